@@ -1,0 +1,155 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// routeProtocol marks the routes that are ours (rtnetlink(7), rtm_protocol);
+	// values above 4 (RTPROT_STATIC) are for user space, and this one is not in
+	// iproute2's list.
+	routeProtocol = 107
+	// deviceMetric and blackholeMetric order the two routes of a prefix; the
+	// smaller wins. IPv6 turns 0 into 1024, hence not 0. The gap leaves room for
+	// an operator's own routes.
+	deviceMetric    = 64
+	blackholeMetric = 9999
+	// addrGenModeNone is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h.
+	addrGenModeNone = 1
+)
+
+// RoutesManaged tells whether this system's routes are set by Routes, or by
+// the operator's own hand.
+const RoutesManaged = true
+
+// Blackhole installs the blackhole routes. Those of an earlier run are kept.
+func (r Routes) Blackhole() error {
+	for _, p := range r.Prefixes {
+		if err := netlink.RouteReplace(blackhole(p)); err != nil {
+			return fmt.Errorf("blackhole route %s: %w", p, permission(err))
+		}
+	}
+	return nil
+}
+
+// Attach brings the device called name up and routes the prefixes to it.
+func (r Routes) Attach(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("find interface %s: %w", name, err)
+	}
+	// A link-local address of the kernel's own has no business here; a kernel
+	// without IPv6 cannot be told, and need not be.
+	_ = netlink.LinkSetIP6AddrGenMode(link, addrGenModeNone)
+	if err := netlink.LinkSetTxQLen(link, queueLength); err != nil {
+		return fmt.Errorf("set queue length of %s: %w", name, permission(err))
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("bring interface %s up: %w", name, permission(err))
+	}
+	for _, p := range r.Prefixes {
+		route := &netlink.Route{
+			LinkIndex: link.Attrs().Index,
+			Dst:       ipNet(p),
+			Priority:  deviceMetric,
+			Protocol:  routeProtocol,
+			Scope:     netlink.SCOPE_LINK,
+		}
+		if p.Addr().Is6() {
+			route.Scope = netlink.SCOPE_UNIVERSE
+		}
+		if err := netlink.RouteReplace(route); err != nil {
+			return fmt.Errorf("route %s to %s: %w", p, name, permission(err))
+		}
+	}
+	return nil
+}
+
+// queueLength is how many packets may wait for a read; the kernel's 500 is
+// less than what one window of a fast sender holds when it is not segmented.
+const queueLength = 1000
+
+// Remove takes away every route that Blackhole and Attach left, in this and in
+// earlier runs, for these prefixes, and no other route. It reports how many.
+func (r Routes) Remove() (removed int, err error) {
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		filter := &netlink.Route{Protocol: routeProtocol}
+		routes, lerr := netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL)
+		if lerr != nil {
+			err = errors.Join(err, fmt.Errorf("list routes: %w", permission(lerr)))
+			continue
+		}
+		for i := range routes {
+			if !r.contains(routes[i].Dst) {
+				continue
+			}
+			if derr := netlink.RouteDel(&routes[i]); derr != nil && !errors.Is(derr, unix.ESRCH) {
+				err = errors.Join(err, fmt.Errorf("remove route %s: %w", routes[i].Dst, permission(derr)))
+				continue
+			}
+			removed++
+		}
+	}
+	return removed, err
+}
+
+// UpstreamDevice names the interface by which the kernel would send to a, so
+// that a route into the device itself can be refused. It is "" where there is no route.
+func UpstreamDevice(a netip.Addr) string {
+	routes, err := netlink.RouteGet(a.AsSlice())
+	if err != nil || len(routes) == 0 {
+		return ""
+	}
+	link, err := netlink.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return ""
+	}
+	return link.Attrs().Name
+}
+
+func (r Routes) contains(n *net.IPNet) bool {
+	if n == nil {
+		return false
+	}
+	addr, ok := netip.AddrFromSlice(n.IP)
+	if !ok {
+		return false
+	}
+	bits, _ := n.Mask.Size()
+	for _, p := range r.Prefixes {
+		if p == netip.PrefixFrom(addr.Unmap(), bits) {
+			return true
+		}
+	}
+	return false
+}
+
+func blackhole(p netip.Prefix) *netlink.Route {
+	return &netlink.Route{
+		Dst:      ipNet(p),
+		Type:     unix.RTN_BLACKHOLE,
+		Priority: blackholeMetric,
+		Protocol: routeProtocol,
+	}
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// permission makes EPERM and EACCES from netlink readable as fs.ErrPermission with the remedy.
+func permission(err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno) && errors.Is(errno, fs.ErrPermission) {
+		return fmt.Errorf("%w; run as root or with CAP_NET_ADMIN", err)
+	}
+	return err
+}

@@ -1,0 +1,85 @@
+// Package tuntest has TUN devices that need no kernel and no privileges: a
+// Pair of connected devices, each of which reads what the other writes.
+package tuntest
+
+import (
+	"os"
+	"sync"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+// QueueLength is how many packets may wait at one end of a Pair; more are lost,
+// as on a kernel device. Large enough that tests do not lose packets by accident.
+const QueueLength = 4096
+
+// Pair returns two connected devices with the given MTU in bytes. With offload
+// set they carry super-packets and unfinished checksums, like Linux's.
+func Pair(mtu int, offload bool) (a, b *Device) {
+	ab, ba := make(chan packet, QueueLength), make(chan packet, QueueLength)
+	closed := make(chan struct{})
+	var once sync.Once
+	end := func() { once.Do(func() { close(closed) }) }
+	a = &Device{info: tun.Info{Name: "test0", MTU: mtu, Offload: offload}, in: ba, out: ab, closed: closed, end: end}
+	b = &Device{info: tun.Info{Name: "test1", MTU: mtu, Offload: offload}, in: ab, out: ba, closed: closed, end: end}
+	return a, b
+}
+
+type packet struct {
+	data    []byte
+	offload tun.Offload
+}
+
+// Device is one end of a Pair. Closing either end closes both.
+type Device struct {
+	info    tun.Info
+	in, out chan packet
+	closed  chan struct{}
+	end     func()
+}
+
+// Read implements tun.Device.
+func (d *Device) Read(p *tun.Packet) error {
+	select {
+	case q := <-d.in:
+		p.Data, p.Offload = q.data, q.offload
+		return nil
+	case <-d.closed:
+		return os.ErrClosed
+	}
+}
+
+// TryRead is Read, but returns false at once when no packet waits.
+func (d *Device) TryRead(p *tun.Packet) bool {
+	select {
+	case q := <-d.in:
+		p.Data, p.Offload = q.data, q.offload
+		return true
+	default:
+		return false
+	}
+}
+
+// Write implements tun.Device. It copies parts.
+func (d *Device) Write(o tun.Offload, parts [][]byte) error {
+	var data []byte
+	for _, p := range parts {
+		data = append(data, p...)
+	}
+	select {
+	case <-d.closed:
+		return os.ErrClosed
+	default:
+	}
+	select {
+	case d.out <- packet{data, o}:
+	default: // the far end does not keep up: lost
+	}
+	return nil
+}
+
+// Info implements tun.Device.
+func (d *Device) Info() tun.Info { return d.info }
+
+// Close implements tun.Device.
+func (d *Device) Close() error { d.end(); return nil }
