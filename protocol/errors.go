@@ -1,0 +1,90 @@
+package protocol
+
+// Error is a reason to refuse a message or an identity. It is a constant, so that refusing allocates
+// nothing, compares with == and errors.Is, and can index an array of counters of NumErrors.
+type Error uint8
+
+// The reasons. ErrNeedMore is not a refusal: the bytes so far are well-formed and there are too few.
+const (
+	errNone        Error = iota
+	ErrNeedMore          // more bytes are needed before anything can be said
+	ErrMalformed         // lengths, version, reserved bytes or flags are not the format's
+	ErrTooLong           // longer than the receiver takes, or too long to encode
+	ErrSealed            // the AEAD did not open: another secret, another port, or altered
+	ErrPort              // opened, but sealed for another port
+	ErrClientHash        // opened, but sealed for another client id
+	ErrContent           // opened, but what was inside does not parse or contradicts the header
+	ErrNoBucket          // no configured bucket is large enough for the message
+	ErrCipher            // the platform refuses the cipher (FIPS 140-only mode)
+	ErrShortSecret       // the secret has fewer than MinSecret bytes
+	ErrClientID          // the client id is empty, too long, not UTF-8 or has a NUL
+	ErrMethod            // not the name of a method
+	// NumErrors is one more than the last Error: the size of an array indexed by one.
+	NumErrors int = iota
+)
+
+// Error says what was wrong, without any of the message's bytes.
+func (e Error) Error() string {
+	switch e {
+	case ErrNeedMore:
+		return "protocol: more bytes needed"
+	case ErrMalformed:
+		return "protocol: malformed message"
+	case ErrTooLong:
+		return "protocol: message too long"
+	case ErrSealed:
+		return "protocol: message does not open with this client's secret"
+	case ErrPort:
+		return "protocol: message is sealed for another port"
+	case ErrClientHash:
+		return "protocol: message is sealed for another client id"
+	case ErrContent:
+		return "protocol: message content is inconsistent"
+	case ErrNoBucket:
+		return "protocol: no bucket is large enough for the message"
+	case ErrCipher:
+		return "protocol: XChaCha20-Poly1305 is not allowed on this platform"
+	case ErrShortSecret:
+		return "protocol: secret is shorter than 16 bytes"
+	case ErrClientID:
+		return "protocol: client id must be 1 to 65535 bytes of UTF-8 without NUL"
+	case ErrMethod:
+		return "protocol: unknown method"
+	default:
+		return "protocol: unknown error"
+	}
+}
+
+// Label is a short constant name, fit for a metric's label.
+func (e Error) Label() string {
+	switch e {
+	case errNone:
+		return "ok"
+	case ErrNeedMore:
+		return "need-more"
+	case ErrMalformed:
+		return "malformed"
+	case ErrTooLong:
+		return "too-long"
+	case ErrSealed:
+		return "sealed"
+	case ErrPort:
+		return "port"
+	case ErrClientHash:
+		return "client-hash"
+	case ErrContent:
+		return "content"
+	case ErrNoBucket:
+		return "no-bucket"
+	case ErrCipher:
+		return "cipher"
+	case ErrShortSecret:
+		return "short-secret"
+	case ErrClientID:
+		return "client-id"
+	case ErrMethod:
+		return "method"
+	default:
+		return "unknown"
+	}
+}

@@ -1,0 +1,75 @@
+package protocol
+
+// The methods, as they are spelt on the wire and in configuration. A knock's method is sealed in it;
+// the SYN methods and tcp-auth have no text that anybody checks.
+const (
+	MethodUDP           = "udp"             // one datagram
+	MethodUDPSeq        = "udp-seq"         // several datagrams, in any order
+	MethodUDPPassive    = "udp-passive"     // as udp: only the text differs
+	MethodUDPPassiveSeq = "udp-passive-seq" // as udp-seq: only the text differs
+	MethodTCPSYN        = "tcp-syn"         // one SYN
+	MethodTCPSYNSeq     = "tcp-syn-seq"     // several SYNs, strictly in order
+	MethodTCPAuth       = "tcp-auth"        // no knock: authentication on the stream
+)
+
+// ParseMethod returns the wire spelling of a method's name, of which configuration may use an alias:
+// udp-sequence, udp-passive-sequence and tcp-syn-sequence. It fails with ErrMethod. (What a client
+// must know about a libknock server.)
+func ParseMethod(name string) (string, error) {
+	switch name {
+	case "udp-sequence":
+		return MethodUDPSeq, nil
+	case "udp-passive-sequence":
+		return MethodUDPPassiveSeq, nil
+	case "tcp-syn-sequence":
+		return MethodTCPSYNSeq, nil
+	}
+	if known := knownMethod([]byte(name)); known != "" {
+		return known, nil
+	}
+	return "", ErrMethod
+}
+
+// MethodFamily is the method that a packet-level gateway enables or disables as one: udp for udp and
+// udp-passive, udp-seq for their sequences, any other text itself. (UDP knock v1.)
+func MethodFamily(method string) string {
+	switch method {
+	case MethodUDPPassive:
+		return MethodUDP
+	case MethodUDPPassiveSeq:
+		return MethodUDPSeq
+	default:
+		return method
+	}
+}
+
+// knownMethod returns the constant equal to text, or "", so that decoding a usual method copies no
+// string. (The compiler compares in a switch over string(text) without converting.)
+func knownMethod(text []byte) string {
+	switch string(text) {
+	case MethodUDP:
+		return MethodUDP
+	case MethodUDPSeq:
+		return MethodUDPSeq
+	case MethodUDPPassive:
+		return MethodUDPPassive
+	case MethodUDPPassiveSeq:
+		return MethodUDPPassiveSeq
+	case MethodTCPSYN:
+		return MethodTCPSYN
+	case MethodTCPSYNSeq:
+		return MethodTCPSYNSeq
+	case MethodTCPAuth:
+		return MethodTCPAuth
+	default:
+		return ""
+	}
+}
+
+// methodText is text as a string of its own.
+func methodText(text []byte) string {
+	if known := knownMethod(text); known != "" {
+		return known
+	}
+	return string(text)
+}
