@@ -24,7 +24,12 @@ const (
 // derived. It is immutable and safe for concurrent use. Whatever it is printed or logged with, it
 // shows the id and never the secret.
 type Client struct {
-	id      string
+	id    string
+	*keys // a pointer: fmt prints fields behind one as an address, whatever verb, copy or wrapper
+}
+
+// keys is what is derived from an identity, and the secret itself.
+type keys struct {
 	rawID   []byte // id again, so that hashing it converts nothing
 	secret  []byte // HKDF's input key material
 	states  midstates
@@ -41,12 +46,11 @@ func NewClient(id string, secret []byte) (*Client, error) {
 	if len(secret) < MinSecret {
 		return nil, ErrShortSecret
 	}
-	c := &Client{
-		id:     strings.Clone(id),
+	c := &Client{id: strings.Clone(id), keys: &keys{
 		rawID:  []byte(id),
 		secret: append([]byte(nil), secret...),
 		states: newMidstates(secret),
-	}
+	}}
 	s := NewScratch()
 	s.clientHash(&c.tcpHash, c, labelTCPClient)
 	s.clientHash(&c.udpHash, c, labelUDPClient)
