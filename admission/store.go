@@ -1,0 +1,167 @@
+package admission
+
+import (
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// ClaimKind keeps the replay keys of different messages apart: the same nonce may appear once in each.
+// The numbers are part of what a file store writes; never renumber them.
+type ClaimKind uint8
+
+// The kinds of claim, and what their nonce is. (PROTOCOL.md.)
+const (
+	ClaimUDP    ClaimKind = 1 // a UDP knock: the datagram's 16-byte nonce
+	ClaimTCPv1  ClaimKind = 2 // TCP frame v1: its 16-byte nonce
+	ClaimTCPv2  ClaimKind = 3 // TCP envelope v2: its 24-byte prefix
+	ClaimSYN    ClaimKind = 4 // a SYN knock: service and slot
+	ClaimSYNSeq ClaimKind = 5 // a completed SYN sequence: service and slot
+)
+
+// Claim asks a Store for one replay key.
+type Claim struct {
+	Kind     ClaimKind
+	Client   string        // the client's id; also whom the key is counted against
+	Nonce    []byte        // borrowed until Store.Claim returns
+	Lifetime time.Duration // for how long the message could still be fresh; at most MaxClaimLifetime
+
+	// Err is the answer. Nil: the key was free and is now the caller's. ErrReplay, ErrStoreFull,
+	// ErrClaim or ErrStoreClosed: refused. Anything else is an I/O error, and refused as well: what
+	// could not be written would be forgotten by a restart.
+	Err error
+}
+
+// Store remembers which messages were already accepted. It is safe for concurrent use.
+type Store interface {
+	// Claim answers every claim of the batch in its Err, in order: of two equal claims in one batch
+	// the second is a replay. A key is checked and marked in one step. A key refused with an I/O error
+	// stays marked, so that a copy of the message cannot succeed where the message failed. An empty
+	// batch only forgets what is over.
+	Claim(batch []Claim)
+	// Close gives up what the store holds; claims fail with ErrStoreClosed from then on.
+	Close() error
+}
+
+// The refusals of a Store.
+var (
+	ErrReplay      = errors.New("admission: message was already used")
+	ErrStoreFull   = errors.New("admission: replay store is full, or full of this client's keys")
+	ErrClaim       = errors.New("admission: claim without kind, nonce or a lifetime within bounds")
+	ErrStoreClosed = errors.New("admission: replay store is closed")
+)
+
+const (
+	// DefaultMaxKeys is how many keys a store holds that may still be replayed. With the usual 61 s
+	// of lifetime it is room for 17,000 messages a second. A key takes about 100 bytes of memory
+	// while it lives (48 in a heap, 20 to 40 in the map, the rest is slack of growing), so a full
+	// store takes some 100 MB; an idle one takes nothing.
+	DefaultMaxKeys = 1 << 20
+
+	// perClientShare is the default of MaxPerClient as a part of MaxKeys: a quarter, 262,144 keys or
+	// 4,200 messages a second, which is more than one client was measured to open as connections.
+	perClientShare = 4
+
+	// MaxClaimLifetime bounds a key's lifetime. The longest that configuration leads to is three
+	// slots of 5 minutes; a day is far from that and far from overflowing anything.
+	MaxClaimLifetime = 24 * time.Hour
+)
+
+// StoreOptions are the options of both stores; the zero value is fit for use.
+type StoreOptions struct {
+	// Now is the wall clock, by which messages are dated; time.Now when nil.
+	Now func() time.Time
+	// Mono is a clock that is never set, from any origin; the time since the store was made when nil.
+	Mono func() time.Duration
+	// MaxKeys bounds the keys held that may still be replayed; DefaultMaxKeys when 0.
+	MaxKeys int
+	// MaxPerClient bounds the keys of one client; a quarter of MaxKeys when 0. Apart from it, nobody
+	// may have more keys than there are free ones, so n greedy clients leave one part in n+1 to the
+	// others, and a single client fills half of a store at most.
+	MaxPerClient int
+	// Logger hears of damage found in files and of failures to rotate them; nobody does when nil.
+	Logger *slog.Logger
+
+	// open opens a segment for writing at offsets; tests put a faulty one here.
+	open func(name string) (segmentFile, error)
+}
+
+func (o StoreOptions) withDefaults() StoreOptions {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Mono == nil {
+		start := time.Now()
+		o.Mono = func() time.Duration { return time.Since(start) }
+	}
+	if o.MaxKeys <= 0 {
+		o.MaxKeys = DefaultMaxKeys
+	}
+	if o.MaxPerClient <= 0 {
+		o.MaxPerClient = max(1, o.MaxKeys/perClientShare)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.open == nil {
+		o.open = openSegment
+	}
+	return o
+}
+
+// MemoryStore is a Store that ends with the process: after a restart, a message that was captured
+// within its window is accepted once more.
+type MemoryStore struct {
+	opts StoreOptions
+
+	mu     sync.Mutex
+	keys   *replayKeys
+	closed bool
+}
+
+// NewMemoryStore returns an empty store.
+func NewMemoryStore(opts StoreOptions) *MemoryStore {
+	opts = opts.withDefaults()
+	return &MemoryStore{opts: opts, keys: newReplayKeys(opts.MaxKeys, opts.MaxPerClient)}
+}
+
+// Claim implements Store.
+func (s *MemoryStore) Claim(batch []Claim) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		refuseAll(batch, ErrStoreClosed)
+		return
+	}
+	t := s.opts.instant()
+	s.keys.expire(t, len(batch))
+	for i := range batch {
+		_, batch[i].Err = s.keys.claim(&batch[i], t, 0)
+	}
+}
+
+// Close implements Store. It never fails.
+func (s *MemoryStore) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.keys = nil
+	return nil
+}
+
+// instant is one reading of both clocks.
+type instant struct {
+	wall int64 // Unix milliseconds
+	mono int64 // nanoseconds of the monotonic clock
+}
+
+func (o *StoreOptions) instant() instant {
+	return instant{wall: o.Now().UnixMilli(), mono: int64(o.Mono())}
+}
+
+func refuseAll(batch []Claim, err error) {
+	for i := range batch {
+		batch[i].Err = err
+	}
+}

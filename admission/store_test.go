@@ -1,0 +1,337 @@
+package admission
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+const testLifetime = 61 * time.Second
+
+// testClocks are two clocks that a test moves apart.
+type testClocks struct {
+	mu   sync.Mutex
+	wall time.Time
+	mono time.Duration
+}
+
+func newTestClocks() *testClocks {
+	return &testClocks{wall: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+}
+
+// pass lets time pass on both.
+func (c *testClocks) pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wall, c.mono = c.wall.Add(d), c.mono+d
+}
+
+// step sets the wall clock.
+func (c *testClocks) step(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wall = c.wall.Add(d)
+}
+
+func (c *testClocks) options() StoreOptions {
+	return StoreOptions{
+		Now:  func() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return c.wall },
+		Mono: func() time.Duration { c.mu.Lock(); defer c.mu.Unlock(); return c.mono },
+	}
+}
+
+func knockClaim(client string, n uint64) Claim {
+	nonce := binary.BigEndian.AppendUint64(make([]byte, 8), n)
+	return Claim{Kind: ClaimUDP, Client: client, Nonce: nonce, Lifetime: testLifetime}
+}
+
+func claimOne(s Store, c Claim) error {
+	batch := []Claim{c}
+	s.Claim(batch)
+	return batch[0].Err
+}
+
+func wantErr(t *testing.T, got, want error) {
+	t.Helper()
+	if !errors.Is(got, want) || (want == nil && got != nil) {
+		t.Fatalf("claim: got %v, want %v", got, want)
+	}
+}
+
+// bothStores runs f with a store of either sort.
+func bothStores(t *testing.T, f func(t *testing.T, open func(StoreOptions) Store)) {
+	t.Run("memory", func(t *testing.T) {
+		f(t, func(o StoreOptions) Store { return NewMemoryStore(o) })
+	})
+	t.Run("file", func(t *testing.T) {
+		f(t, func(o StoreOptions) Store { return openFile(t, t.TempDir(), o) })
+	})
+}
+
+func TestAKeyIsGivenOnce(t *testing.T) {
+	bothStores(t, func(t *testing.T, open func(StoreOptions) Store) {
+		s := open(newTestClocks().options())
+		wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
+		wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrReplay)
+		wantErr(t, claimOne(s, knockClaim("alice", 2)), nil)
+		wantErr(t, claimOne(s, knockClaim("bob", 1)), nil)
+		other := knockClaim("alice", 1)
+		other.Kind = ClaimTCPv1
+		wantErr(t, claimOne(s, other), nil)
+	})
+}
+
+func TestClientAndNonceDoNotRunIntoEachOther(t *testing.T) {
+	s := NewMemoryStore(StoreOptions{})
+	a := Claim{Kind: ClaimUDP, Client: "ab", Nonce: []byte("c"), Lifetime: time.Second}
+	b := Claim{Kind: ClaimUDP, Client: "a", Nonce: []byte("bc"), Lifetime: time.Second}
+	wantErr(t, claimOne(s, a), nil)
+	wantErr(t, claimOne(s, b), nil)
+}
+
+func TestTheSecondOfTwoEqualClaimsInABatchIsAReplay(t *testing.T) {
+	bothStores(t, func(t *testing.T, open func(StoreOptions) Store) {
+		batch := []Claim{knockClaim("alice", 1), knockClaim("alice", 2), knockClaim("alice", 1)}
+		open(newTestClocks().options()).Claim(batch)
+		wantErr(t, batch[0].Err, nil)
+		wantErr(t, batch[1].Err, nil)
+		wantErr(t, batch[2].Err, ErrReplay)
+	})
+}
+
+func TestAClaimWithoutBoundsIsRefused(t *testing.T) {
+	s := NewMemoryStore(StoreOptions{})
+	for _, c := range []Claim{
+		{Client: "a", Nonce: []byte{1}, Lifetime: time.Second},
+		{Kind: ClaimUDP, Client: "a", Lifetime: time.Second},
+		{Kind: ClaimUDP, Client: "a", Nonce: []byte{1}},
+		{Kind: ClaimUDP, Client: "a", Nonce: []byte{1}, Lifetime: MaxClaimLifetime + 1},
+	} {
+		wantErr(t, claimOne(s, c), ErrClaim)
+	}
+}
+
+func TestAKeyIsForgottenOnlyWhenBothClocksSaySo(t *testing.T) {
+	cases := []struct {
+		name  string
+		then  func(*testClocks)
+		free  bool
+		later func(*testClocks) // after which it must be free
+	}{
+		{"just before its end", func(c *testClocks) { c.pass(testLifetime) }, false,
+			func(c *testClocks) { c.pass(time.Second) }},
+		{"after its end", func(c *testClocks) { c.pass(testLifetime + time.Second) }, true, nil},
+		{"stepped forward", func(c *testClocks) { c.step(time.Hour) }, false,
+			func(c *testClocks) { c.pass(testLifetime + time.Second) }},
+		{"stepped back", func(c *testClocks) { c.step(-time.Hour); c.pass(testLifetime + time.Second) }, false,
+			func(c *testClocks) { c.pass(time.Hour) }},
+		{"stepped there and back", func(c *testClocks) {
+			c.step(time.Hour)
+			c.pass(time.Second)
+			c.step(-time.Hour)
+		}, false, func(c *testClocks) { c.pass(testLifetime + time.Second) }},
+	}
+	bothStores(t, func(t *testing.T, open func(StoreOptions) Store) {
+		for _, tc := range cases {
+			t.Run(tc.name, func(t *testing.T) {
+				clocks := newTestClocks()
+				s := open(clocks.options())
+				wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
+				tc.then(clocks)
+				if tc.free {
+					wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
+					return
+				}
+				wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrReplay)
+				tc.later(clocks)
+				wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
+			})
+		}
+	})
+}
+
+func TestAFullStoreRefusesUntilItsKeysAreOver(t *testing.T) {
+	bothStores(t, func(t *testing.T, open func(StoreOptions) Store) {
+		clocks := newTestClocks()
+		opts := clocks.options()
+		opts.MaxKeys, opts.MaxPerClient = 100, 100
+		s := open(opts)
+		for n := range uint64(100) { // a client each: everybody may have one while one is free
+			wantErr(t, claimOne(s, knockClaim(fmt.Sprint(n), n)), nil)
+		}
+		wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrStoreFull)
+		clocks.pass(testLifetime + time.Second)
+		wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
+	})
+}
+
+func TestNoClientFillsTheStoreForTheOthers(t *testing.T) {
+	bothStores(t, func(t *testing.T, open func(StoreOptions) Store) {
+		opts := newTestClocks().options()
+		opts.MaxKeys, opts.MaxPerClient = 1000, 400
+		s := open(opts)
+		fill := func(client string) (got int) {
+			for n := range uint64(1001) {
+				if claimOne(s, knockClaim(client, n)) == nil {
+					got++
+				}
+			}
+			return got
+		}
+		if got := fill("greedy"); got != 400 {
+			t.Fatalf("greedy has %d keys, want its cap of 400", got)
+		}
+		// 300 more leave 300 free, and so on: never all of it.
+		for i, want := range []int{300, 150, 75} {
+			if got := fill(fmt.Sprint("greedy", i)); got != want {
+				t.Fatalf("accomplice %d has %d keys, want %d", i, got, want)
+			}
+		}
+		wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
+	})
+}
+
+func TestKeysLeftByAWrongClockDoNotJamTheStore(t *testing.T) {
+	bothStores(t, func(t *testing.T, open func(StoreOptions) Store) {
+		clocks := newTestClocks()
+		opts := clocks.options()
+		opts.MaxKeys, opts.MaxPerClient = 64, 64
+		s := open(opts)
+		clocks.step(365 * 24 * time.Hour)
+		for n := range uint64(32) {
+			wantErr(t, claimOne(s, knockClaim("alice", n)), nil)
+		}
+		wantErr(t, claimOne(s, knockClaim("alice", 99)), ErrStoreFull)
+		clocks.step(-365 * 24 * time.Hour)
+		clocks.pass(testLifetime + time.Second)
+		wantErr(t, claimOne(s, knockClaim("alice", 100)), nil)
+		wantErr(t, claimOne(s, knockClaim("alice", 0)), ErrReplay)
+	})
+}
+
+func TestOneCallForgetsABoundedNumberOfKeys(t *testing.T) {
+	clocks := newTestClocks()
+	s := NewMemoryStore(clocks.options())
+	const keys = 10 * keepCapacity
+	for n := range uint64(keys) {
+		wantErr(t, claimOne(s, knockClaim("alice", n)), nil)
+	}
+	clocks.pass(testLifetime + time.Second)
+	s.Claim(nil)
+	if got := len(s.keys.seen); got != keys-expireFloor {
+		t.Fatalf("one call left %d of %d keys, want %d", got, keys, keys-expireFloor)
+	}
+	for range keys / expireFloor {
+		s.Claim(nil)
+	}
+	if len(s.keys.seen) != 0 || s.keys.counted != 0 || len(s.keys.perClient) != 0 || cap(s.keys.running) != 0 {
+		t.Fatalf("an emptied store keeps %d keys, %d counted, %d clients, room for %d",
+			len(s.keys.seen), s.keys.counted, len(s.keys.perClient), cap(s.keys.running))
+	}
+}
+
+func TestAClosedStoreRefuses(t *testing.T) {
+	bothStores(t, func(t *testing.T, open func(StoreOptions) Store) {
+		s := open(StoreOptions{})
+		for range 2 {
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrStoreClosed)
+	})
+}
+
+func TestOfManyAtOnceExactlyOneGetsAKey(t *testing.T) {
+	bothStores(t, func(t *testing.T, open func(StoreOptions) Store) {
+		s := open(StoreOptions{})
+		const workers, keys = 8, 200
+		wins := make(chan uint64, workers*keys)
+		var wg sync.WaitGroup
+		for range workers {
+			wg.Go(func() {
+				for n := uint64(0); n < keys; n += 2 {
+					batch := []Claim{knockClaim("alice", n), knockClaim("alice", n+1)}
+					s.Claim(batch)
+					for i := range batch {
+						if batch[i].Err == nil {
+							wins <- n + uint64(i)
+						}
+					}
+				}
+			})
+		}
+		wg.Wait()
+		close(wins)
+		seen := map[uint64]bool{}
+		for n := range wins {
+			if seen[n] {
+				t.Fatalf("key %d was given twice", n)
+			}
+			seen[n] = true
+		}
+		if len(seen) != keys {
+			t.Fatalf("%d keys given, want %d", len(seen), keys)
+		}
+	})
+}
+
+// Whatever the clocks do, a key is not given again while either says that it lives, and its store
+// agrees with a naive one.
+func TestTheStoreAgreesWithANaiveOne(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		clocks := newTestClocks()
+		opts := clocks.options()
+		s := NewMemoryStore(opts)
+		type end struct {
+			wall time.Time
+			mono time.Duration
+		}
+		held := map[uint64]end{}
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			clocks.pass(time.Duration(rapid.IntRange(0, 90).Draw(t, "pass")) * time.Second)
+			if rapid.IntRange(0, 9).Draw(t, "step?") == 0 {
+				clocks.step(time.Duration(rapid.IntRange(-300, 300).Draw(t, "step")) * time.Second)
+			}
+			for n, h := range held {
+				if clocks.wall.After(h.wall) && clocks.mono > h.mono {
+					delete(held, n)
+				}
+			}
+			n := rapid.Uint64Range(0, 5).Draw(t, "key")
+			_, lives := held[n]
+			if err := claimOne(s, knockClaim("alice", n)); (err == nil) == lives {
+				t.Fatalf("key %d lives: %v, claim: %v", n, lives, err)
+			} else if err == nil {
+				held[n] = end{clocks.wall.Add(testLifetime), clocks.mono + testLifetime}
+			}
+		}
+	})
+}
+
+func BenchmarkClaim(b *testing.B) {
+	for _, sort := range []string{"memory", "file"} {
+		b.Run(sort, func(b *testing.B) {
+			clocks := newTestClocks()
+			var s Store = NewMemoryStore(clocks.options())
+			if sort == "file" {
+				s = openFile(b, b.TempDir(), clocks.options())
+			}
+			b.ReportAllocs()
+			var n uint64
+			for b.Loop() {
+				if n++; n%1000 == 0 {
+					clocks.pass(time.Second)
+				}
+				if err := claimOne(s, knockClaim("alice", n)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

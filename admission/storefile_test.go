@@ -1,0 +1,362 @@
+package admission
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// openFile opens a store that the test closes at its end.
+func openFile(t testing.TB, dir string, o StoreOptions) *FileStore {
+	t.Helper()
+	s, err := OpenFileStore(dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// kill ends the store as the death of its process would: the kernel drops the lock, nothing else happens.
+func kill(s *FileStore) { _ = s.lock.Close() }
+
+func TestKeysOutliveTheDeathOfTheProcess(t *testing.T) {
+	dir, clocks := t.TempDir(), newTestClocks()
+	s := openFile(t, dir, clocks.options())
+	wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
+	for restart := range uint64(5) {
+		kill(s)
+		s = openFile(t, dir, clocks.options())
+		wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrReplay)
+		wantErr(t, claimOne(s, knockClaim("bob", restart)), nil)
+	}
+	for restart := range uint64(5) {
+		wantErr(t, claimOne(s, knockClaim("bob", restart)), ErrReplay)
+	}
+}
+
+func TestAfterARestartTheMonotonicLifetimeStartsAnew(t *testing.T) {
+	dir, clocks := t.TempDir(), newTestClocks()
+	s := openFile(t, dir, clocks.options())
+	wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
+	kill(s)
+	clocks.step(time.Hour) // while it was down: perhaps an hour, perhaps a wrong clock
+	s = openFile(t, dir, clocks.options())
+	wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrReplay)
+	clocks.pass(testLifetime + time.Second)
+	wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
+}
+
+func TestOutdatedKeysReadAtARestartTakeNobodysRoom(t *testing.T) {
+	dir, clocks := t.TempDir(), newTestClocks()
+	opts := clocks.options()
+	opts.MaxKeys, opts.MaxPerClient = 20, 20
+	s := openFile(t, dir, opts)
+	for n := range uint64(10) {
+		wantErr(t, claimOne(s, knockClaim("alice", n)), nil)
+	}
+	kill(s)
+	clocks.step(time.Hour)
+	s = openFile(t, dir, opts)
+	for n := range uint64(10) {
+		wantErr(t, claimOne(s, knockClaim("alice", n)), ErrReplay)
+		wantErr(t, claimOne(s, knockClaim("alice", 100+n)), nil)
+	}
+}
+
+func TestDamageToASegmentCostsOnlyTheDamagedRecords(t *testing.T) {
+	record := func(n int) int64 { return int64(n+1) * recordSize } // the header is the first
+	cases := []struct {
+		name   string
+		damage func(t *testing.T, name string)
+		lost   map[uint64]bool
+		log    string
+	}{
+		{"torn tail", func(t *testing.T, name string) { truncate(t, name, record(4)-1) }, map[uint64]bool{3: true}, "torn_bytes=39"},
+		{"cut at a record", func(t *testing.T, name string) { truncate(t, name, record(3)) }, map[uint64]bool{3: true}, ""},
+		{"flipped bit", func(t *testing.T, name string) { flip(t, name, record(1)+20) }, map[uint64]bool{1: true}, "corrupt=1"},
+		{"flipped bit in the header", func(t *testing.T, name string) { flip(t, name, 3) }, nil, "corrupt=1"},
+		{"zeros behind", func(t *testing.T, name string) { truncate(t, name, record(9)) }, nil, "corrupt=5"},
+		{"cut within the header", func(t *testing.T, name string) { truncate(t, name, 7) },
+			map[uint64]bool{0: true, 1: true, 2: true, 3: true}, "torn_bytes=7"},
+		{"empty", func(t *testing.T, name string) { truncate(t, name, 0) },
+			map[uint64]bool{0: true, 1: true, 2: true, 3: true}, ""},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			dir, clocks := t.TempDir(), newTestClocks()
+			opts := clocks.options()
+			s := openFile(t, dir, opts)
+			for n := range uint64(4) {
+				wantErr(t, claimOne(s, knockClaim("alice", n)), nil)
+			}
+			kill(s)
+			tc.damage(t, s.name(s.seg))
+			var log bytes.Buffer
+			opts.Logger = slog.New(slog.NewTextHandler(&log, nil))
+			s = openFile(t, dir, opts)
+			for n := range uint64(4) {
+				want := ErrReplay
+				if tc.lost[n] {
+					want = nil
+				}
+				wantErr(t, claimOne(s, knockClaim("alice", n)), want)
+			}
+			if !strings.Contains(log.String(), tc.log) || (tc.log == "") != (log.Len() == 0) {
+				t.Fatalf("log: %q, want %q in it", log.String(), tc.log)
+			}
+			kill(s)
+			log.Reset()
+			openFile(t, dir, opts)
+			if log.Len() != 0 {
+				t.Fatalf("the damage is still there: %s", log.String())
+			}
+		})
+	}
+}
+
+func truncate(t *testing.T, name string, size int64) {
+	t.Helper()
+	if err := os.Truncate(name, size); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func flip(t *testing.T, name string, at int64) {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[at] ^= 0x40
+	if err := os.WriteFile(name, b, fileMode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAFileThatIsNotASegmentIsLeftAlone(t *testing.T) {
+	for name, header := range map[string][]byte{
+		"another format":  bytes.Repeat([]byte("x"), recordSum),
+		"another version": append([]byte(segmentMagic), bytes.Repeat([]byte{2}, recordSum-len(segmentMagic))...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			header = appendSum(header)
+			file := filepath.Join(dir, "replay.1")
+			if err := os.WriteFile(file, header, fileMode); err != nil {
+				t.Fatal(err)
+			}
+			if s, err := OpenFileStore(dir, StoreOptions{}); err == nil {
+				_ = s.Close()
+				t.Fatal("opened")
+			} else if !strings.Contains(err.Error(), file) {
+				t.Fatalf("the error names no file: %v", err)
+			}
+			if got, _ := os.ReadFile(file); !bytes.Equal(got, header) {
+				t.Fatal("the file was changed")
+			}
+		})
+	}
+}
+
+func TestTwoStoresCannotShareADirectory(t *testing.T) {
+	dir := t.TempDir()
+	s := openFile(t, dir, StoreOptions{})
+	if _, err := OpenFileStore(dir, StoreOptions{}); !errors.Is(err, errLocked) || !strings.Contains(err.Error(), dir) {
+		t.Fatalf("second open: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	openFile(t, dir, StoreOptions{})
+}
+
+func TestFilesAreNobodyElsesBusiness(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no permission bits")
+	}
+	dir := filepath.Join(t.TempDir(), "state", "replay")
+	s := openFile(t, dir, StoreOptions{})
+	wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
+	for name, want := range map[string]fs.FileMode{".": dirMode, lockName: fileMode, "replay.0": fileMode} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm(); got != want {
+			t.Errorf("%s has mode %o, want %o", name, got, want)
+		}
+	}
+	open := t.TempDir()
+	if err := os.Chmod(open, 0o777); err != nil { //nolint:gosec // the point
+		t.Fatal(err)
+	}
+	if _, err := OpenFileStore(open, StoreOptions{}); err == nil || !strings.Contains(err.Error(), "chmod 700") {
+		t.Fatalf("a directory that everybody may write: %v", err)
+	}
+}
+
+func TestRotationKeepsWhatIsHeldAndBoundsTheDisk(t *testing.T) {
+	dir, clocks := t.TempDir(), newTestClocks()
+	s := openFile(t, dir, clocks.options())
+	var n uint64
+	for range 600 { // ten lifetimes, ten messages a second
+		clocks.pass(time.Second)
+		for range 10 {
+			n++
+			wantErr(t, claimOne(s, knockClaim("alice", n)), nil)
+		}
+		if size := diskUse(t, dir); size > 2*63*10*recordSize {
+			t.Fatalf("%d bytes on disk after %d claims", size, n)
+		}
+	}
+	kill(s)
+	s = openFile(t, dir, clocks.options())
+	for i := n - 600; i <= n; i++ { // those of the last minute
+		wantErr(t, claimOne(s, knockClaim("alice", i)), ErrReplay)
+	}
+}
+
+func TestRotationCarriesKeysThatAClockSetBackKeepsAlive(t *testing.T) {
+	dir, clocks := t.TempDir(), newTestClocks()
+	opts := clocks.options()
+	opts.MaxKeys, opts.MaxPerClient = 100, 100
+	s := openFile(t, dir, opts)
+	for n := range uint64(40) {
+		wantErr(t, claimOne(s, knockClaim("alice", n)), nil)
+	}
+	clocks.step(-24 * time.Hour)
+	bound := int64(2 * (segmentRoom*100 + 40 + 1 + 1) * recordSize)
+	for n := range uint64(1500) {
+		clocks.pass(10 * time.Second)
+		wantErr(t, claimOne(s, knockClaim("bob", n)), nil)
+		if size := diskUse(t, dir); size > bound {
+			t.Fatalf("%d bytes on disk, bound %d", size, bound)
+		}
+		if n%400 == 0 {
+			kill(s)
+			s = openFile(t, dir, opts)
+		}
+	}
+	kill(s)
+	s = openFile(t, dir, opts)
+	for n := range uint64(40) {
+		wantErr(t, claimOne(s, knockClaim("alice", n)), ErrReplay)
+	}
+}
+
+func diskUse(t *testing.T, dir string) (sum int64) {
+	t.Helper()
+	for _, name := range []string{"replay.0", "replay.1", newName} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			sum += info.Size()
+		}
+	}
+	return sum
+}
+
+// faultyFile counts writes and fails on demand, after writing a part.
+type faultyFile struct {
+	segmentFile
+	writes *int
+	fail   *bool
+}
+
+var errFault = errors.New("no space left")
+
+func (f faultyFile) WriteAt(b []byte, off int64) (int, error) {
+	*f.writes++
+	if *f.fail {
+		n, _ := f.segmentFile.WriteAt(b[:len(b)/2], off)
+		return n, errFault
+	}
+	return f.segmentFile.WriteAt(b, off)
+}
+
+func TestABatchIsOneWriteAndAReplayIsNone(t *testing.T) {
+	var writes int
+	var fail bool
+	opts := newTestClocks().options()
+	opts.open = func(name string) (segmentFile, error) {
+		f, err := openSegment(name)
+		return faultyFile{f, &writes, &fail}, err
+	}
+	s := openFile(t, t.TempDir(), opts)
+	batch := make([]Claim, 50)
+	for i := range batch {
+		batch[i] = knockClaim("alice", uint64(i))
+	}
+	s.Claim(batch)
+	if writes != 1 {
+		t.Fatalf("%d writes for a batch, want 1", writes)
+	}
+	s.Claim(batch)
+	if writes != 1 {
+		t.Fatalf("%d writes for replays, want none", writes-1)
+	}
+}
+
+func TestWhatCannotBeWrittenIsRefusedAndStaysMarked(t *testing.T) {
+	var writes int
+	var fail bool
+	dir, clocks := t.TempDir(), newTestClocks()
+	opts := clocks.options()
+	opts.open = func(name string) (segmentFile, error) {
+		f, err := openSegment(name)
+		return faultyFile{f, &writes, &fail}, err
+	}
+	s := openFile(t, dir, opts)
+	wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
+	fail = true
+	batch := []Claim{knockClaim("alice", 1), knockClaim("alice", 2), knockClaim("alice", 3), knockClaim("alice", 4)}
+	s.Claim(batch)
+	wantErr(t, batch[0].Err, ErrReplay)
+	for _, c := range batch[1:] {
+		wantErr(t, c.Err, errFault)
+	}
+	fail = false
+	wantErr(t, claimOne(s, knockClaim("alice", 2)), ErrReplay)
+	wantErr(t, claimOne(s, knockClaim("alice", 5)), nil)
+	kill(s)
+	s = openFile(t, dir, clocks.options())
+	wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrReplay)
+	wantErr(t, claimOne(s, knockClaim("alice", 5)), ErrReplay)
+}
+
+func TestWithoutRoomForASegmentClaimsAreRefused(t *testing.T) {
+	dir, clocks := t.TempDir(), newTestClocks()
+	opts := clocks.options()
+	opts.MaxKeys, opts.MaxPerClient = 10, 10
+	var broken bool
+	opts.open = func(name string) (segmentFile, error) {
+		if broken {
+			return nil, errFault
+		}
+		return openSegment(name)
+	}
+	s := openFile(t, dir, opts)
+	broken = true
+	var refused int
+	for n := range uint64(30) {
+		clocks.pass(testLifetime + time.Second)
+		err := claimOne(s, knockClaim("alice", n))
+		if errors.Is(err, errFault) {
+			refused++
+		} else {
+			wantErr(t, err, nil)
+		}
+	}
+	if want := 30 - segmentRoom*10; refused != want {
+		t.Fatalf("%d claims refused, want %d", refused, want)
+	}
+	broken = false
+	clocks.pass(testLifetime)
+	wantErr(t, claimOne(s, knockClaim("alice", 100)), nil)
+}

@@ -1,0 +1,232 @@
+package admission
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"time"
+)
+
+// What a store knows, in memory: a set of keys and the order in which they end.
+//
+//	                 the monotonic              the wall clock
+//	 claimed  ──►  running  ── clock is past ──►  lingering ── is past ──►  forgotten
+//	                 │                                              ▲
+//	                 └───────── both clocks are past ───────────────┘
+//
+// A clock stepped forward ends nothing early, because running keys wait for the monotonic clock; a
+// clock stepped back lets its messages become fresh again, so their keys linger until it has caught
+// up. (What was forgotten before a clock was set back stays forgotten: only a key kept for ever could
+// refuse such a message.) Lingering keys are not counted against anybody: a clock that was years ahead for a moment must
+// not jam the store for years.
+
+const (
+	// expireFloor is how many keys a call may forget besides two for each that it adds: enough that
+	// an idle store empties, and under 10 us of work.
+	expireFloor = 32
+	// expireWhenFull is how many more it may forget when a claim would be refused for want of room:
+	// some 0.5 ms once, instead of a refusal that old keys do not justify.
+	expireWhenFull = 2048
+	// claimPrefix is the size of what precedes the client's id in a hashed claim: kind and length.
+	claimPrefix = 1 + 4
+	// keepCapacity is the number of keys below which an emptied store keeps its memory (100 KB).
+	keepCapacity = 1024
+)
+
+// replayKey is a truncated SHA-256 of a claim; 128 bits is past any chance of two messages meeting.
+type replayKey [16]byte
+
+// replayEntry is 48 bytes without a pointer, so that a million of them cost the collector nothing.
+type replayEntry struct {
+	key    replayKey
+	due    int64  // running: monotonic nanoseconds; lingering: the same as wall
+	wall   int64  // Unix milliseconds at which the wall clock says it is over
+	client uint64 // whom it is counted against; 0: nobody
+	life   uint32 // milliseconds, for counting the monotonic lifetime anew after a restart
+	seg    uint8  // the file segment it is written in; always 0 in memory
+}
+
+// replayKeys is not safe for concurrent use: its store's lock guards it.
+type replayKeys struct {
+	seen      map[replayKey]struct{}
+	running   replayHeap
+	lingering replayHeap
+	perClient map[uint64]int
+	live      [segmentCount]int // keys held of each segment
+	counted   int               // sum of perClient
+	longest   int64             // nanoseconds: the longest lifetime seen
+	max       int
+	maxClient int
+}
+
+func newReplayKeys(maxKeys, maxPerClient int) *replayKeys {
+	return &replayKeys{
+		seen:      map[replayKey]struct{}{},
+		perClient: map[uint64]int{},
+		max:       maxKeys,
+		maxClient: maxPerClient,
+	}
+}
+
+// claim marks the claim's key as belonging to segment seg and returns its entry, or says why not.
+func (k *replayKeys) claim(c *Claim, t instant, seg uint8) (replayEntry, error) {
+	if c.Kind == 0 || len(c.Nonce) == 0 || c.Lifetime <= 0 || c.Lifetime > MaxClaimLifetime {
+		return replayEntry{}, ErrClaim
+	}
+	key, client := hashClaim(c)
+	if _, ok := k.seen[key]; ok {
+		return replayEntry{}, ErrReplay
+	}
+	if k.perClient[client] >= k.allowed() {
+		k.expire(t, expireWhenFull)
+		if k.perClient[client] >= k.allowed() {
+			return replayEntry{}, ErrStoreFull
+		}
+	}
+	// Rounded up, and strictly later than the last fresh millisecond.
+	life := uint32((c.Lifetime + time.Millisecond - 1) / time.Millisecond)
+	e := replayEntry{key: key, wall: t.wall + int64(life), client: client, life: life, seg: seg}
+	k.add(e, t)
+	return e, nil
+}
+
+// allowed is how many keys a client may have now: as many as are free, at most maxClient.
+func (k *replayKeys) allowed() int { return min(k.maxClient, k.max-k.counted) }
+
+// add starts e's monotonic lifetime now.
+func (k *replayKeys) add(e replayEntry, t instant) {
+	life := int64(e.life) * int64(time.Millisecond)
+	e.due = t.mono + life
+	k.longest = max(k.longest, life)
+	k.seen[e.key] = struct{}{}
+	k.live[e.seg]++
+	if e.client != 0 {
+		k.perClient[e.client]++
+		k.counted++
+	}
+	k.running.push(e)
+}
+
+// load adds an entry read from a file, whose monotonic lifetime starts anew. One whose time is over by
+// the wall clock is kept, since that clock may have been set while nobody looked, but is counted
+// against nobody, or a restart would halve the room. It reports whether the entry was new.
+func (k *replayKeys) load(e replayEntry, t instant) bool {
+	if _, ok := k.seen[e.key]; ok {
+		return false
+	}
+	if e.wall < t.wall {
+		e.client = 0
+	}
+	e.seg = 0
+	k.add(e, t)
+	return true
+}
+
+// expire forgets what both clocks say is over: at most expireFloor + 2*adding keys from either heap.
+func (k *replayKeys) expire(t instant, adding int) {
+	budget := expireFloor + 2*adding
+	for n := budget; n > 0 && len(k.running) > 0 && k.running[0].due < t.mono; n-- {
+		over := k.running[0].wall < t.wall
+		if !over && len(k.lingering) >= k.max {
+			break // keep them running, and counted: a full store refuses, it does not forget
+		}
+		e := k.running.pop()
+		k.release(e.client)
+		if over {
+			k.forget(e)
+			continue
+		}
+		e.client, e.due = 0, e.wall
+		k.lingering.push(e)
+	}
+	for n := budget; n > 0 && len(k.lingering) > 0 && k.lingering[0].due < t.wall; n-- {
+		k.forget(k.lingering.pop())
+	}
+	if len(k.seen) == 0 && cap(k.running)+cap(k.lingering) > keepCapacity {
+		// Neither maps nor slices give memory back on their own.
+		k.seen, k.running, k.lingering = map[replayKey]struct{}{}, nil, nil
+	}
+}
+
+func (k *replayKeys) forget(e replayEntry) {
+	delete(k.seen, e.key)
+	k.live[e.seg]--
+}
+
+func (k *replayKeys) release(client uint64) {
+	if client == 0 {
+		return
+	}
+	k.counted--
+	if k.perClient[client]--; k.perClient[client] == 0 {
+		delete(k.perClient, client)
+	}
+}
+
+// each calls f with every entry of segment seg, in no order.
+func (k *replayKeys) each(seg uint8, f func(replayEntry)) {
+	for _, h := range []replayHeap{k.running, k.lingering} {
+		for i := range h {
+			if h[i].seg == seg {
+				f(h[i])
+			}
+		}
+	}
+}
+
+// hashClaim returns the claim's key, SHA-256 of kind || u32 len || client || nonce cut to 16 bytes, and
+// whom it counts against, SHA-256 of the client cut to 8 and never 0.
+func hashClaim(c *Claim) (replayKey, uint64) {
+	var stack [256]byte // an id and a nonce of usual length; longer ones spill to the heap
+	buf := append(stack[:0], byte(c.Kind))
+	buf = binary.BigEndian.AppendUint32(buf, uint32(len(c.Client)))
+	buf = append(buf, c.Client...)
+	client := sha256.Sum256(buf[claimPrefix:])
+	sum := sha256.Sum256(append(buf, c.Nonce...))
+	return replayKey(sum[:16]), max(1, binary.BigEndian.Uint64(client[:]))
+}
+
+// replayHeap is a binary heap, the earliest due first.
+type replayHeap []replayEntry
+
+func (h *replayHeap) push(e replayEntry) {
+	*h = append(*h, e)
+	s := *h
+	i := len(s) - 1
+	for i > 0 {
+		parent := (i - 1) / 2
+		if s[parent].due <= e.due {
+			break
+		}
+		s[i] = s[parent]
+		i = parent
+	}
+	s[i] = e
+}
+
+// pop takes the first entry off a heap that is not empty.
+func (h *replayHeap) pop() replayEntry {
+	s := *h
+	first, last := s[0], s[len(s)-1]
+	s = s[:len(s)-1]
+	*h = s
+	if len(s) == 0 {
+		return first
+	}
+	i := 0
+	for {
+		child := 2*i + 1
+		if child >= len(s) {
+			break
+		}
+		if child+1 < len(s) && s[child+1].due < s[child].due {
+			child++
+		}
+		if last.due <= s[child].due {
+			break
+		}
+		s[i] = s[child]
+		i = child
+	}
+	s[i] = last
+	return first
+}
