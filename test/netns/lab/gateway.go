@@ -1,0 +1,162 @@
+//go:build linux
+
+package lab
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	// readyWord is what the gateway logs once it admits packets.
+	readyWord = "ready"
+	// readyTime is how long it may take to; a race-checked binary on a busy machine is slow to start.
+	readyTime = 20 * time.Second
+	// stopTime is how long an orderly stop may take, the drain of live flows included.
+	stopTime = 30 * time.Second
+	// scrapeTime bounds one read of the metrics.
+	scrapeTime = 5 * time.Second
+
+	metricsAddress = "127.0.0.1:9091"
+)
+
+// A Site is one gateway's home: its configuration and what it keeps across restarts.
+type Site struct {
+	// Config is the configuration's path, State the directory in which it keeps what outlives it.
+	Config, State string
+
+	lab   *Lab
+	build *Build
+}
+
+// NewSite writes a configuration for the lab's gateway: the given text (clients, services, knock) under a
+// head with everything that is the lab's own (version, tun, state, control, metrics).
+func (l *Lab) NewSite(tb testing.TB, build *Build, text string) *Site {
+	tb.Helper()
+	dir := tb.TempDir()
+	s := &Site{Config: filepath.Join(dir, "knockgw.yaml"), State: filepath.Join(dir, "state"), lab: l, build: build}
+	head := fmt.Sprintf(`version: 1
+tun:
+  name: %s
+  mtu: 1500
+  routes: [%s, %s]
+state: {dir: %q}
+control: {socket: %q}
+metrics: {listen: %q}
+`, Tunnel, Protected4, Protected6, s.State, filepath.Join(dir, "control.sock"), metricsAddress)
+	if err := os.Mkdir(s.State, 0o700); err != nil {
+		tb.Fatal(err)
+	}
+	s.Write(tb, head+text)
+	return s
+}
+
+// Write replaces the whole configuration.
+func (s *Site) Write(tb testing.TB, text string) {
+	tb.Helper()
+	if err := os.WriteFile(s.Config, []byte(text), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// A Gateway is a running knockgw.
+type Gateway struct {
+	*Process
+
+	site *Site
+}
+
+// Start runs the gateway and waits until it is ready; it ends with the test.
+func (s *Site) Start(tb testing.TB) *Gateway {
+	tb.Helper()
+	h := s.lab.Gateway
+	cmd := h.Command(context.Background(), s.build.Path, "run", "--config", s.Config)
+	g := &Gateway{Process: h.StartCommand(tb, cmd), site: s}
+	ctx, cancel := context.WithTimeout(tb.Context(), readyTime)
+	defer cancel()
+	if err := g.WaitLog(ctx, func(log string) bool { return strings.Contains(log, readyWord) }); err != nil {
+		tb.Fatalf("start the gateway: %v\n%s", err, g.Log())
+	}
+	return g
+}
+
+// Knockgw runs one of the program's commands on the gateway to its end, with the site's configuration.
+func (s *Site) Knockgw(ctx context.Context, command string, args ...string) (string, error) {
+	args = append([]string{command, "--config", s.Config}, args...)
+	return s.lab.Gateway.Run(ctx, s.build.Path, args...)
+}
+
+// Down removes what `run` leaves behind on the gateway.
+func (s *Site) Down(tb testing.TB) {
+	tb.Helper()
+	if out, err := s.Knockgw(tb.Context(), "down"); err != nil {
+		tb.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// Stop asks the gateway to end, as an operator does, and fails the test unless it ends well.
+func (g *Gateway) Stop() {
+	g.tb.Helper()
+	g.Signal(syscall.SIGTERM)
+	ctx, cancel := context.WithTimeout(g.tb.Context(), stopTime)
+	defer cancel()
+	code, err := g.Wait(ctx)
+	if err != nil || code != 0 {
+		g.tb.Fatalf("an orderly stop ended with code %d, %v", code, err)
+	}
+}
+
+// Metrics reads the gateway's metrics: every sample by its name and labels, as written.
+func (g *Gateway) Metrics() map[string]float64 {
+	g.tb.Helper()
+	samples, err := g.scrape()
+	if err != nil {
+		g.tb.Fatalf("read the gateway's metrics: %v", err)
+	}
+	return samples
+}
+
+func (g *Gateway) scrape() (map[string]float64, error) {
+	ctx, cancel := context.WithTimeout(g.tb.Context(), scrapeTime)
+	defer cancel()
+	transport := &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return g.site.lab.Gateway.Dial(ctx, network, address)
+		},
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+metricsAddress+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("status %s", resp.Status)
+	}
+	samples := make(map[string]float64)
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		line := lines.Text()
+		cut := strings.LastIndexByte(line, ' ')
+		if cut < 0 || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if v, err := strconv.ParseFloat(line[cut+1:], 64); err == nil {
+			samples[line[:cut]] = v
+		}
+	}
+	return samples, nil
+}
