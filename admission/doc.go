@@ -1,0 +1,23 @@
+// Package admission decides which packets may enter, and which may leave.
+//
+// The Gate judges one packet at a time, in the order of Gate.Admit:
+//
+//  1. a packet of a flow in its table, not a SYN that begins anew  pass
+//  2. an ICMP error about something such a flow has sent           pass
+//  3. a SYN to an open service, within its quota                   pass, recorded
+//  4. a datagram that could be a knock                             queued; its source is pending
+//  5. a SYN whose source holds a grant for the service             pass, recorded
+//  6. a SYN whose source is pending                                parked
+//  7. everything else                                              drop, counted
+//
+// A knock is decided apart from the packets, by a worker (see knock.go, which
+// has the state machine). Egress is the other half of the promise: a packet
+// leaves only if its flow is in the table, whatever the TCP/IP stack behind
+// the gate would like to answer.
+//
+// All that can change is in two tables under one lock, which is never held
+// across I/O, cryptography or a call out: flows, by their tuple, and sources,
+// by their address. A refused packet costs at most one look-up in each; it
+// allocates nothing, and its cost depends neither on the number of clients nor
+// of grants nor of flows.
+package admission

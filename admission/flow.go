@@ -1,0 +1,136 @@
+package admission
+
+import (
+	"time"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+// A flow is one admitted TCP connection, in the table by its tuple in the
+// direction from the client.
+//
+//	        SYN admitted           Complete             Authenticate, or at
+//	(none) --------------> opening ---------> complete ----------------> live
+//	                          |     3-way        |   once by Complete      |
+//	                          |   handshake      |   where none is asked   | Closed
+//	                          v                  v                         v
+//	(none) <---------------- evicted, forgotten, revoked                 ending
+//	   ^                                                    the stack has  |
+//	   |    TIME_WAIT is over, or a SYN begins anew         sent the rest  v
+//	   '---------------------------------------------------------------- closing
+//
+// opening and complete are the states that strangers can bring about; flows in
+// them wait in a bounded queue (the service's for open services, the grant's
+// for hidden ones) and the oldest goes when a newer one needs the place.
+type flow struct {
+	tuple   tun.Tuple
+	service *Service
+	grant   *grant  // what it was reserved on; nil in open services
+	source  *source // nil in open services
+	state   flowState
+
+	isn      uint32        // the client's initial sequence number
+	una, nxt uint32        // of ours: oldest unacknowledged, next to be sent
+	sent     bool          // una and nxt mean something
+	admitted time.Duration // when the SYN came
+	expires  time.Duration // when a closing flow is forgotten
+
+	queue      *queue // where it waits, if it does
+	prev, next *flow
+}
+
+type flowState uint8
+
+const (
+	opening  flowState = iota // SYN admitted, handshake under way
+	complete                  // handshake done, not authenticated yet
+	live                      // let in
+	ending                    // the relay is done; the stack's endpoint may not be
+	closing                   // the stack's endpoint is in TIME_WAIT
+)
+
+// queue is a first-in first-out list of flows, linked through the flows
+// themselves: a flow is in one queue at most.
+type queue struct {
+	head, tail *flow
+	n          int
+}
+
+func (q *queue) push(f *flow) {
+	f.queue, f.prev, f.next = q, q.tail, nil
+	if q.tail != nil {
+		q.tail.next = f
+	} else {
+		q.head = f
+	}
+	q.tail = f
+	q.n++
+}
+
+// leave takes f out of the queue that it is in, if any.
+func (f *flow) leave() {
+	q := f.queue
+	if q == nil {
+		return
+	}
+	if f.prev != nil {
+		f.prev.next = f.next
+	} else {
+		q.head = f.next
+	}
+	if f.next != nil {
+		f.next.prev = f.prev
+	} else {
+		q.tail = f.prev
+	}
+	q.n--
+	f.queue, f.prev, f.next = nil, nil, nil
+}
+
+// seqAfter tells whether sequence number a is after b (RFC 9293, 3.4).
+func seqAfter(a, b uint32) bool { return int32(a-b) > 0 }
+
+// acked notes what the client has acknowledged.
+func (f *flow) acked(p *tun.Packet) {
+	if f.sent && p.Flags&tun.ACK != 0 && seqAfter(p.Ack, f.una) && !seqAfter(p.Ack, f.nxt) {
+		f.una = p.Ack
+	}
+}
+
+// sending notes what the stack sends.
+func (f *flow) sending(seq, length uint32) {
+	if !f.sent {
+		f.una, f.nxt, f.sent = seq, seq, true
+	}
+	if end := seq + length; seqAfter(end, f.nxt) {
+		f.nxt = end
+	}
+}
+
+// inFlight tells whether seq is one that the client may not have seen yet: the
+// test for an ICMP error that nobody off the path can pass (RFC 5927, 4.1).
+func (f *flow) inFlight(seq uint32) bool {
+	return f.sent && !seqAfter(f.una, seq) && !seqAfter(seq, f.nxt)
+}
+
+// drop takes f out of the table and everything that refers to it. From then on
+// its client is a stranger. The caller holds g.mu.
+func (g *Gate) drop(f *flow) {
+	f.leave()
+	delete(g.flows, f.tuple)
+	if s := f.source; s != nil {
+		s.flows--
+		f.grant, f.source = nil, nil
+		g.release(s)
+	}
+}
+
+// evict drops f and has the stack forget it too. The caller holds g.mu.
+func (g *Gate) evict(f *flow) {
+	t := f.tuple
+	g.drop(f)
+	select {
+	case g.evicted <- t:
+	default: // its own deadline will end it
+	}
+}

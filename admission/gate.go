@@ -1,0 +1,346 @@
+package admission
+
+import (
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+// Limits bound what the gate keeps. Zero fields take the defaults.
+type Limits struct {
+	Flows           int // in the table; default DefaultFlows
+	HalfOpen        int // unauthenticated flows per open service; default DefaultHalfOpen
+	Grants          int // in all; default DefaultGrants
+	GrantsPerSource int // default DefaultGrantsPerSource
+	Knocks          int // waiting to be decided; default DefaultKnocks
+	KnocksPerSource int // of these, from one address; default DefaultKnocksPerSource
+	Parked          int // SYNs waiting for a knock; default DefaultParked
+	ParkedPerSource int // of these, from one address; default DefaultParkedPerSource
+}
+
+// Defaults of Limits.
+const (
+	DefaultFlows           = 1 << 17 // 128 Ki flows, about 30 MiB
+	DefaultHalfOpen        = 1 << 14 // a third of a second of a 50,000 SYN/s flood; SYN cookies beyond
+	DefaultGrants          = 1 << 16
+	DefaultGrantsPerSource = 1024 // a large office behind one address
+	DefaultKnocks          = 512  // of up to protocol.MaxKnock bytes: half a MiB
+	DefaultKnocksPerSource = 64   // a burst of parallel connections
+	DefaultParked          = 4096
+	DefaultParkedPerSource = 64
+)
+
+// ReservationsPerGrant is how many handshakes may be open on one grant; a newer
+// one evicts the oldest, so that a neighbour behind the same NAT can neither
+// take the door by being first nor lock it.
+const ReservationsPerGrant = 8
+
+// Options is what a Gate is made of.
+type Options struct {
+	Policy *Policy // required
+	Store  Store   // required; the gate does not close it
+
+	// Now is the wall clock, for the freshness of messages; default time.Now.
+	Now func() time.Time
+	// Mono is the monotonic clock, for everything that lasts; default: time
+	// since New.
+	Mono func() time.Duration
+
+	// Deliver hands a packet, parked until now, to the stack. The packet is
+	// borrowed for the call. Required.
+	Deliver func(p *tun.Packet, v Verdict)
+	// Evicted tells the stack to forget a flow that is in the table no more. Required.
+	Evicted func(t tun.Tuple)
+	// Knocked is told of every knock that was decided, from a worker. Optional.
+	Knocked func(KnockEvent)
+
+	// Settled tells how far the stack is with a flow whose relay is done.
+	// Default: it is done too.
+	Settled func(t tun.Tuple) Settlement
+	// TimeWait is how long the stack's endpoints stay in TIME_WAIT.
+	TimeWait time.Duration
+	Limits   Limits
+	Log      *slog.Logger // default: discard
+}
+
+// A Settlement is how far the stack's endpoint of a flow is with closing.
+type Settlement uint8
+
+// The settlements.
+const (
+	Gone       Settlement = iota // there is no endpoint any more
+	InTimeWait                   // it only answers late segments
+	Busy                         // it has something to send, or waits for the peer's FIN
+)
+
+// A Gate decides about packets. All methods are safe for concurrent use.
+type Gate struct {
+	policy  atomic.Pointer[Policy]
+	store   Store
+	now     func() time.Time
+	mono    func() time.Duration
+	deliver func(*tun.Packet, Verdict)
+	notify  func(tun.Tuple)
+	knocked func(KnockEvent)
+	settled func(tun.Tuple) Settlement
+	wait    time.Duration
+	limits  Limits
+	log     *slog.Logger
+	stats   counters
+
+	draining atomic.Bool
+	knocks   knockQueue
+	evicted  chan tun.Tuple
+
+	mu          sync.Mutex // guards all below; never held across I/O, crypto or calls out
+	flows       map[tun.Tuple]*flow
+	ending      queue               // flows in state ending, those asked about longest ago first
+	closing     queue               // flows in state closing, oldest first
+	halfOpen    map[*Service]*queue // unauthenticated flows of open services, oldest first
+	flooded     map[*Service]time.Duration
+	sources     map[tun.Addr]*source
+	freeSources []*source
+	grants      int
+	park        parking
+	decided     chan struct{} // closed and renewed when a knock is decided while somebody waits
+	waiting     int           // in Authenticate, for knocks to be decided
+}
+
+// New makes a gate. It decides knocks only while Run runs.
+func New(o Options) (*Gate, error) {
+	if o.Policy == nil || o.Store == nil || o.Deliver == nil || o.Evicted == nil {
+		return nil, errors.New("admission: Policy, Store, Deliver and Evicted are required")
+	}
+	l := &o.Limits
+	for _, d := range []struct {
+		field *int
+		value int
+	}{
+		{&l.Flows, DefaultFlows}, {&l.HalfOpen, DefaultHalfOpen},
+		{&l.Grants, DefaultGrants}, {&l.GrantsPerSource, DefaultGrantsPerSource},
+		{&l.Knocks, DefaultKnocks}, {&l.KnocksPerSource, DefaultKnocksPerSource},
+		{&l.Parked, DefaultParked}, {&l.ParkedPerSource, DefaultParkedPerSource},
+	} {
+		if *d.field <= 0 {
+			*d.field = d.value
+		}
+	}
+	g := &Gate{
+		store: o.Store, now: o.Now, mono: o.Mono,
+		deliver: o.Deliver, notify: o.Evicted, knocked: o.Knocked,
+		settled: o.Settled, wait: o.TimeWait, limits: *l, log: o.Log,
+		evicted:     make(chan tun.Tuple, evictedBacklog),
+		flows:       make(map[tun.Tuple]*flow),
+		halfOpen:    make(map[*Service]*queue),
+		flooded:     make(map[*Service]time.Duration),
+		sources:     make(map[tun.Addr]*source, l.Knocks),
+		freeSources: make([]*source, 0, l.Knocks),
+		decided:     make(chan struct{}),
+	}
+	if g.now == nil {
+		g.now = time.Now
+	}
+	if g.mono == nil {
+		start := time.Now()
+		g.mono = func() time.Duration { return time.Since(start) }
+	}
+	if g.log == nil {
+		g.log = slog.New(slog.DiscardHandler)
+	}
+	if g.settled == nil {
+		g.settled = func(tun.Tuple) Settlement { return Gone }
+	}
+	if g.knocked == nil {
+		g.knocked = func(KnockEvent) {}
+	}
+	g.knocks.init(l.Knocks)
+	g.park.init(l.Parked)
+	g.policy.Store(o.Policy)
+	return g, nil
+}
+
+// evictedBacklog is how many evictions may wait to be told to the stack.
+const evictedBacklog = 1024
+
+// Policy returns the policy in force.
+func (g *Gate) Policy() *Policy { return g.policy.Load() }
+
+// Drain makes the gate refuse new flows; those in the table live on.
+func (g *Gate) Drain() { g.draining.Store(true) }
+
+// Admit judges a packet that came from outside, after its Parse. It never
+// blocks, logs or does I/O, and does not keep p. It allocates only to record a
+// flow that it lets in.
+func (g *Gate) Admit(p *tun.Packet) Verdict {
+	v := g.admit(p)
+	g.stats.count(p, v)
+	return v
+}
+
+func (g *Gate) admit(p *tun.Packet) Verdict {
+	if p.Fault != tun.FaultNone {
+		return Verdict{Reason: ReasonMalformed}
+	}
+	switch p.Proto {
+	case tun.TCP:
+		return g.admitTCP(p)
+	case tun.UDP:
+		return g.admitUDP(p)
+	default:
+		return g.admitICMP(p)
+	}
+}
+
+func (g *Gate) admitTCP(p *tun.Packet) Verdict {
+	svc := g.policy.Load().service(p.Tuple.Dst, p.Tuple.DstPort)
+	if svc == nil {
+		return Verdict{Reason: ReasonNotService}
+	}
+	syn := p.Flags&(tun.SYN|tun.ACK|tun.RST|tun.FIN) == tun.SYN
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f := g.flows[p.Tuple]
+	if f != nil && (!syn || p.Seq == f.isn || f.state != closing) {
+		// A SYN in the middle of a flow is for the stack to challenge (RFC 5961,
+		// 4): it may be forged. Only TIME_WAIT gives its tuple away.
+		f.acked(p)
+		return Verdict{Action: Pass, Reason: ReasonFlow, Open: f.service.Open()}
+	}
+	switch {
+	case syn:
+		return g.admitSYN(p, svc, f)
+	case svc.Open() && p.Flags&(tun.SYN|tun.ACK|tun.RST) == tun.ACK:
+		return g.admitCookie(p, svc)
+	default:
+		return Verdict{Reason: ReasonNoFlow}
+	}
+}
+
+// admitSYN judges a SYN that begins a flow; old is the flow whose tuple it
+// takes over, if any. The caller holds g.mu.
+func (g *Gate) admitSYN(p *tun.Packet, svc *Service, old *flow) Verdict {
+	if svc.Open() {
+		return g.record(p, svc, old, nil, nil, ReasonOpen)
+	}
+	s := g.sources[p.Tuple.Src]
+	if s == nil {
+		return Verdict{Reason: ReasonNoGrant}
+	}
+	if len(s.grants) > 0 {
+		if gr := s.grantFor(svc, g.mono()); gr != nil {
+			return g.record(p, svc, old, s, gr, ReasonGrant)
+		}
+	}
+	if s.queued > 0 {
+		return g.parkSYN(p, s)
+	}
+	return Verdict{Reason: ReasonNoGrant}
+}
+
+// record lets a flow in. The caller holds g.mu.
+func (g *Gate) record(p *tun.Packet, svc *Service, old *flow, s *source, gr *grant, why Reason) Verdict {
+	if g.draining.Load() {
+		return Verdict{Reason: ReasonDraining}
+	}
+	q := g.quota(svc, gr)
+	if old == nil && len(g.flows) >= g.limits.Flows && q.n == 0 {
+		return Verdict{Reason: ReasonFlowLimit}
+	}
+	if s != nil {
+		s.flows++ // before old goes, which may be the last to hold the source
+	}
+	if old != nil {
+		g.drop(old)
+	}
+	most := g.limits.HalfOpen
+	if gr != nil {
+		most = ReservationsPerGrant
+	}
+	if q.n >= most || len(g.flows) >= g.limits.Flows && q.n > 0 {
+		if gr == nil {
+			g.flooded[svc] = g.mono()
+		}
+		g.evict(q.head)
+	}
+	f := &flow{
+		tuple: p.Tuple, service: svc, grant: gr, source: s,
+		isn: p.Seq, admitted: g.mono(),
+	}
+	g.flows[f.tuple] = f
+	q.push(f)
+	return Verdict{Action: Pass, Reason: why, Open: svc.Open(), Anew: old != nil}
+}
+
+// quota returns the queue in which unauthenticated flows wait. The caller holds g.mu.
+func (g *Gate) quota(svc *Service, gr *grant) *queue {
+	if gr != nil {
+		return &gr.reserved
+	}
+	q := g.halfOpen[svc]
+	if q == nil {
+		q = new(queue)
+		g.halfOpen[svc] = q
+	}
+	return q
+}
+
+// floodMemory is how long after its quota last overflowed an open service's
+// stray ACKs are taken for answers to SYN cookies. The stack's own cookies
+// live a little longer.
+const floodMemory = 60 * time.Second
+
+// admitCookie judges an ACK to an open service that belongs to no flow: under a
+// SYN flood it may complete a handshake that was evicted here but that the
+// stack can verify from the acknowledgement number alone. The caller holds g.mu.
+func (g *Gate) admitCookie(p *tun.Packet, svc *Service) Verdict {
+	if at, ok := g.flooded[svc]; !ok || g.mono()-at > floodMemory {
+		return Verdict{Reason: ReasonNoFlow}
+	}
+	v := g.record(p, svc, nil, nil, nil, ReasonCookie)
+	if v.Action == Pass {
+		g.flows[p.Tuple].isn = p.Seq - 1
+	}
+	return v
+}
+
+func (g *Gate) admitICMP(p *tun.Packet) Verdict {
+	sent, seq, ok := p.Quoted()
+	if !ok || sent.Src != p.Tuple.Dst {
+		return Verdict{Reason: ReasonICMP}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f := g.flows[sent.Reverse()]
+	if f == nil || !f.inFlight(seq) {
+		return Verdict{Reason: ReasonICMP}
+	}
+	return Verdict{Action: Pass, Reason: ReasonICMPError, Open: f.service.Open()}
+}
+
+// Egress decides whether a packet of the stack may leave: only TCP of a flow in
+// the table may, and of resets only those that answer this flow. p needs no
+// more than what PeekTCP sets; size is its payload in bytes.
+func (g *Gate) Egress(p *tun.Packet, size int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f := g.flows[p.Tuple.Reverse()]
+	if f == nil {
+		g.stats.muted.Add(1)
+		return false
+	}
+	if f.state == opening && p.Flags&tun.RST != 0 && (p.Flags&tun.ACK == 0 || p.Ack != f.isn+1) {
+		// Of whoever had the tuple before, or to an ACK that bore no cookie.
+		g.stats.muted.Add(1)
+		return false
+	}
+	length := uint32(size)
+	if p.Flags&(tun.SYN|tun.FIN) != 0 {
+		length++
+	}
+	f.sending(p.Seq, length)
+	return true
+}

@@ -1,0 +1,91 @@
+package admission
+
+// An Action is what is to be done with a packet.
+type Action uint8
+
+// The actions.
+const (
+	Drop Action = iota // forget it, in silence
+	Pass               // hand it to the stack
+	Hold               // the gate keeps a copy; it is decided later
+)
+
+var actionNames = [...]string{"drop", "pass", "hold"}
+
+// String returns the action's name, fit for a metric label.
+func (a Action) String() string { return actionNames[a] }
+
+// A Reason says why a packet was passed, held or dropped.
+type Reason uint8
+
+// The reasons.
+const (
+	// Pass.
+	ReasonFlow      Reason = iota // belongs to an admitted flow
+	ReasonICMPError               // ICMP error about an admitted flow
+	ReasonOpen                    // SYN to an open service
+	ReasonCookie                  // ACK to an open service under a SYN flood; the stack checks its cookie
+	ReasonGrant                   // SYN of a source with a grant
+	// Hold.
+	ReasonKnock  // could be a knock, queued
+	ReasonParked // SYN of a source whose knock is being decided
+	// Drop.
+	ReasonMalformed   // Packet.Parse refused it; counted by tun.Fault
+	ReasonNotService  // nothing is protected at that address and port
+	ReasonNoFlow      // TCP other than SYN, of no admitted flow
+	ReasonNoGrant     // SYN to a hidden service
+	ReasonNotKnock    // a datagram that cannot be a knock
+	ReasonICMP        // ICMP that is no error about an admitted flow
+	ReasonQueueFull   // could be a knock, but too many wait, of all or of that source
+	ReasonParkFull    // too many parked SYNs, of all or of that source
+	ReasonParkTimeout // the knock was not decided in time, or it brought no grant
+	ReasonFlowLimit   // the flow table is full
+	ReasonDraining    // a new flow while the gateway stops
+	reasonCount
+)
+
+var reasonNames = [reasonCount]string{
+	"flow", "icmp-error", "open-service", "syn-cookie", "grant",
+	"knock", "parked",
+	"malformed", "no-service", "no-flow", "no-grant", "not-a-knock", "icmp",
+	"knock-queue-full", "park-full", "park-timeout", "flow-limit", "draining",
+}
+
+// String returns the reason's name, fit for a metric label.
+func (r Reason) String() string { return reasonNames[r] }
+
+// A Verdict is the gate's decision about one packet.
+type Verdict struct {
+	Action Action
+	Reason Reason
+	// Open: the flow is of an open service, where strangers may knock at the
+	// stack itself. The stack keeps those apart.
+	Open bool
+	// Anew: the packet is a SYN that takes over the tuple of an older flow. The
+	// stack is to forget what it may still hold of that one before it sees the SYN.
+	Anew bool
+}
+
+// A KnockResult is how the decision about a knock ended.
+type KnockResult uint8
+
+// The results of a knock.
+const (
+	KnockOK        KnockResult = iota // it made a grant
+	KnockUnknown                      // no client's key fits
+	KnockRefused                      // it opened, but something inside contradicts the format
+	KnockMethod                       // a method that the service does not take
+	KnockNoSession                    // no session id where one is required
+	KnockStale                        // outside the time window
+	KnockReplay                       // seen before
+	KnockLimit                        // too many grants, or the replay store is full
+	KnockStoreFailed
+	knockResultCount
+)
+
+var knockResultNames = [knockResultCount]string{
+	"ok", "unknown", "refused", "method", "no-session", "stale", "replay", "limit", "store-failed",
+}
+
+// String returns the result's name, fit for a metric label.
+func (r KnockResult) String() string { return knockResultNames[r] }

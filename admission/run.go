@@ -1,0 +1,151 @@
+package admission
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+const (
+	// sweepInterval is how often what is over is forgotten. Nothing depends on
+	// its being prompt: whatever has a deadline is checked against it when used.
+	sweepInterval = 250 * time.Millisecond
+	// sweepBatch is how many entries one hold of the lock looks at: the packet
+	// path waits no longer than that takes (some tens of microseconds).
+	sweepBatch = 256
+	// halfOpenTime is how long a handshake with an open service may take: what
+	// the stack itself allows a SYN-ACK to be repeated, rounded up.
+	halfOpenTime = 75 * time.Second
+)
+
+// Run decides knocks and forgets what is over, until ctx ends; then it waits
+// for its workers. One worker decides: with more than that, a flood of junk
+// knocks could take every processor from the packets.
+func (g *Gate) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { g.decideKnocks(ctx) })
+	wg.Go(func() { g.tellEvictions(ctx) })
+	ticker := time.NewTicker(sweepInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			g.sweep()
+		}
+	}
+}
+
+func (g *Gate) tellEvictions(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case t := <-g.evicted:
+			g.notify(t)
+		}
+	}
+}
+
+// sweep forgets closed flows, half-open ones that came to nothing, grants and
+// parked SYNs that are over.
+func (g *Gate) sweep() {
+	g.mu.Lock()
+	g.expireParked(g.mono())
+	g.mu.Unlock()
+	g.sweepEnding()
+	for g.sweepFlows() {
+	}
+	g.sweepGrants()
+}
+
+// sweepEnding asks the stack about every flow that was ending when it was
+// called, once.
+func (g *Gate) sweepEnding() {
+	g.mu.Lock()
+	left := g.ending.n
+	g.mu.Unlock()
+	var batch [sweepBatch]tun.Tuple
+	for left > 0 {
+		g.mu.Lock()
+		n := 0
+		for f := g.ending.head; f != nil && n < min(left, sweepBatch); f, n = f.next, n+1 {
+			batch[n] = f.tuple
+		}
+		g.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		left -= n
+		var how [sweepBatch]Settlement
+		for i, t := range batch[:n] {
+			how[i] = g.settled(t)
+		}
+		g.mu.Lock()
+		for i, t := range batch[:n] {
+			if f := g.flows[t]; f != nil && f.state == ending {
+				g.move(f, how[i])
+			}
+		}
+		g.mu.Unlock()
+	}
+}
+
+// move puts an ending flow where the stack's answer wants it. The caller holds g.mu.
+func (g *Gate) move(f *flow, how Settlement) {
+	switch how {
+	case Gone:
+		g.drop(f)
+	case InTimeWait:
+		f.leave()
+		f.state = closing
+		f.expires = g.mono() + g.wait
+		g.closing.push(f)
+	case Busy:
+		f.leave()
+		g.ending.push(f)
+	}
+}
+
+// sweepFlows forgets up to a batch of flows and tells whether it was a full one.
+func (g *Gate) sweepFlows() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.mono()
+	n := 0
+	for f := g.closing.head; f != nil && f.expires <= now && n < sweepBatch; f = g.closing.head {
+		g.drop(f)
+		n++
+	}
+	for _, q := range g.halfOpen {
+		for f := q.head; f != nil && now-f.admitted > halfOpenTime && n < sweepBatch; f = q.head {
+			g.evict(f)
+			n++
+		}
+	}
+	return n == sweepBatch
+}
+
+// sweepGrants forgets the grants that are over, a batch of sources at a time.
+func (g *Gate) sweepGrants() {
+	g.mu.Lock()
+	if g.grants == 0 {
+		g.mu.Unlock()
+		return
+	}
+	// The order of a map is random, so the sources that one sweep does not
+	// reach are reached by a later one.
+	now, n := g.mono(), 0
+	for _, s := range g.sources {
+		g.expireGrants(s, now)
+		g.release(s)
+		if n++; n == sweepBatch {
+			break
+		}
+	}
+	g.mu.Unlock()
+}

@@ -1,0 +1,197 @@
+package admission
+
+import (
+	"errors"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// Errors of Complete and Authenticate.
+var (
+	// ErrGone says that the flow is not in the table any more: evicted, revoked, or never there.
+	ErrGone = errors.New("the flow is not admitted any more")
+	// ErrNoGrant says that the client owns no grant that fits the flow.
+	ErrNoGrant = errors.New("no grant of this client fits the flow")
+)
+
+// settleTime is how long Authenticate waits for knocks of the flow's source
+// that were queued before it: the same time that a SYN may be parked.
+const settleTime = time.Second
+
+// Complete tells the gate that a flow's handshake is done. In ModeKnock that
+// uses up the grant and lets the flow in; ErrNoGrant says that other flows have
+// used it up meanwhile, and the caller is to reset this one and then Forget it.
+// ErrGone says that the flow is in the table no more: nothing gets out.
+func (g *Gate) Complete(t tun.Tuple) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f := g.flows[t]
+	if f == nil || f.state != opening {
+		return ErrGone
+	}
+	if f.service.Authenticates() {
+		f.state = complete
+		return nil
+	}
+	now := g.mono()
+	gr := f.grant
+	if gr == nil || !gr.honours(f.admitted, now) {
+		if gr = f.source.grantFor(f.service, now); gr == nil {
+			f.state = complete
+			return ErrNoGrant
+		}
+	}
+	gr.uses--
+	f.enter()
+	return nil
+}
+
+// enter makes f a full member of the table.
+func (f *flow) enter() {
+	f.leave()
+	f.state = live
+}
+
+// Client returns who knocked for a flow, for services without authentication;
+// "" if that is not known.
+func (g *Gate) Client(t tun.Tuple) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if f := g.flows[t]; f != nil && f.grant != nil {
+		return f.grant.client.ID()
+	}
+	return ""
+}
+
+// Candidates returns the clients that could authenticate on a flow: in
+// ModeAuth all of the service's, with knocks those that hold a grant at the
+// flow's source. It is nil for a flow that is gone.
+func (g *Gate) Candidates(t tun.Tuple) []*protocol.Client {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f := g.flows[t]
+	if f == nil {
+		return nil
+	}
+	if f.service.Mode == ModeAuth || f.service.Open() {
+		// A visible service's client may be faster than the decision about its knock.
+		return f.service.Clients
+	}
+	var clients []*protocol.Client
+	for _, gr := range f.source.grants {
+		if gr.service == f.service && !contains(clients, gr.client) {
+			clients = append(clients, gr.client)
+		}
+	}
+	return clients
+}
+
+func contains(clients []*protocol.Client, c *protocol.Client) bool {
+	for _, other := range clients {
+		if other == c {
+			return true
+		}
+	}
+	return false
+}
+
+// Authenticate lets a flow in for the client whose message has been verified.
+// In modes with knocks the client must own a grant for the flow's source and
+// service, with that session or with none; one use of it is spent if claim,
+// which is called without any lock held, returns nil. A mismatch or a failed
+// claim consumes nothing. If knocks of the source are still being decided it
+// waits for them, up to settleTime: a client must never lose the race against
+// its own knock.
+func (g *Gate) Authenticate(t tun.Tuple, client *protocol.Client, session string, claim func() error) error {
+	gr, err := g.reserveUse(t, client, session)
+	if err != nil {
+		return err
+	}
+	if err := claim(); err != nil {
+		g.mu.Lock()
+		if gr != nil {
+			gr.uses++
+		}
+		g.mu.Unlock()
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f := g.flows[t]
+	if f == nil || f.state != complete {
+		return ErrGone
+	}
+	f.enter()
+	return nil
+}
+
+// reserveUse takes one use of a fitting grant; nil in ModeAuth.
+func (g *Gate) reserveUse(t tun.Tuple, client *protocol.Client, session string) (*grant, error) {
+	var timeout <-chan time.Time
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for {
+		f := g.flows[t]
+		if f == nil || f.state != complete {
+			return nil, ErrGone
+		}
+		if f.service.Mode == ModeAuth {
+			return nil, nil
+		}
+		s := g.sources[t.Src]
+		if s == nil {
+			return nil, ErrNoGrant
+		}
+		if gr := s.grantTo(f, client, session, g.mono()); gr != nil {
+			gr.uses--
+			return gr, nil
+		}
+		if s.queued == 0 {
+			return nil, ErrNoGrant
+		}
+		if timeout == nil {
+			timeout = time.After(settleTime)
+		}
+		decided := g.decided
+		g.waiting++
+		g.mu.Unlock()
+		expired := false
+		select {
+		case <-decided:
+		case <-timeout:
+			expired = true
+		}
+		g.mu.Lock()
+		g.waiting--
+		if expired {
+			return nil, ErrNoGrant
+		}
+	}
+}
+
+// Closed tells the gate that a flow's relay is done. The flow stays in the
+// table for as long as the stack's endpoint has something to send or waits in
+// TIME_WAIT (Options.Settled), so that late segments are answered there.
+func (g *Gate) Closed(t tun.Tuple) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f := g.flows[t]
+	if f == nil || f.state >= ending {
+		return
+	}
+	f.leave()
+	f.state = ending
+	g.ending.push(f)
+}
+
+// Forget takes a flow out of the table at once: nothing more gets out, and
+// what its peer still sends is a stranger's.
+func (g *Gate) Forget(t tun.Tuple) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if f := g.flows[t]; f != nil {
+		g.drop(f)
+	}
+}

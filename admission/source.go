@@ -1,0 +1,134 @@
+package admission
+
+import (
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// A source is what the gate knows of one address: the grants that it holds, the
+// knocks of it that wait to be decided, and its SYNs that wait for them. It
+// exists as long as there is any of these.
+type source struct {
+	addr   tun.Addr
+	grants []*grant // in order of arrival
+	queued int      // its knocks in the queue; it is pending while there are any
+	parked int      // its parked SYNs
+	flows  int      // flows that refer to it
+}
+
+// A grant is a knock's fruit: its client may open uses connections to the
+// service from the source until it expires.
+type grant struct {
+	client   *protocol.Client
+	service  *Service
+	session  string // the session id that authentication must name; "" takes any
+	expires  time.Duration
+	uses     int   // left
+	reserved queue // flows let in on it that have not authenticated yet
+}
+
+// holds tells whether the grant lets a SYN in at now.
+func (gr *grant) holds(now time.Duration) bool { return gr.uses > 0 && now <= gr.expires }
+
+// honours tells whether a flow admitted at then may still be let in on the
+// grant at now: a reservation outlives the TTL by the authentication deadline.
+func (gr *grant) honours(then, now time.Duration) bool {
+	return gr.uses > 0 && then <= gr.expires && now <= gr.expires+gr.service.AuthDeadline
+}
+
+// dead tells whether nothing can come of the grant any more.
+func (gr *grant) dead(now time.Duration) bool {
+	return gr.reserved.n == 0 && gr.uses == 0 || now > gr.expires+gr.service.AuthDeadline
+}
+
+// sourceOf returns the record of an address, making one if need be. The
+// records of pending sources are bounded by the knock queue, and come from a
+// free list, so that junk from ever new addresses makes no garbage. The caller
+// holds g.mu.
+func (g *Gate) sourceOf(a tun.Addr) *source {
+	if s := g.sources[a]; s != nil {
+		return s
+	}
+	var s *source
+	if n := len(g.freeSources); n > 0 {
+		s = g.freeSources[n-1]
+		g.freeSources = g.freeSources[:n-1]
+	} else {
+		s = new(source)
+	}
+	s.addr = a
+	g.sources[a] = s
+	return s
+}
+
+// release forgets s if nothing is left of it. The caller holds g.mu.
+func (g *Gate) release(s *source) {
+	if len(s.grants) > 0 || s.queued > 0 || s.parked > 0 || s.flows > 0 {
+		return
+	}
+	delete(g.sources, s.addr)
+	if len(g.freeSources) < cap(g.freeSources) {
+		g.freeSources = append(g.freeSources, s)
+	}
+}
+
+// grantFor picks the grant on which a SYN to svc is reserved: of those that
+// hold, the one with the fewest reservations. The caller holds g.mu.
+func (s *source) grantFor(svc *Service, now time.Duration) *grant {
+	var best *grant
+	for _, gr := range s.grants {
+		if gr.service == svc && gr.holds(now) && (best == nil || gr.reserved.n < best.reserved.n) {
+			best = gr
+		}
+	}
+	return best
+}
+
+// grantTo finds the grant that f may use up as client with session. The caller holds g.mu.
+func (s *source) grantTo(f *flow, client *protocol.Client, session string, now time.Duration) *grant {
+	var any *grant
+	for _, gr := range s.grants {
+		if gr.service != f.service || gr.client.ID() != client.ID() || !gr.honours(f.admitted, now) {
+			continue
+		}
+		switch gr.session {
+		case session: // the very one, if there is a choice
+			return gr
+		case "":
+			any = gr
+		}
+	}
+	return any
+}
+
+// addGrant records what a knock has earned. It reports false where the limits
+// forbid it. The caller holds g.mu.
+func (g *Gate) addGrant(s *source, gr *grant, now time.Duration) bool {
+	g.expireGrants(s, now)
+	if len(s.grants) >= g.limits.GrantsPerSource || g.grants >= g.limits.Grants {
+		return false
+	}
+	s.grants = append(s.grants, gr)
+	g.grants++
+	return true
+}
+
+// expireGrants forgets the grants of s that are over. The caller holds g.mu
+// and releases s if it has no further use for it.
+func (g *Gate) expireGrants(s *source, now time.Duration) {
+	kept := s.grants[:0]
+	for _, gr := range s.grants {
+		if !gr.dead(now) {
+			kept = append(kept, gr)
+			continue
+		}
+		g.grants--
+		for f := gr.reserved.head; f != nil; f = gr.reserved.head {
+			f.leave() // ends by its own deadline
+		}
+	}
+	clear(s.grants[len(kept):])
+	s.grants = kept
+}

@@ -1,0 +1,86 @@
+package admission
+
+import (
+	"sync/atomic"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+// counters are what the gate has seen. Only the packet path adds to most of
+// them, so their cache lines do not move between processors.
+type counters struct {
+	reasons [reasonCount]atomic.Uint64
+	faults  [tun.FaultCount]atomic.Uint64
+	muted   atomic.Uint64
+	knocks  [knockResultCount]atomic.Uint64
+}
+
+func (c *counters) count(p *tun.Packet, v Verdict) {
+	if v.Reason == ReasonMalformed {
+		c.faults[p.Fault].Add(1)
+		return
+	}
+	c.reasons[v.Reason].Add(1)
+}
+
+// Stats is a snapshot of what the gate has counted since New, and of what its
+// tables hold now.
+type Stats struct {
+	Packets []PacketCount
+	Muted   uint64 // packets of our own stack that the egress gate kept back
+	Knocks  []KnockCount
+
+	Flows, HalfOpen, Grants, Sources int
+	KnocksQueued                     int
+}
+
+// PacketCount counts the packets of one verdict. Reason is Reason.String, or
+// for malformed packets "malformed-" and the fault.
+type PacketCount struct {
+	Action Action
+	Reason string
+	Count  uint64
+}
+
+// KnockCount counts the knocks that ended in one result.
+type KnockCount struct {
+	Result KnockResult
+	Count  uint64
+}
+
+// action is the only action that goes with a reason.
+func (r Reason) action() Action {
+	switch {
+	case r < ReasonKnock:
+		return Pass
+	case r < ReasonMalformed:
+		return Hold
+	default:
+		return Drop
+	}
+}
+
+// Stats returns the counts. Every reason and result is there, the zero ones too.
+func (g *Gate) Stats() Stats {
+	var s Stats
+	for r := range reasonCount {
+		if r != ReasonMalformed {
+			s.Packets = append(s.Packets, PacketCount{r.action(), r.String(), g.stats.reasons[r].Load()})
+		}
+	}
+	for f := tun.FaultNone + 1; int(f) < tun.FaultCount; f++ {
+		s.Packets = append(s.Packets, PacketCount{Drop, "malformed-" + f.String(), g.stats.faults[f].Load()})
+	}
+	for r := range knockResultCount {
+		s.Knocks = append(s.Knocks, KnockCount{r, g.stats.knocks[r].Load()})
+	}
+	s.Muted = g.stats.muted.Load()
+	s.KnocksQueued = len(g.knocks.ready)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s.Flows, s.Grants, s.Sources = len(g.flows), g.grants, len(g.sources)
+	for _, q := range g.halfOpen {
+		s.HalfOpen += q.n
+	}
+	return s
+}
