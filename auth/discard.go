@@ -1,0 +1,44 @@
+package auth
+
+import (
+	"context"
+	"net"
+	"time"
+)
+
+// discard is the one end of every failed handshake: it reads and throws away what comes, into buf,
+// until the deadline, which is conn's read deadline already. When there is nothing to read any more
+// (the peer has closed or reset, or the read deadline has passed) it waits for the rest of the time.
+func discard(ctx context.Context, conn net.Conn, buf []byte, deadline time.Time) {
+	for {
+		// A read that goes on succeeding must not outlive the deadline on a conn that checks it
+		// only before it blocks.
+		if _, err := conn.Read(buf); err != nil || !time.Now().Before(deadline) {
+			break
+		}
+	}
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// interrupt makes conn's reads and writes fail when ctx ends. stop ends the watch and reports whether
+// ctx had not ended; when it returns, interrupt touches conn's deadlines no more.
+func interrupt(ctx context.Context, conn net.Conn) (stop func() bool) {
+	done := make(chan struct{})
+	unregister := context.AfterFunc(ctx, func() {
+		defer close(done)
+		// A failure leaves the deadline that was set before, which is soon enough.
+		_ = conn.SetDeadline(time.Unix(1, 0)) // any time in the past
+	})
+	return func() bool {
+		if unregister() {
+			return true
+		}
+		<-done
+		return false
+	}
+}

@@ -1,0 +1,276 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"math"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+)
+
+// The life of a handshake, in the order of the functions below:
+//
+//	HandshakeWith   deadline; watch ctx; authenticate, or discard until the deadline
+//	authenticate    the checks, in their order, then the proof
+//	open            the first byte tells the format where both are taken
+//	openV1, openV2  read, find the client, open
+//	verify          time, proof, authorization, claim
+
+// sealed is a message of either format, still needed after it was opened.
+type sealed interface {
+	Nonce() []byte
+	AppendProof(dst []byte, s *protocol.Scratch, c *protocol.Client, port uint16) []byte
+}
+
+// attempt is the memory of one handshake at a time. It is pooled: a flood of strangers costs one
+// message buffer for each open connection and no garbage.
+type attempt struct {
+	*Server
+	ctx        context.Context
+	conn       net.Conn
+	candidates iter.Seq[*protocol.Client]
+
+	scratch *protocol.Scratch
+	buf     []byte // the message as far as it was read; after a failure, where input is discarded to
+	n       int    // bytes of the message in buf
+}
+
+// HandshakeWith is Handshake with other candidates than s.Clients. candidates is ranged over several
+// times.
+func (s *Server) HandshakeWith(ctx context.Context, conn net.Conn, candidates iter.Seq[*protocol.Client]) (Peer, error) {
+	start := time.Now()
+	s.once.Do(s.setup)
+	deadline := start.Add(s.set.deadline)
+	a := s.attempts.Get().(*attempt)
+	a.Server, a.ctx, a.conn, a.candidates, a.n = s, ctx, conn, candidates, 0
+	defer func() {
+		a.Server, a.ctx, a.conn, a.candidates = nil, nil, nil, nil
+		s.attempts.Put(a)
+	}()
+
+	peer, failure := Peer{}, (*Error)(nil)
+	if err := conn.SetDeadline(deadline); err != nil {
+		failure = failed(ResultClosed, err)
+	}
+	stop := interrupt(ctx, conn)
+	if failure == nil {
+		peer, failure = a.authenticate()
+	}
+	if failure != nil {
+		discard(ctx, conn, a.buf, deadline)
+		stop()
+		return Peer{}, failure
+	}
+	if !stop() {
+		return Peer{}, &Error{Result: ResultCanceled, Client: peer.Client, Err: context.Cause(ctx)}
+	}
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		return Peer{}, &Error{Result: ResultClosed, Client: peer.Client, Err: err}
+	}
+	return peer, nil
+}
+
+// authenticate reads and verifies the message and answers with the proof.
+func (a *attempt) authenticate() (Peer, *Error) {
+	if a.set.invalid != nil {
+		return Peer{}, failed(ResultMisconfigured, a.set.invalid)
+	}
+	peer, message, failure := a.open()
+	if failure != nil {
+		return Peer{}, failure
+	}
+	if failure := a.verify(peer, message.Nonce()); failure != nil {
+		failure.Client = peer.Client
+		return Peer{}, failure
+	}
+	if peer.Message.WantProof {
+		proof := message.AppendProof(nil, a.scratch, peer.Client, a.Port)
+		if _, err := a.conn.Write(proof); err != nil {
+			failure := unread(a.ctx, err)
+			failure.Client = peer.Client
+			return Peer{}, failure
+		}
+	}
+	return peer, nil
+}
+
+// read reads until the message's first n bytes are in buf, and not one more.
+func (a *attempt) read(n int) *Error {
+	if n <= a.n {
+		return nil
+	}
+	got, err := io.ReadFull(a.conn, a.buf[a.n:n])
+	a.n += got
+	if err != nil {
+		return unread(a.ctx, err)
+	}
+	return nil
+}
+
+func (a *attempt) open() (Peer, sealed, *Error) {
+	if a.candidates == nil {
+		a.candidates = func(func(*protocol.Client) bool) {}
+	}
+	switch a.set.protocols {
+	case V1:
+		return a.openV1()
+	case V2:
+		return a.openV2()
+	}
+	if failure := a.read(1); failure != nil {
+		return Peer{}, nil, failure
+	}
+	if a.buf[0] == protocol.FrameV1Version {
+		return a.openV1()
+	}
+	return a.openV2()
+}
+
+func (a *attempt) openV1() (Peer, sealed, *Error) {
+	var frame protocol.FrameV1
+	for {
+		var size int
+		var err error
+		frame, size, err = protocol.ParseFrameV1(a.buf[:a.n], a.set.maxFrame)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, protocol.ErrNeedMore) {
+			return Peer{}, nil, unopened(err)
+		}
+		if failure := a.read(size); failure != nil {
+			return Peer{}, nil, failure
+		}
+	}
+	// Two ids may have one secret, and so one hint: a hint that matches is not the end of the search.
+	refusal, trials := error(protocol.ErrSealed), 0
+	for c := range a.candidates {
+		if !frame.Match(a.scratch, c, a.Port) {
+			continue
+		}
+		if trials++; trials > a.set.maxTrials {
+			break
+		}
+		m, err := frame.Open(a.scratch, c, a.Port)
+		if err == nil {
+			return Peer{Client: c, Protocol: V1, Message: m}, &frame, nil
+		}
+		refusal = err
+	}
+	return Peer{}, nil, unopened(refusal)
+}
+
+func (a *attempt) openV2() (Peer, sealed, *Error) {
+	candidates := a.candidates
+	if a.Hint != protocol.HintNone {
+		// The hint is there before any bucket is: look for it once, and not for every bucket.
+		matched, failure := a.matchV2()
+		if failure != nil {
+			return Peer{}, nil, failure
+		}
+		candidates = slices.Values(matched)
+	}
+	refusal, trials := error(protocol.ErrSealed), 0
+	for _, bucket := range a.set.buckets {
+		if failure := a.read(bucket); failure != nil {
+			return Peer{}, nil, failure
+		}
+		envelope, _, err := protocol.ParseEnvelopeV2(a.buf[:a.n], a.Hint)
+		if err != nil {
+			return Peer{}, nil, unopened(err)
+		}
+		for c := range candidates {
+			if trials++; trials > a.set.maxTrials {
+				return Peer{}, nil, unopened(refusal)
+			}
+			m, err := envelope.Open(a.scratch, c, a.Port, bucket)
+			if err == nil {
+				return Peer{Client: c, Protocol: V2, Message: m}, &envelope, nil
+			}
+			if !errors.Is(err, protocol.ErrSealed) {
+				refusal = err // it opened: more telling than that other buckets do not
+			}
+		}
+	}
+	return Peer{}, nil, unopened(refusal)
+}
+
+// matchV2 reads as far as the route hint and returns the candidates that it is of.
+func (a *attempt) matchV2() ([]*protocol.Client, *Error) {
+	envelope, need, err := protocol.ParseEnvelopeV2(a.buf[:a.n], a.Hint)
+	if errors.Is(err, protocol.ErrNeedMore) {
+		if failure := a.read(need); failure != nil {
+			return nil, failure
+		}
+		envelope, _, err = protocol.ParseEnvelopeV2(a.buf[:a.n], a.Hint)
+	}
+	if err != nil {
+		return nil, unopened(err)
+	}
+	var matched []*protocol.Client
+	for c := range a.candidates {
+		if envelope.Match(a.scratch, c, a.Port) {
+			matched = append(matched, c)
+		}
+	}
+	if matched == nil {
+		return nil, unopened(protocol.ErrSealed)
+	}
+	return matched, nil
+}
+
+// verify judges a message that opened, and claims its nonce when nothing else is left to ask.
+func (a *attempt) verify(peer Peer, nonce []byte) *Error {
+	now := a.set.now()
+	diff := clockDiff(peer.Message.Time, now)
+	refuse := func(result Result, cause error) *Error {
+		return &Error{Result: result, ClockDiff: diff, Err: cause}
+	}
+	if diff > a.set.window || diff < -a.set.window {
+		return refuse(ResultStale, nil)
+	}
+	if peer.Message.WantProof && !a.Proof {
+		return refuse(ResultProof, nil)
+	}
+	claimed, claimErr := false, error(nil)
+	claim := func() error {
+		if !claimed { // a second call does not make the first a replay
+			claimed = true
+			claimErr = a.set.replay.Claim(peer.Client.ID(), nonce, now.Add(replayAge(a.set.window)))
+		}
+		return claimErr
+	}
+	var err error
+	if a.Authorize == nil {
+		err = claim()
+	} else {
+		err = a.Authorize(peer, claim)
+	}
+	switch {
+	case claimErr != nil && errors.Is(claimErr, ErrReplayFull):
+		return refuse(ResultFull, claimErr)
+	case claimErr != nil:
+		return refuse(ResultReplay, claimErr)
+	case err != nil:
+		return refuse(ResultUnauthorized, err)
+	case !claimed:
+		return refuse(ResultUnauthorized, errUnclaimed)
+	}
+	return nil
+}
+
+// errUnclaimed keeps a mistake in Authorize from becoming a door for replays.
+var errUnclaimed = errors.New("auth: Authorize agreed without calling claim")
+
+// clockDiff is a message's time, in Unix milliseconds, less now, to the millisecond that is on the
+// wire. A difference too large for a Duration (292 years) is the largest.
+func clockDiff(ms int64, now time.Time) time.Duration {
+	const most = math.MaxInt64 / int64(time.Millisecond)
+	diff := ms - now.UnixMilli() // neither is negative on a clock after 1970: no overflow
+	return time.Duration(min(max(diff, -most), most)) * time.Millisecond
+}
