@@ -1,0 +1,182 @@
+package netstack
+
+import (
+	"sync"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+// link is a gVisor link endpoint on the device. Both interfaces of the stack
+// have one; they differ in nothing.
+type link struct {
+	s          *Stack
+	mtu        uint32
+	offload    bool
+	dispatcher stack.NetworkDispatcher // set by Attach, before the first packet
+	writes     sync.Pool               // of *outgoing
+}
+
+var (
+	_ stack.LinkEndpoint = (*link)(nil)
+	_ stack.GSOEndpoint  = (*link)(nil)
+)
+
+func newLink(s *Stack) *link {
+	info := s.o.Device.Info()
+	l := &link{s: s, mtu: uint32(info.MTU), offload: info.Offload} //nolint:gosec // an MTU is below 65536
+	l.writes.New = func() any { return new(outgoing) }
+	return l
+}
+
+// receive hands an admitted packet to the stack. The payload is copied into
+// one view of its own size and the headers into another, small one: when they
+// share a view, gVisor clones all of it to look at the header alone.
+func (l *link) receive(p *tun.Packet) {
+	if l.dispatcher == nil {
+		return
+	}
+	b := buffer.MakeWithView(buffer.NewViewWithData(p.Data[:p.Payload]))
+	if p.Payload < len(p.Data) {
+		v := buffer.NewViewWithData(p.Data[p.Payload:])
+		if err := b.Append(v); err != nil {
+			v.Release()
+			b.Release()
+			return // beyond what a Buffer may hold; a packet cannot be
+		}
+	}
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: b})
+	l.dispatcher.DeliverNetworkPacket(network(p.Tuple.Src), pkt)
+	pkt.DecRef()
+}
+
+// outgoing is the working memory of one send.
+type outgoing struct {
+	packet tun.Packet
+	parts  [tun.MaxParts][]byte
+}
+
+// WritePackets implements stack.LinkWriter. What the egress gate refuses, or
+// the device loses, is gone without a word: so it is on any link.
+func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
+	w := l.writes.Get().(*outgoing)
+	n := 0
+	for _, pkt := range pkts.AsSlice() {
+		if err := l.write(w, pkt); err != nil {
+			l.writes.Put(w)
+			return n, &tcpip.ErrClosedForSend{}
+		}
+		n++
+	}
+	l.writes.Put(w)
+	return n, nil
+}
+
+func (l *link) write(w *outgoing, pkt *stack.PacketBuffer) error {
+	views, skip := pkt.AsViewList()
+	n := 0
+	for v := views.Front(); v != nil; v = v.Next() {
+		b := v.AsSlice()
+		if skip >= len(b) {
+			skip -= len(b)
+			continue
+		}
+		if n == len(w.parts) {
+			return nil // lost: no packet of ours has that many pieces
+		}
+		w.parts[n] = b[skip:]
+		skip = 0
+		n++
+	}
+	if n == 0 || !w.packet.PeekTCP(w.parts[0]) {
+		return nil // the stack's own ICMP, or whatever it thinks of: never ours to send
+	}
+	size := pkt.Size() - w.packet.Payload
+	if !l.s.o.Egress(&w.packet, size) {
+		return nil
+	}
+	var o tun.Offload
+	if g := pkt.GSOOptions; g.Type == stack.GSOTCPv4 || g.Type == stack.GSOTCPv6 {
+		o.NeedsChecksum = g.NeedsCsum
+		o.ChecksumStart = g.L3HdrLen
+		if size > int(g.MSS) {
+			o.SegmentSize = g.MSS
+			o.HeaderLength = uint16(w.packet.Payload) //nolint:gosec // two headers: at most 40+60
+		}
+	}
+	err := l.s.o.Device.Write(o, w.parts[:n])
+	clear(w.parts[:n])
+	return err
+}
+
+// maxGSO is the largest super-packet in bytes. gVisor takes it for the whole
+// packet with its headers, which the 16-bit length fields must hold.
+const maxGSO = tun.MaxPacket
+
+// GSOMaxSize implements stack.GSOEndpoint.
+func (l *link) GSOMaxSize() uint32 { return maxGSO }
+
+// SupportedGSO implements stack.GSOEndpoint: the kernel cuts super-packets
+// where the device can carry them, gVisor itself elsewhere.
+func (l *link) SupportedGSO() stack.SupportedGSO {
+	if l.offload {
+		return stack.HostGSOSupported
+	}
+	return stack.GVisorGSOSupported
+}
+
+// Capabilities implements stack.LinkEndpoint. Checksums of what comes in have
+// been verified by Packet.Parse. Those of what goes out are not offloaded by
+// this flag, which would leave SYN-ACKs without one; packets with GSO options
+// leave theirs to the kernel all the same.
+func (l *link) Capabilities() stack.LinkEndpointCapabilities {
+	return stack.CapabilityRXChecksumOffload
+}
+
+// Attach implements stack.LinkEndpoint. CreateNIC calls it before any packet
+// moves, and the stack's teardown after the last.
+func (l *link) Attach(d stack.NetworkDispatcher) {
+	if d != nil {
+		l.dispatcher = d
+	}
+}
+
+// IsAttached implements stack.LinkEndpoint.
+func (l *link) IsAttached() bool { return l.dispatcher != nil }
+
+// MTU implements stack.LinkEndpoint.
+func (l *link) MTU() uint32 { return l.mtu }
+
+// SetMTU implements stack.LinkEndpoint. The device's MTU is fixed.
+func (l *link) SetMTU(uint32) {}
+
+// MaxHeaderLength implements stack.LinkEndpoint: no link header.
+func (l *link) MaxHeaderLength() uint16 { return 0 }
+
+// LinkAddress implements stack.LinkEndpoint: none.
+func (l *link) LinkAddress() tcpip.LinkAddress { return "" }
+
+// SetLinkAddress implements stack.LinkEndpoint.
+func (l *link) SetLinkAddress(tcpip.LinkAddress) {}
+
+// Wait implements stack.LinkEndpoint: the link has no goroutines.
+func (l *link) Wait() {}
+
+// ARPHardwareType implements stack.LinkEndpoint.
+func (l *link) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareNone }
+
+// AddHeader implements stack.LinkEndpoint.
+func (l *link) AddHeader(*stack.PacketBuffer) {}
+
+// ParseHeader implements stack.LinkEndpoint.
+func (l *link) ParseHeader(*stack.PacketBuffer) bool { return true }
+
+// Close implements stack.LinkEndpoint. Stack.Run closes the device.
+func (l *link) Close() {}
+
+// SetOnCloseAction implements stack.LinkEndpoint.
+func (l *link) SetOnCloseAction(func()) {}

@@ -1,0 +1,259 @@
+// Package netstack is gVisor's TCP/IP stack between a TUN device and the flows.
+//
+// It reads the device, asks whether a packet may enter, and makes a Request of
+// every TCP connection that begins; on the way back it asks whether a packet
+// may leave. It has no policy of its own and no addresses of its own: whatever
+// it is handed is for it.
+//
+// There are two interfaces in the stack, both on the one device. Flows of
+// hidden services enter through the first, where a forwarder lets us decide
+// before the handshake whether to answer. Flows of open services, whose
+// handshakes strangers may begin, enter through the second, where listeners
+// answer a flood with SYN cookies. A flood there touches nothing on the first.
+package netstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+const (
+	hiddenNIC tcpip.NICID = 1
+	openNIC   tcpip.NICID = 2
+)
+
+// A Decision is what to do with a packet from the device.
+type Decision struct {
+	Pass bool // into the stack; otherwise it is dropped
+	Open bool // it belongs to a flow of an open service
+	Anew bool // a SYN whose tuple an endpoint in TIME_WAIT may still hold
+}
+
+// Options is what a Stack is made of. All fields are required.
+type Options struct {
+	Device tun.Device
+	// Admit judges a packet that was read, after its Parse. It is called by one
+	// goroutine and must not keep the packet.
+	Admit func(p *tun.Packet) Decision
+	// Egress says whether a packet that the stack built may leave; size is its
+	// payload in bytes. Only PeekTCP has been called on it, and succeeded.
+	Egress func(p *tun.Packet, size int) bool
+	// Handle owns a request, on a goroutine of its own, until it returns.
+	Handle func(r *Request)
+	// OpenPorts are the ports of open services.
+	OpenPorts []uint16
+}
+
+// A Stack is a running TCP/IP stack on a device.
+type Stack struct {
+	o         Options
+	stack     *stack.Stack
+	links     [openNIC + 1]*link // by NIC
+	listeners []*listener
+	handlers  sync.WaitGroup
+}
+
+// New makes the stack. Nothing moves until Run.
+func New(o Options) (*Stack, error) {
+	s := &Stack{o: o}
+	s.stack = stack.New(stack.Options{
+		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol},
+	})
+	if err := s.build(); err != nil {
+		s.stack.Destroy()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Stack) build() error {
+	if err := tune(s.stack); err != nil {
+		return err
+	}
+	// Before CreateNIC: gVisor has no lock around the handler.
+	forwarder := tcp.NewForwarder(s.stack, receiveDefault, maxRequests, func(r *tcp.ForwarderRequest) {
+		s.handlers.Add(1)
+		defer s.handlers.Done()
+		request := hiddenRequest(r)
+		s.o.Handle(request)
+		request.Ignore()
+	})
+	s.stack.SetTransportProtocolHandler(tcp.ProtocolNumber, func(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
+		forwarder.HandlePacket(id, pkt)
+		return true // always: false has the stack answer strays with a reset
+	})
+	for nic := hiddenNIC; nic <= openNIC; nic++ {
+		l := newLink(s)
+		if err := s.stack.CreateNIC(nic, l); err != nil {
+			return fmt.Errorf("netstack: create interface: %s", err)
+		}
+		// Every address is ours, as destination and as source: the gate has
+		// decided, and per-flow addresses would only be bookkeeping.
+		if err := s.stack.SetPromiscuousMode(nic, true); err != nil {
+			return fmt.Errorf("netstack: promiscuous mode: %s", err)
+		}
+		if err := s.stack.SetSpoofing(nic, true); err != nil {
+			return fmt.Errorf("netstack: spoofing: %s", err)
+		}
+		s.links[nic] = l
+	}
+	s.stack.SetRouteTable([]tcpip.Route{
+		{Destination: header.IPv4EmptySubnet, NIC: hiddenNIC},
+		{Destination: header.IPv6EmptySubnet, NIC: hiddenNIC},
+		{Destination: header.IPv4EmptySubnet, NIC: openNIC},
+		{Destination: header.IPv6EmptySubnet, NIC: openNIC},
+	})
+	for _, port := range s.o.OpenPorts {
+		l, err := listen(s, port)
+		if err != nil {
+			return err
+		}
+		s.listeners = append(s.listeners, l)
+	}
+	return nil
+}
+
+// Run moves packets until ctx ends or the device fails, and returns when all
+// handlers have: whoever ends ctx makes sure that they come to an end. It
+// closes the device and destroys the stack.
+func (s *Stack) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		// Wakes the reader; the error is reported by Close below.
+		_ = s.o.Device.Close() //nolint:errcheck // closing twice is harmless
+	})
+	defer stop()
+	var accepting sync.WaitGroup
+	for _, l := range s.listeners {
+		accepting.Go(l.run)
+	}
+	err := s.read()
+	if errors.Is(err, os.ErrClosed) && ctx.Err() != nil {
+		err = nil
+	}
+	for _, l := range s.listeners {
+		l.close()
+	}
+	accepting.Wait()
+	s.handlers.Wait()
+	s.stack.Destroy()
+	if cerr := s.o.Device.Close(); cerr != nil && !errors.Is(cerr, os.ErrClosed) {
+		err = errors.Join(err, fmt.Errorf("close TUN device: %w", cerr))
+	}
+	return err
+}
+
+// read is the packet path: device, Parse, gate, stack.
+func (s *Stack) read() error {
+	var p tun.Packet
+	for {
+		if err := s.o.Device.Read(&p); err != nil {
+			return err
+		}
+		p.Parse()
+		if d := s.o.Admit(&p); d.Pass {
+			s.Inject(&p, d)
+		}
+	}
+}
+
+// Inject puts an admitted packet, which it borrows for the call, into the
+// stack. It is safe to call from any goroutine while Run runs.
+func (s *Stack) Inject(p *tun.Packet, d Decision) {
+	nic := hiddenNIC
+	if d.Open {
+		nic = openNIC
+	}
+	if d.Anew {
+		s.forget(nic, p.Tuple)
+	}
+	s.links[nic].receive(p)
+}
+
+// forget aborts an endpoint in TIME_WAIT, so that a SYN of the same tuple does
+// not vanish in it: gVisor would look for a listener to hand the SYN to, and a
+// forwarder is none. The egress gate holds the reset back that this may send.
+func (s *Stack) forget(nic tcpip.NICID, t tun.Tuple) {
+	if ep := s.find(nic, t); ep != nil && ep.EndpointState() == tcp.StateTimeWait {
+		ep.Abort()
+	}
+}
+
+// find returns the endpoint of a flow that came in through nic, nil if there is none.
+func (s *Stack) find(nic tcpip.NICID, t tun.Tuple) *tcp.Endpoint {
+	id := stack.TransportEndpointID{
+		LocalPort: t.DstPort, LocalAddress: address(t.Dst),
+		RemotePort: t.SrcPort, RemoteAddress: address(t.Src),
+	}
+	found := s.stack.FindTransportEndpoint(network(t.Src), tcp.ProtocolNumber, id, nic)
+	ep, ok := found.(*tcp.Endpoint)
+	if !ok || ep.EndpointState() == tcp.StateListen {
+		return nil
+	}
+	return ep
+}
+
+// Closing is how far the endpoint of a flow is with closing.
+type Closing uint8
+
+// The stages of closing.
+const (
+	Closed   Closing = iota // there is no endpoint
+	TimeWait                // it only answers late segments
+	Unsent                  // it has something to send, or waits for its peer
+)
+
+// Closing tells how far a flow's endpoint is after its Conn was closed.
+func (s *Stack) Closing(t tun.Tuple, open bool) Closing {
+	nic := hiddenNIC
+	if open {
+		nic = openNIC
+	}
+	ep := s.find(nic, t)
+	switch {
+	case ep == nil:
+		return Closed
+	case ep.EndpointState() == tcp.StateTimeWait:
+		return TimeWait
+	default:
+		return Unsent
+	}
+}
+
+// Retransmits returns how many TCP segments the stack has sent again.
+func (s *Stack) Retransmits() uint64 { return s.stack.Stats().TCP.Retransmits.Value() }
+
+// address converts to gVisor's form, which knows no IPv4-mapped addresses.
+func address(a tun.Addr) tcpip.Address {
+	if a.Is4() {
+		return tcpip.AddrFrom4([4]byte(a[12:]))
+	}
+	return tcpip.AddrFrom16(a)
+}
+
+func fromAddress(a tcpip.Address) tun.Addr {
+	if a.Len() == header.IPv4AddressSize {
+		b := a.As4()
+		return tun.Addr{10: 0xff, 11: 0xff, 12: b[0], 13: b[1], 14: b[2], 15: b[3]}
+	}
+	return a.As16()
+}
+
+func network(a tun.Addr) tcpip.NetworkProtocolNumber {
+	if a.Is4() {
+		return ipv4.ProtocolNumber
+	}
+	return ipv6.ProtocolNumber
+}
