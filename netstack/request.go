@@ -83,16 +83,34 @@ func (r *Request) complete(reset bool) {
 type Conn struct {
 	*gonet.TCPConn
 	ep    tcpip.Endpoint
+	wq    *waiter.Queue
 	tuple tun.Tuple
 }
 
 func newConn(wq *waiter.Queue, ep tcpip.Endpoint, t tun.Tuple) *Conn {
 	keepalive(ep)
-	return &Conn{TCPConn: gonet.NewTCPConn(wq, ep), ep: ep, tuple: t}
+	return &Conn{TCPConn: gonet.NewTCPConn(wq, ep), ep: ep, wq: wq, tuple: t}
 }
 
 // Tuple names the connection, in the direction from the client.
 func (c *Conn) Tuple() tun.Tuple { return c.tuple }
+
+// WaitRead returns when Read would not block, be it for data, the end or an
+// error, so that a reader need not hold a buffer while it waits.
+func (c *Conn) WaitRead() {
+	if c.ep.Readiness(readable) != 0 {
+		return
+	}
+	entry, ready := waiter.NewChannelEntry(readable)
+	c.wq.EventRegister(&entry)
+	defer c.wq.EventUnregister(&entry)
+	if c.ep.Readiness(readable) == 0 {
+		<-ready
+	}
+}
+
+// readable is everything that a reader may be waiting for.
+const readable = waiter.ReadableEvents | waiter.EventHUp | waiter.EventErr
 
 // Abort ends the connection with a reset, now. Whether that reaches the client
 // is for the egress gate to say.

@@ -1,0 +1,227 @@
+// Package flows makes two connections of a request and joins them until both
+// have ended.
+//
+// The order of dialling and answering is the heart of it. Where knowing how to
+// knock is all that is asked, the upstream is dialled before the client's
+// handshake is completed, so that a port behind the gate looks to its clients
+// as it would without one: open, refused, or silent. Where the client is to
+// authenticate, the handshake must come first, and dialling for strangers
+// would let them reach the upstream, so that comes last:
+//
+//	DialFirst:     dial upstream -> complete handshake ---------------------> relay
+//	               refused: reset   timeout: silence
+//	Authenticate:  complete handshake -> authenticate -> dial upstream -----> relay
+//	                                     failed: reset   refused: reset
+//	                                     at deadline     timeout: silence
+//
+// The package knows neither the stack nor the gate: a Request and a Plan are
+// all that it is told.
+package flows
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Conn is a stream with the ends that a relay needs.
+type Conn interface {
+	net.Conn
+	// CloseWrite sends a FIN; the other direction goes on.
+	CloseWrite() error
+	// Abort ends both directions with a reset.
+	Abort()
+}
+
+// A Request is a client's connection that begins.
+type Request interface {
+	Accept() (Conn, error) // completes the handshake
+	Refuse()               // answers with a reset
+	Ignore()               // answers nothing
+}
+
+// A Plan is what to do with one request. Functions may be nil where noted.
+type Plan struct {
+	Key      Key
+	Service  string
+	Upstream string // for the log
+
+	DialFirst   bool
+	DialTimeout time.Duration
+	Idle        time.Duration // a flow without a byte in either direction for so long ends
+
+	// Complete is told that the handshake is done and may object.
+	Complete func() error
+	// Authenticate says who the client is. It returns by its own deadline,
+	// whatever the client does, and its error ends the flow with a reset. Nil
+	// where Client is known without.
+	Authenticate func(ctx context.Context, conn net.Conn) (client string, err error)
+	// Client says who the client is without authentication; asked after Complete.
+	Client func() string
+	// Dial reaches the upstream. Nil where Serve takes the connection instead.
+	Dial  func(ctx context.Context) (net.Conn, error)
+	Serve func(ctx context.Context, conn net.Conn, client string) error
+
+	// Silence is called before the client's connection is aborted unheard.
+	Silence func()
+	// Closed is called last: nothing more is written, though what was written
+	// may still be on its way.
+	Closed func()
+}
+
+// A Key names a flow: who dialled, and what.
+type Key struct{ Client, Target netip.AddrPort }
+
+// A Flow is one request on its way. Its counters may be read at any time.
+type Flow struct {
+	Key     Key
+	Service string
+	Started time.Time
+
+	client   atomic.Pointer[string]
+	up, down atomic.Uint64
+	active   atomic.Int64 // when a byte last moved, in ns since Started
+	cancel   context.CancelCauseFunc
+}
+
+// Client returns who it is, "" until that is known.
+func (f *Flow) Client() string {
+	if c := f.client.Load(); c != nil {
+		return *c
+	}
+	return ""
+}
+
+// Bytes returns what was relayed from the client, and to it.
+func (f *Flow) Bytes() (up, down uint64) { return f.up.Load(), f.down.Load() }
+
+// Why a flow ended.
+var (
+	errKilled  = errors.New("killed")
+	errDrained = errors.New("drain timed out")
+	errIdle    = errors.New("idle")
+)
+
+// Totals count since the Set was made.
+type Totals struct {
+	Flows    uint64 // relayed
+	Up, Down uint64 // bytes from and to clients, of flows that have ended
+	Ends     [NumEnds]uint64
+}
+
+// Set is the flows of a gateway. The zero value is not ready; use NewSet.
+type Set struct {
+	log *slog.Logger
+
+	mu     sync.Mutex
+	flows  map[Key]*Flow
+	totals Totals
+	empty  chan struct{} // closed while there are no flows
+}
+
+// NewSet makes an empty set.
+func NewSet(log *slog.Logger) *Set {
+	empty := make(chan struct{})
+	close(empty)
+	return &Set{log: log, flows: make(map[Key]*Flow), empty: empty}
+}
+
+// Serve brings a request to its end and returns then.
+func (s *Set) Serve(ctx context.Context, r Request, p Plan) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	f := &Flow{Key: p.Key, Service: p.Service, Started: time.Now(), cancel: cancel}
+	s.add(f)
+	end := s.serve(ctx, f, r, &p)
+	s.remove(f, end)
+	up, down := f.Bytes()
+	s.log.Debug("flow ended", "service", p.Service, "client", f.Client(), "from", p.Key.Client,
+		"why", end.String(), "up", up, "down", down, "for", time.Since(f.Started))
+}
+
+func (s *Set) add(f *Flow) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.flows) == 0 {
+		s.empty = make(chan struct{})
+	}
+	s.flows[f.Key] = f
+}
+
+func (s *Set) remove(f *Flow, end End) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	up, down := f.Bytes()
+	s.totals.Up += up
+	s.totals.Down += down
+	s.totals.Ends[end]++
+	// A newer flow may have the tuple by now.
+	if s.flows[f.Key] == f {
+		delete(s.flows, f.Key)
+	}
+	if len(s.flows) == 0 {
+		select {
+		case <-s.empty:
+		default:
+			close(s.empty)
+		}
+	}
+}
+
+// Kill ends a flow at once. Whoever wants that to be silent has closed the
+// gate for it before.
+func (s *Set) Kill(k Key) {
+	s.mu.Lock()
+	f := s.flows[k]
+	s.mu.Unlock()
+	if f != nil {
+		f.cancel(errKilled)
+	}
+}
+
+// Drain waits until there are no flows, or until ctx ends; then it resets those
+// that are left and waits for them.
+func (s *Set) Drain(ctx context.Context) (left int) {
+	s.mu.Lock()
+	empty := s.empty
+	s.mu.Unlock()
+	select {
+	case <-empty:
+		return 0
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	left = len(s.flows)
+	empty = s.empty
+	for _, f := range s.flows {
+		f.cancel(errDrained)
+	}
+	s.mu.Unlock()
+	<-empty
+	return left
+}
+
+// Len returns how many flows there are.
+func (s *Set) Len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.flows)
+}
+
+// Totals returns the counts, bytes of running flows included.
+func (s *Set) Totals() Totals {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.totals
+	for _, f := range s.flows {
+		up, down := f.Bytes()
+		t.Up += up
+		t.Down += down
+	}
+	return t
+}

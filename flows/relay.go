@@ -1,0 +1,168 @@
+package flows
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// bufferSize is how many bytes one step of a relay may move: four super-packets
+// of the stack, so that one system call to the upstream takes what several
+// packets brought.
+const bufferSize = 256 << 10
+
+// buffers are lent to a direction only while it has something to move, so that
+// an idle flow holds none.
+var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
+
+// lease is a buffer that one direction may hold.
+type lease struct{ b *[]byte }
+
+// take returns the buffer, fetching one if none is held.
+func (l *lease) take() []byte {
+	if l.b == nil {
+		l.b = buffers.Get().(*[]byte)
+	}
+	return *l.b
+}
+
+// drop gives the buffer back, if one is held.
+func (l *lease) drop() {
+	if l.b != nil {
+		buffers.Put(l.b)
+		l.b = nil
+	}
+}
+
+// A leaser reads into a buffer that it takes once there is something to read.
+type leaser interface {
+	readLease(l *lease) (int, error)
+}
+
+// A waiter says when it has something to read, before there is a buffer to
+// read it into.
+type waiter interface {
+	// WaitRead returns when Read would not block, be it for data, the end, or an error.
+	WaitRead()
+}
+
+// reader returns how to read src.
+func reader(src Conn) func(*lease) (int, error) {
+	if s, ok := src.(leaser); ok {
+		return s.readLease
+	}
+	wait := func() {}
+	if s, ok := src.(waiter); ok {
+		wait = s.WaitRead
+	}
+	return func(l *lease) (int, error) {
+		wait()
+		return src.Read(l.take())
+	}
+}
+
+// relay joins the two connections until both directions have ended, one of
+// them fails, or nothing moves for the idle time. It closes both.
+func (s *Set) relay(ctx context.Context, f *Flow, client, upstream Conn, idle time.Duration) End {
+	s.mu.Lock()
+	s.totals.Flows++
+	s.mu.Unlock()
+	stopIdle := f.watchIdle(idle)
+	defer stopIdle()
+	abort := sync.OnceFunc(func() {
+		client.Abort()
+		upstream.Abort()
+	})
+	stop := context.AfterFunc(ctx, abort)
+	defer stop()
+
+	var up End
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if up = f.pump(upstream, client, &f.up, EndUpstreamReset, EndClientReset); up != EndDone {
+			abort()
+		}
+	}()
+	down := f.pump(client, upstream, &f.down, EndClientReset, EndUpstreamReset)
+	if down != EndDone {
+		abort()
+	}
+	<-done
+	// Both ends are told: a connection that was aborted takes no harm.
+	_ = client.Close()
+	_ = upstream.Close()
+	switch {
+	case ctx.Err() != nil:
+		return ending(ctx, EndKilled)
+	case down != EndDone:
+		return down
+	default:
+		return up
+	}
+}
+
+// counter is what pump adds to.
+type counter interface{ Add(uint64) uint64 }
+
+// pump moves one direction until src ends, and passes the end on. toFailed and
+// fromFailed are the results when writing or reading fails.
+func (f *Flow) pump(dst, src Conn, moved counter, toFailed, fromFailed End) End {
+	read := reader(src)
+	var l lease
+	defer l.drop()
+	for {
+		n, err := read(&l)
+		if n > 0 {
+			f.active.Store(int64(time.Since(f.Started)))
+			moved.Add(uint64(n))
+			if _, err := dst.Write((*l.b)[:n]); err != nil {
+				return toFailed
+			}
+			f.active.Store(int64(time.Since(f.Started)))
+		}
+		l.drop()
+		if errors.Is(err, io.EOF) {
+			if err := dst.CloseWrite(); err != nil && !errors.Is(err, net.ErrClosed) {
+				return toFailed
+			}
+			return EndDone
+		}
+		if err != nil {
+			return fromFailed
+		}
+	}
+}
+
+// watchIdle ends the flow when no byte has moved in either direction for idle.
+// Zero means never.
+func (f *Flow) watchIdle(idle time.Duration) (stop func()) {
+	if idle <= 0 {
+		return func() {}
+	}
+	f.active.Store(int64(time.Since(f.Started)))
+	var (
+		mu    sync.Mutex
+		timer *time.Timer
+	)
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(idle, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		quiet := time.Since(f.Started) - time.Duration(f.active.Load())
+		if quiet >= idle {
+			f.cancel(errIdle)
+			return
+		}
+		timer.Reset(idle - quiet)
+	})
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		timer.Stop()
+	}
+}

@@ -1,0 +1,71 @@
+package flows
+
+import (
+	"errors"
+	"net"
+	"sync"
+)
+
+// newSocket makes a Conn of an upstream's connection.
+func newSocket(c net.Conn) Conn {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		return newTCPSocket(tcp)
+	}
+	return stream{c}
+}
+
+// stream is any net.Conn as a Conn.
+type stream struct{ net.Conn }
+
+// CloseWrite closes the sending side where the connection can, and all of it
+// where it cannot: the peer must hear that nothing more comes.
+func (s stream) CloseWrite() error {
+	if c, ok := s.Conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return s.Close()
+}
+
+// Abort closes the connection.
+func (s stream) Abort() { _ = s.Close() }
+
+// abortTCP closes a kernel connection with a reset.
+func abortTCP(c *net.TCPConn) {
+	_ = c.SetLinger(0) // fails only on a connection that is closed already
+	_ = c.Close()
+}
+
+// handed is a client's connection in the hands of the embedding program.
+type handed struct {
+	Conn
+	f      *Flow
+	closed chan struct{}
+	once   sync.Once
+}
+
+// Read counts.
+func (h *handed) Read(b []byte) (int, error) {
+	n, err := h.Conn.Read(b)
+	h.f.up.Add(uint64(max(n, 0))) //nolint:gosec // not negative
+	return n, err
+}
+
+// Write counts.
+func (h *handed) Write(b []byte) (int, error) {
+	n, err := h.Conn.Write(b)
+	h.f.down.Add(uint64(max(n, 0))) //nolint:gosec // not negative
+	return n, err
+}
+
+// Close ends the flow.
+func (h *handed) Close() error {
+	err := net.ErrClosed
+	h.once.Do(func() {
+		err = h.Conn.Close()
+		close(h.closed)
+	})
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,13 @@
+//go:build !unix
+
+package flows
+
+import "net"
+
+// tcpSocket is a kernel connection.
+type tcpSocket struct{ *net.TCPConn }
+
+func newTCPSocket(c *net.TCPConn) Conn { return &tcpSocket{c} }
+
+// Abort implements Conn.
+func (s *tcpSocket) Abort() { abortTCP(s.TCPConn) }
