@@ -37,11 +37,11 @@ func scans4() []scan {
 	}
 }
 
-// scans6 is scans4 without those that nmap cannot do over IPv6; raw packets stand in for them.
+// scans6 is scans4 without the one that nmap cannot do over IPv6, fragments; raw packets stand in for it.
 func scans6() []scan {
 	var scans []scan
 	for _, s := range scans4() {
-		if s.name() != "-sO" && s.name() != "-sS -f" {
+		if s.name() != "-sS -f" {
 			scans = append(scans, scan{flags: s.flags, v6: true})
 		}
 	}

@@ -1,0 +1,130 @@
+//go:build linux
+
+package netns_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/netip"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/knockgw/knockgw/test/netns/lab"
+)
+
+const (
+	churnRounds  = 5
+	churnVisits  = 3000 // in a round
+	churnWorkers = 8
+	// churnLimit is how much slower than the first a round may be.
+	churnLimit = 1.5
+	// churnVisitTime is longer than a SYN takes to be sent again, so that a stall shows as slowness and is
+	// counted as such, not as a failure.
+	churnVisitTime = 30 * time.Second
+)
+
+// Somebody who closes a connection keeps its ports in TIME_WAIT, and in TIME_WAIT the gateway's stack swallows
+// the SYN of a client who uses them again. Half of the ways to meet that is to let the upstream close first, so
+// that it is the gateway which waits; a client with few ports makes it certain.
+//
+// These do not run in parallel with anything: they compare times.
+
+func TestShortConnectionsDoNotSlowDownWhereTheClientClosesFirst(t *testing.T) {
+	churn(t, "1024 65000", func(conn io.ReadWriter) error {
+		_, err := io.WriteString(conn, "hello\n")
+		if err == nil {
+			_, err = conn.Read(make([]byte, 64))
+		}
+		return err
+	})
+}
+
+func TestShortConnectionsDoNotSlowDownWhereTheUpstreamClosesFirst(t *testing.T) {
+	churn(t, "32768 60999", readToTheEnd)
+}
+
+func TestShortConnectionsDoNotSlowDownWhereTheClientHasFewPorts(t *testing.T) {
+	churn(t, "30000 31999", readToTheEnd)
+}
+
+func readToTheEnd(conn io.ReadWriter) error {
+	_, err := io.WriteString(conn, "bye\n")
+	if err == nil {
+		_, err = io.Copy(io.Discard, conn)
+	}
+	return err
+}
+
+// churn makes rounds of short connections over doors with and without authentication.
+func churn(t *testing.T, ports string, talk func(io.ReadWriter) error) {
+	t.Helper()
+	l := lab.New(t)
+	l.Client.Sysctl("ipv4/ip_local_port_range", ports)
+	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
+	grant := []string{"grant: {ttl: 10m, uses: 100000}"}
+	all := []door{
+		{name: "knock", listen: netip.MustParseAddrPort("10.77.0.1:8001"), mode: "knock", upstream: s.Addr, extra: grant},
+		{name: "auth", listen: netip.MustParseAddrPort("[fd77::1]:8002"), mode: "auth", upstream: s.Addr},
+	}
+	l.NewSite(t, program.get(t), configuration(all...)).Start(t)
+	for _, d := range all {
+		t.Run(d.name, func(t *testing.T) {
+			v := alice(l.Client)
+			if d.knocks() {
+				if err := d.visit(t.Context(), v, s.Greeting); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var first time.Duration
+			for i := range churnRounds {
+				took := d.round(t, v, talk)
+				t.Logf("round %d: %d connections in %v, %.0f/s", i+1, churnVisits, took.Round(time.Millisecond),
+					churnVisits/took.Seconds())
+				if i == 0 {
+					first = took
+				} else if float64(took) > churnLimit*float64(first) {
+					t.Errorf("round %d took %v, and the first %v", i+1, took, first)
+				}
+			}
+		})
+	}
+}
+
+// round makes one round of connections and returns how long it took.
+func (d door) round(t *testing.T, v lab.Visitor, talk func(io.ReadWriter) error) time.Duration {
+	t.Helper()
+	began := time.Now()
+	var workers errgroup.Group
+	for range churnWorkers {
+		workers.Go(func() error {
+			for range churnVisits / churnWorkers {
+				if err := d.short(t.Context(), v, talk); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := workers.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	return time.Since(began)
+}
+
+// short is one short connection.
+func (d door) short(ctx context.Context, v lab.Visitor, talk func(io.ReadWriter) error) error {
+	ctx, cancel := context.WithTimeout(ctx, churnVisitTime)
+	defer cancel()
+	conn, err := d.enterAs(ctx, v, nil)
+	if err != nil {
+		return err
+	}
+	err = conn.SetDeadline(time.Now().Add(churnVisitTime))
+	if err == nil {
+		err = talk(conn)
+	}
+	return errors.Join(err, conn.Close())
+}

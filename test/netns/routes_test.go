@@ -1,0 +1,125 @@
+//go:build linux
+
+package netns_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/knockgw/knockgw/test/netns/lab"
+)
+
+// routes is what the gateway's kernel has for one of the protected prefixes, over all tables.
+func routes(l *lab.Lab) string {
+	all := l.Gateway.MustRun("ip", "route", "show", "table", "all") +
+		l.Gateway.MustRun("ip", "-6", "route", "show", "table", "all")
+	var ours []string
+	for line := range strings.Lines(all) {
+		if strings.Contains(line, "10.77.0.0/24") || strings.Contains(line, "fd77::/64") {
+			ours = append(ours, strings.TrimSpace(line))
+		}
+	}
+	return strings.Join(ours, "\n")
+}
+
+// blackholed fails the test unless both prefixes end in a blackhole.
+func blackholed(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	for _, prefix := range []string{"blackhole 10.77.0.0/24", "blackhole fd77::/64"} {
+		if have := routes(l); !strings.Contains(have, prefix) {
+			t.Errorf("there is no %s:\n%s", prefix, have)
+		}
+	}
+}
+
+func TestABlackholeStaysBehindTheGatewayUntilDown(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t)
+	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
+	before := host(l)
+	for name, end := range map[string]func(*lab.Gateway){
+		"an orderly stop": (*lab.Gateway).Stop,
+		"a crash":         func(g *lab.Gateway) { g.Kill() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			gateway := site.Start(t)
+			blackholed(t, l)
+			for _, prefix := range []string{"10.77.0.0/24 dev " + lab.Tunnel, "fd77::/64 dev " + lab.Tunnel} {
+				if have := routes(l); !strings.Contains(have, prefix) {
+					t.Errorf("there is no route %s:\n%s", prefix, have)
+				}
+			}
+			for _, a := range []string{"10.77.0.", "fd77::"} {
+				if addrs := l.Gateway.MustRun("ip", "addr"); strings.Contains(addrs, a) {
+					t.Errorf("a protected address is on an interface:\n%s", addrs)
+				}
+			}
+			end(gateway)
+			blackholed(t, l)
+			if have := routes(l); strings.Contains(have, lab.Tunnel) {
+				t.Errorf("a route leads to a device that is gone:\n%s", have)
+			}
+			site.Down(t)
+			if after := host(l); after != before {
+				t.Errorf("down left something behind; before:\n%s\nafter:\n%s", before, after)
+			}
+		})
+	}
+}
+
+func TestDownIsContentWithNothingToDo(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t)
+	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
+	before := host(l)
+	site.Down(t)
+	site.Down(t)
+	if after := host(l); after != before {
+		t.Errorf("the host was touched; before:\n%s\nafter:\n%s", before, after)
+	}
+}
+
+func TestAGatewayStartsOverWhatACrashLeftBehind(t *testing.T) {
+	t.Parallel()
+	l, site, s, all := site(t)
+	for range 3 {
+		gateway := site.Start(t)
+		for _, d := range all {
+			if err := d.visit(t.Context(), alice(l.Client), s.Greeting); err != nil {
+				t.Error(err)
+			}
+		}
+		gateway.Kill()
+	}
+}
+
+func TestTheMetricsCountWhatHappened(t *testing.T) {
+	t.Parallel()
+	l, site, s, all := site(t)
+	gateway := site.Start(t)
+	before := gateway.Metrics()
+	for _, d := range all {
+		if err := d.visit(t.Context(), alice(l.Client), s.Greeting); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, p := range oddPackets(t, l.Stranger) {
+		if err := l.Stranger.Inject(p.dst, p.bytes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	after := gateway.Metrics()
+	grown := 0
+	for name, v := range after {
+		if strings.HasPrefix(name, "knockgw_") && v > before[name] {
+			grown++
+			t.Logf("%s grew by %v", name, v-before[name])
+		}
+		if strings.Contains(name, l.Client.Addr4.String()) || strings.Contains(name, l.Stranger.Addr4.String()) {
+			t.Errorf("a metric has an address in its labels: %s", name)
+		}
+	}
+	if grown == 0 {
+		t.Error("no metric of knockgw moved")
+	}
+}

@@ -1,0 +1,76 @@
+//go:build linux
+
+package netns_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/knockgw/knockgw/test/netns/lab"
+)
+
+// hold opens n sessions at a door at once, asks each a question of its own while all are open, and closes
+// them all.
+func (d door) hold(t *testing.T, v lab.Visitor, n int) {
+	t.Helper()
+	conns := make([]net.Conn, n)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*admitTime)
+	defer cancel()
+	defer func() {
+		for _, c := range conns {
+			if c != nil {
+				_ = c.Close()
+			}
+		}
+	}()
+	opening, octx := errgroup.WithContext(ctx)
+	for i := range conns {
+		opening.Go(func() (err error) {
+			conns[i], err = d.enter(octx, v)
+			return err
+		})
+	}
+	if err := opening.Wait(); err != nil {
+		t.Fatalf("open %d sessions: %v", n, err)
+	}
+	var asking errgroup.Group
+	for i, c := range conns {
+		asking.Go(func() error {
+			want := fmt.Sprintf("question %d", i)
+			got, err := question(c, "echo "+want)
+			if err == nil && got != want {
+				err = fmt.Errorf("%q was answered with %q", want, got)
+			}
+			return err
+		})
+	}
+	if err := asking.Wait(); err != nil {
+		t.Errorf("one of %d sessions: %v", n, err)
+	}
+}
+
+func TestSixConnectionsOfOneAddressAreAdmittedInParallel(t *testing.T) {
+	t.Parallel()
+	l, site, _, all := site(t)
+	site.Start(t)
+	for _, d := range all {
+		t.Run(d.name, func(t *testing.T) {
+			for range 10 {
+				d.hold(t, alice(l.Client), 6)
+			}
+		})
+	}
+}
+
+func TestTwoHundredSessionsLiveSideBySide(t *testing.T) {
+	t.Parallel()
+	l, site, _, all := site(t)
+	site.Start(t)
+	for _, d := range all {
+		t.Run(d.name, func(t *testing.T) { d.hold(t, alice(l.Client), 200) })
+	}
+}

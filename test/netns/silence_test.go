@@ -1,0 +1,236 @@
+//go:build linux
+
+package netns_test
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/knockgw/knockgw/test/netns/lab"
+)
+
+const (
+	// dripping is long enough for a session to outlast the scans beside it, in drips.
+	dripping = int(10 * time.Minute / lab.DripInterval)
+	// scansAtOnce keeps the scans, which mostly wait, from waiting one after the other.
+	scansAtOnce = 8
+)
+
+// hiddenDoors is every kind of door that is silent to strangers. All of them stand on two addresses.
+func hiddenDoors(upstream string) []door {
+	var hidden []door
+	for _, d := range doors(upstream) {
+		if d.hidden() {
+			hidden = append(hidden, d)
+		}
+	}
+	// The ports that the scans ask for.
+	for i, port := range []uint16{22, 8443, 22, 8443} {
+		hidden[i].listen = netip.AddrPortFrom(hidden[i].listen.Addr(), port)
+	}
+	return hidden
+}
+
+// targets are what the stranger looks at: where the doors are, and where nothing is.
+func targets() []netip.Addr {
+	return []netip.Addr{netip.MustParseAddr("10.77.0.1"), netip.MustParseAddr("fd77::1")}
+}
+
+// silent scans everything in every way and fails the test if anything at all comes back.
+func silent(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	capture := l.Stranger.Capture(lab.Link)
+	var all errgroup.Group
+	all.SetLimit(scansAtOnce)
+	for _, target := range targets() {
+		scans := scans4()
+		if target.Is6() {
+			scans = scans6()
+		}
+		for _, s := range scans {
+			all.Go(func() error {
+				s.blind(t, l.Stranger, target)
+				return nil
+			})
+		}
+	}
+	_ = all.Wait()
+	sent := 0
+	for _, p := range oddPackets(t, l.Stranger) {
+		if err := l.Stranger.Inject(p.dst, p.bytes); err != nil {
+			t.Errorf("inject %s: %v", p.name, err)
+		}
+		sent++
+	}
+	for _, a := range []netip.Addr{netip.MustParseAddr("10.77.0.99"), netip.MustParseAddr("fd77::99")} {
+		scan{flags: []string{"-sS"}, v6: a.Is6()}.blind(t, l.Stranger, a)
+	}
+	packets := capture.Stop()
+	l.Stranger.Silent(packets)
+	asked := lab.Sent(packets, l.Stranger.Addr4, lab.Protected4) + lab.Sent(packets, l.Stranger.Addr6, lab.Protected6)
+	const fewest = 200 // packets of 24 scans, if nmap has really scanned
+	if asked < fewest+sent {
+		t.Errorf("silence proves nothing: only %d packets were sent", asked)
+	}
+}
+
+// A drip is a session of an admitted client that goes on while something else happens.
+type drip struct {
+	name string
+	conn net.Conn
+	done sync.WaitGroup
+
+	mu    sync.Mutex
+	lines int
+	err   error
+}
+
+// drips begins a session at every door.
+func drips(t *testing.T, l *lab.Lab, all []door) []*drip {
+	t.Helper()
+	var begun []*drip
+	for _, door := range all {
+		conn, err := door.enter(soon(t, admitTime), alice(l.Client))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &drip{name: door.name, conn: conn}
+		if _, err := fmt.Fprintf(conn, "drip %d\n", dripping); err != nil {
+			t.Fatal(err)
+		}
+		d.done.Go(d.read)
+		t.Cleanup(func() {
+			_ = conn.Close()
+			d.done.Wait()
+		})
+		begun = append(begun, d)
+	}
+	return begun
+}
+
+func (d *drip) read() {
+	lines := bufio.NewScanner(d.conn)
+	for lines.Scan() {
+		d.mu.Lock()
+		d.lines++
+		d.mu.Unlock()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.err = lines.Err()
+}
+
+func (d *drip) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lines
+}
+
+// flows fails the test unless the session still brings lines.
+func (d *drip) flows(t *testing.T) {
+	t.Helper()
+	before := d.count()
+	for range 10 {
+		time.Sleep(lab.DripInterval)
+		if d.count() > before {
+			return
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t.Errorf("the session at %s has dried up after %d lines: %v", d.name, d.lines, d.err)
+}
+
+func TestAStrangerIsNotAnswered(t *testing.T) {
+	t.Parallel()
+	lab.RequireTools(t, "nmap")
+	l := lab.New(t)
+	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
+	all := hiddenDoors(s.Addr)
+	site := l.NewSite(t, program.get(t), configuration(all...))
+
+	gateway := site.Start(t)
+	t.Run("before any session", func(t *testing.T) { silent(t, l) })
+	t.Run("during the sessions of an admitted client", func(t *testing.T) {
+		sessions := drips(t, l, all)
+		silent(t, l)
+		for _, d := range sessions {
+			d.flows(t)
+		}
+	})
+	t.Run("after its sessions", func(t *testing.T) {
+		for _, d := range all {
+			if err := d.visit(t.Context(), alice(l.Client), s.Greeting); err != nil {
+				t.Error(err)
+			}
+		}
+		silent(t, l)
+	})
+	t.Run("after an orderly stop", func(t *testing.T) {
+		drips(t, l, all)
+		gateway.Stop()
+		silent(t, l)
+	})
+	t.Run("after a restart", func(t *testing.T) {
+		site.Start(t)
+		silent(t, l)
+	})
+}
+
+func TestAStrangerIsNotAnsweredAfterACrash(t *testing.T) {
+	t.Parallel()
+	lab.RequireTools(t, "nmap")
+	l := lab.New(t)
+	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
+	all := hiddenDoors(s.Addr)
+	site := l.NewSite(t, program.get(t), configuration(all...))
+	gateway := site.Start(t)
+	drips(t, l, all)
+	gateway.Kill()
+	silent(t, l)
+}
+
+// Starting, stopping and crashing have moments of their own: the device is there and the routes are not yet,
+// or the other way round. A stranger who never stops asking meets them all.
+func TestAStrangerIsNotAnsweredWhileTheGatewayComesAndGoes(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t)
+	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
+	all := hiddenDoors(s.Addr)
+	site := l.NewSite(t, program.get(t), configuration(all...))
+	// Before the first start nobody has promised anything.
+	site.Start(t).Stop()
+
+	capture := l.Stranger.Capture(lab.Link)
+	over := make(chan struct{})
+	var asking sync.WaitGroup
+	odd := oddPackets(t, l.Stranger)
+	asking.Go(func() {
+		for {
+			for _, p := range odd {
+				if err := l.Stranger.Inject(p.dst, p.bytes); err != nil {
+					t.Errorf("inject %s: %v", p.name, err)
+				}
+			}
+			select {
+			case <-over:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	})
+	for range 3 {
+		site.Start(t).Stop()
+		site.Start(t).Kill()
+	}
+	close(over)
+	asking.Wait()
+	l.Stranger.Silent(capture.Stop())
+}
