@@ -64,7 +64,7 @@ func churn(t *testing.T, ports string, talk func(io.ReadWriter) error) {
 	l := lab.New(t)
 	l.Client.Sysctl("ipv4/ip_local_port_range", ports)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	grant := []string{"grant: {ttl: 10m, uses: 100000}"}
+	grant := []string{"grant: {ttl: 10m, uses: 60000}"}
 	all := []door{
 		{name: "knock", listen: netip.MustParseAddrPort("10.77.0.1:8001"), mode: "knock", upstream: s.Addr, extra: grant},
 		{name: "auth", listen: netip.MustParseAddrPort("[fd77::1]:8002"), mode: "auth", upstream: s.Addr},

@@ -43,7 +43,16 @@ type Site struct {
 // head with everything that is the lab's own (version, tun, state, control, metrics).
 func (l *Lab) NewSite(tb testing.TB, build *Build, text string) *Site {
 	tb.Helper()
-	dir := tb.TempDir()
+	// Not tb.TempDir: it has the test's name in it, and a socket's path may have about a hundred bytes.
+	dir, err := os.MkdirTemp("", "knockgw-site-")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			tb.Error(err)
+		}
+	})
 	s := &Site{Config: filepath.Join(dir, "knockgw.yaml"), State: filepath.Join(dir, "state"), lab: l, build: build}
 	head := fmt.Sprintf(`version: 1
 tun:
