@@ -9,8 +9,9 @@ import (
 // discard is the one end of every failed handshake: it reads and throws away what comes, into buf,
 // until the deadline, which is conn's read deadline already. When there is nothing to read any more
 // (the peer has closed or reset, or the read deadline has passed) it waits for the rest of the time.
-func discard(ctx context.Context, conn net.Conn, buf []byte, deadline time.Time) {
-	for {
+// bounded is false when conn took no deadline: then reading could block for good, and is not tried.
+func discard(ctx context.Context, conn net.Conn, buf []byte, deadline time.Time, bounded bool) {
+	for bounded {
 		// A read that goes on succeeding must not outlive the deadline on a conn that checks it
 		// only before it blocks.
 		if _, err := conn.Read(buf); err != nil || !time.Now().Before(deadline) {

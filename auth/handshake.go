@@ -53,16 +53,17 @@ func (s *Server) HandshakeWith(ctx context.Context, conn net.Conn, candidates it
 		s.attempts.Put(a)
 	}()
 
-	peer, failure := Peer{}, (*Error)(nil)
-	if err := conn.SetDeadline(deadline); err != nil {
-		failure = failed(ResultClosed, err)
-	}
+	var peer Peer
+	var failure *Error
+	unbounded := conn.SetDeadline(deadline)
 	stop := interrupt(ctx, conn)
-	if failure == nil {
+	if unbounded != nil {
+		failure = failed(ResultClosed, unbounded)
+	} else {
 		peer, failure = a.authenticate()
 	}
 	if failure != nil {
-		discard(ctx, conn, a.buf, deadline)
+		discard(ctx, conn, a.buf, deadline, unbounded == nil)
 		stop()
 		return Peer{}, failure
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -138,6 +139,22 @@ func TestAuthorizeMustClaim(t *testing.T) {
 			if o := handshake(s, raw, 4096, false, nil); ResultOf(o.err) != want {
 				t.Errorf("%v, want %v", o.err, want)
 			}
+		}
+	})
+}
+
+// timeless is a conn that takes no deadlines.
+type timeless struct{ net.Conn }
+
+func (timeless) SetDeadline(time.Time) error { return errors.ErrUnsupported }
+
+func TestAConnWithoutDeadlinesFailsAtTheDeadlineToo(t *testing.T) {
+	alice := identity(t, "alice")
+	synctest.Test(t, func(t *testing.T) {
+		s := &Server{Port: testPort, Clients: clients(alice)}
+		o := handshake(s, nil, 1, false, func(c net.Conn) net.Conn { return timeless{c} })
+		if ResultOf(o.err) != ResultClosed || !errors.Is(o.err, errors.ErrUnsupported) || o.elapsed != DefaultDeadline {
+			t.Errorf("%v after %v", o.err, o.elapsed)
 		}
 	})
 }

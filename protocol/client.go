@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"crypto/subtle"
 	"fmt"
 	"io"
 	"log/slog"
@@ -63,6 +64,15 @@ func (s *Scratch) clientHash(out *[clientHashSize]byte, c *Client, label string)
 	s.digest.Write(s.msg)
 	s.digest.Write(c.rawID)
 	copy(out[:], s.finish(&c.states))
+}
+
+// Equal reports whether o has the same id and the same secret, the latter in constant time: a reload
+// asks it to find the clients that it must end. Either may be nil.
+func (c *Client) Equal(o *Client) bool {
+	if c == nil || o == nil {
+		return c == o
+	}
+	return c.id == o.id && subtle.ConstantTimeCompare(c.secret, o.secret) == 1
 }
 
 // ID is the client's id.

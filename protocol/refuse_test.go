@@ -303,3 +303,18 @@ func TestClientNeverPrintsItsSecret(t *testing.T) {
 		t.Error("the id is not printed")
 	}
 }
+
+func TestClientsAreEqualByIDAndSecret(t *testing.T) {
+	a, again := testClient(t, "a"), testClient(t, "a")
+	other, err := NewClient("a", []byte(strings.Repeat("o", MinSecret)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	alias, err := NewClient("alias", a.secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !a.Equal(again) || a.Equal(other) || a.Equal(alias) || a.Equal(nil) || (*Client)(nil).Equal(a) {
+		t.Error("Equal compares something else")
+	}
+}
