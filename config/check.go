@@ -1,0 +1,210 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"runtime"
+	"slices"
+)
+
+// check looks for what is wrong between sections that are right by themselves.
+func (p *parser) check() {
+	p.checkRoutes()
+	p.checkClients()
+	p.checkServices()
+	p.checkOverlaps()
+	if l := p.c.Metrics.Listen; l.IsValid() {
+		if _, covered := p.routeOf(l.Addr()); covered {
+			p.metrics.failKey("listen", "%s is in tun.routes, and no protected address is put on an interface; "+
+				"choose an address of this host", l)
+		}
+	}
+}
+
+func (p *parser) checkRoutes() {
+	v6 := false
+	for i, route := range p.c.TUN.Routes {
+		v6 = v6 || route.Addr().Is6()
+		if j := slices.Index(p.c.TUN.Routes, route); j < i {
+			p.fail(p.routes[i].node, p.routes[i].path, "%s is already given in line %d; remove one of them",
+				route, p.routes[j].node.Line)
+		}
+	}
+	if v6 && p.c.TUN.MTU < minMTUv6 {
+		p.tun.failKey("mtu", "%d is too little for the IPv6 routes; write %d or more", p.c.TUN.MTU, minMTUv6)
+	}
+}
+
+// routeOf is the route that leads an address to the device.
+func (p *parser) routeOf(addr netip.Addr) (netip.Prefix, bool) {
+	for _, route := range p.c.TUN.Routes {
+		if route.Contains(addr) {
+			return route, true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+func (p *parser) checkClients() {
+	lines := map[string]int{}
+	names := make([]string, len(p.c.Services))
+	for i, svc := range p.c.Services {
+		names[i] = svc.Name
+	}
+	for i, c := range p.c.Clients {
+		s := p.clients[i]
+		if c.ID == "" {
+			continue
+		}
+		if line := lines[c.ID]; line != 0 {
+			s.failKey("id", "%q is already the client of line %d; give each client an id of its own", c.ID, line)
+			continue
+		}
+		lines[c.ID] = s.at("id").Line
+		for j, name := range c.Services {
+			it := s.grants[j]
+			if slices.Contains(names, name) {
+				continue
+			}
+			if near := nearest(name, names); near != "" {
+				s.fail(it.node, it.path, "there is no service %q; did you mean %s?", name, near)
+			} else {
+				s.fail(it.node, it.path, "there is no service %q; name one of services, or add it there", name)
+			}
+		}
+	}
+}
+
+func (p *parser) checkServices() {
+	lines := map[string]int{}
+	for i := range p.c.Services {
+		svc, s := &p.c.Services[i], p.services[i]
+		if line := lines[svc.Name]; line != 0 && svc.Name != "" {
+			s.failKey("name", "%q is already the service of line %d; give each service a name of its own", svc.Name, line)
+		} else {
+			lines[svc.Name] = s.at("name").Line
+		}
+		p.checkCovered(s, svc)
+		p.checkLoop(s, svc)
+		p.checkSequence(s, svc)
+		p.checkTrials(s, svc)
+	}
+}
+
+// checkCovered: what is not routed to the device never arrives.
+func (p *parser) checkCovered(s serviceSource, svc *Service) {
+	if !svc.Listen.IsValid() {
+		return
+	}
+	for _, route := range p.c.TUN.Routes {
+		if route.Bits() <= svc.Listen.Bits() && route.Contains(svc.Listen.Addr()) {
+			return
+		}
+	}
+	s.failKey("listen", "%s is in no route of tun.routes, so nothing would arrive; add %s there",
+		addressOrPrefix(svc.Listen), svc.Listen)
+}
+
+// checkLoop: a connection to an address that is routed to the device would come back as a stranger's.
+// Binding the socket to another interface leads it elsewhere.
+func (p *parser) checkLoop(s serviceSource, svc *Service) {
+	if svc.UpstreamDevice != "" || svc.Upstream.IsZero() {
+		return
+	}
+	if svc.Upstream.Original {
+		if svc.Listen.IsValid() {
+			s.failKey("upstream", "%q keeps addresses that are routed to the device, so flows would lead back into it; "+
+				"name the interface that leads to the upstream, as upstream_device: eth1 (Linux)", svc.Upstream)
+		}
+		return
+	}
+	addr, err := netip.ParseAddr(svc.Upstream.Host)
+	if err != nil {
+		return // a name: its addresses are for doctor, and for each dial
+	}
+	if route, covered := p.routeOf(addr); covered {
+		s.failKey("upstream", "%s is in the route %s, so flows would lead back into the device; "+
+			"choose another address for listen and tun.routes, or write upstream_device: eth1 (Linux)", svc.Upstream, route)
+	}
+}
+
+func (p *parser) checkSequence(s serviceSource, svc *Service) {
+	length := p.c.Knock.Sequence.Length
+	if length <= maxSYNSequence || !slices.Contains(svc.Knock, MethodTCPSYNSeq) {
+		return
+	}
+	if s.has("knock") {
+		s.failKey("knock", "tcp-syn-seq takes sequences of at most %d parts, and knock.sequence.length is %d; "+
+			"lower that, or remove tcp-syn-seq here", maxSYNSequence, length)
+		return
+	}
+	p.sequence.failKey("length", "%d is too long for tcp-syn-seq, which %s takes; write at most %d, "+
+		"or name the service's other methods in knock", length, svc.Name, maxSYNSequence)
+}
+
+// checkTrials: without hints, a stranger's stream costs a decryption for each client and bucket.
+func (p *parser) checkTrials(s serviceSource, svc *Service) {
+	if !svc.Mode.Authenticates() || !svc.Auth.Accepts(AuthV2) || svc.Auth.Hint != HintNone {
+		return
+	}
+	clients := len(p.c.ClientsOf(svc.Name))
+	if trials := clients * len(svc.Auth.Buckets); trials > maxTrials {
+		s.auth.failKey("hint", "%d clients in %d buckets would be %d trial decryptions for a stranger's stream, and %d are the most; "+
+			"name fewer buckets, or write hint: route-hint", clients, len(svc.Auth.Buckets), trials, maxTrials)
+	}
+}
+
+// checkOverlaps compares the services of each port in the order of their prefixes, where one that
+// contains others comes right before them: thousands of services take no noticeable time.
+func (p *parser) checkOverlaps() {
+	order := make([]int, 0, len(p.c.Services))
+	for i := range p.c.Services {
+		if p.c.Services[i].Listen.IsValid() {
+			order = append(order, i)
+		}
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		x, y := &p.c.Services[a], &p.c.Services[b]
+		return cmp.Or(cmp.Compare(x.Port, y.Port), x.Listen.Addr().Compare(y.Listen.Addr()),
+			cmp.Compare(x.Listen.Bits(), y.Listen.Bits()), cmp.Compare(a, b))
+	})
+	widest := -1 // of those so far, the one that reaches furthest
+	for _, i := range order {
+		svc := &p.c.Services[i]
+		if widest >= 0 {
+			if other := &p.c.Services[widest]; other.Port == svc.Port && other.Listen.Overlaps(svc.Listen) {
+				p.failOverlap(i, widest)
+				continue
+			}
+		}
+		widest = i
+	}
+}
+
+// failOverlap points at the later of two services.
+func (p *parser) failOverlap(i, j int) {
+	i, j = max(i, j), min(i, j)
+	a, b := &p.c.Services[i], &p.c.Services[j]
+	p.services[i].failKey("listen", "%s:%d overlaps with service %s (%s, line %d); change the address or the port of one",
+		addressOrPrefix(a.Listen), a.Port, b.Name, addressOrPrefix(b.Listen), p.services[j].at("listen").Line)
+}
+
+// warnOpenFile warns of secrets that everybody on the host may read.
+func (c *Config) warnOpenFile(path string, info fs.FileInfo) {
+	if runtime.GOOS == "windows" || info.Mode().Perm()&othersBits == 0 || !c.inlineSecrets {
+		return
+	}
+	e := Error{File: path, Msg: fmt.Sprintf("has secrets in it and is open to others than its owner (mode %04o); "+
+		"chmod 600 it, or use secret_file", info.Mode().Perm())}
+	c.Warnings = append(c.Warnings, e.Error())
+}
+
+// addressOrPrefix is a prefix without its length when it is one address.
+func addressOrPrefix(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}

@@ -1,0 +1,153 @@
+// Package config turns a YAML file into a validated, immutable Config.
+//
+// A file is read whole and judged whole before anything acts on it. Nothing in it is ignored and no bad
+// value is replaced by a default: an unknown key, a wrong type or a contradiction is an Error with the
+// line it stands on and what to write instead, and all of them are reported at once. A key that is
+// absent has the default of PROTOCOL.md. What is legal and without effect is a warning.
+//
+// The package knows no other part of the gateway, except the names and limits of the wire formats.
+package config
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Config is one whole configuration. Whoever has one shares it with others: do not change it.
+type Config struct {
+	TUN      TUN
+	Knock    Knock
+	Clients  []Client  // in the file's order
+	Services []Service // in the file's order; at least one
+	State    State
+	Control  Control
+	Metrics  Metrics
+
+	// Warnings are lines, as an Error's, about what is legal and probably not meant.
+	Warnings []string
+
+	inlineSecrets bool // a secret stands in the file itself
+}
+
+// TUN is the device and what is routed to it.
+type TUN struct {
+	Name   string         // at most 15 bytes
+	MTU    int            // bytes of an IP packet
+	Routes []netip.Prefix // masked; they cover every service and no upstream
+}
+
+// Knock is what concerns the knocks of every service.
+type Knock struct {
+	UDPPort  uint16        // where UDP knocks are taken besides each service's own port number
+	Window   time.Duration // how far a message's time may be from ours, either way
+	Sequence Sequence
+}
+
+// Sequence is what concerns knocks of several parts.
+type Sequence struct {
+	Length int           // parts
+	Window time.Duration // from the first part to the last, UDP
+	Slot   time.Duration // of a SYN sequence; whole seconds
+}
+
+// Client is one who may knock.
+type Client struct {
+	ID       string
+	Secret   Secret
+	Services []string // names; nil for all
+}
+
+// May reports whether the client may use the service of that name.
+func (c *Client) May(service string) bool {
+	return c.Services == nil || slices.Contains(c.Services, service)
+}
+
+// Service is one protected TCP port, of one address or of every address of a prefix.
+type Service struct {
+	Name           string
+	Listen         netip.Prefix // masked; a single address has all its bits
+	Port           uint16       // the one that clients dial
+	MACPort        uint16       // the one in MACs and keys; differs from Port behind a NAT only
+	Upstream       Upstream     // zero: accepted by the embedding program
+	UpstreamDevice string       // the interface that upstream connections are bound to; Linux only
+	Mode           Mode
+	Visible        bool     // mode knock-auth: strangers' SYNs are answered
+	Knock          []Method // families, no duplicates; nil in mode auth
+	Grant          Grant
+	// SessionRequired says that a UDP knock must carry a session id, in modes with authentication.
+	SessionRequired bool
+	Auth            Auth
+	Idle            time.Duration // a flow without traffic in either direction ends after it
+	DialTimeout     time.Duration // for reaching the upstream
+}
+
+// Upstream is where a service's flows go.
+type Upstream struct {
+	Host     string // a name or an address without brackets; empty when Original
+	Port     uint16 // 0 when Original: the port that the client dialled
+	Original bool   // the address that the client dialled
+}
+
+// IsZero reports whether there is no upstream.
+func (u Upstream) IsZero() bool { return u == Upstream{} }
+
+// Address is what to dial, host:port, for a flow to the dialled address.
+func (u Upstream) Address(dialled netip.AddrPort) string {
+	if !u.Original {
+		return joinHostPort(u.Host, u.Port)
+	}
+	port := u.Port
+	if port == 0 {
+		port = dialled.Port()
+	}
+	return netip.AddrPortFrom(dialled.Addr().Unmap(), port).String()
+}
+
+// String is the spelling of the configuration file.
+func (u Upstream) String() string {
+	switch {
+	case u.IsZero():
+		return ""
+	case u.Original && u.Port == 0:
+		return originalPrefix
+	case u.Original:
+		return originalPrefix + strconv.Itoa(int(u.Port))
+	default:
+		return joinHostPort(u.Host, u.Port)
+	}
+}
+
+// Grant is what a knock earns.
+type Grant struct {
+	TTL  time.Duration // to begin a flow
+	Uses int           // how many flows
+}
+
+// Auth is the authentication at the start of a TCP stream.
+type Auth struct {
+	Protocols []AuthProtocol // no duplicates
+	Hint      Hint           // of envelope v2
+	Buckets   []int          // of envelope v2, bytes, ascending, no duplicates
+	Proof     bool           // clients that ask for a server proof get one
+	Deadline  time.Duration  // from the completed handshake to the accepted authentication
+}
+
+// Accepts reports whether p is among the protocols.
+func (a *Auth) Accepts(p AuthProtocol) bool { return slices.Contains(a.Protocols, p) }
+
+// State is what outlives the process.
+type State struct {
+	Dir string // absolute; empty: nothing does
+}
+
+// Control is the socket for the running gateway's commands.
+type Control struct {
+	Socket string // absolute; empty: none
+}
+
+// Metrics is where Prometheus finds its metrics.
+type Metrics struct {
+	Listen netip.AddrPort // not valid: nowhere
+}

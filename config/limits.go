@@ -1,0 +1,62 @@
+package config
+
+import "time"
+
+// The defaults: PROTOCOL.md's, and DESIGN.md's for what is not on the wire.
+const (
+	DefaultTUNName        = "knock0"
+	DefaultMTU            = 1500 // Ethernet's
+	DefaultUDPPort        = 62201
+	DefaultWindow         = 30 * time.Second
+	DefaultSequenceLength = 3
+	DefaultSequenceWindow = 5 * time.Second
+	DefaultSlot           = 30 * time.Second
+	DefaultGrantTTL       = 15 * time.Second
+	DefaultGrantUses      = 1
+	DefaultAuthDeadline   = 3 * time.Second
+	DefaultIdle           = 5 * time.Minute
+	DefaultDialTimeout    = 5 * time.Second
+)
+
+// The limits, and why each is where it is.
+const (
+	version = 1 // of the file's format
+
+	maxFile   = 16 << 20 // bytes; 10,000 clients take about one million
+	maxSecret = 64 << 10 // bytes of a secret's file; more than that is the wrong file
+
+	maxDevice = 15  // bytes: IFNAMSIZ less its NUL, Linux and the BSDs
+	maxSocket = 103 // bytes: sun_path less its NUL, on the BSDs; Linux has 107
+	maxName   = 64  // bytes of a service's name, which is a metric's label and a word on command lines
+
+	minMTU   = 576  // RFC 791: what every host must take
+	minMTUv6 = 1280 // RFC 8200: the least an IPv6 link may have
+	maxMTU   = 65535
+
+	// A window below a second is lost to the two clocks' drift; one of more than five minutes only
+	// keeps replay keys.
+	minWindow = time.Second
+	maxWindow = 5 * time.Minute
+
+	minSequence    = 2 // PROTOCOL.md, UDP and SYN alike
+	maxSequence    = 8 // UDP
+	maxSYNSequence = 5
+
+	minDeadline = 100 * time.Millisecond // below the round trip of many a mobile network
+	maxDeadline = time.Minute            // a stranger's connection is held for as long
+
+	minGrantTTL = 100 * time.Millisecond // less than a round trip opens for nobody
+	maxGrantTTL = 24 * time.Hour         // a door open for longer is no longer hidden
+	maxUses     = 65536                  // a number that nobody means to reach
+
+	minIdle = 100 * time.Millisecond // less than a round trip ends every flow
+	maxIdle = 7 * 24 * time.Hour     // a flow forgotten by both ends must end some time
+
+	minDial = 100 * time.Millisecond
+	maxDial = time.Minute // clients have given up on their SYN by then
+
+	maxTrials = 64 // PROTOCOL.md: trial decryptions for one connection in hint mode none
+)
+
+// bucketSizes are the envelope's, ascending. (PROTOCOL.md.)
+func bucketSizes() []int { return []int{128, 192, 256, 384, 512} }

@@ -1,0 +1,339 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// minimal is the shortest configuration that protects something.
+const minimal = `tun: {routes: [10.77.0.0/24]}
+clients:
+  - {id: alice, secret: 0123456789abcdef}
+services:
+  - {name: ssh, listen: "10.77.0.1:22", upstream: "10.0.2.2:2222"}
+`
+
+func mustParse(t *testing.T, text string, opts ...Option) *Config {
+	t.Helper()
+	c, err := Parse("test.yaml", []byte(text), opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// copyExample puts the example and its key where their modes are what they must be.
+func copyExample(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"full.yaml", "alice.key"} {
+		b, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "full.yaml")
+}
+
+func TestTheExampleSaysWhatItsCommentsSay(t *testing.T) {
+	c, err := Load(copyExample(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Warnings) != 0 {
+		t.Errorf("warnings: %q", c.Warnings)
+	}
+	secret := make(Secret, 32)
+	for i := range secret {
+		secret[i] = byte(i)
+	}
+	all := []Method{MethodUDP, MethodUDPSeq, MethodTCPSYN, MethodTCPSYNSeq}
+	auth := Auth{[]AuthProtocol{AuthV2, AuthV1}, HintRoute, []int{128, 192, 256, 384, 512}, true, 3 * time.Second}
+	service := func(name, listen string, port uint16, up Upstream, mode Mode, methods []Method) Service {
+		return Service{Name: name, Listen: netip.MustParsePrefix(listen), Port: port, MACPort: port, Upstream: up,
+			Mode: mode, Knock: methods, Grant: Grant{15 * time.Second, 1}, SessionRequired: true, Auth: auth,
+			Idle: 5 * time.Minute, DialTimeout: 5 * time.Second}
+	}
+	want := &Config{
+		TUN:   TUN{"knock0", 1500, []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24"), netip.MustParsePrefix("fd77::/64")}},
+		Knock: Knock{62201, 30 * time.Second, Sequence{3, 5 * time.Second, 30 * time.Second}},
+		Clients: []Client{
+			{"alice", secret, []string{"ssh", "database"}},
+			{"bob", secret, nil},
+		},
+		Services: []Service{
+			service("ssh", "10.77.0.1/32", 22, Upstream{Host: "10.0.2.2", Port: 22}, ModeKnockAuth, all),
+			service("database", "fd77::5/128", 5432, Upstream{Host: "fd00:2::5", Port: 5432}, ModeKnock, all),
+			service("web", "10.77.0.2/32", 443, Upstream{Host: "www.internal.example", Port: 8443}, ModeKnockAuth, all),
+			service("panel", "10.77.0.128/28", 8080, Upstream{Host: "127.0.0.1", Port: 8080}, ModeAuth, nil),
+		},
+		State:         State{"/var/lib/knockgw"},
+		Control:       Control{"/run/knockgw/control.sock"},
+		Metrics:       Metrics{netip.MustParseAddrPort("127.0.0.1:9091")},
+		inlineSecrets: true,
+	}
+	want.Services[2].Visible = true
+	want.Services[3].Auth = Auth{[]AuthProtocol{AuthV2}, HintNone, []int{128, 256}, true, 3 * time.Second}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+}
+
+func TestWhatIsAbsentHasItsDefault(t *testing.T) {
+	c := mustParse(t, minimal)
+	full, err := Load(copyExample(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, want := c.Services[0], full.Services[0]
+	got.Upstream = want.Upstream
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if !reflect.DeepEqual(c.Knock, full.Knock) || c.TUN.Name != full.TUN.Name || c.TUN.MTU != full.TUN.MTU {
+		t.Errorf("got %+v %+v", c.Knock, c.TUN)
+	}
+	if c.State.Dir != "" || c.Control.Socket != "" || c.Metrics.Listen.IsValid() {
+		t.Errorf("got %+v %+v %+v", c.State, c.Control, c.Metrics)
+	}
+}
+
+// withService is minimal with keys added to its service.
+func withService(keys string) string {
+	return strings.Replace(minimal, `"10.0.2.2:2222"}`, `"10.0.2.2:2222", `+keys+`}`, 1)
+}
+
+func TestModesHaveTheirAliases(t *testing.T) {
+	for text, want := range map[string]struct {
+		mode    Mode
+		visible bool
+	}{
+		"mode: auth":                           {ModeAuth, false},
+		"mode: auth-only":                      {ModeAuth, false},
+		"mode: knock":                          {ModeKnock, false},
+		"mode: knock-firewall-only":            {ModeKnock, false},
+		"mode: knock-auth":                     {ModeKnockAuth, false},
+		"mode: knock-firewall-auth":            {ModeKnockAuth, false},
+		"mode: knock-auth-only":                {ModeKnockAuth, true},
+		"mode: knock-auth-only, visible: true": {ModeKnockAuth, true},
+		"mode: knock-auth, visible: true":      {ModeKnockAuth, true},
+		"mode: auth, visible: false":           {ModeAuth, false},
+		"visible: true":                        {ModeKnockAuth, true},
+	} {
+		svc := mustParse(t, withService(text)).Services[0]
+		if svc.Mode != want.mode || svc.Visible != want.visible {
+			t.Errorf("%s: got %s, visible %v", text, svc.Mode, svc.Visible)
+		}
+	}
+}
+
+func TestMethodsHaveTheirAliases(t *testing.T) {
+	for text, want := range map[string][]Method{
+		"[udp]":                               {MethodUDP},
+		"[udp-passive, udp]":                  {MethodUDP},
+		"[udp-sequence]":                      {MethodUDPSeq},
+		"[udp-passive-sequence, tcp-syn]":     {MethodUDPSeq, MethodTCPSYN},
+		"[tcp-syn-seq, udp-passive-seq]":      {MethodTCPSYNSeq, MethodUDPSeq},
+		"[tcp-syn, tcp-syn-seq, tcp-syn]":     {MethodTCPSYN, MethodTCPSYNSeq},
+		"[udp, udp-seq, udp-passive, &a udp]": {MethodUDP, MethodUDPSeq},
+	} {
+		if got := mustParse(t, withService("knock: "+text)).Services[0].Knock; !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %q", text, got)
+		}
+	}
+}
+
+func TestListenTakesAddressesAndPrefixes(t *testing.T) {
+	for text, want := range map[string]string{
+		"10.77.0.1:22":                "10.77.0.1/32 22",
+		"10.77.0.0/24:22":             "10.77.0.0/24 22",
+		"[fd77::1]:22":                "fd77::1/128 22",
+		"[fd77::/64]:65535":           "fd77::/64 65535",
+		"[::ffff:10.77.0.1]:22":       "10.77.0.1/32 22",
+		"[::ffff:10.77.0.0/120]:8443": "10.77.0.0/24 8443",
+		"[10.77.0.1]:22":              "10.77.0.1/32 22",
+	} {
+		prefix, port, err := parseListen(text)
+		if got := fmt.Sprint(prefix, port); err != nil || got != want {
+			t.Errorf("%s: got %s, %v", text, got, err)
+		}
+	}
+}
+
+func TestUpstreamSaysWhatToDial(t *testing.T) {
+	dialled := netip.MustParseAddrPort("10.77.0.9:22")
+	for text, want := range map[string]string{
+		"10.0.2.2:2222":        "10.0.2.2:2222",
+		"db.example:22":        "db.example:22",
+		"localhost:22":         "localhost:22",
+		"[fd00::2]:22":         "[fd00::2]:22",
+		"[::ffff:10.0.2.2]:22": "10.0.2.2:22",
+		"original:":            "10.77.0.9:22",
+		"original":             "10.77.0.9:22",
+		"original:2222":        "10.77.0.9:2222",
+	} {
+		up, err := parseUpstream(text, 22)
+		if err != nil || up.Address(dialled) != want {
+			t.Errorf("%s: dials %s, %v", text, up.Address(dialled), err)
+		}
+		if again, err := parseUpstream(up.String(), 22); err != nil || again != up {
+			t.Errorf("%s: spelt %s, which is %+v, %v", text, up, again, err)
+		}
+	}
+	v6 := netip.MustParseAddrPort("[fd77::9]:22")
+	if got := (Upstream{Original: true}).Address(v6); got != "[fd77::9]:22" {
+		t.Errorf("original: dials %s", got)
+	}
+}
+
+func TestOriginalNeedsAWayAroundTheDevice(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("upstream_device needs Linux")
+	}
+	text := strings.Replace(minimal, `"10.0.2.2:2222"`, `original:2222, upstream_device: eth1`, 1)
+	svc := mustParse(t, text).Services[0]
+	if !svc.Upstream.Original || svc.UpstreamDevice != "eth1" {
+		t.Fatalf("got %+v", svc)
+	}
+}
+
+func TestAServiceWithoutUpstreamIsForEmbedding(t *testing.T) {
+	text := strings.Replace(minimal, `, upstream: "10.0.2.2:2222"`, "", 1)
+	if _, err := Parse("test.yaml", []byte(text)); err == nil {
+		t.Fatal("accepted without being asked to")
+	}
+	if c := mustParse(t, text, WithoutUpstream()); !c.Services[0].Upstream.IsZero() {
+		t.Fatalf("got %+v", c.Services[0].Upstream)
+	}
+}
+
+func TestSecretsAreSpeltInThreeWays(t *testing.T) {
+	for _, text := range []string{
+		"0123456789abcdef", "hex:30313233343536373839616263646566", "hex:30313233343536373839616263646566",
+		"base64:MDEyMzQ1Njc4OWFiY2RlZg==", "base64:MDEyMzQ1Njc4OWFiY2RlZg",
+	} {
+		c := mustParse(t, strings.Replace(minimal, "0123456789abcdef", `"`+text+`"`, 1))
+		if got := string([]byte(c.Clients[0].Secret)); got != "0123456789abcdef" {
+			t.Errorf("%s: got %q", text, got)
+		}
+	}
+	for _, end := range []string{"", "\n", "\r\n"} {
+		name := filepath.Join(t.TempDir(), "key")
+		if err := os.WriteFile(name, []byte("0123456789abcdef"+end), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c := mustParse(t, strings.Replace(minimal, "secret: 0123456789abcdef", fmt.Sprintf("secret_file: %q", name), 1))
+		if got := string([]byte(c.Clients[0].Secret)); got != "0123456789abcdef" {
+			t.Errorf("file ending in %q: got %q", end, got)
+		}
+	}
+}
+
+func TestASecretIsNeverShown(t *testing.T) {
+	c := mustParse(t, minimal)
+	client := c.Clients[0]
+	var out strings.Builder
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%o", "%c"} {
+		fmt.Fprintf(&out, verb+verb+verb+"\n", client.Secret, client, *c)
+	}
+	b, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.Write(b)
+	if b, err = yaml.Marshal(c); err != nil {
+		t.Fatal(err)
+	}
+	out.Write(b)
+	slog.New(slog.NewTextHandler(&out, nil)).Info("client", "secret", client.Secret, "client", client)
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("client", "secret", client.Secret, "client", client)
+	for _, leak := range []string{"0123456789abcdef", "30313233", "48, 49", "48 49", "MDEyMzQ1"} {
+		if strings.Contains(out.String(), leak) {
+			t.Errorf("%q in the output:\n%s", leak, out.String())
+		}
+	}
+}
+
+func TestPathsStartFromTheFile(t *testing.T) {
+	text := minimal + "state: {dir: state}\ncontrol: {socket: /run/x.sock}\n"
+	c, err := Parse("/etc/knockgw/knockgw.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.State.Dir != filepath.FromSlash("/etc/knockgw/state") && runtime.GOOS != "windows" {
+		t.Errorf("state.dir is %s", c.State.Dir)
+	}
+	if c.Control.Socket != "/run/x.sock" && runtime.GOOS != "windows" {
+		t.Errorf("control.socket is %s", c.Control.Socket)
+	}
+}
+
+func TestWhatHasNoEffectIsWarnedOf(t *testing.T) {
+	for keys, want := range map[string]string{
+		"mode: auth, grant: {uses: 2}":     "test.yaml:5: services[0].grant: has no effect in mode auth",
+		"mode: auth, session: optional":    "test.yaml:5: services[0].session: has no effect in mode auth",
+		"mode: knock, auth: {proof: true}": "test.yaml:5: services[0].auth: has no effect in mode knock",
+	} {
+		c := mustParse(t, withService(keys))
+		if len(c.Warnings) != 1 || !strings.HasPrefix(c.Warnings[0], want) {
+			t.Errorf("%s: warnings %q", keys, c.Warnings)
+		}
+	}
+}
+
+func TestAnOpenFileWithSecretsIsWarnedOf(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no permission bits")
+	}
+	name := copyExample(t)
+	if err := os.Chmod(name, 0o644); err != nil { //nolint:gosec // the point
+		t.Fatal(err)
+	}
+	c, err := Load(name)
+	if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "chmod 600") {
+		t.Fatalf("%v, %v", c, err)
+	}
+}
+
+func TestAFileThatCannotBeReadIsAnErrorLikeAnyOther(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "none.yaml")
+	_, err := Load(name)
+	var e *Error
+	if !errors.As(err, &e) || !errors.Is(err, fs.ErrNotExist) || e.File != name || e.Line != 0 {
+		t.Fatalf("got %#v", err)
+	}
+}
+
+func TestTheTableShowsWhatIsProtected(t *testing.T) {
+	c, err := Load(copyExample(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(c.Table())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `[{"service":"ssh","listen":"10.77.0.1:22","mode":"knock-auth","visible":false,"methods":["udp","udp-seq","tcp-syn","tcp-syn-seq","v2","v1"],"clients":["alice","bob"],"upstream":"10.0.2.2:22"},` +
+		`{"service":"database","listen":"[fd77::5]:5432","mode":"knock","visible":false,"methods":["udp","udp-seq","tcp-syn","tcp-syn-seq"],"clients":["alice","bob"],"upstream":"[fd00:2::5]:5432"},` +
+		`{"service":"web","listen":"10.77.0.2:443","mode":"knock-auth","visible":true,"methods":["udp","udp-seq","tcp-syn","tcp-syn-seq","v2","v1"],"clients":["bob"],"upstream":"www.internal.example:8443"},` +
+		`{"service":"panel","listen":"10.77.0.128/28:8080","mode":"auth","visible":true,"methods":["v2"],"clients":["bob"],"upstream":"127.0.0.1:8080"}]`
+	if string(b) != want {
+		t.Errorf("got  %s\nwant %s", b, want)
+	}
+}
