@@ -28,20 +28,15 @@ func parsePort(text string) (uint16, error) {
 // splitPort splits host:port, where host may be in brackets, and writes what was meant when it cannot.
 // example is a port to complete an address with.
 func splitPort(text string, example uint16) (host string, port uint16, err error) {
-	if bare := strings.Trim(text, "[]"); isAddress(bare) {
-		if strings.Contains(bare, ":") {
-			bare = "[" + bare + "]"
-			if strings.Contains(text, "[") {
-				return "", 0, fmt.Errorf("a port is missing; write it as %q", fmt.Sprintf("%s:%d", bare, example))
-			}
-			// fd77::1:22 is an address as it stands: nobody can tell what was meant.
-			return "", 0, fmt.Errorf("an IPv6 address needs brackets and a port; write it as \"[address]:%d\"", example)
-		}
-		return "", 0, fmt.Errorf("a port is missing; write it as %s:%d", bare, example)
-	}
 	colon := strings.LastIndexByte(text, ':')
-	if colon < 0 {
+	switch {
+	case colon < 0:
 		return "", 0, fmt.Errorf("a port is missing; write it as %s:%d", text, example)
+	case strings.HasPrefix(text, "[") && strings.HasSuffix(text, "]"):
+		return "", 0, fmt.Errorf("a port is missing; write it as \"%s:%d\"", text, example)
+	case isAddress(text):
+		// fd77::1:22 is an address as it stands: nobody can tell what was meant.
+		return "", 0, fmt.Errorf("an IPv6 address needs brackets and a port; write it as \"[address]:%d\"", example)
 	}
 	host = text[:colon]
 	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
@@ -94,7 +89,7 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	}
 	prefix, err := netip.ParsePrefix(text)
 	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("%q is not a prefix; write one as 10.77.0.0/24 or fd77::/64", text)
+		return netip.Prefix{}, errors.New("is not a prefix; write one as 10.77.0.0/24 or fd77::/64")
 	}
 	if addr := prefix.Addr(); addr.Is4In6() {
 		if prefix.Bits() < mappedBits {
@@ -135,7 +130,10 @@ func parseUpstream(text string, port uint16) (Upstream, error) {
 			return Upstream{Original: true}, nil
 		}
 		port, err := parsePort(rest)
-		return Upstream{Original: true, Port: port}, err
+		if err != nil {
+			return Upstream{}, err
+		}
+		return Upstream{Original: true, Port: port}, nil
 	}
 	host, port, err := splitPort(text, port)
 	if err != nil {

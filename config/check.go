@@ -95,7 +95,7 @@ func (p *parser) checkServices() {
 
 // checkCovered: what is not routed to the device never arrives.
 func (p *parser) checkCovered(s serviceSource, svc *Service) {
-	if !svc.Listen.IsValid() {
+	if !svc.Listen.IsValid() || p.routesBroken {
 		return
 	}
 	for _, route := range p.c.TUN.Routes {

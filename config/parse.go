@@ -79,15 +79,16 @@ func Parse(name string, data []byte, opts ...Option) (*Config, error) {
 // them and still must name a line; their indexes are those of the Config.
 type parser struct {
 	*report
-	options  options
-	base     string // directory
-	c        Config
-	tun      *section
-	sequence *section
-	metrics  *section
-	routes   []item
-	clients  []clientSource
-	services []serviceSource
+	options      options
+	base         string // directory
+	c            Config
+	tun          *section
+	sequence     *section
+	metrics      *section
+	routes       []item
+	routesBroken bool // some are not in Config.TUN.Routes
+	clients      []clientSource
+	services     []serviceSource
 }
 
 // clientSource is where a client stands in the file.
@@ -113,7 +114,7 @@ func (p *parser) top(root *yaml.Node) {
 	for i, it := range s.list("services", "name one: there is nothing to protect") {
 		p.parseService(i, it)
 	}
-	if !s.has("services") && s.node.Kind == yaml.MappingNode {
+	if s.lacks("services") {
 		s.fail(s.node, "services", "is missing; name at least one service to protect")
 	}
 	p.path(s.sub("state", "dir"), "dir", &p.c.State.Dir)
@@ -142,6 +143,7 @@ func (p *parser) parseTUN(s *section) {
 		checkDevice(s, "name", t.Name)
 	}
 	s.integer("mtu", &t.MTU, minMTU, maxMTU)
+	before := len(p.errs)
 	s.texts("routes", "name the prefixes that services listen in", func(it item, text string) {
 		route, err := parsePrefix(text)
 		if err != nil {
@@ -151,6 +153,7 @@ func (p *parser) parseTUN(s *section) {
 		t.Routes = append(t.Routes, route)
 		p.routes = append(p.routes, it)
 	})
+	p.routesBroken = s.broken || len(p.errs) > before
 }
 
 // checkDevice refuses what no system takes as an interface's name, and %, which Linux would fill in.
@@ -218,7 +221,7 @@ func (p *parser) parseClient(i int, it item) {
 		if len(c.ID) > protocol.MaxClientID || strings.ContainsRune(c.ID, 0) {
 			s.failKey("id", "must be 1 to %d bytes without NUL; choose a shorter one", protocol.MaxClientID)
 		}
-	} else if !s.has("id") {
+	} else if s.lacks("id") {
 		s.failKey("id", "is missing; name the client, as in id: client-%d", i+1)
 	}
 	p.parseSecret(s, &c)
@@ -245,7 +248,7 @@ func (p *parser) parseSecret(s *section, c *Client) {
 		if c.Secret, err = readSecretFile(p.base, text); err != nil {
 			s.failKey("secret_file", "%v", err)
 		}
-	case !s.has("secret") && !s.has("secret_file"):
+	case s.lacks("secret") && s.lacks("secret_file"):
 		s.fail(s.node, s.path, "secret_file is missing; make the file with knockgw keygen and name it")
 	}
 }

@@ -56,7 +56,7 @@ func (p *parser) parseService(i int, it item) {
 
 func (p *parser) parseName(s *section, i int, svc *Service) {
 	if !s.text("name", &svc.Name) {
-		if !s.has("name") {
+		if s.lacks("name") {
 			s.failKey("name", "is missing; name the service, as in name: service-%d", i+1)
 		}
 		return
@@ -76,7 +76,7 @@ func (p *parser) parseAddresses(s *section, svc *Service) {
 			s.failKey("listen", "%q: %v", text, err)
 			svc.Listen = netip.Prefix{} // not valid: the checks pass over it
 		}
-	} else if !s.has("listen") {
+	} else if s.lacks("listen") {
 		s.failKey("listen", "is missing; write the address and port that clients dial, as 10.77.0.1:22")
 	}
 	svc.MACPort = svc.Port
@@ -90,7 +90,7 @@ func (p *parser) parseAddresses(s *section, svc *Service) {
 		if svc.Upstream, err = parseUpstream(text, example); err != nil {
 			s.failKey("upstream", "%q: %v", text, err)
 		}
-	} else if !s.has("upstream") && !p.options.noUpstream {
+	} else if s.lacks("upstream") && !p.options.noUpstream {
 		s.failKey("upstream", "is missing; write where the service really is, as 10.0.2.2:22")
 	}
 	if s.text("upstream_device", &svc.UpstreamDevice) {

@@ -16,6 +16,7 @@ type section struct {
 	path   string // services[0]; empty at the top
 	node   *yaml.Node
 	values map[string]*yaml.Node
+	broken bool // not a mapping, or one with keys that were not read: what is missing is no news
 }
 
 // newSection reads n as a mapping with no keys but these. A mistake in one key hides no other.
@@ -24,6 +25,7 @@ func (r *report) newSection(n *yaml.Node, path string, keys ...string) *section 
 	n = resolve(n)
 	if n.Kind != yaml.MappingNode {
 		r.fail(s.node, path, "must be a mapping of keys to values, not %s; its keys are %s", kindOf(n), strings.Join(keys, ", "))
+		s.broken = true
 		return s
 	}
 	first := map[string]int{}
@@ -33,10 +35,12 @@ func (r *report) newSection(n *yaml.Node, path string, keys ...string) *section 
 		switch {
 		case k.Kind != yaml.ScalarNode || !slices.Contains(keys, key):
 			r.unknownKey(k, path, keys)
+			s.broken = true
 		case first[key] != 0:
 			r.fail(k, s.key(key), "is already given in line %d; remove one of them", first[key])
 		case isNull(v):
 			r.fail(k, s.key(key), "has no value; give it one, or remove the key")
+			s.broken = true
 		default:
 			s.values[key] = v
 		}
@@ -67,6 +71,9 @@ func (s *section) key(name string) string {
 
 // has reports whether the key is given, correct or not.
 func (s *section) has(name string) bool { return s.values[name] != nil }
+
+// lacks reports whether the key was left out, as against not read.
+func (s *section) lacks(name string) bool { return s.values[name] == nil && !s.broken }
 
 // at is where to point for a key: its value, or the section when it is absent.
 func (s *section) at(name string) *yaml.Node {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
-	"strconv"
+	"sort"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -42,52 +42,55 @@ func decode(dec *yaml.Decoder, n *yaml.Node) (err error) {
 	return dec.Decode(n)
 }
 
-// syntaxError puts the parser's complaint into one line. The parser names the line where the enclosing
-// block began, or none; the mistakes that our own syntax invites are looked for, and named exactly.
+// syntaxError puts the parser's complaint into one line, and says what to write where our own syntax
+// invites the mistake. The parser itself names the line where the enclosing block began, or none.
 func syntaxError(name string, data []byte, err error) *Error {
 	bracket := regexp.MustCompile(`^[\s-]*[a-z_]+:\s*(\[[^\]"']*\]:\d+)\s*(#.*)?$`)
 	original := regexp.MustCompile(`^[\s-]*upstream:\s*original:\s*(#.*)?$`)
-	anchor := regexp.MustCompile(`^yaml: unknown anchor '(.*)' referenced$`)
-	unknown := anchor.FindStringSubmatch(err.Error())
-	for i, line := range strings.Split(string(data), "\n") {
-		e := &Error{File: name, Line: i + 1, Err: err}
-		if m := bracket.FindStringSubmatch(strings.TrimSuffix(line, "\r")); m != nil {
-			e.Msg = fmt.Sprintf("brackets begin a list in YAML; write %q in quotes", m[1])
-			return e
-		}
-		if original.MatchString(line) {
-			e.Msg = `a colon at the end begins a mapping in YAML; write "original:" in quotes`
-			return e
-		}
-		if unknown != nil && strings.Contains(line, "*"+unknown[1]) {
-			// The text may be a secret, and so may the parser's message: neither is repeated.
-			e.Msg, e.Err = "* begins a reference in YAML; put text that begins with it in quotes", nil
-			return e
-		}
+	position := regexp.MustCompile(`^yaml: (line \d+: )?`)
+
+	lines := bytes.SplitAfter(data, []byte("\n"))
+	i := locate(lines)
+	e := &Error{File: name, Line: i + 1}
+	line := bytes.TrimRight(lines[i], "\r\n")
+	switch m := bracket.FindSubmatch(line); {
+	case m != nil:
+		e.Msg = fmt.Sprintf("brackets begin a list in YAML; write %q in quotes", m[1])
+	case original.Match(line):
+		e.Msg = `a colon at the end begins a mapping in YAML; write "original:" in quotes`
+	case strings.Contains(err.Error(), "unknown anchor"):
+		// The text may be a secret, and is in the parser's message: neither is repeated.
+		e.Msg = "* begins a reference in YAML; put text that begins with it in quotes"
+	default:
+		msg := strings.ToValidUTF8(oneLine(position.ReplaceAllString(err.Error(), "")), "?")
+		e.Msg = "not YAML: " + msg + "; check the indentation and the quotes of this line"
 	}
-	line, msg := splitYAMLError(err)
-	if unknown != nil {
-		line, msg, err = 1, "* begins a reference in YAML; put text that begins with it in quotes", nil
-	}
-	return &Error{File: name, Line: line, Msg: msg, Err: err}
+	return e
 }
 
-// splitYAMLError reads "yaml: line N: message". Without a number it was the first line. Complaints of
-// the parser, as against the scanner's, count lines from 0.
-func splitYAMLError(err error) (line int, msg string) {
-	msg = strings.TrimPrefix(err.Error(), "yaml: ")
-	line = 1
-	if rest, ok := strings.CutPrefix(msg, "line "); ok {
-		if number, rest, ok := strings.Cut(rest, ": "); ok {
-			if n, err := strconv.Atoi(number); err == nil {
-				line, msg = n, rest
-				parser := regexp.MustCompile(`^did not find expected (key|'|node|<)`)
-				if parser.MatchString(msg) {
-					line++
-				}
+// maxScan is the number of lines up to which locate tries every end, in at most a tenth of a second.
+const maxScan = 1000
+
+// locate is the index of the line with which a file that does not parse stops being the beginning of
+// one that does: behind the longest such beginning. In long files a shorter one will do.
+func locate(lines [][]byte) int {
+	n := len(lines)
+	parses := func(k int) bool {
+		dec := yaml.NewDecoder(bytes.NewReader(bytes.Join(lines[:k], nil)))
+		for {
+			var doc yaml.Node
+			if err := decode(dec, &doc); err != nil {
+				return errors.Is(err, io.EOF)
 			}
 		}
 	}
-	msg = strings.ToValidUTF8(oneLine(msg), "?")
-	return line, "not YAML: " + msg + "; check the indentation and the quotes near this line"
+	if n > maxScan {
+		return max(0, sort.Search(n, func(k int) bool { return !parses(k + 1) }))
+	}
+	for k := n - 1; k > 0; k-- {
+		if parses(k) {
+			return k
+		}
+	}
+	return 0
 }

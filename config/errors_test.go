@@ -1,0 +1,343 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// mistake is a file and what must be said of it: line, key, and words of the remedy.
+type mistake struct {
+	name   string
+	text   string
+	line   int
+	key    string
+	remedy string
+}
+
+// lines of minimal, so that a case can say what it changes.
+const (
+	tunLine     = "tun: {routes: [10.77.0.0/24]}"
+	aliceLine   = "  - {id: alice, secret: 0123456789abcdef}"
+	serviceLine = `  - {name: ssh, listen: "10.77.0.1:22", upstream: "10.0.2.2:2222"}`
+)
+
+// with is minimal with one line replaced.
+func with(old, now string) string { return strings.Replace(minimal, old, now, 1) }
+
+// listens is minimal with another listen, as YAML.
+func listens(text string) string { return with(`"10.77.0.1:22"`, text) }
+
+// upstream is minimal with another upstream, as YAML.
+func upstream(text string) string { return with(`"10.0.2.2:2222"`, text) }
+
+// secret is minimal with another secret, as YAML.
+func secret(text string) string { return with("0123456789abcdef", text) }
+
+func mistakes() []mistake {
+	return []mistake{
+		{"empty file", "", 1, "", "the file is empty"},
+		{"only a comment", "# nothing\n", 1, "", "the file is empty"},
+		{"only null", "~\n", 1, "", "must be a mapping"},
+		{"list", "- a\n", 1, "", "its keys are version, tun"},
+		{"second document", minimal + "---\na: 1\n", 6, "", "without ---"},
+		{"broken after the end", minimal + "---\n\"a\n", 7, "", "check the indentation and the quotes"},
+		{"bad indentation", minimal + "   state: {}\n", 6, "", "check the indentation"},
+		{"tab", "tun:\n\tname: x\n", 2, "", "check the indentation"},
+		{"unclosed bracket", "tun: {routes: [10.0.0.0/8\n", 1, "", "check the indentation"},
+		{"not UTF-8", "a: \xff", 1, "", "check the indentation and the quotes"},
+		{"brackets without quotes", "services:\n  - name: ssh\n    port: 22\n    listen: [fd77::1]:22\n    mode: knock\n",
+			4, "", `write "[fd77::1]:22" in quotes`},
+		{"original without quotes", "services:\n  - name: ssh\n    upstream: original:\n    mode: knock\n",
+			3, "", `write "original:" in quotes`},
+		{"unknown anchor", secret("*hunter2hunter2hunter2"), 3, "", "put text that begins with it in quotes"},
+
+		{"version", "version: 2\n" + minimal, 1, "version", "write 1"},
+		{"unknown key at the top", minimal + "service: []\n", 6, "", "did you mean services?"},
+		{"unknown key, none near", minimal + "firewall: yes\n", 6, "", "known here are version, tun, knock"},
+		{"unknown key in a section", with(tunLine, "tun:\n  mut: 1500\n  routes: [10.77.0.0/24]"), 2, "tun", "did you mean mtu?"},
+		{"unknown key in a service", withService("visable: true"), 5, "services[0]", "did you mean visible?"},
+		{"unknown key with dashes", withService("dial-timeout: 5s"), 5, "services[0]", "did you mean dial_timeout?"},
+		{"unknown key in a grant", withService("grant: {tll: 1s}"), 5, "services[0].grant", "did you mean ttl?"},
+		{"unknown key in a client", with("id: alice", "id: alice, service: ssh"), 3, "clients[0]", "did you mean services?"},
+		{"key of a mapping", minimal + "{a: 1}: 2\n", 6, "", "only plain keys"},
+		{"merge key", with(aliceLine, "  - &a {id: alice, secret: 0123456789abcdef}\n  - {<<: *a, id: bob}"), 4, "clients[1]", "only plain keys"},
+		{"duplicate key", minimal + "tun: {}\n", 6, "tun", "already given in line 1; remove one"},
+		{"duplicate key in a service", withService("name: b"), 5, "services[0].name", "already given in line 5"},
+		{"key without a value", minimal + "state:\n", 6, "state", "give it one, or remove the key"},
+
+		{"text for a mapping", minimal + "state: /var/lib\n", 6, "state", "must be a mapping of keys to values, not text"},
+		{"mapping for a list", with("[10.77.0.0/24]", "{a: b}"), 1, "tun.routes", "must be a list, not a mapping"},
+		{"text for a list", with("[10.77.0.0/24]", "10.77.0.0/24"), 1, "tun.routes", "put it in brackets"},
+		{"number for text", with("name: ssh", "name: 22"), 5, "services[0].name", "put it in quotes"},
+		{"list for text", with("name: ssh", "name: [ssh]"), 5, "services[0].name", "must be text, not a list"},
+		{"empty text", with("name: ssh", `name: ""`), 5, "services[0].name", "is empty"},
+		{"text for a number", with("{routes", "{mtu: big, routes"), 1, "tun.mtu", "must be a whole number, not text"},
+		{"fraction", with("{routes", "{mtu: 1500.5, routes"), 1, "tun.mtu", "must be a whole number"},
+		{"enormous number", with("{routes", "{mtu: 99999999999999999999, routes"), 1, "tun.mtu", "must be a whole number"},
+		{"yes for true", withService("visible: yes"), 5, "services[0].visible", "must be true or false, not text"},
+		{"number for true", withService("visible: 1"), 5, "services[0].visible", "must be true or false"},
+		{"list for a time", withService("idle: [5m]"), 5, "services[0].idle", "must be a time such as 5m0s"},
+		{"time without a unit", withService("idle: 300"), 5, "services[0].idle", "write 300s for seconds"},
+		{"no time", withService("idle: soon"), 5, "services[0].idle", `"soon" is not a time; write it as 5m0s`},
+		{"negative time", withService("idle: -5m"), 5, "services[0].idle", "write a time from"},
+
+		{"long device name", with("{routes", "{name: abcdefghijklmnop, routes"), 1, "tun.name", "at most 15"},
+		{"device name with a slash", with("{routes", "{name: a/b, routes"), 1, "tun.name", "use letters and digits"},
+		{"device name to be filled in", with("{routes", "{name: knock%d, routes"), 1, "tun.name", "use letters and digits"},
+		{"mtu too small", with("{routes", "{mtu: 575, routes"), 1, "tun.mtu", "from 576 to 65535"},
+		{"mtu too large", with("{routes", "{mtu: 65536, routes"), 1, "tun.mtu", "from 576 to 65535"},
+		{"mtu too small for IPv6", with(tunLine, `tun: {mtu: 1279, routes: [10.77.0.0/24, "fd77::/64"]}`), 1, "tun.mtu", "write 1280 or more"},
+		{"no routes", with("[10.77.0.0/24]", "[]"), 1, "tun.routes", "name the prefixes"},
+		{"route that is none", with("[10.77.0.0/24]", "[10.77/24]"), 1, "tun.routes[0]", "write one as 10.77.0.0/24"},
+		{"route without length", with("[10.77.0.0/24]", "[10.77.0.1]"), 1, "tun.routes[0]", "write 10.77.0.1/32"},
+		{"route with host bits", with("[10.77.0.0/24]", "[10.77.0.1/24]"), 1, "tun.routes[0]", "write 10.77.0.0/24 for the network or 10.77.0.1/32"},
+		{"mapped route with host bits", with("[10.77.0.0/24]", `["::ffff:10.77.0.1/120"]`), 1, "tun.routes[0]", "write 10.77.0.0/24"},
+		{"route to everything", with("[10.77.0.0/24]", "[10.77.0.0/24, 0.0.0.0/0]"), 1, "tun.routes[1]", "name the protected ones"},
+		{"route to loopback", with("[10.77.0.0/24]", "[10.77.0.0/24, 127.0.0.0/8]"), 1, "tun.routes[1]", "use an address of a network of its own"},
+		{"route twice", with("[10.77.0.0/24]", "\n  [10.77.0.0/24,\n  10.77.0.0/24]"), 3, "tun.routes[1]", "already given in line 2"},
+
+		{"udp_port 0", minimal + "knock: {udp_port: 0}\n", 6, "knock.udp_port", "from 1 to 65535"},
+		{"window too short", minimal + "knock: {window: 999ms}\n", 6, "knock.window", "from 1s to 5m0s"},
+		{"window too long", minimal + "knock: {window: 301s}\n", 6, "knock.window", "from 1s to 5m0s"},
+		{"sequence too short", minimal + "knock: {sequence: {length: 1}}\n", 6, "knock.sequence.length", "from 2 to 8"},
+		{"sequence too long", minimal + "knock: {sequence: {length: 9}}\n", 6, "knock.sequence.length", "from 2 to 8"},
+		{"sequence too long for SYNs", minimal + "knock: {sequence: {length: 6}}\n", 6, "knock.sequence.length", "write at most 5, or name the service's other methods"},
+		{"sequence too long for a service", withService("knock: [tcp-syn-seq]") + "knock: {sequence: {length: 6}}\n",
+			5, "services[0].knock", "lower that, or remove tcp-syn-seq"},
+		{"slot of a fraction", minimal + "knock: {sequence: {slot: 1500ms}}\n", 6, "knock.sequence.slot", "write 1s"},
+		{"sequence window", minimal + "knock: {sequence: {window: 0s}}\n", 6, "knock.sequence.window", "from 1s"},
+
+		{"no clients named", with("clients:\n"+aliceLine, "clients: []"), 2, "clients", "remove the key"},
+		{"client that is none", with(aliceLine, "  - alice"), 3, "clients[0]", "must be a mapping"},
+		{"client without id", with("id: alice, ", ""), 3, "clients[0].id", "id: client-1"},
+		{"id with NUL", with("id: alice", `id: "a\0b"`), 3, "clients[0].id", "without NUL"},
+		{"duplicate id", with(aliceLine, aliceLine+"\n"+aliceLine), 4, "clients[1].id", "already the client of line 3"},
+		{"no secret", with(", secret: 0123456789abcdef", ""), 3, "clients[0]", "make the file with knockgw keygen"},
+		{"secret and file", with("secret: ", "secret_file: x, secret: "), 3, "clients[0].secret", "remove one of them"},
+		{"short secret", secret("0123456789abcde"), 3, "clients[0].secret", "has 15 bytes and needs at least 16"},
+		{"short hexadecimal secret", secret(`"hex:0123456789abcdef"`), 3, "clients[0].secret", "has 8 bytes"},
+		{"secret of digits", secret("12345678901234567"), 3, "clients[0].secret", "put it in quotes"},
+		{"hexadecimal secret that is none", secret(`"hex:0123456789abcdefg"`), 3, "clients[0].secret", "two digits 0-9, a-f"},
+		{"base64 secret that is none", secret(`"base64:!!!!"`), 3, "clients[0].secret", "is not base64"},
+		{"missing secret file", with("secret: 0123456789abcdef", "secret_file: /nowhere/key"), 3, "clients[0].secret_file", "correct the path"},
+		{"secret file with a line end in its name", with("secret: 0123456789abcdef", `secret_file: "/nowhere/a\nb"`), 3, "clients[0].secret_file", "correct the path"},
+		{"directory for a secret file", with("secret: 0123456789abcdef", "secret_file: /"), 3, "clients[0].secret_file", "not a regular file"},
+		{"unknown service", with("id: alice", "id: alice, services: [shh]"), 3, "clients[0].services[0]", "did you mean ssh?"},
+		{"unknown service, none near", with("id: alice", "id: alice, services: [ssh, database]"), 3, "clients[0].services[1]", "or add it there"},
+		{"number for a service", with("id: alice", "id: alice, services: [22]"), 3, "clients[0].services[0]", "put it in quotes"},
+		{"no services for a client", with("id: alice", "id: alice, services: []"), 3, "clients[0].services", "remove the key for all"},
+
+		{"services missing", tunLine + "\n", 1, "services", "name at least one"},
+		{"no services", with("services:\n"+serviceLine, "services: []"), 4, "services", "there is nothing to protect"},
+		{"service without name", with("name: ssh, ", ""), 5, "services[0].name", "name: service-1"},
+		{"name with a space", with("name: ssh", "name: my ssh"), 5, "services[0].name", "use 1 to 64 letters"},
+		{"duplicate name", minimal + strings.Replace(serviceLine, ":22\"", ":23\"", 1), 6, "services[1].name", "already the service of line 5"},
+		{"service without listen", with(`listen: "10.77.0.1:22", `, ""), 5, "services[0].listen", "as 10.77.0.1:22"},
+		{"listen without port", listens("10.77.0.1"), 5, "services[0].listen", `"10.77.0.1": a port is missing; write it as 10.77.0.1:22`},
+		{"prefix without port", listens("10.77.0.0/24"), 5, "services[0].listen", "write it as 10.77.0.0/24:22"},
+		{"IPv6 without port", listens(`"[fd77::1]"`), 5, "services[0].listen", `write it as "[fd77::1]:22"`},
+		{"IPv6 without brackets", listens("fd77::1:22"), 5, "services[0].listen", "needs brackets"},
+		{"IPv6 prefix without brackets", listens("fd77::/64:22"), 5, "services[0].listen", `"[fd77::/64]:22"`},
+		{"listen on port 0", listens("10.77.0.1:0"), 5, "services[0].listen", "from 1 to 65535"},
+		{"listen on a name of a port", listens("10.77.0.1:ssh"), 5, "services[0].listen", "from 1 to 65535"},
+		{"listen on a host name", listens("gateway:22"), 5, "services[0].listen", "not an IP address"},
+		{"listen everywhere", listens("0.0.0.0:22"), 5, "services[0].listen", "name the address that clients dial"},
+		{"listen on loopback", listens("127.0.0.1:22"), 5, "services[0].listen", "a network of its own"},
+		{"listen with a zone", listens(`"[fe80::1%eth0]:22"`), 5, "services[0].listen", "remove %"},
+		{"listen with host bits", listens("10.77.0.1/24:22"), 5, "services[0].listen", "write 10.77.0.0/24"},
+		{"listen outside of routes", listens("10.78.0.1:22"), 5, "services[0].listen", "add 10.78.0.1/32 there"},
+		{"prefix wider than its route", listens("10.77.0.0/23:22"), 5, "services[0].listen", "add 10.77.0.0/23 there"},
+		{"prefix reaching out of its route", listens("10.76.0.0/15:22"), 5, "services[0].listen", "add 10.76.0.0/15 there"},
+		{"overlap", minimal + `  - {name: b, listen: "10.77.0.1:22", upstream: "10.0.2.2:1"}`, 6, "services[1].listen", "overlaps with service ssh (10.77.0.1, line 5); change the address or the port"},
+		{"overlap with a prefix", minimal + `  - {name: b, listen: "10.77.0.0/28:22", upstream: "10.0.2.2:1"}`, 6, "services[1].listen", "overlaps with service ssh"},
+		{"overlap with a mapped address", minimal + `  - {name: b, listen: "[::ffff:10.77.0.1]:22", upstream: "10.0.2.2:1"}`, 6, "services[1].listen", "overlaps with service ssh"},
+		{"MAC port", withService("port: 70000"), 5, "services[0].port", "from 1 to 65535"},
+
+		{"no upstream", with(`, upstream: "10.0.2.2:2222"`, ""), 5, "services[0].upstream", "write where the service really is"},
+		{"upstream without port", upstream("10.0.2.2"), 5, "services[0].upstream", "write it as 10.0.2.2:22"},
+		{"upstream name without port", upstream("db.example"), 5, "services[0].upstream", "write it as db.example:22"},
+		{"upstream without host", upstream(`":22"`), 5, "services[0].upstream", "write 127.0.0.1:22 for this host"},
+		{"upstream that is a mistyped address", upstream("10.0.2:22"), 5, "services[0].upstream", "neither an address nor a host name"},
+		{"upstream everywhere", upstream("0.0.0.0:22"), 5, "services[0].upstream", "127.0.0.1:22"},
+		{"upstream that is a prefix", upstream("10.0.2.0/24:22"), 5, "services[0].upstream", `write "original:"`},
+		{"original with a bad port", upstream("original:x"), 5, "services[0].upstream", "from 1 to 65535"},
+		{"upstream in a route", upstream("10.77.0.2:22"), 5, "services[0].upstream", "in the route 10.77.0.0/24"},
+		{"mapped upstream in a route", upstream(`"[::ffff:10.77.0.2]:22"`), 5, "services[0].upstream", "lead back into the device"},
+		{"original without a way", upstream("original:2222"), 5, "services[0].upstream", "upstream_device: eth1"},
+
+		{"no mode", withService("mode: open"), 5, "services[0].mode", "write auth, knock or knock-auth"},
+		{"visible knock", withService("mode: knock, visible: true"), 5, "services[0].visible", "remove it, or write mode: knock-auth"},
+		{"visible auth", withService("mode: auth, visible: true"), 5, "services[0].visible", "remove visible"},
+		{"invisible alias of a visible mode", withService("mode: knock-auth-only, visible: false"), 5, "services[0].visible", "write mode: knock-auth"},
+		{"no methods", withService("knock: []"), 5, "services[0].knock", "remove the key for all four"},
+		{"unknown method", withService("knock: [udp, icmp]"), 5, "services[0].knock[1]", "write udp, udp-seq, tcp-syn or tcp-syn-seq"},
+		{"method that is no knock", withService("knock: [tcp-auth]"), 5, "services[0].knock[0]", "not a knock method"},
+		{"methods in mode auth", withService("mode: auth, knock: [udp]"), 5, "services[0].knock", "remove it, or write mode: knock-auth"},
+		{"ttl", withService("grant: {ttl: 0s}"), 5, "services[0].grant.ttl", "from 100ms"},
+		{"no uses", withService("grant: {uses: 0}"), 5, "services[0].grant.uses", "from 1 to"},
+		{"session", withService("session: maybe"), 5, "services[0].session", "write required or optional"},
+		{"no protocols", withService("auth: {protocols: []}"), 5, "services[0].auth.protocols", "name v2, v1 or both"},
+		{"unknown protocol", withService("auth: {protocols: [v3]}"), 5, "services[0].auth.protocols[0]", "write v2 or v1"},
+		{"hint", withService("auth: {hint: maybe}"), 5, "services[0].auth.hint", "write route-hint or none"},
+		{"no buckets", withService("auth: {buckets: []}"), 5, "services[0].auth.buckets", "remove the key for all five"},
+		{"unknown bucket", withService("auth: {buckets: [128, 200]}"), 5, "services[0].auth.buckets[1]", "write 128, 192, 256, 384 or 512"},
+		{"bucket of text", withService("auth: {buckets: [small]}"), 5, "services[0].auth.buckets[0]", "must be a whole number"},
+		{"deadline", withService("auth: {deadline: 99ms}"), 5, "services[0].auth.deadline", "from 100ms to 1m0s"},
+		{"too many trials", manyClients(13, "auth: {hint: none}"), 17, "services[0].auth.hint", "13 clients in 5 buckets would be 65"},
+		{"dial timeout", withService("dial_timeout: 0s"), 5, "services[0].dial_timeout", "from 100ms to 1m0s"},
+
+		{"long socket", minimal + "control: {socket: /" + strings.Repeat("a", 103) + "}\n", 6, "control.socket", "at most 103; choose a shorter one"},
+		{"metrics without address", minimal + `metrics: {listen: ":9091"}`, 6, "metrics.listen", "write it as 127.0.0.1:9091"},
+		{"metrics without port", minimal + `metrics: {listen: "127.0.0.1"}`, 6, "metrics.listen", "write it as 127.0.0.1:9091"},
+		{"metrics on a name", minimal + `metrics: {listen: "localhost:9091"}`, 6, "metrics.listen", "write it as 127.0.0.1:9091"},
+		{"metrics on a protected address", minimal + `metrics: {listen: "10.77.0.9:9091"}`, 6, "metrics.listen", "choose an address of this host"},
+	}
+}
+
+// manyClients is a file of n clients, one a line from the third on, and then a service.
+func manyClients(n int, keys string) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "  - {id: c%d, secret: 0123456789abcdef}\n", i)
+	}
+	return strings.Replace(withService(keys), aliceLine+"\n", b.String(), 1)
+}
+
+func TestEveryMistakeNamesItsLineAndItsRemedy(t *testing.T) {
+	names := map[string]bool{}
+	for _, m := range mistakes() {
+		if names[m.name] {
+			t.Errorf("two cases are called %q", m.name)
+		}
+		names[m.name] = true
+		t.Run(m.name, func(t *testing.T) {
+			_, err := Parse("test.yaml", []byte(m.text))
+			if err == nil {
+				t.Fatal("no error")
+			}
+			var e *Error
+			if !errors.As(err, &e) {
+				t.Fatalf("%T: %v", err, err)
+			}
+			text := err.Error()
+			if strings.Count(text, "\n") != 0 {
+				t.Errorf("more than one line:\n%s", text)
+			}
+			if e.Line != m.line || e.Key != m.key || !strings.Contains(e.Msg, m.remedy) {
+				t.Errorf("%s\nwant line %d, key %q, %q", text, m.line, m.key, m.remedy)
+			}
+			for _, leak := range []string{"0123456789abcde", "hunter2", "12345678901234567", "!!!!"} {
+				if strings.Contains(text, leak) || strings.Contains(fmt.Sprintf("%+v", errors.Unwrap(err)), leak) {
+					t.Errorf("the secret is in the error: %s", text)
+				}
+			}
+		})
+	}
+}
+
+func TestAnErrorIsOneLineOfFileLineKeyAndRemedy(t *testing.T) {
+	_, err := Parse("knockgw.yaml", []byte(listens("10.77.0.1")))
+	want := `knockgw.yaml:5: services[0].listen: "10.77.0.1": a port is missing; write it as 10.77.0.1:22`
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+func TestAllMistakesAreReportedInTheOrderOfTheirLines(t *testing.T) {
+	text := `tun: {routes: [10.77.0.0/24], mtu: 1}
+clients:
+  - {id: alice, secret: short}
+services:
+  - {name: ssh, listen: 10.77.0.1, upstream: 10.0.2.2, idle: 5}
+  - {name: ssh, listen: "10.77.0.2:1", upstream: "10.0.2.2:1"}
+`
+	_, err := Parse("test.yaml", []byte(text))
+	if err == nil {
+		t.Fatal("no error")
+	}
+	got := strings.Split(err.Error(), "\n")
+	want := []string{"test.yaml:1: tun.mtu", "test.yaml:3: clients[0].secret", "test.yaml:5: services[0].listen",
+		"test.yaml:5: services[0].upstream", "test.yaml:5: services[0].idle", "test.yaml:6: services[1].name"}
+	if len(got) != len(want) {
+		t.Fatalf("got %q", got)
+	}
+	for i := range want {
+		if !strings.HasPrefix(got[i], want[i]+": ") {
+			t.Errorf("error %d is %q, want %q", i, got[i], want[i])
+		}
+	}
+}
+
+func TestASecretFileOpenToOthersIsRefused(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no permission bits")
+	}
+	name := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(name, []byte("0123456789abcdef"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []os.FileMode{0o640, 0o604, 0o644} {
+		if err := os.Chmod(name, mode); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Parse("test.yaml", []byte(with("secret: 0123456789abcdef", "secret_file: "+name)))
+		var e *Error
+		if !errors.As(err, &e) || e.Line != 3 || !strings.Contains(e.Msg, "chmod 600 it") {
+			t.Errorf("mode %o: %v", mode, err)
+		}
+	}
+}
+
+func TestAThousandServicesAreCheckedForOverlaps(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("tun: {routes: [10.0.0.0/8]}\nservices:\n")
+	const services = 3000
+	for i := range services {
+		fmt.Fprintf(&b, "  - {name: s%d, listen: \"10.1.%d.%d:22\", upstream: \"192.0.2.1:22\"}\n", i, i/256, i%256)
+	}
+	mustParse(t, b.String())
+	b.WriteString("  - {name: all, listen: \"10.0.0.0/8:22\", upstream: \"192.0.2.1:22\"}\n")
+	_, err := Parse("test.yaml", []byte(b.String()))
+	if err == nil || strings.Count(err.Error(), "\n")+1 != services {
+		t.Errorf("%d lines", strings.Count(fmt.Sprint(err), "\n")+1)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	full, err := os.ReadFile("testdata/full.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(full)
+	f.Add([]byte(minimal))
+	for _, m := range mistakes() {
+		f.Add([]byte(m.text))
+	}
+	f.Add([]byte("a: &a [*a]\n"))
+	f.Add([]byte("tun: &t\n  name: *t\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := Parse("fuzz.yaml", data)
+		if err == nil {
+			if c == nil || len(c.Services) == 0 {
+				t.Fatal("accepted, and nothing to protect")
+			}
+			c.Table()
+			return
+		}
+		each := []error{err}
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
+			each = joined.Unwrap()
+		}
+		for _, err := range each {
+			var e *Error
+			if !errors.As(err, &e) || strings.Contains(e.Error(), "\n") || e.Msg == "" {
+				t.Fatalf("%T %q", err, err)
+			}
+		}
+	})
+}
