@@ -167,7 +167,7 @@ func (g *Gate) open(scratch *protocol.Scratch, k *queuedKnock, d *decision) {
 			}
 			d.client, d.service, d.session = c, svc, string(m.SessionID)
 			copy(d.nonce[:], knock.Nonce())
-			d.event.Client, d.event.Service, d.event.Method = c.ID(), svc.Name, m.Method
+			d.event.Client, d.event.Service, d.event.Method = c.ID(), svc.Name, methodName(m.Method)
 			if err != nil {
 				d.event.Result = KnockRefused
 				return
@@ -177,6 +177,15 @@ func (g *Gate) open(scratch *protocol.Scratch, k *queuedKnock, d *decision) {
 			return
 		}
 	}
+}
+
+// methodName is what a knock calls its method, if it is a name that exists: it
+// may end up in a metric's label.
+func methodName(method string) string {
+	if name, err := protocol.ParseMethod(method); err == nil && name == method {
+		return method
+	}
+	return "other"
 }
 
 // judge verifies what an authentic knock says against the service.

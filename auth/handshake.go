@@ -85,7 +85,7 @@ func (a *attempt) authenticate() (Peer, *Error) {
 	if failure != nil {
 		return Peer{}, failure
 	}
-	if failure := a.verify(peer, message.Nonce()); failure != nil {
+	if failure := a.verify(&peer, message.Nonce()); failure != nil {
 		failure.Client = peer.Client
 		return Peer{}, failure
 	}
@@ -226,9 +226,10 @@ func (a *attempt) matchV2() ([]*protocol.Client, *Error) {
 }
 
 // verify judges a message that opened, and claims its nonce when nothing else is left to ask.
-func (a *attempt) verify(peer Peer, nonce []byte) *Error {
+func (a *attempt) verify(peer *Peer, nonce []byte) *Error {
 	now := a.set.now()
 	diff := clockDiff(peer.Message.Time, now)
+	peer.Conn = a.conn
 	refuse := func(result Result, cause error) *Error {
 		return &Error{Result: result, ClockDiff: diff, Err: cause}
 	}
@@ -250,7 +251,7 @@ func (a *attempt) verify(peer Peer, nonce []byte) *Error {
 	if a.Authorize == nil {
 		err = claim()
 	} else {
-		err = a.Authorize(peer, claim)
+		err = a.Authorize(*peer, claim)
 	}
 	switch {
 	case claimErr != nil && errors.Is(claimErr, ErrReplayFull):

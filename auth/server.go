@@ -48,6 +48,7 @@ func (p Protocol) String() string {
 
 // Peer is what a verified message said, and whose it was.
 type Peer struct {
+	Conn     net.Conn // the connection that it came on, as it was handed in
 	Client   *protocol.Client
 	Protocol Protocol         // V1 or V2
 	Message  protocol.Message // the caller's own

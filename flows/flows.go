@@ -116,7 +116,8 @@ type Totals struct {
 
 // Set is the flows of a gateway. The zero value is not ready; use NewSet.
 type Set struct {
-	log *slog.Logger
+	log     *slog.Logger
+	buffers sync.Pool
 
 	mu     sync.Mutex
 	flows  map[Key]*Flow
@@ -128,7 +129,9 @@ type Set struct {
 func NewSet(log *slog.Logger) *Set {
 	empty := make(chan struct{})
 	close(empty)
-	return &Set{log: log, flows: make(map[Key]*Flow), empty: empty}
+	s := &Set{log: log, flows: make(map[Key]*Flow), empty: empty}
+	s.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
+	return s
 }
 
 // Serve brings a request to its end and returns then.

@@ -14,17 +14,17 @@ import (
 // packets brought.
 const bufferSize = 256 << 10
 
-// buffers are lent to a direction only while it has something to move, so that
-// an idle flow holds none.
-var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
-
-// lease is a buffer that one direction may hold.
-type lease struct{ b *[]byte }
+// lease is the buffer of one direction. It is held only while there is
+// something to move, so that an idle flow holds none.
+type lease struct {
+	pool *sync.Pool // of *[]byte, bufferSize bytes each
+	b    *[]byte    // nil when none is held
+}
 
 // take returns the buffer, fetching one if none is held.
 func (l *lease) take() []byte {
 	if l.b == nil {
-		l.b = buffers.Get().(*[]byte)
+		l.b = l.pool.Get().(*[]byte)
 	}
 	return *l.b
 }
@@ -32,7 +32,7 @@ func (l *lease) take() []byte {
 // drop gives the buffer back, if one is held.
 func (l *lease) drop() {
 	if l.b != nil {
-		buffers.Put(l.b)
+		l.pool.Put(l.b)
 		l.b = nil
 	}
 }
@@ -83,11 +83,11 @@ func (s *Set) relay(ctx context.Context, f *Flow, client, upstream Conn, idle ti
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if up = f.pump(upstream, client, &f.up, EndUpstreamReset, EndClientReset); up != EndDone {
+		if up = s.pump(f, upstream, client, &f.up, EndUpstreamReset, EndClientReset); up != EndDone {
 			abort()
 		}
 	}()
-	down := f.pump(client, upstream, &f.down, EndClientReset, EndUpstreamReset)
+	down := s.pump(f, client, upstream, &f.down, EndClientReset, EndUpstreamReset)
 	if down != EndDone {
 		abort()
 	}
@@ -110,9 +110,9 @@ type counter interface{ Add(uint64) uint64 }
 
 // pump moves one direction until src ends, and passes the end on. toFailed and
 // fromFailed are the results when writing or reading fails.
-func (f *Flow) pump(dst, src Conn, moved counter, toFailed, fromFailed End) End {
+func (s *Set) pump(f *Flow, dst, src Conn, moved counter, toFailed, fromFailed End) End {
 	read := reader(src)
-	var l lease
+	l := lease{pool: &s.buffers}
 	defer l.drop()
 	for {
 		n, err := read(&l)

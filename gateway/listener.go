@@ -1,0 +1,106 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/knockgw/knockgw/config"
+)
+
+// acceptBacklog is how many admitted connections of one service may wait for
+// its Accept; more are reset.
+const acceptBacklog = 128
+
+// Conn is an admitted connection of a service without an upstream. RemoteAddr
+// is the client's address, LocalAddr the protected address that it dialled.
+type Conn struct {
+	net.Conn
+	client string
+}
+
+// Client returns the id of the client that authenticated or, in mode knock, knocked.
+func (c *Conn) Client() string { return c.client }
+
+// CloseWrite ends the sending direction; the other goes on.
+func (c *Conn) CloseWrite() error { return c.Conn.(interface{ CloseWrite() error }).CloseWrite() }
+
+// listener hands a service's connections to the program that embeds the gateway.
+type listener struct {
+	addr   net.Addr
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newListener(s *config.Service) *listener {
+	return &listener{
+		addr:   net.TCPAddrFromAddrPort(netip.AddrPortFrom(s.Listen.Addr(), s.Port)),
+		conns:  make(chan net.Conn, acceptBacklog),
+		closed: make(chan struct{}),
+	}
+}
+
+// Listener returns the listener of a service without an upstream. It may be
+// called before Run; Accept returns *Conn, and net.ErrClosed once the gateway
+// has stopped. Closing it refuses the service's further connections.
+func (g *Gateway) Listener(service string) (net.Listener, error) {
+	l := g.listeners[service]
+	if l == nil {
+		return nil, fmt.Errorf("gateway: %q is no service without an upstream", service)
+	}
+	return l, nil
+}
+
+// serve implements flows.Plan's Serve.
+func (l *listener) serve(ctx context.Context, conn net.Conn, client string) error {
+	select {
+	case <-l.closed:
+		return net.ErrClosed
+	default:
+	}
+	select {
+	case l.conns <- &Conn{conn, client}:
+		return nil
+	case <-l.closed:
+		return net.ErrClosed
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	default:
+		return fmt.Errorf("gateway: %d connections wait to be accepted", acceptBacklog)
+	}
+}
+
+// Accept implements net.Listener.
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (l *listener) Close() error {
+	l.shut()
+	return nil
+}
+
+// shut ends Accept and closes what nobody accepted.
+func (l *listener) shut() {
+	l.once.Do(func() { close(l.closed) })
+	for {
+		select {
+		case c := <-l.conns:
+			_ = c.Close()
+		default:
+			return
+		}
+	}
+}
+
+// Addr implements net.Listener.
+func (l *listener) Addr() net.Addr { return l.addr }

@@ -1,0 +1,172 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/netstack"
+)
+
+// metrics is the only place that knows Prometheus. Labels come from enums and
+// from the configuration's service names, never from what strangers send.
+type metrics struct {
+	registry *prometheus.Registry
+	knocks   *prometheus.CounterVec
+	auths    *prometheus.CounterVec
+	dials    *prometheus.CounterVec
+	source   atomic.Pointer[source]
+}
+
+// source is where the counts that are only read on demand come from.
+type source struct {
+	gate  *admission.Gate
+	flows *flows.Set
+	stack *netstack.Stack
+}
+
+func newMetrics(r *prometheus.Registry) (*metrics, error) {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "knockgw", Name: name, Help: help}, labels)
+	}
+	m := &metrics{
+		registry: r,
+		knocks:   counter("knocks_total", "Knocks decided, by method (empty when nobody's) and result.", "method", "result"),
+		auths:    counter("authentications_total", "TCP authentications, by service and result.", "service", "result"),
+		dials:    counter("upstream_dials_total", "Connections to upstreams, by service and result.", "service", "result"),
+	}
+	for _, c := range []prometheus.Collector{m.knocks, m.auths, m.dials, collector{m}} {
+		if err := r.Register(c); err != nil {
+			return nil, fmt.Errorf("metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// watch names the parts whose counts are read on demand.
+func (m *metrics) watch(gate *admission.Gate, f *flows.Set, s *netstack.Stack) {
+	m.source.Store(&source{gate, f, s})
+}
+
+func (m *metrics) knocked(e admission.KnockEvent) {
+	m.knocks.WithLabelValues(e.Method, e.Result.String()).Inc()
+}
+
+func (m *metrics) authenticated(service string, r auth.Result) {
+	m.auths.WithLabelValues(service, r.String()).Inc()
+}
+
+func (m *metrics) dialed(service string, err error) {
+	result := "ok"
+	var timeout net.Error
+	switch {
+	case err == nil:
+	case errors.As(err, &timeout) && timeout.Timeout():
+		result = "timeout"
+	default:
+		result = "failed"
+	}
+	m.dials.WithLabelValues(service, result).Inc()
+}
+
+// collector reads the gate, the flows and the stack when Prometheus asks.
+type collector struct{ m *metrics }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("knockgw_"+name, help, labels, nil)
+}
+
+// Describe implements prometheus.Collector. The metrics are made as they are
+// collected; the registry checks them then.
+func (collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	src := c.m.source.Load()
+	if src == nil {
+		return
+	}
+	count := func(d *prometheus.Desc, n uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	gauge := func(d *prometheus.Desc, n int) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n))
+	}
+	s := src.gate.Stats()
+	packets := desc("packets_total", "Packets from outside, by verdict and reason.", "verdict", "reason")
+	for _, p := range s.Packets {
+		count(packets, p.Count, p.Action.String(), p.Reason)
+	}
+	count(desc("egress_muted_packets_total", "Packets of the stack that the egress gate kept back."), s.Muted)
+	gauge(desc("flow_table_entries", "Flows in the gate's table, closing ones included."), s.Flows)
+	gauge(desc("half_open_flows", "Flows of open services that have not authenticated."), s.HalfOpen)
+	gauge(desc("grants", "Grants that knocks have earned and that are not over."), s.Grants)
+	gauge(desc("sources", "Addresses with grants, knocks or flows."), s.Sources)
+	gauge(desc("knock_queue_length", "Knocks waiting to be decided."), s.KnocksQueued)
+
+	t := src.flows.Totals()
+	gauge(desc("flows", "Flows being served."), src.flows.Len())
+	count(desc("flows_relayed_total", "Flows that reached their upstream."), t.Flows)
+	ends := desc("flow_ends_total", "Flows ended, by reason.", "reason")
+	for e := range flows.NumEnds {
+		count(ends, t.Ends[e], flows.End(e).String())
+	}
+	bytes := desc("relayed_bytes_total", "Bytes relayed, from clients (up) and to them (down).", "direction")
+	count(bytes, t.Up, "up")
+	count(bytes, t.Down, "down")
+	count(desc("tcp_retransmits_total", "TCP segments that the stack sent again."), src.stack.Retransmits())
+}
+
+// metricsServer serves the registry; nil where nobody listens.
+type metricsServer struct {
+	listener net.Listener
+	server   *http.Server
+}
+
+// headerTime bounds how long a scraper may take to ask.
+const headerTime = 5 * time.Second
+
+func (g *Gateway) listenMetrics() (*metricsServer, error) {
+	addr := g.cfg.Metrics.Listen
+	if !addr.IsValid() {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", addr.String())
+	if err != nil {
+		return nil, fmt.Errorf("metrics.listen: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(g.metrics.registry, promhttp.HandlerOpts{}))
+	return &metricsServer{l, &http.Server{Handler: mux, ReadHeaderTimeout: headerTime}}, nil
+}
+
+// run serves until ctx ends.
+func (s *metricsServer) run(ctx context.Context) error {
+	if s == nil {
+		return nil
+	}
+	stop := context.AfterFunc(ctx, func() { _ = s.server.Close() })
+	defer stop()
+	if err := s.server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	return nil
+}
+
+// Close gives the address back where run was never called.
+func (s *metricsServer) Close() error {
+	if s == nil {
+		return nil
+	}
+	return s.listener.Close()
+}

@@ -1,0 +1,274 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/netstack"
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// service is a configured service with what its flows need.
+type service struct {
+	*config.Service
+	auth   *auth.Server // nil in mode knock
+	dialer net.Dialer
+}
+
+// policy translates the configuration for the gate.
+func policy(cfg *config.Config) (*admission.Policy, error) {
+	clients := make(map[string]*protocol.Client)
+	for i := range cfg.Clients {
+		c, err := protocol.NewClient(cfg.Clients[i].ID, cfg.Clients[i].Secret)
+		if err != nil {
+			return nil, fmt.Errorf("client %q: %w", cfg.Clients[i].ID, err)
+		}
+		clients[c.ID()] = c
+	}
+	o := admission.PolicyOptions{KnockPort: cfg.Knock.UDPPort, Window: cfg.Knock.Window}
+	for i := range cfg.Services {
+		s := &cfg.Services[i]
+		t := admission.Service{
+			Name: s.Name, Listen: s.Listen, Port: s.Port, MACPort: s.MACPort,
+			Mode: modes[s.Mode], Visible: s.Visible,
+			SessionRequired: s.SessionRequired,
+			GrantTTL:        s.Grant.TTL, GrantUses: s.Grant.Uses,
+			AuthDeadline: s.Auth.Deadline,
+		}
+		for _, m := range s.Knock {
+			t.Methods |= families[m]
+		}
+		for j := range cfg.Clients {
+			if c := &cfg.Clients[j]; c.May(s.Name) {
+				t.Clients = append(t.Clients, clients[c.ID])
+			}
+		}
+		o.Services = append(o.Services, t)
+	}
+	return admission.NewPolicy(o)
+}
+
+var (
+	modes = map[config.Mode]admission.Mode{
+		config.ModeAuth:      admission.ModeAuth,
+		config.ModeKnock:     admission.ModeKnock,
+		config.ModeKnockAuth: admission.ModeKnockAuth,
+	}
+	families = map[config.Method]admission.Families{
+		config.MethodUDP:       admission.FamilyUDP,
+		config.MethodUDPSeq:    admission.FamilyUDPSeq,
+		config.MethodTCPSYN:    admission.FamilySYN,
+		config.MethodTCPSYNSeq: admission.FamilySYNSeq,
+	}
+)
+
+// openPorts lists the ports of services whose strangers' SYNs are answered.
+func (g *Gateway) openPorts() []uint16 {
+	var ports []uint16
+	for _, s := range g.policy.Services() {
+		if s.Open() && !slices.Contains(ports, s.Port) {
+			ports = append(ports, s.Port)
+		}
+	}
+	return ports
+}
+
+// newService makes what the flows of a service need. Its authentication is
+// complete once the service has been joined to a gate.
+func (g *Gateway) newService(c *config.Service) (*service, error) {
+	s := &service{Service: c, dialer: net.Dialer{KeepAlive: upstreamKeepAlive}}
+	if c.UpstreamDevice != "" {
+		control, err := bindToDevice(c.UpstreamDevice)
+		if err != nil {
+			return nil, err
+		}
+		s.dialer.Control = control
+	}
+	if !c.Mode.Authenticates() {
+		return s, nil
+	}
+	s.auth = &auth.Server{
+		Port: c.MACPort, Hint: protocol.HintMode(c.Auth.Hint), Buckets: c.Auth.Buckets,
+		Proof: c.Auth.Proof, Deadline: c.Auth.Deadline, Window: g.cfg.Knock.Window, Now: g.o.Now,
+	}
+	if c.Auth.Accepts(config.AuthV1) {
+		s.auth.Protocols |= auth.V1
+	}
+	if c.Auth.Accepts(config.AuthV2) {
+		s.auth.Protocols |= auth.V2
+	}
+	return s, nil
+}
+
+// upstreamKeepAlive finds upstreams that are gone without a word.
+const upstreamKeepAlive = time.Minute
+
+// join tells a service which gate its clients are authorized by.
+func (s *service) join(gate *admission.Gate, r auth.Replay) {
+	if s.auth == nil {
+		return
+	}
+	s.auth.Replay = r
+	s.auth.Authorize = func(p auth.Peer, claim func() error) error {
+		c, ok := p.Conn.(*netstack.Conn)
+		if !ok {
+			return errors.New("gateway: a connection that the stack did not make")
+		}
+		return gate.Authenticate(c.Tuple(), p.Client, string(p.Message.SessionID), claim)
+	}
+}
+
+// replay has the gate's store remember what authenticated.
+type replay struct {
+	store admission.Store
+	now   func() time.Time
+}
+
+// Claim implements auth.Replay.
+func (r replay) Claim(client string, nonce []byte, until time.Time) error {
+	kind := admission.ClaimTCPv2
+	if len(nonce) != protocol.EnvelopePrefix {
+		kind = admission.ClaimTCPv1
+	}
+	batch := []admission.Claim{{Kind: kind, Client: client, Nonce: nonce, Lifetime: until.Sub(r.now())}}
+	r.store.Claim(batch)
+	switch err := batch[0].Err; {
+	case errors.Is(err, admission.ErrReplay):
+		return fmt.Errorf("%w", auth.ErrReplayed)
+	case errors.Is(err, admission.ErrStoreFull):
+		return fmt.Errorf("%w", auth.ErrReplayFull)
+	default:
+		return err
+	}
+}
+
+// key translates a tuple for the flows.
+func key(t tun.Tuple) flows.Key {
+	return flows.Key{Client: t.Source(), Target: t.Destination()}
+}
+
+// request makes a netstack.Request a flows.Request.
+type request struct{ *netstack.Request }
+
+// Accept implements flows.Request.
+func (r request) Accept() (flows.Conn, error) {
+	c, err := r.Request.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// handle brings one connection to its end.
+func (p *parts) handle(ctx context.Context, r *netstack.Request) {
+	target := r.Tuple.Destination()
+	svc := p.gate.Policy().Service(target)
+	if svc == nil { // gone since the SYN
+		p.gate.Forget(r.Tuple)
+		return
+	}
+	p.g.flows.Serve(ctx, request{r}, p.plan(p.g.services[svc.Name], r.Tuple, target))
+}
+
+// plan says what is to be done with a flow of a service.
+func (p *parts) plan(s *service, t tun.Tuple, target netip.AddrPort) flows.Plan {
+	plan := flows.Plan{
+		Key: key(t), Service: s.Name,
+		DialTimeout: s.DialTimeout, Idle: s.Idle,
+		Complete: func() error { return p.gate.Complete(t) },
+		Silence:  func() { p.gate.Forget(t) },
+		Closed:   func() { p.gate.Closed(t) },
+	}
+	if s.auth != nil {
+		plan.Authenticate = func(ctx context.Context, conn net.Conn) (string, error) {
+			return p.authenticate(ctx, s, t, conn)
+		}
+	} else {
+		plan.Client = func() string { return p.gate.Client(t) }
+	}
+	if l := p.g.listeners[s.Name]; l != nil {
+		plan.Serve = l.serve
+		return plan
+	}
+	plan.Upstream = s.Upstream.Address(target)
+	plan.DialFirst = s.auth == nil
+	plan.Dial = func(ctx context.Context) (net.Conn, error) {
+		conn, err := s.dialer.DialContext(ctx, "tcp", plan.Upstream)
+		p.g.metrics.dialed(s.Name, err)
+		return conn, err
+	}
+	return plan
+}
+
+// authenticate runs the handshake with the clients that could be meant.
+func (p *parts) authenticate(ctx context.Context, s *service, t tun.Tuple, conn net.Conn) (string, error) {
+	var candidates iter.Seq[*protocol.Client] = slices.Values(p.gate.Candidates(t))
+	peer, err := s.auth.HandshakeWith(ctx, conn, candidates)
+	result := auth.ResultOK
+	if err != nil {
+		result = auth.ResultCanceled
+		var failed *auth.Error
+		if errors.As(err, &failed) {
+			result = failed.Result
+			p.explain(s.Name, t.Source(), failed)
+		}
+	}
+	p.g.metrics.authenticated(s.Name, result)
+	if err != nil {
+		return "", err
+	}
+	p.g.log.Info("authenticated", "client", peer.Client.ID(), "service", s.Name, "from", t.Source(), "protocol", peer.Protocol.String())
+	return peer.Client.ID(), nil
+}
+
+// explain logs a failure that a known client had: its message opened, so it is
+// no stranger's, and its owner will want to know why it is outside.
+func (p *parts) explain(service string, from netip.AddrPort, e *auth.Error) {
+	switch e.Result {
+	case auth.ResultStale, auth.ResultReplay, auth.ResultUnauthorized, auth.ResultProof, auth.ResultFull:
+		p.g.log.Warn("authentication refused", "service", service, "from", from, "result", e.Result.String(), "clock_difference", e.ClockDiff)
+	default:
+		// A stranger's; counted.
+	}
+}
+
+// knocked is told of every decided knock.
+func (g *Gateway) knocked(e admission.KnockEvent) {
+	g.metrics.knocked(e)
+	switch {
+	case e.Result == admission.KnockOK:
+		g.log.Info("knock", "client", e.Client, "service", e.Service, "from", e.Source, "method", e.Method)
+	case e.Client != "":
+		g.log.Warn("knock refused", "client", e.Client, "service", e.Service, "from", e.Source, "method", e.Method,
+			"result", e.Result.String(), "clock_difference", e.Skew)
+	default:
+		// A stranger's; counted.
+	}
+}
+
+// checkUpstreams refuses an upstream that would be reached through the device
+// itself: its flows would come back as strangers' packets.
+func (g *Gateway) checkUpstreams(device string) error {
+	for i := range g.cfg.Services {
+		s := &g.cfg.Services[i]
+		addr, err := netip.ParseAddr(s.Upstream.Host)
+		if err != nil || s.UpstreamDevice != "" {
+			continue // a name, or bound to another interface
+		}
+		if tun.UpstreamDevice(addr) == device {
+			return fmt.Errorf("service %q: the route to its upstream %s leads into %s itself; give the upstream a route of its own", s.Name, addr, device)
+		}
+	}
+	return nil
+}
