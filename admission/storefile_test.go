@@ -24,8 +24,11 @@ func openFile(t testing.TB, dir string, o StoreOptions) *FileStore {
 	return s
 }
 
-// kill ends the store as the death of its process would: the kernel drops the lock, nothing else happens.
-func kill(s *FileStore) { _ = s.lock.Close() }
+// kill ends the store as the death of its process would: the kernel closes its files, nothing else happens.
+func kill(s *FileStore) {
+	_ = s.out.Close()
+	_ = s.lock.Close()
+}
 
 func TestKeysOutliveTheDeathOfTheProcess(t *testing.T) {
 	dir, clocks := t.TempDir(), newTestClocks()

@@ -54,7 +54,7 @@ func appendHeader(b []byte) []byte {
 func appendRecord(b []byte, e replayEntry) []byte {
 	start := len(b)
 	b = append(b, e.key[:]...)
-	b = binary.BigEndian.AppendUint64(b, uint64(e.wall))
+	b = binary.BigEndian.AppendUint64(b, uint64(e.wall)) //nolint:gosec // the same bits
 	b = binary.BigEndian.AppendUint64(b, e.client)
 	b = binary.BigEndian.AppendUint32(b, e.life)
 	return binary.BigEndian.AppendUint32(b, checksum(b[start:]))
@@ -67,7 +67,7 @@ func decodeRecord(b []byte) (replayEntry, bool) {
 	}
 	return replayEntry{
 		key:    replayKey(b[:16]),
-		wall:   int64(binary.BigEndian.Uint64(b[16:])),
+		wall:   int64(binary.BigEndian.Uint64(b[16:])), //nolint:gosec // the same bits
 		client: binary.BigEndian.Uint64(b[24:]),
 		life:   binary.BigEndian.Uint32(b[32:]),
 	}, true

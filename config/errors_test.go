@@ -47,6 +47,8 @@ func mistakes() []mistake {
 		{"second document", minimal + "---\na: 1\n", 6, "", "without ---"},
 		{"broken after the end", minimal + "---\n\"a\n", 7, "", "check the indentation and the quotes"},
 		{"bad indentation", minimal + "   state: {}\n", 6, "", "check the indentation"},
+		{"mistake in a long file", minimal + strings.Repeat("# more\n", maxScanLines) + "a: b: c\n" + strings.Repeat("# more\n", 9),
+			6 + maxScanLines, "", "check the indentation"},
 		{"tab", "tun:\n\tname: x\n", 2, "", "check the indentation"},
 		{"unclosed bracket", "tun: {routes: [10.0.0.0/8\n", 1, "", "check the indentation"},
 		{"not UTF-8", "a: \xff", 1, "", "check the indentation and the quotes"},

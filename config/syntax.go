@@ -50,7 +50,7 @@ func syntaxError(name string, data []byte, err error) *Error {
 	position := regexp.MustCompile(`^yaml: (line \d+: )?`)
 
 	lines := bytes.SplitAfter(data, []byte("\n"))
-	i := locate(lines)
+	i := locate(lines, len(data))
 	e := &Error{File: name, Line: i + 1}
 	line := bytes.TrimRight(lines[i], "\r\n")
 	switch m := bracket.FindSubmatch(line); {
@@ -68,12 +68,15 @@ func syntaxError(name string, data []byte, err error) *Error {
 	return e
 }
 
-// maxScan is the number of lines up to which locate tries every end, in at most a tenth of a second.
-const maxScan = 1000
+// Up to these sizes locate tries every end, in at most some tenths of a second.
+const (
+	maxScanLines = 1000
+	maxScanBytes = 64 << 10
+)
 
 // locate is the index of the line with which a file that does not parse stops being the beginning of
 // one that does: behind the longest such beginning. In long files a shorter one will do.
-func locate(lines [][]byte) int {
+func locate(lines [][]byte, size int) int {
 	n := len(lines)
 	parses := func(k int) bool {
 		dec := yaml.NewDecoder(bytes.NewReader(bytes.Join(lines[:k], nil)))
@@ -84,7 +87,7 @@ func locate(lines [][]byte) int {
 			}
 		}
 	}
-	if n > maxScan {
+	if n > maxScanLines || size > maxScanBytes {
 		return max(0, sort.Search(n, func(k int) bool { return !parses(k + 1) }))
 	}
 	for k := n - 1; k > 0; k-- {
