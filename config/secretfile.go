@@ -47,3 +47,7 @@ func readSecretFile(base, name string) (Secret, error) {
 	}
 	return secret, nil
 }
+
+// ReadSecretFile reads the secret in a file, by the rules of the key secret_file: readable by its owner
+// only, spelt as the key secret is, less one line end.
+func ReadSecretFile(path string) (Secret, error) { return readSecretFile("", path) }

@@ -1,0 +1,123 @@
+// Command knockgw hides network services behind knocks.
+//
+// See the README for what it does, and `knockgw help` for how to ask for it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// Exit codes; those from 64 up are sysexits.h's.
+const (
+	exitOK            = 0
+	exitFailed        = 1
+	exitUsage         = 2
+	exitNoTUN         = 69 // EX_UNAVAILABLE
+	exitNotPermitted  = 77 // EX_NOPERM
+	exitConfiguration = 78 // EX_CONFIG
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	// The first signal asks for an orderly end, the second gets a prompt one.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+
+	err := command().ExecuteContext(ctx)
+	if err != nil {
+		report(err)
+	}
+	return exitCode(err)
+}
+
+func command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "knockgw",
+		Short: "A gateway that hides network services",
+		Long: "knockgw owns a TUN device, drops strangers in silence, recognises knocks in the packets that\n" +
+			"it sees, and relays the flows it admits to the services behind it.",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return &usageError{fmt.Errorf("there is no command %q; see knockgw help", args[0])}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
+	})
+	root.AddCommand(
+		runCommand(), downCommand(), checkCommand(), demoCommand(), versionCommand(),
+		keygenCommand(), knockCommand(), connectCommand(),
+	)
+	return root
+}
+
+// usageError is a mistake on the command line.
+type usageError struct{ error }
+
+// Unwrap returns the mistake.
+func (e *usageError) Unwrap() error { return e.error }
+
+// exact is cobra.ExactArgs with the exit code of a usage error.
+func exact(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := cobra.ExactArgs(n)(cmd, args); err != nil {
+			return &usageError{fmt.Errorf("%w; usage: %s", err, cmd.UseLine())}
+		}
+		return nil
+	}
+}
+
+// report prints an error, one line for each that was joined.
+func report(err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // exactly errors.Join's own
+		for _, e := range joined.Unwrap() {
+			report(e)
+		}
+		return
+	}
+	var c *config.Error
+	if errors.As(err, &c) {
+		fmt.Fprintln(os.Stderr, err) // begins with file and line, for editors to jump to
+		return
+	}
+	fmt.Fprintln(os.Stderr, "knockgw:", err)
+}
+
+func exitCode(err error) int {
+	var (
+		usage *usageError
+		conf  *config.Error
+	)
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage), isMissingFlag(err):
+		return exitUsage
+	case errors.As(err, &conf):
+		return exitConfiguration
+	case errors.Is(err, tun.ErrNoTUN):
+		return exitNoTUN
+	case errors.Is(err, fs.ErrPermission):
+		return exitNotPermitted
+	default:
+		return exitFailed
+	}
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/gateway"
+)
+
+// configFlag adds --config, which every command of the gateway's side needs.
+func configFlag(cmd *cobra.Command) *string {
+	path := cmd.Flags().String("config", "", "the configuration `file` (required)")
+	if err := cmd.MarkFlagRequired("config"); err != nil {
+		panic(err) // the flag was added on the line above
+	}
+	return path
+}
+
+func runCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run --config FILE",
+		Short: "Run the gateway",
+		Long: "Opens the TUN device, routes the protected prefixes to it, and admits who knocks. It logs a line\n" +
+			"with the word ready once packets are admitted or refused. SIGTERM drains and stops; the blackhole\n" +
+			"routes stay, so that the protected addresses stay silent: knockgw down removes them.",
+		Args: exact(0),
+	}
+	path := configFlag(cmd)
+	format := cmd.Flags().String("log-format", "text", "text or json")
+	level := cmd.Flags().String("log-level", "info", "debug, info, warn or error")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		log, err := logger(os.Stderr, *format, *level)
+		if err != nil {
+			return err
+		}
+		cfg, err := config.Load(*path)
+		if err != nil {
+			return err
+		}
+		for _, w := range cfg.Warnings {
+			log.Warn("configuration", "warning", w)
+		}
+		gw, err := gateway.New(cfg, gateway.Options{Log: log})
+		if err != nil {
+			return err
+		}
+		return gw.Run(cmd.Context())
+	}
+	return cmd
+}
+
+func logger(w io.Writer, format, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, &usageError{fmt.Errorf("--log-level %s: choose debug, info, warn or error", level)}
+	}
+	o := &slog.HandlerOptions{Level: l}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, o)), nil
+	default:
+		return nil, &usageError{fmt.Errorf("--log-format %s: choose text or json", format)}
+	}
+}
+
+func downCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "down --config FILE",
+		Short: "Remove the routes that run leaves behind",
+		Long: "Removes the blackhole routes that keep the protected addresses silent while the gateway is not\n" +
+			"running, and device routes if there are any. Only routes that knockgw made are touched.",
+		Args: exact(0),
+	}
+	path := configFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := config.Load(*path)
+		if err != nil {
+			return err
+		}
+		n, err := gateway.Remove(cfg)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "%d routes removed\n", n)
+		return nil
+	}
+	return cmd
+}
+
+func checkCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "check --config FILE",
+		Short: "Validate a configuration and show what it would protect",
+		Args:  exact(0),
+	}
+	path := configFlag(cmd)
+	output := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := config.Load(*path)
+		if err != nil {
+			return err
+		}
+		if _, err := gateway.New(cfg, gateway.Options{}); err != nil {
+			return err
+		}
+		for _, w := range cfg.Warnings {
+			fmt.Fprintln(cmd.ErrOrStderr(), w)
+		}
+		rows := cfg.Table()
+		switch *output {
+		case "json":
+			enc := json.NewEncoder(cmd.OutOrStdout())
+			enc.SetIndent("", "  ")
+			return enc.Encode(rows)
+		case "table":
+			return table(cmd.OutOrStdout(), rows)
+		default:
+			return &usageError{fmt.Errorf("-o %s: choose table or json", *output)}
+		}
+	}
+	return cmd
+}
+
+func outputFlag(cmd *cobra.Command) *string {
+	return cmd.Flags().StringP("output", "o", "table", "table or json")
+}
+
+func table(w io.Writer, rows []config.Row) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "SERVICE\tLISTEN\tMODE\tSTRANGERS SEE\tMETHODS\tCLIENTS\tUPSTREAM")
+	for _, r := range rows {
+		see := "nothing"
+		if r.Visible {
+			see = "an open port"
+		}
+		upstream := r.Upstream
+		if upstream == "" {
+			upstream = "(this program)"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
+			r.Service, r.Listen, r.Mode, see, list(r.Methods), list(r.Clients), upstream)
+	}
+	return t.Flush()
+}
+
+// listed is how many entries of a list fit in a table's cell.
+const listed = 6
+
+func list(s []string) string {
+	switch {
+	case len(s) == 0:
+		return "-"
+	case len(s) > listed:
+		return fmt.Sprintf("%s, ... (%d)", strings.Join(s[:listed], ", "), len(s))
+	default:
+		return strings.Join(s, ", ")
+	}
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  exact(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			info, ok := debug.ReadBuildInfo()
+			if !ok {
+				return errors.New("this binary was built without module information")
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "knockgw %s %s\n", info.Main.Version, info.GoVersion)
+			return err
+		},
+	}
+}
