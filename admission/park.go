@@ -38,7 +38,7 @@ const none = -1
 func (k *parking) init(n int) {
 	k.slots = make([]parkedSYN, n)
 	for i := range k.slots {
-		k.slots[i].next = int32(i) + 1 //nolint:gosec // n is a limit in the thousands
+		k.slots[i].next = int32(i) + 1 // n is a limit in the thousands
 	}
 	k.slots[n-1].next = none
 	k.free, k.head, k.tail = 0, none, none

@@ -88,7 +88,7 @@ func (s *source) grantFor(svc *Service, now time.Duration) *grant {
 
 // grantTo finds the grant that f may use up as client with session. The caller holds g.mu.
 func (s *source) grantTo(f *flow, client *protocol.Client, session string, now time.Duration) *grant {
-	var any *grant
+	var unbound *grant
 	for _, gr := range s.grants {
 		if gr.service != f.service || gr.client.ID() != client.ID() || !gr.honours(f.admitted, now) {
 			continue
@@ -97,10 +97,10 @@ func (s *source) grantTo(f *flow, client *protocol.Client, session string, now t
 		case session: // the very one, if there is a choice
 			return gr
 		case "":
-			any = gr
+			unbound = gr
 		}
 	}
-	return any
+	return unbound
 }
 
 // addGrant records what a knock has earned. It reports false where the limits

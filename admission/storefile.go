@@ -68,7 +68,7 @@ func OpenFileStore(dir string, opts StoreOptions) (*FileStore, error) {
 	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("replay store: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, fileMode) //nolint:gosec // the operator's directory
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, fileMode) // the operator's directory
 	if err != nil {
 		return nil, fmt.Errorf("replay store: open the lock: %w", err)
 	}
@@ -228,7 +228,7 @@ func (s *FileStore) begin(seg uint8, t instant) error {
 // complete file has its keys. It returns the number of records, header included.
 func (s *FileStore) create(seg uint8) (records int64, err error) {
 	name := filepath.Join(s.dir, newName)
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode) //nolint:gosec // the operator's directory
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode) // the operator's directory
 	if err != nil {
 		return 0, err
 	}

@@ -198,7 +198,7 @@ func TestFilesAreNobodyElsesBusiness(t *testing.T) {
 		}
 	}
 	open := t.TempDir()
-	if err := os.Chmod(open, 0o777); err != nil { //nolint:gosec // the point
+	if err := os.Chmod(open, 0o777); err != nil { // the point
 		t.Fatal(err)
 	}
 	if _, err := OpenFileStore(open, StoreOptions{}); err == nil || !strings.Contains(err.Error(), "chmod 700") {

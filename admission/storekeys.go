@@ -178,7 +178,7 @@ func (k *replayKeys) each(seg uint8, f func(replayEntry)) {
 func hashClaim(c *Claim) (replayKey, uint64) {
 	var stack [256]byte // an id and a nonce of usual length; longer ones spill to the heap
 	buf := append(stack[:0], byte(c.Kind))
-	buf = binary.BigEndian.AppendUint32(buf, uint32(len(c.Client))) //nolint:gosec // an id has 65535 bytes at most
+	buf = binary.BigEndian.AppendUint32(buf, uint32(len(c.Client))) // an id has 65535 bytes at most
 	buf = append(buf, c.Client...)
 	client := sha256.Sum256(buf[claimPrefix:])
 	sum := sha256.Sum256(append(buf, c.Nonce...))

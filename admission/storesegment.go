@@ -40,7 +40,7 @@ type segmentFile interface {
 }
 
 func openSegment(name string) (segmentFile, error) {
-	return os.OpenFile(name, os.O_WRONLY, fileMode) //nolint:gosec // a name of ours in the store's directory
+	return os.OpenFile(name, os.O_WRONLY, fileMode) // a name of ours in the store's directory
 }
 
 func appendHeader(b []byte) []byte {
@@ -54,7 +54,7 @@ func appendHeader(b []byte) []byte {
 func appendRecord(b []byte, e replayEntry) []byte {
 	start := len(b)
 	b = append(b, e.key[:]...)
-	b = binary.BigEndian.AppendUint64(b, uint64(e.wall)) //nolint:gosec // the same bits
+	b = binary.BigEndian.AppendUint64(b, uint64(e.wall)) // the same bits
 	b = binary.BigEndian.AppendUint64(b, e.client)
 	b = binary.BigEndian.AppendUint32(b, e.life)
 	return binary.BigEndian.AppendUint32(b, checksum(b[start:]))
@@ -67,7 +67,7 @@ func decodeRecord(b []byte) (replayEntry, bool) {
 	}
 	return replayEntry{
 		key:    replayKey(b[:16]),
-		wall:   int64(binary.BigEndian.Uint64(b[16:])), //nolint:gosec // the same bits
+		wall:   int64(binary.BigEndian.Uint64(b[16:])), // the same bits
 		client: binary.BigEndian.Uint64(b[24:]),
 		life:   binary.BigEndian.Uint32(b[32:]),
 	}, true

@@ -178,7 +178,7 @@ func Resolve(ctx context.Context, network, address string) (netip.AddrPort, erro
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	return netip.AddrPortFrom(addrs[0].Unmap(), uint16(port)), nil //nolint:gosec // LookupPort keeps to 16 bits
+	return netip.AddrPortFrom(addrs[0].Unmap(), uint16(port)), nil // LookupPort keeps to 16 bits
 }
 
 func (d *Dialer) port(target netip.AddrPort) uint16 {

@@ -25,7 +25,7 @@ func WithoutUpstream() Option { return func(o *options) { o.noUpstream = true } 
 // Load reads the file at path. Every error in it is an *Error, several of them joined; a file that
 // cannot be read is one too, and unwraps to what the system said.
 func Load(path string, opts ...Option) (*Config, error) {
-	f, err := os.Open(path) //nolint:gosec // the operator names it
+	f, err := os.Open(path) // the operator names it
 	if err != nil {
 		return nil, &Error{File: path, Msg: cannotRead(err), Err: err}
 	}

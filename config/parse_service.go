@@ -62,7 +62,7 @@ func (p *parser) parseName(s *section, i int, svc *Service) {
 		return
 	}
 	bad := strings.ContainsFunc(svc.Name, func(r rune) bool {
-		return r > '~' || !isWord(byte(r)) && r != '.' //nolint:gosec // in ASCII
+		return r > '~' || !isWord(byte(r)) && r != '.' // in ASCII
 	})
 	if bad || len(svc.Name) > maxName {
 		s.failKey("name", "%q is not a name; use 1 to %d letters, digits, -, _ and .", svc.Name, maxName)

@@ -302,7 +302,7 @@ func TestAnOpenFileWithSecretsIsWarnedOf(t *testing.T) {
 		t.Skip("no permission bits")
 	}
 	name := copyExample(t)
-	if err := os.Chmod(name, 0o644); err != nil { //nolint:gosec // the point
+	if err := os.Chmod(name, 0o644); err != nil { // the point
 		t.Fatal(err)
 	}
 	c, err := Load(name)

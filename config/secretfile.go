@@ -19,7 +19,7 @@ func readSecretFile(base, name string) (Secret, error) {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(base, name)
 	}
-	f, err := os.Open(name) //nolint:gosec // the operator names it
+	f, err := os.Open(name) // the operator names it
 	if err != nil {
 		return nil, fmt.Errorf("%w; make the file with knockgw keygen, or correct the path", err)
 	}

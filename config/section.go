@@ -204,7 +204,7 @@ const maxPort = 65535
 func (s *section) port(name string, to *uint16) {
 	port := int(*to)
 	s.integer(name, &port, 1, maxPort)
-	*to = uint16(port) //nolint:gosec // within bounds
+	*to = uint16(port) // within bounds
 }
 
 // duration reads a time with a unit within bounds, inclusive.

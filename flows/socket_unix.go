@@ -3,6 +3,7 @@
 package flows
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -54,10 +55,10 @@ func (s *tcpSocket) readLease(l *lease) (int, error) {
 func (s *tcpSocket) tryRead(fd uintptr) bool {
 	for {
 		s.n, s.err = syscall.Read(int(fd), s.lease.take())
-		switch s.err { //nolint:errorlint // straight from the system call
-		case syscall.EINTR:
+		switch {
+		case errors.Is(s.err, syscall.EINTR):
 			continue
-		case syscall.EAGAIN:
+		case errors.Is(s.err, syscall.EAGAIN):
 			s.lease.drop()
 			return false
 		default:

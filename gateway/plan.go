@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"net"
 	"net/netip"
 	"slices"
@@ -213,7 +212,7 @@ func (p *parts) plan(s *service, t tun.Tuple, target netip.AddrPort) flows.Plan 
 
 // authenticate runs the handshake with the clients that could be meant.
 func (p *parts) authenticate(ctx context.Context, s *service, t tun.Tuple, conn net.Conn) (string, error) {
-	var candidates iter.Seq[*protocol.Client] = slices.Values(p.gate.Candidates(t))
+	candidates := slices.Values(p.gate.Candidates(t))
 	peer, err := s.auth.HandshakeWith(ctx, conn, candidates)
 	result := auth.ResultOK
 	if err != nil {

@@ -28,7 +28,7 @@ var (
 
 func newLink(s *Stack) *link {
 	info := s.o.Device.Info()
-	l := &link{s: s, mtu: uint32(info.MTU), offload: info.Offload} //nolint:gosec // an MTU is below 65536
+	l := &link{s: s, mtu: uint32(info.MTU), offload: info.Offload} // an MTU is below 65536
 	l.writes.New = func() any { return new(outgoing) }
 	return l
 }
@@ -105,7 +105,7 @@ func (l *link) write(w *outgoing, pkt *stack.PacketBuffer) error {
 		o.ChecksumStart = g.L3HdrLen
 		if size > int(g.MSS) {
 			o.SegmentSize = g.MSS
-			o.HeaderLength = uint16(w.packet.Payload) //nolint:gosec // two headers: at most 40+60
+			o.HeaderLength = uint16(w.packet.Payload) // two headers: at most 40+60
 		}
 	}
 	err := l.s.o.Device.Write(o, w.parts[:n])

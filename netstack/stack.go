@@ -132,7 +132,7 @@ func (s *Stack) build() error {
 func (s *Stack) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() {
 		// Wakes the reader; the error is reported by Close below.
-		_ = s.o.Device.Close() //nolint:errcheck // closing twice is harmless
+		_ = s.o.Device.Close() // closing twice is harmless
 	})
 	defer stop()
 	var accepting sync.WaitGroup

@@ -45,12 +45,12 @@ type FrameV1 struct {
 	sealed []byte
 }
 
-// ParseFrameV1 checks the header of a frame v1 at the start of b and finds its end. max is the largest
+// ParseFrameV1 checks the header of a frame v1 at the start of b and finds its end. most is the largest
 // frame taken, header included, in bytes (DefaultMaxFrame unless configured). size is the frame's size
 // in bytes when err is nil; when err is ErrNeedMore it is how many bytes b must have to get further:
 // first FrameV1Header, then the whole frame. Other errors are ErrMalformed and ErrTooLong, and are said
 // as soon as the header is there. f borrows b; what follows the frame in b is not looked at.
-func ParseFrameV1(b []byte, max int) (f FrameV1, size int, err error) {
+func ParseFrameV1(b []byte, most int) (f FrameV1, size int, err error) {
 	if len(b) < FrameV1Header {
 		return FrameV1{}, FrameV1Header, ErrNeedMore
 	}
@@ -58,7 +58,7 @@ func ParseFrameV1(b []byte, max int) (f FrameV1, size int, err error) {
 	switch {
 	case b[0] != FrameV1Version, b[v1Flags]&^flagProof != 0, b[v1Reserved] != 0, sealed < v1MinSealed:
 		return FrameV1{}, 0, ErrMalformed
-	case FrameV1Header+sealed > max:
+	case FrameV1Header+sealed > most:
 		return FrameV1{}, 0, ErrTooLong
 	}
 	size = FrameV1Header + sealed

@@ -42,7 +42,7 @@ func Open(o Options) (Device, error) {
 	d.writes.New = func() any { return new(write) }
 	d.events.Go(func() {
 		// wireguard blocks on an unread event; we learn what matters from Read.
-		for range wg.Events() { //nolint:revive // drained on purpose
+		for range wg.Events() { // drained on purpose
 		}
 	})
 	if err := d.prepare(); err != nil {

@@ -1,10 +1,6 @@
 package tun
 
-import (
-	"unsafe"
-
-	"golang.org/x/sys/unix"
-)
+import "unsafe"
 
 // set points the vector at the virtio-net header and the parts of a packet.
 // The parts stay reachable through the caller's slice until clear.
@@ -19,7 +15,7 @@ func (w *write) set(parts [][]byte) {
 }
 
 func (w *write) add(b []byte) {
-	w.iov[w.n].Base = unsafe.SliceData(b)
+	w.iov[w.n].Base = unsafe.SliceData(b) //nolint:gosec // writev takes addresses
 	w.iov[w.n].SetLen(len(b))
 	w.n++
 }
@@ -29,6 +25,6 @@ func (w *write) clear() { clear(w.iov[:w.n]) }
 
 // base is the vector's address for the system call, which follows at once.
 func (w *write) base() uintptr {
-	var first *unix.Iovec = &w.iov[0]
+	first := &w.iov[0]
 	return uintptr(unsafe.Pointer(first)) //nolint:gosec // writev takes the address of its vector
 }

@@ -87,7 +87,7 @@ func exact(n int) cobra.PositionalArgs {
 
 // report prints an error, one line for each that was joined.
 func report(err error) {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // exactly errors.Join's own
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // exactly errors.Join's own
 		for _, e := range joined.Unwrap() {
 			report(e)
 		}
