@@ -97,16 +97,15 @@ func (g *Gate) sweepEnding() {
 
 // move puts an ending flow where the stack's answer wants it. The caller holds g.mu.
 func (g *Gate) move(f *flow, how Settlement) {
+	f.leave()
 	switch how {
 	case Gone:
 		g.drop(f)
 	case InTimeWait:
-		f.leave()
 		f.state = closing
 		f.expires = g.mono() + g.wait
 		g.closing.push(f)
 	case Busy:
-		f.leave()
 		g.ending.push(f)
 	}
 }

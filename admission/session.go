@@ -175,15 +175,18 @@ func (g *Gate) reserveUse(t tun.Tuple, client *protocol.Client, session string) 
 // table for as long as the stack's endpoint has something to send or waits in
 // TIME_WAIT (Options.Settled), so that late segments are answered there.
 func (g *Gate) Closed(t tun.Tuple) {
+	// Asked at once, not only by the next sweep: where the upstream closed
+	// first, the endpoint is in TIME_WAIT by now while the client's port is free
+	// again already.
+	how := g.settled(t)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := g.flows[t]
 	if f == nil || f.state >= ending {
 		return
 	}
-	f.leave()
 	f.state = ending
-	g.ending.push(f)
+	g.move(f, how)
 }
 
 // Forget takes a flow out of the table at once: nothing more gets out, and

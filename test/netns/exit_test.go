@@ -127,7 +127,7 @@ func TestWhoMayNotIsTold(t *testing.T) {
 	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
 	// He may read the configuration and write the state, so that nothing else is in his way.
 	for path := site.State; len(path) > len(os.TempDir()); path = filepath.Dir(path) {
-		if err := os.Chmod(path, 0o777); err != nil { //nolint:gosec // a directory of this test
+		if err := os.Chmod(path, 0o777); err != nil { // a directory of this test
 			t.Fatal(err)
 		}
 	}

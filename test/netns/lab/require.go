@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// RequireVariable, set to 1, turns every skip for want of a tool or of a privilege into a failure.
+	// RequireVariable set to 1 turns every skip for want of a tool or of a privilege into a failure.
 	RequireVariable = "KNOCKGW_REQUIRE_TOOLS"
 	// ciVariable is set by continuous integration everywhere: there, a missing tool fails; privileges are
 	// what the runner has, so for want of them a test is skipped with the reason.
