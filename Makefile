@@ -1,0 +1,40 @@
+# Everything that a person or CI asks for has a target here.
+
+GO ?= go
+FUZZTIME ?= 60s
+OTHER_SYSTEMS := darwin windows freebsd openbsd
+
+.PHONY: build test tools lint cross fuzz bench demo
+
+build:
+	$(GO) build ./...
+
+# The tools that the tests use as a stranger or a client would. Only what is
+# missing is installed; where there is no apt-get, tests skip and say why.
+tools:
+	@test/tools.sh
+
+# -p 1: the tests in test/netns and the others do not share two cores well.
+test: tools build cross
+	$(GO) vet ./...
+	$(GO) test -race -p 1 $$($(GO) list ./... | grep -v /test/)
+	$(GO) test -timeout 20m ./test/...
+
+lint:
+	golangci-lint run
+
+cross:
+	@for os in $(OTHER_SYSTEMS); do echo "GOOS=$$os go build ./..."; GOOS=$$os $(GO) build ./... || exit 1; done
+
+# Every fuzz target for FUZZTIME each.
+fuzz:
+	@for pkg in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; done
+
+bench:
+	KNOCKGW_BENCH=1 $(GO) test -count 1 -timeout 60m -v ./test/bench
+
+demo:
+	$(GO) run ./cmd/knockgw demo

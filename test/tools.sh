@@ -1,0 +1,25 @@
+#!/bin/sh
+# Installs Debian's packages of the programs that the tests run, where they are
+# missing and where that is possible. Tests whose program is missing skip, or
+# fail in CI, and say so.
+set -eu
+
+missing=
+for pair in nmap:nmap iperf3:iperf3 haproxy:haproxy; do
+	command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
+done
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" -ne 0 ]; then
+	echo "not installed, and not installable here:$missing" >&2
+	exit 0
+fi
+apt-get update -qq
+# A server that a package starts would be none of ours: keep it down.
+if [ ! -e /usr/sbin/policy-rc.d ]; then
+	printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+	chmod 755 /usr/sbin/policy-rc.d
+	trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+fi
+# shellcheck disable=SC2086 # a list of words
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
