@@ -4,18 +4,14 @@ GO ?= go
 FUZZTIME ?= 60s
 OTHER_SYSTEMS := darwin windows freebsd openbsd
 
-.PHONY: build test tools lint cross fuzz bench demo
+.PHONY: build test lint cross fuzz bench demo
 
 build:
 	$(GO) build ./...
 
-# The tools that the tests use as a stranger or a client would. Only what is
-# missing is installed; where there is no apt-get, tests skip and say why.
-tools:
-	@test/tools.sh
-
 # -p 1: the tests in test/netns and the others do not share two cores well.
-test: tools build cross
+test: build cross
+	@test/tools.sh nmap
 	$(GO) vet ./...
 	$(GO) test -race -p 1 $$($(GO) list ./... | grep -v /test/)
 	$(GO) test -timeout 20m ./test/...
@@ -33,7 +29,9 @@ fuzz:
 			echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 		done; done
 
+# Takes turns with HAProxy; prints a table. Some minutes, as root.
 bench:
+	@test/tools.sh iperf3 haproxy
 	KNOCKGW_BENCH=1 $(GO) test -count 1 -timeout 60m -v ./test/bench
 
 demo:

@@ -1,12 +1,14 @@
 #!/bin/sh
-# Installs Debian's packages of the programs that the tests run, where they are
+# Installs Debian's packages of the programs that are named, where they are
 # missing and where that is possible. Tests whose program is missing skip, or
 # fail in CI, and say so.
+#
+#	test/tools.sh PROGRAM...	(each in the package of its own name)
 set -eu
 
 missing=
-for pair in nmap:nmap iperf3:iperf3 haproxy:haproxy; do
-	command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
+for program in "$@"; do
+	command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
 done
 [ -n "$missing" ] || exit 0
 
