@@ -126,3 +126,25 @@ func TestTheThreadsOfALabGoHome(t *testing.T) {
 	}
 	t.Error("threads stayed in foreign namespaces")
 }
+
+func TestAHostSpeaksFromItsFirstAddress(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t)
+	for _, a := range []netip.Addr{l.Upstream.Addr4, l.Upstream.Addr6} {
+		s := l.Upstream.ServeLines(netip.AddrPortFrom(a, 0).String())
+		for _, from := range []netip.Addr{{}, l.Client.Other(a)} {
+			conn, err := l.Client.DialFrom(t.Context(), from, "tcp", s.Addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := from
+			if !want.IsValid() {
+				want = l.Client.Addr(a)
+			}
+			if got := netip.MustParseAddrPort(conn.LocalAddr().String()).Addr(); got != want {
+				t.Errorf("the client spoke from %v, want %v", got, want)
+			}
+			closeConn(t, conn)
+		}
+	}
+}

@@ -60,9 +60,7 @@ func TestABlackholeStaysBehindTheGatewayUntilDown(t *testing.T) {
 				t.Errorf("a route leads to a device that is gone:\n%s", have)
 			}
 			site.Down(t)
-			if after := host(l); after != before {
-				t.Errorf("down left something behind; before:\n%s\nafter:\n%s", before, after)
-			}
+			untouched(t, l, before)
 		})
 	}
 }
@@ -74,9 +72,7 @@ func TestDownIsContentWithNothingToDo(t *testing.T) {
 	before := host(l)
 	site.Down(t)
 	site.Down(t)
-	if after := host(l); after != before {
-		t.Errorf("the host was touched; before:\n%s\nafter:\n%s", before, after)
-	}
+	untouched(t, l, before)
 }
 
 func TestAGatewayStartsOverWhatACrashLeftBehind(t *testing.T) {

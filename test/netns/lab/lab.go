@@ -5,6 +5,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -83,6 +84,9 @@ func (l *Lab) join(h *Host) error {
 	if err := h.configure(Link, h.Addr4, h.Addr6, h.Other4, h.Other6); err != nil {
 		return err
 	}
+	if err := h.deprecate(h.Other6); err != nil {
+		return err
+	}
 	if err := errors.Join(l.Gateway.carries(ours), h.carries(Link)); err != nil {
 		return err
 	}
@@ -107,6 +111,21 @@ func (h *Host) configure(name string, addrs ...netip.Addr) error {
 	}
 	if err := h.routes.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set %s up: %w", name, err)
+	}
+	return nil
+}
+
+// deprecate keeps the kernel from choosing an IPv6 address as the source: of two it takes the newer, unlike of
+// two IPv4 addresses.
+func (h *Host) deprecate(other netip.Addr) error {
+	link, err := h.routes.LinkByName(Link)
+	if err != nil {
+		return fmt.Errorf("find interface %s: %w", Link, err)
+	}
+	deprecated := onLink(other)
+	deprecated.ValidLft = math.MaxUint32 // for ever, and preferred for no time at all
+	if err := h.routes.AddrReplace(link, deprecated); err != nil {
+		return fmt.Errorf("deprecate %v: %w", other, err)
 	}
 	return nil
 }

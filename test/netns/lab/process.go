@@ -19,7 +19,7 @@ const (
 	// killDelay is how long a program may take to end after its context did, before its output is given up.
 	killDelay = 2 * time.Second
 	// logShown is how much of a program's log a failed test shows, in bytes from its end.
-	logShown = 16 << 10
+	logShown = 3 << 10
 )
 
 // Command prepares a program that RunCommand or StartCommand runs on the host. It dies with this process.
