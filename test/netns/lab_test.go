@@ -98,8 +98,8 @@ func TestNmapSeesWhatIsOpen(t *testing.T) {
 	}
 }
 
+// Not in parallel with others, whose threads are away for as long as they dial.
 func TestTheThreadsOfALabGoHome(t *testing.T) {
-	t.Parallel()
 	l := lab.New(t)
 	for range 50 {
 		l.Client.MustRun("true")
@@ -107,7 +107,7 @@ func TestTheThreadsOfALabGoHome(t *testing.T) {
 	if inside := strings.TrimSpace(l.Client.MustRun("readlink", "/proc/self/ns/net")); inside == home {
 		t.Error("a program of the lab ran outside of it")
 	}
-	// Other labs run beside this one and their threads are away for a moment now and then.
+	// Go takes a moment to hand its threads around.
 	for range 100 {
 		away := 0
 		threads, err := filepath.Glob("/proc/self/task/*/ns/net")
