@@ -26,7 +26,8 @@ type flow struct {
 	tuple   tun.Tuple
 	service *Service
 	grant   *grant  // what it was reserved on; nil in open services
-	source  *source // nil in open services
+	source  *source
+	client  string // who it is, once it is live
 	state   flowState
 
 	isn      uint32        // the client's initial sequence number
@@ -118,11 +119,33 @@ func (f *flow) inFlight(seq uint32) bool {
 func (g *Gate) drop(f *flow) {
 	f.leave()
 	delete(g.flows, f.tuple)
-	if s := f.source; s != nil {
-		s.flows--
-		f.grant, f.source = nil, nil
-		g.release(s)
+	if f.client != "" {
+		has := g.holdingsOf(f.client)
+		has.flows--
+		g.settleHoldings(f.client, has)
 	}
+	s := f.source
+	s.flows--
+	f.grant = nil
+	g.release(s)
+}
+
+// enter makes f a full member of the table, in the name of client. It reports
+// false where the client has too many flows. The caller holds g.mu.
+func (g *Gate) enter(f *flow, client *Client) bool {
+	most := client.MaxFlows
+	if most == 0 {
+		most = g.limits.FlowsPerClient
+	}
+	has := g.holdingsOf(client.ID)
+	if has.flows >= most {
+		g.settleHoldings(client.ID, has)
+		return false
+	}
+	has.flows++
+	f.leave()
+	f.state, f.client = live, client.ID
+	return true
 }
 
 // evict drops f and has the stack forget it too. The caller holds g.mu.

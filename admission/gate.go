@@ -2,11 +2,13 @@ package admission
 
 import (
 	"errors"
+	"hash/maphash"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -16,6 +18,9 @@ type Limits struct {
 	HalfOpen        int // unauthenticated flows per open service; default DefaultHalfOpen
 	Grants          int // in all; default DefaultGrants
 	GrantsPerSource int // default DefaultGrantsPerSource
+	GrantsPerClient int // where the client has no limit of its own; default DefaultGrantsPerClient
+	FlowsPerClient  int // likewise; default DefaultFlowsPerClient
+	FlowsPerSource  int // from one address; default DefaultFlowsPerSource
 	Knocks          int // waiting to be decided; default DefaultKnocks
 	KnocksPerSource int // of these, from one address; default DefaultKnocksPerSource
 	Parked          int // SYNs waiting for a knock; default DefaultParked
@@ -28,6 +33,9 @@ const (
 	DefaultHalfOpen        = 1 << 14 // a third of a second of a 50,000 SYN/s flood; SYN cookies beyond
 	DefaultGrants          = 1 << 16
 	DefaultGrantsPerSource = 1024 // a large office behind one address
+	DefaultGrantsPerClient = 256
+	DefaultFlowsPerClient  = 4096
+	DefaultFlowsPerSource  = 4096
 	DefaultKnocks          = 512  // of up to protocol.MaxKnock bytes: half a MiB
 	DefaultKnocksPerSource = 64   // a burst of parallel connections
 	DefaultParked          = 4096
@@ -89,8 +97,10 @@ type Gate struct {
 	settled func(tun.Tuple) Settlement
 	wait    time.Duration
 	limits  Limits
+	ban     Ban
 	log     *slog.Logger
 	stats   counters
+	frags   fragments
 
 	draining atomic.Bool
 	knocks   knockQueue
@@ -105,7 +115,14 @@ type Gate struct {
 	sources     map[tun.Addr]*source
 	freeSources []*source
 	grants      int
+	holdings    map[string]*holdings // by client id
 	park        parking
+	seen        map[tun.Addr]*seen // who knocked from where, lately
+	budgets     budgets
+	expected    *expected // replaced by Run's goroutine; read with mu held
+	sequences   synSequences
+	offences    map[tun.Addr]*offence
+	scratch     *protocol.Scratch
 	decided     chan struct{} // closed and renewed when a knock is decided while somebody waits
 	waiting     int           // in Authenticate, for knocks to be decided
 }
@@ -122,6 +139,8 @@ func New(o Options) (*Gate, error) {
 	}{
 		{&l.Flows, DefaultFlows}, {&l.HalfOpen, DefaultHalfOpen},
 		{&l.Grants, DefaultGrants}, {&l.GrantsPerSource, DefaultGrantsPerSource},
+		{&l.GrantsPerClient, DefaultGrantsPerClient}, {&l.FlowsPerClient, DefaultFlowsPerClient},
+		{&l.FlowsPerSource, DefaultFlowsPerSource},
 		{&l.Knocks, DefaultKnocks}, {&l.KnocksPerSource, DefaultKnocksPerSource},
 		{&l.Parked, DefaultParked}, {&l.ParkedPerSource, DefaultParkedPerSource},
 	} {
@@ -132,13 +151,17 @@ func New(o Options) (*Gate, error) {
 	g := &Gate{
 		store: o.Store, now: o.Now, mono: o.Mono,
 		deliver: o.Deliver, notify: o.Evicted, knocked: o.Knocked,
-		settled: o.Settled, wait: o.TimeWait, limits: *l, log: o.Log,
+		settled: o.Settled, wait: o.TimeWait, limits: *l, ban: o.Ban, log: o.Log,
 		evicted:     make(chan tun.Tuple, evictedBacklog),
 		flows:       make(map[tun.Tuple]*flow),
 		halfOpen:    make(map[*Service]*queue),
 		flooded:     make(map[*Service]time.Duration),
 		sources:     make(map[tun.Addr]*source, l.Knocks),
-		freeSources: make([]*source, 0, l.Knocks),
+		freeSources: make([]*source, 0, freeSources),
+		holdings:    make(map[string]*holdings),
+		seen:        make(map[tun.Addr]*seen),
+		offences:    make(map[tun.Addr]*offence),
+		scratch:     protocol.NewScratch(),
 		decided:     make(chan struct{}),
 	}
 	if g.now == nil {
@@ -159,9 +182,18 @@ func New(o Options) (*Gate, error) {
 	}
 	g.knocks.init(l.Knocks)
 	g.park.init(l.Parked)
+	g.budgets.seed = maphash.MakeSeed()
+	g.sequences.init()
+	g.frags.init(g.mono)
 	g.policy.Store(o.Policy)
+	first := builder{scratch: g.scratch}
+	g.expected = first.build(o.Policy, g.now(), nil)
 	return g, nil
 }
+
+// freeSources is how many records of addresses are kept for the next: what a
+// flood of forged SYNs to an open service goes through in some milliseconds.
+const freeSources = 4096
 
 // evictedBacklog is how many evictions may wait to be told to the stack.
 const evictedBacklog = 1024
@@ -182,6 +214,9 @@ func (g *Gate) Admit(p *tun.Packet) Verdict {
 }
 
 func (g *Gate) admit(p *tun.Packet) Verdict {
+	if p.Fault == tun.FaultFragment {
+		return g.admitFragment(p)
+	}
 	if p.Fault != tun.FaultNone {
 		return Verdict{Reason: ReasonMalformed}
 	}
@@ -196,11 +231,15 @@ func (g *Gate) admit(p *tun.Packet) Verdict {
 }
 
 func (g *Gate) admitTCP(p *tun.Packet) Verdict {
-	svc := g.policy.Load().service(p.Tuple.Dst, p.Tuple.DstPort)
+	policy := g.policy.Load()
+	svc := policy.service(p.Tuple.Dst, p.Tuple.DstPort)
+	syn := p.Flags&(tun.SYN|tun.ACK|tun.RST|tun.FIN) == tun.SYN
 	if svc == nil {
+		if syn && policy.legacy {
+			return g.admitLegacy(p, policy)
+		}
 		return Verdict{Reason: ReasonNotService}
 	}
-	syn := p.Flags&(tun.SYN|tun.ACK|tun.RST|tun.FIN) == tun.SYN
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := g.flows[p.Tuple]
@@ -212,6 +251,9 @@ func (g *Gate) admitTCP(p *tun.Packet) Verdict {
 	}
 	switch {
 	case syn:
+		if h, ok := g.expectedSYN(p, svc); ok {
+			return g.admitSYNKnock(p.Tuple.Src, p.Tuple.Dst, h)
+		}
 		return g.admitSYN(p, svc, f)
 	case svc.Open() && p.Flags&(tun.SYN|tun.ACK|tun.RST) == tun.ACK:
 		return g.admitCookie(p, svc)
@@ -223,16 +265,19 @@ func (g *Gate) admitTCP(p *tun.Packet) Verdict {
 // admitSYN judges a SYN that begins a flow; old is the flow whose tuple it
 // takes over, if any. The caller holds g.mu.
 func (g *Gate) admitSYN(p *tun.Packet, svc *Service, old *flow) Verdict {
-	if svc.Open() {
-		return g.record(p, svc, old, nil, nil, ReasonOpen)
-	}
 	s := g.sources[p.Tuple.Src]
+	if svc.Open() {
+		if g.banned(p.Tuple.Src) && (s == nil || s.grantFor(svc, p.Tuple.SrcPort, g.mono()) == nil) {
+			return Verdict{Reason: ReasonBanned}
+		}
+		return g.record(p, svc, old, nil, ReasonOpen)
+	}
 	if s == nil {
 		return Verdict{Reason: ReasonNoGrant}
 	}
 	if len(s.grants) > 0 {
-		if gr := s.grantFor(svc, g.mono()); gr != nil {
-			return g.record(p, svc, old, s, gr, ReasonGrant)
+		if gr := s.grantFor(svc, p.Tuple.SrcPort, g.mono()); gr != nil {
+			return g.record(p, svc, old, gr, ReasonGrant)
 		}
 	}
 	if s.queued > 0 {
@@ -241,8 +286,8 @@ func (g *Gate) admitSYN(p *tun.Packet, svc *Service, old *flow) Verdict {
 	return Verdict{Reason: ReasonNoGrant}
 }
 
-// record lets a flow in. The caller holds g.mu.
-func (g *Gate) record(p *tun.Packet, svc *Service, old *flow, s *source, gr *grant, why Reason) Verdict {
+// record lets a flow in, on a grant or, in open services, without. The caller holds g.mu.
+func (g *Gate) record(p *tun.Packet, svc *Service, old *flow, gr *grant, why Reason) Verdict {
 	if g.draining.Load() {
 		return Verdict{Reason: ReasonDraining}
 	}
@@ -250,9 +295,11 @@ func (g *Gate) record(p *tun.Packet, svc *Service, old *flow, s *source, gr *gra
 	if old == nil && len(g.flows) >= g.limits.Flows && q.n == 0 {
 		return Verdict{Reason: ReasonFlowLimit}
 	}
-	if s != nil {
-		s.flows++ // before old goes, which may be the last to hold the source
+	s := g.sourceOf(p.Tuple.Src)
+	if s.flows >= g.limits.FlowsPerSource {
+		return Verdict{Reason: ReasonSourceLimit}
 	}
+	s.flows++ // before old goes, which may be the last to hold the source
 	if old != nil {
 		g.drop(old)
 	}
@@ -300,7 +347,7 @@ func (g *Gate) admitCookie(p *tun.Packet, svc *Service) Verdict {
 	if at, ok := g.flooded[svc]; !ok || g.mono()-at > floodMemory {
 		return Verdict{Reason: ReasonNoFlow}
 	}
-	v := g.record(p, svc, nil, nil, nil, ReasonCookie)
+	v := g.record(p, svc, nil, nil, ReasonCookie)
 	if v.Action == Pass {
 		g.flows[p.Tuple].isn = p.Seq - 1
 	}

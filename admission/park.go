@@ -139,8 +139,8 @@ func (g *Gate) judgeParked(p *tun.Packet, s *source) Verdict {
 	if old != nil && (old.isn == p.Seq || old.state != closing) {
 		return Verdict{Action: Pass, Reason: ReasonFlow} // its retransmission was faster
 	}
-	if gr := s.grantFor(svc, g.mono()); gr != nil {
-		return g.record(p, svc, old, s, gr, ReasonGrant)
+	if gr := s.grantFor(svc, p.Tuple.SrcPort, g.mono()); gr != nil {
+		return g.record(p, svc, old, gr, ReasonGrant)
 	}
 	if s.queued > 0 {
 		return Verdict{Action: Hold, Reason: ReasonParked}

@@ -30,7 +30,50 @@ const (
 	FamilyUDPSeq                      // udp-seq, udp-passive-seq
 	FamilySYN                         // tcp-syn
 	FamilySYNSeq                      // tcp-syn-seq
+	FamilyUDPv2                       // udp-v2
+
+	familiesV1  = FamilyUDP | FamilyUDPSeq
+	familiesUDP = familiesV1 | FamilyUDPv2
+	familiesSYN = FamilySYN | FamilySYNSeq
 )
+
+// A Client is somebody who may use services. It is immutable once in a Policy.
+type Client struct {
+	ID      string
+	Keys    []Key                  // of the same id; several while a secret is being changed
+	Expires time.Time              // from then on the client is a stranger; zero: never
+	Hours   func(t time.Time) bool // when the client may begin a flow; nil: always
+	// MaxGrants and MaxFlows bound what the client has at a time; 0: Limits' defaults.
+	MaxGrants, MaxFlows int
+}
+
+// A Key is one secret of a client.
+type Key struct {
+	Identity *protocol.Client
+	Until    time.Time // from then on the secret opens nothing; zero: never
+}
+
+// NewClient returns a client with one key and no limits of its own.
+func NewClient(id *protocol.Client) *Client {
+	return &Client{ID: id.ID(), Keys: []Key{{Identity: id}}}
+}
+
+// key is a Key and whose it is.
+type key struct {
+	client *Client
+	id     *protocol.Client
+	until  time.Time
+}
+
+// valid tells whether the key opens anything at now.
+func (k *key) valid(now time.Time) bool {
+	return (k.until.IsZero() || now.Before(k.until)) && (k.client.Expires.IsZero() || now.Before(k.client.Expires))
+}
+
+// may tells whether the client may begin something at now.
+func (c *Client) may(now time.Time) bool {
+	return (c.Expires.IsZero() || now.Before(c.Expires)) && (c.Hours == nil || c.Hours(now))
+}
 
 // A Service is one protected TCP service. It is immutable once in a Policy.
 type Service struct {
@@ -47,7 +90,10 @@ type Service struct {
 	GrantUses       int           // connections per knock
 	AuthDeadline    time.Duration // how long a reservation may outlive its grant
 
-	Clients []*protocol.Client // who may use the service
+	Clients []*Client // who may use the service
+
+	keys []*key             // of all clients, the order of trying
+	byID map[string]*Client // the same clients
 }
 
 // Open tells whether strangers' SYNs to the service are answered.
@@ -60,16 +106,39 @@ func (s *Service) Authenticates() bool { return s.Mode != ModeKnock }
 type PolicyOptions struct {
 	Services  []Service
 	KnockPort uint16        // takes knocks besides each service's own number; 0 for none
-	Window    time.Duration // how far a message's time may be from ours, either way
+	Window    time.Duration // how far a message's time may be from ours, either way; tcp-syn's slot, too
+	Sequence  Sequence
+	Slot      time.Duration // of udp-v2; default DefaultSlot
+	Gateway   string        // this gateway's identity in udp-v2 knocks
 }
+
+// Sequence is what knocks of several parts are like. Zero fields take the defaults.
+type Sequence struct {
+	Length int           // parts; a SYN sequence has MaxSYNSequence at most
+	Window time.Duration // from the first part of a UDP sequence to the last
+	Slot   time.Duration // of a SYN sequence, in whole seconds
+	Legacy bool          // take SYN sequences in the legacy spelling too
+}
+
+// Defaults. (PROTOCOL.md, Conventions.)
+const (
+	DefaultSlot           = 30 * time.Second
+	DefaultSequenceLength = 3
+	DefaultSequenceWindow = 5 * time.Second
+)
 
 // A Policy says which services there are. It is immutable, so that the gate can
 // swap one for another under running traffic.
 type Policy struct {
-	window   time.Duration
-	services []*Service
-	tcp      portTable // by the dialled port
-	udp      portTable // by the port that takes knocks
+	window       time.Duration
+	slot         time.Duration
+	sequence     Sequence
+	gateway      string
+	services     []*Service
+	tcp          portTable // by the dialled port
+	udp          portTable // by the port that takes knocks
+	legacy       bool      // SYNs to any port of a protected address may be parts of sequences
+	expectations []expectation
 }
 
 // portTable finds the services of a port without hashing: an index by port
@@ -98,7 +167,8 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 	if o.Window <= 0 {
 		return nil, errors.New("policy: the time window must be positive")
 	}
-	p := &Policy{window: o.Window}
+	p := &Policy{window: o.Window, slot: o.Slot, sequence: o.Sequence, gateway: o.Gateway}
+	p.defaults()
 	p.tcp.lists, p.udp.lists = [][]*Service{nil}, [][]*Service{nil}
 	for i := range o.Services {
 		s := o.Services[i]
@@ -116,9 +186,17 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 				return nil, fmt.Errorf("policy: services %q and %q overlap", other.Name, s.Name)
 			}
 		}
+		if s.Mode == ModeAuth {
+			s.Methods = 0
+		}
+		if s.Methods&FamilySYNSeq != 0 && p.sequence.Length > protocol.MaxSYNSequence {
+			return nil, fmt.Errorf("policy: service %q takes SYN sequences, which have at most %d parts", s.Name, protocol.MaxSYNSequence)
+		}
+		s.index()
 		p.services = append(p.services, &s)
 		p.tcp.add(s.Port, &s)
-		if s.Mode == ModeAuth || s.Methods&(FamilyUDP|FamilyUDPSeq) == 0 {
+		p.legacy = p.legacy || p.sequence.Legacy && s.Methods&FamilySYNSeq != 0
+		if s.Methods&familiesUDP == 0 {
 			continue
 		}
 		p.udp.add(s.Port, &s)
@@ -126,7 +204,59 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 			p.udp.add(o.KnockPort, &s)
 		}
 	}
+	p.expect()
 	return p, nil
+}
+
+func (p *Policy) defaults() {
+	if p.slot <= 0 {
+		p.slot = DefaultSlot
+	}
+	if p.sequence.Slot <= 0 {
+		p.sequence.Slot = DefaultSlot
+	}
+	if p.sequence.Length == 0 {
+		p.sequence.Length = DefaultSequenceLength
+	}
+	if p.sequence.Window <= 0 {
+		p.sequence.Window = DefaultSequenceWindow
+	}
+}
+
+// index prepares what looking clients up needs.
+func (s *Service) index() {
+	s.byID = make(map[string]*Client, len(s.Clients))
+	for _, c := range s.Clients {
+		s.byID[c.ID] = c
+		for _, k := range c.Keys {
+			s.keys = append(s.keys, &key{c, k.Identity, k.Until})
+		}
+	}
+}
+
+// expect lists which knocks can be computed ahead: for each key and port once,
+// however many services have that port.
+func (p *Policy) expect() {
+	type of struct {
+		id   *protocol.Client
+		port uint16
+	}
+	at := make(map[of]int)
+	for _, s := range p.services {
+		families := s.Methods & (familiesSYN | FamilyUDPv2)
+		if families == 0 {
+			continue
+		}
+		for _, k := range s.keys {
+			i, ok := at[of{k.id, s.MACPort}]
+			if !ok {
+				i = len(p.expectations)
+				at[of{k.id, s.MACPort}] = i
+				p.expectations = append(p.expectations, expectation{key: k, port: s.MACPort})
+			}
+			p.expectations[i].families |= families
+		}
+	}
 }
 
 // Services returns the policy's services, in the order given. The caller must not change them.
@@ -148,12 +278,32 @@ func (p *Policy) service(dst tun.Addr, port uint16) *Service {
 
 func (s *Service) covers(dst tun.Addr) bool { return s.Listen.Contains(dst.Netip()) }
 
-// knockable tells whether any service takes knocks at dst and port.
-func (p *Policy) knockable(dst tun.Addr, port uint16) bool {
+// knockable tells which families of datagrams are taken at dst and port, and
+// how many keys a v1 knock there may have to be tried with.
+func (p *Policy) knockable(dst tun.Addr, port uint16) (families Families, candidates int) {
 	for _, s := range p.udp.at(port) {
 		if s.covers(dst) {
-			return true
+			families |= s.Methods & familiesUDP
+			if s.Methods&familiesV1 != 0 {
+				candidates += len(s.keys)
+			}
 		}
 	}
-	return false
+	return families, candidates
+}
+
+// byMACPort finds the service at dst whose MACs have port, for knocks that do
+// not go to the service's own port.
+func (p *Policy) byMACPort(dst tun.Addr, port uint16, family Families) *Service {
+	for _, s := range p.services {
+		if s.MACPort == port && s.Methods&family != 0 && s.covers(dst) {
+			return s
+		}
+	}
+	return nil
+}
+
+// takes tells whether a knock found as x is one for s.
+func (s *Service) takes(x *expectation, family Families) bool {
+	return x.port == s.MACPort && s.Methods&family != 0 && s.byID[x.key.client.ID] != nil
 }

@@ -27,8 +27,9 @@ const (
 	ReasonCookie                  // ACK to an open service under a SYN flood; the stack checks its cookie
 	ReasonGrant                   // SYN of a source with a grant
 	// Hold.
-	ReasonKnock  // could be a knock, queued
-	ReasonParked // SYN of a source whose knock is being decided
+	ReasonKnock     // is or could be a knock, queued
+	ReasonKnockPart // a part of a SYN sequence that is not complete yet
+	ReasonParked    // SYN of a source whose knock is being decided
 	// Drop.
 	ReasonMalformed   // Packet.Parse refused it; counted by tun.Fault
 	ReasonNotService  // nothing is protected at that address and port
@@ -36,19 +37,23 @@ const (
 	ReasonNoGrant     // SYN to a hidden service
 	ReasonNotKnock    // a datagram that cannot be a knock
 	ReasonICMP        // ICMP that is no error about an admitted flow
+	ReasonBudget      // could be a knock, but its source, its neighbourhood or all together have spent their budget
 	ReasonQueueFull   // could be a knock, but too many wait, of all or of that source
 	ReasonParkFull    // too many parked SYNs, of all or of that source
 	ReasonParkTimeout // the knock was not decided in time, or it brought no grant
 	ReasonFlowLimit   // the flow table is full
+	ReasonSourceLimit // the source has too many flows
+	ReasonBanned      // SYN to an open service from where authentication failed too often
 	ReasonDraining    // a new flow while the gateway stops
 	reasonCount
 )
 
 var reasonNames = [reasonCount]string{
 	"flow", "icmp-error", "open-service", "syn-cookie", "grant",
-	"knock", "parked",
+	"knock", "knock-part", "parked",
 	"malformed", "no-service", "no-flow", "no-grant", "not-a-knock", "icmp",
-	"knock-queue-full", "park-full", "park-timeout", "flow-limit", "draining",
+	"knock-budget", "knock-queue-full", "park-full", "park-timeout",
+	"flow-limit", "source-limit", "banned", "draining",
 }
 
 // String returns the reason's name, fit for a metric label.
@@ -71,20 +76,26 @@ type KnockResult uint8
 
 // The results of a knock.
 const (
-	KnockOK        KnockResult = iota // it made a grant
-	KnockUnknown                      // no client's key fits
-	KnockRefused                      // it opened, but something inside contradicts the format
-	KnockMethod                       // a method that the service does not take
-	KnockNoSession                    // no session id where one is required
-	KnockStale                        // outside the time window
-	KnockReplay                       // seen before
-	KnockLimit                        // too many grants, or the replay store is full
-	KnockStoreFailed
+	KnockOK          KnockResult = iota // it made a grant
+	KnockPart                           // a part of a sequence that is not complete yet
+	KnockRepeat                         // a SYN knock of its owner again, where that earns nothing
+	KnockUnknown                        // no client's key fits
+	KnockRefused                        // it opened, but something inside contradicts the format
+	KnockMethod                         // a method that the service does not take
+	KnockNoSession                      // no session id where one is required
+	KnockStale                          // outside the time window
+	KnockReplay                         // seen before
+	KnockNotNow                         // the client has expired, or it is outside its hours
+	KnockSource                         // bound to another source address
+	KnockLimit                          // too many grants or sequences, or the replay store is full
+	KnockBudget                         // the budget was spent before its client was found
+	KnockStoreFailed                    // the replay store could not write
 	knockResultCount
 )
 
 var knockResultNames = [knockResultCount]string{
-	"ok", "unknown", "refused", "method", "no-session", "stale", "replay", "limit", "store-failed",
+	"ok", "part", "repeat", "unknown", "refused", "method", "no-session", "stale", "replay",
+	"not-now", "source", "limit", "budget", "store-failed",
 }
 
 // String returns the result's name, fit for a metric label.

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -28,6 +29,7 @@ func (g *Gate) Run(ctx context.Context) error {
 	defer wg.Wait()
 	wg.Go(func() { g.decideKnocks(ctx) })
 	wg.Go(func() { g.tellEvictions(ctx) })
+	b := builder{scratch: protocol.NewScratch()}
 	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
 	for {
@@ -36,6 +38,7 @@ func (g *Gate) Run(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 			g.sweep()
+			g.turnSlots(&b)
 		}
 	}
 }
@@ -61,6 +64,8 @@ func (g *Gate) sweep() {
 	for g.sweepFlows() {
 	}
 	g.sweepGrants()
+	g.sweepSequences()
+	g.sweepOffences()
 }
 
 // sweepEnding asks the stack about every flow that was ending when it was

@@ -14,6 +14,10 @@ var (
 	ErrGone = errors.New("the flow is not admitted any more")
 	// ErrNoGrant says that the client owns no grant that fits the flow.
 	ErrNoGrant = errors.New("no grant of this client fits the flow")
+	// ErrNotNow says that the client has expired or that it is outside its hours.
+	ErrNotNow = errors.New("the client may not begin a flow now")
+	// ErrTooMany says that the client has as many flows as it may have.
+	ErrTooMany = errors.New("the client has too many flows")
 )
 
 // settleTime is how long Authenticate waits for knocks of the flow's source
@@ -38,59 +42,68 @@ func (g *Gate) Complete(t tun.Tuple) error {
 	now := g.mono()
 	gr := f.grant
 	if gr == nil || !gr.honours(f.admitted, now) {
-		if gr = f.source.grantFor(f.service, now); gr == nil {
+		if gr = f.source.grantFor(f.service, t.SrcPort, now); gr == nil {
 			f.state = complete
 			return ErrNoGrant
 		}
 	}
+	if !g.enter(f, gr.client) {
+		f.state = complete
+		return ErrTooMany
+	}
 	gr.uses--
-	f.enter()
 	return nil
 }
 
-// enter makes f a full member of the table.
-func (f *flow) enter() {
-	f.leave()
-	f.state = live
-}
-
-// Client returns who knocked for a flow, for services without authentication;
-// "" if that is not known.
+// Client returns who a flow has been let in as; "" if that is not known.
 func (g *Gate) Client(t tun.Tuple) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if f := g.flows[t]; f != nil && f.grant != nil {
-		return f.grant.client.ID()
+	if f := g.flows[t]; f != nil {
+		return f.client
 	}
 	return ""
 }
 
-// Candidates returns the clients that could authenticate on a flow: in
-// ModeAuth all of the service's, with knocks those that hold a grant at the
-// flow's source. It is nil for a flow that is gone.
+// Candidates returns the keys with which the client of a flow could
+// authenticate: in ModeAuth those of all the service's clients, with knocks
+// those of the clients that hold a grant at the flow's source. It is nil for a
+// flow that is gone.
 func (g *Gate) Candidates(t tun.Tuple) []*protocol.Client {
+	now := g.now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := g.flows[t]
 	if f == nil {
 		return nil
 	}
-	if f.service.Mode == ModeAuth || f.service.Open() {
+	var ids []*protocol.Client
+	if f.service.Open() {
 		// A visible service's client may be faster than the decision about its knock.
-		return f.service.Clients
+		for _, k := range f.service.keys {
+			if k.valid(now) {
+				ids = append(ids, k.id)
+			}
+		}
+		return ids
 	}
-	var clients []*protocol.Client
-	for _, gr := range f.source.grants {
-		if gr.service == f.service && !contains(clients, gr.client) {
-			clients = append(clients, gr.client)
+	for i, gr := range f.source.grants {
+		if gr.service != f.service || grantedBefore(f.source.grants[:i], gr) {
+			continue
+		}
+		for _, k := range gr.client.Keys {
+			if (&key{gr.client, k.Identity, k.Until}).valid(now) {
+				ids = append(ids, k.Identity)
+			}
 		}
 	}
-	return clients
+	return ids
 }
 
-func contains(clients []*protocol.Client, c *protocol.Client) bool {
-	for _, other := range clients {
-		if other == c {
+// grantedBefore tells whether earlier grants have the client of gr for its service.
+func grantedBefore(earlier []*grant, gr *grant) bool {
+	for _, other := range earlier {
+		if other.client == gr.client && other.service == gr.service {
 			return true
 		}
 	}
@@ -104,31 +117,40 @@ func contains(clients []*protocol.Client, c *protocol.Client) bool {
 // claim consumes nothing. If knocks of the source are still being decided it
 // waits for them, up to settleTime: a client must never lose the race against
 // its own knock.
-func (g *Gate) Authenticate(t tun.Tuple, client *protocol.Client, session string, claim func() error) error {
+func (g *Gate) Authenticate(t tun.Tuple, client, session string, claim func() error) error {
+	svc := g.policy.Load().service(t.Dst, t.DstPort)
+	if svc == nil {
+		return ErrGone
+	}
+	c := svc.byID[client]
+	if c == nil || !c.may(g.now()) {
+		return ErrNotNow
+	}
 	gr, err := g.reserveUse(t, client, session)
 	if err != nil {
 		return err
 	}
-	if err := claim(); err != nil {
-		g.mu.Lock()
-		if gr != nil {
-			gr.uses++
-		}
-		g.mu.Unlock()
-		return err
-	}
+	err = claim()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	f := g.flows[t]
-	if f == nil || f.state != complete {
-		return ErrGone
+	if err == nil {
+		f := g.flows[t]
+		if f == nil || f.state != complete {
+			return ErrGone
+		}
+		if g.enter(f, c) {
+			return nil
+		}
+		err = ErrTooMany
 	}
-	f.enter()
-	return nil
+	if gr != nil {
+		gr.uses++
+	}
+	return err
 }
 
 // reserveUse takes one use of a fitting grant; nil in ModeAuth.
-func (g *Gate) reserveUse(t tun.Tuple, client *protocol.Client, session string) (*grant, error) {
+func (g *Gate) reserveUse(t tun.Tuple, client, session string) (*grant, error) {
 	var timeout <-chan time.Time
 	g.mu.Lock()
 	defer g.mu.Unlock()

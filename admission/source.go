@@ -3,7 +3,6 @@ package admission
 import (
 	"time"
 
-	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -21,16 +20,19 @@ type source struct {
 // A grant is a knock's fruit: its client may open uses connections to the
 // service from the source until it expires.
 type grant struct {
-	client   *protocol.Client
+	client   *Client
 	service  *Service
 	session  string // the session id that authentication must name; "" takes any
+	port     uint16 // the only source port that it lets in; 0 for any
 	expires  time.Duration
 	uses     int   // left
 	reserved queue // flows let in on it that have not authenticated yet
 }
 
-// holds tells whether the grant lets a SYN in at now.
-func (gr *grant) holds(now time.Duration) bool { return gr.uses > 0 && now <= gr.expires }
+// holds tells whether the grant lets a SYN from port in at now.
+func (gr *grant) holds(port uint16, now time.Duration) bool {
+	return gr.uses > 0 && now <= gr.expires && (gr.port == 0 || gr.port == port)
+}
 
 // honours tells whether a flow admitted at then may still be let in on the
 // grant at now: a reservation outlives the TTL by the authentication deadline.
@@ -74,12 +76,12 @@ func (g *Gate) release(s *source) {
 	}
 }
 
-// grantFor picks the grant on which a SYN to svc is reserved: of those that
-// hold, the one with the fewest reservations. The caller holds g.mu.
-func (s *source) grantFor(svc *Service, now time.Duration) *grant {
+// grantFor picks the grant on which a SYN to svc from port is reserved: of
+// those that hold, the one with the fewest reservations. The caller holds g.mu.
+func (s *source) grantFor(svc *Service, port uint16, now time.Duration) *grant {
 	var best *grant
 	for _, gr := range s.grants {
-		if gr.service == svc && gr.holds(now) && (best == nil || gr.reserved.n < best.reserved.n) {
+		if gr.service == svc && gr.holds(port, now) && (best == nil || gr.reserved.n < best.reserved.n) {
 			best = gr
 		}
 	}
@@ -87,10 +89,11 @@ func (s *source) grantFor(svc *Service, now time.Duration) *grant {
 }
 
 // grantTo finds the grant that f may use up as client with session. The caller holds g.mu.
-func (s *source) grantTo(f *flow, client *protocol.Client, session string, now time.Duration) *grant {
+func (s *source) grantTo(f *flow, client, session string, now time.Duration) *grant {
 	var unbound *grant
 	for _, gr := range s.grants {
-		if gr.service != f.service || gr.client.ID() != client.ID() || !gr.honours(f.admitted, now) {
+		if gr.service != f.service || gr.client.ID != client || !gr.honours(f.admitted, now) ||
+			gr.port != 0 && gr.port != f.tuple.SrcPort {
 			continue
 		}
 		switch gr.session {
@@ -107,12 +110,39 @@ func (s *source) grantTo(f *flow, client *protocol.Client, session string, now t
 // forbid it. The caller holds g.mu.
 func (g *Gate) addGrant(s *source, gr *grant, now time.Duration) bool {
 	g.expireGrants(s, now)
-	if len(s.grants) >= g.limits.GrantsPerSource || g.grants >= g.limits.Grants {
+	most := gr.client.MaxGrants
+	if most == 0 {
+		most = g.limits.GrantsPerClient
+	}
+	has := g.holdingsOf(gr.client.ID)
+	if len(s.grants) >= g.limits.GrantsPerSource || g.grants >= g.limits.Grants || has.grants >= most {
+		g.settleHoldings(gr.client.ID, has)
 		return false
 	}
 	s.grants = append(s.grants, gr)
 	g.grants++
+	has.grants++
 	return true
+}
+
+// holdings are what a client has at the moment, from all its addresses.
+type holdings struct{ grants, flows int }
+
+// holdingsOf returns a client's holdings, to be changed. The caller holds g.mu.
+func (g *Gate) holdingsOf(client string) *holdings {
+	h := g.holdings[client]
+	if h == nil {
+		h = new(holdings)
+		g.holdings[client] = h
+	}
+	return h
+}
+
+// settleHoldings forgets holdings that are none. The caller holds g.mu.
+func (g *Gate) settleHoldings(client string, h *holdings) {
+	if *h == (holdings{}) {
+		delete(g.holdings, client)
+	}
 }
 
 // expireGrants forgets the grants of s that are over. The caller holds g.mu
@@ -125,6 +155,9 @@ func (g *Gate) expireGrants(s *source, now time.Duration) {
 			continue
 		}
 		g.grants--
+		has := g.holdingsOf(gr.client.ID)
+		has.grants--
+		g.settleHoldings(gr.client.ID, has)
 		for f := gr.reserved.head; f != nil; f = gr.reserved.head {
 			f.leave() // ends by its own deadline
 		}

@@ -1,0 +1,90 @@
+package admission
+
+import (
+	"time"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+// Ban says when a source that keeps failing to authenticate is shut out of the
+// open services. Only completed handshakes count, which prove that the address
+// receives what is sent to it: nobody can have another banned by forging
+// packets. A ban is for the address, or the /64 in IPv6. It never blocks a
+// knock, nor a connection that a grant lets in: a neighbour behind the same NAT
+// may have earned it.
+type Ban struct {
+	After  int           // failures; 0 for no bans
+	Within time.Duration // of each other
+	For    time.Duration
+}
+
+// offence is a source's record of failures.
+type offence struct {
+	count int
+	first time.Duration
+	until time.Duration // banned until then; 0 if it is not
+}
+
+// maxOffences is how many sources' failures are remembered, some 100 bytes
+// each. When there are more, new ones go unrecorded until old ones are over: a
+// ban is a saving, not a lock.
+const maxOffences = 1 << 15
+
+// offender is whom a failure of a is counted against.
+func offender(a tun.Addr) tun.Addr {
+	if a.Is4() {
+		return a
+	}
+	return prefix(a)
+}
+
+// Failed counts a failed authentication against a flow's source.
+func (g *Gate) Failed(t tun.Tuple) {
+	if g.ban.After <= 0 {
+		return
+	}
+	who := offender(t.Src)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.mono()
+	o := g.offences[who]
+	if o == nil {
+		if len(g.offences) >= maxOffences {
+			return
+		}
+		o = &offence{first: now}
+		g.offences[who] = o
+	}
+	if now-o.first > g.ban.Within {
+		o.count, o.first = 0, now
+	}
+	if o.count++; o.count >= g.ban.After {
+		o.until = now + g.ban.For
+		o.count, o.first = 0, now
+		g.log.Info("source banned from open services", "source", t.Src.Netip(), "for", g.ban.For)
+	}
+}
+
+// banned tells whether a is banned. The caller holds g.mu.
+func (g *Gate) banned(a tun.Addr) bool {
+	if len(g.offences) == 0 {
+		return false
+	}
+	o := g.offences[offender(a)]
+	return o != nil && o.until > g.mono()
+}
+
+// sweepOffences forgets what is over, a batch at a time.
+func (g *Gate) sweepOffences() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now, n := g.mono(), 0
+	for who, o := range g.offences {
+		if o.until <= now && now-o.first > g.ban.Within {
+			delete(g.offences, who)
+		}
+		if n++; n == sweepBatch {
+			return
+		}
+	}
+}

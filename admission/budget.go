@@ -1,0 +1,155 @@
+package admission
+
+import (
+	"hash/maphash"
+	"time"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+// What a datagram that could be a v1 knock costs grows with the clients that
+// could have sent it: their format makes us try one after the other. So it is
+// paid for before the first HMAC, from three purses: its source's, its
+// neighbourhood's, and one for all. The last is counted in HMACs (some 160 ns
+// each), which bounds the processor time that strangers can take, whatever the
+// number of clients; the packets themselves never wait for it.
+//
+// A source that has knocked successfully within the last hour is tried with the
+// clients that it had then, which is cheap and has purses of its own: junk from
+// elsewhere cannot lock it out.
+const (
+	coldRate, coldBurst           = 32, 64     // datagrams a second, from one address
+	coldPrefixRate, coldPrefBurst = 256, 512   // from one IPv4 /24 or IPv6 /64
+	warmRate, warmBurst           = 1024, 1024 // from one address that is known
+	hmacRate                      = 1 << 20    // HMACs a second, in all: about a sixth of a core
+	hmacBurst                     = 1 << 18
+
+	// purses is how many addresses (or prefixes) are told apart; more share, at
+	// random. 24 bytes each.
+	purses = 1 << 13
+)
+
+// purse is a token bucket.
+type purse struct {
+	tokens float64
+	last   time.Duration
+}
+
+// take pays n out of a purse that fills at rate a second up to burst.
+func (b *purse) take(n, rate, burst float64, now time.Duration) bool {
+	if b.last == 0 {
+		b.tokens = burst
+	} else {
+		b.tokens = min(burst, b.tokens+rate*(now-b.last).Seconds())
+	}
+	b.last = max(now, 1)
+	if b.tokens < n {
+		return false
+	}
+	b.tokens -= n
+	return true
+}
+
+// budgets are all the purses, of fixed size: strangers' addresses are hashed
+// into them with a seed that nobody knows.
+type budgets struct {
+	seed     maphash.Seed
+	sources  [purses]purse
+	prefixes [purses]purse
+	warm     [purses]purse
+	hmacs    purse
+}
+
+// prefix is the neighbourhood of an address: its /24 or its /64.
+func prefix(a tun.Addr) tun.Addr {
+	if a.Is4() {
+		a[15] = 0
+		return a
+	}
+	clear(a[8:])
+	return a
+}
+
+func (b *budgets) of(list *[purses]purse, a tun.Addr) *purse {
+	return &list[maphash.Comparable(b.seed, a)%purses]
+}
+
+// payCold pays for a datagram of an unknown source with candidates clients.
+func (b *budgets) payCold(a tun.Addr, now time.Duration) bool {
+	return b.of(&b.sources, a).take(1, coldRate, coldBurst, now) &&
+		b.of(&b.prefixes, prefix(a)).take(1, coldPrefixRate, coldPrefBurst, now)
+}
+
+// payHMACs pays for trying candidates clients.
+func (b *budgets) payHMACs(candidates int, now time.Duration) bool {
+	n := float64(candidates)
+	// One attempt must be affordable, however many clients there are.
+	return b.hmacs.take(n, hmacRate, max(hmacBurst, n), now)
+}
+
+// payWarm pays for a datagram of a known source.
+func (b *budgets) payWarm(a tun.Addr, now time.Duration) bool {
+	return b.of(&b.warm, a).take(1, warmRate, warmBurst, now)
+}
+
+const (
+	// seenClients is how many clients of one address are remembered: an office
+	// behind a NAT has several.
+	seenClients = 8
+	// seenTime is how long a source is remembered after its last good knock.
+	seenTime = time.Hour
+	// maxSeen is how many sources are remembered, 200 bytes each.
+	maxSeen = 1 << 14
+	// seenSample is how many of them are looked at to find one to forget.
+	seenSample = 8
+)
+
+// seen is what a source knocked as, the latest first.
+type seen struct {
+	ids  [seenClients]string
+	last time.Duration
+}
+
+// remember notes that client knocked from a. The caller holds g.mu.
+func (g *Gate) remember(a tun.Addr, client string, now time.Duration) {
+	s := g.seen[a]
+	if s == nil {
+		if len(g.seen) >= maxSeen {
+			g.forgetSeen(now)
+		}
+		s = new(seen)
+		g.seen[a] = s
+	}
+	s.last = now
+	i := 0
+	for i < seenClients-1 && s.ids[i] != client && s.ids[i] != "" {
+		i++
+	}
+	copy(s.ids[1:i+1], s.ids[:i])
+	s.ids[0] = client
+}
+
+// forgetSeen makes room: of a few remembered sources, taken at random, the one
+// that was seen longest ago goes. The caller holds g.mu.
+func (g *Gate) forgetSeen(time.Duration) {
+	var (
+		oldest tun.Addr
+		last   time.Duration = 1<<63 - 1
+		n      int
+	)
+	for a, s := range g.seen {
+		if s.last < last {
+			oldest, last = a, s.last
+		}
+		if n++; n == seenSample {
+			break
+		}
+	}
+	delete(g.seen, oldest)
+}
+
+// known tells whether a has knocked lately. The caller holds g.mu.
+func (g *Gate) known(a tun.Addr, now time.Duration) bool {
+	s := g.seen[a]
+	return s != nil && now-s.last <= seenTime
+}

@@ -1,0 +1,342 @@
+package admission
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"math/rand/v2"
+	"runtime"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// SYN knocks, SYN sequences and the hints of udp-v2 depend on nothing but the
+// client, the port and the time slot. So what could come is computed ahead,
+// once a slot, and what comes is looked up: one probe of one table, whatever
+// the number of clients.
+//
+//	slot      s-1      s     s+1     s+2
+//	          |--------now----|-------|
+//	accepted  [ -1       0      +1 ]
+//	in table  [ -1       0      +1     +2 ]
+//
+// The table holds a slot more than is accepted. When the clock turns to s+1, the
+// sweep has a whole slot's time to make the next table; there is no moment at
+// which everything must be computed at once, and no HMAC is computed while the
+// lock of the gate is held: the new table is made beside the old one and swapped
+// for it.
+
+// family of an expected knock, 0 being an empty cell.
+type expectedKind uint8
+
+const (
+	expectSYN expectedKind = iota + 1
+	expectPart
+	expectLegacyPart
+	expectV2
+)
+
+// fields are the 80 bits by which a knock is found: sequence number, timestamp
+// and window of a SYN, or the hint of a udp-v2 datagram.
+type fields struct {
+	a uint64
+	b uint16
+}
+
+func synKey(f protocol.SYNFields) fields {
+	return fields{uint64(f.Seq)<<32 | uint64(f.TSVal), f.Window}
+}
+
+func hintKey(h protocol.HintV2) fields {
+	return fields{binary.BigEndian.Uint64(h[:]), binary.BigEndian.Uint16(h[8:])}
+}
+
+// cell is 16 bytes: a quarter of a cache line.
+type cell struct {
+	a     uint64
+	index uint32 // of Policy.expectations
+	b     uint16
+	what  uint8 // kind << 3 | part
+	slot  uint8 // the low bits: enough to tell neighbours apart
+}
+
+func (c *cell) kind() expectedKind { return expectedKind(c.what >> partBits) }
+func (c *cell) part() int          { return int(c.what & (1<<partBits - 1)) }
+
+const partBits = 3 // of SYN sequences, at most 5 parts
+
+// expected is the table: open addressing with linear probing, at most half full.
+type expected struct {
+	policy *Policy // whose expectations the cells index
+	cells  []cell
+	shift  uint8
+	seed   uint64
+	slots  [expectV2 + 1]int64 // by kind, the slot that was current when it was made
+}
+
+func (e *expected) home(k fields) int {
+	const golden = 0x9e3779b97f4a7c15 // 2^64 / golden ratio: multiplicative hashing
+	return int(((k.a ^ e.seed) * golden) >> e.shift)
+}
+
+// find returns the cell for k, nil if nothing like it is expected.
+func (e *expected) find(k fields) *cell {
+	mask := len(e.cells) - 1
+	for i := e.home(k); ; i = (i + 1) & mask {
+		c := &e.cells[i]
+		if c.what == 0 {
+			return nil
+		}
+		if c.a == k.a && c.b == k.b {
+			return c
+		}
+	}
+}
+
+func (e *expected) insert(k fields, index uint32, kind expectedKind, part int, slot int64) {
+	mask := len(e.cells) - 1
+	i := e.home(k)
+	for e.cells[i].what != 0 {
+		i = (i + 1) & mask
+	}
+	e.cells[i] = cell{a: k.a, b: k.b, index: index, what: uint8(kind)<<partBits | uint8(part), slot: uint8(slot)}
+}
+
+// expectation is a client's key for a port, with the families by which it may knock.
+type expectation struct {
+	key      *key
+	port     uint16 // in MACs
+	families Families
+}
+
+// count is how many cells a slot of the expectation takes.
+func (x *expectation) count(p *Policy) int {
+	n := 0
+	if x.families&FamilySYN != 0 {
+		n++
+	}
+	if x.families&FamilySYNSeq != 0 {
+		n += p.sequence.Length
+		if p.sequence.Legacy {
+			n += p.sequence.Length
+		}
+	}
+	if x.families&FamilyUDPv2 != 0 {
+		n++
+	}
+	return n
+}
+
+const (
+	slotsBefore, slotsAfter = 1, 2 // in the table, around the current one
+	slotsKept               = slotsBefore + 1 + slotsAfter
+	// hmacsPerTurn is how many HMACs are computed between two offers of the
+	// processor to whoever else wants it.
+	hmacsPerTurn = 64
+)
+
+// slotNow returns the current slot of a kind.
+func (p *Policy) slotNow(kind expectedKind, now time.Time) int64 {
+	return protocol.Slot(now, p.slotTime(kind))
+}
+
+func (p *Policy) slotTime(kind expectedKind) time.Duration {
+	switch kind {
+	case expectSYN:
+		return p.window
+	case expectV2:
+		return p.slot
+	default:
+		return p.sequence.Slot
+	}
+}
+
+// builder makes tables. It is one goroutine's.
+type builder struct {
+	scratch *protocol.Scratch
+	spare   *expected // the table before the last, to be filled anew
+	turn    int       // HMACs since the processor was offered
+}
+
+// current tells whether e still serves at now: made for p, within the same slots.
+func (e *expected) current(p *Policy, now time.Time) bool {
+	if e.policy != p {
+		return false
+	}
+	for kind := expectSYN; kind <= expectV2; kind++ {
+		if e.slots[kind] != p.slotNow(kind, now) {
+			return false
+		}
+	}
+	return true
+}
+
+// build makes the table for now. What old has of the slots that are wanted is
+// taken over instead of computed again, if it was made for the same policy.
+func (b *builder) build(p *Policy, now time.Time, old *expected) *expected {
+	n := 0
+	for i := range p.expectations {
+		n += p.expectations[i].count(p)
+	}
+	size := 2
+	if n > 0 {
+		size = 1 << bits.Len(uint(2*n*slotsKept-1))
+	}
+	e := b.spare
+	b.spare = nil
+	if e == nil || len(e.cells) != size {
+		e = &expected{cells: make([]cell, size)}
+	} else {
+		clear(e.cells)
+	}
+	e.policy = p
+	e.shift, e.seed = uint8(64-bits.Len(uint(size-1))), rand.Uint64()
+	for kind := expectSYN; kind <= expectV2; kind++ {
+		e.slots[kind] = p.slotNow(kind, now)
+	}
+	if old != nil && old.policy != p {
+		old = nil
+	}
+	if old != nil {
+		e.adopt(old)
+	}
+	for kind := expectSYN; kind <= expectV2; kind++ {
+		for slot := e.slots[kind] - slotsBefore; slot <= e.slots[kind]+slotsAfter; slot++ {
+			if old == nil || !old.has(kind, slot) {
+				b.fill(e, p, kind, slot)
+			}
+		}
+	}
+	return e
+}
+
+// has tells whether a slot of a kind is in the table.
+func (e *expected) has(kind expectedKind, slot int64) bool {
+	return slot >= e.slots[kind]-slotsBefore && slot <= e.slots[kind]+slotsAfter
+}
+
+// adopt copies what is still wanted from old.
+func (e *expected) adopt(old *expected) {
+	for i := range old.cells {
+		c := &old.cells[i]
+		if c.what == 0 {
+			continue
+		}
+		slot := old.slots[c.kind()] + int64(int8(c.slot-uint8(old.slots[c.kind()])))
+		if e.has(c.kind(), slot) {
+			e.insert(fields{c.a, c.b}, c.index, c.kind(), c.part(), slot)
+		}
+	}
+}
+
+// fill computes a slot of a kind for every client and port.
+func (b *builder) fill(e *expected, p *Policy, kind expectedKind, slot int64) {
+	for i := range p.expectations {
+		x := &p.expectations[i]
+		if x.families&kind.family() == 0 || kind == expectLegacyPart && !p.sequence.Legacy {
+			continue
+		}
+		id, index := x.key.id, uint32(i)
+		switch kind {
+		case expectSYN:
+			e.insert(synKey(id.SYN(b.scratch, x.port, slot)), index, kind, 0, slot)
+			b.offer(1)
+		case expectPart:
+			for part := range p.sequence.Length {
+				e.insert(synKey(id.SYNPart(b.scratch, x.port, slot, part)), index, kind, part, slot)
+			}
+			b.offer(p.sequence.Length)
+		case expectLegacyPart:
+			for part := range p.sequence.Length {
+				f, _ := id.SYNPartLegacy(b.scratch, x.port, slot, part)
+				e.insert(synKey(f), index, kind, part, slot)
+			}
+			b.offer(p.sequence.Length)
+		case expectV2:
+			e.insert(hintKey(id.KnockV2Hint(b.scratch, p.gateway, x.port, slot)), index, kind, 0, slot)
+			b.offer(1)
+		}
+	}
+}
+
+func (kind expectedKind) family() Families {
+	switch kind {
+	case expectSYN:
+		return FamilySYN
+	case expectV2:
+		return FamilyUDPv2
+	default:
+		return FamilySYNSeq
+	}
+}
+
+// offer lets others have the processor now and then: the table is wanted in
+// half a minute, packets are wanted now.
+func (b *builder) offer(n int) {
+	if b.turn += n; b.turn >= hmacsPerTurn {
+		b.turn = 0
+		runtime.Gosched()
+	}
+}
+
+// turnSlots makes the next table if the clock has turned, or jumped, since the
+// last was made.
+func (g *Gate) turnSlots(b *builder) {
+	p, now := g.policy.Load(), g.now()
+	old := g.expected // written by this goroutine alone
+	if old.current(p, now) {
+		return
+	}
+	e := b.build(p, now, old)
+	g.mu.Lock()
+	g.expected = e
+	g.mu.Unlock()
+	b.spare = old // look-ups hold the lock, so nobody reads it any more
+}
+
+// hit is an expected knock that came.
+type hit struct {
+	expectation *expectation
+	kind        expectedKind
+	part        int
+	slot        int64
+}
+
+// lookUp finds what k is expected as, if its slot is the current one or a
+// neighbour of it. The caller holds g.mu.
+func (g *Gate) lookUp(k fields) (h hit, ok bool) {
+	c := g.expected.find(k)
+	if c == nil {
+		return hit{}, false
+	}
+	p := g.expected.policy
+	kind := c.kind()
+	now := p.slotNow(kind, g.now())
+	slot := now + int64(int8(c.slot-uint8(now)))
+	if slot < now-1 || slot > now+1 {
+		return hit{}, false
+	}
+	return hit{&p.expectations[c.index], kind, c.part(), slot}, true
+}
+
+// timestamp returns TSval of a SYN's Timestamps option (RFC 7323, 3.2).
+func timestamp(p *tun.Packet) (uint32, bool) {
+	const end, nop, timestamps, size = 0, 1, 8, 10
+	o := p.TCPOptions()
+	for len(o) > 0 {
+		switch {
+		case o[0] == end:
+			return 0, false
+		case o[0] == nop:
+			o = o[1:]
+		case len(o) < 2 || o[1] < 2 || int(o[1]) > len(o):
+			return 0, false
+		case o[0] == timestamps && o[1] == size:
+			return binary.BigEndian.Uint32(o[2:]), true
+		default:
+			o = o[o[1]:]
+		}
+	}
+	return 0, false
+}
