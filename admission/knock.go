@@ -110,38 +110,49 @@ type decision struct {
 	nonce   [protocol.KnockNonce]byte
 }
 
-// decideKnocks is a worker: it takes knocks from the queue until ctx ends.
+// worker decides knocks, a batch at a time, in memory of its own.
+type worker struct {
+	*Gate
+	scratch   *protocol.Scratch
+	decisions [knockBatch]decision
+	claims    []Claim
+}
+
+func (g *Gate) newWorker() *worker {
+	return &worker{Gate: g, scratch: protocol.NewScratch(), claims: make([]Claim, 0, knockBatch)}
+}
+
+// decideKnocks takes knocks from the queue until ctx ends.
 func (g *Gate) decideKnocks(ctx context.Context) {
-	var (
-		scratch   = protocol.NewScratch()
-		decisions [knockBatch]decision
-		claims    = make([]Claim, 0, knockBatch)
-	)
+	w := g.newWorker()
 	for {
-		n := 0
 		select {
 		case <-ctx.Done():
 			return
 		case k := <-g.knocks.ready:
-			g.open(scratch, k, &decisions[0])
-			g.knocks.free <- k
-			n = 1
+			w.decide(k)
 		}
-	more:
-		for n < knockBatch {
-			select {
-			case k := <-g.knocks.ready:
-				g.open(scratch, k, &decisions[n])
-				g.knocks.free <- k
-				n++
-			default:
-				break more
-			}
+	}
+}
+
+// decide decides k and what waits behind it, up to a batch.
+func (w *worker) decide(k *queuedKnock) {
+	n := 0
+	for more := true; more; {
+		w.open(w.scratch, k, &w.decisions[n])
+		w.knocks.free <- k
+		if n++; n == knockBatch {
+			break
 		}
-		g.claim(decisions[:n], claims)
-		for i := range decisions[:n] {
-			g.settle(&decisions[i])
+		select {
+		case k = <-w.knocks.ready:
+		default:
+			more = false
 		}
+	}
+	w.claim(w.decisions[:n], w.claims)
+	for i := range w.decisions[:n] {
+		w.settle(&w.decisions[i])
 	}
 }
 

@@ -53,6 +53,7 @@ func (p *parser) checkClients() {
 	for i, svc := range p.c.Services {
 		names[i] = svc.Name
 	}
+	p.checkSecrets()
 	for i, c := range p.c.Clients {
 		s := p.clients[i]
 		if c.ID == "" {
@@ -72,6 +73,29 @@ func (p *parser) checkClients() {
 				s.fail(it.node, it.path, "there is no service %q; did you mean %s?", name, near)
 			} else {
 				s.fail(it.node, it.path, "there is no service %q; name one of services, or add it there", name)
+			}
+		}
+	}
+}
+
+// checkSecrets: what one client may do, so may another that has its secret and takes its name.
+func (p *parser) checkSecrets() {
+	type owner struct{ client, secret int }
+	owners := map[string]owner{}
+	for i := range p.c.Clients {
+		for j, sec := range p.c.Clients[i].Secrets {
+			it := p.clients[i].secrets[j]
+			first, taken := owners[string(sec.Secret)]
+			if !taken {
+				owners[string(sec.Secret)] = owner{i, j}
+				continue
+			}
+			line := p.clients[first.client].secrets[first.secret].node.Line
+			if first.client == i {
+				p.fail(it.node, it.path, "is the same secret as in line %d; remove one of them, or make a new one with knockgw keygen", line)
+			} else {
+				p.warn(it.node, it.path, "is the secret of client %q too (line %d), so that either can pass for the other; "+
+					"make a new one with knockgw keygen", p.c.Clients[first.client].ID, line)
 			}
 		}
 	}

@@ -55,8 +55,14 @@ type Sequence struct {
 // Client is one who may knock.
 type Client struct {
 	ID       string
-	Secret   Secret
-	Services []string // names; nil for all
+	Secrets  []ClientSecret // in the file's order, at least one, all different
+	Services []string       // names; nil for all
+}
+
+// ClientSecret is one of a client's secrets: it has several while they are being changed.
+type ClientSecret struct {
+	Secret Secret
+	Until  time.Time // from then on it opens nothing; zero: it has no end
 }
 
 // May reports whether the client may use the service of that name.

@@ -32,6 +32,12 @@ func with(old, now string) string { return strings.Replace(minimal, old, now, 1)
 // listens is minimal with another listen, as YAML.
 func listens(text string) string { return with(`"10.77.0.1:22"`, text) }
 
+// client is minimal with keys added to its client.
+func client(keys string) string { return with("id: alice", "id: alice, "+keys) }
+
+// rotating is minimal whose client has these secrets instead of its one.
+func rotating(list string) string { return with("secret: 0123456789abcdef", "secrets: "+list) }
+
 // upstream is minimal with another upstream, as YAML.
 func upstream(text string) string { return with(`"10.0.2.2:2222"`, text) }
 
@@ -129,6 +135,27 @@ func mistakes() []mistake {
 		{"missing secret file", with("secret: 0123456789abcdef", "secret_file: /nowhere/key"), 3, "clients[0].secret_file", "correct the path"},
 		{"secret file with a line end in its name", with("secret: 0123456789abcdef", `secret_file: "/nowhere/a\nb"`), 3, "clients[0].secret_file", "correct the path"},
 		{"directory for a secret file", with("secret: 0123456789abcdef", "secret_file: /"), 3, "clients[0].secret_file", "not a regular file"},
+		{"secrets and secret", client("secrets: [{secret: 0123456789abcdeg}]"), 3, "clients[0].secret", "move this one into its list"},
+		{"secrets and secret file", with("secret: 0123456789abcdef", "secret_file: x, secrets: [{secret: 0123456789abcdef}]"),
+			3, "clients[0].secret_file", "move this one into its list"},
+		{"no secrets", rotating("[]"), 3, "clients[0].secrets", "name a secret, as in"},
+		{"secrets that are text", rotating("0123456789abcdef"), 3, "clients[0].secrets", "must be a list, not text"},
+		{"list of bare secrets", rotating("[0123456789abcdef]"), 3, "clients[0].secrets[0]", "its keys are secret, secret_file, until"},
+		{"too many secrets", rotating("[" + strings.Repeat("{secret: 0123456789abcdef}, ", 9) + "]"), 3, "clients[0].secrets", "has 9 secrets, and a client at most 8; remove"},
+		{"secret of a list without one", rotating("[{until: 2030-12-31}]"), 3, "clients[0].secrets[0]", "make the file with knockgw keygen"},
+		{"secret and file in a list", rotating("[{secret_file: x, secret: 0123456789abcdef}]"), 3, "clients[0].secrets[0].secret", "remove one of them"},
+		{"short secret in a list", rotating("\n    [{secret: 0123456789abcdef},\n    {secret: 0123456789abcde}]"), 5, "clients[0].secrets[1].secret", "has 15 bytes"},
+		{"missing secret file in a list", rotating("[{secret_file: /nowhere/key}]"), 3, "clients[0].secrets[0].secret_file", "correct the path"},
+		{"secret twice", rotating("\n    [{secret: 0123456789abcdef, until: 2030-12-31},\n    {secret: \"hex:30313233343536373839616263646566\"}]"),
+			5, "clients[0].secrets[1].secret", "the same secret as in line 4; remove one of them"},
+		{"unknown key of a secret", rotating("[{secret: 0123456789abcdef, untl: 2030-12-31}]"), 3, "clients[0].secrets[0]", "did you mean until?"},
+		{"until of words", rotating("[{secret: 0123456789abcdef, until: tomorrow}]"), 3, "clients[0].secrets[0].until", `"tomorrow": is not a date; write it as 2030-12-31`},
+		{"until a year", rotating("[{secret: 0123456789abcdef, until: 2030}]"), 3, "clients[0].secrets[0].until", "must be a date such as 2030-12-31, not a number"},
+		{"until a list", rotating("[{secret: 0123456789abcdef, until: [2030-12-31]}]"), 3, "clients[0].secrets[0].until", "must be a date such as 2030-12-31, not a list"},
+		{"until a day that is none", rotating("[{secret: 0123456789abcdef, until: 2030-02-30}]"), 3, "clients[0].secrets[0].until", "is not a date"},
+		{"until a time without offset", rotating("[{secret: 0123456789abcdef, until: 2030-12-31T18:00:00}]"), 3, "clients[0].secrets[0].until", "add Z for UTC"},
+		{"until before all clocks", rotating("[{secret: 0123456789abcdef, until: 0001-01-01T00:00:00Z}]"), 3, "clients[0].secrets[0].until", "write one from 1970 to 9998"},
+		{"until the last day of all", rotating("[{secret: 0123456789abcdef, until: 9999-12-31}]"), 3, "clients[0].secrets[0].until", "write one from 1970 to 9998"},
 		{"unknown service", with("id: alice", "id: alice, services: [shh]"), 3, "clients[0].services[0]", "did you mean ssh?"},
 		{"unknown service, none near", with("id: alice", "id: alice, services: [ssh, database]"), 3, "clients[0].services[1]", "or add it there"},
 		{"number for a service", with("id: alice", "id: alice, services: [22]"), 3, "clients[0].services[0]", "put it in quotes"},

@@ -25,6 +25,13 @@ const (
 	maxFile   = 16 << 20 // bytes; 10,000 clients take about one million
 	maxSecret = 64 << 10 // bytes of a secret's file; more than that is the wrong file
 
+	maxSecrets = 8 // of one client: each is one more to try for a message that may be its
+
+	// Dates: no clock that runs shows one before, and later ones have no spelling in RFC 3339 once their
+	// last day is over.
+	minYear = 1970
+	maxYear = 9998
+
 	maxDevice = 15  // bytes: IFNAMSIZ less its NUL, Linux and the BSDs
 	maxSocket = 103 // bytes: sun_path less its NUL, on the BSDs; Linux has 107
 	maxName   = 64  // bytes of a service's name, which is a metric's label and a word on command lines

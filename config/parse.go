@@ -8,19 +8,25 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
-	"github.com/knockgw/knockgw/protocol"
 	"go.yaml.in/yaml/v3"
 )
 
 // Option changes what Load and Parse accept.
 type Option func(*options)
 
-type options struct{ noUpstream bool }
+type options struct {
+	noUpstream bool
+	now        time.Time
+}
 
 // WithoutUpstream accepts services that name no upstream, for a program that accepts their connections
 // itself.
 func WithoutUpstream() Option { return func(o *options) { o.noUpstream = true } }
+
+// At has the dates of a file judged as of now instead of the system's time. Only warnings depend on it.
+func At(now time.Time) Option { return func(o *options) { o.now = now } }
 
 // Load reads the file at path. Every error in it is an *Error, several of them joined; a file that
 // cannot be read is one too, and unwraps to what the system said.
@@ -62,7 +68,7 @@ func Parse(name string, data []byte, opts ...Option) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &parser{report: &report{file: name}, base: filepath.Dir(name)}
+	p := &parser{report: &report{file: name}, base: filepath.Dir(name), options: options{now: time.Now()}}
 	for _, o := range opts {
 		o(&p.options)
 	}
@@ -94,7 +100,8 @@ type parser struct {
 // clientSource is where a client stands in the file.
 type clientSource struct {
 	*section
-	grants []item // the elements of its services, as many as Client.Services has
+	grants  []item // the elements of its services, as many as Client.Services has
+	secrets []item // where its secrets stand, as many as Client.Secrets has
 }
 
 // serviceSource is where a service stands in the file.
@@ -211,44 +218,4 @@ func (p *parser) parseMetrics(s *section) {
 		return
 	}
 	p.c.Metrics.Listen = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
-}
-
-func (p *parser) parseClient(i int, it item) {
-	s := p.newSection(it.node, it.path, "id", "secret", "secret_file", "services")
-	c := Client{}
-	src := clientSource{section: s}
-	if s.text("id", &c.ID) {
-		if len(c.ID) > protocol.MaxClientID || strings.ContainsRune(c.ID, 0) {
-			s.failKey("id", "must be 1 to %d bytes without NUL; choose a shorter one", protocol.MaxClientID)
-		}
-	} else if s.lacks("id") {
-		s.failKey("id", "is missing; name the client, as in id: client-%d", i+1)
-	}
-	p.parseSecret(s, &c)
-	s.texts("services", "remove the key for all services", func(it item, text string) {
-		c.Services = append(c.Services, text)
-		src.grants = append(src.grants, it)
-	})
-	p.clients = append(p.clients, src)
-	p.c.Clients = append(p.c.Clients, c)
-}
-
-func (p *parser) parseSecret(s *section, c *Client) {
-	var text string
-	var err error
-	switch {
-	case s.has("secret") && s.has("secret_file"):
-		s.failKey("secret", "secret_file is given too; remove one of them")
-	case s.text("secret", &text):
-		p.c.inlineSecrets = true
-		if c.Secret, err = parseSecret(text); err != nil {
-			s.failKey("secret", "%v", err)
-		}
-	case s.text("secret_file", &text):
-		if c.Secret, err = readSecretFile(p.base, text); err != nil {
-			s.failKey("secret_file", "%v", err)
-		}
-	case s.lacks("secret") && s.lacks("secret_file"):
-		s.fail(s.node, s.path, "secret_file is missing; make the file with knockgw keygen and name it")
-	}
 }

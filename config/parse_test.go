@@ -35,6 +35,18 @@ func mustParse(t *testing.T, text string, opts ...Option) *Config {
 	return c
 }
 
+// date is an instant in RFC 3339.
+func date(text string) time.Time {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		panic(err)
+	}
+	return t.UTC()
+}
+
+// beforeItsDates is a day on which nothing in the example has ended.
+var beforeItsDates = At(date("2026-01-01T00:00:00Z"))
+
 // copyExample puts the example and its key where their modes are what they must be.
 func copyExample(t *testing.T) string {
 	t.Helper()
@@ -52,16 +64,19 @@ func copyExample(t *testing.T) string {
 }
 
 func TestTheExampleSaysWhatItsCommentsSay(t *testing.T) {
-	c, err := Load(copyExample(t))
+	c, err := Load(copyExample(t), beforeItsDates)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(c.Warnings) != 0 {
 		t.Errorf("warnings: %q", c.Warnings)
 	}
-	secret := make(Secret, 32)
-	for i := range secret {
-		secret[i] = byte(i)
+	secret := func(first byte) Secret {
+		b := make(Secret, 32)
+		for i := range b {
+			b[i] = first + byte(i)
+		}
+		return b
 	}
 	all := []Method{MethodUDP, MethodUDPSeq, MethodTCPSYN, MethodTCPSYNSeq}
 	auth := Auth{[]AuthProtocol{AuthV2, AuthV1}, HintRoute, []int{128, 192, 256, 384, 512}, true, 3 * time.Second}
@@ -74,8 +89,9 @@ func TestTheExampleSaysWhatItsCommentsSay(t *testing.T) {
 		TUN:   TUN{"knock0", 1500, []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24"), netip.MustParsePrefix("fd77::/64")}},
 		Knock: Knock{62201, 30 * time.Second, Sequence{3, 5 * time.Second, 30 * time.Second}},
 		Clients: []Client{
-			{"alice", secret, []string{"ssh", "database"}},
-			{"bob", secret, nil},
+			{ID: "alice", Secrets: []ClientSecret{{Secret: secret(0x00)}}, Services: []string{"ssh", "database"}},
+			{ID: "bob", Secrets: []ClientSecret{{Secret: secret(0x20)}}},
+			{ID: "carol", Secrets: []ClientSecret{{Secret: secret(0x40)}, {secret(0x60), date("2031-01-01T00:00:00Z")}}, Services: []string{"panel"}},
 		},
 		Services: []Service{
 			service("ssh", "10.77.0.1/32", 22, Upstream{Host: "10.0.2.2", Port: 22}, ModeKnockAuth, all),
@@ -229,7 +245,7 @@ func TestSecretsAreSpeltInThreeWays(t *testing.T) {
 		"base64:MDEyMzQ1Njc4OWFiY2RlZg==", "base64:MDEyMzQ1Njc4OWFiY2RlZg",
 	} {
 		c := mustParse(t, strings.Replace(minimal, "0123456789abcdef", `"`+text+`"`, 1))
-		if got := string([]byte(c.Clients[0].Secret)); got != "0123456789abcdef" {
+		if got := string([]byte(c.Clients[0].Secrets[0].Secret)); got != "0123456789abcdef" {
 			t.Errorf("%s: got %q", text, got)
 		}
 	}
@@ -239,7 +255,7 @@ func TestSecretsAreSpeltInThreeWays(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := mustParse(t, strings.Replace(minimal, "secret: 0123456789abcdef", fmt.Sprintf("secret_file: %q", name), 1))
-		if got := string([]byte(c.Clients[0].Secret)); got != "0123456789abcdef" {
+		if got := string([]byte(c.Clients[0].Secrets[0].Secret)); got != "0123456789abcdef" {
 			t.Errorf("file ending in %q: got %q", end, got)
 		}
 	}
@@ -248,9 +264,10 @@ func TestSecretsAreSpeltInThreeWays(t *testing.T) {
 func TestASecretIsNeverShown(t *testing.T) {
 	c := mustParse(t, minimal)
 	client := c.Clients[0]
+	secret := client.Secrets[0]
 	var out strings.Builder
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%o", "%c"} {
-		fmt.Fprintf(&out, verb+verb+verb+"\n", client.Secret, client, *c)
+		fmt.Fprintf(&out, verb+verb+verb+verb+"\n", secret.Secret, secret, client, *c)
 	}
 	b, err := json.Marshal(c)
 	if err != nil {
@@ -261,8 +278,8 @@ func TestASecretIsNeverShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	out.Write(b)
-	slog.New(slog.NewTextHandler(&out, nil)).Info("client", "secret", client.Secret, "client", client)
-	slog.New(slog.NewJSONHandler(&out, nil)).Info("client", "secret", client.Secret, "client", client)
+	slog.New(slog.NewTextHandler(&out, nil)).Info("client", "secret", secret.Secret, "secrets", client.Secrets, "client", client)
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("client", "secret", secret.Secret, "secrets", client.Secrets, "client", client)
 	for _, leak := range []string{"0123456789abcdef", "30313233", "48, 49", "48 49", "MDEyMzQ1"} {
 		if strings.Contains(out.String(), leak) {
 			t.Errorf("%q in the output:\n%s", leak, out.String())
@@ -305,7 +322,7 @@ func TestAnOpenFileWithSecretsIsWarnedOf(t *testing.T) {
 	if err := os.Chmod(name, 0o644); err != nil { // the point
 		t.Fatal(err)
 	}
-	c, err := Load(name)
+	c, err := Load(name, beforeItsDates)
 	if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "chmod 600") {
 		t.Fatalf("%v, %v", c, err)
 	}
@@ -332,7 +349,7 @@ func TestTheTableShowsWhatIsProtected(t *testing.T) {
 	want := `[{"service":"ssh","listen":"10.77.0.1:22","mode":"knock-auth","visible":false,"methods":["udp","udp-seq","tcp-syn","tcp-syn-seq","v2","v1"],"clients":["alice","bob"],"upstream":"10.0.2.2:22"},` +
 		`{"service":"database","listen":"[fd77::5]:5432","mode":"knock","visible":false,"methods":["udp","udp-seq","tcp-syn","tcp-syn-seq"],"clients":["alice","bob"],"upstream":"[fd00:2::5]:5432"},` +
 		`{"service":"web","listen":"10.77.0.2:443","mode":"knock-auth","visible":true,"methods":["udp","udp-seq","tcp-syn","tcp-syn-seq","v2","v1"],"clients":["bob"],"upstream":"www.internal.example:8443"},` +
-		`{"service":"panel","listen":"10.77.0.128/28:8080","mode":"auth","visible":true,"methods":["v2"],"clients":["bob"],"upstream":"127.0.0.1:8080"}]`
+		`{"service":"panel","listen":"10.77.0.128/28:8080","mode":"auth","visible":true,"methods":["v2"],"clients":["bob","carol"],"upstream":"127.0.0.1:8080"}]`
 	if string(b) != want {
 		t.Errorf("got  %s\nwant %s", b, want)
 	}

@@ -29,7 +29,7 @@ type service struct {
 func policy(cfg *config.Config) (*admission.Policy, error) {
 	clients := make(map[string]*protocol.Client)
 	for i := range cfg.Clients {
-		c, err := protocol.NewClient(cfg.Clients[i].ID, cfg.Clients[i].Secret)
+		c, err := protocol.NewClient(cfg.Clients[i].ID, cfg.Clients[i].Secrets[0].Secret)
 		if err != nil {
 			return nil, fmt.Errorf("client %q: %w", cfg.Clients[i].ID, err)
 		}

@@ -1,0 +1,60 @@
+package config
+
+import (
+	"errors"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// instant reads a date, and reports whether it did.
+func (s *section) instant(name string, to *time.Time) bool {
+	n := s.values[name]
+	if n == nil {
+		return false
+	}
+	v := resolve(n)
+	if tag := v.ShortTag(); v.Kind != yaml.ScalarNode || tag != "!!timestamp" && tag != "!!str" {
+		s.failKey(name, "must be a date such as 2030-12-31, not %s", kindOf(v))
+		return false
+	}
+	t, err := parseInstant(v.Value)
+	if err != nil {
+		s.failKey(name, "%q: %v", v.Value, err)
+		return false
+	}
+	*to = t
+	return true
+}
+
+var (
+	errInstant = errors.New("is not a date; write it as 2030-12-31, which is until the end of that day in UTC, " +
+		"or as 2030-12-31T18:00:00+01:00")
+	errInstantZone = errors.New("the offset from UTC is missing; add Z for UTC, or one such as +01:00")
+	errInstantYear = errors.New("the year is out of range; write one from 1970 to 9998, or remove the key for no end")
+)
+
+// parseInstant takes RFC 3339, and a date alone for the end of that day in UTC: the instant at which
+// what it limits has ended.
+func parseInstant(text string) (time.Time, error) {
+	t, err := time.Parse(time.DateOnly, text)
+	if err == nil {
+		return inRange(t.AddDate(0, 0, 1), t.Year())
+	}
+	if t.UnmarshalText([]byte(text)) != nil { // stricter than time.Parse, which takes T8:00 too
+		if u := (time.Time{}); u.UnmarshalText([]byte(text+"Z")) == nil {
+			return time.Time{}, errInstantZone
+		}
+		return time.Time{}, errInstant
+	}
+	return inRange(t.UTC(), t.Year())
+}
+
+// inRange refuses the first second of the year 1, which stands for no end at all, and what RFC 3339 cannot
+// spell once the day is over.
+func inRange(t time.Time, year int) (time.Time, error) {
+	if year < minYear || year > maxYear {
+		return time.Time{}, errInstantYear
+	}
+	return t, nil
+}

@@ -1,0 +1,326 @@
+package tun_test
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"reflect"
+	"testing"
+
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+// ends are a client and a protected port, in either family.
+type ends struct{ client, server netip.AddrPort }
+
+var families = map[string]ends{
+	"IPv4": {netip.MustParseAddrPort("192.0.2.1:40000"), netip.MustParseAddrPort("10.77.0.1:22")},
+	"IPv6": {netip.MustParseAddrPort("[2001:db8::1]:40000"), netip.MustParseAddrPort("[fd77::1]:22")},
+}
+
+func (e ends) tcp(s tuntest.TCP) []byte {
+	s.Src, s.Dst = e.client, e.server
+	return s.Packet()
+}
+
+func (e ends) udp(payload string) []byte {
+	return tuntest.UDP{Src: e.client, Dst: e.server, Payload: []byte(payload)}.Packet()
+}
+
+func (e ends) icmp(kind uint8, payload []byte) []byte {
+	return tuntest.ICMP{Src: e.client.Addr(), Dst: e.server.Addr(), Type: kind, Payload: payload}.Packet()
+}
+
+func (e ends) header() int {
+	if e.client.Addr().Is4() {
+		return 20
+	}
+	return 40
+}
+
+func parse(t *testing.T, b []byte) tun.Packet {
+	t.Helper()
+	p := tun.Packet{Data: b}
+	if ok := p.Parse(); ok != (p.Fault == tun.FaultNone) {
+		t.Fatalf("Parse returned %v with fault %v", ok, p.Fault)
+	}
+	return p
+}
+
+func wantFault(t *testing.T, b []byte, want tun.Fault) {
+	t.Helper()
+	if p := parse(t, b); p.Fault != want {
+		t.Fatalf("fault %v, want %v", p.Fault, want)
+	}
+}
+
+func TestParseReadsATCPSegment(t *testing.T) {
+	options := []byte{2, 4, 5, 0xb4, 1, 3, 3, 7}
+	for name, e := range families {
+		t.Run(name, func(t *testing.T) {
+			b := e.tcp(tuntest.TCP{
+				Flags: tun.PSH | tun.ACK, Seq: 0x01020304, Ack: 0xfffffffe, Window: 4321,
+				Options: options, Payload: []byte("hello"),
+			})
+			p := parse(t, b)
+			want := tun.Packet{
+				Data: p.Data, Version: b[0] >> 4, Proto: tun.TCP,
+				Tuple: tun.Tuple{
+					Src: tun.AddrFrom(e.client.Addr()), SrcPort: e.client.Port(),
+					Dst: tun.AddrFrom(e.server.Addr()), DstPort: e.server.Port(),
+				},
+				L4: e.header(), Payload: e.header() + 28,
+				Flags: tun.PSH | tun.ACK, Seq: 0x01020304, Ack: 0xfffffffe, Window: 4321,
+			}
+			if !reflect.DeepEqual(p, want) {
+				t.Fatalf("got  %+v\nwant %+v", p, want)
+			}
+			if got := p.TCPOptions(); string(got) != string(options) {
+				t.Errorf("options %x, want %x", got, options)
+			}
+			if got := string(p.Data[p.Payload:]); got != "hello" {
+				t.Errorf("payload %q", got)
+			}
+			if p.Tuple.Source() != e.client || p.Tuple.Destination() != e.server {
+				t.Errorf("tuple %v", p.Tuple)
+			}
+			if got, want := p.Tuple.Reverse().String(), e.server.String()+" > "+e.client.String(); got != want {
+				t.Errorf("reversed tuple is %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+func TestParseReadsADatagram(t *testing.T) {
+	for name, e := range families {
+		for _, payload := range []string{"", "x", "an even number.."} {
+			p := parse(t, e.udp(payload))
+			if p.Fault != tun.FaultNone || p.Proto != tun.UDP || string(p.Data[p.Payload:]) != payload || p.Tuple.Destination() != e.server {
+				t.Errorf("%s %q: %+v", name, payload, p)
+			}
+		}
+	}
+}
+
+func TestParseReadsICMPAndForgetsThePortsOfThePacketBefore(t *testing.T) {
+	for name, e := range families {
+		p := parse(t, e.tcp(tuntest.TCP{Flags: tun.SYN}))
+		p.Data = e.icmp(8, []byte("ping"))
+		if !p.Parse() || p.ICMPType != 8 || string(p.Data[p.Payload:]) != "ping" {
+			t.Errorf("%s: %+v", name, p)
+		}
+		if p.Tuple.SrcPort != 0 || p.Tuple.DstPort != 0 {
+			t.Errorf("%s: ports %d and %d in ICMP", name, p.Tuple.SrcPort, p.Tuple.DstPort)
+		}
+	}
+}
+
+func TestParseTrimsWhatFollowsTheIPLength(t *testing.T) {
+	for name, e := range families {
+		for kind, b := range map[string][]byte{"TCP": e.tcp(tuntest.TCP{Payload: []byte("abc")}), "UDP": e.udp("abc"), "ICMP": e.icmp(8, []byte("abc"))} {
+			p := parse(t, append(append([]byte(nil), b...), "ethernet padding"...))
+			if p.Fault != tun.FaultNone || string(p.Data) != string(b) {
+				t.Errorf("%s %s: fault %v, %d bytes, want %d", name, kind, p.Fault, len(p.Data), len(b))
+			}
+		}
+	}
+}
+
+// TestParseRefuses has for every fault the least that brings it about. What was
+// changed in a packet is followed by right checksums, unless they are the fault.
+func TestParseRefuses(t *testing.T) {
+	e4, e6 := families["IPv4"], families["IPv6"]
+	set := func(b []byte, at int, x ...byte) []byte { copy(b[at:], x); return b }
+	fixed := func(b []byte) []byte { tuntest.Checksums(b); return b }
+	src := func(e ends, a string) []byte {
+		e.client = netip.AddrPortFrom(netip.MustParseAddr(a), 40000)
+		return e.tcp(tuntest.TCP{Flags: tun.SYN})
+	}
+	// extended puts IPv6 extension headers before the segment.
+	extended := func(next byte, headers ...byte) []byte {
+		b := e6.tcp(tuntest.TCP{Flags: tun.SYN})
+		b = append(b[:40:40], append(headers, b[40:]...)...)
+		b[6] = next
+		binary.BigEndian.PutUint16(b[4:], uint16(len(b)-40))
+		return b
+	}
+	options := func() []byte {
+		b := e4.tcp(tuntest.TCP{Flags: tun.SYN})
+		b = append(b[:20:20], append([]byte{1, 1, 1, 0}, b[20:]...)...)
+		b[0], b[3] = 0x46, byte(len(b))
+		return fixed(b)
+	}
+	tcp4 := func() []byte { return e4.tcp(tuntest.TCP{Flags: tun.SYN}) }
+	tcp6 := func() []byte { return e6.tcp(tuntest.TCP{Flags: tun.SYN}) }
+	for _, c := range []struct {
+		name  string
+		b     []byte
+		fault tun.Fault
+	}{
+		{"nothing", nil, tun.FaultShort},
+		{"an IPv4 header cut short", tcp4()[:19], tun.FaultShort},
+		{"an IPv6 header cut short", tcp6()[:39], tun.FaultShort},
+		{"version 5", set(tcp4(), 0, 0x55), tun.FaultVersion},
+		{"version 0", make([]byte, 60), tun.FaultVersion},
+		{"a header of 16 bytes", set(tcp4(), 0, 0x44), tun.FaultHeaderLength},
+		{"a header beyond the packet", set(tcp4(), 0, 0x4f), tun.FaultHeaderLength},
+		{"a total length below the header", fixed(set(tcp4(), 2, 0, 19)), tun.FaultLength},
+		{"a total length beyond the packet", fixed(set(tcp4(), 2, 0, 41)), tun.FaultLength},
+		{"an IPv6 payload beyond the packet", set(tcp6(), 4, 0, 21), tun.FaultLength},
+		{"an IPv4 header checksum", set(tcp4(), 10, ^tcp4()[10]), tun.FaultIPChecksum},
+		{"the first fragment", fixed(set(tcp4(), 6, 0x20, 0)), tun.FaultFragment},
+		{"a later fragment", fixed(set(tcp4(), 6, 0x20, 9)), tun.FaultFragment},
+		{"the last fragment", fixed(set(tcp4(), 6, 0, 9)), tun.FaultFragment},
+		{"an IPv6 fragment", extended(44, 6, 0, 0, 1, 0, 0, 0, 7), tun.FaultFragment},
+		{"a later IPv6 fragment", extended(44, 6, 0, 5, 0xa8, 0, 0, 0, 7), tun.FaultFragment},
+		{"an atomic IPv6 fragment", extended(44, 6, 0, 0, 0, 0, 0, 0, 7), tun.FaultFragment},
+		{"IPv4 options", options(), tun.FaultOptions},
+		{"hop-by-hop options", extended(0, 6, 0, 1, 4, 0, 0, 0, 0), tun.FaultExtension},
+		{"a routing header", extended(43, 6, 0, 0, 0, 0, 0, 0, 0), tun.FaultExtension},
+		{"destination options", extended(60, 6, 0, 1, 4, 0, 0, 0, 0), tun.FaultExtension},
+		{"IPsec's ESP", extended(50), tun.FaultExtension},
+		{"IPsec's AH", extended(51), tun.FaultExtension},
+		{"no next header", extended(59), tun.FaultExtension},
+		{"a mobility header", extended(135), tun.FaultExtension},
+		{"host identity", extended(139), tun.FaultExtension},
+		{"shim6", extended(140), tun.FaultExtension},
+		{"an experiment", extended(253), tun.FaultExtension},
+		{"another experiment", extended(254), tun.FaultExtension},
+		{"an IPv4 LAND packet", tuntest.SYN(e4.server, e4.server, 1), tun.FaultAddress},
+		{"an IPv6 LAND packet", tuntest.SYN(e6.server, e6.server, 1), tun.FaultAddress},
+		{"source 0.0.0.0", src(e4, "0.0.0.0"), tun.FaultAddress},
+		{"source 0.1.2.3", src(e4, "0.1.2.3"), tun.FaultAddress},
+		{"source 127.0.0.1", src(e4, "127.0.0.1"), tun.FaultAddress},
+		{"source 224.0.0.1", src(e4, "224.0.0.1"), tun.FaultAddress},
+		{"source 240.0.0.1", src(e4, "240.0.0.1"), tun.FaultAddress},
+		{"source 255.255.255.255", src(e4, "255.255.255.255"), tun.FaultAddress},
+		{"source ::", src(e6, "::"), tun.FaultAddress},
+		{"source ::1", src(e6, "::1"), tun.FaultAddress},
+		{"source ff02::1", src(e6, "ff02::1"), tun.FaultAddress},
+		{"a mapped IPv6 source", src(e6, "::ffff:192.0.2.1"), tun.FaultAddress},
+		{"a mapped IPv6 destination", tuntest.SYN(e6.client, netip.MustParseAddrPort("[::ffff:10.77.0.1]:22"), 1), tun.FaultAddress},
+		{"GRE", tuntest.IP(e4.client.Addr(), e4.server.Addr(), 47, make([]byte, 20)), tun.FaultProtocol},
+		{"SCTP over IPv6", tuntest.IP(e6.client.Addr(), e6.server.Addr(), 132, make([]byte, 20)), tun.FaultProtocol},
+		{"ICMPv6 in IPv4", tuntest.IP(e4.client.Addr(), e4.server.Addr(), tun.ICMPv6, make([]byte, 8)), tun.FaultProtocol},
+		{"ICMP in IPv6", tuntest.IP(e6.client.Addr(), e6.server.Addr(), tun.ICMP, make([]byte, 8)), tun.FaultProtocol},
+	} {
+		t.Run(c.name, func(t *testing.T) { wantFault(t, c.b, c.fault) })
+	}
+}
+
+func TestParseRefusesTransportHeaders(t *testing.T) {
+	for family, e := range families {
+		l4 := e.header()
+		tcp := func() []byte { return e.tcp(tuntest.TCP{Flags: tun.SYN, Payload: []byte("abcd")}) }
+		raw := func(proto tun.Protocol, n int) []byte {
+			return tuntest.IP(e.client.Addr(), e.server.Addr(), proto, make([]byte, n))
+		}
+		ports := func(src, dst uint16) ends {
+			return ends{netip.AddrPortFrom(e.client.Addr(), src), netip.AddrPortFrom(e.server.Addr(), dst)}
+		}
+		change := func(b []byte, at int, x byte, fix bool) []byte {
+			b[at] = x
+			if fix {
+				tuntest.Checksums(b)
+			}
+			return b
+		}
+		icmp := tun.ICMP
+		if e.client.Addr().Is6() {
+			icmp = tun.ICMPv6
+		}
+		for _, c := range []struct {
+			name  string
+			b     []byte
+			fault tun.Fault
+		}{
+			{"no TCP header", raw(tun.TCP, 0), tun.FaultTransport},
+			{"a TCP header cut short", raw(tun.TCP, 19), tun.FaultTransport},
+			{"a TCP data offset of 16 bytes", change(tcp(), l4+12, 0x40, true), tun.FaultTransport},
+			{"a TCP data offset beyond the packet", change(tcp(), l4+12, 0x70, true), tun.FaultTransport},
+			{"TCP source port 0", ports(0, 22).tcp(tuntest.TCP{}), tun.FaultPort},
+			{"TCP destination port 0", ports(40000, 0).tcp(tuntest.TCP{}), tun.FaultPort},
+			{"a TCP checksum", change(tcp(), l4+16, ^tcp()[l4+16], false), tun.FaultChecksum},
+			{"TCP data that were changed", change(tcp(), len(tcp())-1, 'x', false), tun.FaultChecksum},
+			{"a UDP header cut short", raw(tun.UDP, 7), tun.FaultTransport},
+			{"a UDP length below its header", change(e.udp("ab"), l4+5, 7, true), tun.FaultLength},
+			{"a UDP length below the packet's", change(e.udp("ab"), l4+5, 9, true), tun.FaultLength},
+			{"a UDP length beyond the packet", change(e.udp("ab"), l4+5, 11, true), tun.FaultLength},
+			{"UDP source port 0", ports(0, 22).udp(""), tun.FaultPort},
+			{"UDP destination port 0", ports(40000, 0).udp(""), tun.FaultPort},
+			{"a UDP checksum", change(e.udp("ab"), l4+6, ^e.udp("ab")[l4+6], false), tun.FaultChecksum},
+			{"an ICMP header cut short", raw(icmp, 7), tun.FaultTransport},
+			{"an ICMP checksum", change(e.icmp(8, nil), l4+2, ^e.icmp(8, nil)[l4+2], false), tun.FaultChecksum},
+		} {
+			t.Run(family+" "+c.name, func(t *testing.T) { wantFault(t, c.b, c.fault) })
+		}
+	}
+}
+
+func TestADatagramWithoutChecksumIsFineInIPv4Only(t *testing.T) {
+	for name, want := range map[string]tun.Fault{"IPv4": tun.FaultNone, "IPv6": tun.FaultChecksum} {
+		e := families[name]
+		b := e.udp("no checksum")
+		b[e.header()+6], b[e.header()+7] = 0, 0
+		wantFault(t, b, want)
+		// Not even if the kernel vouches for it: it is a zero on the wire all the same.
+		p := tun.Packet{Data: b, Offload: tun.Offload{ChecksumValid: true}}
+		if p.Parse(); p.Fault != want {
+			t.Errorf("%s, vouched for: fault %v, want %v", name, p.Fault, want)
+		}
+	}
+}
+
+func TestTheKernelsWordCountsForTransportChecksumsOnly(t *testing.T) {
+	for name, e := range families {
+		for kind, b := range map[string][]byte{"TCP": e.tcp(tuntest.TCP{}), "UDP": e.udp("abc"), "ICMP": e.icmp(8, nil)} {
+			at := map[string]int{"TCP": 16, "UDP": 6, "ICMP": 2}[kind]
+			b[e.header()+at] ^= 0x55
+			p := tun.Packet{Data: b, Offload: tun.Offload{ChecksumValid: true}}
+			if !p.Parse() {
+				t.Errorf("%s %s with a valid checksum by the kernel's word: %v", name, kind, p.Fault)
+			}
+		}
+		b := e.tcp(tuntest.TCP{})
+		b[e.header()+16] ^= 0x55
+		p := tun.Packet{Data: b, Offload: tun.Offload{NeedsChecksum: true}}
+		if !p.Parse() {
+			t.Errorf("%s TCP whose checksum is still to be made: %v", name, p.Fault)
+		}
+	}
+	b := families["IPv4"].tcp(tuntest.TCP{})
+	b[10] ^= 0x55
+	p := tun.Packet{Data: b, Offload: tun.Offload{ChecksumValid: true, NeedsChecksum: true}}
+	if p.Parse(); p.Fault != tun.FaultIPChecksum {
+		t.Errorf("an IPv4 header checksum by the kernel's word: %v", p.Fault)
+	}
+}
+
+func TestEveryTruncationIsRefused(t *testing.T) {
+	for name, e := range families {
+		for kind, b := range map[string][]byte{
+			"TCP": e.tcp(tuntest.TCP{Options: []byte{1, 1, 1, 1}, Payload: []byte("abc")}), "UDP": e.udp("abc"), "ICMP": e.icmp(8, []byte("abc")),
+		} {
+			for n := range b {
+				p := tun.Packet{Data: b[:n:n]}
+				if p.Parse() {
+					t.Errorf("%s %s cut to %d of %d bytes passes", name, kind, n, len(b))
+				}
+			}
+		}
+	}
+}
+
+func TestFaultsHaveNamesOfTheirOwn(t *testing.T) {
+	seen := map[string]bool{}
+	for f := range tun.FaultCount {
+		name := tun.Fault(f).String()
+		if name == "" || name == "unknown" || seen[name] {
+			t.Errorf("fault %d is called %q", f, name)
+		}
+		seen[name] = true
+	}
+	if got := tun.Fault(tun.FaultCount).String(); got != "unknown" {
+		t.Errorf("a fault that does not exist is called %q", got)
+	}
+}

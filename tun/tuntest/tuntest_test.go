@@ -1,0 +1,71 @@
+package tuntest_test
+
+import (
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+func TestEachEndReadsWhatTheOtherWrites(t *testing.T) {
+	a, b := tuntest.Pair(1400, true)
+	if i := a.Info(); i.MTU != 1400 || !i.Offload || i.Name == b.Info().Name {
+		t.Errorf("%+v and %+v", i, b.Info())
+	}
+	o := tun.Offload{NeedsChecksum: true, SegmentSize: 1000}
+	part := []byte("lo")
+	if err := a.Write(o, [][]byte{[]byte("hel"), part}); err != nil {
+		t.Fatal(err)
+	}
+	part[0] = 'x' // parts are borrowed for the call only
+	var p tun.Packet
+	if err := b.Read(&p); err != nil || string(p.Data) != "hello" || p.Offload != o {
+		t.Errorf("%q %+v %v", p.Data, p.Offload, err)
+	}
+	if a.TryRead(&p) || b.TryRead(&p) {
+		t.Error("a packet that nobody wrote")
+	}
+}
+
+func TestWhatTheFarEndDoesNotReadIsLost(t *testing.T) {
+	a, b := tuntest.Pair(1500, false)
+	for range tuntest.QueueLength + 10 {
+		if err := a.Write(tun.Offload{}, [][]byte{{1}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := 0
+	for p := new(tun.Packet); b.TryRead(p); n++ {
+	}
+	if n != tuntest.QueueLength {
+		t.Errorf("%d packets wait", n)
+	}
+}
+
+func TestClosingOneEndWakesBoth(t *testing.T) {
+	a, b := tuntest.Pair(1500, false)
+	ended := make(chan error, 2)
+	for _, d := range []*tuntest.Device{a, b} {
+		go func() { ended <- d.Read(new(tun.Packet)) }()
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_ = b.Close() // twice is harmless
+	for range 2 {
+		select {
+		case err := <-ended:
+			if !errors.Is(err, os.ErrClosed) {
+				t.Error(err)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("Read goes on waiting")
+		}
+	}
+	if err := b.Write(tun.Offload{}, [][]byte{{1}}); !errors.Is(err, os.ErrClosed) {
+		t.Error(err)
+	}
+}
