@@ -57,7 +57,8 @@ type budgets struct {
 	sources  [purses]purse
 	prefixes [purses]purse
 	warm     [purses]purse
-	hmacs    purse
+	scans    purse // HMACs in the cold lane
+	hmacs    purse // HMACs in the warm lane
 }
 
 // prefix is the neighbourhood of an address: its /24 or its /64.
@@ -80,11 +81,16 @@ func (b *budgets) payCold(a tun.Addr, now time.Duration) bool {
 		b.of(&b.prefixes, prefix(a)).take(1, coldPrefixRate, coldPrefBurst, now)
 }
 
-// payHMACs pays for trying candidates clients.
-func (b *budgets) payHMACs(candidates int, now time.Duration) bool {
+// payScan pays for trying all of candidates keys.
+func (b *budgets) payScan(candidates int, now time.Duration) bool {
 	n := float64(candidates)
-	// One attempt must be affordable, however many clients there are.
-	return b.hmacs.take(n, hmacRate, max(hmacBurst, n), now)
+	// One scan must be affordable, however many clients there are.
+	return b.scans.take(n, hmacRate, max(hmacBurst, n), now)
+}
+
+// payHMACs pays for n HMACs in the warm lane, whose purse strangers cannot empty.
+func (b *budgets) payHMACs(n float64, now time.Duration) bool {
+	return b.hmacs.take(n, hmacRate, hmacBurst, now)
 }
 
 // payWarm pays for a datagram of a known source.

@@ -298,6 +298,7 @@ func (g *Gate) turnSlots(b *builder) {
 // hit is an expected knock that came.
 type hit struct {
 	expectation *expectation
+	service     *Service // that it is for, once that is known
 	kind        expectedKind
 	part        int
 	slot        int64
@@ -317,7 +318,7 @@ func (g *Gate) lookUp(k fields) (h hit, ok bool) {
 	if slot < now-1 || slot > now+1 {
 		return hit{}, false
 	}
-	return hit{&p.expectations[c.index], kind, c.part(), slot}, true
+	return hit{expectation: &p.expectations[c.index], kind: kind, part: c.part(), slot: slot}, true
 }
 
 // timestamp returns TSval of a SYN's Timestamps option (RFC 7323, 3.2).

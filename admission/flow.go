@@ -25,7 +25,7 @@ import (
 type flow struct {
 	tuple   tun.Tuple
 	service *Service
-	grant   *grant  // what it was reserved on; nil in open services
+	grant   *grant // what it was reserved on; nil in open services
 	source  *source
 	client  string // who it is, once it is live
 	state   flowState

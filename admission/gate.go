@@ -36,8 +36,8 @@ const (
 	DefaultGrantsPerClient = 256
 	DefaultFlowsPerClient  = 4096
 	DefaultFlowsPerSource  = 4096
-	DefaultKnocks          = 512  // of up to protocol.MaxKnock bytes: half a MiB
-	DefaultKnocksPerSource = 64   // a burst of parallel connections
+	DefaultKnocks          = 512 // in each of two lanes, of up to protocol.MaxKnock bytes: half a MiB
+	DefaultKnocksPerSource = 64  // a burst of parallel connections
 	DefaultParked          = 4096
 	DefaultParkedPerSource = 64
 )
@@ -72,6 +72,7 @@ type Options struct {
 	// TimeWait is how long the stack's endpoints stay in TIME_WAIT.
 	TimeWait time.Duration
 	Limits   Limits
+	Ban      Ban
 	Log      *slog.Logger // default: discard
 }
 
@@ -103,7 +104,7 @@ type Gate struct {
 	frags   fragments
 
 	draining atomic.Bool
-	knocks   knockQueue
+	knocks   knockLanes
 	evicted  chan tun.Tuple
 
 	mu          sync.Mutex // guards all below; never held across I/O, crypto or calls out

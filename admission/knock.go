@@ -1,11 +1,6 @@
 package admission
 
 import (
-	"context"
-	"errors"
-	"net/netip"
-	"time"
-
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/tun"
 )
@@ -26,268 +21,136 @@ import (
 // that order and marks the source before it looks at the SYN, so the SYN finds
 // the grant, or the source pending. There is no third case.
 
-// knockBatch is how many knocks a worker decides between two claims: one write
-// of the replay store for all of them. Small enough that the first of a burst
-// does not wait noticeably for the last (some 20 microseconds each).
-const knockBatch = 16
+//
+// There are two lanes. The cold one takes v1 datagrams of sources that nobody
+// knows, which may have to be tried with every client; the warm one all that is
+// found at once: v1 datagrams of sources that have knocked lately, udp-v2, SYN
+// knocks. The worker serves the warm lane first.
 
-// queuedKnock is a datagram waiting for a worker.
+// queuedKnock is a knock waiting for a worker.
 type queuedKnock struct {
 	src, dst tun.Addr
-	port     uint16
-	size     int
+	port     uint16 // that a datagram went to
+	warm     bool   // which lane it is in
+	hit      hit    // what it was expected as; zero for v1 datagrams
+	size     int    // of data; 0 for SYN knocks
 	data     [protocol.MaxKnock]byte
 }
 
-// knockQueue is bounded: its entries are made once and go round.
-type knockQueue struct {
+// lane is a bounded queue: its entries are made once and go round.
+type lane struct {
 	free, ready chan *queuedKnock
 }
 
-func (q *knockQueue) init(n int) {
+func (q *lane) init(n int, warm bool) {
 	q.free, q.ready = make(chan *queuedKnock, n), make(chan *queuedKnock, n)
 	for range n {
-		q.free <- new(queuedKnock)
+		q.free <- &queuedKnock{warm: warm}
 	}
 }
 
-// admitUDP queues what could be a knock. It does only what needs no key.
+// knockLanes are the two queues.
+type knockLanes struct{ warm, cold lane }
+
+func (q *knockLanes) init(n int) {
+	q.warm.init(n, true)
+	q.cold.init(n, false)
+}
+
+// of returns the lane that k belongs to.
+func (q *knockLanes) of(k *queuedKnock) *lane {
+	if k.warm {
+		return &q.warm
+	}
+	return &q.cold
+}
+
+// admitUDP queues what is or could be a knock. It does only what needs no key.
 func (g *Gate) admitUDP(p *tun.Packet) Verdict {
-	if !g.policy.Load().knockable(p.Tuple.Dst, p.Tuple.DstPort) {
+	families, candidates := g.policy.Load().knockable(p.Tuple.Dst, p.Tuple.DstPort)
+	if families == 0 {
 		return Verdict{Reason: ReasonNotService}
 	}
 	payload := p.Data[p.Payload:]
+	if families&FamilyUDPv2 != 0 {
+		if k, err := protocol.ParseKnockV2(payload); err == nil {
+			if v := g.admitV2(p, payload, k.Hint()); v.Reason != ReasonNotKnock {
+				return v
+			}
+		}
+	}
+	if families&familiesV1 == 0 {
+		return Verdict{Reason: ReasonNotKnock}
+	}
 	if _, err := protocol.ParseKnock(payload); err != nil {
 		return Verdict{Reason: ReasonNotKnock}
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.mono()
+	src := p.Tuple.Src
+	if g.known(src, now) {
+		if !g.budgets.payWarm(src, now) || !g.budgets.payHMACs(seenClients, now) {
+			return Verdict{Reason: ReasonBudget}
+		}
+		return g.enqueue(&g.knocks.warm, p, payload, hit{})
+	}
+	if !g.budgets.payCold(src, now) || !g.budgets.payScan(candidates, now) {
+		return Verdict{Reason: ReasonBudget}
+	}
+	return g.enqueue(&g.knocks.cold, p, payload, hit{})
+}
+
+// admitV2 takes a datagram of udp-v2's size, if its hint is expected.
+func (g *Gate) admitV2(p *tun.Packet, payload []byte, h protocol.HintV2) Verdict {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	found, ok := g.lookUp(hintKey(h))
+	if !ok || found.kind != expectV2 {
+		return Verdict{Reason: ReasonNotKnock}
+	}
+	policy := g.policy.Load()
+	for _, s := range policy.udp.at(p.Tuple.DstPort) {
+		if s.covers(p.Tuple.Dst) && s.takes(found.expectation, FamilyUDPv2) {
+			found.service = s
+			break
+		}
+	}
+	if found.service == nil {
+		return Verdict{Reason: ReasonNotKnock}
+	}
+	// Opening it costs some HMACs' time, and its hint can have been copied.
+	now := g.mono()
+	if !g.budgets.payWarm(p.Tuple.Src, now) || !g.budgets.payHMACs(openCost, now) {
+		return Verdict{Reason: ReasonBudget}
+	}
+	return g.enqueue(&g.knocks.warm, p, payload, found)
+}
+
+// openCost is what opening a udp-v2 knock costs, in HMACs.
+const openCost = 16
+
+// enqueue copies a knock into a lane and makes its source pending, or a little
+// more so. The caller holds g.mu.
+func (g *Gate) enqueue(q *lane, p *tun.Packet, payload []byte, h hit) Verdict {
+	return g.queue(q, p.Tuple.Src, p.Tuple.Dst, p.Tuple.DstPort, payload, h)
+}
+
+func (g *Gate) queue(q *lane, src, dst tun.Addr, port uint16, payload []byte, h hit) Verdict {
 	var k *queuedKnock
 	select {
-	case k = <-g.knocks.free:
+	case k = <-q.free:
 	default:
 		return Verdict{Reason: ReasonQueueFull}
 	}
-	if !g.pend(p.Tuple.Src) {
-		g.knocks.free <- k
+	s := g.sourceOf(src)
+	if s.queued >= g.limits.KnocksPerSource {
+		q.free <- k
 		return Verdict{Reason: ReasonQueueFull}
 	}
-	k.src, k.dst, k.port = p.Tuple.Src, p.Tuple.Dst, p.Tuple.DstPort
-	k.size = copy(k.data[:], payload)
-	g.knocks.ready <- k // never blocks: there are no more entries than places
-	return Verdict{Action: Hold, Reason: ReasonKnock}
-}
-
-// pend makes an address pending, or a little more so. It reports false where
-// too many of its knocks wait already.
-func (g *Gate) pend(a tun.Addr) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	s := g.sourceOf(a)
-	if s.queued >= g.limits.KnocksPerSource {
-		return false
-	}
 	s.queued++
-	return true
-}
-
-// A KnockEvent is a knock that was decided. Fields are zero as far as they are unknown.
-type KnockEvent struct {
-	Result  KnockResult
-	Source  netip.Addr
-	Client  string        // once a client's key fitted
-	Service string        // likewise
-	Method  string        // likewise
-	Skew    time.Duration // the message's time less ours, once it opened
-	Err     error         // KnockStoreFailed: why
-}
-
-// decision is a knock on its way through a worker.
-type decision struct {
-	event   KnockEvent
-	src     tun.Addr
-	service *Service
-	client  *protocol.Client
-	session string
-	nonce   [protocol.KnockNonce]byte
-}
-
-// worker decides knocks, a batch at a time, in memory of its own.
-type worker struct {
-	*Gate
-	scratch   *protocol.Scratch
-	decisions [knockBatch]decision
-	claims    []Claim
-}
-
-func (g *Gate) newWorker() *worker {
-	return &worker{Gate: g, scratch: protocol.NewScratch(), claims: make([]Claim, 0, knockBatch)}
-}
-
-// decideKnocks takes knocks from the queue until ctx ends.
-func (g *Gate) decideKnocks(ctx context.Context) {
-	w := g.newWorker()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case k := <-g.knocks.ready:
-			w.decide(k)
-		}
-	}
-}
-
-// decide decides k and what waits behind it, up to a batch.
-func (w *worker) decide(k *queuedKnock) {
-	n := 0
-	for more := true; more; {
-		w.open(w.scratch, k, &w.decisions[n])
-		w.knocks.free <- k
-		if n++; n == knockBatch {
-			break
-		}
-		select {
-		case k = <-w.knocks.ready:
-		default:
-			more = false
-		}
-	}
-	w.claim(w.decisions[:n], w.claims)
-	for i := range w.decisions[:n] {
-		w.settle(&w.decisions[i])
-	}
-}
-
-// open finds the client of a knock and verifies everything but its novelty.
-func (g *Gate) open(scratch *protocol.Scratch, k *queuedKnock, d *decision) {
-	*d = decision{src: k.src, event: KnockEvent{Result: KnockUnknown, Source: k.src.Netip()}}
-	knock, err := protocol.ParseKnock(k.data[:k.size])
-	if err != nil {
-		return
-	}
-	policy := g.policy.Load()
-	for _, svc := range policy.udp.at(k.port) {
-		if !svc.covers(k.dst) {
-			continue
-		}
-		for _, c := range svc.Clients {
-			if !knock.Match(scratch, c, svc.MACPort) {
-				continue
-			}
-			m, err := knock.Open(scratch, c, svc.MACPort)
-			if errors.Is(err, protocol.ErrSealed) {
-				continue // a hint is only 8 bytes; the AEAD decides
-			}
-			d.client, d.service, d.session = c, svc, string(m.SessionID)
-			copy(d.nonce[:], knock.Nonce())
-			d.event.Client, d.event.Service, d.event.Method = c.ID(), svc.Name, methodName(m.Method)
-			if err != nil {
-				d.event.Result = KnockRefused
-				return
-			}
-			d.event.Skew = time.UnixMilli(m.Time).Sub(g.now())
-			d.event.Result = svc.judge(&m, d.event.Skew, policy.window)
-			return
-		}
-	}
-}
-
-// methodName is what a knock calls its method, if it is a name that exists: it
-// may end up in a metric's label.
-func methodName(method string) string {
-	if name, err := protocol.ParseMethod(method); err == nil && name == method {
-		return method
-	}
-	return "other"
-}
-
-// judge verifies what an authentic knock says against the service.
-func (s *Service) judge(m *protocol.KnockMessage, skew, window time.Duration) KnockResult {
-	switch {
-	case !s.takes(m.Method):
-		return KnockMethod
-	case s.SessionRequired && len(m.SessionID) == 0 && s.Authenticates():
-		return KnockNoSession
-	case skew.Abs() > window:
-		return KnockStale
-	}
-	return KnockOK
-}
-
-func (s *Service) takes(method string) bool {
-	return protocol.MethodFamily(method) == protocol.MethodUDP && s.Methods&FamilyUDP != 0
-}
-
-// replayMargin is added to twice the window as the lifetime of a replay key:
-// a message may be as early as it may be late, and clocks have granularity.
-const replayMargin = time.Second
-
-// claim makes the batch's good knocks unrepeatable. buf is scratch space.
-func (g *Gate) claim(decisions []decision, buf []Claim) {
-	claims := buf[:0]
-	lifetime := 2*g.policy.Load().window + replayMargin
-	for i := range decisions {
-		if d := &decisions[i]; d.event.Result == KnockOK {
-			claims = append(claims, Claim{Kind: ClaimUDP, Client: d.client.ID(), Nonce: d.nonce[:], Lifetime: lifetime})
-		}
-	}
-	if len(claims) == 0 {
-		return
-	}
-	g.store.Claim(claims)
-	for i := range decisions {
-		d := &decisions[i]
-		if d.event.Result != KnockOK {
-			continue
-		}
-		err := claims[0].Err
-		claims = claims[1:]
-		switch {
-		case err == nil:
-		case errors.Is(err, ErrReplay):
-			d.event.Result = KnockReplay
-		case errors.Is(err, ErrStoreFull):
-			d.event.Result = KnockLimit
-		default:
-			d.event.Result, d.event.Err = KnockStoreFailed, err
-		}
-	}
-}
-
-// settle ends a knock: it makes the grant, if there is one to make, and has the
-// source's parked SYNs judged again.
-func (g *Gate) settle(d *decision) {
-	g.mu.Lock()
-	s := g.sources[d.src] // exists: this knock is counted in it
-	s.queued--
-	if d.event.Result == KnockOK {
-		now := g.mono()
-		gr := &grant{
-			client: d.client, service: d.service, session: d.session,
-			expires: now + d.service.GrantTTL, uses: d.service.GrantUses,
-		}
-		if !g.addGrant(s, gr, now) {
-			d.event.Result = KnockLimit
-		}
-	}
-	if g.waiting > 0 {
-		close(g.decided)
-		g.decided = make(chan struct{})
-	}
-	parked := s.parked
-	g.release(s)
-	g.mu.Unlock()
-
-	g.stats.knocks[d.event.Result].Add(1)
-	for range parked {
-		if !g.unpark(d.src) {
-			break
-		}
-	}
-	g.report(d.event)
-}
-
-func (g *Gate) report(e KnockEvent) {
-	if e.Result == KnockStoreFailed {
-		g.log.Error("replay store failed; knock refused", "err", e.Err)
-	}
-	g.knocked(e)
+	k.src, k.dst, k.port, k.hit = src, dst, port, h
+	k.size = copy(k.data[:], payload)
+	q.ready <- k // never blocks: there are no more entries than places
+	return Verdict{Action: Hold, Reason: ReasonKnock}
 }

@@ -75,7 +75,7 @@ func (g *Gate) Stats() Stats {
 		s.Knocks = append(s.Knocks, KnockCount{r, g.stats.knocks[r].Load()})
 	}
 	s.Muted = g.stats.muted.Load()
-	s.KnocksQueued = len(g.knocks.ready)
+	s.KnocksQueued = len(g.knocks.warm.ready) + len(g.knocks.cold.ready)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s.Flows, s.Grants, s.Sources = len(g.flows), g.grants, len(g.sources)

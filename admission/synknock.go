@@ -57,39 +57,23 @@ func (g *Gate) admitSYNKnock(src, dst tun.Addr, h hit) Verdict {
 	if h.kind != expectSYN && !g.sequences.progress(src, h, g.policy.Load().sequence.Length, g.mono()) {
 		return Verdict{Action: Hold, Reason: ReasonKnockPart}
 	}
-	var k *queuedKnock
-	select {
-	case k = <-g.knocks.warmFree:
-	default:
-		return Verdict{Reason: ReasonQueueFull}
-	}
-	s := g.sourceOf(src)
-	if s.queued >= g.limits.KnocksPerSource {
-		g.knocks.warmFree <- k
-		return Verdict{Reason: ReasonQueueFull}
-	}
-	s.queued++
-	k.src, k.dst, k.hit, k.size = src, dst, h, 0
-	g.knocks.warm <- k
-	return Verdict{Action: Hold, Reason: ReasonKnock}
+	return g.queue(&g.knocks.warm, src, dst, 0, nil, h)
 }
 
 // openSYN decides a SYN knock that has come whole. There is nothing to open:
 // that it was expected is its proof.
-func (g *Gate) openSYN(k *queuedKnock, d *decision) {
+func (w *worker) openSYN(k *queuedKnock, d *decision) {
 	x := k.hit.expectation
-	d.client, d.service = x.key.client, k.hit.service
-	d.event.Client, d.event.Service = d.client.ID, d.service.Name
-	d.event.Method = protocol.MethodTCPSYN
+	method := protocol.MethodTCPSYN
 	if k.hit.kind != expectSYN {
-		d.event.Method = protocol.MethodTCPSYNSeq
+		method = protocol.MethodTCPSYNSeq
 	}
-	now := g.now()
-	if !x.key.valid(now) || !d.client.may(now) {
+	d.found(x.key.client, k.hit.service, method)
+	if !x.key.valid(w.now()) || !x.key.client.may(w.now()) {
 		d.event.Result = KnockNotNow
 		return
 	}
-	d.event.Result = g.own(k, now)
+	d.event.Result, d.event.Err = w.own(k)
 }
 
 const (
@@ -122,40 +106,34 @@ type owners map[ownerKey]owner
 
 // own decides whose a SYN knock is. The fields name neither source nor
 // destination, so the first pair that presents them owns them.
-func (g *Gate) own(k *queuedKnock, now time.Time) KnockResult {
+func (w *worker) own(k *queuedKnock) (KnockResult, error) {
 	x := k.hit.expectation
 	key := ownerKey{x.key.id, x.port, k.hit.kind, k.hit.slot}
-	slot := g.expectedSlotTime(k.hit.kind)
-	mono := g.mono()
-	if o, ok := g.owners[key]; ok {
+	if o, ok := w.owners[key]; ok {
 		switch {
 		case o.src != k.src || o.dst != k.dst:
-			return KnockReplay
+			return KnockReplay, nil
 		case !k.hit.service.Authenticates() || o.renewals >= synRenewals || k.hit.kind != expectSYN:
-			return KnockRepeat
+			return KnockRepeat, nil
 		}
 		o.renewals++
-		g.owners[key] = o
-		return KnockOK
+		w.owners[key] = o
+		return KnockOK, nil
 	}
-	if len(g.owners) >= maxOwners {
-		return KnockLimit
+	if len(w.owners) >= maxOwners {
+		return KnockLimit, nil
 	}
-	claim := []Claim{{Kind: ClaimSYN, Client: x.key.client.ID, Nonce: synNonce(x.port, k.hit), Lifetime: synLifetime * slot}}
+	lifetime := synLifetime * w.policy.Load().slotTime(k.hit.kind)
+	claim := []Claim{{Kind: ClaimSYN, Client: x.key.client.ID, Nonce: synNonce(x.port, k.hit), Lifetime: lifetime}}
 	if k.hit.kind != expectSYN {
 		claim[0].Kind = ClaimSYNSeq
 	}
-	g.store.Claim(claim)
-	if r, _ := claimResult(claim[0].Err); r != KnockOK {
-		return r
+	w.store.Claim(claim)
+	if r, err := claimResult(claim[0].Err); r != KnockOK {
+		return r, err
 	}
-	g.owners[key] = owner{src: k.src, dst: k.dst, expires: mono + synLifetime*slot}
-	return KnockOK
-}
-
-// expectedSlotTime is the length of a slot of a kind.
-func (g *Gate) expectedSlotTime(kind expectedKind) time.Duration {
-	return g.policy.Load().slotTime(kind)
+	w.owners[key] = owner{src: k.src, dst: k.dst, expires: w.mono() + lifetime}
+	return KnockOK, nil
 }
 
 // synNonce is a SYN knock's replay key: what makes its fields, but the client.
@@ -168,12 +146,11 @@ func synNonce(port uint16, h hit) []byte {
 	return n
 }
 
-// sweepOwners forgets owners whose slot is over.
-func (g *Gate) sweepOwners() {
-	now := g.mono()
-	for key, o := range g.owners {
+// sweep forgets owners whose slot is over.
+func (all owners) sweep(now time.Duration) {
+	for key, o := range all {
 		if o.expires <= now {
-			delete(g.owners, key)
+			delete(all, key)
 		}
 	}
 }
@@ -265,4 +242,3 @@ func (g *Gate) sweepSequences() {
 		}
 	}
 }
-

@@ -1,0 +1,404 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// What a worker does with a knock, in order: find its client, open it, verify
+// what it says, make it unrepeatable, follow sequences, make the grant. Whatever
+// fails ends it; the source is told nothing either way.
+
+// knockBatch is how many knocks a worker decides between two claims: one write
+// of the replay store for all of them. Small enough that the first of a burst
+// does not wait noticeably for the last (some 20 microseconds each).
+const knockBatch = 16
+
+// A KnockEvent is a knock that was decided. Fields are zero as far as they are unknown.
+type KnockEvent struct {
+	Result  KnockResult
+	Source  netip.Addr
+	Client  string        // once a client's key fitted
+	Service string        // likewise
+	Method  string        // likewise
+	Skew    time.Duration // the message's time less ours, once it opened
+	Err     error         // KnockStoreFailed: why
+}
+
+// decision is a knock on its way through a worker.
+type decision struct {
+	event   KnockEvent
+	src     tun.Addr
+	service *Service
+	client  *Client
+	session string
+	port    uint16    // the only source port that the grant is for, 0 for any
+	kind    ClaimKind // of the replay key; 0 where it is claimed already
+	nonce   []byte    // the replay key
+	part    *udpPart  // of a sequence
+	buffer  [protocol.EnvelopePrefix]byte
+}
+
+// worker decides knocks, a batch at a time, in memory of its own. There is one:
+// with more, a flood of junk knocks could take every processor from the packets.
+type worker struct {
+	*Gate
+	scratch   *protocol.Scratch
+	decisions [knockBatch]decision
+	claims    []Claim
+	owners    owners
+	sequences udpSequences
+	swept     time.Duration
+}
+
+func (g *Gate) newWorker() *worker {
+	return &worker{
+		Gate: g, scratch: protocol.NewScratch(), claims: make([]Claim, 0, knockBatch),
+		owners: make(owners), sequences: newUDPSequences(),
+	}
+}
+
+// decideKnocks takes knocks from the lanes until ctx ends, the warm one first.
+func (g *Gate) decideKnocks(ctx context.Context) {
+	w := g.newWorker()
+	for {
+		var k *queuedKnock
+		select {
+		case k = <-g.knocks.warm.ready:
+		default:
+			select {
+			case <-ctx.Done():
+				return
+			case k = <-g.knocks.warm.ready:
+			case k = <-g.knocks.cold.ready:
+			}
+		}
+		w.decide(k)
+	}
+}
+
+// next returns a knock that waits, nil if there is none.
+func (w *worker) next() *queuedKnock {
+	select {
+	case k := <-w.knocks.warm.ready:
+		return k
+	default:
+	}
+	select {
+	case k := <-w.knocks.cold.ready:
+		return k
+	default:
+		return nil
+	}
+}
+
+// decide decides k and what waits behind it, up to a batch.
+func (w *worker) decide(k *queuedKnock) {
+	n := 0
+	for k != nil {
+		w.open(k, &w.decisions[n])
+		w.knocks.of(k).free <- k
+		if n++; n == knockBatch {
+			break
+		}
+		k = w.next()
+	}
+	w.claim(w.decisions[:n])
+	for i := range w.decisions[:n] {
+		w.finish(&w.decisions[i])
+	}
+	w.sweep()
+}
+
+// open finds the client of a knock and verifies everything but its novelty.
+func (w *worker) open(k *queuedKnock, d *decision) {
+	*d = decision{src: k.src, event: KnockEvent{Result: KnockUnknown, Source: k.src.Netip()}}
+	switch {
+	case k.size == 0:
+		w.openSYN(k, d)
+	case k.hit.kind == expectV2:
+		w.openV2(k, d)
+	default:
+		w.openV1(k, d)
+	}
+	if d.event.Result == KnockOK && !d.client.may(w.now()) {
+		d.event.Result = KnockNotNow
+	}
+}
+
+// openV1 tries the clients of the services that a v1 datagram may be for: those
+// that its source knocked as lately, then, at the price of a scan, all.
+func (w *worker) openV1(k *queuedKnock, d *decision) {
+	knock, err := protocol.ParseKnock(k.data[:k.size])
+	if err != nil {
+		return
+	}
+	policy := w.policy.Load()
+	if k.warm {
+		if w.tryKnown(&knock, k, d, policy) {
+			return
+		}
+		// Somebody else from there, or junk: now it costs what strangers' cost.
+		_, candidates := policy.knockable(k.dst, k.port)
+		if !w.payForScan(k.src, candidates) {
+			d.event.Result = KnockBudget
+			return
+		}
+	}
+	for _, svc := range policy.udp.at(k.port) {
+		if svc.Methods&familiesV1 == 0 || !svc.covers(k.dst) {
+			continue
+		}
+		for _, key := range svc.keys {
+			if w.tryV1(&knock, svc, key, d, policy) {
+				return
+			}
+		}
+	}
+}
+
+// tryKnown tries the clients as whom the source knocked lately.
+func (w *worker) tryKnown(knock *protocol.Knock, k *queuedKnock, d *decision, policy *Policy) bool {
+	w.mu.Lock()
+	var ids [seenClients]string
+	if s := w.seen[k.src]; s != nil {
+		ids = s.ids
+	}
+	w.mu.Unlock()
+	for _, svc := range policy.udp.at(k.port) {
+		if svc.Methods&familiesV1 == 0 || !svc.covers(k.dst) {
+			continue
+		}
+		for _, id := range ids {
+			c := svc.byID[id]
+			if c == nil {
+				continue
+			}
+			for i := range c.Keys {
+				if w.tryV1(knock, svc, &key{c, c.Keys[i].Identity, c.Keys[i].Until}, d, policy) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func (w *worker) payForScan(src tun.Addr, candidates int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := w.mono()
+	return w.budgets.payCold(src, now) && w.budgets.payScan(candidates, now)
+}
+
+// tryV1 tries one key; it reports whether the search is over.
+func (w *worker) tryV1(knock *protocol.Knock, svc *Service, key *key, d *decision, policy *Policy) bool {
+	if !knock.Match(w.scratch, key.id, svc.MACPort) {
+		return false
+	}
+	m, err := knock.Open(w.scratch, key.id, svc.MACPort)
+	if errors.Is(err, protocol.ErrSealed) || errors.Is(err, protocol.ErrClientHash) {
+		return false // a hint is only 8 bytes, and two clients may share a secret
+	}
+	now := w.now()
+	if !key.valid(now) {
+		return false
+	}
+	d.found(key.client, svc, methodName(m.Method))
+	if err != nil {
+		d.event.Result = KnockRefused
+		return true
+	}
+	d.session = string(m.SessionID)
+	d.kind, d.nonce = ClaimUDP, append(d.buffer[:0], knock.Nonce()...)
+	d.event.Skew = time.UnixMilli(m.Time).Sub(now)
+	d.event.Result = svc.judge(&m, d.event.Skew, policy)
+	if d.event.Result == KnockOK && m.Sequence() {
+		d.part = newUDPPart(&m)
+	}
+	return true
+}
+
+// openV2 opens a udp-v2 datagram, whose client the table has named.
+func (w *worker) openV2(k *queuedKnock, d *decision) {
+	policy := w.policy.Load()
+	x := k.hit.expectation
+	d.found(x.key.client, k.hit.service, protocol.MethodUDPv2)
+	knock, err := protocol.ParseKnockV2(k.data[:k.size])
+	if err != nil {
+		d.event.Result = KnockRefused
+		return
+	}
+	m, err := knock.Open(w.scratch, x.key.id, policy.gateway, x.port, k.hit.slot)
+	now := w.now()
+	switch {
+	case err != nil && errors.Is(err, protocol.ErrSealed), !x.key.valid(now):
+		// A hint that was copied off the wire proves nothing.
+		d.event = KnockEvent{Result: KnockUnknown, Source: d.event.Source}
+		return
+	case err != nil:
+		d.event.Result = KnockRefused
+		return
+	}
+	d.session = string(m.Session())
+	d.port = m.SourcePort
+	d.kind, d.nonce = ClaimUDPv2, append(d.buffer[:0], knock.Nonce()...)
+	d.event.Skew = time.UnixMilli(m.Time).Sub(now)
+	switch {
+	case d.event.Skew.Abs() > policy.window:
+		d.event.Result = KnockStale
+	case !m.AllowsSource(k.src.Netip()):
+		d.event.Result = KnockSource
+	case d.service.SessionRequired && d.session == "" && d.service.Authenticates():
+		d.event.Result = KnockNoSession
+	default:
+		d.event.Result = KnockOK
+	}
+}
+
+// found names the client of a knock and what it is for.
+func (d *decision) found(c *Client, s *Service, method string) {
+	d.client, d.service = c, s
+	d.event.Client, d.event.Service, d.event.Method = c.ID, s.Name, method
+}
+
+// methodName is what a knock calls its method, if it is a name that exists: it
+// may end up in a metric's label.
+func methodName(method string) string {
+	if name, err := protocol.ParseMethod(method); err == nil && name == method {
+		return method
+	}
+	return "other"
+}
+
+// judge verifies what an authentic v1 knock says against the service.
+func (s *Service) judge(m *protocol.KnockMessage, skew time.Duration, p *Policy) KnockResult {
+	switch {
+	case !s.allows(m):
+		return KnockMethod
+	case m.Sequence() && int(m.Total) != p.sequence.Length:
+		return KnockRefused
+	case s.SessionRequired && len(m.SessionID) == 0 && s.Authenticates():
+		return KnockNoSession
+	case skew.Abs() > p.window:
+		return KnockStale
+	}
+	return KnockOK
+}
+
+// allows tells whether the service takes the method that a knock names, which
+// must be one that its form is of.
+func (s *Service) allows(m *protocol.KnockMessage) bool {
+	switch protocol.MethodFamily(m.Method) {
+	case protocol.MethodUDP:
+		return s.Methods&FamilyUDP != 0 && !m.Sequence()
+	case protocol.MethodUDPSeq:
+		return s.Methods&FamilyUDPSeq != 0 && m.Sequence()
+	default:
+		return false
+	}
+}
+
+// replayMargin is added to twice the window as the lifetime of a replay key:
+// a message may be as early as it may be late, and clocks have granularity.
+const replayMargin = time.Second
+
+// claim makes the batch's good knocks unrepeatable.
+func (w *worker) claim(decisions []decision) {
+	claims := w.claims[:0]
+	lifetime := 2*w.policy.Load().window + replayMargin
+	for i := range decisions {
+		if d := &decisions[i]; d.event.Result == KnockOK && d.kind != 0 {
+			claims = append(claims, Claim{Kind: d.kind, Client: d.client.ID, Nonce: d.nonce, Lifetime: lifetime})
+		}
+	}
+	if len(claims) == 0 {
+		return
+	}
+	w.store.Claim(claims)
+	for i := range decisions {
+		if d := &decisions[i]; d.event.Result == KnockOK && d.kind != 0 {
+			d.event.Result, d.event.Err = claimResult(claims[0].Err)
+			claims = claims[1:]
+		}
+	}
+}
+
+// claimResult translates a store's answer.
+func claimResult(err error) (KnockResult, error) {
+	switch {
+	case err == nil:
+		return KnockOK, nil
+	case errors.Is(err, ErrReplay):
+		return KnockReplay, nil
+	case errors.Is(err, ErrStoreFull):
+		return KnockLimit, nil
+	default:
+		return KnockStoreFailed, err
+	}
+}
+
+// finish follows a sequence and then settles the knock.
+func (w *worker) finish(d *decision) {
+	if d.part != nil && d.event.Result == KnockOK {
+		d.event.Result = w.sequences.take(d, w.mono(), w.policy.Load().sequence)
+	}
+	w.settle(d)
+}
+
+// settle ends a knock: it makes the grant, if there is one to make, and has the
+// source's parked SYNs judged again.
+func (g *Gate) settle(d *decision) {
+	g.mu.Lock()
+	s := g.sources[d.src] // exists: this knock is counted in it
+	s.queued--
+	if d.event.Result == KnockOK {
+		now := g.mono()
+		gr := &grant{
+			client: d.client, service: d.service, session: d.session, port: d.port,
+			expires: now + d.service.GrantTTL, uses: d.service.GrantUses,
+		}
+		g.remember(d.src, d.client.ID, now)
+		if !g.addGrant(s, gr, now) {
+			d.event.Result = KnockLimit
+		}
+	}
+	if g.waiting > 0 {
+		close(g.decided)
+		g.decided = make(chan struct{})
+	}
+	parked := s.parked
+	g.release(s)
+	g.mu.Unlock()
+
+	g.stats.knocks[d.event.Result].Add(1)
+	for range parked {
+		if !g.unpark(d.src) {
+			break
+		}
+	}
+	g.report(d.event)
+}
+
+func (g *Gate) report(e KnockEvent) {
+	if e.Result == KnockStoreFailed {
+		g.log.Error("replay store failed; knock refused", "err", e.Err)
+	}
+	g.knocked(e)
+}
+
+// sweep forgets what is over of the worker's own, now and then.
+func (w *worker) sweep() {
+	now := w.mono()
+	if now-w.swept < time.Second {
+		return
+	}
+	w.swept = now
+	w.owners.sweep(now)
+	w.sequences.sweep(now)
+}
