@@ -3,6 +3,7 @@ package admission
 import (
 	"context"
 	"errors"
+	"math"
 	"net/netip"
 	"time"
 
@@ -183,11 +184,20 @@ func (g *Gate) open(scratch *protocol.Scratch, k *queuedKnock, d *decision) {
 				d.event.Result = KnockRefused
 				return
 			}
-			d.event.Skew = time.UnixMilli(m.Time).Sub(g.now())
+			d.event.Skew = skew(m.Time, g.now())
 			d.event.Result = svc.judge(&m, d.event.Skew, policy.window)
 			return
 		}
 	}
+}
+
+// skew is a message's time, in Unix milliseconds, less ours, to the millisecond
+// that is on the wire: the window is inclusive, and must not end within one. A
+// difference too large for a Duration is the largest.
+func skew(ms int64, now time.Time) time.Duration {
+	const most = math.MaxInt64 / int64(time.Millisecond)
+	diff := ms - now.UnixMilli() // neither is negative on a clock after 1970: no overflow
+	return time.Duration(min(max(diff, -most), most)) * time.Millisecond
 }
 
 // methodName is what a knock calls its method, if it is a name that exists: it
@@ -202,7 +212,7 @@ func methodName(method string) string {
 // judge verifies what an authentic knock says against the service.
 func (s *Service) judge(m *protocol.KnockMessage, skew, window time.Duration) KnockResult {
 	switch {
-	case !s.takes(m.Method):
+	case !s.takes(m.Method), m.Sequence(): // whatever its method says, a part is no whole
 		return KnockMethod
 	case s.SessionRequired && len(m.SessionID) == 0 && s.Authenticates():
 		return KnockNoSession
