@@ -52,24 +52,6 @@ type Sequence struct {
 	Slot   time.Duration // of a SYN sequence; whole seconds
 }
 
-// Client is one who may knock.
-type Client struct {
-	ID       string
-	Secrets  []ClientSecret // in the file's order, at least one, all different
-	Services []string       // names; nil for all
-}
-
-// ClientSecret is one of a client's secrets: it has several while they are being changed.
-type ClientSecret struct {
-	Secret Secret
-	Until  time.Time // from then on it opens nothing; zero: it has no end
-}
-
-// May reports whether the client may use the service of that name.
-func (c *Client) May(service string) bool {
-	return c.Services == nil || slices.Contains(c.Services, service)
-}
-
 // Service is one protected TCP port, of one address or of every address of a prefix.
 type Service struct {
 	Name           string

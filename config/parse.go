@@ -95,6 +95,7 @@ type parser struct {
 	routesBroken bool // some are not in Config.TUN.Routes
 	clients      []clientSource
 	services     []serviceSource
+	zones        map[string]*time.Location // those that clients named
 }
 
 // clientSource is where a client stands in the file.

@@ -78,6 +78,10 @@ func TestTheExampleSaysWhatItsCommentsSay(t *testing.T) {
 		}
 		return b
 	}
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
 	all := []Method{MethodUDP, MethodUDPSeq, MethodTCPSYN, MethodTCPSYNSeq}
 	auth := Auth{[]AuthProtocol{AuthV2, AuthV1}, HintRoute, []int{128, 192, 256, 384, 512}, true, 3 * time.Second}
 	service := func(name, listen string, port uint16, up Upstream, mode Mode, methods []Method) Service {
@@ -91,7 +95,8 @@ func TestTheExampleSaysWhatItsCommentsSay(t *testing.T) {
 		Clients: []Client{
 			{ID: "alice", Secrets: []ClientSecret{{Secret: secret(0x00)}}, Services: []string{"ssh", "database"}},
 			{ID: "bob", Secrets: []ClientSecret{{Secret: secret(0x20)}}},
-			{ID: "carol", Secrets: []ClientSecret{{Secret: secret(0x40)}, {secret(0x60), date("2031-01-01T00:00:00Z")}}, Services: []string{"panel"}},
+			{ID: "carol", Secrets: []ClientSecret{{Secret: secret(0x40)}, {secret(0x60), date("2031-01-01T00:00:00Z")}}, Services: []string{"panel"},
+				Expires: date("2031-01-01T00:00:00Z"), Hours: &Hours{DaysOf(1, 2, 3, 4, 5), 8 * 60, 18 * 60, berlin}},
 		},
 		Services: []Service{
 			service("ssh", "10.77.0.1/32", 22, Upstream{Host: "10.0.2.2", Port: 22}, ModeKnockAuth, all),
