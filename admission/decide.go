@@ -3,6 +3,7 @@ package admission
 import (
 	"context"
 	"errors"
+	"math"
 	"net/netip"
 	"time"
 
@@ -216,7 +217,7 @@ func (w *worker) tryV1(knock *protocol.Knock, svc *Service, key *key, d *decisio
 	}
 	d.session = string(m.SessionID)
 	d.kind, d.nonce = ClaimUDP, append(d.buffer[:0], knock.Nonce()...)
-	d.event.Skew = time.UnixMilli(m.Time).Sub(now)
+	d.event.Skew = skew(m.Time, now)
 	d.event.Result = svc.judge(&m, d.event.Skew, policy)
 	if d.event.Result == KnockOK && m.Sequence() {
 		d.part = newUDPPart(&m)
@@ -248,7 +249,7 @@ func (w *worker) openV2(k *queuedKnock, d *decision) {
 	d.session = string(m.Session())
 	d.port = m.SourcePort
 	d.kind, d.nonce = ClaimUDPv2, append(d.buffer[:0], knock.Nonce()...)
-	d.event.Skew = time.UnixMilli(m.Time).Sub(now)
+	d.event.Skew = skew(m.Time, now)
 	switch {
 	case d.event.Skew.Abs() > policy.window:
 		d.event.Result = KnockStale
@@ -265,6 +266,15 @@ func (w *worker) openV2(k *queuedKnock, d *decision) {
 func (d *decision) found(c *Client, s *Service, method string) {
 	d.client, d.service = c, s
 	d.event.Client, d.event.Service, d.event.Method = c.ID, s.Name, method
+}
+
+// skew is a message's time, in Unix milliseconds, less ours, to the millisecond
+// that is on the wire: the window is inclusive, and must not end within one. A
+// difference too large for a Duration is the largest.
+func skew(ms int64, now time.Time) time.Duration {
+	const most = math.MaxInt64 / int64(time.Millisecond)
+	diff := ms - now.UnixMilli() // neither is negative on a clock after 1970: no overflow
+	return time.Duration(min(max(diff, -most), most)) * time.Millisecond
 }
 
 // methodName is what a knock calls its method, if it is a name that exists: it

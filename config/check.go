@@ -14,6 +14,7 @@ func (p *parser) check() {
 	p.checkRoutes()
 	p.checkClients()
 	p.checkServices()
+	p.checkMethods()
 	p.checkOverlaps()
 	if l := p.c.Metrics.Listen; l.IsValid() {
 		if _, covered := p.routeOf(l.Addr()); covered {
@@ -166,6 +167,24 @@ func (p *parser) checkSequence(s serviceSource, svc *Service) {
 	}
 	p.sequence.failKey("length", "%d is too long for tcp-syn-seq, which %s takes; write at most %d, "+
 		"or name the service's other methods in knock", length, svc.Name, maxSYNSequence)
+}
+
+// checkMethods looks for keys of methods that nobody takes.
+func (p *parser) checkMethods() {
+	for _, k := range []struct {
+		section *section
+		key     string
+		method  Method
+	}{
+		{p.knock, "gateway", MethodUDPv2},
+		{p.knock, "slot", MethodUDPv2},
+		{p.sequence, "legacy", MethodTCPSYNSeq},
+	} {
+		taken := slices.ContainsFunc(p.c.Services, func(svc Service) bool { return slices.Contains(svc.Knock, k.method) })
+		if k.section.has(k.key) && !taken {
+			k.section.warn(k.section.at(k.key), k.section.key(k.key), "has no effect: no service takes %s", k.method)
+		}
+	}
 }
 
 // checkTrials: without hints, a stranger's stream costs a decryption for each client and bucket.

@@ -42,6 +42,8 @@ type TUN struct {
 type Knock struct {
 	UDPPort  uint16        // where UDP knocks are taken besides each service's own port number
 	Window   time.Duration // how far a message's time may be from ours, either way
+	Gateway  string        // who this gateway is in udp-v2 knocks, at most 255 bytes; its clients know it
+	Slot     time.Duration // of a udp-v2 knock; whole seconds. tcp-syn's is the whole seconds of Window
 	Sequence Sequence
 }
 
@@ -50,24 +52,7 @@ type Sequence struct {
 	Length int           // parts
 	Window time.Duration // from the first part to the last, UDP
 	Slot   time.Duration // of a SYN sequence; whole seconds
-}
-
-// Client is one who may knock.
-type Client struct {
-	ID       string
-	Secrets  []ClientSecret // in the file's order, at least one, all different
-	Services []string       // names; nil for all
-}
-
-// ClientSecret is one of a client's secrets: it has several while they are being changed.
-type ClientSecret struct {
-	Secret Secret
-	Until  time.Time // from then on it opens nothing; zero: it has no end
-}
-
-// May reports whether the client may use the service of that name.
-func (c *Client) May(service string) bool {
-	return c.Services == nil || slices.Contains(c.Services, service)
+	Legacy bool          // SYN sequences are taken in their legacy spelling too
 }
 
 // Service is one protected TCP port, of one address or of every address of a prefix.

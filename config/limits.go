@@ -45,6 +45,8 @@ const (
 	minWindow = time.Second
 	maxWindow = 5 * time.Minute
 
+	maxGateway = 255 // bytes: its length is one byte in a udp-v2 knock
+
 	minSequence    = 2 // PROTOCOL.md, UDP and SYN alike
 	maxSequence    = 8 // UDP
 	maxSYNSequence = 5

@@ -89,12 +89,14 @@ type parser struct {
 	base         string // directory
 	c            Config
 	tun          *section
+	knock        *section
 	sequence     *section
 	metrics      *section
 	routes       []item
 	routesBroken bool // some are not in Config.TUN.Routes
 	clients      []clientSource
 	services     []serviceSource
+	zones        map[string]*time.Location // those that clients named
 }
 
 // clientSource is where a client stands in the file.
@@ -114,7 +116,7 @@ func (p *parser) top(root *yaml.Node) {
 	s := p.newSection(root, "", "version", "tun", "knock", "clients", "services", "state", "control", "metrics")
 	p.parseVersion(s)
 	p.parseTUN(s.sub("tun", "name", "mtu", "routes"))
-	p.parseKnock(s.sub("knock", "udp_port", "window", "sequence"))
+	p.parseKnock(s.sub("knock", "udp_port", "window", "gateway", "slot", "sequence"))
 	for i, it := range s.list("clients", "name one, or remove the key") {
 		p.parseClient(i, it)
 	}
@@ -176,21 +178,36 @@ func checkDevice(s *section, key, name string) {
 
 func (p *parser) parseKnock(s *section) {
 	k := &p.c.Knock
+	p.knock = s
 	*k = Knock{
 		UDPPort:  DefaultUDPPort,
 		Window:   DefaultWindow,
+		Slot:     DefaultSlot,
 		Sequence: Sequence{Length: DefaultSequenceLength, Window: DefaultSequenceWindow, Slot: DefaultSlot},
 	}
 	s.port("udp_port", &k.UDPPort)
 	s.duration("window", &k.Window, minWindow, maxWindow)
-	seq := s.sub("sequence", "length", "window", "slot")
+	if gateway := s.values["gateway"]; gateway != nil && !isEmptyText(gateway) { // empty is a name as well, the default
+		s.text("gateway", &k.Gateway)
+		if len(k.Gateway) > maxGateway {
+			s.failKey("gateway", "has %d bytes, and a gateway's name at most %d; choose a shorter one", len(k.Gateway), maxGateway)
+		}
+	}
+	slot(s, &k.Slot)
+	seq := s.sub("sequence", "length", "window", "slot", "legacy")
 	seq.integer("length", &k.Sequence.Length, minSequence, maxSequence)
 	seq.duration("window", &k.Sequence.Window, minWindow, maxWindow)
-	seq.duration("slot", &k.Sequence.Slot, minWindow, maxWindow)
-	if slot := k.Sequence.Slot; slot%minWindow != 0 {
-		seq.failKey("slot", "%v is not a number of whole seconds; write %v", slot, slot.Truncate(minWindow))
-	}
+	slot(seq, &k.Sequence.Slot)
+	seq.boolean("legacy", &k.Sequence.Legacy)
 	p.sequence = seq
+}
+
+// slot reads the length of a time slot, which both sides count in whole seconds.
+func slot(s *section, to *time.Duration) {
+	s.duration("slot", to, minWindow, maxWindow)
+	if d := *to; d%minWindow != 0 {
+		s.failKey("slot", "%v is not a number of whole seconds; write %v", d, d.Truncate(minWindow))
+	}
 }
 
 // path reads a path and makes it absolute, from the file's directory.

@@ -1,6 +1,9 @@
 package config
 
 import (
+	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -8,7 +11,8 @@ import (
 )
 
 func (p *parser) parseClient(i int, it item) {
-	s := p.newSection(it.node, it.path, "id", "secret", "secret_file", "secrets", "services")
+	s := p.newSection(it.node, it.path, "id", "secret", "secret_file", "secrets", "services",
+		"expires", "hours")
 	c := Client{}
 	src := clientSource{section: s}
 	if s.text("id", &c.ID) {
@@ -23,6 +27,13 @@ func (p *parser) parseClient(i int, it item) {
 		c.Services = append(c.Services, text)
 		src.grants = append(src.grants, it)
 	})
+	if s.instant("expires", &c.Expires) && !c.Expires.After(p.options.now) {
+		s.warn(s.at("expires"), s.key("expires"), "client %q expired at %s and is locked out; remove it, or give a later date",
+			c.ID, c.Expires.Format(time.RFC3339))
+	}
+	if s.has("hours") {
+		c.Hours = p.parseHours(s.sub("hours", "days", "from", "to", "zone"))
+	}
 	p.clients = append(p.clients, src)
 	p.c.Clients = append(p.c.Clients, c)
 }
@@ -87,4 +98,82 @@ func (p *parser) parseSecret(src *clientSource, c *Client, s *section, until tim
 		c.Secrets = append(c.Secrets, ClientSecret{Secret: secret, Until: until})
 		src.secrets = append(src.secrets, item{s.at(key), s.key(key)})
 	}
+}
+
+// parseHours reads when a client may begin. What is absent leaves nothing out.
+func (p *parser) parseHours(s *section) *Hours {
+	h := &Hours{Days: everyDay, To: minutesOfDay, Zone: time.UTC}
+	if s.has("days") {
+		h.Days = 0
+		s.texts("days", "name one, or remove the key for every day", func(it item, text string) {
+			i := slices.Index(dayNames(), text)
+			if i < 0 {
+				s.fail(it.node, it.path, "%q is not a day; write mon, tue, wed, thu, fri, sat or sun", text)
+				return
+			}
+			h.Days |= DaysOf(weekday(i))
+		})
+	}
+	before := len(p.errs)
+	timeOfDay(s, "from", &h.From)
+	timeOfDay(s, "to", &h.To)
+	switch {
+	case len(p.errs) > before:
+	case h.From == minutesOfDay:
+		s.failKey("from", "24:00 is the end of a day, where nothing begins; write 00:00")
+	case h.To == 0 && h.From == 0:
+		s.failKey("to", "00:00 is the beginning of the day; write 24:00 for its end, or remove from and to for the whole day")
+	case h.To == h.From:
+		s.failKey("to", "is the same as from; write a later time, or remove both for the whole day")
+	case h.To == 0:
+		h.To = minutesOfDay // which is when it is
+	}
+	var zone string
+	if s.text("zone", &zone) {
+		var err error
+		if h.Zone, err = p.zone(zone); err != nil {
+			s.failKey("zone", "%v", err)
+		}
+	}
+	if h.always() && !s.broken {
+		s.warn(s.node, s.path, "has no effect: no time of the week is left out; name days, or from and to")
+	}
+	return h
+}
+
+// timeOfDay reads a time of day in minutes.
+func timeOfDay(s *section, name string, to *int) {
+	var text string
+	if !s.text(name, &text) {
+		return
+	}
+	minute, err := parseTimeOfDay(text)
+	if err != nil {
+		s.failKey(name, "%v", err)
+		return
+	}
+	*to = minute
+}
+
+// localZone is what package time calls the zone of the host.
+const localZone = "Local"
+
+// zone finds a time zone among those of the system; each is read once for all clients.
+func (p *parser) zone(name string) (*time.Location, error) {
+	if z := p.zones[name]; z != nil {
+		return z, nil
+	}
+	if name == localZone {
+		return nil, errors.New("the zone of the host may change without this file; name it, as in Europe/Berlin")
+	}
+	z, err := time.LoadLocation(name)
+	if err != nil {
+		return nil, fmt.Errorf("%q is not a time zone that this system knows (%w); write one as Europe/Berlin, "+
+			"or install the system's time zones (tzdata)", name, err)
+	}
+	if p.zones == nil {
+		p.zones = map[string]*time.Location{}
+	}
+	p.zones[name] = z
+	return z, nil
 }

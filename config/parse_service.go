@@ -131,7 +131,6 @@ func (p *parser) parseMode(s *section, svc *Service) {
 }
 
 func (p *parser) parseMethods(s *section, svc *Service) {
-	all := []Method{MethodUDP, MethodUDPSeq, MethodTCPSYN, MethodTCPSYNSeq}
 	switch {
 	case !svc.Mode.Knocks() && s.has("knock"):
 		s.failKey("knock", "mode auth takes no knocks; remove it, or write mode: knock-auth")
@@ -139,13 +138,13 @@ func (p *parser) parseMethods(s *section, svc *Service) {
 	case !svc.Mode.Knocks():
 		return
 	case !s.has("knock"):
-		svc.Knock = all
+		svc.Knock = allMethods()
 		return
 	}
-	s.texts("knock", "name a method, or remove the key for all four", func(it item, text string) {
+	s.texts("knock", "name a method, or remove the key for all five", func(it item, text string) {
 		m, ok := parseMethod(text)
 		if !ok {
-			s.fail(it.node, it.path, "%q is not a knock method; write udp, udp-seq, tcp-syn or tcp-syn-seq", text)
+			s.fail(it.node, it.path, "%q is not a knock method; write udp, udp-seq, tcp-syn, tcp-syn-seq or udp-v2", text)
 		} else if !slices.Contains(svc.Knock, m) {
 			svc.Knock = append(svc.Knock, m)
 		}

@@ -78,7 +78,11 @@ func TestTheExampleSaysWhatItsCommentsSay(t *testing.T) {
 		}
 		return b
 	}
-	all := []Method{MethodUDP, MethodUDPSeq, MethodTCPSYN, MethodTCPSYNSeq}
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := []Method{MethodUDP, MethodUDPSeq, MethodTCPSYN, MethodTCPSYNSeq, MethodUDPv2}
 	auth := Auth{[]AuthProtocol{AuthV2, AuthV1}, HintRoute, []int{128, 192, 256, 384, 512}, true, 3 * time.Second}
 	service := func(name, listen string, port uint16, up Upstream, mode Mode, methods []Method) Service {
 		return Service{Name: name, Listen: netip.MustParsePrefix(listen), Port: port, MACPort: port, Upstream: up,
@@ -87,11 +91,12 @@ func TestTheExampleSaysWhatItsCommentsSay(t *testing.T) {
 	}
 	want := &Config{
 		TUN:   TUN{"knock0", 1500, []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24"), netip.MustParsePrefix("fd77::/64")}},
-		Knock: Knock{62201, 30 * time.Second, Sequence{3, 5 * time.Second, 30 * time.Second}},
+		Knock: Knock{62201, 30 * time.Second, "berlin-1", 30 * time.Second, Sequence{3, 5 * time.Second, 30 * time.Second, false}},
 		Clients: []Client{
 			{ID: "alice", Secrets: []ClientSecret{{Secret: secret(0x00)}}, Services: []string{"ssh", "database"}},
 			{ID: "bob", Secrets: []ClientSecret{{Secret: secret(0x20)}}},
-			{ID: "carol", Secrets: []ClientSecret{{Secret: secret(0x40)}, {secret(0x60), date("2031-01-01T00:00:00Z")}}, Services: []string{"panel"}},
+			{ID: "carol", Secrets: []ClientSecret{{Secret: secret(0x40)}, {secret(0x60), date("2031-01-01T00:00:00Z")}}, Services: []string{"panel"},
+				Expires: date("2031-01-01T00:00:00Z"), Hours: &Hours{DaysOf(1, 2, 3, 4, 5), 8 * 60, 18 * 60, berlin}},
 		},
 		Services: []Service{
 			service("ssh", "10.77.0.1/32", 22, Upstream{Host: "10.0.2.2", Port: 22}, ModeKnockAuth, all),
@@ -122,6 +127,7 @@ func TestWhatIsAbsentHasItsDefault(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
+	full.Knock.Gateway = ""
 	if !reflect.DeepEqual(c.Knock, full.Knock) || c.TUN.Name != full.TUN.Name || c.TUN.MTU != full.TUN.MTU {
 		t.Errorf("got %+v %+v", c.Knock, c.TUN)
 	}
@@ -168,10 +174,30 @@ func TestMethodsHaveTheirAliases(t *testing.T) {
 		"[tcp-syn-seq, udp-passive-seq]":      {MethodTCPSYNSeq, MethodUDPSeq},
 		"[tcp-syn, tcp-syn-seq, tcp-syn]":     {MethodTCPSYN, MethodTCPSYNSeq},
 		"[udp, udp-seq, udp-passive, &a udp]": {MethodUDP, MethodUDPSeq},
+		"[udp-v2, udp, udp-v2]":               {MethodUDPv2, MethodUDP},
 	} {
 		if got := mustParse(t, withService("knock: "+text)).Services[0].Knock; !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got %q", text, got)
 		}
+	}
+}
+
+func TestAGatewayHasAName(t *testing.T) {
+	for text, want := range map[string]string{
+		`""`:                            "",
+		"münchen 1":                     "münchen 1",
+		strings.Repeat("a", maxGateway): strings.Repeat("a", maxGateway),
+	} {
+		if got := mustParse(t, minimal+"knock: {gateway: "+text+"}\n").Knock.Gateway; got != want {
+			t.Errorf("%s: got %q", text, got)
+		}
+	}
+}
+
+func TestALegacySpellingIsTakenWhereItIsAskedFor(t *testing.T) {
+	k := mustParse(t, minimal+"knock: {slot: 1m, sequence: {legacy: true, slot: 10s}}\n").Knock
+	if !k.Sequence.Legacy || k.Slot != time.Minute || k.Sequence.Slot != 10*time.Second {
+		t.Errorf("got %+v", k)
 	}
 }
 
@@ -303,9 +329,12 @@ func TestPathsStartFromTheFile(t *testing.T) {
 
 func TestWhatHasNoEffectIsWarnedOf(t *testing.T) {
 	for keys, want := range map[string]string{
-		"mode: auth, grant: {uses: 2}":     "test.yaml:5: services[0].grant: has no effect in mode auth",
-		"mode: auth, session: optional":    "test.yaml:5: services[0].session: has no effect in mode auth",
-		"mode: knock, auth: {proof: true}": "test.yaml:5: services[0].auth: has no effect in mode knock",
+		"mode: auth, grant: {uses: 2}":                    "test.yaml:5: services[0].grant: has no effect in mode auth",
+		"mode: auth, session: optional":                   "test.yaml:5: services[0].session: has no effect in mode auth",
+		"mode: knock, auth: {proof: true}":                "test.yaml:5: services[0].auth: has no effect in mode knock",
+		"knock: [udp]}\nknock: {gateway: a":               "test.yaml:6: knock.gateway: has no effect: no service takes udp-v2",
+		"knock: [udp]}\nknock: {slot: 10s":                "test.yaml:6: knock.slot: has no effect: no service takes udp-v2",
+		"knock: [udp]}\nknock: {sequence: {legacy: true}": "test.yaml:6: knock.sequence.legacy: has no effect: no service takes tcp-syn-seq",
 	} {
 		c := mustParse(t, withService(keys))
 		if len(c.Warnings) != 1 || !strings.HasPrefix(c.Warnings[0], want) {
@@ -346,9 +375,9 @@ func TestTheTableShowsWhatIsProtected(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `[{"service":"ssh","listen":"10.77.0.1:22","mode":"knock-auth","visible":false,"methods":["udp","udp-seq","tcp-syn","tcp-syn-seq","v2","v1"],"clients":["alice","bob"],"upstream":"10.0.2.2:22"},` +
-		`{"service":"database","listen":"[fd77::5]:5432","mode":"knock","visible":false,"methods":["udp","udp-seq","tcp-syn","tcp-syn-seq"],"clients":["alice","bob"],"upstream":"[fd00:2::5]:5432"},` +
-		`{"service":"web","listen":"10.77.0.2:443","mode":"knock-auth","visible":true,"methods":["udp","udp-seq","tcp-syn","tcp-syn-seq","v2","v1"],"clients":["bob"],"upstream":"www.internal.example:8443"},` +
+	want := `[{"service":"ssh","listen":"10.77.0.1:22","mode":"knock-auth","visible":false,"methods":["udp","udp-seq","tcp-syn","tcp-syn-seq","udp-v2","v2","v1"],"clients":["alice","bob"],"upstream":"10.0.2.2:22"},` +
+		`{"service":"database","listen":"[fd77::5]:5432","mode":"knock","visible":false,"methods":["udp","udp-seq","tcp-syn","tcp-syn-seq","udp-v2"],"clients":["alice","bob"],"upstream":"[fd00:2::5]:5432"},` +
+		`{"service":"web","listen":"10.77.0.2:443","mode":"knock-auth","visible":true,"methods":["udp","udp-seq","tcp-syn","tcp-syn-seq","udp-v2","v2","v1"],"clients":["bob"],"upstream":"www.internal.example:8443"},` +
 		`{"service":"panel","listen":"10.77.0.128/28:8080","mode":"auth","visible":true,"methods":["v2"],"clients":["bob","carol"],"upstream":"127.0.0.1:8080"}]`
 	if string(b) != want {
 		t.Errorf("got  %s\nwant %s", b, want)

@@ -244,6 +244,11 @@ func isNull(n *yaml.Node) bool {
 	return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null"
 }
 
+func isEmptyText(n *yaml.Node) bool {
+	n = resolve(n)
+	return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str" && n.Value == ""
+}
+
 // kindOf names what a node is, for somebody who expected something else there.
 func kindOf(n *yaml.Node) string {
 	switch n.Kind {

@@ -9,6 +9,7 @@ const (
 	MethodUDPPassiveSeq = "udp-passive-seq" // as udp-seq: only the text differs
 	MethodTCPSYN        = "tcp-syn"         // one SYN
 	MethodTCPSYNSeq     = "tcp-syn-seq"     // several SYNs, strictly in order
+	MethodUDPv2         = "udp-v2"          // one datagram in a format of our own; sealed in no knock v1
 	MethodTCPAuth       = "tcp-auth"        // no knock: authentication on the stream
 )
 
@@ -59,6 +60,8 @@ func knownMethod(text []byte) string {
 		return MethodTCPSYN
 	case MethodTCPSYNSeq:
 		return MethodTCPSYNSeq
+	case MethodUDPv2:
+		return MethodUDPv2
 	case MethodTCPAuth:
 		return MethodTCPAuth
 	default:

@@ -91,12 +91,24 @@ func (s *Site) Start(tb testing.TB) *Gateway {
 	h := s.lab.Gateway
 	cmd := h.Command(context.Background(), s.build.Path, "run", "--config", s.Config)
 	g := &Gateway{Process: h.StartCommand(tb, cmd), site: s}
+	tb.Cleanup(g.sane)
 	ctx, cancel := context.WithTimeout(tb.Context(), readyTime)
 	defer cancel()
 	if err := g.WaitLog(ctx, func(log string) bool { return strings.Contains(log, readyWord) }); err != nil {
 		tb.Fatalf("start the gateway: %v\n%s", err, g.Log())
 	}
 	return g
+}
+
+// sane fails the test if the gateway has crashed, or has been caught at a data race.
+func (g *Gateway) sane() {
+	g.tb.Helper()
+	for _, sign := range []string{"panic: ", "fatal error: ", "DATA RACE"} {
+		if at := strings.Index(g.Log(), sign); at >= 0 {
+			text := g.Log()[at:]
+			g.tb.Errorf("the gateway's log has:\n%s", text[:min(len(text), logShown)])
+		}
+	}
 }
 
 // Knockgw runs one of the program's commands on the gateway to its end, with the site's configuration.

@@ -1,0 +1,304 @@
+package admission
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+)
+
+func TestAKnockThenASYNIsLetIn(t *testing.T) {
+	everywhere(func(addr string) {
+		for _, service := range []string{"db", "ssh"} {
+			w := newWorld(t)
+			v := w.at(addr)
+			w.want(v.syn(40000, service), ReasonNoGrant)
+			v.knocks(alice, service, "")
+			w.want(w.at(v.addr.Next().String()).syn(40000, service), ReasonNoGrant)
+			if got := w.want(v.syn(40000, service), ReasonGrant); got.Open || got.Anew {
+				t.Errorf("verdict %+v", got)
+			}
+			v.enters(40000, service, alice)
+			w.want(v.tcp(40000, service, 0x10, 1001, 1, "data"), ReasonFlow)
+		}
+	})
+}
+
+func TestAKnockIsForItsServiceOnly(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("192.0.2.1")
+	v.knocks(alice, "db", "")
+	w.want(v.syn(40000, "ssh"), ReasonNoGrant)
+	w.want(v.syn(40000, "many"), ReasonNoGrant)
+	w.want(v.syn(40000, "db"), ReasonGrant)
+}
+
+func TestAKnockMayGoToTheServicesOwnNumber(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("192.0.2.1")
+	b := v.knock(alice, "db")
+	w.want(v.udp(5432, b[28:]), ReasonKnock)
+	w.decide()
+	w.want(v.syn(40000, "db"), ReasonGrant)
+}
+
+func TestAKnockThatDoesNotFitIsRefused(t *testing.T) {
+	strict := func(o *Options) {
+		p := PolicyOptions{KnockPort: testKnockPort, Window: testWindow}
+		for _, s := range o.Policy.Services() {
+			t := *s
+			t.SessionRequired = true
+			p.Services = append(p.Services, t)
+		}
+		o.Policy, _ = NewPolicy(p)
+	}
+	for _, c := range []struct {
+		name   string
+		client *protocol.Client
+		change func(m *protocol.KnockMessage)
+		want   KnockResult
+	}{
+		{"as it should be", alice, func(*protocol.KnockMessage) {}, KnockOK},
+		{"by a client nobody knows", carol, func(*protocol.KnockMessage) {}, KnockUnknown},
+		{"in the passive spelling", alice, func(m *protocol.KnockMessage) { m.Method = protocol.MethodUDPPassive }, KnockOK},
+		{"by another method", alice, func(m *protocol.KnockMessage) { m.Method = "tcp-syn" }, KnockMethod},
+		{"by a method that does not exist", alice, func(m *protocol.KnockMessage) { m.Method = "semaphore" }, KnockMethod},
+		{"without session id", alice, func(m *protocol.KnockMessage) { m.SessionID = nil }, KnockNoSession},
+		{"one part of a sequence", alice, func(m *protocol.KnockMessage) {
+			m.SequenceID, m.Total = make([]byte, 16), 3
+		}, KnockMethod},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, strict)
+			v := w.at("192.0.2.1")
+			m := v.message(sessionID(1))
+			c.change(&m)
+			w.want(v.sealed(c.client, "ssh", m), ReasonKnock)
+			w.decide()
+			if got := w.lastKnock(); got != c.want {
+				t.Fatalf("result %v, want %v", got, c.want)
+			}
+			want := ReasonNoGrant
+			if c.want == KnockOK {
+				want = ReasonGrant
+			}
+			w.want(v.syn(40000, "ssh"), want)
+		})
+	}
+}
+
+func TestTheTimeWindowIsInclusiveToTheMillisecond(t *testing.T) {
+	for _, c := range []struct {
+		off  time.Duration // the message's time less ours
+		rest time.Duration // of our clock, below a millisecond
+		want KnockResult
+	}{
+		{0, 0, KnockOK},
+		{testWindow, 0, KnockOK},
+		{-testWindow, 0, KnockOK},
+		{testWindow, 999 * time.Microsecond, KnockOK},
+		{-testWindow, 999 * time.Microsecond, KnockOK}, // still the same millisecond on the wire
+		{testWindow + time.Millisecond, 0, KnockStale},
+		{testWindow + time.Millisecond, 999 * time.Microsecond, KnockStale},
+		{-testWindow - time.Millisecond, 0, KnockStale},
+		{1 << 62, 0, KnockStale},
+	} {
+		w := newWorld(t)
+		v := w.at("192.0.2.1")
+		m := v.message("")
+		m.Time += c.off.Milliseconds()
+		w.step(c.rest)
+		w.want(v.sealed(alice, "db", m), ReasonKnock)
+		w.decide()
+		if got := w.lastKnock(); got != c.want {
+			t.Errorf("%v off, %v into the millisecond: %v, want %v", c.off, c.rest, got, c.want)
+		}
+	}
+}
+
+func TestASteppedClockMovesTheWindowAndNothingElse(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("192.0.2.1")
+	old := v.knock(alice, "db")
+	v.knocks(alice, "db", "")
+	w.step(time.Hour)
+	w.want(v.syn(40000, "db"), ReasonGrant) // a grant lasts by the monotonic clock
+	w.want(old, ReasonKnock)
+	w.decide()
+	if got := w.lastKnock(); got != KnockStale {
+		t.Errorf("an hour later by the wall clock: %v", got)
+	}
+	v.knocks(alice, "db", "")
+	w.step(-time.Hour)
+	w.want(old, ReasonKnock)
+	w.decide()
+	if got := w.lastKnock(); got != KnockOK {
+		t.Errorf("with the clock set back: %v", got)
+	}
+}
+
+func TestAKnockWorksOnce(t *testing.T) {
+	w := newWorld(t)
+	v, thief := w.at("192.0.2.1"), w.at("198.51.100.7")
+	b := v.knock(alice, "db")
+	w.want(b, ReasonKnock)
+	w.want(b, ReasonKnock) // in the same batch
+	w.decide()
+	replayed := 0
+	for _, e := range w.events {
+		if e.Result == KnockReplay {
+			replayed++
+		}
+	}
+	if replayed != 1 || len(w.events) != 2 {
+		t.Fatalf("events: %+v", w.events)
+	}
+	w.want(thief.udp(testKnockPort, b[28:]), ReasonKnock)
+	w.decide()
+	if got := w.lastKnock(); got != KnockReplay {
+		t.Fatalf("from another address: %v", got)
+	}
+	w.want(thief.syn(40000, "db"), ReasonNoGrant)
+	// For as long as it is fresh, whatever the wall clock does meanwhile.
+	for range 6 {
+		w.pass(10 * time.Second)
+		w.sweep()
+		w.want(b, ReasonKnock)
+		w.decide()
+		if got := w.lastKnock(); got != KnockReplay && got != KnockStale {
+			t.Fatalf("later: %v", got)
+		}
+	}
+	w.step(-time.Minute)
+	w.want(b, ReasonKnock)
+	w.decide()
+	if got := w.lastKnock(); got != KnockReplay {
+		t.Fatalf("with the clock set back: %v", got)
+	}
+}
+
+func TestAKnockWorksOnceAlthoughTheStoreWasOpenedAgain(t *testing.T) {
+	dir := t.TempDir()
+	clocks := newTestClocks()
+	file := func(o *Options) {
+		s := openFile(t, dir, clocks.options())
+		o.Store, o.Now, o.Mono = s, clocks.options().Now, clocks.options().Mono
+	}
+	w := newWorld(t, file)
+	b := w.at("192.0.2.1").knock(alice, "db")
+	w.want(b, ReasonKnock)
+	w.decide()
+	if got := w.lastKnock(); got != KnockOK {
+		t.Fatal(got)
+	}
+	kill(w.gate.store.(*FileStore))
+	w = newWorld(t, file)
+	w.want(b, ReasonKnock)
+	w.decide()
+	if got := w.lastKnock(); got != KnockReplay {
+		t.Fatalf("after a restart: %v", got)
+	}
+}
+
+// brokenStore refuses everything with an error.
+type brokenStore struct{ err error }
+
+func (s brokenStore) Claim(batch []Claim) { refuseAll(batch, s.err) }
+func (brokenStore) Close() error          { return nil }
+
+func TestAStoreThatFailsOpensNothing(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want KnockResult
+	}{
+		{errors.New("disk is gone"), KnockStoreFailed},
+		{ErrStoreClosed, KnockStoreFailed},
+		{ErrStoreFull, KnockLimit},
+		{fmt.Errorf("wrapped: %w", ErrReplay), KnockReplay},
+	} {
+		w := newWorld(t, func(o *Options) { o.Store = brokenStore{c.err} })
+		v := w.at("192.0.2.1")
+		w.want(v.knock(alice, "db"), ReasonKnock)
+		w.want(v.syn(40000, "db"), ReasonParked)
+		w.decide()
+		if got := w.lastKnock(); got != c.want {
+			t.Errorf("%v: %v, want %v", c.err, got, c.want)
+		}
+		w.want(v.syn(40001, "db"), ReasonNoGrant)
+		if len(w.delivered) != 0 {
+			t.Errorf("%v: the parked SYN was delivered", c.err)
+		}
+		w.empty()
+	}
+}
+
+func TestTheKnockQueueIsBoundedAndSoIsEachSourcesShare(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.Limits.Knocks, o.Limits.KnocksPerSource = 10, 4 })
+	greedy := w.at("198.51.100.1")
+	for range 4 {
+		w.want(greedy.junk(), ReasonKnock)
+	}
+	w.want(greedy.junk(), ReasonQueueFull)
+	others := w.at("198.51.100.2")
+	for range 6 {
+		w.want(others.junk(), ReasonKnock)
+		others.addr = others.addr.Next()
+	}
+	w.want(others.junk(), ReasonQueueFull)
+	w.want(w.at("192.0.2.1").knock(alice, "db"), ReasonQueueFull)
+	w.decide()
+	w.empty()
+	w.at("192.0.2.1").knocks(alice, "db", "")
+}
+
+func TestGrantsAreBoundedInAllAndPerSource(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.Limits.Grants, o.Limits.GrantsPerSource = 3, 2 })
+	knock := func(addr string) KnockResult {
+		w.want(w.at(addr).knock(alice, "db"), ReasonKnock)
+		w.decide()
+		return w.lastKnock()
+	}
+	for i, want := range []KnockResult{KnockOK, KnockOK, KnockLimit} {
+		if got := knock("192.0.2.1"); got != want {
+			t.Fatalf("knock %d of a source: %v, want %v", i, got, want)
+		}
+	}
+	if got := knock("192.0.2.2"); got != KnockOK {
+		t.Fatal(got)
+	}
+	if got := knock("192.0.2.3"); got != KnockLimit {
+		t.Fatal(got)
+	}
+	w.pass(testTTL + testDeadline + 1)
+	w.sweep()
+	w.empty()
+	if got := knock("192.0.2.3"); got != KnockOK {
+		t.Fatal(got)
+	}
+}
+
+func TestAnEventSaysWhoKnockedAndHowFarItsClockIsOff(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("2001:db8::1")
+	m := v.message("")
+	m.Time += 1500
+	w.want(v.sealed(bob, "db", m), ReasonKnock)
+	w.decide()
+	want := KnockEvent{Result: KnockOK, Source: v.addr, Client: "bob", Service: "db6", Method: "udp", Skew: 1500 * time.Millisecond}
+	if w.events[0] != want {
+		t.Errorf("%+v, want %+v", w.events[0], want)
+	}
+	m.Method = "a label that a client made up"
+	w.want(v.sealed(bob, "db", m), ReasonKnock)
+	w.decide()
+	if got := w.events[1].Method; got != "other" {
+		t.Errorf("method %q goes into a metric", got)
+	}
+	w.want(v.junk(), ReasonKnock)
+	w.decide()
+	if got := w.events[2]; got != (KnockEvent{Result: KnockUnknown, Source: v.addr}) {
+		t.Errorf("%+v", got)
+	}
+}

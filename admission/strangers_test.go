@@ -1,0 +1,198 @@
+package admission
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+// strangersPacket is something that a stranger may send, and what becomes of it.
+type strangersPacket struct {
+	name string
+	b    []byte
+	want Reason
+}
+
+// refusals has a packet for every reason for which a stranger's is dropped that
+// does not need anything to have happened before.
+func refusals(v visitor) []strangersPacket {
+	flags := func(f uint8) []byte { return v.tcp(1234, "ssh", f, 7, 8, "") }
+	elsewhere := func(addr netip.Addr, port uint16) []byte {
+		return tuntest.SYN(netip.AddrPortFrom(v.addr, 1234), netip.AddrPortFrom(addr, port), 7)
+	}
+	icmp := func(kind uint8, quoted []byte) []byte {
+		return tuntest.ICMP{Src: v.addr, Dst: v.gateway(), Type: kind, Payload: quoted}.Packet()
+	}
+	echo, unreachable := uint8(8), uint8(3)
+	if v.addr.Is6() {
+		echo, unreachable = 128, 1
+	}
+	broken := v.syn(1234, "ssh")
+	broken[len(broken)-3] ^= 1
+	neighbour := netip.MustParseAddr("10.77.1.1")
+	if v.addr.Is6() {
+		neighbour = netip.MustParseAddr("fd77:0:0:1::1")
+	}
+	return []strangersPacket{
+		{"SYN", v.syn(1234, "ssh"), ReasonNoGrant},
+		{"SYN with data", v.tcp(1234, "db", tun.SYN, 7, 0, "data"), ReasonNoGrant},
+		{"SYN with PSH and URG", flags(tun.SYN | tun.PSH | tun.URG), ReasonNoGrant},
+		{"ACK", flags(tun.ACK), ReasonNoFlow},
+		{"data", v.tcp(1234, "ssh", tun.ACK|tun.PSH, 7, 8, "data"), ReasonNoFlow},
+		{"FIN", flags(tun.FIN), ReasonNoFlow},
+		{"FIN and ACK", flags(tun.FIN | tun.ACK), ReasonNoFlow},
+		{"RST", flags(tun.RST), ReasonNoFlow},
+		{"RST and ACK", flags(tun.RST | tun.ACK), ReasonNoFlow},
+		{"NULL", flags(0), ReasonNoFlow},
+		{"XMAS", flags(tun.FIN | tun.PSH | tun.URG), ReasonNoFlow},
+		{"SYN and ACK", flags(tun.SYN | tun.ACK), ReasonNoFlow},
+		{"SYN and FIN", flags(tun.SYN | tun.FIN), ReasonNoFlow},
+		{"SYN and RST", flags(tun.SYN | tun.RST), ReasonNoFlow},
+		{"every flag", flags(0xff), ReasonNoFlow},
+		{"ACK to an open service", v.tcp(1234, "web", tun.ACK, 7, 8, ""), ReasonNoFlow},
+		{"RST to an open service", v.tcp(1234, "web", tun.RST, 7, 8, ""), ReasonNoFlow},
+		{"FIN to an open service", v.tcp(1234, "web", tun.FIN, 7, 8, ""), ReasonNoFlow},
+		{"SYN to a port without service", elsewhere(v.gateway(), 23), ReasonNotService},
+		{"SYN to another address", elsewhere(neighbour, 22), ReasonNotService},
+		{"datagram to a port without service", v.udp(53, []byte("query")), ReasonNotService},
+		{"datagram to an open service's port", v.udp(443, []byte("hello")), ReasonNotService},
+		{"nothing to the knock port", v.udp(testKnockPort, nil), ReasonNotKnock},
+		{"short datagram to the knock port", v.udp(testKnockPort, make([]byte, 60)), ReasonNotKnock},
+		{"long datagram to the knock port", v.udp(testKnockPort, make([]byte, 1025)), ReasonNotKnock},
+		{"zeros to the knock port", v.udp(testKnockPort, make([]byte, 140)), ReasonNotKnock},
+		{"zeros to a service's own number", v.udp(22, make([]byte, 140)), ReasonNotKnock},
+		{"echo request", icmp(echo, []byte("ping")), ReasonICMP},
+		{"an error about nothing", icmp(unreachable, nil), ReasonICMP},
+		{"an error about no flow", icmp(unreachable, v.reply(1234, "ssh", tun.ACK, 7, 8, "")), ReasonICMP},
+		{"a bad checksum", broken, ReasonMalformed},
+		{"another protocol", tuntest.IP(v.addr, v.gateway(), 47, make([]byte, 8)), ReasonMalformed},
+		{"a truncated packet", v.syn(1234, "ssh")[:30], ReasonMalformed},
+	}
+}
+
+func TestAStrangersPacketIsDroppedForTheRightReason(t *testing.T) {
+	everywhere(func(addr string) {
+		w := newWorld(t)
+		for _, c := range refusals(w.at(addr)) {
+			if v := w.admit(c.b); v.Action != Drop || v.Reason != c.want {
+				t.Errorf("%s, %s: %v %v, want %v", addr, c.name, v.Action, v.Reason, c.want)
+			}
+		}
+		w.empty()
+	})
+}
+
+func TestAStrangersPacketIsDroppedDuringSomebodyElsesSession(t *testing.T) {
+	everywhere(func(addr string) {
+		w := newWorld(t)
+		v := w.at(addr)
+		v.knocks(alice, "db", "")
+		w.want(v.syn(40000, "db"), ReasonGrant)
+		v.enters(40000, "db", alice)
+		for _, c := range refusals(w.at(v.addr.Next().String())) {
+			if v := w.admit(c.b); v.Action != Drop || v.Reason != c.want {
+				t.Errorf("%s, %s: %v %v, want %v", addr, c.name, v.Action, v.Reason, c.want)
+			}
+		}
+		// The client's own address is no key to other ports.
+		for _, c := range refusals(v) {
+			if got := w.admit(c.b); got.Action != Drop {
+				t.Errorf("%s, %s from the client's address: %v %v", addr, c.name, got.Action, got.Reason)
+			}
+		}
+	})
+}
+
+func TestEveryDropIsCountedByItsReason(t *testing.T) {
+	w := newWorld(t)
+	want := map[string]uint64{}
+	for _, c := range refusals(w.at("192.0.2.1")) {
+		w.admit(c.b)
+		want[c.want.String()]++
+	}
+	total := uint64(0)
+	for _, p := range w.gate.Stats().Packets {
+		if p.Count > 0 && p.Action != Drop {
+			t.Errorf("%d packets count as %v %s", p.Count, p.Action, p.Reason)
+		}
+		if n, ok := want[p.Reason]; ok && n != p.Count {
+			t.Errorf("%s: %d, want %d", p.Reason, p.Count, n)
+		}
+		total += p.Count
+	}
+	if n := uint64(len(refusals(w.at("192.0.2.1")))); total != n {
+		t.Errorf("%d packets counted of %d", total, n)
+	}
+}
+
+func TestReasonsAndResultsHaveNamesOfTheirOwn(t *testing.T) {
+	seen := map[string]bool{}
+	for r := range reasonCount {
+		seen[r.String()] = true
+	}
+	for r := range knockResultCount {
+		seen["knock "+r.String()] = true
+	}
+	if len(seen) != int(reasonCount)+int(knockResultCount) || seen[""] || seen["knock "] {
+		t.Errorf("%d names", len(seen))
+	}
+	for r, want := range map[Reason]Action{
+		ReasonFlow: Pass, ReasonGrant: Pass, ReasonKnock: Hold, ReasonParked: Hold, ReasonMalformed: Drop, ReasonDraining: Drop,
+	} {
+		if r.action() != want {
+			t.Errorf("%v goes with %v", r, r.action())
+		}
+	}
+}
+
+func TestADrainingGateTakesNoNewFlowsAndKeepsTheOld(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("192.0.2.1")
+	v.knocks(alice, "many", "")
+	w.want(v.syn(40000, "many"), ReasonGrant)
+	v.enters(40000, "many", alice)
+	w.gate.Drain()
+	w.want(v.syn(40001, "many"), ReasonDraining)
+	w.want(v.syn(40002, "web"), ReasonDraining)
+	w.want(v.tcp(40000, "many", tun.ACK, 1001, 1, "more"), ReasonFlow)
+	if !w.egress(v.reply(40000, "many", tun.ACK, 1, 1005, "reply")) {
+		t.Error("an admitted flow is cut off")
+	}
+}
+
+func TestASYNParkedBeforeTheDrainIsNotDelivered(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("192.0.2.1")
+	w.want(v.knock(alice, "db"), ReasonKnock)
+	w.want(v.syn(40000, "db"), ReasonParked)
+	w.gate.Drain()
+	w.decide()
+	if len(w.delivered) != 0 {
+		t.Error("delivered")
+	}
+}
+
+func TestTheFlowTableIsBounded(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.Limits.Flows = 3 })
+	v := w.at("192.0.2.1")
+	for port := range uint16(3) {
+		v.knocks(alice, "db", "")
+		w.want(v.syn(40000+port, "db"), ReasonGrant)
+		v.enters(40000+port, "db", alice)
+	}
+	v.knocks(alice, "db", "")
+	w.want(v.syn(40010, "db"), ReasonFlowLimit)
+	w.want(v.syn(40011, "web"), ReasonFlowLimit)
+	w.gate.Forget(v.tuple(40000, "db"))
+	w.want(v.syn(40010, "db"), ReasonGrant)
+	// A full table gives a newcomer the place of the oldest that is not let in
+	// yet on the same grant or service, and of nobody else.
+	w.want(v.syn(40012, "db"), ReasonGrant)
+	w.want(v.syn(40013, "web"), ReasonFlowLimit)
+	w.tell()
+	if len(w.evicted) != 1 || w.evicted[0] != v.tuple(40010, "db") {
+		t.Errorf("evicted: %v", w.evicted)
+	}
+}

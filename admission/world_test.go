@@ -1,0 +1,310 @@
+package admission
+
+import (
+	"crypto/rand"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+// failer is what a world needs of a *testing.T, *testing.B or *rapid.T.
+type failer interface {
+	Helper()
+	Fatalf(format string, args ...any)
+	Errorf(format string, args ...any)
+}
+
+// world is a gate on clocks that only the test moves, without goroutines:
+// knocks are decided when the test calls decide, the rest is forgotten when it
+// calls sweep. After every step the gate's tables are checked (check).
+type world struct {
+	failer
+	*testClocks
+	gate      *Gate
+	worker    *worker
+	delivered []delivery
+	evicted   []tun.Tuple
+	events    []KnockEvent
+	stages    map[tun.Tuple]Settlement // what the stack says of a flow; Gone otherwise
+	ids       uint32                   // for sequence numbers that differ
+}
+
+type delivery struct {
+	data    string
+	verdict Verdict
+}
+
+const (
+	testWindow    = 30 * time.Second
+	testTTL       = 15 * time.Second
+	testDeadline  = 3 * time.Second
+	testTimeWait  = 10 * time.Second
+	testKnockPort = 62201
+)
+
+// The clients of tests. Bob may do what alice may; carol nothing.
+var (
+	alice = testClient("alice")
+	bob   = testClient("bob")
+	carol = testClient("carol")
+)
+
+func testClient(id string) *protocol.Client {
+	c, err := protocol.NewClient(id, []byte(id+", whose secret is long enough"))
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// The services of tests, in both families: by name and port.
+var testServices = []struct {
+	name string
+	port uint16
+	mode Mode
+	vis  bool
+	uses int
+}{
+	{"ssh", 22, ModeKnockAuth, false, 1},
+	{"db", 5432, ModeKnock, false, 1},
+	{"many", 5433, ModeKnock, false, 3},
+	{"web", 443, ModeAuth, false, 0},
+	{"vpn", 8443, ModeKnockAuth, true, 1},
+}
+
+func testPolicy(clients ...*protocol.Client) *Policy {
+	o := PolicyOptions{KnockPort: testKnockPort, Window: testWindow}
+	for family, listen := range map[string]string{"4": "10.77.0.0/24", "6": "fd77::/64"} {
+		for _, s := range testServices {
+			o.Services = append(o.Services, Service{
+				Name: s.name + family, Listen: netip.MustParsePrefix(listen), Port: s.port, Mode: s.mode, Visible: s.vis,
+				Methods: FamilyUDP, GrantTTL: testTTL, GrantUses: s.uses, AuthDeadline: testDeadline, Clients: clients,
+			})
+		}
+	}
+	p, err := NewPolicy(o)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
+func newWorld(f failer, change ...func(*Options)) *world {
+	f.Helper()
+	w := &world{failer: f, testClocks: newTestClocks(), stages: make(map[tun.Tuple]Settlement)}
+	now := w.options()
+	o := Options{
+		Policy: testPolicy(alice, bob), Store: NewMemoryStore(now), Now: now.Now, Mono: now.Mono,
+		Deliver: func(p *tun.Packet, v Verdict) { w.delivered = append(w.delivered, delivery{string(p.Data), v}) },
+		Evicted: func(t tun.Tuple) { w.evicted = append(w.evicted, t) },
+		Knocked: func(e KnockEvent) { w.events = append(w.events, e) },
+		Settled: func(t tun.Tuple) Settlement { return w.stages[t] }, TimeWait: testTimeWait,
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	g, err := New(o)
+	if err != nil {
+		f.Fatalf("%v", err)
+	}
+	w.gate, w.worker = g, g.newWorker()
+	return w
+}
+
+// admit parses and judges raw bytes, as the reader does.
+func (w *world) admit(b []byte) Verdict {
+	w.Helper()
+	p := tun.Packet{Data: slices.Clone(b)}
+	p.Parse()
+	v := w.gate.Admit(&p)
+	clear(p.Data) // the device's next packet overwrites it
+	w.check()
+	return v
+}
+
+// want admits b and expects a reason.
+func (w *world) want(b []byte, r Reason) Verdict {
+	w.Helper()
+	v := w.admit(b)
+	if v.Reason != r || v.Action != r.action() {
+		w.Fatalf("%v %v, want %v", v.Action, v.Reason, r)
+	}
+	return v
+}
+
+// decide decides every knock that waits.
+func (w *world) decide() {
+	w.Helper()
+	for {
+		select {
+		case k := <-w.gate.knocks.ready:
+			w.worker.decide(k)
+			w.check()
+		default:
+			return
+		}
+	}
+}
+
+// lastKnock is the result of the knock that was decided last.
+func (w *world) lastKnock() KnockResult {
+	w.Helper()
+	if len(w.events) == 0 {
+		w.Fatalf("no knock was decided")
+	}
+	return w.events[len(w.events)-1].Result
+}
+
+// sweep sweeps, and tells evictions.
+func (w *world) sweep() {
+	w.Helper()
+	w.gate.sweep()
+	w.tell()
+	w.check()
+}
+
+func (w *world) tell() {
+	for {
+		select {
+		case t := <-w.gate.evicted:
+			w.gate.notify(t)
+		default:
+			return
+		}
+	}
+}
+
+// visitor is somebody at an address, in the family of that address.
+type visitor struct {
+	w    *world
+	addr netip.Addr
+}
+
+func (w *world) at(addr string) visitor { return visitor{w, netip.MustParseAddr(addr)} }
+
+// server is the protected address and port of a service as seen from v.
+func (v visitor) server(service string) netip.AddrPort {
+	for _, s := range testServices {
+		if s.name == service {
+			return netip.AddrPortFrom(v.gateway(), s.port)
+		}
+	}
+	panic(service)
+}
+
+func (v visitor) gateway() netip.Addr {
+	if v.addr.Is4() {
+		return netip.MustParseAddr("10.77.0.1")
+	}
+	return netip.MustParseAddr("fd77::1")
+}
+
+func (v visitor) tcp(port uint16, service string, flags uint8, seq, ack uint32, payload string) []byte {
+	return tuntest.TCP{
+		Src: netip.AddrPortFrom(v.addr, port), Dst: v.server(service),
+		Flags: flags, Seq: seq, Ack: ack, Payload: []byte(payload),
+	}.Packet()
+}
+
+func (v visitor) syn(port uint16, service string) []byte {
+	return v.tcp(port, service, tun.SYN, 1000, 0, "")
+}
+
+func (v visitor) tuple(port uint16, service string) tun.Tuple {
+	s := v.server(service)
+	return tun.Tuple{Src: tun.AddrFrom(v.addr), Dst: tun.AddrFrom(s.Addr()), SrcPort: port, DstPort: s.Port()}
+}
+
+// reply is what the stack would send on a flow of v.
+func (v visitor) reply(port uint16, service string, flags uint8, seq, ack uint32, payload string) []byte {
+	return tuntest.TCP{
+		Src: v.server(service), Dst: netip.AddrPortFrom(v.addr, port),
+		Flags: flags, Seq: seq, Ack: ack, Payload: []byte(payload),
+	}.Packet()
+}
+
+// egress asks the gate about a packet of the stack's.
+func (w *world) egress(b []byte) bool {
+	w.Helper()
+	var p tun.Packet
+	if !p.PeekTCP(b) {
+		w.Fatalf("no TCP: %x", b)
+	}
+	ok := w.gate.Egress(&p, len(b)-p.Payload)
+	w.check()
+	return ok
+}
+
+func (v visitor) udp(port uint16, payload []byte) []byte {
+	return tuntest.UDP{Src: netip.AddrPortFrom(v.addr, 50000), Dst: netip.AddrPortFrom(v.gateway(), port), Payload: payload}.Packet()
+}
+
+// message is the content of a valid knock now.
+func (v visitor) message(session string) protocol.KnockMessage {
+	return protocol.KnockMessage{Method: protocol.MethodUDP, Time: v.w.options().Now().UnixMilli(), SessionID: []byte(session)}
+}
+
+// sealed is a knock of c for a service.
+func (v visitor) sealed(c *protocol.Client, service string, m protocol.KnockMessage) []byte {
+	b, err := protocol.AppendKnock(nil, c, v.server(service).Port(), &m, rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	return v.udp(testKnockPort, b)
+}
+
+func (v visitor) knock(c *protocol.Client, service string) []byte {
+	return v.sealed(c, service, v.message(""))
+}
+
+// junk looks like a knock and is nobody's.
+func (v visitor) junk() []byte {
+	v.w.ids++
+	m := v.message(fmt.Sprintf("junk session no. %8d", v.w.ids))
+	return v.sealed(carol, "ssh", m)
+}
+
+// knocks has a knock of c accepted.
+func (v visitor) knocks(c *protocol.Client, service, session string) {
+	v.w.Helper()
+	v.w.want(v.sealed(c, service, v.message(session)), ReasonKnock)
+	v.w.decide()
+	if got := v.w.lastKnock(); got != KnockOK {
+		v.w.Fatalf("knock: %v", got)
+	}
+}
+
+// enters has a flow of v authenticated or, in mode knock, completed.
+func (v visitor) enters(port uint16, service string, c *protocol.Client) {
+	v.w.Helper()
+	t := v.tuple(port, service)
+	if err := v.w.gate.Complete(t); err != nil {
+		v.w.Fatalf("Complete: %v", err)
+	}
+	if v.w.flow(t).service.Authenticates() {
+		if err := v.w.gate.Authenticate(t, c, "", func() error { return nil }); err != nil {
+			v.w.Fatalf("Authenticate: %v", err)
+		}
+	}
+	v.w.check()
+}
+
+func (w *world) flow(t tun.Tuple) *flow {
+	w.gate.mu.Lock()
+	defer w.gate.mu.Unlock()
+	return w.gate.flows[t]
+}
+
+func sessionID(n int) string { return fmt.Sprintf("session %08d", n) }
+
+// everywhere runs f for an address of either family, and one a neighbour might have.
+func everywhere(f func(addr string)) {
+	for _, a := range []string{"192.0.2.1", "2001:db8::1"} {
+		f(a)
+	}
+}

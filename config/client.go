@@ -1,0 +1,26 @@
+package config
+
+import (
+	"slices"
+	"time"
+)
+
+// Client is one who may knock.
+type Client struct {
+	ID       string
+	Secrets  []ClientSecret // in the file's order, at least one, all different
+	Services []string       // names; nil for all
+	Expires  time.Time      // from then on the client is a stranger; zero: never
+	Hours    *Hours         // when the client may begin; nil: always
+}
+
+// ClientSecret is one of a client's secrets: it has several while they are being changed.
+type ClientSecret struct {
+	Secret Secret
+	Until  time.Time // from then on it opens nothing; zero: it has no end
+}
+
+// May reports whether the client may use the service of that name.
+func (c *Client) May(service string) bool {
+	return c.Services == nil || slices.Contains(c.Services, service)
+}
