@@ -207,6 +207,8 @@ func (g *Gateway) assemble(ctx context.Context, store admission.Store, device tu
 		Knocked:  g.knocked,
 		Settled:  p.settlement,
 		TimeWait: netstack.TimeWaitTime,
+		Limits:   limits(&g.cfg.Limits),
+		Ban:      admission.Ban(g.cfg.Ban),
 	})
 	if err != nil {
 		return nil, err

@@ -25,53 +25,6 @@ type service struct {
 	dialer net.Dialer
 }
 
-// policy translates the configuration for the gate.
-func policy(cfg *config.Config) (*admission.Policy, error) {
-	clients := make(map[string]*protocol.Client)
-	for i := range cfg.Clients {
-		c, err := protocol.NewClient(cfg.Clients[i].ID, cfg.Clients[i].Secrets[0].Secret)
-		if err != nil {
-			return nil, fmt.Errorf("client %q: %w", cfg.Clients[i].ID, err)
-		}
-		clients[c.ID()] = c
-	}
-	o := admission.PolicyOptions{KnockPort: cfg.Knock.UDPPort, Window: cfg.Knock.Window}
-	for i := range cfg.Services {
-		s := &cfg.Services[i]
-		t := admission.Service{
-			Name: s.Name, Listen: s.Listen, Port: s.Port, MACPort: s.MACPort,
-			Mode: modes[s.Mode], Visible: s.Visible,
-			SessionRequired: s.SessionRequired,
-			GrantTTL:        s.Grant.TTL, GrantUses: s.Grant.Uses,
-			AuthDeadline: s.Auth.Deadline,
-		}
-		for _, m := range s.Knock {
-			t.Methods |= families[m]
-		}
-		for j := range cfg.Clients {
-			if c := &cfg.Clients[j]; c.May(s.Name) {
-				t.Clients = append(t.Clients, clients[c.ID])
-			}
-		}
-		o.Services = append(o.Services, t)
-	}
-	return admission.NewPolicy(o)
-}
-
-var (
-	modes = map[config.Mode]admission.Mode{
-		config.ModeAuth:      admission.ModeAuth,
-		config.ModeKnock:     admission.ModeKnock,
-		config.ModeKnockAuth: admission.ModeKnockAuth,
-	}
-	families = map[config.Method]admission.Families{
-		config.MethodUDP:       admission.FamilyUDP,
-		config.MethodUDPSeq:    admission.FamilyUDPSeq,
-		config.MethodTCPSYN:    admission.FamilySYN,
-		config.MethodTCPSYNSeq: admission.FamilySYNSeq,
-	}
-)
-
 // openPorts lists the ports of services whose strangers' SYNs are answered.
 func (g *Gateway) openPorts() []uint16 {
 	var ports []uint16
@@ -124,7 +77,7 @@ func (s *service) join(gate *admission.Gate, r auth.Replay) {
 		if !ok {
 			return errors.New("gateway: a connection that the stack did not make")
 		}
-		return gate.Authenticate(c.Tuple(), p.Client, string(p.Message.SessionID), claim)
+		return gate.Authenticate(c.Tuple(), p.Client.ID(), string(p.Message.SessionID), claim)
 	}
 }
 
@@ -220,7 +173,7 @@ func (p *parts) authenticate(ctx context.Context, s *service, t tun.Tuple, conn 
 		var failed *auth.Error
 		if errors.As(err, &failed) {
 			result = failed.Result
-			p.explain(s.Name, t.Source(), failed)
+			p.explain(s.Name, t, failed)
 		}
 	}
 	p.g.metrics.authenticated(s.Name, result)
@@ -231,14 +184,21 @@ func (p *parts) authenticate(ctx context.Context, s *service, t tun.Tuple, conn 
 	return peer.Client.ID(), nil
 }
 
-// explain logs a failure that a known client had: its message opened, so it is
-// no stranger's, and its owner will want to know why it is outside.
-func (p *parts) explain(service string, from netip.AddrPort, e *auth.Error) {
+// explain counts a failure towards a ban, and logs one that a known client had:
+// its message opened, so it is no stranger's, and its owner will want to know
+// why it is outside.
+func (p *parts) explain(service string, t tun.Tuple, e *auth.Error) {
 	switch e.Result {
-	case auth.ResultStale, auth.ResultReplay, auth.ResultUnauthorized, auth.ResultProof, auth.ResultFull:
-		p.g.log.Warn("authentication refused", "service", service, "from", from, "result", e.Result.String(), "clock_difference", e.ClockDiff)
+	case auth.ResultMalformed, auth.ResultUnknown:
+		p.gate.Failed(t)
+	case auth.ResultStale, auth.ResultReplay, auth.ResultUnauthorized, auth.ResultProof:
+		p.gate.Failed(t)
+		fallthrough
+	case auth.ResultFull:
+		p.g.log.Warn("authentication refused", "service", service, "from", t.Source(), "result", e.Result.String(),
+			"clock_difference", e.ClockDiff, "err", e.Err)
 	default:
-		// A stranger's; counted.
+		// Nothing was tried; counted.
 	}
 }
 
