@@ -113,7 +113,8 @@ type serviceSource struct {
 }
 
 func (p *parser) top(root *yaml.Node) {
-	s := p.newSection(root, "", "version", "tun", "knock", "clients", "services", "state", "control", "metrics")
+	s := p.newSection(root, "", "version", "tun", "knock", "clients", "services", "limits", "ban",
+		"state", "control", "metrics")
 	p.parseVersion(s)
 	p.parseTUN(s.sub("tun", "name", "mtu", "routes"))
 	p.parseKnock(s.sub("knock", "udp_port", "window", "gateway", "slot", "sequence"))
@@ -126,6 +127,8 @@ func (p *parser) top(root *yaml.Node) {
 	if s.lacks("services") {
 		s.fail(s.node, "services", "is missing; name at least one service to protect")
 	}
+	p.parseLimits(s.sub("limits", "grants_per_client", "flows_per_client", "grants_per_source", "flows_per_source", "flows", "knocks"))
+	p.parseBan(s.sub("ban", "after", "within", "for"))
 	p.path(s.sub("state", "dir"), "dir", &p.c.State.Dir)
 	control := s.sub("control", "socket")
 	p.path(control, "socket", &p.c.Control.Socket)
