@@ -42,10 +42,21 @@ func (g *Gate) Complete(t tun.Tuple) error {
 			f.state = complete
 			return ErrNoGrant
 		}
+		f.grant = gr // its client is who gets in
 	}
 	gr.uses--
 	f.enter()
+	g.spent(f.source, gr)
 	return nil
+}
+
+// spent forgets gr, a grant of s, if that was its last use: where many knock, the
+// sweep would leave too many of them. The caller holds g.mu.
+func (g *Gate) spent(s *source, gr *grant) {
+	if now := g.mono(); gr.dead(now) {
+		g.expireGrants(s, now)
+		g.release(s)
+	}
 }
 
 // enter makes f a full member of the table.
@@ -67,7 +78,7 @@ func (g *Gate) Client(t tun.Tuple) string {
 
 // Candidates returns the clients that could authenticate on a flow: in
 // ModeAuth all of the service's, with knocks those that hold a grant at the
-// flow's source. It is nil for a flow that is gone.
+// flow's source, or could hold one soon. It is nil for a flow that is gone.
 func (g *Gate) Candidates(t tun.Tuple) []*protocol.Client {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -75,8 +86,9 @@ func (g *Gate) Candidates(t tun.Tuple) []*protocol.Client {
 	if f == nil {
 		return nil
 	}
-	if f.service.Mode == ModeAuth || f.service.Open() {
-		// A visible service's client may be faster than the decision about its knock.
+	if f.service.Open() || f.source.queued > 0 {
+		// A client may be faster than the decision about its knock: its SYN has
+		// found the service visible, or the grant of a neighbour.
 		return f.service.Clients
 	}
 	var clients []*protocol.Client
@@ -100,8 +112,8 @@ func contains(clients []*protocol.Client, c *protocol.Client) bool {
 // Authenticate lets a flow in for the client whose message has been verified.
 // In modes with knocks the client must own a grant for the flow's source and
 // service, with that session or with none; one use of it is spent if claim,
-// which is called without any lock held, returns nil. A mismatch or a failed
-// claim consumes nothing. If knocks of the source are still being decided it
+// which is called without any lock held, returns nil. A mismatch, a failed
+// claim or a flow that has gone meanwhile consumes nothing. If knocks of the source are still being decided it
 // waits for them, up to settleTime: a client must never lose the race against
 // its own knock.
 func (g *Gate) Authenticate(t tun.Tuple, client *protocol.Client, session string, claim func() error) error {
@@ -109,22 +121,25 @@ func (g *Gate) Authenticate(t tun.Tuple, client *protocol.Client, session string
 	if err != nil {
 		return err
 	}
-	if err := claim(); err != nil {
-		g.mu.Lock()
-		if gr != nil {
-			gr.uses++
-		}
-		g.mu.Unlock()
-		return err
-	}
+	err = claim()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := g.flows[t]
-	if f == nil || f.state != complete {
-		return ErrGone
+	if err == nil && (f == nil || f.state != complete) {
+		err = ErrGone
 	}
-	f.enter()
-	return nil
+	if err == nil {
+		f.enter()
+	}
+	if gr != nil {
+		gr.claiming--
+		if err != nil {
+			gr.uses++
+		} else if s := g.sources[t.Src]; s != nil {
+			g.spent(s, gr)
+		}
+	}
+	return err
 }
 
 // reserveUse takes one use of a fitting grant; nil in ModeAuth.
@@ -146,6 +161,7 @@ func (g *Gate) reserveUse(t tun.Tuple, client *protocol.Client, session string) 
 		}
 		if gr := s.grantTo(f, client, session, g.mono()); gr != nil {
 			gr.uses--
+			gr.claiming++
 			return gr, nil
 		}
 		if s.queued == 0 {

@@ -26,6 +26,7 @@ type grant struct {
 	session  string // the session id that authentication must name; "" takes any
 	expires  time.Duration
 	uses     int   // left
+	claiming int   // uses taken that are given back if their claim fails
 	reserved queue // flows let in on it that have not authenticated yet
 }
 
@@ -40,6 +41,9 @@ func (gr *grant) honours(then, now time.Duration) bool {
 
 // dead tells whether nothing can come of the grant any more.
 func (gr *grant) dead(now time.Duration) bool {
+	if gr.claiming > 0 {
+		return false
+	}
 	return gr.reserved.n == 0 && gr.uses == 0 || now > gr.expires+gr.service.AuthDeadline
 }
 
@@ -115,9 +119,9 @@ func (g *Gate) addGrant(s *source, gr *grant, now time.Duration) bool {
 	return true
 }
 
-// expireGrants forgets the grants of s that are over. The caller holds g.mu
-// and releases s if it has no further use for it.
-func (g *Gate) expireGrants(s *source, now time.Duration) {
+// expireGrants forgets the grants of s that are over, and tells whether there
+// were any. The caller holds g.mu and releases s if it has no further use for it.
+func (g *Gate) expireGrants(s *source, now time.Duration) bool {
 	kept := s.grants[:0]
 	for _, gr := range s.grants {
 		if !gr.dead(now) {
@@ -126,9 +130,12 @@ func (g *Gate) expireGrants(s *source, now time.Duration) {
 		}
 		g.grants--
 		for f := gr.reserved.head; f != nil; f = gr.reserved.head {
-			f.leave() // ends by its own deadline
+			f.leave()
+			g.orphans.push(f)
 		}
 	}
+	over := len(kept) < len(s.grants)
 	clear(s.grants[len(kept):])
 	s.grants = kept
+	return over
 }
