@@ -58,8 +58,6 @@ const (
 	minWindow = time.Second
 	maxWindow = 5 * time.Minute
 
-	maxGateway = 255 // bytes, of a udp-v2 knock's
-
 	minSequence    = 2 // PROTOCOL.md, UDP and SYN alike
 	maxSequence    = 8 // UDP
 	maxSYNSequence = 5

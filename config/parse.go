@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/knockgw/knockgw/protocol"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -192,8 +193,8 @@ func (p *parser) parseKnock(s *section) {
 	s.duration("window", &k.Window, minWindow, maxWindow)
 	if gateway := s.values["gateway"]; gateway != nil && !isEmptyText(gateway) { // empty is a name as well, the default
 		s.text("gateway", &k.Gateway)
-		if len(k.Gateway) > maxGateway {
-			s.failKey("gateway", "has %d bytes, and a gateway's name at most %d; choose a shorter one", len(k.Gateway), maxGateway)
+		if len(k.Gateway) > protocol.MaxGateway {
+			s.failKey("gateway", "has %d bytes, and a gateway's name at most %d; choose a shorter one", len(k.Gateway), protocol.MaxGateway)
 		}
 	}
 	slot(s, &k.Slot)

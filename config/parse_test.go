@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/protocol"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -193,9 +194,9 @@ func TestMethodsHaveTheirAliases(t *testing.T) {
 
 func TestAGatewayHasAName(t *testing.T) {
 	for text, want := range map[string]string{
-		`""`:                            "",
-		"münchen 1":                     "münchen 1",
-		strings.Repeat("a", maxGateway): strings.Repeat("a", maxGateway),
+		`""`:                                     "",
+		"münchen 1":                              "münchen 1",
+		strings.Repeat("a", protocol.MaxGateway): strings.Repeat("a", protocol.MaxGateway),
 	} {
 		if got := mustParse(t, minimal+"knock: {gateway: "+text+"}\n").Knock.Gateway; got != want {
 			t.Errorf("%s: got %q", text, got)
