@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"time"
 )
@@ -51,14 +52,15 @@ func run(ctx context.Context, o Options) (err error) {
 // A story is a demonstration under way.
 type story struct {
 	report
-	lab      *lab
-	secret   []byte
-	upstream upstream
-	gateway  *process
-	captures map[*host]*capture
-	sessions []session
-	knocks   [][]byte         // the client's, as captured on its link
-	admitted []netip.AddrPort // the client's ends of connections that were let in
+	lab        *lab
+	secret     []byte
+	upstream   upstream
+	ordinaries []net.Listener
+	gateway    *process
+	captures   map[*host]*capture
+	sessions   []session
+	knocks     [][]byte         // the client's, as captured on its link
+	admitted   []netip.AddrPort // the client's ends of connections that were let in
 }
 
 // tell goes through the story, and judges it.
@@ -122,6 +124,9 @@ func (s *story) close() error {
 	}
 	if s.gateway != nil {
 		err = s.gateway.close()
+	}
+	for _, l := range s.ordinaries {
+		err = errors.Join(err, l.Close())
 	}
 	err = errors.Join(err, s.upstream.close())
 	for _, c := range s.captures {

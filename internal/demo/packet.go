@@ -2,6 +2,7 @@ package demo
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 )
 
@@ -117,6 +118,25 @@ func parseIP(b []byte, whole bool) (packet, bool) {
 	}
 	p.src, p.dst = netip.AddrPortFrom(src, from), netip.AddrPortFrom(dst, to)
 	return p, true
+}
+
+// String tells what kind of packet goes from whom to whom.
+func (p packet) String() string {
+	var kind string
+	switch p.proto {
+	case protoTCP:
+		kind = fmt.Sprintf("TCP flags %#02x", p.flags)
+	case protoUDP:
+		kind = "UDP"
+	case protoICMP, protoICMPv6:
+		kind = fmt.Sprintf("ICMP type %d code %d", p.icmpType, p.icmpCode)
+	default:
+		kind = fmt.Sprintf("protocol %d", p.proto)
+	}
+	if p.quoted != nil {
+		return fmt.Sprintf("%s from %v to %v about %v", kind, p.src, p.dst, p.quoted)
+	}
+	return fmt.Sprintf("%s from %v to %v", kind, p.src, p.dst)
 }
 
 // icmpError tells whether an ICMP packet reports an error about another packet.

@@ -178,6 +178,11 @@ func (s scan) connect() (all connects, err error) {
 					return fmt.Errorf("open a socket: %w", err)
 				}
 				all = append(all, connect{probe{connectScan, a, port}, fd})
+				// A connection ends with a reset, to which there is no answer that
+				// the next scan could take for one to its own probes.
+				if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
+					return fmt.Errorf("set a socket's linger: %w", err)
+				}
 				if err := unix.Connect(fd, sockaddr(a, port)); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 					return fmt.Errorf("connect to %v: %w", netip.AddrPortFrom(a, port), err)
 				}

@@ -35,7 +35,9 @@ func scannedPorts() []uint16 {
 	return ports
 }
 
-// ordinary scans what is not hidden: the witness must be able to see.
+// ordinary scans what is not hidden: the witness must be able to see. The
+// listeners stay to the end, because closing one resets who waits in it, and
+// such a packet would turn up in the next scan.
 func (s *story) ordinary(ctx context.Context) error {
 	s.step("First an ordinary address, so that the scanner is known to see")
 	for _, a := range s.lab.routers {
@@ -43,7 +45,7 @@ func (s *story) ordinary(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("open an ordinary port: %w", err)
 		}
-		defer l.Close() //nolint:errcheck // nobody is in it
+		s.ordinaries = append(s.ordinaries, l)
 	}
 	s.line("   The gateway's own address; of two ports one has a listener.")
 	ports := []uint16{openPort, closedPort}
@@ -97,7 +99,10 @@ func (s *story) hidden(ctx context.Context, table bool) error {
 		f := found[i]
 		answered := f.states.answered()
 		conclusion := answered
-		if answered == "" {
+		switch {
+		case answered == "" && len(f.back) > 0:
+			conclusion = "no port's answer, but " + f.back[0].String()
+		case answered == "":
 			conclusion = "all filtered"
 		}
 		s.evidence(answered == "" && len(f.back) == 0 && f.sent >= f.probes,
