@@ -21,7 +21,8 @@ import (
 //
 // opening and complete are the states that strangers can bring about; flows in
 // them wait in a bounded queue (the service's for open services, the grant's
-// for hidden ones) and the oldest goes when a newer one needs the place.
+// for hidden ones) and the oldest goes when a newer one needs the place. Those
+// that outlive their grant wait among the orphans.
 type flow struct {
 	tuple   tun.Tuple
 	service *Service

@@ -109,6 +109,7 @@ type Gate struct {
 
 	mu          sync.Mutex // guards all below; never held across I/O, crypto or calls out
 	flows       map[tun.Tuple]*flow
+	orphans     queue               // flows let in on grants that are over; they end by their own deadlines
 	ending      queue               // flows in state ending, those asked about longest ago first
 	closing     queue               // flows in state closing, oldest first
 	halfOpen    map[*Service]*queue // unauthenticated flows of open services, oldest first

@@ -71,6 +71,7 @@ func (w *world) check() {
 			w.Fatalf("%d half-open flows of %s, limit %d", q.n, svc.Name, g.limits.HalfOpen)
 		}
 	}
+	w.checkQueue(&g.orphans, "orphans")
 	w.checkQueue(&g.ending, "ending")
 	w.checkQueue(&g.closing, "closing")
 }
@@ -170,7 +171,7 @@ func (w *world) empty() {
 	g := w.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.flows)+len(g.sources)+g.grants+g.ending.n+g.closing.n != 0 || g.park.head != none {
+	if len(g.flows)+len(g.sources)+g.grants+g.orphans.n+g.ending.n+g.closing.n != 0 || g.park.head != none {
 		w.Fatalf("left: %d flows, %d sources, %d grants, %d ending, %d closing, parked from %d",
 			len(g.flows), len(g.sources), g.grants, g.ending.n, g.closing.n, g.park.head)
 	}

@@ -16,9 +16,14 @@ const (
 	// sweepBatch is how many entries one hold of the lock looks at: the packet
 	// path waits no longer than that takes (some tens of microseconds).
 	sweepBatch = 256
-	// halfOpenTime is how long a handshake with an open service may take: what
-	// the stack itself allows a SYN-ACK to be repeated, rounded up.
-	halfOpenTime = 75 * time.Second
+	// sweepWorth is the part of a batch of sources, one in so many, that must
+	// have had grants to forget for a sweep to go on with another batch.
+	sweepWorth = 4
+	// halfOpenTime is how long a flow may take to be let in, on an open service
+	// or after its grant: a minute to reach the upstream or to authenticate at the
+	// most, and half a minute in which the stack repeats its SYN-ACK, rounded up.
+	// By then it has ended by itself, unless the stack never took its SYN.
+	halfOpenTime = 2 * time.Minute
 )
 
 // Run decides knocks and forgets what is over, until ctx ends; then it waits
@@ -63,7 +68,8 @@ func (g *Gate) sweep() {
 	g.sweepEnding()
 	for g.sweepFlows() {
 	}
-	g.sweepGrants()
+	for g.sweepGrants() {
+	}
 	g.sweepSequences()
 	g.sweepOffences()
 }
@@ -125,31 +131,39 @@ func (g *Gate) sweepFlows() bool {
 		g.drop(f)
 		n++
 	}
-	for _, q := range g.halfOpen {
+	overdue := func(q *queue) {
 		for f := q.head; f != nil && now-f.admitted > halfOpenTime && n < sweepBatch; f = q.head {
 			g.evict(f)
 			n++
 		}
 	}
+	overdue(&g.orphans)
+	for _, q := range g.halfOpen {
+		overdue(q)
+	}
 	return n == sweepBatch
 }
 
-// sweepGrants forgets the grants that are over, a batch of sources at a time.
-func (g *Gate) sweepGrants() {
+// sweepGrants forgets the grants that are over in a batch of sources. It tells
+// whether another batch is worth it: the grants that are over count against
+// Limits.Grants, so they must not outnumber those that are not.
+func (g *Gate) sweepGrants() bool {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	if g.grants == 0 {
-		g.mu.Unlock()
-		return
+		return false
 	}
 	// The order of a map is random, so the sources that one sweep does not
 	// reach are reached by a later one.
-	now, n := g.mono(), 0
+	now, n, over := g.mono(), 0, 0
 	for _, s := range g.sources {
-		g.expireGrants(s, now)
+		if g.expireGrants(s, now) {
+			over++
+		}
 		g.release(s)
 		if n++; n == sweepBatch {
-			break
+			return over > sweepBatch/sweepWorth
 		}
 	}
-	g.mu.Unlock()
+	return false
 }

@@ -46,13 +46,24 @@ func (g *Gate) Complete(t tun.Tuple) error {
 			f.state = complete
 			return ErrNoGrant
 		}
+		f.grant = gr // its client is who gets in
 	}
 	if !g.enter(f, gr.client) {
 		f.state = complete
 		return ErrTooMany
 	}
 	gr.uses--
+	g.spent(f.source, gr)
 	return nil
+}
+
+// spent forgets gr, a grant of s, if that was its last use: where many knock, the
+// sweep would leave too many of them. The caller holds g.mu.
+func (g *Gate) spent(s *source, gr *grant) {
+	if now := g.mono(); gr.dead(now) {
+		g.expireGrants(s, now)
+		g.release(s)
+	}
 }
 
 // Client returns who a flow has been let in as; "" if that is not known.
@@ -67,8 +78,8 @@ func (g *Gate) Client(t tun.Tuple) string {
 
 // Candidates returns the keys with which the client of a flow could
 // authenticate: in ModeAuth those of all the service's clients, with knocks
-// those of the clients that hold a grant at the flow's source. It is nil for a
-// flow that is gone.
+// those of the clients that hold a grant at the flow's source, or could hold one
+// soon. It is nil for a flow that is gone.
 func (g *Gate) Candidates(t tun.Tuple) []*protocol.Client {
 	now := g.now()
 	g.mu.Lock()
@@ -78,8 +89,9 @@ func (g *Gate) Candidates(t tun.Tuple) []*protocol.Client {
 		return nil
 	}
 	var ids []*protocol.Client
-	if f.service.Open() {
-		// A visible service's client may be faster than the decision about its knock.
+	if f.service.Open() || f.source.queued > 0 {
+		// A client may be faster than the decision about its knock: its SYN has
+		// found the service visible, or the grant of a neighbour.
 		for _, k := range f.service.keys {
 			if k.valid(now) {
 				ids = append(ids, k.id)
@@ -113,10 +125,10 @@ func grantedBefore(earlier []*grant, gr *grant) bool {
 // Authenticate lets a flow in for the client whose message has been verified.
 // In modes with knocks the client must own a grant for the flow's source and
 // service, with that session or with none; one use of it is spent if claim,
-// which is called without any lock held, returns nil. A mismatch or a failed
-// claim consumes nothing. If knocks of the source are still being decided it
-// waits for them, up to settleTime: a client must never lose the race against
-// its own knock.
+// which is called without any lock held, returns nil. A mismatch, a failed
+// claim or a flow that has gone meanwhile consumes nothing. If knocks of the
+// source are still being decided it waits for them, up to settleTime: a client
+// must never lose the race against its own knock.
 func (g *Gate) Authenticate(t tun.Tuple, client, session string, claim func() error) error {
 	svc := g.policy.Load().service(t.Dst, t.DstPort)
 	if svc == nil {
@@ -133,18 +145,20 @@ func (g *Gate) Authenticate(t tun.Tuple, client, session string, claim func() er
 	err = claim()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err == nil {
-		f := g.flows[t]
-		if f == nil || f.state != complete {
-			return ErrGone
-		}
-		if g.enter(f, c) {
-			return nil
-		}
+	f := g.flows[t]
+	if err == nil && (f == nil || f.state != complete) {
+		err = ErrGone
+	}
+	if err == nil && !g.enter(f, c) {
 		err = ErrTooMany
 	}
 	if gr != nil {
-		gr.uses++
+		gr.claiming--
+		if err != nil {
+			gr.uses++
+		} else {
+			g.spent(f.source, gr)
+		}
 	}
 	return err
 }
@@ -168,6 +182,7 @@ func (g *Gate) reserveUse(t tun.Tuple, client, session string) (*grant, error) {
 		}
 		if gr := s.grantTo(f, client, session, g.mono()); gr != nil {
 			gr.uses--
+			gr.claiming++
 			return gr, nil
 		}
 		if s.queued == 0 {

@@ -26,6 +26,7 @@ type grant struct {
 	port     uint16 // the only source port that it lets in; 0 for any
 	expires  time.Duration
 	uses     int   // left
+	claiming int   // uses taken that are given back if their claim fails
 	reserved queue // flows let in on it that have not authenticated yet
 }
 
@@ -42,6 +43,9 @@ func (gr *grant) honours(then, now time.Duration) bool {
 
 // dead tells whether nothing can come of the grant any more.
 func (gr *grant) dead(now time.Duration) bool {
+	if gr.claiming > 0 {
+		return false
+	}
 	return gr.reserved.n == 0 && gr.uses == 0 || now > gr.expires+gr.service.AuthDeadline
 }
 
@@ -145,9 +149,9 @@ func (g *Gate) settleHoldings(client string, h *holdings) {
 	}
 }
 
-// expireGrants forgets the grants of s that are over. The caller holds g.mu
-// and releases s if it has no further use for it.
-func (g *Gate) expireGrants(s *source, now time.Duration) {
+// expireGrants forgets the grants of s that are over, and tells whether there
+// were any. The caller holds g.mu and releases s if it has no further use for it.
+func (g *Gate) expireGrants(s *source, now time.Duration) bool {
 	kept := s.grants[:0]
 	for _, gr := range s.grants {
 		if !gr.dead(now) {
@@ -159,9 +163,12 @@ func (g *Gate) expireGrants(s *source, now time.Duration) {
 		has.grants--
 		g.settleHoldings(gr.client.ID, has)
 		for f := gr.reserved.head; f != nil; f = gr.reserved.head {
-			f.leave() // ends by its own deadline
+			f.leave()
+			g.orphans.push(f)
 		}
 	}
+	over := len(kept) < len(s.grants)
 	clear(s.grants[len(kept):])
 	s.grants = kept
+	return over
 }

@@ -104,6 +104,7 @@ func newWorld(f failer, change ...func(*Options)) *world {
 		Evicted: func(t tun.Tuple) { w.evicted = append(w.evicted, t) },
 		Knocked: func(e KnockEvent) { w.events = append(w.events, e) },
 		Settled: func(t tun.Tuple) Settlement { return w.stages[t] }, TimeWait: testTimeWait,
+		Limits: Limits{Knocks: 128, Parked: 256}, // less to check after every step
 	}
 	for _, c := range change {
 		c(&o)

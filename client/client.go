@@ -6,7 +6,12 @@
 //	conn, err := d.DialContext(ctx, "tcp", "10.77.0.1:22")
 //
 // Every connection has its own knock and its own session id, so that many of
-// them can be made at once. The knock goes to the very address that is dialled.
+// them can be made at once. The knock goes to the very address that is dialled,
+// and comes from the one that the connection will come from.
+//
+// How to knock is a [Dialer]'s Method. The udp methods need nothing; the SYN
+// methods write packets of their own, which takes Linux and a capability, and
+// fail with a [*RawSocketError] where that is not to be had.
 package client
 
 import (
@@ -41,7 +46,12 @@ type Dialer struct {
 	NoAuth bool
 	// Method is how to knock; "" means protocol.MethodUDP.
 	Method string
-	// KnockPort is the UDP port that knocks go to; 0 means DefaultKnockPort.
+	// Sequence is how the methods knock that send several parts.
+	Sequence Sequence
+	// Slot is the length of tcp-syn's time slots, in whole seconds; 0 means
+	// DefaultSlot. The gate's must be the same.
+	Slot time.Duration
+	// KnockPort is the UDP port that UDP knocks go to; 0 means DefaultKnockPort.
 	KnockPort uint16
 	// Port is the protected port in MACs; 0 means the one dialled.
 	Port uint16
@@ -50,7 +60,8 @@ type Dialer struct {
 	Auth auth.Client
 	// SessionID is used instead of a new one for each connection.
 	SessionID []byte
-	// Net makes the sockets.
+	// Net makes the sockets. Knocks come from the address of its LocalAddr, a
+	// *net.TCPAddr, too; its Control is asked about every socket.
 	Net net.Dialer
 	// Now is the wall clock; nil means time.Now.
 	Now func() time.Time
@@ -124,33 +135,6 @@ func (d *Dialer) NewSession() ([]byte, error) {
 		return nil, fmt.Errorf("make a session id: %w", err)
 	}
 	return id, nil
-}
-
-// Knock sends one knock for the service at target. Whether it was heard shows
-// only when connecting.
-func (d *Dialer) Knock(ctx context.Context, target netip.AddrPort, session []byte) error {
-	method := d.Method
-	if method == "" {
-		method = protocol.MethodUDP
-	}
-	if protocol.MethodFamily(method) != protocol.MethodUDP {
-		return fmt.Errorf("method %q cannot be sent; use %s or %s", method, protocol.MethodUDP, protocol.MethodUDPPassive)
-	}
-	m := protocol.KnockMessage{Method: method, Time: d.now().UnixMilli(), SessionID: session}
-	b, err := protocol.AppendKnock(nil, d.Identity, d.port(target), &m, d.rand())
-	if err != nil {
-		return fmt.Errorf("make the knock: %w", err)
-	}
-	port := d.KnockPort
-	if port == 0 {
-		port = DefaultKnockPort
-	}
-	conn, err := d.Net.DialContext(ctx, "udp", netip.AddrPortFrom(target.Addr(), port).String())
-	if err != nil {
-		return err
-	}
-	_, err = conn.Write(b)
-	return errors.Join(err, conn.Close())
 }
 
 // Resolve looks address, host:port, up and returns the first address that fits

@@ -65,6 +65,9 @@ func (p *parser) checkClients() {
 			continue
 		}
 		lines[c.ID] = s.at("id").Line
+		if most := p.c.Limits.Flows; c.MaxFlows > most {
+			s.warn(s.at("max_flows"), s.key("max_flows"), "has no effect: limits.flows, which is for all together, is %d", most)
+		}
 		for j, name := range c.Services {
 			it := s.grants[j]
 			if slices.Contains(names, name) {
@@ -169,8 +172,11 @@ func (p *parser) checkSequence(s serviceSource, svc *Service) {
 		"or name the service's other methods in knock", length, svc.Name, maxSYNSequence)
 }
 
-// checkMethods looks for keys of methods that nobody takes.
+// checkMethods looks for keys of methods that nobody takes, and for knocks in time that are not found.
 func (p *parser) checkMethods() {
+	takes := func(m Method) bool {
+		return slices.ContainsFunc(p.c.Services, func(svc Service) bool { return slices.Contains(svc.Knock, m) })
+	}
 	for _, k := range []struct {
 		section *section
 		key     string
@@ -180,10 +186,19 @@ func (p *parser) checkMethods() {
 		{p.knock, "slot", MethodUDPv2},
 		{p.sequence, "legacy", MethodTCPSYNSeq},
 	} {
-		taken := slices.ContainsFunc(p.c.Services, func(svc Service) bool { return slices.Contains(svc.Knock, k.method) })
-		if k.section.has(k.key) && !taken {
+		if k.section.has(k.key) && !takes(k.method) {
 			k.section.warn(k.section.at(k.key), k.section.key(k.key), "has no effect: no service takes %s", k.method)
 		}
+	}
+	// The slots before and after the present one are looked at, no others.
+	if k := &p.c.Knock; k.Slot < k.Window && takes(MethodUDPv2) {
+		key := "slot"
+		if !p.knock.has(key) {
+			key = "window"
+		}
+		whole := (k.Window + minWindow - 1).Truncate(minWindow)
+		p.knock.warn(p.knock.at(key), p.knock.key(key), "udp-v2 knocks of clocks that differ by more than knock.slot, %v, may be refused, "+
+			"though knock.window is %v; write slot: %v", k.Slot, k.Window, whole)
 	}
 }
 

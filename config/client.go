@@ -7,11 +7,13 @@ import (
 
 // Client is one who may knock.
 type Client struct {
-	ID       string
-	Secrets  []ClientSecret // in the file's order, at least one, all different
-	Services []string       // names; nil for all
-	Expires  time.Time      // from then on the client is a stranger; zero: never
-	Hours    *Hours         // when the client may begin; nil: always
+	ID        string
+	Secrets   []ClientSecret // in the file's order, at least one, all different
+	Services  []string       // names; nil for all
+	Expires   time.Time      // from then on the client is a stranger; zero: never
+	Hours     *Hours         // when the client may begin; nil: always
+	MaxGrants int            // at once; 0: Limits.GrantsPerClient
+	MaxFlows  int            // at once; 0: Limits.FlowsPerClient
 }
 
 // ClientSecret is one of a client's secrets: it has several while they are being changed.

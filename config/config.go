@@ -21,6 +21,8 @@ type Config struct {
 	Knock    Knock
 	Clients  []Client  // in the file's order
 	Services []Service // in the file's order; at least one
+	Limits   Limits
+	Ban      Ban
 	State    State
 	Control  Control
 	Metrics  Metrics
@@ -127,6 +129,23 @@ type Auth struct {
 
 // Accepts reports whether p is among the protocols.
 func (a *Auth) Accepts(p AuthProtocol) bool { return slices.Contains(a.Protocols, p) }
+
+// Limits are how much anybody may have at once. A source is an IPv4 address or an IPv6 /64.
+type Limits struct {
+	GrantsPerClient int // of a client without MaxGrants
+	FlowsPerClient  int // of a client without MaxFlows
+	GrantsPerSource int
+	FlowsPerSource  int
+	Flows           int // of everybody, those of strangers that still must authenticate included
+	Knocks          int // that wait to be opened
+}
+
+// Ban is what becomes of a source whose authentications fail.
+type Ban struct {
+	After  int           // failures; 0: there are no bans
+	Within time.Duration // of the first of them
+	For    time.Duration
+}
 
 // State is what outlives the process.
 type State struct {

@@ -45,7 +45,7 @@ const (
 	MethodUDPSeq    Method = protocol.MethodUDPSeq
 	MethodTCPSYN    Method = protocol.MethodTCPSYN
 	MethodTCPSYNSeq Method = protocol.MethodTCPSYNSeq
-	MethodUDPv2     Method = "udp-v2"
+	MethodUDPv2     Method = protocol.MethodUDPv2
 )
 
 // allMethods is every family, in the order of the documentation.
@@ -55,9 +55,6 @@ func allMethods() []Method {
 
 // parseMethod knows every spelling of a method, and that tcp-auth is none that knocks.
 func parseMethod(name string) (Method, bool) {
-	if name == string(MethodUDPv2) {
-		return MethodUDPv2, true
-	}
 	m, err := protocol.ParseMethod(name)
 	if err != nil || m == protocol.MethodTCPAuth {
 		return "", false

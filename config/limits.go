@@ -18,6 +18,19 @@ const (
 	DefaultDialTimeout    = 5 * time.Second
 )
 
+// The defaults of budgets and bans, and what each is meant to let through.
+const (
+	DefaultGrantsPerClient = 256    // a browser, a backup and a build at once
+	DefaultFlowsPerClient  = 4096   // as a source's
+	DefaultGrantsPerSource = 1024   // a large office behind one address
+	DefaultFlowsPerSource  = 4096   // the same office
+	DefaultFlows           = 131072 // with netstack's buffers when idle, some GiB
+	DefaultKnocks          = 512    // of up to protocol.MaxKnock bytes: half a MiB
+	DefaultBanAfter        = 10     // more than a mistyped secret and a client's retries
+	DefaultBanWithin       = 10 * time.Minute
+	DefaultBanFor          = time.Hour
+)
+
 // The limits, and why each is where it is.
 const (
 	version = 1 // of the file's format
@@ -45,8 +58,6 @@ const (
 	minWindow = time.Second
 	maxWindow = 5 * time.Minute
 
-	maxGateway = 255 // bytes: its length is one byte in a udp-v2 knock
-
 	minSequence    = 2 // PROTOCOL.md, UDP and SYN alike
 	maxSequence    = 8 // UDP
 	maxSYNSequence = 5
@@ -63,6 +74,16 @@ const (
 
 	minDial = 100 * time.Millisecond
 	maxDial = time.Minute // clients have given up on their SYN by then
+
+	maxShare  = 65536   // grants or flows of one client or source: the ports that one address has
+	maxFlows  = 1 << 20 // a table of some hundred MiB, before any flow has a buffer
+	minKnocks = 64      // of one source alone, in a burst of parallel connections
+	maxKnocks = 65536   // 64 MiB, and by the time that the last is opened its SYN is gone
+
+	maxBanAfter  = 1000                // one who fails as often guesses
+	minBanTime   = time.Second         // below, no second failure is in time
+	maxBanWithin = 24 * time.Hour      // what is remembered of everybody who failed once
+	maxBanFor    = 30 * 24 * time.Hour // addresses change hands
 
 	maxTrials = 64 // PROTOCOL.md: trial decryptions for one connection in hint mode none
 )

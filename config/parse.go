@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/knockgw/knockgw/protocol"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -113,7 +114,8 @@ type serviceSource struct {
 }
 
 func (p *parser) top(root *yaml.Node) {
-	s := p.newSection(root, "", "version", "tun", "knock", "clients", "services", "state", "control", "metrics")
+	s := p.newSection(root, "", "version", "tun", "knock", "clients", "services", "limits", "ban",
+		"state", "control", "metrics")
 	p.parseVersion(s)
 	p.parseTUN(s.sub("tun", "name", "mtu", "routes"))
 	p.parseKnock(s.sub("knock", "udp_port", "window", "gateway", "slot", "sequence"))
@@ -126,6 +128,8 @@ func (p *parser) top(root *yaml.Node) {
 	if s.lacks("services") {
 		s.fail(s.node, "services", "is missing; name at least one service to protect")
 	}
+	p.parseLimits(s.sub("limits", "grants_per_client", "flows_per_client", "grants_per_source", "flows_per_source", "flows", "knocks"))
+	p.parseBan(s.sub("ban", "after", "within", "for"))
 	p.path(s.sub("state", "dir"), "dir", &p.c.State.Dir)
 	control := s.sub("control", "socket")
 	p.path(control, "socket", &p.c.Control.Socket)
@@ -189,8 +193,8 @@ func (p *parser) parseKnock(s *section) {
 	s.duration("window", &k.Window, minWindow, maxWindow)
 	if gateway := s.values["gateway"]; gateway != nil && !isEmptyText(gateway) { // empty is a name as well, the default
 		s.text("gateway", &k.Gateway)
-		if len(k.Gateway) > maxGateway {
-			s.failKey("gateway", "has %d bytes, and a gateway's name at most %d; choose a shorter one", len(k.Gateway), maxGateway)
+		if len(k.Gateway) > protocol.MaxGateway {
+			s.failKey("gateway", "has %d bytes, and a gateway's name at most %d; choose a shorter one", len(k.Gateway), protocol.MaxGateway)
 		}
 	}
 	slot(s, &k.Slot)

@@ -12,7 +12,7 @@ import (
 
 func (p *parser) parseClient(i int, it item) {
 	s := p.newSection(it.node, it.path, "id", "secret", "secret_file", "secrets", "services",
-		"expires", "hours")
+		"expires", "hours", "max_grants", "max_flows")
 	c := Client{}
 	src := clientSource{section: s}
 	if s.text("id", &c.ID) {
@@ -34,6 +34,8 @@ func (p *parser) parseClient(i int, it item) {
 	if s.has("hours") {
 		c.Hours = p.parseHours(s.sub("hours", "days", "from", "to", "zone"))
 	}
+	s.integer("max_grants", &c.MaxGrants, 1, maxShare)
+	s.integer("max_flows", &c.MaxFlows, 1, maxShare)
 	p.clients = append(p.clients, src)
 	p.c.Clients = append(p.c.Clients, c)
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/protocol"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -96,7 +97,8 @@ func TestTheExampleSaysWhatItsCommentsSay(t *testing.T) {
 			{ID: "alice", Secrets: []ClientSecret{{Secret: secret(0x00)}}, Services: []string{"ssh", "database"}},
 			{ID: "bob", Secrets: []ClientSecret{{Secret: secret(0x20)}}},
 			{ID: "carol", Secrets: []ClientSecret{{Secret: secret(0x40)}, {secret(0x60), date("2031-01-01T00:00:00Z")}}, Services: []string{"panel"},
-				Expires: date("2031-01-01T00:00:00Z"), Hours: &Hours{DaysOf(1, 2, 3, 4, 5), 8 * 60, 18 * 60, berlin}},
+				Expires: date("2031-01-01T00:00:00Z"), Hours: &Hours{DaysOf(1, 2, 3, 4, 5), 8 * 60, 18 * 60, berlin},
+				MaxGrants: 8, MaxFlows: 64},
 		},
 		Services: []Service{
 			service("ssh", "10.77.0.1/32", 22, Upstream{Host: "10.0.2.2", Port: 22}, ModeKnockAuth, all),
@@ -104,6 +106,8 @@ func TestTheExampleSaysWhatItsCommentsSay(t *testing.T) {
 			service("web", "10.77.0.2/32", 443, Upstream{Host: "www.internal.example", Port: 8443}, ModeKnockAuth, all),
 			service("panel", "10.77.0.128/28", 8080, Upstream{Host: "127.0.0.1", Port: 8080}, ModeAuth, nil),
 		},
+		Limits:        Limits{256, 4096, 1024, 4096, 131072, 512},
+		Ban:           Ban{10, 10 * time.Minute, time.Hour},
 		State:         State{"/var/lib/knockgw"},
 		Control:       Control{"/run/knockgw/control.sock"},
 		Metrics:       Metrics{netip.MustParseAddrPort("127.0.0.1:9091")},
@@ -130,6 +134,12 @@ func TestWhatIsAbsentHasItsDefault(t *testing.T) {
 	full.Knock.Gateway = ""
 	if !reflect.DeepEqual(c.Knock, full.Knock) || c.TUN.Name != full.TUN.Name || c.TUN.MTU != full.TUN.MTU {
 		t.Errorf("got %+v %+v", c.Knock, c.TUN)
+	}
+	if c.Limits != full.Limits || c.Ban != full.Ban {
+		t.Errorf("got %+v %+v", c.Limits, c.Ban)
+	}
+	if a := c.Clients[0]; !a.Expires.IsZero() || a.Hours != nil || a.MaxGrants != 0 || a.MaxFlows != 0 {
+		t.Errorf("got %+v", a)
 	}
 	if c.State.Dir != "" || c.Control.Socket != "" || c.Metrics.Listen.IsValid() {
 		t.Errorf("got %+v %+v %+v", c.State, c.Control, c.Metrics)
@@ -184,9 +194,9 @@ func TestMethodsHaveTheirAliases(t *testing.T) {
 
 func TestAGatewayHasAName(t *testing.T) {
 	for text, want := range map[string]string{
-		`""`:                            "",
-		"münchen 1":                     "münchen 1",
-		strings.Repeat("a", maxGateway): strings.Repeat("a", maxGateway),
+		`""`:                                     "",
+		"münchen 1":                              "münchen 1",
+		strings.Repeat("a", protocol.MaxGateway): strings.Repeat("a", protocol.MaxGateway),
 	} {
 		if got := mustParse(t, minimal+"knock: {gateway: "+text+"}\n").Knock.Gateway; got != want {
 			t.Errorf("%s: got %q", text, got)
@@ -329,17 +339,56 @@ func TestPathsStartFromTheFile(t *testing.T) {
 
 func TestWhatHasNoEffectIsWarnedOf(t *testing.T) {
 	for keys, want := range map[string]string{
-		"mode: auth, grant: {uses: 2}":                    "test.yaml:5: services[0].grant: has no effect in mode auth",
-		"mode: auth, session: optional":                   "test.yaml:5: services[0].session: has no effect in mode auth",
-		"mode: knock, auth: {proof: true}":                "test.yaml:5: services[0].auth: has no effect in mode knock",
-		"knock: [udp]}\nknock: {gateway: a":               "test.yaml:6: knock.gateway: has no effect: no service takes udp-v2",
-		"knock: [udp]}\nknock: {slot: 10s":                "test.yaml:6: knock.slot: has no effect: no service takes udp-v2",
-		"knock: [udp]}\nknock: {sequence: {legacy: true}": "test.yaml:6: knock.sequence.legacy: has no effect: no service takes tcp-syn-seq",
+		"mode: auth, grant: {uses: 2}":     "test.yaml:5: services[0].grant: has no effect in mode auth",
+		"mode: auth, session: optional":    "test.yaml:5: services[0].session: has no effect in mode auth",
+		"mode: knock, auth: {proof: true}": "test.yaml:5: services[0].auth: has no effect in mode knock",
 	} {
 		c := mustParse(t, withService(keys))
 		if len(c.Warnings) != 1 || !strings.HasPrefix(c.Warnings[0], want) {
 			t.Errorf("%s: warnings %q", keys, c.Warnings)
 		}
+	}
+}
+
+func TestAKeyThatIsWithoutEffectElsewhereIsWarnedOf(t *testing.T) {
+	udp := withService("knock: [udp]")
+	for _, c := range []struct {
+		text string
+		want []string
+	}{
+		{udp + "knock: {gateway: a}", []string{"test.yaml:6: knock.gateway: has no effect: no service takes udp-v2"}},
+		{udp + "knock: {slot: 10s}", []string{"test.yaml:6: knock.slot: has no effect: no service takes udp-v2"}},
+		{udp + "knock: {sequence: {legacy: true}}", []string{"test.yaml:6: knock.sequence.legacy: has no effect: no service takes tcp-syn-seq"}},
+		{udp + "knock: {window: 1m}", nil},
+		{minimal + "knock: {gateway: a, slot: 30s, sequence: {legacy: true}}", nil},
+		{minimal + "knock: {slot: 10s}", []string{"test.yaml:6: knock.slot: udp-v2 knocks of clocks that differ by more than knock.slot, 10s"}},
+		{minimal + "knock: {window: 1m}", []string{"test.yaml:6: knock.window: udp-v2 knocks of clocks that differ by more than knock.slot, 30s"}},
+		{minimal + "knock: {window: 1m, slot: 1m}", nil},
+		{minimal + "knock: {window: 10s}", nil},
+		{minimal + "ban: {after: 0, within: 1m, for: 1m}", []string{"test.yaml:6: ban.within: has no effect: after is 0", "test.yaml:6: ban.for: has no effect"}},
+		{minimal + "ban: {after: 0}", nil},
+		{minimal + "limits: {flows: 100}", nil},
+		{minimal + "limits: {flows: 100, flows_per_client: 101, flows_per_source: 101}",
+			[]string{"test.yaml:6: limits.flows_per_client: has no effect", "test.yaml:6: limits.flows_per_source: has no effect"}},
+		{client("max_flows: 101") + "limits: {flows: 100}", []string{"test.yaml:3: clients[0].max_flows: has no effect: limits.flows, which is for all together, is 100"}},
+		{client("max_flows: 100, max_grants: 300") + "limits: {flows: 100}", nil},
+	} {
+		wantWarnings(t, warnings(t, c.text), c.want)
+	}
+}
+
+func TestLimitsAndBansAreWhatTheFileSays(t *testing.T) {
+	c := mustParse(t, minimal+`limits: {grants_per_client: 1, flows_per_client: 2, grants_per_source: 3, flows_per_source: 4, flows: 5, knocks: 64}
+ban: {after: 3, within: 1s, for: 720h}
+`)
+	if want := (Limits{1, 2, 3, 4, 5, 64}); c.Limits != want {
+		t.Errorf("got %+v", c.Limits)
+	}
+	if want := (Ban{3, time.Second, 30 * 24 * time.Hour}); c.Ban != want {
+		t.Errorf("got %+v", c.Ban)
+	}
+	if c = mustParse(t, minimal+"ban: {after: 0}"); c.Ban.After != 0 {
+		t.Errorf("got %+v", c.Ban)
 	}
 }
 

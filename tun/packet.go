@@ -36,7 +36,7 @@ type Packet struct {
 
 	// What follows is set by Parse.
 
-	Fault   Fault    // why the packet is to be refused; nothing below counts then
+	Fault   Fault    // why the packet is to be refused; nothing below counts then, but for a Fragment
 	Version uint8    // 4 or 6
 	Proto   Protocol // the transport protocol
 	Tuple   Tuple    // addresses, and ports where the protocol has them
@@ -50,6 +50,9 @@ type Packet struct {
 
 	// ICMP only.
 	ICMPType, ICMPCode uint8
+
+	// FaultFragment and FaultTinyFragment only.
+	Fragment Fragment
 }
 
 const (
@@ -66,7 +69,8 @@ const (
 // unless p.Offload vouches for them, and never allocates.
 //
 // Everything that two implementations could read differently is refused:
-// IPv4 options, IPv6 extension headers, and fragments.
+// IPv4 options, IPv6 extension headers, and fragments. Of a fragment it sets
+// what a Reassembler needs: see Fragment.
 func (p *Packet) Parse() bool {
 	p.Fault = p.parse()
 	return p.Fault == FaultNone
@@ -107,9 +111,8 @@ func (p *Packet) parse4(b []byte) Fault {
 	if checksum.Checksum(b[:headerLen], 0) != 0xffff {
 		return FaultIPChecksum
 	}
-	const moreFragments, offsetMask = 0x2000, 0x1fff
-	if binary.BigEndian.Uint16(b[6:])&(moreFragments|offsetMask) != 0 {
-		return FaultFragment
+	if binary.BigEndian.Uint16(b[6:])&(ipv4MoreFragments|ipv4OffsetMask) != 0 {
+		return p.parseFragment4(b[:total], headerLen)
 	}
 	if headerLen > ipv4HeaderSize {
 		return FaultOptions
@@ -133,8 +136,8 @@ func (p *Packet) parse6(b []byte) Fault {
 	}
 	// Extension header numbers: IANA "IPv6 Extension Header Types".
 	switch next := b[6]; next {
-	case 44:
-		return FaultFragment
+	case ipv6FragmentHeader:
+		return p.parseFragment6(b[:total])
 	case 0, 43, 50, 51, 59, 60, 135, 139, 140, 253, 254:
 		return FaultExtension
 	default:
@@ -281,8 +284,7 @@ func (p *Packet) Quoted() (t Tuple, seq uint32, ok bool) {
 			return t, 0, false
 		}
 		headerLen := int(b[0]&15) * 4
-		const offsetMask = 0x1fff
-		if headerLen < ipv4HeaderSize || len(b) < headerLen+8 || binary.BigEndian.Uint16(b[6:])&offsetMask != 0 {
+		if headerLen < ipv4HeaderSize || len(b) < headerLen+8 || binary.BigEndian.Uint16(b[6:])&ipv4OffsetMask != 0 {
 			return t, 0, false
 		}
 		t.Src, t.Dst = addr4(b[12:16]), addr4(b[16:20])

@@ -35,7 +35,11 @@ func (d door) hold(t *testing.T, v lab.Visitor, n int) {
 	opening.SetLimit(atOnce)
 	for i := range conns {
 		opening.Go(func() (err error) {
-			conns[i], err = d.enter(octx, v)
+			if conns[i], err = d.enter(octx, v); err != nil {
+				return err
+			}
+			// Only an answer shows that the gateway has decided.
+			_, err = question(conns[i], "echo in")
 			return err
 		})
 	}

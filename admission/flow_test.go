@@ -1,0 +1,297 @@
+package admission
+
+import (
+	"testing"
+
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+// session has v let in to a service, the handshake done, with 100 bytes in flight to it.
+func (v visitor) session(port uint16, service string) {
+	v.w.Helper()
+	v.knocks(alice, service, "")
+	v.w.want(v.syn(port, service), ReasonGrant)
+	if !v.w.egress(v.reply(port, service, tun.SYN|tun.ACK, 5000, 1001, "")) {
+		v.w.Fatalf("no SYN-ACK")
+	}
+	v.enters(port, service, alice)
+	v.w.want(v.tcp(port, service, tun.ACK, 1001, 5001, ""), ReasonFlow)
+	if !v.w.egress(v.reply(port, service, tun.ACK, 5001, 1001, string(make([]byte, 100)))) {
+		v.w.Fatalf("no data")
+	}
+}
+
+func (v visitor) icmpError(b []byte) []byte {
+	m := tuntest.ICMP{Src: v.addr, Dst: v.gateway(), Type: 3, Code: 4, Payload: b}
+	if v.addr.Is6() {
+		m.Type, m.Code = 2, 0 // packet too big
+	}
+	return m.Packet()
+}
+
+func TestAnICMPErrorPassesOnlyAboutWhatIsInFlight(t *testing.T) {
+	everywhere(func(addr string) {
+		for _, c := range []struct {
+			seq  uint32
+			want Reason
+		}{
+			{5000, ReasonICMP}, {5001, ReasonICMPError}, {5100, ReasonICMPError}, {5101, ReasonICMPError},
+			{5102, ReasonICMP}, {0, ReasonICMP}, {1 << 31, ReasonICMP}, {1<<32 - 1, ReasonICMP},
+		} {
+			w := newWorld(t)
+			v := w.at(addr)
+			v.session(40000, "db")
+			w.want(v.icmpError(v.reply(40000, "db", tun.ACK, c.seq, 1001, "x")), c.want)
+		}
+	})
+}
+
+func TestAnICMPErrorMayComeFromARouterOnTheWay(t *testing.T) {
+	w := newWorld(t)
+	v, router := w.at("192.0.2.1"), w.at("203.0.113.9")
+	v.session(40000, "db")
+	w.want(router.icmpError(v.reply(40000, "db", tun.ACK, 5001, 1001, "x")), ReasonICMPError)
+	// About a packet to somebody else, to another port, from another port, or
+	// sent to another of our addresses than the one it quotes.
+	w.want(router.icmpError(router.reply(40000, "db", tun.ACK, 5001, 1001, "x")), ReasonICMP)
+	w.want(router.icmpError(v.reply(40001, "db", tun.ACK, 5001, 1001, "x")), ReasonICMP)
+	w.want(router.icmpError(v.reply(40000, "ssh", tun.ACK, 5001, 1001, "x")), ReasonICMP)
+	b := router.icmpError(v.reply(40000, "db", tun.ACK, 5001, 1001, "x"))
+	b[19]++
+	tuntest.Checksums(b)
+	w.want(b, ReasonICMP)
+	// The flow is over, and so is that.
+	w.gate.Forget(v.tuple(40000, "db"))
+	w.want(router.icmpError(v.reply(40000, "db", tun.ACK, 5001, 1001, "x")), ReasonICMP)
+}
+
+func TestBeforeAnythingIsSentNothingIsInFlight(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("192.0.2.1")
+	v.knocks(alice, "db", "")
+	w.want(v.syn(40000, "db"), ReasonGrant)
+	w.want(v.icmpError(v.reply(40000, "db", tun.ACK, 0, 1001, "x")), ReasonICMP)
+}
+
+func TestAnACKOfWhatWasNeverSentMovesNothing(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("192.0.2.1")
+	v.session(40000, "db")
+	w.want(v.tcp(40000, "db", tun.ACK, 1001, 9999, ""), ReasonFlow)
+	w.want(v.tcp(40000, "db", tun.ACK, 1001, 4000, ""), ReasonFlow)
+	w.want(v.icmpError(v.reply(40000, "db", tun.ACK, 5001, 1001, "x")), ReasonICMPError)
+	w.want(v.tcp(40000, "db", tun.ACK, 1001, 5101, ""), ReasonFlow)
+	w.want(v.icmpError(v.reply(40000, "db", tun.ACK, 5001, 1001, "x")), ReasonICMP)
+}
+
+func TestSequenceNumbersInFlightWrapAround(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("192.0.2.1")
+	v.knocks(alice, "db", "")
+	w.want(v.syn(40000, "db"), ReasonGrant)
+	w.egress(v.reply(40000, "db", tun.SYN|tun.ACK, 1<<32-10, 1001, ""))
+	w.egress(v.reply(40000, "db", tun.ACK, 1<<32-9, 1001, string(make([]byte, 100))))
+	for seq, want := range map[uint32]Reason{1<<32 - 11: ReasonICMP, 1<<32 - 10: ReasonICMPError, 0: ReasonICMPError, 91: ReasonICMPError, 92: ReasonICMP} {
+		w.want(v.icmpError(v.reply(40000, "db", tun.ACK, seq, 1001, "x")), want)
+	}
+}
+
+func TestNothingLeavesToWhoHasNoFlow(t *testing.T) {
+	everywhere(func(addr string) {
+		w := newWorld(t)
+		v := w.at(addr)
+		v.session(40000, "db")
+		neighbour := w.at(v.addr.Next().String())
+		for _, flags := range []uint8{tun.SYN | tun.ACK, tun.ACK, tun.RST, tun.RST | tun.ACK, tun.FIN | tun.ACK} {
+			for name, b := range map[string][]byte{
+				"another address": neighbour.reply(40000, "db", flags, 5001, 1001, ""),
+				"another port":    v.reply(40001, "db", flags, 5001, 1001, ""),
+				"another service": v.reply(40000, "ssh", flags, 5001, 1001, ""),
+			} {
+				if w.egress(b) {
+					t.Errorf("flags %x to %s", flags, name)
+				}
+			}
+			if !w.egress(v.reply(40000, "db", flags, 5001, 1001, "")) {
+				t.Errorf("flags %x to the client itself are kept back", flags)
+			}
+		}
+		if n := w.gate.Stats().Muted; n != 15 {
+			t.Errorf("%d packets counted as kept back", n)
+		}
+		w.gate.Forget(v.tuple(40000, "db"))
+		if w.egress(v.reply(40000, "db", tun.RST, 5001, 0, "")) {
+			t.Error("a flow that was forgotten is reset")
+		}
+	})
+}
+
+func TestAResetOfABeginningFlowMustAnswerItsOwnSYN(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		flags uint8
+		ack   uint32
+		want  bool
+	}{
+		{"that answers the SYN", tun.RST | tun.ACK, 1001, true},
+		{"of an older flow", tun.RST | tun.ACK, 777, false},
+		{"without an acknowledgement", tun.RST, 1001, false},
+	} {
+		w := newWorld(t)
+		v := w.at("192.0.2.1")
+		v.knocks(alice, "db", "")
+		w.want(v.syn(40000, "db"), ReasonGrant)
+		if got := w.egress(v.reply(40000, "db", c.flags, 0, c.ack, "")); got != c.want {
+			t.Errorf("a reset %s: %v", c.name, got)
+		}
+	}
+}
+
+func TestASYNOnALiveFlowIsForTheStackToChallenge(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("192.0.2.1")
+	v.session(40000, "db")
+	for _, seq := range []uint32{1000, 1001, 77777} {
+		if got := w.want(v.tcp(40000, "db", tun.SYN, seq, 0, ""), ReasonFlow); got.Anew {
+			t.Errorf("SYN with sequence %d: %+v", seq, got)
+		}
+	}
+	v.knocks(alice, "db", "")
+	w.want(v.tcp(40000, "db", tun.SYN, 77777, 0, ""), ReasonFlow)
+	if n := w.gate.Stats().Grants; n != 1 {
+		t.Error("a SYN on a live flow touched the grant")
+	}
+}
+
+func TestAFlowStaysUntilTheStackIsDoneWithIt(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		stages []Settlement
+		sweeps int // after which it is gone, without TIME_WAIT
+	}{
+		{"gone at once", []Settlement{Gone}, 0},
+		{"something left to send", []Settlement{Busy, Busy, Gone}, 2},
+		{"TIME_WAIT at once", []Settlement{InTimeWait}, -1},
+		{"TIME_WAIT later", []Settlement{Busy, Busy, InTimeWait}, -1},
+	} {
+		w := newWorld(t)
+		v := w.at("192.0.2.1")
+		v.session(40000, "db")
+		tuple := v.tuple(40000, "db")
+		w.stages[tuple] = c.stages[0]
+		w.gate.Closed(tuple)
+		w.check()
+		for _, s := range c.stages[1:] {
+			w.want(v.tcp(40000, "db", tun.FIN|tun.ACK, 1001, 5101, ""), ReasonFlow)
+			w.stages[tuple] = s
+			w.sweep()
+		}
+		if c.sweeps < 0 {
+			w.pass(testTimeWait - 1)
+			w.sweep()
+			w.want(v.tcp(40000, "db", tun.ACK, 1001, 5101, ""), ReasonFlow)
+			w.pass(1)
+			w.sweep()
+		}
+		w.want(v.tcp(40000, "db", tun.ACK, 1001, 5101, ""), ReasonNoFlow)
+		if w.egress(v.reply(40000, "db", tun.RST, 5101, 0, "")) {
+			t.Errorf("%s: answered after its end", c.name)
+		}
+		w.pass(testTTL)
+		w.sweep()
+		w.empty()
+	}
+}
+
+func TestASYNInTIMEWAITBeginsAnew(t *testing.T) {
+	for _, service := range []string{"db", "web"} {
+		w := newWorld(t)
+		v := w.at("192.0.2.1")
+		tuple := v.tuple(40000, service)
+		if service == "db" {
+			v.session(40000, service)
+		} else {
+			w.want(v.syn(40000, service), ReasonOpen)
+			v.enters(40000, service, alice)
+		}
+		w.stages[tuple] = InTimeWait
+		w.gate.Closed(tuple)
+		w.check()
+
+		w.want(v.syn(40000, service), ReasonFlow) // the old SYN, late
+		syn := v.tcp(40000, service, tun.SYN, 99999, 0, "")
+		if service == "db" {
+			w.want(syn, ReasonNoGrant) // it takes a knock, as any
+			w.want(v.tcp(40000, service, tun.ACK, 1001, 5101, ""), ReasonFlow)
+			v.knocks(alice, service, "")
+		}
+		got := w.admit(syn)
+		if got.Action != Pass || !got.Anew || got.Open != (service == "web") {
+			t.Fatalf("%s: %+v", service, got)
+		}
+		// What the stack still has of the old flow stays inside.
+		if w.egress(v.reply(40000, service, tun.RST|tun.ACK, 5101, 1002, "")) {
+			t.Error("the old flow's reset gets out")
+		}
+		v.enters(40000, service, alice)
+		w.pass(testTimeWait + 1)
+		w.sweep()
+		w.want(v.tcp(40000, service, tun.ACK, 100000, 1, ""), ReasonFlow) // the old one's end is not its end
+	}
+}
+
+func TestAParkedSYNBeginsAnewInTIMEWAITToo(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("192.0.2.1")
+	v.session(40000, "db")
+	w.stages[v.tuple(40000, "db")] = InTimeWait
+	w.gate.Closed(v.tuple(40000, "db"))
+	w.want(v.knock(alice, "db"), ReasonKnock)
+	w.want(v.tcp(40000, "db", tun.SYN, 99999, 0, ""), ReasonParked)
+	w.decide()
+	if len(w.delivered) != 1 || w.delivered[0].verdict != (Verdict{Action: Pass, Reason: ReasonGrant, Anew: true}) {
+		t.Errorf("%+v", w.delivered)
+	}
+}
+
+func TestManyEndingFlowsAreEachAskedAboutOnceASweep(t *testing.T) {
+	asked := map[tun.Tuple]int{}
+	w := newWorld(t, func(o *Options) {
+		o.Settled = func(t tun.Tuple) Settlement { asked[t]++; return Busy }
+	})
+	v := w.at("192.0.2.1")
+	const flows = 2*sweepBatch + 10
+	for port := range uint16(flows) {
+		w.gate.Admit(parsed(v.syn(10000+port, "web")))
+		w.gate.Closed(v.tuple(10000+port, "web"))
+	}
+	w.sweep()
+	for tuple, n := range asked {
+		if n != 2 { // once by Closed
+			t.Fatalf("%v: %d times", tuple, n)
+		}
+	}
+	if len(asked) != flows {
+		t.Errorf("%d flows asked about", len(asked))
+	}
+}
+
+func TestAGateNeedsItsParts(t *testing.T) {
+	if _, err := New(Options{}); err == nil {
+		t.Error("made of nothing")
+	}
+	g, err := New(Options{
+		Policy: testPolicy(alice), Store: NewMemoryStore(StoreOptions{}),
+		Deliver: func(*tun.Packet, Verdict) {}, Evicted: func(tun.Tuple) {},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g.limits != (Limits{DefaultFlows, DefaultHalfOpen, DefaultGrants, DefaultGrantsPerSource, DefaultKnocks, DefaultKnocksPerSource, DefaultParked, DefaultParkedPerSource}) {
+		t.Errorf("limits %+v", g.limits)
+	}
+	if g.Policy() == nil || g.mono() < 0 || g.now().IsZero() || g.settled(tun.Tuple{}) != Gone {
+		t.Error("defaults")
+	}
+}

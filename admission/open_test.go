@@ -1,0 +1,139 @@
+package admission
+
+import (
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+func TestAnOpenServiceAnswersStrangers(t *testing.T) {
+	everywhere(func(addr string) {
+		for _, service := range []string{"web", "vpn"} {
+			w := newWorld(t)
+			v := w.at(addr)
+			if got := w.want(v.syn(40000, service), ReasonOpen); !got.Open || got.Anew {
+				t.Errorf("%s: %+v", service, got)
+			}
+			if got := w.want(v.tcp(40000, service, tun.ACK, 1001, 1, ""), ReasonFlow); !got.Open {
+				t.Errorf("%s: %+v", service, got)
+			}
+			if !w.egress(v.reply(40000, service, tun.SYN|tun.ACK, 1, 1001, "")) {
+				t.Errorf("%s: no answer", service)
+			}
+		}
+	})
+}
+
+func TestAFloodTakesThePlacesOfTheOldestThatAreNotLetIn(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.Limits.HalfOpen = 4 })
+	v, flood := w.at("192.0.2.1"), w.at("198.51.100.1")
+	w.want(v.syn(40000, "web"), ReasonOpen)
+	v.enters(40000, "web", alice)
+	w.want(v.syn(40001, "web"), ReasonOpen)
+	v.handshakes(40001, "web") // not authenticated yet
+	w.want(v.syn(40002, "vpn"), ReasonOpen)
+	for range 4 {
+		w.want(flood.syn(1234, "web"), ReasonOpen)
+		flood.addr = flood.addr.Next()
+	}
+	w.tell()
+	if len(w.evicted) != 1 || w.evicted[0] != v.tuple(40001, "web") {
+		t.Fatalf("evicted: %v", w.evicted)
+	}
+	w.want(v.tcp(40000, "web", tun.ACK, 1001, 1, "data"), ReasonFlow) // let in: never evicted
+	w.want(v.tcp(40002, "vpn", tun.ACK, 1001, 1, ""), ReasonFlow)     // another service's
+	if n := w.gate.Stats().HalfOpen; n != 5 {
+		t.Errorf("%d half-open flows", n)
+	}
+}
+
+func TestTheAnswerToASYNCookieEntersDuringAFloodOnly(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.Limits.HalfOpen = 4 })
+	v, flood := w.at("192.0.2.1"), w.at("198.51.100.1")
+	ack := v.tcp(40000, "web", tun.ACK, 1001, 555, "")
+	w.want(v.syn(40000, "web"), ReasonOpen)
+	for range 4 {
+		w.want(flood.syn(1234, "web"), ReasonOpen)
+		flood.addr = flood.addr.Next()
+	}
+	w.want(v.tcp(40000, "vpn", tun.ACK, 1001, 555, ""), ReasonNoFlow) // no flood there
+	w.want(v.tcp(40000, "db", tun.ACK, 1001, 555, ""), ReasonNoFlow)
+	for _, flags := range []uint8{0, tun.FIN, tun.RST, tun.RST | tun.ACK, tun.SYN | tun.ACK} {
+		w.want(v.tcp(40000, "web", flags, 1001, 555, ""), ReasonNoFlow)
+	}
+	if got := w.want(ack, ReasonCookie); !got.Open {
+		t.Errorf("%+v", got)
+	}
+	w.want(ack, ReasonFlow)
+	v.enters(40000, "web", alice)
+
+	w.pass(floodMemory)
+	w.want(v.tcp(40001, "web", tun.ACK, 1001, 555, ""), ReasonCookie)
+	w.pass(1)
+	w.want(v.tcp(40002, "web", tun.ACK, 1001, 555, ""), ReasonNoFlow)
+}
+
+func TestAStrayACKThatBoreNoCookieIsNotAnsweredWithAReset(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.Limits.HalfOpen = 1 })
+	v := w.at("192.0.2.1")
+	w.want(w.at("198.51.100.1").syn(1, "web"), ReasonOpen)
+	w.want(w.at("198.51.100.2").syn(1, "web"), ReasonOpen)
+	w.want(v.tcp(40000, "web", tun.ACK, 1001, 555, ""), ReasonCookie)
+	if w.egress(v.reply(40000, "web", tun.RST, 555, 0, "")) {
+		t.Error("the stack's reset gets out")
+	}
+}
+
+func TestAHalfOpenFlowIsForgottenAfterItsTime(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("192.0.2.1")
+	for port := range uint16(3) {
+		w.want(v.syn(40000+port, "web"), ReasonOpen)
+	}
+	v.handshakes(40001, "web")
+	v.enters(40002, "web", alice)
+	w.pass(halfOpenTime)
+	w.sweep()
+	w.want(v.tcp(40000, "web", tun.ACK, 1001, 1, ""), ReasonFlow)
+	w.pass(time.Second)
+	w.sweep()
+	w.want(v.tcp(40000, "web", tun.ACK, 1001, 1, ""), ReasonNoFlow)
+	w.want(v.tcp(40001, "web", tun.ACK, 1001, 1, ""), ReasonNoFlow)
+	w.want(v.tcp(40002, "web", tun.ACK, 1001, 1, ""), ReasonFlow)
+	if len(w.evicted) != 2 {
+		t.Errorf("evicted: %v", w.evicted)
+	}
+}
+
+func TestAnOpenServicesKnockIsForItAloneAndAddsNoDoor(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("192.0.2.1")
+	w.want(v.udp(443, make([]byte, 140)), ReasonNotService) // mode auth takes no knocks
+	v.knocks(alice, "vpn", "")
+	w.want(v.syn(40000, "ssh"), ReasonNoGrant)
+	w.want(v.syn(40000, "vpn"), ReasonOpen)
+	v.enters(40000, "vpn", alice)
+}
+
+func TestMoreEvictionsThanTheBacklogHarmNobody(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.Limits.HalfOpen = 1 })
+	flood := w.at("198.51.100.1")
+	for range evictedBacklog + 100 {
+		if v := w.gate.admit(parsed(flood.syn(1, "web"))); v.Reason != ReasonOpen {
+			t.Fatal(v)
+		}
+		flood.addr = flood.addr.Next()
+	}
+	w.tell()
+	w.check()
+	if len(w.evicted) != evictedBacklog {
+		t.Errorf("%d told", len(w.evicted))
+	}
+}
+
+func parsed(b []byte) *tun.Packet {
+	p := &tun.Packet{Data: b}
+	p.Parse()
+	return p
+}

@@ -1,0 +1,175 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+// running runs f in a bubble while the gate runs, and ends it afterwards.
+func running(t *testing.T, f func(t *testing.T, w *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		w := newWorld(t, func(o *Options) {
+			o.Now, o.Mono = nil, func() time.Duration { return time.Since(start) }
+			var mu sync.Mutex
+			o.Evicted = func(tun.Tuple) { mu.Lock(); defer mu.Unlock() }
+		})
+		w.wall = start // for the messages' times
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := w.gate.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		f(t, w)
+		cancel()
+		wg.Wait()
+	})
+}
+
+func TestARunningGateDecidesKnocksAndForgetsWhatIsOver(t *testing.T) {
+	running(t, func(t *testing.T, w *world) {
+		v := w.at("192.0.2.1")
+		b := v.knock(alice, "db")
+		if got := w.gate.Admit(parsed(b)); got.Reason != ReasonKnock {
+			t.Fatal(got)
+		}
+		synctest.Wait()
+		w.want(v.syn(40000, "db"), ReasonGrant)
+		w.gate.Forget(v.tuple(40000, "db"))
+		time.Sleep(testTTL + testDeadline + 2*sweepInterval)
+		synctest.Wait()
+		w.empty()
+	})
+}
+
+func TestAuthenticationWaitsForItsOwnKnock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		v := w.at("192.0.2.1")
+		w.want(v.syn(40000, "vpn"), ReasonOpen) // visible: the handshake may be faster
+		v.handshakes(40000, "vpn")
+		w.want(v.junk(), ReasonKnock)
+		w.want(v.sealed(alice, "vpn", v.message(sessionID(1))), ReasonKnock)
+		ended := make(chan error, 1)
+		go func() {
+			ended <- w.gate.Authenticate(v.tuple(40000, "vpn"), alice, sessionID(1), ok)
+		}()
+		synctest.Wait()
+		select {
+		case err := <-ended:
+			t.Fatalf("did not wait: %v", err)
+		default:
+		}
+		time.Sleep(settleTime / 2)
+		w.decide()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestAuthenticationWaitsForOtherKnocksNoLongerThanItMust(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		decided bool
+		want    time.Duration
+	}{{"all decided", true, 0}, {"never decided", false, settleTime}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			v := w.at("192.0.2.1")
+			w.want(v.syn(40000, "vpn"), ReasonOpen)
+			v.handshakes(40000, "vpn")
+			w.want(v.junk(), ReasonKnock)
+			ended := make(chan error, 1)
+			start := time.Now()
+			go func() {
+				ended <- w.gate.Authenticate(v.tuple(40000, "vpn"), alice, "", ok)
+			}()
+			synctest.Wait()
+			if c.decided {
+				w.decide()
+			}
+			if err := <-ended; !errors.Is(err, ErrNoGrant) {
+				t.Errorf("%s: %v", c.name, err)
+			}
+			if took := time.Since(start); took != c.want {
+				t.Errorf("%s: took %v", c.name, took)
+			}
+		})
+	}
+}
+
+func TestAuthenticationDoesNotOutliveItsFlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		v := w.at("192.0.2.1")
+		w.want(v.syn(40000, "vpn"), ReasonOpen)
+		v.handshakes(40000, "vpn")
+		w.want(v.knock(alice, "vpn"), ReasonKnock)
+		ended := make(chan error, 1)
+		go func() { ended <- w.gate.Authenticate(v.tuple(40000, "vpn"), alice, "", ok) }()
+		synctest.Wait()
+		w.gate.Forget(v.tuple(40000, "vpn"))
+		w.decide()
+		if err := <-ended; !errors.Is(err, ErrGone) {
+			t.Error(err)
+		}
+	})
+}
+
+// Many at once: for the race detector, and for the counts at the end.
+func TestAGateIsSafeForConcurrentUse(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.Limits.HalfOpen, o.Limits.Flows = 50, 200 })
+	ctx, cancel := context.WithCancel(t.Context())
+	var run, wg sync.WaitGroup
+	run.Go(func() { _ = w.gate.Run(ctx) })
+	w.gate.deliver = func(*tun.Packet, Verdict) {}
+	for i := range 8 {
+		v := w.at("192.0.2.1")
+		for range i {
+			v.addr = v.addr.Next()
+		}
+		knocks := [][]byte{}
+		for range 30 {
+			knocks = append(knocks, v.sealed(alice, "ssh", v.message(sessionID(i))), v.junk())
+		}
+		wg.Go(func() {
+			for n, b := range knocks {
+				port := uint16(40000 + n)
+				w.gate.Admit(parsed(b))
+				w.gate.Admit(parsed(v.syn(port, "ssh")))
+				w.gate.Admit(parsed(v.syn(port, "web")))
+				for _, service := range []string{"ssh", "web"} {
+					w.gate.Egress(parsed(v.reply(port, service, tun.SYN|tun.ACK, 5, 1001, "")), 0)
+					if w.gate.Complete(v.tuple(port, service)) == nil {
+						w.gate.Candidates(v.tuple(port, service))
+						_ = w.gate.Authenticate(v.tuple(port, service), alice, sessionID(i), ok)
+						w.gate.Closed(v.tuple(port, service))
+					}
+				}
+				w.gate.Stats()
+			}
+		})
+	}
+	wg.Wait()
+	for len(w.gate.knocks.ready) > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	run.Wait()
+	w.decide()
+	w.check()
+	w.pass(testTTL + testDeadline + halfOpenTime + 1)
+	for range 3 {
+		w.sweep()
+	}
+	w.empty()
+}

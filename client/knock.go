@@ -1,0 +1,104 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+)
+
+// What both sides take for granted if nothing else was agreed on.
+const (
+	DefaultSequenceLength = 3                     // parts
+	DefaultSequenceGap    = 80 * time.Millisecond // SYNs must not overtake each other on the way
+	DefaultSlot           = 30 * time.Second
+)
+
+// ErrOption says that a Dialer cannot knock as its fields ask for: nothing was
+// sent, and the error that wraps it says what to change.
+var ErrOption = errors.New("bad option")
+
+// Sequence is how to knock in several parts. The gate's settings must be the
+// same, but for the gap, which it does not know.
+type Sequence struct {
+	// Length is the number of parts: 2 to 8 by UDP, 2 to 5 by SYN; 0 means
+	// DefaultSequenceLength.
+	Length int
+	// Gap is the time between two parts; 0 means DefaultSequenceGap.
+	Gap time.Duration
+	// Slot is the length of tcp-syn-seq's time slots, in whole seconds; 0 means
+	// DefaultSlot. All parts are sent within one slot, and a gate takes one
+	// sequence of a client for a service in each.
+	Slot time.Duration
+	// Legacy sends tcp-syn-seq in its older spelling, to other ports than the
+	// service's.
+	Legacy bool
+}
+
+// Knock sends one knock for the service at target, in as many parts as the
+// method has, and waits between them. Whether it was heard shows only when
+// connecting. A SYN has no room for the session id: after one, any will do.
+func (d *Dialer) Knock(ctx context.Context, target netip.AddrPort, session []byte) error {
+	name := d.Method
+	if name == "" {
+		name = protocol.MethodUDP
+	}
+	method, err := protocol.ParseMethod(name)
+	if err != nil {
+		return fmt.Errorf("%w: method %q: %w", ErrOption, name, err)
+	}
+	target = netip.AddrPortFrom(target.Addr().Unmap(), target.Port())
+	switch method {
+	case protocol.MethodUDP, protocol.MethodUDPPassive:
+		return d.knockUDP(ctx, target, method, session)
+	case protocol.MethodUDPSeq, protocol.MethodUDPPassiveSeq:
+		return d.knockUDPSequence(ctx, target, method, session)
+	case protocol.MethodTCPSYN, protocol.MethodTCPSYNSeq:
+		return d.knockSYN(ctx, target, method)
+	default:
+		return fmt.Errorf("%w: method %s sends no knock; authenticate without one", ErrOption, method)
+	}
+}
+
+// sequence is d.Sequence with its defaults, checked against a method's limits.
+func (d *Dialer) sequence(method string, least, most int) (Sequence, error) {
+	s := d.Sequence
+	if s.Length == 0 {
+		s.Length = DefaultSequenceLength
+	}
+	if s.Gap == 0 {
+		s.Gap = DefaultSequenceGap
+	}
+	switch {
+	case s.Length < least || s.Length > most:
+		return s, fmt.Errorf("%w: a %s sequence has %d to %d parts, not %d", ErrOption, method, least, most, s.Length)
+	case s.Gap < 0:
+		return s, fmt.Errorf("%w: the gap between the parts of a sequence cannot be %v", ErrOption, s.Gap)
+	}
+	return s, nil
+}
+
+// dialUDP opens a UDP socket to target, from where the connection will come.
+func (d *Dialer) dialUDP(ctx context.Context, target netip.AddrPort) (net.Conn, error) {
+	n := d.Net
+	if local, ok := n.LocalAddr.(*net.TCPAddr); ok && local != nil {
+		n.LocalAddr = &net.UDPAddr{IP: local.IP, Zone: local.Zone} // the port is the connection's
+	}
+	return n.DialContext(ctx, "udp", target.String())
+}
+
+// pause waits, unless ctx ends first.
+func pause(ctx context.Context, t time.Duration) error {
+	timer := time.NewTimer(t)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

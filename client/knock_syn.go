@@ -1,0 +1,186 @@
+package client
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+)
+
+const (
+	// The source ports of knocks are drawn from those that Linux gives to
+	// connections, so that they look like any.
+	firstSourcePort = 32768
+	sourcePorts     = 28232 // up to 60999
+
+	// transit is what the last part of a sequence is given for its way, so that
+	// it arrives in the slot that it was made in.
+	transit = 200 * time.Millisecond
+)
+
+// RawSocketError says that packets cannot be put on the wire as they are, which
+// the SYN methods need. It unwraps to what the system said: errors.Is knows it
+// as fs.ErrPermission, or as errors.ErrUnsupported on other systems than Linux.
+type RawSocketError struct {
+	Err error
+}
+
+// Error says what happened and what to do.
+func (e *RawSocketError) Error() string {
+	remedy := "knock by one of the udp methods"
+	switch {
+	case errors.Is(e.Err, fs.ErrPermission):
+		remedy = "give this program the capability CAP_NET_RAW (setcap cap_net_raw+ep), run it as root, or " + remedy
+	case errors.Is(e.Err, errors.ErrUnsupported):
+		remedy = "that takes Linux: " + remedy
+	}
+	return "send a SYN that is a knock: " + e.Err.Error() + "; " + remedy
+}
+
+// Unwrap returns the cause.
+func (e *RawSocketError) Unwrap() error { return e.Err }
+
+// packetWriter puts whole IP packets on the wire; a *net.IPConn is one.
+type packetWriter interface {
+	WriteTo(packet []byte, to net.Addr) (int, error)
+}
+
+// knockSYN sends the SYNs of method, each complete with its IP header. The host's
+// own TCP knows nothing of them, and resets what they would open if somebody
+// answered.
+func (d *Dialer) knockSYN(ctx context.Context, target netip.AddrPort, method string) error {
+	s, err := d.synSequence(method)
+	if err != nil {
+		return err
+	}
+	source, err := d.sourceAddr(ctx, target)
+	if err != nil {
+		return fmt.Errorf("find the source address: %w", err)
+	}
+	conn, err := d.openRaw(ctx, source)
+	if err != nil {
+		return &RawSocketError{err}
+	}
+	return errors.Join(d.sendSYNs(ctx, conn, source, target, s), conn.Close())
+}
+
+// synSequence is how method knocks, checked: tcp-syn is a sequence of one part.
+func (d *Dialer) synSequence(method string) (s Sequence, err error) {
+	if method == protocol.MethodTCPSYN {
+		s = Sequence{Length: 1, Slot: d.Slot}
+	} else if s, err = d.sequence(method, protocol.MinSYNSequence, protocol.MaxSYNSequence); err != nil {
+		return s, err
+	}
+	if s.Slot == 0 {
+		s.Slot = DefaultSlot
+	}
+	switch {
+	case s.Slot < time.Second || s.Slot%time.Second != 0:
+		return s, fmt.Errorf("%w: a time slot has whole seconds and at least one, not %v", ErrOption, s.Slot)
+	case s.takes() >= s.Slot:
+		return s, fmt.Errorf("%w: %d parts %v apart do not fit in a slot of %v", ErrOption, s.Length, s.Gap, s.Slot)
+	}
+	return s, nil
+}
+
+// takes is how long it takes until the last part has arrived.
+func (s *Sequence) takes() time.Duration {
+	return time.Duration(s.Length-1)*s.Gap + transit
+}
+
+// sourceAddr is the address that a connection to target would come from: the one
+// that the kernel gives to a UDP socket connected there, for which it sends
+// nothing.
+func (d *Dialer) sourceAddr(ctx context.Context, target netip.AddrPort) (netip.Addr, error) {
+	conn, err := d.dialUDP(ctx, target)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	local, ok := conn.LocalAddr().(*net.UDPAddr)
+	if err := conn.Close(); err != nil {
+		return netip.Addr{}, err
+	}
+	if !ok {
+		return netip.Addr{}, fmt.Errorf("%v is no UDP address", conn.LocalAddr())
+	}
+	return local.AddrPort().Addr().Unmap(), nil
+}
+
+// sendSYNs sends the SYNs of one slot.
+func (d *Dialer) sendSYNs(
+	ctx context.Context, out packetWriter, source netip.Addr, target netip.AddrPort, s Sequence,
+) error {
+	slot, err := d.awaitSlot(ctx, s)
+	if err != nil {
+		return err
+	}
+	scratch := protocol.NewScratch()
+	for i := range s.Length {
+		if i > 0 {
+			if err := pause(ctx, s.Gap); err != nil {
+				return err
+			}
+		}
+		to := target
+		var fields protocol.SYNFields
+		switch {
+		case s.Length == 1:
+			fields = d.Identity.SYN(scratch, d.port(target), slot)
+		case s.Legacy:
+			var port uint16
+			fields, port = d.Identity.SYNPartLegacy(scratch, d.port(target), slot, i)
+			to = netip.AddrPortFrom(target.Addr(), port)
+		default:
+			fields = d.Identity.SYNPart(scratch, d.port(target), slot, i)
+		}
+		if err := d.writeSYN(out, source, to, fields); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// awaitSlot returns the current slot if all of a sequence fits in the rest of it,
+// or else the next one as soon as that has begun. A single SYN is good for the
+// whole of the next slot too and waits for nothing.
+func (d *Dialer) awaitSlot(ctx context.Context, s Sequence) (int64, error) {
+	for {
+		now := d.now()
+		slot := protocol.Slot(now, s.Slot)
+		left := time.Unix((slot+1)*int64(s.Slot/time.Second), 0).Sub(now)
+		if s.Length == 1 || left > s.takes() {
+			return slot, nil
+		}
+		if err := pause(ctx, left); err != nil {
+			return 0, fmt.Errorf("wait for the next time slot: %w", err)
+		}
+	}
+}
+
+// writeSYN sends one SYN from a source port of its own.
+func (d *Dialer) writeSYN(
+	out packetWriter, source netip.Addr, target netip.AddrPort, fields protocol.SYNFields,
+) error {
+	var random [6]byte
+	if _, err := io.ReadFull(d.rand(), random[:]); err != nil {
+		return fmt.Errorf("draw a source port: %w", err)
+	}
+	p := synPacket{
+		src:    netip.AddrPortFrom(source, firstSourcePort+uint16(binary.BigEndian.Uint32(random[:4])%sourcePorts)),
+		dst:    target,
+		id:     max(1, binary.BigEndian.Uint16(random[4:])), // a 0 the kernel would replace
+		fields: fields,
+	}
+	to := &net.IPAddr{IP: target.Addr().AsSlice(), Zone: target.Addr().Zone()}
+	if _, err := out.WriteTo(p.append(nil), to); err != nil {
+		return fmt.Errorf("send a SYN: %w", err)
+	}
+	return nil
+}

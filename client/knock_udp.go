@@ -1,0 +1,89 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+)
+
+// knockUDP sends one datagram. (UDP knock v1.)
+func (d *Dialer) knockUDP(ctx context.Context, target netip.AddrPort, method string, session []byte) error {
+	b, err := d.datagram(target, &protocol.KnockMessage{Method: method, SessionID: session})
+	if err != nil {
+		return err
+	}
+	return d.sendUDP(ctx, target, 0, b)
+}
+
+// knockUDPSequence sends the parts of a sequence: whole knocks that share a
+// sequence id and the session id. (Sequences.)
+func (d *Dialer) knockUDPSequence(ctx context.Context, target netip.AddrPort, method string, session []byte) error {
+	s, err := d.sequence(method, protocol.MinSequence, protocol.MaxSequence)
+	if err != nil {
+		return err
+	}
+	m := protocol.KnockMessage{
+		Method: method, SessionID: session, SequenceID: make([]byte, protocol.SequenceID), Total: uint8(s.Length),
+	}
+	if _, err := io.ReadFull(d.rand(), m.SequenceID); err != nil {
+		return fmt.Errorf("make a sequence id: %w", err)
+	}
+	parts := make([][]byte, s.Length)
+	for i := range parts {
+		m.Index = uint8(i)
+		if parts[i], err = d.datagram(target, &m); err != nil {
+			return err
+		}
+	}
+	return d.sendUDP(ctx, target, s.Gap, parts...)
+}
+
+// datagram makes a knock of m, as of now.
+func (d *Dialer) datagram(target netip.AddrPort, m *protocol.KnockMessage) ([]byte, error) {
+	m.Time = d.now().UnixMilli()
+	b, err := protocol.AppendKnock(nil, d.Identity, d.port(target), m, d.rand())
+	if err != nil {
+		return nil, fmt.Errorf("make the knock: %w", err)
+	}
+	return b, nil
+}
+
+// sendUDP sends datagrams from one socket to where target's knocks are taken.
+func (d *Dialer) sendUDP(ctx context.Context, target netip.AddrPort, gap time.Duration, parts ...[]byte) error {
+	port := d.KnockPort
+	if port == 0 {
+		port = DefaultKnockPort
+	}
+	conn, err := d.dialUDP(ctx, netip.AddrPortFrom(target.Addr(), port))
+	if err != nil {
+		return err
+	}
+	return errors.Join(writeParts(ctx, conn, gap, parts), conn.Close())
+}
+
+func writeParts(ctx context.Context, conn net.Conn, gap time.Duration, parts [][]byte) error {
+	for i, b := range parts {
+		if i > 0 {
+			if err := pause(ctx, gap); err != nil {
+				return err
+			}
+		}
+		_, err := conn.Write(b)
+		if err != nil && i > 0 {
+			// A server that only watches the wire has no socket there, and its
+			// kernel refuses the parts. Ours reports that instead of sending the
+			// next one; having reported it, it sends.
+			_, err = conn.Write(b)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package demo
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// secretSize is the size of the client's secret in bytes.
+const secretSize = 32
+
+// Run builds the lab, tells the story in it, and takes everything down again.
+// It returns nil if all evidence is as it should be, and otherwise errors that
+// match ErrEvidence; fs.ErrPermission where the caller may not build a lab,
+// tun.ErrNoTUN where there is no TUN device, or ctx's cause.
+func Run(ctx context.Context, o Options) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, TimeLimit, fmt.Errorf("the demonstration took longer than %v", TimeLimit))
+	defer cancel()
+	err := run(ctx, o)
+	if err != nil && ctx.Err() != nil { // whatever err is, this is why
+		return fmt.Errorf("cut short: %w", context.Cause(ctx))
+	}
+	return err
+}
+
+func run(ctx context.Context, o Options) (err error) {
+	begin := time.Now()
+	s := &story{report: report{w: o.Out}, secret: make([]byte, secretSize), captures: make(map[*host]*capture)}
+	_, _ = rand.Read(s.secret) // never fails
+	if s.lab, err = newLab(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	if err := s.tell(ctx, o.Gateway); err != nil {
+		if ctx.Err() == nil && s.gateway != nil {
+			s.line("")
+			s.line("The gateway's log:")
+			s.line("")
+			s.print(s.gateway.lastWords() + "\n")
+		}
+		return err
+	}
+	s.line("")
+	s.line("All %d pieces of evidence are as they should be (%.1f s).", s.ok, time.Since(begin).Seconds())
+	return s.err
+}
+
+// A story is a demonstration under way.
+type story struct {
+	report
+	lab        *lab
+	secret     []byte
+	upstream   upstream
+	ordinaries []net.Listener
+	gateway    *process
+	captures   map[*host]*capture
+	sessions   []session
+	knocks     [][]byte         // the client's, as captured on its link
+	admitted   []netip.AddrPort // the client's ends of connections that were let in
+}
+
+// tell goes through the story, and judges it.
+func (s *story) tell(ctx context.Context, command []string) error {
+	for _, step := range []func(context.Context) error{
+		func(ctx context.Context) error { return s.prepare(ctx, command) },
+		s.ordinary, s.before, s.enter, s.during, s.refused, s.after, s.counted, s.stopped,
+	} {
+		if err := step(ctx); err != nil {
+			return errors.Join(s.verdict(), err)
+		}
+		if s.err != nil {
+			return fmt.Errorf("write the report: %w", s.err)
+		}
+	}
+	return s.verdict()
+}
+
+// prepare starts the captures, the upstream and the gateway.
+func (s *story) prepare(ctx context.Context, command []string) (err error) {
+	s.line("knockgw demo: a hidden service, its client, and a stranger who scans for it.")
+	s.line("Four network namespaces, joined by veth pairs; nothing outside them is touched.")
+	s.line("")
+	s.block(s.lab.picture())
+	for _, h := range []*host{s.lab.client, s.lab.stranger} {
+		c, err := h.capture()
+		if err != nil {
+			return err
+		}
+		s.captures[h] = c
+	}
+	for _, a := range s.lab.upstream.addrs {
+		l, err := s.lab.upstream.listen(ctx, netip.AddrPortFrom(a, upstreamPort))
+		if err != nil {
+			return fmt.Errorf("start the upstream: %w", err)
+		}
+		s.upstream.serve(l)
+	}
+	config := s.lab.configText()
+	s.line("")
+	s.line("The gateway's configuration (knockgw run --config %s):", configName)
+	s.line("")
+	s.block(config)
+	begin := time.Now()
+	if s.gateway, err = startGateway(s.lab.gateway, command, config, s.secret); err != nil {
+		return err
+	}
+	if err := s.gateway.ready(ctx); err != nil {
+		return err
+	}
+	s.line("")
+	s.line("The gateway was ready after %d ms.", time.Since(begin).Milliseconds())
+	return nil
+}
+
+// close takes everything down, in the order opposite to prepare's.
+func (s *story) close() error {
+	var err error
+	for _, c := range s.sessions {
+		_ = c.conn.Close() // what matters is that the gateway notices
+	}
+	if s.gateway != nil {
+		err = s.gateway.close()
+	}
+	for _, l := range s.ordinaries {
+		err = errors.Join(err, l.Close())
+	}
+	err = errors.Join(err, s.upstream.close())
+	for _, c := range s.captures {
+		err = errors.Join(err, c.close())
+	}
+	return errors.Join(err, s.lab.close())
+}

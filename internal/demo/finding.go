@@ -1,0 +1,72 @@
+package demo
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// findings are the states that a scan has found.
+type findings map[probe]state
+
+// telling lists the states found for an address by a technique, each with how
+// many ports have it: "1 open, 1024 filtered".
+func (f findings) telling(t technique, a netip.Addr) string {
+	n := make(map[state]int)
+	for p, s := range f {
+		if p.technique == t && p.addr == a {
+			n[s]++
+		}
+	}
+	var parts []string
+	for _, s := range states() {
+		switch {
+		case n[s] == 0:
+		case t == echoScan:
+			parts = append(parts, string(s))
+		default:
+			parts = append(parts, fmt.Sprintf("%d %s", n[s], s))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// rows are the findings as a table: a row for each technique, a column for each address.
+func (f findings) rows(addrs []netip.Addr) [][]string {
+	head := []string{"ports of"}
+	for _, a := range addrs {
+		head = append(head, a.String())
+	}
+	rows := [][]string{head}
+	for t := range techniqueCount {
+		row := []string{t.String()}
+		for _, a := range addrs {
+			row = append(row, f.telling(t, a))
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// shownAnswers is how many of the probes that were answered are named.
+const shownAnswers = 4
+
+// answered names probes that had an answer; it is empty where all was silence.
+func (f findings) answered() string {
+	var named []string
+	for p, s := range f {
+		if s == p.technique.conclude(silence) {
+			continue
+		}
+		if len(named) == shownAnswers {
+			named = append(named, "and more")
+			break
+		}
+		at := p.addr.String()
+		if p.technique != echoScan {
+			at = netip.AddrPortFrom(p.addr, p.port).String()
+		}
+		named = append(named, fmt.Sprintf("%s says %s of %s", p.technique, s, at))
+	}
+	return strings.Join(named, ", ")
+}

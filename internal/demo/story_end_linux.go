@@ -1,0 +1,249 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// refused: what the client sent, sent again by the stranger, and what others
+// make with secrets of their own.
+func (s *story) refused(ctx context.Context) error {
+	s.step("The captured knocks again from the stranger, and a wrong secret")
+	visits := s.upstream.visits()
+	for i, at := range s.services() {
+		if err := s.resend(ctx, s.lab.stranger, netip.AddrPortFrom(at.Addr(), knockPort), s.knocks[i]); err != nil {
+			return err
+		}
+	}
+	n := len(s.knocks)
+	if err := s.decided(ctx, "replay", n, "%d captured knocks from the stranger: %d found to be replays"); err != nil {
+		return err
+	}
+	wrong := bytes.Repeat([]byte{'?'}, secretSize)
+	d, err := s.dialer(wrong)
+	if err != nil {
+		return err
+	}
+	for _, h := range []*host{s.lab.stranger, s.lab.client} {
+		for _, at := range s.services() {
+			session, err := d.NewSession()
+			if err != nil {
+				return err
+			}
+			if err := h.do(func() error { return d.Knock(ctx, at, session) }); err != nil {
+				return fmt.Errorf("knock with a wrong secret: %w", err)
+			}
+		}
+	}
+	if err := s.decided(ctx, "unknown", 2*n, "%d knocks made with a wrong secret: %d found to be nobody's"); err != nil {
+		return err
+	}
+	if err := s.halfRight(ctx, wrong); err != nil {
+		return err
+	}
+	if err := s.idle(ctx, n); err != nil {
+		return err
+	}
+	s.evidence(s.upstream.visits() == visits, "the upstream has seen nothing of all this")
+	return s.hidden(ctx, false)
+}
+
+// resend sends a knock, as it was captured, from a host.
+func (s *story) resend(ctx context.Context, from *host, to netip.AddrPort, knock []byte) error {
+	conn, err := from.dial(ctx, "udp", to.String())
+	if err != nil {
+		return fmt.Errorf("replay a knock: %w", err)
+	}
+	_, err = conn.Write(knock)
+	return errors.Join(err, conn.Close())
+}
+
+// decided waits until the gateway has counted so many knocks with a result, and
+// judges that it counts no more. The format gets both numbers.
+func (s *story) decided(ctx context.Context, result string, want int, format string) error {
+	got := 0
+	err := poll(ctx, wait{decideTime, decidePoll, fmt.Sprintf("%d knocks to be %s", want, result)}, func() (bool, error) {
+		c, err := s.gateway.counters(ctx)
+		got = c.sum("knockgw_knocks_total", "result", result)
+		return got >= want, err
+	})
+	if err != nil && !errors.Is(err, errTooLong) {
+		return err
+	}
+	s.evidence(got == want, format, want, got)
+	return nil
+}
+
+// halfRight knocks rightly and authenticates with a wrong secret.
+func (s *story) halfRight(ctx context.Context, wrong []byte) error {
+	at := s.services()[0]
+	right, err := s.dialer(s.secret)
+	if err != nil {
+		return err
+	}
+	imposter, err := s.dialer(wrong)
+	if err != nil {
+		return err
+	}
+	if right.SessionID, err = right.NewSession(); err != nil {
+		return err
+	}
+	right.NoAuth = true
+	conn, err := s.reach(ctx, right, at)
+	if err != nil {
+		return err
+	}
+	a := imposter.Auth
+	// Not waiting for the proof: whatever comes back is to be seen below.
+	a.Identity, a.Port, a.SessionID, a.Proof = imposter.Identity, at.Port(), right.SessionID, false
+	if err := a.Handshake(ctx, conn); err != nil {
+		return errors.Join(fmt.Errorf("authenticate with a wrong secret: %w", err), conn.Close())
+	}
+	begin := time.Now()
+	err = conn.SetReadDeadline(begin.Add(reachTime))
+	got, ended := io.ReadAll(conn)
+	s.evidence(len(got) == 0 && !timedOut(ended),
+		"a right knock, then a wrong secret on the connection: %d bytes came back in %.1f s, then its end",
+		len(got), time.Since(begin).Seconds())
+	return errors.Join(err, conn.Close())
+}
+
+func timedOut(err error) bool {
+	var t net.Error
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// idle waits until the gateway serves just so many flows.
+func (s *story) idle(ctx context.Context, flows int) error {
+	w := wait{decideTime, decidePoll, fmt.Sprintf("all flows but %d to end", flows)}
+	return poll(ctx, w, func() (bool, error) {
+		c, err := s.gateway.counters(ctx)
+		return err == nil && c.sum("knockgw_flows") == flows, err
+	})
+}
+
+// after: the sessions are over, and a grant that nobody used is as well.
+func (s *story) after(ctx context.Context) error {
+	s.step("After: the sessions are closed; a last knock, and its grant runs out")
+	for _, c := range s.sessions {
+		if err := c.conn.Close(); err != nil {
+			return fmt.Errorf("close a session: %w", err)
+		}
+	}
+	s.sessions = nil
+	if err := s.idle(ctx, 0); err != nil {
+		return err
+	}
+	d, err := s.dialer(s.secret)
+	if err != nil {
+		return err
+	}
+	d.NoAuth = true
+	begin := time.Now()
+	for _, at := range s.services() {
+		conn, err := s.reach(ctx, d, at)
+		if err != nil {
+			return err
+		}
+		if err := conn.Close(); err != nil {
+			return fmt.Errorf("close a connection: %w", err)
+		}
+	}
+	s.evidence(true, "client: connect() works after a knock; it does not authenticate, and closes")
+	if err := sleep(ctx, time.Until(begin.Add(grantTime))); err != nil {
+		return err
+	}
+	if err := s.idle(ctx, 0); err != nil {
+		return err
+	}
+	s.line("   %.1f s after that knock, which opened for %v:", time.Since(begin).Seconds(), grantTime)
+	return s.hidden(ctx, true)
+}
+
+// counted: what the gateway itself has seen.
+func (s *story) counted(ctx context.Context) error {
+	s.step("The gateway's own counters (http://%v/metrics)", metricsAddress())
+	arrived := 0
+	for h, capture := range s.captures {
+		packets, err := capture.since(0)
+		if err != nil {
+			return err
+		}
+		arrived += sent(packets, h, s.lab.hidden(), nil)
+	}
+	var (
+		c            counters
+		judged, lost int
+	)
+	err := poll(ctx, wait{decideTime, decidePoll, "the gateway to judge every packet"}, func() (_ bool, err error) {
+		if c, err = s.gateway.counters(ctx); err != nil {
+			return false, err
+		}
+		judged = c.sum("knockgw_packets_total")
+		lost, err = s.lost()
+		return judged+lost >= arrived, err
+	})
+	if err != nil && !errors.Is(err, errTooLong) {
+		return err
+	}
+	s.tally("packets dropped", c.by("reason", "knockgw_packets_total", "verdict", "drop"))
+	s.tally("packets passed", c.by("reason", "knockgw_packets_total", "verdict", "pass"))
+	s.tally("packets held", c.by("reason", "knockgw_packets_total", "verdict", "hold"))
+	s.tally("knocks", c.by("result", "knockgw_knocks_total"))
+	s.tally("authentications", c.by("result", "knockgw_authentications_total"))
+	s.tally("bytes relayed", c.by("direction", "knockgw_relayed_bytes_total"))
+	also := ""
+	if lost > 0 {
+		also = fmt.Sprintf(" (%d more were lost in the device's queue)", lost)
+	}
+	s.evidence(judged+lost >= arrived, "of %d packets to the hidden addresses the gateway judged %d%s",
+		arrived, min(judged, arrived), also)
+	n := len(s.lab.families)
+	const knocks, auths = "knockgw_knocks_total", "knockgw_authentications_total"
+	s.evidence(c.sum(knocks, "result", "ok") == 2*n+1 && c.sum(auths, "result", "ok") == n,
+		"it accepted the client's %d knocks and %d authentications, and no others", 2*n+1, n)
+	return nil
+}
+
+// tally prints counts, as many to a line as fit.
+func (s *story) tally(what string, counts []count) {
+	var parts []string
+	for _, n := range counts {
+		// A hard space keeps a number with its name when the line is broken.
+		parts = append(parts, fmt.Sprintf("%s\u00a0%d", n.what, n.n))
+	}
+	const indent = 23
+	for i, l := range wrap(strings.Join(parts, ", "), width-indent) {
+		if i > 0 {
+			what = ""
+		}
+		s.line("     %-18s%s", what, strings.ReplaceAll(l, "\u00a0", " "))
+	}
+}
+
+// lost is how many packets the TUN device's queue had no room for.
+func (s *story) lost() (int, error) {
+	link, err := s.lab.gateway.routes.LinkByName(deviceName)
+	if err != nil {
+		return 0, fmt.Errorf("find interface %s: %w", deviceName, err)
+	}
+	if link.Attrs().Statistics == nil {
+		return 0, nil
+	}
+	return int(link.Attrs().Statistics.TxDropped), nil
+}
+
+// stopped: a gateway that is gone says no more than one that runs.
+func (s *story) stopped(ctx context.Context) error {
+	s.step("The gateway stops; what it protected stays silent")
+	err := s.gateway.stop()
+	s.evidence(err == nil, "it stopped in order")
+	return s.hidden(ctx, false)
+}

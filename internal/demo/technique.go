@@ -1,0 +1,148 @@
+package demo
+
+import "net/netip"
+
+// A technique is a way to ask a port whether it is there.
+type technique uint8
+
+// The techniques: nmap's -sT, -sS, -sA, -sF, -sU and -PE.
+const (
+	connectScan technique = iota // by the kernel's own connect()
+	synScan
+	ackScan
+	finScan
+	udpScan
+	echoScan // asks the address, not a port
+	techniqueCount
+)
+
+// String is the technique's name in the report.
+func (t technique) String() string {
+	return [techniqueCount]string{"connect()", "TCP SYN", "TCP ACK", "TCP FIN", "UDP", "ICMP echo"}[t]
+}
+
+// An answer is what came back for a probe.
+type answer uint8
+
+// The answers.
+const (
+	silence answer = iota
+	synAck
+	reset
+	datagram        // of UDP
+	echoReply       // of ICMP
+	portUnreachable // ICMP: nobody listens
+	otherError      // any other ICMP error: somebody is in the way, and says so
+)
+
+// A state is what a scanner concludes about a port.
+type state string
+
+// The states, as nmap names them (its manual's chapter on port scanning); up
+// and noReply are about an address.
+const (
+	open         state = "open"
+	closed       state = "closed"
+	unfiltered   state = "unfiltered"
+	filtered     state = "filtered"
+	openFiltered state = "open|filtered"
+	up           state = "up"
+	noReply      state = "no reply"
+)
+
+// states lists them all, the most telling first.
+func states() []state { return []state{open, closed, unfiltered, up, filtered, openFiltered, noReply} }
+
+// conclude is the state that an answer means. Silence to a FIN or to a datagram
+// is what an open port would say as well, and nmap does not pretend to know.
+func (t technique) conclude(a answer) state {
+	switch t {
+	case connectScan, synScan:
+		switch a {
+		case synAck:
+			return open
+		case reset:
+			return closed
+		}
+	case ackScan:
+		if a == reset {
+			return unfiltered
+		}
+	case finScan:
+		switch a {
+		case silence:
+			return openFiltered
+		case reset:
+			return closed
+		}
+	case udpScan:
+		switch a {
+		case silence:
+			return openFiltered
+		case datagram:
+			return open
+		case portUnreachable:
+			return closed
+		}
+	case echoScan:
+		if a == echoReply {
+			return up
+		}
+		return noReply
+	}
+	return filtered
+}
+
+// A probe is one question; port is 0 for echoScan.
+type probe struct {
+	technique technique
+	addr      netip.Addr
+	port      uint16
+}
+
+// sourcePort is the port from which a technique asks, so that an answer names
+// its probe. They are below what kernels give to connections (32768 and up),
+// lest a probe be taken for part of one.
+func (t technique) sourcePort() uint16 { return firstSourcePort + uint16(t) }
+
+const firstSourcePort = 20000
+
+// techniqueFrom is the technique that asks from a port.
+func techniqueFrom(port uint16) (technique, bool) {
+	if port < firstSourcePort || port >= firstSourcePort+uint16(techniqueCount) {
+		return 0, false
+	}
+	return technique(port - firstSourcePort), true
+}
+
+// matches finds the probe that a packet answers, if it can be one's answer.
+func (p packet) matches() (probe, answer, bool) {
+	t, ours := techniqueFrom(p.dst.Port())
+	asked := probe{t, p.src.Addr(), p.src.Port()}
+	switch {
+	case p.proto == protoTCP && p.has(flagSYN|flagACK):
+		return asked, synAck, ours
+	case p.proto == protoTCP && p.has(flagRST):
+		return asked, reset, ours
+	case p.proto == protoUDP:
+		return asked, datagram, ours
+	case p.icmpIs(icmp4EchoReply, icmp6EchoReply):
+		return probe{echoScan, p.src.Addr(), 0}, echoReply, true
+	case p.quoted == nil:
+		return probe{}, silence, false
+	}
+	asked, ours = p.quoted.asProbe()
+	if p.portUnreachable() {
+		return asked, portUnreachable, ours
+	}
+	return asked, otherError, ours
+}
+
+// asProbe is the probe that a packet carries, as an ICMP error quotes it.
+func (p packet) asProbe() (probe, bool) {
+	if p.proto == protoICMP || p.proto == protoICMPv6 {
+		return probe{echoScan, p.dst.Addr(), 0}, true
+	}
+	t, ours := techniqueFrom(p.src.Port())
+	return probe{t, p.dst.Addr(), p.dst.Port()}, ours
+}

@@ -1,0 +1,103 @@
+package demo
+
+import (
+	"net/netip"
+	"testing"
+)
+
+func TestStatesAreThoseOfNmap(t *testing.T) {
+	for _, c := range []struct {
+		technique technique
+		states    map[answer]state
+	}{
+		{connectScan, map[answer]state{silence: filtered, synAck: open, reset: closed, otherError: filtered}},
+		{synScan, map[answer]state{silence: filtered, synAck: open, reset: closed, portUnreachable: filtered, otherError: filtered}},
+		{ackScan, map[answer]state{silence: filtered, reset: unfiltered, otherError: filtered}},
+		{finScan, map[answer]state{silence: openFiltered, reset: closed, otherError: filtered}},
+		{udpScan, map[answer]state{silence: openFiltered, datagram: open, portUnreachable: closed, otherError: filtered}},
+		{echoScan, map[answer]state{silence: noReply, echoReply: up, otherError: noReply}},
+	} {
+		for a, want := range c.states {
+			if got := c.technique.conclude(a); got != want {
+				t.Errorf("%s, answer %d: %s, want %s", c.technique, a, got, want)
+			}
+		}
+	}
+}
+
+func TestAnAnswerNamesItsProbe(t *testing.T) {
+	for _, c := range []struct{ scanner, target string }{{"10.1.2.2", "10.77.0.1"}, {"fd00:2::2", "fd77::1"}} {
+		scanner, target := netip.MustParseAddr(c.scanner), netip.MustParseAddr(c.target)
+		proto := map[bool]uint8{true: protoICMP, false: protoICMPv6}[target.Is4()]
+		echo := map[bool]uint8{true: icmp4EchoReply, false: icmp6EchoReply}[target.Is4()]
+		from := func(p probe) packet {
+			return packet{
+				proto: protoTCP,
+				src:   netip.AddrPortFrom(target, p.port),
+				dst:   netip.AddrPortFrom(scanner, p.technique.sourcePort()),
+			}
+		}
+		quoting := func(p probe, a answer) packet {
+			q, ok := parseFrame(asFrame(icmpError(p.build(scanner), a)))
+			if !ok || q.quoted == nil {
+				t.Fatalf("an ICMP error about %v does not parse", p)
+			}
+			return q
+		}
+		syn, ack, fin := probe{synScan, target, 80}, probe{ackScan, target, 81}, probe{finScan, target, 82}
+		udp, ping := probe{udpScan, target, 53}, probe{echoScan, target, 0}
+		for _, c := range []struct {
+			what   string
+			packet packet
+			probe  probe
+			answer answer
+		}{
+			{"SYN-ACK", with(from(syn), func(p *packet) { p.flags = flagSYN | flagACK }), syn, synAck},
+			{"RST to an ACK", with(from(ack), func(p *packet) { p.flags = flagRST }), ack, reset},
+			{"RST-ACK to a FIN", with(from(fin), func(p *packet) { p.flags = flagRST | flagACK }), fin, reset},
+			{"a datagram", with(from(udp), func(p *packet) { p.proto = protoUDP }), udp, datagram},
+			{"an echo's reply", with(from(ping), func(p *packet) { p.proto, p.icmpType = proto, echo }), ping, echoReply},
+			{"port unreachable", quoting(udp, portUnreachable), udp, portUnreachable},
+			{"another error about a SYN", quoting(syn, otherError), syn, otherError},
+			{"another error about an echo", quoting(ping, otherError), ping, otherError},
+		} {
+			p, a, ok := c.packet.matches()
+			if !ok || p != c.probe || a != c.answer {
+				t.Errorf("%s from %v: answer %d to %v (%v), want %d to %v", c.what, target, a, p, ok, c.answer, c.probe)
+			}
+		}
+		stray := from(probe{techniqueCount, target, 80})
+		stray.flags = flagRST
+		if p, _, ok := stray.matches(); ok {
+			t.Errorf("a packet to a port that nobody asked from answers %v", p)
+		}
+	}
+}
+
+func with(p packet, change func(*packet)) packet {
+	change(&p)
+	return p
+}
+
+func TestFindingsSayHowManyPortsAreInWhichState(t *testing.T) {
+	a := netip.MustParseAddr("10.77.0.1")
+	f := findings{
+		{synScan, a, 1}: filtered, {synScan, a, 2}: filtered, {synScan, a, 3}: open,
+		{udpScan, a, 1}: openFiltered, {echoScan, a, 0}: up,
+	}
+	for technique, want := range map[technique]string{
+		synScan: "1 open, 2 filtered", udpScan: "1 open|filtered", echoScan: "up", finScan: "",
+	} {
+		if got := f.telling(technique, a); got != want {
+			t.Errorf("%s: %q, want %q", technique, got, want)
+		}
+	}
+	f = findings{{synScan, a, 1}: filtered, {udpScan, a, 1}: openFiltered, {echoScan, a, 0}: noReply}
+	if got := f.answered(); got != "" {
+		t.Errorf("silence is taken for an answer: %s", got)
+	}
+	f[probe{ackScan, a, 9}] = unfiltered
+	if got, want := f.answered(), "TCP ACK says unfiltered of 10.77.0.1:9"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
