@@ -288,7 +288,11 @@ func TestAGateNeedsItsParts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if g.limits != (Limits{DefaultFlows, DefaultHalfOpen, DefaultGrants, DefaultGrantsPerSource, DefaultKnocks, DefaultKnocksPerSource, DefaultParked, DefaultParkedPerSource}) {
+	if g.limits != (Limits{
+		DefaultFlows, DefaultHalfOpen, DefaultGrants, DefaultGrantsPerSource,
+		DefaultGrantsPerClient, DefaultFlowsPerClient, DefaultFlowsPerSource,
+		DefaultKnocks, DefaultKnocksPerSource, DefaultParked, DefaultParkedPerSource,
+	}) {
 		t.Errorf("limits %+v", g.limits)
 	}
 	if g.Policy() == nil || g.mono() < 0 || g.now().IsZero() || g.settled(tun.Tuple{}) != Gone {

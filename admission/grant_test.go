@@ -331,9 +331,11 @@ func TestManySourcesGrantsAreForgottenInAFewSweeps(t *testing.T) {
 	w := newWorld(t)
 	v := w.at("10.0.0.1")
 	svc := w.gate.Policy().Services()[0]
+	c := NewClient(alice)
+	c.MaxGrants = 5000
 	w.gate.mu.Lock()
-	for range 5000 {
-		w.gate.addGrant(w.gate.sourceOf(tun.AddrFrom(v.addr)), &grant{client: alice, service: svc, uses: 1}, 0)
+	for range c.MaxGrants {
+		w.gate.addGrant(w.gate.sourceOf(tun.AddrFrom(v.addr)), &grant{client: c, service: svc, uses: 1}, 0)
 		v.addr = v.addr.Next()
 	}
 	w.gate.mu.Unlock()

@@ -53,8 +53,16 @@ func (w *world) check() {
 	if grants != g.grants || grants > g.limits.Grants {
 		w.Fatalf("%d grants counted, %d there, limit %d", g.grants, grants, g.limits.Grants)
 	}
-	if ready, free := len(g.knocks.ready), len(g.knocks.free); queued != ready || ready+free != g.limits.Knocks {
-		w.Fatalf("%d knocks counted; %d wait, %d slots are free of %d", queued, ready, free, g.limits.Knocks)
+	waiting := 0
+	for _, lane := range []*lane{&g.knocks.warm, &g.knocks.cold} {
+		ready, free := len(lane.ready), len(lane.free)
+		if ready+free != g.limits.Knocks {
+			w.Fatalf("%d knocks wait, %d slots are free of %d", ready, free, g.limits.Knocks)
+		}
+		waiting += ready
+	}
+	if queued != waiting {
+		w.Fatalf("%d knocks counted; %d wait", queued, waiting)
 	}
 	for _, f := range g.flows {
 		if f.grant != nil && f.queue == &f.grant.reserved && !reservations[f.queue] {
@@ -84,8 +92,8 @@ func (w *world) checkFlow(f *flow) {
 		if f.queue == nil {
 			w.Fatalf("flow %v, not let in, waits nowhere", f.tuple)
 		}
-		if (f.source == nil) != f.service.Open() {
-			w.Fatalf("flow %v of %s has source %v", f.tuple, f.service.Name, f.source)
+		if f.source == nil || (f.grant == nil) != f.service.Open() {
+			w.Fatalf("flow %v of %s has source %v, grant %v", f.tuple, f.service.Name, f.source, f.grant)
 		}
 	case live:
 		if f.queue != nil {

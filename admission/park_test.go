@@ -58,7 +58,7 @@ func TestASYNWaitsForAllTheKnocksOfItsSource(t *testing.T) {
 	}
 	w.want(v.knock(alice, "db"), ReasonKnock)
 	w.want(v.syn(40000, "db"), ReasonParked)
-	w.worker.decide(<-w.gate.knocks.ready)
+	w.worker.decide(w.worker.next())
 	w.check()
 	if len(w.delivered) != 0 {
 		t.Fatal("delivered too early")

@@ -129,16 +129,16 @@ func grantedBefore(earlier []*grant, gr *grant) bool {
 // claim or a flow that has gone meanwhile consumes nothing. If knocks of the
 // source are still being decided it waits for them, up to settleTime: a client
 // must never lose the race against its own knock.
-func (g *Gate) Authenticate(t tun.Tuple, client, session string, claim func() error) error {
+func (g *Gate) Authenticate(t tun.Tuple, client *protocol.Client, session string, claim func() error) error {
 	svc := g.policy.Load().service(t.Dst, t.DstPort)
 	if svc == nil {
 		return ErrGone
 	}
-	c := svc.byID[client]
+	c := svc.byID[client.ID()]
 	if c == nil || !c.may(g.now()) {
 		return ErrNotNow
 	}
-	gr, err := g.reserveUse(t, client, session)
+	gr, err := g.reserveUse(t, c.ID, session)
 	if err != nil {
 		return err
 	}

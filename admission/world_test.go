@@ -83,7 +83,7 @@ func testPolicy(clients ...*protocol.Client) *Policy {
 		for _, s := range testServices {
 			o.Services = append(o.Services, Service{
 				Name: s.name + family, Listen: netip.MustParsePrefix(listen), Port: s.port, Mode: s.mode, Visible: s.vis,
-				Methods: FamilyUDP, GrantTTL: testTTL, GrantUses: s.uses, AuthDeadline: testDeadline, Clients: clients,
+				Methods: FamilyUDP, GrantTTL: testTTL, GrantUses: s.uses, AuthDeadline: testDeadline, Clients: members(clients),
 			})
 		}
 	}
@@ -92,6 +92,15 @@ func testPolicy(clients ...*protocol.Client) *Policy {
 		panic(err)
 	}
 	return p
+}
+
+// members are clients with one key each.
+func members(ids []*protocol.Client) []*Client {
+	var all []*Client
+	for _, id := range ids {
+		all = append(all, NewClient(id))
+	}
+	return all
 }
 
 func newWorld(f failer, change ...func(*Options)) *world {
@@ -141,14 +150,9 @@ func (w *world) want(b []byte, r Reason) Verdict {
 // decide decides every knock that waits.
 func (w *world) decide() {
 	w.Helper()
-	for {
-		select {
-		case k := <-w.gate.knocks.ready:
-			w.worker.decide(k)
-			w.check()
-		default:
-			return
-		}
+	for k := w.worker.next(); k != nil; k = w.worker.next() {
+		w.worker.decide(k)
+		w.check()
 	}
 }
 

@@ -77,7 +77,7 @@ func (s *service) join(gate *admission.Gate, r auth.Replay) {
 		if !ok {
 			return errors.New("gateway: a connection that the stack did not make")
 		}
-		return gate.Authenticate(c.Tuple(), p.Client.ID(), string(p.Message.SessionID), claim)
+		return gate.Authenticate(c.Tuple(), p.Client, string(p.Message.SessionID), claim)
 	}
 }
 
