@@ -48,9 +48,21 @@ type Dialer struct {
 	Method string
 	// Sequence is how the methods knock that send several parts.
 	Sequence Sequence
-	// Slot is the length of tcp-syn's time slots, in whole seconds; 0 means
-	// DefaultSlot. The gate's must be the same.
+	// Slot is the length of the time slots of tcp-syn and udp-v2, in whole
+	// seconds; 0 means DefaultSlot. The gate's must be the same.
 	Slot time.Duration
+	// Gateway is the gateway's name for itself, which a udp-v2 knock is for, and
+	// so for no other gateway.
+	Gateway string
+	// BindSource makes a udp-v2 knock good only from the address that it is sent
+	// from. Where a NAT changes that, say in Source what the gateway sees.
+	BindSource bool
+	// Source, if it is valid, is what a udp-v2 knock is bound to instead.
+	Source netip.Addr
+	// BindPort makes a udp-v2 knock good only for a connection from the TCP port
+	// that this one will have: that of Net.LocalAddr, or one that DialContext
+	// chooses. No NAT on the way may change it.
+	BindPort bool
 	// KnockPort is the UDP port that UDP knocks go to; 0 means DefaultKnockPort.
 	KnockPort uint16
 	// Port is the protected port in MACs; 0 means the one dialled.
@@ -105,14 +117,13 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 			return nil, &StepError{"knock", err}
 		}
 	}
-	if !d.NoKnock {
-		if err := d.Knock(ctx, target, session); err != nil {
-			return nil, &StepError{"knock", err}
-		}
+	dial := d.dial
+	if d.BindPort && !d.NoKnock && d.localPort() == 0 {
+		dial = d.dialPort
 	}
-	conn, err := d.Net.DialContext(ctx, "tcp", target.String())
+	conn, err := dial(ctx, target, session)
 	if err != nil {
-		return nil, &StepError{"connect", err}
+		return nil, err
 	}
 	if d.NoAuth {
 		return conn, nil
@@ -124,6 +135,20 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	}
 	if err := a.Handshake(ctx, conn); err != nil {
 		return nil, &StepError{"authenticate", errors.Join(err, conn.Close())}
+	}
+	return conn, nil
+}
+
+// dial knocks and connects.
+func (d *Dialer) dial(ctx context.Context, target netip.AddrPort, session []byte) (net.Conn, error) {
+	if !d.NoKnock {
+		if err := d.Knock(ctx, target, session); err != nil {
+			return nil, &StepError{"knock", err}
+		}
+	}
+	conn, err := d.Net.DialContext(ctx, "tcp", target.String())
+	if err != nil {
+		return nil, &StepError{"connect", err}
 	}
 	return conn, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"time"
 
@@ -51,6 +50,9 @@ func (d *Dialer) Knock(ctx context.Context, target netip.AddrPort, session []byt
 	if err != nil {
 		return fmt.Errorf("%w: method %q: %w", ErrOption, name, err)
 	}
+	if bound := d.BindSource || d.Source.IsValid() || d.BindPort; bound && method != protocol.MethodUDPv2 {
+		return fmt.Errorf("%w: only a %s knock can be bound to a source, not %s", ErrOption, protocol.MethodUDPv2, method)
+	}
 	target = netip.AddrPortFrom(target.Addr().Unmap(), target.Port())
 	switch method {
 	case protocol.MethodUDP, protocol.MethodUDPPassive:
@@ -59,6 +61,8 @@ func (d *Dialer) Knock(ctx context.Context, target netip.AddrPort, session []byt
 		return d.knockUDPSequence(ctx, target, method, session)
 	case protocol.MethodTCPSYN, protocol.MethodTCPSYNSeq:
 		return d.knockSYN(ctx, target, method)
+	case protocol.MethodUDPv2:
+		return d.knockV2(ctx, target, session)
 	default:
 		return fmt.Errorf("%w: method %s sends no knock; authenticate without one", ErrOption, method)
 	}
@@ -82,13 +86,15 @@ func (d *Dialer) sequence(method string, least, most int) (Sequence, error) {
 	return s, nil
 }
 
-// dialUDP opens a UDP socket to target, from where the connection will come.
-func (d *Dialer) dialUDP(ctx context.Context, target netip.AddrPort) (net.Conn, error) {
-	n := d.Net
-	if local, ok := n.LocalAddr.(*net.TCPAddr); ok && local != nil {
-		n.LocalAddr = &net.UDPAddr{IP: local.IP, Zone: local.Zone} // the port is the connection's
+// slotLength is the length of a time slot with its default, checked.
+func slotLength(slot time.Duration) (time.Duration, error) {
+	if slot == 0 {
+		return DefaultSlot, nil
 	}
-	return n.DialContext(ctx, "udp", target.String())
+	if slot < time.Second || slot%time.Second != 0 {
+		return 0, fmt.Errorf("%w: a time slot has whole seconds and at least one, not %v", ErrOption, slot)
+	}
+	return slot, nil
 }
 
 // pause waits, unless ctx ends first.

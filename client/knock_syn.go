@@ -14,16 +14,9 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-const (
-	// The source ports of knocks are drawn from those that Linux gives to
-	// connections, so that they look like any.
-	firstSourcePort = 32768
-	sourcePorts     = 28232 // up to 60999
-
-	// transit is what the last part of a sequence is given for its way, so that
-	// it arrives in the slot that it was made in.
-	transit = 200 * time.Millisecond
-)
+// transit is what the last part of a sequence is given for its way, so that it
+// arrives in the slot that it was made in.
+const transit = 200 * time.Millisecond
 
 // RawSocketError says that packets cannot be put on the wire as they are, which
 // the SYN methods need. It unwraps to what the system said: errors.Is knows it
@@ -78,13 +71,10 @@ func (d *Dialer) synSequence(method string) (s Sequence, err error) {
 	} else if s, err = d.sequence(method, protocol.MinSYNSequence, protocol.MaxSYNSequence); err != nil {
 		return s, err
 	}
-	if s.Slot == 0 {
-		s.Slot = DefaultSlot
+	if s.Slot, err = slotLength(s.Slot); err != nil {
+		return s, err
 	}
-	switch {
-	case s.Slot < time.Second || s.Slot%time.Second != 0:
-		return s, fmt.Errorf("%w: a time slot has whole seconds and at least one, not %v", ErrOption, s.Slot)
-	case s.takes() >= s.Slot:
+	if s.takes() >= s.Slot {
 		return s, fmt.Errorf("%w: %d parts %v apart do not fit in a slot of %v", ErrOption, s.Length, s.Gap, s.Slot)
 	}
 	return s, nil
@@ -93,24 +83,6 @@ func (d *Dialer) synSequence(method string) (s Sequence, err error) {
 // takes is how long it takes until the last part has arrived.
 func (s *Sequence) takes() time.Duration {
 	return time.Duration(s.Length-1)*s.Gap + transit
-}
-
-// sourceAddr is the address that a connection to target would come from: the one
-// that the kernel gives to a UDP socket connected there, for which it sends
-// nothing.
-func (d *Dialer) sourceAddr(ctx context.Context, target netip.AddrPort) (netip.Addr, error) {
-	conn, err := d.dialUDP(ctx, target)
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	local, ok := conn.LocalAddr().(*net.UDPAddr)
-	if err := conn.Close(); err != nil {
-		return netip.Addr{}, err
-	}
-	if !ok {
-		return netip.Addr{}, fmt.Errorf("%v is no UDP address", conn.LocalAddr())
-	}
-	return local.AddrPort().Addr().Unmap(), nil
 }
 
 // sendSYNs sends the SYNs of one slot.
@@ -168,14 +140,18 @@ func (d *Dialer) awaitSlot(ctx context.Context, s Sequence) (int64, error) {
 func (d *Dialer) writeSYN(
 	out packetWriter, source netip.Addr, target netip.AddrPort, fields protocol.SYNFields,
 ) error {
-	var random [6]byte
-	if _, err := io.ReadFull(d.rand(), random[:]); err != nil {
-		return fmt.Errorf("draw a source port: %w", err)
+	port, err := d.drawPort()
+	if err != nil {
+		return err
+	}
+	var id [2]byte
+	if _, err := io.ReadFull(d.rand(), id[:]); err != nil {
+		return fmt.Errorf("draw a packet's id: %w", err)
 	}
 	p := synPacket{
-		src:    netip.AddrPortFrom(source, firstSourcePort+uint16(binary.BigEndian.Uint32(random[:4])%sourcePorts)),
+		src:    netip.AddrPortFrom(source, port),
 		dst:    target,
-		id:     max(1, binary.BigEndian.Uint16(random[4:])), // a 0 the kernel would replace
+		id:     max(1, binary.BigEndian.Uint16(id[:])), // a 0 the kernel would replace
 		fields: fields,
 	}
 	to := &net.IPAddr{IP: target.Addr().AsSlice(), Zone: target.Addr().Zone()}

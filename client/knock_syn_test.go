@@ -50,7 +50,7 @@ func knocked(t *testing.T, d *Dialer, method string, source netip.Addr, target n
 			t.Errorf("part %d went from %v to %v by way of %s", i, p.src, p.dst, w.to[i])
 		}
 		if p.src.Port() < firstSourcePort || p.src.Port() >= firstSourcePort+sourcePorts {
-			t.Errorf("part %d came from port %d, which Linux gives to nobody", i, p.src.Port())
+			t.Errorf("part %d came from port %d, which is not given to connections", i, p.src.Port())
 		}
 		if source.Is4() && p.id == 0 {
 			t.Errorf("part %d has no id", i)
@@ -203,9 +203,9 @@ func TestTheExtremesOfWhatIsDrawn(t *testing.T) {
 		port   uint16
 		id     uint16
 	}{
-		{"\x00\x00\x00\x00\x00\x00", 32768, 1},
-		{"\x00\x00\x6e\x47\xff\xff", 60999, 0xffff},
-		{"\x00\x00\x6e\x48\x00\x02", 32768, 2},
+		{"\x00\x00\x00\x00\x00\x00", 49152, 1},
+		{"\x00\x00\x2e\x47\xff\xff", 60999, 0xffff},
+		{"\x00\x00\x2e\x48\x00\x02", 49152, 2},
 	} {
 		d := &Dialer{Identity: identity(t), Rand: strings.NewReader(c.random)}
 		p := knocked(t, d, protocol.MethodTCPSYN, source4, target4).sent[0]

@@ -57,8 +57,8 @@ func (d *datagram) judge(p *Packet) (duplicate bool, f Fault) {
 		return false, FaultFragmentOverlap
 	}
 	switch {
-	case d.size > 0 && (last || int(s.to) > d.size), last && d.end > int(s.to):
-		return false, FaultFragmentOverlap // two ends, or something beyond the end
+	case d.size > 0 && int(s.to) > d.size, last && d.end > int(s.to):
+		return false, FaultFragmentOverlap // something beyond the end, be it another end
 	case len(d.parts) == cap(d.parts):
 		return false, FaultFragmentLimit
 	default:

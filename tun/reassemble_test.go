@@ -399,6 +399,17 @@ func TestASourceHasItsShareOfTheBytesOnly(t *testing.T) {
 	}
 }
 
+func TestASourcesShareIsNeverLessThanOnePacket(t *testing.T) {
+	e := families["IPv6"]
+	r := newReassembly(tun.ReassemblerOptions{PerSource: 1, Bytes: 64 * 4096})
+	all := cut(e.tcp(tuntest.TCP{Payload: pattern(65000)}), 7, 1224)
+	for i, b := range all {
+		if whole, f := r.add(b); f != tun.FaultNone || (whole != nil) != (i == len(all)-1) {
+			t.Fatalf("fragment %d of %d: %v", i, len(all), f)
+		}
+	}
+}
+
 func TestMemoryTakenByOthersRefusesAFragmentAndItsPacket(t *testing.T) {
 	e := families["IPv4"]
 	r := newReassembly(tun.ReassemblerOptions{Datagrams: 4, PerSource: 4, Bytes: 16 * 4096})

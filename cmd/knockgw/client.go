@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -53,19 +54,41 @@ func keygenCommand() *cobra.Command {
 	return cmd
 }
 
+// auto is the value of --bind-source and --bind-port when they are given none.
+const auto = "auto"
+
 // clientFlags are what knock and connect have in common.
 type clientFlags struct {
 	id, secretFile, method, session string
 	udpPort, port                   uint16
+	sequenceLength                  int
+	slot                            time.Duration
+	legacy                          bool
+	gateway, bindSource, bindPort   string
 }
+
+// methods are what --method takes, besides aliases.
+const methods = protocol.MethodUDP + ", " + protocol.MethodUDPSeq + ", " +
+	protocol.MethodUDPPassive + ", " + protocol.MethodUDPPassiveSeq + ", " +
+	protocol.MethodTCPSYN + ", " + protocol.MethodTCPSYNSeq + " or " + protocol.MethodUDPv2
 
 func (f *clientFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.id, "client", "", "the client `id` (required)")
 	flags.StringVar(&f.secretFile, "secret-file", "", "the `file` with the client's secret (required)")
-	flags.StringVar(&f.method, "method", protocol.MethodUDP, "how to knock: udp or udp-passive")
+	flags.StringVar(&f.method, "method", protocol.MethodUDP, "how to knock: "+methods)
 	flags.Uint16Var(&f.udpPort, "udp-port", client.DefaultKnockPort, "the UDP `port` that takes knocks")
 	flags.Uint16Var(&f.port, "port", 0, "the protected `port` in MACs, where a NAT changes it (default: the one dialled)")
+	flags.IntVar(&f.sequenceLength, "sequence-length", client.DefaultSequenceLength, "the number of `parts` of a -seq method")
+	flags.DurationVar(&f.slot, "slot", client.DefaultSlot, "the `length` of the time slots of tcp-syn, tcp-syn-seq and udp-v2")
+	flags.BoolVar(&f.legacy, "legacy", false, "send tcp-syn-seq in its older spelling, to other ports")
+	flags.StringVar(&f.gateway, "gateway", "", "the `name` of the gateway that a udp-v2 knock is for")
+	flags.StringVar(&f.bindSource, "bind-source", "", "udp-v2: a knock good from this `address` only, which the gateway sees\n"+
+		"(without =ADDRESS: the one that it is sent from)")
+	flags.StringVar(&f.bindPort, "bind-port", "", "udp-v2: a knock good for a connection from this source `port` only\n"+
+		"(without =PORT: one that connect chooses)")
+	flags.Lookup("bind-source").NoOptDefVal = auto
+	flags.Lookup("bind-port").NoOptDefVal = auto
 	flags.StringVar(&f.session, "session", "", "the session `id` in hex, 16 to 255 bytes (default: a new one)")
 	for _, name := range []string{"client", "secret-file"} {
 		if err := cmd.MarkFlagRequired(name); err != nil {
@@ -85,9 +108,15 @@ func (f *clientFlags) dialer() (*client.Dialer, error) {
 	}
 	method, err := protocol.ParseMethod(f.method)
 	if err != nil {
-		return nil, &usageError{fmt.Errorf("--method %s: %w", f.method, err)}
+		return nil, &usageError{fmt.Errorf("--method %s: %w; choose %s", f.method, err, methods)}
 	}
-	d := &client.Dialer{Identity: id, Method: method, KnockPort: f.udpPort, Port: f.port}
+	d := &client.Dialer{
+		Identity: id, Method: method, KnockPort: f.udpPort, Port: f.port, Gateway: f.gateway,
+		Slot: f.slot, Sequence: client.Sequence{Length: f.sequenceLength, Slot: f.slot, Legacy: f.legacy},
+	}
+	if err := f.bind(d); err != nil {
+		return nil, err
+	}
 	if f.session != "" {
 		d.SessionID, err = hex.DecodeString(f.session)
 		if err != nil || len(d.SessionID) < protocol.MinSessionID || len(d.SessionID) > protocol.MaxSessionID {
@@ -97,17 +126,52 @@ func (f *clientFlags) dialer() (*client.Dialer, error) {
 	return d, nil
 }
 
+// bind does what --bind-source and --bind-port say.
+func (f *clientFlags) bind(d *client.Dialer) (err error) {
+	switch f.bindSource {
+	case "":
+	case auto:
+		d.BindSource = true
+	default:
+		if d.Source, err = netip.ParseAddr(f.bindSource); err != nil {
+			return &usageError{fmt.Errorf("--bind-source: %w; write an IP address, or the flag alone", err)}
+		}
+	}
+	d.BindPort = f.bindPort != ""
+	if d.BindPort && f.bindPort != auto {
+		port, err := strconv.ParseUint(f.bindPort, 10, 16)
+		if err != nil || port == 0 {
+			return &usageError{fmt.Errorf("--bind-port %s: write a port from 1 to 65535, or the flag alone", f.bindPort)}
+		}
+		d.Net.LocalAddr = &net.TCPAddr{Port: int(port)}
+	}
+	return nil
+}
+
+// usage makes a mistake on the command line of what the client calls a bad option.
+func usage(err error) error {
+	if errors.Is(err, client.ErrOption) {
+		return &usageError{err}
+	}
+	return err
+}
+
 func knockCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "knock HOST:PORT --client ID --secret-file FILE",
 		Short: "Send one knock",
 		Long: "Sends one knock for the service at HOST:PORT and prints the session id that it carried, which\n" +
-			"an authentication on the connection must repeat (connect --no-knock --session).",
+			"an authentication on the connection must repeat (connect --no-knock --session). After a SYN, which\n" +
+			"carries none, any will do. The SYN methods need Linux and root or CAP_NET_RAW.\n\n" +
+			"A knock with --bind-port=PORT needs connect --no-knock --bind-port=PORT.",
 		Args: exact(1),
 	}
 	var f clientFlags
 	f.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if f.bindPort == auto {
+			return &usageError{errors.New("--bind-port: say which port the connection will come from, --bind-port=PORT")}
+		}
 		d, err := f.dialer()
 		if err != nil {
 			return err
@@ -123,7 +187,7 @@ func knockCommand() *cobra.Command {
 			return err
 		}
 		if err := d.Knock(cmd.Context(), target, session); err != nil {
-			return err
+			return usage(err)
 		}
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), "session", hex.EncodeToString(session))
 		return err
@@ -172,7 +236,7 @@ func connectCommand() *cobra.Command {
 		}
 		conn, err := d.DialContext(cmd.Context(), "tcp", args[0])
 		if err != nil {
-			return err
+			return usage(err)
 		}
 		return join(cmd, conn)
 	}

@@ -3,6 +3,7 @@ package demo
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -58,15 +59,15 @@ func (f findings) answered() string {
 		if s == p.technique.conclude(silence) {
 			continue
 		}
-		if len(named) == shownAnswers {
-			named = append(named, "and more")
-			break
-		}
 		at := p.addr.String()
 		if p.technique != echoScan {
 			at = netip.AddrPortFrom(p.addr, p.port).String()
 		}
 		named = append(named, fmt.Sprintf("%s says %s of %s", p.technique, s, at))
+	}
+	slices.Sort(named)
+	if more := len(named) - shownAnswers; more > 0 {
+		named = append(named[:shownAnswers], fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(named, ", ")
 }

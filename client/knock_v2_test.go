@@ -1,0 +1,222 @@
+package client
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+)
+
+const (
+	testGateway   = "berlin-1"
+	testSession16 = "sixteen bytes or"
+)
+
+// openedV2 is the next knock udp-v2, of about now.
+func (d door) openedV2(t *testing.T, slot time.Duration) protocol.KnockV2Message {
+	t.Helper()
+	b := make([]byte, protocol.KnockV2Size+1)
+	n, err := d.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := protocol.ParseKnockV2(b[:n])
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	for at := range int64(2) { // it may have turned since
+		number := protocol.Slot(now, slot) - at
+		m, err := k.Open(protocol.NewScratch(), identity(t), testGateway, d.target.Port(), number)
+		if err != nil {
+			continue
+		}
+		if age := now.Sub(time.UnixMilli(m.Time)); age < -time.Second || age > testTimeout {
+			t.Errorf("the knock is %v old", age)
+		}
+		return m
+	}
+	t.Fatal("the knock does not open")
+	return protocol.KnockV2Message{}
+}
+
+func TestAKnockOfOurOwnIsBoundToWhatTheDialerSays(t *testing.T) {
+	for _, address := range []string{"127.0.0.1", "::1"} {
+		seen := netip.MustParseAddr("192.0.2.7")
+		for _, c := range []struct {
+			name   string
+			dialer Dialer
+			want   protocol.KnockV2Message
+		}{
+			{name: "nothing"},
+			{name: "another slot", dialer: Dialer{Slot: 7 * time.Second}},
+			{
+				name: "where it is sent from", dialer: Dialer{BindSource: true},
+				want: protocol.KnockV2Message{Source: netip.MustParseAddr(address)},
+			},
+			{
+				name: "where it is seen to come from", dialer: Dialer{BindSource: true, Source: seen},
+				want: protocol.KnockV2Message{Source: seen},
+			},
+			{
+				name: "a port", dialer: Dialer{BindPort: true, Net: net.Dialer{LocalAddr: &net.TCPAddr{Port: 40000}}},
+				want: protocol.KnockV2Message{SourcePort: 40000},
+			},
+		} {
+			t.Run(address+" "+c.name, func(t *testing.T) {
+				door := newDoor(t, address)
+				d, slot := c.dialer, c.dialer.Slot
+				if slot == 0 {
+					slot = DefaultSlot
+				}
+				d.Identity, d.Method, d.KnockPort, d.Gateway = identity(t), protocol.MethodUDPv2, door.port, testGateway
+				for _, session := range []string{"", testSession16} {
+					if err := d.Knock(t.Context(), door.target, []byte(session)); err != nil {
+						t.Fatal(err)
+					}
+					got := door.openedV2(t, slot)
+					want := c.want
+					want.Time = got.Time
+					copy(want.SessionID[:], session)
+					if got != want {
+						t.Errorf("got %+v, want %+v", got, want)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestAKnockOfOurOwnThatCannotBeSaidIsNotSent(t *testing.T) {
+	v2 := protocol.MethodUDPv2
+	for name, d := range map[string]Dialer{
+		"a gateway's name that is too long": {Method: v2, Gateway: strings.Repeat("x", protocol.MaxGateway+1)},
+		"a zone":                            {Method: v2, Source: netip.MustParseAddr("fe80::1%eth0")},
+		"no address":                        {Method: v2, Source: netip.IPv4Unspecified()},
+		"a port that nobody chose":          {Method: v2, BindPort: true},
+		"half a second":                     {Method: v2, Slot: time.Second / 2},
+		"udp bound to a port":               {BindPort: true},
+		"udp bound to its source":           {BindSource: true},
+		"tcp-syn bound to an address":       {Method: protocol.MethodTCPSYN, Source: netip.MustParseAddr("192.0.2.7")},
+	} {
+		d.Identity = identity(t)
+		if err := d.Knock(t.Context(), netip.MustParseAddrPort("127.0.0.1:22"), nil); !errors.Is(err, ErrOption) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	d := Dialer{Identity: identity(t), Method: v2}
+	if err := d.Knock(t.Context(), netip.MustParseAddrPort("127.0.0.1:22"), make([]byte, 17)); !errors.Is(err, ErrOption) {
+		t.Errorf("a long session id: %v", err)
+	}
+}
+
+// service is an open TCP port with a door for knocks.
+func service(t *testing.T) (net.Listener, door) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	d := newDoor(t, "127.0.0.1")
+	d.target = netip.MustParseAddrPort(l.Addr().String())
+	return l, d
+}
+
+// dialled connects by d and returns the port that the service sees.
+func dialled(t *testing.T, d *Dialer, l net.Listener) uint16 {
+	t.Helper()
+	conn, err := d.DialContext(t.Context(), "tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = accepted.Close(), conn.Close()
+	return netip.MustParseAddrPort(accepted.RemoteAddr().String()).Port()
+}
+
+func TestAConnectionComesFromThePortThatItsKnockNames(t *testing.T) {
+	l, door := service(t)
+	d := &Dialer{
+		Identity: identity(t), Method: protocol.MethodUDPv2, KnockPort: door.port, Gateway: testGateway,
+		BindPort: true, NoAuth: true,
+	}
+	for range 3 {
+		port := dialled(t, d, l)
+		if m := door.openedV2(t, DefaultSlot); m.SourcePort != port {
+			t.Errorf("knocked for port %d and came from %d", m.SourcePort, port)
+		}
+	}
+}
+
+// scripted is randomness whose reads of four bytes, source ports, were planned.
+type scripted struct{ ports []uint16 }
+
+func (s *scripted) Read(b []byte) (int, error) {
+	if len(b) == 4 {
+		if len(s.ports) == 0 {
+			return 0, io.ErrUnexpectedEOF
+		}
+		binary.BigEndian.PutUint32(b, uint32(s.ports[0]-firstSourcePort))
+		s.ports = s.ports[1:]
+	}
+	return len(b), nil
+}
+
+// busy is a source port in use, and its socket.
+func busy(t *testing.T) uint16 {
+	t.Helper()
+	for port := firstSourcePort; port < firstSourcePort+sourcePorts; port++ {
+		l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4zero, Port: port})
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		return uint16(port)
+	}
+	t.Skip("every source port is in use")
+	return 0
+}
+
+func TestAPortInUseIsGivenUpForAnother(t *testing.T) {
+	l, door := service(t)
+	taken, free := busy(t), uint16(0)
+	for port := taken + 1; free == 0; port++ {
+		probe, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4zero, Port: int(port)})
+		if err == nil {
+			_, free = probe.Close(), port
+		}
+	}
+	d := &Dialer{
+		Identity: identity(t), Method: protocol.MethodUDPv2, KnockPort: door.port, Gateway: testGateway,
+		BindPort: true, NoAuth: true, Rand: &scripted{ports: []uint16{taken, taken, free}},
+	}
+	if port := dialled(t, d, l); port != free {
+		t.Errorf("came from port %d", port)
+	}
+	for _, want := range []uint16{taken, taken, free} {
+		if m := door.openedV2(t, DefaultSlot); m.SourcePort != want {
+			t.Errorf("knocked for port %d, want %d", m.SourcePort, want)
+		}
+	}
+
+	all := make([]uint16, portAttempts)
+	for i := range all {
+		all[i] = taken
+	}
+	d.Rand = &scripted{ports: all}
+	_, err := d.DialContext(t.Context(), "tcp", l.Addr().String())
+	var step *StepError
+	if !errors.As(err, &step) || step.Step != "connect" || !isBindError(err) {
+		t.Errorf("every port in use: %v", err)
+	}
+}
