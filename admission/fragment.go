@@ -1,14 +1,59 @@
 package admission
 
 import (
+	"sync"
 	"time"
 
 	"github.com/knockgw/knockgw/tun"
 )
 
-// fragments is a stub until the reassembler lands.
-type fragments struct{}
+// Fragments of admitted flows are put together before they are judged, in
+// bounded memory; those of strangers are dropped unseen. What comes out is judged
+// once more, and only as a packet of a live flow: a knock or a SYN never counts
+// when it came in pieces.
+type fragments struct {
+	mu sync.Mutex // one packet at a time; strangers' fragments never get here
+	r  *tun.Reassembler
+}
 
-func (f *fragments) init(func() time.Duration) {}
+func (f *fragments) init(mono func() time.Duration, stats *counters) {
+	f.r = tun.NewReassembler(tun.ReassemblerOptions{
+		Mono:    mono,
+		Dropped: func(f tun.Fault, n int) { stats.faults[f].Add(uint64(n)) },
+	})
+}
 
-func (g *Gate) admitFragment(*tun.Packet) Verdict { return Verdict{Reason: ReasonMalformed} }
+// admitFragment judges a fragment. When it completes a packet of a live flow, *p
+// becomes that packet, borrowed until the next fragment.
+func (g *Gate) admitFragment(p *tun.Packet) Verdict {
+	g.mu.Lock()
+	s := g.sources[p.Tuple.Src]
+	stranger := s == nil || s.flows == 0
+	g.mu.Unlock()
+	if stranger {
+		return Verdict{Reason: ReasonMalformed}
+	}
+	g.frags.mu.Lock()
+	defer g.frags.mu.Unlock()
+	whole, fault := g.frags.r.Add(p)
+	if fault != tun.FaultNone {
+		p.Fault = fault
+		return Verdict{Reason: ReasonMalformed}
+	}
+	if whole == nil {
+		return Verdict{Action: Hold, Reason: ReasonFragment}
+	}
+	// Verified anew: the kernel's word about a part is none about the whole.
+	*p = tun.Packet{Data: whole}
+	if !p.Parse() {
+		return Verdict{Reason: ReasonMalformed}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f := g.flows[p.Tuple]
+	if p.Proto != tun.TCP || p.Flags&tun.SYN != 0 || f == nil {
+		return Verdict{Reason: ReasonNoFlow}
+	}
+	f.acked(p)
+	return Verdict{Action: Pass, Reason: ReasonFlow, Open: f.service.Open()}
+}

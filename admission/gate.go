@@ -186,7 +186,7 @@ func New(o Options) (*Gate, error) {
 	g.park.init(l.Parked)
 	g.budgets.seed = maphash.MakeSeed()
 	g.sequences.init()
-	g.frags.init(g.mono)
+	g.frags.init(g.mono, &g.stats)
 	g.policy.Store(o.Policy)
 	first := builder{scratch: g.scratch}
 	g.expected = first.build(o.Policy, g.now(), nil)
@@ -208,7 +208,8 @@ func (g *Gate) Drain() { g.draining.Store(true) }
 
 // Admit judges a packet that came from outside, after its Parse. It never
 // blocks, logs or does I/O, and does not keep p. It allocates only to record a
-// flow that it lets in.
+// flow that it lets in. Where p was the last missing fragment of an admitted
+// flow's packet, it becomes that packet.
 func (g *Gate) Admit(p *tun.Packet) Verdict {
 	v := g.admit(p)
 	g.stats.count(p, v)
@@ -216,7 +217,7 @@ func (g *Gate) Admit(p *tun.Packet) Verdict {
 }
 
 func (g *Gate) admit(p *tun.Packet) Verdict {
-	if p.Fault == tun.FaultFragment {
+	if p.Reassemblable() {
 		return g.admitFragment(p)
 	}
 	if p.Fault != tun.FaultNone {

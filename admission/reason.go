@@ -30,6 +30,7 @@ const (
 	ReasonKnock     // is or could be a knock, queued
 	ReasonKnockPart // a part of a SYN sequence that is not complete yet
 	ReasonParked    // SYN of a source whose knock is being decided
+	ReasonFragment  // part of a packet of an admitted flow's source
 	// Drop.
 	ReasonMalformed   // Packet.Parse refused it; counted by tun.Fault
 	ReasonNotService  // nothing is protected at that address and port
@@ -50,7 +51,7 @@ const (
 
 var reasonNames = [reasonCount]string{
 	"flow", "icmp-error", "open-service", "syn-cookie", "grant",
-	"knock", "knock-part", "parked",
+	"knock", "knock-part", "parked", "fragment",
 	"malformed", "no-service", "no-flow", "no-grant", "not-a-knock", "icmp",
 	"knock-budget", "knock-queue-full", "park-full", "park-timeout",
 	"flow-limit", "source-limit", "banned", "draining",
