@@ -253,7 +253,7 @@ func (p *parts) run(ctx context.Context, server *metricsServer) error {
 		once.Do(func() { first = err })
 		stop(err)
 	} else {
-		p.g.log.Info("ready", "device", p.device.Info().Name, "routes", p.g.cfg.TUN.Routes, "services", len(p.g.services))
+		p.g.log.Info("ready", "device", p.device.Info().Name, "routes", p.g.cfg.TUN.Routes, "services", len(p.g.services), "metrics", p.g.cfg.Metrics.Listen)
 		close(p.g.ready)
 	}
 	select {

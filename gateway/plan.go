@@ -195,8 +195,17 @@ func (p *parts) explain(service string, t tun.Tuple, e *auth.Error) {
 		p.gate.Failed(t)
 		fallthrough
 	case auth.ResultFull:
-		p.g.log.Warn("authentication refused", "service", service, "from", t.Source(), "result", e.Result.String(),
-			"clock_difference", e.ClockDiff, "err", e.Err)
+		attrs := []any{"service", service, "from", t.Source(), "result", e.Result.String()}
+		if e.Client != nil {
+			attrs = append(attrs, "client", e.Client.ID())
+		}
+		if e.Result == auth.ResultStale {
+			attrs = append(attrs, "clock_difference", e.ClockDiff)
+		}
+		if e.Err != nil {
+			attrs = append(attrs, "err", e.Err)
+		}
+		p.g.log.Warn("authentication refused", attrs...)
 	default:
 		// Nothing was tried; counted.
 	}
@@ -205,14 +214,18 @@ func (p *parts) explain(service string, t tun.Tuple, e *auth.Error) {
 // knocked is told of every decided knock.
 func (g *Gateway) knocked(e admission.KnockEvent) {
 	g.metrics.knocked(e)
-	switch {
-	case e.Result == admission.KnockOK:
-		g.log.Info("knock", "client", e.Client, "service", e.Service, "from", e.Source, "method", e.Method)
-	case e.Client != "":
-		g.log.Warn("knock refused", "client", e.Client, "service", e.Service, "from", e.Source, "method", e.Method,
-			"result", e.Result.String(), "clock_difference", e.Skew)
+	attrs := []any{"client", e.Client, "service", e.Service, "from", e.Source, "method", e.Method}
+	switch e.Result {
+	case admission.KnockOK:
+		g.log.Info("knock", attrs...)
+	case admission.KnockPart, admission.KnockRepeat:
+		g.log.Debug("knock", append(attrs, "result", e.Result.String())...)
+	case admission.KnockStale:
+		g.log.Warn("knock refused", append(attrs, "result", e.Result.String(), "clock_difference", e.Skew)...)
 	default:
-		// A stranger's; counted.
+		if e.Client != "" { // a stranger's is only counted
+			g.log.Warn("knock refused", append(attrs, "result", e.Result.String())...)
+		}
 	}
 }
 
