@@ -367,6 +367,7 @@ func (g *Gate) settle(d *decision) {
 	g.mu.Lock()
 	s := g.sources[d.src] // exists: this knock is counted in it
 	s.queued--
+	s.count++
 	if d.event.Result == KnockOK {
 		now := g.mono()
 		gr := &grant{

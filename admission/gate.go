@@ -270,7 +270,7 @@ func (g *Gate) admitTCP(p *tun.Packet) Verdict {
 func (g *Gate) admitSYN(p *tun.Packet, svc *Service, old *flow) Verdict {
 	s := g.sources[p.Tuple.Src]
 	if svc.Open() {
-		if g.banned(p.Tuple.Src) && (s == nil || s.grantFor(svc, p.Tuple.SrcPort, g.mono()) == nil) {
+		if g.banned(p.Tuple.Src) && (s == nil || s.grantFor(svc, p.Tuple.SrcPort, g.mono(), false) == nil) {
 			return Verdict{Reason: ReasonBanned}
 		}
 		return g.record(p, svc, old, nil, ReasonOpen)
@@ -279,7 +279,7 @@ func (g *Gate) admitSYN(p *tun.Packet, svc *Service, old *flow) Verdict {
 		return Verdict{Reason: ReasonNoGrant}
 	}
 	if len(s.grants) > 0 {
-		if gr := s.grantFor(svc, p.Tuple.SrcPort, g.mono()); gr != nil {
+		if gr := s.grantFor(svc, p.Tuple.SrcPort, g.mono(), true); gr != nil {
 			return g.record(p, svc, old, gr, ReasonGrant)
 		}
 	}

@@ -21,7 +21,8 @@ type parkedSYN struct {
 	size  int
 	src   tun.Addr
 	since time.Duration
-	next  int32 // the next slot, in the free list or in order of arrival
+	due   uint64 // source.count once every knock that was queued before it is decided
+	next  int32  // the next slot, in the free list or in order of arrival
 }
 
 // parking is a fixed number of slots. Waiting SYNs are linked in order of
@@ -55,6 +56,7 @@ func (g *Gate) parkSYN(p *tun.Packet, s *source) Verdict {
 	k.free = slot.next
 	slot.size = copy(slot.data[:], p.Data)
 	slot.src, slot.since, slot.next = s.addr, g.mono(), none
+	slot.due = s.count + uint64(s.queued)
 	if k.tail == none {
 		k.head = i
 	} else {
@@ -107,7 +109,7 @@ func (g *Gate) unpark(a tun.Addr) bool {
 		// It was verified when it came; the bytes are ours and the same.
 		syn.Offload.ChecksumValid = true
 		syn.Parse()
-		v = g.judgeParked(&syn, s)
+		v = g.judgeParked(&syn, s, s.count < slot.due)
 		if v.Action == Hold {
 			continue
 		}
@@ -129,8 +131,9 @@ func (g *Gate) unpark(a tun.Addr) bool {
 }
 
 // judgeParked decides about a parked SYN again; Hold means that it stays where
-// it is. The caller holds g.mu.
-func (g *Gate) judgeParked(p *tun.Packet, s *source) Verdict {
+// it is. Its patience ends with the last knock that came before it, or junk that
+// keeps coming could keep it waiting. The caller holds g.mu.
+func (g *Gate) judgeParked(p *tun.Packet, s *source, patience bool) Verdict {
 	svc := g.policy.Load().service(p.Tuple.Dst, p.Tuple.DstPort)
 	if svc == nil || svc.Open() {
 		return Verdict{Reason: ReasonParkTimeout} // the policy changed meanwhile
@@ -139,7 +142,7 @@ func (g *Gate) judgeParked(p *tun.Packet, s *source) Verdict {
 	if old != nil && (old.isn == p.Seq || old.state != closing) {
 		return Verdict{Action: Pass, Reason: ReasonFlow} // its retransmission was faster
 	}
-	if gr := s.grantFor(svc, p.Tuple.SrcPort, g.mono()); gr != nil {
+	if gr := s.grantFor(svc, p.Tuple.SrcPort, g.mono(), patience); gr != nil {
 		return g.record(p, svc, old, gr, ReasonGrant)
 	}
 	if s.queued > 0 {
