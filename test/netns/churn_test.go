@@ -5,6 +5,7 @@ package netns_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"testing"
@@ -21,6 +22,9 @@ const (
 	churnWorkers = 8
 	// churnLimit is how much slower than the first a round may be.
 	churnLimit = 1.5
+	// churnAttempts is how often all rounds are made while one of them is too slow: what the gateway does wrong it
+	// does every time, and what else the machine is busy with it does not.
+	churnAttempts = 3
 	// churnVisitTime is longer than a SYN takes to be sent again, so that a stall shows as slowness and is
 	// counted as such, not as a failure.
 	churnVisitTime = 30 * time.Second
@@ -72,31 +76,46 @@ func churn(t *testing.T, ports string, talk func(io.ReadWriter) error) {
 		{name: "auth", listen: netip.MustParseAddrPort("[fd77::1]:8002"), mode: "auth"},
 	} {
 		t.Run(d.name, func(t *testing.T) {
-			l := lab.New(t)
-			l.Client.Sysctl("ipv4/ip_local_port_range", ports)
-			l.Gateway.Sysctl("ipv4/ip_local_port_range", wide)
-			s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-			d.upstream = s.Addr
-			l.NewSite(t, program.get(t), configuration(d)).Start(t)
-			v := alice(l.Client)
-			if d.knocks() {
-				if err := d.visit(t.Context(), v, s.Greeting); err != nil {
-					t.Fatal(err)
+			var slow error
+			for range churnAttempts {
+				if slow = d.churned(t, ports, talk); slow == nil {
+					return
 				}
+				t.Log(slow)
 			}
-			var first time.Duration
-			for i := range churnRounds {
-				took := d.round(t, v, talk)
-				t.Logf("round %d: %d connections in %v, %.0f/s", i+1, churnVisits, took.Round(time.Millisecond),
-					churnVisits/took.Seconds())
-				if i == 0 {
-					first = took
-				} else if float64(took) > churnLimit*float64(first) {
-					t.Errorf("round %d took %v, and the first %v", i+1, took, first)
-				}
-			}
+			t.Error(slow)
 		})
 	}
+}
+
+// churned makes all rounds in a lab of their own. The error is about a round that was slower than the first.
+func (d door) churned(t *testing.T, ports string, talk func(io.ReadWriter) error) error {
+	t.Helper()
+	l := lab.New(t)
+	l.Client.Sysctl("ipv4/ip_local_port_range", ports)
+	l.Gateway.Sysctl("ipv4/ip_local_port_range", wide)
+	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
+	d.upstream = s.Addr
+	gateway := l.NewSite(t, program.get(t), configuration(d)).Start(t)
+	defer gateway.Kill()
+	v := alice(l.Client)
+	if d.knocks() {
+		if err := d.visit(t.Context(), v, s.Greeting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var first time.Duration
+	for i := range churnRounds {
+		took := d.round(t, v, talk)
+		t.Logf("round %d: %d connections in %v, %.0f/s", i+1, churnVisits, took.Round(time.Millisecond),
+			churnVisits/took.Seconds())
+		if i == 0 {
+			first = took
+		} else if float64(took) > churnLimit*float64(first) {
+			return fmt.Errorf("round %d took %v, and the first %v", i+1, took, first)
+		}
+	}
+	return nil
 }
 
 // round makes one round of connections and returns how long it took.
