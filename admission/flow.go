@@ -120,15 +120,25 @@ func (f *flow) inFlight(seq uint32) bool {
 func (g *Gate) drop(f *flow) {
 	f.leave()
 	delete(g.flows, f.tuple)
+	s := f.source
+	if f.state >= ending {
+		s.closed--
+	} else {
+		g.depart(f)
+	}
+	s.flows--
+	f.grant = nil
+	g.release(s)
+}
+
+// depart takes f off its client's account: what lingers after its end is not
+// counted against anybody. The caller holds g.mu.
+func (g *Gate) depart(f *flow) {
 	if f.client != "" {
 		has := g.holdingsOf(f.client)
 		has.flows--
 		g.settleHoldings(f.client, has)
 	}
-	s := f.source
-	s.flows--
-	f.grant = nil
-	g.release(s)
 }
 
 // enter makes f a full member of the table, in the name of client. It reports

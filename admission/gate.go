@@ -295,11 +295,14 @@ func (g *Gate) record(p *tun.Packet, svc *Service, old *flow, gr *grant, why Rea
 		return Verdict{Reason: ReasonDraining}
 	}
 	q := g.quota(svc, gr)
+	if len(g.flows) >= g.limits.Flows && g.closing.head != nil && old == nil {
+		g.drop(g.closing.head) // in TIME_WAIT: the least loss
+	}
 	if old == nil && len(g.flows) >= g.limits.Flows && q.n == 0 {
 		return Verdict{Reason: ReasonFlowLimit}
 	}
 	s := g.sourceOf(p.Tuple.Src)
-	if s.flows >= g.limits.FlowsPerSource {
+	if s.flows-s.closed >= g.limits.FlowsPerSource {
 		return Verdict{Reason: ReasonSourceLimit}
 	}
 	s.flows++ // before old goes, which may be the last to hold the source

@@ -222,7 +222,9 @@ func (g *Gate) Closed(t tun.Tuple) {
 	if f == nil || f.state >= ending {
 		return
 	}
+	g.depart(f)
 	f.state = ending
+	f.source.closed++
 	g.move(f, how)
 }
 

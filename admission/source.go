@@ -16,6 +16,7 @@ type source struct {
 	count  uint64   // its knocks decided so far
 	parked int      // its parked SYNs
 	flows  int      // flows that refer to it
+	closed int      // of these, the ones that only linger: ending or closing
 }
 
 // A grant is a knock's fruit: its client may open uses connections to the
