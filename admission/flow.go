@@ -121,9 +121,7 @@ func (g *Gate) drop(f *flow) {
 	f.leave()
 	delete(g.flows, f.tuple)
 	s := f.source
-	if f.state >= ending {
-		s.closed--
-	} else {
+	if f.state < ending {
 		g.depart(f)
 	}
 	s.flows--
@@ -131,9 +129,10 @@ func (g *Gate) drop(f *flow) {
 	g.release(s)
 }
 
-// depart takes f off its client's account: what lingers after its end is not
-// counted against anybody. The caller holds g.mu.
+// depart takes f off the accounts of its source and its client: what lingers
+// after its end is not counted against anybody. The caller holds g.mu.
 func (g *Gate) depart(f *flow) {
+	f.source.site.flows--
 	if f.client != "" {
 		has := g.holdingsOf(f.client)
 		has.flows--

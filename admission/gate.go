@@ -117,6 +117,7 @@ type Gate struct {
 	sources     map[tun.Addr]*source
 	freeSources []*source
 	grants      int
+	sites       map[tun.Addr]*site   // by IPv6 /64
 	holdings    map[string]*holdings // by client id
 	park        parking
 	seen        map[tun.Addr]*seen // who knocked from where, lately
@@ -160,6 +161,7 @@ func New(o Options) (*Gate, error) {
 		flooded:     make(map[*Service]time.Duration),
 		sources:     make(map[tun.Addr]*source, l.Knocks),
 		freeSources: make([]*source, 0, freeSources),
+		sites:       make(map[tun.Addr]*site),
 		holdings:    make(map[string]*holdings),
 		seen:        make(map[tun.Addr]*seen),
 		offences:    make(map[tun.Addr]*offence),
@@ -302,9 +304,12 @@ func (g *Gate) record(p *tun.Packet, svc *Service, old *flow, gr *grant, why Rea
 		return Verdict{Reason: ReasonFlowLimit}
 	}
 	s := g.sourceOf(p.Tuple.Src)
-	if s.flows-s.closed >= g.limits.FlowsPerSource {
+	at := g.siteOf(s)
+	if at.flows >= g.limits.FlowsPerSource {
+		g.release(s)
 		return Verdict{Reason: ReasonSourceLimit}
 	}
+	at.flows++
 	s.flows++ // before old goes, which may be the last to hold the source
 	if old != nil {
 		g.drop(old)

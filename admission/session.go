@@ -224,7 +224,6 @@ func (g *Gate) Closed(t tun.Tuple) {
 	}
 	g.depart(f)
 	f.state = ending
-	f.source.closed++
 	g.move(f, how)
 }
 

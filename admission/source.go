@@ -16,7 +16,34 @@ type source struct {
 	count  uint64   // its knocks decided so far
 	parked int      // its parked SYNs
 	flows  int      // flows that refer to it
-	closed int      // of these, the ones that only linger: ending or closing
+	site   *site    // what it is counted against; nil until there is anything to count
+	own    site     // that, for IPv4
+}
+
+// site is what limits per source count: an IPv4 address, or an IPv6 /64, of
+// which anybody has 2^64 addresses.
+type site struct {
+	grants, flows int
+	sources       int // that are counted here; IPv6 only
+}
+
+// siteOf returns the site of s. The caller holds g.mu.
+func (g *Gate) siteOf(s *source) *site {
+	switch {
+	case s.site != nil:
+	case s.addr.Is4():
+		s.site = &s.own
+	default:
+		net := prefix(s.addr)
+		t := g.sites[net]
+		if t == nil {
+			t = new(site)
+			g.sites[net] = t
+		}
+		t.sources++
+		s.site = t
+	}
+	return s.site
 }
 
 // A grant is a knock's fruit: its client may open uses connections to the
@@ -77,6 +104,12 @@ func (g *Gate) release(s *source) {
 		return
 	}
 	delete(g.sources, s.addr)
+	if s.site != nil && s.site != &s.own {
+		if s.site.sources--; s.site.sources == 0 {
+			delete(g.sites, prefix(s.addr))
+		}
+	}
+	s.site = nil
 	if len(g.freeSources) < cap(g.freeSources) {
 		g.freeSources = append(g.freeSources, s)
 	}
@@ -126,14 +159,15 @@ func (g *Gate) addGrant(s *source, gr *grant, now time.Duration) bool {
 	if most == 0 {
 		most = g.limits.GrantsPerClient
 	}
-	has := g.holdingsOf(gr.client.ID)
-	if len(s.grants) >= g.limits.GrantsPerSource || g.grants >= g.limits.Grants || has.grants >= most {
+	has, at := g.holdingsOf(gr.client.ID), g.siteOf(s)
+	if at.grants >= g.limits.GrantsPerSource || g.grants >= g.limits.Grants || has.grants >= most {
 		g.settleHoldings(gr.client.ID, has)
 		return false
 	}
 	s.grants = append(s.grants, gr)
 	g.grants++
 	has.grants++
+	at.grants++
 	return true
 }
 
@@ -169,6 +203,7 @@ func (g *Gate) expireGrants(s *source, now time.Duration) bool {
 		g.grants--
 		has := g.holdingsOf(gr.client.ID)
 		has.grants--
+		s.site.grants--
 		g.settleHoldings(gr.client.ID, has)
 		for f := gr.reserved.head; f != nil; f = gr.reserved.head {
 			f.leave()
