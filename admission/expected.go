@@ -44,6 +44,8 @@ type fields struct {
 	b uint16
 }
 
+const fieldBytes = 8 + 2
+
 func synKey(f protocol.SYNFields) fields {
 	return fields{uint64(f.Seq)<<32 | uint64(f.TSVal), f.Window}
 }
@@ -299,6 +301,7 @@ func (g *Gate) turnSlots(b *builder) {
 type hit struct {
 	expectation *expectation
 	service     *Service // that it is for, once that is known
+	fields      fields
 	kind        expectedKind
 	part        int
 	slot        int64
@@ -318,7 +321,7 @@ func (g *Gate) lookUp(k fields) (h hit, ok bool) {
 	if slot < now-1 || slot > now+1 {
 		return hit{}, false
 	}
-	return hit{expectation: &p.expectations[c.index], kind: kind, part: c.part(), slot: slot}, true
+	return hit{expectation: &p.expectations[c.index], fields: k, kind: kind, part: c.part(), slot: slot}, true
 }
 
 // timestamp returns TSval of a SYN's Timestamps option (RFC 7323, 3.2).

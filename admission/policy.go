@@ -226,6 +226,7 @@ func (p *Policy) defaults() {
 // index prepares what looking clients up needs.
 func (s *Service) index() {
 	s.byID = make(map[string]*Client, len(s.Clients))
+	s.keys = nil // it may have come out of another policy
 	for _, c := range s.Clients {
 		s.byID[c.ID] = c
 		for _, k := range c.Keys {

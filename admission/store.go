@@ -16,8 +16,8 @@ const (
 	ClaimUDP    ClaimKind = 1 // a UDP knock: the datagram's 16-byte nonce
 	ClaimTCPv1  ClaimKind = 2 // TCP frame v1: its 16-byte nonce
 	ClaimTCPv2  ClaimKind = 3 // TCP envelope v2: its 24-byte prefix
-	ClaimSYN    ClaimKind = 4 // a SYN knock: port and slot
-	ClaimSYNSeq ClaimKind = 5 // a completed SYN sequence: port and slot
+	ClaimSYN    ClaimKind = 4 // a SYN knock: port, slot and fields
+	ClaimSYNSeq ClaimKind = 5 // a completed SYN sequence: port, slot and the last part's fields
 	ClaimUDPv2  ClaimKind = 6 // a udp-v2 knock: the datagram's 24-byte nonce
 )
 

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"encoding/binary"
 	"time"
 
 	"github.com/knockgw/knockgw/protocol"
@@ -124,7 +125,7 @@ func (w *worker) own(k *queuedKnock) (KnockResult, error) {
 		return KnockLimit, nil
 	}
 	lifetime := synLifetime * w.policy.Load().slotTime(k.hit.kind)
-	claim := []Claim{{Kind: ClaimSYN, Client: x.key.client.ID, Nonce: synNonce(x.port, k.hit), Lifetime: lifetime}}
+	claim := []Claim{{Kind: ClaimSYN, Client: x.key.client.ID, Nonce: synNonce(k.hit), Lifetime: lifetime}}
 	if k.hit.kind != expectSYN {
 		claim[0].Kind = ClaimSYNSeq
 	}
@@ -136,14 +137,16 @@ func (w *worker) own(k *queuedKnock) (KnockResult, error) {
 	return KnockOK, nil
 }
 
-// synNonce is a SYN knock's replay key: what makes its fields, but the client.
-func synNonce(port uint16, h hit) []byte {
-	n := make([]byte, 0, 16)
-	n = append(n, byte(h.kind), byte(port>>8), byte(port))
-	for shift := 56; shift >= 0; shift -= 8 {
-		n = append(n, byte(h.slot>>shift))
-	}
-	return n
+// synNonce is a SYN knock's replay key: what makes its fields, but the client,
+// and the fields (of a sequence, the last part's), which differ where it has
+// several secrets.
+func synNonce(h hit) []byte {
+	n := make([]byte, 0, 1+2+8+fieldBytes)
+	n = append(n, byte(h.kind))
+	n = binary.BigEndian.AppendUint16(n, h.expectation.port)
+	n = binary.BigEndian.AppendUint64(n, uint64(h.slot))
+	n = binary.BigEndian.AppendUint64(n, h.fields.a)
+	return binary.BigEndian.AppendUint16(n, h.fields.b)
 }
 
 // sweep forgets owners whose slot is over.

@@ -27,6 +27,7 @@ type world struct {
 	*testClocks
 	gate      *Gate
 	worker    *worker
+	turner    builder // of the tables of expected knocks
 	delivered []delivery
 	evicted   []tun.Tuple
 	events    []KnockEvent
@@ -123,6 +124,7 @@ func newWorld(f failer, change ...func(*Options)) *world {
 		f.Fatalf("%v", err)
 	}
 	w.gate, w.worker = g, g.newWorker()
+	w.turner.scratch = protocol.NewScratch()
 	return w
 }
 

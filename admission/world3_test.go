@@ -1,0 +1,222 @@
+package admission
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+// What the tests of the other knock methods need of a world: services that take
+// every method, and the packets by which each knocks.
+
+const (
+	allFamilies = familiesUDP | familiesSYN
+	testGateway = "gw.example.net"
+)
+
+// every returns a policy like testPolicy, but with every method taken.
+func every(change ...func(*PolicyOptions)) func(*Options) {
+	return func(o *Options) {
+		p := PolicyOptions{KnockPort: testKnockPort, Window: testWindow, Gateway: testGateway}
+		for _, s := range o.Policy.Services() {
+			c := *s
+			c.Methods = allFamilies
+			p.Services = append(p.Services, c)
+		}
+		for _, f := range change {
+			f(&p)
+		}
+		policy, err := NewPolicy(p)
+		if err != nil {
+			panic(err)
+		}
+		o.Policy = policy
+	}
+}
+
+// taking changes the methods of all services.
+func taking(methods Families) func(*PolicyOptions) {
+	return func(o *PolicyOptions) {
+		for i := range o.Services {
+			o.Services[i].Methods = methods
+		}
+	}
+}
+
+// having has other clients use all services.
+func having(clients ...*Client) func(*PolicyOptions) {
+	return func(o *PolicyOptions) {
+		for i := range o.Services {
+			o.Services[i].Clients = clients
+		}
+	}
+}
+
+// parts sets the length of sequences.
+func parts(n int) func(*PolicyOptions) {
+	return func(o *PolicyOptions) { o.Sequence.Length = n }
+}
+
+// legacy takes SYN sequences in the legacy spelling too.
+func legacy(o *PolicyOptions) { o.Sequence.Legacy = true }
+
+// turn does what Run does when the clock may have moved.
+func (w *world) turn() {
+	w.Helper()
+	w.gate.turnSlots(&w.turner)
+	w.check()
+}
+
+// slot is the current slot of a kind of knock.
+func (w *world) slot(kind expectedKind) int64 {
+	return w.gate.policy.Load().slotNow(kind, w.options().Now())
+}
+
+// until lets time pass until d before the next slot of a kind begins.
+func (w *world) until(kind expectedKind, d time.Duration) {
+	w.Helper()
+	length := w.gate.policy.Load().slotTime(kind).Truncate(time.Second)
+	now := w.options().Now()
+	next := time.Unix((w.slot(kind)+1)*int64(length/time.Second), 0)
+	w.pass(next.Sub(now) - d)
+	w.turn()
+}
+
+// options of a SYN knock: two NOPs and the Timestamps option.
+func timestamps(val uint32) []byte {
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32([]byte{1, 1, 8, 10}, val), 0)
+}
+
+// synAs is a SYN with fields to the dialled port of a service.
+func (v visitor) synAs(f protocol.SYNFields, to netip.AddrPort) []byte {
+	return v.fieldsAs(f, to).Packet()
+}
+
+func (v visitor) fieldsAs(f protocol.SYNFields, to netip.AddrPort) tuntest.TCP {
+	v.w.ids++
+	return tuntest.TCP{
+		Src: netip.AddrPortFrom(v.addr, uint16(20000+v.w.ids%10000)), Dst: to,
+		Flags: tun.SYN, Seq: f.Seq, Window: f.Window, Options: timestamps(f.TSVal),
+	}
+}
+
+// synKnock is a SYN knock of c for a service, in a slot so far from the current one.
+func (v visitor) synKnock(c *protocol.Client, service string, off int64) []byte {
+	return v.synAs(v.synFields(c, service, off), v.server(service))
+}
+
+func (v visitor) synFields(c *protocol.Client, service string, off int64) protocol.SYNFields {
+	return c.SYN(protocol.NewScratch(), v.server(service).Port(), v.w.slot(expectSYN)+off)
+}
+
+// synPart is a part of a SYN sequence, in a slot so far from the current one.
+func (v visitor) synPart(c *protocol.Client, service string, off int64, index int) []byte {
+	f := c.SYNPart(protocol.NewScratch(), v.server(service).Port(), v.w.slot(expectPart)+off, index)
+	return v.synAs(f, v.server(service))
+}
+
+// legacyPart is synPart in the legacy spelling.
+func (v visitor) legacyPart(c *protocol.Client, service string, off int64, index int) []byte {
+	to := v.server(service)
+	f, port := c.SYNPartLegacy(protocol.NewScratch(), to.Port(), v.w.slot(expectLegacyPart)+off, index)
+	return v.synAs(f, netip.AddrPortFrom(to.Addr(), port))
+}
+
+// v2 is a datagram udp-v2 of c, which change may bind.
+func (v visitor) v2(c *protocol.Client, service string, change ...func(*protocol.KnockV2Message)) []byte {
+	return v.v2At(c, service, testGateway, 0, change...)
+}
+
+func (v visitor) v2At(
+	c *protocol.Client, service, gateway string, off int64, change ...func(*protocol.KnockV2Message),
+) []byte {
+	m := protocol.KnockV2Message{Time: v.w.options().Now().UnixMilli()}
+	for _, f := range change {
+		f(&m)
+	}
+	b, err := protocol.AppendKnockV2(nil, c, gateway, v.server(service).Port(), v.w.slot(expectV2)+off, &m, rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	return v.udp(testKnockPort, b)
+}
+
+// part is a part of a UDP sequence.
+func (v visitor) part(c *protocol.Client, service, id string, index, total int, change ...func(*protocol.KnockMessage)) []byte {
+	m := v.message("session of " + id)
+	m.Method = protocol.MethodUDPSeq
+	m.SequenceID, m.Index, m.Total = append([]byte(id), make([]byte, protocol.SequenceID)...)[:protocol.SequenceID], uint8(index), uint8(total)
+	for _, f := range change {
+		f(&m)
+	}
+	return v.sealed(c, service, m)
+}
+
+// payload is what a datagram of v carries.
+func (v visitor) payload(b []byte) []byte {
+	if v.addr.Is4() {
+		return b[28:]
+	}
+	return b[48:]
+}
+
+// from is the same packet as v would send it.
+func (v visitor) from(b []byte) []byte {
+	b = slices.Clone(b)
+	if v.addr.Is4() {
+		s := v.addr.As4()
+		copy(b[12:], s[:])
+	} else {
+		s := v.addr.As16()
+		copy(b[8:], s[:])
+	}
+	tuntest.Checksums(b)
+	return b
+}
+
+// result decides what waits and returns how the last knock ended; KnockPart if
+// none waited.
+func (w *world) result(b []byte) KnockResult {
+	w.Helper()
+	n := len(w.events)
+	if v := w.admit(b); v.Action != Hold {
+		w.Fatalf("%v %v, want it held", v.Action, v.Reason)
+	}
+	w.decide()
+	if len(w.events) == n {
+		return KnockPart
+	}
+	return w.lastKnock()
+}
+
+// grantsOf counts the grants at an address.
+func (w *world) grantsOf(addr netip.Addr) int {
+	w.gate.mu.Lock()
+	defer w.gate.mu.Unlock()
+	if s := w.gate.sources[tun.AddrFrom(addr)]; s != nil {
+		return len(s.grants)
+	}
+	return 0
+}
+
+// wantGrants expects so many grants at v's address.
+func (v visitor) wantGrants(n int) {
+	v.w.Helper()
+	if got := v.w.grantsOf(v.addr); got != n {
+		v.w.Fatalf("%v has %d grants, want %d", v.addr, got, n)
+	}
+}
+
+// spoofed are n addresses of v's family, none of them v's nor each other's.
+func (v visitor) spoofed(n int) visitor {
+	if v.addr.Is4() {
+		return v.w.at(netip.AddrFrom4([4]byte{100, 64 + byte(n>>16), byte(n >> 8), byte(n)}).String())
+	}
+	return v.w.at(netip.AddrFrom16([16]byte{0: 0x24, 2: byte(n >> 16), 3: byte(n >> 8), 4: byte(n), 15: 1}).String())
+}
