@@ -199,6 +199,7 @@ func (w *worker) payForScan(src tun.Addr, candidates int) bool {
 
 // tryV1 tries one key; it reports whether the search is over.
 func (w *worker) tryV1(knock *protocol.Knock, svc *Service, key *key, d *decision, policy *Policy) bool {
+	w.stats.tried.Add(1)
 	if !knock.Match(w.scratch, key.id, svc.MACPort) {
 		return false
 	}

@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/knockgw/knockgw/protocol"
@@ -157,8 +158,9 @@ func (p *Policy) slotTime(kind expectedKind) time.Duration {
 // builder makes tables. It is one goroutine's.
 type builder struct {
 	scratch *protocol.Scratch
-	spare   *expected // the table before the last, to be filled anew
-	turn    int       // HMACs since the processor was offered
+	made    *atomic.Uint64 // counts its HMACs
+	spare   *expected      // the table before the last, to be filled anew
+	turn    int            // HMACs since the processor was offered
 }
 
 // current tells whether e still serves at now: made for p, within the same slots.
@@ -218,6 +220,14 @@ func (e *expected) has(kind expectedKind, slot int64) bool {
 	return slot >= e.slots[kind]-slotsBefore && slot <= e.slots[kind]+slotsAfter
 }
 
+// slotOf returns a cell's slot, of which the cell has the low bits alone: the one
+// next to the slot for which the table was made. (What the clock says now may be
+// any number of slots away, and must not be asked.)
+func (e *expected) slotOf(c *cell) int64 {
+	made := e.slots[c.kind()]
+	return made + int64(int8(c.slot-uint8(made)))
+}
+
 // adopt copies what is still wanted from old.
 func (e *expected) adopt(old *expected) {
 	for i := range old.cells {
@@ -225,7 +235,7 @@ func (e *expected) adopt(old *expected) {
 		if c.what == 0 {
 			continue
 		}
-		slot := old.slots[c.kind()] + int64(int8(c.slot-uint8(old.slots[c.kind()])))
+		slot := old.slotOf(c)
 		if e.has(c.kind(), slot) {
 			e.insert(fields{c.a, c.b}, c.index, c.kind(), c.part(), slot)
 		}
@@ -276,6 +286,7 @@ func (kind expectedKind) family() Families {
 // offer lets others have the processor now and then: the table is wanted in
 // half a minute, packets are wanted now.
 func (b *builder) offer(n int) {
+	b.made.Add(uint64(n))
 	if b.turn += n; b.turn >= hmacsPerTurn {
 		b.turn = 0
 		runtime.Gosched()
@@ -316,8 +327,7 @@ func (g *Gate) lookUp(k fields) (h hit, ok bool) {
 	}
 	p := g.expected.policy
 	kind := c.kind()
-	now := p.slotNow(kind, g.now())
-	slot := now + int64(int8(c.slot-uint8(now)))
+	now, slot := p.slotNow(kind, g.now()), g.expected.slotOf(c)
 	if slot < now-1 || slot > now+1 {
 		return hit{}, false
 	}

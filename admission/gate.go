@@ -190,7 +190,7 @@ func New(o Options) (*Gate, error) {
 	g.sequences.init()
 	g.frags.init(g.mono, &g.stats)
 	g.policy.Store(o.Policy)
-	first := builder{scratch: g.scratch}
+	first := builder{scratch: g.scratch, made: &g.stats.ahead}
 	g.expected = first.build(o.Policy, g.now(), nil)
 	return g, nil
 }

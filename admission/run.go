@@ -34,7 +34,7 @@ func (g *Gate) Run(ctx context.Context) error {
 	defer wg.Wait()
 	wg.Go(func() { g.decideKnocks(ctx) })
 	wg.Go(func() { g.tellEvictions(ctx) })
-	b := builder{scratch: protocol.NewScratch()}
+	b := builder{scratch: protocol.NewScratch(), made: &g.stats.ahead}
 	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
 	for {

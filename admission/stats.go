@@ -13,6 +13,8 @@ type counters struct {
 	faults  [tun.FaultCount]atomic.Uint64
 	muted   atomic.Uint64
 	knocks  [knockResultCount]atomic.Uint64
+	ahead   atomic.Uint64
+	tried   atomic.Uint64
 }
 
 func (c *counters) count(p *tun.Packet, v Verdict) {
@@ -29,6 +31,9 @@ type Stats struct {
 	Packets []PacketCount
 	Muted   uint64 // packets of our own stack that the egress gate kept back
 	Knocks  []KnockCount
+	// HMACs computed: ahead, for the tables of knocks that could come, and to
+	// find the clients of v1 knocks that came.
+	HMACsAhead, HMACsTried uint64
 
 	Flows, HalfOpen, Grants, Sources int
 	KnocksQueued                     int
@@ -75,6 +80,7 @@ func (g *Gate) Stats() Stats {
 		s.Knocks = append(s.Knocks, KnockCount{r, g.stats.knocks[r].Load()})
 	}
 	s.Muted = g.stats.muted.Load()
+	s.HMACsAhead, s.HMACsTried = g.stats.ahead.Load(), g.stats.tried.Load()
 	s.KnocksQueued = len(g.knocks.warm.ready) + len(g.knocks.cold.ready)
 	g.mu.Lock()
 	defer g.mu.Unlock()

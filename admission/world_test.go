@@ -124,7 +124,7 @@ func newWorld(f failer, change ...func(*Options)) *world {
 		f.Fatalf("%v", err)
 	}
 	w.gate, w.worker = g, g.newWorker()
-	w.turner.scratch = protocol.NewScratch()
+	w.turner.scratch, w.turner.made = protocol.NewScratch(), &g.stats.ahead
 	return w
 }
 
