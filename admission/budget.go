@@ -17,10 +17,16 @@ import (
 // A source that has knocked successfully within the last hour is tried with the
 // clients that it had then, which is cheap and has purses of its own: junk from
 // elsewhere cannot lock it out.
+//
+// What is found in the table of expected knocks is a client's, or a copy off the
+// wire. Copies can come from everywhere, so these are paid for by what they are
+// copies of, too: whoever has heard one client can get in the way of that client's
+// knocks to one service, with a thousand copies a second, and in nobody else's.
 const (
 	coldRate, coldBurst           = 32, 64     // datagrams a second, from one address
 	coldPrefixRate, coldPrefBurst = 256, 512   // from one IPv4 /24 or IPv6 /64
 	warmRate, warmBurst           = 1024, 1024 // from one address that is known
+	foundRate, foundBurst         = 1024, 1024 // of one client for one port and slot
 	hmacRate                      = 1 << 20    // HMACs a second, in all: about a sixth of a core
 	hmacBurst                     = 1 << 18
 
@@ -57,8 +63,10 @@ type budgets struct {
 	sources  [purses]purse
 	prefixes [purses]purse
 	warm     [purses]purse
-	scans    purse // HMACs in the cold lane
-	hmacs    purse // HMACs in the warm lane
+	found    [purses]purse
+	scans    purse // HMACs for sources that nobody knows
+	known    purse // HMACs for those that somebody does
+	opens    purse // HMACs' time for what was found in the table
 }
 
 // prefix is the neighbourhood of an address: its /24 or its /64.
@@ -88,12 +96,29 @@ func (b *budgets) payScan(candidates int, now time.Duration) bool {
 	return b.scans.take(n, hmacRate, max(hmacBurst, n), now)
 }
 
-// payHMACs pays for n HMACs in the warm lane, whose purse strangers cannot empty.
-func (b *budgets) payHMACs(n float64, now time.Duration) bool {
-	return b.hmacs.take(n, hmacRate, hmacBurst, now)
+// payKnown pays for a datagram of a known source, which is tried with n keys.
+func (b *budgets) payKnown(a tun.Addr, n int, now time.Duration) bool {
+	return b.payWarm(a, now) && b.known.take(float64(n), hmacRate, hmacBurst, now)
 }
 
-// payWarm pays for a datagram of a known source.
+// What deciding costs once a knock was found in the table, in HMACs' time.
+const (
+	openCost = 16 // opening a udp-v2 datagram, some 0.7 microseconds, and deciding it
+	synCost  = 8  // deciding a SYN knock, which needs no opening
+)
+
+// payFound pays for a knock from a that was found in the table.
+func (b *budgets) payFound(a tun.Addr, h *hit, now time.Duration) bool {
+	cost := float64(synCost)
+	if h.kind == expectV2 {
+		cost = openCost
+	}
+	return b.payWarm(a, now) &&
+		b.found[maphash.Comparable(b.seed, h.owner())%purses].take(1, foundRate, foundBurst, now) &&
+		b.opens.take(cost, hmacRate, hmacBurst, now)
+}
+
+// payWarm pays for a source's knocks that are cheap to decide.
 func (b *budgets) payWarm(a tun.Addr, now time.Duration) bool {
 	return b.of(&b.warm, a).take(1, warmRate, warmBurst, now)
 }
@@ -121,7 +146,7 @@ func (g *Gate) remember(a tun.Addr, client string, now time.Duration) {
 	s := g.seen[a]
 	if s == nil {
 		if len(g.seen) >= maxSeen {
-			g.forgetSeen(now)
+			g.forgetSeen()
 		}
 		s = new(seen)
 		g.seen[a] = s
@@ -137,7 +162,7 @@ func (g *Gate) remember(a tun.Addr, client string, now time.Duration) {
 
 // forgetSeen makes room: of a few remembered sources, taken at random, the one
 // that was seen longest ago goes. The caller holds g.mu.
-func (g *Gate) forgetSeen(time.Duration) {
+func (g *Gate) forgetSeen() {
 	var (
 		oldest tun.Addr
 		last   time.Duration = 1<<63 - 1
@@ -158,4 +183,19 @@ func (g *Gate) forgetSeen(time.Duration) {
 func (g *Gate) known(a tun.Addr, now time.Duration) bool {
 	s := g.seen[a]
 	return s != nil && now-s.last <= seenTime
+}
+
+// sweepSeen forgets the sources whose hour is over, a batch at a time.
+func (g *Gate) sweepSeen() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now, n := g.mono(), 0
+	for a, s := range g.seen {
+		if now-s.last > seenTime {
+			delete(g.seen, a)
+		}
+		if n++; n == sweepBatch {
+			return
+		}
+	}
 }

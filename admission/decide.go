@@ -85,29 +85,25 @@ func (g *Gate) decideKnocks(ctx context.Context) {
 
 // next returns a knock that waits, nil if there is none.
 func (w *worker) next() *queuedKnock {
-	select {
-	case k := <-w.knocks.warm.ready:
+	if k := w.knocks.warm.next(); k != nil {
 		return k
-	default:
 	}
-	select {
-	case k := <-w.knocks.cold.ready:
-		return k
-	default:
-		return nil
-	}
+	return w.knocks.cold.next()
 }
 
-// decide decides k and what waits behind it, up to a batch.
+// decide decides k and what waits behind it in its lane, up to a batch. A warm
+// knock waits for one cold knock at most, which takes some milliseconds where
+// there are ten thousand clients, never for a batch of them.
 func (w *worker) decide(k *queuedKnock) {
 	n := 0
 	for k != nil {
+		lane := w.knocks.of(k)
 		w.open(k, &w.decisions[n])
-		w.knocks.of(k).free <- k
-		if n++; n == knockBatch {
+		lane.free <- k
+		if n++; n == knockBatch || !k.warm && len(w.knocks.warm.ready) > 0 {
 			break
 		}
-		k = w.next()
+		k = lane.next()
 	}
 	w.claim(w.decisions[:n])
 	for i := range w.decisions[:n] {
@@ -145,8 +141,8 @@ func (w *worker) openV1(k *queuedKnock, d *decision) {
 			return
 		}
 		// Somebody else from there, or junk: now it costs what strangers' cost.
-		_, candidates := policy.knockable(k.dst, k.port)
-		if !w.payForScan(k.src, candidates) {
+		_, cost := policy.knockable(k.dst, k.port)
+		if !w.payForScan(k.src, cost.scan) {
 			d.event.Result = KnockBudget
 			return
 		}

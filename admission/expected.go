@@ -134,6 +134,7 @@ func (x *expectation) count(p *Policy) int {
 const (
 	slotsBefore, slotsAfter = 1, 2 // in the table, around the current one
 	slotsKept               = slotsBefore + 1 + slotsAfter
+	slotsAccepted           = 3 // the current one and its neighbours
 	// hmacsPerTurn is how many HMACs are computed between two offers of the
 	// processor to whoever else wants it.
 	hmacsPerTurn = 64

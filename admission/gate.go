@@ -256,7 +256,7 @@ func (g *Gate) admitTCP(p *tun.Packet) Verdict {
 	}
 	switch {
 	case syn:
-		if h, ok := g.expectedSYN(p, svc); ok {
+		if h, ok := g.expectedSYN(p, svc, policy); ok {
 			return g.admitSYNKnock(p.Tuple.Src, p.Tuple.Dst, h)
 		}
 		return g.admitSYN(p, svc, f)

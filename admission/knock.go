@@ -49,6 +49,16 @@ func (q *lane) init(n int, warm bool) {
 	}
 }
 
+// next returns a knock that waits, nil if there is none.
+func (q *lane) next() *queuedKnock {
+	select {
+	case k := <-q.ready:
+		return k
+	default:
+		return nil
+	}
+}
+
 // knockLanes are the two queues.
 type knockLanes struct{ warm, cold lane }
 
@@ -67,7 +77,7 @@ func (q *knockLanes) of(k *queuedKnock) *lane {
 
 // admitUDP queues what is or could be a knock. It does only what needs no key.
 func (g *Gate) admitUDP(p *tun.Packet) Verdict {
-	families, candidates := g.policy.Load().knockable(p.Tuple.Dst, p.Tuple.DstPort)
+	families, cost := g.policy.Load().knockable(p.Tuple.Dst, p.Tuple.DstPort)
 	if families == 0 {
 		return Verdict{Reason: ReasonNotService}
 	}
@@ -90,12 +100,12 @@ func (g *Gate) admitUDP(p *tun.Packet) Verdict {
 	now := g.mono()
 	src := p.Tuple.Src
 	if g.known(src, now) {
-		if !g.budgets.payWarm(src, now) || !g.budgets.payHMACs(seenClients, now) {
+		if !g.budgets.payKnown(src, cost.known, now) {
 			return Verdict{Reason: ReasonBudget}
 		}
 		return g.enqueue(&g.knocks.warm, p, payload, hit{})
 	}
-	if !g.budgets.payCold(src, now) || !g.budgets.payScan(candidates, now) {
+	if !g.budgets.payCold(src, now) || !g.budgets.payScan(cost.scan, now) {
 		return Verdict{Reason: ReasonBudget}
 	}
 	return g.enqueue(&g.knocks.cold, p, payload, hit{})
@@ -119,16 +129,11 @@ func (g *Gate) admitV2(p *tun.Packet, payload []byte, h protocol.HintV2) Verdict
 	if found.service == nil {
 		return Verdict{Reason: ReasonNotKnock}
 	}
-	// Opening it costs some HMACs' time, and its hint can have been copied.
-	now := g.mono()
-	if !g.budgets.payWarm(p.Tuple.Src, now) || !g.budgets.payHMACs(openCost, now) {
+	if !g.budgets.payFound(p.Tuple.Src, &found, g.mono()) {
 		return Verdict{Reason: ReasonBudget}
 	}
 	return g.enqueue(&g.knocks.warm, p, payload, found)
 }
-
-// openCost is what opening a udp-v2 knock costs, in HMACs.
-const openCost = 16
 
 // enqueue copies a knock into a lane and makes its source pending, or a little
 // more so. The caller holds g.mu.

@@ -92,8 +92,9 @@ type Service struct {
 
 	Clients []*Client // who may use the service
 
-	keys []*key             // of all clients, the order of trying
-	byID map[string]*Client // the same clients
+	keys     []*key             // of all clients, the order of trying
+	byID     map[string]*Client // the same clients
+	mostKeys int                // that one of them has
 }
 
 // Open tells whether strangers' SYNs to the service are answered.
@@ -169,6 +170,9 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 	}
 	p := &Policy{window: o.Window, slot: o.Slot, sequence: o.Sequence, gateway: o.Gateway}
 	p.defaults()
+	if n := p.sequence.Length; n < protocol.MinSequence || n > protocol.MaxSequence {
+		return nil, fmt.Errorf("policy: a sequence of %d parts; it has %d to %d", n, protocol.MinSequence, protocol.MaxSequence)
+	}
 	p.tcp.lists, p.udp.lists = [][]*Service{nil}, [][]*Service{nil}
 	for i := range o.Services {
 		s := o.Services[i]
@@ -226,9 +230,10 @@ func (p *Policy) defaults() {
 // index prepares what looking clients up needs.
 func (s *Service) index() {
 	s.byID = make(map[string]*Client, len(s.Clients))
-	s.keys = nil // it may have come out of another policy
+	s.keys, s.mostKeys = nil, 0 // it may have come out of another policy
 	for _, c := range s.Clients {
 		s.byID[c.ID] = c
+		s.mostKeys = max(s.mostKeys, len(c.Keys))
 		for _, k := range c.Keys {
 			s.keys = append(s.keys, &key{c, k.Identity, k.Until})
 		}
@@ -279,25 +284,30 @@ func (p *Policy) service(dst tun.Addr, port uint16) *Service {
 
 func (s *Service) covers(dst tun.Addr) bool { return s.Listen.Contains(dst.Netip()) }
 
-// knockable tells which families of datagrams are taken at dst and port, and
-// how many keys a v1 knock there may have to be tried with.
-func (p *Policy) knockable(dst tun.Addr, port uint16) (families Families, candidates int) {
+// trials are how many keys a v1 knock may have to be tried with: all, or those of
+// the clients of a known source.
+type trials struct{ scan, known int }
+
+// knockable tells which families of datagrams are taken at dst and port, and how
+// many keys a v1 knock there may have to be tried with.
+func (p *Policy) knockable(dst tun.Addr, port uint16) (families Families, cost trials) {
 	for _, s := range p.udp.at(port) {
 		if s.covers(dst) {
 			families |= s.Methods & familiesUDP
 			if s.Methods&familiesV1 != 0 {
-				candidates += len(s.keys)
+				cost.scan += len(s.keys)
+				cost.known += min(len(s.keys), seenClients*s.mostKeys)
 			}
 		}
 	}
-	return families, candidates
+	return families, cost
 }
 
-// byMACPort finds the service at dst whose MACs have port, for knocks that do
-// not go to the service's own port.
-func (p *Policy) byMACPort(dst tun.Addr, port uint16, family Families) *Service {
+// taking finds the service at dst that takes a knock found as x, for knocks that
+// do not go to the service's own port.
+func (p *Policy) taking(dst tun.Addr, x *expectation, family Families) *Service {
 	for _, s := range p.services {
-		if s.MACPort == port && s.Methods&family != 0 && s.covers(dst) {
+		if s.takes(x, family) && s.covers(dst) {
 			return s
 		}
 	}

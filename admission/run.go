@@ -72,6 +72,7 @@ func (g *Gate) sweep() {
 	}
 	g.sweepSequences()
 	g.sweepOffences()
+	g.sweepSeen()
 }
 
 // sweepEnding asks the stack about every flow that was ending when it was

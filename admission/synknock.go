@@ -12,53 +12,67 @@ import (
 // connection. (PROTOCOL.md, TCP SYN knock, TCP SYN sequence.)
 
 // expectedSYN looks a SYN to svc up. The caller holds g.mu.
-func (g *Gate) expectedSYN(p *tun.Packet, svc *Service) (hit, bool) {
-	if svc.Methods&familiesSYN == 0 {
+func (g *Gate) expectedSYN(p *tun.Packet, svc *Service, policy *Policy) (hit, bool) {
+	if svc.Methods&familiesSYN == 0 && !policy.legacy {
 		return hit{}, false
 	}
-	ts, ok := timestamp(p)
-	if !ok {
+	h, ok := g.lookUpSYN(p)
+	switch {
+	case !ok || h.kind == expectV2:
 		return hit{}, false
-	}
-	h, ok := g.lookUp(synKey(protocol.SYNFields{Seq: p.Seq, Window: p.Window, TSVal: ts}))
-	if !ok || h.kind != expectSYN && h.kind != expectPart || !svc.takes(h.expectation, h.kind.family()) {
-		return hit{}, false
+	case h.kind == expectLegacyPart: // its port is a service's by chance
+		return g.legacy(h, p, policy)
 	}
 	h.service = svc
-	return h, true
+	return h, svc.takes(h.expectation, h.kind.family())
 }
 
-// admitLegacy judges a SYN to a port that is no service's, where SYN sequences
-// are taken in the legacy spelling, whose parts have ports of their own.
-func (g *Gate) admitLegacy(p *tun.Packet, policy *Policy) Verdict {
-	no := Verdict{Reason: ReasonNotService}
+// lookUpSYN looks up what a SYN with the Timestamps option is expected as.
+func (g *Gate) lookUpSYN(p *tun.Packet) (hit, bool) {
 	ts, ok := timestamp(p)
 	if !ok {
-		return no
+		return hit{}, false
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	h, ok := g.lookUp(synKey(protocol.SYNFields{Seq: p.Seq, Window: p.Window, TSVal: ts}))
-	if !ok || h.kind != expectLegacyPart {
-		return no
-	}
+	return g.lookUp(synKey(protocol.SYNFields{Seq: p.Seq, Window: p.Window, TSVal: ts}))
+}
+
+// legacy finds the service for which a part of a SYN sequence in the legacy
+// spelling is, whose parts have ports of their own. The caller holds g.mu.
+func (g *Gate) legacy(h hit, p *tun.Packet, policy *Policy) (hit, bool) {
 	x := h.expectation
-	if h.service = policy.byMACPort(p.Tuple.Dst, x.port, FamilySYNSeq); h.service == nil || !h.service.takes(x, FamilySYNSeq) {
-		return no
+	if h.service = policy.taking(p.Tuple.Dst, x, FamilySYNSeq); h.service == nil {
+		return hit{}, false
 	}
 	// The port is not in the table; one HMAC, for somebody who knew 80 bits.
-	if _, port := x.key.id.SYNPartLegacy(g.scratch, x.port, h.slot, h.part); port != p.Tuple.DstPort {
-		return no
+	_, port := x.key.id.SYNPartLegacy(g.scratch, x.port, h.slot, h.part)
+	return h, port == p.Tuple.DstPort
+}
+
+// admitLegacy judges a SYN to a port that is no service's.
+func (g *Gate) admitLegacy(p *tun.Packet, policy *Policy) Verdict {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if h, ok := g.lookUpSYN(p); ok && h.kind == expectLegacyPart {
+		if h, ok = g.legacy(h, p, policy); ok {
+			return g.admitSYNKnock(p.Tuple.Src, p.Tuple.Dst, h)
+		}
 	}
-	return g.admitSYNKnock(p.Tuple.Src, p.Tuple.Dst, h)
+	return Verdict{Reason: ReasonNotService}
 }
 
 // admitSYNKnock takes a SYN knock, or a part of one. The caller holds g.mu.
 func (g *Gate) admitSYNKnock(src, dst tun.Addr, h hit) Verdict {
-	if h.kind != expectSYN && !g.sequences.progress(src, h, g.policy.Load().sequence.Length, g.mono()) {
+	if h.kind != expectSYN && !g.sequences.progress(src, h, g.policy.Load(), g.mono()) {
 		return Verdict{Action: Hold, Reason: ReasonKnockPart}
 	}
-	return g.queue(&g.knocks.warm, src, dst, 0, nil, h)
+	if !g.budgets.payFound(src, &h, g.mono()) {
+		return Verdict{Reason: ReasonBudget}
+	}
+	v := g.queue(&g.knocks.warm, src, dst, 0, nil, h)
+	if h.kind != expectSYN && v.Action == Hold {
+		g.sequences.finish(h.owner())
+	}
+	return v
 }
 
 // openSYN decides a SYN knock that has come whole. There is nothing to open:
@@ -95,6 +109,10 @@ type ownerKey struct {
 	slot int64
 }
 
+func (h *hit) owner() ownerKey {
+	return ownerKey{h.expectation.key.id, h.expectation.port, h.kind, h.slot}
+}
+
 // owner is who presented a knock first, and so may again.
 type owner struct {
 	src, dst tun.Addr
@@ -109,7 +127,7 @@ type owners map[ownerKey]owner
 // destination, so the first pair that presents them owns them.
 func (w *worker) own(k *queuedKnock) (KnockResult, error) {
 	x := k.hit.expectation
-	key := ownerKey{x.key.id, x.port, k.hit.kind, k.hit.slot}
+	key := k.hit.owner()
 	if o, ok := w.owners[key]; ok {
 		switch {
 		case o.src != k.src || o.dst != k.dst:
@@ -154,94 +172,6 @@ func (all owners) sweep(now time.Duration) {
 	for key, o := range all {
 		if o.expires <= now {
 			delete(all, key)
-		}
-	}
-}
-
-// A SYN sequence's progress is kept per client, port and slot, and in it per
-// source: whatever somebody sends with a copied first part, he only competes
-// with others for the places of that one client in that one slot.
-const (
-	synSources      = 64   // sources that are on their way through one client's sequence
-	maxSYNSequences = 1024 // clients' sequences in all; 3 KiB each
-)
-
-// synSequences are the SYN sequences on their way.
-type synSequences struct {
-	byKey map[ownerKey]*synSequence
-	free  []*synSequence
-}
-
-// synSequence is one client's sequence in one slot.
-type synSequence struct {
-	sources [synSources]struct {
-		addr tun.Addr
-		next uint8 // the part to come
-	}
-	n       int // places used; then the oldest is taken
-	oldest  int
-	expires time.Duration
-}
-
-func (q *synSequences) init() { q.byKey = make(map[ownerKey]*synSequence) }
-
-// progress takes a part and tells whether it was the last of its sequence. Parts
-// come in order; one that was seen already, or that comes too early, is ignored.
-// The caller holds the gate's lock.
-func (q *synSequences) progress(src tun.Addr, h hit, length int, now time.Duration) bool {
-	x := h.expectation
-	key := ownerKey{x.key.id, x.port, h.kind, h.slot}
-	seq := q.byKey[key]
-	if seq == nil {
-		if h.part != 0 || len(q.byKey) >= maxSYNSequences {
-			return false
-		}
-		if n := len(q.free); n > 0 {
-			seq, q.free = q.free[n-1], q.free[:n-1]
-		} else {
-			seq = new(synSequence)
-		}
-		*seq = synSequence{expires: now + sequenceTime}
-		q.byKey[key] = seq
-	}
-	for i := range seq.n {
-		p := &seq.sources[i]
-		if p.addr != src {
-			continue
-		}
-		if int(p.next) != h.part {
-			return false
-		}
-		p.next++
-		return int(p.next) == length
-	}
-	if h.part != 0 {
-		return false
-	}
-	i := seq.n
-	if seq.n < synSources {
-		seq.n++
-	} else {
-		i = seq.oldest
-		seq.oldest = (seq.oldest + 1) % synSources
-	}
-	seq.sources[i].addr, seq.sources[i].next = src, 1
-	return false
-}
-
-// sequenceTime is how long a sequence's progress is kept: longer than its slot,
-// and the neighbours in which it is accepted, can last at the default length.
-const sequenceTime = 2 * time.Minute
-
-// sweepSequences forgets SYN sequences that are over.
-func (g *Gate) sweepSequences() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	now := g.mono()
-	for key, seq := range g.sequences.byKey {
-		if seq.expires <= now {
-			delete(g.sequences.byKey, key)
-			g.sequences.free = append(g.sequences.free, seq)
 		}
 	}
 }
