@@ -117,6 +117,8 @@ type worker struct {
 	scratch   *protocol.Scratch
 	decisions [knockBatch]decision
 	claims    []Claim
+	syn       tun.Packet // a SYN that was parked
+	buf       [maxParked]byte
 }
 
 func (g *Gate) newWorker() *worker {
@@ -264,7 +266,8 @@ func (g *Gate) claim(decisions []decision, buf []Claim) {
 
 // settle ends a knock: it makes the grant, if there is one to make, and has the
 // source's parked SYNs judged again.
-func (g *Gate) settle(d *decision) {
+func (w *worker) settle(d *decision) {
+	g := w.Gate
 	g.mu.Lock()
 	s := g.sources[d.src] // exists: this knock is counted in it
 	s.queued--
@@ -288,7 +291,7 @@ func (g *Gate) settle(d *decision) {
 
 	g.stats.knocks[d.event.Result].Add(1)
 	for range parked {
-		if !g.unpark(d.src) {
+		if !w.unpark(d.src) {
 			break
 		}
 	}
