@@ -55,6 +55,8 @@ type worker struct {
 	owners    owners
 	sequences udpSequences
 	swept     time.Duration
+	syn       tun.Packet // a SYN that was parked
+	buf       [maxParked]byte
 }
 
 func (g *Gate) newWorker() *worker {
@@ -360,7 +362,8 @@ func (w *worker) finish(d *decision) {
 
 // settle ends a knock: it makes the grant, if there is one to make, and has the
 // source's parked SYNs judged again.
-func (g *Gate) settle(d *decision) {
+func (w *worker) settle(d *decision) {
+	g := w.Gate
 	g.mu.Lock()
 	s := g.sources[d.src] // exists: this knock is counted in it
 	s.queued--
@@ -386,7 +389,7 @@ func (g *Gate) settle(d *decision) {
 
 	g.stats.knocks[d.event.Result].Add(1)
 	for range parked {
-		if !g.unpark(d.src) {
+		if !w.unpark(d.src) {
 			break
 		}
 	}

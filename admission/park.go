@@ -85,12 +85,9 @@ func (k *parking) unlink(prev, i int32) {
 // unpark judges the oldest parked SYN of an address that can be decided now: it
 // goes in, if there is a grant, or is dropped, if no knock of the source waits
 // any more. It reports whether there was one to decide.
-func (g *Gate) unpark(a tun.Addr) bool {
-	var (
-		syn tun.Packet
-		buf [maxParked]byte
-		v   Verdict
-	)
+func (w *worker) unpark(a tun.Addr) bool {
+	g, syn := w.Gate, &w.syn
+	var v Verdict
 	g.mu.Lock()
 	s := g.sources[a]
 	if s == nil {
@@ -104,12 +101,12 @@ func (g *Gate) unpark(a tun.Addr) bool {
 		if slot.src != a {
 			continue
 		}
-		size := copy(buf[:], slot.data[:slot.size])
-		syn.Data = buf[:size]
+		size := copy(w.buf[:], slot.data[:slot.size])
+		syn.Data = w.buf[:size]
 		// It was verified when it came; the bytes are ours and the same.
 		syn.Offload.ChecksumValid = true
 		syn.Parse()
-		v = g.judgeParked(&syn, s, s.count < slot.due)
+		v = g.judgeParked(syn, s, s.count < slot.due)
 		if v.Action == Hold {
 			continue
 		}
@@ -123,9 +120,9 @@ func (g *Gate) unpark(a tun.Addr) bool {
 	if !found {
 		return false
 	}
-	g.stats.count(&syn, v)
+	g.stats.count(syn, v)
 	if v.Action == Pass {
-		g.deliver(&syn, v)
+		g.deliver(syn, v)
 	}
 	return true
 }

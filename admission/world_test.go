@@ -1,8 +1,8 @@
 package admission
 
 import (
-	"crypto/rand"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
@@ -32,7 +32,8 @@ type world struct {
 	evicted   []tun.Tuple
 	events    []KnockEvent
 	stages    map[tun.Tuple]Settlement // what the stack says of a flow; Gone otherwise
-	ids       uint32                   // for sequence numbers that differ
+	ids       uint32                   // makes junk differ
+	random    *rand.ChaCha8            // of nonces; the same in every run
 }
 
 type delivery struct {
@@ -106,7 +107,7 @@ func members(ids []*protocol.Client) []*Client {
 
 func newWorld(f failer, change ...func(*Options)) *world {
 	f.Helper()
-	w := &world{failer: f, testClocks: newTestClocks(), stages: make(map[tun.Tuple]Settlement)}
+	w := &world{failer: f, testClocks: newTestClocks(), stages: make(map[tun.Tuple]Settlement), random: rand.NewChaCha8([32]byte{})}
 	now := w.options()
 	o := Options{
 		Policy: testPolicy(alice, bob), Store: NewMemoryStore(now), Now: now.Now, Mono: now.Mono,
@@ -258,7 +259,7 @@ func (v visitor) message(session string) protocol.KnockMessage {
 
 // sealed is a knock of c for a service.
 func (v visitor) sealed(c *protocol.Client, service string, m protocol.KnockMessage) []byte {
-	b, err := protocol.AppendKnock(nil, c, v.server(service).Port(), &m, rand.Reader)
+	b, err := protocol.AppendKnock(nil, c, v.server(service).Port(), &m, v.w.random)
 	if err != nil {
 		panic(err)
 	}

@@ -1,0 +1,266 @@
+package admission
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// model is what a test knows about a gate from outside, without its tables.
+type model struct {
+	*world
+	knocked  map[netip.Addr]bool // a valid, new knock came from there
+	admitted map[tun.Tuple]bool  // some packet was let in that begins a flow
+	entered  map[netip.Addr]int  // flows of its that used up a grant
+	captured [][]byte            // knocks that went over the wire, each of some client
+	checked  int                 // deliveries that were looked at
+}
+
+var (
+	modelAddrs = []string{"192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"}
+	modelPorts = []uint16{1000, 1001, 40000}
+)
+
+func modelService(t *rapid.T) string {
+	return rapid.SampledFrom([]string{"ssh", "db", "many", "web", "vpn"}).Draw(t, "service")
+}
+
+func (m *model) somebody(t *rapid.T) visitor {
+	return m.at(rapid.SampledFrom(modelAddrs).Draw(t, "from"))
+}
+
+// receive admits b and judges the verdict by the model.
+func (m *model) receive(t *rapid.T, b []byte) Verdict {
+	v := m.admit(b)
+	p := parsed(b)
+	switch v.Reason {
+	case ReasonOpen, ReasonCookie, ReasonGrant:
+		m.admitted[p.Tuple] = true
+	case ReasonFlow:
+		if !m.admitted[p.Tuple] {
+			t.Fatalf("%v belongs to a flow that was never let in", p.Tuple)
+		}
+	}
+	m.judge(t)
+	return v
+}
+
+// judge looks for what must never be, whatever has happened.
+func (m *model) judge(t *rapid.T) {
+	for ; m.checked < len(m.delivered); m.checked++ {
+		m.admitted[parsed([]byte(m.delivered[m.checked].data)).Tuple] = true
+	}
+	g := m.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for a, s := range g.sources {
+		if len(s.grants) > 0 && !m.knocked[a.Netip()] {
+			t.Fatalf("%v has a grant and never knocked", a.Netip())
+		}
+	}
+	for tuple, f := range g.flows {
+		if !f.service.Open() && !m.knocked[tuple.Src.Netip()] {
+			t.Fatalf("%v is in a hidden service and never knocked", tuple)
+		}
+		if !m.admitted[tuple] {
+			t.Fatalf("%v is in the table and was never let in", tuple)
+		}
+	}
+}
+
+// junk is something from somebody without any secret.
+func (m *model) junk(t *rapid.T) {
+	v := m.somebody(t)
+	switch rapid.IntRange(0, 5).Draw(t, "junk") {
+	case 0: // any segment
+		m.receive(t, v.tcp(rapid.SampledFrom(modelPorts).Draw(t, "port"), modelService(t), rapid.Byte().Draw(t, "flags"),
+			rapid.Uint32Range(999, 1002).Draw(t, "seq"), rapid.Uint32Range(0, 3).Draw(t, "ack"), ""))
+	case 1:
+		m.receive(t, v.syn(rapid.SampledFrom(modelPorts).Draw(t, "port"), modelService(t)))
+	case 2:
+		m.receive(t, v.udp(testKnockPort, parsed(v.junk()).Data[v.headers():]))
+	case 3: // a knock that somebody saw, from anywhere, perhaps changed
+		if len(m.captured) == 0 {
+			return
+		}
+		b := slices.Clone(rapid.SampledFrom(m.captured).Draw(t, "captured"))
+		if rapid.Bool().Draw(t, "tampered") {
+			b[rapid.IntRange(0, len(b)-1).Draw(t, "at")] ^= 1 << rapid.IntRange(0, 7).Draw(t, "bit")
+		}
+		m.receive(t, v.udp(testKnockPort, b))
+	case 4: // an error about whatever
+		m.receive(t, v.icmpError(m.somebody(t).reply(rapid.SampledFrom(modelPorts).Draw(t, "port"), modelService(t), tun.ACK,
+			rapid.Uint32Range(0, 200).Draw(t, "seq"), 1001, "x")))
+	case 5: // bytes
+		m.receive(t, rapid.SliceOfN(rapid.Byte(), 0, 80).Draw(t, "bytes"))
+	}
+}
+
+func (v visitor) headers() int {
+	if v.addr.Is4() {
+		return 28
+	}
+	return 48
+}
+
+// client knocks, somebody sends junk, and then its SYN comes. It must get in.
+func (m *model) client(t *rapid.T) {
+	if len(m.gate.knocks.free) < 40 {
+		m.decide() // within the documented limits
+	}
+	v := m.somebody(t)
+	service := rapid.SampledFrom([]string{"ssh", "db", "many"}).Draw(t, "hidden service")
+	knock := v.knock(alice, service)
+	m.knocked[v.addr] = true
+	m.captured = append(m.captured, knock[v.headers():])
+	if got := m.receive(t, knock); got.Reason != ReasonKnock {
+		t.Fatalf("a valid knock: %v", got.Reason)
+	}
+	for range rapid.IntRange(0, 3).Draw(t, "junk in between") {
+		m.junk(t)
+	}
+	if rapid.Bool().Draw(t, "decided first") {
+		m.decide()
+	}
+	m.pass(time.Duration(rapid.IntRange(0, 900).Draw(t, "ms")) * time.Millisecond)
+	if rapid.Bool().Draw(t, "swept") {
+		m.sweep()
+	}
+	port := uint16(50000 + m.ids)
+	m.ids++
+	got := m.receive(t, v.syn(port, service))
+	m.decide()
+	m.judge(t)
+	if got.Action == Drop || !m.admitted[v.tuple(port, service)] {
+		t.Fatalf("%v %v after a valid knock for %s", got.Action, got.Reason, service)
+	}
+}
+
+// stack does something that the stack, or what is behind it, may do with a flow.
+func (m *model) stack(t *rapid.T) {
+	v := m.somebody(t)
+	port, service := rapid.SampledFrom(append([]uint16{uint16(50000 + m.ids - 1)}, modelPorts...)).Draw(t, "port"), modelService(t)
+	tuple := v.tuple(port, service)
+	m.stages[tuple] = rapid.SampledFrom([]Settlement{Gone, InTimeWait, Busy}).Draw(t, "stage")
+	switch rapid.IntRange(0, 4).Draw(t, "does") {
+	case 0:
+		if m.gate.Complete(tuple) == nil && (service == "db" || service == "many") {
+			m.entered[v.addr]++
+		}
+	case 1:
+		if len(m.gate.knocks.ready) > 0 {
+			m.decide() // or it would wait for that
+		}
+		client := rapid.SampledFrom([]*protocol.Client{alice, bob}).Draw(t, "client")
+		claim := rapid.SampledFrom([]error{nil, ErrReplay}).Draw(t, "claim")
+		if m.gate.Authenticate(tuple, client, "", func() error { return claim }) == nil && service != "web" {
+			m.entered[v.addr]++
+		}
+	case 2:
+		m.gate.Closed(tuple)
+	case 3:
+		m.gate.Forget(tuple)
+	case 4:
+		b := v.reply(port, service, rapid.Byte().Draw(t, "flags"), rapid.Uint32Range(0, 200).Draw(t, "seq"), 1001, "data")
+		if m.egress(b) && !m.admitted[tuple] {
+			t.Fatalf("a packet gets out to %v, which has no flow", tuple)
+		}
+	}
+	m.check()
+	earned := 0
+	for _, e := range m.events {
+		switch {
+		case e.Result != KnockOK || e.Source != v.addr:
+		case strings.HasPrefix(e.Service, "many"):
+			earned += 3
+		default:
+			earned++
+		}
+	}
+	if m.entered[v.addr] > earned {
+		t.Fatalf("%d flows of %v were let in on knocks for %d", m.entered[v.addr], v.addr, earned)
+	}
+}
+
+func newModel(t *rapid.T, change ...func(*Options)) *model {
+	return &model{
+		world: newWorld(t, change...), knocked: map[netip.Addr]bool{},
+		admitted: map[tun.Tuple]bool{}, entered: map[netip.Addr]int{},
+	}
+}
+
+func TestWhateverGoesIn(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := newModel(t, func(o *Options) { o.Limits.HalfOpen = 3 })
+		t.Repeat(map[string]func(*rapid.T){
+			"junk":   m.junk,
+			"junk 2": m.junk,
+			"client": m.client,
+			"stack":  m.stack,
+			"decide": func(*rapid.T) { m.decide() },
+			"sweep":  func(*rapid.T) { m.sweep() },
+			"time passes": func(t *rapid.T) {
+				m.pass(time.Duration(rapid.IntRange(0, 20_000).Draw(t, "ms")) * time.Millisecond)
+			},
+			// Ahead only: set back behind a key that was forgotten, it makes the message fresh again (storekeys.go).
+			"the clock is set": func(t *rapid.T) {
+				m.step(time.Duration(rapid.IntRange(0, 3600).Draw(t, "s")) * time.Second)
+			},
+			"": func(t *rapid.T) { m.judge(t) },
+		})
+		m.over()
+	})
+}
+
+// over lets everything come to its end, and wants nothing to be left.
+func (m *model) over() {
+	m.decide()
+	clear(m.stages)
+	for t := range m.admitted {
+		if f := m.flow(t); f != nil && f.state == live {
+			m.gate.Closed(t)
+		}
+	}
+	for range 3 {
+		m.pass(testTTL + testDeadline + halfOpenTime + 1)
+		m.sweep()
+	}
+	m.empty()
+}
+
+// Without any valid knock nothing hidden opens, however long one tries.
+func TestWithoutAKnockNothingHiddenOpens(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := newModel(t)
+		for _, c := range []*protocol.Client{alice, bob} {
+			// Of last week, and for this service at another gateway's port.
+			b, err := protocol.AppendKnock(nil, c, 22, &protocol.KnockMessage{Method: "udp", Time: m.wall.Add(-time.Hour).UnixMilli()}, m.random)
+			if err != nil {
+				t.Fatalf("%v", err)
+			}
+			other, err := protocol.AppendKnock(nil, c, 2222, &protocol.KnockMessage{Method: "udp", Time: m.wall.UnixMilli()}, m.random)
+			if err != nil {
+				t.Fatalf("%v", err)
+			}
+			m.captured = append(m.captured, b, other)
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"junk":        m.junk,
+			"decide":      func(*rapid.T) { m.decide() },
+			"sweep":       func(*rapid.T) { m.sweep() },
+			"time passes": func(t *rapid.T) { m.pass(time.Duration(rapid.IntRange(0, 20_000).Draw(t, "ms")) * time.Millisecond) },
+			"":            func(t *rapid.T) { m.judge(t) },
+		})
+		if n := m.gate.Stats().Grants; n != 0 {
+			t.Fatalf("%d grants", n)
+		}
+		m.over()
+	})
+}
