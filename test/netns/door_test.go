@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
@@ -34,6 +35,7 @@ type door struct {
 	mode     string
 	visible  bool
 	upstream string
+	methods  []string // of knocking; nil means udp
 	extra    []string // further lines of its configuration
 }
 
@@ -81,17 +83,29 @@ func configuration(all ...door) string {
 		fmt.Fprintf(&b, "%s, ", d.name)
 	}
 	// Bob's one service is before nothing and is nobody else's.
-	fmt.Fprintf(&b, "]}\n  - {id: bob, secret: %q, services: [bobs]}\nservices:\n", bobSecret)
+	fmt.Fprintf(&b, "]}\n  - {id: bob, secret: %q, services: [bobs]}\n", bobSecret)
 	bobs := door{name: "bobs", listen: netip.MustParseAddrPort("10.77.0.200:9999"), mode: "knock",
 		upstream: "10.1.3.2:9"}
-	for _, d := range append([]door{bobs}, all...) {
+	b.WriteString(services(append([]door{bobs}, all...)...))
+	return b.String()
+}
+
+// services is the doors' part of a configuration.
+func services(all ...door) string {
+	var b strings.Builder
+	b.WriteString("services:\n")
+	for _, d := range all {
 		fmt.Fprintf(&b, "  - name: %s\n    listen: %q\n    upstream: %q\n    mode: %s\n", d.name, d.listen,
 			d.upstream, d.mode)
 		if d.visible {
 			b.WriteString("    visible: true\n")
 		}
 		if d.knocks() {
-			b.WriteString("    knock: [udp]\n")
+			methods := d.methods
+			if methods == nil {
+				methods = []string{protocol.MethodUDP}
+			}
+			fmt.Fprintf(&b, "    knock: [%s]\n", strings.Join(methods, ", "))
 		}
 		if d.authenticates() {
 			fmt.Fprintf(&b, "    auth: {protocols: [v2, v1], hint: route-hint, proof: true, deadline: %s}\n",

@@ -1,0 +1,116 @@
+//go:build linux
+
+package netns_test
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/knockgw/knockgw/test/netns/lab"
+)
+
+// A person sits at a host and types commands: the built program's, for clients.
+type person struct {
+	host       *lab.Host
+	program    string
+	id         string
+	secret     string
+	secretFile string
+}
+
+// newPerson gives somebody at a host a file with a secret.
+func newPerson(t *testing.T, h *lab.Host, id, secret string) person {
+	t.Helper()
+	p := person{host: h, program: program.get(t).Path, id: id, secret: secret,
+		secretFile: filepath.Join(t.TempDir(), "secret")}
+	if err := os.WriteFile(p.secretFile, []byte(secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// at is the same person at another host.
+func (p person) at(h *lab.Host) person {
+	p.host = h
+	return p
+}
+
+// visitor is the person without the program.
+func (p person) visitor() lab.Visitor {
+	return lab.Visitor{Host: p.host, ID: p.id, Secret: []byte(p.secret), KnockPort: knockPort}
+}
+
+func (p person) args(command string, target netip.AddrPort, flags []string) []string {
+	return append([]string{command, target.String(), "--client", p.id, "--secret-file", p.secretFile}, flags...)
+}
+
+// knock runs "knockgw knock" and returns the session id that it prints.
+func (p person) knock(t *testing.T, target netip.AddrPort, flags ...string) []byte {
+	t.Helper()
+	out, err := p.host.Run(soon(t, admitTime), p.program, p.args("knock", target, flags)...)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	word, id, _ := strings.Cut(strings.TrimSpace(out), " ")
+	session, err := hex.DecodeString(id)
+	if word != "session" || err != nil {
+		t.Fatalf("knock printed %q", out)
+	}
+	return session
+}
+
+// connect runs "knockgw connect", says a line and returns what came back.
+func (p person) connect(ctx context.Context, target netip.AddrPort, line string, flags ...string) (string, error) {
+	cmd := p.host.Command(ctx, p.program, p.args("connect", target, flags)...)
+	cmd.Stdin = strings.NewReader(line + "\n")
+	return p.host.RunCommand(cmd)
+}
+
+// reaches fails the test unless "knockgw connect" with these flags gets the greeting of the door's upstream.
+func (p person) reaches(t *testing.T, d door, greeting string, flags ...string) {
+	t.Helper()
+	out, err := p.connect(soon(t, 2*admitTime), d.listen, "bye", flags...)
+	if err != nil || strings.TrimSpace(out) != greeting {
+		t.Errorf("%s by %s: %v\n%s", d.name, p.id, err, out)
+	}
+}
+
+// admitted fails the test unless the door takes the person for a session that a knock has carried.
+func (p person) admitted(t *testing.T, d door, session []byte, greeting string) {
+	t.Helper()
+	conn, err := d.enterAs(soon(t, admitTime), p.visitor(), session)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := ask(t, conn, "hello"); got != greeting {
+		t.Errorf("%s: the upstream answered %q", d.name, got)
+	}
+	closeConn(t, conn)
+}
+
+// refused fails the test if one of the doors opens to the person, who tries them all at once.
+func (p person) refused(t *testing.T, doors ...door) {
+	t.Helper()
+	var trying sync.WaitGroup
+	for _, d := range doors {
+		trying.Go(func() { d.shut(t, p.visitor(), nil) })
+	}
+	trying.Wait()
+}
+
+// clients is a configuration's list of people who may use every service.
+func clients(all ...person) string {
+	var b strings.Builder
+	b.WriteString("clients:\n")
+	for _, p := range all {
+		fmt.Fprintf(&b, "  - {id: %s, secret: %q}\n", p.id, p.secret)
+	}
+	return b.String()
+}
