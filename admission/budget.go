@@ -38,17 +38,18 @@ const (
 // purse is a token bucket.
 type purse struct {
 	tokens float64
-	last   time.Duration
+	since  time.Duration // when that was, and a nanosecond; 0: it was never used, and is full
 }
 
 // take pays n out of a purse that fills at rate a second up to burst.
 func (b *purse) take(n, rate, burst float64, now time.Duration) bool {
-	if b.last == 0 {
+	now++
+	if b.since == 0 {
 		b.tokens = burst
 	} else {
-		b.tokens = min(burst, b.tokens+rate*(now-b.last).Seconds())
+		b.tokens = min(burst, b.tokens+rate*(now-b.since).Seconds())
 	}
-	b.last = max(now, 1)
+	b.since = now
 	if b.tokens < n {
 		return false
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/tun"
@@ -23,6 +24,26 @@ func afterwards(f failer) map[string]func() (*world, []byte) {
 			w := newWorld(f, func(o *Options) { o.Limits.KnocksPerSource = 1 })
 			w.want(w.at("192.0.2.1").junk(), ReasonKnock)
 			return w, w.at("192.0.2.1").junk()
+		},
+		"knock, budget spent": func() (*world, []byte) {
+			w := newWorld(f)
+			for range coldBurst {
+				w.want(w.at("192.0.2.1").junk(), ReasonKnock)
+				w.decide()
+			}
+			return w, w.at("192.0.2.1").junk()
+		},
+		"SYN, source has its share": func() (*world, []byte) {
+			w := newWorld(f, func(o *Options) { o.Limits.FlowsPerSource = 1 })
+			v := w.at("192.0.2.1")
+			w.want(v.syn(1, "web"), ReasonOpen)
+			v.handshakes(1, "web")
+			return w, v.syn(2, "web")
+		},
+		"SYN, source banned": func() (*world, []byte) {
+			w := newWorld(f, func(o *Options) { o.Ban = Ban{After: 1, Within: time.Minute, For: time.Minute} })
+			w.gate.Failed(w.at("192.0.2.1").tuple(1, "web"))
+			return w, w.at("192.0.2.1").syn(1, "web")
 		},
 		"SYN, parking full": func() (*world, []byte) {
 			w := newWorld(f, func(o *Options) { o.Limits.Parked = 1 })
@@ -104,7 +125,7 @@ func TestJunkKnocksFromEverNewAddressesAllocateNothing(t *testing.T) {
 		if v := w.gate.Admit(&p); v.Reason != ReasonKnock {
 			t.Fatal(v.Reason)
 		}
-		w.worker.decide(<-w.gate.knocks.ready)
+		w.worker.decide(w.worker.next())
 	}
 	for range 5000 {
 		one() // the tables take their size
@@ -121,6 +142,7 @@ func TestParkingAndDroppingASYNAllocatesNothing(t *testing.T) {
 	junk, syn := v.junk(), v.syn(1, "db")
 	p := tun.Packet{}
 	one := func() {
+		w.pass(time.Second) // for its budget
 		for _, b := range [][]byte{junk, syn} {
 			p.Data = b
 			p.Parse()
@@ -128,7 +150,7 @@ func TestParkingAndDroppingASYNAllocatesNothing(t *testing.T) {
 				t.Fatal(got)
 			}
 		}
-		w.worker.decide(<-w.gate.knocks.ready)
+		w.worker.decide(w.worker.next())
 	}
 	one()
 	if got := testing.AllocsPerRun(1000, one); got != 0 {
@@ -215,10 +237,11 @@ func BenchmarkJunkKnock(b *testing.B) {
 			data, p := w.at("192.0.2.1").junk(), tun.Packet{}
 			b.ReportAllocs()
 			for b.Loop() {
+				w.pass(time.Second) // for its budget
 				p.Data = data
 				p.Parse()
 				w.gate.Admit(&p)
-				w.worker.decide(<-w.gate.knocks.ready)
+				w.worker.decide(w.worker.next())
 			}
 		})
 	}
@@ -227,12 +250,13 @@ func BenchmarkJunkKnock(b *testing.B) {
 // A refused SYN beside many flows, and among many grants of other sources.
 func BenchmarkRefuseBesideMany(b *testing.B) {
 	w := newWorld(b)
-	other := netip.MustParseAddr("10.0.0.1")
+	other, friend := netip.MustParseAddr("10.0.0.1"), NewClient(alice)
+	friend.MaxGrants = 10_000
 	for range 10_000 {
 		v := visitor{w, other}
 		w.gate.Admit(parsed(v.syn(1, "web")))
 		w.gate.mu.Lock()
-		w.gate.addGrant(w.gate.sourceOf(tun.AddrFrom(other)), &grant{client: alice, service: w.gate.Policy().Services()[0], uses: 1, expires: testTTL}, 0)
+		w.gate.addGrant(w.gate.sourceOf(tun.AddrFrom(other)), &grant{client: friend, service: w.gate.Policy().Services()[0], uses: 1, expires: testTTL}, 0)
 		w.gate.mu.Unlock()
 		other = other.Next()
 	}

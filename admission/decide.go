@@ -42,6 +42,8 @@ type decision struct {
 	kind    ClaimKind // of the replay key; 0 where it is claimed already
 	nonce   []byte    // the replay key
 	part    *udpPart  // of a sequence
+	cold    bool      // it came by the cold lane
+	place   uint16    // of a v1 datagram, in knockLanes.originals
 	buffer  [protocol.EnvelopePrefix]byte
 }
 
@@ -116,7 +118,7 @@ func (w *worker) decide(k *queuedKnock) {
 
 // open finds the client of a knock and verifies everything but its novelty.
 func (w *worker) open(k *queuedKnock, d *decision) {
-	*d = decision{src: k.src, event: KnockEvent{Result: KnockUnknown, Source: k.src.Netip()}}
+	*d = decision{src: k.src, cold: !k.warm, place: k.hit.place, event: KnockEvent{Result: KnockUnknown, Source: k.src.Netip()}}
 	switch {
 	case k.size == 0:
 		w.openSYN(k, d)
@@ -368,6 +370,9 @@ func (w *worker) settle(d *decision) {
 	s := g.sources[d.src] // exists: this knock is counted in it
 	s.queued--
 	s.count++
+	if d.cold {
+		g.knocks.originals[d.place]--
+	}
 	if d.event.Result == KnockOK {
 		now := g.mono()
 		gr := &grant{

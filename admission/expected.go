@@ -317,6 +317,7 @@ type hit struct {
 	kind        expectedKind
 	part        int
 	slot        int64
+	place       uint16 // of a v1 datagram, which nobody expects: in knockLanes.originals
 }
 
 // lookUp finds what k is expected as, if its slot is the current one or a

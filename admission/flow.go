@@ -129,10 +129,21 @@ func (g *Gate) drop(f *flow) {
 	g.release(s)
 }
 
+// prove notes that f's handshake is done, so that its address is nobody else's.
+// It reports false where the address has too many such flows. SYNs alone do not
+// count, or whoever forges them could shut the address out. The caller holds g.mu.
+func (g *Gate) prove(f *flow) bool {
+	f.state = complete
+	f.source.site.flows++
+	return f.source.site.flows <= g.limits.FlowsPerSource
+}
+
 // depart takes f off the accounts of its source and its client: what lingers
 // after its end is not counted against anybody. The caller holds g.mu.
 func (g *Gate) depart(f *flow) {
-	f.source.site.flows--
+	if f.state != opening {
+		f.source.site.flows--
+	}
 	if f.client != "" {
 		has := g.holdingsOf(f.client)
 		has.flows--

@@ -273,6 +273,9 @@ func (g *Gate) admitSYN(p *tun.Packet, svc *Service, old *flow) Verdict {
 	s := g.sources[p.Tuple.Src]
 	if svc.Open() {
 		if g.banned(p.Tuple.Src) && (s == nil || s.grantFor(svc, p.Tuple.SrcPort, g.mono(), false) == nil) {
+			if svc.Methods != 0 && s != nil && s.queued > 0 {
+				return g.parkSYN(p, s) // it may have a knock of its own among them
+			}
 			return Verdict{Reason: ReasonBanned}
 		}
 		return g.record(p, svc, old, nil, ReasonOpen)
@@ -304,12 +307,10 @@ func (g *Gate) record(p *tun.Packet, svc *Service, old *flow, gr *grant, why Rea
 		return Verdict{Reason: ReasonFlowLimit}
 	}
 	s := g.sourceOf(p.Tuple.Src)
-	at := g.siteOf(s)
-	if at.flows >= g.limits.FlowsPerSource {
+	if g.siteOf(s).flows >= g.limits.FlowsPerSource {
 		g.release(s)
 		return Verdict{Reason: ReasonSourceLimit}
 	}
-	at.flows++
 	s.flows++ // before old goes, which may be the last to hold the source
 	if old != nil {
 		g.drop(old)

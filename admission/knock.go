@@ -1,6 +1,8 @@
 package admission
 
 import (
+	"hash/maphash"
+
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/tun"
 )
@@ -32,7 +34,7 @@ type queuedKnock struct {
 	src, dst tun.Addr
 	port     uint16 // that a datagram went to
 	warm     bool   // which lane it is in
-	hit      hit    // what it was expected as; zero for v1 datagrams
+	hit      hit    // what it was expected as; of v1 datagrams place alone
 	size     int    // of data; 0 for SYN knocks
 	data     [protocol.MaxKnock]byte
 }
@@ -60,11 +62,28 @@ func (q *lane) next() *queuedKnock {
 }
 
 // knockLanes are the two queues.
-type knockLanes struct{ warm, cold lane }
+//
+// The warm lane overtakes the cold one. A copy must not overtake its original:
+// somebody whose address is known could copy a newcomer's knock and use it first,
+// without being faster. So a datagram that may be a copy of one in the cold lane
+// goes there too, behind it.
+type knockLanes struct {
+	warm, cold lane
+	seed       maphash.Seed
+	// originals counts the v1 datagrams in the cold lane, by a hash of their nonce.
+	// Where that is full of them, one in a hundred others is taken for a copy.
+	originals [1 << 16]uint32
+}
+
+// original returns the place in originals of a v1 datagram.
+func (q *knockLanes) original(knock *protocol.Knock) uint16 {
+	return uint16(maphash.Bytes(q.seed, knock.Nonce()))
+}
 
 func (q *knockLanes) init(n int) {
 	q.warm.init(n, true)
 	q.cold.init(n, false)
+	q.seed = maphash.MakeSeed()
 }
 
 // of returns the lane that k belongs to.
@@ -92,23 +111,29 @@ func (g *Gate) admitUDP(p *tun.Packet) Verdict {
 	if families&familiesV1 == 0 {
 		return Verdict{Reason: ReasonNotKnock}
 	}
-	if _, err := protocol.ParseKnock(payload); err != nil {
+	knock, err := protocol.ParseKnock(payload)
+	if err != nil {
 		return Verdict{Reason: ReasonNotKnock}
 	}
+	place := g.knocks.original(&knock)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.mono()
 	src := p.Tuple.Src
-	if g.known(src, now) {
+	if g.knocks.originals[place] == 0 && g.known(src, now) {
 		if !g.budgets.payKnown(src, cost.known, now) {
 			return Verdict{Reason: ReasonBudget}
 		}
-		return g.enqueue(&g.knocks.warm, p, payload, hit{})
+		return g.enqueue(&g.knocks.warm, p, payload, hit{place: place})
 	}
 	if !g.budgets.payCold(src, now) || !g.budgets.payScan(cost.scan, now) {
 		return Verdict{Reason: ReasonBudget}
 	}
-	return g.enqueue(&g.knocks.cold, p, payload, hit{})
+	v := g.enqueue(&g.knocks.cold, p, payload, hit{place: place})
+	if v.Action == Hold {
+		g.knocks.originals[place]++
+	}
+	return v
 }
 
 // admitV2 takes a datagram of udp-v2's size, if its hint is expected.

@@ -132,7 +132,7 @@ func (w *worker) unpark(a tun.Addr) bool {
 // keeps coming could keep it waiting. The caller holds g.mu.
 func (g *Gate) judgeParked(p *tun.Packet, s *source, patience bool) Verdict {
 	svc := g.policy.Load().service(p.Tuple.Dst, p.Tuple.DstPort)
-	if svc == nil || svc.Open() {
+	if svc == nil {
 		return Verdict{Reason: ReasonParkTimeout} // the policy changed meanwhile
 	}
 	old := g.flows[p.Tuple]
@@ -140,6 +140,9 @@ func (g *Gate) judgeParked(p *tun.Packet, s *source, patience bool) Verdict {
 		return Verdict{Action: Pass, Reason: ReasonFlow} // its retransmission was faster
 	}
 	if gr := s.grantFor(svc, p.Tuple.SrcPort, g.mono(), patience); gr != nil {
+		if svc.Open() {
+			return g.record(p, svc, old, nil, ReasonOpen) // its source is banned, and the grant lets it in
+		}
 		return g.record(p, svc, old, gr, ReasonGrant)
 	}
 	if s.queued > 0 {

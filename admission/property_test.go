@@ -112,7 +112,7 @@ func (v visitor) headers() int {
 
 // client knocks, somebody sends junk, and then its SYN comes. It must get in.
 func (m *model) client(t *rapid.T) {
-	if len(m.gate.knocks.free) < 40 {
+	if min(len(m.gate.knocks.warm.free), len(m.gate.knocks.cold.free)) < 40 {
 		m.decide() // within the documented limits
 	}
 	v := m.somebody(t)
@@ -155,7 +155,7 @@ func (m *model) stack(t *rapid.T) {
 			m.entered[v.addr]++
 		}
 	case 1:
-		if len(m.gate.knocks.ready) > 0 {
+		if len(m.gate.knocks.warm.ready)+len(m.gate.knocks.cold.ready) > 0 {
 			m.decide() // or it would wait for that
 		}
 		client := rapid.SampledFrom([]*protocol.Client{alice, bob}).Draw(t, "client")

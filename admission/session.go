@@ -16,8 +16,8 @@ var (
 	ErrNoGrant = errors.New("no grant of this client fits the flow")
 	// ErrNotNow says that the client has expired or that it is outside its hours.
 	ErrNotNow = errors.New("the client may not begin a flow now")
-	// ErrTooMany says that the client has as many flows as it may have.
-	ErrTooMany = errors.New("the client has too many flows")
+	// ErrTooMany says that the client, or its address, has as many flows as it may have.
+	ErrTooMany = errors.New("the client or its address has too many flows")
 )
 
 // settleTime is how long Authenticate waits for knocks of the flow's source
@@ -26,8 +26,9 @@ const settleTime = time.Second
 
 // Complete tells the gate that a flow's handshake is done. In ModeKnock that
 // uses up the grant and lets the flow in; ErrNoGrant says that other flows have
-// used it up meanwhile, and the caller is to reset this one and then Forget it.
-// ErrGone says that the flow is in the table no more: nothing gets out.
+// used it up meanwhile, ErrTooMany that the client or its address has too many
+// flows: the caller is to reset this one and then Forget it. ErrGone says that the
+// flow is in the table no more: nothing gets out.
 func (g *Gate) Complete(t tun.Tuple) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -35,21 +36,21 @@ func (g *Gate) Complete(t tun.Tuple) error {
 	if f == nil || f.state != opening {
 		return ErrGone
 	}
+	if !g.prove(f) {
+		return ErrTooMany
+	}
 	if f.service.Authenticates() {
-		f.state = complete
 		return nil
 	}
 	now := g.mono()
 	gr := f.grant
 	if gr == nil || !gr.honours(f.admitted, now) {
 		if gr = f.source.grantFor(f.service, t.SrcPort, now, false); gr == nil {
-			f.state = complete
 			return ErrNoGrant
 		}
 		f.grant = gr // its client is who gets in
 	}
 	if !g.enter(f, gr.client) {
-		f.state = complete
 		return ErrTooMany
 	}
 	gr.uses--

@@ -23,8 +23,9 @@ type source struct {
 // site is what limits per source count: an IPv4 address, or an IPv6 /64, of
 // which anybody has 2^64 addresses.
 type site struct {
-	grants, flows int
-	sources       int // that are counted here; IPv6 only
+	grants  int
+	flows   int // whose handshake is done and whose relay is not: a SYN can be forged
+	sources int // that are counted here; IPv6 only
 }
 
 // siteOf returns the site of s. The caller holds g.mu.

@@ -11,9 +11,12 @@ import (
 // port, but from one address. (PROTOCOL.md, Sequences.) Every part has been
 // opened and claimed by itself before it gets here, so only a client's own
 // parts take up room.
+//
+// A finished sequence is remembered until its window is over, for its parts are
+// replays; it is not in flight any more, and nobody's limit counts it.
 const (
 	sequencesPerSource = 8
-	maxUDPSequences    = 4096
+	maxUDPSequences    = 4096 // in flight; as many finished ones are remembered
 )
 
 // udpPart is what a part says about its sequence.
@@ -37,6 +40,7 @@ type udpSequenceKey struct {
 // udpSequence is a sequence on its way, or finished.
 type udpSequence struct {
 	seen    uint8 // parts, by index: at most 8
+	done    bool
 	session string
 	expires time.Duration
 }
@@ -44,7 +48,8 @@ type udpSequence struct {
 // udpSequences are a worker's.
 type udpSequences struct {
 	byKey    map[udpSequenceKey]udpSequence
-	bySource map[tun.Addr]int
+	bySource map[tun.Addr]int // in flight
+	inFlight int
 }
 
 func newUDPSequences() udpSequences {
@@ -58,32 +63,54 @@ func (u *udpSequences) take(d *decision, now time.Duration, o Sequence) KnockRes
 	all := uint8(1<<o.Length - 1)
 	q, ok := u.byKey[key]
 	if ok && q.expires < now {
-		u.remove(key)
+		u.remove(key, q)
 		ok = false
 	}
+	if !ok && u.full(d.src) {
+		u.sweep(now) // the worker's own may be long ago, if it had nothing to do
+	}
 	switch {
-	case !ok && (len(u.byKey) >= maxUDPSequences || u.bySource[d.src] >= sequencesPerSource):
+	case !ok && u.full(d.src):
 		return KnockLimit
 	case !ok:
 		q = udpSequence{session: d.session, expires: now + o.Window}
+		u.inFlight++
 		u.bySource[d.src]++
-	case q.seen == all:
-		return KnockReplay // of a sequence that is finished
+	case q.done:
+		return KnockReplay
 	case q.session != d.session:
 		return KnockRefused
 	}
 	q.seen |= 1 << d.part.index
-	u.byKey[key] = q
 	if q.seen != all {
+		u.byKey[key] = q
 		return KnockPart
+	}
+	u.land(d.src)
+	if delete(u.byKey, key); len(u.byKey) < u.inFlight+maxUDPSequences {
+		q.done = true
+		u.byKey[key] = q // its parts' own replay keys would do; this says it sooner
 	}
 	return KnockOK
 }
 
-func (u *udpSequences) remove(key udpSequenceKey) {
+// full tells whether src may begin no other sequence.
+func (u *udpSequences) full(src tun.Addr) bool {
+	return u.inFlight >= maxUDPSequences || u.bySource[src] >= sequencesPerSource
+}
+
+// land counts a sequence as one that is not in flight any more.
+func (u *udpSequences) land(src tun.Addr) {
+	u.inFlight--
+	if u.bySource[src]--; u.bySource[src] == 0 {
+		delete(u.bySource, src)
+	}
+}
+
+func (u *udpSequences) remove(key udpSequenceKey, q udpSequence) {
 	delete(u.byKey, key)
-	if u.bySource[key.src]--; u.bySource[key.src] <= 0 {
-		delete(u.bySource, key.src)
+	if !q.done {
+		u.land(key.src)
 	}
 }
 
@@ -91,7 +118,7 @@ func (u *udpSequences) remove(key udpSequenceKey) {
 func (u *udpSequences) sweep(now time.Duration) {
 	for key, q := range u.byKey {
 		if q.expires < now {
-			u.remove(key)
+			u.remove(key, q)
 		}
 	}
 }

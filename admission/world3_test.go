@@ -1,7 +1,6 @@
 package admission
 
 import (
-	"crypto/rand"
 	"encoding/binary"
 	"net/netip"
 	"slices"
@@ -140,7 +139,7 @@ func (v visitor) v2At(
 	for _, f := range change {
 		f(&m)
 	}
-	b, err := protocol.AppendKnockV2(nil, c, gateway, v.server(service).Port(), v.w.slot(expectV2)+off, &m, rand.Reader)
+	b, err := protocol.AppendKnockV2(nil, c, gateway, v.server(service).Port(), v.w.slot(expectV2)+off, &m, v.w.random)
 	if err != nil {
 		panic(err)
 	}
@@ -149,7 +148,7 @@ func (v visitor) v2At(
 
 // part is a part of a UDP sequence.
 func (v visitor) part(c *protocol.Client, service, id string, index, total int, change ...func(*protocol.KnockMessage)) []byte {
-	m := v.message("session of " + id)
+	m := v.message("the session of sequence " + id)
 	m.Method = protocol.MethodUDPSeq
 	m.SequenceID, m.Index, m.Total = append([]byte(id), make([]byte, protocol.SequenceID)...)[:protocol.SequenceID], uint8(index), uint8(total)
 	for _, f := range change {
@@ -219,4 +218,9 @@ func (v visitor) spoofed(n int) visitor {
 		return v.w.at(netip.AddrFrom4([4]byte{100, 64 + byte(n>>16), byte(n >> 8), byte(n)}).String())
 	}
 	return v.w.at(netip.AddrFrom16([16]byte{0: 0x24, 2: byte(n >> 16), 3: byte(n >> 8), 4: byte(n), 15: 1}).String())
+}
+
+// at is address n of many.
+func at(n int) tun.Addr {
+	return tun.AddrFrom(netip.AddrFrom4([4]byte{100, 64 + byte(n>>16), byte(n >> 8), byte(n)}))
 }
