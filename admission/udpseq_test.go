@@ -1,0 +1,259 @@
+package admission
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+// orders are all orders of n things.
+func orders(n int) [][]int {
+	if n == 0 {
+		return [][]int{nil}
+	}
+	var all [][]int
+	for _, o := range orders(n - 1) {
+		for at := range n {
+			p := append(append([]int{}, o[:at]...), n-1)
+			all = append(all, append(p, o[at:]...))
+		}
+	}
+	return all
+}
+
+func TestAUDPSequenceOpensTheDoorInAnyOrderFromAnyPort(t *testing.T) {
+	everywhere(func(addr string) {
+		w := newWorld(t, every())
+		v := w.at(addr)
+		for n, order := range orders(3) {
+			v := v.spoofed(n)
+			for i, index := range order {
+				b := tuntest.UDP{
+					Src: netip.AddrPortFrom(v.addr, uint16(1000*i+n+1)), Dst: netip.AddrPortFrom(v.gateway(), testKnockPort),
+					Payload: v.payload(v.part(alice, "ssh", fmt.Sprint(addr, order), index, 3)),
+				}.Packet()
+				want := KnockPart
+				if i == 2 {
+					want = KnockOK
+				}
+				if got := w.result(b); got != want {
+					t.Fatalf("%v, part %d: %v, want %v", order, index, got, want)
+				}
+				w.pass(80 * time.Millisecond)
+			}
+			v.wantGrants(1)
+			w.want(v.syn(40000, "ssh"), ReasonGrant)
+		}
+	})
+}
+
+func TestAUDPSequenceHasTheLengthThatIsConfigured(t *testing.T) {
+	for length := protocol.MinSequence; length <= protocol.MaxSequence; length++ {
+		w := newWorld(t, every(parts(length), taking(FamilyUDPSeq)))
+		v := w.at("192.0.2.1")
+		for total := protocol.MinSequence; total <= protocol.MaxSequence; total++ {
+			id := fmt.Sprintf("of %d", total)
+			for i := range total {
+				want := KnockPart
+				switch {
+				case total != length:
+					want = KnockRefused
+				case i == total-1:
+					want = KnockOK
+				}
+				if got := w.result(v.part(alice, "db", id, i, total)); got != want {
+					t.Fatalf("%d of %d where %d are wanted: %v, want %v", i, total, length, got, want)
+				}
+			}
+		}
+		v.wantGrants(1)
+	}
+}
+
+func TestThePartsOfAUDPSequenceComeTogether(t *testing.T) {
+	passive := func(m *protocol.KnockMessage) { m.Method = protocol.MethodUDPPassiveSeq }
+	for _, c := range []struct {
+		name string
+		last func(v visitor) []byte // after parts 0 and 1
+		want KnockResult
+	}{
+		{"as it should be", func(v visitor) []byte { return v.part(alice, "db", "id", 2, 3) }, KnockOK},
+		{"in the passive spelling", func(v visitor) []byte { return v.part(alice, "db", "id", 2, 3, passive) }, KnockOK},
+		{"of another session", func(v visitor) []byte {
+			return v.part(alice, "db", "id", 2, 3, func(m *protocol.KnockMessage) { m.SessionID = []byte("another session of hers") })
+		}, KnockRefused},
+		{"of another sequence", func(v visitor) []byte { return v.part(alice, "db", "other", 2, 3) }, KnockPart},
+		{"of another client", func(v visitor) []byte { return v.part(bob, "db", "id", 2, 3) }, KnockPart},
+		{"for another service", func(v visitor) []byte { return v.part(alice, "ssh", "id", 2, 3) }, KnockPart},
+		{"from another address", func(v visitor) []byte { return v.spoofed(1).part(alice, "db", "id", 2, 3) }, KnockPart},
+		{"one that was there", func(v visitor) []byte { return v.part(alice, "db", "id", 1, 3) }, KnockPart},
+		{"just in time", func(v visitor) []byte {
+			v.w.pass(DefaultSequenceWindow)
+			return v.part(alice, "db", "id", 2, 3)
+		}, KnockOK},
+		{"too late", func(v visitor) []byte {
+			v.w.pass(DefaultSequenceWindow + 1)
+			return v.part(alice, "db", "id", 2, 3)
+		}, KnockPart},
+		{"by the method of a single knock", func(v visitor) []byte {
+			return v.part(alice, "db", "id", 2, 3, func(m *protocol.KnockMessage) { m.Method = protocol.MethodUDP })
+		}, KnockMethod},
+	} {
+		w := newWorld(t, every())
+		v := w.at("192.0.2.1")
+		for i := range 2 {
+			if got := w.result(v.part(alice, "db", "id", i, 3)); got != KnockPart {
+				t.Fatal(got)
+			}
+		}
+		if got := w.result(c.last(v)); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+		grants := 0
+		if c.want == KnockOK {
+			grants = 1
+		}
+		v.wantGrants(grants)
+	}
+}
+
+func TestAPartIsNoSingleKnock(t *testing.T) {
+	w := newWorld(t, every(taking(FamilyUDP)))
+	v := w.at("192.0.2.1")
+	if got := w.result(v.part(alice, "db", "id", 0, 3)); got != KnockMethod {
+		t.Error(got)
+	}
+	w = newWorld(t, every(taking(FamilyUDPSeq)))
+	v = w.at("192.0.2.1")
+	if got := w.result(v.knock(alice, "db")); got != KnockMethod {
+		t.Error(got)
+	}
+}
+
+func TestPartsOfAFinishedUDPSequenceAreReplays(t *testing.T) {
+	w := newWorld(t, every())
+	v := w.at("192.0.2.1")
+	var sent [][]byte
+	for i := range 3 {
+		sent = append(sent, v.part(alice, "db", "id", i, 3))
+		w.result(sent[i])
+	}
+	if w.lastKnock() != KnockOK {
+		t.Fatal(w.lastKnock())
+	}
+	for i, b := range append(sent, v.spoofed(1).from(sent[0])) {
+		if got := w.result(b); got != KnockReplay {
+			t.Errorf("datagram %d again: %v", i, got)
+		}
+	}
+	for i := range 3 {
+		if got := w.result(v.part(alice, "db", "id", i, 3)); got != KnockReplay {
+			t.Errorf("part %d, sealed anew: %v", i, got)
+		}
+	}
+	v.wantGrants(1)
+}
+
+func TestUDPSequencesInFlightAreBoundedPerSourceAndInAll(t *testing.T) {
+	w := newWorld(t, every())
+	v := w.at("192.0.2.1")
+	begin := func(v visitor, n int) KnockResult {
+		w.pass(5 * time.Millisecond)
+		return w.result(v.part(alice, "db", fmt.Sprint("no. ", n), 0, 3))
+	}
+	for n := range sequencesPerSource {
+		if got := begin(v, n); got != KnockPart {
+			t.Fatalf("no. %d: %v", n, got)
+		}
+	}
+	if got := begin(v, 8); got != KnockLimit {
+		t.Errorf("one too many: %v", got)
+	}
+	if got := begin(v.spoofed(1), 8); got != KnockPart {
+		t.Errorf("somebody else's: %v", got)
+	}
+	// Those that are over make room at once, though nobody has swept.
+	w.pass(DefaultSequenceWindow + time.Second)
+	w.worker.swept = w.options().Mono()
+	if got := begin(v, 9); got != KnockPart {
+		t.Errorf("when the others were over: %v", got)
+	}
+	p := w.gate.policy.Load()
+	for n := 0; w.worker.sequences.inFlight < maxUDPSequences; n++ {
+		d := decision{src: at(n), client: p.services[0].Clients[0], service: p.services[0], part: &udpPart{}}
+		if got := w.worker.sequences.take(&d, w.options().Mono(), p.sequence); got != KnockPart {
+			t.Fatal(got)
+		}
+	}
+	if got := begin(v.spoofed(5000), 10); got != KnockLimit {
+		t.Errorf("one too many in all: %v", got)
+	}
+	w.pass(time.Minute)
+	w.worker.sweep()
+	if u := &w.worker.sequences; len(u.byKey)+len(u.bySource)+u.inFlight != 0 {
+		t.Errorf("left: %d, of %d sources, %d in flight", len(u.byKey), len(u.bySource), u.inFlight)
+	}
+}
+
+func TestFinishedUDPSequencesCountAgainstNobody(t *testing.T) {
+	w := newWorld(t, every())
+	v := w.at("192.0.2.1")
+	// An office behind one address connects thirty times within a second.
+	for n := range 30 {
+		for i := range 3 {
+			got, want := w.result(v.part(alice, "db", fmt.Sprint("no. ", n), i, 3)), KnockPart
+			if i == 2 {
+				want = KnockOK
+			}
+			if got != want {
+				t.Fatalf("no. %d, part %d: %v, want %v", n, i, got, want)
+			}
+			w.pass(10 * time.Millisecond)
+		}
+	}
+	v.wantGrants(30)
+}
+
+func TestServicesMayShareAKnockPortOrHaveOneEach(t *testing.T) {
+	for _, shared := range []bool{true, false} {
+		w := newWorld(t, every(func(o *PolicyOptions) {
+			if !shared {
+				o.KnockPort = 0
+			}
+		}))
+		v := w.at("192.0.2.1")
+		for n, service := range []string{"ssh", "db", "many"} {
+			v := v.spoofed(n)
+			to := func(b []byte) []byte {
+				if shared {
+					return b
+				}
+				return v.udp(v.server(service).Port(), v.payload(b))
+			}
+			for i := range 3 {
+				w.result(to(v.part(alice, service, "id", i, 3)))
+			}
+			w.result(to(v.knock(alice, service)))
+			w.result(to(v.v2(alice, service)))
+			v.wantGrants(3)
+			w.want(v.syn(1, service), ReasonGrant)
+			for _, other := range []string{"ssh", "db", "many"} {
+				if other != service {
+					w.want(v.syn(1, other), ReasonNoGrant)
+				}
+			}
+			if !shared {
+				// At another service's port it is nobody's.
+				b := v.knock(alice, service)
+				if got := w.result(v.udp(v.server([]string{"db", "many", "ssh"}[n]).Port(), v.payload(b))); got != KnockUnknown {
+					t.Errorf("%s at another's port: %v", service, got)
+				}
+				w.want(v.v2(alice, service), ReasonNotService)
+			}
+		}
+	}
+}
