@@ -89,6 +89,17 @@ func tcpPacket(t *testing.T, src, dst netip.Addr, flags byte) []byte {
 	return serialize(t, ip.(gopacket.SerializableLayer), tcp)
 }
 
+// tcpSegment is a whole IP packet around a TCP header and what follows it, from one port to another.
+func tcpSegment(t *testing.T, src, dst netip.AddrPort, tcp layers.TCP, payload []byte) []byte {
+	t.Helper()
+	tcp.SrcPort, tcp.DstPort = layers.TCPPort(src.Port()), layers.TCPPort(dst.Port())
+	ip := header(src.Addr(), dst.Addr(), layers.IPProtocolTCP)
+	if err := tcp.SetNetworkLayerForChecksum(ip); err != nil {
+		t.Fatal(err)
+	}
+	return serialize(t, ip.(gopacket.SerializableLayer), &tcp, gopacket.Payload(payload))
+}
+
 // icmpPacket is an ICMP message of the destination's family. Where it is an error it quotes a packet that the
 // gateway might have sent.
 func icmpPacket(t *testing.T, src, dst netip.Addr, kind byte) []byte {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,9 +18,10 @@ import (
 	"time"
 )
 
+// readyWord is what the gateway logs once it admits packets, and "already" is not.
+var readyWord = regexp.MustCompile(`\bready\b`)
+
 const (
-	// readyWord is what the gateway logs once it admits packets.
-	readyWord = "ready"
 	// readyTime is how long it may take to; a race-checked binary on a busy machine is slow to start.
 	readyTime = 20 * time.Second
 	// stopTime is how long an orderly stop may take, the drain of live flows included.
@@ -94,7 +96,7 @@ func (s *Site) Start(tb testing.TB) *Gateway {
 	tb.Cleanup(g.sane)
 	ctx, cancel := context.WithTimeout(tb.Context(), readyTime)
 	defer cancel()
-	if err := g.WaitLog(ctx, func(log string) bool { return strings.Contains(log, readyWord) }); err != nil {
+	if err := g.WaitLog(ctx, readyWord.MatchString); err != nil {
 		tb.Fatalf("start the gateway: %v\n%s", err, g.Log())
 	}
 	return g

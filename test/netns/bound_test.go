@@ -1,0 +1,101 @@
+//go:build linux
+
+package netns_test
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/test/netns/lab"
+)
+
+// v2 is a lab with a gateway before a udp-v2 door of each family.
+func v2(t *testing.T) (l *lab.Lab, gateway *lab.Gateway, alice person, greeting string, all []methodDoor) {
+	t.Helper()
+	l = lab.New(t)
+	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
+	all = methodDoors(s.Addr, protocol.MethodUDPv2)
+	for i := range all {
+		all[i].extra = nil // one use: what it leaves over would be the neighbour's to find
+	}
+	alice = newPerson(t, l.Client, "alice", aliceSecret)
+	text := knocking("length: 3") + clients(alice) + services(doorsOf(all)...)
+	return l, l.NewSite(t, program.get(t), text).Start(t), alice, s.Greeting, all
+}
+
+// knocked is how many udp-v2 knocks have ended in a result.
+func knocked(gateway *lab.Gateway, result string) int {
+	return int(gateway.Metrics()[fmt.Sprintf("knockgw_knocks_total{method=%q,result=%q}", protocol.MethodUDPv2, result)])
+}
+
+func TestAKnockBoundToASourceIsGoodFromNoOther(t *testing.T) {
+	t.Parallel()
+	l, gateway, alice, greeting, all := v2(t)
+	tap := l.Client.Capture(lab.Link)
+	for i, d := range all {
+		neighbour := l.Client.Other(d.listen.Addr())
+		here, there := alice.visitor(), alice.visitor()
+		there.From = neighbour
+
+		// Sent from the address that it is bound to.
+		session := alice.knock(t, d.listen, d.flags("--bind-source")...)
+		d.shut(t, there, nil)
+		alice.admitted(t, d.door, session, greeting)
+
+		// A knock of the neighbour's that has been caught on its way: it opens nothing to whoever sends it on, and
+		// the neighbour's own still opens his door.
+		port := d.listen.Port()
+		session = alice.knock(t, d.listen,
+			d.flags("--bind-source="+neighbour.String(), "--udp-port", fmt.Sprint(port))...)
+		d.shut(t, here, nil)
+		d.shut(t, there, nil)
+		if got, want := knocked(gateway, "source"), i+1; got != want {
+			t.Errorf("%s: %d knocks were refused for their source, want %d", d.name, got, want)
+		}
+		caught := knockPackets(tap.Packets(), d.listen)
+		if len(caught) != 1 {
+			t.Fatalf("%s: the tap has %d packets of the knock", d.name, len(caught))
+		}
+		if err := l.Client.Inject(d.listen.Addr(), from(t, caught[0], neighbour)); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := d.enterAs(soon(t, admitTime), there, session)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := ask(t, conn, "hello"); got != greeting {
+			t.Errorf("%s: the upstream answered %q", d.name, got)
+		}
+		closeConn(t, conn)
+	}
+}
+
+func TestAKnockBoundToASourcePortIsGoodFromNoOther(t *testing.T) {
+	t.Parallel()
+	_, _, alice, greeting, all := v2(t)
+	for i, d := range all {
+		port := fmt.Sprintf("--bind-port=%d", 50123+i) // the last one's is in TIME_WAIT
+		session := hex.EncodeToString(alice.knock(t, d.listen, d.flags(port)...))
+		alice.refused(t, d.door) // from a port that the kernel has chosen
+		alice.reaches(t, d.door, greeting, "--no-knock", "--session", session, "--method", d.method, port)
+		alice.reaches(t, d.door, greeting, d.flags("--bind-port", "--bind-source")...) // one step, a port of its choice
+	}
+}
+
+func TestAKnockForAnotherGatewayOpensNothing(t *testing.T) {
+	t.Parallel()
+	_, gateway, alice, greeting, all := v2(t)
+	for _, d := range all {
+		alice.knock(t, d.listen, "--method", d.method)
+		alice.knock(t, d.listen, "--method", d.method, "--gateway", "other."+gatewayName)
+		alice.knock(t, d.listen, d.flags("--port", fmt.Sprint(d.listen.Port()+1))...)
+		alice.refused(t, d.door)
+		alice.admitted(t, d.door, alice.knock(t, d.listen, d.flags()...), greeting)
+	}
+	if got := knocked(gateway, "ok"); got != len(all) {
+		t.Errorf("%d knocks were good, want %d", got, len(all))
+	}
+}
