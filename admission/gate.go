@@ -231,15 +231,27 @@ func (g *Gate) admitSYN(p *tun.Packet, svc *Service, old *flow) Verdict {
 	if s == nil {
 		return Verdict{Reason: ReasonNoGrant}
 	}
-	if len(s.grants) > 0 {
-		if gr := s.grantFor(svc, g.mono()); gr != nil {
-			return g.record(p, svc, old, s, gr, ReasonGrant)
-		}
+	if v := g.judgeSYN(p, svc, s, old, s.queued == 0); v.Action != Hold {
+		return v
 	}
-	if s.queued > 0 {
-		return g.parkSYN(p, s)
+	return g.parkSYN(p, s)
+}
+
+// judgeSYN judges a SYN to a hidden service by the grants of its source. final
+// says that no knock that came before the SYN is waiting; while one is, the SYN
+// is to be held rather than take a place that another needs: of connections that
+// begin at once, each with its knock, none must drive out another. The caller
+// holds g.mu.
+func (g *Gate) judgeSYN(p *tun.Packet, svc *Service, s *source, old *flow, final bool) Verdict {
+	gr := s.grantFor(svc, g.mono())
+	switch {
+	case gr != nil && (final || gr.room() > 0):
+		return g.record(p, svc, old, s, gr, ReasonGrant)
+	case final:
+		return Verdict{Reason: ReasonNoGrant}
+	default:
+		return Verdict{Action: Hold, Reason: ReasonParked}
 	}
-	return Verdict{Reason: ReasonNoGrant}
 }
 
 // record lets a flow in. The caller holds g.mu.

@@ -16,16 +16,15 @@ import (
 //	           datagram that could be a knock
 //	stranger -------------------------------------> pending (queued = 1)
 //	   ^                                              |   ^  | its SYNs are parked:
-//	   |        last knock decided, no grant:         |   |  | at most 64 a source,
-//	   |<---- its parked SYNs are dropped ------------+   |  | 4096 in all, 1 s
-//	   |                                              |   '--'  more knocks: queued++
-//	   |        a knock decided with a grant:         |
-//	   '----- its parked SYNs are judged again -------'
-//	          at once, however many still wait
+//	   |    a knock decided: each of its parked SYNs  |   |  | at most 64 a source,
+//	   '--- goes in, if a grant has room for it, or --'   |  | 4096 in all, 1 s
+//	        if no knock that came before it waits,        '--'  more knocks: queued++
+//	        goes in on any grant or is dropped
 //
 // A client sends its knock and then at once its SYN. The reader sees both in
 // that order and marks the source before it looks at the SYN, so the SYN finds
-// the grant, or the source pending. There is no third case.
+// the grant, or the source pending. There is no third case. Knocks that come
+// after a SYN do not hold it up: a neighbour's junk could do that for good.
 
 // knockBatch is how many knocks a worker decides between two claims: one write
 // of the replay store for all of them. Small enough that the first of a burst
@@ -117,8 +116,7 @@ type worker struct {
 	scratch   *protocol.Scratch
 	decisions [knockBatch]decision
 	claims    []Claim
-	syn       tun.Packet // a SYN that was parked
-	buf       [maxParked]byte
+	unparking unparking
 }
 
 func (g *Gate) newWorker() *worker {
@@ -271,6 +269,7 @@ func (w *worker) settle(d *decision) {
 	g.mu.Lock()
 	s := g.sources[d.src] // exists: this knock is counted in it
 	s.queued--
+	s.done++
 	if d.event.Result == KnockOK {
 		now := g.mono()
 		gr := &grant{
@@ -291,7 +290,7 @@ func (w *worker) settle(d *decision) {
 
 	g.stats.knocks[d.event.Result].Add(1)
 	for range parked {
-		if !w.unpark(d.src) {
+		if !g.unpark(&w.unparking, d.src) {
 			break
 		}
 	}

@@ -28,7 +28,7 @@ const (
 	ReasonGrant                   // SYN of a source with a grant
 	// Hold.
 	ReasonKnock  // could be a knock, queued
-	ReasonParked // SYN of a source whose knock is being decided
+	ReasonParked // SYN of a source whose knock is being decided, and without which it would have no place
 	// Drop.
 	ReasonMalformed   // Packet.Parse refused it; counted by tun.Fault
 	ReasonNotService  // nothing is protected at that address and port

@@ -14,6 +14,7 @@ type source struct {
 	addr   tun.Addr
 	grants []*grant // in order of arrival
 	queued int      // its knocks in the queue; it is pending while there are any
+	done   uint32   // its knocks decided so far; wraps around
 	parked int      // its parked SYNs
 	flows  int      // flows that refer to it
 }
@@ -78,12 +79,16 @@ func (g *Gate) release(s *source) {
 	}
 }
 
+// room is how many more flows can be let in on the grant without one of them
+// being in the way of another. It is negative where more SYNs than that came.
+func (gr *grant) room() int { return min(gr.uses, ReservationsPerGrant) - gr.reserved.n }
+
 // grantFor picks the grant on which a SYN to svc is reserved: of those that
-// hold, the one with the fewest reservations. The caller holds g.mu.
+// hold, the one with the most room. The caller holds g.mu.
 func (s *source) grantFor(svc *Service, now time.Duration) *grant {
 	var best *grant
 	for _, gr := range s.grants {
-		if gr.service == svc && gr.holds(now) && (best == nil || gr.reserved.n < best.reserved.n) {
+		if gr.service == svc && gr.holds(now) && (best == nil || gr.room() > best.room()) {
 			best = gr
 		}
 	}
