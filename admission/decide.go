@@ -57,8 +57,7 @@ type worker struct {
 	owners    owners
 	sequences udpSequences
 	swept     time.Duration
-	syn       tun.Packet // a SYN that was parked
-	buf       [maxParked]byte
+	unparking unparking
 }
 
 func (g *Gate) newWorker() *worker {
@@ -369,7 +368,7 @@ func (w *worker) settle(d *decision) {
 	g.mu.Lock()
 	s := g.sources[d.src] // exists: this knock is counted in it
 	s.queued--
-	s.count++
+	s.done++
 	if d.cold {
 		g.knocks.originals[d.place]--
 	}
@@ -394,7 +393,7 @@ func (w *worker) settle(d *decision) {
 
 	g.stats.knocks[d.event.Result].Add(1)
 	for range parked {
-		if !w.unpark(d.src) {
+		if !g.unpark(&w.unparking, d.src) {
 			break
 		}
 	}

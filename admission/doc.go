@@ -6,7 +6,7 @@
 //  2. an ICMP error about something such a flow has sent           pass
 //  3. a SYN to an open service, within its quota                   pass, recorded
 //  4. a datagram that could be a knock                             queued; its source is pending
-//  5. a SYN whose source holds a grant for the service             pass, recorded
+//  5. a SYN whose source holds a grant for the service, with room  pass, recorded
 //  6. a SYN whose source is pending                                parked
 //  7. everything else                                              drop, counted
 //

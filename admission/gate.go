@@ -272,7 +272,7 @@ func (g *Gate) admitTCP(p *tun.Packet) Verdict {
 func (g *Gate) admitSYN(p *tun.Packet, svc *Service, old *flow) Verdict {
 	s := g.sources[p.Tuple.Src]
 	if svc.Open() {
-		if g.banned(p.Tuple.Src) && (s == nil || s.grantFor(svc, p.Tuple.SrcPort, g.mono(), false) == nil) {
+		if g.banned(p.Tuple.Src) && (s == nil || s.grantFor(svc, p.Tuple.SrcPort, g.mono()) == nil) {
 			if svc.Methods != 0 && s != nil && s.queued > 0 {
 				return g.parkSYN(p, s) // it may have a knock of its own among them
 			}
@@ -283,15 +283,29 @@ func (g *Gate) admitSYN(p *tun.Packet, svc *Service, old *flow) Verdict {
 	if s == nil {
 		return Verdict{Reason: ReasonNoGrant}
 	}
-	if len(s.grants) > 0 {
-		if gr := s.grantFor(svc, p.Tuple.SrcPort, g.mono(), true); gr != nil {
-			return g.record(p, svc, old, gr, ReasonGrant)
-		}
+	if v := g.judgeSYN(p, svc, s, old, s.queued == 0); v.Action != Hold {
+		return v
 	}
-	if s.queued > 0 {
-		return g.parkSYN(p, s)
+	return g.parkSYN(p, s)
+}
+
+// judgeSYN judges a SYN by the grants of its source: one to a hidden service, or
+// from a banned source. final says that no knock that came before the SYN is
+// waiting; while one is, the SYN is to be held rather than take a place that
+// another needs: of connections that begin at once, each with its knock, none
+// must drive out another. The caller holds g.mu.
+func (g *Gate) judgeSYN(p *tun.Packet, svc *Service, s *source, old *flow, final bool) Verdict {
+	gr := s.grantFor(svc, p.Tuple.SrcPort, g.mono())
+	switch {
+	case gr != nil && svc.Open(): // its source is banned, and the grant lets it in
+		return g.record(p, svc, old, nil, ReasonOpen)
+	case gr != nil && (final || gr.room() > 0):
+		return g.record(p, svc, old, gr, ReasonGrant)
+	case final:
+		return Verdict{Reason: ReasonNoGrant}
+	default:
+		return Verdict{Action: Hold, Reason: ReasonParked}
 	}
-	return Verdict{Reason: ReasonNoGrant}
 }
 
 // record lets a flow in, on a grant or, in open services, without. The caller holds g.mu.

@@ -12,17 +12,15 @@ import (
 //	           datagram that could be a knock
 //	stranger -------------------------------------> pending (queued = 1)
 //	   ^                                              |   ^  | its SYNs are parked:
-//	   |        last knock decided, no grant:         |   |  | at most 64 a source,
-//	   |<---- its parked SYNs are dropped ------------+   |  | 4096 in all, 1 s
-//	   |                                              |   '--'  more knocks: queued++
-//	   |        a knock decided with a grant:         |
-//	   '----- its parked SYNs are judged again -------'
-//	          at once, however many still wait
+//	   |    a knock decided: each of its parked SYNs  |   |  | at most 64 a source,
+//	   '--- goes in, if a grant has room for it, or --'   |  | 4096 in all, 1 s
+//	        if no knock that came before it waits,        '--'  more knocks: queued++
+//	        goes in on any grant or is dropped
 //
 // A client sends its knock and then at once its SYN. The reader sees both in
 // that order and marks the source before it looks at the SYN, so the SYN finds
-// the grant, or the source pending. There is no third case.
-
+// the grant, or the source pending. There is no third case. Knocks that come
+// after a SYN do not hold it up: a neighbour's junk could do that for good.
 //
 // There are two lanes. The cold one takes v1 datagrams of sources that nobody
 // knows, which may have to be tried with every client; the warm one all that is

@@ -21,7 +21,7 @@ type parkedSYN struct {
 	size  int
 	src   tun.Addr
 	since time.Duration
-	due   uint64 // source.count once every knock that was queued before it is decided
+	after uint32 // its source's done, once no knock that came before it waits
 	next  int32  // the next slot, in the free list or in order of arrival
 }
 
@@ -56,7 +56,7 @@ func (g *Gate) parkSYN(p *tun.Packet, s *source) Verdict {
 	k.free = slot.next
 	slot.size = copy(slot.data[:], p.Data)
 	slot.src, slot.since, slot.next = s.addr, g.mono(), none
-	slot.due = s.count + uint64(s.queued)
+	slot.after = s.done + uint32(s.queued) // a limit in the thousands
 	if k.tail == none {
 		k.head = i
 	} else {
@@ -82,55 +82,72 @@ func (k *parking) unlink(prev, i int32) {
 	slot.next, k.free = k.free, i
 }
 
-// unpark judges the oldest parked SYN of an address that can be decided now: it
-// goes in, if there is a grant, or is dropped, if no knock of the source waits
-// any more. It reports whether there was one to decide.
-func (w *worker) unpark(a tun.Addr) bool {
-	g, syn := w.Gate, &w.syn
-	var v Verdict
+// unparking is the memory in which a parked SYN is judged again.
+type unparking struct {
+	syn tun.Packet
+	buf [maxParked]byte
+}
+
+// unpark judges the oldest parked SYN of an address that can be decided now. It
+// reports whether there was one.
+func (g *Gate) unpark(u *unparking, a tun.Addr) bool {
 	g.mu.Lock()
 	s := g.sources[a]
 	if s == nil {
 		g.mu.Unlock()
 		return false
 	}
-	found := false
 	prev := int32(none)
-	for i := g.park.head; i != none && !found; prev, i = i, g.park.slots[i].next {
+	for i := g.park.head; i != none; prev, i = i, g.park.slots[i].next {
 		slot := &g.park.slots[i]
 		if slot.src != a {
 			continue
 		}
-		size := copy(w.buf[:], slot.data[:slot.size])
-		syn.Data = w.buf[:size]
-		// It was verified when it came; the bytes are ours and the same.
-		syn.Offload.ChecksumValid = true
-		syn.Parse()
-		v = g.judgeParked(syn, s, s.count < slot.due)
-		if v.Action == Hold {
-			continue
+		if v := g.judgeParked(u, slot, s, int32(s.done-slot.after) >= 0); v.Action != Hold {
+			g.unparked(u, prev, i, s, v)
+			return true
 		}
-		found = true
-		g.park.unlink(prev, i)
-		s.parked--
-		break
 	}
-	g.release(s)
 	g.mu.Unlock()
-	if !found {
+	return false
+}
+
+// unparkOverdue judges the SYN that has been parked the longest, for good, if
+// its time is over. It reports whether there was one.
+func (g *Gate) unparkOverdue(u *unparking) bool {
+	g.mu.Lock()
+	i := g.park.head
+	if i == none || g.mono()-g.park.slots[i].since < parkTime {
+		g.mu.Unlock()
 		return false
 	}
-	g.stats.count(syn, v)
-	if v.Action == Pass {
-		g.deliver(syn, v)
-	}
+	slot := &g.park.slots[i]
+	s := g.sources[slot.src] // exists: this SYN is counted in it
+	g.unparked(u, none, i, s, g.judgeParked(u, slot, s, true))
 	return true
 }
 
-// judgeParked decides about a parked SYN again; Hold means that it stays where
-// it is. Its patience ends with the last knock that came before it, or junk that
-// keeps coming could keep it waiting. The caller holds g.mu.
-func (g *Gate) judgeParked(p *tun.Packet, s *source, patience bool) Verdict {
+// unparked takes slot i, which follows prev, out of the line and does what v
+// says with its SYN. The caller holds g.mu; unparked lets go of it.
+func (g *Gate) unparked(u *unparking, prev, i int32, s *source, v Verdict) {
+	g.park.unlink(prev, i)
+	s.parked--
+	g.release(s)
+	g.mu.Unlock()
+	g.stats.count(&u.syn, v)
+	if v.Action == Pass {
+		g.deliver(&u.syn, v)
+	}
+}
+
+// judgeParked decides about a parked SYN again, in u; Hold means that it stays
+// where it is. The caller holds g.mu.
+func (g *Gate) judgeParked(u *unparking, slot *parkedSYN, s *source, final bool) Verdict {
+	p := &u.syn
+	p.Data = u.buf[:copy(u.buf[:], slot.data[:slot.size])]
+	// It was verified when it came; the bytes are ours and the same.
+	p.Offload.ChecksumValid = true
+	p.Parse()
 	svc := g.policy.Load().service(p.Tuple.Dst, p.Tuple.DstPort)
 	if svc == nil {
 		return Verdict{Reason: ReasonParkTimeout} // the policy changed meanwhile
@@ -139,29 +156,9 @@ func (g *Gate) judgeParked(p *tun.Packet, s *source, patience bool) Verdict {
 	if old != nil && (old.isn == p.Seq || old.state != closing) {
 		return Verdict{Action: Pass, Reason: ReasonFlow} // its retransmission was faster
 	}
-	if gr := s.grantFor(svc, p.Tuple.SrcPort, g.mono(), patience); gr != nil {
-		if svc.Open() {
-			return g.record(p, svc, old, nil, ReasonOpen) // its source is banned, and the grant lets it in
-		}
-		return g.record(p, svc, old, gr, ReasonGrant)
+	v := g.judgeSYN(p, svc, s, old, final)
+	if v.Reason == ReasonNoGrant {
+		v.Reason = ReasonParkTimeout
 	}
-	if s.queued > 0 {
-		return Verdict{Action: Hold, Reason: ReasonParked}
-	}
-	return Verdict{Reason: ReasonParkTimeout}
-}
-
-// expireParked drops the SYNs that waited too long. The caller holds g.mu.
-func (g *Gate) expireParked(now time.Duration) {
-	for i := g.park.head; i != none; i = g.park.head {
-		slot := &g.park.slots[i]
-		if now-slot.since < parkTime {
-			return
-		}
-		s := g.sources[slot.src]
-		g.park.unlink(none, i)
-		s.parked--
-		g.release(s)
-		g.stats.reasons[ReasonParkTimeout].Add(1)
-	}
+	return v
 }

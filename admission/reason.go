@@ -29,7 +29,7 @@ const (
 	// Hold.
 	ReasonKnock     // is or could be a knock, queued
 	ReasonKnockPart // a part of a SYN sequence that is not complete yet
-	ReasonParked    // SYN of a source whose knock is being decided
+	ReasonParked    // SYN of a source whose knock is being decided, and without which it would have no place
 	ReasonFragment  // part of a packet of an admitted flow's source
 	// Drop.
 	ReasonMalformed   // Packet.Parse refused it; counted by tun.Fault

@@ -21,9 +21,9 @@ const (
 	sweepWorth = 4
 	// halfOpenTime is how long a flow may take to be let in, on an open service
 	// or after its grant: a minute to reach the upstream or to authenticate at the
-	// most, and half a minute in which the stack repeats its SYN-ACK, rounded up.
-	// By then it has ended by itself, unless the stack never took its SYN.
-	halfOpenTime = 2 * time.Minute
+	// most, and the 127 s for which the stack repeats its SYN-ACK, rounded up. By
+	// then it has ended by itself, unless the stack never took its SYN.
+	halfOpenTime = 200 * time.Second
 )
 
 // Run decides knocks and forgets what is over, until ctx ends; then it waits
@@ -62,9 +62,7 @@ func (g *Gate) tellEvictions(ctx context.Context) {
 // sweep forgets closed flows, half-open ones that came to nothing, grants and
 // parked SYNs that are over.
 func (g *Gate) sweep() {
-	g.mu.Lock()
-	g.expireParked(g.mono())
-	g.mu.Unlock()
+	g.sweepParked()
 	g.sweepEnding()
 	for g.sweepFlows() {
 	}
@@ -73,6 +71,18 @@ func (g *Gate) sweep() {
 	g.sweepSequences()
 	g.sweepOffences()
 	g.sweepSeen()
+}
+
+// sweepParked decides for good about the SYNs that were parked for too long.
+func (g *Gate) sweepParked() {
+	g.mu.Lock()
+	empty := g.park.head == none
+	g.mu.Unlock()
+	if empty {
+		return
+	}
+	for u := new(unparking); g.unparkOverdue(u); {
+	}
 }
 
 // sweepEnding asks the stack about every flow that was ending when it was

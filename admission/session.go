@@ -45,7 +45,7 @@ func (g *Gate) Complete(t tun.Tuple) error {
 	now := g.mono()
 	gr := f.grant
 	if gr == nil || !gr.honours(f.admitted, now) {
-		if gr = f.source.grantFor(f.service, t.SrcPort, now, false); gr == nil {
+		if gr = f.source.grantFor(f.service, t.SrcPort, now); gr == nil {
 			return ErrNoGrant
 		}
 		f.grant = gr // its client is who gets in

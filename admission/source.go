@@ -13,7 +13,7 @@ type source struct {
 	addr   tun.Addr
 	grants []*grant // in order of arrival
 	queued int      // its knocks in the queue; it is pending while there are any
-	count  uint64   // its knocks decided so far
+	done   uint32   // its knocks decided so far; wraps around
 	parked int      // its parked SYNs
 	flows  int      // flows that refer to it
 	site   *site    // what it is counted against; nil until there is anything to count
@@ -116,18 +116,16 @@ func (g *Gate) release(s *source) {
 	}
 }
 
-// grantFor picks the grant on which a SYN to svc from port is reserved: of
-// those that hold, the one with the fewest reservations. With patience, a grant
-// that has a reservation for each of its uses counts only if none of the
-// source's knocks waits: the SYN may have one of its own among them. The caller
-// holds g.mu.
-func (s *source) grantFor(svc *Service, port uint16, now time.Duration, patience bool) *grant {
+// room is how many more flows can be let in on the grant without one of them
+// being in the way of another. It is negative where more SYNs than that came.
+func (gr *grant) room() int { return min(gr.uses, ReservationsPerGrant) - gr.reserved.n }
+
+// grantFor picks the grant on which a SYN to svc from port is reserved: of those
+// that hold, the one with the most room. The caller holds g.mu.
+func (s *source) grantFor(svc *Service, port uint16, now time.Duration) *grant {
 	var best *grant
 	for _, gr := range s.grants {
-		if gr.service != svc || !gr.holds(port, now) || patience && s.queued > 0 && gr.reserved.n >= gr.uses {
-			continue
-		}
-		if best == nil || gr.reserved.n < best.reserved.n {
+		if gr.service == svc && gr.holds(port, now) && (best == nil || gr.room() > best.room()) {
 			best = gr
 		}
 	}

@@ -38,7 +38,8 @@ type Conn interface {
 	Abort()
 }
 
-// A Request is a client's connection that begins.
+// A Request is a client's connection that begins. Refuse and Ignore may be
+// called while Accept waits for the client, and have it give up.
 type Request interface {
 	Accept() (Conn, error) // completes the handshake
 	Refuse()               // answers with a reset
@@ -87,6 +88,7 @@ type Flow struct {
 	up, down atomic.Uint64
 	active   atomic.Int64 // when a byte last moved, in ns since Started
 	cancel   context.CancelCauseFunc
+	older    *Flow // of the same Key, ending or forgotten by its client; under Set.mu
 }
 
 // Client returns who it is, "" until that is known.
@@ -100,6 +102,9 @@ func (f *Flow) Client() string {
 // Bytes returns what was relayed from the client, and to it.
 func (f *Flow) Bytes() (up, down uint64) { return f.up.Load(), f.down.Load() }
 
+// moves notes that a byte moves now.
+func (f *Flow) moves() { f.active.Store(int64(time.Since(f.Started))) }
+
 // Why a flow ended.
 var (
 	errKilled  = errors.New("killed")
@@ -109,8 +114,8 @@ var (
 
 // Totals count since the Set was made.
 type Totals struct {
-	Flows    uint64 // relayed
-	Up, Down uint64 // bytes from and to clients, of flows that have ended
+	Flows    uint64 // relayed, or handed to the embedding program
+	Up, Down uint64 // bytes from and to clients
 	Ends     [NumEnds]uint64
 }
 
@@ -119,10 +124,15 @@ type Set struct {
 	log     *slog.Logger
 	buffers sync.Pool
 
-	mu     sync.Mutex
-	flows  map[Key]*Flow
-	totals Totals
-	empty  chan struct{} // closed while there are no flows
+	mu sync.Mutex
+	// The newest flow of each key. A client may use a tuple again before the
+	// flow that had it is done: at the end of the relay, or for as long as an
+	// embedding program has not noticed that its connection is dead.
+	flows   map[Key]*Flow
+	n       int // flows, the older ones of a key included
+	totals  Totals
+	empty   chan struct{} // closed while there are no flows
+	drained bool          // no more flows are taken
 }
 
 // NewSet makes an empty set.
@@ -139,7 +149,11 @@ func (s *Set) Serve(ctx context.Context, r Request, p Plan) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	f := &Flow{Key: p.Key, Service: p.Service, Started: time.Now(), cancel: cancel}
-	s.add(f)
+	if !s.add(f) {
+		r.Refuse()
+		p.Silence()
+		return
+	}
 	end := s.serve(ctx, f, r, &p)
 	s.remove(f, end)
 	up, down := f.Bytes()
@@ -147,13 +161,21 @@ func (s *Set) Serve(ctx context.Context, r Request, p Plan) {
 		"why", end.String(), "up", up, "down", down, "for", time.Since(f.Started))
 }
 
-func (s *Set) add(f *Flow) {
+// add reports whether the set takes f.
+func (s *Set) add(f *Flow) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.flows) == 0 {
+	if s.drained {
+		s.totals.Ends[EndDrained]++
+		return false
+	}
+	if s.n == 0 {
 		s.empty = make(chan struct{})
 	}
+	s.n++
+	f.older = s.flows[f.Key]
 	s.flows[f.Key] = f
+	return true
 }
 
 func (s *Set) remove(f *Flow, end End) {
@@ -163,57 +185,82 @@ func (s *Set) remove(f *Flow, end End) {
 	s.totals.Up += up
 	s.totals.Down += down
 	s.totals.Ends[end]++
-	// A newer flow may have the tuple by now.
-	if s.flows[f.Key] == f {
+	switch newest := s.flows[f.Key]; {
+	case newest != f:
+		for newest.older != f {
+			newest = newest.older
+		}
+		newest.older = f.older
+	case f.older != nil:
+		s.flows[f.Key] = f.older
+	default:
 		delete(s.flows, f.Key)
 	}
-	if len(s.flows) == 0 {
-		select {
-		case <-s.empty:
-		default:
-			close(s.empty)
+	if s.n--; s.n == 0 {
+		close(s.empty)
+	}
+}
+
+// all yields every flow. The caller holds s.mu.
+func (s *Set) all(yield func(*Flow) bool) {
+	for _, f := range s.flows {
+		for ; f != nil; f = f.older {
+			if !yield(f) {
+				return
+			}
 		}
 	}
 }
 
-// Kill ends a flow at once. Whoever wants that to be silent has closed the
-// gate for it before.
+// Kill ends the flows of that key at once. Whoever wants that to be silent has
+// closed the gate for them before.
 func (s *Set) Kill(k Key) {
 	s.mu.Lock()
-	f := s.flows[k]
-	s.mu.Unlock()
-	if f != nil {
+	defer s.mu.Unlock()
+	for f := s.flows[k]; f != nil; f = f.older {
 		f.cancel(errKilled)
 	}
 }
 
 // Drain waits until there are no flows, or until ctx ends; then it resets those
-// that are left and waits for them.
+// that are left and waits for them. It reports how many those were. From when
+// it stops waiting, requests are refused: none begins behind its back.
 func (s *Set) Drain(ctx context.Context) (left int) {
-	s.mu.Lock()
-	empty := s.empty
-	s.mu.Unlock()
-	select {
-	case <-empty:
-		return 0
-	case <-ctx.Done():
+	for {
+		s.mu.Lock()
+		if s.n == 0 {
+			s.drained = true
+			s.mu.Unlock()
+			return 0
+		}
+		empty := s.empty
+		s.mu.Unlock()
+		select {
+		case <-empty: // unless another has begun meanwhile
+		case <-ctx.Done():
+			return s.reset()
+		}
 	}
+}
+
+// reset ends all flows, waits for them, and reports how many there were.
+func (s *Set) reset() int {
 	s.mu.Lock()
-	left = len(s.flows)
-	empty = s.empty
-	for _, f := range s.flows {
+	s.drained = true
+	n, empty := s.n, s.empty
+	for f := range s.all {
 		f.cancel(errDrained)
 	}
 	s.mu.Unlock()
 	<-empty
-	return left
+	return n
 }
 
 // Len returns how many flows there are.
 func (s *Set) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.flows)
+	return s.n
 }
 
 // Totals returns the counts, bytes of running flows included.
@@ -221,10 +268,17 @@ func (s *Set) Totals() Totals {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.totals
-	for _, f := range s.flows {
+	for f := range s.all {
 		up, down := f.Bytes()
 		t.Up += up
 		t.Down += down
 	}
 	return t
+}
+
+// began counts a flow whose client is let in.
+func (s *Set) began() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.totals.Flows++
 }

@@ -11,7 +11,7 @@ func (s *Set) serve(ctx context.Context, f *Flow, r Request, p *Plan) End {
 	if p.DialFirst {
 		upstream, end := s.dial(ctx, p)
 		if upstream == nil {
-			if end == EndUpstreamRefused {
+			if end.heard() {
 				r.Refuse()
 			} else {
 				r.Ignore()
@@ -19,7 +19,7 @@ func (s *Set) serve(ctx context.Context, f *Flow, r Request, p *Plan) End {
 			p.Silence()
 			return end
 		}
-		client, end := s.accept(f, r, p)
+		client, end := s.accept(ctx, f, r, p)
 		if client == nil {
 			upstream.Abort()
 			return end
@@ -27,7 +27,7 @@ func (s *Set) serve(ctx context.Context, f *Flow, r Request, p *Plan) End {
 		defer p.Closed()
 		return s.relay(ctx, f, client, upstream, p.Idle)
 	}
-	client, end := s.accept(f, r, p)
+	client, end := s.accept(ctx, f, r, p)
 	if client == nil {
 		return end
 	}
@@ -41,7 +41,7 @@ func (s *Set) serve(ctx context.Context, f *Flow, r Request, p *Plan) End {
 	}
 	upstream, end := s.dial(ctx, p)
 	if upstream == nil {
-		if end != EndUpstreamRefused {
+		if !end.heard() {
 			p.Silence()
 		}
 		client.Abort()
@@ -50,12 +50,23 @@ func (s *Set) serve(ctx context.Context, f *Flow, r Request, p *Plan) End {
 	return s.relay(ctx, f, client, upstream, p.Idle)
 }
 
+// heard tells whether a client that waits for its upstream hears of this end.
+func (e End) heard() bool { return e == EndUpstreamRefused || e == EndDrained }
+
 // accept completes the handshake. Where that fails the gate is told to be silent.
-func (s *Set) accept(f *Flow, r Request, p *Plan) (Conn, End) {
+func (s *Set) accept(ctx context.Context, f *Flow, r Request, p *Plan) (Conn, End) {
+	release := whenDone(ctx, func() {
+		if ending(ctx, EndKilled).heard() {
+			r.Refuse()
+		} else {
+			r.Ignore()
+		}
+	})
 	client, err := r.Accept()
+	release()
 	if err != nil {
 		p.Silence()
-		return nil, EndHandshake
+		return nil, ending(ctx, EndHandshake)
 	}
 	if err := p.Complete(); err != nil {
 		client.Abort() // heard, if the flow is still admitted
@@ -75,10 +86,7 @@ func (s *Set) authenticate(ctx context.Context, f *Flow, client Conn, p *Plan) (
 	}
 	name, err := p.Authenticate(ctx, client)
 	if err != nil {
-		if ctx.Err() != nil {
-			return ending(ctx, EndUnauthenticated), false
-		}
-		return EndUnauthenticated, false
+		return ending(ctx, EndUnauthenticated), false
 	}
 	f.client.Store(&name)
 	return 0, true
@@ -106,7 +114,10 @@ func (s *Set) dial(ctx context.Context, p *Plan) (Conn, End) {
 // hand gives the connection to the program that embeds the gateway, and waits
 // until that has closed it.
 func (s *Set) hand(ctx context.Context, f *Flow, client Conn, p *Plan) End {
+	s.began()
+	defer f.watchIdle(p.Idle)()
 	c := &handed{Conn: client, f: f, closed: make(chan struct{})}
+	defer whenDone(ctx, client.Abort)()
 	if err := p.Serve(ctx, c, f.Client()); err != nil {
 		client.Abort()
 		return ending(ctx, EndUpstreamRefused)
@@ -115,8 +126,22 @@ func (s *Set) hand(ctx context.Context, f *Flow, client Conn, p *Plan) End {
 	case <-c.closed:
 		return EndDone
 	case <-ctx.Done():
-		client.Abort()
 		return ending(ctx, EndKilled)
+	}
+}
+
+// whenDone calls f in a goroutine of its own once ctx is done, unless release is
+// called before; release waits for an f that has begun.
+func whenDone(ctx context.Context, f func()) (release func()) {
+	called := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(called)
+		f()
+	})
+	return func() {
+		if !stop() {
+			<-called
+		}
 	}
 }
 

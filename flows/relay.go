@@ -67,42 +67,36 @@ func reader(src Conn) func(*lease) (int, error) {
 // relay joins the two connections until both directions have ended, one of
 // them fails, or nothing moves for the idle time. It closes both.
 func (s *Set) relay(ctx context.Context, f *Flow, client, upstream Conn, idle time.Duration) End {
-	s.mu.Lock()
-	s.totals.Flows++
-	s.mu.Unlock()
-	stopIdle := f.watchIdle(idle)
-	defer stopIdle()
-	abort := sync.OnceFunc(func() {
-		client.Abort()
-		upstream.Abort()
-	})
-	stop := context.AfterFunc(ctx, abort)
-	defer stop()
-
-	var up End
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if up = s.pump(f, upstream, client, &f.up, EndUpstreamReset, EndClientReset); up != EndDone {
-			abort()
-		}
-	}()
-	down := s.pump(f, client, upstream, &f.down, EndClientReset, EndUpstreamReset)
-	if down != EndDone {
-		abort()
+	s.began()
+	defer f.watchIdle(idle)()
+	var (
+		end  = EndDone
+		once sync.Once
+		wg   sync.WaitGroup
+	)
+	// The first failure is the cause, and makes the other direction fail.
+	fail := func(e End) {
+		once.Do(func() {
+			end = e
+			client.Abort()
+			upstream.Abort()
+		})
 	}
-	<-done
-	// Both ends are told: a connection that was aborted takes no harm.
+	release := whenDone(ctx, func() { fail(ending(ctx, EndKilled)) })
+	wg.Go(func() {
+		if e := s.pump(f, upstream, client, &f.up, EndUpstreamReset, EndClientReset); e != EndDone {
+			fail(e)
+		}
+	})
+	if e := s.pump(f, client, upstream, &f.down, EndClientReset, EndUpstreamReset); e != EndDone {
+		fail(e)
+	}
+	wg.Wait()
+	release()
+	// Both are told: a connection that was aborted takes no harm.
 	_ = client.Close()
 	_ = upstream.Close()
-	switch {
-	case ctx.Err() != nil:
-		return ending(ctx, EndKilled)
-	case down != EndDone:
-		return down
-	default:
-		return up
-	}
+	return end
 }
 
 // counter is what pump adds to.
@@ -117,12 +111,12 @@ func (s *Set) pump(f *Flow, dst, src Conn, moved counter, toFailed, fromFailed E
 	for {
 		n, err := read(&l)
 		if n > 0 {
-			f.active.Store(int64(time.Since(f.Started)))
+			f.moves()
 			moved.Add(uint64(n))
 			if _, err := dst.Write((*l.b)[:n]); err != nil {
 				return toFailed
 			}
-			f.active.Store(int64(time.Since(f.Started)))
+			f.moves()
 		}
 		l.drop()
 		if errors.Is(err, io.EOF) {
@@ -143,16 +137,20 @@ func (f *Flow) watchIdle(idle time.Duration) (stop func()) {
 	if idle <= 0 {
 		return func() {}
 	}
-	f.active.Store(int64(time.Since(f.Started)))
+	f.moves()
 	var (
-		mu    sync.Mutex
-		timer *time.Timer
+		mu      sync.Mutex
+		timer   *time.Timer
+		stopped bool
 	)
 	mu.Lock()
 	defer mu.Unlock()
 	timer = time.AfterFunc(idle, func() {
 		mu.Lock()
 		defer mu.Unlock()
+		if stopped {
+			return
+		}
 		quiet := time.Since(f.Started) - time.Duration(f.active.Load())
 		if quiet >= idle {
 			f.cancel(errIdle)
@@ -163,6 +161,7 @@ func (f *Flow) watchIdle(idle time.Duration) (stop func()) {
 	return func() {
 		mu.Lock()
 		defer mu.Unlock()
+		stopped = true
 		timer.Stop()
 	}
 }

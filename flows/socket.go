@@ -46,15 +46,30 @@ type handed struct {
 // Read counts.
 func (h *handed) Read(b []byte) (int, error) {
 	n, err := h.Conn.Read(b)
-	h.f.up.Add(uint64(max(n, 0))) // not negative
+	h.moved(&h.f.up, n)
 	return n, err
 }
 
 // Write counts.
 func (h *handed) Write(b []byte) (int, error) {
 	n, err := h.Conn.Write(b)
-	h.f.down.Add(uint64(max(n, 0))) // not negative
+	h.moved(&h.f.down, n)
 	return n, err
+}
+
+func (h *handed) moved(c counter, n int) {
+	if n > 0 {
+		c.Add(uint64(n))
+		h.f.moves()
+	}
+}
+
+// Abort ends the flow with a reset.
+func (h *handed) Abort() {
+	h.once.Do(func() {
+		h.Conn.Abort()
+		close(h.closed)
+	})
 }
 
 // Close ends the flow.

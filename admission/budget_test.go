@@ -1,0 +1,301 @@
+package admission
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// crowded has n clients of one service.
+func crowded(n int) func(*Options) {
+	return func(o *Options) {
+		every(having(manyClients(n)...), taking(FamilyUDP), func(p *PolicyOptions) {
+			p.Services = append(only(slices.Clone(p.Services), "ssh4"), only(slices.Clone(p.Services), "ssh6")...)
+		})(o)
+		o.Limits = Limits{}
+		o.Knocked = nil
+	}
+}
+
+func (w *world) tried() int { return int(w.gate.stats.tried.Load()) }
+
+// siege is junk that looks like knocks, in simulated time: a datagram every
+// interval, each from where from says, against a worker that manages so many HMACs
+// meanwhile.
+type siege struct {
+	*world
+	from     func(n int) visitor
+	interval time.Duration
+	hmacs    int
+	n        int
+}
+
+// step is one interval.
+func (s *siege) step() {
+	s.n++
+	s.gate.Admit(parsed(s.from(s.n).junk()))
+	for limit := s.tried() + s.hmacs; s.tried() < limit; {
+		k := s.worker.next()
+		if k == nil {
+			break
+		}
+		s.worker.decide(k)
+	}
+	s.pass(s.interval)
+}
+
+// wait lets the siege go on until done, and tells for how long; at most for most.
+func (s *siege) wait(most time.Duration, done func() bool) (time.Duration, bool) {
+	start := s.options().Mono()
+	for !done() {
+		if s.options().Mono()-start >= most {
+			return most, false
+		}
+		s.step()
+	}
+	return s.options().Mono() - start, true
+}
+
+// knock has c knock from v, in the middle of it all, and tells how long it took.
+func (s *siege) knock(v visitor, c *protocol.Client) (time.Duration, bool) {
+	for range s.random.Uint64() % 50 {
+		s.step()
+	}
+	had := s.grantsOf(v.addr)
+	s.gate.Admit(parsed(v.knock(c, "ssh")))
+	return s.wait(400*time.Millisecond, func() bool { return s.grantsOf(v.addr) > had })
+}
+
+// besiege sends 5,000 datagrams a second at a gate with 1,000 clients, and asks for
+// what the issue wants: a client seen within the hour gets through within 50 ms.
+// The worker is given half a processor, which does some six HMACs a microsecond.
+func besiege(t *testing.T, from func(w *world, n int) visitor) {
+	t.Helper()
+	w := newWorld(t, crowded(1000))
+	s := &siege{world: w, interval: 200 * time.Microsecond, hmacs: 600, from: func(n int) visitor { return from(w, n) }}
+	clients := s.gate.policy.Load().services[0].Clients
+	s.wait(time.Second, func() bool { return false })
+	var took []time.Duration
+	refused, strangers := 0, 0
+	for n := range 20 {
+		known := s.at("192.0.2.1").spoofed(1000000 + n)
+		s.gate.mu.Lock()
+		s.gate.remember(at(1000000+n), clients[n].ID, s.options().Mono()-30*time.Minute)
+		s.gate.mu.Unlock()
+		d, ok := s.knock(known, clients[n].Keys[0].Identity)
+		if took = append(took, d); !ok {
+			refused++
+		}
+		if _, ok := s.knock(s.at("192.0.2.1").spoofed(2000000+n), clients[n].Keys[0].Identity); ok {
+			strangers++
+		}
+	}
+	slices.Sort(took)
+	t.Logf("a client seen within the hour: median %v, slowest %v, %d of 20 refused; a new one: %d of 20 within 400 ms",
+		took[10], took[19], refused, strangers)
+	if refused > 0 || took[19] > 50*time.Millisecond {
+		t.Errorf("%d known clients refused, the slowest took %v", refused, took[19])
+	}
+	if strangers == 0 {
+		t.Error("a new client never gets in")
+	}
+}
+
+func TestJunkFromSixteenSourcesKeepsNoKnownClientOut(t *testing.T) {
+	besiege(t, func(w *world, n int) visitor { return w.at(fmt.Sprintf("198.51.%d.7", n%16)) })
+}
+
+func TestJunkFromOneNetworkKeepsNoKnownClientOut(t *testing.T) {
+	besiege(t, func(w *world, n int) visitor { return w.at(fmt.Sprintf("198.51.100.%d", n%16)) })
+}
+
+func TestJunkFromEverywhereKeepsNoKnownClientOut(t *testing.T) {
+	besiege(t, func(w *world, n int) visitor { return w.at("192.0.2.1").spoofed(n * 257) }) // in ever new networks
+}
+
+func TestEveryBudgetIsSpentBeforeTheFirstHMAC(t *testing.T) {
+	const clients = 100
+	for _, c := range []struct {
+		name string
+		from func(w *world, n int) visitor
+		most int
+	}{
+		{"one address", func(w *world, _ int) visitor { return w.at("198.51.100.1") }, coldBurst * clients},
+		{"one network", func(w *world, n int) visitor { return w.at(fmt.Sprintf("198.51.100.%d", 1+n%200)) }, coldPrefBurst * clients},
+		{"one IPv6 network", func(w *world, n int) visitor { return w.at(fmt.Sprintf("2001:db8::%x", 1+n)) }, coldPrefBurst * clients},
+		{"everywhere", func(w *world, n int) visitor { return w.at("192.0.2.1").spoofed(n * 257) }, hmacBurst},
+	} {
+		w := newWorld(t, crowded(clients))
+		for n := range 6000 {
+			before := w.tried()
+			v := w.gate.Admit(parsed(c.from(w, n).junk()))
+			if w.tried() != before {
+				t.Fatalf("%s: an HMAC on the packet path", c.name)
+			}
+			if v.Reason == ReasonQueueFull {
+				t.Fatalf("%s: the queue is full", c.name)
+			}
+			for k := w.worker.next(); k != nil; k = w.worker.next() {
+				w.worker.decide(k)
+			}
+		}
+		if got := w.tried(); got > c.most || got < c.most-clients {
+			t.Errorf("%s: %d HMACs, %d were paid for", c.name, got, c.most)
+		}
+		w.empty()
+	}
+}
+
+func TestAKnownSourcePaysForTheKeysOfEveryServiceOnThePort(t *testing.T) {
+	w := newWorld(t, every(having(manyClients(50)...), taking(FamilyUDP)), func(o *Options) { o.Limits = Limits{} })
+	v := w.at("192.0.2.1")
+	p := w.gate.policy.Load()
+	for n := range seenClients + 2 {
+		v.knocks(p.services[0].Clients[n].Keys[0].Identity, "ssh", "")
+	}
+	w.pass(10 * time.Second)
+	before := w.tried()
+	const junk = 5000
+	refused := 0
+	for range junk {
+		if w.gate.Admit(parsed(v.junk())).Reason == ReasonBudget {
+			refused++
+		}
+		for k := w.worker.next(); k != nil; k = w.worker.next() {
+			w.worker.decide(k)
+		}
+	}
+	_, cost := p.knockable(tun.AddrFrom(v.gateway()), testKnockPort)
+	if cost.known != 4*seenClients || cost.scan != 4*50 {
+		t.Fatalf("%+v", cost)
+	}
+	if got, most := w.tried()-before, warmBurst*cost.known+coldBurst*cost.scan; got > most || refused != junk-warmBurst {
+		t.Errorf("%d HMACs, %d were paid for; %d of %d datagrams refused", got, most, refused, junk)
+	}
+}
+
+func TestTheWarmLaneIsServedFirst(t *testing.T) {
+	w := newWorld(t, every())
+	v := w.at("192.0.2.1")
+	v.knocks(alice, "db", "")
+	w.events = nil
+	for n := range 2 * knockBatch {
+		w.want(v.spoofed(n).junk(), ReasonKnock)
+	}
+	// A batch of the cold lane has begun when a known client's knock comes.
+	k := w.worker.next()
+	for _, b := range [][]byte{v.knock(alice, "db"), v.spoofed(100).v2(alice, "db"), v.spoofed(101).synKnock(bob, "db", 0)} {
+		if got := w.gate.Admit(parsed(b)); got.Reason != ReasonKnock {
+			t.Fatal(got.Reason)
+		}
+	}
+	w.worker.decide(k)
+	if len(w.events) != 1 {
+		t.Fatalf("%d knocks were decided before that of the known client", len(w.events))
+	}
+	w.worker.decide(w.worker.next())
+	if len(w.events) != 4 {
+		t.Fatalf("%d knocks decided", len(w.events))
+	}
+	for _, e := range w.events[1:] {
+		if e.Result != KnockOK {
+			t.Errorf("%+v", e)
+		}
+	}
+	w.decide()
+	w.check()
+}
+
+func TestACopyDoesNotOvertakeItsOriginal(t *testing.T) {
+	w := newWorld(t, every())
+	thief, v := w.at("198.51.100.7"), w.at("192.0.2.1")
+	thief.knocks(bob, "many", "") // or somebody else has, there
+	original := v.knock(alice, "db")
+	w.want(original, ReasonKnock)
+	w.want(thief.from(original), ReasonKnock)
+	w.want(thief.syn(1, "db"), ReasonParked)
+	w.want(v.syn(1, "db"), ReasonParked)
+	w.decide()
+	v.wantGrants(1)
+	if len(w.delivered) != 1 || parsed([]byte(w.delivered[0].data)).Tuple != v.tuple(1, "db") {
+		t.Errorf("%+v", w.delivered)
+	}
+	for place, n := range w.gate.knocks.originals {
+		if n != 0 {
+			t.Errorf("place %d counts %d", place, n)
+		}
+	}
+}
+
+func TestAnOfficeBehindOneAddressGetsIn(t *testing.T) {
+	const people = 3 * seenClients
+	w := newWorld(t, crowded(500), func(o *Options) { o.Knocked = nil })
+	v := w.at("192.0.2.1")
+	clients := w.gate.policy.Load().services[0].Clients
+	for round := range 5 {
+		for n := range people {
+			had := w.grantsOf(v.addr)
+			w.gate.Admit(parsed(v.knock(clients[n].Keys[0].Identity, "ssh")))
+			w.decide()
+			if w.grantsOf(v.addr) != had+1 {
+				t.Fatalf("round %d: person %d is outside", round, n)
+			}
+			w.pass(100 * time.Millisecond)
+		}
+	}
+	// Those who knocked last are found at once.
+	before := w.tried()
+	for n := people - seenClients; n < people; n++ {
+		w.gate.Admit(parsed(v.knock(clients[n].Keys[0].Identity, "ssh")))
+		w.decide()
+	}
+	if got := w.tried() - before; got > seenClients*seenClients {
+		t.Errorf("%d HMACs for %d known clients", got, seenClients)
+	}
+}
+
+func TestTheMemoryOfSourcesIsBoundedAndEnds(t *testing.T) {
+	w := newWorld(t)
+	g := w.gate
+	g.mu.Lock()
+	for n := range maxSeen + 1000 {
+		g.remember(at(n), "alice", time.Duration(n))
+	}
+	recent := 0
+	for n := maxSeen; n < maxSeen+1000; n++ {
+		if g.known(at(n), time.Duration(n)) {
+			recent++
+		}
+	}
+	total := len(g.seen)
+	g.mu.Unlock()
+	if total != maxSeen || recent < 990 {
+		t.Errorf("%d sources are remembered, %d of the latest thousand", total, recent)
+	}
+	w.pass(seenTime + time.Second)
+	for range 10 * maxSeen / sweepBatch {
+		g.sweepSeen()
+	}
+	if n := len(g.seen); n > maxSeen/100 {
+		t.Errorf("%d are left after an hour", n)
+	}
+}
+
+func TestTheLatestClientsOfASourceAreRemembered(t *testing.T) {
+	w := newWorld(t)
+	g := w.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for n := range 20 {
+		g.remember(at(1), fmt.Sprint(n), 0)
+		g.remember(at(1), "often", 0)
+	}
+	want := []string{"often", "19", "18", "17", "16", "15", "14", "13"}
+	if got := g.seen[at(1)].ids; !slices.Equal(got[:], want) {
+		t.Errorf("%v", got)
+	}
+}

@@ -1,0 +1,139 @@
+package admission
+
+import (
+	"testing"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+// Many connections that begin at once, each with its knock, from one address.
+func TestConnectionsThatBeginAtOnceDoNotDriveOutOneAnother(t *testing.T) {
+	const n = 40
+	for name, order := range map[string]func(w *world, knock, syn func(i int)){
+		"all knocks, then all SYNs": func(_ *world, knock, syn func(int)) {
+			for i := range n {
+				knock(i)
+			}
+			for i := range n {
+				syn(i)
+			}
+		},
+		"each SYN behind its knock": func(_ *world, knock, syn func(int)) {
+			for i := range n {
+				knock(i)
+				syn(i)
+			}
+		},
+		"the first knock decided before the SYNs come": func(w *world, knock, syn func(int)) {
+			knock(0)
+			w.decide()
+			for i := 1; i < n; i++ {
+				knock(i)
+			}
+			for i := range n {
+				syn(i)
+			}
+		},
+	} {
+		for _, service := range []string{"db", "ssh"} {
+			w := newWorld(t)
+			v := w.at("192.0.2.1")
+			order(w, func(i int) {
+				w.want(v.sealed(alice, service, v.message(sessionID(i))), ReasonKnock)
+			}, func(i int) {
+				if got := w.admit(v.syn(40000+uint16(i), service)); got.Action == Drop {
+					t.Fatalf("%s: SYN %d: %v", name, i, got.Reason)
+				}
+			})
+			w.decide()
+			w.tell()
+			if len(w.evicted) != 0 {
+				t.Fatalf("%s, %s: %d were evicted", name, service, len(w.evicted))
+			}
+			for i := range n {
+				v.handshakes(40000+uint16(i), service)
+				if service == "ssh" {
+					if err := v.authenticates(40000+uint16(i), service, alice, sessionID(i)); err != nil {
+						t.Fatalf("%s: connection %d: %v", name, i, err)
+					}
+				}
+			}
+			if s := w.gate.Stats(); s.Flows != n || s.Grants != 0 {
+				t.Errorf("%s, %s: %d flows, %d grants left", name, service, s.Flows, s.Grants)
+			}
+		}
+	}
+}
+
+func TestAFastConnectionDoesNotUseUpTheGrantOfASlowerOnes(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("192.0.2.1")
+	w.want(v.knock(alice, "db"), ReasonKnock)
+	w.decide()
+	w.want(v.knock(bob, "db"), ReasonKnock)
+	w.want(v.syn(40000, "db"), ReasonGrant)
+	w.want(v.syn(40001, "db"), ReasonParked) // on whose knock else
+	v.handshakes(40000, "db")
+	w.decide()
+	v.handshakes(40001, "db")
+}
+
+func TestASYNIsNotHeldUpByKnocksThatComeAfterIt(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("192.0.2.1")
+	for range knockBatch - 1 {
+		w.want(v.junk(), ReasonKnock)
+	}
+	w.want(v.knock(alice, "db"), ReasonKnock)
+	w.want(v.syn(40000, "db"), ReasonParked)
+	w.want(v.syn(40001, "db"), ReasonParked)
+	for range knockBatch {
+		w.want(v.junk(), ReasonKnock)
+	}
+	w.worker.decide(w.worker.next())
+	w.check()
+	if len(w.delivered) != 2 {
+		t.Errorf("%d delivered", len(w.delivered))
+	}
+}
+
+func TestANeighboursJunkAndSYNsDoNotLockTheDoor(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("192.0.2.1") // both are behind it
+	v.knocks(alice, "db", "")
+	for port := range uint16(ReservationsPerGrant) {
+		w.want(v.syn(1000+port, "db"), ReasonGrant)
+	}
+	w.want(v.junk(), ReasonKnock)
+	w.want(v.syn(40000, "db"), ReasonParked)
+	// The junk is not decided in time. The SYN has a right to go in all the same.
+	w.pass(parkTime)
+	w.sweep()
+	if len(w.delivered) != 1 || w.delivered[0].verdict.Reason != ReasonGrant {
+		t.Fatalf("delivered %+v", w.delivered)
+	}
+	v.enters(40000, "db", alice)
+}
+
+func TestTicketsOfParkedSYNsWrapAround(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("192.0.2.1")
+	w.want(v.junk(), ReasonKnock)
+	w.gate.mu.Lock()
+	w.gate.sources[tun.AddrFrom(v.addr)].done = 1<<32 - 2
+	w.gate.mu.Unlock()
+	for range knockBatch {
+		w.want(v.junk(), ReasonKnock)
+	}
+	w.want(v.knock(alice, "db"), ReasonKnock)
+	w.want(v.syn(40000, "db"), ReasonParked)
+	w.worker.decide(w.worker.next())
+	w.check()
+	if len(w.delivered) != 0 || w.count(ReasonParkTimeout) != 0 {
+		t.Fatal("decided before its knock")
+	}
+	w.decide()
+	if len(w.delivered) != 1 {
+		t.Fatal("not delivered")
+	}
+}

@@ -1,0 +1,278 @@
+package flows
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// half is one direction of a stream in memory. Like a kernel's it takes a
+// limited number of bytes before a writer must wait.
+type half struct {
+	mu   sync.Mutex
+	cond *sync.Cond
+	b    []byte
+	room int
+	err  error // what a reader gets after b; io.EOF after a FIN
+}
+
+const streamRoom = 1000
+
+func newHalf() *half {
+	h := &half{room: streamRoom}
+	h.cond = sync.NewCond(&h.mu)
+	return h
+}
+
+func (h *half) read(b []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for len(h.b) == 0 && h.err == nil {
+		h.cond.Wait()
+	}
+	if len(h.b) == 0 {
+		return 0, h.err
+	}
+	n := copy(b, h.b)
+	h.b = h.b[n:]
+	h.cond.Broadcast()
+	return n, nil
+}
+
+func (h *half) write(b []byte) (n int, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for n < len(b) {
+		if h.err != nil {
+			return n, h.err
+		}
+		if free := min(h.room-len(h.b), len(b)-n); free > 0 {
+			h.b = append(h.b, b[n:n+free]...)
+			n += free
+			h.cond.Broadcast()
+		} else {
+			h.cond.Wait()
+		}
+	}
+	return n, nil
+}
+
+func (h *half) end(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err == nil || err != io.EOF {
+		h.err = err
+	}
+	if err != io.EOF {
+		h.b = nil
+	}
+	h.cond.Broadcast()
+}
+
+var errReset = errors.New("connection reset")
+
+// stream1 is one end of a stream in memory.
+type stream1 struct {
+	in, out *half
+	events  *events
+	name    string
+}
+
+// pair returns the two ends: near is the gateway's, far whom it talks to.
+func pair(e *events, name string) (near, far *stream1) {
+	a, b := newHalf(), newHalf()
+	return &stream1{a, b, e, name}, &stream1{b, a, new(events), name}
+}
+
+func (s *stream1) Read(b []byte) (int, error)  { return s.in.read(b) }
+func (s *stream1) Write(b []byte) (int, error) { return s.out.write(b) }
+func (s *stream1) CloseWrite() error           { s.out.end(io.EOF); return nil }
+func (s *stream1) Abort() {
+	s.events.add("abort " + s.name)
+	s.in.end(errReset)
+	s.out.end(errReset)
+}
+func (s *stream1) Close() error {
+	s.events.add("close " + s.name)
+	s.out.end(io.EOF)
+	s.in.end(net.ErrClosed)
+	return nil
+}
+func (s *stream1) LocalAddr() net.Addr              { return nil }
+func (s *stream1) RemoteAddr() net.Addr             { return nil }
+func (s *stream1) SetDeadline(time.Time) error      { return nil }
+func (s *stream1) SetReadDeadline(time.Time) error  { return nil }
+func (s *stream1) SetWriteDeadline(time.Time) error { return nil }
+
+// events is what happened, in order.
+type events struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (e *events) add(what string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.all = append(e.all, what)
+}
+
+func (e *events) list() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.all)
+}
+
+// world is one request and what answers it: a client and an upstream in memory.
+type world struct {
+	*testing.T
+	events   events
+	set      *Set
+	plan     Plan
+	client   *stream1 // the client's own end
+	upstream *stream1 // the upstream's own end
+	near     *stream1 // the gateway's end of the client's connection
+
+	accept  error         // what Accept fails with
+	hold    chan struct{} // Accept waits for it, if there is one
+	given   chan struct{} // closed by Refuse and Ignore
+	once    sync.Once
+	waiting bool
+}
+
+var key = Key{netip.MustParseAddrPort("192.0.2.1:1000"), netip.MustParseAddrPort("10.77.0.1:22")}
+
+func newWorld(t *testing.T) *world {
+	w := &world{T: t, set: NewSet(slog.New(slog.DiscardHandler)), given: make(chan struct{})}
+	w.use(w.set)
+	return w
+}
+
+func (w *world) use(s *Set) *world {
+	w.set = s
+	var near *stream1
+	w.near, w.client = pair(&w.events, "client")
+	near, w.upstream = pair(&w.events, "upstream")
+	w.plan = Plan{
+		Key: key, Service: "ssh", DialTimeout: time.Second, Idle: time.Minute,
+		Complete: func() error { w.events.add("complete"); return nil },
+		Dial: func(context.Context) (net.Conn, error) {
+			w.events.add("dial")
+			return near, nil
+		},
+		Silence: func() { w.events.add("silence") },
+		Closed:  func() { w.events.add("closed") },
+	}
+	return w
+}
+
+// authenticated has the client authenticate as alice.
+func (w *world) authenticated() *world {
+	w.plan.Authenticate = func(context.Context, net.Conn) (string, error) {
+		w.events.add("authenticate")
+		return "alice", nil
+	}
+	return w
+}
+
+// knocked has the upstream dialled first.
+func (w *world) knocked() *world {
+	w.plan.DialFirst = true
+	w.plan.Client = func() string { return "alice" }
+	return w
+}
+
+func (w *world) Accept() (Conn, error) {
+	w.events.add("accept")
+	if w.hold != nil {
+		select {
+		case <-w.hold:
+		case <-w.given:
+			return nil, errors.New("given up")
+		}
+	}
+	if w.accept != nil {
+		return nil, w.accept
+	}
+	return w.near, nil
+}
+
+func (w *world) Refuse() { w.give("refuse") }
+func (w *world) Ignore() { w.give("ignore") }
+
+func (w *world) give(how string) {
+	w.once.Do(func() {
+		w.events.add(how)
+		close(w.given)
+		w.near.in.end(errReset)
+		w.near.out.end(errReset)
+	})
+}
+
+// serve serves the request and returns a channel that is closed at its end.
+func (w *world) serve() <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.set.Serve(context.Background(), w, w.plan)
+	}()
+	return done
+}
+
+// happened fails unless exactly this happened, in this order.
+func (w *world) happened(want ...string) {
+	w.Helper()
+	if got := w.events.list(); !slices.Equal(got, want) {
+		w.Errorf("happened:\n  %q\nwanted:\n  %q", got, want)
+	}
+}
+
+// ended fails unless one flow ended, and did so for this reason.
+func (w *world) ended(e End) {
+	w.Helper()
+	totals := w.set.Totals()
+	var want [NumEnds]uint64
+	want[e] = 1
+	if totals.Ends != want || w.set.Len() != 0 {
+		w.Errorf("ends %v, %d flows left; wanted one %q", totals.Ends, w.set.Len(), e)
+	}
+}
+
+// send writes b from an end in the hands of the test.
+func (w *world) send(s io.Writer, b string) {
+	w.Helper()
+	if _, err := io.WriteString(s, b); err != nil {
+		w.Errorf("write: %v", err)
+	}
+}
+
+// receive fails unless this comes next.
+func (w *world) receive(s io.Reader, want string) {
+	w.Helper()
+	b := make([]byte, len(want))
+	if _, err := io.ReadFull(s, b); err != nil || string(b) != want {
+		w.Errorf("received %q, %v; wanted %q", b, err, want)
+	}
+}
+
+// receiveEnd fails unless the stream ends like this.
+func (w *world) receiveEnd(s io.Reader, want error) {
+	w.Helper()
+	if n, err := s.Read(make([]byte, 1)); n != 0 || !errors.Is(err, want) {
+		w.Errorf("received %d bytes, %v; wanted %v", n, err, want)
+	}
+}
+
+// bubble runs f with a clock that runs only while all goroutines wait.
+func bubble(t *testing.T, f func(t *testing.T)) { t.Helper(); synctest.Test(t, f) }

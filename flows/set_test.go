@@ -1,0 +1,259 @@
+package flows
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestDrainWaitsForFlowsThatEndByThemselves(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t).knocked()
+		done := w.serve()
+		synctest.Wait()
+		go func() {
+			time.Sleep(3 * time.Second)
+			w.client.CloseWrite()
+			w.upstream.CloseWrite()
+		}()
+		begin := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if left := w.set.Drain(ctx); left != 0 || time.Since(begin) != 3*time.Second {
+			t.Errorf("%d left after %v", left, time.Since(begin))
+		}
+		<-done
+		w.ended(EndDone)
+	})
+}
+
+func TestDrainResetsWhatIsLeftWhereverItIs(t *testing.T) {
+	held := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	for name, c := range map[string]struct {
+		prepare func(w *world)
+		want    []string
+	}{
+		// Each client hears of it.
+		"while the upstream is dialled": {func(w *world) {
+			w.knocked().plan.Dial = func(ctx context.Context) (net.Conn, error) { return nil, held(ctx) }
+		}, []string{"refuse", "silence"}},
+		"during the handshake": {func(w *world) {
+			w.authenticated().hold = make(chan struct{})
+		}, []string{"accept", "refuse", "silence"}},
+		"while the upstream is dialled after authentication": {func(w *world) {
+			w.authenticated().plan.Dial = func(ctx context.Context) (net.Conn, error) { return nil, held(ctx) }
+		}, []string{"accept", "complete", "authenticate", "abort client", "closed"}},
+		"during the relay": {func(w *world) { w.knocked() },
+			[]string{"dial", "accept", "complete", "abort client", "close upstream", "close client", "close upstream", "closed"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t)
+				c.prepare(w)
+				w.plan.DialTimeout = time.Hour
+				done := w.serve()
+				synctest.Wait()
+				begin := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				defer cancel()
+				if left := w.set.Drain(ctx); left != 1 || time.Since(begin) != 5*time.Second {
+					t.Errorf("%d left after %v", left, time.Since(begin))
+				}
+				w.ended(EndDrained) // already, when Drain returns
+				<-done
+				w.happened(c.want...)
+			})
+		})
+	}
+}
+
+func TestARequestThatComesAfterTheDrainIsRefused(t *testing.T) {
+	for name, timeout := range map[string]time.Duration{"an empty set": time.Hour, "no patience": 0} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t).authenticated()
+				ctx, cancel := context.WithTimeout(t.Context(), timeout)
+				defer cancel()
+				if left := w.set.Drain(ctx); left != 0 {
+					t.Errorf("%d left", left)
+				}
+				<-w.serve()
+				w.happened("refuse", "silence")
+				w.ended(EndDrained)
+			})
+		})
+	}
+}
+
+func TestAFlowThatBeginsDuringTheDrainIsDrainedToo(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		set := NewSet(slog.New(slog.DiscardHandler))
+		first, second := newWorld(t).use(set).knocked(), newWorld(t).use(set).knocked()
+		second.plan.Key.Client = netip.MustParseAddrPort("192.0.2.2:1000")
+		ends := []<-chan struct{}{first.serve()}
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		drained := make(chan int)
+		go func() { drained <- set.Drain(ctx) }()
+		time.Sleep(time.Second)
+		ends = append(ends, second.serve())
+		synctest.Wait()
+		first.client.CloseWrite()
+		first.upstream.CloseWrite()
+		if left := <-drained; left != 1 {
+			t.Errorf("%d left", left)
+		}
+		for _, e := range ends {
+			<-e
+		}
+		if got := set.Totals(); got.Ends[EndDone] != 1 || got.Ends[EndDrained] != 1 {
+			t.Errorf("%v", got.Ends)
+		}
+	})
+}
+
+func TestANewFlowMayHaveTheTupleOfOneThatIsNotDone(t *testing.T) {
+	// Three flows of one tuple end in every order; the set loses none of them.
+	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+		bubble(t, func(t *testing.T) {
+			set := NewSet(slog.New(slog.DiscardHandler))
+			worlds := make([]*world, 3)
+			ends := make([]<-chan struct{}, 3)
+			for i := range worlds {
+				worlds[i] = newWorld(t).use(set).knocked()
+				ends[i] = worlds[i].serve()
+				synctest.Wait()
+				worlds[i].send(worlds[i].client, "hello")
+				worlds[i].receive(worlds[i].upstream, "hello")
+			}
+			for n, i := range order {
+				if got := set.Totals().Up; set.Len() != 3-n || got != 15 {
+					t.Errorf("%v: %d flows, %d bytes after %d ended", order, set.Len(), got, n)
+				}
+				worlds[i].client.CloseWrite()
+				worlds[i].upstream.CloseWrite()
+				<-ends[i]
+			}
+			if set.Len() != 0 || len(set.flows) != 0 {
+				t.Errorf("%v: %d flows left", order, set.Len())
+			}
+		})
+	}
+}
+
+func TestKillAndDrainEndEveryFlowOfATuple(t *testing.T) {
+	for name, end := range map[string]func(s *Set){
+		"kill":  func(s *Set) { s.Kill(key) },
+		"drain": func(s *Set) { ctx, cancel := context.WithCancel(context.Background()); cancel(); s.Drain(ctx) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				set := NewSet(slog.New(slog.DiscardHandler))
+				old, young := newWorld(t).use(set).knocked(), newWorld(t).use(set).knocked()
+				ends := []<-chan struct{}{old.serve()}
+				synctest.Wait()
+				ends = append(ends, young.serve())
+				synctest.Wait()
+				begin := time.Now()
+				end(set)
+				for _, e := range ends {
+					<-e
+				}
+				if time.Since(begin) != 0 || set.Len() != 0 {
+					t.Errorf("%v, %d left", time.Since(begin), set.Len())
+				}
+			})
+		})
+	}
+}
+
+func TestFlowsThatBeginAndEndWhileTheyAreKilledCountedAndDrainedLeaveNothing(t *testing.T) {
+	set := NewSet(slog.New(slog.DiscardHandler))
+	var flows, others sync.WaitGroup
+	stop := make(chan struct{})
+	others.Go(func() {
+		var last Totals
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			now := set.Totals()
+			if now.Up < last.Up || now.Down < last.Down || now.Flows < last.Flows {
+				t.Errorf("totals went from %+v to %+v", last, now)
+			}
+			last = now
+		}
+	})
+	others.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				set.Kill(key)
+				time.Sleep(50 * time.Microsecond)
+			}
+		}
+	})
+	for worker := range 8 {
+		flows.Go(func() {
+			for n := range 100 {
+				w := newWorld(t).use(set)
+				if n%2 == 0 {
+					w.knocked()
+				} else {
+					w.authenticated()
+				}
+				if worker%2 == 0 {
+					w.plan.Key.Client = netip.AddrPortFrom(key.Client.Addr(), uint16(worker))
+				}
+				done := w.serve()
+				go func() {
+					io.Copy(w.upstream, w.upstream)
+					w.upstream.CloseWrite()
+				}()
+				w.client.Write([]byte("hello"))
+				w.client.CloseWrite()
+				io.Copy(io.Discard, w.client)
+				<-done
+				w.client.Abort()
+				w.upstream.Abort()
+			}
+		})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	set.Drain(ctx)
+	if n := set.Len(); n != 0 {
+		t.Errorf("%d flows after the drain", n)
+	}
+	flows.Wait()
+	close(stop)
+	others.Wait()
+	var ends uint64
+	for _, n := range set.Totals().Ends {
+		ends += n
+	}
+	if ends != 800 || set.Len() != 0 || len(set.flows) != 0 {
+		t.Errorf("%d ends, %d flows left", ends, set.Len())
+	}
+}
+
+func TestEveryEndHasAName(t *testing.T) {
+	seen := make(map[string]bool)
+	for e := range End(NumEnds) {
+		if n := e.String(); n == "" || seen[n] {
+			t.Errorf("end %d is called %q", e, n)
+		}
+		seen[e.String()] = true
+	}
+}

@@ -1,0 +1,212 @@
+package gateway_test
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+func everywhere(t *testing.T, f func(t *testing.T, l *lab)) {
+	for _, offload := range []bool{false, true} {
+		t.Run(fmt.Sprintf("offload=%v", offload), func(t *testing.T) {
+			f(t, newLab(t, offload, services(parrot(t))))
+		})
+	}
+}
+
+func TestTheRightClientReachesTheUpstreamInEveryMode(t *testing.T) {
+	everywhere(t, func(t *testing.T, l *lab) {
+		for _, home := range homes {
+			for port := uint16(modeAuth); port <= modeVisible; port++ {
+				for _, size := range []int{16, 1 << 20} {
+					conn, err := l.visit(alice, home, port)
+					if err != nil {
+						t.Fatalf("from %v to port %d: %v", home, port, err)
+					}
+					l.exchange(conn, size)
+				}
+			}
+		}
+	})
+}
+
+func TestTheWrongSecretReachesNothing(t *testing.T) {
+	everywhere(t, func(t *testing.T, l *lab) {
+		var wg sync.WaitGroup
+		for _, home := range homes[1:] {
+			for port := uint16(modeAuth); port <= modeVisible; port++ {
+				wg.Go(func() {
+					if conn, err := l.visit(mallory, home, port); err == nil {
+						t.Errorf("from %v to port %d: let in", home, port)
+						_ = conn.Close()
+					}
+				})
+			}
+		}
+		wg.Wait()
+	})
+}
+
+func TestManyConnectionsAtOnceEachWithItsKnock(t *testing.T) {
+	everywhere(t, func(t *testing.T, l *lab) {
+		var wg sync.WaitGroup
+		for i := range 40 {
+			wg.Go(func() {
+				who := []*protocol.Client{alice, bob}[i%2]
+				conn, err := l.visit(who, homes[0], modeKnockAuth)
+				if err != nil {
+					t.Errorf("connection %d: %v", i, err)
+					return
+				}
+				l.exchange(conn, 1<<12)
+			})
+		}
+		wg.Wait()
+	})
+}
+
+func TestAKnockOpensTheDoorForItsAddressOnce(t *testing.T) {
+	l := newLab(t, true, services(parrot(t)))
+	to := target(homes[0], modeKnock)
+	knock := knockFor(alice, to, nil, time.Now())
+	stale := knockFor(alice, to, nil, time.Now().Add(-31*time.Second))
+	reaches := func(home netip.Addr) bool {
+		conn, err := l.dial(home, to, hush)
+		if err == nil {
+			l.exchange(conn, 16)
+		}
+		return err == nil
+	}
+	for _, c := range []struct {
+		name string
+		send []byte
+		from netip.Addr
+		dial netip.Addr
+		want bool
+	}{
+		{"no knock", nil, homes[0], homes[0], false},
+		{"a stale knock", stale, homes[0], homes[0], false},
+		{"another address", knock, homes[0], homes[1], false},
+		{"the knock's address", nil, homes[0], homes[0], true},
+		{"a second connection", nil, homes[0], homes[0], false},
+		{"a replay", knock, homes[0], homes[0], false},
+		{"a replay from elsewhere", knock, homes[1], homes[1], false},
+	} {
+		if c.send != nil {
+			l.datagram(c.from, to, c.send)
+		}
+		if got := reaches(c.dial); got != c.want {
+			t.Errorf("%s: reached %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestASessionIDThatIsNotTheKnocksIsRefused(t *testing.T) {
+	l := newLab(t, true, services(parrot(t)))
+	to := target(homes[0], modeKnockAuth)
+	session := newSession()
+	l.datagram(homes[0], to, knockFor(alice, to, session, time.Now()))
+	for _, c := range []struct {
+		session []byte
+		want    bool
+	}{{newSession(), false}, {nil, false}, {session, true}} {
+		conn, err := l.dial(homes[0], to, patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = (&auth.Client{Identity: alice, Port: modeKnockAuth, SessionID: c.session, Proof: true}).Handshake(t.Context(), conn)
+		if (err == nil) != c.want {
+			t.Errorf("session %q: %v", c.session, err)
+		}
+		_ = conn.Close()
+	}
+}
+
+func TestAStrangerHearsNothing(t *testing.T) {
+	everywhere(t, func(t *testing.T, l *lab) {
+		// During somebody's session, and from the neighbourhood of nobody.
+		conn, err := l.visit(alice, homes[0], modeKnock)
+		if err != nil {
+			t.Fatal(err)
+		}
+		strangers := []netip.Addr{netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("2001:db8:1::7")}
+		for _, a := range strangers {
+			for _, port := range []uint16{modeKnock, modeKnockAuth, 22} {
+				for flags := range 64 {
+					b := tuntest.TCP{
+						Src: netip.AddrPortFrom(a, 40000), Dst: target(a, port),
+						Flags: uint8(flags), Seq: 1, Ack: 2, Payload: []byte("hello"),
+					}.Packet()
+					if err := l.wire.Write(tun.Offload{}, [][]byte{b}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			for _, kind := range []uint8{3, 8, 13, 1, 2, 128, 135} {
+				_ = l.wire.Write(tun.Offload{}, [][]byte{tuntest.ICMP{Src: a, Dst: target(a, 1).Addr(), Type: kind, Payload: make([]byte, 40)}.Packet()})
+			}
+			for _, port := range []uint16{53, modeKnock, modeAuth, 62201} {
+				b := tuntest.UDP{Src: netip.AddrPortFrom(a, 40000), Dst: target(a, port), Payload: make([]byte, 140)}.Packet()
+				_ = l.wire.Write(tun.Offload{}, [][]byte{b})
+			}
+			// To an open service: what is no SYN.
+			for flags := range 64 {
+				if flags&(tun.SYN|tun.ACK|tun.RST|tun.FIN) != tun.SYN {
+					b := tuntest.TCP{Src: netip.AddrPortFrom(a, 40000), Dst: target(a, modeAuth), Flags: uint8(flags), Seq: 1, Ack: 2}.Packet()
+					_ = l.wire.Write(tun.Offload{}, [][]byte{b})
+				}
+			}
+		}
+		l.exchange(conn, 1<<16) // behind all that
+		time.Sleep(hush)
+		for _, a := range strangers {
+			if n := l.heard(a); n != 0 {
+				t.Errorf("%v heard %d packets", a, n)
+			}
+		}
+	})
+}
+
+// refusing is an address where nobody listens.
+func refusing(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = ln.Close()
+	return ln.Addr().String()
+}
+
+func TestAnUpstreamThatRefusesShowsAsAReset(t *testing.T) {
+	l := newLab(t, true, services(refusing(t)))
+	for _, home := range homes[1:] {
+		start := time.Now()
+		conn, err := l.visit(alice, home, modeKnock)
+		if err == nil {
+			t.Error("mode knock: the port looks open")
+			_ = conn.Close()
+		}
+		conn, err = l.visit(alice, home, modeKnockAuth)
+		if err != nil {
+			t.Errorf("authenticate: %v", err)
+			continue
+		}
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		if _, err := conn.Read(make([]byte, 1)); err == nil {
+			t.Error("read from nothing")
+		}
+		_ = conn.Close()
+		if took := time.Since(start); took > patience/2 {
+			t.Errorf("took %v: that was silence", took)
+		}
+	}
+}

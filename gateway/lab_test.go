@@ -1,0 +1,342 @@
+package gateway_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// lab is a gateway in memory, and a world of clients and strangers in front of it:
+//
+//	client stack (gVisor) --.
+//	                        wire ==== device -- gateway -- 127.0.0.1, the kernel's
+//	strangers' raw packets -'
+type lab struct {
+	*testing.T
+	gw   *gateway.Gateway
+	wire *tuntest.Device
+	ip   *stack.Stack
+	stop context.CancelFunc // an orderly stop of the gateway
+	done chan error         // what Run returned
+
+	mu  sync.Mutex
+	got map[netip.Addr]int // packets that left the gateway, by destination
+}
+
+const (
+	nic     = 1
+	testMTU = 1500
+)
+
+// homes are the addresses of the client stack.
+var homes = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("2001:db8::1")}
+
+var (
+	alice   = identity("alice", "alice, whose secret is long enough")
+	bob     = identity("bob", "bob, whose secret is long enough")
+	mallory = identity("alice", "not the secret that alice has")
+)
+
+func identity(id, secret string) *protocol.Client {
+	c, err := protocol.NewClient(id, []byte(secret))
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// services is the configuration of services in every mode, in both families.
+func services(upstream string) string {
+	var b strings.Builder
+	for family, address := range map[string]string{"4": "10.77.0.1", "6": "[fd77::1]"} {
+		for port, mode := range []string{"mode: auth", "mode: knock", "mode: knock-auth", "mode: knock-auth, visible: true"} {
+			fmt.Fprintf(&b, "  - {name: ipv%s-%d, listen: \"%s:%d\", upstream: %q, %s, auth: {deadline: 500ms}}\n",
+				family, port+1, address, port+1, upstream, mode)
+		}
+	}
+	return b.String()
+}
+
+// The ports of services.
+const (
+	modeAuth = 1 + iota
+	modeKnock
+	modeKnockAuth
+	modeVisible
+)
+
+func newLab(t *testing.T, offload bool, services string, change ...func(*gateway.Options)) *lab {
+	t.Helper()
+	cfg, err := config.Parse("lab.yaml", []byte(`
+version: 1
+tun: {routes: [10.77.0.0/24, "fd77::/64"]}
+clients:
+  - {id: alice, secret: "alice, whose secret is long enough"}
+  - {id: bob, secret: "bob, whose secret is long enough"}
+services:
+`+services), config.WithoutUpstream())
+	if err != nil {
+		t.Fatal(err)
+	}
+	device, wire := tuntest.Pair(testMTU, offload)
+	o := gateway.Options{Device: device, DrainTime: -1}
+	for _, c := range change {
+		c(&o)
+	}
+	l := &lab{T: t, wire: wire, done: make(chan error, 1), got: make(map[netip.Addr]int)}
+	if l.gw, err = gateway.New(cfg, o); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	l.stop = stop
+	go func() { l.done <- l.gw.Run(ctx) }()
+	select {
+	case <-l.gw.Ready():
+	case err := <-l.done:
+		t.Fatalf("the gateway ended: %v", err)
+	}
+	l.connect(offload)
+	return l
+}
+
+// connect puts the client stack on the wire.
+func (l *lab) connect(offload bool) {
+	link := channel.New(tuntest.QueueLength, testMTU, "")
+	link.LinkEPCapabilities = stack.CapabilityRXChecksumOffload
+	if offload {
+		link.SupportedGSOKind = stack.HostGSOSupported
+	}
+	l.ip = stack.New(stack.Options{
+		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol},
+	})
+	if err := l.ip.CreateNIC(nic, link); err != nil {
+		l.Fatal(err)
+	}
+	for _, a := range homes {
+		p := tcpip.ProtocolAddress{Protocol: number(a), AddressWithPrefix: address(a).WithPrefix()}
+		if err := l.ip.AddProtocolAddress(nic, p, stack.AddressProperties{}); err != nil {
+			l.Fatal(err)
+		}
+	}
+	l.ip.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nic}, {Destination: header.IPv6EmptySubnet, NIC: nic}})
+	ctx, cancel := context.WithCancel(context.Background())
+	var pumps sync.WaitGroup
+	pumps.Go(func() { l.send(ctx, link) })
+	pumps.Go(func() { l.receive(link) })
+	l.Cleanup(func() {
+		l.stop()
+		if err := <-l.done; err != nil {
+			l.Errorf("Run: %v", err)
+		}
+		cancel()
+		pumps.Wait()
+		link.Close()
+		l.ip.Destroy()
+	})
+}
+
+func (l *lab) send(ctx context.Context, link *channel.Endpoint) {
+	for {
+		pkt := link.ReadContext(ctx)
+		if pkt == nil {
+			return
+		}
+		var o tun.Offload
+		if g := pkt.GSOOptions; g.Type == stack.GSOTCPv4 || g.Type == stack.GSOTCPv6 {
+			o.NeedsChecksum, o.ChecksumStart = g.NeedsCsum, g.L3HdrLen
+			if pkt.Data().Size() > int(g.MSS) {
+				o.SegmentSize = g.MSS
+			}
+		}
+		v := pkt.ToView()
+		_ = l.wire.Write(o, [][]byte{v.AsSlice()}) // after the end of the gateway, nobody reads
+		v.Release()
+		pkt.DecRef()
+	}
+}
+
+func (l *lab) receive(link *channel.Endpoint) {
+	var p tun.Packet
+	for l.wire.Read(&p) == nil {
+		if !p.Parse() {
+			l.Errorf("the gateway sent a packet with a fault: %v", p.Fault)
+		}
+		if len(p.Data) > testMTU && p.Offload.SegmentSize == 0 {
+			l.Errorf("the gateway sent %d bytes and no word about cutting them", len(p.Data))
+		}
+		dst := p.Tuple.Dst.Netip()
+		l.mu.Lock()
+		l.got[dst]++
+		l.mu.Unlock()
+		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(p.Data)})
+		link.InjectInbound(number(dst), pkt)
+		pkt.DecRef()
+	}
+}
+
+// heard is how many packets the gateway has sent to an address.
+func (l *lab) heard(a netip.Addr) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.got[a]
+}
+
+func number(a netip.Addr) tcpip.NetworkProtocolNumber {
+	if a.Is4() {
+		return ipv4.ProtocolNumber
+	}
+	return ipv6.ProtocolNumber
+}
+
+func address(a netip.Addr) tcpip.Address { return tcpip.AddrFromSlice(a.AsSlice()) }
+
+func full(a netip.AddrPort) tcpip.FullAddress {
+	return tcpip.FullAddress{NIC: nic, Addr: address(a.Addr()), Port: a.Port()}
+}
+
+// target is the protected address of a service in the family of home.
+func target(home netip.Addr, port uint16) netip.AddrPort {
+	if home.Is4() {
+		return netip.AddrPortFrom(netip.MustParseAddr("10.77.0.1"), port)
+	}
+	return netip.AddrPortFrom(netip.MustParseAddr("fd77::1"), port)
+}
+
+func newSession() []byte { return []byte(rand.Text())[:protocol.MinSessionID] }
+
+func knockFor(c *protocol.Client, to netip.AddrPort, session []byte, at time.Time) []byte {
+	m := protocol.KnockMessage{Method: protocol.MethodUDP, Time: at.UnixMilli(), SessionID: session}
+	b, err := protocol.AppendKnock(nil, c, to.Port(), &m, rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// datagram sends payload to the knock port of a service's address.
+func (l *lab) datagram(home netip.Addr, to netip.AddrPort, payload []byte) {
+	l.Helper()
+	local, remote := full(netip.AddrPortFrom(home, 0)), full(netip.AddrPortFrom(to.Addr(), config.DefaultUDPPort))
+	conn, err := gonet.DialUDP(l.ip, &local, &remote, number(home))
+	if err != nil {
+		l.Fatal(err)
+	}
+	if _, err := conn.Write(payload); err != nil {
+		l.Error(err)
+	}
+	_ = conn.Close()
+}
+
+// patience is how long what must happen may take, and hush how long what must not is waited for.
+const (
+	patience = 10 * time.Second
+	hush     = 300 * time.Millisecond
+)
+
+func (l *lab) dial(home netip.Addr, to netip.AddrPort, within time.Duration) (*gonet.TCPConn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	return gonet.DialTCPWithBind(ctx, l.ip, full(netip.AddrPortFrom(home, 0)), full(to), number(home))
+}
+
+// visit does what a client does to reach a service in its mode: knock, dial, authenticate.
+func (l *lab) visit(c *protocol.Client, home netip.Addr, port uint16) (*gonet.TCPConn, error) {
+	l.Helper()
+	to, session := target(home, port), newSession()
+	if port != modeAuth {
+		l.datagram(home, to, knockFor(c, to, session, time.Now()))
+	}
+	within := patience
+	if c == mallory {
+		within = hush
+	}
+	conn, err := l.dial(home, to, within)
+	if err != nil || port == modeKnock {
+		return conn, err
+	}
+	a := auth.Client{Identity: c, Port: port, SessionID: session, Proof: true}
+	if err := a.Handshake(context.Background(), conn); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// exchange sends a request, ends it, and wants all of it back.
+func (l *lab) exchange(conn net.Conn, size int) {
+	l.Helper()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	request := bytes.Repeat([]byte("0123456789abcdef"), size/16)
+	sent := make(chan error, 1)
+	go func() {
+		_, err := conn.Write(request)
+		if err == nil {
+			err = conn.(interface{ CloseWrite() error }).CloseWrite()
+		}
+		sent <- err
+	}()
+	reply, err := io.ReadAll(conn)
+	if err := <-sent; err != nil {
+		l.Errorf("send the request: %v", err)
+	}
+	if err != nil || !bytes.Equal(reply, request) {
+		l.Errorf("%d bytes came back of %d: %v", len(reply), len(request), err)
+	}
+	_ = conn.Close()
+}
+
+// parrot is an upstream that says at the end of a request what it was.
+func parrot(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns sync.WaitGroup
+	conns.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			conns.Go(func() {
+				defer c.Close()
+				if b, err := io.ReadAll(c); err == nil {
+					_, _ = c.Write(b)
+				}
+			})
+		}
+	})
+	t.Cleanup(func() { _ = ln.Close(); conns.Wait() })
+	return ln.Addr().String()
+}
