@@ -196,7 +196,7 @@ func (b *builder) build(p *Policy, now time.Time, old *expected) *expected {
 		clear(e.cells)
 	}
 	e.policy = p
-	e.shift, e.seed = uint8(64-bits.Len(uint(size-1))), rand.Uint64()
+	e.shift, e.seed = uint8(64-bits.Len(uint(size-1))), rand.Uint64() //nolint:gosec // nobody sees it, and it protects no secret
 	for kind := expectSYN; kind <= expectV2; kind++ {
 		e.slots[kind] = p.slotNow(kind, now)
 	}
