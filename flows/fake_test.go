@@ -83,38 +83,38 @@ func (h *half) end(err error) {
 
 var errReset = errors.New("connection reset")
 
-// stream1 is one end of a stream in memory.
-type stream1 struct {
+// pipeEnd is one end of a stream in memory, whatever waits to be read in it.
+type pipeEnd struct {
 	in, out *half
 	events  *events
 	name    string
 }
 
 // pair returns the two ends: near is the gateway's, far whom it talks to.
-func pair(e *events, name string) (near, far *stream1) {
+func pair(e *events, name string) (near, far *pipeEnd) {
 	a, b := newHalf(), newHalf()
-	return &stream1{a, b, e, name}, &stream1{b, a, new(events), name}
+	return &pipeEnd{a, b, e, name}, &pipeEnd{b, a, new(events), name}
 }
 
-func (s *stream1) Read(b []byte) (int, error)  { return s.in.read(b) }
-func (s *stream1) Write(b []byte) (int, error) { return s.out.write(b) }
-func (s *stream1) CloseWrite() error           { s.out.end(io.EOF); return nil }
-func (s *stream1) Abort() {
+func (s *pipeEnd) Read(b []byte) (int, error)  { return s.in.read(b) }
+func (s *pipeEnd) Write(b []byte) (int, error) { return s.out.write(b) }
+func (s *pipeEnd) CloseWrite() error           { s.out.end(io.EOF); return nil }
+func (s *pipeEnd) Abort() {
 	s.events.add("abort " + s.name)
 	s.in.end(errReset)
 	s.out.end(errReset)
 }
-func (s *stream1) Close() error {
+func (s *pipeEnd) Close() error {
 	s.events.add("close " + s.name)
 	s.out.end(io.EOF)
 	s.in.end(net.ErrClosed)
 	return nil
 }
-func (s *stream1) LocalAddr() net.Addr              { return nil }
-func (s *stream1) RemoteAddr() net.Addr             { return nil }
-func (s *stream1) SetDeadline(time.Time) error      { return nil }
-func (s *stream1) SetReadDeadline(time.Time) error  { return nil }
-func (s *stream1) SetWriteDeadline(time.Time) error { return nil }
+func (s *pipeEnd) LocalAddr() net.Addr              { return nil }
+func (s *pipeEnd) RemoteAddr() net.Addr             { return nil }
+func (s *pipeEnd) SetDeadline(time.Time) error      { return nil }
+func (s *pipeEnd) SetReadDeadline(time.Time) error  { return nil }
+func (s *pipeEnd) SetWriteDeadline(time.Time) error { return nil }
 
 // events is what happened, in order.
 type events struct {
@@ -140,15 +140,14 @@ type world struct {
 	events   events
 	set      *Set
 	plan     Plan
-	client   *stream1 // the client's own end
-	upstream *stream1 // the upstream's own end
-	near     *stream1 // the gateway's end of the client's connection
+	client   *pipeEnd // the client's own end
+	upstream *pipeEnd // the upstream's own end
+	near     *pipeEnd // the gateway's end of the client's connection
 
-	accept  error         // what Accept fails with
-	hold    chan struct{} // Accept waits for it, if there is one
-	given   chan struct{} // closed by Refuse and Ignore
-	once    sync.Once
-	waiting bool
+	accept error         // what Accept fails with
+	hold   chan struct{} // Accept waits for it, if there is one
+	given  chan struct{} // closed by Refuse and Ignore
+	once   sync.Once
 }
 
 var key = Key{netip.MustParseAddrPort("192.0.2.1:1000"), netip.MustParseAddrPort("10.77.0.1:22")}
@@ -161,7 +160,7 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) use(s *Set) *world {
 	w.set = s
-	var near *stream1
+	var near *pipeEnd
 	w.near, w.client = pair(&w.events, "client")
 	near, w.upstream = pair(&w.events, "upstream")
 	w.plan = Plan{

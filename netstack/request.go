@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
@@ -15,15 +16,42 @@ import (
 )
 
 // A Request is a connection that begins. Its owner ends it with one of Accept,
-// Refuse and Ignore; one that it does not end is ignored when Handle returns.
-// Requests of open services have their handshake behind them.
+// Refuse and Ignore, of which the first counts; one that it does not end is
+// ignored when Handle returns. Requests of open services have their handshake
+// behind them: their connection is aborted where it is not accepted.
+//
+// Refuse and Ignore may be called while Accept waits for the client, which then
+// gives up.
 type Request struct {
 	// Tuple is in the direction from the client.
 	Tuple tun.Tuple
 
-	forward *tcp.ForwarderRequest // hidden services; nil once completed
+	forward *tcp.ForwarderRequest // hidden services
 	conn    *Conn                 // open services
+	wq      waiter.Queue          // of the endpoint of a hidden service
+
+	mu    sync.Mutex
+	state requestState
+	reset bool          // how to give up
+	done  chan struct{} // closed when Accept has returned; nil before it
 }
+
+//	Accept                 client answers, or never does
+//
+// begun ------------------> shaking --------------------------> ended
+//
+//	|                          | Refuse, Ignore                   ^  ^
+//	|                          '-----> givenUp -------------------'  |
+//	'----------------------------------------------------------------'
+//	        Refuse, Ignore; Accept in open services
+type requestState uint8
+
+const (
+	begun   requestState = iota
+	shaking              // Accept waits for the client
+	givenUp              // Accept is to return
+	ended
+)
 
 func tuple(id stack.TransportEndpointID) tun.Tuple {
 	return tun.Tuple{
@@ -32,49 +60,93 @@ func tuple(id stack.TransportEndpointID) tun.Tuple {
 	}
 }
 
-func hiddenRequest(r *tcp.ForwarderRequest) *Request {
-	return &Request{Tuple: tuple(r.ID()), forward: r}
-}
-
-// errDone is what the second way to end a request gets.
-var errDone = errors.New("netstack: the request has been answered already")
+// Errors of Accept.
+var (
+	errDone    = errors.New("netstack: the request has been answered already")
+	errGivenUp = errors.New("netstack: the handshake was given up")
+)
 
 // Accept completes the handshake, waiting for the client to do its part, and
 // returns the connection.
 func (r *Request) Accept() (*Conn, error) {
-	if c := r.conn; c != nil {
-		r.conn = nil
-		return c, nil
-	}
-	if r.forward == nil {
+	r.mu.Lock()
+	if r.state != begun {
+		r.mu.Unlock()
 		return nil, errDone
 	}
-	var wq waiter.Queue
-	ep, err := r.forward.CreateEndpoint(&wq)
-	r.complete(false)
-	if err != nil {
-		return nil, fmt.Errorf("netstack: handshake with %s: %s", r.Tuple.Source(), err)
+	if r.conn != nil {
+		r.state = ended
+		r.mu.Unlock()
+		return r.conn, nil
 	}
-	return newConn(&wq, ep, r.Tuple), nil
+	r.state = shaking
+	r.done = make(chan struct{})
+	r.mu.Unlock()
+	defer close(r.done)
+
+	ep, err := r.forward.CreateEndpoint(&r.wq)
+	r.mu.Lock()
+	gaveUp := r.state == givenUp
+	r.state = ended
+	r.mu.Unlock()
+	r.forward.Complete(gaveUp && r.reset && err != nil)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("netstack: handshake with %s: %s", r.Tuple.Source(), err)
+	case gaveUp:
+		ep.Abort() // its handshake was done that very moment
+		return nil, errGivenUp
+	default:
+		return newConn(&r.wq, ep, r.Tuple), nil
+	}
 }
 
 // Refuse answers with a reset.
-func (r *Request) Refuse() {
-	if r.conn != nil {
-		r.conn.Abort()
-		r.conn = nil
+func (r *Request) Refuse() { r.end(true) }
+
+// Ignore answers nothing. (Where the handshake is done, what Abort sends is for
+// the egress gate to hold back.)
+func (r *Request) Ignore() { r.end(false) }
+
+func (r *Request) end(reset bool) {
+	r.mu.Lock()
+	switch r.state {
+	case begun:
+		r.state = ended
+		r.mu.Unlock()
+		if r.conn != nil {
+			r.conn.Abort()
+		} else {
+			r.forward.Complete(reset)
+		}
+		return
+	case shaking:
+		r.state, r.reset = givenUp, reset
+	case givenUp, ended:
 	}
-	r.complete(true)
+	done := r.done
+	r.mu.Unlock()
+	if done != nil {
+		r.wake(done)
+	}
 }
 
-// Ignore answers nothing.
-func (r *Request) Ignore() { r.complete(false) }
+// wakeInterval is how often CreateEndpoint is told to look again: it may not
+// listen yet when it is told first.
+const wakeInterval = time.Millisecond
 
-// complete tells the forwarder, which must hear it exactly once.
-func (r *Request) complete(reset bool) {
-	if r.forward != nil {
-		r.forward.Complete(reset)
-		r.forward = nil
+// wake ends the wait of CreateEndpoint, which gives a handshake up that is not
+// done when it is told that something has happened, and returns when Accept is over.
+func (r *Request) wake(done <-chan struct{}) {
+	ticker := time.NewTicker(wakeInterval)
+	defer ticker.Stop()
+	for {
+		r.wq.Notify(waiter.WritableEvents)
+		select {
+		case <-done:
+			return
+		case <-ticker.C:
+		}
 	}
 }
 
@@ -181,13 +253,16 @@ func (l *listener) accepted(ep tcpip.Endpoint, wq *waiter.Queue) {
 		ep.Close()
 		return
 	}
-	id := e.Info().(*stack.TransportEndpointInfo).ID
-	r := &Request{Tuple: tuple(id)}
-	r.conn = newConn(wq, ep, r.Tuple)
-	l.s.handlers.Go(func() {
-		l.s.o.Handle(r)
+	t := tuple(e.Info().(*stack.TransportEndpointInfo).ID)
+	r := &Request{Tuple: t, conn: newConn(wq, ep, t)}
+	if !l.s.begin(r) {
 		r.Ignore()
-	})
+		return
+	}
+	go func() {
+		defer l.s.end(r)
+		l.s.o.Handle(r)
+	}()
 }
 
 func (l *listener) close() {

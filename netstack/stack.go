@@ -16,7 +16,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -62,12 +64,16 @@ type Stack struct {
 	stack     *stack.Stack
 	links     [openNIC + 1]*link // by NIC
 	listeners []*listener
-	handlers  sync.WaitGroup
+
+	mu       sync.RWMutex
+	closing  bool                  // no packet of Inject and no request is taken any more
+	requests map[*Request]struct{} // being handled
+	handlers sync.WaitGroup
 }
 
 // New makes the stack. Nothing moves until Run.
 func New(o Options) (*Stack, error) {
-	s := &Stack{o: o}
+	s := &Stack{o: o, requests: make(map[*Request]struct{})}
 	s.stack = stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol},
@@ -85,11 +91,13 @@ func (s *Stack) build() error {
 	}
 	// Before CreateNIC: gVisor has no lock around the handler.
 	forwarder := tcp.NewForwarder(s.stack, receiveDefault, maxRequests, func(r *tcp.ForwarderRequest) {
-		s.handlers.Add(1)
-		defer s.handlers.Done()
-		request := hiddenRequest(r)
+		request := &Request{Tuple: tuple(r.ID()), forward: r}
+		if !s.begin(request) {
+			request.Ignore()
+			return
+		}
+		defer s.end(request)
 		s.o.Handle(request)
-		request.Ignore()
 	})
 	s.stack.SetTransportProtocolHandler(tcp.ProtocolNumber, func(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
 		forwarder.HandlePacket(id, pkt)
@@ -127,14 +135,17 @@ func (s *Stack) build() error {
 }
 
 // Run moves packets until ctx ends or the device fails, and returns when all
-// handlers have: whoever ends ctx makes sure that they come to an end. It
+// handlers have. It resets the connections that are left, so that handlers which
+// use them come to an end; whoever ends ctx sees to it that the others do. It
 // closes the device and destroys the stack.
 func (s *Stack) Run(ctx context.Context) error {
+	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		s.shut() // while what it sends can still leave
 		// Wakes the reader; the error is reported by Close below.
 		_ = s.o.Device.Close() // closing twice is harmless
 	})
-	defer stop()
 	var accepting sync.WaitGroup
 	for _, l := range s.listeners {
 		accepting.Go(l.run)
@@ -142,6 +153,11 @@ func (s *Stack) Run(ctx context.Context) error {
 	err := s.read()
 	if errors.Is(err, os.ErrClosed) && ctx.Err() != nil {
 		err = nil
+	}
+	if stop() {
+		s.shut()
+	} else {
+		<-stopped
 	}
 	for _, l := range s.listeners {
 		l.close()
@@ -155,6 +171,44 @@ func (s *Stack) Run(ctx context.Context) error {
 	return err
 }
 
+// begin reports whether r may be handled. Its handler is waited for then, until end.
+// gVisor starts the goroutine of a request by itself, so one may come to life
+// after Run has begun to wait for those it knows of.
+func (s *Stack) begin(r *Request) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.requests[r] = struct{}{}
+	s.handlers.Add(1)
+	return true
+}
+
+// end ends what the handler of r has not ended.
+func (s *Stack) end(r *Request) {
+	r.Ignore()
+	s.mu.Lock()
+	delete(s.requests, r)
+	s.mu.Unlock()
+	s.handlers.Done()
+}
+
+// shut lets nothing begin any more, gives up the handshakes that are under way
+// and resets all connections.
+func (s *Stack) shut() {
+	s.mu.Lock()
+	s.closing = true
+	requests := slices.Collect(maps.Keys(s.requests))
+	s.mu.Unlock()
+	for _, r := range requests {
+		r.Refuse()
+	}
+	for _, e := range s.stack.RegisteredEndpoints() {
+		e.Abort()
+	}
+}
+
 // read is the packet path: device, Parse, gate, stack.
 func (s *Stack) read() error {
 	var p tun.Packet
@@ -164,14 +218,24 @@ func (s *Stack) read() error {
 		}
 		p.Parse()
 		if d := s.o.Admit(&p); d.Pass {
-			s.Inject(&p, d)
+			s.deliver(&p, d)
 		}
 	}
 }
 
 // Inject puts an admitted packet, which it borrows for the call, into the
-// stack. It is safe to call from any goroutine while Run runs.
+// stack. It is safe to call from any goroutine at any time: before Run has begun
+// to end, the packet is taken, and dropped after that.
 func (s *Stack) Inject(p *tun.Packet, d Decision) {
+	s.mu.RLock() // so that the stack is not destroyed meanwhile
+	defer s.mu.RUnlock()
+	if !s.closing {
+		s.deliver(p, d)
+	}
+}
+
+// deliver is Inject for the reader, which is gone before the stack is.
+func (s *Stack) deliver(p *tun.Packet, d Decision) {
 	nic := hiddenNIC
 	if d.Open {
 		nic = openNIC
