@@ -58,6 +58,30 @@ func (l *link) receive(p *tun.Packet) {
 type outgoing struct {
 	packet tun.Packet
 	parts  [tun.MaxParts][]byte
+	n      int    // parts in use
+	tail   []byte // what the last part and those that found no place are copied to
+}
+
+// add appends b, which is borrowed. gVisor makes one packet of all the small
+// writes that wait for the client's window, each of them a piece of its own.
+func (w *outgoing) add(b []byte) {
+	const last = tun.MaxParts - 1
+	switch {
+	case w.n < len(w.parts):
+		w.parts[w.n] = b
+		w.n++
+		return
+	case len(w.tail) == 0:
+		w.tail = append(w.tail, w.parts[last]...)
+	}
+	w.tail = append(w.tail, b...)
+	w.parts[last] = w.tail
+}
+
+// reset forgets the parts.
+func (w *outgoing) reset() {
+	clear(w.parts[:w.n])
+	w.n, w.tail = 0, w.tail[:0]
 }
 
 // WritePackets implements stack.LinkWriter. What the egress gate refuses, or
@@ -77,22 +101,18 @@ func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 }
 
 func (l *link) write(w *outgoing, pkt *stack.PacketBuffer) error {
+	defer w.reset()
 	views, skip := pkt.AsViewList()
-	n := 0
 	for v := views.Front(); v != nil; v = v.Next() {
 		b := v.AsSlice()
 		if skip >= len(b) {
 			skip -= len(b)
 			continue
 		}
-		if n == len(w.parts) {
-			return nil // lost: no packet of ours has that many pieces
-		}
-		w.parts[n] = b[skip:]
+		w.add(b[skip:])
 		skip = 0
-		n++
 	}
-	if n == 0 || !w.packet.PeekTCP(w.parts[0]) {
+	if w.n == 0 || !w.packet.PeekTCP(w.parts[0]) {
 		return nil // the stack's own ICMP, or whatever it thinks of: never ours to send
 	}
 	size := pkt.Size() - w.packet.Payload
@@ -108,9 +128,7 @@ func (l *link) write(w *outgoing, pkt *stack.PacketBuffer) error {
 			o.HeaderLength = uint16(w.packet.Payload) // two headers: at most 40+60
 		}
 	}
-	err := l.s.o.Device.Write(o, w.parts[:n])
-	clear(w.parts[:n])
-	return err
+	return l.s.o.Device.Write(o, w.parts[:w.n])
 }
 
 // maxGSO is the largest super-packet in bytes. gVisor takes it for the whole

@@ -37,10 +37,6 @@ const (
 	// sources with grants get here.
 	maxRequests = 4096
 
-	// synRetries is how often a SYN-ACK is sent again: 1, 2, 4, 8 s. A client
-	// that has not answered by then has given up or never was.
-	synRetries = 4
-
 	// backlog is how many handshakes with an open port may be under way before
 	// its listener answers with SYN cookies only, which cost no memory but know
 	// neither window scaling nor SACK. Also the connections not yet accepted.
@@ -60,12 +56,11 @@ func tune(s *stack.Stack) error {
 		// tenth in this version of gVisor.
 		recovery = tcpip.TCPRecovery(0)
 		wait     = tcpip.TCPTimeWaitTimeoutOption(timeWait)
-		retries  = tcpip.TCPSynRetriesOption(synRetries)
 		receive  = tcpip.TCPReceiveBufferSizeRangeOption{Min: receiveLeast, Default: receiveDefault, Max: receiveMost}
 		send     = tcpip.TCPSendBufferSizeRangeOption{Min: sendLeast, Default: sendDefault, Max: sendMost}
 	)
 	for _, o := range []tcpip.SettableTransportProtocolOption{
-		&sack, &cubic, &moderate, &recovery, &wait, &retries, &receive, &send,
+		&sack, &cubic, &moderate, &recovery, &wait, &receive, &send,
 	} {
 		if err := s.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
 			return fmt.Errorf("netstack: set %T: %s", o, err)

@@ -1,0 +1,85 @@
+package netstack_test
+
+import (
+	"errors"
+	"io"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/netstack"
+	"github.com/knockgw/knockgw/tun"
+)
+
+func TestWaitReadReturnsForDataEndResetAndAbort(t *testing.T) {
+	for name, c := range map[string]struct {
+		cause func(client *raw, c *netstack.Conn)
+		n     int
+		fails bool
+		eof   bool
+	}{
+		"data":    {cause: func(client *raw, _ *netstack.Conn) { client.send(tun.ACK, []byte("data")) }, n: 4},
+		"end":     {cause: func(client *raw, _ *netstack.Conn) { client.send(tun.FIN|tun.ACK, nil) }, fails: true, eof: true},
+		"reset":   {cause: func(client *raw, _ *netstack.Conn) { client.send(tun.RST|tun.ACK, nil) }, fails: true},
+		"aborted": {cause: func(_ *raw, c *netstack.Conn) { c.Abort() }, fails: true},
+		"closed":  {cause: func(_ *raw, c *netstack.Conn) { c.Close() }, fails: true},
+	} {
+		for when, wait := range map[string]time.Duration{"already": 0, "later": 20 * time.Millisecond} {
+			t.Run(name+" "+when, func(t *testing.T) {
+				w := newWorld(t, true)
+				client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
+				conn := w.accepted()
+				waited := make(chan struct{})
+				if wait == 0 {
+					c.cause(client, conn)
+				}
+				go func() { conn.WaitRead(); close(waited) }()
+				if wait > 0 {
+					select {
+					case <-waited:
+						t.Error("it returned for nothing")
+					case <-time.After(wait):
+					}
+					c.cause(client, conn)
+				}
+				select {
+				case <-waited:
+				case <-time.After(patience):
+					t.Fatal("it waits on")
+				}
+				n, err := conn.Read(make([]byte, 10))
+				if n != c.n || (err != nil) != c.fails || errors.Is(err, io.EOF) != (c.eof || name == "closed") {
+					t.Errorf("%d, %v", n, err)
+				}
+			})
+		}
+	}
+}
+
+func TestAbortUnblocksAWriterWhoseClientDoesNotRead(t *testing.T) {
+	w := newWorld(t, true)
+	w.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
+	c := w.accepted()
+	blocked := make(chan error, 1)
+	go func() {
+		var err error
+		for err == nil {
+			_, err = c.Write(make([]byte, 256<<10))
+		}
+		blocked <- err
+	}()
+	select {
+	case err := <-blocked:
+		t.Fatalf("the stack takes all there is: %v", err)
+	case <-time.After(hush):
+	}
+	c.Abort()
+	select {
+	case <-blocked:
+	case <-time.After(patience):
+		t.Error("it writes on")
+	}
+	c.Abort()
+	c.Close()
+	c.Abort()
+}

@@ -1,0 +1,111 @@
+package netstack_test
+
+import (
+	"io"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/netstack"
+	"github.com/knockgw/knockgw/tun"
+)
+
+func TestAnOpenPortAnswersByItselfAndHandsOverWhatIsEstablished(t *testing.T) {
+	for family, f := range families {
+		t.Run(family, func(t *testing.T) {
+			requests, release := make(chan *netstack.Request), make(chan struct{})
+			w := newWorld(t, true, held(requests, release))
+			defer close(release)
+			client := w.raw(1000, netip.AddrPortFrom(f.target, openPort))
+			client.send(tun.SYN, nil)
+			client.expect(tun.SYN | tun.ACK)
+			select {
+			case <-requests:
+				t.Error("a request before the handshake is done")
+			case <-time.After(hush):
+			}
+			client.send(tun.ACK, nil)
+			r := <-requests
+			if r.Tuple != client.tuple() {
+				t.Errorf("the request is %v", r.Tuple)
+			}
+			c, err := r.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.Tuple() != client.tuple() || c.RemoteAddr().String() != client.src.String() || c.LocalAddr().String() != client.dst.String() {
+				t.Errorf("%v from %v to %v", c.Tuple(), c.RemoteAddr(), c.LocalAddr())
+			}
+			if _, err := r.Accept(); err == nil {
+				t.Error("accepted twice")
+			}
+			r.Ignore() // too late
+			c.Write([]byte("hello"))
+			if p := client.expect(tun.ACK); string(p.Data[p.Payload:]) != "hello" {
+				t.Errorf("%q", p.Data[p.Payload:])
+			}
+		})
+	}
+}
+
+func TestAnOpenRequestThatIsNotAcceptedLeavesNoConnection(t *testing.T) {
+	for name, answer := range map[string]func(r *netstack.Request){
+		"refused":   (*netstack.Request).Refuse,
+		"ignored":   (*netstack.Request).Ignore,
+		"forgotten": func(*netstack.Request) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, true, func(w *world) { w.handle = answer })
+			client := w.raw(1000, netip.AddrPortFrom(target4, openPort)).open()
+			client.expect(tun.RST | tun.ACK)
+			if got := w.stack.Closing(client.tuple(), true); got != netstack.Closed {
+				t.Errorf("its endpoint is in state %d", got)
+			}
+		})
+	}
+}
+
+func TestAFloodOfSYNsDoesNotKeepAClientFromAnOpenPort(t *testing.T) {
+	w := newWorld(t, true)
+	port := netip.AddrPortFrom(target4, openPort)
+	const n = 3000
+	cookies := 0
+	for i := range n {
+		stranger := w.raw(1000, port)
+		stranger.src = netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 1000)
+		stranger.options = []byte{2, 4, 5, 0xb4, 4, 2, 1, 1} // MSS, SACK permitted
+		stranger.send(tun.SYN, nil)
+		if p := stranger.expect(tun.SYN | tun.ACK); len(p.TCPOptions()) < 8 {
+			cookies++ // a cookie has no room for what the client can do
+		}
+	}
+	if cookies < n/2 || cookies == n {
+		t.Errorf("%d of %d answers were cookies", cookies, n)
+	}
+	client := w.raw(2000, port).open()
+	client.send(tun.ACK|tun.PSH, []byte("hello"))
+	c := w.accepted()
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != "hello" {
+		t.Errorf("%q, %v", b, err)
+	}
+	// The hidden interface is untouched.
+	hidden := w.raw(2001, netip.AddrPortFrom(target4, hiddenPort))
+	hidden.seq = 77
+	hidden.open()
+	w.accepted()
+}
+
+func TestAnOpenPortDoesNotAnswerOnTheHiddenInterfaceNorAHiddenOneOnTheOpen(t *testing.T) {
+	requests := make(chan *netstack.Request, 1)
+	w := newWorld(t, true, func(w *world) {
+		w.handle = func(r *netstack.Request) { requests <- r }
+		w.admit = func(p *tun.Packet) netstack.Decision {
+			return netstack.Decision{Pass: p.Fault == tun.FaultNone, Open: p.Tuple.DstPort == hiddenPort}
+		}
+	})
+	w.raw(1000, netip.AddrPortFrom(target4, openPort)).send(tun.SYN, nil)
+	<-requests
+	w.raw(1001, netip.AddrPortFrom(target4, hiddenPort)).send(tun.SYN, nil)
+	w.silent()
+}

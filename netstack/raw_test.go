@@ -1,0 +1,90 @@
+package netstack_test
+
+import (
+	"net/netip"
+
+	"github.com/knockgw/knockgw/netstack"
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+// raw is a client that is made of packets.
+type raw struct {
+	w        *world
+	src, dst netip.AddrPort
+	seq, ack uint32
+	options  []byte // of the SYN
+	window   uint16 // 0: 65535
+}
+
+func (w *world) raw(port uint16, dst netip.AddrPort) *raw {
+	src := client4
+	if dst.Addr().Is6() {
+		src = client6
+	}
+	return &raw{w: w, src: netip.AddrPortFrom(src, port), dst: dst, seq: 1000}
+}
+
+func (r *raw) packet(flags uint8, payload []byte) []byte {
+	s := tuntest.TCP{Src: r.src, Dst: r.dst, Flags: flags, Seq: r.seq, Ack: r.ack, Window: r.window, Payload: payload}
+	if flags&tun.SYN != 0 {
+		s.Options = r.options
+	}
+	return s.Packet()
+}
+
+// send puts a segment on the wire and counts what it occupies.
+func (r *raw) send(flags uint8, payload []byte) {
+	r.w.Helper()
+	r.w.put(r.packet(flags, payload))
+	r.seq += uint32(len(payload))
+	if flags&(tun.SYN|tun.FIN) != 0 {
+		r.seq++
+	}
+}
+
+// expect returns the next packet to this client, which must have these flags.
+func (r *raw) expect(flags uint8) *tun.Packet {
+	r.w.Helper()
+	p := r.w.next(patience)
+	for p != nil && p.Tuple != r.tuple().Reverse() {
+		p = r.w.next(patience) // another's
+	}
+	if p == nil {
+		r.w.Fatalf("nothing came, flags %#x were expected", flags)
+	}
+	if p.Flags&^tun.PSH != flags {
+		r.w.Fatalf("%v with flags %#x came, %#x were expected", p.Tuple, p.Flags, flags)
+	}
+	r.ack = p.Seq + uint32(len(p.Data)-p.Payload)
+	if flags&(tun.SYN|tun.FIN) != 0 {
+		r.ack++
+	}
+	return p
+}
+
+// open does the client's part of a handshake.
+func (r *raw) open() *raw {
+	r.w.Helper()
+	r.send(tun.SYN, nil)
+	r.expect(tun.SYN | tun.ACK)
+	r.send(tun.ACK, nil)
+	return r
+}
+
+// tuple names the connection as a Stack does.
+func (r *raw) tuple() tun.Tuple {
+	return tun.Tuple{
+		Src: tun.AddrFrom(r.src.Addr()), SrcPort: r.src.Port(),
+		Dst: tun.AddrFrom(r.dst.Addr()), DstPort: r.dst.Port(),
+	}
+}
+
+// inject hands a packet to the stack as the gate does with a parked SYN.
+func (w *world) inject(b []byte, d netstack.Decision) {
+	p := tun.Packet{Data: b}
+	if !p.Parse() {
+		w.Errorf("a packet of this test's own has a fault: %v", p.Fault)
+	}
+	w.stack.Inject(&p, d)
+}

@@ -1,0 +1,253 @@
+package netstack_test
+
+import (
+	"io"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/netstack"
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+// held hands requests to the test, and waits until it is done with them.
+func held(requests chan *netstack.Request, release chan struct{}) func(*world) {
+	return func(w *world) {
+		w.handle = func(r *netstack.Request) { requests <- r; <-release }
+	}
+}
+
+func TestAHiddenRequestIsAnsweredByNothingUntilItsOwnerSaysHow(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer func(r *netstack.Request)
+		flags  uint8 // of what then leaves; 0: nothing
+	}{
+		"refused":   {(*netstack.Request).Refuse, tun.RST | tun.ACK},
+		"ignored":   {(*netstack.Request).Ignore, 0},
+		"forgotten": {func(*netstack.Request) {}, 0},
+		"accepted":  {func(r *netstack.Request) { go r.Accept() }, tun.SYN | tun.ACK},
+	} {
+		for family, f := range families {
+			t.Run(name+" "+family, func(t *testing.T) {
+				requests, release := make(chan *netstack.Request), make(chan struct{})
+				w := newWorld(t, true, held(requests, release))
+				var once sync.Once
+				free := func() { once.Do(func() { close(release) }) }
+				defer free()
+				client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort))
+				client.send(tun.SYN, nil)
+				r := <-requests
+				if r.Tuple != client.tuple() {
+					t.Errorf("the request is %v", r.Tuple)
+				}
+				w.silent()
+				c.answer(r)
+				if c.flags == 0 {
+					free()
+					w.silent()
+					return
+				}
+				p := client.expect(c.flags)
+				if p.Ack != client.seq {
+					t.Errorf("it acknowledges %d of %d", p.Ack, client.seq)
+				}
+			})
+		}
+	}
+}
+
+func TestOnlyTheFirstAnswerToARequestCounts(t *testing.T) {
+	requests, release := make(chan *netstack.Request), make(chan struct{})
+	w := newWorld(t, true, held(requests, release))
+	defer close(release)
+	client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort))
+	client.send(tun.SYN, nil)
+	r := <-requests
+	r.Ignore()
+	r.Refuse()
+	if c, err := r.Accept(); err == nil || c != nil {
+		t.Errorf("%v, %v", c, err)
+	}
+	w.silent()
+	// Once it is answered, the client may try again.
+	client.seq = 5000
+	client.send(tun.SYN, nil)
+	(<-requests).Refuse()
+	client.expect(tun.RST | tun.ACK)
+}
+
+func TestAHandshakeThatTheClientDoesNotCompleteCanBeGivenUp(t *testing.T) {
+	for name, c := range map[string]struct {
+		giveUp func(r *netstack.Request)
+		flags  uint8
+	}{
+		"refused": {(*netstack.Request).Refuse, tun.RST | tun.ACK},
+		"ignored": {(*netstack.Request).Ignore, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			requests, release := make(chan *netstack.Request), make(chan struct{})
+			w := newWorld(t, true, held(requests, release))
+			defer close(release)
+			client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort))
+			client.send(tun.SYN, nil)
+			r := <-requests
+			accepted := make(chan error, 1)
+			go func() { _, err := r.Accept(); accepted <- err }()
+			client.expect(tun.SYN | tun.ACK)
+			var both sync.WaitGroup
+			for range 2 {
+				both.Go(func() { c.giveUp(r) })
+			}
+			both.Wait()
+			if err := <-accepted; err == nil {
+				t.Error("it was accepted")
+			}
+			if c.flags != 0 {
+				client.expect(c.flags)
+			}
+			w.silent()
+			if got := w.stack.Closing(client.tuple(), false); got != netstack.Closed {
+				t.Errorf("its endpoint is in state %d", got)
+			}
+		})
+	}
+}
+
+func TestGivingUpRacesTheHandshakeWithoutHarm(t *testing.T) {
+	requests, release := make(chan *netstack.Request), make(chan struct{})
+	w := newWorld(t, true, held(requests, release))
+	w.connect()
+	defer close(release)
+	for n := range 200 {
+		dialed := make(chan struct{})
+		go func() {
+			defer close(dialed)
+			if c, err := w.dial(client4, netip.AddrPortFrom(target4, hiddenPort), patience); err == nil {
+				// A reset in reply to its SYN says nothing to a client whose
+				// last word of the handshake is still on its way.
+				_ = c.SetDeadline(time.Now().Add(10 * time.Millisecond))
+				_, _ = c.Read(make([]byte, 1))
+				c.Close()
+			}
+		}()
+		r := <-requests
+		var both sync.WaitGroup
+		var c *netstack.Conn
+		var err error
+		both.Go(func() { c, err = r.Accept() })
+		both.Go(func() {
+			time.Sleep(time.Duration(n) * time.Microsecond)
+			r.Refuse()
+		})
+		both.Wait()
+		if (c == nil) != (err != nil) {
+			t.Errorf("%v, %v", c, err)
+		}
+		if c != nil {
+			c.Abort()
+		}
+		<-dialed
+	}
+}
+
+func TestNothingLeavesThatEgressRefuses(t *testing.T) {
+	for family, f := range families {
+		t.Run(family, func(t *testing.T) {
+			w := newWorld(t, true)
+			to := netip.AddrPortFrom(f.target, hiddenPort)
+			client := w.raw(1000, to).open()
+			c := w.accepted()
+			w.mute()
+			before := w.refused.Load()
+			c.Write([]byte("unheard"))
+			c.Abort()
+			if w.refused.Load() < before+2 {
+				t.Errorf("%d packets were held back", w.refused.Load()-before)
+			}
+			w.raw(1001, to).send(tun.ACK, nil) // a stray
+			client.send(tun.ACK|tun.PSH, []byte("after the end"))
+			w.silent()
+		})
+	}
+}
+
+func TestTheStackSaysNothingOfItsOwnAccordEvenIfEgressWouldLetIt(t *testing.T) {
+	w := newWorld(t, true, func(w *world) {
+		w.admit = func(p *tun.Packet) netstack.Decision { return netstack.Decision{Pass: true} }
+		w.handle = func(r *netstack.Request) {}
+	})
+	w.silent() // no multicast listener report, router solicitation, or duplicate address detection
+	for _, f := range families {
+		src, dst := netip.AddrPortFrom(f.home, 1000), netip.AddrPortFrom(f.target, hiddenPort)
+		echo, proto := uint8(8), uint8(13) // echo; timestamp
+		if f.home.Is6() {
+			echo, proto = 128, 135 // echo; neighbor solicitation
+		}
+		w.put(
+			tuntest.UDP{Src: src, Dst: dst, Payload: []byte("x")}.Packet(),
+			tuntest.ICMP{Src: f.home, Dst: f.target, Type: echo, Payload: []byte("ping")}.Packet(),
+			tuntest.ICMP{Src: f.home, Dst: f.target, Type: proto, Payload: make([]byte, 16)}.Packet(),
+			tuntest.IP(f.home, f.target, 132, make([]byte, 20)), // SCTP
+			tuntest.IP(f.home, f.target, tun.TCP, make([]byte, 20)),
+		)
+		for flags := range uint8(64) {
+			w.put(tuntest.TCP{Src: src, Dst: dst, Flags: flags, Seq: 1, Ack: 1, Payload: []byte("x")}.Packet())
+		}
+	}
+	w.silent()
+}
+
+func TestASYNOnATupleInTimeWaitIsTakenOnlyIfItIsAnew(t *testing.T) {
+	for name, anew := range map[string]bool{"anew": true, "not": false} {
+		for family, f := range families {
+			t.Run(name+" "+family, func(t *testing.T) {
+				w := newWorld(t, true, func(w *world) {
+					w.admit = func(p *tun.Packet) netstack.Decision {
+						return netstack.Decision{Pass: p.Fault == tun.FaultNone, Anew: anew && p.Flags&tun.SYN != 0}
+					}
+				})
+				client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort))
+				stages := []netstack.Closing{w.stack.Closing(client.tuple(), false)}
+				client.open()
+				c := w.accepted()
+				c.Close() // first: TIME_WAIT is ours
+				client.expect(tun.FIN | tun.ACK)
+				stages = append(stages, w.stack.Closing(client.tuple(), false))
+				client.send(tun.FIN|tun.ACK, nil)
+				client.expect(tun.ACK)
+				stages = append(stages, w.stack.Closing(client.tuple(), false))
+				if want := [3]netstack.Closing{netstack.Closed, netstack.Unsent, netstack.TimeWait}; [3]netstack.Closing(stages) != want {
+					t.Errorf("stages %v", stages)
+				}
+				refuse := func(p *tun.Packet, _ int) bool { return p.Flags&tun.RST == 0 }
+				w.egress.Store(&refuse) // as the gate does
+				client.seq += 100_000
+				client.ack = 0
+				client.send(tun.SYN, nil)
+				if !anew {
+					w.silent() // what this is for
+					return
+				}
+				client.expect(tun.SYN | tun.ACK)
+				client.send(tun.ACK|tun.PSH, []byte("again"))
+				b := make([]byte, 5)
+				if _, err := io.ReadFull(w.accepted(), b); err != nil || string(b) != "again" {
+					t.Errorf("%q, %v", b, err)
+				}
+			})
+		}
+	}
+}
+
+func TestAnewDoesNotTouchAConnectionThatIsNotInTimeWait(t *testing.T) {
+	w := newWorld(t, true)
+	client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
+	c := w.accepted()
+	w.inject(client.packet(tun.ACK|tun.PSH, []byte("on")), netstack.Decision{Pass: true, Anew: true})
+	b := make([]byte, 2)
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != "on" {
+		t.Errorf("%q, %v", b, err)
+	}
+}

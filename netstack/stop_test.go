@@ -1,0 +1,168 @@
+package netstack_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/netstack"
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+// ended waits for Run and returns its error.
+func (w *world) ended() (err error) {
+	w.Helper()
+	w.once.Do(func() {
+		select {
+		case err = <-w.done:
+		case <-time.After(patience):
+			w.Fatal("Run does not return")
+		}
+	})
+	return err
+}
+
+func TestWhateverEndsRunTheHandlersEndToo(t *testing.T) {
+	// Handlers in every stage: waiting for the handshake, reading, and writing to a client
+	// that does not read.
+	for name, c := range map[string]struct {
+		end  func(w *world)
+		fail bool
+	}{
+		"the context ends": {func(w *world) { w.stop() }, false},
+		"the device fails": {func(w *world) { w.wire.Close() }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var running atomic.Int64
+			accepted := make(chan struct{}, 2)
+			w := newWorld(t, true, func(w *world) {
+				w.handle = func(r *netstack.Request) {
+					running.Add(1)
+					defer running.Add(-1)
+					c, err := r.Accept()
+					if err != nil {
+						return
+					}
+					accepted <- struct{}{}
+					defer c.Close()
+					if r.Tuple.DstPort == openPort {
+						_, err = c.Read(make([]byte, 1))
+					}
+					for err == nil {
+						_, err = c.Write(make([]byte, 256<<10))
+					}
+				}
+			})
+			to := netip.AddrPortFrom(target4, hiddenPort)
+			w.raw(1001, netip.AddrPortFrom(target4, openPort)).open()
+			w.raw(1002, to).open()
+			w.raw(1000, to).send(tun.SYN, nil)
+			<-accepted
+			<-accepted
+			for running.Load() < 3 {
+				time.Sleep(time.Millisecond)
+			}
+			begin := time.Now()
+			c.end(w)
+			if err := w.ended(); (err != nil) != c.fail || c.fail && !errors.Is(err, os.ErrClosed) {
+				t.Errorf("Run: %v", err)
+			}
+			if running.Load() != 0 {
+				t.Errorf("%d handlers are still running", running.Load())
+			}
+			if d := time.Since(begin); d > time.Second {
+				t.Errorf("it took %v", d)
+			}
+		})
+	}
+}
+
+func TestAnOrderlyStopTellsTheClientsThatAreLeft(t *testing.T) {
+	w := newWorld(t, true)
+	to := netip.AddrPortFrom(target4, hiddenPort)
+	client := w.raw(1000, to).open()
+	w.accepted()
+	w.stop()
+	_ = w.ended()
+	client.expect(tun.RST | tun.ACK)
+}
+
+func TestAStackThatNeverSawAPacketEnds(t *testing.T) {
+	device, _ := tuntest.Pair(testMTU, true)
+	s, err := netstack.New(netstack.Options{
+		Device: device,
+		Admit:  func(*tun.Packet) netstack.Decision { return netstack.Decision{} },
+		Egress: func(*tun.Packet, int) bool { return false },
+		Handle: func(*netstack.Request) {},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Run(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPacketsInjectedDuringAndAfterTheEndBeginNothing(t *testing.T) {
+	for range 20 {
+		var running, late atomic.Int64
+		var over atomic.Bool
+		w := newWorld(t, true, func(w *world) {
+			w.handle = func(r *netstack.Request) {
+				running.Add(1)
+				defer running.Add(-1)
+				if over.Load() {
+					late.Add(1)
+				}
+				if r.Tuple.SrcPort%3 == 0 {
+					_, _ = r.Accept()
+				}
+			}
+		})
+		stop := make(chan struct{})
+		var injectors sync.WaitGroup
+		for i := range 4 {
+			injectors.Go(func() {
+				for n := uint16(i * 10_000); ; n++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					port := uint16(hiddenPort)
+					if n%2 == 0 {
+						port = openPort
+					}
+					if n%16 == 0 {
+						time.Sleep(50 * time.Microsecond) // the others want to run, too
+					}
+					b := tuntest.SYN(netip.AddrPortFrom(client4, 1024+n%60_000), netip.AddrPortFrom(target4, port), 1)
+					w.inject(b, netstack.Decision{Pass: true, Open: n%2 == 0, Anew: n%5 == 0})
+				}
+			})
+		}
+		time.Sleep(2 * time.Millisecond)
+		w.stop()
+		if err := w.ended(); err != nil {
+			t.Error(err)
+		}
+		over.Store(true)
+		if n := running.Load(); n != 0 {
+			t.Errorf("%d handlers run after Run has returned", n)
+		}
+		time.Sleep(time.Millisecond)
+		close(stop)
+		injectors.Wait()
+		if n := late.Load(); n != 0 {
+			t.Errorf("%d requests began after Run had returned", n)
+		}
+	}
+}

@@ -1,0 +1,210 @@
+package netstack_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	mrand "math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/netstack"
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+func noise(n int) []byte {
+	b := make([]byte, n)
+	mrand.NewChaCha8([32]byte{byte(n)}).Read(b)
+	return b
+}
+
+// everyKind runs f with and without offload, in both families.
+func everyKind(t *testing.T, f func(t *testing.T, w *world, home, target netip.Addr)) {
+	for offload, name := range map[bool]string{true: "offload", false: "no offload"} {
+		for family, a := range families {
+			t.Run(name+" "+family, func(t *testing.T) {
+				w := newWorld(t, offload)
+				w.connect()
+				f(t, w, a.home, a.target)
+			})
+		}
+	}
+}
+
+func TestStreamsOfWritesOfAnySizeArriveIntactBothWays(t *testing.T) {
+	everyKind(t, func(t *testing.T, w *world, home, target netip.Addr) {
+		rng := mrand.New(mrand.NewPCG(1, 2))
+		sizes := func() int { return 1 + rng.IntN(1<<(6+rng.IntN(12))) } // up to 128 KiB, small ones often
+		for _, port := range []uint16{hiddenPort, openPort} {
+			client := w.must(home, netip.AddrPortFrom(target, port))
+			c := w.accepted()
+			data := noise(1 << 20)
+			w.transfer(client, c, data, sizes)
+			w.transfer(c, client, data, sizes)
+			c.Close()
+			client.Close()
+		}
+		if big := w.biggest.Load(); w.wire.Info().Offload != (big > testMTU) || big > tun.MaxPacket {
+			t.Errorf("the biggest packet had %d bytes", big)
+		}
+	})
+}
+
+func TestManySmallWritesThatWaitForTheClientsWindowAreNotLost(t *testing.T) {
+	// When the window opens the stack makes one packet of what waits: more pieces
+	// than a device takes at once.
+	for family, f := range families {
+		t.Run(family, func(t *testing.T) {
+			w := newWorld(t, true)
+			client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort))
+			client.options = []byte{2, 4, 5, 0xa0} // MSS 1440
+			client.window = 100
+			client.open()
+			c := w.accepted()
+			data := noise(10_000)
+			for b := data; len(b) > 0; b = b[50:] {
+				if _, err := c.Write(b[:50]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var got []byte
+			for len(got) < 100 {
+				p := client.expect(tun.ACK)
+				got = append(got, p.Data[p.Payload:]...)
+			}
+			client.window = 0 // no limit
+			client.send(tun.ACK, nil)
+			for len(got) < len(data) {
+				p := client.expect(tun.ACK)
+				got = append(got, p.Data[p.Payload:]...)
+			}
+			if !bytes.Equal(got, data) {
+				t.Errorf("%d bytes of %d arrived", len(got), len(data))
+			}
+			if n := w.stack.Retransmits(); n != 0 {
+				t.Errorf("%d segments were lost at first", n)
+			}
+			c.Abort()
+		})
+	}
+}
+
+func TestASuperPacketOfAnySizeIsTakenWhole(t *testing.T) {
+	for family, f := range families {
+		t.Run(family, func(t *testing.T) {
+			w := newWorld(t, true)
+			client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort)).open()
+			c := w.accepted()
+			most := tun.MaxPacket - 20 - 40
+			for _, size := range []int{1, 1460, 1461, 32768, most - 1, most} {
+				payload := noise(size)
+				b := client.packet(tun.ACK|tun.PSH, payload)
+				o := tun.Offload{NeedsChecksum: true, ChecksumStart: 20, SegmentSize: 1440}
+				b[len(b)-size-4]++ // the kernel vouches for it, right or not
+				if err := w.wire.Write(o, [][]byte{b}); err != nil {
+					t.Fatal(err)
+				}
+				client.seq += uint32(size)
+				got := make([]byte, size)
+				if n, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, payload) {
+					t.Fatalf("%d bytes of %d: %v", n, size, err)
+				}
+			}
+			c.Abort()
+		})
+	}
+}
+
+func TestAnICMPErrorAboutALiveFlowMakesItsSegmentsSmaller(t *testing.T) {
+	for offload, name := range map[bool]string{true: "offload", false: "no offload"} {
+		for family, f := range families {
+			t.Run(name+" "+family, func(t *testing.T) {
+				const narrow = 1300
+				w := newWorld(t, offload)
+				client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort))
+				client.options = []byte{2, 4, 5, 0xb4} // MSS 1460
+				client.open()
+				c := w.accepted()
+				c.Write(noise(8000))
+				first := client.expect(tun.ACK)
+				segment := len(first.Data)
+				if offload {
+					segment = first.Payload + int(first.Offload.SegmentSize)
+				}
+				if segment <= narrow {
+					t.Fatalf("segments of %d bytes to begin with", segment)
+				}
+				error4 := tuntest.ICMP{Src: netip.MustParseAddr("198.51.100.1"), Dst: f.target, Type: 3, Code: 4,
+					Rest: [4]byte{2: narrow >> 8, 3: narrow & 255}, Payload: first.Data[:first.L4+8]}
+				if f.home.Is6() {
+					error4.Src, error4.Type, error4.Code = netip.MustParseAddr("2001:db8:1::1"), 2, 0
+					error4.Rest = [4]byte{2: narrow >> 8, 3: narrow & 255}
+					error4.Payload = first.Data[:min(len(first.Data), 1000)]
+				}
+				for w.next(hush) != nil {
+				}
+				w.inject(error4.Packet(), netstack.Decision{Pass: true})
+				p := client.expect(tun.ACK) // sent again
+				if p.Seq != first.Seq {
+					t.Errorf("sequence number %d, not %d", p.Seq, first.Seq)
+				}
+				segment = len(p.Data)
+				if p.Offload.SegmentSize > 0 {
+					segment = p.Payload + int(p.Offload.SegmentSize)
+				}
+				if segment > narrow || segment < narrow-100 {
+					t.Errorf("segments of %d bytes for a path of %d (%d bytes, %+v)", segment, narrow, len(p.Data), p.Offload)
+				}
+				c.Abort()
+			})
+		}
+	}
+}
+
+func TestASegmentSizeThatTheClientAsksForIsKept(t *testing.T) {
+	for offload, name := range map[bool]string{true: "offload", false: "no offload"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, offload)
+			client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort))
+			client.options = binary.BigEndian.AppendUint16([]byte{2, 4}, 700)
+			client.open()
+			c := w.accepted()
+			c.Write(noise(5000))
+			for p := w.next(patience); p != nil; p = w.next(hush) {
+				size := len(p.Data) - p.Payload
+				if p.Offload.SegmentSize > 0 {
+					size = int(p.Offload.SegmentSize)
+				}
+				if size > 700 {
+					t.Errorf("a segment of %d bytes", size)
+				}
+			}
+			c.Abort()
+		})
+	}
+}
+
+func TestClosingTellsWhetherThereIsSomethingToSend(t *testing.T) {
+	w := newWorld(t, true)
+	client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
+	c := w.accepted()
+	c.Write(noise(1000))
+	client.send(tun.FIN|tun.ACK, nil)
+	c.WaitRead()
+	c.Close() // LAST_ACK: no TIME_WAIT on this side
+	client.expect(tun.ACK)
+	if got := w.stack.Closing(client.tuple(), false); got != 2 {
+		t.Errorf("stage %d with data under way", got)
+	}
+	for p := w.next(hush); p != nil; p = w.next(hush) {
+		client.ack = max(client.ack, p.Seq+uint32(len(p.Data)-p.Payload)+uint32(p.Flags&tun.FIN))
+	}
+	client.send(tun.ACK, nil)
+	for end := time.Now().Add(patience); w.stack.Closing(client.tuple(), false) != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it is not gone though all is acknowledged")
+		}
+	}
+}

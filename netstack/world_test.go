@@ -1,0 +1,335 @@
+package netstack_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"io"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"github.com/knockgw/knockgw/netstack"
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	testMTU    = 1500
+	openPort   = 443
+	hiddenPort = 22
+	patience   = 10 * time.Second       // how long what must happen may take
+	hush       = 100 * time.Millisecond // how long what must not is waited for
+)
+
+var (
+	client4 = netip.MustParseAddr("192.0.2.1")
+	client6 = netip.MustParseAddr("2001:db8::1")
+	target4 = netip.MustParseAddr("10.77.0.1")
+	target6 = netip.MustParseAddr("fd77::1")
+)
+
+// world is a Stack on an in-memory device. What a test needs of the far end it
+// makes itself: raw packets, or a client's stack with connect.
+type world struct {
+	*testing.T
+	stack *netstack.Stack
+	wire  *tuntest.Device
+	stop  context.CancelFunc
+	done  chan error
+	once  sync.Once
+
+	handle func(r *netstack.Request)             // default: accept and wait for the test
+	admit  func(p *tun.Packet) netstack.Decision // default: everything that Parse takes
+	egress atomic.Pointer[func(p *tun.Packet, size int) bool]
+	conns  chan *netstack.Conn // what the default handler accepted
+
+	client  *stack.Stack
+	biggest atomic.Int64 // bytes of the largest packet that left
+	refused atomic.Int64 // packets that Egress held back
+}
+
+// newWorld makes a world; change may set handle and admit before it moves.
+func newWorld(t *testing.T, offload bool, change ...func(w *world)) *world {
+	t.Helper()
+	device, wire := tuntest.Pair(testMTU, offload)
+	w := &world{T: t, wire: wire, done: make(chan error, 1), conns: make(chan *netstack.Conn, 5000)}
+	w.admit = func(p *tun.Packet) netstack.Decision {
+		return netstack.Decision{Pass: p.Fault == tun.FaultNone, Open: p.Tuple.DstPort == openPort}
+	}
+	w.handle = func(r *netstack.Request) {
+		if c, err := r.Accept(); err == nil {
+			w.conns <- c
+		}
+	}
+	for _, c := range change {
+		c(w)
+	}
+	var err error
+	w.stack, err = netstack.New(netstack.Options{
+		Device: device,
+		Admit:  func(p *tun.Packet) netstack.Decision { return w.admit(p) },
+		Egress: func(p *tun.Packet, size int) bool {
+			if f := w.egress.Load(); f != nil && !(*f)(p, size) {
+				w.refused.Add(1)
+				return false
+			}
+			return true
+		},
+		Handle:    func(r *netstack.Request) { w.handle(r) },
+		OpenPorts: []uint16{openPort},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	w.stop = stop
+	go func() { w.done <- w.stack.Run(ctx) }()
+	t.Cleanup(w.end)
+	return w
+}
+
+// end ends the stack in good order.
+func (w *world) end() {
+	w.stop()
+	w.once.Do(func() {
+		select {
+		case err := <-w.done:
+			if err != nil {
+				w.Errorf("Run: %v", err)
+			}
+		case <-time.After(patience):
+			w.Error("Run does not return")
+		}
+	})
+}
+
+// mute has Egress refuse everything.
+func (w *world) mute() {
+	f := func(*tun.Packet, int) bool { return false }
+	w.egress.Store(&f)
+}
+
+// next returns the next packet that leaves, parsed; nil if none does within the time.
+func (w *world) next(within time.Duration) *tun.Packet {
+	w.Helper()
+	p := new(tun.Packet)
+	for end := time.Now().Add(within); !w.wire.TryRead(p); time.Sleep(100 * time.Microsecond) {
+		if time.Now().After(end) {
+			return nil
+		}
+	}
+	w.check(p)
+	return p
+}
+
+// silent fails if anything leaves.
+func (w *world) silent() {
+	w.Helper()
+	if p := w.next(hush); p != nil {
+		w.Errorf("a packet left: %v, flags %#x", p.Tuple, p.Flags)
+	}
+}
+
+// check fails unless the packet is one that a kernel would take, and parses it.
+func (w *world) check(p *tun.Packet) {
+	w.Helper()
+	o := p.Offload
+	whole := len(p.Data)
+	if !p.Parse() {
+		w.Errorf("a packet with a fault left: %v", p.Fault)
+		return
+	}
+	if len(p.Data) != whole {
+		w.Errorf("the IP header says %d bytes of %d", len(p.Data), whole)
+	}
+	w.biggest.Store(max(w.biggest.Load(), int64(whole)))
+	biggest := whole
+	if o.SegmentSize > 0 {
+		biggest = p.Payload + int(o.SegmentSize)
+		if int(o.HeaderLength) != p.Payload || len(p.Data) <= biggest || !o.NeedsChecksum {
+			w.Errorf("a super-packet of %d bytes with %+v", whole, o)
+		}
+	}
+	if biggest > testMTU {
+		w.Errorf("a packet of %d bytes for an MTU of %d (%+v)", biggest, testMTU, o)
+	}
+	if o.NeedsChecksum {
+		if int(o.ChecksumStart) != p.L4 {
+			w.Errorf("checksum starts at %d, TCP at %d", o.ChecksumStart, p.L4)
+		}
+		// The field holds the sum of the pseudo header; with it, the sum of the
+		// segment is what a whole checksum would make zero.
+		field := binary.BigEndian.Uint16(p.Data[p.L4+16:])
+		if want := pseudo(p); field != want {
+			w.Errorf("the checksum field holds %#x, the pseudo header sums to %#x", field, want)
+		}
+	}
+}
+
+// pseudo is the sum of the pseudo header of TCP, not inverted.
+func pseudo(p *tun.Packet) uint16 {
+	return header.PseudoHeaderChecksum(header.TCPProtocolNumber, address(p.Tuple.Src.Netip()), address(p.Tuple.Dst.Netip()), uint16(len(p.Data)-p.L4))
+}
+
+// put puts raw packets on the wire.
+func (w *world) put(packets ...[]byte) {
+	w.Helper()
+	for _, b := range packets {
+		if err := w.wire.Write(tun.Offload{}, [][]byte{b}); err != nil {
+			w.Error(err)
+		}
+	}
+}
+
+// accepted is the next connection that the default handler accepted.
+func (w *world) accepted() *netstack.Conn {
+	w.Helper()
+	select {
+	case c := <-w.conns:
+		return c
+	case <-time.After(patience):
+		w.Fatal("no connection")
+		return nil
+	}
+}
+
+const nic = 1
+
+func number(a netip.Addr) tcpip.NetworkProtocolNumber {
+	if a.Is4() {
+		return ipv4.ProtocolNumber
+	}
+	return ipv6.ProtocolNumber
+}
+
+func address(a netip.Addr) tcpip.Address { return tcpip.AddrFromSlice(a.AsSlice()) }
+
+func full(a netip.AddrPort) tcpip.FullAddress {
+	return tcpip.FullAddress{NIC: nic, Addr: address(a.Addr()), Port: a.Port()}
+}
+
+// connect puts a client's stack on the wire.
+func (w *world) connect() {
+	w.Helper()
+	link := channel.New(tuntest.QueueLength, testMTU, "")
+	link.LinkEPCapabilities = stack.CapabilityRXChecksumOffload // check has seen them
+	if w.wire.Info().Offload {
+		link.SupportedGSOKind = stack.HostGSOSupported
+	}
+	w.client = stack.New(stack.Options{
+		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol},
+	})
+	if err := w.client.CreateNIC(nic, link); err != nil {
+		w.Fatal(err)
+	}
+	for _, a := range []netip.Addr{client4, client6} {
+		p := tcpip.ProtocolAddress{Protocol: number(a), AddressWithPrefix: address(a).WithPrefix()}
+		if err := w.client.AddProtocolAddress(nic, p, stack.AddressProperties{}); err != nil {
+			w.Fatal(err)
+		}
+	}
+	w.client.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nic}, {Destination: header.IPv6EmptySubnet, NIC: nic}})
+	ctx, cancel := context.WithCancel(context.Background())
+	var pumps sync.WaitGroup
+	pumps.Go(func() { w.send(ctx, link) })
+	pumps.Go(func() { w.receive(link) })
+	w.Cleanup(func() {
+		w.end()
+		cancel()
+		pumps.Wait()
+		link.Close()
+		w.client.Destroy()
+	})
+}
+
+func (w *world) send(ctx context.Context, link *channel.Endpoint) {
+	for pkt := link.ReadContext(ctx); pkt != nil; pkt = link.ReadContext(ctx) {
+		var o tun.Offload
+		if g := pkt.GSOOptions; g.Type == stack.GSOTCPv4 || g.Type == stack.GSOTCPv6 {
+			o.NeedsChecksum, o.ChecksumStart = g.NeedsCsum, g.L3HdrLen
+			if pkt.Data().Size() > int(g.MSS) {
+				o.SegmentSize = g.MSS
+			}
+		}
+		v := pkt.ToView()
+		_ = w.wire.Write(o, [][]byte{v.AsSlice()})
+		v.Release()
+		pkt.DecRef()
+	}
+}
+
+func (w *world) receive(link *channel.Endpoint) {
+	var p tun.Packet
+	for w.wire.Read(&p) == nil {
+		w.check(&p)
+		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(p.Data)})
+		link.InjectInbound(number(p.Tuple.Dst.Netip()), pkt)
+		pkt.DecRef()
+	}
+}
+
+// families are a client and a target each.
+var families = map[string]struct{ home, target netip.Addr }{
+	"IPv4": {client4, target4},
+	"IPv6": {client6, target6},
+}
+
+func (w *world) dial(home netip.Addr, to netip.AddrPort, within time.Duration) (*gonet.TCPConn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	return gonet.DialTCPWithBind(ctx, w.client, full(netip.AddrPortFrom(home, 0)), full(to), number(home))
+}
+
+// must dials and fails the test where that fails.
+func (w *world) must(home netip.Addr, to netip.AddrPort) *gonet.TCPConn {
+	w.Helper()
+	c, err := w.dial(home, to, patience)
+	if err != nil {
+		w.Fatalf("dial %v: %v", to, err)
+	}
+	_ = c.SetDeadline(time.Now().Add(patience))
+	return c
+}
+
+// transfer sends data from one end to the other in writes of these sizes, with
+// a FIN behind it, and fails unless all of it arrives.
+func (w *world) transfer(from io.Writer, to io.Reader, data []byte, sizes func() int) {
+	w.Helper()
+	sent := make(chan error, 1)
+	go func() {
+		var err error
+		for b := data; len(b) > 0 && err == nil; {
+			n := min(sizes(), len(b))
+			_, err = from.Write(b[:n])
+			b = b[n:]
+		}
+		if err == nil {
+			err = from.(interface{ CloseWrite() error }).CloseWrite()
+		}
+		sent <- err
+	}()
+	got, err := io.ReadAll(to)
+	if err != nil || !bytes.Equal(got, data) {
+		w.Errorf("%d bytes of %d arrived: %v", len(got), len(data), err)
+	}
+	if err := <-sent; err != nil {
+		w.Errorf("send: %v", err)
+	}
+}
