@@ -117,6 +117,15 @@ func (g *Gate) sweepEnding() {
 	}
 }
 
+// Unsettled returns how many flows, of those whose relay is done, still have
+// something to send or wait for their peer's end. It asks the stack about each.
+func (g *Gate) Unsettled() int {
+	g.sweepEnding()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.ending.n
+}
+
 // move puts an ending flow where the stack's answer wants it. The caller holds g.mu.
 func (g *Gate) move(f *flow, how Settlement) {
 	f.leave()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"time"
 )
 
 // serve is the life of a flow, in the order that the package comment draws.
@@ -53,9 +54,16 @@ func (s *Set) serve(ctx context.Context, f *Flow, r Request, p *Plan) End {
 // heard tells whether a client that waits for its upstream hears of this end.
 func (e End) heard() bool { return e == EndUpstreamRefused || e == EndDrained }
 
+// handshakeTime bounds how long a client may take to complete its handshake. The
+// stack by itself would send its SYN-ACK again for two minutes. It has been sent
+// five times by then: after 0, 1, 3, 7 and 15 s.
+const handshakeTime = 20 * time.Second
+
 // accept completes the handshake. Where that fails the gate is told to be silent.
 func (s *Set) accept(ctx context.Context, f *Flow, r Request, p *Plan) (Conn, End) {
-	release := whenDone(ctx, func() {
+	shake, cancel := context.WithTimeout(ctx, handshakeTime)
+	defer cancel()
+	release := whenDone(shake, func() {
 		if ending(ctx, EndKilled).heard() {
 			r.Refuse()
 		} else {

@@ -126,7 +126,6 @@ func TestAcceptEndsWithTheGateway(t *testing.T) {
 }
 
 func TestAConnectionThatNobodyAcceptedIsClosedWithTheGateway(t *testing.T) {
-	t.Skip("now and then the device is closed before the end of the connection was sent")
 	l := newLab(t, true, embedded)
 	conn, err := l.visit(alice, homes[0], modeKnock)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -63,7 +64,7 @@ type Gateway struct {
 	metrics   *metrics
 	listeners map[string]*listener
 	ready     chan struct{}
-	once      sync.Once
+	ran       atomic.Bool
 }
 
 // New makes a gateway of a valid Config. It touches nothing outside itself.
@@ -116,14 +117,15 @@ func (g *Gateway) Ready() <-chan struct{} { return g.ready }
 // orderly stop, and otherwise the first error; tun.ErrNoTUN and
 // fs.ErrPermission are among what it may wrap. Run may be called once.
 func (g *Gateway) Run(ctx context.Context) error {
-	err := errors.New("gateway: Run was called before")
-	g.once.Do(func() { err = g.run(ctx) })
-	return err
+	if g.ran.Swap(true) {
+		return errors.New("gateway: Run was called before")
+	}
+	return g.run(ctx)
 }
 
 func (g *Gateway) run(ctx context.Context) (err error) {
 	for _, l := range g.listeners {
-		defer l.shut() // their Accept ends when the gateway does
+		defer l.shut() // their Accept ends when the gateway does, however it does
 	}
 	store, err := g.openStore()
 	if err != nil {
@@ -270,15 +272,31 @@ func (p *parts) run(ctx context.Context, server *metricsServer) error {
 	return first
 }
 
+// drain refuses new flows and waits for those there are, until DrainTime is
+// over; then it resets the rest. What relays have handed to the stack by then is
+// waited for as well: a flow is over when its client has it all.
 func (p *parts) drain() {
 	p.gate.Drain()
 	p.g.log.Info("stopping", "flows", p.g.flows.Len(), "drain", max(p.g.o.DrainTime, 0))
+	for _, l := range p.g.listeners {
+		l.shut() // nobody is going to accept these
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), max(p.g.o.DrainTime, 0))
 	defer cancel()
 	if left := p.g.flows.Drain(ctx); left > 0 {
 		p.g.log.Info("flows reset", "count", left)
 	}
+	for p.gate.Unsettled() > 0 {
+		select {
+		case <-time.After(settlePoll):
+		case <-ctx.Done():
+			return
+		}
+	}
 }
+
+// settlePoll is how often the end of a drain asks whether everything was sent.
+const settlePoll = 10 * time.Millisecond
 
 // settlement translates for the gate how far the stack is with a flow.
 func (p *parts) settlement(t tun.Tuple) admission.Settlement {

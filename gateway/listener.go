@@ -45,7 +45,7 @@ func newListener(s *config.Service) *listener {
 
 // Listener returns the listener of a service without an upstream. It may be
 // called before Run; Accept returns *Conn, and net.ErrClosed once the gateway
-// has stopped. Closing it refuses the service's further connections.
+// is stopping. Closing it refuses the service's further connections.
 func (g *Gateway) Listener(service string) (net.Listener, error) {
 	l := g.listeners[service]
 	if l == nil {
