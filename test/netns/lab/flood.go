@@ -15,8 +15,9 @@ import (
 const (
 	// floodBatch is how many packets one system call sends.
 	floodBatch = 64
-	// floodPause is how long a flood with a rate sleeps when it is ahead of it.
-	floodPause = time.Millisecond
+	// floodPause is the least that a flood sleeps. It sends evenly: in the pauses between bursts there would be
+	// more of a purse left than strangers leave.
+	floodPause = 50 * time.Microsecond
 )
 
 // message is the kernel's struct mmsghdr.
@@ -47,7 +48,7 @@ func (h *Host) Flood(ctx context.Context, junk Junk, rate int) (sent int, err er
 		n := floodBatch
 		if rate > 0 {
 			if n = min(n, int(time.Since(began).Seconds()*float64(rate))-sent); n <= 0 {
-				time.Sleep(floodPause)
+				time.Sleep(max(floodPause, time.Second/time.Duration(rate)))
 				continue
 			}
 		}
