@@ -82,6 +82,7 @@ func (w *world) check() {
 	w.checkQueue(&g.orphans, "orphans")
 	w.checkQueue(&g.ending, "ending")
 	w.checkQueue(&g.closing, "closing")
+	w.checkAccounts()
 }
 
 // checkFlow: a flow that is not live has somewhere to wait, or it would stay for ever.

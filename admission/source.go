@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"slices"
 	"time"
 
 	"github.com/knockgw/knockgw/tun"
@@ -52,6 +53,7 @@ func (g *Gate) siteOf(s *source) *site {
 type grant struct {
 	client   *Client
 	service  *Service
+	source   *source
 	session  string // the session id that authentication must name; "" takes any
 	port     uint16 // the only source port that it lets in; 0 for any
 	expires  time.Duration
@@ -158,20 +160,43 @@ func (g *Gate) addGrant(s *source, gr *grant, now time.Duration) bool {
 	if most == 0 {
 		most = g.limits.GrantsPerClient
 	}
+	if has := g.holdings[gr.client.ID]; has != nil && len(has.grants) >= most {
+		g.expireHoldings(has, now)
+	}
 	has, at := g.holdingsOf(gr.client.ID), g.siteOf(s)
-	if at.grants >= g.limits.GrantsPerSource || g.grants >= g.limits.Grants || has.grants >= most {
+	if at.grants >= g.limits.GrantsPerSource || g.grants >= g.limits.Grants || len(has.grants) >= most {
 		g.settleHoldings(gr.client.ID, has)
 		return false
 	}
+	gr.source = s
 	s.grants = append(s.grants, gr)
 	g.grants++
-	has.grants++
+	has.grants = append(has.grants, gr)
 	at.grants++
 	return true
 }
 
 // holdings are what a client has at the moment, from all its addresses.
-type holdings struct{ grants, flows int }
+type holdings struct {
+	grants []*grant // in no order
+	flows  int
+}
+
+// expireHoldings forgets the grants of a client that are over, wherever they are:
+// the sweep may take a while to find them all. The caller holds g.mu.
+func (g *Gate) expireHoldings(has *holdings, now time.Duration) {
+	for i := 0; i < len(has.grants); {
+		gr := has.grants[i]
+		if !gr.dead(now) {
+			i++
+			continue
+		}
+		s := gr.source // has gr, so gr goes now, and others may
+		g.expireGrants(s, now)
+		g.release(s)
+		i = 0
+	}
+}
 
 // holdingsOf returns a client's holdings, to be changed. The caller holds g.mu.
 func (g *Gate) holdingsOf(client string) *holdings {
@@ -185,7 +210,7 @@ func (g *Gate) holdingsOf(client string) *holdings {
 
 // settleHoldings forgets holdings that are none. The caller holds g.mu.
 func (g *Gate) settleHoldings(client string, h *holdings) {
-	if *h == (holdings{}) {
+	if len(h.grants) == 0 && h.flows == 0 {
 		delete(g.holdings, client)
 	}
 }
@@ -201,7 +226,10 @@ func (g *Gate) expireGrants(s *source, now time.Duration) bool {
 		}
 		g.grants--
 		has := g.holdingsOf(gr.client.ID)
-		has.grants--
+		i := slices.Index(has.grants, gr)
+		has.grants[i] = has.grants[len(has.grants)-1]
+		has.grants[len(has.grants)-1] = nil
+		has.grants = has.grants[:len(has.grants)-1]
 		s.site.grants--
 		g.settleHoldings(gr.client.ID, has)
 		for f := gr.reserved.head; f != nil; f = gr.reserved.head {

@@ -77,13 +77,17 @@ func (w *world) slot(kind expectedKind) int64 {
 	return w.gate.policy.Load().slotNow(kind, w.options().Now())
 }
 
-// until lets time pass until d before the next slot of a kind begins.
+// until lets time pass until d before a slot of a kind begins.
 func (w *world) until(kind expectedKind, d time.Duration) {
 	w.Helper()
 	length := w.gate.policy.Load().slotTime(kind).Truncate(time.Second)
 	now := w.options().Now()
 	next := time.Unix((w.slot(kind)+1)*int64(length/time.Second), 0)
-	w.pass(next.Sub(now) - d)
+	wait := next.Sub(now) - d
+	if wait < 0 {
+		wait += length
+	}
+	w.pass(wait)
 	w.turn()
 }
 

@@ -28,6 +28,7 @@ type world struct {
 	gate      *Gate
 	worker    *worker
 	turner    builder // of the tables of expected knocks
+	checks    int     // how often check was called
 	delivered []delivery
 	evicted   []tun.Tuple
 	events    []KnockEvent

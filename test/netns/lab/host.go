@@ -82,6 +82,14 @@ func (h *Host) Other(other netip.Addr) netip.Addr {
 	return h.Other6
 }
 
+// AddAddrs gives the host's link further addresses, of the family and network of those that it has.
+func (h *Host) AddAddrs(addrs ...netip.Addr) {
+	h.tb.Helper()
+	if err := h.configure(Link, addrs...); err != nil {
+		h.tb.Fatalf("%s: %v", h.Name, err)
+	}
+}
+
 // Dial connects from the host to an address of the form net.Dialer takes, without name resolution.
 func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return h.DialFrom(ctx, netip.Addr{}, network, address)

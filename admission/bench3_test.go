@@ -1,0 +1,190 @@
+package admission
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+// The costs of docs/performance.md: go test -run '^$' -bench Knock ./admission
+
+var clientCounts = []int{1, 100, 1_000, 10_000}
+
+// families by which a benchmark's only service is knocked at.
+var benchFamilies = []struct {
+	method   string
+	families Families
+	junk     func(v visitor, r *rand.ChaCha8) []byte
+}{
+	{"udp", FamilyUDP, junkV1},
+	{"udp-seq", FamilyUDPSeq, junkV1},
+	{"udp-v2", FamilyUDPv2, junkV2},
+	{"tcp-syn", FamilySYN, junkSYN},
+	{"tcp-syn-seq", FamilySYNSeq, junkSYN},
+}
+
+// junkV1 is a datagram that nothing but its hint distinguishes from a knock v1.
+func junkV1(v visitor, r *rand.ChaCha8) []byte {
+	b := make([]byte, 150)
+	_, _ = r.Read(b)
+	b[24], b[25], b[26], b[27] = 0, byte(len(b)-protocol.KnockHeader), 2, 0
+	return v.udp(testKnockPort, b)
+}
+
+func junkV2(v visitor, r *rand.ChaCha8) []byte {
+	b := make([]byte, protocol.KnockV2Size)
+	_, _ = r.Read(b)
+	return v.udp(testKnockPort, b)
+}
+
+func junkSYN(v visitor, r *rand.ChaCha8) []byte {
+	n := r.Uint64()
+	f := protocol.SYNFields{Seq: uint32(n), TSVal: uint32(n >> 32), Window: uint16(r.Uint64())}
+	return v.synAs(f, v.server("db"))
+}
+
+// benchWorld has one service that n clients may knock at.
+func benchWorld(b *testing.B, n int, families Families) *world {
+	return newWorld(b, every(having(manyClients(n)...), taking(families), func(p *PolicyOptions) {
+		p.Services = only(p.Services, "db4")
+	}), func(o *Options) { o.Limits, o.Knocked = Limits{Grants: 1 << 20}, func(KnockEvent) {} })
+}
+
+// differentJunk is enough packets that none is in the processor's cache because the
+// one before it was the same.
+func differentJunk(w *world, junk func(visitor, *rand.ChaCha8) []byte) [][]byte {
+	all := make([][]byte, 8192)
+	for i := range all {
+		all[i] = junk(w.at("192.0.2.1").spoofed(i*257), w.random)
+	}
+	return all
+}
+
+// What a junk packet costs: parsed and judged; and, of the methods whose clients
+// have to be tried, decided by the worker.
+func BenchmarkKnockJunk(b *testing.B) {
+	for _, m := range benchFamilies {
+		for _, n := range clientCounts {
+			name := fmt.Sprintf("%s/clients=%d", m.method, n)
+			b.Run(name, func(b *testing.B) {
+				w := benchWorld(b, n, m.families)
+				all := differentJunk(w, m.junk)
+				var p tun.Packet
+				i := 0
+				b.ReportAllocs()
+				for b.Loop() {
+					p = tun.Packet{Data: all[i&(len(all)-1)]}
+					p.Parse()
+					w.gate.Admit(&p)
+					i++
+				}
+			})
+			if m.families&familiesV1 == 0 {
+				continue
+			}
+			b.Run(name+"/scan", func(b *testing.B) {
+				w := benchWorld(b, n, m.families)
+				all := differentJunk(w, m.junk)
+				var p tun.Packet
+				i := 0
+				b.ReportAllocs()
+				for b.Loop() {
+					w.pass(time.Second) // for the budgets
+					p = tun.Packet{Data: all[i&(len(all)-1)]}
+					p.Parse()
+					w.gate.Admit(&p)
+					w.worker.decide(w.worker.next())
+					i++
+				}
+			})
+		}
+	}
+}
+
+// What a valid knock costs, from its first packet to its grant. The time to make it,
+// and that to make the next slot's table, are left out.
+func BenchmarkKnockValid(b *testing.B) {
+	for _, m := range benchFamilies {
+		for _, n := range clientCounts {
+			b.Run(fmt.Sprintf("%s/clients=%d", m.method, n), func(b *testing.B) {
+				w := benchWorld(b, n, m.families)
+				clients := w.gate.policy.Load().services[0].Clients
+				v := w.at("192.0.2.1")
+				var spent time.Duration
+				knocks := 0
+				for b.Loop() {
+					var all [][]byte
+					for range min(n, 64) {
+						c := clients[knocks%n]
+						knocks++
+						all = append(all, methods[m.method](v.spoofed(knocks), c.Keys[0].Identity, "db")...)
+					}
+					start := time.Now()
+					for _, data := range all {
+						p := tun.Packet{Data: data}
+						p.Parse()
+						w.gate.Admit(&p)
+						if k := w.worker.next(); k != nil {
+							w.worker.decide(k)
+						}
+					}
+					spent += time.Since(start)
+					w.pass(2 * testWindow)
+					w.gate.turnSlots(&w.turner)
+					w.gate.sweep()
+				}
+				if got := w.gate.stats.knocks[KnockOK].Load(); got != uint64(knocks) {
+					b.Fatalf("%d of %d were accepted", got, knocks)
+				}
+				b.ReportMetric(float64(spent.Nanoseconds())/float64(knocks), "ns/knock")
+				b.ReportMetric(0, "ns/op")
+			})
+		}
+	}
+}
+
+// What the table of expected knocks costs: all of it, as at the start and after a
+// jump of the clock, and what each turn of the slots adds.
+func BenchmarkKnockTable(b *testing.B) {
+	for _, n := range clientCounts {
+		for _, m := range benchFamilies {
+			if m.families&familiesV1 != 0 {
+				continue
+			}
+			w := benchWorld(b, n, m.families)
+			p := w.gate.policy.Load()
+			for name, jump := range map[string]time.Duration{"turn": testWindow, "whole": time.Hour} {
+				b.Run(fmt.Sprintf("%s/clients=%d/%s", m.method, n, name), func(b *testing.B) {
+					now, old := w.options().Now(), w.gate.expected
+					build := builder{scratch: protocol.NewScratch(), made: &w.gate.stats.ahead}
+					for b.Loop() {
+						now = now.Add(jump)
+						e := build.build(p, now, old)
+						build.spare, old = old, e
+					}
+					b.ReportMetric(float64(len(old.cells)*16)/1024, "KiB")
+				})
+			}
+		}
+	}
+}
+
+// The packets of the benchmarks are what they are said to be.
+func TestTheJunkOfTheBenchmarksIsJunk(t *testing.T) {
+	for _, m := range benchFamilies {
+		w := newWorld(t, every(taking(m.families)))
+		want := map[Families]Reason{
+			FamilyUDP: ReasonKnock, FamilyUDPSeq: ReasonKnock, FamilyUDPv2: ReasonNotKnock, FamilySYN: ReasonNoGrant, FamilySYNSeq: ReasonNoGrant,
+		}[m.families]
+		b := m.junk(w.at("192.0.2.1"), w.random)
+		tuntest.Checksums(b)
+		w.want(b, want)
+		w.decide()
+		w.empty()
+	}
+}

@@ -1,0 +1,251 @@
+package admission
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+)
+
+// methods are the ways to knock, each as what has to be sent for it.
+var methods = map[string]func(v visitor, c *protocol.Client, service string) [][]byte{
+	"udp": func(v visitor, c *protocol.Client, service string) [][]byte {
+		return [][]byte{v.knock(c, service)}
+	},
+	"udp-seq": func(v visitor, c *protocol.Client, service string) (all [][]byte) {
+		v.w.ids++
+		for i := range 3 {
+			all = append(all, v.part(c, service, sessionID(int(v.w.ids)), i, 3))
+		}
+		return all
+	},
+	"tcp-syn": func(v visitor, c *protocol.Client, service string) [][]byte {
+		return [][]byte{v.synKnock(c, service, 0)}
+	},
+	"tcp-syn-seq": func(v visitor, c *protocol.Client, service string) (all [][]byte) {
+		for i := range 3 {
+			all = append(all, v.synPart(c, service, 0, i))
+		}
+		return all
+	},
+	"legacy": func(v visitor, c *protocol.Client, service string) (all [][]byte) {
+		for i := range 3 {
+			all = append(all, v.legacyPart(c, service, 0, i))
+		}
+		return all
+	},
+	"udp-v2": func(v visitor, c *protocol.Client, service string) [][]byte {
+		return [][]byte{v.v2(c, service)}
+	},
+}
+
+// tries knocks by a method and returns how that ended.
+func (v visitor) tries(method string, c *protocol.Client, service string) KnockResult {
+	v.w.Helper()
+	n := len(v.w.events)
+	for _, b := range methods[method](v, c, service) {
+		v.w.admit(b)
+		v.w.decide()
+	}
+	if len(v.w.events) == n {
+		return KnockUnknown // nothing was queued: it is like any other packet
+	}
+	return v.w.lastKnock()
+}
+
+func TestAClientKnocksForItsServicesOnlyByEveryMethod(t *testing.T) {
+	for method := range methods {
+		w := newWorld(t, every(legacy, func(o *PolicyOptions) {
+			for i := range o.Services {
+				o.Services[i].Clients = members([]*protocol.Client{alice})
+				if o.Services[i].Port == 22 {
+					o.Services[i].Clients = members([]*protocol.Client{alice, bob})
+				}
+			}
+		}))
+		v := w.at("192.0.2.1")
+		if got := v.tries(method, bob, "db"); got != KnockUnknown {
+			t.Errorf("%s: %v", method, got)
+		}
+		w.empty()
+		if got := v.tries(method, bob, "ssh"); got != KnockOK {
+			t.Errorf("%s, for his own: %v", method, got)
+		}
+		if got := v.tries(method, alice, "db"); got != KnockOK {
+			t.Errorf("%s, for hers: %v", method, got)
+		}
+	}
+}
+
+func TestSeveralSecretsOfAClientWorkEachUntilItsEnd(t *testing.T) {
+	for method := range methods {
+		var until time.Time
+		older, newer := alice, testSecret("alice", 2)
+		w := newWorld(t, func(o *Options) {
+			until = o.Now().Add(time.Hour)
+			every(legacy, having(&Client{ID: "alice", Keys: []Key{{older, until}, {newer, time.Time{}}}}))(o)
+		})
+		v := w.at("192.0.2.1")
+		for _, id := range []*protocol.Client{older, newer} {
+			if got := v.tries(method, id, "db"); got != KnockOK {
+				t.Errorf("%s: %v", method, got)
+			}
+		}
+		w.pass(time.Hour - time.Millisecond)
+		w.turn()
+		if got := v.tries(method, older, "db"); got != KnockOK {
+			t.Errorf("%s, at the last moment: %v", method, got)
+		}
+		w.pass(time.Millisecond)
+		if got := v.spoofed(1).tries(method, older, "many"); got == KnockOK {
+			t.Errorf("%s: the old secret works after its end", method)
+		}
+		if got := v.spoofed(2).tries(method, newer, "many"); got != KnockOK {
+			t.Errorf("%s, the new one: %v", method, got)
+		}
+	}
+}
+
+func TestAnExpiredClientAndOneOutOfHoursOpenNothingByAnyMethod(t *testing.T) {
+	for method := range methods {
+		for name, change := range map[string]func(*Client, time.Time){
+			"expired": func(c *Client, now time.Time) { c.Expires = now.Add(time.Minute) },
+			"out of hours": func(c *Client, now time.Time) {
+				c.Hours = func(t time.Time) bool { return t.Before(now.Add(time.Minute)) }
+			},
+		} {
+			w := newWorld(t, func(o *Options) {
+				c := NewClient(alice)
+				change(c, o.Now())
+				every(legacy, having(c))(o)
+			})
+			v := w.at("192.0.2.1")
+			if got := v.tries(method, alice, "db"); got != KnockOK {
+				t.Errorf("%s, while it may: %v", method, got)
+			}
+			w.pass(time.Minute)
+			w.turn()
+			w.sweep()
+			if got := v.tries(method, alice, "db"); got != KnockNotNow && got != KnockUnknown {
+				t.Errorf("%s, %s: %v", method, name, got)
+			}
+			w.empty()
+		}
+	}
+}
+
+func TestAClientThatMayNotNowDoesNotAuthenticate(t *testing.T) {
+	may := true
+	c := NewClient(alice)
+	c.Hours = func(time.Time) bool { return may }
+	w := newWorld(t, every(having(c)))
+	v := w.at("192.0.2.1")
+	v.knocks(alice, "ssh", "")
+	for n, service := range []string{"ssh", "web"} {
+		port := uint16(n + 1)
+		w.admit(v.syn(port, service))
+		v.handshakes(port, service)
+		may = false
+		if err := v.authenticates(port, service, alice, ""); !errors.Is(err, ErrNotNow) {
+			t.Errorf("%s: %v", service, err)
+		}
+		may = true
+		if err := v.authenticates(port, service, alice, ""); err != nil {
+			t.Errorf("%s: %v", service, err)
+		}
+	}
+}
+
+func TestAClientHasSoManyGrantsFromEverywhereAtOnce(t *testing.T) {
+	for method := range methods {
+		c := NewClient(alice)
+		c.MaxGrants = 3
+		w := newWorld(t, every(legacy, having(c, NewClient(bob))))
+		v := w.at("192.0.2.1")
+		for n, service := range []string{"ssh", "db", "many", "vpn"} {
+			want := KnockOK
+			if n == 3 {
+				want = KnockLimit
+			}
+			if got := v.spoofed(n).tries(method, alice, service); got != want {
+				t.Errorf("%s, no. %d: %v, want %v", method, n, got, want)
+			}
+		}
+		if got := v.tries(method, bob, "db"); got != KnockOK {
+			t.Errorf("%s, another client: %v", method, got)
+		}
+		// A grant that was used up makes room, and one that is over.
+		w.want(v.spoofed(1).syn(1, "db"), ReasonGrant)
+		v.spoofed(1).enters(1, "db", alice)
+		w.pass(testWindow)
+		w.turn()
+		w.sweep()
+		if got := v.tries(method, alice, "db"); got != KnockOK {
+			t.Errorf("%s, later: %v", method, got)
+		}
+	}
+}
+
+func TestGrantsThatAreOverCountAgainstNoClientThoughNobodyHasSwept(t *testing.T) {
+	c := NewClient(alice)
+	c.MaxGrants = 1
+	w := newWorld(t, every(having(c, NewClient(bob))))
+	v := w.at("192.0.2.1")
+	for n := range 5 { // a traveller
+		if got := v.spoofed(n).tries("udp", alice, "db"); got != KnockOK {
+			t.Fatalf("at address %d: %v", n, got)
+		}
+		if got := v.tries("udp-v2", alice, "db"); got != KnockLimit {
+			t.Errorf("one too many: %v", got)
+		}
+		w.pass(testTTL + testDeadline + time.Millisecond)
+	}
+	if n := w.gate.Stats().Grants; n != 1 {
+		t.Errorf("%d grants", n)
+	}
+}
+
+func TestAClientHasSoManyFlowsAtOnce(t *testing.T) {
+	c := NewClient(alice)
+	c.MaxFlows = 2
+	w := newWorld(t, every(having(c, NewClient(bob))))
+	v := w.at("192.0.2.1")
+	for n, service := range []string{"db", "ssh"} {
+		v := v.spoofed(n)
+		v.knocks(alice, service, "")
+		w.want(v.syn(1, service), ReasonGrant)
+		v.enters(1, service, alice)
+	}
+	v.knocks(alice, "db", "")
+	v.knocks(alice, "ssh", "")
+	w.want(v.syn(3, "db"), ReasonGrant)
+	if err := w.gate.Complete(v.tuple(3, "db")); !errors.Is(err, ErrTooMany) {
+		t.Errorf("mode knock: %v", err)
+	}
+	w.want(v.syn(4, "ssh"), ReasonGrant)
+	v.handshakes(4, "ssh")
+	if err := v.authenticates(4, "ssh", alice, ""); !errors.Is(err, ErrTooMany) {
+		t.Errorf("mode knock-auth: %v", err)
+	}
+	w.want(v.syn(5, "web"), ReasonOpen)
+	v.handshakes(5, "web")
+	if err := v.authenticates(5, "web", alice, ""); !errors.Is(err, ErrTooMany) {
+		t.Errorf("mode auth: %v", err)
+	}
+	if err := v.authenticates(5, "web", bob, ""); err != nil {
+		t.Errorf("another client: %v", err)
+	}
+	w.check()
+	// What was refused has spent nothing; a flow that ends makes room at once, though
+	// the stack keeps it in TIME_WAIT.
+	first := v.spoofed(0).tuple(1, "db")
+	w.stages[first] = InTimeWait
+	w.gate.Closed(first)
+	if err := v.authenticates(4, "ssh", alice, ""); err != nil {
+		t.Error(err)
+	}
+	w.gate.Forget(v.tuple(4, "ssh"))
+	w.want(v.syn(6, "db"), ReasonGrant)
+	v.enters(6, "db", alice)
+}

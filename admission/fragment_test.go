@@ -1,0 +1,241 @@
+package admission
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+// inFragments cuts a packet into fragments of so many bytes each.
+func inFragments(b []byte, id uint32, size int) (all [][]byte) {
+	header := 20
+	if b[0]>>4 == 6 {
+		header = 40
+	}
+	body := b[header:]
+	for from := 0; from < len(body); from += size {
+		to := min(from+size, len(body))
+		all = append(all, fragmentOf(b[:header], id, from, to < len(body), body[from:to]))
+	}
+	return all
+}
+
+func fragmentOf(header []byte, id uint32, offset int, more bool, part []byte) []byte {
+	b := append([]byte(nil), header...)
+	if b[0]>>4 == 4 {
+		flags := uint16(offset >> 3)
+		if more {
+			flags |= 0x2000
+		}
+		binary.BigEndian.PutUint16(b[2:], uint16(len(b)+len(part)))
+		binary.BigEndian.PutUint16(b[4:], uint16(id))
+		binary.BigEndian.PutUint16(b[6:], flags)
+		tuntest.Checksums(b) // of the header alone: nothing follows yet
+		return append(b, part...)
+	}
+	flags := uint16(offset)
+	if more {
+		flags |= 1
+	}
+	b = append(b, b[6], 0)
+	b[6] = 44
+	b = binary.BigEndian.AppendUint16(b, flags)
+	b = append(binary.BigEndian.AppendUint32(b, id), part...)
+	binary.BigEndian.PutUint16(b[4:], uint16(len(b)-40))
+	return b
+}
+
+// admitWhole is admit, and returns what the packet has become too.
+func (w *world) admitWhole(b []byte) (Verdict, string) {
+	w.Helper()
+	p := tun.Packet{Data: append([]byte(nil), b...)}
+	p.Parse()
+	v := w.gate.Admit(&p)
+	w.check()
+	return v, string(p.Data[min(p.Payload, len(p.Data)):])
+}
+
+func (w *world) held() int {
+	n, _ := w.gate.frags.r.Held()
+	return n
+}
+
+func TestFragmentsOfAnAdmittedFlowArePutTogetherInAnyOrder(t *testing.T) {
+	everywhere(func(addr string) {
+		w := newWorld(t, every())
+		v := w.at(addr)
+		v.knocks(alice, "db", "")
+		w.want(v.syn(40000, "db"), ReasonGrant)
+		v.enters(40000, "db", alice)
+		data := strings.Repeat("0123456789abcdef", 50)
+		b := v.tcp(40000, "db", tun.ACK|tun.PSH, 1001, 1, data)
+		random := rand.New(rand.NewPCG(1, 1))
+		for id := range uint32(50) {
+			all := inFragments(b, id, 8*(3+random.IntN(30)))
+			random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+			for i, f := range all {
+				v, payload := w.admitWhole(f)
+				switch last := i == len(all)-1; {
+				case !last && (v.Action != Hold || v.Reason != ReasonFragment):
+					t.Fatalf("fragment %d of %d: %v %v", i, len(all), v.Action, v.Reason)
+				case last && (v.Action != Pass || v.Reason != ReasonFlow || payload != data):
+					t.Fatalf("the last of %d: %v %v, %d bytes", len(all), v.Action, v.Reason, len(payload))
+				}
+			}
+			if w.held() != 0 {
+				t.Fatal("something is left")
+			}
+		}
+	})
+}
+
+func TestFragmentsOfStrangersAreDroppedWithoutState(t *testing.T) {
+	everywhere(func(addr string) {
+		w := newWorld(t, every())
+		v := w.at(addr)
+		b := v.tcp(40000, "db", tun.ACK, 1001, 1, strings.Repeat("x", 400))
+		stranger := func(what string) {
+			t.Helper()
+			for _, f := range inFragments(b, 7, 64) {
+				if got := w.admit(f); got.Action != Drop {
+					t.Fatalf("%s: %v", what, got.Reason)
+				}
+			}
+			if w.held() != 0 {
+				t.Errorf("%s: its fragments are kept", what)
+			}
+		}
+		stranger("a stranger")
+		w.want(v.junk(), ReasonKnock)
+		stranger("a source whose junk waits")
+		w.decide()
+		w.want(v.syn(1, "web"), ReasonOpen) // which anybody can forge in its name
+		stranger("a source of a SYN to an open service")
+		v.knocks(alice, "db", "")
+		stranger("a source with a grant")
+		w.want(v.syn(2, "db"), ReasonGrant)
+		stranger("a source of a SYN on a grant")
+		v.enters(2, "db", alice)
+		if got := w.admit(inFragments(b, 7, 64)[0]); got.Reason != ReasonFragment {
+			t.Errorf("a source with a flow: %v", got.Reason)
+		}
+		w.gate.Forget(v.tuple(2, "db"))
+		for _, f := range inFragments(b, 7, 64)[1:] {
+			if got := w.admit(f); got.Action != Drop {
+				t.Errorf("after the flow: %v", got.Reason)
+			}
+		}
+	})
+}
+
+func TestNothingCountsThatCameInFragmentsButDataOfAFlow(t *testing.T) {
+	everywhere(func(addr string) {
+		w := newWorld(t, every(legacy))
+		v := w.at(addr)
+		v.knocks(alice, "many", "")
+		w.want(v.syn(40000, "many"), ReasonGrant)
+		v.enters(40000, "many", alice)
+		w.events = nil
+		long := func(m *protocol.KnockMessage) []byte { return v.sealed(alice, "ssh", *m) }
+		m := v.message(sessionID(1))
+		for name, b := range map[string][]byte{
+			"udp": long(&m), "udp-v2": v.v2(alice, "ssh"), "tcp-syn": v.synKnock(alice, "ssh", 0),
+			"tcp-syn-seq": v.synPart(alice, "ssh", 0, 0), "legacy": v.legacyPart(alice, "ssh", 0, 0),
+			"a SYN with a grant": v.syn(40001, "many"), "a SYN to an open service": v.syn(40001, "web"),
+			"a SYN of the flow":        v.syn(40000, "many"),
+			"data of no flow":          v.tcp(40009, "many", tun.ACK, 1001, 1, strings.Repeat("x", 64)),
+			"with a bad checksum":      broken(v.tcp(40000, "many", tun.ACK, 1001, 1, strings.Repeat("x", 64))),
+			"data for another address": v.tcp(40000, "ssh", tun.ACK, 1001, 1, strings.Repeat("x", 64)),
+		} {
+			size := 24
+			if strings.HasPrefix(name, "tcp") || name == "legacy" {
+				size = 32 // or it would be a tiny one: no part of the header may be missing
+			}
+			all := inFragments(b, 9, size)
+			if len(all) == 1 { // all in one fragment, which says that more will come
+				all = [][]byte{fragmentOf(b[:len(b)-len(v.l4(b))], 9, 0, true, v.l4(b))}
+			}
+			for _, f := range all {
+				if got := w.admit(f); got.Action == Pass {
+					t.Errorf("%s: passed as %v", name, got.Reason)
+				}
+			}
+			w.decide()
+		}
+		if len(w.events) != 0 || len(w.gate.sequences.byKey) != 0 || w.gate.Stats().Flows != 1 {
+			t.Errorf("%+v, %d sequences, %d flows", w.events, len(w.gate.sequences.byKey), w.gate.Stats().Flows)
+		}
+		w.pass(tun.DefaultReassemblyTimeout)
+		w.admit(inFragments(v.tcp(40000, "many", tun.ACK, 1001, 1, strings.Repeat("x", 64)), 10, 24)[0])
+		if w.held() != 1 {
+			t.Errorf("%d unfinished packets are kept", w.held())
+		}
+	})
+}
+
+// l4 is what follows the IP header.
+func (v visitor) l4(b []byte) []byte { return b[v.headers()-8:] }
+
+func broken(b []byte) []byte {
+	b[len(b)-1] ^= 1
+	return b
+}
+
+func TestFragmentsThatOverlapOrAreTinyEndTheirPacket(t *testing.T) {
+	everywhere(func(addr string) {
+		w := newWorld(t, every())
+		v := w.at(addr)
+		w.want(v.syn(1, "web"), ReasonOpen)
+		v.enters(1, "web", alice)
+		b := v.tcp(1, "web", tun.ACK, 1001, 1, strings.Repeat("x", 300))
+		header, body := b[:v.headers()-8], v.l4(b)
+		fault := func(f tun.Fault) uint64 { return w.gate.stats.faults[f].Load() }
+		for name, c := range map[string]struct {
+			parts [][]byte
+			want  tun.Fault
+		}{
+			"overlapping": {[][]byte{
+				fragmentOf(header, 1, 0, true, body[:64]), fragmentOf(header, 1, 56, true, body[56:128]),
+			}, tun.FaultFragmentOverlap},
+			"tiny":              {[][]byte{fragmentOf(header, 2, 0, true, body[:8])}, tun.FaultTinyFragment},
+			"inside the header": {[][]byte{fragmentOf(header, 3, 8, true, body[8:64])}, tun.FaultTinyFragment},
+		} {
+			before := fault(c.want)
+			for i, f := range c.parts {
+				if got := w.admit(f); (got.Action == Drop) != (i == len(c.parts)-1) {
+					t.Errorf("%s, fragment %d: %v", name, i, got.Reason)
+				}
+			}
+			if fault(c.want) == before || w.held() != 0 {
+				t.Errorf("%s: counted %d times, %d kept", name, fault(c.want)-before, w.held())
+			}
+		}
+		w.want(v.tcp(1, "web", tun.ACK, 1001, 1, "whole"), ReasonFlow)
+	})
+}
+
+func TestFragmentsThatAreKeptAllocateNothing(t *testing.T) {
+	w := newWorld(t, every())
+	v := w.at("192.0.2.1")
+	w.want(v.syn(1, "web"), ReasonOpen)
+	v.enters(1, "web", alice)
+	all := inFragments(v.tcp(1, "web", tun.ACK, 1001, 1, strings.Repeat("x", 1000)), 1, 512)
+	alien := inFragments(w.at("192.0.2.2").tcp(1, "web", tun.ACK, 1001, 1, strings.Repeat("x", 1000)), 1, 512)
+	var p tun.Packet
+	if n := testing.AllocsPerRun(500, func() {
+		for _, f := range append(alien[:2:2], all...) {
+			p = tun.Packet{Data: f}
+			p.Parse()
+			w.gate.Admit(&p)
+		}
+		w.pass(time.Millisecond)
+	}); n > 1 { // the slice above
+		t.Errorf("%v allocations", n)
+	}
+}

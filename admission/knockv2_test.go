@@ -1,0 +1,331 @@
+package admission
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+)
+
+func TestAKnockV2OpensTheDoorInTheSlotsAroundNow(t *testing.T) {
+	everywhere(func(addr string) {
+		for off := int64(-3); off <= 3; off++ {
+			w := newWorld(t, every(taking(FamilyUDPv2)))
+			v := w.at(addr)
+			b := v.v2At(alice, "ssh", testGateway, off)
+			if off < -1 || off > 1 {
+				w.want(b, ReasonNotKnock)
+				w.empty()
+				continue
+			}
+			if got := w.result(b); got != KnockOK {
+				t.Fatalf("slot %+d: %v", off, got)
+			}
+			if e := w.events[0]; e.Client != "alice" || e.Service != "ssh"+family(v) || e.Method != protocol.MethodUDPv2 {
+				t.Errorf("%+v", e)
+			}
+			w.want(v.syn(40000, "ssh"), ReasonGrant)
+			v.enters(40000, "ssh", alice)
+		}
+	})
+}
+
+func TestAKnockV2IsForItsGatewayServiceAndClientOnly(t *testing.T) {
+	w := newWorld(t, every(taking(FamilyUDPv2)))
+	v := w.at("192.0.2.1")
+	w.want(v.v2At(alice, "ssh", "gw.example.org", 0), ReasonNotKnock)
+	w.want(v.v2At(alice, "ssh", "", 0), ReasonNotKnock)
+	w.want(v.v2(carol, "ssh"), ReasonNotKnock)
+	w.want(v.v2(alice, "web"), ReasonNotKnock)
+	w.empty()
+	w.result(v.v2(alice, "ssh"))
+	v.wantGrants(1)
+	w.want(v.syn(1, "db"), ReasonNoGrant)
+	w.want(v.spoofed(1).syn(1, "ssh"), ReasonNoGrant)
+	if e := v.authenticatesAt(1, "ssh", bob); e == nil {
+		t.Error("it opened the door to another client")
+	}
+}
+
+// authenticatesAt has c authenticate on a new connection of v.
+func (v visitor) authenticatesAt(port uint16, service string, c *protocol.Client) error {
+	v.w.Helper()
+	v.w.want(v.syn(port, service), ReasonGrant)
+	v.handshakes(port, service)
+	return v.authenticates(port, service, c, "")
+}
+
+func TestABoundKnockV2OpensTheDoorForWhatItIsBoundTo(t *testing.T) {
+	everywhere(func(addr string) {
+		w := newWorld(t, every())
+		v := w.at(addr)
+		bind := func(to netip.Addr) func(*protocol.KnockV2Message) {
+			return func(m *protocol.KnockV2Message) { m.Source = to }
+		}
+		if got := w.result(v.v2(alice, "db", bind(v.addr.Next()))); got != KnockSource {
+			t.Errorf("bound to another address: %v", got)
+		}
+		original := v.v2(alice, "db", bind(v.addr))
+		thief := v.spoofed(1)
+		if got := w.result(thief.from(original)); got != KnockSource {
+			t.Errorf("a copy from elsewhere: %v", got)
+		}
+		// The copy has not spent it.
+		if got := w.result(original); got != KnockOK {
+			t.Errorf("the original: %v", got)
+		}
+		if got := w.result(original); got != KnockReplay {
+			t.Errorf("the original again: %v", got)
+		}
+		thief.wantGrants(0)
+		v.wantGrants(1)
+		if v.addr.Is4() {
+			mapped := netip.AddrFrom16(v.addr.As16())
+			if got := w.result(v.v2(alice, "db", bind(mapped))); got != KnockOK {
+				t.Errorf("bound to the address in its mapped form: %v", got)
+			}
+		}
+	})
+}
+
+func TestTheNeighbourCannotUseADoorThatIsBoundToAPort(t *testing.T) {
+	everywhere(func(addr string) {
+		for _, service := range []string{"db", "ssh", "vpn"} {
+			w := newWorld(t, every(), banning)
+			v := w.at(addr) // and everybody behind that NAT
+			bound := v.v2(alice, service, func(m *protocol.KnockV2Message) { m.SourcePort = 40000 })
+			w.want(bound, ReasonKnock)
+			w.want(v.syn(40000, "db"), ReasonParked)
+			w.decide()
+			w.delivered = nil
+			if service == "vpn" {
+				// It answers everybody, but authenticates nobody else on that grant.
+				w.want(v.syn(41000, service), ReasonOpen)
+				v.handshakes(41000, service)
+				if err := v.authenticates(41000, service, alice, ""); err == nil {
+					t.Error("another port authenticated on a bound grant")
+				}
+				w.want(v.syn(40000, service), ReasonOpen)
+			} else {
+				for port := uint16(39990); port < 40010; port++ {
+					if port != 40000 {
+						w.want(v.syn(port, service), ReasonNoGrant)
+					}
+				}
+				// With a knock that waits, it waits; and is dropped when that was junk.
+				w.want(v.junk(), ReasonKnock)
+				w.want(v.syn(41000, service), ReasonParked)
+				w.decide()
+				if service != "db" && len(w.delivered) != 0 {
+					t.Error("the neighbour is in")
+				}
+				if got := w.admit(v.syn(40000, service)); got.Action != Pass {
+					t.Errorf("the port itself: %v", got.Reason)
+				}
+			}
+			v.enters(40000, service, alice)
+		}
+	})
+}
+
+func TestSeveralKnocksV2OfOneSlotOpenAConnectionEach(t *testing.T) {
+	w := newWorld(t, every())
+	v := w.at("192.0.2.1")
+	var sent [][]byte
+	for port := uint16(1); port <= 6; port++ {
+		b := v.v2(alice, "ssh", func(m *protocol.KnockV2Message) { m.SourcePort = port; m.SessionID[0] = byte(port) })
+		sent = append(sent, b)
+		w.want(b, ReasonKnock)
+		w.want(v.syn(port, "ssh"), ReasonParked)
+	}
+	w.decide()
+	v.wantGrants(6)
+	if len(w.delivered) != 6 {
+		t.Fatalf("%d delivered", len(w.delivered))
+	}
+	for port := uint16(1); port <= 6; port++ {
+		v.handshakes(port, "ssh")
+		session := [16]byte{byte(port%6 + 1)}
+		if err := v.authenticates(port, "ssh", alice, string(session[:])); err == nil {
+			t.Error("with the session of another knock")
+		}
+		session[0] = byte(port)
+		if err := v.authenticates(port, "ssh", alice, string(session[:])); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, b := range sent {
+		if got := w.result(b); got != KnockReplay {
+			t.Errorf("again: %v", got)
+		}
+	}
+}
+
+func TestAKnockV2OutsideTheWindowIsStaleThoughItsSlotIsKnown(t *testing.T) {
+	w := newWorld(t, every())
+	v := w.at("192.0.2.1")
+	for off, want := range map[time.Duration]KnockResult{
+		testWindow: KnockOK, -testWindow: KnockOK,
+		testWindow + time.Millisecond: KnockStale, -testWindow - time.Millisecond: KnockStale,
+	} {
+		b := v.v2(alice, "db", func(m *protocol.KnockV2Message) { m.Time += off.Milliseconds() })
+		if got := w.result(b); got != want {
+			t.Errorf("%v off: %v, want %v", off, got, want)
+		}
+	}
+}
+
+func TestASessionIsRequiredOfAKnockV2WhereTheServiceSaysSo(t *testing.T) {
+	w := newWorld(t, every(func(o *PolicyOptions) {
+		for i := range o.Services {
+			o.Services[i].SessionRequired = true
+		}
+	}))
+	v := w.at("192.0.2.1")
+	if got := w.result(v.v2(alice, "ssh")); got != KnockNoSession {
+		t.Error(got)
+	}
+	if got := w.result(v.v2(alice, "db")); got != KnockOK {
+		t.Errorf("where nobody authenticates: %v", got)
+	}
+	if got := w.result(v.v2(alice, "ssh", func(m *protocol.KnockV2Message) { m.SessionID[3] = 1 })); got != KnockOK {
+		t.Error(got)
+	}
+}
+
+func TestACopiedHintWithJunkOpensNothingAndTellsNobodysName(t *testing.T) {
+	w := newWorld(t, every())
+	v := w.at("192.0.2.1")
+	hint := v.v2(alice, "db")
+	for at := 28 + 10; at < len(hint); at++ {
+		b := slices.Clone(hint)
+		b[at] ^= 1
+		w.want(v.from(b), ReasonKnock)
+		w.decide()
+		if e := w.events[len(w.events)-1]; e.Result != KnockUnknown || e.Client != "" || e.Service != "" {
+			t.Fatalf("byte %d changed: %+v", at, e)
+		}
+	}
+	if got := w.result(hint); got != KnockOK {
+		t.Errorf("the original: %v", got)
+	}
+}
+
+func TestAFloodOfCopiedHintsBlocksNobodyElse(t *testing.T) {
+	w := newWorld(t, every())
+	v := w.at("192.0.2.1")
+	v.knocks(bob, "many", "") // is known now
+	hint, knock := v.v2(alice, "db"), v.synKnock(alice, "ssh", 0)
+	w.result(knock)
+	refused, junk := 0, slices.Clone(hint)
+	junk[len(junk)-1] ^= 1
+	for n := range 60_000 { // in no time
+		b := junk
+		if n%2 == 0 {
+			b = knock
+		}
+		if got := w.gate.Admit(parsed(v.spoofed(n).from(b))); got.Reason == ReasonBudget {
+			refused++
+		} else if got.Reason != ReasonKnock {
+			t.Fatal(got.Reason)
+		}
+		for k := w.worker.next(); k != nil; k = w.worker.next() {
+			w.worker.decide(k)
+		}
+	}
+	w.events = nil
+	if opened := 60_000 - refused; opened > 2*foundBurst {
+		t.Errorf("%d copies were decided", opened)
+	}
+	for name, b := range map[string][]byte{
+		"udp-v2 of another client":  v.v2(bob, "db"),
+		"udp of a known source":     v.knock(alice, "db"),
+		"udp of a new source":       v.spoofed(70_000).knock(alice, "db"),
+		"tcp-syn of another client": v.synKnock(bob, "ssh", 0),
+		"for another service":       v.v2(alice, "ssh"),
+		"by another method":         v.synKnock(alice, "db", 0),
+		"of the next slot":          v.v2At(alice, "db", testGateway, 1),
+	} {
+		if got := w.result(b); got != KnockOK {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	for n := range 3 {
+		w.result(v.synPart(bob, "db", 0, n))
+	}
+	if got := w.lastKnock(); got != KnockOK {
+		t.Errorf("a sequence: %v", got)
+	}
+	// What was copied works again as soon as the flood is over.
+	w.pass(time.Second)
+	if got := w.result(hint); got != KnockOK {
+		t.Errorf("the original: %v", got)
+	}
+}
+
+func TestKnocksV1AndV2ShareAPort(t *testing.T) {
+	w := newWorld(t, every())
+	v := w.at("192.0.2.1")
+	seen := 0
+	for size := range 40 {
+		m := v.message(string(make([]byte, 16)))
+		m.ClientRandom = make([]byte, size)
+		b := v.sealed(alice, "db", m)
+		if len(v.payload(b)) == protocol.KnockV2Size {
+			seen++
+		}
+		if got := w.result(b); got != KnockOK {
+			t.Errorf("v1, %d bytes: %v", len(v.payload(b)), got)
+		}
+	}
+	if seen != 1 {
+		t.Errorf("%d knocks v1 had the size of a v2", seen)
+	}
+	if got := w.result(v.v2(alice, "db")); got != KnockOK {
+		t.Errorf("v2: %v", got)
+	}
+	// Where v1 is off, nothing is searched.
+	w = newWorld(t, every(taking(FamilyUDPv2)))
+	v = w.at("192.0.2.1")
+	w.want(v.knock(alice, "db"), ReasonNotKnock)
+	w.want(v.udp(testKnockPort, make([]byte, protocol.KnockV2Size)), ReasonNotKnock)
+	if w.tried() != 0 {
+		t.Errorf("%d HMACs", w.tried())
+	}
+}
+
+func TestTheFieldsOfOneMethodAreNoKnockByAnother(t *testing.T) {
+	w := newWorld(t, every(legacy))
+	v := w.at("192.0.2.1")
+	hint := func(f protocol.SYNFields) []byte {
+		b := make([]byte, protocol.KnockV2Size)
+		k := synKey(f)
+		for i := range 8 {
+			b[i] = byte(k.a >> (56 - 8*i))
+		}
+		b[8], b[9] = byte(k.b>>8), byte(k.b)
+		return b
+	}
+	s := protocol.NewScratch()
+	part := alice.SYNPart(s, 5432, w.slot(expectPart), 0)
+	for name, f := range map[string]protocol.SYNFields{
+		"tcp-syn": v.synFields(alice, "db", 0), "tcp-syn-seq": part, "legacy": v.legacyFields(alice, "db", 0),
+	} {
+		if got := w.admit(v.udp(testKnockPort, hint(f))); got.Reason != ReasonNotKnock {
+			t.Errorf("the fields of %s in a datagram: %v", name, got.Reason)
+		}
+	}
+	h := hintKey(alice.KnockV2Hint(s, testGateway, 5432, w.slot(expectV2)))
+	f := protocol.SYNFields{Seq: uint32(h.a >> 32), TSVal: uint32(h.a), Window: h.b}
+	for _, to := range []netip.AddrPort{v.server("db"), v.server("vpn"), netip.AddrPortFrom(v.gateway(), 999)} {
+		if got := w.admit(v.synAs(f, to)); got.Action == Hold {
+			t.Errorf("a hint in a SYN to %v: %v", to, got.Reason)
+		}
+	}
+	w.decide()
+	if len(w.events) != 0 {
+		t.Errorf("%+v", w.events)
+	}
+}

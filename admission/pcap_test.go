@@ -1,0 +1,140 @@
+package admission
+
+import (
+	"errors"
+	"io"
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket/pcapgo"
+
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+// captured is a packet from the IP header on, and when it was seen.
+type captured struct {
+	at time.Time
+	b  []byte
+}
+
+// readCapture reads testdata/client.pcap: what a libknock client put on the wire,
+// one knock by each method, then two connections.
+func readCapture(t *testing.T) []captured {
+	t.Helper()
+	f, err := os.Open("testdata/client.pcap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	r, err := pcapgo.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []captured
+	for {
+		b, info, err := r.ReadPacketData()
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		const ethernet = 14
+		if b[12] == 8 && b[13] == 0 {
+			all = append(all, captured{info.Timestamp, slices.Clone(b[ethernet:])})
+		}
+	}
+}
+
+// to is the packet on its way to a protected address, with right checksums: the
+// capture was made where the kernel leaves them to the hardware.
+func (c *captured) to(dst netip.Addr) []byte {
+	b := slices.Clone(c.b)
+	a := dst.As4()
+	copy(b[16:], a[:])
+	tuntest.Checksums(b)
+	return b
+}
+
+func TestACapturedLibknockClientKnocksSixTimesAndNothingElse(t *testing.T) {
+	client, err := protocol.NewClient("client-001", []byte("0123456789abcdef0123456789abcdef"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	packets := readCapture(t)
+	gateway := netip.MustParseAddr("10.77.0.1")
+	service := Service{
+		Name: "captured", Listen: netip.MustParsePrefix("10.77.0.0/24"), Port: 8443, Mode: ModeKnockAuth, Methods: allFamilies,
+		GrantTTL: testTTL, GrantUses: 1, AuthDeadline: testDeadline, Clients: append(manyClients(50), NewClient(client)),
+	}
+	policy, err := NewPolicy(PolicyOptions{KnockPort: testKnockPort, Window: testWindow, Services: []Service{service}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, func(o *Options) { o.Policy = policy })
+	w.step(packets[0].at.Sub(w.options().Now()))
+	w.turn()
+	var admitted []tun.Tuple
+	for i, c := range packets {
+		w.pass(c.at.Sub(w.options().Now()))
+		w.turn()
+		b := c.to(gateway)
+		p := parsed(b)
+		v := w.admit(b)
+		w.decide()
+		switch syn := p.Proto == tun.TCP && p.Flags&tun.SYN != 0; {
+		case p.Proto == tun.TCP && p.Flags&tun.RST != 0 && v.Action != Drop:
+			t.Errorf("packet %d, a reset: %v", i, v.Reason)
+		case syn && v.Reason == ReasonGrant:
+			admitted = append(admitted, p.Tuple)
+		case syn && v.Action != Hold, p.Proto == tun.UDP && v.Reason != ReasonKnock:
+			t.Errorf("packet %d: %v", i, v.Reason)
+		case p.Proto == tun.TCP && v.Action == Pass && !slices.Contains(admitted, p.Tuple):
+			t.Errorf("packet %d: %v", i, v.Reason)
+		}
+		for _, other := range []string{"10.77.1.1", "10.76.0.1"} { // where nothing is protected
+			if v := w.admit(c.to(netip.MustParseAddr(other))); v.Action != Drop {
+				t.Errorf("packet %d to %s: %v", i, other, v.Reason)
+			}
+		}
+	}
+	var methods []string
+	for _, e := range w.events {
+		switch e.Result {
+		case KnockOK:
+			methods = append(methods, e.Method)
+			if e.Client != "client-001" || e.Skew.Abs() > time.Second || e.Source.String() != "10.0.1.2" {
+				t.Errorf("%+v", e)
+			}
+		case KnockPart:
+		default:
+			t.Errorf("%+v", e)
+		}
+	}
+	want := []string{
+		protocol.MethodUDP, protocol.MethodUDPSeq, protocol.MethodUDPPassive, protocol.MethodUDPPassiveSeq,
+		protocol.MethodTCPSYN, protocol.MethodTCPSYNSeq,
+	}
+	if !slices.Equal(methods, want) {
+		t.Errorf("knocks %v, want %v", methods, want)
+	}
+	if len(admitted) != 2 {
+		t.Errorf("%d connections", len(admitted))
+	}
+	// Once more, all of it: replays, as far as it opens at all.
+	w.events = nil
+	for _, c := range packets {
+		w.admit(c.to(gateway))
+		w.decide()
+	}
+	for _, e := range w.events {
+		if e.Result == KnockOK && e.Method != protocol.MethodTCPSYN { // of which its owner has eight more
+			t.Errorf("again: %+v", e)
+		}
+	}
+}

@@ -1,0 +1,327 @@
+package admission
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+// besieged is a gate that takes every method, and what a test knows about it from
+// outside: who has knocked, and what has gone over the wire.
+type besieged struct {
+	*world
+	credit map[netip.Addr]int // valid knocks from there that are not accepted yet
+	judged int                // events looked at
+	heard  []heard
+	spent  map[ownerKey]visitor // SYN knocks, and who presented them
+	way    time.Duration        // in which the wall clock is set: a knock that was forgotten does not become fresh again
+}
+
+// heard is a packet of somebody's knock, as everybody on the path has seen it.
+type heard struct {
+	v       visitor
+	b       []byte
+	renewed bool // presented again by the same pair, it may earn another grant
+}
+
+func (m *besieged) somebody(t *rapid.T) visitor {
+	return m.at(rapid.SampledFrom(modelAddrs).Draw(t, "from"))
+}
+
+func (m *besieged) aClient(t *rapid.T) *protocol.Client {
+	return rapid.SampledFrom([]*protocol.Client{alice, bob}).Draw(t, "client")
+}
+
+func hiddenService(t *rapid.T) string {
+	return rapid.SampledFrom([]string{"ssh", "db", "many", "vpn"}).Draw(t, "hidden service")
+}
+
+// judge looks at what was decided: nobody is let in who has not knocked.
+func (m *besieged) judge(t *rapid.T) {
+	for ; m.judged < len(m.events); m.judged++ {
+		if e := m.events[m.judged]; e.Result == KnockOK {
+			if m.credit[e.Source]--; m.credit[e.Source] < 0 {
+				t.Fatalf("%+v, without a valid knock from there", e)
+			}
+		}
+	}
+	for a, s := range m.gate.sources {
+		if _, ok := m.credit[a.Netip()]; !ok && len(s.grants) > 0 {
+			t.Fatalf("%v has a grant and never knocked", a.Netip())
+		}
+	}
+	if m.gate.Stats().KnocksQueued > 60 {
+		m.decide() // within the documented limits
+	}
+}
+
+// hear admits a packet of a knock, which others may copy from now on.
+func (m *besieged) hear(v visitor, b []byte, renewed bool) Verdict {
+	m.heard = append(m.heard, heard{v, b, renewed})
+	return m.admit(b)
+}
+
+// junk is anything from anybody who has no secret, but has heard all.
+func (m *besieged) junk(t *rapid.T) {
+	m.pass(100 * time.Millisecond) // for the budgets
+	v := m.somebody(t)
+	switch rapid.IntRange(0, 7).Draw(t, "junk") {
+	case 0:
+		m.admit(v.junk())
+	case 1:
+		m.admit(v.syn(rapid.SampledFrom(modelPorts).Draw(t, "port"), modelService(t)))
+	case 2: // a SYN with timestamps
+		f := protocol.SYNFields{Seq: rapid.Uint32().Draw(t, "seq"), Window: rapid.Uint16().Draw(t, "window"), TSVal: rapid.Uint32().Draw(t, "ts")}
+		m.admit(v.synAs(f, v.server(modelService(t))))
+	case 3:
+		m.admit(v.udp(testKnockPort, rapid.SliceOfN(rapid.Byte(), protocol.KnockV2Size, protocol.KnockV2Size).Draw(t, "bytes")))
+	case 4: // by a client that is none
+		for _, b := range methods[rapid.SampledFrom(methodNames).Draw(t, "method")](v, carol, hiddenService(t)) {
+			m.admit(b)
+		}
+	case 5, 6: // what was heard, from anywhere, perhaps changed
+		m.replay(t, v)
+	case 7: // what was heard, in fragments
+		if len(m.heard) > 0 {
+			for _, f := range inFragments(rapid.SampledFrom(m.heard).Draw(t, "heard").b, 5, 16) {
+				m.admit(f)
+			}
+		}
+	}
+	m.judge(t)
+}
+
+func (m *besieged) replay(t *rapid.T, v visitor) {
+	if len(m.heard) == 0 {
+		return
+	}
+	h := rapid.SampledFrom(m.heard).Draw(t, "heard")
+	b := slices.Clone(h.b)
+	same := v.addr == h.v.addr
+	if v.addr.Is4() == h.v.addr.Is4() {
+		b = v.from(b)
+	} else {
+		same = true
+	}
+	if rapid.Bool().Draw(t, "changed") {
+		at := rapid.IntRange(v.headers()-8, len(b)-1).Draw(t, "at")
+		b[min(at, len(b)-1)] ^= 1 << rapid.IntRange(0, 7).Draw(t, "bit")
+		tuntest.Checksums(b)
+	}
+	if got := m.admit(b); same && h.renewed && got.Action == Hold {
+		m.credit[h.v.addr]++ // its owner's own; at most eight times
+	}
+}
+
+var methodNames = []string{"udp", "udp-seq", "tcp-syn", "tcp-syn-seq", "legacy", "udp-v2"}
+
+// client knocks by any method, with junk in between. It must get in.
+func (m *besieged) client(t *rapid.T) {
+	m.pass(time.Second)
+	m.until(expectPart, DefaultSlot-2*time.Second) // not where a slot ends in between
+	v, c, service := m.somebody(t), m.aClient(t), hiddenService(t)
+	method := rapid.SampledFrom(methodNames).Draw(t, "method")
+	kind := map[string]expectedKind{"tcp-syn": expectSYN, "tcp-syn-seq": expectPart, "legacy": expectLegacyPart}[method]
+	if kind != 0 {
+		key := ownerKey{c, v.server(service).Port(), kind, m.slot(kind)}
+		if _, ok := m.spent[key]; ok {
+			return // there is room for one in a slot
+		}
+		m.spent[key] = v
+	}
+	m.credit[v.addr]++
+	before := len(m.events)
+	all := methods[method](v, c, service)
+	for i, b := range all {
+		renewed := method == "tcp-syn" && service != "db" && service != "many"
+		if got := m.hear(v, b, renewed); got.Action != Hold {
+			t.Fatalf("%s, packet %d: %v %v", method, i, got.Action, got.Reason)
+		}
+		for range rapid.IntRange(0, 3).Draw(t, "junk in between") {
+			m.junk(t)
+		}
+		if rapid.Bool().Draw(t, "decided") {
+			m.decide()
+		}
+	}
+	m.decide()
+	for _, e := range m.events[before:] {
+		if e.Result == KnockOK && e.Source == v.addr && e.Client == c.ID() && e.Service == service+family(v) {
+			m.judge(t)
+			return
+		}
+	}
+	t.Fatalf("a valid knock by %s of %s for %s from %v came to nothing: %+v", method, c.ID(), service, v.addr, m.events[before:])
+}
+
+// half is a sequence that is given up.
+func (m *besieged) half(t *rapid.T) {
+	m.until(expectPart, DefaultSlot-time.Second)
+	v := m.somebody(t)
+	method := rapid.SampledFrom([]string{"udp-seq", "tcp-syn-seq", "legacy"}).Draw(t, "method")
+	all := methods[method](v, m.aClient(t), hiddenService(t))
+	for _, b := range all[:rapid.IntRange(1, 2).Draw(t, "parts")] {
+		m.hear(v, b, false)
+	}
+	m.pass(DefaultSequenceWindow + time.Second)
+	m.judge(t)
+}
+
+// stack does something that the stack, or what is behind it, may do with a flow.
+func (m *besieged) stack(t *rapid.T) {
+	v, port, service := m.somebody(t), rapid.SampledFrom(modelPorts).Draw(t, "port"), modelService(t)
+	tuple := v.tuple(port, service)
+	m.stages[tuple] = rapid.SampledFrom([]Settlement{Gone, InTimeWait, Busy}).Draw(t, "stage")
+	switch rapid.IntRange(0, 5).Draw(t, "does") {
+	case 0, 1:
+		_ = m.gate.Complete(tuple)
+	case 2:
+		m.decide() // or it would wait for that
+		_ = m.gate.Authenticate(tuple, m.aClient(t), "", ok)
+	case 3:
+		m.gate.Closed(tuple)
+	case 4:
+		m.gate.Forget(tuple)
+	case 5:
+		if m.flow(tuple) != nil {
+			m.gate.Failed(tuple)
+		}
+	}
+	m.check()
+}
+
+// time passes, on both clocks or on one.
+func (m *besieged) time(t *rapid.T) {
+	m.decide()
+	m.pass(time.Duration(rapid.IntRange(0, 40_000).Draw(t, "ms")) * time.Millisecond)
+	if rapid.IntRange(0, 4).Draw(t, "set") == 0 {
+		m.step(m.way * time.Duration(rapid.IntRange(0, 7200).Draw(t, "by")))
+	}
+	m.turn()
+	m.sweep()
+	m.judge(t)
+}
+
+func TestNobodyGetsInWithoutAKnockAndEverybodyWithOne(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := &besieged{
+			world:  newWorld(t, every(legacy), func(o *Options) { o.Ban = Ban{After: 3, Within: time.Minute, For: time.Minute} }),
+			credit: map[netip.Addr]int{}, spent: map[ownerKey]visitor{},
+			way: rapid.SampledFrom([]time.Duration{time.Second, -time.Second}).Draw(t, "way"),
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"junk": m.junk, "client": m.client, "half a sequence": m.half, "stack": m.stack, "time": m.time,
+		})
+		m.decide()
+		m.judge(t)
+		for tuple := range m.stages {
+			m.stages[tuple] = Gone
+			m.gate.Forget(tuple)
+		}
+		for range 3 {
+			m.pass(2 * seenTime)
+			m.step(12 * time.Hour) // whatever it was set to
+			m.turn()
+			m.sweep()
+			m.worker.sweep()
+		}
+		m.forgotten()
+	})
+}
+
+func TestTwoGatesThatShareAStoreNeverAcceptOneKnock(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		clocks := newTestClocks()
+		store := NewMemoryStore(clocks.options())
+		share := func(o *Options) { o.Store, o.Now, o.Mono = store, clocks.options().Now, clocks.options().Mono }
+		gates := []*world{newWorld(t, every(legacy), share), newWorld(t, every(legacy), share)}
+		accepted := map[string]int{}
+		type sent struct {
+			name string
+			b    []byte
+		}
+		var all []sent
+		but := rapid.SampledFrom([]string{"legacy", "tcp-syn-seq"}).Draw(t, "but") // they bear one name
+		for n, method := range methodNames {
+			if method == but {
+				continue
+			}
+			for _, c := range []*protocol.Client{alice, bob} {
+				v := gates[0].at(modelAddrs[n%2])
+				for _, b := range methods[method](v, c, "ssh") {
+					all = append(all, sent{method + " of " + c.ID(), b})
+				}
+			}
+		}
+		for _, s := range all { // in order at each gate, by chance at the one or the other first
+			for _, i := range rapid.SampledFrom([][]int{{0, 1}, {1, 0}, {0, 0, 1}, {1, 0, 1}}).Draw(t, "gates") {
+				w := gates[i]
+				w.admit(s.b)
+				if rapid.Bool().Draw(t, "decided") {
+					w.decide()
+				}
+			}
+		}
+		for i, w := range gates {
+			w.decide()
+			for _, e := range w.events {
+				name := e.Method + " of " + e.Client
+				if e.Result == KnockOK && accepted[name]&^(1<<i) != 0 {
+					t.Fatalf("%s was accepted by both", name)
+				}
+				if e.Result == KnockOK {
+					accepted[name] |= 1 << i
+				}
+			}
+		}
+	})
+}
+
+func TestAFloodOfJunkOfEveryKindMakesNoGrantAndNoGarbage(t *testing.T) {
+	everywhere(func(addr string) {
+		w := newWorld(t, every(legacy), func(o *Options) { o.Limits, o.Knocked = Limits{}, func(KnockEvent) {} })
+		v := w.at(addr)
+		heardHint := v.v2(alice, "db", func(m *protocol.KnockV2Message) { m.SourcePort = 1 })
+		heardHint[len(heardHint)-1] ^= 1
+		tuntest.Checksums(heardHint)
+		for name, b := range map[string][]byte{
+			"SYN with timestamps":         v.synAs(protocol.SYNFields{Seq: 1, Window: 2, TSVal: 3}, v.server("ssh")),
+			"the same, to no service":     v.synAs(protocol.SYNFields{Seq: 1, Window: 2, TSVal: 3}, netip.AddrPortFrom(v.gateway(), 4444)),
+			"a part that is not expected": v.synPart(carol, "ssh", 0, 0),
+			"a part of an old slot":       v.synPart(alice, "ssh", -2, 0),
+			"a second part":               v.synPart(alice, "ssh", 0, 1),
+			"a legacy part, to another port": v.synAs(v.legacyFields(alice, "ssh", 0),
+				netip.AddrPortFrom(v.gateway(), 4444)),
+			"junk of the size of a udp-v2": v.udp(testKnockPort, make([]byte, protocol.KnockV2Size)),
+			"udp-v2 of a stranger":         v.v2(carol, "ssh"),
+			"a copied hint":                heardHint,
+			"udp of a stranger":            v.junk(),
+		} {
+			var p tun.Packet
+			one := func() {
+				w.pass(time.Second) // for the budgets
+				p = tun.Packet{Data: b}
+				p.Parse()
+				w.gate.Admit(&p)
+				if k := w.worker.next(); k != nil {
+					w.worker.decide(k)
+				}
+			}
+			most := 0.0
+			if name == "a copied hint" {
+				most = 1 // the AEAD
+			}
+			if n := testing.AllocsPerRun(200, one); n > most {
+				t.Errorf("%s: %v allocations", name, n)
+			}
+		}
+		v.wantGrants(0)
+	})
+}

@@ -1,0 +1,92 @@
+//go:build linux
+
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// floodBatch is how many packets one system call sends.
+	floodBatch = 64
+	// floodPause is the least that a flood sleeps. It sends evenly: in the pauses between bursts there would be
+	// more of a purse left than strangers leave.
+	floodPause = 50 * time.Microsecond
+)
+
+// message is the kernel's struct mmsghdr.
+type message struct {
+	header unix.Msghdr
+	_      uint32 // bytes sent
+}
+
+// Flood sends junk from the host, at a rate in packets a second, or with 0 as fast as it can, until ctx ends. It
+// returns how many packets it has sent.
+func (h *Host) Flood(ctx context.Context, junk Junk, rate int) (sent int, err error) {
+	fd, err := h.rawSocket(junk)
+	if err != nil {
+		return 0, fmt.Errorf("%s: open a raw socket: %w", h.Name, err)
+	}
+	defer func() { err = errors.Join(err, unix.Close(fd)) }()
+	var (
+		packets  [floodBatch][junkSize]byte
+		pieces   [floodBatch]unix.Iovec
+		messages [floodBatch]message
+	)
+	for i := range messages {
+		pieces[i].Base = &packets[i][0]
+		messages[i].header.Iov = &pieces[i]
+		messages[i].header.SetIovlen(1)
+	}
+	for began := time.Now(); ctx.Err() == nil; {
+		n := floodBatch
+		if rate > 0 {
+			if n = min(n, int(time.Since(began).Seconds()*float64(rate))-sent); n <= 0 {
+				time.Sleep(max(floodPause, time.Second/time.Duration(rate)))
+				continue
+			}
+		}
+		for i := range n {
+			pieces[i].SetLen(junk.next(packets[i][:]))
+		}
+		done, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&messages)), //nolint:gosec // nobody else has a call for it
+			uintptr(n), 0, 0, 0)
+		switch errno {
+		case 0:
+			sent += int(done)
+		case unix.EINTR, unix.EAGAIN, unix.ENOBUFS:
+		default:
+			return sent, fmt.Errorf("%s: send %d packets: %w", h.Name, n, errno)
+		}
+	}
+	return sent, nil
+}
+
+// rawSocket opens a socket that sends whole IP packets to where junk goes.
+func (h *Host) rawSocket(junk Junk) (fd int, err error) {
+	err = h.ns.Do(func() error {
+		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+		if err != nil {
+			return err
+		}
+		if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: junk.To.Addr().As4()}); err != nil {
+			return errors.Join(err, unix.Close(fd))
+		}
+		return nil
+	})
+	return fd, err
+}
+
+// AnySource has the gateway forward packets whatever their source, as if a neighbour sent them on.
+func (l *Lab) AnySource() {
+	l.tb.Helper()
+	for _, link := range []string{"all", l.Stranger.Name + "0"} {
+		l.Gateway.Sysctl("ipv4/conf/"+link+"/rp_filter", "0")
+	}
+}

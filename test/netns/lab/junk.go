@@ -1,0 +1,144 @@
+//go:build linux
+
+package lab
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"net/netip"
+
+	"github.com/knockgw/knockgw/protocol"
+)
+
+// A Form is what a packet of junk looks like.
+type Form int
+
+// The forms.
+const (
+	JunkSYN      Form = iota // a SYN with Timestamps, as SYN knocks are
+	JunkACK                  // a segment of no connection
+	JunkV1                   // a datagram with all that can be seen of a knock v1
+	JunkV2                   // a datagram as large as a knock udp-v2
+	JunkDatagram             // a datagram that nothing is like
+)
+
+// A Junk is packets of strangers over IPv4, each with bytes of its own wherever a secret would show.
+type Junk struct {
+	Form Form
+	// Sources are where the packets come from, in turns. Without any they seem to come from everywhere in the
+	// networks that are set apart for measurements (RFC 2544), at random.
+	Sources []netip.Addr
+	// To is where they go; port 0 stands for any.
+	To netip.AddrPort
+
+	n      int
+	random *rand.PCG
+}
+
+const (
+	ipHeader  = 20
+	tcpHeader = 32 // NOP, NOP and Timestamps included
+	udpHeader = 8
+	junkSize  = 256 // bytes of the largest packet of junk, and room
+
+	protoTCP, protoUDP = 6, 17
+
+	// sealedV1 is the sealed part of a knock v1 with a session id, more or less.
+	sealedV1 = 90
+	// smallest is the size of a JunkDatagram's payload: no knock's.
+	smallest = 16
+)
+
+// next writes the next packet into b and returns its size. Of the IP header the kernel fills in the length and the
+// checksum.
+func (j *Junk) next(b []byte) int {
+	if j.random == nil {
+		j.random = rand.NewPCG(rand.Uint64(), rand.Uint64()) //nolint:gosec // junk need not be unguessable
+	}
+	src := [4]byte{198, 18}
+	if len(j.Sources) > 0 {
+		src = j.Sources[j.n%len(j.Sources)].As4()
+	} else {
+		binary.BigEndian.PutUint32(src[:], binary.BigEndian.Uint32(src[:])|uint32(j.random.Uint64())&0x1ffff)
+	}
+	j.n++
+	dst, port := j.To.Addr().As4(), j.To.Port()
+	if port == 0 {
+		port = uint16(j.random.Uint64()) | 1
+	}
+	clear(b[:ipHeader+tcpHeader])
+	b[0], b[8], b[9] = 4<<4|ipHeader/4, 64, protoUDP
+	binary.BigEndian.PutUint16(b[4:], uint16(j.n)|1)
+	copy(b[12:], src[:])
+	copy(b[16:], dst[:])
+	h := b[ipHeader:]
+	binary.BigEndian.PutUint16(h, uint16(1024+j.random.Uint64()%60000))
+	binary.BigEndian.PutUint16(h[2:], port)
+	size, at := 0, 6
+	if j.Form == JunkSYN || j.Form == JunkACK {
+		b[9], at = protoTCP, 16
+		size = j.segment(h)
+	} else {
+		size = j.datagram(h)
+	}
+	whole := b[:ipHeader+size]
+	binary.BigEndian.PutUint16(h[at:], transportChecksum(whole))
+	return len(whole)
+}
+
+// segment writes a TCP header but for ports and checksum.
+func (j *Junk) segment(h []byte) int {
+	r := j.random.Uint64()
+	binary.BigEndian.PutUint64(h[4:], r) // sequence number, and acknowledgement
+	h[12], h[13] = tcpHeader/4<<4, 1<<4  // ACK
+	if j.Form == JunkSYN {
+		clear(h[8:12])
+		h[13] = 1 << 1
+	}
+	r = j.random.Uint64()
+	binary.BigEndian.PutUint16(h[14:], uint16(r)|1)
+	copy(h[20:], []byte{1, 1, 8, 10})
+	binary.BigEndian.PutUint32(h[24:], uint32(r>>32))
+	return tcpHeader
+}
+
+// datagram writes a UDP header but for ports and checksum, and what is in the datagram.
+func (j *Junk) datagram(h []byte) int {
+	size := smallest
+	switch j.Form {
+	case JunkV1:
+		size = protocol.KnockHeader + sealedV1
+	case JunkV2:
+		size = protocol.KnockV2Size
+	}
+	payload := h[udpHeader:]
+	for i := 0; i < size; i += 8 {
+		binary.LittleEndian.PutUint64(payload[i:], j.random.Uint64())
+	}
+	if j.Form == JunkV1 {
+		binary.BigEndian.PutUint16(payload[24:], sealedV1)
+		payload[26], payload[27] = 2, 0 // with a session
+	}
+	binary.BigEndian.PutUint16(h[4:], uint16(udpHeader+size))
+	binary.BigEndian.PutUint16(h[6:], 0)
+	return udpHeader + size
+}
+
+// transportChecksum is that of an IPv4 packet's TCP or UDP (RFC 9293, 3.1), whose own field is 0.
+func transportChecksum(packet []byte) uint16 {
+	sum := uint32(packet[9]) + uint32(len(packet)-ipHeader)
+	b := packet[12:]
+	for ; len(b) >= 2; b = b[2:] {
+		sum += uint32(binary.BigEndian.Uint16(b))
+	}
+	if len(b) == 1 {
+		sum += uint32(b[0]) << 8
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	if c := ^uint16(sum); c != 0 {
+		return c
+	}
+	return 0xffff // in UDP 0 is none, and in TCP both are the same
+}
