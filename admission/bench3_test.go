@@ -106,6 +106,27 @@ func BenchmarkKnockJunk(b *testing.B) {
 	}
 }
 
+// A service that takes everything: the table is at its largest.
+func BenchmarkKnockJunkAtEveryMethod(b *testing.B) {
+	for name, junk := range map[string]func(visitor, *rand.ChaCha8) []byte{"SYN": junkSYN, "datagram": junkV2} {
+		for _, n := range clientCounts {
+			b.Run(fmt.Sprintf("%s/clients=%d", name, n), func(b *testing.B) {
+				w := benchWorld(b, n, allFamilies)
+				all := differentJunk(w, junk)
+				var p tun.Packet
+				i := 0
+				b.ReportAllocs()
+				for b.Loop() {
+					p = tun.Packet{Data: all[i&(len(all)-1)]}
+					p.Parse()
+					w.gate.Admit(&p)
+					i++
+				}
+			})
+		}
+	}
+}
+
 // What a valid knock costs, from its first packet to its grant. The time to make it,
 // and that to make the next slot's table, are left out.
 func BenchmarkKnockValid(b *testing.B) {
@@ -120,12 +141,13 @@ func BenchmarkKnockValid(b *testing.B) {
 				for b.Loop() {
 					var all [][]byte
 					for range min(n, 64) {
-						c := clients[knocks%n]
+						c := clients[knocks*7919%n] // all of them, in some order
 						knocks++
 						all = append(all, methods[m.method](v.spoofed(knocks), c.Keys[0].Identity, "db")...)
 					}
 					start := time.Now()
 					for _, data := range all {
+						w.pass(20 * time.Millisecond) // for the budgets, at 10,000 clients
 						p := tun.Packet{Data: data}
 						p.Parse()
 						w.gate.Admit(&p)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 	"unsafe"
 
@@ -44,11 +45,19 @@ func (h *Host) Flood(ctx context.Context, junk Junk, rate int) (sent int, err er
 		messages[i].header.Iov = &pieces[i]
 		messages[i].header.SetIovlen(1)
 	}
+	if rate > 0 {
+		restore, err := punctual()
+		if err != nil {
+			return 0, fmt.Errorf("%s: get ahead of other work: %w", h.Name, err)
+		}
+		defer restore()
+	}
 	for began := time.Now(); ctx.Err() == nil; {
 		n := floodBatch
 		if rate > 0 {
 			if n = min(n, int(time.Since(began).Seconds()*float64(rate))-sent); n <= 0 {
-				time.Sleep(max(floodPause, time.Second/time.Duration(rate)))
+				pause := unix.NsecToTimespec(max(floodPause, time.Second/time.Duration(rate)).Nanoseconds())
+				_ = unix.ClockNanosleep(unix.CLOCK_MONOTONIC, 0, &pause, nil) // interrupted, it is shorter
 				continue
 			}
 		}
@@ -66,6 +75,24 @@ func (h *Host) Flood(ctx context.Context, junk Junk, rate int) (sent int, err er
 		}
 	}
 	return sent, nil
+}
+
+// punctual keeps the calling goroutine's thread from waiting for processors until restore: strangers have machines
+// of their own, and in a flood's involuntary pauses there would be more room than they leave.
+func punctual() (restore func(), err error) {
+	runtime.LockOSThread()
+	set := func(policy, priority uint32) error {
+		return unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: policy, Priority: priority}, 0)
+	}
+	if err := set(unix.SCHED_FIFO, 1); err != nil {
+		runtime.UnlockOSThread()
+		return nil, err
+	}
+	return func() {
+		if set(unix.SCHED_NORMAL, 0) == nil {
+			runtime.UnlockOSThread() // or the thread ends with the goroutine
+		}
+	}, nil
 }
 
 // rawSocket opens a socket that sends whole IP packets to where junk goes.

@@ -82,6 +82,17 @@ func (h *Host) Other(other netip.Addr) netip.Addr {
 	return h.Other6
 }
 
+// Dropped is how many packets the host's kernel had no room for that were to leave by an interface: of a TUN
+// device, those that its reader was too slow for.
+func (h *Host) Dropped(link string) int {
+	h.tb.Helper()
+	found, err := h.routes.LinkByName(link)
+	if err != nil {
+		h.tb.Fatalf("%s: find interface %s: %v", h.Name, link, err)
+	}
+	return int(found.Attrs().Statistics.TxDropped)
+}
+
 // AddAddrs gives the host's link further addresses, of the family and network of those that it has.
 func (h *Host) AddAddrs(addrs ...netip.Addr) {
 	h.tb.Helper()
