@@ -1,0 +1,82 @@
+package admission
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+// Limits bound what the gate keeps. Zero fields take the defaults.
+type Limits struct {
+	Flows           int // in the table; default DefaultFlows
+	HalfOpen        int // unauthenticated flows per open service; default DefaultHalfOpen
+	Grants          int // in all; default DefaultGrants
+	GrantsPerSource int // default DefaultGrantsPerSource
+	GrantsPerClient int // where the client has no limit of its own; default DefaultGrantsPerClient
+	FlowsPerClient  int // likewise; default DefaultFlowsPerClient
+	FlowsPerSource  int // from one address; default DefaultFlowsPerSource
+	Knocks          int // waiting to be decided; default DefaultKnocks
+	KnocksPerSource int // of these, from one address; default DefaultKnocksPerSource
+	Parked          int // SYNs waiting for a knock; default DefaultParked
+	ParkedPerSource int // of these, from one address; default DefaultParkedPerSource
+}
+
+// Defaults of Limits.
+const (
+	DefaultFlows           = 1 << 17 // 128 Ki flows, about 30 MiB
+	DefaultHalfOpen        = 1 << 14 // a third of a second of a 50,000 SYN/s flood; SYN cookies beyond
+	DefaultGrants          = 1 << 16
+	DefaultGrantsPerSource = 1024 // a large office behind one address
+	DefaultGrantsPerClient = 256
+	DefaultFlowsPerClient  = 4096
+	DefaultFlowsPerSource  = 4096
+	DefaultKnocks          = 512 // in each of two lanes, of up to protocol.MaxKnock bytes: half a MiB
+	DefaultKnocksPerSource = 64  // a burst of parallel connections
+	DefaultParked          = 4096
+	DefaultParkedPerSource = 64
+)
+
+// ReservationsPerGrant is how many handshakes may be open on one grant; a newer
+// one evicts the oldest, so that a neighbour behind the same NAT can neither
+// take the door by being first nor lock it.
+const ReservationsPerGrant = 8
+
+// Options is what a Gate is made of.
+type Options struct {
+	Policy *Policy // required
+	Store  Store   // required; the gate does not close it
+
+	// Now is the wall clock, for the freshness of messages; default time.Now.
+	Now func() time.Time
+	// Mono is the monotonic clock, for everything that lasts; default: time
+	// since New.
+	Mono func() time.Duration
+
+	// Deliver hands a packet, parked until now, to the stack. The packet is
+	// borrowed for the call. Required.
+	Deliver func(p *tun.Packet, v Verdict)
+	// Evicted tells the stack to forget a flow that is in the table no more. Required.
+	Evicted func(t tun.Tuple)
+	// Knocked is told of every knock that was decided, from a worker. Optional.
+	Knocked func(KnockEvent)
+
+	// Settled tells how far the stack is with a flow whose relay is done.
+	// Default: it is done too.
+	Settled func(t tun.Tuple) Settlement
+	// TimeWait is how long the stack's endpoints stay in TIME_WAIT.
+	TimeWait time.Duration
+	Limits   Limits
+	Ban      Ban
+	Log      *slog.Logger // default: discard
+}
+
+// A Settlement is how far the stack's endpoint of a flow is with closing.
+type Settlement uint8
+
+// The settlements.
+const (
+	Gone       Settlement = iota // there is no endpoint any more
+	InTimeWait                   // it only answers late segments
+	Busy                         // it has something to send, or waits for the peer's FIN
+)
