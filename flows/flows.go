@@ -39,7 +39,8 @@ type Conn interface {
 }
 
 // A Request is a client's connection that begins. Refuse and Ignore may be
-// called while Accept waits for the client, and have it give up.
+// called while Accept waits for the client, and have it give up, unless it
+// succeeds at that moment.
 type Request interface {
 	Accept() (Conn, error) // completes the handshake
 	Refuse()               // answers with a reset

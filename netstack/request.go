@@ -101,8 +101,29 @@ func (r *Request) Accept() (*Conn, error) {
 	}
 }
 
-// Refuse answers with a reset.
-func (r *Request) Refuse() { r.end(true) }
+// refuseGrace is how long Refuse waits for a handshake that is under way: about
+// a round trip. A client that has had our half of it, and whose word is still on
+// its way, takes a reset only from an established connection: one that answers
+// its SYN has the wrong sequence number by then.
+const refuseGrace = 250 * time.Millisecond
+
+// Refuse answers with a reset. If Accept is about to succeed it lets it, and the
+// reset is for the owner of the connection to send.
+func (r *Request) Refuse() {
+	r.mu.Lock()
+	done, waits := r.done, r.state == shaking
+	r.mu.Unlock()
+	if waits {
+		timer := time.NewTimer(refuseGrace)
+		defer timer.Stop()
+		select {
+		case <-done:
+			return
+		case <-timer.C:
+		}
+	}
+	r.end(true)
+}
 
 // Ignore answers nothing. (Where the handshake is done, what Abort sends is for
 // the egress gate to hold back.)

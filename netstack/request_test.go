@@ -115,6 +115,31 @@ func TestAHandshakeThatTheClientDoesNotCompleteCanBeGivenUp(t *testing.T) {
 	}
 }
 
+func TestRefusingAHandshakeThatIsAboutToSucceedLetsIt(t *testing.T) {
+	requests, release := make(chan *netstack.Request), make(chan struct{})
+	w := newWorld(t, true, held(requests, release))
+	defer close(release)
+	client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort))
+	client.send(tun.SYN, nil)
+	r := <-requests
+	conns := make(chan *netstack.Conn, 1)
+	go func() { c, _ := r.Accept(); conns <- c }()
+	client.expect(tun.SYN | tun.ACK)
+	refused := make(chan struct{})
+	go func() { r.Refuse(); close(refused) }()
+	time.Sleep(10 * time.Millisecond)
+	client.send(tun.ACK, nil)
+	c := <-conns
+	<-refused
+	if c == nil {
+		t.Fatal("it was not accepted")
+	}
+	c.Abort()
+	if p := client.expect(tun.RST | tun.ACK); p.Seq != client.ack {
+		t.Errorf("the reset's number is %d, the client takes only %d", p.Seq, client.ack)
+	}
+}
+
 func TestGivingUpRacesTheHandshakeWithoutHarm(t *testing.T) {
 	requests, release := make(chan *netstack.Request), make(chan struct{})
 	w := newWorld(t, true, held(requests, release))
@@ -125,8 +150,7 @@ func TestGivingUpRacesTheHandshakeWithoutHarm(t *testing.T) {
 		go func() {
 			defer close(dialed)
 			if c, err := w.dial(client4, netip.AddrPortFrom(target4, hiddenPort), patience); err == nil {
-				// A reset in reply to its SYN says nothing to a client whose
-				// last word of the handshake is still on its way.
+				// It hears nothing if its last word of the handshake came too late.
 				_ = c.SetDeadline(time.Now().Add(10 * time.Millisecond))
 				_, _ = c.Read(make([]byte, 1))
 				c.Close()
@@ -139,7 +163,7 @@ func TestGivingUpRacesTheHandshakeWithoutHarm(t *testing.T) {
 		both.Go(func() { c, err = r.Accept() })
 		both.Go(func() {
 			time.Sleep(time.Duration(n) * time.Microsecond)
-			r.Refuse()
+			r.Ignore()
 		})
 		both.Wait()
 		if (c == nil) != (err != nil) {
@@ -216,7 +240,10 @@ func TestASYNOnATupleInTimeWaitIsTakenOnlyIfItIsAnew(t *testing.T) {
 				client.expect(tun.FIN | tun.ACK)
 				stages = append(stages, w.stack.Closing(client.tuple(), false))
 				client.send(tun.FIN|tun.ACK, nil)
-				client.expect(tun.ACK)
+				client.expect(tun.ACK) // sent a moment before the state changes
+				for end := time.Now().Add(patience); w.stack.Closing(client.tuple(), false) == netstack.Unsent && time.Now().Before(end); {
+					time.Sleep(time.Millisecond)
+				}
 				stages = append(stages, w.stack.Closing(client.tuple(), false))
 				if want := [3]netstack.Closing{netstack.Closed, netstack.Unsent, netstack.TimeWait}; [3]netstack.Closing(stages) != want {
 					t.Errorf("stages %v", stages)

@@ -202,7 +202,7 @@ func (s *Stack) shut() {
 	requests := slices.Collect(maps.Keys(s.requests))
 	s.mu.Unlock()
 	for _, r := range requests {
-		r.Refuse()
+		r.end(true)
 	}
 	for _, e := range s.stack.RegisteredEndpoints() {
 		e.Abort()
