@@ -174,6 +174,12 @@ func (g *Gate) admitTCP(p *tun.Packet) Verdict {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := g.flows[p.Tuple]
+	if syn && (f == nil || p.Seq != f.isn) {
+		// First of all: a knock's port is drawn at random, and may be a flow's.
+		if h, ok := g.expectedSYN(p, svc, policy); ok {
+			return g.admitSYNKnock(p.Tuple.Src, p.Tuple.Dst, h)
+		}
+	}
 	if f != nil && (!syn || p.Seq == f.isn || f.state != closing) {
 		// A SYN in the middle of a flow is for the stack to challenge (RFC 5961,
 		// 4): it may be forged. Only TIME_WAIT gives its tuple away.
@@ -182,9 +188,6 @@ func (g *Gate) admitTCP(p *tun.Packet) Verdict {
 	}
 	switch {
 	case syn:
-		if h, ok := g.expectedSYN(p, svc, policy); ok {
-			return g.admitSYNKnock(p.Tuple.Src, p.Tuple.Dst, h)
-		}
 		return g.admitSYN(p, svc, f)
 	case svc.Open() && p.Flags&(tun.SYN|tun.ACK|tun.RST) == tun.ACK:
 		return g.admitCookie(p, svc)

@@ -289,6 +289,9 @@ func TestAFloodOfJunkOfEveryKindMakesNoGrantAndNoGarbage(t *testing.T) {
 		w := newWorld(t, every(legacy), func(o *Options) { o.Limits, o.Knocked = Limits{}, func(KnockEvent) {} })
 		v := w.at(addr)
 		heardHint := v.v2(alice, "db", func(m *protocol.KnockV2Message) { m.SourcePort = 1 })
+		known := v.spoofed(1)
+		w.want(known.knock(bob, "many"), ReasonKnock)
+		w.decide()
 		heardHint[len(heardHint)-1] ^= 1
 		tuntest.Checksums(heardHint)
 		for name, b := range map[string][]byte{
@@ -303,6 +306,7 @@ func TestAFloodOfJunkOfEveryKindMakesNoGrantAndNoGarbage(t *testing.T) {
 			"udp-v2 of a stranger":         v.v2(carol, "ssh"),
 			"a copied hint":                heardHint,
 			"udp of a stranger":            v.junk(),
+			"udp of a known source":        known.junk(),
 		} {
 			var p tun.Packet
 			one := func() {

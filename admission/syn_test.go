@@ -286,3 +286,20 @@ func testSecret(id string, n int) *protocol.Client {
 	}
 	return c
 }
+
+func TestASYNKnockFromThePortOfAFlowIsAKnock(t *testing.T) {
+	for _, service := range []string{"db", "vpn"} {
+		w := newWorld(t, every())
+		v := w.at("192.0.2.1")
+		v.knocks(alice, service, "")
+		w.admit(v.syn(40000, service))
+		v.enters(40000, service, alice)
+		p := v.fieldsAs(v.synFields(bob, service, 0), v.server(service))
+		p.Src = netip.AddrPortFrom(v.addr, 40000)
+		if got := w.result(p.Packet()); got != KnockOK {
+			t.Errorf("%s: %v", service, got)
+		}
+		w.want(v.syn(40000, service), ReasonFlow)
+		w.want(v.tcp(40000, service, tun.ACK, 1001, 1, "data"), ReasonFlow)
+	}
+}

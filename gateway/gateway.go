@@ -62,6 +62,7 @@ type Gateway struct {
 	routes    tun.Routes
 	flows     *flows.Set
 	metrics   *metrics
+	refusals  sample // lines about refused knocks
 	listeners map[string]*listener
 	ready     chan struct{}
 	ran       atomic.Bool

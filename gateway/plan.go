@@ -220,12 +220,22 @@ func (g *Gateway) knocked(e admission.KnockEvent) {
 		g.log.Info("knock", attrs...)
 	case admission.KnockPart, admission.KnockRepeat:
 		g.log.Debug("knock", append(attrs, "result", e.Result.String())...)
-	case admission.KnockStale:
-		g.log.Warn("knock refused", append(attrs, "result", e.Result.String(), "clock_difference", e.Skew)...)
 	default:
-		if e.Client != "" { // a stranger's is only counted
-			g.log.Warn("knock refused", append(attrs, "result", e.Result.String())...)
+		if e.Client == "" {
+			return // a stranger's is only counted
 		}
+		leftOut, ok := g.refusals.take(g.o.Now())
+		if !ok {
+			return
+		}
+		attrs = append(attrs, "result", e.Result.String())
+		if e.Result == admission.KnockStale {
+			attrs = append(attrs, "clock_difference", e.Skew)
+		}
+		if leftOut > 0 {
+			attrs = append(attrs, "left_out", leftOut)
+		}
+		g.log.Warn("knock refused", attrs...)
 	}
 }
 

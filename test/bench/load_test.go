@@ -135,7 +135,8 @@ func TestKnockUnderJunk(t *testing.T) {
 		if m := slices.Sorted(slices.Values(r.known.took))[loadTries/2]; m > loadMedian {
 			t.Errorf("junk %s: a known client waits %v, more than %v", r.name, m, loadMedian)
 		}
-		if r.sources != nil && r.new.failed > 0 {
+		// A newcomer shares the purse of one of these sources once in some hundred times.
+		if r.sources != nil && r.new.failed > loadTries/10 {
 			t.Errorf("junk %s: %d new clients stayed outside", r.name, r.new.failed)
 		}
 	}
