@@ -196,9 +196,8 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 		if s.Methods&FamilySYNSeq != 0 && p.sequence.Length > protocol.MaxSYNSequence {
 			return nil, fmt.Errorf("policy: service %q takes SYN sequences, which have at most %d parts", s.Name, protocol.MaxSYNSequence)
 		}
-		if s.Methods&FamilyUDPv2 != 0 && (p.slot < p.window || len(p.gateway) > protocol.MaxGateway) {
-			return nil, fmt.Errorf("policy: service %q takes udp-v2, whose slot must be no shorter than the window, "+
-				"and the gateway's identity no longer than %d bytes", s.Name, protocol.MaxGateway)
+		if s.Methods&FamilyUDPv2 != 0 && len(p.gateway) > protocol.MaxGateway {
+			return nil, fmt.Errorf("policy: service %q takes udp-v2, where the gateway's identity has at most %d bytes", s.Name, protocol.MaxGateway)
 		}
 		s.index()
 		p.services = append(p.services, &s)
