@@ -17,7 +17,6 @@ test: build cross
 	@test/tools.sh nmap
 	$(GO) vet ./...
 	$(GO) test -race -p 1 $$($(GO) list ./... | grep -v /test/)
-	$(GO) test -run TestADayOfSlots ./admission
 	$(GO) test -timeout 20m ./test/...
 	$(FUZZ) -fuzz '^FuzzParse$$' -fuzztime $(TEST_FUZZTIME) ./tun
 	$(FUZZ) -fuzz '^FuzzAdmit$$' -fuzztime $(TEST_FUZZTIME) ./admission

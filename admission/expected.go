@@ -1,9 +1,9 @@
 package admission
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"math/bits"
-	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -196,7 +196,9 @@ func (b *builder) build(p *Policy, now time.Time, old *expected) *expected {
 		clear(e.cells)
 	}
 	e.policy = p
-	e.shift, e.seed = uint8(64-bits.Len(uint(size-1))), rand.Uint64() //nolint:gosec // nobody sees it, and it protects no secret
+	var seed [8]byte
+	_, _ = rand.Read(seed[:]) // never fails
+	e.shift, e.seed = uint8(64-bits.Len(uint(size-1))), binary.NativeEndian.Uint64(seed[:])
 	for kind := expectSYN; kind <= expectV2; kind++ {
 		e.slots[kind] = p.slotNow(kind, now)
 	}

@@ -142,9 +142,9 @@ func TestNothingCountsThatCameInFragmentsButDataOfAFlow(t *testing.T) {
 		w.want(v.syn(40000, "many"), ReasonGrant)
 		v.enters(40000, "many", alice)
 		w.events = nil
+		id := uint32(100) // or what is left of one case could complete another
 		long := func(m *protocol.KnockMessage) []byte { return v.sealed(alice, "ssh", *m) }
 		m := v.message(sessionID(1))
-		id := uint32(0) // its own for each, or what is left of one would complete another
 		for name, b := range map[string][]byte{
 			"udp": long(&m), "udp-v2": v.v2(alice, "ssh"), "tcp-syn": v.synKnock(alice, "ssh", 0),
 			"tcp-syn-seq": v.synPart(alice, "ssh", 0, 0), "legacy": v.legacyPart(alice, "ssh", 0, 0),
@@ -154,11 +154,11 @@ func TestNothingCountsThatCameInFragmentsButDataOfAFlow(t *testing.T) {
 			"with a bad checksum":      broken(v.tcp(40000, "many", tun.ACK, 1001, 1, strings.Repeat("x", 64))),
 			"data for another address": v.tcp(40000, "ssh", tun.ACK, 1001, 1, strings.Repeat("x", 64)),
 		} {
-			id++
 			size := 24
 			if strings.HasPrefix(name, "tcp") || name == "legacy" {
 				size = 32 // or it would be a tiny one: no part of the header may be missing
 			}
+			id++
 			all := inFragments(b, id, size)
 			if len(all) == 1 { // all in one fragment, which says that more will come
 				all = [][]byte{fragmentOf(b[:len(b)-len(v.l4(b))], id, 0, true, v.l4(b))}

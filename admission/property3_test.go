@@ -201,9 +201,11 @@ func (m *besieged) time(t *rapid.T) {
 	m.decide()
 	m.pass(time.Duration(rapid.IntRange(0, 40_000).Draw(t, "ms")) * time.Millisecond)
 	if rapid.IntRange(0, 4).Draw(t, "set") == 0 {
-		// Forward only: a clock that is set back after both have said that a message's
-		// time is over makes it fresh again (see the store).
-		m.step(time.Second * time.Duration(rapid.IntRange(0, 7200).Draw(t, "by")))
+		by := rapid.IntRange(-7200, 7200).Draw(t, "by")
+		m.step(time.Duration(by) * time.Second)
+		if by < 0 {
+			m.heard = nil // what was forgotten may be fresh again: no store could know
+		}
 	}
 	m.turn()
 	m.sweep()

@@ -58,9 +58,7 @@ func TestAnOpenRequestThatIsNotAcceptedLeavesNoConnection(t *testing.T) {
 			w := newWorld(t, true, func(w *world) { w.handle = answer })
 			client := w.raw(1000, netip.AddrPortFrom(target4, openPort)).open()
 			client.expect(tun.RST | tun.ACK)
-			if got := w.stack.Closing(client.tuple(), true); got != netstack.Closed {
-				t.Errorf("its endpoint is in state %d", got)
-			}
+			client.settles(netstack.Closed)
 		})
 	}
 }

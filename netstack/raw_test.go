@@ -2,6 +2,7 @@ package netstack_test
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/knockgw/knockgw/netstack"
 	"github.com/knockgw/knockgw/tun"
@@ -87,4 +88,18 @@ func (w *world) inject(b []byte, d netstack.Decision) {
 		w.Errorf("a packet of this test's own has a fault: %v", p.Fault)
 	}
 	w.stack.Inject(&p, d)
+}
+
+// settles fails unless the connection's endpoint comes to that stage. It sends
+// its last packet a moment before.
+func (r *raw) settles(stage netstack.Closing) {
+	r.w.Helper()
+	open := r.dst.Port() == openPort
+	got := r.w.stack.Closing(r.tuple(), open)
+	for end := time.Now().Add(patience); got != stage && time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
+		got = r.w.stack.Closing(r.tuple(), open)
+	}
+	if got != stage {
+		r.w.Errorf("closing is at stage %d, not %d", got, stage)
+	}
 }

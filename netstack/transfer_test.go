@@ -7,7 +7,6 @@ import (
 	mrand "math/rand/v2"
 	"net/netip"
 	"testing"
-	"time"
 
 	"github.com/knockgw/knockgw/netstack"
 	"github.com/knockgw/knockgw/tun"
@@ -195,16 +194,10 @@ func TestClosingTellsWhetherThereIsSomethingToSend(t *testing.T) {
 	c.WaitRead()
 	c.Close() // LAST_ACK: no TIME_WAIT on this side
 	client.expect(tun.ACK)
-	if got := w.stack.Closing(client.tuple(), false); got != 2 {
-		t.Errorf("stage %d with data under way", got)
-	}
+	client.settles(netstack.Unsent)
 	for p := w.next(hush); p != nil; p = w.next(hush) {
 		client.ack = max(client.ack, p.Seq+uint32(len(p.Data)-p.Payload)+uint32(p.Flags&tun.FIN))
 	}
 	client.send(tun.ACK, nil)
-	for end := time.Now().Add(patience); w.stack.Closing(client.tuple(), false) != 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("it is not gone though all is acknowledged")
-		}
-	}
+	client.settles(netstack.Closed)
 }
