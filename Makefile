@@ -20,6 +20,7 @@ test: build cross
 	$(GO) test -timeout 20m ./test/...
 	$(FUZZ) -fuzz '^FuzzParse$$' -fuzztime $(TEST_FUZZTIME) ./tun
 	$(FUZZ) -fuzz '^FuzzAdmit$$' -fuzztime $(TEST_FUZZTIME) ./admission
+	$(FUZZ) -fuzz '^FuzzAdmitEveryMethod$$' -fuzztime $(TEST_FUZZTIME) ./admission
 
 lint:
 	golangci-lint run
