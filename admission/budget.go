@@ -61,6 +61,7 @@ func (b *purse) take(n, rate, burst float64, now time.Duration) bool {
 // into them with a seed that nobody knows.
 type budgets struct {
 	seed     maphash.Seed
+	seeded   time.Duration // when that was drawn
 	sources  [purses]purse
 	prefixes [purses]purse
 	warm     [purses]purse
@@ -80,12 +81,26 @@ func prefix(a tun.Addr) tun.Addr {
 	return a
 }
 
+// deal draws the seed anew, now and then: a newcomer whose address shares a purse
+// with a flood's would stay out for as long as that lasts. What is in the purses
+// stays, but nobody shares with the same others for long.
+func (b *budgets) deal(now time.Duration) {
+	if now-b.seeded >= dealTime {
+		b.seed, b.seeded = maphash.MakeSeed(), now
+	}
+}
+
+// dealTime is how long a deal of the purses lasts: a few tries of a client. A
+// source that floods finds a full purse after it, 64 datagrams, at most.
+const dealTime = 5 * time.Second
+
 func (b *budgets) of(list *[purses]purse, a tun.Addr) *purse {
 	return &list[maphash.Comparable(b.seed, a)%purses]
 }
 
 // payCold pays for a datagram of an unknown source with candidates clients.
 func (b *budgets) payCold(a tun.Addr, now time.Duration) bool {
+	b.deal(now)
 	return b.of(&b.sources, a).take(1, coldRate, coldBurst, now) &&
 		b.of(&b.prefixes, prefix(a)).take(1, coldPrefixRate, coldPrefBurst, now)
 }

@@ -2,6 +2,8 @@ package admission
 
 import (
 	"fmt"
+	"hash/maphash"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -298,4 +300,28 @@ func TestTheLatestClientsOfASourceAreRemembered(t *testing.T) {
 	if got := g.seen[at(1)].ids; !slices.Equal(got[:], want) {
 		t.Errorf("%v", got)
 	}
+}
+
+func TestNobodySharesAPurseWithAFloodForLong(t *testing.T) {
+	b := &budgets{seed: maphash.MakeSeed()}
+	flood := tun.AddrFrom(netip.MustParseAddr("192.0.2.1"))
+	now := time.Second
+	// Somebody who does share one.
+	other := flood
+	for i := uint32(1); b.of(&b.sources, other) != b.of(&b.sources, flood) || other == flood; i++ {
+		other = tun.AddrFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
+	}
+	for b.payCold(flood, now) {
+	}
+	if b.payCold(other, now) {
+		t.Fatal("the purse is not shared")
+	}
+	for range 4 { // to share again four times is a chance of one in 8192^4
+		now += dealTime
+		b.deal(now)
+		if b.of(&b.sources, other) != b.of(&b.sources, flood) {
+			return
+		}
+	}
+	t.Error("still shared")
 }
