@@ -114,6 +114,7 @@ func (b *budgets) payScan(candidates int, now time.Duration) bool {
 
 // payKnown pays for a datagram of a known source, which is tried with n keys.
 func (b *budgets) payKnown(a tun.Addr, n int, now time.Duration) bool {
+	b.deal(now)
 	return b.payWarm(a, now) && b.known.take(float64(n), hmacRate, hmacBurst, now)
 }
 

@@ -82,6 +82,7 @@ func TestAHandshakeThatNobodyFinishesDoesNotDelayTheStop(t *testing.T) {
 
 func TestFlowsThatTheDrainLeftOverAreReset(t *testing.T) {
 	l := newLab(t, true, services(parrot(t)), drainFor(hush))
+	ended := make(map[uint16]chan error)
 	for _, port := range []uint16{modeAuth, modeKnock, modeKnockAuth} {
 		conn, err := l.visit(alice, homes[0], port)
 		if err != nil {
@@ -89,16 +90,12 @@ func TestFlowsThatTheDrainLeftOverAreReset(t *testing.T) {
 		}
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(patience))
-		ended := make(chan error, 1)
+		end := make(chan error, 1)
+		ended[port] = end
 		go func() {
 			_, err := conn.Read(make([]byte, 1))
-			ended <- err
+			end <- err
 		}()
-		t.Cleanup(func() {
-			if err := <-ended; err == nil || err == io.EOF || isTimeout(err) {
-				t.Errorf("port %d: not reset: %v", port, err)
-			}
-		})
 	}
 	start := time.Now()
 	l.stop()
@@ -107,7 +104,11 @@ func TestFlowsThatTheDrainLeftOverAreReset(t *testing.T) {
 		t.Errorf("the gateway ended after %v", took)
 	}
 	l.done <- err
-	time.Sleep(hush / 10) // the resets are on their way
+	for port, end := range ended { // before the connections are closed at this end
+		if err := <-end; err == nil || err == io.EOF || isTimeout(err) {
+			t.Errorf("port %d: not reset: %v", port, err)
+		}
+	}
 }
 
 func TestAGatewayRunsOnce(t *testing.T) {
