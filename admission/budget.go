@@ -94,11 +94,13 @@ func (b *budgets) deal(now time.Duration) {
 // source that floods finds a full purse after it, 64 datagrams, at most.
 const dealTime = 5 * time.Second
 
+// of returns the purse of an address in one of the lists.
 func (b *budgets) of(list *[purses]purse, a tun.Addr) *purse {
 	return &list[maphash.Comparable(b.seed, a)%purses]
 }
 
-// payCold pays for a datagram of an unknown source with candidates clients.
+// payCold pays for a datagram of an unknown source: its own share, and its
+// neighbourhood's.
 func (b *budgets) payCold(a tun.Addr, now time.Duration) bool {
 	b.deal(now)
 	return b.of(&b.sources, a).take(1, coldRate, coldBurst, now) &&

@@ -177,7 +177,7 @@ func (g *Gate) admitTCP(p *tun.Packet) Verdict {
 	if syn && (f == nil || p.Seq != f.isn) {
 		// First of all: a knock's port is drawn at random, and may be a flow's.
 		if h, ok := g.expectedSYN(p, svc, policy); ok {
-			return g.admitSYNKnock(p.Tuple.Src, p.Tuple.Dst, h)
+			return g.admitSYNKnock(p.Tuple, h)
 		}
 	}
 	if f != nil && (!syn || p.Seq == f.isn || f.state != closing) {

@@ -122,12 +122,12 @@ func (g *Gate) admitUDP(p *tun.Packet) Verdict {
 		if !g.budgets.payKnown(src, cost.known, now) {
 			return Verdict{Reason: ReasonBudget}
 		}
-		return g.enqueue(&g.knocks.warm, p, payload, hit{place: place})
+		return g.enqueue(&g.knocks.warm, p.Tuple, payload, hit{place: place})
 	}
 	if !g.budgets.payCold(src, now) || !g.budgets.payScan(cost.scan, now) {
 		return Verdict{Reason: ReasonBudget}
 	}
-	v := g.enqueue(&g.knocks.cold, p, payload, hit{place: place})
+	v := g.enqueue(&g.knocks.cold, p.Tuple, payload, hit{place: place})
 	if v.Action == Hold {
 		g.knocks.originals[place]++
 	}
@@ -155,29 +155,25 @@ func (g *Gate) admitV2(p *tun.Packet, payload []byte, h protocol.HintV2) Verdict
 	if !g.budgets.payFound(p.Tuple.Src, &found, g.mono()) {
 		return Verdict{Reason: ReasonBudget}
 	}
-	return g.enqueue(&g.knocks.warm, p, payload, found)
+	return g.enqueue(&g.knocks.warm, p.Tuple, payload, found)
 }
 
 // enqueue copies a knock into a lane and makes its source pending, or a little
-// more so. The caller holds g.mu.
-func (g *Gate) enqueue(q *lane, p *tun.Packet, payload []byte, h hit) Verdict {
-	return g.queue(q, p.Tuple.Src, p.Tuple.Dst, p.Tuple.DstPort, payload, h)
-}
-
-func (g *Gate) queue(q *lane, src, dst tun.Addr, port uint16, payload []byte, h hit) Verdict {
+// more so. payload is empty for SYN knocks. The caller holds g.mu.
+func (g *Gate) enqueue(q *lane, t tun.Tuple, payload []byte, h hit) Verdict {
 	var k *queuedKnock
 	select {
 	case k = <-q.free:
 	default:
 		return Verdict{Reason: ReasonQueueFull}
 	}
-	s := g.sourceOf(src)
+	s := g.sourceOf(t.Src)
 	if s.queued >= g.limits.KnocksPerSource {
 		q.free <- k
 		return Verdict{Reason: ReasonQueueFull}
 	}
 	s.queued++
-	k.src, k.dst, k.port, k.hit = src, dst, port, h
+	k.src, k.dst, k.port, k.hit = t.Src, t.Dst, t.DstPort, h
 	k.size = copy(k.data[:], payload)
 	q.ready <- k // never blocks: there are no more entries than places
 	return Verdict{Action: Hold, Reason: ReasonKnock}

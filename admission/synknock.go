@@ -54,21 +54,21 @@ func (g *Gate) admitLegacy(p *tun.Packet, policy *Policy) Verdict {
 	defer g.mu.Unlock()
 	if h, ok := g.lookUpSYN(p); ok && h.kind == expectLegacyPart {
 		if h, ok = g.legacy(h, p, policy); ok {
-			return g.admitSYNKnock(p.Tuple.Src, p.Tuple.Dst, h)
+			return g.admitSYNKnock(p.Tuple, h)
 		}
 	}
 	return Verdict{Reason: ReasonNotService}
 }
 
 // admitSYNKnock takes a SYN knock, or a part of one. The caller holds g.mu.
-func (g *Gate) admitSYNKnock(src, dst tun.Addr, h hit) Verdict {
-	if h.kind != expectSYN && !g.sequences.progress(src, h, g.policy.Load(), g.mono()) {
+func (g *Gate) admitSYNKnock(t tun.Tuple, h hit) Verdict {
+	if h.kind != expectSYN && !g.sequences.progress(t.Src, h, g.policy.Load(), g.mono()) {
 		return Verdict{Action: Hold, Reason: ReasonKnockPart}
 	}
-	if !g.budgets.payFound(src, &h, g.mono()) {
+	if !g.budgets.payFound(t.Src, &h, g.mono()) {
 		return Verdict{Reason: ReasonBudget}
 	}
-	v := g.queue(&g.knocks.warm, src, dst, 0, nil, h)
+	v := g.enqueue(&g.knocks.warm, t, nil, h)
 	if h.kind != expectSYN && v.Action == Hold {
 		g.sequences.finish(h.owner())
 	}
