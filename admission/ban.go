@@ -78,13 +78,8 @@ func (g *Gate) banned(a tun.Addr) bool {
 func (g *Gate) sweepOffences() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now, n := g.mono(), 0
-	for who, o := range g.offences {
-		if o.until <= now && now-o.first > g.ban.Within {
-			delete(g.offences, who)
-		}
-		if n++; n == sweepBatch {
-			return
-		}
-	}
+	now := g.mono()
+	sweepSome(g.offences,
+		func(o *offence) bool { return o.until <= now && now-o.first > g.ban.Within },
+		func(who tun.Addr) { delete(g.offences, who) })
 }

@@ -208,13 +208,8 @@ func (g *Gate) known(a tun.Addr, now time.Duration) bool {
 func (g *Gate) sweepSeen() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now, n := g.mono(), 0
-	for a, s := range g.seen {
-		if now-s.last > seenTime {
-			delete(g.seen, a)
-		}
-		if n++; n == sweepBatch {
-			return
-		}
-	}
+	now := g.mono()
+	sweepSome(g.seen,
+		func(s *seen) bool { return now-s.last > seenTime },
+		func(a tun.Addr) { delete(g.seen, a) })
 }

@@ -175,12 +175,8 @@ func (w *worker) tryKnown(knock *protocol.Knock, k *queuedKnock, d *decision, po
 			continue
 		}
 		for _, id := range ids {
-			c := svc.byID[id]
-			if c == nil {
-				continue
-			}
-			for i := range c.Keys {
-				if w.tryV1(knock, svc, &key{c, c.Keys[i].Identity, c.Keys[i].Until}, d, policy) {
+			for _, key := range svc.keysOf[id] {
+				if w.tryV1(knock, svc, key, d, policy) {
 					return true
 				}
 			}

@@ -94,6 +94,7 @@ type Service struct {
 
 	keys     []*key             // of all clients, the order of trying
 	byID     map[string]*Client // the same clients
+	keysOf   map[string][]*key  // the keys of each, by client id
 	mostKeys int                // that one of them has
 }
 
@@ -233,12 +234,15 @@ func (p *Policy) defaults() {
 // index prepares what looking clients up needs.
 func (s *Service) index() {
 	s.byID = make(map[string]*Client, len(s.Clients))
+	s.keysOf = make(map[string][]*key, len(s.Clients))
 	s.keys, s.mostKeys = nil, 0 // it may have come out of another policy
 	for _, c := range s.Clients {
 		s.byID[c.ID] = c
 		s.mostKeys = max(s.mostKeys, len(c.Keys))
 		for _, k := range c.Keys {
-			s.keys = append(s.keys, &key{c, k.Identity, k.Until})
+			own := &key{c, k.Identity, k.Until}
+			s.keys = append(s.keys, own)
+			s.keysOf[c.ID] = append(s.keysOf[c.ID], own)
 		}
 	}
 }

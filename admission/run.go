@@ -187,3 +187,17 @@ func (g *Gate) sweepGrants() bool {
 	}
 	return false
 }
+
+// sweepSome calls drop for the entries of m that are over, of a batch at most:
+// the order of a map is random, so the turn of the others comes.
+func sweepSome[K comparable, V any](m map[K]V, over func(V) bool, drop func(K)) {
+	n := 0
+	for k, v := range m {
+		if over(v) {
+			drop(k)
+		}
+		if n++; n == sweepBatch {
+			return
+		}
+	}
+}

@@ -93,21 +93,22 @@ func (g *Gate) Candidates(t tun.Tuple) []*protocol.Client {
 	if f.service.Open() || f.source.queued > 0 {
 		// A client may be faster than the decision about its knock: its SYN has
 		// found the service visible, or the grant of a neighbour.
-		for _, k := range f.service.keys {
-			if k.valid(now) {
-				ids = append(ids, k.id)
-			}
-		}
-		return ids
+		return appendValid(ids, f.service.keys, now)
 	}
 	for i, gr := range f.source.grants {
 		if gr.service != f.service || grantedBefore(f.source.grants[:i], gr) {
 			continue
 		}
-		for _, k := range gr.client.Keys {
-			if (&key{gr.client, k.Identity, k.Until}).valid(now) {
-				ids = append(ids, k.Identity)
-			}
+		ids = appendValid(ids, f.service.keysOf[gr.client.ID], now)
+	}
+	return ids
+}
+
+// appendValid appends the identities of the keys that open something at now.
+func appendValid(ids []*protocol.Client, keys []*key, now time.Time) []*protocol.Client {
+	for _, k := range keys {
+		if k.valid(now) {
+			ids = append(ids, k.id)
 		}
 	}
 	return ids

@@ -116,13 +116,8 @@ func (s *synSequence) enter(src tun.Addr, now time.Duration) {
 func (g *Gate) sweepSequences() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now, n := g.mono(), 0
-	for key, seq := range g.sequences.byKey {
-		if seq.expires <= now {
-			g.sequences.finish(key)
-		}
-		if n++; n == sweepBatch {
-			return // the order of a map is random: others' turn comes
-		}
-	}
+	now := g.mono()
+	sweepSome(g.sequences.byKey,
+		func(seq *synSequence) bool { return seq.expires <= now },
+		g.sequences.finish)
 }
