@@ -3,7 +3,6 @@
 package flows
 
 import (
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -11,61 +10,92 @@ import (
 )
 
 // tcpSocket is a kernel connection that takes a buffer only once there is
-// something to read.
+// something to read, and whose system calls the scheduler does not hear of.
 type tcpSocket struct {
 	*net.TCPConn
 	raw syscall.RawConn
-
-	// One read in progress; only one goroutine reads.
-	lease *lease
-	n     int
-	err   error
-	try   func(fd uintptr) bool
+	in  reading
+	out writing
 }
 
 func newTCPSocket(c *net.TCPConn) Conn {
-	s := &tcpSocket{TCPConn: c}
-	s.try = s.tryRead
-	if raw, err := c.SyscallConn(); err == nil {
-		s.raw = raw // otherwise it is closed already, and Read will say so
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return stream{c} // it is closed already, and Read will say so
 	}
+	s := &tcpSocket{TCPConn: c, raw: raw}
+	s.in.call = s.in.do
+	s.out.call = s.out.do
 	return s
-}
-
-// readLease implements leaser: one system call where there is data, and no
-// buffer held while there is none.
-func (s *tcpSocket) readLease(l *lease) (int, error) {
-	if s.raw == nil {
-		return s.Read(l.take())
-	}
-	s.lease = l
-	if err := s.raw.Read(s.try); err != nil {
-		return 0, err
-	}
-	if s.err != nil {
-		return 0, os.NewSyscallError("read", s.err)
-	}
-	if s.n == 0 {
-		return 0, io.EOF
-	}
-	return s.n, nil
-}
-
-// tryRead runs on the descriptor; false waits until it is readable.
-func (s *tcpSocket) tryRead(fd uintptr) bool {
-	for {
-		s.n, s.err = syscall.Read(int(fd), s.lease.take())
-		switch {
-		case errors.Is(s.err, syscall.EINTR):
-			continue
-		case errors.Is(s.err, syscall.EAGAIN):
-			s.lease.drop()
-			return false
-		default:
-			return true
-		}
-	}
 }
 
 // Abort implements Conn.
 func (s *tcpSocket) Abort() { abortTCP(s.TCPConn) }
+
+// readLease implements leaser: one system call where there is data, and no
+// buffer held while there is none.
+func (s *tcpSocket) readLease(l *lease) (int, error) {
+	r := &s.in
+	r.lease = l
+	if err := s.raw.Read(r.call); err != nil {
+		return 0, err
+	}
+	if r.err != 0 {
+		return 0, os.NewSyscallError("read", r.err)
+	}
+	if r.n == 0 {
+		return 0, io.EOF
+	}
+	return r.n, nil
+}
+
+// reading is one read in progress; only one goroutine reads.
+type reading struct {
+	lease *lease
+	n     int
+	err   syscall.Errno
+	call  func(fd uintptr) bool
+}
+
+// do runs on the descriptor; false waits until it is readable.
+func (r *reading) do(fd uintptr) bool {
+	r.n, r.err = tryRead(fd, r.lease.take())
+	if r.err == syscall.EAGAIN {
+		r.lease.drop()
+		return false
+	}
+	return true
+}
+
+// Write implements net.Conn.
+func (s *tcpSocket) Write(b []byte) (int, error) {
+	w := &s.out
+	w.b, w.err = b, 0
+	err := s.raw.Write(w.call)
+	if err == nil && w.err != 0 {
+		err = os.NewSyscallError("write", w.err)
+	}
+	n := len(b) - len(w.b)
+	w.b = nil
+	return n, err
+}
+
+// writing is one write in progress; only one goroutine writes.
+type writing struct {
+	b    []byte // not yet written
+	err  syscall.Errno
+	call func(fd uintptr) bool
+}
+
+// do runs on the descriptor; false waits until it is writable.
+func (w *writing) do(fd uintptr) bool {
+	for len(w.b) > 0 {
+		var n int
+		n, w.err = tryWrite(fd, w.b)
+		w.b = w.b[n:]
+		if w.err != 0 {
+			return w.err != syscall.EAGAIN
+		}
+	}
+	return true
+}

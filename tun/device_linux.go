@@ -25,6 +25,7 @@ type device struct {
 	file   *os.File
 	raw    syscall.RawConn
 	info   Info
+	read   read
 	buf    []byte // what Read lends
 	writes sync.Pool
 	events sync.WaitGroup
@@ -38,8 +39,9 @@ func Open(o Options) (Device, error) {
 	if err != nil {
 		return nil, openError(o.Name, err)
 	}
-	d := &device{wg: wg, file: wg.File(), buf: make([]byte, virtioHeaderSize+MaxPacket)}
-	d.writes.New = func() any { return new(write) }
+	d := &device{wg: wg, file: wg.File(), buf: make([]byte, MaxPacket)}
+	d.read.init(d.buf)
+	d.writes.New = func() any { w := new(write); w.call = w.do; return w }
 	d.events.Go(func() {
 		// wireguard blocks on an unread event; we learn what matters from Read.
 		for range wg.Events() { // drained on purpose
@@ -95,24 +97,57 @@ func noCloneDevice() bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
+// read is the readv of Device.Read. System calls on the device never block, so
+// neither it nor write tells the scheduler, which would take the processor away
+// from whoever is in one for some microseconds (syscall.RawSyscall).
+type read struct {
+	header [virtioHeaderSize]byte
+	iov    [2]unix.Iovec // the header, the packet
+	n      int
+	err    syscall.Errno
+	call   func(fd uintptr) bool
+}
+
+func (r *read) init(packet []byte) {
+	r.call = r.do
+	point(&r.iov[0], r.header[:])
+	point(&r.iov[1], packet)
+}
+
+// do is what runs on the descriptor; false waits until there is a packet.
+func (r *read) do(fd uintptr) bool {
+	for {
+		n, _, err := syscall.RawSyscall(syscall.SYS_READV, fd, address(&r.iov[0]), uintptr(len(r.iov)))
+		r.n, r.err = int(n), err
+		if err != syscall.EINTR {
+			return err != syscall.EAGAIN
+		}
+	}
+}
+
 // Read implements Device. It waits in the runtime's poller, so that Close wakes it.
 func (d *device) Read(p *Packet) error {
+	r := &d.read
 	for {
-		n, err := d.file.Read(d.buf)
+		err := d.raw.Read(r.call)
+		if err == nil && r.err != 0 {
+			err = r.err
+		}
 		if err != nil {
 			if errors.Is(err, os.ErrClosed) {
 				return os.ErrClosed
 			}
 			return fmt.Errorf("read TUN device %s: %w", d.info.Name, err)
 		}
-		if n <= virtioHeaderSize {
+		size := r.n - virtioHeaderSize
+		if size <= 0 {
 			continue
 		}
-		o, ok := decodeVirtio(d.buf, n-virtioHeaderSize)
+		o, ok := decodeVirtio(r.header[:], size)
 		if !ok {
 			continue
 		}
-		p.Data = d.buf[virtioHeaderSize:n]
+		p.Data = d.buf[:size]
 		p.Offload = o
 		return nil
 	}
@@ -133,7 +168,7 @@ type write struct {
 // become writable would only delay those behind it.
 func (w *write) do(fd uintptr) bool {
 	for {
-		_, _, w.err = syscall.Syscall(syscall.SYS_WRITEV, fd, w.base(), uintptr(w.n))
+		_, _, w.err = syscall.RawSyscall(syscall.SYS_WRITEV, fd, address(&w.iov[0]), uintptr(w.n))
 		if w.err != syscall.EINTR {
 			return true
 		}
@@ -146,9 +181,6 @@ func (d *device) Write(o Offload, parts [][]byte) error {
 		return fmt.Errorf("write TUN device %s: a packet of %d parts", d.info.Name, len(parts))
 	}
 	w := d.writes.Get().(*write)
-	if w.call == nil {
-		w.call = w.do
-	}
 	encodeVirtio(w.header[:], o, parts[0][0]>>4)
 	w.set(parts)
 	err := d.raw.Write(w.call)

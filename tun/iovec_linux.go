@@ -1,9 +1,23 @@
 package tun
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// point has an element of a vector mean b, which it keeps reachable.
+func point(v *unix.Iovec, b []byte) {
+	v.Base = unsafe.SliceData(b)
+	v.SetLen(len(b))
+}
+
+// address is a vector's address for the system call, which follows at once.
+func address(first *unix.Iovec) uintptr {
+	return uintptr(unsafe.Pointer(first)) //nolint:gosec // readv and writev take the address of their vector
+}
 
 // set points the vector at the virtio-net header and the parts of a packet.
-// The parts stay reachable through the caller's slice until clear.
 func (w *write) set(parts [][]byte) {
 	w.n = 0
 	w.add(w.header[:])
@@ -15,16 +29,9 @@ func (w *write) set(parts [][]byte) {
 }
 
 func (w *write) add(b []byte) {
-	w.iov[w.n].Base = unsafe.SliceData(b) //nolint:gosec // writev takes addresses
-	w.iov[w.n].SetLen(len(b))
+	point(&w.iov[w.n], b)
 	w.n++
 }
 
 // clear drops the references to what was sent.
 func (w *write) clear() { clear(w.iov[:w.n]) }
-
-// base is the vector's address for the system call, which follows at once.
-func (w *write) base() uintptr {
-	first := &w.iov[0]
-	return uintptr(unsafe.Pointer(first)) //nolint:gosec // writev takes the address of its vector
-}

@@ -1,0 +1,33 @@
+//go:build unix && !linux
+
+package flows
+
+import (
+	"errors"
+	"syscall"
+)
+
+// tryRead and tryWrite read and write on a descriptor that does not block.
+
+func tryRead(fd uintptr, b []byte) (n int, err syscall.Errno) {
+	return try(func() (int, error) { return syscall.Read(int(fd), b) })
+}
+
+func tryWrite(fd uintptr, b []byte) (n int, err syscall.Errno) {
+	return try(func() (int, error) { return syscall.Write(int(fd), b) })
+}
+
+func try(call func() (int, error)) (int, syscall.Errno) {
+	for {
+		n, err := call()
+		var errno syscall.Errno
+		switch {
+		case err == nil:
+			return n, 0
+		case !errors.As(err, &errno):
+			return 0, syscall.EIO
+		case errno != syscall.EINTR:
+			return 0, errno
+		}
+	}
+}
