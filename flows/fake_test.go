@@ -26,6 +26,8 @@ type half struct {
 	b    []byte
 	room int
 	err  error // what a reader gets after b; io.EOF after a FIN
+
+	notify func() // told of whatever can be read; nil for nobody
 }
 
 const streamRoom = 1000
@@ -61,7 +63,7 @@ func (h *half) write(b []byte) (n int, err error) {
 		if free := min(h.room-len(h.b), len(b)-n); free > 0 {
 			h.b = append(h.b, b[n:n+free]...)
 			n += free
-			h.cond.Broadcast()
+			h.changed()
 		} else {
 			h.cond.Wait()
 		}
@@ -78,7 +80,15 @@ func (h *half) end(err error) {
 	if err != io.EOF {
 		h.b = nil
 	}
+	h.changed()
+}
+
+// changed wakes whoever waits. The caller holds h.mu.
+func (h *half) changed() {
 	h.cond.Broadcast()
+	if h.notify != nil {
+		h.notify()
+	}
 }
 
 var errReset = errors.New("connection reset")

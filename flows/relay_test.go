@@ -183,7 +183,7 @@ func TestAnIdleFlowHoldsNoBuffer(t *testing.T) {
 			w.upstream = far
 			ended.Go(func() {
 				f := &Flow{Started: time.Now(), cancel: func(error) {}}
-				set.relay(ctx, f, waiting{w.near}, waiting{near}, 0)
+				set.relay(ctx, f, notifying{w.near}, notifying{near}, 0)
 			})
 		}
 		synctest.Wait()
@@ -208,14 +208,33 @@ func TestAnIdleFlowHoldsNoBuffer(t *testing.T) {
 	})
 }
 
-// waiting is a stream that says when it can be read, as the stack's do.
-type waiting struct{ *pipeEnd }
+// notifying is a stream that says when it can be read, as the stack's do, or
+// takes a buffer only then, as sockets do.
+type notifying struct{ *pipeEnd }
 
-func (s waiting) WaitRead() {
+func (s notifying) CanRead() bool {
 	s.in.mu.Lock()
 	defer s.in.mu.Unlock()
+	return len(s.in.b) > 0 || s.in.err != nil
+}
+
+func (s notifying) readLease(l *lease) (int, error) {
+	s.in.mu.Lock()
 	for len(s.in.b) == 0 && s.in.err == nil {
 		s.in.cond.Wait()
+	}
+	s.in.mu.Unlock()
+	return s.Read(l.take())
+}
+
+func (s notifying) NotifyRead(ready func()) (stop func()) {
+	s.in.mu.Lock()
+	defer s.in.mu.Unlock()
+	s.in.notify = ready
+	return func() {
+		s.in.mu.Lock()
+		defer s.in.mu.Unlock()
+		s.in.notify = nil
 	}
 }
 

@@ -210,7 +210,7 @@ func BenchmarkStreamIn(b *testing.B) {
 		buf := make([]byte, 256<<10)
 		p.talk(true)
 		for n := 0; n < b.N*benchPayload; {
-			c.WaitRead()
+			waitRead(c)
 			m, err := c.Read(buf)
 			if err != nil {
 				b.Fatal(err)

@@ -11,7 +11,21 @@ import (
 	"github.com/knockgw/knockgw/tun"
 )
 
-func TestWaitReadReturnsForDataEndResetAndAbort(t *testing.T) {
+// waitRead returns when a Read would not wait.
+func waitRead(c *netstack.Conn) {
+	ready := make(chan struct{}, 1)
+	defer c.NotifyRead(func() {
+		select {
+		case ready <- struct{}{}:
+		default:
+		}
+	})()
+	for !c.CanRead() {
+		<-ready
+	}
+}
+
+func TestAReaderIsNotifiedOfDataEndResetAndAbort(t *testing.T) {
 	for name, c := range map[string]struct {
 		cause func(client *raw, c *netstack.Conn)
 		n     int
@@ -33,7 +47,7 @@ func TestWaitReadReturnsForDataEndResetAndAbort(t *testing.T) {
 				if wait == 0 {
 					c.cause(client, conn)
 				}
-				go func() { conn.WaitRead(); close(waited) }()
+				go func() { waitRead(conn); close(waited) }()
 				if wait > 0 {
 					select {
 					case <-waited:

@@ -188,19 +188,23 @@ func newConn(wq *waiter.Queue, ep tcpip.Endpoint, t tun.Tuple) *Conn {
 // Tuple names the connection, in the direction from the client.
 func (c *Conn) Tuple() tun.Tuple { return c.tuple }
 
-// WaitRead returns when Read would not block, be it for data, the end or an
-// error, so that a reader need not hold a buffer while it waits.
-func (c *Conn) WaitRead() {
-	if c.ep.Readiness(readable) != 0 {
-		return
-	}
-	entry, ready := waiter.NewChannelEntry(readable)
+// CanRead tells whether Read would not wait, be it for data, the end or an error.
+func (c *Conn) CanRead() bool { return c.ep.Readiness(readable) != 0 }
+
+// NotifyRead has ready called whenever CanRead may have become true, until stop. ready must neither block nor use the
+// connection: it is called while the stack works on it.
+func (c *Conn) NotifyRead(ready func()) (stop func()) {
+	var entry waiter.Entry
+	entry.Init(listenerFunc(ready), readable)
 	c.wq.EventRegister(&entry)
-	defer c.wq.EventUnregister(&entry)
-	if c.ep.Readiness(readable) == 0 {
-		<-ready
-	}
+	return func() { c.wq.EventUnregister(&entry) }
 }
+
+// listenerFunc makes a function a waiter.EventListener.
+type listenerFunc func()
+
+// NotifyEvent implements waiter.EventListener.
+func (f listenerFunc) NotifyEvent(waiter.EventMask) { f() }
 
 // readable is everything that a reader may be waiting for.
 const readable = waiter.ReadableEvents | waiter.EventHUp | waiter.EventErr

@@ -191,7 +191,7 @@ func TestClosingTellsWhetherThereIsSomethingToSend(t *testing.T) {
 	c := w.accepted()
 	c.Write(noise(1000))
 	client.send(tun.FIN|tun.ACK, nil)
-	c.WaitRead()
+	waitRead(c)
 	c.Close() // LAST_ACK: no TIME_WAIT on this side
 	client.expect(tun.ACK)
 	client.settles(netstack.Unsent)
