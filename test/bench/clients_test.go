@@ -5,35 +5,13 @@ package bench_test
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"strings"
-	"testing"
 
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// asked skips the test unless measurements are asked for.
-func asked(t *testing.T) {
-	t.Helper()
-	if os.Getenv(benchVariable) != "1" {
-		t.Skipf("set %s=1 to measure", benchVariable)
-	}
-}
-
-// program builds knockgw for one measurement.
-func program(t *testing.T) *lab.Build {
-	t.Helper()
-	build, err := lab.NewBuild()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := build.Remove(); err != nil {
-			t.Error(err)
-		}
-	})
-	return build
-}
+// device is what the configurations here say about the device besides the lab's own: nothing yet.
+const device = ""
 
 // knocker is the client of a number among many.
 func knocker(h *lab.Host, n int) lab.Visitor {

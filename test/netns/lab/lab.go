@@ -41,6 +41,9 @@ type Lab struct {
 	Gateway  *Host
 	Upstream *Host
 
+	// Device is further lines of the section tun in the configurations of the lab's gateways.
+	Device string
+
 	tb testing.TB
 }
 

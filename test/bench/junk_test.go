@@ -75,7 +75,7 @@ func TestKnockUnderJunk(t *testing.T) {
 	for i := range rows {
 		r := &rows[i]
 		// A gateway of its own: nobody is known from the row before.
-		d := newLoad(t, build)
+		d := newBesieged(t, build)
 		first := knocker(d.l.Client, loadClients-1) // whom a search through all finds last
 		if _, err := d.try(t.Context(), first); err != nil {
 			t.Fatalf("without junk: %v", err)
@@ -150,17 +150,17 @@ func (r *tries) note(took time.Duration, err error) {
 	r.took = append(r.took, took)
 }
 
-// load is a gateway with many clients, and addresses that it has not heard of.
-type load struct {
+// besieged is a gateway with many clients, and addresses that it has not heard of.
+type besieged struct {
 	l         *lab.Lab
 	gateway   *lab.Gateway
 	service   netip.AddrPort
 	newcomers []netip.Addr
 }
 
-func newLoad(t *testing.T, build *lab.Build) load {
+func newBesieged(t *testing.T, build *lab.Build) besieged {
 	t.Helper()
-	d := load{l: lab.New(t), service: netip.MustParseAddrPort("10.77.0.1:22")}
+	d := besieged{l: lab.New(t), service: netip.MustParseAddrPort("10.77.0.1:22")}
 	d.l.AnySource()
 	for i := range 2 * loadTries {
 		d.newcomers = append(d.newcomers, netip.AddrFrom4([4]byte{10, 1, 1, byte(100 + i)}))
@@ -173,7 +173,7 @@ func newLoad(t *testing.T, build *lab.Build) load {
 }
 
 // try knocks by udp and connects, authenticates too, and returns how long it took until the connection was there.
-func (d load) try(ctx context.Context, v lab.Visitor) (time.Duration, error) {
+func (d besieged) try(ctx context.Context, v lab.Visitor) (time.Duration, error) {
 	session := lab.NewSession()
 	knock, err := v.KnockFor(d.service, session)
 	if err != nil {
@@ -183,7 +183,7 @@ func (d load) try(ctx context.Context, v lab.Visitor) (time.Duration, error) {
 }
 
 // tryV2 is try by udp-v2.
-func (d load) tryV2(ctx context.Context, v lab.Visitor) (time.Duration, error) {
+func (d besieged) tryV2(ctx context.Context, v lab.Visitor) (time.Duration, error) {
 	id, err := protocol.NewClient(v.ID, v.Secret)
 	if err != nil {
 		return 0, err
@@ -198,7 +198,7 @@ func (d load) tryV2(ctx context.Context, v lab.Visitor) (time.Duration, error) {
 	return d.tryWith(ctx, v, session, knock)
 }
 
-func (d load) tryWith(ctx context.Context, v lab.Visitor, session, knock []byte) (took time.Duration, err error) {
+func (d besieged) tryWith(ctx context.Context, v lab.Visitor, session, knock []byte) (took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, loadPatience)
 	defer cancel()
 	auth, err := v.AuthFor(d.service, session)
