@@ -50,6 +50,9 @@ func TestBench(t *testing.T) {
 	t.Run("throughput", b.throughput)
 	t.Run("connections", b.connections)
 	t.Run("latency", b.latency)
+	t.Run("memory", b.memory)
+	t.Run("lossy", b.lossy)
+	t.Run("flood", b.flood)
 	b.report.finish()
 	fmt.Printf("\n%s\n", b.report.markdown())
 	if err := b.report.write(out()); err != nil {

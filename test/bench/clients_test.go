@@ -10,8 +10,8 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// device is what the configurations here say about the device besides the lab's own: nothing yet.
-const device = ""
+// filterOff is the line of a configuration's section tun by which all that strangers send reaches the process.
+const filterOff = ""
 
 // knocker is the client of a number among many.
 func knocker(h *lab.Host, n int) lab.Visitor {

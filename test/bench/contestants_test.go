@@ -61,7 +61,6 @@ type site struct {
 func (b *bench) newSite(t *testing.T, l *lab.Lab) *site {
 	t.Helper()
 	s := &site{Lab: l, upstream: upstreamOf(l)}
-	l.Device = device
 	s.gateway = l.NewSite(t, b.build, fmt.Sprintf(`knock: {udp_port: %d}
 limits: {flows_per_client: 65536, flows_per_source: 65536}
 clients: [{id: %s, secret: %q}]

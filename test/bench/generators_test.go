@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/knockgw/knockgw/test/bench/load"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
@@ -48,13 +50,31 @@ func generate[R any](t *testing.T, h *lab.Host, task load.Task) (result R) {
 }
 
 // start starts a task on a host that ends with the test, and waits until it is ready.
-func start(t *testing.T, h *lab.Host, task load.Task) *lab.Process {
+func start(t *testing.T, h *lab.Host, task load.Task, devices ...*os.File) *lab.Process {
 	t.Helper()
-	p := h.StartCommand(t, generator(context.Background(), t, h, task))
+	cmd := generator(context.Background(), t, h, task)
+	cmd.ExtraFiles = devices
+	p := h.StartCommand(t, cmd)
 	ctx, cancel := context.WithTimeout(t.Context(), generatorTime)
 	defer cancel()
 	if err := p.WaitLog(ctx, func(log string) bool { return strings.Contains(log, load.Ready) }); err != nil {
 		t.Fatalf("%v\n%s", err, p.Log())
 	}
 	return p
+}
+
+// stop ends a task that was started and reads its result.
+func stop[R any](t *testing.T, p *lab.Process) (result R) {
+	t.Helper()
+	p.Signal(unix.SIGTERM)
+	ctx, cancel := context.WithTimeout(t.Context(), generatorTime)
+	defer cancel()
+	if code, err := p.Wait(ctx); err != nil || code != 0 {
+		t.Fatalf("a generator ended with code %d, %v\n%s", code, err, p.Log())
+	}
+	_, text, _ := strings.Cut(p.Log(), load.Ready)
+	if err := json.Unmarshal([]byte(text), &result); err != nil {
+		t.Fatalf("read a generator's result: %v\n%s", err, text)
+	}
+	return result
 }

@@ -1,7 +1,7 @@
 //go:build linux
 
 // Package load generates what the measurements of test/bench need and no standard tool offers: short connections,
-// round trips, idle flows, and the server for all of these. Each is a task that a process of its own does, so
+// round trips, idle flows and the server for all of these, a flood, and a long link that loses packets. Each is a task that a process of its own does, so
 // that it stands on its host with nothing of the test's, and what it costs is not the test's:
 //
 //	test --Start(task)--> this package's Main, in the network namespace of a host --JSON--> test
@@ -11,11 +11,15 @@
 package load
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os/signal"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // RequestSize is the size in bytes of the request of one short connection, and of its reply.
@@ -37,7 +41,7 @@ type Task interface {
 // tasks has a new one of each task, by its name on the command line.
 func tasks() map[string]Task {
 	all := make(map[string]Task)
-	for _, t := range []Task{new(Echo), new(Connections), new(RoundTrips), new(Idle)} {
+	for _, t := range []Task{new(Echo), new(Connections), new(RoundTrips), new(Idle), new(Flood), new(Link)} {
 		all[Name(t)] = t
 	}
 	return all
@@ -45,6 +49,11 @@ func tasks() map[string]Task {
 
 // Name is a task's name on the command line.
 func Name(t Task) string { return fmt.Sprintf("%T", t) }
+
+// untilAsked is a context that ends when the starter sends SIGTERM: by then it has seen enough, and wants the result.
+func untilAsked() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), unix.SIGTERM)
+}
 
 // Ready is the line by which a task says that it has begun, or has got where it stays.
 const Ready = "ready"

@@ -64,7 +64,7 @@ tun:
 %sstate: {dir: %q}
 control: {socket: %q}
 metrics: {listen: %q}
-`, Tunnel, Protected4, Protected6, l.Device, s.State, filepath.Join(dir, "control.sock"), metricsAddress)
+`, Tunnel, Protected4, Protected6, l.TUN, s.State, filepath.Join(dir, "control.sock"), metricsAddress)
 	if err := os.Mkdir(s.State, 0o700); err != nil {
 		tb.Fatal(err)
 	}

@@ -41,8 +41,8 @@ type Lab struct {
 	Gateway  *Host
 	Upstream *Host
 
-	// Device is further lines of the section tun in the configurations of the lab's gateways.
-	Device string
+	// TUN is further lines of the section tun in the configurations of the lab's gateways.
+	TUN string
 
 	tb testing.TB
 }
