@@ -24,8 +24,13 @@ const (
 	outDefault  = "bench-out"
 	// roundsVariable is the number of rounds of every part, instead of its own.
 	roundsVariable = "BENCH_ROUNDS"
+	// congestionVariable is the congestion control of all the sockets, instead of the machine's own. What a proxy
+	// gets through depends on it a lot: one that paces sends smaller segments.
+	congestionVariable = "BENCH_CONGESTION"
 	// loadVariable set to 1 makes this program a generator of load.
 	loadVariable = "KNOCKGW_BENCH_LOAD"
+
+	congestionSetting = "ipv4/tcp_congestion_control"
 
 	repository = "../.."
 )
@@ -53,6 +58,8 @@ func TestBench(t *testing.T) {
 	t.Run("memory", b.memory)
 	t.Run("lossy", b.lossy)
 	t.Run("flood", b.flood)
+	t.Run("refused", b.refused)
+	t.Run("junk", b.junk)
 	b.report.finish()
 	fmt.Printf("\n%s\n", b.report.markdown())
 	if err := b.report.write(out()); err != nil {
@@ -89,6 +96,16 @@ func program(t *testing.T) *lab.Build {
 	return build
 }
 
+// newLab builds a lab whose sockets use the congestion control that was asked for.
+func newLab(t *testing.T) *lab.Lab {
+	t.Helper()
+	l := lab.New(t)
+	if control := os.Getenv(congestionVariable); control != "" {
+		l.Congestion(control)
+	}
+	return l
+}
+
 // rounds is how many there are of a part that by itself has so many.
 func rounds(t *testing.T, usual int) int {
 	t.Helper()
@@ -121,5 +138,15 @@ func thisMachine(t *testing.T) machine {
 	if err := unix.Uname(&name); err != nil {
 		t.Fatal(err)
 	}
-	return machine{CPUs: runtime.NumCPU(), Kernel: unix.ByteSliceToString(name.Release[:]), Go: runtime.Version()}
+	return machine{CPUs: runtime.NumCPU(), Kernel: unix.ByteSliceToString(name.Release[:]), Go: runtime.Version(),
+		Congestion: congestion(t)}
+}
+
+// congestion is the congestion control of the sockets.
+func congestion(t *testing.T) string {
+	t.Helper()
+	if control := os.Getenv(congestionVariable); control != "" {
+		return control
+	}
+	return lab.New(t).Gateway.Setting(congestionSetting)
 }

@@ -24,7 +24,7 @@ const (
 
 // connections is how many short connections there are in a second, and whether they get fewer.
 func (b *bench) connections(t *testing.T) {
-	l := lab.New(t)
+	l := newLab(t)
 	// Each worker has an address of its own: ports that wait for their last segments do not run out, and a known
 	// source may knock 1,024 times a second.
 	var sources []netip.Addr

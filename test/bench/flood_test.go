@@ -29,7 +29,7 @@ var blackholed = netip.MustParsePrefix("10.99.0.0/24")
 
 // flood is what an admitted stream keeps while strangers send as much as they can, and what that costs the process.
 func (b *bench) flood(t *testing.T) {
-	l := lab.New(t)
+	l := newLab(t)
 	l.AnySource()
 	l.Gateway.Blackhole(blackholed)
 	serveIperf(t, l)
@@ -52,7 +52,7 @@ func (b *bench) flood(t *testing.T) {
 		} {
 			stream := p.row("stream, "+f.name, "Gb/s").wants(atLeast(floodKept))
 			sent := p.row("packets sent, "+f.name, "1000/s")
-			spent := p.row("process without the stream, "+f.name, "% of a core").wants(atMost(floodPercent).ofValue())
+			spent := p.row("process without the stream, "+f.name, "% of a core").wants(atMost(floodPercent).of(gated))
 			for _, to := range []struct {
 				name string
 				addr netip.Addr

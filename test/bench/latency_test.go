@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/test/bench/load"
-	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
 const (
@@ -19,7 +18,7 @@ const (
 
 // latency is how long a byte takes there and back when nothing else is going on.
 func (b *bench) latency(t *testing.T) {
-	l := lab.New(t)
+	l := newLab(t)
 	start(t, l.Upstream, &load.Echo{Listen: upstreamOf(l)})
 	s := b.newSite(t, l)
 	s.open(t, l.Client.Addr4)

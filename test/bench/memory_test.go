@@ -47,7 +47,7 @@ func (b *bench) memory(t *testing.T) {
 
 // idle measures one contestant in a lab of its own, with nothing in memory from before.
 func (b *bench) idle(t *testing.T, p *part, name string) {
-	l := lab.New(t)
+	l := newLab(t)
 	server := start(t, l.Upstream, &load.Echo{Listen: upstreamOf(l)})
 	s := b.newSite(t, l)
 	all := s.contestants()
@@ -70,7 +70,7 @@ func (b *bench) idle(t *testing.T, p *part, name string) {
 		perFlow := func(after, before int) float64 { return float64(after-before) / float64(flows) / kibibyte }
 		flow := p.row(fmt.Sprintf("each of %d flows", count), "KiB")
 		if count == 10_000 {
-			flow.wants(atMost(perIdleFlow).ofValue())
+			flow.wants(atMost(perIdleFlow).of(ours))
 		}
 		flow.add(name, perFlow(after.Resident, before.Resident))
 		p.row(fmt.Sprintf("each of %d flows, without files", count), "KiB").add(name, perFlow(after.Anonymous, before.Anonymous))

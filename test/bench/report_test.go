@@ -27,9 +27,10 @@ type report struct {
 
 // machine is what the figures depend on besides knockgw.
 type machine struct {
-	CPUs   int    `json:"cpus"`
-	Kernel string `json:"kernel"`
-	Go     string `json:"go"`
+	CPUs       int    `json:"cpus"`
+	Kernel     string `json:"kernel"`
+	Congestion string `json:"congestion"` // the control that its sockets use
+	Go         string `json:"go"`
 }
 
 // A part is a table: rows of measurements of the same contestants.
@@ -39,7 +40,8 @@ type part struct {
 	Columns []string `json:"columns"`
 	Rows    []*row   `json:"rows"`
 
-	// ratio is the two columns whose quotient the rows have: by default the first by the second.
+	// ratio is the two columns whose quotient the rows have: by default the first by the second. Two of the same
+	// are none.
 	ratio [2]int
 }
 
@@ -65,9 +67,9 @@ type spread struct {
 	High   float64 `json:"high"`
 }
 
-// A goal is what the ratio of a row is to be, or with OfValue the first column's median.
+// A goal is what the ratio of a row is to be, or the median of a column.
 type goal struct {
-	OfValue bool    `json:"of_value,omitempty"`
+	Of      string  `json:"of,omitempty"` // the column
 	AtLeast bool    `json:"at_least"`
 	Bound   float64 `json:"bound"`
 }
@@ -76,8 +78,8 @@ func atLeast(bound float64) *goal { return &goal{AtLeast: true, Bound: bound} }
 
 func atMost(bound float64) *goal { return &goal{Bound: bound} }
 
-func (g goal) ofValue() *goal {
-	g.OfValue = true
+func (g goal) of(column string) *goal {
+	g.Of = column
 	return &g
 }
 
@@ -94,15 +96,15 @@ func (g *goal) String() string {
 	if g.AtLeast {
 		sign = "≥"
 	}
-	if g.OfValue {
-		what = "value"
+	if g.Of != "" {
+		what = g.Of
 	}
 	return fmt.Sprintf("%s %s %v", what, sign, g.Bound)
 }
 
 // part adds a table.
 func (r *report) part(name, about string, columns ...string) *part {
-	p := &part{Name: name, About: about, Columns: columns, ratio: [2]int{0, 1}}
+	p := &part{Name: name, About: about, Columns: columns, ratio: [2]int{0, min(1, len(columns)-1)}}
 	r.Parts = append(r.Parts, p)
 	return p
 }
@@ -148,7 +150,10 @@ func (r *row) finish() {
 		}
 	}
 	// The ratio of two who took turns, turn by turn: what the machine did meanwhile met both.
-	above, below := r.Rounds[r.part.ratio[0]], r.part.below(r)
+	above, below := r.Rounds[r.part.ratio[0]], r.Rounds[r.part.ratio[1]]
+	if !r.part.compares() {
+		above = nil
+	}
 	var ratios []float64
 	for i := range min(len(above), len(below)) {
 		if q := above[i] / below[i]; !math.IsNaN(q) && !math.IsInf(q, 0) {
@@ -163,29 +168,26 @@ func (r *row) finish() {
 	if r.Goal == nil {
 		return
 	}
-	switch {
-	case r.Goal.OfValue && r.Medians[0] != nil:
-		met := r.Goal.met(*r.Medians[0])
-		r.Met = &met
-	case !r.Goal.OfValue && r.Ratio != nil:
-		met := r.Goal.met(r.Ratio.Median)
+	var judged *float64
+	if r.Goal.Of != "" {
+		judged = r.Medians[slices.Index(r.part.Columns, r.Goal.Of)]
+	} else if r.Ratio != nil {
+		judged = &r.Ratio.Median
+	}
+	if judged != nil {
+		met := r.Goal.met(*judged)
 		r.Met = &met
 	}
 }
 
-// below is the rounds of a row that the ratio divides by; a part of one column has none.
-func (p *part) below(r *row) []float64 {
-	if len(p.Columns) < 2 {
-		return nil
-	}
-	return r.Rounds[p.ratio[1]]
-}
+// compares tells whether the part's rows have ratios.
+func (p *part) compares() bool { return p.ratio[0] != p.ratio[1] }
 
 // markdown is the report for people.
 func (r *report) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Measured on %d CPUs, Linux %s, %s. Medians; ratios are the median of the rounds' ratios, with the "+
-		"middle half of them in brackets.\n", r.Machine.CPUs, r.Machine.Kernel, r.Machine.Go)
+	fmt.Fprintf(&b, "Measured on %d CPUs, Linux %s (%s), %s. Medians; ratios are the median of the rounds' ratios, with "+
+		"the middle half of them in brackets.\n", r.Machine.CPUs, r.Machine.Kernel, r.Machine.Congestion, r.Machine.Go)
 	for _, p := range r.Parts {
 		p.markdown(&b)
 	}
@@ -194,11 +196,11 @@ func (r *report) markdown() string {
 
 func (p *part) markdown(b *strings.Builder) {
 	fmt.Fprintf(b, "\n## %s\n\n%s\n\n| | unit | %s |", p.Name, p.About, strings.Join(p.Columns, " | "))
-	if len(p.Columns) > 1 {
+	if p.compares() {
 		fmt.Fprintf(b, " %s / %s |", p.Columns[p.ratio[0]], p.Columns[p.ratio[1]])
 	}
 	fmt.Fprintf(b, " goal | |\n|---|---|%s", strings.Repeat("---:|", len(p.Columns)))
-	if len(p.Columns) > 1 {
+	if p.compares() {
 		b.WriteString("---:|")
 	}
 	b.WriteString("---|---|\n")
@@ -212,7 +214,7 @@ func (p *part) markdown(b *strings.Builder) {
 			}
 			fmt.Fprintf(b, " %s |", cell)
 		}
-		if len(p.Columns) > 1 {
+		if p.compares() {
 			cell := ""
 			if r.Ratio != nil {
 				cell = fmt.Sprintf("%.2f (%.2f to %.2f)", r.Ratio.Median, r.Ratio.Low, r.Ratio.High)

@@ -40,7 +40,7 @@ func ways() []way {
 
 // throughput is what iperf3 gets through, and what each proxy pays for it.
 func (b *bench) throughput(t *testing.T) {
-	l := lab.New(t)
+	l := newLab(t)
 	serveIperf(t, l)
 	s := b.newSite(t, l)
 	s.open(t, l.Client.Addr4)

@@ -51,10 +51,25 @@ func openDevice(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// Route sends what the host has for a network through a neighbour.
-func (h *Host) Route(to netip.Prefix, through netip.Addr) {
+// Route sends what the host has for a network to a device, instead of where it went before. With a name in control
+// the host's own connections there use that congestion control, whatever is usual on the machine.
+func (h *Host) Route(to netip.Prefix, device, control string) {
 	h.tb.Helper()
-	h.route(&netlink.Route{Dst: network(to), Gw: through.AsSlice()})
+	link, err := h.routes.LinkByName(device)
+	if err != nil {
+		h.tb.Fatalf("%s: find interface %s: %v", h.Name, device, err)
+	}
+	h.route(&netlink.Route{Dst: network(to), LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Congctl: control})
+}
+
+// Congestion has the hosts use a congestion control among each other (over IPv4), whatever is usual on the machine.
+// It is the routes', because a namespace may not choose one for itself that the machine does not allow to everybody.
+func (l *Lab) Congestion(control string) {
+	l.tb.Helper()
+	for _, h := range []*Host{l.Client, l.Stranger, l.Upstream} {
+		h.route(&netlink.Route{Gw: h.router4.AsSlice(), Congctl: control})
+		l.Gateway.Route(netip.PrefixFrom(h.Addr4, h.Addr4.BitLen()), h.Name+"0", control)
+	}
 }
 
 // Blackhole has the host drop in silence what it has for a network.
@@ -65,8 +80,8 @@ func (h *Host) Blackhole(to netip.Prefix) {
 
 func (h *Host) route(r *netlink.Route) {
 	h.tb.Helper()
-	if err := h.routes.RouteAdd(r); err != nil {
-		h.tb.Fatalf("%s: add the route %v: %v", h.Name, r, err)
+	if err := h.routes.RouteReplace(r); err != nil {
+		h.tb.Fatalf("%s: set the route %v: %v", h.Name, r, err)
 	}
 }
 
