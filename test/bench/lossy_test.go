@@ -27,6 +27,8 @@ const (
 	linkRate  = 500e6
 	linkQueue = 50 * time.Millisecond
 
+	farDevice, nearDevice = "far0", "near0"
+
 	// usual is the congestion control that Linux has where nobody has chosen another.
 	usual = "cubic"
 
@@ -46,16 +48,16 @@ var (
 // It is about the TCP at the gateway's end: netstack's in the one case, the kernel's in the other.
 func (b *bench) lossy(t *testing.T) {
 	l := newLab(t)
-	devices := []*os.File{l.Client.Device("far0", linkClient), l.Gateway.Device("near0", linkGateway)}
+	devices := []*os.File{l.Client.Device(farDevice, linkClient), l.Gateway.Device(nearDevice, linkGateway)}
 	controls := []string{usual}
 	if own := l.Gateway.Setting(congestionSetting); own != usual {
 		controls = append(controls, own)
 	}
 	control := func(name string) {
 		// A route's, because a namespace may not choose one that the machine has not allowed to everybody.
-		l.Client.Route(lab.Protected4, "far0", name)
-		l.Client.Route(host(linkGateway), "far0", name)
-		l.Gateway.Route(host(linkClient), "near0", name)
+		l.Client.Route(lab.Protected4, farDevice, name)
+		l.Client.Route(host(linkGateway), farDevice, name)
+		l.Gateway.Route(host(linkClient), nearDevice, name)
 	}
 	control(usual)
 	for _, h := range []*lab.Host{l.Client, l.Gateway} {
@@ -75,6 +77,7 @@ func (b *bench) lossy(t *testing.T) {
 		"that is named: client and HAProxy, not knockgw.", linkDelay, 100*linkLoss, linkRate/1e6, linkQueue, n,
 		lossySeconds), ours, theirs)
 	over := func(r *row, c contestant, how load.Link, seconds int, flags ...string) {
+		before := l.Client.Dropped(farDevice) + l.Gateway.Dropped(nearDevice)
 		link := start(t, l.Gateway, &how, devices...)
 		flags = append(flags, "--omit", "0") // slow start is a part of it
 		r.add(c.name, iperf(t, l.Client, c.target, 1, seconds, flags...).rate/1e6)
@@ -83,6 +86,9 @@ func (b *bench) lossy(t *testing.T) {
 			if d.Overflowed > 0 {
 				r.note("%s: the queue had no room for %d of %d packets in a round", c.name, d.Overflowed, d.Packets)
 			}
+		}
+		if lost := l.Client.Dropped(farDevice) + l.Gateway.Dropped(nearDevice) - before; lost > 0 {
+			r.note("%s: %d packets did not get to the link in a round", c.name, lost)
 		}
 	}
 	contestants := []contestant{

@@ -52,7 +52,7 @@ func (b *bench) idle(t *testing.T, p *part, name string) {
 	s := b.newSite(t, l)
 	all := s.contestants()
 	c := all[slices.IndexFunc(all, func(c contestant) bool { return c.name == name })]
-	before := note(p, c, 0)
+	before := settle(p, c, 0)
 	if name == ours {
 		s.open(t, l.Client.Addr4)
 	}
@@ -66,7 +66,7 @@ func (b *bench) idle(t *testing.T, p *part, name string) {
 		}
 		holding = append(holding, start(t, l.Client, &load.Idle{Target: c.target, Count: more}))
 		flows += more
-		after := note(p, c, count)
+		after := settle(p, c, count)
 		perFlow := func(after, before int) float64 { return float64(after-before) / float64(flows) / kibibyte }
 		flow := p.row(fmt.Sprintf("each of %d flows", count), "KiB")
 		if count == 10_000 {
@@ -75,7 +75,7 @@ func (b *bench) idle(t *testing.T, p *part, name string) {
 		flow.add(name, perFlow(after.Resident, before.Resident))
 		p.row(fmt.Sprintf("each of %d flows, without files", count), "KiB").add(name, perFlow(after.Anonymous, before.Anonymous))
 	}
-	// Both labs are there until the part is over, and need not be busy.
+	// The lab is there until the part is over; the other contestant is to have the machine for itself.
 	for _, h := range append(holding, server, s.gateway.Process, s.haproxy) {
 		h.Kill()
 	}
@@ -97,8 +97,8 @@ func affordable(t *testing.T, name string) int {
 	return most
 }
 
-// note waits until the memory is steady and notes it.
-func note(p *part, c contestant, flows int) lab.Memory {
+// settle waits until the memory is steady and notes it.
+func settle(p *part, c contestant, flows int) lab.Memory {
 	var samples []lab.Memory
 	for began := time.Now(); ; time.Sleep(steadyEvery) {
 		samples = append(samples, c.proxy.Memory())

@@ -117,6 +117,9 @@ func (p *part) row(name, unit string) *row {
 		}
 	}
 	r := &row{Name: name, Unit: unit, Rounds: make([][]float64, len(p.Columns)), part: p}
+	for i := range r.Rounds {
+		r.Rounds[i] = []float64{} // for JSON: none, not null
+	}
 	p.Rows = append(p.Rows, r)
 	return r
 }

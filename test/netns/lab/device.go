@@ -12,6 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// deviceQueue is how many packets may wait for the reader of a device: a TCP that bursts sends some thousand at once,
+// and what becomes of them is the reader's business.
+const deviceQueue = 8192
+
 // Device gives the host a TUN device with an address, whose packets are the file's: one whole IP packet in each
 // read and write, without offloads. Both end with the test.
 func (h *Host) Device(name string, at netip.Prefix) *os.File {
@@ -31,6 +35,13 @@ func (h *Host) Device(name string, at netip.Prefix) *os.File {
 	})
 	if err := h.configure(name, at.Addr()); err != nil {
 		h.tb.Fatalf("%s: %v", h.Name, err)
+	}
+	link, err := h.routes.LinkByName(name)
+	if err == nil {
+		err = h.routes.LinkSetTxQLen(link, deviceQueue)
+	}
+	if err != nil {
+		h.tb.Fatalf("%s: lengthen the queue of %s: %v", h.Name, name, err)
 	}
 	return file
 }
