@@ -36,7 +36,9 @@ fuzz:
 			echo "$$pkg $$f"; $(FUZZ) -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 		done; done
 
-# Takes turns with HAProxy; prints a table. Some minutes, as root.
+# Measures, in turns with HAProxy; prints tables and leaves them in BENCH_OUT (bench-out), as Markdown and as JSON.
+# A quarter of an hour, as root; BENCH_ROUNDS=1 is a quick look, and one part alone is
+#	KNOCKGW_BENCH=1 go test -count 1 -v -run TestBench/latency ./test/bench
 bench:
 	@test/tools.sh iperf3 haproxy
 	KNOCKGW_BENCH=1 $(GO) test -count 1 -timeout 60m -v ./test/bench

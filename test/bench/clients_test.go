@@ -5,35 +5,13 @@ package bench_test
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"strings"
-	"testing"
 
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// asked skips the test unless measurements are asked for.
-func asked(t *testing.T) {
-	t.Helper()
-	if os.Getenv(benchVariable) != "1" {
-		t.Skipf("set %s=1 to measure", benchVariable)
-	}
-}
-
-// program builds knockgw for one measurement.
-func program(t *testing.T) *lab.Build {
-	t.Helper()
-	build, err := lab.NewBuild()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := build.Remove(); err != nil {
-			t.Error(err)
-		}
-	})
-	return build
-}
+// filterOff is the line of a configuration's section tun by which all that strangers send reaches the process.
+const filterOff = ""
 
 // knocker is the client of a number among many.
 func knocker(h *lab.Host, n int) lab.Visitor {

@@ -1,9 +1,24 @@
-// Package bench measures knockgw in the lab of test/netns and prints Markdown tables. It needs root and TUN
-// devices, and runs only when asked to:
+// Package bench measures knockgw in the lab of test/netns, in turns with HAProxy, with the plain kernel, or with
+// itself, and reports medians and ratios in Markdown and in JSON. It needs root, TUN devices, iperf3 and haproxy, and
+// runs only when asked to, all of it or a part:
 //
-//	KNOCKGW_BENCH=1 go test -count=1 -timeout 60m -v ./test/bench
+//	make bench
+//	KNOCKGW_BENCH=1 go test -count 1 -timeout 60m -v -run TestBench ./test/bench
+//	KNOCKGW_BENCH=1 go test -count 1 -v -run TestBench/latency ./test/bench
 //
-// Throughput is compared with HAProxy's in TCP mode, which takes iperf3 and haproxy; what a stranger's packet costs
-// is compared between few clients and many; and a client knocks while strangers send junk. What is compared takes
-// turns, so that what else the machine does in the meantime meets all alike.
+// These are the parts, each in a file of its name:
+//
+//	throughput   what streams of iperf3 get through, and the proxy's processor time for it
+//	connections  short connections a second, and whether they get fewer
+//	latency      a byte there and back
+//	memory       what idle flows take
+//	lossy        a stream over a long link that loses packets now and then
+//	flood        what a stream keeps while strangers send as fast as they can, and what that costs
+//	refused      processor time for one packet of a stranger, with few clients and with many
+//	junk         who gets in while strangers send what could be knocks
+//
+// What is compared takes turns, so that what else the machine does in the meantime meets all alike, and ratios are of
+// rounds next to each other. Where a goal was set, the report says whether it was met; to miss one is no failure. The
+// variables BENCH_ROUNDS, BENCH_OUT and BENCH_CONGESTION say how many rounds, where the report goes (bench-out in the
+// repository), and which congestion control of TCP, which else is the machine's own.
 package bench

@@ -7,10 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"runtime"
-	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -19,134 +15,118 @@ import (
 )
 
 const (
-	benchVariable = "KNOCKGW_BENCH"
+	throughputRounds = 4
+	streamSeconds    = 3
+	warmupSeconds    = 1 // not counted: the windows open in it
+	streamSlack      = 30 * time.Second
+	manyStreams      = 8
 
-	rounds        = 4
-	streamSeconds = 3
-	warmupSeconds = 1 // not counted: the windows open in it
-	startTime     = 10 * time.Second
-	streamTime    = 30 * time.Second
-
-	iperfPort = 5201
-	knockPort = 62201
-	secret    = "alice's secret, thirty-two bytes"
+	gibibyte = 1 << 30
 )
 
-// A proxy is one of the two ways to the iperf3 server.
-type proxy struct {
-	name   string
-	target netip.AddrPort
-	up     []float64 // Gb/s, client to upstream, one for each round
-	down   []float64
+// A way is a direction of streams, and what is wanted of them.
+type way struct {
+	name  string
+	flags []string
+	goals map[int]*goal // of the throughput, by the number of streams
 }
 
-func TestThroughput(t *testing.T) {
-	if os.Getenv(benchVariable) != "1" {
-		t.Skipf("set %s=1 to measure", benchVariable)
+func ways() []way {
+	return []way{
+		{"up", nil, map[int]*goal{1: atLeast(1.25), manyStreams: atLeast(1)}},
+		{"down", []string{"--reverse"}, map[int]*goal{1: atLeast(1.1), manyStreams: atLeast(1)}},
 	}
-	lab.RequireTools(t, "iperf3", "haproxy")
-	l := lab.New(t)
-	build, err := lab.NewBuild()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := build.Remove(); err != nil {
-			t.Error(err)
+}
+
+// throughput is what iperf3 gets through, and what each proxy pays for it.
+func (b *bench) throughput(t *testing.T) {
+	l := newLab(t)
+	serveIperf(t, l)
+	s := b.newSite(t, l)
+	s.open(t, l.Client.Addr4)
+	n := rounds(t, throughputRounds)
+	p := b.report.part("throughput", fmt.Sprintf("iperf3 from client to upstream (up) and back (down), %d rounds of %d s in "+
+		"turns after %d s that only the processor time counts. CPU is the proxy's process, all threads.", n, streamSeconds,
+		warmupSeconds), ours, theirs, direct)
+	for range n {
+		for _, w := range ways() {
+			for _, streams := range []int{1, manyStreams} {
+				for _, c := range s.contestants() {
+					measured(p, w, streams, c, func() flow {
+						return iperf(t, l.Client, c.target, streams, streamSeconds, w.flags...)
+					})
+				}
+			}
 		}
-	})
-	server := netip.AddrPortFrom(l.Upstream.Addr4, iperfPort)
-	l.Upstream.Start("iperf3", "--server", "--port", strconv.Itoa(iperfPort))
-	proxies := []*proxy{
-		{name: "knockgw", target: knockgw(t, l, build, server)},
-		{name: "HAProxy", target: haproxy(t, l, server)},
 	}
-	for range rounds {
-		for _, p := range proxies {
-			await(t, l, p.target)
-			p.up = append(p.up, stream(t, l, p.target))
-			p.down = append(p.down, stream(t, l, p.target, "--reverse"))
-		}
-	}
-	table(proxies[0], proxies[1])
 }
 
-// knockgw starts the gateway before the server and knocks once for all the streams.
-func knockgw(t *testing.T, l *lab.Lab, build *lab.Build, server netip.AddrPort) netip.AddrPort {
-	t.Helper()
-	service := netip.MustParseAddrPort(fmt.Sprintf("10.77.0.1:%d", iperfPort))
-	// iperf3 makes two connections for a stream, and waiting for the server makes one more.
-	l.NewSite(t, build, fmt.Sprintf(`knock: {udp_port: %d}
-clients: [{id: alice, secret: %q}]
-services:
-  - name: iperf3
-    listen: %s
-    upstream: %s
-    mode: knock
-    knock: [udp]
-    grant: {ttl: 10m, uses: 100}
-`, knockPort, secret, service, server)).Start(t)
-	v := lab.Visitor{Host: l.Client, ID: "alice", Secret: []byte(secret), KnockPort: knockPort}
-	if err := v.Knock(t.Context(), service, nil); err != nil {
-		t.Fatal(err)
+// measured notes one run of iperf3 in the rows of its kind.
+func measured(p *part, w way, streams int, c contestant, run func() flow) {
+	name := fmt.Sprintf("%d stream %s", streams, w.name)
+	if streams > 1 {
+		name = fmt.Sprintf("%d streams %s", streams, w.name)
 	}
-	return service
+	rate := p.row(name, "Gb/s").wants(w.goals[streams])
+	if c.proxy == nil {
+		rate.add(c.name, run().rate/1e9)
+		return
+	}
+	user, system := c.proxy.Times()
+	f := run()
+	userAfter, systemAfter := c.proxy.Times()
+	rate.add(c.name, f.rate/1e9)
+	perGiB := func(d time.Duration) float64 { return d.Seconds() / (f.bytes / gibibyte) }
+	p.row(name+": CPU", "s/GiB").wants(atMost(1)).add(c.name, perGiB(userAfter-user+systemAfter-system))
+	p.row(name+": CPU, user", "s/GiB").add(c.name, perGiB(userAfter-user))
+	p.row(name+": CPU, system", "s/GiB").add(c.name, perGiB(systemAfter-system))
 }
 
-// haproxy starts HAProxy with nothing tuned.
-func haproxy(t *testing.T, l *lab.Lab, server netip.AddrPort) netip.AddrPort {
-	t.Helper()
-	listen := netip.MustParseAddrPort("10.1.1.1:5202")
-	path := filepath.Join(t.TempDir(), "haproxy.cfg")
-	config := fmt.Sprintf(`defaults
-  mode tcp
-  timeout connect 5s
-  timeout client 5m
-  timeout server 5m
-listen iperf3
-  bind %s
-  server upstream %s
-`, listen, server)
-	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	l.Gateway.Start("haproxy", "-db", "-f", path)
-	return listen
+// flow is what a run of iperf3 has moved.
+type flow struct {
+	rate  float64 // bits a second that arrived, without the warm-up
+	bytes float64 // that the client has sent or received in all, the warm-up included
 }
 
-// await waits until a connection to the target gets through.
-func await(t *testing.T, l *lab.Lab, target netip.AddrPort) {
+// serveIperf starts iperf3's server on the upstream.
+func serveIperf(t *testing.T, l *lab.Lab) {
 	t.Helper()
+	l.Upstream.Start("iperf3", "--server", "--port", strconv.Itoa(servicePort))
 	ctx, cancel := context.WithTimeout(t.Context(), startTime)
 	defer cancel()
 	for {
-		conn, err := l.Client.Dial(ctx, "tcp", target.String())
+		conn, err := l.Client.Dial(ctx, "tcp", upstreamOf(l).String())
 		if err == nil {
-			// iperf3 takes a moment to see that this was nobody.
 			_ = conn.Close()
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(nobody)
 			return
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("nobody answers at %v: %v", target, err)
-		case <-time.After(50 * time.Millisecond):
+			t.Fatalf("iperf3 does not answer: %v", err)
+		case <-time.After(startPoll):
 		}
 	}
 }
 
-// stream measures one stream and returns what arrived, in Gb/s.
-func stream(t *testing.T, l *lab.Lab, target netip.AddrPort, flags ...string) float64 {
+// iperf moves data for some seconds.
+func iperf(t *testing.T, from *lab.Host, target netip.AddrPort, streams, seconds int, flags ...string) flow {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), streamTime)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(seconds)*time.Second+streamSlack)
 	defer cancel()
 	args := append([]string{"--client", target.Addr().String(), "--port", strconv.Itoa(int(target.Port())),
-		"--time", strconv.Itoa(streamSeconds), "--omit", strconv.Itoa(warmupSeconds), "--json"}, flags...)
-	out, err := l.Client.Run(ctx, "iperf3", args...)
+		"--parallel", strconv.Itoa(streams), "--time", strconv.Itoa(seconds), "--omit", strconv.Itoa(warmupSeconds),
+		"--json"}, flags...)
+	out, err := from.Run(ctx, "iperf3", args...)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	var result struct {
+		Intervals []struct {
+			Sum struct {
+				Bytes float64 `json:"bytes"`
+			} `json:"sum"`
+		} `json:"intervals"`
 		End struct {
 			Received struct {
 				BitsPerSecond float64 `json:"bits_per_second"`
@@ -156,42 +136,9 @@ func stream(t *testing.T, l *lab.Lab, target netip.AddrPort, flags ...string) fl
 	if err := json.Unmarshal([]byte(out), &result); err != nil {
 		t.Fatalf("read iperf3's report: %v\n%s", err, out)
 	}
-	return result.End.Received.BitsPerSecond / 1e9
-}
-
-// table prints the medians and their ratio, and every round, so that the spread can be seen.
-func table(ours, theirs *proxy) {
-	fmt.Printf("\nOne TCP stream, Gb/s, median of %d rounds of %d s in turns; %d CPUs.\n\n", rounds, streamSeconds,
-		runtime.NumCPU())
-	fmt.Printf("| direction | %s | %s | ratio | rounds, %s | rounds, %s |\n", ours.name, theirs.name, ours.name,
-		theirs.name)
-	fmt.Println("|---|---:|---:|---:|---|---|")
-	for _, row := range []struct {
-		name         string
-		ours, theirs []float64
-	}{
-		{"client to upstream", ours.up, theirs.up},
-		{"upstream to client", ours.down, theirs.down},
-	} {
-		a, b := median(row.ours), median(row.theirs)
-		fmt.Printf("| %s | %.2f | %.2f | %.2f | %s | %s |\n", row.name, a, b, a/b, list(row.ours), list(row.theirs))
+	f := flow{rate: result.End.Received.BitsPerSecond}
+	for _, i := range result.Intervals {
+		f.bytes += i.Sum.Bytes
 	}
-	fmt.Println()
-}
-
-func list(values []float64) string {
-	s := ""
-	for i, v := range values {
-		if i > 0 {
-			s += " "
-		}
-		s += fmt.Sprintf("%.2f", v)
-	}
-	return s
-}
-
-func median(values []float64) float64 {
-	s := slices.Sorted(slices.Values(values))
-	n := len(s)
-	return (s[(n-1)/2] + s[n/2]) / 2
+	return f
 }

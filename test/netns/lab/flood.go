@@ -30,10 +30,31 @@ type message struct {
 // Flood sends junk from the host, at a rate in packets a second, or with 0 as fast as it can, until ctx ends. It
 // returns how many packets it has sent.
 func (h *Host) Flood(ctx context.Context, junk Junk, rate int) (sent int, err error) {
-	fd, err := h.rawSocket(junk)
-	if err != nil {
-		return 0, fmt.Errorf("%s: open a raw socket: %w", h.Name, err)
+	var fd int
+	err = h.ns.Do(func() error {
+		fd, err = rawSocket(junk)
+		return err
+	})
+	if err == nil {
+		sent, err = flood(ctx, fd, junk, rate)
 	}
+	if err != nil {
+		return sent, fmt.Errorf("%s: %w", h.Name, err)
+	}
+	return sent, nil
+}
+
+// Flood is Host.Flood from where the caller itself is: for a process that a test has started on a host.
+func Flood(ctx context.Context, junk Junk, rate int) (sent int, err error) {
+	fd, err := rawSocket(junk)
+	if err != nil {
+		return 0, err
+	}
+	return flood(ctx, fd, junk, rate)
+}
+
+// flood closes the socket in the end.
+func flood(ctx context.Context, fd int, junk Junk, rate int) (sent int, err error) {
 	defer func() { err = errors.Join(err, unix.Close(fd)) }()
 	var (
 		packets  [floodBatch][junkSize]byte
@@ -48,7 +69,7 @@ func (h *Host) Flood(ctx context.Context, junk Junk, rate int) (sent int, err er
 	if rate > 0 {
 		restore, err := punctual()
 		if err != nil {
-			return 0, fmt.Errorf("%s: get ahead of other work: %w", h.Name, err)
+			return 0, fmt.Errorf("get ahead of other work: %w", err)
 		}
 		defer restore()
 	}
@@ -71,7 +92,7 @@ func (h *Host) Flood(ctx context.Context, junk Junk, rate int) (sent int, err er
 			sent += int(done)
 		case unix.EINTR, unix.EAGAIN, unix.ENOBUFS:
 		default:
-			return sent, fmt.Errorf("%s: send %d packets: %w", h.Name, n, errno)
+			return sent, fmt.Errorf("send %d packets: %w", n, errno)
 		}
 	}
 	return sent, nil
@@ -96,18 +117,15 @@ func punctual() (restore func(), err error) {
 }
 
 // rawSocket opens a socket that sends whole IP packets to where junk goes.
-func (h *Host) rawSocket(junk Junk) (fd int, err error) {
-	err = h.ns.Do(func() error {
-		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
-		if err != nil {
-			return err
-		}
-		if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: junk.To.Addr().As4()}); err != nil {
-			return errors.Join(err, unix.Close(fd))
-		}
-		return nil
-	})
-	return fd, err
+func rawSocket(junk Junk) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	if err != nil {
+		return 0, fmt.Errorf("open a raw socket: %w", err)
+	}
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: junk.To.Addr().As4()}); err != nil {
+		return 0, errors.Join(fmt.Errorf("aim a raw socket at %v: %w", junk.To, err), unix.Close(fd))
+	}
+	return fd, nil
 }
 
 // AnySource has the gateway forward packets whatever their source, as if a neighbour sent them on.

@@ -61,10 +61,10 @@ tun:
   name: %s
   mtu: 1500
   routes: [%s, %s]
-state: {dir: %q}
+%sstate: {dir: %q}
 control: {socket: %q}
 metrics: {listen: %q}
-`, Tunnel, Protected4, Protected6, s.State, filepath.Join(dir, "control.sock"), metricsAddress)
+`, Tunnel, Protected4, Protected6, l.TUN, s.State, filepath.Join(dir, "control.sock"), metricsAddress)
 	if err := os.Mkdir(s.State, 0o700); err != nil {
 		tb.Fatal(err)
 	}

@@ -15,11 +15,13 @@ type Form int
 
 // The forms.
 const (
-	JunkSYN      Form = iota // a SYN with Timestamps, as SYN knocks are
-	JunkACK                  // a segment of no connection
-	JunkV1                   // a datagram with all that can be seen of a knock v1
-	JunkV2                   // a datagram as large as a knock udp-v2
-	JunkDatagram             // a datagram that nothing is like
+	JunkSYN       Form = iota // a SYN with Timestamps, as SYN knocks are
+	JunkACK                   // a segment of no connection
+	JunkV1                    // a datagram with all that can be seen of a knock v1
+	JunkV2                    // a datagram as large as a knock udp-v2
+	JunkDatagram              // a datagram that nothing is like
+	JunkFragment              // a piece of a datagram, the first or the last
+	JunkIllFormed             // by turns what is wrong with a segment or a datagram in each of several ways
 )
 
 // A Junk is packets of strangers over IPv4, each with bytes of its own wherever a secret would show.
@@ -74,20 +76,33 @@ func (j *Junk) next(b []byte) int {
 	h := b[ipHeader:]
 	binary.BigEndian.PutUint16(h, uint16(1024+j.random.Uint64()%60000))
 	binary.BigEndian.PutUint16(h[2:], port)
-	size, at := 0, 6
-	if j.Form == JunkSYN || j.Form == JunkACK {
-		b[9], at = protoTCP, 16
-		size = j.segment(h)
-	} else {
-		size = j.datagram(h)
+	switch j.Form {
+	case JunkSYN, JunkACK:
+		return j.segment(b, h)
+	case JunkFragment:
+		n := j.datagram(b, h)
+		if j.n%2 == 0 {
+			b[6] = 1 << 5 // more of it follows
+		} else {
+			b[7] = (udpHeader + smallest) / 8 // it begins in the other
+		}
+		return n
+	case JunkIllFormed:
+		return j.illFormed(b, h)
+	default:
+		return j.datagram(b, h)
 	}
-	whole := b[:ipHeader+size]
-	binary.BigEndian.PutUint16(h[at:], transportChecksum(whole))
-	return len(whole)
 }
 
-// segment writes a TCP header but for ports and checksum.
-func (j *Junk) segment(h []byte) int {
+// summed writes the checksum of a packet's TCP or UDP header, which is 0 until then, and returns the packet's size.
+func summed(packet []byte, at int) int {
+	binary.BigEndian.PutUint16(packet[ipHeader+at:], transportChecksum(packet))
+	return len(packet)
+}
+
+// segment writes a TCP header after the ports and returns the packet's size.
+func (j *Junk) segment(b, h []byte) int {
+	b[9] = protoTCP
 	r := j.random.Uint64()
 	binary.BigEndian.PutUint64(h[4:], r) // sequence number, and acknowledgement
 	h[12], h[13] = tcpHeader/4<<4, 1<<4  // ACK
@@ -99,11 +114,11 @@ func (j *Junk) segment(h []byte) int {
 	binary.BigEndian.PutUint16(h[14:], uint16(r)|1)
 	copy(h[20:], []byte{1, 1, 8, 10})
 	binary.BigEndian.PutUint32(h[24:], uint32(r>>32))
-	return tcpHeader
+	return summed(b[:ipHeader+tcpHeader], 16)
 }
 
-// datagram writes a UDP header but for ports and checksum, and what is in the datagram.
-func (j *Junk) datagram(h []byte) int {
+// datagram writes a UDP header after the ports, and what is in the datagram, and returns the packet's size.
+func (j *Junk) datagram(b, h []byte) int {
 	size := smallest
 	switch j.Form {
 	case JunkV1:
@@ -121,7 +136,28 @@ func (j *Junk) datagram(h []byte) int {
 	}
 	binary.BigEndian.PutUint16(h[4:], uint16(udpHeader+size))
 	binary.BigEndian.PutUint16(h[6:], 0)
-	return udpHeader + size
+	return summed(b[:ipHeader+udpHeader+size], 6)
+}
+
+// illFormed writes a packet that breaks a rule and returns its size.
+func (j *Junk) illFormed(b, h []byte) int {
+	switch j.n % 4 {
+	case 0: // a UDP length of more than there is
+		n := j.datagram(b, h)
+		binary.BigEndian.PutUint16(h[4:], 512)
+		return n
+	case 1: // a TCP header that ends before its checksum
+		j.segment(b, h)
+		return ipHeader + 12
+	case 2: // a data offset within the header
+		n := j.segment(b, h)
+		h[12] = 4 << 4
+		return n
+	default: // a wrong checksum
+		n := j.segment(b, h)
+		h[16] ^= 1
+		return n
+	}
 }
 
 // transportChecksum is that of an IPv4 packet's TCP or UDP (RFC 9293, 3.1), whose own field is 0.

@@ -41,6 +41,9 @@ type Lab struct {
 	Gateway  *Host
 	Upstream *Host
 
+	// TUN is further lines of the section tun in the configurations of the lab's gateways.
+	TUN string
+
 	tb testing.TB
 }
 

@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -195,16 +193,4 @@ func (l *processLog) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
-}
-
-// CPU is how much processor time the process has taken so far, in user and in kernel mode.
-func (p *Process) CPU() time.Duration {
-	p.tb.Helper()
-	// The clock of somebody else's process (clock_getcpuclockid(3)): /proc counts in units of 10 ms.
-	const scheduler = 2
-	var t unix.Timespec
-	if err := unix.ClockGettime(int32(^p.PID()<<3|scheduler), &t); err != nil {
-		p.tb.Fatalf("read the processor time of %v: %v", p.cmd.Args, err)
-	}
-	return time.Duration(t.Nano())
 }
