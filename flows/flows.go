@@ -157,6 +157,9 @@ func (s *Set) Serve(ctx context.Context, r Request, p Plan) {
 	}
 	end := s.serve(ctx, f, r, &p)
 	s.remove(f, end)
+	if !s.log.Enabled(ctx, slog.LevelDebug) {
+		return // before any of the arguments is made
+	}
 	up, down := f.Bytes()
 	s.log.Debug("flow ended", "service", p.Service, "client", f.Client(), "from", p.Key.Client,
 		"why", end.String(), "up", up, "down", down, "for", time.Since(f.Started))

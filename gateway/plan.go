@@ -39,7 +39,7 @@ func (g *Gateway) openPorts() []uint16 {
 // newService makes what the flows of a service need. Its authentication is
 // complete once the service has been joined to a gate.
 func (g *Gateway) newService(c *config.Service) (*service, error) {
-	s := &service{Service: c, dialer: net.Dialer{KeepAlive: upstreamKeepAlive}}
+	s := &service{Service: c, dialer: net.Dialer{KeepAliveConfig: upstreamKeepAlive}}
 	if c.UpstreamDevice != "" {
 		control, err := bindToDevice(c.UpstreamDevice)
 		if err != nil {
@@ -63,8 +63,10 @@ func (g *Gateway) newService(c *config.Service) (*service, error) {
 	return s, nil
 }
 
-// upstreamKeepAlive finds upstreams that are gone without a word.
-const upstreamKeepAlive = time.Minute
+// upstreamKeepAlive finds upstreams that are gone without a word. The number and
+// the distance of the probes are the system's: each would cost every connection a
+// system call.
+var upstreamKeepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: -1, Count: -1}
 
 // join tells a service which gate its clients are authorized by.
 func (s *service) join(gate *admission.Gate, r auth.Replay) {
