@@ -3,10 +3,18 @@
 package admission
 
 import (
+	"flag"
+	"math/rand/v2"
+	"slices"
 	"testing"
+	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/knockgw/knockgw/filter"
 	"github.com/knockgw/knockgw/filter/filtertest"
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 // The filter in the kernel and the gate are to agree: what the one drops, the
@@ -76,4 +84,96 @@ func TestTheFilterDropsWhatTheGateDrops(t *testing.T) {
 			w.empty()
 		})
 	}
+}
+
+// always has rapid draw the same in every run.
+func always(t *testing.T) {
+	t.Helper()
+	for name, value := range map[string]string{"rapid.seed": "77", "rapid.checks": "40"} {
+		f := flag.Lookup(name)
+		if f == nil {
+			t.Fatalf("rapid has no flag %s", name)
+		}
+		before := f.Value.String()
+		if err := flag.Set(name, value); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = flag.Set(name, before) })
+	}
+}
+
+// What holds of the gate alone holds with the filter before it, which drops
+// nothing that the gate would not.
+func TestWhateverGoesInThroughTheFilter(t *testing.T) {
+	filtertest.Require(t)
+	always(t)
+	rapid.Check(t, func(t *rapid.T) {
+		w, _ := newFiltered(t, fewHalfOpen)
+		modelOf(w).whateverGoesIn(t)
+	})
+}
+
+func TestEverybodyWithAKnockGetsInThroughTheFilter(t *testing.T) {
+	filtertest.Require(t)
+	always(t)
+	rapid.Check(t, func(t *rapid.T) {
+		w, _ := newFiltered(t, every(legacy), bans)
+		besiegedOf(w).whateverComes(t)
+	})
+}
+
+// The program reads headers as Packet.Parse does: whatever is wrong with them.
+func TestTheFilterReadsMutilatedPacketsAsTheGateDoes(t *testing.T) {
+	filtertest.Require(t)
+	random := rand.New(rand.NewPCG(7, 7))
+	everywhere(func(addr string) {
+		w, _ := newFiltered(t, every(legacy))
+		v := w.at(addr)
+		v.knocks(alice, "many", "")
+		w.want(v.syn(40000, "many"), ReasonGrant)
+		v.enters(40000, "many", alice)
+		w.want(v.syn(40000, "vpn"), ReasonOpen)
+		w.egress(v.reply(40000, "many", tun.SYN|tun.ACK, 7, 1001, ""))
+		good := [][]byte{
+			v.tcp(40000, "many", tun.ACK, 1001, 8, "data"), v.syn(40000, "ssh"), v.syn(40000, "web"),
+			v.knock(bob, "ssh"), v.v2(bob, "ssh"), v.synKnock(bob, "ssh", 0), v.legacyPart(bob, "ssh", 0, 0),
+			v.icmpError(v.reply(40000, "many", tun.ACK, 7, 1001, "")),
+			w.at(v.addr.Next().Next().String()).knock(bob, "ssh"),
+		}
+		good = append(good, inFragments(good[0], 1, 8)...)
+		for _, c := range refusals(v) {
+			good = append(good, c.b)
+		}
+		dropped := 0
+		for range 20_000 {
+			b := slices.Clone(good[random.IntN(len(good))])
+			for range random.IntN(4) {
+				at := random.IntN(min(len(b), 100))
+				switch random.IntN(3) {
+				case 0:
+					b[at] ^= 1 << random.IntN(8)
+				case 1:
+					b[at] = byte(random.IntN(256))
+				default:
+					b[at] = []byte{0, 1, 4, 5, 6, 8, 10, 17, 20, 44, 58, 127, 255}[random.IntN(13)]
+				}
+			}
+			switch random.IntN(8) {
+			case 0:
+				b = b[:1+random.IntN(len(b))]
+			case 1:
+				b = append(b, make([]byte, random.IntN(4))...)
+			}
+			if len(b) > 40 && random.IntN(4) > 0 && (b[0]>>4 == 6 || b[0] == 0x45) {
+				tuntest.Checksums(b)
+			}
+			if _, drops := w.front(b); drops {
+				dropped++
+			}
+			w.admit(b)
+			w.decide()
+			w.pass(5 * time.Millisecond)
+		}
+		t.Logf("%s: the filter dropped %d of 20,000", addr, dropped)
+	})
 }
