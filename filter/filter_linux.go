@@ -33,7 +33,7 @@ const (
 )
 
 // A Filter is the program and its tables. All methods are safe for concurrent
-// use. What the gate calls takes no system call and allocates nothing.
+// use, but for Expect and SetPolicy, each of which is for one goroutine. What the gate calls takes no system call and allocates nothing.
 type Filter struct {
 	maps    []*ebpf.Map
 	mapped  [][]byte
@@ -42,13 +42,18 @@ type Filter struct {
 	trie    *ebpf.Map
 	secret  secret
 
+	counting sync.Mutex // held while counts are read
+
+	ports map[port]uint64 // in the trie; SetPolicy's
+
 	mu       sync.Mutex // guards all below; the program reads what it does without
 	control  []uint64
 	listed   tags
 	expected []uint64 // two tables of the same size
 	traced   map[tun.Addr]bool
-	passing  uint64 // the tick until which everything passes, not to speak of what is spilt
-	ports    map[port]uint64
+	closed   bool
+	passing  uint64 // the tick until which everything passes
+	changing bool   // everything passes while the policy changes, too; and while something is spilt
 }
 
 // Open makes a filter. Errors: ErrUnsupported, fs.ErrPermission (needs CAP_BPF,
@@ -136,9 +141,17 @@ func (f *Filter) memory(name string, size, n int) (words []uint64, fd int, err e
 // FD is the program's file descriptor, for the device.
 func (f *Filter) FD() int { return f.program.FD() }
 
-// Close gives back what Open took. A device that has the program keeps it. No
-// other method may be called any more.
+// Close gives back what Open took. A device that has the program keeps it. What
+// is told to a closed filter is forgotten.
 func (f *Filter) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil
+	}
+	f.closed = true
+	f.counting.Lock()
+	defer f.counting.Unlock()
 	var errs []error
 	if f.program != nil {
 		errs = append(errs, f.program.Close())
@@ -149,17 +162,28 @@ func (f *Filter) Close() error {
 	for _, m := range f.maps {
 		errs = append(errs, m.Close())
 	}
-	f.mapped, f.maps = nil, nil
 	return errors.Join(errs...)
 }
 
 func (f *Filter) get(field int) uint64    { return f.control[field] }
 func (f *Filter) set(field int, n uint64) { atomic.StoreUint64(&f.control[field], n) }
 
+// lock takes f.mu, unless the filter is closed.
+func (f *Filter) lock() bool {
+	f.mu.Lock()
+	if f.closed {
+		f.mu.Unlock()
+		return false
+	}
+	return true
+}
+
 // Tick moves the filter's clock on. It is to be called every TickTime, and may be
 // called late.
 func (f *Filter) Tick() {
-	f.mu.Lock()
+	if !f.lock() {
+		return
+	}
 	defer f.mu.Unlock()
 	f.set(controlTick, f.get(controlTick)+1)
 }
@@ -173,7 +197,7 @@ func (f *Filter) passAwhile() {
 
 // settle tells the program until when everything passes. The caller holds f.mu.
 func (f *Filter) settle() {
-	if len(f.listed.spilt) > 0 {
+	if f.changing || len(f.listed.spilt) > 0 {
 		f.set(controlPassing, forever)
 	} else {
 		f.set(controlPassing, f.passing)
@@ -184,18 +208,20 @@ func (f *Filter) settle() {
 // is there until it was removed n times.
 func (f *Filter) list(k key, in bool) {
 	tag := f.secret.hash(&k)
-	f.mu.Lock()
+	if !f.lock() {
+		return
+	}
 	defer f.mu.Unlock()
-	full := len(f.listed.spilt) > 0
+	before := len(f.listed.spilt)
 	if in {
 		f.listed.add(tag)
 	} else {
 		f.listed.remove(tag)
 	}
-	switch spilt := len(f.listed.spilt) > 0; {
-	case spilt && !full:
+	switch spilt := len(f.listed.spilt); {
+	case spilt > 0 && before == 0:
 		f.settle()
-	case full && !spilt:
+	case spilt == 0 && before > 0:
 		// The program may have looked for one before it was in, and ask only
 		// now whether everything passes.
 		f.passAwhile()
@@ -218,61 +244,66 @@ func (f *Filter) Site(a tun.Addr, in bool) { f.list(addrKey(&a, kindSite), in) }
 // Flooded tells that an open service has more half-open flows than it remembers:
 // an ACK without a flow may be an answer to a SYN cookie.
 func (f *Filter) Flooded() {
-	f.mu.Lock()
+	if !f.lock() {
+		return
+	}
 	defer f.mu.Unlock()
 	f.set(controlFlooded, f.get(controlTick)+floodTicks)
 }
 
 // Expect replaces the knocks that are expected by n others: the fields of SYNs,
-// the hints of datagrams. When it returns, the program uses them. It is for one
-// goroutine at a time.
+// the hints of datagrams. When it returns, the program uses them.
 func (f *Filter) Expect(n int, fields iter.Seq2[uint64, uint16]) {
-	half := len(f.expected) / 2
-	f.mu.Lock()
-	base := f.get(controlBase)
-	f.mu.Unlock()
-	next := uint64(half/bucketTags) - base // the other one
-	t := tags{places: f.expected[:half], spilt: make(map[uint64]int)}
-	if next > 0 {
-		t.places = f.expected[half:]
+	if !f.lock() {
+		return
 	}
+	half := len(f.expected) / 2
+	next := uint64(half/bucketTags) - f.get(controlBase) // that of the half which is not in use
+	f.mu.Unlock()
+	t := tags{places: f.expected[next*bucketTags:][:half], spilt: make(map[uint64]int)}
 	clear(t.places)
-	any := n > half/2
-	if !any {
+	tooMany := n > half/2
+	if !tooMany {
 		for a, b := range fields {
 			k := expectedKey(a, b)
 			t.add(f.secret.hash(&k))
 		}
-		any = len(t.spilt) > 0
+		tooMany = len(t.spilt) > 0
 	}
-	f.mu.Lock()
+	if !f.lock() {
+		return
+	}
 	defer f.mu.Unlock()
-	if any {
+	if tooMany {
 		f.set(controlAny, 1)
 	}
 	f.set(controlBase, next)
-	if !any {
+	if !tooMany {
 		f.set(controlAny, 0)
 	}
 }
 
 // SetPolicy replaces the services. While it does, and for a second after,
 // everything passes; swap, which it calls, is to make the gate judge by the new
-// policy.
+// policy. After an error everything passes until another policy is set.
 func (f *Filter) SetPolicy(p Policy, swap func()) error {
-	f.mu.Lock()
-	f.passing = forever
-	f.settle()
-	f.mu.Unlock()
+	f.change(true)
 	err := f.setPorts(&p)
 	swap()
-	if err != nil {
-		return err // and everything passes from now on
+	if err == nil {
+		f.change(false)
 	}
-	f.mu.Lock()
+	return err
+}
+
+// change begins or ends a time in which everything passes.
+func (f *Filter) change(on bool) {
+	if !f.lock() {
+		return
+	}
 	defer f.mu.Unlock()
+	f.changing = on
 	f.passAwhile()
-	return nil
 }
 
 // setPorts makes the trie that of p.
@@ -293,13 +324,15 @@ func (f *Filter) setPorts(p *Policy) error {
 			return fmt.Errorf("have the packet filter forget port %d: %w", at.port, err)
 		}
 	}
+	f.ports = ports
+	if !f.lock() {
+		return nil
+	}
+	defer f.mu.Unlock()
 	legacy := uint64(0)
 	if p.Legacy {
 		legacy = 1
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.ports = ports
 	f.set(controlLegacy, legacy)
 	return nil
 }
@@ -307,7 +340,9 @@ func (f *Filter) setPorts(p *Policy) error {
 // Trace has every packet of a source pass, or no longer.
 func (f *Filter) Trace(a netip.Addr, on bool) {
 	addr := tun.AddrFrom(a)
-	f.mu.Lock()
+	if !f.lock() {
+		return
+	}
 	if f.traced[addr] == on {
 		f.mu.Unlock()
 		return
@@ -326,6 +361,8 @@ func (f *Filter) Trace(a netip.Addr, on bool) {
 func (f *Filter) Counts() ([]Count, error) {
 	counts := make([]Count, reasonCount)
 	var each []uint64 // by processor
+	f.counting.Lock()
+	defer f.counting.Unlock()
 	for r := range reasonCount {
 		if err := f.dropped.Lookup(uint32(r), &each); err != nil {
 			return nil, fmt.Errorf("read the packet filter's counts: %w", err)
