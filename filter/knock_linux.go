@@ -12,12 +12,14 @@ import (
 // What the services take is in a trie of address prefixes, by protocol and port.
 // Its key, with the length that the kernel wants in front:
 //
-//	u32 bits || u8 protocol || u8 0 || u16 port, as on the wire || 16 address
+//	u32 bits || u8 protocol || u8 size of the IP header || u16 port, as on the wire || 16 address
+//
+// (The size says which family it is: ::/0 has no IPv4 address in it.)
 const (
-	trieKey                          = 24
-	trieProto, triePort, trieAddr    = 4, 6, 8
-	trieBitsBeforeAddr, trieBitsMost = 32, 32 + 128
-	mappedBits                       = 96 // of an IPv4 address's form in tun.Addr
+	trieKey                                   = 24
+	trieProto, trieFamily, triePort, trieAddr = 4, 5, 6, 8
+	trieBitsBeforeAddr, trieBitsMost          = 32, 32 + 128
+	mappedBits                                = 96 // of an IPv4 address's form in tun.Addr
 )
 
 // What a service takes, the value in the trie.
@@ -43,7 +45,10 @@ func (p port) key() [trieKey]byte {
 		length += mappedBits
 	}
 	binary.NativeEndian.PutUint32(k[:], uint32(length))
-	k[trieProto] = p.proto
+	k[trieProto], k[trieFamily] = p.proto, ipv6Header
+	if p.prefix.Addr().Is4() {
+		k[trieFamily] = ipv4Header
+	}
 	binary.BigEndian.PutUint16(k[triePort:], p.port)
 	a := tun.AddrFrom(p.prefix.Masked().Addr())
 	copy(k[trieAddr:], a[:])
@@ -91,14 +96,14 @@ func (p *Policy) ports() map[port]uint64 {
 }
 
 // takes leaves in about what is taken where the packet goes to, 0 for nothing.
+// transport is still the size of the IP header.
 func (b *builder) takes(proto int32) {
 	none := b.fresh("takes nothing")
 	b.emit(asm.Mov.Imm(asm.R1, trieBitsMost))
 	b.set(atTrie, asm.R1, asm.Word)
-	b.emit(asm.Mov.Imm(asm.R1, 0))
-	b.set(atTrie+trieProto, asm.R1, asm.Half)
 	b.emit(asm.Mov.Imm(asm.R1, proto))
 	b.set(atTrie+trieProto, asm.R1, asm.Byte)
+	b.set(atTrie+trieFamily, transport, asm.Byte)
 	b.get(asm.R1, atTuple+keyDstPort, asm.Half)
 	b.set(atTrie+triePort, asm.R1, asm.Half)
 	b.copy(atTrie+trieAddr, atTuple+keyDst, 2)
