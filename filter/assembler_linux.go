@@ -89,13 +89,10 @@ func (a *assembler) refused(r Reason) string {
 	return "refused " + r.String()
 }
 
-// load copies size bytes of the packet, from offset in register from plus more,
-// to the frame. The caller has compared with end; where the packet lies about
-// that, it passes.
-func (a *assembler) load(from asm.Register, more int32, to int16, size int32) {
-	if from != asm.R2 {
-		a.emit(asm.Mov.Reg(asm.R2, from))
-	}
+// load copies size bytes of the packet, more bytes behind transport, to the frame.
+// The caller has compared with end.
+func (a *assembler) load(more int32, to int16, size int32) {
+	a.emit(asm.Mov.Reg(asm.R2, transport))
 	if more != 0 {
 		a.emit(asm.Add.Imm(asm.R2, more))
 	}
@@ -108,6 +105,8 @@ func (a *assembler) loadHead(size int32) {
 	a.loadAt(atHead, size)
 }
 
+// loadAt copies size bytes of the packet, from where R2 says, to the frame. If they
+// are not there, which it does not come to, the packet passes.
 func (a *assembler) loadAt(to int16, size int32) {
 	a.emit(
 		asm.Mov.Reg(asm.R1, packet),
@@ -168,12 +167,12 @@ func (a *assembler) askRest(kind uint32) {
 	a.set(atAsk+keyKind, asm.R1, asm.Word)
 }
 
-// listed jumps to label if the tag in R0 is in the table.
-func (a *assembler) listed(label string) {
+// passListed passes the packet if the tag in R0 is in the table.
+func (a *assembler) passListed() {
 	a.emit(
 		asm.Mov.Reg(asm.R1, asm.R0),
 		asm.Mov.Imm(asm.R2, 0),
 		asm.Call.Label(subListed),
-		asm.JNE.Imm(asm.R0, 0, label),
+		asm.JNE.Imm(asm.R0, 0, toPass),
 	)
 }

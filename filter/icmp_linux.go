@@ -82,7 +82,7 @@ func (b *builder) icmp() {
 		b.get(asm.R2, atTuple+keyDst+i, asm.DWord)
 		b.emit(asm.JNE.Reg(asm.R1, asm.R2, refused))
 	}
-	b.load(transport, 0, atSegment, 4)
+	b.load(0, atSegment, 4)
 	b.get(asm.R1, atSegment, asm.Half)
 	b.set(atAsk+keyDstPort, asm.R1, asm.Half)
 	b.get(asm.R1, atSegment+2, asm.Half)
@@ -90,7 +90,7 @@ func (b *builder) icmp() {
 	b.emit(asm.Mov.Imm(asm.R1, kindFlow))
 	b.set(atAsk+keyKind, asm.R1, asm.Word)
 	b.hashOf(atAsk)
-	b.listed(toPass)
+	b.passListed()
 	b.emit(asm.Ja.Label(refused))
 }
 
@@ -102,7 +102,7 @@ func (b *builder) icmpHeader() {
 		asm.Sub.Reg(asm.R1, transport),
 		asm.JLT.Imm(asm.R1, icmpHeader, b.refused(reasonTransport)),
 	)
-	b.load(transport, 0, atSegment, icmpHeader)
+	b.load(0, atSegment, icmpHeader)
 	b.emit(asm.Add.Imm(transport, icmpHeader))
 }
 
@@ -113,5 +113,5 @@ func (b *builder) quoting(size int32) {
 		asm.Add.Imm(asm.R1, size),
 		asm.JGT.Reg(asm.R1, end, b.refused(reasonICMP)),
 	)
-	b.load(transport, 0, atHead, size)
+	b.load(0, atHead, size)
 }

@@ -136,7 +136,7 @@ func (b *builder) fragments() {
 		asm.JNE.Imm(about, protoTCP, b.refused(reasonFragment)),
 	)
 	b.ask(kindSite)
-	b.listed(toPass)
+	b.passListed()
 	b.getBE(asm.R1, atHead+ipv4Flags, asm.Half)
 	b.emit(
 		asm.And.Imm(asm.R1, ipv4Offset),
@@ -149,7 +149,7 @@ func (b *builder) fragments() {
 		asm.Sub.Imm(asm.R1, ipv6FragmentHeader),
 		asm.JLT.Reg(asm.R1, transport, b.refused(reasonFragment)),
 	)
-	b.load(transport, 0, atSegment, ipv6FragmentHeader)
+	b.load(0, atSegment, ipv6FragmentHeader)
 	b.emit(asm.Add.Imm(transport, ipv6FragmentHeader))
 	b.getBE(asm.R1, atSegment+ipv6FragmentFlags, asm.Half)
 	b.emit(
@@ -165,7 +165,7 @@ func (b *builder) fragments() {
 	b.set(atAsk+keySrc+8, asm.R1, asm.DWord) // its /64
 	b.askRest(kindSite)
 	b.hashOf(atAsk)
-	b.listed(toPass)
+	b.passListed()
 	b.getBE(asm.R1, atSegment+ipv6FragmentFlags, asm.Half)
 	b.emit(asm.And.Imm(asm.R1, ipv6Offset))
 

@@ -74,7 +74,7 @@ func (b *builder) verdict() {
 	b.control(asm.R1, controlTraced)
 	b.emit(asm.JEq.Imm(asm.R1, 0, toDrop))
 	b.ask(kindTraced)
-	b.listed(toPass)
+	b.passListed()
 
 	b.here(toDrop)
 	b.control(asm.R1, controlTick)

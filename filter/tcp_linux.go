@@ -20,7 +20,7 @@ func (b *builder) tcpHeader(label string) {
 		asm.Sub.Reg(asm.R1, transport),
 		asm.JLT.Imm(asm.R1, tcpHeader, label),
 	)
-	b.load(transport, 0, atSegment, tcpHeader)
+	b.load(0, atSegment, tcpHeader)
 	b.get(asm.R1, atSegment+tcpOffset, asm.Byte)
 	b.emit(
 		asm.RSh.Imm(asm.R1, 4),
@@ -47,7 +47,7 @@ func (b *builder) tcp() {
 
 	b.emit(asm.JEq.Imm(about, 0, b.refused(reasonNotService)))
 	b.hashOf(atTuple)
-	b.listed(toPass)
+	b.passListed()
 	// An answer to a SYN cookie?
 	b.get(asm.R1, atSegment+tcpFlags, asm.Byte)
 	b.emit(
@@ -103,7 +103,7 @@ func (b *builder) tcp() {
 	)
 	b.ask(kindSource)
 	b.set(atTag, asm.R0, asm.DWord)
-	b.listed(toPass)
+	b.passListed()
 	b.marked(toPass)
 	b.emit(asm.Ja.Label(b.refused(reasonNoGrant)))
 

@@ -26,7 +26,7 @@ func (b *builder) udp() {
 		asm.Sub.Reg(asm.R1, transport),
 		asm.JLT.Imm(asm.R1, udpHeader, b.refused(reasonTransport)),
 	)
-	b.load(transport, 0, atSegment, udpHeader)
+	b.load(0, atSegment, udpHeader)
 	b.getBE(asm.R1, atSegment+udpLength, asm.Half)
 	b.emit(
 		asm.Add.Reg(asm.R1, transport),
@@ -46,7 +46,7 @@ func (b *builder) udp() {
 		asm.JEq.Imm(asm.R1, 0, v1),
 		asm.JNE.Imm(end, knockV2Size, v1),
 	)
-	b.load(transport, 0, atSegment, knockV2Hint)
+	b.load(0, atSegment, knockV2Hint)
 	b.getBE(asm.R1, atSegment, asm.DWord)
 	b.set(atAsk, asm.R1, asm.DWord)
 	b.getBE(asm.R1, atSegment+8, asm.Half)
@@ -60,7 +60,7 @@ func (b *builder) udp() {
 		asm.JLT.Imm(end, knockLeast, b.refused(reasonNotKnock)),
 		asm.JGT.Imm(end, knockMost, b.refused(reasonNotKnock)),
 	)
-	b.load(transport, knockLength, atSegment, knockHeader-knockLength)
+	b.load(knockLength, atSegment, knockHeader-knockLength)
 	b.getBE(asm.R1, atSegment, asm.Half)
 	b.emit(
 		asm.Add.Imm(asm.R1, knockHeader),
