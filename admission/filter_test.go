@@ -3,8 +3,10 @@
 package admission
 
 import (
+	"encoding/binary"
 	"flag"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/knockgw/knockgw/filter"
 	"github.com/knockgw/knockgw/filter/filtertest"
+	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/tun"
 	"github.com/knockgw/knockgw/tun/tuntest"
 )
@@ -122,6 +125,9 @@ func TestEverybodyWithAKnockGetsInThroughTheFilter(t *testing.T) {
 	})
 }
 
+// mutilated is how many packets are looked at, of either family.
+const mutilated = 6000
+
 // The program reads headers as Packet.Parse does: whatever is wrong with them.
 func TestTheFilterReadsMutilatedPacketsAsTheGateDoes(t *testing.T) {
 	filtertest.Require(t)
@@ -145,7 +151,7 @@ func TestTheFilterReadsMutilatedPacketsAsTheGateDoes(t *testing.T) {
 			good = append(good, c.b)
 		}
 		dropped := 0
-		for range 20_000 {
+		for range mutilated {
 			b := slices.Clone(good[random.IntN(len(good))])
 			for range random.IntN(4) {
 				at := random.IntN(min(len(b), 100))
@@ -174,6 +180,86 @@ func TestTheFilterReadsMutilatedPacketsAsTheGateDoes(t *testing.T) {
 			w.decide()
 			w.pass(5 * time.Millisecond)
 		}
-		t.Logf("%s: the filter dropped %d of 20,000", addr, dropped)
+		t.Logf("%s: the filter dropped %d of %d", addr, dropped, mutilated)
+	})
+}
+
+// What may be a knock is the protocol's to say; the filter has a copy of that.
+func TestTheFilterKnowsTheFormOfKnocks(t *testing.T) {
+	filtertest.Require(t)
+	everywhere(func(addr string) {
+		w, _ := newFiltered(t, every())
+		v := w.at(addr)
+		for n := range protocol.MaxKnock + 8 {
+			payload := make([]byte, n)
+			for _, more := range []int{-1, 0, 1} {
+				for _, flags := range []uint16{0, 0x0700, 0x0800, 0x8000, 0x0001} {
+					if n > protocol.KnockHeader+1 {
+						binary.BigEndian.PutUint16(payload[24:], uint16(n-protocol.KnockHeader+more))
+						binary.BigEndian.PutUint16(payload[26:], flags)
+					}
+					_, err := protocol.ParseKnock(payload)
+					b := v.udp(testKnockPort, payload)
+					if _, drops := w.front(b); drops != (err != nil) {
+						t.Fatalf("%d bytes, length off by %d, flags %04x: the filter drops it: %v; it is %v", n, more, flags, drops, err)
+					}
+				}
+			}
+		}
+	})
+}
+
+// A SYN's options are read as admission reads them, however they are arranged.
+func TestTheFilterReadsTCPOptionsAsTheGateDoes(t *testing.T) {
+	filtertest.Require(t)
+	random := rand.New(rand.NewPCG(8, 8))
+	everywhere(func(addr string) {
+		w, f := newFiltered(t, every())
+		v := w.at(addr)
+		fields := v.synFields(alice, "ssh", 0)
+		stamp := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32([]byte{8, 10}, fields.TSVal), 0)
+		found := 0
+		for range 3000 {
+			var options []byte
+			for len(options) < 40 {
+				switch random.IntN(8) {
+				case 0:
+					options = append(options, stamp...)
+				case 1, 2, 3:
+					options = append(options, 1)
+				case 4:
+					options = append(options, 2, 4, 5, 180)
+				case 5:
+					options = append(options, 4, 2)
+				case 6:
+					options = append(options, byte(random.IntN(10)), byte(random.IntN(14)))
+				case 7:
+					options = append(options, byte(random.IntN(2)))
+				}
+			}
+			size := 4 * random.IntN(11)
+			if random.IntN(4) == 0 { // at the very end
+				copy(options[size-min(size, len(stamp)):], stamp[:min(size, len(stamp))])
+			}
+			b := tuntest.TCP{
+				Src: netip.AddrPortFrom(v.addr, 1000), Dst: v.server("ssh"), Flags: tun.SYN,
+				Seq: fields.Seq, Window: fields.Window, Options: options[:size],
+			}.Packet()
+			w.pass(2 * time.Second) // no longer marked
+			f.Until(w.options().Mono())
+			v.w.gate.mu.Lock()
+			_, expected := w.gate.lookUpSYN(parsed(b))
+			v.w.gate.mu.Unlock()
+			if expected {
+				found++
+			}
+			w.step(-2 * time.Second) // but still expected
+			if _, drops := w.front(b); drops == expected {
+				t.Fatalf("options %x: the filter drops it: %v; expected: %v", options[:size], drops, expected)
+			}
+		}
+		if found < 100 {
+			t.Errorf("only %d of the SYNs were knocks", found)
+		}
 	})
 }
