@@ -263,3 +263,53 @@ func TestTheFilterReadsTCPOptionsAsTheGateDoes(t *testing.T) {
 		}
 	})
 }
+
+// What is just within the gate's bounds is within the filter's, too.
+func TestTheFiltersBoundsAreTheGates(t *testing.T) {
+	filtertest.Require(t)
+	everywhere(func(addr string) {
+		w, _ := newFiltered(t, every(), fewHalfOpen)
+		v := w.at(addr)
+		v.knocks(alice, "many", "")
+		w.want(v.syn(40000, "many"), ReasonGrant)
+		v.enters(40000, "many", alice)
+		w.egress(v.reply(40000, "many", tun.SYN|tun.ACK, 7, 1001, ""))
+		// An error that quotes no more than it must.
+		whole := v.reply(40000, "many", tun.ACK, 7, 1001, "")
+		header := v.headers() - 8
+		for n := header; n <= len(whole); n++ {
+			want := ReasonICMPError
+			if n < header+8 {
+				want = ReasonICMP
+			}
+			b := v.icmpError(whole[:n])
+			if _, drops := w.front(b); drops != (want == ReasonICMP) {
+				t.Errorf("%s: an error that quotes %d bytes is dropped: %v", addr, n, drops)
+			}
+			w.want(b, want)
+		}
+		// Answers to SYN cookies, once there are any.
+		stray := v.tcp(30000, "web", tun.ACK, 1, 1, "")
+		w.want(stray, ReasonNoFlow)
+		for port := range uint16(4) {
+			w.want(v.syn(31000+port, "web"), ReasonOpen)
+		}
+		w.pass(FloodMemory)
+		w.want(stray, ReasonCookie)
+	})
+	w, _ := newFiltered(t)
+	for first := range 256 {
+		v := visitor{w, netip.AddrFrom4([4]byte{byte(first), 2, 3, 4})}
+		p := parsed(v.syn(1000, "web"))
+		if _, drops := w.front(p.Data); drops != (p.Fault != tun.FaultNone) {
+			t.Errorf("%v is dropped: %v; it is to be refused for %v", v.addr, drops, p.Fault)
+		}
+	}
+	for _, a := range []string{"::", "::1", "::2", "1::", "fe80::1", "feff::1", "ff00::", "ff02::1", "fffe::", "::fffe:102:304", "::1:ffff:102:304"} {
+		v := w.at(a)
+		p := parsed(v.syn(1000, "web"))
+		if _, drops := w.front(p.Data); drops != (p.Fault != tun.FaultNone) {
+			t.Errorf("%v is dropped: %v; it is to be refused for %v", v.addr, drops, p.Fault)
+		}
+	}
+}

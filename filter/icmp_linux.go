@@ -14,7 +14,7 @@ const (
 // all else.
 func (b *builder) icmp() {
 	refused := b.refused(reasonICMP)
-	quoted, quoted6 := b.fresh("quoted"), b.fresh("quoted IPv6")
+	quoted := b.fresh("quoted IPv4")
 
 	b.here(toICMP)
 	b.emit(asm.JNE.Imm(transport, ipv4Header, b.refused(reasonProtocol)))
@@ -58,7 +58,6 @@ func (b *builder) icmp() {
 		asm.JEq.Imm(asm.R1, 0, refused), // types 1 to 4 are the errors
 		asm.JGT.Imm(asm.R1, 4, refused),
 	)
-	b.here(quoted6)
 	b.quoting(ipv6Header)
 	b.get(asm.R1, atHead, asm.Byte)
 	b.emit(

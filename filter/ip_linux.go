@@ -111,7 +111,10 @@ func (b *builder) ipv6() {
 	b.get(asm.R1, atTuple+keySrc, asm.DWord)
 	b.emit(asm.JNE.Imm(asm.R1, 0, toTransport))
 	b.getBE(asm.R1, atTuple+keySrc+8, asm.DWord)
-	b.emit(asm.JLE.Imm(asm.R1, 1, b.refused(reasonAddress))) // unspecified, loopback
+	b.emit(
+		asm.JLE.Imm(asm.R1, 1, b.refused(reasonAddress)), // unspecified, loopback
+		asm.Ja.Label(toTransport),
+	)
 }
 
 // notMapped jumps to label where one of the tuple's IPv6 addresses would pass for

@@ -116,18 +116,18 @@ func (b *builder) takes(proto int32) {
 	b.here(none)
 }
 
-// expected jumps to label if a knock with the fields in the first two words at
-// atAsk is expected.
-func (b *builder) expected(label string) {
+// passExpected takes the packet for a knock if one is expected that has the fields
+// in the first two words at atAsk.
+func (b *builder) passExpected() {
 	b.control(asm.R1, controlAny)
-	b.emit(asm.JNE.Imm(asm.R1, 0, label))
+	b.emit(asm.JNE.Imm(asm.R1, 0, toKnock))
 	b.askRest(kindExpected)
 	b.hashOf(atAsk)
 	b.control(asm.R2, controlBase)
 	b.emit(
 		asm.Mov.Reg(asm.R1, asm.R0),
 		asm.Call.Label(subExpected),
-		asm.JNE.Imm(asm.R0, 0, label),
+		asm.JNE.Imm(asm.R0, 0, toKnock),
 	)
 }
 
@@ -137,39 +137,37 @@ const (
 	marks    = 1 << markBits
 )
 
-// markOf leaves in R0 where the mark is of the source whose tag is in R1, by way
-// of an index in the frame.
-func (b *builder) markOf(index int16) {
+// mark leaves in R0 where the mark is of the source whose tag is in R1.
+func (b *builder) mark() {
 	b.emit(asm.RSh.Imm(asm.R1, 64-markBits))
-	b.set(index, asm.R1, asm.Word)
-	b.lookUp(b.maps.marks, index)
+	b.set(atIndex, asm.R1, asm.Word)
+	b.lookUp(b.maps.marks, atIndex)
 }
 
-// mark is a subprogram: it marks the source whose tag is in R1.
-func (b *builder) mark() {
-	const index, done = -8, "mark done"
-	b.here(subMark)
-	b.markOf(index)
-	b.emit(asm.JEq.Imm(asm.R0, 0, done))
+// knock passes what is or could be a knock, and marks its source, whose SYN may come
+// before the gate has seen the knock.
+func (b *builder) knock() {
+	b.here(toKnock)
+	b.ask(kindSource)
+	b.emit(asm.Mov.Reg(asm.R1, asm.R0))
+	b.mark()
+	b.emit(asm.JEq.Imm(asm.R0, 0, toPass)) // never, but the verifier does not know
 	b.control(asm.R1, controlTick)
 	b.emit(
 		asm.Add.Imm(asm.R1, markTicks),
 		asm.StoreMem(asm.R0, 0, asm.R1, asm.DWord),
+		asm.Ja.Label(toPass),
 	)
-	b.here(done)
-	b.emit(asm.Mov.Imm(asm.R0, 0), asm.Return())
 }
 
-// marked jumps to label if the source whose tag is at atTag is marked.
-func (b *builder) marked(label string) {
-	no := b.fresh("not marked")
+// passMarked passes the packet if the source whose tag is at atTag is marked.
+func (b *builder) passMarked() {
 	b.get(asm.R1, atTag, asm.DWord)
-	b.markOf(atIndex)
+	b.mark()
 	b.emit(
-		asm.JEq.Imm(asm.R0, 0, no),
+		asm.JEq.Imm(asm.R0, 0, toPass), // never, likewise
 		asm.LoadMem(asm.R2, asm.R0, 0, asm.DWord),
 	)
 	b.control(asm.R1, controlTick)
-	b.emit(asm.JLT.Reg(asm.R1, asm.R2, label))
-	b.here(no)
+	b.emit(asm.JLT.Reg(asm.R1, asm.R2, toPass))
 }

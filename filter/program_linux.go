@@ -40,21 +40,22 @@ type builder struct {
 
 // build returns the program's instructions.
 func (b *builder) build() asm.Instructions {
-	b.head()
-	b.ipv6()
-	b.fragments()
-	b.transport()
-	b.tcp()
-	b.udp()
-	b.icmp()
-	b.verdict()
-
-	b.hash(b.secret)
-	b.find(subListed, b.maps.listed, b.listedBuckets)
-	b.find(subExpected, b.maps.expected, b.expectedBuckets)
-	b.mark()
-	b.timestamp()
+	for _, part := range b.parts() {
+		part()
+	}
 	return b.code
+}
+
+// parts are what the program consists of, in order. None goes over into the next.
+func (b *builder) parts() []func() {
+	return []func(){
+		b.head, b.ipv6, b.fragments, b.transport, b.tcp, b.udp, b.icmp, b.knock, b.verdict,
+		// Subprograms.
+		func() { b.hash(b.secret) },
+		func() { b.find(subListed, b.maps.listed, b.listedBuckets) },
+		func() { b.find(subExpected, b.maps.expected, b.expectedBuckets) },
+		b.timestamp,
+	}
 }
 
 // verdict ends every way through the program.

@@ -34,7 +34,7 @@ func (b *builder) tcpHeader(label string) {
 
 // tcp judges a segment, as Gate.admitTCP does.
 func (b *builder) tcp() {
-	isSYN, known, mark := b.fresh("syn"), b.fresh("known"), b.fresh("mark")
+	isSYN, known := b.fresh("syn"), b.fresh("known")
 	b.here(toTCP)
 	b.tcpHeader(b.refused(reasonTransport))
 	b.ports()
@@ -93,7 +93,7 @@ func (b *builder) tcp() {
 	b.set(atAsk, asm.R1, asm.DWord)
 	b.getBE(asm.R1, atSegment+tcpWindow, asm.Half)
 	b.set(atAsk+8, asm.R1, asm.DWord)
-	b.expected(mark)
+	b.passExpected()
 
 	b.here(known)
 	b.emit(
@@ -104,16 +104,8 @@ func (b *builder) tcp() {
 	b.ask(kindSource)
 	b.set(atTag, asm.R0, asm.DWord)
 	b.passListed()
-	b.marked(toPass)
+	b.passMarked()
 	b.emit(asm.Ja.Label(b.refused(reasonNoGrant)))
-
-	b.here(mark)
-	b.ask(kindSource)
-	b.emit(
-		asm.Mov.Reg(asm.R1, asm.R0),
-		asm.Call.Label(subMark),
-		asm.Ja.Label(toPass),
-	)
 }
 
 // timestamp is a subprogram: the Timestamps option's value (RFC 7323, 3.2) of the

@@ -19,7 +19,7 @@ const (
 
 // udp judges a datagram, as Gate.admitUDP does.
 func (b *builder) udp() {
-	v1, mark := b.fresh("v1"), b.fresh("mark")
+	v1 := b.fresh("v1")
 	b.here(toUDP)
 	b.emit(
 		asm.Mov.Reg(asm.R1, end),
@@ -51,7 +51,7 @@ func (b *builder) udp() {
 	b.set(atAsk, asm.R1, asm.DWord)
 	b.getBE(asm.R1, atSegment+8, asm.Half)
 	b.set(atAsk+8, asm.R1, asm.DWord)
-	b.expected(mark)
+	b.passExpected()
 
 	b.here(v1)
 	b.emit(
@@ -70,13 +70,6 @@ func (b *builder) udp() {
 	b.emit(
 		asm.And.Imm(asm.R1, ^(knockKnownFlags<<8)),
 		asm.JNE.Imm(asm.R1, 0, b.refused(reasonNotKnock)),
-	)
-
-	b.here(mark)
-	b.ask(kindSource)
-	b.emit(
-		asm.Mov.Reg(asm.R1, asm.R0),
-		asm.Call.Label(subMark),
-		asm.Ja.Label(toPass),
+		asm.Ja.Label(toKnock),
 	)
 }
