@@ -30,20 +30,12 @@ type offence struct {
 // ban is a saving, not a lock.
 const maxOffences = 1 << 15
 
-// offender is whom a failure of a is counted against.
-func offender(a tun.Addr) tun.Addr {
-	if a.Is4() {
-		return a
-	}
-	return prefix(a)
-}
-
 // Failed counts a failed authentication against a flow's source.
 func (g *Gate) Failed(t tun.Tuple) {
 	if g.ban.After <= 0 {
 		return
 	}
-	who := offender(t.Src)
+	who := siteAddr(t.Src)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.mono()
@@ -70,7 +62,7 @@ func (g *Gate) banned(a tun.Addr) bool {
 	if len(g.offences) == 0 {
 		return false
 	}
-	o := g.offences[offender(a)]
+	o := g.offences[siteAddr(a)]
 	return o != nil && o.until > g.mono()
 }
 

@@ -73,6 +73,7 @@ const partBits = 3 // of SYN sequences, at most 5 parts
 type expected struct {
 	policy *Policy // whose expectations the cells index
 	cells  []cell
+	n      int // cells in use
 	shift  uint8
 	seed   uint64
 	slots  [expectV2 + 1]int64 // by kind, the slot that was current when it was made
@@ -103,6 +104,7 @@ func (e *expected) insert(k fields, index uint32, kind expectedKind, part int, s
 	for e.cells[i].what != 0 {
 		i = (i + 1) & mask
 	}
+	e.n++
 	e.cells[i] = cell{a: k.a, b: k.b, index: index, what: uint8(kind)<<partBits | uint8(part), slot: uint8(slot)}
 }
 
@@ -180,13 +182,9 @@ func (e *expected) current(p *Policy, now time.Time) bool {
 // build makes the table for now. What old has of the slots that are wanted is
 // taken over instead of computed again, if it was made for the same policy.
 func (b *builder) build(p *Policy, now time.Time, old *expected) *expected {
-	n := 0
-	for i := range p.expectations {
-		n += p.expectations[i].count(p)
-	}
 	size := 2
-	if n > 0 {
-		size = 1 << bits.Len(uint(2*n*slotsKept-1))
+	if n := p.Expected(); n > 0 {
+		size = 1 << bits.Len(uint(2*n-1))
 	}
 	e := b.spare
 	b.spare = nil
@@ -194,6 +192,7 @@ func (b *builder) build(p *Policy, now time.Time, old *expected) *expected {
 		e = &expected{cells: make([]cell, size)}
 	} else {
 		clear(e.cells)
+		e.n = 0
 	}
 	e.policy = p
 	var seed [8]byte
@@ -305,6 +304,7 @@ func (g *Gate) turnSlots(b *builder) {
 		return
 	}
 	e := b.build(p, now, old)
+	e.tell(g.mirror)
 	g.mu.Lock()
 	g.expected = e
 	g.mu.Unlock()

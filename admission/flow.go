@@ -120,6 +120,7 @@ func (f *flow) inFlight(seq uint32) bool {
 func (g *Gate) drop(f *flow) {
 	f.leave()
 	delete(g.flows, f.tuple)
+	g.mirror.Flow(f.tuple, false)
 	s := f.source
 	if f.state < ending {
 		g.depart(f)
@@ -134,15 +135,21 @@ func (g *Gate) drop(f *flow) {
 // count, or whoever forges them could shut the address out. The caller holds g.mu.
 func (g *Gate) prove(f *flow) bool {
 	f.state = complete
-	f.source.site.flows++
-	return f.source.site.flows <= g.limits.FlowsPerSource
+	at := f.source.site
+	if at.flows++; at.flows == 1 {
+		g.mirror.Site(siteAddr(f.source.addr), true)
+	}
+	return at.flows <= g.limits.FlowsPerSource
 }
 
 // depart takes f off the accounts of its source and its client: what lingers
 // after its end is not counted against anybody. The caller holds g.mu.
 func (g *Gate) depart(f *flow) {
 	if f.state != opening {
-		f.source.site.flows--
+		at := f.source.site
+		if at.flows--; at.flows == 0 {
+			g.mirror.Site(siteAddr(f.source.addr), false)
+		}
 	}
 	if f.client != "" {
 		has := g.holdingsOf(f.client)

@@ -22,6 +22,7 @@ type Gate struct {
 	notify  func(tun.Tuple)
 	knocked func(KnockEvent)
 	settled func(tun.Tuple) Settlement
+	mirror  Mirror
 	wait    time.Duration
 	limits  Limits
 	ban     Ban
@@ -80,7 +81,7 @@ func New(o Options) (*Gate, error) {
 	g := &Gate{
 		store: o.Store, now: o.Now, mono: o.Mono,
 		deliver: o.Deliver, notify: o.Evicted, knocked: o.Knocked,
-		settled: o.Settled, wait: o.TimeWait, limits: *l, ban: o.Ban, log: o.Log,
+		settled: o.Settled, mirror: o.Mirror, wait: o.TimeWait, limits: *l, ban: o.Ban, log: o.Log,
 		evicted:     make(chan tun.Tuple, evictedBacklog),
 		flows:       make(map[tun.Tuple]*flow),
 		halfOpen:    make(map[*Service]*queue),
@@ -107,6 +108,9 @@ func New(o Options) (*Gate, error) {
 	if g.settled == nil {
 		g.settled = func(tun.Tuple) Settlement { return Gone }
 	}
+	if g.mirror == nil {
+		g.mirror = blind{}
+	}
 	if g.knocked == nil {
 		g.knocked = func(KnockEvent) {}
 	}
@@ -118,6 +122,7 @@ func New(o Options) (*Gate, error) {
 	g.policy.Store(o.Policy)
 	first := builder{scratch: g.scratch, made: &g.stats.ahead}
 	g.expected = first.build(o.Policy, g.now(), nil)
+	g.expected.tell(g.mirror)
 	return g, nil
 }
 
@@ -265,6 +270,7 @@ func (g *Gate) record(p *tun.Packet, svc *Service, old *flow, gr *grant, why Rea
 	if q.n >= most || len(g.flows) >= g.limits.Flows && q.n > 0 {
 		if gr == nil {
 			g.flooded[svc] = g.mono()
+			g.mirror.Flooded()
 		}
 		g.evict(q.head)
 	}
@@ -273,6 +279,7 @@ func (g *Gate) record(p *tun.Packet, svc *Service, old *flow, gr *grant, why Rea
 		isn: p.Seq, admitted: g.mono(),
 	}
 	g.flows[f.tuple] = f
+	g.mirror.Flow(f.tuple, true)
 	q.push(f)
 	return Verdict{Action: Pass, Reason: why, Open: svc.Open(), Anew: old != nil}
 }
@@ -290,16 +297,16 @@ func (g *Gate) quota(svc *Service, gr *grant) *queue {
 	return q
 }
 
-// floodMemory is how long after its quota last overflowed an open service's
+// FloodMemory is how long after its quota last overflowed an open service's
 // stray ACKs are taken for answers to SYN cookies. The stack's own cookies
 // live a little longer.
-const floodMemory = 60 * time.Second
+const FloodMemory = 60 * time.Second
 
 // admitCookie judges an ACK to an open service that belongs to no flow: under a
 // SYN flood it may complete a handshake that was evicted here but that the
 // stack can verify from the acknowledgement number alone. The caller holds g.mu.
 func (g *Gate) admitCookie(p *tun.Packet, svc *Service) Verdict {
-	if at, ok := g.flooded[svc]; !ok || g.mono()-at > floodMemory {
+	if at, ok := g.flooded[svc]; !ok || g.mono()-at > FloodMemory {
 		return Verdict{Reason: ReasonNoFlow}
 	}
 	v := g.record(p, svc, nil, nil, ReasonCookie)

@@ -22,7 +22,7 @@ func (w *world) checkAccounts() {
 		w.Fatalf("%d offences, %d sources seen, %d owners", len(g.offences), len(g.seen), len(w.worker.owners))
 	}
 	for a, o := range g.offences {
-		if o.count >= g.ban.After || a != offender(a) {
+		if o.count >= g.ban.After || a != siteAddr(a) {
 			w.Fatalf("offence of %v: %+v", a.Netip(), o)
 		}
 	}

@@ -68,7 +68,7 @@ func TestTheAnswerToASYNCookieEntersDuringAFloodOnly(t *testing.T) {
 	w.want(ack, ReasonFlow)
 	v.enters(40000, "web", alice)
 
-	w.pass(floodMemory)
+	w.pass(FloodMemory)
 	w.want(v.tcp(40001, "web", tun.ACK, 1001, 555, ""), ReasonCookie)
 	w.pass(1)
 	w.want(v.tcp(40002, "web", tun.ACK, 1001, 555, ""), ReasonNoFlow)

@@ -64,6 +64,8 @@ type Options struct {
 	// Settled tells how far the stack is with a flow whose relay is done.
 	// Default: it is done too.
 	Settled func(t tun.Tuple) Settlement
+	// Mirror is told what the gate lets in. Optional.
+	Mirror Mirror
 	// TimeWait is how long the stack's endpoints stay in TIME_WAIT.
 	TimeWait time.Duration
 	Limits   Limits

@@ -137,6 +137,7 @@ type Policy struct {
 	sequence     Sequence
 	gateway      string
 	services     []*Service
+	knockPort    uint16
 	tcp          portTable // by the dialled port
 	udp          portTable // by the port that takes knocks
 	legacy       bool      // SYNs to any port of a protected address may be parts of sequences
@@ -169,7 +170,7 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 	if o.Window <= 0 {
 		return nil, errors.New("policy: the time window must be positive")
 	}
-	p := &Policy{window: o.Window, slot: o.Slot, sequence: o.Sequence, gateway: o.Gateway}
+	p := &Policy{window: o.Window, slot: o.Slot, sequence: o.Sequence, gateway: o.Gateway, knockPort: o.KnockPort}
 	p.defaults()
 	if n := p.sequence.Length; n < protocol.MinSequence || n > protocol.MaxSequence {
 		return nil, fmt.Errorf("policy: a sequence of %d parts; it has %d to %d", n, protocol.MinSequence, protocol.MaxSequence)
@@ -274,6 +275,22 @@ func (p *Policy) expect() {
 
 // Services returns the policy's services, in the order given. The caller must not change them.
 func (p *Policy) Services() []*Service { return p.services }
+
+// KnockPort is where knocks are taken besides each service's own port; 0 for nowhere.
+func (p *Policy) KnockPort() uint16 { return p.knockPort }
+
+// Legacy tells whether SYNs to any port of a protected address may be parts of knocks.
+func (p *Policy) Legacy() bool { return p.legacy }
+
+// Expected is how many knocks are expected at a time: of all clients, in all the
+// slots that are kept.
+func (p *Policy) Expected() int {
+	n := 0
+	for i := range p.expectations {
+		n += p.expectations[i].count(p)
+	}
+	return n * slotsKept
+}
 
 // Service returns the service at a protected address and port, nil if there is none.
 func (p *Policy) Service(a netip.AddrPort) *Service {

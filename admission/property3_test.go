@@ -214,28 +214,34 @@ func (m *besieged) time(t *rapid.T) {
 
 func TestNobodyGetsInWithoutAKnockAndEverybodyWithOne(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := &besieged{
-			world:  newWorld(t, every(legacy), func(o *Options) { o.Ban = Ban{After: 3, Within: time.Minute, For: time.Minute} }),
-			credit: map[netip.Addr]int{}, spent: map[ownerKey]visitor{},
-		}
-		t.Repeat(map[string]func(*rapid.T){
-			"junk": m.junk, "client": m.client, "half a sequence": m.half, "stack": m.stack, "time": m.time,
-		})
-		m.decide()
-		m.judge(t)
-		for tuple := range m.stages {
-			m.stages[tuple] = Gone
-			m.gate.Forget(tuple)
-		}
-		for range 3 {
-			m.pass(2 * seenTime)
-			m.step(12 * time.Hour) // whatever it was set to
-			m.turn()
-			m.sweep()
-			m.worker.sweep()
-		}
-		m.forgotten()
+		besiegedOf(newWorld(t, every(legacy), bans)).whateverComes(t)
 	})
+}
+
+func bans(o *Options) { o.Ban = Ban{After: 3, Within: time.Minute, For: time.Minute} }
+
+func besiegedOf(w *world) *besieged {
+	return &besieged{world: w, credit: map[netip.Addr]int{}, spent: map[ownerKey]visitor{}}
+}
+
+func (m *besieged) whateverComes(t *rapid.T) {
+	t.Repeat(map[string]func(*rapid.T){
+		"junk": m.junk, "client": m.client, "half a sequence": m.half, "stack": m.stack, "time": m.time,
+	})
+	m.decide()
+	m.judge(t)
+	for tuple := range m.stages {
+		m.stages[tuple] = Gone
+		m.gate.Forget(tuple)
+	}
+	for range 3 {
+		m.pass(2 * seenTime)
+		m.step(12 * time.Hour) // whatever it was set to
+		m.turn()
+		m.sweep()
+		m.worker.sweep()
+	}
+	m.forgotten()
 }
 
 func TestTwoGatesThatShareAStoreNeverAcceptOneKnock(t *testing.T) {

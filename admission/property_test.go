@@ -190,33 +190,42 @@ func (m *model) stack(t *rapid.T) {
 }
 
 func newModel(t *rapid.T, change ...func(*Options)) *model {
+	return modelOf(newWorld(t, change...))
+}
+
+func modelOf(w *world) *model {
 	return &model{
-		world: newWorld(t, change...), knocked: map[netip.Addr]bool{},
+		world: w, knocked: map[netip.Addr]bool{},
 		admitted: map[tun.Tuple]bool{}, entered: map[netip.Addr]int{},
 	}
 }
 
 func TestWhateverGoesIn(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := newModel(t, func(o *Options) { o.Limits.HalfOpen = 3 })
-		t.Repeat(map[string]func(*rapid.T){
-			"junk":   m.junk,
-			"junk 2": m.junk,
-			"client": m.client,
-			"stack":  m.stack,
-			"decide": func(*rapid.T) { m.decide() },
-			"sweep":  func(*rapid.T) { m.sweep() },
-			"time passes": func(t *rapid.T) {
-				m.pass(time.Duration(rapid.IntRange(0, 20_000).Draw(t, "ms")) * time.Millisecond)
-			},
-			// Ahead only: set back behind a key that was forgotten, it makes the message fresh again (storekeys.go).
-			"the clock is set": func(t *rapid.T) {
-				m.step(time.Duration(rapid.IntRange(0, 3600).Draw(t, "s")) * time.Second)
-			},
-			"": func(t *rapid.T) { m.judge(t) },
-		})
-		m.over()
+		newModel(t, fewHalfOpen).whateverGoesIn(t)
 	})
+}
+
+func fewHalfOpen(o *Options) { o.Limits.HalfOpen = 3 }
+
+func (m *model) whateverGoesIn(t *rapid.T) {
+	t.Repeat(map[string]func(*rapid.T){
+		"junk":   m.junk,
+		"junk 2": m.junk,
+		"client": m.client,
+		"stack":  m.stack,
+		"decide": func(*rapid.T) { m.decide() },
+		"sweep":  func(*rapid.T) { m.sweep() },
+		"time passes": func(t *rapid.T) {
+			m.pass(time.Duration(rapid.IntRange(0, 20_000).Draw(t, "ms")) * time.Millisecond)
+		},
+		// Ahead only: set back behind a key that was forgotten, it makes the message fresh again (storekeys.go).
+		"the clock is set": func(t *rapid.T) {
+			m.step(time.Duration(rapid.IntRange(0, 3600).Draw(t, "s")) * time.Second)
+		},
+		"": func(t *rapid.T) { m.judge(t) },
+	})
+	m.over()
 }
 
 // over lets everything come to its end, and wants nothing to be left.

@@ -29,6 +29,14 @@ type site struct {
 	sources int // that are counted here; IPv6 only
 }
 
+// siteAddr names the site of an address: an IPv4 address itself, an IPv6 /64.
+func siteAddr(a tun.Addr) tun.Addr {
+	if a.Is4() {
+		return a
+	}
+	return prefix(a)
+}
+
 // siteOf returns the site of s. The caller holds g.mu.
 func (g *Gate) siteOf(s *source) *site {
 	switch {
@@ -36,7 +44,7 @@ func (g *Gate) siteOf(s *source) *site {
 	case s.addr.Is4():
 		s.site = &s.own
 	default:
-		net := prefix(s.addr)
+		net := siteAddr(s.addr)
 		t := g.sites[net]
 		if t == nil {
 			t = new(site)
@@ -98,6 +106,7 @@ func (g *Gate) sourceOf(a tun.Addr) *source {
 	}
 	s.addr = a
 	g.sources[a] = s
+	g.mirror.Source(a, true)
 	return s
 }
 
@@ -107,9 +116,10 @@ func (g *Gate) release(s *source) {
 		return
 	}
 	delete(g.sources, s.addr)
+	g.mirror.Source(s.addr, false)
 	if s.site != nil && s.site != &s.own {
 		if s.site.sources--; s.site.sources == 0 {
-			delete(g.sites, prefix(s.addr))
+			delete(g.sites, siteAddr(s.addr))
 		}
 	}
 	s.site = nil

@@ -32,9 +32,10 @@ type world struct {
 	delivered []delivery
 	evicted   []tun.Tuple
 	events    []KnockEvent
-	stages    map[tun.Tuple]Settlement // what the stack says of a flow; Gone otherwise
-	ids       uint32                   // makes junk differ
-	random    *rand.ChaCha8            // of nonces; the same in every run
+	stages    map[tun.Tuple]Settlement                   // what the stack says of a flow; Gone otherwise
+	ids       uint32                                     // makes junk differ
+	random    *rand.ChaCha8                              // of nonces; the same in every run
+	front     func(b []byte) (reason string, drops bool) // a filter before the gate; nil for none
 }
 
 type delivery struct {
@@ -134,11 +135,34 @@ func newWorld(f failer, change ...func(*Options)) *world {
 func (w *world) admit(b []byte) Verdict {
 	w.Helper()
 	p := tun.Packet{Data: slices.Clone(b)}
+	reason, dropped := "", false
+	if w.front != nil {
+		reason, dropped = w.front(b)
+	}
 	p.Parse()
 	v := w.gate.Admit(&p)
+	if dropped {
+		w.agree(b, reason, v, p.Fault)
+	}
 	clear(p.Data) // the device's next packet overwrites it
 	w.check()
 	return v
+}
+
+// agree checks that what the filter has dropped, the gate drops for the same
+// reason. The filter does not look at checksums, and so goes on where they are wrong.
+func (w *world) agree(b []byte, reason string, v Verdict, fault tun.Fault) {
+	w.Helper()
+	why := v.Reason.String()
+	if v.Reason == ReasonMalformed {
+		why += "-" + fault.String()
+		if fault == tun.FaultChecksum || fault == tun.FaultIPChecksum {
+			return
+		}
+	}
+	if v.Action != Drop || why != reason {
+		w.Fatalf("the filter dropped %x (%s), and the gate says %v %s", b, reason, v.Action, why)
+	}
 }
 
 // want admits b and expects a reason.

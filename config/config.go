@@ -38,6 +38,7 @@ type TUN struct {
 	Name   string         // at most 15 bytes
 	MTU    int            // bytes of an IP packet
 	Routes []netip.Prefix // masked; they cover every service and no upstream
+	Filter Filter
 }
 
 // Knock is what concerns the knocks of every service.

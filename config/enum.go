@@ -71,6 +71,16 @@ const (
 	AuthV2 AuthProtocol = "v2" // tcp-auth-envelope-v2
 )
 
+// Filter says whether packets are refused in the kernel already.
+type Filter string
+
+// The values of tun.filter.
+const (
+	FilterAuto    Filter = "auto"    // where that is permitted
+	FilterOff     Filter = "off"     // never
+	FilterRequire Filter = "require" // or the gateway does not start
+)
+
 // Hint says how a server finds an envelope's client.
 type Hint string
 

@@ -100,6 +100,8 @@ func mistakes() []mistake {
 		{"mtu too small", with("{routes", "{mtu: 575, routes"), 1, "tun.mtu", "from 576 to 65535"},
 		{"mtu too large", with("{routes", "{mtu: 65536, routes"), 1, "tun.mtu", "from 576 to 65535"},
 		{"mtu too small for IPv6", with(tunLine, `tun: {mtu: 1279, routes: [10.77.0.0/24, "fd77::/64"]}`), 1, "tun.mtu", "write 1280 or more"},
+		{"unknown filter", with("{routes", "{filter: on, routes"), 1, "tun.filter", "write auto, off or require"},
+		{"filter that is no text", with("{routes", "{filter: true, routes"), 1, "tun.filter", "must be text"},
 		{"no routes", with("[10.77.0.0/24]", "[]"), 1, "tun.routes", "name the prefixes"},
 		{"route that is none", with("[10.77.0.0/24]", "[10.77/24]"), 1, "tun.routes[0]", "write one as 10.77.0.0/24"},
 		{"route without length", with("[10.77.0.0/24]", "[10.77.0.1]"), 1, "tun.routes[0]", "write 10.77.0.1/32"},

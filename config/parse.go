@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -117,7 +118,7 @@ func (p *parser) top(root *yaml.Node) {
 	s := p.newSection(root, "", "version", "tun", "knock", "clients", "services", "limits", "ban",
 		"state", "control", "metrics")
 	p.parseVersion(s)
-	p.parseTUN(s.sub("tun", "name", "mtu", "routes"))
+	p.parseTUN(s.sub("tun", "name", "mtu", "routes", "filter"))
 	p.parseKnock(s.sub("knock", "udp_port", "window", "gateway", "slot", "sequence"))
 	for i, it := range s.list("clients", "name one, or remove the key") {
 		p.parseClient(i, it)
@@ -151,11 +152,12 @@ func (p *parser) parseVersion(s *section) {
 func (p *parser) parseTUN(s *section) {
 	p.tun = s
 	t := &p.c.TUN
-	*t = TUN{Name: DefaultTUNName, MTU: DefaultMTU}
+	*t = TUN{Name: DefaultTUNName, MTU: DefaultMTU, Filter: FilterAuto}
 	if s.text("name", &t.Name) {
 		checkDevice(s, "name", t.Name)
 	}
 	s.integer("mtu", &t.MTU, minMTU, maxMTU)
+	parseFilter(s, &t.Filter)
 	before := len(p.errs)
 	s.texts("routes", "name the prefixes that services listen in", func(it item, text string) {
 		route, err := parsePrefix(text)
@@ -167,6 +169,22 @@ func (p *parser) parseTUN(s *section) {
 		p.routes = append(p.routes, it)
 	})
 	p.routesBroken = s.broken || len(p.errs) > before
+}
+
+// parseFilter reads tun.filter. There are filters on Linux only.
+func parseFilter(s *section, to *Filter) {
+	text := string(*to)
+	if !s.text("filter", &text) {
+		return
+	}
+	switch f := Filter(text); {
+	case f != FilterAuto && f != FilterOff && f != FilterRequire:
+		s.failKey("filter", "%q is not known; write %s, %s or %s", text, FilterAuto, FilterOff, FilterRequire)
+	case f == FilterRequire && runtime.GOOS != "linux":
+		s.failKey("filter", "needs Linux; write %s", FilterAuto)
+	default:
+		*to = f
+	}
 }
 
 // checkDevice refuses what no system takes as an interface's name, and %, which Linux would fill in.

@@ -91,7 +91,7 @@ func TestTheExampleSaysWhatItsCommentsSay(t *testing.T) {
 			Idle: 5 * time.Minute, DialTimeout: 5 * time.Second}
 	}
 	want := &Config{
-		TUN:   TUN{"knock0", 1500, []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24"), netip.MustParsePrefix("fd77::/64")}},
+		TUN:   TUN{"knock0", 1500, []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24"), netip.MustParsePrefix("fd77::/64")}, FilterAuto},
 		Knock: Knock{62201, 30 * time.Second, "berlin-1", 30 * time.Second, Sequence{3, 5 * time.Second, 30 * time.Second, false}},
 		Clients: []Client{
 			{ID: "alice", Secrets: []ClientSecret{{Secret: secret(0x00)}}, Services: []string{"ssh", "database"}},
@@ -430,5 +430,22 @@ func TestTheTableShowsWhatIsProtected(t *testing.T) {
 		`{"service":"panel","listen":"10.77.0.128/28:8080","mode":"auth","visible":true,"methods":["v2"],"clients":["bob","carol"],"upstream":"127.0.0.1:8080"}]`
 	if string(b) != want {
 		t.Errorf("got  %s\nwant %s", b, want)
+	}
+}
+
+func TestWhereAFilterMayBe(t *testing.T) {
+	for text, want := range map[string]Filter{
+		"": FilterAuto, "filter: auto, ": FilterAuto, "filter: off, ": FilterOff, `filter: "off", `: FilterOff,
+	} {
+		if c := mustParse(t, strings.Replace(minimal, "{routes", "{"+text+"routes", 1)); c.TUN.Filter != want {
+			t.Errorf("%q: %s", text, c.TUN.Filter)
+		}
+	}
+	c, err := Parse("test.yaml", []byte(strings.Replace(minimal, "{routes", "{filter: require, routes", 1)))
+	switch {
+	case runtime.GOOS != "linux" && err == nil:
+		t.Error("a filter is required where there are none")
+	case runtime.GOOS == "linux" && (err != nil || c.TUN.Filter != FilterRequire):
+		t.Errorf("%+v, %v", c, err)
 	}
 }

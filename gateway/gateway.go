@@ -26,6 +26,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/filter"
 	"github.com/knockgw/knockgw/flows"
 	"github.com/knockgw/knockgw/netstack"
 	"github.com/knockgw/knockgw/tun"
@@ -144,9 +145,10 @@ func (g *Gateway) run(ctx context.Context) (err error) {
 	}
 	p, err := g.assemble(ctx, store, device)
 	if err != nil {
-		return errors.Join(err, device.Close(), server.Close())
+		return errors.Join(err, p.closeFilter(), device.Close(), server.Close())
 	}
-	g.metrics.watch(p.gate, g.flows, p.stack)
+	defer func() { err = errors.Join(err, p.closeFilter()) }()
+	g.metrics.watch(p)
 	return p.run(ctx, server)
 }
 
@@ -197,24 +199,35 @@ type parts struct {
 	gate   *admission.Gate
 	stack  *netstack.Stack
 	device tun.Device
+	filter *filter.Filter // nil where packets are refused in user space
+	// filtering: the device has the filter.
+	filtering bool
 }
 
-// assemble makes the gate and the stack and joins them.
+// assemble makes the filter, the gate and the stack and joins them. The parts are
+// not nil if it fails: a filter may be among them that is to be closed.
 func (g *Gateway) assemble(ctx context.Context, store admission.Store, device tun.Device) (*parts, error) {
 	p := &parts{g: g, device: device}
 	var err error
+	if p.filter, err = g.openFilter(device); err != nil {
+		return p, err
+	}
 	p.gate, err = admission.New(admission.Options{
 		Policy: g.policy, Store: store, Now: g.o.Now, Log: g.log,
 		Deliver:  func(q *tun.Packet, v admission.Verdict) { p.stack.Inject(q, decision(v)) },
 		Evicted:  func(t tun.Tuple) { g.flows.Kill(key(t)) },
 		Knocked:  g.knocked,
 		Settled:  p.settlement,
+		Mirror:   p.mirror(),
 		TimeWait: netstack.TimeWaitTime,
 		Limits:   limits(&g.cfg.Limits),
 		Ban:      admission.Ban(g.cfg.Ban),
 	})
 	if err != nil {
-		return nil, err
+		return p, err
+	}
+	if err := p.attachFilter(); err != nil {
+		return p, err
 	}
 	replay := replay{store: store, now: g.o.Now}
 	for _, s := range g.services {
@@ -251,6 +264,7 @@ func (p *parts) run(ctx context.Context, server *metricsServer) error {
 	}
 	start(p.gate.Run)
 	start(p.stack.Run)
+	start(p.runFilter)
 	start(server.run)
 	if err := p.g.attach(p.device); err != nil {
 		once.Do(func() { first = err })

@@ -15,7 +15,6 @@ import (
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/flows"
-	"github.com/knockgw/knockgw/netstack"
 )
 
 // metrics is the only place that knows Prometheus. Labels come from enums and
@@ -25,14 +24,7 @@ type metrics struct {
 	knocks   *prometheus.CounterVec
 	auths    *prometheus.CounterVec
 	dials    *prometheus.CounterVec
-	source   atomic.Pointer[source]
-}
-
-// source is where the counts that are only read on demand come from.
-type source struct {
-	gate  *admission.Gate
-	flows *flows.Set
-	stack *netstack.Stack
+	source   atomic.Pointer[parts] // where the counts that are only read on demand come from
 }
 
 func newMetrics(r *prometheus.Registry) (*metrics, error) {
@@ -54,9 +46,7 @@ func newMetrics(r *prometheus.Registry) (*metrics, error) {
 }
 
 // watch names the parts whose counts are read on demand.
-func (m *metrics) watch(gate *admission.Gate, f *flows.Set, s *netstack.Stack) {
-	m.source.Store(&source{gate, f, s})
-}
+func (m *metrics) watch(p *parts) { m.source.Store(p) }
 
 func (m *metrics) knocked(e admission.KnockEvent) {
 	m.knocks.WithLabelValues(e.Method, e.Result.String()).Inc()
@@ -114,8 +104,19 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(desc("sources", "Addresses with grants, knocks or flows."), s.Sources)
 	gauge(desc("knock_queue_length", "Knocks waiting to be decided."), s.KnocksQueued)
 
-	t := src.flows.Totals()
-	gauge(desc("flows", "Flows being served."), src.flows.Len())
+	attached := 0
+	if src.filtering {
+		attached = 1
+	}
+	gauge(desc("filter_attached", "1 if packets are refused in the kernel, too."), attached)
+	filtered := desc("filter_dropped_packets_total", "Packets refused in the kernel, by reason; they are in no other count.", "reason")
+	for _, c := range src.dropped() {
+		count(filtered, c.Packets, c.Reason.String())
+	}
+
+	set := src.g.flows
+	t := set.Totals()
+	gauge(desc("flows", "Flows being served."), set.Len())
 	count(desc("flows_relayed_total", "Flows that reached their upstream."), t.Flows)
 	ends := desc("flow_ends_total", "Flows ended, by reason.", "reason")
 	for e := range flows.NumEnds {

@@ -46,6 +46,15 @@ type Device interface {
 	Close() error
 }
 
+// A Filterer is a Device that has the kernel ask a program about each packet
+// before anybody reads it.
+type Filterer interface {
+	// AttachFilter takes the descriptor of a loaded eBPF program of type
+	// SOCKET_FILTER, which gets the packet from its IP header on and returns how
+	// many bytes of it to keep: 0 drops it. It replaces the one before.
+	AttachFilter(fd int) error
+}
+
 // MaxParts is how many pieces a written packet may consist of: headers plus
 // the chunks of a 64 KiB payload, with room to spare below the kernel's UIO_MAXIOV.
 const MaxParts = 64

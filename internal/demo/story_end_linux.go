@@ -186,13 +186,16 @@ func (s *story) counted(ctx context.Context) error {
 		if c, err = s.gateway.counters(ctx); err != nil {
 			return false, err
 		}
-		judged = c.sum("knockgw_packets_total")
+		refused := c.sum("knockgw_filter_dropped_packets_total")
+		judged = c.sum("knockgw_packets_total") + refused
 		lost, err = s.lost()
+		lost = max(lost-refused, 0) // the kernel counts them together
 		return judged+lost >= arrived, err
 	})
 	if err != nil && !errors.Is(err, errTooLong) {
 		return err
 	}
+	s.tally("kernel dropped", c.by("reason", "knockgw_filter_dropped_packets_total"))
 	s.tally("packets dropped", c.by("reason", "knockgw_packets_total", "verdict", "drop"))
 	s.tally("packets passed", c.by("reason", "knockgw_packets_total", "verdict", "pass"))
 	s.tally("packets held", c.by("reason", "knockgw_packets_total", "verdict", "hold"))
@@ -228,7 +231,8 @@ func (s *story) tally(what string, counts []count) {
 	}
 }
 
-// lost is how many packets the TUN device's queue had no room for.
+// lost is how many packets the TUN device's queue had no room for, or its filter
+// refused.
 func (s *story) lost() (int, error) {
 	link, err := s.lab.gateway.routes.LinkByName(deviceName)
 	if err != nil {

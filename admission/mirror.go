@@ -1,0 +1,52 @@
+package admission
+
+import (
+	"iter"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+// A Mirror is told what the gate lets in, so that somebody in front of it can
+// refuse what the gate would refuse for sure. What a packet needs to get in, the
+// Mirror has been told before the packet can come, and until after it is over.
+// Flow, Source, Site and Flooded are called with the gate's lock held: they must
+// return at once, and not call the gate.
+type Mirror interface {
+	// Flow tells that a flow is in the table from now on, or no longer.
+	Flow(t tun.Tuple, in bool)
+	// Source tells that there is something about an address: grants, knocks in the
+	// queue, parked SYNs or flows; or nothing any more. SYNs of others to hidden
+	// services are dropped, unless they are knocks.
+	Source(a tun.Addr, in bool)
+	// Site tells that flows from an IPv4 address, or from an IPv6 /64, have
+	// completed their handshakes, or that none has any more. Fragments of others
+	// are dropped.
+	Site(a tun.Addr, in bool)
+	// Expect tells the n SYN knocks and udp-v2 hints that are expected now, by
+	// their 80 bits; what was expected before is no longer. It is called by New
+	// and by Run, without the lock.
+	Expect(n int, fields iter.Seq2[uint64, uint16])
+	// Flooded tells that for FloodMemory from now an open service may take an ACK
+	// without a flow for the answer to a SYN cookie.
+	Flooded()
+}
+
+// blind is the Mirror where there is none.
+type blind struct{}
+
+func (blind) Flow(tun.Tuple, bool)                  {}
+func (blind) Source(tun.Addr, bool)                 {}
+func (blind) Site(tun.Addr, bool)                   {}
+func (blind) Expect(int, iter.Seq2[uint64, uint16]) {}
+func (blind) Flooded()                              {}
+
+// tell tells m what is in the table.
+func (e *expected) tell(m Mirror) {
+	m.Expect(e.n, func(yield func(uint64, uint16) bool) {
+		for i := range e.cells {
+			if c := &e.cells[i]; c.what != 0 && !yield(c.a, c.b) {
+				return
+			}
+		}
+	})
+}

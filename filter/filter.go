@@ -1,0 +1,88 @@
+package filter
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+)
+
+// ErrUnsupported says that this system, or its kernel, has no such filters.
+var ErrUnsupported = errors.New("no packet filters in this kernel")
+
+const (
+	// TickTime is how often Tick is to be called.
+	TickTime = 100 * time.Millisecond
+	// FloodTime is for how long after Flooded stray ACKs to open services pass,
+	// at least: as long as the gate takes them for answers to SYN cookies.
+	FloodTime = time.Minute
+	// markTime is how long a source is let through after a knock, at least: the
+	// gate has seen the knock by then, or its client sends its SYN again.
+	markTime = time.Second
+)
+
+// Options say how much a Filter has room for. More than that still works, for
+// then it passes every packet.
+type Options struct {
+	Flows    int // in the gate's table
+	Sources  int // addresses with grants or knocks, besides those of the flows
+	Expected int // knocks that are expected at a time, of all clients and slots
+	Policy   Policy
+}
+
+// A Policy is what the filter needs to know of the services.
+type Policy struct {
+	Services  []Service
+	KnockPort uint16 // takes datagrams besides each service's own port; 0 for none
+	Legacy    bool   // SYNs to any port may be parts of knocks
+}
+
+// A Service is one protected TCP service.
+type Service struct {
+	Listen netip.Prefix
+	Port   uint16
+	Open   bool // strangers' SYNs are answered
+	SYN    bool // a SYN may be a knock
+	UDP    bool // datagrams of v1's form are taken
+	UDPv2  bool // datagrams of udp-v2's form are taken
+}
+
+// A Reason is why a packet was dropped: the gate would have said the same.
+type Reason uint8
+
+// The reasons, in the gate's own words (tun.Fault, admission.Reason).
+const (
+	reasonShort Reason = iota
+	reasonVersion
+	reasonHeaderLength
+	reasonLength
+	reasonFragment
+	reasonTinyFragment
+	reasonOptions
+	reasonExtension
+	reasonAddress
+	reasonProtocol
+	reasonTransport
+	reasonPort
+	reasonNotService
+	reasonNoFlow
+	reasonNoGrant
+	reasonNotKnock
+	reasonICMP
+	reasonCount
+)
+
+var reasonNames = [reasonCount]string{
+	"malformed-short", "malformed-version", "malformed-header-length", "malformed-length",
+	"malformed-fragment", "malformed-fragment-tiny", "malformed-ip-options", "malformed-extension-header",
+	"malformed-address", "malformed-protocol", "malformed-transport-header", "malformed-port-zero",
+	"no-service", "no-flow", "no-grant", "not-a-knock", "icmp",
+}
+
+// String returns the reason's name, fit for a metric label.
+func (r Reason) String() string { return reasonNames[r] }
+
+// A Count is how many packets were dropped for a reason.
+type Count struct {
+	Reason  Reason
+	Packets uint64
+}

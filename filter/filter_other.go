@@ -1,0 +1,49 @@
+//go:build !linux
+
+package filter
+
+import (
+	"iter"
+	"net/netip"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+// A Filter does not exist on this system: Open fails.
+type Filter struct{}
+
+// Open returns ErrUnsupported.
+func Open(Options) (*Filter, error) { return nil, ErrUnsupported }
+
+// FD is not called.
+func (*Filter) FD() int { return -1 }
+
+// Close is not called.
+func (*Filter) Close() error { return nil }
+
+// SetPolicy is not called.
+func (*Filter) SetPolicy(Policy, func()) error { return ErrUnsupported }
+
+// Flow is not called.
+func (*Filter) Flow(tun.Tuple, bool) {}
+
+// Source is not called.
+func (*Filter) Source(tun.Addr, bool) {}
+
+// Site is not called.
+func (*Filter) Site(tun.Addr, bool) {}
+
+// Expect is not called.
+func (*Filter) Expect(int, iter.Seq2[uint64, uint16]) {}
+
+// Flooded is not called.
+func (*Filter) Flooded() {}
+
+// Trace is not called.
+func (*Filter) Trace(netip.Addr, bool) {}
+
+// Tick is not called.
+func (*Filter) Tick() {}
+
+// Counts is not called.
+func (*Filter) Counts() ([]Count, error) { return nil, ErrUnsupported }

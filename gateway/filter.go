@@ -1,0 +1,121 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/filter"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// The filter in front of the gate, where there may be one. A gateway without it
+// refuses the same packets, at the price of reading them.
+
+// errNoFilterer says that a device takes no filter: one of the embedding program.
+var errNoFilterer = errors.New("the device takes no packet filter")
+
+// openFilter makes the filter that the configuration asks for; nil where there is
+// none.
+func (g *Gateway) openFilter(device tun.Device) (*filter.Filter, error) {
+	if g.cfg.TUN.Filter == config.FilterOff {
+		return nil, nil
+	}
+	if _, ok := device.(tun.Filterer); !ok {
+		return nil, g.unfiltered(errNoFilterer)
+	}
+	flows, sources := g.cfg.Limits.Flows, admission.DefaultGrants+2*g.cfg.Limits.Knocks
+	f, err := filter.Open(filter.Options{
+		Flows: flows, Sources: sources, Expected: g.policy.Expected(), Policy: filterPolicy(g.policy),
+	})
+	if err != nil {
+		return nil, g.unfiltered(err)
+	}
+	return f, nil
+}
+
+// unfiltered says why there is no filter: in the log, or by an error where one is
+// required.
+func (g *Gateway) unfiltered(why error) error {
+	if g.cfg.TUN.Filter == config.FilterRequire {
+		return fmt.Errorf("tun.filter: %w", why)
+	}
+	g.log.Info("packets are refused in user space", "reason", why)
+	return nil
+}
+
+// filterPolicy translates the gate's policy for the filter.
+func filterPolicy(p *admission.Policy) filter.Policy {
+	t := filter.Policy{KnockPort: p.KnockPort(), Legacy: p.Legacy()}
+	for _, s := range p.Services() {
+		t.Services = append(t.Services, filter.Service{
+			Listen: s.Listen, Port: s.Port, Open: s.Open(),
+			SYN:   s.Methods&(admission.FamilySYN|admission.FamilySYNSeq) != 0,
+			UDP:   s.Methods&(admission.FamilyUDP|admission.FamilyUDPSeq) != 0,
+			UDPv2: s.Methods&admission.FamilyUDPv2 != 0,
+		})
+	}
+	return t
+}
+
+// mirror is the filter as the gate knows it.
+func (p *parts) mirror() admission.Mirror {
+	if p.filter == nil {
+		return nil
+	}
+	return p.filter
+}
+
+// attachFilter puts the filter, which the gate has told all it knows, in front of
+// the device, to which no route leads yet.
+func (p *parts) attachFilter() error {
+	if p.filter == nil {
+		return nil
+	}
+	err := p.device.(tun.Filterer).AttachFilter(p.filter.FD())
+	if err == nil {
+		p.filtering = true
+		return nil
+	}
+	return p.g.unfiltered(err)
+}
+
+// runFilter is the filter's clock.
+func (p *parts) runFilter(ctx context.Context) error {
+	if p.filter == nil {
+		return nil
+	}
+	ticker := time.NewTicker(filter.TickTime)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			p.filter.Tick()
+		}
+	}
+}
+
+// closeFilter gives back what openFilter took.
+func (p *parts) closeFilter() error {
+	if p.filter == nil {
+		return nil
+	}
+	return p.filter.Close()
+}
+
+// dropped is what the filter has counted; nil where there is none, or no longer.
+func (p *parts) dropped() []filter.Count {
+	if p.filter == nil {
+		return nil
+	}
+	counts, err := p.filter.Counts()
+	if err != nil {
+		return nil
+	}
+	return counts
+}

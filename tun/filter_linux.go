@@ -1,0 +1,22 @@
+package tun
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// AttachFilter implements Filterer. The kernel keeps the program, with the
+// device, when fd is closed.
+func (d *device) AttachFilter(fd int) error {
+	var ioctl error
+	if err := d.raw.Control(func(device uintptr) {
+		ioctl = unix.IoctlSetPointerInt(int(device), unix.TUNSETFILTEREBPF, fd)
+	}); err != nil {
+		return err
+	}
+	if ioctl != nil {
+		return fmt.Errorf("attach a packet filter to TUN device %s: %w", d.info.Name, ioctl)
+	}
+	return nil
+}
