@@ -28,7 +28,7 @@ const (
 	mostExpected = 1 << 20
 	// mostPorts bounds the trie: ports and prefixes of services.
 	mostPorts = 1 << 14
-	// License is the program's. It calls nothing that is for GPL programs only.
+	// license is that of the program, which calls nothing that is for GPL programs only.
 	license = "Apache-2.0"
 )
 

@@ -22,7 +22,7 @@ type tags struct {
 // bucketsFor is how many buckets n tags need, at least fewest, with at most half
 // of the places in use.
 func bucketsFor(n int) int {
-	return max(fewestBuckets, 1<<bits.Len(uint(2*n/bucketTags)))
+	return max(fewestBuckets, 1<<bits.Len(uint((2*n-1)/bucketTags)))
 }
 
 const fewestBuckets = 64

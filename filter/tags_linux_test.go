@@ -70,7 +70,7 @@ func TestATagIsThereForAsOftenAsItWasAdded(t *testing.T) {
 
 func TestNothingIsSpiltAtHalfLoad(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
-	for _, n := range []int{1, 1000, 100_000} {
+	for _, n := range []int{1, 1000, 100_000, 1 << 17} {
 		set := newTags(bucketsFor(n))
 		for range n {
 			set.add(random.Uint64() | 1)
