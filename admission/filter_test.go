@@ -289,6 +289,9 @@ func TestTheFiltersBoundsAreTheGates(t *testing.T) {
 			w.want(b, want)
 		}
 		// Answers to SYN cookies, once there are any.
+		if filter.FloodTime < FloodMemory {
+			t.Error("the filter forgets a flood before the gate does")
+		}
 		stray := v.tcp(30000, "web", tun.ACK, 1, 1, "")
 		w.want(stray, ReasonNoFlow)
 		for port := range uint16(4) {

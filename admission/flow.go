@@ -125,6 +125,9 @@ func (g *Gate) drop(f *flow) {
 	if f.state < ending {
 		g.depart(f)
 	}
+	if s.site.told--; s.site.told == 0 {
+		g.mirror.Site(siteAddr(s.addr), false)
+	}
 	s.flows--
 	f.grant = nil
 	g.release(s)
@@ -135,21 +138,15 @@ func (g *Gate) drop(f *flow) {
 // count, or whoever forges them could shut the address out. The caller holds g.mu.
 func (g *Gate) prove(f *flow) bool {
 	f.state = complete
-	at := f.source.site
-	if at.flows++; at.flows == 1 {
-		g.mirror.Site(siteAddr(f.source.addr), true)
-	}
-	return at.flows <= g.limits.FlowsPerSource
+	f.source.site.flows++
+	return f.source.site.flows <= g.limits.FlowsPerSource
 }
 
 // depart takes f off the accounts of its source and its client: what lingers
 // after its end is not counted against anybody. The caller holds g.mu.
 func (g *Gate) depart(f *flow) {
 	if f.state != opening {
-		at := f.source.site
-		if at.flows--; at.flows == 0 {
-			g.mirror.Site(siteAddr(f.source.addr), false)
-		}
+		f.source.site.flows--
 	}
 	if f.client != "" {
 		has := g.holdingsOf(f.client)

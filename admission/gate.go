@@ -280,6 +280,9 @@ func (g *Gate) record(p *tun.Packet, svc *Service, old *flow, gr *grant, why Rea
 	}
 	g.flows[f.tuple] = f
 	g.mirror.Flow(f.tuple, true)
+	if s.site.told++; s.site.told == 1 {
+		g.mirror.Site(siteAddr(s.addr), true)
+	}
 	q.push(f)
 	return Verdict{Action: Pass, Reason: why, Open: svc.Open(), Anew: old != nil}
 }

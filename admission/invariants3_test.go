@@ -105,11 +105,12 @@ func (w *world) checkSites() {
 		want[s.site] = sum
 	}
 	for _, f := range w.gate.flows {
+		sum := want[f.source.site]
+		sum.told++
 		if f.state == complete || f.state == live {
-			sum := want[f.source.site]
 			sum.flows++
-			want[f.source.site] = sum
 		}
+		want[f.source.site] = sum
 	}
 	for s, sum := range want {
 		if *s != sum || s.flows > w.gate.limits.FlowsPerSource+len(w.gate.flows) {

@@ -18,9 +18,9 @@ type Mirror interface {
 	// queue, parked SYNs or flows; or nothing any more. SYNs of others to hidden
 	// services are dropped, unless they are knocks.
 	Source(a tun.Addr, in bool)
-	// Site tells that flows from an IPv4 address, or from an IPv6 /64, have
-	// completed their handshakes, or that none has any more. Fragments of others
-	// are dropped.
+	// Site tells that there are flows from an IPv4 address, or from an IPv6 /64, or
+	// none any more. Fragments of others are dropped; of these, the gate takes them
+	// once a handshake is done, which it may learn after the fragments have come.
 	Site(a tun.Addr, in bool)
 	// Expect tells the n SYN knocks and udp-v2 hints that are expected now, by
 	// their 80 bits; what was expected before is no longer. It is called by New

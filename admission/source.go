@@ -27,6 +27,7 @@ type site struct {
 	grants  int
 	flows   int // whose handshake is done and whose relay is not: a SYN can be forged
 	sources int // that are counted here; IPv6 only
+	told    int // flows in the table, of which the mirror is told
 }
 
 // siteAddr names the site of an address: an IPv4 address itself, an IPv6 /64.

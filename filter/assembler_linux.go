@@ -47,7 +47,6 @@ const (
 	toFragment4  = "fragment4"
 	toFragment6  = "fragment6"
 	toFragment   = "fragment"
-	toTiny       = "fragment tiny"
 	toTransport  = "transport"
 	toTCP        = "tcp"
 	toUDP        = "udp"

@@ -212,6 +212,11 @@ func (f *Filter) list(k key, in bool) {
 		return
 	}
 	defer f.mu.Unlock()
+	f.listLocked(tag, in)
+}
+
+// listLocked is list for who holds f.mu.
+func (f *Filter) listLocked(tag uint64, in bool) {
 	before := len(f.listed.spilt)
 	if in {
 		f.listed.add(tag)
@@ -343,8 +348,8 @@ func (f *Filter) Trace(a netip.Addr, on bool) {
 	if !f.lock() {
 		return
 	}
+	defer f.mu.Unlock()
 	if f.traced[addr] == on {
-		f.mu.Unlock()
 		return
 	}
 	if on {
@@ -353,8 +358,8 @@ func (f *Filter) Trace(a netip.Addr, on bool) {
 		delete(f.traced, addr)
 	}
 	f.set(controlTraced, uint64(len(f.traced)))
-	f.mu.Unlock()
-	f.list(addrKey(&addr, kindTraced), on)
+	k := addrKey(&addr, kindTraced)
+	f.listLocked(f.secret.hash(&k), on)
 }
 
 // Counts returns how many packets were dropped for each reason.

@@ -129,6 +129,9 @@ func (b *builder) passExpected() {
 		asm.Call.Label(subExpected),
 		asm.JNE.Imm(asm.R0, 0, toKnock),
 	)
+	// Asked again: the table may have been swapped for one that is too full.
+	b.control(asm.R1, controlAny)
+	b.emit(asm.JNE.Imm(asm.R1, 0, toKnock))
 }
 
 // Marks are by the tag of a source; those whose tags agree in these bits share one.

@@ -214,7 +214,7 @@ func (w *world) Accept() (Conn, error) {
 	if w.accept != nil {
 		return nil, w.accept
 	}
-	return w.near, nil
+	return notifying{w.near}, nil
 }
 
 func (w *world) Refuse() { w.give("refuse") }

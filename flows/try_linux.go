@@ -5,21 +5,22 @@ import (
 	"unsafe"
 )
 
-// tryRead and tryWrite read and write on a descriptor that does not block. They
-// do not tell the scheduler, which would take the processor away from whoever is
-// in a system call for some microseconds (syscall.RawSyscall).
+// tryRead and tryWrite read from and write to a socket without waiting for
+// anybody, but for its other user in the kernel. They do not tell the scheduler,
+// which would take the processor away from whoever is in a system call for some
+// microseconds (syscall.RawSyscall).
 
 func tryRead(fd uintptr, b []byte) (n int, err syscall.Errno) {
-	return try(syscall.SYS_READ, fd, b)
+	return try(syscall.SYS_RECVFROM, fd, b, syscall.MSG_DONTWAIT)
 }
 
 func tryWrite(fd uintptr, b []byte) (n int, err syscall.Errno) {
-	return try(syscall.SYS_WRITE, fd, b)
+	return try(syscall.SYS_SENDTO, fd, b, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
 }
 
-func try(call, fd uintptr, b []byte) (int, syscall.Errno) {
+func try(call, fd uintptr, b []byte, flags uintptr) (int, syscall.Errno) {
 	for {
-		n, _, err := syscall.RawSyscall(call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b))) //nolint:gosec // system calls take addresses
+		n, _, err := syscall.RawSyscall6(call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0) //nolint:gosec // system calls take addresses
 		switch err {
 		case 0:
 			return int(n), 0

@@ -80,7 +80,8 @@ func (p *parts) attachFilter() error {
 		p.filtering = true
 		return nil
 	}
-	return p.g.unfiltered(err)
+	// The gate goes on telling it; closed, it does not listen.
+	return errors.Join(p.filter.Close(), p.g.unfiltered(err))
 }
 
 // runFilter is the filter's clock.

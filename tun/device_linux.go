@@ -66,6 +66,9 @@ func (d *device) prepare() error {
 	if d.raw, err = d.file.SyscallConn(); err != nil {
 		return err
 	}
+	// A persistent device keeps the filter of whoever had it before, whose tables
+	// nobody feeds any more. A kernel without filters has none to take off.
+	_ = d.AttachFilter(noFilter)
 	var ioctl error
 	if err := d.raw.Control(func(fd uintptr) {
 		ioctl = unix.IoctlSetInt(int(fd), unix.TUNSETOFFLOAD, offloads)
@@ -203,6 +206,7 @@ func (d *device) Info() Info { return d.info }
 
 // Close implements Device.
 func (d *device) Close() error {
+	_ = d.AttachFilter(noFilter) // likewise; of no consequence where the device goes
 	err := d.wg.Close()
 	d.events.Wait()
 	return err

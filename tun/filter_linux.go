@@ -6,6 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// noFilter is the descriptor that takes a filter off.
+const noFilter = -1
+
 // AttachFilter implements Filterer. The kernel keeps the program, with the
 // device, when fd is closed.
 func (d *device) AttachFilter(fd int) error {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -81,11 +82,22 @@ func (b *bench) junk(t *testing.T) {
 		sent := s.lay(t, d)
 		if s.rate > 0 {
 			p.row(s.name+": in", "%").note("%.0f datagrams a second; %d packets of anybody's were lost on the way to the "+
-				"process", sent, d.l.Gateway.Dropped(lab.Tunnel))
+				"process", sent, d.l.Gateway.Dropped(lab.Tunnel)-d.filtered())
 		}
 		d.gateway.Kill()
 		s.report(p)
 	}
+}
+
+// filtered is how many packets the filter has refused.
+func (d besieged) filtered() int {
+	n := 0.0
+	for sample, v := range d.gateway.Metrics() {
+		if strings.HasPrefix(sample, "knockgw_filter_dropped_packets_total{") {
+			n += v
+		}
+	}
+	return int(n)
 }
 
 // lay lays the siege, until the client has tried often enough. It returns how many datagrams a second there were.

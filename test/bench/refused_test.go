@@ -62,7 +62,7 @@ func (b *bench) refused(t *testing.T) {
 	gateways := []refusing{newRefusing(t, b.build, one, 1), newRefusing(t, b.build, some, 100),
 		newRefusing(t, b.build, many, 10_000)}
 	n := rounds(t, refusedRounds)
-	p := b.report.part("refused packets", fmt.Sprintf("Processor time of knockgw's process for each packet, user and system; "+
+	p := b.report.part("refused packets", fmt.Sprintf("Processor time of knockgw's process for each packet, user and system, with tun.filter: off; "+
 		"as many packets as the machine carries, %d rounds of %v in turns. The last row is of knocks that were decided, at a "+
 		"rate that the gate decides all of: what they cost more than datagrams to a closed port at the same rate, divided "+
 		"by the clients.", n, refusedTime), one, some, many)

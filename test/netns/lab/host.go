@@ -82,8 +82,8 @@ func (h *Host) Other(other netip.Addr) netip.Addr {
 	return h.Other6
 }
 
-// Dropped is how many packets the host's kernel had no room for that were to leave by an interface: of a TUN
-// device, those that its reader was too slow for.
+// Dropped is how many packets that were to leave by an interface the host's kernel has dropped: of a TUN device,
+// those that its reader was too slow for and those that its filter refused.
 func (h *Host) Dropped(link string) int {
 	h.tb.Helper()
 	found, err := h.routes.LinkByName(link)
