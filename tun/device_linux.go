@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +29,7 @@ type device struct {
 	read   read
 	buf    []byte // what Read lends
 	writes sync.Pool
+	closed atomic.Bool
 	events sync.WaitGroup
 }
 
@@ -137,8 +139,8 @@ func (d *device) Read(p *Packet) error {
 			err = r.err
 		}
 		if err != nil {
-			if errors.Is(err, os.ErrClosed) {
-				return os.ErrClosed
+			if d.closed.Load() {
+				return os.ErrClosed // what the poller says then has no name
 			}
 			return fmt.Errorf("read TUN device %s: %w", d.info.Name, err)
 		}
@@ -193,7 +195,7 @@ func (d *device) Write(o Offload, parts [][]byte) error {
 	w.clear()
 	d.writes.Put(w)
 	if err != nil {
-		if errors.Is(err, os.ErrClosed) {
+		if d.closed.Load() {
 			return os.ErrClosed
 		}
 		return fmt.Errorf("write TUN device %s: %w", d.info.Name, err)
@@ -207,6 +209,7 @@ func (d *device) Info() Info { return d.info }
 // Close implements Device.
 func (d *device) Close() error {
 	_ = d.AttachFilter(noFilter) // likewise; of no consequence where the device goes
+	d.closed.Store(true)
 	err := d.wg.Close()
 	d.events.Wait()
 	return err
