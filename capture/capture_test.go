@@ -1,0 +1,273 @@
+package capture
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+// syn is a SYN of 10.1.2.2:1234 (or its like in IPv6) to port 22.
+func syn(t *testing.T, src, dst string) *tun.Packet {
+	t.Helper()
+	p := &tun.Packet{Data: tuntest.TCP{
+		Src: netip.AddrPortFrom(netip.MustParseAddr(src), 1234),
+		Dst: netip.AddrPortFrom(netip.MustParseAddr(dst), 22), Flags: tun.SYN,
+	}.Packet()}
+	if !p.Parse() {
+		t.Fatalf("the packet does not parse: %v", p.Fault)
+	}
+	return p
+}
+
+func TestAFilterTakesWhatFitsAllItsTerms(t *testing.T) {
+	v4 := &Event{Packet: syn(t, "10.1.2.2", "10.77.0.1"), Verdict: "drop", Reason: "no-grant"}
+	v6 := &Event{Packet: syn(t, "fd01:2::2", "fd77::1"), Verdict: "pass", Reason: "grant", Out: true}
+	for _, c := range []struct {
+		filter string
+		v4, v6 bool
+	}{
+		{"", true, true},
+		{"host 10.1.2.2", true, false},
+		{"host 10.77.0.1", true, false},
+		{"host ::ffff:10.77.0.1", true, false},
+		{"src 10.77.0.1", false, false},
+		{"dst 10.77.0.0/24", true, false},
+		{"net fd01:2::/64", false, true},
+		{"port 22", true, true},
+		{"port 1234", true, true},
+		{"port 80", false, false},
+		{"proto tcp", true, true},
+		{"proto icmp6", false, false},
+		{"in", true, false},
+		{"out", false, true},
+		{"not out", true, false},
+		{"verdict drop", true, false},
+		{"reason grant", false, true},
+		{"not verdict pass and port 22", true, false},
+		{"proto tcp and host 10.1.2.2 and verdict drop and in", true, false},
+		{"proto tcp and host 10.1.2.2 and verdict pass", false, false},
+	} {
+		f, err := ParseFilter(c.filter)
+		if err != nil {
+			t.Errorf("%q: %v", c.filter, err)
+			continue
+		}
+		if f.Match(v4) != c.v4 || f.Match(v6) != c.v6 {
+			t.Errorf("%q takes %v and %v, want %v and %v", c.filter, f.Match(v4), f.Match(v6), c.v4, c.v6)
+		}
+		if f.String() != c.filter {
+			t.Errorf("%q is written %q", c.filter, f)
+		}
+	}
+}
+
+func TestABadFilterSaysWhatIsWrong(t *testing.T) {
+	for filter, says := range map[string]string{
+		"host":                           "without a value",
+		"host nobody":                    "neither an address nor a network",
+		"port ssh":                       "not a port",
+		"port 65536":                     "not a port",
+		"proto sctp":                     "tcp, udp, icmp",
+		"verdict maybe":                  "pass, hold or drop",
+		"tcp":                            "without a value",
+		"colour red":                     "not a term",
+		"in out":                         "join terms by and",
+		"in and":                         "join terms by and",
+		"not":                            "nothing after not",
+		strings.Repeat("in and ", 40):    "more than 32",
+		"host 10.1.1.1 or host 10.1.1.2": "join terms by and",
+	} {
+		if _, err := ParseFilter(filter); !errors.Is(err, ErrFilter) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %v, want %q", filter, err, says)
+		}
+	}
+}
+
+func TestATapKeepsTheBeginningOfEachPacketAndCountsWhatItLeavesOut(t *testing.T) {
+	tap := NewTap(TapOptions{Snaplen: 24, Queue: 2})
+	e := &Event{Packet: syn(t, "10.1.2.2", "10.77.0.1"), Verdict: "drop", Reason: "no-grant"}
+	e.Length = len(e.Packet.Data)
+	for range 5 {
+		tap.Offer(e)
+	}
+	first, err := tap.Next(t.Context())
+	if err != nil || len(first.Data) != 24 || first.Length != e.Length || first.Verdict != "drop" || first.Missed != 0 {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	if !bytes.Equal(first.Data, e.Packet.Data[:24]) {
+		t.Error("another packet than was offered")
+	}
+	tap.Free(&first)
+	if _, err := tap.Next(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tap.Offer(e)
+	if r, err := tap.Next(t.Context()); err != nil || r.Missed != 3 || tap.Missed() != 3 {
+		t.Errorf("3 were left out: %d said, %d counted, %v", r.Missed, tap.Missed(), err)
+	}
+	tap.Close()
+	if _, err := tap.Next(t.Context()); !errors.Is(err, io.EOF) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+func TestATapIsBoundedWhateverIsAskedFor(t *testing.T) {
+	tap := NewTap(TapOptions{Snaplen: 1 << 30, Queue: 1 << 30})
+	if tap.Snaplen() != MaxSnaplen || cap(tap.records) > maxQueued/MaxSnaplen {
+		t.Errorf("%d bytes, %d times", tap.Snaplen(), cap(tap.records))
+	}
+}
+
+func TestNothingIsAllocatedForWhatDoesNotFitOrIsLeftOut(t *testing.T) {
+	f, err := ParseFilter("host 10.9.9.9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &Event{Packet: syn(t, "10.1.2.2", "10.77.0.1"), Verdict: "drop", Reason: "no-grant"}
+	unfit, full := NewTap(TapOptions{Filter: f}), NewTap(TapOptions{Queue: 1})
+	full.Offer(e)
+	for name, tap := range map[string]*Tap{"unfit": unfit, "full": full} {
+		if n := testing.AllocsPerRun(100, func() { tap.Offer(e) }); n != 0 && !raceEnabled {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+// written is a capture of records.
+func written(t *testing.T, records ...Record) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := NewWriter(&b, WriterOptions{Interface: "knock0", Snaplen: 128, Filter: "port 22"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range records {
+		if err := w.Write(&records[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(0); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func someRecords(t *testing.T) []Record {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.UTC)
+	in, out := syn(t, "10.1.2.2", "10.77.0.1").Data, syn(t, "fd77::1", "fd01:2::2").Data
+	return []Record{
+		{Time: at, Data: in, Length: len(in), Verdict: "drop", Reason: "no-grant"},
+		{Time: at.Add(time.Second), Data: out[:40], Length: 1500, Out: true, Verdict: "pass", Reason: "flow", Missed: 7},
+	}
+}
+
+func TestWhatIsWrittenIsReadBack(t *testing.T) {
+	records := someRecords(t)
+	r, err := NewReader(bytes.NewReader(written(t, records...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range records {
+		got, err := r.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !got.Time.Equal(want.Time) || !bytes.Equal(got.Data, want.Data) || got.Length != want.Length {
+			t.Errorf("packet %d is %+v, want %+v", i, got, want)
+		}
+	}
+	if _, err := r.Next(); !errors.Is(err, io.EOF) {
+		t.Errorf("at the end: %v", err)
+	}
+}
+
+func TestTsharkShowsVerdictAndReason(t *testing.T) {
+	tshark, err := exec.LookPath("tshark")
+	if err != nil {
+		t.Skip("tshark is not installed")
+	}
+	file := filepath.Join(t.TempDir(), "some.pcapng")
+	if err := os.WriteFile(file, written(t, someRecords(t)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), tshark, "-r", file, "-T", "fields", "-E", "separator=/t",
+		"-e", "frame.comment", "-e", "frame.packet_flags_direction", "-e", "ip.src", "-e", "ipv6.dst", "-e", "frame.len").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if len(lines) != 2 || !strings.HasPrefix(lines[0], "drop: no-grant\t") || !strings.Contains(lines[0], "10.1.2.2") ||
+		!strings.HasPrefix(lines[1], "pass: flow\t") || !strings.Contains(lines[1], "1500") {
+		t.Errorf("tshark shows\n%s", out)
+	}
+}
+
+func TestTheOlderFormatAndItsFramesAreRead(t *testing.T) {
+	f, err := os.Open(filepath.Join("..", "admission", "testdata", "client.pcap"))
+	if err != nil {
+		t.Skipf("no capture to read: %v", err)
+	}
+	defer func() { _ = f.Close() }()
+	r, err := NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for {
+		record, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := tun.Packet{Data: record.Data}
+		if p.Parse(); p.Version == 0 {
+			t.Errorf("packet %d is no IP packet: %v", n, p.Fault)
+		}
+		n++
+	}
+	if n == 0 {
+		t.Error("there is no packet in it")
+	}
+}
+
+func TestWhatIsNoCaptureIsRefused(t *testing.T) {
+	for _, text := range []string{"", "abc", "version: 1\n", strings.Repeat("\x00", 64)} {
+		if _, err := NewReader(strings.NewReader(text)); !errors.Is(err, ErrFormat) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// FuzzReader: whatever a file has in it, reading it ends.
+func FuzzReader(f *testing.F) {
+	f.Add([]byte("\x0a\x0d\x0d\x0a"))
+	f.Add([]byte("\xd4\xc3\xb2\xa1\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\x00\x00\x01\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := NewReader(bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		for range len(b) + 1 {
+			record, err := r.Next()
+			if err != nil {
+				return
+			}
+			if v := record.Data[0] >> 4; v != 4 && v != 6 {
+				t.Fatalf("no IP packet: %x", record.Data)
+			}
+		}
+		t.Fatalf("more packets than bytes")
+	})
+}

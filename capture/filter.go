@@ -1,0 +1,162 @@
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+// ErrFilter is what the errors of ParseFilter wrap.
+var ErrFilter = errors.New("capture: bad filter")
+
+// maxTerms bounds a filter: each packet is held against every term.
+const maxTerms = 32
+
+// A Filter says which packets are of interest: those that all its terms fit.
+// The zero Filter takes everything.
+type Filter struct {
+	terms []term
+	text  string
+}
+
+// term is one condition.
+type term struct {
+	not bool
+	fit func(*Event) bool
+}
+
+// ParseFilter reads a filter, terms joined by `and`:
+//
+//	host 10.1.2.2           from or to an address
+//	net fd01:2::/64         from or to a network
+//	src 10.1.2.2, dst ...   from, or to, an address or network
+//	port 22                 TCP or UDP, either end
+//	proto tcp               tcp, udp, icmp or icmp6
+//	in, out                 what came from the device, or what was to leave by it
+//	verdict drop            pass, hold or drop
+//	reason no-grant         as the metrics call it
+//
+// `not` before a term turns it round. Empty text takes everything.
+func ParseFilter(text string) (Filter, error) {
+	f := Filter{text: strings.TrimSpace(text)}
+	words := strings.Fields(text)
+	for len(words) > 0 {
+		if len(f.terms) == maxTerms {
+			return Filter{}, fmt.Errorf("%w: more than %d terms", ErrFilter, maxTerms)
+		}
+		t, rest, err := parseTerm(words)
+		if err != nil {
+			return Filter{}, err
+		}
+		f.terms = append(f.terms, t)
+		if len(rest) == 0 {
+			break
+		}
+		if rest[0] != "and" || len(rest) == 1 {
+			return Filter{}, fmt.Errorf("%w: %q after a term; join terms by and", ErrFilter, rest[0])
+		}
+		words = rest[1:]
+	}
+	return f, nil
+}
+
+// String is the filter as it was written.
+func (f Filter) String() string { return f.text }
+
+// Match reports whether an event fits all terms.
+func (f Filter) Match(e *Event) bool {
+	for i := range f.terms {
+		if f.terms[i].fit(e) == f.terms[i].not {
+			return false
+		}
+	}
+	return true
+}
+
+// parseTerm reads one term and returns the words behind it.
+func parseTerm(words []string) (t term, rest []string, err error) {
+	if words[0] == "not" {
+		t.not = true
+		words = words[1:]
+	}
+	if len(words) == 0 {
+		return t, nil, fmt.Errorf("%w: nothing after not", ErrFilter)
+	}
+	key, words := words[0], words[1:]
+	switch key {
+	case "in":
+		t.fit = func(e *Event) bool { return !e.Out }
+		return t, words, nil
+	case "out":
+		t.fit = func(e *Event) bool { return e.Out }
+		return t, words, nil
+	}
+	value := ""
+	if len(words) > 0 {
+		value, words = words[0], words[1:]
+	}
+	if t.fit, err = parseValue(key, value); err != nil {
+		return t, nil, fmt.Errorf("%w: %s: %w", ErrFilter, key, err)
+	}
+	return t, words, nil
+}
+
+// parseValue makes the condition of a term that has a value.
+func parseValue(key, value string) (func(*Event) bool, error) {
+	if value == "" {
+		return nil, errors.New("says nothing without a value; terms are host, net, src, dst, port, proto, in, out, verdict and reason")
+	}
+	switch key {
+	case "host", "net":
+		p, err := parsePrefix(value)
+		return func(e *Event) bool {
+			return p.Contains(e.tuple().Src.Netip()) || p.Contains(e.tuple().Dst.Netip())
+		}, err
+	case "src":
+		p, err := parsePrefix(value)
+		return func(e *Event) bool { return p.Contains(e.tuple().Src.Netip()) }, err
+	case "dst":
+		p, err := parsePrefix(value)
+		return func(e *Event) bool { return p.Contains(e.tuple().Dst.Netip()) }, err
+	case "port":
+		n, err := strconv.ParseUint(value, 10, 16)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a port; write 1 to 65535", value)
+		}
+		return func(e *Event) bool {
+			return e.Packet.Proto != 0 && (e.tuple().SrcPort == uint16(n) || e.tuple().DstPort == uint16(n))
+		}, nil
+	case "proto":
+		n, ok := map[string]tun.Protocol{"tcp": tun.TCP, "udp": tun.UDP, "icmp": tun.ICMP, "icmp6": tun.ICMPv6}[value]
+		if !ok {
+			return nil, fmt.Errorf("%q is not known; write tcp, udp, icmp or icmp6", value)
+		}
+		return func(e *Event) bool { return e.Packet.Proto == n }, nil
+	case "verdict":
+		if value != "pass" && value != "hold" && value != "drop" {
+			return nil, fmt.Errorf("%q is not known; write pass, hold or drop", value)
+		}
+		return func(e *Event) bool { return e.Verdict == value }, nil
+	case "reason":
+		return func(e *Event) bool { return e.Reason == value }, nil
+	default:
+		return nil, errors.New("is not a term; terms are host, net, src, dst, port, proto, in, out, verdict and reason")
+	}
+}
+
+// parsePrefix reads an address or a network.
+func parsePrefix(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		a = a.Unmap().WithZone("")
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return p, fmt.Errorf("%q is neither an address nor a network", text)
+	}
+	return p.Masked(), nil
+}

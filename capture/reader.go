@@ -1,0 +1,129 @@
+package capture
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/gopacket/gopacket/pcapgo"
+)
+
+// ErrFormat says that what is read is no capture, or one of a kind that is not known.
+var ErrFormat = errors.New("capture: neither pcap nor pcapng")
+
+// ngMagic begins a pcapng file: the type of its section header block.
+const ngMagic = 0x0a0d0d0a
+
+// source is what both formats have in common. The data is borrowed until the next call.
+type source interface {
+	ZeroCopyReadPacketData() ([]byte, gopacket.CaptureInfo, error)
+}
+
+// A Reader reads the IP packets of a capture.
+type Reader struct {
+	source  source
+	mixed   bool // pcapng says the link type with each packet
+	link    layers.LinkType
+	Skipped int // packets so far that were not IP
+}
+
+// NewReader reads a capture's header. It fails with ErrFormat.
+func NewReader(r io.Reader) (*Reader, error) {
+	in := bufio.NewReader(r)
+	magic, err := in.Peek(4)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	if binary.BigEndian.Uint32(magic) == ngMagic {
+		ng, err := pcapgo.NewNgReader(in, pcapgo.NgReaderOptions{WantMixedLinkType: true, SkipUnknownVersion: true})
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+		}
+		return &Reader{source: ng, mixed: true}, nil
+	}
+	old, err := pcapgo.NewReader(in)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	return &Reader{source: old, link: old.LinkType()}, nil
+}
+
+// Next returns the next IP packet, the caller's own, or io.EOF. What is no IP
+// is passed over and counted in Skipped. A capture that was cut off ends with
+// an error that is io.ErrUnexpectedEOF.
+func (r *Reader) Next() (Record, error) {
+	for {
+		data, info, err := r.source.ZeroCopyReadPacketData()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				return Record{}, io.EOF
+			}
+			return Record{}, fmt.Errorf("read the capture: %w", err)
+		}
+		link := r.link
+		if r.mixed {
+			link, _ = info.AncillaryData[0].(layers.LinkType)
+		}
+		header, ok := linkHeader(link, data)
+		if !ok {
+			r.Skipped++
+			continue
+		}
+		return Record{
+			Time: info.Timestamp.In(time.UTC), Data: append([]byte(nil), data[header:]...),
+			Length: max(info.Length, info.CaptureLength) - header,
+		}, nil
+	}
+}
+
+// Sizes of link layer headers, in bytes, and where their types are.
+const (
+	ethernetHeader = 14
+	vlanTag        = 4
+	sllHeader      = 16
+	sll2Header     = 20
+	nullHeader     = 4
+
+	etherIPv4 = 0x0800
+	etherIPv6 = 0x86dd
+	etherVLAN = 0x8100
+	etherQinQ = 0x88a8
+	dltRaw    = 12 // what some systems call LinkTypeRaw
+)
+
+// linkHeader is how long the link layer's header is in front of an IP packet.
+func linkHeader(link layers.LinkType, b []byte) (n int, ok bool) {
+	switch link {
+	case layers.LinkTypeRaw, layers.LinkTypeIPv4, layers.LinkTypeIPv6, dltRaw:
+	case layers.LinkTypeEthernet:
+		n = ethernetHeader
+		for len(b) >= n {
+			t := binary.BigEndian.Uint16(b[n-2:])
+			if t != etherVLAN && t != etherQinQ {
+				if t != etherIPv4 && t != etherIPv6 {
+					return 0, false
+				}
+				break
+			}
+			n += vlanTag
+		}
+	case layers.LinkTypeLinuxSLL:
+		n = sllHeader
+	case layers.LinkTypeLinuxSLL2:
+		n = sll2Header
+	case layers.LinkTypeNull, layers.LinkTypeLoop:
+		n = nullHeader
+	default:
+		return 0, false
+	}
+	if len(b) <= n {
+		return 0, false
+	}
+	version := b[n] >> 4
+	return n, version == 4 || version == 6
+}

@@ -1,0 +1,159 @@
+package capture
+
+import (
+	"context"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+const (
+	// DefaultSnaplen is how many bytes of a packet are kept unless told
+	// otherwise: its headers and the beginning of what it carries, not a
+	// session's content.
+	DefaultSnaplen = 128
+	// MaxSnaplen is the most that may be asked for.
+	MaxSnaplen = tun.MaxPacket
+	// DefaultQueue is how many packets may wait for their reader.
+	DefaultQueue = 1024
+	// maxQueued bounds the bytes that a queue may come to hold, whatever the snaplen.
+	maxQueued = 4 << 20
+)
+
+// An Event is one packet and what was decided about it, as the packet path has
+// it: everything is borrowed for the call.
+type Event struct {
+	// Packet has been through Parse, or PeekTCP when Out is set.
+	Packet *tun.Packet
+	// Length is the packet's in bytes, of which Packet.Data may be a part.
+	Length int
+	// Out says that the packet was to leave by the device.
+	Out bool
+	// Verdict and Reason are constant names, as in metrics.
+	Verdict, Reason string
+}
+
+// tuple is what Parse could read; zero of a packet that it could not.
+func (e *Event) tuple() *tun.Tuple { return &e.Packet.Tuple }
+
+// A Record is one packet of a capture, the owner's own.
+type Record struct {
+	Time   time.Time
+	Data   []byte // from the IP header on, Snaplen bytes at most
+	Length int    // of the whole packet
+	Out    bool
+	// Verdict and Reason are what was decided; empty in what others captured.
+	Verdict, Reason string
+	// Missed is how many packets before this one were left out.
+	Missed uint64
+}
+
+// TapOptions are the options of NewTap. The zero value takes everything.
+type TapOptions struct {
+	Filter  Filter
+	Snaplen int              // bytes kept of each packet; default DefaultSnaplen
+	Queue   int              // packets that may wait; default DefaultQueue
+	Now     func() time.Time // default time.Now
+}
+
+// A Tap takes copies of packets out of the packet path. Offer and Next may be
+// called from any goroutine.
+type Tap struct {
+	o       TapOptions
+	records chan Record
+	free    sync.Pool // of *[]byte, with room for Snaplen
+	missed  atomic.Uint64
+	total   atomic.Uint64
+	closed  chan struct{}
+	closing sync.Once
+}
+
+// NewTap returns a Tap, which takes packets until Close.
+func NewTap(o TapOptions) *Tap {
+	if o.Snaplen <= 0 {
+		o.Snaplen = DefaultSnaplen
+	}
+	o.Snaplen = min(o.Snaplen, MaxSnaplen)
+	if o.Queue <= 0 {
+		o.Queue = DefaultQueue
+	}
+	o.Queue = max(1, min(o.Queue, maxQueued/o.Snaplen))
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	t := &Tap{o: o, records: make(chan Record, o.Queue), closed: make(chan struct{})}
+	t.free.New = func() any {
+		b := make([]byte, 0, o.Snaplen)
+		return &b
+	}
+	return t
+}
+
+// Offer takes a copy of a packet that fits the filter, or counts it as missed
+// when the queue is full. It never waits.
+func (t *Tap) Offer(e *Event) {
+	if !t.o.Filter.Match(e) {
+		return
+	}
+	data := t.free.Get().(*[]byte)
+	r := Record{
+		Time: t.o.Now(), Length: e.Length, Out: e.Out, Verdict: e.Verdict, Reason: e.Reason,
+		Data: append((*data)[:0], e.Packet.Data[:min(len(e.Packet.Data), t.o.Snaplen)]...),
+	}
+	missed := t.missed.Swap(0)
+	r.Missed = missed
+	select {
+	case t.records <- r:
+	default:
+		t.missed.Add(missed + 1)
+		t.total.Add(1)
+		t.Free(&r)
+	}
+}
+
+// Next waits for the next packet. It fails with io.EOF after Close, when there
+// are none left, and with ctx's cause.
+func (t *Tap) Next(ctx context.Context) (Record, error) {
+	select {
+	case r := <-t.records:
+		return r, nil
+	default:
+	}
+	select {
+	case r := <-t.records:
+		return r, nil
+	case <-t.closed:
+		select {
+		case r := <-t.records:
+			return r, nil
+		default:
+			return Record{}, io.EOF
+		}
+	case <-ctx.Done():
+		return Record{}, context.Cause(ctx)
+	}
+}
+
+// Free gives a record of Next back: its Data is used again. Whoever keeps a
+// record does not call it.
+func (t *Tap) Free(r *Record) {
+	b := r.Data[:0]
+	r.Data = nil
+	t.free.Put(&b)
+}
+
+// Missed is how many packets found the queue full, in all.
+func (t *Tap) Missed() uint64 { return t.total.Load() }
+
+// Snaplen is how many bytes of a packet the Tap keeps.
+func (t *Tap) Snaplen() int { return t.o.Snaplen }
+
+// Filter is what the Tap takes.
+func (t *Tap) Filter() Filter { return t.o.Filter }
+
+// Close ends Next, once it has given out what is queued. Offer is still safe to
+// call, and of no effect that anybody sees.
+func (t *Tap) Close() { t.closing.Do(func() { close(t.closed) }) }
