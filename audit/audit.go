@@ -1,0 +1,193 @@
+// Package audit keeps the record of who was let in, and of who was not: one
+// line of JSON for each event, in a file that rotates.
+//
+//	flows, gate --Add--> bounded queue --Run--> file, file.1 ... file.N
+//
+// It is a stream of its own, apart from the log, which is for finding faults:
+// the audit is for finding out, weeks later, who was where. It never makes its
+// callers wait, and nobody can fill a disk with it: the file's size, the number
+// of old ones and the events a second are bounded, and what was left out is
+// counted in the next line. Whatever a stranger may have had a hand in is
+// encoded as JSON, so that no control character of his reaches a terminal.
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// A Kind says what an event is about.
+type Kind string
+
+// The kinds.
+const (
+	Start   Kind = "start"   // the gateway admits packets from now on
+	Stop    Kind = "stop"    // it no longer does
+	Reload  Kind = "reload"  // its configuration was changed
+	Knock   Kind = "knock"   // a knock made a grant
+	Refused Kind = "refused" // a known client's knock or authentication was refused
+	Session Kind = "session" // a flow that had been let in has ended
+	Ban     Kind = "ban"     // a source is shut out of the open services
+	Revoke  Kind = "revoke"  // an operator has ended something
+)
+
+// An Event is one line. Empty fields are left out.
+type Event struct {
+	Time     time.Time `json:"time"` // when it happened, or ended; set by Add where it is zero
+	Kind     Kind      `json:"event"`
+	Client   string    `json:"client,omitempty"`   // id
+	Source   string    `json:"source,omitempty"`   // address, with the port where there is a connection
+	Service  string    `json:"service,omitempty"`  // name
+	Upstream string    `json:"upstream,omitempty"` // host:port
+	Method   string    `json:"method,omitempty"`   // of a knock, or the format of an authentication
+	// Seconds is how long a session was.
+	Seconds float64 `json:"seconds,omitempty"`
+	// Received and Sent are a session's bytes from its client and to it.
+	Received uint64 `json:"received,omitempty"`
+	Sent     uint64 `json:"sent,omitempty"`
+	Reason   string `json:"reason,omitempty"` // why it was refused, or ended
+	Operator string `json:"operator,omitempty"`
+	// ClockDifference is the client's clock less ours in seconds, where that is
+	// why it was refused.
+	ClockDifference float64 `json:"clock_difference,omitempty"`
+	// LeftOut is how many events before this one are missing.
+	LeftOut uint64 `json:"left_out,omitempty"`
+}
+
+const (
+	// DefaultPerSecond is how many events a second are written, and burst for how
+	// many seconds' worth a busy moment may be ahead: 250 bytes each, so that the
+	// usual files hold the last half an hour of the worst that can be.
+	DefaultPerSecond = 200
+	burst            = 10
+	// queued is how many events may wait for a slow disk.
+	queued = 4096
+	// maxText is how much of a text is kept, in bytes. A client id may have 64 KiB.
+	maxText = 256
+)
+
+// A Log takes events. Its methods are safe for concurrent use.
+type Log struct {
+	out     io.WriteCloser
+	now     func() time.Time
+	limit   *rate.Limiter
+	events  chan Event
+	leftOut atomic.Uint64 // since the last line
+	lost    atomic.Uint64
+	running sync.Mutex // Run's
+}
+
+// Options are the options of New.
+type Options struct {
+	PerSecond int              // events; default DefaultPerSecond
+	Now       func() time.Time // default time.Now
+}
+
+// New returns a Log that writes to out, each line in one Write, while Run runs,
+// and closes it in the end.
+func New(out io.WriteCloser, o Options) *Log {
+	if o.PerSecond <= 0 {
+		o.PerSecond = DefaultPerSecond
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Log{
+		out: out, now: o.Now, limit: rate.NewLimiter(rate.Limit(o.PerSecond), o.PerSecond*burst),
+		events: make(chan Event, queued),
+	}
+}
+
+// Add takes an event, or counts it as left out. It never waits. A nil Log takes
+// nothing.
+func (l *Log) Add(e Event) {
+	if l == nil {
+		return
+	}
+	if e.Time.IsZero() {
+		e.Time = l.now()
+	}
+	if !l.limit.AllowN(time.Now(), 1) {
+		l.leave(1)
+		return
+	}
+	select {
+	case l.events <- e:
+	default:
+		l.leave(1)
+	}
+}
+
+func (l *Log) leave(n uint64) {
+	l.leftOut.Add(n)
+	l.lost.Add(n)
+}
+
+// Lost is how many events were left out so far, or could not be written.
+func (l *Log) Lost() uint64 {
+	if l == nil {
+		return 0
+	}
+	return l.lost.Load()
+}
+
+// Run writes events until ctx ends, then those that wait, and closes the file.
+// It returns the first error of writing; it goes on all the same, for a disk may
+// have room again.
+func (l *Log) Run(ctx context.Context) error {
+	l.running.Lock()
+	defer l.running.Unlock()
+	var first error
+	for {
+		select {
+		case e := <-l.events:
+			first = errors.Join(first, once(first, l.write(e)))
+		case <-ctx.Done():
+			for {
+				select {
+				case e := <-l.events:
+					first = errors.Join(first, once(first, l.write(e)))
+				default:
+					return errors.Join(first, l.out.Close())
+				}
+			}
+		}
+	}
+}
+
+// once is err, unless there was one before.
+func once(before, err error) error {
+	if before != nil {
+		return nil
+	}
+	return err
+}
+
+// write writes one line.
+func (l *Log) write(e Event) error {
+	for _, s := range []*string{&e.Client, &e.Source, &e.Service, &e.Upstream, &e.Method, &e.Reason, &e.Operator} {
+		if len(*s) > maxText {
+			*s = (*s)[:maxText] + "..."
+		}
+	}
+	left := l.leftOut.Swap(0)
+	e.LeftOut = left
+	line, err := json.Marshal(e)
+	if err == nil {
+		_, err = l.out.Write(append(line, '\n'))
+	}
+	if err != nil {
+		l.leftOut.Add(left)
+		l.leave(1)
+		return fmt.Errorf("audit: %w", err)
+	}
+	return nil
+}
