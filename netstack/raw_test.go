@@ -94,7 +94,6 @@ func (w *world) inject(b []byte, d netstack.Decision) {
 // its last packet a moment before.
 func (r *raw) settles(stage netstack.Closing) {
 	r.w.Helper()
-	open := r.dst.Port() == openPort
 	got := r.w.stack.Closing(r.tuple())
 	for end := time.Now().Add(patience); got != stage && time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
 		got = r.w.stack.Closing(r.tuple())
