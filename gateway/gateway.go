@@ -72,6 +72,8 @@ type Gateway struct {
 	flows     *flows.Set
 	metrics   *metrics
 	refusals  sample // lines about refused knocks
+	journal   journal
+	watchers  watchers
 	ready     chan struct{}
 	ran       atomic.Bool
 }
@@ -230,7 +232,10 @@ func (g *Gateway) assemble(ctx context.Context, store admission.Store, device tu
 	}
 	p.gate, err = admission.New(admission.Options{
 		Policy: now.policy, Store: store, Now: g.o.Now, Log: g.log,
-		Deliver:  func(q *tun.Packet, v admission.Verdict) { p.stack.Inject(q, decision(v)) },
+		Deliver: func(q *tun.Packet, v admission.Verdict) {
+			g.unparked(q, v)
+			p.stack.Inject(q, decision(v))
+		},
 		Evicted:  func(t tun.Tuple) { g.flows.Kill(key(t)) },
 		Revoked:  p.revoked,
 		Knocked:  g.knocked,
@@ -253,8 +258,8 @@ func (g *Gateway) assemble(ctx context.Context, store admission.Store, device tu
 	flowctx := context.WithoutCancel(ctx)
 	p.stack, err = netstack.New(netstack.Options{
 		Device:    device,
-		Admit:     func(q *tun.Packet) netstack.Decision { return decision(p.gate.Admit(q)) },
-		Egress:    p.gate.Egress,
+		Admit:     p.admit,
+		Egress:    p.egress,
 		Handle:    func(r *netstack.Request) { p.handle(flowctx, r) },
 		OpenPorts: now.openPorts(),
 	})

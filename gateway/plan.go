@@ -134,6 +134,7 @@ func (p *parts) plan(s *service, t tun.Tuple, target netip.AddrPort) *flows.Plan
 		Complete: func() error { return p.gate.Complete(t) },
 		Silence:  func() { p.gate.Forget(t) },
 		Closed:   func() { p.gate.Closed(t) },
+		Ended:    p.g.watchEnd,
 	}
 	if s.auth != nil {
 		plan.Authenticate = func(ctx context.Context, conn net.Conn) (string, error) {
@@ -173,6 +174,8 @@ func (p *parts) authenticate(ctx context.Context, s *service, t tun.Tuple, conn 
 	if err != nil {
 		return "", err
 	}
+	p.g.watchAuth(s.Name, t, &peer, nil)
+	p.g.journal.authenticated(&peer, s.Name, t.Src.Netip(), p.g.o.Now())
 	p.g.log.Info("authenticated", "client", peer.Client.ID(), "service", s.Name, "from", t.Source(), "protocol", peer.Protocol.String())
 	return peer.Client.ID(), nil
 }
@@ -181,6 +184,8 @@ func (p *parts) authenticate(ctx context.Context, s *service, t tun.Tuple, conn 
 // its message opened, so it is no stranger's, and its owner will want to know
 // why it is outside.
 func (p *parts) explain(service string, t tun.Tuple, e *auth.Error) {
+	p.g.watchAuth(service, t, nil, e)
+	p.g.journal.refused(e, service, t.Src.Netip(), p.g.o.Now())
 	switch e.Result {
 	case auth.ResultMalformed, auth.ResultUnknown:
 		p.gate.Failed(t)
@@ -207,6 +212,8 @@ func (p *parts) explain(service string, t tun.Tuple, e *auth.Error) {
 // knocked is told of every decided knock.
 func (g *Gateway) knocked(e admission.KnockEvent) {
 	g.metrics.knocked(e)
+	g.journal.knocked(e, g.o.Now())
+	g.watchKnock(&e)
 	attrs := []any{"client", e.Client, "service", e.Service, "from", e.Source, "method", e.Method}
 	switch e.Result {
 	case admission.KnockOK:

@@ -143,6 +143,7 @@ func (g *Gateway) reload(cfg *config.Config) (renewal, error) {
 		return done, fmt.Errorf("close ports: %w", err) // the stack is closed: it has none
 	}
 	now.shut(next)
+	g.journal.keep(next.clients())
 	for _, name := range changes.Services.Removed {
 		g.metrics.forget(name)
 	}

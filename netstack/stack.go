@@ -50,7 +50,8 @@ type Options struct {
 	// goroutine and must not keep the packet.
 	Admit func(p *tun.Packet) Decision
 	// Egress says whether a packet that the stack built may leave; size is its
-	// payload in bytes. Only PeekTCP has been called on it, and succeeded.
+	// payload in bytes. Only PeekTCP has been called on it, and succeeded; its
+	// Data, borrowed for the call, is the beginning of the packet with its headers.
 	Egress func(p *tun.Packet, size int) bool
 	// Handle owns a request, on a goroutine of its own, until it returns.
 	Handle func(r *Request)
@@ -60,10 +61,10 @@ type Options struct {
 
 // A Stack is a running TCP/IP stack on a device.
 type Stack struct {
-	o         Options
-	stack     *stack.Stack
-	links     [openNIC + 1]*link // by NIC
-	open      openPorts
+	o     Options
+	stack *stack.Stack
+	links [openNIC + 1]*link // by NIC
+	open  openPorts
 
 	mu       sync.RWMutex
 	closing  bool                  // no packet of Inject and no request is taken any more
