@@ -7,7 +7,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"knockgw": func() { os.Exit(run()) }}) }
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"knockgw": func() { os.Exit(run()) }})
+}
 
 // Each script in testdata/script is a piece of the command line, as somebody would use it.
 func TestScripts(t *testing.T) {

@@ -71,7 +71,7 @@ func Add(path, id string, secret protocol.Secret, services []string) (*Change, e
 			return nil, err
 		}
 	}
-	text, err := yaml.Marshal(struct {
+	text, err := yaml.Marshal(struct { //nolint:gosec // the file is for the secret
 		ID       string   `yaml:"id"`
 		Secret   string   `yaml:"secret"`
 		Services []string `yaml:"services,omitempty,flow"`
