@@ -68,8 +68,8 @@ var ErrClockUnknown = errors.New("the gate takes no knock of any clock")
 //	                    the gateway's clock                   ours
 //
 // A stamp that is not taken costs the gateway a datagram and no one's reputation; a
-// connection that is answered is authenticated with the same stamp, so that its
-// grant is used up, and closed at once: the service behind sees some twenty of
+// connection that is answered is authenticated with a stamp that was taken, so that
+// the grant is used up, and closed at once: the service behind sees some twenty of
 // them. If an authentication fails, the search ends. It takes seconds where the
 // clock is off by some minutes, and up to two minutes where nobody answers at all,
 // ErrClockUnknown: give ctx a deadline. An offset that comes with an error is what
@@ -148,6 +148,8 @@ type clockSearch struct {
 	window time.Duration
 	wait   time.Duration // for an answer
 	heard  bool          // there was one, and wait is learnt from it
+	taken  time.Duration // the first shift that was taken, if known
+	known  bool
 	probes int
 }
 
@@ -289,6 +291,11 @@ func (c *clockSearch) probe(ctx context.Context, shift time.Duration) (bool, err
 	if c.NoAuth {
 		return true, conn.Close()
 	}
+	if !c.known {
+		c.taken, c.known = shift, true
+	}
+	// Not by the stamp of a knock that was just not too old: it is a little later.
+	shifted.Now = func() time.Time { return c.now().Add(c.taken) }
 	ending, cancelEnding := context.WithTimeout(ctx, handshakeTime)
 	defer cancelEnding()
 	err = shifted.authentication(c.target, session).Handshake(ending, conn)
