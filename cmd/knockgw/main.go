@@ -68,6 +68,7 @@ func command() *cobra.Command {
 		reloadCommand(), statusCommand(),
 		keygenCommand(), knockCommand(), connectCommand(),
 		explainCommand(),
+		clientCommand(), importCommand(),
 	)
 	return root
 }
