@@ -24,7 +24,10 @@ func connectCommand() *cobra.Command {
 		}
 		t.FindClock = true
 		conn, err := t.dial(cmd.Context())
-		if err != nil {
+		switch {
+		case err != nil && cmd.Context().Err() != nil:
+			return errInterrupted
+		case err != nil:
 			return usage(err)
 		}
 		return join(cmd.Context(), conn, input(cmd.InOrStdin()), output(cmd.OutOrStdout()))

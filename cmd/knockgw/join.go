@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"syscall"
 
 	"github.com/knockgw/knockgw/client/relay"
 )
@@ -61,7 +62,9 @@ func send(conn net.Conn, in io.Reader) error {
 		return err
 	}
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
+		if err := half.CloseWrite(); !errors.Is(err, syscall.ENOTCONN) { // else it has ended, which the other way tells
+			return err
+		}
 	}
 	return nil
 }
