@@ -36,7 +36,7 @@ func join(ctx context.Context, conn net.Conn, in io.ReadCloser, out io.WriteClos
 	default:
 		_ = in.Close()
 		_ = conn.Close() // in case that send waits for it
-		<-sent           // what it says now is our own doing
+		_ = <-sent       // what it says now is our own doing
 	}
 	if !stop() {
 		<-interrupted
