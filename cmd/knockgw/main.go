@@ -17,6 +17,7 @@ import (
 
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/control"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -73,7 +74,9 @@ func command() *cobra.Command {
 	})
 	root.AddCommand(
 		runCommand(), downCommand(), checkCommand(), demoCommand(), versionCommand(),
+		reloadCommand(), statusCommand(),
 		keygenCommand(), knockCommand(), connectCommand(), pingCommand(), forwardCommand(), proxyCommand(),
+		clientCommand(), importCommand(),
 	)
 	return root
 }
@@ -119,8 +122,9 @@ func report(err error) {
 		return
 	}
 	var c *config.Error
-	if errors.As(err, &c) {
-		fmt.Fprintln(os.Stderr, err) // begins with file and line, for editors to jump to
+	var refused *control.RefusedError
+	if errors.As(err, &c) || errors.As(err, &refused) {
+		fmt.Fprintln(os.Stderr, err) // lines that begin with file and line, for editors to jump to
 		return
 	}
 	var step *client.StepError
@@ -133,9 +137,10 @@ func report(err error) {
 
 func exitCode(err error) int {
 	var (
-		usage *usageError
-		step  *client.StepError
-		conf  *config.Error
+		usage   *usageError
+		step    *client.StepError
+		conf    *config.Error
+		refused *control.RefusedError
 	)
 	switch {
 	case err == nil:
@@ -144,7 +149,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.As(err, &step):
 		return stepCode(step.Step)
-	case errors.As(err, &conf):
+	case errors.As(err, &conf), errors.As(err, &refused):
 		return exitConfiguration
 	case errors.Is(err, tun.ErrNoTUN):
 		return exitNoTUN
