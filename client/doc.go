@@ -15,14 +15,13 @@
 // own, begun a little later than the one before and each given a little longer,
 // and takes the first connection that is established, whichever attempt it is of:
 //
-//	0 s     0.5      1.25          2.4                4.1             time
-//	|--------|--------|-------------|------------------|------------------->
-//	 1 knock, SYN ....................
-//	   ^ lost on the way      2 s     :
-//	          2 knock, SYN ...........:
-//	                   3 knock, SYN --'--> SYN-ACK --> authenticate: proof
-//	                     ^ heard                       '-- 1, 2 and 3 are over;
-//	                                                       nothing of them is left
+//	0 s     0.5        1.25              2.4                             time
+//	 |-------|----------|-----------------|--------------------------------->
+//	 1 knock, SYN ...... (kernel) SYN .............................. called back
+//	     '-- lost
+//	         2 knock, SYN .......................................... called back
+//	                '-- lost
+//	                    3 knock, SYN --> SYN-ACK --> authenticate --> proof: taken
 //
 // Where a name has several addresses, attempts go round them as RFC 8305 (happy
 // eyeballs) has it: IPv6 and IPv4 by turns, the next one after 250 ms, and at
