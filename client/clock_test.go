@@ -92,6 +92,21 @@ func TestAClockThatCannotBeFoundIsAnErrorThatSaysWhy(t *testing.T) {
 	}
 }
 
+func TestTheOtherFamilyIsAskedForTheTimeToo(t *testing.T) {
+	for name, first := range map[string]dweller{"dead": nobody, "without a route": far} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newFakeNet(t, map[netip.Addr]dweller{first6.Addr(): first, second4.Addr(): gate})
+				n.clock = 41 * time.Second
+				got, err := n.dialer(t).clockOffset(t.Context(), []netip.AddrPort{first6, second4, third6})
+				if err != nil || (got+n.clock).Abs() > time.Second {
+					t.Errorf("%v, %v", got, err)
+				}
+			})
+		})
+	}
+}
+
 func TestAnAuthenticationThatFailsEndsTheSearch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): gate})

@@ -115,13 +115,13 @@ func knockText(k *admission.KnockEvent) string {
 	}
 	text := fmt.Sprintf("knock of %s: %s, %s", who, k.Result, k.Result.Words())
 	if k.Result == admission.KnockStale {
-		text += " (" + clockText(k.Skew) + ")"
+		text += " (" + skewText(k.Skew) + ")"
 	}
 	return text
 }
 
-// clockText says how far the other's clock is off.
-func clockText(ahead time.Duration) string {
+// skewText says how far the other's clock is off.
+func skewText(ahead time.Duration) string {
 	if ahead < 0 {
 		return fmt.Sprintf("the client's clock is %v behind ours", (-ahead).Round(time.Millisecond))
 	}
