@@ -67,3 +67,48 @@ func ExampleJoin() {
 	fmt.Println(string(heard), (<-done).Up)
 	// Output: hello 5
 }
+
+// A local server whose connections are looked at before they are joined to anything, as a proxy does.
+func ExampleAcceptor_Each() {
+	listener, _ := net.Listen("tcp", "127.0.0.1:0")
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() {
+		done <- relay.Acceptor{Listener: listener, MaxConns: 10}.Each(ctx, func(_ context.Context, conn net.Conn) {
+			_, _ = io.WriteString(conn, "hello")
+			_ = conn.Close()
+		})
+	}()
+	conn, _ := net.Dial("tcp", listener.Addr().String())
+	heard, _ := io.ReadAll(conn)
+	_ = conn.Close()
+	fmt.Println(string(heard))
+	stop()
+	fmt.Println(<-done)
+	// Output:
+	// hello
+	// <nil>
+}
+
+// One Relay for many joins: it keeps its buffers.
+func ExampleRelay_Join() {
+	var r relay.Relay
+	for _, text := range []string{"first", "second"} {
+		application, near := net.Pipe()
+		service, far := net.Pipe()
+		go func() {
+			_, _ = io.WriteString(application, text)
+			_ = application.Close()
+		}()
+		done := make(chan relay.Moved)
+		go func() {
+			moved, _ := r.Join(context.Background(), near, far)
+			done <- moved
+		}()
+		heard, _ := io.ReadAll(service)
+		fmt.Println(string(heard), (<-done).Up)
+	}
+	// Output:
+	// first 5
+	// second 6
+}

@@ -61,7 +61,7 @@ func proxyCommand() *cobra.Command {
 				Listener: listener, Dial: s.dial, MaxConns: local.conns, Drain: local.drain,
 				Report: func(end proxy.End) {
 					if end.Err != nil {
-						say.Printf("%s %s: connection from %s: %s", end.Protocol, end.Address, where(end.From), oneLine(end.Err))
+						say.Printf("%s: connection from %s: %s", requested(end), where(end.From), oneLine(end.Err))
 					}
 				},
 				Retrying: func(err error) { say.Printf("accept: %v; trying again", err) },
@@ -69,6 +69,14 @@ func proxyCommand() *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// requested is what a proxy's client wanted, as far as that is known.
+func requested(end proxy.End) string {
+	if end.Address == "" {
+		return end.Protocol
+	}
+	return end.Protocol + " " + end.Address
 }
 
 // services are those of profiles, by the names that a proxy's clients use.
