@@ -98,20 +98,21 @@ func (g *Gate) connect(p *tun.Packet) (Verdict, error) {
 
 // judgeConnection is admitSYN for what cannot be parked.
 func (g *Gate) judgeConnection(p *tun.Packet) Verdict {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	svc := g.policy.Load().service(p.Tuple.Dst, p.Tuple.DstPort)
 	if svc == nil {
 		return Verdict{Reason: ReasonNotService}
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	at := g.places[svc.at]
 	old, s := g.flows[p.Tuple], g.sources[p.Tuple.Src]
 	banned := svc.Open() && g.banned(p.Tuple.Src)
 	v := Verdict{Reason: ReasonNoGrant}
 	switch {
 	case svc.Open() && !banned:
-		return g.record(p, svc, old, nil, ReasonOpen)
+		return g.record(p, at, old, nil, ReasonOpen)
 	case s != nil:
-		v = g.judgeSYN(p, svc, s, old, s.queued == 0 || svc.Methods == 0)
+		v = g.judgeSYN(p, at, s, old, s.queued == 0 || svc.Methods == 0)
 	}
 	if banned && v.Reason == ReasonNoGrant {
 		return Verdict{Reason: ReasonBanned}
@@ -129,6 +130,16 @@ func (g *Gate) AuthenticateConnected(ctx context.Context, t tun.Tuple, client *p
 		return 0
 	})
 	return err
+}
+
+// Identity returns the client's key as which a flow has been let in; nil if that is not known.
+func (g *Gate) Identity(t tun.Tuple) *protocol.Client {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if f := g.flows[t]; f != nil {
+		return f.key
+	}
+	return nil
 }
 
 // keepLooking calls look again and again, ever more rarely, until it says 0, until the time is over for

@@ -355,3 +355,49 @@ func TestAProgramHasTheLastWord(t *testing.T) {
 		t.Error("bob is in")
 	}
 }
+
+func TestAChangeOfTheSecretsIsInForceAtOnce(t *testing.T) {
+	w := newWorld(t, "127.0.0.1")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	knocked, far1 := w.visit(bob, quiet)
+	authenticated, far2 := w.visit(bob, api)
+	other, far3 := w.visit(alice, api)
+	w.secrets.Remove("bob")
+	w.refused(knocked, nil)
+	w.refused(authenticated, nil)
+	if _, err := far2.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	for _, far := range []net.Conn{far1, far2} {
+		_ = far.Close()
+	}
+	w.refused(w.dialer(bob, quiet).DialContext(ctx, "tcp", w.addrs[quiet]))
+	if _, err := io.WriteString(far3, "alive"); err != nil {
+		t.Error(err)
+	}
+	_ = far3.Close()
+	if b, err := io.ReadAll(other); string(b) != "alive" || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+	_ = other.Close()
+
+	w.secrets.Set(carol)
+	for { // until the gate has heard of it
+		conn, err := w.dialer(carol, quiet).DialContext(ctx, "tcp", w.addrs[quiet])
+		if err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case far := <-w.accepts[quiet]:
+			_ = far.Close()
+			_ = conn.Close()
+			return
+		case <-time.After(50 * time.Millisecond):
+			_ = conn.Close()
+		}
+		if ctx.Err() != nil {
+			t.Fatal("carol is not let in")
+		}
+	}
+}
