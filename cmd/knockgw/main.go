@@ -64,7 +64,7 @@ func command() *cobra.Command {
 	})
 	root.AddCommand(
 		runCommand(), downCommand(), checkCommand(), demoCommand(), versionCommand(),
-		keygenCommand(), knockCommand(), connectCommand(),
+		keygenCommand(), knockCommand(), connectCommand(), migrateCommand(),
 	)
 	return root
 }
