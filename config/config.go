@@ -5,7 +5,8 @@
 // line it stands on and what to write instead, and all of them are reported at once. A key that is
 // absent has the default of PROTOCOL.md. What is legal and without effect is a warning.
 //
-// The package knows no other part of the gateway, except the names and limits of the wire formats.
+// The package knows no other part of the gateway, except the names and limits of the wire formats; how a
+// file is read, as against what it means, is internal/strictyaml.
 package config
 
 import (
@@ -21,7 +22,7 @@ import (
 type Config struct {
 	TUN      TUN
 	Knock    Knock
-	Clients  []Client  // in the file's order
+	Clients  []Client  // in the file's order, and then those of ClientsDir
 	Services []Service // in the file's order; at least one
 	Limits   Limits
 	Ban      Ban
@@ -29,10 +30,14 @@ type Config struct {
 	Control  Control
 	Metrics  Metrics
 
+	// ClientsDir is the directory with a file for each further client; absolute. Empty: there is none.
+	ClientsDir string
+
 	// Warnings are lines, as an Error's, about what is legal and probably not meant.
 	Warnings []string
 
-	inlineSecrets bool // a secret stands in the file itself
+	inlineSecrets bool             // a secret stands in the file itself
+	places        map[string]Place // of the clients, by id
 }
 
 // TUN is the device and what is routed to it.
@@ -67,6 +72,7 @@ type Service struct {
 	Port           uint16       // the one that clients dial
 	MACPort        uint16       // the one in MACs and keys; differs from Port behind a NAT only
 	Upstream       Upstream     // zero: accepted by the embedding program
+	Address        string       // host:port that clients are told to dial; empty: that of Listen
 	UpstreamDevice string       // the interface that upstream connections are bound to; Linux only
 	Mode           Mode
 	Visible        bool     // mode knock-auth: strangers' SYNs are answered

@@ -49,7 +49,7 @@ func vacant(dir string) error {
 	case err != nil:
 		return fmt.Errorf("%w; name a directory that does not exist, or an empty one", err)
 	case len(entries) > 0:
-		return fmt.Errorf("%s: %w and not empty; name a directory that does not exist, or an empty one", dir, fs.ErrExist)
+		return fmt.Errorf("%s is not empty; name a directory that does not exist, or an empty one", dir)
 	}
 	return nil
 }

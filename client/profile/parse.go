@@ -3,6 +3,7 @@ package profile
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -110,15 +111,15 @@ func (p *Profile) parse(s *strictyaml.Section) {
 // name reads a name of the sort that can be a file's.
 func name(s *strictyaml.Section, key, what string, to *string) {
 	switch given := s.Text(key, to); {
-	case given && !isName(*to):
+	case given && !IsName(*to):
 		s.FailKey(key, "%q is not a name; use 1 to %d letters, digits, -, _ and ., and begin with a letter or a digit", *to, maxName)
 	case !given && s.Lacks(key):
 		s.FailKey(key, "is missing; write %s", what)
 	}
 }
 
-// isName reports whether text can be a file's name on every system, a label and a word.
-func isName(text string) bool {
+// IsName reports whether text can be a file's name on every system, a label and a word.
+func IsName(text string) bool {
 	if text == "" || len(text) > maxName || strings.ContainsRune("-_.", rune(text[0])) {
 		return false
 	}
@@ -172,8 +173,11 @@ func parseAddress(s *strictyaml.Section, svc *Service) {
 	}
 	host, port, err := address.Split(text, examplePort)
 	if err == nil && strings.Contains(host, "/") {
-		prefix, bad := address.ParsePrefix(host)
-		host, err = prefix.String(), bad
+		var prefix netip.Prefix
+		prefix, err = address.ParsePrefix(host)
+		if host = prefix.String(); prefix.IsSingleIP() {
+			host = prefix.Addr().String()
+		}
 	} else if err == nil {
 		host, port, err = address.ParseDial(text, examplePort)
 	}

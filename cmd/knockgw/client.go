@@ -195,10 +195,6 @@ func knockCommand() *cobra.Command {
 	return cmd
 }
 
-// connectTimeout bounds reaching a service: a dial of 5 s behind it, the
-// authentication, and the way.
-const connectTimeout = 15 * time.Second
-
 func connectCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "connect HOST:PORT --client ID --secret-file FILE",
@@ -226,7 +222,6 @@ func connectCommand() *cobra.Command {
 			return err
 		}
 		d.NoKnock, d.NoAuth = *noKnock, *noAuth
-		d.Net.Timeout = connectTimeout
 		d.Auth = auth.Client{Protocol: auth.V2, Hint: protocol.HintMode(*hint), Buckets: buckets, Proof: *proof}
 		if !d.Auth.Hint.Valid() {
 			return &usageError{fmt.Errorf("--hint %s: choose route-hint or none", *hint)}
