@@ -77,7 +77,7 @@ func command() *cobra.Command {
 		reloadCommand(), statusCommand(),
 		keygenCommand(), knockCommand(), connectCommand(), pingCommand(), forwardCommand(), proxyCommand(),
 		explainCommand(),
-		clientCommand(), importCommand(),
+		clientCommand(), importCommand(), migrateCommand(),
 	)
 	return root
 }
