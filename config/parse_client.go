@@ -85,7 +85,7 @@ func (p *parser) parseSecret(src *clientSource, c *Client, s *section, until tim
 	case s.text("secret", &text):
 		p.c.inlineSecrets = true
 		key = "secret"
-		secret, err = parseSecret(text)
+		secret, err = protocol.ParseSecret(text)
 	case s.text("secret_file", &text):
 		key = "secret_file"
 		secret, err = readSecretFile(p.base, text)

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"github.com/knockgw/knockgw/protocol"
 )
 
 // othersBits are the permissions of anybody but a file's owner.
@@ -41,7 +43,7 @@ func readSecretFile(base, name string) (Secret, error) {
 	if len(text) > maxSecret {
 		return nil, fmt.Errorf("%s has more than %d bytes; is it the right file?", name, maxSecret)
 	}
-	secret, err := parseSecret(strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"))
+	secret, err := protocol.ParseSecret(strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
