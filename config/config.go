@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/address"
 )
 
 // Config is one whole configuration. Whoever has one shares it with others: do not change it.
@@ -90,7 +92,7 @@ func (u Upstream) IsZero() bool { return u == Upstream{} }
 // Address is what to dial, host:port, for a flow to the dialled address.
 func (u Upstream) Address(dialled netip.AddrPort) string {
 	if !u.Original {
-		return joinHostPort(u.Host, u.Port)
+		return address.Join(u.Host, u.Port)
 	}
 	port := u.Port
 	if port == 0 {
@@ -109,7 +111,7 @@ func (u Upstream) String() string {
 	case u.Original:
 		return originalPrefix + strconv.Itoa(int(u.Port))
 	default:
-		return joinHostPort(u.Host, u.Port)
+		return address.Join(u.Host, u.Port)
 	}
 }
 

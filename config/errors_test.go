@@ -20,6 +20,9 @@ type mistake struct {
 }
 
 // lines of minimal, so that a case can say what it changes.
+// longFile has more lines than the reader tries one by one when it looks for the one at fault.
+const longFile = 1000
+
 const (
 	tunLine     = "tun: {routes: [10.77.0.0/24]}"
 	aliceLine   = "  - {id: alice, secret: 0123456789abcdef}"
@@ -53,8 +56,8 @@ func mistakes() []mistake {
 		{"second document", minimal + "---\na: 1\n", 6, "", "without ---"},
 		{"broken after the end", minimal + "---\n\"a\n", 7, "", "check the indentation and the quotes"},
 		{"bad indentation", minimal + "   state: {}\n", 6, "", "check the indentation"},
-		{"mistake in a long file", minimal + strings.Repeat("# more\n", maxScanLines) + "a: b: c\n" + strings.Repeat("# more\n", 9),
-			6 + maxScanLines, "", "check the indentation"},
+		{"mistake in a long file", minimal + strings.Repeat("# more\n", longFile) + "a: b: c\n" + strings.Repeat("# more\n", 9),
+			6 + longFile, "", "check the indentation"},
 		{"tab", "tun:\n\tname: x\n", 2, "", "check the indentation"},
 		{"unclosed bracket", "tun: {routes: [10.0.0.0/8\n", 1, "", "check the indentation"},
 		{"not UTF-8", "a: \xff", 1, "", "check the indentation and the quotes"},

@@ -15,8 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/knockgw/knockgw/protocol"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/knockgw/knockgw/protocol"
 )
 
 // minimal is the shortest configuration that protects something.

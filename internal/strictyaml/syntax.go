@@ -1,4 +1,4 @@
-package config
+package strictyaml
 
 import (
 	"bytes"
@@ -12,24 +12,29 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// readYAML returns the one document of a file as nodes, which know their lines.
-func readYAML(name string, data []byte) (*yaml.Node, error) {
+// Read returns the one document of the file as nodes, which know their lines, or nil: then it is no YAML,
+// and the report says why.
+func (r *Report) Read(data []byte) *yaml.Node {
 	var doc, second yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	err := decode(dec, &doc)
 	if errors.Is(err, io.EOF) || err == nil && len(doc.Content) != 1 {
-		return nil, &Error{File: name, Line: 1, Msg: "the file is empty; start with the example in the documentation"}
+		r.add(&Error{File: r.file, Line: 1, Msg: "the file is empty; start with the example in the documentation"})
+		return nil
 	}
 	if err != nil {
-		return nil, syntaxError(name, data, err)
+		r.add(syntaxError(r.file, data, err))
+		return nil
 	}
 	switch err := decode(dec, &second); {
 	case err == nil:
-		return nil, &Error{File: name, Line: second.Line, Msg: "a second document begins; write everything into one, without ---"}
+		r.add(&Error{File: r.file, Line: second.Line, Msg: "a second document begins; write everything into one, without ---"})
+		return nil
 	case !errors.Is(err, io.EOF):
-		return nil, syntaxError(name, data, err)
+		r.add(syntaxError(r.file, data, err))
+		return nil
 	}
-	return doc.Content[0], nil
+	return doc.Content[0]
 }
 
 // decode is dec.Decode, whose parser panics on some comments that it did not foresee.

@@ -1,8 +1,8 @@
-package config
+package strictyaml
 
-// nearest is the known word that somebody who wrote this one most likely meant, or "" when none is near:
-// at most a third of it may differ, and at least two letters may.
-func nearest(word string, known []string) string {
+// Nearest is the known word that somebody who wrote this one most likely meant, or "" when none is near:
+// At most a third of it may differ, and at least two letters may.
+func Nearest(word string, known []string) string {
 	const (
 		slips = 2  // letters
 		share = 3  // of a word's length
