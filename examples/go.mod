@@ -5,14 +5,18 @@ go 1.26.3
 replace github.com/knockgw/knockgw => ../
 
 require (
+	github.com/jackc/pgx/v5 v5.12.0
+	github.com/knockgw/knockgw v0.0.0-00010101000000-000000000000
+	golang.org/x/crypto v0.58.0
+	google.golang.org/grpc v1.85.0
+)
+
+require (
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
-	github.com/jackc/pgx/v5 v5.12.0 // indirect
-	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/net v0.60.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260817212433-ac3dfec99bb1 // indirect
-	google.golang.org/grpc v1.85.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
