@@ -247,7 +247,7 @@ func mistakes() []mistake {
 		{"no protocols", withService("auth: {protocols: []}"), 5, "services[0].auth.protocols", "name v2, v1 or both"},
 		{"unknown protocol", withService("auth: {protocols: [v3]}"), 5, "services[0].auth.protocols[0]", "write v2 or v1"},
 		{"hint", withService("auth: {hint: maybe}"), 5, "services[0].auth.hint", "write route-hint or none"},
-		{"no buckets", withService("auth: {buckets: []}"), 5, "services[0].auth.buckets", "remove the key for all five"},
+		{"no buckets", withService("auth: {buckets: []}"), 5, "services[0].auth.buckets", "or remove the key"},
 		{"unknown bucket", withService("auth: {buckets: [128, 200]}"), 5, "services[0].auth.buckets[1]", "write 128, 192, 256, 384 or 512"},
 		{"bucket of text", withService("auth: {buckets: [small]}"), 5, "services[0].auth.buckets[0]", "must be a whole number"},
 		{"deadline", withService("auth: {deadline: 99ms}"), 5, "services[0].auth.deadline", "from 100ms to 1m0s"},

@@ -216,21 +216,13 @@ func (p *parser) parseKnock(s *strictyaml.Section) {
 			s.FailKey("gateway", "has %d bytes, and a gateway's name at most %d; choose a shorter one", len(k.Gateway), protocol.MaxGateway)
 		}
 	}
-	slot(s, &k.Slot)
+	s.Seconds("slot", &k.Slot, minWindow, maxWindow)
 	seq := s.Sub("sequence", "length", "window", "slot", "legacy")
 	seq.Integer("length", &k.Sequence.Length, minSequence, maxSequence)
 	seq.Duration("window", &k.Sequence.Window, minWindow, maxWindow)
-	slot(seq, &k.Sequence.Slot)
+	seq.Seconds("slot", &k.Sequence.Slot, minWindow, maxWindow)
 	seq.Boolean("legacy", &k.Sequence.Legacy)
 	p.sequence = seq
-}
-
-// slot reads the length of a time slot, which both sides count in whole seconds.
-func slot(s *strictyaml.Section, to *time.Duration) {
-	s.Duration("slot", to, minWindow, maxWindow)
-	if d := *to; d%minWindow != 0 {
-		s.FailKey("slot", "%v is not a number of whole seconds; write %v", d, d.Truncate(minWindow))
-	}
 }
 
 // path reads a path and makes it absolute, from the file's directory.

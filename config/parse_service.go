@@ -36,9 +36,7 @@ func (p *parser) parseService(i int, it strictyaml.Item) {
 	grant.Duration("ttl", &svc.Grant.TTL, minGrantTTL, maxGrantTTL)
 	grant.Integer("uses", &svc.Grant.Uses, 1, maxUses)
 	session := sessionRequired
-	if s.Text("session", &session) && session != sessionRequired && session != sessionOptional {
-		s.FailKey("session", "%q is not known; write %s or %s", session, sessionRequired, sessionOptional)
-	}
+	s.Choice("session", &session, sessionRequired, sessionOptional)
 	svc.SessionRequired = session != sessionOptional
 	auth := s.Sub("auth", "protocols", "hint", "buckets", "proof", "deadline")
 	p.parseAuth(auth, &svc.Auth)
@@ -167,24 +165,9 @@ func (p *parser) parseAuth(s *strictyaml.Section, a *Auth) {
 		})
 	}
 	hint := string(a.Hint)
-	if s.Text("hint", &hint) && hint != string(HintRoute) && hint != string(HintNone) {
-		s.FailKey("hint", "%q is not a hint mode; write %s or %s", hint, HintRoute, HintNone)
-	}
+	s.Choice("hint", &hint, string(HintRoute), string(HintNone))
 	a.Hint = Hint(hint)
-	if s.Has("buckets") {
-		a.Buckets = nil
-		for _, it := range s.List("buckets", "name sizes, or remove the key for all five") {
-			size, ok := s.IntegerOf(it.Node, it.Path)
-			switch {
-			case !ok:
-			case !slices.Contains(bucketSizes(), size):
-				s.Fail(it.Node, it.Path, "%d is not a bucket; write 128, 192, 256, 384 or 512", size)
-			case !slices.Contains(a.Buckets, size):
-				a.Buckets = append(a.Buckets, size)
-			}
-		}
-		slices.Sort(a.Buckets)
-	}
+	s.Integers("buckets", &a.Buckets, bucketSizes())
 	s.Boolean("proof", &a.Proof)
 	s.Duration("deadline", &a.Deadline, minDeadline, maxDeadline)
 }

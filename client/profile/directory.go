@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/knockgw/knockgw/internal/privatefile"
 )
 
 // Directory is where profiles are kept, a file NAME.yaml for each.
@@ -20,8 +20,6 @@ type Directory string
 const DirectoryVariable = "KNOCKGW_PROFILES"
 
 const (
-	// othersBits are the permissions of anybody but a file's owner.
-	othersBits fs.FileMode = 0o077
 	// privateDir is the mode of a directory that is made.
 	privateDir fs.FileMode = 0o700
 	// suffix is that of a profile's file name.
@@ -50,23 +48,7 @@ func DefaultDirectory() (Directory, error) {
 // Load reads one profile from a file, which its owner alone may be able to read. Mistakes in it are
 // *Errors, several of them joined.
 func Load(path string) (*Profile, error) {
-	f, err := os.Open(path) // the user names it
-	if err != nil {
-		return nil, fmt.Errorf("read a profile: %w", err)
-	}
-	defer f.Close() //nolint:errcheck // only read
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("read a profile: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file; name one", path)
-	}
-	if private := info.Mode().Perm()&othersBits == 0; !private && runtime.GOOS != "windows" {
-		return nil, fmt.Errorf("%s has a secret in it and is open to others than its owner (mode %04o); chmod 600 %s",
-			path, info.Mode().Perm(), path)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	data, err := privatefile.Read(path, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("read a profile: %w", err)
 	}
@@ -181,7 +163,7 @@ func (d Directory) Save(p *Profile, replace bool) (path string, err error) {
 		return "", fmt.Errorf("save profile %s: %w", p.Name, err)
 	}
 	path = filepath.Join(string(d), p.Name+suffix)
-	if err := writeFile(path, text, replace); err != nil {
+	if err := privatefile.Write(path, text, replace); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			return "", fmt.Errorf("save profile %s: %w; choose another name, or say that it is to be replaced", p.Name, err)
 		}

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+
+	"github.com/knockgw/knockgw/internal/address"
 )
 
 // ErrNotFound says that no profile knows the target; the error that wraps it lists what there is.
@@ -102,4 +104,17 @@ func (p *Profile) offer() string {
 		names[i] = p.Services[i].Name + " (" + p.Services[i].Address + ")"
 	}
 	return strings.Join(names, ", ")
+}
+
+// port is that of the address, 0 if it has none.
+func (s *Service) port() uint16 {
+	_, text, err := net.SplitHostPort(s.Address)
+	if err != nil {
+		return 0
+	}
+	port, err := address.ParsePort(text)
+	if err != nil {
+		return 0
+	}
+	return port
 }

@@ -3,6 +3,7 @@ package strictyaml
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -236,6 +237,54 @@ func (s *Section) Duration(name string, to *time.Duration, least, most time.Dura
 	default:
 		*to = d
 	}
+}
+
+// Seconds is Duration for what is counted in whole seconds.
+func (s *Section) Seconds(name string, to *time.Duration, least, most time.Duration) {
+	s.Duration(name, to, least, most)
+	if d := *to; d%time.Second != 0 {
+		s.FailKey(name, "%v is not a number of whole seconds; write %v", d, d.Truncate(time.Second))
+	}
+}
+
+// Choice reads one of several words.
+func (s *Section) Choice(name string, to *string, words ...string) {
+	var text string
+	if !s.Text(name, &text) {
+		return
+	}
+	if !slices.Contains(words, text) {
+		last := len(words) - 1
+		s.FailKey(name, "%q is not known; write %s or %s", text, strings.Join(words[:last], ", "), words[last])
+		return
+	}
+	*to = text
+}
+
+// Integers reads a list of numbers out of a few that are known, ascending and each once.
+func (s *Section) Integers(name string, to *[]int, known []int) {
+	if !s.Has(name) {
+		return
+	}
+	list := make([]string, len(known))
+	for i, n := range known {
+		list[i] = strconv.Itoa(n)
+	}
+	last := len(list) - 1
+	words := strings.Join(list[:last], ", ") + " or " + list[last]
+	var read []int
+	for _, it := range s.List(name, "name some of "+words+", or remove the key") {
+		n, ok := s.IntegerOf(it.Node, it.Path)
+		switch {
+		case !ok:
+		case !slices.Contains(known, n):
+			s.Fail(it.Node, it.Path, "%d is not known; write %s", n, words)
+		case !slices.Contains(read, n):
+			read = append(read, n)
+		}
+	}
+	slices.Sort(read)
+	*to = read
 }
 
 // Resolve follows a reference to an anchor.
