@@ -29,7 +29,7 @@ const (
 )
 
 func TestAThousandConnectionsOverOneProfileSucceed(t *testing.T) {
-	for _, method := range []string{protocol.MethodUDP, protocol.MethodUDPv2, protocol.MethodTCPSYN} {
+	for _, method := range []string{protocol.MethodUDP, protocol.MethodUDPv2} {
 		t.Run(method, func(t *testing.T) {
 			l := lab.New(t)
 			s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
