@@ -52,7 +52,8 @@ func (p *parser) routeOf(addr netip.Addr) (netip.Prefix, bool) {
 }
 
 func (p *parser) checkClients() {
-	lines := map[string]int{}
+	first := map[string]int{} // by id
+	p.c.places = map[string]Place{}
 	names := make([]string, len(p.c.Services))
 	for i, svc := range p.c.Services {
 		names[i] = svc.Name
@@ -63,11 +64,14 @@ func (p *parser) checkClients() {
 		if c.ID == "" {
 			continue
 		}
-		if line := lines[c.ID]; line != 0 {
-			s.FailKey("id", "%q is already the client of line %d; give each client an id of its own", c.ID, line)
+		if j, taken := first[c.ID]; taken {
+			other := p.clients[j]
+			s.FailKey("id", "%q is already the client of %s; give each client an id of its own",
+				c.ID, s.Place(other.Report, other.At("id")))
 			continue
 		}
-		lines[c.ID] = s.At("id").Line
+		first[c.ID] = i
+		p.c.places[c.ID] = Place{File: s.File(), Line: s.Node.Line}
 		if most := p.c.Limits.Flows; c.MaxFlows > most {
 			s.Warn(s.At("max_flows"), s.Key("max_flows"), "has no effect: limits.flows, which is for all together, is %d", most)
 		}
@@ -97,12 +101,13 @@ func (p *parser) checkSecrets() {
 				owners[string(sec.Secret)] = owner{i, j}
 				continue
 			}
-			line := p.clients[first.client].secrets[first.secret].Node.Line
+			s, other := p.clients[i], p.clients[first.client]
+			place := s.Place(other.Report, other.secrets[first.secret].Node)
 			if first.client == i {
-				p.Fail(it.Node, it.Path, "is the same secret as in line %d; remove one of them, or make a new one with knockgw keygen", line)
+				s.Fail(it.Node, it.Path, "is the same secret as in %s; remove one of them, or make a new one with knockgw keygen", place)
 			} else {
-				p.Warn(it.Node, it.Path, "is the secret of client %q too (line %d), so that either can pass for the other; "+
-					"make a new one with knockgw keygen", p.c.Clients[first.client].ID, line)
+				s.Warn(it.Node, it.Path, "is the secret of client %q too (%s), so that either can pass for the other; "+
+					"make a new one with knockgw keygen", p.c.Clients[first.client].ID, place)
 			}
 		}
 	}

@@ -21,7 +21,7 @@ import (
 type Config struct {
 	TUN      TUN
 	Knock    Knock
-	Clients  []Client  // in the file's order
+	Clients  []Client  // in the file's order, and then those of ClientsDir
 	Services []Service // in the file's order; at least one
 	Limits   Limits
 	Ban      Ban
@@ -29,10 +29,14 @@ type Config struct {
 	Control  Control
 	Metrics  Metrics
 
+	// ClientsDir is the directory with a file for each further client; absolute. Empty: there is none.
+	ClientsDir string
+
 	// Warnings are lines, as an Error's, about what is legal and probably not meant.
 	Warnings []string
 
-	inlineSecrets bool // a secret stands in the file itself
+	inlineSecrets bool             // a secret stands in the file itself
+	places        map[string]Place // of the clients, by id
 }
 
 // TUN is the device and what is routed to it.
@@ -67,6 +71,7 @@ type Service struct {
 	Port           uint16       // the one that clients dial
 	MACPort        uint16       // the one in MACs and keys; differs from Port behind a NAT only
 	Upstream       Upstream     // zero: accepted by the embedding program
+	Address        string       // host:port that clients are told to dial; empty: that of Listen
 	UpstreamDevice string       // the interface that upstream connections are bound to; Linux only
 	Mode           Mode
 	Visible        bool     // mode knock-auth: strangers' SYNs are answered

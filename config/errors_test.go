@@ -19,10 +19,10 @@ type mistake struct {
 	remedy string
 }
 
-// lines of minimal, so that a case can say what it changes.
 // longFile has more lines than the reader tries one by one when it looks for the one at fault.
 const longFile = 1000
 
+// lines of minimal, so that a case can say what it changes.
 const (
 	tunLine     = "tun: {routes: [10.77.0.0/24]}"
 	aliceLine   = "  - {id: alice, secret: 0123456789abcdef}"

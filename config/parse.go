@@ -106,6 +106,7 @@ type parser struct {
 type clientSource struct {
 	*strictyaml.Section
 	grants  []strictyaml.Item // the elements of its services, as many as Client.Services has
+	base    string            // of relative paths in its file
 	secrets []strictyaml.Item // where its secrets stand, as many as Client.Secrets has
 }
 
@@ -116,13 +117,16 @@ type serviceSource struct {
 }
 
 func (p *parser) top(root *yaml.Node) {
-	s := p.NewSection(root, "", "version", "tun", "knock", "clients", "services", "limits", "ban",
+	s := p.NewSection(root, "", "version", "tun", "knock", "clients", "clients_dir", "services", "limits", "ban",
 		"state", "control", "metrics")
 	p.parseVersion(s)
 	p.parseTUN(s.Sub("tun", "name", "mtu", "routes", "filter"))
 	p.parseKnock(s.Sub("knock", "udp_port", "window", "gateway", "slot", "sequence"))
 	for i, it := range s.List("clients", "name one, or remove the key") {
-		p.parseClient(i, it)
+		p.parseClient(clientFile{p.Report, p.base}, i, it)
+	}
+	if p.path(s, "clients_dir", &p.c.ClientsDir); s.Has("clients_dir") && p.c.ClientsDir != "" {
+		p.parseClientsDir(s)
 	}
 	for i, it := range s.List("services", "name one: there is nothing to protect") {
 		p.parseService(i, it)

@@ -11,11 +11,17 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-func (p *parser) parseClient(i int, it strictyaml.Item) {
-	s := p.NewSection(it.Node, it.Path, "id", "secret", "secret_file", "secrets", "services",
+// clientFile is a file with clients in it: the configuration itself, or one for a single client.
+type clientFile struct {
+	*strictyaml.Report
+	base string // the directory that its relative paths start from
+}
+
+func (p *parser) parseClient(in clientFile, i int, it strictyaml.Item) {
+	s := in.NewSection(it.Node, it.Path, "id", "secret", "secret_file", "secrets", "services",
 		"expires", "hours", "max_grants", "max_flows")
 	c := Client{}
-	src := clientSource{Section: s}
+	src := clientSource{Section: s, base: in.base}
 	if s.Text("id", &c.ID) {
 		if len(c.ID) > protocol.MaxClientID || strings.ContainsRune(c.ID, 0) {
 			s.FailKey("id", "must be 1 to %d bytes without NUL; choose a shorter one", protocol.MaxClientID)
@@ -60,7 +66,7 @@ func (p *parser) parseSecrets(src *clientSource, c *Client) {
 	}
 	passed := 0
 	for _, it := range list {
-		e := p.NewSection(it.Node, it.Path, "secret", "secret_file", "until")
+		e := s.NewSection(it.Node, it.Path, "secret", "secret_file", "until")
 		var until time.Time
 		if instant(e, "until", &until) && !until.After(p.options.now) {
 			passed++
@@ -84,12 +90,12 @@ func (p *parser) parseSecret(src *clientSource, c *Client, s *strictyaml.Section
 	case s.Has("secret") && s.Has("secret_file"):
 		s.FailKey("secret", "secret_file is given too; remove one of them")
 	case s.Text("secret", &text):
-		p.c.inlineSecrets = true
+		p.c.inlineSecrets = p.c.inlineSecrets || src.File() == p.File()
 		key = "secret"
 		secret, err = protocol.ParseSecret(text)
 	case s.Text("secret_file", &text):
 		key = "secret_file"
-		secret, err = readSecretFile(p.base, text)
+		secret, err = readSecretFile(src.base, text)
 	case s.Lacks("secret") && s.Lacks("secret_file"):
 		s.Fail(s.Node, s.Path, "secret_file is missing; make the file with knockgw keygen and name it")
 	}

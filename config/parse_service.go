@@ -11,7 +11,7 @@ import (
 )
 
 func (p *parser) parseService(i int, it strictyaml.Item) {
-	s := p.NewSection(it.Node, it.Path, "name", "listen", "upstream", "upstream_device", "mode", "visible", "knock",
+	s := p.NewSection(it.Node, it.Path, "name", "listen", "address", "upstream", "upstream_device", "mode", "visible", "knock",
 		"grant", "session", "auth", "port", "idle", "dial_timeout")
 	svc := Service{
 		Mode:            ModeKnockAuth,
@@ -81,6 +81,14 @@ func (p *parser) parseAddresses(s *strictyaml.Section, svc *Service) {
 		}
 	} else if s.Lacks("listen") {
 		s.FailKey("listen", "is missing; write the address and port that clients dial, as 10.77.0.1:22")
+	}
+	if s.Text("address", &text) {
+		host, port, err := address.ParseDial(text, exampleListenPort)
+		if err != nil {
+			s.FailKey("address", "%q: %v", text, err)
+		} else {
+			svc.Address = address.Join(host, port)
+		}
 	}
 	svc.MACPort = svc.Port
 	s.Port("port", &svc.MACPort)
