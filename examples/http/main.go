@@ -6,6 +6,10 @@
 // transport's pool has a knock and an authentication of its own. With -serve it is the website:
 //
 //	http -serve 10.1.3.2:8080
+//
+// and with -guard too, one that takes the knocks itself, without a gateway:
+//
+//	http -serve 10.1.1.1:8081 -guard -profile FILE -service site
 package main
 
 import (
@@ -34,11 +38,15 @@ func main() {
 	defer stop()
 	which := target.Define("web")
 	address := flag.String("serve", "", "be the website, at this `address`")
+	guard := flag.Bool("guard", false, "with -serve: take the knocks of the profile's client, without a gateway")
 	flag.Parse()
 	var err error
-	if *address != "" {
+	switch {
+	case *address != "" && *guard:
+		err = guarded(ctx, *address, which)
+	case *address != "":
 		err = serve(ctx, *address)
-	} else {
+	default:
 		err = fetch(ctx, which, "/"+flag.Arg(0))
 	}
 	if err != nil {

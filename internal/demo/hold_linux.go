@@ -15,8 +15,14 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// profileName is what the profile is called in a lab that is held.
-const profileName = "demo"
+const (
+	// profileName is what the profile is called in a lab that is held, and guardedName that of the website which
+	// takes its knocks itself, on the gateway's host.
+	profileName, guardedName = "demo", "guarded"
+	// guardedService and guardedPort are that website.
+	guardedService = "site"
+	guardedPort    = 8081
+)
 
 // An example is a service of a lab that is held, and the program of the directory examples/ that goes with it.
 type example struct {
@@ -84,8 +90,10 @@ func (d *held) prepare(ctx context.Context, command []string) (err error) {
 	if d.dir, err = os.MkdirTemp("", "knockgw-demo-"); err != nil {
 		return fmt.Errorf("make a directory for the profile: %w", err)
 	}
-	if _, err := profile.Directory(d.dir).Save(d.profile(), false); err != nil {
-		return err
+	for _, p := range []*profile.Profile{d.profile(), d.guarded()} {
+		if _, err := profile.Directory(d.dir).Save(p, false); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -97,6 +105,11 @@ func (d *held) hidden(e example) netip.AddrPort {
 
 func (d *held) upstream(e example) netip.AddrPort {
 	return netip.AddrPortFrom(d.lab.upstream.addrs[0], e.upstream)
+}
+
+// site is the address of the website that takes its knocks itself: the gateway's, as the client sees it.
+func (d *held) site() netip.AddrPort {
+	return netip.AddrPortFrom(d.lab.families[0].link(clientLink, 1), guardedPort)
 }
 
 // configText is the gateway's configuration.
@@ -119,12 +132,22 @@ metrics: {listen: %q}
 func (d *held) profile() *profile.Profile {
 	p := &profile.Profile{Name: profileName, Client: clientID, Secret: protocol.Secret(d.secret)}
 	for _, e := range examples() {
-		p.Services = append(p.Services, profile.Service{
-			Name: e.name, Address: d.hidden(e).String(), Mode: profile.ModeKnockAuth, Method: protocol.MethodUDP,
-			KnockPort: knockPort, Auth: profile.Auth{Proof: true},
-		})
+		p.Services = append(p.Services, service(e.name, d.hidden(e)))
 	}
 	return p
+}
+
+// guarded is the client's profile for the website that takes its knocks itself.
+func (d *held) guarded() *profile.Profile {
+	return &profile.Profile{Name: guardedName, Client: clientID, Secret: protocol.Secret(d.secret),
+		Services: []profile.Service{service(guardedService, d.site())}}
+}
+
+func service(name string, at netip.AddrPort) profile.Service {
+	return profile.Service{
+		Name: name, Address: at.String(), Mode: profile.ModeKnockAuth, Method: protocol.MethodUDP,
+		KnockPort: knockPort, Auth: profile.Auth{Proof: true},
+	}
 }
 
 // tell prints what there is and what to do with it. The commands are for a shell, and are lines of their own.
@@ -146,15 +169,21 @@ func (d *held) tell() {
 	d.line("")
 	d.block("go build -C examples -o $D/ ./...\n")
 	for _, e := range examples() {
+		use := flags("$CLIENT $D/"+e.program, "-profile $D/"+profileName+".yaml -service "+e.name, e.use)
 		d.line("")
 		if e.name == "postgres" {
-			d.line("and with a PostgreSQL that listens on %v of the upstream:", d.upstream(e))
+			d.line("or with a PostgreSQL at %v of the upstream:", d.upstream(e))
 			d.line("")
 		} else {
 			d.block(flags("$UPSTREAM $D/"+e.program, "-serve "+d.upstream(e).String(), e.serve) + " &\n")
 		}
-		d.block(flags("$CLIENT $D/"+e.program, "-profile $D/"+profileName+".yaml -service "+e.name, e.use) + "\n")
+		d.block(use + "\n")
 	}
+	d.line("")
+	d.line("A website that takes the knocks itself, without the gateway:")
+	d.line("")
+	which := " -profile $D/" + guardedName + ".yaml -service " + guardedService
+	d.block("$GATEWAY $D/http -serve " + d.site().String() + " -guard" + which + " &\n$CLIENT $D/http" + which + "\n")
 	d.line("")
 	d.line("All of it is gone when this ends: interrupt it (Ctrl-C).")
 }

@@ -123,6 +123,14 @@ func TestPostgreSQLGoesThroughAHiddenDoor(t *testing.T) {
 			strings.Count(big.Log(), "a") < 30_000_000 {
 			t.Errorf("30 MB of an answer: psql ended with %d, %v, and said %d bytes", code, err, len(big.Log()))
 		}
+		t.Run("pgx with a profile", func(t *testing.T) {
+			cmd := h.command(soon(t, serverTime), filepath.Join(buildExamples(t, h.Client), "postgres"), "-profile", h.file(),
+				"-service", d.name, "-user", "alice", "select 'pgx says ' || count(*) from generate_series(1, 77)")
+			cmd.Env = append(cmd.Env, "PGPASSWORD="+postgresSecret)
+			if out, err := h.Client.RunCommand(cmd); err != nil || out != "pgx says 77\n" {
+				t.Errorf("the example printed %q, %v", out, err)
+			}
+		})
 	})
 	drained(t, h, forward, server)
 	h.filtered(t, d)
