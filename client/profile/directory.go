@@ -55,27 +55,27 @@ func Load(path string) (*Profile, error) {
 	return Parse(path, data)
 }
 
-// Load reads every profile, that is every file *.yaml, and returns the good ones by name. A file that is
-// not one, and two that have one name, are in the error, which is not a reason to do without the others.
-// A directory that is not there has none.
-func (d Directory) Load() ([]*Profile, error) {
+// saved is a profile and the file that it stands in.
+type saved struct {
+	*Profile
+	path string
+}
+
+// read is every profile that can be read, and what is wrong with the other files.
+func (d Directory) read() (all []saved, errs []error) {
 	entries, err := os.ReadDir(string(d))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the directory of profiles: %w", err)
+		return nil, []error{fmt.Errorf("read the directory of profiles: %w", err)}
 	}
-	var errs []error
-	files := map[string][]string{} // by lower-case name
-	var all []*Profile
 	for _, e := range entries {
 		if e.IsDir() || filepath.Ext(e.Name()) != suffix || strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
 		if len(all)+len(errs) == maxProfiles {
-			errs = append(errs, fmt.Errorf("%s has more than %d profiles; the others were not read", d, maxProfiles))
-			break
+			return all, append(errs, fmt.Errorf("%s has more than %d profiles; the others were not read", d, maxProfiles))
 		}
 		path := filepath.Join(string(d), e.Name())
 		p, err := Load(path)
@@ -83,19 +83,44 @@ func (d Directory) Load() ([]*Profile, error) {
 			errs = append(errs, err)
 			continue
 		}
-		key := strings.ToLower(p.Name)
-		files[key] = append(files[key], path)
-		all = append(all, p)
+		all = append(all, saved{p, path})
 	}
-	all = slices.DeleteFunc(all, func(p *Profile) bool { return len(files[strings.ToLower(p.Name)]) > 1 })
-	for name, paths := range files {
-		if len(paths) > 1 {
-			errs = append(errs, fmt.Errorf("the profiles %s all have the name %s; remove all but one, or rename them",
-				strings.Join(paths, ", "), name))
+	return all, errs
+}
+
+// Load reads every profile, that is every file *.yaml, and returns the good ones by name. A file that is
+// not one, and two that have one name, are in the error, which is not a reason to do without the others.
+// A directory that is not there has none.
+func (d Directory) Load() ([]*Profile, error) {
+	all, errs := d.read()
+	files := map[string][]string{} // by name without case
+	for _, s := range all {
+		key := strings.ToLower(s.Name)
+		files[key] = append(files[key], s.path)
+	}
+	var good []*Profile
+	for _, s := range all {
+		switch paths := files[strings.ToLower(s.Name)]; {
+		case len(paths) == 1:
+			good = append(good, s.Profile)
+		case paths[0] == s.path:
+			errs = append(errs, fmt.Errorf("%s all have the name %s; remove all but one, or rename them",
+				strings.Join(paths, " and "), s.Name))
 		}
 	}
-	slices.SortFunc(all, func(a, b *Profile) int { return cmp.Compare(a.Name, b.Name) })
-	return all, errors.Join(errs...)
+	slices.SortFunc(good, func(a, b *Profile) int { return cmp.Compare(a.Name, b.Name) })
+	return good, errors.Join(errs...)
+}
+
+// path is the file of the profile of that name, where there is one, and where it belongs otherwise.
+func (d Directory) path(name string) (path string, exists bool) {
+	all, _ := d.read() // what cannot be read has no name
+	for _, s := range all {
+		if strings.EqualFold(s.Name, name) {
+			return s.path, true
+		}
+	}
+	return filepath.Join(string(d), name+suffix), false
 }
 
 // Find is the door to a target in any of the profiles: what Profile.Find takes, or that after the name of
@@ -153,7 +178,7 @@ func (d Directory) Find(target string) (*Door, error) {
 }
 
 // Save writes a profile to NAME.yaml, whole or not at all, for its owner alone. It makes the directory,
-// and replaces a profile of that name only if it is told to.
+// and replaces a profile of that name only if it is told to: otherwise the error is fs.ErrExist.
 func (d Directory) Save(p *Profile, replace bool) (path string, err error) {
 	text, err := p.Marshal()
 	if err != nil {
@@ -162,11 +187,12 @@ func (d Directory) Save(p *Profile, replace bool) (path string, err error) {
 	if err := os.MkdirAll(string(d), privateDir); err != nil {
 		return "", fmt.Errorf("save profile %s: %w", p.Name, err)
 	}
-	path = filepath.Join(string(d), p.Name+suffix)
-	if err := privatefile.Write(path, text, replace); err != nil {
-		if errors.Is(err, fs.ErrExist) {
-			return "", fmt.Errorf("save profile %s: %w; choose another name, or say that it is to be replaced", p.Name, err)
-		}
+	path, exists := d.path(p.Name)
+	err = error(&fs.PathError{Op: "create", Path: path, Err: fs.ErrExist})
+	if !exists || replace {
+		err = privatefile.Write(path, text, replace)
+	}
+	if err != nil {
 		return "", fmt.Errorf("save profile %s: %w", p.Name, err)
 	}
 	return path, nil
@@ -174,10 +200,11 @@ func (d Directory) Save(p *Profile, replace bool) (path string, err error) {
 
 // Remove deletes a profile by its name.
 func (d Directory) Remove(name string) error {
-	if !isName(name) {
-		return fmt.Errorf("%q is not the name of a profile", name)
+	path, exists := d.path(name)
+	if !exists {
+		return fmt.Errorf("remove profile %s: %w in %s", name, fs.ErrNotExist, d)
 	}
-	if err := os.Remove(filepath.Join(string(d), name+suffix)); err != nil {
+	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("remove profile %s: %w", name, err)
 	}
 	return nil

@@ -110,15 +110,15 @@ func (p *Profile) parse(s *strictyaml.Section) {
 // name reads a name of the sort that can be a file's.
 func name(s *strictyaml.Section, key, what string, to *string) {
 	switch given := s.Text(key, to); {
-	case given && !isName(*to):
+	case given && !IsName(*to):
 		s.FailKey(key, "%q is not a name; use 1 to %d letters, digits, -, _ and ., and begin with a letter or a digit", *to, maxName)
 	case !given && s.Lacks(key):
 		s.FailKey(key, "is missing; write %s", what)
 	}
 }
 
-// isName reports whether text can be a file's name on every system, a label and a word.
-func isName(text string) bool {
+// IsName reports whether text can be a file's name on every system, a label and a word.
+func IsName(text string) bool {
 	if text == "" || len(text) > maxName || strings.ContainsRune("-_.", rune(text[0])) {
 		return false
 	}
