@@ -66,7 +66,7 @@ func (m *model) judge(t *rapid.T) {
 		}
 	}
 	for tuple, f := range g.flows {
-		if !f.service.Open() && !m.knocked[tuple.Src.Netip()] {
+		if !f.open && !m.knocked[tuple.Src.Netip()] {
 			t.Fatalf("%v is in a hidden service and never knocked", tuple)
 		}
 		if !m.admitted[tuple] {
