@@ -98,20 +98,21 @@ func (g *Gate) connect(p *tun.Packet) (Verdict, error) {
 
 // judgeConnection is admitSYN for what cannot be parked.
 func (g *Gate) judgeConnection(p *tun.Packet) Verdict {
-	svc := g.policy.Load().service(p.Tuple.Dst, p.Tuple.DstPort)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	svc := g.policy.Load().service(p.Tuple.Dst, p.Tuple.DstPort) // under the lock: its place is of the same policy
 	if svc == nil {
 		return Verdict{Reason: ReasonNotService}
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	at := g.places[svc.at]
 	old, s := g.flows[p.Tuple], g.sources[p.Tuple.Src]
 	banned := svc.Open() && g.banned(p.Tuple.Src)
 	v := Verdict{Reason: ReasonNoGrant}
 	switch {
 	case svc.Open() && !banned:
-		return g.record(p, svc, old, nil, ReasonOpen)
+		return g.record(p, at, old, nil, ReasonOpen)
 	case s != nil:
-		v = g.judgeSYN(p, svc, s, old, s.queued == 0 || svc.Methods == 0)
+		v = g.judgeSYN(p, at, s, old, s.queued == 0 || svc.Methods == 0)
 	}
 	if banned && v.Reason == ReasonNoGrant {
 		return Verdict{Reason: ReasonBanned}
