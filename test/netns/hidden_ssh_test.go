@@ -28,7 +28,7 @@ const (
 	copyTime = 3 * time.Minute
 )
 
-// An sshServer is OpenSSH's, on the upstream, and what its one user needs to get in.
+// An sshServer is OpenSSH's, on the upstream, and what its users, root and alice, need to get in.
 type sshServer struct {
 	*lab.Process
 
@@ -36,7 +36,7 @@ type sshServer struct {
 }
 
 // serveSSH starts a real sshd on a host. Keys, and what it wants to find in /run and /etc, are the test's own.
-func serveSSH(t *testing.T, h *lab.Host, port uint16) *sshServer {
+func serveSSH(t *testing.T, h *lab.Host, at netip.AddrPort) *sshServer {
 	t.Helper()
 	lab.RequireTools(t, sshdPath, "ssh", "scp", "ssh-keygen")
 	s := &sshServer{dir: t.TempDir()}
@@ -52,8 +52,16 @@ func serveSSH(t *testing.T, h *lab.Host, port uint16) *sshServer {
 	}
 	authorized := write(t, s.dir, "authorized_keys", "%s", public("user"))
 	write(t, s.dir, "known_hosts", "ssh,10.77.0.1 %s", public("host"))
-	// Of the machine's own users one may be locked, which is none of this test's business.
-	shadow := write(t, s.dir, "shadow", "root:*:20000:0:99999:7:::\nsshd:*:20000:0:99999:7:::\n")
+	// Alice is a user here, and nobody is locked, whatever the machine's own files say.
+	shadow := write(t, s.dir, "shadow", "root:*:20000:0:99999:7:::\nalice:*:20000:0:99999:7:::\n")
+	users, err := os.ReadFile("/etc/passwd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	passwd := write(t, s.dir, "passwd", "%s", append(users, "alice:x:0:0:Alice:/:/bin/sh\n"...))
+	if err := os.Chmod(passwd, 0o644); err != nil { // sshd's unprivileged part reads it
+		t.Fatal(err)
+	}
 	config := write(t, s.dir, "sshd_config", `ListenAddress %s
 HostKey %s
 AuthorizedKeysFile %s
@@ -63,10 +71,10 @@ StrictModes no
 PermitRootLogin yes
 PrintMotd no
 Subsystem sftp internal-sftp
-`, netip.AddrPortFrom(h.Addr4, port), filepath.Join(s.dir, "host"), authorized)
+`, at, filepath.Join(s.dir, "host"), authorized)
 	script := `mount -t tmpfs none /run && mkdir -m 755 /run/sshd && mount --bind "$1" /etc/shadow &&
-		exec "$0" -D -e -f "$2"`
-	cmd := h.Command(t.Context(), "sh", "-c", script, sshdPath, shadow, config)
+		mount --bind "$2" /etc/passwd && exec "$0" -D -e -f "$3"`
+	cmd := h.Command(t.Context(), "sh", "-c", script, sshdPath, shadow, passwd, config)
 	cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
 	s.Process = h.StartCommand(t, cmd)
 	said(t, s.Process, serverTime, "listening on")
@@ -85,7 +93,7 @@ func (s *sshServer) options(proxy string) []string {
 func TestSSHGoesThroughAHiddenDoor(t *testing.T) {
 	lab.RequireTools(t, "nmap")
 	l := lab.New(t)
-	server := serveSSH(t, l.Upstream, sshPort)
+	server := serveSSH(t, l.Upstream, netip.AddrPortFrom(l.Upstream.Addr4, sshPort))
 	d := door{name: "ssh", listen: netip.MustParseAddrPort("10.77.0.1:22"),
 		upstream: netip.AddrPortFrom(l.Upstream.Addr4, sshPort).String()}
 	h := hide(t, l, protocol.MethodUDP, d)
