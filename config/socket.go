@@ -23,10 +23,10 @@ func Socket(path string) (string, error) {
 	if err != nil {
 		return "", &Error{File: path, Msg: cannotRead(err), Err: err}
 	}
-	report := strictyaml.NewReport(path)
-	root := report.Read(data)
+	r := strictyaml.NewReport(path)
+	root := r.Read(data)
 	if root == nil {
-		return "", report.Err()
+		return "", r.Err()
 	}
 	var file struct {
 		Control struct {

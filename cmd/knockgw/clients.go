@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/control"
 	"github.com/knockgw/knockgw/internal/enroll"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -114,8 +116,21 @@ func clientRemoveCommand() *cobra.Command {
 
 // takeUp has the running gateway read its configuration again, and says what came of it. An error is the
 // gateway's: it refused, and goes on with what it had.
-func takeUp(_ context.Context, _ *config.Config) (string, error) {
-	return "send SIGHUP to knockgw, or start it", nil
+func takeUp(ctx context.Context, c *config.Config) (string, error) {
+	if c.Control.Socket == "" {
+		return "send SIGHUP to knockgw, or start it (with control.socket in the configuration it would be asked)", nil
+	}
+	gateway := control.Client{Socket: c.Control.Socket}
+	_, err := gateway.Reload(ctx)
+	switch {
+	case errors.Is(err, control.ErrNotRunning):
+		return "no gateway is running: start knockgw", nil
+	case errors.Is(err, control.ErrUnavailable):
+		return "the gateway is starting or stopping: run knockgw reload", nil
+	case err != nil:
+		return "", fmt.Errorf("the running gateway: %w", err)
+	}
+	return "the running gateway has taken it up", nil
 }
 
 func clientListCommand() *cobra.Command {
