@@ -53,7 +53,8 @@ func guarded(ctx context.Context, address string, which target.Flags) error {
 		ConnContext:       auth.ConnContext, // so that a request knows whose it is
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			peer, _ := auth.PeerFromContext(r.Context())
-			fmt.Fprintf(w, "hello %s: %s %s\n", peer.ClientID(), r.Method, r.URL.Path)
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			fmt.Fprintf(w, "hello %s: %s %s\n", peer.ClientID(), r.Method, r.URL.Path) //nolint:gosec // see the type
 		}),
 	}
 	log.Println("listening on", inner.Addr())

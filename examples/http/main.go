@@ -85,7 +85,8 @@ func serve(ctx context.Context, address string) error {
 	site := &http.Server{
 		Addr: address, ReadHeaderTimeout: timeout,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			fmt.Fprintf(w, "hello from behind the gateway: %s %s\n", r.Method, r.URL.Path)
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			fmt.Fprintf(w, "hello from behind the gateway: %s %s\n", r.Method, r.URL.Path) //nolint:gosec // see the type
 		}),
 	}
 	defer context.AfterFunc(ctx, func() { _ = site.Close() })()

@@ -41,18 +41,19 @@ func examples() []example {
 }
 
 // Hold builds the lab with a gateway that hides a service for each of the examples, says how to get into its
-// namespaces and what to try there, and waits for the end of ctx, which is no error. It takes everything down
-// again. Its errors are those of Run.
+// namespaces and what to try there, and waits for the end of ctx, which is no error once all of it is there. It takes
+// everything down again. Its errors are those of Run.
 func Hold(ctx context.Context, o Options) (err error) {
 	d := &held{report: report{w: o.Out}, secret: make([]byte, secretSize)}
 	_, _ = rand.Read(d.secret) // never fails
-	defer func() { err = errors.Join(err, d.close()) }()
 	if err := d.prepare(ctx, o.Gateway); err != nil {
-		if ctx.Err() != nil {
-			return nil
+		err = errors.Join(err, d.close())
+		if ctx.Err() != nil { // whatever err is, this is why
+			return fmt.Errorf("cut short: %w", context.Cause(ctx))
 		}
 		return err
 	}
+	defer func() { err = errors.Join(err, d.close()) }()
 	d.tell()
 	if d.err != nil {
 		return fmt.Errorf("write the report: %w", d.err)
@@ -160,10 +161,7 @@ func (d *held) tell() {
 	d.line("")
 	d.block(d.variables())
 	d.line("")
-	d.line("$CLIENT, $STRANGER, $UPSTREAM and $GATEWAY in front of a command run it there:")
-	d.line("")
-	d.block("$CLIENT knockgw ping web\n$STRANGER nmap -n -Pn -p 22,80,5432,50051 " + d.lab.families[0].hidden.String() + "\n")
-	d.line("")
+	d.line("$CLIENT, $STRANGER, $UPSTREAM and $GATEWAY in front of a command run it there.")
 	d.line("The programs of examples/, from the root of the repository; the first of two")
 	d.line("commands is the service, on the upstream, and the second its client:")
 	d.line("")
@@ -184,6 +182,10 @@ func (d *held) tell() {
 	d.line("")
 	which := " -profile $D/" + guardedName + ".yaml -service " + guardedService
 	d.block("$GATEWAY $D/http -serve " + d.site().String() + " -guard" + which + " &\n$CLIENT $D/http" + which + "\n")
+	d.line("")
+	d.line("What the client finds, and what a stranger:")
+	d.line("")
+	d.block("$CLIENT knockgw ping web\n$STRANGER nmap -n -Pn -p 22,80,5432,50051 " + d.lab.families[0].hidden.String() + "\n")
 	d.line("")
 	d.line("All of it is gone when this ends: interrupt it (Ctrl-C).")
 }
