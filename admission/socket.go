@@ -100,7 +100,7 @@ func (g *Gate) connect(p *tun.Packet) (Verdict, error) {
 func (g *Gate) judgeConnection(p *tun.Packet) Verdict {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	svc := g.policy.Load().service(p.Tuple.Dst, p.Tuple.DstPort) // under the lock: its place is of the same policy
+	svc := g.policy.Load().service(p.Tuple.Dst, p.Tuple.DstPort)
 	if svc == nil {
 		return Verdict{Reason: ReasonNotService}
 	}
@@ -130,6 +130,16 @@ func (g *Gate) AuthenticateConnected(ctx context.Context, t tun.Tuple, client *p
 		return 0
 	})
 	return err
+}
+
+// Identity returns the client's key as which a flow has been let in; nil if that is not known.
+func (g *Gate) Identity(t tun.Tuple) *protocol.Client {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if f := g.flows[t]; f != nil {
+		return f.key
+	}
+	return nil
 }
 
 // keepLooking calls look again and again, ever more rarely, until it says 0, until the time is over for

@@ -27,6 +27,7 @@ import (
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/filter"
 	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/guard"
 	"github.com/knockgw/knockgw/netstack"
 	"github.com/knockgw/knockgw/tun"
 )
@@ -70,7 +71,7 @@ type Gateway struct {
 	started   time.Time
 	routes    tun.Routes
 	flows     *flows.Set
-	metrics   *metrics
+	metrics   *metricSet
 	refusals  sample // lines about refused knocks
 	ready     chan struct{}
 	ran       atomic.Bool
@@ -213,7 +214,7 @@ type parts struct {
 	gate   *admission.Gate
 	stack  *netstack.Stack
 	device tun.Device
-	replay replay
+	replay guard.Replay
 	filter *filter.Filter // nil where packets are refused in user space
 	// filtering: the device has the filter.
 	filtering bool
@@ -222,7 +223,7 @@ type parts struct {
 // assemble makes the filter, the gate and the stack and joins them. The parts are
 // not nil if it fails: a filter may be among them that is to be closed.
 func (g *Gateway) assemble(ctx context.Context, store admission.Store, device tun.Device) (*parts, error) {
-	p := &parts{g: g, device: device, replay: replay{store: store, now: g.o.Now}}
+	p := &parts{g: g, device: device, replay: guard.Replay{Store: store, Now: g.o.Now}}
 	now := g.now.Load()
 	var err error
 	if p.filter, err = g.openFilter(device); err != nil {

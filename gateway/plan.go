@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -73,30 +72,6 @@ func (s *service) join(gate *admission.Gate, r auth.Replay) {
 	}
 }
 
-// replay has the gate's store remember what authenticated.
-type replay struct {
-	store admission.Store
-	now   func() time.Time
-}
-
-// Claim implements auth.Replay.
-func (r replay) Claim(client string, nonce []byte, until time.Time) error {
-	kind := admission.ClaimTCPv2
-	if len(nonce) != protocol.EnvelopePrefix {
-		kind = admission.ClaimTCPv1
-	}
-	batch := []admission.Claim{{Kind: kind, Client: client, Nonce: nonce, Lifetime: until.Sub(r.now())}}
-	r.store.Claim(batch)
-	switch err := batch[0].Err; {
-	case errors.Is(err, admission.ErrReplay):
-		return fmt.Errorf("%w", auth.ErrReplayed)
-	case errors.Is(err, admission.ErrStoreFull):
-		return fmt.Errorf("%w", auth.ErrReplayFull)
-	default:
-		return err
-	}
-}
-
 // key translates a tuple for the flows.
 func key(t tun.Tuple) flows.Key {
 	return flows.Key{Client: t.Source(), Target: t.Destination()}
@@ -158,7 +133,7 @@ func (p *parts) plan(s *service, t tun.Tuple, target netip.AddrPort) *flows.Plan
 
 // authenticate runs the handshake with the clients that could be meant.
 func (p *parts) authenticate(ctx context.Context, s *service, t tun.Tuple, conn net.Conn) (string, error) {
-	candidates := slices.Values(p.gate.Candidates(t))
+	start, candidates := time.Now(), slices.Values(p.gate.Candidates(t))
 	peer, err := s.auth.HandshakeWith(ctx, conn, candidates)
 	result := auth.ResultOK
 	if err != nil {
@@ -169,7 +144,7 @@ func (p *parts) authenticate(ctx context.Context, s *service, t tun.Tuple, conn 
 			p.explain(s.Name, t, failed)
 		}
 	}
-	p.g.metrics.authenticated(s.Name, result)
+	p.g.metrics.auths.Authenticated(s.Name, result, time.Since(start))
 	if err != nil {
 		return "", err
 	}
@@ -206,7 +181,7 @@ func (p *parts) explain(service string, t tun.Tuple, e *auth.Error) {
 
 // knocked is told of every decided knock.
 func (g *Gateway) knocked(e admission.KnockEvent) {
-	g.metrics.knocked(e)
+	g.metrics.gate.Knocked(e)
 	attrs := []any{"client", e.Client, "service", e.Service, "from", e.Source, "method", e.Method}
 	switch e.Result {
 	case admission.KnockOK:

@@ -21,6 +21,7 @@ type Guard struct {
 	o        Options
 	gate     *admission.Gate
 	services map[string]*service
+	changed  <-chan struct{} // closed by the first change of Secrets that the gate does not know
 	ran      atomic.Bool
 
 	mu    sync.Mutex          // not held while the gate waits
@@ -43,14 +44,15 @@ func New(o Options) (*Guard, error) {
 		o.Store = admission.NewMemoryStore(admission.StoreOptions{Now: o.Now, Logger: o.Log})
 	}
 	g := &Guard{o: o, services: make(map[string]*service), conns: make(map[tun.Tuple]*conn)}
-	policy, err := newPolicy(&o)
+	g.changed = o.Secrets.Changed()
+	policy, err := newPolicy(&o, nil)
 	if err != nil {
 		return nil, err
 	}
 	g.gate, err = admission.New(admission.Options{
 		Policy: policy, Store: o.Store, Now: o.Now, Log: o.Log, Limits: o.Limits, Ban: o.Ban,
 		Deliver: func(*tun.Packet, admission.Verdict) {}, // nothing is ever parked
-		Evicted: g.evicted,
+		Evicted: g.evicted, Revoked: g.evicted,
 		Knocked: o.Knocked,
 	})
 	if err != nil {
@@ -98,7 +100,8 @@ func (g *Guard) Guard(service string, inner net.Listener, o auth.ListenerOptions
 // Stats is what the gate has counted and holds. Packets are datagrams and accepted connections here.
 func (g *Guard) Stats() admission.Stats { return g.gate.Stats() }
 
-// Run takes knocks until ctx ends, and closes Options.Knocks then. It returns nil after that, and
+// Run takes knocks and follows the changes of Options.Secrets until ctx ends, and closes Options.Knocks
+// then. It returns nil after that, and
 // otherwise what is wrong with a socket. From then on no connection gets in; those that are in live on,
 // and the listeners are their owner's to close. Run may be called once.
 func (g *Guard) Run(ctx context.Context) error {
@@ -120,6 +123,7 @@ func (g *Guard) Run(ctx context.Context) error {
 			stop(err)
 		}
 	})
+	running.Go(func() { g.follow(work, g.changed) })
 	<-work.Done()
 	g.gate.Drain()
 	for _, socket := range g.o.Knocks {

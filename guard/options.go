@@ -25,7 +25,8 @@ var ErrOptions = errors.New("guard: invalid options")
 type Options struct {
 	// Services are what is guarded. Required.
 	Services []Service
-	// Secrets are the clients, those of other Servers of the program too. Required.
+	// Secrets are the clients, those of other Servers of the program too. Required. While Run runs, a
+	// change is in force at once: a secret that is gone ends its client's grants and connections.
 	Secrets *auth.Secrets
 	// Knocks are the UDP sockets on which knocks are taken: all of them, whatever their ports, for all
 	// services. Required but where every service is of ModeAuth. The Guard owns them from Run on.

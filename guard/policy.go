@@ -2,6 +2,7 @@ package guard
 
 import (
 	"cmp"
+	"context"
 	"net/netip"
 
 	"github.com/knockgw/knockgw/admission"
@@ -36,8 +37,9 @@ func tupleOf(remote, local netip.AddrPort, port uint16) tun.Tuple {
 	return admission.TupleOf(remote, netip.AddrPortFrom(inside(local.Addr()), port))
 }
 
-// newPolicy makes a policy of the services and the clients that there are now.
-func newPolicy(o *Options) (*admission.Policy, error) {
+// newPolicy makes a policy of the services and the clients that there are now, to take the place of
+// after, which may be nil.
+func newPolicy(o *Options, after *admission.Policy) (*admission.Policy, error) {
 	clients := make(map[string]*admission.Client)
 	var all []*admission.Client
 	for id := range o.Secrets.All() {
@@ -56,7 +58,7 @@ func newPolicy(o *Options) (*admission.Policy, error) {
 	}
 	p := admission.PolicyOptions{
 		KnockPort: knockPort, Window: cmp.Or(o.Window, DefaultWindow),
-		Sequence: o.Sequence, Slot: o.Slot, Gateway: o.Gateway,
+		Sequence: o.Sequence, Slot: o.Slot, Gateway: o.Gateway, After: after,
 	}
 	for i := range o.Services {
 		s := &o.Services[i]
@@ -83,4 +85,24 @@ func newPolicy(o *Options) (*admission.Policy, error) {
 		p.Services = append(p.Services, t)
 	}
 	return admission.NewPolicy(p)
+}
+
+// follow puts a new policy in force whenever Secrets changes, until ctx ends. changed is closed by the
+// first change. Who is gone from it has his connections reset.
+func (g *Guard) follow(ctx context.Context, changed <-chan struct{}) {
+	for {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+		changed = g.o.Secrets.Changed()
+		policy, err := newPolicy(&g.o, g.gate.Policy())
+		if err != nil {
+			g.o.Log.Error("the clients have changed, but the ones before stay", "err", err)
+			continue
+		}
+		ended := g.gate.SetPolicy(policy)
+		g.o.Log.Info("clients changed", "secrets", g.o.Secrets.Len(), "ended_grants", ended.Grants, "ended_flows", ended.Flows)
+	}
 }

@@ -60,11 +60,11 @@ func refusal(ctx context.Context, v admission.Verdict) auth.Result {
 
 // knocked is the Peer of a connection that its client's grant has let in.
 func (s *service) knocked(c *conn) (auth.Peer, error) {
-	keys := s.guard.o.Secrets.Of(s.guard.gate.Client(c.tuple))
-	if len(keys) == 0 {
+	id := s.guard.gate.Identity(c.tuple)
+	if id == nil {
 		return auth.Peer{}, &auth.Error{Result: auth.ResultUnauthorized, Err: admission.ErrGone}
 	}
-	return auth.Peer{Conn: c, Client: keys[0]}, nil
+	return auth.Peer{Conn: c, Client: id}, nil
 }
 
 // authorize is the auth.Server's: the program agrees, then the gate.

@@ -78,9 +78,11 @@ type held struct {
 
 // prepare builds the lab, starts the gateway and writes the profile.
 func (d *held) prepare(ctx context.Context, command []string) (err error) {
-	if d.lab, err = newLab(ctx); err != nil {
-		return err
+	l, err := newLab(ctx)
+	if err != nil {
+		return err // with nothing left of it
 	}
+	d.lab = l
 	if d.gateway, err = startGateway(d.lab.gateway, command, d.configText(), d.secret); err != nil {
 		return err
 	}
