@@ -164,7 +164,7 @@ func ExampleProfile_DialContext() {
 		return
 	}
 	listener := auth.NewListener(inner, &auth.Server{Port: 80, Clients: slices.Values([]*protocol.Client{alice})}, auth.ListenerOptions{})
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { //nolint:gosec // an example
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "what nobody else sees")
 	})}
 	done := make(chan error)

@@ -81,7 +81,7 @@ func (p *Profile) encode(readable bool) ([]byte, error) {
 	var b bytes.Buffer
 	e := yaml.NewEncoder(&b)
 	e.SetIndent(indent)
-	if err := e.Encode(d); err != nil {
+	if err := e.Encode(d); err != nil { //nolint:gosec // a profile is for its secret
 		return nil, fmt.Errorf("profile %s: %w", p.Name, err)
 	}
 	if err := e.Close(); err != nil {
@@ -97,7 +97,7 @@ func (p *Profile) compact() ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(p.document()); err != nil {
+	if err := e.Encode(p.document()); err != nil { //nolint:gosec // a profile is for its secret
 		return nil, fmt.Errorf("profile %s: %w", p.Name, err)
 	}
 	return escape(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), nil

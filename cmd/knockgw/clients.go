@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -147,16 +146,7 @@ func clientListCommand() *cobra.Command {
 			return err
 		}
 		rows := clientRows(c)
-		switch *output {
-		case asJSON:
-			enc := json.NewEncoder(cmd.OutOrStdout())
-			enc.SetIndent("", "  ")
-			return enc.Encode(rows)
-		case "table":
-			return clientTable(cmd.OutOrStdout(), rows)
-		default:
-			return &usageError{fmt.Errorf("-o %s: choose table or json", *output)}
-		}
+		return answer(cmd, *output, rows, func(w io.Writer) error { return clientTable(w, rows) })
 	}
 	return cmd
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -86,7 +87,7 @@ func (h *handout) run(cmd *cobra.Command, change func(protocol.Secret) (*enroll.
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "client %s %s (%s); %s\n", printable(id), done, made.File, said)
 	if h.out != "" {
-		fmt.Fprintf(cmd.ErrOrStderr(), "its profile is in %s; on the client: knockgw import FILE\n", h.out)
+		fmt.Fprintf(cmd.ErrOrStderr(), "its profile is in %s; on the client: knockgw import %s\n", h.out, filepath.Base(h.out))
 		return nil
 	}
 	_, err = io.WriteString(cmd.OutOrStdout(), text)

@@ -53,6 +53,9 @@ var ErrNoClientsDir = errors.New("the configuration has no directory for clients
 // Add writes a new client's file into the clients_dir of the configuration at path. The configuration is
 // read again with it; if that fails there is no change.
 func Add(path, id string, secret protocol.Secret, services []string) (*Change, error) {
+	if _, err := protocol.NewClient(id, secret); err != nil {
+		return nil, fmt.Errorf("client %q: %w", id, err)
+	}
 	c, err := config.Load(path)
 	if err != nil {
 		return nil, err
@@ -68,7 +71,7 @@ func Add(path, id string, secret protocol.Secret, services []string) (*Change, e
 			return nil, err
 		}
 	}
-	text, err := yaml.Marshal(struct {
+	text, err := yaml.Marshal(struct { //nolint:gosec // the file is for the secret
 		ID       string   `yaml:"id"`
 		Secret   string   `yaml:"secret"`
 		Services []string `yaml:"services,omitempty,flow"`
