@@ -214,6 +214,7 @@ func (m *model) whateverGoesIn(t *rapid.T) {
 		"junk 2": m.junk,
 		"client": m.client,
 		"stack":  m.stack,
+		"reload": func(*rapid.T) { m.reloads() },
 		"decide": func(*rapid.T) { m.decide() },
 		"sweep":  func(*rapid.T) { m.sweep() },
 		"time passes": func(t *rapid.T) {
