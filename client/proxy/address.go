@@ -22,7 +22,7 @@ func address(host string, port uint16) (string, error) {
 		return netip.AddrPortFrom(ip.Unmap(), port).String(), nil
 	}
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if host == "" || len(host) > maxHost || strings.ContainsFunc(host, notOfNames) {
+	if host == "" || len(host) > maxHost || strings.ContainsFunc(host, func(r rune) bool { return !ofNames(r) }) {
 		return "", errHost
 	}
 	if port == 0 {
@@ -31,9 +31,9 @@ func address(host string, port uint16) (string, error) {
 	return net.JoinHostPort(host, strconv.Itoa(int(port))), nil
 }
 
-// notOfNames tells what names of hosts and services have not got in them.
-func notOfNames(r rune) bool {
-	return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-' || r == '_' || r == '.')
+// ofNames tells what the names of hosts and services are made of.
+func ofNames(r rune) bool {
+	return 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-' || r == '_' || r == '.'
 }
 
 // authority is the address that an HTTP request names. implied is the port if it names none; 0 if it must.

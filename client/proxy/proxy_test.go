@@ -216,6 +216,7 @@ func TestWhatIsNoServiceIsRefusedAndTheServicesAreListed(t *testing.T) {
 	if err != nil || resp.StatusCode != http.StatusForbidden {
 		t.Fatalf("%+v, %v", resp, err)
 	}
+	defer resp.Body.Close()
 	body := make([]byte, resp.ContentLength)
 	if _, _ = io.ReadFull(resp.Body, body); !strings.Contains(string(body), "web, echo") {
 		t.Errorf("%q", body)
@@ -269,6 +270,7 @@ func TestEarlyBytesAfterConnectAreNotLostAndHalvesEndByThemselves(t *testing.T) 
 				if err != nil || resp.StatusCode != http.StatusOK {
 					t.Fatal(resp, err)
 				}
+				defer resp.Body.Close()
 			} else if n, err := in.Discard(2 + 10); err != nil {
 				t.Fatal(n, err)
 			}
@@ -373,9 +375,11 @@ func TestTheEndOfServingEndsEveryKindOfClient(t *testing.T) {
 	}
 	idle := r.connect(t)
 	_, _ = io.WriteString(idle, "GET http://web/ HTTP/1.1\r\nHost: web\r\n\r\n")
-	if resp, err := http.ReadResponse(bufio.NewReader(idle), nil); err != nil || resp.StatusCode != http.StatusOK {
+	resp, err := http.ReadResponse(bufio.NewReader(idle), nil)
+	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatal(resp, err)
 	}
+	defer resp.Body.Close()
 	begun := r.connect(t)
 	_, _ = io.WriteString(begun, "GET ht")
 	r.end(t)

@@ -139,7 +139,7 @@ func (a *request) refuse(rw http.ResponseWriter, err error, status int) {
 // ServeHTTP serves one request of a client.
 func (w *web) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	h := r.Context().Value(connKey{}).(*handed)
-	a := &request{End{Protocol: HTTP, End: relay.End{From: h.Conn.RemoteAddr()}}}
+	a := &request{End{Protocol: HTTP, End: relay.End{From: h.RemoteAddr()}}}
 	start := time.Now()
 	defer func() {
 		a.end.Took = time.Since(start)
@@ -190,7 +190,7 @@ func (w *web) connect(rw http.ResponseWriter, r *http.Request, h *handed, a *req
 	_ = conn.SetDeadline(time.Now().Add(requestTime))
 	if _, err = io.WriteString(conn, established); err == nil {
 		// What the client has sent early, and net/http read.
-		early, _ := buffered.Reader.Peek(buffered.Reader.Buffered()) // cannot fail for what is there
+		early, _ := buffered.Peek(buffered.Reader.Buffered()) // cannot fail for what is there
 		_ = far.SetDeadline(time.Now().Add(requestTime))
 		_, err = far.Write(early)
 		a.end.Moved.Up = int64(len(early))
