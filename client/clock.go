@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/knockgw/knockgw/auth"
@@ -68,16 +69,16 @@ var ErrClockUnknown = errors.New("the gate takes no knock of any clock")
 //	                    the gateway's clock                   ours
 //
 // A stamp that is not taken costs the gateway a datagram and no one's reputation; a
-// connection that is answered is authenticated with the same stamp, so that its
-// grant is used up, and closed at once: the service behind sees some twenty of
+// connection that is answered is authenticated with a stamp that was taken, so that
+// the grant is used up, and closed at once: the service behind sees some twenty of
 // them. If an authentication fails, the search ends. It takes seconds where the
 // clock is off by some minutes, and up to two minutes where nobody answers at all,
 // ErrClockUnknown: give ctx a deadline. An offset that comes with an error is what
 // was known by then, to about a window.
 //
 // It is for services that want a UDP knock (else errors.ErrUnsupported), and that
-// have grants for one connection, as they do by default. A literal address is
-// best: of several, it asks the first that does not fail for good. It must not run
+// have grants for one connection, as they do by default. Of several addresses, it
+// asks the first of each family, by turns; a literal is quicker. It must not run
 // beside other dials to the service, for whose grants it would take its own.
 func (d *Dialer) ClockOffset(ctx context.Context, network, address string) (time.Duration, error) {
 	if err := d.canAskTheTime(); err != nil {
@@ -129,26 +130,25 @@ func (d *Dialer) clockWindow() time.Duration {
 	return auth.DefaultWindow
 }
 
-func (d *Dialer) clockOffset(ctx context.Context, targets []netip.AddrPort) (offset time.Duration, err error) {
-	for _, target := range targets {
-		search := &clockSearch{Dialer: d, target: target, window: d.clockWindow(), wait: firstAnswer}
-		offset, err = search.offset(ctx)
-		if err == nil || search.heard || errors.Is(err, ErrClockUnknown) || ctx.Err() != nil {
-			break
-		}
+// clockOffset asks at the first address of each family until one has answered.
+func (d *Dialer) clockOffset(ctx context.Context, targets []netip.AddrPort) (time.Duration, error) {
+	search := &clockSearch{Dialer: d, targets: targets[:1], window: d.clockWindow(), wait: firstAnswer}
+	if len(targets) > 1 && targets[0].Addr().Is4() != targets[1].Addr().Is4() { // they go by turns
+		search.targets = targets[:2]
 	}
-	return offset, err
+	return search.offset(ctx)
 }
 
 // clockSearch looks for the shifts of this host's clock with which knocks are taken.
 // They are one interval, two windows wide, about minus the offset.
 type clockSearch struct {
 	*Dialer
-	target netip.AddrPort
-	window time.Duration
-	wait   time.Duration // for an answer
-	heard  bool          // there was one, and wait is learnt from it
-	probes int
+	targets []netip.AddrPort // once one has answered, that one
+	window  time.Duration
+	wait    time.Duration // for an answer
+	heard   bool          // there was one, and wait is learnt from it
+	taken   time.Duration // the first shift that was taken, if heard
+	probes  int
 }
 
 func (c *clockSearch) offset(ctx context.Context) (time.Duration, error) {
@@ -171,15 +171,23 @@ func (c *clockSearch) offset(ctx context.Context) (time.Duration, error) {
 // authentication.
 func (c *clockSearch) first(ctx context.Context) (time.Duration, error) {
 	step := time.Duration(clockStep * float64(c.window))
+	var failed error // at the address that failed last
 	for _, shift := range clockShifts(step) {
-		taken, err := c.probe(ctx, shift)
-		switch {
-		case taken:
-			return shift, err
-		case err != nil && c.probes > 1 && isTimeout(err):
-			return 0, fmt.Errorf("%w that was tried, %d in all: %w", ErrClockUnknown, c.probes, err)
-		case err != nil:
-			return 0, err
+		for _, target := range slices.Clone(c.targets) {
+			taken, err := c.probe(ctx, target, shift)
+			switch {
+			case taken:
+				c.targets = []netip.AddrPort{target}
+				return shift, err
+			case ctx.Err() != nil:
+				return 0, fmt.Errorf("%w that was tried, %d in all: %w", ErrClockUnknown, c.probes, err)
+			case err != nil:
+				failed = err
+				c.targets = slices.DeleteFunc(slices.Clone(c.targets), func(t netip.AddrPort) bool { return t == target })
+			}
+		}
+		if len(c.targets) == 0 {
+			return 0, failed
 		}
 	}
 	return 0, fmt.Errorf("%w within %v, nor whole hours off: the clock is not the reason, or not alone",
@@ -250,15 +258,15 @@ func (c *clockSearch) edge(ctx context.Context, within, direction, guess time.Du
 // confirm asks twice before it takes silence for an answer: there were others, and
 // a packet may have been lost.
 func (c *clockSearch) confirm(ctx context.Context, shift time.Duration) (bool, error) {
-	taken, err := c.probe(ctx, shift)
+	taken, err := c.probe(ctx, c.targets[0], shift)
 	if taken || err != nil {
 		return taken, err
 	}
-	return c.probe(ctx, shift)
+	return c.probe(ctx, c.targets[0], shift)
 }
 
-// probe tells whether a knock is taken with the clock shifted so.
-func (c *clockSearch) probe(ctx context.Context, shift time.Duration) (bool, error) {
+// probe tells whether target takes a knock with the clock shifted so.
+func (c *clockSearch) probe(ctx context.Context, target netip.AddrPort, shift time.Duration) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
@@ -272,7 +280,7 @@ func (c *clockSearch) probe(ctx context.Context, shift time.Duration) (bool, err
 	waiting, cancel := context.WithTimeout(ctx, c.wait)
 	defer cancel()
 	var knocked time.Time
-	conn, _, err := shifted.attempt(waiting, c.target, session, func(error) { knocked = time.Now() })
+	conn, _, err := shifted.attempt(waiting, target, session, func(error) { knocked = time.Now() })
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
@@ -282,16 +290,18 @@ func (c *clockSearch) probe(ctx context.Context, shift time.Duration) (bool, err
 	default:
 		return false, err
 	}
-	if took := time.Since(knocked); !c.heard || took < c.wait/answerTrips {
-		c.wait = min(max(answerTrips*took, leastAnswer), firstAnswer)
-		c.heard = true
+	if !c.heard {
+		c.wait = min(max(answerTrips*time.Since(knocked), leastAnswer), firstAnswer)
+		c.heard, c.taken = true, shift
 	}
 	if c.NoAuth {
 		return true, conn.Close()
 	}
+	// Not by the stamp of a knock that was just not too old: it is a little later.
+	shifted.Now = func() time.Time { return c.now().Add(c.taken) }
 	ending, cancelEnding := context.WithTimeout(ctx, handshakeTime)
 	defer cancelEnding()
-	err = shifted.authentication(c.target, session).Handshake(ending, conn)
+	err = shifted.authentication(target, session).Handshake(ending, conn)
 	if closing := conn.Close(); err == nil {
 		err = closing
 	}

@@ -84,12 +84,14 @@ type Dialer struct {
 	// Net makes the sockets. Knocks come from the address of its LocalAddr, a
 	// *net.TCPAddr, too; if that has a port, there is one attempt at a time, since
 	// a port is one connection's. Its Control is asked about every socket, its
-	// Resolver about names.
+	// Resolver about names; its Timeout is each attempt's.
 	Net net.Dialer
 	// Dial, if it is not nil, makes the sockets of connections (tcp) and of UDP
-	// knocks (udp) where by, which is Net with the source that this one has, cannot:
-	// in another network namespace, or through another stack. It is called from
-	// several goroutines at once, and must heed ctx.
+	// knocks (udp) where Net alone cannot: in another network namespace, or through
+	// another stack. by is Net with the source that this socket has; without a Dial
+	// it is by.DialContext(ctx, network, address) that is called. Dial is called from
+	// several goroutines at once, and must heed ctx. The SYN methods' raw sockets are
+	// not its.
 	Dial func(ctx context.Context, by *net.Dialer, network, address string) (net.Conn, error)
 	// Now is the wall clock; nil means time.Now.
 	Now func() time.Time

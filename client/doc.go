@@ -15,14 +15,13 @@
 // own, begun a little later than the one before and each given a little longer,
 // and takes the first connection that is established, whichever attempt it is of:
 //
-//	0 s     0.5      1.25          2.4                4.1             time
-//	|--------|--------|-------------|------------------|------------------->
-//	 1 knock, SYN ....................
-//	   ^ lost on the way      2 s     :
-//	          2 knock, SYN ...........:
-//	                   3 knock, SYN --'--> SYN-ACK --> authenticate: proof
-//	                     ^ heard                       '-- 1, 2 and 3 are over;
-//	                                                       nothing of them is left
+//	0 s     0.5        1.25              2.4                             time
+//	 |-------|----------|-----------------|--------------------------------->
+//	 1 knock, SYN ...... (kernel) SYN .............................. called back
+//	     '-- lost
+//	         2 knock, SYN .......................................... called back
+//	                '-- lost
+//	                    3 knock, SYN --> SYN-ACK --> authenticate --> proof: taken
 //
 // Where a name has several addresses, attempts go round them as RFC 8305 (happy
 // eyeballs) has it: IPv6 and IPv4 by turns, the next one after 250 ms, and at
@@ -41,7 +40,8 @@
 // once. All attempts of one dial share it, because the gate cannot tell them
 // apart: the first one's SYN, repeated by the kernel, may be let in by the
 // second one's knock, and must then authenticate with what that one said. Every
-// knock has its own nonce, and is good once.
+// knock has its own nonce, and is good once. Where several were heard, the grants
+// that were not needed run out at the gateway, after 15 s by default.
 //
 // # How to knock
 //
@@ -50,8 +50,8 @@
 // fail with a [*RawSocketError] where that is not to be had.
 //
 // A tcp-syn-seq says nothing but client, service and time slot: a retry within a
-// slot repeats the very same parts, and so completes a sequence that lost one at
-// its end. A gate takes one sequence of a client for a service in each slot. A
+// slot repeats the very same parts, of which the gate ignores those that it has,
+// and so completes a sequence that lost some. A gate takes one sequence of a client for a service in each slot. A
 // second connection within the slot waits for the next one: give such a Dialer a
 // Timeout that is longer than the slot.
 //

@@ -208,18 +208,7 @@ func (e *StepError) besides() string {
 
 // silent tells whether nobody has said anything, which a wrong clock could explain.
 func (e *StepError) silent() bool {
-	if e.method == "" {
-		return false
-	}
-	switch e.Step {
-	case StepConnect:
-		return e.Timeout()
-	case StepAuthenticate:
-		var failure *auth.Error
-		return e.Timeout() || errors.As(e.Err, &failure) && failure.Result == auth.ResultClosed
-	default:
-		return false
-	}
+	return e.method != "" && e.Timeout() && (e.Step == StepConnect || e.Step == StepAuthenticate)
 }
 
 func (e *StepError) refused() bool { return errors.Is(e.Err, connectionRefused) }

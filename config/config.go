@@ -5,7 +5,8 @@
 // line it stands on and what to write instead, and all of them are reported at once. A key that is
 // absent has the default of PROTOCOL.md. What is legal and without effect is a warning.
 //
-// The package knows no other part of the gateway, except the names and limits of the wire formats.
+// The package knows no other part of the gateway, except the names and limits of the wire formats; how a
+// file is read, as against what it means, is internal/strictyaml.
 package config
 
 import (

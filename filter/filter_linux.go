@@ -33,7 +33,8 @@ const (
 )
 
 // A Filter is the program and its tables. All methods are safe for concurrent
-// use, but for Expect and SetPolicy, each of which is for one goroutine. What the gate calls takes no system call and allocates nothing.
+// use, but for Expect and SetPolicy, each of which is to be called once at a
+// time. What the gate calls takes no system call and allocates nothing.
 type Filter struct {
 	maps    []*ebpf.Map
 	mapped  [][]byte

@@ -60,10 +60,10 @@ type Options struct {
 
 // A Stack is a running TCP/IP stack on a device.
 type Stack struct {
-	o         Options
-	stack     *stack.Stack
-	links     [openNIC + 1]*link // by NIC
-	open      openPorts
+	o     Options
+	stack *stack.Stack
+	links [openNIC + 1]*link // by NIC
+	open  openPorts
 
 	mu       sync.RWMutex
 	closing  bool                  // no packet of Inject and no request is taken any more

@@ -43,7 +43,7 @@ func (d *Door) Dialer() (*client.Dialer, error) {
 			d.Profile.Name, s.Name, s.Auth.Protocol)
 	}
 	if d.Profile.Server == ServerLibknock {
-		_ = settle // dialer.Settle = settle
+		dialer.Settle = settle
 	}
 	return dialer, nil
 }

@@ -3,6 +3,7 @@ package profile
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -172,8 +173,11 @@ func parseAddress(s *strictyaml.Section, svc *Service) {
 	}
 	host, port, err := address.Split(text, examplePort)
 	if err == nil && strings.Contains(host, "/") {
-		prefix, bad := address.ParsePrefix(host)
-		host, err = prefix.String(), bad
+		var prefix netip.Prefix
+		prefix, err = address.ParsePrefix(host)
+		if host = prefix.String(); prefix.IsSingleIP() {
+			host = prefix.Addr().String()
+		}
 	} else if err == nil {
 		host, port, err = address.ParseDial(text, examplePort)
 	}

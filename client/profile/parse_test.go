@@ -77,6 +77,19 @@ func TestWhatIsLeftOutHasTheProtocolsDefault(t *testing.T) {
 	}
 }
 
+func TestAnAddressIsSpeltInOneWay(t *testing.T) {
+	for text, want := range map[string]string{
+		"10.77.0.1:22": "10.77.0.1:22", "10.77.0.1/32:22": "10.77.0.1:22", "[::ffff:10.77.0.1]:22": "10.77.0.1:22",
+		"[fd77:0::1]:22": "[fd77::1]:22", "[fd77::/64]:22": "[fd77::/64]:22", "10.77.0.0/24:22": "10.77.0.0/24:22",
+		"ssh.example.org:22": "ssh.example.org:22", "127.0.0.1:22": "127.0.0.1:22",
+	} {
+		p := mustParse(t, with("10.77.0.1:22", `"`+text+`"`))
+		if got := p.Services[0].Address; got != want || p.Services[0].Port != 22 {
+			t.Errorf("%s became %s with port %d", text, got, p.Services[0].Port)
+		}
+	}
+}
+
 func TestEveryKeyIsRead(t *testing.T) {
 	got := mustParse(t, whole)
 	want := &Profile{

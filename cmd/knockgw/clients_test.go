@@ -8,12 +8,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
 // answering is a gateway's control socket that gives every request one answer, and a configuration that
 // names it.
-func answering(t *testing.T, status int, body string) (path string, asked *int) {
+func answering(t *testing.T, status int, body string) (path string, asked *atomic.Int32) {
 	t.Helper()
 	if runtime.GOOS == "windows" {
 		t.Skip("needs unix sockets with paths")
@@ -25,7 +26,7 @@ func answering(t *testing.T, status int, body string) (path string, asked *int) 
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	asked = new(int)
+	asked = new(atomic.Int32)
 	if status == 0 {
 		return path, asked
 	}
@@ -35,7 +36,7 @@ func answering(t *testing.T, status int, body string) (path string, asked *int) 
 	}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost && r.URL.Path == "/v1/reload" {
-			*asked++
+			asked.Add(1)
 		}
 		w.WriteHeader(status)
 		_, _ = w.Write([]byte(body))
@@ -76,8 +77,8 @@ func TestTheRunningGatewayTakesAClientUp(t *testing.T) {
 				if err != nil || !strings.Contains(out+said, c.says) {
 					t.Errorf("%s: %v\n%s", args[0], err, said)
 				}
-				if c.status != 0 && *asked != i+1 {
-					t.Errorf("%s: it was asked %d times", args[0], *asked)
+				if c.status != 0 && int(asked.Load()) != i+1 {
+					t.Errorf("%s: it was asked %d times", args[0], asked.Load())
 				}
 			}
 		})

@@ -28,7 +28,7 @@ func TestConnectIsAPipeToTheService(t *testing.T) {
 		{g.addr, "--client", "alice", "--secret-file", secretFile(t, aliceSecret), "--port", fmt.Sprint(g.port), "--udp-port", fmt.Sprint(g.knockPort)},
 	} {
 		before := g.knocks.Load()
-		out, _, err := execute(t, strings.NewReader(text), append([]string{"connect"}, args...)...)
+		out, _, err := perform(t, strings.NewReader(text), append([]string{"connect"}, args...)...)
 		if err != nil || out != text {
 			t.Errorf("%v: %d bytes, %v", args, len(out), err)
 		}
@@ -47,7 +47,7 @@ func TestConnectEndsWithTheServiceThoughItsInputIsOpen(t *testing.T) {
 	}
 	defer r.Close()
 	defer w.Close()
-	out, _, err := execute(t, r, "connect", "busy")
+	out, _, err := perform(t, r, "connect", "busy")
 	if err != nil || out != "no time" {
 		t.Errorf("%q, %v", out, err)
 	}
@@ -60,7 +60,7 @@ func TestAServiceThatResetsIsAnErrorOfConnect(t *testing.T) {
 	profiles(t, g.profile("lab", "rude"))
 	r, w := io.Pipe()
 	defer w.Close()
-	if _, _, err := execute(t, r, "connect", "rude", "--proof"); exitCode(err) != exitFailed {
+	if _, _, err := perform(t, r, "connect", "rude", "--proof"); exitCode(err) != exitFailed {
 		t.Errorf("%d: %v", exitCode(err), err)
 	}
 }
@@ -68,12 +68,12 @@ func TestAServiceThatResetsIsAnErrorOfConnect(t *testing.T) {
 func TestKnockPrintsItsSession(t *testing.T) {
 	g := newGate(t, echo)
 	profiles(t, g.profile("lab", "echo"))
-	out, _, err := execute(t, nil, "knock", "echo")
+	out, _, err := perform(t, nil, "knock", "echo")
 	session, ok := strings.CutPrefix(strings.TrimSpace(out), "session ")
 	if err != nil || !ok || len(session) != 32 {
 		t.Fatalf("%q, %v", out, err)
 	}
-	again, _, err := execute(t, nil, "knock", "echo", "--session", session)
+	again, _, err := perform(t, nil, "knock", "echo", "--session", session)
 	if err != nil || again != out {
 		t.Errorf("%q, %v", again, err)
 	}
@@ -133,7 +133,7 @@ func TestForwardListensAtAUnixSocketOfItsOwner(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != socketMode {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
-	if _, _, err := execute(t, nil, "forward", "echo", "--listen", "unix:"+path); err == nil || !strings.Contains(err.Error(), "already") {
+	if _, _, err := perform(t, nil, "forward", "echo", "--listen", "unix:"+path); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("a socket in use was taken: %v", err)
 	}
 	l.end(t)
@@ -207,12 +207,12 @@ func TestMistakesOfFlagsAreMistakesOfUsage(t *testing.T) {
 		{"proxy", "--profile", "nobody"}, {"ping", "echo", "-c", "0"}, {"ping", "echo", "-o", "xml"}, {"ping", "echo", "--interval", "-1s"},
 		{"knock", "echo", "--bind-port"}, {"connect", "echo", "--timeout", "-1s"},
 	} {
-		if _, _, err := execute(t, nil, args...); exitCode(err) != exitUsage {
+		if _, _, err := perform(t, nil, args...); exitCode(err) != exitUsage {
 			t.Errorf("%v: %v", args, err)
 		}
 	}
 	profiles(t)
-	if _, _, err := execute(t, nil, "proxy"); exitCode(err) != exitUsage || !strings.Contains(err.Error(), "import") {
+	if _, _, err := perform(t, nil, "proxy"); exitCode(err) != exitUsage || !strings.Contains(err.Error(), "import") {
 		t.Errorf("without a profile: %v", err)
 	}
 }
@@ -313,7 +313,7 @@ func dirOf(t *testing.T) profile.Directory {
 func TestPingTellsEachStepAndSumsUp(t *testing.T) {
 	g := newGate(t, echo)
 	profiles(t, g.profile("lab", "echo"))
-	out, _, err := execute(t, nil, "ping", "echo", "-c", "2", "--interval", "1ms")
+	out, _, err := perform(t, nil, "ping", "echo", "-c", "2", "--interval", "1ms")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +322,7 @@ func TestPingTellsEachStepAndSumsUp(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}
 	}
-	out, _, err = execute(t, nil, "ping", "echo", "-c", "2", "--interval", "1ms", "-o", "json")
+	out, _, err = perform(t, nil, "ping", "echo", "-c", "2", "--interval", "1ms", "-o", "json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -340,12 +340,12 @@ func TestPingSaysWhichStepFailed(t *testing.T) {
 	g := newGate(t, echo)
 	profiles(t, g.profile("lab", "echo"))
 	wrong := secretFile(t, "another secret, of thirty-two b.")
-	out, _, err := execute(t, nil, "ping", "echo", "-c", "1", "--no-knock", "--secret-file", wrong)
+	out, _, err := perform(t, nil, "ping", "echo", "-c", "1", "--no-knock", "--secret-file", wrong)
 	if exitCode(err) != exitAuthenticate || !strings.Contains(out, "1: failed after ") || !strings.Contains(out, "authenticate: ") ||
 		!strings.Contains(out, "0 of 1 worked") {
 		t.Errorf("%v\n%s", err, out)
 	}
-	out, _, err = execute(t, nil, "ping", "echo", "-c", "1", "--no-knock", "--secret-file", wrong, "-o", "json")
+	out, _, err = perform(t, nil, "ping", "echo", "-c", "1", "--no-knock", "--secret-file", wrong, "-o", "json")
 	var report pingReport
 	if bad := json.Unmarshal([]byte(out), &report); bad != nil || exitCode(err) != exitAuthenticate {
 		t.Fatal(bad, err)
@@ -393,16 +393,16 @@ func TestAClockIsSaidToBeWrongInWords(t *testing.T) {
 
 func TestKeygenMakesASecretThatIsTaken(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key")
-	if _, _, err := execute(t, nil, "keygen", "--out", path); err != nil {
+	if _, _, err := perform(t, nil, "keygen", "--out", path); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := targetOf(t, "10.77.0.1:22", "--client", "alice", "--secret-file", path); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := execute(t, nil, "keygen", "--out", path); err == nil {
+	if _, _, err := perform(t, nil, "keygen", "--out", path); err == nil {
 		t.Error("overwrote a secret")
 	}
-	if out, _, err := execute(t, nil, "keygen"); err != nil || !strings.HasPrefix(out, "hex:") {
+	if out, _, err := perform(t, nil, "keygen"); err != nil || !strings.HasPrefix(out, "hex:") {
 		t.Errorf("%v", err)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -21,7 +22,17 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// leakless runs the tests, and fails if they leave goroutines behind.
+type leakless struct{ *testing.M }
+
+func (m leakless) Run() int {
+	code := m.M.Run()
+	if err := goleak.Find(); err != nil && code == exitOK {
+		fmt.Fprintln(os.Stderr, err)
+		return exitFailed
+	}
+	return code
+}
 
 const (
 	// patience is how long a test waits for what should happen at once.
@@ -148,8 +159,8 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-// execute runs a command line to its end.
-func execute(t *testing.T, in io.Reader, args ...string) (out, errs string, err error) {
+// perform runs a command line to its end.
+func perform(t *testing.T, in io.Reader, args ...string) (out, errs string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

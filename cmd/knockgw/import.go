@@ -18,6 +18,10 @@ import (
 	"github.com/knockgw/knockgw/internal/privatefile"
 )
 
+// maxTyped is how many bytes a terminal keeps of a line, its end included: the rest is lost. (Linux; the BSDs
+// have less, and a URI that was cut off is refused as such.)
+const maxTyped = 4095
+
 // maxImport is in bytes: the largest profile, as a URI.
 const maxImport = 96 << 10
 
@@ -83,6 +87,9 @@ func readImport(cmd *cobra.Command, args []string) (*profile.Profile, error) {
 		fmt.Fprintln(cmd.ErrOrStderr())
 		if err != nil {
 			return nil, fmt.Errorf("import: read the URI: %w", err)
+		}
+		if len(text) >= maxTyped {
+			return nil, errors.New("import: the URI is longer than what a terminal takes on one line; put it into a file with mode 0600")
 		}
 		return parseImport("the input", text)
 	}

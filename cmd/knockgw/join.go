@@ -25,18 +25,23 @@ func join(ctx context.Context, conn net.Conn, in io.ReadCloser, out io.WriteClos
 		_ = in.Close()
 		_ = out.Close()
 	})
-	sent := make(chan error, 1)
-	go func() { sent <- send(conn, in) }()
+	var sending error // once sent is closed
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		sending = send(conn, in)
+	}()
 
 	_, received := io.Copy(out, struct{ io.Reader }{conn})
 	// When the service has ended, so have we: somebody may sit before an input that does not end.
-	var sending error
+	var failed error
 	select {
-	case sending = <-sent:
+	case <-sent:
+		failed = sending
 	default:
 		_ = in.Close()
 		_ = conn.Close() // in case that send waits for it
-		_ = <-sent       // what it says now is our own doing
+		<-sent           // what it says now is our own doing
 	}
 	if !stop() {
 		<-interrupted
@@ -48,8 +53,8 @@ func join(ctx context.Context, conn net.Conn, in io.ReadCloser, out io.WriteClos
 	switch {
 	case received != nil:
 		return fmt.Errorf("receive: %w", received)
-	case sending != nil:
-		return fmt.Errorf("send: %w", sending)
+	case failed != nil:
+		return fmt.Errorf("send: %w", failed)
 	case closing != nil:
 		return fmt.Errorf("receive: %w", closing)
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"knockgw": func() { os.Exit(run()) }})
+	testscript.Main(leakless{m}, map[string]func(){"knockgw": func() { os.Exit(run()) }})
 }
 
 // Each script in testdata/script is a piece of the command line, as somebody would use it.

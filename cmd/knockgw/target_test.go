@@ -148,7 +148,7 @@ func TestTheExitCodeTellsTheStep(t *testing.T) {
 				if command == "ping" {
 					args = append(args, "-c", "1")
 				}
-				_, _, err := execute(t, strings.NewReader(""), args...)
+				_, _, err := perform(t, strings.NewReader(""), args...)
 				if code := exitCode(err); code != c.code {
 					t.Errorf("%s ended with %d: %v", command, code, err)
 				}

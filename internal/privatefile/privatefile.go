@@ -59,7 +59,8 @@ func (e *OpenError) Error() string {
 	return fmt.Sprintf("%s is open to others than its owner (mode %04o); chmod 600 it", e.Path, e.Mode)
 }
 
-// Write makes a file that its owner alone can read. It is written beside its name, synced and then moved
+// Write makes a file that its owner alone can read: who writes it, or, if that is root, the owner of the
+// directory. It is written beside its name, synced and then moved
 // there, so that nobody sees a half of it, and a crash leaves the old one or the new. Without replace, a
 // file that is there already stays, and the error is fs.ErrExist.
 func Write(path string, data []byte, replace bool) error {
@@ -77,6 +78,9 @@ func Write(path string, data []byte, replace bool) error {
 		if runtime.GOOS == "windows" {
 			err = nil // it has no such modes
 		}
+	}
+	if err == nil {
+		err = adopt(f, dir)
 	}
 	if err == nil {
 		err = f.Sync()
