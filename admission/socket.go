@@ -56,15 +56,8 @@ func TupleOf(from, to netip.AddrPort) tun.Tuple {
 func (g *Gate) Connected(ctx context.Context, t tun.Tuple) (v Verdict, err error) {
 	p := tun.Packet{Proto: tun.TCP, Flags: tun.SYN, Tuple: t}
 	g.keepLooking(ctx, func() (wait time.Duration) {
-		v, err = g.connect(&p)
-		switch {
-		case v.Action == Hold:
-			return settleTime
-		case errors.Is(err, ErrNoGrant):
-			return graceTime
-		default:
-			return 0
-		}
+		v, wait, err = g.connect(&p)
+		return wait
 	})
 	if v.Action == Hold {
 		v = Verdict{Reason: ReasonParkTimeout}
@@ -73,51 +66,58 @@ func (g *Gate) Connected(ctx context.Context, t tun.Tuple) (v Verdict, err error
 	return v, err
 }
 
-// connect is one try of Connected.
-func (g *Gate) connect(p *tun.Packet) (Verdict, error) {
-	v := g.judgeConnection(p)
+// connect is one try of Connected. wait is how long it is worth trying again.
+func (g *Gate) connect(p *tun.Packet) (v Verdict, wait time.Duration, err error) {
+	v, wait = g.judgeConnection(p)
 	switch {
 	case v.Action == Hold, v.Reason == ReasonNoGrant:
-		return v, ErrNoGrant
+		return v, wait, ErrNoGrant
 	case v.Action == Drop:
-		return v, fmt.Errorf("%w: %s", ErrRefused, v.Reason)
+		return v, wait, fmt.Errorf("%w: %s", ErrRefused, v.Reason)
 	}
-	err := g.Complete(p.Tuple)
+	err = g.Complete(p.Tuple)
 	switch {
 	case err == nil:
-		return v, nil
+		return v, 0, nil
 	case errors.Is(err, ErrTooMany):
 		v = Verdict{Reason: ReasonSourceLimit}
 	default: // another connection was quicker with the grant
-		v = Verdict{Reason: ReasonNoGrant}
-		err = ErrNoGrant
+		v, wait, err = Verdict{Reason: ReasonNoGrant}, graceTime, ErrNoGrant
 	}
 	g.Forget(p.Tuple)
-	return v, err
+	return v, wait, err
 }
 
 // judgeConnection is admitSYN for what cannot be parked.
-func (g *Gate) judgeConnection(p *tun.Packet) Verdict {
+func (g *Gate) judgeConnection(p *tun.Packet) (v Verdict, wait time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	svc := g.policy.Load().service(p.Tuple.Dst, p.Tuple.DstPort)
 	if svc == nil {
-		return Verdict{Reason: ReasonNotService}
+		return Verdict{Reason: ReasonNotService}, 0
 	}
 	at := g.places[svc.at]
 	old, s := g.flows[p.Tuple], g.sources[p.Tuple.Src]
 	banned := svc.Open() && g.banned(p.Tuple.Src)
-	v := Verdict{Reason: ReasonNoGrant}
-	switch {
-	case svc.Open() && !banned:
-		return g.record(p, at, old, nil, ReasonOpen)
-	case s != nil:
+	if svc.Open() && !banned {
+		return g.record(p, at, old, nil, ReasonOpen), 0
+	}
+	v = Verdict{Reason: ReasonNoGrant}
+	if s != nil {
 		v = g.judgeSYN(p, at, s, old, s.queued == 0 || svc.Methods == 0)
 	}
-	if banned && v.Reason == ReasonNoGrant {
-		return Verdict{Reason: ReasonBanned}
+	switch {
+	case v.Action == Hold:
+		return v, settleTime
+	case v.Reason != ReasonNoGrant:
+		return v, 0
+	case banned:
+		v.Reason = ReasonBanned
 	}
-	return v
+	if svc.Methods == 0 {
+		return v, 0 // there is no knock to wait for
+	}
+	return v, graceTime
 }
 
 // AuthenticateConnected is Authenticate for a flow that Connected has recorded: it waits a moment for

@@ -173,8 +173,8 @@ func (l *Listener) begin(conn net.Conn) {
 		<-l.slots
 		return
 	}
+	l.inHand.Add(1)
 	l.running.Go(func() {
-		l.inHand.Add(1)
 		l.handle(conn)
 		l.inHand.Add(-1)
 		l.sources.give(from)

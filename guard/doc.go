@@ -23,8 +23,8 @@
 // there is a service. What a stranger gets from it:
 //
 //	ModeAuth, ModeKnockAuth  nothing but a reset, at the authentication's deadline, always alike
-//	ModeKnock                nothing but a reset, at once (a quarter of a second later, at the most a
-//	                         whole one where a knock of that address is being decided)
+//	ModeKnock                nothing but a reset, a quarter of a second after connecting, at the most a
+//	                         whole one where a knock of that address is being decided
 //
 // The host also answers for the UDP port's neighbours: a scanner that compares may see that the knocks'
 // port alone sends no ICMP. Where the port itself must not be there, use package gateway.

@@ -60,7 +60,7 @@ func Example() {
 
 	dialer := &client.Dialer{
 		Identity: alice, Port: port,
-		KnockPort: uint16(knocks.LocalAddr().(*net.UDPAddr).Port), //nolint:gosec // it is a port
+		KnockPort: uint16(knocks.LocalAddr().(*net.UDPAddr).Port),
 	}
 	transport := &http.Transport{DialContext: dialer.DialContext}
 	response, err := (&http.Client{Transport: transport}).Get("http://" + listener.Addr().String())

@@ -405,3 +405,23 @@ func TestAChangeOfTheSecretsIsInForceAtOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestWhoKeepsFailingIsResetAtOnceUntilHeKnocks(t *testing.T) {
+	w := newWorld(t, "127.0.0.1", func(o *guard.Options) {
+		o.Ban = admission.Ban{After: 1, Within: time.Minute, For: time.Minute}
+	})
+	d := w.dialer(carol, open)
+	if conn, err := d.DialContext(t.Context(), "tcp", w.addrs[open]); err == nil {
+		_ = conn.Close()
+		t.Fatal("carol is in")
+	}
+	for deadline := time.Now().Add(patience); w.result(auth.ResultLimited) == 0; { // the ban is told after the reset
+		w.refused(net.Dial("tcp", w.addrs[open]))
+		if time.Now().After(deadline) {
+			t.Fatal("carol is not banned")
+		}
+	}
+	near, far := w.visit(alice, api) // of the same address, but she has knocked
+	_ = near.Close()
+	_ = far.Close()
+}
