@@ -188,7 +188,14 @@ func TestAReloadUnderTraffic(t *testing.T) {
 		if lab.ExitCode(err) != exitConfiguration || !strings.Contains(out, "restart the gateway") {
 			t.Errorf("a service outside of the routes: %v\n%s", err, out)
 		}
-		out, err = site.Knockgw(soon(t, answerTime), "status")
+		out, err = site.Knockgw(soon(t, answerTime), "check")
+		if err != nil || !strings.Contains(out, "would refuse") || !strings.Contains(out, "outside") {
+			t.Errorf("check says %v\n%s", err, out)
+		}
+		// Without --config, as an operator does whose file has another place.
+		status := l.Gateway.Command(soon(t, answerTime), program.get(t).Path, "status")
+		status.Env = append(os.Environ(), "KNOCKGW_CONFIG="+site.Config)
+		out, err = l.Gateway.RunCommand(status)
 		if err != nil || !strings.Contains(out, "tun.routes") || !strings.Contains(out, "ready") {
 			t.Errorf("status says %v\n%s", err, out)
 		}
