@@ -7,14 +7,18 @@ TEST_FUZZTIME ?= $(if $(CI),60s,5s)
 FUZZ := $(GO) test -run '^$$' -fuzzminimizetime 10x
 OTHER_SYSTEMS := darwin windows freebsd openbsd
 
-.PHONY: build test lint cross fuzz bench demo
+# What the tests run besides ourselves, with the packages of Debian that have it.
+TOOLS := nmap curl sshd:openssh-server ssh:openssh-client ip:iproute2 nsenter:util-linux /usr/sbin/nginx:nginx-light \
+	psql:postgresql-client '/usr/lib/postgresql/*/bin/initdb:postgresql'
+
+.PHONY: build test examples lint cross fuzz bench demo
 
 build:
 	$(GO) build ./...
 
 # -p 1: the tests in test/netns and the others do not share two cores well.
-test: build cross
-	@test/tools.sh nmap
+test: build cross examples
+	@test/tools.sh $(TOOLS)
 	$(GO) vet ./...
 	$(GO) test -race -p 1 $$($(GO) list ./... | grep -v /test/)
 	$(GO) test -timeout 20m ./test/...
@@ -22,8 +26,13 @@ test: build cross
 	$(FUZZ) -fuzz '^FuzzAdmit$$' -fuzztime $(TEST_FUZZTIME) ./admission
 	$(FUZZ) -fuzz '^FuzzAdmitEveryMethod$$' -fuzztime $(TEST_FUZZTIME) ./admission
 
+# They are a module of their own, so that nobody else needs what they need.
+examples:
+	cd examples && $(GO) build ./... && $(GO) vet ./...
+
 lint:
 	golangci-lint run
+	cd examples && golangci-lint run
 
 cross:
 	@for os in $(OTHER_SYSTEMS); do echo "GOOS=$$os go build ./..."; GOOS=$$os $(GO) build ./... || exit 1; done
