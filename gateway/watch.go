@@ -299,7 +299,11 @@ func (c controlled) Capture(ctx context.Context, o control.CaptureOptions, w io.
 	if p == nil {
 		return control.ErrUnavailable
 	}
-	tap := capture.NewTap(capture.TapOptions{Filter: o.Filter, Snaplen: o.Snaplen, Now: c.g.o.Now})
+	filter, err := capture.ParseFilter(o.Filter)
+	if err != nil {
+		return err
+	}
+	tap := capture.NewTap(capture.TapOptions{Filter: filter, Snaplen: o.Snaplen, Now: c.g.o.Now})
 	defer tap.Close()
 	leave, err := p.join(tapped{tap}, netip.Prefix{})
 	if err != nil {
@@ -307,7 +311,7 @@ func (c controlled) Capture(ctx context.Context, o control.CaptureOptions, w io.
 	}
 	defer leave()
 	out, err := capture.NewWriter(w, capture.WriterOptions{
-		Interface: p.device.Info().Name, Snaplen: tap.Snaplen(), Filter: o.Filter.String(),
+		Interface: p.device.Info().Name, Snaplen: tap.Snaplen(), Filter: o.Filter,
 	})
 	if err != nil {
 		return err

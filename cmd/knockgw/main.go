@@ -74,9 +74,9 @@ func command() *cobra.Command {
 	})
 	root.AddCommand(
 		runCommand(), downCommand(), checkCommand(), demoCommand(), versionCommand(),
-		reloadCommand(), statusCommand(),
+		reloadCommand(), statusCommand(), flowsCommand(), grantsCommand(), clientsCommand(), bansCommand(), revokeCommand(),
+		traceCommand(), captureCommand(), explainCommand(),
 		keygenCommand(), knockCommand(), connectCommand(), pingCommand(), forwardCommand(), proxyCommand(),
-		explainCommand(),
 		clientCommand(), importCommand(), migrateCommand(),
 	)
 	return root
