@@ -118,7 +118,7 @@ func captureCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		out := io.Writer(cmd.OutOrStdout())
+		out := cmd.OutOrStdout()
 		closeFile := func() error { return nil }
 		if *file != "-" {
 			f, err := os.OpenFile(*file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
