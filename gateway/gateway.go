@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/audit"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/filter"
 	"github.com/knockgw/knockgw/flows"
@@ -74,6 +75,7 @@ type Gateway struct {
 	metrics   *metricSet
 	refusals  sample // lines about refused knocks
 	journal   journal
+	audit     *audit.Log // nil where none is kept
 	watchers  watchers
 	ready     chan struct{}
 	ran       atomic.Bool
@@ -155,6 +157,9 @@ func (g *Gateway) run(ctx context.Context) (err error) {
 		return errors.Join(err, p.closeFilter(), device.Close())
 	}
 	defer func() { err = errors.Join(err, p.closeFilter()) }()
+	if err := g.openAudit(); err != nil {
+		return errors.Join(err, device.Close())
+	}
 	g.metrics.watch(p)
 	return p.run(ctx, &all)
 }
@@ -287,6 +292,7 @@ func (p *parts) run(ctx context.Context, all *servers) error {
 	start(p.gate.Run)
 	start(p.stack.Run)
 	start(p.runFilter)
+	start(p.g.runAudit)
 	start(all.metrics.run)
 	start(all.control.run)
 	if err := p.g.attach(p.device); err != nil {
@@ -296,6 +302,7 @@ func (p *parts) run(ctx context.Context, all *servers) error {
 		cfg := p.g.now.Load().cfg
 		p.g.running.Store(p)
 		p.g.log.Info("ready", "device", p.device.Info().Name, "routes", cfg.TUN.Routes, "services", len(cfg.Services), "metrics", cfg.Metrics.Listen)
+		p.g.audit.Add(audit.Event{Kind: audit.Start})
 		close(p.g.ready)
 	}
 	select {
@@ -309,6 +316,7 @@ func (p *parts) run(ctx context.Context, all *servers) error {
 		cancel()
 		p.g.flows.Drain(expired)
 	}
+	p.g.audit.Add(audit.Event{Kind: audit.Stop})
 	stop(nil)
 	wg.Wait()
 	return first
