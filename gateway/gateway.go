@@ -96,7 +96,7 @@ func New(cfg *config.Config, o Options) (*Gateway, error) {
 		o.DrainTime = DrainTime
 	}
 	if o.Registry == nil {
-		o.Registry = prometheus.NewRegistry()
+		o.Registry = newRegistry()
 	}
 	g := &Gateway{
 		o: o, log: o.Log,
