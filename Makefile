@@ -9,7 +9,7 @@ OTHER_SYSTEMS := darwin windows freebsd openbsd
 
 # What the tests run besides ourselves, with the packages of Debian that have it.
 TOOLS := nmap curl sshd:openssh-server ssh:openssh-client ip:iproute2 nsenter:util-linux /usr/sbin/nginx:nginx-light \
-	psql:postgresql-client '/usr/lib/postgresql/*/bin/initdb:postgresql'
+	psql:postgresql-client '/usr/lib/postgresql/*/bin/initdb:postgresql' promtool:prometheus iperf3 tcpdump tshark
 
 .PHONY: build test examples lint cross fuzz bench demo
 
