@@ -35,9 +35,9 @@ func tally(all []judged) map[judged]int {
 	return n
 }
 
-// refused is how many packets the metrics say were refused, by the process or in the kernel.
-func (d *day) refused() (n float64) {
-	for sample, value := range d.gateway.Metrics() {
+// refusedPackets is how many packets the metrics say were refused, by the process or in the kernel.
+func refusedPackets(g *lab.Gateway) (n float64) {
+	for sample, value := range g.Metrics() {
 		if strings.HasPrefix(sample, `knockgw_packets_total{`) && strings.Contains(sample, `verdict="drop"`) ||
 			strings.HasPrefix(sample, "knockgw_filter_dropped_packets_total{") {
 			n += value
@@ -55,12 +55,12 @@ func (d *day) scan(t *testing.T) {
 }
 
 func (d *day) watchesAScan(t *testing.T) {
-	before := d.refused()
+	before := refusedPackets(d.gateway)
 	tap := d.Stranger.Capture(lab.Link)
 	d.scan(t)
 	sent := lab.Sent(tap.Stop(), d.Stranger.Addr4, lab.Protected4)
 	// More may be refused meanwhile: Carol's kernel goes on about her connection.
-	if n := int(d.refused() - before); sent == 0 || n < sent {
+	if n := int(refusedPackets(d.gateway) - before); sent == 0 || n < sent {
 		t.Errorf("the metrics have %d refused packets of a scan of %d", n, sent)
 	}
 	if m := d.gateway.Metrics(); m["knockgw_filter_attached"] == 1 {
