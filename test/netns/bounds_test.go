@@ -4,6 +4,7 @@ package netns_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
@@ -250,8 +252,8 @@ func (b *besieged) connect(ctx context.Context, connections int) (opened int, er
 			defer stop()
 			conn, err := b.Stranger.DialFrom(soon, from[i%len(from)], "tcp", b.open.listen.String())
 			if err != nil {
-				if timedOut(err) {
-					return nil // refused, as some are to be
+				if timedOut(err) || errors.Is(err, unix.ECONNRESET) {
+					return nil // refused, as some are to be: there is a limit for a source, and the oldest have to go
 				}
 				return err
 			}
