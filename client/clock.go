@@ -131,6 +131,7 @@ type clockSearch struct {
 	wait    time.Duration // for an answer
 	heard   bool          // there was one, and wait is learnt from it
 	taken   time.Duration // the first shift that was taken, if heard
+	width   time.Duration // of the interval, once it is found
 	probes  int
 }
 
@@ -147,6 +148,7 @@ func (c *clockSearch) offset(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return -within, err
 	}
+	c.width = high - low
 	return -(low + (high-low)/2).Round(clockPrecision / 10), nil
 }
 

@@ -13,9 +13,9 @@ const (
 
 	// suspectRounds is how often a wrong clock is confirmed, and suspectDoubts how
 	// many knocks with the right stamp for each with the found one. On a path that
-	// loses half of all probes, one round is what losses look like in one case of
-	// seven, and all of them in one of 2000; in what else there is of the search,
-	// these must have led to an offset first.
+	// loses half of all probes, losses alone look like one round in one case of
+	// seven, and like all of them in one of 2000, where they have led to a wrong
+	// offset before.
 	suspectRounds = 4
 	suspectDoubts = 2
 )
@@ -30,7 +30,12 @@ func (d *Dialer) suspectClock(ctx context.Context, targets []netip.AddrPort) tim
 	defer cancel()
 	search := d.newClockSearch(targets)
 	offset, err := search.offset(ctx)
-	if err != nil || offset.Abs() <= search.window/2 || !search.confirmed(ctx, offset) {
+	switch {
+	case err != nil, offset.Abs() <= search.window/2:
+		return 0
+	case search.width < 2*search.window-search.window/2:
+		return 0 // that is no window to both sides, but what losses have left of one
+	case !search.confirmed(ctx, offset):
 		return 0
 	}
 	return offset
@@ -39,20 +44,22 @@ func (d *Dialer) suspectClock(ctx context.Context, targets []netip.AddrPort) tim
 // confirmed tells whether the gate takes knocks of a clock that is set right by
 // offset, and none of this host's. Both are asked by turns, so that what a path
 // loses is lost of both, and each round counts in which the one was taken and the
-// other one was not. One knock of this host's clock that is taken ends it.
+// other one was not. A round in which neither was shows that packets are lost, and
+// costs one more. One knock of this host's clock that is taken ends it.
 func (c *clockSearch) confirmed(ctx context.Context, offset time.Duration) bool {
-	for rounds := 0; rounds < suspectRounds; {
+	for rounds, want := 0, suspectRounds; rounds < want; {
 		for range suspectDoubts {
 			if taken, err := c.probe(ctx, c.targets[0], 0); taken || err != nil {
 				return false
 			}
 		}
-		taken, err := c.probe(ctx, c.targets[0], -offset)
-		if err != nil {
+		switch taken, err := c.probe(ctx, c.targets[0], -offset); {
+		case err != nil:
 			return false
-		}
-		if taken {
+		case taken:
 			rounds++
+		default:
+			want++
 		}
 	}
 	return true

@@ -9,7 +9,8 @@ import (
 )
 
 func TestLossesAreNeverTakenForAWrongClock(t *testing.T) {
-	const times = 300 // for each
+	const times = 300
+	const heeded = 0.2 // beyond it, what the fake network retransmits heeds no deadline
 	for _, noAuth := range []bool{false, true} {
 		for _, loss := range []float64{0, 0.1, 0.2, 0.35, 0.5} {
 			t.Run(fmt.Sprintf("%v of all packets, without an authentication: %v", loss, noAuth), func(t *testing.T) {
@@ -24,7 +25,7 @@ func TestLossesAreNeverTakenForAWrongClock(t *testing.T) {
 						if offset := n.dialer(t).suspectClock(t.Context(), []netip.AddrPort{second4}); offset != 0 {
 							t.Errorf("seed %d: a right clock is %v off", i, offset)
 						}
-						if took := time.Since(began); took > suspectTime {
+						if took := time.Since(began); took > suspectTime && loss <= heeded {
 							t.Errorf("took %v", took)
 						}
 					}
@@ -43,9 +44,9 @@ func TestAWrongClockIsToldWhereSomeIsLost(t *testing.T) {
 	}{
 		{0, 20 * time.Millisecond, times},
 		{0, 60 * time.Millisecond, times},
-		{0, 100 * time.Millisecond, 0},
-		{0.02, 20 * time.Millisecond, 0},
-		{0.05, 20 * time.Millisecond, 0},
+		{0, 100 * time.Millisecond, times},
+		{0.02, 20 * time.Millisecond, times / 2},
+		{0.05, 20 * time.Millisecond, times / 5},
 		{0.2, 20 * time.Millisecond, 0},
 	} {
 		t.Run(fmt.Sprintf("%v of all packets, %v", c.loss, c.trip), func(t *testing.T) {
