@@ -3,11 +3,11 @@ package main
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/internal/privatefile"
 )
 
 // secretSize is the size of a new secret in bytes: the block that HMAC-SHA256
@@ -33,12 +33,7 @@ func keygenCommand() *cobra.Command {
 			_, err := io.WriteString(cmd.OutOrStdout(), line)
 			return err
 		}
-		f, err := os.OpenFile(*out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return err
-		}
-		_, err = io.WriteString(f, line)
-		return errors.Join(err, f.Close())
+		return privatefile.Write(*out, []byte(line), false)
 	}
 	return cmd
 }
