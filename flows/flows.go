@@ -51,7 +51,7 @@ type Request interface {
 type Plan struct {
 	Key      Key
 	Service  string
-	Upstream string // for the log
+	Upstream string // for the log, and for who lists the flows
 
 	DialFirst   bool
 	DialTimeout time.Duration
@@ -71,9 +71,11 @@ type Plan struct {
 
 	// Silence is called before the client's connection is aborted unheard.
 	Silence func()
-	// Closed is called last: nothing more is written, though what was written
-	// may still be on its way.
+	// Closed is called when the connections are done with: nothing more is
+	// written, though what was written may still be on its way.
 	Closed func()
+	// Ended is called last, when the Set has forgotten the flow. Optional.
+	Ended func(f *Flow, end End)
 }
 
 // A Key names a flow: who dialled, and what.
@@ -81,9 +83,10 @@ type Key struct{ Client, Target netip.AddrPort }
 
 // A Flow is one request on its way. Its counters may be read at any time.
 type Flow struct {
-	Key     Key
-	Service string
-	Started time.Time
+	Key      Key
+	Service  string
+	Upstream string // as in the Plan
+	Started  time.Time
 
 	client   atomic.Pointer[string]
 	up, down atomic.Uint64
@@ -102,6 +105,11 @@ func (f *Flow) Client() string {
 
 // Bytes returns what was relayed from the client, and to it.
 func (f *Flow) Bytes() (up, down uint64) { return f.up.Load(), f.down.Load() }
+
+// Idle returns how long no byte has moved in either direction.
+func (f *Flow) Idle() time.Duration {
+	return time.Since(f.Started) - time.Duration(f.active.Load())
+}
 
 // moves notes that a byte moves now.
 func (f *Flow) moves() { f.active.Store(int64(time.Since(f.Started))) }
@@ -151,7 +159,7 @@ func NewSet(log *slog.Logger) *Set {
 func (s *Set) Serve(ctx context.Context, r Request, p *Plan) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	f := &Flow{Key: p.Key, Service: p.Service, Started: time.Now(), cancel: cancel}
+	f := &Flow{Key: p.Key, Service: p.Service, Upstream: p.Upstream, Started: time.Now(), cancel: cancel}
 	if !s.add(f) {
 		r.Refuse()
 		p.Silence()
@@ -162,8 +170,11 @@ func (s *Set) Serve(ctx context.Context, r Request, p *Plan) {
 	s.ended(f, p, end)
 }
 
-// ended logs the end of a flow.
+// ended tells of the end of a flow.
 func (s *Set) ended(f *Flow, p *Plan, end End) {
+	if p.Ended != nil {
+		p.Ended(f, end)
+	}
 	if !s.log.Enabled(context.Background(), slog.LevelDebug) {
 		return // before any of the arguments is made
 	}
@@ -265,6 +276,18 @@ func (s *Set) reset() int {
 	s.mu.Unlock()
 	<-empty
 	return n
+}
+
+// All returns the flows that there are, in no order. It is a copy of the list:
+// the set goes on.
+func (s *Set) All() []*Flow {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*Flow, 0, s.n)
+	for f := range s.all {
+		list = append(list, f)
+	}
+	return list
 }
 
 // Len returns how many flows there are.

@@ -257,3 +257,36 @@ func TestEveryEndHasAName(t *testing.T) {
 		seen[e.String()] = true
 	}
 }
+
+func TestFlowsAreListedWhileTheyLastAndTheirEndIsTold(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t).knocked()
+		w.plan.Upstream = "10.0.2.2:22"
+		var told []End
+		w.plan.Ended = func(f *Flow, end End) {
+			if len(w.set.All()) != 0 {
+				t.Error("it is told of while it is listed")
+			}
+			if up, down := f.Bytes(); up != 3 || down != 0 {
+				t.Errorf("%d bytes up and %d down", up, down)
+			}
+			told = append(told, end)
+		}
+		done := w.serve()
+		synctest.Wait()
+		if _, err := w.client.Write([]byte("abc")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		list := w.set.All()
+		if len(list) != 1 || list[0].Upstream != "10.0.2.2:22" || list[0].Service != w.plan.Service || list[0].Idle() != time.Second {
+			t.Errorf("%+v", list)
+		}
+		w.client.CloseWrite()
+		w.upstream.CloseWrite()
+		<-done
+		if len(told) != 1 || told[0] != EndDone {
+			t.Errorf("told of %v", told)
+		}
+	})
+}

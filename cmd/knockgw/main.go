@@ -65,6 +65,7 @@ func command() *cobra.Command {
 	root.AddCommand(
 		runCommand(), downCommand(), checkCommand(), demoCommand(), versionCommand(),
 		keygenCommand(), knockCommand(), connectCommand(),
+		explainCommand(),
 	)
 	return root
 }

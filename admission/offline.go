@@ -1,0 +1,42 @@
+package admission
+
+import "github.com/knockgw/knockgw/protocol"
+
+// A Judge is a gate without goroutines, for packets of the past: what a running
+// gate's workers do by and by, Settle does at once, by the clocks of its Options,
+// which whoever has the packets sets to the time of each. It is for one
+// goroutine.
+type Judge struct {
+	*Gate
+	worker  *worker
+	builder builder
+}
+
+// NewJudge makes a Judge. Its Gate's Run must not be called.
+func NewJudge(o Options) (*Judge, error) {
+	g, err := New(o)
+	if err != nil {
+		return nil, err
+	}
+	j := &Judge{Gate: g, worker: g.newWorker()}
+	j.builder = builder{scratch: protocol.NewScratch(), made: &g.stats.ahead}
+	return j, nil
+}
+
+// Settle brings the gate up to now: it decides the knocks that wait, and the SYNs
+// that wait for them, forgets what is over, and turns the time slots.
+func (j *Judge) Settle() {
+	j.turnSlots(&j.builder)
+	for k := j.worker.next(); k != nil; k = j.worker.next() {
+		j.worker.decide(k)
+	}
+	j.sweep()
+	for {
+		select {
+		case t := <-j.evicted:
+			j.notify(t)
+		default:
+			return
+		}
+	}
+}

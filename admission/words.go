@@ -1,0 +1,52 @@
+package admission
+
+// What the names of reasons and results mean, for who reads them at night.
+
+var reasonWords = [reasonCount]string{
+	ReasonFlow:        "it belongs to a flow that was let in",
+	ReasonICMPError:   "an ICMP error about something that a flow has sent",
+	ReasonOpen:        "a SYN to a service that answers strangers",
+	ReasonCookie:      "an ACK that may complete a handshake by SYN cookie",
+	ReasonGrant:       "a SYN from where a knock has opened the door",
+	ReasonKnock:       "it is or could be a knock; a worker decides",
+	ReasonKnockPart:   "a part of a SYN sequence",
+	ReasonParked:      "a SYN that waits for its source's knock to be decided",
+	ReasonFragment:    "a fragment from the source of a flow; it waits for the rest",
+	ReasonMalformed:   "its headers or checksums are not in order",
+	ReasonNotService:  "nothing is protected at that address and port",
+	ReasonNoFlow:      "a segment of no flow that was let in",
+	ReasonNoGrant:     "a SYN to a hidden service without a knock before it",
+	ReasonNotKnock:    "a datagram that cannot be a knock: another port, another size, or another form",
+	ReasonICMP:        "ICMP that is no error about a flow",
+	ReasonBudget:      "it could be a knock, but its source, its network or all together have sent too many that were none",
+	ReasonQueueFull:   "it could be a knock, but too many wait already",
+	ReasonParkFull:    "a SYN that would wait for its knock, but too many do already",
+	ReasonParkTimeout: "a SYN that waited for its knock, which was not decided in time or earned nothing",
+	ReasonFlowLimit:   "there are as many flows as there may be",
+	ReasonSourceLimit: "its source has as many flows as it may have",
+	ReasonBanned:      "authentication has failed too often from there",
+	ReasonDraining:    "the gateway stops",
+}
+
+// Words explain the reason in a sentence without its beginning.
+func (r Reason) Words() string { return reasonWords[r] }
+
+var knockResultWords = [knockResultCount]string{
+	KnockOK:          "the door is open",
+	KnockPart:        "a part of a sequence; the others have not come yet",
+	KnockRepeat:      "a SYN knock that its owner has repeated, which earns nothing more",
+	KnockUnknown:     "no client's secret opens it",
+	KnockRefused:     "it opens, but what is inside contradicts the format",
+	KnockMethod:      "the service does not take this method",
+	KnockNoSession:   "it has no session id, which the service requires",
+	KnockStale:       "its time is too far from ours: a clock is wrong, or it was held up",
+	KnockReplay:      "it was seen before",
+	KnockNotNow:      "the client has expired, or it is outside its hours",
+	KnockSource:      "it is good from another source address only",
+	KnockLimit:       "too many grants or sequences, or the replay store is full",
+	KnockBudget:      "the budget was spent before its client was found",
+	KnockStoreFailed: "the replay store could not write it down",
+}
+
+// Words explain the result in a sentence without its beginning.
+func (r KnockResult) Words() string { return knockResultWords[r] }

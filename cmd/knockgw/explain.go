@@ -1,0 +1,198 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/capture"
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/tun"
+)
+
+func explainCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "explain CAPTURE --config FILE",
+		Short: "Say what the gateway would have decided about each packet of a capture",
+		Long: "Reads a capture (pcap or pcapng, from tcpdump, Wireshark or knockgw capture) and judges its packets\n" +
+			"by the clock of the capture, as a gateway with the configuration would have, had it begun with the\n" +
+			"first of them. Nothing is sent or written. A - reads standard input.\n\n" +
+			"The capture says nothing about what came before it: of a replay the first one seen is good.",
+		Args: exact(1),
+	}
+	path := configFlag(cmd)
+	output := cmd.Flags().StringP("output", "o", "text", "text or json (one object a line)")
+	terms := cmd.Flags().String("filter", "", "only these packets, as in 'host 10.1.2.2 and verdict drop'")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		filter, err := capture.ParseFilter(*terms)
+		if err != nil {
+			return &usageError{err}
+		}
+		show := explainText
+		switch *output {
+		case "text":
+		case "json":
+			show = explainJSON
+		default:
+			return &usageError{fmt.Errorf("-o %s: choose text or json", *output)}
+		}
+		cfg, err := config.Load(*path)
+		if err != nil {
+			return err
+		}
+		in := cmd.InOrStdin()
+		if args[0] != "-" {
+			f, err := os.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer f.Close() //nolint:errcheck // only read
+			in = f
+		}
+		r, err := capture.NewReader(in)
+		if err != nil {
+			return fmt.Errorf("%s: %w", args[0], err)
+		}
+		err = gateway.Explain(cfg, r, func(e *gateway.Explained) error {
+			wanted := filter.Match(&capture.Event{
+				Packet: &e.Packet, Length: e.Record.Length, Out: e.Record.Out,
+				Verdict: e.Record.Verdict, Reason: e.Record.Reason,
+			})
+			if !wanted {
+				return nil
+			}
+			return show(cmd.OutOrStdout(), e)
+		})
+		if r.Skipped > 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "%d packets were not IP\n", r.Skipped)
+		}
+		return err
+	}
+	return cmd
+}
+
+// explainText writes a packet as a line, and a line for each knock and each SYN
+// that was decided because of it.
+func explainText(w io.Writer, e *gateway.Explained) error {
+	verdict, words := e.Record.Verdict, e.Record.Reason
+	if !e.Protected {
+		verdict, words = "-", "not from or to a protected address"
+	} else if r := e.Words(); r != "" {
+		words += ": " + r
+	}
+	if e.BadChecksum {
+		words += " (bad checksum, taken for good)"
+	}
+	if e.Cut {
+		words += " (the capture has only its beginning)"
+	}
+	_, err := fmt.Fprintf(w, "%5d  %s  %-4s  %s  %s\n",
+		e.Number, e.Record.Time.UTC().Format("15:04:05.000000"), verdict, packetText(&e.Packet, e.Record.Length), words)
+	for _, k := range e.Knocks {
+		if err == nil {
+			_, err = fmt.Fprintf(w, "       %s\n", knockText(&k))
+		}
+	}
+	for _, p := range e.Parked {
+		if err == nil {
+			_, err = fmt.Fprintf(w, "       the SYN %s, which had waited: %s, %s\n", p.Tuple, p.Verdict.Action, p.Verdict.Reason.Words())
+		}
+	}
+	return err
+}
+
+// knockText tells of a decided knock.
+func knockText(k *admission.KnockEvent) string {
+	who := "nobody known"
+	if k.Client != "" {
+		who = fmt.Sprintf("%q for %s by %s", k.Client, k.Service, k.Method)
+	}
+	text := fmt.Sprintf("knock of %s: %s, %s", who, k.Result, k.Result.Words())
+	if k.Result == admission.KnockStale {
+		text += " (" + clockText(k.Skew) + ")"
+	}
+	return text
+}
+
+// clockText says how far the other's clock is off.
+func clockText(ahead time.Duration) string {
+	if ahead < 0 {
+		return fmt.Sprintf("the client's clock is %v behind ours", (-ahead).Round(time.Millisecond))
+	}
+	return fmt.Sprintf("the client's clock is %v ahead of ours", ahead.Round(time.Millisecond))
+}
+
+// packetText is a packet in a few words.
+func packetText(p *tun.Packet, length int) string {
+	if p.Version == 0 {
+		return fmt.Sprintf("%d bytes", length)
+	}
+	return fmt.Sprintf("%s %s, %d bytes", p.Tuple, transportText(p), length)
+}
+
+// transportText is the transport protocol with its flags.
+func transportText(p *tun.Packet) string {
+	switch p.Proto {
+	case tun.TCP:
+		text := "TCP"
+		for _, f := range []struct {
+			bit  uint8
+			name string
+		}{{tun.SYN, "SYN"}, {tun.FIN, "FIN"}, {tun.RST, "RST"}, {tun.ACK, "ACK"}} {
+			if p.Flags&f.bit != 0 {
+				text += " " + f.name
+			}
+		}
+		return text
+	case tun.UDP:
+		return "UDP"
+	case tun.ICMP, tun.ICMPv6:
+		return fmt.Sprintf("ICMP %d/%d", p.ICMPType, p.ICMPCode)
+	default:
+		return fmt.Sprintf("protocol %d", p.Proto)
+	}
+}
+
+// explainedKnock and explainedPacket are what -o json writes.
+type (
+	explainedKnock struct {
+		Client          string  `json:"client,omitempty"`
+		Service         string  `json:"service,omitempty"`
+		Method          string  `json:"method,omitempty"`
+		Result          string  `json:"result"`
+		ClockDifference float64 `json:"clock_difference,omitempty"` // seconds; positive: the client's is ahead
+	}
+	explainedPacket struct {
+		Number      int              `json:"number"`
+		Time        time.Time        `json:"time"`
+		Source      string           `json:"source"`
+		Destination string           `json:"destination"`
+		Protocol    string           `json:"protocol"`
+		Length      int              `json:"length"`
+		Out         bool             `json:"out,omitempty"`
+		Verdict     string           `json:"verdict,omitempty"`
+		Reason      string           `json:"reason,omitempty"`
+		BadChecksum bool             `json:"bad_checksum,omitempty"`
+		Cut         bool             `json:"cut,omitempty"`
+		Knocks      []explainedKnock `json:"knocks,omitempty"`
+	}
+)
+
+// explainJSON writes a packet as an object.
+func explainJSON(w io.Writer, e *gateway.Explained) error {
+	p := explainedPacket{
+		Number: e.Number, Time: e.Record.Time, Protocol: transportText(&e.Packet), Length: e.Record.Length,
+		Source: e.Packet.Tuple.Source().String(), Destination: e.Packet.Tuple.Destination().String(),
+		Out: e.Record.Out, Verdict: e.Record.Verdict, Reason: e.Record.Reason, BadChecksum: e.BadChecksum, Cut: e.Cut,
+	}
+	for _, k := range e.Knocks {
+		p.Knocks = append(p.Knocks, explainedKnock{k.Client, k.Service, k.Method, k.Result.String(), k.Skew.Seconds()})
+	}
+	return json.NewEncoder(w).Encode(p)
+}

@@ -1,0 +1,169 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/capture"
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// Explained is what became of one packet of a capture.
+type Explained struct {
+	Number int // in the capture, from 1, without what is not IP
+	Record capture.Record
+	Packet tun.Packet // of Record.Data; its Fault says what is wrong with it
+	// Protected tells that the packet has to do with the configuration at all: it
+	// is from or to one of the routed prefixes. Otherwise it has no verdict.
+	Protected bool
+	// BadChecksum tells that the packet was judged as if its checksum were right:
+	// captures of the sending host have packets whose checksum is left to the
+	// hardware. One that is wrong on the wire is dropped.
+	BadChecksum bool
+	// Cut tells that the capture has the beginning of the packet only; the rest was
+	// taken for zeros. Whether it was a knock cannot be known.
+	Cut bool
+	// Knocks are the knocks that were decided because of this packet.
+	Knocks []admission.KnockEvent
+	// Parked are the verdicts on SYNs that had waited, which this packet's time
+	// or knock has decided.
+	Parked []Parked
+
+	words string
+}
+
+// Words explain the verdict in a sentence without its beginning; "" where there
+// is none.
+func (e *Explained) Words() string { return e.words }
+
+// Parked is the end of a SYN that had been held.
+type Parked struct {
+	Tuple   tun.Tuple
+	Verdict admission.Verdict
+}
+
+// Explain judges the packets of a capture as a gateway with the configuration
+// would have, had it begun with the first of them, by the clock of the capture,
+// and hands each to each, until that or the reading fails. The Explained is
+// borrowed for the call.
+//
+// A capture says nothing about who authenticated on a connection that was let
+// in, and about replays of what came before it. Nothing is written, and no
+// network is touched.
+func Explain(cfg *config.Config, r *capture.Reader, each func(*Explained) error) error {
+	p, err := policy(cfg)
+	if err != nil {
+		return err
+	}
+	x := &explainer{cfg: cfg}
+	x.judge, err = admission.NewJudge(admission.Options{
+		Policy: p,
+		Store:  admission.NewMemoryStore(admission.StoreOptions{Now: x.now, Mono: x.mono}),
+		Now:    x.now, Mono: x.mono,
+		Deliver: func(q *tun.Packet, v admission.Verdict) { x.e.Parked = append(x.e.Parked, Parked{q.Tuple, v}) },
+		Evicted: func(tun.Tuple) {},
+		Knocked: func(e admission.KnockEvent) { x.e.Knocks = append(x.e.Knocks, e) },
+		Limits:  limits(&cfg.Limits),
+		Ban:     admission.Ban(cfg.Ban),
+	})
+	if err != nil {
+		return err
+	}
+	for {
+		record, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		x.explain(record)
+		if err := each(&x.e); err != nil {
+			return err
+		}
+	}
+}
+
+// explainer is a capture being explained.
+type explainer struct {
+	cfg   *config.Config
+	judge *admission.Judge
+	first time.Time
+	at    time.Time // of the current packet; never goes back
+	e     Explained
+}
+
+func (x *explainer) now() time.Time      { return x.at }
+func (x *explainer) mono() time.Duration { return x.at.Sub(x.first) }
+
+// explain judges one packet.
+func (x *explainer) explain(r capture.Record) {
+	if x.first.IsZero() {
+		x.first, x.at = r.Time, r.Time
+	}
+	if r.Time.After(x.at) {
+		x.at = r.Time // captures of several interfaces may be a little out of order
+	}
+	x.e = Explained{Number: x.e.Number + 1, Record: r}
+	p := &x.e.Packet
+	x.e.Cut = len(r.Data) < r.Length && r.Length <= tun.MaxPacket
+	if x.e.Cut {
+		r.Data = append(r.Data, make([]byte, r.Length-len(r.Data))...)
+	}
+	*p = tun.Packet{Data: r.Data, Offload: tun.Offload{ChecksumValid: x.e.Cut}}
+	if p.Parse(); p.Fault == tun.FaultChecksum {
+		x.e.BadChecksum = true
+		*p = tun.Packet{Data: r.Data, Offload: tun.Offload{ChecksumValid: true}}
+		p.Parse()
+	}
+	x.judge.Settle()
+	out := x.routed(p.Tuple.Src)
+	x.e.Record.Out = out
+	switch {
+	case out:
+		x.e.Protected = true
+		v, why := admission.Drop, "muted"
+		x.e.words = "no flow that was let in has this answer"
+		if q := (tun.Packet{}); q.PeekTCP(r.Data) && x.judge.Egress(&q, r.Length-q.Payload) {
+			v, why = admission.Pass, admission.ReasonFlow.String()
+			x.e.words = "an answer within a flow that was let in"
+		}
+		x.e.Record.Verdict, x.e.Record.Reason = v.String(), why
+	case x.routed(p.Tuple.Dst):
+		x.e.Protected = true
+		v := x.judge.Admit(p)
+		x.e.Record.Verdict, x.e.Record.Reason = v.Action.String(), reason(p, v)
+		x.e.words = v.Reason.Words()
+	}
+	x.judge.Settle()
+}
+
+// reason is a verdict's reason as the metrics call it.
+func reason(p *tun.Packet, v admission.Verdict) string {
+	if v.Reason == admission.ReasonMalformed {
+		return v.Reason.String() + "-" + p.Fault.String()
+	}
+	return v.Reason.String()
+}
+
+// routed tells whether an address is one of those that are led to the device.
+func (x *explainer) routed(a tun.Addr) bool {
+	if a == (tun.Addr{}) {
+		return false
+	}
+	addr := a.Netip()
+	for _, p := range x.cfg.TUN.Routes {
+		if p.Contains(addr) {
+			return true
+		}
+	}
+	for i := range x.cfg.Services {
+		if x.cfg.Services[i].Listen.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}

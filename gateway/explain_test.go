@@ -1,0 +1,134 @@
+package gateway
+
+import (
+	"bytes"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/capture"
+	"github.com/knockgw/knockgw/config"
+)
+
+// explained judges the capture of a real client, of whom a gateway knows what the
+// configuration says, with its times moved.
+func explained(t *testing.T, secret string, moved time.Duration) (verdicts []string, knocks []admission.KnockEvent) {
+	t.Helper()
+	cfg, err := config.Parse("explain.yaml", []byte(`
+version: 1
+tun: {routes: [10.0.1.1/32]}
+clients: [{id: client-001, secret: `+secret+`}]
+services:
+  - {name: captured, listen: "10.0.1.1:8443", upstream: "10.9.9.9:80"}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile("../admission/testdata/client.pcap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := capture.NewReader(bytes.NewReader(move(t, b, moved)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = Explain(cfg, r, func(e *Explained) error {
+		if !e.Protected || e.Record.Verdict == "" || e.Record.Reason == "" {
+			t.Errorf("packet %d has no verdict", e.Number)
+		}
+		if e.Number != len(verdicts)+1 {
+			t.Errorf("packet %d after %d", e.Number, len(verdicts))
+		}
+		verdicts = append(verdicts, e.Record.Verdict+" "+e.Record.Reason)
+		knocks = append(knocks, e.Knocks...)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return verdicts, knocks
+}
+
+// move moves the times of a capture, by making another of it.
+func move(t *testing.T, pcap []byte, by time.Duration) []byte {
+	t.Helper()
+	r, err := capture.NewReader(bytes.NewReader(pcap))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	w, err := capture.NewWriter(&b, capture.WriterOptions{Interface: "eth0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		record, err := r.Next()
+		if err != nil {
+			break
+		}
+		record.Time = record.Time.Add(by)
+		if err := w.Write(&record); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(0); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+const capturedSecret = "0123456789abcdef0123456789abcdef"
+
+func TestACaptureIsJudgedAsItsGatewayWouldHave(t *testing.T) {
+	verdicts, knocks := explained(t, capturedSecret, 0)
+	var methods []string
+	for _, k := range knocks {
+		if k.Result == admission.KnockOK {
+			methods = append(methods, k.Method)
+		}
+	}
+	want := []string{"udp", "udp-seq", "udp-passive", "udp-passive-seq", "tcp-syn", "tcp-syn-seq"}
+	if !slices.Equal(methods, want) {
+		t.Errorf("knocks by %v, want %v", methods, want)
+	}
+	let := 0
+	for _, v := range verdicts {
+		if v == "pass grant" {
+			let++
+		}
+	}
+	if let != 2 || verdicts[0] != "hold knock" {
+		t.Errorf("%d connections were let in: %s", let, strings.Join(verdicts, ", "))
+	}
+}
+
+func TestAnotherSecretOpensNothing(t *testing.T) {
+	verdicts, knocks := explained(t, strings.Repeat("x", 32), 0)
+	for _, k := range knocks {
+		if k.Result != admission.KnockUnknown {
+			t.Errorf("%+v", k)
+		}
+	}
+	if slices.Contains(verdicts, "pass grant") || len(knocks) == 0 {
+		t.Errorf("%d knocks; %s", len(knocks), strings.Join(verdicts, ", "))
+	}
+}
+
+func TestAClockThatIsOffIsSaid(t *testing.T) {
+	_, knocks := explained(t, capturedSecret, 41*time.Second) // the client's is behind then
+	stale := 0
+	for _, k := range knocks {
+		if k.Result == admission.KnockStale {
+			stale++
+			if k.Client != "client-001" || k.Skew.Round(time.Second) != -41*time.Second {
+				t.Errorf("%+v", k)
+			}
+		}
+	}
+	if stale == 0 {
+		t.Errorf("%+v", knocks)
+	}
+}
