@@ -32,12 +32,12 @@ const maxOffences = 1 << 15
 
 // Failed counts a failed authentication against a flow's source.
 func (g *Gate) Failed(t tun.Tuple) {
-	if g.ban.After <= 0 {
-		return
-	}
 	who := siteAddr(t.Src)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.ban.After <= 0 {
+		return
+	}
 	now := g.mono()
 	o := g.offences[who]
 	if o == nil {

@@ -256,7 +256,7 @@ func BenchmarkRefuseBesideMany(b *testing.B) {
 		v := visitor{w, other}
 		w.gate.Admit(parsed(v.syn(1, "web")))
 		w.gate.mu.Lock()
-		w.gate.addGrant(w.gate.sourceOf(tun.AddrFrom(other)), &grant{client: friend, service: w.gate.Policy().Services()[0], uses: 1, expires: testTTL}, 0)
+		w.gate.addGrant(w.gate.sourceOf(tun.AddrFrom(other)), &grant{key: alice, place: w.gate.places[0], uses: 1, expires: testTTL}, friend, 0)
 		w.gate.mu.Unlock()
 		other = other.Next()
 	}

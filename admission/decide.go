@@ -36,6 +36,7 @@ type decision struct {
 	event   KnockEvent
 	src     tun.Addr
 	service *Service
+	key     *protocol.Client
 	client  *Client
 	session string
 	port    uint16    // the only source port that the grant is for, 0 for any
@@ -102,6 +103,7 @@ func (w *worker) decide(k *queuedKnock) {
 	for k != nil {
 		lane := w.knocks.of(k)
 		w.open(k, &w.decisions[n])
+		k.hit = hit{} // of a policy that may be gone
 		lane.free <- k
 		if n++; n == knockBatch || !k.warm && len(w.knocks.warm.ready) > 0 {
 			break
@@ -112,6 +114,7 @@ func (w *worker) decide(k *queuedKnock) {
 	for i := range w.decisions[:n] {
 		w.finish(&w.decisions[i])
 	}
+	clear(w.decisions[:n])
 	w.sweep()
 }
 
@@ -206,7 +209,7 @@ func (w *worker) tryV1(knock *protocol.Knock, svc *Service, key *key, d *decisio
 	if !key.valid(now) {
 		return false
 	}
-	d.found(key.client, svc, methodName(m.Method))
+	d.found(key, svc, methodName(m.Method))
 	if err != nil {
 		d.event.Result = KnockRefused
 		return true
@@ -225,7 +228,11 @@ func (w *worker) tryV1(knock *protocol.Knock, svc *Service, key *key, d *decisio
 func (w *worker) openV2(k *queuedKnock, d *decision) {
 	policy := w.policy.Load()
 	x := k.hit.expectation
-	d.found(x.key.client, k.hit.service, protocol.MethodUDPv2)
+	key, svc := policy.standing(&k.hit)
+	if key == nil {
+		return
+	}
+	d.found(key, svc, protocol.MethodUDPv2)
 	knock, err := protocol.ParseKnockV2(k.data[:k.size])
 	if err != nil {
 		d.event.Result = KnockRefused
@@ -234,7 +241,7 @@ func (w *worker) openV2(k *queuedKnock, d *decision) {
 	m, err := knock.Open(w.scratch, x.key.id, policy.gateway, x.port, k.hit.slot)
 	now := w.now()
 	switch {
-	case err != nil && errors.Is(err, protocol.ErrSealed), !x.key.valid(now):
+	case err != nil && errors.Is(err, protocol.ErrSealed), !key.valid(now):
 		// A hint that was copied off the wire proves nothing.
 		d.event = KnockEvent{Result: KnockUnknown, Source: d.event.Source}
 		return
@@ -259,9 +266,9 @@ func (w *worker) openV2(k *queuedKnock, d *decision) {
 }
 
 // found names the client of a knock and what it is for.
-func (d *decision) found(c *Client, s *Service, method string) {
-	d.client, d.service = c, s
-	d.event.Client, d.event.Service, d.event.Method = c.ID, s.Name, method
+func (d *decision) found(k *key, s *Service, method string) {
+	d.key, d.client, d.service = k.id, k.client, s
+	d.event.Client, d.event.Service, d.event.Method = k.client.ID, s.Name, method
 }
 
 // skew is a message's time, in Unix milliseconds, less ours, to the millisecond
@@ -332,15 +339,7 @@ func (w *worker) settle(d *decision) {
 		g.knocks.originals[d.place]--
 	}
 	if d.event.Result == KnockOK {
-		now := g.mono()
-		gr := &grant{
-			client: d.client, service: d.service, session: d.session, port: d.port,
-			expires: now + d.service.GrantTTL, uses: d.service.GrantUses,
-		}
-		g.remember(d.src, d.client.ID, now)
-		if !g.addGrant(s, gr, now) {
-			d.event.Result = KnockLimit
-		}
+		d.event.Result = g.earn(s, d)
 	}
 	if g.waiting > 0 {
 		close(g.decided)
@@ -357,6 +356,29 @@ func (w *worker) settle(d *decision) {
 		}
 	}
 	g.report(d.event)
+}
+
+// earn makes the grant of a good knock from s, unless the policy has changed since
+// the knock was opened and has no room for it. The caller holds g.mu.
+func (g *Gate) earn(s *source, d *decision) KnockResult {
+	at := g.named[d.service.Name]
+	if at == nil || !at.service.sameDoor(d.service) {
+		return KnockUnknown
+	}
+	client := at.service.holder(d.key)
+	if client == nil {
+		return KnockUnknown
+	}
+	now := g.mono()
+	gr := &grant{
+		key: d.key, place: at, session: d.session, port: d.port,
+		expires: now + at.service.GrantTTL, uses: at.service.GrantUses,
+	}
+	g.remember(d.src, client.ID, now)
+	if !g.addGrant(s, gr, client, now) {
+		return KnockLimit
+	}
+	return KnockOK
 }
 
 func (g *Gate) report(e KnockEvent) {

@@ -298,8 +298,10 @@ func (b *builder) offer(n int) {
 // turnSlots makes the next table if the clock has turned, or jumped, since the
 // last was made.
 func (g *Gate) turnSlots(b *builder) {
+	g.turning.Lock()
+	defer g.turning.Unlock()
 	p, now := g.policy.Load(), g.now()
-	old := g.expected // written by this goroutine alone
+	old := g.expected
 	if old.current(p, now) {
 		return
 	}

@@ -3,6 +3,7 @@ package admission
 import (
 	"time"
 
+	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -24,12 +25,14 @@ import (
 // for hidden ones) and the oldest goes when a newer one needs the place. Those
 // that outlive their grant wait among the orphans.
 type flow struct {
-	tuple   tun.Tuple
-	service *Service
-	grant   *grant // what it was reserved on; nil in open services
-	source  *source
-	client  string // who it is, once it is live
-	state   flowState
+	tuple  tun.Tuple
+	place  *place
+	grant  *grant // what it was reserved on; nil in open services
+	source *source
+	key    *protocol.Client // who it is, and by which secret, once it is live
+	state  flowState
+	mode   Mode // of its service, and
+	open   bool // whether that was an open one, when the SYN came: a reload may change both
 
 	isn      uint32        // the client's initial sequence number
 	una, nxt uint32        // of ours: oldest unacknowledged, next to be sent
@@ -148,16 +151,17 @@ func (g *Gate) depart(f *flow) {
 	if f.state != opening {
 		f.source.site.flows--
 	}
-	if f.client != "" {
-		has := g.holdingsOf(f.client)
+	if f.key != nil {
+		has := g.holdingsOf(f.key.ID())
 		has.flows--
-		g.settleHoldings(f.client, has)
+		g.settleHoldings(f.key.ID(), has)
 	}
 }
 
-// enter makes f a full member of the table, in the name of client. It reports
-// false where the client has too many flows. The caller holds g.mu.
-func (g *Gate) enter(f *flow, client *Client) bool {
+// enter makes f a full member of the table, in the name of client, who has proved
+// it with key. It reports false where the client has too many flows. The caller
+// holds g.mu.
+func (g *Gate) enter(f *flow, client *Client, key *protocol.Client) bool {
 	most := client.MaxFlows
 	if most == 0 {
 		most = g.limits.FlowsPerClient
@@ -169,7 +173,7 @@ func (g *Gate) enter(f *flow, client *Client) bool {
 	}
 	has.flows++
 	f.leave()
-	f.state, f.client = live, client.ID
+	f.state, f.key = live, key
 	return true
 }
 

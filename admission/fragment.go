@@ -55,5 +55,5 @@ func (g *Gate) admitFragment(p *tun.Packet) Verdict {
 		return Verdict{Reason: ReasonNoFlow}
 	}
 	f.acked(p)
-	return Verdict{Action: Pass, Reason: ReasonFlow, Open: f.service.Open()}
+	return Verdict{Action: Pass, Reason: ReasonFlow, Open: f.open}
 }

@@ -20,12 +20,11 @@ type Gate struct {
 	mono    func() time.Duration
 	deliver func(*tun.Packet, Verdict)
 	notify  func(tun.Tuple)
+	revoked func(tun.Tuple)
 	knocked func(KnockEvent)
 	settled func(tun.Tuple) Settlement
 	mirror  Mirror
 	wait    time.Duration
-	limits  Limits
-	ban     Ban
 	log     *slog.Logger
 	stats   counters
 	frags   fragments
@@ -34,13 +33,17 @@ type Gate struct {
 	knocks   knockLanes
 	evicted  chan tun.Tuple
 
+	turning sync.Mutex // held while expected or policy is replaced; before mu
+
 	mu          sync.Mutex // guards all below; never held across I/O, crypto or calls out
+	limits      Limits
+	ban         Ban
 	flows       map[tun.Tuple]*flow
-	orphans     queue               // flows let in on grants that are over; they end by their own deadlines
-	ending      queue               // flows in state ending, those asked about longest ago first
-	closing     queue               // flows in state closing, oldest first
-	halfOpen    map[*Service]*queue // unauthenticated flows of open services, oldest first
-	flooded     map[*Service]time.Duration
+	orphans     queue             // flows let in on grants that are over; they end by their own deadlines
+	ending      queue             // flows in state ending, those asked about longest ago first
+	closing     queue             // flows in state closing, oldest first
+	places      []*place          // of the policy's services, in its order
+	named       map[string]*place // the same by name; replaced with turning held as well
 	sources     map[tun.Addr]*source
 	freeSources []*source
 	grants      int
@@ -49,7 +52,7 @@ type Gate struct {
 	park        parking
 	seen        map[tun.Addr]*seen // who knocked from where, lately
 	budgets     budgets
-	expected    *expected // replaced by Run's goroutine; read with mu held
+	expected    *expected // of the policy in force; replaced with turning held as well
 	sequences   synSequences
 	offences    map[tun.Addr]*offence
 	scratch     *protocol.Scratch
@@ -80,12 +83,10 @@ func New(o Options) (*Gate, error) {
 	}
 	g := &Gate{
 		store: o.Store, now: o.Now, mono: o.Mono,
-		deliver: o.Deliver, notify: o.Evicted, knocked: o.Knocked,
+		deliver: o.Deliver, notify: o.Evicted, revoked: o.Revoked, knocked: o.Knocked,
 		settled: o.Settled, mirror: o.Mirror, wait: o.TimeWait, limits: *l, ban: o.Ban, log: o.Log,
 		evicted:     make(chan tun.Tuple, evictedBacklog),
 		flows:       make(map[tun.Tuple]*flow),
-		halfOpen:    make(map[*Service]*queue),
-		flooded:     make(map[*Service]time.Duration),
 		sources:     make(map[tun.Addr]*source, l.Knocks),
 		freeSources: make([]*source, 0, freeSources),
 		sites:       make(map[tun.Addr]*site),
@@ -111,6 +112,9 @@ func New(o Options) (*Gate, error) {
 	if g.mirror == nil {
 		g.mirror = blind{}
 	}
+	if g.revoked == nil {
+		g.revoked = g.notify
+	}
 	if g.knocked == nil {
 		g.knocked = func(KnockEvent) {}
 	}
@@ -119,7 +123,7 @@ func New(o Options) (*Gate, error) {
 	g.budgets.seed = maphash.MakeSeed()
 	g.sequences.init()
 	g.frags.init(g.mono, &g.stats)
-	g.policy.Store(o.Policy)
+	g.install(g.prepare(o.Policy))
 	first := builder{scratch: g.scratch, made: &g.stats.ahead}
 	g.expected = first.build(o.Policy, g.now(), nil)
 	g.expected.tell(g.mirror)
@@ -172,12 +176,18 @@ func (g *Gate) admitTCP(p *tun.Packet) Verdict {
 	syn := p.Flags&(tun.SYN|tun.ACK|tun.RST|tun.FIN) == tun.SYN
 	if svc == nil {
 		if syn && policy.legacy {
-			return g.admitLegacy(p, policy)
+			return g.admitLegacy(p)
 		}
 		return Verdict{Reason: ReasonNotService}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if now := g.policy.Load(); now != policy { // another one meanwhile
+		policy = now
+		if svc = policy.service(p.Tuple.Dst, p.Tuple.DstPort); svc == nil {
+			return Verdict{Reason: ReasonNotService}
+		}
+	}
 	f := g.flows[p.Tuple]
 	if syn && (f == nil || p.Seq != f.isn) {
 		// First of all: a knock's port is drawn at random, and may be a flow's.
@@ -189,13 +199,13 @@ func (g *Gate) admitTCP(p *tun.Packet) Verdict {
 		// A SYN in the middle of a flow is for the stack to challenge (RFC 5961,
 		// 4): it may be forged. Only TIME_WAIT gives its tuple away.
 		f.acked(p)
-		return Verdict{Action: Pass, Reason: ReasonFlow, Open: f.service.Open()}
+		return Verdict{Action: Pass, Reason: ReasonFlow, Open: f.open}
 	}
 	switch {
 	case syn:
-		return g.admitSYN(p, svc, f)
+		return g.admitSYN(p, g.places[svc.at], f)
 	case svc.Open() && p.Flags&(tun.SYN|tun.ACK|tun.RST) == tun.ACK:
-		return g.admitCookie(p, svc)
+		return g.admitCookie(p, g.places[svc.at])
 	default:
 		return Verdict{Reason: ReasonNoFlow}
 	}
@@ -203,21 +213,22 @@ func (g *Gate) admitTCP(p *tun.Packet) Verdict {
 
 // admitSYN judges a SYN that begins a flow; old is the flow whose tuple it
 // takes over, if any. The caller holds g.mu.
-func (g *Gate) admitSYN(p *tun.Packet, svc *Service, old *flow) Verdict {
+func (g *Gate) admitSYN(p *tun.Packet, at *place, old *flow) Verdict {
+	svc := at.service
 	s := g.sources[p.Tuple.Src]
 	if svc.Open() {
-		if g.banned(p.Tuple.Src) && (s == nil || s.grantFor(svc, p.Tuple.SrcPort, g.mono()) == nil) {
+		if g.banned(p.Tuple.Src) && (s == nil || s.grantFor(at, p.Tuple.SrcPort, g.mono()) == nil) {
 			if svc.Methods != 0 && s != nil && s.queued > 0 {
 				return g.parkSYN(p, s) // it may have a knock of its own among them
 			}
 			return Verdict{Reason: ReasonBanned}
 		}
-		return g.record(p, svc, old, nil, ReasonOpen)
+		return g.record(p, at, old, nil, ReasonOpen)
 	}
 	if s == nil {
 		return Verdict{Reason: ReasonNoGrant}
 	}
-	if v := g.judgeSYN(p, svc, s, old, s.queued == 0); v.Action != Hold {
+	if v := g.judgeSYN(p, at, s, old, s.queued == 0); v.Action != Hold {
 		return v
 	}
 	return g.parkSYN(p, s)
@@ -228,13 +239,13 @@ func (g *Gate) admitSYN(p *tun.Packet, svc *Service, old *flow) Verdict {
 // waiting; while one is, the SYN is to be held rather than take a place that
 // another needs: of connections that begin at once, each with its knock, none
 // must drive out another. The caller holds g.mu.
-func (g *Gate) judgeSYN(p *tun.Packet, svc *Service, s *source, old *flow, final bool) Verdict {
-	gr := s.grantFor(svc, p.Tuple.SrcPort, g.mono())
+func (g *Gate) judgeSYN(p *tun.Packet, at *place, s *source, old *flow, final bool) Verdict {
+	gr := s.grantFor(at, p.Tuple.SrcPort, g.mono())
 	switch {
-	case gr != nil && svc.Open(): // its source is banned, and the grant lets it in
-		return g.record(p, svc, old, nil, ReasonOpen)
+	case gr != nil && at.service.Open(): // its source is banned, and the grant lets it in
+		return g.record(p, at, old, nil, ReasonOpen)
 	case gr != nil && (final || gr.room() > 0):
-		return g.record(p, svc, old, gr, ReasonGrant)
+		return g.record(p, at, old, gr, ReasonGrant)
 	case final:
 		return Verdict{Reason: ReasonNoGrant}
 	default:
@@ -243,11 +254,11 @@ func (g *Gate) judgeSYN(p *tun.Packet, svc *Service, s *source, old *flow, final
 }
 
 // record lets a flow in, on a grant or, in open services, without. The caller holds g.mu.
-func (g *Gate) record(p *tun.Packet, svc *Service, old *flow, gr *grant, why Reason) Verdict {
+func (g *Gate) record(p *tun.Packet, at *place, old *flow, gr *grant, why Reason) Verdict {
 	if g.draining.Load() {
 		return Verdict{Reason: ReasonDraining}
 	}
-	q := g.quota(svc, gr)
+	q := at.quota(gr)
 	if len(g.flows) >= g.limits.Flows && g.closing.head != nil && old == nil {
 		g.drop(g.closing.head) // in TIME_WAIT: the least loss
 	}
@@ -269,13 +280,14 @@ func (g *Gate) record(p *tun.Packet, svc *Service, old *flow, gr *grant, why Rea
 	}
 	if q.n >= most || len(g.flows) >= g.limits.Flows && q.n > 0 {
 		if gr == nil {
-			g.flooded[svc] = g.mono()
+			at.flooded, at.floodedAt = true, g.mono()
 			g.mirror.Flooded()
 		}
 		g.evict(q.head)
 	}
 	f := &flow{
-		tuple: p.Tuple, service: svc, grant: gr, source: s,
+		tuple: p.Tuple, place: at, grant: gr, source: s,
+		mode: at.service.Mode, open: at.service.Open(),
 		isn: p.Seq, admitted: g.mono(),
 	}
 	g.flows[f.tuple] = f
@@ -284,20 +296,15 @@ func (g *Gate) record(p *tun.Packet, svc *Service, old *flow, gr *grant, why Rea
 		g.mirror.Site(siteAddr(s.addr), true)
 	}
 	q.push(f)
-	return Verdict{Action: Pass, Reason: why, Open: svc.Open(), Anew: old != nil}
+	return Verdict{Action: Pass, Reason: why, Open: f.open, Anew: old != nil}
 }
 
 // quota returns the queue in which unauthenticated flows wait. The caller holds g.mu.
-func (g *Gate) quota(svc *Service, gr *grant) *queue {
+func (at *place) quota(gr *grant) *queue {
 	if gr != nil {
 		return &gr.reserved
 	}
-	q := g.halfOpen[svc]
-	if q == nil {
-		q = new(queue)
-		g.halfOpen[svc] = q
-	}
-	return q
+	return &at.halfOpen
 }
 
 // FloodMemory is how long after its quota last overflowed an open service's
@@ -308,11 +315,11 @@ const FloodMemory = 60 * time.Second
 // admitCookie judges an ACK to an open service that belongs to no flow: under a
 // SYN flood it may complete a handshake that was evicted here but that the
 // stack can verify from the acknowledgement number alone. The caller holds g.mu.
-func (g *Gate) admitCookie(p *tun.Packet, svc *Service) Verdict {
-	if at, ok := g.flooded[svc]; !ok || g.mono()-at > FloodMemory {
+func (g *Gate) admitCookie(p *tun.Packet, at *place) Verdict {
+	if !at.flooded || g.mono()-at.floodedAt > FloodMemory {
 		return Verdict{Reason: ReasonNoFlow}
 	}
-	v := g.record(p, svc, nil, nil, ReasonCookie)
+	v := g.record(p, at, nil, nil, ReasonCookie)
 	if v.Action == Pass {
 		g.flows[p.Tuple].isn = p.Seq - 1
 	}
@@ -330,5 +337,5 @@ func (g *Gate) admitICMP(p *tun.Packet) Verdict {
 	if f == nil || !f.inFlight(seq) {
 		return Verdict{Reason: ReasonICMP}
 	}
-	return Verdict{Action: Pass, Reason: ReasonICMPError, Open: f.service.Open()}
+	return Verdict{Action: Pass, Reason: ReasonICMPError, Open: f.open}
 }

@@ -330,12 +330,11 @@ func TestAFlowThatTheStackNeverTookIsForgotten(t *testing.T) {
 func TestManySourcesGrantsAreForgottenInAFewSweeps(t *testing.T) {
 	w := newWorld(t)
 	v := w.at("10.0.0.1")
-	svc := w.gate.Policy().Services()[0]
 	c := NewClient(alice)
 	c.MaxGrants = 5000
 	w.gate.mu.Lock()
 	for range c.MaxGrants {
-		w.gate.addGrant(w.gate.sourceOf(tun.AddrFrom(v.addr)), &grant{client: c, service: svc, uses: 1}, 0)
+		w.gate.addGrant(w.gate.sourceOf(tun.AddrFrom(v.addr)), &grant{key: alice, place: w.gate.places[0], uses: 1}, c, 0)
 		v.addr = v.addr.Next()
 	}
 	w.gate.mu.Unlock()

@@ -50,18 +50,18 @@ func (w *world) checkHoldings() {
 			if gr.source != s {
 				w.Fatalf("a grant at %v says that it is elsewhere", s.addr.Netip())
 			}
-			if grants[gr.client.ID] == nil {
-				grants[gr.client.ID] = map[*grant]bool{}
+			if grants[gr.key.ID()] == nil {
+				grants[gr.key.ID()] = map[*grant]bool{}
 			}
-			grants[gr.client.ID][gr] = true
+			grants[gr.key.ID()][gr] = true
 		}
 	}
 	for _, f := range g.flows {
 		if f.state == live {
-			flows[f.client]++
+			flows[f.key.ID()]++
 		}
-		if (f.client != "") != (f.state >= live) && f.state < ending {
-			w.Fatalf("flow %v in state %d is of %q", f.tuple, f.state, f.client)
+		if (f.key != nil) != (f.state >= live) && f.state < ending {
+			w.Fatalf("flow %v in state %d is of %v", f.tuple, f.state, f.key)
 		}
 	}
 	for client, h := range g.holdings {

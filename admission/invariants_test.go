@@ -74,9 +74,10 @@ func (w *world) check() {
 	if len(g.flows) > g.limits.Flows {
 		w.Fatalf("%d flows, limit %d", len(g.flows), g.limits.Flows)
 	}
-	for svc, q := range g.halfOpen {
-		if w.checkQueue(q, svc.Name); q.n > g.limits.HalfOpen {
-			w.Fatalf("%d half-open flows of %s, limit %d", q.n, svc.Name, g.limits.HalfOpen)
+	for _, at := range g.places {
+		q := &at.halfOpen
+		if w.checkQueue(q, at.service.Name); q.n > g.limits.HalfOpen {
+			w.Fatalf("%d half-open flows of %s, limit %d", q.n, at.service.Name, g.limits.HalfOpen)
 		}
 	}
 	w.checkQueue(&g.orphans, "orphans")
@@ -93,8 +94,8 @@ func (w *world) checkFlow(f *flow) {
 		if f.queue == nil {
 			w.Fatalf("flow %v, not let in, waits nowhere", f.tuple)
 		}
-		if f.source == nil || (f.grant == nil) != f.service.Open() {
-			w.Fatalf("flow %v of %s has source %v, grant %v", f.tuple, f.service.Name, f.source, f.grant)
+		if f.source == nil || (f.grant == nil) != f.open {
+			w.Fatalf("flow %v of %s has source %v, grant %v", f.tuple, f.place.service.Name, f.source, f.grant)
 		}
 	case live:
 		if f.queue != nil {

@@ -58,6 +58,9 @@ type Options struct {
 	Deliver func(p *tun.Packet, v Verdict)
 	// Evicted tells the stack to forget a flow that is in the table no more. Required.
 	Evicted func(t tun.Tuple)
+	// Revoked tells the stack to forget a flow that a change of policy has taken out of
+	// the table. Default: Evicted.
+	Revoked func(t tun.Tuple)
 	// Knocked is told of every knock that was decided, from a worker. Optional.
 	Knocked func(KnockEvent)
 

@@ -156,7 +156,7 @@ func (g *Gate) judgeParked(u *unparking, slot *parkedSYN, s *source, final bool)
 	if old != nil && (old.isn == p.Seq || old.state != closing) {
 		return Verdict{Action: Pass, Reason: ReasonFlow} // its retransmission was faster
 	}
-	v := g.judgeSYN(p, svc, s, old, final)
+	v := g.judgeSYN(p, g.places[svc.at], s, old, final)
 	if v.Reason == ReasonNoGrant {
 		v.Reason = ReasonParkTimeout
 	}

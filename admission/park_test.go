@@ -189,7 +189,7 @@ func TestAParkedSYNOfAServiceThatIsOpenOrGoneMeanwhileIsDropped(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.gate.policy.Store(p)
+		w.gate.SetPolicy(p)
 		w.decide()
 		if len(w.delivered) != 0 {
 			t.Errorf("%s: delivered", name)

@@ -96,6 +96,7 @@ type Service struct {
 	byID     map[string]*Client // the same clients
 	keysOf   map[string][]*key  // the keys of each, by client id
 	mostKeys int                // that one of them has
+	at       int                // in the policy's order
 }
 
 // Open tells whether strangers' SYNs to the service are answered.
@@ -112,6 +113,10 @@ type PolicyOptions struct {
 	Sequence  Sequence
 	Slot      time.Duration // of udp-v2; default DefaultSlot
 	Gateway   string        // this gateway's identity in udp-v2 knocks
+	// After is the policy that this one is to take the place of, nil for none. Where
+	// a client has the same key in both, the identity is shared: sequences that are
+	// under way and knocks that were taken are remembered by it.
+	After *Policy
 }
 
 // Sequence is what knocks of several parts are like. Zero fields take the defaults.
@@ -165,7 +170,8 @@ func (t *portTable) add(port uint16, s *Service) {
 
 func (t *portTable) at(port uint16) []*Service { return t.lists[t.index[port]] }
 
-// NewPolicy checks o and builds the policy. It copies o.Services.
+// NewPolicy checks o and builds the policy. It copies o.Services, and keeps nothing
+// of o.After but identities.
 func NewPolicy(o PolicyOptions) (*Policy, error) {
 	if o.Window <= 0 {
 		return nil, errors.New("policy: the time window must be positive")
@@ -176,6 +182,7 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 		return nil, fmt.Errorf("policy: a sequence of %d parts; it has %d to %d", n, protocol.MinSequence, protocol.MaxSequence)
 	}
 	p.tcp.lists, p.udp.lists = [][]*Service{nil}, [][]*Service{nil}
+	shared := o.After.identities()
 	for i := range o.Services {
 		s := o.Services[i]
 		if s.Port == 0 || !s.Listen.IsValid() {
@@ -201,7 +208,8 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 		if s.Methods&FamilyUDPv2 != 0 && len(p.gateway) > protocol.MaxGateway {
 			return nil, fmt.Errorf("policy: service %q takes udp-v2, where the gateway's identity has at most %d bytes", s.Name, protocol.MaxGateway)
 		}
-		s.index()
+		s.at = i
+		s.index(shared)
 		p.services = append(p.services, &s)
 		p.tcp.add(s.Port, &s)
 		p.legacy = p.legacy || p.sequence.Legacy && s.Methods&FamilySYNSeq != 0
@@ -233,7 +241,7 @@ func (p *Policy) defaults() {
 }
 
 // index prepares what looking clients up needs.
-func (s *Service) index() {
+func (s *Service) index(shared identities) {
 	s.byID = make(map[string]*Client, len(s.Clients))
 	s.keysOf = make(map[string][]*key, len(s.Clients))
 	s.keys, s.mostKeys = nil, 0 // it may have come out of another policy
@@ -241,7 +249,7 @@ func (s *Service) index() {
 		s.byID[c.ID] = c
 		s.mostKeys = max(s.mostKeys, len(c.Keys))
 		for _, k := range c.Keys {
-			own := &key{c, k.Identity, k.Until}
+			own := &key{c, shared.of(k.Identity), k.Until}
 			s.keys = append(s.keys, own)
 			s.keysOf[c.ID] = append(s.keysOf[c.ID], own)
 		}

@@ -227,6 +227,7 @@ func besiegedOf(w *world) *besieged {
 func (m *besieged) whateverComes(t *rapid.T) {
 	t.Repeat(map[string]func(*rapid.T){
 		"junk": m.junk, "client": m.client, "half a sequence": m.half, "stack": m.stack, "time": m.time,
+		"reload": func(*rapid.T) { m.reloads() },
 	})
 	m.decide()
 	m.judge(t)

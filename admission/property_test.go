@@ -66,7 +66,7 @@ func (m *model) judge(t *rapid.T) {
 		}
 	}
 	for tuple, f := range g.flows {
-		if !f.service.Open() && !m.knocked[tuple.Src.Netip()] {
+		if !f.open && !m.knocked[tuple.Src.Netip()] {
 			t.Fatalf("%v is in a hidden service and never knocked", tuple)
 		}
 		if !m.admitted[tuple] {
@@ -214,6 +214,7 @@ func (m *model) whateverGoesIn(t *rapid.T) {
 		"junk 2": m.junk,
 		"client": m.client,
 		"stack":  m.stack,
+		"reload": func(*rapid.T) { m.reloads() },
 		"decide": func(*rapid.T) { m.decide() },
 		"sweep":  func(*rapid.T) { m.sweep() },
 		"time passes": func(t *rapid.T) {

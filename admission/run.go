@@ -158,8 +158,8 @@ func (g *Gate) sweepFlows() bool {
 		}
 	}
 	overdue(&g.orphans)
-	for _, q := range g.halfOpen {
-		overdue(q)
+	for _, at := range g.places {
+		overdue(&at.halfOpen)
 	}
 	return n == sweepBatch
 }

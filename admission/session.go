@@ -33,24 +33,28 @@ func (g *Gate) Complete(t tun.Tuple) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := g.flows[t]
-	if f == nil || f.state != opening {
+	if f == nil || f.state != opening || !f.asked() {
 		return ErrGone
 	}
 	if !g.prove(f) {
 		return ErrTooMany
 	}
-	if f.service.Authenticates() {
+	if f.place.service.Authenticates() {
 		return nil
 	}
 	now := g.mono()
 	gr := f.grant
 	if gr == nil || !gr.honours(f.admitted, now) {
-		if gr = f.source.grantFor(f.service, t.SrcPort, now); gr == nil {
+		if gr = f.source.grantFor(f.place, t.SrcPort, now); gr == nil {
 			return ErrNoGrant
 		}
 		f.grant = gr // its client is who gets in
 	}
-	if !g.enter(f, gr.client) {
+	client := f.place.service.holder(gr.key)
+	if client == nil {
+		return ErrGone // revoked; the gate is about to forget them
+	}
+	if !g.enter(f, client, gr.key) {
 		return ErrTooMany
 	}
 	gr.uses--
@@ -71,8 +75,8 @@ func (g *Gate) spent(s *source, gr *grant) {
 func (g *Gate) Client(t tun.Tuple) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if f := g.flows[t]; f != nil {
-		return f.client
+	if f := g.flows[t]; f != nil && f.key != nil {
+		return f.key.ID()
 	}
 	return ""
 }
@@ -90,16 +94,17 @@ func (g *Gate) Candidates(t tun.Tuple) []*protocol.Client {
 		return nil
 	}
 	var ids []*protocol.Client
-	if f.service.Open() || f.source.queued > 0 {
+	svc := f.place.service
+	if svc.Open() || f.source.queued > 0 {
 		// A client may be faster than the decision about its knock: its SYN has
 		// found the service visible, or the grant of a neighbour.
-		return appendValid(ids, f.service.keys, now)
+		return appendValid(ids, svc.keys, now)
 	}
 	for i, gr := range f.source.grants {
-		if gr.service != f.service || grantedBefore(f.source.grants[:i], gr) {
+		if gr.place != f.place || grantedBefore(f.source.grants[:i], gr) {
 			continue
 		}
-		ids = appendValid(ids, f.service.keysOf[gr.client.ID], now)
+		ids = appendValid(ids, svc.keysOf[gr.key.ID()], now)
 	}
 	return ids
 }
@@ -117,7 +122,7 @@ func appendValid(ids []*protocol.Client, keys []*key, now time.Time) []*protocol
 // grantedBefore tells whether earlier grants have the client of gr for its service.
 func grantedBefore(earlier []*grant, gr *grant) bool {
 	for _, other := range earlier {
-		if other.client == gr.client && other.service == gr.service {
+		if other.key.ID() == gr.key.ID() && other.place == gr.place {
 			return true
 		}
 	}
@@ -148,11 +153,16 @@ func (g *Gate) Authenticate(t tun.Tuple, client *protocol.Client, session string
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := g.flows[t]
-	if err == nil && (f == nil || f.state != complete) {
+	if err == nil && (f == nil || f.state != complete || !f.asked()) {
 		err = ErrGone
 	}
-	if err == nil && !g.enter(f, c) {
-		err = ErrTooMany
+	if err == nil {
+		switch c = f.place.service.holder(client); {
+		case c == nil: // no longer
+			err = ErrNotNow
+		case !g.enter(f, c, client):
+			err = ErrTooMany
+		}
 	}
 	if gr != nil {
 		gr.claiming--
@@ -175,7 +185,7 @@ func (g *Gate) reserveUse(t tun.Tuple, client, session string) (*grant, error) {
 		if f == nil || f.state != complete {
 			return nil, ErrGone
 		}
-		if f.service.Mode == ModeAuth {
+		if f.mode == ModeAuth {
 			return nil, nil
 		}
 		s := g.sources[t.Src]

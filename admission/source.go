@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -60,8 +61,8 @@ func (g *Gate) siteOf(s *source) *site {
 // A grant is a knock's fruit: its client may open uses connections to the
 // service from the source until it expires.
 type grant struct {
-	client   *Client
-	service  *Service
+	key      *protocol.Client // whose it is, and by which secret
+	place    *place
 	source   *source
 	session  string // the session id that authentication must name; "" takes any
 	port     uint16 // the only source port that it lets in; 0 for any
@@ -69,6 +70,7 @@ type grant struct {
 	uses     int   // left
 	claiming int   // uses taken that are given back if their claim fails
 	reserved queue // flows let in on it that have not authenticated yet
+	revoked  bool  // its client may not use the service any more
 }
 
 // holds tells whether the grant lets a SYN from port in at now.
@@ -79,15 +81,15 @@ func (gr *grant) holds(port uint16, now time.Duration) bool {
 // honours tells whether a flow admitted at then may still be let in on the
 // grant at now: a reservation outlives the TTL by the authentication deadline.
 func (gr *grant) honours(then, now time.Duration) bool {
-	return gr.uses > 0 && then <= gr.expires && now <= gr.expires+gr.service.AuthDeadline
+	return gr.uses > 0 && then <= gr.expires && now <= gr.expires+gr.place.service.AuthDeadline
 }
 
 // dead tells whether nothing can come of the grant any more.
 func (gr *grant) dead(now time.Duration) bool {
-	if gr.claiming > 0 {
-		return false
+	if gr.revoked || gr.claiming > 0 {
+		return gr.revoked
 	}
-	return gr.reserved.n == 0 && gr.uses == 0 || now > gr.expires+gr.service.AuthDeadline
+	return gr.reserved.n == 0 && gr.uses == 0 || now > gr.expires+gr.place.service.AuthDeadline
 }
 
 // sourceOf returns the record of an address, making one if need be. The
@@ -133,12 +135,12 @@ func (g *Gate) release(s *source) {
 // being in the way of another. It is negative where more SYNs than that came.
 func (gr *grant) room() int { return min(gr.uses, ReservationsPerGrant) - gr.reserved.n }
 
-// grantFor picks the grant on which a SYN to svc from port is reserved: of those
+// grantFor picks the grant on which a SYN to a service from port is reserved: of those
 // that hold, the one with the most room. The caller holds g.mu.
-func (s *source) grantFor(svc *Service, port uint16, now time.Duration) *grant {
+func (s *source) grantFor(at *place, port uint16, now time.Duration) *grant {
 	var best *grant
 	for _, gr := range s.grants {
-		if gr.service == svc && gr.holds(port, now) && (best == nil || gr.room() > best.room()) {
+		if gr.place == at && gr.holds(port, now) && (best == nil || gr.room() > best.room()) {
 			best = gr
 		}
 	}
@@ -149,7 +151,7 @@ func (s *source) grantFor(svc *Service, port uint16, now time.Duration) *grant {
 func (s *source) grantTo(f *flow, client, session string, now time.Duration) *grant {
 	var unbound *grant
 	for _, gr := range s.grants {
-		if gr.service != f.service || gr.client.ID != client || !gr.honours(f.admitted, now) ||
+		if gr.place != f.place || gr.key.ID() != client || !gr.honours(f.admitted, now) ||
 			gr.port != 0 && gr.port != f.tuple.SrcPort {
 			continue
 		}
@@ -163,20 +165,20 @@ func (s *source) grantTo(f *flow, client, session string, now time.Duration) *gr
 	return unbound
 }
 
-// addGrant records what a knock has earned. It reports false where the limits
-// forbid it. The caller holds g.mu.
-func (g *Gate) addGrant(s *source, gr *grant, now time.Duration) bool {
+// addGrant records what a knock of client has earned. It reports false where the
+// limits forbid it. The caller holds g.mu.
+func (g *Gate) addGrant(s *source, gr *grant, client *Client, now time.Duration) bool {
 	g.expireGrants(s, now)
-	most := gr.client.MaxGrants
+	most := client.MaxGrants
 	if most == 0 {
 		most = g.limits.GrantsPerClient
 	}
-	if has := g.holdings[gr.client.ID]; has != nil && len(has.grants) >= most {
+	if has := g.holdings[client.ID]; has != nil && len(has.grants) >= most {
 		g.expireHoldings(has, now)
 	}
-	has, at := g.holdingsOf(gr.client.ID), g.siteOf(s)
+	has, at := g.holdingsOf(client.ID), g.siteOf(s)
 	if at.grants >= g.limits.GrantsPerSource || g.grants >= g.limits.Grants || len(has.grants) >= most {
-		g.settleHoldings(gr.client.ID, has)
+		g.settleHoldings(client.ID, has)
 		return false
 	}
 	gr.source = s
@@ -236,13 +238,13 @@ func (g *Gate) expireGrants(s *source, now time.Duration) bool {
 			continue
 		}
 		g.grants--
-		has := g.holdingsOf(gr.client.ID)
+		has := g.holdingsOf(gr.key.ID())
 		i := slices.Index(has.grants, gr)
 		has.grants[i] = has.grants[len(has.grants)-1]
 		has.grants[len(has.grants)-1] = nil
 		has.grants = has.grants[:len(has.grants)-1]
 		s.site.grants--
-		g.settleHoldings(gr.client.ID, has)
+		g.settleHoldings(gr.key.ID(), has)
 		for f := gr.reserved.head; f != nil; f = gr.reserved.head {
 			f.leave()
 			g.orphans.push(f)

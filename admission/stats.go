@@ -85,8 +85,8 @@ func (g *Gate) Stats() Stats {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s.Flows, s.Grants, s.Sources = len(g.flows), g.grants, len(g.sources)
-	for _, q := range g.halfOpen {
-		s.HalfOpen += q.n
+	for _, at := range g.places {
+		s.HalfOpen += at.halfOpen.n
 	}
 	return s
 }

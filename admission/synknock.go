@@ -49,9 +49,10 @@ func (g *Gate) legacy(h hit, p *tun.Packet, policy *Policy) (hit, bool) {
 }
 
 // admitLegacy judges a SYN to a port that is no service's.
-func (g *Gate) admitLegacy(p *tun.Packet, policy *Policy) Verdict {
+func (g *Gate) admitLegacy(p *tun.Packet) Verdict {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	policy := g.policy.Load()
 	if h, ok := g.lookUpSYN(p); ok && h.kind == expectLegacyPart {
 		if h, ok = g.legacy(h, p, policy); ok {
 			return g.admitSYNKnock(p.Tuple, h)
@@ -78,13 +79,16 @@ func (g *Gate) admitSYNKnock(t tun.Tuple, h hit) Verdict {
 // openSYN decides a SYN knock that has come whole. There is nothing to open:
 // that it was expected is its proof.
 func (w *worker) openSYN(k *queuedKnock, d *decision) {
-	x := k.hit.expectation
+	key, svc := w.policy.Load().standing(&k.hit)
+	if key == nil {
+		return
+	}
 	method := protocol.MethodTCPSYN
 	if k.hit.kind != expectSYN {
 		method = protocol.MethodTCPSYNSeq
 	}
-	d.found(x.key.client, k.hit.service, method)
-	if !x.key.valid(w.now()) || !x.key.client.may(w.now()) {
+	d.found(key, svc, method)
+	if !key.valid(w.now()) || !key.client.may(w.now()) {
 		d.event.Result = KnockNotNow
 		return
 	}

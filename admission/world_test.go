@@ -319,7 +319,7 @@ func (v visitor) enters(port uint16, service string, c *protocol.Client) {
 	if err := v.w.gate.Complete(t); err != nil {
 		v.w.Fatalf("Complete: %v", err)
 	}
-	if v.w.flow(t).service.Authenticates() {
+	if v.w.flow(t).place.service.Authenticates() {
 		if err := v.w.gate.Authenticate(t, c, "", func() error { return nil }); err != nil {
 			v.w.Fatalf("Authenticate: %v", err)
 		}

@@ -234,14 +234,16 @@ func (s *Set) all(yield func(*Flow) bool) {
 	}
 }
 
-// Kill ends the flows of that key at once. Whoever wants that to be silent has
-// closed the gate for them before.
-func (s *Set) Kill(k Key) {
+// Kill ends the flows of that key at once, and reports whether there were any.
+// Whoever wants that to be silent has closed the gate for them before.
+func (s *Set) Kill(k Key) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for f := s.flows[k]; f != nil; f = f.older {
+	newest := s.flows[k]
+	for f := newest; f != nil; f = f.older {
 		f.cancel(errKilled)
 	}
+	return newest != nil
 }
 
 // Drain waits until there are no flows, or until ctx ends; then it resets those

@@ -21,15 +21,16 @@ var errNoFilterer = errors.New("the device takes no packet filter")
 // openFilter makes the filter that the configuration asks for; nil where there is
 // none.
 func (g *Gateway) openFilter(device tun.Device) (*filter.Filter, error) {
-	if g.cfg.TUN.Filter == config.FilterOff {
+	now := g.now.Load()
+	if now.cfg.TUN.Filter == config.FilterOff {
 		return nil, nil
 	}
 	if _, ok := device.(tun.Filterer); !ok {
 		return nil, g.unfiltered(errNoFilterer)
 	}
-	flows, sources := g.cfg.Limits.Flows, admission.DefaultGrants+2*g.cfg.Limits.Knocks
+	flows, sources := now.cfg.Limits.Flows, admission.DefaultGrants+2*now.cfg.Limits.Knocks
 	f, err := filter.Open(filter.Options{
-		Flows: flows, Sources: sources, Expected: g.policy.Expected(), Policy: filterPolicy(g.policy),
+		Flows: flows, Sources: sources, Expected: now.policy.Expected(), Policy: filterPolicy(now.policy),
 	})
 	if err != nil {
 		return nil, g.unfiltered(err)
@@ -40,7 +41,7 @@ func (g *Gateway) openFilter(device tun.Device) (*filter.Filter, error) {
 // unfiltered says why there is no filter: in the log, or by an error where one is
 // required.
 func (g *Gateway) unfiltered(why error) error {
-	if g.cfg.TUN.Filter == config.FilterRequire {
+	if g.now.Load().cfg.TUN.Filter == config.FilterRequire {
 		return fmt.Errorf("tun.filter: %w", why)
 	}
 	g.log.Info("packets are refused in user space", "reason", why)

@@ -16,7 +16,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -51,20 +50,28 @@ type Options struct {
 	Now func() time.Time
 	// DrainTime overrides the constant of that name; negative means not to wait.
 	DrainTime time.Duration
+	// Load loads the configuration anew, for Renew and for the control socket.
+	// Optional.
+	Load func() (*config.Config, error)
+	// Source is where Load finds it, in words for people: a file's path.
+	Source string
 }
 
-// A Gateway is one configuration, ready to run once.
+// A Gateway is made of a configuration, which may change while it runs, and runs
+// once.
 type Gateway struct {
-	cfg       *config.Config
 	o         Options
 	log       *slog.Logger
-	policy    *admission.Policy
-	services  map[string]*service
+	now       atomic.Pointer[setup]    // in force
+	next      atomic.Pointer[setup]    // while a reload puts it in the place of now
+	reloading sync.Mutex               // held by who changes now, next and running
+	running   atomic.Pointer[parts]    // from when it is ready until it stops
+	waiting   atomic.Pointer[[]string] // keys that wait for a restart
+	started   time.Time
 	routes    tun.Routes
 	flows     *flows.Set
 	metrics   *metrics
 	refusals  sample // lines about refused knocks
-	listeners map[string]*listener
 	ready     chan struct{}
 	ran       atomic.Bool
 }
@@ -84,30 +91,21 @@ func New(cfg *config.Config, o Options) (*Gateway, error) {
 		o.Registry = prometheus.NewRegistry()
 	}
 	g := &Gateway{
-		cfg: cfg, o: o, log: o.Log,
-		services:  make(map[string]*service),
-		routes:    tun.Routes{Prefixes: cfg.TUN.Routes},
-		flows:     flows.NewSet(o.Log),
-		listeners: make(map[string]*listener),
-		ready:     make(chan struct{}),
+		o: o, log: o.Log,
+		started: o.Now(),
+		routes:  tun.Routes{Prefixes: cfg.TUN.Routes},
+		flows:   flows.NewSet(o.Log),
+		ready:   make(chan struct{}),
 	}
-	var err error
-	if g.policy, err = policy(cfg); err != nil {
+	first, err := g.newSetup(cfg, nil)
+	if err != nil {
 		return nil, err
 	}
-	for i := range cfg.Services {
-		s, err := g.newService(&cfg.Services[i])
-		if err != nil {
-			return nil, fmt.Errorf("service %q: %w", cfg.Services[i].Name, err)
-		}
-		g.services[s.Name] = s
-		if s.Upstream.IsZero() {
-			g.listeners[s.Name] = newListener(s.Service)
-		}
-	}
+	g.now.Store(first)
 	if g.metrics, err = newMetrics(o.Registry); err != nil {
 		return nil, err
 	}
+	g.metrics.reloads.began(g.started)
 	return g, nil
 }
 
@@ -126,31 +124,45 @@ func (g *Gateway) Run(ctx context.Context) error {
 }
 
 func (g *Gateway) run(ctx context.Context) (err error) {
-	for _, l := range g.listeners {
-		defer l.shut() // their Accept ends when the gateway does, however it does
+	defer func() { g.now.Load().shut(nil) }() // their Accept ends when the gateway does, however it does
+	var all servers
+	if all.control, err = g.listenControl(); err != nil {
+		return err // before anything else: there may be a gateway already
 	}
+	defer func() {
+		if err != nil {
+			_ = all.close() // what runs has closed itself
+		}
+	}()
 	store, err := g.openStore()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 
-	server, err := g.listenMetrics()
-	if err != nil {
+	if all.metrics, err = g.listenMetrics(); err != nil {
 		return err
 	}
 	device, err := g.open()
 	if err != nil {
-		return errors.Join(err, server.Close())
+		return err
 	}
 	p, err := g.assemble(ctx, store, device)
 	if err != nil {
-		return errors.Join(err, p.closeFilter(), device.Close(), server.Close())
+		return errors.Join(err, p.closeFilter(), device.Close())
 	}
 	defer func() { err = errors.Join(err, p.closeFilter()) }()
 	g.metrics.watch(p)
-	return p.run(ctx, server)
+	return p.run(ctx, &all)
 }
+
+// servers are what the gateway listens with besides the stack; either may be nil.
+type servers struct {
+	metrics *metricsServer
+	control *controlServer
+}
+
+func (s *servers) close() error { return errors.Join(s.metrics.Close(), s.control.Close()) }
 
 // open opens the device. The blackholes come first, so that there is no moment
 // at which the host would answer for a protected address.
@@ -161,7 +173,8 @@ func (g *Gateway) open() (tun.Device, error) {
 	if err := g.routes.Blackhole(); err != nil {
 		return nil, err
 	}
-	return tun.Open(tun.Options{Name: g.cfg.TUN.Name, MTU: g.cfg.TUN.MTU})
+	t := &g.now.Load().cfg.TUN
+	return tun.Open(tun.Options{Name: t.Name, MTU: t.MTU})
 }
 
 // attach routes the protected prefixes to the device, once the gate stands.
@@ -169,18 +182,19 @@ func (g *Gateway) attach(device tun.Device) error {
 	if g.o.Device != nil {
 		return nil
 	}
+	cfg := g.now.Load().cfg
 	if !tun.RoutesManaged {
-		g.log.Warn("routes are set by hand on this system", "device", device.Info().Name, "routes", g.cfg.TUN.Routes)
+		g.log.Warn("routes are set by hand on this system", "device", device.Info().Name, "routes", cfg.TUN.Routes)
 	}
 	if err := g.routes.Attach(device.Info().Name); err != nil {
 		return err
 	}
-	return g.checkUpstreams(device.Info().Name)
+	return checkUpstreams(cfg, device.Info().Name)
 }
 
 func (g *Gateway) openStore() (admission.Store, error) {
 	o := admission.StoreOptions{Now: g.o.Now, Logger: g.log}
-	if dir := g.cfg.State.Dir; dir != "" {
+	if dir := g.now.Load().cfg.State.Dir; dir != "" {
 		return admission.OpenFileStore(dir, o)
 	}
 	g.log.Warn("replay protection is in memory only: a captured knock works again after a restart, within its time window; set state.dir")
@@ -199,6 +213,7 @@ type parts struct {
 	gate   *admission.Gate
 	stack  *netstack.Stack
 	device tun.Device
+	replay replay
 	filter *filter.Filter // nil where packets are refused in user space
 	// filtering: the device has the filter.
 	filtering bool
@@ -207,21 +222,23 @@ type parts struct {
 // assemble makes the filter, the gate and the stack and joins them. The parts are
 // not nil if it fails: a filter may be among them that is to be closed.
 func (g *Gateway) assemble(ctx context.Context, store admission.Store, device tun.Device) (*parts, error) {
-	p := &parts{g: g, device: device}
+	p := &parts{g: g, device: device, replay: replay{store: store, now: g.o.Now}}
+	now := g.now.Load()
 	var err error
 	if p.filter, err = g.openFilter(device); err != nil {
 		return p, err
 	}
 	p.gate, err = admission.New(admission.Options{
-		Policy: g.policy, Store: store, Now: g.o.Now, Log: g.log,
+		Policy: now.policy, Store: store, Now: g.o.Now, Log: g.log,
 		Deliver:  func(q *tun.Packet, v admission.Verdict) { p.stack.Inject(q, decision(v)) },
 		Evicted:  func(t tun.Tuple) { g.flows.Kill(key(t)) },
+		Revoked:  p.revoked,
 		Knocked:  g.knocked,
 		Settled:  p.settlement,
 		Mirror:   p.mirror(),
 		TimeWait: netstack.TimeWaitTime,
-		Limits:   limits(&g.cfg.Limits),
-		Ban:      admission.Ban(g.cfg.Ban),
+		Limits:   limits(&now.cfg.Limits),
+		Ban:      admission.Ban(now.cfg.Ban),
 	})
 	if err != nil {
 		return p, err
@@ -229,9 +246,8 @@ func (g *Gateway) assemble(ctx context.Context, store admission.Store, device tu
 	if err := p.attachFilter(); err != nil {
 		return p, err
 	}
-	replay := replay{store: store, now: g.o.Now}
-	for _, s := range g.services {
-		s.join(p.gate, replay)
+	for _, s := range now.services {
+		s.join(p.gate, p.replay)
 	}
 	// Flows outlive ctx: the drain decides about them.
 	flowctx := context.WithoutCancel(ctx)
@@ -240,14 +256,14 @@ func (g *Gateway) assemble(ctx context.Context, store admission.Store, device tu
 		Admit:     func(q *tun.Packet) netstack.Decision { return decision(p.gate.Admit(q)) },
 		Egress:    p.gate.Egress,
 		Handle:    func(r *netstack.Request) { p.handle(flowctx, r) },
-		OpenPorts: g.openPorts(),
+		OpenPorts: now.openPorts(),
 	})
 	return p, err
 }
 
 // run is the gateway at work. The order in which it stops: refuse new flows,
 // drain, close the device, wait for the stack, stop deciding knocks.
-func (p *parts) run(ctx context.Context, server *metricsServer) error {
+func (p *parts) run(ctx context.Context, all *servers) error {
 	work, stop := context.WithCancelCause(context.Background())
 	var (
 		wg    sync.WaitGroup
@@ -265,18 +281,23 @@ func (p *parts) run(ctx context.Context, server *metricsServer) error {
 	start(p.gate.Run)
 	start(p.stack.Run)
 	start(p.runFilter)
-	start(server.run)
+	start(all.metrics.run)
+	start(all.control.run)
 	if err := p.g.attach(p.device); err != nil {
 		once.Do(func() { first = err })
 		stop(err)
 	} else {
-		p.g.log.Info("ready", "device", p.device.Info().Name, "routes", p.g.cfg.TUN.Routes, "services", len(p.g.services), "metrics", p.g.cfg.Metrics.Listen)
+		cfg := p.g.now.Load().cfg
+		p.g.running.Store(p)
+		p.g.log.Info("ready", "device", p.device.Info().Name, "routes", cfg.TUN.Routes, "services", len(cfg.Services), "metrics", cfg.Metrics.Listen)
 		close(p.g.ready)
 	}
 	select {
 	case <-ctx.Done():
+		p.endReloads()
 		p.drain()
 	case <-work.Done():
+		p.endReloads()
 		p.gate.Drain()
 		expired, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -287,15 +308,20 @@ func (p *parts) run(ctx context.Context, server *metricsServer) error {
 	return first
 }
 
+// endReloads waits for the reload that is under way, if any, and has no other begin.
+func (p *parts) endReloads() {
+	p.g.reloading.Lock()
+	defer p.g.reloading.Unlock()
+	p.g.running.Store(nil)
+}
+
 // drain refuses new flows and waits for those there are, until DrainTime is
 // over; then it resets the rest. What relays have handed to the stack by then is
 // waited for as well: a flow is over when its client has it all.
 func (p *parts) drain() {
 	p.gate.Drain()
 	p.g.log.Info("stopping", "flows", p.g.flows.Len(), "drain", max(p.g.o.DrainTime, 0))
-	for _, l := range p.g.listeners {
-		l.shut() // nobody is going to accept these
-	}
+	p.g.now.Load().shut(nil) // nobody is going to accept these
 	ctx, cancel := context.WithTimeout(context.Background(), max(p.g.o.DrainTime, 0))
 	defer cancel()
 	if left := p.g.flows.Drain(ctx); left > 0 {
@@ -315,14 +341,21 @@ const settlePoll = 10 * time.Millisecond
 
 // settlement translates for the gate how far the stack is with a flow.
 func (p *parts) settlement(t tun.Tuple) admission.Settlement {
-	svc := p.gate.Policy().Service(t.Destination())
-	switch p.stack.Closing(t, svc != nil && svc.Open()) {
+	switch p.stack.Closing(t) {
 	case netstack.Closed:
 		return admission.Gone
 	case netstack.TimeWait:
 		return admission.InTimeWait
 	default:
 		return admission.Busy
+	}
+}
+
+// revoked ends a flow that a reload has taken out of the gate's table. Where its
+// relay is done, the stack may have something to send still.
+func (p *parts) revoked(t tun.Tuple) {
+	if !p.g.flows.Kill(key(t)) {
+		p.stack.Abort(t)
 	}
 }
 

@@ -44,14 +44,14 @@ func newListener(s *config.Service) *listener {
 }
 
 // Listener returns the listener of a service without an upstream. It may be
-// called before Run; Accept returns *Conn, and net.ErrClosed once the gateway
-// is stopping. Closing it refuses the service's further connections.
+// called before Run, and for a new service after a Reload; Accept returns *Conn,
+// and net.ErrClosed once the gateway is stopping or the service was removed. Closing it refuses the service's further connections.
 func (g *Gateway) Listener(service string) (net.Listener, error) {
-	l := g.listeners[service]
-	if l == nil {
+	s := g.now.Load().services[service]
+	if s == nil || s.listener == nil {
 		return nil, fmt.Errorf("gateway: %q is no service without an upstream", service)
 	}
-	return l, nil
+	return s.listener, nil
 }
 
 // serve implements flows.Plan's Serve.

@@ -24,6 +24,7 @@ type metrics struct {
 	knocks   *prometheus.CounterVec
 	auths    *prometheus.CounterVec
 	dials    *prometheus.CounterVec
+	reloads  reloadMetrics
 	source   atomic.Pointer[parts] // where the counts that are only read on demand come from
 }
 
@@ -37,7 +38,10 @@ func newMetrics(r *prometheus.Registry) (*metrics, error) {
 		auths:    counter("authentications_total", "TCP authentications, by service and result.", "service", "result"),
 		dials:    counter("upstream_dials_total", "Connections to upstreams, by service and result.", "service", "result"),
 	}
-	for _, c := range []prometheus.Collector{m.knocks, m.auths, m.dials, collector{m}} {
+	m.reloads.init(counter)
+	for _, c := range []prometheus.Collector{
+		m.knocks, m.auths, m.dials, m.reloads.total, m.reloads.successful, m.reloads.succeeded, collector{m},
+	} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("metrics: %w", err)
 		}
@@ -138,7 +142,7 @@ type metricsServer struct {
 const headerTime = 5 * time.Second
 
 func (g *Gateway) listenMetrics() (*metricsServer, error) {
-	addr := g.cfg.Metrics.Listen
+	addr := g.now.Load().cfg.Metrics.Listen
 	if !addr.IsValid() {
 		return nil, nil
 	}

@@ -21,24 +21,14 @@ import (
 // service is a configured service with what its flows need.
 type service struct {
 	*config.Service
-	auth   *auth.Server // nil in mode knock
-	dialer net.Dialer
-}
-
-// openPorts lists the ports of services whose strangers' SYNs are answered.
-func (g *Gateway) openPorts() []uint16 {
-	var ports []uint16
-	for _, s := range g.policy.Services() {
-		if s.Open() && !slices.Contains(ports, s.Port) {
-			ports = append(ports, s.Port)
-		}
-	}
-	return ports
+	auth     *auth.Server // nil in mode knock
+	dialer   net.Dialer
+	listener *listener // nil where there is an upstream
 }
 
 // newService makes what the flows of a service need. Its authentication is
 // complete once the service has been joined to a gate.
-func (g *Gateway) newService(c *config.Service) (*service, error) {
+func (g *Gateway) newService(c *config.Service, window time.Duration) (*service, error) {
 	s := &service{Service: c, dialer: net.Dialer{KeepAliveConfig: upstreamKeepAlive}}
 	if c.UpstreamDevice != "" {
 		control, err := bindToDevice(c.UpstreamDevice)
@@ -52,7 +42,7 @@ func (g *Gateway) newService(c *config.Service) (*service, error) {
 	}
 	s.auth = &auth.Server{
 		Port: c.MACPort, Hint: protocol.HintMode(c.Auth.Hint), Buckets: c.Auth.Buckets,
-		Proof: c.Auth.Proof, Deadline: c.Auth.Deadline, Window: g.cfg.Knock.Window, Now: g.o.Now,
+		Proof: c.Auth.Proof, Deadline: c.Auth.Deadline, Window: window, Now: g.o.Now,
 	}
 	if c.Auth.Accepts(config.AuthV1) {
 		s.auth.Protocols |= auth.V1
@@ -127,12 +117,13 @@ func (r request) Accept() (flows.Conn, error) {
 // handle brings one connection to its end.
 func (p *parts) handle(ctx context.Context, r *netstack.Request) {
 	target := r.Tuple.Destination()
-	svc := p.gate.Policy().Service(target)
+	now := p.setup()
+	svc := now.policy.Service(target)
 	if svc == nil { // gone since the SYN
 		p.gate.Forget(r.Tuple)
 		return
 	}
-	p.g.flows.Serve(ctx, request{r}, p.plan(p.g.services[svc.Name], r.Tuple, target))
+	p.g.flows.Serve(ctx, request{r}, p.plan(now.services[svc.Name], r.Tuple, target))
 }
 
 // plan says what is to be done with a flow of a service.
@@ -151,7 +142,7 @@ func (p *parts) plan(s *service, t tun.Tuple, target netip.AddrPort) *flows.Plan
 	} else {
 		plan.Client = func() string { return p.gate.Client(t) }
 	}
-	if l := p.g.listeners[s.Name]; l != nil {
+	if l := s.listener; l != nil {
 		plan.Serve = l.serve
 		return plan
 	}
@@ -239,20 +230,4 @@ func (g *Gateway) knocked(e admission.KnockEvent) {
 		}
 		g.log.Warn("knock refused", attrs...)
 	}
-}
-
-// checkUpstreams refuses an upstream that would be reached through the device
-// itself: its flows would come back as strangers' packets.
-func (g *Gateway) checkUpstreams(device string) error {
-	for i := range g.cfg.Services {
-		s := &g.cfg.Services[i]
-		addr, err := netip.ParseAddr(s.Upstream.Host)
-		if err != nil || s.UpstreamDevice != "" {
-			continue // a name, or bound to another interface
-		}
-		if tun.UpstreamDevice(addr) == device {
-			return fmt.Errorf("service %q: the route to its upstream %s leads into %s itself; give the upstream a route of its own", s.Name, addr, device)
-		}
-	}
-	return nil
 }

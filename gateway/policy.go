@@ -8,8 +8,9 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// policy translates the configuration for the gate.
-func policy(cfg *config.Config) (*admission.Policy, error) {
+// policy translates the configuration for the gate, whose policy so far is after;
+// nil for none.
+func policy(cfg *config.Config, after *admission.Policy) (*admission.Policy, error) {
 	clients := make(map[string]*admission.Client)
 	for i := range cfg.Clients {
 		c, err := newClient(&cfg.Clients[i])
@@ -20,7 +21,7 @@ func policy(cfg *config.Config) (*admission.Policy, error) {
 	}
 	k := &cfg.Knock
 	o := admission.PolicyOptions{
-		KnockPort: k.UDPPort, Window: k.Window, Slot: k.Slot, Gateway: k.Gateway,
+		KnockPort: k.UDPPort, Window: k.Window, Slot: k.Slot, Gateway: k.Gateway, After: after,
 		Sequence: admission.Sequence{
 			Length: k.Sequence.Length, Window: k.Sequence.Window, Slot: k.Sequence.Slot, Legacy: k.Sequence.Legacy,
 		},

@@ -94,10 +94,9 @@ func (w *world) inject(b []byte, d netstack.Decision) {
 // its last packet a moment before.
 func (r *raw) settles(stage netstack.Closing) {
 	r.w.Helper()
-	open := r.dst.Port() == openPort
-	got := r.w.stack.Closing(r.tuple(), open)
+	got := r.w.stack.Closing(r.tuple())
 	for end := time.Now().Add(patience); got != stage && time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
-		got = r.w.stack.Closing(r.tuple(), open)
+		got = r.w.stack.Closing(r.tuple())
 	}
 	if got != stage {
 		r.w.Errorf("closing is at stage %d, not %d", got, stage)

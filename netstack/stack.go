@@ -54,7 +54,7 @@ type Options struct {
 	Egress func(p *tun.Packet, size int) bool
 	// Handle owns a request, on a goroutine of its own, until it returns.
 	Handle func(r *Request)
-	// OpenPorts are the ports of open services.
+	// OpenPorts are the ports of open services; see SetOpenPorts.
 	OpenPorts []uint16
 }
 
@@ -63,7 +63,7 @@ type Stack struct {
 	o         Options
 	stack     *stack.Stack
 	links     [openNIC + 1]*link // by NIC
-	listeners []*listener
+	open      openPorts
 
 	mu       sync.RWMutex
 	closing  bool                  // no packet of Inject and no request is taken any more
@@ -124,14 +124,7 @@ func (s *Stack) build() error {
 		{Destination: header.IPv4EmptySubnet, NIC: openNIC},
 		{Destination: header.IPv6EmptySubnet, NIC: openNIC},
 	})
-	for _, port := range s.o.OpenPorts {
-		l, err := listen(s, port)
-		if err != nil {
-			return err
-		}
-		s.listeners = append(s.listeners, l)
-	}
-	return nil
+	return s.SetOpenPorts(s.o.OpenPorts)
 }
 
 // Run moves packets until ctx ends or the device fails, and returns when all
@@ -146,10 +139,7 @@ func (s *Stack) Run(ctx context.Context) error {
 		// Wakes the reader; the error is reported by Close below.
 		_ = s.o.Device.Close() // closing twice is harmless
 	})
-	var accepting sync.WaitGroup
-	for _, l := range s.listeners {
-		accepting.Go(l.run)
-	}
+	s.open.run()
 	err := s.read()
 	if errors.Is(err, os.ErrClosed) && ctx.Err() != nil {
 		err = nil
@@ -159,10 +149,7 @@ func (s *Stack) Run(ctx context.Context) error {
 	} else {
 		<-stopped
 	}
-	for _, l := range s.listeners {
-		l.close()
-	}
-	accepting.Wait()
+	s.open.close()
 	s.handlers.Wait()
 	s.stack.Destroy()
 	if cerr := s.o.Device.Close(); cerr != nil && !errors.Is(cerr, os.ErrClosed) {
@@ -280,12 +267,11 @@ const (
 )
 
 // Closing tells how far a flow's endpoint is after its Conn was closed.
-func (s *Stack) Closing(t tun.Tuple, open bool) Closing {
-	nic := hiddenNIC
-	if open {
-		nic = openNIC
+func (s *Stack) Closing(t tun.Tuple) Closing {
+	ep := s.find(hiddenNIC, t)
+	if ep == nil {
+		ep = s.find(openNIC, t)
 	}
-	ep := s.find(nic, t)
 	switch {
 	case ep == nil:
 		return Closed
@@ -293,6 +279,21 @@ func (s *Stack) Closing(t tun.Tuple, open bool) Closing {
 		return TimeWait
 	default:
 		return Unsent
+	}
+}
+
+// Abort ends the endpoints of a flow with a reset, whatever they have to send
+// still. Whether that reaches the client is for the egress gate to say.
+func (s *Stack) Abort(t tun.Tuple) {
+	s.mu.RLock() // so that the stack is not destroyed meanwhile
+	defer s.mu.RUnlock()
+	if s.closing {
+		return
+	}
+	for nic := hiddenNIC; nic <= openNIC; nic++ {
+		if ep := s.find(nic, t); ep != nil {
+			ep.Abort()
+		}
 	}
 }
 

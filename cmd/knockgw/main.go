@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/control"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -64,6 +65,7 @@ func command() *cobra.Command {
 	})
 	root.AddCommand(
 		runCommand(), downCommand(), checkCommand(), demoCommand(), versionCommand(),
+		reloadCommand(), statusCommand(),
 		keygenCommand(), knockCommand(), connectCommand(),
 		explainCommand(),
 	)
@@ -95,8 +97,9 @@ func report(err error) {
 		return
 	}
 	var c *config.Error
-	if errors.As(err, &c) {
-		fmt.Fprintln(os.Stderr, err) // begins with file and line, for editors to jump to
+	var refused *control.RefusedError
+	if errors.As(err, &c) || errors.As(err, &refused) {
+		fmt.Fprintln(os.Stderr, err) // lines that begin with file and line, for editors to jump to
 		return
 	}
 	fmt.Fprintln(os.Stderr, "knockgw:", err)
@@ -104,15 +107,16 @@ func report(err error) {
 
 func exitCode(err error) int {
 	var (
-		usage *usageError
-		conf  *config.Error
+		usage   *usageError
+		conf    *config.Error
+		refused *control.RefusedError
 	)
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &usage), isMissingFlag(err):
 		return exitUsage
-	case errors.As(err, &conf):
+	case errors.As(err, &conf), errors.As(err, &refused):
 		return exitConfiguration
 	case errors.Is(err, tun.ErrNoTUN):
 		return exitNoTUN

@@ -1,14 +1,19 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"sync"
+	"syscall"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -17,22 +22,30 @@ import (
 	"github.com/knockgw/knockgw/gateway"
 )
 
-// configFlag adds --config, which every command of the gateway's side needs.
+const (
+	// defaultConfig is where the commands of the gateway's side find the configuration,
+	// unless configVariable or --config names another file.
+	defaultConfig  = "/etc/knockgw/knockgw.yaml"
+	configVariable = "KNOCKGW_CONFIG"
+)
+
+// configFlag adds --config, which every command of the gateway's side has.
 func configFlag(cmd *cobra.Command) *string {
-	path := cmd.Flags().String("config", "", "the configuration `file` (required)")
-	if err := cmd.MarkFlagRequired("config"); err != nil {
-		panic(err) // the flag was added on the line above
+	file := defaultConfig
+	if env := os.Getenv(configVariable); env != "" {
+		file = env
 	}
-	return path
+	return cmd.Flags().String("config", file, "the configuration `file`; "+configVariable+" in the environment names another default")
 }
 
 func runCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "run --config FILE",
+		Use:   "run",
 		Short: "Run the gateway",
 		Long: "Opens the TUN device, routes the protected prefixes to it, and admits who knocks. It logs a line\n" +
 			"with the word ready once packets are admitted or refused. SIGTERM drains and stops; the blackhole\n" +
-			"routes stay, so that the protected addresses stay silent: knockgw down removes them.",
+			"routes stay, so that the protected addresses stay silent: knockgw down removes them. SIGHUP has it\n" +
+			"load the configuration anew, as knockgw reload does.",
 		Args: exact(0),
 	}
 	path := configFlag(cmd)
@@ -43,23 +56,65 @@ func runCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		cfg, err := config.Load(*path)
+		file, err := filepath.Abs(*path)
 		if err != nil {
 			return err
 		}
-		for _, w := range cfg.Warnings {
-			log.Warn("configuration", "warning", w)
+		load := func() (*config.Config, error) { return loadAndWarn(file, log) }
+		cfg, err := load()
+		if err != nil {
+			return err
 		}
-		gw, err := gateway.New(cfg, gateway.Options{Log: log})
+		gw, err := gateway.New(cfg, gateway.Options{Log: log, Load: load, Source: file})
 		if err != nil {
 			return err
 		}
 		if os.Getenv("GOGC") == "" {
 			debug.SetGCPercent(gcPercent)
 		}
-		return gw.Run(cmd.Context())
+		return serve(cmd.Context(), gw)
 	}
 	return cmd
+}
+
+// loadAndWarn loads the configuration and logs its warnings.
+func loadAndWarn(path string, log *slog.Logger) (*config.Config, error) {
+	cfg, err := config.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range cfg.Warnings {
+		log.Warn("configuration", "warning", w)
+	}
+	return cfg, nil
+}
+
+// serve runs the gateway, and reloads it on SIGHUP. One that comes before it is
+// ready waits; several that come at once are one.
+func serve(ctx context.Context, gw *gateway.Gateway) error {
+	ctx, stop := context.WithCancel(ctx)
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	var reloading sync.WaitGroup
+	reloading.Go(func() {
+		select {
+		case <-gw.Ready():
+		case <-ctx.Done():
+		}
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hup:
+				_, _ = gw.Renew() // which logs how it went
+			}
+		}
+	})
+	err := gw.Run(ctx)
+	stop()
+	reloading.Wait()
+	return err
 }
 
 // gcPercent is how much garbage there may be, in percent of what lives, before it
@@ -85,7 +140,7 @@ func logger(w io.Writer, format, level string) (*slog.Logger, error) {
 
 func downCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "down --config FILE",
+		Use:   "down",
 		Short: "Remove the routes that run leaves behind",
 		Long: "Removes the blackhole routes that keep the protected addresses silent while the gateway is not\n" +
 			"running, and device routes if there are any. Only routes that knockgw made are touched.",
@@ -109,9 +164,11 @@ func downCommand() *cobra.Command {
 
 func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "check --config FILE",
+		Use:   "check",
 		Short: "Validate a configuration and show what it would protect",
-		Args:  exact(0),
+		Long: "Validates the configuration and prints a table of what it would protect. Where a gateway runs on\n" +
+			"it, and control.socket is set, it also tells what a reload would change and what needs a restart.",
+		Args: exact(0),
 	}
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
@@ -133,7 +190,10 @@ func checkCommand() *cobra.Command {
 			enc.SetIndent("", "  ")
 			return enc.Encode(rows)
 		case "table":
-			return table(cmd.OutOrStdout(), rows)
+			if err := table(cmd.OutOrStdout(), rows); err != nil {
+				return err
+			}
+			return rehearse(cmd, cfg.Control.Socket, *path)
 		default:
 			return &usageError{fmt.Errorf("-o %s: choose table or json", *output)}
 		}

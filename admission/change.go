@@ -1,0 +1,193 @@
+package admission
+
+import (
+	"runtime"
+
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// How one policy takes the place of another under running traffic:
+//
+//	beside      places for the new services, those of the old ones where nothing
+//	            but their properties has changed; the table of expected knocks
+//	lock held   the new policy, its places and its table are put in force: a store
+//	            for each service, none for a client, a flow or a grant
+//	afterwards  grants and flows that have lost their service, their client or
+//	            their secret are looked for, a batch at a time, and ended
+//
+// Budgets, bans, sequences under way and who knocked from where are kept by
+// address, client id and identity, which outlive policies. In the moment before a
+// revoked flow is found its packets may pass still; nothing new is let in.
+
+// Revocation is what a change of policy has ended.
+type Revocation struct{ Grants, Flows int }
+
+// SetPolicy puts p in force, and returns when what it revokes has been ended: the
+// flows and grants of services that are gone, or at another address; those of
+// clients' keys that are gone, or that may not use the service any more; and
+// handshakes, not flows that are let in already, of services whose mode is another. Of these flows
+// nothing more gets out. p should have been made After the gate's Policy.
+func (g *Gate) SetPolicy(p *Policy) Revocation {
+	g.turning.Lock()
+	defer g.turning.Unlock()
+	b := builder{scratch: protocol.NewScratch(), made: &g.stats.ahead}
+	e := b.build(p, g.now(), nil)
+	next := g.prepare(p)
+	e.tell(g.mirror) // before a knock can come that only the new policy takes
+	g.mu.Lock()
+	g.install(next)
+	g.expected = e
+	g.mu.Unlock()
+	return g.revoke()
+}
+
+// SetLimits replaces the limits of clients and of sources, and the ban. Fields of l
+// that are zero, and the sizes of tables, stay as they are.
+func (g *Gate) SetLimits(l Limits, b Ban) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, d := range []struct {
+		field *int
+		value int
+	}{
+		{&g.limits.GrantsPerSource, l.GrantsPerSource}, {&g.limits.GrantsPerClient, l.GrantsPerClient},
+		{&g.limits.FlowsPerClient, l.FlowsPerClient}, {&g.limits.FlowsPerSource, l.FlowsPerSource},
+	} {
+		if d.value > 0 {
+			*d.field = d.value
+		}
+	}
+	g.ban = b
+}
+
+// installation is a policy with the places of its services.
+type installation struct {
+	policy *Policy
+	places []*place
+	named  map[string]*place
+	gone   []*place // that the policy has not got
+}
+
+// prepare finds and makes the places for p. The caller holds g.turning, so that
+// nobody else changes g.named and what the places are of.
+func (g *Gate) prepare(p *Policy) installation {
+	i := installation{policy: p, named: make(map[string]*place, len(p.services))}
+	for _, s := range p.services {
+		at := g.named[s.Name]
+		if at == nil || !at.service.sameDoor(s) {
+			at = &place{service: s}
+		}
+		i.places = append(i.places, at)
+		i.named[s.Name] = at
+	}
+	for name, at := range g.named {
+		if i.named[name] != at {
+			i.gone = append(i.gone, at)
+		}
+	}
+	return i
+}
+
+// install puts a policy in force. The caller holds g.turning and g.mu.
+func (g *Gate) install(i installation) {
+	for n, s := range i.policy.services {
+		i.places[n].service = s
+	}
+	for _, at := range i.gone {
+		at.gone = true
+	}
+	g.places, g.named = i.places, i.named
+	g.policy.Store(i.policy)
+}
+
+// revoke ends the grants, and then the flows, that the policy in force does not
+// allow. What is let in meanwhile, it allows: so it is no matter that the walk
+// through a map that changes may miss that.
+func (g *Gate) revoke() (r Revocation) {
+	g.mu.Lock()
+	n := 0
+	for _, s := range g.sources {
+		r.Grants += g.revokeGrants(s)
+		if n++; n%sweepBatch == 0 {
+			g.mu.Unlock()
+			runtime.Gosched()
+			g.mu.Lock()
+		}
+	}
+	var over [sweepBatch]tun.Tuple
+	n, ended := 0, 0
+	for t, f := range g.flows {
+		if !f.stands() {
+			g.drop(f)
+			over[ended] = t
+			ended++
+			r.Flows++
+		}
+		if n++; n%sweepBatch == 0 {
+			g.mu.Unlock()
+			g.tellRevoked(over[:ended])
+			ended = 0
+			runtime.Gosched()
+			g.mu.Lock()
+		}
+	}
+	g.mu.Unlock()
+	g.tellRevoked(over[:ended])
+	return r
+}
+
+func (g *Gate) tellRevoked(flows []tun.Tuple) {
+	for _, t := range flows {
+		g.revoked(t)
+	}
+}
+
+// revokeGrants ends the grants of s that do not stand, and returns how many. The
+// caller holds g.mu.
+func (g *Gate) revokeGrants(s *source) int {
+	n := 0
+	for _, gr := range s.grants {
+		if gr.place.gone || gr.place.service.holder(gr.key) == nil {
+			gr.revoked, gr.uses = true, 0
+			n++
+		}
+	}
+	if n > 0 {
+		g.expireGrants(s, g.mono())
+		g.release(s)
+	}
+	return n
+}
+
+// asked tells whether the flow's service still asks what it asked when the SYN
+// came. Only a flow that has been let in may outlive a change of that.
+func (f *flow) asked() bool {
+	return !f.place.gone && f.mode == f.place.service.Mode && f.open == f.place.service.Open()
+}
+
+// stands tells whether the policy in force has room for the flow.
+func (f *flow) stands() bool {
+	switch {
+	case f.place.gone:
+		return false
+	case f.key != nil:
+		return f.place.service.holder(f.key) != nil
+	case f.state >= live:
+		return true // it has ended before it was anybody's
+	case f.grant != nil && f.grant.revoked && f.source.queued == 0 && !f.source.mayEnter(f.place):
+		return false
+	default:
+		return f.asked()
+	}
+}
+
+// mayEnter tells whether the source has a grant for a service.
+func (s *source) mayEnter(at *place) bool {
+	for _, gr := range s.grants {
+		if gr.place == at {
+			return true
+		}
+	}
+	return false
+}

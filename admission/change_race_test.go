@@ -1,0 +1,145 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// raceTime is how long the packets and the reloads race.
+const raceTime = 2 * time.Second
+
+// A gate on real clocks whose policy changes all the time, while flows go on, come
+// and end, knocks are decided and strangers try.
+func TestPacketsAndKnocksMeetOnePolicyOrTheNextAndNothingInBetween(t *testing.T) {
+	w := newWorld(t, every()) // its clocks stand still; its gate is not used
+	results := make(chan KnockEvent, 1)
+	var stranger atomic.Int64
+	g, err := New(Options{
+		Policy: w.gate.Policy(), Store: NewMemoryStore(w.options()), Now: w.options().Now,
+		Deliver: func(*tun.Packet, Verdict) {}, Evicted: func(tun.Tuple) {},
+		Knocked: func(e KnockEvent) { results <- e },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), raceTime)
+	defer stop()
+	var wg, deciding sync.WaitGroup
+	work, end := context.WithCancel(context.Background())
+	deciding.Go(func() { _ = g.Run(work) })
+	going := func(f func(i int)) {
+		wg.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				f(i)
+			}
+		})
+	}
+	admit := func(b []byte) Verdict {
+		p := tun.Packet{Data: b}
+		p.Parse()
+		return g.Admit(&p)
+	}
+
+	// A flow of alice's to an unchanged service, that never ends.
+	lasting := w.at("192.0.2.9")
+	if v := admit(lasting.syn(1, "web")); v.Reason != ReasonOpen {
+		t.Fatal(v.Reason)
+	}
+	if err := errors.Join(g.Complete(lasting.tuple(1, "web")), g.Authenticate(lasting.tuple(1, "web"), alice, "", ok)); err != nil {
+		t.Fatal(err)
+	}
+	data, reply := lasting.tcp(1, "web", tun.ACK, 1001, 1, "data"), lasting.reply(1, "web", tun.ACK, 1, 1001, "data")
+	going(func(int) {
+		if v := admit(data); v.Reason != ReasonFlow {
+			t.Errorf("a packet of a flow: %v", v.Reason)
+		}
+		var p tun.Packet
+		p.PeekTCP(reply)
+		if !g.Egress(&p, 4) {
+			t.Error("a packet of a flow was kept back")
+		}
+	})
+	// Strangers, in the middle of it.
+	junk := [][]byte{
+		w.at("192.0.2.66").syn(1, "db"), w.at("192.0.2.66").syn(1, "ssh"), w.at("192.0.2.66").tcp(1, "db", tun.ACK, 5, 5, "x"),
+	}
+	going(func(i int) {
+		if v := admit(junk[i%len(junk)]); v.Action != Drop {
+			t.Errorf("a stranger's packet: %v", v.Reason)
+		}
+		stranger.Add(1)
+	})
+	// Bob, whose services come and go.
+	bobs := w.at("192.0.2.7")
+	going(func(i int) {
+		port := uint16(i%5000 + 1)
+		admit(bobs.syn(port, "vpn"))
+		_ = g.Complete(bobs.tuple(port, "vpn"))
+		_ = g.Authenticate(bobs.tuple(port, "vpn"), bob, "", ok)
+		g.Closed(bobs.tuple(port, "vpn"))
+	})
+	// Alice knocks by every method and enters, and no knock may be lost. Real time
+	// stands still for messages, so each needs words of its own.
+	alices := w.at("192.0.2.1")
+	entered := 0
+	knocks := func(i int) []byte {
+		switch i % 2 {
+		case 0:
+			return alices.sealed(alice, "db", alices.message(sessionID(i)))
+		default:
+			return alices.v2(alice, "db")
+		}
+	}
+	going(func(i int) {
+		time.Sleep(time.Millisecond) // her budget is a thousand a second
+		if v := admit(knocks(i)); v.Reason != ReasonKnock {
+			t.Errorf("knock %d: %v", i, v.Reason)
+			return
+		}
+		e := <-results
+		if e.Result != KnockOK {
+			t.Errorf("knock %d: %v", i, e.Result)
+			return
+		}
+		port := uint16(10000 + i%50000)
+		if v := admit(alices.syn(port, "db")); v.Action != Pass {
+			t.Errorf("connection %d: %v", i, v.Reason)
+			return
+		}
+		if err := g.Complete(alices.tuple(port, "db")); err != nil {
+			t.Errorf("connection %d: %v", i, err)
+		}
+		g.Forget(alices.tuple(port, "db"))
+		entered++
+	})
+	reloads := 0
+	going(func(i int) {
+		p := g.Policy()
+		switch i % 4 {
+		case 0:
+			g.SetPolicy(renewed(p, without("bob")))
+		case 1:
+			g.SetPolicy(renewed(p, eachService(func(s *Service) { s.Clients = members([]*protocol.Client{alice, bob}) })))
+		case 2:
+			g.SetPolicy(renewed(p, removing("vpn", "many")))
+		case 3:
+			g.SetPolicy(renewed(w.gate.Policy(), func(o *PolicyOptions) { o.After = p }))
+		}
+		g.SetLimits(Limits{FlowsPerSource: 100000 + i}, Ban{})
+		reloads++
+	})
+	wg.Wait()
+	end()
+	deciding.Wait()
+	if entered < 50 || reloads < 10 || stranger.Load() < 1000 {
+		t.Errorf("only %d knocks, %d reloads and %d packets of strangers", entered, reloads, stranger.Load())
+	}
+	t.Logf("%d knocks, %d reloads, %d packets of strangers", entered, reloads, stranger.Load())
+}

@@ -1,0 +1,502 @@
+package admission
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// renewed is p made again, as a reload makes it: of identities of its own.
+func renewed(p *Policy, change ...func(*PolicyOptions)) *Policy {
+	o := PolicyOptions{
+		KnockPort: p.knockPort, Window: p.window, Slot: p.slot, Sequence: p.sequence, Gateway: p.gateway, After: p,
+	}
+	clients := make(map[string]*Client)
+	for _, s := range p.services {
+		c := *s
+		c.Clients = nil
+		for _, k := range s.Clients {
+			if clients[k.ID] == nil {
+				fresh := *k
+				fresh.Keys = slices.Clone(k.Keys)
+				for i, key := range fresh.Keys {
+					if id := testClient(k.ID); id.Equal(key.Identity) {
+						fresh.Keys[i].Identity = id
+					}
+				}
+				clients[k.ID] = &fresh
+			}
+			c.Clients = append(c.Clients, clients[k.ID])
+		}
+		o.Services = append(o.Services, c)
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	next, err := NewPolicy(o)
+	if err != nil {
+		panic(err)
+	}
+	return next
+}
+
+// reloads puts a policy in force that differs from the one before by a change.
+func (w *world) reloads(change ...func(*PolicyOptions)) Revocation {
+	w.Helper()
+	r := w.gate.SetPolicy(renewed(w.gate.Policy(), change...))
+	w.check()
+	return r
+}
+
+// without has a client no service of these names any more; of all where there are none.
+func without(client string, services ...string) func(*PolicyOptions) {
+	return eachService(func(s *Service) {
+		s.Clients = slices.DeleteFunc(slices.Clone(s.Clients), func(c *Client) bool { return c.ID == client })
+	}, services...)
+}
+
+// eachService changes the services of these names, in both families, or all.
+func eachService(change func(*Service), services ...string) func(*PolicyOptions) {
+	return func(o *PolicyOptions) {
+		for i := range o.Services {
+			s := &o.Services[i]
+			if len(services) == 0 || slices.Contains(services, s.Name[:len(s.Name)-1]) {
+				change(s)
+			}
+		}
+	}
+}
+
+// removing takes services out, in both families.
+func removing(services ...string) func(*PolicyOptions) {
+	return func(o *PolicyOptions) {
+		o.Services = slices.DeleteFunc(o.Services, func(s Service) bool {
+			return slices.Contains(services, s.Name[:len(s.Name)-1])
+		})
+	}
+}
+
+// keyed gives a client other keys.
+func keyed(client string, keys ...*protocol.Client) func(*PolicyOptions) {
+	return func(o *PolicyOptions) {
+		c := &Client{ID: client}
+		for _, k := range keys {
+			c.Keys = append(c.Keys, Key{Identity: k})
+		}
+		for i := range o.Services {
+			o.Services[i].Clients = slices.Clone(o.Services[i].Clients)
+			for j, old := range o.Services[i].Clients {
+				if old.ID == client {
+					o.Services[i].Clients[j] = c
+				}
+			}
+		}
+	}
+}
+
+// other is a second secret of alice.
+func other() *protocol.Client {
+	c, err := protocol.NewClient("alice", []byte("another secret that alice has"))
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// begins has c enter a service on a flow from port.
+func (v visitor) begins(c *protocol.Client, service string, port uint16) {
+	v.w.Helper()
+	why := ReasonOpen
+	if s := v.w.gate.Policy().Service(v.server(service)); s.Mode != ModeAuth {
+		v.knocks(c, service, "")
+		if !s.Open() {
+			why = ReasonGrant
+		}
+	}
+	v.w.want(v.syn(port, service), why)
+	v.handshakes(port, service)
+	if v.w.flow(v.tuple(port, service)).place.service.Authenticates() {
+		if err := v.authenticates(port, service, c, ""); err != nil {
+			v.w.Fatalf("%s: %v", service, err)
+		}
+	}
+}
+
+// lives tells whether packets of a flow pass, either way.
+func (v visitor) lives(port uint16, service string) bool {
+	v.w.Helper()
+	in := v.w.admit(v.tcp(port, service, 0x10, 1001, 1, "data")).Action == Pass
+	if out := v.w.egress(v.reply(port, service, 0x10, 1, 1001, "data")); out != in {
+		v.w.Fatalf("packets pass one way only: in %v, out %v", in, out)
+	}
+	return in
+}
+
+var everyService = []string{"ssh", "db", "many", "web", "vpn"}
+
+func TestAReloadEndsTheFlowsOfWhatIsGoneAndOfNothingElse(t *testing.T) {
+	elsewhere := func(s *Service) { s.Port += 1000 }
+	for _, c := range []struct {
+		name   string
+		change func(*PolicyOptions)
+		ends   map[string][]string // whose flows, to which services
+	}{
+		{"nothing", func(*PolicyOptions) {}, nil},
+		{"a client", without("alice"), map[string][]string{"alice": everyService}},
+		{"a permission", without("alice", "db", "web"), map[string][]string{"alice": {"db", "web"}}},
+		{"a service", removing("ssh", "web"), map[string][]string{"alice": {"ssh", "web"}, "bob": {"ssh", "web"}}},
+		{"all services", func(o *PolicyOptions) { o.Services = nil }, map[string][]string{"alice": everyService, "bob": everyService}},
+		{"an address", eachService(elsewhere, "db", "vpn"), map[string][]string{"alice": {"db", "vpn"}, "bob": {"db", "vpn"}}},
+		{"a name", eachService(func(s *Service) { s.Name = "new" + s.Name }, "db"), map[string][]string{"alice": {"db"}, "bob": {"db"}}},
+		{"a secret", keyed("alice", other()), map[string][]string{"alice": everyService}},
+		{"nothing, but a second secret is there", keyed("alice", other(), testClient("alice")), nil},
+		{"a client's time", eachService(func(s *Service) {
+			for i := range s.Clients {
+				c := *s.Clients[i]
+				c.Expires = time.Unix(1, 0)
+				s.Clients[i] = &c
+			}
+		}), nil},
+		{"nothing, but the modes are others", eachService(func(s *Service) {
+			s.Visible = s.Mode == ModeKnockAuth && !s.Visible
+			if s.Mode == ModeKnock {
+				s.Mode = ModeKnockAuth
+			}
+		}), nil},
+		{"nothing, but all services have other properties", eachService(func(s *Service) {
+			s.Methods, s.GrantTTL, s.GrantUses, s.MACPort, s.SessionRequired = allFamilies, time.Hour, 3, s.Port+1, true
+		}), nil},
+		{"nothing, but the window is another", func(o *PolicyOptions) { o.Window *= 2 }, nil},
+	} {
+		everywhere(func(addr string) {
+			w := newWorld(t)
+			v := w.at(addr)
+			ports := map[*protocol.Client]uint16{alice: 1000, bob: 2000}
+			for client, port := range ports {
+				for _, s := range everyService {
+					v.begins(client, s, port)
+				}
+			}
+			want := 0
+			w.evicted = nil
+			r := w.reloads(c.change)
+			for client, port := range ports {
+				for _, s := range everyService {
+					over := slices.Contains(c.ends[client.ID()], s)
+					if over {
+						want++
+					}
+					if v.lives(port, s) == over {
+						t.Errorf("without %s: %s's flow to %s: over should be %v", c.name, client.ID(), s, over)
+					}
+					if slices.Contains(w.evicted, v.tuple(port, s)) != over {
+						t.Errorf("without %s: %s's flow to %s: the stack is told should be %v", c.name, client.ID(), s, over)
+					}
+				}
+			}
+			if r.Flows != want {
+				t.Errorf("without %s: %d flows were ended, it says; %d were", c.name, r.Flows, want)
+			}
+		})
+	}
+}
+
+func TestAReloadEndsTheGrantsOfWhatIsGoneAndOfNothingElse(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*PolicyOptions)
+		kept   bool
+	}{
+		{"nothing", func(*PolicyOptions) {}, true},
+		{"another client", without("bob"), true},
+		{"another service", removing("ssh"), true},
+		{"the client", without("alice"), false},
+		{"the permission", without("alice", "db"), false},
+		{"the service", removing("db"), false},
+		{"the secret", keyed("alice", other()), false},
+		{"nothing, but there is a new secret", keyed("alice", testClient("alice"), other()), true},
+	} {
+		everywhere(func(addr string) {
+			w := newWorld(t)
+			v := w.at(addr)
+			v.knocks(alice, "db", "")
+			r := w.reloads(c.change)
+			if n := w.gate.Stats().Grants; (n == 1) != c.kept || r.Grants != 1-n {
+				t.Errorf("without %s: %d grants left, %d ended", c.name, n, r.Grants)
+			}
+			if w.gate.Policy().Service(v.server("db")) == nil {
+				w.want(v.syn(1, "db"), ReasonNotService)
+				return
+			}
+			if !c.kept {
+				w.want(v.syn(1, "db"), ReasonNoGrant)
+				return
+			}
+			w.want(v.syn(1, "db"), ReasonGrant)
+			v.enters(1, "db", alice)
+		})
+	}
+}
+
+func TestAFlowInTheMiddleOfItsHandshakeOutlivesAReload(t *testing.T) {
+	everywhere(func(addr string) {
+		w := newWorld(t)
+		v := w.at(addr)
+		for _, s := range []string{"ssh", "db"} {
+			v.knocks(alice, s, "")
+			w.want(v.syn(1, s), ReasonGrant)
+		}
+		w.want(v.syn(1, "web"), ReasonOpen)
+		w.reloads()
+		for _, s := range []string{"ssh", "db", "web"} {
+			v.handshakes(1, s)
+		}
+		w.reloads()
+		for _, s := range []string{"ssh", "web"} {
+			if err := v.authenticates(1, s, alice, ""); err != nil {
+				t.Errorf("%s: %v", s, err)
+			}
+		}
+		if s := w.gate.Stats(); s.Flows != 3 || s.Grants != 0 || s.HalfOpen != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// A flow that was let in to authenticate must not be let in without, and the other way round.
+func TestAHandshakeDoesNotOutliveAChangeOfWhatItsServiceAsks(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("192.0.2.1")
+	v.knocks(alice, "ssh", "")
+	w.want(v.syn(1, "ssh"), ReasonGrant)
+	w.want(v.syn(1, "web"), ReasonOpen)
+	w.want(v.syn(1, "vpn"), ReasonOpen)
+	v.handshakes(1, "web")
+	r := w.reloads(eachService(func(s *Service) { s.Mode = ModeKnock }, "ssh"),
+		eachService(func(s *Service) { s.Mode, s.Methods = ModeKnockAuth, FamilyUDP }, "web"),
+		eachService(func(s *Service) { s.Visible = false }, "vpn"))
+	if r.Flows != 3 || r.Grants != 0 {
+		t.Errorf("%+v were ended", r)
+	}
+	if err := w.gate.Complete(v.tuple(1, "ssh")); !errors.Is(err, ErrGone) {
+		t.Errorf("ssh: %v", err)
+	}
+	if err := v.authenticates(1, "web", alice, ""); !errors.Is(err, ErrGone) {
+		t.Errorf("web: %v", err)
+	}
+	// Its knock was none of these handshakes' fault.
+	w.want(v.syn(2, "ssh"), ReasonGrant)
+	v.handshakes(2, "ssh")
+}
+
+// Between the swap and the end of the walk through the tables.
+func TestWhatIsRevokedIsNotLetInBeforeItIsFound(t *testing.T) {
+	for name, change := range map[string]func(*PolicyOptions){
+		"the client": without("alice"), "the service": removing("db", "ssh", "web"), "the secret": keyed("alice", other()),
+	} {
+		w := newWorld(t)
+		v := w.at("192.0.2.1")
+		for _, s := range []string{"ssh", "db"} {
+			v.knocks(alice, s, "")
+			w.want(v.syn(1, s), ReasonGrant)
+		}
+		w.want(v.syn(1, "web"), ReasonOpen)
+		v.handshakes(1, "ssh")
+		v.handshakes(1, "web")
+		g := w.gate
+		next := g.prepare(renewed(g.Policy(), change))
+		g.mu.Lock()
+		g.install(next)
+		g.mu.Unlock()
+		if err := g.Complete(v.tuple(1, "db")); err == nil {
+			t.Errorf("without %s: Complete", name)
+		}
+		for _, s := range []string{"ssh", "web"} {
+			if err := g.Authenticate(v.tuple(1, s), alice, "", ok); err == nil {
+				t.Errorf("without %s: authenticated to %s", name, s)
+			}
+		}
+		g.turning.Lock()
+		g.revoke()
+		g.turning.Unlock()
+		g.mu.Lock()
+		g.expected = (&builder{scratch: protocol.NewScratch(), made: &g.stats.ahead}).build(g.Policy(), g.now(), nil)
+		g.mu.Unlock()
+		w.check()
+	}
+}
+
+func TestAnAuthenticationDuringWhichItsClientGoesFails(t *testing.T) {
+	for _, s := range []string{"ssh", "web"} {
+		w := newWorld(t)
+		v := w.at("192.0.2.1")
+		if s == "ssh" {
+			v.knocks(alice, s, "")
+		}
+		w.admit(v.syn(1, s))
+		v.handshakes(1, s)
+		err := w.gate.Authenticate(v.tuple(1, s), alice, "", func() error {
+			w.gate.SetPolicy(renewed(w.gate.Policy(), without("alice")))
+			return nil
+		})
+		if err == nil {
+			t.Errorf("%s: authenticated", s)
+		}
+		w.check()
+	}
+}
+
+func TestAKnockThatWaitsIsDecidedByTheNewPolicy(t *testing.T) {
+	for method, knock := range map[string]func(visitor, *protocol.Client) []byte{
+		"udp":     func(v visitor, c *protocol.Client) []byte { return v.knock(c, "db") },
+		"udp-v2":  func(v visitor, c *protocol.Client) []byte { return v.v2(c, "db") },
+		"tcp-syn": func(v visitor, c *protocol.Client) []byte { return v.synKnock(c, "db", 0) },
+	} {
+		for _, c := range []struct {
+			name   string
+			change func(*PolicyOptions)
+			want   KnockResult
+		}{
+			{"nothing", func(*PolicyOptions) {}, KnockOK},
+			{"another client", without("bob"), KnockOK},
+			{"a service before it", removing("ssh"), KnockOK},
+			{"its client", without("alice"), KnockUnknown},
+			{"its service", removing("db"), KnockUnknown},
+			{"its secret", keyed("alice", other()), KnockUnknown},
+			{"its method", taking(0), KnockUnknown},
+		} {
+			w := newWorld(t, every())
+			v := w.at("192.0.2.1")
+			w.want(knock(v, alice), ReasonKnock)
+			w.want(v.syn(40000, "db"), ReasonParked)
+			w.reloads(c.change)
+			w.decide()
+			if got := w.lastKnock(); got != c.want {
+				t.Errorf("%s without %s: %v, want %v", method, c.name, got, c.want)
+			}
+			if got := len(w.delivered); (got == 1) != (c.want == KnockOK) {
+				t.Errorf("%s without %s: %d parked SYNs delivered", method, c.name, got)
+			}
+		}
+	}
+}
+
+func TestSequencesUnderWayOutliveAReload(t *testing.T) {
+	w := newWorld(t, every())
+	v := w.at("192.0.2.1")
+	for i := range 2 {
+		w.want(v.synPart(alice, "db", 0, i), ReasonKnockPart)
+		w.reloads(without("bob", "many"))
+	}
+	w.want(v.synPart(alice, "db", 0, 2), ReasonKnock)
+	w.decide()
+	if got := w.lastKnock(); got != KnockOK {
+		t.Errorf("%v", got)
+	}
+}
+
+// The fields of a SYN knock name no source: whoever presented them first may again.
+func TestTheOwnerOfASYNKnockOutlivesAReload(t *testing.T) {
+	w := newWorld(t, every())
+	b := w.at("192.0.2.1").synKnock(alice, "ssh", 0)
+	w.want(b, ReasonKnock)
+	w.decide()
+	w.reloads(without("bob", "many"))
+	w.want(b, ReasonKnock)
+	w.decide()
+	if got := w.lastKnock(); got != KnockOK {
+		t.Errorf("its owner: %v", got)
+	}
+	c := w.at("192.0.2.66").synAs(w.at("192.0.2.1").synFields(alice, "ssh", 0), w.at("192.0.2.1").server("ssh"))
+	w.want(c, ReasonKnock)
+	w.decide()
+	if got := w.lastKnock(); got != KnockReplay {
+		t.Errorf("somebody else: %v", got)
+	}
+}
+
+func TestBansBudgetsAndWhoKnockedOutliveAReload(t *testing.T) {
+	w := newWorld(t, bans)
+	v, known := w.at("192.0.2.1"), w.at("192.0.2.2")
+	for range 3 {
+		w.gate.Failed(v.tuple(1, "web"))
+	}
+	for range coldBurst {
+		w.want(v.junk(), ReasonKnock)
+		w.decide()
+	}
+	known.knocks(alice, "db", "")
+	w.gate.SetLimits(Limits{}, Ban{After: 3, Within: time.Minute, For: time.Minute})
+	w.reloads(without("bob", "many"))
+	w.want(v.syn(1, "web"), ReasonBanned)
+	w.want(v.junk(), ReasonBudget)
+	if !w.gate.known(tun.AddrFrom(known.addr), w.gate.mono()) {
+		t.Error("who knocked is forgotten")
+	}
+}
+
+func TestLimitsMayChange(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("192.0.2.1")
+	v.begins(alice, "web", 1)
+	w.gate.SetLimits(Limits{FlowsPerSource: 1}, Ban{After: 1, Within: time.Minute, For: time.Minute})
+	w.want(v.syn(2, "web"), ReasonSourceLimit)
+	if !v.lives(1, "web") {
+		t.Error("a flow from before is gone")
+	}
+	w.gate.SetLimits(Limits{FlowsPerSource: 2}, Ban{})
+	w.want(v.syn(2, "web"), ReasonOpen)
+	w.gate.Failed(v.tuple(2, "web"))
+	w.want(v.syn(3, "web"), ReasonOpen)
+}
+
+func TestAFloodIsRememberedOverAReload(t *testing.T) {
+	w := newWorld(t, fewHalfOpen)
+	v := w.at("192.0.2.1")
+	for port := range uint16(5) {
+		w.want(v.syn(1000+port, "web"), ReasonOpen)
+	}
+	w.reloads(without("bob"))
+	w.want(v.tcp(1, "web", 0x10, 1001, 1, ""), ReasonCookie)
+}
+
+func TestANewServiceTakesKnocksOfEveryMethodAtOnce(t *testing.T) {
+	w := newWorld(t, every(removing("db")))
+	v := w.at("192.0.2.1")
+	before := w.gate.Policy()
+	full := renewed(testPolicy(alice, bob), taking(allFamilies))
+	w.want(v.syn(1, "db"), ReasonNotService)
+	w.gate.SetPolicy(renewed(full, func(o *PolicyOptions) { o.After, o.Gateway = before, testGateway }))
+	w.check()
+	for method, b := range map[string][]byte{
+		"udp": v.knock(alice, "db"), "udp-v2": v.v2(alice, "db"), "tcp-syn": v.synKnock(alice, "db", 0),
+	} {
+		w.want(b, ReasonKnock)
+		w.decide()
+		if got := w.lastKnock(); got != KnockOK {
+			t.Errorf("%s: %v", method, got)
+		}
+	}
+}
+
+func TestAPolicyHasNothingOfTheOneBeforeItButIdentities(t *testing.T) {
+	w := newWorld(t, every())
+	v := w.at("192.0.2.1")
+	v.begins(alice, "db", 1)
+	old := w.gate.Policy()
+	next := renewed(old)
+	for i, s := range next.services {
+		if s == old.services[i] {
+			t.Fatal("services are shared")
+		}
+		for j, k := range s.keys {
+			if k.id != old.services[i].keys[j].id {
+				t.Fatalf("the identity of %s is not shared", k.id.ID())
+			}
+		}
+	}
+}

@@ -1,0 +1,84 @@
+// Package control is the running gateway's ear for its operator: HTTP and JSON on
+// a unix socket, and the client that the command line uses.
+//
+// Who may speak to it is a matter of the file: its mode is 0660, so root, the
+// gateway's own user and the members of the socket's group get through. On Linux
+// the kernel is asked as well who is at the other end (SO_PEERCRED), so that a
+// mistake with a mode opens nothing. What a client sends and how long it may take
+// are bounded, and so is the number of clients. No answer has a secret in it.
+//
+//	GET  /v1/status   Status
+//	POST /v1/reload   load the configuration anew and put it in force: Result
+//	POST /v1/check    what that would do, without doing it: Result
+//
+// An answer other than 200 is a Problems.
+package control
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/knockgw/knockgw/config"
+)
+
+// Status is what a gateway says of itself.
+type Status struct {
+	Version string    `json:"version"` // of the module
+	PID     int       `json:"pid"`
+	Since   time.Time `json:"since"`            // when it was started
+	Ready   bool      `json:"ready"`            // packets are admitted or refused
+	Config  string    `json:"config,omitempty"` // the file, if it has one
+
+	Services int `json:"services"`
+	Clients  int `json:"clients"`
+	Flows    int `json:"flows"` // being served
+	Grants   int `json:"grants"`
+
+	Reloaded     time.Time `json:"reloaded,omitzero"` // when a configuration was last put in force by a reload
+	ReloadFailed bool      `json:"reload_failed"`     // the last reload was refused
+	Restart      []string  `json:"restart,omitempty"` // keys that wait for a restart
+}
+
+// Result is what a reload did, or would do.
+type Result struct {
+	Config   string         `json:"config,omitempty"` // the file that was read, if it was one
+	Applied  bool           `json:"applied"`
+	Changes  config.Changes `json:"changes"`
+	Warnings []string       `json:"warnings,omitempty"` // of the file
+	Flows    int            `json:"flows_ended"`
+	Grants   int            `json:"grants_ended"`
+}
+
+// Problems are why a request was not done, each a line.
+type Problems struct {
+	Problems []string `json:"problems"`
+}
+
+// RefusedError says that the new configuration was refused: nothing has changed.
+type RefusedError struct{ Problems []string }
+
+// Error is the problems, one a line: a file's with its name and line.
+func (e *RefusedError) Error() string { return strings.Join(e.Problems, "\n") }
+
+// Errors.
+var (
+	// ErrNotRunning says that no gateway is at the socket.
+	ErrNotRunning = errors.New("no gateway is running")
+	// ErrUnavailable says that a gateway is not ready yet, or is stopping.
+	ErrUnavailable = errors.New("the gateway is starting or stopping; try again")
+	// ErrTaken says that a running gateway has the socket already.
+	ErrTaken = errors.New("another gateway answers there")
+)
+
+// problems takes apart what was joined.
+func problems(err error) []string {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // exactly errors.Join's own
+		var all []string
+		for _, e := range joined.Unwrap() {
+			all = append(all, problems(e)...)
+		}
+		return all
+	}
+	return []string{err.Error()}
+}

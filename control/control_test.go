@@ -1,0 +1,277 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/knockgw/knockgw/config"
+)
+
+func TestMain(m *testing.M) {
+	// After a bad request net/http waits for half a second before it is done with the connection.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+}
+
+// gateway answers as it is told.
+type gateway struct {
+	result *Result
+	err    error
+	calls  []string
+}
+
+func (g *gateway) Status() Status { return Status{PID: 7, Services: 3, Restart: []string{"tun.mtu"}} }
+
+func (g *gateway) Reload() (*Result, error) {
+	g.calls = append(g.calls, "reload")
+	return g.result, g.err
+}
+
+func (g *gateway) Check() (*Result, error) {
+	g.calls = append(g.calls, "check")
+	return g.result, g.err
+}
+
+// socketIn is a path that is short enough for a socket, whatever the test's name.
+func socketIn(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "knockgw-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return filepath.Join(dir, "run", "control.sock")
+}
+
+// serve has g answer at a socket until the test ends.
+func serve(t *testing.T, g Gateway) *Client {
+	t.Helper()
+	socket := socketIn(t)
+	s, err := Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- s.Serve(ctx, g) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(socket); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the socket is still there: %v", err)
+		}
+	})
+	return &Client{Socket: socket}
+}
+
+func TestAClientHearsWhatTheGatewaySays(t *testing.T) {
+	want := &Result{
+		Config: "f.yaml", Applied: true, Warnings: []string{"w"}, Flows: 2,
+		Changes: config.Changes{Clients: config.Difference{Changed: []config.Changed{{Name: "alice", Keys: []string{"secret"}}}}},
+	}
+	g := &gateway{result: want}
+	c := serve(t, g)
+	for name, ask := range map[string]func(context.Context) (*Result, error){"reload": c.Reload, "check": c.Check} {
+		g.calls = nil
+		got, err := ask(t.Context())
+		if err != nil || !reflect.DeepEqual(got, want) || len(g.calls) != 1 || g.calls[0] != name {
+			t.Errorf("%s: %+v, %v; the gateway was asked %q", name, got, err, g.calls)
+		}
+	}
+	s, err := c.Status(t.Context())
+	if err != nil || s.PID != 7 || s.Services != 3 || len(s.Restart) != 1 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+func TestARefusalHasEveryLineOfTheGatewaysWords(t *testing.T) {
+	g := &gateway{err: errors.Join(errors.New("f.yaml:3: one"), errors.New("f.yaml:9: two"))}
+	_, err := serve(t, g).Reload(t.Context())
+	var refused *RefusedError
+	if !errors.As(err, &refused) || err.Error() != "f.yaml:3: one\nf.yaml:9: two" {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAGatewayThatIsNotReadySaysSo(t *testing.T) {
+	_, err := serve(t, &gateway{err: ErrUnavailable}).Reload(t.Context())
+	if !errors.Is(err, ErrUnavailable) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestWhereNobodyListensNoGatewayIsRunning(t *testing.T) {
+	socket := socketIn(t)
+	c := &Client{Socket: socket}
+	if _, err := c.Status(t.Context()); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("no socket: %v", err)
+	}
+	leaveBehind(t, socket)
+	if _, err := c.Status(t.Context()); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("a dead process's socket: %v", err)
+	}
+	if _, err := (&Client{}).Status(t.Context()); err == nil || !strings.Contains(err.Error(), "control.socket") {
+		t.Errorf("no path: %v", err)
+	}
+}
+
+// leaveBehind makes a socket as a process does that is killed.
+func leaveBehind(t *testing.T, socket string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(socket), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	_ = l.Close()
+}
+
+func TestASocketThatWasLeftBehindIsReplaced(t *testing.T) {
+	socket := socketIn(t)
+	leaveBehind(t, socket)
+	s, err := Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = s.Close()
+}
+
+func TestTheSocketOfARunningGatewayIsNotTaken(t *testing.T) {
+	c := serve(t, &gateway{})
+	if _, err := Listen(c.Socket); !errors.Is(err, ErrTaken) {
+		t.Errorf("%v", err)
+	}
+	if _, err := c.Status(t.Context()); err != nil {
+		t.Errorf("the first does not answer any more: %v", err)
+	}
+}
+
+func TestWhatIsNoSocketIsLeftAlone(t *testing.T) {
+	socket := socketIn(t)
+	if err := os.MkdirAll(filepath.Dir(socket), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(socket, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(socket); err == nil {
+		t.Error("it listens")
+	}
+	if b, _ := os.ReadFile(socket); string(b) != "precious" {
+		t.Error("the file is gone")
+	}
+}
+
+func TestOwnerAndGroupAloneMayUseTheSocket(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no modes")
+	}
+	c := serve(t, &gateway{})
+	for path, want := range map[string]fs.FileMode{c.Socket: 0o660, filepath.Dir(c.Socket): 0o750} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm(); got&^want != 0 {
+			t.Errorf("%s has mode %04o, not %04o", path, got, want)
+		}
+	}
+}
+
+// http returns a client for requests that Client does not make.
+func (c *Client) http() *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", c.Socket)
+		},
+	}}
+}
+
+func TestRequestsThatNobodyKnowsDoNothing(t *testing.T) {
+	g := &gateway{}
+	c := serve(t, g)
+	for _, r := range []struct {
+		method, path string
+		want         int
+	}{
+		{http.MethodGet, "/v1/reload", http.StatusMethodNotAllowed},
+		{http.MethodPost, "/v1/halt", http.StatusNotFound},
+		{http.MethodPost, "/", http.StatusNotFound},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), r.method, "http://knockgw"+r.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := c.http().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != r.want {
+			t.Errorf("%s %s: %s", r.method, r.path, resp.Status)
+		}
+	}
+	if len(g.calls) > 0 {
+		t.Errorf("the gateway was asked %q", g.calls)
+	}
+}
+
+func TestManyConnectionsAreClosed(t *testing.T) {
+	c := serve(t, &gateway{})
+	var open []net.Conn
+	for range maxConnections {
+		conn, err := net.Dial("unix", c.Socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		open = append(open, conn)
+	}
+	if _, err := c.Status(t.Context()); err == nil {
+		t.Error("one more than the most was answered")
+	}
+	for _, conn := range open {
+		_ = conn.Close()
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := c.Status(t.Context()); err == nil {
+			return
+		} else if time.Now().After(end) {
+			t.Fatalf("nobody is answered after they are closed: %v", err)
+		}
+	}
+}
+
+func TestALongHeaderIsRefused(t *testing.T) {
+	c := serve(t, &gateway{})
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://knockgw/v1/status", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Long", strings.Repeat("x", 2*maxHeader))
+	resp, err := c.http().Do(req)
+	if err != nil {
+		return // closed while we wrote
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("%s", resp.Status)
+	}
+}

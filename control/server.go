@@ -1,0 +1,181 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// maxConnections is how many clients there may be at a time: some people and
+	// their scripts. Others find the connection closed.
+	maxConnections = 16
+	// maxHeader and maxBody bound a request, in bytes: none of them says much.
+	maxHeader = 8 << 10
+	maxBody   = 4 << 10
+	// readTime is how long a request may take to come in, idleTime how long a
+	// connection may wait for the next.
+	readTime = 5 * time.Second
+	idleTime = 30 * time.Second
+	// writeTime bounds an answer and the work for it: a reload with ten thousand
+	// clients takes a second.
+	writeTime = time.Minute
+)
+
+// A Gateway is who answers. Its methods are called concurrently.
+type Gateway interface {
+	// Status must return at once.
+	Status() Status
+	// Reload and Check return why the configuration is refused, ErrUnavailable, or
+	// a Result.
+	Reload() (*Result, error)
+	Check() (*Result, error)
+}
+
+// A Server is the gateway's end of a socket.
+type Server struct {
+	listener net.Listener
+	peers    peers
+}
+
+// Serve answers until ctx ends, then closes the server. It returns when what it was
+// doing for clients is done.
+func (s *Server) Serve(ctx context.Context, g Gateway) error {
+	var at requests
+	inner := s.handler(g)
+	server := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if at.begin() {
+				defer at.end()
+				inner.ServeHTTP(w, r)
+			}
+		}),
+		ReadHeaderTimeout: readTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime,
+		MaxHeaderBytes: maxHeader, ConnContext: withPeer,
+	}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	err := server.Serve(&boundedListener{Listener: s.listener})
+	at.close()
+	if !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	return nil
+}
+
+// requests are those being answered, for which http.Server.Close does not wait.
+type requests struct {
+	mu     sync.Mutex
+	closed bool
+	n      sync.WaitGroup
+}
+
+func (r *requests) begin() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closed {
+		r.n.Add(1)
+	}
+	return !r.closed
+}
+
+func (r *requests) end() { r.n.Done() }
+
+// close lets no more begin, and waits for those that have.
+func (r *requests) close() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.n.Wait()
+}
+
+// boundedListener closes connections beyond maxConnections at once.
+type boundedListener struct {
+	net.Listener
+	open atomic.Int32
+}
+
+// Accept implements net.Listener.
+func (l *boundedListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if l.open.Add(1) <= maxConnections {
+			return &boundedConn{Conn: c, of: l}, nil
+		}
+		l.open.Add(-1)
+		_ = c.Close()
+	}
+}
+
+type boundedConn struct {
+	net.Conn
+	of   *boundedListener
+	once sync.Once
+}
+
+// Close implements net.Conn.
+func (c *boundedConn) Close() error {
+	c.once.Do(func() { c.of.open.Add(-1) })
+	return c.Conn.Close()
+}
+
+// NetConn returns the socket.
+func (c *boundedConn) NetConn() net.Conn { return c.Conn }
+
+// Close gives the socket back where Serve was never called.
+func (s *Server) Close() error { return s.listener.Close() }
+
+// A route is one request that is understood.
+type route struct {
+	pattern string // as http.ServeMux's
+	answer  func(r *http.Request) (any, error)
+}
+
+// routes are all the requests.
+func routes(g Gateway) []route {
+	return []route{
+		{"GET /v1/status", func(*http.Request) (any, error) { return g.Status(), nil }},
+		{"POST /v1/reload", func(*http.Request) (any, error) { return g.Reload() }},
+		{"POST /v1/check", func(*http.Request) (any, error) { return g.Check() }},
+	}
+}
+
+func (s *Server) handler(g Gateway) http.Handler {
+	mux := http.NewServeMux()
+	for _, r := range routes(g) {
+		mux.HandleFunc(r.pattern, func(w http.ResponseWriter, req *http.Request) {
+			answer, err := r.answer(req)
+			switch {
+			case err == nil:
+				reply(w, http.StatusOK, answer)
+			case errors.Is(err, ErrUnavailable):
+				reply(w, http.StatusServiceUnavailable, Problems{problems(err)})
+			default:
+				reply(w, http.StatusUnprocessableEntity, Problems{problems(err)})
+			}
+		})
+	}
+	bounded := http.MaxBytesHandler(mux, maxBody)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := s.peers.allow(r.Context()); err != nil {
+			reply(w, http.StatusForbidden, Problems{problems(err)})
+			return
+		}
+		bounded.ServeHTTP(w, r)
+	})
+}
+
+func reply(w http.ResponseWriter, status int, answer any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(answer) // whoever asked may be gone
+}

@@ -1,0 +1,102 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"os"
+	"runtime/debug"
+
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/control"
+)
+
+// listenControl makes the socket for the running gateway's commands; nil where the
+// configuration has none.
+func (g *Gateway) listenControl() (*controlServer, error) {
+	socket := g.now.Load().cfg.Control.Socket
+	if socket == "" {
+		return nil, nil
+	}
+	s, err := control.Listen(socket)
+	if err != nil {
+		return nil, err
+	}
+	return &controlServer{g, s}, nil
+}
+
+// controlServer answers at the control socket; nil where there is none.
+type controlServer struct {
+	g      *Gateway
+	server *control.Server
+}
+
+func (s *controlServer) run(ctx context.Context) error {
+	if s == nil {
+		return nil
+	}
+	return s.server.Serve(ctx, controlled{s.g})
+}
+
+// Close gives the socket back where run was never called.
+func (s *controlServer) Close() error {
+	if s == nil {
+		return nil
+	}
+	return s.server.Close()
+}
+
+// controlled is the gateway as the control socket knows it.
+type controlled struct{ g *Gateway }
+
+// Status implements control.Gateway.
+func (c controlled) Status() control.Status {
+	g := c.g
+	now := g.now.Load()
+	s := control.Status{
+		PID: os.Getpid(), Since: g.started, Config: g.o.Source,
+		Services: len(now.cfg.Services), Clients: len(now.cfg.Clients), Flows: g.flows.Len(),
+	}
+	s.Reloaded, s.ReloadFailed = g.metrics.lastReload()
+	if info, ok := debug.ReadBuildInfo(); ok {
+		s.Version = info.Main.Version
+	}
+	if restart := g.waiting.Load(); restart != nil {
+		s.Restart = *restart
+	}
+	if p := g.running.Load(); p != nil {
+		s.Ready = true
+		s.Grants = p.gate.Stats().Grants
+	}
+	return s
+}
+
+// Reload implements control.Gateway.
+func (c controlled) Reload() (*control.Result, error) {
+	done, cfg, err := c.g.renew()
+	if err != nil {
+		return nil, translated(err)
+	}
+	r := c.result(done.changes, cfg)
+	r.Applied, r.Flows, r.Grants = true, done.ended.Flows, done.ended.Grants
+	return r, nil
+}
+
+// Check implements control.Gateway.
+func (c controlled) Check() (*control.Result, error) {
+	changes, cfg, err := c.g.Rehearse()
+	if err != nil {
+		return nil, translated(err)
+	}
+	return c.result(changes, cfg), nil
+}
+
+func (c controlled) result(changes config.Changes, cfg *config.Config) *control.Result {
+	return &control.Result{Config: c.g.o.Source, Changes: changes, Warnings: cfg.Warnings}
+}
+
+func translated(err error) error {
+	if errors.Is(err, ErrNotRunning) {
+		return control.ErrUnavailable
+	}
+	return err
+}

@@ -1,0 +1,173 @@
+package netstack
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+// openPorts are the listeners of the open interface. Which ports there are may
+// change while the stack runs.
+type openPorts struct {
+	mu        sync.Mutex
+	at        map[uint16]*listener
+	running   bool
+	closed    bool
+	accepting sync.WaitGroup // one for each listener, while running
+}
+
+var errClosed = errors.New("netstack: the stack is closed")
+
+// SetOpenPorts listens on these ports of the open interface and on no others.
+// Connections to the others that are established live on; what has not been
+// handed over yet is aborted. After an error everything is as before.
+func (s *Stack) SetOpenPorts(ports []uint16) error {
+	o := &s.open
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return errClosed
+	}
+	added := make(map[uint16]*listener)
+	for _, port := range ports {
+		if o.at[port] != nil || added[port] != nil {
+			continue
+		}
+		l, err := listen(s, port)
+		if err != nil {
+			for _, l := range added {
+				l.close()
+			}
+			return err
+		}
+		added[port] = l
+	}
+	for port, l := range o.at {
+		if slices.Contains(ports, port) {
+			added[port] = l
+			continue
+		}
+		l.close()
+	}
+	before := o.at
+	o.at = added
+	for port, l := range o.at {
+		if o.running && before[port] == nil {
+			o.accepting.Go(l.run)
+		}
+	}
+	return nil
+}
+
+// run has the listeners accept.
+func (o *openPorts) run() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.running = true
+	for _, l := range o.at {
+		o.accepting.Go(l.run)
+	}
+}
+
+// close ends the listeners, for good, and waits for them.
+func (o *openPorts) close() {
+	o.mu.Lock()
+	o.closed = true
+	for _, l := range o.at {
+		l.close()
+	}
+	o.mu.Unlock()
+	o.accepting.Wait()
+}
+
+// listener accepts the connections to one port of the open interface, whatever
+// their address.
+type listener struct {
+	s      *Stack
+	ep     tcpip.Endpoint
+	wq     *waiter.Queue
+	closed chan struct{}
+	once   sync.Once
+}
+
+func listen(s *Stack, port uint16) (*listener, error) {
+	l := &listener{s: s, wq: new(waiter.Queue), closed: make(chan struct{})}
+	fail := func(what string, err tcpip.Error) (*listener, error) {
+		return nil, fmt.Errorf("netstack: %s open port %d: %s", what, port, err)
+	}
+	ep, err := s.stack.NewEndpoint(tcp.ProtocolNumber, network(tun.Addr{}), l.wq)
+	if err != nil {
+		return fail("make endpoint for", err)
+	}
+	l.ep = ep
+	// One listener for both families, reached through the open interface only.
+	ep.SocketOptions().SetV6Only(false)
+	if err := ep.SocketOptions().SetBindToDevice(int32(openNIC)); err != nil {
+		ep.Close()
+		return fail("confine", err)
+	}
+	if err := ep.Bind(tcpip.FullAddress{Port: port}); err != nil {
+		ep.Close()
+		return fail("bind", err)
+	}
+	if err := ep.Listen(backlog); err != nil {
+		ep.Close()
+		return fail("listen on", err)
+	}
+	return l, nil
+}
+
+// run hands every accepted connection to its own goroutine until close.
+func (l *listener) run() {
+	entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents)
+	l.wq.EventRegister(&entry)
+	defer l.wq.EventUnregister(&entry)
+	for {
+		ep, wq, err := l.ep.Accept(nil)
+		if err == nil {
+			l.accepted(ep, wq)
+			continue
+		}
+		if _, again := err.(*tcpip.ErrWouldBlock); !again {
+			return
+		}
+		select {
+		case <-ready:
+		case <-l.closed:
+			return
+		}
+	}
+}
+
+func (l *listener) accepted(ep tcpip.Endpoint, wq *waiter.Queue) {
+	e, ok := ep.(*tcp.Endpoint)
+	if !ok {
+		ep.Close()
+		return
+	}
+	t := tuple(e.Info().(*stack.TransportEndpointInfo).ID)
+	r := &Request{Tuple: t, conn: newConn(wq, ep, t)}
+	if !l.s.begin(r) {
+		r.Ignore()
+		return
+	}
+	go func() {
+		defer l.s.end(r)
+		l.s.o.Handle(r)
+	}()
+}
+
+func (l *listener) close() {
+	l.once.Do(func() {
+		close(l.closed)
+		l.ep.Close()
+	})
+}
