@@ -54,7 +54,7 @@ type Parked struct {
 // in, and about replays of what came before it. Nothing is written, and no
 // network is touched.
 func Explain(cfg *config.Config, r *capture.Reader, each func(*Explained) error) error {
-	p, err := policy(cfg)
+	p, err := policy(cfg, nil)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/sandbox"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -120,7 +121,7 @@ func exitCode(err error) int {
 		return exitConfiguration
 	case errors.Is(err, tun.ErrNoTUN):
 		return exitNoTUN
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, sandbox.ErrAccount):
 		return exitNotPermitted
 	default:
 		return exitFailed

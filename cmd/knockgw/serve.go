@@ -20,6 +20,7 @@ import (
 
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/sandbox"
 )
 
 const (
@@ -45,10 +46,17 @@ func runCommand() *cobra.Command {
 		Long: "Opens the TUN device, routes the protected prefixes to it, and admits who knocks. It logs a line\n" +
 			"with the word ready once packets are admitted or refused. SIGTERM drains and stops; the blackhole\n" +
 			"routes stay, so that the protected addresses stay silent: knockgw down removes them. SIGHUP has it\n" +
-			"load the configuration anew, as knockgw reload does.",
+			"load the configuration anew, as knockgw reload does.\n\n" +
+			"Where root starts it, it becomes the account --user once the device and the routes are there, keeps no\n" +
+			"capability, and has the kernel refuse what a gateway has no use for. A device that was prepared\n" +
+			"(--prepared, --tun-fd) needs no privilege from the start.",
 		Args: exact(0),
 	}
 	path := configFlag(cmd)
+	var own privileges
+	own.add(cmd)
+	var taken device
+	taken.add(cmd)
 	format := cmd.Flags().String("log-format", "text", "text or json")
 	level := cmd.Flags().String("log-level", "info", "debug, info, warn or error")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -60,19 +68,30 @@ func runCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		account, err := own.account(cmd)
+		if err != nil {
+			return err
+		}
 		load := func() (*config.Config, error) { return loadAndWarn(file, log) }
 		cfg, err := load()
 		if err != nil {
 			return err
 		}
-		gw, err := gateway.New(cfg, gateway.Options{Log: log, Load: load, Source: file})
+		if err := readable(account, file); err != nil {
+			return err
+		}
+		o := gateway.Options{Log: log, Load: load, Source: file, Confine: own.confine(account, log)}
+		if o.Device, err = taken.open(cfg); err != nil {
+			return err
+		}
+		gw, err := gateway.New(cfg, o)
 		if err != nil {
 			return err
 		}
 		if os.Getenv("GOGC") == "" {
 			debug.SetGCPercent(gcPercent)
 		}
-		return serve(cmd.Context(), gw)
+		return lacking(account, serve(cmd.Context(), gw))
 	}
 	return cmd
 }
@@ -172,9 +191,17 @@ func checkCommand() *cobra.Command {
 	}
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
+	user := cmd.Flags().String("user", defaultUser, "the `account` that run will become, which must be able to read it")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := config.Load(*path)
 		if err != nil {
+			return err
+		}
+		account, err := sandbox.Lookup(*user, "")
+		if err != nil && cmd.Flags().Changed("user") {
+			return err
+		}
+		if err := readable(account, *path); err != nil {
 			return err
 		}
 		if _, err := gateway.New(cfg, gateway.Options{}); err != nil {
