@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -28,7 +29,10 @@ func demoCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return demo.Run(ctx, demo.Options{Out: cmd.OutOrStdout(), Gateway: []string{self, "run", "--config"}})
+			nobody := strconv.Itoa(demo.Account)
+			return demo.Run(ctx, demo.Options{
+				Out: cmd.OutOrStdout(), Gateway: []string{self, "run", "--user", nobody, "--group", nobody, "--config"},
+			})
 		},
 	}
 }

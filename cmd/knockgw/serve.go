@@ -68,12 +68,12 @@ func runCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		account, err := own.account(cmd)
+		load := func() (*config.Config, error) { return loadAndWarn(file, log) }
+		cfg, err := load()
 		if err != nil {
 			return err
 		}
-		load := func() (*config.Config, error) { return loadAndWarn(file, log) }
-		cfg, err := load()
+		account, err := own.account(cmd)
 		if err != nil {
 			return err
 		}
