@@ -1,8 +1,6 @@
 package admission
 
 import (
-	"runtime"
-
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/tun"
 )
@@ -104,60 +102,17 @@ func (g *Gate) install(i installation) {
 // revoke ends the grants, and then the flows, that the policy in force does not
 // allow. What is let in meanwhile, it allows: so it is no matter that the walk
 // through a map that changes may miss that.
-func (g *Gate) revoke() (r Revocation) {
-	g.mu.Lock()
-	n := 0
-	for _, s := range g.sources {
-		r.Grants += g.revokeGrants(s)
-		if n++; n%sweepBatch == 0 {
-			g.mu.Unlock()
-			runtime.Gosched()
-			g.mu.Lock()
-		}
-	}
-	var over [sweepBatch]tun.Tuple
-	n, ended := 0, 0
-	for t, f := range g.flows {
-		if !f.stands() {
-			g.drop(f)
-			over[ended] = t
-			ended++
-			r.Flows++
-		}
-		if n++; n%sweepBatch == 0 {
-			g.mu.Unlock()
-			g.tellRevoked(over[:ended])
-			ended = 0
-			runtime.Gosched()
-			g.mu.Lock()
-		}
-	}
-	g.mu.Unlock()
-	g.tellRevoked(over[:ended])
-	return r
+func (g *Gate) revoke() Revocation {
+	return g.end(
+		func(gr *grant) bool { return gr.place.gone || gr.place.service.holder(gr.key) == nil },
+		func(f *flow) bool { return !f.stands() },
+	)
 }
 
 func (g *Gate) tellRevoked(flows []tun.Tuple) {
 	for _, t := range flows {
 		g.revoked(t)
 	}
-}
-
-// revokeGrants ends the grants of s that do not stand, and returns how many. The
-// caller holds g.mu.
-func (g *Gate) revokeGrants(s *source) int {
-	n := 0
-	for _, gr := range s.grants {
-		if gr.place.gone || gr.place.service.holder(gr.key) == nil {
-			gr.revoked, gr.uses = true, 0
-			n++
-		}
-	}
-	if n > 0 {
-		g.expireGrants(s, g.mono())
-		g.release(s)
-	}
-	return n
 }
 
 // asked tells whether the flow's service still asks what it asked when the SYN

@@ -58,7 +58,7 @@ func plots(samples []sample, now time.Time) []plot {
 			{"knocks refused", per(time.Minute, func(s *sample) uint64 { return s.KnocksRefused })},
 			{"authentications refused", per(time.Minute, func(s *sample) uint64 { return s.AuthsRefused })},
 		}),
-		draw(samples, now, "Flows", "", rateText, []quantity{
+		draw(samples, now, "Flows", "", func(v float64) string { return fmt.Sprintf("%.0f", v) }, []quantity{
 			{"flows", func(_, b *sample) float64 { return float64(b.Flows) }},
 		}),
 		draw(samples, now, "Traffic of sessions", "/s", func(v float64) string { return bytesText(uint64(v)) }, []quantity{

@@ -1,0 +1,176 @@
+package admission
+
+import (
+	"net/netip"
+	"runtime"
+	"time"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+// A Target says whose grants and flows are meant: those that fit every field that
+// is set. One without any means everybody's.
+type Target struct {
+	Client  string
+	Service string
+	Source  netip.Prefix   // that they come from
+	Flow    netip.AddrPort // the client's end of one connection; no grants are meant then
+}
+
+func (t *Target) grant(gr *grant) bool {
+	return !t.Flow.IsValid() && (t.Client == "" || gr.key.ID() == t.Client) && t.at(gr.place, gr.source.addr)
+}
+
+func (t *Target) flow(f *flow) bool {
+	if t.Client != "" && (f.key == nil || f.key.ID() != t.Client) {
+		return false
+	}
+	if t.Flow.IsValid() && f.tuple.Source() != t.Flow {
+		return false
+	}
+	return t.at(f.place, f.tuple.Src)
+}
+
+func (t *Target) at(at *place, from tun.Addr) bool {
+	return (t.Service == "" || at.service.Name == t.Service) && (!t.Source.IsValid() || t.Source.Contains(from.Netip()))
+}
+
+// Revoke ends grants and flows, those that still must authenticate included, in
+// silence: of these flows nothing more gets out. Whoever may knock can do so
+// again; a client for whom that must not be is taken out of the policy.
+func (g *Gate) Revoke(t Target) Revocation {
+	return g.end(t.grant, t.flow)
+}
+
+// end ends the grants and flows that are meant, a batch at a time.
+func (g *Gate) end(grant func(*grant) bool, flow func(*flow) bool) (r Revocation) {
+	g.mu.Lock()
+	n := 0
+	for _, s := range g.sources {
+		r.Grants += g.endGrants(s, grant)
+		if n++; n%sweepBatch == 0 {
+			g.mu.Unlock()
+			runtime.Gosched()
+			g.mu.Lock()
+		}
+	}
+	var over [sweepBatch]tun.Tuple
+	n, ended := 0, 0
+	for t, f := range g.flows {
+		if flow(f) {
+			g.drop(f)
+			over[ended] = t
+			ended++
+			r.Flows++
+		}
+		if n++; n%sweepBatch == 0 {
+			g.mu.Unlock()
+			g.tellRevoked(over[:ended])
+			ended = 0
+			runtime.Gosched()
+			g.mu.Lock()
+		}
+	}
+	g.mu.Unlock()
+	g.tellRevoked(over[:ended])
+	return r
+}
+
+// endGrants ends the grants of s that are meant, and returns how many. The caller
+// holds g.mu.
+func (g *Gate) endGrants(s *source, meant func(*grant) bool) int {
+	n := 0
+	for _, gr := range s.grants {
+		if meant(gr) {
+			gr.revoked, gr.uses = true, 0
+			n++
+		}
+	}
+	if n > 0 {
+		g.expireGrants(s, g.mono())
+		g.release(s)
+	}
+	return n
+}
+
+// A Grant is what a knock has earned, as Grants lists it.
+type Grant struct {
+	Client, Service string
+	Source          netip.Addr
+	Port            uint16        // the only source port that it lets in; 0: any
+	Left            time.Duration // until it lets nobody in any more; negative: handshakes begun on it go on
+	Uses            int           // left
+	Handshakes      int           // under way on it
+}
+
+// Grants lists up to most grants, in no order.
+func (g *Gate) Grants(most int) []Grant {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.mono()
+	var list []Grant
+	for _, s := range g.sources {
+		for _, gr := range s.grants {
+			if gr.dead(now) {
+				continue
+			}
+			if len(list) == most {
+				return list
+			}
+			list = append(list, Grant{
+				Client: gr.key.ID(), Service: gr.place.service.Name, Source: s.addr.Netip(), Port: gr.port,
+				Left: gr.expires - now, Uses: gr.uses, Handshakes: gr.reserved.n,
+			})
+		}
+	}
+	return list
+}
+
+// Banned is a source that is shut out of the open services.
+type Banned struct {
+	Source netip.Prefix // an IPv4 address, or an IPv6 /64
+	Left   time.Duration
+}
+
+// Bans lists up to most bans, in no order.
+func (g *Gate) Bans(most int) []Banned {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.mono()
+	var list []Banned
+	for a, o := range g.offences {
+		if o.until <= now {
+			continue
+		}
+		if len(list) == most {
+			break
+		}
+		list = append(list, Banned{sitePrefix(a), o.until - now})
+	}
+	return list
+}
+
+// Pardon ends the bans of sources that have something in common with p, and
+// returns how many there were.
+func (g *Gate) Pardon(p netip.Prefix) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now, n := g.mono(), 0
+	for a, o := range g.offences {
+		if o.until > now && sitePrefix(a).Overlaps(p) {
+			delete(g.offences, a)
+			n++
+		}
+	}
+	return n
+}
+
+// sitePrefix is a site's address as the network that it stands for.
+func sitePrefix(a tun.Addr) netip.Prefix {
+	const siteBits = 64
+	addr := a.Netip()
+	if addr.Is4() {
+		return netip.PrefixFrom(addr, addr.BitLen())
+	}
+	return netip.PrefixFrom(addr, siteBits)
+}
