@@ -91,7 +91,7 @@ func runCommand() *cobra.Command {
 		if os.Getenv("GOGC") == "" {
 			debug.SetGCPercent(gcPercent)
 		}
-		return lacking(account, serve(cmd.Context(), gw))
+		return lacking(account, serve(cmd.Context(), gw, notices{log}))
 	}
 	return cmd
 }
@@ -108,31 +108,38 @@ func loadAndWarn(path string, log *slog.Logger) (*config.Config, error) {
 	return cfg, nil
 }
 
-// serve runs the gateway, and reloads it on SIGHUP. One that comes before it is
-// ready waits; several that come at once are one.
-func serve(ctx context.Context, gw *gateway.Gateway) error {
-	ctx, stop := context.WithCancel(ctx)
+// serve runs the gateway, reloads it on SIGHUP, and keeps the service manager
+// informed. A SIGHUP that comes before it is ready waits; several that come at once
+// are one.
+func serve(ctx context.Context, gw *gateway.Gateway, n notices) error {
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	var reloading sync.WaitGroup
-	reloading.Go(func() {
+	var beside sync.WaitGroup
+	beside.Go(func() {
 		select {
 		case <-gw.Ready():
-		case <-ctx.Done():
+			n.ready()
+		case <-running.Done():
+			return
 		}
 		for {
 			select {
 			case <-ctx.Done():
+				n.stopping()
+				return
+			case <-running.Done():
 				return
 			case <-hup:
-				_, _ = gw.Renew() // which logs how it went
+				n.reload(func() error { _, err := gw.Renew(); return err }) // which logs how it went
 			}
 		}
 	})
+	beside.Go(func() { n.watch(running, gw.Pulse) })
 	err := gw.Run(ctx)
 	stop()
-	reloading.Wait()
+	beside.Wait()
 	return err
 }
 
