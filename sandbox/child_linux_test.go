@@ -79,7 +79,7 @@ var attempts = map[string]func(dir string) error{
 	},
 	"fork":           func(string) error { return call(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0) },
 	"fork by clone3": func(string) error { return call(unix.SYS_CLONE3, 0, 0, 0) },
-	"trace":          func(string) error { return call(unix.SYS_PTRACE, unix.PTRACE_ATTACH, uintptr(os.Getppid()), 0) },
+	"trace":          func(string) error { return call(unix.SYS_PTRACE, unix.PTRACE_ATTACH, 1, 0) },
 	"mount":          func(dir string) error { return unix.Mount("none", dir, "tmpfs", 0, "") },
 	"make a mount":   func(string) error { return call(unix.SYS_FSOPEN, 0, 0, 0) },
 	"change root":    func(dir string) error { return unix.Chroot(dir) },
@@ -95,11 +95,11 @@ var attempts = map[string]func(dir string) error{
 		_, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON)
 		return err
 	},
-	"signal its parent":   func(string) error { return unix.Kill(os.Getppid(), 0) },
-	"load a BPF program":  func(string) error { return call(unix.SYS_BPF, unix.BPF_PROG_LOAD, 0, 0) },
-	"make a BPF table":    func(string) error { return call(unix.SYS_BPF, unix.BPF_MAP_CREATE, 0, 0) },
-	"make a device":       func(dir string) error { return unix.Mknod(filepath.Join(dir, "null"), unix.S_IFCHR|0o666, 0x103) },
-	"open another device": func(string) error { return call(unix.SYS_IOCTL, 0, unix.TUNSETIFF, 0) },
+	"signal another process": func(string) error { return unix.Kill(1, 0) },
+	"load a BPF program":     func(string) error { return call(unix.SYS_BPF, unix.BPF_PROG_LOAD, 0, 0) },
+	"make a BPF table":       func(string) error { return call(unix.SYS_BPF, unix.BPF_MAP_CREATE, 0, 0) },
+	"make a device":          func(dir string) error { return unix.Mknod(filepath.Join(dir, "null"), unix.S_IFCHR|0o666, 0x103) },
+	"open another device":    func(string) error { return call(unix.SYS_IOCTL, 0, unix.TUNSETIFF, 0) },
 	"lift a limit": func(string) error {
 		return unix.Prlimit(0, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1 << 20, Max: 1 << 20}, nil)
 	},

@@ -98,7 +98,9 @@ func assemble(info *arch.Info, pid int) ([]bpf.Instruction, error) {
 	for _, name := range fatal {
 		on(name, kill)
 	}
-	on("clone3", refuse(unix.ENOSYS)) // the C library falls back to clone, whose arguments can be judged
+	for _, name := range absent {
+		on(name, refuse(unix.ENOSYS))
+	}
 	return append(program, refuse(unix.EPERM)), failed
 }
 

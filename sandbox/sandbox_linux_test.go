@@ -49,7 +49,7 @@ func try(t *testing.T, attempt string) (said string, state *os.ProcessState) {
 	ctx, cancel := context.WithTimeout(t.Context(), childTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Env = append(os.Environ(), childVariable+"="+attempt, "DIR="+dir)
+	cmd.Env = append(os.Environ(), childVariable+"="+attempt, "DIR="+dir, "GORACE=atexit_sleep_ms=0")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err = cmd.Run()
@@ -111,7 +111,7 @@ func TestWhatAGatewayDoesNotNeedIsRefused(t *testing.T) {
 		"fork":           no,
 		"fork by clone3": "function not implemented",
 
-		"map memory that can be executed": no, "signal its parent": no,
+		"map memory that can be executed": no, "signal another process": no,
 		"load a BPF program": no, "make a BPF table": no,
 		"make a device": no, "open another device": no, "lift a limit": no, "rename the host": no,
 		"change routes": no,
