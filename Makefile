@@ -7,7 +7,12 @@ TEST_FUZZTIME ?= $(if $(CI),60s,5s)
 FUZZ := $(GO) test -run '^$$' -fuzzminimizetime 10x
 OTHER_SYSTEMS := darwin windows freebsd openbsd
 
-.PHONY: build test lint cross fuzz bench demo
+# What packages say they are.
+VERSION ?= 0.0.0+$(shell git log -1 --format=%cd.%h --date=format:%Y%m%d)
+ARCHITECTURES ?= amd64 arm64
+PACKAGES ?= packages
+
+.PHONY: build test lint cross fuzz bench demo packages
 
 build:
 	$(GO) build ./...
@@ -45,3 +50,7 @@ bench:
 
 demo:
 	$(GO) run ./cmd/knockgw demo
+
+# Packages for Debian and Red Hat, and tarballs, in PACKAGES. The same commit makes the same bytes.
+packages:
+	GO=$(GO) deploy/packages/build.sh $(PACKAGES) $(VERSION) $(ARCHITECTURES)

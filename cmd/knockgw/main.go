@@ -30,8 +30,6 @@ const (
 	exitConfiguration = 78 // EX_CONFIG
 )
 
-func main() { os.Exit(run()) }
-
 func run() int {
 	// The first signal asks for an orderly end, the second gets a prompt one.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

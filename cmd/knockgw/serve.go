@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -268,21 +267,5 @@ func list(s []string) string {
 		return fmt.Sprintf("%s, ... (%d)", strings.Join(s[:listed], ", "), len(s))
 	default:
 		return strings.Join(s, ", ")
-	}
-}
-
-func versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  exact(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			info, ok := debug.ReadBuildInfo()
-			if !ok {
-				return errors.New("this binary was built without module information")
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "knockgw %s %s\n", info.Main.Version, info.GoVersion)
-			return err
-		},
 	}
 }
