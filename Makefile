@@ -12,14 +12,18 @@ VERSION ?= 0.0.0+$(shell git log -1 --format=%cd.%h --date=format:%Y%m%d)
 ARCHITECTURES ?= amd64 arm64
 PACKAGES ?= packages
 
-.PHONY: build test lint cross fuzz bench demo packages
+# What the tests run besides ourselves, with the packages of Debian that have it.
+TOOLS := nmap curl sshd:openssh-server ssh:openssh-client ip:iproute2 nsenter:util-linux /usr/sbin/nginx:nginx-light \
+	psql:postgresql-client '/usr/lib/postgresql/*/bin/initdb:postgresql'
+
+.PHONY: build test examples lint cross fuzz bench demo packages
 
 build:
 	$(GO) build ./...
 
 # -p 1: the tests in test/netns and the others do not share two cores well.
-test: build cross
-	@test/tools.sh nmap
+test: build cross examples
+	@test/tools.sh $(TOOLS)
 	$(GO) vet ./...
 	$(GO) test -race -p 1 $$($(GO) list ./... | grep -v /test/)
 	$(GO) test -timeout 20m ./test/...
@@ -27,8 +31,13 @@ test: build cross
 	$(FUZZ) -fuzz '^FuzzAdmit$$' -fuzztime $(TEST_FUZZTIME) ./admission
 	$(FUZZ) -fuzz '^FuzzAdmitEveryMethod$$' -fuzztime $(TEST_FUZZTIME) ./admission
 
+# They are a module of their own, so that nobody else needs what they need.
+examples:
+	cd examples && $(GO) build ./... && $(GO) vet ./...
+
 lint:
 	golangci-lint run
+	cd examples && golangci-lint run
 
 cross:
 	@for os in $(OTHER_SYSTEMS); do echo "GOOS=$$os go build ./..."; GOOS=$$os $(GO) build ./... || exit 1; done

@@ -23,9 +23,12 @@ type Revocation struct{ Grants, Flows int }
 
 // SetPolicy puts p in force, and returns when what it revokes has been ended: the
 // flows and grants of services that are gone, or at another address; those of
-// clients' keys that are gone, or that may not use the service any more; and
-// handshakes, not flows that are let in already, of services whose mode is another. Of these flows
-// nothing more gets out. p should have been made After the gate's Policy.
+// clients' keys that are gone, or that may not use the service any more; and the
+// handshakes under way, not the flows that are let in, of services that ask for
+// something else now. Of what is ended nothing more gets out.
+//
+// p should have been made After the gate's Policy. A Mirror that drops packets is to
+// let all of them pass meanwhile.
 func (g *Gate) SetPolicy(p *Policy) Revocation {
 	g.turning.Lock()
 	defer g.turning.Unlock()

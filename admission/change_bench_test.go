@@ -18,8 +18,8 @@ func manyFlows(b *testing.B, g *Gate, v visitor, clients []*Client, n int) {
 		var a [4]byte
 		binary.BigEndian.PutUint32(a[:], 0x0a000001+uint32(i/100))
 		v.addr = netip.AddrFrom4(a)
-		port, t := uint16(1000+i%100), tun.Tuple{}
-		t = v.tuple(port, "web")
+		port := uint16(1000 + i%100)
+		t := v.tuple(port, "web")
 		p := parsed(v.syn(port, "web"))
 		if got := g.Admit(p); got.Action != Pass {
 			b.Fatal(got.Reason)

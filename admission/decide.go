@@ -27,6 +27,7 @@ type KnockEvent struct {
 	Client  string        // once a client's key fitted
 	Service string        // likewise
 	Method  string        // likewise
+	Session string        // what it says the connection will be authenticated with; "" if nothing
 	Skew    time.Duration // the message's time less ours, once it opened
 	Err     error         // KnockStoreFailed: why
 }
@@ -349,6 +350,7 @@ func (w *worker) settle(d *decision) {
 	g.release(s)
 	g.mu.Unlock()
 
+	d.event.Session = d.session
 	g.stats.knocks[d.event.Result].Add(1)
 	for range parked {
 		if !g.unpark(&w.unparking, d.src) {

@@ -23,8 +23,8 @@ type Mirror interface {
 	// once a handshake is done, which it may learn after the fragments have come.
 	Site(a tun.Addr, in bool)
 	// Expect tells the n SYN knocks and udp-v2 hints that are expected now, by
-	// their 80 bits; what was expected before is no longer. It is called by New
-	// and by Run, without the lock.
+	// their 80 bits; what was expected before is no longer. It is called by New,
+	// by Run and by SetPolicy, one at a time, without the lock.
 	Expect(n int, fields iter.Seq2[uint64, uint16])
 	// Flooded tells that for FloodMemory from now an open service may take an ACK
 	// without a flow for the answer to a SYN cookie.

@@ -15,6 +15,8 @@ type Target struct {
 	Service string
 	Source  netip.Prefix   // that they come from
 	Flow    netip.AddrPort // the client's end of one connection; no grants are meant then
+	// GrantsOnly leaves the flows alone.
+	GrantsOnly bool
 }
 
 func (t *Target) grant(gr *grant) bool {
@@ -22,7 +24,7 @@ func (t *Target) grant(gr *grant) bool {
 }
 
 func (t *Target) flow(f *flow) bool {
-	if t.Client != "" && (f.key == nil || f.key.ID() != t.Client) {
+	if t.GrantsOnly || t.Client != "" && (f.key == nil || f.key.ID() != t.Client) {
 		return false
 	}
 	if t.Flow.IsValid() && f.tuple.Source() != t.Flow {

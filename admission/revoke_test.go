@@ -29,6 +29,8 @@ func TestWhatAnOperatorRevokesEndsAndNothingElse(t *testing.T) {
 			{"a client's at a source", func(visitor) Target {
 				return Target{Client: "bob", Source: netip.PrefixFrom(elsewhere, elsewhere.BitLen())}
 			}, func(client, _ string, from netip.Addr) bool { return client == "bob" && from == elsewhere }},
+			{"grants alone", func(visitor) Target { return Target{Client: "alice", GrantsOnly: true} },
+				func(string, string, netip.Addr) bool { return false }},
 			{"a stranger", func(visitor) Target { return Target{Client: "mallory"} },
 				func(string, string, netip.Addr) bool { return false }},
 		} {

@@ -1,5 +1,7 @@
 package admission
 
+import "strings"
+
 // What the names of reasons and results mean, for who reads them at night.
 
 var reasonWords = [reasonCount]string{
@@ -30,6 +32,17 @@ var reasonWords = [reasonCount]string{
 
 // Words explain the reason in a sentence without its beginning.
 func (r Reason) Words() string { return reasonWords[r] }
+
+// ReasonWords are the Words of the reason of that name, with or without the fault
+// behind it; "" if there is none.
+func ReasonWords(name string) string {
+	for r := range reasonCount {
+		if of := reasonNames[r]; name == of || r == ReasonMalformed && strings.HasPrefix(name, of+"-") {
+			return reasonWords[r]
+		}
+	}
+	return ""
+}
 
 var knockResultWords = [knockResultCount]string{
 	KnockOK:          "the door is open",

@@ -3,7 +3,9 @@
 //
 // [Server.Handshake] and [Client.Handshake] are the two sides, each on any net.Conn. They read exactly
 // the bytes that are theirs and never one beyond, so the connection itself, unwrapped, is what the
-// application goes on with. [Listener] and [Dialer] are thin covers over them.
+// application goes on with. [Listener] and [Dialer] are thin covers over them; [PeerOf] and, for HTTP,
+// [ConnContext] tell who is at the other end of what a Listener has accepted. [Secrets] is a set of
+// clients that can change meanwhile.
 //
 // # All failures are one
 //

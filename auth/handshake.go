@@ -15,7 +15,7 @@ import (
 
 // The life of a handshake, in the order of the functions below:
 //
-//	HandshakeWith   deadline; watch ctx; authenticate, or discard until the deadline
+//	handshake       deadline; watch ctx; authenticate, or discard until the deadline
 //	authenticate    the checks, in their order, then the proof
 //	open            the first byte tells the format where both are taken
 //	openV1, openV2  read, find the client, open
@@ -43,7 +43,11 @@ type attempt struct {
 // HandshakeWith is Handshake with other candidates than s.Clients. candidates is ranged over several
 // times.
 func (s *Server) HandshakeWith(ctx context.Context, conn net.Conn, candidates iter.Seq[*protocol.Client]) (Peer, error) {
-	start := time.Now()
+	return s.handshake(ctx, conn, candidates, time.Now())
+}
+
+// handshake is HandshakeWith, begun at start.
+func (s *Server) handshake(ctx context.Context, conn net.Conn, candidates iter.Seq[*protocol.Client], start time.Time) (Peer, error) {
 	s.once.Do(s.setup)
 	deadline := start.Add(s.set.deadline)
 	a := s.attempts.Get().(*attempt)
@@ -229,7 +233,7 @@ func (a *attempt) matchV2() ([]*protocol.Client, *Error) {
 func (a *attempt) verify(peer *Peer, nonce []byte) *Error {
 	now := a.set.now()
 	diff := clockDiff(peer.Message.Time, now)
-	peer.Conn = a.conn
+	peer.Conn, peer.ClockDiff = a.conn, diff
 	refuse := func(result Result, cause error) *Error {
 		return &Error{Result: result, ClockDiff: diff, Err: cause}
 	}

@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/knockgw/knockgw/protocol"
 )
 
 // MaxHandshakes is how many connections a Listener has in its hands at once, by default: handshaking,
@@ -23,18 +27,46 @@ const (
 type ListenerOptions struct {
 	// MaxHandshakes bounds the connections in hand; zero means the constant of this name.
 	MaxHandshakes int
-	// Report, if not nil, is called with the end of each handshake, concurrently: err is nil or an
-	// *Error. It must not keep the connection.
-	Report func(conn net.Conn, err error)
+	// MaxPerSource bounds those of one source: an IPv4 address, or an IPv6 /64. Zero means no bound of
+	// its own: a single source may then keep everybody waiting by filling MaxHandshakes.
+	MaxPerSource int
+	// Limit, if not nil, is asked about each connection before anything else. It is called by one
+	// goroutine at a time, which accepts nothing meanwhile.
+	Limit Limiter
+	// Report, if not nil, is told how each connection ended up, concurrently. It must return soon and
+	// not keep the connection.
+	Report func(Event)
+}
+
+// A Handshaker finds out who is at the other end of a connection: a *Server, or what goes round one.
+// It keeps to what Server.Handshake promises.
+type Handshaker interface {
+	Handshake(ctx context.Context, conn net.Conn) (Peer, error)
+}
+
+// Event is what became of one connection that a Listener has accepted.
+type Event struct {
+	Conn   net.Conn // as it was accepted; borrowed for the call
+	Result Result
+	Peer   Peer // who it is; the zero Peer unless Result is ResultOK
+	// Client is whose message it was, also where that was refused; nil if none opened.
+	Client *protocol.Client
+	// ClockDiff is the message's time less ours, if Client is set and said a time.
+	ClockDiff time.Duration
+	Took      time.Duration // from the end of accepting on
+	Err       error         // nil or an *Error
 }
 
 // Listener is a net.Listener of authenticated connections: Accept returns a *Conn.
 type Listener struct {
 	inner   net.Listener
-	server  *Server
-	report  func(net.Conn, error)
+	server  Handshaker
+	limit   Limiter
+	sources *sources
+	report  func(Event)
 	ready   chan *Conn
 	slots   chan struct{}
+	inHand  atomic.Int64
 	ctx     context.Context // ends with the Listener; its cause is what Accept says then
 	cancel  context.CancelCauseFunc
 	running sync.WaitGroup
@@ -43,9 +75,11 @@ type Listener struct {
 }
 
 // NewListener authenticates what inner accepts with server, concurrently. A connection that fails is
-// reset at the handshake's deadline, always alike. The Listener owns inner and works from now on until
-// Close, which the caller must call.
-func NewListener(inner net.Listener, server *Server, options ListenerOptions) *Listener {
+// reset at the handshake's deadline, always alike. One over a limit is reset at once, as a server does
+// that has no room: not a byte of it was read, so that says nothing about what it would have been, only
+// that its source, or a neighbour behind the same address, has come too often. The Listener owns inner
+// and works from now on until Close, which the caller must call.
+func NewListener(inner net.Listener, server Handshaker, options ListenerOptions) *Listener {
 	slots := options.MaxHandshakes
 	if slots <= 0 {
 		slots = MaxHandshakes
@@ -53,12 +87,16 @@ func NewListener(inner net.Listener, server *Server, options ListenerOptions) *L
 	l := &Listener{
 		inner:  inner,
 		server: server,
+		limit:  options.Limit,
 		report: options.Report,
 		ready:  make(chan *Conn),
 		slots:  make(chan struct{}, slots),
 	}
 	if l.report == nil {
-		l.report = func(net.Conn, error) {}
+		l.report = func(Event) {}
+	}
+	if options.MaxPerSource > 0 {
+		l.sources = &sources{most: options.MaxPerSource, held: make(map[netip.Addr]int)}
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	l.running.Go(l.acceptAll)
@@ -104,7 +142,7 @@ func (l *Listener) acceptAll() {
 		conn, err := l.inner.Accept()
 		if err == nil {
 			retry = firstRetry
-			l.running.Go(func() { l.handle(conn) })
+			l.begin(conn)
 			continue
 		}
 		<-l.slots
@@ -122,11 +160,33 @@ func (l *Listener) acceptAll() {
 	}
 }
 
+// begin starts the handshake of a connection, unless a limit forbids it.
+func (l *Listener) begin(conn net.Conn) {
+	from := remoteAddr(conn)
+	refused := l.limit != nil && !l.limit.Allow(from)
+	if !refused && !l.sources.take(from) {
+		refused = true
+	}
+	if refused {
+		l.report(Event{Conn: conn, Result: ResultLimited, Err: failed(ResultLimited, nil)})
+		reset(conn)
+		<-l.slots
+		return
+	}
+	l.inHand.Add(1)
+	l.running.Go(func() {
+		l.handle(conn)
+		l.inHand.Add(-1)
+		l.sources.give(from)
+		<-l.slots
+	})
+}
+
 // handle authenticates one connection and hands it to Accept.
 func (l *Listener) handle(conn net.Conn) {
-	defer func() { <-l.slots }()
+	start := time.Now()
 	peer, err := l.server.Handshake(l.ctx, conn)
-	l.report(conn, err)
+	l.report(event(conn, peer, err, time.Since(start)))
 	if err != nil {
 		reset(conn)
 		return
@@ -138,6 +198,22 @@ func (l *Listener) handle(conn net.Conn) {
 	}
 }
 
+// event says how a handshake ended.
+func event(conn net.Conn, peer Peer, err error, took time.Duration) Event {
+	e := Event{
+		Conn: conn, Result: ResultOf(err), Peer: peer,
+		Client: peer.Client, ClockDiff: peer.ClockDiff, Took: took, Err: err,
+	}
+	var failure *Error
+	if errors.As(err, &failure) {
+		e.Client, e.ClockDiff = failure.Client, failure.ClockDiff
+	}
+	return e
+}
+
+// InHand is how many connections are handshaking, or authenticated and not accepted yet.
+func (l *Listener) InHand() int { return int(l.inHand.Load()) }
+
 // reset closes conn with a RST where it can, whatever was read or not: an ordinary close is a FIN or a
 // RST depending on whether unread input is left, and so would tell one failure from another.
 func reset(conn net.Conn) {
@@ -145,25 +221,4 @@ func reset(conn net.Conn) {
 		_ = c.SetLinger(0) // without it the close is an ordinary one, and there is nothing else to do
 	}
 	_ = conn.Close() // it is being thrown away
-}
-
-// Conn is an authenticated connection. It is the connection that was accepted, and who is at its end.
-type Conn struct {
-	net.Conn
-	peer Peer
-}
-
-// Peer is what the client's message said.
-func (c *Conn) Peer() Peer { return c.peer }
-
-// NetConn is the connection that was accepted.
-func (c *Conn) NetConn() net.Conn { return c.Conn }
-
-// CloseWrite sends a FIN where the accepted connection can, and fails with errors.ErrUnsupported
-// where it cannot.
-func (c *Conn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
 }

@@ -56,10 +56,10 @@ func TestAListenerAcceptsTheAuthenticatedWhileStrangersHang(t *testing.T) {
 		var mu sync.Mutex
 		results := map[Result]int{}
 		l := NewListener(inner, &Server{Port: testPort, Clients: clients(alice), Proof: true}, ListenerOptions{
-			Report: func(_ net.Conn, err error) {
+			Report: func(e Event) {
 				mu.Lock()
 				defer mu.Unlock()
-				results[ResultOf(err)]++
+				results[e.Result]++
 			},
 		})
 		start := time.Now()

@@ -26,6 +26,7 @@ const (
 	ResultClosed               // the stream ended or failed before the whole message was there
 	ResultCanceled             // the context ended
 	ResultMisconfigured        // the options do not pass Check
+	ResultLimited              // not tried: its source has, or all have, as much as they may
 	// NumResults is the size of an array indexed by a Result.
 	NumResults int = iota
 )
@@ -57,6 +58,8 @@ func (r Result) String() string {
 		return "canceled"
 	case ResultMisconfigured:
 		return "misconfigured"
+	case ResultLimited:
+		return "limited"
 	default:
 		return "invalid"
 	}

@@ -46,22 +46,20 @@ func (p Protocol) String() string {
 	}
 }
 
-// Peer is what a verified message said, and whose it was.
-type Peer struct {
-	Conn     net.Conn // the connection that it came on, as it was handed in
-	Client   *protocol.Client
-	Protocol Protocol         // V1 or V2
-	Message  protocol.Message // the caller's own
-}
-
 // Server authenticates connections. Its fields are options: set them before the first use and leave
 // them alone after it. It is safe for concurrent use, and must not be copied after the first use.
 type Server struct {
 	// Port is the protected port: the service's TCP port as clients know it. Required.
 	Port uint16
 	// Clients are the candidates. It is ranged over several times in a handshake, concurrently with
-	// other handshakes. HandshakeWith takes others.
+	// other handshakes. HandshakeWith takes others. Secrets.All is one whose clients can change.
 	Clients iter.Seq[*protocol.Client]
+	// Resolve, if not nil, is asked instead of Clients: once for each connection, before anything is
+	// read from it, and what it returns is ranged over several times, in this handshake alone. Every
+	// stranger who connects has it asked, and who he is cannot be known yet: a message names no client,
+	// it fits the secret of one. So it must answer from memory and at once. Where the clients are in a
+	// database, keep a Secrets filled from there.
+	Resolve func(conn net.Conn) iter.Seq[*protocol.Client]
 	// Protocols are the formats taken; zero means both. With both, a first byte of 0x01 means v1;
 	// with V2 alone an envelope may begin with any byte.
 	Protocols Protocol
@@ -135,7 +133,7 @@ func (s *Server) Check() error {
 	if least := protocol.MinBucket(s.Hint); set.buckets[0] < least {
 		return fmt.Errorf("%w: a bucket of %d bytes holds no message; the least is %d", ErrOptions, set.buckets[0], least)
 	}
-	if s.Hint == protocol.HintNone && s.Clients != nil {
+	if s.Hint == protocol.HintNone && s.Clients != nil && s.Resolve == nil {
 		clients := 0
 		for range s.Clients {
 			clients++
@@ -194,10 +192,15 @@ func (s *Server) setup() {
 	}
 }
 
-// Handshake authenticates conn as one of s.Clients. On success it has read exactly the message, has
-// sent the proof if one was asked for, and has cleared the deadlines that it set: the application's
-// bytes are next. On failure it returns an *Error, at the deadline and not before, unless ctx ends. It
-// never closes conn. Nobody else may read from conn or set its deadlines meanwhile.
+// Handshake authenticates conn as one of s.Clients, or of those that s.Resolve names. On success it has
+// read exactly the message, has sent the proof if one was asked for, and has cleared the deadlines that
+// it set: the application's bytes are next. On failure it returns an *Error, at the deadline and not
+// before, unless ctx ends. It never closes conn. Nobody else may read from conn or set its deadlines
+// meanwhile.
 func (s *Server) Handshake(ctx context.Context, conn net.Conn) (Peer, error) {
-	return s.HandshakeWith(ctx, conn, s.Clients)
+	start, candidates := time.Now(), s.Clients
+	if s.Resolve != nil {
+		candidates = s.Resolve(conn)
+	}
+	return s.handshake(ctx, conn, candidates, start)
 }

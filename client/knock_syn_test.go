@@ -224,7 +224,7 @@ func TestAMissingRawSocketSaysWhatToDo(t *testing.T) {
 		{errors.ErrUnsupported, "Linux"},
 		{errors.New("the weather"), "the weather"},
 	} {
-		err := error(&StepError{"knock", &RawSocketError{c.err}})
+		err := error(&StepError{Step: StepKnock, Err: &RawSocketError{c.err}})
 		if !errors.Is(err, c.err) || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), "udp") {
 			t.Errorf("%v", err)
 		}

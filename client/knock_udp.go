@@ -56,11 +56,7 @@ func (d *Dialer) datagram(target netip.AddrPort, m *protocol.KnockMessage) ([]by
 
 // sendUDP sends datagrams from one socket to where target's knocks are taken.
 func (d *Dialer) sendUDP(ctx context.Context, target netip.AddrPort, gap time.Duration, parts ...[]byte) error {
-	port := d.KnockPort
-	if port == 0 {
-		port = DefaultKnockPort
-	}
-	conn, err := d.dialUDP(ctx, netip.AddrPortFrom(target.Addr(), port))
+	conn, err := d.dialUDP(ctx, netip.AddrPortFrom(target.Addr(), d.knockPort()))
 	if err != nil {
 		return err
 	}

@@ -41,36 +41,11 @@ func (d *Dialer) sourceAddr(ctx context.Context, target netip.AddrPort) (netip.A
 
 // dialUDP opens a UDP socket to target, from where the connection will come.
 func (d *Dialer) dialUDP(ctx context.Context, target netip.AddrPort) (net.Conn, error) {
-	n := d.Net
+	by := d.Net
 	if local := d.localAddr(); local != nil {
-		n.LocalAddr = &net.UDPAddr{IP: local.IP, Zone: local.Zone} // the port is the connection's
+		by.LocalAddr = &net.UDPAddr{IP: local.IP, Zone: local.Zone} // the port is the connection's
 	}
-	return n.DialContext(ctx, "udp", target.String())
-}
-
-// dialPort knocks and connects from a source port that it has chosen, so that the
-// knock can name it. The knock must come first: of a port that turns out to be in
-// use, nothing remains but a knock that is good for nobody else.
-func (d *Dialer) dialPort(ctx context.Context, target netip.AddrPort, session []byte) (net.Conn, error) {
-	var taken error
-	for range portAttempts {
-		port, err := d.drawPort()
-		if err != nil {
-			return nil, &StepError{"knock", err}
-		}
-		from := *d
-		local := net.TCPAddr{Port: int(port)}
-		if chosen := d.localAddr(); chosen != nil {
-			local.IP, local.Zone = chosen.IP, chosen.Zone
-		}
-		from.Net.LocalAddr = &local
-		conn, err := from.dial(ctx, target, session)
-		if !isBindError(err) {
-			return conn, err
-		}
-		taken = err
-	}
-	return nil, taken
+	return d.socket(ctx, &by, "udp", target)
 }
 
 // drawPort draws a source port.

@@ -3,124 +3,35 @@ package config
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"strconv"
 	"strings"
+
+	"github.com/knockgw/knockgw/internal/address"
 )
 
 // originalPrefix is how an upstream says that the address dialled is kept. A port may follow.
 const originalPrefix = "original:"
 
-func joinHostPort(host string, port uint16) string {
-	return net.JoinHostPort(host, strconv.Itoa(int(port)))
-}
-
-// parsePort takes 1 to 65535.
-func parsePort(text string) (uint16, error) {
-	port, err := strconv.ParseUint(text, 10, 16)
-	if err != nil || port == 0 {
-		return 0, fmt.Errorf("%q is not a port; write a number from 1 to 65535", text)
-	}
-	return uint16(port), nil
-}
-
-// splitPort splits host:port, where host may be in brackets, and writes what was meant when it cannot.
-// example is a port to complete an address with.
-func splitPort(text string, example uint16) (host string, port uint16, err error) {
-	colon := strings.LastIndexByte(text, ':')
-	switch {
-	case colon < 0:
-		return "", 0, fmt.Errorf("a port is missing; write it as %s:%d", text, example)
-	case strings.HasPrefix(text, "[") && strings.HasSuffix(text, "]"):
-		return "", 0, fmt.Errorf("a port is missing; write it as \"%s:%d\"", text, example)
-	case isAddress(text):
-		// fd77::1:22 is an address as it stands: nobody can tell what was meant.
-		return "", 0, fmt.Errorf("an IPv6 address needs brackets and a port; write it as \"[address]:%d\"", example)
-	}
-	host = text[:colon]
-	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
-		host = host[1 : len(host)-1]
-	} else if strings.ContainsAny(host, ":[]") {
-		return "", 0, fmt.Errorf("an IPv6 address needs brackets; write it as \"[%s]:%s\"", strings.Trim(host, "[]"), text[colon+1:])
-	}
-	if port, err = parsePort(text[colon+1:]); err != nil {
-		return "", 0, err
-	}
-	return host, port, nil
-}
-
-func isAddress(text string) bool {
-	if _, err := netip.ParseAddr(text); err == nil {
-		return true
-	}
-	_, err := netip.ParsePrefix(text)
-	return err == nil
-}
-
 const exampleListenPort = 22 // in remedies, as in the documentation
 
 // parseListen takes address:port and prefix:port.
 func parseListen(text string) (netip.Prefix, uint16, error) {
-	host, port, err := splitPort(text, exampleListenPort)
+	host, port, err := address.Split(text, exampleListenPort)
 	if err != nil {
 		return netip.Prefix{}, 0, err
 	}
 	if strings.Contains(host, "/") {
-		prefix, err := parsePrefix(host)
+		prefix, err := address.ParsePrefix(host)
 		return prefix, port, err
 	}
 	addr, err := netip.ParseAddr(host)
 	if err != nil {
 		return netip.Prefix{}, 0, fmt.Errorf("%q is not an IP address; write the one that clients dial, as 10.77.0.1:%d", host, port)
 	}
-	if addr, err = usable(addr); err != nil {
+	if addr, err = address.Routable(addr); err != nil {
 		return netip.Prefix{}, 0, err
 	}
 	return netip.PrefixFrom(addr, addr.BitLen()), port, nil
-}
-
-const mappedBits = 96 // the length of ::ffff:0:0/96, which has the IPv4-mapped addresses
-
-// parsePrefix takes a prefix without host bits, IPv4-mapped ones as IPv4.
-func parsePrefix(text string) (netip.Prefix, error) {
-	if addr, err := netip.ParseAddr(text); err == nil {
-		return netip.Prefix{}, fmt.Errorf("a prefix length is missing; write %s/%d for this one address", text, addr.BitLen())
-	}
-	prefix, err := netip.ParsePrefix(text)
-	if err != nil {
-		return netip.Prefix{}, errors.New("is not a prefix; write one as 10.77.0.0/24 or fd77::/64")
-	}
-	if addr := prefix.Addr(); addr.Is4In6() {
-		if prefix.Bits() < mappedBits {
-			return netip.Prefix{}, errors.New("the prefix has more than the IPv4-mapped addresses; write it as an IPv4 prefix")
-		}
-		prefix = netip.PrefixFrom(addr.Unmap(), prefix.Bits()-mappedBits)
-	}
-	if prefix.Bits() == 0 {
-		return netip.Prefix{}, errors.New("the prefix has every address there is, upstreams included; name the protected ones")
-	}
-	if masked := prefix.Masked(); masked != prefix {
-		return netip.Prefix{}, fmt.Errorf("bits behind the prefix length are set; write %s for the network or %s/%d for the address",
-			masked, prefix.Addr(), prefix.Addr().BitLen())
-	}
-	_, err = usable(prefix.Addr())
-	return prefix, err
-}
-
-// usable unmaps an address that can be routed to a device.
-func usable(addr netip.Addr) (netip.Addr, error) {
-	if addr.Zone() != "" {
-		return addr, errors.New("an address with a zone cannot be routed; remove % and what follows")
-	}
-	addr = addr.Unmap()
-	switch {
-	case addr.IsUnspecified():
-		return addr, fmt.Errorf("%s is no address to route; name the address that clients dial", addr)
-	case addr.IsLoopback(), addr.IsMulticast():
-		return addr, fmt.Errorf("%s cannot be routed to a device; use an address of a network of its own", addr)
-	}
-	return addr, nil
 }
 
 // parseUpstream takes host:port, original: and original:port. port is an example for a remedy.
@@ -129,51 +40,15 @@ func parseUpstream(text string, port uint16) (Upstream, error) {
 		if rest == "" || !ok {
 			return Upstream{Original: true}, nil
 		}
-		port, err := parsePort(rest)
+		port, err := address.ParsePort(rest)
 		if err != nil {
 			return Upstream{}, err
 		}
 		return Upstream{Original: true, Port: port}, nil
 	}
-	host, port, err := splitPort(text, port)
-	if err != nil {
-		return Upstream{}, err
-	}
-	if strings.Contains(host, "/") {
+	if host, _, err := address.Split(text, port); err == nil && strings.Contains(host, "/") {
 		return Upstream{}, errors.New("a prefix cannot be dialled; write \"original:\" to keep the address that the client dialled")
 	}
-	if addr, err := netip.ParseAddr(host); err == nil {
-		if addr = addr.Unmap(); addr.IsUnspecified() || addr.IsMulticast() {
-			return Upstream{}, fmt.Errorf("%s cannot be dialled; write 127.0.0.1:%d for this host", addr, port)
-		}
-		return Upstream{Host: addr.String(), Port: port}, nil
-	}
-	if !isHostname(host) {
-		return Upstream{}, fmt.Errorf("%q is neither an address nor a host name; write 127.0.0.1:%d for this host", host, port)
-	}
-	return Upstream{Host: host, Port: port}, nil
-}
-
-const maxHostname = 253 // bytes, RFC 1035 as text
-
-// isHostname is lenient about what resolvers take, and strict about what could not be one: a name of
-// digits alone in its last label is a mistyped address.
-func isHostname(name string) bool {
-	if name == "" || len(name) > maxHostname {
-		return false
-	}
-	for i := range len(name) {
-		if c := name[i]; !isWord(c) && c != '.' {
-			return false
-		}
-	}
-	last := strings.TrimSuffix(name, ".")
-	last = last[strings.LastIndexByte(last, '.')+1:]
-	_, err := strconv.Atoi(last)
-	return err != nil && last != "" && !strings.Contains(name, "..") && name[0] != '.'
-}
-
-// isWord reports whether c is a letter, a digit, - or _.
-func isWord(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
+	host, port, err := address.ParseDial(text, port)
+	return Upstream{Host: host, Port: port}, err
 }

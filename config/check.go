@@ -7,6 +7,9 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+
+	"github.com/knockgw/knockgw/internal/privatefile"
+	"github.com/knockgw/knockgw/internal/strictyaml"
 )
 
 // check looks for what is wrong between sections that are right by themselves.
@@ -18,7 +21,7 @@ func (p *parser) check() {
 	p.checkOverlaps()
 	if l := p.c.Metrics.Listen; l.IsValid() {
 		if _, covered := p.routeOf(l.Addr()); covered {
-			p.metrics.failKey("listen", "%s is in tun.routes, and no protected address is put on an interface; "+
+			p.metrics.FailKey("listen", "%s is in tun.routes, and no protected address is put on an interface; "+
 				"choose an address of this host", l)
 		}
 	}
@@ -29,12 +32,12 @@ func (p *parser) checkRoutes() {
 	for i, route := range p.c.TUN.Routes {
 		v6 = v6 || route.Addr().Is6()
 		if j := slices.Index(p.c.TUN.Routes, route); j < i {
-			p.fail(p.routes[i].node, p.routes[i].path, "%s is already given in line %d; remove one of them",
-				route, p.routes[j].node.Line)
+			p.Fail(p.routes[i].Node, p.routes[i].Path, "%s is already given in line %d; remove one of them",
+				route, p.routes[j].Node.Line)
 		}
 	}
 	if v6 && p.c.TUN.MTU < minMTUv6 {
-		p.tun.failKey("mtu", "%d is too little for the IPv6 routes; write %d or more", p.c.TUN.MTU, minMTUv6)
+		p.tun.FailKey("mtu", "%d is too little for the IPv6 routes; write %d or more", p.c.TUN.MTU, minMTUv6)
 	}
 }
 
@@ -49,7 +52,8 @@ func (p *parser) routeOf(addr netip.Addr) (netip.Prefix, bool) {
 }
 
 func (p *parser) checkClients() {
-	lines := map[string]int{}
+	first := map[string]int{} // by id
+	p.c.places = map[string]Place{}
 	names := make([]string, len(p.c.Services))
 	for i, svc := range p.c.Services {
 		names[i] = svc.Name
@@ -60,23 +64,26 @@ func (p *parser) checkClients() {
 		if c.ID == "" {
 			continue
 		}
-		if line := lines[c.ID]; line != 0 {
-			s.failKey("id", "%q is already the client of line %d; give each client an id of its own", c.ID, line)
+		if j, taken := first[c.ID]; taken {
+			other := p.clients[j]
+			s.FailKey("id", "%q is already the client of %s; give each client an id of its own",
+				c.ID, s.Place(other.Report, other.At("id")))
 			continue
 		}
-		lines[c.ID] = s.at("id").Line
+		first[c.ID] = i
+		p.c.places[c.ID] = Place{File: s.File(), Line: s.Node.Line}
 		if most := p.c.Limits.Flows; c.MaxFlows > most {
-			s.warn(s.at("max_flows"), s.key("max_flows"), "has no effect: limits.flows, which is for all together, is %d", most)
+			s.Warn(s.At("max_flows"), s.Key("max_flows"), "has no effect: limits.flows, which is for all together, is %d", most)
 		}
 		for j, name := range c.Services {
 			it := s.grants[j]
 			if slices.Contains(names, name) {
 				continue
 			}
-			if near := nearest(name, names); near != "" {
-				s.fail(it.node, it.path, "there is no service %q; did you mean %s?", name, near)
+			if near := strictyaml.Nearest(name, names); near != "" {
+				s.Fail(it.Node, it.Path, "there is no service %q; did you mean %s?", name, near)
 			} else {
-				s.fail(it.node, it.path, "there is no service %q; name one of services, or add it there", name)
+				s.Fail(it.Node, it.Path, "there is no service %q; name one of services, or add it there", name)
 			}
 		}
 	}
@@ -94,12 +101,13 @@ func (p *parser) checkSecrets() {
 				owners[string(sec.Secret)] = owner{i, j}
 				continue
 			}
-			line := p.clients[first.client].secrets[first.secret].node.Line
+			s, other := p.clients[i], p.clients[first.client]
+			place := s.Place(other.Report, other.secrets[first.secret].Node)
 			if first.client == i {
-				p.fail(it.node, it.path, "is the same secret as in line %d; remove one of them, or make a new one with knockgw keygen", line)
+				s.Fail(it.Node, it.Path, "is the same secret as in %s; remove one of them, or make a new one with knockgw keygen", place)
 			} else {
-				p.warn(it.node, it.path, "is the secret of client %q too (line %d), so that either can pass for the other; "+
-					"make a new one with knockgw keygen", p.c.Clients[first.client].ID, line)
+				s.Warn(it.Node, it.Path, "is the secret of client %q too (%s), so that either can pass for the other; "+
+					"make a new one with knockgw keygen", p.c.Clients[first.client].ID, place)
 			}
 		}
 	}
@@ -110,9 +118,9 @@ func (p *parser) checkServices() {
 	for i := range p.c.Services {
 		svc, s := &p.c.Services[i], p.services[i]
 		if line := lines[svc.Name]; line != 0 && svc.Name != "" {
-			s.failKey("name", "%q is already the service of line %d; give each service a name of its own", svc.Name, line)
+			s.FailKey("name", "%q is already the service of line %d; give each service a name of its own", svc.Name, line)
 		} else {
-			lines[svc.Name] = s.at("name").Line
+			lines[svc.Name] = s.At("name").Line
 		}
 		p.checkCovered(s, svc)
 		p.checkLoop(s, svc)
@@ -131,7 +139,7 @@ func (p *parser) checkCovered(s serviceSource, svc *Service) {
 			return
 		}
 	}
-	s.failKey("listen", "%s is in no route of tun.routes, so nothing would arrive; add %s there",
+	s.FailKey("listen", "%s is in no route of tun.routes, so nothing would arrive; add %s there",
 		addressOrPrefix(svc.Listen), svc.Listen)
 }
 
@@ -143,7 +151,7 @@ func (p *parser) checkLoop(s serviceSource, svc *Service) {
 	}
 	if svc.Upstream.Original {
 		if svc.Listen.IsValid() {
-			s.failKey("upstream", "%q keeps addresses that are routed to the device, so flows would lead back into it; "+
+			s.FailKey("upstream", "%q keeps addresses that are routed to the device, so flows would lead back into it; "+
 				"name the interface that leads to the upstream, as upstream_device: eth1 (Linux)", svc.Upstream)
 		}
 		return
@@ -153,7 +161,7 @@ func (p *parser) checkLoop(s serviceSource, svc *Service) {
 		return // a name: its addresses are for doctor, and for each dial
 	}
 	if route, covered := p.routeOf(addr); covered {
-		s.failKey("upstream", "%s is in the route %s, so flows would lead back into the device; "+
+		s.FailKey("upstream", "%s is in the route %s, so flows would lead back into the device; "+
 			"choose another address for listen and tun.routes, or write upstream_device: eth1 (Linux)", svc.Upstream, route)
 	}
 }
@@ -163,12 +171,12 @@ func (p *parser) checkSequence(s serviceSource, svc *Service) {
 	if length <= maxSYNSequence || !slices.Contains(svc.Knock, MethodTCPSYNSeq) {
 		return
 	}
-	if s.has("knock") {
-		s.failKey("knock", "tcp-syn-seq takes sequences of at most %d parts, and knock.sequence.length is %d; "+
+	if s.Has("knock") {
+		s.FailKey("knock", "tcp-syn-seq takes sequences of at most %d parts, and knock.sequence.length is %d; "+
 			"lower that, or remove tcp-syn-seq here", maxSYNSequence, length)
 		return
 	}
-	p.sequence.failKey("length", "%d is too long for tcp-syn-seq, which %s takes; write at most %d, "+
+	p.sequence.FailKey("length", "%d is too long for tcp-syn-seq, which %s takes; write at most %d, "+
 		"or name the service's other methods in knock", length, svc.Name, maxSYNSequence)
 }
 
@@ -178,7 +186,7 @@ func (p *parser) checkMethods() {
 		return slices.ContainsFunc(p.c.Services, func(svc Service) bool { return slices.Contains(svc.Knock, m) })
 	}
 	for _, k := range []struct {
-		section *section
+		section *strictyaml.Section
 		key     string
 		method  Method
 	}{
@@ -186,18 +194,18 @@ func (p *parser) checkMethods() {
 		{p.knock, "slot", MethodUDPv2},
 		{p.sequence, "legacy", MethodTCPSYNSeq},
 	} {
-		if k.section.has(k.key) && !takes(k.method) {
-			k.section.warn(k.section.at(k.key), k.section.key(k.key), "has no effect: no service takes %s", k.method)
+		if k.section.Has(k.key) && !takes(k.method) {
+			k.section.Warn(k.section.At(k.key), k.section.Key(k.key), "has no effect: no service takes %s", k.method)
 		}
 	}
 	// The slots before and after the present one are looked at, no others.
 	if k := &p.c.Knock; k.Slot < k.Window && takes(MethodUDPv2) {
 		key := "slot"
-		if !p.knock.has(key) {
+		if !p.knock.Has(key) {
 			key = "window"
 		}
 		whole := (k.Window + minWindow - 1).Truncate(minWindow)
-		p.knock.warn(p.knock.at(key), p.knock.key(key), "udp-v2 knocks of clocks that differ by more than knock.slot, %v, may be refused, "+
+		p.knock.Warn(p.knock.At(key), p.knock.Key(key), "udp-v2 knocks of clocks that differ by more than knock.slot, %v, may be refused, "+
 			"though knock.window is %v; write slot: %v", k.Slot, k.Window, whole)
 	}
 }
@@ -209,7 +217,7 @@ func (p *parser) checkTrials(s serviceSource, svc *Service) {
 	}
 	clients := len(p.c.ClientsOf(svc.Name))
 	if trials := clients * len(svc.Auth.Buckets); trials > maxTrials {
-		s.auth.failKey("hint", "%d clients in %d buckets would be %d trial decryptions for a stranger's stream, and %d are the most; "+
+		s.auth.FailKey("hint", "%d clients in %d buckets would be %d trial decryptions for a stranger's stream, and %d are the most; "+
 			"name fewer buckets, or write hint: route-hint", clients, len(svc.Auth.Buckets), trials, maxTrials)
 	}
 }
@@ -245,13 +253,13 @@ func (p *parser) checkOverlaps() {
 func (p *parser) failOverlap(i, j int) {
 	i, j = max(i, j), min(i, j)
 	a, b := &p.c.Services[i], &p.c.Services[j]
-	p.services[i].failKey("listen", "%s:%d overlaps with service %s (%s, line %d); change the address or the port of one",
-		addressOrPrefix(a.Listen), a.Port, b.Name, addressOrPrefix(b.Listen), p.services[j].at("listen").Line)
+	p.services[i].FailKey("listen", "%s:%d overlaps with service %s (%s, line %d); change the address or the port of one",
+		addressOrPrefix(a.Listen), a.Port, b.Name, addressOrPrefix(b.Listen), p.services[j].At("listen").Line)
 }
 
 // warnOpenFile warns of secrets that everybody on the host may read.
 func (c *Config) warnOpenFile(path string, info fs.FileInfo) {
-	if runtime.GOOS == "windows" || info.Mode().Perm()&othersBits == 0 || !c.inlineSecrets {
+	if runtime.GOOS == "windows" || info.Mode().Perm()&privatefile.Others == 0 || !c.inlineSecrets {
 		return
 	}
 	e := Error{File: path, Msg: fmt.Sprintf("has secrets in it and is open to others than its owner (mode %04o); "+

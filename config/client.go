@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -14,6 +15,21 @@ type Client struct {
 	Hours     *Hours         // when the client may begin; nil: always
 	MaxGrants int            // at once; 0: Limits.GrantsPerClient
 	MaxFlows  int            // at once; 0: Limits.FlowsPerClient
+}
+
+// Place is where a client stands.
+type Place struct {
+	File string // the configuration's, or one in its ClientsDir
+	Line int
+}
+
+// String is file:line.
+func (p Place) String() string { return fmt.Sprintf("%s:%d", p.File, p.Line) }
+
+// PlaceOf is where the client of that id stands, if there is one.
+func (c *Config) PlaceOf(client string) (Place, bool) {
+	p, ok := c.places[client]
+	return p, ok
 }
 
 // ClientSecret is one of a client's secrets: it has several while they are being changed.

@@ -5,7 +5,8 @@
 // line it stands on and what to write instead, and all of them are reported at once. A key that is
 // absent has the default of PROTOCOL.md. What is legal and without effect is a warning.
 //
-// The package knows no other part of the gateway, except the names and limits of the wire formats.
+// The package knows no other part of the gateway, except the names and limits of the wire formats; how a
+// file is read, as against what it means, is internal/strictyaml.
 package config
 
 import (
@@ -13,13 +14,15 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/address"
 )
 
 // Config is one whole configuration. Whoever has one shares it with others: do not change it.
 type Config struct {
 	TUN      TUN
 	Knock    Knock
-	Clients  []Client  // in the file's order
+	Clients  []Client  // in the file's order, and then those of ClientsDir
 	Services []Service // in the file's order; at least one
 	Limits   Limits
 	Ban      Ban
@@ -27,10 +30,14 @@ type Config struct {
 	Control  Control
 	Metrics  Metrics
 
+	// ClientsDir is the directory with a file for each further client; absolute. Empty: there is none.
+	ClientsDir string
+
 	// Warnings are lines, as an Error's, about what is legal and probably not meant.
 	Warnings []string
 
-	inlineSecrets bool // a secret stands in the file itself
+	inlineSecrets bool             // a secret stands in the file itself
+	places        map[string]Place // of the clients, by id
 }
 
 // TUN is the device and what is routed to it.
@@ -65,6 +72,7 @@ type Service struct {
 	Port           uint16       // the one that clients dial
 	MACPort        uint16       // the one in MACs and keys; differs from Port behind a NAT only
 	Upstream       Upstream     // zero: accepted by the embedding program
+	Address        string       // host:port that clients are told to dial; empty: that of Listen
 	UpstreamDevice string       // the interface that upstream connections are bound to; Linux only
 	Mode           Mode
 	Visible        bool     // mode knock-auth: strangers' SYNs are answered
@@ -90,7 +98,7 @@ func (u Upstream) IsZero() bool { return u == Upstream{} }
 // Address is what to dial, host:port, for a flow to the dialled address.
 func (u Upstream) Address(dialled netip.AddrPort) string {
 	if !u.Original {
-		return joinHostPort(u.Host, u.Port)
+		return address.Join(u.Host, u.Port)
 	}
 	port := u.Port
 	if port == 0 {
@@ -109,7 +117,7 @@ func (u Upstream) String() string {
 	case u.Original:
 		return originalPrefix + strconv.Itoa(int(u.Port))
 	default:
-		return joinHostPort(u.Host, u.Port)
+		return address.Join(u.Host, u.Port)
 	}
 }
 

@@ -127,6 +127,7 @@ func byRestart[T any](name string, get func(*T) any) compared[T] {
 
 func configKeys() []compared[Config] {
 	return []compared[Config]{
+		by("clients_dir", func(c *Config) any { return c.ClientsDir }),
 		byRestart("tun.name", func(c *Config) any { return c.TUN.Name }),
 		byRestart("tun.mtu", func(c *Config) any { return c.TUN.MTU }),
 		byRestart("tun.filter", func(c *Config) any { return c.TUN.Filter }),
@@ -152,6 +153,7 @@ func configKeys() []compared[Config] {
 func serviceKeys() []compared[Service] {
 	return []compared[Service]{
 		{name: "listen", same: func(a, b *Service) bool { return a.Listen == b.Listen && a.Port == b.Port }},
+		by("address", func(s *Service) any { return s.Address }),
 		by("port", func(s *Service) any { return s.MACPort }),
 		by("upstream", func(s *Service) any { return s.Upstream }),
 		by("upstream_device", func(s *Service) any { return s.UpstreamDevice }),

@@ -19,6 +19,9 @@ type mistake struct {
 	remedy string
 }
 
+// longFile has more lines than the reader tries one by one when it looks for the one at fault.
+const longFile = 1000
+
 // lines of minimal, so that a case can say what it changes.
 const (
 	tunLine     = "tun: {routes: [10.77.0.0/24]}"
@@ -53,8 +56,8 @@ func mistakes() []mistake {
 		{"second document", minimal + "---\na: 1\n", 6, "", "without ---"},
 		{"broken after the end", minimal + "---\n\"a\n", 7, "", "check the indentation and the quotes"},
 		{"bad indentation", minimal + "   state: {}\n", 6, "", "check the indentation"},
-		{"mistake in a long file", minimal + strings.Repeat("# more\n", maxScanLines) + "a: b: c\n" + strings.Repeat("# more\n", 9),
-			6 + maxScanLines, "", "check the indentation"},
+		{"mistake in a long file", minimal + strings.Repeat("# more\n", longFile) + "a: b: c\n" + strings.Repeat("# more\n", 9),
+			6 + longFile, "", "check the indentation"},
 		{"tab", "tun:\n\tname: x\n", 2, "", "check the indentation"},
 		{"unclosed bracket", "tun: {routes: [10.0.0.0/8\n", 1, "", "check the indentation"},
 		{"not UTF-8", "a: \xff", 1, "", "check the indentation and the quotes"},
@@ -244,7 +247,7 @@ func mistakes() []mistake {
 		{"no protocols", withService("auth: {protocols: []}"), 5, "services[0].auth.protocols", "name v2, v1 or both"},
 		{"unknown protocol", withService("auth: {protocols: [v3]}"), 5, "services[0].auth.protocols[0]", "write v2 or v1"},
 		{"hint", withService("auth: {hint: maybe}"), 5, "services[0].auth.hint", "write route-hint or none"},
-		{"no buckets", withService("auth: {buckets: []}"), 5, "services[0].auth.buckets", "remove the key for all five"},
+		{"no buckets", withService("auth: {buckets: []}"), 5, "services[0].auth.buckets", "or remove the key"},
 		{"unknown bucket", withService("auth: {buckets: [128, 200]}"), 5, "services[0].auth.buckets[1]", "write 128, 192, 256, 384 or 512"},
 		{"bucket of text", withService("auth: {buckets: [small]}"), 5, "services[0].auth.buckets[0]", "must be a whole number"},
 		{"deadline", withService("auth: {deadline: 99ms}"), 5, "services[0].auth.deadline", "from 100ms to 1m0s"},

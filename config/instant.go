@@ -5,22 +5,24 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/knockgw/knockgw/internal/strictyaml"
 )
 
 // instant reads a date, and reports whether it did.
-func (s *section) instant(name string, to *time.Time) bool {
-	n := s.values[name]
+func instant(s *strictyaml.Section, name string, to *time.Time) bool {
+	n := s.Value(name)
 	if n == nil {
 		return false
 	}
-	v := resolve(n)
+	v := strictyaml.Resolve(n)
 	if tag := v.ShortTag(); v.Kind != yaml.ScalarNode || tag != "!!timestamp" && tag != "!!str" {
-		s.failKey(name, "must be a date such as 2030-12-31, not %s", kindOf(v))
+		s.FailKey(name, "must be a date such as 2030-12-31, not %s", strictyaml.KindOf(v))
 		return false
 	}
 	t, err := parseInstant(v.Value)
 	if err != nil {
-		s.failKey(name, "%q: %v", v.Value, err)
+		s.FailKey(name, "%q: %v", v.Value, err)
 		return false
 	}
 	*to = t

@@ -38,6 +38,9 @@ const (
 	maxFile   = 16 << 20 // bytes; 10,000 clients take about one million
 	maxSecret = 64 << 10 // bytes of a secret's file; more than that is the wrong file
 
+	maxClientFile  = 64 << 10 // bytes of a client's own file; all keys with eight secrets take about two thousand
+	maxClientFiles = 1 << 16  // files in a directory; to read as many takes seconds
+
 	maxSecrets = 8 // of one client: each is one more to try for a message that may be its
 
 	// Dates: no clock that runs shows one before, and later ones have no spelling in RFC 3339 once their

@@ -11,8 +11,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/knockgw/knockgw/protocol"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/knockgw/knockgw/internal/address"
+	"github.com/knockgw/knockgw/internal/strictyaml"
+	"github.com/knockgw/knockgw/protocol"
 )
 
 // Option changes what Load and Parse accept.
@@ -66,35 +69,33 @@ func Parse(name string, data []byte, opts ...Option) (*Config, error) {
 	if len(data) > maxFile {
 		return nil, &Error{File: name, Msg: fmt.Sprintf("has more than %d bytes; is it the right file?", maxFile)}
 	}
-	root, err := readYAML(name, data)
-	if err != nil {
-		return nil, err
-	}
-	p := &parser{report: &report{file: name}, base: filepath.Dir(name), options: options{now: time.Now()}}
+	p := &parser{Report: strictyaml.NewReport(name), base: filepath.Dir(name), options: options{now: time.Now()}}
 	for _, o := range opts {
 		o(&p.options)
 	}
-	p.top(root)
-	p.check()
-	if err := p.err(); err != nil {
+	if root := p.Read(data); root != nil {
+		p.top(root)
+		p.check()
+	}
+	if err := p.Err(); err != nil {
 		return nil, err
 	}
-	p.c.Warnings = p.warnings
+	p.c.Warnings = p.Warnings()
 	return &p.c, nil
 }
 
 // parser is one file on its way to a Config. The sections stay for the checks that look at several of
 // them and still must name a line; their indexes are those of the Config.
 type parser struct {
-	*report
+	*strictyaml.Report
 	options      options
 	base         string // directory
 	c            Config
-	tun          *section
-	knock        *section
-	sequence     *section
-	metrics      *section
-	routes       []item
+	tun          *strictyaml.Section
+	knock        *strictyaml.Section
+	sequence     *strictyaml.Section
+	metrics      *strictyaml.Section
+	routes       []strictyaml.Item
 	routesBroken bool // some are not in Config.TUN.Routes
 	clients      []clientSource
 	services     []serviceSource
@@ -103,102 +104,106 @@ type parser struct {
 
 // clientSource is where a client stands in the file.
 type clientSource struct {
-	*section
-	grants  []item // the elements of its services, as many as Client.Services has
-	secrets []item // where its secrets stand, as many as Client.Secrets has
+	*strictyaml.Section
+	grants  []strictyaml.Item // the elements of its services, as many as Client.Services has
+	base    string            // of relative paths in its file
+	secrets []strictyaml.Item // where its secrets stand, as many as Client.Secrets has
 }
 
 // serviceSource is where a service stands in the file.
 type serviceSource struct {
-	*section
-	auth *section
+	*strictyaml.Section
+	auth *strictyaml.Section
 }
 
 func (p *parser) top(root *yaml.Node) {
-	s := p.newSection(root, "", "version", "tun", "knock", "clients", "services", "limits", "ban",
+	s := p.NewSection(root, "", "version", "tun", "knock", "clients", "clients_dir", "services", "limits", "ban",
 		"state", "control", "metrics")
 	p.parseVersion(s)
-	p.parseTUN(s.sub("tun", "name", "mtu", "routes", "filter"))
-	p.parseKnock(s.sub("knock", "udp_port", "window", "gateway", "slot", "sequence"))
-	for i, it := range s.list("clients", "name one, or remove the key") {
-		p.parseClient(i, it)
+	p.parseTUN(s.Sub("tun", "name", "mtu", "routes", "filter"))
+	p.parseKnock(s.Sub("knock", "udp_port", "window", "gateway", "slot", "sequence"))
+	for i, it := range s.List("clients", "name one, or remove the key") {
+		p.parseClient(clientFile{p.Report, p.base}, i, it)
 	}
-	for i, it := range s.list("services", "name one: there is nothing to protect") {
+	if p.path(s, "clients_dir", &p.c.ClientsDir); s.Has("clients_dir") && p.c.ClientsDir != "" {
+		p.parseClientsDir(s)
+	}
+	for i, it := range s.List("services", "name one: there is nothing to protect") {
 		p.parseService(i, it)
 	}
-	if s.lacks("services") {
-		s.fail(s.node, "services", "is missing; name at least one service to protect")
+	if s.Lacks("services") {
+		s.Fail(s.Node, "services", "is missing; name at least one service to protect")
 	}
-	p.parseLimits(s.sub("limits", "grants_per_client", "flows_per_client", "grants_per_source", "flows_per_source", "flows", "knocks"))
-	p.parseBan(s.sub("ban", "after", "within", "for"))
-	p.path(s.sub("state", "dir"), "dir", &p.c.State.Dir)
-	control := s.sub("control", "socket")
+	p.parseLimits(s.Sub("limits", "grants_per_client", "flows_per_client", "grants_per_source", "flows_per_source", "flows", "knocks"))
+	p.parseBan(s.Sub("ban", "after", "within", "for"))
+	p.path(s.Sub("state", "dir"), "dir", &p.c.State.Dir)
+	control := s.Sub("control", "socket")
 	p.path(control, "socket", &p.c.Control.Socket)
 	if len(p.c.Control.Socket) > maxSocket {
-		control.failKey("socket", "has %d bytes, and a socket's path at most %d; choose a shorter one", len(p.c.Control.Socket), maxSocket)
+		control.FailKey("socket", "has %d bytes, and a socket's path at most %d; choose a shorter one", len(p.c.Control.Socket), maxSocket)
 	}
-	p.parseMetrics(s.sub("metrics", "listen"))
+	p.parseMetrics(s.Sub("metrics", "listen"))
 }
 
-func (p *parser) parseVersion(s *section) {
-	if !s.has("version") {
+func (p *parser) parseVersion(s *strictyaml.Section) {
+	if !s.Has("version") {
 		return
 	}
-	if v, ok := s.integerOf(s.at("version"), "version"); ok && v != version {
-		s.failKey("version", "%d is not a version that this program knows; write %d", v, version)
+	if v, ok := s.IntegerOf(s.At("version"), "version"); ok && v != version {
+		s.FailKey("version", "%d is not a version that this program knows; write %d", v, version)
 	}
 }
 
-func (p *parser) parseTUN(s *section) {
+func (p *parser) parseTUN(s *strictyaml.Section) {
 	p.tun = s
 	t := &p.c.TUN
 	*t = TUN{Name: DefaultTUNName, MTU: DefaultMTU, Filter: FilterAuto}
-	if s.text("name", &t.Name) {
+	if s.Text("name", &t.Name) {
 		checkDevice(s, "name", t.Name)
 	}
-	s.integer("mtu", &t.MTU, minMTU, maxMTU)
+	s.Integer("mtu", &t.MTU, minMTU, maxMTU)
 	parseFilter(s, &t.Filter)
-	before := len(p.errs)
-	s.texts("routes", "name the prefixes that services listen in", func(it item, text string) {
-		route, err := parsePrefix(text)
+	before := p.Failures()
+	s.Texts("routes", "name the prefixes that services listen in", func(it strictyaml.Item, text string) {
+		route, err := address.ParsePrefix(text)
 		if err != nil {
-			p.fail(it.node, it.path, "%q: %v", text, err)
+			p.Fail(it.Node, it.Path, "%q: %v", text, err)
 			return
 		}
 		t.Routes = append(t.Routes, route)
 		p.routes = append(p.routes, it)
 	})
-	p.routesBroken = s.broken || len(p.errs) > before
+	p.routesBroken = s.Broken || p.Failures() > before
 }
 
 // parseFilter reads tun.filter. There are filters on Linux only.
-func parseFilter(s *section, to *Filter) {
+func parseFilter(s *strictyaml.Section, to *Filter) {
 	text := string(*to)
-	if !s.text("filter", &text) {
+	if !s.Text("filter", &text) {
 		return
 	}
 	switch f := Filter(text); {
 	case f != FilterAuto && f != FilterOff && f != FilterRequire:
-		s.failKey("filter", "%q is not known; write %s, %s or %s", text, FilterAuto, FilterOff, FilterRequire)
+		s.FailKey("filter", "%q is not known; write %s, %s or %s", text, FilterAuto, FilterOff, FilterRequire)
 	case f == FilterRequire && runtime.GOOS != "linux":
-		s.failKey("filter", "needs Linux; write %s", FilterAuto)
+		s.FailKey("filter", "needs Linux; write %s", FilterAuto)
 	default:
 		*to = f
 	}
 }
 
 // checkDevice refuses what no system takes as an interface's name, and %, which Linux would fill in.
-func checkDevice(s *section, key, name string) {
+func checkDevice(s *strictyaml.Section, key, name string) {
 	bad := strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("/:%", r) })
 	switch {
 	case len(name) > maxDevice:
-		s.failKey(key, "%q has %d bytes, and an interface's name at most %d; choose a shorter one", name, len(name), maxDevice)
+		s.FailKey(key, "%q has %d bytes, and an interface's name at most %d; choose a shorter one", name, len(name), maxDevice)
 	case bad || name == "." || name == "..":
-		s.failKey(key, "%q cannot be an interface's name; use letters and digits, as in %s", name, DefaultTUNName)
+		s.FailKey(key, "%q cannot be an interface's name; use letters and digits, as in %s", name, DefaultTUNName)
 	}
 }
 
-func (p *parser) parseKnock(s *section) {
+func (p *parser) parseKnock(s *strictyaml.Section) {
 	k := &p.c.Knock
 	p.knock = s
 	*k = Knock{
@@ -207,53 +212,45 @@ func (p *parser) parseKnock(s *section) {
 		Slot:     DefaultSlot,
 		Sequence: Sequence{Length: DefaultSequenceLength, Window: DefaultSequenceWindow, Slot: DefaultSlot},
 	}
-	s.port("udp_port", &k.UDPPort)
-	s.duration("window", &k.Window, minWindow, maxWindow)
-	if gateway := s.values["gateway"]; gateway != nil && !isEmptyText(gateway) { // empty is a name as well, the default
-		s.text("gateway", &k.Gateway)
+	s.Port("udp_port", &k.UDPPort)
+	s.Duration("window", &k.Window, minWindow, maxWindow)
+	if gateway := s.Value("gateway"); gateway != nil && !strictyaml.IsEmptyText(gateway) { // empty is a name as well, the default
+		s.Text("gateway", &k.Gateway)
 		if len(k.Gateway) > protocol.MaxGateway {
-			s.failKey("gateway", "has %d bytes, and a gateway's name at most %d; choose a shorter one", len(k.Gateway), protocol.MaxGateway)
+			s.FailKey("gateway", "has %d bytes, and a gateway's name at most %d; choose a shorter one", len(k.Gateway), protocol.MaxGateway)
 		}
 	}
-	slot(s, &k.Slot)
-	seq := s.sub("sequence", "length", "window", "slot", "legacy")
-	seq.integer("length", &k.Sequence.Length, minSequence, maxSequence)
-	seq.duration("window", &k.Sequence.Window, minWindow, maxWindow)
-	slot(seq, &k.Sequence.Slot)
-	seq.boolean("legacy", &k.Sequence.Legacy)
+	s.Seconds("slot", &k.Slot, minWindow, maxWindow)
+	seq := s.Sub("sequence", "length", "window", "slot", "legacy")
+	seq.Integer("length", &k.Sequence.Length, minSequence, maxSequence)
+	seq.Duration("window", &k.Sequence.Window, minWindow, maxWindow)
+	seq.Seconds("slot", &k.Sequence.Slot, minWindow, maxWindow)
+	seq.Boolean("legacy", &k.Sequence.Legacy)
 	p.sequence = seq
 }
 
-// slot reads the length of a time slot, which both sides count in whole seconds.
-func slot(s *section, to *time.Duration) {
-	s.duration("slot", to, minWindow, maxWindow)
-	if d := *to; d%minWindow != 0 {
-		s.failKey("slot", "%v is not a number of whole seconds; write %v", d, d.Truncate(minWindow))
-	}
-}
-
 // path reads a path and makes it absolute, from the file's directory.
-func (p *parser) path(s *section, name string, to *string) {
-	if !s.text(name, to) || filepath.IsAbs(*to) {
+func (p *parser) path(s *strictyaml.Section, name string, to *string) {
+	if !s.Text(name, to) || filepath.IsAbs(*to) {
 		return
 	}
 	abs, err := filepath.Abs(filepath.Join(p.base, *to))
 	if err != nil {
-		s.failKey(name, "%v; write an absolute path", err)
+		s.FailKey(name, "%v; write an absolute path", err)
 		return
 	}
 	*to = abs
 }
 
-func (p *parser) parseMetrics(s *section) {
+func (p *parser) parseMetrics(s *strictyaml.Section) {
 	p.metrics = s
 	var text string
-	if !s.text("listen", &text) {
+	if !s.Text("listen", &text) {
 		return
 	}
 	addr, err := netip.ParseAddrPort(text)
 	if err != nil || addr.Port() == 0 {
-		s.failKey("listen", "%q is not address:port; write it as 127.0.0.1:9091", text)
+		s.FailKey("listen", "%q is not address:port; write it as 127.0.0.1:9091", text)
 		return
 	}
 	p.c.Metrics.Listen = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())

@@ -7,151 +7,158 @@ import (
 	"strings"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/strictyaml"
 	"github.com/knockgw/knockgw/protocol"
 )
 
-func (p *parser) parseClient(i int, it item) {
-	s := p.newSection(it.node, it.path, "id", "secret", "secret_file", "secrets", "services",
+// clientFile is a file with clients in it: the configuration itself, or one for a single client.
+type clientFile struct {
+	*strictyaml.Report
+	base string // the directory that its relative paths start from
+}
+
+func (p *parser) parseClient(in clientFile, i int, it strictyaml.Item) {
+	s := in.NewSection(it.Node, it.Path, "id", "secret", "secret_file", "secrets", "services",
 		"expires", "hours", "max_grants", "max_flows")
 	c := Client{}
-	src := clientSource{section: s}
-	if s.text("id", &c.ID) {
+	src := clientSource{Section: s, base: in.base}
+	if s.Text("id", &c.ID) {
 		if len(c.ID) > protocol.MaxClientID || strings.ContainsRune(c.ID, 0) {
-			s.failKey("id", "must be 1 to %d bytes without NUL; choose a shorter one", protocol.MaxClientID)
+			s.FailKey("id", "must be 1 to %d bytes without NUL; choose a shorter one", protocol.MaxClientID)
 		}
-	} else if s.lacks("id") {
-		s.failKey("id", "is missing; name the client, as in id: client-%d", i+1)
+	} else if s.Lacks("id") {
+		s.FailKey("id", "is missing; name the client, as in id: client-%d", i+1)
 	}
 	p.parseSecrets(&src, &c)
-	s.texts("services", "remove the key for all services", func(it item, text string) {
+	s.Texts("services", "remove the key for all services", func(it strictyaml.Item, text string) {
 		c.Services = append(c.Services, text)
 		src.grants = append(src.grants, it)
 	})
-	if s.instant("expires", &c.Expires) && !c.Expires.After(p.options.now) {
-		s.warn(s.at("expires"), s.key("expires"), "client %q expired at %s and is locked out; remove it, or give a later date",
+	if instant(s, "expires", &c.Expires) && !c.Expires.After(p.options.now) {
+		s.Warn(s.At("expires"), s.Key("expires"), "client %q expired at %s and is locked out; remove it, or give a later date",
 			c.ID, c.Expires.Format(time.RFC3339))
 	}
-	if s.has("hours") {
-		c.Hours = p.parseHours(s.sub("hours", "days", "from", "to", "zone"))
+	if s.Has("hours") {
+		c.Hours = p.parseHours(s.Sub("hours", "days", "from", "to", "zone"))
 	}
-	s.integer("max_grants", &c.MaxGrants, 1, maxShare)
-	s.integer("max_flows", &c.MaxFlows, 1, maxShare)
+	s.Integer("max_grants", &c.MaxGrants, 1, maxShare)
+	s.Integer("max_flows", &c.MaxFlows, 1, maxShare)
 	p.clients = append(p.clients, src)
 	p.c.Clients = append(p.c.Clients, c)
 }
 
 // parseSecrets reads the one secret of a client, or those that it has while they are being changed.
 func (p *parser) parseSecrets(src *clientSource, c *Client) {
-	s := src.section
-	if !s.has("secrets") {
+	s := src.Section
+	if !s.Has("secrets") {
 		p.parseSecret(src, c, s, time.Time{})
 		return
 	}
 	for _, key := range []string{"secret", "secret_file"} {
-		if s.has(key) {
-			s.failKey(key, "secrets is given too; move this one into its list, or remove it")
+		if s.Has(key) {
+			s.FailKey(key, "secrets is given too; move this one into its list, or remove it")
 		}
 	}
-	list := s.list("secrets", "name a secret, as in secrets: [{secret_file: client.key}]")
+	list := s.List("secrets", "name a secret, as in secrets: [{secret_file: client.key}]")
 	if len(list) > maxSecrets {
-		s.failKey("secrets", "has %d secrets, and a client at most %d; remove those that nobody uses any more", len(list), maxSecrets)
+		s.FailKey("secrets", "has %d secrets, and a client at most %d; remove those that nobody uses any more", len(list), maxSecrets)
 		return
 	}
 	passed := 0
 	for _, it := range list {
-		e := p.newSection(it.node, it.path, "secret", "secret_file", "until")
+		e := s.NewSection(it.Node, it.Path, "secret", "secret_file", "until")
 		var until time.Time
-		if e.instant("until", &until) && !until.After(p.options.now) {
+		if instant(e, "until", &until) && !until.After(p.options.now) {
 			passed++
-			e.warn(e.at("until"), e.key("until"), "the secret ended at %s and opens nothing; remove it, or give a later date",
+			e.Warn(e.At("until"), e.Key("until"), "the secret ended at %s and opens nothing; remove it, or give a later date",
 				until.Format(time.RFC3339))
 		}
 		p.parseSecret(src, c, e, until)
 	}
 	if passed > 0 && passed == len(list) {
-		s.warn(s.at("secrets"), s.key("secrets"), "all of them have ended, so client %q is locked out; "+
+		s.Warn(s.At("secrets"), s.Key("secrets"), "all of them have ended, so client %q is locked out; "+
 			"add a new one, or remove the client", c.ID)
 	}
 }
 
 // parseSecret reads secret or secret_file of a section: a client, or an element of its secrets.
-func (p *parser) parseSecret(src *clientSource, c *Client, s *section, until time.Time) {
+func (p *parser) parseSecret(src *clientSource, c *Client, s *strictyaml.Section, until time.Time) {
 	var text, key string
 	var secret Secret
 	var err error
 	switch {
-	case s.has("secret") && s.has("secret_file"):
-		s.failKey("secret", "secret_file is given too; remove one of them")
-	case s.text("secret", &text):
-		p.c.inlineSecrets = true
+	case s.Has("secret") && s.Has("secret_file"):
+		s.FailKey("secret", "secret_file is given too; remove one of them")
+	case s.Text("secret", &text):
+		p.c.inlineSecrets = p.c.inlineSecrets || src.File() == p.File()
 		key = "secret"
-		secret, err = parseSecret(text)
-	case s.text("secret_file", &text):
+		secret, err = protocol.ParseSecret(text)
+	case s.Text("secret_file", &text):
 		key = "secret_file"
-		secret, err = readSecretFile(p.base, text)
-	case s.lacks("secret") && s.lacks("secret_file"):
-		s.fail(s.node, s.path, "secret_file is missing; make the file with knockgw keygen and name it")
+		secret, err = readSecretFile(src.base, text)
+	case s.Lacks("secret") && s.Lacks("secret_file"):
+		s.Fail(s.Node, s.Path, "secret_file is missing; make the file with knockgw keygen and name it")
 	}
 	switch {
 	case key == "":
 	case err != nil:
-		s.failKey(key, "%v", err)
+		s.FailKey(key, "%v", err)
 	default:
 		c.Secrets = append(c.Secrets, ClientSecret{Secret: secret, Until: until})
-		src.secrets = append(src.secrets, item{s.at(key), s.key(key)})
+		src.secrets = append(src.secrets, strictyaml.Item{Node: s.At(key), Path: s.Key(key)})
 	}
 }
 
 // parseHours reads when a client may begin. What is absent leaves nothing out.
-func (p *parser) parseHours(s *section) *Hours {
+func (p *parser) parseHours(s *strictyaml.Section) *Hours {
 	h := &Hours{Days: everyDay, To: minutesOfDay, Zone: time.UTC}
-	if s.has("days") {
+	if s.Has("days") {
 		h.Days = 0
-		s.texts("days", "name one, or remove the key for every day", func(it item, text string) {
+		s.Texts("days", "name one, or remove the key for every day", func(it strictyaml.Item, text string) {
 			i := slices.Index(dayNames(), text)
 			if i < 0 {
-				s.fail(it.node, it.path, "%q is not a day; write mon, tue, wed, thu, fri, sat or sun", text)
+				s.Fail(it.Node, it.Path, "%q is not a day; write mon, tue, wed, thu, fri, sat or sun", text)
 				return
 			}
 			h.Days |= DaysOf(weekday(i))
 		})
 	}
-	before := len(p.errs)
+	before := p.Failures()
 	timeOfDay(s, "from", &h.From)
 	timeOfDay(s, "to", &h.To)
 	switch {
-	case len(p.errs) > before:
+	case p.Failures() > before:
 	case h.From == minutesOfDay:
-		s.failKey("from", "24:00 is the end of a day, where nothing begins; write 00:00")
+		s.FailKey("from", "24:00 is the end of a day, where nothing begins; write 00:00")
 	case h.To == 0 && h.From == 0:
-		s.failKey("to", "00:00 is the beginning of the day; write 24:00 for its end, or remove from and to for the whole day")
+		s.FailKey("to", "00:00 is the beginning of the day; write 24:00 for its end, or remove from and to for the whole day")
 	case h.To == h.From:
-		s.failKey("to", "is the same as from; write a later time, or remove both for the whole day")
+		s.FailKey("to", "is the same as from; write a later time, or remove both for the whole day")
 	case h.To == 0:
 		h.To = minutesOfDay // which is when it is
 	}
 	var zone string
-	if s.text("zone", &zone) {
+	if s.Text("zone", &zone) {
 		var err error
 		if h.Zone, err = p.zone(zone); err != nil {
-			s.failKey("zone", "%v", err)
+			s.FailKey("zone", "%v", err)
 		}
 	}
-	if h.always() && !s.broken {
-		s.warn(s.node, s.path, "has no effect: no time of the week is left out; name days, or from and to")
+	if h.always() && !s.Broken {
+		s.Warn(s.Node, s.Path, "has no effect: no time of the week is left out; name days, or from and to")
 	}
 	return h
 }
 
 // timeOfDay reads a time of day in minutes.
-func timeOfDay(s *section, name string, to *int) {
+func timeOfDay(s *strictyaml.Section, name string, to *int) {
 	var text string
-	if !s.text(name, &text) {
+	if !s.Text(name, &text) {
 		return
 	}
 	minute, err := parseTimeOfDay(text)
 	if err != nil {
-		s.failKey(name, "%v", err)
+		s.FailKey(name, "%v", err)
 		return
 	}
 	*to = minute

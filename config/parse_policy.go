@@ -1,6 +1,8 @@
 package config
 
-func (p *parser) parseLimits(s *section) {
+import "github.com/knockgw/knockgw/internal/strictyaml"
+
+func (p *parser) parseLimits(s *strictyaml.Section) {
 	l := &p.c.Limits
 	*l = Limits{
 		GrantsPerClient: DefaultGrantsPerClient,
@@ -10,12 +12,12 @@ func (p *parser) parseLimits(s *section) {
 		Flows:           DefaultFlows,
 		Knocks:          DefaultKnocks,
 	}
-	s.integer("grants_per_client", &l.GrantsPerClient, 1, maxShare)
-	s.integer("flows_per_client", &l.FlowsPerClient, 1, maxShare)
-	s.integer("grants_per_source", &l.GrantsPerSource, 1, maxShare)
-	s.integer("flows_per_source", &l.FlowsPerSource, 1, maxShare)
-	s.integer("flows", &l.Flows, 1, maxFlows)
-	s.integer("knocks", &l.Knocks, minKnocks, maxKnocks)
+	s.Integer("grants_per_client", &l.GrantsPerClient, 1, maxShare)
+	s.Integer("flows_per_client", &l.FlowsPerClient, 1, maxShare)
+	s.Integer("grants_per_source", &l.GrantsPerSource, 1, maxShare)
+	s.Integer("flows_per_source", &l.FlowsPerSource, 1, maxShare)
+	s.Integer("flows", &l.Flows, 1, maxFlows)
+	s.Integer("knocks", &l.Knocks, minKnocks, maxKnocks)
 	for _, k := range []struct {
 		key  string
 		most int
@@ -23,21 +25,21 @@ func (p *parser) parseLimits(s *section) {
 		{"flows_per_client", l.FlowsPerClient},
 		{"flows_per_source", l.FlowsPerSource},
 	} {
-		if s.has(k.key) && k.most > l.Flows {
-			s.warn(s.at(k.key), s.key(k.key), "has no effect: limits.flows, which is for all together, is %d", l.Flows)
+		if s.Has(k.key) && k.most > l.Flows {
+			s.Warn(s.At(k.key), s.Key(k.key), "has no effect: limits.flows, which is for all together, is %d", l.Flows)
 		}
 	}
 }
 
-func (p *parser) parseBan(s *section) {
+func (p *parser) parseBan(s *strictyaml.Section) {
 	b := &p.c.Ban
 	*b = Ban{After: DefaultBanAfter, Within: DefaultBanWithin, For: DefaultBanFor}
-	s.integer("after", &b.After, 0, maxBanAfter)
-	s.duration("within", &b.Within, minBanTime, maxBanWithin)
-	s.duration("for", &b.For, minBanTime, maxBanFor)
+	s.Integer("after", &b.After, 0, maxBanAfter)
+	s.Duration("within", &b.Within, minBanTime, maxBanWithin)
+	s.Duration("for", &b.For, minBanTime, maxBanFor)
 	for _, key := range []string{"within", "for"} {
-		if b.After == 0 && s.has(key) {
-			s.warn(s.at(key), s.key(key), "has no effect: after is 0, so nobody is banned")
+		if b.After == 0 && s.Has(key) {
+			s.Warn(s.At(key), s.Key(key), "has no effect: after is 0, so nobody is banned")
 		}
 	}
 }

@@ -15,8 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/knockgw/knockgw/protocol"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/knockgw/knockgw/protocol"
 )
 
 // minimal is the shortest configuration that protects something.
@@ -112,6 +113,7 @@ func TestTheExampleSaysWhatItsCommentsSay(t *testing.T) {
 		Control:       Control{"/run/knockgw/control.sock"},
 		Metrics:       Metrics{netip.MustParseAddrPort("127.0.0.1:9091")},
 		inlineSecrets: true,
+		places:        c.places, // of these, TestAClientSaysWhereItStands
 	}
 	want.Services[2].Visible = true
 	want.Services[3].Auth = Auth{[]AuthProtocol{AuthV2}, HintNone, []int{128, 256}, true, 3 * time.Second}

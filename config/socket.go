@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/knockgw/knockgw/internal/strictyaml"
 )
 
 // Socket returns control.socket of the file at path, empty if it has none, and
@@ -21,9 +23,10 @@ func Socket(path string) (string, error) {
 	if err != nil {
 		return "", &Error{File: path, Msg: cannotRead(err), Err: err}
 	}
-	root, err := readYAML(path, data)
-	if err != nil {
-		return "", err
+	r := strictyaml.NewReport(path)
+	root := r.Read(data)
+	if root == nil {
+		return "", r.Err()
 	}
 	var file struct {
 		Control struct {

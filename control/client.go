@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,25 +24,49 @@ type Client struct {
 
 // Status asks how the gateway is.
 func (c *Client) Status(ctx context.Context) (*Status, error) {
-	return ask[Status](ctx, c, http.MethodGet, "status")
+	return ask[Status](ctx, c, http.MethodGet, "status", nil)
 }
 
 // Reload has the gateway load its configuration anew and put it in force. A
 // *RefusedError says why it would not.
 func (c *Client) Reload(ctx context.Context) (*Result, error) {
-	return ask[Result](ctx, c, http.MethodPost, "reload")
+	return ask[Result](ctx, c, http.MethodPost, "reload", nil)
 }
 
 // Check asks what Reload would do.
 func (c *Client) Check(ctx context.Context) (*Result, error) {
-	return ask[Result](ctx, c, http.MethodPost, "check")
+	return ask[Result](ctx, c, http.MethodPost, "check", nil)
 }
 
-// ask sends one request over a connection of its own. Errors: ErrNotRunning,
-// ErrUnavailable, fs.ErrPermission, a *RefusedError, or what the system said.
-func ask[T any](ctx context.Context, c *Client, method, what string) (*T, error) {
+// ask sends one request, with a body as JSON unless that is nil, over a connection
+// of its own. Errors: ErrNotRunning, ErrUnavailable, fs.ErrPermission, a
+// *RefusedError, or what the system said.
+func ask[T any](ctx context.Context, c *Client, method, what string, body any) (*T, error) {
+	resp, err := c.send(ctx, method, what, body)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read
+	answer := new(T)
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(answer); err != nil {
+		return nil, fmt.Errorf("understand the gateway at %s: %w", c.Socket, err)
+	}
+	return answer, nil
+}
+
+// send sends one request and returns the answer to it, whose body the caller
+// closes, if the gateway does what it is asked.
+func (c *Client) send(ctx context.Context, method, what string, body any) (*http.Response, error) {
 	if c.Socket == "" {
 		return nil, errors.New("the configuration has no control.socket, by which a running gateway is asked; set it and restart the gateway")
+	}
+	var in io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		in = bytes.NewReader(text)
 	}
 	transport := &http.Transport{
 		DisableKeepAlives: true,
@@ -51,7 +76,7 @@ func ask[T any](ctx context.Context, c *Client, method, what string) (*T, error)
 		},
 	}
 	// The host is the socket's; a URL needs a name.
-	req, err := http.NewRequestWithContext(ctx, method, "http://knockgw/v1/"+what, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://knockgw/v1/"+what, in)
 	if err != nil {
 		return nil, err
 	}
@@ -61,17 +86,11 @@ func ask[T any](ctx context.Context, c *Client, method, what string) (*T, error)
 		return nil, fmt.Errorf("%w at %s", ErrNotRunning, c.Socket)
 	case err != nil:
 		return nil, fmt.Errorf("ask the gateway at %s: %w", c.Socket, err)
+	case resp.StatusCode != http.StatusOK:
+		defer resp.Body.Close() //nolint:errcheck // only read
+		return nil, refusal(resp, json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)))
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
-	body := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer))
-	if resp.StatusCode != http.StatusOK {
-		return nil, refusal(resp, body)
-	}
-	answer := new(T)
-	if err := body.Decode(answer); err != nil {
-		return nil, fmt.Errorf("understand the gateway at %s: %w", c.Socket, err)
-	}
-	return answer, nil
+	return resp, nil
 }
 
 // refusal makes an error of an answer that is none.

@@ -10,6 +10,13 @@
 //	GET  /v1/status   Status
 //	POST /v1/reload   load the configuration anew and put it in force: Result
 //	POST /v1/check    what that would do, without doing it: Result
+//	GET  /v1/flows    Flows; ?measure=1s measures rates
+//	GET  /v1/grants   Grants
+//	GET  /v1/clients  Clients: when they were last seen, and why they last failed
+//	GET  /v1/bans     Bans; DELETE /v1/bans?source=ADDR ends them
+//	POST /v1/revoke   Revocation: end flows and grants: Revoked
+//	GET  /v1/trace    TraceEvents of ?from=ADDR, a line each, until the client goes
+//	GET  /v1/capture  pcapng of what fits ?filter=, until the client goes
 //
 // An answer other than 200 is a Problems.
 package control

@@ -3,9 +3,12 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -36,6 +39,36 @@ func (g *gateway) Status() Status { return Status{PID: 7, Services: 3, Restart: 
 func (g *gateway) Reload() (*Result, error) {
 	g.calls = append(g.calls, "reload")
 	return g.result, g.err
+}
+
+func (*gateway) Flows(context.Context, time.Duration) Flows { return Flows{} }
+func (*gateway) Grants() Grants                             { return Grants{} }
+func (*gateway) Clients() Clients                           { return Clients{} }
+func (*gateway) Bans() Bans                                 { return Bans{} }
+
+func (g *gateway) Revoke(r Revocation, operator string) (Revoked, error) {
+	g.calls = append(g.calls, "revoke "+r.Client+r.Source.String()+" by "+operator)
+	return Revoked{Flows: 1, Grants: 2}, nil
+}
+
+func (g *gateway) Pardon(p netip.Prefix, _ string) int {
+	g.calls = append(g.calls, "pardon "+p.String())
+	return 3
+}
+
+func (g *gateway) Trace(ctx context.Context, o TraceOptions, each func(*TraceEvent) error) error {
+	for _, e := range []TraceEvent{{}, {Step: StepPacket, Source: o.From.String(), Reason: o.Service}} {
+		if err := each(&e); err != nil {
+			return err
+		}
+	}
+	<-ctx.Done()
+	return nil
+}
+
+func (g *gateway) Capture(_ context.Context, o CaptureOptions, w io.Writer, flush func() error) error {
+	_, err := fmt.Fprintf(w, "%s %d", o.Filter, o.Snaplen)
+	return errors.Join(err, flush())
 }
 
 func (g *gateway) Check() (*Result, error) {
@@ -94,6 +127,50 @@ func TestAClientHearsWhatTheGatewaySays(t *testing.T) {
 	s, err := c.Status(t.Context())
 	if err != nil || s.PID != 7 || s.Services != 3 || len(s.Restart) != 1 {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+func TestAnOperatorEndsWhatHeNames(t *testing.T) {
+	g := &gateway{}
+	c := serve(t, g)
+	if r, err := c.Revoke(t.Context(), Revocation{Client: "alice", Source: netip.MustParsePrefix("10.0.0.0/8")}); err != nil || r.Grants != 2 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if n, err := c.Pardon(t.Context(), netip.MustParsePrefix("fd00::/8")); err != nil || n != 3 {
+		t.Errorf("%d, %v", n, err)
+	}
+	if len(g.calls) != 2 || !strings.HasPrefix(g.calls[0], "revoke alice10.0.0.0/8 by ") || g.calls[1] != "pardon fd00::/8" {
+		t.Errorf("%q", g.calls)
+	}
+	for _, r := range []Revocation{
+		{}, {All: true, Client: "alice"}, {Grants: true, Flow: netip.MustParseAddrPort("10.1.1.1:1")},
+	} {
+		if _, err := c.Revoke(t.Context(), r); err == nil {
+			t.Errorf("%+v was not refused", r)
+		}
+	}
+}
+
+func TestATraceGoesOnUntilItsReaderHasEnough(t *testing.T) {
+	c := serve(t, &gateway{})
+	var got []TraceEvent
+	enough := errors.New("enough")
+	err := c.Trace(t.Context(), TraceOptions{From: netip.MustParsePrefix("10.1.0.0/16"), Service: "ssh"}, func(e *TraceEvent) error {
+		got = append(got, *e)
+		return enough
+	})
+	if !errors.Is(err, enough) || len(got) != 1 || got[0].Source != "10.1.0.0/16" || got[0].Reason != "ssh" {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestACaptureIsHandedThrough(t *testing.T) {
+	c := serve(t, &gateway{})
+	var b strings.Builder
+	begun := false
+	err := c.Capture(t.Context(), CaptureOptions{Filter: "host 10.1.1.1 and verdict drop", Snaplen: 99}, &b, func() { begun = true })
+	if err != nil || !begun || b.String() != "host 10.1.1.1 and verdict drop 99" {
+		t.Errorf("%q, %v", b.String(), err)
 	}
 }
 

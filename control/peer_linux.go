@@ -79,6 +79,19 @@ func (p peers) allow(ctx context.Context) error {
 	return fmt.Errorf("user %d is neither root nor in the socket's group (%d)", cred.Uid, p.group)
 }
 
+// operatorOf is who asks, for the audit.
+func operatorOf(ctx context.Context) string {
+	cred, ok := ctx.Value(peerKey{}).(*unix.Ucred)
+	if !ok {
+		return ""
+	}
+	id := strconv.FormatUint(uint64(cred.Uid), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return "uid " + id
+}
+
 // member tells whether a user is in a group beyond the one that it runs with.
 func member(uid, group uint32) bool {
 	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))

@@ -36,6 +36,8 @@ type Gateway interface {
 	// a Result.
 	Reload() (*Result, error)
 	Check() (*Result, error)
+	Operation
+	Watching
 }
 
 // A Server is the gateway's end of a socket.
@@ -142,11 +144,11 @@ type route struct {
 
 // routes are all the requests.
 func routes(g Gateway) []route {
-	return []route{
+	return append([]route{
 		{"GET /v1/status", func(*http.Request) (any, error) { return g.Status(), nil }},
 		{"POST /v1/reload", func(*http.Request) (any, error) { return g.Reload() }},
 		{"POST /v1/check", func(*http.Request) (any, error) { return g.Check() }},
-	}
+	}, operations(g)...)
 }
 
 func (s *Server) handler(g Gateway) http.Handler {
@@ -163,6 +165,9 @@ func (s *Server) handler(g Gateway) http.Handler {
 				reply(w, http.StatusUnprocessableEntity, Problems{problems(err)})
 			}
 		})
+	}
+	for _, s := range streams(g) {
+		mux.Handle(s.pattern, s)
 	}
 	bounded := http.MaxBytesHandler(mux, maxBody)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

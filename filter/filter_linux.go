@@ -33,7 +33,8 @@ const (
 )
 
 // A Filter is the program and its tables. All methods are safe for concurrent
-// use, but for Expect and SetPolicy, each of which is for one goroutine. What the gate calls takes no system call and allocates nothing.
+// use, but for Expect and SetPolicy, each of which is to be called once at a
+// time. What the gate calls takes no system call and allocates nothing.
 type Filter struct {
 	maps    []*ebpf.Map
 	mapped  [][]byte
@@ -53,6 +54,7 @@ type Filter struct {
 	traced   map[tun.Addr]bool
 	closed   bool
 	passing  uint64 // the tick until which everything passes
+	watched  bool   // everything passes for somebody to see it
 	changing bool   // everything passes while the policy changes, too; and while something is spilt
 }
 
@@ -197,7 +199,7 @@ func (f *Filter) passAwhile() {
 
 // settle tells the program until when everything passes. The caller holds f.mu.
 func (f *Filter) settle() {
-	if f.changing || len(f.listed.spilt) > 0 {
+	if f.changing || f.watched || len(f.listed.spilt) > 0 {
 		f.set(controlPassing, forever)
 	} else {
 		f.set(controlPassing, f.passing)
@@ -360,6 +362,16 @@ func (f *Filter) Trace(a netip.Addr, on bool) {
 	f.set(controlTraced, uint64(len(f.traced)))
 	k := addrKey(&addr, kindTraced)
 	f.listLocked(f.secret.hash(&k), on)
+}
+
+// Watch has every packet of everybody pass, or no longer.
+func (f *Filter) Watch(on bool) {
+	if !f.lock() {
+		return
+	}
+	defer f.mu.Unlock()
+	f.watched = on
+	f.settle()
 }
 
 // Counts returns how many packets were dropped for each reason.

@@ -42,6 +42,9 @@ func (*Filter) Flooded() {}
 // Trace is not called.
 func (*Filter) Trace(netip.Addr, bool) {}
 
+// Watch is not called.
+func (*Filter) Watch(bool) {}
+
 // Tick is not called.
 func (*Filter) Tick() {}
 

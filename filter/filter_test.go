@@ -219,6 +219,18 @@ func TestWhatIsTracedPasses(t *testing.T) {
 	})
 }
 
+func TestEverythingPassesForWhoWatchesIt(t *testing.T) {
+	everywhere(func(v visitor) {
+		l := open(t, filter.Options{})
+		l.drops("a SYN", v.syn(1000), "no-grant")
+		l.Watch(true)
+		l.passes("a SYN", v.syn(1000))
+		l.passes("a datagram", v.udp(53, nil))
+		l.Watch(false)
+		l.drops("a SYN", v.syn(1000), "no-grant")
+	})
+}
+
 // A table without room makes no client wait: everything passes.
 func TestWhatHasNoRoomIsPassed(t *testing.T) {
 	everywhere(func(v visitor) {

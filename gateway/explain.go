@@ -125,13 +125,12 @@ func (x *explainer) explain(r capture.Record) {
 	switch {
 	case out:
 		x.e.Protected = true
-		v, why := admission.Drop, "muted"
-		x.e.words = "no flow that was let in has this answer"
+		v, why := admission.Drop, mutedReason
 		if q := (tun.Packet{}); q.PeekTCP(r.Data) && x.judge.Egress(&q, r.Length-q.Payload) {
 			v, why = admission.Pass, admission.ReasonFlow.String()
-			x.e.words = "an answer within a flow that was let in"
 		}
 		x.e.Record.Verdict, x.e.Record.Reason = v.String(), why
+		x.e.words = wordsOf(true, why)
 	case x.routed(p.Tuple.Dst):
 		x.e.Protected = true
 		v := x.judge.Admit(p)

@@ -27,6 +27,7 @@ import (
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/filter"
 	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/guard"
 	"github.com/knockgw/knockgw/netstack"
 	"github.com/knockgw/knockgw/tun"
 )
@@ -75,8 +76,10 @@ type Gateway struct {
 	started   time.Time
 	routes    tun.Routes
 	flows     *flows.Set
-	metrics   *metrics
+	metrics   *metricSet
 	refusals  sample // lines about refused knocks
+	journal   journal
+	watchers  watchers
 	ready     chan struct{}
 	ran       atomic.Bool
 }
@@ -243,7 +246,7 @@ type parts struct {
 	gate   *admission.Gate
 	stack  *netstack.Stack
 	device tun.Device
-	replay replay
+	replay guard.Replay
 	filter *filter.Filter // nil where packets are refused in user space
 	// filtering: the device has the filter.
 	filtering bool
@@ -253,10 +256,13 @@ type parts struct {
 // fails.
 func (p *parts) assemble(ctx context.Context, store admission.Store) (err error) {
 	g, now := p.g, p.g.now.Load()
-	p.replay = replay{store: store, now: g.o.Now}
+	p.replay = guard.Replay{Store: store, Now: g.o.Now}
 	p.gate, err = admission.New(admission.Options{
 		Policy: now.policy, Store: store, Now: g.o.Now, Log: g.log,
-		Deliver:  func(q *tun.Packet, v admission.Verdict) { p.stack.Inject(q, decision(v)) },
+		Deliver: func(q *tun.Packet, v admission.Verdict) {
+			g.unparked(q, v)
+			p.stack.Inject(q, decision(v))
+		},
 		Evicted:  func(t tun.Tuple) { g.flows.Kill(key(t)) },
 		Revoked:  p.revoked,
 		Knocked:  g.knocked,
@@ -279,8 +285,8 @@ func (p *parts) assemble(ctx context.Context, store admission.Store) (err error)
 	flowctx := context.WithoutCancel(ctx)
 	p.stack, err = netstack.New(netstack.Options{
 		Device:    p.device,
-		Admit:     func(q *tun.Packet) netstack.Decision { return decision(p.gate.Admit(q)) },
-		Egress:    p.gate.Egress,
+		Admit:     p.admit,
+		Egress:    p.egress,
 		Handle:    func(r *netstack.Request) { p.handle(flowctx, r) },
 		OpenPorts: now.openPorts(),
 	})

@@ -94,19 +94,26 @@ const (
 	modeVisible
 )
 
-func newLab(t *testing.T, offload bool, services string, change ...func(*gateway.Options)) *lab {
-	t.Helper()
-	cfg, err := config.Parse("lab.yaml", []byte(`
-version: 1
-tun: {routes: [10.77.0.0/24, "fd77::/64"]}
-clients:
+// aliceAndBob are the clients of a configuration.
+const aliceAndBob = `clients:
   - {id: alice, secret: "alice, whose secret is long enough"}
   - {id: bob, secret: "bob, whose secret is long enough"}
-services:
-`+services), config.WithoutUpstream())
+`
+
+// configured is a configuration of the lab's, of which text is clients, services and what else there is.
+func configured(t *testing.T, text string) *config.Config {
+	t.Helper()
+	cfg, err := config.Parse("lab.yaml", []byte("version: 1\ntun: {routes: [10.77.0.0/24, \"fd77::/64\"]}\n"+text), config.WithoutUpstream())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return cfg
+}
+
+func newLab(t *testing.T, offload bool, services string, change ...func(*gateway.Options)) *lab {
+	t.Helper()
+	cfg := configured(t, aliceAndBob+"services:\n"+services)
+	var err error
 	device, wire := tuntest.Pair(testMTU, offload)
 	o := gateway.Options{Device: device, DrainTime: -1}
 	for _, c := range change {

@@ -12,35 +12,35 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/knockgw/knockgw/admission"
-	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/metrics"
 )
 
-// metrics is the only place that knows Prometheus. Labels come from enums and
-// from the configuration's service names, never from what strangers send.
-type metrics struct {
+// metricSet is what the gateway counts: of the gate and the authentications what
+// package metrics does for every program, and the rest here. Labels come from enums
+// and from the configuration's service names, never from what strangers send.
+type metricSet struct {
 	registry *prometheus.Registry
-	knocks   *prometheus.CounterVec
-	auths    *prometheus.CounterVec
+	gate     *metrics.Gate
+	auths    *metrics.Auth
 	dials    *prometheus.CounterVec
 	reloads  reloadMetrics
 	source   atomic.Pointer[parts] // where the counts that are only read on demand come from
 }
 
-func newMetrics(r *prometheus.Registry) (*metrics, error) {
+func newMetrics(r *prometheus.Registry) (*metricSet, error) {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "knockgw", Name: name, Help: help}, labels)
 	}
-	m := &metrics{
+	m := &metricSet{
 		registry: r,
-		knocks:   counter("knocks_total", "Knocks decided, by method (empty when nobody's) and result.", "method", "result"),
-		auths:    counter("authentications_total", "TCP authentications, by service and result.", "service", "result"),
+		gate:     metrics.NewGate(),
+		auths:    metrics.NewAuth(),
 		dials:    counter("upstream_dials_total", "Connections to upstreams, by service and result.", "service", "result"),
 	}
 	m.reloads.init(counter)
 	for _, c := range []prometheus.Collector{
-		m.knocks, m.auths, m.dials, m.reloads.total, m.reloads.successful, m.reloads.succeeded, collector{m},
+		m.gate, m.auths, m.dials, m.reloads.total, m.reloads.successful, m.reloads.succeeded, collector{m},
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("metrics: %w", err)
@@ -50,17 +50,12 @@ func newMetrics(r *prometheus.Registry) (*metrics, error) {
 }
 
 // watch names the parts whose counts are read on demand.
-func (m *metrics) watch(p *parts) { m.source.Store(p) }
-
-func (m *metrics) knocked(e admission.KnockEvent) {
-	m.knocks.WithLabelValues(e.Method, e.Result.String()).Inc()
+func (m *metricSet) watch(p *parts) {
+	m.gate.Watch(p.gate)
+	m.source.Store(p)
 }
 
-func (m *metrics) authenticated(service string, r auth.Result) {
-	m.auths.WithLabelValues(service, r.String()).Inc()
-}
-
-func (m *metrics) dialed(service string, err error) {
+func (m *metricSet) dialed(service string, err error) {
 	result := "ok"
 	var timeout net.Error
 	switch {
@@ -73,8 +68,8 @@ func (m *metrics) dialed(service string, err error) {
 	m.dials.WithLabelValues(service, result).Inc()
 }
 
-// collector reads the gate, the flows and the stack when Prometheus asks.
-type collector struct{ m *metrics }
+// collector reads the filter, the flows and the stack when Prometheus asks.
+type collector struct{ m *metricSet }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("knockgw_"+name, help, labels, nil)
@@ -96,18 +91,6 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, n int) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n))
 	}
-	s := src.gate.Stats()
-	packets := desc("packets_total", "Packets from outside, by verdict and reason.", "verdict", "reason")
-	for _, p := range s.Packets {
-		count(packets, p.Count, p.Action.String(), p.Reason)
-	}
-	count(desc("egress_muted_packets_total", "Packets of the stack that the egress gate kept back."), s.Muted)
-	gauge(desc("flow_table_entries", "Flows in the gate's table, closing ones included."), s.Flows)
-	gauge(desc("half_open_flows", "Flows of open services that have not authenticated."), s.HalfOpen)
-	gauge(desc("grants", "Grants that knocks have earned and that are not over."), s.Grants)
-	gauge(desc("sources", "Addresses with grants, knocks or flows."), s.Sources)
-	gauge(desc("knock_queue_length", "Knocks waiting to be decided."), s.KnocksQueued)
-
 	attached := 0
 	if src.filtering {
 		attached = 1

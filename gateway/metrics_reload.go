@@ -41,7 +41,7 @@ func (r *reloadMetrics) began(now time.Time) {
 }
 
 // reloaded notes a reload.
-func (m *metrics) reloaded(err error, now time.Time) {
+func (m *metricSet) reloaded(err error, now time.Time) {
 	r := &m.reloads
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -57,7 +57,7 @@ func (m *metrics) reloaded(err error, now time.Time) {
 
 // lastReload returns when a reload last succeeded, the zero time if none has, and
 // whether the last one failed.
-func (m *metrics) lastReload() (last time.Time, failed bool) {
+func (m *metricSet) lastReload() (last time.Time, failed bool) {
 	m.reloads.mu.Lock()
 	defer m.reloads.mu.Unlock()
 	return m.reloads.last, m.reloads.failed
@@ -65,8 +65,7 @@ func (m *metrics) lastReload() (last time.Time, failed bool) {
 
 // forget drops the counts of a service that is gone: their number must not grow
 // with every reload.
-func (m *metrics) forget(service string) {
-	of := prometheus.Labels{"service": service}
-	m.auths.DeletePartialMatch(of)
-	m.dials.DeletePartialMatch(of)
+func (m *metricSet) forget(service string) {
+	m.auths.Forget(service)
+	m.dials.DeletePartialMatch(prometheus.Labels{"service": service})
 }

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -73,30 +72,6 @@ func (s *service) join(gate *admission.Gate, r auth.Replay) {
 	}
 }
 
-// replay has the gate's store remember what authenticated.
-type replay struct {
-	store admission.Store
-	now   func() time.Time
-}
-
-// Claim implements auth.Replay.
-func (r replay) Claim(client string, nonce []byte, until time.Time) error {
-	kind := admission.ClaimTCPv2
-	if len(nonce) != protocol.EnvelopePrefix {
-		kind = admission.ClaimTCPv1
-	}
-	batch := []admission.Claim{{Kind: kind, Client: client, Nonce: nonce, Lifetime: until.Sub(r.now())}}
-	r.store.Claim(batch)
-	switch err := batch[0].Err; {
-	case errors.Is(err, admission.ErrReplay):
-		return fmt.Errorf("%w", auth.ErrReplayed)
-	case errors.Is(err, admission.ErrStoreFull):
-		return fmt.Errorf("%w", auth.ErrReplayFull)
-	default:
-		return err
-	}
-}
-
 // key translates a tuple for the flows.
 func key(t tun.Tuple) flows.Key {
 	return flows.Key{Client: t.Source(), Target: t.Destination()}
@@ -134,6 +109,7 @@ func (p *parts) plan(s *service, t tun.Tuple, target netip.AddrPort) *flows.Plan
 		Complete: func() error { return p.gate.Complete(t) },
 		Silence:  func() { p.gate.Forget(t) },
 		Closed:   func() { p.gate.Closed(t) },
+		Ended:    p.g.watchEnd,
 	}
 	if s.auth != nil {
 		plan.Authenticate = func(ctx context.Context, conn net.Conn) (string, error) {
@@ -158,7 +134,7 @@ func (p *parts) plan(s *service, t tun.Tuple, target netip.AddrPort) *flows.Plan
 
 // authenticate runs the handshake with the clients that could be meant.
 func (p *parts) authenticate(ctx context.Context, s *service, t tun.Tuple, conn net.Conn) (string, error) {
-	candidates := slices.Values(p.gate.Candidates(t))
+	start, candidates := time.Now(), slices.Values(p.gate.Candidates(t))
 	peer, err := s.auth.HandshakeWith(ctx, conn, candidates)
 	result := auth.ResultOK
 	if err != nil {
@@ -169,10 +145,12 @@ func (p *parts) authenticate(ctx context.Context, s *service, t tun.Tuple, conn 
 			p.explain(s.Name, t, failed)
 		}
 	}
-	p.g.metrics.authenticated(s.Name, result)
+	p.g.metrics.auths.Authenticated(s.Name, result, time.Since(start))
 	if err != nil {
 		return "", err
 	}
+	p.g.watchAuth(s.Name, t, &peer, nil)
+	p.g.journal.authenticated(&peer, s.Name, t.Src.Netip(), p.g.o.Now())
 	p.g.log.Info("authenticated", "client", peer.Client.ID(), "service", s.Name, "from", t.Source(), "protocol", peer.Protocol.String())
 	return peer.Client.ID(), nil
 }
@@ -181,6 +159,8 @@ func (p *parts) authenticate(ctx context.Context, s *service, t tun.Tuple, conn 
 // its message opened, so it is no stranger's, and its owner will want to know
 // why it is outside.
 func (p *parts) explain(service string, t tun.Tuple, e *auth.Error) {
+	p.g.watchAuth(service, t, nil, e)
+	p.g.journal.refused(e, service, t.Src.Netip(), p.g.o.Now())
 	switch e.Result {
 	case auth.ResultMalformed, auth.ResultUnknown:
 		p.gate.Failed(t)
@@ -206,7 +186,9 @@ func (p *parts) explain(service string, t tun.Tuple, e *auth.Error) {
 
 // knocked is told of every decided knock.
 func (g *Gateway) knocked(e admission.KnockEvent) {
-	g.metrics.knocked(e)
+	g.metrics.gate.Knocked(e)
+	g.journal.knocked(e, g.o.Now())
+	g.watchKnock(&e)
 	attrs := []any{"client", e.Client, "service", e.Service, "from", e.Source, "method", e.Method}
 	switch e.Result {
 	case admission.KnockOK:

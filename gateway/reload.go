@@ -31,8 +31,8 @@ var (
 // Reload puts another configuration in force while the gateway runs, and returns
 // what has changed. Flows of services that are still there lose nothing; those of
 // services that are gone or at another address, and those of clients, secrets and
-// permissions that are gone, end at once and in silence. Keys that cannot be changed while it
-// runs stay as they are: Changes.Restart names them. After an error nothing has
+// permissions that are gone, end at once and in silence. Keys that cannot be
+// changed while it runs stay as they are: Changes.Restart names them. After an error nothing has
 // changed. ErrNotRunning is one of them. Reloads wait for one another.
 func (g *Gateway) Reload(cfg *config.Config) (config.Changes, error) {
 	g.reloading.Lock()
@@ -143,6 +143,7 @@ func (g *Gateway) reload(cfg *config.Config) (renewal, error) {
 		return done, fmt.Errorf("close ports: %w", err) // the stack is closed: it has none
 	}
 	now.shut(next)
+	g.journal.keep(next.clients())
 	for _, name := range changes.Services.Removed {
 		g.metrics.forget(name)
 	}

@@ -67,6 +67,15 @@ func (s *setup) shut(next *setup) {
 	}
 }
 
+// clients are the ids of the configuration's clients.
+func (s *setup) clients() map[string]bool {
+	all := make(map[string]bool, len(s.cfg.Clients))
+	for i := range s.cfg.Clients {
+		all[s.cfg.Clients[i].ID] = true
+	}
+	return all
+}
+
 // openPorts lists the ports of services whose strangers' SYNs are answered.
 func (s *setup) openPorts() []uint16 {
 	var ports []uint16

@@ -81,6 +81,7 @@ func (w *outgoing) add(b []byte) {
 // reset forgets the parts.
 func (w *outgoing) reset() {
 	clear(w.parts[:w.n])
+	w.packet.Data = nil
 	w.n, w.tail = 0, w.tail[:0]
 }
 
@@ -116,6 +117,7 @@ func (l *link) write(w *outgoing, pkt *stack.PacketBuffer) error {
 		return nil // the stack's own ICMP, or whatever it thinks of: never ours to send
 	}
 	size := pkt.Size() - w.packet.Payload
+	w.packet.Data = w.parts[0]
 	if !l.s.o.Egress(&w.packet, size) {
 		return nil
 	}

@@ -110,6 +110,9 @@ func listen(s *Stack, port uint16) (*listener, error) {
 	l.ep = ep
 	// One listener for both families, reached through the open interface only.
 	ep.SocketOptions().SetV6Only(false)
+	// A port that was closed while it had connections may be opened again: they
+	// hold on to it for as long as they live.
+	ep.SocketOptions().SetReuseAddress(true)
 	if err := ep.SocketOptions().SetBindToDevice(int32(openNIC)); err != nil {
 		ep.Close()
 		return fail("confine", err)

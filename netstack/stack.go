@@ -51,7 +51,8 @@ type Options struct {
 	// goroutine and must not keep the packet.
 	Admit func(p *tun.Packet) Decision
 	// Egress says whether a packet that the stack built may leave; size is its
-	// payload in bytes. Only PeekTCP has been called on it, and succeeded.
+	// payload in bytes. Only PeekTCP has been called on it, and succeeded; its
+	// Data, borrowed for the call, is the beginning of the packet with its headers.
 	Egress func(p *tun.Packet, size int) bool
 	// Handle owns a request, on a goroutine of its own, until it returns.
 	Handle func(r *Request)

@@ -1,14 +1,27 @@
 #!/bin/sh
 # Installs Debian's packages of the programs that are named, where they are
 # missing and where that is possible. Tests whose program is missing skip, or
-# fail in CI, and say so.
+# fail in CI, and say so. No service that comes with a package is started.
 #
-#	test/tools.sh PROGRAM...	(each in the package of its own name)
+#	test/tools.sh PROGRAM[:PACKAGE]...
+#
+# PROGRAM is a name in PATH, or a pattern of paths that begins with /; without
+# PACKAGE the package is called like the program.
 set -eu
 
+# installed PROGRAM: is it there?
+installed() {
+	case $1 in
+	/*) # shellcheck disable=SC2086 # a pattern
+		ls $1 ;;
+	*) command -v "$1" ;;
+	esac >/dev/null 2>&1
+}
+
+PATH=$PATH:/usr/sbin:/sbin
 missing=
-for program in "$@"; do
-	command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
+for tool in "$@"; do
+	installed "${tool%%:*}" || missing="$missing ${tool##*:}"
 done
 [ -n "$missing" ] || exit 0
 

@@ -147,7 +147,11 @@ func rehearse(cmd *cobra.Command, socket, path string) error {
 		return nil
 	}
 	result, err := (&control.Client{Socket: socket}).Check(cmd.Context())
+	var refused *control.RefusedError
 	switch {
+	case errors.As(err, &refused): // the file is right, and yet needs a restart; or it is another file
+		fmt.Fprintf(cmd.OutOrStdout(), "\nThe gateway at %s would refuse to reload:\n  %s\n", socket, strings.Join(refused.Problems, "\n  "))
+		return nil
 	case errors.Is(err, control.ErrNotRunning):
 		return nil
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, control.ErrUnavailable):

@@ -115,13 +115,13 @@ func knockText(k *admission.KnockEvent) string {
 	}
 	text := fmt.Sprintf("knock of %s: %s, %s", who, k.Result, k.Result.Words())
 	if k.Result == admission.KnockStale {
-		text += " (" + clockText(k.Skew) + ")"
+		text += " (" + skewText(k.Skew) + ")"
 	}
 	return text
 }
 
-// clockText says how far the other's clock is off.
-func clockText(ahead time.Duration) string {
+// skewText says how far the other's clock is off.
+func skewText(ahead time.Duration) string {
 	if ahead < 0 {
 		return fmt.Sprintf("the client's clock is %v behind ours", (-ahead).Round(time.Millisecond))
 	}
@@ -133,30 +133,7 @@ func packetText(p *tun.Packet, length int) string {
 	if p.Version == 0 {
 		return fmt.Sprintf("%d bytes", length)
 	}
-	return fmt.Sprintf("%s %s, %d bytes", p.Tuple, transportText(p), length)
-}
-
-// transportText is the transport protocol with its flags.
-func transportText(p *tun.Packet) string {
-	switch p.Proto {
-	case tun.TCP:
-		text := "TCP"
-		for _, f := range []struct {
-			bit  uint8
-			name string
-		}{{tun.SYN, "SYN"}, {tun.FIN, "FIN"}, {tun.RST, "RST"}, {tun.ACK, "ACK"}} {
-			if p.Flags&f.bit != 0 {
-				text += " " + f.name
-			}
-		}
-		return text
-	case tun.UDP:
-		return "UDP"
-	case tun.ICMP, tun.ICMPv6:
-		return fmt.Sprintf("ICMP %d/%d", p.ICMPType, p.ICMPCode)
-	default:
-		return fmt.Sprintf("protocol %d", p.Proto)
-	}
+	return fmt.Sprintf("%s %s, %d bytes", p.Tuple, p.Transport(), length)
 }
 
 // explainedKnock and explainedPacket are what -o json writes.
@@ -187,7 +164,7 @@ type (
 // explainJSON writes a packet as an object.
 func explainJSON(w io.Writer, e *gateway.Explained) error {
 	p := explainedPacket{
-		Number: e.Number, Time: e.Record.Time, Protocol: transportText(&e.Packet), Length: e.Record.Length,
+		Number: e.Number, Time: e.Record.Time, Protocol: e.Packet.Transport(), Length: e.Record.Length,
 		Source: e.Packet.Tuple.Source().String(), Destination: e.Packet.Tuple.Destination().String(),
 		Out: e.Record.Out, Verdict: e.Record.Verdict, Reason: e.Record.Reason, BadChecksum: e.BadChecksum, Cut: e.Cut,
 	}

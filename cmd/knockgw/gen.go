@@ -38,7 +38,7 @@ func genCommand(root *cobra.Command) *cobra.Command {
 					return err
 				}
 			}
-			root.DisableAutoGenTag = true // it has the date
+			root.DisableAutoGenTag = true                                            // it has the date
 			seconds, err := strconv.ParseInt(os.Getenv("SOURCE_DATE_EPOCH"), 10, 64) // of the commit
 			if err != nil {
 				return fmt.Errorf("SOURCE_DATE_EPOCH: %w", err)

@@ -10,25 +10,34 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
 	"github.com/knockgw/knockgw/sandbox"
 	"github.com/knockgw/knockgw/tun"
 )
 
-// Exit codes; those from 64 up are sysexits.h's.
+// Exit codes; those from 3 to 6 are for the steps of reaching a service, those from 64 up are sysexits.h's.
 const (
 	exitOK            = 0
 	exitFailed        = 1
 	exitUsage         = 2
+	exitResolve       = 3
+	exitKnock         = 4
+	exitConnect       = 5
+	exitAuthenticate  = 6
 	exitNoTUN         = 69 // EX_UNAVAILABLE
 	exitNotPermitted  = 77 // EX_NOPERM
 	exitConfiguration = 78 // EX_CONFIG
 )
+
+// aboutExitCodes is what the commands that reach a service say about it.
+const aboutExitCodes = "The exit code tells which step failed: 3 resolve, 4 knock, 5 connect, 6 authenticate; 1 anything later."
 
 func run() int {
 	// The first signal asks for an orderly end, the second gets a prompt one.
@@ -64,9 +73,10 @@ func command() *cobra.Command {
 	})
 	root.AddCommand(
 		runCommand(), downCommand(), checkCommand(), demoCommand(), versionCommand(),
-		reloadCommand(), statusCommand(),
-		keygenCommand(), knockCommand(), connectCommand(),
-		explainCommand(),
+		reloadCommand(), statusCommand(), flowsCommand(), grantsCommand(), clientsCommand(), bansCommand(), revokeCommand(),
+		traceCommand(), captureCommand(), explainCommand(),
+		keygenCommand(), knockCommand(), connectCommand(), pingCommand(), forwardCommand(), proxyCommand(),
+		clientCommand(), importCommand(), migrateCommand(),
 	)
 	return root
 }
@@ -87,8 +97,24 @@ func exact(n int) cobra.PositionalArgs {
 	}
 }
 
+// reportedError is one that was told already, and only decides about the exit code.
+type reportedError struct{ error }
+
+// Unwrap returns the error.
+func (e *reportedError) Unwrap() error { return e.error }
+
+// isMissingFlag recognises cobra's own error, which has no type.
+func isMissingFlag(err error) bool { return strings.HasPrefix(err.Error(), "required flag") }
+
+// oneLine is an error's text in one line, however many errors were joined in it.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
 // report prints an error, one line for each that was joined.
 func report(err error) {
+	var reported *reportedError
+	if errors.As(err, &reported) {
+		return
+	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok { // exactly errors.Join's own
 		for _, e := range joined.Unwrap() {
 			report(e)
@@ -101,12 +127,18 @@ func report(err error) {
 		fmt.Fprintln(os.Stderr, err) // lines that begin with file and line, for editors to jump to
 		return
 	}
+	var step *client.StepError
+	if errors.As(err, &step) {
+		fmt.Fprintln(os.Stderr, "knockgw:", oneLine(err))
+		return
+	}
 	fmt.Fprintln(os.Stderr, "knockgw:", err)
 }
 
 func exitCode(err error) int {
 	var (
 		usage   *usageError
+		step    *client.StepError
 		conf    *config.Error
 		refused *control.RefusedError
 	)
@@ -115,12 +147,30 @@ func exitCode(err error) int {
 		return exitOK
 	case errors.As(err, &usage), isMissingFlag(err):
 		return exitUsage
+	case errors.As(err, &step):
+		return stepCode(step.Step)
 	case errors.As(err, &conf), errors.As(err, &refused):
 		return exitConfiguration
 	case errors.Is(err, tun.ErrNoTUN):
 		return exitNoTUN
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, sandbox.ErrAccount):
 		return exitNotPermitted
+	default:
+		return exitFailed
+	}
+}
+
+// stepCode is the exit code for a step that failed.
+func stepCode(step string) int {
+	switch step {
+	case client.StepResolve:
+		return exitResolve
+	case client.StepKnock:
+		return exitKnock
+	case client.StepConnect:
+		return exitConnect
+	case client.StepAuthenticate:
+		return exitAuthenticate
 	default:
 		return exitFailed
 	}

@@ -13,3 +13,6 @@ import (
 func Run(context.Context, Options) error {
 	return fmt.Errorf("the demonstration builds network namespaces and needs Linux: %w for it", tun.ErrNoTUN)
 }
+
+// Hold is Linux's too.
+func Hold(ctx context.Context, o Options) error { return Run(ctx, o) }

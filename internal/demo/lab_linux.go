@@ -21,6 +21,8 @@ const (
 	linkName  = "eth0" // of everybody's one link, except the gateway's
 	linkBits4 = 24
 	linkBits6 = 64
+	// clientLink is the number of the client's link; the stranger's and the upstream's come after it.
+	clientLink = 1
 
 	upTime = 5 * time.Second // for a link to carry packets; it takes milliseconds
 	upPoll = time.Millisecond
@@ -94,7 +96,7 @@ func newLab(ctx context.Context) (l *lab, err error) {
 		}
 	}
 	for i, h := range []*host{l.client, l.stranger, l.upstream} {
-		routers, err := l.join(ctx, h, byte(i+1))
+		routers, err := l.join(ctx, h, byte(clientLink+i))
 		if err != nil {
 			return l, fmt.Errorf("link the %s to the gateway: %w", h.name, err)
 		}

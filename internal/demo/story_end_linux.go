@@ -27,17 +27,17 @@ func (s *story) refused(ctx context.Context) error {
 		return err
 	}
 	wrong := bytes.Repeat([]byte{'?'}, secretSize)
-	d, err := s.dialer(wrong)
-	if err != nil {
-		return err
-	}
 	for _, h := range []*host{s.lab.stranger, s.lab.client} {
+		d, err := s.dialer(h, wrong)
+		if err != nil {
+			return err
+		}
 		for _, at := range s.services() {
 			session, err := d.NewSession()
 			if err != nil {
 				return err
 			}
-			if err := h.do(func() error { return d.Knock(ctx, at, session) }); err != nil {
+			if err := d.Knock(ctx, at, session); err != nil {
 				return fmt.Errorf("knock with a wrong secret: %w", err)
 			}
 		}
@@ -84,11 +84,11 @@ func (s *story) decided(ctx context.Context, result string, want int, format str
 // halfRight knocks rightly and authenticates with a wrong secret.
 func (s *story) halfRight(ctx context.Context, wrong []byte) error {
 	at := s.services()[0]
-	right, err := s.dialer(s.secret)
+	right, err := s.dialer(s.lab.client, s.secret)
 	if err != nil {
 		return err
 	}
-	imposter, err := s.dialer(wrong)
+	imposter, err := s.dialer(s.lab.client, wrong)
 	if err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func (s *story) after(ctx context.Context) error {
 	if err := s.idle(ctx, 0); err != nil {
 		return err
 	}
-	d, err := s.dialer(s.secret)
+	d, err := s.dialer(s.lab.client, s.secret)
 	if err != nil {
 		return err
 	}

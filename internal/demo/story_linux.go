@@ -118,15 +118,22 @@ func (s *story) before(ctx context.Context) error {
 	return s.hidden(ctx, true)
 }
 
-// dialer is the client's, with a secret.
-func (s *story) dialer(secret []byte) (*client.Dialer, error) {
+// dialer is the client's, at a host and with a secret.
+func (s *story) dialer(at *host, secret []byte) (*client.Dialer, error) {
 	id, err := protocol.NewClient(clientID, secret)
 	if err != nil {
 		return nil, err
 	}
 	return &client.Dialer{
-		Identity: id, KnockPort: knockPort,
-		Auth: auth.Client{Proof: true}, Net: net.Dialer{Timeout: reachTime},
+		Identity: id, KnockPort: knockPort, Auth: auth.Client{Proof: true}, Timeout: reachTime,
+		Dial: func(ctx context.Context, by *net.Dialer, network, address string) (conn net.Conn, err error) {
+			// In the host's namespace, which only one thread is in.
+			err = at.do(func() (err error) {
+				conn, err = by.DialContext(ctx, network, address)
+				return err
+			})
+			return conn, err
+		},
 	}, nil
 }
 
@@ -142,7 +149,7 @@ func (s *story) services() []netip.AddrPort {
 // enter: the client knocks, authenticates, and hears the upstream itself.
 func (s *story) enter(ctx context.Context) error {
 	s.step("The client knocks, connects and authenticates")
-	d, err := s.dialer(s.secret)
+	d, err := s.dialer(s.lab.client, s.secret)
 	if err != nil {
 		return err
 	}
@@ -179,11 +186,7 @@ func (s *story) enter(ctx context.Context) error {
 // reach dials a service from the client. What comes over the connection is no
 // answer to anybody's scan, then or later.
 func (s *story) reach(ctx context.Context, d *client.Dialer, at netip.AddrPort) (net.Conn, error) {
-	var conn net.Conn
-	err := s.lab.client.do(func() (err error) {
-		conn, err = d.DialContext(ctx, "tcp", at.String())
-		return err
-	})
+	conn, err := d.DialContext(ctx, "tcp", at.String())
 	if err != nil {
 		return nil, fmt.Errorf("%w: the client cannot reach %v: %w", ErrEvidence, at, err)
 	}

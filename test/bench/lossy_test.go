@@ -66,10 +66,10 @@ func (b *bench) lossy(t *testing.T) {
 	}
 	serveIperf(t, l)
 	s := b.newSite(t, l)
-	clean := load.Link{Delay: linkDelay, Rate: linkRate, Queue: linkQueue}
+	clean := load.Link{Wire: lab.Wire{Delay: linkDelay, Rate: linkRate, Queue: linkQueue}}
 	link := start(t, l.Gateway, &clean, devices...)
 	s.open(t, linkClient.Addr())
-	stop[[2]load.Carried](t, link)
+	stop[[2]lab.Carried](t, link)
 
 	n := rounds(t, lossyRounds)
 	p := b.report.part("lossy path", fmt.Sprintf("One stream of iperf3 over a link of %v and %.1f %% loss each way, %.0f Mb/s, a "+
@@ -82,7 +82,7 @@ func (b *bench) lossy(t *testing.T) {
 		flags = append(flags, "--omit", "0") // slow start is a part of it
 		r.add(c.name, iperf(t, l.Client, c.target, 1, seconds, flags...).rate/1e6)
 		time.Sleep(linkDrain)
-		for _, d := range stop[[2]load.Carried](t, link) {
+		for _, d := range stop[[2]lab.Carried](t, link) {
 			if d.Overflowed > 0 {
 				r.note("%s: the queue had no room for %d of %d packets in a round", c.name, d.Overflowed, d.Packets)
 			}

@@ -25,6 +25,7 @@ const (
 type scan struct {
 	flags []string
 	v6    bool
+	ports string // "" means scanPorts, or scanProtocols
 }
 
 // scans4 has one run for each type of scan that the specification names.
@@ -73,6 +74,9 @@ func (s scan) run(t *testing.T, from *lab.Host, target netip.Addr) map[string]bo
 	ports := scanPorts
 	if s.flags[0] == "-sO" {
 		ports = scanProtocols
+	}
+	if s.ports != "" {
+		ports = s.ports
 	}
 	args = append(args, "-n", "-Pn", "-p", ports, "--max-retries", "1", "--max-rtt-timeout", "300ms",
 		"--initial-rtt-timeout", "200ms", "-oX", "-")

@@ -1,0 +1,158 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/protocol"
+)
+
+const (
+	// authentications is how often a dial authenticates at the most: once, and
+	// once more in case packets were lost. Each failure counts towards a ban, which
+	// a gateway has after ten by default.
+	authentications = 2
+
+	// handshakeTime is what one authentication is given: the 3 s after which a
+	// gateway ends one that failed, and the way there and back with losses.
+	handshakeTime = auth.DefaultDeadline + 1500*time.Millisecond
+)
+
+// DialContext resolves address, knocks, connects and authenticates, as far as
+// the options say; the package's comment has how. network is tcp, tcp4 or tcp6.
+// It ends with Timeout or ctx, and then or before then has closed whatever it
+// opened but the connection that it returns. The error is a *StepError.
+func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	run := &dial{Dialer: d, address: address, began: time.Now()}
+	limited, cancel := context.WithTimeout(ctx, d.timeout())
+	defer cancel()
+	targets, err := d.ResolveAll(limited, network, address)
+	if err != nil {
+		return nil, run.failure(StepResolve, err)
+	}
+	conn, failure := run.reach(limited, targets)
+	if failure == nil {
+		return conn, nil
+	}
+	if d.FindClock && failure.silent() && ctx.Err() == nil {
+		failure.ClockOffset = d.suspectClock(ctx, targets)
+	}
+	return nil, failure
+}
+
+// dial is one DialContext.
+type dial struct {
+	*Dialer
+	address string
+	began   time.Time
+	targets []netip.AddrPort
+	// What the error tells.
+	attempts, authenticated int
+	waited                  time.Duration // for the end of the last authentication
+}
+
+// reach knocks, connects and authenticates at any of targets.
+func (run *dial) reach(ctx context.Context, targets []netip.AddrPort) (net.Conn, *StepError) {
+	run.targets = targets
+	run.Trace.resolved(slices.Clone(targets))
+	var refused *StepError
+	for {
+		session, err := run.session()
+		if err != nil {
+			return nil, run.failure(StepKnock, err)
+		}
+		r := run.newRace(targets, session, run.attempts)
+		conn, won, err := r.run(ctx)
+		run.attempts = r.begun
+		switch {
+		case err == nil:
+		case refused != nil:
+			return nil, refused // which says more than the silence after it
+		case errors.Is(err, errFailed):
+			return nil, run.failure(r.step, join(r.failures...))
+		default:
+			return nil, run.failure(StepConnect, join(append([]error{err}, r.failures...)...))
+		}
+		if run.NoAuth {
+			return conn, nil
+		}
+		if err = run.authenticate(ctx, conn, won, session); err == nil {
+			return conn, nil
+		}
+		_ = conn.Close() // it is the handshake's error that counts
+		run.targets = []netip.AddrPort{won.Target}
+		refused = run.failure(StepAuthenticate, err)
+		if run.authenticated == authentications || !lossExplains(err) || ctx.Err() != nil {
+			return nil, refused
+		}
+		// Another address may have the luck, if there is one.
+		targets = append(slices.DeleteFunc(slices.Clone(targets), func(t netip.AddrPort) bool { return t == won.Target }), won.Target)
+	}
+}
+
+// authenticate authenticates the connection of an attempt.
+func (run *dial) authenticate(ctx context.Context, conn net.Conn, won *flight, session []byte) error {
+	if rest := run.Settle - time.Since(won.knocked); !won.knocked.IsZero() && rest > 0 {
+		if err := pause(ctx, rest); err != nil {
+			return err
+		}
+	}
+	if run.NoKnock && run.SessionID == nil {
+		session = nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	defer cancel()
+	began := time.Now()
+	a := run.authentication(won.Target, session)
+	err := a.Handshake(ctx, conn)
+	run.authenticated++
+	run.waited = time.Since(began)
+	told := won.Attempt
+	told.Took = time.Since(told.Began)
+	run.Trace.authenticated(told, err)
+	return err
+}
+
+// authentication is d.Auth for a connection to target.
+func (d *Dialer) authentication(target netip.AddrPort, session []byte) *auth.Client {
+	a := d.Auth
+	a.Identity, a.Port, a.SessionID, a.Now, a.Rand = d.Identity, d.port(target), session, d.Now, d.Rand
+	return &a
+}
+
+// lossExplains tells whether an authentication could have failed so because
+// packets were lost, and may be repeated: it never came to an answer. A wrong proof
+// is one.
+func lossExplains(err error) bool {
+	var failure *auth.Error
+	if !errors.As(err, &failure) {
+		return false // there was nothing to send
+	}
+	switch failure.Result {
+	case auth.ResultTimeout, auth.ResultClosed, auth.ResultCanceled:
+		return true
+	default:
+		return false
+	}
+}
+
+// failure is the error of a dial that ended with step.
+func (run *dial) failure(step string, err error) *StepError {
+	e := &StepError{
+		Step: step, Err: err, Address: run.address, Targets: run.targets,
+		Attempts: run.attempts, Authentications: run.authenticated, Took: time.Since(run.began),
+	}
+	e.waited, e.noAuth = run.waited, run.NoAuth
+	if !run.NoKnock {
+		if e.method = run.Method; e.method == "" {
+			e.method = protocol.MethodUDP
+		}
+		e.knockPort = run.knockPort()
+	}
+	return e
+}

@@ -1,0 +1,256 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/client"
+	"github.com/knockgw/knockgw/protocol"
+)
+
+// greet is a service of few words.
+func greet(conn net.Conn) { _, _ = io.WriteString(conn, "hello from behind the gate\n") }
+
+// Knock, connect, and have both sides prove who they are: one call.
+func Example() {
+	gate := newGate(greet)
+	defer gate.close()
+
+	alice, err := protocol.NewClient("alice", []byte(exampleSecret))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	d := &client.Dialer{
+		Identity:  alice,
+		KnockPort: gate.dialer().KnockPort, // 62201 of a real gateway needs no saying
+		Auth:      auth.Client{Proof: true},
+	}
+	conn, err := d.DialContext(context.Background(), "tcp", gate.address())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	said, err := io.ReadAll(conn)
+	fmt.Printf("%s%v\n", said, err)
+	// Output:
+	// hello from behind the gate
+	// <nil>
+}
+
+// An http.Client of a hidden web server: each connection of its pool has a knock of
+// its own.
+func ExampleDialer_DialContext() {
+	gate := newGate(nil)
+	defer gate.close()
+	hidden := http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprintln(w, "you asked for", r.URL.Path)
+		}),
+		ReadHeaderTimeout: time.Second,
+	}
+	gate.running.Go(func() { _ = hidden.Serve(gate.listener) })
+	defer func() { _ = hidden.Close() }()
+
+	transport := &http.Transport{DialContext: gate.dialer().DialContext}
+	defer transport.CloseIdleConnections()
+	web := http.Client{Transport: transport}
+	response, err := web.Get("http://" + gate.address() + "/report")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	fmt.Printf("%s%v\n", body, err)
+	// Output:
+	// you asked for /report
+	// <nil>
+}
+
+// A knock alone, for a connection that somebody else makes: who authenticates it
+// must name the session that was knocked with.
+func ExampleDialer_Knock() {
+	gate := newGate(greet)
+	defer gate.close()
+	ctx := context.Background()
+
+	d := gate.dialer()
+	session, err := d.NewSession()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	target := netip.MustParseAddrPort(gate.address())
+	if err := d.Knock(ctx, target, session); err != nil {
+		fmt.Println(err)
+		return
+	}
+	conn, err := net.Dial("tcp", target.String())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	who := auth.Client{Identity: d.Identity, Port: target.Port(), SessionID: session, Proof: true}
+	fmt.Println(who.Handshake(ctx, conn))
+	// Output: <nil>
+}
+
+// A session that is chosen beforehand, so that a log here and the gateway's can be
+// put side by side. Such a Dialer is for one connection.
+func ExampleDialer_NewSession() {
+	gate := newGate(greet)
+	defer gate.close()
+
+	d := gate.dialer()
+	var err error
+	if d.SessionID, err = d.NewSession(); err != nil {
+		fmt.Println(err)
+		return
+	}
+	conn, err := d.DialContext(context.Background(), "tcp", gate.address())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(len(d.SessionID), conn.Close())
+	// Output: 16 <nil>
+}
+
+// The addresses that DialContext would try, in its order.
+func ExampleDialer_ResolveAll() {
+	var d client.Dialer
+	fmt.Println(d.ResolveAll(context.Background(), "tcp", "10.77.0.1:ssh"))
+	fmt.Println(d.ResolveAll(context.Background(), "tcp6", "[fd77::1]:22"))
+	// Output:
+	// [10.77.0.1:22] <nil>
+	// [[fd77::1]:22] <nil>
+}
+
+// Where to knock.
+func ExampleResolve() {
+	fmt.Println(client.Resolve(context.Background(), "tcp", "10.77.0.1:22"))
+	// Output: 10.77.0.1:22 <nil>
+}
+
+// A gateway whose clock is 41 s ahead takes nobody's knocks, and says nothing. What
+// time it has it tells nevertheless.
+func ExampleDialer_ClockOffset() {
+	gate := newGate(greet)
+	defer gate.close()
+	gate.clock.Store(int64(41 * time.Second))
+
+	d := gate.dialer()
+	d.Dial = gate.silent // as a real gateway is
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	offset, err := d.ClockOffset(ctx, "tcp", gate.address())
+	fmt.Println(offset.Round(5*time.Second), err)
+	// Output: -40s <nil>
+}
+
+// What a dial does, step by step.
+func ExampleTrace() {
+	gate := newGate(greet)
+	defer gate.close()
+
+	d := gate.dialer()
+	d.Trace = &client.Trace{
+		Resolved:      func(addrs []netip.AddrPort) { fmt.Println("addresses:", len(addrs)) },
+		Knocked:       func(a client.Attempt, err error) { fmt.Println("knock", a.Number, err) },
+		Connected:     func(a client.Attempt, err error) { fmt.Println("connection", a.Number, err) },
+		Authenticated: func(a client.Attempt, err error) { fmt.Println("proof", a.Number, err, a.Took > 0) },
+	}
+	conn, err := d.DialContext(context.Background(), "tcp", gate.address())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(conn.Close())
+	// Output:
+	// addresses: 1
+	// knock 1 <nil>
+	// connection 1 <nil>
+	// proof 1 <nil> true
+	// <nil>
+}
+
+// Which step failed, and why.
+func ExampleStepError() {
+	gate := newGate(greet)
+	d, address := gate.dialer(), gate.address()
+	gate.close() // and so nobody is there
+
+	_, err := d.DialContext(context.Background(), "tcp", address)
+	var failed *client.StepError
+	if errors.As(err, &failed) {
+		switch failed.Step {
+		case client.StepResolve:
+			fmt.Println("there is no such name")
+		case client.StepConnect:
+			fmt.Println("attempts:", failed.Attempts, "timeout:", failed.Timeout())
+		}
+	}
+	fmt.Println(errors.Is(err, syscall.ECONNREFUSED))
+	fmt.Println((&client.StepError{
+		Step: client.StepConnect, Address: "10.77.0.1:22", Err: context.DeadlineExceeded, Took: 15 * time.Second,
+	}).Error())
+	// Output:
+	// attempts: 1 timeout: false
+	// true
+	// connect: 10.77.0.1:22 did not answer in 15 s; check the address, and whether the service wants a knock
+}
+
+// A knock in five parts, for a gate that is set up for as many.
+func ExampleSequence() {
+	gate := newGate(greet)
+	defer gate.close()
+
+	d := gate.dialer()
+	d.Method = protocol.MethodUDPSeq
+	d.Sequence = client.Sequence{Length: 5, Gap: 10 * time.Millisecond}
+	conn, err := d.DialContext(context.Background(), "tcp", gate.address())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(conn.Close())
+	// Output: <nil>
+}
+
+// Without the capability to write packets of one's own, a SYN knock says what to do.
+func ExampleRawSocketError() {
+	err := error(&client.RawSocketError{Err: fs.ErrPermission})
+	fmt.Println(err)
+	fmt.Println(errors.Is(err, fs.ErrPermission))
+	// Output:
+	// send a SYN that is a knock: permission denied; give this program the capability CAP_NET_RAW (setcap cap_net_raw+ep), run it as root, or knock by one of the udp methods
+	// true
+}
+
+// What cannot be done is said before anything is sent.
+func Example_badOption() {
+	alice, err := protocol.NewClient("alice", []byte(exampleSecret))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	d := &client.Dialer{Identity: alice, Method: protocol.MethodUDPSeq, Sequence: client.Sequence{Length: 9}}
+	_, err = d.DialContext(context.Background(), "tcp", "10.77.0.1:22")
+	fmt.Println(err)
+	fmt.Println(errors.Is(err, client.ErrOption))
+	// Output:
+	// knock: 10.77.0.1:22: bad option: a udp-seq sequence has 2 to 8 parts, not 9
+	// true
+}

@@ -1,0 +1,148 @@
+package client_test
+
+import (
+	"context"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/client"
+	"github.com/knockgw/knockgw/protocol"
+)
+
+// gate is a gate on loopback for the examples: a socket that takes knocks, and a
+// listener of connections that must authenticate with a session that was knocked
+// with. What it lacks is silence: the kernel answers for it.
+type gate struct {
+	listener *auth.Listener
+	knocks   *net.UDPConn
+	port     uint16 // of the service
+	alice    *protocol.Client
+	clock    atomic.Int64 // less the host's, in nanoseconds
+	running  sync.WaitGroup
+
+	mu       sync.Mutex
+	sessions map[string]bool // that were knocked with
+	knocked  chan struct{}   // closed by the next knock
+}
+
+const exampleSecret = "sixteen bytes or more of a secret"
+
+// newGate opens a gate and has serve handle each connection, if it is not nil, or
+// whoever accepts from its listener.
+func newGate(serve func(net.Conn)) *gate {
+	alice, err := protocol.NewClient("alice", []byte(exampleSecret))
+	if err != nil {
+		panic(err)
+	}
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	knocks, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		panic(err)
+	}
+	g := &gate{
+		knocks: knocks, port: uint16(inner.Addr().(*net.TCPAddr).Port), alice: alice,
+		sessions: map[string]bool{}, knocked: make(chan struct{}),
+	}
+	g.listener = auth.NewListener(inner, &auth.Server{
+		Port: g.port, Clients: slices.Values([]*protocol.Client{alice}), Proof: true,
+		Now: g.now, Authorize: g.authorize,
+	}, auth.ListenerOptions{})
+	g.running.Go(g.hear)
+	if serve != nil {
+		g.running.Go(func() {
+			for {
+				conn, err := g.listener.Accept()
+				if err != nil {
+					return
+				}
+				g.running.Go(func() {
+					serve(conn)
+					_ = conn.Close()
+				})
+			}
+		})
+	}
+	return g
+}
+
+// close waits until nothing of the gate runs any more.
+func (g *gate) close() {
+	_ = g.knocks.Close()
+	_ = g.listener.Close()
+	g.running.Wait()
+}
+
+func (g *gate) now() time.Time { return time.Now().Add(time.Duration(g.clock.Load())) }
+
+// address is where the service is.
+func (g *gate) address() string { return g.listener.Addr().String() }
+
+// dialer is alice's.
+func (g *gate) dialer() *client.Dialer {
+	return &client.Dialer{
+		Identity:  g.alice,
+		KnockPort: uint16(g.knocks.LocalAddr().(*net.UDPAddr).Port),
+		Auth:      auth.Client{Proof: true},
+	}
+}
+
+// hear takes knocks until the socket is closed.
+func (g *gate) hear() {
+	b, s := make([]byte, protocol.MaxKnock+1), protocol.NewScratch()
+	for {
+		n, _, err := g.knocks.ReadFromUDPAddrPort(b)
+		if err != nil {
+			return
+		}
+		k, err := protocol.ParseKnock(b[:n])
+		if err != nil || !k.Match(s, g.alice, g.port) {
+			continue
+		}
+		m, err := k.Open(s, g.alice, g.port)
+		if err != nil || g.now().Sub(time.UnixMilli(m.Time)).Abs() > auth.DefaultWindow {
+			continue
+		}
+		g.mu.Lock()
+		g.sessions[string(m.SessionID)] = true
+		close(g.knocked)
+		g.knocked = make(chan struct{})
+		g.mu.Unlock()
+	}
+}
+
+// authorize takes each session once.
+func (g *gate) authorize(p auth.Peer, claim func() error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.sessions[string(p.Message.SessionID)] {
+		return net.ErrClosed
+	}
+	delete(g.sessions, string(p.Message.SessionID))
+	return claim()
+}
+
+// silent is a Dialer's Dial to which the gate answers as a real one does: not at
+// all, until somebody has knocked.
+func (g *gate) silent(ctx context.Context, by *net.Dialer, network, address string) (net.Conn, error) {
+	for network == "tcp" {
+		g.mu.Lock()
+		admitted, knocked := len(g.sessions) > 0, g.knocked
+		g.mu.Unlock()
+		if admitted {
+			break
+		}
+		select {
+		case <-knocked:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return by.DialContext(ctx, network, address)
+}

@@ -1,0 +1,176 @@
+package profile
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/knockgw/knockgw/client"
+	"github.com/knockgw/knockgw/protocol"
+)
+
+// header begins a profile's file.
+const header = "# A knockgw profile. It has a secret in it: it is for one person alone.\n"
+
+// Marshal is the text of the profile's file, the secret included, with the defaults left out that a
+// reader would not miss. Parse makes of it the same profile. A profile that Parse would refuse is an error.
+func (p *Profile) Marshal() ([]byte, error) {
+	full, err := p.complete()
+	if err != nil {
+		return nil, err
+	}
+	text, err := full.encode(true)
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte(header), text...), nil
+}
+
+// document is a profile as it is spelt: in YAML, and in JSON inside a URI.
+type document struct {
+	Version  int          `yaml:"version,omitempty" json:"version,omitempty"`
+	Profile  string       `yaml:"profile" json:"profile"`
+	Client   string       `yaml:"client" json:"client"`
+	Secret   string       `yaml:"secret" json:"secret"`
+	Gateway  string       `yaml:"gateway,omitempty" json:"gateway,omitempty"`
+	Server   string       `yaml:"server,omitempty" json:"server,omitempty"`
+	Window   string       `yaml:"window,omitempty" json:"window,omitempty"`
+	Services []docService `yaml:"services" json:"services"`
+}
+
+type docService struct {
+	Name      string       `yaml:"name" json:"name"`
+	Address   string       `yaml:"address" json:"address"`
+	Mode      string       `yaml:"mode,omitempty" json:"mode,omitempty"`
+	Method    string       `yaml:"method,omitempty" json:"method,omitempty"`
+	KnockPort uint16       `yaml:"knock_port,omitempty" json:"knock_port,omitempty"`
+	Port      uint16       `yaml:"port,omitempty" json:"port,omitempty"`
+	Auth      *docAuth     `yaml:"auth,omitempty,flow" json:"auth,omitempty"`
+	Sequence  *docSequence `yaml:"sequence,omitempty,flow" json:"sequence,omitempty"`
+	Slot      string       `yaml:"slot,omitempty" json:"slot,omitempty"`
+}
+
+type docAuth struct {
+	Protocol string `yaml:"protocol,omitempty" json:"protocol,omitempty"`
+	Hint     string `yaml:"hint,omitempty" json:"hint,omitempty"`
+	Buckets  []int  `yaml:"buckets,omitempty,flow" json:"buckets,omitempty"`
+	Proof    bool   `yaml:"proof,omitempty" json:"proof,omitempty"`
+}
+
+type docSequence struct {
+	Length int    `yaml:"length,omitempty" json:"length,omitempty"`
+	Gap    string `yaml:"gap,omitempty" json:"gap,omitempty"`
+	Slot   string `yaml:"slot,omitempty" json:"slot,omitempty"`
+	Legacy bool   `yaml:"legacy,omitempty" json:"legacy,omitempty"`
+}
+
+// encode is the profile in YAML, for readers with mode and method even where they are the defaults.
+func (p *Profile) encode(readable bool) ([]byte, error) {
+	d := p.document()
+	d.Version = version
+	if readable {
+		for i := range d.Services {
+			d.Services[i].Mode, d.Services[i].Method = p.Services[i].Mode, p.Services[i].Method
+		}
+	}
+	var b bytes.Buffer
+	e := yaml.NewEncoder(&b)
+	e.SetIndent(indent)
+	if err := e.Encode(d); err != nil { //nolint:gosec // a profile is for its secret
+		return nil, fmt.Errorf("profile %s: %w", p.Name, err)
+	}
+	if err := e.Close(); err != nil {
+		return nil, fmt.Errorf("profile %s: %w", p.Name, err)
+	}
+	return b.Bytes(), nil
+}
+
+const indent = 2 // spaces, as in the documentation
+
+// compact is the profile in JSON without a byte to spare.
+func (p *Profile) compact() ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(p.document()); err != nil { //nolint:gosec // a profile is for its secret
+		return nil, fmt.Errorf("profile %s: %w", p.Name, err)
+	}
+	return escape(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), nil
+}
+
+// escape spells the characters that stand for themselves in JSON, and not in YAML.
+func escape(text []byte) []byte {
+	const del, nbsp, mark, none = 0x7f, 0xa0, 0xfeff, 0xfffe
+	out := make([]byte, 0, len(text))
+	for _, r := range string(text) {
+		if del <= r && r < nbsp || r == mark || r&^1 == none {
+			out = fmt.Appendf(out, `\u%04x`, r)
+		} else {
+			out = utf8.AppendRune(out, r)
+		}
+	}
+	return out
+}
+
+// document leaves out what is a default or stands for one.
+func (p *Profile) document() document {
+	d := document{
+		Profile: p.Name, Client: p.Client, Secret: p.Secret.Reveal(), Gateway: p.Gateway,
+		Server: unless(p.Server, ServerKnockgw), Window: spell(p.Window, defaultWindow),
+		Services: make([]docService, len(p.Services)),
+	}
+	for i := range p.Services {
+		d.Services[i] = p.Services[i].document()
+	}
+	return d
+}
+
+func (s *Service) document() docService {
+	d := docService{
+		Name: s.Name, Address: s.Address,
+		Mode: unless(s.Mode, ModeKnockAuth), Method: unless(s.Method, protocol.MethodUDP),
+		KnockPort: unless(s.KnockPort, client.DefaultKnockPort),
+		Port:      unless(s.Port, s.port()),
+		Slot:      spell(s.Slot, client.DefaultSlot),
+	}
+	a := docAuth{
+		Protocol: unless(s.Auth.Protocol, AuthV2), Hint: unless(s.Auth.Hint, string(protocol.HintRoute)),
+		Buckets: s.Auth.Buckets, Proof: s.Auth.Proof,
+	}
+	if slices.Equal(a.Buckets, protocol.DefaultBuckets()) {
+		a.Buckets = nil
+	}
+	if a.Protocol != "" || a.Hint != "" || len(a.Buckets) > 0 || a.Proof {
+		d.Auth = &a
+	}
+	q := docSequence{
+		Length: unless(s.Sequence.Length, client.DefaultSequenceLength), Gap: spell(s.Sequence.Gap, client.DefaultSequenceGap),
+		Slot: spell(s.Sequence.Slot, client.DefaultSlot), Legacy: s.Sequence.Legacy,
+	}
+	if q != (docSequence{}) {
+		d.Sequence = &q
+	}
+	return d
+}
+
+// unless is v, or what stands for nothing if v is the default.
+func unless[T comparable](v, usual T) T {
+	var none T
+	if v == usual {
+		return none
+	}
+	return v
+}
+
+// spell is a time as it is written, unless it is the usual one or none.
+func spell(d, usual time.Duration) string {
+	if d == usual || d == 0 {
+		return ""
+	}
+	return d.String()
+}

@@ -1,0 +1,54 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// maxHost is the longest name of a host, in bytes: what SOCKS5's length byte and DNS take.
+const maxHost = 255
+
+// errHost says that something is no name of a host. What it was is not repeated: it came from outside.
+var errHost = errors.New("the host is neither a name nor an IP address")
+
+// address is host:port the way Dial gets it: names in small letters and without the dot at the end, IP
+// addresses in their one canonical spelling, with which a service's address can be compared.
+func address(host string, port uint16) (string, error) {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return netip.AddrPortFrom(ip.Unmap(), port).String(), nil
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if host == "" || len(host) > maxHost || strings.ContainsFunc(host, func(r rune) bool { return !ofNames(r) }) {
+		return "", errHost
+	}
+	if port == 0 {
+		return "", errors.New("there is no port 0")
+	}
+	return net.JoinHostPort(host, strconv.Itoa(int(port))), nil
+}
+
+// ofNames tells what the names of hosts and services are made of.
+func ofNames(r rune) bool {
+	return 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-' || r == '_' || r == '.'
+}
+
+// authority is the address that an HTTP request names. implied is the port if it names none; 0 if it must.
+func authority(text string, implied uint16) (string, error) {
+	host, service, err := net.SplitHostPort(text)
+	if err != nil && implied != 0 {
+		// Without a port; in brackets an IPv6 address, but not both.
+		host, service, err = net.SplitHostPort(text + ":" + strconv.Itoa(int(implied)))
+	}
+	if err != nil {
+		return "", errors.New("write HOST:PORT")
+	}
+	port, err := strconv.ParseUint(service, 10, 16)
+	if err != nil {
+		return "", fmt.Errorf("the port is no number up to %d", 1<<16-1)
+	}
+	return address(host, uint16(port))
+}

@@ -1,0 +1,402 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	socks "golang.org/x/net/proxy"
+
+	"github.com/knockgw/knockgw/client/relay"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what should happen at once.
+const patience = 10 * time.Second
+
+// services are what a proxy of a test reaches: addresses or errors by name.
+type services map[string]any
+
+func (s services) dial(ctx context.Context, address string) (net.Conn, error) {
+	switch to := s[address].(type) {
+	case string:
+		return (&net.Dialer{}).DialContext(ctx, "tcp", to)
+	case error:
+		return nil, to
+	default:
+		return nil, &UnknownServiceError{Address: address, Services: []string{"web", "echo"}}
+	}
+}
+
+// running is a proxy that a test has started.
+type running struct {
+	addr string
+	stop context.CancelFunc
+	done chan error
+	ends chan End
+}
+
+func start(t *testing.T, s services) running {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	r := running{addr: l.Addr().String(), stop: stop, done: make(chan error, 1), ends: make(chan End, 64)}
+	go func() {
+		r.done <- Serve(ctx, Options{Listener: l, Dial: s.dial, Drain: -1, Report: func(e End) { r.ends <- e }})
+		close(r.done)
+	}()
+	t.Cleanup(func() { r.end(t) })
+	return r
+}
+
+// end ends the proxy.
+func (r running) end(t *testing.T) {
+	t.Helper()
+	r.stop()
+	select {
+	case err := <-r.done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("Serve does not end")
+	}
+}
+
+// connect opens a connection to the proxy.
+func (r running) connect(t *testing.T) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetDeadline(time.Now().Add(patience))
+	t.Cleanup(func() { _ = c.Close() })
+	return c.(*net.TCPConn)
+}
+
+// ended is the next End, which must be about an address by a protocol.
+func (r running) ended(t *testing.T, protocol, address string) End {
+	t.Helper()
+	select {
+	case e := <-r.ends:
+		if e.Protocol != protocol || e.Address != address {
+			t.Errorf("reported %+v", e)
+		}
+		return e
+	case <-time.After(patience):
+		t.Fatal("nothing was reported")
+		return End{}
+	}
+}
+
+// parrot is a service that repeats what it hears until the end of it.
+func parrot(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				_, _ = io.Copy(c, c)
+				_ = c.Close()
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		all.Wait()
+	})
+	return l.Addr().String()
+}
+
+// site is a web site that says what it was asked.
+func site(t *testing.T, tls bool) *httptest.Server {
+	t.Helper()
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %s %s %s%s", r.Method, r.Host, r.URL.Path, body, r.Header.Get("X-Forwarded-For"))
+	}))
+	if tls {
+		s.StartTLS()
+	} else {
+		s.Start()
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// browser is an HTTP client that uses a proxy.
+func browser(t *testing.T, proxyURL string) *http.Client {
+	t.Helper()
+	u, err := url.Parse(proxyURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{Proxy: http.ProxyURL(u), TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: patience}
+}
+
+func TestABrowserReachesServicesByName(t *testing.T) {
+	r := start(t, services{
+		"web:80":         site(t, false).Listener.Addr().String(),
+		"web:443":        site(t, true).Listener.Addr().String(),
+		"10.77.0.1:8080": site(t, false).Listener.Addr().String(),
+		"[fd77::1]:80":   site(t, false).Listener.Addr().String(),
+	})
+	for _, scheme := range []string{"http://", "socks5h://"} {
+		for _, c := range []struct{ url, want string }{
+			{"http://web/wiki", "POST web /wiki question"},
+			{"http://WEB./wiki", "POST WEB. /wiki question"},
+			{"https://web/", "POST web / question"},
+			{"http://10.77.0.1:8080/", "POST 10.77.0.1:8080 / question"},
+			{"http://[fd77:0::1]/x", "POST [fd77:0::1] /x question"},
+		} {
+			t.Run(scheme+c.url, func(t *testing.T) {
+				resp, err := browser(t, scheme+r.addr).Post(c.url, "text/plain", strings.NewReader("question"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				got, err := io.ReadAll(resp.Body)
+				if err != nil || string(got) != c.want {
+					t.Errorf("%s %q: %v", resp.Status, got, err)
+				}
+			})
+		}
+	}
+}
+
+func TestWhatIsNoServiceIsRefusedAndTheServicesAreListed(t *testing.T) {
+	r := start(t, services{"shut:80": errors.New("authenticate: no"), "late:80": context.DeadlineExceeded})
+	for address, want := range map[string]int{
+		"www.example.org": http.StatusForbidden, "shut": http.StatusBadGateway, "late": http.StatusGatewayTimeout,
+	} {
+		resp, err := browser(t, "http://"+r.addr).Get("http://" + address + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if resp.StatusCode != want || want == http.StatusForbidden && !strings.Contains(string(body), "web, echo") {
+			t.Errorf("%s: %s %q", address, resp.Status, body)
+		}
+		if e := r.ended(t, HTTP, address+":80"); e.Err == nil {
+			t.Errorf("%+v", e)
+		}
+	}
+	c := r.connect(t)
+	fmt.Fprintf(c, "CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: http.MethodConnect})
+	if err != nil || resp.StatusCode != http.StatusForbidden {
+		t.Fatalf("%+v, %v", resp, err)
+	}
+	defer resp.Body.Close()
+	body := make([]byte, resp.ContentLength)
+	if _, _ = io.ReadFull(resp.Body, body); !strings.Contains(string(body), "web, echo") {
+		t.Errorf("%q", body)
+	}
+	r.ended(t, Connect, "example.org:443")
+}
+
+func TestWhatCannotBeForwardedIsABadRequest(t *testing.T) {
+	r := start(t, services{})
+	for _, text := range []string{
+		"GET / HTTP/1.1\r\nHost: web\r\n\r\n",
+		"GET https://web/ HTTP/1.1\r\nHost: web\r\n\r\n",
+		"GET http://web:99999/ HTTP/1.1\r\nHost: web\r\n\r\n",
+		"CONNECT web HTTP/1.1\r\nHost: web\r\n\r\n",
+		"CONNECT web:0 HTTP/1.1\r\nHost: web\r\n\r\n",
+		"CONNECT /web:1 HTTP/1.1\r\nHost: web:1\r\n\r\n",
+		"CONNECT a%0ab:1 HTTP/1.1\r\nHost: web:1\r\n\r\n",
+		"* / \r\n\r\n",
+		"GET http://web/ HTTP/1.1\r\nHost: " + strings.Repeat("x", 2*maxHeader) + "\r\n\r\n",
+	} {
+		c := r.connect(t)
+		go func() { _, _ = io.WriteString(c, text) }()
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Errorf("%.60q: %v", text, err)
+			continue
+		}
+		if resp.StatusCode/100 != 4 || resp.StatusCode == http.StatusForbidden {
+			t.Errorf("%.60q: %s", text, resp.Status)
+		}
+		_ = resp.Body.Close()
+		_ = c.Close()
+	}
+}
+
+func TestEarlyBytesAfterConnectAreNotLostAndHalvesEndByThemselves(t *testing.T) {
+	r := start(t, services{"echo:7": parrot(t)})
+	const early, late = "said before the answer ", "and after"
+	for name, hello := range map[string]string{
+		Connect: "CONNECT echo:7 HTTP/1.1\r\nHost: echo:7\r\n\r\n",
+		SOCKS5:  "\x05\x02\x00\x02" + "\x05\x01\x00\x03\x04echo\x00\x07",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := r.connect(t)
+			if _, err := io.WriteString(c, hello+early); err != nil {
+				t.Fatal(err)
+			}
+			in := bufio.NewReader(c)
+			if name == Connect {
+				resp, err := http.ReadResponse(in, &http.Request{Method: http.MethodConnect})
+				if err != nil || resp.StatusCode != http.StatusOK {
+					t.Fatal(resp, err)
+				}
+				defer resp.Body.Close()
+			} else if n, err := in.Discard(2 + 10); err != nil {
+				t.Fatal(n, err)
+			}
+			if _, err := io.WriteString(c, late); err != nil {
+				t.Fatal(err)
+			}
+			_ = c.CloseWrite()
+			if got, err := io.ReadAll(in); err != nil || string(got) != early+late {
+				t.Errorf("%q, %v", got, err)
+			}
+			e := r.ended(t, name, "echo:7")
+			if want := int64(len(early + late)); e.Err != nil || !e.Dialled || e.Moved != (relay.Moved{Up: want, Down: want}) {
+				t.Errorf("%+v", e)
+			}
+		})
+	}
+}
+
+func TestSOCKSRepliesSayWhy(t *testing.T) {
+	r := start(t, services{
+		"refused:1": &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, "late:1": context.DeadlineExceeded,
+		"away:1": &net.OpError{Op: "dial", Err: syscall.ENETUNREACH}, "odd:1": errors.New("odd"),
+	})
+	for text, code := range map[string]byte{
+		"\x05\x01\x00\x03\x07refused\x00\x01":      connectionRefused,
+		"\x05\x01\x00\x03\x04late\x00\x01":         hostUnreachable,
+		"\x05\x01\x00\x03\x04away\x00\x01":         networkUnreachable,
+		"\x05\x01\x00\x03\x03odd\x00\x01":          generalFailure,
+		"\x05\x01\x00\x03\x02no\x00\x01":           notAllowed,
+		"\x05\x01\x00\x03\x02a\n\x00\x01":          notAllowed,
+		"\x05\x01\x00\x03\x00\x00\x01":             notAllowed,
+		"\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x16": notAllowed,
+		"\x05\x02\x00\x03\x02no\x00\x01":           commandNotSupported,
+		"\x05\x01\x00\x07":                         addressTypeUnknown,
+		"\x04\x01\x00\x01\x7f\x00\x00\x01\x00\x16": generalFailure,
+	} {
+		c := r.connect(t)
+		if _, err := io.WriteString(c, "\x05\x01\x00"+text); err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(c)
+		if err != nil && !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatal(err)
+		}
+		if string(got) != "\x05\x00\x05"+string(code)+"\x00\x01\x00\x00\x00\x00\x00\x00" {
+			t.Errorf("%q: %x", text, got)
+		}
+	}
+}
+
+func TestASOCKSClientThatInsistsOnAPasswordIsRefused(t *testing.T) {
+	r := start(t, services{})
+	for text, want := range map[string]string{
+		"\x05\x01\x02":                           "\x05\xff",
+		"\x05\x00":                               "\x05\xff",
+		"\x04\x01\x00\x16\x7f\x00\x00\x01me\x00": "\x00\x5b\x00\x00\x00\x00\x00\x00",
+	} {
+		c := r.connect(t)
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
+		if got := make([]byte, len(want)); true {
+			if _, err := io.ReadFull(c, got); err != nil || string(got) != want {
+				t.Errorf("%q: %x, %v", text, got, err)
+			}
+		}
+		if e := r.ended(t, SOCKS5, ""); e.Err == nil {
+			t.Errorf("%+v", e)
+		}
+	}
+}
+
+func TestASOCKSClientOfSomebodyElseGetsThrough(t *testing.T) {
+	r := start(t, services{"echo:7": parrot(t), "[fd77::7]:7": parrot(t)})
+	d, err := socks.SOCKS5("tcp", r.addr, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range []string{"echo:7", "Echo:7", "[fd77:0:0::7]:7"} {
+		c, err := d.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, 5)
+		if _, err := io.WriteString(c, "hello"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, got); err != nil || string(got) != "hello" {
+			t.Errorf("%q, %v", got, err)
+		}
+		_ = c.Close()
+	}
+}
+
+func TestTheEndOfServingEndsEveryKindOfClient(t *testing.T) {
+	r := start(t, services{"echo:7": parrot(t), "web:80": site(t, false).Listener.Addr().String()})
+	silent := r.connect(t)
+	joined := r.connect(t)
+	_, _ = io.WriteString(joined, "CONNECT echo:7 HTTP/1.1\r\nHost: echo:7\r\n\r\n")
+	if _, err := io.ReadFull(joined, make([]byte, len(established))); err != nil {
+		t.Fatal(err)
+	}
+	idle := r.connect(t)
+	_, _ = io.WriteString(idle, "GET http://web/ HTTP/1.1\r\nHost: web\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(idle), nil)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatal(resp, err)
+	}
+	defer resp.Body.Close()
+	begun := r.connect(t)
+	_, _ = io.WriteString(begun, "GET ht")
+	r.end(t)
+	for _, c := range []net.Conn{silent, joined, idle, begun} {
+		if _, err := io.ReadAll(c); errors.Is(err, syscall.ETIMEDOUT) || isTimeout(err) {
+			t.Error("a connection lives on")
+		}
+	}
+}
+
+func isTimeout(err error) bool {
+	var e net.Error
+	return errors.As(err, &e) && e.Timeout()
+}
+
+func TestServeNeedsAListenerAndADial(t *testing.T) {
+	if err := Serve(t.Context(), Options{}); !errors.Is(err, relay.ErrOptions) {
+		t.Error(err)
+	}
+}

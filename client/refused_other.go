@@ -1,0 +1,10 @@
+//go:build !windows
+
+package client
+
+import "syscall"
+
+const (
+	connectionRefused = syscall.ECONNREFUSED
+	connectionReset   = syscall.ECONNRESET
+)

@@ -1,0 +1,114 @@
+package relay_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/knockgw/knockgw/client/relay"
+)
+
+// A local port for a service. Here the service is an ordinary one; for a hidden one, Dial is a client.Dialer's
+// or a profile's, and so each connection has a knock of its own.
+func ExampleServe() {
+	service, _ := net.Listen("tcp", "127.0.0.1:0")
+	go func() { // a service that answers in capitals
+		conn, _ := service.Accept()
+		question, _ := io.ReadAll(conn)
+		_, _ = io.WriteString(conn, strings.ToUpper(string(question)))
+		_ = conn.Close()
+	}()
+
+	listener, _ := net.Listen("tcp", "127.0.0.1:0")
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() {
+		done <- relay.Serve(ctx, relay.Options{
+			Listener: listener,
+			Dial: func(ctx context.Context) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, "tcp", service.Addr().String())
+			},
+			Report: func(end relay.End) { fmt.Println("up", end.Moved.Up, "down", end.Moved.Down, end.Err) },
+		})
+	}()
+
+	conn, _ := net.Dial("tcp", listener.Addr().String())
+	_, _ = io.WriteString(conn, "hello")
+	_ = conn.(*net.TCPConn).CloseWrite() // what was asked is complete
+	answer, _ := io.ReadAll(conn)
+	fmt.Println(string(answer))
+	_ = conn.Close()
+
+	stop()
+	fmt.Println(<-done)
+	_ = service.Close()
+	// Unordered output:
+	// up 5 down 5 <nil>
+	// HELLO
+	// <nil>
+}
+
+// Two connections joined until both have ended.
+func ExampleJoin() {
+	application, near := net.Pipe()
+	service, far := net.Pipe()
+	go func() {
+		_, _ = io.WriteString(application, "hello")
+		_ = application.Close()
+	}()
+	done := make(chan relay.Moved)
+	go func() {
+		moved, _ := relay.Join(context.Background(), near, far)
+		done <- moved
+	}()
+	heard, _ := io.ReadAll(service)
+	fmt.Println(string(heard), (<-done).Up)
+	// Output: hello 5
+}
+
+// A local server whose connections are looked at before they are joined to anything, as a proxy does.
+func ExampleAcceptor_Each() {
+	listener, _ := net.Listen("tcp", "127.0.0.1:0")
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() {
+		done <- relay.Acceptor{Listener: listener, MaxConns: 10}.Each(ctx, func(_ context.Context, conn net.Conn) {
+			_, _ = io.WriteString(conn, "hello")
+			_ = conn.Close()
+		})
+	}()
+	conn, _ := net.Dial("tcp", listener.Addr().String())
+	heard, _ := io.ReadAll(conn)
+	_ = conn.Close()
+	fmt.Println(string(heard))
+	stop()
+	fmt.Println(<-done)
+	// Output:
+	// hello
+	// <nil>
+}
+
+// One Relay for many joins: it keeps its buffers.
+func ExampleRelay_Join() {
+	var r relay.Relay
+	for _, text := range []string{"first", "second"} {
+		application, near := net.Pipe()
+		service, far := net.Pipe()
+		go func() {
+			_, _ = io.WriteString(application, text)
+			_ = application.Close()
+		}()
+		done := make(chan relay.Moved)
+		go func() {
+			moved, _ := r.Join(context.Background(), near, far)
+			done <- moved
+		}()
+		heard, _ := io.ReadAll(service)
+		fmt.Println(string(heard), (<-done).Up)
+	}
+	// Output:
+	// first 5
+	// second 6
+}

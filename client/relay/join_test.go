@@ -1,0 +1,223 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what should happen at once.
+const patience = 10 * time.Second
+
+// couple makes two ends of a TCP connection on loopback.
+func couple(t *testing.T) (a, b *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	near, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []net.Conn{near, far} {
+		_ = c.SetDeadline(time.Now().Add(patience))
+		t.Cleanup(func() { _ = c.Close() })
+	}
+	return near.(*net.TCPConn), far.(*net.TCPConn)
+}
+
+// plain is a connection that the kernel cannot splice.
+type plain struct{ net.Conn }
+
+func (p plain) CloseWrite() error       { return p.Conn.(*net.TCPConn).CloseWrite() }
+func (p plain) SetLinger(sec int) error { return p.Conn.(*net.TCPConn).SetLinger(sec) }
+
+type joined struct {
+	moved Moved
+	err   error
+}
+
+// start joins the inner ends of two connections and returns the outer ones.
+func start(t *testing.T, ctx context.Context, wrap func(net.Conn) net.Conn) (app, service *net.TCPConn, end chan joined) {
+	t.Helper()
+	app, near := couple(t)
+	service, far := couple(t)
+	end = make(chan joined, 1)
+	go func() {
+		moved, err := Join(ctx, wrap(near), wrap(far))
+		end <- joined{moved, err}
+	}()
+	return app, service, end
+}
+
+// kinds are the connections that a relay meets: those that the kernel splices, and others.
+var kinds = []struct {
+	name string
+	wrap func(net.Conn) net.Conn
+}{
+	{"spliced", func(c net.Conn) net.Conn { return c }},
+	{"copied", func(c net.Conn) net.Conn { return plain{c} }},
+}
+
+func TestTheEndOfOneWayIsPassedOnAndTheOtherGoesOn(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			app, service, end := start(t, t.Context(), k.wrap)
+			question := bytes.Repeat([]byte("question"), 1<<16)
+			go func() {
+				_, _ = app.Write(question)
+				_ = app.CloseWrite()
+			}()
+			got, err := io.ReadAll(service)
+			if err != nil || !bytes.Equal(got, question) {
+				t.Fatalf("the service got %d bytes: %v", len(got), err)
+			}
+			if _, err := service.Write([]byte("answer")); err != nil {
+				t.Fatal(err)
+			}
+			_ = service.Close()
+			got, err = io.ReadAll(app)
+			if err != nil || string(got) != "answer" {
+				t.Fatalf("the application got %q: %v", got, err)
+			}
+			if e := <-end; e.err != nil || e.moved.Up != int64(len(question)) || e.moved.Down != 6 {
+				t.Errorf("%+v", e)
+			}
+		})
+	}
+}
+
+func TestAServiceThatEndsFirstIsHeardToTheEnd(t *testing.T) {
+	app, service, end := start(t, t.Context(), kinds[0].wrap)
+	if _, err := service.Write([]byte("no")); err != nil {
+		t.Fatal(err)
+	}
+	_ = service.CloseWrite()
+	if got, err := io.ReadAll(app); err != nil || string(got) != "no" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if _, err := app.Write([]byte("pity")); err != nil {
+		t.Fatal(err)
+	}
+	_ = app.Close()
+	if got, err := io.ReadAll(service); err != nil || string(got) != "pity" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if e := <-end; e.err != nil {
+		t.Error(e.err)
+	}
+}
+
+func TestAResetEndsBothWays(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			app, service, end := start(t, t.Context(), k.wrap)
+			if _, err := service.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(app, make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			Reset(service)
+			if _, err := app.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
+				t.Errorf("the application took a reset for an end: %v", err)
+			}
+			if e := <-end; e.err == nil || e.moved.Down != 1 {
+				t.Errorf("%+v", e)
+			}
+		})
+	}
+}
+
+func TestTheContextEndsAJoin(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	app, _, end := start(t, ctx, kinds[0].wrap)
+	why := errors.New("enough")
+	cancel(why)
+	if e := <-end; !errors.Is(e.err, why) {
+		t.Errorf("%+v", e)
+	}
+	if _, err := app.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("the application took it for an end: %v", err)
+	}
+}
+
+func TestAConnectionWithoutHalvesIsClosedAtTheEndOfOneWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		app, near := net.Pipe()
+		service, far := net.Pipe()
+		end := make(chan joined, 1)
+		go func() {
+			moved, err := Join(t.Context(), near, far)
+			end <- joined{moved, err}
+		}()
+		go func() {
+			_, _ = app.Write([]byte("hello"))
+			_ = app.Close()
+		}()
+		if got, err := io.ReadAll(service); err != nil || string(got) != "hello" {
+			t.Errorf("%q, %v", got, err)
+		}
+		if e := <-end; e.moved.Up != 5 {
+			t.Errorf("%+v", e)
+		}
+	})
+}
+
+func BenchmarkJoin(b *testing.B) {
+	for _, k := range kinds {
+		b.Run(k.name, func(b *testing.B) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			pair := func() (net.Conn, net.Conn) {
+				near, err := net.Dial("tcp", l.Addr().String())
+				if err != nil {
+					b.Fatal(err)
+				}
+				far, err := l.Accept()
+				if err != nil {
+					b.Fatal(err)
+				}
+				return near, far
+			}
+			app, near := pair()
+			service, far := pair()
+			done := make(chan joined, 1)
+			go func() {
+				moved, err := Join(b.Context(), k.wrap(near), k.wrap(far))
+				done <- joined{moved, err}
+			}()
+			chunk := make([]byte, 256<<10)
+			b.SetBytes(int64(len(chunk)))
+			go func() {
+				for range b.N {
+					_, _ = app.Write(chunk)
+				}
+				_ = app.Close()
+			}()
+			_, _ = io.Copy(io.Discard, service)
+			_ = service.Close()
+			if e := <-done; e.err != nil {
+				b.Fatal(e.err)
+			}
+		})
+	}
+}

@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/enroll"
+	"github.com/knockgw/knockgw/protocol"
+)
+
+func clientCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "client",
+		Short: "Add, list and remove the clients of a gateway, and change their secrets",
+		Long: "The clients that these commands make are files in the directory that the configuration names with\n" +
+			"clients_dir, one for each. The running gateway takes a change up at once where the configuration has\n" +
+			"a control.socket; otherwise it is to be told, with SIGHUP.",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return &usageError{fmt.Errorf("there is no command client %q; see knockgw client --help", args[0])}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(clientAddCommand(), clientListCommand(), clientRotateCommand(), clientRemoveCommand())
+	return cmd
+}
+
+func clientAddCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "add ID",
+		Short: "Make a client with a new secret, and print its profile",
+		Long: "Makes a secret and a client's file in clients_dir, and prints the profile that the client imports with\n" +
+			"knockgw import: as text, its URI and a QR code. All three have the secret in them. With --out it is\n" +
+			"written to a new file instead, which its owner alone can read.",
+		Args: exact(1),
+	}
+	path := configFlag(cmd)
+	services := cmd.Flags().StringArray("service", nil, "the `name` of a service that the client may use; can be repeated (default: all)")
+	var h handout
+	h.add(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return h.run(cmd, func(secret protocol.Secret) (*enroll.Change, error) {
+			return enroll.Add(*path, args[0], secret, *services)
+		}, args[0], "added")
+	}
+	return cmd
+}
+
+// overlap is how long the older secrets are good after a new one was made: a day to import it.
+const overlap = 24 * time.Hour
+
+func clientRotateCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rotate ID",
+		Short: "Give a client a new secret beside the old one, and print its new profile",
+		Long: "The secrets that the client has end after --overlap; until then either opens the door. The new profile\n" +
+			"is printed as client add does; the client imports it with --replace.",
+		Args: exact(1),
+	}
+	path := configFlag(cmd)
+	after := cmd.Flags().Duration("overlap", overlap, "how long the older secrets are still good; 0 ends them at once")
+	var h handout
+	h.add(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		var until time.Time
+		switch {
+		case *after < 0:
+			return &usageError{fmt.Errorf("--overlap %v: write a time from now on, or 0", *after)}
+		case *after > 0:
+			until = time.Now().Add(*after).Truncate(time.Second)
+		}
+		return h.run(cmd, func(secret protocol.Secret) (*enroll.Change, error) {
+			return enroll.Rotate(*path, args[0], secret, until)
+		}, args[0], "has a new secret")
+	}
+	return cmd
+}
+
+func clientRemoveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "remove ID",
+		Short: "Remove a client",
+		Long: "Deletes the client's file in clients_dir. A client that stands in the configuration itself is refused:\n" +
+			"remove it there.",
+		Args: exact(1),
+	}
+	path := configFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		change, err := enroll.Remove(*path, args[0])
+		if err != nil {
+			return err
+		}
+		said, err := takeUp(cmd.Context(), change.Config)
+		if err != nil {
+			// It stays removed: of the two, a client who still gets in is the worse.
+			return fmt.Errorf("client %s is removed, but the running gateway still knows it: %w", args[0], err)
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "client %s is removed (%s); %s\n", printable(args[0]), change.File, said)
+		return err
+	}
+	return cmd
+}
+
+// takeUp has the running gateway read its configuration again, and says what came of it. An error is the
+// gateway's: it refused, and goes on with what it had.
+func takeUp(ctx context.Context, c *config.Config) (string, error) {
+	if c.Control.Socket == "" {
+		return "send SIGHUP to knockgw, or start it (with control.socket in the configuration it would be asked)", nil
+	}
+	gateway := control.Client{Socket: c.Control.Socket}
+	_, err := gateway.Reload(ctx)
+	switch {
+	case errors.Is(err, control.ErrNotRunning):
+		return "no gateway is running: start knockgw", nil
+	case errors.Is(err, control.ErrUnavailable):
+		return "the gateway is starting or stopping: run knockgw reload", nil
+	case err != nil:
+		return "", fmt.Errorf("the running gateway: %w", err)
+	}
+	return "the running gateway has taken it up", nil
+}
+
+func clientListCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the clients of a gateway",
+		Args:  exact(0),
+	}
+	path := configFlag(cmd)
+	output := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := config.Load(*path)
+		if err != nil {
+			return err
+		}
+		rows := clientRows(c)
+		return answer(cmd, *output, rows, func(w io.Writer) error { return clientTable(w, rows) })
+	}
+	return cmd
+}
+
+// clientRow is a client without its secrets.
+type clientRow struct {
+	ID       string      `json:"id"`
+	Services []string    `json:"services"` // all that it may use, by name
+	Secrets  []secretRow `json:"secrets"`
+	Expires  *time.Time  `json:"expires,omitempty"`
+	File     string      `json:"file"`
+	Line     int         `json:"line"`
+
+	all bool // the file names no services
+}
+
+// secretRow is a secret without itself.
+type secretRow struct {
+	Until *time.Time `json:"until,omitempty"`
+}
+
+func clientRows(c *config.Config) []clientRow {
+	rows := make([]clientRow, 0, len(c.Clients))
+	for i := range c.Clients {
+		client := &c.Clients[i]
+		place, _ := c.PlaceOf(client.ID)
+		row := clientRow{
+			ID: client.ID, Services: []string{}, Expires: end(client.Expires),
+			File: place.File, Line: place.Line, all: client.Services == nil,
+		}
+		for j := range c.Services {
+			if name := c.Services[j].Name; client.May(name) {
+				row.Services = append(row.Services, name)
+			}
+		}
+		for _, s := range client.Secrets {
+			row.Secrets = append(row.Secrets, secretRow{end(s.Until)})
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// end is a date, nil for none.
+func end(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+func clientTable(w io.Writer, rows []clientRow) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "CLIENT\tSERVICES\tSECRETS\tEXPIRES\tFILE")
+	for _, r := range rows {
+		services := list(r.Services)
+		if r.all {
+			services = "all"
+		}
+		secrets := make([]string, len(r.Secrets))
+		for i, s := range r.Secrets {
+			secrets[i] = "no end"
+			if s.Until != nil {
+				secrets[i] = "until " + s.Until.Format(time.RFC3339)
+			}
+		}
+		expires := "never"
+		if r.Expires != nil {
+			expires = r.Expires.Format(time.RFC3339)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%d (%s)\t%s\t%s:%d\n", printable(r.ID), services, len(secrets),
+			strings.Join(secrets, ", "), expires, r.File, r.Line)
+	}
+	return t.Flush()
+}
+
+// printable is a name as it is, or quoted if it has anything unprintable in it.
+func printable(name string) string {
+	if quoted := strconv.Quote(name); quoted != `"`+name+`"` {
+		return quoted
+	}
+	return name
+}

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+)
+
+func connectCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "connect TARGET",
+		Short: "Knock, connect, and join standard input and output to the service",
+		Long: "The end of the input is passed on to the service, whose answer to it still comes; the end of what the\n" +
+			"service sends is the end of the command.\n\n" + aboutTargets + "\n\n" + aboutExitCodes,
+		Example: "  ssh -o ProxyCommand='knockgw connect ssh' me@ssh\n" +
+			"  ssh -o ProxyCommand='knockgw connect %h:%p' me@10.77.0.1\n" +
+			"  knockgw connect 10.77.0.1:22 --client alice --secret-file ~/.config/knockgw/alice.key",
+		Args: exact(1),
+	}
+	var f clientFlags
+	f.addConnecting(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		t, err := f.find(cmd, args[0])
+		if err != nil {
+			return err
+		}
+		t.FindClock = true
+		conn, err := t.dial(cmd.Context())
+		switch {
+		case err != nil && cmd.Context().Err() != nil:
+			return errInterrupted
+		case err != nil:
+			return usage(err)
+		}
+		return join(cmd.Context(), conn, input(cmd.InOrStdin()), output(cmd.OutOrStdout()))
+	}
+	return cmd
+}

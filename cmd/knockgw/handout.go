@@ -1,0 +1,181 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/knockgw/knockgw/client/profile"
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/internal/enroll"
+	"github.com/knockgw/knockgw/internal/privatefile"
+	"github.com/knockgw/knockgw/protocol"
+)
+
+// handout is how a client's profile leaves the gateway: what client add and client rotate have in common.
+type handout struct {
+	name, method, out, output string
+}
+
+// The values of -o.
+const (
+	asText = "text"
+	asYAML = "yaml"
+	asURI  = "uri"
+	asQR   = "qr"
+	asJSON = "json"
+)
+
+func (h *handout) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&h.name, "name", "", "the profile's `name` on the client (default: knock.gateway, or this host's name)")
+	flags.StringVar(&h.method, "method", "", "how the client is to knock (default: udp, or what the service takes)")
+	flags.StringVar(&h.out, "out", "", "write the profile to this new `file` instead")
+	flags.StringVarP(&h.output, "output", "o", asText, "text, yaml, uri, qr or json")
+}
+
+// check refuses flags before anything is done.
+func (h *handout) check() error {
+	switch h.output {
+	case asText, asYAML, asURI, asQR, asJSON:
+	default:
+		return &usageError{fmt.Errorf("-o %s: choose text, yaml, uri, qr or json", h.output)}
+	}
+	if h.method != "" {
+		method, err := protocol.ParseMethod(h.method)
+		if err != nil || method == protocol.MethodTCPAuth {
+			return &usageError{fmt.Errorf("--method %s: choose udp, udp-v2, udp-seq, tcp-syn or tcp-syn-seq", h.method)}
+		}
+		h.method = method
+	}
+	if h.out == "" {
+		return nil
+	}
+	if h.output == asQR {
+		return &usageError{errors.New("--out: a QR code is for a terminal; choose -o yaml or -o uri")}
+	}
+	if _, err := os.Lstat(h.out); err == nil {
+		return &usageError{fmt.Errorf("--out %s: there is a file already; name a new one", h.out)}
+	}
+	return nil
+}
+
+// run makes a change with a new secret, has the gateway take it up, and hands the profile out. What fails
+// before that leaves everything as it was.
+func (h *handout) run(cmd *cobra.Command, change func(protocol.Secret) (*enroll.Change, error), id, done string) error {
+	if err := h.check(); err != nil {
+		return err
+	}
+	secret, err := enroll.NewSecret()
+	if err != nil {
+		return err
+	}
+	made, err := change(secret)
+	if err != nil {
+		return err
+	}
+	text, said, err := h.prepare(cmd, made, id, secret)
+	if err != nil {
+		return errors.Join(err, made.Undo())
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "client %s %s (%s); %s\n", printable(id), done, made.File, said)
+	if h.out != "" {
+		fmt.Fprintf(cmd.ErrOrStderr(), "its profile is in %s; on the client: knockgw import %s\n", h.out, filepath.Base(h.out))
+		return nil
+	}
+	_, err = io.WriteString(cmd.OutOrStdout(), text)
+	return err
+}
+
+// prepare makes the profile, writes it to --out, and has the gateway take the change up: what can fail.
+func (h *handout) prepare(cmd *cobra.Command, made *enroll.Change, id string, secret protocol.Secret) (text, said string, err error) {
+	p, err := enroll.Profile(made.Config, id, secret, enroll.Terms{Name: h.profileName(made.Config), Method: h.method})
+	if err != nil {
+		return "", "", err
+	}
+	text, err = h.render(p, id, made.File, isTerminal(cmd.OutOrStdout()))
+	if err != nil {
+		return "", "", err
+	}
+	if h.out != "" {
+		if err := privatefile.Write(h.out, []byte(text), false); err != nil {
+			return "", "", fmt.Errorf("--out: %w", err)
+		}
+	}
+	said, err = takeUp(cmd.Context(), made.Config)
+	if err != nil && h.out != "" {
+		err = errors.Join(err, os.Remove(h.out))
+	}
+	return text, said, err
+}
+
+// render is a profile as -o asks for it.
+func (h *handout) render(p *profile.Profile, id, file string, terminal bool) (string, error) {
+	text, err := p.Marshal()
+	if err != nil {
+		return "", err
+	}
+	uri, err := p.URI()
+	if err != nil {
+		return "", err
+	}
+	var code strings.Builder
+	var wide *wideError
+	if err := writeQR(&code, uri, terminal); err != nil && !errors.As(err, &wide) {
+		return "", err
+	}
+	switch {
+	case h.output == asYAML || h.output == asText && h.out != "": // an import reads either
+		return string(text), nil
+	case h.output == asURI:
+		return uri + "\n", nil
+	case h.output == asQR && wide != nil:
+		return "", wide
+	case h.output == asQR:
+		return code.String(), nil
+	case h.output == asJSON:
+		b, err := json.MarshalIndent(struct {
+			Client  string `json:"client"`
+			File    string `json:"file"` // on the gateway
+			Profile string `json:"profile"`
+			URI     string `json:"uri"`
+			YAML    string `json:"yaml"`
+		}{id, file, p.Name, uri, string(text)}, "", "  ")
+		return string(b) + "\n", err
+	case wide != nil:
+		return fmt.Sprintf("%s\n%s\n\n(%v)\n", text, uri, wide), nil
+	default:
+		return fmt.Sprintf("%s\n%s\n\n%s", text, uri, code.String()), nil
+	}
+}
+
+// isTerminal reports whether what is written to w is seen by a person.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// profileName is what the client will call this gateway.
+func (h *handout) profileName(c *config.Config) string {
+	if h.name != "" {
+		return h.name
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = ""
+	}
+	host, _, _ = strings.Cut(host, ".")
+	for _, name := range []string{c.Knock.Gateway, host} {
+		if profile.IsName(name) {
+			return name
+		}
+	}
+	return "knockgw"
+}

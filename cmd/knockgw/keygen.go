@@ -1,0 +1,44 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+// secretSize is the size of a new secret in bytes: the block that HMAC-SHA256
+// gets the most out of, twice the least that is allowed.
+const secretSize = 32
+
+func keygenCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "keygen [--out FILE]",
+		Short: "Make a client's secret",
+		Long: "Makes a random secret and writes it as hex:... to a new file with mode 0600, or to standard output.\n" +
+			"Both sides read it with secret_file or --secret-file.",
+		Args: exact(0),
+	}
+	out := cmd.Flags().String("out", "", "the new `file`; an existing one is not touched")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		secret := make([]byte, secretSize)
+		if _, err := rand.Read(secret); err != nil {
+			return err
+		}
+		line := "hex:" + hex.EncodeToString(secret) + "\n"
+		if *out == "" {
+			_, err := io.WriteString(cmd.OutOrStdout(), line)
+			return err
+		}
+		f, err := os.OpenFile(*out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = io.WriteString(f, line)
+		return errors.Join(err, f.Close())
+	}
+	return cmd
+}

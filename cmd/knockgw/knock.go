@@ -1,0 +1,55 @@
+package main
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/client"
+)
+
+func knockCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "knock TARGET",
+		Short: "Send one knock",
+		Long: "Sends one knock for the service and prints the session id that it carried, which an\n" +
+			"authentication on the connection must repeat (connect --no-knock --session). After a SYN, which\n" +
+			"carries none, any will do. The SYN methods need Linux and root or CAP_NET_RAW.\n\n" +
+			"Whether the knock was heard shows only when connecting: knockgw ping does all of it.\n\n" +
+			"A knock with --bind-port=PORT needs connect --no-knock --bind-port=PORT.\n\n" + aboutTargets,
+		Example: "  knockgw knock ssh\n  knockgw knock 10.77.0.1:22 --client alice --secret-file alice.key",
+		Args:    exact(1),
+	}
+	var f clientFlags
+	f.addKnocking(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if f.bindPort == auto {
+			return &usageError{errors.New("--bind-port: say which port the connection will come from, --bind-port=PORT")}
+		}
+		t, err := f.find(cmd, args[0])
+		if err != nil {
+			return err
+		}
+		if t.NoKnock {
+			return &usageError{fmt.Errorf("%s takes no knocks, only connections: its mode is auth", t.name)}
+		}
+		session := t.SessionID
+		if session == nil {
+			if session, err = t.NewSession(); err != nil {
+				return err
+			}
+		}
+		addr, err := client.Resolve(cmd.Context(), "tcp", t.address)
+		if err != nil {
+			return &client.StepError{Step: client.StepResolve, Err: err}
+		}
+		if err := t.Knock(cmd.Context(), addr, session); err != nil {
+			return usage(&client.StepError{Step: client.StepKnock, Err: err})
+		}
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), "session", hex.EncodeToString(session))
+		return err
+	}
+	return cmd
+}

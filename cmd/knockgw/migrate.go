@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/migrate"
+)
+
+func migrateCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "migrate FILE [--out-dir DIR]",
+		Short: "Turn a file of libknock's knock-proxy into a configuration or a profile",
+		Long: "Reads the YAML file of a knock-proxy server or client, and makes of it a configuration of the gateway or a\n" +
+			"profile, with each secret in a file of mode 0600. Notes on standard error, each with its line, say what\n" +
+			"became of every key that was not simply taken over. FILE is not changed.\n\n" +
+			"Without --out-dir the result is printed, for a look: with no secret in it. The notes say where they belong.",
+		Args: exact(1),
+	}
+	flags := cmd.Flags()
+	dir := flags.String("out-dir", "", "write the files to this `directory`, which must be empty or not exist")
+	listen := flags.String("listen", "", "a server's protected `address`, which is routed to the gateway's device; with :PORT\n"+
+		"if clients are to dial another port than now")
+	service := flags.String("service", "", "the service's `name` (default: one that its port suggests)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		o := migrate.Options{Service: *service, TextOnly: *dir == ""}
+		if *listen != "" {
+			var err error
+			if o.Listen, err = parseProtected(*listen); err != nil {
+				return &usageError{err}
+			}
+		}
+		data, err := os.ReadFile(args[0])
+		if err != nil {
+			return err
+		}
+		r, err := migrate.Convert(args[0], data, o)
+		if err != nil {
+			return err
+		}
+		for _, n := range r.Notes {
+			fmt.Fprintln(cmd.ErrOrStderr(), n)
+		}
+		if *dir == "" {
+			_, err = cmd.OutOrStdout().Write(r.Files[0].Data)
+			return err
+		}
+		if err := r.Write(*dir); err != nil {
+			return fmt.Errorf("--out-dir: %w", err)
+		}
+		return printMade(cmd, r, *dir)
+	}
+	return cmd
+}
+
+// printMade names the files and the commands to go on with.
+func printMade(cmd *cobra.Command, r *migrate.Result, dir string) error {
+	for _, f := range r.Files {
+		if _, err := fmt.Fprintln(cmd.OutOrStdout(), "wrote", filepath.Join(dir, f.Name)); err != nil {
+			return err
+		}
+	}
+	for _, command := range r.Next(dir) {
+		if _, err := fmt.Fprintln(cmd.OutOrStdout(), "next:", command); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parseProtected reads an address with or without a port; without, the port is 0.
+func parseProtected(text string) (netip.AddrPort, error) {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		return netip.AddrPortFrom(addr, 0), nil
+	}
+	at, err := netip.ParseAddrPort(text)
+	if err != nil || at.Port() == 0 {
+		return netip.AddrPort{}, fmt.Errorf("--listen %s: is not an address; write it as 10.77.0.1 or 10.77.0.1:22", text)
+	}
+	return at, nil
+}

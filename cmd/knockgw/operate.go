@@ -1,0 +1,288 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/control"
+)
+
+// What the operator sees and ends of the running gateway's flows, grants, clients
+// and bans.
+
+// rateTime is how long rates are measured for.
+const rateTime = 500 * time.Millisecond
+
+func flowsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "flows",
+		Short: "List who is inside: the connections that the running gateway relays",
+		Args:  exact(0),
+	}
+	path := configFlag(cmd)
+	output := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := controlOf(*path)
+		if err != nil {
+			return err
+		}
+		list, err := c.Flows(cmd.Context(), rateTime)
+		if err != nil {
+			return err
+		}
+		return answer(cmd, *output, list, func(w io.Writer) error {
+			t := columns(w, "CLIENT", "FROM", "SERVICE", "UPSTREAM", "AGE", "IDLE", "RECEIVED", "SENT", "IN/s", "OUT/s")
+			for _, f := range list.Flows {
+				row(t, printable(cmp.Or(f.Client, "-")), f.Source, f.Service, cmp.Or(f.Upstream, "-"), lasting(f.Age), lasting(f.Idle),
+					size(float64(f.Received)), size(float64(f.Sent)), size(f.ReceiveRate), size(f.SendRate))
+			}
+			if err := t.Flush(); err != nil {
+				return err
+			}
+			return more(w, list.More)
+		})
+	}
+	return cmd
+}
+
+func grantsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "grants",
+		Short: "List the doors that stand open: what knocks have earned and nobody has used up",
+		Args:  exact(0),
+	}
+	path := configFlag(cmd)
+	output := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := controlOf(*path)
+		if err != nil {
+			return err
+		}
+		list, err := c.Grants(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return answer(cmd, *output, list, func(w io.Writer) error {
+			t := columns(w, "CLIENT", "SERVICE", "FROM", "PORT", "LEFT", "USES", "HANDSHAKES")
+			for _, g := range list.Grants {
+				port := "any"
+				if g.Port != 0 {
+					port = fmt.Sprint(g.Port)
+				}
+				row(t, printable(g.Client), g.Service, g.Source, port, lasting(max(g.Left, 0)), g.Uses, g.Handshakes)
+			}
+			return t.Flush()
+		})
+	}
+	return cmd
+}
+
+func clientsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "clients",
+		Short: "List the clients, when they were last seen, and why they last stood outside",
+		Long: "Lists what the running gateway knows about its clients since it was started. What stands in the\n" +
+			"configuration is knockgw client list's.",
+		Args: exact(0),
+	}
+	path := configFlag(cmd)
+	output := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := controlOf(*path)
+		if err != nil {
+			return err
+		}
+		list, err := c.Clients(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return answer(cmd, *output, list, func(w io.Writer) error {
+			t := columns(w, "CLIENT", "FLOWS", "GRANTS", "LAST SEEN", "LAST REFUSED")
+			for _, cl := range list.Clients {
+				row(t, printable(cl.ID), cl.Flows, cl.Grants, seenText(cl.Seen), refusedText(cl.Refused))
+			}
+			if err := t.Flush(); err != nil {
+				return err
+			}
+			return more(w, list.More)
+		})
+	}
+	return cmd
+}
+
+// seenText tells of an attempt that succeeded.
+func seenText(a *control.Attempt) string {
+	if a == nil {
+		return "never"
+	}
+	return fmt.Sprintf("%s from %s, %s to %s", when(a.Time), a.Source, a.How, a.Service)
+}
+
+// refusedText tells of an attempt that did not.
+func refusedText(a *control.Attempt) string {
+	if a == nil {
+		return "never"
+	}
+	text := fmt.Sprintf("%s from %s, %s to %s: %s", when(a.Time), a.Source, a.How, a.Service, cmp.Or(a.Words, a.Result))
+	if a.Result == staleResult {
+		text += "; " + skewText(time.Duration(a.ClockDifference*float64(time.Second)))
+	}
+	if a.Again > 0 {
+		text += fmt.Sprintf(" (%d times in a row)", a.Again+1)
+	}
+	return text
+}
+
+// staleResult is what knocks and authentications have in common whose time is off.
+const staleResult = "stale"
+
+func bansCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "bans",
+		Short: "List the sources that are shut out of services that answer strangers, or let one in again",
+		Args:  exact(0),
+	}
+	path := configFlag(cmd)
+	output := outputFlag(cmd)
+	pardon := cmd.Flags().String("pardon", "", "end the bans of this `address` or network")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := controlOf(*path)
+		if err != nil {
+			return err
+		}
+		if *pardon != "" {
+			source, err := control.ParseSource(*pardon)
+			if err != nil {
+				return &usageError{fmt.Errorf("--pardon: %w", err)}
+			}
+			n, err := c.Pardon(cmd.Context(), source)
+			if err == nil {
+				fmt.Fprintf(cmd.OutOrStdout(), "%d bans ended\n", n)
+			}
+			return err
+		}
+		list, err := c.Bans(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return answer(cmd, *output, list, func(w io.Writer) error {
+			t := columns(w, "SOURCE", "LEFT")
+			for _, b := range list.Bans {
+				row(t, b.Source, lasting(b.Left))
+			}
+			return t.Flush()
+		})
+	}
+	return cmd
+}
+
+func revokeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "revoke",
+		Short: "End flows and grants at once, in silence",
+		Long: "Ends the flows and grants that fit everything that is given. A client may knock again, unless it is\n" +
+			"removed from the configuration first (knockgw client remove).",
+		Example: "  knockgw revoke --client alice\n  knockgw revoke --source 10.1.0.0/16 --service ssh\n  knockgw revoke --flow 10.1.1.2:50122",
+		Args:    exact(0),
+	}
+	path := configFlag(cmd)
+	output := outputFlag(cmd)
+	var what control.Revocation
+	flags := cmd.Flags()
+	flags.StringVar(&what.Client, "client", "", "of this client `id`")
+	flags.StringVar(&what.Service, "service", "", "to this service")
+	source := flags.String("source", "", "from this `address` or network")
+	flow := flags.String("flow", "", "the one connection from this `address:port`")
+	flags.BoolVar(&what.Grants, "grants-only", false, "leave the flows alone")
+	flags.BoolVar(&what.All, "all", false, "everybody's")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		var err error
+		if *source != "" {
+			if what.Source, err = control.ParseSource(*source); err != nil {
+				return &usageError{fmt.Errorf("--source: %w", err)}
+			}
+		}
+		if *flow != "" {
+			if what.Flow, err = netip.ParseAddrPort(*flow); err != nil {
+				return &usageError{fmt.Errorf("--flow: %w; knockgw flows lists them", err)}
+			}
+		}
+		if err := what.Check(); err != nil {
+			return &usageError{err}
+		}
+		c, err := controlOf(*path)
+		if err != nil {
+			return err
+		}
+		done, err := c.Revoke(cmd.Context(), what)
+		if err != nil {
+			return err
+		}
+		return answer(cmd, *output, done, func(w io.Writer) error {
+			_, err := fmt.Fprintf(w, "%d flows and %d grants ended\n", done.Flows, done.Grants)
+			return err
+		})
+	}
+	return cmd
+}
+
+// columns begins a table.
+func columns(w io.Writer, names ...string) *tabwriter.Writer {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, strings.Join(names, "\t"))
+	return t
+}
+
+// row adds a line to a table.
+func row(w io.Writer, cells ...any) {
+	for i, c := range cells {
+		if i > 0 {
+			fmt.Fprint(w, "\t")
+		}
+		fmt.Fprint(w, c)
+	}
+	fmt.Fprintln(w)
+}
+
+// more says that a list goes on.
+func more(w io.Writer, n int) error {
+	if n == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "and %d more\n", n)
+	return err
+}
+
+// lasting is a time in seconds for people.
+func lasting(seconds float64) string {
+	d := time.Duration(seconds * float64(time.Second))
+	if d < time.Minute {
+		return d.Round(time.Second / 10).String()
+	}
+	return d.Round(time.Second).String()
+}
+
+// when is a moment for people, in the time of this host.
+func when(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
+
+// size is a number of bytes in binary units.
+func size(n float64) string {
+	const step = 1024
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	i := 0
+	for n >= step && i < len(units)-1 {
+		n /= step
+		i++
+	}
+	if i == 0 {
+		return fmt.Sprintf("%.0f B", n)
+	}
+	return fmt.Sprintf("%.1f %s", n, units[i])
+}

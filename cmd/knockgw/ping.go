@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/client"
+)
+
+const (
+	// pingInterval is the time from the end of one attempt to the next: no burden to anybody.
+	pingInterval = time.Second
+	// clockTime is what finding the difference of the clocks may take: enough for one of up to ten minutes.
+	clockTime = 20 * time.Second
+)
+
+func pingCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "ping TARGET",
+		Short: "Tell whether the door opens for me, and how long each step takes",
+		Long: "Reaches the service some times, and tells for each which steps worked and how long they took: resolve (the\n" +
+			"name), knock (send it), connect (until the gateway answered), authenticate (until it proved that it knows\n" +
+			"the secret; --proof=false for one that does not). When a step fails it tells what to check, and whether\n" +
+			"this host's clock is wrong, for which it knocks some more.\n\n" +
+			"A connection that worked is closed at once: the service behind the gateway sees one that says nothing.\n\n" +
+			aboutTargets + "\n\n" + aboutExitCodes,
+		Example: "  knockgw ping ssh\n  knockgw ping ssh -c 10 -o json",
+		Args:    exact(1),
+	}
+	var f clientFlags
+	f.addConnecting(cmd)
+	flags := cmd.Flags()
+	flags.Lookup("proof").DefValue = "true"
+	count := flags.IntP("count", "c", 3, "how `often`")
+	interval := flags.Duration("interval", pingInterval, "the `time` between two attempts")
+	format := flags.StringP("output", "o", "text", "text or json")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case *count < 1:
+			return &usageError{fmt.Errorf("--count %d: write 1 or more", *count)}
+		case *interval < 0:
+			return &usageError{fmt.Errorf("--interval %v: write a time, as in 1s", *interval)}
+		case *format != "text" && *format != "json":
+			return &usageError{fmt.Errorf("--output %s: choose text or json", *format)}
+		}
+		t, err := f.find(cmd, args[0])
+		if err != nil {
+			return err
+		}
+		t.Auth.Proof = f.proof || !flags.Changed("proof")
+		out := cmd.OutOrStdout()
+		tell := func(string, ...any) {}
+		if *format == "text" {
+			tell = func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
+		}
+		return ping(cmd.Context(), pinging{target: t, count: *count, interval: *interval, tell: tell, json: *format == "json", out: out})
+	}
+	return cmd
+}
+
+// pinging is what ping is to do.
+type pinging struct {
+	*target
+	count    int
+	interval time.Duration
+	json     bool
+	out      io.Writer
+	tell     func(format string, args ...any) // a line of text
+}
+
+// ping reaches a service some times and tells how it went. Its error is that of the last attempt that failed.
+func ping(ctx context.Context, p pinging) error {
+	p.tell("%s at %s", p.name, p.address)
+	report := pingReport{Target: p.name, Address: p.address}
+	var failure error
+	for i := range p.count {
+		if i > 0 && !sleep(ctx, p.interval) {
+			break
+		}
+		a, err := p.once(ctx, i+1)
+		if mistake := new(usageError); errors.As(err, &mistake) {
+			return err // nothing was sent
+		}
+		if ctx.Err() != nil && err != nil {
+			break // it is not the door's fault
+		}
+		report.Attempts = append(report.Attempts, a)
+		if err != nil {
+			failure = err
+		}
+		p.tell("%s", a)
+	}
+	report.sum()
+	if failure != nil && ctx.Err() == nil && clockMatters(failure) {
+		p.askTheTime(ctx, &report)
+	}
+	p.tell("%s", report.summary())
+	if p.json {
+		if err := report.write(p.out); err != nil {
+			return err
+		}
+	}
+	switch {
+	case failure != nil:
+		return &reportedError{failure}
+	case len(report.Attempts) == 0:
+		return errInterrupted
+	default:
+		return nil
+	}
+}
+
+// once reaches the service once.
+func (p *pinging) once(ctx context.Context, number int) (pingAttempt, error) {
+	d := *p.Dialer
+	w := watch{start: time.Now()}
+	d.Trace = w.trace()
+	conn, err := d.DialContext(ctx, "tcp", p.address)
+	a := w.attempt(number, time.Since(w.start))
+	var failure *client.StepError
+	switch {
+	case err == nil:
+		a.OK = true
+		_ = conn.Close() // it has shown what it was for
+	case errors.Is(err, client.ErrOption):
+		return a, usage(err)
+	case errors.As(err, &failure):
+		a.Step, a.Error = failure.Step, oneLine(err)
+	default:
+		a.Error = oneLine(err)
+	}
+	return a, err
+}
+
+// clockMatters tells whether a wrong clock could be why it failed.
+func clockMatters(err error) bool {
+	var step *client.StepError
+	return errors.As(err, &step) && (step.Step == client.StepAuthenticate || step.Step == client.StepConnect && isTimeout(err))
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// askTheTime finds out how far the clocks are apart, and tells.
+func (p *pinging) askTheTime(ctx context.Context, report *pingReport) {
+	if p.NoKnock {
+		return // there is no way to ask
+	}
+	p.tell("comparing this host's clock with the gateway's, which can take %v ...", clockTime)
+	limited, cancel := context.WithTimeout(ctx, clockTime)
+	defer cancel()
+	offset, err := p.ClockOffset(limited, "tcp", p.address)
+	if err != nil && offset == 0 {
+		p.tell("the clock is not the reason, as far as can be found out: %s", oneLine(err))
+		return
+	}
+	seconds := offset.Seconds()
+	report.ClockOffset = &seconds
+	p.tell("%s", clockText(offset))
+}
+
+// clockText says how this host's clock is wrong.
+func clockText(offset time.Duration) string {
+	apart := offset.Abs().Round(time.Second)
+	text := fmt.Sprintf("%.0f s", apart.Seconds())
+	if apart >= longTime {
+		text = apart.String()
+	}
+	switch {
+	case apart == 0:
+		return "this host's clock agrees with the gateway's"
+	case offset < 0:
+		return fmt.Sprintf("this host's clock is %s behind the gateway's", text)
+	default:
+		return fmt.Sprintf("this host's clock is %s ahead of the gateway's", text)
+	}
+}
+
+// longTime is from when on a time is not said in seconds alone.
+const longTime = 2 * time.Minute
+
+// sleep waits, and tells whether ctx let it.
+func sleep(ctx context.Context, t time.Duration) bool {
+	timer := time.NewTimer(t)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,57 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/knockgw/knockgw/internal/privatefile"
+	"github.com/knockgw/knockgw/internal/strictyaml"
+)
+
+// ClientSuffix is how the name of a client's file in ClientsDir ends; other files there are none.
+const ClientSuffix = ".yaml"
+
+// parseClientsDir reads the files of clients_dir, one client in each, in the order of their names.
+func (p *parser) parseClientsDir(s *strictyaml.Section) {
+	entries, err := os.ReadDir(p.c.ClientsDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		s.Warn(s.At("clients_dir"), s.Key("clients_dir"), "there is no directory %s yet; knockgw client add makes it, "+
+			"or correct the path", p.c.ClientsDir)
+		return
+	}
+	if err != nil {
+		s.FailKey("clients_dir", "%v; name a directory that knockgw can read", err)
+		return
+	}
+	files := 0
+	for _, e := range entries {
+		if e.IsDir() || filepath.Ext(e.Name()) != ClientSuffix || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		if files++; files > maxClientFiles {
+			s.FailKey("clients_dir", "has more than %d files; put some of the clients in the configuration itself", maxClientFiles)
+			return
+		}
+		p.parseClientFile(filepath.Join(p.c.ClientsDir, e.Name()))
+	}
+}
+
+// parseClientFile reads one of them. There may be a secret in it, so others must not be able to read it.
+func (p *parser) parseClientFile(path string) {
+	r := p.InFile(path)
+	data, err := privatefile.Read(path, maxClientFile)
+	if open := (*privatefile.OpenError)(nil); errors.As(err, &open) {
+		r.FailFile(err, "is open to others than its owner (mode %04o), and has a client in it; chmod 600 it", open.Mode)
+		return
+	}
+	if err != nil {
+		r.FailFile(err, "cannot be read: %v", err)
+		return
+	}
+	if root := r.Read(data); root != nil {
+		p.parseClient(clientFile{r, filepath.Dir(path)}, 0, strictyaml.Item{Node: root})
+	}
+}

@@ -1,0 +1,179 @@
+package control
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// Steps of a TraceEvent.
+const (
+	StepPacket = "packet" // judged by the gate
+	StepKnock  = "knock"  // decided by a worker
+	StepAuth   = "authentication"
+	StepFlow   = "flow" // ended
+)
+
+// A TraceEvent is one thing that happened to a source that is traced.
+type TraceEvent struct {
+	Time   time.Time `json:"time"`
+	Step   string    `json:"step"`
+	Source string    `json:"source"` // address, with the port where there is one
+	Target string    `json:"target,omitempty"`
+	Out    bool      `json:"out,omitempty"` // of a packet: it was to leave
+	What   string    `json:"what"`          // the packet, the method, the format
+	// Verdict and Reason are what was decided, by the names of the metrics; Words
+	// are what that means.
+	Verdict         string  `json:"verdict"`
+	Reason          string  `json:"reason,omitempty"`
+	Words           string  `json:"words,omitempty"`
+	Client          string  `json:"client,omitempty"`
+	Service         string  `json:"service,omitempty"`
+	ClockDifference float64 `json:"clock_difference_seconds,omitempty"`
+	// Missed is how many events before this one were left out.
+	Missed uint64 `json:"missed,omitempty"`
+}
+
+// TraceOptions say what to trace.
+type TraceOptions struct {
+	From    netip.Prefix // whose packets
+	Service string       // for which service alone; "" for all, and for none
+}
+
+// CaptureOptions say what to capture.
+type CaptureOptions struct {
+	Filter  string // as capture.ParseFilter takes it; "" for everything
+	Snaplen int    // bytes kept of each packet; 0: capture.DefaultSnaplen
+}
+
+// Watching is what a Gateway lets its operator watch. Both methods go on until ctx
+// ends, or until their output fails.
+type Watching interface {
+	// Trace calls each, one at a time, with what happens. It fails with
+	// ErrUnavailable, or when too many are watching.
+	Trace(ctx context.Context, o TraceOptions, each func(*TraceEvent) error) error
+	// Capture writes pcapng to w, and calls flush when it has nothing more to write
+	// for the moment.
+	Capture(ctx context.Context, o CaptureOptions, w io.Writer, flush func() error) error
+}
+
+// A stream is a request whose answer goes on until the client is gone.
+type stream struct {
+	pattern, contentType string
+	run                  func(r *http.Request, w io.Writer, flush func() error) error
+}
+
+// streams are the requests that watch.
+func streams(g Watching) []stream {
+	return []stream{
+		{"GET /v1/trace", "application/x-ndjson", func(r *http.Request, w io.Writer, flush func() error) error {
+			from, err := ParseSource(r.URL.Query().Get("from"))
+			if err != nil {
+				return err
+			}
+			enc := json.NewEncoder(w)
+			return g.Trace(r.Context(), TraceOptions{From: from, Service: r.URL.Query().Get("service")}, func(e *TraceEvent) error {
+				return errors.Join(enc.Encode(e), flush())
+			})
+		}},
+		{"GET /v1/capture", "application/octet-stream", func(r *http.Request, w io.Writer, flush func() error) error {
+			snaplen, err := strconv.Atoi(orElse(r.URL.Query().Get("snaplen"), "0"))
+			if err != nil || snaplen < 0 {
+				return errors.New("snaplen: write a number of bytes")
+			}
+			return g.Capture(r.Context(), CaptureOptions{r.URL.Query().Get("filter"), snaplen}, w, flush)
+		}},
+	}
+}
+
+// ServeHTTP implements http.Handler. What is wrong with the request is said before
+// anything is written; an answer that has begun just ends.
+func (s stream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	control := http.NewResponseController(w)
+	began := false
+	begin := func() {
+		if !began {
+			began = true
+			w.Header().Set("Content-Type", s.contentType)
+			w.WriteHeader(http.StatusOK)
+		}
+	}
+	out := writerFunc(func(b []byte) (int, error) {
+		begin()
+		// A client that does not read holds up nobody but itself.
+		if err := control.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+			return 0, err
+		}
+		return w.Write(b)
+	})
+	err := s.run(r, out, func() error {
+		begin()
+		return control.Flush()
+	})
+	switch {
+	case began || r.Context().Err() != nil:
+	case errors.Is(err, ErrUnavailable):
+		reply(w, http.StatusServiceUnavailable, Problems{problems(err)})
+	case err != nil:
+		reply(w, http.StatusUnprocessableEntity, Problems{problems(err)})
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+// Write implements io.Writer.
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+// maxEvent bounds one TraceEvent's line, in bytes.
+const maxEvent = 1 << 20
+
+// Trace calls each with what happens, until ctx ends, the gateway stops or each
+// fails.
+func (c *Client) Trace(ctx context.Context, o TraceOptions, each func(*TraceEvent) error) error {
+	query := url.Values{"from": {o.From.String()}}
+	if o.Service != "" {
+		query.Set("service", o.Service)
+	}
+	resp, err := c.send(ctx, http.MethodGet, "trace?"+query.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, maxEvent)
+	for lines.Scan() {
+		var e TraceEvent
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			return fmt.Errorf("understand the gateway at %s: %w", c.Socket, err)
+		}
+		if e.Step == "" {
+			continue // to show that it has begun
+		}
+		if err := each(&e); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}
+
+// Capture copies pcapng to w until ctx ends, the gateway stops or w fails. begun is
+// called when the gateway watches.
+func (c *Client) Capture(ctx context.Context, o CaptureOptions, w io.Writer, begun func()) error {
+	query := url.Values{"filter": {o.Filter}, "snaplen": {strconv.Itoa(o.Snaplen)}}
+	resp, err := c.send(ctx, http.MethodGet, "capture?"+query.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read
+	begun()
+	_, err = io.Copy(w, resp.Body)
+	return err
+}

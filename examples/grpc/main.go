@@ -1,0 +1,93 @@
+// Command grpc calls a hidden gRPC server: it asks how a service of it is, with the standard's own health check.
+//
+//	grpc -profile FILE -service grpc
+//
+// The connection is gRPC's over a dialer that knocks and authenticates, and so is every reconnection. With -serve it
+// is the server:
+//
+//	grpc -serve 10.1.3.2:50051
+//
+// It is without TLS, like much that runs behind a gateway. What the gateway authenticates it does not encrypt: on
+// the way to it, use TLS as you would without it.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/knockgw/knockgw/examples/internal/target"
+)
+
+// timeout bounds a call.
+const timeout = 20 * time.Second
+
+func main() {
+	log.SetFlags(0)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	which := target.Define("grpc")
+	address := flag.String("serve", "", "be the server, at this `address`")
+	flag.Parse()
+	var err error
+	if *address != "" {
+		err = serve(ctx, *address)
+	} else {
+		err = call(ctx, which)
+	}
+	if err != nil {
+		log.Fatal("grpc: ", err)
+	}
+}
+
+// call asks for the server's health and prints it.
+func call(ctx context.Context, which target.Flags) (err error) {
+	door, err := which.Find()
+	if err != nil {
+		return err
+	}
+	// passthrough: the name is the profile's, which no DNS knows.
+	conn, err := grpc.NewClient("passthrough:///"+door.Service.Name,
+		grpc.WithContextDialer(func(ctx context.Context, name string) (net.Conn, error) {
+			return door.Profile.DialContext(ctx, "tcp", name)
+		}),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	// Without WaitForReady a failed dial is the call's error, which says which step of it failed.
+	reply, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
+	if err != nil {
+		return err
+	}
+	fmt.Println("the server behind the gateway is", reply.GetStatus())
+	return nil
+}
+
+// serve is a gRPC server like any other.
+func serve(ctx context.Context, address string) error {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	server := grpc.NewServer()
+	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
+	defer context.AfterFunc(ctx, server.Stop)()
+	log.Println("listening on", l.Addr())
+	return server.Serve(l)
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"net/netip"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/client/profile"
+	"github.com/knockgw/knockgw/examples/internal/target"
+	"github.com/knockgw/knockgw/guard"
+	"github.com/knockgw/knockgw/protocol"
+)
+
+// guarded is a website that needs no gateway: it takes the knocks itself, on a UDP port, and who has not knocked
+// and authenticated gets nothing but a reset. (That there is a port, everybody sees; hiding that is the gateway's.)
+// The profile is for the address at which the website is, and has the one client that it knows.
+func guarded(ctx context.Context, address string, which target.Flags) error {
+	door, err := which.Find()
+	if err != nil {
+		return err
+	}
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return err
+	}
+	var config net.ListenConfig
+	knocks, err := config.ListenPacket(ctx, "udp", netip.AddrPortFrom(at.Addr(), door.Service.KnockPort).String())
+	if err != nil {
+		return err
+	}
+	g, err := guardOf(door, at.Port(), knocks)
+	if err != nil {
+		return errors.Join(err, knocks.Close())
+	}
+	inner, err := config.Listen(ctx, "tcp", address)
+	if err != nil {
+		return errors.Join(err, knocks.Close())
+	}
+	ln, err := g.Guard(door.Service.Name, inner, auth.ListenerOptions{})
+	if err != nil {
+		return errors.Join(err, inner.Close(), knocks.Close())
+	}
+	site := &http.Server{
+		ReadHeaderTimeout: timeout,
+		ConnContext:       auth.ConnContext, // so that a request knows whose it is
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			peer, _ := auth.PeerFromContext(r.Context())
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			fmt.Fprintf(w, "hello %s: %s %s\n", peer.ClientID(), r.Method, r.URL.Path) //nolint:gosec // see the type
+		}),
+	}
+	log.Println("listening on", inner.Addr())
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() error { return g.Run(ctx) })
+	both.Go(func() error {
+		defer context.AfterFunc(ctx, func() { _ = site.Close() })()
+		if err := site.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	return both.Wait()
+}
+
+// guardOf makes a guard that knows the client and the service of the profile.
+func guardOf(door *profile.Door, port uint16, knocks net.PacketConn) (*guard.Guard, error) {
+	client, err := protocol.NewClient(door.Profile.Client, door.Profile.Secret)
+	if err != nil {
+		return nil, err
+	}
+	return guard.New(guard.Options{
+		Knocks:  []net.PacketConn{knocks},
+		Secrets: auth.NewSecrets(client),
+		Services: []guard.Service{{
+			Name: door.Service.Name, Port: port, Mode: admission.ModeKnockAuth,
+			Methods: []string{door.Service.Method},
+			Auth:    guard.Auth{Proof: door.Service.Auth.Proof},
+		}},
+	})
+}

@@ -1,0 +1,102 @@
+// Command ssh runs a command on a hidden SSH server, with golang.org/x/crypto/ssh.
+//
+//	ssh -profile FILE -service ssh -keys DIR COMMAND
+//
+// With -serve it is a server that runs nothing, but says what it was asked for:
+//
+//	ssh -serve 10.1.3.2:2222 -keys DIR
+//
+// Both know each other by the keys in DIR, which the server makes when there are none: host and host.pub, and
+// user and user.pub, the client's.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/knockgw/knockgw/examples/internal/target"
+)
+
+// timeout bounds the handshake of SSH; the dialer has its own.
+const timeout = 20 * time.Second
+
+func main() {
+	log.SetFlags(0)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	which := target.Define("ssh")
+	address := flag.String("serve", "", "be the server, at this `address`")
+	keys := flag.String("keys", "keys", "the `directory` of the keys")
+	flag.Parse()
+	command := strings.Join(flag.Args(), " ")
+	if command == "" {
+		command = "uptime"
+	}
+	var err error
+	if *address != "" {
+		err = serve(ctx, *address, *keys)
+	} else {
+		err = execute(ctx, which, *keys, command)
+	}
+	if err != nil {
+		log.Fatal("ssh: ", err)
+	}
+}
+
+// execute runs a command and prints what it says.
+func execute(ctx context.Context, which target.Flags, keys, command string) (err error) {
+	door, err := which.Find()
+	if err != nil {
+		return err
+	}
+	user, err := readKey(filepath.Join(keys, "user"))
+	if err != nil {
+		return err
+	}
+	host, err := readPublic(filepath.Join(keys, "host.pub"))
+	if err != nil {
+		return err
+	}
+	dialer, err := door.Dialer()
+	if err != nil {
+		return err
+	}
+	conn, err := dialer.DialContext(ctx, "tcp", door.Address)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return err
+	}
+	c, channels, requests, err := ssh.NewClientConn(conn, door.Service.Name, &ssh.ClientConfig{
+		User: "visitor", Auth: []ssh.AuthMethod{ssh.PublicKeys(user)}, HostKeyCallback: ssh.FixedHostKey(host),
+	})
+	if err != nil {
+		return err
+	}
+	client := ssh.NewClient(c, channels, requests)
+	defer func() { err = errors.Join(err, client.Close()) }()
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		return err
+	}
+	session, err := client.NewSession()
+	if err != nil {
+		return err
+	}
+	out, err := session.CombinedOutput(command)
+	fmt.Print(string(out))
+	return err
+}

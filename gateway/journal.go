@@ -1,0 +1,117 @@
+package gateway
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/control"
+)
+
+// journal remembers of each client of the configuration when it was last seen and
+// how it last failed: what its owner wants to know who stands outside. Only
+// messages that opened are written in it, so no stranger can, and it has no more
+// entries than there are clients.
+type journal struct {
+	mu      sync.Mutex
+	entries map[string]*entry // by client id
+}
+
+type entry struct{ seen, refused *control.Attempt }
+
+// note writes an attempt down.
+func (j *journal) note(client string, ok bool, a control.Attempt) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e := j.entries[client]
+	if e == nil {
+		if j.entries == nil {
+			j.entries = make(map[string]*entry)
+		}
+		e = new(entry)
+		j.entries[client] = e
+	}
+	if ok {
+		e.seen = &a
+		return
+	}
+	if last := e.refused; last != nil && last.Result == a.Result && last.Service == a.Service && (e.seen == nil || last.Time.After(e.seen.Time)) {
+		a.Again = last.Again + 1
+	}
+	e.refused = &a
+}
+
+// of returns a copy of a client's entry.
+func (j *journal) of(client string) entry {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if e := j.entries[client]; e != nil {
+		return *e // attempts are never changed once they are there
+	}
+	return entry{}
+}
+
+// keep forgets everybody else than clients.
+func (j *journal) keep(clients map[string]bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for id := range j.entries {
+		if !clients[id] {
+			delete(j.entries, id)
+		}
+	}
+}
+
+// knocked writes down a decided knock, if it is anybody's.
+func (j *journal) knocked(e admission.KnockEvent, now time.Time) {
+	if e.Client == "" || e.Result == admission.KnockPart {
+		return
+	}
+	j.note(e.Client, e.Result == admission.KnockOK || e.Result == admission.KnockRepeat, control.Attempt{
+		Time: now, Source: e.Source, Service: e.Service, How: e.Method,
+		Result: e.Result.String(), Words: e.Result.Words(), ClockDifference: e.Skew.Seconds(),
+	})
+}
+
+// authenticated writes down an authentication that succeeded.
+func (j *journal) authenticated(p *auth.Peer, service string, from netip.Addr, now time.Time) {
+	j.note(p.Client.ID(), true, control.Attempt{
+		Time: now, Source: from, Service: service, How: "authentication " + p.Protocol.String(), Result: auth.ResultOK.String(),
+		ClockDifference: time.UnixMilli(p.Message.Time).Sub(now).Seconds(),
+	})
+}
+
+// refused writes down an authentication that failed, if its message opened.
+func (j *journal) refused(e *auth.Error, service string, from netip.Addr, now time.Time) {
+	if e.Client == nil {
+		return
+	}
+	a := control.Attempt{
+		Time: now, Source: from, Service: service, How: "authentication", Result: e.Result.String(),
+		Words: authWords(e.Result), ClockDifference: e.ClockDiff.Seconds(),
+	}
+	if e.Result == auth.ResultUnauthorized && e.Err != nil {
+		a.Words = e.Err.Error()
+	}
+	j.note(e.Client.ID(), false, a)
+}
+
+// authWords explain the result of an authentication whose message opened.
+func authWords(r auth.Result) string {
+	switch r {
+	case auth.ResultStale:
+		return "its time is too far from ours: a clock is wrong, or it was held up"
+	case auth.ResultProof:
+		return "it asks for a server proof, which the service does not give (auth.proof)"
+	case auth.ResultUnauthorized:
+		return "no grant of this client fits"
+	case auth.ResultReplay:
+		return "it was seen before"
+	case auth.ResultFull:
+		return "the replay store is full"
+	default:
+		return ""
+	}
+}

@@ -1,0 +1,133 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/flows"
+)
+
+// Flows implements control.Operation.
+func (c controlled) Flows(ctx context.Context, measure time.Duration) control.Flows {
+	all := c.g.flows.All()
+	slices.SortFunc(all, func(a, b *flows.Flow) int { return b.Started.Compare(a.Started) })
+	var list control.Flows
+	if len(all) > control.MaxList {
+		list.More, all = len(all)-control.MaxList, all[:control.MaxList]
+	}
+	type bytes struct{ up, down uint64 }
+	before := make([]bytes, len(all))
+	var took time.Duration
+	if measure > 0 {
+		for i, f := range all {
+			before[i].up, before[i].down = f.Bytes()
+		}
+		began := time.Now()
+		select {
+		case <-time.After(measure):
+		case <-ctx.Done():
+		}
+		took = time.Since(began)
+	}
+	for i, f := range all {
+		up, down := f.Bytes()
+		one := control.Flow{
+			Client: f.Client(), Source: f.Key.Client, Service: f.Service, Target: f.Key.Target, Upstream: f.Upstream,
+			Age: time.Since(f.Started).Seconds(), Idle: f.Idle().Seconds(), Received: up, Sent: down,
+		}
+		if took > 0 {
+			one.ReceiveRate = float64(up-before[i].up) / took.Seconds()
+			one.SendRate = float64(down-before[i].down) / took.Seconds()
+		}
+		list.Flows = append(list.Flows, one)
+	}
+	return list
+}
+
+// Grants implements control.Operation.
+func (c controlled) Grants() control.Grants {
+	var list control.Grants
+	p := c.g.running.Load()
+	if p == nil {
+		return list
+	}
+	for _, gr := range p.gate.Grants(control.MaxList) {
+		list.Grants = append(list.Grants, control.Grant{
+			Client: gr.Client, Service: gr.Service, Source: gr.Source, Port: gr.Port,
+			Left: gr.Left.Seconds(), Uses: gr.Uses, Handshakes: gr.Handshakes,
+		})
+	}
+	slices.SortFunc(list.Grants, func(a, b control.Grant) int {
+		return cmp.Or(cmp.Compare(a.Client, b.Client), cmp.Compare(a.Service, b.Service), cmp.Compare(a.Left, b.Left))
+	})
+	return list
+}
+
+// Clients implements control.Operation.
+func (c controlled) Clients() control.Clients {
+	inside, granted := make(map[string]int), make(map[string]int)
+	for _, f := range c.g.flows.All() {
+		inside[f.Client()]++
+	}
+	for _, gr := range c.Grants().Grants {
+		granted[gr.Client]++
+	}
+	var list control.Clients
+	all := c.g.now.Load().cfg.Clients
+	if len(all) > control.MaxList {
+		list.More, all = len(all)-control.MaxList, all[:control.MaxList]
+	}
+	for i := range all {
+		cl := &all[i]
+		e := c.g.journal.of(cl.ID)
+		list.Clients = append(list.Clients, control.ClientState{
+			ID: cl.ID, Services: cl.Services, Expires: cl.Expires, Flows: inside[cl.ID], Grants: granted[cl.ID],
+			Seen: e.seen, Refused: e.refused,
+		})
+	}
+	return list
+}
+
+// Bans implements control.Operation.
+func (c controlled) Bans() control.Bans {
+	var list control.Bans
+	p := c.g.running.Load()
+	if p == nil {
+		return list
+	}
+	for _, b := range p.gate.Bans(control.MaxList) {
+		list.Bans = append(list.Bans, control.Ban{Source: b.Source, Left: b.Left.Seconds()})
+	}
+	slices.SortFunc(list.Bans, func(a, b control.Ban) int { return cmp.Compare(a.Left, b.Left) })
+	return list
+}
+
+// Revoke implements control.Operation.
+func (c controlled) Revoke(r control.Revocation, operator string) (control.Revoked, error) {
+	p := c.g.running.Load()
+	if p == nil {
+		return control.Revoked{}, control.ErrUnavailable
+	}
+	done := p.gate.Revoke(admission.Target{
+		Client: r.Client, Service: r.Service, Source: r.Source, Flow: r.Flow, GrantsOnly: r.Grants,
+	})
+	c.g.log.Info("revoked", "by", operator, "client", r.Client, "service", r.Service, "source", r.Source, "flow", r.Flow,
+		"flows", done.Flows, "grants", done.Grants)
+	return control.Revoked{Flows: done.Flows, Grants: done.Grants}, nil
+}
+
+// Pardon implements control.Operation.
+func (c controlled) Pardon(source netip.Prefix, operator string) int {
+	p := c.g.running.Load()
+	if p == nil {
+		return 0
+	}
+	n := p.gate.Pardon(source)
+	c.g.log.Info("bans ended", "by", operator, "source", source, "bans", n)
+	return n
+}

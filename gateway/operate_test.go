@@ -1,0 +1,323 @@
+package gateway_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/capture"
+	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// operated is a lab with a control socket, and whoever asks at it.
+func operated(t *testing.T) (*lab, *control.Client) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "knockgw-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "control.sock")
+	l := newLab(t, true, services(parrot(t))+"control: {socket: "+socket+"}\n")
+	return l, &control.Client{Socket: socket}
+}
+
+// eventually waits for what the gateway is about to notice.
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !f(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+func TestAnOperatorSeesWhoIsInsideAndEndsIt(t *testing.T) {
+	l, c := operated(t)
+	for _, home := range homes {
+		conn, err := l.visit(alice, home, modeKnockAuth)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		var f control.Flow
+		eventually(t, "the flow is listed", func() bool {
+			list, err := c.Flows(t.Context(), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(list.Flows) != 1 {
+				return false
+			}
+			f = list.Flows[0]
+			return f.Received == 5
+		})
+		if f.Client != "alice" || f.Source.Addr() != home || f.Target != target(home, modeKnockAuth) || f.Upstream == "" {
+			t.Errorf("%+v", f)
+		}
+		time.Sleep(hush) // until what it wrote is acknowledged
+		heard := l.heard(home)
+		r, err := c.Revoke(t.Context(), control.Revocation{Client: "alice"})
+		if err != nil || r.Flows != 1 {
+			t.Errorf("%+v, %v", r, err)
+		}
+		eventually(t, "the flow has ended", func() bool {
+			list, err := c.Flows(t.Context(), 0)
+			return err == nil && len(list.Flows) == 0
+		})
+		if _, err := conn.Write([]byte("anybody there?")); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(hush)
+		if n := l.heard(home) - heard; n != 0 {
+			t.Errorf("from %v: revoking was heard: %d packets", home, n)
+		}
+		_ = conn.Close()
+	}
+}
+
+func TestAnOperatorSeesGrantsAndEndsThem(t *testing.T) {
+	l, c := operated(t)
+	home := homes[0]
+	to := target(home, modeKnock)
+	l.datagram(home, to, knockFor(bob, to, newSession(), time.Now()))
+	eventually(t, "there is a grant", func() bool {
+		list, err := c.Grants(t.Context())
+		return err == nil && len(list.Grants) == 1 && list.Grants[0].Client == "bob" && list.Grants[0].Source == home && list.Grants[0].Left > 0
+	})
+	if r, err := c.Revoke(t.Context(), control.Revocation{Grants: true, Source: netip.PrefixFrom(home, 32)}); err != nil || r.Grants != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if conn, err := l.dial(home, to, hush); err == nil {
+		t.Error("the grant still lets in")
+		_ = conn.Close()
+	}
+	if _, err := c.Revoke(t.Context(), control.Revocation{}); err == nil || !strings.Contains(err.Error(), "what is to be revoked") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestClientsSayWhyTheyStandOutside(t *testing.T) {
+	l, c := operated(t)
+	home := homes[2]
+	to := target(home, modeKnockAuth)
+	for range 2 {
+		l.datagram(home, to, knockFor(alice, to, newSession(), time.Now().Add(-41*time.Second)))
+	}
+	var a *control.Attempt
+	eventually(t, "the refusals are known", func() bool {
+		list, err := c.Clients(t.Context())
+		if err != nil || len(list.Clients) != 2 || list.Clients[0].ID != "alice" {
+			t.Fatalf("%+v, %v", list, err)
+		}
+		a = list.Clients[0].Refused
+		return a != nil && a.Again == 1
+	})
+	if a.Result != "stale" || a.ClockDifference > -40 || a.ClockDifference < -43 || a.Source != home || !strings.Contains(a.Words, "clock") {
+		t.Errorf("%+v", a)
+	}
+	conn, err := l.visit(alice, home, modeKnockAuth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
+	eventually(t, "alice is seen", func() bool {
+		list, err := c.Clients(t.Context())
+		return err == nil && list.Clients[0].Seen != nil && list.Clients[1].Seen == nil
+	})
+}
+
+// traced collects what a trace says until it has something that found accepts.
+func traced(t *testing.T, c *control.Client, o control.TraceOptions, provoke func(), found func(*control.TraceEvent) bool) []control.TraceEvent {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var (
+		all  []control.TraceEvent
+		wg   sync.WaitGroup
+		once sync.Once
+	)
+	stop := make(chan struct{})
+	wg.Go(func() { // there is no word of when a trace has begun: try until it shows
+		for {
+			once.Do(func() { time.Sleep(10 * time.Millisecond) })
+			provoke()
+			select {
+			case <-time.After(hush):
+			case <-stop:
+				return
+			}
+		}
+	})
+	err := c.Trace(ctx, o, func(e *control.TraceEvent) error {
+		all = append(all, *e)
+		if found(e) {
+			return io.EOF
+		}
+		return nil
+	})
+	close(stop)
+	wg.Wait()
+	if err != io.EOF {
+		t.Fatalf("%v after %+v", err, all)
+	}
+	return all
+}
+
+func TestATraceShowsEachStep(t *testing.T) {
+	l, c := operated(t)
+	for _, home := range homes[1:] {
+		single := netip.PrefixFrom(home, home.BitLen())
+		all := traced(t, c, control.TraceOptions{From: single, Service: serviceName(home, modeKnockAuth)}, func() {
+			conn, err := l.visit(alice, home, modeKnockAuth)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			l.exchange(conn, 16)
+		}, func(e *control.TraceEvent) bool { return e.Step == control.StepFlow })
+		steps := map[string]bool{}
+		for _, e := range all {
+			steps[fmt.Sprintf("%s %s %s out=%v", e.Step, e.Verdict, e.Reason, e.Out)] = true
+			if e.Step == control.StepPacket && e.Words == "" {
+				t.Errorf("no words: %+v", e)
+			}
+			if !strings.Contains(e.Source, home.String()) && !strings.Contains(e.Target, home.String()) {
+				t.Errorf("it is about somebody else: %+v", e)
+			}
+		}
+		for _, want := range []string{
+			"packet hold knock out=false", "knock ok  out=false", "packet pass grant out=false", "packet pass flow out=true",
+			"packet pass flow out=false", "authentication ok  out=false", "flow ended done out=false",
+		} {
+			if !steps[want] {
+				t.Errorf("from %v: %q is missing among %v", home, want, steps)
+			}
+		}
+	}
+}
+
+// serviceName is what the lab's service at a port is called.
+func serviceName(home netip.Addr, port uint16) string {
+	if home.Is4() {
+		return fmt.Sprintf("ipv4-%d", port)
+	}
+	return fmt.Sprintf("ipv6-%d", port)
+}
+
+func TestATraceOfAStrangerShowsWhyItIsOutside(t *testing.T) {
+	l, c := operated(t)
+	home := homes[0]
+	all := traced(t, c, control.TraceOptions{From: netip.PrefixFrom(home, 32)}, func() {
+		to := target(home, modeKnock)
+		l.datagram(home, to, knockFor(mallory, to, newSession(), time.Now()))
+		if conn, err := l.dial(home, to, 50*time.Millisecond); err == nil {
+			t.Error("let in")
+			_ = conn.Close()
+		}
+	}, func(e *control.TraceEvent) bool { return e.Reason == "no-grant" || e.Reason == "park-timeout" })
+	unknown := false
+	for _, e := range all {
+		unknown = unknown || e.Step == control.StepKnock && e.Verdict == "unknown"
+	}
+	if !unknown {
+		t.Errorf("%+v", all)
+	}
+}
+
+func TestWhatDoesNotExistIsNotTraced(t *testing.T) {
+	_, c := operated(t)
+	err := c.Trace(t.Context(), control.TraceOptions{From: netip.MustParsePrefix("10.0.0.0/8"), Service: "nothing"},
+		func(*control.TraceEvent) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), `no service "nothing"`) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestACaptureHasThePacketsWithTheirVerdicts(t *testing.T) {
+	l, c := operated(t)
+	filter := fmt.Sprintf("proto tcp and port %d", modeKnockAuth)
+	var file bytes.Buffer
+	ctx, stop := context.WithCancel(t.Context())
+	begun, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- c.Capture(ctx, control.CaptureOptions{Filter: filter, Snaplen: 60}, &file, func() { close(begun) })
+	}()
+	<-begun
+	conn, err := l.visit(alice, homes[0], modeKnockAuth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.exchange(conn, 1<<12)
+	time.Sleep(2 * hush)
+	stop()
+	<-done
+	if err := c.Capture(t.Context(), control.CaptureOptions{Filter: "port 3 or port 9"}, io.Discard, func() {}); err == nil ||
+		!strings.Contains(err.Error(), "join terms by and") {
+		t.Errorf("a bad filter: %v", err)
+	}
+	r, err := capture.NewReader(bytes.NewReader(file.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, out := 0, 0
+	for {
+		record, err := r.Next()
+		if err != nil {
+			break
+		}
+		if len(record.Data) > 60 {
+			t.Errorf("%d bytes of a packet", len(record.Data))
+		}
+		p := tun.Packet{Data: record.Data, Offload: tun.Offload{ChecksumValid: true}}
+		p.PeekTCP(record.Data)
+		switch uint16(modeKnockAuth) {
+		case p.Tuple.DstPort:
+			in++
+		case p.Tuple.SrcPort:
+			out++
+		default:
+			t.Errorf("port %d and %d", p.Tuple.SrcPort, p.Tuple.DstPort)
+		}
+	}
+	if in < 4 || out < 3 || !strings.Contains(file.String(), "pass: grant") || !strings.Contains(file.String(), "pass: flow") {
+		t.Errorf("%d packets in, %d out", in, out)
+	}
+}
+
+func TestThereIsAnEndToHowManyWatch(t *testing.T) {
+	_, c := operated(t)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var wg sync.WaitGroup
+	refused := make(chan error, 16)
+	for range 9 {
+		wg.Go(func() {
+			err := c.Capture(ctx, control.CaptureOptions{}, io.Discard, func() {})
+			if err != nil && ctx.Err() == nil {
+				refused <- err
+			}
+		})
+	}
+	select {
+	case err := <-refused:
+		if !strings.Contains(err.Error(), "8 traces and captures") {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("nine watch at once")
+	}
+	stop()
+	wg.Wait()
+}

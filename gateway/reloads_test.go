@@ -1,0 +1,209 @@
+package gateway_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+const (
+	manyReloads  = 1000
+	firstReloads = 100
+	// mayGrow is by how much more there may be after the last of them than after the first.
+	mayGrow = 1.10
+)
+
+// footprint is what a process has: objects on the heap, and goroutines.
+func footprint() (objects uint64, goroutines int) {
+	var m runtime.MemStats
+	for range 3 { // what pools keep goes with the second
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return m.HeapObjects, runtime.NumGoroutine()
+}
+
+func TestAThousandReloadsLoseNoFlowAndLeaveNothingBehind(t *testing.T) {
+	up := caller(t, "up")
+	l := newLab(t, true, inEveryMode(up))
+	var sessions []*talk
+	for port := uint16(modeAuth); port <= modeVisible; port++ {
+		for _, home := range homes[:2] {
+			sessions = append(sessions, l.talks(alice, home, port))
+		}
+	}
+	base := aliceAndBob + "services:\n" + inEveryMode(up)
+	texts := []string{
+		base + at("new", 5, asVisible, up),
+		strings.Replace(base, "bob, whose", "bob, whose new", 1) + at("other", 6, asKnockAuth, up),
+		strings.Replace(base, "clients:\n", "clients:\n  - {id: carol, secret: carol whose secret is long}\n", 1) + "knock: {window: 40s, slot: 40s}\n",
+		base,
+	}
+	// Sessions talk all the time, and strangers try.
+	var traffic sync.WaitGroup
+	var paused sync.RWMutex
+	var asked atomic.Int64
+	ctx, stop := context.WithCancel(context.Background())
+	for _, s := range sessions {
+		traffic.Go(func() {
+			for ctx.Err() == nil {
+				paused.RLock()
+				s.goesOn()
+				asked.Add(1)
+				paused.RUnlock()
+			}
+		})
+	}
+	stranger := netip.MustParseAddr("198.51.100.7")
+	traffic.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			paused.RLock()
+			for _, port := range []uint16{modeKnock, modeKnockAuth, 6, 7} {
+				b := tuntest.TCP{Src: netip.AddrPortFrom(stranger, uint16(1024+i%60000)), Dst: target(stranger, port), Flags: uint8(i % 64), Seq: 1, Ack: 2}
+				_ = l.wire.Write(tun.Offload{}, [][]byte{b.Packet()})
+			}
+			paused.RUnlock()
+			time.Sleep(time.Millisecond)
+		}
+	})
+	var objects uint64
+	var goroutines int
+	for i := 1; i <= manyReloads; i++ {
+		l.reload(texts[i%len(texts)])
+		if i != firstReloads && i != manyReloads {
+			continue
+		}
+		paused.Lock()
+		n, g := footprint()
+		paused.Unlock()
+		if i == firstReloads {
+			objects, goroutines = n, g
+			continue
+		}
+		t.Logf("after %d and %d reloads: %d and %d objects, %d and %d goroutines; %d questions answered",
+			firstReloads, i, objects, n, goroutines, g, asked.Load())
+		if float64(n) > mayGrow*float64(objects) || float64(g) > mayGrow*float64(goroutines) {
+			t.Errorf("%d objects and %d goroutines have become %d and %d", objects, goroutines, n, g)
+		}
+	}
+	stop()
+	traffic.Wait()
+	for _, s := range append(sessions, l.talks(alice, homes[0], modeKnockAuth)) {
+		s.goesOn()
+	}
+	if n := l.heard(stranger); n != 0 {
+		t.Errorf("a stranger heard %d packets", n)
+	}
+}
+
+func TestReloadsWaitForOneAnotherAndForTheStop(t *testing.T) {
+	up := caller(t, "up")
+	l := newLab(t, true, inEveryMode(up))
+	base := aliceAndBob + "services:\n" + inEveryMode(up)
+	cfgs := []*config.Config{configured(t, base), configured(t, base+at("new", 5, asVisible, up)), configured(t, base+at("new", 6, asAuth, up))}
+	var wg sync.WaitGroup
+	for n := range 4 {
+		wg.Go(func() {
+			for i := n; ; i++ {
+				if _, err := l.gw.Reload(cfgs[i%len(cfgs)]); err != nil {
+					if !errors.Is(err, gateway.ErrNotRunning) {
+						t.Error(err)
+					}
+					return
+				}
+			}
+		})
+	}
+	time.Sleep(hush)
+	l.stop()
+	wg.Wait()
+}
+
+// socketFor is a path that is short enough for a socket.
+func socketFor(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "knockgw-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return filepath.Join(dir, "control.sock")
+}
+
+func TestTheControlSocketReloadsAndTells(t *testing.T) {
+	up := caller(t, "up")
+	socket := socketFor(t)
+	head := "control: {socket: " + socket + "}\n" + aliceAndBob + "services:\n" + inEveryMode(up)
+	var next atomic.Pointer[string]
+	next.Store(&head)
+	l := newLab(t, true, inEveryMode(up)+"control: {socket: "+socket+"}\n", func(o *gateway.Options) {
+		o.Source = "lab.yaml"
+		o.Load = func() (*config.Config, error) {
+			return config.Parse("lab.yaml", []byte("version: 1\ntun: {routes: [10.77.0.0/24, \"fd77::/64\"]}\n"+*next.Load()))
+		}
+	})
+	s := l.talks(bob, homes[1], modeKnock)
+	c := &control.Client{Socket: socket}
+	status, err := c.Status(t.Context())
+	if err != nil || !status.Ready || status.Services != 4 || status.Clients != 2 || status.Flows != 1 || status.Config != "lab.yaml" {
+		t.Errorf("%+v, %v", status, err)
+	}
+	r, err := c.Check(t.Context())
+	if err != nil || !r.Changes.Empty() || r.Applied {
+		t.Errorf("%+v, %v", r, err)
+	}
+	bad := head + "no_such_key: 1\n"
+	next.Store(&bad)
+	var refused *control.RefusedError
+	if _, err = c.Reload(t.Context()); !errors.As(err, &refused) || !strings.Contains(err.Error(), "no_such_key") || !strings.Contains(err.Error(), "lab.yaml:") {
+		t.Errorf("%v", err)
+	}
+	if status, err = c.Status(t.Context()); err != nil || !status.ReloadFailed {
+		t.Errorf("%+v, %v", status, err)
+	}
+	s.goesOn()
+	good := strings.Replace(head, "bob, whose", "bob, whose new", 1) + "metrics: {listen: 127.0.0.1:1}\n"
+	next.Store(&good)
+	r, err = c.Reload(t.Context())
+	if err != nil || !r.Applied || r.Flows != 1 || len(r.Changes.Clients.Changed) != 1 || len(r.Changes.Restart) != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	l.isOver(s, homes[1])
+	if status, err = c.Status(t.Context()); err != nil || status.ReloadFailed || status.Reloaded.IsZero() || len(status.Restart) != 1 || status.Flows != 0 {
+		t.Errorf("%+v, %v", status, err)
+	}
+}
+
+func TestASocketThatAnotherGatewayHasKeepsOneFromStarting(t *testing.T) {
+	up := caller(t, "up")
+	socket := socketFor(t)
+	text := inEveryMode(up) + "control: {socket: " + socket + "}\n"
+	newLab(t, true, text)
+	device, wire := tuntest.Pair(testMTU, true)
+	gw, err := gateway.New(configured(t, aliceAndBob+"services:\n"+text), gateway.Options{Device: device})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := gw.Run(t.Context()); !errors.Is(err, control.ErrTaken) {
+		t.Errorf("%v", err)
+	}
+	_ = wire.Close()
+	_ = device.Close()
+	if _, err := (&control.Client{Socket: socket}).Status(t.Context()); err != nil {
+		t.Errorf("the first does not answer any more: %v", err)
+	}
+}

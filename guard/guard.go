@@ -1,0 +1,137 @@
+package guard
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// A Guard takes knocks and guards listeners. It is safe for concurrent use.
+type Guard struct {
+	o        Options
+	gate     *admission.Gate
+	services map[string]*service
+	changed  <-chan struct{} // closed by the first change of Secrets that the gate does not know
+	ran      atomic.Bool
+
+	mu    sync.Mutex          // not held while the gate waits
+	conns map[tun.Tuple]*conn // of whom the gate was asked, until their end
+}
+
+// New makes a Guard. It touches nothing outside itself. What is wrong with the options is ErrOptions,
+// or as admission.NewPolicy says.
+func New(o Options) (*Guard, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Store == nil {
+		o.Store = admission.NewMemoryStore(admission.StoreOptions{Now: o.Now, Logger: o.Log})
+	}
+	g := &Guard{o: o, services: make(map[string]*service), conns: make(map[tun.Tuple]*conn)}
+	g.changed = o.Secrets.Changed()
+	policy, err := newPolicy(&o, nil)
+	if err != nil {
+		return nil, err
+	}
+	g.gate, err = admission.New(admission.Options{
+		Policy: policy, Store: o.Store, Now: o.Now, Log: o.Log, Limits: o.Limits, Ban: o.Ban,
+		Deliver: func(*tun.Packet, admission.Verdict) {}, // nothing is ever parked
+		Evicted: g.evicted, Revoked: g.evicted,
+		Knocked: o.Knocked,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range o.Services {
+		if g.services[s.Name], err = g.newService(s); err != nil {
+			return nil, err
+		}
+	}
+	return g, nil
+}
+
+// newService makes what the connections of a service need.
+func (g *Guard) newService(s Service) (*service, error) {
+	t := &service{Service: s, guard: g}
+	if s.Mode == admission.ModeKnock {
+		return t, nil
+	}
+	t.auth = &auth.Server{
+		Port: s.Port, Protocols: s.Auth.Protocols, Hint: s.Auth.Hint, Buckets: s.Auth.Buckets, Proof: s.Auth.Proof,
+		Deadline: s.Auth.Deadline, MaxTrials: s.Auth.MaxTrials, Window: cmp.Or(g.o.Window, DefaultWindow), Now: g.o.Now,
+		Replay:    Replay{Store: g.o.Store, Now: g.o.Now},
+		Authorize: t.authorize,
+	}
+	if err := t.auth.Check(); err != nil {
+		return nil, fmt.Errorf("service %q: %w", s.Name, err)
+	}
+	return t, nil
+}
+
+// Guard returns a listener of those connections of inner that may use a service: its Accept returns an
+// *auth.Conn whose Peer tells the client. In ModeKnock that is all that the Peer tells. o is as for
+// auth.NewListener: in ModeKnock, too, a connection has a Handshake, which ends once the grant is found
+// or not. The listener owns inner; the caller must Close it. Several listeners may guard one service;
+// they let nobody in before Run runs.
+func (g *Guard) Guard(service string, inner net.Listener, o auth.ListenerOptions) (*auth.Listener, error) {
+	s := g.services[service]
+	if s == nil {
+		return nil, fmt.Errorf("guard: there is no service %q among Options.Services", service)
+	}
+	return auth.NewListener(&listener{Listener: inner, service: s}, s, o), nil
+}
+
+// Stats is what the gate has counted and holds. Packets are datagrams and accepted connections here.
+func (g *Guard) Stats() admission.Stats { return g.gate.Stats() }
+
+// Run takes knocks and follows the changes of Options.Secrets until ctx ends, and closes Options.Knocks
+// then. It returns nil after that, and
+// otherwise what is wrong with a socket. From then on no connection gets in; those that are in live on,
+// and the listeners are their owner's to close. Run may be called once.
+func (g *Guard) Run(ctx context.Context) error {
+	if g.ran.Swap(true) {
+		return errors.New("guard: Run was called before")
+	}
+	work, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var running sync.WaitGroup
+	for _, socket := range g.o.Knocks {
+		running.Go(func() {
+			if err := g.takeKnocks(work, socket); err != nil {
+				stop(err)
+			}
+		})
+	}
+	running.Go(func() {
+		if err := g.gate.Run(work); err != nil {
+			stop(err)
+		}
+	})
+	running.Go(func() { g.follow(work, g.changed) })
+	<-work.Done()
+	g.gate.Drain()
+	for _, socket := range g.o.Knocks {
+		_ = socket.Close() // there is nothing in flight that could be lost
+	}
+	running.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return context.Cause(work)
+}

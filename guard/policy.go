@@ -1,0 +1,108 @@
+package guard
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+
+	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// knockPort is what the gate is told as the port of every datagram. The sockets' own may be any.
+const knockPort = 62201
+
+// The gate knows services by address and port. Ours are at all addresses of the host, so every address
+// of ours is an IPv6 one for it: an IPv4 address in NAT64's prefix (RFC 6052, 2.1), which is nobody's own.
+var (
+	everywhere  = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	nat64       = [16]byte{1: 0x64, 2: 0xff, 3: 0x9b}
+	knockTarget = netip.AddrPortFrom(netip.AddrFrom16(nat64), knockPort)
+)
+
+// inside is a local address as the gate knows it.
+func inside(a netip.Addr) netip.Addr {
+	a = a.Unmap().WithZone("")
+	if !a.Is4() {
+		return a
+	}
+	b, v4 := nat64, a.As4()
+	copy(b[12:], v4[:])
+	return netip.AddrFrom16(b)
+}
+
+// tupleOf names a connection that was accepted for the service of a port.
+func tupleOf(remote, local netip.AddrPort, port uint16) tun.Tuple {
+	return admission.TupleOf(remote, netip.AddrPortFrom(inside(local.Addr()), port))
+}
+
+// newPolicy makes a policy of the services and the clients that there are now, to take the place of
+// after, which may be nil.
+func newPolicy(o *Options, after *admission.Policy) (*admission.Policy, error) {
+	clients := make(map[string]*admission.Client)
+	var all []*admission.Client
+	for id := range o.Secrets.All() {
+		c := clients[id.ID()]
+		if c == nil {
+			c = &admission.Client{ID: id.ID()}
+			clients[c.ID] = c
+			all = append(all, c)
+		}
+		c.Keys = append(c.Keys, admission.Key{Identity: id})
+	}
+	if o.Client != nil {
+		for _, c := range all {
+			o.Client(c)
+		}
+	}
+	p := admission.PolicyOptions{
+		KnockPort: knockPort, Window: cmp.Or(o.Window, DefaultWindow),
+		Sequence: o.Sequence, Slot: o.Slot, Gateway: o.Gateway, After: after,
+	}
+	for i := range o.Services {
+		s := &o.Services[i]
+		methods, err := s.families()
+		if err != nil {
+			return nil, err
+		}
+		t := admission.Service{
+			Name: s.Name, Listen: everywhere, Port: s.Port, Mode: s.Mode,
+			Visible: s.Mode == admission.ModeKnockAuth, // the host has answered the SYN by then
+			Methods: methods, SessionRequired: !s.NoSession && s.Mode == admission.ModeKnockAuth,
+			GrantTTL: cmp.Or(s.GrantTTL, DefaultGrantTTL), GrantUses: cmp.Or(s.GrantUses, 1),
+			AuthDeadline: cmp.Or(s.Auth.Deadline, auth.DefaultDeadline),
+			Clients:      all,
+		}
+		if s.Clients != nil {
+			t.Clients = nil
+			for _, id := range s.Clients {
+				if c := clients[id]; c != nil {
+					t.Clients = append(t.Clients, c)
+				}
+			}
+		}
+		p.Services = append(p.Services, t)
+	}
+	return admission.NewPolicy(p)
+}
+
+// follow puts a new policy in force whenever Secrets changes, until ctx ends. changed is closed by the
+// first change. Who is gone from it has his connections reset.
+func (g *Guard) follow(ctx context.Context, changed <-chan struct{}) {
+	for {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+		changed = g.o.Secrets.Changed()
+		policy, err := newPolicy(&g.o, g.gate.Policy())
+		if err != nil {
+			g.o.Log.Error("the clients have changed, but the ones before stay", "err", err)
+			continue
+		}
+		ended := g.gate.SetPolicy(policy)
+		g.o.Log.Info("clients changed", "secrets", g.o.Secrets.Len(), "ended_grants", ended.Grants, "ended_flows", ended.Flows)
+	}
+}

@@ -1,0 +1,233 @@
+package guard_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/client"
+	"github.com/knockgw/knockgw/guard"
+	"github.com/knockgw/knockgw/protocol"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what must come.
+const patience = 10 * time.Second
+
+// The services of tests, and their protected ports: the listeners' own are others.
+const (
+	open      = 8001 // mode auth
+	quiet     = 8002 // mode knock
+	api       = 8003 // mode knock-auth
+	private   = 8004 // mode knock-auth, for alice alone
+	sequences = 8005 // mode knock, by udp-seq
+	modern    = 8006 // mode knock-auth, by udp-v2
+)
+
+func identity(id string) *protocol.Client {
+	c, err := protocol.NewClient(id, []byte(id+", whose secret is long enough"))
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+var (
+	alice = identity("alice")
+	bob   = identity("bob")
+	carol = identity("carol") // knows of the services, and nothing else
+)
+
+// world is a running Guard with a listener for each service, on loopback.
+type world struct {
+	*testing.T
+	guard   *guard.Guard
+	secrets *auth.Secrets
+	knocks  uint16 // the UDP port
+	addrs   map[uint16]string
+	accepts map[uint16]chan *auth.Conn
+	stop    func()
+
+	mu      sync.Mutex
+	events  []admission.KnockEvent
+	results map[auth.Result]int
+}
+
+// newWorld makes a world at host; it skips where the system has no such address.
+func newWorld(t *testing.T, host string, change ...func(*guard.Options)) *world {
+	t.Helper()
+	socket, err := net.ListenPacket("udp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		t.Skip("no such address here: ", err)
+	}
+	w := &world{
+		T: t, secrets: auth.NewSecrets(alice, bob), knocks: netip.MustParseAddrPort(socket.LocalAddr().String()).Port(),
+		addrs: make(map[uint16]string), accepts: make(map[uint16]chan *auth.Conn), results: make(map[auth.Result]int),
+	}
+	o := guard.Options{
+		Secrets: w.secrets, Knocks: []net.PacketConn{socket},
+		Services: []guard.Service{
+			{Name: "open", Port: open, Mode: admission.ModeAuth, Auth: guard.Auth{Proof: true, Deadline: time.Second}},
+			{Name: "quiet", Port: quiet, Mode: admission.ModeKnock},
+			{Name: "api", Port: api, Mode: admission.ModeKnockAuth, Auth: guard.Auth{Proof: true, Deadline: time.Second}},
+			{Name: "private", Port: private, Mode: admission.ModeKnockAuth, Clients: []string{"alice"}, Auth: guard.Auth{Proof: true, Deadline: time.Second}},
+			{Name: "sequences", Port: sequences, Mode: admission.ModeKnock, Methods: []string{protocol.MethodUDPSeq}},
+			{Name: "modern", Port: modern, Mode: admission.ModeKnockAuth, Methods: []string{protocol.MethodUDPv2}, Auth: guard.Auth{Proof: true, Deadline: time.Second}},
+		},
+		Knocked: func(e admission.KnockEvent) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.events = append(w.events, e)
+		},
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	if w.guard, err = guard.New(o); err != nil {
+		t.Fatal(err)
+	}
+	var closing []net.Listener
+	var running sync.WaitGroup
+	for _, s := range o.Services {
+		inner, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln, err := w.guard.Guard(s.Name, inner, auth.ListenerOptions{Report: w.report})
+		if err != nil {
+			t.Fatal(err)
+		}
+		closing = append(closing, ln)
+		accepted := make(chan *auth.Conn)
+		w.addrs[s.Port], w.accepts[s.Port] = ln.Addr().String(), accepted
+		running.Go(func() {
+			defer close(accepted)
+			for {
+				conn, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				select {
+				case accepted <- conn.(*auth.Conn):
+				case <-t.Context().Done(): // before the clean-up
+					_ = conn.Close()
+				}
+			}
+		})
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	running.Go(func() {
+		if err := w.guard.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	w.stop = sync.OnceFunc(func() {
+		cancel()
+		for _, ln := range closing {
+			_ = ln.Close()
+		}
+		running.Wait()
+	})
+	t.Cleanup(w.stop)
+	return w
+}
+
+func (w *world) report(e auth.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.results[e.Result]++
+}
+
+func (w *world) result(r auth.Result) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.results[r]
+}
+
+// dialer is a client's, for a service.
+func (w *world) dialer(id *protocol.Client, port uint16) *client.Dialer {
+	d := &client.Dialer{Identity: id, Port: port, KnockPort: w.knocks, Auth: auth.Client{Proof: true}}
+	switch port {
+	case open:
+		d.NoKnock = true
+	case quiet:
+		d.NoAuth = true
+	case sequences:
+		d.NoAuth, d.Method = true, protocol.MethodUDPSeq
+		d.Sequence.Gap = time.Millisecond
+	case modern:
+		d.Method = protocol.MethodUDPv2
+	}
+	return d
+}
+
+// visit dials and accepts.
+func (w *world) visit(id *protocol.Client, port uint16) (near net.Conn, far *auth.Conn) {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(w.Context(), patience)
+	defer cancel()
+	near, err := w.dialer(id, port).DialContext(ctx, "tcp", w.addrs[port])
+	if err != nil {
+		w.Fatal(err)
+	}
+	select {
+	case far = <-w.accepts[port]:
+	case <-ctx.Done():
+		w.Fatal("nothing to accept")
+	}
+	return near, far
+}
+
+// refused wants a connection to end in a reset, before anything is read from it.
+func (w *world) refused(conn net.Conn, err error) {
+	w.Helper()
+	if err == nil {
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		var n int
+		if n, err = conn.Read(make([]byte, 1)); n != 0 {
+			w.Error("a byte for a stranger")
+		}
+		_ = conn.Close()
+	}
+	var timeout net.Error
+	if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &timeout) && timeout.Timeout() {
+		w.Errorf("not reset: %v", err)
+	}
+}
+
+// empty waits until the gate has forgotten every flow.
+func (w *world) empty() {
+	w.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		if s := w.guard.Stats(); s.Flows == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.Fatalf("flows are left: %+v", w.guard.Stats())
+		}
+	}
+}
+
+func portText(port uint16) string { return strconv.Itoa(int(port)) }
+
+// nonces are bytes for one knock.
+type nonces struct{}
+
+func (nonces) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = byte(i)
+	}
+	return len(b), nil
+}

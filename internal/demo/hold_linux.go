@@ -1,0 +1,221 @@
+package demo
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/knockgw/knockgw/client/profile"
+	"github.com/knockgw/knockgw/protocol"
+)
+
+const (
+	// profileName is what the profile is called in a lab that is held, and guardedName that of the website which
+	// takes its knocks itself, on the gateway's host.
+	profileName, guardedName = "demo", "guarded"
+	// guardedService and guardedPort are that website.
+	guardedService = "site"
+	guardedPort    = 8081
+)
+
+// An example is a service of a lab that is held, and the program of the directory examples/ that goes with it.
+type example struct {
+	name, program  string // of the service and of the program
+	port, upstream uint16 // hidden, and on the upstream
+	serve, use     string // the program's flags in either role; $D is the lab's directory
+}
+
+func examples() []example {
+	return []example{
+		{"web", "http", 80, 8080, "", ""},
+		{"grpc", "grpc", 50051, 50051, "", ""},
+		{"ssh", "ssh", 22, 2222, "-keys $D/keys", "-keys $D/keys"},
+		{"postgres", "postgres", 5432, 5432, "", ""},
+	}
+}
+
+// Hold builds the lab with a gateway that hides a service for each of the examples, says how to get into its
+// namespaces and what to try there, and waits for the end of ctx, which is no error once all of it is there. It takes
+// everything down again. Its errors are those of Run.
+func Hold(ctx context.Context, o Options) (err error) {
+	d := &held{report: report{w: o.Out}, secret: make([]byte, secretSize)}
+	_, _ = rand.Read(d.secret) // never fails
+	if err := d.prepare(ctx, o.Gateway); err != nil {
+		err = errors.Join(err, d.close())
+		if ctx.Err() != nil { // whatever err is, this is why
+			return fmt.Errorf("cut short: %w", context.Cause(ctx))
+		}
+		return err
+	}
+	defer func() { err = errors.Join(err, d.close()) }()
+	d.tell()
+	if d.err != nil {
+		return fmt.Errorf("write the report: %w", d.err)
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-d.gateway.done:
+		d.print(d.gateway.lastWords() + "\n")
+		return d.gateway.alive()
+	}
+}
+
+// held is a lab that stays for a while.
+type held struct {
+	report
+	lab     *lab
+	secret  []byte
+	gateway *process
+	dir     string // has the client's profile, and whatever the visitor puts there
+}
+
+// prepare builds the lab, starts the gateway and writes the profile.
+func (d *held) prepare(ctx context.Context, command []string) (err error) {
+	l, err := newLab(ctx)
+	if err != nil {
+		return err // with nothing left of it
+	}
+	d.lab = l
+	if d.gateway, err = startGateway(d.lab.gateway, command, d.configText(), d.secret); err != nil {
+		return err
+	}
+	if err := d.gateway.ready(ctx); err != nil {
+		d.print(d.gateway.lastWords() + "\n")
+		return err
+	}
+	if d.dir, err = os.MkdirTemp("", "knockgw-demo-"); err != nil {
+		return fmt.Errorf("make a directory for the profile: %w", err)
+	}
+	for _, p := range []*profile.Profile{d.profile(), d.guarded()} {
+		if _, err := profile.Directory(d.dir).Save(p, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hidden and upstream are the addresses of an example, of the first family.
+func (d *held) hidden(e example) netip.AddrPort {
+	return netip.AddrPortFrom(d.lab.families[0].hidden, e.port)
+}
+
+func (d *held) upstream(e example) netip.AddrPort {
+	return netip.AddrPortFrom(d.lab.upstream.addrs[0], e.upstream)
+}
+
+// site is the address of the website that takes its knocks itself: the gateway's, as the client sees it.
+func (d *held) site() netip.AddrPort {
+	return netip.AddrPortFrom(d.lab.families[0].link(clientLink, 1), guardedPort)
+}
+
+// configText is the gateway's configuration.
+func (d *held) configText() string {
+	var services strings.Builder
+	for _, e := range examples() {
+		fmt.Fprintf(&services, "  - {name: %s, listen: %q, upstream: %q, mode: knock-auth}\n", e.name, d.hidden(e), d.upstream(e))
+	}
+	return fmt.Sprintf(`version: 1
+tun: {name: %s, routes: [%s]}
+clients:
+  - {id: %s, secret_file: %s}
+services:
+%sstate: {dir: state}
+metrics: {listen: %q}
+`, deviceName, d.lab.families[0].protected, clientID, secretName, services.String(), metricsAddress())
+}
+
+// profile is the client's.
+func (d *held) profile() *profile.Profile {
+	p := &profile.Profile{Name: profileName, Client: clientID, Secret: protocol.Secret(d.secret)}
+	for _, e := range examples() {
+		p.Services = append(p.Services, service(e.name, d.hidden(e)))
+	}
+	return p
+}
+
+// guarded is the client's profile for the website that takes its knocks itself.
+func (d *held) guarded() *profile.Profile {
+	return &profile.Profile{Name: guardedName, Client: clientID, Secret: protocol.Secret(d.secret),
+		Services: []profile.Service{service(guardedService, d.site())}}
+}
+
+func service(name string, at netip.AddrPort) profile.Service {
+	return profile.Service{
+		Name: name, Address: at.String(), Mode: profile.ModeKnockAuth, Method: protocol.MethodUDP,
+		KnockPort: knockPort, Auth: profile.Auth{Proof: true},
+	}
+}
+
+// tell prints what there is and what to do with it. The commands are for a shell, and are lines of their own.
+func (d *held) tell() {
+	d.line("knockgw demo: a gateway, and four services that it hides.")
+	d.line("")
+	d.block(d.lab.picture())
+	d.line("")
+	d.line("In another terminal, as root:")
+	d.line("")
+	d.block(d.variables())
+	d.line("")
+	d.line("$CLIENT, $STRANGER, $UPSTREAM and $GATEWAY in front of a command run it there.")
+	d.line("The programs of examples/, from the root of the repository; the first of two")
+	d.line("commands is the service, on the upstream, and the second its client:")
+	d.line("")
+	d.block("go build -C examples -o $D/ ./...\n")
+	for _, e := range examples() {
+		use := flags("$CLIENT $D/"+e.program, "-profile $D/"+profileName+".yaml -service "+e.name, e.use)
+		d.line("")
+		if e.name == "postgres" {
+			d.line("or with a PostgreSQL at %v of the upstream:", d.upstream(e))
+			d.line("")
+		} else {
+			d.block(flags("$UPSTREAM $D/"+e.program, "-serve "+d.upstream(e).String(), e.serve) + " &\n")
+		}
+		d.block(use + "\n")
+	}
+	d.line("")
+	d.line("A website that takes the knocks itself, without the gateway:")
+	d.line("")
+	which := " -profile $D/" + guardedName + ".yaml -service " + guardedService
+	d.block("$GATEWAY $D/http -serve " + d.site().String() + " -guard" + which + " &\n$CLIENT $D/http" + which + "\n")
+	d.line("")
+	d.line("What the client finds, and what a stranger:")
+	d.line("")
+	d.block("$CLIENT knockgw ping web\n$STRANGER nmap -n -Pn -p 22,80,5432,50051 " + d.lab.families[0].hidden.String() + "\n")
+	d.line("")
+	d.line("All of it is gone when this ends: interrupt it (Ctrl-C).")
+}
+
+// flags joins the parts of a command.
+func flags(parts ...string) string { return strings.TrimSpace(strings.Join(parts, " ")) }
+
+// variables are the shell variables of the lab.
+func (d *held) variables() string {
+	text := fmt.Sprintf("D=%s\nexport %s=$D\n", d.dir, profile.DirectoryVariable)
+	for _, h := range []*host{d.lab.client, d.lab.stranger, d.lab.upstream, d.lab.gateway} {
+		at := filepath.Join("/proc", strconv.Itoa(os.Getpid()), "fd", strconv.Itoa(int(h.ns)))
+		text += fmt.Sprintf("%s=\"nsenter --net=%s\"\n", strings.ToUpper(h.name), at)
+	}
+	return text
+}
+
+// close takes everything down.
+func (d *held) close() error {
+	var err error
+	if d.gateway != nil {
+		err = d.gateway.close()
+	}
+	if d.lab != nil {
+		err = errors.Join(err, d.lab.close())
+	}
+	if d.dir != "" {
+		err = errors.Join(err, os.RemoveAll(d.dir))
+	}
+	return err
+}

@@ -1,0 +1,135 @@
+// Package privatefile reads and writes files with secrets in them: those that others than their owner can
+// read are refused, and a new one is there whole or not at all.
+package privatefile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+const (
+	// Others are the permissions of anybody but a file's owner.
+	Others fs.FileMode = 0o077
+	// owner is the mode of a file that is written.
+	owner fs.FileMode = 0o600
+)
+
+// Read returns what is in a regular file of at most limit bytes that its owner alone can read. On Windows
+// permissions are not looked at. An error of the system is as it is; the others name the file and the
+// remedy.
+func Read(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path) // the user names it
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file; name one", path)
+	}
+	if private := info.Mode().Perm()&Others == 0; !private && runtime.GOOS != "windows" {
+		return nil, &OpenError{Path: path, Mode: info.Mode().Perm()}
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s has more than %d bytes; is it the right file?", path, limit)
+	}
+	return data, nil
+}
+
+// An OpenError says that others can read a file.
+type OpenError struct {
+	Path string
+	Mode fs.FileMode
+}
+
+// Error says what to do.
+func (e *OpenError) Error() string {
+	return fmt.Sprintf("%s is open to others than its owner (mode %04o); chmod 600 it", e.Path, e.Mode)
+}
+
+// Write makes a file that its owner alone can read: who writes it, or, if that is root, the owner of the
+// directory. It is written beside its name, synced and then moved
+// there, so that nobody sees a half of it, and a crash leaves the old one or the new. Without replace, a
+// file that is there already stays, and the error is fs.ErrExist.
+func Write(path string, data []byte, replace bool) error {
+	dir, name := filepath.Split(path)
+	if dir == "" {
+		dir = "."
+	}
+	f, err := os.CreateTemp(dir, "."+name+".*.tmp") // with mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Chmod(owner)
+		if runtime.GOOS == "windows" {
+			err = nil // it has no such modes
+		}
+	}
+	if err == nil {
+		err = adopt(f, dir)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = move(f.Name(), path, replace)
+	}
+	if err != nil {
+		return errors.Join(err, remove(f.Name()))
+	}
+	return syncDir(dir)
+}
+
+// move gives a file its name. A link is how to do that without taking the name from another; a file
+// system without links is looked at first.
+func move(from, to string, replace bool) error {
+	if replace {
+		return os.Rename(from, to)
+	}
+	err := os.Link(from, to)
+	if err == nil {
+		return os.Remove(from)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return &fs.PathError{Op: "create", Path: to, Err: fs.ErrExist}
+	}
+	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+		return &fs.PathError{Op: "create", Path: to, Err: fs.ErrExist}
+	}
+	return os.Rename(from, to)
+}
+
+// remove deletes a file that may be gone.
+func remove(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// syncDir makes a new name outlast a crash, where directories can be synced.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,147 @@
+package migrate
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/knockgw/knockgw/client"
+	"github.com/knockgw/knockgw/client/profile"
+	"github.com/knockgw/knockgw/internal/address"
+	"github.com/knockgw/knockgw/protocol"
+)
+
+// gap stands for the secret in a profile's text that is shown. No parser takes it for one.
+const gap = "hex:PUT THE SECRET HERE"
+
+// defaultProfile is the name of the profile where the server's host cannot be one.
+const defaultProfile = "libknock"
+
+// client makes a profile.
+func (c *conversion) client() {
+	m := c.readMode()
+	method := ""
+	if m.knocks() {
+		method = c.readMethod()
+	}
+	window := c.readWindow(m, method)
+	p := &profile.Profile{Server: profile.ServerLibknock, Window: window, Name: defaultProfile}
+	s := profile.Service{Name: c.serviceName(0), Mode: m.name, Method: method, Slot: client.DefaultSlot}
+	switch method {
+	case protocol.MethodTCPSYN:
+		s.Slot = window
+	case protocol.MethodTCPSYNSeq:
+		s.Sequence.Slot = window
+	}
+	host := c.readServer(&s, method)
+	if name := sanitized(host); name != "" && name == host {
+		p.Name = name
+	}
+	var ok bool
+	if p.Client, ok = c.text("client.client_id"); !ok {
+		c.fail("client.client_id", "is missing; write the id that the server knows")
+	}
+	cred, ok := c.readSecret("client")
+	p.Secret = cred.secret
+	if m.authenticates() {
+		a := c.readAuth()
+		s.Auth = profile.Auth{Protocol: a.protocol, Hint: a.hint, Buckets: a.buckets}
+	}
+	c.readEncryption()
+	p.Services = []profile.Service{s}
+	if ok && c.Failures() == 0 {
+		c.finishClient(p, cred)
+	}
+}
+
+// readServer reads what to dial and where knocks go, and returns the host.
+func (c *conversion) readServer(s *profile.Service, method string) string {
+	const path, protected = "client.server_addr", "client.protected_tcp_port"
+	text, ok := c.text(path)
+	if !ok {
+		c.fail(path, "is missing; write what to dial, as example.com:443")
+		return ""
+	}
+	host, port, err := address.ParseDial(text, 443)
+	if err != nil {
+		c.fail(path, "%q: %v", text, err)
+		return ""
+	}
+	s.Address = address.Join(host, port)
+	if v, ok := c.port(protected); ok && v != port {
+		s.Port = v
+	}
+	if method != "" && !isSYN(method) {
+		s.KnockPort = c.readKnockTarget(host, port)
+	}
+	return host
+}
+
+// readKnockTarget is the UDP port that knocks go to, which is always at the address that is dialled.
+func (c *conversion) readKnockTarget(host string, port uint16) uint16 {
+	const path = "client.udp_server_addr"
+	named := c.readUDPPort("knock.udp_knock_port", "knock.udp_port")
+	if named != 0 {
+		port = named
+	}
+	text, ok := c.text(path)
+	if !ok {
+		return port
+	}
+	at, p, err := address.ParseDial(text, port)
+	if err != nil {
+		c.fail(path, "%q: %v", text, err)
+		return port
+	}
+	if !strings.EqualFold(at, host) {
+		c.warn(path, "knockgw knocks at the very address that it dials, %s, and not at %s; only the port was taken over", host, at)
+	}
+	return p
+}
+
+// finishClient has the profile parsed, and says how to use it.
+func (c *conversion) finishClient(p *profile.Profile, cred credential) {
+	text, err := p.Marshal()
+	if err == nil {
+		_, err = profile.Parse(p.Name+".yaml", text)
+	}
+	if err != nil {
+		c.FailFile(nil, "what was made of it would be refused: %v", err)
+		return
+	}
+	file := p.Name + ".yaml"
+	if c.options.TextOnly {
+		text = []byte(strings.ReplaceAll(string(text), p.Secret.Reveal(), fmt.Sprintf("%q", gap)))
+		c.note(cred.path, "secrets are not printed: the profile has a gap instead, which --out-dir fills")
+	} else {
+		c.note(cred.path, "is in the profile now, which is for its owner alone; remove it here when you are done")
+	}
+	c.result.Files = []File{{file, text}}
+	c.result.use = c.forward(p.Name + "/" + p.Services[0].Name)
+	c.remark("server: libknock says that the other side is a libknock server. When it is a knockgw gateway, remove that line: reaching it is %v quicker", settle)
+}
+
+// settle is what a libknock server is given between a knock and the authentication.
+const settle = 50 * time.Millisecond
+
+// forward is the command that does what the client's own listener did.
+func (c *conversion) forward(target string) string {
+	const path = "client.listen"
+	text, ok := c.text(path)
+	if !ok {
+		return "knockgw connect " + target
+	}
+	command := "knockgw forward " + target + " --listen " + text
+	host, _, err := net.SplitHostPort(text)
+	if err != nil || strings.ContainsAny(text, " \t\r\n'\"\\$`") {
+		c.warn(path, "is not address:port; say where to listen with knockgw forward --listen")
+		return "knockgw connect " + target
+	}
+	if addr, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !addr.IsLoopback()) {
+		c.warn(path, "is open to others than this host: they would go through the door as you; listen at 127.0.0.1 unless that is meant")
+	}
+	c.note(path, "became --listen of knockgw forward: a profile does not listen by itself")
+	return command
+}

@@ -1,0 +1,134 @@
+package migrate
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/knockgw/knockgw/internal/privatefile"
+	"github.com/knockgw/knockgw/protocol"
+)
+
+// maxSecret is the size of a secret's file in bytes, as for a gateway.
+const maxSecret = 64 << 10
+
+// credential is a client's secret and where it is to be found.
+type credential struct {
+	secret protocol.Secret
+	path   string // the key that it is under
+	// file is the absolute path of their own file, if it can stay; "" if a file must be made.
+	file string
+}
+
+// readSecret reads secret or secret_file of the section at path.
+func (c *conversion) readSecret(path string) (credential, bool) {
+	inline, inFile := path+".secret", path+".secret_file"
+	text, isInline := c.text(inline)
+	name, isFile := c.text(inFile)
+	switch {
+	case isInline && isFile:
+		c.fail(inline, "secret_file is given too; remove one of them")
+	case isInline:
+		secret, err := protocol.ParseSecret(text)
+		if err != nil {
+			c.fail(inline, "%v", err)
+			return credential{}, false
+		}
+		return credential{secret: secret, path: inline}, true
+	case isFile:
+		return c.readSecretFile(inFile, name)
+	case !c.has(inline) && !c.has(inFile):
+		c.fail(path+".secret", "is missing, and so is secret_file; a client needs a secret of at least %d bytes", protocol.MinSecret)
+	default:
+		c.fail(path+".secret", "has no text in it")
+	}
+	return credential{}, false
+}
+
+// readSecretFile reads their file, and decides whether a gateway can go on using it.
+func (c *conversion) readSecretFile(path, name string) (credential, bool) {
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(c.dir, name)
+	}
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		c.fail(path, "%v; write an absolute path", err)
+		return credential{}, false
+	}
+	data, err := privatefile.Read(abs, maxSecret)
+	var open *privatefile.OpenError
+	if errors.As(err, &open) {
+		data, err = readOpen(abs)
+	}
+	if err != nil {
+		c.fail(path, "%v; migrate where the file is, as somebody who may read it", err)
+		return credential{}, false
+	}
+	text := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
+	secret, err := protocol.ParseSecret(strings.TrimSpace(text))
+	if err != nil {
+		c.fail(path, "%s: %v", abs, err)
+		return credential{}, false
+	}
+	cred := credential{secret: secret, path: path, file: abs}
+	padded := strings.TrimSpace(text) != text
+	switch {
+	case c.options.TextOnly && open != nil:
+		c.warn(path, "%v: a gateway refuses it as it is", open)
+	case c.options.TextOnly && padded:
+		c.warn(path, "there is white space around the secret in %s, which a gateway would take for a part of it; remove that", abs)
+	case c.result.Server && open != nil:
+		c.warn(path, "%s is open to others than its owner (mode %04o), so a copy that is not was made; remove it, and if others could log in, "+
+			"give the client a new secret", abs, open.Mode)
+		cred.file = ""
+	case c.result.Server && padded:
+		c.note(path, "there is white space around the secret in %s, so a copy without it was made", abs)
+		cred.file = ""
+	}
+	return cred, true
+}
+
+// readOpen reads a file that others may read as well.
+func readOpen(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	if len(data) > maxSecret {
+		return nil, fmt.Errorf("%s has more than %d bytes; is it the right file?", path, maxSecret)
+	}
+	return data, nil
+}
+
+// keyFiles gives every secret that needs one a file name that no other has, on systems too that do not tell
+// letters by their case.
+type keyFiles struct{ taken map[string]bool }
+
+func (k *keyFiles) name(id string, i int) string {
+	name := sanitized(id)
+	if name != id || reserved(name) {
+		name = fmt.Sprintf("client-%d", i+1)
+	}
+	for file := name + ".key"; ; file = fmt.Sprintf("%s-%d.key", name, len(k.taken)+1) {
+		if key := strings.ToLower(file); !k.taken[key] {
+			k.taken[key] = true
+			return file
+		}
+	}
+}
+
+// reserved reports whether Windows gives a name to a device.
+func reserved(name string) bool {
+	if runtime.GOOS != "windows" {
+		return false
+	}
+	return !filepath.IsLocal(name + ".key")
+}

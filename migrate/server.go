@@ -1,0 +1,265 @@
+package migrate
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/internal/address"
+	"github.com/knockgw/knockgw/protocol"
+)
+
+// ConfigName is the name of the configuration among the files of a server's Result.
+const ConfigName = "knockgw.yaml"
+
+// What a configuration may have at the most; docs/configuration.md.
+const (
+	maxGrantTTL = 24 * time.Hour
+	maxUses     = 65536
+	maxIdle     = 7 * 24 * time.Hour
+	maxDial     = time.Minute
+	maxDeadline = time.Minute
+	maxBan      = 30 * 24 * time.Hour
+	maxShare    = 65536
+	maxFlows    = 1 << 20
+)
+
+// stateDir is where used knocks are remembered, so that a restart takes none of them again.
+const stateDir = "/var/lib/knockgw"
+
+// server makes a configuration.
+func (c *conversion) server() {
+	m := c.readMode()
+	method := ""
+	if m.knocks() {
+		method = c.readMethod()
+	}
+	window := c.readWindow(m, method)
+	where := c.readAddresses()
+	d := &document{Version: 1, State: stateDoc{stateDir}}
+	d.TUN.Routes = []string{netip.PrefixFrom(where.listen.Addr(), where.listen.Addr().BitLen()).String()}
+	d.Services = []serviceDoc{c.service(m, method, where)}
+	d.Knock = c.knock(m, method, window, where)
+	creds := c.serverClients(d)
+	d.Limits = orNil(limitsDoc{
+		FlowsPerClient: c.most("limits.max_connections_per_client", "limits.flows_per_client", maxShare),
+		FlowsPerSource: c.most("limits.max_connections_per_ip", "limits.flows_per_source", maxShare),
+		Flows:          c.most("limits.max_global_connections", "limits.flows", maxFlows),
+	})
+	if ban := c.seconds("limits.auth_fail_ban_seconds", "ban.for", maxBan); ban > 0 {
+		d.Ban = &banDoc{spell(ban)}
+		c.note("limits.auth_fail_ban_seconds", "became ban.for; ban.after and ban.within say how many failures in which time, and a ban keeps no valid knock out")
+	}
+	d.Metrics = c.metrics(where.listen.Addr())
+	c.readEncryption()
+	if c.Failures() == 0 {
+		c.finishServer(d, creds)
+	}
+}
+
+// service is the one service of a server.
+func (c *conversion) service(m mode, method string, where places) serviceDoc {
+	s := serviceDoc{
+		Name: c.serviceName(where.upPort), Listen: where.listen.String(), Upstream: where.upstream,
+		Mode: m.name, Visible: m.visible,
+		Idle:        time2text(c.seconds("timeouts.idle_seconds", "services[].idle", maxIdle)),
+		DialTimeout: time2text(c.seconds("timeouts.upstream_connect_seconds", "services[].dial_timeout", maxDial)),
+	}
+	if where.port != where.listen.Port() {
+		s.Port = where.port
+	}
+	if m.knocks() {
+		s.Knock = []string{protocol.MethodFamily(method)}
+		s.Grant = c.grant(m)
+		if m.authenticates() && !isSYN(method) {
+			s.Session = "optional"
+			c.remark("session: optional takes knocks without a session id, which some libknock clients send. " +
+				"Write session: required when every client sends one, as knockgw's do: then a knock is good for its own connection only")
+		}
+	}
+	if m.authenticates() {
+		s.Auth = c.authOf()
+	} else if path := "timeouts.auth_seconds"; c.has(path) {
+		c.note(path, "the mode does not authenticate")
+	}
+	return s
+}
+
+func time2text(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return spell(d)
+}
+
+func (c *conversion) grant(m mode) *grantDoc {
+	const uses, first = "access.max_connections_per_knock", "access.remove_after_first_connect"
+	g := grantDoc{
+		TTL:  time2text(c.seconds("firewall.allow_seconds", "grant.ttl", maxGrantTTL)),
+		Uses: c.most(uses, "grant.uses", maxUses),
+	}
+	if c.has(first) {
+		once := c.flag(first, true)
+		switch {
+		case once && g.Uses > 1:
+			c.note(first, "ends the opening after one connection, against max_connections_per_knock; grant.uses is the latter, %d", g.Uses)
+		case !once && g.Uses <= 1:
+			c.note(first, "left the opening to its time. A grant is for a number of connections: write grant.uses for more than one")
+		}
+	}
+	if path := "firewall.remove_after_auth"; m.authenticates() && c.has(path) && !c.flag(path, true) && g.Uses <= 1 {
+		c.note(path, "left the opening to its time. A grant is for a number of connections: write grant.uses for more than one")
+	}
+	return orNil(g)
+}
+
+func (c *conversion) authOf() *authDoc {
+	a := c.readAuth()
+	d := authDoc{Hint: a.hint, Buckets: a.buckets,
+		Deadline: time2text(c.seconds("timeouts.auth_seconds", "auth.deadline", maxDeadline))}
+	if a.protocol != "" {
+		d.Protocols = []string{a.protocol}
+	}
+	if d.Protocols == nil && d.Hint == "" && d.Buckets == nil && d.Deadline == "" {
+		return nil
+	}
+	return &d
+}
+
+// serviceName is what is asked for, or what the upstream's port is known for.
+func (c *conversion) serviceName(upstream uint16) string {
+	if name := c.options.Service; name != "" {
+		if sanitized(name) != name {
+			c.FailFile(nil, "--service: %q is not a name; use 1 to %d letters, digits, -, _ and .", name, maxName)
+		}
+		return name
+	}
+	known := map[uint16]string{22: "ssh", 80: "http", 443: "https", 3306: "mysql", 3389: "rdp", 5432: "postgres", 6379: "redis"}
+	if name := known[upstream]; name != "" {
+		return name
+	}
+	return defaultService
+}
+
+// defaultService is the name of a service of which nothing is known.
+const defaultService = "service"
+
+// knock is the section of the same name, nil where everything is as it is without.
+func (c *conversion) knock(m mode, method string, window time.Duration, where places) *knockDoc {
+	d := knockDoc{}
+	if window != defaultWindow {
+		d.Window = spell(window)
+	}
+	if m.knocks() && !isSYN(method) {
+		if port := c.readKnockPort(method, where); port != where.listen.Port() {
+			d.UDPPort = port
+		}
+	}
+	if method == protocol.MethodTCPSYNSeq && window != defaultWindow {
+		d.Sequence = &sequenceDoc{spell(window)}
+	}
+	return orNil(d)
+}
+
+// serverClients reads the clients into the document, and returns their secrets.
+func (c *conversion) serverClients(d *document) []credential {
+	var creds []credential
+	lines := map[string]int{}
+	for i := range c.counts["auth.clients"] {
+		path := fmt.Sprintf("auth.clients[%d]", i)
+		id, ok := c.text(path + ".client_id")
+		if !ok {
+			c.fail(path+".client_id", "is missing; name the client")
+		} else if line := lines[id]; line != 0 {
+			c.fail(path+".client_id", "%q is already the client of line %d; give each client an id of its own", id, line)
+		} else {
+			lines[id] = c.leaves[path+".client_id"].key.Line
+		}
+		cred, ok := c.readSecret(path)
+		if !ok {
+			continue
+		}
+		creds = append(creds, cred)
+		d.Clients = append(d.Clients, clientDoc{ID: id, MaxFlows: c.most(path+".max_connections", "clients[].max_flows", maxShare)})
+	}
+	if len(d.Clients) == 0 && c.Failures() == 0 {
+		c.remark("there are no clients: nobody will get in until there are")
+	}
+	return creds
+}
+
+// metrics is where Prometheus finds the metrics; nil for nowhere.
+func (c *conversion) metrics(listen netip.Addr) *metricsDoc {
+	const enabled, at, path = "metrics.enabled", "metrics.listen", "metrics.path"
+	if !c.flag(enabled, false) {
+		return nil
+	}
+	text, ok := c.text(at)
+	if !ok {
+		text = "127.0.0.1:9090" // knock-proxy's
+	}
+	if p, ok := c.text(path); ok && p != "/metrics" {
+		c.note(path, "metrics are always at /metrics; change what scrapes them")
+	}
+	host, port, err := address.Split(text, 9090)
+	if err != nil {
+		c.fail(at, "%q: %v", text, err)
+		return nil
+	}
+	if host == "" {
+		host = "::" // as it stands for in Go
+	}
+	if host == "localhost" {
+		host = "127.0.0.1"
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil || addr == listen {
+		c.fail(at, "%q must have an address of this host that is not protected, as 127.0.0.1:9090", text)
+		return nil
+	}
+	return &metricsDoc{netip.AddrPortFrom(addr, port).String()}
+}
+
+// finishServer has the configuration parsed with its secrets in it, and writes it with them in files.
+func (c *conversion) finishServer(d *document, creds []credential) {
+	for i := range d.Clients {
+		d.Clients[i].Secret = creds[i].secret.Reveal()
+	}
+	whole, err := d.encode(c.File())
+	if err != nil {
+		c.FailFile(err, "cannot be written down: %v", err)
+		return
+	}
+	conf, err := config.Parse(ConfigName, whole)
+	if err != nil {
+		c.FailFile(nil, "a gateway would refuse what was made of it: %v", err)
+		return
+	}
+	for _, w := range conf.Warnings {
+		c.remark("knockgw check will say: %s", w)
+	}
+	names := keyFiles{taken: map[string]bool{ConfigName: true}}
+	var keys []File
+	for i := range d.Clients {
+		client, cred := &d.Clients[i], creds[i]
+		client.Secret, client.SecretFile = "", cred.file
+		if cred.file != "" {
+			continue
+		}
+		client.SecretFile = names.name(client.ID, i)
+		if c.options.TextOnly {
+			c.note(cred.path, "secrets are not printed: put this one into %s, beside the configuration and with mode 0600, or let --out-dir do it", client.SecretFile)
+			continue
+		}
+		c.note(cred.path, "is in %s now, and no longer in the configuration", client.SecretFile)
+		keys = append(keys, File{client.SecretFile, []byte(cred.secret.Reveal() + "\n")})
+	}
+	text, err := d.encode(c.File())
+	if err != nil {
+		c.FailFile(err, "cannot be written down: %v", err)
+		return
+	}
+	c.result.Files = append([]File{{ConfigName, text}}, keys...)
+	c.remark("%s has to be routed to this host, which routes it on to knockgw's device; see docs/migrating.md", d.TUN.Routes[0])
+}

@@ -1,0 +1,66 @@
+package netstack_test
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/knockgw/knockgw/netstack"
+	"github.com/knockgw/knockgw/tun"
+)
+
+func TestOpenPortsComeAndGoWhileTheStackRuns(t *testing.T) {
+	const another = 8443
+	w := newWorld(t, true, func(w *world) {
+		w.admit = func(p *tun.Packet) netstack.Decision {
+			return netstack.Decision{Pass: p.Fault == tun.FaultNone, Open: true}
+		}
+	})
+	client := w.raw(2000, netip.AddrPortFrom(target4, openPort)).open()
+	c := w.accepted()
+	if err := w.stack.SetOpenPorts([]uint16{openPort, another, another}); err != nil {
+		t.Fatal(err)
+	}
+	added := w.raw(1000, netip.AddrPortFrom(target4, another))
+	added.send(tun.SYN, nil)
+	added.expect(tun.SYN | tun.ACK)
+	if err := w.stack.SetOpenPorts([]uint16{another}); err != nil {
+		t.Fatal(err)
+	}
+	// What is established lives on.
+	client.send(tun.ACK|tun.PSH, []byte("hello"))
+	b := make([]byte, 5)
+	if _, err := c.Read(b); err != nil || string(b) != "hello" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if err := w.stack.SetOpenPorts([]uint16{openPort}); err != nil {
+		t.Fatal(err)
+	}
+	fresh := w.raw(3000, netip.AddrPortFrom(target4, openPort)).open()
+	fresh.send(tun.ACK|tun.PSH, []byte("again"))
+	if _, err := w.accepted().Read(b); err != nil || string(b) != "again" {
+		t.Errorf("%q, %v", b, err)
+	}
+	w.end()
+	if err := w.stack.SetOpenPorts(nil); err == nil {
+		t.Error("ports change after the end")
+	}
+}
+
+func TestAbortingAFlowEndsItsEndpoint(t *testing.T) {
+	for name, port := range map[string]uint16{"hidden": hiddenPort, "open": openPort} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, true)
+			client := w.raw(1000, netip.AddrPortFrom(target4, port)).open()
+			c := w.accepted()
+			w.mute()
+			if _, err := c.Write([]byte("never acknowledged")); err != nil {
+				t.Fatal(err)
+			}
+			_ = c.Close()
+			client.settles(netstack.Unsent)
+			w.stack.Abort(client.tuple())
+			client.settles(netstack.Closed)
+			w.silent()
+		})
+	}
+}

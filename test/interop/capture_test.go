@@ -1,0 +1,205 @@
+package interop
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/gopacket/pcapgo"
+
+	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+// The captured client, and the service that it knocked for.
+const (
+	capturedID     = "client-001"
+	capturedSecret = "0123456789abcdef0123456789abcdef"
+	capturedPort   = 8443
+)
+
+// packet is a captured one from its IP header on, and when it was seen.
+type packet struct {
+	at time.Time
+	b  []byte
+}
+
+func readCapture(t *testing.T) (all []packet) {
+	t.Helper()
+	f, err := os.Open("../../admission/testdata/client.pcap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	r, err := pcapgo.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		b, info, err := r.ReadPacketData()
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		const ethernet = 14
+		if b[12] == 8 && b[13] == 0 {
+			all = append(all, packet{info.Timestamp, slices.Clone(b[ethernet:])})
+		}
+	}
+}
+
+// from is the packet as if it went from src to the protected address, with right checksums: the capture was
+// made where the kernel leaves them to the hardware.
+func (p *packet) from(src netip.Addr) []byte {
+	b := slices.Clone(p.b)
+	a := src.As4()
+	copy(b[12:], a[:])
+	a = protected.As4()
+	copy(b[16:], a[:])
+	tuntest.Checksums(b)
+	return b
+}
+
+// data is what a TCP segment carries; nil for other packets.
+func (p *packet) data() []byte {
+	const tcp = 6
+	if p.b[9] != tcp {
+		return nil
+	}
+	header := int(p.b[0]&15) * 4
+	return p.b[header+int(p.b[header+12]>>4)*4 : binary.BigEndian.Uint16(p.b[2:])]
+}
+
+// capturedDoor is open to the captured client, by some methods, at the time of the first packet.
+func capturedDoor(t *testing.T, first time.Time, methods admission.Families) (*door, *protocol.Client) {
+	t.Helper()
+	id, err := protocol.NewClient(capturedID, []byte(capturedSecret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newDoor(t, first, admission.Service{
+		Port: capturedPort, Mode: admission.ModeKnockAuth, SessionRequired: true, Methods: methods,
+		Clients: []*admission.Client{admission.NewClient(id)},
+	}, 0), id
+}
+
+// play shows the gate all packets, each at its time.
+func (d *door) play(packets []packet, src netip.Addr, each func(p *packet, v admission.Verdict, t tun.Tuple)) {
+	for _, p := range packets {
+		time.Sleep(p.at.Sub(d.now()))
+		v, tuple := d.admit(p.from(src))
+		if each != nil {
+			each(&p, v, tuple)
+		}
+	}
+}
+
+// accepted are the methods of the knocks that opened the door.
+func (d *door) accepted() (methods []string) {
+	for _, e := range d.events {
+		if e.Result == admission.KnockOK {
+			methods = append(methods, e.Method)
+		}
+	}
+	return methods
+}
+
+func TestALibknockClientsKnockIsTakenByItsMethodAndByNoOther(t *testing.T) {
+	packets := readCapture(t)
+	for _, c := range []struct {
+		name    string
+		methods admission.Families
+		want    []string
+	}{
+		{"udp", admission.FamilyUDP, []string{protocol.MethodUDP, protocol.MethodUDPPassive}},
+		{"udp-seq", admission.FamilyUDPSeq, []string{protocol.MethodUDPSeq, protocol.MethodUDPPassiveSeq}},
+		{"tcp-syn", admission.FamilySYN, []string{protocol.MethodTCPSYN}},
+		{"tcp-syn-seq", admission.FamilySYNSeq, []string{protocol.MethodTCPSYNSeq}},
+		{"every method", everyKind, []string{
+			protocol.MethodUDP, protocol.MethodUDPSeq, protocol.MethodUDPPassive, protocol.MethodUDPPassiveSeq,
+			protocol.MethodTCPSYN, protocol.MethodTCPSYNSeq,
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, _ := capturedDoor(t, packets[0].at, c.methods)
+				d.play(packets, source, nil)
+				if got := d.accepted(); !slices.Equal(got, c.want) {
+					t.Errorf("took %v, want %v", got, c.want)
+				}
+			})
+		})
+	}
+}
+
+func TestALibknockClientGetsInWithBothFormatsAndAReplayDoesNot(t *testing.T) {
+	packets := readCapture(t)
+	synctest.Test(t, func(t *testing.T) {
+		d, id := capturedDoor(t, packets[0].at, everyKind)
+		streams := map[tun.Tuple][]byte{}
+		var order []tun.Tuple
+		server := &auth.Server{
+			Port: capturedPort, Proof: true, Now: d.now,
+			Clients: func(yield func(*protocol.Client) bool) { yield(id) },
+		}
+		d.play(packets, source, func(p *packet, v admission.Verdict, tuple tun.Tuple) {
+			b := p.data()
+			switch {
+			case v.Reason == admission.ReasonGrant:
+				order = append(order, tuple)
+				if err := d.Complete(tuple); err != nil {
+					t.Errorf("complete: %v", err)
+				}
+			case len(b) > 0 && streams[tuple] == nil: // the authentication; the application's data follow
+				streams[tuple] = b
+				peer, err := authenticate(t, server, d.Gate, tuple, b)
+				if err != nil || peer.Protocol != []auth.Protocol{auth.V1, auth.V2}[len(streams)-1] {
+					t.Errorf("stream %d: %v, %v", len(streams), peer.Protocol, err)
+				}
+			case len(b) > 0 && v.Action != admission.Pass:
+				t.Errorf("the application's data: %v", v.Reason)
+			}
+		})
+		if len(order) != 2 || len(streams) != 2 {
+			t.Fatalf("%d connections, %d authentications", len(order), len(streams))
+		}
+
+		// All of it once more, by somebody who has recorded it, from another address.
+		d.events = nil
+		for _, p := range packets {
+			if v, _ := d.admit(p.from(netip.MustParseAddr("10.0.1.9"))); v.Action == admission.Pass {
+				t.Errorf("a recorded packet was let in: %v", v.Reason)
+			}
+		}
+		if got := d.accepted(); got != nil {
+			t.Errorf("recorded knocks were taken: %v", got)
+		}
+		// The authentications again, on a connection that would have a grant of its own.
+		for _, tuple := range order {
+			if _, _, _, err := stream(t, server, streams[tuple], 0); !errors.Is(err, auth.ErrReplayed) {
+				t.Errorf("a recorded authentication: %v", err)
+			}
+		}
+	})
+}
+
+// authenticate runs the server's handshake on a stream and asks the gate for its grant, as a gateway does.
+func authenticate(t *testing.T, s *auth.Server, g *admission.Gate, tuple tun.Tuple, b []byte) (auth.Peer, error) {
+	t.Helper()
+	peer, _, _, err := stream(t, s, b, 0)
+	if err != nil {
+		return peer, err
+	}
+	return peer, g.Authenticate(tuple, peer.Client, string(peer.Message.SessionID), func() error { return nil })
+}

@@ -1,0 +1,161 @@
+package interop
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+const (
+	knockPort = 62201
+	window    = 30 * time.Second
+	everyKind = admission.FamilyUDP | admission.FamilyUDPSeq | admission.FamilySYN | admission.FamilySYNSeq
+)
+
+var (
+	protected = netip.MustParseAddr("10.77.0.1")
+	source    = netip.MustParseAddr("10.0.1.2")
+)
+
+// door is a gate with one service and one client, on a clock that begins when the test says and goes on as
+// that of its synctest bubble.
+type door struct {
+	*admission.Gate
+	t      *testing.T
+	began  time.Time // of the bubble's clock
+	clock  time.Time // what the gate's showed then
+	events []admission.KnockEvent
+}
+
+// newDoor is called in a bubble, and the gate has ended before that does.
+func newDoor(t *testing.T, clock time.Time, s admission.Service, length int) *door {
+	t.Helper()
+	d := &door{t: t, began: time.Now(), clock: clock}
+	s.Name, s.Listen = "service", netip.PrefixFrom(protected, protected.BitLen())
+	s.GrantTTL, s.GrantUses, s.AuthDeadline = 15*time.Second, 1, 3*time.Second
+	policy, err := admission.NewPolicy(admission.PolicyOptions{
+		Services: []admission.Service{s}, KnockPort: knockPort, Window: window,
+		Sequence: admission.Sequence{Length: length},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Gate, err = admission.New(admission.Options{
+		Policy: policy, Store: admission.NewMemoryStore(admission.StoreOptions{Now: d.now}), Now: d.now,
+		Deliver: func(*tun.Packet, admission.Verdict) {}, Evicted: func(tun.Tuple) {},
+		Knocked: func(e admission.KnockEvent) { d.events = append(d.events, e) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	ctx := t.Context()
+	go func() { ended <- d.Run(ctx) }()
+	t.Cleanup(func() {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	synctest.Wait()
+	return d
+}
+
+func (d *door) now() time.Time { return d.clock.Add(time.Since(d.began)) }
+
+// admit shows the gate a packet, and waits until it has decided all knocks.
+func (d *door) admit(b []byte) (admission.Verdict, tun.Tuple) {
+	p := tun.Packet{Data: b}
+	p.Parse()
+	v := d.Admit(&p)
+	synctest.Wait()
+	return v, p.Tuple
+}
+
+// last is what became of the last knock.
+func (d *door) last() admission.KnockEvent {
+	if len(d.events) == 0 {
+		return admission.KnockEvent{}
+	}
+	return d.events[len(d.events)-1]
+}
+
+// synOf is a SYN with the fields of a knock. (TCP SYN knock.)
+func synOf(from, to netip.AddrPort, seq uint32, window uint16, tsval uint32) []byte {
+	options := []byte{1, 1, 8, 10}
+	options = binary.BigEndian.AppendUint32(options, tsval)
+	options = append(options, 0, 0, 0, 0)
+	return tuntest.TCP{Src: from, Dst: to, Flags: tun.SYN, Seq: seq, Window: window, Options: options}.Packet()
+}
+
+func TestOurGateTakesTheUDPKnocksOfTheVectors(t *testing.T) {
+	for i, v := range loadVectors(t).Knock {
+		synctest.Test(t, func(t *testing.T) {
+			id := v.client(t)
+			d := newDoor(t, v.now(), admission.Service{
+				Port: v.Port, Mode: admission.ModeKnockAuth, Methods: admission.FamilyUDP | admission.FamilyUDPSeq,
+				Clients: []*admission.Client{admission.NewClient(id)},
+			}, v.Total)
+			knock := tuntest.UDP{Src: netip.AddrPortFrom(source, 50000), Dst: netip.AddrPortFrom(protected, knockPort), Payload: v.Frame}.Packet()
+			d.admit(knock)
+			want := admission.KnockOK
+			if v.Total > 1 {
+				want = admission.KnockPart
+			}
+			if e := d.last(); e.Result != want || e.Client != v.ClientID {
+				t.Errorf("%d, %s: %+v", i, v.Method, e)
+			}
+			if v.Total > 1 {
+				return
+			}
+			if d.admit(knock); d.last().Result != admission.KnockReplay {
+				t.Errorf("%d, once more: %+v", i, d.last())
+			}
+		})
+	}
+}
+
+func TestOurGateTakesTheSYNKnocksOfTheVectors(t *testing.T) {
+	for i, v := range loadVectors(t).SYN {
+		synctest.Test(t, func(t *testing.T) {
+			d := synDoor(t, v.origin, v.Slot, 0)
+			to := netip.AddrPortFrom(protected, v.Port)
+			d.admit(synOf(netip.AddrPortFrom(source, 50001), to, v.Seq, v.Window, v.TSVal))
+			if e := d.last(); e.Result != admission.KnockOK || e.Client != v.ClientID || e.Method != protocol.MethodTCPSYN {
+				t.Errorf("%d: %+v", i, e)
+			}
+			if v, _ := d.admit(tuntest.SYN(netip.AddrPortFrom(source, 50002), to, 1)); v.Reason != admission.ReasonGrant {
+				t.Errorf("%d: the connection: %v", i, v.Reason)
+			}
+		})
+	}
+}
+
+func TestOurGateTakesTheSYNSequencesOfTheVectors(t *testing.T) {
+	for i, v := range loadVectors(t).SYNSeq {
+		synctest.Test(t, func(t *testing.T) {
+			d := synDoor(t, v.origin, v.Slot, v.Total)
+			for _, part := range v.Parts {
+				d.admit(synOf(netip.AddrPortFrom(source, 50001), netip.AddrPortFrom(protected, part.DstPort), part.Seq, part.Window, part.TSVal))
+			}
+			if e := d.last(); e.Result != admission.KnockOK || e.Client != v.ClientID || e.Method != protocol.MethodTCPSYNSeq {
+				t.Errorf("%d: %+v", i, e)
+			}
+		})
+	}
+}
+
+// synDoor takes SYN knocks in the middle of a slot.
+func synDoor(t *testing.T, o origin, slot int64, length int) *door {
+	t.Helper()
+	at := time.Unix(slot*int64(window/time.Second), 0).Add(window / 2)
+	return newDoor(t, at, admission.Service{
+		Port: o.Port, Mode: admission.ModeKnockAuth, Methods: everyKind, Clients: []*admission.Client{admission.NewClient(o.client(t))},
+	}, length)
+}
