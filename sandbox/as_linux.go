@@ -28,7 +28,7 @@ func as(a *Account, f func() error) error {
 	for call, id := range map[uintptr]int{unix.SYS_SETFSGID: a.GID, unix.SYS_SETFSUID: a.UID} {
 		// They report no error but the number that was in force before.
 		_, _, _ = syscall.RawSyscall(call, uintptr(id), 0, 0)
-		if now, _, _ := syscall.RawSyscall(call, ^uintptr(0), 0, 0); int(int32(now)) != int(int32(id)) { //nolint:gosec // numbers of 32 bits
+		if now, _, _ := syscall.RawSyscall(call, ^uintptr(0), 0, 0); int(int32(now)) != int(int32(id)) {
 			return fmt.Errorf("%w: files as %s: %w", ErrAccount, a.Name, syscall.EPERM)
 		}
 	}

@@ -22,6 +22,7 @@ type privileges struct {
 	user, group string
 	keep        bool
 	chosen      bool // the user was named
+	given       bool // what there was has been given up
 }
 
 const keepFlag = "insecure-keep-privileges"
@@ -45,7 +46,7 @@ func (p *privileges) account(cmd *cobra.Command) (*sandbox.Account, error) {
 	a, err := sandbox.Lookup(p.user, p.group)
 	if err != nil && !p.chosen {
 		return nil, fmt.Errorf("%w; root starts the gateway, which needs an account to become: make one "+
-			"(useradd --system --shell /usr/sbin/nologin %s), or name another with --user", err, defaultUser)
+			"(useradd --system --user-group --shell /usr/sbin/nologin %s), or name another with --user", err, defaultUser)
 	}
 	return a, err
 }
@@ -82,8 +83,8 @@ func (e *accountError) Error() string {
 func (e *accountError) Unwrap() error { return e.err }
 
 // lacking adds to what went wrong after privileges were given up who would need them.
-func lacking(a *sandbox.Account, err error) error {
-	if a != nil && errors.Is(err, fs.ErrPermission) && !errors.Is(err, sandbox.ErrAccount) {
+func (p *privileges) lacking(a *sandbox.Account, err error) error {
+	if a != nil && p.given && errors.Is(err, fs.ErrPermission) {
 		return &accountError{a, err}
 	}
 	return err
@@ -102,6 +103,7 @@ func (p *privileges) confine(a *sandbox.Account, log *slog.Logger) func() error 
 			return nil
 		}
 		if err == nil {
+			p.given = true
 			log.Info("privileges given up", "uid", os.Getuid(), "gid", os.Getgid())
 		}
 		return err

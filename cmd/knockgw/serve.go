@@ -90,7 +90,7 @@ func runCommand() *cobra.Command {
 		if os.Getenv("GOGC") == "" {
 			debug.SetGCPercent(gcPercent)
 		}
-		return lacking(account, serve(cmd.Context(), gw, notices{log}))
+		return own.lacking(account, serve(cmd.Context(), gw, notices{log}))
 	}
 	return cmd
 }

@@ -108,7 +108,7 @@ func MakeDirectory(path string) error {
 	if err != nil {
 		return err
 	}
-	d, err := os.Open(path) //nolint:gosec // made above
+	d, err := os.Open(path)
 	if err != nil {
 		return err
 	}

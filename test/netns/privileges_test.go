@@ -150,6 +150,31 @@ func TestWhatTheAccountCannotReadIsNamedBeforeAnythingIsTouched(t *testing.T) {
 	untouched(t, l, before)
 }
 
+// As the systemd unit starts it: an account from the start, with two capabilities.
+func TestTwoCapabilitiesAreEnoughToStart(t *testing.T) {
+	t.Parallel()
+	lab.RequireTools(t, "setpriv")
+	l := lab.New(t)
+	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
+	all := doors(s.Addr)
+	site := l.NewSite(t, program.get(t), configuration(all...))
+	number := strconv.Itoa(nobody)
+	script := everybodysTUN + `exec setpriv --reuid ` + number + ` --regid ` + number + ` --clear-groups --no-new-privs \
+		--bounding-set=-all,+net_admin,+bpf --inh-caps=-all,+net_admin,+bpf --ambient-caps=-all,+net_admin,+bpf "$0" run --config "$1"`
+	cmd := l.Gateway.Command(context.Background(), "sh", "-c", script, program.get(t).Path, site.Config)
+	cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
+	gateway := l.Gateway.StartCommand(t, cmd)
+	ready(t, gateway)
+	unprivileged(t, gateway.PID())
+	works(t, l, all, s.Greeting)
+	if strings.Contains(gateway.Log(), "refused in user space") {
+		t.Errorf("there is no packet filter:\n%s", gateway.Log())
+	}
+}
+
+// everybodysTUN gives a mount namespace a clone device that everybody may open, as udev sets it up.
+const everybodysTUN = `mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && `
+
 func TestAPersistentDeviceNeedsNoPrivilege(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "setpriv")
@@ -158,9 +183,7 @@ func TestAPersistentDeviceNeedsNoPrivilege(t *testing.T) {
 	all := doors(s.Addr)
 	site := l.NewSite(t, program.get(t), configuration(all...))
 	number := strconv.Itoa(nobody)
-	// Everybody may open the clone device where udev has set it up; here it is in a mount namespace of its own.
-	script := `mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 &&
-		exec setpriv --reuid ` + number + ` --regid ` + number + ` --clear-groups --bounding-set=-all "$0" run --config "$1" --prepared`
+	script := everybodysTUN + `exec setpriv --reuid ` + number + ` --regid ` + number + ` --clear-groups --bounding-set=-all "$0" run --config "$1" --prepared`
 	start := func() *lab.Process {
 		cmd := l.Gateway.Command(context.Background(), "sh", "-c", script, program.get(t).Path, site.Config)
 		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
