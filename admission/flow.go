@@ -38,6 +38,7 @@ type flow struct {
 	una, nxt uint32        // of ours: oldest unacknowledged, next to be sent
 	sent     bool          // una and nxt mean something
 	admitted time.Duration // when the SYN came
+	proved   time.Duration // when the handshake was done
 	expires  time.Duration // when a closing flow is forgotten
 
 	queue      *queue // where it waits, if it does
@@ -140,7 +141,7 @@ func (g *Gate) drop(f *flow) {
 // It reports false where the address has too many such flows. SYNs alone do not
 // count, or whoever forges them could shut the address out. The caller holds g.mu.
 func (g *Gate) prove(f *flow) bool {
-	f.state = complete
+	f.state, f.proved = complete, g.mono()
 	f.source.site.flows++
 	return f.source.site.flows <= g.limits.FlowsPerSource
 }

@@ -15,7 +15,7 @@ import (
 // the connections before the gate is asked. What is a SYN to Admit is a connection here:
 //
 //	(none) -- Connected: recorded, its handshake done at once --> complete, or live in ModeKnock
-//	complete -- AuthenticateConnected --> live
+//	complete -- AuthenticateInTime --> live
 //
 // There is no egress to guard, nothing is parked, and whoever is refused is for the caller to reset.
 
@@ -28,10 +28,6 @@ var ErrRefused = errors.New("the connection is refused")
 // one before anybody has read the other. A SYN that is dropped comes again after a second; a connection
 // that is reset does not. It is more than a network turns packets round by, and little to hold a stranger for.
 const graceTime = 250 * time.Millisecond
-
-// firstLook is after how long a waiting connection looks for a grant again; after each look, twice as
-// long: some ten looks in settleTime, whatever others knock meanwhile.
-const firstLook = time.Millisecond
 
 // Datagram judges a datagram that a socket has received, as Admit does; payload is borrowed. A socket
 // rarely knows which of the host's addresses it was sent to: to may be any that the services cover.
@@ -120,18 +116,6 @@ func (g *Gate) judgeConnection(p *tun.Packet) (v Verdict, wait time.Duration) {
 	return v, graceTime
 }
 
-// AuthenticateConnected is Authenticate for a flow that Connected has recorded: it waits a moment for
-// the client's knock where that has not been read yet.
-func (g *Gate) AuthenticateConnected(ctx context.Context, t tun.Tuple, client *protocol.Client, session string, claim func() error) (err error) {
-	g.keepLooking(ctx, func() time.Duration {
-		if err = g.Authenticate(t, client, session, claim); errors.Is(err, ErrNoGrant) {
-			return graceTime
-		}
-		return 0
-	})
-	return err
-}
-
 // Identity returns the client's key as which a flow has been let in; nil if that is not known.
 func (g *Gate) Identity(t tun.Tuple) *protocol.Client {
 	g.mu.Lock()
@@ -140,23 +124,4 @@ func (g *Gate) Identity(t tun.Tuple) *protocol.Client {
 		return f.key
 	}
 	return nil
-}
-
-// keepLooking calls look again and again, ever more rarely, until it says 0, until the time is over for
-// which it says that it is worth waiting in all, or until ctx ends.
-func (g *Gate) keepLooking(ctx context.Context, look func() (wait time.Duration)) {
-	start := time.Now()
-	for pause := firstLook; ; pause *= 2 {
-		left := look() - time.Since(start)
-		if left <= 0 {
-			return
-		}
-		timer := time.NewTimer(min(pause, left))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		}
-	}
 }

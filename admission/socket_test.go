@@ -79,12 +79,12 @@ func TestAConnectionIsJudgedByWhatItsSourceHasKnocked(t *testing.T) {
 			connect(7, "db", ReasonParkTimeout, ErrNoGrant, settleTime) // it could have been the one
 			w.decide()
 
-			err := w.gate.AuthenticateConnected(t.Context(), v.tuple(2, "vpn"), alice, "", func() error { return nil })
+			err := w.gate.AuthenticateInTime(t.Context(), v.tuple(2, "vpn"), alice, "", func() error { return nil })
 			if !errors.Is(err, ErrNoGrant) {
 				t.Error(err)
 			}
 			v.knocks(alice, "vpn", sessionID(1))
-			err = w.gate.AuthenticateConnected(t.Context(), v.tuple(2, "vpn"), alice, sessionID(1), func() error { return nil })
+			err = w.gate.AuthenticateInTime(t.Context(), v.tuple(2, "vpn"), alice, sessionID(1), func() error { return nil })
 			if err != nil {
 				t.Error(err)
 			}
@@ -113,7 +113,7 @@ func TestAConnectionWaitsForItsKnock(t *testing.T) {
 				tuple := v.tuple(40000, service)
 				_, err := w.gate.Connected(t.Context(), tuple)
 				if err == nil && service == "vpn" {
-					err = w.gate.AuthenticateConnected(t.Context(), tuple, alice, "", func() error { return nil })
+					err = w.gate.AuthenticateInTime(t.Context(), tuple, alice, "", func() error { return nil })
 				}
 				done <- err
 			}()
@@ -125,6 +125,42 @@ func TestAConnectionWaitsForItsKnock(t *testing.T) {
 			}
 			w.gate.Forget(v.tuple(40000, service))
 		}
+	})
+}
+
+func TestAnAuthenticationWaitsForAKnockThatComesAgain(t *testing.T) {
+	everywhere(func(addr string) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, func(o *Options) { o.Mono = nil })
+			v := w.at(addr)
+			// A neighbour's grant, or one left over, lets the SYN in.
+			v.knocks(alice, "ssh", sessionID(1))
+			w.want(v.syn(1, "ssh"), ReasonGrant)
+			if err := w.gate.Complete(v.tuple(1, "ssh")); err != nil {
+				t.Fatal(err)
+			}
+			begun, done := time.Now(), make(chan error)
+			go func() {
+				done <- w.gate.AuthenticateInTime(t.Context(), v.tuple(1, "ssh"), alice, sessionID(2), func() error { return nil })
+			}()
+			const late = testDeadline / 2
+			time.Sleep(late)
+			v.knocks(alice, "ssh", sessionID(2))
+			if err := <-done; err != nil || time.Since(begun) > late+lastLook {
+				t.Errorf("%v after %v", err, time.Since(begun))
+			}
+			// And where none comes it ends before its deadline.
+			w.want(v.syn(2, "ssh"), ReasonGrant)
+			if err := w.gate.Complete(v.tuple(2, "ssh")); err != nil {
+				t.Fatal(err)
+			}
+			begun = time.Now()
+			err := w.gate.AuthenticateInTime(t.Context(), v.tuple(2, "ssh"), alice, sessionID(3), func() error { return nil })
+			if took := time.Since(begun); !errors.Is(err, ErrNoGrant) || took < testDeadline*3/4 || took >= testDeadline {
+				t.Errorf("%v after %v", err, took)
+			}
+			w.check()
+		})
 	})
 }
 

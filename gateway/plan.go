@@ -68,7 +68,7 @@ func (s *service) join(gate *admission.Gate, r auth.Replay) {
 		if !ok {
 			return errors.New("gateway: a connection that the stack did not make")
 		}
-		return gate.Authenticate(c.Tuple(), p.Client, string(p.Message.SessionID), claim)
+		return gate.AuthenticateInTime(context.Background(), c.Tuple(), p.Client, string(p.Message.SessionID), claim)
 	}
 }
 
@@ -165,7 +165,9 @@ func (p *parts) explain(service string, t tun.Tuple, e *auth.Error) {
 	case auth.ResultMalformed, auth.ResultUnknown:
 		p.gate.Failed(t)
 	case auth.ResultStale, auth.ResultReplay, auth.ResultUnauthorized, auth.ResultProof:
-		p.gate.Failed(t)
+		if !errors.Is(e.Err, admission.ErrNoGrant) {
+			p.gate.Failed(t) // or else its knock was lost, which is nobody's fault
+		}
 		fallthrough
 	case auth.ResultFull:
 		attrs := []any{"service", service, "from", t.Source(), "result", e.Result.String()}

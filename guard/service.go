@@ -35,7 +35,9 @@ func (s *service) Handshake(ctx context.Context, accepted net.Conn) (auth.Peer, 
 	peer, err := s.auth.HandshakeWith(ctx, c, slices.Values(gate.Candidates(c.tuple)))
 	switch auth.ResultOf(err) {
 	case auth.ResultMalformed, auth.ResultUnknown, auth.ResultStale, auth.ResultReplay, auth.ResultUnauthorized, auth.ResultProof:
-		gate.Failed(c.tuple)
+		if !errors.Is(err, admission.ErrNoGrant) { // or else its knock was lost
+			gate.Failed(c.tuple)
+		}
 	default:
 		// Let in, or nothing was tried.
 	}
@@ -78,5 +80,5 @@ func (s *service) authorize(p auth.Peer, claim func() error) error {
 	if !ok {
 		return errNoAddress
 	}
-	return s.guard.gate.AuthenticateConnected(context.Background(), c.tuple, p.Client, string(p.Message.SessionID), claim)
+	return s.guard.gate.AuthenticateInTime(context.Background(), c.tuple, p.Client, string(p.Message.SessionID), claim)
 }

@@ -16,7 +16,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// cases are the files in testdata: NAME.in.yaml is theirs, NAME.out what became of it.
+// cases are the files in testdata: NAME.in.yaml is theirs, NAME.golden what became of it.
 var cases = []struct {
 	name string
 	Options
@@ -53,7 +53,7 @@ func TestEveryKeyBecomesSomethingOrIsNoted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden := filepath.Join("testdata", c.name+".out")
+			golden := filepath.Join("testdata", c.name+".golden")
 			got := shown(r)
 			if *update {
 				if err := os.WriteFile(golden, got, 0o644); err != nil {

@@ -1,0 +1,69 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// A knock may come after what it is for: the network has turned them round, nobody
+// has read it yet, or it was lost and its client sends another. Whoever has proved
+// to be a client is therefore given some time for it.
+
+const (
+	// firstLook is after how long who waits looks for a grant again; after each look
+	// twice as long, up to lastLook, whatever others knock meanwhile.
+	firstLook = time.Millisecond
+	lastLook  = 25 * time.Millisecond
+)
+
+// AuthenticateInTime is Authenticate for a client that may knock again. A source with
+// grants that others have left over gets in without the knock that is the flow's
+// own, if that was lost; so where no grant fits it waits for one, until an eighth of
+// the service's AuthDeadline is left. Whoever fails fails at the deadline, and does
+// not see the difference. It ends with ctx, too, and when the flow is gone.
+func (g *Gate) AuthenticateInTime(ctx context.Context, t tun.Tuple, client *protocol.Client, session string, claim func() error) (err error) {
+	patience := g.patience(t)
+	g.keepLooking(ctx, func() time.Duration {
+		if err = g.Authenticate(t, client, session, claim); errors.Is(err, ErrNoGrant) {
+			return patience
+		}
+		return 0
+	})
+	return err
+}
+
+// patience is for how long from now a flow's authentication may wait for a knock.
+func (g *Gate) patience(t tun.Tuple) time.Duration {
+	const left = 8 // one part in so many of the deadline
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f := g.flows[t]
+	if f == nil {
+		return 0
+	}
+	deadline := f.place.service.AuthDeadline
+	return f.proved + deadline - deadline/left - g.mono()
+}
+
+// keepLooking calls look again and again, until it says 0, until the time is over
+// for which it says that it is worth waiting in all, or until ctx ends.
+func (g *Gate) keepLooking(ctx context.Context, look func() (wait time.Duration)) {
+	start := time.Now()
+	for pause := firstLook; ; pause = min(2*pause, lastLook) {
+		left := look() - time.Since(start)
+		if left <= 0 {
+			return
+		}
+		timer := time.NewTimer(min(pause, left))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
