@@ -51,6 +51,26 @@ func (p *privileges) account(cmd *cobra.Command) (*sandbox.Account, error) {
 	return a, err
 }
 
+// load loads the configuration, and finds whom the gateway is to become. A root
+// without CAP_DAC_OVERRIDE, as in a container, reads it with the rights of that one.
+func (p *privileges) load(cmd *cobra.Command, load func() (*config.Config, error)) (*config.Config, *sandbox.Account, error) {
+	cfg, err := load()
+	account, aerr := p.account(cmd)
+	if err != nil && aerr == nil && account != nil && os.Geteuid() == 0 {
+		as := sandbox.As(account, func() (err error) {
+			cfg, err = load()
+			return err
+		})
+		if as == nil {
+			err = nil
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return cfg, account, aerr
+}
+
 // readable returns an error if the account cannot load what root can, so that no
 // reload would work.
 func readable(a *sandbox.Account, path string) error {

@@ -68,11 +68,7 @@ func runCommand() *cobra.Command {
 			return err
 		}
 		load := func() (*config.Config, error) { return loadAndWarn(file, log) }
-		cfg, err := load()
-		if err != nil {
-			return err
-		}
-		account, err := own.account(cmd)
+		cfg, account, err := own.load(cmd, load)
 		if err != nil {
 			return err
 		}

@@ -150,6 +150,21 @@ func TestWhatTheAccountCannotReadIsNamedBeforeAnythingIsTouched(t *testing.T) {
 	untouched(t, l, before)
 }
 
+func TestADirectoryThatTheAccountCannotWriteIsNamed(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t)
+	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
+	if err := os.Chown(site.State, 0, 0); err != nil { // and its mode is 0700
+		t.Fatal(err)
+	}
+	run := site.Run()
+	out, err := l.Gateway.Run(soon(t, answerTime), run[0], run[1:]...)
+	if code := lab.ExitCode(err); code != exitNotPermitted || !strings.Contains(out, site.State) || !strings.Contains(out, "chown") {
+		t.Errorf("it ended with %d, want %d, the directory and a remedy:\n%s", code, exitNotPermitted, out)
+	}
+	blackholed(t, l) // as after a crash
+}
+
 // As the systemd unit starts it: an account from the start, with two capabilities.
 func TestTwoCapabilitiesAreEnoughToStart(t *testing.T) {
 	t.Parallel()
