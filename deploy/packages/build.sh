@@ -3,6 +3,8 @@
 # bytes.
 #
 #	deploy/packages/build.sh DIRECTORY VERSION ARCHITECTURE...
+#
+# It ends with 87 where the packager cannot be had.
 set -eu
 
 out=$1 version=$2
@@ -23,7 +25,7 @@ trap 'rm -rf "$stage"' EXIT
 gzip -n9 "$stage"/man/*
 
 # Not the default of GOFLAGS: the packager is no requirement of ours.
-GOFLAGS=-mod=mod GOBIN="$stage/bin" "$go" install "$nfpm"
+GOFLAGS=-mod=mod GOBIN="$stage/bin" "$go" install "$nfpm" || exit 87
 
 for arch in "$@"; do
 	CGO_ENABLED=0 GOOS=linux GOARCH=$arch "$go" build -trimpath -buildvcs=false \
