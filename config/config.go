@@ -29,6 +29,7 @@ type Config struct {
 	State    State
 	Control  Control
 	Metrics  Metrics
+	Audit    Audit
 
 	// ClientsDir is the directory with a file for each further client; absolute. Empty: there is none.
 	ClientsDir string
@@ -169,4 +170,11 @@ type Control struct {
 // Metrics is where Prometheus finds its metrics.
 type Metrics struct {
 	Listen netip.AddrPort // not valid: nowhere
+}
+
+// Audit is the record of who was let in, and of who was not.
+type Audit struct {
+	File     string // absolute; empty: none is kept
+	MaxBytes int64  // of one file
+	Keep     int    // files, besides the one that is written
 }

@@ -59,6 +59,7 @@ func Diff(old, new *Config) Changes { //nolint:revive // the words for it
 func KeepRestart(running, new *Config) *Config { //nolint:revive // the words for it
 	c := *new
 	c.TUN, c.State, c.Control, c.Metrics = running.TUN, running.State, running.Control, running.Metrics
+	c.Audit = running.Audit
 	c.Limits.Flows, c.Limits.Knocks = running.Limits.Flows, running.Limits.Knocks
 	return &c
 }
@@ -147,6 +148,9 @@ func configKeys() []compared[Config] {
 		byRestart("state.dir", func(c *Config) any { return c.State.Dir }),
 		byRestart("control.socket", func(c *Config) any { return c.Control.Socket }),
 		byRestart("metrics.listen", func(c *Config) any { return c.Metrics.Listen }),
+		byRestart("audit.file", func(c *Config) any { return c.Audit.File }),
+		byRestart("audit.max_mib", func(c *Config) any { return c.Audit.MaxBytes }),
+		byRestart("audit.keep", func(c *Config) any { return c.Audit.Keep }),
 	}
 }
 

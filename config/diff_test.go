@@ -56,6 +56,7 @@ ban: {after: 10, within: 10m, for: 1h}
 state: {dir: /var/lib/knockgw}
 control: {socket: /run/knockgw/control.sock}
 metrics: {listen: 127.0.0.1:9091}
+audit: {file: /var/log/knockgw/audit.log, max_mib: 64, keep: 4}
 `
 
 // summary is Changes in one line, for the tables of tests.
@@ -83,6 +84,9 @@ func TestADifferenceNamesTheKeysThatDiffer(t *testing.T) {
 		{"dir: /var/lib/knockgw", "dir: /tmp", "state.dir changed: waits for a restart"},
 		{"socket: /run/knockgw/control.sock", "socket: /run/x", "control.socket changed: waits for a restart"},
 		{"listen: 127.0.0.1:9091", "listen: 127.0.0.1:9092", "metrics.listen changed: waits for a restart"},
+		{"file: /var/log", "file: /log", "audit.file changed: waits for a restart"},
+		{"max_mib: 64", "max_mib: 65", "audit.max_mib changed: waits for a restart"},
+		{"keep: 4", "keep: 5", "audit.keep changed: waits for a restart"},
 
 		{"secret: 0123456789abcdef", "secret: fedcba9876543210", "client alice: secret changed"},
 		{"secret: 0123456789abcdef", "secrets: [{secret: 0123456789abcdef}]", ""},

@@ -31,6 +31,12 @@ const (
 	DefaultBanFor          = time.Hour
 )
 
+// The defaults of the audit: some 300 MiB in all, weeks of an ordinary gateway.
+const (
+	DefaultAuditMiB  = 64
+	DefaultAuditKeep = 4
+)
+
 // The limits, and why each is where it is.
 const (
 	version = 1 // of the file's format
@@ -47,6 +53,9 @@ const (
 	// last day is over.
 	minYear = 1970
 	maxYear = 9998
+
+	maxAuditMiB  = 1 << 20 // a TiB: beyond that somebody has mistaken the unit
+	maxAuditKeep = 1000
 
 	maxDevice = 15  // bytes: IFNAMSIZ less its NUL, Linux and the BSDs
 	maxSocket = 103 // bytes: sun_path less its NUL, on the BSDs; Linux has 107

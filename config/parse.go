@@ -118,7 +118,7 @@ type serviceSource struct {
 
 func (p *parser) top(root *yaml.Node) {
 	s := p.NewSection(root, "", "version", "tun", "knock", "clients", "clients_dir", "services", "limits", "ban",
-		"state", "control", "metrics")
+		"state", "control", "metrics", "audit")
 	p.parseVersion(s)
 	p.parseTUN(s.Sub("tun", "name", "mtu", "routes", "filter"))
 	p.parseKnock(s.Sub("knock", "udp_port", "window", "gateway", "slot", "sequence"))
@@ -143,6 +143,7 @@ func (p *parser) top(root *yaml.Node) {
 		control.FailKey("socket", "has %d bytes, and a socket's path at most %d; choose a shorter one", len(p.c.Control.Socket), maxSocket)
 	}
 	p.parseMetrics(s.Sub("metrics", "listen"))
+	p.parseAudit(s.Sub("audit", "file", "max_mib", "keep"))
 }
 
 func (p *parser) parseVersion(s *strictyaml.Section) {
@@ -240,6 +241,22 @@ func (p *parser) path(s *strictyaml.Section, name string, to *string) {
 		return
 	}
 	*to = abs
+}
+
+func (p *parser) parseAudit(s *strictyaml.Section) {
+	a := &p.c.Audit
+	p.path(s, "file", &a.File)
+	mib, keep := DefaultAuditMiB, DefaultAuditKeep
+	s.Integer("max_mib", &mib, 1, maxAuditMiB)
+	s.Integer("keep", &keep, 1, maxAuditKeep)
+	if s.Has("file") {
+		a.MaxBytes, a.Keep = int64(mib)<<20, keep
+	}
+	for _, key := range []string{"max_mib", "keep"} {
+		if s.Has(key) && !s.Has("file") {
+			s.FailKey(key, "has no effect without audit.file; name the file")
+		}
+	}
 }
 
 func (p *parser) parseMetrics(s *strictyaml.Section) {

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/audit"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/filter"
 	"github.com/knockgw/knockgw/flows"
@@ -79,6 +80,7 @@ type Gateway struct {
 	metrics   *metricSet
 	refusals  sample // lines about refused knocks
 	journal   journal
+	audit     *audit.Log // nil where none is kept
 	watchers  watchers
 	ready     chan struct{}
 	ran       atomic.Bool
@@ -179,6 +181,9 @@ func (p *parts) open(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	if all.metrics, err = g.listenMetrics(); err != nil {
+		return err
+	}
+	if err := g.openAudit(); err != nil {
 		return err
 	}
 	if err := p.assemble(ctx, store); err != nil {
@@ -313,11 +318,13 @@ func (p *parts) run(ctx context.Context, all *servers) error {
 	start(p.gate.Run)
 	start(p.stack.Run)
 	start(p.runFilter)
+	start(p.g.runAudit)
 	start(all.metrics.run)
 	start(all.control.run)
 	cfg := p.g.now.Load().cfg
 	p.g.running.Store(p)
 	p.g.log.Info("ready", "device", p.device.Info().Name, "routes", cfg.TUN.Routes, "services", len(cfg.Services), "metrics", cfg.Metrics.Listen)
+	p.g.audit.Add(audit.Event{Kind: audit.Start})
 	close(p.g.ready)
 	select {
 	case <-ctx.Done():
@@ -330,6 +337,7 @@ func (p *parts) run(ctx context.Context, all *servers) error {
 		cancel()
 		p.g.flows.Drain(expired)
 	}
+	p.g.audit.Add(audit.Event{Kind: audit.Stop})
 	stop(nil)
 	wg.Wait()
 	return first

@@ -3,11 +3,13 @@ package gateway
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/audit"
 	"github.com/knockgw/knockgw/control"
 	"github.com/knockgw/knockgw/flows"
 )
@@ -118,7 +120,23 @@ func (c controlled) Revoke(r control.Revocation, operator string) (control.Revok
 	})
 	c.g.log.Info("revoked", "by", operator, "client", r.Client, "service", r.Service, "source", r.Source, "flow", r.Flow,
 		"flows", done.Flows, "grants", done.Grants)
+	c.g.audit.Add(audit.Event{
+		Kind: audit.Revoke, Operator: operator, Client: r.Client, Service: r.Service, Source: revokedSource(&r),
+		Reason: fmt.Sprintf("%d flows, %d grants", done.Flows, done.Grants),
+	})
 	return control.Revoked{Flows: done.Flows, Grants: done.Grants}, nil
+}
+
+// revokedSource is what a revocation says of sources.
+func revokedSource(r *control.Revocation) string {
+	switch {
+	case r.Flow.IsValid():
+		return r.Flow.String()
+	case r.Source.IsValid():
+		return r.Source.String()
+	default:
+		return ""
+	}
 }
 
 // Pardon implements control.Operation.

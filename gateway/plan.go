@@ -109,7 +109,7 @@ func (p *parts) plan(s *service, t tun.Tuple, target netip.AddrPort) *flows.Plan
 		Complete: func() error { return p.gate.Complete(t) },
 		Silence:  func() { p.gate.Forget(t) },
 		Closed:   func() { p.gate.Closed(t) },
-		Ended:    p.g.watchEnd,
+		Ended:    p.g.ended,
 	}
 	if s.auth != nil {
 		plan.Authenticate = func(ctx context.Context, conn net.Conn) (string, error) {
@@ -151,7 +151,7 @@ func (p *parts) authenticate(ctx context.Context, s *service, t tun.Tuple, conn 
 	}
 	p.g.watchAuth(s.Name, t, &peer, nil)
 	p.g.journal.authenticated(&peer, s.Name, t.Src.Netip(), p.g.o.Now())
-	p.g.log.Info("authenticated", "client", peer.Client.ID(), "service", s.Name, "from", t.Source(), "protocol", peer.Protocol.String())
+	p.g.log.Log(ctx, p.g.everyday(), "authenticated", "client", peer.Client.ID(), "service", s.Name, "from", t.Source(), "protocol", peer.Protocol.String())
 	return peer.Client.ID(), nil
 }
 
@@ -170,6 +170,11 @@ func (p *parts) explain(service string, t tun.Tuple, e *auth.Error) {
 		}
 		fallthrough
 	case auth.ResultFull:
+		leftOut, ok := p.g.refusals.take(p.g.o.Now())
+		if !ok {
+			return
+		}
+		p.g.auditRefused(e, service, t)
 		attrs := []any{"service", service, "from", t.Source(), "result", e.Result.String()}
 		if e.Client != nil {
 			attrs = append(attrs, "client", e.Client.ID())
@@ -179,6 +184,9 @@ func (p *parts) explain(service string, t tun.Tuple, e *auth.Error) {
 		}
 		if e.Err != nil {
 			attrs = append(attrs, "err", e.Err)
+		}
+		if leftOut > 0 {
+			attrs = append(attrs, "left_out", leftOut)
 		}
 		p.g.log.Warn("authentication refused", attrs...)
 	default:
@@ -194,7 +202,8 @@ func (g *Gateway) knocked(e admission.KnockEvent) {
 	attrs := []any{"client", e.Client, "service", e.Service, "from", e.Source, "method", e.Method}
 	switch e.Result {
 	case admission.KnockOK:
-		g.log.Info("knock", attrs...)
+		g.auditKnock(&e)
+		g.log.Log(context.Background(), g.everyday(), "knock", attrs...)
 	case admission.KnockPart, admission.KnockRepeat:
 		g.log.Debug("knock", append(attrs, "result", e.Result.String())...)
 	default:
@@ -205,6 +214,7 @@ func (g *Gateway) knocked(e admission.KnockEvent) {
 		if !ok {
 			return
 		}
+		g.auditKnock(&e)
 		attrs = append(attrs, "result", e.Result.String())
 		if e.Result == admission.KnockStale {
 			attrs = append(attrs, "clock_difference", e.Skew)
@@ -214,4 +224,10 @@ func (g *Gateway) knocked(e admission.KnockEvent) {
 		}
 		g.log.Warn("knock refused", attrs...)
 	}
+}
+
+// ended is told of every flow's end.
+func (g *Gateway) ended(f *flows.Flow, end flows.End) {
+	g.watchEnd(f, end)
+	g.auditSession(f, end)
 }

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/audit"
 	"github.com/knockgw/knockgw/config"
 )
 
@@ -181,6 +183,7 @@ func (g *Gateway) reloaded(done renewal, err error) {
 		}
 	}
 	g.log.Info("configuration reloaded", attrs...)
+	g.audit.Add(audit.Event{Kind: audit.Reload, Reason: strings.Join(c.Lines(), "; ")})
 }
 
 func names(all []config.Changed) []string {

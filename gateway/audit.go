@@ -1,0 +1,98 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/audit"
+	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// What goes into the audit: who knocked, who was refused of those who are known, and
+// every session at its end. Strangers are not in it, or they could fill it.
+
+// openAudit opens the record that the configuration names, if it names one.
+func (g *Gateway) openAudit() error {
+	o := &g.now.Load().cfg.Audit
+	if o.File == "" {
+		return nil
+	}
+	f, err := audit.OpenFile(audit.FileOptions{Path: o.File, MaxBytes: o.MaxBytes, Keep: o.Keep})
+	if err != nil {
+		return &config.Error{File: g.o.Source, Key: "audit.file", Msg: "cannot be opened: " + err.Error() + "; make its directory, writable for the gateway", Err: err}
+	}
+	g.audit = audit.New(f, audit.Options{Now: g.o.Now})
+	return nil
+}
+
+// runAudit writes the record. A disk that is full does not end the gateway: it is
+// said in the log, and counted.
+func (g *Gateway) runAudit(ctx context.Context) error {
+	if g.audit == nil {
+		return nil
+	}
+	if err := g.audit.Run(ctx); err != nil {
+		g.log.Error("the audit is incomplete", "err", err, "lost", g.audit.Lost())
+	}
+	return nil
+}
+
+// everyday is the level at which the log tells what the audit has as well.
+func (g *Gateway) everyday() slog.Level {
+	if g.audit != nil {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
+}
+
+// auditKnock records a knock that was decided, of a client that is known.
+func (g *Gateway) auditKnock(e *admission.KnockEvent) {
+	kind := audit.Refused
+	switch e.Result {
+	case admission.KnockOK:
+		kind = audit.Knock
+	case admission.KnockPart, admission.KnockRepeat:
+		return
+	}
+	a := audit.Event{Kind: kind, Client: e.Client, Source: e.Source.String(), Service: e.Service, Method: e.Method}
+	if kind == audit.Refused {
+		a.Reason = "knock: " + e.Result.Words()
+		if e.Result == admission.KnockStale {
+			a.ClockDifference = e.Skew.Seconds()
+		}
+	}
+	g.audit.Add(a)
+}
+
+// auditRefused records a failed authentication of a client that is known.
+func (g *Gateway) auditRefused(e *auth.Error, service string, t tun.Tuple) {
+	if e.Client == nil {
+		return
+	}
+	a := audit.Event{
+		Kind: audit.Refused, Client: e.Client.ID(), Source: t.Source().String(), Service: service,
+		Reason: "authentication: " + e.Result.String(),
+	}
+	if e.Result == auth.ResultStale {
+		a.ClockDifference = e.ClockDiff.Seconds()
+	}
+	g.audit.Add(a)
+}
+
+// auditSession records a flow that had been let in, at its end.
+func (g *Gateway) auditSession(f *flows.Flow, end flows.End) {
+	client := f.Client()
+	if g.audit == nil || client == "" {
+		return
+	}
+	up, down := f.Bytes()
+	g.audit.Add(audit.Event{
+		Kind: audit.Session, Client: client, Source: f.Key.Client.String(), Service: f.Service, Upstream: f.Upstream,
+		Seconds: time.Since(f.Started).Seconds(), Received: up, Sent: down, Reason: end.String(),
+	})
+}
