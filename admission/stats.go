@@ -37,6 +37,9 @@ type Stats struct {
 
 	Flows, HalfOpen, Grants, Sources int
 	KnocksQueued                     int
+	Parked, Bans                     int // SYNs that wait for a knock; sources shut out of open services
+
+	Limits Limits // in force
 }
 
 // PacketCount counts the packets of one verdict. Reason is Reason.String, or
@@ -85,6 +88,16 @@ func (g *Gate) Stats() Stats {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s.Flows, s.Grants, s.Sources = len(g.flows), g.grants, len(g.sources)
+	s.Limits = g.limits
+	for i := g.park.head; i != none; i = g.park.slots[i].next {
+		s.Parked++
+	}
+	now := g.mono()
+	for _, o := range g.offences {
+		if o.until > now {
+			s.Bans++
+		}
+	}
 	for _, at := range g.places {
 		s.HalfOpen += at.halfOpen.n
 	}

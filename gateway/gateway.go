@@ -81,9 +81,12 @@ type Gateway struct {
 	refusals  sample // lines about refused knocks
 	journal   journal
 	audit     *audit.Log // nil where none is kept
-	watchers  watchers
-	ready     chan struct{}
-	ran       atomic.Bool
+	health    health
+
+	authsRefused atomic.Uint64
+	watchers     watchers
+	ready        chan struct{}
+	ran          atomic.Bool
 }
 
 // New makes a gateway of a valid Config. It touches nothing outside itself.

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +17,7 @@ import (
 
 	"github.com/knockgw/knockgw/flows"
 	"github.com/knockgw/knockgw/metrics"
+	"github.com/knockgw/knockgw/statuspage"
 )
 
 // metricSet is what the gateway counts: of the gate and the authentications what
@@ -113,16 +117,35 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(bytes, t.Up, "up")
 	count(bytes, t.Down, "down")
 	count(desc("tcp_retransmits_total", "TCP segments that the stack sent again."), src.stack.Retransmits())
+	tcp := desc("tcp_events_total", "What the TCP/IP stack counts, by event.", "event")
+	for _, c := range src.stack.Counts() {
+		count(tcp, c.Count, c.Name)
+	}
+	watching := 0
+	src.g.watchers.each(func(watcher) { watching++ })
+	gauge(desc("watchers", "Traces and captures under way."), watching)
+	count(desc("audit_lost_events_total", "Events that are missing in the audit."), src.g.audit.Lost())
+	now := src.g.now.Load().cfg
+	gauge(desc("configured_services", "Services of the configuration in force."), len(now.Services))
+	gauge(desc("configured_clients", "Clients of the configuration in force."), len(now.Clients))
+	ch <- prometheus.MustNewConstMetric(desc("build_info", "1, labelled with what runs.", "version", "goversion"),
+		prometheus.GaugeValue, 1, buildVersion(), runtime.Version())
 }
 
 // metricsServer serves the registry; nil where nobody listens.
 type metricsServer struct {
 	listener net.Listener
 	server   *http.Server
+	page     *statuspage.Page
 }
 
-// headerTime bounds how long a scraper may take to ask.
-const headerTime = 5 * time.Second
+const (
+	// headerTime bounds how long a scraper may take to ask, answerTime how long an
+	// answer may take, and maxHeader what is read of a question, in bytes.
+	headerTime = 5 * time.Second
+	answerTime = time.Minute
+	maxHeader  = 8 << 10
+)
 
 func (g *Gateway) listenMetrics() (*metricsServer, error) {
 	addr := g.now.Load().cfg.Metrics.Listen
@@ -133,9 +156,15 @@ func (g *Gateway) listenMetrics() (*metricsServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metrics.listen: %w", err)
 	}
+	page := statuspage.New(statuspage.Source{Status: g.pageStatus, Counts: g.pageCounts})
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(g.metrics.registry, promhttp.HandlerOpts{}))
-	return &metricsServer{l, &http.Server{Handler: mux, ReadHeaderTimeout: headerTime}}, nil
+	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("/readyz", g.answerReady)
+	mux.Handle("/{$}", page)
+	return &metricsServer{l, &http.Server{
+		Handler: mux, ReadHeaderTimeout: headerTime, ReadTimeout: headerTime, WriteTimeout: answerTime, MaxHeaderBytes: maxHeader,
+	}, page}, nil
 }
 
 // run serves until ctx ends.
@@ -145,6 +174,9 @@ func (s *metricsServer) run(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.server.Close() })
 	defer stop()
+	var sampling sync.WaitGroup
+	sampling.Go(func() { s.page.Run(ctx) })
+	defer sampling.Wait()
 	if err := s.server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("metrics: %w", err)
 	}

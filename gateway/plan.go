@@ -147,6 +147,7 @@ func (p *parts) authenticate(ctx context.Context, s *service, t tun.Tuple, conn 
 	}
 	p.g.metrics.auths.Authenticated(s.Name, result, time.Since(start))
 	if err != nil {
+		p.g.authsRefused.Add(1)
 		return "", err
 	}
 	p.g.watchAuth(s.Name, t, &peer, nil)
@@ -198,6 +199,9 @@ func (p *parts) explain(service string, t tun.Tuple, e *auth.Error) {
 func (g *Gateway) knocked(e admission.KnockEvent) {
 	g.metrics.gate.Knocked(e)
 	g.journal.knocked(e, g.o.Now())
+	if e.Result == admission.KnockStoreFailed {
+		g.health.storeFailed.Store(g.o.Now().UnixNano())
+	}
 	g.watchKnock(&e)
 	attrs := []any{"client", e.Client, "service", e.Service, "from", e.Source, "method", e.Method}
 	switch e.Result {

@@ -50,12 +50,15 @@ func Example() {
 		fmt.Println(f.GetName())
 	}
 	// Output:
+	// knockgw_banned_sources
 	// knockgw_connections_in_hand
 	// knockgw_egress_muted_packets_total
 	// knockgw_flow_table_entries
 	// knockgw_grants
 	// knockgw_half_open_flows
 	// knockgw_knock_queue_length
+	// knockgw_limit
 	// knockgw_packets_total
+	// knockgw_parked_syns
 	// knockgw_sources
 }

@@ -56,6 +56,9 @@ var (
 	grants       = desc("grants", "Grants that knocks have earned and that are not over.")
 	sources      = desc("sources", "Addresses with grants, knocks or flows.")
 	knocksQueued = desc("knock_queue_length", "Knocks waiting to be decided.")
+	parked       = desc("parked_syns", "SYNs that wait for a knock to be decided.")
+	bans         = desc("banned_sources", "Sources shut out of open services.")
+	limit        = desc("limit", "How many there may be, by what is limited.", "of")
 )
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -65,7 +68,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (g *Gate) Describe(ch chan<- *prometheus.Desc) {
 	g.knocks.Describe(ch)
-	for _, d := range []*prometheus.Desc{packets, muted, flowEntries, halfOpen, grants, sources, knocksQueued} {
+	for _, d := range []*prometheus.Desc{packets, muted, flowEntries, halfOpen, grants, sources, knocksQueued, parked, bans, limit} {
 		ch <- d
 	}
 }
@@ -89,7 +92,21 @@ func (g *Gate) Collect(ch chan<- prometheus.Metric) {
 		value int
 	}{
 		{flowEntries, s.Flows}, {halfOpen, s.HalfOpen}, {grants, s.Grants}, {sources, s.Sources}, {knocksQueued, s.KnocksQueued},
+		{parked, s.Parked}, {bans, s.Bans},
 	} {
 		ch <- prometheus.MustNewConstMetric(m.desc, prometheus.GaugeValue, float64(m.value))
+	}
+	l := &s.Limits
+	for _, m := range []struct {
+		of    string
+		value int
+	}{
+		{"flow_table_entries", l.Flows}, {"half_open_flows", l.HalfOpen}, {"grants", l.Grants},
+		{"grants_per_source", l.GrantsPerSource}, {"grants_per_client", l.GrantsPerClient},
+		{"flows_per_source", l.FlowsPerSource}, {"flows_per_client", l.FlowsPerClient},
+		{"knock_queue_length", l.Knocks}, {"knocks_per_source", l.KnocksPerSource},
+		{"parked_syns", l.Parked}, {"parked_syns_per_source", l.ParkedPerSource},
+	} {
+		ch <- prometheus.MustNewConstMetric(limit, prometheus.GaugeValue, float64(m.value), m.of)
 	}
 }

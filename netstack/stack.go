@@ -306,6 +306,35 @@ func (s *Stack) Abort(t tun.Tuple) {
 	}
 }
 
+// A Count is one of the stack's own.
+type Count struct {
+	Name  string // a word or two with underscores, fit for a metric's label
+	Count uint64
+}
+
+// Counts returns what the stack counts about TCP.
+func (s *Stack) Counts() []Count {
+	t := s.stack.Stats().TCP
+	return []Count{
+		{"segments_received", t.ValidSegmentsReceived.Value()},
+		{"segments_invalid", t.InvalidSegmentsReceived.Value()},
+		{"segments_sent", t.SegmentsSent.Value()},
+		{"segment_send_errors", t.SegmentSendErrors.Value()},
+		{"retransmits", t.Retransmits.Value()},
+		{"fast_recoveries", t.FastRecovery.Value()},
+		{"timeouts", t.Timeouts.Value()},
+		{"handshakes", t.PassiveConnectionOpenings.Value()},
+		{"handshakes_failed", t.FailedConnectionAttempts.Value()},
+		{"established_resets", t.EstablishedResets.Value()},
+		{"established_timed_out", t.EstablishedTimedout.Value()},
+		{"resets_sent", t.ResetsSent.Value()},
+		{"resets_received", t.ResetsReceived.Value()},
+		{"syn_cookies_sent", t.ListenOverflowSynCookieSent.Value()},
+		{"syn_cookies_received", t.ListenOverflowSynCookieRcvd.Value()},
+		{"syns_dropped", t.ListenOverflowSynDrop.Value()},
+	}
+}
+
 // Retransmits returns how many TCP segments the stack has sent again.
 func (s *Stack) Retransmits() uint64 { return s.stack.Stats().TCP.Retransmits.Value() }
 

@@ -1,0 +1,95 @@
+package gateway_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/knockgw/knockgw/gateway"
+)
+
+// observed is a lab whose metrics are served, and where.
+func observed(t *testing.T, more string) (*lab, string, *prometheus.Registry) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr().String()
+	if err := ln.Close(); err != nil {
+		t.Fatal(err)
+	}
+	registry := prometheus.NewRegistry()
+	l := newLab(t, true, services(parrot(t))+more+fmt.Sprintf("metrics: {listen: %q}\n", addr),
+		func(o *gateway.Options) { o.Registry = registry })
+	return l, "http://" + addr, registry
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+func TestTheListenerOfTheMetricsHasAPageAndSaysHowTheGatewayIs(t *testing.T) {
+	l, url, _ := observed(t, "")
+	conn, err := l.visit(alice, homes[2], modeKnockAuth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	eventually(t, "alice is on the page", func() bool {
+		code, body := get(t, url+"/")
+		return code == http.StatusOK && strings.Contains(body, "alice") && strings.Contains(body, "ipv6-3") && strings.Contains(body, "[2001:db8::1]:")
+	})
+	for path, want := range map[string]int{"/livez": 200, "/readyz": 200, "/metrics": 200, "/nothing": 404} {
+		if code, body := get(t, url+path); code != want {
+			t.Errorf("%s: %d, %s", path, code, body)
+		}
+	}
+}
+
+func TestAnUpstreamWithoutAnAddressIsNotReady(t *testing.T) {
+	_, url, _ := observed(t, `  - {name: lost, listen: "10.77.0.1:99", upstream: "nowhere.invalid:1", mode: knock}`+"\n")
+	if code, body := get(t, url+"/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "service lost") {
+		t.Errorf("%d, %s", code, body)
+	}
+}
+
+func TestMetricsAreNamedByTheConventionsAndSayTheLimits(t *testing.T) {
+	l, url, registry := observed(t, "")
+	conn, err := l.visit(alice, homes[0], modeKnockAuth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	problems, err := testutil.GatherAndLint(registry)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("%v, %+v", err, problems)
+	}
+	_, body := get(t, url+"/metrics")
+	for _, want := range []string{
+		`knockgw_limit{of="flow_table_entries"} 131072`, `knockgw_limit{of="knock_queue_length"} 512`, "knockgw_build_info{",
+		"knockgw_watchers 0", "knockgw_banned_sources 0", `knockgw_tcp_events_total{event="handshakes"}`, "knockgw_audit_lost_events_total 0",
+		"knockgw_configured_clients 2",
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("%s is missing", want)
+		}
+	}
+}
