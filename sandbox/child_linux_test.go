@@ -133,6 +133,33 @@ var attempts = map[string]func(dir string) error{
 		_, err := (&net.Resolver{PreferGo: true}).LookupHost(t0(), "localhost")
 		return err
 	},
+	"look up a name in C": func(string) error {
+		if err := os.Setenv("GODEBUG", "netdns=cgo"); err != nil {
+			return err
+		}
+		_, err := net.DefaultResolver.LookupHost(t0(), "localhost")
+		return err
+	},
+	"UDP to itself": func(string) error {
+		to, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		defer to.Close()
+		from, err := net.Dial("udp", to.LocalAddr().String())
+		if err != nil {
+			return err
+		}
+		defer from.Close()
+		if _, err := from.Write([]byte("x")); err != nil {
+			return err
+		}
+		if err := to.SetReadDeadline(time.Now().Add(childTime)); err != nil {
+			return err
+		}
+		_, _, err = to.ReadFrom(make([]byte, 1))
+		return err
+	},
 	"make many threads busy": func(string) error { busy(200); return nil },
 }
 

@@ -68,7 +68,7 @@ func TestWhatAGatewayDoesWorksInTheSandbox(t *testing.T) {
 	t.Parallel()
 	for _, attempt := range []string{
 		"nothing", "write and replace a file", "TCP to itself", "TCP over IPv6", "unix socket",
-		"serve metrics", "look up a name", "question about routes", "make many threads busy",
+		"serve metrics", "look up a name", "look up a name in C", "UDP to itself", "question about routes", "make many threads busy",
 	} {
 		t.Run(attempt, func(t *testing.T) {
 			t.Parallel()
