@@ -25,5 +25,5 @@ fi
 
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
-	systemctl try-restart knockgw.service
+	systemctl try-restart knockgw.service || echo "knockgw: not restarted; see journalctl -u knockgw" >&2
 fi
