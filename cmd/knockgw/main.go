@@ -40,10 +40,16 @@ const (
 const aboutExitCodes = "The exit code tells which step failed: 3 resolve, 4 knock, 5 connect, 6 authenticate; 1 anything later."
 
 func run() int {
-	// The first signal asks for an orderly end, the second gets a prompt one.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first signal asks for an orderly end, the second gets a prompt one: by the time
+	// that the end begins, signals do what they do to any program.
+	asked, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	context.AfterFunc(asked, func() {
+		stop()
+		cancel()
+	})
 
 	err := command().ExecuteContext(ctx)
 	if err != nil {
