@@ -19,7 +19,8 @@ func keygenCommand() *cobra.Command {
 		Use:   "keygen [--out FILE]",
 		Short: "Make a client's secret",
 		Long: "Makes a random secret and writes it as hex:... to a new file with mode 0600, or to standard output.\n" +
-			"Both sides read it with secret_file or --secret-file.",
+			"Both sides read it with secret_file or --secret-file. Where root writes it into somebody else's directory,\n" +
+			"as /etc/knockgw is the gateway's, the file is that one's.",
 		Args: exact(0),
 	}
 	out := cmd.Flags().String("out", "", "the new `file`; an existing one is not touched")
