@@ -12,6 +12,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -157,26 +158,18 @@ func (l *Log) Run(ctx context.Context) error {
 	for {
 		select {
 		case e := <-l.events:
-			first = errors.Join(first, once(first, l.write(e)))
+			first = cmp.Or(first, l.write(e))
 		case <-ctx.Done():
 			for {
 				select {
 				case e := <-l.events:
-					first = errors.Join(first, once(first, l.write(e)))
+					first = cmp.Or(first, l.write(e))
 				default:
 					return errors.Join(first, l.out.Close())
 				}
 			}
 		}
 	}
-}
-
-// once is err, unless there was one before.
-func once(before, err error) error {
-	if before != nil {
-		return nil
-	}
-	return err
 }
 
 // write writes one line.
