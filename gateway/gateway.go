@@ -78,7 +78,8 @@ type Gateway struct {
 	routes    tun.Routes
 	flows     *flows.Set
 	metrics   *metricSet
-	refusals  sample // lines about refused knocks
+	own       *ownRegistry // nil where the registry is somebody else's
+	refusals  sample       // lines about refused knocks
 	journal   journal
 	audit     *audit.Log // nil where none is kept
 	health    health
@@ -100,11 +101,13 @@ func New(cfg *config.Config, o Options) (*Gateway, error) {
 	if o.DrainTime == 0 {
 		o.DrainTime = DrainTime
 	}
+	var own *ownRegistry
 	if o.Registry == nil {
-		o.Registry = newRegistry()
+		own = newRegistry()
+		o.Registry = own.Registry
 	}
 	g := &Gateway{
-		o: o, log: o.Log,
+		o: o, log: o.Log, own: own,
 		started: o.Now(),
 		routes:  tun.Routes{Prefixes: cfg.TUN.Routes},
 		flows:   flows.NewSet(o.Log),
@@ -133,6 +136,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if g.ran.Swap(true) {
 		return errors.New("gateway: Run was called before")
 	}
+	defer g.own.open()()
 	return g.run(ctx)
 }
 

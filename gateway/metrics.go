@@ -35,10 +35,29 @@ type metricSet struct {
 
 // newRegistry is the registry of a gateway that is a program of its own: what the
 // process takes is in it, too.
-func newRegistry() *prometheus.Registry {
-	r := prometheus.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+func newRegistry() *ownRegistry {
+	r := &ownRegistry{Registry: prometheus.NewRegistry(), process: newProcessCollector()}
+	r.MustRegister(collectors.NewGoCollector())
+	if r.process != nil {
+		r.MustRegister(r.process)
+	}
 	return r
+}
+
+// ownRegistry is a registry that nobody has given us.
+type ownRegistry struct {
+	*prometheus.Registry
+	process prometheus.Collector // nil where there is none
+}
+
+// open prepares what is to be read without privileges, until done.
+func (r *ownRegistry) open() (done func()) {
+	if r != nil {
+		if p, ok := r.process.(interface{ open() func() }); ok {
+			return p.open()
+		}
+	}
+	return func() {}
 }
 
 func newMetrics(r *prometheus.Registry) (*metricSet, error) {

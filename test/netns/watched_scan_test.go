@@ -63,7 +63,11 @@ func (d *day) watchesAScan(t *testing.T) {
 	if n := int(refusedPackets(d.gateway) - before); sent == 0 || n < sent {
 		t.Errorf("the metrics have %d refused packets of a scan of %d", n, sent)
 	}
-	if m := d.gateway.Metrics(); m["knockgw_filter_attached"] == 1 {
+	m := d.gateway.Metrics()
+	if m["process_open_fds"] == 0 || m["process_resident_memory_bytes"] == 0 {
+		t.Error("the gateway, which has given up its privileges, does not know what it takes itself")
+	}
+	if m["knockgw_filter_attached"] == 1 {
 		if _, ok := m[`knockgw_filter_dropped_packets_total{reason="no-service"}`]; !ok {
 			t.Error("knockgw_filter_dropped_packets_total is not among the metrics")
 		}
