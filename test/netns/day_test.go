@@ -101,8 +101,13 @@ func TestADayInTheLife(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap", "iperf3", "tcpdump", "tshark")
 	d := newDay(t)
-	if out := d.says(t, "status"); !strings.Contains(out, "ready") {
-		t.Errorf("status says\n%s", out)
+	watch := d.watcher(t, "status", "--watch")
+	if err := watch.WaitLog(soon(t, answerTime), func(log string) bool { return strings.Count(log, "ready") >= 2 }); err != nil {
+		t.Errorf("%v\n%s", err, watch.Log())
+	}
+	watch.Signal(syscall.SIGINT)
+	if code, err := watch.Wait(soon(t, answerTime)); err != nil || code != 0 {
+		t.Errorf("status --watch ended with %d, %v", code, err)
 	}
 	session := d.enter(t, alice(d.Client))
 	t.Run("a session is among the flows", func(t *testing.T) { d.seesASession(t, session) })
