@@ -134,7 +134,8 @@ func TestASecondGatewayTakesNothingAwayFromTheFirst(t *testing.T) {
 	}
 	other := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
 	other.Write(t, strings.NewReplacer(lab.Tunnel, "knock1", site.State, other.State, ":9091", ":9092", filepath.Dir(site.Config), filepath.Dir(other.Config)).Replace(string(text)))
-	said, err := other.Knockgw(t.Context(), "run")
+	command := other.Run()
+	said, err := l.Gateway.Run(t.Context(), command[0], command[1:]...)
 	if err == nil || !strings.Contains(said, "the device of another gateway") || !strings.Contains(said, lab.Tunnel) {
 		t.Errorf("%v: %s", err, said)
 	}
