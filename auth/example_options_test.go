@@ -101,7 +101,7 @@ func ExampleServer_authorize() {
 	left := map[string]int{"alice": 1}
 	server := auth.Server{
 		Port: 22, Clients: slices.Values([]*protocol.Client{alice}), Deadline: 20 * time.Millisecond,
-		Authorize: func(p auth.Peer, claim func() error) error {
+		Authorize: func(_ context.Context, p auth.Peer, claim func() error) error {
 			if left[p.ClientID()] == 0 {
 				return errors.New("no more today")
 			}

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -167,4 +168,27 @@ func TestAClockIsLookedForOnceInEachPlace(t *testing.T) {
 	if !seen[14*time.Hour] || !seen[-12*time.Hour] || seen[15*time.Hour] {
 		t.Error("the time zones are wrong")
 	}
+}
+
+func TestASearchThatIsEndedBetweenTwoProbesSaysWhy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): gate})
+		n.clock = clockRange * 2
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		d := n.dialer(t)
+		dial := d.Dial
+		d.Dial = func(c context.Context, by *net.Dialer, network, address string) (net.Conn, error) {
+			conn, err := dial(c, by, network, address)
+			if network == "tcp" {
+				cancel()
+				return nil, context.DeadlineExceeded // the probe's own, as if it had been first
+			}
+			return conn, err
+		}
+		_, err := d.ClockOffset(ctx, "tcp", second4.String())
+		if !errors.Is(err, context.Canceled) || !errors.Is(err, ErrClockUnknown) || strings.Contains(err.Error(), "%!") {
+			t.Error(err)
+		}
+	})
 }

@@ -118,7 +118,7 @@ func (g *gate) hear() {
 }
 
 // authorize takes each session once.
-func (g *gate) authorize(p auth.Peer, claim func() error) error {
+func (g *gate) authorize(_ context.Context, p auth.Peer, claim func() error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.sessions[string(p.Message.SessionID)] {
