@@ -192,7 +192,8 @@ func ExampleMemoryReplay() {
 	// <nil>
 }
 
-// At most two connections at once from one address, and one more each second.
+// At most two connections at once from one address, and one more each second:
+// auth.NewListener(inner, server, auth.ListenerOptions{Limit: limit}) asks it.
 func ExampleNewRateLimiter() {
 	limit, err := auth.NewRateLimiter(auth.Rate{PerSecond: 1, Burst: 2})
 	if err != nil {
@@ -203,7 +204,6 @@ func ExampleNewRateLimiter() {
 	neighbour := netip.MustParseAddr("2001:db8::2") // of the same /64
 	fmt.Println(limit.Allow(from), limit.Allow(neighbour), limit.Allow(from))
 	fmt.Println(limit.Allow(netip.MustParseAddr("192.0.2.1")))
-	// auth.NewListener(inner, server, auth.ListenerOptions{Limit: limit}) asks it.
 	// Output:
 	// true true false
 	// true
