@@ -1,7 +1,9 @@
 package auth_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -11,7 +13,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// A whole server that lets in who authenticates, without knocks.
+// A whole server that lets in who authenticates, without knocks; and one visit.
 func ExampleListener() {
 	alice, err := protocol.NewClient("alice", []byte("read this from a file"))
 	if err != nil {
@@ -26,7 +28,7 @@ func ExampleListener() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	inner, err := net.Listen("tcp", ":8443")
+	inner, err := net.Listen("tcp", "127.0.0.1:0") // ":8443" where clients are elsewhere
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -47,5 +49,22 @@ func ExampleListener() {
 			fmt.Fprintf(w, "hello, %s", peer.ClientID())
 		}),
 	}
-	log.Print(web.Serve(listener))
+	served := make(chan error, 1)
+	go func() { served <- web.Serve(listener) }()
+
+	dialer := auth.Dialer{Client: &auth.Client{Identity: alice, Port: 8443, Proof: true}}
+	transport := &http.Transport{DialContext: dialer.DialContext}
+	response, err := (&http.Client{Transport: transport}).Get("http://" + listener.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	said, err := io.ReadAll(response.Body)
+	fmt.Println(string(said), err)
+	_ = response.Body.Close()
+	transport.CloseIdleConnections()
+	_ = web.Close() // closes listener, too
+	fmt.Println(errors.Is(<-served, http.ErrServerClosed))
+	// Output:
+	// hello, alice <nil>
+	// true
 }

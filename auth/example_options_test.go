@@ -101,7 +101,7 @@ func ExampleServer_authorize() {
 	left := map[string]int{"alice": 1}
 	server := auth.Server{
 		Port: 22, Clients: slices.Values([]*protocol.Client{alice}), Deadline: 20 * time.Millisecond,
-		Authorize: func(p auth.Peer, claim func() error) error {
+		Authorize: func(_ context.Context, p auth.Peer, claim func() error) error {
 			if left[p.ClientID()] == 0 {
 				return errors.New("no more today")
 			}
@@ -192,7 +192,8 @@ func ExampleMemoryReplay() {
 	// <nil>
 }
 
-// At most two connections at once from one address, and one more each second.
+// At most two connections at once from one address, and one more each second:
+// auth.NewListener(inner, server, auth.ListenerOptions{Limit: limit}) asks it.
 func ExampleNewRateLimiter() {
 	limit, err := auth.NewRateLimiter(auth.Rate{PerSecond: 1, Burst: 2})
 	if err != nil {
@@ -203,7 +204,6 @@ func ExampleNewRateLimiter() {
 	neighbour := netip.MustParseAddr("2001:db8::2") // of the same /64
 	fmt.Println(limit.Allow(from), limit.Allow(neighbour), limit.Allow(from))
 	fmt.Println(limit.Allow(netip.MustParseAddr("192.0.2.1")))
-	// auth.NewListener(inner, server, auth.ListenerOptions{Limit: limit}) asks it.
 	// Output:
 	// true true false
 	// true

@@ -34,7 +34,7 @@ func ExampleServer_Handshake() {
 		Port:    22,
 		Clients: slices.Values([]*protocol.Client{alice}),
 		Proof:   true,
-		Authorize: func(p auth.Peer, claim func() error) error {
+		Authorize: func(_ context.Context, p auth.Peer, claim func() error) error {
 			// Find what p.Client may use; claim; and only then use it up.
 			return claim()
 		},

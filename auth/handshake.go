@@ -255,13 +255,15 @@ func (a *attempt) verify(peer *Peer, nonce []byte) *Error {
 	if a.Authorize == nil {
 		err = claim()
 	} else {
-		err = a.Authorize(*peer, claim)
+		err = a.Authorize(a.ctx, *peer, claim)
 	}
 	switch {
 	case claimErr != nil && errors.Is(claimErr, ErrReplayFull):
 		return refuse(ResultFull, claimErr)
 	case claimErr != nil:
 		return refuse(ResultReplay, claimErr)
+	case err != nil && a.ctx.Err() != nil: // it may have been waiting
+		return refuse(ResultCanceled, context.Cause(a.ctx))
 	case err != nil:
 		return refuse(ResultUnauthorized, err)
 	case !claimed:

@@ -221,7 +221,7 @@ func TestEveryFailureEndsAtTheDeadlineWithoutAByteBack(t *testing.T) {
 				}
 				s := &Server{
 					Port: testPort, Clients: clients(alice), Protocols: enabled, Hint: hint, Now: at(0), Deadline: 700 * time.Millisecond,
-					Authorize: func(p Peer, claim func() error) error {
+					Authorize: func(_ context.Context, p Peer, claim func() error) error {
 						if string(p.Message.SessionID) == "refuse" {
 							return errors.New("no grant")
 						}
@@ -301,7 +301,7 @@ func TestAMessageThatFailsEarlierHasUsedUpNothing(t *testing.T) {
 			return &Server{
 				Port: testPort, Clients: clients(alice), Replay: replay, Proof: true,
 				Now: func() time.Time { return now },
-				Authorize: func(_ Peer, claim func() error) error {
+				Authorize: func(_ context.Context, _ Peer, claim func() error) error {
 					calls++
 					if grants == 0 {
 						return errors.New("no grant")

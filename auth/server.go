@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"net"
 	"slices"
 	"sync"
@@ -84,8 +85,9 @@ type Server struct {
 	Replay Replay
 	// Authorize, if not nil, is asked when everything about the message is verified but its replay.
 	// It must call claim last, and use something up (a grant) only if claim returned nil. It returns
-	// claim's error as it is, or one of its own to refuse.
-	Authorize func(p Peer, claim func() error) error
+	// claim's error as it is, or one of its own to refuse. ctx is the handshake's: one that waits must
+	// return when ctx ends, and bound its waiting by Deadline itself.
+	Authorize func(ctx context.Context, p Peer, claim func() error) error
 
 	once     sync.Once
 	set      settings
@@ -138,12 +140,26 @@ func (s *Server) Check() error {
 		for range s.Clients {
 			clients++
 		}
-		if trials := clients * len(set.buckets); trials > set.maxTrials {
+		if trials := clients * len(set.buckets); clients > set.maxClients(s.Hint) {
 			return fmt.Errorf("%w: hint mode none would take %d trial decryptions (%d clients x %d buckets), the limit is %d; use route-hint or fewer buckets",
 				ErrOptions, trials, clients, len(set.buckets), set.maxTrials)
 		}
 	}
 	return nil
+}
+
+// MaxClients is how many clients a handshake can be tried with: with protocol.HintNone MaxTrials for
+// the buckets that there are, and with hints math.MaxInt, for they say whom to try.
+func (s *Server) MaxClients() int {
+	set := s.resolve()
+	return set.maxClients(s.Hint)
+}
+
+func (set *settings) maxClients(hint protocol.HintMode) int {
+	if hint != protocol.HintNone || set.protocols&V2 == 0 || len(set.buckets) == 0 {
+		return math.MaxInt
+	}
+	return set.maxTrials / len(set.buckets)
 }
 
 // resolve fills in the defaults.

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -126,11 +127,11 @@ func TestAWrongProofIsNotBelieved(t *testing.T) {
 func TestAuthorizeMustClaim(t *testing.T) {
 	alice := identity(t, "alice")
 	synctest.Test(t, func(t *testing.T) {
-		s := &Server{Port: testPort, Clients: clients(alice), Authorize: func(Peer, func() error) error { return nil }}
+		s := &Server{Port: testPort, Clients: clients(alice), Authorize: func(context.Context, Peer, func() error) error { return nil }}
 		if o := handshake(s, message(t, &Client{Identity: alice, Port: testPort}), 4096, false, nil); ResultOf(o.err) != ResultUnauthorized {
 			t.Errorf("%v", o.err)
 		}
-		s = &Server{Port: testPort, Clients: clients(alice), Authorize: func(_ Peer, claim func() error) error {
+		s = &Server{Port: testPort, Clients: clients(alice), Authorize: func(_ context.Context, _ Peer, claim func() error) error {
 			_ = claim() // not telling its error does not help either
 			return nil
 		}}

@@ -165,7 +165,7 @@ func (c *clockSearch) first(ctx context.Context) (time.Duration, error) {
 				c.targets = []netip.AddrPort{target}
 				return shift, err
 			case ctx.Err() != nil:
-				return 0, fmt.Errorf("%w that was tried, %d in all: %w", ErrClockUnknown, c.probes, err)
+				return 0, fmt.Errorf("%w that was tried, %d in all: %w", ErrClockUnknown, c.probes, ctx.Err())
 			case err != nil:
 				failed = err
 				c.targets = slices.DeleteFunc(slices.Clone(c.targets), func(t netip.AddrPort) bool { return t == target })

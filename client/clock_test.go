@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -166,5 +167,34 @@ func TestAClockIsLookedForOnceInEachPlace(t *testing.T) {
 	}
 	if !seen[14*time.Hour] || !seen[-12*time.Hour] || seen[15*time.Hour] {
 		t.Error("the time zones are wrong")
+	}
+}
+
+// lateContext is found to have ended when it has been asked often enough.
+type lateContext struct {
+	context.Context
+	asked atomic.Int64
+	after int64
+}
+
+func (c *lateContext) Err() error {
+	if c.asked.Add(1) > c.after {
+		return context.Canceled
+	}
+	return nil
+}
+
+func TestASearchThatIsEndedSaysWhyWhereverItWas(t *testing.T) {
+	for after := range int64(12) {
+		synctest.Test(t, func(t *testing.T) {
+			n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): gate})
+			n.clock = 2 * clockRange
+			d := n.dialer(t)
+			search := d.newClockSearch([]netip.AddrPort{second4})
+			_, err := search.first(&lateContext{Context: context.Background(), after: after})
+			if !errors.Is(err, context.Canceled) || !errors.Is(err, ErrClockUnknown) || strings.Contains(err.Error(), "%!") {
+				t.Errorf("after %d looks: %v", after, err)
+			}
+		})
 	}
 }

@@ -254,3 +254,60 @@ func Example_badOption() {
 	// knock: 10.77.0.1:22: bad option: a udp-seq sequence has 2 to 8 parts, not 9
 	// true
 }
+
+// The attempts of a dial, as a log has them.
+func ExampleAttempt() {
+	gate := newGate(greet)
+	defer gate.close()
+
+	d := gate.dialer()
+	d.Trace = &client.Trace{
+		Connected: func(a client.Attempt, err error) {
+			fmt.Println(a.Number, a.Target.Addr(), a.Took > 0, err)
+		},
+	}
+	conn, err := d.DialContext(context.Background(), "tcp", gate.address())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(conn.Close())
+	// Output:
+	// 1 127.0.0.1 true <nil>
+	// <nil>
+}
+
+// Nobody has answered: it may be worth another try.
+func ExampleStepError_Timeout() {
+	err := error(&client.StepError{Step: client.StepConnect, Address: "10.77.0.1:22", Err: context.DeadlineExceeded})
+	var failed net.Error
+	if errors.As(err, &failed) {
+		fmt.Println(failed.Timeout())
+	}
+	// Output: true
+}
+
+// What fails for another reason than that nobody has answered, fails again.
+func ExampleStepError_Temporary() {
+	silence := &client.StepError{Step: client.StepConnect, Err: context.DeadlineExceeded}
+	wrong := &client.StepError{Step: client.StepAuthenticate, Err: &auth.Error{Result: auth.ResultProof}}
+	fmt.Println(silence.Temporary(), wrong.Temporary())
+	// Output: true false
+}
+
+// The cause is behind the step.
+func ExampleStepError_Unwrap() {
+	err := &client.StepError{Step: client.StepAuthenticate, Err: &auth.Error{Result: auth.ResultProof}}
+	fmt.Println(err.Unwrap())
+	fmt.Println(auth.ResultOf(err))
+	// Output:
+	// auth: handshake failed: proof
+	// proof
+}
+
+// What the system has said.
+func ExampleRawSocketError_Unwrap() {
+	err := &client.RawSocketError{Err: errors.ErrUnsupported}
+	fmt.Println(err.Unwrap() == errors.ErrUnsupported)
+	// Output: true
+}

@@ -253,8 +253,8 @@ func (n *fakeNet) serve(at dweller, conn net.Conn) {
 }
 
 // authorize spends a grant of the session that was knocked with, for which it waits.
-func (n *fakeNet) authorize(p auth.Peer, claim func() error) error {
-	ctx, cancel := context.WithTimeout(n.ctx, n.patience)
+func (n *fakeNet) authorize(ctx context.Context, p auth.Peer, claim func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, n.patience)
 	defer cancel()
 	for {
 		spent, heard := n.spend(string(p.Message.SessionID))

@@ -117,15 +117,31 @@ func (g *gate) hear() {
 	}
 }
 
-// authorize takes each session once.
-func (g *gate) authorize(p auth.Peer, claim func() error) error {
+// authorize takes each session once. A connection may overtake its knock, for which
+// it waits.
+func (g *gate) authorize(ctx context.Context, p auth.Peer, claim func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, auth.DefaultDeadline/2)
+	defer cancel()
+	for {
+		spent, knocked := g.spend(string(p.Message.SessionID))
+		if spent {
+			return claim()
+		}
+		select {
+		case <-knocked:
+		case <-ctx.Done():
+			return net.ErrClosed
+		}
+	}
+}
+
+// spend uses a session up, or tells when there may be another one.
+func (g *gate) spend(session string) (spent bool, knocked <-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.sessions[string(p.Message.SessionID)] {
-		return net.ErrClosed
-	}
-	delete(g.sessions, string(p.Message.SessionID))
-	return claim()
+	spent = g.sessions[session]
+	delete(g.sessions, session)
+	return spent, g.knocked
 }
 
 // silent is a Dialer's Dial to which the gate answers as a real one does: not at

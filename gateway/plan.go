@@ -63,12 +63,12 @@ func (s *service) join(gate *admission.Gate, r auth.Replay) {
 		return
 	}
 	s.auth.Replay = r
-	s.auth.Authorize = func(p auth.Peer, claim func() error) error {
+	s.auth.Authorize = func(ctx context.Context, p auth.Peer, claim func() error) error {
 		c, ok := p.Conn.(*netstack.Conn)
 		if !ok {
 			return errors.New("gateway: a connection that the stack did not make")
 		}
-		return gate.AuthenticateInTime(context.Background(), c.Tuple(), p.Client, string(p.Message.SessionID), claim)
+		return gate.AuthenticateInTime(ctx, c.Tuple(), p.Client, string(p.Message.SessionID), claim)
 	}
 }
 

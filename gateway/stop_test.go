@@ -1,11 +1,14 @@
 package gateway_test
 
 import (
+	"context"
 	"io"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/gateway"
 	"github.com/knockgw/knockgw/tun"
@@ -125,6 +128,28 @@ func TestStrangersOfOpenServicesDoNotDelayTheStop(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	start := time.Now()
+	l.stop()
+	err = <-l.done
+	if took := time.Since(start); took > patience/2 {
+		t.Errorf("the gateway ended after %v", took)
+	}
+	l.done <- err
+}
+
+func TestAClientWhoseKnockWasLostDoesNotDelayTheStop(t *testing.T) {
+	slow := strings.ReplaceAll(services(parrot(t)), "deadline: 500ms", "deadline: 10s")
+	l := newLab(t, true, slow, drainFor(hush))
+	conn, err := l.dial(homes[0], target(homes[0], modeVisible), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	who := auth.Client{Identity: alice, Port: modeVisible, SessionID: newSession()}
+	if err := who.Handshake(context.Background(), conn); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(hush) // so that it waits for its knock
 	start := time.Now()
 	l.stop()
 	err = <-l.done

@@ -1,7 +1,6 @@
 package guard_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -9,7 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
+	"path/filepath"
 	"time"
 
 	"github.com/knockgw/knockgw/admission"
@@ -19,21 +18,23 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// A whole server: knocks on UDP port 62201, the service on a visible port.
+// A whole server: knocks on a UDP socket, the service on a visible port, and what was accepted is
+// remembered in a file. A program would run until a signal, see signal.NotifyContext.
 func ExampleGuard_Run() {
-	secret, err := os.ReadFile("alice.key")
+	alice, err := protocol.NewClient("alice", []byte("read this from a file"))
 	if err != nil {
 		log.Fatal(err)
 	}
-	alice, err := protocol.NewClient("alice", bytes.TrimSpace(secret))
+	state, err := os.MkdirTemp("", "guard") // /var/lib/api
 	if err != nil {
 		log.Fatal(err)
 	}
-	store, err := admission.OpenFileStore("/var/lib/api/replay", admission.StoreOptions{})
+	defer func() { _ = os.RemoveAll(state) }()
+	store, err := admission.OpenFileStore(filepath.Join(state, "replay"), admission.StoreOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}
-	knocks, err := net.ListenPacket("udp", ":62201")
+	knocks, err := net.ListenPacket("udp", "127.0.0.1:0") // ":62201" where clients are elsewhere
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -48,7 +49,7 @@ func ExampleGuard_Run() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	inner, err := net.Listen("tcp", ":8443")
+	inner, err := net.Listen("tcp", "127.0.0.1:0") // ":8443" where clients are elsewhere
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -56,7 +57,7 @@ func ExampleGuard_Run() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 
 	server := &http.Server{
@@ -68,33 +69,100 @@ func ExampleGuard_Run() {
 		}),
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.ServeTLS(listener, "cert.pem", "key.pem") }()
+	go func() { served <- server.Serve(listener) }() // or ServeTLS
+	visited := make(chan string, 1)
+	go func() {
+		visited <- visit(alice, listener.Addr(), knocks.LocalAddr())
+		stop()
+	}()
 	if err := g.Run(ctx); err != nil {
 		log.Print(err)
 	}
+	fmt.Println(<-visited)
 	_ = server.Close() // closes listener, too
-	<-served
-	if err := store.Close(); err != nil {
-		log.Print(err)
+	fmt.Println(<-served)
+	fmt.Println(store.Close())
+	// Output:
+	// hello, alice
+	// http: Server closed
+	// <nil>
+}
+
+// visit asks the web server of the example for its page, as one of its clients.
+func visit(who *protocol.Client, service, knocks net.Addr) string {
+	dialer := &client.Dialer{
+		Identity: who, Port: 8443, KnockPort: uint16(knocks.(*net.UDPAddr).Port), Auth: auth.Client{Proof: true},
 	}
+	web := &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
+	response, err := web.Get("http://" + service.String())
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = response.Body.Close() }()
+	page, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return string(page)
 }
 
 // The client of a guarded, or hidden, web server.
 func Example_client() {
-	secret, err := os.ReadFile("alice.key")
+	alice, err := protocol.NewClient("alice", []byte("read this from a file"))
 	if err != nil {
 		log.Fatal(err)
 	}
-	alice, err := protocol.NewClient("alice", bytes.TrimSpace(secret))
-	if err != nil {
-		log.Fatal(err)
-	}
+	address, port, stop := page(alice)
+	defer stop()
+
 	dialer := &client.Dialer{Identity: alice, Auth: auth.Client{Proof: true}}
 	web := &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext}}
-	response, err := web.Get("https://api.example.com:8443/")
+	dialer.Port, dialer.KnockPort = 8443, port // 62201 of a real server needs no saying, nor the port that is dialled
+	response, err := web.Get("http://" + address)
 	if err != nil {
 		log.Fatal(err)
 	}
-	_, _ = io.Copy(os.Stdout, response.Body)
+	said, err := io.ReadAll(response.Body)
+	fmt.Println(string(said), err)
 	_ = response.Body.Close()
+	web.CloseIdleConnections()
+	// Output: a page for alice <nil>
+}
+
+// page is a guarded web server, which runs until stop.
+func page(who *protocol.Client) (address string, knockPort uint16, stop func()) {
+	knocks, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	g, err := guard.New(guard.Options{
+		Knocks: []net.PacketConn{knocks}, Secrets: auth.NewSecrets(who),
+		Services: []guard.Service{{Name: "page", Port: 8443, Mode: admission.ModeKnockAuth, Auth: guard.Auth{Proof: true}}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	listener, err := g.Guard("page", inner, auth.ListenerOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := &http.Server{ConnContext: auth.ConnContext, ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(
+		func(w http.ResponseWriter, r *http.Request) {
+			peer, _ := auth.PeerFromContext(r.Context())
+			fmt.Fprintf(w, "a page for %s", peer.ClientID())
+		})}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 2)
+	go func() { ended <- g.Run(ctx) }()
+	go func() { ended <- server.Serve(listener) }()
+	return listener.Addr().String(), uint16(knocks.LocalAddr().(*net.UDPAddr).Port), func() {
+		cancel()
+		_ = server.Close()
+		<-ended
+		<-ended
+	}
 }

@@ -45,7 +45,13 @@ func New(o Options) (*Guard, error) {
 	}
 	g := &Guard{o: o, services: make(map[string]*service), conns: make(map[tun.Tuple]*conn)}
 	g.changed = o.Secrets.Changed()
-	policy, err := newPolicy(&o, nil)
+	for _, s := range o.Services {
+		var err error
+		if g.services[s.Name], err = g.newService(s); err != nil {
+			return nil, err
+		}
+	}
+	policy, err := g.newPolicy(nil)
 	if err != nil {
 		return nil, err
 	}
@@ -57,11 +63,6 @@ func New(o Options) (*Guard, error) {
 	})
 	if err != nil {
 		return nil, err
-	}
-	for _, s := range o.Services {
-		if g.services[s.Name], err = g.newService(s); err != nil {
-			return nil, err
-		}
 	}
 	return g, nil
 }
@@ -79,7 +80,7 @@ func (g *Guard) newService(s Service) (*service, error) {
 		Authorize: t.authorize,
 	}
 	if err := t.auth.Check(); err != nil {
-		return nil, fmt.Errorf("service %q: %w", s.Name, err)
+		return nil, fmt.Errorf("%w: service %q: %w", ErrOptions, s.Name, err)
 	}
 	return t, nil
 }
@@ -101,8 +102,8 @@ func (g *Guard) Guard(service string, inner net.Listener, o auth.ListenerOptions
 func (g *Guard) Stats() admission.Stats { return g.gate.Stats() }
 
 // Run takes knocks and follows the changes of Options.Secrets until ctx ends, and closes Options.Knocks
-// then. It returns nil after that, and
-// otherwise what is wrong with a socket. From then on no connection gets in; those that are in live on,
+// then. It returns nil after that, and otherwise what is wrong with a socket, or why no policy could be
+// made of the Secrets. From then on no connection gets in; those that are in live on,
 // and the listeners are their owner's to close. Run may be called once.
 func (g *Guard) Run(ctx context.Context) error {
 	if g.ran.Swap(true) {
@@ -123,7 +124,11 @@ func (g *Guard) Run(ctx context.Context) error {
 			stop(err)
 		}
 	})
-	running.Go(func() { g.follow(work, g.changed) })
+	running.Go(func() {
+		if err := g.follow(work, g.changed); err != nil {
+			stop(err)
+		}
+	})
 	<-work.Done()
 	g.gate.Drain()
 	for _, socket := range g.o.Knocks {

@@ -26,7 +26,9 @@ type Options struct {
 	// Services are what is guarded. Required.
 	Services []Service
 	// Secrets are the clients, those of other Servers of the program too. Required. While Run runs, a
-	// change is in force at once: a secret that is gone ends its client's grants and connections.
+	// change is in force at once: a secret that is gone ends its client's grants and connections. Those
+	// that are added beyond what a service with protocol.HintNone can try (auth.Server.MaxClients) are
+	// not its clients until there is room; New refuses them.
 	Secrets *auth.Secrets
 	// Knocks are the UDP sockets on which knocks are taken: all of them, whatever their ports, for all
 	// services. Required but where every service is of ModeAuth. The Guard owns them from Run on.

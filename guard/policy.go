@@ -3,6 +3,7 @@ package guard
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/netip"
 
 	"github.com/knockgw/knockgw/admission"
@@ -38,8 +39,10 @@ func tupleOf(remote, local netip.AddrPort, port uint16) tun.Tuple {
 }
 
 // newPolicy makes a policy of the services and the clients that there are now, to take the place of
-// after, which may be nil.
-func newPolicy(o *Options, after *admission.Policy) (*admission.Policy, error) {
+// after. Where there are more clients than a service can try, that is an error if after is nil; or else
+// who was there before stays, and the others are left out and logged.
+func (g *Guard) newPolicy(after *admission.Policy) (*admission.Policy, error) {
+	o := &g.o
 	clients := make(map[string]*admission.Client)
 	var all []*admission.Client
 	for id := range o.Secrets.All() {
@@ -82,25 +85,28 @@ func newPolicy(o *Options, after *admission.Policy) (*admission.Policy, error) {
 				}
 			}
 		}
+		if err := g.fit(&t, after); err != nil {
+			return nil, err
+		}
 		p.Services = append(p.Services, t)
 	}
 	return admission.NewPolicy(p)
 }
 
 // follow puts a new policy in force whenever Secrets changes, until ctx ends. changed is closed by the
-// first change. Who is gone from it has his connections reset.
-func (g *Guard) follow(ctx context.Context, changed <-chan struct{}) {
+// first change. Who is gone from it has his connections reset. Where no policy can be made, it returns
+// why: the one before would let in who was removed.
+func (g *Guard) follow(ctx context.Context, changed <-chan struct{}) error {
 	for {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return
+			return nil
 		}
 		changed = g.o.Secrets.Changed()
-		policy, err := newPolicy(&g.o, g.gate.Policy())
+		policy, err := g.newPolicy(g.gate.Policy())
 		if err != nil {
-			g.o.Log.Error("the clients have changed, but the ones before stay", "err", err)
-			continue
+			return fmt.Errorf("guard: the clients have changed: %w", err)
 		}
 		ended := g.gate.SetPolicy(policy)
 		g.o.Log.Info("clients changed", "secrets", g.o.Secrets.Len(), "ended_grants", ended.Grants, "ended_flows", ended.Flows)

@@ -70,7 +70,7 @@ func (s *service) knocked(c *conn) (auth.Peer, error) {
 }
 
 // authorize is the auth.Server's: the program agrees, then the gate.
-func (s *service) authorize(p auth.Peer, claim func() error) error {
+func (s *service) authorize(ctx context.Context, p auth.Peer, claim func() error) error {
 	if s.Authorize != nil {
 		if err := s.Authorize(p); err != nil {
 			return err
@@ -80,5 +80,5 @@ func (s *service) authorize(p auth.Peer, claim func() error) error {
 	if !ok {
 		return errNoAddress
 	}
-	return s.guard.gate.AuthenticateInTime(context.Background(), c.tuple, p.Client, string(p.Message.SessionID), claim)
+	return s.guard.gate.AuthenticateInTime(ctx, c.tuple, p.Client, string(p.Message.SessionID), claim)
 }

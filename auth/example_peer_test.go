@@ -1,0 +1,197 @@
+package auth_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/protocol"
+)
+
+// Who it is; nobody is "".
+func ExamplePeer_ClientID() {
+	alice := identity("alice", "0123456789abcdef")
+	fmt.Printf("%q %q\n", auth.Peer{Client: alice}.ClientID(), auth.Peer{}.ClientID())
+	// Output: "alice" ""
+}
+
+// What the client says it has knocked with.
+func ExamplePeer_Method() {
+	conn := accepted(&auth.Client{Method: protocol.MethodUDPSeq})
+	defer func() { _ = conn.Close() }()
+	peer, _ := auth.PeerOf(conn)
+	fmt.Println(peer.Method())
+	// Output: udp-seq
+}
+
+// The session of a knock and its connection, to find both in logs.
+func ExamplePeer_SessionID() {
+	conn := accepted(&auth.Client{SessionID: []byte("16 bytes or more")})
+	defer func() { _ = conn.Close() }()
+	peer, _ := auth.PeerOf(conn)
+	fmt.Printf("%s\n", peer.SessionID())
+	// Output: 16 bytes or more
+}
+
+// A program's own words, sealed with the rest.
+func ExamplePeer_Extensions() {
+	conn := accepted(&auth.Client{Extensions: []byte("release=7")})
+	defer func() { _ = conn.Close() }()
+	peer, _ := auth.PeerOf(conn)
+	fmt.Printf("%s\n", peer.Extensions())
+	// Output: release=7
+}
+
+// Who is at the other end.
+func ExampleConn_Peer() {
+	conn := accepted(&auth.Client{Protocol: auth.V1}).(*auth.Conn)
+	defer func() { _ = conn.Close() }()
+	peer := conn.Peer()
+	fmt.Println(peer.ClientID(), peer.Protocol, peer.ClockDiff.Abs() < time.Minute)
+	// Output: alice v1 true
+}
+
+// The options of the TCP connection.
+func ExampleConn_NetConn() {
+	conn := accepted(&auth.Client{}).(*auth.Conn)
+	defer func() { _ = conn.Close() }()
+	tcp, ok := conn.NetConn().(*net.TCPConn)
+	fmt.Println(ok, tcp.SetNoDelay(false))
+	// Output: true <nil>
+}
+
+// The end of what there is to say: the peer reads it, and may still answer.
+func ExampleConn_CloseWrite() {
+	alice := identity("alice", "0123456789abcdef")
+	listener := listen(alice, auth.ListenerOptions{})
+	defer func() { _ = listener.Close() }()
+	near := knockless(alice, listener)
+	defer func() { _ = near.Close() }()
+	conn, err := listener.Accept()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	_, _ = io.WriteString(conn, "all of it")
+	fmt.Println(conn.(*auth.Conn).CloseWrite())
+	said, err := io.ReadAll(near)
+	fmt.Println(string(said), err)
+	// Output:
+	// <nil>
+	// all of it <nil>
+}
+
+// stale is how a handshake of alice's ends whose clock is behind.
+func stale(behind time.Duration) error {
+	alice := identity("alice", "0123456789abcdef")
+	now := time.Date(2024, 1, 1, 12, 0, 0, 0, time.UTC)
+	server := auth.Server{
+		Port: 22, Clients: auth.NewSecrets(alice).All(), Deadline: 20 * time.Millisecond,
+		Now: func() time.Time { return now },
+	}
+	_, err := meet(&server, &auth.Client{Identity: alice, Port: 22, Now: func() time.Time { return now.Add(-behind) }})
+	return err
+}
+
+// A client whose clock is wrong: its owner will want to know by how much.
+func ExampleError() {
+	var failure *auth.Error
+	if errors.As(stale(2*time.Minute), &failure) {
+		fmt.Println(failure.Result, failure.Client.ID(), failure.ClockDiff)
+		fmt.Println(failure.Error())
+	}
+	// Output:
+	// stale alice -2m0s
+	// auth: handshake failed: stale (clock differs by -2m0s)
+}
+
+// The cause, where there is one.
+func ExampleError_Unwrap() {
+	full := &auth.Error{Result: auth.ResultFull, Err: auth.ErrReplayFull}
+	fmt.Println(full.Unwrap())
+	fmt.Println(errors.Is(full, auth.ErrReplayFull))
+	// Output:
+	// auth: the replay store is full
+	// true
+}
+
+// The label of a metric.
+func ExampleResult_String() {
+	fmt.Println(auth.ResultOK.String(), auth.ResultReplay.String(), auth.Result(200).String())
+	// Output: ok replay invalid
+}
+
+// The formats by name.
+func ExampleProtocol_String() {
+	fmt.Println(auth.V1.String(), auth.V2.String(), (auth.V1 | auth.V2).String())
+	// Output: v1 v2 v1|v2
+}
+
+// table is a Replay of one's own. One that lasts would be in a database that all servers of a service
+// share; this one grows, which a real one must not.
+type table struct {
+	mu   sync.Mutex
+	rows map[string]time.Time
+}
+
+// Claim implements auth.Replay.
+func (t *table) Claim(client string, nonce []byte, until time.Time) error {
+	key := client + "/" + string(nonce) // a client's id has no slash
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, found := t.rows[key]; found {
+		return auth.ErrReplayed
+	}
+	t.rows[key] = until
+	return nil
+}
+
+// Several servers that take a message once among them.
+func ExampleReplay() {
+	alice := identity("alice", "0123456789abcdef")
+	var seen auth.Replay = &table{rows: make(map[string]time.Time)}
+	message := &auth.Client{Identity: alice, Port: 22, Rand: zeros{}} // the same one each time
+	for range 2 {
+		server := auth.Server{Port: 22, Clients: auth.NewSecrets(alice).All(), Replay: seen, Deadline: 20 * time.Millisecond}
+		_, err := meet(&server, message)
+		fmt.Println(auth.ResultOf(err))
+	}
+	// Output:
+	// ok
+	// replay
+}
+
+// zeros make a client that repeats itself, for tests alone.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
+}
+
+// Each nonce of a client is good once, until it is too old anyway.
+func ExampleMemoryReplay_Claim() {
+	now := time.Date(2024, 1, 1, 12, 0, 0, 0, time.UTC)
+	replay := auth.NewMemoryReplay(func() time.Time { return now })
+	until := now.Add(time.Minute)
+	fmt.Println(replay.Claim("alice", []byte("nonce"), until))
+	fmt.Println(replay.Claim("alice", []byte("nonce"), until))
+	now = now.Add(time.Hour)
+	fmt.Println(replay.Claim("alice", []byte("nonce"), now.Add(time.Minute)))
+	// Output:
+	// <nil>
+	// auth: this message was seen before
+	// <nil>
+}
+
+// Without hints every secret is tried with every bucket, so that there can be few of them.
+func ExampleServer_MaxClients() {
+	server := auth.Server{Port: 22, Hint: protocol.HintNone, Buckets: []int{256, 512}, MaxTrials: 64}
+	fmt.Println(server.MaxClients())
+	// Output: 32
+}
