@@ -71,6 +71,7 @@ type Gateway struct {
 	waiting   atomic.Pointer[[]string] // keys that wait for a restart
 	started   time.Time
 	routes    tun.Routes
+	local     tun.Local
 	flows     *flows.Set
 	metrics   *metricSet
 	refusals  sample // lines about refused knocks
@@ -102,6 +103,7 @@ func New(cfg *config.Config, o Options) (*Gateway, error) {
 		o: o, log: o.Log,
 		started: o.Now(),
 		routes:  tun.Routes{Prefixes: cfg.TUN.Routes},
+		local:   tun.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()},
 		flows:   flows.NewSet(o.Log),
 		ready:   make(chan struct{}),
 	}
@@ -151,6 +153,11 @@ func (g *Gateway) run(ctx context.Context) (err error) {
 	if all.metrics, err = g.listenMetrics(); err != nil {
 		return err
 	}
+	guard, err := g.hide()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, guard.Close()) }()
 	device, err := g.open()
 	if err != nil {
 		return err
@@ -175,14 +182,23 @@ type servers struct {
 
 func (s *servers) close() error { return errors.Join(s.metrics.Close(), s.control.Close()) }
 
-// open opens the device. The blackholes come first, so that there is no moment
-// at which the host would answer for a protected address.
-func (g *Gateway) open() (tun.Device, error) {
+// hide makes the blackholes, before there is a device, so that there is no moment
+// at which the host would answer for a protected address. Its own ports, if it is
+// to hide any, are held by the guard, which is nil otherwise.
+func (g *Gateway) hide() (*tun.Guard, error) {
 	if g.o.Device != nil {
-		return g.o.Device, nil
+		return nil, nil
 	}
 	if err := g.routes.Blackhole(); err != nil {
 		return nil, err
+	}
+	return g.local.Hide()
+}
+
+// open opens the device.
+func (g *Gateway) open() (tun.Device, error) {
+	if g.o.Device != nil {
+		return g.o.Device, nil
 	}
 	t := &g.now.Load().cfg.TUN
 	return tun.Open(tun.Options{Name: t.Name, MTU: t.MTU})
@@ -200,6 +216,9 @@ func (g *Gateway) attach(device tun.Device) error {
 	if err := g.routes.Attach(device.Info().Name); err != nil {
 		return err
 	}
+	if err := g.local.Attach(device.Info().Name); err != nil {
+		return err
+	}
 	return checkUpstreams(cfg, device.Info().Name)
 }
 
@@ -212,10 +231,15 @@ func (g *Gateway) openStore() (admission.Store, error) {
 	return admission.NewMemoryStore(o), nil
 }
 
-// Remove takes away the routes that running this configuration leaves behind
+// Remove takes away the routes and rules that running this configuration leaves behind
 // on purpose, the blackholes among them. It reports how many there were.
 func Remove(cfg *config.Config) (int, error) {
-	return tun.Routes{Prefixes: cfg.TUN.Routes}.Remove()
+	local, err := tun.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()}.Remove()
+	if err != nil {
+		return local, err
+	}
+	routes, err := tun.Routes{Prefixes: cfg.TUN.Routes}.Remove()
+	return local + routes, err
 }
 
 // parts are a gateway in motion.
