@@ -72,6 +72,7 @@ type Gateway struct {
 	started   time.Time
 	routes    tun.Routes
 	local     tun.Local
+	guard     *tun.Guard // of local, from open to the end of Run; nil for none
 	flows     *flows.Set
 	metrics   *metricSet
 	refusals  sample // lines about refused knocks
@@ -130,7 +131,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if g.ran.Swap(true) {
 		return errors.New("gateway: Run was called before")
 	}
-	return g.run(ctx)
+	err := g.run(ctx)
+	if closing := g.guard.Close(); err == nil {
+		err = closing
+	}
+	return err
 }
 
 func (g *Gateway) run(ctx context.Context) (err error) {
@@ -153,11 +158,6 @@ func (g *Gateway) run(ctx context.Context) (err error) {
 	if all.metrics, err = g.listenMetrics(); err != nil {
 		return err
 	}
-	guard, err := g.hide()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, guard.Close()) }()
 	device, err := g.open()
 	if err != nil {
 		return err
@@ -182,23 +182,18 @@ type servers struct {
 
 func (s *servers) close() error { return errors.Join(s.metrics.Close(), s.control.Close()) }
 
-// hide makes the blackholes, before there is a device, so that there is no moment
-// at which the host would answer for a protected address. Its own ports, if it is
-// to hide any, are held by the guard, which is nil otherwise.
-func (g *Gateway) hide() (*tun.Guard, error) {
+// open opens the device. The blackholes come first, so that there is no moment
+// at which the host would answer for a protected address, or for a port of its own.
+func (g *Gateway) open() (tun.Device, error) {
 	if g.o.Device != nil {
-		return nil, nil
+		return g.o.Device, nil
 	}
 	if err := g.routes.Blackhole(); err != nil {
 		return nil, err
 	}
-	return g.local.Hide()
-}
-
-// open opens the device.
-func (g *Gateway) open() (tun.Device, error) {
-	if g.o.Device != nil {
-		return g.o.Device, nil
+	var err error
+	if g.guard, err = g.local.Hide(); err != nil {
+		return nil, err
 	}
 	t := &g.now.Load().cfg.TUN
 	return tun.Open(tun.Options{Name: t.Name, MTU: t.MTU})
