@@ -143,8 +143,8 @@ func (p *parser) checkCovered(s serviceSource, svc *Service) {
 	if p.c.TUN.Hides(svc) {
 		return
 	}
-	s.FailKey("listen", "%s is in no route of tun.routes, so nothing would arrive; add %s there",
-		addressOrPrefix(svc.Listen), svc.Listen)
+	s.FailKey("listen", "%s is in no route of tun.routes, so nothing would arrive; add %s there, "+
+		"or, if it is an address of this host, the address and port to tun.local", addressOrPrefix(svc.Listen), svc.Listen)
 }
 
 // checkLoop: a connection to an address that is routed to the device would come back as a stranger's.

@@ -163,3 +163,15 @@ func asNobody(t *testing.T, l *lab.Lab, site *lab.Site) string {
 	}
 	return out
 }
+
+func TestADoctorNamesAHostWithoutTUN(t *testing.T) {
+	t.Parallel()
+	l, site, _, _ := site(t)
+	cmd := l.Gateway.Command(soon(t, admitTime), "sh", "-c", `mount -t tmpfs none /dev/net && exec "$0" doctor --config "$1"`,
+		program.get(t).Path, site.Config)
+	cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
+	out, err := l.Gateway.RunCommand(cmd)
+	if lab.ExitCode(err) != 1 || !strings.Contains(out, "fail  TUN device: /dev/net/tun is missing\n      -> modprobe tun") {
+		t.Errorf("doctor ended with %v\n%s", err, out)
+	}
+}

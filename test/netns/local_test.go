@@ -249,10 +249,20 @@ func TestAPortOfAHostThatIsNoRouterAndFiltersSources(t *testing.T) {
 	l.Gateway.Sysctl("ipv4/conf/client0/forwarding", "1")
 	l.Gateway.Sysctl("ipv4/conf/all/rp_filter", "1")
 	l.Gateway.Sysctl("ipv4/conf/client0/rp_filter", "1")
+	// As the manual says of a host that is to be no router: from the outside only its own addresses are reached.
+	for _, family := range []string{"-4", "-6"} {
+		l.Gateway.MustRun("ip", family, "rule", "add", "pref", "100", "iif", "client0", "blackhole")
+	}
 	site.Start(t)
 	for _, d := range all {
 		if err := d.visit(t.Context(), alice(l.Client), s.Greeting); err != nil {
 			t.Error(err)
+		}
+		behind := netip.AddrPortFrom(l.Upstream.Addr(d.listen.Addr()), 7000)
+		l.Upstream.Listen("tcp", behind.String())
+		if conn, err := l.Client.Dial(soon(t, refuseTime), "tcp", behind.String()); err == nil {
+			t.Errorf("the host carries packets to %v", conn.RemoteAddr())
+			closeConn(t, conn)
 		}
 	}
 }
