@@ -26,7 +26,7 @@ const (
 const lastRulePort = 65534
 
 // mostLocalRules are how many rules one address may need besides those of its ports.
-const mostLocalRules = 5
+const mostLocalRules = 6
 
 // rules are all that hide the ports, but the one that moves.
 func (l Local) rules() []netlink.Rule {
@@ -51,8 +51,9 @@ func (l Local) rules() []netlink.Rule {
 		from.Table, from.Sport = unix.RT_TABLE_LOCAL, netlink.NewRulePortRange(1, lastRulePort)
 		rules = append(rules, to, from, dropped(a, unix.IPPROTO_TCP))
 		if a.Is6() {
-			// Rules look through 15 extension headers and no further; the kernel itself does.
-			rules = append(rules, dropped(a, unix.IPPROTO_DSTOPTS), dropped(a, unix.IPPROTO_ROUTING))
+			// Rules look through 15 extension headers, and one fragment header, and no further; the kernel itself does.
+			rules = append(rules, dropped(a, unix.IPPROTO_DSTOPTS), dropped(a, unix.IPPROTO_ROUTING),
+				dropped(a, unix.IPPROTO_FRAGMENT))
 		}
 	}
 	return rules

@@ -86,6 +86,10 @@ func prying(t *testing.T, from *lab.Host, own netip.AddrPort, udp bool) [][]byte
 		}
 		if own.Addr().Is6() {
 			all = append(all, extended(t, whole, 14), extended(t, whole, 15), extended(t, whole, 16), extended(t, whole, 40))
+			// Fragment headers that cut nothing, one in another, and behind more headers than rules look through.
+			atomic := cut(t, whole, 0)[0]
+			all = append(all, atomic, cut(t, atomic, 0)[0], cut(t, extended(t, whole, 1), 0)[0])
+			all = append(all, extended(t, atomic, 14), extended(t, atomic, 15), extended(t, atomic, 16), cut(t, extended(t, whole, 16), 0)[0])
 		}
 	}
 	if !udp {
