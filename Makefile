@@ -7,11 +7,16 @@ TEST_FUZZTIME ?= $(if $(CI),60s,5s)
 FUZZ := $(GO) test -run '^$$' -fuzzminimizetime 10x
 OTHER_SYSTEMS := darwin windows freebsd openbsd
 
+# What packages say they are.
+VERSION ?= 0.0.0+$(shell git log -1 --format=%cd.%h --date=format:%Y%m%d)
+ARCHITECTURES ?= amd64 arm64
+PACKAGES ?= packages
+
 # What the tests run besides ourselves, with the packages of Debian that have it.
 TOOLS := nmap curl sshd:openssh-server ssh:openssh-client ip:iproute2 nsenter:util-linux /usr/sbin/nginx:nginx-light \
-	psql:postgresql-client '/usr/lib/postgresql/*/bin/initdb:postgresql'
+	psql:postgresql-client '/usr/lib/postgresql/*/bin/initdb:postgresql' promtool:prometheus iperf3 tcpdump tshark
 
-.PHONY: build test examples lint cross fuzz bench demo
+.PHONY: build test examples lint cross fuzz bench demo packages
 
 build:
 	$(GO) build ./...
@@ -54,3 +59,7 @@ bench:
 
 demo:
 	$(GO) run ./cmd/knockgw demo
+
+# Packages for Debian and Red Hat, and tarballs, in PACKAGES. The same commit makes the same bytes.
+packages:
+	GO=$(GO) deploy/packages/build.sh $(PACKAGES) $(VERSION) $(ARCHITECTURES)

@@ -39,7 +39,8 @@ type Stats struct {
 	KnocksQueued                     int
 	Parked, Bans                     int // SYNs that wait for a knock; sources shut out of open services
 
-	Limits Limits // in force
+	Limits Limits  // in force
+	Bounds []Bound // those that are not in Limits; not to be changed
 }
 
 // PacketCount counts the packets of one verdict. Reason is Reason.String, or
@@ -88,7 +89,7 @@ func (g *Gate) Stats() Stats {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s.Flows, s.Grants, s.Sources = len(g.flows), g.grants, len(g.sources)
-	s.Limits = g.limits
+	s.Limits, s.Bounds = g.limits, bounds[:]
 	for i := g.park.head; i != none; i = g.park.slots[i].next {
 		s.Parked++
 	}

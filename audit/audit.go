@@ -12,6 +12,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -82,13 +83,18 @@ type Log struct {
 	events  chan Event
 	leftOut atomic.Uint64 // since the last line
 	lost    atomic.Uint64
+	failed  func(error)
 	running sync.Mutex // Run's
+	failing bool       // since Run has last written; its own
 }
 
 // Options are the options of New.
 type Options struct {
 	PerSecond int              // events; default DefaultPerSecond
 	Now       func() time.Time // default time.Now
+	// Failed is told of a failure to write, once until a line was written again.
+	// It may be nil.
+	Failed func(error)
 }
 
 // New returns a Log that writes to out, each line in one Write, while Run runs,
@@ -100,9 +106,12 @@ func New(out io.WriteCloser, o Options) *Log {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Failed == nil {
+		o.Failed = func(error) {}
+	}
 	return &Log{
 		out: out, now: o.Now, limit: rate.NewLimiter(rate.Limit(o.PerSecond), o.PerSecond*burst),
-		events: make(chan Event, queued),
+		events: make(chan Event, queued), failed: o.Failed,
 	}
 }
 
@@ -149,26 +158,18 @@ func (l *Log) Run(ctx context.Context) error {
 	for {
 		select {
 		case e := <-l.events:
-			first = errors.Join(first, once(first, l.write(e)))
+			first = cmp.Or(first, l.write(e))
 		case <-ctx.Done():
 			for {
 				select {
 				case e := <-l.events:
-					first = errors.Join(first, once(first, l.write(e)))
+					first = cmp.Or(first, l.write(e))
 				default:
 					return errors.Join(first, l.out.Close())
 				}
 			}
 		}
 	}
-}
-
-// once is err, unless there was one before.
-func once(before, err error) error {
-	if before != nil {
-		return nil
-	}
-	return err
 }
 
 // write writes one line.
@@ -187,7 +188,13 @@ func (l *Log) write(e Event) error {
 	if err != nil {
 		l.leftOut.Add(left)
 		l.leave(1)
-		return fmt.Errorf("audit: %w", err)
+		err = fmt.Errorf("audit: %w", err)
+		if !l.failing {
+			l.failed(err)
+		}
+		l.failing = true
+		return err
 	}
+	l.failing = false
 	return nil
 }

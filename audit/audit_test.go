@@ -127,13 +127,17 @@ func TestTooManyEventsAreLeftOutAndCountedInTheNextLine(t *testing.T) {
 func TestAFullDiskIsSaidOnceAndRecordingGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sink{fail: errors.New("no space left on device")}
-		l := New(&s, Options{})
+		said := 0
+		l := New(&s, Options{Failed: func(error) { said++ }})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- l.Run(ctx) }()
 		l.Add(Event{Kind: Knock})
 		l.Add(Event{Kind: Knock})
 		synctest.Wait()
+		if said != 1 {
+			t.Errorf("it was said %d times", said)
+		}
 		s.fail = nil
 		l.Add(Event{Kind: Session})
 		synctest.Wait()

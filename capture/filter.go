@@ -158,5 +158,8 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	if err != nil {
 		return p, fmt.Errorf("%q is neither an address nor a network", text)
 	}
+	if p.Addr().Is4In6() {
+		return p, fmt.Errorf("%q is an IPv4 network in IPv6's clothes; write it as IPv4", text)
+	}
 	return p.Masked(), nil
 }

@@ -49,6 +49,8 @@ type Record struct {
 	Verdict, Reason string
 	// Missed is how many packets before this one were left out.
 	Missed uint64
+
+	lent *[]byte // by a Tap, which Data lies in; nil for the owner's own
 }
 
 // TapOptions are the options of NewTap. The zero value takes everything.
@@ -102,6 +104,7 @@ func (t *Tap) Offer(e *Event) {
 	r := Record{
 		Time: t.o.Now(), Length: e.Length, Out: e.Out, Verdict: e.Verdict, Reason: e.Reason,
 		Data: append((*data)[:0], e.Packet.Data[:min(len(e.Packet.Data), t.o.Snaplen)]...),
+		lent: data,
 	}
 	missed := t.missed.Swap(0)
 	r.Missed = missed
@@ -140,9 +143,10 @@ func (t *Tap) Next(ctx context.Context) (Record, error) {
 // Free gives a record of Next back: its Data is used again. Whoever keeps a
 // record does not call it.
 func (t *Tap) Free(r *Record) {
-	b := r.Data[:0]
-	r.Data = nil
-	t.free.Put(&b)
+	if r.lent != nil {
+		t.free.Put(r.lent)
+		r.Data, r.lent = nil, nil
+	}
 }
 
 // Missed is how many packets found the queue full, in all.

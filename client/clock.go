@@ -48,10 +48,6 @@ const (
 	// within milliseconds, and dials a service in mode knock first.
 	answerTrips = 4
 	leastAnswer = 150 * time.Millisecond
-
-	// suspectTime is what DialContext gives ClockOffset: a dozen probes without an
-	// answer, or a clock that is off by up to five minutes or three hours.
-	suspectTime = 10 * time.Second
 )
 
 // ErrClockUnknown says that no shift of the clock made the gate answer.
@@ -88,21 +84,7 @@ func (d *Dialer) ClockOffset(ctx context.Context, network, address string) (time
 	if err != nil {
 		return 0, err
 	}
-	return d.clockOffset(ctx, targets)
-}
-
-// suspectClock is the offset that explains a silence, or 0.
-func (d *Dialer) suspectClock(ctx context.Context, targets []netip.AddrPort) time.Duration {
-	if d.canAskTheTime() != nil {
-		return 0
-	}
-	ctx, cancel := context.WithTimeout(ctx, suspectTime)
-	defer cancel()
-	offset, _ := d.clockOffset(ctx, targets) // what is known by then is enough
-	if offset.Abs() <= d.clockWindow()/2 {
-		return 0
-	}
-	return offset
+	return d.newClockSearch(targets).offset(ctx)
 }
 
 func (d *Dialer) canAskTheTime() error {
@@ -130,13 +112,14 @@ func (d *Dialer) clockWindow() time.Duration {
 	return auth.DefaultWindow
 }
 
-// clockOffset asks at the first address of each family until one has answered.
-func (d *Dialer) clockOffset(ctx context.Context, targets []netip.AddrPort) (time.Duration, error) {
+// newClockSearch is a search that asks at the first address of each family, until
+// one has answered.
+func (d *Dialer) newClockSearch(targets []netip.AddrPort) *clockSearch {
 	search := &clockSearch{Dialer: d, targets: targets[:1], window: d.clockWindow(), wait: firstAnswer}
 	if len(targets) > 1 && targets[0].Addr().Is4() != targets[1].Addr().Is4() { // they go by turns
 		search.targets = targets[:2]
 	}
-	return search.offset(ctx)
+	return search
 }
 
 // clockSearch looks for the shifts of this host's clock with which knocks are taken.
@@ -148,6 +131,7 @@ type clockSearch struct {
 	wait    time.Duration // for an answer
 	heard   bool          // there was one, and wait is learnt from it
 	taken   time.Duration // the first shift that was taken, if heard
+	width   time.Duration // of the interval, once it is found
 	probes  int
 }
 
@@ -164,6 +148,7 @@ func (c *clockSearch) offset(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return -within, err
 	}
+	c.width = high - low
 	return -(low + (high-low)/2).Round(clockPrecision / 10), nil
 }
 

@@ -98,7 +98,7 @@ func TestTheOtherFamilyIsAskedForTheTimeToo(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := newFakeNet(t, map[netip.Addr]dweller{first6.Addr(): first, second4.Addr(): gate})
 				n.clock = 41 * time.Second
-				got, err := n.dialer(t).clockOffset(t.Context(), []netip.AddrPort{first6, second4, third6})
+				got, err := n.dialer(t).newClockSearch([]netip.AddrPort{first6, second4, third6}).offset(t.Context())
 				if err != nil || (got+n.clock).Abs() > time.Second {
 					t.Errorf("%v, %v", got, err)
 				}

@@ -109,7 +109,9 @@ func (run *dial) authenticate(ctx context.Context, conn net.Conn, won *flight, s
 	defer cancel()
 	began := time.Now()
 	a := run.authentication(won.Target, session)
+	stop := run.knockAgain(ctx, conn, won.Target, session)
 	err := a.Handshake(ctx, conn)
+	stop()
 	run.authenticated++
 	run.waited = time.Since(began)
 	told := won.Attempt

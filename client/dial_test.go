@@ -134,7 +134,7 @@ func TestARetryKnocksAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = conn.Close()
-		if len(n.knocks) != 4 {
+		if len(n.knocks) != 3+mostAgain+1 {
 			t.Fatalf("%d knocks", len(n.knocks))
 		}
 		nonces := map[string]bool{}
@@ -148,7 +148,12 @@ func TestARetryKnocksAgain(t *testing.T) {
 		if k[0].session != k[1].session || k[1].session != k[2].session {
 			t.Error("attempts of which any may be let in by another one's knock have several sessions")
 		}
-		if k[2].session == k[3].session {
+		for _, again := range k[3 : 3+mostAgain] {
+			if again.session != k[2].session {
+				t.Error("the knocks during an authentication have another session")
+			}
+		}
+		if k[2].session == k[3+mostAgain].session {
 			t.Error("the session of an authentication that failed was used again")
 		}
 		for i, want := range []time.Duration{0, firstRetry, firstRetry + firstRetry*3/2} {

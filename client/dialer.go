@@ -74,10 +74,13 @@ type Dialer struct {
 	// has looked at the knock, needs some 50 ms.
 	Settle time.Duration
 	// ClockWindow is how far from its own clock the gateway takes a knock's
-	// stamp, which ClockOffset begins with; 0 means auth.DefaultWindow.
+	// stamp, which ClockOffset begins with; 0 means auth.DefaultWindow. FindClock
+	// is silent about a gateway whose window is much shorter, and with NoAuth if it
+	// is much longer.
 	ClockWindow time.Duration
 	// FindClock has DialContext ask ClockOffset, for up to 10 s beyond Timeout,
-	// when nobody answered, and tell in the StepError if the clock is to blame.
+	// when nobody answered, and tell in the StepError if the clock is to blame. It
+	// tells nothing that was not confirmed several times.
 	FindClock bool
 	// Trace, if it is not nil, is told of each step of DialContext.
 	Trace *Trace

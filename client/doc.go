@@ -30,11 +30,15 @@
 // connection will come from. When every address has failed for good, the dial
 // has too, at once.
 //
-// Then the connection is authenticated. If that fails in a way that lost packets
-// could explain, all of it is done once more, with a new session: no dial costs
-// more than two failed authentications, of which a gateway takes few before it
-// bans an address. Whoever sends a wrong proof does not know the secret, and is
-// never asked again.
+// Then the connection is authenticated. Its SYN may have been let in by a grant that
+// another dial from this address left, while the knock of its own was lost, for
+// which the gateway then waits: as long as no proof comes, that is sent again, after
+// 300 ms for the first time, with the same session id and another nonce.
+//
+// If the authentication fails in a way that lost packets could explain, all of it is
+// done once more, with a new session: no dial costs more than two failed
+// authentications, of which a gateway takes few before it bans an address. Whoever
+// sends a wrong proof does not know the secret, and is never asked again.
 //
 // Every connection has its own session id, so that many of them can be made at
 // once. All attempts of one dial share it, because the gate cannot tell them

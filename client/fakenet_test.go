@@ -47,14 +47,17 @@ type fakeNet struct {
 	noAuth bool
 	deaf   int // knocks that the gate does not get to hear
 	spoilt int // authentications that it does not get to hear
-	server auth.Server
-	ctx    context.Context
-	cancel context.CancelFunc
-	served sync.WaitGroup
+	// patience is how long the gate waits for the knock of an authentication's session.
+	patience time.Duration
+	server   auth.Server
+	ctx      context.Context
+	cancel   context.CancelFunc
+	served   sync.WaitGroup
 
 	mu     sync.Mutex
 	random *rand.Rand
 	grants []*fakeGrant
+	heard  chan struct{} // closed by the next knock that is taken
 	knocks []fakeKnock
 	dials  []fakeDial
 	open   int // connections and attempts that the client has not closed
@@ -86,7 +89,7 @@ type fakeDial struct {
 var fakeBegan = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // when every bubble begins
 
 func newFakeNet(t *testing.T, hosts map[netip.Addr]dweller) *fakeNet {
-	n := &fakeNet{hosts: hosts, trip: 20 * time.Millisecond, random: rand.New(rand.NewPCG(5, 1))}
+	n := &fakeNet{hosts: hosts, trip: 20 * time.Millisecond, random: rand.New(rand.NewPCG(5, 1)), heard: make(chan struct{})}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.server = auth.Server{
 		Port: 22, Clients: slices.Values([]*protocol.Client{identity(t)}), Proof: true,
@@ -249,17 +252,34 @@ func (n *fakeNet) serve(at dweller, conn net.Conn) {
 	}
 }
 
-// authorize spends a grant of the session that was knocked with.
+// authorize spends a grant of the session that was knocked with, for which it waits.
 func (n *fakeNet) authorize(p auth.Peer, claim func() error) error {
+	ctx, cancel := context.WithTimeout(n.ctx, n.patience)
+	defer cancel()
+	for {
+		spent, heard := n.spend(string(p.Message.SessionID))
+		if spent {
+			return claim()
+		}
+		select {
+		case <-heard:
+		case <-ctx.Done():
+			return auth.ErrOptions
+		}
+	}
+}
+
+// spend spends a grant of session, or tells when there may be another one.
+func (n *fakeNet) spend(session string) (spent bool, heard <-chan struct{}) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for i, g := range n.grants {
-		if g.session == string(p.Message.SessionID) {
+		if g.session == session && time.Now().Before(g.dies) {
 			n.grants = slices.Delete(n.grants, i, i+1)
-			return claim()
+			return true, nil
 		}
 	}
-	return auth.ErrOptions
+	return false, n.heard
 }
 
 // hear is what a gate does with a knock.
@@ -282,6 +302,8 @@ func (n *fakeNet) hear(to netip.AddrPort, b []byte) {
 	if n.deaf--; n.deaf < 0 && opened && skew.Abs() <= fakeWindow && n.hosts[to.Addr()] == gate {
 		heard.taken = true
 		n.grants = append(n.grants, &fakeGrant{session: heard.session, dies: time.Now().Add(fakeTTL)})
+		close(n.heard)
+		n.heard = make(chan struct{})
 	}
 	n.knocks = append(n.knocks, heard)
 }

@@ -13,7 +13,8 @@ type Trace struct {
 	// Resolved is told all addresses, in the order in which they are tried first.
 	Resolved func(addrs []netip.AddrPort)
 	// Knocked is told that an attempt's knock was sent, or could not be. With
-	// Dialer.BindPort one attempt may knock several times, until it has a port.
+	// Dialer.BindPort one attempt may knock several times, until it has a port. Of
+	// the knocks that are sent while an authentication is unanswered it is told nothing.
 	Knocked func(a Attempt, err error)
 	// Connected is told that an attempt's connection was established, or failed.
 	// Silence is told by nothing.

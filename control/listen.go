@@ -45,6 +45,16 @@ func Listen(socket string) (*Server, error) {
 	return &Server{listener: l, peers: p}, nil
 }
 
+// Vacant returns ErrTaken if a process listens at the socket. It changes nothing.
+func Vacant(socket string) error {
+	c, err := net.DialTimeout("unix", socket, probeTime)
+	if err != nil {
+		return nil // Listen says what is wrong, if anything is
+	}
+	_ = c.Close()
+	return fmt.Errorf("control.socket: %s: %w", socket, ErrTaken)
+}
+
 // removeStale removes a socket at which nobody listens.
 func removeStale(socket string) error {
 	info, err := os.Lstat(socket)

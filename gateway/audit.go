@@ -26,7 +26,9 @@ func (g *Gateway) openAudit() error {
 	if err != nil {
 		return &config.Error{File: g.o.Source, Key: "audit.file", Msg: "cannot be opened: " + err.Error() + "; make its directory, writable for the gateway", Err: err}
 	}
-	g.audit = audit.New(f, audit.Options{Now: g.o.Now})
+	g.audit = audit.New(f, audit.Options{Now: g.o.Now, Failed: func(err error) {
+		g.log.Error("the audit cannot be written; the gateway goes on without", "err", err)
+	}})
 	return nil
 }
 
@@ -36,8 +38,8 @@ func (g *Gateway) runAudit(ctx context.Context) error {
 	if g.audit == nil {
 		return nil
 	}
-	if err := g.audit.Run(ctx); err != nil {
-		g.log.Error("the audit is incomplete", "err", err, "lost", g.audit.Lost())
+	if err := g.audit.Run(ctx); err != nil { // said before
+		g.log.Error("the audit is incomplete", "lost", g.audit.Lost())
 	}
 	return nil
 }

@@ -10,6 +10,14 @@ import (
 	"github.com/knockgw/knockgw/control"
 )
 
+// alone returns an error if a gateway answers at the control socket already.
+func (g *Gateway) alone() error {
+	if socket := g.now.Load().cfg.Control.Socket; socket != "" {
+		return control.Vacant(socket)
+	}
+	return nil
+}
+
 // listenControl makes the socket for the running gateway's commands; nil where the
 // configuration has none.
 func (g *Gateway) listenControl() (*controlServer, error) {

@@ -71,7 +71,7 @@ func (p *parts) mirror() admission.Mirror {
 }
 
 // attachFilter puts the filter, which the gate has told all it knows, in front of
-// the device, to which no route leads yet.
+// the device, which nobody reads yet.
 func (p *parts) attachFilter() error {
 	if p.filter == nil {
 		return nil

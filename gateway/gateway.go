@@ -57,6 +57,11 @@ type Options struct {
 	Load func() (*config.Config, error)
 	// Source is where Load finds it, in words for people: a file's path.
 	Source string
+	// Confine may take every privilege away. It is called once, when the device is
+	// open and the routes are set, before a packet is read and before the control
+	// socket, the state and the metrics are opened: these are the unprivileged
+	// account's. Optional.
+	Confine func() error
 }
 
 // A Gateway is made of a configuration, which may change while it runs, and runs
@@ -75,7 +80,8 @@ type Gateway struct {
 	guard     *tun.Guard // of local, from open to the end of Run; nil for none
 	flows     *flows.Set
 	metrics   *metricSet
-	refusals  sample // lines about refused knocks
+	own       *ownRegistry // nil where the registry is somebody else's
+	refusals  sample       // lines about refused knocks
 	journal   journal
 	audit     *audit.Log // nil where none is kept
 	health    health
@@ -97,11 +103,13 @@ func New(cfg *config.Config, o Options) (*Gateway, error) {
 	if o.DrainTime == 0 {
 		o.DrainTime = DrainTime
 	}
+	var own *ownRegistry
 	if o.Registry == nil {
-		o.Registry = prometheus.NewRegistry()
+		own = newRegistry()
+		o.Registry = own.Registry
 	}
 	g := &Gateway{
-		o: o, log: o.Log,
+		o: o, log: o.Log, own: own,
 		started: o.Now(),
 		routes:  tun.Routes{Prefixes: cfg.TUN.Routes},
 		local:   tun.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()},
@@ -131,6 +139,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if g.ran.Swap(true) {
 		return errors.New("gateway: Run was called before")
 	}
+	defer g.own.open()()
 	err := g.run(ctx)
 	if closing := g.guard.Close(); err == nil {
 		err = closing
@@ -140,35 +149,59 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 func (g *Gateway) run(ctx context.Context) (err error) {
 	defer func() { g.now.Load().shut(nil) }() // their Accept ends when the gateway does, however it does
-	var all servers
-	if all.control, err = g.listenControl(); err != nil {
-		return err // before anything else: there may be a gateway already
-	}
-	defer func() {
-		if err != nil {
-			_ = all.close() // what runs has closed itself
-		}
-	}()
-	store, err := g.openStore()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-
-	if all.metrics, err = g.listenMetrics(); err != nil {
-		return err
+	if err := g.alone(); err != nil {
+		return err // before anything else: its routes would be taken from the other
 	}
 	device, err := g.open()
 	if err != nil {
 		return err
 	}
-	p, err := g.assemble(ctx, store, device)
-	if err != nil {
-		return errors.Join(err, p.closeFilter(), device.Close())
+	p := &parts{g: g, device: device}
+	defer func() {
+		err = errors.Join(err, p.closeFilter())
+		if p.stack == nil { // which closes the device
+			err = errors.Join(err, device.Close())
+		}
+	}()
+	if p.filter, err = g.openFilter(device); err != nil {
+		return err
 	}
-	defer func() { err = errors.Join(err, p.closeFilter()) }()
+	if err := g.attach(device); err != nil {
+		return err
+	}
+	if g.o.Confine != nil {
+		if err := g.o.Confine(); err != nil {
+			return err
+		}
+	}
+	return p.open(ctx)
+}
+
+// open opens what takes no privilege, and runs the gateway.
+func (p *parts) open(ctx context.Context) (err error) {
+	g := p.g
+	var all servers
+	defer func() {
+		if err != nil {
+			_ = all.close() // what runs has closed itself
+		}
+	}()
+	if all.control, err = g.listenControl(); err != nil {
+		return err
+	}
+	store, err := g.openStore()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	if all.metrics, err = g.listenMetrics(); err != nil {
+		return err
+	}
 	if err := g.openAudit(); err != nil {
-		return errors.Join(err, device.Close())
+		return err
+	}
+	if err := p.assemble(ctx, store); err != nil {
+		return err
 	}
 	g.metrics.watch(p)
 	return p.run(ctx, &all)
@@ -199,7 +232,8 @@ func (g *Gateway) open() (tun.Device, error) {
 	return tun.Open(tun.Options{Name: t.Name, MTU: t.MTU})
 }
 
-// attach routes the protected prefixes to the device, once the gate stands.
+// attach routes the protected prefixes to the device, in whose queue packets wait
+// until the gate stands.
 func (g *Gateway) attach(device tun.Device) error {
 	if g.o.Device != nil {
 		return nil
@@ -249,15 +283,11 @@ type parts struct {
 	filtering bool
 }
 
-// assemble makes the filter, the gate and the stack and joins them. The parts are
-// not nil if it fails: a filter may be among them that is to be closed.
-func (g *Gateway) assemble(ctx context.Context, store admission.Store, device tun.Device) (*parts, error) {
-	p := &parts{g: g, device: device, replay: guard.Replay{Store: store, Now: g.o.Now}}
-	now := g.now.Load()
-	var err error
-	if p.filter, err = g.openFilter(device); err != nil {
-		return p, err
-	}
+// assemble makes the gate and the stack and joins them. The parts have no stack if it
+// fails.
+func (p *parts) assemble(ctx context.Context, store admission.Store) (err error) {
+	g, now := p.g, p.g.now.Load()
+	p.replay = guard.Replay{Store: store, Now: g.o.Now}
 	p.gate, err = admission.New(admission.Options{
 		Policy: now.policy, Store: store, Now: g.o.Now, Log: g.log,
 		Deliver: func(q *tun.Packet, v admission.Verdict) {
@@ -274,10 +304,10 @@ func (g *Gateway) assemble(ctx context.Context, store admission.Store, device tu
 		Ban:      admission.Ban(now.cfg.Ban),
 	})
 	if err != nil {
-		return p, err
+		return err
 	}
 	if err := p.attachFilter(); err != nil {
-		return p, err
+		return err
 	}
 	for _, s := range now.services {
 		s.join(p.gate, p.replay)
@@ -285,13 +315,13 @@ func (g *Gateway) assemble(ctx context.Context, store admission.Store, device tu
 	// Flows outlive ctx: the drain decides about them.
 	flowctx := context.WithoutCancel(ctx)
 	p.stack, err = netstack.New(netstack.Options{
-		Device:    device,
+		Device:    p.device,
 		Admit:     p.admit,
 		Egress:    p.egress,
 		Handle:    func(r *netstack.Request) { p.handle(flowctx, r) },
 		OpenPorts: now.openPorts(),
 	})
-	return p, err
+	return err
 }
 
 // run is the gateway at work. The order in which it stops: refuse new flows,
@@ -317,16 +347,11 @@ func (p *parts) run(ctx context.Context, all *servers) error {
 	start(p.g.runAudit)
 	start(all.metrics.run)
 	start(all.control.run)
-	if err := p.g.attach(p.device); err != nil {
-		once.Do(func() { first = err })
-		stop(err)
-	} else {
-		cfg := p.g.now.Load().cfg
-		p.g.running.Store(p)
-		p.g.log.Info("ready", "device", p.device.Info().Name, "routes", cfg.TUN.Routes, "services", len(cfg.Services), "metrics", cfg.Metrics.Listen)
-		p.g.audit.Add(audit.Event{Kind: audit.Start})
-		close(p.g.ready)
-	}
+	cfg := p.g.now.Load().cfg
+	p.g.running.Store(p)
+	p.g.log.Info("ready", "device", p.device.Info().Name, "routes", cfg.TUN.Routes, "services", len(cfg.Services), "metrics", cfg.Metrics.Listen)
+	p.g.audit.Add(audit.Event{Kind: audit.Start})
+	close(p.g.ready)
 	select {
 	case <-ctx.Done():
 		p.endReloads()

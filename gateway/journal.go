@@ -12,8 +12,9 @@ import (
 
 // journal remembers of each client of the configuration when it was last seen and
 // how it last failed: what its owner wants to know who stands outside. Only
-// messages that opened are written in it, so no stranger can, and it has no more
-// entries than there are clients.
+// messages that opened are written in it: a stranger can have one written who sends
+// again what he has overheard, which shows as a replay. It has no more entries than
+// there are clients, and those of one reload.
 type journal struct {
 	mu      sync.Mutex
 	entries map[string]*entry // by client id

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/knockgw/knockgw/flows"
@@ -30,6 +31,33 @@ type metricSet struct {
 	dials    *prometheus.CounterVec
 	reloads  reloadMetrics
 	source   atomic.Pointer[parts] // where the counts that are only read on demand come from
+}
+
+// newRegistry is the registry of a gateway that is a program of its own: what the
+// process takes is in it, too.
+func newRegistry() *ownRegistry {
+	r := &ownRegistry{Registry: prometheus.NewRegistry(), process: newProcessCollector()}
+	r.MustRegister(collectors.NewGoCollector())
+	if r.process != nil {
+		r.MustRegister(r.process)
+	}
+	return r
+}
+
+// ownRegistry is a registry that nobody has given us.
+type ownRegistry struct {
+	*prometheus.Registry
+	process prometheus.Collector // nil where there is none
+}
+
+// open prepares what is to be read without privileges, until done.
+func (r *ownRegistry) open() (done func()) {
+	if r != nil {
+		if p, ok := r.process.(interface{ open() func() }); ok {
+			return p.open()
+		}
+	}
+	return func() {}
 }
 
 func newMetrics(r *prometheus.Registry) (*metricSet, error) {
@@ -95,11 +123,15 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, n int) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n))
 	}
-	attached := 0
-	if src.filtering {
-		attached = 1
+	truth := func(d *prometheus.Desc, is bool) {
+		n := 0
+		if is {
+			n = 1
+		}
+		gauge(d, n)
 	}
-	gauge(desc("filter_attached", "1 if packets are refused in the kernel, too."), attached)
+	truth(desc("ready", "1 if nothing is in the way of clients, as /readyz says."), len(src.g.problems(context.Background())) == 0)
+	truth(desc("filter_attached", "1 if packets are refused in the kernel, too."), src.filtering)
 	filtered := desc("filter_dropped_packets_total", "Packets refused in the kernel, by reason; they are in no other count.", "reason")
 	for _, c := range src.dropped() {
 		count(filtered, c.Packets, c.Reason.String())

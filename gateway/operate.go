@@ -10,6 +10,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/audit"
+	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
 	"github.com/knockgw/knockgw/flows"
 )
@@ -115,6 +116,9 @@ func (c controlled) Revoke(r control.Revocation, operator string) (control.Revok
 	if p == nil {
 		return control.Revoked{}, control.ErrUnavailable
 	}
+	if err := c.known(&r); err != nil {
+		return control.Revoked{}, err
+	}
 	done := p.gate.Revoke(admission.Target{
 		Client: r.Client, Service: r.Service, Source: r.Source, Flow: r.Flow, GrantsOnly: r.Grants,
 	})
@@ -125,6 +129,20 @@ func (c controlled) Revoke(r control.Revocation, operator string) (control.Revok
 		Reason: fmt.Sprintf("%d flows, %d grants", done.Flows, done.Grants),
 	})
 	return control.Revoked{Flows: done.Flows, Grants: done.Grants}, nil
+}
+
+// known returns an error where a revocation names what there is not: in a hurry a
+// slip of the finger must not look like success. A client that was removed from the
+// configuration has nothing left to end.
+func (c controlled) known(r *control.Revocation) error {
+	cfg := c.g.now.Load().cfg
+	if r.Client != "" && !slices.ContainsFunc(cfg.Clients, func(cl config.Client) bool { return cl.ID == r.Client }) {
+		return fmt.Errorf("there is no client %q; knockgw clients lists them", r.Client)
+	}
+	if r.Service != "" && c.g.now.Load().services[r.Service] == nil {
+		return fmt.Errorf("there is no service %q; knockgw check lists them", r.Service)
+	}
+	return nil
 }
 
 // revokedSource is what a revocation says of sources.

@@ -103,6 +103,11 @@ func TestAnOperatorSeesGrantsAndEndsThem(t *testing.T) {
 		t.Error("the grant still lets in")
 		_ = conn.Close()
 	}
+	for _, r := range []control.Revocation{{Client: "carol"}, {Service: "nothing"}} {
+		if _, err := c.Revoke(t.Context(), r); err == nil || !strings.Contains(err.Error(), "there is no") {
+			t.Errorf("%+v: %v", r, err)
+		}
+	}
 	if _, err := c.Revoke(t.Context(), control.Revocation{}); err == nil || !strings.Contains(err.Error(), "what is to be revoked") {
 		t.Errorf("%v", err)
 	}

@@ -139,6 +139,9 @@ func (p *parts) egress(q *tun.Packet, size int) bool {
 
 // unparked tells of a SYN that had waited.
 func (g *Gateway) unparked(q *tun.Packet, v admission.Verdict) {
+	if g.watchers.all.Load() == nil {
+		return
+	}
 	e := capture.Event{Packet: q, Length: len(q.Data), Verdict: v.Action.String(), Reason: v.Reason.String()}
 	g.watchers.each(func(w watcher) { w.packet(&e) })
 }

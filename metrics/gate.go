@@ -109,4 +109,7 @@ func (g *Gate) Collect(ch chan<- prometheus.Metric) {
 	} {
 		ch <- prometheus.MustNewConstMetric(limit, prometheus.GaugeValue, float64(m.value), m.of)
 	}
+	for _, b := range s.Bounds {
+		ch <- prometheus.MustNewConstMetric(limit, prometheus.GaugeValue, float64(b.Most), b.Of)
+	}
 }

@@ -36,6 +36,7 @@ func TestWhatIsCountedShowsUnderItsNames(t *testing.T) {
 			Flows: 11, HalfOpen: 12, Grants: 13, GrantsPerSource: 14, GrantsPerClient: 15, FlowsPerSource: 16, FlowsPerClient: 17,
 			Knocks: 18, KnocksPerSource: 19, Parked: 20, ParkedPerSource: 21,
 		},
+		Bounds: []admission.Bound{{Of: "udp_sequences", Most: 22}},
 	})
 	a.Authenticated("ssh", auth.ResultOK, 3*time.Millisecond)
 	a.Report("ssh")(auth.Event{Result: auth.ResultStale, Took: 3 * time.Second})
@@ -70,6 +71,7 @@ func TestWhatIsCountedShowsUnderItsNames(t *testing.T) {
 		"knockgw_limit{of=knocks_per_source}":                     19,
 		"knockgw_limit{of=parked_syns}":                           20,
 		"knockgw_limit{of=parked_syns_per_source}":                21,
+		"knockgw_limit{of=udp_sequences}":                         22,
 	} {
 		if value, ok := got[name]; !ok || value != want {
 			t.Errorf("%s is %v (%v), want %v", name, value, ok, want)

@@ -20,6 +20,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -65,6 +66,7 @@ type Stack struct {
 	stack *stack.Stack
 	links [openNIC + 1]*link // by NIC
 	open  openPorts
+	steps atomic.Uint64 // of the packet reader: odd while it is with a packet
 
 	mu       sync.RWMutex
 	closing  bool                  // no packet of Inject and no request is taken any more
@@ -204,12 +206,18 @@ func (s *Stack) read() error {
 		if err := s.o.Device.Read(&p); err != nil {
 			return err
 		}
+		s.steps.Add(1)
 		p.Parse()
 		if d := s.o.Admit(&p); d.Pass {
 			s.deliver(&p, d)
 		}
+		s.steps.Add(1)
 	}
 }
+
+// Steps counts how often the packet reader has taken up a packet, and how often it
+// was done with one. Odd, and the same as a while ago: it is stuck.
+func (s *Stack) Steps() uint64 { return s.steps.Load() }
 
 // Inject puts an admitted packet, which it borrows for the call, into the
 // stack. It is safe to call from any goroutine at any time: before Run has begun

@@ -33,13 +33,21 @@ type device struct {
 	events sync.WaitGroup
 }
 
-// Open makes the TUN interface that o describes. The interface is down and has
-// neither addresses nor routes; see Routes. Errors: ErrNoTUN, ErrBusy,
-// fs.ErrPermission (needs CAP_NET_ADMIN), or what the kernel said.
+// Open makes the TUN interface that o describes, which is down and has neither
+// addresses nor routes (see Routes), or takes a prepared one. Errors: ErrNoTUN,
+// ErrBusy, fs.ErrPermission (needs CAP_NET_ADMIN), or what the kernel said.
 func Open(o Options) (Device, error) {
-	wg, err := wgtun.CreateTUN(o.Name, o.MTU)
+	var (
+		wg  wgtun.Device
+		err error
+	)
+	if o.Prepared || o.FD != 0 {
+		wg, err = openPrepared(o)
+	} else {
+		wg, err = wgtun.CreateTUN(o.Name, o.MTU)
+	}
 	if err != nil {
-		return nil, openError(o.Name, err)
+		return nil, openError(o, err)
 	}
 	d := &device{wg: wg, file: wg.File(), buf: make([]byte, MaxPacket)}
 	d.read.init(d.buf)
@@ -83,12 +91,17 @@ func (d *device) prepare() error {
 	return nil
 }
 
-func openError(name string, err error) error {
+func openError(o Options, err error) error {
+	name := o.Name
 	switch {
+	case o.FD != 0:
+		return fmt.Errorf("take the TUN device of descriptor %d: %w", o.FD, err)
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO), noCloneDevice():
 		return fmt.Errorf("%w: /dev/net/tun is missing; load the tun module or pass the device into the container", ErrNoTUN)
 	case errors.Is(err, unix.EBUSY):
 		return fmt.Errorf("%w: %q; stop that process or choose another tun.name", ErrBusy, name)
+	case o.Prepared && errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("open the prepared TUN device %q: %w; it must be this user's: ip tuntap add dev %s mode tun user USER", name, err, name)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("open TUN device %q: %w; run as root or with CAP_NET_ADMIN", name, err)
 	default:

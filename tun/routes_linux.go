@@ -56,6 +56,9 @@ func (r Routes) Attach(name string) error {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("bring interface %s up: %w", name, permission(err))
 	}
+	if err := r.free(link); err != nil {
+		return err
+	}
 	for _, p := range r.Prefixes {
 		route := &netlink.Route{
 			LinkIndex: link.Attrs().Index,
@@ -70,6 +73,29 @@ func (r Routes) Attach(name string) error {
 		}
 		if err := netlink.RouteReplace(route); err != nil {
 			return fmt.Errorf("route %s to %s: %w", p, name, permission(err))
+		}
+	}
+	return nil
+}
+
+// free returns an error if a prefix is routed to the device of another gateway that
+// is alive, which would be deaf from then on: a device's routes go with it.
+func (r Routes) free(link netlink.Link) error {
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		filter := &netlink.Route{Protocol: routeProtocol}
+		routes, err := netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL)
+		if err != nil {
+			return fmt.Errorf("list routes: %w", permission(err))
+		}
+		for i := range routes {
+			at := &routes[i]
+			if at.Priority != deviceMetric || at.LinkIndex == link.Attrs().Index || !r.contains(at.Dst) {
+				continue
+			}
+			if other, err := netlink.LinkByIndex(at.LinkIndex); err == nil {
+				return fmt.Errorf("%s is routed to %s, the device of another gateway: stop that one, or take the prefix out of tun.routes: %w",
+					at.Dst, other.Attrs().Name, ErrBusy)
+			}
 		}
 	}
 	return nil

@@ -68,10 +68,16 @@ type Info struct {
 	Offload bool
 }
 
-// Options says which device Open makes.
+// Options says which device Open makes, or takes.
 type Options struct {
 	Name string // interface name; the kernel picks one where the OS wants that
 	MTU  int    // bytes
+	// Prepared: the interface is there, this process's user may use it, and nothing
+	// but its packets is ours: neither its size nor its routes. Linux only.
+	Prepared bool
+	// FD is a descriptor of a prepared interface, which Open takes over; 0 is none.
+	// Its Name is the kernel's then.
+	FD int
 }
 
 // Offload is what a packet asks of, or is vouched for by, the kernel: the

@@ -113,6 +113,9 @@ func clientRemoveCommand() *cobra.Command {
 	return cmd
 }
 
+// takeUpTime is how long the gateway may take: a second with ten thousand clients.
+const takeUpTime = 30 * time.Second
+
 // takeUp has the running gateway read its configuration again, and says what came of it. An error is the
 // gateway's: it refused, and goes on with what it had.
 func takeUp(ctx context.Context, c *config.Config) (string, error) {
@@ -120,6 +123,9 @@ func takeUp(ctx context.Context, c *config.Config) (string, error) {
 		return "send SIGHUP to knockgw, or start it (with control.socket in the configuration it would be asked)", nil
 	}
 	gateway := control.Client{Socket: c.Control.Socket}
+	// An interrupt must not part what is on the disk from what the gateway goes by.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeUpTime)
+	defer cancel()
 	_, err := gateway.Reload(ctx)
 	switch {
 	case errors.Is(err, control.ErrNotRunning):

@@ -57,18 +57,53 @@ func statusCommand() *cobra.Command {
 	}
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
+	watch := cmd.Flags().Bool("watch", false, fmt.Sprintf("say it every %v until interrupted", watchEvery))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := controlOf(*path)
 		if err != nil {
 			return err
 		}
-		status, err := c.Status(cmd.Context())
-		if err != nil {
-			return err
+		ask := func() error {
+			status, err := c.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return answer(cmd, *output, status, func(w io.Writer) error { return printStatus(w, status) })
 		}
-		return answer(cmd, *output, status, func(w io.Writer) error { return printStatus(w, status) })
+		if !*watch {
+			return ask()
+		}
+		return repeat(cmd, ask)
 	}
 	return cmd
+}
+
+// watchEvery is the time between two looks at the status.
+const watchEvery = 2 * time.Second
+
+// repeat asks again and again until the command is interrupted. On a terminal each
+// answer takes the place of the one before; elsewhere they follow one another.
+func repeat(cmd *cobra.Command, ask func() error) error {
+	const home = "\x1b[H\x1b[2J" // ECMA-48: the cursor to the corner, and nothing on the screen
+	terminal := isTerminal(cmd.OutOrStdout())
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		if terminal {
+			fmt.Fprint(cmd.OutOrStdout(), home)
+		}
+		if err := ask(); err != nil {
+			if cmd.Context().Err() != nil {
+				return nil
+			}
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-cmd.Context().Done():
+			return nil // interrupted, as it was meant to be
+		}
+	}
 }
 
 // controlOf finds the socket of the gateway that runs on a configuration. One that

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -31,7 +32,10 @@ func demoCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o := demo.Options{Out: cmd.OutOrStdout(), Gateway: []string{self, "run", "--config"}}
+			nobody := strconv.Itoa(demo.Account)
+			o := demo.Options{
+				Out: cmd.OutOrStdout(), Gateway: []string{self, "run", "--user", nobody, "--group", nobody, "--config"},
+			}
 			if hold {
 				return demo.Hold(ctx, o)
 			}

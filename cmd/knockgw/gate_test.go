@@ -126,7 +126,7 @@ func (g *gate) profile(name, service string) *profile.Profile {
 		Name: name, Client: "alice", Secret: protocol.Secret(aliceSecret),
 		Services: []profile.Service{{
 			Name: service, Address: g.addr, Mode: profile.ModeKnockAuth, Method: protocol.MethodUDP,
-			KnockPort: g.knockPort, Port: g.port,
+			KnockPort: g.knockPort, Port: g.port, Auth: profile.Auth{Proof: true},
 		}},
 	}
 }

@@ -3,11 +3,11 @@ package main
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/internal/privatefile"
 )
 
 // secretSize is the size of a new secret in bytes: the block that HMAC-SHA256
@@ -19,7 +19,8 @@ func keygenCommand() *cobra.Command {
 		Use:   "keygen [--out FILE]",
 		Short: "Make a client's secret",
 		Long: "Makes a random secret and writes it as hex:... to a new file with mode 0600, or to standard output.\n" +
-			"Both sides read it with secret_file or --secret-file.",
+			"Both sides read it with secret_file or --secret-file. Where root writes it into somebody else's directory,\n" +
+			"as /etc/knockgw is the gateway's, the file is that one's.",
 		Args: exact(0),
 	}
 	out := cmd.Flags().String("out", "", "the new `file`; an existing one is not touched")
@@ -33,12 +34,7 @@ func keygenCommand() *cobra.Command {
 			_, err := io.WriteString(cmd.OutOrStdout(), line)
 			return err
 		}
-		f, err := os.OpenFile(*out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return err
-		}
-		_, err = io.WriteString(f, line)
-		return errors.Join(err, f.Close())
+		return privatefile.Write(*out, []byte(line), false)
 	}
 	return cmd
 }

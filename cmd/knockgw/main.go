@@ -18,6 +18,7 @@ import (
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/sandbox"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -38,13 +39,17 @@ const (
 // aboutExitCodes is what the commands that reach a service say about it.
 const aboutExitCodes = "The exit code tells which step failed: 3 resolve, 4 knock, 5 connect, 6 authenticate; 1 anything later."
 
-func main() { os.Exit(run()) }
-
 func run() int {
-	// The first signal asks for an orderly end, the second gets a prompt one.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first signal asks for an orderly end, the second gets a prompt one: by the time
+	// that the end begins, signals do what they do to any program.
+	asked, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	context.AfterFunc(asked, func() {
+		stop()
+		cancel()
+	})
 
 	err := command().ExecuteContext(ctx)
 	if err != nil {
@@ -154,7 +159,7 @@ func exitCode(err error) int {
 		return exitConfiguration
 	case errors.Is(err, tun.ErrNoTUN):
 		return exitNoTUN
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, sandbox.ErrAccount):
 		return exitNotPermitted
 	default:
 		return exitFailed

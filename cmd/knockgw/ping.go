@@ -53,7 +53,10 @@ func pingCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		t.Auth.Proof = f.proof || !flags.Changed("proof")
+		// What a profile says of the proof is what the service gives.
+		if !flags.Changed("proof") && !t.profile {
+			t.Auth.Proof = true
+		}
 		out := cmd.OutOrStdout()
 		tell := func(string, ...any) {}
 		if *format == "text" {
@@ -101,6 +104,9 @@ func ping(ctx context.Context, p pinging) error {
 		p.askTheTime(ctx, &report)
 	}
 	p.tell("%s", report.summary())
+	if report.Worked > 0 && !p.NoAuth && !p.Auth.Proof {
+		p.tell("nothing has confirmed the authentication: no server proof was asked for")
+	}
 	if p.json {
 		if err := report.write(p.out); err != nil {
 			return err

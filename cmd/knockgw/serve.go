@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/sandbox"
 )
 
 const (
@@ -45,10 +45,17 @@ func runCommand() *cobra.Command {
 		Long: "Opens the TUN device, routes the protected prefixes to it, and admits who knocks. It logs a line\n" +
 			"with the word ready once packets are admitted or refused. SIGTERM drains and stops; the blackhole\n" +
 			"routes stay, so that the protected addresses stay silent: knockgw down removes them. SIGHUP has it\n" +
-			"load the configuration anew, as knockgw reload does.",
+			"load the configuration anew, as knockgw reload does.\n\n" +
+			"Where root starts it, it becomes the account --user once the device and the routes are there, keeps no\n" +
+			"capability, and has the kernel refuse what a gateway has no use for. A device that was prepared\n" +
+			"(--prepared, --tun-fd) needs no privilege from the start.",
 		Args: exact(0),
 	}
 	path := configFlag(cmd)
+	var own privileges
+	own.add(cmd)
+	var taken device
+	taken.add(cmd)
 	format := cmd.Flags().String("log-format", "text", "text or json")
 	level := cmd.Flags().String("log-level", "info", "debug, info, warn or error")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -61,18 +68,25 @@ func runCommand() *cobra.Command {
 			return err
 		}
 		load := func() (*config.Config, error) { return loadAndWarn(file, log) }
-		cfg, err := load()
+		cfg, account, err := own.load(cmd, load)
 		if err != nil {
 			return err
 		}
-		gw, err := gateway.New(cfg, gateway.Options{Log: log, Load: load, Source: file})
+		if err := readable(account, file); err != nil {
+			return err
+		}
+		o := gateway.Options{Log: log, Load: load, Source: file, Confine: own.confine(account, log)}
+		if o.Device, err = taken.open(cfg); err != nil {
+			return err
+		}
+		gw, err := gateway.New(cfg, o)
 		if err != nil {
 			return err
 		}
 		if os.Getenv("GOGC") == "" {
 			debug.SetGCPercent(gcPercent)
 		}
-		return serve(cmd.Context(), gw)
+		return own.lacking(account, serve(cmd.Context(), gw, notices{log}))
 	}
 	return cmd
 }
@@ -89,31 +103,38 @@ func loadAndWarn(path string, log *slog.Logger) (*config.Config, error) {
 	return cfg, nil
 }
 
-// serve runs the gateway, and reloads it on SIGHUP. One that comes before it is
-// ready waits; several that come at once are one.
-func serve(ctx context.Context, gw *gateway.Gateway) error {
-	ctx, stop := context.WithCancel(ctx)
+// serve runs the gateway, reloads it on SIGHUP, and keeps the service manager
+// informed. A SIGHUP that comes before it is ready waits; several that come at once
+// are one.
+func serve(ctx context.Context, gw *gateway.Gateway, n notices) error {
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	var reloading sync.WaitGroup
-	reloading.Go(func() {
+	var beside sync.WaitGroup
+	beside.Go(func() {
 		select {
 		case <-gw.Ready():
-		case <-ctx.Done():
+			n.ready()
+		case <-running.Done():
+			return
 		}
 		for {
 			select {
 			case <-ctx.Done():
+				n.stopping()
+				return
+			case <-running.Done():
 				return
 			case <-hup:
-				_, _ = gw.Renew() // which logs how it went
+				n.reload(func() error { _, err := gw.Renew(); return err }) // which logs how it went
 			}
 		}
 	})
+	beside.Go(func() { n.watch(running, gw.Pulse) })
 	err := gw.Run(ctx)
 	stop()
-	reloading.Wait()
+	beside.Wait()
 	return err
 }
 
@@ -172,9 +193,17 @@ func checkCommand() *cobra.Command {
 	}
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
+	user := cmd.Flags().String("user", defaultUser, "the `account` that run will become, which must be able to read it")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := config.Load(*path)
 		if err != nil {
+			return err
+		}
+		account, err := sandbox.Lookup(*user, "")
+		if err != nil && cmd.Flags().Changed("user") {
+			return err
+		}
+		if err := readable(account, *path); err != nil {
 			return err
 		}
 		if _, err := gateway.New(cfg, gateway.Options{}); err != nil {
@@ -234,21 +263,5 @@ func list(s []string) string {
 		return fmt.Sprintf("%s, ... (%d)", strings.Join(s[:listed], ", "), len(s))
 	default:
 		return strings.Join(s, ", ")
-	}
-}
-
-func versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  exact(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			info, ok := debug.ReadBuildInfo()
-			if !ok {
-				return errors.New("this binary was built without module information")
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "knockgw %s %s\n", info.Main.Version, info.GoVersion)
-			return err
-		},
 	}
 }

@@ -87,6 +87,7 @@ type target struct {
 	*client.Dialer
 	name    string // for messages
 	address string // host:port
+	profile bool   // it is out of a profile
 }
 
 // dial reaches the service.
@@ -116,7 +117,7 @@ func (f *clientFlags) find(cmd *cobra.Command, text string) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &target{Dialer: d, name: door.String(), address: door.Address}, f.apply(d, given)
+	return &target{Dialer: d, name: door.String(), address: door.Address, profile: true}, f.apply(d, given)
 }
 
 // apply puts the flags that were given in the place of what d says.

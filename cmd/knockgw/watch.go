@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bufio"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -108,6 +108,9 @@ func captureCommand() *cobra.Command {
 		if _, err := capture.ParseFilter(*terms); err != nil {
 			return &usageError{fmt.Errorf("--filter: %w", err)}
 		}
+		if *limit < 0 || *limit > maxCaptureLimit {
+			return &usageError{fmt.Errorf("--limit %d: choose 1 to %d MiB, or 0 for none", *limit, maxCaptureLimit)}
+		}
 		if *snaplen < 1 || *snaplen > capture.MaxSnaplen {
 			return &usageError{fmt.Errorf("--snaplen %d: choose 1 to %d bytes", *snaplen, capture.MaxSnaplen)}
 		}
@@ -119,17 +122,17 @@ func captureCommand() *cobra.Command {
 			return err
 		}
 		out := cmd.OutOrStdout()
-		closeFile := func() error { return nil }
 		if *file != "-" {
 			f, err := os.OpenFile(*file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 			if err != nil {
 				return err
 			}
-			buffered := bufio.NewWriter(f)
-			out, closeFile = buffered, func() error { return errors.Join(buffered.Flush(), f.Close()) }
+			out = f
 		}
-		to := &limitedWriter{w: out, left: *limit << 20, unlimited: *limit <= 0}
+		begun := false
+		to := &blockWriter{w: out, left: *limit << 20, unlimited: *limit == 0}
 		err = c.Capture(cmd.Context(), control.CaptureOptions{Filter: *terms, Snaplen: *snaplen}, to, func() {
+			begun = true
 			fmt.Fprintln(cmd.ErrOrStderr(), "capturing; interrupt to end")
 		})
 		if errors.Is(err, errLimit) {
@@ -139,7 +142,13 @@ func captureCommand() *cobra.Command {
 		if cmd.Context().Err() != nil {
 			err = nil // interrupted, as it was meant to be
 		}
-		return errors.Join(err, closeFile())
+		if f, ok := out.(*os.File); ok && *file != "-" {
+			err = errors.Join(err, f.Close())
+			if !begun {
+				err = errors.Join(err, os.Remove(*file))
+			}
+		}
+		return err
 	}
 	return cmd
 }
@@ -151,18 +160,45 @@ const captureLimit = 1024
 // errLimit says that a capture is as large as it may be.
 var errLimit = errors.New("the limit is reached")
 
-// limitedWriter ends a stream at a length.
-type limitedWriter struct {
+// maxCaptureLimit is the largest --limit, in MiB: an exbibyte.
+const maxCaptureLimit = 1 << 40
+
+// blockWriter writes whole blocks of pcapng alone, up to a number of bytes, so that
+// what it has written can be read however it ended.
+type blockWriter struct {
 	w         io.Writer
 	left      int64
 	unlimited bool
+	rest      []byte // of a block that is not complete
 }
 
+const (
+	blockHeader = 8       // type and length, 4 bytes each
+	maxBlock    = 1 << 20 // bytes of one, more than any packet takes
+)
+
+// errBlock says that what came is no pcapng.
+var errBlock = errors.New("what the gateway sent is no capture")
+
 // Write implements io.Writer.
-func (l *limitedWriter) Write(b []byte) (int, error) {
-	if !l.unlimited && int64(len(b)) > l.left {
-		return 0, errLimit
+func (b *blockWriter) Write(p []byte) (int, error) {
+	b.rest = append(b.rest, p...)
+	for len(b.rest) >= blockHeader {
+		n := int(binary.LittleEndian.Uint32(b.rest[4:]))
+		if n < blockHeader || n > maxBlock {
+			return 0, errBlock
+		}
+		if len(b.rest) < n {
+			break
+		}
+		if !b.unlimited && int64(n) > b.left {
+			return 0, errLimit
+		}
+		b.left -= int64(n)
+		if _, err := b.w.Write(b.rest[:n]); err != nil {
+			return 0, err
+		}
+		b.rest = b.rest[n:]
 	}
-	l.left -= int64(len(b))
-	return l.w.Write(b)
+	return len(p), nil
 }

@@ -34,6 +34,11 @@ const TimeLimit = 30 * time.Second
 // what was expected where.
 var ErrEvidence = errors.New("the evidence is not as it should be")
 
+// Account is the number of the user and of the group that the gateway's files
+// belong to, and that the gateway may become: nobody's on most systems. It need
+// have no name.
+const Account = 65534
+
 // Options are what a demonstration needs from its caller.
 type Options struct {
 	// Out gets the report, in lines of at most 80 columns, as it comes about.

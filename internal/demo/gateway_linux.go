@@ -68,9 +68,13 @@ func startGateway(h *host, command []string, config string, secret []byte) (g *p
 		}
 	}()
 	for name, text := range map[string]string{configName: config, secretName: "hex:" + hex.EncodeToString(secret) + "\n"} {
-		if err := os.WriteFile(filepath.Join(g.dir, name), []byte(text), 0o600); err != nil {
+		path := filepath.Join(g.dir, name)
+		if err := errors.Join(os.WriteFile(path, []byte(text), 0o600), os.Chown(path, Account, Account)); err != nil {
 			return nil, fmt.Errorf("write the configuration: %w", err)
 		}
+	}
+	if err := os.Chown(g.dir, Account, Account); err != nil {
+		return nil, err
 	}
 	args := append(slices.Clone(command[1:]), filepath.Join(g.dir, configName))
 	g.cmd = exec.Command(command[0], args...) //nolint:gosec // the caller's own program

@@ -228,6 +228,7 @@ func TestRotatingKeepsTheOldSecretsUntilTheirEndAndTheRestOfTheFile(t *testing.T
 		{"a file", "secret_file: bob.key", until, []time.Time{{}, until}},
 		{"several", "secrets: [{secret: 0123456789abcdeg}, {secret_file: bob.key, until: " + soon.Format(time.RFC3339) + "}]", until, []time.Time{{}, until, soon}},
 		{"one that would end later", "secrets: [{secret: 0123456789abcdeg, until: 2098-12-31}]", until, []time.Time{{}, until}},
+		{"one that has ended", "secrets: [{secret: 0123456789abcdeg}, {secret_file: bob.key, until: 2001-12-31}]", until, []time.Time{{}, until}},
 		{"at once", "secrets: [{secret: 0123456789abcdeg}, {secret_file: bob.key}]", time.Time{}, []time.Time{{}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,10 +21,7 @@ import (
 // the least that is allowed.
 const SecretSize = 32
 
-const (
-	privateDir fs.FileMode = 0o700 // of a clients_dir that is made
-	maxFile                = 64 << 10
-)
+const maxFile = 64 << 10 // bytes of a client's file
 
 // NewSecret makes a secret.
 func NewSecret() (protocol.Secret, error) {
@@ -79,7 +75,7 @@ func Add(path, id string, secret protocol.Secret, services []string) (*Change, e
 	if err != nil {
 		return nil, fmt.Errorf("client %q: %w", id, err)
 	}
-	if err := os.MkdirAll(c.ClientsDir, privateDir); err != nil {
+	if err := privatefile.MakeDirectory(c.ClientsDir); err != nil {
 		return nil, fmt.Errorf("make the directory of clients: %w", err)
 	}
 	file := filepath.Join(c.ClientsDir, fileName(id))

@@ -36,7 +36,7 @@ func Rotate(path, id string, secret protocol.Secret, until time.Time) (*Change, 
 			secrets = c.Clients[i].Secrets
 		}
 	}
-	rotate(doc.Content[0], secret, secrets, until)
+	rotate(doc.Content[0], secret, secrets, until, time.Now())
 	var text bytes.Buffer
 	e := yaml.NewEncoder(&text)
 	e.SetIndent(indent)
@@ -49,11 +49,15 @@ func Rotate(path, id string, secret protocol.Secret, until time.Time) (*Change, 
 	return verify(path, &Change{File: file, undo: func() error { return privatefile.Write(file, old, true) }})
 }
 
-// rotate puts the new secret in front of those of a client's mapping, and an end on these.
-func rotate(client *yaml.Node, secret protocol.Secret, secrets []config.ClientSecret, until time.Time) {
+// rotate puts the new secret in front of those of a client's mapping, and an end on these. Those that have ended by
+// now are left out, so that a client can be given new ones for ever.
+func rotate(client *yaml.Node, secret protocol.Secret, secrets []config.ClientSecret, until, now time.Time) {
 	list := &yaml.Node{Kind: yaml.SequenceNode}
 	list.Content = append(list.Content, entry("secret", text(secret.Reveal())))
 	for i, e := range entries(client) {
+		if i < len(secrets) && ended(secrets[i], now) {
+			continue
+		}
 		if i >= len(secrets) || !until.IsZero() && ended(secrets[i], until) {
 			list.Content = append(list.Content, e) // it ends before that by itself
 		} else if !until.IsZero() {

@@ -95,6 +95,26 @@ func Write(path string, data []byte, replace bool) error {
 	return syncDir(dir)
 }
 
+// directory is the mode of a directory that only its owner may use.
+const directory fs.FileMode = 0o700
+
+// MakeDirectory makes a directory that its owner alone can use, who is that of a file that is written
+// where it is; its parent is there. One that is there already stays as it is.
+func MakeDirectory(path string) error {
+	err := os.Mkdir(path, directory)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(adopt(d, filepath.Dir(path)), d.Close())
+}
+
 // move gives a file its name. A link is how to do that without taking the name from another; a file
 // system without links is looked at first.
 func move(from, to string, replace bool) error {

@@ -133,8 +133,8 @@ func TestAHostWithoutTUNIsNamed(t *testing.T) {
 	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
 	before := host(l)
 	// A mount namespace of its own has no /dev/net in it; the machine's stays.
-	script := `mount -t tmpfs none /dev/net && exec "$0" run --config "$1"`
-	cmd := l.Gateway.Command(soon(t, answerTime), "sh", "-c", script, program.get(t).Path, site.Config)
+	script := `mount -t tmpfs none /dev/net && exec "$0" "$@"`
+	cmd := l.Gateway.Command(soon(t, answerTime), "sh", append([]string{"-c", script}, site.Run()...)...)
 	cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
 	out, err := l.Gateway.RunCommand(cmd)
 	if code := lab.ExitCode(err); code != exitNoTUN || !strings.Contains(out, "/dev/net/tun") {

@@ -184,7 +184,7 @@ func TestWithoutThePermissionForAFilter(t *testing.T) {
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
 	all := everyMethod(s.Addr)
 	site := l.NewSite(t, program.get(t), configuration(all...))
-	run := []string{"--bounding-set=-bpf,-sys_admin", program.get(t).Path, "run", "--config", site.Config}
+	run := append([]string{"--bounding-set=-bpf,-sys_admin"}, site.Run()...)
 
 	gateway := l.Gateway.StartCommand(t, l.Gateway.Command(context.Background(), "setpriv", run...))
 	if err := gateway.WaitLog(soon(t, admitTime), func(log string) bool { return strings.Contains(log, "msg=ready") }); err != nil {

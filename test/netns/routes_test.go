@@ -3,6 +3,8 @@
 package netns_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -117,5 +119,26 @@ func TestTheMetricsCountWhatHappened(t *testing.T) {
 	}
 	if grown == 0 {
 		t.Error("no metric of knockgw moved")
+	}
+}
+
+func TestASecondGatewayTakesNothingAwayFromTheFirst(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t)
+	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
+	site.Start(t)
+	before := routes(l)
+	text, err := os.ReadFile(site.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
+	other.Write(t, strings.NewReplacer(lab.Tunnel, "knock1", site.State, other.State, ":9091", ":9092", filepath.Dir(site.Config), filepath.Dir(other.Config)).Replace(string(text)))
+	said, err := other.Knockgw(t.Context(), "run")
+	if err == nil || !strings.Contains(said, "the device of another gateway") || !strings.Contains(said, lab.Tunnel) {
+		t.Errorf("%v: %s", err, said)
+	}
+	if after := routes(l); after != before {
+		t.Errorf("the routes were\n%s\nand are\n%s", before, after)
 	}
 }

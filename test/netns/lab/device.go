@@ -22,7 +22,7 @@ func (h *Host) Device(name string, at netip.Prefix) *os.File {
 	h.tb.Helper()
 	var file *os.File
 	err := h.ns.Do(func() (err error) {
-		file, err = openDevice(name)
+		file, err = openDevice(name, 0)
 		return err
 	})
 	if err != nil {
@@ -46,14 +46,42 @@ func (h *Host) Device(name string, at netip.Prefix) *os.File {
 	return file
 }
 
-func openDevice(name string) (*os.File, error) {
+// PreparedDevice makes a TUN device on the host as one that is handed to a gateway: with virtio-net headers, up, and
+// with the protected prefixes routed to it. It is gone when all who have it have closed it.
+func (h *Host) PreparedDevice(name string) *os.File {
+	h.tb.Helper()
+	var file *os.File
+	err := h.ns.Do(func() (err error) {
+		file, err = openDevice(name, unix.IFF_VNET_HDR)
+		return err
+	})
+	if err == nil {
+		err = h.configure(name)
+	}
+	if err != nil {
+		h.tb.Fatalf("%s: prepare the device %s: %v", h.Name, name, err)
+	}
+	h.RouteProtected(name)
+	return file
+}
+
+// RouteProtected routes the protected prefixes to an interface, as an operator does.
+func (h *Host) RouteProtected(name string) {
+	h.tb.Helper()
+	for _, p := range []netip.Prefix{Protected4, Protected6} {
+		h.MustRun("ip", "route", "add", p.String(), "dev", name)
+	}
+}
+
+// openDevice makes a TUN device, with more flags than an ordinary one has.
+func openDevice(name string, more uint16) (*os.File, error) {
 	fd, err := unix.Open(tunDevice, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	request, err := unix.NewIfreq(name)
 	if err == nil {
-		request.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+		request.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | more)
 		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
 	}
 	if err != nil {

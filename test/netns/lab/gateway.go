@@ -68,6 +68,9 @@ metrics: {listen: %q}
 	if err := os.Mkdir(s.State, 0o700); err != nil {
 		tb.Fatal(err)
 	}
+	for _, path := range []string{dir, s.State} {
+		s.give(tb, path)
+	}
 	s.Write(tb, head+text)
 	return s
 }
@@ -78,6 +81,31 @@ func (s *Site) Write(tb testing.TB, text string) {
 	if err := os.WriteFile(s.Config, []byte(text), 0o600); err != nil {
 		tb.Fatal(err)
 	}
+	s.give(tb, s.Config)
+}
+
+// give lets the gateway's account have a file or directory.
+func (s *Site) give(tb testing.TB, path string) {
+	tb.Helper()
+	if err := os.Chown(path, account, account); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// account is the number of the user and of the group that gateways become; it need have no name.
+const account = 65534
+
+// PrivilegedVariable in the environment has gateways keep their privileges, to compare.
+const PrivilegedVariable = "KNOCKGW_TEST_PRIVILEGED"
+
+// Run is the command that runs the gateway: as in production it gives up root and most system calls, so that
+// every test is one of what is left.
+func (s *Site) Run() []string {
+	command := []string{s.build.Path, "run", "--config", s.Config}
+	if os.Getenv(PrivilegedVariable) != "" {
+		return append(command, "--insecure-keep-privileges")
+	}
+	return append(command, "--user", strconv.Itoa(account), "--group", strconv.Itoa(account))
 }
 
 // A Gateway is a running knockgw.
@@ -91,7 +119,8 @@ type Gateway struct {
 func (s *Site) Start(tb testing.TB) *Gateway {
 	tb.Helper()
 	h := s.lab.Gateway
-	cmd := h.Command(context.Background(), s.build.Path, "run", "--config", s.Config)
+	run := s.Run()
+	cmd := h.Command(context.Background(), run[0], run[1:]...)
 	g := &Gateway{Process: h.StartCommand(tb, cmd), site: s}
 	tb.Cleanup(g.sane)
 	ctx, cancel := context.WithTimeout(tb.Context(), readyTime)

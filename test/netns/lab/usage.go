@@ -70,6 +70,16 @@ func (p *Process) Memory() Memory {
 	}
 }
 
+// Descriptors is how many files and sockets the process has open.
+func (p *Process) Descriptors() int {
+	p.tb.Helper()
+	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.PID()))
+	if err != nil {
+		p.tb.Fatalf("list the descriptors of %v: %v", p.cmd.Args, err)
+	}
+	return len(all)
+}
+
 // size finds a size by its name in one of the files of /proc that have a line for each.
 func (p *Process) size(text []byte, name string) int {
 	p.tb.Helper()

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/sandbox"
+)
+
+// defaultUser is whom run becomes when root starts it. The packages make it.
+const defaultUser = "knockgw"
+
+// privileges are what run does with those that it was started with. They are no
+// part of the configuration: a service manager may have given them up already.
+type privileges struct {
+	user, group string
+	keep        bool
+	chosen      bool // the user was named
+	given       bool // what there was has been given up
+}
+
+const keepFlag = "insecure-keep-privileges"
+
+func (p *privileges) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&p.user, "user", defaultUser, "the `account` that run becomes, where root starts it; a name or a number")
+	flags.StringVar(&p.group, "group", "", "its `group` (default: the account's own)")
+	flags.BoolVar(&p.keep, keepFlag, false, "stay root and keep every system call: a mistake in the gateway is one of root's then")
+}
+
+// account is whom the gateway is to become; nil where it stays who it is.
+func (p *privileges) account(cmd *cobra.Command) (*sandbox.Account, error) {
+	p.chosen = cmd.Flags().Changed("user") || cmd.Flags().Changed("group")
+	if p.keep && p.chosen {
+		return nil, &usageError{errors.New("--user and --group give up what --" + keepFlag + " keeps; choose")}
+	}
+	if p.keep || os.Geteuid() != 0 && !p.chosen {
+		return nil, nil
+	}
+	a, err := sandbox.Lookup(p.user, p.group)
+	if err != nil && !p.chosen {
+		return nil, fmt.Errorf("%w; root starts the gateway, which needs an account to become: make one "+
+			"(useradd --system --user-group --shell /usr/sbin/nologin %s), or name another with --user", err, defaultUser)
+	}
+	return a, err
+}
+
+// load loads the configuration, and finds whom the gateway is to become. A root
+// without CAP_DAC_OVERRIDE, as in a container, reads it with the rights of that one.
+func (p *privileges) load(cmd *cobra.Command, load func() (*config.Config, error)) (*config.Config, *sandbox.Account, error) {
+	cfg, err := load()
+	account, aerr := p.account(cmd)
+	if err != nil && aerr == nil && account != nil && os.Geteuid() == 0 {
+		as := sandbox.As(account, func() (err error) {
+			cfg, err = load()
+			return err
+		})
+		if as == nil {
+			err = nil
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return cfg, account, aerr
+}
+
+// readable returns an error if the account cannot load what root can, so that no
+// reload would work.
+func readable(a *sandbox.Account, path string) error {
+	if a == nil || os.Geteuid() != 0 {
+		return nil
+	}
+	err := sandbox.As(a, func() error {
+		_, err := config.Load(path)
+		return err
+	})
+	if err == nil || errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	return &accountError{a, err}
+}
+
+// An accountError is what an account lacks.
+type accountError struct {
+	account *sandbox.Account
+	err     error
+}
+
+// Error says what it is, and what to do.
+func (e *accountError) Error() string {
+	return fmt.Sprintf("%v\nthe gateway runs as %s, which must be able to use this: give it the file or directory (chown %s), "+
+		"and let it through the directories above", e.err, e.account.Name, e.account.Name)
+}
+
+// Unwrap returns what went wrong.
+func (e *accountError) Unwrap() error { return e.err }
+
+// lacking adds to what went wrong after privileges were given up who would need them.
+func (p *privileges) lacking(a *sandbox.Account, err error) error {
+	if a != nil && p.given && errors.Is(err, fs.ErrPermission) {
+		return &accountError{a, err}
+	}
+	return err
+}
+
+// confine gives up what the gateway was started with.
+func (p *privileges) confine(a *sandbox.Account, log *slog.Logger) func() error {
+	return func() error {
+		if p.keep {
+			log.Warn("privileges are kept: a mistake in the gateway is one of this account's", "flag", "--"+keepFlag, "uid", os.Geteuid())
+			return nil
+		}
+		err := sandbox.Enter(sandbox.Options{Account: a})
+		if errors.Is(err, errors.ErrUnsupported) {
+			log.Warn("privileges are kept: this system has no way to give them up")
+			return nil
+		}
+		if err == nil {
+			p.given = true
+			log.Info("privileges given up", "uid", os.Getuid(), "gid", os.Getgid())
+		}
+		return err
+	}
+}

@@ -1,0 +1,44 @@
+#!/bin/sh
+# Builds packages for Debian and Red Hat, and tarballs, into a directory. The same commit, version and Go make the same
+# bytes.
+#
+#	deploy/packages/build.sh DIRECTORY VERSION ARCHITECTURE...
+#
+# It ends with 87 where the packager cannot be had.
+set -eu
+
+out=$1 version=$2
+shift 2
+cd "$(dirname "$0")/../.."
+go=${GO:-go}
+nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+export SOURCE_DATE_EPOCH
+umask 022
+
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+stage=$(mktemp -d)
+trap 'rm -rf "$stage"' EXIT
+
+"$go" run -tags gen -ldflags "-X main.version=$version" ./cmd/knockgw gen "$stage"
+gzip -n9 "$stage"/man/*
+
+# Not the default of GOFLAGS: the packager is no requirement of ours.
+GOFLAGS=-mod=mod GOBIN="$stage/bin" "$go" install "$nfpm" || exit 87
+
+for arch in "$@"; do
+	CGO_ENABLED=0 GOOS=linux GOARCH=$arch "$go" build -trimpath -buildvcs=false \
+		-ldflags "-s -w -buildid= -X main.version=$version" -o "$stage/knockgw" ./cmd/knockgw
+	for packager in deb rpm; do
+		ARCH=$arch VERSION=$version STAGE=$stage \
+			"$stage/bin/nfpm" package --config deploy/packages/nfpm.yaml --packager $packager --target "$out"
+	done
+
+	name=knockgw-$version-linux-$arch
+	mkdir -p "$stage/$name"
+	cp -R "$stage/knockgw" "$stage/man" "$stage/completions" deploy/systemd deploy/examples LICENSE README.md "$stage/$name"
+	find "$stage/$name" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+	tar -C "$stage" --sort=name --owner=0 --group=0 --numeric-owner --format=gnu -cf - "$name" | gzip -n9 >"$out/$name.tar.gz"
+	rm -rf "${stage:?}/$name"
+done

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package sandbox
+
+import "errors"
+
+// As is not to be had on this system: errors.ErrUnsupported.
+func As(*Account, func() error) error { return errors.ErrUnsupported }

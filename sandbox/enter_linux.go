@@ -1,0 +1,80 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+	"kernel.org/pub/linux/libs/security/libcap/cap"
+)
+
+// Enter does what the package comment says. It is to be called once, when
+// everything that needs more than reading, writing and the network is done.
+// Errors: ErrAccount, or what the kernel said; the process may have given up a
+// part then, and should end.
+func Enter(o Options) error {
+	if err := dropBounding(); err != nil {
+		return fmt.Errorf("empty the bounding set of capabilities: %w", err)
+	}
+	if o.Account != nil {
+		if err := become(o.Account); err != nil {
+			return err
+		}
+	}
+	if err := dropCapabilities(); err != nil {
+		return fmt.Errorf("give up capabilities: %w", err)
+	}
+	if _, err := cap.Prctlw(unix.PR_SET_NO_NEW_PRIVS, 1); err != nil {
+		return fmt.Errorf("set no_new_privs: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("make the process undumpable: %w", err)
+	}
+	if err := confine(); err != nil {
+		return fmt.Errorf("install the system call filter: %w", err)
+	}
+	return verify(o.Account)
+}
+
+// dropBounding empties the bounding set where that is permitted. Where it is not,
+// no_new_privs does as much: the set bounds what a program that is executed gets.
+func dropBounding() error {
+	may, err := cap.GetProc().GetFlag(cap.Effective, cap.SETPCAP)
+	if err != nil || !may {
+		return err
+	}
+	for c := cap.Value(0); c < cap.MaxBits(); c++ {
+		if err := cap.DropBound(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// become makes the process one of the account's. The standard library does that
+// to all threads.
+func become(a *Account) error {
+	if os.Getuid() == a.UID && os.Geteuid() == a.UID && os.Getgid() == a.GID && os.Getegid() == a.GID {
+		return nil // a supervisor has done it
+	}
+	for _, step := range []func() error{
+		func() error { return syscall.Setgroups(nil) },
+		func() error { return syscall.Setresgid(a.GID, a.GID, a.GID) },
+		func() error { return syscall.Setresuid(a.UID, a.UID, a.UID) },
+	} {
+		if err := step(); err != nil {
+			return fmt.Errorf("%w: become %s: %w; that takes root, or CAP_SETUID and CAP_SETGID", ErrAccount, a.Name, err)
+		}
+	}
+	return nil
+}
+
+func dropCapabilities() error {
+	// Kernels before 4.3 have no ambient set.
+	if err := cap.ResetAmbient(); err != nil && !errors.Is(err, syscall.EINVAL) {
+		return err
+	}
+	return cap.NewSet().SetProc()
+}

@@ -1,0 +1,212 @@
+package sandbox
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"runtime"
+	"slices"
+	"syscall"
+	"unsafe"
+
+	"github.com/elastic/go-seccomp-bpf/arch"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// confine puts the filter before every thread.
+func confine() error {
+	info, err := arch.GetInfo(runtime.GOARCH)
+	if err != nil {
+		return err
+	}
+	program, err := assemble(info, os.Getpid())
+	if err != nil {
+		return err
+	}
+	raw, err := bpf.Assemble(program)
+	if err != nil {
+		return err
+	}
+	code := make([]unix.SockFilter, len(raw))
+	for i, r := range raw {
+		code[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	}
+	prog := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
+	var pinned runtime.Pinner
+	pinned.Pin(prog.Filter)
+	defer pinned.Unpin()
+	thread, _, errno := syscall.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC,
+		uintptr(unsafe.Pointer(&prog))) //nolint:gosec // as seccomp(2) wants it
+	switch {
+	case errno != 0:
+		return errno
+	case thread != 0:
+		return fmt.Errorf("thread %d has a filter of its own", thread)
+	default:
+		return nil
+	}
+}
+
+// The fields of struct seccomp_data (seccomp(2)), in bytes from its start. Those
+// of 64 bits have their lower half first on the machines that we know.
+const (
+	dataNumber    = 0
+	dataArch      = 4
+	dataArguments = 16
+	argumentSize  = 8
+	word          = 4
+)
+
+// x32Bit is in the number of a call of amd64's other ABI (__X32_SYSCALL_BIT), whose
+// numbers mean something else and which has the same name of architecture.
+const x32Bit = 0x40000000
+
+// assemble makes the filter for an architecture and the process of that number.
+// Each call on a list is compared, and what follows a match ends in a verdict, so
+// that what is compared afterwards is the call's number still.
+func assemble(info *arch.Info, pid int) ([]bpf.Instruction, error) {
+	allow := bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW}
+	kill := bpf.RetConstant{Val: unix.SECCOMP_RET_KILL_PROCESS}
+	program := []bpf.Instruction{
+		bpf.LoadAbsolute{Off: dataArch, Size: word},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(info.ID), SkipTrue: 1},
+		kill,
+		bpf.LoadAbsolute{Off: dataNumber, Size: word},
+		bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: x32Bit, SkipFalse: 1},
+		kill,
+	}
+	var failed error
+	on := func(name string, then ...bpf.Instruction) {
+		number, ok := info.SyscallNames[name]
+		if !ok {
+			return // arm64 has openat only where amd64 has open as well
+		}
+		if len(then) > math.MaxUint8 {
+			failed = fmt.Errorf("the conditions of %s take %d instructions, more than a jump can skip", name, len(then))
+			return
+		}
+		program = append(program, bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(number), SkipFalse: uint8(len(then))})
+		program = append(program, then...)
+	}
+	for _, name := range allowed {
+		on(name, allow)
+	}
+	for _, c := range limited(pid) {
+		on(c.name, c.judge()...)
+	}
+	for _, name := range fatal {
+		on(name, kill)
+	}
+	for _, name := range absent {
+		on(name, refuse(unix.ENOSYS))
+	}
+	return append(program, refuse(unix.EPERM)), failed
+}
+
+// refuse has a call fail.
+func refuse(e unix.Errno) bpf.Instruction {
+	return bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(e)}
+}
+
+// A call is allowed when all conditions of one of its alternatives hold.
+type call struct {
+	name  string
+	when  []alternative
+	errno unix.Errno // that it gets otherwise; 0 is EPERM
+}
+
+type alternative []condition
+
+// A condition holds when the bits of an argument that are in mask have the value.
+type condition struct {
+	argument    int
+	mask, value uint64
+}
+
+// judge is the instructions that decide about a call of that number.
+func (c *call) judge() (code []bpf.Instruction) {
+	for _, a := range c.when {
+		var checks []bpf.Instruction
+		for _, cond := range a {
+			checks = append(checks, cond.check()...)
+		}
+		// What fails goes to the next alternative: behind the verdict of this one.
+		for i, in := range checks {
+			if j, ok := in.(bpf.JumpIf); ok {
+				j.SkipFalse = uint8(len(checks) - i)
+				checks[i] = j
+			}
+		}
+		code = append(append(code, checks...), bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW})
+	}
+	errno := c.errno
+	if errno == 0 {
+		errno = unix.EPERM
+	}
+	return append(code, refuse(errno))
+}
+
+// check compares one half of the argument or both.
+func (c condition) check() (code []bpf.Instruction) {
+	for half := range 2 {
+		mask, value := uint32(c.mask>>(32*half)), uint32(c.value>>(32*half))
+		if mask == 0 {
+			continue
+		}
+		code = append(code, bpf.LoadAbsolute{Off: uint32(dataArguments + c.argument*argumentSize + half*word), Size: word})
+		if mask != math.MaxUint32 {
+			code = append(code, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: mask})
+		}
+		code = append(code, bpf.JumpIf{Cond: bpf.JumpEqual, Val: value})
+	}
+	return code
+}
+
+// is holds when an argument, of which the kernel reads 32 bits, has the value.
+func is(argument int, value uint32) condition {
+	return condition{argument, math.MaxUint32, uint64(value)}
+}
+
+// null holds when an argument of 64 bits is 0.
+func null(argument int) condition { return condition{argument, math.MaxUint64, 0} }
+
+// with holds when an argument has all of the bits, without when it has none.
+func with(argument int, bits uint64) condition    { return condition{argument, bits, bits} }
+func without(argument int, bits uint64) condition { return condition{argument, bits, 0} }
+
+// oneOf holds when an argument, of which the kernel reads 32 bits, has one of the values.
+func oneOf(argument int, values ...uint32) (when []alternative) {
+	for _, v := range values {
+		when = append(when, alternative{is(argument, v)})
+	}
+	return when
+}
+
+// The arguments of socket(2). Of the second only these bits are the type.
+const (
+	socketFamily, socketType, socketProtocol = 0, 1, 2
+
+	typeMask = 0xf // SOCK_TYPE_MASK of linux/net.h
+)
+
+// sockets holds for sockets of a family and a type with one of the protocols.
+func sockets(family, kind uint32, protocols ...uint32) (when []alternative) {
+	for _, p := range protocols {
+		when = append(when, alternative{is(socketFamily, family), {socketType, typeMask, uint64(kind)}, is(socketProtocol, p)})
+	}
+	return when
+}
+
+// anySocket is what socket(2) may be asked for.
+func anySocket() []alternative {
+	return slices.Concat(
+		sockets(unix.AF_INET, unix.SOCK_STREAM, 0, unix.IPPROTO_TCP, unix.IPPROTO_MPTCP),
+		sockets(unix.AF_INET6, unix.SOCK_STREAM, 0, unix.IPPROTO_TCP, unix.IPPROTO_MPTCP),
+		sockets(unix.AF_INET, unix.SOCK_DGRAM, 0, unix.IPPROTO_UDP),
+		sockets(unix.AF_INET6, unix.SOCK_DGRAM, 0, unix.IPPROTO_UDP),
+		sockets(unix.AF_UNIX, unix.SOCK_STREAM, 0),
+		sockets(unix.AF_UNIX, unix.SOCK_DGRAM, 0),
+		sockets(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE),
+	)
+}

@@ -1,0 +1,165 @@
+package sandbox_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"os/user"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/knockgw/knockgw/sandbox"
+)
+
+// t0 is a context for children, which have no test.
+func t0() context.Context { return context.Background() }
+
+// changeRoutes asks the kernel for a change that takes CAP_NET_ADMIN.
+func changeRoutes(string) error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetTxQLen(lo, 1234)
+}
+
+// childTime bounds one child; it takes a tenth of a second.
+const childTime = 20 * time.Second
+
+// try has a child attempt something in the sandbox.
+func try(t *testing.T, attempt string) (said string, state *os.ProcessState) {
+	t.Helper()
+	if _, ok := attempts[attempt]; !ok {
+		t.Fatalf("there is no attempt to %q", attempt)
+	}
+	dir, err := os.MkdirTemp("", "knockgw-sandbox-") // short, for a socket's path
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), childTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Env = append(os.Environ(), childVariable+"="+attempt, "DIR="+dir, "GORACE=atexit_sleep_ms=0")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	rest, ok := strings.CutPrefix(out.String(), "entered\n")
+	if !ok {
+		t.Fatalf("the child did not enter the sandbox (%v):\n%s", cmd.ProcessState, out.String())
+	}
+	return strings.TrimSpace(rest), cmd.ProcessState
+}
+
+func TestWhatAGatewayDoesWorksInTheSandbox(t *testing.T) {
+	t.Parallel()
+	for _, attempt := range []string{
+		"nothing", "write and replace a file", "TCP to itself", "TCP over IPv6", "unix socket",
+		"serve metrics", "look up a name", "look up a name in C", "UDP to itself", "question about routes", "make many threads busy",
+	} {
+		t.Run(attempt, func(t *testing.T) {
+			t.Parallel()
+			if said, state := try(t, attempt); said != "done" {
+				t.Errorf("%v: %s", state, said)
+			}
+		})
+	}
+}
+
+func TestWhatOnlyAnIntruderDoesKillsTheProcess(t *testing.T) {
+	t.Parallel()
+	for _, attempt := range []string{
+		"replace itself by a program", "trace", "mount", "make a mount", "change root",
+		"enter a namespace of its own", "load a module", "ask for keys", "become root", "use io_uring",
+	} {
+		t.Run(attempt, func(t *testing.T) {
+			t.Parallel()
+			said, state := try(t, attempt)
+			if status := state.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGSYS {
+				t.Errorf("%v, not death by SIGSYS: %s", state, said)
+			}
+		})
+	}
+}
+
+func TestWhatAGatewayDoesNotNeedIsRefused(t *testing.T) {
+	t.Parallel()
+	const (
+		noFamily = "address family not supported by protocol"
+		no       = "operation not permitted"
+	)
+	for attempt, want := range map[string]string{
+		"packet socket": noFamily, "raw IPv4 socket": noFamily, "raw IPv6 socket": noFamily,
+		"netfilter's netlink": noFamily, "audit's netlink": noFamily, "vsock socket": noFamily,
+		"bluetooth socket": noFamily, "kernel cryptography": noFamily, "XDP socket": noFamily,
+		"pair of packet sockets": no,
+
+		"run a program":  no, // there is not even a process to run it in
+		"fork":           no,
+		"fork by clone3": "function not implemented",
+
+		"map memory that can be executed": no, "signal another process": no,
+		"load a BPF program": no, "make a BPF table": no,
+		"make a device": no, "open another device": no, "lift a limit": no, "rename the host": no,
+		"change routes": no,
+	} {
+		t.Run(attempt, func(t *testing.T) {
+			t.Parallel()
+			if said, state := try(t, attempt); !strings.Contains(said, want) {
+				t.Errorf("%v: %q, want %q", state, said, want)
+			}
+		})
+	}
+}
+
+func TestASignalEndsTheProcessInTheSandboxAsAnywhere(t *testing.T) {
+	t.Parallel()
+	said, state := try(t, "die of a signal")
+	if status := state.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGTERM {
+		t.Errorf("%v: %s", state, said)
+	}
+}
+
+func TestAnAccountIsFoundByNameAndByNumber(t *testing.T) {
+	t.Parallel()
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		t.Skip("this system has no user nobody")
+	}
+	for _, c := range []struct {
+		name, group string
+		ok          bool
+	}{
+		{"nobody", "", true},
+		{nobody.Uid, "", true},
+		{"4000000", "4000001", true}, // numbers that have no name
+		{"4000000", "", false},       // of which group?
+		{"no-such-user", "", false},
+		{"nobody", "no-such-group", false},
+		{"root", "", false},
+		{"0", "0", false},
+		{"4294967295", "1", false}, // means: do not change
+		{"-1", "1", false},
+	} {
+		a, err := sandbox.Lookup(c.name, c.group)
+		if (err == nil) != c.ok {
+			t.Errorf("Lookup(%q, %q) = %v, %v", c.name, c.group, a, err)
+		}
+		if err != nil && !errors.Is(err, sandbox.ErrAccount) {
+			t.Errorf("Lookup(%q, %q): %v is not ErrAccount", c.name, c.group, err)
+		}
+	}
+}

@@ -1,0 +1,184 @@
+//go:build linux
+
+package netns_test
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/test/netns/lab"
+)
+
+// A stranger's scan is seen four times over: by the metrics, by the trace, by the gateway's capture, which tshark
+// reads, and by explain, of what tcpdump saw where the stranger is. All four must tell the same.
+
+// A judged is a packet of the scan's and what became of it, as text.
+type judged string
+
+func judgedAs(source, target, verdict, reason string) judged {
+	return judged(fmt.Sprintf("%s > %s: %s: %s", source, target, verdict, reason))
+}
+
+// tally counts the same.
+func tally(all []judged) map[judged]int {
+	n := make(map[judged]int)
+	for _, j := range all {
+		n[j]++
+	}
+	return n
+}
+
+// refusedPackets is how many packets the metrics say were refused, by the process or in the kernel.
+func refusedPackets(g *lab.Gateway) (n float64) {
+	for sample, value := range g.Metrics() {
+		if strings.HasPrefix(sample, `knockgw_packets_total{`) && strings.Contains(sample, `verdict="drop"`) ||
+			strings.HasPrefix(sample, "knockgw_filter_dropped_packets_total{") {
+			n += value
+		}
+	}
+	return n
+}
+
+// scan asks for what nmap asks for, and must learn nothing.
+func (d *day) scan(t *testing.T) {
+	t.Helper()
+	for _, flag := range []string{"-sS", "-sA", "-sU"} {
+		scan{flags: []string{flag}}.blind(t, d.Stranger, d.office.listen.Addr())
+	}
+}
+
+func (d *day) watchesAScan(t *testing.T) {
+	before := refusedPackets(d.gateway)
+	tap := d.Stranger.Capture(lab.Link)
+	d.scan(t)
+	sent := lab.Sent(tap.Stop(), d.Stranger.Addr4, lab.Protected4)
+	// More may be refused meanwhile: Carol's kernel goes on about her connection.
+	if n := int(refusedPackets(d.gateway) - before); sent == 0 || n < sent {
+		t.Errorf("the metrics have %d refused packets of a scan of %d", n, sent)
+	}
+	m := d.gateway.Metrics()
+	if m["process_open_fds"] == 0 || m["process_resident_memory_bytes"] == 0 {
+		t.Error("the gateway, which has given up its privileges, does not know what it takes itself")
+	}
+	if m["knockgw_filter_attached"] == 1 {
+		if _, ok := m[`knockgw_filter_dropped_packets_total{reason="no-service"}`]; !ok {
+			t.Error("knockgw_filter_dropped_packets_total is not among the metrics")
+		}
+	}
+
+	dir, from := t.TempDir(), d.Stranger.Addr4.String()
+	pcapng, pcap := filepath.Join(dir, "gateway.pcapng"), filepath.Join(dir, "stranger.pcap")
+	trace := d.watcher(t, "trace", "--from", from, "-o", "json")
+	capture := d.watcher(t, "capture", "-o", pcapng, "--filter", "host "+from)
+	tcpdump := d.Stranger.Start("tcpdump", "-n", "-U", "-Z", "root", "-i", lab.Link, "-w", pcap, "src", "host", from, "and", "dst", "net", lab.Protected4.String())
+	for p, words := range map[*lab.Process]string{capture: "capturing", tcpdump: "listening on"} {
+		if err := p.WaitLog(soon(t, answerTime), func(log string) bool { return strings.Contains(log, words) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 200 { // the trace says nothing until there is something
+		if d.gateway.Metrics()["knockgw_watchers"] == 2 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	d.scan(t)
+	time.Sleep(time.Second) // the last packets are on their way to all three
+	for _, p := range []*lab.Process{trace, capture, tcpdump} {
+		p.Signal(syscall.SIGINT)
+		if code, err := p.Wait(soon(t, answerTime)); err != nil || code != 0 {
+			t.Fatalf("a watcher ended with %d, %v\n%s", code, err, p.Log())
+		}
+	}
+
+	seen := traced(t, trace.Log())
+	if len(seen) < sent/2 {
+		t.Errorf("the trace has %d packets of a scan of about %d", len(seen), sent)
+	}
+	same(t, "tshark", seen, d.readByTshark(t, pcapng))
+	same(t, "explain", seen, d.explained(t, pcap))
+	same(t, "explain, of the gateway's capture", seen, d.explained(t, pcapng))
+}
+
+// watcher starts a command that goes on until it is interrupted.
+func (d *day) watcher(t *testing.T, command string, args ...string) *lab.Process {
+	t.Helper()
+	return d.Gateway.Start(program.get(t).Path, append([]string{command, "--config", d.site.Config}, args...)...)
+}
+
+// traced reads `knockgw trace -o json`.
+func traced(t *testing.T, log string) (all []judged) {
+	t.Helper()
+	events, err := jsonLines[control.TraceEvent](strings.NewReader(log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range events {
+		if e.Missed > 0 {
+			t.Errorf("the trace left out %d events", e.Missed)
+		}
+		if e.Step == control.StepPacket {
+			all = append(all, judgedAs(e.Source, e.Target, e.Verdict, e.Reason))
+		}
+	}
+	return all
+}
+
+// readByTshark has the gateway's capture read by Wireshark's program.
+func (d *day) readByTshark(t *testing.T, file string) (all []judged) {
+	t.Helper()
+	out := d.Gateway.MustRun("tshark", "-r", file, "-T", "fields", "-E", "separator=|", "-e", "ip.src", "-e", "tcp.srcport", "-e", "udp.srcport",
+		"-e", "ip.dst", "-e", "tcp.dstport", "-e", "udp.dstport", "-e", "frame.comment")
+	for line := range strings.Lines(out) {
+		f := strings.Split(strings.TrimSpace(line), "|")
+		if len(f) != 7 {
+			continue // tshark's own warning about who runs it
+		}
+		verdict, reason, _ := strings.Cut(f[6], ": ")
+		all = append(all, judgedAs(f[0]+":"+f[1]+f[2], f[3]+":"+f[4]+f[5], verdict, reason))
+	}
+	return all
+}
+
+// explained has a capture judged anew.
+func (d *day) explained(t *testing.T, file string) (all []judged) {
+	t.Helper()
+	type packet struct{ Source, Destination, Verdict, Reason string }
+	out := d.Gateway.MustRun(program.get(t).Path, "explain", "--config", d.site.Config, "-o", "json", file)
+	packets, err := jsonLines[packet](strings.NewReader(out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range packets {
+		all = append(all, judgedAs(p.Source, p.Destination, p.Verdict, p.Reason))
+	}
+	return all
+}
+
+// same fails the test where two have seen different things.
+func same(t *testing.T, who string, want, got []judged) {
+	t.Helper()
+	a, b := tally(want), tally(got)
+	if maps.Equal(a, b) {
+		return
+	}
+	const shown = 10
+	t.Errorf("%s has %d packets, the trace %d", who, len(got), len(want))
+	for i, j := range slices.Sorted(maps.Keys(a)) {
+		if i < shown && a[j] != b[j] {
+			t.Errorf("the trace %d times, %s %d times: %s", a[j], who, b[j], j)
+		}
+	}
+	for i, j := range slices.Sorted(maps.Keys(b)) {
+		if i < shown && a[j] == 0 {
+			t.Errorf("%s alone: %s", who, j)
+		}
+	}
+}

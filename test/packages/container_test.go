@@ -1,0 +1,89 @@
+//go:build linux
+
+package packages
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// inAContainer runs the recipe's command in a root directory with the program and nothing else, with the rights that
+// docs/install.md names, and no program that makes containers.
+const inAContainer = `
+set -eu
+root=$1 tarball=$2 example=$3
+shift 3
+mount -t tmpfs root "$root"
+cd "$root"
+mkdir -p proc dev/net etc/knockgw var/lib/knockgw
+tar -xzf "$tarball" --strip-components=1 --wildcards '*/knockgw'
+mount -t proc proc proc
+mknod -m 600 dev/net/tun c 10 200
+mknod -m 666 dev/null c 1 3
+sed 's/^control:.*//' "$example" >etc/knockgw/knockgw.yaml
+./knockgw keygen --out etc/knockgw/alice.key
+chown -R 65532:65532 etc/knockgw var/lib/knockgw
+ip link set lo up
+# sys_chroot is for the chroot.
+setpriv --bounding-set=-all,+net_admin,+bpf,+setuid,+setgid,+sys_chroot --no-new-privs chroot . "$@" 2>log &
+gateway=$!
+for try in $(seq 100); do
+	grep -q msg=ready log && break
+	kill -0 $gateway || { cat log; exit 1; }
+	sleep 0.1
+done
+cat log proc/$gateway/status
+kill $gateway
+wait $gateway
+`
+
+func TestTheContainersRightsAreEnough(t *testing.T) {
+	if os.Getuid() != 0 || runtime.GOARCH != "amd64" {
+		t.Skip("needs root, and amd64, for which the package under test is")
+	}
+	if _, err := exec.LookPath("setpriv"); err != nil {
+		t.Skip("this machine has no setpriv")
+	}
+	if _, err := os.Stat("/dev/net/tun"); err != nil {
+		t.Skip("this machine has no TUN devices")
+	}
+	recipe, err := os.ReadFile(filepath.Join(root, "deploy/container/Containerfile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := func(instruction string) (w []string) {
+		line := regexp.MustCompile(`(?m)^` + instruction + ` \[(.*)\]$`).FindSubmatch(recipe)
+		if line == nil {
+			t.Fatalf("the recipe has no %s", instruction)
+		}
+		for word := range strings.SplitSeq(string(line[1]), ", ") {
+			w = append(w, strings.Trim(word, `"`))
+		}
+		return w
+	}
+	example, err := filepath.Abs(filepath.Join(root, "deploy/examples/knockgw.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"-c", inAContainer, "sh", t.TempDir(), one(t, packages.get(t), "*.tar.gz"), example}
+	cmd := exec.CommandContext(t.Context(), "/bin/sh", append(append(args, words("ENTRYPOINT")...), words("CMD")...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID,
+		Pdeathsig:  syscall.SIGKILL,
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{"Uid:\t65532\t65532\t65532\t65532", "CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("there is no %q:\n%s", want, out)
+		}
+	}
+}
