@@ -15,6 +15,7 @@ import (
 // check looks for what is wrong between sections that are right by themselves.
 func (p *parser) check() {
 	p.checkRoutes()
+	p.checkLocal()
 	p.checkClients()
 	p.checkServices()
 	p.checkMethods()
@@ -139,8 +140,11 @@ func (p *parser) checkCovered(s serviceSource, svc *Service) {
 			return
 		}
 	}
-	s.FailKey("listen", "%s is in no route of tun.routes, so nothing would arrive; add %s there",
-		addressOrPrefix(svc.Listen), svc.Listen)
+	if p.c.TUN.Hides(svc) {
+		return
+	}
+	s.FailKey("listen", "%s is in no route of tun.routes, so nothing would arrive; add %s there, "+
+		"or, if it is an address of this host, the address and port to tun.local", addressOrPrefix(svc.Listen), svc.Listen)
 }
 
 // checkLoop: a connection to an address that is routed to the device would come back as a stranger's.
@@ -159,6 +163,11 @@ func (p *parser) checkLoop(s serviceSource, svc *Service) {
 	addr, err := netip.ParseAddr(svc.Upstream.Host)
 	if err != nil {
 		return // a name: its addresses are for doctor, and for each dial
+	}
+	if slices.Contains(p.c.TUN.Local, netip.AddrPortFrom(addr.Unmap(), svc.Upstream.Port)) {
+		s.FailKey("upstream", "%s is hidden by tun.local, so flows would lead back into the device; "+
+			"have the service listen at 127.0.0.1:%d, and make that the upstream", svc.Upstream, svc.Upstream.Port)
+		return
 	}
 	if route, covered := p.routeOf(addr); covered {
 		s.FailKey("upstream", "%s is in the route %s, so flows would lead back into the device; "+

@@ -43,9 +43,10 @@ type Config struct {
 
 // TUN is the device and what is routed to it.
 type TUN struct {
-	Name   string         // at most 15 bytes
-	MTU    int            // bytes of an IP packet
-	Routes []netip.Prefix // masked; they cover every service and no upstream
+	Name   string           // at most 15 bytes
+	MTU    int              // bytes of an IP packet
+	Routes []netip.Prefix   // masked; they cover every service and no upstream
+	Local  []netip.AddrPort // ports of the host's own addresses, TCP and UDP; Linux only
 	Filter Filter
 }
 

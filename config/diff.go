@@ -133,6 +133,7 @@ func configKeys() []compared[Config] {
 		byRestart("tun.mtu", func(c *Config) any { return c.TUN.MTU }),
 		byRestart("tun.filter", func(c *Config) any { return c.TUN.Filter }),
 		{name: "tun.routes", same: func(a, b *Config) bool { return sameSet(a.TUN.Routes, b.TUN.Routes) }, restart: true},
+		{name: "tun.local", same: func(a, b *Config) bool { return sameSet(a.TUN.Local, b.TUN.Local) }, restart: true},
 		by("knock.udp_port", func(c *Config) any { return c.Knock.UDPPort }),
 		by("knock.window", func(c *Config) any { return c.Knock.Window }),
 		by("knock.gateway", func(c *Config) any { return c.Knock.Gateway }),

@@ -44,6 +44,11 @@ func rotating(list string) string { return with("secret: 0123456789abcdef", "sec
 // upstream is minimal with another upstream, as YAML.
 func upstream(text string) string { return with(`"10.0.2.2:2222"`, text) }
 
+// local is minimal with ports of the host itself that are hidden.
+func local(list string) string {
+	return with(tunLine, "tun: {routes: [10.77.0.0/24], local: ["+list+"]}")
+}
+
 // secret is minimal with another secret, as YAML.
 func secret(text string) string { return with("0123456789abcdef", text) }
 
@@ -221,6 +226,12 @@ func mistakes() []mistake {
 		{"overlap with a mapped address", minimal + `  - {name: b, listen: "[::ffff:10.77.0.1]:22", upstream: "10.0.2.2:1"}`, 6, "services[1].listen", "overlaps with service ssh"},
 		{"MAC port", withService("port: 70000"), 5, "services[0].port", "from 1 to 65535"},
 
+		{"local port twice", local(`"203.0.113.7:22", "203.0.113.7:22"`), 1, "tun.local[1]", "remove one of them"},
+		{"local port of a prefix", local(`"203.0.113.0/24:22"`), 1, "tun.local[0]", "name an address of this host"},
+		{"local port in a route", local(`"10.77.0.9:22"`), 1, "tun.local[0]", "remove one of them"},
+		{"local port that Linux has no rules for", local(`"203.0.113.7:65535"`), 1, "tun.local[0]", "choose another one"},
+		{"local port of the loopback", local(`"127.0.0.1:22"`), 1, "tun.local[0]", ""},
+		{"upstream that is hidden itself", local(`"10.0.2.2:2222"`), 5, "services[0].upstream", "127.0.0.1:2222"},
 		{"no upstream", with(`, upstream: "10.0.2.2:2222"`, ""), 5, "services[0].upstream", "write where the service really is"},
 		{"upstream without port", upstream("10.0.2.2"), 5, "services[0].upstream", "write it as 10.0.2.2:22"},
 		{"upstream name without port", upstream("db.example"), 5, "services[0].upstream", "write it as db.example:22"},

@@ -96,7 +96,8 @@ type parser struct {
 	sequence     *strictyaml.Section
 	metrics      *strictyaml.Section
 	routes       []strictyaml.Item
-	routesBroken bool // some are not in Config.TUN.Routes
+	routesBroken bool              // some are not in Config.TUN.Routes
+	local        []strictyaml.Item // the elements of tun.local, as many as Config.TUN.Local has
 	clients      []clientSource
 	services     []serviceSource
 	zones        map[string]*time.Location // those that clients named
@@ -120,7 +121,7 @@ func (p *parser) top(root *yaml.Node) {
 	s := p.NewSection(root, "", "version", "tun", "knock", "clients", "clients_dir", "services", "limits", "ban",
 		"state", "control", "metrics", "audit")
 	p.parseVersion(s)
-	p.parseTUN(s.Sub("tun", "name", "mtu", "routes", "filter"))
+	p.parseTUN(s.Sub("tun", "name", "mtu", "routes", "local", "filter"))
 	p.parseKnock(s.Sub("knock", "udp_port", "window", "gateway", "slot", "sequence"))
 	for i, it := range s.List("clients", "name one, or remove the key") {
 		p.parseClient(clientFile{p.Report, p.base}, i, it)
@@ -174,6 +175,7 @@ func (p *parser) parseTUN(s *strictyaml.Section) {
 		t.Routes = append(t.Routes, route)
 		p.routes = append(p.routes, it)
 	})
+	p.parseLocal(s)
 	p.routesBroken = s.Broken || p.Failures() > before
 }
 

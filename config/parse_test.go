@@ -92,7 +92,7 @@ func TestTheExampleSaysWhatItsCommentsSay(t *testing.T) {
 			Idle: 5 * time.Minute, DialTimeout: 5 * time.Second}
 	}
 	want := &Config{
-		TUN:   TUN{"knock0", 1500, []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24"), netip.MustParsePrefix("fd77::/64")}, FilterAuto},
+		TUN:   TUN{"knock0", 1500, []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24"), netip.MustParsePrefix("fd77::/64")}, nil, FilterAuto},
 		Knock: Knock{62201, 30 * time.Second, "berlin-1", 30 * time.Second, Sequence{3, 5 * time.Second, 30 * time.Second, false}},
 		Clients: []Client{
 			{ID: "alice", Secrets: []ClientSecret{{Secret: secret(0x00)}}, Services: []string{"ssh", "database"}},

@@ -76,6 +76,8 @@ type Gateway struct {
 	waiting   atomic.Pointer[[]string] // keys that wait for a restart
 	started   time.Time
 	routes    tun.Routes
+	local     tun.Local
+	guard     *tun.Guard // of local, from open to the end of Run; nil for none
 	flows     *flows.Set
 	metrics   *metricSet
 	own       *ownRegistry // nil where the registry is somebody else's
@@ -110,6 +112,7 @@ func New(cfg *config.Config, o Options) (*Gateway, error) {
 		o: o, log: o.Log, own: own,
 		started: o.Now(),
 		routes:  tun.Routes{Prefixes: cfg.TUN.Routes},
+		local:   tun.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()},
 		flows:   flows.NewSet(o.Log),
 		ready:   make(chan struct{}),
 	}
@@ -137,7 +140,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 		return errors.New("gateway: Run was called before")
 	}
 	defer g.own.open()()
-	return g.run(ctx)
+	err := g.run(ctx)
+	if closing := g.guard.Close(); err == nil {
+		err = closing
+	}
+	return err
 }
 
 func (g *Gateway) run(ctx context.Context) (err error) {
@@ -209,12 +216,16 @@ type servers struct {
 func (s *servers) close() error { return errors.Join(s.metrics.Close(), s.control.Close()) }
 
 // open opens the device. The blackholes come first, so that there is no moment
-// at which the host would answer for a protected address.
+// at which the host would answer for a protected address, or for a port of its own.
 func (g *Gateway) open() (tun.Device, error) {
 	if g.o.Device != nil {
 		return g.o.Device, nil
 	}
 	if err := g.routes.Blackhole(); err != nil {
+		return nil, err
+	}
+	var err error
+	if g.guard, err = g.local.Hide(); err != nil {
 		return nil, err
 	}
 	t := &g.now.Load().cfg.TUN
@@ -234,6 +245,9 @@ func (g *Gateway) attach(device tun.Device) error {
 	if err := g.routes.Attach(device.Info().Name); err != nil {
 		return err
 	}
+	if err := g.local.Attach(device.Info().Name); err != nil {
+		return err
+	}
 	return checkUpstreams(cfg, device.Info().Name)
 }
 
@@ -246,10 +260,15 @@ func (g *Gateway) openStore() (admission.Store, error) {
 	return admission.NewMemoryStore(o), nil
 }
 
-// Remove takes away the routes that running this configuration leaves behind
+// Remove takes away the routes and rules that running this configuration leaves behind
 // on purpose, the blackholes among them. It reports how many there were.
 func Remove(cfg *config.Config) (int, error) {
-	return tun.Routes{Prefixes: cfg.TUN.Routes}.Remove()
+	local, err := tun.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()}.Remove()
+	if err != nil {
+		return local, err
+	}
+	routes, err := tun.Routes{Prefixes: cfg.TUN.Routes}.Remove()
+	return local + routes, err
 }
 
 // parts are a gateway in motion.

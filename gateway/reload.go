@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/knockgw/knockgw/admission"
@@ -98,6 +99,9 @@ func (p *parts) prepare(cfg *config.Config) (*setup, config.Changes, error) {
 	changes := config.Diff(now.cfg, cfg)
 	possible := config.KeepRestart(now.cfg, cfg)
 	if p.g.o.Device == nil {
+		if !slices.Equal(possible.LocalUDP(), now.cfg.LocalUDP()) {
+			return nil, changes, errors.New("knock.udp_port is hidden together with the ports of tun.local when the gateway starts, and cannot change before: restart the gateway")
+		}
 		if err := errors.Join(checkRoutes(possible), checkUpstreams(possible, p.device.Info().Name)); err != nil {
 			return nil, changes, err
 		}

@@ -106,9 +106,10 @@ func (p *parts) setup() *setup {
 func checkRoutes(cfg *config.Config) error {
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
-		if !slices.ContainsFunc(cfg.TUN.Routes, func(r netip.Prefix) bool { return covers(r, s.Listen) }) {
+		if !cfg.TUN.Hides(s) && !slices.ContainsFunc(cfg.TUN.Routes, func(r netip.Prefix) bool { return covers(r, s.Listen) }) {
 			return fmt.Errorf("service %q: %s is in none of the routes that the gateway was started with (%v), "+
-				"and tun.routes waits for a restart: restart the gateway", s.Name, s.Listen, cfg.TUN.Routes)
+				"nor is it one of the ports of tun.local then (%v), "+
+				"and both wait for a restart: restart the gateway", s.Name, s.Listen, cfg.TUN.Routes, cfg.TUN.Local)
 		}
 	}
 	return nil

@@ -16,4 +16,5 @@ import "net/netip"
 // answer for it.
 type Routes struct {
 	Prefixes []netip.Prefix
+	table    int // where the routes are; 0 for the main table
 }

@@ -1,6 +1,7 @@
 package tun
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,7 +34,7 @@ const RoutesManaged = true
 // Blackhole installs the blackhole routes. Those of an earlier run are kept.
 func (r Routes) Blackhole() error {
 	for _, p := range r.Prefixes {
-		if err := netlink.RouteReplace(blackhole(p)); err != nil {
+		if err := netlink.RouteReplace(r.blackhole(p)); err != nil {
 			return fmt.Errorf("blackhole route %s: %w", p, permission(err))
 		}
 	}
@@ -63,6 +64,7 @@ func (r Routes) Attach(name string) error {
 			LinkIndex: link.Attrs().Index,
 			Dst:       ipNet(p),
 			Priority:  deviceMetric,
+			Table:     r.table,
 			Protocol:  routeProtocol,
 			Scope:     netlink.SCOPE_LINK,
 		}
@@ -107,8 +109,8 @@ const queueLength = 1000
 // earlier runs, for these prefixes, and no other route. It reports how many.
 func (r Routes) Remove() (removed int, err error) {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		filter := &netlink.Route{Protocol: routeProtocol}
-		routes, lerr := netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL)
+		filter := &netlink.Route{Protocol: routeProtocol, Table: cmp.Or(r.table, unix.RT_TABLE_MAIN)}
+		routes, lerr := netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
 		if lerr != nil {
 			err = errors.Join(err, fmt.Errorf("list routes: %w", permission(lerr)))
 			continue
@@ -158,10 +160,11 @@ func (r Routes) contains(n *net.IPNet) bool {
 	return false
 }
 
-func blackhole(p netip.Prefix) *netlink.Route {
+func (r Routes) blackhole(p netip.Prefix) *netlink.Route {
 	return &netlink.Route{
 		Dst:      ipNet(p),
 		Type:     unix.RTN_BLACKHOLE,
+		Table:    r.table,
 		Priority: blackholeMetric,
 		Protocol: routeProtocol,
 	}

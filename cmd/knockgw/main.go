@@ -80,7 +80,7 @@ func command() *cobra.Command {
 	root.AddCommand(
 		runCommand(), downCommand(), checkCommand(), demoCommand(), versionCommand(),
 		reloadCommand(), statusCommand(), flowsCommand(), grantsCommand(), clientsCommand(), bansCommand(), revokeCommand(),
-		traceCommand(), captureCommand(), explainCommand(),
+		traceCommand(), captureCommand(), explainCommand(), doctorCommand(),
 		keygenCommand(), knockCommand(), connectCommand(), pingCommand(), forwardCommand(), proxyCommand(),
 		clientCommand(), importCommand(), migrateCommand(),
 	)

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/doctor"
+)
+
+func doctorCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Say whether this host can run the gateway, and what to type where not",
+		Long: "Looks at the kernel, the privileges of whoever asks, forwarding, routes, upstreams, the clock, files and\n" +
+			"limits, and says of each whether the gateway of the configuration can do with it; where not, what to type.\n" +
+			"It changes nothing. It connects to each upstream once, unless --skip-upstreams is given. Firewalls are not\n" +
+			"looked at. The exit code is 1 if anything fails.",
+		Args: exact(0),
+	}
+	path := configFlag(cmd)
+	output := cmd.Flags().StringP("output", "o", "text", "text or json")
+	name := cmd.Flags().String("as", "", "the `account` that the gateway runs as, where files are concerned; default: whoever asks")
+	skip := cmd.Flags().Bool("skip-upstreams", false, "do not connect to upstreams")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *output != "text" && *output != "json" {
+			return &usageError{fmt.Errorf("-o %s: choose text or json", *output)}
+		}
+		account, err := accountOf(*name)
+		if err != nil {
+			return err
+		}
+		findings := examine(cmd, *path, doctor.Options{File: *path, Account: account, SkipUpstreams: *skip})
+		// answer's own word for text is table
+		format := *output
+		if format == "text" {
+			format = "table"
+		}
+		if err := answer(cmd, format, findings, func(w io.Writer) error { return printFindings(w, findings) }); err != nil {
+			return err
+		}
+		if doctor.Failed(findings) {
+			return &reportedError{errors.New("this host cannot run the gateway as it is")}
+		}
+		return nil
+	}
+	return cmd
+}
+
+// examine looks at this host. A configuration that cannot be loaded is a finding, too, and the only one then.
+func examine(cmd *cobra.Command, path string, o doctor.Options) []doctor.Finding {
+	cfg, err := config.Load(path)
+	if err != nil {
+		return []doctor.Finding{{
+			Check: "configuration", Level: doctor.Fail, Found: oneLine(err), Mend: "mend the file; knockgw check --config " + path + " tells the same",
+		}}
+	}
+	o.Config = cfg
+	return doctor.Examine(cmd.Context(), doctor.ThisHost(cfg), o)
+}
+
+func printFindings(w io.Writer, all []doctor.Finding) error {
+	for _, f := range all {
+		if _, err := fmt.Fprintf(w, "%-4s  %s: %s\n", f.Level, f.Check, f.Found); err != nil {
+			return err
+		}
+		if f.Mend == "" {
+			continue
+		}
+		if _, err := fmt.Fprintf(w, "      -> %s\n", f.Mend); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// accountOf looks an account up, by name or number; "" is whoever asks.
+func accountOf(name string) (doctor.Account, error) {
+	if name == "" {
+		a := doctor.Account{UID: os.Getuid(), Name: strconv.Itoa(os.Getuid())}
+		if a.UID == 0 {
+			a.Name = "root"
+		}
+		groups, err := os.Getgroups()
+		a.GIDs = append(groups, os.Getgid())
+		return a, err
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		if u, err = user.LookupId(name); err != nil {
+			return doctor.Account{}, &usageError{fmt.Errorf("--as %s: there is no such account", name)}
+		}
+	}
+	a := doctor.Account{Name: u.Username}
+	if a.UID, err = strconv.Atoi(u.Uid); err != nil {
+		return a, err
+	}
+	ids, err := u.GroupIds()
+	for _, id := range ids {
+		if gid, err := strconv.Atoi(id); err == nil {
+			a.GIDs = append(a.GIDs, gid)
+		}
+	}
+	return a, err
+}

@@ -1,0 +1,248 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/control"
+)
+
+// healthy is a host on which everything is as it should be, and a configuration for it.
+func healthy(t *testing.T) (*Host, Options) {
+	t.Helper()
+	cfg, err := config.Parse("/etc/knockgw/knockgw.yaml", []byte(`
+tun: {routes: [10.77.0.0/24, "fd77::/64"]}
+clients: [{id: alice, secret: 0123456789abcdef}]
+services: [{name: ssh, listen: "10.77.0.1:22", upstream: "files.example:22"}]
+state: {dir: /var/lib/knockgw}
+control: {socket: /run/knockgw/control.sock}
+limits: {flows: 1024}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := map[string]string{
+		"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv6/conf/all/disable_ipv6": "0", "ipv4/conf/all/rp_filter": "0",
+	}
+	h := &Host{
+		System:       "linux",
+		Running:      func(context.Context) (int, error) { return 0, control.ErrNotRunning },
+		Kernel:       func() (string, error) { return "6.12.1-generic", nil },
+		Device:       func() error { return nil },
+		Capabilities: func() (uint64, error) { return 1<<capNetAdmin | 1<<capBPF | 1<<capNetBindService, nil },
+		Filter:       func() error { return nil },
+		Setting: func(name string) (string, error) {
+			if v, ok := settings[name]; ok {
+				return v, nil
+			}
+			return "0", nil
+		},
+		Links: func() ([]Link, error) {
+			return []Link{
+				{Name: "lo", MTU: 65536, Up: true, Loopback: true, Addrs: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8")}},
+				{Name: "eth0", MTU: 1500, Up: true, Addrs: []netip.Prefix{netip.MustParsePrefix("203.0.113.7/24")}},
+			}, nil
+		},
+		Route:        func(netip.Addr) (string, error) { return "eth0", nil },
+		LocalFirst:   func(bool) (bool, error) { return true, nil },
+		Bind:         func(netip.AddrPort, bool) error { return nil },
+		Synchronised: func() (bool, error) { return true, nil },
+		Resolve: func(context.Context, string) ([]netip.Addr, error) {
+			return []netip.Addr{netip.MustParseAddr("10.0.2.2")}, nil
+		},
+		Dial:        func(context.Context, string) error { return nil },
+		Zone:        func(string) error { return nil },
+		File:        func(string) (File, error) { return File{Mode: fs.ModeDir | 0o755}, nil },
+		Descriptors: func() (uint64, error) { return 1 << 20, nil },
+		Memory:      func() (uint64, error) { return 1 << 30, nil },
+	}
+	return h, Options{Config: cfg, File: "/etc/knockgw/knockgw.yaml", Account: Account{Name: "root"}}
+}
+
+func TestAHealthyHostHasNothingToMend(t *testing.T) {
+	t.Parallel()
+	h, o := healthy(t)
+	for _, f := range Examine(t.Context(), h, o) {
+		if f.Level != OK || f.Mend != "" || f.Found == "" {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
+	t.Parallel()
+	setting := func(name, value string) func(*Host, *Options) {
+		return func(h *Host, _ *Options) {
+			before := h.Setting
+			h.Setting = func(n string) (string, error) {
+				if n == name {
+					return value, nil
+				}
+				return before(n)
+			}
+		}
+	}
+	hide := func(h *Host, o *Options) {
+		o.Config.TUN.Local = []netip.AddrPort{netip.MustParseAddrPort("203.0.113.7:22")}
+	}
+	runs := func(h *Host) { h.Running = func(context.Context) (int, error) { return 7, nil } }
+	for name, c := range map[string]struct {
+		hurt  func(*Host, *Options)
+		check string
+		level Level
+		mend  string
+	}{
+		"no control socket": {func(_ *Host, o *Options) { o.Config.Control.Socket = "" }, "gateway", Warn, "control.sock"},
+		"a gateway one may not ask": {func(h *Host, _ *Options) {
+			h.Running = func(context.Context) (int, error) { return 0, fs.ErrPermission }
+		}, "gateway", Warn, "as root"},
+		"an old kernel":           {func(h *Host, _ *Options) { h.Kernel = func() (string, error) { return "5.10.0", nil } }, "system", Warn, "update"},
+		"another system":          {func(h *Host, _ *Options) { h.System, h.Kernel = "plan9", nil }, "system", Warn, "host-modes.md"},
+		"no TUN device":           {func(h *Host, _ *Options) { h.Device = func() error { return fs.ErrNotExist } }, "TUN device", Fail, "modprobe tun"},
+		"a TUN device for others": {func(h *Host, _ *Options) { h.Device = func() error { return fs.ErrPermission } }, "TUN device", Fail, "as root"},
+		"no privileges":           {func(h *Host, _ *Options) { h.Capabilities = func() (uint64, error) { return 0, nil } }, "privileges", Fail, "CAP_NET_ADMIN"},
+		"no CAP_BPF": {func(h *Host, _ *Options) {
+			h.Capabilities = func() (uint64, error) { return 1 << capNetAdmin, nil }
+		}, "privileges", Warn, "CAP_BPF"},
+		"no CAP_BPF where the filter is required": {func(h *Host, o *Options) {
+			o.Config.TUN.Filter = config.FilterRequire
+			h.Capabilities = func() (uint64, error) { return 1 << capNetAdmin, nil }
+		}, "privileges", Fail, "CAP_BPF"},
+		"low ports": {func(h *Host, o *Options) {
+			hide(h, o)
+			h.Capabilities = func() (uint64, error) { return 1<<capNetAdmin | 1<<capBPF, nil }
+		}, "privileges", Fail, "CAP_NET_BIND_SERVICE"},
+		"a filter that is forbidden": {func(h *Host, _ *Options) { h.Filter = func() error { return fs.ErrPermission } }, "filter", Warn, "filter: off"},
+		"no forwarding":              {setting("ipv4/ip_forward", "0"), "forwarding IPv4", Fail, "net.ipv4.ip_forward=1"},
+		"no forwarding of IPv6":      {setting("ipv6/conf/all/forwarding", "0"), "forwarding IPv6", Fail, "net.ipv6.conf.all.forwarding=1"},
+		"IPv6 disabled":              {setting("ipv6/conf/all/disable_ipv6", "1"), "IPv6", Fail, "disable_ipv6=0"},
+		"no IPv6 at all": {func(h *Host, _ *Options) {
+			before := h.Setting
+			h.Setting = func(n string) (string, error) {
+				if strings.HasPrefix(n, "ipv6") {
+					return "", fs.ErrNotExist
+				}
+				return before(n)
+			}
+		}, "IPv6", Fail, "ipv6.disable"},
+		"strict sources on two links": {func(h *Host, o *Options) {
+			setting("ipv4/conf/all/rp_filter", "1")(h, o)
+			links := h.Links
+			h.Links = func() ([]Link, error) {
+				all, err := links()
+				return append(all, Link{Name: "eth1", MTU: 1500, Up: true}), err
+			}
+		}, "rp_filter", Warn, "rp_filter=2"},
+		"a protected address of the host's own": {func(_ *Host, o *Options) {
+			o.Config.TUN.Routes = append(o.Config.TUN.Routes, netip.MustParsePrefix("203.0.113.7/32"))
+		}, "routes", Fail, "ip addr del 203.0.113.7/24 dev eth0"},
+		"a prefix in a neighbouring network": {func(_ *Host, o *Options) {
+			o.Config.TUN.Routes = append(o.Config.TUN.Routes, netip.MustParsePrefix("203.0.113.64/28"))
+		}, "routes", Warn, "ip neigh add proxy"},
+		"routes that somebody took": {func(h *Host, _ *Options) { runs(h) }, "routes", Fail, "start the gateway anew"},
+		"an address that the host lacks": {func(_ *Host, o *Options) {
+			o.Config.TUN.Local = []netip.AddrPort{netip.MustParseAddrPort("203.0.113.8:22")}
+		}, "host's own ports", Fail, "tun.local"},
+		"a port that is taken": {func(h *Host, o *Options) {
+			hide(h, o)
+			h.Bind = func(netip.AddrPort, bool) error { return errors.New("address in use") }
+		}, "host's own ports", Fail, "127.0.0.1:22"},
+		"rules that somebody took": {func(h *Host, o *Options) { hide(h, o); runs(h) }, "host's own ports", Fail, "start the gateway anew"},
+		"a link with larger packets": {func(h *Host, _ *Options) {
+			h.Links = func() ([]Link, error) { return []Link{{Name: "eth0", MTU: 9000, Up: true}}, nil }
+		}, "MTU", Warn, "mtu: 9000"},
+		"an upstream without an address": {func(h *Host, _ *Options) {
+			h.Resolve = func(context.Context, string) ([]netip.Addr, error) { return nil, errors.New("no such host") }
+		}, "upstream of ssh", Fail, "getent hosts files.example"},
+		"an upstream whose route leads into the device": {func(h *Host, _ *Options) {
+			h.Route = func(netip.Addr) (string, error) { return "knock0", nil }
+		}, "upstream of ssh", Fail, "ip route add 10.0.2.2/32"},
+		"an upstream whose name has a protected address": {func(h *Host, _ *Options) {
+			h.Resolve = func(context.Context, string) ([]netip.Addr, error) {
+				return []netip.Addr{netip.MustParseAddr("10.77.0.9")}, nil
+			}
+		}, "upstream of ssh", Fail, "another upstream"},
+		"an upstream that does not answer": {func(h *Host, _ *Options) {
+			h.Dial = func(context.Context, string) error { return errors.New("refused") }
+		}, "upstream of ssh", Warn, "start the service"},
+		"a clock on its own": {func(h *Host, _ *Options) { h.Synchronised = func() (bool, error) { return false, nil } }, "clock", Warn, "timedatectl"},
+		"no time zones":      {func(h *Host, _ *Options) { h.Zone = func(string) error { return errors.New("unknown") } }, "time zones", Warn, "tzdata"},
+		"no state.dir":       {func(_ *Host, o *Options) { o.Config.State.Dir = "" }, "state.dir", Warn, "state:"},
+		"a state.dir that another owns": {func(_ *Host, o *Options) {
+			o.Account = Account{Name: "knockgw", UID: 999, GIDs: []int{999}}
+		}, "state.dir", Fail, "install -d -m 0750 -o knockgw /var/lib/knockgw"},
+		"a configuration that another owns": {func(h *Host, o *Options) {
+			o.Account = Account{Name: "knockgw", UID: 999}
+			h.File = func(string) (File, error) { return File{Mode: 0o600}, nil }
+		}, "configuration", Warn, "chown knockgw"},
+		"few descriptors": {func(h *Host, _ *Options) { h.Descriptors = func() (uint64, error) { return 1024, nil } }, "descriptors", Warn, "LimitNOFILE=1088"},
+		"little memory":   {func(h *Host, _ *Options) { h.Memory = func() (uint64, error) { return 12 << 20, nil } }, "memory", Warn, "limits: {flows: 256}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h, o := healthy(t)
+			c.hurt(h, &o)
+			all := Examine(t.Context(), h, o)
+			found := false
+			for _, f := range all {
+				found = found || f.Check == c.check && f.Level == c.level && strings.Contains(f.Mend, c.mend)
+				if f.Level != OK && f.Mend == "" {
+					t.Errorf("nothing is said of how to mend %+v", f)
+				}
+			}
+			if !found {
+				t.Errorf("no %s about %s that says %q among\n%s", c.level, c.check, c.mend, lines(all))
+			}
+			if c.level == Fail && !Failed(all) {
+				t.Error("it does not count as failed")
+			}
+		})
+	}
+}
+
+// A system that answers nothing is told so, and nothing breaks.
+func TestASystemWithoutAnswersIsSaidToBeUnchecked(t *testing.T) {
+	t.Parallel()
+	h, o := healthy(t)
+	all := Examine(t.Context(), &Host{
+		System: "openbsd", Running: h.Running, Links: h.Links, Resolve: h.Resolve, Dial: h.Dial, Zone: h.Zone,
+		Route: h.Route,
+	}, o)
+	if text := lines(all); Failed(all) || !strings.Contains(text, "not checked on openbsd") {
+		t.Errorf("found\n%s", text)
+	}
+}
+
+// Every error of the system's own is a finding.
+func TestASystemThatFailsToAnswerIsNotTakenForHealthy(t *testing.T) {
+	t.Parallel()
+	h, o := healthy(t)
+	broken := errors.New("broken")
+	h.Kernel = func() (string, error) { return "", broken }
+	h.Capabilities = func() (uint64, error) { return 0, broken }
+	h.Setting = func(string) (string, error) { return "", broken }
+	h.Links = func() ([]Link, error) { return nil, broken }
+	h.Synchronised = func() (bool, error) { return false, broken }
+	h.Descriptors = func() (uint64, error) { return 0, broken }
+	h.Memory = func() (uint64, error) { return 0, broken }
+	text := lines(Examine(t.Context(), h, o))
+	for _, check := range []string{"system", "privileges", "forwarding IPv4", "forwarding IPv6", "IPv6", "rp_filter", "routes", "MTU", "clock", "descriptors", "memory"} {
+		if !strings.Contains(text, "warn "+check+": not checked: broken") {
+			t.Errorf("%s is not said to be unchecked:\n%s", check, text)
+		}
+	}
+}
+
+func lines(all []Finding) string {
+	var b strings.Builder
+	for _, f := range all {
+		fmt.Fprintf(&b, "%s %s: %s -> %s\n", f.Level, f.Check, f.Found, f.Mend)
+	}
+	return b.String()
+}

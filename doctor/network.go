@@ -1,0 +1,287 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+// How packets come, go, and come to an upstream.
+
+// dialTime bounds a connection to an upstream, and a question for its name.
+const dialTime = 3 * time.Second
+
+// enabled reads a setting that is 0 or a number.
+func (e *examination) enabled(name string) (int, error) {
+	text, err := e.host.Setting(name)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(text)
+}
+
+// outside are the interfaces that packets may come from: up, and neither the
+// loopback nor the gateway's own.
+func (e *examination) outside() ([]Link, error) {
+	links, err := e.host.Links()
+	return slices.DeleteFunc(links, func(l Link) bool { return !l.Up || l.Loopback || l.Name == e.Config.TUN.Name }), err
+}
+
+func (e *examination) forwarding(context.Context) {
+	const check = "forwarding"
+	if e.host.Setting == nil {
+		e.unchecked(check)
+		return
+	}
+	v4, v6 := e.families()
+	if v4 {
+		e.forwarding4(check + " IPv4")
+	}
+	if v6 {
+		const setting = "ipv6/conf/all/forwarding"
+		on, err := e.enabled(setting)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // family6 says what
+		case err != nil:
+			e.unknown(check+" IPv6", err)
+		case on == 0:
+			e.bad(Fail, check+" IPv6", "sysctl -w net.ipv6.conf.all.forwarding=1 (and net.ipv6.conf.IFACE.accept_ra=2 where routes come by router advertisement)",
+				"off: what comes for the protected addresses is dropped")
+		default:
+			e.ok(check+" IPv6", "on")
+		}
+	}
+}
+
+// forwarding4: each interface that packets come from needs it, and ip_forward sets it for all.
+func (e *examination) forwarding4(check string) {
+	all, err := e.enabled("ipv4/ip_forward")
+	if err != nil {
+		e.unknown(check, err)
+		return
+	}
+	if all != 0 {
+		e.ok(check, "on")
+		return
+	}
+	links, err := e.outside()
+	if err != nil {
+		e.unknown(check, err)
+		return
+	}
+	var names []string
+	for _, l := range links {
+		if on, err := e.enabled("ipv4/conf/" + l.Name + "/forwarding"); err == nil && on != 0 {
+			names = append(names, l.Name)
+		}
+	}
+	if len(names) == 0 {
+		e.bad(Fail, check, "sysctl -w net.ipv4.ip_forward=1, or net.ipv4.conf.IFACE.forwarding=1 for the interface that clients come from",
+			"off: what comes for the protected addresses is dropped")
+		return
+	}
+	e.ok(check, "on for %s", listed(names))
+}
+
+func (e *examination) family6(context.Context) {
+	const check = "IPv6"
+	if _, v6 := e.families(); !v6 || e.host.Setting == nil {
+		return
+	}
+	off, err := e.enabled("ipv6/conf/all/disable_ipv6")
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		e.bad(Fail, check, "boot without ipv6.disable=1, or remove the IPv6 entries of tun", "the kernel has none, and the configuration protects IPv6 addresses")
+	case err != nil:
+		e.unknown(check, err)
+	case off != 0:
+		e.bad(Fail, check, "sysctl -w net.ipv6.conf.all.disable_ipv6=0", "disabled, and the configuration protects IPv6 addresses")
+	default:
+		e.ok(check, "enabled")
+	}
+}
+
+// sources: a strict look at sources drops clients whose packets come by another
+// interface than answers would leave by.
+func (e *examination) sources(context.Context) {
+	const check, strict = "rp_filter", 1
+	if v4, _ := e.families(); !v4 || e.host.Setting == nil {
+		return
+	}
+	links, err := e.outside()
+	if err != nil {
+		e.unknown(check, err)
+		return
+	}
+	all, err := e.enabled("ipv4/conf/all/rp_filter")
+	if err != nil {
+		e.unknown(check, err)
+		return
+	}
+	var names []string
+	for _, l := range links {
+		if own, err := e.enabled("ipv4/conf/" + l.Name + "/rp_filter"); err == nil && max(all, own) == strict {
+			names = append(names, l.Name)
+		}
+	}
+	if len(names) > 0 && len(links) > 1 {
+		e.bad(Warn, check, "where ways there and back differ: sysctl -w net.ipv4.conf.IFACE.rp_filter=2",
+			"strict on %s: a client is dropped whose answers would leave by another interface", listed(names))
+		return
+	}
+	e.ok(check, "in nobody's way")
+}
+
+// routes: what the host has itself it answers for itself, and what is part of a
+// neighbouring network nobody sends here.
+func (e *examination) routes(context.Context) {
+	const check = "routes"
+	if e.host.Links == nil {
+		e.unchecked(check)
+		return
+	}
+	links, err := e.host.Links()
+	if err != nil {
+		e.unknown(check, err)
+		return
+	}
+	good := true
+	for _, r := range e.Config.TUN.Routes {
+		for _, l := range links {
+			for _, a := range l.Addrs {
+				switch {
+				case r.Contains(a.Addr()):
+					good = false
+					e.bad(Fail, check, fmt.Sprintf("ip addr del %s dev %s, or hide ports of it with tun.local instead", a, l.Name),
+						"%s, in %s, is an address of this host, and its kernel answers for it", a.Addr(), r)
+				case a.Overlaps(r) && l.Name != e.Config.TUN.Name && a.Bits() < r.Bits():
+					good = false
+					e.bad(Warn, check, fmt.Sprintf("ip neigh add proxy ADDRESS dev %s for each address, or route %s to this host in its neighbours", l.Name, r),
+						"%s is part of the network of %s (%s), whose hosts ask for its addresses instead of sending here", r, l.Name, a.Masked())
+				}
+			}
+		}
+		if device, err := e.host.Route(r.Addr()); e.running && (err != nil || device != e.Config.TUN.Name) {
+			good = false
+			e.bad(Fail, check, "knockgw down, and start the gateway anew", "%s does not lead to %s, though the gateway runs", r, e.Config.TUN.Name)
+		}
+	}
+	if good && len(e.Config.TUN.Routes) > 0 {
+		e.ok(check, "nothing here is in the way of %d prefixes; that neighbours route them here cannot be seen from here", len(e.Config.TUN.Routes))
+	}
+}
+
+// local: ports of the host itself.
+func (e *examination) local(context.Context) {
+	const check = "host's own ports"
+	if len(e.Config.TUN.Local) == 0 || e.host.Links == nil {
+		return
+	}
+	links, err := e.host.Links()
+	if err != nil {
+		e.unknown(check, err)
+		return
+	}
+	good := true
+	bad := func(mend, found string, args ...any) {
+		good = false
+		e.bad(Fail, check, mend, found, args...)
+	}
+	for _, p := range e.Config.TUN.Local {
+		has := func(a netip.Prefix) bool { return a.Addr() == p.Addr() }
+		if !slices.ContainsFunc(links, func(l Link) bool { return slices.ContainsFunc(l.Addrs, has) }) {
+			bad("correct tun.local, or ip addr add "+p.Addr().String()+" dev IFACE", "%s is no address of this host", p.Addr())
+			continue
+		}
+		if !e.running && e.host.Bind != nil {
+			for _, udp := range []bool{false, true} {
+				if err := e.host.Bind(p, udp); err != nil && !errors.Is(err, fs.ErrPermission) {
+					bad(fmt.Sprintf("have it listen at 127.0.0.1:%d (sshd: ListenAddress 127.0.0.1), and make that the upstream", p.Port()),
+						"somebody listens at %s: %v", p, err)
+				}
+			}
+		}
+		if e.running && e.host.LocalFirst != nil {
+			if first, err := e.host.LocalFirst(p.Addr().Is6()); err == nil && first {
+				bad("knockgw down, and start the gateway anew", "the local table is asked before the rules that hide %s, though the gateway runs", p)
+			}
+		}
+	}
+	if good {
+		e.ok(check, "%d can be hidden", len(e.Config.TUN.Local))
+	}
+}
+
+func (e *examination) mtu(context.Context) {
+	const check = "MTU"
+	if e.host.Links == nil {
+		e.unchecked(check)
+		return
+	}
+	links, err := e.outside()
+	if err != nil {
+		e.unknown(check, err)
+		return
+	}
+	for _, l := range links {
+		if l.MTU > e.Config.TUN.MTU {
+			e.bad(Warn, check, fmt.Sprintf("write tun: {mtu: %d}", min(l.MTU, tun.MaxPacket)),
+				"that of %s is %d, and tun.mtu %d: strangers' larger packets are answered by the kernel (Packet Too Big)", l.Name, l.MTU, e.Config.TUN.MTU)
+			return
+		}
+	}
+	e.ok(check, "no link's is larger than tun.mtu, %d", e.Config.TUN.MTU)
+}
+
+func (e *examination) upstreams(ctx context.Context) {
+	for i := range e.Config.Services {
+		s := &e.Config.Services[i]
+		if s.Upstream.Host == "" {
+			continue // the dialled address, or the embedding program
+		}
+		e.upstream(ctx, "upstream of "+s.Name, s.Upstream.Host, s.Upstream.Port, s.UpstreamDevice)
+	}
+}
+
+func (e *examination) upstream(ctx context.Context, check, host string, port uint16, device string) {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	addrs := []netip.Addr{}
+	if a, err := netip.ParseAddr(host); err == nil {
+		addrs = append(addrs, a)
+	} else if addrs, err = e.host.Resolve(ctx, host); err != nil || len(addrs) == 0 {
+		e.bad(Fail, check, "correct services[].upstream, or the resolver: getent hosts "+host, "%s does not resolve: %v", host, err)
+		return
+	}
+	for _, a := range addrs {
+		a = a.Unmap()
+		routed := slices.ContainsFunc(e.Config.TUN.Routes, func(r netip.Prefix) bool { return r.Contains(a) })
+		hidden := slices.Contains(e.Config.TUN.Local, netip.AddrPortFrom(a, port))
+		leads := ""
+		if e.host.Route != nil {
+			leads, _ = e.host.Route(a)
+		}
+		if device == "" && (routed || hidden || leads != "" && leads == e.Config.TUN.Name) {
+			e.bad(Fail, check, fmt.Sprintf("ip route add %s via GATEWAY dev IFACE, or choose another upstream", netip.PrefixFrom(a, a.BitLen())),
+				"%s leads back into %s, as a stranger's packets", a, e.Config.TUN.Name)
+			return
+		}
+	}
+	address := netip.AddrPortFrom(addrs[0].Unmap(), port).String()
+	if e.SkipUpstreams || device != "" {
+		e.ok(check, "%s; not dialled", address)
+		return
+	}
+	if err := e.host.Dial(ctx, address); err != nil {
+		e.bad(Warn, check, "start the service, or correct services[].upstream", "%s does not answer: %v", address, err)
+		return
+	}
+	e.ok(check, "%s answers", address)
+}

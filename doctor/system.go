@@ -1,0 +1,230 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/control"
+)
+
+// What the kernel has to offer, and to whom.
+
+const (
+	// The first Linux whose programs the filter can be.
+	filterMajor, filterMinor = 5, 15
+	// Capabilities, by their numbers in capabilities(7).
+	capNetBindService = 10
+	capNetAdmin       = 12
+	capSysAdmin       = 21
+	capBPF            = 39
+	// firstFreePort is the default of ip_unprivileged_port_start.
+	firstFreePort = 1024
+)
+
+func (e *examination) gateway(ctx context.Context) {
+	const check = "gateway"
+	if e.Config.Control.Socket == "" {
+		e.bad(Warn, check, "write control: {socket: /run/knockgw/control.sock}", "no control.socket: whether one runs is not known, and reload needs a signal")
+		return
+	}
+	pid, err := e.host.Running(ctx)
+	switch {
+	case err == nil:
+		e.running = true
+		e.ok(check, "runs, process %d", pid)
+	case errors.Is(err, control.ErrNotRunning):
+		e.ok(check, "does not run")
+	default:
+		e.unknown(check, err)
+	}
+}
+
+func (e *examination) system(context.Context) {
+	const check = "system"
+	if e.host.Kernel == nil {
+		e.bad(Warn, check, "set routes by hand: see docs/host-modes.md", "%s is untested, and most is not checked there", e.host.System)
+		return
+	}
+	release, err := e.host.Kernel()
+	if err != nil {
+		e.unknown(check, err)
+		return
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
+		e.unknown(check, fmt.Errorf("a kernel of version %q", release))
+		return
+	}
+	if major < filterMajor || major == filterMajor && minor < filterMinor {
+		e.bad(Warn, check, "update the kernel", "Linux %s is older than %d.%d: packets are refused in user space only", release, filterMajor, filterMinor)
+		return
+	}
+	e.ok(check, "Linux %s", release)
+}
+
+func (e *examination) device(context.Context) {
+	const check = "TUN device"
+	if e.host.Device == nil {
+		e.unchecked(check)
+		return
+	}
+	err := e.host.Device()
+	switch {
+	case err == nil:
+		e.ok(check, "/dev/net/tun can be opened")
+	case errors.Is(err, fs.ErrPermission):
+		e.bad(Fail, check, "run as root, or chmod 0666 /dev/net/tun; in a container, pass --device /dev/net/tun", "/dev/net/tun may not be opened")
+	case errors.Is(err, fs.ErrNotExist):
+		e.bad(Fail, check, "modprobe tun; in a container, pass --device /dev/net/tun", "/dev/net/tun is missing")
+	default:
+		e.bad(Fail, check, "modprobe tun", "/dev/net/tun cannot be opened: %v", err)
+	}
+}
+
+func (e *examination) privileges(context.Context) {
+	const check = "privileges"
+	if e.host.Capabilities == nil {
+		e.unchecked(check)
+		return
+	}
+	all, err := e.host.Capabilities()
+	if err != nil {
+		e.unknown(check, err)
+		return
+	}
+	has := func(bit int) bool { return all&(1<<bit) != 0 }
+	good := true
+	if !has(capNetAdmin) {
+		good = false
+		e.bad(Fail, check, "run as root, or grant CAP_NET_ADMIN (systemd: AmbientCapabilities=CAP_NET_ADMIN CAP_BPF)",
+			"no CAP_NET_ADMIN: the interface and its routes cannot be made by whoever asks here")
+	}
+	if low := e.lowest(); low != 0 && low < firstFreePort && !has(capNetBindService) {
+		good = false
+		e.bad(Fail, check, "run as root, or grant CAP_NET_BIND_SERVICE", "no CAP_NET_BIND_SERVICE, which hiding port %d of this host needs", low)
+	}
+	if !has(capBPF) && !has(capSysAdmin) && e.Config.TUN.Filter != config.FilterOff {
+		good = false
+		e.bad(e.filterLevel(), check, "grant CAP_BPF, or write tun: {filter: off}", "no CAP_BPF: packets are refused in user space only")
+	}
+	if good {
+		e.ok(check, "all that are needed")
+	}
+}
+
+// lowest is the smallest port of tun.local, 0 if there is none.
+func (e *examination) lowest() uint16 {
+	var low uint16
+	for _, p := range e.Config.TUN.Local {
+		if low == 0 || p.Port() < low {
+			low = p.Port()
+		}
+	}
+	return low
+}
+
+// filterLevel is how bad it is to be without the filter.
+func (e *examination) filterLevel() Level {
+	if e.Config.TUN.Filter == config.FilterRequire {
+		return Fail
+	}
+	return Warn
+}
+
+func (e *examination) filter(context.Context) {
+	const check = "filter"
+	switch {
+	case e.Config.TUN.Filter == config.FilterOff:
+		e.ok(check, "off, as tun.filter says")
+	case e.host.Filter == nil:
+		e.unchecked(check)
+	default:
+		if err := e.host.Filter(); err != nil {
+			e.bad(e.filterLevel(), check, "grant CAP_BPF; where the kernel forbids it, write tun: {filter: off}", "not permitted: %v", err)
+			return
+		}
+		e.ok(check, "the kernel takes it")
+	}
+}
+
+func (e *examination) clock(context.Context) {
+	const check = "clock"
+	if e.host.Synchronised == nil {
+		e.unchecked(check)
+		return
+	}
+	synchronised, err := e.host.Synchronised()
+	switch {
+	case err != nil:
+		e.unknown(check, err)
+	case !synchronised:
+		e.bad(Warn, check, "timedatectl set-ntp true, or run chrony", "not synchronised; knocks are refused whose time is %v away from it", e.Config.Knock.Window)
+	default:
+		e.ok(check, "synchronised")
+	}
+}
+
+func (e *examination) zones(context.Context) {
+	const check, example = "time zones", "Europe/Berlin"
+	if err := e.host.Zone(example); err != nil {
+		e.bad(Warn, check, "apt install tzdata", "%v: clients[].hours can have no zone", err)
+		return
+	}
+	e.ok(check, "known")
+}
+
+// flowDescriptors is how many descriptors a flow takes: the connection to its
+// upstream. spareDescriptors is for everything else.
+const (
+	flowDescriptors  = 1
+	spareDescriptors = 64
+	// flowMemory is what an idle flow takes, in bytes: docs/performance.md, rounded up.
+	flowMemory = 24 << 10
+	mib        = 1 << 20
+)
+
+func (e *examination) descriptors(context.Context) {
+	const check = "descriptors"
+	if e.host.Descriptors == nil {
+		e.unchecked(check)
+		return
+	}
+	have, err := e.host.Descriptors()
+	if err != nil {
+		e.unknown(check, err)
+		return
+	}
+	if need := uint64(e.Config.Limits.Flows)*flowDescriptors + spareDescriptors; have < need {
+		e.bad(Warn, check, fmt.Sprintf("systemd: LimitNOFILE=%d; elsewhere ulimit -n %d; or lower limits.flows", need, need),
+			"a process may have %d, and limits.flows is %d", have, e.Config.Limits.Flows)
+		return
+	}
+	e.ok(check, "%d", have)
+}
+
+func (e *examination) memory(context.Context) {
+	const check = "memory"
+	if e.host.Memory == nil {
+		e.unchecked(check)
+		return
+	}
+	have, err := e.host.Memory()
+	if err != nil {
+		e.unknown(check, err)
+		return
+	}
+	if need := uint64(e.Config.Limits.Flows) * flowMemory; have < need {
+		e.bad(Warn, check, "write limits: {flows: "+strconv.FormatUint(have/2/flowMemory, 10)+"}",
+			"%d MiB to be had, and limits.flows, %d, may come to take %d MiB", have/mib, e.Config.Limits.Flows, need/mib)
+		return
+	}
+	e.ok(check, "%d MiB to be had", have/mib)
+}
+
+// listed joins a few names for a line.
+func listed(names []string) string { return strings.Join(names, ", ") }

@@ -1,0 +1,146 @@
+package doctor
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/knockgw/knockgw/filter"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// ask fills in what Linux can be asked.
+func (h *Host) ask() {
+	h.Kernel = func() (string, error) {
+		var u unix.Utsname
+		err := unix.Uname(&u)
+		return unix.ByteSliceToString(u.Release[:]), err
+	}
+	h.Device = func() error {
+		f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		return f.Close()
+	}
+	h.Capabilities = func() (uint64, error) {
+		text, err := field("/proc/self/status", "CapEff:")
+		if err != nil {
+			return 0, err
+		}
+		return strconv.ParseUint(text, 16, 64)
+	}
+	h.Filter = tryFilter
+	h.Setting = func(name string) (string, error) {
+		b, err := os.ReadFile(filepath.Join("/proc/sys/net", filepath.FromSlash(name)))
+		return strings.TrimSpace(string(b)), err
+	}
+	h.Route = func(a netip.Addr) (string, error) { return tun.UpstreamDevice(a), nil }
+	h.LocalFirst = localFirst
+	h.Bind = bind
+	h.Synchronised = func() (bool, error) {
+		state, err := unix.Adjtimex(&unix.Timex{})
+		return state != unix.TIME_ERROR, err
+	}
+	h.File = func(path string) (File, error) {
+		info, err := os.Stat(path)
+		if err != nil {
+			return File{}, err
+		}
+		f := File{Mode: info.Mode()}
+		if s, ok := info.Sys().(*syscall.Stat_t); ok {
+			f.UID, f.GID = int(s.Uid), int(s.Gid)
+		}
+		return f, nil
+	}
+	h.Descriptors = func() (uint64, error) {
+		var r unix.Rlimit
+		err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r)
+		return r.Max, err // Go raises the one that counts to it
+	}
+	h.Memory = func() (uint64, error) {
+		text, err := field("/proc/meminfo", "MemAvailable:")
+		if err != nil {
+			return 0, err
+		}
+		kib, err := strconv.ParseUint(text, 10, 64)
+		return kib << 10, err
+	}
+}
+
+// field is the first word after a name at the beginning of a line of a file of the kernel's.
+func field(path, name string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	for lines := bufio.NewScanner(bytes.NewReader(b)); lines.Scan(); {
+		if words := strings.Fields(lines.Text()); len(words) > 1 && words[0] == name {
+			return words[1], nil
+		}
+	}
+	return "", fmt.Errorf("%s has no %s", path, name)
+}
+
+// localFirst tells whether a rule at 0 still leads to the local table.
+func localFirst(v6 bool) (bool, error) {
+	family := netlink.FAMILY_V4
+	if v6 {
+		family = netlink.FAMILY_V6
+	}
+	rules, err := netlink.RuleList(family)
+	for _, r := range rules {
+		if r.Priority == 0 && r.Table == unix.RT_TABLE_LOCAL && r.Dst == nil {
+			return true, err
+		}
+	}
+	return false, err
+}
+
+// bind takes a port as the gateway will, and gives it back. Nobody is answered meanwhile.
+func bind(p netip.AddrPort, udp bool) error {
+	family, kind := unix.AF_INET, unix.SOCK_STREAM
+	var address unix.Sockaddr = &unix.SockaddrInet4{Port: int(p.Port())}
+	if p.Addr().Is6() {
+		family, address = unix.AF_INET6, &unix.SockaddrInet6{Port: int(p.Port()), Addr: p.Addr().As16()}
+	} else {
+		address.(*unix.SockaddrInet4).Addr = p.Addr().As4()
+	}
+	if udp {
+		kind = unix.SOCK_DGRAM
+	}
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if !udp {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	}
+	if err == nil {
+		err = unix.Bind(fd, address)
+	}
+	if errors.Is(err, unix.EACCES) {
+		err = fs.ErrPermission // which privileges says
+	}
+	return errors.Join(err, unix.Close(fd))
+}
+
+// tryFilter loads a filter for one flow and lets it go.
+func tryFilter() error {
+	f, err := filter.Open(filter.Options{Flows: 1, Sources: 1, Expected: 1})
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}

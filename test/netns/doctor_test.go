@@ -1,0 +1,177 @@
+//go:build linux
+
+package netns_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/knockgw/knockgw/doctor"
+	"github.com/knockgw/knockgw/test/netns/lab"
+)
+
+// diagnosis is what doctor finds on the gateway, by check; those of what is the machine's, not the lab's, are left out.
+func diagnosis(t *testing.T, site *lab.Site, wantCode int, args ...string) map[string]doctor.Finding {
+	t.Helper()
+	out, err := site.Knockgw(soon(t, admitTime), "doctor", append([]string{"-o", "json"}, args...)...)
+	if code := lab.ExitCode(err); code != wantCode {
+		t.Errorf("doctor ended with %d (%v), want %d\n%s", code, err, wantCode, out)
+	}
+	var all []doctor.Finding
+	if err := json.Unmarshal([]byte(out), &all); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	found := make(map[string]doctor.Finding)
+	for _, f := range all {
+		if before, ok := found[f.Check]; !ok || before.Level == doctor.OK {
+			found[f.Check] = f
+		}
+	}
+	for _, machines := range []string{"system", "clock", "time zones", "descriptors", "memory"} {
+		if _, ok := found[machines]; !ok {
+			t.Errorf("%s was not looked at", machines)
+		}
+		delete(found, machines)
+	}
+	return found
+}
+
+func TestADoctorFindsAHealthyHostHealthy(t *testing.T) {
+	t.Parallel()
+	l, site, _, _ := site(t)
+	before := host(l)
+	well := func(when string) {
+		t.Helper()
+		for _, f := range diagnosis(t, site, 0) {
+			// Bob's service is before nothing.
+			if f.Level != doctor.OK && f.Check != "upstream of bobs" {
+				t.Errorf("%s: %+v", when, f)
+			}
+		}
+	}
+	well("before the first start")
+	untouched(t, l, before)
+	gateway := site.Start(t)
+	well("while the gateway runs")
+	gateway.Kill()
+	well("after a crash")
+}
+
+func TestADoctorFindsAHostHealthyWhosePortsAreHidden(t *testing.T) {
+	t.Parallel()
+	l, site, _, _, _ := hides(t)
+	before := host(l)
+	well := func(when string) {
+		t.Helper()
+		for _, f := range diagnosis(t, site, 0) {
+			if f.Level != doctor.OK && f.Check != "upstream of bobs" {
+				t.Errorf("%s: %+v", when, f)
+			}
+		}
+	}
+	well("before the first start")
+	untouched(t, l, before)
+	site.Start(t)
+	well("while the gateway runs")
+	l.Gateway.MustRun("ip", "rule", "add", "pref", "0", "lookup", "local")
+	if f := diagnosis(t, site, 1)["host's own ports"]; f.Level != doctor.Fail {
+		t.Errorf("a rule before ours was not found: %+v", f)
+	}
+}
+
+func TestADoctorSaysWhatABrokenHostLacks(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		hurt  func(*testing.T, *lab.Lab, *lab.Site)
+		check string
+		level doctor.Level
+		mend  string
+	}{
+		"forwarding is off": {func(_ *testing.T, l *lab.Lab, _ *lab.Site) { l.Gateway.Sysctl("ipv4/ip_forward", "0") },
+			"forwarding IPv4", doctor.Fail, "sysctl -w net.ipv4.ip_forward=1"},
+		"forwarding of IPv6 is off": {func(_ *testing.T, l *lab.Lab, _ *lab.Site) { l.Gateway.Sysctl("ipv6/conf/all/forwarding", "0") },
+			"forwarding IPv6", doctor.Fail, "sysctl -w net.ipv6.conf.all.forwarding=1"},
+		"IPv6 is disabled": {func(_ *testing.T, l *lab.Lab, _ *lab.Site) { l.Gateway.Sysctl("ipv6/conf/all/disable_ipv6", "1") },
+			"IPv6", doctor.Fail, "sysctl -w net.ipv6.conf.all.disable_ipv6=0"},
+		"the upstream's route leads into the device": {func(t *testing.T, l *lab.Lab, s *lab.Site) {
+			s.Start(t)
+			l.Gateway.MustRun("ip", "route", "add", "10.1.3.2/32", "dev", lab.Tunnel)
+		}, "upstream of auth-v4", doctor.Fail, "ip route add 10.1.3.2/32"},
+		"the device's route is gone": {func(t *testing.T, l *lab.Lab, s *lab.Site) {
+			s.Start(t)
+			l.Gateway.MustRun("ip", "route", "del", "10.77.0.0/24", "dev", lab.Tunnel)
+		}, "routes", doctor.Fail, "start the gateway anew"},
+		"a protected address is on an interface": {func(_ *testing.T, l *lab.Lab, _ *lab.Site) {
+			l.Gateway.MustRun("ip", "addr", "add", "10.77.0.1/32", "dev", "lo")
+		}, "routes", doctor.Fail, "ip addr del 10.77.0.1/32 dev lo"},
+		"a link takes larger packets": {func(_ *testing.T, l *lab.Lab, _ *lab.Site) {
+			l.Gateway.MustRun("ip", "link", "set", "client0", "mtu", "9000")
+		}, "MTU", doctor.Warn, "mtu: 9000"},
+		"sources are filtered strictly": {func(_ *testing.T, l *lab.Lab, _ *lab.Site) { l.Gateway.Sysctl("ipv4/conf/all/rp_filter", "1") },
+			"rp_filter", doctor.Warn, "rp_filter=2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, site, _, _ := site(t)
+			c.hurt(t, l, site)
+			code := 0
+			if c.level == doctor.Fail {
+				code = 1
+			}
+			if f := diagnosis(t, site, code)[c.check]; f.Level != c.level || !strings.Contains(f.Mend, c.mend) {
+				t.Errorf("of %s it says %+v, want %s and %q", c.check, f, c.level, c.mend)
+			}
+		})
+	}
+	t.Run("without privileges", func(t *testing.T) {
+		t.Parallel()
+		l, site, _, _ := site(t)
+		for _, path := range []string{filepath.Dir(site.Config), site.Config, site.State} {
+			if err := os.Chown(path, nobody, nobody); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out := asNobody(t, l, site)
+		for _, want := range []string{"fail  privileges: no CAP_NET_ADMIN", "-> run as root, or grant CAP_NET_ADMIN", "ok    state.dir"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("it does not say %q:\n%s", want, out)
+			}
+		}
+	})
+	t.Run("a port of the host that is taken", func(t *testing.T) {
+		t.Parallel()
+		l, site, _, _, all := hides(t)
+		l.Gateway.Listen("tcp", all[0].listen.String())
+		if f := diagnosis(t, site, 1)["host's own ports"]; f.Level != doctor.Fail || !strings.Contains(f.Mend, "127.0.0.1:22") {
+			t.Errorf("it says %+v", f)
+		}
+	})
+}
+
+// asNobody is what doctor tells somebody without any privilege.
+func asNobody(t *testing.T, l *lab.Lab, site *lab.Site) string {
+	t.Helper()
+	cmd := l.Gateway.Command(soon(t, admitTime), program.get(t).Path, "doctor", "--config", site.Config)
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
+	out, err := l.Gateway.RunCommand(cmd)
+	if code := lab.ExitCode(err); code != 1 {
+		t.Errorf("doctor ended with %d, %v", code, err)
+	}
+	return out
+}
+
+func TestADoctorNamesAHostWithoutTUN(t *testing.T) {
+	t.Parallel()
+	l, site, _, _ := site(t)
+	cmd := l.Gateway.Command(soon(t, admitTime), "sh", "-c", `mount -t tmpfs none /dev/net && exec "$0" doctor --config "$1"`,
+		program.get(t).Path, site.Config)
+	cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
+	out, err := l.Gateway.RunCommand(cmd)
+	if lab.ExitCode(err) != 1 || !strings.Contains(out, "fail  TUN device: /dev/net/tun is missing\n      -> modprobe tun") {
+		t.Errorf("doctor ended with %v\n%s", err, out)
+	}
+}
