@@ -82,8 +82,8 @@ func (r Routes) Attach(name string) error {
 // is alive, which would be deaf from then on: a device's routes go with it.
 func (r Routes) free(link netlink.Link) error {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		filter := &netlink.Route{Protocol: routeProtocol}
-		routes, err := netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL)
+		filter := &netlink.Route{Protocol: routeProtocol, Table: cmp.Or(r.table, unix.RT_TABLE_MAIN)}
+		routes, err := netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
 		if err != nil {
 			return fmt.Errorf("list routes: %w", permission(err))
 		}
