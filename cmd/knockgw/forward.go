@@ -45,8 +45,8 @@ func forwardCommand() *cobra.Command {
 			return relay.Serve(ctx, relay.Options{
 				Listener: listener, Dial: t.dial, MaxConns: local.conns, Drain: local.drain,
 				Report: func(end relay.End) {
-					if end.Err != nil {
-						say.Printf("%s: connection from %s: %s", t.name, where(end.From), oneLine(end.Err))
+					if err := broken(end, t.Dialer); err != nil {
+						say.Printf("%s: connection from %s: %s", t.name, where(end.From), oneLine(err))
 					}
 				},
 				Retrying: func(err error) { say.Printf("accept: %v; trying again", err) },

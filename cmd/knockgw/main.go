@@ -110,6 +110,12 @@ func isMissingFlag(err error) bool { return strings.HasPrefix(err.Error(), "requ
 // oneLine is an error's text in one line, however many errors were joined in it.
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
+// askTheTime is the advice of a StepError that a command has followed already: ping and connect compare the clocks.
+const askTheTime = " (knockgw ping tells how far it is off)"
+
+// askedTheTime is an error in one line, without that advice.
+func askedTheTime(err error) string { return strings.Replace(oneLine(err), askTheTime, "", 1) }
+
 // report prints an error, one line for each that was joined.
 func report(err error) {
 	var reported *reportedError
@@ -130,7 +136,7 @@ func report(err error) {
 	}
 	var step *client.StepError
 	if errors.As(err, &step) {
-		fmt.Fprintln(os.Stderr, "knockgw:", oneLine(err))
+		fmt.Fprintln(os.Stderr, "knockgw:", askedTheTime(err))
 		return
 	}
 	fmt.Fprintln(os.Stderr, "knockgw:", err)

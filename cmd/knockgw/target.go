@@ -46,6 +46,7 @@ type clientFlags struct {
 	hint                       string
 	buckets                    []int
 	timeout                    time.Duration
+	connects                   bool // the command does
 }
 
 // addKnocking adds the flags of every command that knocks.
@@ -72,6 +73,7 @@ func (f *clientFlags) addKnocking(cmd *cobra.Command) {
 // addConnecting adds the flags of every command that connects.
 func (f *clientFlags) addConnecting(cmd *cobra.Command) {
 	f.addKnocking(cmd)
+	f.connects = true
 	flags := cmd.Flags()
 	flags.BoolVar(&f.noKnock, "no-knock", false, "do not knock: for services in mode auth, or after knockgw knock")
 	flags.BoolVar(&f.noAuth, "no-auth", false, "do not authenticate: for services in mode knock")
@@ -79,7 +81,7 @@ func (f *clientFlags) addConnecting(cmd *cobra.Command) {
 	flags.BoolVar(&f.v1, "v1", false, "authenticate with frame v1 instead of envelope v2")
 	flags.StringVar(&f.hint, "hint", string(protocol.HintRoute), "the gateway's hint mode: route-hint or none")
 	flags.IntSliceVar(&f.buckets, "buckets", nil, "envelope sizes to choose from (default: all)")
-	flags.DurationVar(&f.timeout, "timeout", client.DefaultTimeout, "how long reaching the service may take")
+	flags.DurationVar(&f.timeout, "timeout", client.DefaultTimeout, "how long reaching the service may take (connect and ping then compare the clocks, for up to 20 s)")
 }
 
 // target is a TARGET: where it is, and who knocks there how.
@@ -151,7 +153,7 @@ func (f *clientFlags) apply(d *client.Dialer, given func(flag string) bool) erro
 		d.Auth.Protocol = auth.V2
 		set(f.v1, &d.Auth.Protocol, auth.V1)
 	}
-	if f.timeout < 0 {
+	if f.timeout < 0 || f.timeout == 0 && f.connects {
 		return &usageError{fmt.Errorf("--timeout %v: write a time, as in 15s", f.timeout)}
 	}
 	d.Timeout = f.timeout
