@@ -40,6 +40,9 @@ func (r *Result) Write(dir string) error {
 	return nil
 }
 
+// Vacant is nil if Write could make dir: it does not exist, or is empty.
+func Vacant(dir string) error { return vacant(dir) }
+
 // vacant reports whether dir can be written to without touching what is there.
 func vacant(dir string) error {
 	entries, err := os.ReadDir(dir)

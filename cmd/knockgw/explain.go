@@ -220,7 +220,7 @@ func explainJSON(w io.Writer, e *gateway.Explained) error {
 		Out: e.Record.Out, Verdict: e.Record.Verdict, Reason: e.Record.Reason, BadChecksum: e.BadChecksum, Cut: e.Cut,
 	}
 	for _, k := range knocks(e) {
-		p.Knocks = append(p.Knocks, explainedKnock{k.Client, k.Service, k.Method, k.Result.String(), k.Skew.Seconds()})
+		p.Knocks = append(p.Knocks, explainedKnock{k.Client, k.Service, k.Method, k.Result.String(), k.Skew.Round(time.Millisecond).Seconds()})
 	}
 	return json.NewEncoder(w).Encode(p)
 }

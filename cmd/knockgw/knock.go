@@ -24,6 +24,7 @@ func knockCommand() *cobra.Command {
 	}
 	var f clientFlags
 	f.addKnocking(cmd)
+	quiet := cmd.Flags().BoolP("quiet", "q", false, "print the session id alone, as --session takes it")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if f.bindPort == auto {
 			return &usageError{errors.New("--bind-port: say which port the connection will come from, --bind-port=PORT")}
@@ -48,7 +49,11 @@ func knockCommand() *cobra.Command {
 		if err := t.Knock(cmd.Context(), addr, session); err != nil {
 			return usage(&client.StepError{Step: client.StepKnock, Err: err})
 		}
-		_, err = fmt.Fprintln(cmd.OutOrStdout(), "session", hex.EncodeToString(session))
+		text := hex.EncodeToString(session)
+		if !*quiet {
+			text = "session " + text
+		}
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
 		return err
 	}
 	return cmd

@@ -67,13 +67,20 @@ func command() *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	version := versionCommand()
+	tell := root.Flags().Bool("version", false, "print the version")
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if *tell {
+			return version.RunE(cmd, args)
+		}
+		return cmd.Help()
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
 	root.AddCommand(
-		runCommand(), downCommand(), checkCommand(), demoCommand(), versionCommand(),
+		runCommand(), downCommand(), checkCommand(), demoCommand(), version,
 		reloadCommand(), statusCommand(), flowsCommand(), grantsCommand(), clientsCommand(), bansCommand(), revokeCommand(),
 		traceCommand(), captureCommand(), explainCommand(),
 		keygenCommand(), knockCommand(), connectCommand(), pingCommand(), forwardCommand(), proxyCommand(),
@@ -91,11 +98,22 @@ func (e *usageError) Unwrap() error { return e.error }
 // exact is cobra.ExactArgs with the exit code of a usage error.
 func exact(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := cobra.ExactArgs(n)(cmd, args); err != nil {
-			return &usageError{fmt.Errorf("%w; usage: %s", err, cmd.UseLine())}
+		if len(args) > n {
+			return &usageError{fmt.Errorf("%q is too much; usage: %s", args[n], cmd.UseLine())}
+		}
+		if len(args) < n {
+			return &usageError{fmt.Errorf("%s is missing; usage: %s", argument(cmd, len(args)), cmd.UseLine())}
 		}
 		return nil
 	}
+}
+
+// argument is what the usage of a command calls the i-th of its arguments.
+func argument(cmd *cobra.Command, i int) string {
+	if words := strings.Fields(cmd.Use); i+1 < len(words) {
+		return words[i+1]
+	}
+	return "an argument"
 }
 
 // reportedError is one that was told already, and only decides about the exit code.

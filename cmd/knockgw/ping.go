@@ -180,7 +180,7 @@ func (p *pinging) askTheTime(ctx context.Context, report *pingReport) {
 		p.tell("the clock is not the reason, as far as can be found out: %s", oneLine(err))
 		return
 	}
-	seconds := offset.Seconds()
+	seconds := offset.Round(time.Millisecond).Seconds()
 	report.ClockOffset = &seconds
 	p.tell("%s", clockText(offset))
 }

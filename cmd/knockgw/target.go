@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -112,8 +114,14 @@ func (f *clientFlags) find(cmd *cobra.Command, text string) (*target, error) {
 	if errors.Is(err, profile.ErrNotFound) {
 		return nil, &usageError{fmt.Errorf("%w; or write HOST:PORT, --client ID and --secret-file FILE", err)}
 	}
+	if errors.Is(err, profile.ErrAmbiguous) {
+		return nil, &usageError{err}
+	}
 	if err != nil {
 		return nil, err
+	}
+	if _, bad := dir.Load(); bad != nil && !strings.Contains(text, "/") {
+		fmt.Fprintf(cmd.ErrOrStderr(), "knockgw: %s is taken; a profile that cannot be read could have it too: %s\n", door, oneLine(bad))
 	}
 	d, err := door.Dialer()
 	if err != nil {
@@ -148,6 +156,11 @@ func (f *clientFlags) apply(d *client.Dialer, given func(flag string) bool) erro
 	set(given("hint"), &d.Auth.Hint, protocol.HintMode(f.hint))
 	if !d.Auth.Hint.Valid() {
 		return &usageError{fmt.Errorf("--hint %s: choose route-hint or none", f.hint)}
+	}
+	for _, bucket := range f.buckets {
+		if !slices.Contains(protocol.DefaultBuckets(), bucket) {
+			return &usageError{fmt.Errorf("--buckets %d: no server takes envelopes of this size; choose among %v", bucket, protocol.DefaultBuckets())}
+		}
 	}
 	if given("v1") {
 		d.Auth.Protocol = auth.V2
@@ -205,7 +218,7 @@ func (f *clientFlags) bind(d *client.Dialer) (err error) {
 		d.BindSource = true
 	default:
 		if d.Source, err = netip.ParseAddr(f.bindSource); err != nil {
-			return &usageError{fmt.Errorf("--bind-source: %w; write an IP address, or the flag alone", err)}
+			return &usageError{fmt.Errorf("--bind-source %s: write an IP address, or the flag alone", f.bindSource)}
 		}
 	}
 	d.BindPort = f.bindPort != ""
