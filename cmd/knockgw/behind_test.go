@@ -42,13 +42,12 @@ func TestAServiceThatIsDownBehindTheGatewayIsNamed(t *testing.T) {
 
 	l := listen(t, "forward", "down")
 	c, err := net.Dial("tcp", l.addr)
-	if err != nil {
-		t.Fatal(err)
+	if err == nil { // unless it is reset at once
+		_ = c.SetDeadline(time.Now().Add(patience))
+		_, _ = io.WriteString(c, "hello")
+		_, _ = io.ReadAll(c)
+		_ = c.Close()
 	}
-	_ = c.SetDeadline(time.Now().Add(patience))
-	_, _ = io.WriteString(c, "hello")
-	_, _ = io.ReadAll(c)
-	_ = c.Close()
 	l.end(t)
 	if text := l.stderr.String(); !strings.Contains(text, errBehind.Error()) || strings.Contains(text, "readfrom") {
 		t.Errorf("forward: %s", text)

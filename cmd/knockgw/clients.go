@@ -48,6 +48,7 @@ func clientAddCommand() *cobra.Command {
 	}
 	path := configFlag(cmd)
 	services := cmd.Flags().StringArray("service", nil, "the `name` of a service that the client may use; can be repeated (default: all)")
+	completeFlag(cmd, "service", completeServices(path))
 	var h handout
 	h.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -73,6 +74,7 @@ func clientRotateCommand() *cobra.Command {
 		Args: exact(1),
 	}
 	path := configFlag(cmd)
+	cmd.ValidArgsFunction = completeClients(path)
 	after := cmd.Flags().Duration("overlap", overlap, "how long the older secrets are still good; 0 ends them at once")
 	h := handout{replace: true}
 	h.add(cmd)
@@ -100,6 +102,7 @@ func clientRemoveCommand() *cobra.Command {
 		Args: exact(1),
 	}
 	path := configFlag(cmd)
+	cmd.ValidArgsFunction = completeClients(path)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		change, err := enroll.Remove(*path, args[0])
 		if err != nil {

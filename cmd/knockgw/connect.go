@@ -21,6 +21,7 @@ func connectCommand() *cobra.Command {
 			"  knockgw connect 10.77.0.1:22 --client alice --secret-file ~/.config/knockgw/alice.key",
 		Args: exact(1),
 	}
+	cmd.ValidArgsFunction = completeTargets
 	var f clientFlags
 	f.addConnecting(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -21,6 +21,7 @@ func forwardCommand() *cobra.Command {
 		Example: "  knockgw forward postgres --listen 127.0.0.1:15432\n  psql -h 127.0.0.1 -p 15432",
 		Args:    exact(1),
 	}
+	cmd.ValidArgsFunction = completeTargets
 	var (
 		f     clientFlags
 		local localFlags

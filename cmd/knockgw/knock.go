@@ -22,6 +22,7 @@ func knockCommand() *cobra.Command {
 		Example: "  knockgw knock ssh\n  knockgw knock 10.77.0.1:22 --client alice --secret-file alice.key",
 		Args:    exact(1),
 	}
+	cmd.ValidArgsFunction = completeTargets
 	var f clientFlags
 	f.addKnocking(cmd)
 	quiet := cmd.Flags().BoolP("quiet", "q", false, "print the session id alone, as --session takes it")

@@ -34,6 +34,7 @@ func pingCommand() *cobra.Command {
 		Example: "  knockgw ping ssh\n  knockgw ping ssh -c 10 -o json",
 		Args:    exact(1),
 	}
+	cmd.ValidArgsFunction = completeTargets
 	var f clientFlags
 	f.addConnecting(cmd)
 	flags := cmd.Flags()

@@ -36,6 +36,7 @@ func proxyCommand() *cobra.Command {
 	var local localFlags
 	local.add(cmd, proxyAddress)
 	only := cmd.Flags().StringArray("profile", nil, "a `profile` whose services are reachable (default: all)")
+	completeFlag(cmd, "profile", completeProfiles)
 	timeout := cmd.Flags().Duration("timeout", client.DefaultTimeout, "how long reaching a service may take")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := local.check(); err != nil {
