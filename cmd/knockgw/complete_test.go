@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,6 +45,19 @@ func TestAnArgumentThatIsMissingIsNamed(t *testing.T) {
 		_, _, err := perform(t, nil, c[:len(c)-1]...)
 		if exitCode(err) != exitUsage || !strings.Contains(err.Error(), c[len(c)-1]) {
 			t.Errorf("%v: %v", c, err)
+		}
+	}
+}
+
+func TestErrorsAreSpokenWithoutThePackagesTheyAreFrom(t *testing.T) {
+	for text, want := range map[string]string{
+		"--method x: protocol: unknown method; choose udp":                                  "--method x: unknown method; choose udp",
+		"protocol: unknown method":                                                          "unknown method",
+		"a.yaml:3: services[0].auth.protocol: must be v1":                                   "a.yaml:3: services[0].auth.protocol: must be v1",
+		`invalid argument "x" for "-c" flag: strconv.ParseInt: parsing "x": invalid syntax`: `invalid argument "x" for "-c" flag: invalid syntax`,
+	} {
+		if got := spoken(errors.New(text)); got != want {
+			t.Errorf("%s: %s", text, got)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -77,7 +78,7 @@ func command() *cobra.Command {
 		return cmd.Help()
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
+		return &usageError{fmt.Errorf("%s; see %s --help", spoken(err), cmd.CommandPath())}
 	})
 	root.AddCommand(
 		runCommand(), downCommand(), checkCommand(), demoCommand(), version,
@@ -126,7 +127,13 @@ func (e *reportedError) Unwrap() error { return e.error }
 func isMissingFlag(err error) bool { return strings.HasPrefix(err.Error(), "required flag") }
 
 // oneLine is an error's text in one line, however many errors were joined in it.
-func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+func oneLine(err error) string { return strings.ReplaceAll(spoken(err), "\n", "; ") }
+
+// spoken is an error's text without what is for programmers in it: which package of ours or of Go's it is from.
+func spoken(err error) string {
+	text := regexp.MustCompile(`(^|: )protocol: `).ReplaceAllString(err.Error(), "$1")
+	return regexp.MustCompile(`strconv\.\w+: parsing "[^"]*": `).ReplaceAllString(text, "")
+}
 
 // askTheTime is the advice of a StepError that a command has followed already: ping and connect compare the clocks.
 const askTheTime = " (knockgw ping tells how far it is off)"
@@ -157,7 +164,7 @@ func report(err error) {
 		fmt.Fprintln(os.Stderr, "knockgw:", askedTheTime(err))
 		return
 	}
-	fmt.Fprintln(os.Stderr, "knockgw:", err)
+	fmt.Fprintln(os.Stderr, "knockgw:", spoken(err))
 }
 
 func exitCode(err error) int {
