@@ -99,7 +99,8 @@ func captureCommand() *cobra.Command {
 			"While it runs, the kernel's filter passes everything to the gateway, which refuses it itself.\n\n" +
 			"A filter joins terms by and: host, net, src, dst, port, proto (tcp, udp, icmp, icmp6), in, out,\n" +
 			"verdict (pass, hold, drop), reason; not before a term turns it round. The file has what the packets\n" +
-			"have: be careful with it.",
+			"have: be careful with it. Datagrams that could be knocks are kept whole whatever --snaplen says, for\n" +
+			"knockgw explain; to whoever lacks the secret they are noise.",
 		Example: "  knockgw capture -o - --filter 'verdict drop and not port 22' | wireshark -k -i -",
 		Args:    exact(0),
 	}
