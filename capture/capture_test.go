@@ -171,6 +171,42 @@ func someRecords(t *testing.T) []Record {
 	}
 }
 
+func TestAKnockIsKeptWholeWhateverTheSnaplen(t *testing.T) {
+	datagram := func(size int) *tun.Packet {
+		p := &tun.Packet{Data: tuntest.UDP{
+			Src: netip.MustParseAddrPort("10.1.2.2:1234"), Dst: netip.MustParseAddrPort("10.77.0.1:62201"), Payload: make([]byte, size),
+		}.Packet()}
+		if !p.Parse() {
+			t.Fatal(p.Fault)
+		}
+		return p
+	}
+	const headers = 20 + 8
+	tap := NewTap(TapOptions{Snaplen: 60})
+	defer tap.Close()
+	for _, c := range []struct {
+		packet          *tun.Packet
+		verdict, reason string
+		kept            int
+	}{
+		{datagram(142), "hold", "knock", headers + 142},
+		{datagram(1400), "hold", "knock", headers + MaxKnock},
+		{datagram(142), "drop", "no-grant", 60},
+		{datagram(142), "hold", "parked", 60},
+		{syn(t, "10.1.2.2", "10.77.0.1"), "hold", "knock", 40},
+	} {
+		tap.Offer(&Event{Packet: c.packet, Length: len(c.packet.Data), Verdict: c.verdict, Reason: c.reason})
+		r, err := tap.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Data) != c.kept || len(r.Data) > tap.Snaplen() {
+			t.Errorf("%d bytes, %s %s: %d were kept, want %d", len(c.packet.Data), c.verdict, c.reason, len(r.Data), c.kept)
+		}
+		tap.Free(&r)
+	}
+}
+
 func TestWhatIsWrittenIsReadBack(t *testing.T) {
 	records := someRecords(t)
 	r, err := NewReader(bytes.NewReader(written(t, records...)))

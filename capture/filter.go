@@ -11,7 +11,7 @@ import (
 )
 
 // ErrFilter is what the errors of ParseFilter wrap.
-var ErrFilter = errors.New("capture: bad filter")
+var ErrFilter = errors.New("bad filter")
 
 // maxTerms bounds a filter: each packet is held against every term.
 const maxTerms = 32

@@ -14,7 +14,7 @@ import (
 )
 
 // ErrFormat says that what is read is no capture, or one of a kind that is not known.
-var ErrFormat = errors.New("capture: neither pcap nor pcapng")
+var ErrFormat = errors.New("neither pcap nor pcapng")
 
 // ngMagic begins a pcapng file: the type of its section header block.
 const ngMagic = 0x0a0d0d0a

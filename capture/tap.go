@@ -15,6 +15,13 @@ const (
 	// otherwise: its headers and the beginning of what it carries, not a
 	// session's content.
 	DefaultSnaplen = 128
+	// MaxKnock is how many bytes of a datagram that is held as a knock are kept whatever
+	// the snaplen: the largest knock (PROTOCOL.md; protocol.MaxKnock). Cut off, it could
+	// not be judged again, and whoever lacks the secret sees noise in it.
+	MaxKnock = 1024
+	// maxHeaders is how many bytes may stand before a datagram's payload: an IPv4 header
+	// with options, or IPv6 with extension headers of that size, and UDP's.
+	maxHeaders = 128
 	// MaxSnaplen is the most that may be asked for.
 	MaxSnaplen = tun.MaxPacket
 	// DefaultQueue is how many packets may wait for their reader.
@@ -42,7 +49,7 @@ func (e *Event) tuple() *tun.Tuple { return &e.Packet.Tuple }
 // A Record is one packet of a capture, the owner's own.
 type Record struct {
 	Time   time.Time
-	Data   []byte // from the IP header on, Snaplen bytes at most
+	Data   []byte // from the IP header on, Snaplen bytes at most, or a whole knock
 	Length int    // of the whole packet
 	Out    bool
 	// Verdict and Reason are what was decided; empty in what others captured.
@@ -56,7 +63,7 @@ type Record struct {
 // TapOptions are the options of NewTap. The zero value takes everything.
 type TapOptions struct {
 	Filter  Filter
-	Snaplen int              // bytes kept of each packet; default DefaultSnaplen
+	Snaplen int              // bytes kept of each packet but a knock; default DefaultSnaplen
 	Queue   int              // packets that may wait; default DefaultQueue
 	Now     func() time.Time // default time.Now
 }
@@ -82,7 +89,7 @@ func NewTap(o TapOptions) *Tap {
 	if o.Queue <= 0 {
 		o.Queue = DefaultQueue
 	}
-	o.Queue = max(1, min(o.Queue, maxQueued/o.Snaplen))
+	o.Queue = max(1, min(o.Queue, maxQueued/max(o.Snaplen, maxHeaders+MaxKnock)))
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -103,7 +110,7 @@ func (t *Tap) Offer(e *Event) {
 	data := t.free.Get().(*[]byte)
 	r := Record{
 		Time: t.o.Now(), Length: e.Length, Out: e.Out, Verdict: e.Verdict, Reason: e.Reason,
-		Data: append((*data)[:0], e.Packet.Data[:min(len(e.Packet.Data), t.o.Snaplen)]...),
+		Data: append((*data)[:0], e.Packet.Data[:min(len(e.Packet.Data), t.keep(e))]...),
 		lent: data,
 	}
 	missed := t.missed.Swap(0)
@@ -115,6 +122,18 @@ func (t *Tap) Offer(e *Event) {
 		t.total.Add(1)
 		t.Free(&r)
 	}
+}
+
+// What a datagram that is or could be a knock is called, in metrics and here.
+const heldVerdict, knockReason = "hold", "knock"
+
+// keep is how many bytes of a packet are kept.
+func (t *Tap) keep(e *Event) int {
+	p := e.Packet
+	if e.Verdict != heldVerdict || e.Reason != knockReason || p.Proto != tun.UDP || p.Payload > maxHeaders {
+		return t.o.Snaplen
+	}
+	return max(t.o.Snaplen, p.Payload+MaxKnock)
 }
 
 // Next waits for the next packet. It fails with io.EOF after Close, when there
@@ -152,8 +171,8 @@ func (t *Tap) Free(r *Record) {
 // Missed is how many packets found the queue full, in all.
 func (t *Tap) Missed() uint64 { return t.total.Load() }
 
-// Snaplen is how many bytes of a packet the Tap keeps.
-func (t *Tap) Snaplen() int { return t.o.Snaplen }
+// Snaplen is how many bytes of a packet the Tap keeps at most, a knock's among them.
+func (t *Tap) Snaplen() int { return max(t.o.Snaplen, maxHeaders+MaxKnock) }
 
 // Filter is what the Tap takes.
 func (t *Tap) Filter() Filter { return t.o.Filter }

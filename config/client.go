@@ -15,6 +15,13 @@ type Client struct {
 	Hours     *Hours         // when the client may begin; nil: always
 	MaxGrants int            // at once; 0: Limits.GrantsPerClient
 	MaxFlows  int            // at once; 0: Limits.FlowsPerClient
+	Profile   ClientProfile  // how the client's profile was made; of no effect on the gateway
+}
+
+// ClientProfile is what the next profile of a client is made with, as the last one was.
+type ClientProfile struct {
+	Name   string // of the profile on the client; "": what the gateway is called
+	Method string // how to knock, of package protocol; "": what the service takes
 }
 
 // Place is where a client stands.

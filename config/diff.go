@@ -173,6 +173,7 @@ func serviceKeys() []compared[Service] {
 	}
 }
 
+// clientKeys are those that the gateway goes by; profile is not.
 func clientKeys() []compared[Client] {
 	return []compared[Client]{
 		{name: "secret", same: sameSecrets},

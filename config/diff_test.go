@@ -30,6 +30,7 @@ clients:
     hours: {days: [mon], from: "08:00", to: "18:00", zone: UTC}
     max_grants: 10
     max_flows: 10
+    profile: {name: office, method: udp}
   - {id: bob, secret: bob 0123456789abcdef}
 services:
   - name: ssh
@@ -97,6 +98,7 @@ func TestADifferenceNamesTheKeysThatDiffer(t *testing.T) {
 		{"zone: UTC", "zone: Europe/Berlin", "client alice: hours changed"},
 		{"max_grants: 10", "max_grants: 11", "client alice: max_grants changed"},
 		{"max_flows: 10", "max_flows: 11", "client alice: max_flows changed"},
+		{"name: office, method: udp", "name: home", ""},
 		{"id: bob", "id: carol", "client carol added; client bob removed"},
 
 		{"listen: 10.77.0.1:22", "listen: 10.77.0.2:22", "service ssh: listen changed"},

@@ -19,7 +19,7 @@ type clientFile struct {
 
 func (p *parser) parseClient(in clientFile, i int, it strictyaml.Item) {
 	s := in.NewSection(it.Node, it.Path, "id", "secret", "secret_file", "secrets", "services",
-		"expires", "hours", "max_grants", "max_flows")
+		"expires", "hours", "max_grants", "max_flows", "profile")
 	c := Client{}
 	src := clientSource{Section: s, base: in.base}
 	if s.Text("id", &c.ID) {
@@ -43,8 +43,29 @@ func (p *parser) parseClient(in clientFile, i int, it strictyaml.Item) {
 	}
 	s.Integer("max_grants", &c.MaxGrants, 1, maxShare)
 	s.Integer("max_flows", &c.MaxFlows, 1, maxShare)
+	if s.Has("profile") {
+		parseClientProfile(s.Sub("profile", "name", "method"), &c.Profile)
+	}
 	p.clients = append(p.clients, src)
 	p.c.Clients = append(p.c.Clients, c)
+}
+
+// maxProfileName is the longest name of a profile, in bytes.
+const maxProfileName = 64
+
+// parseClientProfile reads how the client's profile is made. The rest of the rules is the profile's own.
+func parseClientProfile(s *strictyaml.Section, to *ClientProfile) {
+	if s.Text("name", &to.Name) && len(to.Name) > maxProfileName {
+		s.FailKey("name", "must be 1 to %d letters, digits, '.', '_' and '-'; choose another, or remove the key", maxProfileName)
+	}
+	var method string
+	if !s.Text("method", &method) {
+		return
+	}
+	var err error
+	if to.Method, err = protocol.ParseMethod(method); err != nil || to.Method == protocol.MethodTCPAuth {
+		s.FailKey("method", "%q is no way to knock; choose udp, udp-v2, udp-seq, tcp-syn or tcp-syn-seq, or remove the key", method)
+	}
 }
 
 // parseSecrets reads the one secret of a client, or those that it has while they are being changed.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -15,11 +16,14 @@ import (
 	"github.com/knockgw/knockgw/flows"
 )
 
+// seconds is a time as operators are told it, to the millisecond.
+func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+
 // Flows implements control.Operation.
 func (c controlled) Flows(ctx context.Context, measure time.Duration) control.Flows {
 	all := c.g.flows.All()
 	slices.SortFunc(all, func(a, b *flows.Flow) int { return b.Started.Compare(a.Started) })
-	var list control.Flows
+	list := control.Flows{Flows: []control.Flow{}}
 	if len(all) > control.MaxList {
 		list.More, all = len(all)-control.MaxList, all[:control.MaxList]
 	}
@@ -41,11 +45,11 @@ func (c controlled) Flows(ctx context.Context, measure time.Duration) control.Fl
 		up, down := f.Bytes()
 		one := control.Flow{
 			Client: f.Client(), Source: f.Key.Client, Service: f.Service, Target: f.Key.Target, Upstream: f.Upstream,
-			Age: time.Since(f.Started).Seconds(), Idle: f.Idle().Seconds(), Received: up, Sent: down,
+			Age: seconds(time.Since(f.Started)), Idle: seconds(f.Idle()), Received: up, Sent: down,
 		}
 		if took > 0 {
-			one.ReceiveRate = float64(up-before[i].up) / took.Seconds()
-			one.SendRate = float64(down-before[i].down) / took.Seconds()
+			one.ReceiveRate = math.Round(float64(up-before[i].up) / took.Seconds())
+			one.SendRate = math.Round(float64(down-before[i].down) / took.Seconds())
 		}
 		list.Flows = append(list.Flows, one)
 	}
@@ -54,7 +58,7 @@ func (c controlled) Flows(ctx context.Context, measure time.Duration) control.Fl
 
 // Grants implements control.Operation.
 func (c controlled) Grants() control.Grants {
-	var list control.Grants
+	list := control.Grants{Grants: []control.Grant{}}
 	p := c.g.running.Load()
 	if p == nil {
 		return list
@@ -62,7 +66,7 @@ func (c controlled) Grants() control.Grants {
 	for _, gr := range p.gate.Grants(control.MaxList) {
 		list.Grants = append(list.Grants, control.Grant{
 			Client: gr.Client, Service: gr.Service, Source: gr.Source, Port: gr.Port,
-			Left: gr.Left.Seconds(), Uses: gr.Uses, Handshakes: gr.Handshakes,
+			Left: seconds(gr.Left), Uses: gr.Uses, Handshakes: gr.Handshakes,
 		})
 	}
 	slices.SortFunc(list.Grants, func(a, b control.Grant) int {
@@ -80,7 +84,7 @@ func (c controlled) Clients() control.Clients {
 	for _, gr := range c.Grants().Grants {
 		granted[gr.Client]++
 	}
-	var list control.Clients
+	list := control.Clients{Clients: []control.ClientState{}}
 	all := c.g.now.Load().cfg.Clients
 	if len(all) > control.MaxList {
 		list.More, all = len(all)-control.MaxList, all[:control.MaxList]
@@ -98,13 +102,13 @@ func (c controlled) Clients() control.Clients {
 
 // Bans implements control.Operation.
 func (c controlled) Bans() control.Bans {
-	var list control.Bans
+	list := control.Bans{Bans: []control.Ban{}}
 	p := c.g.running.Load()
 	if p == nil {
 		return list
 	}
 	for _, b := range p.gate.Bans(control.MaxList) {
-		list.Bans = append(list.Bans, control.Ban{Source: b.Source, Left: b.Left.Seconds()})
+		list.Bans = append(list.Bans, control.Ban{Source: b.Source, Left: seconds(b.Left)})
 	}
 	slices.SortFunc(list.Bans, func(a, b control.Ban) int { return cmp.Compare(a.Left, b.Left) })
 	return list

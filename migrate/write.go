@@ -19,7 +19,7 @@ func (r *Result) Write(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := vacant(dir); err != nil {
+	if err := Vacant(dir); err != nil {
 		return err
 	}
 	parent := filepath.Dir(dir)
@@ -40,8 +40,8 @@ func (r *Result) Write(dir string) error {
 	return nil
 }
 
-// vacant reports whether dir can be written to without touching what is there.
-func vacant(dir string) error {
+// Vacant is nil if dir can be written to without touching what is there: it does not exist, or is empty.
+func Vacant(dir string) error {
 	entries, err := os.ReadDir(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

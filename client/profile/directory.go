@@ -162,7 +162,7 @@ func (d Directory) Find(target string) (*Door, error) {
 		for i, door := range doors {
 			names[i] = door.Profile.Name + "/" + rest
 		}
-		return nil, fmt.Errorf("%q is in several profiles; choose %s", target, strings.Join(names, " or "))
+		return nil, fmt.Errorf("%q is %w; choose %s", target, ErrAmbiguous, strings.Join(names, " or "))
 	case failed != nil:
 		return nil, failed
 	case len(offers) == 0:

@@ -13,6 +13,9 @@ import (
 // ErrNotFound says that no profile knows the target; the error that wraps it lists what there is.
 var ErrNotFound = errors.New("not in the profile")
 
+// ErrAmbiguous says that several profiles know the target; the error that wraps it lists the choices.
+var ErrAmbiguous = errors.New("in several profiles")
+
 // Door is a way in: a service of a profile, and the address at which it was asked for.
 type Door struct {
 	Profile *Profile

@@ -48,11 +48,14 @@ func clientAddCommand() *cobra.Command {
 	}
 	path := configFlag(cmd)
 	services := cmd.Flags().StringArray("service", nil, "the `name` of a service that the client may use; can be repeated (default: all)")
+	completeFlag(cmd, "service", completeServices(path))
 	var h handout
 	h.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return h.run(cmd, func(secret protocol.Secret) (*enroll.Change, error) {
-			return enroll.Add(*path, args[0], secret, *services)
+			return enroll.Add(*path, enroll.Newcomer{
+				ID: args[0], Secret: secret, Services: *services, Terms: enroll.Terms{Name: h.name, Method: h.method},
+			})
 		}, args[0], "added")
 	}
 	return cmd
@@ -66,12 +69,14 @@ func clientRotateCommand() *cobra.Command {
 		Use:   "rotate ID",
 		Short: "Give a client a new secret beside the old one, and print its new profile",
 		Long: "The secrets that the client has end after --overlap; until then either opens the door. The new profile\n" +
-			"is printed as client add does; the client imports it with --replace.",
+			"is printed as client add does, with the --name and --method that it was given there; the client imports it\n" +
+			"with --replace.",
 		Args: exact(1),
 	}
 	path := configFlag(cmd)
+	cmd.ValidArgsFunction = completeClients(path)
 	after := cmd.Flags().Duration("overlap", overlap, "how long the older secrets are still good; 0 ends them at once")
-	var h handout
+	h := handout{replace: true}
 	h.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var until time.Time
@@ -97,6 +102,7 @@ func clientRemoveCommand() *cobra.Command {
 		Args: exact(1),
 	}
 	path := configFlag(cmd)
+	cmd.ValidArgsFunction = completeClients(path)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		change, err := enroll.Remove(*path, args[0])
 		if err != nil {

@@ -1,6 +1,12 @@
 package main
 
 import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
 	"github.com/spf13/cobra"
 )
 
@@ -15,6 +21,7 @@ func connectCommand() *cobra.Command {
 			"  knockgw connect 10.77.0.1:22 --client alice --secret-file ~/.config/knockgw/alice.key",
 		Args: exact(1),
 	}
+	cmd.ValidArgsFunction = completeTargets
 	var f clientFlags
 	f.addConnecting(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -23,14 +30,33 @@ func connectCommand() *cobra.Command {
 			return err
 		}
 		t.FindClock = true
-		conn, err := t.dial(cmd.Context())
+		conn, err := t.dialOrSay(cmd.Context(), cmd.ErrOrStderr())
 		switch {
 		case err != nil && cmd.Context().Err() != nil:
 			return errInterrupted
 		case err != nil:
 			return usage(err)
 		}
-		return join(cmd.Context(), conn, input(cmd.InOrStdin()), output(cmd.OutOrStdout()))
+		err = join(cmd.Context(), hear(conn, t.Dialer), input(cmd.InOrStdin()), output(cmd.OutOrStdout()))
+		return unlabelled(err)
 	}
 	return cmd
+}
+
+// clockNotice is how much longer than its --timeout a dial goes on before connect says what it is waiting for:
+// comparing the clocks, which comes after it.
+const clockNotice = 200 * time.Millisecond
+
+// dialOrSay reaches the service, and says on w when the time for that has passed and it looks at the clock.
+func (t *target) dialOrSay(ctx context.Context, w io.Writer) (net.Conn, error) {
+	said := make(chan struct{})
+	timer := time.AfterFunc(t.Timeout+clockNotice, func() {
+		defer close(said)
+		fmt.Fprintf(w, "knockgw: no answer in %v; comparing this host's clock with the gateway's ...\n", t.Timeout)
+	})
+	conn, err := t.dial(ctx)
+	if !timer.Stop() {
+		<-said
+	}
+	return conn, err
 }

@@ -35,6 +35,7 @@ func explainCommand() *cobra.Command {
 			return &usageError{err}
 		}
 		show := explainText
+		var told explainTold
 		switch *output {
 		case "text":
 		case "json":
@@ -67,14 +68,67 @@ func explainCommand() *cobra.Command {
 			if !wanted {
 				return nil
 			}
+			told.count(e)
 			return show(cmd.OutOrStdout(), e)
 		})
-		if r.Skipped > 0 {
-			fmt.Fprintf(cmd.ErrOrStderr(), "%d packets were not IP\n", r.Skipped)
-		}
+		told.skipped = r.Skipped
+		told.report(cmd.ErrOrStderr())
 		return err
 	}
 	return cmd
+}
+
+// explainTold is what is said about all packets that were shown, once at the end.
+type explainTold struct {
+	skipped, badChecksum, cut int
+}
+
+func (t *explainTold) count(e *gateway.Explained) {
+	if e.Protected && e.BadChecksum {
+		t.badChecksum++
+	}
+	if unjudged(e) {
+		t.cut++
+	}
+}
+
+func (t *explainTold) report(w io.Writer) {
+	if t.skipped > 0 {
+		fmt.Fprintf(w, "%s not IP\n", were(t.skipped))
+	}
+	if t.badChecksum > 0 {
+		fmt.Fprintf(w, "%s taken for good in spite of a bad checksum, as in captures of the sending host; "+
+			"if it was bad on the wire, the gateway has dropped it\n", were(t.badChecksum))
+	}
+	if t.cut > 0 {
+		fmt.Fprintf(w, "%s cut off and could be knocks: they and what they would have opened cannot be judged; "+
+			"capture with --snaplen %d (tcpdump -s %[2]d)\n", were(t.cut), wholeKnock)
+	}
+}
+
+// wholeKnock is the snaplen with which nothing of a knock is lost, in bytes: the largest
+// one, and headers.
+const wholeKnock = capture.MaxKnock + 128
+
+// were begins a sentence about packets.
+func were(n int) string {
+	if n == 1 {
+		return "1 packet was"
+	}
+	return fmt.Sprintf("%d packets were", n)
+}
+
+// unjudged tells that a packet could be a knock of which the capture has too little to tell.
+func unjudged(e *gateway.Explained) bool {
+	return e.Cut && e.Packet.Proto == tun.UDP && e.Record.Verdict == admission.Hold.String()
+}
+
+// knocks are those that were decided because of a packet, without what was made of one that was cut off.
+func knocks(e *gateway.Explained) []admission.KnockEvent {
+	if unjudged(e) {
+		return nil
+	}
+	return e.Knocks
 }
 
 // explainText writes a packet as a line, and a line for each knock and each SYN
@@ -86,15 +140,12 @@ func explainText(w io.Writer, e *gateway.Explained) error {
 	} else if r := e.Words(); r != "" {
 		words += ": " + r
 	}
-	if e.BadChecksum {
-		words += " (bad checksum, taken for good)"
-	}
-	if e.Cut {
-		words += " (the capture has only its beginning)"
+	if unjudged(e) {
+		words = "cut off: cannot be judged, capture with --snaplen"
 	}
 	_, err := fmt.Fprintf(w, "%5d  %s  %-4s  %s  %s\n",
 		e.Number, e.Record.Time.UTC().Format("15:04:05.000000"), verdict, packetText(&e.Packet, e.Record.Length), words)
-	for _, k := range e.Knocks {
+	for _, k := range knocks(e) {
 		if err == nil {
 			_, err = fmt.Fprintf(w, "       %s\n", knockText(&k))
 		}
@@ -168,8 +219,8 @@ func explainJSON(w io.Writer, e *gateway.Explained) error {
 		Source: e.Packet.Tuple.Source().String(), Destination: e.Packet.Tuple.Destination().String(),
 		Out: e.Record.Out, Verdict: e.Record.Verdict, Reason: e.Record.Reason, BadChecksum: e.BadChecksum, Cut: e.Cut,
 	}
-	for _, k := range e.Knocks {
-		p.Knocks = append(p.Knocks, explainedKnock{k.Client, k.Service, k.Method, k.Result.String(), k.Skew.Seconds()})
+	for _, k := range knocks(e) {
+		p.Knocks = append(p.Knocks, explainedKnock{k.Client, k.Service, k.Method, k.Result.String(), k.Skew.Round(time.Millisecond).Seconds()})
 	}
 	return json.NewEncoder(w).Encode(p)
 }

@@ -21,6 +21,7 @@ func forwardCommand() *cobra.Command {
 		Example: "  knockgw forward postgres --listen 127.0.0.1:15432\n  psql -h 127.0.0.1 -p 15432",
 		Args:    exact(1),
 	}
+	cmd.ValidArgsFunction = completeTargets
 	var (
 		f     clientFlags
 		local localFlags
@@ -45,8 +46,8 @@ func forwardCommand() *cobra.Command {
 			return relay.Serve(ctx, relay.Options{
 				Listener: listener, Dial: t.dial, MaxConns: local.conns, Drain: local.drain,
 				Report: func(end relay.End) {
-					if end.Err != nil {
-						say.Printf("%s: connection from %s: %s", t.name, where(end.From), oneLine(end.Err))
+					if err := broken(end, t.Dialer); err != nil {
+						say.Printf("%s: connection from %s: %s", t.name, where(end.From), oneLine(err))
 					}
 				},
 				Retrying: func(err error) { say.Printf("accept: %v; trying again", err) },

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 // handout is how a client's profile leaves the gateway: what client add and client rotate have in common.
 type handout struct {
 	name, method, out, output string
+	replace                   bool // the client has a profile of that name already
 }
 
 // The values of -o.
@@ -38,7 +40,7 @@ func (h *handout) add(cmd *cobra.Command) {
 	flags.StringVar(&h.name, "name", "", "the profile's `name` on the client (default: knock.gateway, or this host's name)")
 	flags.StringVar(&h.method, "method", "", "how the client is to knock (default: udp, or what the service takes)")
 	flags.StringVar(&h.out, "out", "", "write the profile to this new `file` instead")
-	flags.StringVarP(&h.output, "output", "o", asText, "text, yaml, uri, qr or json")
+	flags.StringVarP(&h.output, "output", "o", asText, "text, yaml, uri, qr or json (default without a terminal: yaml)")
 }
 
 // check refuses flags before anything is done.
@@ -64,6 +66,9 @@ func (h *handout) check() error {
 	if _, err := os.Lstat(h.out); err == nil {
 		return &usageError{fmt.Errorf("--out %s: there is a file already; name a new one", h.out)}
 	}
+	if info, err := os.Stat(filepath.Dir(h.out)); err != nil || !info.IsDir() {
+		return &usageError{fmt.Errorf("--out %s: there is no directory %s; make it first", h.out, filepath.Dir(h.out))}
+	}
 	return nil
 }
 
@@ -72,6 +77,9 @@ func (h *handout) check() error {
 func (h *handout) run(cmd *cobra.Command, change func(protocol.Secret) (*enroll.Change, error), id, done string) error {
 	if err := h.check(); err != nil {
 		return err
+	}
+	if !cmd.Flags().Changed("output") && !isTerminal(cmd.OutOrStdout()) {
+		h.output = asYAML // it goes to a file or a program, which is to import it
 	}
 	secret, err := enroll.NewSecret()
 	if err != nil {
@@ -87,7 +95,11 @@ func (h *handout) run(cmd *cobra.Command, change func(protocol.Secret) (*enroll.
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "client %s %s (%s); %s\n", printable(id), done, made.File, said)
 	if h.out != "" {
-		fmt.Fprintf(cmd.ErrOrStderr(), "its profile is in %s; on the client: knockgw import %s\n", h.out, filepath.Base(h.out))
+		again := ""
+		if h.replace {
+			again = "--replace "
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "its profile is in %s; on the client: knockgw import %s%s\n", h.out, again, filepath.Base(h.out))
 		return nil
 	}
 	_, err = io.WriteString(cmd.OutOrStdout(), text)
@@ -96,7 +108,7 @@ func (h *handout) run(cmd *cobra.Command, change func(protocol.Secret) (*enroll.
 
 // prepare makes the profile, writes it to --out, and has the gateway take the change up: what can fail.
 func (h *handout) prepare(cmd *cobra.Command, made *enroll.Change, id string, secret protocol.Secret) (text, said string, err error) {
-	p, err := enroll.Profile(made.Config, id, secret, enroll.Terms{Name: h.profileName(made.Config), Method: h.method})
+	p, err := enroll.Profile(made.Config, id, secret, h.terms(made.Config, id))
 	if err != nil {
 		return "", "", err
 	}
@@ -162,11 +174,19 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// profileName is what the client will call this gateway.
-func (h *handout) profileName(c *config.Config) string {
-	if h.name != "" {
-		return h.name
+// terms are what the profile is made with: what the flags say, or what it was made with before.
+func (h *handout) terms(c *config.Config, id string) enroll.Terms {
+	var before config.ClientProfile
+	for i := range c.Clients {
+		if c.Clients[i].ID == id {
+			before = c.Clients[i].Profile
+		}
 	}
+	return enroll.Terms{Name: cmp.Or(h.name, before.Name, profileName(c)), Method: cmp.Or(h.method, before.Method)}
+}
+
+// profileName is what a client calls this gateway unless told otherwise.
+func profileName(c *config.Config) string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = ""

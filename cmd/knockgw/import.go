@@ -123,13 +123,14 @@ func parseImport(name string, text []byte) (*profile.Profile, error) {
 func reachable(w io.Writer, dir profile.Directory, p *profile.Profile) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "SERVICE\tADDRESS\tREACH IT WITH")
+	taken := map[string]bool{}
 	for i := range p.Services {
 		s := &p.Services[i]
 		target := s.Name
 		if door, err := dir.Find(target); err != nil || door.Profile.Name != p.Name {
 			target = p.Name + "/" + s.Name // several profiles have one of that name
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\n", s.Name, s.Address, reach(target, s))
+		fmt.Fprintf(t, "%s\t%s\t%s\n", s.Name, s.Address, reach(target, s, taken))
 	}
 	return t.Flush()
 }
@@ -137,8 +138,12 @@ func reachable(w io.Writer, dir profile.Directory, p *profile.Profile) error {
 // sshPort is where a service is most likely SSH.
 const sshPort = "22"
 
-// reach is a command with which a service is reached. One that is more than an address is reached by those.
-func reach(target string, s *profile.Service) string {
+// The ports where a service is most likely a web site's.
+const httpPort, httpsPort = "80", "443"
+
+// reach is a command with which a service is reached. One that is more than an address is reached by those. The
+// local ports that it names are put into taken.
+func reach(target string, s *profile.Service, taken map[string]bool) string {
 	host, port, err := net.SplitHostPort(s.Address)
 	switch several := strings.Contains(host, "/"); {
 	case err != nil:
@@ -149,16 +154,39 @@ func reach(target string, s *profile.Service) string {
 		return fmt.Sprintf("ssh -o ProxyCommand='knockgw connect %s' USER@%s", target, s.Name)
 	case several:
 		return "knockgw connect ADDRESS:" + port
+	case port == httpPort:
+		return fmt.Sprintf("knockgw proxy; curl -x socks5h://%s http://%s/", proxyAddress, proxied(target))
+	case port == httpsPort:
+		return fmt.Sprintf("knockgw proxy; curl -x socks5h://%s https://%s/", proxyAddress, proxied(target))
 	default:
-		return fmt.Sprintf("knockgw forward %s --listen 127.0.0.1:%s", target, localPort(port))
+		return fmt.Sprintf("knockgw forward %s --listen 127.0.0.1:%s", target, localPort(port, taken))
 	}
 }
 
-// localPort is a port that anybody may listen on, and that resembles the service's.
-func localPort(port string) string {
-	const privileged, shift = 1024, 10000
-	if n, err := strconv.Atoi(port); err == nil && n < privileged {
-		return strconv.Itoa(n + shift)
+// proxied is a target as it is called in a proxy.
+func proxied(target string) string {
+	if name, service, ok := strings.Cut(target, "/"); ok {
+		return service + "." + name
 	}
-	return port
+	return target
+}
+
+// localPort is a port that anybody may listen on, that resembles the service's, and that is not taken: 0, any,
+// if there is none.
+func localPort(port string, taken map[string]bool) string {
+	const privileged, shift, last = 1024, 10000, 65535
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return "0"
+	}
+	if n < privileged {
+		n += shift
+	}
+	for ; n <= last; n += shift {
+		if local := strconv.Itoa(n); !taken[local] {
+			taken[local] = true
+			return local
+		}
+	}
+	return "0"
 }

@@ -3,7 +3,11 @@ package main
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -34,7 +38,14 @@ func keygenCommand() *cobra.Command {
 			_, err := io.WriteString(cmd.OutOrStdout(), line)
 			return err
 		}
-		return privatefile.Write(*out, []byte(line), false)
+		err := privatefile.Write(*out, []byte(line), false)
+		switch {
+		case errors.Is(err, fs.ErrExist):
+			return fmt.Errorf("--out %s: there is a file already; name a new one", *out)
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("--out %s: there is no directory %s; make it first", *out, filepath.Dir(*out))
+		}
+		return err
 	}
 	return cmd
 }

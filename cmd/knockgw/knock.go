@@ -22,8 +22,10 @@ func knockCommand() *cobra.Command {
 		Example: "  knockgw knock ssh\n  knockgw knock 10.77.0.1:22 --client alice --secret-file alice.key",
 		Args:    exact(1),
 	}
+	cmd.ValidArgsFunction = completeTargets
 	var f clientFlags
 	f.addKnocking(cmd)
+	quiet := cmd.Flags().BoolP("quiet", "q", false, "print the session id alone, as --session takes it")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if f.bindPort == auto {
 			return &usageError{errors.New("--bind-port: say which port the connection will come from, --bind-port=PORT")}
@@ -48,7 +50,11 @@ func knockCommand() *cobra.Command {
 		if err := t.Knock(cmd.Context(), addr, session); err != nil {
 			return usage(&client.StepError{Step: client.StepKnock, Err: err})
 		}
-		_, err = fmt.Fprintln(cmd.OutOrStdout(), "session", hex.EncodeToString(session))
+		text := hex.EncodeToString(session)
+		if !*quiet {
+			text = "session " + text
+		}
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
 		return err
 	}
 	return cmd

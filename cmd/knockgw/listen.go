@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"syscall"
@@ -60,7 +61,7 @@ func (f *localFlags) open(ctx context.Context, warn *log.Logger) (net.Listener, 
 	if _, _, err := net.SplitHostPort(f.listen); err != nil {
 		return nil, &usageError{fmt.Errorf("--listen %s: write HOST:PORT, as in 127.0.0.1:1080, or unix:PATH", f.listen)}
 	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", f.listen)
+	l, err := (&net.ListenConfig{}).Listen(ctx, f.network(), f.listen)
 	if err != nil {
 		return nil, fmt.Errorf("--listen %s: %w", f.listen, err)
 	}
@@ -71,9 +72,22 @@ func (f *localFlags) open(ctx context.Context, warn *log.Logger) (net.Listener, 
 	return l, nil
 }
 
+// network is tcp, or that of IPv4 alone where --listen names an address of it: 0.0.0.0 would mean IPv6 too.
+func (f *localFlags) network() string {
+	host, _, err := net.SplitHostPort(f.listen)
+	if addr, bad := netip.ParseAddr(host); err == nil && bad == nil && addr.Is4() {
+		return "tcp4"
+	}
+	return "tcp"
+}
+
 // listenUnix listens at a path for the owner alone. A socket that nobody listens at any more is replaced.
 func listenUnix(ctx context.Context, path string) (net.Listener, error) {
-	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
+	info, err := os.Lstat(path)
+	if err == nil && info.Mode()&os.ModeSocket == 0 {
+		return nil, fmt.Errorf("--listen %s%s: there is a file that is no socket; name another path, or delete it", unixPrefix, path)
+	}
+	if err == nil {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 		switch {
 		case err == nil:

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -72,13 +73,20 @@ func command() *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	version := versionCommand()
+	tell := root.Flags().Bool("version", false, "print the version")
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if *tell {
+			return version.RunE(cmd, args)
+		}
+		return cmd.Help()
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
+		return &usageError{fmt.Errorf("%s; see %s --help", spoken(err), cmd.CommandPath())}
 	})
 	root.AddCommand(
-		runCommand(), downCommand(), checkCommand(), demoCommand(), versionCommand(),
+		runCommand(), downCommand(), checkCommand(), demoCommand(), version,
 		reloadCommand(), statusCommand(), flowsCommand(), grantsCommand(), clientsCommand(), bansCommand(), revokeCommand(),
 		traceCommand(), captureCommand(), explainCommand(), doctorCommand(),
 		keygenCommand(), knockCommand(), connectCommand(), pingCommand(), forwardCommand(), proxyCommand(),
@@ -96,11 +104,22 @@ func (e *usageError) Unwrap() error { return e.error }
 // exact is cobra.ExactArgs with the exit code of a usage error.
 func exact(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := cobra.ExactArgs(n)(cmd, args); err != nil {
-			return &usageError{fmt.Errorf("%w; usage: %s", err, cmd.UseLine())}
+		if len(args) > n {
+			return &usageError{fmt.Errorf("%q is too much; usage: %s", args[n], cmd.UseLine())}
+		}
+		if len(args) < n {
+			return &usageError{fmt.Errorf("%s is missing; usage: %s", argument(cmd, len(args)), cmd.UseLine())}
 		}
 		return nil
 	}
+}
+
+// argument is what the usage of a command calls the i-th of its arguments.
+func argument(cmd *cobra.Command, i int) string {
+	if words := strings.Fields(cmd.Use); i+1 < len(words) {
+		return words[i+1]
+	}
+	return "an argument"
 }
 
 // reportedError is one that was told already, and only decides about the exit code.
@@ -113,7 +132,19 @@ func (e *reportedError) Unwrap() error { return e.error }
 func isMissingFlag(err error) bool { return strings.HasPrefix(err.Error(), "required flag") }
 
 // oneLine is an error's text in one line, however many errors were joined in it.
-func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+func oneLine(err error) string { return strings.ReplaceAll(spoken(err), "\n", "; ") }
+
+// spoken is an error's text without what is for programmers in it: which package of ours or of Go's it is from.
+func spoken(err error) string {
+	text := regexp.MustCompile(`(^|: )protocol: `).ReplaceAllString(err.Error(), "$1")
+	return regexp.MustCompile(`strconv\.\w+: parsing "[^"]*": `).ReplaceAllString(text, "")
+}
+
+// askTheTime is the advice of a StepError that a command has followed already: ping and connect compare the clocks.
+const askTheTime = " (knockgw ping tells how far it is off)"
+
+// askedTheTime is an error in one line, without that advice.
+func askedTheTime(err error) string { return strings.Replace(oneLine(err), askTheTime, "", 1) }
 
 // report prints an error, one line for each that was joined.
 func report(err error) {
@@ -135,10 +166,10 @@ func report(err error) {
 	}
 	var step *client.StepError
 	if errors.As(err, &step) {
-		fmt.Fprintln(os.Stderr, "knockgw:", oneLine(err))
+		fmt.Fprintln(os.Stderr, "knockgw:", askedTheTime(err))
 		return
 	}
-	fmt.Fprintln(os.Stderr, "knockgw:", err)
+	fmt.Fprintln(os.Stderr, "knockgw:", spoken(err))
 }
 
 func exitCode(err error) int {

@@ -34,6 +34,11 @@ func migrateCommand() *cobra.Command {
 				return &usageError{err}
 			}
 		}
+		if *dir != "" {
+			if err := migrate.Vacant(*dir); err != nil {
+				return fmt.Errorf("--out-dir: %w", err)
+			}
+		}
 		data, err := os.ReadFile(args[0])
 		if err != nil {
 			return err

@@ -198,6 +198,8 @@ func revokeCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&what.Client, "client", "", "of this client `id`")
 	flags.StringVar(&what.Service, "service", "", "to this service")
+	completeFlag(cmd, "client", completeClients(path))
+	completeFlag(cmd, "service", completeServices(path))
 	source := flags.String("source", "", "from this `address` or network")
 	flow := flags.String("flow", "", "the one connection from this `address:port`")
 	flags.BoolVar(&what.Grants, "grants-only", false, "leave the flows alone")

@@ -28,11 +28,13 @@ func pingCommand() *cobra.Command {
 			"name), knock (send it), connect (until the gateway answered), authenticate (until it proved that it knows\n" +
 			"the secret; --proof=false for one that does not). When a step fails it tells what to check, and whether\n" +
 			"this host's clock is wrong, for which it knocks some more.\n\n" +
-			"A connection that worked is closed at once: the service behind the gateway sees one that says nothing.\n\n" +
+			"With an authentication it then waits up to 0.3 s, in which a gateway ends the connection if the service\n" +
+			"behind it does not run. The service sees a connection that says nothing and ends.\n\n" +
 			aboutTargets + "\n\n" + aboutExitCodes,
 		Example: "  knockgw ping ssh\n  knockgw ping ssh -c 10 -o json",
 		Args:    exact(1),
 	}
+	cmd.ValidArgsFunction = completeTargets
 	var f clientFlags
 	f.addConnecting(cmd)
 	flags := cmd.Flags()
@@ -132,17 +134,28 @@ func (p *pinging) once(ctx context.Context, number int) (pingAttempt, error) {
 	var failure *client.StepError
 	switch {
 	case err == nil:
-		a.OK = true
+		if err = stays(conn, p.Dialer); errors.Is(err, errEither) {
+			err = &client.StepError{Step: client.StepAuthenticate, Err: err, Address: p.address}
+			a.Step = client.StepAuthenticate
+		} else if err != nil {
+			a.Step = stepService
+		}
+		if a.OK = err == nil; !a.OK {
+			a.Error = oneLine(err)
+		}
 		_ = conn.Close() // it has shown what it was for
 	case errors.Is(err, client.ErrOption):
 		return a, usage(err)
 	case errors.As(err, &failure):
-		a.Step, a.Error = failure.Step, oneLine(err)
+		a.Step, a.Error = failure.Step, askedTheTime(err)
 	default:
 		a.Error = oneLine(err)
 	}
 	return a, err
 }
+
+// stepService is what comes after the steps that a dialer knows: the service behind the gateway.
+const stepService = "service"
 
 // clockMatters tells whether a wrong clock could be why it failed.
 func clockMatters(err error) bool {
@@ -168,7 +181,7 @@ func (p *pinging) askTheTime(ctx context.Context, report *pingReport) {
 		p.tell("the clock is not the reason, as far as can be found out: %s", oneLine(err))
 		return
 	}
-	seconds := offset.Seconds()
+	seconds := offset.Round(time.Millisecond).Seconds()
 	report.ClockOffset = &seconds
 	p.tell("%s", clockText(offset))
 }

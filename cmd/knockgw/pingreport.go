@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -66,8 +67,11 @@ type pingAttempt struct {
 type milliseconds float64
 
 func inMilliseconds(t time.Duration) milliseconds {
-	return milliseconds(t.Round(time.Microsecond).Seconds() * 1000)
+	return milliseconds(float64(t.Round(time.Microsecond).Microseconds()) / microsecondsIn)
 }
+
+// microsecondsIn is how many there are in a millisecond.
+const microsecondsIn = 1000
 
 // String has as many digits as anybody reads.
 func (m milliseconds) String() string {
@@ -151,13 +155,13 @@ func (r *pingReport) sum() {
 	}
 	slices.Sort(took)
 	r.Min, r.Max = took[0], took[len(took)-1]
-	r.Median = (took[(len(took)-1)/2] + took[len(took)/2]) / 2
+	r.Median = milliseconds(math.Round(float64(took[(len(took)-1)/2]+took[len(took)/2])/2*microsecondsIn) / microsecondsIn)
 }
 
 // summary is the last line of text.
 func (r *pingReport) summary() string {
 	text := fmt.Sprintf("%d of %d worked", r.Worked, len(r.Attempts))
-	if r.Worked > 0 {
+	if r.Worked > 1 { // of one, its line has said it
 		text += fmt.Sprintf("; min %v, median %v, max %v", r.Min, r.Median, r.Max)
 	}
 	return text

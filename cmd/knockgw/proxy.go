@@ -36,6 +36,7 @@ func proxyCommand() *cobra.Command {
 	var local localFlags
 	local.add(cmd, proxyAddress)
 	only := cmd.Flags().StringArray("profile", nil, "a `profile` whose services are reachable (default: all)")
+	completeFlag(cmd, "profile", completeProfiles)
 	timeout := cmd.Flags().Duration("timeout", client.DefaultTimeout, "how long reaching a service may take")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := local.check(); err != nil {
@@ -61,7 +62,7 @@ func proxyCommand() *cobra.Command {
 				Listener: listener, Dial: s.dial, MaxConns: local.conns, Drain: local.drain,
 				Report: func(end proxy.End) {
 					if end.Err != nil {
-						say.Printf("%s: connection from %s: %s", requested(end), where(end.From), oneLine(end.Err))
+						say.Printf("%s: connection from %s: %s", requested(end), where(end.From), oneLine(unlabelled(end.Err)))
 					}
 				},
 				Retrying: func(err error) { say.Printf("accept: %v; trying again", err) },
@@ -128,7 +129,11 @@ func (s *services) dial(ctx context.Context, address string) (net.Conn, error) {
 		return nil, err
 	}
 	d.Timeout = s.timeout
-	return d.DialContext(ctx, "tcp", door.Address)
+	conn, err := d.DialContext(ctx, "tcp", door.Address)
+	if err != nil {
+		return nil, err
+	}
+	return hear(conn, d), nil
 }
 
 // find is the door to host:port, where host may be SERVICE or SERVICE.PROFILE.

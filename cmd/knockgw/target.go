@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -46,6 +48,7 @@ type clientFlags struct {
 	hint                       string
 	buckets                    []int
 	timeout                    time.Duration
+	connects                   bool // the command does
 }
 
 // addKnocking adds the flags of every command that knocks.
@@ -72,6 +75,7 @@ func (f *clientFlags) addKnocking(cmd *cobra.Command) {
 // addConnecting adds the flags of every command that connects.
 func (f *clientFlags) addConnecting(cmd *cobra.Command) {
 	f.addKnocking(cmd)
+	f.connects = true
 	flags := cmd.Flags()
 	flags.BoolVar(&f.noKnock, "no-knock", false, "do not knock: for services in mode auth, or after knockgw knock")
 	flags.BoolVar(&f.noAuth, "no-auth", false, "do not authenticate: for services in mode knock")
@@ -79,7 +83,7 @@ func (f *clientFlags) addConnecting(cmd *cobra.Command) {
 	flags.BoolVar(&f.v1, "v1", false, "authenticate with frame v1 instead of envelope v2")
 	flags.StringVar(&f.hint, "hint", string(protocol.HintRoute), "the gateway's hint mode: route-hint or none")
 	flags.IntSliceVar(&f.buckets, "buckets", nil, "envelope sizes to choose from (default: all)")
-	flags.DurationVar(&f.timeout, "timeout", client.DefaultTimeout, "how long reaching the service may take")
+	flags.DurationVar(&f.timeout, "timeout", client.DefaultTimeout, "how long reaching the service may take (connect and ping then compare the clocks, for up to 20 s)")
 }
 
 // target is a TARGET: where it is, and who knocks there how.
@@ -110,8 +114,14 @@ func (f *clientFlags) find(cmd *cobra.Command, text string) (*target, error) {
 	if errors.Is(err, profile.ErrNotFound) {
 		return nil, &usageError{fmt.Errorf("%w; or write HOST:PORT, --client ID and --secret-file FILE", err)}
 	}
+	if errors.Is(err, profile.ErrAmbiguous) {
+		return nil, &usageError{err}
+	}
 	if err != nil {
 		return nil, err
+	}
+	if _, bad := dir.Load(); bad != nil && !strings.Contains(text, "/") {
+		fmt.Fprintf(cmd.ErrOrStderr(), "knockgw: %s is taken; a profile that cannot be read could have it too: %s\n", door, oneLine(bad))
 	}
 	d, err := door.Dialer()
 	if err != nil {
@@ -147,11 +157,16 @@ func (f *clientFlags) apply(d *client.Dialer, given func(flag string) bool) erro
 	if !d.Auth.Hint.Valid() {
 		return &usageError{fmt.Errorf("--hint %s: choose route-hint or none", f.hint)}
 	}
+	for _, bucket := range f.buckets {
+		if !slices.Contains(protocol.DefaultBuckets(), bucket) {
+			return &usageError{fmt.Errorf("--buckets %d: no server takes envelopes of this size; choose among %v", bucket, protocol.DefaultBuckets())}
+		}
+	}
 	if given("v1") {
 		d.Auth.Protocol = auth.V2
 		set(f.v1, &d.Auth.Protocol, auth.V1)
 	}
-	if f.timeout < 0 {
+	if f.timeout < 0 || f.timeout == 0 && f.connects {
 		return &usageError{fmt.Errorf("--timeout %v: write a time, as in 15s", f.timeout)}
 	}
 	d.Timeout = f.timeout
@@ -203,7 +218,7 @@ func (f *clientFlags) bind(d *client.Dialer) (err error) {
 		d.BindSource = true
 	default:
 		if d.Source, err = netip.ParseAddr(f.bindSource); err != nil {
-			return &usageError{fmt.Errorf("--bind-source: %w; write an IP address, or the flag alone", err)}
+			return &usageError{fmt.Errorf("--bind-source %s: write an IP address, or the flag alone", f.bindSource)}
 		}
 	}
 	d.BindPort = f.bindPort != ""

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -32,6 +33,9 @@ func traceCommand() *cobra.Command {
 	service := cmd.Flags().String("service", "", "only what concerns this service, and datagrams")
 	output := cmd.Flags().StringP("output", "o", "text", "text or json (one object a line)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *from == "" {
+			return &usageError{errors.New("say whose packets: --from ADDRESS")}
+		}
 		source, err := control.ParseSource(*from)
 		if err != nil {
 			return &usageError{fmt.Errorf("--from: %w", err)}
@@ -95,14 +99,15 @@ func captureCommand() *cobra.Command {
 			"While it runs, the kernel's filter passes everything to the gateway, which refuses it itself.\n\n" +
 			"A filter joins terms by and: host, net, src, dst, port, proto (tcp, udp, icmp, icmp6), in, out,\n" +
 			"verdict (pass, hold, drop), reason; not before a term turns it round. The file has what the packets\n" +
-			"have: be careful with it.",
+			"have: be careful with it. Datagrams that could be knocks are kept whole whatever --snaplen says, for\n" +
+			"knockgw explain; to whoever lacks the secret they are noise.",
 		Example: "  knockgw capture -o - --filter 'verdict drop and not port 22' | wireshark -k -i -",
 		Args:    exact(0),
 	}
 	path := configFlag(cmd)
 	file := cmd.Flags().StringP("output", "o", "", "the new `file`, with mode 0600; - for standard output (required)")
 	terms := cmd.Flags().String("filter", "", "only these packets, as in 'host 10.1.2.2 and verdict drop'")
-	snaplen := cmd.Flags().Int("snaplen", capture.DefaultSnaplen, "`bytes` kept of each packet")
+	snaplen := cmd.Flags().Int("snaplen", capture.DefaultSnaplen, "`bytes` kept of each packet; a datagram that could be a knock is kept whole")
 	limit := cmd.Flags().Int64("limit", captureLimit, "end when the file has this many MiB; 0 for never")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if _, err := capture.ParseFilter(*terms); err != nil {
@@ -124,8 +129,11 @@ func captureCommand() *cobra.Command {
 		out := cmd.OutOrStdout()
 		if *file != "-" {
 			f, err := os.OpenFile(*file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+			if errors.Is(err, fs.ErrExist) {
+				return fmt.Errorf("-o %s: there is a file already; name a new one, or delete it first", *file)
+			}
 			if err != nil {
-				return err
+				return fmt.Errorf("-o: %w", err)
 			}
 			out = f
 		}

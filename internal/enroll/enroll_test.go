@@ -129,7 +129,7 @@ func TestAnAddedClientIsInTheConfigurationUntilItIsUndone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		change, err := Add(path, id, secret, []string{"ssh"})
+		change, err := Add(path, Newcomer{ID: id, Secret: secret, Services: []string{"ssh"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -150,16 +150,18 @@ func TestWhatIsRefusedChangesNothing(t *testing.T) {
 	path := configured(t, map[string]string{"bob.yaml": bob, "eight.yaml": "id: eight\nsecrets:\n" + eight()})
 	secret := protocol.Secret("0123456789abcdeh")
 	for name, try := range map[string]func() (*Change, error){
-		"an id that is taken":         func() (*Change, error) { return Add(path, "bob", secret, nil) },
-		"an id of the main file":      func() (*Change, error) { return Add(path, "main", secret, nil) },
-		"a service that is not there": func() (*Change, error) { return Add(path, "dora", secret, []string{"shh"}) },
-		"no id":                       func() (*Change, error) { return Add(path, "", secret, nil) },
-		"a NUL":                       func() (*Change, error) { return Add(path, "a\x00b", secret, nil) },
-		"too many secrets":            func() (*Change, error) { return Rotate(path, "eight", secret, time.Now().Add(time.Hour)) },
-		"rotating one that is not":    func() (*Change, error) { return Rotate(path, "carl", secret, time.Time{}) },
-		"rotating one of the main":    func() (*Change, error) { return Rotate(path, "main", secret, time.Time{}) },
-		"removing one of the main":    func() (*Change, error) { return Remove(path, "main") },
-		"a short secret":              func() (*Change, error) { return Add(path, "dora", secret[:3], nil) },
+		"an id that is taken":    func() (*Change, error) { return Add(path, Newcomer{ID: "bob", Secret: secret}) },
+		"an id of the main file": func() (*Change, error) { return Add(path, Newcomer{ID: "main", Secret: secret}) },
+		"a service that is not there": func() (*Change, error) {
+			return Add(path, Newcomer{ID: "dora", Secret: secret, Services: []string{"shh"}})
+		},
+		"no id":                    func() (*Change, error) { return Add(path, Newcomer{ID: "", Secret: secret}) },
+		"a NUL":                    func() (*Change, error) { return Add(path, Newcomer{ID: "a\x00b", Secret: secret}) },
+		"too many secrets":         func() (*Change, error) { return Rotate(path, "eight", secret, time.Now().Add(time.Hour)) },
+		"rotating one that is not": func() (*Change, error) { return Rotate(path, "carl", secret, time.Time{}) },
+		"rotating one of the main": func() (*Change, error) { return Rotate(path, "main", secret, time.Time{}) },
+		"removing one of the main": func() (*Change, error) { return Remove(path, "main") },
+		"a short secret":           func() (*Change, error) { return Add(path, Newcomer{ID: "dora", Secret: secret[:3]}) },
 		"another's secret": func() (*Change, error) {
 			return Rotate(path, "bob", protocol.Secret("0123456789abcdeg"), time.Now().Add(time.Hour))
 		},
@@ -174,7 +176,7 @@ func TestWhatIsRefusedChangesNothing(t *testing.T) {
 			t.Errorf("%s: the files changed from %q to %q", name, before, after)
 		}
 	}
-	if _, err := Add(filepath.Join(t.TempDir(), "none.yaml"), "bob", secret, nil); err == nil {
+	if _, err := Add(filepath.Join(t.TempDir(), "none.yaml"), Newcomer{ID: "bob", Secret: secret}); err == nil {
 		t.Error("no configuration: no error")
 	}
 }
@@ -211,7 +213,7 @@ func TestWithoutAClientsDirItSaysSo(t *testing.T) {
 	if err := os.WriteFile(path, []byte(strings.Replace(gateway, "clients_dir: clients.d\n", "", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Add(path, "bob", protocol.Secret("0123456789abcdeh"), nil); !errors.Is(err, ErrNoClientsDir) {
+	if _, err := Add(path, Newcomer{ID: "bob", Secret: protocol.Secret("0123456789abcdeh")}); !errors.Is(err, ErrNoClientsDir) {
 		t.Errorf("the error is %v", err)
 	}
 }

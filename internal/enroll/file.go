@@ -46,9 +46,18 @@ func (c *Change) Undo() error { return c.undo() }
 var ErrNoClientsDir = errors.New("the configuration has no directory for clients; " +
 	"add the key clients_dir to it, as in clients_dir: clients.d")
 
+// Newcomer is a client that is to be made.
+type Newcomer struct {
+	ID       string
+	Secret   protocol.Secret
+	Services []string // names; none: all
+	Terms    Terms    // of the profile, which are kept for the next one
+}
+
 // Add writes a new client's file into the clients_dir of the configuration at path. The configuration is
 // read again with it; if that fails there is no change.
-func Add(path, id string, secret protocol.Secret, services []string) (*Change, error) {
+func Add(path string, who Newcomer) (*Change, error) {
+	id, secret, services := who.ID, who.Secret, who.Services
 	if _, err := protocol.NewClient(id, secret); err != nil {
 		return nil, fmt.Errorf("client %q: %w", id, err)
 	}
@@ -71,7 +80,8 @@ func Add(path, id string, secret protocol.Secret, services []string) (*Change, e
 		ID       string   `yaml:"id"`
 		Secret   string   `yaml:"secret"`
 		Services []string `yaml:"services,omitempty,flow"`
-	}{id, secret.Reveal(), services})
+		Profile  Terms    `yaml:"profile,omitempty,flow"`
+	}{id, secret.Reveal(), services, who.Terms})
 	if err != nil {
 		return nil, fmt.Errorf("client %q: %w", id, err)
 	}
@@ -130,11 +140,14 @@ func orClientsDir(dir string) string {
 	return dir
 }
 
-// Remove deletes a client's file. A client that stands in the configuration itself is refused.
+// Remove deletes a client's file, also one that has mistakes in it. A client that stands in the configuration
+// itself is refused.
 func Remove(path, id string) (*Change, error) {
 	_, file, err := owned(path, id)
 	if err != nil {
-		return nil, err
+		if file = broken(err, id); file == "" {
+			return nil, err
+		}
 	}
 	text, err := privatefile.Read(file, maxFile)
 	if err != nil {
@@ -144,6 +157,24 @@ func Remove(path, id string) (*Change, error) {
 		return nil, fmt.Errorf("remove client %q: %w", id, err)
 	}
 	return verify(path, &Change{File: file, undo: func() error { return privatefile.Write(file, text, false) }})
+}
+
+// broken is the file of a client that has no place in the configuration because of mistakes in that file; ""
+// if they are not there, or not there alone.
+func broken(err error, id string) string {
+	errs := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // exactly errors.Join's own
+		errs = joined.Unwrap()
+	}
+	file := ""
+	for _, err := range errs {
+		var mistake *config.Error
+		if !errors.As(err, &mistake) || filepath.Base(mistake.File) != fileName(id) || file != "" && file != mistake.File {
+			return ""
+		}
+		file = mistake.File
+	}
+	return file
 }
 
 // maxPlain is how many bytes of a file's name are left to an id: file systems take 255.

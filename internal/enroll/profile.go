@@ -18,8 +18,8 @@ import (
 
 // Terms are what a profile is to be like.
 type Terms struct {
-	Name   string // of the profile
-	Method string // how to knock, of package protocol; empty: the first of preferred that a service takes
+	Name   string `yaml:"name,omitempty"`   // of the profile
+	Method string `yaml:"method,omitempty"` // how to knock, of package protocol; empty: the first of preferred that a service takes
 }
 
 // preferred are the methods in the order in which they are chosen: those that need nothing on the client,
