@@ -258,6 +258,11 @@ func TestAPortOfAHostThatIsNoRouterAndFiltersSources(t *testing.T) {
 		l.Gateway.MustRun("ip", family, "rule", "add", "pref", "100", "iif", "client0", "blackhole")
 	}
 	site.Start(t)
+	for name, want := range map[string]string{"accept_local": "1", "rp_filter": "2", "forwarding": "1"} {
+		if got := l.Gateway.Setting("ipv4/conf/" + lab.Tunnel + "/" + name); got != want {
+			t.Errorf("%s of the device is %s, want %s", name, got, want)
+		}
+	}
 	for _, d := range all {
 		if err := d.visit(t.Context(), alice(l.Client), s.Greeting); err != nil {
 			t.Error(err)
