@@ -41,7 +41,7 @@ func TestTheApplianceOfTheManual(t *testing.T) {
 		}
 	}
 	t.Cleanup(remove)
-	gateway := l.Gateway.Start("ip", "netns", "exec", name, program.get(t).Path, "run", "--config", site.Config)
+	gateway := l.Gateway.Start("ip", append([]string{"netns", "exec", name}, site.Run()...)...)
 	said(t, gateway, admitTime, "msg=ready")
 	for _, d := range all {
 		if err := d.visit(t.Context(), alice(l.Client), s.Greeting); err != nil {

@@ -281,7 +281,8 @@ func TestAPortAtWhichTheHostListensIsNotHidden(t *testing.T) {
 	l, site, _, _, all := hides(t)
 	l.Gateway.Listen("tcp", all[0].listen.String())
 	before := host(l)
-	out, err := site.Knockgw(soon(t, admitTime), "run")
+	run := site.Run()
+	out, err := l.Gateway.Run(soon(t, admitTime), run[0], run[1:]...)
 	if lab.ExitCode(err) != 1 || !strings.Contains(out, "somebody listens there") {
 		t.Errorf("run says %v\n%s", err, out)
 	}
