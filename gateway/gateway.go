@@ -215,10 +215,16 @@ type servers struct {
 
 func (s *servers) close() error { return errors.Join(s.metrics.Close(), s.control.Close()) }
 
+// errPreparedLocal: rules and sockets of tun.local come with a device of our own, and without them the ports are not hidden.
+var errPreparedLocal = errors.New("tun.local needs a device that knockgw makes itself, not one that was prepared: remove tun.local, or start without --prepared and --tun-fd")
+
 // open opens the device. The blackholes come first, so that there is no moment
 // at which the host would answer for a protected address, or for a port of its own.
 func (g *Gateway) open() (tun.Device, error) {
 	if g.o.Device != nil {
+		if len(g.local.Ports) > 0 {
+			return nil, errors.Join(errPreparedLocal, g.o.Device.Close())
+		}
 		return g.o.Device, nil
 	}
 	if err := g.routes.Blackhole(); err != nil {

@@ -2,10 +2,7 @@ package tun
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,15 +38,8 @@ func (l Local) Attach(name string) error {
 	if len(l.addrs()) == 0 {
 		return nil
 	}
-	for _, s := range []struct{ key, value string }{
-		{"accept_local", "1"}, // answers have a source that the host has itself
-		{"rp_filter", "2"},    // and the way back to it, which is none into the device, does not matter
-		{"forwarding", "1"},   // where only the interface to the outside has it
-	} {
-		path := filepath.Join("/proc/sys/net/ipv4/conf", name, s.key)
-		if err := os.WriteFile(path, []byte(s.value), 0); err != nil {
-			return fmt.Errorf("let answers from %s out: %w; make /proc/sys writable at the start", name, err)
-		}
+	if err := acceptLocal(name); err != nil {
+		return err
 	}
 	return l.routes().Attach(name)
 }

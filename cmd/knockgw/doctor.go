@@ -26,7 +26,7 @@ func doctorCommand() *cobra.Command {
 	}
 	path := configFlag(cmd)
 	output := cmd.Flags().StringP("output", "o", "text", "text or json")
-	name := cmd.Flags().String("as", "", "the `account` that the gateway runs as, where files are concerned; default: whoever asks")
+	name := cmd.Flags().String("as", "", "the `account` that the gateway runs as, where files are concerned (default: "+defaultUser+" where root asks and there is one, otherwise whoever asks)")
 	skip := cmd.Flags().Bool("skip-upstreams", false, "do not connect to upstreams")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *output != "text" && *output != "json" {
@@ -80,8 +80,13 @@ func printFindings(w io.Writer, all []doctor.Finding) error {
 	return nil
 }
 
-// accountOf looks an account up, by name or number; "" is whoever asks.
+// accountOf looks an account up, by name or number; "" is whom run becomes by default, or whoever asks.
 func accountOf(name string) (doctor.Account, error) {
+	if name == "" && os.Getuid() == 0 {
+		if _, err := user.Lookup(defaultUser); err == nil {
+			name = defaultUser
+		}
+	}
 	if name == "" {
 		a := doctor.Account{UID: os.Getuid(), Name: strconv.Itoa(os.Getuid())}
 		if a.UID == 0 {

@@ -17,7 +17,7 @@ import (
 // diagnosis is what doctor finds on the gateway, by check; those of what is the machine's, not the lab's, are left out.
 func diagnosis(t *testing.T, site *lab.Site, wantCode int, args ...string) map[string]doctor.Finding {
 	t.Helper()
-	out, err := site.Knockgw(soon(t, admitTime), "doctor", append([]string{"-o", "json"}, args...)...)
+	out, err := site.Knockgw(soon(t, admitTime), "doctor", append([]string{"-o", "json", "--as", "root"}, args...)...)
 	if code := lab.ExitCode(err); code != wantCode {
 		t.Errorf("doctor ended with %d (%v), want %d\n%s", code, err, wantCode, out)
 	}

@@ -258,6 +258,11 @@ func TestAPortOfAHostThatIsNoRouterAndFiltersSources(t *testing.T) {
 		l.Gateway.MustRun("ip", family, "rule", "add", "pref", "100", "iif", "client0", "blackhole")
 	}
 	site.Start(t)
+	for name, want := range map[string]string{"accept_local": "1", "rp_filter": "2", "forwarding": "1"} {
+		if got := l.Gateway.Setting("ipv4/conf/" + lab.Tunnel + "/" + name); got != want {
+			t.Errorf("%s of the device is %s, want %s", name, got, want)
+		}
+	}
 	for _, d := range all {
 		if err := d.visit(t.Context(), alice(l.Client), s.Greeting); err != nil {
 			t.Error(err)
@@ -276,8 +281,8 @@ func TestAPortAtWhichTheHostListensIsNotHidden(t *testing.T) {
 	l, site, _, _, all := hides(t)
 	l.Gateway.Listen("tcp", all[0].listen.String())
 	before := host(l)
-	command := site.Run()
-	out, err := l.Gateway.Run(soon(t, admitTime), command[0], command[1:]...)
+	run := site.Run()
+	out, err := l.Gateway.Run(soon(t, admitTime), run[0], run[1:]...)
 	if lab.ExitCode(err) != 1 || !strings.Contains(out, "somebody listens there") {
 		t.Errorf("run says %v\n%s", err, out)
 	}
