@@ -22,6 +22,7 @@ type privileges struct {
 	user, group string
 	keep        bool
 	chosen      bool // the user was named
+	nobody      bool // there is no account to become
 	given       bool // what there was has been given up
 }
 
@@ -34,7 +35,9 @@ func (p *privileges) add(cmd *cobra.Command) {
 	flags.BoolVar(&p.keep, keepFlag, false, "stay root and keep every system call: a mistake in the gateway is one of root's then")
 }
 
-// account is whom the gateway is to become; nil where it stays who it is.
+// account is whom the gateway is to become; nil where it stays who it is. Where root
+// has not made the account, and named no other, it is still root who runs, without a
+// capability: it may do no more than any owner of files.
 func (p *privileges) account(cmd *cobra.Command) (*sandbox.Account, error) {
 	p.chosen = cmd.Flags().Changed("user") || cmd.Flags().Changed("group")
 	if p.keep && p.chosen {
@@ -45,8 +48,8 @@ func (p *privileges) account(cmd *cobra.Command) (*sandbox.Account, error) {
 	}
 	a, err := sandbox.Lookup(p.user, p.group)
 	if err != nil && !p.chosen {
-		return nil, fmt.Errorf("%w; root starts the gateway, which needs an account to become: make one "+
-			"(useradd --system --user-group --shell /usr/sbin/nologin %s), or name another with --user", err, defaultUser)
+		p.nobody = true
+		return nil, nil
 	}
 	return a, err
 }
@@ -124,6 +127,11 @@ func (p *privileges) confine(a *sandbox.Account, log *slog.Logger) func() error 
 		}
 		if err == nil {
 			p.given = true
+			if p.nobody {
+				log.Warn("there is no account for the gateway to become: it has no capability and few system calls left, "+
+					"but the files of root's are its own", "remedy", "useradd --system --user-group --shell /usr/sbin/nologin "+defaultUser+
+					", or name another account with --user")
+			}
 			log.Info("privileges given up", "uid", os.Getuid(), "gid", os.Getgid())
 		}
 		return err

@@ -116,7 +116,6 @@ func TestRootNamesWhomTheGatewayBecomes(t *testing.T) {
 		code  int
 		says  string
 	}{
-		"by default":     {nil, exitNotPermitted, "useradd"},
 		"no such user":   {[]string{"--user", "no-such-user"}, exitNotPermitted, "no-such-user"},
 		"root":           {[]string{"--user", "root"}, exitNotPermitted, "without privileges"},
 		"both ways":      {[]string{"--user", "nobody", "--insecure-keep-privileges"}, exitUsage, "choose"},
@@ -130,6 +129,38 @@ func TestRootNamesWhomTheGatewayBecomes(t *testing.T) {
 		})
 	}
 	untouched(t, l, before)
+}
+
+// Where the account is missing root loses all but its name.
+func TestWithoutTheAccountTheGatewayGivesUpWhatItCan(t *testing.T) {
+	t.Parallel()
+	if u, err := user.Lookup("knockgw"); err == nil {
+		t.Skipf("this system has a user %s", u.Username)
+	}
+	l := lab.New(t)
+	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
+	all := doors(s.Addr)
+	site := l.NewSite(t, program.get(t), configuration(all...))
+	for _, path := range []string{filepath.Dir(site.Config), site.Config, site.State} {
+		if err := os.Chown(path, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gateway := l.Gateway.Start(program.get(t).Path, "run", "--config", site.Config)
+	said(t, gateway, admitTime, "msg=ready")
+	if log := gateway.Log(); !strings.Contains(log, "useradd") || !strings.Contains(log, "privileges given up") {
+		t.Errorf("it says\n%s", log)
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", gateway.PID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"CapPrm:\t0000000000000000", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"} {
+		if !strings.Contains(string(status), want) {
+			t.Errorf("%q is not in\n%s", want, status)
+		}
+	}
+	works(t, l, all, s.Greeting)
 }
 
 func TestWhatTheAccountCannotReadIsNamedBeforeAnythingIsTouched(t *testing.T) {
