@@ -69,6 +69,15 @@ func (u *unheard) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// Write writes to the connection, which may find out sooner than Read that it was broken off.
+func (u *unheard) Write(b []byte) (int, error) {
+	n, err := u.Conn.Write(b)
+	if !u.heard.Load() && isReset(err) {
+		return n, u.why
+	}
+	return n, err
+}
+
 // CloseWrite passes an end on.
 func (u *unheard) CloseWrite() error {
 	u.said.Store(true)
