@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"runtime"
 	"time"
 
 	"github.com/knockgw/knockgw/tun"
@@ -64,6 +65,25 @@ func (g *Gate) banned(a tun.Addr) bool {
 	}
 	o := g.offences[siteAddr(a)]
 	return o != nil && o.until > g.mono()
+}
+
+// countBans returns how many sources are banned, a batch at a time: the packet path
+// does not wait for the whole of it.
+func (g *Gate) countBans() (n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now, looked := g.mono(), 0
+	for _, o := range g.offences {
+		if o.until > now {
+			n++
+		}
+		if looked++; looked%sweepBatch == 0 {
+			g.mu.Unlock()
+			runtime.Gosched()
+			g.mu.Lock()
+		}
+	}
+	return n
 }
 
 // sweepOffences forgets what is over, a batch at a time.

@@ -86,18 +86,13 @@ func (g *Gate) Stats() Stats {
 	s.Muted = g.stats.muted.Load()
 	s.HMACsAhead, s.HMACsTried = g.stats.ahead.Load(), g.stats.tried.Load()
 	s.KnocksQueued = len(g.knocks.warm.ready) + len(g.knocks.cold.ready)
+	s.Bans = g.countBans()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s.Flows, s.Grants, s.Sources = len(g.flows), g.grants, len(g.sources)
 	s.Limits, s.Bounds = g.limits, bounds[:]
 	for i := g.park.head; i != none; i = g.park.slots[i].next {
 		s.Parked++
-	}
-	now := g.mono()
-	for _, o := range g.offences {
-		if o.until > now {
-			s.Bans++
-		}
 	}
 	for _, at := range g.places {
 		s.HalfOpen += at.halfOpen.n

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"runtime/debug"
 
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
@@ -61,13 +60,10 @@ func (c controlled) Status() control.Status {
 	g := c.g
 	now := g.now.Load()
 	s := control.Status{
-		PID: os.Getpid(), Since: g.started, Config: g.o.Source,
+		Version: buildVersion(), PID: os.Getpid(), Since: g.started, Config: g.o.Source,
 		Services: len(now.cfg.Services), Clients: len(now.cfg.Clients), Flows: g.flows.Len(),
 	}
 	s.Reloaded, s.ReloadFailed = g.metrics.lastReload()
-	if info, ok := debug.ReadBuildInfo(); ok {
-		s.Version = info.Main.Version
-	}
 	if restart := g.waiting.Load(); restart != nil {
 		s.Restart = *restart
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/knockgw/knockgw/audit"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
-	"github.com/knockgw/knockgw/flows"
 )
 
 // seconds is a time as operators are told it, to the millisecond.
@@ -21,8 +20,7 @@ func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds
 
 // Flows implements control.Operation.
 func (c controlled) Flows(ctx context.Context, measure time.Duration) control.Flows {
-	all := c.g.flows.All()
-	slices.SortFunc(all, func(a, b *flows.Flow) int { return b.Started.Compare(a.Started) })
+	all := c.g.newestFlows()
 	list := control.Flows{Flows: []control.Flow{}}
 	if len(all) > control.MaxList {
 		list.More, all = len(all)-control.MaxList, all[:control.MaxList]
@@ -81,8 +79,10 @@ func (c controlled) Clients() control.Clients {
 	for _, f := range c.g.flows.All() {
 		inside[f.Client()]++
 	}
-	for _, gr := range c.Grants().Grants {
-		granted[gr.Client]++
+	if p := c.g.running.Load(); p != nil {
+		for _, gr := range p.gate.Grants(control.MaxList) {
+			granted[gr.Client]++
+		}
 	}
 	list := control.Clients{Clients: []control.ClientState{}}
 	all := c.g.now.Load().cfg.Clients

@@ -36,10 +36,12 @@ func (g *Gateway) pageStatus() statuspage.Status {
 	now := g.now.Load()
 	s := statuspage.Status{Version: buildVersion(), Started: g.started, Device: now.cfg.TUN.Name}
 	per := make(map[string]int)
-	all := g.flows.All()
-	slices.SortFunc(all, func(a, b *flows.Flow) int { return b.Started.Compare(a.Started) })
+	all := g.newestFlows()
+	s.Flows, s.More = len(all), max(0, len(all)-statuspage.MaxSessions)
 	for _, f := range all {
 		per[f.Service]++
+	}
+	for _, f := range all[:min(len(all), statuspage.MaxSessions)] {
 		up, down := f.Bytes()
 		s.Sessions = append(s.Sessions, statuspage.Session{
 			Client: f.Client(), Source: f.Key.Client.String(), Service: f.Service, Upstream: f.Upstream,
@@ -62,6 +64,13 @@ func (g *Gateway) pageStatus() statuspage.Status {
 		s.Grants, s.Sources, s.Banned = stats.Grants, stats.Sources, stats.Bans
 	}
 	return s
+}
+
+// newestFlows are the flows that there are, the newest first.
+func (g *Gateway) newestFlows() []*flows.Flow {
+	all := g.flows.All()
+	slices.SortFunc(all, func(a, b *flows.Flow) int { return b.Started.Compare(a.Started) })
+	return all
 }
 
 // pageCounts is what the plots of the status page are made of.

@@ -40,7 +40,9 @@ type Status struct {
 	Ready    bool
 	Filtered bool // strangers' packets are refused in the kernel
 	Services []Service
+	Flows    int       // that there are
 	Sessions []Session // the newest first; those beyond MaxSessions are counted, not shown
+	More     int       // sessions that are not in the list
 	Grants   int
 	Sources  int // addresses with grants, knocks or flows
 	Banned   int
@@ -123,8 +125,6 @@ type view struct {
 	Status
 	Now     time.Time
 	Refresh int // seconds
-	More    int // sessions that are not shown
-	Flows   int
 	Plots   []plot
 }
 
@@ -144,9 +144,8 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v := view{Status: p.source.Status(), Now: p.now(), Refresh: int(Interval / time.Second)}
-	v.Flows = p.source.Counts().Flows
 	if n := len(v.Sessions); n > MaxSessions {
-		v.More, v.Sessions = n-MaxSessions, v.Sessions[:MaxSessions]
+		v.More, v.Sessions = v.More+n-MaxSessions, v.Sessions[:MaxSessions]
 	}
 	p.mu.Lock()
 	v.Plots = plots(p.samples, v.Now)
