@@ -1,85 +1,9 @@
 package auth_test
 
 import (
-	"go/ast"
-	"go/doc"
-	"go/parser"
-	"go/token"
-	"path/filepath"
-	"strings"
 	"testing"
+
+	"github.com/knockgw/knockgw/internal/exampletest"
 )
 
-// Whatever the package exports is in an example that runs: it has one of its name, or is named in the body
-// of another. Of methods the name alone is compared.
-func TestEverythingExportedIsInAnExampleThatRuns(t *testing.T) {
-	const this = "auth"
-	names, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	set := token.NewFileSet()
-	var files []*ast.File
-	for _, name := range names {
-		f, err := parser.ParseFile(set, name, nil, parser.ParseComments)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if f.Name.Name == this && strings.HasSuffix(name, "_test.go") {
-			continue // examples are of another package
-		}
-		files = append(files, f)
-	}
-	pkg, err := doc.NewFromFiles(set, files, "github.com/knockgw/knockgw/"+this)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var titles []string
-	used := make(map[string]bool) // names behind a dot, those of the package with its own before it
-	var tests []*ast.File
-	for _, f := range files {
-		if f.Name.Name != this {
-			tests = append(tests, f)
-		}
-	}
-	for _, e := range doc.Examples(tests...) {
-		if e.Output == "" && !e.EmptyOutput {
-			t.Errorf("Example%s has no output, and so does not run", e.Name)
-			continue
-		}
-		titles = append(titles, e.Name)
-		ast.Inspect(e.Code, func(n ast.Node) bool {
-			if s, ok := n.(*ast.SelectorExpr); ok {
-				used[s.Sel.Name] = true
-				if x, ok := s.X.(*ast.Ident); ok && x.Name == this {
-					used[this+"."+s.Sel.Name] = true
-				}
-			}
-			return true
-		})
-	}
-	want := func(title, use string) {
-		for _, have := range titles {
-			if have == title || strings.HasPrefix(have, title+"_") {
-				return
-			}
-		}
-		if !used[use] {
-			t.Errorf("no example has %s: write Example%s, with its output", strings.ReplaceAll(title, "_", "."), title)
-		}
-	}
-	funcs := pkg.Funcs
-	for _, typ := range pkg.Types {
-		want(typ.Name, this+"."+typ.Name)
-		funcs = append(funcs, typ.Funcs...)
-		for _, m := range typ.Methods {
-			want(typ.Name+"_"+m.Name, m.Name)
-		}
-	}
-	for _, f := range funcs {
-		want(f.Name, this+"."+f.Name)
-	}
-	if len(titles) == 0 || len(funcs) == 0 {
-		t.Error("nothing was compared")
-	}
-}
+func TestEverythingExportedIsInAnExampleThatRuns(t *testing.T) { exampletest.Everything(t, "auth") }

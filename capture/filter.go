@@ -3,10 +3,10 @@ package capture
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"strconv"
 	"strings"
 
+	"github.com/knockgw/knockgw/internal/address"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -112,15 +112,15 @@ func parseValue(key, value string) (func(*Event) bool, error) {
 	}
 	switch key {
 	case "host", "net":
-		p, err := parsePrefix(value)
+		p, err := address.ParseSource(value)
 		return func(e *Event) bool {
 			return p.Contains(e.tuple().Src.Netip()) || p.Contains(e.tuple().Dst.Netip())
 		}, err
 	case "src":
-		p, err := parsePrefix(value)
+		p, err := address.ParseSource(value)
 		return func(e *Event) bool { return p.Contains(e.tuple().Src.Netip()) }, err
 	case "dst":
-		p, err := parsePrefix(value)
+		p, err := address.ParseSource(value)
 		return func(e *Event) bool { return p.Contains(e.tuple().Dst.Netip()) }, err
 	case "port":
 		n, err := strconv.ParseUint(value, 10, 16)
@@ -146,20 +146,4 @@ func parseValue(key, value string) (func(*Event) bool, error) {
 	default:
 		return nil, errors.New("is not a term; terms are host, net, src, dst, port, proto, in, out, verdict and reason")
 	}
-}
-
-// parsePrefix reads an address or a network.
-func parsePrefix(text string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(text); err == nil {
-		a = a.Unmap().WithZone("")
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(text)
-	if err != nil {
-		return p, fmt.Errorf("%q is neither an address nor a network", text)
-	}
-	if p.Addr().Is4In6() {
-		return p, fmt.Errorf("%q is an IPv4 network in IPv6's clothes; write it as IPv4", text)
-	}
-	return p.Masked(), nil
 }

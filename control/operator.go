@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"net/url"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/address"
 )
 
 // What an operator sees of the flows, grants, clients and bans of a running
@@ -195,18 +197,11 @@ func orElse(text, otherwise string) string {
 
 // ParseSource reads an address, or a network in CIDR notation.
 func ParseSource(text string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(text); err == nil {
-		a = a.Unmap().WithZone("")
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(text)
+	p, err := address.ParseSource(text)
 	if err != nil {
-		return p, fmt.Errorf("source: %q is neither an address nor a network", text)
+		return p, fmt.Errorf("source: %w", err)
 	}
-	if p.Addr().Is4In6() {
-		return p, fmt.Errorf("source: %q is an IPv4 network in IPv6's clothes; write it as IPv4", text)
-	}
-	return p.Masked(), nil
+	return p, nil
 }
 
 // Flows lists the flows; rates are measured for the time given, 0 for not at all.

@@ -142,3 +142,20 @@ func IsHostname(name string) bool {
 func IsWord(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
 }
+
+// ParseSource takes an address or a network, as people name those whom packets come from. An address is a
+// network of its own; IPv4-mapped ones become IPv4.
+func ParseSource(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		a = a.Unmap().WithZone("")
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return p, fmt.Errorf("%q is neither an address nor a network", text)
+	}
+	if p.Addr().Is4In6() {
+		return p, fmt.Errorf("%q is an IPv4 network in IPv6's clothes; write it as IPv4", text)
+	}
+	return p.Masked(), nil
+}
