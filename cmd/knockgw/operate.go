@@ -2,6 +2,8 @@ package main
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -20,56 +22,54 @@ import (
 // rateTime is how long rates are measured for.
 const rateTime = 500 * time.Millisecond
 
-func flowsCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "flows",
-		Short: "List who is inside: the connections that the running gateway relays",
-		Args:  exact(0),
-	}
+// asking is a command that asks the running gateway for one thing and shows it.
+type asking[T any] struct {
+	ask  func(ctx context.Context, c *control.Client) (*T, error)
+	show func(w io.Writer, got *T) error // for people
+}
+
+// onto gives cmd its flags, and what it does.
+func (a asking[T]) onto(cmd *cobra.Command) *cobra.Command {
+	cmd.Args = exact(0)
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := controlOf(*path)
-		if err != nil {
-			return err
-		}
-		list, err := c.Flows(cmd.Context(), rateTime)
-		if err != nil {
-			return err
-		}
-		return answer(cmd, *output, list, func(w io.Writer) error {
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.run(cmd, *path, *output) }
+	return cmd
+}
+
+func (a asking[T]) run(cmd *cobra.Command, path, output string) error {
+	c, err := controlOf(path)
+	if err != nil {
+		return err
+	}
+	got, err := a.ask(cmd.Context(), c)
+	if err != nil {
+		return err
+	}
+	return answer(cmd, output, got, func(w io.Writer) error { return a.show(w, got) })
+}
+
+func flowsCommand() *cobra.Command {
+	return asking[control.Flows]{
+		ask: func(ctx context.Context, c *control.Client) (*control.Flows, error) { return c.Flows(ctx, rateTime) },
+		show: func(w io.Writer, list *control.Flows) error {
 			t := columns(w, "CLIENT", "FROM", "SERVICE", "UPSTREAM", "AGE", "IDLE", "RECEIVED", "SENT", "IN/s", "OUT/s")
 			for _, f := range list.Flows {
 				row(t, printable(cmp.Or(f.Client, "-")), f.Source, f.Service, cmp.Or(f.Upstream, "-"), lasting(f.Age), lasting(f.Idle),
 					size(float64(f.Received)), size(float64(f.Sent)), size(f.ReceiveRate), size(f.SendRate))
 			}
-			if err := t.Flush(); err != nil {
-				return err
-			}
-			return more(w, list.More)
-		})
-	}
-	return cmd
+			return errors.Join(t.Flush(), more(w, list.More))
+		},
+	}.onto(&cobra.Command{
+		Use:   "flows",
+		Short: "List who is inside: the connections that the running gateway relays",
+	})
 }
 
 func grantsCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "grants",
-		Short: "List the doors that stand open: what knocks have earned and nobody has used up",
-		Args:  exact(0),
-	}
-	path := configFlag(cmd)
-	output := outputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := controlOf(*path)
-		if err != nil {
-			return err
-		}
-		list, err := c.Grants(cmd.Context())
-		if err != nil {
-			return err
-		}
-		return answer(cmd, *output, list, func(w io.Writer) error {
+	return asking[control.Grants]{
+		ask: func(ctx context.Context, c *control.Client) (*control.Grants, error) { return c.Grants(ctx) },
+		show: func(w io.Writer, list *control.Grants) error {
 			t := columns(w, "CLIENT", "SERVICE", "FROM", "PORT", "LEFT", "USES", "HANDSHAKES")
 			for _, g := range list.Grants {
 				port := "any"
@@ -79,42 +79,29 @@ func grantsCommand() *cobra.Command {
 				row(t, printable(g.Client), g.Service, g.Source, port, lasting(max(g.Left, 0)), g.Uses, g.Handshakes)
 			}
 			return t.Flush()
-		})
-	}
-	return cmd
+		},
+	}.onto(&cobra.Command{
+		Use:   "grants",
+		Short: "List the doors that stand open: what knocks have earned and nobody has used up",
+	})
 }
 
 func clientsCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "clients",
-		Short: "List the clients, when they were last seen, and why they last stood outside",
-		Long: "Lists what the running gateway knows about its clients since it was started. What stands in the\n" +
-			"configuration is knockgw client list's.",
-		Args: exact(0),
-	}
-	path := configFlag(cmd)
-	output := outputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := controlOf(*path)
-		if err != nil {
-			return err
-		}
-		list, err := c.Clients(cmd.Context())
-		if err != nil {
-			return err
-		}
-		return answer(cmd, *output, list, func(w io.Writer) error {
+	return asking[control.Clients]{
+		ask: func(ctx context.Context, c *control.Client) (*control.Clients, error) { return c.Clients(ctx) },
+		show: func(w io.Writer, list *control.Clients) error {
 			t := columns(w, "CLIENT", "FLOWS", "GRANTS", "LAST SEEN", "LAST REFUSED")
 			for _, cl := range list.Clients {
 				row(t, printable(cl.ID), cl.Flows, cl.Grants, seenText(cl.Seen), refusedText(cl.Refused))
 			}
-			if err := t.Flush(); err != nil {
-				return err
-			}
-			return more(w, list.More)
-		})
-	}
-	return cmd
+			return errors.Join(t.Flush(), more(w, list.More))
+		},
+	}.onto(&cobra.Command{
+		Use:   "clients",
+		Short: "List the clients, when they were last seen, and why they last stood outside",
+		Long: "Lists what the running gateway knows about its clients since it was started. What stands in the\n" +
+			"configuration is knockgw client list's.",
+	})
 }
 
 // seenText tells of an attempt that succeeded.
@@ -152,12 +139,22 @@ func bansCommand() *cobra.Command {
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
 	pardon := cmd.Flags().String("pardon", "", "end the bans of this `address` or network")
+	bans := asking[control.Bans]{
+		ask: func(ctx context.Context, c *control.Client) (*control.Bans, error) { return c.Bans(ctx) },
+		show: func(w io.Writer, list *control.Bans) error {
+			t := columns(w, "SOURCE", "LEFT")
+			for _, b := range list.Bans {
+				row(t, b.Source, lasting(b.Left))
+			}
+			return t.Flush()
+		},
+	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := controlOf(*path)
-		if err != nil {
-			return err
-		}
 		if *pardon != "" {
+			c, err := controlOf(*path)
+			if err != nil {
+				return err
+			}
 			source, err := control.ParseSource(*pardon)
 			if err != nil {
 				return &usageError{fmt.Errorf("--pardon: %w", err)}
@@ -168,17 +165,7 @@ func bansCommand() *cobra.Command {
 			}
 			return err
 		}
-		list, err := c.Bans(cmd.Context())
-		if err != nil {
-			return err
-		}
-		return answer(cmd, *output, list, func(w io.Writer) error {
-			t := columns(w, "SOURCE", "LEFT")
-			for _, b := range list.Bans {
-				row(t, b.Source, lasting(b.Left))
-			}
-			return t.Flush()
-		})
+		return bans.run(cmd, *path, *output)
 	}
 	return cmd
 }
@@ -219,18 +206,13 @@ func revokeCommand() *cobra.Command {
 		if err := what.Check(); err != nil {
 			return &usageError{err}
 		}
-		c, err := controlOf(*path)
-		if err != nil {
-			return err
-		}
-		done, err := c.Revoke(cmd.Context(), what)
-		if err != nil {
-			return err
-		}
-		return answer(cmd, *output, done, func(w io.Writer) error {
-			_, err := fmt.Fprintf(w, "%d flows and %d grants ended\n", done.Flows, done.Grants)
-			return err
-		})
+		return asking[control.Revoked]{
+			ask: func(ctx context.Context, c *control.Client) (*control.Revoked, error) { return c.Revoke(ctx, what) },
+			show: func(w io.Writer, done *control.Revoked) error {
+				_, err := fmt.Fprintf(w, "%d flows and %d grants ended\n", done.Flows, done.Grants)
+				return err
+			},
+		}.run(cmd, *path, *output)
 	}
 	return cmd
 }
