@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/internal/joined"
 )
 
 // Status is what a gateway says of itself.
@@ -78,14 +79,10 @@ var (
 	ErrTaken = errors.New("another gateway answers there")
 )
 
-// problems takes apart what was joined.
-func problems(err error) []string {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { // exactly errors.Join's own
-		var all []string
-		for _, e := range joined.Unwrap() {
-			all = append(all, problems(e)...)
-		}
-		return all
+// problems is an error as Problems has it, a line for each that was joined.
+func problems(err error) (lines []string) {
+	for _, e := range joined.Errors(err) {
+		lines = append(lines, e.Error())
 	}
-	return []string{err.Error()}
+	return lines
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/after"
 )
 
 // serve is the life of a flow, in the order that the package comment draws.
@@ -63,7 +65,7 @@ const handshakeTime = 20 * time.Second
 func (s *Set) accept(ctx context.Context, f *Flow, r Request, p *Plan) (Conn, End) {
 	shake, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
-	release := whenDone(shake, func() {
+	release := after.Done(shake, func() {
 		if ending(ctx, EndKilled).heard() {
 			r.Refuse()
 		} else {
@@ -125,7 +127,7 @@ func (s *Set) hand(ctx context.Context, f *Flow, client Conn, p *Plan) End {
 	s.began()
 	defer f.watchIdle(p.Idle)()
 	c := &handed{Conn: client, f: f, closed: make(chan struct{})}
-	defer whenDone(ctx, client.Abort)()
+	defer after.Done(ctx, client.Abort)()
 	if err := p.Serve(ctx, c, f.Client()); err != nil {
 		client.Abort()
 		return ending(ctx, EndUpstreamRefused)
@@ -135,21 +137,6 @@ func (s *Set) hand(ctx context.Context, f *Flow, client Conn, p *Plan) End {
 		return EndDone
 	case <-ctx.Done():
 		return ending(ctx, EndKilled)
-	}
-}
-
-// whenDone calls f in a goroutine of its own once ctx is done, unless release is
-// called before; release waits for an f that has begun.
-func whenDone(ctx context.Context, f func()) (release func()) {
-	called := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(called)
-		f()
-	})
-	return func() {
-		if !stop() {
-			<-called
-		}
 	}
 }
 

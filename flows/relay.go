@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/after"
 )
 
 // bufferSize is how many bytes one step of a relay may move: four super-packets
@@ -69,7 +71,7 @@ func (s *Set) relay(ctx context.Context, f *Flow, client, upstream Conn, idle ti
 			upstream.Abort()
 		})
 	}
-	release := whenDone(ctx, func() { fail(ending(ctx, EndKilled)) })
+	release := after.Done(ctx, func() { fail(ending(ctx, EndKilled)) })
 	up := direction{
 		s: s, f: f, dst: upstream, src: client, moved: &f.up,
 		toFailed: EndUpstreamReset, fromFailed: EndClientReset,

@@ -10,6 +10,7 @@ import (
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/audit"
 	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/internal/joined"
 )
 
 // A reload in order: all that may fail comes before the first thing that is seen
@@ -164,7 +165,7 @@ const mostLines = 32
 func (g *Gateway) reloaded(done renewal, err error) {
 	g.metrics.reloaded(err, g.o.Now())
 	if err != nil {
-		lines := problems(err)
+		lines := joined.Errors(err)
 		for _, line := range lines[:min(len(lines), mostLines)] {
 			g.log.Error("configuration refused; the one before stays in force", "err", line)
 		}
@@ -196,17 +197,4 @@ func names(all []config.Changed) []string {
 		n = append(n, c.Name)
 	}
 	return n
-}
-
-// problems takes apart what was joined.
-func problems(err error) []error {
-	joined, ok := err.(interface{ Unwrap() []error }) // exactly errors.Join's own
-	if !ok {
-		return []error{err}
-	}
-	var all []error
-	for _, e := range joined.Unwrap() {
-		all = append(all, problems(e)...)
-	}
-	return all
 }

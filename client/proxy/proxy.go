@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/client/relay"
+	"github.com/knockgw/knockgw/internal/after"
 )
 
 // requestTime bounds how long a client takes to say what it wants: the same for all of SOCKS5's messages and an
@@ -57,7 +58,7 @@ func Serve(ctx context.Context, o Options) error {
 	p := &proxy{Options: o}
 	p.web = newWeb(p)
 	defer p.web.close()
-	defer onEnd(ctx, p.web.drain)()
+	defer after.Done(ctx, p.web.drain)()
 	a := relay.Acceptor{Listener: o.Listener, MaxConns: o.MaxConns, Drain: o.Drain, Retrying: o.Retrying}
 	return a.Each(ctx, p.serve)
 }
@@ -71,7 +72,7 @@ type proxy struct {
 
 // serve serves one client.
 func (p *proxy) serve(ctx context.Context, conn net.Conn) {
-	release := onEnd(ctx, func() { relay.Reset(conn) })
+	release := after.Done(ctx, func() { relay.Reset(conn) })
 	_ = conn.SetDeadline(time.Now().Add(requestTime)) // without it, the drain is the limit
 	var first [1]byte
 	if n, err := conn.Read(first[:]); n == 0 || err != nil {
@@ -138,19 +139,5 @@ func (p *proxy) reply(conn net.Conn, end *End, far net.Conn) {
 	_ = conn.Close() // it was told
 	if far != nil {
 		relay.Reset(far)
-	}
-}
-
-// onEnd calls f if ctx ends before release. When release returns, f has returned or will not be called.
-func onEnd(ctx context.Context, f func()) (release func()) {
-	done := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(done)
-		f()
-	})
-	return func() {
-		if !stop() {
-			<-done
-		}
 	}
 }

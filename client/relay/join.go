@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync"
 	"syscall"
+
+	"github.com/knockgw/knockgw/internal/after"
 )
 
 // bufferSize is how many bytes one step moves where the kernel does not move them by itself: what a pipe
@@ -47,7 +49,7 @@ func (r *Relay) Join(ctx context.Context, near, far net.Conn) (Moved, error) {
 			Reset(far)
 		})
 	}
-	release := whenDone(ctx, func() { fail(context.Cause(ctx)) })
+	release := after.Done(ctx, func() { fail(context.Cause(ctx)) })
 	wg.Go(func() {
 		n, err := r.pump(far, near)
 		if moved.Up = n; err != nil {
@@ -124,18 +126,4 @@ func Reset(c net.Conn) {
 		_ = l.SetLinger(0) // without it the close is an ordinary one, and there is nothing else to do
 	}
 	_ = c.Close() // it is being thrown away
-}
-
-// whenDone calls f once ctx ends. When release returns, f has returned or will not be called.
-func whenDone(ctx context.Context, f func()) (release func()) {
-	done := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(done)
-		f()
-	})
-	return func() {
-		if !stop() {
-			<-done
-		}
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/internal/joined"
 	"github.com/knockgw/knockgw/internal/privatefile"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -162,12 +163,8 @@ func Remove(path, id string) (*Change, error) {
 // broken is the file of a client that has no place in the configuration because of mistakes in that file; ""
 // if they are not there, or not there alone.
 func broken(err error, id string) string {
-	errs := []error{err}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { // exactly errors.Join's own
-		errs = joined.Unwrap()
-	}
 	file := ""
-	for _, err := range errs {
+	for _, err := range joined.Errors(err) {
 		var mistake *config.Error
 		if !errors.As(err, &mistake) || filepath.Base(mistake.File) != fileName(id) || file != "" && file != mistake.File {
 			return ""
