@@ -22,7 +22,7 @@ func main() {
 	root := command()
 	root.AddCommand(genCommand(root))
 	if err := root.Execute(); err != nil {
-		report(err)
+		report(os.Stderr, err)
 		os.Exit(exitCode(err))
 	}
 }
