@@ -71,6 +71,7 @@ func command() *cobra.Command {
 		keygenCommand(), knockCommand(), connectCommand(), pingCommand(), forwardCommand(), proxyCommand(),
 		clientCommand(), importCommand(), migrateCommand(),
 	)
+	refuseUnknownShells(root)
 	settle(root)
 	sayExitCodes(root)
 	return root

@@ -94,6 +94,17 @@ func flagError(cmd *cobra.Command, err error) error {
 	return &usageError{fmt.Errorf("%s; %ssee %s --help", spoken(err), advice, cmd.CommandPath())}
 }
 
+// refuseUnknownShells has cobra's own completion command refuse what it would answer with its help.
+func refuseUnknownShells(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Args = noSuchCommand
+			c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
+}
+
 // helpCommand is cobra's own, which takes a command that there is not for one.
 func helpCommand(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
