@@ -38,7 +38,7 @@ func captureCommand() *cobra.Command {
 	flags.StringVar(&c.filter, "filter", "", "only these packets, as in 'host 10.1.2.2 and verdict drop'")
 	flags.IntVar(&c.snaplen, "snaplen", capture.DefaultSnaplen, "`bytes` kept of each packet; a datagram that could be a knock is kept whole")
 	flags.Int64Var(&c.limit, "limit", captureLimit, "end when the file has this many `MiB`; 0 for never")
-	summary := choiceFlag(cmd, "summary", "", asText, "how to say at the end what was captured: ", asText, asJSON)
+	summary := choice{"how to say at the end what was captured", formats()}.flag(cmd, "summary", "")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := c.check(); err != nil {
 			return err

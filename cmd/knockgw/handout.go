@@ -44,7 +44,7 @@ func (h *handout) add(cmd *cobra.Command) {
 	flags.StringVar(&h.name, "name", "", "the profile's `name` on the client (default: knock.gateway, or this host's name)")
 	flags.StringVar(&h.method, "method", "", "how the client is to knock (default: udp, or what the service takes)")
 	flags.StringVar(&h.out, "out", "", "write the profile to this new `file` instead")
-	h.output = choiceFlag(cmd, "output", "o", asText, "how to print the profile (default without a terminal: yaml): ", asText, asYAML, asURI, asQR, asJSON)
+	h.output = choice{"how to print the profile (default without a terminal: yaml)", []string{asText, asYAML, asURI, asQR, asJSON}}.flag(cmd, "output", "o")
 	completeFlag(cmd, "method", cobra.FixedCompletions(handedMethods(), cobra.ShellCompDirectiveNoFileComp))
 	completeFlag(cmd, "out", completeFiles())
 }

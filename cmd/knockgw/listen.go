@@ -40,7 +40,7 @@ func (f *localFlags) add(cmd *cobra.Command, address string) {
 	flags.StringVar(&f.listen, "listen", address, "the `address` for local programs to connect to: HOST:PORT, or unix:PATH")
 	flags.DurationVar(&f.drain, "drain", relay.DefaultDrain, "how long connections may go on after SIGTERM or an interrupt")
 	flags.IntVar(&f.conns, "max-connections", relay.DefaultMaxConns, "the `number` of connections at once; more wait")
-	f.output = choiceFlag(cmd, "output", "o", asText, "how to print the address: ", asText, asJSON)
+	f.output = choice{"how to print the address", formats()}.flag(cmd, "output", "o")
 }
 
 // ready is what is printed when local programs may connect.

@@ -20,14 +20,17 @@ const (
 	asJSON = "json" // for programs
 )
 
+// formats are both; the first is the default.
+func formats() []string { return []string{asText, asJSON} }
+
 // outputFlag adds -o, which every command has that has a result.
 func outputFlag(cmd *cobra.Command) *string {
-	return choiceFlag(cmd, "output", "o", asText, "how to print the result: ", asText, asJSON)
+	return choice{"how to print the result", formats()}.flag(cmd, "output", "o")
 }
 
 // linesFlag adds the -o of a command that has one result after the other.
 func linesFlag(cmd *cobra.Command) *string {
-	return choiceFlag(cmd, "output", "o", asText, "how to print what comes, of JSON an object a line: ", asText, asJSON)
+	return choice{"how to print what comes, of JSON an object a line", formats()}.flag(cmd, "output", "o")
 }
 
 // answer prints a result, as JSON or for people.
@@ -48,32 +51,38 @@ func answerLine(cmd *cobra.Command, output string, what any, people func(io.Writ
 	return json.NewEncoder(cmd.OutOrStdout()).Encode(what)
 }
 
-// choiceFlag adds a flag that takes one of some words, which its usage lists.
-func choiceFlag(cmd *cobra.Command, name, short, value, usage string, words ...string) *string {
-	c := &choice{value: value, words: words}
-	cmd.Flags().VarP(c, name, short, usage+alternatives(words))
-	completeFlag(cmd, name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
-	return &c.value
+// choice is what a flag that takes one of some words is about, and the words, of which the first is the default.
+type choice struct {
+	about string
+	words []string
 }
 
-// choice is a flag that takes one of some words. It implements pflag.Value.
-type choice struct {
-	value string
+// flag adds it to a command.
+func (c choice) flag(cmd *cobra.Command, name, short string) *string {
+	f := &chosen{word: c.words[0], words: c.words}
+	cmd.Flags().VarP(f, name, short, c.about+": "+alternatives(c.words))
+	completeFlag(cmd, name, cobra.FixedCompletions(c.words, cobra.ShellCompDirectiveNoFileComp))
+	return &f.word
+}
+
+// chosen is a word that was chosen. It implements pflag.Value.
+type chosen struct {
+	word  string
 	words []string
 }
 
 // String is the word.
-func (c *choice) String() string { return c.value }
+func (c *chosen) String() string { return c.word }
 
 // Type is what a usage calls it.
-func (c *choice) Type() string { return "word" }
+func (c *chosen) Type() string { return "word" }
 
 // Set takes one of the words.
-func (c *choice) Set(word string) error {
+func (c *chosen) Set(word string) error {
 	if !slices.Contains(c.words, word) {
 		return errors.New("choose " + alternatives(c.words))
 	}
-	c.value = word
+	c.word = word
 	return nil
 }
 

@@ -52,7 +52,7 @@ func TestEveryCommandHasJSON(t *testing.T) {
 		case o == nil || o.Shorthand != "o" || o.DefValue != asText:
 			t.Errorf("%s has no -o: %+v", name, o)
 		default:
-			if words, ok := o.Value.(*choice); !ok || !slices.Contains(words.words, asJSON) {
+			if words, ok := o.Value.(*chosen); !ok || !slices.Contains(words.words, asJSON) {
 				t.Errorf("%s has no -o json", name)
 			}
 		}
