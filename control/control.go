@@ -13,7 +13,7 @@
 //	GET  /v1/flows    Flows; ?measure=1s measures rates
 //	GET  /v1/grants   Grants
 //	GET  /v1/clients  Clients: when they were last seen, and why they last failed
-//	GET  /v1/bans     Bans; DELETE /v1/bans?source=ADDR ends them
+//	GET  /v1/bans     Bans; DELETE /v1/bans?source=ADDR ends them: Pardoned
 //	POST /v1/revoke   Revocation: end flows and grants: Revoked
 //	GET  /v1/trace    TraceEvents of ?from=ADDR, a line each, until the client goes
 //	GET  /v1/capture  pcapng of what fits ?filter=, until the client goes

@@ -62,6 +62,9 @@ func TestEveryCommandHasJSON(t *testing.T) {
 // snake is how keys are spelt.
 var snake = regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
 
+// documented is where the keys are said.
+const documented = "../../docs/operating.md"
+
 // wellFormed returns what is wrong with JSON that a command printed: keys that are not in snake case, and nulls.
 func wellFormed(where string, v any) error {
 	switch v := v.(type) {
@@ -86,7 +89,28 @@ func wellFormed(where string, v any) error {
 	return nil
 }
 
-func TestWhatIsPrintedAsJSONIsNothingElse(t *testing.T) {
+// keysOf calls f with each key that v has in it.
+func keysOf(v any, f func(key string)) {
+	switch v := v.(type) {
+	case []any:
+		for _, e := range v {
+			keysOf(e, f)
+		}
+	case map[string]any:
+		for k, e := range v {
+			f(k)
+			keysOf(e, f)
+		}
+	}
+}
+
+func TestWhatIsPrintedAsJSONIsNothingElseAndDocumented(t *testing.T) {
+	doc, err := os.ReadFile(documented)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, contract, _ := strings.Cut(string(doc), "## Output for programs")
+	contract, _, _ = strings.Cut(contract, "\n## ")
 	g := newOperated(t)
 	door := newGate(t, echo)
 	datagram := tuntest.UDP{Src: inside, Dst: netip.MustParseAddrPort("10.77.0.1:62201"), Payload: []byte("hello")}.Packet()
@@ -149,6 +173,11 @@ func TestWhatIsPrintedAsJSONIsNothingElse(t *testing.T) {
 			if err := wellFormed("", got); err != nil {
 				t.Errorf("%s: %v\n%s", c.line, err, out)
 			}
+			keysOf(got, func(key string) {
+				if !strings.Contains(contract, "`"+key+"`") {
+					t.Errorf("%s: %s does not say what %s is", c.line, documented, key)
+				}
+			})
 			var keys []string
 			for k := range got {
 				keys = append(keys, k)
