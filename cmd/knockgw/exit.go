@@ -37,16 +37,16 @@ const (
 	aboutRunCodes = "Exit codes: 0 an orderly end; 1 failed; 2 a mistake on the command line; 69 there is no TUN device here;\n" +
 		"77 not permitted; 78 a mistake in the configuration, and nothing was touched."
 	aboutAllCodes = "The exit code is the same for every command:\n\n" +
-		"  0   done\n" +
-		"  1   failed; the last line on standard error says what\n" +
-		"  2   a mistake on the command line\n" +
-		"  3   resolve: a service's name has no address\n" +
-		"  4   knock: it could not be sent\n" +
-		"  5   connect: the gateway did not open\n" +
-		"  6   authenticate: the gateway did not prove who it is, or refused\n" +
-		"  69  this system has no TUN device\n" +
-		"  77  not permitted\n" +
-		"  78  a mistake in a configuration or a profile, at the line that is named; nothing has changed"
+		"    0   done\n" +
+		"    1   failed; the last line on standard error says what\n" +
+		"    2   a mistake on the command line\n" +
+		"    3   resolve: a service's name has no address\n" +
+		"    4   knock: it could not be sent\n" +
+		"    5   connect: the gateway did not open\n" +
+		"    6   authenticate: the gateway did not prove who it is, or refused\n" +
+		"    69  this system has no TUN device\n" +
+		"    77  not permitted\n" +
+		"    78  a mistake in a configuration or a profile, at the line that is named; nothing has changed"
 )
 
 // sayExitCodes adds to what each command tells about itself what its exit codes mean.
