@@ -35,7 +35,7 @@ func checkCommand() *cobra.Command {
 			return err
 		}
 		account, err := sandbox.Lookup(*user, "")
-		if err != nil && cmd.Flags().Changed("user") {
+		if err != nil && cmd.Flags().Changed("user") && !isRoot(*user) {
 			return err
 		}
 		if err := readable(account, *path); err != nil {

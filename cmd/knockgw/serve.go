@@ -45,8 +45,9 @@ func runCommand() *cobra.Command {
 			"routes stay, so that the protected addresses stay silent: knockgw down removes them. SIGHUP has it\n" +
 			"load the configuration anew, as knockgw reload does.\n\n" +
 			"Where root starts it, it becomes the account --user once the device and the routes are there, keeps no\n" +
-			"capability, and has the kernel refuse what a gateway has no use for. A device that was prepared\n" +
-			"(--prepared, --tun-fd) needs no privilege from the start.",
+			"capability, and has the kernel refuse what a gateway has no use for. It stays root, without a\n" +
+			"capability, only where --user root says so. A device that was prepared (--prepared, --tun-fd) needs no\n" +
+			"privilege from the start.",
 		Args: exact(0),
 	}
 	path := configFlag(cmd)
