@@ -153,8 +153,12 @@ func (g *Gate) Authenticate(t tun.Tuple, client *protocol.Client, session string
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := g.flows[t]
-	if err == nil && (f == nil || f.state != complete || !f.asked()) {
+	switch {
+	case err != nil:
+	case f == nil || f.state != complete || !f.asked():
 		err = ErrGone
+	case gr != nil && gr.revoked:
+		err = ErrNoGrant
 	}
 	if err == nil {
 		switch c = f.place.service.holder(client); {
