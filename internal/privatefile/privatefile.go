@@ -108,11 +108,7 @@ func MakeDirectory(path string) error {
 	if err != nil {
 		return err
 	}
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(adopt(d, filepath.Dir(path)), d.Close())
+	return adoptDirectory(path)
 }
 
 // move gives a file its name. A link is how to do that without taking the name from another; a file
