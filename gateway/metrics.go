@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"github.com/knockgw/knockgw/flows"
 	"github.com/knockgw/knockgw/metrics"
@@ -177,6 +178,9 @@ const (
 	headerTime = 5 * time.Second
 	answerTime = time.Minute
 	maxHeader  = 8 << 10
+	// maxScrapers is how many connections are served at once: some scrapers and
+	// readers of the page. Others wait; they cannot take the descriptors of flows.
+	maxScrapers = 32
 )
 
 func (g *Gateway) listenMetrics() (*metricsServer, error) {
@@ -194,7 +198,7 @@ func (g *Gateway) listenMetrics() (*metricsServer, error) {
 	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("/readyz", g.answerReady)
 	mux.Handle("/{$}", page)
-	return &metricsServer{l, &http.Server{
+	return &metricsServer{netutil.LimitListener(l, maxScrapers), &http.Server{
 		Handler: mux, ReadHeaderTimeout: headerTime, ReadTimeout: headerTime, WriteTimeout: answerTime, MaxHeaderBytes: maxHeader,
 	}, page}, nil
 }
