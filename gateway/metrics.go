@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -199,8 +201,24 @@ func (g *Gateway) listenMetrics() (*metricsServer, error) {
 	mux.HandleFunc("/readyz", g.answerReady)
 	mux.Handle("/{$}", page)
 	return &metricsServer{netutil.LimitListener(l, maxScrapers), &http.Server{
-		Handler: mux, ReadHeaderTimeout: headerTime, ReadTimeout: headerTime, WriteTimeout: answerTime, MaxHeaderBytes: maxHeader,
+		Handler: askedHere(l.Addr(), mux), ReadHeaderTimeout: headerTime, ReadTimeout: headerTime, WriteTimeout: answerTime, MaxHeaderBytes: maxHeader,
 	}, page}, nil
+}
+
+// askedHere refuses requests for another host where only this one is to ask: pages of
+// the web have a browser ask for a name of theirs, which by then is the name of 127.0.0.1.
+func askedHere(at net.Addr, h http.Handler) http.Handler {
+	if a, err := netip.ParseAddrPort(at.String()); err != nil || !a.Addr().IsLoopback() {
+		return h
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := (&url.URL{Host: r.Host}).Hostname()
+		if _, err := netip.ParseAddr(host); err != nil && host != "localhost" {
+			http.Error(w, "ask for localhost or an address: any other name may be a stranger's", http.StatusMisdirectedRequest)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // run serves until ctx ends.

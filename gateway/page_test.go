@@ -65,6 +65,31 @@ func TestTheListenerOfTheMetricsHasAPageAndSaysHowTheGatewayIs(t *testing.T) {
 	}
 }
 
+func TestAPageOfTheWebCannotReadTheMetricsOfThisHost(t *testing.T) {
+	_, url, _ := observed(t, "")
+	defer http.DefaultClient.CloseIdleConnections()
+	for host, want := range map[string]int{
+		"": 200, "localhost:9100": 200, "localhost": 200, "127.0.0.1": 200, "[::1]:9100": 200, "[::1]": 200,
+		"evil.example": 421, "evil.example:9100": 421, "127.0.0.1.evil.example": 421, "localhost.evil.example": 421,
+	} {
+		for _, path := range []string{"/", "/metrics"} {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Host = host
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != want {
+				t.Errorf("%s for %q: %d", path, host, resp.StatusCode)
+			}
+		}
+	}
+}
+
 func TestConnectionsToTheMetricsAreBounded(t *testing.T) {
 	_, url, _ := observed(t, "")
 	defer http.DefaultClient.CloseIdleConnections()
