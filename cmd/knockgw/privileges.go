@@ -132,6 +132,9 @@ func (p *privileges) confine(a *sandbox.Account, log *slog.Logger) func() error 
 					"but the files of root's are its own", "remedy", "useradd --system --user-group --shell /usr/sbin/nologin "+defaultUser+
 					", or name another account with --user")
 			}
+			if !sandbox.Filters() {
+				log.Warn("every system call is kept: this system or architecture has no filter of them")
+			}
 			log.Info("privileges given up", "uid", os.Getuid(), "gid", os.Getgid())
 		}
 		return err
