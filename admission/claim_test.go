@@ -56,8 +56,11 @@ func TestAGrantThatIsRevokedDuringAClaimLetsNobodyIn(t *testing.T) {
 		ended = w.gate.Revoke(Target{Client: "alice"})
 		return nil
 	})
-	if !errors.Is(err, ErrNoGrant) || ended.Grants != 1 {
+	if !errors.Is(err, ErrGone) || ended.Grants != 1 {
 		t.Errorf("%v, after %+v had been ended", err, ended)
+	}
+	if _, in := w.gate.flows[v.tuple(40000, "ssh")]; in {
+		t.Error("the flow is in the table")
 	}
 	w.check()
 }

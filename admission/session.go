@@ -158,7 +158,8 @@ func (g *Gate) Authenticate(t tun.Tuple, client *protocol.Client, session string
 	case f == nil || f.state != complete || !f.asked():
 		err = ErrGone
 	case gr != nil && gr.revoked:
-		err = ErrNoGrant
+		g.drop(f) // in silence, as if it had been let in a moment before
+		err = ErrGone
 	}
 	if err == nil {
 		switch c = f.place.service.holder(client); {
