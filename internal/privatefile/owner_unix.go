@@ -11,6 +11,9 @@ import (
 	"syscall"
 )
 
+// atOnce has opening a pipe not wait for who writes to it.
+const atOnce = syscall.O_NONBLOCK
+
 // adopt gives a file that root writes into somebody else's directory to that one, who is to read it.
 func adopt(f *os.File, dir string) error {
 	if os.Geteuid() != 0 {

@@ -94,3 +94,13 @@ func TestWhatTookThePlaceOfANewDirectoryIsNotGivenAway(t *testing.T) {
 		}
 	}
 }
+
+func TestAPipeIsRefusedAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Skip(err)
+	}
+	if _, err := Read(path, 10); err == nil {
+		t.Error("a pipe was read")
+	}
+}

@@ -23,7 +23,7 @@ const (
 // permissions are not looked at. An error of the system is as it is; the others name the file and the
 // remedy.
 func Read(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path) // the user names it
+	f, err := os.OpenFile(path, os.O_RDONLY|atOnce, 0) // the user names it
 	if err != nil {
 		return nil, err
 	}
