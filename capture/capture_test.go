@@ -12,9 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/knockgw/knockgw/tun"
 	"github.com/knockgw/knockgw/tun/tuntest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // syn is a SYN of 10.1.2.2:1234 (or its like in IPv6) to port 22.
 func syn(t *testing.T, src, dst string) *tun.Packet {

@@ -132,3 +132,38 @@ func TestAClockThatIsOffIsSaid(t *testing.T) {
 		t.Errorf("%+v", knocks)
 	}
 }
+
+// FuzzExplain: whatever packets a capture has, at whatever times, they are judged.
+func FuzzExplain(f *testing.F) {
+	cfg, err := config.Parse("explain.yaml", []byte(`
+version: 1
+tun: {routes: [10.0.1.1/32, "2001:db8::/64"]}
+knock: {udp_port: 62201, gateway: edge}
+clients: [{id: client-001, secret: "hex:`+strings.Repeat("ab", 32)+`"}]
+services:
+  - {name: captured, listen: "10.0.1.1:8443", upstream: "10.9.9.9:80", knock: [udp, udp-v2, tcp-syn]}
+  - {name: open, listen: "[2001:db8::1]:443", upstream: "10.9.9.9:80", mode: auth}
+`))
+	if err != nil {
+		f.Fatal(err)
+	}
+	b, err := os.ReadFile("../admission/testdata/client.pcap")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := capture.NewReader(bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		last := 0
+		_ = Explain(cfg, r, func(e *Explained) error { // the capture may be cut off
+			if e.Number != last+1 || e.Protected && (e.Record.Verdict == "" || e.Record.Reason == "") {
+				t.Fatalf("packet %d after %d: %+v", e.Number, last, e.Record)
+			}
+			last = e.Number
+			return nil
+		})
+	})
+}

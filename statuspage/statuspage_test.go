@@ -8,8 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/net/html"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // begun is a page whose clock is the test's.
 func begun(s Source) (*Page, *time.Time) {

@@ -147,6 +147,9 @@ func (p *privileges) confine(a *sandbox.Account, log *slog.Logger) func() error 
 				log.Warn("the gateway stays root: it has no capability and few system calls left, but root's files are its own",
 					"flag", "--user "+rootUser)
 			}
+			if !sandbox.Filters() {
+				log.Warn("every system call is kept: this system or architecture has no filter of them")
+			}
 			log.Info("privileges given up", "uid", os.Getuid(), "gid", os.Getgid())
 		}
 		return err
