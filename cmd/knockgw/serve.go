@@ -73,9 +73,6 @@ func runCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := readable(account, file); err != nil {
-			return err
-		}
 		o := gateway.Options{Log: log, Load: load, Source: file, Confine: own.confine(account, log)}
 		if o.Device, err = taken.open(cfg); err != nil {
 			return err
@@ -196,15 +193,12 @@ func checkCommand() *cobra.Command {
 	output := outputFlag(cmd)
 	user := cmd.Flags().String("user", defaultUser, "the `account` that run will become, which must be able to read it")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := config.Load(*path)
-		if err != nil {
-			return err
-		}
 		account, err := sandbox.Lookup(*user, "")
 		if err != nil && cmd.Flags().Changed("user") && !isRoot(*user) {
 			return err
 		}
-		if err := readable(account, *path); err != nil {
+		cfg, err := loadAs(account, func() (*config.Config, error) { return config.Load(*path) })
+		if err != nil {
 			return err
 		}
 		if _, err := gateway.New(cfg, gateway.Options{}); err != nil {
