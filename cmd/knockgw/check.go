@@ -30,15 +30,12 @@ func checkCommand() *cobra.Command {
 	user := cmd.Flags().String("user", defaultUser, "the `account` that run will become, which must be able to read it")
 	completeFlag(cmd, "user", completeNamesOf(accountsFile))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := config.Load(*path)
-		if err != nil {
-			return err
-		}
 		account, err := sandbox.Lookup(*user, "")
 		if err != nil && cmd.Flags().Changed("user") && !isRoot(*user) {
 			return err
 		}
-		if err := readable(account, *path); err != nil {
+		cfg, err := loadAs(account, func() (*config.Config, error) { return config.Load(*path) })
+		if err != nil {
 			return err
 		}
 		if _, err := gateway.New(cfg, gateway.Options{}); err != nil {

@@ -70,40 +70,35 @@ func (p *privileges) account(cmd *cobra.Command) (*sandbox.Account, error) {
 
 func isRoot(user string) bool { return user == rootUser || user == "0" }
 
-// load loads the configuration, and finds whom the gateway is to become. A root
-// without CAP_DAC_OVERRIDE, as in a container, reads it with the rights of that one.
+// load loads the configuration, and finds whom the gateway is to become. A mistake in
+// the file is told before one with the account.
 func (p *privileges) load(cmd *cobra.Command, load func() (*config.Config, error)) (*config.Config, *sandbox.Account, error) {
-	cfg, err := load()
 	account, aerr := p.account(cmd)
-	if err != nil && aerr == nil && account != nil && os.Geteuid() == 0 {
-		as := sandbox.As(account, func() (err error) {
-			cfg, err = load()
-			return err
-		})
-		if as == nil {
-			err = nil
-		}
-	}
+	cfg, err := loadAs(account, load)
 	if err != nil {
 		return nil, nil, err
 	}
 	return cfg, account, aerr
 }
 
-// readable returns an error if the account cannot load what root can, so that no
-// reload would work.
-func readable(a *sandbox.Account, path string) error {
+// loadAs loads the configuration with the account's rights to files, where root may do
+// that: what the account cannot load, no reload could, and what it has put in the
+// file's place is not opened by root.
+func loadAs(a *sandbox.Account, load func() (*config.Config, error)) (cfg *config.Config, err error) {
 	if a == nil || os.Geteuid() != 0 {
-		return nil
+		return load()
 	}
-	err := sandbox.As(a, func() error {
-		_, err := config.Load(path)
+	err = sandbox.As(a, func() (err error) {
+		cfg, err = load()
 		return err
 	})
-	if err == nil || errors.Is(err, errors.ErrUnsupported) {
-		return nil
+	if errors.Is(err, errors.ErrUnsupported) {
+		return load()
 	}
-	return &accountError{a, err}
+	if errors.Is(err, fs.ErrPermission) && !errors.Is(err, sandbox.ErrAccount) {
+		return nil, &accountError{a, err}
+	}
+	return cfg, err
 }
 
 // An accountError is what an account lacks.

@@ -71,9 +71,6 @@ func runCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := readable(account, file); err != nil {
-			return err
-		}
 		o := gateway.Options{Log: log, Load: load, Source: file, Confine: own.confine(account, log)}
 		if o.Device, err = taken.open(cfg); err != nil {
 			return err
