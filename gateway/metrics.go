@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/internal/build"
 	"github.com/knockgw/knockgw/metrics"
 	"github.com/knockgw/knockgw/statuspage"
 )
@@ -164,7 +164,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(desc("configured_services", "Services of the configuration in force."), len(now.Services))
 	gauge(desc("configured_clients", "Clients of the configuration in force."), len(now.Clients))
 	ch <- prometheus.MustNewConstMetric(desc("build_info", "1, labelled with what runs.", "version", "goversion"),
-		prometheus.GaugeValue, 1, buildVersion(), runtime.Version())
+		prometheus.GaugeValue, 1, build.This().Version, build.This().Go)
 }
 
 // metricsServer serves the registry; nil where nobody listens.
