@@ -84,6 +84,9 @@ func (c *Client) send(ctx context.Context, method, what string, body any) (*http
 	switch {
 	case nobodyListens(err):
 		return nil, fmt.Errorf("%w at %s", ErrNotRunning, c.Socket)
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return nil, fmt.Errorf("the gateway at %s has closed the connection without an answer: %d are open already, or it is ending; try again",
+			c.Socket, maxConnections)
 	case err != nil:
 		return nil, fmt.Errorf("ask the gateway at %s: %w", c.Socket, err)
 	case resp.StatusCode != http.StatusOK:
