@@ -151,6 +151,9 @@ func captureCommand() *cobra.Command {
 			err = nil // interrupted, as it was meant to be
 		}
 		if f, ok := out.(*os.File); ok && *file != "-" {
+			if err != nil { // a full disk takes a part of a block
+				err = errors.Join(err, f.Truncate(to.whole))
+			}
 			err = errors.Join(err, f.Close())
 			if !begun {
 				err = errors.Join(err, os.Remove(*file))
@@ -178,6 +181,7 @@ type blockWriter struct {
 	left      int64
 	unlimited bool
 	rest      []byte // of a block that is not complete
+	whole     int64  // bytes of the blocks that were written
 }
 
 const (
@@ -206,6 +210,7 @@ func (b *blockWriter) Write(p []byte) (int, error) {
 		if _, err := b.w.Write(b.rest[:n]); err != nil {
 			return 0, err
 		}
+		b.whole += int64(n)
 		b.rest = b.rest[n:]
 	}
 	return len(p), nil
