@@ -111,6 +111,9 @@ func (c *capturing) run(cmd *cobra.Command, gateway *control.Client) error {
 		err = nil // it ended as it was meant to
 	}
 	if f, ok := out.(*os.File); ok && c.File != "-" {
+		if err != nil { // a full disk takes a part of a block
+			err = errors.Join(err, f.Truncate(to.written))
+		}
 		err = errors.Join(err, f.Close())
 		if !begun {
 			err = errors.Join(err, os.Remove(c.File))

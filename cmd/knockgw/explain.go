@@ -134,6 +134,8 @@ func explainText(w io.Writer, e *gateway.Explained) error {
 	verdict, words := e.Record.Verdict, e.Record.Reason
 	if !e.Protected {
 		verdict, words = "-", "not from or to a protected address"
+	} else if e.Forwarded {
+		verdict, words = "-", "one of those before, as this host forwards it"
 	} else if r := e.Words(); r != "" {
 		words += ": " + r
 	}
@@ -205,6 +207,7 @@ type (
 		Reason      string           `json:"reason,omitempty"`
 		BadChecksum bool             `json:"bad_checksum,omitempty"`
 		Cut         bool             `json:"cut,omitempty"`
+		Forwarded   bool             `json:"forwarded,omitempty"`
 		Knocks      []explainedKnock `json:"knocks"`
 	}
 )
@@ -214,7 +217,7 @@ func explainJSON(w io.Writer, e *gateway.Explained) error {
 	p := explainedPacket{
 		Number: e.Number, Time: e.Record.Time, Protocol: e.Packet.Transport(), Length: e.Record.Length,
 		Source: e.Packet.Tuple.Source().String(), Destination: e.Packet.Tuple.Destination().String(),
-		Out: e.Record.Out, Verdict: e.Record.Verdict, Reason: e.Record.Reason, BadChecksum: e.BadChecksum, Cut: e.Cut,
+		Out: e.Record.Out, Verdict: e.Record.Verdict, Reason: e.Record.Reason, BadChecksum: e.BadChecksum, Cut: e.Cut, Forwarded: e.Forwarded,
 		Knocks: []explainedKnock{},
 	}
 	for _, k := range knocks(e) {
