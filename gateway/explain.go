@@ -67,11 +67,12 @@ func Explain(cfg *config.Config, r *capture.Reader, each func(*Explained) error)
 		Policy: p,
 		Store:  admission.NewMemoryStore(admission.StoreOptions{Now: x.now, Mono: x.mono}),
 		Now:    x.now, Mono: x.mono,
-		Deliver: func(q *tun.Packet, v admission.Verdict) { x.e.Parked = append(x.e.Parked, Parked{q.Tuple, v}) },
-		Evicted: func(tun.Tuple) {},
-		Knocked: func(e admission.KnockEvent) { x.e.Knocks = append(x.e.Knocks, e) },
-		Limits:  limits(&cfg.Limits),
-		Ban:     admission.Ban(cfg.Ban),
+		Deliver:  func(*tun.Packet, admission.Verdict) {},
+		Unparked: func(q *tun.Packet, v admission.Verdict) { x.e.Parked = append(x.e.Parked, Parked{q.Tuple, v}) },
+		Evicted:  func(tun.Tuple) {},
+		Knocked:  func(e admission.KnockEvent) { x.e.Knocks = append(x.e.Knocks, e) },
+		Limits:   limits(&cfg.Limits),
+		Ban:      admission.Ban(cfg.Ban),
 	})
 	if err != nil {
 		return err

@@ -296,10 +296,8 @@ func (p *parts) assemble(ctx context.Context, store admission.Store) (err error)
 	p.replay = guard.Replay{Store: store, Now: g.o.Now}
 	p.gate, err = admission.New(admission.Options{
 		Policy: now.policy, Store: store, Now: g.o.Now, Log: g.log,
-		Deliver: func(q *tun.Packet, v admission.Verdict) {
-			g.unparked(q, v)
-			p.stack.Inject(q, decision(v))
-		},
+		Deliver:  func(q *tun.Packet, v admission.Verdict) { p.stack.Inject(q, decision(v)) },
+		Unparked: g.unparked,
 		Evicted:  func(t tun.Tuple) { g.flows.Kill(key(t)) },
 		Revoked:  p.revoked,
 		Knocked:  g.knocked,
