@@ -8,12 +8,16 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/knockgw/knockgw/tun"
 )
 
 // How packets come, go, and come to an upstream.
+
+// restart is what makes routes and rules anew.
+const restart = "systemctl restart knockgw, or end the gateway and start it again"
 
 // dialTime bounds a connection to an upstream, and a question for its name.
 const dialTime = 3 * time.Second
@@ -162,15 +166,28 @@ func (e *examination) routes(context.Context) {
 					e.bad(Fail, check, fmt.Sprintf("ip addr del %s dev %s, or hide ports of it with tun.local instead", a, l.Name),
 						"%s, in %s, is an address of this host, and its kernel answers for it", a.Addr(), r)
 				case a.Overlaps(r) && l.Name != e.Config.TUN.Name && a.Bits() < r.Bits():
-					good = false
-					e.bad(Warn, check, fmt.Sprintf("ip neigh add proxy ADDRESS dev %s for each address, or route %s to this host in its neighbours", l.Name, r),
-						"%s is part of the network of %s (%s), whose hosts ask for its addresses instead of sending here", r, l.Name, a.Masked())
+					if mend := e.proxy(l.Name, r); mend != "" {
+						good = false
+						e.bad(Warn, check, mend, "%s is part of the network of %s (%s), whose hosts ask who has its addresses, and nobody answers", r, l.Name, a.Masked())
+					}
 				}
 			}
 		}
-		if device, err := e.host.Route(r.Addr()); e.running && (err != nil || device != e.Config.TUN.Name) {
+		if e.Prepared && e.host.Route != nil {
+			if device, err := e.host.Route(r.Addr()); err != nil || device != e.Config.TUN.Name {
+				good = false
+				e.bad(Fail, check, fmt.Sprintf("ip route add %s dev %s metric 64", r, e.Config.TUN.Name), "%s does not lead to the prepared %s", r, e.Config.TUN.Name)
+			}
+		}
+	}
+	if e.running && !e.Prepared && e.host.Missing != nil {
+		missing, _, err := e.host.Missing()
+		switch {
+		case err != nil:
+			e.unknown(check, err)
+		case len(missing) > 0:
 			good = false
-			e.bad(Fail, check, "knockgw down, and start the gateway anew", "%s does not lead to %s, though the gateway runs", r, e.Config.TUN.Name)
+			e.bad(Fail, check, restart, "the gateway runs, and somebody has removed: %s", strings.Join(missing, "; "))
 		}
 	}
 	if good && len(e.Config.TUN.Routes) > 0 {
@@ -208,10 +225,14 @@ func (e *examination) local(context.Context) {
 				}
 			}
 		}
-		if e.running && e.host.LocalFirst != nil {
-			if first, err := e.host.LocalFirst(p.Addr().Is6()); err == nil && first {
-				bad("knockgw down, and start the gateway anew", "the local table is asked before the rules that hide %s, though the gateway runs", p)
-			}
+	}
+	if e.running && e.host.Missing != nil {
+		_, missing, err := e.host.Missing()
+		switch {
+		case err != nil:
+			e.unknown(check, err)
+		case len(missing) > 0:
+			bad(restart, "the gateway runs, and somebody has removed: %s", strings.Join(missing, "; "))
 		}
 	}
 	if good {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -144,20 +145,8 @@ func UpstreamDevice(a netip.Addr) string {
 }
 
 func (r Routes) contains(n *net.IPNet) bool {
-	if n == nil {
-		return false
-	}
-	addr, ok := netip.AddrFromSlice(n.IP)
-	if !ok {
-		return false
-	}
-	bits, _ := n.Mask.Size()
-	for _, p := range r.Prefixes {
-		if p == netip.PrefixFrom(addr.Unmap(), bits) {
-			return true
-		}
-	}
-	return false
+	p, ok := prefixOf(n)
+	return ok && slices.Contains(r.Prefixes, p)
 }
 
 func (r Routes) blackhole(p netip.Prefix) *netlink.Route {
