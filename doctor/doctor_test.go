@@ -28,7 +28,7 @@ limits: {flows: 1024}
 		t.Fatal(err)
 	}
 	settings := map[string]string{
-		"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv6/conf/all/disable_ipv6": "0", "ipv4/conf/all/rp_filter": "0",
+		"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv6/conf/all/disable_ipv6": "0", "ipv4/conf/all/rp_filter": "0", "ipv6/conf/eth0/accept_ra": "1",
 	}
 	h := &Host{
 		System:       "linux",
@@ -126,7 +126,7 @@ func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
 		}, "privileges", Fail, "CAP_NET_BIND_SERVICE"},
 		"a filter that is forbidden": {func(h *Host, _ *Options) { h.Filter = func() error { return fs.ErrPermission } }, "filter", Warn, "filter: off"},
 		"no forwarding":              {setting("ipv4/ip_forward", "0"), "forwarding IPv4", Fail, "net.ipv4.ip_forward=1"},
-		"no forwarding of IPv6":      {setting("ipv6/conf/all/forwarding", "0"), "forwarding IPv6", Fail, "net.ipv6.conf.all.forwarding=1"},
+		"no forwarding of IPv6":      {setting("ipv6/conf/all/forwarding", "0"), "forwarding IPv6", Fail, "net.ipv6.conf.all.forwarding=1 && sysctl -w net.ipv6.conf.eth0.accept_ra=2"},
 		"IPv6 disabled":              {setting("ipv6/conf/all/disable_ipv6", "1"), "IPv6", Fail, "disable_ipv6=0"},
 		"no IPv6 at all": {func(h *Host, _ *Options) {
 			before := h.Setting

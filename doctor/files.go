@@ -119,7 +119,7 @@ func (e *examination) loadable() {
 		load = func() error { return e.As(e.Load) }
 	}
 	if err := load(); err != nil {
-		e.bad(Fail, check, "chown "+e.Account.Name+" FILE for each that is named", "%s cannot load the configuration: %s", e.Account.Name, joinedLines(err))
+		e.bad(Fail, check, "chown "+e.Account.Name+" FILE # each that is named", "%s cannot load the configuration: %s", e.Account.Name, joinedLines(err))
 		return
 	}
 	e.ok(check, "all files that the configuration names can be read by %s", e.Account.Name)

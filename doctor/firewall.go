@@ -92,7 +92,7 @@ func (e *examination) firewall(context.Context) {
 		e.bad(Warn, check, mend, found, args...)
 	}
 	for _, table := range w.Legacy {
-		bad("iptables-legacy-save -t "+table+", and ip6tables-legacy-save; then iptables-legacy -I FORWARD -o "+e.Config.TUN.Name+" -j ACCEPT",
+		bad("iptables-legacy-save -t "+table+" # and ip6tables-legacy-save; to accept: iptables-legacy -I FORWARD -o "+e.Config.TUN.Name+" -j ACCEPT, and with -i",
 			"there is a table %s of iptables-legacy, whose rules are not read here: look whether one refuses what comes for the protected addresses", table)
 	}
 	for i := range w.Chains {
@@ -205,7 +205,7 @@ func (e *examination) diverting(w *Firewall, c *Chain, bad func(mend, found stri
 		if r.Verdict != "dnat" || e.elsewhere(r) {
 			return true
 		}
-		bad(e.admit(c)+", and take the rule out, or have it match other addresses",
+		bad(e.admit(c)+" # and take the rule out, or have it match other addresses",
 			"a rule of the chain %s gives packets another destination, and may do so with those for the protected addresses", c.spelt())
 		return false
 	})

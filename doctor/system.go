@@ -80,9 +80,9 @@ func (e *examination) device(context.Context) {
 	case err == nil:
 		e.ok(check, "/dev/net/tun can be opened")
 	case errors.Is(err, fs.ErrPermission):
-		e.bad(Fail, check, "run as root, or chmod 0666 /dev/net/tun; in a container, pass --device /dev/net/tun", "/dev/net/tun may not be opened")
+		e.bad(Fail, check, "chmod 0666 /dev/net/tun # or run as root; in a container, pass --device /dev/net/tun", "/dev/net/tun may not be opened")
 	case errors.Is(err, fs.ErrNotExist):
-		e.bad(Fail, check, "modprobe tun; in a container, pass --device /dev/net/tun", "/dev/net/tun is missing")
+		e.bad(Fail, check, "modprobe tun # in a container, pass --device /dev/net/tun", "/dev/net/tun is missing")
 	default:
 		e.bad(Fail, check, "modprobe tun", "/dev/net/tun cannot be opened: %v", err)
 	}
@@ -196,7 +196,7 @@ func (e *examination) clock(context.Context) {
 	case err != nil:
 		e.unknown(check, err)
 	case !synchronised:
-		e.bad(Warn, check, "timedatectl set-ntp true, or run chrony", "not synchronised; knocks are refused whose time is %v away from it", e.Config.Knock.Window)
+		e.bad(Warn, check, "timedatectl set-ntp true # or run chrony", "not synchronised; knocks are refused whose time is %v away from it", e.Config.Knock.Window)
 	default:
 		e.ok(check, "synchronised")
 	}

@@ -30,7 +30,7 @@ func (e *examination) proxy(link string, r netip.Prefix) string {
 	var commands []string
 	if r.Addr().Is6() && e.host.Setting != nil {
 		if on, err := e.enabled("ipv6/conf/" + link + "/proxy_ndp"); err != nil || on == 0 {
-			commands = append(commands, "sysctl -w net.ipv6.conf."+strings.ReplaceAll(link, ".", "/")+".proxy_ndp=1")
+			commands = append(commands, "sysctl -w net.ipv6.conf."+inSysctl(link)+".proxy_ndp=1")
 		}
 	}
 	for i := range e.Config.Services {
@@ -78,7 +78,7 @@ func (e *examination) arrivals(context.Context) {
 				device = "nowhere"
 			}
 			good = false
-			e.bad(Fail, check, fmt.Sprintf("ip rule; ip route get %s from %s iif %s ipproto tcp dport %d: find the rule or route that comes before knockgw's, and remove it", a.To, from, l.Name, a.Port),
+			e.bad(Fail, check, fmt.Sprintf("ip rule; ip route get %s from %s iif %s ipproto tcp dport %d # find the rule or route that comes before knockgw's, and remove it", a.To, from, l.Name, a.Port),
 				"what comes by %s for %s goes to %s, not to %s", l.Name, netip.AddrPortFrom(a.To, a.Port), device, e.Config.TUN.Name)
 			break // one for an interface will do
 		}
@@ -114,7 +114,7 @@ func (e *examination) clears(context.Context) {
 	case err != nil:
 		e.unknown(check, err)
 	case who != "":
-		e.bad(Warn, check, `mkdir -p /etc/systemd/networkd.conf.d && printf '[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\n' >/etc/systemd/networkd.conf.d/knockgw.conf`,
+		e.bad(Warn, check, `mkdir -p /etc/systemd/networkd.conf.d && printf '[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\n' >/etc/systemd/networkd.conf.d/knockgw.conf && systemctl restart systemd-networkd`,
 			"%s removes the routes and rules of others when it restarts, knockgw's among them", who)
 	default:
 		e.ok(check, "none that is known removes the routes and rules of others")
@@ -142,7 +142,7 @@ func (e *examination) metrics(context.Context) {
 	case errors.Is(err, fs.ErrPermission):
 		e.unknown(check, err)
 	default:
-		e.bad(Fail, check, fmt.Sprintf("ss -ltnp 'sport = :%d' says who has it: end that, or write another metrics: {listen: ...}", at.Port()),
+		e.bad(Fail, check, fmt.Sprintf("ss -ltnp 'sport = :%d' # who has it: end that, or write another metrics: {listen: ...}", at.Port()),
 			"%s cannot be listened at: %v", at, err)
 	}
 }
@@ -182,7 +182,7 @@ func (e *examination) prepared(context.Context) {
 	case !p.TUN:
 		e.bad(Fail, check, fmt.Sprintf("ip link del %s && %s", name, make), "%s is no TUN interface, or one of another kind", name)
 	case p.Owner != e.Account.UID:
-		e.bad(Fail, check, fmt.Sprintf("ip tuntap del dev %s mode tun && %s, and its routes (docs/install.md)", name, make), "%s is not %s's (owner %d)", name, e.Account.Name, p.Owner)
+		e.bad(Fail, check, fmt.Sprintf("ip tuntap del dev %s mode tun && %s # and its routes: docs/install.md", name, make), "%s is not %s's (owner %d)", name, e.Account.Name, p.Owner)
 	case !p.Up:
 		e.bad(Fail, check, "ip link set "+name+" up", "%s is down", name)
 	default:

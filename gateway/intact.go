@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -33,9 +34,21 @@ type intact struct{ missing atomic.Pointer[[]string] }
 // problems are those of readiness.
 func (i *intact) problems() []string {
 	if all := i.missing.Load(); all != nil && len(*all) > 0 {
-		return []string{"what leads packets to the gateway was removed from outside, " + strings.Join(*all, "; ") + ": " + intactRemedy}
+		return []string{"what leads packets to the gateway was removed from outside, " + few(*all) + ": " + intactRemedy}
 	}
 	return nil
+}
+
+// mostMissing is how much of what is missing is told; a restart of the network leaves nothing.
+const mostMissing = 4
+
+// few writes a list, of which the beginning says enough.
+func few(all []string) string {
+	text := strings.Join(all[:min(len(all), mostMissing)], "; ")
+	if more := len(all) - mostMissing; more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return text
 }
 
 // runIntact looks after the routes and rules until ctx ends.
@@ -83,6 +96,6 @@ func (p *parts) lookAtRoutes() {
 	case len(missing) == 0:
 		g.log.Info("what leads packets to the gateway is all there again")
 	default:
-		g.log.Error("what leads packets to the gateway was removed from outside", "missing", missing, "remedy", intactRemedy)
+		g.log.Error("what leads packets to the gateway was removed from outside", "missing", few(missing), "remedy", intactRemedy)
 	}
 }
