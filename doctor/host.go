@@ -56,7 +56,7 @@ type Arrival struct {
 type Prepared struct {
 	TUN   bool // a TUN device without a header of its own
 	Up    bool
-	Owner int // the user who may open it, -1 for root only
+	Owner int // the user who may open it; 0 if it is nobody's
 }
 
 // A File is what decides about who may do what with one.

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -92,29 +91,19 @@ func proxied(device string) ([]netip.Addr, error) {
 
 // prepared looks at an interface that is to be there before the gateway.
 func prepared(name string) (Prepared, error) {
-	link, err := net.InterfaceByName(name)
-	if err != nil {
+	link, err := netlink.LinkByName(name)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return Prepared{}, fs.ErrNotExist
 	}
-	p := Prepared{Up: link.Flags&net.FlagUp != 0, Owner: -1}
-	read := func(file string) (int64, error) {
-		b, err := os.ReadFile(filepath.Join("/sys/class/net", name, file))
-		if err != nil {
-			return 0, err
-		}
-		return strconv.ParseInt(strings.TrimSpace(string(b)), 0, 64)
-	}
-	flags, err := read("tun_flags")
-	if errors.Is(err, fs.ErrNotExist) {
-		return p, nil // another kind of interface
-	}
 	if err != nil {
-		return p, err
+		return Prepared{}, err
 	}
-	p.TUN = flags&(unix.IFF_TUN|unix.IFF_NO_PI) == unix.IFF_TUN|unix.IFF_NO_PI
-	owner, err := read("owner")
-	p.Owner = int(owner)
-	return p, err
+	p := Prepared{Up: link.Attrs().Flags&net.FlagUp != 0}
+	if t, ok := link.(*netlink.Tuntap); ok {
+		p.TUN = t.Mode == netlink.TUNTAP_MODE_TUN && t.Flags&netlink.TUNTAP_NO_PI != 0
+		p.Owner = int(t.Owner)
+	}
+	return p, nil
 }
 
 // clears tells whether systemd-networkd runs here and clears away what it has not made.

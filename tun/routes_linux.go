@@ -130,6 +130,17 @@ func (r Routes) Remove() (removed int, err error) {
 	return removed, err
 }
 
+// Remains tells what Remove has left because it is not ours, or still at work: the
+// interface called name. It is prepared if it stays without a process.
+func Remains(name string) (there, prepared bool) {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return false, false
+	}
+	device, ok := link.(*netlink.Tuntap)
+	return true, ok && !device.NonPersist
+}
+
 // UpstreamDevice names the interface by which the kernel would send to a, so
 // that a route into the device itself can be refused. It is "" where there is no route.
 func UpstreamDevice(a netip.Addr) string {

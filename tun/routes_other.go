@@ -22,3 +22,6 @@ func UpstreamDevice(netip.Addr) string { return "" }
 
 // Missing knows nothing here: the operator set the routes.
 func (r Routes) Missing(string) ([]string, error) { return nil, nil }
+
+// Remains knows nothing here.
+func Remains(string) (there, prepared bool) { return false, false }

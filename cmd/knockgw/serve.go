@@ -20,6 +20,7 @@ import (
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/gateway"
 	"github.com/knockgw/knockgw/sandbox"
+	"github.com/knockgw/knockgw/tun"
 )
 
 const (
@@ -178,6 +179,14 @@ func downCommand() *cobra.Command {
 			return err
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "%d routes removed\n", n)
+		name := cfg.TUN.Name
+		switch there, prepared := tun.Remains(name); {
+		case prepared:
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s was prepared by somebody, and is left alone with the routes that were made for it:\n"+
+				"    ip tuntap del dev %s mode tun\nremoves it, and ip route del blackhole PREFIX each blackhole\n", name, name)
+		case there:
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s is still there: the gateway runs, and gets no packets any more; end it, or start it again\n", name)
+		}
 		return nil
 	}
 	return cmd
