@@ -108,6 +108,9 @@ func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
 		"a gateway one may not ask": {func(h *Host, _ *Options) {
 			h.Running = func(context.Context) (int, error) { return 0, fs.ErrPermission }
 		}, "gateway", Warn, "as root"},
+		"somebody else at the control socket": {func(h *Host, _ *Options) {
+			h.Running = func(context.Context) (int, error) { return 0, errors.New("malformed HTTP response") }
+		}, "gateway", Fail, "ss -lxp src /run/knockgw/control.sock"},
 		"an old kernel":           {func(h *Host, _ *Options) { h.Kernel = func() (string, error) { return "5.10.0", nil } }, "system", Warn, "update"},
 		"another system":          {func(h *Host, _ *Options) { h.System, h.Kernel = "plan9", nil }, "system", Warn, "host-modes.md"},
 		"no TUN device":           {func(h *Host, _ *Options) { h.Device = func() error { return fs.ErrNotExist } }, "TUN device", Fail, "modprobe tun"},

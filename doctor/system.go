@@ -41,6 +41,9 @@ func (e *examination) gateway(ctx context.Context) {
 		e.ok(check, "runs, process %d", pid)
 	case errors.Is(err, control.ErrNotRunning):
 		e.ok(check, "does not run")
+	case !errors.Is(err, fs.ErrPermission):
+		e.bad(Fail, check, fmt.Sprintf("ss -lxp src %s # who has it: end that, or write another control: {socket: ...}", e.Config.Control.Socket),
+			"somebody else listens at the control socket: %v", err)
 	default:
 		e.unknown(check, err)
 	}

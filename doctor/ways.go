@@ -62,7 +62,7 @@ func (e *examination) arrivals(context.Context) {
 	good, asked := true, 0
 	for _, l := range links {
 		for _, a := range to {
-			from, ok := neighbour(l, a.To)
+			from, ok := neighbour(l, a.To, links)
 			if !ok {
 				continue
 			}
@@ -89,13 +89,19 @@ func (e *examination) arrivals(context.Context) {
 }
 
 // neighbour is an address from which packets may come by a link: the one after its own.
-func neighbour(l Link, to netip.Addr) (netip.Addr, bool) {
+// It is none of the host's.
+func neighbour(l Link, to netip.Addr, links []Link) (netip.Addr, bool) {
+	own := func(a netip.Addr) bool {
+		return slices.ContainsFunc(links, func(l Link) bool {
+			return slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr() == a })
+		})
+	}
 	for _, p := range l.Addrs {
 		if p.Addr().Is4() != to.Is4() || p.Addr().IsLinkLocalUnicast() {
 			continue
 		}
 		for _, a := range []netip.Addr{p.Addr().Next(), p.Addr().Prev()} {
-			if a != to && p.Contains(a) && a != p.Masked().Addr() {
+			if a != to && !own(a) && p.Contains(a) && a != p.Masked().Addr() {
 				return a, true
 			}
 		}

@@ -49,6 +49,9 @@ func arrives(a Arrival) (string, error) {
 		req.AddData(nl.NewRtAttr(unix.RTA_SPORT, []byte{client >> 8, client & 0xff}))
 	}
 	all, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENETUNREACH) {
+		return "", nil // what blackhole, prohibit and unreachable answer here
+	}
 	if err != nil || len(all) == 0 {
 		return "", err
 	}
@@ -65,7 +68,7 @@ func arrives(a Arrival) (string, error) {
 			return out.Name, nil
 		}
 	}
-	return "", nil // a blackhole
+	return "", nil
 }
 
 // proxied lists the addresses for which an interface answers its neighbours.
