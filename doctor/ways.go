@@ -178,17 +178,17 @@ func (e *examination) prepared(context.Context) {
 	if len(e.Config.TUN.Local) > 0 {
 		e.bad(Fail, check, "take tun.local out, or start without --prepared", "a prepared device hides no ports of the host (tun.local)")
 	}
-	make := fmt.Sprintf("ip tuntap add dev %s mode tun user %s && ip link set %s mtu %d up", name, e.Account.Name, name, e.Config.TUN.MTU)
+	anew := fmt.Sprintf("ip tuntap add dev %s mode tun user %s && ip link set %s mtu %d up", name, e.Account.Name, name, e.Config.TUN.MTU)
 	p, err := e.host.Interface(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		e.bad(Fail, check, make, "there is no interface %s", name)
+		e.bad(Fail, check, anew, "there is no interface %s", name)
 	case err != nil:
 		e.unknown(check, err)
 	case !p.TUN:
-		e.bad(Fail, check, fmt.Sprintf("ip link del %s && %s", name, make), "%s is no TUN interface, or one of another kind", name)
+		e.bad(Fail, check, fmt.Sprintf("ip link del %s && %s", name, anew), "%s is no TUN interface, or one of another kind", name)
 	case p.Owner != e.Account.UID:
-		e.bad(Fail, check, fmt.Sprintf("ip tuntap del dev %s mode tun && %s # and its routes: docs/install.md", name, make), "%s is not %s's (owner %d)", name, e.Account.Name, p.Owner)
+		e.bad(Fail, check, fmt.Sprintf("ip tuntap del dev %s mode tun && %s # and its routes: docs/install.md", name, anew), "%s is not %s's (owner %d)", name, e.Account.Name, p.Owner)
 	case !p.Up:
 		e.bad(Fail, check, "ip link set "+name+" up", "%s is down", name)
 	default:

@@ -49,9 +49,7 @@ func (c *Changes) Wait(ctx context.Context, most time.Duration) (bool, error) {
 	switch {
 	case ctx.Err() != nil:
 		return false, nil
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, unix.ENOBUFS): // the latter: more than could be kept
-		err = nil
-	case err != nil:
+	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, unix.ENOBUFS): // the last: more than could be kept
 		return false, fmt.Errorf("listen for changes of routes: %w", err)
 	}
 	return true, c.drain()
