@@ -44,18 +44,36 @@ type Rule struct {
 // most is how many rules are followed from one hook: a firewall of jumps may have no end.
 const mostRules = 10_000
 
+// within is the rule as it is for packets that another rule has sent to its chain:
+// what that one matches counts, too.
+func (r Rule) within(outer *Rule) Rule {
+	r.Source, r.Narrow = r.Source || outer.Source, r.Narrow || outer.Narrow
+	if r.In == "" && r.Out == "" {
+		r.In, r.Out, r.Not = outer.In, outer.Out, outer.Not
+	} else if outer.In != "" || outer.Out != "" {
+		r.Narrow = true
+	}
+	if !r.Dest.IsValid() {
+		r.Dest = outer.Dest
+	}
+	if r.Port == 0 {
+		r.Port = outer.Port
+	}
+	return r
+}
+
 // walk calls f with the rules that packets of a hook may meet, in their order, until f says false.
 func (w *Firewall) walk(c *Chain, f func(*Rule) bool) {
 	left := mostRules
-	var into func(c *Chain, depth int) bool
-	into = func(c *Chain, depth int) bool {
+	var into func(c *Chain, outer *Rule, depth int) bool
+	into = func(c *Chain, outer *Rule, depth int) bool {
 		for i := range c.Rules {
-			r := &c.Rules[i]
+			r := c.Rules[i].within(outer)
 			if left--; left <= 0 {
 				return false
 			}
 			if r.Verdict != "jump" && r.Verdict != "goto" {
-				if !f(r) {
+				if !f(&r) {
 					return false
 				}
 				continue
@@ -63,13 +81,13 @@ func (w *Firewall) walk(c *Chain, f func(*Rule) bool) {
 			at := slices.IndexFunc(w.Chains, func(o Chain) bool {
 				return o.Family == c.Family && o.Table == c.Table && o.Name == r.Chain
 			})
-			if at >= 0 && depth < maxJumps && !into(&w.Chains[at], depth+1) {
+			if at >= 0 && depth < maxJumps && !into(&w.Chains[at], &r, depth+1) {
 				return false
 			}
 		}
 		return true
 	}
-	into(c, 0)
+	into(c, &Rule{}, 0)
 }
 
 // maxJumps is how deep the kernel lets chains call each other (NFT_JUMP_STACK_SIZE).
@@ -141,6 +159,11 @@ func (e *examination) admit(c *Chain) string {
 			return first
 		}
 		return first + fmt.Sprintf(" && %s -t %s -I %s -i %s -j ACCEPT", program, c.Table, c.Name, name)
+	}
+	if c.Table == "firewalld" && c.Hook == "forward" { // which lets nobody else change its rules
+		return fmt.Sprintf("firewall-cmd --permanent --zone=trusted --add-interface=%s && firewall-cmd --permanent --new-policy=knockgw"+
+			" && firewall-cmd --permanent --policy=knockgw --add-ingress-zone=ANY && firewall-cmd --permanent --policy=knockgw --add-egress-zone=trusted"+
+			" && firewall-cmd --permanent --policy=knockgw --set-target=ACCEPT && firewall-cmd --reload", name)
 	}
 	switch c.Hook {
 	case "prerouting": // where they will leave is not known there yet

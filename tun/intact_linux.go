@@ -27,6 +27,9 @@ func (r Routes) Missing(name string) ([]string, error) {
 	}
 	device, blackhole := make(map[netip.Prefix]bool), make(map[netip.Prefix]bool)
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		if !slices.ContainsFunc(r.Prefixes, func(p netip.Prefix) bool { return familyOf(p.Addr()) == family }) {
+			continue
+		}
 		filter := &netlink.Route{Protocol: routeProtocol, Table: cmp.Or(r.table, unix.RT_TABLE_MAIN)}
 		err := netlink.RouteListFilteredIter(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE, func(at netlink.Route) bool {
 			p, ok := prefixOf(at.Dst)
