@@ -85,6 +85,7 @@ type Gateway struct {
 	journal   journal
 	audit     *audit.Log // nil where none is kept
 	health    health
+	intact    intact
 
 	authsRefused atomic.Uint64
 	watchers     watchers
@@ -349,6 +350,7 @@ func (p *parts) run(ctx context.Context, all *servers) error {
 	start(p.stack.Run)
 	start(p.runFilter)
 	start(p.g.runAudit)
+	start(p.runIntact)
 	start(all.metrics.run)
 	start(all.control.run)
 	cfg := p.g.now.Load().cfg

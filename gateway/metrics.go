@@ -135,6 +135,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	truth(desc("ready", "1 if nothing is in the way of clients, as /readyz says."), len(src.g.problems(context.Background())) == 0)
 	truth(desc("filter_attached", "1 if packets are refused in the kernel, too."), src.filtering)
+	truth(desc("routes_intact", "1 unless somebody has removed what leads packets to the gateway."), len(src.g.intact.problems()) == 0)
 	filtered := desc("filter_dropped_packets_total", "Packets refused in the kernel, by reason; they are in no other count.", "reason")
 	for _, c := range src.dropped() {
 		count(filtered, c.Packets, c.Reason.String())

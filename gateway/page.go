@@ -122,6 +122,7 @@ func (g *Gateway) problems(ctx context.Context) []string {
 	if at := g.health.storeFailed.Load(); at != 0 && g.o.Now().Sub(time.Unix(0, at)) < storeMemory {
 		list = append(list, "the replay store cannot be written: knocks are refused")
 	}
+	list = append(list, g.intact.problems()...)
 	return append(list, g.health.unresolved(ctx, g.now.Load().cfg)...)
 }
 
