@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/sample"
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/tun"
 )
@@ -385,7 +386,9 @@ func (g *Gate) earn(s *source, d *decision) KnockResult {
 
 func (g *Gate) report(e KnockEvent) {
 	if e.Result == KnockStoreFailed {
-		g.log.Error("replay store failed; knock refused", "err", e.Err)
+		if leftOut, ok := g.storeLines.Take(g.now()); ok {
+			g.log.Error("replay store failed; knock refused", sample.With(leftOut, "err", e.Err)...)
+		}
 	}
 	g.knocked(e)
 }

@@ -49,7 +49,7 @@ func (k Kind) whose() actor {
 	switch k {
 	case Start, Stop, Reload, Pardon, Revoke:
 		return operators
-	case Ban:
+	case Ban, Refused:
 		return strangers
 	default:
 		return clients
@@ -96,9 +96,10 @@ const (
 	// usual files hold the last half an hour of the worst that can be.
 	DefaultPerSecond = 200
 	burst            = 10
-	// strangersPart is how much of that strangers may take: an attacker with many
-	// addresses can have each of them banned, and is not to push the sessions out.
-	strangersPart = 4
+	// strangersPart is how much of that strangers may take, 5 a second: an attacker
+	// with many addresses can have each of them banned, whoever has overheard a
+	// message can have copies of it refused, and neither is to push the sessions out.
+	strangersPart = 40
 	// queued is how many events may wait for a slow disk, reserved how many places
 	// of these are kept for operators' events.
 	queued   = 4096

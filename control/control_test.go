@@ -32,12 +32,13 @@ type gateway struct {
 	result *Result
 	err    error
 	calls  []string
+	by     string // who asked for a reload
 }
 
 func (g *gateway) Status() Status { return Status{PID: 7, Services: 3, Restart: []string{"tun.mtu"}} }
 
-func (g *gateway) Reload() (*Result, error) {
-	g.calls = append(g.calls, "reload")
+func (g *gateway) Reload(operator string) (*Result, error) {
+	g.calls, g.by = append(g.calls, "reload"), operator
 	return g.result, g.err
 }
 

@@ -33,8 +33,8 @@ type Gateway interface {
 	// Status must return at once.
 	Status() Status
 	// Reload and Check return why the configuration is refused, ErrUnavailable, or
-	// a Result.
-	Reload() (*Result, error)
+	// a Result; operator is who asked, in words for the audit.
+	Reload(operator string) (*Result, error)
 	Check() (*Result, error)
 	Operation
 	Watching
@@ -146,7 +146,7 @@ type route struct {
 func routes(g Gateway) []route {
 	return append([]route{
 		{"GET /v1/status", func(*http.Request) (any, error) { return g.Status(), nil }},
-		{"POST /v1/reload", func(*http.Request) (any, error) { return g.Reload() }},
+		{"POST /v1/reload", func(r *http.Request) (any, error) { return g.Reload(operatorOf(r.Context())) }},
 		{"POST /v1/check", func(*http.Request) (any, error) { return g.Check() }},
 	}, operations(g)...)
 }

@@ -75,8 +75,8 @@ func (c controlled) Status() control.Status {
 }
 
 // Reload implements control.Gateway.
-func (c controlled) Reload() (*control.Result, error) {
-	done, cfg, err := c.g.renew()
+func (c controlled) Reload(operator string) (*control.Result, error) {
+	done, cfg, err := c.g.renew(operator)
 	if err != nil {
 		return nil, translated(err)
 	}
