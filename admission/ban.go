@@ -2,7 +2,6 @@ package admission
 
 import (
 	"net/netip"
-	"runtime"
 	"time"
 
 	"github.com/knockgw/knockgw/internal/sample"
@@ -103,16 +102,12 @@ func (g *Gate) isBanned(a tun.Addr) bool {
 func (g *Gate) countBans() (n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now, looked := g.mono(), 0
+	now, batch := g.mono(), g.batches()
 	for _, o := range g.offences {
 		if o.until > now {
 			n++
 		}
-		if looked++; looked%sweepBatch == 0 {
-			g.mu.Unlock()
-			runtime.Gosched()
-			g.mu.Lock()
-		}
+		batch(1)
 	}
 	return n
 }

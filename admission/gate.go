@@ -31,8 +31,10 @@ type Gate struct {
 
 	banLines, storeLines sample.Lines
 
-	stats   counters
-	frags   fragments
+	stats counters
+
+	deciding deciding
+	frags    fragments
 
 	draining atomic.Bool
 	knocks   knockLanes

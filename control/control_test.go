@@ -314,7 +314,7 @@ func TestRequestsThatNobodyKnowsDoNothing(t *testing.T) {
 func TestManyConnectionsAreClosed(t *testing.T) {
 	c := serve(t, &gateway{})
 	var open []net.Conn
-	for range maxConnections {
+	for range MaxConnections {
 		conn, err := net.Dial("unix", c.Socket)
 		if err != nil {
 			t.Fatal(err)

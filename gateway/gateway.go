@@ -207,6 +207,7 @@ func (p *parts) open(ctx context.Context) (err error) {
 	if err := p.assemble(ctx, store); err != nil {
 		return err
 	}
+	p.servers = &all
 	g.metrics.watch(p)
 	return p.run(ctx, &all)
 }
@@ -291,6 +292,7 @@ type parts struct {
 	filter *filter.Filter // nil where packets are refused in user space
 	// filtering: the device has the filter.
 	filtering bool
+	servers   *servers
 }
 
 // assemble makes the gate and the stack and joins them. The parts have no stack if it

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/internal/bounded"
 	"github.com/knockgw/knockgw/metrics"
 	"github.com/knockgw/knockgw/statuspage"
 )
@@ -153,9 +154,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range src.stack.Counts() {
 		count(tcp, c.Count, c.Name)
 	}
-	watching := 0
-	src.g.watchers.each(func(watcher) { watching++ })
-	gauge(desc("watchers", "Traces and captures under way."), watching)
+	src.collectBounds(ch)
 	count(desc("audit_lost_events_total", "Events that are missing in the audit."), src.g.audit.Lost())
 	now := src.g.now.Load().cfg
 	gauge(desc("configured_services", "Services of the configuration in force."), len(now.Services))
@@ -166,7 +165,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 
 // metricsServer serves the registry; nil where nobody listens.
 type metricsServer struct {
-	listener net.Listener
+	listener *bounded.Listener
 	server   *http.Server
 	page     *statuspage.Page
 }
@@ -177,6 +176,9 @@ const (
 	headerTime = 5 * time.Second
 	answerTime = time.Minute
 	maxHeader  = 8 << 10
+	// maxScrapers is how many connections the listener has at a time: some
+	// scrapers and browsers, and no way to use up the gateway's descriptors.
+	maxScrapers = 32
 )
 
 func (g *Gateway) listenMetrics() (*metricsServer, error) {
@@ -194,7 +196,7 @@ func (g *Gateway) listenMetrics() (*metricsServer, error) {
 	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("/readyz", g.answerReady)
 	mux.Handle("/{$}", page)
-	return &metricsServer{l, &http.Server{
+	return &metricsServer{&bounded.Listener{Listener: l, Most: maxScrapers}, &http.Server{
 		Handler: mux, ReadHeaderTimeout: headerTime, ReadTimeout: headerTime, WriteTimeout: answerTime, MaxHeaderBytes: maxHeader,
 	}, page}, nil
 }
@@ -213,6 +215,14 @@ func (s *metricsServer) run(ctx context.Context) error {
 		return fmt.Errorf("metrics: %w", err)
 	}
 	return nil
+}
+
+// connections is how many scrapers and browsers there are, and how many there may be.
+func (s *metricsServer) connections() (now, most int) {
+	if s == nil {
+		return 0, maxScrapers
+	}
+	return s.listener.Open(), maxScrapers
 }
 
 // Close gives the address back where run was never called.
