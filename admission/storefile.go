@@ -199,6 +199,26 @@ func (s *FileStore) Bounds() []Bound {
 	return append(s.keys.bounds(), Bound{"replay_file_records", int(s.records), int(s.limit)})
 }
 
+// Writable tries whether a block can be written where the segments are, and takes it
+// away again: nil, or the error.
+func (s *FileStore) Writable() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out == nil {
+		return ErrStoreClosed
+	}
+	name := filepath.Join(s.dir, newName)
+	err := os.WriteFile(name, make([]byte, tried), fileMode)
+	if gone := os.Remove(name); err == nil {
+		err = gone
+	}
+	return err
+}
+
+// tried is how much Writable writes, in bytes: a block of the usual file systems,
+// more than they keep beside a file's name.
+const tried = 4096
+
 // rotate begins a new segment when it is time to. It fails only when the segment has no room for
 // adding more records.
 func (s *FileStore) rotate(t instant, adding int) error {

@@ -124,14 +124,17 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, n int) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n))
 	}
-	truth := func(d *prometheus.Desc, is bool) {
-		n := 0
+	truth := func(d *prometheus.Desc, is bool, labels ...string) {
+		n := 0.0
 		if is {
 			n = 1
 		}
-		gauge(d, n)
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, n, labels...)
 	}
-	truth(desc("ready", "1 if nothing is in the way of clients, as /readyz says."), len(src.g.problems(context.Background())) == 0)
+	ready := desc("ready", "1 if this is not in the way of clients; /readyz has the words.", "check")
+	for _, c := range src.g.checks(context.Background()) {
+		truth(ready, len(c.problems) == 0, c.name)
+	}
 	truth(desc("filter_attached", "1 if packets are refused in the kernel, too."), src.filtering)
 	filtered := desc("filter_dropped_packets_total", "Packets refused in the kernel, by reason; they are in no other count.", "reason")
 	for _, c := range src.dropped() {
