@@ -69,7 +69,7 @@ func (g *Gateway) auditKnock(e *admission.KnockEvent) {
 	if kind == audit.Refused {
 		a.Reason = "knock: " + e.Result.Words()
 		if e.Result == admission.KnockStale {
-			a.ClockDifference = e.Skew.Seconds()
+			a.ClockDifference = seconds(e.Skew)
 		}
 	}
 	g.audit.Add(a)
@@ -85,7 +85,7 @@ func (g *Gateway) auditRefused(e *auth.Error, service string, t tun.Tuple) {
 		Reason: "authentication: " + e.Result.String(),
 	}
 	if e.Result == auth.ResultStale {
-		a.ClockDifference = e.ClockDiff.Seconds()
+		a.ClockDifference = seconds(e.ClockDiff)
 	}
 	g.audit.Add(a)
 }
@@ -140,6 +140,6 @@ func (g *Gateway) auditSession(f *flows.Flow, end flows.End) {
 	up, down := f.Bytes()
 	g.audit.Add(audit.Event{
 		Kind: audit.Session, Client: client, Source: f.Key.Client.String(), Service: f.Service, Upstream: f.Upstream,
-		Seconds: time.Since(f.Started).Seconds(), Received: up, Sent: down, Reason: end.String(),
+		Seconds: seconds(time.Since(f.Started)), Received: up, Sent: down, Reason: end.String(),
 	})
 }

@@ -182,7 +182,7 @@ func (p *parts) explain(service string, t tun.Tuple, e *auth.Error) {
 			attrs = append(attrs, "client", e.Client.ID())
 		}
 		if e.Result == auth.ResultStale {
-			attrs = append(attrs, "clock_difference", e.ClockDiff)
+			attrs = append(attrs, "clock_difference", e.ClockDiff.Round(time.Millisecond))
 		}
 		if e.Err != nil {
 			attrs = append(attrs, "err", e.Err)
@@ -219,7 +219,7 @@ func (g *Gateway) knocked(e admission.KnockEvent) {
 		}
 		attrs = append(attrs, "result", e.Result.String())
 		if e.Result == admission.KnockStale {
-			attrs = append(attrs, "clock_difference", e.Skew)
+			attrs = append(attrs, "clock_difference", e.Skew.Round(time.Millisecond))
 		}
 		g.log.Warn("knock refused", sample.With(leftOut, attrs...)...)
 	}

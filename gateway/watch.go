@@ -169,7 +169,7 @@ func (g *Gateway) watchKnock(e *admission.KnockEvent) {
 	t := control.TraceEvent{
 		Time: g.o.Now(), Step: control.StepKnock, Source: e.Source.String(), What: e.Method,
 		Verdict: e.Result.String(), Words: e.Result.Words(), Client: e.Client, Service: e.Service,
-		ClockDifference: e.Skew.Seconds(),
+		ClockDifference: seconds(e.Skew),
 	}
 	g.watchers.each(func(w watcher) { w.event(e.Source, &t) })
 }
@@ -184,7 +184,7 @@ func (g *Gateway) watchAuth(service string, t tun.Tuple, peer *auth.Peer, failed
 		Service: service, Verdict: auth.ResultOK.String(),
 	}
 	if failed != nil {
-		e.Verdict, e.Words, e.ClockDifference = failed.Result.String(), authWords(failed.Result), failed.ClockDiff.Seconds()
+		e.Verdict, e.Words, e.ClockDifference = failed.Result.String(), authWords(failed.Result), seconds(failed.ClockDiff)
 		if failed.Client != nil {
 			e.Client = failed.Client.ID()
 		}
