@@ -35,7 +35,7 @@ const (
 	// not ready: longer than scrapers usually wait, and until the next knock.
 	storeMemory = time.Minute
 	// storeEvery is how often the store is tried where no knock does.
-	storeEvery = 15 * time.Second
+	storeEvery = 5 * time.Second
 	// resolveEvery and resolveTime bound what readiness asks of name servers.
 	resolveEvery = 15 * time.Second
 	resolveTime  = 2 * time.Second
