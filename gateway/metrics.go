@@ -220,12 +220,12 @@ func (s *metricsServer) run(ctx context.Context) error {
 	return nil
 }
 
-// connections is how many scrapers and browsers there are, and how many there may be.
-func (s *metricsServer) connections() (now, most int) {
+// connections is how many scrapers and browsers there are.
+func (s *metricsServer) connections() int {
 	if s == nil {
-		return 0, maxScrapers
+		return 0
 	}
-	return s.listener.Open(), maxScrapers
+	return s.listener.Open()
 }
 
 // Close gives the address back where run was never called.
