@@ -124,6 +124,9 @@ func TestAClientHearsWhatTheGatewaySays(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(got, want) || len(g.calls) != 1 || g.calls[0] != name {
 			t.Errorf("%s: %+v, %v; the gateway was asked %q", name, got, err, g.calls)
 		}
+		if want := fmt.Sprintf("uid %d, pid %d", os.Getuid(), os.Getpid()); runtime.GOOS == "linux" && name == "reload" && !strings.Contains(g.by, want) {
+			t.Errorf("the gateway was told that %q asked, and it was %s", g.by, want)
+		}
 	}
 	s, err := c.Status(t.Context())
 	if err != nil || s.PID != 7 || s.Services != 3 || len(s.Restart) != 1 {
