@@ -102,12 +102,13 @@ func (g *Gate) isBanned(a tun.Addr) bool {
 func (g *Gate) countBans() (n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now, batch := g.mono(), g.batches()
+	now := g.mono()
+	var b batch
 	for _, o := range g.offences {
 		if o.until > now {
 			n++
 		}
-		batch(1)
+		b.next(g)
 	}
 	return n
 }

@@ -1,7 +1,6 @@
 package admission
 
 import (
-	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -101,18 +100,18 @@ func (g *Gate) mosts() (m mosts) {
 	site := func(s *site) {
 		m.grantsOfSource, m.flowsOfSource = max(m.grantsOfSource, s.grants), max(m.flowsOfSource, s.flows)
 	}
-	batch := g.batches()
+	var b batch
 	for _, s := range g.sources {
 		m.knocks, m.parked = max(m.knocks, s.queued), max(m.parked, s.parked)
 		site(&s.own)
 		for _, gr := range s.grants {
 			m.handshakes = max(m.handshakes, gr.reserved.n)
 		}
-		batch(1 + len(s.grants))
+		b.next(g)
 	}
 	for _, s := range g.sites {
 		site(s)
-		batch(1)
+		b.next(g)
 	}
 	for id, has := range g.holdings {
 		grants, flows := policy.ownLimits(id)
@@ -122,11 +121,11 @@ func (g *Gate) mosts() (m mosts) {
 		if flows == 0 {
 			m.flowsOfClient = max(m.flowsOfClient, has.flows)
 		}
-		batch(1)
+		b.next(g)
 	}
 	for _, seq := range g.sequences.byKey {
 		m.places = max(m.places, seq.n)
-		batch(1)
+		b.next(g)
 	}
 	return m
 }
@@ -139,21 +138,6 @@ func (p *Policy) ownLimits(id string) (grants, flows int) {
 		}
 	}
 	return 0, 0
-}
-
-// batches returns what is to be told how many entries a walk has looked at: it lets
-// go of g.mu for a moment after each batch, so that the packet path does not wait for
-// the whole of it. The caller holds g.mu.
-func (g *Gate) batches() func(looked int) {
-	n := 0
-	return func(looked int) {
-		if n += looked; n >= sweepBatch {
-			n = 0
-			g.mu.Unlock()
-			runtime.Gosched()
-			g.mu.Lock()
-		}
-	}
 }
 
 // bounds are the purses for all: how much of them is spent, in HMACs. Those of single

@@ -12,6 +12,7 @@ import (
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/internal/build"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -105,7 +106,7 @@ const byProgram = "the program itself (knockgw run: SIGHUP)"
 func (g *Gateway) auditStart(cfg *config.Config) {
 	g.audit.Add(audit.Event{
 		Kind: audit.Start, Reason: fmt.Sprintf("version %s, configuration %q, %d services, %d clients",
-			buildVersion(), g.o.Source, len(cfg.Services), len(cfg.Clients)),
+			build.This().Version, g.o.Source, len(cfg.Services), len(cfg.Clients)),
 	})
 }
 

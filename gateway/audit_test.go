@@ -108,8 +108,8 @@ func TestTheAuditSaysWhatOperatorsDidAndWhoWasBanned(t *testing.T) {
 func operate(t *testing.T, l *lab, c *control.Client, wrong *atomic.Bool) {
 	t.Helper()
 	home := homes[0]
-	if n, err := c.Pardon(t.Context(), netip.PrefixFrom(home, home.BitLen())); err != nil || n != 1 {
-		t.Errorf("%d bans were pardoned, %v", n, err)
+	if done, err := c.Pardon(t.Context(), netip.PrefixFrom(home, home.BitLen())); err != nil || done.Bans != 1 {
+		t.Errorf("%+v were pardoned, %v", done, err)
 	}
 	if _, err := c.Revoke(t.Context(), control.Revocation{Client: "bob"}); err != nil {
 		t.Error(err)

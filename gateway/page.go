@@ -2,30 +2,22 @@ package gateway
 
 import (
 	"cmp"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/internal/build"
 	"github.com/knockgw/knockgw/statuspage"
 )
 
 // What the listener of the metrics has for people: the page.
 
-// buildVersion is the module's version that this program was built of.
-func buildVersion() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.Main.Version
-	}
-	return "unknown"
-}
-
 // pageStatus is what the status page shows of this moment.
 func (g *Gateway) pageStatus() statuspage.Status {
 	now := g.now.Load()
-	s := statuspage.Status{Version: buildVersion(), Started: g.started, Device: now.cfg.TUN.Name}
+	s := statuspage.Status{Version: build.This().Version, Started: g.started, Device: now.cfg.TUN.Name}
 	per := make(map[string]int)
 	all := g.newestFlows()
 	s.Flows, s.More = len(all), max(0, len(all)-statuspage.MaxSessions)
@@ -46,7 +38,8 @@ func (g *Gateway) pageStatus() statuspage.Status {
 		}
 		s.Services = append(s.Services, statuspage.Service{
 			Name: r.Service, Listen: r.Listen, Mode: string(r.Mode), StrangersSee: see,
-			Methods: cmp.Or(strings.Join(r.Methods, ", "), "-"), Clients: len(r.Clients), Flows: per[r.Service],
+			Knock: cmp.Or(strings.Join(r.Knock, ", "), "-"), Auth: cmp.Or(strings.Join(r.Auth, ", "), "-"),
+			Clients: len(r.Clients), Flows: per[r.Service],
 		})
 	}
 	if p := g.running.Load(); p != nil {

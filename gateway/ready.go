@@ -114,7 +114,8 @@ func (h *health) unresolved(ctx context.Context, cfg *config.Config) []string {
 	if time.Since(h.resolved) < resolveEvery {
 		return h.missing
 	}
-	ctx, cancel := context.WithTimeout(ctx, resolveTime)
+	// Whoever asks may give up; the answer is for others too.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resolveTime)
 	defer cancel()
 	h.missing = nil
 	seen := make(map[string]bool)
