@@ -171,6 +171,9 @@ func (t *Tap) Free(r *Record) {
 // Missed is how many packets found the queue full, in all.
 func (t *Tap) Missed() uint64 { return t.total.Load() }
 
+// Queued is how many packets wait for Next, and how many may.
+func (t *Tap) Queued() (now, most int) { return len(t.records), cap(t.records) }
+
 // Snaplen is how many bytes of a packet the Tap keeps at most, a knock's among them.
 func (t *Tap) Snaplen() int { return max(t.o.Snaplen, maxHeaders+MaxKnock) }
 

@@ -85,11 +85,11 @@ func operatorOf(ctx context.Context) string {
 	if !ok {
 		return ""
 	}
-	id := strconv.FormatUint(uint64(cred.Uid), 10)
-	if u, err := user.LookupId(id); err == nil {
-		return u.Username
+	who := fmt.Sprintf("uid %d, pid %d", cred.Uid, cred.Pid)
+	if u, err := user.LookupId(strconv.FormatUint(uint64(cred.Uid), 10)); err == nil {
+		return u.Username + " (" + who + ")"
 	}
-	return "uid " + id
+	return who
 }
 
 // member tells whether a user is in a group beyond the one that it runs with.

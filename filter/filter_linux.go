@@ -51,6 +51,8 @@ type Filter struct {
 	control  []uint64
 	listed   tags
 	expected []uint64 // two tables of the same size
+	awaited  int      // knocks that are expected, whether there is room for them or not
+	services int      // places taken in the trie
 	traced   map[tun.Addr]bool
 	closed   bool
 	passing  uint64 // the tick until which everything passes
@@ -281,6 +283,7 @@ func (f *Filter) Expect(n int, fields iter.Seq2[uint64, uint16]) {
 		return
 	}
 	defer f.mu.Unlock()
+	f.awaited = n
 	if tooMany {
 		f.set(controlAny, 1)
 	}
@@ -336,6 +339,7 @@ func (f *Filter) setPorts(p *Policy) error {
 		return nil
 	}
 	defer f.mu.Unlock()
+	f.services = len(ports)
 	legacy := uint64(0)
 	if p.Legacy {
 		legacy = 1
@@ -372,6 +376,20 @@ func (f *Filter) Watch(on bool) {
 	defer f.mu.Unlock()
 	f.watched = on
 	f.settle()
+}
+
+// Tables returns how full the tables are. Those of flows and sources, and of
+// expected knocks, are meant to be half full at the most: this is of the half.
+func (f *Filter) Tables() []Table {
+	if !f.lock() {
+		return nil
+	}
+	defer f.mu.Unlock()
+	return []Table{
+		{"filter_flows_and_sources", f.listed.n + len(f.listed.spilt), len(f.listed.places) / 2},
+		{"filter_expected_knocks", f.awaited, len(f.expected) / 2 / 2},
+		{"filter_service_ports", f.services, mostPorts},
+	}
 }
 
 // Counts returns how many packets were dropped for each reason.

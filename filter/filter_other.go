@@ -48,5 +48,8 @@ func (*Filter) Watch(bool) {}
 // Tick is not called.
 func (*Filter) Tick() {}
 
+// Tables is not called.
+func (*Filter) Tables() []Table { return nil }
+
 // Counts is not called.
 func (*Filter) Counts() ([]Count, error) { return nil, ErrUnsupported }

@@ -45,6 +45,14 @@ func (s *controlServer) run(ctx context.Context) error {
 	return s.server.Serve(ctx, controlled{s.g})
 }
 
+// connections is how many clients there are at the socket, and how many there may be.
+func (s *controlServer) connections() (now, most int) {
+	if s == nil {
+		return 0, control.MaxConnections
+	}
+	return s.server.Connections()
+}
+
 // Close gives the socket back where run was never called.
 func (s *controlServer) Close() error {
 	if s == nil {
@@ -79,8 +87,8 @@ func (c controlled) Status() control.Status {
 }
 
 // Reload implements control.Gateway.
-func (c controlled) Reload() (*control.Result, error) {
-	done, cfg, err := c.g.renew()
+func (c controlled) Reload(operator string) (*control.Result, error) {
+	done, cfg, err := c.g.renew(operator)
 	if err != nil {
 		return nil, translated(err)
 	}

@@ -39,13 +39,13 @@ func (i *intact) problems() []string {
 	return nil
 }
 
-// mostMissing is how much of what is missing is told; a restart of the network leaves nothing.
-const mostMissing = 4
+// missingTold is how much of what is missing is told; a restart of the network leaves nothing.
+const missingTold = 4
 
 // few writes a list, of which the beginning says enough.
 func few(all []string) string {
-	text := strings.Join(all[:min(len(all), mostMissing)], "; ")
-	if more := len(all) - mostMissing; more > 0 {
+	text := strings.Join(all[:min(len(all), missingTold)], "; ")
+	if more := len(all) - missingTold; more > 0 {
 		text += fmt.Sprintf("; and %d more", more)
 	}
 	return text

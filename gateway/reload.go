@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 
 	"github.com/knockgw/knockgw/admission"
-	"github.com/knockgw/knockgw/audit"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/internal/joined"
 )
@@ -42,14 +40,14 @@ func (g *Gateway) Reload(cfg *config.Config) (config.Changes, error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	done, err := g.reload(cfg)
-	g.reloaded(done, err)
+	g.reloaded(done, byProgram, err)
 	return done.changes, err
 }
 
 // Renew is Reload with what Options.Load returns; an error of that is a reload
 // that was refused as well: it is logged and counted.
 func (g *Gateway) Renew() (config.Changes, error) {
-	done, _, err := g.renew()
+	done, _, err := g.renew(byProgram)
 	return done.changes, err
 }
 
@@ -59,13 +57,14 @@ type renewal struct {
 	ended   admission.Revocation
 }
 
-func (g *Gateway) renew() (done renewal, cfg *config.Config, err error) {
+// renew is Renew; operator is who asks, in words for the audit.
+func (g *Gateway) renew(operator string) (done renewal, cfg *config.Config, err error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	if cfg, err = g.load(); err == nil {
 		done, err = g.reload(cfg)
 	}
-	g.reloaded(done, err)
+	g.reloaded(done, operator, err)
 	return done, cfg, err
 }
 
@@ -162,8 +161,9 @@ func (g *Gateway) reload(cfg *config.Config) (renewal, error) {
 const mostLines = 32
 
 // reloaded tells of a reload. The caller holds g.reloading.
-func (g *Gateway) reloaded(done renewal, err error) {
+func (g *Gateway) reloaded(done renewal, operator string, err error) {
 	g.metrics.reloaded(err, g.o.Now())
+	g.auditReload(&done, operator, err)
 	if err != nil {
 		lines := joined.Errors(err)
 		for _, line := range lines[:min(len(lines), mostLines)] {
@@ -172,7 +172,7 @@ func (g *Gateway) reloaded(done renewal, err error) {
 		return
 	}
 	c := &done.changes
-	attrs := []any{"flows_ended", done.ended.Flows, "grants_ended", done.ended.Grants}
+	attrs := []any{"by", operator, "flows_ended", done.ended.Flows, "grants_ended", done.ended.Grants}
 	for _, list := range []struct {
 		name string
 		all  []string
@@ -188,7 +188,6 @@ func (g *Gateway) reloaded(done renewal, err error) {
 		}
 	}
 	g.log.Info("configuration reloaded", attrs...)
-	g.audit.Add(audit.Event{Kind: audit.Reload, Reason: strings.Join(c.Lines(), "; ")})
 }
 
 func names(all []config.Changed) []string {

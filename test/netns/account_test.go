@@ -22,11 +22,11 @@ func findings(t *testing.T, site *lab.Site, args ...string) []doctor.Finding {
 	if code := lab.ExitCode(err); code != 0 && code != 1 {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	var all []doctor.Finding
+	var all struct{ Findings []doctor.Finding }
 	if err := json.Unmarshal([]byte(out), &all); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	return all
+	return all.Findings
 }
 
 // failing is the first of the findings that is one, of a check or of any.

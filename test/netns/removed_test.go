@@ -18,13 +18,14 @@ func noticed(t *testing.T, l *lab.Lab, g *lab.Gateway, intact bool) {
 	if intact {
 		want = 1
 	}
+	const ready = `knockgw_ready{check="routes"}`
 	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 		m := g.Metrics()
-		if m["knockgw_routes_intact"] == want && m["knockgw_ready"] == want {
+		if m[ready] == want {
 			break
 		}
 		if time.Since(began) > answerTime {
-			t.Fatalf("knockgw_routes_intact is %v and knockgw_ready %v, want %v\n%s", m["knockgw_routes_intact"], m["knockgw_ready"], want,
+			t.Fatalf("%s is %v, want %v\n%s", ready, m[ready], want,
 				l.Gateway.MustRun("ip", "route", "show", "table", "all"))
 		}
 	}
