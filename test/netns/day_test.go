@@ -30,7 +30,6 @@ const (
 	// clockError is how exactly that is said: what a knock takes on its way on a busy machine.
 	clockError = time.Second
 
-	iperfPort = 5201
 	// loadSeconds is how long iperf3 sends; both reloads are within that.
 	loadSeconds = 6
 )
@@ -51,11 +50,8 @@ func newDay(t *testing.T) *day {
 	t.Helper()
 	l := lab.New(t)
 	d := &day{Lab: l, lines: l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())}
-	iperf := netip.AddrPortFrom(l.Upstream.Addr4, iperfPort)
-	l.Upstream.Start("iperf3", "--server", "--port", fmt.Sprint(iperfPort))
 	d.office = door{name: "office", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:22"), upstream: d.lines.Addr}
-	d.bulk = door{name: "bulk", mode: "knock", listen: netip.MustParseAddrPort("10.77.0.1:5201"), upstream: iperf.String(),
-		extra: []string{"grant: {ttl: 30s, uses: 2}"}} // one for iperf3's control connection, one for its data
+	d.bulk = serveIperf(d.Lab)
 	text := strings.Replace(configuration(d.office, d.bulk), "  - {id: bob", fmt.Sprintf("  - {id: carol, secret: %q}\n  - {id: dave, secret: %q}\n  - {id: bob",
 		carolSecret, daveSecret), 1)
 	d.site = l.NewSite(t, program.get(t), text+"audit: {file: audit.log}\n")
@@ -143,10 +139,11 @@ func (d *day) reloadsUnderLoad(t *testing.T, session net.Conn) {
 
 	var load sync.WaitGroup
 	defer load.Wait()
-	if err := alice(d.Client).Knock(t.Context(), d.bulk.listen, nil); err != nil {
-		t.Fatal(err)
-	}
-	load.Go(func() { d.load(t) })
+	load.Go(func() {
+		if err := d.bulk.measure(t.Context(), alice(d.Client), loadSeconds); err != nil {
+			t.Error(err)
+		}
+	})
 	load.Go(func() {
 		if err := stream(t.Context(), d.office, alice(d.Client)); err != nil {
 			t.Errorf("a stream beside the reloads: %v", err)
@@ -175,32 +172,6 @@ func (d *day) reloadsUnderLoad(t *testing.T, session net.Conn) {
 	}
 	if got := ask(t, session, "hello"); got != d.lines.Greeting {
 		t.Errorf("the session from before got %q", got)
-	}
-}
-
-// load runs iperf3, which says itself whether its connections stayed, and wants bytes in every second.
-func (d *day) load(t *testing.T) {
-	out, err := d.Client.Run(soon(t, serverTime), "iperf3", "--client", d.bulk.listen.Addr().String(), "--port", fmt.Sprint(iperfPort),
-		"--time", fmt.Sprint(loadSeconds), "--json")
-	if err != nil {
-		t.Errorf("%v\n%s", err, out)
-		return
-	}
-	var report struct {
-		Intervals []struct {
-			Sum struct{ Bytes float64 }
-		}
-	}
-	if err := json.Unmarshal([]byte(out), &report); err != nil {
-		t.Errorf("read iperf3's report: %v\n%s", err, out)
-	}
-	if len(report.Intervals) < loadSeconds {
-		t.Errorf("iperf3 sent for %d seconds", len(report.Intervals))
-	}
-	for i, second := range report.Intervals {
-		if second.Sum.Bytes == 0 {
-			t.Errorf("iperf3 sent nothing in second %d", i)
-		}
 	}
 }
 
