@@ -44,7 +44,7 @@ func (d door) measure(ctx context.Context, v lab.Visitor, seconds int, flags ...
 		return fmt.Errorf("read iperf3's report: %w\n%s", err, out)
 	}
 	if len(report.Intervals) < seconds {
-		return fmt.Errorf("iperf3 sent for %d seconds of %d", len(report.Intervals), seconds)
+		return fmt.Errorf("iperf3 sent for %d seconds of %d\n%s", len(report.Intervals), seconds, out)
 	}
 	for i, second := range report.Intervals {
 		if second.Sum.Bytes == 0 {
