@@ -7,12 +7,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-const iperfPort = 5201
+const (
+	iperfPort = 5201
+	busyPause = 100 * time.Millisecond
+)
 
 // serveIperf starts iperf3 on the upstream and returns the door before it.
 func serveIperf(l *lab.Lab) door {
@@ -27,13 +31,20 @@ func serveIperf(l *lab.Lab) door {
 func (d door) measure(ctx context.Context, v lab.Visitor, seconds int, flags ...string) error {
 	ctx, stop := context.WithTimeout(ctx, time.Duration(seconds)*time.Second+serverTime)
 	defer stop()
-	if err := v.Knock(ctx, d.listen, nil); err != nil {
-		return err
-	}
 	flags = append([]string{"--client", d.listen.Addr().String(), "--port", fmt.Sprint(iperfPort), "--time", fmt.Sprint(seconds), "--json"}, flags...)
-	out, err := v.Host.Run(ctx, "iperf3", flags...)
-	if err != nil {
-		return fmt.Errorf("%w\n%s", err, out)
+	var out string
+	for {
+		err := v.Knock(ctx, d.listen, nil)
+		if err == nil {
+			out, err = v.Host.Run(ctx, "iperf3", flags...)
+		}
+		if err != nil {
+			return fmt.Errorf("%w\n%s", err, out)
+		}
+		if !strings.Contains(out, "the server is busy") { // with the end of the run before
+			break
+		}
+		time.Sleep(busyPause)
 	}
 	var report struct {
 		Intervals []struct {
