@@ -207,27 +207,21 @@ func (d *day) explainsAClock(t *testing.T) {
 	}
 }
 
-// revokes ends a session from the operator's side: at once, and without a word to who was inside.
+// revokes ends a session from the operator's side, without a word to who was inside. (How soon, is measured by
+// TestWhatIsRevokedIsOverWithinASecond.)
 func (d *day) revokes(t *testing.T, conn net.Conn) {
 	tap := d.Client.Capture(lab.Link)
-	began := time.Now()
 	if out := d.says(t, "revoke", "--client", "alice"); !strings.Contains(out, "1 flows") {
 		t.Errorf("revoke says\n%s", out)
 	}
 	if all := d.flows(t); len(all) != 0 {
 		t.Errorf("and yet there are %+v", all)
 	}
-	if took := time.Since(began); took > revokeTime+2*rateTime {
-		t.Errorf("a session was over after %v", took)
-	}
 	_, _ = conn.Write([]byte("is anybody there\n"))
 	time.Sleep(revokeTime)
 	d.Client.Silent(tap.Stop())
 	_ = conn.Close()
 }
-
-// rateTime is what `knockgw flows` takes to measure rates.
-const rateTime = 500 * time.Millisecond
 
 // drains has the gateway end while somebody is inside, who may finish.
 func (d *day) drains(t *testing.T) {
