@@ -42,7 +42,7 @@ type day struct {
 	gateway *lab.Gateway
 	lines   *lab.LineServer
 	office  door // where people work
-	bulk    door // where iperf3 is
+	bulk    *iperf
 }
 
 // newDay starts the gateway with Alice, Carol and Dave, and an audit.
@@ -52,7 +52,7 @@ func newDay(t *testing.T) *day {
 	d := &day{Lab: l, lines: l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())}
 	d.office = door{name: "office", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:22"), upstream: d.lines.Addr}
 	d.bulk = serveIperf(d.Lab)
-	text := strings.Replace(configuration(d.office, d.bulk), "  - {id: bob", fmt.Sprintf("  - {id: carol, secret: %q}\n  - {id: dave, secret: %q}\n  - {id: bob",
+	text := strings.Replace(configuration(d.office, d.bulk.door), "  - {id: bob", fmt.Sprintf("  - {id: carol, secret: %q}\n  - {id: dave, secret: %q}\n  - {id: bob",
 		carolSecret, daveSecret), 1)
 	d.site = l.NewSite(t, program.get(t), text+"audit: {file: audit.log}\n")
 	d.gateway = d.site.Start(t)

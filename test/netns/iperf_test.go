@@ -15,36 +15,44 @@ import (
 
 const (
 	iperfPort = 5201
-	busyPause = 100 * time.Millisecond
+	// iperfReady is what iperf3's server says once it listens, which it does anew for each run.
+	iperfReady = "Server listening on"
 )
 
-// serveIperf starts iperf3 on the upstream and returns the door before it.
-func serveIperf(l *lab.Lab) door {
-	l.Upstream.Start("iperf3", "--server", "--port", fmt.Sprint(iperfPort))
-	return door{name: "bulk", mode: "knock", listen: netip.AddrPortFrom(netip.MustParseAddr("10.77.0.1"), iperfPort),
-		upstream: netip.AddrPortFrom(l.Upstream.Addr4, iperfPort).String(),
-		extra:    []string{"grant: {ttl: 30s, uses: 2}"}} // one for iperf3's control connection, one for its data
+// An iperf is a server of iperf3's behind a door.
+type iperf struct {
+	door
+
+	server *lab.Process
+	runs   int
+}
+
+// serveIperf starts iperf3 on the upstream.
+func serveIperf(l *lab.Lab) *iperf {
+	return &iperf{
+		server: l.Upstream.Start("iperf3", "--server", "--port", fmt.Sprint(iperfPort), "--forceflush"),
+		door: door{name: "bulk", mode: "knock", listen: netip.AddrPortFrom(netip.MustParseAddr("10.77.0.1"), iperfPort),
+			upstream: netip.AddrPortFrom(l.Upstream.Addr4, iperfPort).String(),
+			extra:    []string{"grant: {ttl: 30s, uses: 2}"}}, // one for iperf3's control connection, one for its data
+	}
 }
 
 // measure knocks and runs iperf3 through the door, which says itself whether its connections stayed; there must be
-// bytes in every second.
-func (d door) measure(ctx context.Context, v lab.Visitor, seconds int, flags ...string) error {
+// bytes in every second. Runs are made one after the other.
+func (p *iperf) measure(ctx context.Context, v lab.Visitor, seconds int, flags ...string) error {
 	ctx, stop := context.WithTimeout(ctx, time.Duration(seconds)*time.Second+serverTime)
 	defer stop()
-	flags = append([]string{"--client", d.listen.Addr().String(), "--port", fmt.Sprint(iperfPort), "--time", fmt.Sprint(seconds), "--json"}, flags...)
-	var out string
-	for {
-		err := v.Knock(ctx, d.listen, nil)
-		if err == nil {
-			out, err = v.Host.Run(ctx, "iperf3", flags...)
-		}
-		if err != nil {
-			return fmt.Errorf("%w\n%s", err, out)
-		}
-		if !strings.Contains(out, "the server is busy") { // with the end of the run before
-			break
-		}
-		time.Sleep(busyPause)
+	p.runs++
+	if err := p.server.WaitLog(ctx, func(log string) bool { return strings.Count(log, iperfReady) >= p.runs }); err != nil {
+		return err
+	}
+	if err := v.Knock(ctx, p.listen, nil); err != nil {
+		return err
+	}
+	flags = append([]string{"--client", p.listen.Addr().String(), "--port", fmt.Sprint(iperfPort), "--time", fmt.Sprint(seconds), "--json"}, flags...)
+	out, err := v.Host.Run(ctx, "iperf3", flags...)
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
 	}
 	var report struct {
 		Intervals []struct {

@@ -94,7 +94,7 @@ func (b *load) keep(pause time.Duration, do func() error) {
 }
 
 // beginLoad begins sessions and streams, and whoever comes and goes.
-func (o *operator) beginLoad(t *testing.T, hidden []door, bulk, echo door) *load {
+func (o *operator) beginLoad(t *testing.T, hidden []door, bulk *iperf, echo door) *load {
 	t.Helper()
 	b := &load{lasts: drips(t, o.Lab, hidden)}
 	b.over, b.stop = context.WithCancel(t.Context())

@@ -202,7 +202,7 @@ func (o *operator) reload(t *testing.T, all []turn, n int) {
 }
 
 // newOperator starts a gateway with doors of every kind, one before iperf3, and many clients.
-func newOperator(t *testing.T) (o *operator, hidden []door, bulk door, echo door) {
+func newOperator(t *testing.T) (o *operator, hidden []door, bulk *iperf, echo door) {
 	t.Helper()
 	l := lab.New(t)
 	o = &operator{Lab: l}
@@ -215,7 +215,7 @@ func newOperator(t *testing.T) (o *operator, hidden []door, bulk door, echo door
 	}
 	bulk = serveIperf(l)
 	echo = door{name: "echo", mode: "knock-auth", listen: netip.MustParseAddrPort("[fd77::1]:7"), upstream: serveEcho(l)}
-	text := configuration(append(hidden, bulk, echo)...)
+	text := configuration(append(hidden, bulk.door, echo)...)
 	text = strings.Replace(text, "window: 30s}", fmt.Sprintf("window: 5s, gateway: %s}", gatewayName), 1)
 	var neighbours strings.Builder
 	for i := range manyNeighbours {

@@ -66,7 +66,7 @@ func (p *Process) Tables() (tables, words int) {
 
 // tableID is the kernel's number of the eBPF table that a descriptor is, if it is one.
 func tableID(fdinfo string) (id ebpf.MapID, ok bool) {
-	f, err := os.Open(fdinfo) //nolint:gosec // below /proc
+	f, err := os.Open(fdinfo)
 	if err != nil {
 		return 0, false // closed in the meantime
 	}
