@@ -57,7 +57,8 @@ func serveEcho(l *lab.Lab) string {
 // A load is the traffic of services that no change is about. It may be paused, when nothing is under way but the
 // connections stay.
 type load struct {
-	moving sync.RWMutex // held for reading by who has something under way
+	moving sync.RWMutex // held for reading by who has something under way, and otherwise
+	paused bool         // in a pause
 	over   context.Context
 	stop   context.CancelFunc
 	all    sync.WaitGroup
@@ -98,8 +99,11 @@ func (o *operator) beginLoad(t *testing.T, hidden []door, bulk *iperf, echo door
 	t.Helper()
 	b := &load{lasts: drips(t, o.Lab, hidden)}
 	b.over, b.stop = context.WithCancel(t.Context())
-	t.Cleanup(b.all.Wait)
-	t.Cleanup(b.stop)
+	t.Cleanup(func() {
+		b.stop()
+		b.goOn() // where the test has ended in a pause
+		b.all.Wait()
+	})
 	v := alice(o.Client)
 	for range exchanges {
 		conn, err := echo.enter(soon(t, admitTime), v)
@@ -172,6 +176,7 @@ func (b *load) failed() bool {
 func (b *load) pause(t *testing.T, o *operator, forgotten bool) {
 	t.Helper()
 	b.moving.Lock()
+	b.paused = true
 	want := float64(len(b.lasts) + len(b.echos))
 	for began := time.Now(); ; time.Sleep(pausePoll) {
 		m := o.gateway.Metrics()
@@ -192,8 +197,13 @@ const (
 	pausePoll = 100 * time.Millisecond
 )
 
-// goOn ends a pause.
-func (b *load) goOn() { b.moving.Unlock() }
+// goOn ends a pause, if there is one.
+func (b *load) goOn() {
+	if b.paused {
+		b.paused = false
+		b.moving.Unlock()
+	}
+}
 
 // end ends the load, and fails the test if anything of it failed.
 func (b *load) end(t *testing.T) {
