@@ -19,6 +19,7 @@ type Gate struct {
 	now     func() time.Time
 	mono    func() time.Duration
 	deliver func(*tun.Packet, Verdict)
+	judged  func(*tun.Packet, Verdict) // a packet that was parked; may be nil
 	notify  func(tun.Tuple)
 	revoked func(tun.Tuple)
 	knocked func(KnockEvent)
@@ -83,7 +84,7 @@ func New(o Options) (*Gate, error) {
 	}
 	g := &Gate{
 		store: o.Store, now: o.Now, mono: o.Mono,
-		deliver: o.Deliver, notify: o.Evicted, revoked: o.Revoked, knocked: o.Knocked,
+		deliver: o.Deliver, judged: o.Unparked, notify: o.Evicted, revoked: o.Revoked, knocked: o.Knocked,
 		settled: o.Settled, mirror: o.Mirror, wait: o.TimeWait, limits: *l, ban: o.Ban, log: o.Log,
 		evicted:     make(chan tun.Tuple, evictedBacklog),
 		flows:       make(map[tun.Tuple]*flow),

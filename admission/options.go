@@ -56,6 +56,9 @@ type Options struct {
 	// Deliver hands a packet, parked until now, to the stack. The packet is
 	// borrowed for the call. Required.
 	Deliver func(p *tun.Packet, v Verdict)
+	// Unparked is told what became of a packet that was parked: a Pass, which is
+	// delivered next, or a Drop. The packet is borrowed for the call. Optional.
+	Unparked func(p *tun.Packet, v Verdict)
 	// Evicted tells the stack to forget a flow that is in the table no more. Required.
 	Evicted func(t tun.Tuple)
 	// Revoked tells the stack to forget a flow that a change of policy has taken out of

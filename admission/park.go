@@ -135,6 +135,9 @@ func (g *Gate) unparked(u *unparking, prev, i int32, s *source, v Verdict) {
 	g.release(s)
 	g.mu.Unlock()
 	g.stats.count(&u.syn, v)
+	if g.judged != nil {
+		g.judged(&u.syn, v)
+	}
 	if v.Action == Pass {
 		g.deliver(&u.syn, v)
 	}

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"os"
-	"slices"
 
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/build"
 )
 
 // alone returns an error if a gateway answers at the control socket already.
@@ -60,13 +60,16 @@ type controlled struct{ g *Gateway }
 func (c controlled) Status() control.Status {
 	g := c.g
 	now := g.now.Load()
+	this := build.This()
 	s := control.Status{
-		Version: buildVersion(), PID: os.Getpid(), Since: g.started, Config: g.o.Source,
+		Version: this.Version, Commit: this.Commit, Dirty: this.Dirty, Go: this.Go,
+		PID: os.Getpid(), Since: g.started, Config: g.o.Source,
 		Services: len(now.cfg.Services), Clients: len(now.cfg.Clients), Flows: g.flows.Len(),
 	}
 	s.Reloaded, s.ReloadFailed = g.metrics.lastReload()
+	s.Restart = []string{}
 	if restart := g.waiting.Load(); restart != nil {
-		s.Restart = *restart
+		s.Restart = append(s.Restart, *restart...)
 	}
 	if p := g.running.Load(); p != nil {
 		s.Ready = true
@@ -96,7 +99,7 @@ func (c controlled) Check() (*control.Result, error) {
 }
 
 func (c controlled) result(r *renewal, cfg *config.Config) *control.Result {
-	warnings := slices.Clip(cfg.Warnings)
+	warnings := append([]string{}, cfg.Warnings...)
 	if r.note != "" {
 		warnings = append(warnings, r.note)
 	}

@@ -85,6 +85,7 @@ type Gateway struct {
 	journal   journal
 	audit     *audit.Log // nil where none is kept
 	health    health
+	intact    intact
 
 	authsRefused atomic.Uint64
 	watchers     watchers
@@ -296,10 +297,8 @@ func (p *parts) assemble(ctx context.Context, store admission.Store) (err error)
 	p.replay = guard.Replay{Store: store, Now: g.o.Now}
 	p.gate, err = admission.New(admission.Options{
 		Policy: now.policy, Store: store, Now: g.o.Now, Log: g.log,
-		Deliver: func(q *tun.Packet, v admission.Verdict) {
-			g.unparked(q, v)
-			p.stack.Inject(q, decision(v))
-		},
+		Deliver:  func(q *tun.Packet, v admission.Verdict) { p.stack.Inject(q, decision(v)) },
+		Unparked: g.unparked,
 		Evicted:  func(t tun.Tuple) { g.flows.Kill(key(t)) },
 		Revoked:  p.revoked,
 		Knocked:  g.knocked,
@@ -351,6 +350,7 @@ func (p *parts) run(ctx context.Context, all *servers) error {
 	start(p.stack.Run)
 	start(p.runFilter)
 	start(p.g.runAudit)
+	start(p.runIntact)
 	start(all.metrics.run)
 	start(all.control.run)
 	cfg := p.g.now.Load().cfg

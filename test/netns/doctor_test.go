@@ -21,12 +21,12 @@ func diagnosis(t *testing.T, site *lab.Site, wantCode int, args ...string) map[s
 	if code := lab.ExitCode(err); code != wantCode {
 		t.Errorf("doctor ended with %d (%v), want %d\n%s", code, err, wantCode, out)
 	}
-	var all []doctor.Finding
+	var all struct{ Findings []doctor.Finding }
 	if err := json.Unmarshal([]byte(out), &all); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	found := make(map[string]doctor.Finding)
-	for _, f := range all {
+	for _, f := range all.Findings {
 		if before, ok := found[f.Check]; !ok || before.Level == doctor.OK {
 			found[f.Check] = f
 		}
@@ -101,10 +101,6 @@ func TestADoctorSaysWhatABrokenHostLacks(t *testing.T) {
 			s.Start(t)
 			l.Gateway.MustRun("ip", "route", "add", "10.1.3.2/32", "dev", lab.Tunnel)
 		}, "upstream of auth-v4", doctor.Fail, "ip route add 10.1.3.2/32"},
-		"the device's route is gone": {func(t *testing.T, l *lab.Lab, s *lab.Site) {
-			s.Start(t)
-			l.Gateway.MustRun("ip", "route", "del", "10.77.0.0/24", "dev", lab.Tunnel)
-		}, "routes", doctor.Fail, "start the gateway anew"},
 		"a protected address is on an interface": {func(_ *testing.T, l *lab.Lab, _ *lab.Site) {
 			l.Gateway.MustRun("ip", "addr", "add", "10.77.0.1/32", "dev", "lo")
 		}, "routes", doctor.Fail, "ip addr del 10.77.0.1/32 dev lo"},
@@ -112,7 +108,7 @@ func TestADoctorSaysWhatABrokenHostLacks(t *testing.T) {
 			l.Gateway.MustRun("ip", "link", "set", "client0", "mtu", "9000")
 		}, "MTU", doctor.Warn, "mtu: 9000"},
 		"sources are filtered strictly": {func(_ *testing.T, l *lab.Lab, _ *lab.Site) { l.Gateway.Sysctl("ipv4/conf/all/rp_filter", "1") },
-			"rp_filter", doctor.Warn, "rp_filter=2"},
+			"rp_filter", doctor.Warn, "sysctl -w net.ipv4.conf.client0.rp_filter=2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
