@@ -271,7 +271,7 @@ func (f *Filter) Expect(n int, fields iter.Seq2[uint64, uint16]) {
 	f.mu.Unlock()
 	t := tags{places: f.expected[next*bucketTags:][:half], spilt: make(map[uint64]int)}
 	clear(t.places)
-	tooMany := n > half/2
+	tooMany := n > f.Room()
 	if !tooMany {
 		for a, b := range fields {
 			k := expectedKey(a, b)
@@ -291,6 +291,19 @@ func (f *Filter) Expect(n int, fields iter.Seq2[uint64, uint16]) {
 	if !tooMany {
 		f.set(controlAny, 0)
 	}
+}
+
+// Room is how many expected knocks there is room for.
+func (f *Filter) Room() int { return len(f.expected) / 4 } // half of the places of one of two tables
+
+// Crowded tells whether there were more expected knocks than there is room for, so
+// that whatever could be one passes.
+func (f *Filter) Crowded() bool {
+	if !f.lock() {
+		return false
+	}
+	defer f.mu.Unlock()
+	return f.get(controlAny) != 0
 }
 
 // SetPolicy replaces the services. While it does, and for a second after,

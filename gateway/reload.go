@@ -55,6 +55,7 @@ func (g *Gateway) Renew() (config.Changes, error) {
 type renewal struct {
 	changes config.Changes
 	ended   admission.Revocation
+	note    string // what falls short until a restart
 }
 
 // renew is Renew; operator is who asks, in words for the audit.
@@ -78,18 +79,25 @@ func (g *Gateway) load() (*config.Config, error) {
 // Rehearse returns what Renew would change, and the configuration, or why it would
 // be refused; nothing is changed.
 func (g *Gateway) Rehearse() (config.Changes, *config.Config, error) {
+	would, cfg, err := g.rehearse()
+	return would.changes, cfg, err
+}
+
+func (g *Gateway) rehearse() (would renewal, cfg *config.Config, err error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
-	cfg, err := g.load()
-	if err != nil {
-		return config.Changes{}, nil, err
+	if cfg, err = g.load(); err != nil {
+		return renewal{}, nil, err
 	}
 	p := g.running.Load()
 	if p == nil {
-		return config.Changes{}, nil, ErrNotRunning
+		return renewal{}, nil, ErrNotRunning
 	}
-	_, changes, err := p.prepare(cfg)
-	return changes, cfg, err
+	next, changes, err := p.prepare(cfg)
+	if err != nil {
+		return renewal{changes: changes}, cfg, err
+	}
+	return renewal{changes: changes, note: p.crowding(next.policy)}, cfg, nil
 }
 
 // prepare makes the setup that cfg comes down to, beside the one in force. The
@@ -130,7 +138,7 @@ func (g *Gateway) reload(cfg *config.Config) (renewal, error) {
 	if err := p.stack.SetOpenPorts(append(now.openPorts(), next.openPorts()...)); err != nil {
 		return renewal{}, err
 	}
-	done := renewal{changes: changes}
+	done := renewal{changes: changes, note: p.crowding(next.policy)}
 	swap := func() {
 		g.next.Store(next)
 		p.gate.SetLimits(limits(&next.cfg.Limits), admission.Ban(next.cfg.Ban))
@@ -188,6 +196,9 @@ func (g *Gateway) reloaded(done renewal, operator string, err error) {
 		}
 	}
 	g.log.Info("configuration reloaded", attrs...)
+	if done.note != "" {
+		g.log.Warn(done.note)
+	}
 }
 
 func names(all []config.Changed) []string {
