@@ -49,7 +49,7 @@ func TestMoreClientsThanTheFilterHasRoomForGetIn(t *testing.T) {
 		fmt.Fprintf(&more, "  - {id: client-%d, secret: \"the secret of client %d\"}\n", i, i)
 	}
 	change(t, site, "services:\n", more.String()+"services:\n")
-	for _, command := range [][]string{{"reload", "--dry-run"}, {"reload"}} {
+	for _, command := range [][]string{{"check"}, {"reload", "--dry-run"}, {"reload"}} {
 		crowded(0)
 		out, err := site.Knockgw(soon(t, answerTime), command[0], command[1:]...)
 		if err != nil || !strings.Contains(out, "until a restart") {
