@@ -60,7 +60,7 @@ func (c controlled) Status() control.Status {
 	g := c.g
 	now := g.now.Load()
 	s := control.Status{
-		Version: buildVersion(), PID: os.Getpid(), Since: g.started, Config: g.o.Source,
+		Version: g.version(), PID: os.Getpid(), Since: g.started, Config: g.o.Source,
 		Services: len(now.cfg.Services), Clients: len(now.cfg.Clients), Flows: g.flows.Len(),
 	}
 	s.Reloaded, s.ReloadFailed = g.metrics.lastReload()

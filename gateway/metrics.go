@@ -161,7 +161,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(desc("configured_services", "Services of the configuration in force."), len(now.Services))
 	gauge(desc("configured_clients", "Clients of the configuration in force."), len(now.Clients))
 	ch <- prometheus.MustNewConstMetric(desc("build_info", "1, labelled with what runs.", "version", "goversion"),
-		prometheus.GaugeValue, 1, buildVersion(), runtime.Version())
+		prometheus.GaugeValue, 1, src.g.version(), runtime.Version())
 }
 
 // metricsServer serves the registry; nil where nobody listens.

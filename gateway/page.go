@@ -23,8 +23,11 @@ import (
 // What the listener of the metrics says besides them: the page for people, and
 // whether the gateway is ready for machines.
 
-// buildVersion is the module's version that this program was built of.
-func buildVersion() string {
+// version is what this program says it is, or else the module's version that it was built of.
+func (g *Gateway) version() string {
+	if g.o.Version != "" {
+		return g.o.Version
+	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		return info.Main.Version
 	}
@@ -34,7 +37,7 @@ func buildVersion() string {
 // pageStatus is what the status page shows of this moment.
 func (g *Gateway) pageStatus() statuspage.Status {
 	now := g.now.Load()
-	s := statuspage.Status{Version: buildVersion(), Started: g.started, Device: now.cfg.TUN.Name}
+	s := statuspage.Status{Version: g.version(), Started: g.started, Device: now.cfg.TUN.Name}
 	per := make(map[string]int)
 	all := g.newestFlows()
 	s.Flows, s.More = len(all), max(0, len(all)-statuspage.MaxSessions)

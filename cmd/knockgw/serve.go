@@ -75,7 +75,7 @@ func runCommand() *cobra.Command {
 		if err := readable(account, file); err != nil {
 			return err
 		}
-		o := gateway.Options{Log: log, Load: load, Source: file, Confine: own.confine(account, log)}
+		o := gateway.Options{Log: log, Version: buildVersion(), Load: load, Source: file, Confine: own.confine(account, log)}
 		if o.Device, err = taken.open(cfg); err != nil {
 			return err
 		}
