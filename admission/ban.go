@@ -1,7 +1,6 @@
 package admission
 
 import (
-	"runtime"
 	"time"
 
 	"github.com/knockgw/knockgw/tun"
@@ -72,16 +71,13 @@ func (g *Gate) banned(a tun.Addr) bool {
 func (g *Gate) countBans() (n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now, looked := g.mono(), 0
+	now := g.mono()
+	var b batch
 	for _, o := range g.offences {
 		if o.until > now {
 			n++
 		}
-		if looked++; looked%sweepBatch == 0 {
-			g.mu.Unlock()
-			runtime.Gosched()
-			g.mu.Lock()
-		}
+		b.next(g)
 	}
 	return n
 }

@@ -45,6 +45,26 @@ func TestAFlowThatIsEvictedDuringItsClaimSpendsNothing(t *testing.T) {
 	v.enters(40001, "ssh", alice)
 }
 
+func TestAGrantThatIsRevokedDuringAClaimLetsNobodyIn(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("192.0.2.1")
+	v.knocks(alice, "ssh", "")
+	w.want(v.syn(40000, "ssh"), ReasonGrant)
+	v.handshakes(40000, "ssh")
+	var ended Revocation
+	err := w.gate.Authenticate(v.tuple(40000, "ssh"), alice, "", func() error {
+		ended = w.gate.Revoke(Target{Client: "alice"})
+		return nil
+	})
+	if !errors.Is(err, ErrGone) || ended.Grants != 1 {
+		t.Errorf("%v, after %+v had been ended", err, ended)
+	}
+	if _, in := w.gate.flows[v.tuple(40000, "ssh")]; in {
+		t.Error("the flow is in the table")
+	}
+	w.check()
+}
+
 func TestAUseIsReservedWhileItIsClaimed(t *testing.T) {
 	w := newWorld(t)
 	v := w.at("192.0.2.1")

@@ -44,17 +44,26 @@ func (g *Gate) Revoke(t Target) Revocation {
 	return g.end(t.grant, t.flow)
 }
 
+// batch counts entries that were looked at with the lock held, and lets go of it
+// after each batch: the packet path does not wait for the whole of a table.
+type batch struct{ looked int }
+
+// next counts one. The caller holds g.mu, and does again.
+func (b *batch) next(g *Gate) {
+	if b.looked++; b.looked%sweepBatch == 0 {
+		g.mu.Unlock()
+		runtime.Gosched()
+		g.mu.Lock()
+	}
+}
+
 // end ends the grants and flows that are meant, a batch at a time.
 func (g *Gate) end(grant func(*grant) bool, flow func(*flow) bool) (r Revocation) {
 	g.mu.Lock()
-	n := 0
+	var b batch
 	for _, s := range g.sources {
 		r.Grants += g.endGrants(s, grant)
-		if n++; n%sweepBatch == 0 {
-			g.mu.Unlock()
-			runtime.Gosched()
-			g.mu.Lock()
-		}
+		b.next(g)
 	}
 	var over [sweepBatch]tun.Tuple
 	n, ended := 0, 0
@@ -105,12 +114,15 @@ type Grant struct {
 	Handshakes      int           // under way on it
 }
 
-// Grants lists up to most grants, in no order.
+// Grants lists up to most grants, in no order, a batch of sources at a time.
 func (g *Gate) Grants(most int) []Grant {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.mono()
-	var list []Grant
+	var (
+		list []Grant
+		b    batch
+	)
 	for _, s := range g.sources {
 		for _, gr := range s.grants {
 			if gr.dead(now) {
@@ -124,6 +136,7 @@ func (g *Gate) Grants(most int) []Grant {
 				Left: gr.expires - now, Uses: gr.uses, Handshakes: gr.reserved.n,
 			})
 		}
+		b.next(g)
 	}
 	return list
 }
@@ -139,15 +152,18 @@ func (g *Gate) Bans(most int) []Banned {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.mono()
-	var list []Banned
+	var (
+		list []Banned
+		b    batch
+	)
 	for a, o := range g.offences {
-		if o.until <= now {
-			continue
+		if o.until > now {
+			if len(list) == most {
+				break
+			}
+			list = append(list, Banned{sitePrefix(a), o.until - now})
 		}
-		if len(list) == most {
-			break
-		}
-		list = append(list, Banned{sitePrefix(a), o.until - now})
+		b.next(g)
 	}
 	return list
 }
@@ -158,11 +174,13 @@ func (g *Gate) Pardon(p netip.Prefix) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now, n := g.mono(), 0
+	var b batch
 	for a, o := range g.offences {
 		if o.until > now && sitePrefix(a).Overlaps(p) {
 			delete(g.offences, a)
 			n++
 		}
+		b.next(g)
 	}
 	return n
 }

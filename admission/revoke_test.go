@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
 )
 
 func TestWhatAnOperatorRevokesEndsAndNothingElse(t *testing.T) {
@@ -145,4 +146,42 @@ func TestBansAreListedAndPardoned(t *testing.T) {
 		}
 		w.want(v.syn(1, "web"), ReasonOpen)
 	})
+}
+
+func TestWhoWaitsForTheLockGetsItBetweenBatches(t *testing.T) {
+	g := newWorld(t).gate
+	got := make(chan struct{})
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	go func() {
+		g.mu.Lock()
+		close(got)
+		g.mu.Unlock()
+	}()
+	for b := (batch{}); ; b.next(g) {
+		select {
+		case <-got:
+			return
+		default:
+		}
+	}
+}
+
+func TestAListOfManyBatchesIsComplete(t *testing.T) {
+	g := newWorld(t).gate
+	const many = 3*sweepBatch + 1
+	g.mu.Lock()
+	for i := range many {
+		g.offences[tun.AddrFrom(netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}))] = &offence{until: time.Hour}
+	}
+	g.mu.Unlock()
+	if n := len(g.Bans(2 * many)); n != many {
+		t.Errorf("%d bans", n)
+	}
+	if n := len(g.Bans(10)); n != 10 {
+		t.Errorf("%d of at most 10", n)
+	}
+	if n := g.Pardon(netip.MustParsePrefix("192.0.0.0/16")); n != many {
+		t.Errorf("%d pardoned", n)
+	}
 }

@@ -153,7 +153,12 @@ func (g *Gate) Authenticate(t tun.Tuple, client *protocol.Client, session string
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := g.flows[t]
-	if err == nil && (f == nil || f.state != complete || !f.asked()) {
+	switch {
+	case err != nil:
+	case f == nil || f.state != complete || !f.asked():
+		err = ErrGone
+	case gr != nil && gr.revoked:
+		g.drop(f) // in silence, as if it had been let in a moment before
 		err = ErrGone
 	}
 	if err == nil {

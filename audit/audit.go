@@ -12,6 +12,7 @@
 package audit
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -21,6 +22,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"golang.org/x/time/rate"
 )
@@ -183,7 +187,7 @@ func (l *Log) write(e Event) error {
 	e.LeftOut = left
 	line, err := json.Marshal(e)
 	if err == nil {
-		_, err = l.out.Write(append(line, '\n'))
+		_, err = l.out.Write(append(escaped(line), '\n'))
 	}
 	if err != nil {
 		l.leftOut.Add(left)
@@ -197,4 +201,24 @@ func (l *Log) write(e Event) error {
 	}
 	l.failing = false
 	return nil
+}
+
+// escaped returns a line of JSON with what JSON allows in a string and a terminal
+// may obey escaped: controls like U+009B, and what turns the direction of writing.
+func escaped(line []byte) []byte {
+	hidden := func(r rune) bool { return !unicode.IsPrint(r) }
+	if !bytes.ContainsFunc(line, hidden) {
+		return line
+	}
+	var out []byte
+	for _, r := range string(line) {
+		if !hidden(r) {
+			out = utf8.AppendRune(out, r)
+			continue
+		}
+		for _, half := range utf16.AppendRune(nil, r) {
+			out = fmt.Appendf(out, `\u%04x`, half)
+		}
+	}
+	return out
 }

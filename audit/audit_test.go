@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"go.uber.org/goleak"
 )
@@ -87,15 +88,19 @@ func TestEveryEventIsOneLineOfJSON(t *testing.T) {
 }
 
 func TestWhatStrangersHadAHandInIsEscapedAndCut(t *testing.T) {
+	const client = "a\x1b[2J\nb\x00\x7f\u009b2J\u202e\U000e0001ü"
 	synctest.Test(t, func(t *testing.T) {
 		var s sink
 		if _, err := after(t, &s, Options{}, func(l *Log) {
-			l.Add(Event{Kind: Refused, Client: "a\x1b[2J\nb\x00\u202e", Reason: strings.Repeat("x", 1<<16)})
+			l.Add(Event{Kind: Refused, Client: client, Reason: strings.Repeat("x", 1<<16)})
 		}); err != nil {
 			t.Fatal(err)
 		}
-		if strings.ContainsAny(strings.TrimSuffix(s.String(), "\n"), "\x1b\n\x00") || s.Len() > 1024 {
-			t.Errorf("%d bytes: %q", s.Len(), s.String()[:200])
+		if line := strings.TrimSuffix(s.String(), "\n"); strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) || s.Len() > 1024 {
+			t.Errorf("%d bytes: %q", s.Len(), line[:200])
+		}
+		if got := s.lines(t)[0].Client; got != client {
+			t.Errorf("read again it is %q", got)
 		}
 	})
 }

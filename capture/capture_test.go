@@ -12,9 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/knockgw/knockgw/tun"
 	"github.com/knockgw/knockgw/tun/tuntest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // syn is a SYN of 10.1.2.2:1234 (or its like in IPv6) to port 22.
 func syn(t *testing.T, src, dst string) *tun.Packet {
@@ -56,6 +60,9 @@ func TestAFilterTakesWhatFitsAllItsTerms(t *testing.T) {
 		{"not verdict pass and port 22", true, false},
 		{"proto tcp and host 10.1.2.2 and verdict drop and in", true, false},
 		{"proto tcp and host 10.1.2.2 and verdict pass", false, false},
+		{"tcp and port 22 and host 10.1.2.2", true, false},
+		{"not tcp", false, false},
+		{"udp", false, false},
 	} {
 		f, err := ParseFilter(c.filter)
 		if err != nil {
@@ -79,7 +86,8 @@ func TestABadFilterSaysWhatIsWrong(t *testing.T) {
 		"port 65536":                     "not a port",
 		"proto sctp":                     "tcp, udp, icmp",
 		"verdict maybe":                  "pass, hold or drop",
-		"tcp":                            "without a value",
+		"tcp port 22":                    "join terms by and",
+		"sctp":                           "without a value",
 		"colour red":                     "not a term",
 		"in out":                         "join terms by and",
 		"in and":                         "join terms by and",

@@ -35,7 +35,7 @@ type term struct {
 //	net fd01:2::/64         from or to a network
 //	src 10.1.2.2, dst ...   from, or to, an address or network
 //	port 22                 TCP or UDP, either end
-//	proto tcp               tcp, udp, icmp or icmp6
+//	proto tcp               tcp, udp, icmp or icmp6; the word alone says the same
 //	in, out                 what came from the device, or what was to leave by it
 //	verdict drop            pass, hold or drop
 //	reason no-grant         as the metrics call it
@@ -94,6 +94,9 @@ func parseTerm(words []string) (t term, rest []string, err error) {
 	case "out":
 		t.fit = func(e *Event) bool { return e.Out }
 		return t, words, nil
+	case "tcp", "udp", "icmp", "icmp6": // as in tcpdump's language
+		t.fit, err = parseValue("proto", key)
+		return t, words, err
 	}
 	value := ""
 	if len(words) > 0 {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/knockgw/knockgw/internal/joined"
 	"github.com/knockgw/knockgw/internal/privatefile"
 	"github.com/knockgw/knockgw/internal/strictyaml"
 )
@@ -35,7 +36,9 @@ func (p *parser) parseClientsDir(s *strictyaml.Section) {
 			s.FailKey("clients_dir", "has more than %d files; put some of the clients in the configuration itself", maxClientFiles)
 			return
 		}
-		p.parseClientFile(filepath.Join(p.c.ClientsDir, e.Name()))
+		if file := filepath.Join(p.c.ClientsDir, e.Name()); !p.options.leaveOut[file] {
+			p.parseClientFile(file)
+		}
 	}
 }
 
@@ -54,4 +57,26 @@ func (p *parser) parseClientFile(path string) {
 	if root := r.Read(data); root != nil {
 		p.parseClient(clientFile{r, filepath.Dir(path)}, 0, strictyaml.Item{Node: root})
 	}
+}
+
+// LoadGood reads the file at path as Load does, and leaves out the files of its clients_dir in which something is
+// wrong. The error says what that is, nil if nothing; no Config comes with it where the mistake is elsewhere.
+func LoadGood(path string, opts ...Option) (*Config, error) {
+	c, err := Load(path, opts...)
+	if err == nil {
+		return c, nil
+	}
+	bad := make(map[string]bool)
+	for _, e := range joined.Errors(err) {
+		var at *Error
+		if !errors.As(e, &at) || at.File == path {
+			return nil, err
+		}
+		bad[at.File] = true
+	}
+	c, elsewhere := Load(path, append(opts, func(o *options) { o.leaveOut = bad })...)
+	if elsewhere != nil {
+		return nil, err
+	}
+	return c, err
 }

@@ -165,3 +165,30 @@ func TestAServiceSaysWhatItsClientsDial(t *testing.T) {
 		t.Errorf("without a port: %v", err)
 	}
 }
+
+func TestFilesOfClientsDirWithMistakesAreLeftOutOfTheGoodOnes(t *testing.T) {
+	path := inDir(t, map[string]string{
+		"bob.yaml": bobFile, "bob2.yaml": "id: bob\nsecret: 0123456789abcdei\n", "carol.yaml": "id: carol\nsecrte: x\n",
+		"dave.yaml": "id: dave\nsecret: 0123456789abcdej\nservices: [none]\n", "erin.yaml": "id: erin\nsecret: 0123456789abcdek\n",
+	})
+	c, err := LoadGood(path)
+	if c == nil || err == nil {
+		t.Fatalf("%v, %v", c, err)
+	}
+	var ids []string
+	for i := range c.Clients {
+		ids = append(ids, c.Clients[i].ID)
+	}
+	if got := strings.Join(ids, " "); got != "alice bob erin" {
+		t.Errorf("the good ones are %s", got)
+	}
+	for _, want := range []string{"bob2.yaml:1: ", "carol.yaml:2: ", "dave.yaml:3: "} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in %v", want, err)
+		}
+	}
+	writeFiles(t, filepath.Dir(path), map[string]string{"knockgw.yaml": minimal + "clients_dir: clients.d\nbad: true\n"})
+	if c, err := LoadGood(path); c != nil || err == nil {
+		t.Errorf("a mistake elsewhere: %v, %v", c, err)
+	}
+}

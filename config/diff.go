@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
@@ -15,24 +16,46 @@ type Changes struct {
 	Services Difference `json:"services"`
 	Clients  Difference `json:"clients"`
 	// Keys are the others that differ and hold at once.
-	Keys []string `json:"keys,omitempty"`
+	Keys []string `json:"keys"`
 	// Restart are those that a running gateway cannot change: they wait for its
 	// next start.
-	Restart []string `json:"restart,omitempty"`
+	Restart []string `json:"restart"`
 }
 
 // Difference is that between two lists: of services by their names, or of clients
 // by their ids.
 type Difference struct {
-	Added   []string  `json:"added,omitempty"`
-	Removed []string  `json:"removed,omitempty"`
-	Changed []Changed `json:"changed,omitempty"`
+	Added   []string  `json:"added"`
+	Removed []string  `json:"removed"`
+	Changed []Changed `json:"changed"`
 }
 
 // Changed is an entry that is in both lists, and the keys that differ.
 type Changed struct {
 	Name string   `json:"name"`
 	Keys []string `json:"keys"`
+}
+
+// MarshalJSON writes lists that are empty, too.
+func (c Changes) MarshalJSON() ([]byte, error) {
+	type plain Changes
+	c.Keys, c.Restart = present(c.Keys), present(c.Restart)
+	return json.Marshal(plain(c))
+}
+
+// MarshalJSON writes lists that are empty, too.
+func (d Difference) MarshalJSON() ([]byte, error) {
+	type plain Difference
+	d.Added, d.Removed, d.Changed = present(d.Added), present(d.Removed), present(d.Changed)
+	return json.Marshal(plain(d))
+}
+
+// present is a list that JSON has no null for.
+func present[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }
 
 // Diff tells what makes old new. The order of services, clients and secrets is no

@@ -155,7 +155,9 @@ func TestNoSecretIsInADifference(t *testing.T) {
 			t.Errorf("%s", text)
 		}
 	}
-	if want := `{"services":{},"clients":{"changed":[{"name":"alice","keys":["secret"]}]}}`; string(j) != want {
+	want := `{"services":{"added":[],"removed":[],"changed":[]},"clients":{"added":[],"removed":[],` +
+		`"changed":[{"name":"alice","keys":["secret"]}]},"keys":[],"restart":[]}`
+	if string(j) != want {
 		t.Errorf("%s, want %s", j, want)
 	}
 }
@@ -164,5 +166,13 @@ func TestANameWithALineEndIsOneLine(t *testing.T) {
 	c := Changes{Clients: Difference{Added: []string{"a\nb"}}}
 	if got := summary(c); got != `client "a\nb" added` {
 		t.Error(got)
+	}
+}
+
+func TestNoListOfADifferenceIsNull(t *testing.T) {
+	text, err := json.Marshal(Diff(mustParse(t, whole), mustParse(t, whole)))
+	want := `{"services":{"added":[],"removed":[],"changed":[]},"clients":{"added":[],"removed":[],"changed":[]},"keys":[],"restart":[]}`
+	if err != nil || string(text) != want {
+		t.Errorf("%s, %v", text, err)
 	}
 }

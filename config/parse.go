@@ -24,6 +24,7 @@ type Option func(*options)
 type options struct {
 	noUpstream bool
 	now        time.Time
+	leaveOut   map[string]bool // files of clients_dir, by their paths
 }
 
 // WithoutUpstream accepts services that name no upstream, for a program that accepts their connections

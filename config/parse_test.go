@@ -426,10 +426,10 @@ func TestTheTableShowsWhatIsProtected(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `[{"service":"ssh","listen":"10.77.0.1:22","mode":"knock-auth","visible":false,"methods":["udp","udp-seq","tcp-syn","tcp-syn-seq","udp-v2","v2","v1"],"clients":["alice","bob"],"upstream":"10.0.2.2:22"},` +
-		`{"service":"database","listen":"[fd77::5]:5432","mode":"knock","visible":false,"methods":["udp","udp-seq","tcp-syn","tcp-syn-seq","udp-v2"],"clients":["alice","bob"],"upstream":"[fd00:2::5]:5432"},` +
-		`{"service":"web","listen":"10.77.0.2:443","mode":"knock-auth","visible":true,"methods":["udp","udp-seq","tcp-syn","tcp-syn-seq","udp-v2","v2","v1"],"clients":["bob"],"upstream":"www.internal.example:8443"},` +
-		`{"service":"panel","listen":"10.77.0.128/28:8080","mode":"auth","visible":true,"methods":["v2"],"clients":["bob","carol"],"upstream":"127.0.0.1:8080"}]`
+	want := `[{"service":"ssh","listen":"10.77.0.1:22","mode":"knock-auth","visible":false,"knock":["udp","udp-seq","tcp-syn","tcp-syn-seq","udp-v2"],"auth":["v2","v1"],"clients":["alice","bob"],"upstream":"10.0.2.2:22"},` +
+		`{"service":"database","listen":"[fd77::5]:5432","mode":"knock","visible":false,"knock":["udp","udp-seq","tcp-syn","tcp-syn-seq","udp-v2"],"auth":[],"clients":["alice","bob"],"upstream":"[fd00:2::5]:5432"},` +
+		`{"service":"web","listen":"10.77.0.2:443","mode":"knock-auth","visible":true,"knock":["udp","udp-seq","tcp-syn","tcp-syn-seq","udp-v2"],"auth":["v2","v1"],"clients":["bob"],"upstream":"www.internal.example:8443"},` +
+		`{"service":"panel","listen":"10.77.0.128/28:8080","mode":"auth","visible":true,"knock":[],"auth":["v2"],"clients":["bob","carol"],"upstream":"127.0.0.1:8080"}]`
 	if string(b) != want {
 		t.Errorf("got  %s\nwant %s", b, want)
 	}

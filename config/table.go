@@ -11,7 +11,8 @@ type Row struct {
 	Listen   string   `json:"listen"`
 	Mode     Mode     `json:"mode"`
 	Visible  bool     `json:"visible"`
-	Methods  []string `json:"methods"`  // of knocks, then of authentication
+	Knock    []string `json:"knock"`    // the methods that it takes
+	Auth     []string `json:"auth"`     // the formats that it takes
 	Clients  []string `json:"clients"`  // ids
 	Upstream string   `json:"upstream"` // empty: the embedding program
 }
@@ -27,16 +28,17 @@ func (c *Config) Table() []Row {
 			Mode:    svc.Mode,
 			// A service that strangers can connect to is visible, whatever makes it so.
 			Visible:  svc.Visible || svc.Mode == ModeAuth,
-			Methods:  []string{},
+			Knock:    []string{},
+			Auth:     []string{},
 			Clients:  c.ClientsOf(svc.Name),
 			Upstream: svc.Upstream.String(),
 		}
 		for _, m := range svc.Knock {
-			row.Methods = append(row.Methods, string(m))
+			row.Knock = append(row.Knock, string(m))
 		}
 		if svc.Mode.Authenticates() {
 			for _, a := range svc.Auth.Protocols {
-				row.Methods = append(row.Methods, string(a))
+				row.Auth = append(row.Auth, string(a))
 			}
 		}
 		if svc.UpstreamDevice != "" {

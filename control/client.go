@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -68,11 +69,14 @@ func (c *Client) send(ctx context.Context, method, what string, body any) (*http
 		}
 		in = bytes.NewReader(text)
 	}
+	var connected atomic.Bool
 	transport := &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
-			return d.DialContext(ctx, "unix", c.Socket)
+			conn, err := d.DialContext(ctx, "unix", c.Socket)
+			connected.Store(err == nil)
+			return conn, err
 		},
 	}
 	// The host is the socket's; a URL needs a name.
@@ -84,6 +88,9 @@ func (c *Client) send(ctx context.Context, method, what string, body any) (*http
 	switch {
 	case nobodyListens(err):
 		return nil, fmt.Errorf("%w at %s", ErrNotRunning, c.Socket)
+	case err != nil && connected.Load() && ctx.Err() == nil:
+		return nil, fmt.Errorf("the gateway at %s has closed the connection without an answer: %d are open already, or it is ending; try again (%w)",
+			c.Socket, maxConnections, err)
 	case err != nil:
 		return nil, fmt.Errorf("ask the gateway at %s: %w", c.Socket, err)
 	case resp.StatusCode != http.StatusOK:

@@ -13,7 +13,7 @@
 //	GET  /v1/flows    Flows; ?measure=1s measures rates
 //	GET  /v1/grants   Grants
 //	GET  /v1/clients  Clients: when they were last seen, and why they last failed
-//	GET  /v1/bans     Bans; DELETE /v1/bans?source=ADDR ends them
+//	GET  /v1/bans     Bans; DELETE /v1/bans?source=ADDR ends them: Pardoned
 //	POST /v1/revoke   Revocation: end flows and grants: Revoked
 //	GET  /v1/trace    TraceEvents of ?from=ADDR, a line each, until the client goes
 //	GET  /v1/capture  pcapng of what fits ?filter=, until the client goes
@@ -32,7 +32,10 @@ import (
 
 // Status is what a gateway says of itself.
 type Status struct {
-	Version string    `json:"version"` // of the module
+	Version string    `json:"version"` // of the program that runs
+	Commit  string    `json:"commit"`  // of its sources; empty if it is not known
+	Dirty   bool      `json:"dirty"`   // they were not those of the commit
+	Go      string    `json:"go_version"`
 	PID     int       `json:"pid"`
 	Since   time.Time `json:"since"`            // when it was started
 	Ready   bool      `json:"ready"`            // packets are admitted or refused
@@ -45,7 +48,7 @@ type Status struct {
 
 	Reloaded     time.Time `json:"reloaded,omitzero"` // when a configuration was last put in force by a reload
 	ReloadFailed bool      `json:"reload_failed"`     // the last reload was refused
-	Restart      []string  `json:"restart,omitempty"` // keys that wait for a restart
+	Restart      []string  `json:"restart"`           // keys that wait for a restart
 }
 
 // Result is what a reload did, or would do.
@@ -53,7 +56,7 @@ type Result struct {
 	Config   string         `json:"config,omitempty"` // the file that was read, if it was one
 	Applied  bool           `json:"applied"`
 	Changes  config.Changes `json:"changes"`
-	Warnings []string       `json:"warnings,omitempty"` // of the file
+	Warnings []string       `json:"warnings"` // of the file
 	Flows    int            `json:"flows_ended"`
 	Grants   int            `json:"grants_ended"`
 }

@@ -37,14 +37,14 @@ type Flow struct {
 	Sent     uint64         `json:"sent_bytes"`     // to the client
 	// ReceiveRate and SendRate are bytes a second while they were measured, if they
 	// were.
-	ReceiveRate float64 `json:"receive_rate"`
-	SendRate    float64 `json:"send_rate"`
+	ReceiveRate float64 `json:"receive_bytes_per_second"`
+	SendRate    float64 `json:"send_bytes_per_second"`
 }
 
 // Flows is a list of them, the newest first.
 type Flows struct {
 	Flows []Flow `json:"flows"`
-	More  int    `json:"more,omitempty"` // that are not in the list
+	More  int    `json:"more"` // that are not in the list
 }
 
 // A Grant is an open door.
@@ -93,7 +93,7 @@ type Attempt struct {
 // Clients is a list of them, in the order of the configuration.
 type Clients struct {
 	Clients []ClientState `json:"clients"`
-	More    int           `json:"more,omitempty"`
+	More    int           `json:"more"`
 }
 
 // A Ban shuts a source out of the services that answer strangers.
@@ -135,8 +135,8 @@ func (r *Revocation) Check() error {
 
 // Revoked is what was ended.
 type Revoked struct {
-	Flows  int `json:"flows"`
-	Grants int `json:"grants"`
+	Flows  int `json:"flows_ended"`
+	Grants int `json:"grants_ended"`
 }
 
 // Operation is what a Gateway lets its operator see and end. Its methods are called
@@ -183,7 +183,7 @@ func operations(g Operation) []route {
 			if err != nil {
 				return nil, err
 			}
-			return pardoned{g.Pardon(source, operatorOf(r.Context()))}, nil
+			return Pardoned{g.Pardon(source, operatorOf(r.Context()))}, nil
 		}},
 	}
 }
@@ -224,13 +224,9 @@ func (c *Client) Bans(ctx context.Context) (*Bans, error) {
 	return ask[Bans](ctx, c, http.MethodGet, "bans", nil)
 }
 
-// Pardon ends the bans of a source, and returns how many there were.
-func (c *Client) Pardon(ctx context.Context, source netip.Prefix) (int, error) {
-	answer, err := ask[pardoned](ctx, c, http.MethodDelete, "bans?source="+url.QueryEscape(source.String()), nil)
-	if err != nil {
-		return 0, err
-	}
-	return answer.Pardoned, nil
+// Pardon ends the bans of a source.
+func (c *Client) Pardon(ctx context.Context, source netip.Prefix) (*Pardoned, error) {
+	return ask[Pardoned](ctx, c, http.MethodDelete, "bans?source="+url.QueryEscape(source.String()), nil)
 }
 
 // Revoke ends flows and grants.
@@ -241,7 +237,7 @@ func (c *Client) Revoke(ctx context.Context, what Revocation) (*Revoked, error) 
 	return ask[Revoked](ctx, c, http.MethodPost, "revoke", what)
 }
 
-// pardoned is the answer to Pardon.
-type pardoned struct {
-	Pardoned int `json:"pardoned"`
+// Pardoned is what was ended of bans.
+type Pardoned struct {
+	Bans int `json:"bans_ended"`
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/build"
 )
 
 // alone returns an error if a gateway answers at the control socket already.
@@ -59,13 +60,16 @@ type controlled struct{ g *Gateway }
 func (c controlled) Status() control.Status {
 	g := c.g
 	now := g.now.Load()
+	this := build.This()
 	s := control.Status{
-		Version: g.version(), PID: os.Getpid(), Since: g.started, Config: g.o.Source,
+		Version: this.Version, Commit: this.Commit, Dirty: this.Dirty, Go: this.Go,
+		PID: os.Getpid(), Since: g.started, Config: g.o.Source,
 		Services: len(now.cfg.Services), Clients: len(now.cfg.Clients), Flows: g.flows.Len(),
 	}
 	s.Reloaded, s.ReloadFailed = g.metrics.lastReload()
+	s.Restart = []string{}
 	if restart := g.waiting.Load(); restart != nil {
-		s.Restart = *restart
+		s.Restart = append(s.Restart, *restart...)
 	}
 	if p := g.running.Load(); p != nil {
 		s.Ready = true
@@ -95,7 +99,7 @@ func (c controlled) Check() (*control.Result, error) {
 }
 
 func (c controlled) result(changes config.Changes, cfg *config.Config) *control.Result {
-	return &control.Result{Config: c.g.o.Source, Changes: changes, Warnings: cfg.Warnings}
+	return &control.Result{Config: c.g.o.Source, Changes: changes, Warnings: append([]string{}, cfg.Warnings...)}
 }
 
 func translated(err error) error {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"hash/maphash"
 	"io"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 
 // Explained is what became of one packet of a capture.
 type Explained struct {
-	Number int // in the capture, from 1, without what is not IP
+	Number int // in the capture, from 1, as Wireshark counts
 	Record capture.Record
 	Packet tun.Packet // of Record.Data; its Fault says what is wrong with it
 	// Protected tells that the packet has to do with the configuration at all: it
@@ -26,6 +27,9 @@ type Explained struct {
 	// Cut tells that the capture has the beginning of the packet only; the rest was
 	// taken for zeros. Whether it was a knock cannot be known.
 	Cut bool
+	// Forwarded tells that the packet is one from before on its way out of a host that
+	// forwards it, as captures of all interfaces have it. It has no verdict of its own.
+	Forwarded bool
 	// Knocks are the knocks that were decided because of this packet.
 	Knocks []admission.KnockEvent
 	// Parked are the verdicts on SYNs that had waited, which this packet's time
@@ -58,7 +62,7 @@ func Explain(cfg *config.Config, r *capture.Reader, each func(*Explained) error)
 	if err != nil {
 		return err
 	}
-	x := &explainer{cfg: cfg}
+	x := &explainer{cfg: cfg, passed: passages{seed: maphash.MakeSeed()}}
 	x.judge, err = admission.NewJudge(admission.Options{
 		Policy: p,
 		Store:  admission.NewMemoryStore(admission.StoreOptions{Now: x.now, Mono: x.mono}),
@@ -80,7 +84,8 @@ func Explain(cfg *config.Config, r *capture.Reader, each func(*Explained) error)
 		if err != nil {
 			return err
 		}
-		x.explain(record)
+		x.read++
+		x.explain(record, x.read+r.Skipped)
 		if err := each(&x.e); err != nil {
 			return err
 		}
@@ -89,25 +94,27 @@ func Explain(cfg *config.Config, r *capture.Reader, each func(*Explained) error)
 
 // explainer is a capture being explained.
 type explainer struct {
-	cfg   *config.Config
-	judge *admission.Judge
-	first time.Time
-	at    time.Time // of the current packet; never goes back
-	e     Explained
+	cfg    *config.Config
+	judge  *admission.Judge
+	passed passages
+	read   int // packets so far
+	first  time.Time
+	at     time.Time // of the current packet; never goes back
+	e      Explained
 }
 
 func (x *explainer) now() time.Time      { return x.at }
 func (x *explainer) mono() time.Duration { return x.at.Sub(x.first) }
 
 // explain judges one packet.
-func (x *explainer) explain(r capture.Record) {
+func (x *explainer) explain(r capture.Record, number int) {
 	if x.first.IsZero() {
 		x.first, x.at = r.Time, r.Time
 	}
 	if r.Time.After(x.at) {
 		x.at = r.Time // captures of several interfaces may be a little out of order
 	}
-	x.e = Explained{Number: x.e.Number + 1, Record: r}
+	x.e = Explained{Number: number, Record: r, Forwarded: x.passed.forwarded(&r)}
 	p := &x.e.Packet
 	x.e.Cut = len(r.Data) < r.Length && r.Length <= tun.MaxPacket
 	if x.e.Cut {
@@ -123,6 +130,9 @@ func (x *explainer) explain(r capture.Record) {
 	out := x.routed(p.Tuple.Src)
 	x.e.Record.Out = out
 	switch {
+	case x.e.Forwarded:
+		x.e.Protected = out || x.routed(p.Tuple.Dst)
+		x.e.BadChecksum = false
 	case out:
 		x.e.Protected = true
 		v, why := admission.Drop, mutedReason

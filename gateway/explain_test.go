@@ -13,9 +13,8 @@ import (
 	"github.com/knockgw/knockgw/config"
 )
 
-// explained judges the capture of a real client, of whom a gateway knows what the
-// configuration says, with its times moved.
-func explained(t *testing.T, secret string, moved time.Duration) (verdicts []string, knocks []admission.KnockEvent) {
+// explainedConfig is what the gateway of the capture was given.
+func explainedConfig(t *testing.T, secret string) *config.Config {
 	t.Helper()
 	cfg, err := config.Parse("explain.yaml", []byte(`
 version: 1
@@ -27,6 +26,14 @@ services:
 	if err != nil {
 		t.Fatal(err)
 	}
+	return cfg
+}
+
+// explained judges the capture of a real client, of whom a gateway knows what the
+// configuration says, with its times moved.
+func explained(t *testing.T, secret string, moved time.Duration) (verdicts []string, knocks []admission.KnockEvent) {
+	t.Helper()
+	cfg := explainedConfig(t, secret)
 	b, err := os.ReadFile("../admission/testdata/client.pcap")
 	if err != nil {
 		t.Fatal(err)
@@ -130,5 +137,112 @@ func TestAClockThatIsOffIsSaid(t *testing.T) {
 	}
 	if stale == 0 {
 		t.Errorf("%+v", knocks)
+	}
+}
+
+// FuzzExplain: whatever packets a capture has, at whatever times, they are judged.
+func FuzzExplain(f *testing.F) {
+	cfg, err := config.Parse("explain.yaml", []byte(`
+version: 1
+tun: {routes: [10.0.1.1/32, "2001:db8::/64"]}
+knock: {udp_port: 62201, gateway: edge}
+clients: [{id: client-001, secret: "hex:`+strings.Repeat("ab", 32)+`"}]
+services:
+  - {name: captured, listen: "10.0.1.1:8443", upstream: "10.9.9.9:80", knock: [udp, udp-v2, tcp-syn]}
+  - {name: open, listen: "[2001:db8::1]:443", upstream: "10.9.9.9:80", mode: auth}
+`))
+	if err != nil {
+		f.Fatal(err)
+	}
+	b, err := os.ReadFile("../admission/testdata/client.pcap")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := capture.NewReader(bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		last := 0
+		_ = Explain(cfg, r, func(e *Explained) error { // the capture may be cut off
+			if e.Number <= last || e.Protected && !e.Forwarded && (e.Record.Verdict == "" || e.Record.Reason == "") {
+				t.Fatalf("packet %d after %d: %+v", e.Number, last, e.Record)
+			}
+			last = e.Number
+			return nil
+		})
+	})
+}
+
+// anyInterface makes a capture of all interfaces of a router from one of a single
+// interface: each packet is there again, with a hop less, before what is no IP.
+func anyInterface(t *testing.T, pcap []byte) []byte {
+	t.Helper()
+	r, err := capture.NewReader(bytes.NewReader(pcap))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	w, err := capture.NewWriter(&b, capture.WriterOptions{Interface: "any"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		record, err := r.Next()
+		if err != nil {
+			break
+		}
+		left := record
+		left.Data = bytes.Clone(record.Data)
+		left.Data[8]-- // the hops that are left
+		left.Time = record.Time.Add(10 * time.Microsecond)
+		noIP := capture.Record{Time: left.Time, Data: make([]byte, 28), Length: 28}
+		for _, packet := range []*capture.Record{&record, &left, &noIP} {
+			if err := w.Write(packet); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := w.Close(0); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestWhatARouterForwardsIsJudgedOnceAndCountedAsWiresharkDoes(t *testing.T) {
+	alone, knocks := explained(t, capturedSecret, 0)
+	cfg := explainedConfig(t, capturedSecret)
+	pcap, err := os.ReadFile("../admission/testdata/client.pcap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := capture.NewReader(bytes.NewReader(anyInterface(t, pcap)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var verdicts []string
+	decided, forwarded := 0, 0
+	err = Explain(cfg, r, func(e *Explained) error {
+		decided += len(e.Knocks)
+		if e.Forwarded {
+			forwarded++
+			if e.Record.Verdict != "" || e.Number%3 != 2 {
+				t.Errorf("packet %d: forwarded, and %q", e.Number, e.Record.Verdict)
+			}
+			return nil
+		}
+		if e.Number%3 != 1 {
+			t.Errorf("packet %d is not one that came", e.Number)
+		}
+		verdicts = append(verdicts, e.Record.Verdict+" "+e.Record.Reason)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(verdicts, alone) || decided != len(knocks) || forwarded != len(alone) {
+		t.Errorf("%d forwarded of %d, %d knocks of %d; verdicts %s, alone %s", forwarded, len(alone), decided, len(knocks),
+			strings.Join(verdicts, ", "), strings.Join(alone, ", "))
 	}
 }

@@ -57,9 +57,6 @@ type Options struct {
 	Load func() (*config.Config, error)
 	// Source is where Load finds it, in words for people: a file's path.
 	Source string
-	// Version is what status, the page and the metrics call this program; default:
-	// the version of the module that it was built of.
-	Version string
 	// Confine may take every privilege away. It is called once, when the device is
 	// open and the routes are set, before a packet is read and before the control
 	// socket, the state and the metrics are opened: these are the unprivileged

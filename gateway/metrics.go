@@ -7,7 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"runtime"
+	"net/netip"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,8 +16,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/internal/build"
 	"github.com/knockgw/knockgw/metrics"
 	"github.com/knockgw/knockgw/statuspage"
 )
@@ -161,7 +164,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(desc("configured_services", "Services of the configuration in force."), len(now.Services))
 	gauge(desc("configured_clients", "Clients of the configuration in force."), len(now.Clients))
 	ch <- prometheus.MustNewConstMetric(desc("build_info", "1, labelled with what runs.", "version", "goversion"),
-		prometheus.GaugeValue, 1, src.g.version(), runtime.Version())
+		prometheus.GaugeValue, 1, build.This().Version, build.This().Go)
 }
 
 // metricsServer serves the registry; nil where nobody listens.
@@ -177,6 +180,9 @@ const (
 	headerTime = 5 * time.Second
 	answerTime = time.Minute
 	maxHeader  = 8 << 10
+	// maxScrapers is how many connections are served at once: some scrapers and
+	// readers of the page. Others wait; they cannot take the descriptors of flows.
+	maxScrapers = 32
 )
 
 func (g *Gateway) listenMetrics() (*metricsServer, error) {
@@ -194,9 +200,25 @@ func (g *Gateway) listenMetrics() (*metricsServer, error) {
 	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("/readyz", g.answerReady)
 	mux.Handle("/{$}", page)
-	return &metricsServer{l, &http.Server{
-		Handler: mux, ReadHeaderTimeout: headerTime, ReadTimeout: headerTime, WriteTimeout: answerTime, MaxHeaderBytes: maxHeader,
+	return &metricsServer{netutil.LimitListener(l, maxScrapers), &http.Server{
+		Handler: askedHere(l.Addr(), mux), ReadHeaderTimeout: headerTime, ReadTimeout: headerTime, WriteTimeout: answerTime, MaxHeaderBytes: maxHeader,
 	}, page}, nil
+}
+
+// askedHere refuses requests for another host where only this one is to ask: pages of
+// the web have a browser ask for a name of theirs, which by then is the name of 127.0.0.1.
+func askedHere(at net.Addr, h http.Handler) http.Handler {
+	if a, err := netip.ParseAddrPort(at.String()); err != nil || !a.Addr().IsLoopback() {
+		return h
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := (&url.URL{Host: r.Host}).Hostname()
+		if _, err := netip.ParseAddr(host); err != nil && host != "localhost" {
+			http.Error(w, "ask for localhost or an address: any other name may be a stranger's", http.StatusMisdirectedRequest)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // run serves until ctx ends.

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -17,27 +16,17 @@ import (
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/internal/build"
 	"github.com/knockgw/knockgw/statuspage"
 )
 
 // What the listener of the metrics says besides them: the page for people, and
 // whether the gateway is ready for machines.
 
-// version is what this program says it is, or else the module's version that it was built of.
-func (g *Gateway) version() string {
-	if g.o.Version != "" {
-		return g.o.Version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.Main.Version
-	}
-	return "unknown"
-}
-
 // pageStatus is what the status page shows of this moment.
 func (g *Gateway) pageStatus() statuspage.Status {
 	now := g.now.Load()
-	s := statuspage.Status{Version: g.version(), Started: g.started, Device: now.cfg.TUN.Name}
+	s := statuspage.Status{Version: build.This().Version, Started: g.started, Device: now.cfg.TUN.Name}
 	per := make(map[string]int)
 	all := g.newestFlows()
 	s.Flows, s.More = len(all), max(0, len(all)-statuspage.MaxSessions)
@@ -58,7 +47,8 @@ func (g *Gateway) pageStatus() statuspage.Status {
 		}
 		s.Services = append(s.Services, statuspage.Service{
 			Name: r.Service, Listen: r.Listen, Mode: string(r.Mode), StrangersSee: see,
-			Methods: cmp.Or(strings.Join(r.Methods, ", "), "-"), Clients: len(r.Clients), Flows: per[r.Service],
+			Knock: cmp.Or(strings.Join(r.Knock, ", "), "-"), Auth: cmp.Or(strings.Join(r.Auth, ", "), "-"),
+			Clients: len(r.Clients), Flows: per[r.Service],
 		})
 	}
 	if p := g.running.Load(); p != nil {
@@ -142,7 +132,8 @@ func (h *health) unresolved(ctx context.Context, cfg *config.Config) []string {
 	if time.Since(h.resolved) < resolveEvery {
 		return h.missing
 	}
-	ctx, cancel := context.WithTimeout(ctx, resolveTime)
+	// Whoever asks may give up; the answer is for others too.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resolveTime)
 	defer cancel()
 	h.missing = nil
 	seen := make(map[string]bool)

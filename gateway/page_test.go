@@ -2,16 +2,19 @@ package gateway_test
 
 import (
 	"fmt"
+	"html"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/internal/build"
 )
 
 // observed is a lab whose metrics are served, and where.
@@ -57,10 +60,70 @@ func TestTheListenerOfTheMetricsHasAPageAndSaysHowTheGatewayIs(t *testing.T) {
 		code, body := get(t, url+"/")
 		return code == http.StatusOK && strings.Contains(body, "alice") && strings.Contains(body, "ipv6-3") && strings.Contains(body, "[2001:db8::1]:")
 	})
+	for _, path := range []string{"/", "/metrics"} {
+		if _, body := get(t, url+path); !strings.Contains(html.UnescapeString(body), build.This().Version) {
+			t.Errorf("%s does not say that this is %s", path, build.This().Version)
+		}
+	}
 	for path, want := range map[string]int{"/livez": 200, "/readyz": 200, "/metrics": 200, "/nothing": 404} {
 		if code, body := get(t, url+path); code != want {
 			t.Errorf("%s: %d, %s", path, code, body)
 		}
+	}
+}
+
+func TestAPageOfTheWebCannotReadTheMetricsOfThisHost(t *testing.T) {
+	_, url, _ := observed(t, "")
+	defer http.DefaultClient.CloseIdleConnections()
+	for host, want := range map[string]int{
+		"": 200, "localhost:9100": 200, "localhost": 200, "127.0.0.1": 200, "[::1]:9100": 200, "[::1]": 200,
+		"evil.example": 421, "evil.example:9100": 421, "127.0.0.1.evil.example": 421, "localhost.evil.example": 421,
+	} {
+		for _, path := range []string{"/", "/metrics"} {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Host = host
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != want {
+				t.Errorf("%s for %q: %d", path, host, resp.StatusCode)
+			}
+		}
+	}
+}
+
+func TestConnectionsToTheMetricsAreBounded(t *testing.T) {
+	_, url, _ := observed(t, "")
+	defer http.DefaultClient.CloseIdleConnections()
+	var idle []net.Conn
+	defer func() {
+		for _, c := range idle {
+			c.Close()
+		}
+	}()
+	const most = 32
+	for range most {
+		c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		idle = append(idle, c)
+	}
+	const patience = 200 * time.Millisecond // the idle ones have 5 s
+	if resp, err := (&http.Client{Timeout: patience}).Get(url + "/livez"); err == nil {
+		resp.Body.Close()
+		t.Error("one more was served")
+	}
+	for _, c := range idle {
+		c.Close()
+	}
+	if code, _ := get(t, url+"/livez"); code != http.StatusOK {
+		t.Error(code)
 	}
 }
 

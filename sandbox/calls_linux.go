@@ -8,7 +8,7 @@ import "golang.org/x/sys/unix"
 var allowed = []string{
 	// Packets, connections, files: what is open already.
 	"read", "write", "readv", "writev", "pread64", "pwrite64", "close", "lseek",
-	"fcntl", "fstat", "ftruncate", "fsync", "fdatasync", "flock", "getdents64",
+	"fstat", "ftruncate", "fsync", "fdatasync", "flock", "getdents64",
 
 	// The runtime's poller and its wake-ups.
 	"epoll_create1", "epoll_ctl", "epoll_pwait", "eventfd2",
@@ -57,6 +57,9 @@ func limited(pid int) []call {
 		// signal that it was sent.
 		{name: "tgkill", when: oneOf(0, uint32(pid))},
 		{name: "kill", when: oneOf(0, uint32(pid))},
+		// Flags of descriptors, and copies of these; no owner, whom the kernel would send
+		// signals of the file's choice.
+		{name: "fcntl", when: oneOf(1, unix.F_GETFL, unix.F_SETFL, unix.F_GETFD, unix.F_SETFD, unix.F_DUPFD_CLOEXEC)},
 		// The tables of the packet filter, which are open; no program and no table more.
 		{name: "bpf", when: oneOf(0, unix.BPF_MAP_LOOKUP_ELEM, unix.BPF_MAP_UPDATE_ELEM, unix.BPF_MAP_DELETE_ELEM)},
 		// Taking the filter off the device; the device's size, when the kernel says

@@ -17,7 +17,8 @@
 //     can trace it and no core file has the clients' secrets in it;
 //  6. a seccomp filter is put before the kernel. It allows the system calls
 //     listed in calls_linux.go, kills the process at those that only an intruder
-//     makes (another program, tracing, mounting, ...), and refuses all others.
+//     makes (another program, tracing, mounting, ...), and refuses all others. It
+//     is for amd64 and arm64 (Filters).
 //
 // All of it holds for every thread, and is looked at in /proc afterwards. What
 // is open stays open: devices, sockets, files.

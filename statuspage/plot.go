@@ -5,6 +5,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/size"
 )
 
 // The plots are drawn here, as SVG, in a box of these units.
@@ -61,7 +63,7 @@ func plots(samples []sample, now time.Time) []plot {
 		draw(samples, now, "Flows", "", func(v float64) string { return fmt.Sprintf("%.0f", v) }, []quantity{
 			{"flows", func(_, b *sample) float64 { return float64(b.Flows) }},
 		}),
-		draw(samples, now, "Traffic of sessions", "/s", func(v float64) string { return bytesText(uint64(v)) }, []quantity{
+		draw(samples, now, "Traffic of sessions", "/s", size.Text, []quantity{
 			{"from clients", per(time.Second, func(s *sample) uint64 { return s.Received })},
 			{"to clients", per(time.Second, func(s *sample) uint64 { return s.Sent })},
 		}),
@@ -111,21 +113,6 @@ func rateText(v float64) string {
 	default:
 		return fmt.Sprintf("%.0f", v)
 	}
-}
-
-// bytesText is a size in binary units (IEC 80000-13).
-func bytesText(n uint64) string {
-	const step = 1024
-	if n < step {
-		return fmt.Sprintf("%d B", n)
-	}
-	v, units := float64(n), "KMGTPE"
-	i := -1
-	for v >= step && i < len(units)-1 {
-		v /= step
-		i++
-	}
-	return fmt.Sprintf("%.1f %ciB", v, units[i])
 }
 
 // sinceText is a duration in its two largest units.

@@ -20,11 +20,11 @@ func busy() *Page {
 	p, now := begun(Source{})
 	started := now.Add(-51 * time.Hour)
 	p.source = source(Status{
-		Version: "knockgw", Device: "knock0", Started: started, Ready: true, Filtered: true,
+		Version: "v1.0.0", Device: "knock0", Started: started, Ready: true, Filtered: true, Flows: 3,
 		Services: []Service{
-			{Name: "ssh", Listen: "10.77.0.1:22", Mode: "knock-auth", StrangersSee: "nothing", Methods: "udp, udp-v2", Clients: 12, Flows: 2},
-			{Name: "postgres", Listen: "10.77.0.2:5432", Mode: "knock-auth", StrangersSee: "nothing", Methods: "udp-v2", Clients: 3, Flows: 1},
-			{Name: "web", Listen: "[fd77::1]:443", Mode: "auth", StrangersSee: "an open port", Methods: "-", Clients: 12},
+			{Name: "ssh", Listen: "10.77.0.1:22", Mode: "knock-auth", StrangersSee: "nothing", Knock: "udp, udp-v2", Auth: "v1, v2", Clients: 12, Flows: 2},
+			{Name: "postgres", Listen: "10.77.0.2:5432", Mode: "knock-auth", StrangersSee: "nothing", Knock: "udp-v2", Auth: "v2", Clients: 3, Flows: 1},
+			{Name: "web", Listen: "[fd77::1]:443", Mode: "auth", StrangersSee: "an open port", Knock: "-", Auth: "v2", Clients: 12},
 		},
 		Sessions: []Session{
 			{Client: "alice", Source: "10.1.1.2:50122", Service: "ssh", Upstream: "10.0.2.2:22", For: 42 * time.Second, Received: 18 << 10, Sent: 400 << 10},

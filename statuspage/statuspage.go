@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/size"
 )
 
 const (
@@ -50,8 +52,9 @@ type Status struct {
 
 // A Service is one that is protected.
 type Service struct {
-	Name, Listen, Mode, StrangersSee, Methods string
-	Clients, Flows                            int
+	Name, Listen, Mode, StrangersSee string
+	Knock, Auth                      string // the methods and the formats, "-" for none
+	Clients, Flows                   int
 }
 
 // A Session is somebody inside.
@@ -133,7 +136,7 @@ var text string
 
 // page is parsed once; an error in it would be found by any test.
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"bytes": bytesText, "since": sinceText, "clock": clockText,
+	"bytes": func(n uint64) string { return size.Text(float64(n)) }, "since": sinceText, "clock": clockText,
 }).Parse(text))
 
 // ServeHTTP implements http.Handler.

@@ -8,8 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/net/html"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // begun is a page whose clock is the test's.
 func begun(s Source) (*Page, *time.Time) {
@@ -41,7 +44,7 @@ func TestThePageSaysWhatIsProtectedAndWhoIsInside(t *testing.T) {
 	p, now := begun(Source{})
 	p.source = source(Status{
 		Version: "v1.2.3", Device: "knock0", Started: now.Add(-26 * time.Hour), Ready: true, Filtered: true,
-		Services: []Service{{Name: "ssh", Listen: "10.77.0.1:22", Mode: "knock-auth", StrangersSee: "nothing", Methods: "udp", Clients: 3, Flows: 1}},
+		Services: []Service{{Name: "ssh", Listen: "10.77.0.1:22", Mode: "knock-auth", StrangersSee: "nothing", Knock: "udp", Auth: "v2", Clients: 3, Flows: 1}},
 		Sessions: []Session{{Client: "alice", Source: "10.1.1.2:4711", Service: "ssh", Upstream: "10.0.2.2:22", For: 90 * time.Second, Received: 5 << 20, Sent: 17}},
 		Grants:   4,
 	}, &Counts{Flows: 1})

@@ -32,7 +32,10 @@ func openPrepared(o Options) (wgtun.Device, error) {
 		}
 	}
 	if err := checkPrepared(fd); err != nil {
-		return nil, errors.Join(err, unix.Close(fd))
+		if o.FD == 0 {
+			err = errors.Join(err, unix.Close(fd))
+		} // or else it may be anybody's: what the error is written to, or the runtime's
+		return nil, err
 	}
 	wg, _, err := wgtun.CreateUnmonitoredTUNFromFD(fd)
 	return wg, err

@@ -75,8 +75,8 @@ type Options struct {
 	// Prepared: the interface is there, this process's user may use it, and nothing
 	// but its packets is ours: neither its size nor its routes. Linux only.
 	Prepared bool
-	// FD is a descriptor of a prepared interface, which Open takes over; 0 is none.
-	// Its Name is the kernel's then.
+	// FD is a descriptor of a prepared interface, which Open takes over unless it fails;
+	// 0 is none. Its Name is the kernel's then.
 	FD int
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
 	"github.com/knockgw/knockgw/internal/enroll"
+	"github.com/knockgw/knockgw/internal/joined"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -25,12 +26,7 @@ func clientCommand() *cobra.Command {
 		Long: "The clients that these commands make are files in the directory that the configuration names with\n" +
 			"clients_dir, one for each. The running gateway takes a change up at once where the configuration has\n" +
 			"a control.socket; otherwise it is to be told, with SIGHUP.",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return &usageError{fmt.Errorf("there is no command client %q; see knockgw client --help", args[0])}
-			}
-			return nil
-		},
+		Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(clientAddCommand(), clientListCommand(), clientRotateCommand(), clientRemoveCommand())
@@ -46,6 +42,7 @@ func clientAddCommand() *cobra.Command {
 			"written to a new file instead, which its owner alone can read.",
 		Args: exact(1),
 	}
+	cmd.ValidArgsFunction = cobra.NoFileCompletions // it is a new one
 	path := configFlag(cmd)
 	services := cmd.Flags().StringArray("service", nil, "the `name` of a service that the client may use; can be repeated (default: all)")
 	completeFlag(cmd, "service", completeServices(path))
@@ -74,7 +71,7 @@ func clientRotateCommand() *cobra.Command {
 		Args: exact(1),
 	}
 	path := configFlag(cmd)
-	cmd.ValidArgsFunction = completeClients(path)
+	cmd.ValidArgsFunction = alone(completeOwnFiles(path))
 	after := cmd.Flags().Duration("overlap", overlap, "how long the older secrets are still good; 0 ends them at once")
 	h := handout{replace: true}
 	h.add(cmd)
@@ -102,21 +99,55 @@ func clientRemoveCommand() *cobra.Command {
 		Args: exact(1),
 	}
 	path := configFlag(cmd)
-	cmd.ValidArgsFunction = completeClients(path)
+	output := outputFlag(cmd)
+	cmd.ValidArgsFunction = alone(completeOwnFiles(path))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		change, err := enroll.Remove(*path, args[0])
 		if err != nil {
 			return err
 		}
-		said, err := takeUp(cmd.Context(), change.Config)
+		taken, err := takeUp(cmd.Context(), change.Config)
 		if err != nil {
 			// It stays removed: of the two, a client who still gets in is the worse.
 			return fmt.Errorf("client %s is removed, but the running gateway still knows it: %w", args[0], err)
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "client %s is removed (%s); %s\n", printable(args[0]), change.File, said)
-		return err
+		return answer(cmd, *output, removedClient{args[0], change.File, taken}, func(w io.Writer) error {
+			_, err := fmt.Fprintf(w, "client %s is removed (%s); %s\n", printable(args[0]), change.File, taken.words())
+			return err
+		})
 	}
 	return cmd
+}
+
+// removedClient is what client remove has done.
+type removedClient struct {
+	Client  string `json:"client"`
+	File    string `json:"file"` // that there was
+	Gateway uptake `json:"gateway"`
+}
+
+// uptake is what became of a change in the running gateway, in the words of JSON.
+type uptake string
+
+const (
+	takenUp     uptake = "reloaded"
+	notRunning  uptake = "not-running"
+	unavailable uptake = "unavailable" // it is starting or stopping
+	notAsked    uptake = "not-asked"   // there is no control.socket
+)
+
+// words are for people.
+func (u uptake) words() string {
+	switch u {
+	case takenUp:
+		return "the running gateway has taken it up"
+	case notRunning:
+		return "no gateway is running: start knockgw"
+	case unavailable:
+		return "the gateway is starting or stopping: run knockgw reload"
+	default:
+		return "send SIGHUP to knockgw, or start it (with control.socket in the configuration it would be asked)"
+	}
 }
 
 // takeUpTime is how long the gateway may take: a second with ten thousand clients.
@@ -124,9 +155,9 @@ const takeUpTime = 30 * time.Second
 
 // takeUp has the running gateway read its configuration again, and says what came of it. An error is the
 // gateway's: it refused, and goes on with what it had.
-func takeUp(ctx context.Context, c *config.Config) (string, error) {
+func takeUp(ctx context.Context, c *config.Config) (uptake, error) {
 	if c.Control.Socket == "" {
-		return "send SIGHUP to knockgw, or start it (with control.socket in the configuration it would be asked)", nil
+		return notAsked, nil
 	}
 	gateway := control.Client{Socket: c.Control.Socket}
 	// An interrupt must not part what is on the disk from what the gateway goes by.
@@ -135,32 +166,66 @@ func takeUp(ctx context.Context, c *config.Config) (string, error) {
 	_, err := gateway.Reload(ctx)
 	switch {
 	case errors.Is(err, control.ErrNotRunning):
-		return "no gateway is running: start knockgw", nil
+		return notRunning, nil
 	case errors.Is(err, control.ErrUnavailable):
-		return "the gateway is starting or stopping: run knockgw reload", nil
+		return unavailable, nil
 	case err != nil:
 		return "", fmt.Errorf("the running gateway: %w", err)
 	}
-	return "the running gateway has taken it up", nil
+	return takenUp, nil
 }
 
 func clientListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the clients of a gateway",
-		Args:  exact(0),
+		Long: "Lists the clients of the configuration and of clients_dir, without their secrets. A file of clients_dir with\n" +
+			"a mistake in it is named on standard error, and the exit code is 1; the others are listed all the same.",
+		Args: exact(0),
 	}
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := config.Load(*path)
-		if err != nil {
+		c, bad := config.LoadGood(*path)
+		if c == nil {
+			return bad
+		}
+		list := listedClients{Clients: clientRows(c), Broken: brokenFiles(bad)}
+		if err := answer(cmd, *output, list, func(w io.Writer) error { return clientTable(w, list.Clients) }); err != nil {
 			return err
 		}
-		rows := clientRows(c)
-		return answer(cmd, *output, rows, func(w io.Writer) error { return clientTable(w, rows) })
+		if bad == nil {
+			return nil
+		}
+		report(cmd.ErrOrStderr(), bad)
+		return &reportedError{errors.New("there are clients with mistakes in their files")}
 	}
 	return cmd
+}
+
+// listedClients is what client list prints.
+type listedClients struct {
+	Clients []clientRow    `json:"clients"`
+	Broken  []brokenClient `json:"broken"`
+}
+
+// brokenClient is a mistake in a file of clients_dir, with which no gateway starts or reloads.
+type brokenClient struct {
+	File    string `json:"file"`
+	Line    int    `json:"line"` // 0: the file as a whole
+	Key     string `json:"key"`
+	Problem string `json:"problem"`
+}
+
+// brokenFiles are the mistakes that were joined in an error of config's.
+func brokenFiles(err error) []brokenClient {
+	all := []brokenClient{}
+	for _, e := range joined.Errors(err) {
+		if mistake := (*config.Error)(nil); errors.As(e, &mistake) {
+			all = append(all, brokenClient{mistake.File, mistake.Line, mistake.Key, mistake.Msg})
+		}
+	}
+	return all
 }
 
 // clientRow is a client without its secrets.
@@ -187,7 +252,7 @@ func clientRows(c *config.Config) []clientRow {
 		place, _ := c.PlaceOf(client.ID)
 		row := clientRow{
 			ID: client.ID, Services: []string{}, Expires: end(client.Expires),
-			File: place.File, Line: place.Line, all: client.Services == nil,
+			File: place.File, Line: place.Line, Secrets: []secretRow{}, all: client.Services == nil,
 		}
 		for j := range c.Services {
 			if name := c.Services[j].Name; client.May(name) {

@@ -1,51 +1,91 @@
 package main
 
 import (
+	"bufio"
+	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/knockgw/knockgw/client/profile"
-	"github.com/knockgw/knockgw/config"
 )
 
-// What the shell offers where a name is to be written. It says nothing of what it cannot read.
+// What the shell offers where something is to be written. It says nothing of what it cannot read, and offers files
+// where a file is meant and nowhere else.
 
 // completion is a function as cobra has it.
 type completion = func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective)
 
-// completeTargets offers the services of all profiles, as an argument alone.
-func completeTargets(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+// completeFlag has the shell offer values of a flag that cmd has.
+func completeFlag(cmd *cobra.Command, flag string, offer completion) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, offer); err != nil {
+		panic(err) // there is no such flag: the program is wrong
 	}
-	all := offered()
-	count := map[string]int{}
-	for _, p := range all {
-		for i := range p.Services {
-			count[p.Services[i].Name]++
-		}
-	}
-	var names []string
-	for _, p := range all {
-		for i := range p.Services {
-			name := p.Services[i].Name
-			if count[name] == 1 {
-				names = append(names, name)
-			}
-			names = append(names, p.Name+"/"+name)
-		}
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeProfiles offers the profiles.
-func completeProfiles(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	var names []string
-	for _, p := range offered() {
-		names = append(names, p.Name)
+// alone is for an argument: nothing is offered after it.
+func alone(offer completion) completion {
+	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return offer(cmd, args, begun)
 	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeFiles offers files whose names end in one of these ways; any if none is given.
+func completeFiles(endings ...string) completion {
+	if len(endings) == 0 {
+		return cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault)
+	}
+	return cobra.FixedCompletions(endings, cobra.ShellCompDirectiveFilterFileExt)
+}
+
+// completeDirectories offers directories.
+func completeDirectories(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveFilterDirs
+}
+
+// completeWords offers what of returns, in order and once each.
+func completeWords(of func() []string) completion {
+	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return slices.Compact(slices.Sorted(slices.Values(of()))), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completeTargets offers the services of all profiles.
+func completeTargets() completion {
+	return completeWords(func() (names []string) {
+		all := offered()
+		count := map[string]int{}
+		for _, p := range all {
+			for i := range p.Services {
+				count[p.Services[i].Name]++
+			}
+		}
+		for _, p := range all {
+			for i := range p.Services {
+				name := p.Services[i].Name
+				if count[name] == 1 {
+					names = append(names, name)
+				}
+				names = append(names, p.Name+"/"+name)
+			}
+		}
+		return names
+	})
+}
+
+// completeProfiles offers what of gives of each profile.
+func completeProfiles(of func(*profile.Profile) string) completion {
+	return completeWords(func() (names []string) {
+		for _, p := range offered() {
+			names = append(names, of(p))
+		}
+		return names
+	})
 }
 
 // offered are the profiles that can be read.
@@ -58,45 +98,60 @@ func offered() []*profile.Profile {
 	return all
 }
 
-// completeClients offers the clients of the configuration at path, as an argument alone.
-func completeClients(path *string) completion {
-	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
+// Where a system that has accounts lists them, a line each that begins with the name (passwd(5), group(5)).
+const (
+	accountsFile = "/etc/passwd"
+	groupsFile   = "/etc/group"
+)
+
+// completeNamesOf offers the names that such a file lists.
+func completeNamesOf(file string) completion {
+	return completeWords(func() (names []string) {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil
 		}
-		return ofConfig(path, func(c *config.Config) (names []string) {
-			for i := range c.Clients {
-				names = append(names, c.Clients[i].ID)
+		defer f.Close() //nolint:errcheck // only read
+		for lines := bufio.NewScanner(f); lines.Scan(); {
+			if name, _, ok := strings.Cut(lines.Text(), ":"); ok && name != "" && !strings.HasPrefix(name, "#") {
+				names = append(names, name)
 			}
-			return names
-		})
+		}
+		return names
+	})
+}
+
+// ownWords are the flags that take text for which there is nothing to offer: new names and ids, addresses to listen
+// at, and sentences.
+func ownWords() []string {
+	return []string{"name", "session", "gateway", "listen", "bind-source", "bind-port", "filter"}
+}
+
+// settle has the shell offer nothing for the flags and arguments that nothing is to be offered for: numbers and times,
+// ownWords, and commands without arguments. For others somebody must have said what to offer, or it would be files.
+func settle(cmd *cobra.Command) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if _, offered := cmd.GetFlagCompletionFunc(f.Name); offered || f.NoOptDefVal == "true" {
+			return
+		}
+		switch kind := f.Value.Type(); {
+		case kind != "string" && kind != "stringArray", slices.Contains(ownWords(), f.Name):
+			completeFlag(cmd, f.Name, cobra.NoFileCompletions)
+		}
+	})
+	if cmd.ValidArgsFunction == nil && len(positional(cmd)) == 0 {
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
+	}
+	for _, c := range cmd.Commands() {
+		settle(c)
 	}
 }
 
-// completeServices offers the services of the configuration at path.
-func completeServices(path *string) completion {
-	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return ofConfig(path, func(c *config.Config) (names []string) {
-			for i := range c.Services {
-				names = append(names, c.Services[i].Name)
-			}
-			return names
-		})
-	}
-}
-
-// ofConfig are the names that a configuration has, in order.
-func ofConfig(path *string, names func(*config.Config) []string) ([]string, cobra.ShellCompDirective) {
-	c, err := config.Load(*path)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return slices.Sorted(slices.Values(names(c))), cobra.ShellCompDirectiveNoFileComp
-}
-
-// completeFlag has the shell offer values of a flag that cmd has.
-func completeFlag(cmd *cobra.Command, flag string, offer completion) {
-	if err := cmd.RegisterFlagCompletionFunc(flag, offer); err != nil {
-		panic(err) // there is no such flag: the program is wrong
-	}
+// completeRun has the shell offer values of run's flags.
+func completeRun(cmd *cobra.Command) *cobra.Command {
+	completeFlag(cmd, "user", completeNamesOf(accountsFile))
+	completeFlag(cmd, "group", completeNamesOf(groupsFile))
+	completeFlag(cmd, "log-format", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	completeFlag(cmd, "log-level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
 }

@@ -1,12 +1,8 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -15,6 +11,7 @@ import (
 
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/build"
 )
 
 // What the operator asks of the running gateway, by its control socket.
@@ -57,23 +54,25 @@ func statusCommand() *cobra.Command {
 	}
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
-	watch := cmd.Flags().Bool("watch", false, fmt.Sprintf("say it every %v until interrupted", watchEvery))
+	watch := cmd.Flags().Bool("watch", false, fmt.Sprintf("say it every %v until interrupted; of JSON an object a line", watchEvery))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := controlOf(*path)
 		if err != nil {
 			return err
 		}
+		say := answer
 		ask := func() error {
 			status, err := c.Status(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return answer(cmd, *output, status, func(w io.Writer) error { return printStatus(w, status) })
+			return say(cmd, *output, status, func(w io.Writer) error { return printStatus(w, status) })
 		}
 		if !*watch {
 			return ask()
 		}
-		return repeat(cmd, ask)
+		say = answerLine
+		return repeat(cmd, *output == asText && isTerminal(cmd.OutOrStdout()), ask)
 	}
 	return cmd
 }
@@ -81,15 +80,14 @@ func statusCommand() *cobra.Command {
 // watchEvery is the time between two looks at the status.
 const watchEvery = 2 * time.Second
 
-// repeat asks again and again until the command is interrupted. On a terminal each
-// answer takes the place of the one before; elsewhere they follow one another.
-func repeat(cmd *cobra.Command, ask func() error) error {
+// repeat asks again and again until the command is interrupted. In place, each answer
+// takes the place of the one before on a terminal; else they follow one another.
+func repeat(cmd *cobra.Command, inPlace bool, ask func() error) error {
 	const home = "\x1b[H\x1b[2J" // ECMA-48: the cursor to the corner, and nothing on the screen
-	terminal := isTerminal(cmd.OutOrStdout())
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
-		if terminal {
+		if inPlace {
 			fmt.Fprint(cmd.OutOrStdout(), home)
 		}
 		if err := ask(); err != nil {
@@ -117,20 +115,6 @@ func controlOf(path string) (*control.Client, error) {
 	return &control.Client{Socket: socket}, nil
 }
 
-// answer prints what the gateway said, as JSON or for people.
-func answer(cmd *cobra.Command, output string, what any, people func(io.Writer) error) error {
-	switch output {
-	case "json":
-		enc := json.NewEncoder(cmd.OutOrStdout())
-		enc.SetIndent("", "  ")
-		return enc.Encode(what)
-	case "table":
-		return people(cmd.OutOrStdout())
-	default:
-		return &usageError{fmt.Errorf("-o %s: choose table or json", output)}
-	}
-}
-
 func printResult(w io.Writer, r *control.Result) error {
 	for _, warning := range r.Warnings {
 		fmt.Fprintln(w, warning)
@@ -154,7 +138,7 @@ func printStatus(w io.Writer, s *control.Status) error {
 		state = "starting or stopping"
 	}
 	fmt.Fprintf(t, "state\t%s\n", state)
-	fmt.Fprintf(t, "version\t%s\n", s.Version)
+	fmt.Fprintf(t, "version\t%s\n", versionText(build.Info{Version: s.Version, Commit: s.Commit, Dirty: s.Dirty, Go: s.Go}))
 	fmt.Fprintf(t, "process\t%d, since %s\n", s.PID, s.Since.Format(time.RFC3339))
 	fmt.Fprintf(t, "configuration\t%s\n", s.Config)
 	reload := "none so far"
@@ -173,40 +157,4 @@ func printStatus(w io.Writer, s *control.Status) error {
 	fmt.Fprintf(t, "flows\t%d\n", s.Flows)
 	fmt.Fprintf(t, "grants\t%d\n", s.Grants)
 	return t.Flush()
-}
-
-// rehearse has check tell what a reload would change, if a gateway runs on the
-// file that was checked. Whether one does is no business of a check's exit code.
-func rehearse(cmd *cobra.Command, socket, path string) error {
-	if socket == "" {
-		return nil
-	}
-	result, err := (&control.Client{Socket: socket}).Check(cmd.Context())
-	var refused *control.RefusedError
-	switch {
-	case errors.As(err, &refused): // the file is right, and yet needs a restart; or it is another file
-		fmt.Fprintf(cmd.OutOrStdout(), "\nThe gateway at %s would refuse to reload:\n  %s\n", socket, strings.Join(refused.Problems, "\n  "))
-		return nil
-	case errors.Is(err, control.ErrNotRunning):
-		return nil
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, control.ErrUnavailable):
-		fmt.Fprintln(cmd.ErrOrStderr(), err)
-		return nil
-	case err != nil:
-		return err
-	}
-	out := cmd.OutOrStdout()
-	if file, err := filepath.Abs(path); err != nil || file != result.Config {
-		fmt.Fprintf(out, "\nThe gateway at %s runs on another file: %s\n", socket, result.Config)
-		return nil
-	}
-	if result.Changes.Empty() {
-		fmt.Fprintln(out, "\nA gateway runs on this configuration.")
-		return nil
-	}
-	fmt.Fprintln(out, "\nA gateway runs on an earlier one. A reload would change:")
-	for _, line := range result.Changes.Lines() {
-		fmt.Fprintln(out, "  "+line)
-	}
-	return nil
 }

@@ -25,32 +25,33 @@ func doctorCommand() *cobra.Command {
 		Args: exact(0),
 	}
 	path := configFlag(cmd)
-	output := cmd.Flags().StringP("output", "o", "text", "text or json")
+	output := outputFlag(cmd)
 	name := cmd.Flags().String("as", "", "the `account` that the gateway runs as, where files are concerned (default: "+defaultUser+" where root asks and there is one, otherwise whoever asks)")
+	completeFlag(cmd, "as", completeNamesOf(accountsFile))
 	skip := cmd.Flags().Bool("skip-upstreams", false, "do not connect to upstreams")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if *output != "text" && *output != "json" {
-			return &usageError{fmt.Errorf("-o %s: choose text or json", *output)}
-		}
 		account, err := accountOf(*name)
 		if err != nil {
 			return err
 		}
 		findings := examine(cmd, *path, doctor.Options{File: *path, Account: account, SkipUpstreams: *skip})
-		// answer's own word for text is table
-		format := *output
-		if format == "text" {
-			format = "table"
-		}
-		if err := answer(cmd, format, findings, func(w io.Writer) error { return printFindings(w, findings) }); err != nil {
+		failed := doctor.Failed(findings)
+		report := diagnosis{OK: !failed, Findings: findings}
+		if err := answer(cmd, *output, report, func(w io.Writer) error { return printFindings(w, findings) }); err != nil {
 			return err
 		}
-		if doctor.Failed(findings) {
+		if failed {
 			return &reportedError{errors.New("this host cannot run the gateway as it is")}
 		}
 		return nil
 	}
 	return cmd
+}
+
+// diagnosis is what doctor has found.
+type diagnosis struct {
+	OK       bool             `json:"ok"` // nothing fails
+	Findings []doctor.Finding `json:"findings"`
 }
 
 // examine looks at this host. A configuration that cannot be loaded is a finding, too, and the only one then.

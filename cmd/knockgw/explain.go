@@ -27,7 +27,8 @@ func explainCommand() *cobra.Command {
 		Args: exact(1),
 	}
 	path := configFlag(cmd)
-	output := cmd.Flags().StringP("output", "o", "text", "text or json (one object a line)")
+	output := linesFlag(cmd)
+	cmd.ValidArgsFunction = alone(completeFiles("pcap", "pcapng", "cap"))
 	terms := cmd.Flags().String("filter", "", "only these packets, as in 'host 10.1.2.2 and verdict drop'")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		filter, err := capture.ParseFilter(*terms)
@@ -35,14 +36,10 @@ func explainCommand() *cobra.Command {
 			return &usageError{err}
 		}
 		show := explainText
-		var told explainTold
-		switch *output {
-		case "text":
-		case "json":
+		if *output == asJSON {
 			show = explainJSON
-		default:
-			return &usageError{fmt.Errorf("-o %s: choose text or json", *output)}
 		}
+		var told explainTold
 		cfg, err := config.Load(*path)
 		if err != nil {
 			return err
@@ -137,6 +134,8 @@ func explainText(w io.Writer, e *gateway.Explained) error {
 	verdict, words := e.Record.Verdict, e.Record.Reason
 	if !e.Protected {
 		verdict, words = "-", "not from or to a protected address"
+	} else if e.Forwarded {
+		verdict, words = "-", "one of those before, as this host forwards it"
 	} else if r := e.Words(); r != "" {
 		words += ": " + r
 	}
@@ -194,7 +193,7 @@ type (
 		Service         string  `json:"service,omitempty"`
 		Method          string  `json:"method,omitempty"`
 		Result          string  `json:"result"`
-		ClockDifference float64 `json:"clock_difference,omitempty"` // seconds; positive: the client's is ahead
+		ClockDifference float64 `json:"clock_difference_seconds,omitempty"` // positive: the client's is ahead
 	}
 	explainedPacket struct {
 		Number      int              `json:"number"`
@@ -202,13 +201,14 @@ type (
 		Source      string           `json:"source"`
 		Destination string           `json:"destination"`
 		Protocol    string           `json:"protocol"`
-		Length      int              `json:"length"`
+		Length      int              `json:"length_bytes"` // on the wire
 		Out         bool             `json:"out,omitempty"`
 		Verdict     string           `json:"verdict,omitempty"`
 		Reason      string           `json:"reason,omitempty"`
 		BadChecksum bool             `json:"bad_checksum,omitempty"`
 		Cut         bool             `json:"cut,omitempty"`
-		Knocks      []explainedKnock `json:"knocks,omitempty"`
+		Forwarded   bool             `json:"forwarded,omitempty"`
+		Knocks      []explainedKnock `json:"knocks"`
 	}
 )
 
@@ -217,7 +217,8 @@ func explainJSON(w io.Writer, e *gateway.Explained) error {
 	p := explainedPacket{
 		Number: e.Number, Time: e.Record.Time, Protocol: e.Packet.Transport(), Length: e.Record.Length,
 		Source: e.Packet.Tuple.Source().String(), Destination: e.Packet.Tuple.Destination().String(),
-		Out: e.Record.Out, Verdict: e.Record.Verdict, Reason: e.Record.Reason, BadChecksum: e.BadChecksum, Cut: e.Cut,
+		Out: e.Record.Out, Verdict: e.Record.Verdict, Reason: e.Record.Reason, BadChecksum: e.BadChecksum, Cut: e.Cut, Forwarded: e.Forwarded,
+		Knocks: []explainedKnock{},
 	}
 	for _, k := range knocks(e) {
 		p.Knocks = append(p.Knocks, explainedKnock{k.Client, k.Service, k.Method, k.Result.String(), k.Skew.Round(time.Millisecond).Seconds()})

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"fmt"
+	"errors"
 	"log"
 
 	"github.com/spf13/cobra"
@@ -14,14 +14,14 @@ func forwardCommand() *cobra.Command {
 		Use:   "forward TARGET [--listen ADDRESS]",
 		Short: "Make a service reachable at a local address",
 		Long: "Listens on a local address, and joins each connection that comes to it with one to the service, for which\n" +
-			"it knocks anew. It prints the address when it is ready; port 0 stands for any that is free. A program\n" +
+			"it knocks anew. It prints the address when it is ready, with -o json as an object on a line; port 0 stands for any that is free. A program\n" +
 			"whose service cannot be reached sees its connection reset, and why is on standard error.\n\n" +
 			"SIGTERM or an interrupt ends it when the connections have ended, or --drain later; a second one at once.\n\n" +
 			aboutTargets,
 		Example: "  knockgw forward postgres --listen 127.0.0.1:15432\n  psql -h 127.0.0.1 -p 15432",
 		Args:    exact(1),
 	}
-	cmd.ValidArgsFunction = completeTargets
+	cmd.ValidArgsFunction = alone(completeTargets())
 	var (
 		f     clientFlags
 		local localFlags
@@ -41,7 +41,9 @@ func forwardCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "listening on %s for %s\n", where(listener.Addr()), t.name)
+		if err := local.tell(cmd, listener.Addr(), t.name); err != nil {
+			return errors.Join(err, listener.Close())
+		}
 		return local.untilDrained(ctx, say, func() error {
 			return relay.Serve(ctx, relay.Options{
 				Listener: listener, Dial: t.dial, MaxConns: local.conns, Drain: local.drain,

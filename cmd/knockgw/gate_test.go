@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -177,6 +178,7 @@ func perform(t *testing.T, in io.Reader, args ...string) (out, errs string, err 
 // listening is a command that listens at an address.
 type listening struct {
 	addr   string
+	said   string // when it was ready
 	stop   context.CancelFunc
 	done   chan error
 	stderr *lines
@@ -204,7 +206,12 @@ func listen(t *testing.T, args ...string) listening {
 	if err != nil {
 		t.Fatalf("%v: %v\n%s", args, <-l.done, l.stderr)
 	}
-	words := strings.Fields(string(b[:n]))
+	l.said = string(b[:n])
+	if said := (ready{}); json.Unmarshal(b[:n], &said) == nil {
+		l.addr = said.Listening
+		return l
+	}
+	words := strings.Fields(l.said)
 	if len(words) < 3 || words[0] != "listening" {
 		t.Fatalf("%v printed %q", args, b[:n])
 	}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
+
+	"github.com/knockgw/knockgw/internal/build"
 )
 
 // Only the build of packages has this command (go run -tags gen ./cmd/knockgw gen
@@ -20,7 +22,7 @@ func main() {
 	root := command()
 	root.AddCommand(genCommand(root))
 	if err := root.Execute(); err != nil {
-		report(err)
+		report(os.Stderr, err)
 		os.Exit(exitCode(err))
 	}
 }
@@ -44,7 +46,7 @@ func genCommand(root *cobra.Command) *cobra.Command {
 				return fmt.Errorf("SOURCE_DATE_EPOCH: %w", err)
 			}
 			epoch := time.Unix(seconds, 0).UTC()
-			header := &doc.GenManHeader{Section: "1", Source: "knockgw " + buildVersion(), Manual: "knockgw", Date: &epoch}
+			header := &doc.GenManHeader{Section: "1", Source: "knockgw " + build.This().Version, Manual: "knockgw", Date: &epoch}
 			if err := doc.GenManTree(root, header, man); err != nil {
 				return err
 			}

@@ -22,45 +22,46 @@ import (
 
 // handout is how a client's profile leaves the gateway: what client add and client rotate have in common.
 type handout struct {
-	name, method, out, output string
-	replace                   bool // the client has a profile of that name already
+	name, method, out string
+	output            *string
+	replace           bool // the client has a profile of that name already
 }
 
-// The values of -o.
+// The values of -o, besides those of other commands.
 const (
-	asText = "text"
 	asYAML = "yaml"
 	asURI  = "uri"
 	asQR   = "qr"
-	asJSON = "json"
 )
+
+// handedMethods are what --method takes.
+func handedMethods() []string {
+	return []string{protocol.MethodUDP, protocol.MethodUDPv2, protocol.MethodUDPSeq, protocol.MethodTCPSYN, protocol.MethodTCPSYNSeq}
+}
 
 func (h *handout) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&h.name, "name", "", "the profile's `name` on the client (default: knock.gateway, or this host's name)")
 	flags.StringVar(&h.method, "method", "", "how the client is to knock (default: udp, or what the service takes)")
 	flags.StringVar(&h.out, "out", "", "write the profile to this new `file` instead")
-	flags.StringVarP(&h.output, "output", "o", asText, "text, yaml, uri, qr or json (default without a terminal: yaml)")
+	h.output = choice{"how to print the profile (default without a terminal: yaml)", []string{asText, asYAML, asURI, asQR, asJSON}}.flag(cmd, "output", "o")
+	completeFlag(cmd, "method", cobra.FixedCompletions(handedMethods(), cobra.ShellCompDirectiveNoFileComp))
+	completeFlag(cmd, "out", completeFiles())
 }
 
 // check refuses flags before anything is done.
 func (h *handout) check() error {
-	switch h.output {
-	case asText, asYAML, asURI, asQR, asJSON:
-	default:
-		return &usageError{fmt.Errorf("-o %s: choose text, yaml, uri, qr or json", h.output)}
-	}
 	if h.method != "" {
 		method, err := protocol.ParseMethod(h.method)
 		if err != nil || method == protocol.MethodTCPAuth {
-			return &usageError{fmt.Errorf("--method %s: choose udp, udp-v2, udp-seq, tcp-syn or tcp-syn-seq", h.method)}
+			return &usageError{fmt.Errorf("--method %s: choose %s", h.method, alternatives(handedMethods()))}
 		}
 		h.method = method
 	}
 	if h.out == "" {
 		return nil
 	}
-	if h.output == asQR {
+	if *h.output == asQR {
 		return &usageError{errors.New("--out: a QR code is for a terminal; choose -o yaml or -o uri")}
 	}
 	if _, err := os.Lstat(h.out); err == nil {
@@ -79,7 +80,7 @@ func (h *handout) run(cmd *cobra.Command, change func(protocol.Secret) (*enroll.
 		return err
 	}
 	if !cmd.Flags().Changed("output") && !isTerminal(cmd.OutOrStdout()) {
-		h.output = asYAML // it goes to a file or a program, which is to import it
+		*h.output = asYAML // it goes to a file or a program, which is to import it
 	}
 	secret, err := enroll.NewSecret()
 	if err != nil {
@@ -93,8 +94,8 @@ func (h *handout) run(cmd *cobra.Command, change func(protocol.Secret) (*enroll.
 	if err != nil {
 		return errors.Join(err, made.Undo())
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "client %s %s (%s); %s\n", printable(id), done, made.File, said)
-	if h.out != "" {
+	fmt.Fprintf(cmd.ErrOrStderr(), "client %s %s (%s); %s\n", printable(id), done, made.File, said.words())
+	if h.out != "" && *h.output != asJSON {
 		again := ""
 		if h.replace {
 			again = "--replace "
@@ -107,17 +108,17 @@ func (h *handout) run(cmd *cobra.Command, change func(protocol.Secret) (*enroll.
 }
 
 // prepare makes the profile, writes it to --out, and has the gateway take the change up: what can fail.
-func (h *handout) prepare(cmd *cobra.Command, made *enroll.Change, id string, secret protocol.Secret) (text, said string, err error) {
+func (h *handout) prepare(cmd *cobra.Command, made *enroll.Change, id string, secret protocol.Secret) (text string, said uptake, err error) {
 	p, err := enroll.Profile(made.Config, id, secret, h.terms(made.Config, id))
 	if err != nil {
 		return "", "", err
 	}
-	text, err = h.render(p, id, made.File, isTerminal(cmd.OutOrStdout()))
+	profile, err := h.render(p, isTerminal(cmd.OutOrStdout()))
 	if err != nil {
 		return "", "", err
 	}
 	if h.out != "" {
-		if err := privatefile.Write(h.out, []byte(text), false); err != nil {
+		if err := privatefile.Write(h.out, []byte(profile), false); err != nil {
 			return "", "", fmt.Errorf("--out: %w", err)
 		}
 	}
@@ -125,11 +126,41 @@ func (h *handout) prepare(cmd *cobra.Command, made *enroll.Change, id string, se
 	if err != nil && h.out != "" {
 		err = errors.Join(err, os.Remove(h.out))
 	}
+	if err != nil || *h.output != asJSON {
+		return profile, said, err
+	}
+	text, err = h.json(p, handed{Client: id, File: made.File, Gateway: said, Profile: p.Name, Out: h.out})
 	return text, said, err
 }
 
-// render is a profile as -o asks for it.
-func (h *handout) render(p *profile.Profile, id, file string, terminal bool) (string, error) {
+// handed is what -o json says. The secret is in it where it is not in a file.
+type handed struct {
+	Client  string `json:"client"`
+	File    string `json:"file"` // on the gateway
+	Gateway uptake `json:"gateway"`
+	Profile string `json:"profile"`
+	Out     string `json:"out,omitempty"`
+	URI     string `json:"uri,omitempty"`
+	YAML    string `json:"yaml,omitempty"`
+}
+
+func (h *handout) json(p *profile.Profile, what handed) (string, error) {
+	if h.out == "" {
+		text, err := p.Marshal()
+		if err != nil {
+			return "", err
+		}
+		what.YAML = string(text)
+		if what.URI, err = p.URI(); err != nil {
+			return "", err
+		}
+	}
+	b, err := json.MarshalIndent(what, "", "  ")
+	return string(b) + "\n", err
+}
+
+// render is a profile as -o asks for it. JSON is about it, and takes its place on standard output alone.
+func (h *handout) render(p *profile.Profile, terminal bool) (string, error) {
 	text, err := p.Marshal()
 	if err != nil {
 		return "", err
@@ -144,23 +175,14 @@ func (h *handout) render(p *profile.Profile, id, file string, terminal bool) (st
 		return "", err
 	}
 	switch {
-	case h.output == asYAML || h.output == asText && h.out != "": // an import reads either
+	case *h.output == asYAML || *h.output == asJSON || *h.output == asText && h.out != "": // an import reads either
 		return string(text), nil
-	case h.output == asURI:
+	case *h.output == asURI:
 		return uri + "\n", nil
-	case h.output == asQR && wide != nil:
+	case *h.output == asQR && wide != nil:
 		return "", wide
-	case h.output == asQR:
+	case *h.output == asQR:
 		return code.String(), nil
-	case h.output == asJSON:
-		b, err := json.MarshalIndent(struct {
-			Client  string `json:"client"`
-			File    string `json:"file"` // on the gateway
-			Profile string `json:"profile"`
-			URI     string `json:"uri"`
-			YAML    string `json:"yaml"`
-		}{id, file, p.Name, uri, string(text)}, "", "  ")
-		return string(b) + "\n", err
 	case wide != nil:
 		return fmt.Sprintf("%s\n%s\n\n(%v)\n", text, uri, wide), nil
 	default:

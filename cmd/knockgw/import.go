@@ -9,7 +9,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -45,6 +44,8 @@ func importCommand() *cobra.Command {
 		},
 	}
 	name := cmd.Flags().String("name", "", "what to call the profile here (default: what it says)")
+	cmd.ValidArgsFunction = alone(completeFiles())
+	output := outputFlag(cmd)
 	replace := cmd.Flags().Bool("replace", false, "replace the profile of that name")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		p, err := readImport(cmd, args)
@@ -65,8 +66,15 @@ func importCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "profile %s is saved in %s\n\n", p.Name, path)
-		return reachable(cmd.OutOrStdout(), dir, p)
+		made := imported{Profile: p.Name, File: path, Services: reachable(dir, p)}
+		return answer(cmd, *output, made, func(w io.Writer) error {
+			fmt.Fprintf(w, "profile %s is saved in %s\n\n", p.Name, path)
+			t := columns(w, "SERVICE", "ADDRESS", "REACH IT WITH")
+			for _, s := range made.Services {
+				row(t, s.Name, s.Address, s.Command)
+			}
+			return t.Flush()
+		})
 	}
 	return cmd
 }
@@ -119,10 +127,24 @@ func parseImport(name string, text []byte) (*profile.Profile, error) {
 	return p, nil
 }
 
+// imported is what import has made.
+type imported struct {
+	Profile  string            `json:"profile"`
+	File     string            `json:"file"`
+	Services []importedService `json:"services"`
+}
+
+// importedService is a service of a new profile.
+type importedService struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	Target  string `json:"target"`  // as connect and others take it
+	Command string `json:"command"` // with which it is reached, most likely
+}
+
 // reachable says how to reach each service of a new profile.
-func reachable(w io.Writer, dir profile.Directory, p *profile.Profile) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "SERVICE\tADDRESS\tREACH IT WITH")
+func reachable(dir profile.Directory, p *profile.Profile) []importedService {
+	all := []importedService{}
 	taken := map[string]bool{}
 	for i := range p.Services {
 		s := &p.Services[i]
@@ -130,9 +152,9 @@ func reachable(w io.Writer, dir profile.Directory, p *profile.Profile) error {
 		if door, err := dir.Find(target); err != nil || door.Profile.Name != p.Name {
 			target = p.Name + "/" + s.Name // several profiles have one of that name
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\n", s.Name, s.Address, reach(target, s, taken))
+		all = append(all, importedService{s.Name, s.Address, target, reach(target, s, taken)})
 	}
-	return t.Flush()
+	return all
 }
 
 // sshPort is where a service is most likely SSH.

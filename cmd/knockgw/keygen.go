@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -28,6 +29,8 @@ func keygenCommand() *cobra.Command {
 		Args: exact(0),
 	}
 	out := cmd.Flags().String("out", "", "the new `file`; an existing one is not touched")
+	completeFlag(cmd, "out", completeFiles())
+	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		secret := make([]byte, secretSize)
 		if _, err := rand.Read(secret); err != nil {
@@ -35,8 +38,10 @@ func keygenCommand() *cobra.Command {
 		}
 		line := "hex:" + hex.EncodeToString(secret) + "\n"
 		if *out == "" {
-			_, err := io.WriteString(cmd.OutOrStdout(), line)
-			return err
+			return answer(cmd, *output, keygenResult{Secret: strings.TrimSpace(line)}, func(w io.Writer) error {
+				_, err := io.WriteString(w, line)
+				return err
+			})
 		}
 		err := privatefile.Write(*out, []byte(line), false)
 		switch {
@@ -44,8 +49,16 @@ func keygenCommand() *cobra.Command {
 			return fmt.Errorf("--out %s: there is a file already; name a new one", *out)
 		case errors.Is(err, fs.ErrNotExist):
 			return fmt.Errorf("--out %s: there is no directory %s; make it first", *out, filepath.Dir(*out))
+		case err != nil:
+			return err
 		}
-		return err
+		return answer(cmd, *output, keygenResult{File: *out}, func(io.Writer) error { return nil })
 	}
 	return cmd
+}
+
+// keygenResult is where the secret is: in a file, or here.
+type keygenResult struct {
+	File   string `json:"file,omitempty"`
+	Secret string `json:"secret,omitempty"`
 }

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
 	"github.com/knockgw/knockgw/client"
+	"github.com/knockgw/knockgw/protocol"
 )
 
 func knockCommand() *cobra.Command {
@@ -22,11 +25,15 @@ func knockCommand() *cobra.Command {
 		Example: "  knockgw knock ssh\n  knockgw knock 10.77.0.1:22 --client alice --secret-file alice.key",
 		Args:    exact(1),
 	}
-	cmd.ValidArgsFunction = completeTargets
+	cmd.ValidArgsFunction = alone(completeTargets())
 	var f clientFlags
 	f.addKnocking(cmd)
 	quiet := cmd.Flags().BoolP("quiet", "q", false, "print the session id alone, as --session takes it")
+	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *quiet && *output == asJSON {
+			return &usageError{errors.New("--quiet is for text; leave out -o json, or it")}
+		}
 		if f.bindPort == auto {
 			return &usageError{errors.New("--bind-port: say which port the connection will come from, --bind-port=PORT")}
 		}
@@ -50,12 +57,24 @@ func knockCommand() *cobra.Command {
 		if err := t.Knock(cmd.Context(), addr, session); err != nil {
 			return usage(&client.StepError{Step: client.StepKnock, Err: err})
 		}
-		text := hex.EncodeToString(session)
-		if !*quiet {
-			text = "session " + text
-		}
-		_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
-		return err
+		sent := knocked{Target: t.name, Address: t.address, Remote: addr.String(), Method: cmp.Or(t.Method, protocol.MethodUDP), Session: hex.EncodeToString(session)}
+		return answer(cmd, *output, sent, func(w io.Writer) error {
+			text := sent.Session
+			if !*quiet {
+				text = "session " + text
+			}
+			_, err := fmt.Fprintln(w, text)
+			return err
+		})
 	}
 	return cmd
+}
+
+// knocked is a knock that was sent.
+type knocked struct {
+	Target  string `json:"target"`
+	Address string `json:"address"` // of the service, as it is called
+	Remote  string `json:"remote"`  // what that was resolved to
+	Method  string `json:"method"`
+	Session string `json:"session"` // the id, in hex
 }

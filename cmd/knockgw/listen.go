@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/netip"
@@ -31,6 +32,7 @@ type localFlags struct {
 	listen string
 	drain  time.Duration
 	conns  int
+	output *string
 }
 
 func (f *localFlags) add(cmd *cobra.Command, address string) {
@@ -38,6 +40,22 @@ func (f *localFlags) add(cmd *cobra.Command, address string) {
 	flags.StringVar(&f.listen, "listen", address, "the `address` for local programs to connect to: HOST:PORT, or unix:PATH")
 	flags.DurationVar(&f.drain, "drain", relay.DefaultDrain, "how long connections may go on after SIGTERM or an interrupt")
 	flags.IntVar(&f.conns, "max-connections", relay.DefaultMaxConns, "the `number` of connections at once; more wait")
+	f.output = choice{"how to print the address", formats()}.flag(cmd, "output", "o")
+}
+
+// ready is what is printed when local programs may connect.
+type ready struct {
+	Listening string   `json:"listening"` // HOST:PORT, or unix:PATH
+	Services  []string `json:"services"`
+}
+
+// tell prints the address.
+func (f *localFlags) tell(cmd *cobra.Command, addr net.Addr, services ...string) error {
+	r := ready{where(addr), append([]string{}, services...)}
+	return answerLine(cmd, *f.output, r, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "listening on %s for %s\n", r.Listening, strings.Join(services, ", "))
+		return err
+	})
 }
 
 // check finds mistakes in the flags.

@@ -7,7 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"os"
 	"os/signal"
 	"regexp"
@@ -19,26 +19,7 @@ import (
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
-	"github.com/knockgw/knockgw/sandbox"
-	"github.com/knockgw/knockgw/tun"
 )
-
-// Exit codes; those from 3 to 6 are for the steps of reaching a service, those from 64 up are sysexits.h's.
-const (
-	exitOK            = 0
-	exitFailed        = 1
-	exitUsage         = 2
-	exitResolve       = 3
-	exitKnock         = 4
-	exitConnect       = 5
-	exitAuthenticate  = 6
-	exitNoTUN         = 69 // EX_UNAVAILABLE
-	exitNotPermitted  = 77 // EX_NOPERM
-	exitConfiguration = 78 // EX_CONFIG
-)
-
-// aboutExitCodes is what the commands that reach a service say about it.
-const aboutExitCodes = "The exit code tells which step failed: 3 resolve, 4 knock, 5 connect, 6 authenticate; 1 anything later."
 
 func run() int {
 	// The first signal asks for an orderly end, the second gets a prompt one: by the time
@@ -54,7 +35,7 @@ func run() int {
 
 	err := command().ExecuteContext(ctx)
 	if err != nil {
-		report(err)
+		report(os.Stderr, err)
 	}
 	return exitCode(err)
 }
@@ -64,15 +45,13 @@ func command() *cobra.Command {
 		Use:   "knockgw",
 		Short: "A gateway that hides network services",
 		Long: "knockgw owns a TUN device, drops strangers in silence, recognises knocks in the packets that\n" +
-			"it sees, and relays the flows it admits to the services behind it.",
+			"it sees, and relays the flows it admits to the services behind it.\n\n" +
+			"Every command that has a result prints it as JSON with -o json (capture, whose -o is the file, with\n" +
+			"--summary json). run has --log-format json instead; connect prints what the service sends, and demo is for\n" +
+			"people. Errors are on standard error.\n\n" + aboutAllCodes,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return &usageError{fmt.Errorf("there is no command %q; see knockgw help", args[0])}
-			}
-			return nil
-		},
+		Args:          noSuchCommand,
 	}
 	version := versionCommand()
 	tell := root.Flags().Bool("version", false, "print the version")
@@ -82,44 +61,20 @@ func command() *cobra.Command {
 		}
 		return cmd.Help()
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{fmt.Errorf("%s; see %s --help", spoken(err), cmd.CommandPath())}
-	})
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(helpCommand(root))
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.AddCommand(
-		runCommand(), downCommand(), checkCommand(), demoCommand(), version,
+		completeRun(runCommand()), downCommand(), checkCommand(), demoCommand(), version,
 		reloadCommand(), statusCommand(), flowsCommand(), grantsCommand(), clientsCommand(), bansCommand(), revokeCommand(),
 		traceCommand(), captureCommand(), explainCommand(), doctorCommand(),
 		keygenCommand(), knockCommand(), connectCommand(), pingCommand(), forwardCommand(), proxyCommand(),
 		clientCommand(), importCommand(), migrateCommand(),
 	)
+	refuseUnknownShells(root)
+	settle(root)
+	sayExitCodes(root)
 	return root
-}
-
-// usageError is a mistake on the command line.
-type usageError struct{ error }
-
-// Unwrap returns the mistake.
-func (e *usageError) Unwrap() error { return e.error }
-
-// exact is cobra.ExactArgs with the exit code of a usage error.
-func exact(n int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) > n {
-			return &usageError{fmt.Errorf("%q is too much; usage: %s", args[n], cmd.UseLine())}
-		}
-		if len(args) < n {
-			return &usageError{fmt.Errorf("%s is missing; usage: %s", argument(cmd, len(args)), cmd.UseLine())}
-		}
-		return nil
-	}
-}
-
-// argument is what the usage of a command calls the i-th of its arguments.
-func argument(cmd *cobra.Command, i int) string {
-	if words := strings.Fields(cmd.Use); i+1 < len(words) {
-		return words[i+1]
-	}
-	return "an argument"
 }
 
 // reportedError is one that was told already, and only decides about the exit code.
@@ -127,9 +82,6 @@ type reportedError struct{ error }
 
 // Unwrap returns the error.
 func (e *reportedError) Unwrap() error { return e.error }
-
-// isMissingFlag recognises cobra's own error, which has no type.
-func isMissingFlag(err error) bool { return strings.HasPrefix(err.Error(), "required flag") }
 
 // oneLine is an error's text in one line, however many errors were joined in it.
 func oneLine(err error) string { return strings.ReplaceAll(spoken(err), "\n", "; ") }
@@ -147,68 +99,27 @@ const askTheTime = " (knockgw ping tells how far it is off)"
 func askedTheTime(err error) string { return strings.Replace(oneLine(err), askTheTime, "", 1) }
 
 // report prints an error, one line for each that was joined.
-func report(err error) {
+func report(w io.Writer, err error) {
 	var reported *reportedError
 	if errors.As(err, &reported) {
 		return
 	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok { // exactly errors.Join's own
 		for _, e := range joined.Unwrap() {
-			report(e)
+			report(w, e)
 		}
 		return
 	}
 	var c *config.Error
 	var refused *control.RefusedError
 	if errors.As(err, &c) || errors.As(err, &refused) {
-		fmt.Fprintln(os.Stderr, err) // lines that begin with file and line, for editors to jump to
+		fmt.Fprintln(w, err) // lines that begin with file and line, for editors to jump to
 		return
 	}
 	var step *client.StepError
 	if errors.As(err, &step) {
-		fmt.Fprintln(os.Stderr, "knockgw:", askedTheTime(err))
+		fmt.Fprintln(w, "knockgw:", askedTheTime(err))
 		return
 	}
-	fmt.Fprintln(os.Stderr, "knockgw:", spoken(err))
-}
-
-func exitCode(err error) int {
-	var (
-		usage   *usageError
-		step    *client.StepError
-		conf    *config.Error
-		refused *control.RefusedError
-	)
-	switch {
-	case err == nil:
-		return exitOK
-	case errors.As(err, &usage), isMissingFlag(err):
-		return exitUsage
-	case errors.As(err, &step):
-		return stepCode(step.Step)
-	case errors.As(err, &conf), errors.As(err, &refused):
-		return exitConfiguration
-	case errors.Is(err, tun.ErrNoTUN):
-		return exitNoTUN
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, sandbox.ErrAccount):
-		return exitNotPermitted
-	default:
-		return exitFailed
-	}
-}
-
-// stepCode is the exit code for a step that failed.
-func stepCode(step string) int {
-	switch step {
-	case client.StepResolve:
-		return exitResolve
-	case client.StepKnock:
-		return exitKnock
-	case client.StepConnect:
-		return exitConnect
-	case client.StepAuthenticate:
-		return exitAuthenticate
-	default:
-		return exitFailed
-	}
+	fmt.Fprintln(w, "knockgw:", spoken(err))
 }

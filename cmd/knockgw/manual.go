@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/cpuguy83/go-md2man/v2/md2man"
+
+	"github.com/knockgw/knockgw/internal/build"
 )
 
 // configPage writes knockgw.yaml(5) into a file: what docs/configuration.md, a file of
@@ -23,7 +25,7 @@ func configPage(file, markdown string, epoch time.Time) error {
 	page := fmt.Sprintf("%% \"KNOCKGW.YAML\" \"5\" %q %q \"knockgw\"\n"+
 		"# NAME\n\nknockgw.yaml - the configuration of knockgw, a gateway that hides network services\n\n"+
 		"# DESCRIPTION\n%s\n# SEE ALSO\n\n**knockgw(1)**, **knockgw-run(1)**, **knockgw-check(1)**\n",
-		epoch.Format("Jan 2006"), "knockgw "+buildVersion(), terms(string(text)))
+		epoch.Format("Jan 2006"), "knockgw "+build.This().Version, terms(string(text)))
 	return os.WriteFile(file, md2man.Render([]byte(page)), 0o644) //nolint:gosec // for everybody to read
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -25,7 +26,11 @@ func migrateCommand() *cobra.Command {
 	dir := flags.String("out-dir", "", "write the files to this `directory`, which must be empty or not exist")
 	listen := flags.String("listen", "", "a server's protected `address`, which is routed to the gateway's device; with :PORT\n"+
 		"if clients are to dial another port than now")
+	completeFlag(cmd, "out-dir", completeDirectories)
+	cmd.ValidArgsFunction = alone(completeFiles("yaml", "yml"))
+	output := outputFlag(cmd)
 	service := flags.String("service", "", "the service's `name` (default: one that its port suggests)")
+	completeFlag(cmd, "service", cobra.NoFileCompletions) // it is a new one
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o := migrate.Options{Service: *service, TextOnly: *dir == ""}
 		if *listen != "" {
@@ -47,30 +52,73 @@ func migrateCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		for _, n := range r.Notes {
-			fmt.Fprintln(cmd.ErrOrStderr(), n)
+		if *output != asJSON {
+			for _, n := range r.Notes {
+				fmt.Fprintln(cmd.ErrOrStderr(), n)
+			}
 		}
-		if *dir == "" {
-			_, err = cmd.OutOrStdout().Write(r.Files[0].Data)
-			return err
+		if *dir != "" {
+			if err := r.Write(*dir); err != nil {
+				return fmt.Errorf("--out-dir: %w", err)
+			}
 		}
-		if err := r.Write(*dir); err != nil {
-			return fmt.Errorf("--out-dir: %w", err)
-		}
-		return printMade(cmd, r, *dir)
+		return answer(cmd, *output, migratedOf(r, *dir), func(w io.Writer) error {
+			if *dir == "" {
+				_, err := w.Write(r.Files[0].Data)
+				return err
+			}
+			return printMade(w, r, *dir)
+		})
 	}
 	return cmd
 }
 
-// printMade names the files and the commands to go on with.
-func printMade(cmd *cobra.Command, r *migrate.Result, dir string) error {
+// migrated is what -o json says.
+type migrated struct {
+	Files []migratedFile `json:"files"` // that were written; without --out-dir the one that would be
+	Next  []string       `json:"next"`  // commands to go on with
+	Notes []migratedNote `json:"notes"`
+}
+
+type migratedFile struct {
+	File string `json:"file"`
+	Text string `json:"text,omitempty"` // where it was not written; no secret is in it
+}
+
+// migratedNote says what became of a key.
+type migratedNote struct {
+	File string `json:"file"`
+	Line int    `json:"line"`
+	Key  string `json:"key"`
+	Text string `json:"text"`
+	Warn bool   `json:"warning"` // something that was safe, or worked, is so no longer
+}
+
+func migratedOf(r *migrate.Result, dir string) migrated {
+	m := migrated{Files: []migratedFile{}, Next: []string{}, Notes: []migratedNote{}}
+	for _, n := range r.Notes {
+		m.Notes = append(m.Notes, migratedNote{n.File, n.Line, n.Key, n.Text, n.Warning})
+	}
+	if dir == "" {
+		m.Files = append(m.Files, migratedFile{File: r.Files[0].Name, Text: string(r.Files[0].Data)})
+		return m
+	}
 	for _, f := range r.Files {
-		if _, err := fmt.Fprintln(cmd.OutOrStdout(), "wrote", filepath.Join(dir, f.Name)); err != nil {
+		m.Files = append(m.Files, migratedFile{File: filepath.Join(dir, f.Name)})
+	}
+	m.Next = append(m.Next, r.Next(dir)...)
+	return m
+}
+
+// printMade names the files and the commands to go on with.
+func printMade(w io.Writer, r *migrate.Result, dir string) error {
+	for _, f := range r.Files {
+		if _, err := fmt.Fprintln(w, "wrote", filepath.Join(dir, f.Name)); err != nil {
 			return err
 		}
 	}
 	for _, command := range r.Next(dir) {
-		if _, err := fmt.Fprintln(cmd.OutOrStdout(), "next:", command); err != nil {
+		if _, err := fmt.Fprintln(w, "next:", command); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/size"
 )
 
 // What the operator sees and ends of the running gateway's flows, grants, clients
@@ -56,7 +57,7 @@ func flowsCommand() *cobra.Command {
 			t := columns(w, "CLIENT", "FROM", "SERVICE", "UPSTREAM", "AGE", "IDLE", "RECEIVED", "SENT", "IN/s", "OUT/s")
 			for _, f := range list.Flows {
 				row(t, printable(cmp.Or(f.Client, "-")), f.Source, f.Service, cmp.Or(f.Upstream, "-"), lasting(f.Age), lasting(f.Idle),
-					size(float64(f.Received)), size(float64(f.Sent)), size(f.ReceiveRate), size(f.SendRate))
+					size.Text(float64(f.Received)), size.Text(float64(f.Sent)), size.Text(f.ReceiveRate), size.Text(f.SendRate))
 			}
 			return errors.Join(t.Flush(), more(w, list.More))
 		},
@@ -68,7 +69,7 @@ func flowsCommand() *cobra.Command {
 
 func grantsCommand() *cobra.Command {
 	return asking[control.Grants]{
-		ask: func(ctx context.Context, c *control.Client) (*control.Grants, error) { return c.Grants(ctx) },
+		ask: grantsOf,
 		show: func(w io.Writer, list *control.Grants) error {
 			t := columns(w, "CLIENT", "SERVICE", "FROM", "PORT", "LEFT", "USES", "HANDSHAKES")
 			for _, g := range list.Grants {
@@ -88,7 +89,7 @@ func grantsCommand() *cobra.Command {
 
 func clientsCommand() *cobra.Command {
 	return asking[control.Clients]{
-		ask: func(ctx context.Context, c *control.Client) (*control.Clients, error) { return c.Clients(ctx) },
+		ask: clientsOf,
 		show: func(w io.Writer, list *control.Clients) error {
 			t := columns(w, "CLIENT", "FLOWS", "GRANTS", "LAST SEEN", "LAST REFUSED")
 			for _, cl := range list.Clients {
@@ -139,8 +140,9 @@ func bansCommand() *cobra.Command {
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
 	pardon := cmd.Flags().String("pardon", "", "end the bans of this `address` or network")
+	completeFlag(cmd, "pardon", completeBans(path))
 	bans := asking[control.Bans]{
-		ask: func(ctx context.Context, c *control.Client) (*control.Bans, error) { return c.Bans(ctx) },
+		ask: bansOf,
 		show: func(w io.Writer, list *control.Bans) error {
 			t := columns(w, "SOURCE", "LEFT")
 			for _, b := range list.Bans {
@@ -150,22 +152,20 @@ func bansCommand() *cobra.Command {
 		},
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if *pardon != "" {
-			c, err := controlOf(*path)
-			if err != nil {
-				return err
-			}
-			source, err := control.ParseSource(*pardon)
-			if err != nil {
-				return &usageError{fmt.Errorf("--pardon: %w", err)}
-			}
-			n, err := c.Pardon(cmd.Context(), source)
-			if err == nil {
-				fmt.Fprintf(cmd.OutOrStdout(), "%d bans ended\n", n)
-			}
-			return err
+		if *pardon == "" {
+			return bans.run(cmd, *path, *output)
 		}
-		return bans.run(cmd, *path, *output)
+		source, err := control.ParseSource(*pardon)
+		if err != nil {
+			return &usageError{fmt.Errorf("--pardon: %w", err)}
+		}
+		return asking[control.Pardoned]{
+			ask: func(ctx context.Context, c *control.Client) (*control.Pardoned, error) { return c.Pardon(ctx, source) },
+			show: func(w io.Writer, done *control.Pardoned) error {
+				_, err := fmt.Fprintf(w, "%d bans ended\n", done.Bans)
+				return err
+			},
+		}.run(cmd, *path, *output)
 	}
 	return cmd
 }
@@ -189,6 +189,8 @@ func revokeCommand() *cobra.Command {
 	completeFlag(cmd, "service", completeServices(path))
 	source := flags.String("source", "", "from this `address` or network")
 	flow := flags.String("flow", "", "the one connection from this `address:port`")
+	completeFlag(cmd, "source", completeSources(path))
+	completeFlag(cmd, "flow", completeFlows(path))
 	flags.BoolVar(&what.Grants, "grants-only", false, "leave the flows alone")
 	flags.BoolVar(&what.All, "all", false, "everybody's")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -255,18 +257,3 @@ func lasting(seconds float64) string {
 
 // when is a moment for people, in the time of this host.
 func when(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
-
-// size is a number of bytes in binary units.
-func size(n float64) string {
-	const step = 1024
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
-	i := 0
-	for n >= step && i < len(units)-1 {
-		n /= step
-		i++
-	}
-	if i == 0 {
-		return fmt.Sprintf("%.0f B", n)
-	}
-	return fmt.Sprintf("%.1f %s", n, units[i])
-}

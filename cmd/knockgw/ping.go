@@ -30,26 +30,24 @@ func pingCommand() *cobra.Command {
 			"this host's clock is wrong, for which it knocks some more.\n\n" +
 			"With an authentication it then waits up to 0.3 s, in which a gateway ends the connection if the service\n" +
 			"behind it does not run. The service sees a connection that says nothing and ends.\n\n" +
-			aboutTargets + "\n\n" + aboutExitCodes,
+			aboutTargets,
 		Example: "  knockgw ping ssh\n  knockgw ping ssh -c 10 -o json",
 		Args:    exact(1),
 	}
-	cmd.ValidArgsFunction = completeTargets
+	cmd.ValidArgsFunction = alone(completeTargets())
 	var f clientFlags
 	f.addConnecting(cmd)
 	flags := cmd.Flags()
 	flags.Lookup("proof").DefValue = "true"
 	count := flags.IntP("count", "c", 3, "how `often`")
 	interval := flags.Duration("interval", pingInterval, "the `time` between two attempts")
-	format := flags.StringP("output", "o", "text", "text or json")
+	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
 		case *count < 1:
 			return &usageError{fmt.Errorf("--count %d: write 1 or more", *count)}
 		case *interval < 0:
 			return &usageError{fmt.Errorf("--interval %v: write a time, as in 1s", *interval)}
-		case *format != "text" && *format != "json":
-			return &usageError{fmt.Errorf("--output %s: choose text or json", *format)}
 		}
 		t, err := f.find(cmd, args[0])
 		if err != nil {
@@ -61,10 +59,10 @@ func pingCommand() *cobra.Command {
 		}
 		out := cmd.OutOrStdout()
 		tell := func(string, ...any) {}
-		if *format == "text" {
+		if *output == asText {
 			tell = func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
 		}
-		return ping(cmd.Context(), pinging{target: t, count: *count, interval: *interval, tell: tell, json: *format == "json", out: out})
+		return ping(cmd.Context(), pinging{target: t, count: *count, interval: *interval, tell: tell, json: *output == asJSON, out: out})
 	}
 	return cmd
 }
@@ -82,7 +80,7 @@ type pinging struct {
 // ping reaches a service some times and tells how it went. Its error is that of the last attempt that failed.
 func ping(ctx context.Context, p pinging) error {
 	p.tell("%s at %s", p.name, p.address)
-	report := pingReport{Target: p.name, Address: p.address}
+	report := pingReport{Target: p.name, Address: p.address, Attempts: []pingAttempt{}}
 	var failure error
 	for i := range p.count {
 		if i > 0 && !sleep(ctx, p.interval) {

@@ -50,56 +50,53 @@ func (w *watch) trace() *client.Trace {
 
 // pingAttempt is how one attempt went. The times of steps that did not work, or were not needed, are absent.
 type pingAttempt struct {
-	Number       int          `json:"number"`
-	OK           bool         `json:"ok"`
-	Step         string       `json:"failed_step,omitempty"`
-	Error        string       `json:"error,omitempty"`
-	Remote       string       `json:"remote,omitempty"` // the address that was tried last
-	Knocks       int          `json:"tries,omitempty"`  // how many it took: packets get lost
-	Resolve      milliseconds `json:"resolve_ms,omitempty"`
-	Knock        milliseconds `json:"knock_ms,omitempty"`
-	Connect      milliseconds `json:"connect_ms,omitempty"`
-	Authenticate milliseconds `json:"authenticate_ms,omitempty"`
-	Total        milliseconds `json:"total_ms"`
+	Number       int     `json:"number"`
+	OK           bool    `json:"ok"`
+	Step         string  `json:"failed_step,omitempty"`
+	Error        string  `json:"error,omitempty"`
+	Remote       string  `json:"remote,omitempty"` // the address that was tried last
+	Knocks       int     `json:"tries,omitempty"`  // how many it took: packets get lost
+	Resolve      seconds `json:"resolve_seconds,omitempty"`
+	Knock        seconds `json:"knock_seconds,omitempty"`
+	Connect      seconds `json:"connect_seconds,omitempty"`
+	Authenticate seconds `json:"authenticate_seconds,omitempty"`
+	Total        seconds `json:"total_seconds"`
 }
 
-// milliseconds is a time as it is printed.
-type milliseconds float64
+// seconds is a time as it is printed.
+type seconds float64
 
-func inMilliseconds(t time.Duration) milliseconds {
-	return milliseconds(float64(t.Round(time.Microsecond).Microseconds()) / microsecondsIn)
-}
+// inSeconds is a time to the microsecond: nobody measures better.
+func inSeconds(t time.Duration) seconds { return seconds(t.Round(time.Microsecond).Seconds()) }
 
-// microsecondsIn is how many there are in a millisecond.
-const microsecondsIn = 1000
-
-// String has as many digits as anybody reads.
-func (m milliseconds) String() string {
-	if m < 10 {
-		return fmt.Sprintf("%.1f ms", float64(m))
+// String is in milliseconds, with as many digits as anybody reads.
+func (s seconds) String() string {
+	const inOne, few = 1000, 10
+	if ms := float64(s) * inOne; ms < few {
+		return fmt.Sprintf("%.1f ms", ms)
 	}
-	return fmt.Sprintf("%.0f ms", float64(m))
+	return fmt.Sprintf("%.0f ms", float64(s)*inOne)
 }
 
 // attempt is what w has seen.
 func (w *watch) attempt(number int, total time.Duration) pingAttempt {
-	a := pingAttempt{Number: number, Total: inMilliseconds(total), Knocks: w.last.Number}
+	a := pingAttempt{Number: number, Total: inSeconds(total), Knocks: w.last.Number}
 	if w.reached == "" {
 		return a
 	}
-	a.Resolve = inMilliseconds(w.resolved)
+	a.Resolve = inSeconds(w.resolved)
 	if w.last.Target.IsValid() {
 		a.Remote = w.last.Target.String()
 	}
 	knock, knocked := w.knocked[w.last.Number]
 	if knocked {
-		a.Knock = inMilliseconds(knock)
+		a.Knock = inSeconds(knock)
 	}
 	if w.connect > 0 {
-		a.Connect = inMilliseconds(w.connect - knock)
+		a.Connect = inSeconds(w.connect - knock)
 	}
 	if w.auth > 0 {
-		a.Authenticate = inMilliseconds(w.auth - w.connect)
+		a.Authenticate = inSeconds(w.auth - w.connect)
 	}
 	return a
 }
@@ -114,7 +111,7 @@ func (a pingAttempt) String() string {
 	}
 	for _, step := range []struct {
 		name string
-		took milliseconds
+		took seconds
 	}{
 		{client.StepResolve, a.Resolve}, {client.StepKnock, a.Knock},
 		{client.StepConnect, a.Connect}, {client.StepAuthenticate, a.Authenticate},
@@ -136,15 +133,18 @@ type pingReport struct {
 	Address     string        `json:"address"`
 	Attempts    []pingAttempt `json:"attempts"`
 	Worked      int           `json:"worked"`
-	Min         milliseconds  `json:"min_ms,omitempty"` // of the attempts that worked
-	Median      milliseconds  `json:"median_ms,omitempty"`
-	Max         milliseconds  `json:"max_ms,omitempty"`
-	ClockOffset *float64      `json:"clock_offset_s,omitempty"` // this host's minus the gateway's; absent if not asked
+	Min         seconds       `json:"min_seconds,omitempty"` // of the attempts that worked
+	Median      seconds       `json:"median_seconds,omitempty"`
+	Max         seconds       `json:"max_seconds,omitempty"`
+	ClockOffset *float64      `json:"clock_offset_seconds,omitempty"` // this host's minus the gateway's; absent if not asked
 }
+
+// precision is how many parts of a second are told apart.
+const precision = 1e6
 
 // sum fills in what follows from the attempts.
 func (r *pingReport) sum() {
-	var took []milliseconds
+	var took []seconds
 	for _, a := range r.Attempts {
 		if a.OK {
 			took = append(took, a.Total)
@@ -155,7 +155,7 @@ func (r *pingReport) sum() {
 	}
 	slices.Sort(took)
 	r.Min, r.Max = took[0], took[len(took)-1]
-	r.Median = milliseconds(math.Round(float64(took[(len(took)-1)/2]+took[len(took)/2])/2*microsecondsIn) / microsecondsIn)
+	r.Median = seconds(math.Round(float64(took[(len(took)-1)/2]+took[len(took)/2])/2*precision) / precision)
 }
 
 // summary is the last line of text.

@@ -13,8 +13,12 @@ import (
 	"github.com/knockgw/knockgw/sandbox"
 )
 
-// defaultUser is whom run becomes when root starts it. The packages make it.
-const defaultUser = "knockgw"
+const (
+	// defaultUser is whom run becomes when root starts it. The packages make it.
+	defaultUser = "knockgw"
+	// rootUser, named on purpose, has root stay root, without a capability.
+	rootUser = "root"
+)
 
 // privileges are what run does with those that it was started with. They are no
 // part of the configuration: a service manager may have given them up already.
@@ -22,7 +26,7 @@ type privileges struct {
 	user, group string
 	keep        bool
 	chosen      bool // the user was named
-	nobody      bool // there is no account to become
+	root        bool // and is root
 	given       bool // what there was has been given up
 }
 
@@ -30,14 +34,14 @@ const keepFlag = "insecure-keep-privileges"
 
 func (p *privileges) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&p.user, "user", defaultUser, "the `account` that run becomes, where root starts it; a name or a number")
+	flags.StringVar(&p.user, "user", defaultUser, "the `account` that run becomes, where root starts it; a name or a number. "+
+		"root stays root, without a capability")
 	flags.StringVar(&p.group, "group", "", "its `group` (default: the account's own)")
 	flags.BoolVar(&p.keep, keepFlag, false, "stay root and keep every system call: a mistake in the gateway is one of root's then")
 }
 
-// account is whom the gateway is to become; nil where it stays who it is. Where root
-// has not made the account, and named no other, it is still root who runs, without a
-// capability: it may do no more than any owner of files.
+// account is whom the gateway is to become; nil where it stays who it is. Root stays
+// root only if that was asked for.
 func (p *privileges) account(cmd *cobra.Command) (*sandbox.Account, error) {
 	p.chosen = cmd.Flags().Changed("user") || cmd.Flags().Changed("group")
 	if p.keep && p.chosen {
@@ -46,48 +50,55 @@ func (p *privileges) account(cmd *cobra.Command) (*sandbox.Account, error) {
 	if p.keep || os.Geteuid() != 0 && !p.chosen {
 		return nil, nil
 	}
+	if p.root = isRoot(p.user); p.root {
+		if p.group != "" {
+			return nil, &usageError{errors.New("--user root keeps root's groups: leave out --group, or name another user")}
+		}
+		if os.Geteuid() != 0 {
+			return nil, fmt.Errorf("%w: root was not who started it; leave out --user", sandbox.ErrAccount)
+		}
+		return nil, nil
+	}
 	a, err := sandbox.Lookup(p.user, p.group)
 	if err != nil && !p.chosen {
-		p.nobody = true
-		return nil, nil
+		return nil, fmt.Errorf("%w\nthe gateway does not stay root by itself: make the account (useradd --system --user-group "+
+			"--shell /usr/sbin/nologin %[2]s) and give it the configuration's directory and the state's (chown -R %[2]s); "+
+			"or name another with --user; or have it stay root without a capability with --user root", err, defaultUser)
 	}
 	return a, err
 }
 
-// load loads the configuration, and finds whom the gateway is to become. A root
-// without CAP_DAC_OVERRIDE, as in a container, reads it with the rights of that one.
+func isRoot(user string) bool { return user == rootUser || user == "0" }
+
+// load loads the configuration, and finds whom the gateway is to become. A mistake in
+// the file is told before one with the account.
 func (p *privileges) load(cmd *cobra.Command, load func() (*config.Config, error)) (*config.Config, *sandbox.Account, error) {
-	cfg, err := load()
 	account, aerr := p.account(cmd)
-	if err != nil && aerr == nil && account != nil && os.Geteuid() == 0 {
-		as := sandbox.As(account, func() (err error) {
-			cfg, err = load()
-			return err
-		})
-		if as == nil {
-			err = nil
-		}
-	}
+	cfg, err := loadAs(account, load)
 	if err != nil {
 		return nil, nil, err
 	}
 	return cfg, account, aerr
 }
 
-// readable returns an error if the account cannot load what root can, so that no
-// reload would work.
-func readable(a *sandbox.Account, path string) error {
+// loadAs loads the configuration with the account's rights to files, where root may do
+// that: what the account cannot load, no reload could, and what it has put in the
+// file's place is not opened by root.
+func loadAs(a *sandbox.Account, load func() (*config.Config, error)) (cfg *config.Config, err error) {
 	if a == nil || os.Geteuid() != 0 {
-		return nil
+		return load()
 	}
-	err := sandbox.As(a, func() error {
-		_, err := config.Load(path)
+	err = sandbox.As(a, func() (err error) {
+		cfg, err = load()
 		return err
 	})
-	if err == nil || errors.Is(err, errors.ErrUnsupported) {
-		return nil
+	if errors.Is(err, errors.ErrUnsupported) {
+		return load()
 	}
-	return &accountError{a, err}
+	if errors.Is(err, fs.ErrPermission) && !errors.Is(err, sandbox.ErrAccount) {
+		return nil, &accountError{a, err}
+	}
+	return cfg, err
 }
 
 // An accountError is what an account lacks.
@@ -127,10 +138,12 @@ func (p *privileges) confine(a *sandbox.Account, log *slog.Logger) func() error 
 		}
 		if err == nil {
 			p.given = true
-			if p.nobody {
-				log.Warn("there is no account for the gateway to become: it has no capability and few system calls left, "+
-					"but the files of root's are its own", "remedy", "useradd --system --user-group --shell /usr/sbin/nologin "+defaultUser+
-					", or name another account with --user")
+			if p.root {
+				log.Warn("the gateway stays root: it has no capability and few system calls left, but root's files are its own",
+					"flag", "--user "+rootUser)
+			}
+			if !sandbox.Filters() {
+				log.Warn("every system call is kept: this system or architecture has no filter of them")
 			}
 			log.Info("privileges given up", "uid", os.Getuid(), "gid", os.Getgid())
 		}

@@ -28,7 +28,7 @@ func proxyCommand() *cobra.Command {
 			"profiles and nothing else: as SERVICE, where several profiles have one as SERVICE.PROFILE, or as HOST:PORT.\n" +
 			"A service's name stands for its port too, whatever port is asked for. It knocks for each connection. A\n" +
 			"profile that is imported or changed later is found too.\n\n" +
-			"It prints the address when it is ready. SIGTERM or an interrupt ends it when the connections have ended, or\n" +
+			"It prints the address when it is ready, with -o json as an object on a line. SIGTERM or an interrupt ends it when the connections have ended, or\n" +
 			"--drain later; a second one at once.",
 		Example: "  knockgw proxy\n  curl -x socks5h://127.0.0.1:1080 http://wiki/\n  curl -x http://127.0.0.1:1080 https://wiki/",
 		Args:    exact(0),
@@ -36,7 +36,7 @@ func proxyCommand() *cobra.Command {
 	var local localFlags
 	local.add(cmd, proxyAddress)
 	only := cmd.Flags().StringArray("profile", nil, "a `profile` whose services are reachable (default: all)")
-	completeFlag(cmd, "profile", completeProfiles)
+	completeFlag(cmd, "profile", completeProfiles(func(p *profile.Profile) string { return p.Name }))
 	timeout := cmd.Flags().Duration("timeout", client.DefaultTimeout, "how long reaching a service may take")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := local.check(); err != nil {
@@ -56,7 +56,9 @@ func proxyCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "listening on %s for %s\n", where(listener.Addr()), strings.Join(names, ", "))
+		if err := local.tell(cmd, listener.Addr(), names...); err != nil {
+			return errors.Join(err, listener.Close())
+		}
 		return local.untilDrained(ctx, say, func() error {
 			return proxy.Serve(ctx, proxy.Options{
 				Listener: listener, Dial: s.dial, MaxConns: local.conns, Drain: local.drain,

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,16 +9,13 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"syscall"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/gateway"
-	"github.com/knockgw/knockgw/sandbox"
 )
 
 const (
@@ -35,7 +31,9 @@ func configFlag(cmd *cobra.Command) *string {
 	if env := os.Getenv(configVariable); env != "" {
 		file = env
 	}
-	return cmd.Flags().String("config", file, "the configuration `file`; "+configVariable+" in the environment names another default")
+	path := cmd.Flags().String("config", file, "the configuration `file`; "+configVariable+" in the environment names another default")
+	completeFlag(cmd, "config", completeFiles("yaml", "yml"))
+	return path
 }
 
 func runCommand() *cobra.Command {
@@ -47,8 +45,9 @@ func runCommand() *cobra.Command {
 			"routes stay, so that the protected addresses stay silent: knockgw down removes them. SIGHUP has it\n" +
 			"load the configuration anew, as knockgw reload does.\n\n" +
 			"Where root starts it, it becomes the account --user once the device and the routes are there, keeps no\n" +
-			"capability, and has the kernel refuse what a gateway has no use for. A device that was prepared\n" +
-			"(--prepared, --tun-fd) needs no privilege from the start.",
+			"capability, and has the kernel refuse what a gateway has no use for. It stays root, without a\n" +
+			"capability, only where --user root says so. A device that was prepared (--prepared, --tun-fd) needs no\n" +
+			"privilege from the start.",
 		Args: exact(0),
 	}
 	path := configFlag(cmd)
@@ -72,10 +71,7 @@ func runCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := readable(account, file); err != nil {
-			return err
-		}
-		o := gateway.Options{Log: log, Version: buildVersion(), Load: load, Source: file, Confine: own.confine(account, log)}
+		o := gateway.Options{Log: log, Load: load, Source: file, Confine: own.confine(account, log)}
 		if o.Device, err = taken.open(cfg); err != nil {
 			return err
 		}
@@ -168,6 +164,7 @@ func downCommand() *cobra.Command {
 		Args: exact(0),
 	}
 	path := configFlag(cmd)
+	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := config.Load(*path)
 		if err != nil {
@@ -177,91 +174,15 @@ func downCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "%d routes removed\n", n)
-		return nil
+		return answer(cmd, *output, removed{n}, func(w io.Writer) error {
+			_, err := fmt.Fprintf(w, "%d routes removed\n", n)
+			return err
+		})
 	}
 	return cmd
 }
 
-func checkCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "check",
-		Short: "Validate a configuration and show what it would protect",
-		Long: "Validates the configuration and prints a table of what it would protect. Where a gateway runs on\n" +
-			"it, and control.socket is set, it also tells what a reload would change and what needs a restart.",
-		Args: exact(0),
-	}
-	path := configFlag(cmd)
-	output := outputFlag(cmd)
-	user := cmd.Flags().String("user", defaultUser, "the `account` that run will become, which must be able to read it")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := config.Load(*path)
-		if err != nil {
-			return err
-		}
-		account, err := sandbox.Lookup(*user, "")
-		if err != nil && cmd.Flags().Changed("user") {
-			return err
-		}
-		if err := readable(account, *path); err != nil {
-			return err
-		}
-		if _, err := gateway.New(cfg, gateway.Options{}); err != nil {
-			return err
-		}
-		for _, w := range cfg.Warnings {
-			fmt.Fprintln(cmd.ErrOrStderr(), w)
-		}
-		rows := cfg.Table()
-		switch *output {
-		case "json":
-			enc := json.NewEncoder(cmd.OutOrStdout())
-			enc.SetIndent("", "  ")
-			return enc.Encode(rows)
-		case "table":
-			if err := table(cmd.OutOrStdout(), rows); err != nil {
-				return err
-			}
-			return rehearse(cmd, cfg.Control.Socket, *path)
-		default:
-			return &usageError{fmt.Errorf("-o %s: choose table or json", *output)}
-		}
-	}
-	return cmd
-}
-
-func outputFlag(cmd *cobra.Command) *string {
-	return cmd.Flags().StringP("output", "o", "table", "table or json")
-}
-
-func table(w io.Writer, rows []config.Row) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "SERVICE\tLISTEN\tMODE\tSTRANGERS SEE\tMETHODS\tCLIENTS\tUPSTREAM")
-	for _, r := range rows {
-		see := "nothing"
-		if r.Visible {
-			see = "an open port"
-		}
-		upstream := r.Upstream
-		if upstream == "" {
-			upstream = "(this program)"
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
-			r.Service, r.Listen, r.Mode, see, list(r.Methods), list(r.Clients), upstream)
-	}
-	return t.Flush()
-}
-
-// listed is how many entries of a list fit in a table's cell.
-const listed = 6
-
-func list(s []string) string {
-	switch {
-	case len(s) == 0:
-		return "-"
-	case len(s) > listed:
-		return fmt.Sprintf("%s, ... (%d)", strings.Join(s[:listed], ", "), len(s))
-	default:
-		return strings.Join(s, ", ")
-	}
+// removed is what down has removed.
+type removed struct {
+	Routes int `json:"routes_removed"`
 }

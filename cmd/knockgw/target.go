@@ -30,9 +30,12 @@ const aboutTargets = "TARGET is a service of a profile, by its name (SERVICE or 
 const auto = "auto"
 
 // methods are what --method takes, besides aliases.
-const methods = protocol.MethodUDP + ", " + protocol.MethodUDPSeq + ", " +
-	protocol.MethodUDPPassive + ", " + protocol.MethodUDPPassiveSeq + ", " +
-	protocol.MethodTCPSYN + ", " + protocol.MethodTCPSYNSeq + " or " + protocol.MethodUDPv2
+func methods() []string {
+	return []string{
+		protocol.MethodUDP, protocol.MethodUDPSeq, protocol.MethodUDPPassive, protocol.MethodUDPPassiveSeq,
+		protocol.MethodTCPSYN, protocol.MethodTCPSYNSeq, protocol.MethodUDPv2,
+	}
+}
 
 // clientFlags are how to reach a TARGET, as the command line says it.
 type clientFlags struct {
@@ -56,7 +59,10 @@ func (f *clientFlags) addKnocking(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.id, "client", "", "the client `id`")
 	flags.StringVar(&f.secretFile, "secret-file", "", "the `file` with the client's secret")
-	flags.StringVar(&f.method, "method", protocol.MethodUDP, "how to knock: "+methods)
+	flags.StringVar(&f.method, "method", protocol.MethodUDP, "how to knock: "+alternatives(methods()))
+	completeFlag(cmd, "client", completeProfiles(func(p *profile.Profile) string { return p.Client }))
+	completeFlag(cmd, "secret-file", completeFiles())
+	completeFlag(cmd, "method", cobra.FixedCompletions(methods(), cobra.ShellCompDirectiveNoFileComp))
 	flags.Uint16Var(&f.udpPort, "udp-port", client.DefaultKnockPort, "the UDP `port` that takes knocks")
 	flags.Uint16Var(&f.port, "port", 0, "the protected `port` in MACs, where a NAT changes it (default: the one dialled)")
 	flags.IntVar(&f.sequenceLength, "sequence-length", client.DefaultSequenceLength, "the number of `parts` of a -seq method")
@@ -82,8 +88,22 @@ func (f *clientFlags) addConnecting(cmd *cobra.Command) {
 	flags.BoolVar(&f.proof, "proof", false, "have the gateway prove that it knows the secret too")
 	flags.BoolVar(&f.v1, "v1", false, "authenticate with frame v1 instead of envelope v2")
 	flags.StringVar(&f.hint, "hint", string(protocol.HintRoute), "the gateway's hint mode: route-hint or none")
+	hints := []string{string(protocol.HintRoute), string(protocol.HintNone)}
+	completeFlag(cmd, "hint", cobra.FixedCompletions(hints, cobra.ShellCompDirectiveNoFileComp))
 	flags.IntSliceVar(&f.buckets, "buckets", nil, "envelope sizes to choose from (default: all)")
+	completeFlag(cmd, "buckets", completeBuckets)
 	flags.DurationVar(&f.timeout, "timeout", client.DefaultTimeout, "how long reaching the service may take (connect and ping then compare the clocks, for up to 20 s)")
+}
+
+// completeBuckets offers the sizes of envelopes that there are, after those that are written already.
+func completeBuckets(_ *cobra.Command, _ []string, begun string) (all []string, _ cobra.ShellCompDirective) {
+	before := begun[:strings.LastIndex(begun, ",")+1]
+	for _, bucket := range protocol.DefaultBuckets() {
+		if size := strconv.Itoa(bucket); !slices.Contains(strings.Split(before, ","), size) {
+			all = append(all, before+size)
+		}
+	}
+	return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveKeepOrder
 }
 
 // target is a TARGET: where it is, and who knocks there how.
@@ -138,7 +158,7 @@ func (f *clientFlags) apply(d *client.Dialer, given func(flag string) bool) erro
 	if given("method") {
 		method, err := protocol.ParseMethod(f.method)
 		if err != nil {
-			return &usageError{fmt.Errorf("--method %s: %w; choose %s", f.method, err, methods)}
+			return &usageError{fmt.Errorf("--method %s: %w; choose %s", f.method, err, alternatives(methods()))}
 		}
 		d.Method = method
 	}

@@ -2,34 +2,40 @@ package main
 
 import (
 	"fmt"
-	"runtime"
-	"runtime/debug"
+	"io"
 
 	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/internal/build"
 )
 
-// version is set by the linker where packages are built (-X main.version=...). Other
-// builds know theirs from the module or the checkout.
-var version string
-
-func buildVersion() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(unknown)"
-}
-
 func versionCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  exact(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "knockgw %s %s\n", buildVersion(), runtime.Version())
-			return err
-		},
+		Long: "Prints the version, the commit that it was built of, where that is known, and the version of Go. What a\n" +
+			"running gateway is of is in knockgw status.",
+		Args: exact(0),
 	}
+	output := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		this := build.This()
+		return answer(cmd, *output, this, func(w io.Writer) error {
+			_, err := fmt.Fprintln(w, "knockgw", versionText(this))
+			return err
+		})
+	}
+	return cmd
+}
+
+// versionText is a build on one line.
+func versionText(b build.Info) string {
+	text := b.Version
+	switch {
+	case b.Commit != "" && b.Dirty:
+		text += fmt.Sprintf(" (commit %.12s, changed since)", b.Commit)
+	case b.Commit != "":
+		text += fmt.Sprintf(" (commit %.12s)", b.Commit)
+	}
+	return text + " " + b.Go
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"io"
 	"testing"
 	"time"
 
@@ -54,5 +55,26 @@ func TestACaptureIsCutBetweenItsBlocks(t *testing.T) {
 	}
 	if _, err := (&blockWriter{w: &bytes.Buffer{}, unlimited: true}).Write(make([]byte, 100)); !errors.Is(err, errBlock) {
 		t.Errorf("%v", err)
+	}
+}
+
+// fullDisk takes some bytes and no more.
+type fullDisk struct{ room int }
+
+func (d *fullDisk) Write(p []byte) (int, error) {
+	n := min(len(p), d.room)
+	d.room -= n
+	if n < len(p) {
+		return n, io.ErrShortWrite
+	}
+	return n, nil
+}
+
+func TestWhatAFullDiskTookOfABlockIsNotCounted(t *testing.T) {
+	block := []byte{6, 0, 0, 0, 12, 0, 0, 0, 12, 0, 0, 0}
+	b := &blockWriter{w: &fullDisk{room: 2*len(block) + 5}, unlimited: true}
+	_, err := b.Write(bytes.Repeat(block, 3))
+	if !errors.Is(err, io.ErrShortWrite) || b.written != int64(2*len(block)) {
+		t.Errorf("%d bytes of whole blocks, %v", b.written, err)
 	}
 }

@@ -16,12 +16,18 @@ SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
 umask 022
 
+# What the program says of itself: the checkout that it is of, and whether that was changed.
+build=github.com/knockgw/knockgw/internal/build
+commit=$(git rev-parse HEAD 2>/dev/null || true)
+dirty=$(if [ -n "$commit" ] && ! git diff --quiet HEAD; then echo true; fi)
+says="-X $build.version=$version -X $build.commit=$commit -X $build.dirty=$dirty"
+
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 
-"$go" run -tags gen -ldflags "-X main.version=$version" ./cmd/knockgw gen "$stage"
+"$go" run -tags gen -ldflags "$says" ./cmd/knockgw gen "$stage"
 gzip -n9 "$stage"/man/*
 # Debian wants to be told what changed; the history has it.
 gzip -n9 >"$stage/changelog.gz" <<END
@@ -37,7 +43,7 @@ GOFLAGS=-mod=mod GOBIN="$stage/bin" "$go" install "$nfpm" || exit 87
 
 for arch in "$@"; do
 	CGO_ENABLED=0 GOOS=linux GOARCH=$arch "$go" build -trimpath -buildvcs=false \
-		-ldflags "-s -w -buildid= -X main.version=$version" -o "$stage/knockgw" ./cmd/knockgw
+		-ldflags "-s -w -buildid= $says" -o "$stage/knockgw" ./cmd/knockgw
 	# Both at once: pressing the program takes the time.
 	ARCH=$arch VERSION=$version STAGE=$stage \
 		"$stage/bin/nfpm" package --config deploy/packages/nfpm.yaml --packager rpm --target "$out" &

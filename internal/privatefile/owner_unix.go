@@ -3,9 +3,16 @@
 package privatefile
 
 import (
+	"errors"
+	"fmt"
+	"io"
 	"os"
+	"path/filepath"
 	"syscall"
 )
+
+// atOnce has opening a pipe not wait for who writes to it.
+const atOnce = syscall.O_NONBLOCK
 
 // adopt gives a file that root writes into somebody else's directory to that one, who is to read it.
 func adopt(f *os.File, dir string) error {
@@ -20,4 +27,31 @@ func adopt(f *os.File, dir string) error {
 		return f.Chown(int(s.Uid), int(s.Gid))
 	}
 	return nil
+}
+
+// adoptDirectory gives a directory that was just made to the owner of the one that it
+// is in. That one may put something else in its place meanwhile, and would be given
+// it: so a link is not followed, and what is not root's, or not empty, is refused.
+func adoptDirectory(path string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	d, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	err = adoptNew(d, filepath.Dir(path))
+	return errors.Join(err, d.Close())
+}
+
+func adoptNew(d *os.File, dir string) error {
+	info, err := d.Stat()
+	if err != nil {
+		return err
+	}
+	_, err = d.Readdirnames(1)
+	if s, ok := info.Sys().(*syscall.Stat_t); !ok || s.Uid != 0 || !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s was replaced while it was made: look who writes in %s", d.Name(), dir)
+	}
+	return adopt(d, dir)
 }

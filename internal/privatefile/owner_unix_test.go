@@ -3,6 +3,7 @@
 package privatefile
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -52,5 +53,54 @@ func TestADirectoryThatRootMakesInAnothersIsThatOnes(t *testing.T) {
 	}
 	if s := info.Sys().(*syscall.Stat_t); s.Uid != somebody || s.Gid != somebody || info.Mode().Perm() != 0o700 {
 		t.Errorf("it is %d's and %d's, %v", s.Uid, s.Gid, info.Mode())
+	}
+}
+
+func TestWhatTookThePlaceOfANewDirectoryIsNotGivenAway(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	const somebody = 4711
+	roots := t.TempDir()
+	for name, replace := range map[string]func(path string) error{
+		"a link": func(path string) error { return os.Symlink(roots, path) },
+		"a file": func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"one that is not empty": func(path string) error {
+			return os.MkdirAll(filepath.Join(path, "kept"), 0o700)
+		},
+		"another's": func(path string) error {
+			return errors.Join(os.Mkdir(path, 0o700), os.Chown(path, somebody+1, 0))
+		},
+	} {
+		dir := t.TempDir()
+		if err := os.Chown(dir, somebody, somebody); err != nil {
+			t.Skip(err)
+		}
+		path := filepath.Join(dir, "clients.d")
+		if err := replace(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := adoptDirectory(path); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		for _, p := range []string{roots, path} {
+			info, err := os.Stat(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s := info.Sys().(*syscall.Stat_t); s.Uid == somebody {
+				t.Errorf("%s: %s was given away", name, p)
+			}
+		}
+	}
+}
+
+func TestAPipeIsRefusedAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Skip(err)
+	}
+	if _, err := Read(path, 10); err == nil {
+		t.Error("a pipe was read")
 	}
 }

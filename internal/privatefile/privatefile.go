@@ -23,7 +23,7 @@ const (
 // permissions are not looked at. An error of the system is as it is; the others name the file and the
 // remedy.
 func Read(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path) // the user names it
+	f, err := os.OpenFile(path, os.O_RDONLY|atOnce, 0) // the user names it
 	if err != nil {
 		return nil, err
 	}
@@ -108,11 +108,7 @@ func MakeDirectory(path string) error {
 	if err != nil {
 		return err
 	}
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(adopt(d, filepath.Dir(path)), d.Close())
+	return adoptDirectory(path)
 }
 
 // move gives a file its name. A link is how to do that without taking the name from another; a file

@@ -21,12 +21,12 @@ func diagnosis(t *testing.T, site *lab.Site, wantCode int, args ...string) map[s
 	if code := lab.ExitCode(err); code != wantCode {
 		t.Errorf("doctor ended with %d (%v), want %d\n%s", code, err, wantCode, out)
 	}
-	var all []doctor.Finding
+	var all struct{ Findings []doctor.Finding }
 	if err := json.Unmarshal([]byte(out), &all); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	found := make(map[string]doctor.Finding)
-	for _, f := range all {
+	for _, f := range all.Findings {
 		if before, ok := found[f.Check]; !ok || before.Level == doctor.OK {
 			found[f.Check] = f
 		}

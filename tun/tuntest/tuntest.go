@@ -5,6 +5,7 @@ package tuntest
 import (
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/knockgw/knockgw/tun"
 )
@@ -30,12 +31,14 @@ type packet struct {
 	offload tun.Offload
 }
 
-// Device is one end of a Pair. Closing either end closes both.
+// Device is one end of a Pair. Closing either end closes both; what had been written
+// by then, the other can still read.
 type Device struct {
 	info    tun.Info
 	in, out chan packet
 	closed  chan struct{}
 	end     func()
+	own     atomic.Bool // closed at this end
 }
 
 // Read implements tun.Device.
@@ -45,6 +48,9 @@ func (d *Device) Read(p *tun.Packet) error {
 		p.Data, p.Offload = q.data, q.offload
 		return nil
 	case <-d.closed:
+		if !d.own.Load() && d.TryRead(p) {
+			return nil
+		}
 		return os.ErrClosed
 	}
 }
@@ -82,4 +88,8 @@ func (d *Device) Write(o tun.Offload, parts [][]byte) error {
 func (d *Device) Info() tun.Info { return d.info }
 
 // Close implements tun.Device.
-func (d *Device) Close() error { d.end(); return nil }
+func (d *Device) Close() error {
+	d.own.Store(true)
+	d.end()
+	return nil
+}

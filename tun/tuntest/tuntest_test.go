@@ -69,3 +69,27 @@ func TestClosingOneEndWakesBoth(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestWhatWasWrittenBeforeTheEndIsReadAfterIt(t *testing.T) {
+	a, b := tuntest.Pair(1500, false)
+	const many = 16 // a choice by chance would lose one of them
+	for range many {
+		if err := a.Write(tun.Offload{}, [][]byte{{1}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var p tun.Packet
+	for i := range many {
+		if err := b.Read(&p); err != nil {
+			t.Fatalf("packet %d: %v", i, err)
+		}
+	}
+	for _, d := range []*tuntest.Device{a, b} {
+		if err := d.Read(&p); !errors.Is(err, os.ErrClosed) {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/sandbox"
+)
+
+func checkCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Validate a configuration and show what it would protect",
+		Long: "Validates the configuration and prints a table of what it would protect. Where a gateway runs on\n" +
+			"it, and control.socket is set, it also tells what a reload would change and what needs a restart.",
+		Args: exact(0),
+	}
+	path := configFlag(cmd)
+	output := outputFlag(cmd)
+	user := cmd.Flags().String("user", defaultUser, "the `account` that run will become, which must be able to read it")
+	completeFlag(cmd, "user", completeNamesOf(accountsFile))
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		account, err := sandbox.Lookup(*user, "")
+		if err != nil && cmd.Flags().Changed("user") && !isRoot(*user) {
+			return err
+		}
+		cfg, err := loadAs(account, func() (*config.Config, error) { return config.Load(*path) })
+		if err != nil {
+			return err
+		}
+		if _, err := gateway.New(cfg, gateway.Options{}); err != nil {
+			return err
+		}
+		file, err := filepath.Abs(*path)
+		if err != nil {
+			return err
+		}
+		found := checked{File: file, Services: cfg.Table(), Warnings: append([]string{}, cfg.Warnings...)}
+		if *output != asJSON {
+			for _, w := range cfg.Warnings {
+				fmt.Fprintln(cmd.ErrOrStderr(), w)
+			}
+			if err := table(cmd.OutOrStdout(), found.Services); err != nil {
+				return err
+			}
+		}
+		found.Gateway, err = rehearse(cmd.Context(), cmd.ErrOrStderr(), cfg.Control.Socket, file)
+		if err != nil {
+			return err
+		}
+		return answer(cmd, *output, found, func(w io.Writer) error { return found.Gateway.print(w, file) })
+	}
+	return cmd
+}
+
+// checked is what check finds, besides mistakes.
+type checked struct {
+	File     string       `json:"file"`
+	Services []config.Row `json:"services"`
+	Warnings []string     `json:"warnings"`
+	Gateway  *rehearsal   `json:"gateway,omitempty"` // absent: none runs that may be asked
+}
+
+// rehearsal is what the running gateway says of a file.
+type rehearsal struct {
+	Socket   string          `json:"socket"`
+	File     string          `json:"file,omitempty"`    // the one that it runs on; absent with problems
+	Changes  *config.Changes `json:"changes,omitempty"` // that a reload would make; absent for another file, and with problems
+	Problems []string        `json:"problems"`          // why it would refuse to reload
+}
+
+// rehearse has the gateway at a socket tell what a reload would change, if one runs; nil otherwise. Whether one
+// does, or may be asked, is no business of a check's exit code.
+func rehearse(ctx context.Context, warn io.Writer, socket, file string) (*rehearsal, error) {
+	if socket == "" {
+		return nil, nil
+	}
+	result, err := (&control.Client{Socket: socket}).Check(ctx)
+	r := &rehearsal{Socket: socket, Problems: []string{}}
+	var refused *control.RefusedError
+	switch {
+	case errors.As(err, &refused): // the file is right, and yet needs a restart; or it is another file
+		r.Problems = refused.Problems
+		return r, nil
+	case errors.Is(err, control.ErrNotRunning):
+		return nil, nil
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, control.ErrUnavailable):
+		fmt.Fprintln(warn, err)
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	if r.File = result.Config; r.File == file {
+		r.Changes = &result.Changes
+	}
+	return r, nil
+}
+
+// print tells it for people. Nothing is to be told of a gateway that is not there.
+func (r *rehearsal) print(w io.Writer, file string) error {
+	switch {
+	case r == nil:
+	case len(r.Problems) > 0:
+		fmt.Fprintf(w, "\nThe gateway at %s would refuse to reload:\n  %s\n", r.Socket, strings.Join(r.Problems, "\n  "))
+	case r.File != file:
+		fmt.Fprintf(w, "\nThe gateway at %s runs on another file: %s\n", r.Socket, r.File)
+	case r.Changes.Empty():
+		fmt.Fprintln(w, "\nA gateway runs on this configuration.")
+	default:
+		fmt.Fprintln(w, "\nA gateway runs on an earlier one. A reload would change:")
+		for _, line := range r.Changes.Lines() {
+			fmt.Fprintln(w, "  "+line)
+		}
+	}
+	return nil
+}
+
+func table(w io.Writer, rows []config.Row) error {
+	t := columns(w, "SERVICE", "LISTEN", "MODE", "STRANGERS SEE", "KNOCK", "AUTH", "CLIENTS", "UPSTREAM")
+	for _, r := range rows {
+		see := "nothing"
+		if r.Visible {
+			see = "an open port"
+		}
+		upstream := r.Upstream
+		if upstream == "" {
+			upstream = "(this program)"
+		}
+		row(t, r.Service, r.Listen, r.Mode, see, list(r.Knock), list(r.Auth), list(r.Clients), upstream)
+	}
+	return t.Flush()
+}
+
+// listed is how many entries of a list fit in a table's cell.
+const listed = 6
+
+func list(s []string) string {
+	switch {
+	case len(s) == 0:
+		return "-"
+	case len(s) > listed:
+		return fmt.Sprintf("%s, ... (%d)", strings.Join(s[:listed], ", "), len(s))
+	default:
+		return strings.Join(s, ", ")
+	}
+}
