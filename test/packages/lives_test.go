@@ -79,16 +79,16 @@ test -e /etc/knockgw/alice.key
 
 const lifeOfAnRPM = steps + `
 # This machine's packages are of another kind, maybe; its database is left alone.
-with() { rpm --root / --dbpath /tmp/rpmdb --nodeps "$@"; }
-with -i "$package"
-with -V knockgw
+with() { rpm --root / --dbpath /tmp/rpmdb "$@"; }
+with -i --nodeps "$package"
+with -V --nodeps knockgw
 test "$(with -q --queryformat '[%{FILEUSERNAME}:%{FILEGROUPNAME}\n]' knockgw | sort -u)" = root:root
 begin /usr/share/doc/knockgw/examples/knockgw.yaml
 start
-with -U --force "$package"
+with -U --nodeps --force "$package"
 kill -0 $gateway
 stop
-with -e knockgw
+with -e --nodeps knockgw
 removed /usr/bin/knockgw
 test -e /var/lib/knockgw/replay.lock
 `
