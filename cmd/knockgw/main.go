@@ -19,6 +19,7 @@ import (
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/joined"
 )
 
 func run() int {
