@@ -19,6 +19,7 @@ const inAContainer = `
 set -eu
 root=$1 tarball=$2 example=$3 rights=$4 device=$5
 shift 5
+mount --make-rprivate / # nothing of this is mounted outside
 mount -t tmpfs root "$root"
 cd "$root"
 mkdir -p proc dev/net etc/knockgw var/lib/knockgw

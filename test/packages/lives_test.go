@@ -118,6 +118,7 @@ test -e /var/lib/knockgw/replay.lock
 const elsewhere = `
 set -eu
 work=$1 package=$2
+mount --make-rprivate / # nothing of this is mounted outside
 mount -t tmpfs work "$work"
 mkdir "$work/upper" "$work/work" "$work/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$work/upper,workdir=$work/work" "$work/root" || exit 86
