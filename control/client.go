@@ -59,7 +59,7 @@ func ask[T any](ctx context.Context, c *Client, method, what string, body any) (
 // closes, if the gateway does what it is asked.
 func (c *Client) send(ctx context.Context, method, what string, body any) (*http.Response, error) {
 	if c.Socket == "" {
-		return nil, errors.New("the configuration has no control.socket, by which a running gateway is asked; set it and restart the gateway")
+		return nil, errors.New("the configuration has no control.socket, by which a running gateway is asked; set it and restart the gateway, or name its socket with --socket")
 	}
 	var in io.Reader
 	if body != nil {

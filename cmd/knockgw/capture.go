@@ -30,7 +30,7 @@ func captureCommand() *cobra.Command {
 		Example: "  knockgw capture -o - --filter 'verdict drop and not port 22' | wireshark -k -i -",
 		Args:    exact(0),
 	}
-	path := configFlag(cmd)
+	at := placeFlags(cmd)
 	var c capturing
 	flags := cmd.Flags()
 	flags.StringVarP(&c.File, "output", "o", "", "the new `file`, with mode 0600; - for standard output (required)")
@@ -43,7 +43,7 @@ func captureCommand() *cobra.Command {
 		if err := c.check(); err != nil {
 			return err
 		}
-		gateway, err := controlOf(*path)
+		gateway, err := at.gateway()
 		if err != nil {
 			return err
 		}

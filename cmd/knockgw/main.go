@@ -121,5 +121,9 @@ func report(w io.Writer, err error) {
 		fmt.Fprintln(w, "knockgw:", askedTheTime(err))
 		return
 	}
-	fmt.Fprintln(w, "knockgw:", spoken(err))
+	advice := ""
+	if errors.Is(err, control.ErrNotRunning) {
+		advice = "; if its socket is elsewhere, name it with --socket"
+	}
+	fmt.Fprintln(w, "knockgw:", spoken(err)+advice)
 }
