@@ -314,6 +314,33 @@ func TestRequestsThatNobodyKnowsDoNothing(t *testing.T) {
 	}
 }
 
+func TestARevocationIsOneObjectAndNothingElse(t *testing.T) {
+	g := &gateway{}
+	c := serve(t, g)
+	for body, want := range map[string]int{
+		`{"all":true}` + "\n":      http.StatusOK,
+		`{"all":true} garbage`:     http.StatusUnprocessableEntity,
+		`{"all":true}{"all":true}`: http.StatusUnprocessableEntity,
+		`{"all":true}]`:            http.StatusUnprocessableEntity,
+		`{"all":true,"more":1}`:    http.StatusUnprocessableEntity,
+		``:                         http.StatusUnprocessableEntity,
+	} {
+		g.calls = nil
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://knockgw/v1/revoke", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := c.http().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != want || (len(g.calls) > 0) != (want == http.StatusOK) {
+			t.Errorf("%s: %s, the gateway was asked %q", body, resp.Status, g.calls)
+		}
+	}
+}
+
 func TestManyConnectionsAreClosed(t *testing.T) {
 	c := serve(t, &gateway{})
 	var open []net.Conn
