@@ -383,3 +383,41 @@ func TestALongHeaderIsRefused(t *testing.T) {
 		t.Errorf("%s", resp.Status)
 	}
 }
+
+// hostile says what a gateway would that has been taken over.
+type hostile struct{ gateway }
+
+const escape = "\x1b[2J\u009b1m"
+
+func (*hostile) Flows(context.Context, time.Duration) Flows {
+	return Flows{More: 1 << 40, Flows: []Flow{{
+		Client: escape, Service: escape, Sent: 1<<64 - 1,
+		Source: netip.AddrPortFrom(netip.MustParseAddr("fe80::1").WithZone("\x1b[1m"), 1),
+	}}}
+}
+
+func (*hostile) Trace(_ context.Context, _ TraceOptions, each func(*TraceEvent) error) error {
+	return each(&TraceEvent{Step: StepFlow, Words: escape, What: "a <b> & c"})
+}
+
+func TestWhatTheGatewaySaysIsNoMoreThanText(t *testing.T) {
+	g := &hostile{gateway{err: errors.New("f.yaml:3: " + escape)}}
+	c := serve(t, g)
+	flows, err := c.Flows(t.Context(), 0)
+	if err != nil || flows.More != 1<<40 || flows.Flows[0].Sent != 1<<64-1 {
+		t.Fatalf("%+v, %v", flows, err)
+	}
+	var traced TraceEvent
+	if err := c.Trace(t.Context(), TraceOptions{From: netip.MustParsePrefix("10.0.0.0/8")}, func(e *TraceEvent) error {
+		traced = *e
+		return nil
+	}); err != nil || traced.What != "a <b> & c" {
+		t.Fatalf("%+v, %v", traced, err)
+	}
+	_, refused := c.Reload(t.Context())
+	for _, text := range []string{flows.Flows[0].Client, flows.Flows[0].Service, flows.Flows[0].Source.String(), traced.Words, refused.Error()} {
+		if strings.ContainsAny(text, "\x1b\u009b") || !strings.Contains(text, `\x1b[`) {
+			t.Errorf("%q", text)
+		}
+	}
+}

@@ -2,10 +2,10 @@ package control
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
@@ -151,8 +151,8 @@ func (c *Client) Trace(ctx context.Context, o TraceOptions, each func(*TraceEven
 	lines.Buffer(nil, maxEvent)
 	for lines.Scan() {
 		var e TraceEvent
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			return fmt.Errorf("understand the gateway at %s: %w", c.Socket, err)
+		if err := c.understand(bytes.NewReader(lines.Bytes()), &e); err != nil {
+			return err
 		}
 		if e.Step == "" {
 			continue // to show that it has begun

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
@@ -40,7 +41,7 @@ func captureCommand() *cobra.Command {
 	flags.Int64Var(&c.limit, "limit", captureLimit, "end when the file has this many `MiB`; 0 for never")
 	summary := choice{"how to say at the end what was captured", formats()}.flag(cmd, "summary", "")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := c.check(); err != nil {
+		if err := c.check(cmd.OutOrStdout()); err != nil {
 			return err
 		}
 		gateway, err := at.gateway()
@@ -69,7 +70,7 @@ type capturing struct {
 }
 
 // check refuses flags before anything is done.
-func (c *capturing) check() error {
+func (c *capturing) check(out io.Writer) error {
 	if _, err := capture.ParseFilter(c.filter); err != nil {
 		return &usageError{fmt.Errorf("--filter: %w", err)}
 	}
@@ -80,6 +81,8 @@ func (c *capturing) check() error {
 		return &usageError{fmt.Errorf("--snaplen %d: choose 1 to %d bytes", c.snaplen, capture.MaxSnaplen)}
 	case c.File == "":
 		return &usageError{errors.New("-o: name the file to write, or - for standard output")}
+	case c.File == "-" && isTerminal(out):
+		return &usageError{errors.New("-o -: standard output is a terminal, and packets are not for it; give it to a program, or name a file")}
 	case c.File == asJSON || c.File == asText:
 		return &usageError{fmt.Errorf("-o %s: here -o is the file to write (./%[1]s, if it is to be called that); "+
 			"--summary %[1]s says how to print what was captured", c.File)}

@@ -2,9 +2,12 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/knockgw/knockgw/control"
 )
 
 func TestTheGatewayIsFoundByItsSocketWhateverBecameOfItsFile(t *testing.T) {
@@ -34,5 +37,13 @@ func TestTheGatewayIsFoundByItsSocketWhateverBecameOfItsFile(t *testing.T) {
 	report(&said, err)
 	if want := "knockgw: no gateway is running at " + socket + "2; if its socket is elsewhere, name it with --socket\n"; said.String() != want {
 		t.Errorf("%s", said.String())
+	}
+}
+
+func TestAnErrorWithTheWordsOfOthersIsNoMoreThanText(t *testing.T) {
+	var said bytes.Buffer
+	report(&said, errors.Join(errors.New("malformed \x1b[2J"), &control.RefusedError{Problems: []string{"one \u009b1m", "two"}}))
+	if want := "knockgw: malformed \\x1b[2J\none \\u009b1m\ntwo\n"; said.String() != want {
+		t.Errorf("%q", said.String())
 	}
 }
