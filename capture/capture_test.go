@@ -50,6 +50,11 @@ func TestAFilterTakesWhatFitsAllItsTerms(t *testing.T) {
 		{"port 22", true, true},
 		{"port 1234", true, true},
 		{"port 80", false, false},
+		{"src port 1234", true, true},
+		{"dst port 1234", false, false},
+		{"dst port 22 and src host 10.1.2.2", true, false},
+		{"not src port 22 and src net fd01::/16", false, true},
+		{"dst host 10.1.2.2", false, false},
 		{"proto tcp", true, true},
 		{"proto icmp6", false, false},
 		{"in", true, false},
@@ -64,7 +69,7 @@ func TestAFilterTakesWhatFitsAllItsTerms(t *testing.T) {
 		{"not tcp", false, false},
 		{"udp", false, false},
 	} {
-		f, err := ParseFilter(c.filter)
+		f, err := ParseFilter(c.filter, nil)
 		if err != nil {
 			t.Errorf("%q: %v", c.filter, err)
 			continue
@@ -93,9 +98,14 @@ func TestABadFilterSaysWhatIsWrong(t *testing.T) {
 		"in and":                         "join terms by and",
 		"not":                            "nothing after not",
 		strings.Repeat("in and ", 40):    "more than 32",
-		"host 10.1.1.1 or host 10.1.1.2": "join terms by and",
+		"host 10.1.1.1 or host 10.1.1.2": "there is no or; take a wider filter",
+		"reason nosuch":                  "not known; choose one of grant, no-grant",
+		"src port ssh":                   "not a port",
+		"src":                            "without a value",
+		"dst port":                       "without a value",
+		"src proto tcp":                  "neither an address nor a network",
 	} {
-		if _, err := ParseFilter(filter); !errors.Is(err, ErrFilter) || !strings.Contains(err.Error(), says) {
+		if _, err := ParseFilter(filter, []string{"grant", "no-grant"}); !errors.Is(err, ErrFilter) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %v, want %q", filter, err, says)
 		}
 	}
@@ -137,7 +147,7 @@ func TestATapIsBoundedWhateverIsAskedFor(t *testing.T) {
 }
 
 func TestNothingIsAllocatedForWhatDoesNotFitOrIsLeftOut(t *testing.T) {
-	f, err := ParseFilter("host 10.9.9.9")
+	f, err := ParseFilter("host 10.9.9.9", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -267,7 +267,7 @@ func TestACaptureHasThePacketsWithTheirVerdicts(t *testing.T) {
 	stop()
 	<-done
 	if err := c.Capture(t.Context(), control.CaptureOptions{Filter: "port 3 or port 9"}, io.Discard, func() {}); err == nil ||
-		!strings.Contains(err.Error(), "join terms by and") {
+		!strings.Contains(err.Error(), "there is no or") {
 		t.Errorf("a bad filter: %v", err)
 	}
 	r, err := capture.NewReader(bytes.NewReader(file.Bytes()))

@@ -149,6 +149,13 @@ func (g *Gateway) unparked(q *tun.Packet, v admission.Verdict) {
 // mutedReason is why the egress gate keeps a packet back.
 const mutedReason = "muted"
 
+// Reasons are what a packet's reason may be in a capture and in what is explained, in order.
+func Reasons() []string {
+	all := append(admission.ReasonNames(), mutedReason)
+	slices.Sort(all)
+	return all
+}
+
 // wordsOf explain a verdict that is known by its names.
 func wordsOf(out bool, reason string) string {
 	if out {
@@ -302,7 +309,7 @@ func (c controlled) Capture(ctx context.Context, o control.CaptureOptions, w io.
 	if p == nil {
 		return control.ErrUnavailable
 	}
-	filter, err := capture.ParseFilter(o.Filter)
+	filter, err := capture.ParseFilter(o.Filter, Reasons())
 	if err != nil {
 		return err
 	}

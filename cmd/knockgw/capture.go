@@ -12,6 +12,7 @@ import (
 
 	"github.com/knockgw/knockgw/capture"
 	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/gateway"
 	"github.com/knockgw/knockgw/internal/size"
 )
 
@@ -22,10 +23,10 @@ func captureCommand() *cobra.Command {
 		Long: "Writes pcapng, in which each packet has its verdict and the reason as a comment, until it is\n" +
 			"interrupted or --limit is reached. What comes faster than it can be written is left out and counted.\n" +
 			"While it runs, the kernel's filter passes everything to the gateway, which refuses it itself.\n\n" +
-			"A filter joins terms by and: host, net, src, dst, port, proto (tcp, udp, icmp, icmp6), in, out,\n" +
-			"verdict (pass, hold, drop), reason; not before a term turns it round. The file has what the packets\n" +
-			"have: be careful with it. Datagrams that could be knocks are kept whole whatever --snaplen says, for\n" +
-			"knockgw explain; to whoever lacks the secret they are noise.\n\n" +
+			"A filter joins terms by and: host, net, port (src or dst before it is for that end alone), proto (tcp,\n" +
+			"udp, icmp, icmp6), in, out, verdict (pass, hold, drop), reason; not before a term turns it round. The\n" +
+			"file has what the packets have: be careful with it. Datagrams that could be knocks are kept whole\n" +
+			"whatever --snaplen says, for knockgw explain; to whoever lacks the secret they are noise.\n\n" +
 			"The -o of other commands is --summary here: --summary json prints how much was captured as an object\n" +
 			"on standard output, or on standard error where the capture itself goes to standard output.",
 		Example: "  knockgw capture -o - --filter 'verdict drop and not port 22' | wireshark -k -i -",
@@ -71,7 +72,7 @@ type capturing struct {
 
 // check refuses flags before anything is done.
 func (c *capturing) check(out io.Writer) error {
-	if _, err := capture.ParseFilter(c.filter); err != nil {
+	if _, err := capture.ParseFilter(c.filter, gateway.Reasons()); err != nil {
 		return &usageError{fmt.Errorf("--filter: %w", err)}
 	}
 	switch {
