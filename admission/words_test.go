@@ -20,7 +20,7 @@ func TestEveryReasonAndResultIsExplained(t *testing.T) {
 
 func TestTheNamesOfReasonsAreThoseOfTheCounts(t *testing.T) {
 	var counted []string
-	for _, c := range new(Gate).Stats().Packets {
+	for _, c := range newWorld(t).gate.Stats().Packets {
 		counted = append(counted, c.Reason)
 	}
 	if names := ReasonNames(); !slices.Equal(names, counted) {
