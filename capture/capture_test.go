@@ -118,6 +118,9 @@ func TestATapKeepsTheBeginningOfEachPacketAndCountsWhatItLeavesOut(t *testing.T)
 	for range 5 {
 		tap.Offer(e)
 	}
+	if tap.Untold() != 3 {
+		t.Errorf("%d are told of by no record, not 3", tap.Untold())
+	}
 	first, err := tap.Next(t.Context())
 	if err != nil || len(first.Data) != 24 || first.Length != e.Length || first.Verdict != "drop" || first.Missed != 0 {
 		t.Fatalf("%+v, %v", first, err)
@@ -130,7 +133,7 @@ func TestATapKeepsTheBeginningOfEachPacketAndCountsWhatItLeavesOut(t *testing.T)
 		t.Fatal(err)
 	}
 	tap.Offer(e)
-	if r, err := tap.Next(t.Context()); err != nil || r.Missed != 3 || tap.Missed() != 3 {
+	if r, err := tap.Next(t.Context()); err != nil || r.Missed != 3 || tap.Missed() != 3 || tap.Untold() != 0 {
 		t.Errorf("3 were left out: %d said, %d counted, %v", r.Missed, tap.Missed(), err)
 	}
 	tap.Close()

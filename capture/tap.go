@@ -171,6 +171,9 @@ func (t *Tap) Free(r *Record) {
 // Missed is how many packets found the queue full, in all.
 func (t *Tap) Missed() uint64 { return t.total.Load() }
 
+// Untold is how many found the queue full of which no record tells: since the last.
+func (t *Tap) Untold() uint64 { return t.missed.Load() }
+
 // Snaplen is how many bytes of a packet the Tap keeps at most, a knock's among them.
 func (t *Tap) Snaplen() int { return max(t.o.Snaplen, maxHeaders+MaxKnock) }
 

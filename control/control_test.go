@@ -66,9 +66,14 @@ func (g *gateway) Trace(ctx context.Context, o TraceOptions, each func(*TraceEve
 	return nil
 }
 
-func (g *gateway) Capture(_ context.Context, o CaptureOptions, w io.Writer, flush func() error) error {
+func (g *gateway) Capture(ctx context.Context, o CaptureOptions, w io.Writer, flush func() error) error {
 	_, err := fmt.Fprintf(w, "%s %d", o.Filter, o.Snaplen)
-	return errors.Join(err, flush())
+	if err := errors.Join(err, flush()); err != nil || o.Filter != "" {
+		return err
+	}
+	<-ctx.Done()
+	_, err = io.WriteString(w, " packets in all")
+	return err
 }
 
 func (g *gateway) Check() (*Result, error) {
@@ -175,6 +180,20 @@ func TestACaptureIsHandedThrough(t *testing.T) {
 	err := c.Capture(t.Context(), CaptureOptions{Filter: "host 10.1.1.1 and verdict drop", Snaplen: 99}, &b, func() { begun = true })
 	if err != nil || !begun || b.String() != "host 10.1.1.1 and verdict drop 99" {
 		t.Errorf("%q, %v", b.String(), err)
+	}
+}
+
+func TestACaptureThatIsInterruptedHasItsEnd(t *testing.T) {
+	c := serve(t, &gateway{})
+	var b strings.Builder
+	ctx, interrupt := context.WithCancel(t.Context())
+	err := c.Capture(ctx, CaptureOptions{Snaplen: 99}, &b, interrupt)
+	if err != nil || b.String() != " 99 packets in all" {
+		t.Errorf("%q, %v", b.String(), err)
+	}
+	b.Reset()
+	if err := c.Capture(ctx, CaptureOptions{Snaplen: 99}, &b, func() {}); !errors.Is(err, context.Canceled) || b.Len() > 0 {
+		t.Errorf("interrupted before: %q, %v", b.String(), err)
 	}
 }
 

@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"context"
 	"fmt"
 	"io"
@@ -265,7 +266,13 @@ func TestACaptureHasThePacketsWithTheirVerdicts(t *testing.T) {
 	l.exchange(conn, 1<<12)
 	time.Sleep(2 * hush)
 	stop()
-	<-done
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	const statistics = 5 // the type of the block that ends a capture in order
+	if b := file.Bytes(); binary.LittleEndian.Uint32(b[len(b)-int(binary.LittleEndian.Uint32(b[len(b)-4:])):]) != statistics {
+		t.Error("it ends without its statistics")
+	}
 	if err := c.Capture(t.Context(), control.CaptureOptions{Filter: "port 3 or port 9"}, io.Discard, func() {}); err == nil ||
 		!strings.Contains(err.Error(), "there is no or") {
 		t.Errorf("a bad filter: %v", err)

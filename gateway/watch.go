@@ -319,6 +319,7 @@ func (c controlled) Capture(ctx context.Context, o control.CaptureOptions, w io.
 	if err != nil {
 		return err
 	}
+	leave = sync.OnceFunc(leave)
 	defer leave()
 	out, err := capture.NewWriter(w, capture.WriterOptions{
 		Interface: p.device.Info().Name, Snaplen: tap.Snaplen(), Filter: o.Filter,
@@ -336,8 +337,9 @@ func (c controlled) Capture(ctx context.Context, o control.CaptureOptions, w io.
 			r, err := tap.Next(until)
 			if err != nil {
 				cancel()
-				if ctx.Err() != nil {
-					return nil
+				if ctx.Err() != nil { // the client, who may still read, wants no more
+					leave()
+					return errors.Join(endCapture(out, tap), flush())
 				}
 				break
 			}
@@ -350,6 +352,21 @@ func (c controlled) Capture(ctx context.Context, o control.CaptureOptions, w io.
 				until, cancel = context.WithTimeout(ctx, captureDelay)
 			}
 		}
+	}
+}
+
+// endCapture writes what was taken and waits, and how many were left out.
+func endCapture(out *capture.Writer, tap *capture.Tap) error {
+	tap.Close()
+	for {
+		r, err := tap.Next(context.Background()) // which does not wait any more
+		if err != nil {
+			return out.Close(tap.Untold())
+		}
+		if err := out.Write(&r); err != nil {
+			return err
+		}
+		tap.Free(&r)
 	}
 }
 
