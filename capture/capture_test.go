@@ -2,16 +2,22 @@ package capture
 
 import (
 	"bytes"
+	"compress/gzip"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/gopacket/gopacket/pcapgo"
 	"go.uber.org/goleak"
 
 	"github.com/knockgw/knockgw/tun"
@@ -248,6 +254,97 @@ func TestWhatIsWrittenIsReadBack(t *testing.T) {
 	}
 }
 
+// gzipped packs what the parts are together.
+func gzipped(t *testing.T, parts ...[]byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range parts {
+		if _, err := w.Write(part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// older is a packet in the older format, of which every system has the header's numbers in its own order.
+func older(t *testing.T, packet []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := pcapgo.NewWriter(&b)
+	err := errors.Join(w.WriteFileHeader(MaxSnaplen, layers.LinkTypeRaw),
+		w.WritePacket(gopacket.CaptureInfo{CaptureLength: len(packet), Length: len(packet)}, packet))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestACaptureMayBePacked(t *testing.T) {
+	records := someRecords(t)
+	for name, c := range map[string]struct {
+		plain   []byte
+		packets int
+	}{"pcapng": {written(t, records...), len(records)}, "pcap": {older(t, records[0].Data), 1}} {
+		packed := gzipped(t, c.plain)
+		for _, cut := range []int{0, len(packed) / 3} {
+			r, err := NewReader(bytes.NewReader(packed[:len(packed)-cut]))
+			n := 0
+			for err == nil {
+				if _, err = r.Next(); err == nil {
+					n++
+				}
+			}
+			if cut == 0 && (n != c.packets || !errors.Is(err, io.EOF)) || cut > 0 && n > c.packets {
+				t.Errorf("%s without the last %d bytes: %d packets, then %v", name, cut, n, err)
+			}
+		}
+	}
+}
+
+func TestWhatUnpacksToMuchIsReadPieceByPiece(t *testing.T) {
+	const much = 12 * maxPerPacket   // bytes
+	const little = 4 * maxPerPacket  // bytes
+	const header, trailer = 28, 4    // of a block with a packet, in bytes
+	const nobodys, packet = 0xbad, 6 // types of blocks
+	for name, c := range map[string]struct {
+		kind uint32
+		size int
+	}{
+		"small blocks":         {nobodys, maxPerPacket / 2}, // and no packet in any
+		"a block that is one":  {nobodys, much},
+		"a packet that is one": {packet, much},
+	} {
+		block := make([]byte, c.size)
+		binary.LittleEndian.PutUint32(block, c.kind)
+		binary.LittleEndian.PutUint32(block[4:], uint32(c.size))
+		binary.LittleEndian.PutUint32(block[20:], uint32(c.size-header-trailer)) // of a packet, what is kept
+		binary.LittleEndian.PutUint32(block[24:], uint32(c.size-header-trailer)) // and what there was
+		binary.LittleEndian.PutUint32(block[c.size-trailer:], uint32(c.size))
+		parts := [][]byte{written(t, someRecords(t)...)}
+		for range much / c.size {
+			parts = append(parts, block)
+		}
+		packed := gzipped(t, parts...)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		r, err := NewReader(bytes.NewReader(packed))
+		for err == nil {
+			_, err = r.Next()
+		}
+		runtime.ReadMemStats(&after)
+		if took := after.TotalAlloc - before.TotalAlloc; !strings.Contains(err.Error(), errTooMuch.Error()) || took > little {
+			t.Errorf("%s: %d bytes take %d, and end with %v", name, len(packed), took, err)
+		}
+	}
+}
+
 func TestTsharkShowsVerdictAndReason(t *testing.T) {
 	tshark, err := exec.LookPath("tshark")
 	if err != nil {
@@ -307,16 +404,20 @@ func TestWhatIsNoCaptureIsRefused(t *testing.T) {
 	}
 }
 
+// deflates is what a byte can be unpacked to, in bytes (RFC 1951: 258 bytes from two bits).
+const deflates = 1032
+
 // FuzzReader: whatever a file has in it, reading it ends.
 func FuzzReader(f *testing.F) {
 	f.Add([]byte("\x0a\x0d\x0d\x0a"))
+	f.Add([]byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"))
 	f.Add([]byte("\xd4\xc3\xb2\xa1\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\x00\x00\x01\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := NewReader(bytes.NewReader(b))
 		if err != nil {
 			return
 		}
-		for range len(b) + 1 {
+		for range deflates*len(b) + 1 {
 			record, err := r.Next()
 			if err != nil {
 				return
