@@ -14,6 +14,7 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -250,6 +251,31 @@ func TestASocketThatWasLeftBehindIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = s.Close()
+}
+
+func TestOfTwoThatFindASocketLeftBehindOneHasIt(t *testing.T) {
+	for range 50 {
+		socket := socketIn(t)
+		leaveBehind(t, socket)
+		var wg sync.WaitGroup
+		servers, errs := make([]*Server, 4), make([]error, 4)
+		for i := range servers {
+			wg.Go(func() { servers[i], errs[i] = Listen(socket) })
+		}
+		wg.Wait()
+		had := 0
+		for i, s := range servers {
+			if s != nil {
+				had++
+				_ = s.Close()
+			} else if !errors.Is(errs[i], ErrTaken) {
+				t.Error(errs[i])
+			}
+		}
+		if had != 1 {
+			t.Fatalf("%d have it", had)
+		}
+	}
 }
 
 func TestTheSocketOfARunningGatewayIsNotTaken(t *testing.T) {
