@@ -73,7 +73,7 @@ func statusCommand() *cobra.Command {
 			return ask()
 		}
 		say = answerLine
-		return repeat(cmd, *output == asText && isTerminal(cmd.OutOrStdout()), ask)
+		return watching{ask: ask, every: watchEvery, inPlace: *output == asText && isTerminal(cmd.OutOrStdout())}.run(cmd)
 	}
 	return cmd
 }
@@ -81,21 +81,35 @@ func statusCommand() *cobra.Command {
 // watchEvery is the time between two looks at the status.
 const watchEvery = 2 * time.Second
 
-// repeat asks again and again until the command is interrupted. In place, each answer
-// takes the place of the one before on a terminal; else they follow one another.
-func repeat(cmd *cobra.Command, inPlace bool, ask func() error) error {
+// watching asks again and again until the command is interrupted.
+type watching struct {
+	ask     func() error // and say the answer
+	every   time.Duration
+	inPlace bool // each answer takes the place of the one before on a terminal; else they follow one another
+}
+
+// run fails if the first question does. Later the gateway may be restarted: that is
+// said once, on standard error, and waited for.
+func (w watching) run(cmd *cobra.Command) error {
 	const home = "\x1b[H\x1b[2J" // ECMA-48: the cursor to the corner, and nothing on the screen
-	tick := time.NewTicker(watchEvery)
+	tick := time.NewTicker(w.every)
 	defer tick.Stop()
+	answered, away := false, false
 	for {
-		if inPlace {
+		if w.inPlace && !away {
 			fmt.Fprint(cmd.OutOrStdout(), home)
 		}
-		if err := ask(); err != nil {
-			if cmd.Context().Err() != nil {
-				return nil
-			}
+		err := w.ask()
+		switch {
+		case err == nil:
+			answered, away = true, false
+		case cmd.Context().Err() != nil:
+			return nil
+		case !answered:
 			return err
+		case !away:
+			away = true
+			report(cmd.ErrOrStderr(), fmt.Errorf("%s; waiting for it", oneLine(err)))
 		}
 		select {
 		case <-tick.C:

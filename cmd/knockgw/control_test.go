@@ -2,10 +2,15 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/knockgw/knockgw/control"
 )
@@ -45,5 +50,34 @@ func TestAnErrorWithTheWordsOfOthersIsNoMoreThanText(t *testing.T) {
 	report(&said, errors.Join(errors.New("malformed \x1b[2J"), &control.RefusedError{Problems: []string{"one \u009b1m", "two"}}))
 	if want := "knockgw: malformed \\x1b[2J\none \\u009b1m\ntwo\n"; said.String() != want {
 		t.Errorf("%q", said.String())
+	}
+}
+
+func TestWhoWatchesWaitsForTheGateway(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	cmd := &cobra.Command{}
+	cmd.SetContext(ctx)
+	var out, errs bytes.Buffer
+	cmd.SetOut(&out)
+	cmd.SetErr(&errs)
+	gone := fmt.Errorf("%w at s", control.ErrNotRunning)
+	answers := []error{nil, gone, gone, nil, gone, nil}
+	w := watching{every: time.Millisecond, inPlace: true, ask: func() error {
+		err := answers[0]
+		if answers = answers[1:]; len(answers) == 0 {
+			interrupt()
+		}
+		return err
+	}}
+	if err := w.run(cmd); err != nil || len(answers) > 0 {
+		t.Errorf("%v, %d answers to come", err, len(answers))
+	}
+	if want := strings.Repeat("knockgw: no gateway is running at s; waiting for it\n", 2); errs.String() != want {
+		t.Errorf("%s", errs.String())
+	}
+	answers = []error{gone}
+	cmd.SetContext(t.Context())
+	if err := w.run(cmd); !errors.Is(err, control.ErrNotRunning) {
+		t.Errorf("where there is none at first: %v", err)
 	}
 }
