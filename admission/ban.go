@@ -1,8 +1,10 @@
 package admission
 
 import (
+	"net/netip"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/sample"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -30,19 +32,45 @@ type offence struct {
 // ban is a saving, not a lock.
 const maxOffences = 1 << 15
 
+// A BanEvent is a ban that begins.
+type BanEvent struct {
+	Source   netip.Prefix // who is banned
+	From     netip.Addr   // the address of it that failed last
+	Service  string       // at which; "" where that is gone
+	Failures int
+	For      time.Duration
+}
+
 // Failed counts a failed authentication against a flow's source.
 func (g *Gate) Failed(t tun.Tuple) {
+	if e, banned := g.offend(t); banned {
+		if s := g.policy.Load().service(t.Dst, t.DstPort); s != nil {
+			e.Service = s.Name
+		}
+		g.banned(e)
+	}
+}
+
+// logBan is what is done about a ban where nobody wants to be told.
+func (g *Gate) logBan(e BanEvent) {
+	if leftOut, ok := g.banLines.Take(g.now()); ok {
+		g.log.Info("source banned from open services", sample.With(leftOut, "source", e.Source, "service", e.Service, "for", e.For)...)
+	}
+}
+
+// offend is Failed but for the telling.
+func (g *Gate) offend(t tun.Tuple) (e BanEvent, banned bool) {
 	who := siteAddr(t.Src)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ban.After <= 0 {
-		return
+		return e, false
 	}
 	now := g.mono()
 	o := g.offences[who]
 	if o == nil {
 		if len(g.offences) >= maxOffences {
-			return
+			return e, false
 		}
 		o = &offence{first: now}
 		g.offences[who] = o
@@ -50,15 +78,18 @@ func (g *Gate) Failed(t tun.Tuple) {
 	if now-o.first > g.ban.Within {
 		o.count, o.first = 0, now
 	}
-	if o.count++; o.count >= g.ban.After {
-		o.until = now + g.ban.For
-		o.count, o.first = 0, now
-		g.log.Info("source banned from open services", "source", t.Src.Netip(), "for", g.ban.For)
+	if o.count++; o.count < g.ban.After {
+		return e, false
 	}
+	banned = o.until <= now // and not by a handshake that had begun before
+	e = BanEvent{Source: sitePrefix(who), From: t.Src.Netip(), Failures: o.count, For: g.ban.For}
+	o.until = now + g.ban.For
+	o.count, o.first = 0, now
+	return e, banned
 }
 
-// banned tells whether a is banned. The caller holds g.mu.
-func (g *Gate) banned(a tun.Addr) bool {
+// isBanned tells whether a is banned. The caller holds g.mu.
+func (g *Gate) isBanned(a tun.Addr) bool {
 	if len(g.offences) == 0 {
 		return false
 	}

@@ -1,19 +1,157 @@
 package admission
 
-// A Bound is how many there may be of something, where nobody can configure it.
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+// A Bound is a table, a queue or a purse: how much of it is taken, and how much
+// there is. Of a limit that counts for each source, client or the like, Now is what
+// the one has that has the most.
 type Bound struct {
-	Of   string // fit for a metric label
-	Most int
+	Of        string // fit for a metric label
+	Now, Most int
 }
 
-// bounds are the tables whose size is ours, besides Limits.
-var bounds = [...]Bound{
-	{"handshakes_per_grant", ReservationsPerGrant},
-	{"known_sources", maxSeen},
-	{"offending_sources", maxOffences},
-	{"udp_sequences", maxUDPSequences},
-	{"udp_sequences_per_source", sequencesPerSource},
-	{"syn_sequences", maxSYNSequences},
-	{"syn_sequences_per_client", synSources},
-	{"syn_knock_owners", maxOwners},
+// bounded is a Store that has bounds of its own.
+type bounded interface{ Bounds() []Bound }
+
+// Bounds returns everything of the gate that strangers or clients could fill, and of
+// its store. It looks at all tables, a batch at a time, so it is for now and then.
+func (g *Gate) Bounds() []Bound {
+	warm, cold := len(g.knocks.warm.ready), len(g.knocks.cold.ready)
+	list := g.tables()
+	l := &g.limits
+	most := g.mosts()
+	g.mu.Lock()
+	list = append(list,
+		Bound{"flow_table_entries", len(g.flows), l.Flows},
+		Bound{"grants", g.grants, l.Grants},
+		Bound{"grants_per_source", most.grantsOfSource, l.GrantsPerSource},
+		Bound{"grants_per_client", most.grantsOfClient, l.GrantsPerClient},
+		Bound{"flows_per_source", most.flowsOfSource, l.FlowsPerSource},
+		Bound{"flows_per_client", most.flowsOfClient, l.FlowsPerClient},
+		Bound{"handshakes_per_grant", most.handshakes, ReservationsPerGrant},
+		Bound{"knock_queue_length", max(warm, cold), cap(g.knocks.warm.ready)},
+		Bound{"knocks_per_source", most.knocks, l.KnocksPerSource},
+		Bound{"parked_syns", g.park.n, len(g.park.slots)},
+		Bound{"parked_syns_per_source", most.parked, l.ParkedPerSource},
+		Bound{"known_sources", len(g.seen), maxSeen},
+		Bound{"offending_sources", len(g.offences), maxOffences},
+		Bound{"syn_sequences", len(g.sequences.byKey), maxSYNSequences},
+		Bound{"syn_sequences_per_client", most.places, synSources},
+	)
+	halfOpen := 0
+	for _, at := range g.places {
+		halfOpen = max(halfOpen, at.halfOpen.n)
+	}
+	list = append(list, Bound{"half_open_flows", halfOpen, l.HalfOpen})
+	list = append(list, g.budgets.bounds(g.mono())...)
+	g.mu.Unlock()
+	if s, ok := g.store.(bounded); ok {
+		list = append(list, s.Bounds()...)
+	}
+	return list
+}
+
+// tables are the bounds of what g.mu does not guard.
+func (g *Gate) tables() []Bound {
+	d := &g.deciding
+	g.frags.mu.Lock()
+	packets, bytes := g.frags.r.Held()
+	g.frags.mu.Unlock()
+	return []Bound{
+		{"evictions_queued", len(g.evicted), cap(g.evicted)},
+		{"fragmented_packets", packets, tun.DefaultDatagrams},
+		{"fragment_bytes", bytes, tun.DefaultReassemblyBytes},
+		{"udp_sequences", int(d.sequences.Load()), maxUDPSequences},
+		{"udp_sequences_per_source", int(d.ofSource.Load()), sequencesPerSource},
+		{"syn_knock_owners", int(d.owners.Load()), maxOwners},
+	}
+}
+
+// deciding is what the worker's own tables hold.
+type deciding struct{ owners, sequences, ofSource atomic.Int64 }
+
+// publish says what the worker's own tables hold.
+func (w *worker) publish() {
+	of := 0
+	for _, n := range w.sequences.bySource {
+		of = max(of, n)
+	}
+	w.deciding.owners.Store(int64(len(w.owners)))
+	w.deciding.sequences.Store(int64(w.sequences.inFlight))
+	w.deciding.ofSource.Store(int64(of))
+}
+
+// mosts is what the greediest one has, by what is limited for each.
+type mosts struct {
+	grantsOfSource, flowsOfSource, grantsOfClient, flowsOfClient, handshakes, knocks, parked, places int
+}
+
+// mosts looks at all sources and clients, a batch at a time. A client with a limit of
+// its own is not looked at.
+func (g *Gate) mosts() (m mosts) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	policy := g.policy.Load()
+	site := func(s *site) {
+		m.grantsOfSource, m.flowsOfSource = max(m.grantsOfSource, s.grants), max(m.flowsOfSource, s.flows)
+	}
+	var b batch
+	for _, s := range g.sources {
+		m.knocks, m.parked = max(m.knocks, s.queued), max(m.parked, s.parked)
+		site(&s.own)
+		for _, gr := range s.grants {
+			m.handshakes = max(m.handshakes, gr.reserved.n)
+		}
+		b.next(g)
+	}
+	for _, s := range g.sites {
+		site(s)
+		b.next(g)
+	}
+	for id, has := range g.holdings {
+		grants, flows := policy.ownLimits(id)
+		if grants == 0 {
+			m.grantsOfClient = max(m.grantsOfClient, len(has.grants))
+		}
+		if flows == 0 {
+			m.flowsOfClient = max(m.flowsOfClient, has.flows)
+		}
+		b.next(g)
+	}
+	for _, seq := range g.sequences.byKey {
+		m.places = max(m.places, seq.n)
+		b.next(g)
+	}
+	return m
+}
+
+// ownLimits are a client's MaxGrants and MaxFlows, 0 where it has none of its own.
+func (p *Policy) ownLimits(id string) (grants, flows int) {
+	for _, s := range p.services {
+		if keys := s.keysOf[id]; len(keys) > 0 {
+			return keys[0].client.MaxGrants, keys[0].client.MaxFlows
+		}
+	}
+	return 0, 0
+}
+
+// bounds are the purses for all: how much of them is spent, in HMACs. Those of single
+// sources share a table of fixed size; that one is spent is counted as a refusal.
+func (b *budgets) bounds(now time.Duration) []Bound {
+	spent := func(p *purse) int {
+		if p.since == 0 {
+			return 0
+		}
+		return int(max(0, hmacBurst-p.tokens-hmacRate*(now-p.since).Seconds()))
+	}
+	return []Bound{
+		{"knock_budget_strangers", spent(&b.scans), hmacBurst},
+		{"knock_budget_known", spent(&b.known), hmacBurst},
+		{"knock_budget_expected", spent(&b.opens), hmacBurst},
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/sample"
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/tun"
 )
@@ -72,6 +73,8 @@ func (g *Gate) newWorker() *worker {
 // decideKnocks takes knocks from the lanes until ctx ends, the warm one first.
 func (g *Gate) decideKnocks(ctx context.Context) {
 	w := g.newWorker()
+	idle := time.NewTicker(workerSweep)
+	defer idle.Stop()
 	for {
 		var k *queuedKnock
 		select {
@@ -82,6 +85,9 @@ func (g *Gate) decideKnocks(ctx context.Context) {
 				return
 			case k = <-g.knocks.warm.ready:
 			case k = <-g.knocks.cold.ready:
+			case <-idle.C:
+				w.sweep()
+				continue
 			}
 		}
 		w.decide(k)
@@ -385,7 +391,9 @@ func (g *Gate) earn(s *source, d *decision) KnockResult {
 
 func (g *Gate) report(e KnockEvent) {
 	if e.Result == KnockStoreFailed {
-		g.log.Error("replay store failed; knock refused", "err", e.Err)
+		if leftOut, ok := g.storeLines.Take(g.now()); ok {
+			g.log.Error("replay store failed; knock refused", sample.With(leftOut, "err", e.Err)...)
+		}
 	}
 	g.knocked(e)
 }
@@ -393,10 +401,14 @@ func (g *Gate) report(e KnockEvent) {
 // sweep forgets what is over of the worker's own, now and then.
 func (w *worker) sweep() {
 	now := w.mono()
-	if now-w.swept < time.Second {
+	if now-w.swept < workerSweep {
 		return
 	}
 	w.swept = now
 	w.owners.sweep(now)
 	w.sequences.sweep(now)
+	w.publish()
 }
+
+// workerSweep is how often a worker forgets what is over, and says what it has.
+const workerSweep = time.Second

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/sample"
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/tun"
 )
@@ -23,12 +24,18 @@ type Gate struct {
 	notify  func(tun.Tuple)
 	revoked func(tun.Tuple)
 	knocked func(KnockEvent)
+	banned  func(BanEvent)
 	settled func(tun.Tuple) Settlement
 	mirror  Mirror
 	wait    time.Duration
 	log     *slog.Logger
-	stats   counters
-	frags   fragments
+
+	banLines, storeLines sample.Lines
+
+	stats counters
+
+	deciding deciding
+	frags    fragments
 
 	draining atomic.Bool
 	knocks   knockLanes
@@ -84,7 +91,7 @@ func New(o Options) (*Gate, error) {
 	}
 	g := &Gate{
 		store: o.Store, now: o.Now, mono: o.Mono,
-		deliver: o.Deliver, judged: o.Unparked, notify: o.Evicted, revoked: o.Revoked, knocked: o.Knocked,
+		deliver: o.Deliver, judged: o.Unparked, notify: o.Evicted, revoked: o.Revoked, knocked: o.Knocked, banned: o.Banned,
 		settled: o.Settled, mirror: o.Mirror, wait: o.TimeWait, limits: *l, ban: o.Ban, log: o.Log,
 		evicted:     make(chan tun.Tuple, evictedBacklog),
 		flows:       make(map[tun.Tuple]*flow),
@@ -118,6 +125,9 @@ func New(o Options) (*Gate, error) {
 	}
 	if g.knocked == nil {
 		g.knocked = func(KnockEvent) {}
+	}
+	if g.banned == nil {
+		g.banned = g.logBan
 	}
 	g.knocks.init(l.Knocks)
 	g.park.init(l.Parked)
@@ -218,7 +228,7 @@ func (g *Gate) admitSYN(p *tun.Packet, at *place, old *flow) Verdict {
 	svc := at.service
 	s := g.sources[p.Tuple.Src]
 	if svc.Open() {
-		if g.banned(p.Tuple.Src) && (s == nil || s.grantFor(at, p.Tuple.SrcPort, g.mono()) == nil) {
+		if g.isBanned(p.Tuple.Src) && (s == nil || s.grantFor(at, p.Tuple.SrcPort, g.mono()) == nil) {
 			if svc.Methods != 0 && s != nil && s.queued > 0 {
 				return g.parkSYN(p, s) // it may have a knock of its own among them
 			}

@@ -66,6 +66,9 @@ type Options struct {
 	Revoked func(t tun.Tuple)
 	// Knocked is told of every knock that was decided, from a worker. Optional.
 	Knocked func(KnockEvent)
+	// Banned is told of every ban that begins, from whoever called Failed. Default:
+	// it is logged, some a second.
+	Banned func(BanEvent)
 
 	// Settled tells how far the stack is with a flow whose relay is done.
 	// Default: it is done too.

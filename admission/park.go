@@ -31,6 +31,7 @@ type parking struct {
 	slots      []parkedSYN
 	free       int32
 	head, tail int32
+	n          int // that wait
 }
 
 // none ends the lists of slots.
@@ -63,6 +64,7 @@ func (g *Gate) parkSYN(p *tun.Packet, s *source) Verdict {
 		k.slots[k.tail].next = i
 	}
 	k.tail = i
+	k.n++
 	s.parked++
 	return Verdict{Action: Hold, Reason: ReasonParked}
 }
@@ -80,6 +82,7 @@ func (k *parking) unlink(prev, i int32) {
 		k.tail = prev
 	}
 	slot.next, k.free = k.free, i
+	k.n--
 }
 
 // unparking is the memory in which a parked SYN is judged again.

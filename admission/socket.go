@@ -94,7 +94,7 @@ func (g *Gate) judgeConnection(p *tun.Packet) (v Verdict, wait time.Duration) {
 	}
 	at := g.places[svc.at]
 	old, s := g.flows[p.Tuple], g.sources[p.Tuple.Src]
-	banned := svc.Open() && g.banned(p.Tuple.Src)
+	banned := svc.Open() && g.isBanned(p.Tuple.Src)
 	if svc.Open() && !banned {
 		return g.record(p, at, old, nil, ReasonOpen), 0
 	}

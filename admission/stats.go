@@ -39,8 +39,7 @@ type Stats struct {
 	KnocksQueued                     int
 	Parked, Bans                     int // SYNs that wait for a knock; sources shut out of open services
 
-	Limits Limits  // in force
-	Bounds []Bound // those that are not in Limits; not to be changed
+	Limits Limits // in force
 }
 
 // PacketCount counts the packets of one verdict. Reason is Reason.String, or
@@ -90,10 +89,8 @@ func (g *Gate) Stats() Stats {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s.Flows, s.Grants, s.Sources = len(g.flows), g.grants, len(g.sources)
-	s.Limits, s.Bounds = g.limits, bounds[:]
-	for i := g.park.head; i != none; i = g.park.slots[i].next {
-		s.Parked++
-	}
+	s.Limits = g.limits
+	s.Parked = g.park.n
 	for _, at := range g.places {
 		s.HalfOpen += at.halfOpen.n
 	}

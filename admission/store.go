@@ -142,6 +142,17 @@ func (s *MemoryStore) Claim(batch []Claim) {
 	}
 }
 
+// Bounds returns how full the store is.
+func (s *MemoryStore) Bounds() []Bound {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.keys.expire(s.opts.instant(), expireWhenFull)
+	return s.keys.bounds()
+}
+
 // Close implements Store. It never fails.
 func (s *MemoryStore) Close() error {
 	s.mu.Lock()

@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/sample"
 )
 
 const (
@@ -46,9 +48,10 @@ var errLocked = errors.New("in use by another process")
 // new one replaces it. Should keys in the other still be held (the wall clock was set back), rotation
 // waits until the segment being written is full, and the new one begins with them.
 type FileStore struct {
-	dir  string
-	opts StoreOptions
-	lock *os.File
+	dir   string
+	opts  StoreOptions
+	lock  *os.File
+	lines sample.Lines // about segments that cannot be begun
 
 	mu      sync.Mutex
 	keys    *replayKeys
@@ -185,6 +188,37 @@ func (s *FileStore) Claim(batch []Claim) {
 	s.records += int64(len(s.buf) / recordSize)
 }
 
+// Bounds returns how full the store is, and its file.
+func (s *FileStore) Bounds() []Bound {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out == nil {
+		return nil
+	}
+	s.keys.expire(s.opts.instant(), expireWhenFull)
+	return append(s.keys.bounds(), Bound{"replay_file_records", int(s.records), int(s.limit)})
+}
+
+// Writable tries whether a block can be written where the segments are, and takes it
+// away again: nil, or the error.
+func (s *FileStore) Writable() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out == nil {
+		return ErrStoreClosed
+	}
+	name := filepath.Join(s.dir, newName)
+	err := os.WriteFile(name, make([]byte, tried), fileMode)
+	if gone := os.Remove(name); err == nil {
+		err = gone
+	}
+	return err
+}
+
+// tried is how much Writable writes, in bytes: a block of the usual file systems,
+// more than they keep beside a file's name.
+const tried = 4096
+
 // rotate begins a new segment when it is time to. It fails only when the segment has no room for
 // adding more records.
 func (s *FileStore) rotate(t instant, adding int) error {
@@ -198,7 +232,9 @@ func (s *FileStore) rotate(t instant, adding int) error {
 		return nil
 	}
 	s.retry = t.mono + int64(rotateRetry)
-	s.opts.Logger.Error("replay store: cannot begin a segment", "dir", s.dir, "error", err)
+	if leftOut, ok := s.lines.Take(s.opts.Now()); ok {
+		s.opts.Logger.Error("replay store: cannot begin a segment", sample.With(leftOut, "dir", s.dir, "error", err)...)
+	}
 	if full {
 		return err
 	}

@@ -67,6 +67,16 @@ func newReplayKeys(maxKeys, maxPerClient int) *replayKeys {
 	}
 }
 
+// bounds are how many keys are counted against clients, and against the one that has
+// the most.
+func (k *replayKeys) bounds() []Bound {
+	of := 0
+	for _, n := range k.perClient {
+		of = max(of, n)
+	}
+	return []Bound{{"replay_keys", k.counted, k.max}, {"replay_keys_per_client", of, k.maxClient}}
+}
+
 // claim marks the claim's key as belonging to segment seg and returns its entry, or says why not.
 func (k *replayKeys) claim(c *Claim, t instant, seg uint8) (replayEntry, error) {
 	if c.Kind == 0 || len(c.Nonce) == 0 || c.Lifetime <= 0 || c.Lifetime > MaxClaimLifetime {

@@ -7,7 +7,9 @@
 // the audit is for finding out, weeks later, who was where. It never makes its
 // callers wait, and nobody can fill a disk with it: the file's size, the number
 // of old ones and the events a second are bounded, and what was left out is
-// counted in the next line. Whatever a stranger may have had a hand in is
+// counted in the next line, which is made for that where no other comes. What
+// strangers do may take a part of the events only, and what an operator does is
+// never left out for it. Whatever a stranger may have had a hand in is
 // encoded as JSON, so that no control character of his reaches a terminal.
 package audit
 
@@ -41,7 +43,30 @@ const (
 	Refused Kind = "refused" // a known client's knock or authentication was refused
 	Session Kind = "session" // a flow that had been let in has ended
 	Ban     Kind = "ban"     // a source is shut out of the open services
-	Revoke  Kind = "revoke"  // an operator has ended something
+	Pardon  Kind = "pardon"  // an operator has ended bans
+	Revoke  Kind = "revoke"  // an operator has ended something else
+	Missing Kind = "missing" // nothing but how many events were left out
+)
+
+// whose is who brings about events of a kind.
+func (k Kind) whose() actor {
+	switch k {
+	case Start, Stop, Reload, Pardon, Revoke:
+		return operators
+	case Ban, Refused:
+		return strangers
+	default:
+		return clients
+	}
+}
+
+// An actor is who brings an event about, which says how many there may be.
+type actor uint8
+
+const (
+	operators actor = iota // as many as they like: they are few, and hold the socket or the process
+	clients
+	strangers // a part of what clients may
 )
 
 // An Event is one line. Empty fields are left out.
@@ -58,8 +83,10 @@ type Event struct {
 	// Received and Sent are a session's bytes from its client and to it.
 	Received uint64 `json:"received,omitempty"`
 	Sent     uint64 `json:"sent,omitempty"`
-	Reason   string `json:"reason,omitempty"` // why it was refused, or ended
+	Reason   string `json:"reason,omitempty"` // why it was refused, banned or ended; what a reload changed
 	Operator string `json:"operator,omitempty"`
+	// Until is when a ban ends.
+	Until time.Time `json:"until,omitzero"`
 	// ClockDifference is the client's clock less ours in seconds, where that is
 	// why it was refused.
 	ClockDifference float64 `json:"clock_difference,omitempty"`
@@ -73,8 +100,17 @@ const (
 	// usual files hold the last half an hour of the worst that can be.
 	DefaultPerSecond = 200
 	burst            = 10
-	// queued is how many events may wait for a slow disk.
-	queued = 4096
+	// strangersPart is how much of that strangers may take, 5 a second: an attacker
+	// with many addresses can have each of them banned, whoever has overheard a
+	// message can have copies of it refused, and neither is to push the sessions out.
+	strangersPart = 40
+	// queued is how many events may wait for a slow disk, reserved how many places
+	// of these are kept for operators' events.
+	queued   = 4096
+	reserved = 64
+	// missingAfter is how long events that were left out wait for a line that
+	// counts them before they get one of their own.
+	missingAfter = 10 * time.Second
 	// maxText is how much of a text is kept, in bytes. A client id may have 64 KiB.
 	maxText = 256
 )
@@ -83,7 +119,8 @@ const (
 type Log struct {
 	out     io.WriteCloser
 	now     func() time.Time
-	limit   *rate.Limiter
+	limit   *rate.Limiter // of clients and strangers
+	bans    *rate.Limiter // of strangers, besides
 	events  chan Event
 	leftOut atomic.Uint64 // since the last line
 	lost    atomic.Uint64
@@ -114,9 +151,13 @@ func New(out io.WriteCloser, o Options) *Log {
 		o.Failed = func(error) {}
 	}
 	return &Log{
-		out: out, now: o.Now, limit: rate.NewLimiter(rate.Limit(o.PerSecond), o.PerSecond*burst),
+		out: out, now: o.Now, limit: limiter(o.PerSecond), bans: limiter(max(1, o.PerSecond/strangersPart)),
 		events: make(chan Event, queued), failed: o.Failed,
 	}
+}
+
+func limiter(perSecond int) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(perSecond), perSecond*burst)
 }
 
 // Add takes an event, or counts it as left out. It never waits. A nil Log takes
@@ -128,7 +169,9 @@ func (l *Log) Add(e Event) {
 	if e.Time.IsZero() {
 		e.Time = l.now()
 	}
-	if !l.limit.AllowN(time.Now(), 1) {
+	who := e.Kind.whose()
+	now := time.Now()
+	if who == strangers && !l.bans.AllowN(now, 1) || who != operators && (!l.limit.AllowN(now, 1) || len(l.events) >= queued-reserved) {
 		l.leave(1)
 		return
 	}
@@ -152,6 +195,23 @@ func (l *Log) Lost() uint64 {
 	return l.lost.Load()
 }
 
+// Queued is how many events wait to be written, and how many may.
+func (l *Log) Queued() (now, most int) {
+	if l == nil {
+		return 0, queued
+	}
+	return len(l.events), queued
+}
+
+// Taken is how much of the allowance for a busy moment is used up: events that may
+// be written beyond so many a second.
+func (l *Log) Taken() (now, most int) {
+	if l == nil {
+		return 0, DefaultPerSecond * burst
+	}
+	return l.limit.Burst() - int(l.limit.TokensAt(time.Now())), l.limit.Burst()
+}
+
 // Run writes events until ctx ends, then those that wait, and closes the file.
 // It returns the first error of writing; it goes on all the same, for a disk may
 // have room again.
@@ -159,21 +219,33 @@ func (l *Log) Run(ctx context.Context) error {
 	l.running.Lock()
 	defer l.running.Unlock()
 	var first error
+	tick := time.NewTicker(missingAfter)
+	defer tick.Stop()
 	for {
 		select {
 		case e := <-l.events:
 			first = cmp.Or(first, l.write(e))
+		case <-tick.C:
+			first = cmp.Or(first, l.tell())
 		case <-ctx.Done():
 			for {
 				select {
 				case e := <-l.events:
 					first = cmp.Or(first, l.write(e))
 				default:
-					return errors.Join(first, l.out.Close())
+					return errors.Join(cmp.Or(first, l.tell()), l.out.Close())
 				}
 			}
 		}
 	}
+}
+
+// tell writes how many events are missing, if any are.
+func (l *Log) tell() error {
+	if l.leftOut.Load() == 0 {
+		return nil
+	}
+	return l.write(Event{Time: l.now(), Kind: Missing})
 }
 
 // write writes one line.
@@ -191,7 +263,9 @@ func (l *Log) write(e Event) error {
 	}
 	if err != nil {
 		l.leftOut.Add(left)
-		l.leave(1)
+		if e.Kind != Missing {
+			l.leave(1)
+		}
 		err = fmt.Errorf("audit: %w", err)
 		if !l.failing {
 			l.failed(err)

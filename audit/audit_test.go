@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // sink is a file in memory.
 type sink struct {
 	bytes.Buffer
+	mu     sync.Mutex
 	fail   error
 	closed bool
 }
@@ -29,6 +31,8 @@ func (s *sink) Write(b []byte) (int, error) {
 	if s.fail != nil {
 		return 0, s.fail
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.Buffer.Write(b)
 }
 
@@ -40,6 +44,8 @@ func (s *sink) Close() error {
 // lines is what was written.
 func (s *sink) lines(t *testing.T) (events []Event) {
 	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for line := range strings.Lines(s.String()) {
 		var e Event
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
@@ -246,4 +252,164 @@ func TestAFileThatCannotBeSetAsideGrowsNoFurther(t *testing.T) {
 	if got, _ := os.ReadFile(path); string(got) != "zzz\n" {
 		t.Errorf("%q", got)
 	}
+}
+
+func TestAFileThatSomebodyElseMovedOrRemovedIsMadeAnew(t *testing.T) {
+	for _, one := range []struct {
+		name string
+		do   func(path string) error
+		old  string // what the moved one has then
+		want string
+	}{
+		{"moved", func(path string) error { return os.Rename(path, path+".moved") }, "1\n", "2\n3\n"},
+		{"removed", os.Remove, "", "2\n3\n"},
+		{"moved and made", func(path string) error {
+			return errors.Join(os.Rename(path, path+".moved"), os.WriteFile(path, nil, 0o640))
+		}, "1\n", "2\n3\n"},
+		{"truncated", func(path string) error { return os.Truncate(path, 0) }, "", "2\n3\n"},
+	} {
+		t.Run(one.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "audit.log")
+			f, err := OpenFile(FileOptions{Path: path, MaxBytes: 5})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, line := range []string{"1\n", "2\n", "3\n"} {
+				if i == 1 {
+					if err := one.do(path); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if _, err := f.Write([]byte(line)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if got, _ := os.ReadFile(path); string(got) != one.want {
+				t.Errorf("%q", got)
+			}
+			if got, _ := os.ReadFile(path + ".moved"); string(got) != one.old {
+				t.Errorf("the moved one has %q", got)
+			}
+			if _, err := os.Stat(path + ".1"); err == nil {
+				t.Error("it was set aside, and is not full")
+			}
+		})
+	}
+}
+
+func TestAFloodOfEventsFillsAsManyFilesAsThereMayBeAndNoMore(t *testing.T) {
+	dir := t.TempDir()
+	const size, keep, lines = 1 << 12, 2, 2000
+	f, err := OpenFile(FileOptions{Path: filepath.Join(dir, "audit.log"), MaxBytes: size, Keep: keep})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := New(f, Options{PerSecond: lines})
+	for range lines {
+		l.Add(Event{Kind: Session, Client: "\x1b]0;x\a", Reason: strings.Repeat("\x00", 1<<10)})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := l.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != keep+1 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(filepath.Join(dir, file.Name()))
+		if err != nil || len(b) > size {
+			t.Errorf("%s: %d bytes, %v", file.Name(), len(b), err)
+		}
+		for line := range strings.Lines(string(b)) {
+			if !json.Valid([]byte(line)) || strings.ContainsAny(line, "\x00\x1b\a") {
+				t.Errorf("%s: %q", file.Name(), line)
+			}
+		}
+		if info, err := file.Info(); err != nil || info.Mode().Perm()&0o027 != 0 {
+			t.Errorf("%s: mode %v, %v", file.Name(), info.Mode(), err)
+		}
+	}
+}
+
+func TestEventsThatAreLeftOutAtTheEndOfAFloodGetALineOfTheirOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s sink
+		l := New(&s, Options{})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- l.Run(ctx) }()
+		const events = 1000
+		for range events {
+			l.Add(Event{Kind: Ban, Source: "192.0.2.1"})
+			synctest.Wait() // it has been written, or left out
+		}
+		counted := func() (n int) {
+			for _, e := range s.lines(t) {
+				n += int(e.LeftOut)
+			}
+			return n
+		}
+		written := len(s.lines(t))
+		if want := DefaultPerSecond / strangersPart * burst; written != want || counted() != 0 {
+			t.Errorf("%d bans were written, want %d; and %d were left out", written, want, counted())
+		}
+		time.Sleep(missingAfter + time.Second)
+		synctest.Wait()
+		got := s.lines(t)
+		if len(got) != written+1 || got[written].Kind != Missing || counted() != events-written {
+			t.Errorf("%d lines, %d left out", len(got), counted())
+		}
+		time.Sleep(10 * missingAfter)
+		synctest.Wait()
+		if len(s.lines(t)) != written+1 {
+			t.Error("it was said again")
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestWhatOperatorsDoIsWrittenWhateverOthersDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s sink
+		l, err := after(t, &s, Options{}, func(l *Log) {
+			for range 2 * queued {
+				l.Add(Event{Kind: Refused})
+				l.Add(Event{Kind: Session})
+			}
+			for _, k := range []Kind{Start, Reload, Revoke, Pardon, Stop} {
+				l.Add(Event{Kind: k, Operator: "root"})
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var operators, refused, sessions int
+		for _, e := range s.lines(t) {
+			switch {
+			case e.Operator != "":
+				operators++
+			case e.Kind == Refused:
+				refused++
+			case e.Kind == Session:
+				sessions++
+			}
+		}
+		if operators != 5 || refused != DefaultPerSecond/strangersPart*burst || sessions < refused {
+			t.Errorf("%d of operators, %d refusals, %d sessions", operators, refused, sessions)
+		}
+		if n, most := l.Taken(); n == 0 || n > most {
+			t.Errorf("%d of %d are taken", n, most)
+		}
+		if n, most := l.Queued(); n != 0 || most != queued {
+			t.Errorf("%d of %d wait", n, most)
+		}
+	})
 }

@@ -25,11 +25,15 @@ type FileOptions struct {
 }
 
 // A File is a file that is set aside when it is full: path becomes path.1, which
-// was path.2 before, and the oldest goes. It is for one goroutine.
+// becomes path.2, and the oldest goes. Where somebody else has moved or
+// removed it (logrotate, say), it is made anew with the next line, and nobody needs
+// to be told. It is for one goroutine.
 type File struct {
 	o    FileOptions
 	f    *os.File
+	info os.FileInfo // of f
 	size int64
+	torn bool // a part of a line is at its end, which could not be taken back
 }
 
 // OpenFile opens the file for appending, or makes it.
@@ -59,25 +63,47 @@ func (f *File) open() error {
 	if err != nil {
 		return errors.Join(err, file.Close())
 	}
-	f.f, f.size = file, info.Size()
+	f.f, f.info, f.size = file, info, info.Size()
 	return nil
+}
+
+// follow makes sure that what is open is what the path names, and knows its size.
+func (f *File) follow() error {
+	if f.f != nil {
+		info, err := os.Stat(f.o.Path)
+		if err == nil && os.SameFile(info, f.info) {
+			f.size = info.Size() // less than before, where it was copied and truncated
+			return nil
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	return f.open()
 }
 
 // Write appends a line. If it would make the file too large, the file is set
 // aside first; a line is never cut. After an error the next line tries anew.
 func (f *File) Write(line []byte) (int, error) {
-	if f.f == nil {
-		if err := f.open(); err != nil {
-			return 0, err
-		}
+	if err := f.follow(); err != nil {
+		return 0, err
 	}
 	if f.size > 0 && f.size+int64(len(line)) > f.o.MaxBytes {
 		if err := f.rotate(); err != nil {
 			return 0, err
 		}
 	}
+	if f.torn {
+		if _, err := f.f.Write([]byte{'\n'}); err != nil {
+			return 0, err
+		}
+		f.torn = false
+		f.size++
+	}
 	n, err := f.f.Write(line)
-	f.size += int64(n)
+	if err != nil && n > 0 { // the disk is full: no reader is to find half a line
+		f.torn = f.f.Truncate(f.size) != nil
+	}
 	return n, err
 }
 

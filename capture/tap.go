@@ -174,6 +174,9 @@ func (t *Tap) Missed() uint64 { return t.total.Load() }
 // Untold is how many found the queue full of which no record tells: since the last.
 func (t *Tap) Untold() uint64 { return t.missed.Load() }
 
+// Queued is how many packets wait for Next, and how many may.
+func (t *Tap) Queued() (now, most int) { return len(t.records), cap(t.records) }
+
 // Snaplen is how many bytes of a packet the Tap keeps at most, a knock's among them.
 func (t *Tap) Snaplen() int { return max(t.o.Snaplen, maxHeaders+MaxKnock) }
 

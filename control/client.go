@@ -90,7 +90,7 @@ func (c *Client) send(ctx context.Context, method, what string, body any) (*http
 		return nil, fmt.Errorf("%w at %s", ErrNotRunning, c.Socket)
 	case err != nil && connected.Load() && ctx.Err() == nil:
 		return nil, fmt.Errorf("the gateway at %s has closed the connection without an answer: %d are open already, or it is ending; try again (%w)",
-			c.Socket, maxConnections, err)
+			c.Socket, MaxConnections, err)
 	case err != nil:
 		return nil, fmt.Errorf("ask the gateway at %s: %w", c.Socket, err)
 	case resp.StatusCode != http.StatusOK:

@@ -57,7 +57,7 @@ type Result struct {
 	Config   string         `json:"config,omitempty"` // the file that was read, if it was one
 	Applied  bool           `json:"applied"`
 	Changes  config.Changes `json:"changes"`
-	Warnings []string       `json:"warnings"` // of the file
+	Warnings []string       `json:"warnings"` // of the file, and of what the gateway falls short of until a restart
 	Flows    int            `json:"flows_ended"`
 	Grants   int            `json:"grants_ended"`
 }

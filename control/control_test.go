@@ -33,12 +33,13 @@ type gateway struct {
 	result *Result
 	err    error
 	calls  []string
+	by     string // who asked for a reload
 }
 
 func (g *gateway) Status() Status { return Status{PID: 7, Services: 3, Restart: []string{"tun.mtu"}} }
 
-func (g *gateway) Reload() (*Result, error) {
-	g.calls = append(g.calls, "reload")
+func (g *gateway) Reload(operator string) (*Result, error) {
+	g.calls, g.by = append(g.calls, "reload"), operator
 	return g.result, g.err
 }
 
@@ -132,6 +133,9 @@ func TestAClientHearsWhatTheGatewaySays(t *testing.T) {
 		got, err := ask(t.Context())
 		if err != nil || !reflect.DeepEqual(got, want) || len(g.calls) != 1 || g.calls[0] != name {
 			t.Errorf("%s: %+v, %v; the gateway was asked %q", name, got, err, g.calls)
+		}
+		if want := fmt.Sprintf("uid %d, pid %d", os.Getuid(), os.Getpid()); runtime.GOOS == "linux" && name == "reload" && !strings.Contains(g.by, want) {
+			t.Errorf("the gateway was told that %q asked, and it was %s", g.by, want)
 		}
 	}
 	s, err := c.Status(t.Context())
@@ -389,7 +393,7 @@ func TestARevocationIsOneObjectAndNothingElse(t *testing.T) {
 func TestManyConnectionsAreClosed(t *testing.T) {
 	c := serve(t, &gateway{})
 	var open []net.Conn
-	for range maxConnections {
+	for range MaxConnections {
 		conn, err := net.Dial("unix", c.Socket)
 		if err != nil {
 			t.Fatal(err)

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/bounded"
 )
 
 const (
@@ -44,7 +46,7 @@ func Listen(socket string) (*Server, error) {
 	if err != nil {
 		return fail(errors.Join(err, l.Close()))
 	}
-	return &Server{listener: l, peers: p}, nil
+	return &Server{listener: &bounded.Listener{Listener: l, Most: MaxConnections}, peers: p}, nil
 }
 
 // Vacant returns ErrTaken if a process listens at the socket. It changes nothing.

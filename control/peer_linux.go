@@ -39,6 +39,7 @@ type peerKey struct{}
 
 // A peer is who was at the other end when it connected.
 type peer struct {
+	pid      int32
 	uid, gid uint32
 	groups   []uint32 // beyond gid
 	asked    bool     // the kernel has said which groups
@@ -72,7 +73,7 @@ func peerOf(c net.Conn) (*peer, error) {
 		if cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); cerr != nil {
 			return
 		}
-		who.uid, who.gid = cred.Uid, cred.Gid
+		who.pid, who.uid, who.gid = cred.Pid, cred.Uid, cred.Gid
 		who.groups, who.asked = groupsOf(fd)
 	}); err != nil {
 		return nil, err
@@ -122,11 +123,11 @@ func operatorOf(ctx context.Context) string {
 	if !ok {
 		return ""
 	}
-	id := strconv.FormatUint(uint64(who.uid), 10)
-	if u, err := user.LookupId(id); err == nil {
-		return u.Username
+	id := fmt.Sprintf("uid %d, pid %d", who.uid, who.pid)
+	if u, err := user.LookupId(strconv.FormatUint(uint64(who.uid), 10)); err == nil {
+		return u.Username + " (" + id + ")"
 	}
-	return "uid " + id
+	return id
 }
 
 // in tells whether a peer is in a group beyond the one that it runs with. The group

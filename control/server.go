@@ -5,17 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/bounded"
 )
 
 const (
-	// maxConnections is how many clients there may be at a time: some people and
+	// MaxConnections is how many clients there may be at a time: some people and
 	// their scripts. Others find the connection closed.
-	maxConnections = 16
+	MaxConnections = 16
 	// maxHeader and maxBody bound a request, in bytes: none of them says much.
 	maxHeader = 8 << 10
 	maxBody   = 4 << 10
@@ -33,8 +33,8 @@ type Gateway interface {
 	// Status must return at once.
 	Status() Status
 	// Reload and Check return why the configuration is refused, ErrUnavailable, or
-	// a Result.
-	Reload() (*Result, error)
+	// a Result; operator is who asked, in words for the audit.
+	Reload(operator string) (*Result, error)
 	Check() (*Result, error)
 	Operation
 	Watching
@@ -42,7 +42,7 @@ type Gateway interface {
 
 // A Server is the gateway's end of a socket.
 type Server struct {
-	listener net.Listener
+	listener *bounded.Listener
 	peers    peers
 }
 
@@ -63,7 +63,7 @@ func (s *Server) Serve(ctx context.Context, g Gateway) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
-	err := server.Serve(&boundedListener{Listener: s.listener})
+	err := server.Serve(s.listener)
 	at.close()
 	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("control socket: %w", err)
@@ -97,41 +97,8 @@ func (r *requests) close() {
 	r.n.Wait()
 }
 
-// boundedListener closes connections beyond maxConnections at once.
-type boundedListener struct {
-	net.Listener
-	open atomic.Int32
-}
-
-// Accept implements net.Listener.
-func (l *boundedListener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if l.open.Add(1) <= maxConnections {
-			return &boundedConn{Conn: c, of: l}, nil
-		}
-		l.open.Add(-1)
-		_ = c.Close()
-	}
-}
-
-type boundedConn struct {
-	net.Conn
-	of   *boundedListener
-	once sync.Once
-}
-
-// Close implements net.Conn.
-func (c *boundedConn) Close() error {
-	c.once.Do(func() { c.of.open.Add(-1) })
-	return c.Conn.Close()
-}
-
-// NetConn returns the socket.
-func (c *boundedConn) NetConn() net.Conn { return c.Conn }
+// Connections is how many clients there are, and how many there may be.
+func (s *Server) Connections() (now, most int) { return s.listener.Open(), MaxConnections }
 
 // Close gives the socket back where Serve was never called.
 func (s *Server) Close() error { return s.listener.Close() }
@@ -146,7 +113,7 @@ type route struct {
 func routes(g Gateway) []route {
 	return append([]route{
 		{"GET /v1/status", func(*http.Request) (any, error) { return g.Status(), nil }},
-		{"POST /v1/reload", func(*http.Request) (any, error) { return g.Reload() }},
+		{"POST /v1/reload", func(r *http.Request) (any, error) { return g.Reload(operatorOf(r.Context())) }},
 		{"POST /v1/check", func(*http.Request) (any, error) { return g.Check() }},
 	}, operations(g)...)
 }

@@ -39,6 +39,15 @@ type Options struct {
 	File   string // the configuration's path
 	// Account is the one that the gateway runs as, where its files are concerned.
 	Account Account
+	// As calls f with the account's rights to files. Optional: without it the bits of their modes are looked at.
+	As func(f func() error) error
+	// Load loads the configuration, to see whether the account can. Optional.
+	Load func() error
+	// NoAccount is the name of the one that the gateway would become and that the system does not have; usually "".
+	NoAccount string
+	// Prepared tells that the interface is one that was prepared (knockgw run --prepared): nothing of it, and no route,
+	// is knockgw's.
+	Prepared bool
 	// SkipUpstreams leaves out connections to upstreams. Names are resolved all the same.
 	SkipUpstreams bool
 }
@@ -56,9 +65,9 @@ type examination struct {
 func Examine(ctx context.Context, host *Host, o Options) []Finding {
 	e := &examination{Options: o, host: host}
 	for _, check := range []func(context.Context){
-		e.gateway, e.system, e.device, e.privileges, e.filter,
-		e.forwarding, e.family6, e.sources, e.routes, e.local, e.mtu,
-		e.upstreams, e.clock, e.zones, e.files, e.descriptors, e.memory,
+		e.gateway, e.system, e.account, e.device, e.prepared, e.privileges, e.filter,
+		e.forwarding, e.family6, e.sources, e.routes, e.local, e.arrivals, e.firewall, e.clears, e.mtu,
+		e.upstreams, e.metrics, e.clock, e.zones, e.files, e.descriptors, e.memory,
 	} {
 		check(ctx)
 	}

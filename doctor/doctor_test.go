@@ -28,7 +28,7 @@ limits: {flows: 1024}
 		t.Fatal(err)
 	}
 	settings := map[string]string{
-		"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv6/conf/all/disable_ipv6": "0", "ipv4/conf/all/rp_filter": "0",
+		"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv6/conf/all/disable_ipv6": "0", "ipv4/conf/all/rp_filter": "0", "ipv6/conf/eth0/accept_ra": "1",
 	}
 	h := &Host{
 		System:       "linux",
@@ -50,7 +50,13 @@ limits: {flows: 1024}
 			}, nil
 		},
 		Route:        func(netip.Addr) (string, error) { return "eth0", nil },
-		LocalFirst:   func(bool) (bool, error) { return true, nil },
+		Missing:      func() (routes, ports []string, err error) { return nil, nil, nil },
+		Arrives:      func(Arrival) (string, error) { return "knock0", nil },
+		Proxied:      func(string) ([]netip.Addr, error) { return nil, nil },
+		Firewall:     func() (*Firewall, error) { return &Firewall{}, nil },
+		Interface:    func(string) (Prepared, error) { return Prepared{TUN: true, Up: true, Owner: 999}, nil },
+		Clears:       func() (string, error) { return "", nil },
+		Within:       func(string) ([]string, error) { return nil, nil },
 		Bind:         func(netip.AddrPort, bool) error { return nil },
 		Synchronised: func() (bool, error) { return true, nil },
 		Resolve: func(context.Context, string) ([]netip.Addr, error) {
@@ -102,6 +108,9 @@ func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
 		"a gateway one may not ask": {func(h *Host, _ *Options) {
 			h.Running = func(context.Context) (int, error) { return 0, fs.ErrPermission }
 		}, "gateway", Warn, "as root"},
+		"somebody else at the control socket": {func(h *Host, _ *Options) {
+			h.Running = func(context.Context) (int, error) { return 0, errors.New("malformed HTTP response") }
+		}, "gateway", Fail, "ss -lxp src /run/knockgw/control.sock"},
 		"an old kernel":           {func(h *Host, _ *Options) { h.Kernel = func() (string, error) { return "5.10.0", nil } }, "system", Warn, "update"},
 		"another system":          {func(h *Host, _ *Options) { h.System, h.Kernel = "plan9", nil }, "system", Warn, "host-modes.md"},
 		"no TUN device":           {func(h *Host, _ *Options) { h.Device = func() error { return fs.ErrNotExist } }, "TUN device", Fail, "modprobe tun"},
@@ -120,7 +129,7 @@ func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
 		}, "privileges", Fail, "CAP_NET_BIND_SERVICE"},
 		"a filter that is forbidden": {func(h *Host, _ *Options) { h.Filter = func() error { return fs.ErrPermission } }, "filter", Warn, "filter: off"},
 		"no forwarding":              {setting("ipv4/ip_forward", "0"), "forwarding IPv4", Fail, "net.ipv4.ip_forward=1"},
-		"no forwarding of IPv6":      {setting("ipv6/conf/all/forwarding", "0"), "forwarding IPv6", Fail, "net.ipv6.conf.all.forwarding=1"},
+		"no forwarding of IPv6":      {setting("ipv6/conf/all/forwarding", "0"), "forwarding IPv6", Fail, "net.ipv6.conf.all.forwarding=1 && sysctl -w net.ipv6.conf.eth0.accept_ra=2"},
 		"IPv6 disabled":              {setting("ipv6/conf/all/disable_ipv6", "1"), "IPv6", Fail, "disable_ipv6=0"},
 		"no IPv6 at all": {func(h *Host, _ *Options) {
 			before := h.Setting
@@ -144,8 +153,49 @@ func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
 		}, "routes", Fail, "ip addr del 203.0.113.7/24 dev eth0"},
 		"a prefix in a neighbouring network": {func(_ *Host, o *Options) {
 			o.Config.TUN.Routes = append(o.Config.TUN.Routes, netip.MustParsePrefix("203.0.113.64/28"))
+			o.Config.Services[0].Listen = netip.MustParsePrefix("203.0.113.65/32")
 		}, "routes", Warn, "ip neigh add proxy"},
-		"routes that somebody took": {func(h *Host, _ *Options) { runs(h) }, "routes", Fail, "start the gateway anew"},
+		"a prefix in a neighbouring network whose services nobody answers for": {func(_ *Host, o *Options) {
+			o.Config.TUN.Routes = append(o.Config.TUN.Routes, netip.MustParsePrefix("203.0.113.64/28"))
+			s := o.Config.Services[0]
+			s.Listen = netip.MustParsePrefix("203.0.113.65/32")
+			o.Config.Services = append(o.Config.Services, s)
+		}, "routes", Warn, "ip neigh add proxy 203.0.113.65 dev eth0"},
+		"routes that somebody took": {func(h *Host, _ *Options) {
+			runs(h)
+			h.Missing = func() (routes, ports []string, err error) { return []string{"the blackhole of 10.77.0.0/24"}, nil, nil }
+		}, "routes", Fail, "systemctl restart knockgw"},
+		"a rule of others that comes before": {func(h *Host, _ *Options) {
+			runs(h)
+			h.Arrives = func(Arrival) (string, error) { return "tailscale0", nil }
+		}, "way to the device", Fail, "ip route get 10.77.0.1 from 203.0.113.8 iif eth0 ipproto tcp dport 22"},
+		"a network manager that clears away": {func(h *Host, _ *Options) {
+			h.Clears = func() (string, error) { return "systemd-networkd", nil }
+		}, "network manager", Warn, "ManageForeignRoutes=no"},
+		"no account": {func(_ *Host, o *Options) { o.NoAccount = "knockgw" }, "account", Fail, "useradd --system --user-group --shell /usr/sbin/nologin knockgw"},
+		"a metrics port that is taken": {func(h *Host, o *Options) {
+			o.Config.Metrics.Listen = netip.MustParseAddrPort("127.0.0.1:9090")
+			h.Bind = func(netip.AddrPort, bool) error { return errors.New("address in use") }
+		}, "metrics.listen", Fail, "ss -ltnp 'sport = :9090'"},
+		"a metrics port that takes a privilege": {func(h *Host, o *Options) {
+			o.Config.Metrics.Listen = netip.MustParseAddrPort("127.0.0.1:90")
+			setting("ipv4/ip_unprivileged_port_start", "1024")(h, o)
+		}, "metrics.listen", Fail, "127.0.0.1:9090"},
+		"no prepared device": {func(h *Host, o *Options) {
+			o.Prepared = true
+			h.Interface = func(string) (Prepared, error) { return Prepared{}, fs.ErrNotExist }
+		}, "prepared device", Fail, "ip tuntap add dev knock0 mode tun user root"},
+		"a prepared device of somebody else's":    {func(_ *Host, o *Options) { o.Prepared = true }, "prepared device", Fail, "ip tuntap del dev knock0 mode tun"},
+		"a prepared device that nothing leads to": {func(_ *Host, o *Options) { o.Prepared = true }, "routes", Fail, "ip route add 10.77.0.0/24 dev knock0"},
+		"ports of the host and a prepared device": {func(h *Host, o *Options) { o.Prepared = true; hide(h, o) }, "prepared device", Fail, "tun.local"},
+		"a full table of connections": {func(h *Host, o *Options) {
+			setting("netfilter/nf_conntrack_count", "65000")(h, o)
+			setting("netfilter/nf_conntrack_max", "65536")(h, o)
+		}, "firewall", Warn, "nf_conntrack_max"},
+		"an old kernel that keeps its tables": {func(h *Host, o *Options) {
+			h.Kernel = func() (string, error) { return "5.15.0-91-generic", nil }
+			setting("../kernel/unprivileged_bpf_disabled", "2")(h, o)
+		}, "filter", Warn, "unprivileged_bpf_disabled=0"},
 		"an address that the host lacks": {func(_ *Host, o *Options) {
 			o.Config.TUN.Local = []netip.AddrPort{netip.MustParseAddrPort("203.0.113.8:22")}
 		}, "host's own ports", Fail, "tun.local"},
@@ -153,7 +203,11 @@ func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
 			hide(h, o)
 			h.Bind = func(netip.AddrPort, bool) error { return errors.New("address in use") }
 		}, "host's own ports", Fail, "127.0.0.1:22"},
-		"rules that somebody took": {func(h *Host, o *Options) { hide(h, o); runs(h) }, "host's own ports", Fail, "start the gateway anew"},
+		"rules that somebody took": {func(h *Host, o *Options) {
+			hide(h, o)
+			runs(h)
+			h.Missing = func() (routes, ports []string, err error) { return nil, []string{"the rule 10"}, nil }
+		}, "host's own ports", Fail, "systemctl restart knockgw"},
 		"a link with larger packets": {func(h *Host, _ *Options) {
 			h.Links = func() ([]Link, error) { return []Link{{Name: "eth0", MTU: 9000, Up: true}}, nil }
 		}, "MTU", Warn, "mtu: 9000"},
@@ -179,8 +233,36 @@ func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
 		}, "state.dir", Fail, "install -d -m 0750 -o knockgw /var/lib/knockgw"},
 		"a configuration that another owns": {func(h *Host, o *Options) {
 			o.Account = Account{Name: "knockgw", UID: 999}
-			h.File = func(string) (File, error) { return File{Mode: 0o600}, nil }
-		}, "configuration", Warn, "chown knockgw"},
+			h.File = func(path string) (File, error) {
+				if path == o.File {
+					return File{Mode: 0o600}, nil
+				}
+				return File{Mode: fs.ModeDir | 0o755}, nil
+			}
+		}, "configuration", Fail, "chown knockgw /etc/knockgw/knockgw.yaml"},
+		"a directory that lets nobody through": {func(h *Host, o *Options) {
+			o.Account = Account{Name: "knockgw", UID: 999}
+			h.File = func(path string) (File, error) {
+				if path == "/etc" {
+					return File{Mode: fs.ModeDir | 0o700}, nil
+				}
+				return File{Mode: fs.ModeDir | 0o777}, nil
+			}
+		}, "configuration", Fail, "chmod o+x /etc"},
+		"a secret that the account cannot read": {func(_ *Host, o *Options) {
+			o.Account = Account{Name: "knockgw", UID: 999}
+			o.Load = func() error { return errors.New("alice.key: permission denied") }
+		}, "secrets", Fail, "chown knockgw"},
+		"what another has left in state.dir": {func(h *Host, o *Options) {
+			o.Account = Account{Name: "knockgw", UID: 999}
+			h.Within = func(string) ([]string, error) { return []string{"/var/lib/knockgw/seen.0"}, nil }
+			h.File = func(path string) (File, error) {
+				if strings.HasSuffix(path, "seen.0") {
+					return File{Mode: 0o600}, nil
+				}
+				return File{Mode: fs.ModeDir | 0o777}, nil
+			}
+		}, "state.dir", Fail, "chown knockgw /var/lib/knockgw/seen.0"},
 		"few descriptors": {func(h *Host, _ *Options) { h.Descriptors = func() (uint64, error) { return 1024, nil } }, "descriptors", Warn, "LimitNOFILE=1088"},
 		"little memory":   {func(h *Host, _ *Options) { h.Memory = func() (uint64, error) { return 12 << 20, nil } }, "memory", Warn, "limits: {flows: 256}"},
 	} {

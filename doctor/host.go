@@ -18,13 +18,20 @@ type Host struct {
 	Setting      func(name string) (string, error)           // of /proc/sys/net, as ipv4/ip_forward
 	Links        func() ([]Link, error)                      // all interfaces
 	Route        func(netip.Addr) (device string, err error) // by which packets to an address leave; "" for none
-	LocalFirst   func(v6 bool) (bool, error)                 // the local table is asked before any other rule
-	Bind         func(netip.AddrPort, bool) error            // take a TCP port (or UDP), without listening, and give it back
-	Synchronised func() (bool, error)                        // the clock
+	Missing      func() (routes, ports []string, err error)  // of what a gateway that runs has made for tun.routes and tun.local
+	Arrives      func(Arrival) (device string, err error)    // where a packet from outside would leave by
+	Proxied      func(device string) ([]netip.Addr, error)   // addresses for which it answers its neighbours
+	Firewall     func() (*Firewall, error)
+	Interface    func(name string) (Prepared, error) // fs.ErrNotExist
+	Clears       func() (string, error)              // who clears away routes and rules that are not its own, and may do so; "" for nobody
+	Bind         func(netip.AddrPort, bool) error    // take a TCP port (or UDP), without listening, and give it back
+	Synchronised func() (bool, error)                // the clock
 	Resolve      func(ctx context.Context, host string) ([]netip.Addr, error)
 	Dial         func(ctx context.Context, address string) error // TCP, closed at once
 	Zone         func(name string) error                         // load a time zone
 	File         func(path string) (File, error)                 // fs.ErrNotExist
+	Within       func(dir string) ([]string, error)              // paths of the files in it
+	Access       func(path string, want fs.FileMode) error       // whether the calling thread may, with these bits of one class
 	Descriptors  func() (uint64, error)                          // that a process may have
 	Memory       func() (uint64, error)                          // bytes that are to be had
 }
@@ -36,6 +43,20 @@ type Link struct {
 	Up       bool
 	Loopback bool
 	Addrs    []netip.Prefix // its addresses, with the length of their network's prefix
+}
+
+// An Arrival is a packet that comes from outside.
+type Arrival struct {
+	Link     string // by which it comes
+	From, To netip.Addr
+	Port     uint16 // of TCP, 0 for a packet without ports
+}
+
+// Prepared is an interface that somebody has prepared for the gateway.
+type Prepared struct {
+	TUN   bool // a TUN device without a header of its own
+	Up    bool
+	Owner int // the user who may open it; 0 if it is nobody's
 }
 
 // A File is what decides about who may do what with one.

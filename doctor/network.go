@@ -8,12 +8,16 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/knockgw/knockgw/tun"
 )
 
 // How packets come, go, and come to an upstream.
+
+// restart is what makes routes and rules anew.
+const restart = "systemctl restart knockgw # or end it and start it again, where it is no service"
 
 // dialTime bounds a connection to an upstream, and a question for its name.
 const dialTime = 3 * time.Second
@@ -52,13 +56,35 @@ func (e *examination) forwarding(context.Context) {
 		case err != nil:
 			e.unknown(check+" IPv6", err)
 		case on == 0:
-			e.bad(Fail, check+" IPv6", "sysctl -w net.ipv6.conf.all.forwarding=1 (and net.ipv6.conf.IFACE.accept_ra=2 where routes come by router advertisement)",
+			e.bad(Fail, check+" IPv6", "sysctl -w net.ipv6.conf.all.forwarding=1"+e.learning(),
 				"off: what comes for the protected addresses is dropped")
 		default:
 			e.ok(check+" IPv6", "on")
 		}
 	}
 }
+
+// learning are the commands that have interfaces go on learning routes from router
+// advertisements, which a host that forwards does not do otherwise.
+func (e *examination) learning() string {
+	if e.host.Links == nil {
+		return ""
+	}
+	links, err := e.outside()
+	if err != nil {
+		return ""
+	}
+	more := ""
+	for _, l := range links {
+		if on, err := e.enabled("ipv6/conf/" + l.Name + "/accept_ra"); err == nil && on == 1 {
+			more += fmt.Sprintf(" && sysctl -w net.ipv6.conf.%s.accept_ra=2", inSysctl(l.Name))
+		}
+	}
+	return more
+}
+
+// inSysctl is the name of an interface as sysctl takes it.
+func inSysctl(name string) string { return strings.ReplaceAll(name, ".", "/") }
 
 // forwarding4: each interface that packets come from needs it, and ip_forward sets it for all.
 func (e *examination) forwarding4(check string) {
@@ -83,7 +109,7 @@ func (e *examination) forwarding4(check string) {
 		}
 	}
 	if len(names) == 0 {
-		e.bad(Fail, check, "sysctl -w net.ipv4.ip_forward=1, or net.ipv4.conf.IFACE.forwarding=1 for the interface that clients come from",
+		e.bad(Fail, check, "sysctl -w net.ipv4.ip_forward=1 # or net.ipv4.conf.IFACE.forwarding=1, of the interface that clients come from",
 			"off: what comes for the protected addresses is dropped")
 		return
 	}
@@ -125,14 +151,15 @@ func (e *examination) sources(context.Context) {
 		e.unknown(check, err)
 		return
 	}
-	var names []string
+	var names, commands []string
 	for _, l := range links {
 		if own, err := e.enabled("ipv4/conf/" + l.Name + "/rp_filter"); err == nil && max(all, own) == strict {
 			names = append(names, l.Name)
+			commands = append(commands, fmt.Sprintf("sysctl -w net.ipv4.conf.%s.rp_filter=2", inSysctl(l.Name)))
 		}
 	}
 	if len(names) > 0 && len(links) > 1 {
-		e.bad(Warn, check, "where ways there and back differ: sysctl -w net.ipv4.conf.IFACE.rp_filter=2",
+		e.bad(Warn, check, strings.Join(commands, " && ")+" # where the ways there and back differ",
 			"strict on %s: a client is dropped whose answers would leave by another interface", listed(names))
 		return
 	}
@@ -159,18 +186,31 @@ func (e *examination) routes(context.Context) {
 				switch {
 				case r.Contains(a.Addr()):
 					good = false
-					e.bad(Fail, check, fmt.Sprintf("ip addr del %s dev %s, or hide ports of it with tun.local instead", a, l.Name),
+					e.bad(Fail, check, fmt.Sprintf("ip addr del %s dev %s # or hide ports of it with tun.local instead", a, l.Name),
 						"%s, in %s, is an address of this host, and its kernel answers for it", a.Addr(), r)
 				case a.Overlaps(r) && l.Name != e.Config.TUN.Name && a.Bits() < r.Bits():
-					good = false
-					e.bad(Warn, check, fmt.Sprintf("ip neigh add proxy ADDRESS dev %s for each address, or route %s to this host in its neighbours", l.Name, r),
-						"%s is part of the network of %s (%s), whose hosts ask for its addresses instead of sending here", r, l.Name, a.Masked())
+					if mend := e.proxy(l.Name, r); mend != "" {
+						good = false
+						e.bad(Warn, check, mend, "%s is part of the network of %s (%s), whose hosts ask who has its addresses, and nobody answers", r, l.Name, a.Masked())
+					}
 				}
 			}
 		}
-		if device, err := e.host.Route(r.Addr()); e.running && (err != nil || device != e.Config.TUN.Name) {
+		if e.Prepared && e.host.Route != nil {
+			if device, err := e.host.Route(r.Addr()); err != nil || device != e.Config.TUN.Name {
+				good = false
+				e.bad(Fail, check, fmt.Sprintf("ip route add %s dev %s metric 64", r, e.Config.TUN.Name), "%s does not lead to the prepared %s", r, e.Config.TUN.Name)
+			}
+		}
+	}
+	if e.running && !e.Prepared && e.host.Missing != nil {
+		missing, _, err := e.host.Missing()
+		switch {
+		case err != nil:
+			e.unknown(check, err)
+		case len(missing) > 0:
 			good = false
-			e.bad(Fail, check, "knockgw down, and start the gateway anew", "%s does not lead to %s, though the gateway runs", r, e.Config.TUN.Name)
+			e.bad(Fail, check, restart, "the gateway runs, and somebody has removed: %s", strings.Join(missing, "; "))
 		}
 	}
 	if good && len(e.Config.TUN.Routes) > 0 {
@@ -208,10 +248,14 @@ func (e *examination) local(context.Context) {
 				}
 			}
 		}
-		if e.running && e.host.LocalFirst != nil {
-			if first, err := e.host.LocalFirst(p.Addr().Is6()); err == nil && first {
-				bad("knockgw down, and start the gateway anew", "the local table is asked before the rules that hide %s, though the gateway runs", p)
-			}
+	}
+	if e.running && e.host.Missing != nil {
+		_, missing, err := e.host.Missing()
+		switch {
+		case err != nil:
+			e.unknown(check, err)
+		case len(missing) > 0:
+			bad(restart, "the gateway runs, and somebody has removed: %s", strings.Join(missing, "; "))
 		}
 	}
 	if good {

@@ -17,6 +17,8 @@ import (
 const (
 	// The first Linux whose programs the filter can be.
 	filterMajor, filterMinor = 5, 15
+	// The first whose tables whoever has them open may use.
+	tablesMajor, tablesMinor = 5, 19
 	// Capabilities, by their numbers in capabilities(7).
 	capNetBindService = 10
 	capNetAdmin       = 12
@@ -39,6 +41,9 @@ func (e *examination) gateway(ctx context.Context) {
 		e.ok(check, "runs, process %d", pid)
 	case errors.Is(err, control.ErrNotRunning):
 		e.ok(check, "does not run")
+	case !errors.Is(err, fs.ErrPermission):
+		e.bad(Fail, check, fmt.Sprintf("ss -lxp src %s # who has it: end that, or write another control: {socket: ...}", e.Config.Control.Socket),
+			"somebody else listens at the control socket: %v", err)
 	default:
 		e.unknown(check, err)
 	}
@@ -55,9 +60,9 @@ func (e *examination) system(context.Context) {
 		e.unknown(check, err)
 		return
 	}
-	var major, minor int
-	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
-		e.unknown(check, fmt.Errorf("a kernel of version %q", release))
+	major, minor, err := version(release)
+	if err != nil {
+		e.unknown(check, err)
 		return
 	}
 	if major < filterMajor || major == filterMajor && minor < filterMinor {
@@ -78,9 +83,9 @@ func (e *examination) device(context.Context) {
 	case err == nil:
 		e.ok(check, "/dev/net/tun can be opened")
 	case errors.Is(err, fs.ErrPermission):
-		e.bad(Fail, check, "run as root, or chmod 0666 /dev/net/tun; in a container, pass --device /dev/net/tun", "/dev/net/tun may not be opened")
+		e.bad(Fail, check, "chmod 0666 /dev/net/tun # or run as root; in a container, pass --device /dev/net/tun", "/dev/net/tun may not be opened")
 	case errors.Is(err, fs.ErrNotExist):
-		e.bad(Fail, check, "modprobe tun; in a container, pass --device /dev/net/tun", "/dev/net/tun is missing")
+		e.bad(Fail, check, "modprobe tun # in a container, pass --device /dev/net/tun", "/dev/net/tun is missing")
 	default:
 		e.bad(Fail, check, "modprobe tun", "/dev/net/tun cannot be opened: %v", err)
 	}
@@ -99,7 +104,7 @@ func (e *examination) privileges(context.Context) {
 	}
 	has := func(bit int) bool { return all&(1<<bit) != 0 }
 	good := true
-	if !has(capNetAdmin) {
+	if !has(capNetAdmin) && !e.Prepared {
 		good = false
 		e.bad(Fail, check, "run as root, or grant CAP_NET_ADMIN (systemd: AmbientCapabilities=CAP_NET_ADMIN CAP_BPF)",
 			"no CAP_NET_ADMIN: the interface and its routes cannot be made by whoever asks here")
@@ -148,8 +153,39 @@ func (e *examination) filter(context.Context) {
 			e.bad(e.filterLevel(), check, "grant CAP_BPF; where the kernel forbids it, write tun: {filter: off}", "not permitted: %v", err)
 			return
 		}
+		if e.restricted() {
+			e.bad(Warn, check, "write tun: {filter: off}, or update the kernel, or sysctl -w kernel.unprivileged_bpf_disabled=0",
+				"this kernel keeps its tables from whoever has no CAP_BPF, as the gateway has none any more: no counts of the filter, and after a reload it passes everything")
+			return
+		}
 		e.ok(check, "the kernel takes it")
 	}
+}
+
+// restricted tells whether the tables of a filter are closed to a process without
+// CAP_BPF that has them open: before 5.19, where the setting says so.
+func (e *examination) restricted() bool {
+	if e.host.Kernel == nil || e.host.Setting == nil {
+		return false
+	}
+	release, err := e.host.Kernel()
+	if err != nil {
+		return false
+	}
+	major, minor, err := version(release)
+	if err != nil || major > tablesMajor || major == tablesMajor && minor >= tablesMinor {
+		return false
+	}
+	disabled, err := e.enabled("../kernel/unprivileged_bpf_disabled")
+	return err == nil && disabled != 0
+}
+
+// version reads a kernel's release.
+func version(release string) (major, minor int, err error) {
+	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
+		return 0, 0, fmt.Errorf("a kernel of version %q", release)
+	}
+	return major, minor, nil
 }
 
 func (e *examination) clock(context.Context) {
@@ -163,7 +199,7 @@ func (e *examination) clock(context.Context) {
 	case err != nil:
 		e.unknown(check, err)
 	case !synchronised:
-		e.bad(Warn, check, "timedatectl set-ntp true, or run chrony", "not synchronised; knocks are refused whose time is %v away from it", e.Config.Knock.Window)
+		e.bad(Warn, check, "timedatectl set-ntp true # or run chrony", "not synchronised; knocks are refused whose time is %v away from it", e.Config.Knock.Window)
 	default:
 		e.ok(check, "synchronised")
 	}
@@ -228,3 +264,8 @@ func (e *examination) memory(context.Context) {
 
 // listed joins a few names for a line.
 func listed(names []string) string { return strings.Join(names, ", ") }
+
+// joinedLines makes one line of an error of several.
+func joinedLines(err error) string {
+	return strings.Join(strings.Split(strings.TrimSpace(err.Error()), "\n"), "; ")
+}

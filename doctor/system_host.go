@@ -39,7 +39,7 @@ func ThisHost(cfg *config.Config) *Host {
 		},
 		Links: links,
 	}
-	h.ask()
+	h.ask(cfg)
 	return h
 }
 

@@ -13,15 +13,15 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/filter"
 	"github.com/knockgw/knockgw/tun"
 )
 
 // ask fills in what Linux can be asked.
-func (h *Host) ask() {
+func (h *Host) ask(cfg *config.Config) {
 	h.Kernel = func() (string, error) {
 		var u unix.Utsname
 		err := unix.Uname(&u)
@@ -47,7 +47,20 @@ func (h *Host) ask() {
 		return strings.TrimSpace(string(b)), err
 	}
 	h.Route = func(a netip.Addr) (string, error) { return tun.UpstreamDevice(a), nil }
-	h.LocalFirst = localFirst
+	h.Missing = func() (routes, ports []string, err error) { return missing(cfg) }
+	h.Arrives, h.Proxied, h.Interface, h.Firewall = arrives, proxied, prepared, firewall
+	h.Clears = clears
+	h.Within = func(dir string) ([]string, error) {
+		entries, err := os.ReadDir(dir)
+		paths := make([]string, 0, len(entries))
+		for _, e := range entries {
+			paths = append(paths, filepath.Join(dir, e.Name()))
+		}
+		return paths, err
+	}
+	h.Access = func(path string, want fs.FileMode) error {
+		return unix.Faccessat(unix.AT_FDCWD, path, uint32(want), unix.AT_EACCESS)
+	}
 	h.Bind = bind
 	h.Synchronised = func() (bool, error) {
 		state, err := unix.Adjtimex(&unix.Timex{})
@@ -91,21 +104,6 @@ func field(path, name string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("%s has no %s", path, name)
-}
-
-// localFirst tells whether a rule at 0 still leads to the local table.
-func localFirst(v6 bool) (bool, error) {
-	family := netlink.FAMILY_V4
-	if v6 {
-		family = netlink.FAMILY_V6
-	}
-	rules, err := netlink.RuleList(family)
-	for _, r := range rules {
-		if r.Priority == 0 && r.Table == unix.RT_TABLE_LOCAL && r.Dst == nil {
-			return true, err
-		}
-	}
-	return false, err
 }
 
 // bind takes a port as the gateway will, and gives it back. Nobody is answered meanwhile.

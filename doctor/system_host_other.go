@@ -2,5 +2,7 @@
 
 package doctor
 
+import "github.com/knockgw/knockgw/config"
+
 // ask leaves out what is asked on Linux only.
-func (*Host) ask() {}
+func (*Host) ask(*config.Config) {}

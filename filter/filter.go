@@ -81,6 +81,13 @@ var reasonNames = [reasonCount]string{
 // String returns the reason's name, fit for a metric label.
 func (r Reason) String() string { return reasonNames[r] }
 
+// A Table is how much of a table is in use. One that overflows lets packets pass that
+// the gate then refuses.
+type Table struct {
+	Of        string // fit for a metric label
+	Now, Most int
+}
+
 // A Count is how many packets were dropped for a reason.
 type Count struct {
 	Reason  Reason

@@ -51,6 +51,8 @@ type Filter struct {
 	control  []uint64
 	listed   tags
 	expected []uint64 // two tables of the same size
+	awaited  int      // knocks that are expected, whether there is room for them or not
+	services int      // places taken in the trie
 	traced   map[tun.Addr]bool
 	closed   bool
 	passing  uint64 // the tick until which everything passes
@@ -269,7 +271,7 @@ func (f *Filter) Expect(n int, fields iter.Seq2[uint64, uint16]) {
 	f.mu.Unlock()
 	t := tags{places: f.expected[next*bucketTags:][:half], spilt: make(map[uint64]int)}
 	clear(t.places)
-	tooMany := n > half/2
+	tooMany := n > f.Room()
 	if !tooMany {
 		for a, b := range fields {
 			k := expectedKey(a, b)
@@ -281,6 +283,7 @@ func (f *Filter) Expect(n int, fields iter.Seq2[uint64, uint16]) {
 		return
 	}
 	defer f.mu.Unlock()
+	f.awaited = n
 	if tooMany {
 		f.set(controlAny, 1)
 	}
@@ -288,6 +291,19 @@ func (f *Filter) Expect(n int, fields iter.Seq2[uint64, uint16]) {
 	if !tooMany {
 		f.set(controlAny, 0)
 	}
+}
+
+// Room is how many expected knocks there is room for.
+func (f *Filter) Room() int { return len(f.expected) / 4 } // half of the places of one of two tables
+
+// Crowded tells whether there were more expected knocks than there is room for, so
+// that whatever could be one passes.
+func (f *Filter) Crowded() bool {
+	if !f.lock() {
+		return false
+	}
+	defer f.mu.Unlock()
+	return f.get(controlAny) != 0
 }
 
 // SetPolicy replaces the services. While it does, and for a second after,
@@ -336,6 +352,7 @@ func (f *Filter) setPorts(p *Policy) error {
 		return nil
 	}
 	defer f.mu.Unlock()
+	f.services = len(ports)
 	legacy := uint64(0)
 	if p.Legacy {
 		legacy = 1
@@ -372,6 +389,20 @@ func (f *Filter) Watch(on bool) {
 	defer f.mu.Unlock()
 	f.watched = on
 	f.settle()
+}
+
+// Tables returns how full the tables are. Those of flows and sources, and of
+// expected knocks, are meant to be half full at the most: this is of the half.
+func (f *Filter) Tables() []Table {
+	if !f.lock() {
+		return nil
+	}
+	defer f.mu.Unlock()
+	return []Table{
+		{"filter_flows_and_sources", f.listed.n + len(f.listed.spilt), len(f.listed.places) / 2},
+		{"filter_expected_knocks", f.awaited, len(f.expected) / 2 / 2},
+		{"filter_service_ports", f.services, mostPorts},
+	}
 }
 
 // Counts returns how many packets were dropped for each reason.

@@ -36,6 +36,12 @@ func (*Filter) Site(tun.Addr, bool) {}
 // Expect is not called.
 func (*Filter) Expect(int, iter.Seq2[uint64, uint16]) {}
 
+// Room is not called.
+func (*Filter) Room() int { return 0 }
+
+// Crowded is not called.
+func (*Filter) Crowded() bool { return false }
+
 // Flooded is not called.
 func (*Filter) Flooded() {}
 
@@ -47,6 +53,9 @@ func (*Filter) Watch(bool) {}
 
 // Tick is not called.
 func (*Filter) Tick() {}
+
+// Tables is not called.
+func (*Filter) Tables() []Table { return nil }
 
 // Counts is not called.
 func (*Filter) Counts() ([]Count, error) { return nil, ErrUnsupported }

@@ -253,6 +253,37 @@ func TestWhatHasNoRoomIsPassed(t *testing.T) {
 	})
 }
 
+func TestTablesSayHowFullTheyAre(t *testing.T) {
+	everywhere(func(v visitor) {
+		l := open(t, filter.Options{Flows: 10, Sources: 10})
+		const flows, expected = 3, 5
+		for port := range uint16(flows) {
+			l.Flow(v.tuple(port+1, 22), true)
+		}
+		l.Flow(v.tuple(1, 22), false)
+		l.Expect(expected, func(yield func(uint64, uint16) bool) {
+			for i := 0; i < expected && yield(uint64(i), 1); i++ {
+			}
+		})
+		want := map[string]int{"filter_flows_and_sources": flows - 1, "filter_expected_knocks": expected, "filter_service_ports": 0}
+		for _, table := range l.Tables() {
+			n, ok := want[table.Of]
+			if table.Of == "filter_service_ports" {
+				n = max(table.Now, 1) // how many a policy takes is its own affair
+			}
+			if delete(want, table.Of); !ok || table.Now != n || table.Most < n {
+				t.Errorf("%+v, want %d", table, n)
+			}
+		}
+		if len(want) > 0 {
+			t.Errorf("there is no table %v", want)
+		}
+		if err := l.Close(); err != nil || l.Tables() != nil {
+			t.Errorf("closed, it has %v, %v", l.Tables(), err)
+		}
+	})
+}
+
 // More expected knocks than there is room for: whatever could be one is one.
 func TestTooManyExpectedKnocksAreAllExpected(t *testing.T) {
 	everywhere(func(v visitor) {

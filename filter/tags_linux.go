@@ -17,6 +17,7 @@ const bucketTags = 8
 type tags struct {
 	places []uint64 // a power of two of buckets; 0 is an empty place
 	spilt  map[uint64]int
+	n      int // in places
 }
 
 // bucketsFor is how many buckets n tags need, at least fewest, with at most half
@@ -58,6 +59,7 @@ func (t *tags) place(tag uint64) bool {
 		return false
 	}
 	atomic.StoreUint64(at, tag)
+	t.n++
 	return true
 }
 
@@ -88,6 +90,7 @@ func (t *tags) displace(tag uint64) bool {
 		for i := range bucket {
 			if bucket[i] == tag {
 				atomic.StoreUint64(&bucket[i], 0)
+				t.n--
 				return true
 			}
 		}

@@ -27,6 +27,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/sample"
 )
 
 // A Conn is a stream with the ends that a relay needs.
@@ -131,6 +133,7 @@ type Totals struct {
 // Set is the flows of a gateway. The zero value is not ready; use NewSet.
 type Set struct {
 	log     *slog.Logger
+	silent  sample.Lines // about upstreams that do not answer
 	buffers sync.Pool
 
 	mu sync.Mutex

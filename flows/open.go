@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/after"
+	"github.com/knockgw/knockgw/internal/sample"
 )
 
 // serve is the life of a flow, in the order that the package comment draws.
@@ -113,7 +114,9 @@ func (s *Set) dial(ctx context.Context, p *Plan) (Conn, End) {
 	if ctx.Err() != nil {
 		return nil, ending(ctx, EndUpstreamTimeout)
 	}
-	s.log.Warn("upstream does not answer", "service", p.Service, "upstream", p.Upstream, "err", err)
+	if leftOut, ok := s.silent.Take(time.Now()); ok {
+		s.log.Warn("upstream does not answer", sample.With(leftOut, "service", p.Service, "upstream", p.Upstream, "err", err)...)
+	}
 	var timeout net.Error
 	if dctx.Err() != nil || errors.As(err, &timeout) && timeout.Timeout() {
 		return nil, EndUpstreamTimeout

@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/knockgw/knockgw/admission"
@@ -10,11 +12,14 @@ import (
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/internal/build"
 	"github.com/knockgw/knockgw/tun"
 )
 
-// What goes into the audit: who knocked, who was refused of those who are known, and
-// every session at its end. Strangers are not in it, or they could fill it.
+// What goes into the audit: who knocked, who was refused of those who are known,
+// every session at its end, and what operators did. Of strangers there are only the
+// bans that they have earned; these, and refusals, which everybody can have written
+// who repeats what he has overheard, take a small part of what the record has room for.
 
 // openAudit opens the record that the configuration names, if it names one.
 func (g *Gateway) openAudit() error {
@@ -65,7 +70,7 @@ func (g *Gateway) auditKnock(e *admission.KnockEvent) {
 	if kind == audit.Refused {
 		a.Reason = "knock: " + e.Result.Words()
 		if e.Result == admission.KnockStale {
-			a.ClockDifference = e.Skew.Seconds()
+			a.ClockDifference = seconds(e.Skew)
 		}
 	}
 	g.audit.Add(a)
@@ -81,9 +86,50 @@ func (g *Gateway) auditRefused(e *auth.Error, service string, t tun.Tuple) {
 		Reason: "authentication: " + e.Result.String(),
 	}
 	if e.Result == auth.ResultStale {
-		a.ClockDifference = e.ClockDiff.Seconds()
+		a.ClockDifference = seconds(e.ClockDiff)
 	}
 	g.audit.Add(a)
+}
+
+// auditBan records that a source is shut out.
+func (g *Gateway) auditBan(b *admission.BanEvent) {
+	g.audit.Add(audit.Event{
+		Kind: audit.Ban, Source: b.Source.String(), Service: b.Service, Until: g.o.Now().Add(b.For),
+		Reason: fmt.Sprintf("%d failed authentications, the last from %s", b.Failures, b.From),
+	})
+}
+
+// byProgram is who asked for what did not come by the control socket.
+const byProgram = "the program itself (knockgw run: SIGHUP)"
+
+// auditStart records who is at work from now on, and with what.
+func (g *Gateway) auditStart(cfg *config.Config) {
+	g.audit.Add(audit.Event{
+		Kind: audit.Start, Reason: fmt.Sprintf("version %s, configuration %q, %d services, %d clients",
+			build.This().Version, g.o.Source, len(cfg.Services), len(cfg.Clients)),
+	})
+}
+
+// auditStop records the end, and why it has come.
+func (g *Gateway) auditStop(why error) {
+	e := audit.Event{Kind: audit.Stop, Reason: "asked to"}
+	if why != nil {
+		e.Reason = why.Error()
+	}
+	g.audit.Add(e)
+}
+
+// auditReload records a reload, or why it was refused.
+func (g *Gateway) auditReload(done *renewal, operator string, err error) {
+	e := audit.Event{Kind: audit.Reload, Operator: operator}
+	if err != nil {
+		e.Reason = "refused: " + err.Error()
+	} else {
+		e.Reason = strings.Join(append([]string{
+			fmt.Sprintf("%d flows and %d grants ended", done.ended.Flows, done.ended.Grants),
+		}, done.changes.Lines()...), "; ")
+	}
+	g.audit.Add(e)
 }
 
 // auditSession records a flow that had been let in, at its end.
@@ -95,6 +141,6 @@ func (g *Gateway) auditSession(f *flows.Flow, end flows.End) {
 	up, down := f.Bytes()
 	g.audit.Add(audit.Event{
 		Kind: audit.Session, Client: client, Source: f.Key.Client.String(), Service: f.Service, Upstream: f.Upstream,
-		Seconds: time.Since(f.Started).Seconds(), Received: up, Sent: down, Reason: end.String(),
+		Seconds: seconds(time.Since(f.Started)), Received: up, Sent: down, Reason: end.String(),
 	})
 }

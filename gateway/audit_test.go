@@ -2,14 +2,129 @@ package gateway_test
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
 	"os"
+	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/knockgw/knockgw/audit"
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/gateway"
 )
+
+// events reads the record of a gateway.
+func events(t *testing.T, file string) (all []audit.Event) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		var e audit.Event
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		all = append(all, e)
+	}
+	return all
+}
+
+func TestTheAuditSaysWhatOperatorsDidAndWhoWasBanned(t *testing.T) {
+	dir, err := os.MkdirTemp("", "knockgw-") // short enough for a socket's path
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	file, socket := filepath.Join(dir, "audit.log"), filepath.Join(dir, "control.sock")
+	text := services(parrot(t)) + "audit: {file: " + file + "}\ncontrol: {socket: " + socket + "}\nban: {after: 1, within: 1m, for: 1h}\n"
+	mistake := errors.New("line 7: \x1b[2Jno such key")
+	var wrong atomic.Bool
+	var l *lab
+	t.Run("at work", func(t *testing.T) {
+		l = newLab(t, true, text, func(o *gateway.Options) {
+			o.Source = "/etc/knockgw.yaml"
+			o.Load = func() (*config.Config, error) {
+				if wrong.Load() {
+					return nil, mistake
+				}
+				return configured(t, aliceAndBob+"services:\n"+strings.ReplaceAll(text, "1h", "2h")), nil
+			}
+		})
+		if _, err := l.visit(mallory, homes[0], modeAuth); err == nil {
+			t.Error("mallory is in")
+		}
+		eventually(t, "the ban is in it", func() bool {
+			return slices.ContainsFunc(events(t, file), func(e audit.Event) bool { return e.Kind == audit.Ban })
+		})
+		operate(t, l, &control.Client{Socket: socket}, &wrong)
+	})
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := fmt.Sprintf("%s (uid %s, pid %d)", me.Username, me.Uid, os.Getpid())
+	home := homes[0]
+	var got []audit.Event
+	for _, e := range events(t, file) {
+		if e.Kind == audit.Ban {
+			if left := time.Until(e.Until); left < time.Minute || left > time.Hour || !strings.Contains(e.Reason, "1 failed authentications") {
+				t.Errorf("%+v", e)
+			}
+			e.Until, e.Reason = time.Time{}, ""
+		}
+		if e.Kind == audit.Start && strings.Contains(e.Reason, `configuration "/etc/knockgw.yaml", `) {
+			e.Reason = ""
+		}
+		if e.Kind == audit.Reload && strings.HasPrefix(e.Reason, "0 flows and 0 grants ended; ") {
+			e.Reason = "done"
+		}
+		e.Time = time.Time{}
+		got = append(got, e)
+	}
+	want := []audit.Event{
+		{Kind: audit.Start},
+		{Kind: audit.Ban, Source: home.String() + "/32", Service: serviceName(home, modeAuth)},
+		{Kind: audit.Pardon, Operator: asked, Source: home.String() + "/32", Reason: "1 bans"},
+		{Kind: audit.Revoke, Operator: asked, Client: "bob", Reason: "0 flows, 0 grants"},
+		{Kind: audit.Reload, Operator: asked, Reason: "done"},
+		{Kind: audit.Reload, Operator: asked, Reason: "refused: " + mistake.Error()},
+		{Kind: audit.Reload, Operator: "the program itself (knockgw run: SIGHUP)", Reason: "refused: " + mistake.Error()},
+		{Kind: audit.Stop, Reason: "asked to"},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("it has\n%+v\nand should have\n%+v", got, want)
+	}
+}
+
+// operate does what an operator does, and what goes wrong at times.
+func operate(t *testing.T, l *lab, c *control.Client, wrong *atomic.Bool) {
+	t.Helper()
+	home := homes[0]
+	if done, err := c.Pardon(t.Context(), netip.PrefixFrom(home, home.BitLen())); err != nil || done.Bans != 1 {
+		t.Errorf("%+v were pardoned, %v", done, err)
+	}
+	if _, err := c.Revoke(t.Context(), control.Revocation{Client: "bob"}); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Reload(t.Context()); err != nil {
+		t.Error(err)
+	}
+	wrong.Store(true)
+	if _, err := c.Reload(t.Context()); err == nil {
+		t.Error("a configuration with a mistake was taken")
+	}
+	if _, err := l.gw.Renew(); err == nil {
+		t.Error("a configuration with a mistake was taken")
+	}
+}
 
 func TestTheAuditSaysWhoWasInsideAndWhoWasNot(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "audit.log")
@@ -27,23 +142,19 @@ func TestTheAuditSaysWhoWasInsideAndWhoWasNot(t *testing.T) {
 		b, err := os.ReadFile(file)
 		return err == nil && strings.Contains(string(b), `"session"`) && strings.Contains(string(b), `"refused"`)
 	})
+	found := map[audit.Kind]audit.Event{}
+	for _, e := range events(t, file) {
+		if _, twice := found[e.Kind]; twice {
+			t.Errorf("twice: %+v", e)
+		}
+		found[e.Kind] = e
+	}
 	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := map[audit.Kind]audit.Event{}
-	for line := range strings.Lines(string(b)) {
-		var e audit.Event
-		if err := json.Unmarshal([]byte(line), &e); err != nil {
-			t.Fatalf("%q: %v", line, err)
-		}
-		if _, twice := found[e.Kind]; twice {
-			t.Errorf("twice: %s", line)
-		}
-		found[e.Kind] = e
-	}
 	if s := found[audit.Session]; s.Client != "alice" || s.Received != 1<<12 || s.Sent != 1<<12 || s.Reason != "done" || s.Upstream == "" ||
-		!strings.HasPrefix(s.Source, home.String()+":") || s.Service != serviceName(home, modeKnockAuth) || s.Seconds <= 0 {
+		!strings.HasPrefix(s.Source, home.String()+":") || s.Service != serviceName(home, modeKnockAuth) || s.Seconds < 0 {
 		t.Errorf("%+v", s)
 	}
 	if k := found[audit.Knock]; k.Client != "alice" || k.Method != "udp" || k.Source != home.String() {

@@ -45,6 +45,14 @@ func (s *controlServer) run(ctx context.Context) error {
 	return s.server.Serve(ctx, controlled{s.g})
 }
 
+// connections is how many clients there are at the socket, and how many there may be.
+func (s *controlServer) connections() (now, most int) {
+	if s == nil {
+		return 0, control.MaxConnections
+	}
+	return s.server.Connections()
+}
+
 // Close gives the socket back where run was never called.
 func (s *controlServer) Close() error {
 	if s == nil {
@@ -79,27 +87,31 @@ func (c controlled) Status() control.Status {
 }
 
 // Reload implements control.Gateway.
-func (c controlled) Reload() (*control.Result, error) {
-	done, cfg, err := c.g.renew()
+func (c controlled) Reload(operator string) (*control.Result, error) {
+	done, cfg, err := c.g.renew(operator)
 	if err != nil {
 		return nil, translated(err)
 	}
-	r := c.result(done.changes, cfg)
+	r := c.result(&done, cfg)
 	r.Applied, r.Flows, r.Grants = true, done.ended.Flows, done.ended.Grants
 	return r, nil
 }
 
 // Check implements control.Gateway.
 func (c controlled) Check() (*control.Result, error) {
-	changes, cfg, err := c.g.Rehearse()
+	would, cfg, err := c.g.rehearse()
 	if err != nil {
 		return nil, translated(err)
 	}
-	return c.result(changes, cfg), nil
+	return c.result(&would, cfg), nil
 }
 
-func (c controlled) result(changes config.Changes, cfg *config.Config) *control.Result {
-	return &control.Result{Config: c.g.o.Source, Changes: changes, Warnings: append([]string{}, cfg.Warnings...)}
+func (c controlled) result(r *renewal, cfg *config.Config) *control.Result {
+	warnings := append([]string{}, cfg.Warnings...)
+	if r.note != "" {
+		warnings = append(warnings, r.note)
+	}
+	return &control.Result{Config: c.g.o.Source, Changes: r.changes, Warnings: warnings}
 }
 
 func translated(err error) error {

@@ -18,6 +18,14 @@ import (
 // errNoFilterer says that a device takes no filter: one of the embedding program.
 var errNoFilterer = errors.New("the device takes no packet filter")
 
+const (
+	// The filter's table of expected knocks keeps the size that it has at the start,
+	// so it has room for expectedGrowth times as many, and for fewestExpected: 3,000
+	// clients of a service with every method, in two megabytes.
+	expectedGrowth = 2
+	fewestExpected = 1 << 16
+)
+
 // openFilter makes the filter that the configuration asks for; nil where there is
 // none.
 func (g *Gateway) openFilter(device tun.Device) (*filter.Filter, error) {
@@ -30,7 +38,8 @@ func (g *Gateway) openFilter(device tun.Device) (*filter.Filter, error) {
 	}
 	flows, sources := now.cfg.Limits.Flows, admission.DefaultGrants+2*now.cfg.Limits.Knocks
 	f, err := filter.Open(filter.Options{
-		Flows: flows, Sources: sources, Expected: now.policy.Expected(), Policy: filterPolicy(now.policy),
+		Flows: flows, Sources: sources, Policy: filterPolicy(now.policy),
+		Expected: max(expectedGrowth*now.policy.Expected(), fewestExpected),
 	})
 	if err != nil {
 		return nil, g.unfiltered(err)
@@ -83,6 +92,15 @@ func (p *parts) attachFilter() error {
 	}
 	// The gate goes on telling it; closed, it does not listen.
 	return errors.Join(p.filter.Close(), p.g.unfiltered(err))
+}
+
+// crowding says that next expects more knocks than the filter has room for; "" if not.
+func (p *parts) crowding(next *admission.Policy) string {
+	if !p.filtering || next.Expected() <= p.filter.Room() {
+		return ""
+	}
+	return fmt.Sprintf("SYN knocks and udp-v2: %d are expected at a time, and the kernel's filter has room for %d, as the gateway was started: until a restart the process judges whatever could be one",
+		next.Expected(), p.filter.Room())
 }
 
 // runFilter is the filter's clock.

@@ -29,6 +29,7 @@ import (
 	"github.com/knockgw/knockgw/filter"
 	"github.com/knockgw/knockgw/flows"
 	"github.com/knockgw/knockgw/guard"
+	"github.com/knockgw/knockgw/internal/sample"
 	"github.com/knockgw/knockgw/netstack"
 	"github.com/knockgw/knockgw/tun"
 )
@@ -81,10 +82,13 @@ type Gateway struct {
 	flows     *flows.Set
 	metrics   *metricSet
 	own       *ownRegistry // nil where the registry is somebody else's
-	refusals  sample       // lines about refused knocks
+	refusals  sample.Lines // about refused knocks and authentications
+	entries   sample.Lines // about knocks and authentications that were let in
+	banLines  sample.Lines
 	journal   journal
 	audit     *audit.Log // nil where none is kept
 	health    health
+	intact    intact
 
 	authsRefused atomic.Uint64
 	watchers     watchers
@@ -114,6 +118,7 @@ func New(cfg *config.Config, o Options) (*Gateway, error) {
 		routes:  tun.Routes{Prefixes: cfg.TUN.Routes},
 		local:   tun.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()},
 		flows:   flows.NewSet(o.Log),
+		entries: sample.Lines{PerSecond: audit.DefaultPerSecond},
 		ready:   make(chan struct{}),
 	}
 	first, err := g.newSetup(cfg, nil)
@@ -203,6 +208,7 @@ func (p *parts) open(ctx context.Context) (err error) {
 	if err := p.assemble(ctx, store); err != nil {
 		return err
 	}
+	p.servers = &all
 	g.metrics.watch(p)
 	return p.run(ctx, &all)
 }
@@ -287,6 +293,7 @@ type parts struct {
 	filter *filter.Filter // nil where packets are refused in user space
 	// filtering: the device has the filter.
 	filtering bool
+	servers   *servers
 }
 
 // assemble makes the gate and the stack and joins them. The parts have no stack if it
@@ -301,6 +308,7 @@ func (p *parts) assemble(ctx context.Context, store admission.Store) (err error)
 		Evicted:  func(t tun.Tuple) { g.flows.Kill(key(t)) },
 		Revoked:  p.revoked,
 		Knocked:  g.knocked,
+		Banned:   g.banned,
 		Settled:  p.settlement,
 		Mirror:   p.mirror(),
 		TimeWait: netstack.TimeWaitTime,
@@ -349,12 +357,13 @@ func (p *parts) run(ctx context.Context, all *servers) error {
 	start(p.stack.Run)
 	start(p.runFilter)
 	start(p.g.runAudit)
+	start(p.runIntact)
 	start(all.metrics.run)
 	start(all.control.run)
 	cfg := p.g.now.Load().cfg
 	p.g.running.Store(p)
 	p.g.log.Info("ready", "device", p.device.Info().Name, "routes", cfg.TUN.Routes, "services", len(cfg.Services), "metrics", cfg.Metrics.Listen)
-	p.g.audit.Add(audit.Event{Kind: audit.Start})
+	p.g.auditStart(cfg)
 	close(p.g.ready)
 	select {
 	case <-ctx.Done():
@@ -367,7 +376,7 @@ func (p *parts) run(ctx context.Context, all *servers) error {
 		cancel()
 		p.g.flows.Drain(expired)
 	}
-	p.g.audit.Add(audit.Event{Kind: audit.Stop})
+	p.g.auditStop(context.Cause(work))
 	stop(nil)
 	wg.Wait()
 	return first

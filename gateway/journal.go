@@ -72,7 +72,7 @@ func (j *journal) knocked(e admission.KnockEvent, now time.Time) {
 	}
 	j.note(e.Client, e.Result == admission.KnockOK || e.Result == admission.KnockRepeat, control.Attempt{
 		Time: now, Source: e.Source, Service: e.Service, How: e.Method,
-		Result: e.Result.String(), Words: e.Result.Words(), ClockDifference: e.Skew.Seconds(),
+		Result: e.Result.String(), Words: e.Result.Words(), ClockDifference: seconds(e.Skew),
 	})
 }
 
@@ -80,7 +80,7 @@ func (j *journal) knocked(e admission.KnockEvent, now time.Time) {
 func (j *journal) authenticated(p *auth.Peer, service string, from netip.Addr, now time.Time) {
 	j.note(p.Client.ID(), true, control.Attempt{
 		Time: now, Source: from, Service: service, How: "authentication " + p.Protocol.String(), Result: auth.ResultOK.String(),
-		ClockDifference: time.UnixMilli(p.Message.Time).Sub(now).Seconds(),
+		ClockDifference: seconds(time.UnixMilli(p.Message.Time).Sub(now)),
 	})
 }
 
@@ -91,7 +91,7 @@ func (j *journal) refused(e *auth.Error, service string, from netip.Addr, now ti
 	}
 	a := control.Attempt{
 		Time: now, Source: from, Service: service, How: "authentication", Result: e.Result.String(),
-		Words: authWords(e.Result), ClockDifference: e.ClockDiff.Seconds(),
+		Words: authWords(e.Result), ClockDifference: seconds(e.ClockDiff),
 	}
 	if e.Result == auth.ResultUnauthorized && e.Err != nil {
 		a.Words = e.Err.Error()

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/internal/bounded"
 	"github.com/knockgw/knockgw/internal/build"
 	"github.com/knockgw/knockgw/metrics"
 	"github.com/knockgw/knockgw/statuspage"
@@ -126,15 +127,20 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, n int) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n))
 	}
-	truth := func(d *prometheus.Desc, is bool) {
-		n := 0
+	truth := func(d *prometheus.Desc, is bool, labels ...string) {
+		n := 0.0
 		if is {
 			n = 1
 		}
-		gauge(d, n)
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, n, labels...)
 	}
-	truth(desc("ready", "1 if nothing is in the way of clients, as /readyz says."), len(src.g.problems(context.Background())) == 0)
+	ready := desc("ready", "1 if this is not in the way of clients; /readyz has the words.", "check")
+	for _, c := range src.g.checks(context.Background()) {
+		truth(ready, len(c.problems) == 0, c.name)
+	}
 	truth(desc("filter_attached", "1 if packets are refused in the kernel, too."), src.filtering)
+	truth(desc("filter_crowded", "1 if the kernel passes whatever could be a SYN knock or udp-v2, for want of room for those that are expected."),
+		src.filtering && src.filter.Crowded())
 	filtered := desc("filter_dropped_packets_total", "Packets refused in the kernel, by reason; they are in no other count.", "reason")
 	for _, c := range src.dropped() {
 		count(filtered, c.Packets, c.Reason.String())
@@ -156,9 +162,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range src.stack.Counts() {
 		count(tcp, c.Count, c.Name)
 	}
-	watching := 0
-	src.g.watchers.each(func(watcher) { watching++ })
-	gauge(desc("watchers", "Traces and captures under way."), watching)
+	src.collectBounds(ch)
 	count(desc("audit_lost_events_total", "Events that are missing in the audit."), src.g.audit.Lost())
 	now := src.g.now.Load().cfg
 	gauge(desc("configured_services", "Services of the configuration in force."), len(now.Services))
@@ -169,7 +173,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 
 // metricsServer serves the registry; nil where nobody listens.
 type metricsServer struct {
-	listener net.Listener
+	listener *bounded.Listener
 	server   *http.Server
 	page     *statuspage.Page
 }
@@ -200,7 +204,7 @@ func (g *Gateway) listenMetrics() (*metricsServer, error) {
 	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("/readyz", g.answerReady)
 	mux.Handle("/{$}", page)
-	return &metricsServer{netutil.LimitListener(l, maxScrapers), &http.Server{
+	return &metricsServer{&bounded.Listener{Listener: netutil.LimitListener(l, maxScrapers), Most: maxScrapers}, &http.Server{
 		Handler: askedHere(l.Addr(), mux), ReadHeaderTimeout: headerTime, ReadTimeout: headerTime, WriteTimeout: answerTime, MaxHeaderBytes: maxHeader,
 	}, page}, nil
 }
@@ -235,6 +239,14 @@ func (s *metricsServer) run(ctx context.Context) error {
 		return fmt.Errorf("metrics: %w", err)
 	}
 	return nil
+}
+
+// connections is how many scrapers and browsers there are.
+func (s *metricsServer) connections() int {
+	if s == nil {
+		return 0
+	}
+	return s.listener.Open()
 }
 
 // Close gives the address back where run was never called.

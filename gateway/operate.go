@@ -168,6 +168,7 @@ func (c controlled) Pardon(source netip.Prefix, operator string) int {
 		return 0
 	}
 	n := p.gate.Pardon(source)
+	c.g.audit.Add(audit.Event{Kind: audit.Pardon, Operator: operator, Source: source.String(), Reason: fmt.Sprintf("%d bans", n)})
 	c.g.log.Info("bans ended", "by", operator, "source", source, "bans", n)
 	return n
 }

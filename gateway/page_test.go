@@ -98,7 +98,7 @@ func TestAPageOfTheWebCannotReadTheMetricsOfThisHost(t *testing.T) {
 }
 
 func TestConnectionsToTheMetricsAreBounded(t *testing.T) {
-	_, url, _ := observed(t, "")
+	_, url, registry := observed(t, "")
 	defer http.DefaultClient.CloseIdleConnections()
 	var idle []net.Conn
 	defer func() {
@@ -119,6 +119,9 @@ func TestConnectionsToTheMetricsAreBounded(t *testing.T) {
 		resp.Body.Close()
 		t.Error("one more was served")
 	}
+	if used, limit := bounds(t, registry); used["metrics_connections"] != most || limit["metrics_connections"] != most {
+		t.Errorf("%v of %v are in use", used["metrics_connections"], limit["metrics_connections"])
+	}
 	for _, c := range idle {
 		c.Close()
 	}
@@ -132,7 +135,7 @@ func TestAnUpstreamWithoutAnAddressIsNotReady(t *testing.T) {
 	if code, body := get(t, url+"/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "service lost") {
 		t.Errorf("%d, %s", code, body)
 	}
-	if _, body := get(t, url+"/metrics"); !strings.Contains(body, "knockgw_ready 0") {
+	if _, body := get(t, url+"/metrics"); !strings.Contains(body, `knockgw_ready{check="upstreams"} 0`) {
 		t.Error("the metrics do not say that it is not ready")
 	}
 }
@@ -152,7 +155,7 @@ func TestMetricsAreNamedByTheConventionsAndSayTheLimits(t *testing.T) {
 	for _, want := range []string{
 		`knockgw_limit{of="flow_table_entries"} 131072`, `knockgw_limit{of="knock_queue_length"} 512`, "knockgw_build_info{",
 		"knockgw_watchers 0", "knockgw_banned_sources 0", `knockgw_tcp_events_total{event="handshakes"}`, "knockgw_audit_lost_events_total 0",
-		"knockgw_configured_clients 2", "knockgw_ready 1", `knockgw_limit{of="udp_sequences"} 4096`,
+		"knockgw_configured_clients 2", `knockgw_ready{check="device"} 1`, `knockgw_ready{check="store"} 1`, `knockgw_limit{of="udp_sequences"} 4096`,
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("%s is missing", want)

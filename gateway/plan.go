@@ -12,6 +12,7 @@ import (
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/internal/sample"
 	"github.com/knockgw/knockgw/netstack"
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/tun"
@@ -152,7 +153,7 @@ func (p *parts) authenticate(ctx context.Context, s *service, t tun.Tuple, conn 
 	}
 	p.g.watchAuth(s.Name, t, &peer, nil)
 	p.g.journal.authenticated(&peer, s.Name, t.Src.Netip(), p.g.o.Now())
-	p.g.log.Log(ctx, p.g.everyday(), "authenticated", "client", peer.Client.ID(), "service", s.Name, "from", t.Source(), "protocol", peer.Protocol.String())
+	p.g.entered(ctx, "authenticated", "client", peer.Client.ID(), "service", s.Name, "from", t.Source(), "protocol", peer.Protocol.String())
 	return peer.Client.ID(), nil
 }
 
@@ -171,25 +172,22 @@ func (p *parts) explain(service string, t tun.Tuple, e *auth.Error) {
 		}
 		fallthrough
 	case auth.ResultFull:
-		leftOut, ok := p.g.refusals.take(p.g.o.Now())
+		p.g.auditRefused(e, service, t)
+		leftOut, ok := p.g.refusals.Take(p.g.o.Now())
 		if !ok {
 			return
 		}
-		p.g.auditRefused(e, service, t)
 		attrs := []any{"service", service, "from", t.Source(), "result", e.Result.String()}
 		if e.Client != nil {
 			attrs = append(attrs, "client", e.Client.ID())
 		}
 		if e.Result == auth.ResultStale {
-			attrs = append(attrs, "clock_difference", e.ClockDiff)
+			attrs = append(attrs, "clock_difference", e.ClockDiff.Round(time.Millisecond))
 		}
 		if e.Err != nil {
 			attrs = append(attrs, "err", e.Err)
 		}
-		if leftOut > 0 {
-			attrs = append(attrs, "left_out", leftOut)
-		}
-		p.g.log.Warn("authentication refused", attrs...)
+		p.g.log.Warn("authentication refused", sample.With(leftOut, attrs...)...)
 	default:
 		// Nothing was tried; counted.
 	}
@@ -207,26 +205,45 @@ func (g *Gateway) knocked(e admission.KnockEvent) {
 	switch e.Result {
 	case admission.KnockOK:
 		g.auditKnock(&e)
-		g.log.Log(context.Background(), g.everyday(), "knock", attrs...)
+		g.entered(context.Background(), "knock", attrs...)
 	case admission.KnockPart, admission.KnockRepeat:
 		g.log.Debug("knock", append(attrs, "result", e.Result.String())...)
 	default:
 		if e.Client == "" {
 			return // a stranger's is only counted
 		}
-		leftOut, ok := g.refusals.take(g.o.Now())
+		g.auditKnock(&e)
+		leftOut, ok := g.refusals.Take(g.o.Now())
 		if !ok {
 			return
 		}
-		g.auditKnock(&e)
 		attrs = append(attrs, "result", e.Result.String())
 		if e.Result == admission.KnockStale {
-			attrs = append(attrs, "clock_difference", e.Skew)
+			attrs = append(attrs, "clock_difference", e.Skew.Round(time.Millisecond))
 		}
-		if leftOut > 0 {
-			attrs = append(attrs, "left_out", leftOut)
-		}
-		g.log.Warn("knock refused", attrs...)
+		g.log.Warn("knock refused", sample.With(leftOut, attrs...)...)
+	}
+}
+
+// entered logs that somebody was let in: a client that is out of its mind is not to
+// fill the disk either.
+func (g *Gateway) entered(ctx context.Context, how string, attrs ...any) {
+	level := g.everyday()
+	if !g.log.Enabled(ctx, level) {
+		return
+	}
+	if leftOut, ok := g.entries.Take(g.o.Now()); ok {
+		g.log.Log(ctx, level, how, sample.With(leftOut, attrs...)...)
+	}
+}
+
+// banned is told of every ban that begins.
+func (g *Gateway) banned(b admission.BanEvent) {
+	g.auditBan(&b)
+	level := g.everyday()
+	if leftOut, ok := g.banLines.Take(g.o.Now()); ok {
+		g.log.Log(context.Background(), level, "source banned from open services",
+			sample.With(leftOut, "source", b.Source, "service", b.Service, "failures", b.Failures, "for", b.For)...)
 	}
 }
 

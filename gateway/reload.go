@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 
 	"github.com/knockgw/knockgw/admission"
-	"github.com/knockgw/knockgw/audit"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/internal/joined"
 )
@@ -42,14 +40,14 @@ func (g *Gateway) Reload(cfg *config.Config) (config.Changes, error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	done, err := g.reload(cfg)
-	g.reloaded(done, err)
+	g.reloaded(done, byProgram, err)
 	return done.changes, err
 }
 
 // Renew is Reload with what Options.Load returns; an error of that is a reload
 // that was refused as well: it is logged and counted.
 func (g *Gateway) Renew() (config.Changes, error) {
-	done, _, err := g.renew()
+	done, _, err := g.renew(byProgram)
 	return done.changes, err
 }
 
@@ -57,15 +55,17 @@ func (g *Gateway) Renew() (config.Changes, error) {
 type renewal struct {
 	changes config.Changes
 	ended   admission.Revocation
+	note    string // what falls short until a restart
 }
 
-func (g *Gateway) renew() (done renewal, cfg *config.Config, err error) {
+// renew is Renew; operator is who asks, in words for the audit.
+func (g *Gateway) renew(operator string) (done renewal, cfg *config.Config, err error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	if cfg, err = g.load(); err == nil {
 		done, err = g.reload(cfg)
 	}
-	g.reloaded(done, err)
+	g.reloaded(done, operator, err)
 	return done, cfg, err
 }
 
@@ -79,18 +79,25 @@ func (g *Gateway) load() (*config.Config, error) {
 // Rehearse returns what Renew would change, and the configuration, or why it would
 // be refused; nothing is changed.
 func (g *Gateway) Rehearse() (config.Changes, *config.Config, error) {
+	would, cfg, err := g.rehearse()
+	return would.changes, cfg, err
+}
+
+func (g *Gateway) rehearse() (would renewal, cfg *config.Config, err error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
-	cfg, err := g.load()
-	if err != nil {
-		return config.Changes{}, nil, err
+	if cfg, err = g.load(); err != nil {
+		return renewal{}, nil, err
 	}
 	p := g.running.Load()
 	if p == nil {
-		return config.Changes{}, nil, ErrNotRunning
+		return renewal{}, nil, ErrNotRunning
 	}
-	_, changes, err := p.prepare(cfg)
-	return changes, cfg, err
+	next, changes, err := p.prepare(cfg)
+	if err != nil {
+		return renewal{changes: changes}, cfg, err
+	}
+	return renewal{changes: changes, note: p.crowding(next.policy)}, cfg, nil
 }
 
 // prepare makes the setup that cfg comes down to, beside the one in force. The
@@ -131,7 +138,7 @@ func (g *Gateway) reload(cfg *config.Config) (renewal, error) {
 	if err := p.stack.SetOpenPorts(append(now.openPorts(), next.openPorts()...)); err != nil {
 		return renewal{}, err
 	}
-	done := renewal{changes: changes}
+	done := renewal{changes: changes, note: p.crowding(next.policy)}
 	swap := func() {
 		g.next.Store(next)
 		p.gate.SetLimits(limits(&next.cfg.Limits), admission.Ban(next.cfg.Ban))
@@ -162,12 +169,13 @@ func (g *Gateway) reload(cfg *config.Config) (renewal, error) {
 const mostLines = 32
 
 // reloaded tells of a reload. The caller holds g.reloading.
-func (g *Gateway) reloaded(done renewal, err error) {
+func (g *Gateway) reloaded(done renewal, operator string, err error) {
 	if errors.Is(err, ErrNotRunning) { // nobody has looked at the configuration
 		g.log.Info("not reloaded: the gateway is starting or stopping")
 		return
 	}
 	g.metrics.reloaded(err, g.o.Now())
+	g.auditReload(&done, operator, err)
 	if err != nil {
 		lines := joined.Errors(err)
 		for _, line := range lines[:min(len(lines), mostLines)] {
@@ -176,7 +184,7 @@ func (g *Gateway) reloaded(done renewal, err error) {
 		return
 	}
 	c := &done.changes
-	attrs := []any{"flows_ended", done.ended.Flows, "grants_ended", done.ended.Grants}
+	attrs := []any{"by", operator, "flows_ended", done.ended.Flows, "grants_ended", done.ended.Grants}
 	for _, list := range []struct {
 		name string
 		all  []string
@@ -192,7 +200,9 @@ func (g *Gateway) reloaded(done renewal, err error) {
 		}
 	}
 	g.log.Info("configuration reloaded", attrs...)
-	g.audit.Add(audit.Event{Kind: audit.Reload, Reason: strings.Join(c.Lines(), "; ")})
+	if done.note != "" {
+		g.log.Warn(done.note)
+	}
 }
 
 func names(all []config.Changed) []string {

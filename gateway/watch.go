@@ -46,6 +46,7 @@ type watchers struct {
 
 // A watcher is told of what happens; it must return at once.
 type watcher interface {
+	queued() (now, most int) // events that wait for its reader, and how many may
 	packet(e *capture.Event)
 	event(from netip.Addr, e *control.TraceEvent)
 }
@@ -175,7 +176,7 @@ func (g *Gateway) watchKnock(e *admission.KnockEvent) {
 	t := control.TraceEvent{
 		Time: g.o.Now(), Step: control.StepKnock, Source: e.Source.String(), What: e.Method,
 		Verdict: e.Result.String(), Words: e.Result.Words(), Client: e.Client, Service: e.Service,
-		ClockDifference: e.Skew.Seconds(),
+		ClockDifference: seconds(e.Skew),
 	}
 	g.watchers.each(func(w watcher) { w.event(e.Source, &t) })
 }
@@ -190,7 +191,7 @@ func (g *Gateway) watchAuth(service string, t tun.Tuple, peer *auth.Peer, failed
 		Service: service, Verdict: auth.ResultOK.String(),
 	}
 	if failed != nil {
-		e.Verdict, e.Words, e.ClockDifference = failed.Result.String(), authWords(failed.Result), failed.ClockDiff.Seconds()
+		e.Verdict, e.Words, e.ClockDifference = failed.Result.String(), authWords(failed.Result), seconds(failed.ClockDiff)
 		if failed.Client != nil {
 			e.Client = failed.Client.ID()
 		}
@@ -258,6 +259,8 @@ func (t *tracer) event(from netip.Addr, e *control.TraceEvent) {
 	}
 }
 
+func (t *tracer) queued() (now, most int) { return len(t.events), cap(t.events) }
+
 func (t *tracer) add(e control.TraceEvent) {
 	e.Missed = t.missed.Swap(0)
 	select {
@@ -300,6 +303,7 @@ func (c controlled) Trace(ctx context.Context, o control.TraceOptions, each func
 // tapped is the watcher of one capture.
 type tapped struct{ *capture.Tap }
 
+func (t tapped) queued() (now, most int)                 { return t.Queued() }
 func (t tapped) packet(e *capture.Event)                 { t.Offer(e) }
 func (tapped) event(_ netip.Addr, _ *control.TraceEvent) {}
 

@@ -101,6 +101,9 @@ func (g *Guard) Guard(service string, inner net.Listener, o auth.ListenerOptions
 // Stats is what the gate has counted and holds. Packets are datagrams and accepted connections here.
 func (g *Guard) Stats() admission.Stats { return g.gate.Stats() }
 
+// Bounds is how full the tables of the gate are, and its store.
+func (g *Guard) Bounds() []admission.Bound { return g.gate.Bounds() }
+
 // Run takes knocks and follows the changes of Options.Secrets until ctx ends, and closes Options.Knocks
 // then. It returns nil after that, and otherwise what is wrong with a socket, or why no policy could be
 // made of the Secrets. From then on no connection gets in; those that are in live on,

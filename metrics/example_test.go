@@ -61,4 +61,5 @@ func Example() {
 	// knockgw_packets_total
 	// knockgw_parked_syns
 	// knockgw_sources
+	// knockgw_used
 }

@@ -13,6 +13,7 @@ const namespace = "knockgw"
 // Source is what a Gate reads when it is asked: an admission.Gate or a guard.Guard.
 type Source interface {
 	Stats() admission.Stats
+	Bounds() []admission.Bound
 }
 
 // Gate is a prometheus.Collector of what a gate decides: knocks, packets, flows and grants. Its methods
@@ -58,6 +59,7 @@ var (
 	knocksQueued = desc("knock_queue_length", "Knocks waiting to be decided.")
 	parked       = desc("parked_syns", "SYNs that wait for a knock to be decided.")
 	bans         = desc("banned_sources", "Sources shut out of open services.")
+	used         = desc("used", "How many there are, by what is limited; for a limit per client, source and the like, of the one that has the most.", "of")
 	limit        = desc("limit", "How many there may be, by what is limited.", "of")
 )
 
@@ -68,7 +70,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (g *Gate) Describe(ch chan<- *prometheus.Desc) {
 	g.knocks.Describe(ch)
-	for _, d := range []*prometheus.Desc{packets, muted, flowEntries, halfOpen, grants, sources, knocksQueued, parked, bans, limit} {
+	for _, d := range []*prometheus.Desc{packets, muted, flowEntries, halfOpen, grants, sources, knocksQueued, parked, bans, used, limit} {
 		ch <- d
 	}
 }
@@ -96,20 +98,13 @@ func (g *Gate) Collect(ch chan<- prometheus.Metric) {
 	} {
 		ch <- prometheus.MustNewConstMetric(m.desc, prometheus.GaugeValue, float64(m.value))
 	}
-	l := &s.Limits
-	for _, m := range []struct {
-		of    string
-		value int
-	}{
-		{"flow_table_entries", l.Flows}, {"half_open_flows", l.HalfOpen}, {"grants", l.Grants},
-		{"grants_per_source", l.GrantsPerSource}, {"grants_per_client", l.GrantsPerClient},
-		{"flows_per_source", l.FlowsPerSource}, {"flows_per_client", l.FlowsPerClient},
-		{"knock_queue_length", l.Knocks}, {"knocks_per_source", l.KnocksPerSource},
-		{"parked_syns", l.Parked}, {"parked_syns_per_source", l.ParkedPerSource},
-	} {
-		ch <- prometheus.MustNewConstMetric(limit, prometheus.GaugeValue, float64(m.value), m.of)
+	for _, b := range source.Bounds() {
+		Limited(ch, b.Of, b.Now, b.Most)
 	}
-	for _, b := range s.Bounds {
-		ch <- prometheus.MustNewConstMetric(limit, prometheus.GaugeValue, float64(b.Most), b.Of)
-	}
+}
+
+// Limited collects how full a table or queue is: of what, in words with underscores.
+func Limited(ch chan<- prometheus.Metric, of string, now, most int) {
+	ch <- prometheus.MustNewConstMetric(used, prometheus.GaugeValue, float64(now), of)
+	ch <- prometheus.MustNewConstMetric(limit, prometheus.GaugeValue, float64(most), of)
 }

@@ -18,6 +18,10 @@ type gate admission.Stats
 
 func (g gate) Stats() admission.Stats { return admission.Stats(g) }
 
+func (gate) Bounds() []admission.Bound {
+	return []admission.Bound{{Of: "grants", Now: 5, Most: 13}, {Of: "udp_sequences", Now: 1, Most: 22}}
+}
+
 // listener has so many connections in hand.
 type listener int
 
@@ -32,11 +36,6 @@ func TestWhatIsCountedShowsUnderItsNames(t *testing.T) {
 	g.Watch(gate{
 		Packets: []admission.PacketCount{{Action: admission.Drop, Reason: "no-grant", Count: 3}},
 		Muted:   1, Flows: 2, HalfOpen: 4, Grants: 5, Sources: 6, KnocksQueued: 7, Parked: 8, Bans: 9,
-		Limits: admission.Limits{
-			Flows: 11, HalfOpen: 12, Grants: 13, GrantsPerSource: 14, GrantsPerClient: 15, FlowsPerSource: 16, FlowsPerClient: 17,
-			Knocks: 18, KnocksPerSource: 19, Parked: 20, ParkedPerSource: 21,
-		},
-		Bounds: []admission.Bound{{Of: "udp_sequences", Most: 22}},
 	})
 	a.Authenticated("ssh", auth.ResultOK, 3*time.Millisecond)
 	a.Report("ssh")(auth.Event{Result: auth.ResultStale, Took: 3 * time.Second})
@@ -60,18 +59,10 @@ func TestWhatIsCountedShowsUnderItsNames(t *testing.T) {
 		"knockgw_knock_queue_length{}":                            7,
 		"knockgw_parked_syns{}":                                   8,
 		"knockgw_banned_sources{}":                                9,
-		"knockgw_limit{of=flow_table_entries}":                    11,
-		"knockgw_limit{of=half_open_flows}":                       12,
 		"knockgw_limit{of=grants}":                                13,
-		"knockgw_limit{of=grants_per_source}":                     14,
-		"knockgw_limit{of=grants_per_client}":                     15,
-		"knockgw_limit{of=flows_per_source}":                      16,
-		"knockgw_limit{of=flows_per_client}":                      17,
-		"knockgw_limit{of=knock_queue_length}":                    18,
-		"knockgw_limit{of=knocks_per_source}":                     19,
-		"knockgw_limit{of=parked_syns}":                           20,
-		"knockgw_limit{of=parked_syns_per_source}":                21,
 		"knockgw_limit{of=udp_sequences}":                         22,
+		"knockgw_used{of=grants}":                                 5,
+		"knockgw_used{of=udp_sequences}":                          1,
 	} {
 		if value, ok := got[name]; !ok || value != want {
 			t.Errorf("%s is %v (%v), want %v", name, value, ok, want)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -28,6 +29,7 @@ type Request struct {
 
 	forward *tcp.ForwarderRequest // hidden services
 	conn    *Conn                 // open services
+	hands   *atomic.Int64         // hidden services: one less when it is complete
 	wq      waiter.Queue          // of the endpoint of a hidden service
 
 	mu    sync.Mutex
@@ -89,7 +91,7 @@ func (r *Request) Accept() (*Conn, error) {
 	gaveUp := r.state == givenUp
 	r.state = ended
 	r.mu.Unlock()
-	r.forward.Complete(gaveUp && r.reset && err != nil)
+	r.complete(gaveUp && r.reset && err != nil)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("netstack: handshake with %s: %s", r.Tuple.Source(), err)
@@ -138,7 +140,7 @@ func (r *Request) end(reset bool) {
 		if r.conn != nil {
 			r.conn.Abort()
 		} else {
-			r.forward.Complete(reset)
+			r.complete(reset)
 		}
 		return
 	case shaking:
@@ -150,6 +152,12 @@ func (r *Request) end(reset bool) {
 	if done != nil {
 		r.wake(done)
 	}
+}
+
+// complete makes room for another request of a hidden service.
+func (r *Request) complete(reset bool) {
+	r.forward.Complete(reset)
+	r.hands.Add(-1)
 }
 
 // wakeInterval is how often CreateEndpoint is told to look again: it may not

@@ -66,6 +66,7 @@ type Stack struct {
 	stack *stack.Stack
 	links [openNIC + 1]*link // by NIC
 	open  openPorts
+	hands atomic.Int64  // handshakes with hidden services that are under way
 	steps atomic.Uint64 // of the packet reader: odd while it is with a packet
 
 	mu       sync.RWMutex
@@ -94,7 +95,8 @@ func (s *Stack) build() error {
 	}
 	// Before CreateNIC: gVisor has no lock around the handler.
 	forwarder := tcp.NewForwarder(s.stack, receiveDefault, maxRequests, func(r *tcp.ForwarderRequest) {
-		request := &Request{Tuple: tuple(r.ID()), forward: r}
+		request := &Request{Tuple: tuple(r.ID()), forward: r, hands: &s.hands}
+		s.hands.Add(1)
 		if !s.begin(request) {
 			request.Ignore()
 			return

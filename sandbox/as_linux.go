@@ -23,14 +23,19 @@ func As(a *Account, f func() error) error {
 func as(a *Account, f func() error) error {
 	// Raw system calls concern one thread.
 	if _, _, errno := syscall.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); errno != 0 {
-		return fmt.Errorf("%w: files as %s: %w", ErrAccount, a.Name, errno)
+		return lacking(a, errno)
 	}
 	for call, id := range map[uintptr]int{unix.SYS_SETFSGID: a.GID, unix.SYS_SETFSUID: a.UID} {
 		// They report no error but the number that was in force before.
 		_, _, _ = syscall.RawSyscall(call, uintptr(id), 0, 0)
 		if now, _, _ := syscall.RawSyscall(call, ^uintptr(0), 0, 0); int(int32(now)) != int(int32(id)) {
-			return fmt.Errorf("%w: files as %s: %w", ErrAccount, a.Name, syscall.EPERM)
+			return lacking(a, syscall.EPERM)
 		}
 	}
 	return f()
+}
+
+// lacking is the error of a process that cannot take the account's place.
+func lacking(a *Account, err error) error {
+	return fmt.Errorf("%w: become %s: %w; that takes root, or CAP_SETUID and CAP_SETGID", ErrAccount, a.Name, err)
 }

@@ -67,7 +67,7 @@ func become(a *Account) error {
 		func() error { return syscall.Setresuid(a.UID, a.UID, a.UID) },
 	} {
 		if err := step(); err != nil {
-			return fmt.Errorf("%w: become %s: %w; that takes root, or CAP_SETUID and CAP_SETGID", ErrAccount, a.Name, err)
+			return lacking(a, err)
 		}
 	}
 	return nil

@@ -23,3 +23,6 @@ func (l Local) Attach(string) error { return nil }
 
 // Remove does nothing here.
 func (l Local) Remove() (removed int, err error) { return 0, nil }
+
+// Missing knows nothing here.
+func (l Local) Missing(string) ([]string, error) { return nil, nil }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -129,6 +130,17 @@ func (r Routes) Remove() (removed int, err error) {
 	return removed, err
 }
 
+// Remains tells what Remove has left because it is not ours, or still at work: the
+// interface called name. It is prepared if it stays without a process.
+func Remains(name string) (there, prepared bool) {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return false, false
+	}
+	device, ok := link.(*netlink.Tuntap)
+	return true, ok && !device.NonPersist
+}
+
 // UpstreamDevice names the interface by which the kernel would send to a, so
 // that a route into the device itself can be refused. It is "" where there is no route.
 func UpstreamDevice(a netip.Addr) string {
@@ -144,20 +156,8 @@ func UpstreamDevice(a netip.Addr) string {
 }
 
 func (r Routes) contains(n *net.IPNet) bool {
-	if n == nil {
-		return false
-	}
-	addr, ok := netip.AddrFromSlice(n.IP)
-	if !ok {
-		return false
-	}
-	bits, _ := n.Mask.Size()
-	for _, p := range r.Prefixes {
-		if p == netip.PrefixFrom(addr.Unmap(), bits) {
-			return true
-		}
-	}
-	return false
+	p, ok := prefixOf(n)
+	return ok && slices.Contains(r.Prefixes, p)
 }
 
 func (r Routes) blackhole(p netip.Prefix) *netlink.Route {

@@ -19,3 +19,9 @@ func (r Routes) Remove() (removed int, err error) { return 0, nil }
 
 // UpstreamDevice is unknown here.
 func UpstreamDevice(netip.Addr) string { return "" }
+
+// Missing knows nothing here: the operator set the routes.
+func (r Routes) Missing(string) ([]string, error) { return nil, nil }
+
+// Remains knows nothing here.
+func Remains(string) (there, prepared bool) { return false, false }

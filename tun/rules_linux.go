@@ -80,14 +80,26 @@ func familyOf(a netip.Addr) int {
 	return netlink.FAMILY_V6
 }
 
-// localRule is the rule of the local table, at its place or at the one where it is moved to.
+// localRule is the rule of the local table, at its place or at the one where it is
+// moved to. It is the kernel's at either: a network manager that clears away
+// foreign rules must not leave the host without its own addresses.
 func localRule(family, priority int) *netlink.Rule {
 	r := netlink.NewRule()
-	r.Family, r.Priority, r.Table, r.Protocol = family, priority, unix.RT_TABLE_LOCAL, routeProtocol
-	if priority == kernelLocal {
-		r.Protocol = unix.RTPROT_KERNEL // as it was made
-	}
+	r.Family, r.Priority, r.Table, r.Protocol = family, priority, unix.RT_TABLE_LOCAL, unix.RTPROT_KERNEL
 	return r
+}
+
+// movesLocal tells whether the rule of the local table has to be moved: not where
+// somebody, as who uses VRFs, has it behind our rules already.
+func movesLocal(have []netlink.Rule) bool {
+	before, after := false, false
+	for i := range have {
+		if isLocal(&have[i]) {
+			before = before || have[i].Priority <= movedLocal
+			after = after || have[i].Priority > movedLocal
+		}
+	}
+	return before || !after
 }
 
 // families are those of the addresses.
@@ -106,6 +118,13 @@ func (l Local) families() []int {
 func (l Local) setRules() error {
 	wanted := l.rules()
 	for _, family := range l.families() {
+		have, err := ruleList(family)
+		if err != nil {
+			return err
+		}
+		if !movesLocal(have) {
+			continue
+		}
 		if err := add(localRule(family, movedLocal)); err != nil {
 			return err
 		}
@@ -123,7 +142,7 @@ func (l Local) setRules() error {
 		for i := range have {
 			r := &have[i]
 			switch {
-			case isLocal(r) && r.Priority <= portless && r.Protocol != routeProtocol:
+			case isLocal(r) && r.Priority <= portless:
 				if r.Priority != kernelLocal {
 					return fmt.Errorf("the rule of the local table has priority %d, and ours must be asked before it; "+
 						"move it to 0, or behind %d", r.Priority, portless)
@@ -153,9 +172,7 @@ func (l Local) removeRules() (removed int, err error) {
 		others := slices.ContainsFunc(have, func(r netlink.Rule) bool {
 			return r.Protocol == routeProtocol && !l.ours(&r) && !isLocal(&r)
 		})
-		moved := slices.ContainsFunc(have, func(r netlink.Rule) bool {
-			return isLocal(&r) && r.Priority == movedLocal && r.Protocol == routeProtocol
-		})
+		moved := slices.ContainsFunc(have, isMoved)
 		if moved && !others {
 			if err := add(localRule(family, kernelLocal)); err != nil {
 				return removed, err
@@ -170,9 +187,12 @@ func (l Local) removeRules() (removed int, err error) {
 			}
 			removed++
 		}
-		if moved && !others {
-			if err := remove(localRule(family, movedLocal)); err != nil {
-				return removed, err
+		for i := range have {
+			if moved && !others && isMoved(have[i]) {
+				have[i].Family = family
+				if err := remove(&have[i]); err != nil {
+					return removed, err
+				}
 			}
 		}
 	}
@@ -192,6 +212,9 @@ func isLocal(r *netlink.Rule) bool {
 	return r.Table == unix.RT_TABLE_LOCAL && r.Dst == nil && r.Src == nil && r.IPProto == 0 &&
 		r.IifName == "" && r.OifName == "" && r.Mark == 0
 }
+
+// isMoved tells whether r is the rule of the local table where we move it to.
+func isMoved(r netlink.Rule) bool { return isLocal(&r) && r.Priority == movedLocal }
 
 // equal tells whether two rules of ours for the same family are the same.
 func equal(a, b *netlink.Rule) bool {

@@ -2,12 +2,12 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -55,7 +55,8 @@ func checkCommand() *cobra.Command {
 				return err
 			}
 		}
-		found.Gateway, err = rehearse(cmd.Context(), cmd.ErrOrStderr(), cmp.Or(*at.socket, cfg.Control.Socket), file)
+		cfg.Control.Socket = cmp.Or(*at.socket, cfg.Control.Socket)
+		found.Gateway, err = rehearse(cmd, cfg, file)
 		if err != nil {
 			return err
 		}
@@ -78,16 +79,18 @@ type rehearsal struct {
 	File     string          `json:"file,omitempty"`    // the one that it runs on; absent with problems
 	Changes  *config.Changes `json:"changes,omitempty"` // that a reload would make; absent for another file, and with problems
 	Problems []string        `json:"problems"`          // why it would refuse to reload
+	Warnings []string        `json:"warnings"`          // what it would fall short of until a restart
 }
 
-// rehearse has the gateway at a socket tell what a reload would change, if one runs; nil otherwise. Whether one
-// does, or may be asked, is no business of a check's exit code.
-func rehearse(ctx context.Context, warn io.Writer, socket, file string) (*rehearsal, error) {
+// rehearse has the gateway at the configuration's socket tell what a reload would change, if one runs; nil
+// otherwise. Whether one does, or may be asked, is no business of a check's exit code.
+func rehearse(cmd *cobra.Command, cfg *config.Config, file string) (*rehearsal, error) {
+	socket := cfg.Control.Socket
 	if socket == "" {
 		return nil, nil
 	}
-	result, err := (&control.Client{Socket: socket}).Check(ctx)
-	r := &rehearsal{Socket: socket, Problems: []string{}}
+	result, err := (&control.Client{Socket: socket}).Check(cmd.Context())
+	r := &rehearsal{Socket: socket, Problems: []string{}, Warnings: []string{}}
 	var refused *control.RefusedError
 	switch {
 	case errors.As(err, &refused): // the file is right, and yet needs a restart; or it is another file
@@ -96,13 +99,18 @@ func rehearse(ctx context.Context, warn io.Writer, socket, file string) (*rehear
 	case errors.Is(err, control.ErrNotRunning):
 		return nil, nil
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, control.ErrUnavailable):
-		fmt.Fprintln(warn, err)
+		fmt.Fprintln(cmd.ErrOrStderr(), err)
 		return nil, nil
 	case err != nil:
 		return nil, err
 	}
 	if r.File = result.Config; r.File == file {
 		r.Changes = &result.Changes
+		for _, w := range result.Warnings {
+			if !slices.Contains(cfg.Warnings, w) {
+				r.Warnings = append(r.Warnings, w)
+			}
+		}
 	}
 	return r, nil
 }
@@ -121,6 +129,9 @@ func (r *rehearsal) print(w io.Writer, file string) error {
 		fmt.Fprintln(w, "\nA gateway runs on an earlier one. A reload would change:")
 		for _, line := range r.Changes.Lines() {
 			fmt.Fprintln(w, "  "+line)
+		}
+		for _, line := range r.Warnings {
+			fmt.Fprintln(w, line)
 		}
 	}
 	return nil

@@ -6,35 +6,44 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/doctor"
+	"github.com/knockgw/knockgw/sandbox"
 )
 
 func doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say whether this host can run the gateway, and what to type where not",
-		Long: "Looks at the kernel, the privileges of whoever asks, forwarding, routes, upstreams, the clock, files and\n" +
-			"limits, and says of each whether the gateway of the configuration can do with it; where not, what to type.\n" +
-			"It changes nothing. It connects to each upstream once, unless --skip-upstreams is given. Firewalls are not\n" +
-			"looked at. The exit code is 1 if anything fails.",
+		Long: "Looks at the kernel, the privileges of whoever asks, forwarding, routes, upstreams, the clock, files,\n" +
+			"limits and firewall rules, and says of each whether the gateway of the configuration can do with it; where not,\n" +
+			"what to type. It changes nothing. It connects to each upstream once, unless --skip-upstreams is given. Firewalls of\n" +
+			"other hosts cannot be seen from here. The exit code is 1 if anything fails.",
 		Args: exact(0),
 	}
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
 	name := cmd.Flags().String("as", "", "the `account` that the gateway runs as, where files are concerned (default: "+defaultUser+" where root asks and there is one, otherwise whoever asks)")
 	completeFlag(cmd, "as", completeNamesOf(accountsFile))
+	prepared := cmd.Flags().Bool("prepared", false, "the interface is one that was prepared, as for knockgw run --prepared")
 	skip := cmd.Flags().Bool("skip-upstreams", false, "do not connect to upstreams")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		account, err := accountOf(*name)
 		if err != nil {
 			return err
 		}
-		findings := examine(cmd, *path, doctor.Options{File: *path, Account: account, SkipUpstreams: *skip})
+		file, err := filepath.Abs(*path)
+		if err != nil {
+			return err
+		}
+		o := doctor.Options{File: file, Account: account, Prepared: *prepared, SkipUpstreams: *skip}
+		as(&o, *name)
+		findings := examine(cmd, file, o)
 		failed := doctor.Failed(findings)
 		report := diagnosis{OK: !failed, Findings: findings}
 		if err := answer(cmd, *output, report, func(w io.Writer) error { return printFindings(w, findings) }); err != nil {
@@ -52,6 +61,25 @@ func doctorCommand() *cobra.Command {
 type diagnosis struct {
 	OK       bool             `json:"ok"` // nothing fails
 	Findings []doctor.Finding `json:"findings"`
+}
+
+// as has doctor look at files with the rights of the account, which takes root.
+func as(o *doctor.Options, named string) {
+	if os.Geteuid() != 0 {
+		return
+	}
+	if o.Account.UID == 0 {
+		if named == "" {
+			o.NoAccount = defaultUser
+		}
+		return
+	}
+	account := &sandbox.Account{Name: o.Account.Name, UID: o.Account.UID, GID: o.Account.UID}
+	if len(o.Account.GIDs) > 0 {
+		account.GID = o.Account.GIDs[0] // the others are given up
+	}
+	o.As = func(f func() error) error { return sandbox.As(account, f) }
+	o.Load = func() error { _, err := config.Load(o.File); return err }
 }
 
 // examine looks at this host. A configuration that cannot be loaded is a finding, too, and the only one then.

@@ -30,7 +30,7 @@ func main() {
 func genCommand(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:    "gen DIRECTORY",
-		Short:  "Write man pages and shell completions",
+		Short:  "Write man pages and shell completions; run it in the checkout",
 		Hidden: true,
 		Args:   exact(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -49,6 +49,14 @@ func genCommand(root *cobra.Command) *cobra.Command {
 			header := &doc.GenManHeader{Section: "1", Source: "knockgw " + build.This().Version, Manual: "knockgw", Date: &epoch}
 			if err := doc.GenManTree(root, header, man); err != nil {
 				return err
+			}
+			if err := configPage(filepath.Join(man, "knockgw.yaml.5"), "docs/configuration.md", epoch); err != nil {
+				return err
+			}
+			for _, page := range []string{"knockgw.1", "knockgw-run.1", "knockgw-check.1"} {
+				if err := seeConfig(filepath.Join(man, page)); err != nil {
+					return err
+				}
 			}
 			for name, write := range map[string]func(string) error{
 				"knockgw.bash": func(f string) error { return root.GenBashCompletionFileV2(f, true) },

@@ -19,6 +19,7 @@ import (
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/joined"
 	"github.com/knockgw/knockgw/internal/plain"
 )
 
@@ -105,8 +106,8 @@ func report(w io.Writer, err error) {
 	if errors.As(err, &reported) {
 		return
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { // exactly errors.Join's own
-		for _, e := range joined.Unwrap() {
+	if all := joined.Errors(err); len(all) > 1 {
+		for _, e := range all {
 			report(w, e)
 		}
 		return

@@ -67,7 +67,7 @@ func (g *operated) Status() control.Status {
 	return control.Status{Version: "v1", Go: "go1", Since: time.Unix(1, 0), Restart: []string{}, Ready: true}
 }
 
-func (g *operated) Reload() (*control.Result, error) {
+func (g *operated) Reload(string) (*control.Result, error) {
 	r := g.result
 	r.Applied, r.Flows = true, 2
 	return &r, nil

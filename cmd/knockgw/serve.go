@@ -16,6 +16,7 @@ import (
 
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/tun"
 )
 
 const (
@@ -174,12 +175,27 @@ func downCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return answer(cmd, *output, removed{n}, func(w io.Writer) error {
+		if err := answer(cmd, *output, removed{n}, func(w io.Writer) error {
 			_, err := fmt.Fprintf(w, "%d routes removed\n", n)
 			return err
-		})
+		}); err != nil {
+			return err
+		}
+		tellRemains(cmd.ErrOrStderr(), cfg.TUN.Name)
+		return nil
 	}
 	return cmd
+}
+
+// tellRemains says what down has left, because it is not its own.
+func tellRemains(w io.Writer, name string) {
+	switch there, prepared := tun.Remains(name); {
+	case prepared:
+		fmt.Fprintf(w, "%s was prepared by somebody, and is left alone with the routes that were made for it:\n"+
+			"    ip tuntap del dev %s mode tun\nremoves it, and ip route del blackhole PREFIX each blackhole\n", name, name)
+	case there:
+		fmt.Fprintf(w, "%s is still there: the gateway runs, and gets no packets any more; end it, or start it again\n", name)
+	}
 }
 
 // removed is what down has removed.

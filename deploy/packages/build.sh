@@ -29,6 +29,14 @@ trap 'rm -rf "$stage"' EXIT
 
 "$go" run -tags gen -ldflags "$says" ./cmd/knockgw gen "$stage"
 gzip -n9 "$stage"/man/*
+# Debian wants to be told what changed; the history has it.
+gzip -n9 >"$stage/changelog.gz" <<END
+knockgw ($version-1) unstable; urgency=medium
+
+  * Version $version.
+
+ -- the knockgw authors <knockgw@localhost>  $(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")
+END
 
 # Not the default of GOFLAGS: the packager is no requirement of ours.
 GOFLAGS=-mod=mod GOBIN="$stage/bin" "$go" install "$nfpm" || exit 87
@@ -36,14 +44,21 @@ GOFLAGS=-mod=mod GOBIN="$stage/bin" "$go" install "$nfpm" || exit 87
 for arch in "$@"; do
 	CGO_ENABLED=0 GOOS=linux GOARCH=$arch "$go" build -trimpath -buildvcs=false \
 		-ldflags "-s -w -buildid= $says" -o "$stage/knockgw" ./cmd/knockgw
-	for packager in deb rpm; do
-		ARCH=$arch VERSION=$version STAGE=$stage \
-			"$stage/bin/nfpm" package --config deploy/packages/nfpm.yaml --packager $packager --target "$out"
-	done
+	# Both at once: pressing the program takes the time.
+	ARCH=$arch VERSION=$version STAGE=$stage \
+		"$stage/bin/nfpm" package --config deploy/packages/nfpm.yaml --packager rpm --target "$out" &
+	ARCH=$arch VERSION=$version STAGE=$stage \
+		"$stage/bin/nfpm" package --config deploy/packages/nfpm.yaml --packager deb --target "$out"
+	wait $!
 
 	name=knockgw-$version-linux-$arch
-	mkdir -p "$stage/$name"
-	cp -R "$stage/knockgw" "$stage/man" "$stage/completions" deploy/systemd deploy/examples LICENSE README.md "$stage/$name"
+	mkdir -p "$stage/$name/scripts"
+	cp -R "$stage/knockgw" "$stage/man" "$stage/completions" deploy/systemd deploy/examples deploy/prometheus \
+		deploy/grafana deploy/packages/install.sh LICENSE README.md "$stage/$name"
+	cp deploy/packages/postinstall.sh deploy/packages/preremove.sh "$stage/$name/scripts"
+	rm "$stage/$name/prometheus/knockgw_test.yaml"
+	mkdir "$stage/$name/docs"
+	cp docs/*.md "$stage/$name/docs"
 	find "$stage/$name" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 	tar -C "$stage" --sort=name --owner=0 --group=0 --numeric-owner --format=gnu -cf - "$name" | gzip -n9 >"$out/$name.tar.gz"
 	rm -rf "${stage:?}/$name"

@@ -1,10 +1,13 @@
 // Package joined takes apart what errors.Join has put together.
 package joined
 
-// Errors are those that err was joined of, however deep; err itself where it was not.
+import "errors"
+
+// Errors are those that err was joined of, however deep; err itself where it was not:
+// an error that wraps several of them in a sentence is one.
 func Errors(err error) []error {
-	joined, ok := err.(interface{ Unwrap() []error }) // exactly errors.Join's own
-	if !ok {
+	joined, ok := err.(interface{ Unwrap() []error }) // itself, not what it wraps
+	if !ok || err.Error() != errors.Join(joined.Unwrap()...).Error() {
 		return []error{err}
 	}
 	var all []error

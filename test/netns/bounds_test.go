@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -35,6 +36,12 @@ const (
 	// strangersFiles is how many descriptors strangers may cost: theirs take none; a scrape takes one, and so does a
 	// command at the control socket.
 	strangersFiles = 8
+
+	// strangersGoroutines is how many goroutines may be left of it all: those of a scrape and of visits that have
+	// just ended.
+	strangersGoroutines = 20
+	// shown is what part of a limit is worth a line.
+	shown = 0.1
 
 	// sampleEvery is how often the gateway is looked at during an attack.
 	sampleEvery = 50 * time.Millisecond
@@ -70,6 +77,7 @@ type besieged struct {
 	memory     int // bytes, anonymous
 	files      int
 	goroutines float64
+	fullest    map[string]float64 // what part of a limit was used at the most
 }
 
 // Memory and descriptors have bounds whatever strangers do, and the same done again takes no more.
@@ -82,14 +90,14 @@ func TestStrangersTakeABoundedPartOfTheGateway(t *testing.T) {
 			s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
 			open := door{name: "open", mode: "auth", listen: netip.MustParseAddrPort("10.77.0.1:8001"), upstream: s.Addr}
 			hidden := door{name: "hidden", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:8002"), upstream: s.Addr}
-			b := &besieged{Lab: l, open: open, greeting: s.Greeting, gateway: l.NewSite(t, program.get(t), configuration(open, hidden)).Start(t)}
+			b := &besieged{Lab: l, open: open, greeting: s.Greeting, gateway: l.NewSite(t, program.get(t), configuration(open, hidden)).Start(t), fullest: make(map[string]float64)}
 			for _, d := range []door{open, hidden} {
 				if err := d.visit(t.Context(), alice(l.Client), s.Greeting); err != nil {
 					t.Fatal(err)
 				}
 			}
 			b.look(t)
-			memory, files := b.memory, b.files
+			memory, files, goroutines := b.memory, b.files, b.goroutines
 			t.Logf("before: %d MiB, %d descriptors, %.0f goroutines", memory>>20, files, b.goroutines)
 
 			b.attack(t, theOnslaught())
@@ -97,7 +105,7 @@ func TestStrangersTakeABoundedPartOfTheGateway(t *testing.T) {
 			if first-memory > strangersMemory {
 				t.Errorf("strangers took %d MiB, and may take %d", (first-memory)>>20, strangersMemory>>20)
 			}
-			defer b.afterwards(t, files, open, hidden)
+			defer b.afterwards(t, files, goroutines, open, hidden)
 			if filter == "auto" && os.Getenv(longVariable) != "1" {
 				return // once is enough where the kernel has most of it
 			}
@@ -110,7 +118,7 @@ func TestStrangersTakeABoundedPartOfTheGateway(t *testing.T) {
 }
 
 // afterwards looks at what is left of an attack: no descriptors, and doors that open.
-func (b *besieged) afterwards(t *testing.T, files int, doors ...door) {
+func (b *besieged) afterwards(t *testing.T, files int, goroutines float64, doors ...door) {
 	t.Helper()
 	if b.files-files > strangersFiles {
 		t.Errorf("strangers took %d descriptors", b.files-files)
@@ -120,6 +128,17 @@ func (b *besieged) afterwards(t *testing.T, files int, doors ...door) {
 		if err := d.visit(t.Context(), alice(b.Client), b.greeting); err != nil {
 			t.Error(err)
 		}
+	}
+	for of, part := range b.fullest {
+		if part > shown {
+			t.Logf("of %s at most %.0f %% was used", strings.TrimSuffix(of, "}"), 100*part)
+		}
+	}
+	b.memory, b.files, b.goroutines = 0, 0, 0
+	b.look(t)
+	t.Logf("after: %d MiB, %d descriptors, %.0f goroutines", b.memory>>20, b.files, b.goroutines)
+	if b.goroutines > goroutines+strangersGoroutines {
+		t.Errorf("of %.0f goroutines there are %.0f after it all", goroutines, b.goroutines)
 	}
 }
 
@@ -177,17 +196,20 @@ func (b *besieged) look(t *testing.T) {
 	b.files = max(b.files, b.gateway.Descriptors())
 	m := b.gateway.Metrics()
 	b.goroutines = max(b.goroutines, m["go_goroutines"])
-	for table, times := range map[string]float64{
-		"flow_table_entries": 1, "half_open_flows": 1, "grants": 1, "parked_syns": 1,
-		"knock_queue_length": 2, // there are two of them
-	} {
-		limit, ok := m[fmt.Sprintf("knockgw_limit{of=%q}", table)]
-		if !ok || limit <= 0 {
-			t.Fatalf("the metrics have no limit of %s", table)
+	tables := 0
+	for sample, limit := range m {
+		of, ok := strings.CutPrefix(sample, "knockgw_limit{of=")
+		if !ok {
+			continue
 		}
-		if has, ok := m["knockgw_"+table]; !ok || has > times*limit {
-			t.Errorf("%s is %v of %v (%v)", table, has, times*limit, ok)
+		tables++
+		if has, ok := m["knockgw_used{of="+of]; !ok || has > limit || limit <= 0 {
+			t.Errorf("%s is %v of %v (%v)", of, has, limit, ok)
 		}
+		b.fullest[of] = max(b.fullest[of], m["knockgw_used{of="+of]/limit)
+	}
+	if tables == 0 {
+		t.Fatal("the metrics have no limits")
 	}
 }
 

@@ -101,10 +101,6 @@ func TestADoctorSaysWhatABrokenHostLacks(t *testing.T) {
 			s.Start(t)
 			l.Gateway.MustRun("ip", "route", "add", "10.1.3.2/32", "dev", lab.Tunnel)
 		}, "upstream of auth-v4", doctor.Fail, "ip route add 10.1.3.2/32"},
-		"the device's route is gone": {func(t *testing.T, l *lab.Lab, s *lab.Site) {
-			s.Start(t)
-			l.Gateway.MustRun("ip", "route", "del", "10.77.0.0/24", "dev", lab.Tunnel)
-		}, "routes", doctor.Fail, "start the gateway anew"},
 		"a protected address is on an interface": {func(_ *testing.T, l *lab.Lab, _ *lab.Site) {
 			l.Gateway.MustRun("ip", "addr", "add", "10.77.0.1/32", "dev", "lo")
 		}, "routes", doctor.Fail, "ip addr del 10.77.0.1/32 dev lo"},
@@ -112,7 +108,7 @@ func TestADoctorSaysWhatABrokenHostLacks(t *testing.T) {
 			l.Gateway.MustRun("ip", "link", "set", "client0", "mtu", "9000")
 		}, "MTU", doctor.Warn, "mtu: 9000"},
 		"sources are filtered strictly": {func(_ *testing.T, l *lab.Lab, _ *lab.Site) { l.Gateway.Sysctl("ipv4/conf/all/rp_filter", "1") },
-			"rp_filter", doctor.Warn, "rp_filter=2"},
+			"rp_filter", doctor.Warn, "sysctl -w net.ipv4.conf.client0.rp_filter=2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

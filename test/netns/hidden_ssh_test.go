@@ -189,6 +189,16 @@ func copies(t *testing.T, h *hiding, options []string) {
 	}
 }
 
+// digest is that of a file.
+func digest(t *testing.T, path string) [sha256.Size]byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sha256.Sum256(b)
+}
+
 // random writes a file of bytes that nothing compresses and returns their digest.
 func random(t *testing.T, path string, size int64) [sha256.Size]byte {
 	t.Helper()

@@ -42,7 +42,7 @@ func (b *built) get(t *testing.T) string {
 	b.once.Do(func() {
 		if b.dir, b.err = os.MkdirTemp("", "knockgw-packages-"); b.err == nil {
 			b.err = errors.New("they were not built for the test before") // which says why
-			b.err = build(t, b.dir)
+			b.err = build(t, b.dir, "amd64")
 		}
 	})
 	if b.err != nil {
@@ -51,13 +51,13 @@ func (b *built) get(t *testing.T) string {
 	return b.dir
 }
 
-// build builds packages for amd64 into dir.
-func build(t *testing.T, dir string) error {
+// build builds packages for an architecture into dir.
+func build(t *testing.T, dir, arch string) error {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(root, ".git")); errors.Is(err, os.ErrNotExist) {
 		t.Skip("not a checkout, which says when its packages are of")
 	}
-	out, err := exec.CommandContext(t.Context(), filepath.Join(root, "deploy/packages/build.sh"), dir, version, "amd64").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), filepath.Join(root, "deploy/packages/build.sh"), dir, version, arch).CombinedOutput()
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.ExitCode() == exitNoPackager && os.Getenv("CI") == "":

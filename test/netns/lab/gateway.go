@@ -168,6 +168,12 @@ func (g *Gateway) Stop() {
 	}
 }
 
+// Down removes what the gateway has left behind.
+func (g *Gateway) Down(tb testing.TB) {
+	tb.Helper()
+	g.site.Down(tb)
+}
+
 // Metrics reads the gateway's metrics: every sample by its name and labels, as written.
 func (g *Gateway) Metrics() map[string]float64 {
 	g.tb.Helper()

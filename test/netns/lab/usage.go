@@ -107,3 +107,13 @@ func (p *Process) proc(name string) []byte {
 	}
 	return b
 }
+
+// Threads is how many threads the process has.
+func (p *Process) Threads() int {
+	p.tb.Helper()
+	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.PID()))
+	if err != nil {
+		p.tb.Fatalf("list the threads of %v: %v", p.cmd.Args, err)
+	}
+	return len(all)
+}

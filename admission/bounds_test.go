@@ -1,0 +1,100 @@
+package admission
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+// bound returns one of the gate's bounds.
+func (w *world) bound(of string) Bound {
+	w.Helper()
+	for _, b := range w.gate.Bounds() {
+		if b.Of == of {
+			return b
+		}
+	}
+	w.Fatalf("there is no bound of %s", of)
+	return Bound{}
+}
+
+func TestNoBoundIsThereTwice(t *testing.T) {
+	w := newWorld(t, every())
+	seen := make(map[string]bool)
+	for _, b := range w.gate.Bounds() {
+		if seen[b.Of] || b.Now != 0 || b.Most <= 0 {
+			t.Errorf("%+v (%v)", b, seen[b.Of])
+		}
+		seen[b.Of] = true
+	}
+}
+
+func TestBoundsSayWhatTheGreediestHas(t *testing.T) {
+	everywhere(func(addr string) {
+		w := newWorld(t, every(), banning)
+		v := w.at(addr)
+		const flows = 3
+		for n := range uint16(flows) {
+			w.want(v.syn(n+1, "web"), ReasonOpen)
+		}
+		w.want(w.at("192.0.2.77").syn(1, "vpn"), ReasonOpen)
+		w.gate.Failed(v.tuple(1, "web"))
+		for of, want := range map[string]int{
+			"flow_table_entries": flows + 1, "half_open_flows": flows, "offending_sources": 1, "grants": 0, "knock_queue_length": 0,
+		} {
+			if b := w.bound(of); b.Now != want {
+				t.Errorf("%+v, want %d", b, want)
+			}
+		}
+	})
+}
+
+func TestABudgetThatWasSpentFillsAgain(t *testing.T) {
+	var b budgets
+	now := time.Hour
+	spent := func() int {
+		all := b.bounds(now)
+		return all[slices.IndexFunc(all, func(b Bound) bool { return b.Of == "knock_budget_strangers" })].Now
+	}
+	if n := spent(); n != 0 {
+		t.Errorf("%d of a purse that nobody has used", n)
+	}
+	const candidates = 1000
+	if !b.payScan(candidates, now) || spent() != candidates {
+		t.Errorf("%d are spent", spent())
+	}
+	now += time.Second
+	if n := spent(); n != 0 {
+		t.Errorf("%d are spent, a second later", n)
+	}
+}
+
+func TestABanIsToldOnceWithWhomAndForHowLong(t *testing.T) {
+	everywhere(func(addr string) {
+		var told []BanEvent
+		w := newWorld(t, every(), banning, func(o *Options) { o.Banned = func(e BanEvent) { told = append(told, e) } })
+		v := w.at(addr)
+		const failures = 9 // three times as many as a ban takes: some handshakes were under way when it began
+		for n := range uint16(failures) {
+			w.gate.Failed(v.tuple(n+1, "web"))
+		}
+		if len(told) != 1 {
+			t.Fatalf("%+v", told)
+		}
+		e := told[0]
+		if e.From != v.addr || !e.Source.Contains(v.addr) || e.Source.Bits() != map[bool]int{true: 32, false: 64}[v.addr.Is4()] ||
+			e.Failures != 3 || e.For != 10*time.Minute || e.Service != fmt.Sprintf("web%d", map[bool]int{true: 4, false: 6}[v.addr.Is4()]) {
+			t.Errorf("%+v", e)
+		}
+		if n := w.gate.Pardon(e.Source); n != 1 {
+			t.Errorf("%d were pardoned", n)
+		}
+		for n := range uint16(3) {
+			w.gate.Failed(v.tuple(n+1, "web"))
+		}
+		if len(told) != 2 {
+			t.Errorf("after a pardon: %+v", told)
+		}
+	})
+}

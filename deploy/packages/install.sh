@@ -1,0 +1,52 @@
+#!/bin/sh
+# Installs what is beside it, as root, where there is no package to install: the program, the service, the manual and
+# the account. A second time is an upgrade, which restarts the service if it runs. It starts nothing else.
+#
+#	./install.sh            into /usr/local
+#	./install.sh remove     stops the service and takes all of it away but configuration, secrets, state and account
+set -eu
+
+cd "$(dirname "$0")"
+prefix=/usr/local
+unit=/etc/systemd/system/knockgw.service
+
+put() { install -D -m "$1" "$2" "$3"; }
+
+case "${1:-install}" in
+install)
+	put 755 knockgw $prefix/bin/knockgw
+	put 644 systemd/sysusers.conf $prefix/lib/sysusers.d/knockgw.conf
+	put 644 systemd/tmpfiles.conf $prefix/lib/tmpfiles.d/knockgw.conf
+	mkdir -p /etc/systemd/system
+	sed "s|/usr/bin/knockgw|$prefix/bin/knockgw|" systemd/knockgw.service >$unit
+	chmod 644 $unit
+	for page in man/*; do
+		section=${page%.gz}
+		put 644 "$page" "$prefix/share/man/man${section##*.}/${page##*/}"
+	done
+	put 644 completions/knockgw.bash $prefix/share/bash-completion/completions/knockgw
+	put 644 completions/_knockgw $prefix/share/zsh/site-functions/_knockgw
+	put 644 completions/knockgw.fish $prefix/share/fish/vendor_completions.d/knockgw.fish
+	for file in docs/*.md LICENSE; do
+		put 644 "$file" "$prefix/share/doc/knockgw/${file##*/}"
+	done
+	for file in examples/* prometheus/* grafana/*; do
+		put 644 "$file" "$prefix/share/doc/knockgw/examples/${file#examples/}"
+	done
+	exec sh scripts/postinstall.sh configure
+	;;
+remove)
+	PATH=$prefix/bin:$PATH sh scripts/preremove.sh remove
+	rm -f $prefix/bin/knockgw $prefix/lib/sysusers.d/knockgw.conf $prefix/lib/tmpfiles.d/knockgw.conf $unit \
+		$prefix/share/man/man?/knockgw*.gz $prefix/share/bash-completion/completions/knockgw \
+		$prefix/share/zsh/site-functions/_knockgw $prefix/share/fish/vendor_completions.d/knockgw.fish
+	rm -rf $prefix/share/doc/knockgw
+	if [ -d /run/systemd/system ]; then
+		systemctl daemon-reload
+	fi
+	;;
+*)
+	echo "usage: ./install.sh [remove]" >&2
+	exit 2
+	;;
+esac

@@ -1,0 +1,222 @@
+package gateway_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// bounds are the gateway's knockgw_used and knockgw_limit, by what they are of.
+func bounds(t *testing.T, r prometheus.Gatherer) (used, limit map[string]float64) {
+	t.Helper()
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	used, limit = make(map[string]float64), make(map[string]float64)
+	for _, f := range families {
+		all := map[string]map[string]float64{"knockgw_used": used, "knockgw_limit": limit}[f.GetName()]
+		if all == nil {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			if len(m.GetLabel()) != 1 || m.GetLabel()[0].GetName() != "of" {
+				t.Errorf("%s has the labels %v", f.GetName(), m.GetLabel())
+			}
+			all[m.GetLabel()[0].GetValue()] = m.GetGauge().GetValue()
+		}
+	}
+	return used, limit
+}
+
+func TestEveryLimitHasBesideItHowMuchOfItIsUsed(t *testing.T) {
+	l, _, registry := observed(t, "state: {dir: "+t.TempDir()+"}\n")
+	conn, err := l.visit(alice, homes[0], modeKnockAuth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	used, limit := bounds(t, registry)
+	for of, most := range limit {
+		if now, ok := used[of]; !ok || most <= 0 || now < 0 || now > most {
+			t.Errorf("of %s, %v (%v) of %v are used", of, now, ok, most)
+		}
+	}
+	for of := range used {
+		if _, ok := limit[of]; !ok {
+			t.Errorf("%s has no limit", of)
+		}
+	}
+	for _, of := range []string{"flow_table_entries", "flows_per_source", "flows_per_client", "replay_keys", "replay_keys_per_client", "replay_file_records"} {
+		if used[of] < 1 {
+			t.Errorf("alice is inside, and of %s nothing is used", of)
+		}
+	}
+}
+
+// fixed is why something that has a bound has no metric.
+const (
+	fixed = "its size is that of a message, a packet, a line or a list: there is nothing that fills"
+	count = "its own counts tell when it is full"
+	setup = "the operator's own doing, once"
+)
+
+// known are the bounds in the code: the metric that each has, or why it has none.
+var known = map[string]string{
+	"admission.DefaultFlows":           "flow_table_entries",
+	"admission.DefaultHalfOpen":        "half_open_flows",
+	"admission.DefaultGrants":          "grants",
+	"admission.DefaultGrantsPerSource": "grants_per_source",
+	"admission.DefaultGrantsPerClient": "grants_per_client",
+	"admission.DefaultFlowsPerClient":  "flows_per_client",
+	"admission.DefaultFlowsPerSource":  "flows_per_source",
+	"admission.DefaultKnocks":          "knock_queue_length",
+	"admission.DefaultKnocksPerSource": "knocks_per_source",
+	"admission.DefaultParked":          "parked_syns",
+	"admission.DefaultParkedPerSource": "parked_syns_per_source",
+	"admission.ReservationsPerGrant":   "handshakes_per_grant",
+	"admission.DefaultMaxKeys":         "replay_keys",
+	"admission.perClientShare":         "replay_keys_per_client",
+	"admission.segmentRoom":            "replay_file_records",
+	"admission.maxLoaded":              "replay_keys",
+	"admission.maxSeen":                "known_sources",
+	"admission.maxOffences":            "offending_sources",
+	"admission.maxUDPSequences":        "udp_sequences",
+	"admission.sequencesPerSource":     "udp_sequences_per_source",
+	"admission.maxSYNSequences":        "syn_sequences",
+	"admission.synSources":             "syn_sequences_per_client",
+	"admission.maxOwners":              "syn_knock_owners",
+	"admission.evictedBacklog":         "evictions_queued",
+	"admission.hmacBurst":              "knock_budget_strangers",
+	"admission.coldBurst":              count, // knockgw_packets_total, reason knock-budget
+	"admission.coldPrefBurst":          count,
+	"admission.warmBurst":              count,
+	"admission.foundBurst":             count,
+	"admission.maxParked":              fixed,
+	"admission.MaxClaimLifetime":       fixed,
+	"admission.queue:n":                "knock_queue_length",
+	"tun.DefaultDatagrams":             "fragmented_packets",
+	"tun.DefaultReassemblyBytes":       "fragment_bytes",
+	"tun.DefaultPerSource":             count, // knockgw_packets_total, reason malformed-fragment-limit
+	"tun.DefaultFragmentsPerDatagram":  count,
+	"tun.MaxPacket":                    fixed,
+	"tun.MaxParts":                     fixed,
+	"tun.mostLocalRules":               setup,
+	"netstack.receiveMost":             "unread_bytes_per_connection",
+	"netstack.sendMost":                fixed, // what an upstream sends waits in its kernel beyond
+	"netstack.maxGSO":                  fixed,
+	"netstack.maxRequests":             "handshakes",
+	"netstack.backlog":                 count, // knockgw_tcp_events_total, syn_cookies_sent
+	"filter.mostExpected":              "filter_expected_knocks",
+	"filter.mostPorts":                 "filter_service_ports",
+	"filter.fewestBuckets":             "filter_flows_and_sources",
+	"capture.maxTerms":                 fixed,
+	"capture.MaxKnock":                 fixed,
+	"capture.maxHeaders":               fixed,
+	"capture.MaxSnaplen":               fixed,
+	"capture.DefaultQueue":             "watch_queue_length",
+	"capture.maxQueued":                "watch_queue_length",
+	"capture.queue:o.Queue":            "watch_queue_length",
+	"audit.DefaultPerSecond":           "audit_burst",
+	"audit.queued":                     "audit_queue_length",
+	"audit.queue:queued":               "audit_queue_length",
+	"audit.DefaultMaxBytes":            fixed, // it rotates: it is full again and again
+	"audit.maxText":                    fixed,
+	"control.MaxConnections":           "control_connections",
+	"control.maxHeader":                fixed,
+	"control.maxBody":                  fixed,
+	"control.maxAnswer":                fixed,
+	"control.maxEvent":                 fixed,
+	"control.MaxList":                  fixed,
+	"control.maxMeasure":               fixed,
+	"gateway.acceptBacklog":            "accept_queue_length",
+	"gateway.queue:acceptBacklog":      "accept_queue_length",
+	"gateway.maxHeader":                fixed,
+	"gateway.maxScrapers":              "metrics_connections",
+	"gateway.maxWatchers":              "watchers",
+	"gateway.watchQueue":               "watch_queue_length",
+	"gateway.queue:watchQueue":         "watch_queue_length",
+	"admission.queue:evictedBacklog":   "evictions_queued",
+	"gateway.mostLines":                fixed,
+	"statuspage.MaxSessions":           fixed,
+}
+
+// aBound is what the name of a constant looks like that bounds something.
+var aBound = regexp.MustCompile(`^([mM]ax|[mM]ost)[A-Z]|^Default(Flows|HalfOpen|Grants|Knocks|Parked|Queue|Datagrams|Reassembly\w*Bytes|PerSource|PerSecond|Fragments)|(Backlog|Burst|Queue)$|^backlog$|^queued$`)
+
+// A bound that is added to the code is to be added to the metrics, or here with the
+// reason why not.
+func TestEveryBoundOfTheCodeIsAMetricOrHasAReasonNotToBe(t *testing.T) {
+	_, _, registry := observed(t, "state: {dir: "+t.TempDir()+"}\n")
+	_, limit := bounds(t, registry)
+	for name, of := range known {
+		if _, ok := limit[of]; !ok && of != fixed && of != count && of != setup && !strings.HasPrefix(name, "filter.") { // which this lab's device has not got
+			t.Errorf("%s: there is no limit of %s", name, of)
+		}
+	}
+	for _, pkg := range []string{"admission", "audit", "capture", "control", "filter", "flows", "gateway", "netstack", "statuspage", "tun"} {
+		files, err := filepath.Glob(filepath.Join("..", pkg, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %v", pkg, err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			for _, name := range boundsOf(t, file) {
+				if known[pkg+"."+name] == "" {
+					t.Errorf("%s: %s.%s bounds something: give it a metric (knockgw_used and knockgw_limit), or a reason here", file, pkg, name)
+				}
+			}
+		}
+	}
+}
+
+// boundsOf are the constants of a file that look like bounds, and its queues.
+func boundsOf(t *testing.T, file string) (names []string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := parser.ParseFile(token.NewFileSet(), file, text, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range f.Decls {
+		g, ok := d.(*ast.GenDecl)
+		if !ok || g.Tok != token.CONST {
+			continue
+		}
+		for _, s := range g.Specs {
+			for _, n := range s.(*ast.ValueSpec).Names {
+				if aBound.MatchString(n.Name) {
+					names = append(names, n.Name)
+				}
+			}
+		}
+	}
+	ast.Inspect(f, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok || len(call.Args) != 2 {
+			return true
+		}
+		if name, ok := call.Fun.(*ast.Ident); !ok || name.Name != "make" {
+			return true
+		}
+		if _, ok := call.Args[0].(*ast.ChanType); ok {
+			if size := string(text[call.Args[1].Pos()-1 : call.Args[1].End()-1]); size != "1" {
+				names = append(names, "queue:"+size)
+			}
+		}
+		return true
+	})
+	return names
+}

@@ -1,0 +1,81 @@
+//go:build linux
+
+package netns_test
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/internal/sample"
+	"github.com/knockgw/knockgw/test/netns/lab"
+)
+
+const (
+	// lineFlood is how long strangers try, and repeated how many copies of one knock there are.
+	lineFlood = 2 * time.Second
+	repeated  = 2_000
+	// banned is how many sources have themselves banned.
+	banned = 40
+	// kinds is how many kinds of line the flood can bring about: knocks refused, authentications refused, bans.
+	kinds = 3
+	// oneOff is how many lines there may be besides: that the gateway is ready, alice's own knock and the like.
+	oneOff = 12
+)
+
+// Whatever strangers send, the log grows by a few lines a second, and by none for what is no client's.
+func TestAFloodFillsNoLog(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t)
+	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 0).String())
+	open := door{name: "open", mode: "auth", listen: netip.MustParseAddrPort("10.77.0.1:8001"), upstream: s.Addr}
+	hidden := door{name: "hidden", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:8002"), upstream: s.Addr}
+	g := l.NewSite(t, program.get(t), configuration(open, hidden)+"ban: {after: 1, within: 1m, for: 1h}\n").Start(t)
+	lines := func() int { return strings.Count(g.Log(), "\n") }
+
+	before := lines()
+	for form := range int(lab.JunkIllFormed) + 1 {
+		turn, stop := context.WithTimeout(t.Context(), lineFlood/10)
+		_, err := l.Stranger.Flood(turn, lab.Junk{Form: lab.Form(form), To: netip.AddrPortFrom(open.listen.Addr(), 0)}, 0)
+		stop()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := lines() - before; n != 0 {
+		t.Errorf("strangers' packets have made %d lines:\n%s", n, g.Log())
+	}
+
+	began := time.Now()
+	v := alice(l.Client)
+	overheard := hidden.admitted(t, v, s.Greeting)
+	for range repeated {
+		overheard.play(t, v)
+	}
+	var many []netip.Addr
+	for a := l.Stranger.Other4.Next(); len(many) < banned; a = a.Next() {
+		many = append(many, a)
+	}
+	l.Stranger.AddAddrs(many...)
+	for _, from := range many {
+		mallory := lab.Visitor{Host: l.Stranger, From: from, ID: "mallory", Secret: []byte("mallory's own secret, long enough")}
+		defer closeConn(t, open.record(t, mallory).connect(t, mallory))
+	}
+	for end := time.Now().Add(authDeadline + answerTime); g.Metrics()["knockgw_banned_sources"] < banned; time.Sleep(sampleEvery) {
+		if time.Now().After(end) {
+			t.Fatalf("%v sources are banned", g.Metrics()["knockgw_banned_sources"])
+		}
+	}
+	seconds := int(time.Since(began)/time.Second) + 2
+	most := kinds*sample.PerSecond*seconds + oneOff
+	if n := lines() - before; n > most || n == 0 {
+		t.Errorf("%d lines in %d seconds, and may be %d:\n%s", n, seconds, most, g.Log())
+	} else {
+		t.Logf("%d lines in %d seconds about %d copies of a knock and %d bans", n, seconds, repeated, banned)
+	}
+	if n := strings.Count(g.Log(), "source banned"); n == 0 || n >= banned {
+		t.Errorf("%d lines about %d bans", n, banned)
+	}
+}

@@ -1,0 +1,148 @@
+//go:build linux
+
+package netns_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/knockgw/knockgw/test/netns/lab"
+)
+
+// tried is for how long readiness remembers what it found, and some more.
+const tried = 20 * time.Second
+
+// readiness asks the gateway whether it is ready, and why not.
+func readiness(t *testing.T, l *lab.Lab) (status int, why string) {
+	t.Helper()
+	transport := &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return l.Gateway.Dial(ctx, network, address)
+		},
+	}
+	req, err := http.NewRequestWithContext(soon(t, answerTime), http.MethodGet, "http://127.0.0.1:9091/readyz", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// unready waits until the gateway says what of it is not ready, and fails the test unless its metrics say the same.
+func unready(t *testing.T, l *lab.Lab, g *lab.Gateway, check, words string) {
+	t.Helper()
+	for end := time.Now().Add(tried); ; time.Sleep(sampleEvery) {
+		status, why := readiness(t, l)
+		if status == http.StatusServiceUnavailable && strings.Contains(why, words) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: /readyz says %d, %s", check, status, why)
+		}
+	}
+	for _, one := range []string{"running", "device", "store", "upstreams"} {
+		want := 1.0
+		if one == check {
+			want = 0
+		}
+		if got, ok := g.Metrics()[`knockgw_ready{check="`+one+`"}`]; !ok || got != want {
+			t.Errorf("with what is wrong with the %s, the metrics say of the %s %v (%v)", check, one, got, ok)
+		}
+	}
+}
+
+func TestReadinessSaysWhatStandsInTheWay(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t)
+	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 0).String())
+	all := doors(s.Addr)
+	site := l.NewSite(t, program.get(t), configuration(all...))
+	if err := unix.Mount("tmpfs", site.State, "tmpfs", 0, "size=65536,mode=0700,uid=65534,gid=65534"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(site.State, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	g := site.Start(t)
+	if status, why := readiness(t, l); status != http.StatusOK {
+		t.Errorf("%d, %s", status, why)
+	}
+
+	ballast := filepath.Join(site.State, "ballast")
+	_ = os.WriteFile(ballast, make([]byte, 1<<17), 0o600) // as much of it as there is room for
+	unready(t, l, g, "store", "no space left on device")
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	readyAgain(t, l)
+
+	l.Gateway.MustRun("ip", "link", "set", lab.Tunnel, "down")
+	unready(t, l, g, "device", "the interface "+lab.Tunnel+" is down")
+}
+
+// readyAgain waits until the gateway is.
+func readyAgain(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	for end := time.Now().Add(tried); ; time.Sleep(sampleEvery) {
+		status, why := readiness(t, l)
+		if status == http.StatusOK {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("it is not ready again: %d, %s", status, why)
+		}
+	}
+}
+
+func TestAnUpstreamsNameThatIsNoneIsNotReady(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t)
+	all := doors("nowhere.invalid:80")
+	g := l.NewSite(t, program.get(t), configuration(all[0])).Start(t)
+	unready(t, l, g, "upstreams", "service "+all[0].name+": its upstream's name cannot be resolved")
+}
+
+func TestAGatewayThatDrainsIsNotReady(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t)
+	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 0).String())
+	all := doors(s.Addr)
+	g := l.NewSite(t, program.get(t), configuration(all...)).Start(t)
+	conn, err := all[0].enter(soon(t, answerTime), alice(l.Client))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeConn(t, conn)
+	if got := ask(t, conn, "hello"); got != s.Greeting {
+		t.Fatalf("%q", got)
+	}
+	g.Signal(syscall.SIGTERM)
+	if err := g.WaitLog(soon(t, answerTime), func(log string) bool { return strings.Contains(log, "stopping") }); err != nil {
+		t.Fatal(err)
+	}
+	if status, why := readiness(t, l); status != http.StatusServiceUnavailable || !strings.Contains(why, "stopping") {
+		t.Errorf("while it drains: %d, %s", status, why)
+	}
+}

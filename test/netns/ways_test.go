@@ -1,0 +1,115 @@
+//go:build linux
+
+package netns_test
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/knockgw/knockgw/doctor"
+)
+
+// A prefix that is part of the client's own network: who is there asks for the addresses, and somebody must answer.
+func TestAPrefixOfTheNeighboursOwnNetwork(t *testing.T) {
+	t.Parallel()
+	l, site, s, _ := site(t)
+	text, err := os.ReadFile(site.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near4 := door{name: "near-v4", listen: netip.MustParseAddrPort("10.1.1.65:22"), mode: "knock-auth", upstream: s.Addr}
+	near6 := door{name: "near-v6", listen: netip.MustParseAddrPort("[fd01:1::1:65]:22"), mode: "knock-auth", upstream: s.Addr}
+	changed := strings.Replace(string(text), "routes: [", "routes: [10.1.1.64/28, \"fd01:1::1:0/112\", ", 1)
+	site.Write(t, strings.Replace(changed, "services: [auth-v4", "services: [near-v4, near-v6, auth-v4", 1)+
+		strings.TrimPrefix(services(near4, near6), "services:\n"))
+	site.Start(t)
+	for range 2 { // a prefix each
+		f := diagnosis(t, site, 0)["routes"]
+		if f.Level != doctor.Warn || !strings.Contains(f.Mend, "ip neigh add proxy") {
+			t.Fatalf("it says %+v", f)
+		}
+		l.Gateway.MustRun("sh", "-ec", f.Mend)
+	}
+	if f := diagnosis(t, site, 0)["routes"]; f.Level != doctor.OK {
+		t.Errorf("after what it said was typed: %+v", f)
+	}
+	works(t, l, []door{near4, near6}, s.Greeting)
+}
+
+// Rules that others put before everything lead packets away from the gateway: the kernel is asked where they go.
+func TestADoctorFindsRulesThatLeadElsewhere(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ rule, says string }{
+		"to another table":  {"pref 5 lookup main", "goes to"},
+		"to nowhere":        {"pref 5 to " + own4 + " blackhole", "goes to nowhere"},
+		"to the host":       {"pref 5 to " + own4 + " lookup local", "goes to"},
+		"those of a prefix": {"pref 5 to 10.77.0.0/24 blackhole", "goes to nowhere"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, site, s, _, all := hides(t)
+			site.Start(t)
+			works(t, l, all, s.Greeting)
+			if f := diagnosis(t, site, 0)["way to the device"]; f.Level != doctor.OK {
+				t.Errorf("before: %+v", f)
+			}
+			rule := strings.Fields(c.rule)
+			l.Gateway.MustRun("ip", append([]string{"rule", "add"}, rule...)...)
+			f := diagnosis(t, site, 1)["way to the device"]
+			if f.Level != doctor.Fail || !strings.Contains(f.Found, c.says) || !strings.Contains(f.Mend, "ip rule") {
+				t.Errorf("it says %+v", f)
+			}
+			if out := l.Gateway.MustRun("sh", "-c", f.Mend+"\ntrue"); !strings.Contains(out, "5:") {
+				t.Errorf("what it says to type does not show the rule:\n%s", out)
+			}
+			l.Gateway.MustRun("ip", append([]string{"rule", "del"}, rule...)...)
+			if f := diagnosis(t, site, 0)["way to the device"]; f.Level != doctor.OK {
+				t.Errorf("after: %+v", f)
+			}
+		})
+	}
+}
+
+// Listeners of others are in the way of the gateway's own.
+func TestADoctorFindsWhoHasItsPorts(t *testing.T) {
+	t.Parallel()
+	l, site, _, _ := site(t)
+	l.Gateway.Listen("tcp", "127.0.0.1:9091")
+	taken, err := net.Listen("unix", filepath.Join(filepath.Dir(site.Config), "control.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			c, err := taken.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte("what?\n"))
+			_ = c.Close()
+		}
+	}()
+	f := diagnosis(t, site, 1)["gateway"]
+	if f.Level != doctor.Fail {
+		t.Errorf("it says %+v", f)
+	}
+	// Unix sockets are shown in the namespace of who listens.
+	if out, err := exec.CommandContext(t.Context(), "sh", "-ec", f.Mend).CombinedOutput(); err != nil || !strings.Contains(string(out), "control.sock") {
+		t.Errorf("what it says to type shows %v\n%s", err, out)
+	}
+	if err := taken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f = diagnosis(t, site, 1)["metrics.listen"]
+	if f.Level != doctor.Fail {
+		t.Fatalf("it says %+v", f)
+	}
+	if out := l.Gateway.MustRun("sh", "-ec", f.Mend); !strings.Contains(out, "127.0.0.1:9091") {
+		t.Errorf("what it says to type shows\n%s", out)
+	}
+}

@@ -1,0 +1,145 @@
+package tun
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Missing tells, in a line each, what is not there any more of what Blackhole and
+// Attach have made for the device called name. Asking takes no privilege.
+func (r Routes) Missing(name string) ([]string, error) {
+	if len(r.Prefixes) == 0 {
+		return nil, nil
+	}
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return []string{fmt.Sprintf("the interface %s is gone", name)}, nil
+	}
+	var missing []string
+	if link.Attrs().Flags&net.FlagUp == 0 {
+		missing = append(missing, fmt.Sprintf("the interface %s is down", name))
+	}
+	device, blackhole := make(map[netip.Prefix]bool), make(map[netip.Prefix]bool)
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		if !slices.ContainsFunc(r.Prefixes, func(p netip.Prefix) bool { return familyOf(p.Addr()) == family }) {
+			continue
+		}
+		filter := &netlink.Route{Protocol: routeProtocol, Table: cmp.Or(r.table, unix.RT_TABLE_MAIN)}
+		err := netlink.RouteListFilteredIter(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE, func(at netlink.Route) bool {
+			p, ok := prefixOf(at.Dst)
+			switch {
+			case !ok:
+			case at.Type == unix.RTN_BLACKHOLE:
+				blackhole[p] = true
+			case at.LinkIndex == link.Attrs().Index:
+				device[p] = true
+			}
+			return true
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list routes: %w", err)
+		}
+	}
+	where := ""
+	if r.table != 0 {
+		where = fmt.Sprintf(" of table %d", r.table)
+	}
+	for _, p := range r.Prefixes {
+		if !device[p] {
+			missing = append(missing, fmt.Sprintf("the route of %s to %s%s", p, name, where))
+		}
+		if !blackhole[p] {
+			missing = append(missing, fmt.Sprintf("the blackhole of %s%s", p, where))
+		}
+	}
+	return missing, nil
+}
+
+// Missing tells likewise of what Hide and Attach have made, and of the addresses.
+func (l Local) Missing(name string) ([]string, error) {
+	if len(l.addrs()) == 0 {
+		return nil, nil
+	}
+	missing, err := l.routes().Missing(name)
+	if err != nil {
+		return nil, err
+	}
+	wanted := l.rules()
+	for _, family := range l.families() {
+		have, err := ruleList(family)
+		if err != nil {
+			return nil, err
+		}
+		for i := range wanted {
+			w := &wanted[i]
+			if w.Family == family && !slices.ContainsFunc(have, func(h netlink.Rule) bool { return l.ours(&h) && equal(&h, w) }) {
+				missing = append(missing, "the rule "+spelt(w))
+			}
+		}
+		local := slices.IndexFunc(have, func(h netlink.Rule) bool { return isLocal(&h) })
+		switch {
+		case local < 0:
+			missing = append(missing, fmt.Sprintf("any rule of the local table: ip %s rule add pref %d lookup local", flagOf(family), movedLocal))
+		case have[local].Priority <= portless:
+			missing = append(missing, fmt.Sprintf("the precedence of our rules: the local table is asked before them, at %d", have[local].Priority))
+		}
+	}
+	for _, a := range l.addrs() {
+		if !isHosts(a) {
+			missing = append(missing, fmt.Sprintf("the address %s of this host", a))
+		}
+	}
+	return missing, nil
+}
+
+// isHosts tells whether an address is on one of the host's interfaces; where nobody can tell, it is.
+func isHosts(a netip.Addr) bool {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return true
+	}
+	return slices.ContainsFunc(all, func(n net.Addr) bool {
+		p, err := netip.ParsePrefix(n.String())
+		return err == nil && p.Addr().WithZone("") == a
+	})
+}
+
+// spelt writes one of our rules as ip rule shows it.
+func spelt(r *netlink.Rule) string {
+	text := fmt.Sprintf("%d: to %s ipproto %d", r.Priority, r.Dst.IP, r.IPProto)
+	for _, p := range []struct {
+		word string
+		at   *netlink.RulePortRange
+	}{{"sport", r.Sport}, {"dport", r.Dport}} {
+		switch {
+		case p.at == nil:
+		case p.at.Start == p.at.End:
+			text += fmt.Sprintf(" %s %d", p.word, p.at.Start)
+		default:
+			text += fmt.Sprintf(" %s %d-%d", p.word, p.at.Start, p.at.End)
+		}
+	}
+	return text
+}
+
+func flagOf(family int) string {
+	if family == netlink.FAMILY_V4 {
+		return "-4"
+	}
+	return "-6"
+}
+
+func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
+	if n == nil {
+		return netip.Prefix{}, false
+	}
+	addr, ok := netip.AddrFromSlice(n.IP)
+	bits, _ := n.Mask.Size()
+	return netip.PrefixFrom(addr.Unmap(), bits), ok
+}
