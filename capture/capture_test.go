@@ -310,7 +310,7 @@ func TestACaptureMayBePacked(t *testing.T) {
 
 func TestWhatUnpacksToMuchIsReadPieceByPiece(t *testing.T) {
 	const much = 12 * maxPerPacket   // bytes
-	const little = 4 * maxPerPacket  // bytes
+	const little = 10 * maxPerPacket // bytes
 	const header, trailer = 28, 4    // of a block with a packet, in bytes
 	const nobodys, packet = 0xbad, 6 // types of blocks
 	for name, c := range map[string]struct {

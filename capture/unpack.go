@@ -9,10 +9,10 @@ import (
 
 // maxPerPacket bounds what is read for one packet, and for what stands before it, in bytes: tools take packets of up to
 // 256 KiB, and a block without a packet may carry keys or names. A packed file of a few MiB could have one of many GiB.
-const maxPerPacket = 16 << 20
+const maxPerPacket = 4 << 20
 
 // errTooMuch says that a capture has more than that.
-var errTooMuch = errors.New("a packet or block of more than 16 MiB: no capture is like that")
+var errTooMuch = errors.New("a packet or block of more than 4 MiB: no capture is like that")
 
 // gzipMagic begins what is packed with gzip (RFC 1952, section 2.3.1).
 const gzipMagic = "\x1f\x8b"
