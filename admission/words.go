@@ -1,6 +1,10 @@
 package admission
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/knockgw/knockgw/tun"
+)
 
 // What the names of reasons and results mean, for who reads them at night.
 
@@ -42,6 +46,20 @@ func ReasonWords(name string) string {
 		}
 	}
 	return ""
+}
+
+// ReasonNames are all the names that a packet's reason has in Stats: in place of the
+// one for malformed packets, one for each fault.
+func ReasonNames() (names []string) {
+	for r := range reasonCount {
+		if r != ReasonMalformed {
+			names = append(names, r.String())
+		}
+	}
+	for f := tun.FaultNone + 1; int(f) < tun.FaultCount; f++ {
+		names = append(names, ReasonMalformed.String()+"-"+f.String())
+	}
+	return names
 }
 
 var knockResultWords = [knockResultCount]string{

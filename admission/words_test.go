@@ -1,6 +1,9 @@
 package admission
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 func TestEveryReasonAndResultIsExplained(t *testing.T) {
 	for r := range reasonCount {
@@ -12,5 +15,15 @@ func TestEveryReasonAndResultIsExplained(t *testing.T) {
 		if KnockResult(r).Words() == "" {
 			t.Errorf("%v has no words", KnockResult(r))
 		}
+	}
+}
+
+func TestTheNamesOfReasonsAreThoseOfTheCounts(t *testing.T) {
+	var counted []string
+	for _, c := range newWorld(t).gate.Stats().Packets {
+		counted = append(counted, c.Reason)
+	}
+	if names := ReasonNames(); !slices.Equal(names, counted) {
+		t.Errorf("%q, counted are %q", names, counted)
 	}
 }

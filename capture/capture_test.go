@@ -2,16 +2,22 @@ package capture
 
 import (
 	"bytes"
+	"compress/gzip"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/gopacket/gopacket/pcapgo"
 	"go.uber.org/goleak"
 
 	"github.com/knockgw/knockgw/tun"
@@ -50,6 +56,11 @@ func TestAFilterTakesWhatFitsAllItsTerms(t *testing.T) {
 		{"port 22", true, true},
 		{"port 1234", true, true},
 		{"port 80", false, false},
+		{"src port 1234", true, true},
+		{"dst port 1234", false, false},
+		{"dst port 22 and src host 10.1.2.2", true, false},
+		{"not src port 22 and src net fd01::/16", false, true},
+		{"dst host 10.1.2.2", false, false},
 		{"proto tcp", true, true},
 		{"proto icmp6", false, false},
 		{"in", true, false},
@@ -64,7 +75,7 @@ func TestAFilterTakesWhatFitsAllItsTerms(t *testing.T) {
 		{"not tcp", false, false},
 		{"udp", false, false},
 	} {
-		f, err := ParseFilter(c.filter)
+		f, err := ParseFilter(c.filter, nil)
 		if err != nil {
 			t.Errorf("%q: %v", c.filter, err)
 			continue
@@ -93,9 +104,14 @@ func TestABadFilterSaysWhatIsWrong(t *testing.T) {
 		"in and":                         "join terms by and",
 		"not":                            "nothing after not",
 		strings.Repeat("in and ", 40):    "more than 32",
-		"host 10.1.1.1 or host 10.1.1.2": "join terms by and",
+		"host 10.1.1.1 or host 10.1.1.2": "there is no or; take a wider filter",
+		"reason nosuch":                  "not known; choose one of grant, no-grant",
+		"src port ssh":                   "not a port",
+		"src":                            "without a value",
+		"dst port":                       "without a value",
+		"src proto tcp":                  "neither an address nor a network",
 	} {
-		if _, err := ParseFilter(filter); !errors.Is(err, ErrFilter) || !strings.Contains(err.Error(), says) {
+		if _, err := ParseFilter(filter, []string{"grant", "no-grant"}); !errors.Is(err, ErrFilter) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %v, want %q", filter, err, says)
 		}
 	}
@@ -107,6 +123,9 @@ func TestATapKeepsTheBeginningOfEachPacketAndCountsWhatItLeavesOut(t *testing.T)
 	e.Length = len(e.Packet.Data)
 	for range 5 {
 		tap.Offer(e)
+	}
+	if tap.Untold() != 3 {
+		t.Errorf("%d are told of by no record, not 3", tap.Untold())
 	}
 	first, err := tap.Next(t.Context())
 	if err != nil || len(first.Data) != 24 || first.Length != e.Length || first.Verdict != "drop" || first.Missed != 0 {
@@ -120,7 +139,7 @@ func TestATapKeepsTheBeginningOfEachPacketAndCountsWhatItLeavesOut(t *testing.T)
 		t.Fatal(err)
 	}
 	tap.Offer(e)
-	if r, err := tap.Next(t.Context()); err != nil || r.Missed != 3 || tap.Missed() != 3 {
+	if r, err := tap.Next(t.Context()); err != nil || r.Missed != 3 || tap.Missed() != 3 || tap.Untold() != 0 {
 		t.Errorf("3 were left out: %d said, %d counted, %v", r.Missed, tap.Missed(), err)
 	}
 	tap.Close()
@@ -137,7 +156,7 @@ func TestATapIsBoundedWhateverIsAskedFor(t *testing.T) {
 }
 
 func TestNothingIsAllocatedForWhatDoesNotFitOrIsLeftOut(t *testing.T) {
-	f, err := ParseFilter("host 10.9.9.9")
+	f, err := ParseFilter("host 10.9.9.9", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,6 +254,97 @@ func TestWhatIsWrittenIsReadBack(t *testing.T) {
 	}
 }
 
+// gzipped packs what the parts are together.
+func gzipped(t *testing.T, parts ...[]byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range parts {
+		if _, err := w.Write(part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// older is a packet in the older format, of which every system has the header's numbers in its own order.
+func older(t *testing.T, packet []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := pcapgo.NewWriter(&b)
+	err := errors.Join(w.WriteFileHeader(MaxSnaplen, layers.LinkTypeRaw),
+		w.WritePacket(gopacket.CaptureInfo{CaptureLength: len(packet), Length: len(packet)}, packet))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestACaptureMayBePacked(t *testing.T) {
+	records := someRecords(t)
+	for name, c := range map[string]struct {
+		plain   []byte
+		packets int
+	}{"pcapng": {written(t, records...), len(records)}, "pcap": {older(t, records[0].Data), 1}} {
+		packed := gzipped(t, c.plain)
+		for _, cut := range []int{0, len(packed) / 3} {
+			r, err := NewReader(bytes.NewReader(packed[:len(packed)-cut]))
+			n := 0
+			for err == nil {
+				if _, err = r.Next(); err == nil {
+					n++
+				}
+			}
+			if cut == 0 && (n != c.packets || !errors.Is(err, io.EOF)) || cut > 0 && n > c.packets {
+				t.Errorf("%s without the last %d bytes: %d packets, then %v", name, cut, n, err)
+			}
+		}
+	}
+}
+
+func TestWhatUnpacksToMuchIsReadPieceByPiece(t *testing.T) {
+	const much = 12 * maxPerPacket   // bytes
+	const little = 10 * maxPerPacket // bytes
+	const header, trailer = 28, 4    // of a block with a packet, in bytes
+	const nobodys, packet = 0xbad, 6 // types of blocks
+	for name, c := range map[string]struct {
+		kind uint32
+		size int
+	}{
+		"small blocks":         {nobodys, maxPerPacket / 2}, // and no packet in any
+		"a block that is one":  {nobodys, much},
+		"a packet that is one": {packet, much},
+	} {
+		block := make([]byte, c.size)
+		binary.LittleEndian.PutUint32(block, c.kind)
+		binary.LittleEndian.PutUint32(block[4:], uint32(c.size))
+		binary.LittleEndian.PutUint32(block[20:], uint32(c.size-header-trailer)) // of a packet, what is kept
+		binary.LittleEndian.PutUint32(block[24:], uint32(c.size-header-trailer)) // and what there was
+		binary.LittleEndian.PutUint32(block[c.size-trailer:], uint32(c.size))
+		parts := [][]byte{written(t, someRecords(t)...)}
+		for range much / c.size {
+			parts = append(parts, block)
+		}
+		packed := gzipped(t, parts...)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		r, err := NewReader(bytes.NewReader(packed))
+		for err == nil {
+			_, err = r.Next()
+		}
+		runtime.ReadMemStats(&after)
+		if took := after.TotalAlloc - before.TotalAlloc; !strings.Contains(err.Error(), errTooMuch.Error()) || took > little {
+			t.Errorf("%s: %d bytes take %d, and end with %v", name, len(packed), took, err)
+		}
+	}
+}
+
 func TestTsharkShowsVerdictAndReason(t *testing.T) {
 	tshark, err := exec.LookPath("tshark")
 	if err != nil {
@@ -294,16 +404,20 @@ func TestWhatIsNoCaptureIsRefused(t *testing.T) {
 	}
 }
 
+// deflates is what a byte can be unpacked to, in bytes (RFC 1951: 258 bytes from two bits).
+const deflates = 1032
+
 // FuzzReader: whatever a file has in it, reading it ends.
 func FuzzReader(f *testing.F) {
 	f.Add([]byte("\x0a\x0d\x0d\x0a"))
+	f.Add([]byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"))
 	f.Add([]byte("\xd4\xc3\xb2\xa1\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\x00\x00\x01\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := NewReader(bytes.NewReader(b))
 		if err != nil {
 			return
 		}
-		for range len(b) + 1 {
+		for range deflates*len(b) + 1 {
 			record, err := r.Next()
 			if err != nil {
 				return

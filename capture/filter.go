@@ -3,6 +3,7 @@ package capture
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -33,28 +34,33 @@ type term struct {
 //
 //	host 10.1.2.2           from or to an address
 //	net fd01:2::/64         from or to a network
-//	src 10.1.2.2, dst ...   from, or to, an address or network
+//	src 10.1.2.2, dst ...   from, or to, an address or network; src host, src net say the same
 //	port 22                 TCP or UDP, either end
+//	src port 22, dst ...    that end
 //	proto tcp               tcp, udp, icmp or icmp6; the word alone says the same
 //	in, out                 what came from the device, or what was to leave by it
 //	verdict drop            pass, hold or drop
 //	reason no-grant         as the metrics call it
 //
-// `not` before a term turns it round. Empty text takes everything.
-func ParseFilter(text string) (Filter, error) {
+// `not` before a term turns it round. Empty text takes everything. reasons are
+// those that there are; without any, every word is taken for one.
+func ParseFilter(text string, reasons []string) (Filter, error) {
 	f := Filter{text: strings.TrimSpace(text)}
 	words := strings.Fields(text)
 	for len(words) > 0 {
 		if len(f.terms) == maxTerms {
 			return Filter{}, fmt.Errorf("%w: more than %d terms", ErrFilter, maxTerms)
 		}
-		t, rest, err := parseTerm(words)
+		t, rest, err := parseTerm(words, reasons)
 		if err != nil {
 			return Filter{}, err
 		}
 		f.terms = append(f.terms, t)
 		if len(rest) == 0 {
 			break
+		}
+		if rest[0] == "or" || rest[0] == "||" {
+			return Filter{}, fmt.Errorf("%w: there is no or; take a wider filter, as one network for two hosts, or run it once for each", ErrFilter)
 		}
 		if rest[0] != "and" || len(rest) == 1 {
 			return Filter{}, fmt.Errorf("%w: %q after a term; join terms by and", ErrFilter, rest[0])
@@ -78,7 +84,7 @@ func (f Filter) Match(e *Event) bool {
 }
 
 // parseTerm reads one term and returns the words behind it.
-func parseTerm(words []string) (t term, rest []string, err error) {
+func parseTerm(words, reasons []string) (t term, rest []string, err error) {
 	if words[0] == "not" {
 		t.not = true
 		words = words[1:]
@@ -95,21 +101,35 @@ func parseTerm(words []string) (t term, rest []string, err error) {
 		t.fit = func(e *Event) bool { return e.Out }
 		return t, words, nil
 	case "tcp", "udp", "icmp", "icmp6": // as in tcpdump's language
-		t.fit, err = parseValue("proto", key)
+		t.fit, err = parseValue("proto", key, about{})
 		return t, words, err
+	}
+	of, name := about{src: true, dst: true, reasons: reasons}, key
+	if key == "src" || key == "dst" { // which end of it, as in src port 22
+		of.src, of.dst, key = key == "src", key == "dst", "net"
+		if len(words) > 0 && (words[0] == "host" || words[0] == "net" || words[0] == "port") {
+			key, words = words[0], words[1:]
+			name += " " + key
+		}
 	}
 	value := ""
 	if len(words) > 0 {
 		value, words = words[0], words[1:]
 	}
-	if t.fit, err = parseValue(key, value); err != nil {
-		return t, nil, fmt.Errorf("%w: %s: %w", ErrFilter, key, err)
+	if t.fit, err = parseValue(key, value, of); err != nil {
+		return t, nil, fmt.Errorf("%w: %s: %w", ErrFilter, name, err)
 	}
 	return t, words, nil
 }
 
+// about is what a term's value is held against.
+type about struct {
+	src, dst bool     // that end of a packet
+	reasons  []string // those that there are
+}
+
 // parseValue makes the condition of a term that has a value.
-func parseValue(key, value string) (func(*Event) bool, error) {
+func parseValue(key, value string, of about) (func(*Event) bool, error) {
 	if value == "" {
 		return nil, errors.New("says nothing without a value; terms are host, net, src, dst, port, proto, in, out, verdict and reason")
 	}
@@ -117,21 +137,15 @@ func parseValue(key, value string) (func(*Event) bool, error) {
 	case "host", "net":
 		p, err := address.ParseSource(value)
 		return func(e *Event) bool {
-			return p.Contains(e.tuple().Src.Netip()) || p.Contains(e.tuple().Dst.Netip())
+			return of.src && p.Contains(e.tuple().Src.Netip()) || of.dst && p.Contains(e.tuple().Dst.Netip())
 		}, err
-	case "src":
-		p, err := address.ParseSource(value)
-		return func(e *Event) bool { return p.Contains(e.tuple().Src.Netip()) }, err
-	case "dst":
-		p, err := address.ParseSource(value)
-		return func(e *Event) bool { return p.Contains(e.tuple().Dst.Netip()) }, err
 	case "port":
 		n, err := strconv.ParseUint(value, 10, 16)
 		if err != nil {
 			return nil, fmt.Errorf("%q is not a port; write 1 to 65535", value)
 		}
 		return func(e *Event) bool {
-			return e.Packet.Proto != 0 && (e.tuple().SrcPort == uint16(n) || e.tuple().DstPort == uint16(n))
+			return e.Packet.Proto != 0 && (of.src && e.tuple().SrcPort == uint16(n) || of.dst && e.tuple().DstPort == uint16(n))
 		}, nil
 	case "proto":
 		n, ok := map[string]tun.Protocol{"tcp": tun.TCP, "udp": tun.UDP, "icmp": tun.ICMP, "icmp6": tun.ICMPv6}[value]
@@ -145,6 +159,9 @@ func parseValue(key, value string) (func(*Event) bool, error) {
 		}
 		return func(e *Event) bool { return e.Verdict == value }, nil
 	case "reason":
+		if len(of.reasons) > 0 && !slices.Contains(of.reasons, value) {
+			return nil, fmt.Errorf("%q is not known; choose one of %s", value, strings.Join(of.reasons, ", "))
+		}
 		return func(e *Event) bool { return e.Reason == value }, nil
 	default:
 		return nil, errors.New("is not a term; terms are host, net, src, dst, port, proto, in, out, verdict and reason")

@@ -26,15 +26,21 @@ type source interface {
 
 // A Reader reads the IP packets of a capture.
 type Reader struct {
+	in      *bounded
 	source  source
 	mixed   bool // pcapng says the link type with each packet
 	link    layers.LinkType
 	Skipped int // packets so far that were not IP
 }
 
-// NewReader reads a capture's header. It fails with ErrFormat.
+// NewReader reads a capture's header. It fails with ErrFormat. A capture may be
+// packed with gzip, of which no more is unpacked at a time than is read.
 func NewReader(r io.Reader) (*Reader, error) {
-	in := bufio.NewReader(r)
+	bounded, err := unpacked(r)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	in := bufio.NewReader(bounded)
 	magic, err := in.Peek(4)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
@@ -44,13 +50,13 @@ func NewReader(r io.Reader) (*Reader, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 		}
-		return &Reader{source: ng, mixed: true}, nil
+		return &Reader{in: bounded, source: ng, mixed: true}, nil
 	}
 	old, err := pcapgo.NewReader(in)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
-	return &Reader{source: old, link: old.LinkType()}, nil
+	return &Reader{in: bounded, source: old, link: old.LinkType()}, nil
 }
 
 // Next returns the next IP packet, the caller's own, or io.EOF. What is no IP
@@ -58,6 +64,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 // an error that is io.ErrUnexpectedEOF.
 func (r *Reader) Next() (Record, error) {
 	for {
+		r.in.left = maxPerPacket
 		data, info, err := r.source.ZeroCopyReadPacketData()
 		if err != nil {
 			if errors.Is(err, io.EOF) {

@@ -171,6 +171,9 @@ func (t *Tap) Free(r *Record) {
 // Missed is how many packets found the queue full, in all.
 func (t *Tap) Missed() uint64 { return t.total.Load() }
 
+// Untold is how many found the queue full of which no record tells: since the last.
+func (t *Tap) Untold() uint64 { return t.missed.Load() }
+
 // Queued is how many packets wait for Next, and how many may.
 func (t *Tap) Queued() (now, most int) { return len(t.records), cap(t.records) }
 

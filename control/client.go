@@ -49,8 +49,8 @@ func ask[T any](ctx context.Context, c *Client, method, what string, body any) (
 	}
 	defer resp.Body.Close() //nolint:errcheck // only read
 	answer := new(T)
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(answer); err != nil {
-		return nil, fmt.Errorf("understand the gateway at %s: %w", c.Socket, err)
+	if err := c.understand(resp.Body, answer); err != nil {
+		return nil, err
 	}
 	return answer, nil
 }
@@ -59,7 +59,7 @@ func ask[T any](ctx context.Context, c *Client, method, what string, body any) (
 // closes, if the gateway does what it is asked.
 func (c *Client) send(ctx context.Context, method, what string, body any) (*http.Response, error) {
 	if c.Socket == "" {
-		return nil, errors.New("the configuration has no control.socket, by which a running gateway is asked; set it and restart the gateway")
+		return nil, errors.New("the configuration has no control.socket, by which a running gateway is asked; set it and restart the gateway, or name its socket with --socket")
 	}
 	var in io.Reader
 	if body != nil {
@@ -95,16 +95,16 @@ func (c *Client) send(ctx context.Context, method, what string, body any) (*http
 		return nil, fmt.Errorf("ask the gateway at %s: %w", c.Socket, err)
 	case resp.StatusCode != http.StatusOK:
 		defer resp.Body.Close() //nolint:errcheck // only read
-		return nil, refusal(resp, json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)))
+		return nil, c.refusal(resp)
 	}
 	return resp, nil
 }
 
 // refusal makes an error of an answer that is none.
-func refusal(resp *http.Response, body *json.Decoder) error {
+func (c *Client) refusal(resp *http.Response) error {
 	var p Problems
-	if err := body.Decode(&p); err != nil || len(p.Problems) == 0 {
-		return fmt.Errorf("the gateway does not understand (%s); is it of another version?", resp.Status)
+	if err := c.understand(resp.Body, &p); err != nil || len(p.Problems) == 0 {
+		return fmt.Errorf("the gateway does not understand (HTTP %d); is it of another version?", resp.StatusCode)
 	}
 	switch resp.StatusCode {
 	case http.StatusUnprocessableEntity:

@@ -3,9 +3,10 @@
 //
 // Who may speak to it is a matter of the file: its mode is 0660, so root, the
 // gateway's own user and the members of the socket's group get through. On Linux
-// the kernel is asked as well who is at the other end (SO_PEERCRED), so that a
-// mistake with a mode opens nothing. What a client sends and how long it may take
-// are bounded, and so is the number of clients. No answer has a secret in it.
+// the kernel is asked as well who is at the other end and in which groups
+// (SO_PEERCRED, SO_PEERGROUPS), so that a mistake with a mode opens nothing. What a
+// client sends and how long it may take are bounded, and so is the number of
+// clients. No answer has a secret in it.
 //
 //	GET  /v1/status   Status
 //	POST /v1/reload   load the configuration anew and put it in force: Result

@@ -14,6 +14,7 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -67,9 +68,14 @@ func (g *gateway) Trace(ctx context.Context, o TraceOptions, each func(*TraceEve
 	return nil
 }
 
-func (g *gateway) Capture(_ context.Context, o CaptureOptions, w io.Writer, flush func() error) error {
+func (g *gateway) Capture(ctx context.Context, o CaptureOptions, w io.Writer, flush func() error) error {
 	_, err := fmt.Fprintf(w, "%s %d", o.Filter, o.Snaplen)
-	return errors.Join(err, flush())
+	if err := errors.Join(err, flush()); err != nil || o.Filter != "" {
+		return err
+	}
+	<-ctx.Done()
+	_, err = io.WriteString(w, " packets in all")
+	return err
 }
 
 func (g *gateway) Check() (*Result, error) {
@@ -182,6 +188,20 @@ func TestACaptureIsHandedThrough(t *testing.T) {
 	}
 }
 
+func TestACaptureThatIsInterruptedHasItsEnd(t *testing.T) {
+	c := serve(t, &gateway{})
+	var b strings.Builder
+	ctx, interrupt := context.WithCancel(t.Context())
+	err := c.Capture(ctx, CaptureOptions{Snaplen: 99}, &b, interrupt)
+	if err != nil || b.String() != " 99 packets in all" {
+		t.Errorf("%q, %v", b.String(), err)
+	}
+	b.Reset()
+	if err := c.Capture(ctx, CaptureOptions{Snaplen: 99}, &b, func() {}); !errors.Is(err, context.Canceled) || b.Len() > 0 {
+		t.Errorf("interrupted before: %q, %v", b.String(), err)
+	}
+}
+
 func TestARefusalHasEveryLineOfTheGatewaysWords(t *testing.T) {
 	g := &gateway{err: errors.Join(errors.New("f.yaml:3: one"), errors.New("f.yaml:9: two"))}
 	_, err := serve(t, g).Reload(t.Context())
@@ -235,6 +255,31 @@ func TestASocketThatWasLeftBehindIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = s.Close()
+}
+
+func TestOfTwoThatFindASocketLeftBehindOneHasIt(t *testing.T) {
+	for range 50 {
+		socket := socketIn(t)
+		leaveBehind(t, socket)
+		var wg sync.WaitGroup
+		servers, errs := make([]*Server, 4), make([]error, 4)
+		for i := range servers {
+			wg.Go(func() { servers[i], errs[i] = Listen(socket) })
+		}
+		wg.Wait()
+		had := 0
+		for i, s := range servers {
+			if s != nil {
+				had++
+				_ = s.Close()
+			} else if !errors.Is(errs[i], ErrTaken) {
+				t.Error(errs[i])
+			}
+		}
+		if had != 1 {
+			t.Fatalf("%d have it", had)
+		}
+	}
 }
 
 func TestTheSocketOfARunningGatewayIsNotTaken(t *testing.T) {
@@ -318,6 +363,33 @@ func TestRequestsThatNobodyKnowsDoNothing(t *testing.T) {
 	}
 }
 
+func TestARevocationIsOneObjectAndNothingElse(t *testing.T) {
+	g := &gateway{}
+	c := serve(t, g)
+	for body, want := range map[string]int{
+		`{"all":true}` + "\n":      http.StatusOK,
+		`{"all":true} garbage`:     http.StatusUnprocessableEntity,
+		`{"all":true}{"all":true}`: http.StatusUnprocessableEntity,
+		`{"all":true}]`:            http.StatusUnprocessableEntity,
+		`{"all":true,"more":1}`:    http.StatusUnprocessableEntity,
+		``:                         http.StatusUnprocessableEntity,
+	} {
+		g.calls = nil
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://knockgw/v1/revoke", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := c.http().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != want || (len(g.calls) > 0) != (want == http.StatusOK) {
+			t.Errorf("%s: %s, the gateway was asked %q", body, resp.Status, g.calls)
+		}
+	}
+}
+
 func TestManyConnectionsAreClosed(t *testing.T) {
 	c := serve(t, &gateway{})
 	var open []net.Conn
@@ -358,5 +430,43 @@ func TestALongHeaderIsRefused(t *testing.T) {
 	_ = resp.Body.Close()
 	if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("%s", resp.Status)
+	}
+}
+
+// hostile says what a gateway would that has been taken over.
+type hostile struct{ gateway }
+
+const escape = "\x1b[2J\u009b1m"
+
+func (*hostile) Flows(context.Context, time.Duration) Flows {
+	return Flows{More: 1 << 40, Flows: []Flow{{
+		Client: escape, Service: escape, Sent: 1<<64 - 1,
+		Source: netip.AddrPortFrom(netip.MustParseAddr("fe80::1").WithZone("\x1b[1m"), 1),
+	}}}
+}
+
+func (*hostile) Trace(_ context.Context, _ TraceOptions, each func(*TraceEvent) error) error {
+	return each(&TraceEvent{Step: StepFlow, Words: escape, What: "a <b> & c"})
+}
+
+func TestWhatTheGatewaySaysIsNoMoreThanText(t *testing.T) {
+	g := &hostile{gateway{err: errors.New("f.yaml:3: " + escape)}}
+	c := serve(t, g)
+	flows, err := c.Flows(t.Context(), 0)
+	if err != nil || flows.More != 1<<40 || flows.Flows[0].Sent != 1<<64-1 {
+		t.Fatalf("%+v, %v", flows, err)
+	}
+	var traced TraceEvent
+	if err := c.Trace(t.Context(), TraceOptions{From: netip.MustParsePrefix("10.0.0.0/8")}, func(e *TraceEvent) error {
+		traced = *e
+		return nil
+	}); err != nil || traced.What != "a <b> & c" {
+		t.Fatalf("%+v, %v", traced, err)
+	}
+	_, refused := c.Reload(t.Context())
+	for _, text := range []string{flows.Flows[0].Client, flows.Flows[0].Service, flows.Flows[0].Source.String(), traced.Words, refused.Error()} {
+		if strings.ContainsAny(text, "\x1b\u009b") || !strings.Contains(text, `\x1b[`) {
+			t.Errorf("%q", text)
+		}
 	}
 }

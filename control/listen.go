@@ -30,6 +30,8 @@ func Listen(socket string) (*Server, error) {
 	if err := os.MkdirAll(filepath.Dir(socket), directoryMode); err != nil {
 		return fail(err)
 	}
+	unlock := lock(filepath.Dir(socket))
+	defer unlock()
 	if err := removeStale(socket); err != nil {
 		return fail(err)
 	}

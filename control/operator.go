@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -168,9 +169,7 @@ func operations(g Operation) []route {
 		{"GET /v1/bans", func(*http.Request) (any, error) { return g.Bans(), nil }},
 		{"POST /v1/revoke", func(r *http.Request) (any, error) {
 			var what Revocation
-			in := json.NewDecoder(r.Body)
-			in.DisallowUnknownFields()
-			if err := in.Decode(&what); err != nil {
+			if err := readBody(r, &what); err != nil {
 				return nil, fmt.Errorf("understand what is to be revoked: %w", err)
 			}
 			if err := what.Check(); err != nil {
@@ -186,6 +185,19 @@ func operations(g Operation) []route {
 			return Pardoned{g.Pardon(source, operatorOf(r.Context()))}, nil
 		}},
 	}
+}
+
+// readBody reads the one object that a request's body is to be.
+func readBody(r *http.Request, into any) error {
+	in := json.NewDecoder(r.Body)
+	in.DisallowUnknownFields()
+	if err := in.Decode(into); err != nil {
+		return err
+	}
+	if _, err := in.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is something after the object: send one alone")
+	}
+	return nil
 }
 
 func orElse(text, otherwise string) string {

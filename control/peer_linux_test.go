@@ -2,30 +2,78 @@ package control
 
 import (
 	"context"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 func TestRootTheGatewaysUserAndTheGroupMayAsk(t *testing.T) {
 	p := peers{own: 1001, group: 2001}
 	for _, c := range []struct {
 		name string
-		cred *unix.Ucred
+		peer *peer
 		want bool
 	}{
-		{"root", &unix.Ucred{Uid: 0, Gid: 0}, true},
-		{"the gateway's user", &unix.Ucred{Uid: 1001, Gid: 1}, true},
-		{"one of the group", &unix.Ucred{Uid: 1002, Gid: 2001}, true},
-		{"anybody else", &unix.Ucred{Uid: 1002, Gid: 1002}, false},
+		{"root", &peer{}, true},
+		{"the gateway's user", &peer{uid: 1001, gid: 1}, true},
+		{"one of the group", &peer{uid: 1002, gid: 2001}, true},
+		{"one who was given the group", &peer{uid: 1002, gid: 1002, groups: []uint32{7, 2001}, asked: true}, true},
+		{"one who was given others", &peer{uid: 1002, gid: 1002, groups: []uint32{7}, asked: true}, false},
+		{"anybody else", &peer{uid: 1002, gid: 1002}, false},
 		{"nobody knows who", nil, false},
 	} {
 		ctx := context.Background()
-		if c.cred != nil {
-			ctx = context.WithValue(ctx, peerKey{}, c.cred)
+		if c.peer != nil {
+			ctx = context.WithValue(ctx, peerKey{}, c.peer)
 		}
 		if err := p.allow(ctx); (err == nil) != c.want {
 			t.Errorf("%s: %v", c.name, err)
 		}
+	}
+}
+
+// groupsAsk has this program connect to the socket that it names, and end.
+const groupsAsk = "KNOCKGW_TEST_GROUPS"
+
+func TestThePeersOwnGroupsCount(t *testing.T) {
+	if socket := os.Getenv(groupsAsk); socket != "" {
+		c, err := net.Dial("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Close()
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to give a process groups")
+	}
+	for _, n := range []int{1, usualGroups, usualGroups + 1, 300} {
+		var groups []uint32
+		for i := range n {
+			groups = append(groups, uint32(50_000+i))
+		}
+		socket := socketIn(t)
+		s, err := Listen(socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
+		cmd.Env = append(os.Environ(), groupsAsk+"="+socket, "GORACE=atexit_sleep_ms=0")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Groups: groups}}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		c, err := s.listener.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		who, err := peerOf(c)
+		if err != nil || !who.asked || !slices.Equal(slices.Sorted(slices.Values(who.groups)), groups) {
+			t.Errorf("%d groups: %+v, %v", n, who, err)
+		}
+		_, _ = c.Close(), s.Close()
 	}
 }

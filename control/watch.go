@@ -2,12 +2,14 @@ package control
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -151,8 +153,8 @@ func (c *Client) Trace(ctx context.Context, o TraceOptions, each func(*TraceEven
 	lines.Buffer(nil, maxEvent)
 	for lines.Scan() {
 		var e TraceEvent
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			return fmt.Errorf("understand the gateway at %s: %w", c.Socket, err)
+		if err := c.understand(bytes.NewReader(lines.Bytes()), &e); err != nil {
+			return err
 		}
 		if e.Step == "" {
 			continue // to show that it has begun
@@ -164,15 +166,35 @@ func (c *Client) Trace(ctx context.Context, o TraceOptions, each func(*TraceEven
 	return lines.Err()
 }
 
-// Capture copies pcapng to w until ctx ends, the gateway stops or w fails. begun is
-// called when the gateway watches.
+// captureEnd is how long the end of a capture may take, which its client waits for.
+const captureEnd = 2 * time.Second
+
+// Capture copies pcapng to w until ctx ends, the gateway stops or w fails. When ctx
+// ends, the gateway is given the time to end the capture in order. begun is called
+// when the gateway watches.
 func (c *Client) Capture(ctx context.Context, o CaptureOptions, w io.Writer, begun func()) error {
 	query := url.Values{"filter": {o.Filter}, "snaplen": {strconv.Itoa(o.Snaplen)}}
-	resp, err := c.send(ctx, http.MethodGet, "capture?"+query.Encode(), nil)
+	asked, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	stop := context.AfterFunc(ctx, cut)
+	var conn net.Conn
+	asked = httptrace.WithClientTrace(asked, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { conn = i.Conn }})
+	resp, err := c.send(asked, http.MethodGet, "capture?"+query.Encode(), nil)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close() //nolint:errcheck // only read
+	if !stop() {
+		return context.Cause(ctx)
+	}
+	// From here on the end of ctx is the end of what is asked, and not of the answer.
+	stop = context.AfterFunc(ctx, func() {
+		if half, ok := conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+			cut()
+		}
+		time.AfterFunc(captureEnd, cut)
+	})
+	defer stop()
 	begun()
 	_, err = io.Copy(w, resp.Body)
 	return err

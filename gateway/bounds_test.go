@@ -121,6 +121,7 @@ var known = map[string]string{
 	"capture.MaxKnock":                 fixed,
 	"capture.maxHeaders":               fixed,
 	"capture.MaxSnaplen":               fixed,
+	"capture.maxPerPacket":             fixed,
 	"capture.DefaultQueue":             "watch_queue_length",
 	"capture.maxQueued":                "watch_queue_length",
 	"capture.queue:o.Queue":            "watch_queue_length",

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net/netip"
@@ -265,9 +266,15 @@ func TestACaptureHasThePacketsWithTheirVerdicts(t *testing.T) {
 	l.exchange(conn, 1<<12)
 	time.Sleep(2 * hush)
 	stop()
-	<-done
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	const statistics = 5 // the type of the block that ends a capture in order
+	if b := file.Bytes(); binary.LittleEndian.Uint32(b[len(b)-int(binary.LittleEndian.Uint32(b[len(b)-4:])):]) != statistics {
+		t.Error("it ends without its statistics")
+	}
 	if err := c.Capture(t.Context(), control.CaptureOptions{Filter: "port 3 or port 9"}, io.Discard, func() {}); err == nil ||
-		!strings.Contains(err.Error(), "join terms by and") {
+		!strings.Contains(err.Error(), "there is no or") {
 		t.Errorf("a bad filter: %v", err)
 	}
 	r, err := capture.NewReader(bytes.NewReader(file.Bytes()))

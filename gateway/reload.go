@@ -170,6 +170,10 @@ const mostLines = 32
 
 // reloaded tells of a reload. The caller holds g.reloading.
 func (g *Gateway) reloaded(done renewal, operator string, err error) {
+	if errors.Is(err, ErrNotRunning) { // nobody has looked at the configuration
+		g.log.Info("not reloaded: the gateway is starting or stopping")
+		return
+	}
 	g.metrics.reloaded(err, g.o.Now())
 	g.auditReload(&done, operator, err)
 	if err != nil {

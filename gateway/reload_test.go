@@ -369,12 +369,18 @@ func TestKeysThatWaitForARestartStayAsTheyAreAndAreNamedEachTime(t *testing.T) {
 func TestAGatewayThatDoesNotRunIsNotReloaded(t *testing.T) {
 	cfg := configured(t, aliceAndBob+"services:\n"+embedded)
 	device, _ := tuntest.Pair(testMTU, true)
-	gw, err := gateway.New(cfg, gateway.Options{Device: device})
+	var log logged
+	registry := prometheus.NewRegistry()
+	gw, err := gateway.New(cfg, gateway.Options{Device: device, Log: log.logger(), Registry: registry})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := gw.Reload(cfg); !errors.Is(err, gateway.ErrNotRunning) {
 		t.Errorf("before Run: %v", err)
+	}
+	read(t, registry, map[string]float64{"knockgw_config_reloads_total{refused}": 0, "knockgw_config_reloads_total{ok}": 0})
+	if log.has("refused") || !log.has("starting or stopping") {
+		t.Error("the log calls that a configuration that was refused")
 	}
 	l := newLab(t, true, embedded)
 	l.stop()

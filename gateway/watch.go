@@ -150,6 +150,13 @@ func (g *Gateway) unparked(q *tun.Packet, v admission.Verdict) {
 // mutedReason is why the egress gate keeps a packet back.
 const mutedReason = "muted"
 
+// Reasons are what a packet's reason may be in a capture and in what is explained, in order.
+func Reasons() []string {
+	all := append(admission.ReasonNames(), mutedReason)
+	slices.Sort(all)
+	return all
+}
+
 // wordsOf explain a verdict that is known by its names.
 func wordsOf(out bool, reason string) string {
 	if out {
@@ -306,7 +313,7 @@ func (c controlled) Capture(ctx context.Context, o control.CaptureOptions, w io.
 	if p == nil {
 		return control.ErrUnavailable
 	}
-	filter, err := capture.ParseFilter(o.Filter)
+	filter, err := capture.ParseFilter(o.Filter, Reasons())
 	if err != nil {
 		return err
 	}
@@ -316,6 +323,7 @@ func (c controlled) Capture(ctx context.Context, o control.CaptureOptions, w io.
 	if err != nil {
 		return err
 	}
+	leave = sync.OnceFunc(leave)
 	defer leave()
 	out, err := capture.NewWriter(w, capture.WriterOptions{
 		Interface: p.device.Info().Name, Snaplen: tap.Snaplen(), Filter: o.Filter,
@@ -333,8 +341,9 @@ func (c controlled) Capture(ctx context.Context, o control.CaptureOptions, w io.
 			r, err := tap.Next(until)
 			if err != nil {
 				cancel()
-				if ctx.Err() != nil {
-					return nil
+				if ctx.Err() != nil { // the client, who may still read, wants no more
+					leave()
+					return errors.Join(endCapture(out, tap), flush())
 				}
 				break
 			}
@@ -347,6 +356,21 @@ func (c controlled) Capture(ctx context.Context, o control.CaptureOptions, w io.
 				until, cancel = context.WithTimeout(ctx, captureDelay)
 			}
 		}
+	}
+}
+
+// endCapture writes what was taken and waits, and how many were left out.
+func endCapture(out *capture.Writer, tap *capture.Tap) error {
+	tap.Close()
+	for {
+		r, err := tap.Next(context.Background()) // which does not wait any more
+		if err != nil {
+			return out.Close(tap.Untold())
+		}
+		if err := out.Write(&r); err != nil {
+			return err
+		}
+		tap.Free(&r)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/knockgw/knockgw/capture"
 	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/gateway"
 	"github.com/knockgw/knockgw/internal/size"
 )
 
@@ -21,16 +23,16 @@ func captureCommand() *cobra.Command {
 		Long: "Writes pcapng, in which each packet has its verdict and the reason as a comment, until it is\n" +
 			"interrupted or --limit is reached. What comes faster than it can be written is left out and counted.\n" +
 			"While it runs, the kernel's filter passes everything to the gateway, which refuses it itself.\n\n" +
-			"A filter joins terms by and: host, net, src, dst, port, proto (tcp, udp, icmp, icmp6), in, out,\n" +
-			"verdict (pass, hold, drop), reason; not before a term turns it round. The file has what the packets\n" +
-			"have: be careful with it. Datagrams that could be knocks are kept whole whatever --snaplen says, for\n" +
-			"knockgw explain; to whoever lacks the secret they are noise.\n\n" +
+			"A filter joins terms by and: host, net, port (src or dst before it is for that end alone), proto (tcp,\n" +
+			"udp, icmp, icmp6), in, out, verdict (pass, hold, drop), reason; not before a term turns it round. The\n" +
+			"file has what the packets have: be careful with it. Datagrams that could be knocks are kept whole\n" +
+			"whatever --snaplen says, for knockgw explain; to whoever lacks the secret they are noise.\n\n" +
 			"The -o of other commands is --summary here: --summary json prints how much was captured as an object\n" +
 			"on standard output, or on standard error where the capture itself goes to standard output.",
 		Example: "  knockgw capture -o - --filter 'verdict drop and not port 22' | wireshark -k -i -",
 		Args:    exact(0),
 	}
-	path := configFlag(cmd)
+	at := placeFlags(cmd)
 	var c capturing
 	flags := cmd.Flags()
 	flags.StringVarP(&c.File, "output", "o", "", "the new `file`, with mode 0600; - for standard output (required)")
@@ -40,10 +42,10 @@ func captureCommand() *cobra.Command {
 	flags.Int64Var(&c.limit, "limit", captureLimit, "end when the file has this many `MiB`; 0 for never")
 	summary := choice{"how to say at the end what was captured", formats()}.flag(cmd, "summary", "")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := c.check(); err != nil {
+		if err := c.check(cmd.OutOrStdout()); err != nil {
 			return err
 		}
-		gateway, err := controlOf(*path)
+		gateway, err := at.gateway()
 		if err != nil {
 			return err
 		}
@@ -69,8 +71,8 @@ type capturing struct {
 }
 
 // check refuses flags before anything is done.
-func (c *capturing) check() error {
-	if _, err := capture.ParseFilter(c.filter); err != nil {
+func (c *capturing) check(out io.Writer) error {
+	if _, err := capture.ParseFilter(c.filter, gateway.Reasons()); err != nil {
 		return &usageError{fmt.Errorf("--filter: %w", err)}
 	}
 	switch {
@@ -80,6 +82,8 @@ func (c *capturing) check() error {
 		return &usageError{fmt.Errorf("--snaplen %d: choose 1 to %d bytes", c.snaplen, capture.MaxSnaplen)}
 	case c.File == "":
 		return &usageError{errors.New("-o: name the file to write, or - for standard output")}
+	case c.File == "-" && isTerminal(out):
+		return &usageError{errors.New("-o -: standard output is a terminal, and packets are not for it; give it to a program, or name a file")}
 	case c.File == asJSON || c.File == asText:
 		return &usageError{fmt.Errorf("-o %s: here -o is the file to write (./%[1]s, if it is to be called that); "+
 			"--summary %[1]s says how to print what was captured", c.File)}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +26,7 @@ func checkCommand() *cobra.Command {
 			"it, and control.socket is set, it also tells what a reload would change and what needs a restart.",
 		Args: exact(0),
 	}
-	path := configFlag(cmd)
+	at := placeFlags(cmd)
 	output := outputFlag(cmd)
 	user := cmd.Flags().String("user", defaultUser, "the `account` that run will become, which must be able to read it")
 	completeFlag(cmd, "user", completeNamesOf(accountsFile))
@@ -34,14 +35,14 @@ func checkCommand() *cobra.Command {
 		if err != nil && cmd.Flags().Changed("user") && !isRoot(*user) {
 			return err
 		}
-		cfg, err := loadAs(account, func() (*config.Config, error) { return config.Load(*path) })
+		cfg, err := loadAs(account, func() (*config.Config, error) { return config.Load(*at.config) })
 		if err != nil {
 			return err
 		}
 		if _, err := gateway.New(cfg, gateway.Options{}); err != nil {
 			return err
 		}
-		file, err := filepath.Abs(*path)
+		file, err := filepath.Abs(*at.config)
 		if err != nil {
 			return err
 		}
@@ -54,6 +55,7 @@ func checkCommand() *cobra.Command {
 				return err
 			}
 		}
+		cfg.Control.Socket = cmp.Or(*at.socket, cfg.Control.Socket)
 		found.Gateway, err = rehearse(cmd, cfg, file)
 		if err != nil {
 			return err

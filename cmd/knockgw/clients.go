@@ -45,7 +45,7 @@ func clientAddCommand() *cobra.Command {
 	cmd.ValidArgsFunction = cobra.NoFileCompletions // it is a new one
 	path := configFlag(cmd)
 	services := cmd.Flags().StringArray("service", nil, "the `name` of a service that the client may use; can be repeated (default: all)")
-	completeFlag(cmd, "service", completeServices(path))
+	completeFlag(cmd, "service", completeServices(place{config: path}))
 	var h handout
 	h.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -25,11 +26,11 @@ func reloadCommand() *cobra.Command {
 			"at once. A configuration with a mistake changes nothing: it is named, and the exit code is 78.",
 		Args: exact(0),
 	}
-	path := configFlag(cmd)
+	at := placeFlags(cmd)
 	output := outputFlag(cmd)
 	rehearse := cmd.Flags().Bool("dry-run", false, "only say what would change")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := controlOf(*path)
+		c, err := at.gateway()
 		if err != nil {
 			return err
 		}
@@ -52,11 +53,11 @@ func statusCommand() *cobra.Command {
 		Short: "Ask the running gateway how it is",
 		Args:  exact(0),
 	}
-	path := configFlag(cmd)
+	at := placeFlags(cmd)
 	output := outputFlag(cmd)
 	watch := cmd.Flags().Bool("watch", false, fmt.Sprintf("say it every %v until interrupted; of JSON an object a line", watchEvery))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := controlOf(*path)
+		c, err := at.gateway()
 		if err != nil {
 			return err
 		}
@@ -72,7 +73,7 @@ func statusCommand() *cobra.Command {
 			return ask()
 		}
 		say = answerLine
-		return repeat(cmd, *output == asText && isTerminal(cmd.OutOrStdout()), ask)
+		return watching{ask: ask, every: watchEvery, inPlace: *output == asText && isTerminal(cmd.OutOrStdout())}.run(cmd)
 	}
 	return cmd
 }
@@ -80,21 +81,35 @@ func statusCommand() *cobra.Command {
 // watchEvery is the time between two looks at the status.
 const watchEvery = 2 * time.Second
 
-// repeat asks again and again until the command is interrupted. In place, each answer
-// takes the place of the one before on a terminal; else they follow one another.
-func repeat(cmd *cobra.Command, inPlace bool, ask func() error) error {
+// watching asks again and again until the command is interrupted.
+type watching struct {
+	ask     func() error // and say the answer
+	every   time.Duration
+	inPlace bool // each answer takes the place of the one before on a terminal; else they follow one another
+}
+
+// run fails if the first question does. Later the gateway may be restarted: that is
+// said once, on standard error, and waited for.
+func (w watching) run(cmd *cobra.Command) error {
 	const home = "\x1b[H\x1b[2J" // ECMA-48: the cursor to the corner, and nothing on the screen
-	tick := time.NewTicker(watchEvery)
+	tick := time.NewTicker(w.every)
 	defer tick.Stop()
+	answered, away := false, false
 	for {
-		if inPlace {
+		if w.inPlace && !away {
 			fmt.Fprint(cmd.OutOrStdout(), home)
 		}
-		if err := ask(); err != nil {
-			if cmd.Context().Err() != nil {
-				return nil
-			}
+		err := w.ask()
+		switch {
+		case err == nil:
+			answered, away = true, false
+		case cmd.Context().Err() != nil:
+			return nil
+		case !answered:
 			return err
+		case !away:
+			away = true
+			report(cmd.ErrOrStderr(), fmt.Errorf("%s; waiting for it", oneLine(err)))
 		}
 		select {
 		case <-tick.C:
@@ -104,13 +119,27 @@ func repeat(cmd *cobra.Command, inPlace bool, ask func() error) error {
 	}
 }
 
-// controlOf finds the socket of the gateway that runs on a configuration. One that
-// has a mistake in it is what a reload is asked about, and the gateway is to say
-// so: then only the socket's name is wanted of it.
-func controlOf(path string) (*control.Client, error) {
-	socket, err := config.Socket(path)
+// A place is where a command finds the running gateway: by the configuration that it runs on, or by its socket where
+// that file is gone, broken or names another one by now.
+type place struct{ config, socket *string }
+
+// placeFlags adds --config and --socket, which every command has that asks the gateway.
+func placeFlags(cmd *cobra.Command) place {
+	p := place{configFlag(cmd), cmd.Flags().String("socket", "", "the `file` of the running gateway's control socket (default: control.socket of the configuration)")}
+	completeFlag(cmd, "socket", completeFiles())
+	return p
+}
+
+// gateway is who is to be asked. A configuration that has a mistake in it is what a
+// reload is asked about, and the gateway is to say so: then only the socket's name
+// is wanted of it.
+func (p place) gateway() (*control.Client, error) {
+	if p.socket != nil && *p.socket != "" {
+		return &control.Client{Socket: *p.socket}, nil
+	}
+	socket, err := config.Socket(*p.config)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, errors.New("--socket names a running gateway's socket where the configuration cannot be read"))
 	}
 	return &control.Client{Socket: socket}, nil
 }

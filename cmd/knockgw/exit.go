@@ -35,7 +35,8 @@ const (
 	aboutStepCodes = "Exit codes: 0 done; 3 resolve, 4 knock, 5 connect or 6 authenticate, whichever step failed; 1 anything\n" +
 		"later; 2 a mistake on the command line; 77 not permitted; 78 a mistake in a file."
 	aboutRunCodes = "Exit codes: 0 an orderly end; 1 failed; 2 a mistake on the command line; 69 there is no TUN device here;\n" +
-		"77 not permitted; 78 a mistake in the configuration, and nothing was touched."
+		"77 not permitted; 78 a mistake in the configuration, and nothing was touched; 143 or 130 a second SIGTERM or\n" +
+		"SIGINT ended it before its flows were told."
 	aboutAllCodes = "The exit code is the same for every command:\n\n" +
 		"    0   done\n" +
 		"    1   failed; the last line on standard error says what\n" +
@@ -46,7 +47,8 @@ const (
 		"    6   authenticate: the gateway did not prove who it is, or refused\n" +
 		"    69  this system has no TUN device\n" +
 		"    77  not permitted\n" +
-		"    78  a mistake in a configuration or a profile, at the line that is named; nothing has changed"
+		"    78  a mistake in a configuration or a profile, at the line that is named; nothing has changed\n\n" +
+		"A second signal ends a command at once, and the shell's code for that is 130 (SIGINT) or 143 (SIGTERM)."
 )
 
 // sayExitCodes adds to what each command tells about itself what its exit codes mean.

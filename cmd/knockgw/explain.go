@@ -31,9 +31,9 @@ func explainCommand() *cobra.Command {
 	cmd.ValidArgsFunction = alone(completeFiles("pcap", "pcapng", "cap"))
 	terms := cmd.Flags().String("filter", "", "only these packets, as in 'host 10.1.2.2 and verdict drop'")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		filter, err := capture.ParseFilter(*terms)
+		filter, err := capture.ParseFilter(*terms, gateway.Reasons())
 		if err != nil {
-			return &usageError{err}
+			return &usageError{fmt.Errorf("--filter: %w", err)}
 		}
 		show := explainText
 		if *output == asJSON {

@@ -20,6 +20,7 @@ import (
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
 	"github.com/knockgw/knockgw/internal/joined"
+	"github.com/knockgw/knockgw/internal/plain"
 )
 
 func run() int {
@@ -99,7 +100,7 @@ const askTheTime = " (knockgw ping tells how far it is off)"
 // askedTheTime is an error in one line, without that advice.
 func askedTheTime(err error) string { return strings.Replace(oneLine(err), askTheTime, "", 1) }
 
-// report prints an error, one line for each that was joined.
+// report prints an error, one line for each that was joined. There may be words of others in it.
 func report(w io.Writer, err error) {
 	var reported *reportedError
 	if errors.As(err, &reported) {
@@ -114,13 +115,17 @@ func report(w io.Writer, err error) {
 	var c *config.Error
 	var refused *control.RefusedError
 	if errors.As(err, &c) || errors.As(err, &refused) {
-		fmt.Fprintln(w, err) // lines that begin with file and line, for editors to jump to
+		fmt.Fprintln(w, plain.Lines(err.Error())) // lines that begin with file and line, for editors to jump to
 		return
 	}
 	var step *client.StepError
 	if errors.As(err, &step) {
-		fmt.Fprintln(w, "knockgw:", askedTheTime(err))
+		fmt.Fprintln(w, "knockgw:", plain.Lines(askedTheTime(err)))
 		return
 	}
-	fmt.Fprintln(w, "knockgw:", spoken(err))
+	advice := ""
+	if errors.Is(err, control.ErrNotRunning) {
+		advice = "; if its socket is elsewhere, name it with --socket"
+	}
+	fmt.Fprintln(w, "knockgw:", plain.Lines(spoken(err))+advice)
 }

@@ -29,7 +29,7 @@ func (n notices) ready() { n.tell(daemon.SdNotifyReady, "STATUS=Protecting") }
 func (n notices) reload(renew func() error) {
 	n.tell(daemon.SdNotifyReloading, daemon.SdNotifyMonotonicUsec(), "STATUS=Reloading")
 	status := "STATUS=Protecting"
-	if err := renew(); err != nil {
+	if err := renew(); err != nil && !errors.Is(err, gateway.ErrNotRunning) {
 		status = "STATUS=Protecting; the last reload was refused, see the log"
 	}
 	n.tell(daemon.SdNotifyReady, status)

@@ -16,9 +16,9 @@ import (
 // askTime is how long somebody who presses a key waits for the gateway.
 const askTime = time.Second
 
-// askBriefly asks the gateway that runs on the configuration at path; nil where none answers.
-func askBriefly[T any](cmd *cobra.Command, path string, ask func(context.Context, *control.Client) (*T, error)) *T {
-	c, err := controlOf(path)
+// askBriefly asks the gateway that runs at a place; nil where none answers.
+func askBriefly[T any](cmd *cobra.Command, at place, ask func(context.Context, *control.Client) (*T, error)) *T {
+	c, err := at.gateway()
 	if err != nil {
 		return nil
 	}
@@ -35,18 +35,18 @@ func askBriefly[T any](cmd *cobra.Command, path string, ask func(context.Context
 	return got
 }
 
-// completeClients offers the clients of the configuration at path; to whom may not read the secrets that it names,
+// completeClients offers the clients of the configuration; to whom may not read the secrets that it names,
 // those that the running gateway has.
-func completeClients(path *string) completion {
+func completeClients(at place) completion {
 	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 		return completeWords(func() (ids []string) {
-			if c, _ := config.LoadGood(*path); c != nil {
+			if c, _ := config.LoadGood(*at.config); c != nil {
 				for i := range c.Clients {
 					ids = append(ids, c.Clients[i].ID)
 				}
 				return ids
 			}
-			if list := askBriefly(cmd, *path, clientsOf); list != nil {
+			if list := askBriefly(cmd, at, clientsOf); list != nil {
 				for _, c := range list.Clients {
 					ids = append(ids, c.ID)
 				}
@@ -73,23 +73,23 @@ func completeOwnFiles(path *string) completion {
 	})
 }
 
-// completeServices offers the services of the configuration at path; to whom may not read the secrets that it names,
+// completeServices offers the services of the configuration; to whom may not read the secrets that it names,
 // those that somebody uses.
-func completeServices(path *string) completion {
+func completeServices(at place) completion {
 	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 		return completeWords(func() (names []string) {
-			if c, _ := config.LoadGood(*path); c != nil {
+			if c, _ := config.LoadGood(*at.config); c != nil {
 				for i := range c.Services {
 					names = append(names, c.Services[i].Name)
 				}
 				return names
 			}
-			if list := askBriefly(cmd, *path, flowsOf); list != nil {
+			if list := askBriefly(cmd, at, flowsOf); list != nil {
 				for _, f := range list.Flows {
 					names = append(names, f.Service)
 				}
 			}
-			if list := askBriefly(cmd, *path, grantsOf); list != nil {
+			if list := askBriefly(cmd, at, grantsOf); list != nil {
 				for _, g := range list.Grants {
 					names = append(names, g.Service)
 				}
@@ -100,9 +100,9 @@ func completeServices(path *string) completion {
 }
 
 // completeFlows offers the flows of the running gateway, by their clients' ends.
-func completeFlows(path *string) completion {
+func completeFlows(at place) completion {
 	return func(cmd *cobra.Command, _ []string, _ string) (ends []string, _ cobra.ShellCompDirective) {
-		if list := askBriefly(cmd, *path, flowsOf); list != nil {
+		if list := askBriefly(cmd, at, flowsOf); list != nil {
 			for _, f := range list.Flows {
 				ends = append(ends, cobra.CompletionWithDesc(f.Source.String(), printable(f.Client)+" to "+f.Service))
 			}
@@ -113,20 +113,20 @@ func completeFlows(path *string) completion {
 
 // completeSources offers the addresses that the running gateway knows: those of flows and grants, and those from which
 // clients came in or stood outside.
-func completeSources(path *string) completion {
+func completeSources(at place) completion {
 	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 		return completeWords(func() (all []string) {
-			if list := askBriefly(cmd, *path, flowsOf); list != nil {
+			if list := askBriefly(cmd, at, flowsOf); list != nil {
 				for _, f := range list.Flows {
 					all = append(all, f.Source.Addr().String())
 				}
 			}
-			if list := askBriefly(cmd, *path, grantsOf); list != nil {
+			if list := askBriefly(cmd, at, grantsOf); list != nil {
 				for _, g := range list.Grants {
 					all = append(all, g.Source.String())
 				}
 			}
-			if list := askBriefly(cmd, *path, clientsOf); list != nil {
+			if list := askBriefly(cmd, at, clientsOf); list != nil {
 				for _, c := range list.Clients {
 					for _, a := range []*control.Attempt{c.Seen, c.Refused} {
 						if a != nil {
@@ -141,9 +141,9 @@ func completeSources(path *string) completion {
 }
 
 // completeBans offers the sources that are banned.
-func completeBans(path *string) completion {
+func completeBans(at place) completion {
 	return func(cmd *cobra.Command, _ []string, _ string) (all []string, _ cobra.ShellCompDirective) {
-		if list := askBriefly(cmd, *path, bansOf); list != nil {
+		if list := askBriefly(cmd, at, bansOf); list != nil {
 			for _, b := range list.Bans {
 				all = append(all, b.Source.String())
 			}

@@ -32,14 +32,14 @@ type asking[T any] struct {
 // onto gives cmd its flags, and what it does.
 func (a asking[T]) onto(cmd *cobra.Command) *cobra.Command {
 	cmd.Args = exact(0)
-	path := configFlag(cmd)
+	at := placeFlags(cmd)
 	output := outputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.run(cmd, *path, *output) }
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.run(cmd, at, *output) }
 	return cmd
 }
 
-func (a asking[T]) run(cmd *cobra.Command, path, output string) error {
-	c, err := controlOf(path)
+func (a asking[T]) run(cmd *cobra.Command, at place, output string) error {
+	c, err := at.gateway()
 	if err != nil {
 		return err
 	}
@@ -137,10 +137,10 @@ func bansCommand() *cobra.Command {
 		Short: "List the sources that are shut out of services that answer strangers, or let one in again",
 		Args:  exact(0),
 	}
-	path := configFlag(cmd)
+	at := placeFlags(cmd)
 	output := outputFlag(cmd)
 	pardon := cmd.Flags().String("pardon", "", "end the bans of this `address` or network")
-	completeFlag(cmd, "pardon", completeBans(path))
+	completeFlag(cmd, "pardon", completeBans(at))
 	bans := asking[control.Bans]{
 		ask: bansOf,
 		show: func(w io.Writer, list *control.Bans) error {
@@ -153,7 +153,7 @@ func bansCommand() *cobra.Command {
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *pardon == "" {
-			return bans.run(cmd, *path, *output)
+			return bans.run(cmd, at, *output)
 		}
 		source, err := control.ParseSource(*pardon)
 		if err != nil {
@@ -165,7 +165,7 @@ func bansCommand() *cobra.Command {
 				_, err := fmt.Fprintf(w, "%d bans ended\n", done.Bans)
 				return err
 			},
-		}.run(cmd, *path, *output)
+		}.run(cmd, at, *output)
 	}
 	return cmd
 }
@@ -179,18 +179,18 @@ func revokeCommand() *cobra.Command {
 		Example: "  knockgw revoke --client alice\n  knockgw revoke --source 10.1.0.0/16 --service ssh\n  knockgw revoke --flow 10.1.1.2:50122",
 		Args:    exact(0),
 	}
-	path := configFlag(cmd)
+	at := placeFlags(cmd)
 	output := outputFlag(cmd)
 	var what control.Revocation
 	flags := cmd.Flags()
 	flags.StringVar(&what.Client, "client", "", "of this client `id`")
 	flags.StringVar(&what.Service, "service", "", "to this service")
-	completeFlag(cmd, "client", completeClients(path))
-	completeFlag(cmd, "service", completeServices(path))
+	completeFlag(cmd, "client", completeClients(at))
+	completeFlag(cmd, "service", completeServices(at))
 	source := flags.String("source", "", "from this `address` or network")
 	flow := flags.String("flow", "", "the one connection from this `address:port`")
-	completeFlag(cmd, "source", completeSources(path))
-	completeFlag(cmd, "flow", completeFlows(path))
+	completeFlag(cmd, "source", completeSources(at))
+	completeFlag(cmd, "flow", completeFlows(at))
 	flags.BoolVar(&what.Grants, "grants-only", false, "leave the flows alone")
 	flags.BoolVar(&what.All, "all", false, "everybody's")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -214,7 +214,7 @@ func revokeCommand() *cobra.Command {
 				_, err := fmt.Fprintf(w, "%d flows and %d grants ended\n", done.Flows, done.Grants)
 				return err
 			},
-		}.run(cmd, *path, *output)
+		}.run(cmd, at, *output)
 	}
 	return cmd
 }

@@ -123,5 +123,5 @@ func (*operated) Capture(_ context.Context, _ control.CaptureOptions, to io.Writ
 			return err
 		}
 	}
-	return errors.Join(w.Close(0), flush())
+	return errors.Join(w.Close(2), flush())
 }

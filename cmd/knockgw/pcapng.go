@@ -27,10 +27,13 @@ const (
 	enhancedPacket = 6  // the type of a block with a packet
 	packetHeader   = 28 // what is before the packet: the header, and 20 bytes of which the length is the fourth word
 	keptLength     = 20 // where the length of what is kept of it is, in bytes from the start
+	statistics     = 5  // the type of the block with the statistics, at the end
+	statsHeader    = 20 // what is before its options
+	statsDropped   = 5  // the code of its option that says how many packets were lost in all
 	blockTrailer   = 4  // the length again
 	optionHeader   = 4  // code and length, 2 bytes each
 	dropCount      = 4  // the code of the option that says how many packets were lost before this one
-	dropCountSize  = 8  // bytes of its value
+	countSize      = 8  // bytes of the value of either
 )
 
 // errBlock says that what came is no pcapng.
@@ -63,24 +66,32 @@ func (b *blockWriter) Write(p []byte) (int, error) {
 // count counts a block that was written, and what it tells of packets that were lost.
 func (b *blockWriter) count(block []byte) {
 	b.written += int64(len(block))
-	if binary.LittleEndian.Uint32(block) != enhancedPacket || len(block) < packetHeader+blockTrailer {
-		return
+	switch kind := binary.LittleEndian.Uint32(block); {
+	case kind == enhancedPacket && len(block) >= packetHeader+blockTrailer:
+		b.packets++
+		kept := int64(binary.LittleEndian.Uint32(block[keptLength:]))
+		options := block[packetHeader : len(block)-blockTrailer]
+		b.leftOut += counted(dropCount, options[min(padded(kept), int64(len(options))):])
+	case kind == statistics && len(block) >= statsHeader+blockTrailer:
+		// Those after the last packet are in this alone.
+		b.leftOut = max(b.leftOut, counted(statsDropped, block[statsHeader:len(block)-blockTrailer]))
 	}
-	b.packets++
-	kept := int64(binary.LittleEndian.Uint32(block[keptLength:]))
-	options := block[packetHeader : len(block)-blockTrailer]
-	options = options[min(padded(kept), int64(len(options))):]
+}
+
+// counted is the number in the option with that code, 0 without it.
+func counted(wanted uint16, options []byte) uint64 {
 	for len(options) >= optionHeader {
 		code, n := binary.LittleEndian.Uint16(options), int64(binary.LittleEndian.Uint16(options[2:]))
 		value := options[optionHeader:]
 		if n > int64(len(value)) {
-			return
+			break
 		}
-		if code == dropCount && n == dropCountSize {
-			b.leftOut += binary.LittleEndian.Uint64(value)
+		if code == wanted && n == countSize {
+			return binary.LittleEndian.Uint64(value)
 		}
 		options = value[min(padded(n), int64(len(value))):]
 	}
+	return 0
 }
 
 // padded is how many bytes n bytes take.

@@ -38,3 +38,12 @@ func TestEveryCommandSaysWhatItsExitCodesMean(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+func TestTheCodeOfASecondSignalIsSaid(t *testing.T) {
+	for _, args := range [][]string{{"help"}, {"run", "--help"}} {
+		out, _, err := perform(t, nil, args...)
+		if err != nil || !strings.Contains(out, "143") || !strings.Contains(out, "130") {
+			t.Errorf("%v: %v\n%s", args, err, out)
+		}
+	}
+}

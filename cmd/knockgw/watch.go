@@ -23,12 +23,12 @@ func traceCommand() *cobra.Command {
 			"filter passes the source's packets to the gateway, which refuses them itself.",
 		Args: exact(0),
 	}
-	path := configFlag(cmd)
+	at := placeFlags(cmd)
 	from := cmd.Flags().String("from", "", "the source: an `address` or network (required)")
 	service := cmd.Flags().String("service", "", "only what concerns this service, and datagrams")
 	output := linesFlag(cmd)
-	completeFlag(cmd, "from", completeSources(path))
-	completeFlag(cmd, "service", completeServices(path))
+	completeFlag(cmd, "from", completeSources(at))
+	completeFlag(cmd, "service", completeServices(at))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *from == "" {
 			return &usageError{errors.New("say whose packets: --from ADDRESS")}
@@ -37,7 +37,7 @@ func traceCommand() *cobra.Command {
 		if err != nil {
 			return &usageError{fmt.Errorf("--from: %w", err)}
 		}
-		c, err := controlOf(*path)
+		c, err := at.gateway()
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -76,5 +77,14 @@ func TestWhatAFullDiskTookOfABlockIsNotCounted(t *testing.T) {
 	_, err := b.Write(bytes.Repeat(block, 3))
 	if !errors.Is(err, io.ErrShortWrite) || b.written != int64(2*len(block)) {
 		t.Errorf("%d bytes of whole blocks, %v", b.written, err)
+	}
+}
+
+func TestAFilterWithAReasonThatThereIsNotIsAMistakeOfUsage(t *testing.T) {
+	for _, line := range []string{"capture -o x --filter", "explain x --filter"} {
+		_, _, err := perform(t, nil, append(strings.Fields(line), "reason nosuch")...)
+		if exitCode(err) != exitUsage || !strings.Contains(err.Error(), "--filter: ") || !strings.Contains(err.Error(), "malformed-version, muted, no-flow") {
+			t.Errorf("%s: %v", line, err)
+		}
 	}
 }

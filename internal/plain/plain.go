@@ -1,0 +1,36 @@
+// Package plain keeps what others have written from being more than text where it is shown: a terminal obeys control
+// characters, and letters may be made to stand in another order than they were written.
+package plain
+
+import (
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// Text is text as it is, but for control characters (C0, DEL, C1) and those that turn the direction of writing: they
+// are written as Go writes them, as in \x1b.
+func Text(text string) string { return escape(text, "") }
+
+// Lines is Text of several lines, whose ends and tabs stay.
+func Lines(text string) string { return escape(text, "\n\t") }
+
+// escape is Text, except for what is in stay. What is no UTF-8 is escaped too: a terminal of another encoding may
+// obey it.
+func escape(text, stay string) string {
+	bad := func(r rune) bool {
+		return (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == unicode.ReplacementChar) && !strings.ContainsRune(stay, r)
+	}
+	if strings.IndexFunc(text, bad) < 0 {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if bad(r) {
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
