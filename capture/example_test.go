@@ -15,7 +15,7 @@ import (
 
 // A packet and what was decided about it, from the packet path into a file and back.
 func Example() {
-	filter, err := capture.ParseFilter("verdict drop and not port 22")
+	filter, err := capture.ParseFilter("verdict drop and not port 22", nil)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -75,7 +75,7 @@ func Example() {
 }
 
 func ExampleParseFilter() {
-	_, err := capture.ParseFilter("prot 22")
+	_, err := capture.ParseFilter("prot 22", nil)
 	fmt.Println(errors.Is(err, capture.ErrFilter))
 	// Output: true
 }
