@@ -328,3 +328,13 @@ func lines(all []Finding) string {
 	}
 	return b.String()
 }
+
+// A Host may lack any function but those that every system has.
+func TestAHostThatAnswersNothingIsUncheckedAndNothingPanics(t *testing.T) {
+	t.Parallel()
+	h, o := healthy(t)
+	host := &Host{System: "plan9", Running: h.Running, Resolve: h.Resolve, Dial: h.Dial}
+	if text := lines(Examine(t.Context(), host, o)); !strings.Contains(text, "not checked on plan9") {
+		t.Errorf("found\n%s", text)
+	}
+}
