@@ -146,7 +146,11 @@ func table(w io.Writer, rows []config.Row) error {
 		if upstream == "" {
 			upstream = "(this program)"
 		}
-		row(t, r.Service, r.Listen, r.Mode, see, list(r.Knock), list(r.Auth), list(r.Clients), upstream)
+		clients := make([]string, len(r.Clients))
+		for i, id := range r.Clients {
+			clients[i] = printable(id)
+		}
+		row(t, printable(r.Service), r.Listen, r.Mode, see, list(r.Knock), list(r.Auth), list(clients), upstream)
 	}
 	return t.Flush()
 }
