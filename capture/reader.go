@@ -51,8 +51,8 @@ func NewReader(r io.Reader) (*Reader, error) {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	if !linkKnown(old.LinkType()) {
-		return nil, fmt.Errorf("%w of a kind that is known: its packets have headers of the link type %d (%s); Ethernet, raw IP, null and Linux cooked are",
-			ErrFormat, old.LinkType(), old.LinkType())
+		return nil, fmt.Errorf("%w of a kind that is known: its packets have headers of the link type %d; Ethernet, raw IP, null and Linux cooked are",
+			ErrFormat, old.LinkType())
 	}
 	return &Reader{source: old, link: old.LinkType()}, nil
 }
