@@ -211,6 +211,19 @@ func TestCheckTellsProgramsWhatAReloadWouldChange(t *testing.T) {
 	}
 }
 
+func TestCheckQuotesNamesThatDoNotShow(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "knockgw.yaml")
+	text := "version: 1\ntun: {routes: [10.77.0.0/24]}\nclients: [{id: \"a\\u202eb\\e[31m\\nc\", secret: \"" + aliceSecret + "\"}]\n" +
+		"services: [{name: ssh, listen: \"10.77.0.1:22\", upstream: \"10.0.2.2:22\"}]\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, _, err := perform(t, nil, "check", "--config", config)
+	if err != nil || !strings.Contains(out, `"a\u202eb\x1b[31m\nc"`) {
+		t.Errorf("%v: %q", err, out)
+	}
+}
+
 func TestACaptureIsSummedUp(t *testing.T) {
 	g := newOperated(t)
 	file := filepath.Join(t.TempDir(), "f.pcapng")
