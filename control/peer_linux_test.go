@@ -107,7 +107,7 @@ func TestWhoMayNotUseTheSocketIsToldWhoMay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()                       //nolint:errcheck // the test is over
+	defer s.Close()
 	program := filepath.Join(dir, "test") // where a stranger may run it
 	for _, open := range []func() error{
 		func() error { return os.Chmod(dir, 0o755) },

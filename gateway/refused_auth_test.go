@@ -1,0 +1,27 @@
+package gateway
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+)
+
+func TestTheAuditSaysInWordsWhyAnAuthenticationWasRefused(t *testing.T) {
+	client, err := protocol.NewClient("bob", []byte(strings.Repeat("b", 32)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for result, want := range map[auth.Result]string{
+		auth.ResultStale:  "a clock is wrong",
+		auth.ResultReplay: "seen before",
+	} {
+		got := refusedAuthentication(&auth.Error{Client: client, Result: result, ClockDiff: -77 * time.Second}, "ssh", tun.Tuple{})
+		if !strings.HasPrefix(got.Reason, "authentication: ") || !strings.Contains(got.Reason, want) || (got.ClockDifference == -77) != (result == auth.ResultStale) {
+			t.Errorf("%+v", got)
+		}
+	}
+}
