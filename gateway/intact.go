@@ -31,7 +31,7 @@ const (
 // intact is what is known of the routes and rules.
 type intact struct {
 	missing atomic.Pointer[[]string]
-	blind   bool // it could not be told at the last look; of runIntact only
+	blind   bool // it could not be told at the last look; runIntact alone uses it
 }
 
 // problems are those of readiness.

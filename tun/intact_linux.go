@@ -54,7 +54,7 @@ func (r Routes) Missing(name string) ([]string, error) {
 		}
 		changing = errors.Join(changing, err)
 	}
-	if changing != nil && !(all(r.Prefixes, device) && all(r.Prefixes, blackhole)) {
+	if changing != nil && (lacks(device, r.Prefixes) || lacks(blackhole, r.Prefixes)) {
 		return nil, fmt.Errorf("list routes, which change meanwhile: %w", changing) // those may be there all the same
 	}
 	where := ""
@@ -72,8 +72,8 @@ func (r Routes) Missing(name string) ([]string, error) {
 	return missing, nil
 }
 
-func all(prefixes []netip.Prefix, there map[netip.Prefix]bool) bool {
-	return !slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return !there[p] })
+func lacks(there map[netip.Prefix]bool, prefixes []netip.Prefix) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return !there[p] })
 }
 
 // lists is how often it is tried to list what changes meanwhile.
