@@ -56,6 +56,10 @@ func NewReader(r io.Reader) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
+	if !linkKnown(old.LinkType()) {
+		return nil, fmt.Errorf("%w of a kind that is known: its packets have headers of the link type %d; Ethernet, raw IP, null and Linux cooked are",
+			ErrFormat, old.LinkType())
+	}
 	return &Reader{in: bounded, source: old, link: old.LinkType()}, nil
 }
 
@@ -102,6 +106,16 @@ const (
 	etherQinQ = 0x88a8
 	dltRaw    = 12 // what some systems call LinkTypeRaw
 )
+
+// linkKnown tells whether linkHeader can know a packet of that link type.
+func linkKnown(link layers.LinkType) bool {
+	switch link {
+	case layers.LinkTypeRaw, layers.LinkTypeIPv4, layers.LinkTypeIPv6, dltRaw, layers.LinkTypeEthernet,
+		layers.LinkTypeLinuxSLL, layers.LinkTypeLinuxSLL2, layers.LinkTypeNull, layers.LinkTypeLoop:
+		return true
+	}
+	return false
+}
 
 // linkHeader is how long the link layer's header is in front of an IP packet.
 func linkHeader(link layers.LinkType, b []byte) (n int, ok bool) {

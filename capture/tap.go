@@ -52,7 +52,7 @@ type Record struct {
 	Data   []byte // from the IP header on, Snaplen bytes at most, or a whole knock
 	Length int    // of the whole packet
 	Out    bool
-	// Verdict and Reason are what was decided; empty in what others captured.
+	// Verdict and Reason are what was decided, in what a Tap gives; a Reader leaves them empty.
 	Verdict, Reason string
 	// Missed is how many packets before this one were left out.
 	Missed uint64

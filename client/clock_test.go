@@ -198,3 +198,37 @@ func TestASearchThatIsEndedSaysWhyWhereverItWas(t *testing.T) {
 		})
 	}
 }
+
+// The gateway tells its operator of the last knock that was refused, and the search
+// makes many with the stamps of other clocks.
+func TestTheSearchEndsWithAKnockByTheClockAsItIs(t *testing.T) {
+	for name, c := range map[string]struct {
+		at    dweller
+		clock time.Duration
+		limit time.Duration // of the search; 0: none
+	}{
+		"behind":                  {gate, 77 * time.Second, 0},
+		"ahead":                   {gate, -41 * time.Second, 0},
+		"right":                   {gate, 0, 0},
+		"not known":               {nobody, 0, 0},
+		"not known in this time":  {nobody, 0, 3 * time.Second},
+		"not known to the second": {gate, 41 * time.Second, 4 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): c.at})
+				n.clock = c.clock
+				ctx, cancel := t.Context(), context.CancelFunc(func() {})
+				if c.limit > 0 {
+					ctx, cancel = context.WithTimeout(ctx, c.limit)
+				}
+				defer cancel()
+				_, err := n.dialer(t).ClockOffset(ctx, "tcp", second4.String())
+				synctest.Wait()
+				if last := n.knocks[len(n.knocks)-1]; (last.skew + c.clock).Abs() > time.Second {
+					t.Errorf("the last of %d knocks is %v ahead of the gate, and the clock %v: %v", len(n.knocks), last.skew, -c.clock, err)
+				}
+			})
+		})
+	}
+}

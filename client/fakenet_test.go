@@ -77,6 +77,7 @@ type fakeKnock struct {
 	to      netip.AddrPort
 	nonce   string
 	session string
+	skew    time.Duration // its stamp, less the gate's time
 	taken   bool
 }
 
@@ -298,7 +299,7 @@ func (n *fakeNet) hear(to netip.AddrPort, b []byte) {
 	skew := time.UnixMilli(m.Time).Sub(n.gateTime())
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	heard := fakeKnock{at: time.Since(fakeBegan), to: to, nonce: string(k.Nonce()), session: string(m.SessionID)}
+	heard := fakeKnock{at: time.Since(fakeBegan), to: to, nonce: string(k.Nonce()), session: string(m.SessionID), skew: skew}
 	if n.deaf--; n.deaf < 0 && opened && skew.Abs() <= fakeWindow && n.hosts[to.Addr()] == gate {
 		heard.taken = true
 		n.grants = append(n.grants, &fakeGrant{session: heard.session, dies: time.Now().Add(fakeTTL)})

@@ -29,7 +29,13 @@ func (d *Dialer) suspectClock(ctx context.Context, targets []netip.AddrPort) tim
 	ctx, cancel := context.WithTimeout(ctx, suspectTime)
 	defer cancel()
 	search := d.newClockSearch(targets)
-	offset, err := search.offset(ctx)
+	offset, err := search.find(ctx)
+	certain := false
+	defer func() {
+		if !certain {
+			search.endWithTheTruth(ctx)
+		}
+	}()
 	switch {
 	case err != nil, offset.Abs() <= search.window/2:
 		return 0
@@ -37,7 +43,8 @@ func (d *Dialer) suspectClock(ctx context.Context, targets []netip.AddrPort) tim
 		return 0 // that is no window to both sides, but what losses have left of one
 	case d.NoAuth && search.width > 2*search.window+search.window/2:
 		return 0 // some may have been let in by another's grant, and no authentication shows it
-	case !search.confirmed(ctx, offset):
+	}
+	if certain = search.confirmed(ctx, offset); !certain { // else the last that was refused had this host's stamp
 		return 0
 	}
 	return offset

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/knockgw/knockgw/internal/plain"
 )
 
 // Changes are what makes one Config another, by the file's names. There is no
@@ -111,23 +112,15 @@ func (c *Changes) Lines() []string {
 func (d *Difference) lines(what string) []string {
 	var lines []string
 	for _, name := range d.Added {
-		lines = append(lines, fmt.Sprintf("%s %s added", what, shown(name)))
+		lines = append(lines, fmt.Sprintf("%s %s added", what, plain.Name(name)))
 	}
 	for _, name := range d.Removed {
-		lines = append(lines, fmt.Sprintf("%s %s removed", what, shown(name)))
+		lines = append(lines, fmt.Sprintf("%s %s removed", what, plain.Name(name)))
 	}
 	for _, e := range d.Changed {
-		lines = append(lines, fmt.Sprintf("%s %s: %s changed", what, shown(e.Name), strings.Join(e.Keys, ", ")))
+		lines = append(lines, fmt.Sprintf("%s %s: %s changed", what, plain.Name(e.Name), strings.Join(e.Keys, ", ")))
 	}
 	return lines
-}
-
-// shown is a name on a line of its own: quoted if it has anything unprintable in it.
-func shown(name string) string {
-	if quoted := strconv.Quote(name); quoted != `"`+name+`"` {
-		return quoted
-	}
-	return name
 }
 
 // compared is a key of T, and whether two Ts have it in common.

@@ -185,6 +185,15 @@ func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
 			o.Prepared = true
 			h.Interface = func(string) (Prepared, error) { return Prepared{}, fs.ErrNotExist }
 		}, "prepared device", Fail, "ip tuntap add dev knock0 mode tun user root"},
+		"a TUN device that is root's alone": {func(h *Host, o *Options) {
+			o.Prepared, o.Account = true, Account{Name: "knockgw", UID: 999}
+			h.File = func(path string) (File, error) {
+				if path == tunDevice {
+					return File{Mode: 0o600}, nil
+				}
+				return File{Mode: fs.ModeDir | 0o777}, nil
+			}
+		}, "TUN device", Fail, "chmod 0666 /dev/net/tun"},
 		"a prepared device of somebody else's":    {func(_ *Host, o *Options) { o.Prepared = true }, "prepared device", Fail, "ip tuntap del dev knock0 mode tun"},
 		"a prepared device that nothing leads to": {func(_ *Host, o *Options) { o.Prepared = true }, "routes", Fail, "ip route add 10.77.0.0/24 dev knock0"},
 		"ports of the host and a prepared device": {func(h *Host, o *Options) { o.Prepared = true; hide(h, o) }, "prepared device", Fail, "tun.local"},
@@ -327,4 +336,14 @@ func lines(all []Finding) string {
 		fmt.Fprintf(&b, "%s %s: %s -> %s\n", f.Level, f.Check, f.Found, f.Mend)
 	}
 	return b.String()
+}
+
+// A Host may lack any function but those that every system has.
+func TestAHostThatAnswersNothingIsUncheckedAndNothingPanics(t *testing.T) {
+	t.Parallel()
+	h, o := healthy(t)
+	host := &Host{System: "plan9", Running: h.Running, Resolve: h.Resolve, Dial: h.Dial}
+	if text := lines(Examine(t.Context(), host, o)); !strings.Contains(text, "not checked on plan9") {
+		t.Errorf("found\n%s", text)
+	}
 }

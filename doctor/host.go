@@ -6,7 +6,8 @@ import (
 	"net/netip"
 )
 
-// A Host is what the system says. A nil function is one that the system does not have.
+// A Host is what the system says. A nil function is one that the system does not have; Running, Resolve and Dial every
+// system has.
 type Host struct {
 	System string // as Go calls it
 

@@ -72,6 +72,9 @@ func (e *examination) system(context.Context) {
 	e.ok(check, "Linux %s", release)
 }
 
+// tunDevice is what a TUN interface is opened by.
+const tunDevice = "/dev/net/tun"
+
 func (e *examination) device(context.Context) {
 	const check = "TUN device"
 	if e.host.Device == nil {
@@ -79,6 +82,12 @@ func (e *examination) device(context.Context) {
 		return
 	}
 	err := e.host.Device()
+	if err == nil && e.Prepared { // the account opens it itself
+		if ok, err := e.may(tunDevice, mayRead|mayWrite); err == nil && !ok {
+			e.bad(Fail, check, "chmod 0666 "+tunDevice, "%s may not be opened by %s", tunDevice, e.Account.Name)
+			return
+		}
+	}
 	switch {
 	case err == nil:
 		e.ok(check, "/dev/net/tun can be opened")
@@ -207,6 +216,10 @@ func (e *examination) clock(context.Context) {
 
 func (e *examination) zones(context.Context) {
 	const check, example = "time zones", "Europe/Berlin"
+	if e.host.Zone == nil {
+		e.unchecked(check)
+		return
+	}
 	if err := e.host.Zone(example); err != nil {
 		e.bad(Warn, check, "apt install tzdata", "%v: clients[].hours can have no zone", err)
 		return

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -81,14 +82,20 @@ func (g *Gateway) auditRefused(e *auth.Error, service string, t tun.Tuple) {
 	if e.Client == nil {
 		return
 	}
+	g.audit.Add(refusedAuthentication(e, service, t))
+}
+
+// refusedAuthentication is the event of a failed authentication of a client that is
+// known, in the words that the log's and the trace's readers get, where there are any.
+func refusedAuthentication(e *auth.Error, service string, t tun.Tuple) audit.Event {
 	a := audit.Event{
 		Kind: audit.Refused, Client: e.Client.ID(), Source: t.Source().String(), Service: service,
-		Reason: "authentication: " + e.Result.String(),
+		Reason: "authentication: " + cmp.Or(authWords(e.Result), e.Result.String()),
 	}
 	if e.Result == auth.ResultStale {
 		a.ClockDifference = seconds(e.ClockDiff)
 	}
-	g.audit.Add(a)
+	return a
 }
 
 // auditBan records that a source is shut out.

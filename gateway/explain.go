@@ -2,13 +2,16 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/capture"
 	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -25,8 +28,11 @@ type Explained struct {
 	// hardware. One that is wrong on the wire is dropped.
 	BadChecksum bool
 	// Cut tells that the capture has the beginning of the packet only; the rest was
-	// taken for zeros. Whether it was a knock cannot be known.
+	// taken for zeros.
 	Cut bool
+	// Unjudged tells that what was cut off decides: whether it was a knock cannot be
+	// known, nor whether its headers were in order. It has no verdict.
+	Unjudged bool
 	// Forwarded tells that the packet is one from before on its way out of a host that
 	// forwards it, as captures of all interfaces have it. It has no verdict of its own.
 	Forwarded bool
@@ -82,6 +88,9 @@ func Explain(cfg *config.Config, r *capture.Reader, each func(*Explained) error)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("the capture is cut off after packet %d: %w", x.read+r.Skipped, err)
+		}
 		if err != nil {
 			return err
 		}
@@ -117,9 +126,10 @@ func (x *explainer) explain(r capture.Record, number int) {
 	}
 	x.e = Explained{Number: number, Record: r, Forwarded: x.passed.forwarded(&r)}
 	p := &x.e.Packet
-	x.e.Cut = len(r.Data) < r.Length && r.Length <= tun.MaxPacket
+	kept := len(r.Data)
+	x.e.Cut = kept < r.Length && r.Length <= tun.MaxPacket
 	if x.e.Cut {
-		r.Data = append(r.Data, make([]byte, r.Length-len(r.Data))...)
+		r.Data = append(r.Data, make([]byte, r.Length-kept)...)
 	}
 	*p = tun.Packet{Data: r.Data, Offload: tun.Offload{ChecksumValid: x.e.Cut}}
 	if p.Parse(); p.Fault == tun.FaultChecksum {
@@ -130,25 +140,54 @@ func (x *explainer) explain(r capture.Record, number int) {
 	x.judge.Settle()
 	out := x.routed(p.Tuple.Src)
 	x.e.Record.Out = out
+	var v admission.Verdict // of a packet that came
 	switch {
 	case x.e.Forwarded:
 		x.e.Protected = out || x.routed(p.Tuple.Dst)
 		x.e.BadChecksum = false
 	case out:
 		x.e.Protected = true
-		v, why := admission.Drop, mutedReason
+		action, why := admission.Drop, mutedReason
 		if q := (tun.Packet{}); q.PeekTCP(r.Data) && x.judge.Egress(&q, r.Length-q.Payload) {
-			v, why = admission.Pass, admission.ReasonFlow.String()
+			action, why = admission.Pass, admission.ReasonFlow.String()
 		}
-		x.e.Record.Verdict, x.e.Record.Reason = v.String(), why
+		x.e.Record.Verdict, x.e.Record.Reason = action.String(), why
 		x.e.words = wordsOf(true, why)
 	case x.routed(p.Tuple.Dst):
 		x.e.Protected = true
-		v := x.judge.Admit(p)
+		v = x.judge.Admit(p)
 		x.e.Record.Verdict, x.e.Record.Reason = v.Action.String(), reason(p, v)
 		x.e.words = v.Reason.Words()
 	}
 	x.judge.Settle()
+	if x.e.Cut && x.e.Protected && !x.e.Forwarded && x.cutShort(v, kept) {
+		x.e.Unjudged, x.e.Record.Verdict, x.e.Record.Reason, x.e.words, x.e.Knocks = true, "", "", "", nil
+	}
+}
+
+// cutShort tells that a verdict on a packet of which the capture has kept so many
+// bytes hangs on what it has not.
+func (x *explainer) cutShort(v admission.Verdict, kept int) bool {
+	p := &x.e.Packet
+	switch {
+	case p.Fault != tun.FaultNone:
+		return true // perhaps of the zeros
+	case p.Proto == tun.UDP:
+		return v.Action == admission.Hold ||
+			v.Reason == admission.ReasonNotKnock && len(p.Data)-p.Payload <= protocol.MaxKnock && x.takesKnocks(p.Tuple)
+	case p.Proto == tun.TCP: // a SYN may be a knock by its options
+		return kept < p.Payload && (v.Action == admission.Hold || v.Reason == admission.ReasonNoGrant)
+	}
+	return false
+}
+
+// takesKnocks tells whether a datagram goes to where knocks are taken.
+func (x *explainer) takesKnocks(t tun.Tuple) bool {
+	if t.DstPort == x.cfg.Knock.UDPPort {
+		return true
+	}
+	to := t.Dst.Netip()
+	return slices.ContainsFunc(x.cfg.Services, func(s config.Service) bool { return s.Port == t.DstPort && s.Listen.Contains(to) })
 }
 
 // reason is a verdict's reason as the metrics call it.

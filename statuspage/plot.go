@@ -3,6 +3,7 @@ package statuspage
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -113,6 +114,22 @@ func rateText(v float64) string {
 	default:
 		return fmt.Sprintf("%.0f", v)
 	}
+}
+
+// longestName is how many runes of a name the page shows: ids may have 64 KiB.
+const longestName = 64
+
+// nameText is a name as it is, or quoted if it has anything in it that does not show
+// or turns the order of letters round.
+func nameText(name string) string {
+	runes := []rune(name)
+	if len(runes) > longestName {
+		name = string(runes[:longestName]) + "..."
+	}
+	if quoted := strconv.Quote(name); quoted != `"`+name+`"` {
+		return quoted
+	}
+	return name
 }
 
 // sinceText is a duration in its two largest units.

@@ -82,6 +82,16 @@ func TestNamesAreEscaped(t *testing.T) {
 	}
 }
 
+func TestNamesThatDoNotShowAreQuotedAndLongOnesCut(t *testing.T) {
+	p, _ := begun(source(Status{
+		Sessions: []Session{{Client: "a\u202eb\x1b[31m\n"}, {Client: strings.Repeat("x", 1<<16)}},
+	}, &Counts{}))
+	body, _ := got(t, p)
+	if strings.ContainsAny(body, "\u202e\x1b") || !strings.Contains(body, `a\u202eb\x1b[31m\n`) || len(body) > 1<<14 {
+		t.Errorf("%d bytes: %q", len(body), body)
+	}
+}
+
 func TestManySessionsAreCountedNotShown(t *testing.T) {
 	s := Status{}
 	for i := range MaxSessions + 7 {

@@ -42,7 +42,8 @@ func (r Routes) Blackhole() error {
 	return nil
 }
 
-// Attach brings the device called name up and routes the prefixes to it.
+// Attach brings the device called name up and routes the prefixes to it. Blackholes of
+// earlier runs within the prefixes, which would be in the way, are removed.
 func (r Routes) Attach(name string) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
@@ -76,17 +77,59 @@ func (r Routes) Attach(name string) error {
 			return fmt.Errorf("route %s to %s: %w", p, name, permission(err))
 		}
 	}
+	return r.uncover()
+}
+
+// uncover removes blackholes of earlier runs that lie within a prefix, which would take
+// packets before its route does: those of narrower prefixes that were routed before.
+// One beside which a device's route stands is of another gateway.
+func (r Routes) uncover() error {
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := r.ours(family)
+		if err != nil {
+			return err
+		}
+		used := make(map[netip.Prefix]bool)
+		for i := range routes {
+			if p, ok := prefixOf(routes[i].Dst); ok && routes[i].Priority == deviceMetric {
+				used[p] = true
+			}
+		}
+		for i := range routes {
+			p, ok := prefixOf(routes[i].Dst)
+			if !ok || used[p] || routes[i].Type != unix.RTN_BLACKHOLE || !r.within(p) {
+				continue
+			}
+			if err := netlink.RouteDel(&routes[i]); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("remove the blackhole %s of an earlier run: %w", p, permission(err))
+			}
+		}
+	}
 	return nil
+}
+
+// within tells whether p is a part of a prefix, and not all of it.
+func (r Routes) within(p netip.Prefix) bool {
+	return slices.ContainsFunc(r.Prefixes, func(of netip.Prefix) bool { return of.Bits() < p.Bits() && of.Contains(p.Addr()) })
+}
+
+// ours lists the routes that knockgw made, of whatever prefix.
+func (r Routes) ours(family int) ([]netlink.Route, error) {
+	filter := &netlink.Route{Protocol: routeProtocol, Table: cmp.Or(r.table, unix.RT_TABLE_MAIN)}
+	routes, err := netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", permission(err))
+	}
+	return routes, nil
 }
 
 // free returns an error if a prefix is routed to the device of another gateway that
 // is alive, which would be deaf from then on: a device's routes go with it.
 func (r Routes) free(link netlink.Link) error {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		filter := &netlink.Route{Protocol: routeProtocol, Table: cmp.Or(r.table, unix.RT_TABLE_MAIN)}
-		routes, err := netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+		routes, err := r.ours(family)
 		if err != nil {
-			return fmt.Errorf("list routes: %w", permission(err))
+			return err
 		}
 		for i := range routes {
 			at := &routes[i]
@@ -110,10 +153,9 @@ const queueLength = 1000
 // earlier runs, for these prefixes, and no other route. It reports how many.
 func (r Routes) Remove() (removed int, err error) {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		filter := &netlink.Route{Protocol: routeProtocol, Table: cmp.Or(r.table, unix.RT_TABLE_MAIN)}
-		routes, lerr := netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+		routes, lerr := r.ours(family)
 		if lerr != nil {
-			err = errors.Join(err, fmt.Errorf("list routes: %w", permission(lerr)))
+			err = errors.Join(err, lerr)
 			continue
 		}
 		for i := range routes {

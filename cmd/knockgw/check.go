@@ -15,6 +15,7 @@ import (
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
 	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/internal/plain"
 	"github.com/knockgw/knockgw/sandbox"
 )
 
@@ -148,7 +149,11 @@ func table(w io.Writer, rows []config.Row) error {
 		if upstream == "" {
 			upstream = "(this program)"
 		}
-		row(t, r.Service, r.Listen, r.Mode, see, list(r.Knock), list(r.Auth), list(r.Clients), upstream)
+		clients := make([]string, len(r.Clients))
+		for i, id := range r.Clients {
+			clients[i] = plain.Name(id)
+		}
+		row(t, plain.Name(r.Service), r.Listen, r.Mode, see, list(r.Knock), list(r.Auth), list(clients), upstream)
 	}
 	return t.Flush()
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/knockgw/knockgw/control"
 	"github.com/knockgw/knockgw/internal/enroll"
 	"github.com/knockgw/knockgw/internal/joined"
+	"github.com/knockgw/knockgw/internal/plain"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -112,7 +112,7 @@ func clientRemoveCommand() *cobra.Command {
 			return fmt.Errorf("client %s is removed, but the running gateway still knows it: %w", args[0], err)
 		}
 		return answer(cmd, *output, removedClient{args[0], change.File, taken}, func(w io.Writer) error {
-			_, err := fmt.Fprintf(w, "client %s is removed (%s); %s\n", printable(args[0]), change.File, taken.words())
+			_, err := fmt.Fprintf(w, "client %s is removed (%s); %s\n", plain.Name(args[0]), change.File, taken.words())
 			return err
 		})
 	}
@@ -295,16 +295,8 @@ func clientTable(w io.Writer, rows []clientRow) error {
 		if r.Expires != nil {
 			expires = r.Expires.Format(time.RFC3339)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d (%s)\t%s\t%s:%d\n", printable(r.ID), services, len(secrets),
+		fmt.Fprintf(t, "%s\t%s\t%d (%s)\t%s\t%s:%d\n", plain.Name(r.ID), services, len(secrets),
 			strings.Join(secrets, ", "), expires, r.File, r.Line)
 	}
 	return t.Flush()
-}
-
-// printable is a name as it is, or quoted if it has anything unprintable in it.
-func printable(name string) string {
-	if quoted := strconv.Quote(name); quoted != `"`+name+`"` {
-		return quoted
-	}
-	return name
 }

@@ -84,7 +84,7 @@ func (t *explainTold) count(e *gateway.Explained) {
 	if e.Protected && e.BadChecksum {
 		t.badChecksum++
 	}
-	if unjudged(e) {
+	if e.Unjudged {
 		t.cut++
 	}
 }
@@ -98,7 +98,7 @@ func (t *explainTold) report(w io.Writer) {
 			"if it was bad on the wire, the gateway has dropped it\n", were(t.badChecksum))
 	}
 	if t.cut > 0 {
-		fmt.Fprintf(w, "%s cut off and could be knocks: they and what they would have opened cannot be judged; "+
+		fmt.Fprintf(w, "%s cut off where it matters: they and what they would have opened cannot be judged; "+
 			"capture with --snaplen %d (tcpdump -s %[2]d)\n", were(t.cut), wholeKnock)
 	}
 }
@@ -115,19 +115,6 @@ func were(n int) string {
 	return fmt.Sprintf("%d packets were", n)
 }
 
-// unjudged tells that a packet could be a knock of which the capture has too little to tell.
-func unjudged(e *gateway.Explained) bool {
-	return e.Cut && e.Packet.Proto == tun.UDP && e.Record.Verdict == admission.Hold.String()
-}
-
-// knocks are those that were decided because of a packet, without what was made of one that was cut off.
-func knocks(e *gateway.Explained) []admission.KnockEvent {
-	if unjudged(e) {
-		return nil
-	}
-	return e.Knocks
-}
-
 // explainText writes a packet as a line, and a line for each knock and each SYN
 // that was decided because of it.
 func explainText(w io.Writer, e *gateway.Explained) error {
@@ -139,12 +126,12 @@ func explainText(w io.Writer, e *gateway.Explained) error {
 	} else if r := e.Words(); r != "" {
 		words += ": " + r
 	}
-	if unjudged(e) {
-		words = "cut off: cannot be judged, capture with --snaplen"
+	if e.Unjudged {
+		verdict, words = "-", "cut off: cannot be judged, capture with --snaplen"
 	}
 	_, err := fmt.Fprintf(w, "%5d  %s  %-4s  %s  %s\n",
 		e.Number, e.Record.Time.UTC().Format("15:04:05.000000"), verdict, packetText(&e.Packet, e.Record.Length), words)
-	for _, k := range knocks(e) {
+	for _, k := range e.Knocks {
 		if err == nil {
 			_, err = fmt.Fprintf(w, "       %s\n", knockText(&k))
 		}
@@ -220,7 +207,7 @@ func explainJSON(w io.Writer, e *gateway.Explained) error {
 		Out: e.Record.Out, Verdict: e.Record.Verdict, Reason: e.Record.Reason, BadChecksum: e.BadChecksum, Cut: e.Cut, Forwarded: e.Forwarded,
 		Knocks: []explainedKnock{},
 	}
-	for _, k := range knocks(e) {
+	for _, k := range e.Knocks {
 		p.Knocks = append(p.Knocks, explainedKnock{k.Client, k.Service, k.Method, k.Result.String(), k.Skew.Round(time.Millisecond).Seconds()})
 	}
 	return json.NewEncoder(w).Encode(p)

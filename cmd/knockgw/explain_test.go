@@ -66,6 +66,7 @@ func TestExplainDoesNotJudgeAKnockThatWasCutOff(t *testing.T) {
 		snaplen      int
 		out, not, at string
 	}{
+		{46, "cut off: cannot be judged, capture with --snaplen", "drop", "2 packets were cut off"}, // as tcpdump -s 60
 		{128, "cut off: cannot be judged, capture with --snaplen", "knock of", "2 packets were cut off"},
 		{wholeKnock, `knock of "alice"`, "cut off", "1 packet was taken for good in spite of a bad checksum"},
 	} {
@@ -82,5 +83,50 @@ func TestExplainDoesNotJudgeAKnockThatWasCutOff(t *testing.T) {
 func TestWhatACaptureKeepsOfAKnockIsTheLargest(t *testing.T) {
 	if capture.MaxKnock != protocol.MaxKnock {
 		t.Errorf("%d is kept of a knock of %d bytes", capture.MaxKnock, protocol.MaxKnock)
+	}
+}
+
+// What decides about these is within the bytes that the capture has.
+func TestExplainJudgesAPacketWhoseRestDoesNotMatter(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "knockgw.yaml")
+	text := "version: 1\ntun: {routes: [10.77.0.0/24]}\nclients: [{id: alice, secret: \"" + aliceSecret + "\"}]\n" +
+		"services: [{name: ssh, listen: \"10.77.0.1:22\", upstream: \"10.0.2.2:22\"}]\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	from := netip.MustParseAddrPort("10.1.2.2:1234")
+	to := func(target string, size int) []byte {
+		return tuntest.UDP{Src: from, Dst: netip.MustParseAddrPort(target), Payload: make([]byte, size)}.Packet()
+	}
+	out, errs, err := perform(t, nil, "explain", captured(t, 46, to("10.77.0.1:53", 100), to("10.77.0.1:62201", protocol.MaxKnock+1)), "--config", config)
+	if err != nil || !strings.Contains(out, "no-service") || !strings.Contains(out, "not-a-knock") || strings.Contains(errs, "cut off") {
+		t.Errorf("%v: %s%s", err, out, errs)
+	}
+}
+
+func TestACaptureThatEndsWithinAPacketIsSaidToBeCutOff(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "knockgw.yaml")
+	text := "version: 1\ntun: {routes: [10.77.0.0/24]}\nservices: [{name: ssh, listen: \"10.77.0.1:22\", upstream: \"10.0.2.2:22\"}]\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	datagram := tuntest.UDP{
+		Src: netip.MustParseAddrPort("10.1.2.2:1234"), Dst: netip.MustParseAddrPort("10.77.0.1:53"), Payload: make([]byte, 100),
+	}.Packet()
+	header := []byte{0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0}
+	packet := append([]byte{0, 0, 0, 0, 0, 0, 0, 0, byte(len(datagram)), 0, 0, 0, byte(len(datagram)), 0, 0, 0}, datagram...)
+	raw := append(append([]byte(nil), header...), 101, 0, 0, 0) // raw IP
+	whole := append(append([]byte(nil), raw...), packet...)
+	for want, b := range map[string][]byte{
+		"cut off after packet 1": append(append([]byte(nil), whole...), packet[:40]...),
+		"link type 147":          append(append([]byte(nil), header...), 147, 0, 0, 0),
+	} {
+		path := filepath.Join(t.TempDir(), "some.pcap")
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := perform(t, nil, "explain", path, "--config", config); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/knockgw/knockgw/client/profile"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/internal/enroll"
+	"github.com/knockgw/knockgw/internal/plain"
 	"github.com/knockgw/knockgw/internal/privatefile"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -94,7 +95,7 @@ func (h *handout) run(cmd *cobra.Command, change func(protocol.Secret) (*enroll.
 	if err != nil {
 		return errors.Join(err, made.Undo())
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "client %s %s (%s); %s\n", printable(id), done, made.File, said.words())
+	fmt.Fprintf(cmd.ErrOrStderr(), "client %s %s (%s); %s\n", plain.Name(id), done, made.File, said.words())
 	if h.out != "" && *h.output != asJSON {
 		again := ""
 		if h.replace {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/plain"
 )
 
 // What the shell offers of a configuration, and of the gateway that runs on it.
@@ -104,7 +105,7 @@ func completeFlows(at place) completion {
 	return func(cmd *cobra.Command, _ []string, _ string) (ends []string, _ cobra.ShellCompDirective) {
 		if list := askBriefly(cmd, at, flowsOf); list != nil {
 			for _, f := range list.Flows {
-				ends = append(ends, cobra.CompletionWithDesc(f.Source.String(), printable(f.Client)+" to "+f.Service))
+				ends = append(ends, cobra.CompletionWithDesc(f.Source.String(), plain.Name(f.Client)+" to "+f.Service))
 			}
 		}
 		return ends, cobra.ShellCompDirectiveNoFileComp

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/plain"
 	"github.com/knockgw/knockgw/internal/size"
 )
 
@@ -56,7 +57,7 @@ func flowsCommand() *cobra.Command {
 		show: func(w io.Writer, list *control.Flows) error {
 			t := columns(w, "CLIENT", "FROM", "SERVICE", "UPSTREAM", "AGE", "IDLE", "RECEIVED", "SENT", "IN/s", "OUT/s")
 			for _, f := range list.Flows {
-				row(t, printable(cmp.Or(f.Client, "-")), f.Source, f.Service, cmp.Or(f.Upstream, "-"), lasting(f.Age), lasting(f.Idle),
+				row(t, plain.Name(cmp.Or(f.Client, "-")), f.Source, f.Service, cmp.Or(f.Upstream, "-"), lasting(f.Age), lasting(f.Idle),
 					size.Text(float64(f.Received)), size.Text(float64(f.Sent)), size.Text(f.ReceiveRate), size.Text(f.SendRate))
 			}
 			return errors.Join(t.Flush(), more(w, list.More))
@@ -77,7 +78,7 @@ func grantsCommand() *cobra.Command {
 				if g.Port != 0 {
 					port = fmt.Sprint(g.Port)
 				}
-				row(t, printable(g.Client), g.Service, g.Source, port, lasting(max(g.Left, 0)), g.Uses, g.Handshakes)
+				row(t, plain.Name(g.Client), g.Service, g.Source, port, lasting(max(g.Left, 0)), g.Uses, g.Handshakes)
 			}
 			return t.Flush()
 		},
@@ -93,7 +94,7 @@ func clientsCommand() *cobra.Command {
 		show: func(w io.Writer, list *control.Clients) error {
 			t := columns(w, "CLIENT", "FLOWS", "GRANTS", "LAST SEEN", "LAST REFUSED")
 			for _, cl := range list.Clients {
-				row(t, printable(cl.ID), cl.Flows, cl.Grants, seenText(cl.Seen), refusedText(cl.Refused))
+				row(t, plain.Name(cl.ID), cl.Flows, cl.Grants, seenText(cl.Seen), refusedText(cl.Refused))
 			}
 			return errors.Join(t.Flush(), more(w, list.More))
 		},

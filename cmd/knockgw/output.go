@@ -12,7 +12,7 @@ import (
 )
 
 // How results are printed. Those for programs are JSON on standard output and nothing else there: an object with
-// documented names (docs/operating.md), in which a list is never null, and units are in the names.
+// documented names (docs/reference.md), in which a list is never null, and units are in the names.
 
 // The formats of a result.
 const (

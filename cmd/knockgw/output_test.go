@@ -63,7 +63,7 @@ func TestEveryCommandHasJSON(t *testing.T) {
 var snake = regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
 
 // documented is where the keys are said.
-const documented = "../../docs/operating.md"
+const documented = "../../docs/reference.md"
 
 // wellFormed returns what is wrong with JSON that a command printed: keys that are not in snake case, and nulls.
 func wellFormed(where string, v any) error {
@@ -208,6 +208,19 @@ func TestCheckTellsProgramsWhatAReloadWouldChange(t *testing.T) {
 	}
 	if r := got.Gateway; r == nil || r.Changes != nil || r.File != "/another.yaml" {
 		t.Errorf("of another file: %s", out)
+	}
+}
+
+func TestCheckQuotesNamesThatDoNotShow(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "knockgw.yaml")
+	text := "version: 1\ntun: {routes: [10.77.0.0/24]}\nclients: [{id: \"a\\u202eb\\e[31m\\nc\", secret: \"" + aliceSecret + "\"}]\n" +
+		"services: [{name: ssh, listen: \"10.77.0.1:22\", upstream: \"10.0.2.2:22\"}]\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, _, err := perform(t, nil, "check", "--config", config)
+	if err != nil || !strings.Contains(out, `"a\u202eb\x1b[31m\nc"`) {
+		t.Errorf("%v: %q", err, out)
 	}
 }
 

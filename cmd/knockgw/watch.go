@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/plain"
 )
 
 // What the operator watches of the running gateway.
@@ -66,7 +67,7 @@ func traceText(w io.Writer, e *control.TraceEvent) error {
 	if e.Target != "" {
 		fmt.Fprintf(&b, " > %s", e.Target)
 	}
-	for _, part := range []struct{ before, text string }{{" ", e.What}, {" client ", printable(e.Client)}, {" service ", e.Service}, {": ", e.Words}} {
+	for _, part := range []struct{ before, text string }{{" ", e.What}, {" client ", plain.Name(e.Client)}, {" service ", e.Service}, {": ", e.Words}} {
 		if part.text != "" {
 			b.WriteString(part.before + part.text)
 		}

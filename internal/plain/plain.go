@@ -15,6 +15,14 @@ func Text(text string) string { return escape(text, "") }
 // Lines is Text of several lines, whose ends and tabs stay.
 func Lines(text string) string { return escape(text, "\n\t") }
 
+// Name is a name as it is, or quoted as Go does if it has anything in it that is not printed.
+func Name(name string) string {
+	if quoted := strconv.Quote(name); quoted != `"`+name+`"` {
+		return quoted
+	}
+	return name
+}
+
 // escape is Text, except for what is in stay. What is no UTF-8 is escaped too: a terminal of another encoding may
 // obey it.
 func escape(text, stay string) string {

@@ -18,3 +18,11 @@ func TestATerminalIsToldNothingByWhatOthersWrote(t *testing.T) {
 		}
 	}
 }
+
+func TestANameIsQuotedOnlyIfItWouldNotBeSeenAsItIs(t *testing.T) {
+	for name, want := range map[string]string{"alice": "alice", "a b": "a b", "a\nb": `"a\nb"`, `a"b`: `"a\"b"`, "\u202eecila": `"\u202eecila"`} {
+		if got := Name(name); got != want {
+			t.Errorf("%q is shown as %s, want %s", name, got, want)
+		}
+	}
+}

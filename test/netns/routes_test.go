@@ -3,6 +3,7 @@
 package netns_test
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -142,4 +143,29 @@ func TestASecondGatewayTakesNothingAwayFromTheFirst(t *testing.T) {
 	if after := routes(l); after != before {
 		t.Errorf("the routes were\n%s\nand are\n%s", before, after)
 	}
+}
+
+func TestAWiderPrefixTakesThePlaceOfANarrowerOne(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t)
+	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
+	all := doors(s.Addr)
+	site := l.NewSite(t, program.get(t), configuration(all...))
+	site.Start(t).Stop()
+	blackholed(t, l)
+	// One that another gateway stands beside is none of ours to take away.
+	l.Gateway.MustRun("ip", "tuntap", "add", "dev", "other0", "mode", "tun")
+	l.Gateway.MustRun("ip", "link", "set", "other0", "up")
+	l.Gateway.MustRun("ip", "route", "add", "10.77.200.0/24", "dev", "other0", "proto", "107", "metric", "64")
+	l.Gateway.MustRun("ip", "route", "add", "blackhole", "10.77.200.0/24", "proto", "107", "metric", "9999")
+
+	change(t, site, "routes: [10.77.0.0/24, fd77::/64]", `routes: [10.77.0.0/16, "fd77::/48"]`)
+	site.Start(t)
+	if have := routes(l); have != "" {
+		t.Errorf("of the narrower prefixes there is still\n%s", have)
+	}
+	if have := l.Gateway.MustRun("ip", "route"); !strings.Contains(have, "blackhole 10.77.200.0/24") {
+		t.Errorf("the other gateway's blackhole is gone:\n%s", have)
+	}
+	works(t, l, all, s.Greeting)
 }

@@ -1,0 +1,172 @@
+package admission
+
+import (
+	"errors"
+	"math"
+	"time"
+
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// open finds the client of a knock and verifies everything but its novelty.
+func (w *worker) open(k *queuedKnock, d *decision) {
+	*d = decision{src: k.src, cold: !k.warm, place: k.hit.place, event: KnockEvent{Result: KnockUnknown, Source: k.src.Netip()}}
+	switch {
+	case k.size == 0:
+		w.openSYN(k, d)
+	case k.hit.kind == expectV2:
+		w.openV2(k, d)
+	default:
+		w.openV1(k, d)
+	}
+	if d.event.Result == KnockOK && !d.client.may(w.now()) {
+		d.event.Result = KnockNotNow
+	}
+}
+
+// openV1 tries the clients of the services that a v1 datagram may be for: those
+// that its source knocked as lately, then, at the price of a scan, all.
+func (w *worker) openV1(k *queuedKnock, d *decision) {
+	knock, err := protocol.ParseKnock(k.data[:k.size])
+	if err != nil {
+		return
+	}
+	policy := w.policy.Load()
+	if k.warm {
+		if w.tryKnown(&knock, k, d, policy) {
+			return
+		}
+		// Somebody else from there, or junk: now it costs what strangers' cost.
+		_, cost := policy.knockable(k.dst, k.port)
+		if !w.payForScan(k.src, cost.scan) {
+			d.event.Result = KnockBudget
+			return
+		}
+	}
+	for _, svc := range policy.udp.at(k.port) {
+		if svc.Methods&familiesV1 == 0 || !svc.covers(k.dst) {
+			continue
+		}
+		for _, key := range svc.keys {
+			if w.tryV1(&knock, svc, key, d, policy) {
+				return
+			}
+		}
+	}
+}
+
+// tryKnown tries the clients as whom the source knocked lately.
+func (w *worker) tryKnown(knock *protocol.Knock, k *queuedKnock, d *decision, policy *Policy) bool {
+	w.mu.Lock()
+	var ids [seenClients]string
+	if s := w.seen[k.src]; s != nil {
+		ids = s.ids
+	}
+	w.mu.Unlock()
+	for _, svc := range policy.udp.at(k.port) {
+		if svc.Methods&familiesV1 == 0 || !svc.covers(k.dst) {
+			continue
+		}
+		for _, id := range ids {
+			for _, key := range svc.keysOf[id] {
+				if w.tryV1(knock, svc, key, d, policy) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func (w *worker) payForScan(src tun.Addr, candidates int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := w.mono()
+	return w.budgets.payCold(src, now) && w.budgets.payScan(candidates, now)
+}
+
+// tryV1 tries one key; it reports whether the search is over.
+func (w *worker) tryV1(knock *protocol.Knock, svc *Service, key *key, d *decision, policy *Policy) bool {
+	w.stats.tried.Add(1)
+	if !knock.Match(w.scratch, key.id, svc.MACPort) {
+		return false
+	}
+	m, err := knock.Open(w.scratch, key.id, svc.MACPort)
+	if errors.Is(err, protocol.ErrSealed) || errors.Is(err, protocol.ErrClientHash) {
+		return false // a hint is only 8 bytes, and two clients may share a secret
+	}
+	now := w.now()
+	if !key.valid(now) {
+		return false
+	}
+	d.found(key, svc, methodName(m.Method))
+	if err != nil {
+		d.event.Result = KnockRefused
+		return true
+	}
+	d.session = string(m.SessionID)
+	d.kind, d.nonce = ClaimUDP, append(d.buffer[:0], knock.Nonce()...)
+	d.event.Skew = skew(m.Time, now)
+	d.event.Result = svc.judge(&m, d.event.Skew, policy)
+	if d.event.Result == KnockOK && m.Sequence() {
+		d.part = newUDPPart(&m)
+	}
+	return true
+}
+
+// openV2 opens a udp-v2 datagram, whose client the table has named.
+func (w *worker) openV2(k *queuedKnock, d *decision) {
+	policy := w.policy.Load()
+	x := k.hit.expectation
+	key, svc := policy.standing(&k.hit)
+	if key == nil {
+		return
+	}
+	d.found(key, svc, protocol.MethodUDPv2)
+	knock, err := protocol.ParseKnockV2(k.data[:k.size])
+	if err != nil {
+		d.event.Result = KnockRefused
+		return
+	}
+	m, err := knock.Open(w.scratch, x.key.id, policy.gateway, x.port, k.hit.slot)
+	now := w.now()
+	switch {
+	case err != nil && errors.Is(err, protocol.ErrSealed), !key.valid(now):
+		// A hint that was copied off the wire proves nothing.
+		d.event = KnockEvent{Result: KnockUnknown, Source: d.event.Source}
+		return
+	case err != nil:
+		d.event.Result = KnockRefused
+		return
+	}
+	d.session = string(m.Session())
+	d.port = m.SourcePort
+	d.kind, d.nonce = ClaimUDPv2, append(d.buffer[:0], knock.Nonce()...)
+	d.event.Skew = skew(m.Time, now)
+	switch {
+	case d.event.Skew.Abs() > policy.window:
+		d.event.Result = KnockStale
+	case !m.AllowsSource(k.src.Netip()):
+		d.event.Result = KnockSource
+	case d.service.SessionRequired && d.session == "" && d.service.Authenticates():
+		d.event.Result = KnockNoSession
+	default:
+		d.event.Result = KnockOK
+	}
+}
+
+// found names the client of a knock and what it is for.
+func (d *decision) found(k *key, s *Service, method string) {
+	d.key, d.client, d.service = k.id, k.client, s
+	d.event.Client, d.event.Service, d.event.Method = k.client.ID, s.Name, method
+}
+
+// skew is a message's time, in Unix milliseconds, less ours, to the millisecond
+// that is on the wire: the window is inclusive, and must not end within one. A
+// difference too large for a Duration is the largest.
+func skew(ms int64, now time.Time) time.Duration {
+	const most = math.MaxInt64 / int64(time.Millisecond)
+	diff := ms - now.UnixMilli() // neither is negative on a clock after 1970: no overflow
+	return time.Duration(min(max(diff, -most), most)) * time.Millisecond
+}
