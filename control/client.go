@@ -88,6 +88,9 @@ func (c *Client) send(ctx context.Context, method, what string, body any) (*http
 	switch {
 	case nobodyListens(err):
 		return nil, fmt.Errorf("%w at %s", ErrNotRunning, c.Socket)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("the gateway's socket %s is not yours to use: be root, or a member of the socket's group, "+
+			"which may enter its directory (%w)", c.Socket, fs.ErrPermission)
 	case err != nil && connected.Load() && ctx.Err() == nil:
 		return nil, fmt.Errorf("the gateway at %s has closed the connection without an answer: %d are open already, or it is ending; try again (%w)",
 			c.Socket, MaxConnections, err)

@@ -2,10 +2,14 @@ package control
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -76,4 +80,56 @@ func TestThePeersOwnGroupsCount(t *testing.T) {
 		}
 		_, _ = c.Close(), s.Close()
 	}
+}
+
+// strangerAsks has this program ask at the socket that it names, and print what comes of it.
+const strangerAsks = "KNOCKGW_TEST_STRANGER"
+
+func TestWhoMayNotUseTheSocketIsToldWhoMay(t *testing.T) {
+	if socket := os.Getenv(strangerAsks); socket != "" {
+		_, err := (&Client{Socket: socket}).Status(t.Context())
+		if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), socket) || !strings.Contains(err.Error(), "group") {
+			t.Error(err)
+		}
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to become somebody else")
+	}
+	const stranger = 4711
+	dir, err := os.MkdirTemp("", "knockgw-") // t.TempDir's parents let nobody else through
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "s")
+	s, err := Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()                       //nolint:errcheck // the test is over
+	program := filepath.Join(dir, "test") // where a stranger may run it
+	for _, open := range []func() error{
+		func() error { return os.Chmod(dir, 0o755) },
+		func() error { return copyFile(program, os.Args[0]) },
+	} {
+		if err := open(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), program, "-test.run=^"+t.Name()+"$")
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), strangerAsks+"="+socket, "GORACE=atexit_sleep_ms=0")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stranger, Gid: stranger}}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func copyFile(to, from string) error {
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, b, 0o755)
 }
