@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/knockgw/knockgw/internal/sample"
@@ -52,6 +54,8 @@ type FileStore struct {
 	opts  StoreOptions
 	lock  *os.File
 	lines sample.Lines // about segments that cannot be begun
+
+	bounds atomic.Pointer[[]Bound] // as they were last told
 
 	mu      sync.Mutex
 	keys    *replayKeys
@@ -188,15 +192,34 @@ func (s *FileStore) Claim(batch []Claim) {
 	s.records += int64(len(s.buf) / recordSize)
 }
 
-// Bounds returns how full the store is, and its file.
+// boundsTries is how often Bounds tries, boundsPause apart, to ask a store that is
+// being written: longer than a disk takes that is well.
+const (
+	boundsTries = 100
+	boundsPause = time.Millisecond
+)
+
+// Bounds returns how full the store is, and its file; where its disk hangs, how full it
+// was when somebody last asked.
 func (s *FileStore) Bounds() []Bound {
-	s.mu.Lock()
+	for left := boundsTries; !s.mu.TryLock(); left-- {
+		if left > 0 {
+			time.Sleep(boundsPause)
+			continue
+		}
+		if last := s.bounds.Load(); last != nil {
+			return slices.Clone(*last)
+		}
+		return nil
+	}
 	defer s.mu.Unlock()
 	if s.out == nil {
 		return nil
 	}
 	s.keys.expire(s.opts.instant(), expireWhenFull)
-	return append(s.keys.bounds(), Bound{"replay_file_records", int(s.records), int(s.limit)})
+	now := append(s.keys.bounds(), Bound{"replay_file_records", int(s.records), int(s.limit)})
+	s.bounds.Store(&now)
+	return slices.Clone(now)
 }
 
 // Writable tries whether a block can be written where the segments are, and takes it

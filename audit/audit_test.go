@@ -300,6 +300,50 @@ func TestAFileThatSomebodyElseMovedOrRemovedIsMadeAnew(t *testing.T) {
 	}
 }
 
+func TestAfterHalfALineOfACrashTheNextHasALineOfItsOwn(t *testing.T) {
+	for _, one := range []struct{ before, want string }{
+		{"", "new\n"}, {"old\n", "old\nnew\n"}, {"ol", "ol\nnew\n"},
+	} {
+		path := filepath.Join(t.TempDir(), "audit.log")
+		if err := os.WriteFile(path, []byte(one.before), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := OpenFile(FileOptions{Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Write([]byte("new\n")); err != nil {
+			t.Error(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+		if got, _ := os.ReadFile(path); string(got) != one.want {
+			t.Errorf("%q, want %q", got, one.want)
+		}
+	}
+}
+
+func TestAFileSetAsideWithHalfALineLeavesNoneToTheNext(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	if err := os.WriteFile(path, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := OpenFile(FileOptions{Path: path, MaxBytes: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write([]byte("new\n")); err != nil {
+		t.Error(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if got, _ := os.ReadFile(path); string(got) != "new\n" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestAFloodOfEventsFillsAsManyFilesAsThereMayBeAndNoMore(t *testing.T) {
 	dir := t.TempDir()
 	const size, keep, lines = 1 << 12, 2, 2000

@@ -64,7 +64,21 @@ func (f *File) open() error {
 		return errors.Join(err, file.Close())
 	}
 	f.f, f.info, f.size = file, info, info.Size()
+	f.torn = f.size > 0 && torn(f.o.Path, f.size)
 	return nil
+}
+
+// torn tells whether a file ends within a line, as it does when the power has failed. One
+// that cannot be read is taken for whole: to write it takes less.
+func torn(path string, size int64) bool {
+	file, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close() //nolint:errcheck // only read
+	var last [1]byte
+	_, err = file.ReadAt(last[:], size-1)
+	return err == nil && last[0] != '\n'
 }
 
 // follow makes sure that what is open is what the path names, and knows its size.
@@ -73,6 +87,7 @@ func (f *File) follow() error {
 		info, err := os.Stat(f.o.Path)
 		if err == nil && os.SameFile(info, f.info) {
 			f.size = info.Size() // less than before, where it was copied and truncated
+			f.torn = f.torn && f.size > 0
 			return nil
 		}
 		if err := f.Close(); err != nil {

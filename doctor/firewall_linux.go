@@ -47,23 +47,23 @@ var firewallFamilies = map[byte]string{1: "inet", unix.AF_INET: "ip", unix.AF_IN
 // firewall reads the chains and rules of nftables, which those of iptables are, too, but for the older one's.
 func firewall() (*Firewall, error) {
 	w := &Firewall{}
+	type id struct{ family, table, chain string }
+	at := make(map[id]int) // in w.Chains: hosts of containers have thousands
 	err := dump(unix.NFT_MSG_GETCHAIN, func(family string, all map[uint16][]byte) {
 		c := Chain{Family: family, Table: word(all[chainTable]), Name: word(all[chainName])}
 		if hook, ok := all[chainHook]; ok {
 			c.Hook = hooks[number(attributes(hook)[hookNumber])]
 			c.Drops = all[chainPolicy] != nil && number(all[chainPolicy]) == 0
 		}
+		at[id{c.Family, c.Table, c.Name}] = len(w.Chains)
 		w.Chains = append(w.Chains, c)
 	})
 	if err != nil {
 		return nil, err
 	}
 	err = dump(unix.NFT_MSG_GETRULE, func(family string, all map[uint16][]byte) {
-		for i := range w.Chains {
-			c := &w.Chains[i]
-			if c.Family == family && c.Table == word(all[ruleTable]) && c.Name == word(all[ruleChain]) {
-				c.Rules = append(c.Rules, ruleOf(all[ruleExpressions]))
-			}
+		if i, ok := at[id{family, word(all[ruleTable]), word(all[ruleChain])}]; ok { // or made a moment ago
+			w.Chains[i].Rules = append(w.Chains[i].Rules, ruleOf(all[ruleExpressions]))
 		}
 	})
 	if err != nil {

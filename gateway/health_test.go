@@ -2,7 +2,10 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/knockgw/knockgw/config"
 )
@@ -17,4 +20,28 @@ func TestAnAskerThatGivesUpMakesNobodyElseNotReady(t *testing.T) {
 			t.Fatal(missing)
 		}
 	}
+}
+
+func TestADiskThatHangsHoldsUpNobodyButWhoTries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s storeTry
+		disk, done := make(chan error), make(chan error)
+		hanging := func() error { return <-disk }
+		go func() { done <- s.tried(hanging) }()
+		synctest.Wait()
+		if err := s.tried(hanging); err != nil {
+			t.Errorf("in the beginning: %v", err)
+		}
+		time.Sleep(storeEvery)
+		if err := s.tried(hanging); !errors.Is(err, errStoreHangs) {
+			t.Errorf("after a while: %v", err)
+		}
+		disk <- nil
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := s.tried(hanging); err != nil {
+			t.Errorf("when it answers again: %v", err)
+		}
+	})
 }

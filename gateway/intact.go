@@ -29,7 +29,10 @@ const (
 )
 
 // intact is what is known of the routes and rules.
-type intact struct{ missing atomic.Pointer[[]string] }
+type intact struct {
+	missing atomic.Pointer[[]string]
+	blind   bool // it could not be told at the last look; runIntact alone uses it
+}
 
 // problems are those of readiness.
 func (i *intact) problems() []string {
@@ -51,11 +54,27 @@ func few(all []string) string {
 	return text
 }
 
-// runIntact looks after the routes and rules until ctx ends.
-func (p *parts) runIntact(ctx context.Context) (err error) {
+// runIntact looks after the routes and rules until ctx ends. What it cannot do is no
+// reason to stop: packets pass all the same.
+func (p *parts) runIntact(ctx context.Context) error {
 	if p.g.o.Device != nil || !tun.RoutesManaged {
 		return nil // they are somebody else's
 	}
+	if err := p.hearChanges(ctx); err != nil {
+		p.g.log.Warn("changes of routes are not heard: they are looked at now and then only", "every", intactEvery, "error", err)
+	}
+	for ctx.Err() == nil {
+		p.lookAtRoutes()
+		select {
+		case <-time.After(intactEvery):
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// hearChanges looks at the routes whenever something has changed, until ctx ends or nothing can be heard.
+func (p *parts) hearChanges(ctx context.Context) (err error) {
 	changes, err := tun.ListenChanges()
 	if err != nil {
 		return err
@@ -84,9 +103,13 @@ func (p *parts) lookAtRoutes() {
 		missing = append(missing, more...)
 	}
 	if err != nil {
-		g.log.Warn("whether the routes are there cannot be told", "error", err)
+		if !g.intact.blind { // routes that always change would fill the log
+			g.log.Warn("whether the routes are there cannot be told", "error", err)
+		}
+		g.intact.blind = true
 		return
 	}
+	g.intact.blind = false
 	var before []string
 	if all := g.intact.missing.Swap(&missing); all != nil {
 		before = *all

@@ -217,7 +217,7 @@ func askedHere(at net.Addr, h http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := (&url.URL{Host: r.Host}).Hostname()
-		if _, err := netip.ParseAddr(host); err != nil && host != "localhost" {
+		if _, err := netip.ParseAddr(host); err != nil && host != "localhost" && r.Host != "" { // a browser names one
 			http.Error(w, "ask for localhost or an address: any other name may be a stranger's", http.StatusMisdirectedRequest)
 			return
 		}

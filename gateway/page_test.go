@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bufio"
 	"fmt"
 	"html"
 	"io"
@@ -94,6 +95,22 @@ func TestAPageOfTheWebCannotReadTheMetricsOfThisHost(t *testing.T) {
 				t.Errorf("%s for %q: %d", path, host, resp.StatusCode)
 			}
 		}
+	}
+}
+
+// Health checks of HTTP/1.0 name no host; browsers always do.
+func TestWhoNamesNoHostIsAnswered(t *testing.T) {
+	_, url, _ := observed(t, "")
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "GET /livez HTTP/1.0\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || !strings.Contains(line, "200") {
+		t.Errorf("%q, %v", line, err)
 	}
 }
 

@@ -26,8 +26,39 @@ type health struct {
 	mu       sync.Mutex
 	resolved time.Time // when upstreams were last looked up
 	missing  []string  // those that could not be
-	tried    time.Time // when the replay store was last tried
-	store    error     // what came of it
+
+	store storeTry
+}
+
+// storeTry is the last try to write to the replay store. A disk that hangs holds up who
+// tries, and nobody else who asks.
+type storeTry struct {
+	mu   sync.Mutex // not held during the try
+	at   time.Time  // when it began, or ended
+	busy bool       // it goes on
+	err  error      // what came of the last that has ended
+}
+
+// errStoreHangs says that nothing has come of a try for long.
+var errStoreHangs = errors.New("its disk does not answer")
+
+// tried returns what came of the last try, or of another if it is time for one.
+func (t *storeTry) tried(try func() error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	recent := !t.at.IsZero() && time.Since(t.at) < storeEvery
+	switch {
+	case recent:
+		return t.err
+	case t.busy:
+		return errStoreHangs
+	}
+	t.busy, t.at = true, time.Now()
+	t.mu.Unlock()
+	err := try()
+	t.mu.Lock()
+	t.busy, t.at, t.err = false, time.Now(), err
+	return err
 }
 
 const (
@@ -97,13 +128,8 @@ func (p *parts) storeWritable() error {
 	if !ok {
 		return nil
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.tried.IsZero() || time.Since(h.tried) >= storeEvery {
-		h.store, h.tried = store.Writable(), time.Now()
-	}
-	if h.store != nil {
-		return fmt.Errorf("the replay store cannot be written, and knocks will be refused: %w", h.store)
+	if err := h.store.tried(store.Writable); err != nil {
+		return fmt.Errorf("the replay store cannot be written, and knocks will be refused: %w", err)
 	}
 	return nil
 }

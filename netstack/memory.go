@@ -1,7 +1,11 @@
 package netstack
 
 import (
+	"sync"
+	"time"
+
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
@@ -18,15 +22,45 @@ type Connections struct {
 	Unread, UnreadMost, UnreadLimit int
 }
 
-// Connections looks at all endpoints.
-func (s *Stack) Connections() Connections {
-	c := Connections{UnreadLimit: receiveMost}
-	s.mu.RLock() // so that the stack is not destroyed meanwhile
-	defer s.mu.RUnlock()
-	if s.closing {
-		return c
+// A survey is the last look at all endpoints. gVisor keeps its table of them locked while it lists it, for about a
+// microsecond each: with hundreds of thousands of connections packets wait noticeably, so a long look is not repeated soon.
+type survey struct {
+	mu   sync.Mutex
+	last Connections
+	next time.Time // before which last has to do
+}
+
+const (
+	// surveyBrief is a look that nobody notices: some thousand connections.
+	surveyBrief = 5 * time.Millisecond
+	// surveyRest is how often as long as a longer one took there is none: packets wait a thousandth of the time at most.
+	surveyRest = 1000
+)
+
+// look returns what there was at the last look, which it takes if it is time to.
+func (v *survey) look(now func() time.Time, at func() Connections) Connections {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	began := now()
+	if began.Before(v.next) {
+		return v.last
 	}
-	for _, one := range s.stack.RegisteredEndpoints() {
+	v.last = at()
+	ended := now()
+	if took := ended.Sub(began); took > surveyBrief {
+		v.next = ended.Add(surveyRest * took)
+	}
+	return v.last
+}
+
+// Connections is what the endpoints were at and held at the last look at all of them, which is now unless there are
+// very many.
+func (s *Stack) Connections() Connections { return s.survey.look(time.Now, s.connections) }
+
+// connections looks at all endpoints.
+func (s *Stack) connections() Connections {
+	c := Connections{UnreadLimit: receiveMost}
+	for _, one := range s.endpoints() {
 		ep, ok := one.(*tcp.Endpoint)
 		if !ok {
 			continue
@@ -49,4 +83,14 @@ func (s *Stack) Connections() Connections {
 		}
 	}
 	return c
+}
+
+// endpoints lists them, and none when the stack is ending. They can be asked when it is gone.
+func (s *Stack) endpoints() []stack.TransportEndpoint {
+	s.mu.RLock() // so that the stack is not destroyed meanwhile
+	defer s.mu.RUnlock()
+	if s.closing {
+		return nil
+	}
+	return s.stack.RegisteredEndpoints()
 }

@@ -62,12 +62,13 @@ type Options struct {
 
 // A Stack is a running TCP/IP stack on a device.
 type Stack struct {
-	o     Options
-	stack *stack.Stack
-	links [openNIC + 1]*link // by NIC
-	open  openPorts
-	hands atomic.Int64  // handshakes with hidden services that are under way
-	steps atomic.Uint64 // of the packet reader: odd while it is with a packet
+	o      Options
+	stack  *stack.Stack
+	links  [openNIC + 1]*link // by NIC
+	open   openPorts
+	hands  atomic.Int64  // handshakes with hidden services that are under way
+	steps  atomic.Uint64 // of the packet reader: odd while it is with a packet
+	survey survey        // of all endpoints, now and then
 
 	mu       sync.RWMutex
 	closing  bool                  // no packet of Inject and no request is taken any more

@@ -2,6 +2,7 @@ package tun
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -18,33 +19,43 @@ func (r Routes) Missing(name string) ([]string, error) {
 		return nil, nil
 	}
 	link, err := netlink.LinkByName(name)
-	if err != nil {
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return []string{fmt.Sprintf("the interface %s is gone", name)}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the interface %s: %w", name, err)
 	}
 	var missing []string
 	if link.Attrs().Flags&net.FlagUp == 0 {
 		missing = append(missing, fmt.Sprintf("the interface %s is down", name))
 	}
+	var changing error
 	device, blackhole := make(map[netip.Prefix]bool), make(map[netip.Prefix]bool)
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		if !slices.ContainsFunc(r.Prefixes, func(p netip.Prefix) bool { return familyOf(p.Addr()) == family }) {
 			continue
 		}
 		filter := &netlink.Route{Protocol: routeProtocol, Table: cmp.Or(r.table, unix.RT_TABLE_MAIN)}
-		err := netlink.RouteListFilteredIter(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE, func(at netlink.Route) bool {
-			p, ok := prefixOf(at.Dst)
-			switch {
-			case !ok:
-			case at.Type == unix.RTN_BLACKHOLE:
-				blackhole[p] = true
-			case at.LinkIndex == link.Attrs().Index:
-				device[p] = true
-			}
-			return true
+		err := whole(func() error {
+			return netlink.RouteListFilteredIter(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE, func(at netlink.Route) bool {
+				p, ok := prefixOf(at.Dst)
+				switch {
+				case !ok:
+				case at.Type == unix.RTN_BLACKHOLE:
+					blackhole[p] = true
+				case at.LinkIndex == link.Attrs().Index:
+					device[p] = true
+				}
+				return true
+			})
 		})
-		if err != nil {
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 			return nil, fmt.Errorf("list routes: %w", err)
 		}
+		changing = errors.Join(changing, err)
+	}
+	if changing != nil && (lacks(device, r.Prefixes) || lacks(blackhole, r.Prefixes)) {
+		return nil, fmt.Errorf("list routes, which change meanwhile: %w", changing) // those may be there all the same
 	}
 	where := ""
 	if r.table != 0 {
@@ -59,6 +70,24 @@ func (r Routes) Missing(name string) ([]string, error) {
 		}
 	}
 	return missing, nil
+}
+
+func lacks(there map[netip.Prefix]bool, prefixes []netip.Prefix) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return !there[p] })
+}
+
+// lists is how often it is tried to list what changes meanwhile.
+const lists = 3
+
+// whole lists anew what has changed while it was listed: such a list may lack what was there all the time. Where it
+// does not stop changing the error is netlink.ErrDumpInterrupted.
+func whole(list func() error) (err error) {
+	for range lists {
+		if err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return err
+		}
+	}
+	return err
 }
 
 // Missing tells likewise of what Hide and Attach have made, and of the addresses.

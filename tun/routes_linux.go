@@ -116,7 +116,11 @@ func (r Routes) within(p netip.Prefix) bool {
 // ours lists the routes that knockgw made, of whatever prefix.
 func (r Routes) ours(family int) ([]netlink.Route, error) {
 	filter := &netlink.Route{Protocol: routeProtocol, Table: cmp.Or(r.table, unix.RT_TABLE_MAIN)}
-	routes, err := netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+	var routes []netlink.Route
+	err := whole(func() (err error) {
+		routes, err = netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", permission(err))
 	}

@@ -230,7 +230,11 @@ func ports(r *netlink.RulePortRange) netlink.RulePortRange {
 }
 
 func ruleList(family int) ([]netlink.Rule, error) {
-	rules, err := netlink.RuleList(family)
+	var rules []netlink.Rule
+	err := whole(func() (err error) {
+		rules, err = netlink.RuleList(family)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list rules: %w", permission(err))
 	}

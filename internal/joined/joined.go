@@ -7,7 +7,7 @@ import "errors"
 // an error that wraps several of them in a sentence is one.
 func Errors(err error) []error {
 	joined, ok := err.(interface{ Unwrap() []error }) // itself, not what it wraps
-	if !ok || err.Error() != errors.Join(joined.Unwrap()...).Error() {
+	if !ok || len(joined.Unwrap()) == 0 || err.Error() != errors.Join(joined.Unwrap()...).Error() {
 		return []error{err}
 	}
 	var all []error

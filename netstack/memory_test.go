@@ -1,0 +1,39 @@
+package netstack
+
+import (
+	"testing"
+	"time"
+)
+
+func TestALongLookAtAllConnectionsIsNotRepeatedSoon(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		takes time.Duration
+		after time.Duration // the first look
+		looks int
+	}{
+		{"a brief one is", surveyBrief, 0, 2},
+		{"a long one is not", 100 * time.Millisecond, 99 * time.Second, 1},
+		{"but then it is", 100 * time.Millisecond, 100 * time.Second, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var (
+				v     survey
+				looks int
+				now   = time.Unix(1, 0)
+			)
+			look := func() Connections {
+				return v.look(func() time.Time { return now }, func() Connections {
+					now = now.Add(c.takes)
+					looks++
+					return Connections{Established: looks}
+				})
+			}
+			look()
+			now = now.Add(c.after)
+			if seen := look().Established; seen != c.looks {
+				t.Errorf("the second answer is of look %d, want %d", seen, c.looks)
+			}
+		})
+	}
+}
