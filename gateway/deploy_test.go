@@ -16,6 +16,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/internal/testtool"
 )
 
 // What deploy/ has for Prometheus and Grafana must fit what the gateway counts.
@@ -29,14 +30,7 @@ const (
 // promtool runs Prometheus' tool, or skips where it is not and nobody has promised it.
 func promtool(t *testing.T, in string, args ...string) string {
 	t.Helper()
-	path, err := exec.LookPath("promtool")
-	if err != nil {
-		if os.Getenv("KNOCKGW_REQUIRE_TOOLS") == "1" || os.Getenv("CI") != "" {
-			t.Fatal("promtool is not installed")
-		}
-		t.Skip("promtool is not installed (Debian's package is prometheus)")
-	}
-	cmd := exec.CommandContext(t.Context(), path, args...)
+	cmd := exec.CommandContext(t.Context(), testtool.Need(t, "promtool")[0], args...)
 	cmd.Stdin = strings.NewReader(in)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

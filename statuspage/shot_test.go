@@ -1,6 +1,7 @@
 package statuspage
 
 import (
+	"context"
 	"math"
 	"net/http/httptest"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/testtool"
 )
 
 // ScreenshotVariable names a file that the test leaves its picture of the page in.
@@ -54,11 +57,11 @@ func busy() *Page {
 	return p
 }
 
+// browserTime is when a browser that shows nothing is given up; it takes a second.
+const browserTime = time.Minute
+
 func TestABrowserShowsThePage(t *testing.T) {
-	chromium, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("chromium is not installed")
-	}
+	chromium := testtool.Need(t, "chromium")[0]
 	server := httptest.NewServer(busy())
 	defer server.Close()
 	file := os.Getenv(screenshotVariable)
@@ -71,7 +74,9 @@ func TestABrowserShowsThePage(t *testing.T) {
 			"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
 			"--user-data-dir=" + t.TempDir(), "--window-size=1240,1120", "--hide-scrollbars",
 		}, args...)
-		cmd := exec.CommandContext(t.Context(), chromium, append(args, server.URL)...)
+		ctx, cancel := context.WithTimeout(t.Context(), browserTime)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, chromium, append(args, server.URL)...)
 		var complaints strings.Builder
 		cmd.Stderr = &complaints
 		out, err := cmd.Output()

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/knockgw/knockgw/internal/testtool"
 )
 
 // bashCompletion is where distributions have what completions in bash are built on. Another place can be named.
@@ -31,12 +33,12 @@ func TestBashCompletes(t *testing.T) {
 	if named := os.Getenv(bashCompletionVariable); named != "" {
 		base = named
 	}
-	bash, err := exec.LookPath("bash")
-	if _, bad := os.Stat(base); bad != nil || err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("bash or its package bash-completion is not installed")
+	bash := testtool.Need(t, "bash")[0]
+	if _, err := os.Stat(base); err != nil {
+		if testtool.Required() {
+			t.Fatal("bash-completion is not installed")
 		}
-		t.Skip("needs bash and its package bash-completion")
+		t.Skip("needs bash's package bash-completion")
 	}
 	g := newOperated(t)
 	dir := t.TempDir()

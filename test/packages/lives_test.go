@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+
+	"github.com/knockgw/knockgw/internal/testtool"
 )
 
 // steps are those that every life of a package has. The scripts run as root of a copy
@@ -146,11 +148,7 @@ func TestAPackageIsInstalledUsedUpgradedAndRemoved(t *testing.T) {
 		{"tarball", "*.tar.gz", lifeOfATarball, "tar"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for _, tool := range []string{c.tool, "ip", "chroot", "mount"} {
-				if _, err := exec.LookPath(tool); err != nil {
-					t.Skipf("this machine has no %s", tool)
-				}
-			}
+			testtool.Need(t, c.tool, "ip", "chroot", "mount")
 			live(t, c.script, one(t, packages.get(t), c.pattern))
 		})
 	}

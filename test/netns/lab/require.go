@@ -4,26 +4,20 @@ package lab
 
 import (
 	"os"
-	"os/exec"
 	"testing"
+
+	"github.com/knockgw/knockgw/internal/testtool"
 )
 
-const (
-	// RequireVariable set to 1 turns every skip for want of a tool or of a privilege into a failure.
-	RequireVariable = "KNOCKGW_REQUIRE_TOOLS"
-	// ciVariable is set by continuous integration everywhere: there, a missing tool fails; privileges are
-	// what the runner has, so for want of them a test is skipped with the reason.
-	ciVariable = "CI"
+const tunDevice = "/dev/net/tun"
 
-	tunDevice = "/dev/net/tun"
-)
-
-// Require skips the test, saying why, where namespaces and TUN devices are not to be had.
+// Require skips the test, saying why, where namespaces and TUN devices are not to be had. Privileges are what the
+// machine gives: for want of them a test fails only where testtool.RequireVariable is 1.
 func Require(tb testing.TB) {
 	tb.Helper()
 	lacking := func(format string, args ...any) {
 		tb.Helper()
-		if os.Getenv(RequireVariable) == "1" {
+		if os.Getenv(testtool.RequireVariable) == "1" {
 			tb.Fatalf(format, args...)
 		}
 		tb.Skipf(format, args...)
@@ -47,17 +41,8 @@ func Require(tb testing.TB) {
 	}
 }
 
-// RequireTools skips the test where one of the programs is not installed, or fails it where the environment
-// promises them all.
+// RequireTools skips or fails the test where one of the programs is not installed.
 func RequireTools(tb testing.TB, names ...string) {
 	tb.Helper()
-	for _, name := range names {
-		if _, err := exec.LookPath(name); err == nil {
-			continue
-		}
-		if os.Getenv(RequireVariable) == "1" || os.Getenv(ciVariable) != "" {
-			tb.Fatalf("%s is not installed", name)
-		}
-		tb.Skipf("%s is not installed", name)
-	}
+	testtool.Need(tb, names...)
 }
