@@ -59,8 +59,8 @@ func explained(t *testing.T, secret string, moved time.Duration) (verdicts []str
 	return verdicts, knocks
 }
 
-// move moves the times of a capture, by making another of it.
-func move(t *testing.T, pcap []byte, by time.Duration) []byte {
+// remade makes another capture of a capture, of what each of its packets becomes.
+func remade(t *testing.T, pcap []byte, each func(capture.Record) []capture.Record) []byte {
 	t.Helper()
 	r, err := capture.NewReader(bytes.NewReader(pcap))
 	if err != nil {
@@ -76,15 +76,25 @@ func move(t *testing.T, pcap []byte, by time.Duration) []byte {
 		if err != nil {
 			break
 		}
-		record.Time = record.Time.Add(by)
-		if err := w.Write(&record); err != nil {
-			t.Fatal(err)
+		for _, packet := range each(record) {
+			if err := w.Write(&packet); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	if err := w.Close(0); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// move moves the times of a capture.
+func move(t *testing.T, pcap []byte, by time.Duration) []byte {
+	t.Helper()
+	return remade(t, pcap, func(r capture.Record) []capture.Record {
+		r.Time = r.Time.Add(by)
+		return []capture.Record{r}
+	})
 }
 
 const capturedSecret = "0123456789abcdef0123456789abcdef"
@@ -179,35 +189,14 @@ services:
 // interface: each packet is there again, with a hop less, before what is no IP.
 func anyInterface(t *testing.T, pcap []byte) []byte {
 	t.Helper()
-	r, err := capture.NewReader(bytes.NewReader(pcap))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b bytes.Buffer
-	w, err := capture.NewWriter(&b, capture.WriterOptions{Interface: "any"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		record, err := r.Next()
-		if err != nil {
-			break
-		}
-		left := record
-		left.Data = bytes.Clone(record.Data)
+	return remade(t, pcap, func(r capture.Record) []capture.Record {
+		left := r
+		left.Data = bytes.Clone(r.Data)
 		left.Data[8]-- // the hops that are left
-		left.Time = record.Time.Add(10 * time.Microsecond)
+		left.Time = r.Time.Add(10 * time.Microsecond)
 		noIP := capture.Record{Time: left.Time, Data: make([]byte, 28), Length: 28}
-		for _, packet := range []*capture.Record{&record, &left, &noIP} {
-			if err := w.Write(packet); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	if err := w.Close(0); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+		return []capture.Record{r, left, noIP}
+	})
 }
 
 func TestWhatARouterForwardsIsJudgedOnceAndCountedAsWiresharkDoes(t *testing.T) {
