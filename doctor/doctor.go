@@ -103,6 +103,19 @@ func (e *examination) unchecked(check string) {
 	e.bad(Warn, check, "look yourself: see docs/host-modes.md", "not checked on %s", e.host.System)
 }
 
+// learn asks the host something, and notes where it has no answer.
+func learn[T any](e *examination, check string, ask func() (T, error)) (answer T, ok bool) {
+	if ask == nil {
+		e.unchecked(check)
+		return answer, false
+	}
+	answer, err := ask()
+	if err != nil {
+		e.unknown(check, err)
+	}
+	return answer, err == nil
+}
+
 // families tells which families have something to protect.
 func (e *examination) families() (v4, v6 bool) {
 	for _, r := range e.Config.TUN.Routes {

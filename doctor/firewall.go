@@ -95,13 +95,8 @@ const maxJumps = 16
 
 func (e *examination) firewall(context.Context) {
 	const check = "firewall"
-	if e.host.Firewall == nil {
-		e.unchecked(check)
-		return
-	}
-	w, err := e.host.Firewall()
-	if err != nil {
-		e.unknown(check, err)
+	w, ok := learn(e, check, e.host.Firewall)
+	if !ok {
 		return
 	}
 	good := true

@@ -170,13 +170,8 @@ func (e *examination) sources(context.Context) {
 // neighbouring network nobody sends here.
 func (e *examination) routes(context.Context) {
 	const check = "routes"
-	if e.host.Links == nil {
-		e.unchecked(check)
-		return
-	}
-	links, err := e.host.Links()
-	if err != nil {
-		e.unknown(check, err)
+	links, ok := learn(e, check, e.host.Links)
+	if !ok {
 		return
 	}
 	good := true

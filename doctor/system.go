@@ -102,13 +102,8 @@ func (e *examination) device(context.Context) {
 
 func (e *examination) privileges(context.Context) {
 	const check = "privileges"
-	if e.host.Capabilities == nil {
-		e.unchecked(check)
-		return
-	}
-	all, err := e.host.Capabilities()
-	if err != nil {
-		e.unknown(check, err)
+	all, ok := learn(e, check, e.host.Capabilities)
+	if !ok {
 		return
 	}
 	has := func(bit int) bool { return all&(1<<bit) != 0 }
@@ -239,13 +234,8 @@ const (
 
 func (e *examination) descriptors(context.Context) {
 	const check = "descriptors"
-	if e.host.Descriptors == nil {
-		e.unchecked(check)
-		return
-	}
-	have, err := e.host.Descriptors()
-	if err != nil {
-		e.unknown(check, err)
+	have, ok := learn(e, check, e.host.Descriptors)
+	if !ok {
 		return
 	}
 	if need := uint64(e.Config.Limits.Flows)*flowDescriptors + spareDescriptors; have < need {
@@ -258,13 +248,8 @@ func (e *examination) descriptors(context.Context) {
 
 func (e *examination) memory(context.Context) {
 	const check = "memory"
-	if e.host.Memory == nil {
-		e.unchecked(check)
-		return
-	}
-	have, err := e.host.Memory()
-	if err != nil {
-		e.unknown(check, err)
+	have, ok := learn(e, check, e.host.Memory)
+	if !ok {
 		return
 	}
 	if need := uint64(e.Config.Limits.Flows) * flowMemory; have < need {
