@@ -10,6 +10,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/knockgw/knockgw/internal/testtool"
 )
 
 // SipHash-1-3 of the bytes 0 to 39 under the key 0 to 15, of an implementation
@@ -40,7 +41,7 @@ func TestTheProgramHashesAsGoDoes(t *testing.T) {
 		a.emit(asm.Mov.Imm(asm.R0, 0), asm.Return())
 		a.hash(s)
 		p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SocketFilter, Instructions: a.code, License: license})
-		if errors.Is(err, fs.ErrPermission) && os.Getenv("KNOCKGW_REQUIRE_TOOLS") != "1" {
+		if errors.Is(err, fs.ErrPermission) && os.Getenv(testtool.RequireVariable) != "1" {
 			t.Skip(err)
 		}
 		if err != nil {

@@ -14,10 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/knockgw/knockgw/filter"
+	"github.com/knockgw/knockgw/internal/testtool"
 )
-
-// requireVariable set to 1 turns a skip for want of a privilege into a failure.
-const requireVariable = "KNOCKGW_REQUIRE_TOOLS"
 
 const (
 	// ethernetHeader is what the kernel strips from a packet before it runs a
@@ -37,7 +35,7 @@ func Require(tb testing.TB) {
 		if err := f.Close(); err != nil {
 			tb.Error(err)
 		}
-	case os.Getenv(requireVariable) == "1":
+	case os.Getenv(testtool.RequireVariable) == "1":
 		tb.Fatal(err)
 	default:
 		tb.Skip(err)

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// RequireVariable set to 1 turns every skip for want of a tool into a failure.
+	// RequireVariable set to 1 turns every skip for want of a tool or of a privilege into a failure.
 	RequireVariable = "KNOCKGW_REQUIRE_TOOLS"
 	// ciVariable is set by continuous integration everywhere. What make test installs is there, or has failed
 	// to be installed.
