@@ -28,9 +28,10 @@ type Claim struct {
 	Nonce    []byte        // borrowed until Store.Claim returns
 	Lifetime time.Duration // for how long the message could still be fresh; at most MaxClaimLifetime
 
-	// Err is the answer. Nil: the key was free and is now the caller's. ErrReplay, ErrStoreFull,
-	// ErrClaim or ErrStoreClosed: refused. Anything else is an I/O error, and refused as well: what
-	// could not be written would be forgotten by a restart.
+	// Err is the answer. Nil: the key was free and is now the caller's. ErrReplay: it was the caller's
+	// or another's before. ErrStoreFull, ErrClaim, ErrStoreClosed: refused. Anything else is
+	// ErrUnrecorded, and refused as well: what could not be written would be forgotten by a restart.
+	// Only ErrReplay says anything about the message and its sender.
 	Err error
 }
 
@@ -38,8 +39,8 @@ type Claim struct {
 type Store interface {
 	// Claim answers every claim of the batch in its Err, in order: of two equal claims in one batch
 	// the second is a replay. A key is checked and marked in one step. A key refused with an I/O error
-	// stays marked, so that a copy of the message cannot succeed where the message failed. An empty
-	// batch only forgets what is over.
+	// stays marked, so that a copy of the message cannot succeed where the message failed; claimed
+	// again, it is ErrUnrecorded, for it never was anyone's. An empty batch only forgets what is over.
 	Claim(batch []Claim)
 	// Close gives up what the store holds; claims fail with ErrStoreClosed from then on.
 	Close() error
@@ -51,6 +52,8 @@ var (
 	ErrStoreFull   = errors.New("admission: replay store is full, or full of this client's keys")
 	ErrClaim       = errors.New("admission: claim without kind, nonce or a lifetime within bounds")
 	ErrStoreClosed = errors.New("admission: replay store is closed")
+	// ErrUnrecorded says that the store could not record the key: its disk is full, gone or read-only.
+	ErrUnrecorded = errors.New("admission: replay store could not record the message")
 )
 
 const (

@@ -166,7 +166,7 @@ func (s *FileStore) Claim(batch []Claim) {
 	t := s.opts.instant()
 	s.keys.expire(t, len(batch))
 	if err := s.rotate(t, len(batch)); err != nil {
-		refuseAll(batch, fmt.Errorf("replay store: begin a segment: %w", err))
+		refuseAll(batch, fmt.Errorf("%w: begin a segment: %w", ErrUnrecorded, err))
 		return
 	}
 	s.buf = s.buf[:0]
@@ -181,9 +181,15 @@ func (s *FileStore) Claim(batch []Claim) {
 	}
 	// At an offset, so that what a failed write left behind is overwritten by the next.
 	if _, err := s.out.WriteAt(s.buf, s.records*recordSize); err != nil {
-		err = fmt.Errorf("replay store: write %s: %w", s.name(s.seg), err)
+		err = fmt.Errorf("%w: write %s: %w", ErrUnrecorded, s.name(s.seg), err)
 		for i := range batch {
 			if batch[i].Err == nil {
+				batch[i].Err = err
+				s.keys.unrecorded(&batch[i])
+			}
+		}
+		for i := range batch { // a second claim of the batch for a key that is unrecorded now
+			if batch[i].Err == ErrReplay && !s.keys.recorded(&batch[i]) { //nolint:errorlint // as the keys answer
 				batch[i].Err = err
 			}
 		}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 )
 
 // openFile opens a store that the test closes at its end.
@@ -325,7 +327,7 @@ func TestWhatCannotBeWrittenIsRefusedAndStaysMarked(t *testing.T) {
 		wantErr(t, c.Err, errFault)
 	}
 	fail = false
-	wantErr(t, claimOne(s, knockClaim("alice", 2)), ErrReplay)
+	wantErr(t, claimOne(s, knockClaim("alice", 2)), ErrUnrecorded)
 	wantErr(t, claimOne(s, knockClaim("alice", 5)), nil)
 	kill(s)
 	s = openFile(t, dir, clocks.options())
@@ -362,4 +364,45 @@ func TestWithoutRoomForASegmentClaimsAreRefused(t *testing.T) {
 	broken = false
 	clocks.pass(testLifetime)
 	wantErr(t, claimOne(s, knockClaim("alice", 100)), nil)
+}
+
+// A key is a replay only if it was given to somebody: a disk that fails makes no replays.
+func TestStoreSaysReplayOnlyOfWhatItGave(t *testing.T) {
+	dir := t.TempDir()
+	rapid.Check(t, func(t *rapid.T) {
+		var writes int
+		var fail bool
+		clocks := newTestClocks()
+		opts := clocks.options()
+		opts.open = func(name string) (segmentFile, error) {
+			f, err := openSegment(name)
+			return faultyFile{f, &writes, &fail}, err
+		}
+		sub, err := os.MkdirTemp(dir, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := OpenFileStore(sub, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close() //nolint:errcheck // of no matter
+		given := make(map[byte]bool)
+		for range rapid.IntRange(1, 20).Draw(t, "batches") {
+			fail = rapid.Bool().Draw(t, "disk full")
+			keys := rapid.SliceOfN(rapid.ByteRange(0, 9), 1, 4).Draw(t, "keys")
+			var batch []Claim
+			for _, n := range keys {
+				batch = append(batch, knockClaim("alice", uint64(n)))
+			}
+			s.Claim(batch)
+			for i, n := range keys {
+				r, _ := claimResult(batch[i].Err)
+				if err := batch[i].Err; errors.Is(err, ErrReplay) != given[n] || (err == nil) && given[n] || (r == KnockReplay) != given[n] {
+					t.Fatalf("key %d, given before: %v: %v", n, given[n], err)
+				}
+				given[n] = given[n] || batch[i].Err == nil
+			}
+		}
+	})
 }

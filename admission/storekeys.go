@@ -47,7 +47,7 @@ type replayEntry struct {
 
 // replayKeys is not safe for concurrent use: its store's lock guards it.
 type replayKeys struct {
-	seen      map[replayKey]struct{}
+	seen      map[replayKey]bool // whether the key was recorded; false after an I/O error
 	running   replayHeap
 	lingering replayHeap
 	perClient map[uint64]int
@@ -60,7 +60,7 @@ type replayKeys struct {
 
 func newReplayKeys(maxKeys, maxPerClient int) *replayKeys {
 	return &replayKeys{
-		seen:      map[replayKey]struct{}{},
+		seen:      map[replayKey]bool{},
 		perClient: map[uint64]int{},
 		max:       maxKeys,
 		maxClient: maxPerClient,
@@ -83,7 +83,10 @@ func (k *replayKeys) claim(c *Claim, t instant, seg uint8) (replayEntry, error) 
 		return replayEntry{}, ErrClaim
 	}
 	key, client := hashClaim(c)
-	if _, ok := k.seen[key]; ok {
+	if recorded, ok := k.seen[key]; ok {
+		if !recorded {
+			return replayEntry{}, ErrUnrecorded
+		}
 		return replayEntry{}, ErrReplay
 	}
 	if k.perClient[client] >= k.allowed() {
@@ -107,13 +110,25 @@ func (k *replayKeys) add(e replayEntry, t instant) {
 	life := int64(e.life) * int64(time.Millisecond)
 	e.due = t.mono + life
 	k.longest = max(k.longest, life)
-	k.seen[e.key] = struct{}{}
+	k.seen[e.key] = true
 	k.live[e.seg]++
 	if e.client != 0 {
 		k.perClient[e.client]++
 		k.counted++
 	}
 	k.running.push(e)
+}
+
+// unrecorded notes that the key of a claim that was answered with nil could not be written after all.
+func (k *replayKeys) unrecorded(c *Claim) {
+	key, _ := hashClaim(c)
+	k.seen[key] = false
+}
+
+// recorded reports whether the key of a claim is held and was recorded.
+func (k *replayKeys) recorded(c *Claim) bool {
+	key, _ := hashClaim(c)
+	return k.seen[key]
 }
 
 // load adds an entry read from a file, whose monotonic lifetime starts anew. One whose time is over by
@@ -153,7 +168,7 @@ func (k *replayKeys) expire(t instant, adding int) {
 	}
 	if len(k.seen) == 0 && cap(k.running)+cap(k.lingering) > keepCapacity {
 		// Neither maps nor slices give memory back on their own.
-		k.seen, k.running, k.lingering = map[replayKey]struct{}{}, nil, nil
+		k.seen, k.running, k.lingering = map[replayKey]bool{}, nil, nil
 	}
 }
 

@@ -195,3 +195,8 @@ func ExampleServer_MaxClients() {
 	fmt.Println(server.MaxClients())
 	// Output: 32
 }
+
+func ExampleResult_PeerFailed() {
+	fmt.Println(auth.ResultReplay.PeerFailed(), auth.ResultStoreFailed.PeerFailed())
+	// Output: true false
+}

@@ -258,10 +258,8 @@ func (a *attempt) verify(peer *Peer, nonce []byte) *Error {
 		err = a.Authorize(a.ctx, *peer, claim)
 	}
 	switch {
-	case claimErr != nil && errors.Is(claimErr, ErrReplayFull):
-		return refuse(ResultFull, claimErr)
 	case claimErr != nil:
-		return refuse(ResultReplay, claimErr)
+		return refuse(claimResult(claimErr), claimErr)
 	case err != nil && a.ctx.Err() != nil: // it may have been waiting
 		return refuse(ResultCanceled, context.Cause(a.ctx))
 	case err != nil:

@@ -8,10 +8,12 @@ import (
 
 // Replay remembers which nonces were seen. It must be safe for concurrent use.
 type Replay interface {
-	// Claim marks (client, nonce) as seen until a time, atomically, and fails if it is marked
-	// already, or if there is no room (an error that is ErrReplayFull), in which case the message
-	// must be refused. nonce is borrowed until Claim returns. until carries a monotonic reading
-	// where the clock gave one: forget only when both clocks are past it.
+	// Claim marks (client, nonce) as seen until a time, atomically. It fails with an error that is
+	// ErrReplayed if the pair is marked already, and with one that is ErrReplayFull if there is no
+	// room. Any other error says that the mark could not be recorded. The message is refused in each
+	// case, but only ErrReplayed is held against its sender. nonce is borrowed until Claim returns.
+	// until carries a monotonic reading where the clock gave one: forget only when both clocks are
+	// past it.
 	Claim(client string, nonce []byte, until time.Time) error
 }
 

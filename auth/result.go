@@ -27,6 +27,7 @@ const (
 	ResultCanceled             // the context ended
 	ResultMisconfigured        // the options do not pass Check
 	ResultLimited              // not tried: its source has, or all have, as much as they may
+	ResultStoreFailed          // the replay store could not record the nonce
 	// NumResults is the size of an array indexed by a Result.
 	NumResults int = iota
 )
@@ -60,8 +61,38 @@ func (r Result) String() string {
 		return "misconfigured"
 	case ResultLimited:
 		return "limited"
+	case ResultStoreFailed:
+		return "store-failed"
 	default:
 		return "invalid"
+	}
+}
+
+// PeerFailed reports whether the result is evidence against the peer: whether it counts towards a ban.
+// What this host could not do (record a nonce, find room, finish in time), what was not tried, and a
+// message that is authentic, fresh and unused but not authorized, are not: its sender knows the secret.
+func (r Result) PeerFailed() bool {
+	switch r {
+	case ResultMalformed, ResultUnknown, ResultStale, ResultProof, ResultReplay:
+		return true
+	default:
+		return false
+	}
+}
+
+// claimResult is the result of a handshake whose Replay has answered err. Only ErrReplayed says that the
+// message was seen before: an error that is not known is taken for a store that failed, which refuses
+// the message and is held against no peer.
+func claimResult(err error) Result {
+	switch {
+	case err == nil:
+		return ResultOK
+	case errors.Is(err, ErrReplayed):
+		return ResultReplay
+	case errors.Is(err, ErrReplayFull):
+		return ResultFull
+	default:
+		return ResultStoreFailed
 	}
 }
 

@@ -112,6 +112,8 @@ func authWords(r auth.Result) string {
 		return "it was seen before"
 	case auth.ResultFull:
 		return "the replay store is full"
+	case auth.ResultStoreFailed:
+		return "the replay store could not write it down"
 	default:
 		return ""
 	}

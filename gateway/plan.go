@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -163,15 +164,14 @@ func (p *parts) authenticate(ctx context.Context, s *service, t tun.Tuple, conn 
 func (p *parts) explain(service string, t tun.Tuple, e *auth.Error) {
 	p.g.watchAuth(service, t, nil, e)
 	p.g.journal.refused(e, service, t.Src.Netip(), p.g.o.Now())
-	switch e.Result {
-	case auth.ResultMalformed, auth.ResultUnknown:
+	if e.Result.PeerFailed() {
 		p.gate.Failed(t)
-	case auth.ResultStale, auth.ResultReplay, auth.ResultUnauthorized, auth.ResultProof:
-		if !errors.Is(e.Err, admission.ErrNoGrant) {
-			p.gate.Failed(t) // or else its knock was lost, which is nobody's fault
-		}
+	}
+	switch e.Result {
+	case auth.ResultStoreFailed:
+		p.g.health.storeFailed.Store(p.g.o.Now().UnixNano())
 		fallthrough
-	case auth.ResultFull:
+	case auth.ResultStale, auth.ResultReplay, auth.ResultUnauthorized, auth.ResultProof, auth.ResultFull:
 		p.g.auditRefused(e, service, t)
 		leftOut, ok := p.g.refusals.Take(p.g.o.Now())
 		if !ok {
@@ -187,7 +187,11 @@ func (p *parts) explain(service string, t tun.Tuple, e *auth.Error) {
 		if e.Err != nil {
 			attrs = append(attrs, "err", e.Err)
 		}
-		p.g.log.Warn("authentication refused", sample.With(leftOut, attrs...)...)
+		level := slog.LevelWarn
+		if e.Result == auth.ResultStoreFailed {
+			level = slog.LevelError
+		}
+		p.g.log.Log(context.Background(), level, "authentication refused", sample.With(leftOut, attrs...)...)
 	default:
 		// Nothing was tried; counted.
 	}

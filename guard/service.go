@@ -33,13 +33,8 @@ func (s *service) Handshake(ctx context.Context, accepted net.Conn) (auth.Peer, 
 		return s.knocked(c)
 	}
 	peer, err := s.auth.HandshakeWith(ctx, c, slices.Values(gate.Candidates(c.tuple)))
-	switch auth.ResultOf(err) {
-	case auth.ResultMalformed, auth.ResultUnknown, auth.ResultStale, auth.ResultReplay, auth.ResultUnauthorized, auth.ResultProof:
-		if !errors.Is(err, admission.ErrNoGrant) { // or else its knock was lost
-			gate.Failed(c.tuple)
-		}
-	default:
-		// Let in, or nothing was tried.
+	if auth.ResultOf(err).PeerFailed() {
+		gate.Failed(c.tuple)
 	}
 	return peer, err
 }
