@@ -2,10 +2,9 @@ package config
 
 import (
 	"cmp"
-	"fmt"
-	"io/fs"
+	"errors"
 	"net/netip"
-	"runtime"
+	"os"
 	"slices"
 
 	"github.com/knockgw/knockgw/internal/privatefile"
@@ -267,12 +266,12 @@ func (p *parser) failOverlap(i, j int) {
 }
 
 // warnOpenFile warns of secrets that everybody on the host may read.
-func (c *Config) warnOpenFile(path string, info fs.FileInfo) {
-	if runtime.GOOS == "windows" || info.Mode().Perm()&privatefile.Others == 0 || !c.inlineSecrets {
+func (c *Config) warnOpenFile(f *os.File) {
+	open := (*privatefile.OpenError)(nil)
+	if !c.inlineSecrets || !errors.As(privatefile.CheckAccess(f), &open) {
 		return
 	}
-	e := Error{File: path, Msg: fmt.Sprintf("has secrets in it and is open to others than its owner (mode %04o); "+
-		"chmod 600 it, or use secret_file", info.Mode().Perm())}
+	e := Error{File: f.Name(), Msg: "has secrets in it and " + open.Remedy() + ", or use secret_file"}
 	c.Warnings = append(c.Warnings, e.Error())
 }
 

@@ -47,7 +47,7 @@ func (p *parser) parseClientFile(path string) {
 	r := p.InFile(path)
 	data, err := privatefile.Read(path, maxClientFile)
 	if open := (*privatefile.OpenError)(nil); errors.As(err, &open) {
-		r.FailFile(err, "is open to others than its owner (mode %04o), and has a client in it; chmod 600 it", open.Mode)
+		r.FailFile(err, "%s", open.Remedy())
 		return
 	}
 	if err != nil {

@@ -41,8 +41,7 @@ const (
 const (
 	version = 1 // of the file's format
 
-	maxFile   = 16 << 20 // bytes; 10,000 clients take about one million
-	maxSecret = 64 << 10 // bytes of a secret's file; more than that is the wrong file
+	maxFile = 16 << 20 // bytes; 10,000 clients take about one million
 
 	maxClientFile  = 64 << 10 // bytes of a client's own file; all keys with eight secrets take about two thousand
 	maxClientFiles = 1 << 16  // files in a directory; to read as many takes seconds

@@ -50,9 +50,7 @@ func Load(path string, opts ...Option) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if info, err := f.Stat(); err == nil {
-		c.warnOpenFile(path, info)
-	}
+	c.warnOpenFile(f)
 	return c, nil
 }
 

@@ -1,36 +1,20 @@
 package config
 
 import (
-	"errors"
-	"fmt"
-	"io/fs"
 	"path/filepath"
-	"strings"
 
-	"github.com/knockgw/knockgw/internal/privatefile"
-	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/internal/secretfile"
 )
 
-// readSecretFile reads the secret in the file of that name, relative to the directory base. The file's
-// content, less one line end, is spelt as the key secret is.
+// readSecretFile reads the secret in the file of that name, relative to the
+// directory base.
 func readSecretFile(base, name string) (Secret, error) {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(base, name)
 	}
-	text, err := privatefile.Read(name, maxSecret)
-	if system := (*fs.PathError)(nil); errors.As(err, &system) && system.Op == "open" {
-		return nil, fmt.Errorf("%w; make the file with knockgw keygen, or correct the path", err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	secret, err := protocol.ParseSecret(strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return secret, nil
+	return secretfile.Read(name)
 }
 
-// ReadSecretFile reads the secret in a file, by the rules of the key secret_file: readable by its owner
-// only, spelt as the key secret is, less one line end.
-func ReadSecretFile(path string) (Secret, error) { return readSecretFile("", path) }
+// ReadSecretFile reads the secret in a file, by the rules of the key
+// secret_file: readable by its owner only, one line, spelt as the key secret is.
+func ReadSecretFile(path string) (Secret, error) { return secretfile.Read(path) }

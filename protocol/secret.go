@@ -51,10 +51,16 @@ var (
 	errSecretBase64 = errors.New("what follows base64: is not base64; make one with knockgw keygen")
 )
 
-// ParseSecret decodes the spellings of a secret: hex:..., base64:... or plain text, of at least MinSecret
-// bytes. Its errors have nothing of the secret in them, which is why they do not wrap those of the
-// decoders.
+// ParseSecret decodes the spellings of a secret: hex:..., base64:... or plain
+// text, of at least MinSecret bytes. Plain text that an editor, a shell or a
+// copy has likely added something to is refused: the secret would silently be
+// another one on this side than on the other. The errors have nothing of the
+// secret in them, which is why they do not wrap those of the decoders.
 func ParseSecret(text string) (Secret, error) {
+	if err := plainFault(text); err != nil {
+		return nil, err
+	}
+
 	secret := []byte(text)
 	if rest, ok := strings.CutPrefix(text, hexPrefix); ok {
 		var err error
@@ -67,6 +73,7 @@ func ParseSecret(text string) (Secret, error) {
 			return nil, errSecretBase64
 		}
 	}
+
 	if len(secret) < MinSecret {
 		return nil, fmt.Errorf("the secret has %d bytes and needs at least %d; make one with knockgw keygen",
 			len(secret), MinSecret)

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 )
 
@@ -54,4 +56,29 @@ func adoptNew(d *os.File, dir string) error {
 		return fmt.Errorf("%s was replaced while it was made: look who writes in %s", d.Name(), dir)
 	}
 	return adopt(d, dir)
+}
+
+// ownedByRoot reports whether a file is root's, whom every process trusts.
+func ownedByRoot(info fs.FileInfo) bool {
+	s, ok := info.Sys().(*syscall.Stat_t)
+	return ok && s.Uid == 0
+}
+
+// ownedBySelf reports whether a file belongs to this process's account.
+func ownedBySelf(info fs.FileInfo) bool {
+	s, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(s.Uid) == os.Geteuid()
+}
+
+// inGroupOf reports whether this process is in the group of a file.
+func inGroupOf(info fs.FileInfo) bool {
+	s, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return false
+	}
+	if int(s.Gid) == os.Getegid() {
+		return true
+	}
+	groups, err := os.Getgroups()
+	return err == nil && slices.Contains(groups, int(s.Gid))
 }

@@ -19,9 +19,10 @@ const (
 	owner fs.FileMode = 0o600
 )
 
-// Read returns what is in a regular file of at most limit bytes that its owner alone can read. On Windows
-// permissions are not looked at. An error of the system is as it is; the others name the file and the
-// remedy.
+// Read returns what is in a regular file of at most limit bytes that its owner
+// alone can read, or that is mounted read-only for this process (mounted.go). On
+// Windows permissions are not looked at. An error of the system is as it is; the
+// others name the file and the remedy.
 func Read(path string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|atOnce, 0) // the user names it
 	if err != nil {
@@ -35,8 +36,8 @@ func Read(path string, limit int64) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file; name one", path)
 	}
-	if private := info.Mode().Perm()&Others == 0; !private && runtime.GOOS != "windows" {
-		return nil, &OpenError{Path: path, Mode: info.Mode().Perm()}
+	if err := checkAccess(f, info); err != nil {
+		return nil, err
 	}
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
@@ -46,17 +47,6 @@ func Read(path string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s has more than %d bytes; is it the right file?", path, limit)
 	}
 	return data, nil
-}
-
-// An OpenError says that others can read a file.
-type OpenError struct {
-	Path string
-	Mode fs.FileMode
-}
-
-// Error says what to do.
-func (e *OpenError) Error() string {
-	return fmt.Sprintf("%s is open to others than its owner (mode %04o); chmod 600 it", e.Path, e.Mode)
 }
 
 // Write makes a file that its owner alone can read: who writes it, or, if that is root, the owner of the

@@ -1,0 +1,17 @@
+package privatefile
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// onReadOnlyMount reports whether f is on a mount that nothing can be written
+// to, where chmod fails too.
+func onReadOnlyMount(f *os.File) bool {
+	var s unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &s); err != nil {
+		return false
+	}
+	return s.Flags&unix.ST_RDONLY != 0
+}
