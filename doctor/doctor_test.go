@@ -215,7 +215,7 @@ func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
 		"rules that somebody took": {func(h *Host, o *Options) {
 			hide(h, o)
 			runs(h)
-			h.Missing = func() (routes, ports []string, err error) { return nil, []string{"the rule 10"}, nil }
+			h.Missing = func() (routes, ports []string, err error) { return nil, []string{"the rule 0"}, nil }
 		}, "host's own ports", Fail, "systemctl restart knockgw"},
 		"a link with larger packets": {func(h *Host, _ *Options) {
 			h.Links = func() ([]Link, error) { return []Link{{Name: "eth0", MTU: 9000, Up: true}}, nil }

@@ -105,19 +105,7 @@ func (l Local) Missing(name string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		for i := range wanted {
-			w := &wanted[i]
-			if w.Family == family && !slices.ContainsFunc(have, func(h netlink.Rule) bool { return l.ours(&h) && equal(&h, w) }) {
-				missing = append(missing, "the rule "+spelt(w))
-			}
-		}
-		local := slices.IndexFunc(have, func(h netlink.Rule) bool { return isLocal(&h) })
-		switch {
-		case local < 0:
-			missing = append(missing, fmt.Sprintf("any rule of the local table: ip %s rule add pref %d lookup local", flagOf(family), movedLocal))
-		case have[local].Priority <= portless:
-			missing = append(missing, fmt.Sprintf("the precedence of our rules: the local table is asked before them, at %d", have[local].Priority))
-		}
+		missing = append(missing, l.missingRules(family, have, ofFamily(wanted, family))...)
 	}
 	for _, a := range l.addrs() {
 		if !isHosts(a) {
@@ -125,6 +113,26 @@ func (l Local) Missing(name string) ([]string, error) {
 		}
 	}
 	return missing, nil
+}
+
+// missingRules says what is missing of the rules of one family, or of their order.
+func (l Local) missingRules(family int, have, wanted []netlink.Rule) (missing []string) {
+	for i := range wanted {
+		w := &wanted[i]
+		if !slices.ContainsFunc(have, func(h netlink.Rule) bool { return l.ours(&h) && equal(&h, w) }) {
+			missing = append(missing, "the rule "+spelt(w))
+		}
+	}
+	local := slices.IndexFunc(have, func(h netlink.Rule) bool { return isLocal(&h) })
+	switch {
+	case local < 0:
+		return append(missing, fmt.Sprintf("any rule of the local table: ip %s rule add pref %d lookup local", flagOf(family), rulePriority))
+	case slices.ContainsFunc(have[local:], func(h netlink.Rule) bool { return l.ours(&h) && h.Priority == rulePriority }):
+		return append(missing, fmt.Sprintf("the precedence of our rules: the local table is asked before them, at %d", have[local].Priority))
+	case len(missing) == 0 && !l.inOrder(have, wanted):
+		return []string{fmt.Sprintf("the order of our rules: ip %s rule", flagOf(family))}
+	}
+	return missing
 }
 
 // isHosts tells whether an address is on one of the host's interfaces; where nobody can tell, it is.

@@ -41,37 +41,49 @@ func TestAPrefixOfTheNeighboursOwnNetwork(t *testing.T) {
 	works(t, l, []door{near4, near6}, s.Greeting)
 }
 
-// Rules that others put before everything lead packets away from the gateway: the kernel is asked where they go.
+// Rules that were there first are asked before the gateway's and lead packets away from it: the kernel is asked where they go.
 func TestADoctorFindsRulesThatLeadElsewhere(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ rule, says string }{
-		"to another table":  {"pref 5 lookup main", "goes to"},
-		"to nowhere":        {"pref 5 to " + own4 + " blackhole", "goes to nowhere"},
-		"to the host":       {"pref 5 to " + own4 + " lookup local", "goes to"},
+		"to another table":  {"pref 0 lookup main", "goes to"},
+		"to nowhere":        {"pref 0 to " + own4 + " blackhole", "goes to nowhere"},
+		"to the host":       {"pref 0 to " + own4 + " lookup local", "goes to"},
 		"those of a prefix": {"pref 5 to 10.77.0.0/24 blackhole", "goes to nowhere"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l, site, s, _, all := hides(t)
-			site.Start(t)
-			works(t, l, all, s.Greeting)
-			if f := diagnosis(t, site, 0)["way to the device"]; f.Level != doctor.OK {
-				t.Errorf("before: %+v", f)
-			}
 			rule := strings.Fields(c.rule)
 			l.Gateway.MustRun("ip", append([]string{"rule", "add"}, rule...)...)
+			site.Start(t)
 			f := diagnosis(t, site, 1)["way to the device"]
 			if f.Level != doctor.Fail || !strings.Contains(f.Found, c.says) || !strings.Contains(f.Mend, "ip rule") {
 				t.Errorf("it says %+v", f)
 			}
-			if out := l.Gateway.MustRun("sh", "-c", f.Mend+"\ntrue"); !strings.Contains(out, "5:") {
+			if out := l.Gateway.MustRun("sh", "-c", f.Mend+"\ntrue"); !strings.Contains(out, rule[1]+":") {
 				t.Errorf("what it says to type does not show the rule:\n%s", out)
 			}
 			l.Gateway.MustRun("ip", append([]string{"rule", "del"}, rule...)...)
 			if f := diagnosis(t, site, 0)["way to the device"]; f.Level != doctor.OK {
 				t.Errorf("after: %+v", f)
 			}
+			works(t, l, all, s.Greeting)
 		})
+	}
+}
+
+func TestRulesOfOthersComeAfterTheGateways(t *testing.T) {
+	t.Parallel()
+	l, site, s, _, all := hides(t)
+	g := site.Start(t)
+	for _, rule := range []string{"pref 0 lookup main", "pref 0 to " + own4 + " blackhole", "pref 1 lookup local", "pref 5 lookup main"} {
+		l.Gateway.MustRun("ip", append([]string{"rule", "add"}, strings.Fields(rule)...)...)
+		works(t, l, all, s.Greeting)
+		mum(t, l, all, true)
+	}
+	noticed(t, l, g, true)
+	if f := diagnosis(t, site, 0)["way to the device"]; f.Level != doctor.OK {
+		t.Errorf("it says %+v", f)
 	}
 }
 
