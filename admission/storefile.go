@@ -44,28 +44,38 @@ var errLocked = errors.New("in use by another process")
 //
 //	dir/replay.lock    held for as long as the store is open
 //	dir/replay.0, .1   the segment being written and the one before it, in either order
-//	dir/replay.new     the next segment, while it is being made
+//	dir/replay.new     a segment while it is being made
 //
-// When the segment being written is older than the longest lifetime, every key of the other is over: a
-// new one replaces it. Should keys in the other still be held (the wall clock was set back), rotation
-// waits until the segment being written is full, and the new one begins with them.
+// Both segments have blocks on the disk before they are written: another program that fills the disk
+// stops neither the store nor its next opening. When the segment being written is older than the longest
+// lifetime, every key of the other is over, and that is used again, in place. Should keys in the other
+// still be held (the wall clock was set back), rotation waits until the segment being written is full,
+// and a new one that begins with them takes the other's place; only that takes more of the disk.
 type FileStore struct {
 	dir   string
 	opts  StoreOptions
 	lock  *os.File
-	lines sample.Lines // about segments that cannot be begun
+	lines sample.Lines // about segments that cannot be begun, or made larger
 
 	bounds atomic.Pointer[[]Bound] // as they were last told
 
-	mu      sync.Mutex
-	keys    *replayKeys
-	out     segmentFile // nil once closed
-	seg     uint8       // the one being written
-	records int64       // its length, header included
-	limit   int64       // what records may grow to
-	begun   int64       // monotonic nanoseconds
-	retry   int64       // monotonic nanoseconds before which no rotation is tried
-	buf     []byte
+	mu     sync.Mutex
+	keys   *replayKeys
+	segs   [segmentCount]segment
+	closed bool
+	seg    uint8 // the one being written
+	begun  int64 // monotonic nanoseconds
+	retry  int64 // monotonic nanoseconds before which no rotation is tried
+	buf    []byte
+}
+
+// segment is one open segment of a store. Its numbers are of records, the header included.
+type segment struct {
+	out        segmentFile
+	generation uint32
+	records    int64 // written
+	room       int64 // that the file has blocks for
+	limit      int64 // that there may be
 }
 
 // OpenFileStore opens the store in dir, which it makes when it is missing, and reads what is there. It
@@ -86,9 +96,7 @@ func OpenFileStore(dir string, opts StoreOptions) (*FileStore, error) {
 	s := &FileStore{dir: dir, opts: opts.withDefaults(), lock: lock}
 	if err := s.recover(); err != nil {
 		_ = lock.Close()
-		if s.out != nil {
-			_ = s.out.Close()
-		}
+		_ = s.closeSegments() // nothing was written
 		return nil, fmt.Errorf("replay store: %w", err)
 	}
 	return s, nil
@@ -108,24 +116,26 @@ func makeDir(dir string) error {
 	return nil
 }
 
-// recover reads both segments and writes what they hold into one new segment, which gets rid of torn
-// and corrupt records on the way.
+// recover reads both segments, and makes those that are missing, damaged or of an older version.
 func (s *FileStore) recover() error {
 	s.keys = newReplayKeys(s.opts.MaxKeys, s.opts.MaxPerClient)
 	t := s.opts.instant()
+	var content [segmentCount]segmentContent
 	dropped := 0
 	for seg := range uint8(segmentCount) {
-		damage, err := s.readFile(seg, func(e replayEntry) {
+		var err error
+		content[seg], err = s.readFile(seg, func(e replayEntry) {
 			if e.wall < t.wall && len(s.keys.seen) >= maxLoaded*s.opts.MaxKeys {
 				dropped++
 				return
 			}
+			e.seg = seg
 			s.keys.load(e, t)
 		})
 		if err != nil {
 			return fmt.Errorf("read %s: %w", s.name(seg), err)
 		}
-		if damage != (segmentDamage{}) {
+		if damage := content[seg].damage; damage != (segmentDamage{}) {
 			s.opts.Logger.Warn("replay store: damaged records skipped", "file", s.name(seg),
 				"corrupt", damage.corrupt, "torn_bytes", damage.torn)
 		}
@@ -133,23 +143,64 @@ func (s *FileStore) recover() error {
 	if dropped > 0 {
 		s.opts.Logger.Warn("replay store: more outdated keys than fit, the rest dropped", "dropped", dropped)
 	}
-	if err := s.begin(0, t); err != nil {
+
+	for seg := range uint8(segmentCount) {
+		if err := s.restore(seg, &content); err != nil {
+			return err
+		}
+	}
+	if int32(s.segs[1].generation-s.segs[0].generation) > 0 { // generations wrap around
+		s.seg = 1
+	}
+	s.begun = t.mono
+	return nil
+}
+
+// restore opens a segment that was read, to be written on, or makes it from the keys that were in it. A
+// damaged one that cannot be made again, for want of room on the disk, is good enough.
+func (s *FileStore) restore(seg uint8, content *[segmentCount]segmentContent) error {
+	c := &content[seg]
+	if c.usable && c.damage == (segmentDamage{}) {
+		return s.open(seg, c)
+	}
+	generation := 1 - uint32(seg) // of two new ones, the first is written
+	switch other := &content[1-seg]; {
+	case c.usable:
+		generation = c.generation
+	case other.usable:
+		generation = other.generation - 1
+	}
+	err := s.create(seg, generation)
+	if err == nil || !c.usable {
 		return err
 	}
-	// Its keys are in segment 0 as well; if this fails, they are merely read twice.
-	if err := os.Remove(s.name(1)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	s.opts.Logger.Warn("replay store: a damaged segment is used as it is", "file", s.name(seg), "error", err)
+	return s.open(seg, c)
+}
+
+// open opens a segment to be written behind what was read from it.
+func (s *FileStore) open(seg uint8, c *segmentContent) error {
+	out, err := s.opts.open(s.name(seg))
+	if err != nil {
 		return err
+	}
+	s.segs[seg] = segment{
+		out: out, generation: c.generation, records: c.end, room: c.size,
+		limit: max(c.end, s.records()),
 	}
 	return nil
 }
 
-func (s *FileStore) readFile(seg uint8, f func(replayEntry)) (segmentDamage, error) {
+// records is how many records a segment may have that begins empty, header included.
+func (s *FileStore) records() int64 { return 1 + int64(segmentRoom*s.opts.MaxKeys) }
+
+func (s *FileStore) readFile(seg uint8, f func(replayEntry)) (segmentContent, error) {
 	in, err := os.Open(s.name(seg))
 	if errors.Is(err, fs.ErrNotExist) {
-		return segmentDamage{}, nil
+		return segmentContent{}, nil
 	}
 	if err != nil {
-		return segmentDamage{}, err
+		return segmentContent{}, err
 	}
 	defer in.Close() //nolint:errcheck // only read
 	return readSegment(in, f)
@@ -159,43 +210,49 @@ func (s *FileStore) readFile(seg uint8, f func(replayEntry)) (segmentDamage, err
 func (s *FileStore) Claim(batch []Claim) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.out == nil {
+	if s.closed {
 		refuseAll(batch, ErrStoreClosed)
 		return
 	}
 	t := s.opts.instant()
 	s.keys.expire(t, len(batch))
-	if err := s.rotate(t, len(batch)); err != nil {
+	if err := s.rotate(t, int64(len(batch))); err != nil {
 		refuseAll(batch, fmt.Errorf("%w: begin a segment: %w", ErrUnrecorded, err))
 		return
 	}
+	to := &s.segs[s.seg]
 	s.buf = s.buf[:0]
 	for i := range batch {
 		var e replayEntry
 		if e, batch[i].Err = s.keys.claim(&batch[i], t, s.seg); batch[i].Err == nil {
-			s.buf = appendRecord(s.buf, e)
+			s.buf = appendRecord(s.buf, e, to.generation)
 		}
 	}
 	if len(s.buf) == 0 {
 		return
 	}
 	// At an offset, so that what a failed write left behind is overwritten by the next.
-	if _, err := s.out.WriteAt(s.buf, s.records*recordSize); err != nil {
-		err = fmt.Errorf("%w: write %s: %w", ErrUnrecorded, s.name(s.seg), err)
-		for i := range batch {
-			if batch[i].Err == nil {
-				batch[i].Err = err
-				s.keys.unrecorded(&batch[i])
-			}
-		}
-		for i := range batch { // a second claim of the batch for a key that is unrecorded now
-			if batch[i].Err == ErrReplay && !s.keys.recorded(&batch[i]) { //nolint:errorlint // as the keys answer
-				batch[i].Err = err
-			}
-		}
+	if _, err := to.out.WriteAt(s.buf, to.records*recordSize); err != nil {
+		s.refuseUnrecorded(batch, fmt.Errorf("%w: write %s: %w", ErrUnrecorded, s.name(s.seg), err))
 		return
 	}
-	s.records += int64(len(s.buf) / recordSize)
+	to.records += int64(len(s.buf) / recordSize)
+	to.room = max(to.room, to.records)
+}
+
+// refuseUnrecorded answers a batch whose keys could not be written.
+func (s *FileStore) refuseUnrecorded(batch []Claim, err error) {
+	for i := range batch {
+		if batch[i].Err == nil {
+			batch[i].Err = err
+			s.keys.unrecorded(&batch[i])
+		}
+	}
+	for i := range batch { // a second claim of the batch for a key that is unrecorded now
+		if errors.Is(batch[i].Err, ErrReplay) && !s.keys.recorded(&batch[i]) {
+			batch[i].Err = err
+		}
+	}
 }
 
 // boundsTries is how often Bounds tries, boundsPause apart, to ask a store that is
@@ -219,107 +276,33 @@ func (s *FileStore) Bounds() []Bound {
 		return nil
 	}
 	defer s.mu.Unlock()
-	if s.out == nil {
+	if s.closed {
 		return nil
 	}
 	s.keys.expire(s.opts.instant(), expireWhenFull)
-	now := append(s.keys.bounds(), Bound{"replay_file_records", int(s.records), int(s.limit)})
+	to := &s.segs[s.seg]
+	now := append(s.keys.bounds(), Bound{"replay_file_records", int(to.records), int(to.limit)})
 	s.bounds.Store(&now)
 	return slices.Clone(now)
 }
 
-// Writable tries whether a block can be written where the segments are, and takes it
-// away again: nil, or the error.
+// Writable reports by its error why the next claims could not be written: it writes zeros where they
+// would go, which no reader takes for records.
 func (s *FileStore) Writable() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.out == nil {
+	if s.closed {
 		return ErrStoreClosed
 	}
-	name := filepath.Join(s.dir, newName)
-	err := os.WriteFile(name, make([]byte, tried), fileMode)
-	if gone := os.Remove(name); err == nil {
-		err = gone
+	if _, err := os.Stat(s.name(s.seg)); err != nil {
+		return err // it can be written, but is gone for the next start
 	}
+	if err := s.rotate(s.opts.instant(), probeRecords); err != nil {
+		return err
+	}
+	to := &s.segs[s.seg]
+	_, err := to.out.WriteAt(make([]byte, probeRecords*recordSize), to.records*recordSize)
 	return err
-}
-
-// tried is how much Writable writes, in bytes: a block of the usual file systems,
-// more than they keep beside a file's name.
-const tried = 4096
-
-// rotate begins a new segment when it is time to. It fails only when the segment has no room for
-// adding more records.
-func (s *FileStore) rotate(t instant, adding int) error {
-	full := s.records+int64(adding) > s.limit
-	over := s.records > 1 && t.mono-s.begun > s.keys.longest && s.keys.live[1-s.seg] == 0
-	if !full && (!over || t.mono < s.retry) {
-		return nil
-	}
-	err := s.begin(1-s.seg, t)
-	if err == nil {
-		return nil
-	}
-	s.retry = t.mono + int64(rotateRetry)
-	if leftOut, ok := s.lines.Take(s.opts.Now()); ok {
-		s.opts.Logger.Error("replay store: cannot begin a segment", sample.With(leftOut, "dir", s.dir, "error", err)...)
-	}
-	if full {
-		return err
-	}
-	return nil
-}
-
-// begin replaces segment seg by a new one with the keys of it that are still held, and writes there from
-// now on. When it fails, the segment being written is the same as before.
-func (s *FileStore) begin(seg uint8, t instant) error {
-	records, err := s.create(seg)
-	if err != nil {
-		return err
-	}
-	out, err := s.opts.open(s.name(seg))
-	if err != nil {
-		return err
-	}
-	if s.out != nil {
-		_ = s.out.Close() // its writes were answered for one by one
-	}
-	s.out, s.seg, s.records, s.begun = out, seg, records, t.mono
-	s.limit = records + int64(segmentRoom*s.opts.MaxKeys)
-	return nil
-}
-
-// create writes segment seg under another name and renames it into place, so that at any moment one
-// complete file has its keys. It returns the number of records, header included.
-func (s *FileStore) create(seg uint8) (records int64, err error) {
-	name := filepath.Join(s.dir, newName)
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode) // the operator's directory
-	if err != nil {
-		return 0, err
-	}
-	buf := appendHeader(make([]byte, 0, segmentBuffer))
-	flush := func() {
-		if err == nil {
-			_, err = f.Write(buf)
-			buf = buf[:0]
-		}
-	}
-	records = 1
-	s.keys.each(seg, func(e replayEntry) {
-		if len(buf)+recordSize > segmentBuffer {
-			flush()
-		}
-		if err == nil {
-			buf = appendRecord(buf, e)
-			records++
-		}
-	})
-	flush()
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(name, s.name(seg))
-	}
-	return records, err
 }
 
 func (s *FileStore) name(seg uint8) string {
@@ -330,10 +313,18 @@ func (s *FileStore) name(seg uint8) string {
 func (s *FileStore) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.out == nil {
+	if s.closed {
 		return nil
 	}
-	err := errors.Join(s.out.Close(), s.lock.Close())
-	s.out, s.keys = nil, nil
+	s.closed, s.keys = true, nil
+	return errors.Join(s.closeSegments(), s.lock.Close())
+}
+
+func (s *FileStore) closeSegments() (err error) {
+	for i := range s.segs {
+		if out := s.segs[i].out; out != nil {
+			err = errors.Join(err, out.Close())
+		}
+	}
 	return err
 }

@@ -3,6 +3,7 @@ package admission
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -28,7 +29,7 @@ func openFile(t testing.TB, dir string, o StoreOptions) *FileStore {
 
 // kill ends the store as the death of its process would: the kernel closes its files, nothing else happens.
 func kill(s *FileStore) {
-	_ = s.out.Close()
+	_ = s.closeSegments()
 	_ = s.lock.Close()
 }
 
@@ -84,11 +85,11 @@ func TestDamageToASegmentCostsOnlyTheDamagedRecords(t *testing.T) {
 		lost   map[uint64]bool
 		log    string
 	}{
-		{"torn tail", func(t *testing.T, name string) { truncate(t, name, record(4)-1) }, map[uint64]bool{3: true}, "torn_bytes=39"},
+		{"torn tail", func(t *testing.T, name string) { truncate(t, name, record(4)-1) }, map[uint64]bool{3: true}, "torn_bytes=43"},
 		{"cut at a record", func(t *testing.T, name string) { truncate(t, name, record(3)) }, map[uint64]bool{3: true}, ""},
 		{"flipped bit", func(t *testing.T, name string) { flip(t, name, record(1)+20) }, map[uint64]bool{1: true}, "corrupt=1"},
 		{"flipped bit in the header", func(t *testing.T, name string) { flip(t, name, 3) }, nil, "corrupt=1"},
-		{"zeros behind", func(t *testing.T, name string) { truncate(t, name, record(9)) }, nil, "corrupt=5"},
+		{"zeros behind", func(t *testing.T, name string) { truncate(t, name, record(9)) }, nil, ""},
 		{"cut within the header", func(t *testing.T, name string) { truncate(t, name, 7) },
 			map[uint64]bool{0: true, 1: true, 2: true, 3: true}, "torn_bytes=7"},
 		{"empty", func(t *testing.T, name string) { truncate(t, name, 0) },
@@ -149,7 +150,7 @@ func flip(t *testing.T, name string, at int64) {
 func TestAFileThatIsNotASegmentIsLeftAlone(t *testing.T) {
 	for name, header := range map[string][]byte{
 		"another format":  bytes.Repeat([]byte("x"), recordSum),
-		"another version": append([]byte(segmentMagic), bytes.Repeat([]byte{2}, recordSum-len(segmentMagic))...),
+		"another version": append([]byte(segmentMagic), bytes.Repeat([]byte{3}, recordSum-len(segmentMagic))...),
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -218,8 +219,11 @@ func TestRotationKeepsWhatIsHeldAndBoundsTheDisk(t *testing.T) {
 			n++
 			wantErr(t, claimOne(s, knockClaim("alice", n)), nil)
 		}
-		if size := diskUse(t, dir); size > 2*63*10*recordSize {
+		if size := diskUse(t, dir); size > 2*(reserve+2)*recordSize {
 			t.Fatalf("%d bytes on disk after %d claims", size, n)
+		}
+		if r := s.segs[s.seg].records; r > 64*10 {
+			t.Fatalf("%d records in a segment after %d claims", r, n)
 		}
 	}
 	kill(s)
@@ -348,22 +352,54 @@ func TestWithoutRoomForASegmentClaimsAreRefused(t *testing.T) {
 	}
 	s := openFile(t, dir, opts)
 	broken = true
-	var refused int
-	for n := range uint64(30) {
+	for n := range uint64(10 * segmentRoom * 10) { // both segments are used again, many times
 		clocks.pass(testLifetime + time.Second)
-		err := claimOne(s, knockClaim("alice", n))
-		if errors.Is(err, errFault) {
+		wantErr(t, claimOne(s, knockClaim("alice", n)), nil)
+	}
+	clocks.step(-24 * time.Hour) // now the keys of both are held
+	var refused int
+	for n := range uint64(60) {
+		clocks.pass(testLifetime + time.Second)
+		err := claimOne(s, knockClaim("alice", 1000+n))
+		if errors.Is(err, errFault) && errors.Is(err, ErrUnrecorded) {
 			refused++
 		} else {
 			wantErr(t, err, nil)
 		}
 	}
-	if want := 30 - segmentRoom*10; refused != want {
-		t.Fatalf("%d claims refused, want %d", refused, want)
+	if refused < 60-2*segmentRoom*10 {
+		t.Fatalf("only %d claims refused", refused)
 	}
 	broken = false
 	clocks.pass(testLifetime)
 	wantErr(t, claimOne(s, knockClaim("alice", 100)), nil)
+}
+
+// A file of the version before is read, and replaced by one of this.
+func TestStoreReadsSegmentsOfVersion1(t *testing.T) {
+	dir, clocks := t.TempDir(), newTestClocks()
+	s := openFile(t, t.TempDir(), clocks.options())
+	claims := []Claim{knockClaim("alice", 1), knockClaim("bob", 2)}
+	for i := range claims {
+		e, err := s.keys.claim(&claims[i], s.opts.instant(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		header := append([]byte(segmentMagic), 0, 0, 0, 1)
+		header = appendSum(append(header, make([]byte, recordSizeV1-4-len(header))...))
+		record := appendRecord(nil, e, 0)[:recordSizeV1-4]
+		name := filepath.Join(dir, fmt.Sprintf("replay.%d", i))
+		if err := os.WriteFile(name, append(header, appendSum(record)...), fileMode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		s = openFile(t, dir, clocks.options())
+		for _, c := range claims {
+			wantErr(t, claimOne(s, c), ErrReplay)
+		}
+		kill(s)
+	}
 }
 
 // A key is a replay only if it was given to somebody: a disk that fails makes no replays.
@@ -405,4 +441,76 @@ func TestStoreSaysReplayOnlyOfWhatItGave(t *testing.T) {
 			}
 		}
 	})
+}
+
+// smallDisk is a segment on a disk that may be full: only what has blocks can be written.
+type smallDisk struct {
+	segmentFile
+	name string
+	full *bool
+}
+
+func (f smallDisk) allocate(off, n int64) error {
+	if *f.full {
+		return errFault
+	}
+	return f.segmentFile.allocate(off, n)
+}
+
+func (f smallDisk) WriteAt(b []byte, off int64) (int, error) {
+	if info, err := os.Stat(f.name); *f.full && (err != nil || off+int64(len(b)) > info.Size()) {
+		return 0, errFault
+	}
+	return f.segmentFile.WriteAt(b, off)
+}
+
+func TestStoreGoesOnAndStartsOnAFullDisk(t *testing.T) {
+	var full bool
+	dir, clocks := t.TempDir(), newTestClocks()
+	opts := clocks.options()
+	opts.open = func(name string) (segmentFile, error) {
+		f, err := openSegment(name)
+		return smallDisk{f, name, &full}, err
+	}
+	s := openFile(t, dir, opts)
+	full = true
+	var n uint64
+	for range 20 { // lifetimes
+		for range 200 {
+			n++
+			wantErr(t, claimOne(s, knockClaim("alice", n)), nil)
+		}
+		clocks.pass(testLifetime / 2)
+		if err := s.Writable(); err != nil {
+			t.Fatal("a store that records is not writable: ", err)
+		}
+		kill(s)
+		s = openFile(t, dir, opts)
+		wantErr(t, claimOne(s, knockClaim("alice", n)), ErrReplay)
+	}
+
+	// More than was reserved: then, and only until its keys are over, it refuses.
+	var batch []Claim
+	for range 2*reserve + 1000 {
+		n++
+		batch = append(batch, knockClaim(fmt.Sprint(n%8), n))
+	}
+	for ; len(batch) > 0; batch = batch[min(len(batch), knockBatch):] {
+		s.Claim(batch[:min(len(batch), knockBatch)])
+	}
+	var err error
+	for range knockBatch { // what is left is less than a batch
+		n++
+		err = claimOne(s, knockClaim("alice", n))
+	}
+	wantErr(t, err, ErrUnrecorded)
+	wantErr(t, s.Writable(), errFault)
+	for range 4 {
+		clocks.pass(testLifetime + time.Second)
+		for range 2 * reserve / expireFloor {
+			s.Claim(nil)
+		}
+	}
+	wantErr(t, claimOne(s, knockClaim("alice", n+2)), nil)
+	wantErr(t, s.Writable(), nil)
 }

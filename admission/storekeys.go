@@ -42,7 +42,7 @@ type replayEntry struct {
 	wall   int64  // Unix milliseconds at which the wall clock says it is over
 	client uint64 // whom it is counted against; 0: nobody
 	life   uint32 // milliseconds, for counting the monotonic lifetime anew after a restart
-	seg    uint8  // the file segment it is written in; always 0 in memory
+	seg    uint8  // the file segment it is in; 0 in a store in memory
 }
 
 // replayKeys is not safe for concurrent use: its store's lock guards it.
@@ -141,7 +141,6 @@ func (k *replayKeys) load(e replayEntry, t instant) bool {
 	if e.wall < t.wall {
 		e.client = 0
 	}
-	e.seg = 0
 	k.add(e, t)
 	return true
 }

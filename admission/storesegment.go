@@ -11,19 +11,25 @@ import (
 )
 
 // A segment of a file store: a header, then records, all of one size so that a damaged record does not
-// take its followers with it, and never shorter than a write was. Integers are big-endian.
+// take its followers with it. Integers are big-endian.
 //
-//	header   magic[8] || u32 version || zero[24] || u32 crc
-//	record   key[16] || i64 wall end, Unix ms || u64 client || u32 lifetime, ms || u32 crc
+//	header   magic[8] || u32 version || u32 generation || zero[24] || u32 crc
+//	record   key[16] || i64 wall end, Unix ms || u64 client || u32 lifetime, ms || u32 generation || u32 crc
 //
-// The CRC is Castagnoli's, over what precedes it. Of zero bytes, which a file system may leave after a
-// power cut, it is not zero.
+// A segment is preallocated, and used again when all its keys are over, by a header of another
+// generation: a disk that is full does not stop the store. So the records end with the last one of the
+// header's generation; what follows is zeros, a write that was never answered, or of an earlier
+// generation. The CRC is Castagnoli's, over what precedes it. Of zero bytes it is not zero.
+//
+// Version 1 had no generations: 24 zero bytes followed the version, and records were 4 bytes shorter.
+// It is read, and replaced when the store is opened.
 
 const (
 	segmentCount   = 2  // the one being written, and the one before it
-	recordSize     = 40 // bytes; the header's too, so that records lie at multiples of it
+	recordSize     = 44 // bytes; the header's too, so that records lie at multiples of it
 	recordSum      = recordSize - 4
-	segmentVersion = 1
+	recordSizeV1   = 40
+	segmentVersion = 2
 	segmentMagic   = "KGREPLAY"
 	segmentBuffer  = 64 << 10 // bytes read or written at once when a whole segment is
 )
@@ -33,44 +39,80 @@ var (
 	errSegmentMagic   = errors.New("not a replay segment")
 )
 
-// segmentFile is what a store needs of an open segment. *os.File is one.
+// segmentFile is what a store needs of an open segment.
 type segmentFile interface {
 	io.WriterAt
 	io.Closer
+	// allocate reserves the blocks of n bytes from offset off on, so that writing there takes no more
+	// room on the disk. The file grows by them, of zeros.
+	allocate(off, n int64) error
 }
+
+// osSegment is a segment in the file system.
+type osSegment struct{ *os.File }
 
 func openSegment(name string) (segmentFile, error) {
-	return os.OpenFile(name, os.O_WRONLY, fileMode) // a name of ours in the store's directory
+	f, err := os.OpenFile(name, os.O_WRONLY, fileMode) // a name of ours in the store's directory
+	if err != nil {
+		return nil, err
+	}
+	return osSegment{f}, nil
 }
 
-func appendHeader(b []byte) []byte {
+func (f osSegment) allocate(off, n int64) error { return allocate(f.File, off, n) }
+
+// writeZeros is allocate by writing, where the system has no call for it.
+func writeZeros(f *os.File, off, n int64) error {
+	zeros := make([]byte, min(n, segmentBuffer))
+	for n > 0 {
+		wrote, err := f.WriteAt(zeros[:min(n, segmentBuffer)], off)
+		if err != nil {
+			return err
+		}
+		off, n = off+int64(wrote), n-int64(wrote)
+	}
+	return nil
+}
+
+func appendHeader(b []byte, generation uint32) []byte {
 	start := len(b)
 	b = append(b, segmentMagic...)
 	b = binary.BigEndian.AppendUint32(b, segmentVersion)
-	b = append(b, make([]byte, recordSum-len(segmentMagic)-4)...)
+	b = binary.BigEndian.AppendUint32(b, generation)
+	b = append(b, make([]byte, recordSum-(len(b)-start))...)
 	return binary.BigEndian.AppendUint32(b, checksum(b[start:]))
 }
 
-func appendRecord(b []byte, e replayEntry) []byte {
+func appendRecord(b []byte, e replayEntry, generation uint32) []byte {
 	start := len(b)
 	b = append(b, e.key[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.wall)) // the same bits
 	b = binary.BigEndian.AppendUint64(b, e.client)
 	b = binary.BigEndian.AppendUint32(b, e.life)
+	b = binary.BigEndian.AppendUint32(b, generation)
 	return binary.BigEndian.AppendUint32(b, checksum(b[start:]))
 }
 
-// decodeRecord reports whether b, of recordSize bytes, is a record.
-func decodeRecord(b []byte) (replayEntry, bool) {
-	if binary.BigEndian.Uint32(b[recordSum:]) != checksum(b[:recordSum]) {
-		return replayEntry{}, false
+// decodeRecord reports whether b, of recordSize or recordSizeV1 bytes, is a record.
+func decodeRecord(b []byte) (e replayEntry, generation uint32, ok bool) {
+	if !intact(b) {
+		return replayEntry{}, 0, false
+	}
+	if len(b) == recordSize {
+		generation = binary.BigEndian.Uint32(b[36:])
 	}
 	return replayEntry{
 		key:    replayKey(b[:16]),
 		wall:   int64(binary.BigEndian.Uint64(b[16:])), // the same bits
 		client: binary.BigEndian.Uint64(b[24:]),
 		life:   binary.BigEndian.Uint32(b[32:]),
-	}, true
+	}, generation, true
+}
+
+// intact reports whether a header or a record has the CRC of its bytes.
+func intact(b []byte) bool {
+	const sum = 4
+	return binary.BigEndian.Uint32(b[len(b)-sum:]) == checksum(b[:len(b)-sum])
 }
 
 // segmentDamage is what was wrong with a segment.
@@ -79,51 +121,87 @@ type segmentDamage struct {
 	torn    int // bytes of an incomplete record at the end
 }
 
+// segmentContent is what reading a segment has found besides its records.
+type segmentContent struct {
+	usable     bool   // it has the header of this version: it can be written on
+	generation uint32 // of the header
+	end        int64  // records up to the last valid one, header included
+	size       int64  // records that the file has room for
+	damage     segmentDamage
+}
+
 // readSegment hands every valid record of r to f. An empty segment, or one that ends within its header,
 // has no records: a process killed while creating it leaves that. A header that is complete and not
-// ours is an error, since the file is somebody else's.
-func readSegment(r io.Reader, f func(replayEntry)) (segmentDamage, error) {
-	var damage segmentDamage
+// ours is an error, since the file is another program's. Where the header is corrupt, the records of
+// any generation are handed over: those of earlier ones have been over for long, and do no harm.
+func readSegment(r io.Reader, f func(replayEntry)) (segmentContent, error) {
+	var c segmentContent
 	br := bufio.NewReaderSize(r, segmentBuffer)
+	size, err := c.readHeader(br)
+	if err != nil || size == 0 {
+		return c, err
+	}
+	c.size, c.end = 1, 1
 	var buf [recordSize]byte
-	for first := true; ; first = false {
-		n, err := io.ReadFull(br, buf[:])
+	for unknown := 0; ; c.size++ {
+		n, err := io.ReadFull(br, buf[:size])
 		switch {
 		case errors.Is(err, io.EOF):
-			return damage, nil
-		case errors.Is(err, io.ErrUnexpectedEOF):
-			damage.torn = n
-			return damage, nil
-		case err != nil:
-			return damage, err
-		}
-		if first {
-			if err := checkHeader(buf[:], &damage); err != nil {
-				return damage, err
+			if size == recordSizeV1 {
+				c.damage.corrupt += unknown // it had nothing behind its records
 			}
+			return c, nil
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			c.damage.torn = n
+			return c, nil
+		case err != nil:
+			return c, err
+		}
+		e, generation, ok := decodeRecord(buf[:size])
+		if !ok || c.usable && generation != c.generation {
+			unknown++
 			continue
 		}
-		if e, ok := decodeRecord(buf[:]); ok {
-			f(e)
-		} else {
-			damage.corrupt++
-		}
+		c.damage.corrupt += unknown
+		unknown = 0
+		c.end = c.size + 1
+		f(e)
 	}
 }
 
-// checkHeader counts a header with a bad CRC as corrupt and reads on: its records speak for themselves.
-func checkHeader(b []byte, damage *segmentDamage) error {
-	intact := binary.BigEndian.Uint32(b[recordSum:]) == checksum(b[:recordSum])
-	switch {
-	case !intact:
-		damage.corrupt++
-		return nil
-	case !bytes.HasPrefix(b, []byte(segmentMagic)):
-		return errSegmentMagic
-	case binary.BigEndian.Uint32(b[len(segmentMagic):]) != segmentVersion:
-		return errSegmentVersion
+// readHeader reads the header and returns the size of the records that follow, 0 where there is none.
+func (c *segmentContent) readHeader(br *bufio.Reader) (size int, err error) {
+	b, err := br.Peek(recordSize)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
 	}
-	return nil
+	if len(b) < recordSizeV1 {
+		c.damage.torn = len(b)
+		return 0, nil
+	}
+	ours := bytes.HasPrefix(b, []byte(segmentMagic))
+	version := binary.BigEndian.Uint32(b[len(segmentMagic):])
+	whole := len(b) == recordSize && intact(b)
+	switch {
+	case !whole && !intact(b[:recordSizeV1]):
+		c.damage.corrupt++ // its records speak for themselves
+	case !ours:
+		return 0, errSegmentMagic
+	case whole && version == segmentVersion:
+		c.usable, c.generation = true, binary.BigEndian.Uint32(b[len(segmentMagic)+4:])
+	case whole || version != 1:
+		return 0, errSegmentVersion
+	}
+	size = recordSize
+	if version == 1 {
+		size = recordSizeV1
+	}
+	n, err := br.Discard(size)
+	if err != nil { // it ends within its header
+		c.damage.torn = n
+		return 0, nil
+	}
+	return size, nil
 }
 
 func checksum(b []byte) uint32 {

@@ -8,7 +8,7 @@ import "golang.org/x/sys/unix"
 var allowed = []string{
 	// Packets, connections, files: what is open already.
 	"read", "write", "readv", "writev", "pread64", "pwrite64", "close", "lseek",
-	"fstat", "ftruncate", "fsync", "fdatasync", "flock", "getdents64",
+	"fstat", "ftruncate", "fallocate", "fsync", "fdatasync", "flock", "getdents64",
 
 	// The runtime's poller and its wake-ups.
 	"epoll_create1", "epoll_ctl", "epoll_pwait", "eventfd2",

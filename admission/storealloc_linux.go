@@ -1,0 +1,22 @@
+package admission
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+// allocate reserves blocks by fallocate(2), or, on a file system that has none, by writing zeros.
+func allocate(f *os.File, off, n int64) error {
+	for {
+		err := syscall.Fallocate(int(f.Fd()), 0, off, n)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.ENOSYS), errors.Is(err, syscall.EPERM):
+			return writeZeros(f, off, n)
+		default:
+			return err
+		}
+	}
+}

@@ -1,0 +1,162 @@
+package admission
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/knockgw/knockgw/internal/sample"
+)
+
+// How a file store goes from one segment to the other, and makes new ones.
+
+const (
+	// probeRecords is how many records Writable tries: more than a batch of knocks has, and more than a
+	// block of the usual file systems, which they keep beside a file's name.
+	probeRecords = 100
+	// reserve is how many records a segment has blocks for besides those that it has: 1,500 messages a
+	// second, with the usual lifetime. 4 MiB. Where they are used up, as many are added.
+	reserve = 4 << 20 / recordSize
+	// reserveStep is by how much less is tried where that does not fit.
+	reserveStep = 4
+)
+
+// rotate makes room for adding more records: in the segment being written, or in the other, when that
+// is time or when there is none here. It fails only where there may be no more records here and the
+// other cannot be begun; where the disk is full, the write that follows says so.
+func (s *FileStore) rotate(t instant, adding int64) error {
+	from := &s.segs[s.seg]
+	need := from.records + adding
+	full := need > from.limit
+	old := from.records > 1 && t.mono-s.begun > s.keys.longest
+	cramped := !full && need > from.room && !s.grow(from, need, t)
+	if !full && (!old && !cramped || t.mono < s.retry) {
+		return nil
+	}
+	var err error
+	switch {
+	case s.keys.live[1-s.seg] == 0:
+		err = s.reuse(1 - s.seg)
+	case full:
+		err = s.create(1-s.seg, from.generation+1)
+	default:
+		return nil // its keys are held still
+	}
+	if err == nil {
+		s.seg, s.begun = 1-s.seg, t.mono
+		return nil
+	}
+	s.failed(t, "replay store: cannot begin a segment", err)
+	if full {
+		return err
+	}
+	return nil
+}
+
+// failed logs a failure, once in a while, and has what is not urgent wait for its next attempt.
+func (s *FileStore) failed(t instant, what string, err error) {
+	s.retry = t.mono + int64(rotateRetry)
+	if leftOut, ok := s.lines.Take(s.opts.Now()); ok {
+		s.opts.Logger.Error(what, sample.With(leftOut, "dir", s.dir, "error", err)...)
+	}
+}
+
+// grow reserves more of the disk for a segment that needs room for so many records. It reports whether
+// there is that room.
+func (s *FileStore) grow(to *segment, need int64, t instant) bool {
+	if t.mono < s.retry {
+		return false
+	}
+	room := max(need, min(to.room+reserve, to.limit))
+	if err := to.out.allocate(to.room*recordSize, (room-to.room)*recordSize); err != nil {
+		s.failed(t, "replay store: cannot reserve more of the disk", err)
+		return false
+	}
+	to.room = room
+	return true
+}
+
+// reuse begins a segment, all of whose keys are over, by another header.
+func (s *FileStore) reuse(seg uint8) error {
+	to := &s.segs[seg]
+	generation := s.segs[1-seg].generation + 1
+	if _, err := to.out.WriteAt(appendHeader(nil, generation), 0); err != nil {
+		return err
+	}
+	to.generation, to.records, to.limit = generation, 1, s.records()
+	return nil
+}
+
+// create replaces segment seg by a new one with the keys of it that are still held. It is written under
+// another name and renamed into place, so that at any moment one complete file has its keys. When it
+// fails, nothing has changed.
+func (s *FileStore) create(seg uint8, generation uint32) error {
+	name := filepath.Join(s.dir, newName)
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode) // the operator's directory
+	if err != nil {
+		return err
+	}
+	to := segment{generation: generation}
+	err = s.fill(f, seg, &to)
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(name, s.name(seg))
+	}
+	if err == nil {
+		to.out, err = s.opts.open(s.name(seg))
+	}
+	if err != nil {
+		_ = os.Remove(name) // its blocks are wanted elsewhere
+		return err
+	}
+	if old := s.segs[seg].out; old != nil {
+		_ = old.Close() // its writes were answered for one by one
+	}
+	s.segs[seg] = to
+	return nil
+}
+
+// fill writes the header and the keys of segment seg to f, reserves what is to follow, and notes both.
+func (s *FileStore) fill(f *os.File, seg uint8, to *segment) (err error) {
+	buf := appendHeader(make([]byte, 0, segmentBuffer), to.generation)
+	flush := func() {
+		if err == nil {
+			_, err = f.Write(buf)
+			buf = buf[:0]
+		}
+	}
+	to.records = 1
+	s.keys.each(seg, func(e replayEntry) {
+		if len(buf)+recordSize > segmentBuffer {
+			flush()
+		}
+		if err == nil {
+			buf = appendRecord(buf, e, to.generation)
+			to.records++
+		}
+	})
+	flush()
+	to.room, to.limit = to.records, to.records+int64(segmentRoom*s.opts.MaxKeys)
+	if err != nil {
+		return err
+	}
+	s.reserve(f, to)
+	return nil
+}
+
+// reserve takes the blocks for what is to follow in a new segment; on a small disk, fewer of them. That
+// there are none is said, and no error: the store works as long as the disk is not full.
+func (s *FileStore) reserve(f *os.File, to *segment) {
+	var err error
+	wanted := min(reserve, to.limit-to.room)
+	for n := wanted; n >= min(probeRecords, wanted); n /= reserveStep {
+		if err = allocate(f, to.room*recordSize, n*recordSize); err == nil {
+			to.room += n
+			break
+		}
+	}
+	if err != nil {
+		s.opts.Logger.Warn("replay store: cannot reserve room on the disk; should it fill up, clients are refused: free some",
+			"dir", s.dir, "bytes", wanted*recordSize, "error", err)
+	}
+}
