@@ -3,7 +3,7 @@
 // The Gate judges one packet at a time, in the order of Gate.Admit:
 //
 //  1. a packet of a flow in its table, not a SYN that begins anew  pass
-//  2. an ICMP error about something such a flow has sent           pass
+//  2. an ICMP error with a path MTU for what such a flow has sent  pass
 //  3. a SYN to an open service, within its quota                   pass, recorded
 //  4. a datagram that could be a knock                             queued; its source is pending
 //  5. a SYN whose source holds a grant for the service, with room  pass, recorded

@@ -4,7 +4,9 @@ import "github.com/knockgw/knockgw/tun"
 
 // Egress decides whether a packet of the stack may leave: only TCP of a flow in
 // the table may, and of resets only those that answer this flow. p needs no
-// more than what PeekTCP sets; size is its payload in bytes.
+// more than what PeekTCP sets, and Offload.SegmentSize where it is a super-packet,
+// which Egress lowers, or sets, where the path to the client carries only smaller
+// segments; size is its payload in bytes.
 func (g *Gate) Egress(p *tun.Packet, size int) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -18,6 +20,7 @@ func (g *Gate) Egress(p *tun.Packet, size int) bool {
 		g.stats.muted.Add(1)
 		return false
 	}
+	g.fitPath(f, p, size)
 	length := uint32(size)
 	if p.Flags&(tun.SYN|tun.FIN) != 0 {
 		length++

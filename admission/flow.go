@@ -37,6 +37,7 @@ type flow struct {
 	isn      uint32        // the client's initial sequence number
 	una, nxt uint32        // of ours: oldest unacknowledged, next to be sent
 	sent     bool          // una and nxt mean something
+	path     path          // how large its packets may be
 	admitted time.Duration // when the SYN came
 	proved   time.Duration // when the handshake was done
 	expires  time.Duration // when a closing flow is forgotten

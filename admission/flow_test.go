@@ -23,11 +23,8 @@ func (v visitor) session(port uint16, service string) {
 }
 
 func (v visitor) icmpError(b []byte) []byte {
-	m := tuntest.ICMP{Src: v.addr, Dst: v.gateway(), Type: 3, Code: 4, Payload: b}
-	if v.addr.Is6() {
-		m.Type, m.Code = 2, 0 // packet too big
-	}
-	return m.Packet()
+	const mtu = 1400
+	return v.tooBig(mtu, b)
 }
 
 func TestAnICMPErrorPassesOnlyAboutWhatIsInFlight(t *testing.T) {

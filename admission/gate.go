@@ -28,6 +28,7 @@ type Gate struct {
 	settled func(tun.Tuple) Settlement
 	mirror  Mirror
 	wait    time.Duration
+	mtu     int
 	log     *slog.Logger
 
 	banLines, storeLines sample.Lines
@@ -92,7 +93,7 @@ func New(o Options) (*Gate, error) {
 	g := &Gate{
 		store: o.Store, now: o.Now, mono: o.Mono,
 		deliver: o.Deliver, judged: o.Unparked, notify: o.Evicted, revoked: o.Revoked, knocked: o.Knocked, banned: o.Banned,
-		settled: o.Settled, mirror: o.Mirror, wait: o.TimeWait, limits: *l, ban: o.Ban, log: o.Log,
+		settled: o.Settled, mirror: o.Mirror, wait: o.TimeWait, mtu: o.MTU, limits: *l, ban: o.Ban, log: o.Log,
 		evicted:     make(chan tun.Tuple, evictedBacklog),
 		flows:       make(map[tun.Tuple]*flow),
 		sources:     make(map[tun.Addr]*source, l.Knocks),
@@ -106,6 +107,9 @@ func New(o Options) (*Gate, error) {
 	}
 	if g.now == nil {
 		g.now = time.Now
+	}
+	if g.mtu <= 0 {
+		g.mtu = tun.MaxPacket
 	}
 	if g.mono == nil {
 		start := time.Now()
@@ -337,6 +341,9 @@ func (g *Gate) admitCookie(p *tun.Packet, at *place) Verdict {
 	return v
 }
 
+// admitICMP judges an ICMP packet. Only a path MTU is of interest, and only as a
+// claim (see pathmtu.go): all other errors are soft for flows that are in the
+// table (RFC 5927, 5). No ICMP reaches the stack.
 func (g *Gate) admitICMP(p *tun.Packet) Verdict {
 	sent, seq, ok := p.Quoted()
 	if !ok || sent.Src != p.Tuple.Dst {
@@ -345,7 +352,7 @@ func (g *Gate) admitICMP(p *tun.Packet) Verdict {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := g.flows[sent.Reverse()]
-	if f == nil || !f.inFlight(seq) {
+	if f == nil || !f.inFlight(seq) || !g.claim(f, p.PathMTU(), seq) {
 		return Verdict{Reason: ReasonICMP}
 	}
 	return Verdict{Action: Pass, Reason: ReasonICMPError, Open: f.open}

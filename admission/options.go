@@ -75,6 +75,9 @@ type Options struct {
 	Settled func(t tun.Tuple) Settlement
 	// Mirror is told what the gate lets in. Optional.
 	Mirror Mirror
+	// MTU is the device's, in bytes: no larger path MTU is of interest. Default:
+	// tun.MaxPacket.
+	MTU int
 	// TimeWait is how long the stack's endpoints stay in TIME_WAIT.
 	TimeWait time.Duration
 	Limits   Limits

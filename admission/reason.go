@@ -22,7 +22,7 @@ type Reason uint8
 const (
 	// Pass.
 	ReasonFlow      Reason = iota // belongs to an admitted flow
-	ReasonICMPError               // ICMP error about an admitted flow
+	ReasonICMPError               // ICMP error with a path MTU for an admitted flow
 	ReasonOpen                    // SYN to an open service
 	ReasonCookie                  // ACK to an open service under a SYN flood; the stack checks its cookie
 	ReasonGrant                   // SYN of a source with a grant
@@ -37,7 +37,7 @@ const (
 	ReasonNoFlow      // TCP other than SYN, of no admitted flow
 	ReasonNoGrant     // SYN to a hidden service
 	ReasonNotKnock    // a datagram that cannot be a knock
-	ReasonICMP        // ICMP that is no error about an admitted flow
+	ReasonICMP        // any other ICMP
 	ReasonBudget      // could be a knock, but its source, its neighbourhood or all together have spent their budget
 	ReasonQueueFull   // could be a knock, but too many wait, of all or of that source
 	ReasonParkFull    // too many parked SYNs, of all or of that source

@@ -18,6 +18,7 @@ type source struct {
 	done   uint32   // its knocks decided so far; wraps around
 	parked int      // its parked SYNs
 	flows  int      // flows that refer to it
+	mtu    pathMTU  // of the path to it, as far as ICMP errors have shown
 	site   *site    // what it is counted against; nil until there is anything to count
 	own    site     // that, for IPv4
 }
@@ -125,7 +126,7 @@ func (g *Gate) release(s *source) {
 			delete(g.sites, siteAddr(s.addr))
 		}
 	}
-	s.site = nil
+	s.site, s.mtu = nil, pathMTU{}
 	if len(g.freeSources) < cap(g.freeSources) {
 		g.freeSources = append(g.freeSources, s)
 	}

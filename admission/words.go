@@ -10,7 +10,7 @@ import (
 
 var reasonWords = [reasonCount]string{
 	ReasonFlow:        "it belongs to a flow that was let in",
-	ReasonICMPError:   "an ICMP error about something that a flow has sent",
+	ReasonICMPError:   "an ICMP error with a path MTU for something that a flow has sent",
 	ReasonOpen:        "a SYN to a service that answers strangers",
 	ReasonCookie:      "an ACK that may complete a handshake by SYN cookie",
 	ReasonGrant:       "a SYN from where a knock has opened the door",
@@ -23,7 +23,7 @@ var reasonWords = [reasonCount]string{
 	ReasonNoFlow:      "a segment of no flow that was let in",
 	ReasonNoGrant:     "a SYN to a hidden service without a knock before it",
 	ReasonNotKnock:    "a datagram that cannot be a knock: another port, another size, or another form",
-	ReasonICMP:        "ICMP that is no error about a flow",
+	ReasonICMP:        "ICMP without a credible path MTU for a flow",
 	ReasonBudget:      "it could be a knock, but its source, its network or all together have sent too many that were none",
 	ReasonQueueFull:   "it could be a knock, but too many wait already",
 	ReasonParkFull:    "a SYN that would wait for its knock, but too many do already",

@@ -38,6 +38,7 @@ func (p *parts) assemble(ctx context.Context, store admission.Store) (err error)
 		Banned:   g.banned,
 		Settled:  p.settlement,
 		Mirror:   p.mirror(),
+		MTU:      p.device.Info().MTU,
 		TimeWait: netstack.TimeWaitTime,
 		Limits:   limits(&now.cfg.Limits),
 		Ban:      admission.Ban(now.cfg.Ban),

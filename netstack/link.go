@@ -33,14 +33,18 @@ func newLink(s *Stack) *link {
 	return l
 }
 
-// receive hands an admitted packet to the stack. The payload is copied into
+// receive hands an admitted segment to the stack. The payload is copied into
 // one view of its own size and the headers into another, small one: when they
 // share a view, gVisor clones all of it to look at the header alone.
 func (l *link) receive(p *tun.Packet) {
-	if l.dispatcher == nil {
-		return
+	if l.dispatcher == nil || p.Fault != tun.FaultNone || p.Proto != tun.TCP {
+		return // ICMP errors are the gate's: the stack would never raise a path MTU again
 	}
-	b := buffer.MakeWithView(buffer.NewViewWithData(p.Data[:p.Payload]))
+	head := buffer.NewViewWithData(p.Data[:p.Payload])
+	if p.Flags&tun.SYN != 0 {
+		raiseMSS(head.AsSlice()[p.L4+header.TCPMinimumSize:])
+	}
+	b := buffer.MakeWithView(head)
 	if p.Payload < len(p.Data) {
 		v := buffer.NewViewWithData(p.Data[p.Payload:])
 		if err := b.Append(v); err != nil {
@@ -60,6 +64,8 @@ type outgoing struct {
 	parts  [tun.MaxParts][]byte
 	n      int    // parts in use
 	tail   []byte // what the last part and those that found no place are copied to
+
+	header, payload []byte // of a segment that is cut here
 }
 
 // add appends b, which is borrowed. gVisor makes one packet of all the small
@@ -117,18 +123,23 @@ func (l *link) write(w *outgoing, pkt *stack.PacketBuffer) error {
 		return nil // the stack's own ICMP, or whatever it thinks of: never ours to send
 	}
 	size := pkt.Size() - w.packet.Payload
-	w.packet.Data = w.parts[0]
-	if !l.s.o.Egress(&w.packet, size) {
-		return nil
-	}
 	var o tun.Offload
 	if g := pkt.GSOOptions; g.Type == stack.GSOTCPv4 || g.Type == stack.GSOTCPv6 {
 		o.NeedsChecksum = g.NeedsCsum
 		o.ChecksumStart = g.L3HdrLen
 		if size > int(g.MSS) {
 			o.SegmentSize = g.MSS
-			o.HeaderLength = uint16(w.packet.Payload) // two headers: at most 40+60
 		}
+	}
+	w.packet.Data, w.packet.Offload = w.parts[0], o
+	if !l.s.o.Egress(&w.packet, size) {
+		return nil
+	}
+	if o.SegmentSize = w.packet.Offload.SegmentSize; o.SegmentSize > 0 {
+		if !o.NeedsChecksum {
+			return l.cut(w, size, int(o.SegmentSize))
+		}
+		o.HeaderLength = uint16(w.packet.Payload) // two headers: at most 40+60
 	}
 	return l.s.o.Device.Write(o, w.parts[:w.n])
 }

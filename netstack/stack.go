@@ -53,6 +53,7 @@ type Options struct {
 	// Egress says whether a packet that the stack built may leave; size is its
 	// payload in bytes. Only PeekTCP has been called on it, and succeeded; its
 	// Data, borrowed for the call, is the beginning of the packet with its headers.
+	// It may set or lower Offload.SegmentSize, to which the payload is cut then.
 	Egress func(p *tun.Packet, size int) bool
 	// Handle owns a request, on a goroutine of its own, until it returns.
 	Handle func(r *Request)

@@ -6,6 +6,7 @@ import (
 	"io"
 	mrand "math/rand/v2"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 
 	"github.com/knockgw/knockgw/netstack"
@@ -116,49 +117,143 @@ func TestASuperPacketOfAnySizeIsTakenWhole(t *testing.T) {
 	}
 }
 
-func TestAnICMPErrorAboutALiveFlowMakesItsSegmentsSmaller(t *testing.T) {
-	for offload, name := range map[bool]string{true: "offload", false: "no offload"} {
-		for family, f := range families {
-			t.Run(name+" "+family, func(t *testing.T) {
-				const narrow = 1300
-				w := newWorld(t, offload)
-				client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort))
-				client.options = []byte{2, 4, 5, 0xb4} // MSS 1460
-				client.open()
-				c := w.accepted()
-				c.Write(noise(8000))
-				first := client.expect(tun.ACK)
-				segment := len(first.Data)
-				if offload {
-					segment = first.Payload + int(first.Offload.SegmentSize)
-				}
-				if segment <= narrow {
-					t.Fatalf("segments of %d bytes to begin with", segment)
-				}
-				error4 := tuntest.ICMP{Src: netip.MustParseAddr("198.51.100.1"), Dst: f.target, Type: 3, Code: 4,
-					Rest: [4]byte{2: narrow >> 8, 3: narrow & 255}, Payload: first.Data[:first.L4+8]}
+// segmentSize is the size in bytes of the largest packet that p becomes on a wire.
+func segmentSize(p *tun.Packet) int {
+	if p.Offload.SegmentSize > 0 {
+		return p.Payload + int(p.Offload.SegmentSize)
+	}
+	return len(p.Data)
+}
+
+func TestLinkKeepsICMPFromTheStack(t *testing.T) {
+	for family, f := range families {
+		t.Run(family, func(t *testing.T) {
+			w := newWorld(t, true)
+			client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort))
+			client.options = []byte{2, 4, 5, 0xb4} // MSS 1460
+			client.open()
+			c := w.accepted()
+			c.Write(noise(8000))
+			first := client.expect(tun.ACK)
+			for _, mtu := range []uint16{0, 67, 68, 551, 552, 1300, 65535} {
+				m := tuntest.ICMP{Src: netip.MustParseAddr("198.51.100.1"), Dst: f.target, Type: 3, Code: 4, Payload: first.Data[:first.L4+8]}
 				if f.home.Is6() {
-					error4.Src, error4.Type, error4.Code = netip.MustParseAddr("2001:db8:1::1"), 2, 0
-					error4.Rest = [4]byte{2: narrow >> 8, 3: narrow & 255}
-					error4.Payload = first.Data[:min(len(first.Data), 1000)]
+					m.Src, m.Type, m.Code = netip.MustParseAddr("2001:db8:1::1"), 2, 0
 				}
-				for w.next(hush) != nil {
-				}
-				w.inject(error4.Packet(), netstack.Decision{Pass: true})
-				p := client.expect(tun.ACK) // sent again
-				if p.Seq != first.Seq {
-					t.Errorf("sequence number %d, not %d", p.Seq, first.Seq)
-				}
-				segment = len(p.Data)
-				if p.Offload.SegmentSize > 0 {
-					segment = p.Payload + int(p.Offload.SegmentSize)
-				}
-				if segment > narrow || segment < narrow-100 {
-					t.Errorf("segments of %d bytes for a path of %d (%d bytes, %+v)", segment, narrow, len(p.Data), p.Offload)
-				}
-				c.Abort()
-			})
+				binary.BigEndian.PutUint16(m.Rest[2:], mtu)
+				w.inject(m.Packet(), netstack.Decision{Pass: true})
+			}
+			again := w.next(patience) // by the retransmission timer
+			for again != nil && again.Seq != first.Seq {
+				again = w.next(patience)
+			}
+			if again == nil || segmentSize(again) < segmentSize(first) {
+				t.Errorf("sent again as %+v, at first as %+v", again, first)
+			}
+			c.Abort()
+		})
+	}
+}
+
+func TestLinkCutsWhatIsLargerThanThePath(t *testing.T) {
+	const narrow = 700
+	everyKind(t, func(t *testing.T, w *world, home, target netip.Addr) {
+		limit := func(p *tun.Packet, size int) bool {
+			segment := size
+			if s := int(p.Offload.SegmentSize); s > 0 {
+				segment = min(s, size)
+			}
+			if p.Payload+segment > narrow {
+				p.Offload.SegmentSize = uint16(narrow - p.Payload)
+			}
+			return true
 		}
+		w.egress.Store(&limit)
+		var large atomic.Int64
+		w.seen = func(p *tun.Packet) {
+			if segmentSize(p) > narrow {
+				large.Add(1)
+			}
+		}
+		client := w.must(home, netip.AddrPortFrom(target, hiddenPort))
+		c := w.accepted()
+		rng := mrand.New(mrand.NewPCG(1, 2))
+		w.transfer(c, client, noise(1<<20), func() int { return 1 + rng.IntN(1<<(6+rng.IntN(12))) })
+		if n := large.Load(); n != 0 {
+			t.Errorf("%d packets were larger than %d bytes", n, narrow)
+		}
+		c.Close()
+		client.Close()
+	})
+}
+
+func TestLinkSendsTheFINWithTheLastPiece(t *testing.T) {
+	for family, f := range families {
+		t.Run(family, func(t *testing.T) {
+			w := newWorld(t, false)
+			limit := func(p *tun.Packet, size int) bool {
+				if size > 100 {
+					p.Offload.SegmentSize = 100
+				}
+				return true
+			}
+			w.egress.Store(&limit)
+			client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort)).open()
+			c := w.accepted()
+			c.Write(noise(450))
+			c.Close()
+			var got []byte
+			for fin := false; !fin; {
+				p := w.next(patience)
+				if p == nil {
+					t.Fatal("no FIN")
+				}
+				if fin = p.Flags&tun.FIN != 0; fin && p.Seq-client.ack+uint32(len(p.Data)-p.Payload) != 450 {
+					t.Errorf("FIN after %d bytes", p.Seq-client.ack)
+				}
+				if p.Flags&tun.PSH != 0 && len(got) < 400 {
+					t.Errorf("PSH after %d bytes", len(got))
+				}
+				got = append(got, p.Data[p.Payload:]...)
+			}
+			if !bytes.Equal(got, noise(450)) {
+				t.Errorf("%d bytes arrived", len(got))
+			}
+			c.Abort()
+		})
+	}
+}
+
+func TestLinkRaisesATinyMSS(t *testing.T) {
+	for name, c := range map[string]struct {
+		options     []byte
+		least, most int // the stack keeps 36 bytes for SACK blocks
+	}{
+		"1":                       {[]byte{2, 4, 0, 1}, 216, 216},
+		"215 after other options": {[]byte{1, 3, 3, 7, 4, 2, 1, 1, 2, 4, 0, 215, 0, 0, 0, 0}, 216 - 36, 216 - 36},
+		"217":                     {[]byte{2, 4, 0, 217}, 217, 217},
+		"broken options":          {[]byte{2, 1, 0, 1}, 536, 536},
+		"after the end":           {[]byte{0, 2, 4, 1}, 536, 536},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, false)
+			client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort))
+			client.options = c.options
+			client.send(tun.SYN, nil)
+			if p := w.next(hush); p == nil {
+				return // the stack does not take such options at all
+			} else {
+				client.ack = p.Seq + 1
+			}
+			client.send(tun.ACK, nil)
+			conn := w.accepted()
+			conn.Write(noise(5000))
+			p := client.expect(tun.ACK)
+			if n := len(p.Data) - p.Payload; n < c.least || n > c.most {
+				t.Errorf("a segment of %d bytes", n)
+			}
+			conn.Abort()
+		})
 	}
 }
 

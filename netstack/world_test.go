@@ -60,8 +60,9 @@ type world struct {
 	conns  chan *netstack.Conn // what the default handler accepted
 
 	client  *stack.Stack
-	biggest atomic.Int64 // bytes of the largest packet that left
-	refused atomic.Int64 // packets that Egress held back
+	biggest atomic.Int64        // bytes of the largest packet that left
+	refused atomic.Int64        // packets that Egress held back
+	seen    func(p *tun.Packet) // called with every packet that left; may be nil
 }
 
 // newWorld makes a world; change may set handle and admit before it moves.
@@ -157,6 +158,9 @@ func (w *world) check(p *tun.Packet) {
 	}
 	if len(p.Data) != whole {
 		w.Errorf("the IP header says %d bytes of %d", len(p.Data), whole)
+	}
+	if w.seen != nil {
+		w.seen(p)
 	}
 	w.biggest.Store(max(w.biggest.Load(), int64(whole)))
 	biggest := whole

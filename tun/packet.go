@@ -308,6 +308,20 @@ func (p *Packet) Quoted() (t Tuple, seq uint32, ok bool) {
 	return t, binary.BigEndian.Uint32(b[4:]), true
 }
 
+// PathMTU returns the path MTU that an ICMP error carries, in bytes: that of
+// "fragmentation needed" (RFC 1191, 4; 0 from a router that does not know) or
+// "packet too big" (RFC 4443, 3.2). It is -1 where p is none of these.
+func (p *Packet) PathMTU() int {
+	switch {
+	case p.Proto == ICMP && p.ICMPType == 3 && p.ICMPCode == 4:
+		return int(binary.BigEndian.Uint16(p.Data[p.L4+6:]))
+	case p.Proto == ICMPv6 && p.ICMPType == 2:
+		return int(min(binary.BigEndian.Uint32(p.Data[p.L4+4:]), MaxPacket))
+	default:
+		return -1
+	}
+}
+
 // PeekTCP reads a packet that our own stack built: header holds at least its IP
 // and TCP headers. It sets the addresses, ports, flags and numbers and verifies
 // nothing but lengths; ok is false unless the packet is TCP without IP options.

@@ -33,6 +33,34 @@ func TestAnICMPErrorQuotesTheSegmentItIsAbout(t *testing.T) {
 	}
 }
 
+func TestPathMTUIsThatOfErrorsThatHaveOne(t *testing.T) {
+	for name, e := range families {
+		for kind := range uint8(20) {
+			for code := range uint8(6) {
+				want := -1
+				if name == "IPv4" && kind == 3 && code == 4 || name == "IPv6" && kind == 2 {
+					want = 1400
+				}
+				m := tuntest.ICMP{Src: e.client.Addr(), Dst: e.server.Addr(), Type: kind, Code: code, Rest: [4]byte{2: 1400 >> 8, 3: 1400 & 255}, Payload: e.sent()}
+				p := parse(t, m.Packet())
+				if got := p.PathMTU(); got != want {
+					t.Errorf("%s type %d, code %d: %d, not %d", name, kind, code, got, want)
+				}
+			}
+		}
+		p := parse(t, e.tcp(tuntest.TCP{Payload: e.sent()}))
+		if got := p.PathMTU(); got != -1 {
+			t.Errorf("%s: TCP has a path MTU of %d", name, got)
+		}
+	}
+	e := families["IPv6"]
+	m := tuntest.ICMP{Src: e.client.Addr(), Dst: e.server.Addr(), Type: 2, Rest: [4]byte{255, 255, 5, 120}, Payload: e.sent()}
+	p := parse(t, m.Packet())
+	if got := p.PathMTU(); got != tun.MaxPacket {
+		t.Errorf("an MTU of 2^32 - 64136 is %d", got)
+	}
+}
+
 func TestTheQuotedHeaderOfIPv4MayHaveOptionsAndNoValidChecksum(t *testing.T) {
 	e := families["IPv4"]
 	b := e.sent()

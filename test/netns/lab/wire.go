@@ -4,12 +4,16 @@ package lab
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
+
+	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 const (
@@ -32,6 +36,10 @@ type Wire struct {
 	Seed  uint64
 	Rate  float64       // bits a second; required
 	Queue time.Duration // what would wait longer is dropped
+	// MTU, if it is set, is the size in bytes of the largest packet that gets
+	// through. The sender of a larger one hears of it if Tells is set.
+	MTU   int
+	Tells bool
 }
 
 // Carried is what became of one direction's packets.
@@ -39,6 +47,7 @@ type Carried struct {
 	Packets    int // that came
 	Lost       int // by the wire's nature
 	Overflowed int // for want of room in the queue
+	TooBig     int // larger than the MTU
 }
 
 // Carry carries packets until ctx ends, and returns what the first device has sent and what the second has. The
@@ -95,6 +104,15 @@ func (w *Wire) carry(from, to *os.File, direction uint64) (c Carried, err error)
 			c.Lost++
 			continue
 		}
+		if w.MTU > 0 && n > w.MTU {
+			c.TooBig++
+			if w.Tells {
+				if err := tooBig(from, b[:n], w.MTU); err != nil {
+					return c, err
+				}
+			}
+			continue
+		}
 		now := time.Now()
 		if free.Before(now) {
 			free = now
@@ -110,6 +128,26 @@ func (w *Wire) carry(from, to *os.File, direction uint64) (c Carried, err error)
 			c.Overflowed++
 		}
 	}
+}
+
+// tooBig tells the sender of a packet, as a router does, that it was larger than mtu.
+func tooBig(to *os.File, packet []byte, mtu int) error {
+	const quoted = 68 // bytes: enough of either family
+	m := tuntest.ICMP{Payload: packet[:min(len(packet), quoted)]}
+	if packet[0]>>4 == 4 {
+		m.Src, _ = netip.AddrFromSlice(packet[16:20])
+		m.Dst, _ = netip.AddrFromSlice(packet[12:16])
+		m.Type, m.Code = 3, 4
+	} else {
+		m.Src, _ = netip.AddrFromSlice(packet[24:40])
+		m.Dst, _ = netip.AddrFromSlice(packet[8:24])
+		m.Type = 2
+	}
+	binary.BigEndian.PutUint16(m.Rest[2:], uint16(mtu))
+	if _, err := to.Write(m.Packet()); err != nil {
+		return fmt.Errorf("write an ICMP error: %w", err)
+	}
+	return nil
 }
 
 // deliver hands packets over when they are due. After a failure it goes on to take them, so that nobody waits for it.

@@ -1,0 +1,81 @@
+package netstack
+
+import (
+	"encoding/binary"
+
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+// minMSS is the smallest MSS, in bytes, that the stack takes from a SYN: below
+// it, a client could have each kilobyte sent in dozens of packets. FreeBSD's
+// net.inet.tcp.minmss; no link that carries TCP has packets smaller than 256.
+const minMSS = 216
+
+// raiseMSS raises the MSS in the options of a SYN to minMSS. The checksum, which
+// has been verified, is not kept right: the stack does not look at it.
+func raiseMSS(options []byte) {
+	for len(options) > 1 && options[0] != header.TCPOptionEOL {
+		length := int(options[1])
+		switch {
+		case options[0] == header.TCPOptionNOP:
+			length = 1
+		case length < 2 || length > len(options):
+			return
+		case options[0] == header.TCPOptionMSS && length == header.TCPOptionMSSLength:
+			mss := options[2:header.TCPOptionMSSLength]
+			binary.BigEndian.PutUint16(mss, max(binary.BigEndian.Uint16(mss), minMSS))
+		}
+		options = options[length:]
+	}
+}
+
+// cut writes the segment in w, size bytes of payload, in pieces of at most most
+// bytes: for devices that the kernel does not cut for.
+func (l *link) cut(w *outgoing, size, most int) error {
+	p := &w.packet
+	w.header = append(w.header[:0], w.parts[0][:p.Payload]...)
+	w.payload = append(w.payload[:0], w.parts[0][p.Payload:]...)
+	for _, part := range w.parts[1:w.n] {
+		w.payload = append(w.payload, part...)
+	}
+
+	for from := 0; from < size; from += most {
+		piece := w.payload[from:min(from+most, size)]
+		flags := p.Flags
+		if from+most < size {
+			flags &^= tun.FIN | tun.PSH
+		}
+		writeHeader(w.header, p, flags, p.Seq+uint32(from), piece)
+		if err := l.s.o.Device.Write(tun.Offload{}, [][]byte{w.header, piece}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeHeader makes b, the headers of p, those of a segment with these flags,
+// this sequence number and this payload.
+func writeHeader(b []byte, p *tun.Packet, flags uint8, seq uint32, payload []byte) {
+	segment := header.TCP(b[p.L4:])
+	segment.SetSequenceNumber(seq)
+	segment.SetFlags(flags)
+
+	length := uint16(len(segment) + len(payload)) // a packet's
+	var sum uint16
+	if p.Version == 4 {
+		ip := header.IPv4(b)
+		ip.SetTotalLength(uint16(p.L4) + length)
+		ip.SetChecksum(0)
+		ip.SetChecksum(^ip.CalculateChecksum())
+		sum = header.PseudoHeaderChecksum(header.TCPProtocolNumber, ip.SourceAddress(), ip.DestinationAddress(), length)
+	} else {
+		ip := header.IPv6(b)
+		ip.SetPayloadLength(length)
+		sum = header.PseudoHeaderChecksum(header.TCPProtocolNumber, ip.SourceAddress(), ip.DestinationAddress(), length)
+	}
+	segment.SetChecksum(0)
+	segment.SetChecksum(^segment.CalculateChecksum(checksum.Checksum(payload, sum)))
+}
