@@ -22,14 +22,15 @@ import (
 func clientCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "client",
-		Short: "Add, list and remove the clients of a gateway, and change their secrets",
+		Short: "Add, list, change and remove the clients of a gateway",
 		Long: "The clients that these commands make are files in the directory that the configuration names with\n" +
 			"clients_dir, one for each. The running gateway takes a change up at once where the configuration has\n" +
 			"a control.socket; otherwise it is to be told, with SIGHUP.",
 		Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(clientAddCommand(), clientListCommand(), clientRotateCommand(), clientRemoveCommand())
+	cmd.AddCommand(clientAddCommand(), clientListCommand(), clientShowCommand(), clientSetCommand(),
+		clientRotateCommand(), clientRemoveCommand())
 	return cmd
 }
 
@@ -232,12 +233,11 @@ func brokenFiles(err error) []brokenClient {
 type clientRow struct {
 	ID       string      `json:"id"`
 	Services []string    `json:"services"` // all that it may use, by name
+	All      bool        `json:"all"`      // the file names none: later ones too
 	Secrets  []secretRow `json:"secrets"`
 	Expires  *time.Time  `json:"expires,omitempty"`
 	File     string      `json:"file"`
 	Line     int         `json:"line"`
-
-	all bool // the file names no services
 }
 
 // secretRow is a secret without itself.
@@ -252,10 +252,10 @@ func clientRows(c *config.Config) []clientRow {
 		place, _ := c.PlaceOf(client.ID)
 		row := clientRow{
 			ID: client.ID, Services: []string{}, Expires: end(client.Expires),
-			File: place.File, Line: place.Line, Secrets: []secretRow{}, all: client.Services == nil,
+			File: place.File, Line: place.Line, Secrets: []secretRow{}, All: client.Services == nil,
 		}
-		for j := range c.Services {
-			if name := c.Services[j].Name; client.May(name) {
+		for _, name := range serviceNames(c) {
+			if client.May(name) {
 				row.Services = append(row.Services, name)
 			}
 		}
@@ -265,6 +265,15 @@ func clientRows(c *config.Config) []clientRow {
 		rows = append(rows, row)
 	}
 	return rows
+}
+
+// serviceNames are the names of all services.
+func serviceNames(c *config.Config) []string {
+	names := make([]string, len(c.Services))
+	for i := range c.Services {
+		names[i] = c.Services[i].Name
+	}
+	return names
 }
 
 // end is a date, nil for none.
@@ -281,7 +290,7 @@ func clientTable(w io.Writer, rows []clientRow) error {
 	fmt.Fprintln(t, "CLIENT\tSERVICES\tSECRETS\tEXPIRES\tFILE")
 	for _, r := range rows {
 		services := list(r.Services)
-		if r.all {
+		if r.All {
 			services = "all"
 		}
 		secrets := make([]string, len(r.Secrets))

@@ -57,7 +57,7 @@ func TestTheShellOffersNames(t *testing.T) {
 		{"forward ssh --listen ", ""},
 		{"forward ssh --drain ", ""},
 		{"flows ", ""},
-		{"help client ", "add list remove rotate"},
+		{"help client ", "add list remove rotate set show"},
 	} {
 		out, _, err := perform(t, nil, append([]string{"__complete"}, strings.Split(c.line, " ")...)...)
 		offer, _, _ := strings.Cut(out, ":")

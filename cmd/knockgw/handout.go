@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -74,15 +75,21 @@ func (h *handout) check() error {
 	return nil
 }
 
+// chooseOutput is the format where none was named: what is not for a person is
+// for knockgw import.
+func (h *handout) chooseOutput(cmd *cobra.Command) {
+	if !cmd.Flags().Changed("output") && !isTerminal(cmd.OutOrStdout()) {
+		*h.output = asYAML
+	}
+}
+
 // run makes a change with a new secret, has the gateway take it up, and hands the profile out. What fails
 // before that leaves everything as it was.
 func (h *handout) run(cmd *cobra.Command, change func(protocol.Secret) (*enroll.Change, error), id, done string) error {
 	if err := h.check(); err != nil {
 		return err
 	}
-	if !cmd.Flags().Changed("output") && !isTerminal(cmd.OutOrStdout()) {
-		*h.output = asYAML // it goes to a file or a program, which is to import it
-	}
+	h.chooseOutput(cmd)
 	secret, err := enroll.NewSecret()
 	if err != nil {
 		return err
@@ -97,11 +104,62 @@ func (h *handout) run(cmd *cobra.Command, change func(protocol.Secret) (*enroll.
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "client %s %s (%s); %s\n", plain.Name(id), done, made.File, said.words())
 	if h.out != "" && *h.output != asJSON {
-		again := ""
-		if h.replace {
-			again = "--replace "
+		h.sayOut(cmd)
+		return nil
+	}
+	_, err = io.WriteString(cmd.OutOrStdout(), text)
+	return err
+}
+
+// sayOut says where the profile is, and what to do with it.
+func (h *handout) sayOut(cmd *cobra.Command) {
+	again := ""
+	if h.replace {
+		again = "--replace "
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "its profile is in %s; on the client: knockgw import %s%s\n", h.out, again, filepath.Base(h.out))
+}
+
+// show prints the profile of a client as it is, and changes nothing.
+func (h *handout) show(cmd *cobra.Command, path, id string) error {
+	if err := h.check(); err != nil {
+		return err
+	}
+	h.chooseOutput(cmd)
+	c, err := config.Load(path)
+	if err != nil {
+		return err
+	}
+	client, place, err := enroll.Find(c, id)
+	if err != nil {
+		return err
+	}
+	secret, err := enroll.CurrentSecret(client, time.Now())
+	if err != nil {
+		return err
+	}
+	p, err := enroll.Profile(c, id, secret, h.terms(c, id))
+	if err != nil {
+		return err
+	}
+
+	text, err := h.render(p, isTerminal(cmd.OutOrStdout()))
+	if err != nil {
+		return err
+	}
+	if h.out != "" {
+		if err := privatefile.Write(h.out, []byte(text), false); err != nil {
+			return fmt.Errorf("--out: %w", err)
 		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "its profile is in %s; on the client: knockgw import %s%s\n", h.out, again, filepath.Base(h.out))
+	}
+	switch {
+	case *h.output == asJSON:
+		text, err = h.json(p, handed{Client: id, File: place.File, Profile: p.Name, Out: h.out})
+		if err != nil {
+			return err
+		}
+	case h.out != "":
+		h.sayOut(cmd)
 		return nil
 	}
 	_, err = io.WriteString(cmd.OutOrStdout(), text)
@@ -137,8 +195,8 @@ func (h *handout) prepare(cmd *cobra.Command, made *enroll.Change, id string, se
 // handed is what -o json says. The secret is in it where it is not in a file.
 type handed struct {
 	Client  string `json:"client"`
-	File    string `json:"file"` // on the gateway
-	Gateway uptake `json:"gateway"`
+	File    string `json:"file"`              // on the gateway
+	Gateway uptake `json:"gateway,omitempty"` // absent where nothing was changed
 	Profile string `json:"profile"`
 	Out     string `json:"out,omitempty"`
 	URI     string `json:"uri,omitempty"`

@@ -147,6 +147,8 @@ func TestWhatIsPrintedAsJSONIsNothingElseAndDocumented(t *testing.T) {
 		{"client list", at, "broken clients", 0},
 		{"client add bob --config " + small, nil, "client file gateway profile uri yaml", 0},
 		{"client rotate bob --out " + filepath.Join(dir, "bob.yaml") + " --config " + small, nil, "client file gateway out profile", 0},
+		{"client show bob --config " + small, nil, "client file profile uri yaml", 0},
+		{"client set bob --service ssh --config " + small, nil, "all client file gateway services", 0},
 		{"import --name bob " + filepath.Join(dir, "bob.yaml"), nil, "file profile services", 0},
 		{"client remove bob --config " + small, nil, "client file gateway", 0},
 		{"keygen", nil, "secret", 0},

@@ -125,7 +125,7 @@ func owned(path, id string) (*config.Config, string, error) {
 	}
 	place, ok := c.PlaceOf(id)
 	if !ok {
-		return nil, "", fmt.Errorf("there is no client %q; knockgw client list shows those that there are", id)
+		return nil, "", &NoClientError{ID: id}
 	}
 	if c.ClientsDir == "" || filepath.Dir(place.File) != c.ClientsDir {
 		return nil, "", fmt.Errorf("client %q stands in the configuration itself, at %s; change it there, "+
