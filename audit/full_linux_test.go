@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,7 +32,10 @@ func TestOnAFullDiskThereIsNoHalfALine(t *testing.T) {
 	}
 	const events = 1000
 	said := 0
-	l := New(f, Options{PerSecond: events, Failed: func(err error) {
+	// Lines of one length: a shorter one, of a time with fewer digits, may fit where
+	// the one before did not.
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	l := New(f, Options{PerSecond: events, Now: func() time.Time { return at }, Failed: func(err error) {
 		if said++; !errors.Is(err, unix.ENOSPC) {
 			t.Error(err)
 		}
@@ -50,8 +54,14 @@ func TestOnAFullDiskThereIsNoHalfALine(t *testing.T) {
 	}
 	lines := 0
 	for line := range strings.Lines(string(b)) {
-		if lines++; !json.Valid([]byte(line)) {
-			t.Errorf("%q", line)
+		var e Event
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Errorf("%q: %v", line, err)
+		}
+		// The last may be the one that says how many are missing: it is shorter, and
+		// fits if there is room for it by chance.
+		if e.Kind != Missing {
+			lines++
 		}
 	}
 	if said != 1 || lines+int(l.Lost()) != events {
