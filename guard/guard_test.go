@@ -61,8 +61,13 @@ func TestADualStackSocketKnowsIPv4Clients(t *testing.T) {
 	_ = far.Close()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.events) != 1 || w.events[0].Source != netip.MustParseAddr("127.0.0.1") {
-		t.Errorf("%+v", w.events)
+	if len(w.events) == 0 {
+		t.Error("no knock was heard of")
+	}
+	for _, e := range w.events { // of more attempts than one, if the machine is busy
+		if e.Source != netip.MustParseAddr("127.0.0.1") {
+			t.Errorf("%+v", e)
+		}
 	}
 }
 
@@ -224,39 +229,29 @@ func TestAClientGetsOnlyWhereItMay(t *testing.T) {
 }
 
 func TestAHundredConnectionsAtATime(t *testing.T) {
-	const each = 100
-	w := newWorld(t, "127.0.0.1", func(o *guard.Options) { o.Limits.KnocksPerSource = each })
+	const (
+		each = 100
+		// attempts is room for the knocks of a dialer that tries again and again.
+		attempts = 10
+	)
+	w := newWorld(t, "127.0.0.1", func(o *guard.Options) { o.Limits.KnocksPerSource = attempts * each })
 	for _, port := range []uint16{quiet, api} {
 		for _, id := range []*protocol.Client{alice, bob} { // an address that nobody knows may knock 64 times
 			near, far := w.visit(id, port)
 			_ = near.Close()
 			_ = far.Close()
 		}
+		stop := w.greet(port)
 		var wait sync.WaitGroup
 		for i := range each {
 			wait.Go(func() {
-				id := []*protocol.Client{alice, bob}[i%2]
-				conn, err := w.dialer(id, port).DialContext(t.Context(), "tcp", w.addrs[port])
-				if err != nil {
+				if err := w.greeted([]*protocol.Client{alice, bob}[i%2], port); err != nil {
 					t.Error(err)
-					return
-				}
-				defer conn.Close()
-				if b, err := io.ReadAll(conn); string(b) != "hello" || err != nil {
-					t.Errorf("%q, %v", b, err)
 				}
 			})
 		}
-		for range each {
-			select {
-			case far := <-w.accepts[port]:
-				_, _ = io.WriteString(far, "hello")
-				_ = far.Close()
-			case <-time.After(patience):
-				t.Fatal("not all were let in")
-			}
-		}
 		wait.Wait()
+		stop()
 	}
 	w.empty()
 }

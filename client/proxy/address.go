@@ -15,14 +15,20 @@ const maxHost = 255
 // errHost says that something is no name of a host. What it was is not repeated: it came from outside.
 var errHost = errors.New("the host is neither a name nor an IP address")
 
-// address is host:port the way Dial gets it: names in small letters and without the dot at the end, IP
-// addresses in their one canonical spelling, with which a service's address can be compared.
+// address is host:port the way Dial gets it: names in lower case and without the
+// dot of the root domain, IP addresses in their one canonical spelling, with which
+// a service's address can be compared. A name has no empty label, so that what
+// address returns stays the same when it is given that.
 func address(host string, port uint16) (string, error) {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return netip.AddrPortFrom(ip.Unmap(), port).String(), nil
 	}
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if host == "" || len(host) > maxHost || strings.ContainsFunc(host, func(r rune) bool { return !ofNames(r) }) {
+	// What is left may be an address now, as in "1.2.3.4.".
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return netip.AddrPortFrom(ip.Unmap(), port).String(), nil
+	}
+	if host == "" || strings.HasPrefix(host, ".") || strings.HasSuffix(host, ".") || strings.Contains(host, "..") || len(host) > maxHost || strings.ContainsFunc(host, func(r rune) bool { return !ofNames(r) }) {
 		return "", errHost
 	}
 	if port == 0 {
