@@ -49,10 +49,15 @@ func try(t *testing.T, attempt string) (said string, state *os.ProcessState) {
 	ctx, cancel := context.WithTimeout(t.Context(), childTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Env = append(os.Environ(), childVariable+"="+attempt, "DIR="+dir, "GORACE=atexit_sleep_ms=0")
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	// Under go test -cover the child writes at its end what it has covered, where it
+	// may write; what it has to say about that is no part of its answer.
+	cmd.Env = append(os.Environ(), childVariable+"="+attempt, "DIR="+dir, "GORACE=atexit_sleep_ms=0", "GOCOVERDIR="+dir)
+	var out, complaints bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaints
 	err = cmd.Run()
+	if complaints.Len() > 0 {
+		t.Logf("the child's standard error:\n%s", complaints.String())
+	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatalf("%v\n%s", err, out.String())
