@@ -234,7 +234,12 @@ func TestAHundredConnectionsAtATime(t *testing.T) {
 		// attempts is room for the knocks of a dialer that tries again and again.
 		attempts = 10
 	)
-	w := newWorld(t, "127.0.0.1", func(o *guard.Options) { o.Limits.KnocksPerSource = attempts * each })
+	w := newWorld(t, "127.0.0.1", func(o *guard.Options) {
+		o.Limits.KnocksPerSource = attempts * each
+		for i := range o.Services {
+			o.Services[i].Auth.Deadline = patience // a hundred share the processors, with other tests at that
+		}
+	})
 	for _, port := range []uint16{quiet, api} {
 		for _, id := range []*protocol.Client{alice, bob} { // an address that nobody knows may knock 64 times
 			near, far := w.visit(id, port)
