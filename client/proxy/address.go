@@ -20,26 +20,35 @@ var errHost = errors.New("the host is neither a name nor an IP address")
 // a service's address can be compared. A name has no empty label, so that what
 // address returns stays the same when it is given that.
 func address(host string, port uint16) (string, error) {
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return netip.AddrPortFrom(ip.Unmap(), port).String(), nil
+	name := strings.ToLower(strings.TrimSuffix(host, "."))
+	// With the dot it may be an address too, as in "192.0.2.1.".
+	for _, spelling := range []string{host, name} {
+		if ip, err := netip.ParseAddr(spelling); err == nil {
+			return netip.AddrPortFrom(ip.Unmap(), port).String(), nil
+		}
 	}
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	// What is left may be an address now, as in "1.2.3.4.".
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return netip.AddrPortFrom(ip.Unmap(), port).String(), nil
-	}
-	if host == "" || strings.HasPrefix(host, ".") || strings.HasSuffix(host, ".") || strings.Contains(host, "..") || len(host) > maxHost || strings.ContainsFunc(host, func(r rune) bool { return !ofNames(r) }) {
+	if len(name) > maxHost || !isName(name) {
 		return "", errHost
 	}
 	if port == 0 {
 		return "", errors.New("there is no port 0")
 	}
-	return net.JoinHostPort(host, strconv.Itoa(int(port))), nil
+	return net.JoinHostPort(name, strconv.Itoa(int(port))), nil
 }
 
-// ofNames tells what the names of hosts and services are made of.
+// isName reports whether text is labels, none of them empty, with dots between.
+func isName(text string) bool {
+	for label := range strings.SplitSeq(text, ".") {
+		if label == "" || strings.ContainsFunc(label, func(r rune) bool { return !ofNames(r) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// ofNames reports whether r may be in a label of the names of hosts and services.
 func ofNames(r rune) bool {
-	return 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-' || r == '_' || r == '.'
+	return 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-' || r == '_'
 }
 
 // authority is the address that an HTTP request names. implied is the port if it names none; 0 if it must.
