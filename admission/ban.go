@@ -41,7 +41,9 @@ type BanEvent struct {
 	For      time.Duration
 }
 
-// Failed counts a failed authentication against a flow's source.
+// Failed counts a failed authentication against the source of a flow whose
+// handshake is done. It does nothing for a flow that is gone, which the gate may
+// have evicted itself.
 func (g *Gate) Failed(t tun.Tuple) {
 	if e, banned := g.offend(t); banned {
 		if s := g.policy.Load().service(t.Dst, t.DstPort); s != nil {
@@ -64,6 +66,9 @@ func (g *Gate) offend(t tun.Tuple) (e BanEvent, banned bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ban.After <= 0 {
+		return e, false
+	}
+	if f := g.flows[t]; f == nil || f.state == opening {
 		return e, false
 	}
 	now := g.mono()

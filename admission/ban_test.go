@@ -151,7 +151,13 @@ func TestFlowsOfABannedSourceGoOn(t *testing.T) {
 func TestOffendersAreBoundedInNumber(t *testing.T) {
 	w := newWorld(t, every(), banning)
 	for n := range maxOffences + 100 {
-		w.gate.Failed(tun.Tuple{Src: at(n)})
+		v := w.at(at(n).Netip().String())
+		w.gate.Admit(parsed(v.syn(1, "web")))
+		if err := w.gate.Complete(v.tuple(1, "web")); err != nil {
+			t.Fatal(err)
+		}
+		w.gate.Failed(v.tuple(1, "web"))
+		w.gate.Forget(v.tuple(1, "web"))
 	}
 	if n := len(w.gate.offences); n != maxOffences {
 		t.Errorf("%d offenders", n)

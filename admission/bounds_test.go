@@ -39,6 +39,7 @@ func TestBoundsSayWhatTheGreediestHas(t *testing.T) {
 			w.want(v.syn(n+1, "web"), ReasonOpen)
 		}
 		w.want(w.at("192.0.2.77").syn(1, "vpn"), ReasonOpen)
+		v.handshakes(1, "web")
 		w.gate.Failed(v.tuple(1, "web"))
 		for of, want := range map[string]int{
 			"flow_table_entries": flows + 1, "half_open_flows": flows, "offending_sources": 1, "grants": 0, "knock_queue_length": 0,
@@ -76,6 +77,10 @@ func TestABanIsToldOnceWithWhomAndForHowLong(t *testing.T) {
 		w := newWorld(t, every(), banning, func(o *Options) { o.Banned = func(e BanEvent) { told = append(told, e) } })
 		v := w.at(addr)
 		const failures = 9 // three times as many as a ban takes: some handshakes were under way when it began
+		for n := range uint16(failures) {
+			w.want(v.syn(n+1, "web"), ReasonOpen)
+			v.handshakes(n+1, "web")
+		}
 		for n := range uint16(failures) {
 			w.gate.Failed(v.tuple(n+1, "web"))
 		}

@@ -52,6 +52,12 @@ func TestPacketsAndKnocksMeetOnePolicyOrTheNextAndNothingInBetween(t *testing.T)
 	if v := admit(lasting.syn(1, "web")); v.Reason != ReasonOpen {
 		t.Fatal(v.Reason)
 	}
+	var synACK tun.Packet
+	synACK.PeekTCP(lasting.reply(1, "web", tun.SYN|tun.ACK, 0, 1001, ""))
+	g.Egress(&synACK, 0)
+	if v := admit(lasting.tcp(1, "web", tun.ACK, 1001, 1, "")); v.Reason != ReasonFlow {
+		t.Fatal(v.Reason)
+	}
 	if err := errors.Join(g.Complete(lasting.tuple(1, "web")), g.Authenticate(lasting.tuple(1, "web"), alice, "", ok)); err != nil {
 		t.Fatal(err)
 	}

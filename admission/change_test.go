@@ -423,7 +423,7 @@ func TestBansBudgetsAndWhoKnockedOutliveAReload(t *testing.T) {
 	w := newWorld(t, bans)
 	v, known := w.at("192.0.2.1"), w.at("192.0.2.2")
 	for range 3 {
-		w.gate.Failed(v.tuple(1, "web"))
+		v.fails(1, "web")
 	}
 	for range coldBurst {
 		w.want(v.junk(), ReasonKnock)
@@ -449,8 +449,7 @@ func TestLimitsMayChange(t *testing.T) {
 		t.Error("a flow from before is gone")
 	}
 	w.gate.SetLimits(Limits{FlowsPerSource: 2}, Ban{})
-	w.want(v.syn(2, "web"), ReasonOpen)
-	w.gate.Failed(v.tuple(2, "web"))
+	v.fails(2, "web")
 	w.want(v.syn(3, "web"), ReasonOpen)
 }
 

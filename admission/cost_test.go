@@ -42,8 +42,14 @@ func afterwards(f failer) map[string]func() (*world, []byte) {
 		},
 		"SYN, source banned": func() (*world, []byte) {
 			w := newWorld(f, func(o *Options) { o.Ban = Ban{After: 1, Within: time.Minute, For: time.Minute} })
-			w.gate.Failed(w.at("192.0.2.1").tuple(1, "web"))
+			w.at("192.0.2.1").fails(1, "web")
 			return w, w.at("192.0.2.1").syn(1, "web")
+		},
+		"ACK, of what was never sent": func() (*world, []byte) {
+			w := newWorld(f)
+			v := w.at("192.0.2.1")
+			v.session(1, "db")
+			return w, v.tcp(1, "db", tun.ACK, 1001, 1<<31, "")
 		},
 		"SYN, parking full": func() (*world, []byte) {
 			w := newWorld(f, func(o *Options) { o.Limits.Parked = 1 })

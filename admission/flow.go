@@ -34,9 +34,8 @@ type flow struct {
 	mode   Mode // of its service, and
 	open   bool // whether that was an open one, when the SYN came: a reload may change both
 
-	isn      uint32        // the client's initial sequence number
-	una, nxt uint32        // of ours: oldest unacknowledged, next to be sent
-	sent     bool          // una and nxt mean something
+	tcb
+
 	path     path          // how large its packets may be
 	admitted time.Duration // when the SYN came
 	proved   time.Duration // when the handshake was done
@@ -92,32 +91,6 @@ func (f *flow) leave() {
 	}
 	q.n--
 	f.queue, f.prev, f.next = nil, nil, nil
-}
-
-// seqAfter tells whether sequence number a is after b (RFC 9293, 3.4).
-func seqAfter(a, b uint32) bool { return int32(a-b) > 0 }
-
-// acked notes what the client has acknowledged.
-func (f *flow) acked(p *tun.Packet) {
-	if f.sent && p.Flags&tun.ACK != 0 && seqAfter(p.Ack, f.una) && !seqAfter(p.Ack, f.nxt) {
-		f.una = p.Ack
-	}
-}
-
-// sending notes what the stack sends.
-func (f *flow) sending(seq, length uint32) {
-	if !f.sent {
-		f.una, f.nxt, f.sent = seq, seq, true
-	}
-	if end := seq + length; seqAfter(end, f.nxt) {
-		f.nxt = end
-	}
-}
-
-// inFlight tells whether seq is one that the client may not have seen yet: the
-// test for an ICMP error that nobody off the path can pass (RFC 5927, 4.1).
-func (f *flow) inFlight(seq uint32) bool {
-	return f.sent && !seqAfter(f.una, seq) && !seqAfter(seq, f.nxt)
 }
 
 // drop takes f out of the table and everything that refers to it. From then on

@@ -54,6 +54,5 @@ func (g *Gate) admitFragment(p *tun.Packet) Verdict {
 	if p.Proto != tun.TCP || p.Flags&tun.SYN != 0 || f == nil {
 		return Verdict{Reason: ReasonNoFlow}
 	}
-	f.acked(p)
-	return Verdict{Action: Pass, Reason: ReasonFlow, Open: f.open}
+	return g.admitSegment(f, p)
 }

@@ -65,6 +65,7 @@ type Gate struct {
 	sequences   synSequences
 	offences    map[tun.Addr]*offence
 	scratch     *protocol.Scratch
+	inboundOnly bool          // of a Judge, until it sees a packet of the stack
 	decided     chan struct{} // closed and renewed when a knock is decided while somebody waits
 	waiting     int           // in Authenticate, for knocks to be decided
 }
@@ -211,10 +212,9 @@ func (g *Gate) admitTCP(p *tun.Packet) Verdict {
 		}
 	}
 	if f != nil && (!syn || p.Seq == f.isn || f.state != closing) {
-		// A SYN in the middle of a flow is for the stack to challenge (RFC 5961,
-		// 4): it may be forged. Only TIME_WAIT gives its tuple away.
-		f.acked(p)
-		return Verdict{Action: Pass, Reason: ReasonFlow, Open: f.open}
+		// A SYN in the middle of a flow may be forged. Only TIME_WAIT gives its
+		// tuple away (RFC 1122, 4.2.2.13).
+		return g.admitSegment(f, p)
 	}
 	switch {
 	case syn:
@@ -224,6 +224,14 @@ func (g *Gate) admitTCP(p *tun.Packet) Verdict {
 	default:
 		return Verdict{Reason: ReasonNoFlow}
 	}
+}
+
+// admitSegment judges a segment of a flow in the table. The caller holds g.mu.
+func (g *Gate) admitSegment(f *flow, p *tun.Packet) Verdict {
+	if !f.accepts(p) && !g.inboundOnly {
+		return Verdict{Reason: ReasonOutOfWindow, Open: f.open}
+	}
+	return Verdict{Action: Pass, Reason: ReasonFlow, Open: f.open}
 }
 
 // admitSYN judges a SYN that begins a flow; old is the flow whose tuple it
@@ -303,7 +311,7 @@ func (g *Gate) record(p *tun.Packet, at *place, old *flow, gr *grant, why Reason
 	f := &flow{
 		tuple: p.Tuple, place: at, grant: gr, source: s,
 		mode: at.service.Mode, open: at.service.Open(),
-		isn: p.Seq, admitted: g.mono(),
+		tcb: tcb{isn: p.Seq}, admitted: g.mono(),
 	}
 	g.flows[f.tuple] = f
 	g.mirror.Flow(f.tuple, true)
@@ -336,7 +344,7 @@ func (g *Gate) admitCookie(p *tun.Packet, at *place) Verdict {
 	}
 	v := g.record(p, at, nil, nil, ReasonCookie)
 	if v.Action == Pass {
-		g.flows[p.Tuple].isn = p.Seq - 1
+		g.flows[p.Tuple].bearsCookie(p)
 	}
 	return v
 }

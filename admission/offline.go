@@ -5,7 +5,8 @@ import "github.com/knockgw/knockgw/protocol"
 // A Judge is a gate without goroutines, for packets of the past: what a running
 // gate's workers do by and by, Settle does at once, by the clocks of its Options,
 // which whoever has the packets sets to the time of each. It is for one
-// goroutine.
+// goroutine. Until it is asked about a packet of the stack, it takes the packets
+// for a capture of one direction, and passes every segment of an admitted flow.
 type Judge struct {
 	*Gate
 	worker  *worker
@@ -18,6 +19,7 @@ func NewJudge(o Options) (*Judge, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.inboundOnly = true
 	j := &Judge{Gate: g, worker: g.newWorker()}
 	j.builder = builder{scratch: protocol.NewScratch(), made: &g.stats.ahead}
 	return j, nil

@@ -160,7 +160,7 @@ func (g *Gate) judgeParked(u *unparking, slot *parkedSYN, s *source, final bool)
 	}
 	old := g.flows[p.Tuple]
 	if old != nil && (old.isn == p.Seq || old.state != closing) {
-		return Verdict{Action: Pass, Reason: ReasonFlow} // its retransmission was faster
+		return g.admitSegment(old, p) // its retransmission was faster
 	}
 	v := g.judgeSYN(p, g.places[svc.at], s, old, final)
 	if v.Reason == ReasonNoGrant {

@@ -80,7 +80,7 @@ func (g *Gate) claim(f *flow, mtu int, seq uint32) bool {
 // payload, to what the path carries. The caller holds g.mu and has not noted yet
 // that p is sent.
 func (g *Gate) fitPath(f *flow, p *tun.Packet, size int) {
-	again := f.sent && seqAfter(f.nxt, p.Seq)
+	again := f.phase == synchronized && seqAfter(f.nxt, p.Seq)
 	if size == 0 || !again && f.path.mtu.bytes == 0 && f.source.mtu.bytes == 0 {
 		return
 	}

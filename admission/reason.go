@@ -35,6 +35,7 @@ const (
 	ReasonMalformed   // Packet.Parse refused it; counted by tun.Fault
 	ReasonNotService  // nothing is protected at that address and port
 	ReasonNoFlow      // TCP other than SYN, of no admitted flow
+	ReasonOutOfWindow // of an admitted flow, with numbers that its client cannot have sent
 	ReasonNoGrant     // SYN to a hidden service
 	ReasonNotKnock    // a datagram that cannot be a knock
 	ReasonICMP        // any other ICMP
@@ -52,7 +53,7 @@ const (
 var reasonNames = [reasonCount]string{
 	"flow", "icmp-error", "open-service", "syn-cookie", "grant",
 	"knock", "knock-part", "parked", "fragment",
-	"malformed", "no-service", "no-flow", "no-grant", "not-a-knock", "icmp",
+	"malformed", "no-service", "no-flow", "out-of-window", "no-grant", "not-a-knock", "icmp",
 	"knock-budget", "knock-queue-full", "park-full", "park-timeout",
 	"flow-limit", "source-limit", "banned", "draining",
 }

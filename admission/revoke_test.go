@@ -131,7 +131,7 @@ func TestBansAreListedAndPardoned(t *testing.T) {
 		w := newWorld(t, bans)
 		v := w.at(addr)
 		for range 3 {
-			w.gate.Failed(v.tuple(1, "web"))
+			v.fails(1, "web")
 		}
 		list := w.gate.Bans(10)
 		if len(list) != 1 || !list[0].Source.Contains(v.addr) || list[0].Left <= 0 {

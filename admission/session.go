@@ -33,8 +33,8 @@ func (g *Gate) Complete(t tun.Tuple) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := g.flows[t]
-	if f == nil || f.state != opening || !f.asked() {
-		return ErrGone
+	if f == nil || f.state != opening || f.phase == synReceived || !f.asked() {
+		return ErrGone // in synReceived, the stack's handshake is another one
 	}
 	if !g.prove(f) {
 		return ErrTooMany

@@ -21,6 +21,7 @@ var reasonWords = [reasonCount]string{
 	ReasonMalformed:   "its headers or checksums are not in order",
 	ReasonNotService:  "nothing is protected at that address and port",
 	ReasonNoFlow:      "a segment of no flow that was let in",
+	ReasonOutOfWindow: "a segment of a flow whose sequence or acknowledgement number its client cannot have sent",
 	ReasonNoGrant:     "a SYN to a hidden service without a knock before it",
 	ReasonNotKnock:    "a datagram that cannot be a knock: another port, another size, or another form",
 	ReasonICMP:        "ICMP without a credible path MTU for a flow",

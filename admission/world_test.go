@@ -312,10 +312,25 @@ func (v visitor) knocks(c *protocol.Client, service, session string) {
 	}
 }
 
+// shakes does the packets of a flow's handshake, where that has not begun: the
+// stack's initial sequence number is 0.
+func (v visitor) shakes(port uint16, service string) {
+	v.w.Helper()
+	f := v.w.flow(v.tuple(port, service))
+	if f == nil || f.phase != listen {
+		return
+	}
+	if !v.w.egress(v.reply(port, service, tun.SYN|tun.ACK, 0, f.isn+1, "")) {
+		v.w.Fatalf("no SYN-ACK")
+	}
+	v.w.want(v.tcp(port, service, tun.ACK, f.isn+1, 1, ""), ReasonFlow)
+}
+
 // enters has a flow of v authenticated or, in mode knock, completed.
 func (v visitor) enters(port uint16, service string, c *protocol.Client) {
 	v.w.Helper()
 	t := v.tuple(port, service)
+	v.shakes(port, service)
 	if err := v.w.gate.Complete(t); err != nil {
 		v.w.Fatalf("Complete: %v", err)
 	}

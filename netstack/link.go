@@ -131,7 +131,7 @@ func (l *link) write(w *outgoing, pkt *stack.PacketBuffer) error {
 			o.SegmentSize = g.MSS
 		}
 	}
-	w.packet.Data, w.packet.Offload = w.parts[0], o
+	w.packet.Offload = o
 	if !l.s.o.Egress(&w.packet, size) {
 		return nil
 	}

@@ -323,8 +323,9 @@ func (p *Packet) PathMTU() int {
 }
 
 // PeekTCP reads a packet that our own stack built: header holds at least its IP
-// and TCP headers. It sets the addresses, ports, flags and numbers and verifies
-// nothing but lengths; ok is false unless the packet is TCP without IP options.
+// and TCP headers, and becomes p.Data. It sets the addresses, ports, flags,
+// numbers and window and verifies nothing but lengths; ok is false unless the
+// packet is TCP without IP options.
 func (p *Packet) PeekTCP(header []byte) (ok bool) {
 	if len(header) < ipv4HeaderSize {
 		return false
@@ -350,6 +351,12 @@ func (p *Packet) PeekTCP(header []byte) (ok bool) {
 	p.Seq = binary.BigEndian.Uint32(b[4:])
 	p.Ack = binary.BigEndian.Uint32(b[8:])
 	p.Flags = b[13]
-	p.Payload = p.L4 + int(b[12]>>4)*4
+	p.Window = binary.BigEndian.Uint16(b[14:])
+	headerLen := int(b[12]>>4) * 4
+	if headerLen < tcpHeaderSize || headerLen > len(b) {
+		return false
+	}
+	p.Payload = p.L4 + headerLen
+	p.Data = header
 	return true
 }
