@@ -39,9 +39,6 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	if failure == nil {
 		return conn, nil
 	}
-	if d.FindClock && failure.silent() && ctx.Err() == nil {
-		failure.ClockOffset = d.suspectClock(ctx, targets)
-	}
 	return nil, failure
 }
 
@@ -149,7 +146,10 @@ func (run *dial) failure(step string, err error) *StepError {
 		Step: step, Err: err, Address: run.address, Targets: run.targets,
 		Attempts: run.attempts, Authentications: run.authenticated, Took: time.Since(run.began),
 	}
-	e.waited, e.noAuth = run.waited, run.NoAuth
+	e.waited, e.noAuth, e.clock = run.waited, run.NoAuth, run.now()
+	if isUnreachable(err) {
+		e.missing = missingFamily(e.Targets, net.InterfaceAddrs)
+	}
 	if !run.NoKnock {
 		if e.method = run.Method; e.method == "" {
 			e.method = protocol.MethodUDP

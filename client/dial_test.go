@@ -78,8 +78,8 @@ func TestAttemptsGoRoundTheAddresses(t *testing.T) {
 		"one without a route costs nothing":    {hosts: []dweller{far, gate}, took: trip, dials: 1, winner: second4},
 		"all that refuse end it":               {hosts: []dweller{refusing, refusing}, took: 2 * trip, dials: 2, err: syscall.ECONNREFUSED},
 		"all without a route end it":           {hosts: []dweller{far, far}, err: syscall.ENETUNREACH},
-		"nobody answers":                       {hosts: []dweller{nobody}, took: DefaultTimeout, dials: 10, err: context.DeadlineExceeded},
-		"nobody answers, and one refuses":      {hosts: []dweller{refusing, nobody}, took: DefaultTimeout, dials: 11, err: syscall.ECONNREFUSED},
+		"nobody answers":                       {hosts: []dweller{nobody}, took: DefaultTimeout, dials: 7, err: context.DeadlineExceeded},
+		"nobody answers, and one refuses":      {hosts: []dweller{refusing, nobody}, took: DefaultTimeout, dials: 8, err: syscall.ECONNREFUSED},
 		"without a knock each is dialled once": {hosts: []dweller{nobody, nobody}, noKnock: true, took: DefaultTimeout, dials: 2, err: context.DeadlineExceeded},
 		"without a knock the next one answers": {hosts: []dweller{far, nobody, impostor}, noKnock: true, took: nextAddress + trip, dials: 2, winner: third6},
 	} {

@@ -78,7 +78,7 @@
 // # When it fails
 //
 // The error is a [*StepError]: which step failed, where, after how many attempts,
-// and what to check. A wrong clock is the commonest cause that nobody sees; with
-// [Dialer.FindClock] the error says how wrong it is, as [Dialer.ClockOffset] finds
-// out from the gate itself. [Trace] shows each step as it happens.
+// and what to check, the likely causes first. A gate that admits no one is silent, so
+// a wrong clock looks like a wrong secret; a clock from before the program was
+// built is named ([CheckClock]). [Trace] shows each step as it happens.
 package client

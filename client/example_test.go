@@ -144,20 +144,10 @@ func ExampleResolve() {
 	// Output: 10.77.0.1:22 <nil>
 }
 
-// A gateway whose clock is 41 s ahead takes nobody's knocks, and says nothing. What
-// time it has it tells nevertheless.
-func ExampleDialer_ClockOffset() {
-	gate := newGate(greet)
-	defer gate.close()
-	gate.clock.Store(int64(41 * time.Second))
-
-	d := gate.dialer()
-	d.Dial = gate.silent // as a real gateway is
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	offset, err := d.ClockOffset(ctx, "tcp", gate.address())
-	fmt.Println(offset.Round(5*time.Second), err)
-	// Output: -40s <nil>
+// A host whose clock starts in 1970 is told before it knocks in vain.
+func ExampleCheckClock() {
+	fmt.Println(client.CheckClock(time.Unix(0, 0)) != nil, client.CheckClock(time.Now()))
+	// Output: true <nil>
 }
 
 // What a dial does, step by step.
@@ -209,7 +199,7 @@ func ExampleStepError() {
 	// Output:
 	// attempts: 1 timeout: false
 	// true
-	// connect: 10.77.0.1:22 did not answer in 15 s; check the address, and whether the service wants a knock
+	// connect: 10.77.0.1:22 did not answer in 15 s; check the address, that packets for it reach the gateway and the gateway runs, and whether the service wants a knock
 }
 
 // A knock in five parts, for a gate that is set up for as many.

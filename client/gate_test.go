@@ -143,22 +143,3 @@ func (g *gate) spend(session string) (spent bool, knocked <-chan struct{}) {
 	delete(g.sessions, session)
 	return spent, g.knocked
 }
-
-// silent is a Dialer's Dial to which the gate answers as a real one does: not at
-// all, until somebody has knocked.
-func (g *gate) silent(ctx context.Context, by *net.Dialer, network, address string) (net.Conn, error) {
-	for network == "tcp" {
-		g.mu.Lock()
-		admitted, knocked := len(g.sessions) > 0, g.knocked
-		g.mu.Unlock()
-		if admitted {
-			break
-		}
-		select {
-		case <-knocked:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-	return by.DialContext(ctx, network, address)
-}

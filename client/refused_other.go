@@ -5,6 +5,8 @@ package client
 import "syscall"
 
 const (
-	connectionRefused = syscall.ECONNREFUSED
-	connectionReset   = syscall.ECONNRESET
+	connectionRefused  = syscall.ECONNREFUSED
+	connectionReset    = syscall.ECONNRESET
+	networkUnreachable = syscall.ENETUNREACH
+	addressUnavailable = syscall.EADDRNOTAVAIL
 )

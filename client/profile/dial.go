@@ -20,7 +20,7 @@ func (d *Door) Dialer() (*client.Dialer, error) {
 	s := d.Service
 	dialer := &client.Dialer{
 		Identity: identity, Method: s.Method, Sequence: s.Sequence, Slot: s.Slot,
-		Gateway: d.Profile.Gateway, KnockPort: s.KnockPort, Port: s.Port, ClockWindow: d.Profile.Window,
+		Gateway: d.Profile.Gateway, KnockPort: s.KnockPort, Port: s.Port,
 		Auth: auth.Client{Hint: protocol.HintMode(s.Auth.Hint), Buckets: s.Auth.Buckets, Proof: s.Auth.Proof},
 	}
 	switch s.Mode {

@@ -32,9 +32,8 @@ func TestADialerHasEverythingThatTheProfileSays(t *testing.T) {
 	d.Identity = nil
 	want := &client.Dialer{
 		Method: "tcp-syn-seq", KnockPort: 1234, Port: 2222, Gateway: "edge-1", Slot: 20 * time.Second, Settle: 50 * time.Millisecond,
-		ClockWindow: 10 * time.Second,
-		Sequence:    client.Sequence{Length: 4, Gap: 100 * time.Millisecond, Slot: time.Minute, Legacy: true},
-		Auth:        auth.Client{Protocol: auth.V1, Hint: protocol.HintNone, Buckets: []int{128, 512}, Proof: true},
+		Sequence: client.Sequence{Length: 4, Gap: 100 * time.Millisecond, Slot: time.Minute, Legacy: true},
+		Auth:     auth.Client{Protocol: auth.V1, Hint: protocol.HintNone, Buckets: []int{128, 512}, Proof: true},
 	}
 	if !reflect.DeepEqual(d, want) {
 		t.Errorf("got  %+v\nwant %+v", d, want)

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/knockgw/knockgw/client"
 )
 
 // reset breaks a connection off, as a gateway does whose service is down.
@@ -102,12 +100,5 @@ func TestAnAddressOfIPv4IsListenedAtAlone(t *testing.T) {
 		if got := f.network(); got != want {
 			t.Errorf("%s: %s, want %s", listen, got, want)
 		}
-	}
-}
-
-func TestTheAdviceToPingIsNotGivenByPing(t *testing.T) {
-	err := fmt.Errorf("check this host's clock%s", askTheTime)
-	if got := askedTheTime(&client.StepError{Step: "knock", Err: err}); strings.Contains(got, "ping") {
-		t.Error(got)
 	}
 }

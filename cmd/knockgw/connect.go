@@ -1,12 +1,6 @@
 package main
 
 import (
-	"context"
-	"fmt"
-	"io"
-	"net"
-	"time"
-
 	"github.com/spf13/cobra"
 )
 
@@ -29,7 +23,6 @@ func connectCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		t.FindClock = true
 		conn, err := t.dialOrSay(cmd.Context(), cmd.ErrOrStderr())
 		switch {
 		case err != nil && cmd.Context().Err() != nil:
@@ -41,22 +34,4 @@ func connectCommand() *cobra.Command {
 		return unlabelled(err)
 	}
 	return cmd
-}
-
-// clockNotice is how much longer than its --timeout a dial goes on before connect says what it is waiting for:
-// comparing the clocks, which comes after it.
-const clockNotice = 200 * time.Millisecond
-
-// dialOrSay reaches the service, and says on w when the time for that has passed and it looks at the clock.
-func (t *target) dialOrSay(ctx context.Context, w io.Writer) (net.Conn, error) {
-	said := make(chan struct{})
-	timer := time.AfterFunc(t.Timeout+clockNotice, func() {
-		defer close(said)
-		fmt.Fprintf(w, "knockgw: no answer in %v; comparing this host's clock with the gateway's ...\n", t.Timeout)
-	})
-	conn, err := t.dial(ctx)
-	if !timer.Stop() {
-		<-said
-	}
-	return conn, err
 }

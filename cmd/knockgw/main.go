@@ -94,12 +94,6 @@ func spoken(err error) string {
 	return regexp.MustCompile(`strconv\.\w+: parsing "[^"]*": `).ReplaceAllString(text, "")
 }
 
-// askTheTime is the advice of a StepError that a command has followed already: ping and connect compare the clocks.
-const askTheTime = " (knockgw ping tells how far it is off)"
-
-// askedTheTime is an error in one line, without that advice.
-func askedTheTime(err error) string { return strings.Replace(oneLine(err), askTheTime, "", 1) }
-
 // report prints an error, one line for each that was joined. There may be words of others in it.
 func report(w io.Writer, err error) {
 	var reported *reportedError
@@ -120,7 +114,7 @@ func report(w io.Writer, err error) {
 	}
 	var step *client.StepError
 	if errors.As(err, &step) {
-		fmt.Fprintln(w, "knockgw:", plain.Lines(askedTheTime(err)))
+		fmt.Fprintln(w, "knockgw:", plain.Lines(oneLine(err)))
 		return
 	}
 	advice := ""

@@ -16,8 +16,6 @@ import (
 const (
 	// pingInterval is the time from the end of one attempt to the next: no burden to anybody.
 	pingInterval = time.Second
-	// clockTime is what finding the difference of the clocks may take: enough for one of up to ten minutes.
-	clockTime = 20 * time.Second
 )
 
 func pingCommand() *cobra.Command {
@@ -26,8 +24,8 @@ func pingCommand() *cobra.Command {
 		Short: "Tell whether the door opens for me, and how long each step takes",
 		Long: "Reaches the service some times, and tells for each which steps worked and how long they took: resolve (the\n" +
 			"name), knock (send it), connect (until the gateway answered), authenticate (until it proved that it knows\n" +
-			"the secret; --proof=false for one that does not). When a step fails it tells what to check, and whether\n" +
-			"this host's clock is wrong, for which it knocks some more.\n\n" +
+			"the secret; --proof=false for one that does not). When a step fails it tells what to check. If the first attempt\n" +
+			"gets no answer at all, it is the last.\n\n" +
 			"With an authentication it then waits up to 0.3 s, in which a gateway ends the connection if the service\n" +
 			"behind it does not run. The service sees a connection that says nothing and ends.\n\n" +
 			aboutTargets,
@@ -62,7 +60,7 @@ func pingCommand() *cobra.Command {
 		if *output == asText {
 			tell = func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
 		}
-		return ping(cmd.Context(), pinging{target: t, count: *count, interval: *interval, tell: tell, json: *output == asJSON, out: out})
+		return ping(cmd.Context(), pinging{target: t, count: *count, interval: *interval, tell: tell, json: *output == asJSON, out: out, errs: cmd.ErrOrStderr()})
 	}
 	return cmd
 }
@@ -74,6 +72,7 @@ type pinging struct {
 	interval time.Duration
 	json     bool
 	out      io.Writer
+	errs     io.Writer                        // for what takes long
 	tell     func(format string, args ...any) // a line of text
 }
 
@@ -98,11 +97,11 @@ func ping(ctx context.Context, p pinging) error {
 			failure = err
 		}
 		p.tell("%s", a)
+		if i == 0 && isSilent(err) {
+			break
+		}
 	}
 	report.sum()
-	if failure != nil && ctx.Err() == nil && clockMatters(failure) {
-		p.askTheTime(ctx, &report)
-	}
 	p.tell("%s", report.summary())
 	if report.Worked > 0 && !p.NoAuth && !p.Auth.Proof {
 		p.tell("nothing has confirmed the authentication: no server proof was asked for")
@@ -127,7 +126,9 @@ func (p *pinging) once(ctx context.Context, number int) (pingAttempt, error) {
 	d := *p.Dialer
 	w := watch{start: time.Now()}
 	d.Trace = w.trace()
-	conn, err := d.DialContext(ctx, "tcp", p.address)
+	t := *p.target
+	t.Dialer = &d
+	conn, err := t.dialOrSay(ctx, p.errs)
 	a := w.attempt(number, time.Since(w.start))
 	var failure *client.StepError
 	switch {
@@ -145,7 +146,7 @@ func (p *pinging) once(ctx context.Context, number int) (pingAttempt, error) {
 	case errors.Is(err, client.ErrOption):
 		return a, usage(err)
 	case errors.As(err, &failure):
-		a.Step, a.Error = failure.Step, askedTheTime(err)
+		a.Step, a.Error = failure.Step, oneLine(err)
 	default:
 		a.Error = oneLine(err)
 	}
@@ -155,54 +156,16 @@ func (p *pinging) once(ctx context.Context, number int) (pingAttempt, error) {
 // stepService is what comes after the steps that a dialer knows: the service behind the gateway.
 const stepService = "service"
 
-// clockMatters tells whether a wrong clock could be why it failed.
-func clockMatters(err error) bool {
+// isSilent reports whether an attempt failed because nothing answered, as the next one would.
+func isSilent(err error) bool {
 	var step *client.StepError
-	return errors.As(err, &step) && (step.Step == client.StepAuthenticate || step.Step == client.StepConnect && isTimeout(err))
+	return errors.As(err, &step) && step.Step == client.StepConnect && isTimeout(err)
 }
 
 func isTimeout(err error) bool {
 	var timeout net.Error
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
 }
-
-// askTheTime finds out how far the clocks are apart, and tells.
-func (p *pinging) askTheTime(ctx context.Context, report *pingReport) {
-	if p.NoKnock {
-		return // there is no way to ask
-	}
-	p.tell("comparing this host's clock with the gateway's, which can take %v ...", clockTime)
-	limited, cancel := context.WithTimeout(ctx, clockTime)
-	defer cancel()
-	offset, err := p.ClockOffset(limited, "tcp", p.address)
-	if err != nil && offset == 0 {
-		p.tell("the clock is not the reason, as far as can be found out: %s", oneLine(err))
-		return
-	}
-	seconds := offset.Round(time.Millisecond).Seconds()
-	report.ClockOffset = &seconds
-	p.tell("%s", clockText(offset))
-}
-
-// clockText says how this host's clock is wrong.
-func clockText(offset time.Duration) string {
-	apart := offset.Abs().Round(time.Second)
-	text := fmt.Sprintf("%.0f s", apart.Seconds())
-	if apart >= longTime {
-		text = apart.String()
-	}
-	switch {
-	case apart == 0:
-		return "this host's clock agrees with the gateway's"
-	case offset < 0:
-		return fmt.Sprintf("this host's clock is %s behind the gateway's", text)
-	default:
-		return fmt.Sprintf("this host's clock is %s ahead of the gateway's", text)
-	}
-}
-
-// longTime is from when on a time is not said in seconds alone.
-const longTime = 2 * time.Minute
 
 // sleep waits, and tells whether ctx let it.
 func sleep(ctx context.Context, t time.Duration) bool {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -70,23 +71,10 @@ func TestAnInterruptedPingSumsUp(t *testing.T) {
 			cancel()
 		}
 	}
-	if err := ping(ctx, pinging{target: found, count: 3, interval: time.Hour, tell: tell}); err != nil {
+	if err := ping(ctx, pinging{target: found, count: 3, interval: time.Hour, tell: tell, errs: io.Discard}); err != nil {
 		t.Error(err)
 	}
 	if !strings.Contains(out.String(), "1 of 1 worked") {
 		t.Errorf("%s", &out)
-	}
-}
-
-func TestAClockIsSaidToBeWrongInWords(t *testing.T) {
-	for offset, want := range map[time.Duration]string{
-		-41 * time.Second:                      "this host's clock is 41 s behind the gateway's",
-		time.Hour + 3*time.Second:              "this host's clock is 1h0m3s ahead of the gateway's",
-		400 * time.Millisecond:                 "this host's clock agrees with the gateway's",
-		-119*time.Second - time.Millisecond*10: "this host's clock is 119 s behind the gateway's",
-	} {
-		if got := clockText(offset); got != want {
-			t.Errorf("%v: %s", offset, got)
-		}
 	}
 }

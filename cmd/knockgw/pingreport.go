@@ -129,14 +129,13 @@ func (a pingAttempt) String() string {
 
 // pingReport is what all attempts came to.
 type pingReport struct {
-	Target      string        `json:"target"`
-	Address     string        `json:"address"`
-	Attempts    []pingAttempt `json:"attempts"`
-	Worked      int           `json:"worked"`
-	Min         seconds       `json:"min_seconds,omitempty"` // of the attempts that worked
-	Median      seconds       `json:"median_seconds,omitempty"`
-	Max         seconds       `json:"max_seconds,omitempty"`
-	ClockOffset *float64      `json:"clock_offset_seconds,omitempty"` // this host's minus the gateway's; absent if not asked
+	Target   string        `json:"target"`
+	Address  string        `json:"address"`
+	Attempts []pingAttempt `json:"attempts"`
+	Worked   int           `json:"worked"`
+	Min      seconds       `json:"min_seconds,omitempty"` // of the attempts that worked
+	Median   seconds       `json:"median_seconds,omitempty"`
+	Max      seconds       `json:"max_seconds,omitempty"`
 }
 
 // precision is how many parts of a second are told apart.

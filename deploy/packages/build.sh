@@ -20,7 +20,7 @@ umask 022
 build=github.com/knockgw/knockgw/internal/build
 commit=$(git rev-parse HEAD 2>/dev/null || true)
 dirty=$(if [ -n "$commit" ] && ! git diff --quiet HEAD; then echo true; fi)
-says="-X $build.version=$version -X $build.commit=$commit -X $build.dirty=$dirty"
+says="-X $build.version=$version -X $build.commit=$commit -X $build.dirty=$dirty -X $build.epoch=$SOURCE_DATE_EPOCH"
 
 mkdir -p "$out"
 out=$(cd "$out" && pwd)

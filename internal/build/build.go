@@ -5,12 +5,14 @@ package build
 import (
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"sync"
+	"time"
 )
 
 // What packages are built with (-X github.com/knockgw/knockgw/internal/build.version=...), where the checkout is
 // not looked at. Other builds know theirs from the module or the checkout.
-var version, commit, dirty string
+var version, commit, dirty, epoch string
 
 // module is ours. A program that embeds the gateway has another, and ours among those that it needs.
 const module = "github.com/knockgw/knockgw"
@@ -60,4 +62,39 @@ func of(program *debug.BuildInfo, i Info) Info {
 		}
 	}
 	return i
+}
+
+// firstYear is what builds are later than that know no time of their own.
+const firstYear = 2026
+
+// Time is a time that the running program was built after: that of the commit
+// it is of, where it is known.
+var Time = sync.OnceValue(func() time.Time {
+	program, ok := debug.ReadBuildInfo()
+	if !ok {
+		program = new(debug.BuildInfo)
+	}
+	return timeOf(program, epoch)
+})
+
+// timeOf is the time of a build, of which the linker was told epoch, in seconds
+// since 1970 (SOURCE_DATE_EPOCH), or nothing.
+func timeOf(program *debug.BuildInfo, epoch string) time.Time {
+	built := time.Date(firstYear, time.January, 1, 0, 0, 0, 0, time.UTC)
+	if seconds, err := strconv.ParseInt(epoch, 10, 64); err == nil {
+		built = later(built, time.Unix(seconds, 0).UTC())
+	}
+	for _, s := range program.Settings {
+		if t, err := time.Parse(time.RFC3339, s.Value); s.Key == "vcs.time" && err == nil {
+			built = later(built, t.UTC())
+		}
+	}
+	return built
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }

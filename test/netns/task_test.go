@@ -27,7 +27,7 @@ type task interface {
 // tasks has a new one of each task.
 func tasks() map[string]task {
 	all := make(map[string]task)
-	for _, t := range []task{new(fetching), new(visiting), new(measuring)} {
+	for _, t := range []task{new(fetching), new(visiting)} {
 		all[taskName(t)] = t
 	}
 	return all
