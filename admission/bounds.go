@@ -132,10 +132,8 @@ func (g *Gate) mosts() (m mosts) {
 
 // ownLimits are a client's MaxGrants and MaxFlows, 0 where it has none of its own.
 func (p *Policy) ownLimits(id string) (grants, flows int) {
-	for _, s := range p.services {
-		if keys := s.keysOf[id]; len(keys) > 0 {
-			return keys[0].client.MaxGrants, keys[0].client.MaxFlows
-		}
+	if c := p.limited[id]; c != nil {
+		return c.MaxGrants, c.MaxFlows
 	}
 	return 0, 0
 }
@@ -150,8 +148,9 @@ func (b *budgets) bounds(now time.Duration) []Bound {
 		return int(max(0, hmacBurst-p.tokens-hmacRate*(now-p.since).Seconds()))
 	}
 	return []Bound{
-		{"knock_budget_strangers", spent(&b.scans), hmacBurst},
+		{"knock_budget_strangers", spent(&b.knocks.scans), hmacBurst},
 		{"knock_budget_known", spent(&b.known), hmacBurst},
-		{"knock_budget_expected", spent(&b.opens), hmacBurst},
+		{"knock_budget_expected", max(spent(&b.opens[warmV2]), spent(&b.opens[warmSYN])), hmacBurst},
+		{"authentication_budget", spent(&b.authentications.scans), hmacBurst},
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/knockgw/knockgw/tun"
 )
 
 // bound returns one of the gate's bounds.
@@ -62,7 +64,7 @@ func TestABudgetThatWasSpentFillsAgain(t *testing.T) {
 		t.Errorf("%d of a purse that nobody has used", n)
 	}
 	const candidates = 1000
-	if !b.payScan(candidates, now) || spent() != candidates {
+	if !b.knocks.allow(&b, tun.Addr{}, candidates, now) || spent() != candidates {
 		t.Errorf("%d are spent", spent())
 	}
 	now += time.Second

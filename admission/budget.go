@@ -9,26 +9,34 @@ import (
 
 // What a datagram that could be a v1 knock costs grows with the clients that
 // could have sent it: their format makes us try one after the other. So it is
-// paid for before the first HMAC, from three purses: its source's, its
-// neighbourhood's, and one for all. The last is counted in HMACs (some 160 ns
-// each), which bounds the processor time that strangers can take, whatever the
-// number of clients; the packets themselves never wait for it.
+// paid for before the first HMAC, from token buckets: its source's, its subnet's,
+// and one for all. The last two are counted in HMACs (some 160 ns each), which
+// bounds the processor time that strangers can take, whatever the number of
+// clients; the packets themselves never wait for it. A subnet may take a part of
+// what there is for all, so that junk from one leaves the others their share. The
+// authentications of open services cost the same, and have buckets of their own.
 //
 // A source that has knocked successfully within the last hour is tried with the
-// clients that it had then, which is cheap and has purses of its own: junk from
+// clients that it had then, which is cheap and has buckets of its own: junk from
 // elsewhere cannot lock it out.
 //
 // What is found in the table of expected knocks is a client's, or a copy off the
-// wire. Copies can come from everywhere, so these are paid for by what they are
-// copies of, too: whoever has heard one client can get in the way of that client's
-// knocks to one service, with a thousand copies a second, and in nobody else's.
+// wire. It is paid for from buckets of its method, which what merely looks like a
+// v1 knock cannot drain. Copies can come from everywhere, so these are paid for by
+// what they are copies of, too: an attacker who has heard one client can get in
+// the way of that client's knocks to one service, with a thousand copies a second,
+// and of no others.
 const (
-	coldRate, coldBurst           = 32, 64     // datagrams a second, from one address
+	coldRate, coldBurst           = 32, 128    // datagrams or connections a second, from one address
 	coldPrefixRate, coldPrefBurst = 256, 512   // from one IPv4 /24 or IPv6 /64
-	warmRate, warmBurst           = 1024, 1024 // from one address that is known
+	warmRate, warmBurst           = 1024, 1024 // from one address that is known, by one method
 	foundRate, foundBurst         = 1024, 1024 // of one client for one port and slot
 	hmacRate                      = 1 << 20    // HMACs a second, in all: about a sixth of a core
 	hmacBurst                     = 1 << 18
+
+	// subnetShare is the part of the HMACs for strangers, one in so many, that those
+	// of one IPv4 /24 or IPv6 /64 may take in the long run.
+	subnetShare = 4
 
 	// purses is how many addresses (or prefixes) are told apart; more share, at
 	// random. 24 bytes each.
@@ -60,15 +68,44 @@ func (b *purse) take(n, rate, burst float64, now time.Duration) bool {
 // budgets are all the purses, of fixed size: strangers' addresses are hashed
 // into them with a seed that nobody knows.
 type budgets struct {
-	seed     maphash.Seed
-	seeded   time.Duration // when that was drawn
+	seed            maphash.Seed
+	seeded          time.Duration // when that was drawn
+	knocks          trialLimit    // v1 knocks of unknown sources
+	authentications trialLimit    // those to be tried with every client
+	warm            [numWarm][purses]purse
+	found           [purses]purse
+	known           purse          // HMACs for sources that are known
+	opens           [numWarm]purse // HMACs' time for what was found in the table, by method
+}
+
+// The methods with token buckets of their own for each source, and in all.
+const (
+	warmV1 = iota
+	warmV2
+	warmSYN
+	numWarm
+)
+
+// trialLimit bounds what strangers send that has to be tried with one client
+// after the other.
+type trialLimit struct {
 	sources  [purses]purse
 	prefixes [purses]purse
-	warm     [purses]purse
-	found    [purses]purse
-	scans    purse // HMACs for sources that nobody knows
-	known    purse // HMACs for those that somebody does
-	opens    purse // HMACs' time for what was found in the table
+	shares   [purses]purse // HMACs, by prefix
+	scans    purse         // HMACs, in all
+}
+
+// allow pays for a try of n keys for a: from its source's buckets, its subnet's,
+// and that for all.
+func (l *trialLimit) allow(b *budgets, a tun.Addr, n int, now time.Duration) bool {
+	b.deal(now)
+	net, keys := prefix(a), float64(n)
+	// One try must be affordable, however many clients there are.
+	burst := max(hmacBurst, keys)
+	return b.of(&l.sources, a).take(1, coldRate, coldBurst, now) &&
+		b.of(&l.prefixes, net).take(1, coldPrefixRate, coldPrefBurst, now) &&
+		b.of(&l.shares, net).take(keys, hmacRate/subnetShare, burst, now) &&
+		l.scans.take(keys, hmacRate, burst, now)
 }
 
 // prefix is the neighbourhood of an address: its /24 or its /64.
@@ -99,25 +136,10 @@ func (b *budgets) of(list *[purses]purse, a tun.Addr) *purse {
 	return &list[maphash.Comparable(b.seed, a)%purses]
 }
 
-// payCold pays for a datagram of an unknown source: its own share, and its
-// neighbourhood's.
-func (b *budgets) payCold(a tun.Addr, now time.Duration) bool {
-	b.deal(now)
-	return b.of(&b.sources, a).take(1, coldRate, coldBurst, now) &&
-		b.of(&b.prefixes, prefix(a)).take(1, coldPrefixRate, coldPrefBurst, now)
-}
-
-// payScan pays for trying all of candidates keys.
-func (b *budgets) payScan(candidates int, now time.Duration) bool {
-	n := float64(candidates)
-	// One scan must be affordable, however many clients there are.
-	return b.scans.take(n, hmacRate, max(hmacBurst, n), now)
-}
-
 // payKnown pays for a datagram of a known source, which is tried with n keys.
 func (b *budgets) payKnown(a tun.Addr, n int, now time.Duration) bool {
 	b.deal(now)
-	return b.payWarm(a, now) && b.known.take(float64(n), hmacRate, hmacBurst, now)
+	return b.payWarm(warmV1, a, now) && b.known.take(float64(n), hmacRate, hmacBurst, now)
 }
 
 // What deciding costs once a knock was found in the table, in HMACs' time.
@@ -128,18 +150,18 @@ const (
 
 // payFound pays for a knock from a that was found in the table.
 func (b *budgets) payFound(a tun.Addr, h *hit, now time.Duration) bool {
-	cost := float64(synCost)
+	cost, method := float64(synCost), warmSYN
 	if h.kind == expectV2 {
-		cost = openCost
+		cost, method = openCost, warmV2
 	}
-	return b.payWarm(a, now) &&
+	return b.payWarm(method, a, now) &&
 		b.found[maphash.Comparable(b.seed, h.owner())%purses].take(1, foundRate, foundBurst, now) &&
-		b.opens.take(cost, hmacRate, hmacBurst, now)
+		b.opens[method].take(cost, hmacRate, hmacBurst, now)
 }
 
-// payWarm pays for a source's knocks that are cheap to decide.
-func (b *budgets) payWarm(a tun.Addr, now time.Duration) bool {
-	return b.of(&b.warm, a).take(1, warmRate, warmBurst, now)
+// payWarm pays for a source's knocks by one method that are cheap to decide.
+func (b *budgets) payWarm(method int, a tun.Addr, now time.Duration) bool {
+	return b.of(&b.warm[method], a).take(1, warmRate, warmBurst, now)
 }
 
 const (

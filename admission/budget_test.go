@@ -308,18 +308,18 @@ func TestNobodySharesAPurseWithAFloodForLong(t *testing.T) {
 	now := time.Second
 	// Somebody who does share one.
 	other := flood
-	for i := uint32(1); b.of(&b.sources, other) != b.of(&b.sources, flood) || other == flood; i++ {
+	for i := uint32(1); b.of(&b.knocks.sources, other) != b.of(&b.knocks.sources, flood) || other == flood; i++ {
 		other = tun.AddrFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
 	}
-	for b.payCold(flood, now) {
+	for b.knocks.allow(b, flood, 1, now) {
 	}
-	if b.payCold(other, now) {
+	if b.knocks.allow(b, other, 1, now) {
 		t.Fatal("the purse is not shared")
 	}
 	for range 4 { // to share again four times is a chance of one in 8192^4
 		now += dealTime
 		b.deal(now)
-		if b.of(&b.sources, other) != b.of(&b.sources, flood) {
+		if b.of(&b.knocks.sources, other) != b.of(&b.knocks.sources, flood) {
 			return
 		}
 	}

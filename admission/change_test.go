@@ -492,8 +492,8 @@ func TestAPolicyHasNothingOfTheOneBeforeItButIdentities(t *testing.T) {
 		if s == old.services[i] {
 			t.Fatal("services are shared")
 		}
-		for j, k := range s.keys {
-			if k.id != old.services[i].keys[j].id {
+		for j, k := range s.sets[0].keys {
+			if k.id != old.services[i].sets[0].keys[j].id {
 				t.Fatalf("the identity of %s is not shared", k.id.ID())
 			}
 		}

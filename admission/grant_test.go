@@ -2,6 +2,7 @@ package admission
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/knockgw/knockgw/protocol"
@@ -252,6 +253,15 @@ func TestTheClientOfAFlowIsWhoseGrantItUsed(t *testing.T) {
 	}
 }
 
+// others are the further candidates of a flow.
+func (w *world) others(t tun.Tuple) []*protocol.Client {
+	all, ok := w.gate.OtherCandidates(t)
+	if !ok {
+		return nil
+	}
+	return slices.Collect(all)
+}
+
 func names(clients []*protocol.Client) (s string) {
 	for _, c := range clients {
 		s += c.ID() + " "
@@ -272,6 +282,9 @@ func TestTheCandidatesOfAFlowAreThoseWhoKnockedFromItsSource(t *testing.T) {
 		if got := names(w.gate.Candidates(v.tuple(40000, service))); got != want {
 			t.Errorf("%s: %q, want %q", service, got, want)
 		}
+		if got := names(w.others(v.tuple(40000, service))); got != "" && got != "alice bob " || (got == "") != (want == "") {
+			t.Errorf("%s: others are %q", service, got)
+		}
 	}
 }
 
@@ -282,8 +295,8 @@ func TestAClientWhoseKnockIsBeingDecidedIsACandidate(t *testing.T) {
 	w.want(v.knock(bob, "ssh"), ReasonKnock)
 	w.want(v.syn(40000, "ssh"), ReasonGrant) // bob's, let in on alice's grant
 	v.handshakes(40000, "ssh")
-	if got := names(w.gate.Candidates(v.tuple(40000, "ssh"))); got != "alice bob " {
-		t.Errorf("candidates: %q", got)
+	if got, others := names(w.gate.Candidates(v.tuple(40000, "ssh"))), names(w.others(v.tuple(40000, "ssh"))); got != "alice " || others != "alice bob " {
+		t.Errorf("candidates: %q, and %q", got, others)
 	}
 	w.decide()
 	if err := v.authenticates(40000, "ssh", bob, ""); err != nil {

@@ -124,7 +124,7 @@ func (g *Gate) admitUDP(p *tun.Packet) Verdict {
 		}
 		return g.enqueue(&g.knocks.warm, p.Tuple, payload, hit{place: place})
 	}
-	if !g.budgets.payCold(src, now) || !g.budgets.payScan(cost.scan, now) {
+	if !g.budgets.knocks.allow(&g.budgets, src, cost.scan, now) {
 		return Verdict{Reason: ReasonBudget}
 	}
 	v := g.enqueue(&g.knocks.cold, p.Tuple, payload, hit{place: place})
@@ -143,10 +143,11 @@ func (g *Gate) admitV2(p *tun.Packet, payload []byte, h protocol.HintV2) Verdict
 		return Verdict{Reason: ReasonNotKnock}
 	}
 	policy := g.policy.Load()
-	for _, s := range policy.udp.at(p.Tuple.DstPort) {
-		if s.covers(p.Tuple.Dst) && s.takes(found.expectation, FamilyUDPv2) {
-			found.service = s
-			break
+	for _, list := range policy.udp.at(p.Tuple.Dst, p.Tuple.DstPort) {
+		for _, s := range list {
+			if found.service == nil && s.covers(p.Tuple.Dst) && s.takes(found.expectation, FamilyUDPv2) {
+				found.service = s
+			}
 		}
 	}
 	if found.service == nil {

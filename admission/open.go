@@ -2,6 +2,7 @@ package admission
 
 import (
 	"errors"
+	"iter"
 	"math"
 	"time"
 
@@ -44,13 +45,26 @@ func (w *worker) openV1(k *queuedKnock, d *decision) {
 			return
 		}
 	}
-	for _, svc := range policy.udp.at(k.port) {
-		if svc.Methods&familiesV1 == 0 || !svc.covers(k.dst) {
-			continue
+	for svc := range policy.takingV1(k.dst, k.port) {
+		found := false
+		svc.eachKey(func(key *key) bool {
+			found = w.tryV1(&knock, svc, key, d, policy)
+			return !found
+		})
+		if found {
+			return
 		}
-		for _, key := range svc.keys {
-			if w.tryV1(&knock, svc, key, d, policy) {
-				return
+	}
+}
+
+// takingV1 are the services that a v1 datagram to an address and port may be for.
+func (p *Policy) takingV1(dst tun.Addr, port uint16) iter.Seq[*Service] {
+	return func(yield func(*Service) bool) {
+		for _, list := range p.udp.at(dst, port) {
+			for _, s := range list {
+				if s.Methods&familiesV1 != 0 && s.covers(dst) && !yield(s) {
+					return
+				}
 			}
 		}
 	}
@@ -64,12 +78,9 @@ func (w *worker) tryKnown(knock *protocol.Knock, k *queuedKnock, d *decision, po
 		ids = s.ids
 	}
 	w.mu.Unlock()
-	for _, svc := range policy.udp.at(k.port) {
-		if svc.Methods&familiesV1 == 0 || !svc.covers(k.dst) {
-			continue
-		}
+	for svc := range policy.takingV1(k.dst, k.port) {
 		for _, id := range ids {
-			for _, key := range svc.keysOf[id] {
+			for _, key := range svc.keysOf(id) {
 				if w.tryV1(knock, svc, key, d, policy) {
 					return true
 				}
@@ -82,8 +93,7 @@ func (w *worker) tryKnown(knock *protocol.Knock, k *queuedKnock, d *decision, po
 func (w *worker) payForScan(src tun.Addr, candidates int) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now := w.mono()
-	return w.budgets.payCold(src, now) && w.budgets.payScan(candidates, now)
+	return w.budgets.knocks.allow(&w.budgets, src, candidates, w.mono())
 }
 
 // tryV1 tries one key; it reports whether the search is over.

@@ -1,9 +1,11 @@
 package admission
 
 import (
+	"slices"
 	"time"
 
 	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
 )
 
 // A place is what the gate keeps of a service, whatever policy is in force. Flows
@@ -33,7 +35,7 @@ func (s *Service) holder(id *protocol.Client) *Client {
 
 // key returns the key of a client of the service that equals id, nil if there is none.
 func (s *Service) key(id *protocol.Client) *key {
-	for _, k := range s.keysOf[id.ID()] {
+	for _, k := range s.keysOf(id.ID()) {
 		if k.id == id || k.id.Equal(id) {
 			return k
 		}
@@ -48,41 +50,26 @@ func (p *Policy) standing(h *hit) (*key, *Service) {
 	if svc.at < len(p.services) && p.services[svc.at] == svc {
 		return h.expectation.key, svc
 	}
-	for _, s := range p.services {
-		if s.sameDoor(svc) && s.takes(h.expectation, h.kind.family()) {
-			return s.key(h.expectation.key.id), s
-		}
+	// It was at this address and port, and is found there if it is the same.
+	s := p.tcp.find(tun.AddrFrom(svc.Listen.Addr()), svc.Port, svc.sameDoor)
+	if s == nil || !s.takes(h.expectation, h.kind.family()) {
+		return nil, nil
 	}
-	return nil, nil
+	return s.key(h.expectation.key.id), s
 }
 
-// identities are those of a policy's keys, by client id.
-type identities map[string][]*protocol.Client
-
+// identities are those of the keys of p, by client id.
 func (p *Policy) identities() identities {
 	if p == nil {
 		return nil
 	}
 	all := make(identities)
-	for _, s := range p.services {
-		for id, keys := range s.keysOf {
-			if _, ok := all[id]; ok {
-				continue // the keys of a client are the same for all services
-			}
-			for _, k := range keys {
-				all[id] = append(all[id], k.id)
+	for client, h := range p.holders {
+		for _, k := range h.keys {
+			if !slices.Contains(all[client.ID], k.id) {
+				all[client.ID] = append(all[client.ID], k.id)
 			}
 		}
 	}
 	return all
-}
-
-// of returns the identity that equals id, which may be id itself.
-func (all identities) of(id *protocol.Client) *protocol.Client {
-	for _, known := range all[id.ID()] {
-		if known.Equal(id) {
-			return known
-		}
-	}
-	return id
 }

@@ -1,9 +1,11 @@
 package admission
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/knockgw/knockgw/protocol"
@@ -90,13 +92,14 @@ type Service struct {
 	GrantUses       int           // connections per knock
 	AuthDeadline    time.Duration // how long a reservation may outlive its grant
 
-	Clients []*Client // who may use the service
+	// Clients and Shared are who may use the service. Services to which one slice was
+	// given share what is made of it: so where thousands of clients may use
+	// thousands of services, give them in one slice, and those of a single service
+	// in the other.
+	Clients, Shared []*Client
 
-	keys     []*key             // of all clients, the order of trying
-	byID     map[string]*Client // the same clients
-	keysOf   map[string][]*key  // the keys of each, by client id
-	mostKeys int                // that one of them has
-	at       int                // in the policy's order
+	sets []*clientSet // of Clients and Shared, but empty ones
+	at   int          // in the policy's order
 }
 
 // Open tells whether strangers' SYNs to the service are answered.
@@ -145,30 +148,12 @@ type Policy struct {
 	knockPort    uint16
 	tcp          portTable // by the dialled port
 	udp          portTable // by the port that takes knocks
+	macs         portTable // by the port in MACs
 	legacy       bool      // SYNs to any port of a protected address may be parts of sequences
 	expectations []expectation
+	holders      map[*Client]*holder
+	limited      map[string]*Client // those with limits of their own, by id
 }
-
-// portTable finds the services of a port without hashing: an index by port
-// into short lists, list 0 being empty.
-type portTable struct {
-	index [1 << 16]uint16
-	lists [][]*Service
-}
-
-func (t *portTable) add(port uint16, s *Service) {
-	if t.lists == nil {
-		t.lists = [][]*Service{nil}
-	}
-	if t.index[port] == 0 {
-		t.index[port] = uint16(len(t.lists)) // at most one list per port and port 0 has none
-		t.lists = append(t.lists, nil)
-	}
-	i := t.index[port]
-	t.lists[i] = append(t.lists[i], s)
-}
-
-func (t *portTable) at(port uint16) []*Service { return t.lists[t.index[port]] }
 
 // NewPolicy checks o and builds the policy. It copies o.Services, and keeps nothing
 // of o.After but identities.
@@ -181,8 +166,9 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 	if n := p.sequence.Length; n < protocol.MinSequence || n > protocol.MaxSequence {
 		return nil, fmt.Errorf("policy: a sequence of %d parts; it has %d to %d", n, protocol.MinSequence, protocol.MaxSequence)
 	}
-	p.tcp.lists, p.udp.lists = [][]*Service{nil}, [][]*Service{nil}
-	shared := o.After.identities()
+	p.tcp, p.udp, p.macs = newPortTable(), newPortTable(), newPortTable()
+	sets := newClientSets(o.After.identities())
+	names := make(map[string]bool, len(o.Services))
 	for i := range o.Services {
 		s := o.Services[i]
 		if s.Port == 0 || !s.Listen.IsValid() {
@@ -191,14 +177,10 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 		if s.MACPort == 0 {
 			s.MACPort = s.Port
 		}
-		for _, other := range p.services {
-			if other.Name == s.Name {
-				return nil, fmt.Errorf("policy: two services are called %q", s.Name)
-			}
-			if other.Port == s.Port && other.Listen.Overlaps(s.Listen) {
-				return nil, fmt.Errorf("policy: services %q and %q overlap", other.Name, s.Name)
-			}
+		if names[s.Name] {
+			return nil, fmt.Errorf("policy: two services are called %q", s.Name)
 		}
+		names[s.Name] = true
 		if s.Mode == ModeAuth {
 			s.Methods = 0
 		}
@@ -208,10 +190,15 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 		if s.Methods&FamilyUDPv2 != 0 && len(p.gateway) > protocol.MaxGateway {
 			return nil, fmt.Errorf("policy: service %q takes udp-v2, where the gateway's identity has at most %d bytes", s.Name, protocol.MaxGateway)
 		}
-		s.at = i
-		s.index(shared)
+		s.at, s.sets = i, nil // it may have come out of another policy
+		for _, clients := range [][]*Client{s.Clients, s.Shared} {
+			if set := sets.of(clients); set != nil && !slices.Contains(s.sets, set) {
+				s.sets = append(s.sets, set)
+			}
+		}
 		p.services = append(p.services, &s)
 		p.tcp.add(s.Port, &s)
+		p.macs.add(s.MACPort, &s)
 		p.legacy = p.legacy || p.sequence.Legacy && s.Methods&FamilySYNSeq != 0
 		if s.Methods&familiesUDP == 0 {
 			continue
@@ -221,7 +208,18 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 			p.udp.add(o.KnockPort, &s)
 		}
 	}
-	p.expect()
+	p.holders, p.limited = sets.holders, make(map[string]*Client)
+	for c := range p.holders {
+		if c.MaxGrants != 0 || c.MaxFlows != 0 {
+			p.limited[c.ID] = c
+		}
+	}
+	if err := p.checkOverlaps(); err != nil {
+		return nil, err
+	}
+	if err := p.expect(); err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 
@@ -240,45 +238,98 @@ func (p *Policy) defaults() {
 	}
 }
 
-// index prepares what looking clients up needs.
-func (s *Service) index(shared identities) {
-	s.byID = make(map[string]*Client, len(s.Clients))
-	s.keysOf = make(map[string][]*key, len(s.Clients))
-	s.keys, s.mostKeys = nil, 0 // it may have come out of another policy
-	for _, c := range s.Clients {
-		s.byID[c.ID] = c
-		s.mostKeys = max(s.mostKeys, len(c.Keys))
-		for _, k := range c.Keys {
-			own := &key{c, shared.of(k.Identity), k.Until}
-			s.keys = append(s.keys, own)
-			s.keysOf[c.ID] = append(s.keysOf[c.ID], own)
+// checkOverlaps returns an error where two services have an address and port in
+// common. It compares those of each port in the order of their prefixes, where
+// one that contains others comes right before them.
+func (p *Policy) checkOverlaps() error {
+	order := slices.Clone(p.services)
+	slices.SortFunc(order, func(a, b *Service) int {
+		return cmp.Or(cmp.Compare(a.Port, b.Port), a.Listen.Masked().Addr().Compare(b.Listen.Masked().Addr()),
+			cmp.Compare(a.Listen.Bits(), b.Listen.Bits()))
+	})
+	for i := 1; i < len(order); i++ {
+		if a, b := order[i-1], order[i]; a.Port == b.Port && a.Listen.Overlaps(b.Listen) {
+			return fmt.Errorf("policy: services %q and %q overlap", a.Name, b.Name)
 		}
 	}
+	return nil
 }
+
+// maxExpected bounds the knocks that are computed ahead: 32 bytes each, in each of
+// two tables, half a GiB in all, and for a quarter of them an HMAC in every slot.
+const maxExpected = 1 << 23
 
 // expect lists which knocks can be computed ahead: for each key and port once,
 // however many services have that port.
-func (p *Policy) expect() {
+func (p *Policy) expect() error {
 	type of struct {
-		id   *protocol.Client
+		set  *clientSet
 		port uint16
 	}
-	at := make(map[of]int)
+	families := make(map[of]Families)
+	var order []of
+	setsOf := make(map[uint16]int) // by port
 	for _, s := range p.services {
-		families := s.Methods & (familiesSYN | FamilyUDPv2)
-		if families == 0 {
+		f := s.Methods & (familiesSYN | FamilyUDPv2)
+		if f == 0 {
 			continue
 		}
-		for _, k := range s.keys {
-			i, ok := at[of{k.id, s.MACPort}]
-			if !ok {
-				i = len(p.expectations)
-				at[of{k.id, s.MACPort}] = i
-				p.expectations = append(p.expectations, expectation{key: k, port: s.MACPort})
+		for _, set := range s.sets {
+			at := of{set, s.MACPort}
+			if families[at] == 0 {
+				order = append(order, at)
+				setsOf[s.MACPort]++
 			}
-			p.expectations[i].families |= families
+			families[at] |= f
 		}
 	}
+
+	x := expecting{p: p, at: make(map[expectedOf]int)}
+	for _, at := range order {
+		for _, k := range at.set.keys {
+			x.add(k, at.port, families[at], setsOf[at.port] > 1)
+		}
+		if x.cells*slotsKept > maxExpected {
+			return fmt.Errorf("policy: the clients of these services could send more than %d different SYN and udp-v2 knocks at a time, "+
+				"which are computed ahead and held in memory (%d for each secret and port with every method): "+
+				"name fewer methods in services[].knock, have services share a port, or name in clients[].services which of them a client may use",
+				maxExpected, (1+2*p.sequence.Length+1)*slotsKept)
+		}
+	}
+	return nil
+}
+
+// expectedOf is what an expectation is for.
+type expectedOf struct {
+	id   *protocol.Client
+	port uint16
+}
+
+// expecting fills a policy's expectations.
+type expecting struct {
+	p     *Policy
+	at    map[expectedOf]int // those of ports with several sets of clients
+	cells int                // that a slot takes
+}
+
+func (x *expecting) add(k *key, port uint16, families Families, again bool) {
+	p := x.p
+	i := len(p.expectations)
+	if again {
+		at, ok := x.at[expectedOf{k.id, port}]
+		if ok {
+			i = at
+		} else {
+			x.at[expectedOf{k.id, port}] = i
+		}
+	}
+	if i == len(p.expectations) {
+		p.expectations = append(p.expectations, expectation{key: k, port: port})
+	}
+	e := &p.expectations[i]
+	x.cells -= e.count(p)
+	e.families |= families
+	x.cells += e.count(p)
 }
 
 // Services returns the policy's services, in the order given. The caller must not change them.
@@ -305,14 +356,7 @@ func (p *Policy) Service(a netip.AddrPort) *Service {
 	return p.service(tun.AddrFrom(a.Addr()), a.Port())
 }
 
-func (p *Policy) service(dst tun.Addr, port uint16) *Service {
-	for _, s := range p.tcp.at(port) {
-		if s.covers(dst) {
-			return s
-		}
-	}
-	return nil
-}
+func (p *Policy) service(dst tun.Addr, port uint16) *Service { return p.tcp.find(dst, port, nil) }
 
 func (s *Service) covers(dst tun.Addr) bool { return s.Listen.Contains(dst.Netip()) }
 
@@ -323,12 +367,16 @@ type trials struct{ scan, known int }
 // knockable tells which families of datagrams are taken at dst and port, and how
 // many keys a v1 knock there may have to be tried with.
 func (p *Policy) knockable(dst tun.Addr, port uint16) (families Families, cost trials) {
-	for _, s := range p.udp.at(port) {
-		if s.covers(dst) {
+	for _, list := range p.udp.at(dst, port) {
+		for _, s := range list {
+			if !s.covers(dst) {
+				continue
+			}
 			families |= s.Methods & familiesUDP
 			if s.Methods&familiesV1 != 0 {
-				cost.scan += len(s.keys)
-				cost.known += min(len(s.keys), seenClients*s.mostKeys)
+				all, ofOne := s.numKeys()
+				cost.scan += all
+				cost.known += min(all, seenClients*ofOne)
 			}
 		}
 	}
@@ -338,15 +386,10 @@ func (p *Policy) knockable(dst tun.Addr, port uint16) (families Families, cost t
 // taking finds the service at dst that takes a knock found as x, for knocks that
 // do not go to the service's own port.
 func (p *Policy) taking(dst tun.Addr, x *expectation, family Families) *Service {
-	for _, s := range p.services {
-		if s.takes(x, family) && s.covers(dst) {
-			return s
-		}
-	}
-	return nil
+	return p.macs.find(dst, x.port, func(s *Service) bool { return s.takes(x, family) })
 }
 
 // takes tells whether a knock found as x is one for s.
 func (s *Service) takes(x *expectation, family Families) bool {
-	return x.port == s.MACPort && s.Methods&family != 0 && s.byID[x.key.client.ID] != nil
+	return x.port == s.MACPort && s.Methods&family != 0 && s.client(x.key.client.ID) != nil
 }

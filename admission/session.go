@@ -2,6 +2,7 @@ package admission
 
 import (
 	"errors"
+	"iter"
 	"time"
 
 	"github.com/knockgw/knockgw/protocol"
@@ -81,52 +82,68 @@ func (g *Gate) Client(t tun.Tuple) string {
 	return ""
 }
 
-// Candidates returns the keys with which the client of a flow could
-// authenticate: in ModeAuth those of all the service's clients, with knocks
-// those of the clients that hold a grant at the flow's source, or could hold one
-// soon. It is nil for a flow that is gone.
+// Candidates returns the keys with which the client of a flow most likely
+// authenticates, a few: of those who hold a grant at the flow's source, and, in
+// open services, of those who got in from there lately. Where none of them fits,
+// OtherCandidates has the rest. It is nil for a flow that is gone.
 func (g *Gate) Candidates(t tun.Tuple) []*protocol.Client {
+	now := g.now()
+	var few []string
+	g.mu.Lock()
+	f := g.flows[t]
+	if f == nil {
+		g.mu.Unlock()
+		return nil
+	}
+	svc := f.place.service
+	for _, gr := range f.source.grants {
+		if gr.place == f.place {
+			few = append(few, gr.key.ID())
+		}
+	}
+	if s := g.seen[t.Src]; s != nil && svc.Open() {
+		few = append(few, s.ids[:]...)
+	}
+	g.mu.Unlock()
+
+	var ids []*protocol.Client
+	tried := make(map[string]bool, len(few))
+	for _, id := range few {
+		if tried[id] {
+			continue
+		}
+		tried[id] = true
+		for _, k := range svc.keysOf(id) {
+			if k.valid(now) {
+				ids = append(ids, k.id)
+			}
+		}
+	}
+	return ids
+}
+
+// OtherCandidates returns the keys of all clients of a flow's service: a client
+// may be faster than the decision about its knock, or its knock was lost and its
+// SYN has found the grant of a neighbour. Their format makes us try one after the
+// other, which is paid for as v1 knocks are; it reports false where the budget for
+// that is spent, or the flow is gone. The gate's lock is not held meanwhile, and
+// nothing is copied.
+func (g *Gate) OtherCandidates(t tun.Tuple) (iter.Seq[*protocol.Client], bool) {
 	now := g.now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := g.flows[t]
 	if f == nil {
-		return nil
+		return nil, false
 	}
-	var ids []*protocol.Client
 	svc := f.place.service
-	if svc.Open() || f.source.queued > 0 {
-		// A client may be faster than the decision about its knock: its SYN has
-		// found the service visible, or the grant of a neighbour.
-		return appendValid(ids, svc.keys, now)
+	n, _ := svc.numKeys()
+	if !g.budgets.authentications.allow(&g.budgets, t.Src, n, g.mono()) {
+		return nil, false
 	}
-	for i, gr := range f.source.grants {
-		if gr.place != f.place || grantedBefore(f.source.grants[:i], gr) {
-			continue
-		}
-		ids = appendValid(ids, svc.keysOf[gr.key.ID()], now)
-	}
-	return ids
-}
-
-// appendValid appends the identities of the keys that open something at now.
-func appendValid(ids []*protocol.Client, keys []*key, now time.Time) []*protocol.Client {
-	for _, k := range keys {
-		if k.valid(now) {
-			ids = append(ids, k.id)
-		}
-	}
-	return ids
-}
-
-// grantedBefore tells whether earlier grants have the client of gr for its service.
-func grantedBefore(earlier []*grant, gr *grant) bool {
-	for _, other := range earlier {
-		if other.key.ID() == gr.key.ID() && other.place == gr.place {
-			return true
-		}
-	}
-	return false
+	return func(yield func(*protocol.Client) bool) {
+		svc.eachKey(func(k *key) bool { return !k.valid(now) || yield(k.id) })
+	}, true
 }
 
 // Authenticate lets a flow in for the client whose message has been verified.
@@ -141,7 +158,7 @@ func (g *Gate) Authenticate(t tun.Tuple, client *protocol.Client, session string
 	if svc == nil {
 		return ErrGone
 	}
-	c := svc.byID[client.ID()]
+	c := svc.client(client.ID())
 	if c == nil || !c.may(g.now()) {
 		return ErrNotNow
 	}
@@ -167,6 +184,8 @@ func (g *Gate) Authenticate(t tun.Tuple, client *protocol.Client, session string
 			err = ErrNotNow
 		case !g.enter(f, c, client):
 			err = ErrTooMany
+		default:
+			g.remember(t.Src, c.ID, g.mono())
 		}
 	}
 	if gr != nil {

@@ -153,32 +153,57 @@ func (a *attempt) openV1() (Peer, sealed, *Error) {
 		}
 	}
 	// Two ids may have one secret, and so one hint: a hint that matches is not the end of the search.
-	refusal, trials := error(protocol.ErrSealed), 0
-	for c := range a.candidates {
+	refusal, trials, found := error(protocol.ErrSealed), 0, Peer{}
+	failure := a.eachCandidate(func(c *protocol.Client) bool {
 		if !frame.Match(a.scratch, c, a.Port) {
-			continue
+			return false
 		}
 		if trials++; trials > a.set.maxTrials {
-			break
+			return true
 		}
 		m, err := frame.Open(a.scratch, c, a.Port)
-		if err == nil {
-			return Peer{Client: c, Protocol: V1, Message: m}, &frame, nil
+		if err != nil {
+			refusal = err
+			return false
 		}
-		refusal = err
+		found = Peer{Client: c, Protocol: V1, Message: m}
+		return true
+	})
+	switch {
+	case found.Client != nil:
+		return found, &frame, nil
+	case failure != nil:
+		return Peer{}, nil, failure
+	default:
+		return Peer{}, nil, unopened(refusal)
 	}
-	return Peer{}, nil, unopened(refusal)
+}
+
+// eachCandidate calls try with each candidate until it returns true, and then, where it never did,
+// with those of Others.
+func (a *attempt) eachCandidate(try func(*protocol.Client) bool) *Error {
+	for c := range a.candidates {
+		if try(c) {
+			return nil
+		}
+	}
+	others, ok := a.others()
+	if !ok {
+		return failed(ResultLimited, nil)
+	}
+	for c := range others {
+		if try(c) {
+			return nil
+		}
+	}
+	return nil
 }
 
 func (a *attempt) openV2() (Peer, sealed, *Error) {
-	candidates := a.candidates
-	if a.Hint != protocol.HintNone {
-		// The hint is there before any bucket is: look for it once, and not for every bucket.
-		matched, failure := a.matchV2()
-		if failure != nil {
-			return Peer{}, nil, failure
-		}
-		candidates = slices.Values(matched)
+	// With hints, look for the client once and not for every bucket: they are there before any bucket is.
+	candidates, failure := a.matchV2()
+	if failure != nil {
+		return Peer{}, nil, failure
 	}
 	refusal, trials := error(protocol.ErrSealed), 0
 	for _, bucket := range a.set.buckets {
@@ -189,7 +214,7 @@ func (a *attempt) openV2() (Peer, sealed, *Error) {
 		if err != nil {
 			return Peer{}, nil, unopened(err)
 		}
-		for c := range candidates {
+		for _, c := range candidates {
 			if trials++; trials > a.set.maxTrials {
 				return Peer{}, nil, unopened(refusal)
 			}
@@ -205,8 +230,22 @@ func (a *attempt) openV2() (Peer, sealed, *Error) {
 	return Peer{}, nil, unopened(refusal)
 }
 
-// matchV2 reads as far as the route hint and returns the candidates that it is of.
+// matchV2 reads as far as the route hint and returns the candidates that it is of. Those of Others are
+// looked at where it is of none. Without hints it returns all, as far as they may be tried.
 func (a *attempt) matchV2() ([]*protocol.Client, *Error) {
+	var matched []*protocol.Client
+	if a.Hint == protocol.HintNone {
+		if failure := a.read(a.set.buckets[0]); failure != nil {
+			return nil, failure
+		}
+		failure := a.eachCandidate(func(c *protocol.Client) bool {
+			if !slices.Contains(matched, c) { // Others may have it again
+				matched = append(matched, c)
+			}
+			return len(matched) > a.set.maxTrials
+		})
+		return matched, failure
+	}
 	envelope, need, err := protocol.ParseEnvelopeV2(a.buf[:a.n], a.Hint)
 	if errors.Is(err, protocol.ErrNeedMore) {
 		if failure := a.read(need); failure != nil {
@@ -217,16 +256,32 @@ func (a *attempt) matchV2() ([]*protocol.Client, *Error) {
 	if err != nil {
 		return nil, unopened(err)
 	}
-	var matched []*protocol.Client
-	for c := range a.candidates {
-		if envelope.Match(a.scratch, c, a.Port) {
-			matched = append(matched, c)
+	for _, candidates := range []func() (iter.Seq[*protocol.Client], bool){a.first, a.others} {
+		list, ok := candidates()
+		if !ok {
+			return nil, failed(ResultLimited, nil)
+		}
+		for c := range list {
+			if envelope.Match(a.scratch, c, a.Port) {
+				matched = append(matched, c)
+			}
+		}
+		if matched != nil {
+			return matched, nil
 		}
 	}
-	if matched == nil {
-		return nil, unopened(protocol.ErrSealed)
+	return nil, unopened(protocol.ErrSealed)
+}
+
+// first are the candidates to be tried first.
+func (a *attempt) first() (iter.Seq[*protocol.Client], bool) { return a.candidates, true }
+
+// others are those of Others.
+func (a *attempt) others() (iter.Seq[*protocol.Client], bool) {
+	if a.Others == nil {
+		return func(func(*protocol.Client) bool) {}, true
 	}
-	return matched, nil
+	return a.Others(a.conn)
 }
 
 // verify judges a message that opened, and claims its nonce when nothing else is left to ask.

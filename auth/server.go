@@ -61,6 +61,11 @@ type Server struct {
 	// it fits the secret of one. So it must answer from memory and at once. Where the clients are in a
 	// database, keep a Secrets filled from there.
 	Resolve func(conn net.Conn) iter.Seq[*protocol.Client]
+	// Others, if not nil, is asked for further candidates when a message has come that is of none of
+	// the first: so whoever has many clients can try the likely ones first. Where it reports false, they
+	// are too many to be tried now, and the handshake fails with ResultLimited, in the same silence as
+	// any other. It is asked once for a connection at most, and must answer at once.
+	Others func(conn net.Conn) (iter.Seq[*protocol.Client], bool)
 	// Protocols are the formats taken; zero means both. With both, a first byte of 0x01 means v1;
 	// with V2 alone an envelope may begin with any byte.
 	Protocols Protocol

@@ -54,9 +54,9 @@ func (p *parser) routeOf(addr netip.Addr) (netip.Prefix, bool) {
 func (p *parser) checkClients() {
 	first := map[string]int{} // by id
 	p.c.places = map[string]Place{}
-	names := make([]string, len(p.c.Services))
+	names, known := make([]string, len(p.c.Services)), make(map[string]bool, len(p.c.Services))
 	for i, svc := range p.c.Services {
-		names[i] = svc.Name
+		names[i], known[svc.Name] = svc.Name, true
 	}
 	p.checkSecrets()
 	for i, c := range p.c.Clients {
@@ -77,7 +77,7 @@ func (p *parser) checkClients() {
 		}
 		for j, name := range c.Services {
 			it := s.grants[j]
-			if slices.Contains(names, name) {
+			if known[name] {
 				continue
 			}
 			if near := strictyaml.Nearest(name, names); near != "" {
@@ -115,6 +115,7 @@ func (p *parser) checkSecrets() {
 
 func (p *parser) checkServices() {
 	lines := map[string]int{}
+	p.users = p.c.users()
 	for i := range p.c.Services {
 		svc, s := &p.c.Services[i], p.services[i]
 		if line := lines[svc.Name]; line != 0 && svc.Name != "" {
@@ -223,7 +224,7 @@ func (p *parser) checkTrials(s serviceSource, svc *Service) {
 	if !svc.Mode.Authenticates() || !svc.Auth.Accepts(AuthV2) || svc.Auth.Hint != HintNone {
 		return
 	}
-	clients := len(p.c.ClientsOf(svc.Name))
+	clients := p.users.count(svc.Name)
 	if trials := clients * len(svc.Auth.Buckets); trials > maxTrials {
 		s.auth.FailKey("hint", "%d clients in %d buckets would be %d trial decryptions for a stranger's stream, and %d are the most; "+
 			"name fewer buckets, or write hint: route-hint", clients, len(svc.Auth.Buckets), trials, maxTrials)

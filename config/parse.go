@@ -100,6 +100,7 @@ type parser struct {
 	clients      []clientSource
 	services     []serviceSource
 	zones        map[string]*time.Location // those that clients named
+	users        *users
 }
 
 // clientSource is where a client stands in the file.

@@ -7,19 +7,22 @@ import (
 
 // Row is what one service looks like to whoever checks a configuration.
 type Row struct {
-	Service  string   `json:"service"`
-	Listen   string   `json:"listen"`
-	Mode     Mode     `json:"mode"`
-	Visible  bool     `json:"visible"`
-	Knock    []string `json:"knock"`    // the methods that it takes
-	Auth     []string `json:"auth"`     // the formats that it takes
-	Clients  []string `json:"clients"`  // ids
-	Upstream string   `json:"upstream"` // empty: the embedding program
+	Service string   `json:"service"`
+	Listen  string   `json:"listen"`
+	Mode    Mode     `json:"mode"`
+	Visible bool     `json:"visible"`
+	Knock   []string `json:"knock"`   // the methods that it takes
+	Auth    []string `json:"auth"`    // the formats that it takes
+	Clients []string `json:"clients"` // ids, the first MaxRowClients of them
+	// NumClients is how many there are.
+	NumClients int    `json:"client_count"`
+	Upstream   string `json:"upstream"` // empty: the embedding program
 }
 
 // Table is a row for every service, in the file's order.
 func (c *Config) Table() []Row {
 	rows := make([]Row, len(c.Services))
+	users := c.users()
 	for i := range c.Services {
 		svc := &c.Services[i]
 		row := Row{
@@ -30,9 +33,10 @@ func (c *Config) Table() []Row {
 			Visible:  svc.Visible || svc.Mode == ModeAuth,
 			Knock:    []string{},
 			Auth:     []string{},
-			Clients:  c.ClientsOf(svc.Name),
+			Clients:  users.first(svc.Name),
 			Upstream: svc.Upstream.String(),
 		}
+		row.NumClients = users.count(svc.Name)
 		for _, m := range svc.Knock {
 			row.Knock = append(row.Knock, string(m))
 		}
@@ -49,13 +53,52 @@ func (c *Config) Table() []Row {
 	return rows
 }
 
-// ClientsOf is the ids of the clients that may use a service, in the file's order.
-func (c *Config) ClientsOf(service string) []string {
-	ids := []string{}
+// MaxRowClients is how many clients a Row names: thousands of services with thousands of clients each
+// would be millions of names.
+const MaxRowClients = 1000
+
+// users are who may use services, made once for all of them: in time and memory for the clients, the
+// services and what clients name of these, not for each pair of client and service.
+type users struct {
+	clients []Client
+	all     []int            // places of the clients that may use all services
+	named   map[string][]int // of those that name one, by its name
+	ids     []string         // of all; shared by the services that nobody names
+}
+
+func (c *Config) users() *users {
+	u := &users{clients: c.Clients, named: map[string][]int{}, ids: []string{}}
 	for i := range c.Clients {
-		if c.Clients[i].May(service) {
-			ids = append(ids, c.Clients[i].ID)
+		if c.Clients[i].Services == nil {
+			u.all = append(u.all, i)
+			u.ids = append(u.ids, c.Clients[i].ID)
+			continue
 		}
+		for _, name := range c.Clients[i].Services {
+			u.named[name] = append(u.named[name], i)
+		}
+	}
+	return u
+}
+
+// first is the ids of the clients that may use a service, in the file's order, MaxRowClients at most. The
+// caller must not change it.
+func (u *users) first(service string) []string {
+	named, all := u.named[service], u.all
+	if len(named) == 0 {
+		return u.ids[:min(len(u.ids), MaxRowClients)]
+	}
+	var ids []string
+	for len(ids) < MaxRowClients && len(named)+len(all) > 0 {
+		next := &named
+		if len(named) == 0 || len(all) > 0 && all[0] < named[0] {
+			next = &all
+		}
+		ids = append(ids, u.clients[(*next)[0]].ID)
+		*next = (*next)[1:]
 	}
 	return ids
 }
+
+// count is how many clients may use a service.
+func (u *users) count(service string) int { return len(u.all) + len(u.named[service]) }

@@ -39,7 +39,7 @@ func (g *Gateway) pageStatus() statuspage.Status {
 		s.Services = append(s.Services, statuspage.Service{
 			Name: r.Service, Listen: r.Listen, Mode: string(r.Mode), StrangersSee: see,
 			Knock: cmp.Or(strings.Join(r.Knock, ", "), "-"), Auth: cmp.Or(strings.Join(r.Auth, ", "), "-"),
-			Clients: len(r.Clients), Flows: per[r.Service],
+			Clients: r.NumClients, Flows: per[r.Service],
 		})
 	}
 	if p := g.running.Load(); p != nil {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -65,6 +66,13 @@ func (s *service) join(gate *admission.Gate, r auth.Replay) {
 		return
 	}
 	s.auth.Replay = r
+	s.auth.Others = func(conn net.Conn) (iter.Seq[*protocol.Client], bool) {
+		c, ok := conn.(*netstack.Conn)
+		if !ok {
+			return nil, false
+		}
+		return gate.OtherCandidates(c.Tuple())
+	}
 	s.auth.Authorize = func(ctx context.Context, p auth.Peer, claim func() error) error {
 		c, ok := p.Conn.(*netstack.Conn)
 		if !ok {

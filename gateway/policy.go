@@ -11,13 +11,19 @@ import (
 // policy translates the configuration for the gate, whose policy so far is after;
 // nil for none.
 func policy(cfg *config.Config, after *admission.Policy) (*admission.Policy, error) {
-	clients := make(map[string]*admission.Client)
+	var ofAll []*admission.Client                 // who may use all services
+	ofOne := make(map[string][]*admission.Client) // who may use it, by the service's name
 	for i := range cfg.Clients {
 		c, err := newClient(&cfg.Clients[i])
 		if err != nil {
 			return nil, fmt.Errorf("client %q: %w", cfg.Clients[i].ID, err)
 		}
-		clients[c.ID] = c
+		if cfg.Clients[i].Services == nil {
+			ofAll = append(ofAll, c)
+		}
+		for _, name := range cfg.Clients[i].Services {
+			ofOne[name] = append(ofOne[name], c)
+		}
 	}
 	k := &cfg.Knock
 	o := admission.PolicyOptions{
@@ -27,7 +33,9 @@ func policy(cfg *config.Config, after *admission.Policy) (*admission.Policy, err
 		},
 	}
 	for i := range cfg.Services {
-		o.Services = append(o.Services, newAdmissionService(cfg, &cfg.Services[i], clients))
+		s := newAdmissionService(&cfg.Services[i])
+		s.Clients, s.Shared = ofOne[s.Name], ofAll
+		o.Services = append(o.Services, s)
 	}
 	return admission.NewPolicy(o)
 }
@@ -47,7 +55,7 @@ func newClient(c *config.Client) (*admission.Client, error) {
 	return t, nil
 }
 
-func newAdmissionService(cfg *config.Config, s *config.Service, clients map[string]*admission.Client) admission.Service {
+func newAdmissionService(s *config.Service) admission.Service {
 	t := admission.Service{
 		Name: s.Name, Listen: s.Listen, Port: s.Port, MACPort: s.MACPort,
 		Mode: mode(s.Mode), Visible: s.Visible,
@@ -57,11 +65,6 @@ func newAdmissionService(cfg *config.Config, s *config.Service, clients map[stri
 	}
 	for _, m := range s.Knock {
 		t.Methods |= family(m)
-	}
-	for i := range cfg.Clients {
-		if c := &cfg.Clients[i]; c.May(s.Name) {
-			t.Clients = append(t.Clients, clients[c.ID])
-		}
 	}
 	return t
 }

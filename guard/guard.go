@@ -77,6 +77,7 @@ func (g *Guard) newService(s Service) (*service, error) {
 		Port: s.Port, Protocols: s.Auth.Protocols, Hint: s.Auth.Hint, Buckets: s.Auth.Buckets, Proof: s.Auth.Proof,
 		Deadline: s.Auth.Deadline, MaxTrials: s.Auth.MaxTrials, Window: cmp.Or(g.o.Window, DefaultWindow), Now: g.o.Now,
 		Replay:    Replay{Store: g.o.Store, Now: g.o.Now},
+		Others:    t.others,
 		Authorize: t.authorize,
 	}
 	if err := t.auth.Check(); err != nil {

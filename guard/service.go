@@ -3,11 +3,13 @@ package guard
 import (
 	"context"
 	"errors"
+	"iter"
 	"net"
 	"slices"
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/protocol"
 )
 
 // service is a Service at work: the auth.Handshaker of its listeners.
@@ -62,6 +64,15 @@ func (s *service) knocked(c *conn) (auth.Peer, error) {
 		return auth.Peer{}, &auth.Error{Result: auth.ResultUnauthorized, Err: admission.ErrGone}
 	}
 	return auth.Peer{Conn: c, Client: id}, nil
+}
+
+// others is the auth.Server's: all clients of the service, within the gate's budget.
+func (s *service) others(accepted net.Conn) (iter.Seq[*protocol.Client], bool) {
+	c, ok := accepted.(*conn)
+	if !ok {
+		return nil, false
+	}
+	return s.guard.gate.OtherCandidates(c.tuple)
 }
 
 // authorize is the auth.Server's: the program agrees, then the gate.

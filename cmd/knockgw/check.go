@@ -149,11 +149,11 @@ func table(w io.Writer, rows []config.Row) error {
 		if upstream == "" {
 			upstream = "(this program)"
 		}
-		clients := make([]string, len(r.Clients))
-		for i, id := range r.Clients {
-			clients[i] = plain.Name(id)
+		var clients []string
+		for _, id := range r.Clients[:min(len(r.Clients), listed)] {
+			clients = append(clients, plain.Name(id))
 		}
-		row(t, plain.Name(r.Service), r.Listen, r.Mode, see, list(r.Knock), list(r.Auth), list(clients), upstream)
+		row(t, plain.Name(r.Service), r.Listen, r.Mode, see, list(r.Knock), list(r.Auth), listOf(clients, r.NumClients), upstream)
 	}
 	return t.Flush()
 }
@@ -161,12 +161,15 @@ func table(w io.Writer, rows []config.Row) error {
 // listed is how many entries of a list fit in a table's cell.
 const listed = 6
 
-func list(s []string) string {
+func list(s []string) string { return listOf(s, len(s)) }
+
+// listOf is list for the first of n entries.
+func listOf(s []string, n int) string {
 	switch {
-	case len(s) == 0:
+	case n == 0:
 		return "-"
-	case len(s) > listed:
-		return fmt.Sprintf("%s, ... (%d)", strings.Join(s[:listed], ", "), len(s))
+	case n > listed:
+		return fmt.Sprintf("%s, ... (%d)", strings.Join(s[:listed], ", "), n)
 	default:
 		return strings.Join(s, ", ")
 	}

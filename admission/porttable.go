@@ -1,0 +1,76 @@
+package admission
+
+import "github.com/knockgw/knockgw/tun"
+
+// portTable finds the services of an address and port without hashing the port:
+// an index by port into lists, list 0 being empty. What it costs to find a
+// service does not depend on how many others have the same port.
+type portTable struct {
+	index [1 << 16]uint16
+	lists []portList
+}
+
+// portList are the services of one port.
+type portList struct {
+	few      []*Service              // all of them, where they are maxListed at most
+	single   map[tun.Addr][]*Service // else those with one address,
+	prefixes []*Service              // and the others
+}
+
+// maxListed is how many services are compared one by one rather than looked up.
+const maxListed = 8
+
+func newPortTable() portTable { return portTable{lists: make([]portList, 1)} }
+
+func (t *portTable) add(port uint16, s *Service) {
+	if t.index[port] == 0 {
+		t.index[port] = uint16(len(t.lists)) // at most one list per port and port 0 has none
+		t.lists = append(t.lists, portList{})
+	}
+	l := &t.lists[t.index[port]]
+	switch {
+	case l.single != nil:
+		l.put(s)
+	case len(l.few) < maxListed:
+		l.few = append(l.few, s)
+	default:
+		l.single = make(map[tun.Addr][]*Service)
+		for _, old := range l.few {
+			l.put(old)
+		}
+		l.few = nil
+		l.put(s)
+	}
+}
+
+func (l *portList) put(s *Service) {
+	if !s.Listen.IsSingleIP() {
+		l.prefixes = append(l.prefixes, s)
+		return
+	}
+	a := tun.AddrFrom(s.Listen.Addr())
+	l.single[a] = append(l.single[a], s)
+}
+
+// at returns, in two lists, the services of a port that may be those of an
+// address: all whose address it is, and others.
+func (t *portTable) at(dst tun.Addr, port uint16) [2][]*Service {
+	l := &t.lists[t.index[port]]
+	if l.single == nil {
+		return [2][]*Service{l.few}
+	}
+	return [2][]*Service{l.single[dst], l.prefixes}
+}
+
+// find returns the first service of a port that covers an address and fits; nil
+// if there is none.
+func (t *portTable) find(dst tun.Addr, port uint16, fits func(*Service) bool) *Service {
+	for _, list := range t.at(dst, port) {
+		for _, s := range list {
+			if s.covers(dst) && (fits == nil || fits(s)) {
+				return s
+			}
+		}
+	}
+	return nil
+}
