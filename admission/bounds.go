@@ -29,6 +29,7 @@ func (g *Gate) Bounds() []Bound {
 	list = append(list,
 		Bound{"flow_table_entries", len(g.flows), l.Flows},
 		Bound{"grants", g.grants, l.Grants},
+		Bound{"expected_knocks", g.policy.Load().Expected(), maxExpected},
 		Bound{"grants_per_source", most.grantsOfSource, l.GrantsPerSource},
 		Bound{"grants_per_client", most.grantsOfClient, l.GrantsPerClient},
 		Bound{"flows_per_source", most.flowsOfSource, l.FlowsPerSource},

@@ -151,6 +151,7 @@ type Policy struct {
 	macs         portTable // by the port in MACs
 	legacy       bool      // SYNs to any port of a protected address may be parts of sequences
 	expectations []expectation
+	numExpected  int // cells of all of them, in the slots that are kept
 	holders      map[*Client]*holder
 	limited      map[string]*Client // those with limits of their own, by id
 }
@@ -289,7 +290,7 @@ func (p *Policy) expect() error {
 		for _, k := range at.set.keys {
 			x.add(k, at.port, families[at], setsOf[at.port] > 1)
 		}
-		if x.cells*slotsKept > maxExpected {
+		if p.numExpected = x.cells * slotsKept; p.numExpected > maxExpected {
 			return fmt.Errorf("policy: the clients of these services could send more than %d different SYN and udp-v2 knocks at a time, "+
 				"which are computed ahead and held in memory (%d for each secret and port with every method): "+
 				"name fewer methods in services[].knock, have services share a port, or name in clients[].services which of them a client may use",
@@ -343,13 +344,7 @@ func (p *Policy) Legacy() bool { return p.legacy }
 
 // Expected is how many knocks are expected at a time: of all clients, in all the
 // slots that are kept.
-func (p *Policy) Expected() int {
-	n := 0
-	for i := range p.expectations {
-		n += p.expectations[i].count(p)
-	}
-	return n * slotsKept
-}
+func (p *Policy) Expected() int { return p.numExpected }
 
 // Service returns the service at a protected address and port, nil if there is none.
 func (p *Policy) Service(a netip.AddrPort) *Service {

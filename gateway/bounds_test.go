@@ -95,6 +95,8 @@ var known = map[string]string{
 	"admission.maxOwners":              "syn_knock_owners",
 	"admission.evictedBacklog":         "evictions_queued",
 	"admission.hmacBurst":              "knock_budget_strangers",
+	"admission.maxExpected":            "expected_knocks",
+	"admission.maxListed":              fixed,
 	"admission.coldBurst":              count, // knockgw_packets_total, reason knock-budget
 	"admission.coldPrefBurst":          count,
 	"admission.warmBurst":              count,
