@@ -54,6 +54,14 @@ type Options struct {
 	Load func() (*config.Config, error)
 	// Source is where Load finds it, in words for people: a file's path.
 	Source string
+	// Restorer may start what adds routes and rules again that another program
+	// deletes (RestoreRoutes), with the privileges that Confine takes away. It is
+	// called once, before Confine, with the interface index of the device, and not
+	// with a Device of the caller's. Optional: a gateway without Confine does it itself.
+	Restorer func(hold tun.Hold, device int) error
+	// Impaired gets what keeps clients out, each time that it changes: routes that
+	// were deleted, addresses of tun.local that are not there. Optional.
+	Impaired func(problems []string)
 	// Confine may take every privilege away. It is called once, when the device is
 	// open and the routes are set, before a packet is read and before the control
 	// socket, the state and the metrics are opened: these are the unprivileged
@@ -72,8 +80,7 @@ type Gateway struct {
 	running   atomic.Pointer[parts]    // from when it is ready until it stops
 	waiting   atomic.Pointer[[]string] // keys that wait for a restart
 	started   time.Time
-	routes    tun.Routes
-	local     tun.Local
+	hold      tun.Hold
 	guard     *tun.Guard // of local, from open to the end of Run; nil for none
 	flows     *flows.Set
 	metrics   *metricSet
@@ -111,8 +118,7 @@ func New(cfg *config.Config, o Options) (*Gateway, error) {
 	g := &Gateway{
 		o: o, log: o.Log, own: own,
 		started: o.Now(),
-		routes:  tun.Routes{Prefixes: cfg.TUN.Routes},
-		local:   tun.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()},
+		hold:    Hold(cfg),
 		flows:   flows.NewSet(o.Log),
 		entries: sample.Lines{PerSecond: audit.DefaultPerSecond},
 		ready:   make(chan struct{}),
@@ -170,6 +176,11 @@ func (g *Gateway) run(ctx context.Context) (err error) {
 	if err := g.attach(device); err != nil {
 		return err
 	}
+	if g.o.Restorer != nil && g.o.Device == nil && tun.RoutesManaged {
+		if err := g.o.Restorer(g.hold, device.Info().Index); err != nil {
+			g.log.Warn("routes that another program deletes cannot be restored without a restart", "error", err)
+		}
+	}
 	if g.o.Confine != nil {
 		if err := g.o.Confine(); err != nil {
 			return err
@@ -180,11 +191,9 @@ func (g *Gateway) run(ctx context.Context) (err error) {
 
 // Remove takes away the routes and rules that running this configuration leaves behind
 // on purpose, the blackholes among them. It reports how many there were.
-func Remove(cfg *config.Config) (int, error) {
-	local, err := tun.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()}.Remove()
-	if err != nil {
-		return local, err
-	}
-	routes, err := tun.Routes{Prefixes: cfg.TUN.Routes}.Remove()
-	return local + routes, err
+func Remove(cfg *config.Config) (int, error) { return Hold(cfg).Remove() }
+
+// Hold returns what a gateway with this configuration installs.
+func Hold(cfg *config.Config) tun.Hold {
+	return tun.Hold{Prefixes: cfg.TUN.Routes, Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()}
 }

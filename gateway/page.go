@@ -44,7 +44,7 @@ func (g *Gateway) pageStatus() statuspage.Status {
 	}
 	if p := g.running.Load(); p != nil {
 		stats := p.gate.Stats()
-		s.Ready, s.Filtered, s.Device = true, p.filtering, p.device.Info().Name
+		s.Ready, s.Filtered, s.Device = true, p.filtering, p.deviceName()
 		s.Grants, s.Sources, s.Banned = stats.Grants, stats.Sources, stats.Bans
 	}
 	return s

@@ -103,18 +103,27 @@ func problem(err error) []string {
 // deviceUp returns what is wrong with the device's interface. One of an embedding
 // program may have none.
 func (p *parts) deviceUp() error {
-	name := p.device.Info().Name
+	info := p.device.Info()
 	if _, ok := p.device.(tun.Filterer); !ok && p.g.o.Device != nil {
 		return nil
 	}
-	i, err := net.InterfaceByName(name)
+	i, err := info.Interface()
 	if err != nil {
-		return fmt.Errorf("there is no interface %s any more: restart the gateway", name)
+		return fmt.Errorf("there is no interface %s any more: restart the gateway", info.Name)
 	}
 	if i.Flags&net.FlagUp == 0 {
-		return fmt.Errorf("the interface %s is down, and its routes are gone: restart the gateway", name)
+		return fmt.Errorf("the interface %s is down, and its routes are gone: restart the gateway", i.Name)
 	}
 	return nil
+}
+
+// deviceName is what the device's interface is called now.
+func (p *parts) deviceName() string {
+	info := p.device.Info()
+	if i, err := info.Interface(); err == nil {
+		return i.Name
+	}
+	return info.Name
 }
 
 // storeWritable returns why the replay store cannot be written: as of the last knocks,

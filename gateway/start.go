@@ -15,16 +15,16 @@ var errPreparedLocal = errors.New("tun.local needs a device that knockgw makes i
 // at which the host would answer for a protected address, or for a port of its own.
 func (g *Gateway) open() (tun.Device, error) {
 	if g.o.Device != nil {
-		if len(g.local.Ports) > 0 {
+		if len(g.hold.Ports) > 0 {
 			return nil, errors.Join(errPreparedLocal, g.o.Device.Close())
 		}
 		return g.o.Device, nil
 	}
-	if err := g.routes.Blackhole(); err != nil {
+	if err := g.hold.Routes().Blackhole(); err != nil {
 		return nil, err
 	}
 	var err error
-	if g.guard, err = g.local.Hide(); err != nil {
+	if g.guard, err = g.hold.Local().Hide(); err != nil {
 		return nil, err
 	}
 	t := &g.now.Load().cfg.TUN
@@ -41,10 +41,10 @@ func (g *Gateway) attach(device tun.Device) error {
 	if !tun.RoutesManaged {
 		g.log.Warn("routes are set by hand on this system", "device", device.Info().Name, "routes", cfg.TUN.Routes)
 	}
-	if err := g.routes.Attach(device.Info().Name); err != nil {
+	if err := g.hold.Routes().Attach(device.Info().Name); err != nil {
 		return err
 	}
-	if err := g.local.Attach(device.Info().Name); err != nil {
+	if err := g.hold.Local().Attach(device.Info().Name); err != nil {
 		return err
 	}
 	return checkUpstreams(cfg, device.Info().Name)

@@ -1,6 +1,43 @@
 package sandbox
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// calls are the system calls that are let through: whatever their arguments, or with
+// some arguments only.
+type calls struct {
+	allowed []string
+	limited []call
+}
+
+// gatewayCalls are those of a running gateway.
+func gatewayCalls() calls { return calls{allowed, limited(os.Getpid())} }
+
+// routesCalls are those of the process that restores routes. It opens no file, makes
+// no connection, and is sent nothing but by its parent and the kernel.
+func routesCalls() calls {
+	return calls{
+		allowed: []string{
+			// Its pipe and its log, which are open, and netlink sockets; socket is limited.
+			"read", "write", "close", "bind", "sendto", "recvfrom", "recvmsg", "sendmsg", "getsockname",
+			"setsockopt", "getsockopt", "poll", "ppoll",
+
+			// The runtime, as in a gateway.
+			"epoll_create1", "epoll_ctl", "epoll_pwait", "eventfd2",
+			"futex", "nanosleep", "clock_nanosleep", "clock_gettime", "gettimeofday",
+			"sched_yield", "sched_getaffinity", "restart_syscall", "getrandom",
+			"getpid", "gettid", "exit", "exit_group",
+			"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack",
+			"munmap", "madvise", "brk", "set_robust_list", "rseq",
+		},
+		limited: append(common(os.Getpid()),
+			call{name: "socket", when: sockets(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE), errno: unix.EAFNOSUPPORT},
+		),
+	}
+}
 
 // allowed are the system calls that a running gateway makes, whatever their
 // arguments. A name that an architecture does not have is left out there. Whoever
@@ -44,10 +81,24 @@ const anyNamespace = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS
 // limited are the calls that are allowed with some arguments only. pid is the
 // number of this process.
 func limited(pid int) []call {
-	return []call{
+	return append(common(pid), []call{
 		// TCP, UDP and unix sockets; and questions about routes, which take no
 		// privilege: a reload asks whether an upstream would be reached by the device.
 		{name: "socket", when: anySocket(), errno: unix.EAFNOSUPPORT},
+		// The tables of the packet filter, which are open; no program and no table more.
+		{name: "bpf", when: oneOf(0, unix.BPF_MAP_LOOKUP_ELEM, unix.BPF_MAP_UPDATE_ELEM, unix.BPF_MAP_DELETE_ELEM)},
+		// Taking the filter off the device; the device's size, when the kernel says
+		// that something about it has changed.
+		{name: "ioctl", when: oneOf(1, unix.TUNSETFILTEREBPF, unix.SIOCGIFMTU)},
+		// Asking for this process's limits, and setting none.
+		{name: "prlimit64", when: []alternative{{is(0, 0), null(2)}}},
+	}...)
+}
+
+// common are the limited calls that every program in Go makes. pid is the number of
+// this process.
+func common(pid int) []call {
+	return []call{
 		// Threads, and no processes.
 		{name: "clone", when: []alternative{{with(0, unix.CLONE_THREAD), without(0, anyNamespace)}}},
 		// Memory that holds no program.
@@ -60,15 +111,8 @@ func limited(pid int) []call {
 		// Flags of descriptors, and copies of these; no owner, whom the kernel would send
 		// signals of the file's choice.
 		{name: "fcntl", when: oneOf(1, unix.F_GETFL, unix.F_SETFL, unix.F_GETFD, unix.F_SETFD, unix.F_DUPFD_CLOEXEC)},
-		// The tables of the packet filter, which are open; no program and no table more.
-		{name: "bpf", when: oneOf(0, unix.BPF_MAP_LOOKUP_ELEM, unix.BPF_MAP_UPDATE_ELEM, unix.BPF_MAP_DELETE_ELEM)},
-		// Taking the filter off the device; the device's size, when the kernel says
-		// that something about it has changed.
-		{name: "ioctl", when: oneOf(1, unix.TUNSETFILTEREBPF, unix.SIOCGIFMTU)},
 		// Names for the runtime's memory.
 		{name: "prctl", when: oneOf(0, unix.PR_SET_VMA)},
-		// Asking for this process's limits, and setting none.
-		{name: "prlimit64", when: []alternative{{is(0, 0), null(2)}}},
 	}
 }
 

@@ -50,7 +50,7 @@ type kernel struct {
 
 func newKernel(t *testing.T, info *arch.Info) *kernel {
 	t.Helper()
-	program, err := assemble(info, testPID)
+	program, err := assemble(info, calls{allowed, limited(testPID)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,9 @@ import (
 // childVariable has the name of what this test program does in place of its tests.
 const childVariable = "KNOCKGW_SANDBOX_TEST"
 
+// routesVariable has the child keep what setting routes takes.
+const routesVariable = "KNOCKGW_SANDBOX_TEST_ROUTES"
+
 func TestMain(m *testing.M) {
 	if name := os.Getenv(childVariable); name != "" {
 		os.Exit(child(name))
@@ -34,7 +37,9 @@ func TestMain(m *testing.M) {
 // came of that: "done", or an error.
 func child(name string) int {
 	o := sandbox.Options{}
-	if os.Getuid() == 0 {
+	if os.Getenv(routesVariable) != "" {
+		o.KeepRoutes = true
+	} else if os.Getuid() == 0 {
 		o.Account = &sandbox.Account{Name: "nobody", UID: nobody, GID: nobody}
 	}
 	busy(4) // threads there are before

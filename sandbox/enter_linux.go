@@ -23,7 +23,7 @@ func Enter(o Options) error {
 			return err
 		}
 	}
-	if err := dropCapabilities(); err != nil {
+	if err := dropCapabilities(o.KeepRoutes); err != nil {
 		return fmt.Errorf("give up capabilities: %w", err)
 	}
 	if _, err := cap.Prctlw(unix.PR_SET_NO_NEW_PRIVS, 1); err != nil {
@@ -32,12 +32,25 @@ func Enter(o Options) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("make the process undumpable: %w", err)
 	}
+	if o.KeepRoutes { // it opens no file afterwards, not even to look at itself
+		if err := verify(o); err != nil || !Filters() {
+			return err
+		}
+		return filterCalls(routesCalls())
+	}
 	if Filters() {
-		if err := confine(); err != nil {
-			return fmt.Errorf("install the system call filter: %w", err)
+		if err := filterCalls(gatewayCalls()); err != nil {
+			return err
 		}
 	}
-	return verify(o.Account)
+	return verify(o)
+}
+
+func filterCalls(c calls) error {
+	if err := confine(c); err != nil {
+		return fmt.Errorf("install the system call filter: %w", err)
+	}
+	return nil
 }
 
 // dropBounding empties the bounding set where that is permitted. Where it is not,
@@ -73,10 +86,18 @@ func become(a *Account) error {
 	return nil
 }
 
-func dropCapabilities() error {
+func dropCapabilities(keepRoutes bool) error {
 	// Kernels before 4.3 have no ambient set.
 	if err := cap.ResetAmbient(); err != nil && !errors.Is(err, syscall.EINVAL) {
 		return err
 	}
-	return cap.NewSet().SetProc()
+	kept := cap.NewSet()
+	if keepRoutes {
+		for _, set := range []cap.Flag{cap.Permitted, cap.Effective} {
+			if err := kept.SetFlag(set, true, cap.NET_ADMIN); err != nil {
+				return err
+			}
+		}
+	}
+	return kept.SetProc()
 }

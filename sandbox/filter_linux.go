@@ -3,7 +3,6 @@ package sandbox
 import (
 	"fmt"
 	"math"
-	"os"
 	"runtime"
 	"slices"
 	"syscall"
@@ -19,12 +18,12 @@ import (
 func Filters() bool { return runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64" }
 
 // confine puts the filter before every thread.
-func confine() error {
+func confine(c calls) error {
 	info, err := arch.GetInfo(runtime.GOARCH)
 	if err != nil {
 		return err
 	}
-	program, err := assemble(info, os.Getpid())
+	program, err := assemble(info, c)
 	if err != nil {
 		return err
 	}
@@ -66,10 +65,10 @@ const (
 // numbers mean something else and which has the same name of architecture.
 const x32Bit = 0x40000000
 
-// assemble makes the filter for an architecture and the process of that number.
+// assemble makes the filter for an architecture.
 // Each call on a list is compared, and what follows a match ends in a verdict, so
 // that what is compared afterwards is the call's number still.
-func assemble(info *arch.Info, pid int) ([]bpf.Instruction, error) {
+func assemble(info *arch.Info, c calls) ([]bpf.Instruction, error) {
 	allow := bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW}
 	kill := bpf.RetConstant{Val: unix.SECCOMP_RET_KILL_PROCESS}
 	program := []bpf.Instruction{
@@ -93,11 +92,11 @@ func assemble(info *arch.Info, pid int) ([]bpf.Instruction, error) {
 		program = append(program, bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(number), SkipFalse: uint8(len(then))})
 		program = append(program, then...)
 	}
-	for _, name := range allowed {
+	for _, name := range c.allowed {
 		on(name, allow)
 	}
-	for _, c := range limited(pid) {
-		on(c.name, c.judge()...)
+	for _, l := range c.limited {
+		on(l.name, l.judge()...)
 	}
 	for _, name := range fatal {
 		on(name, kill)

@@ -39,6 +39,9 @@ var ErrAccount = errors.New("cannot run as this account")
 type Options struct {
 	// Account is whom the process becomes; nil leaves user and groups as they are.
 	Account *Account
+	// KeepRoutes keeps CAP_NET_ADMIN and, of the system calls, those that take it to
+	// set routes and rules: for the process that does nothing else. Linux only.
+	KeepRoutes bool
 }
 
 // An Account is a user with one group, as the kernel knows them.

@@ -35,6 +35,11 @@ const childTime = 20 * time.Second
 // try has a child attempt something in the sandbox.
 func try(t *testing.T, attempt string) (said string, state *os.ProcessState) {
 	t.Helper()
+	return tryWith(t, attempt, nil)
+}
+
+func tryWith(t *testing.T, attempt string, attributes *syscall.SysProcAttr, env ...string) (said string, state *os.ProcessState) {
+	t.Helper()
 	if _, ok := attempts[attempt]; !ok {
 		t.Fatalf("there is no attempt to %q", attempt)
 	}
@@ -51,7 +56,8 @@ func try(t *testing.T, attempt string) (said string, state *os.ProcessState) {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	// Under go test -cover the child writes at its end what it has covered, where it
 	// may write; what it has to say about that is no part of its answer.
-	cmd.Env = append(os.Environ(), childVariable+"="+attempt, "DIR="+dir, "GORACE=atexit_sleep_ms=0", "GOCOVERDIR="+dir)
+	cmd.SysProcAttr = attributes
+	cmd.Env = append(append(os.Environ(), env...), childVariable+"="+attempt, "DIR="+dir, "GORACE=atexit_sleep_ms=0", "GOCOVERDIR="+dir)
 	var out, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaints
 	err = cmd.Run()
@@ -177,5 +183,27 @@ func TestAnAccountIsFoundByNameAndByNumber(t *testing.T) {
 		if err != nil && !errors.Is(err, sandbox.ErrAccount) {
 			t.Errorf("Lookup(%q, %q): %v is not ErrAccount", c.name, c.group, err)
 		}
+	}
+}
+
+// The process that restores routes can set them, and do nothing else.
+func TestEnterKeepsRoutesAlone(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("needs root, for a network of its own")
+	}
+	for attempt, works := range map[string]bool{
+		"nothing": true, "change routes": true, "question about routes": true, "make many threads busy": true,
+		"write and replace a file": false, "TCP to itself": false, "UDP to itself": false, "unix socket": false,
+		"packet socket": false, "netfilter's netlink": false, "open another device": false, "load a BPF program": false,
+		"run a program": false, "become root": false, "signal another process": false,
+	} {
+		t.Run(attempt, func(t *testing.T) {
+			t.Parallel()
+			said, state := tryWith(t, attempt, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}, routesVariable+"=1")
+			if (said == "done") != works {
+				t.Errorf("%v: %s", state, said)
+			}
+		})
 	}
 }

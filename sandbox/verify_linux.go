@@ -16,12 +16,16 @@ const threads = "/proc/self/task"
 
 // verify looks whether every thread has given up what it should have. Where /proc
 // is not mounted there is nothing to look at.
-func verify(a *Account) error {
+func verify(o Options) error {
+	a := o.Account
 	want := map[string]string{
 		"CapInh": none, "CapPrm": none, "CapEff": none, "CapAmb": none,
 		"NoNewPrivs": "1",
 	}
-	if Filters() {
+	if o.KeepRoutes {
+		want["CapPrm"], want["CapEff"] = netAdmin, netAdmin
+	}
+	if Filters() && !o.KeepRoutes { // whose filter comes later
 		want["Seccomp"] = "2" // SECCOMP_MODE_FILTER
 	}
 	if a != nil {
@@ -46,6 +50,9 @@ func verify(a *Account) error {
 
 // none is how /proc writes a set without capabilities.
 const none = "0000000000000000"
+
+// netAdmin is the set with CAP_NET_ADMIN alone, which has the number 12.
+const netAdmin = "0000000000001000"
 
 func verifyThread(path string, want map[string]string) error {
 	f, err := os.Open(path)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -72,7 +73,11 @@ func (d *device) prepare() error {
 	if err != nil {
 		return err
 	}
-	d.info = Info{Name: name, MTU: mtu, Offload: true}
+	link, err := net.InterfaceByName(name)
+	if err != nil {
+		return err
+	}
+	d.info = Info{Name: name, Index: link.Index, MTU: mtu, Offload: true}
 	if d.raw, err = d.file.SyscallConn(); err != nil {
 		return err
 	}

@@ -56,6 +56,10 @@ func (g *Guard) hold(p netip.AddrPort, kind int) error {
 			return guardError(p, kind, os.NewSyscallError("setsockopt", err))
 		}
 	}
+	// The address may come later, as from DHCP, or be tentative still.
+	if err := freebind(fd, p.Addr().Is6()); err != nil {
+		return guardError(p, kind, os.NewSyscallError("setsockopt", err))
+	}
 	if err := unix.Bind(fd, address); err != nil {
 		return guardError(p, kind, os.NewSyscallError("bind", err))
 	}
@@ -67,6 +71,14 @@ func (g *Guard) hold(p netip.AddrPort, kind int) error {
 	return nil
 }
 
+// freebind lets a socket be bound to an address that no interface has.
+func freebind(fd int, v6 bool) error {
+	if v6 {
+		return unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_FREEBIND, 1)
+	}
+	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1)
+}
+
 func guardError(p netip.AddrPort, kind int, err error) error {
 	protocol := "TCP"
 	if kind == unix.SOCK_DGRAM {
@@ -76,9 +88,6 @@ func guardError(p netip.AddrPort, kind int, err error) error {
 	case errors.Is(err, unix.EADDRINUSE):
 		return fmt.Errorf("hide %s port %s of this host: somebody listens there; "+
 			"have it listen on another address only, as 127.0.0.1:%d, and make that the upstream", protocol, p, p.Port())
-	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return fmt.Errorf("hide %s port %s of this host: it has no such address; correct tun.local, "+
-			"or start after the address is there", protocol, p)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("hide %s port %s of this host: %w; run as root or with CAP_NET_BIND_SERVICE", protocol, p, err)
 	default:

@@ -66,7 +66,7 @@ func (r Routes) Missing(name string) ([]string, error) {
 			missing = append(missing, fmt.Sprintf("the route of %s to %s%s", p, name, where))
 		}
 		if !blackhole[p] {
-			missing = append(missing, fmt.Sprintf("the blackhole of %s%s", p, where))
+			missing = append(missing, fmt.Sprintf(blackholeOf+"%s%s", p, where))
 		}
 	}
 	return missing, nil
@@ -90,7 +90,7 @@ func whole(list func() error) (err error) {
 	return err
 }
 
-// Missing tells likewise of what Hide and Attach have made, and of the addresses.
+// Missing says the same of what Hide and Attach have made.
 func (l Local) Missing(name string) ([]string, error) {
 	if len(l.addrs()) == 0 {
 		return nil, nil
@@ -106,11 +106,6 @@ func (l Local) Missing(name string) ([]string, error) {
 			return nil, err
 		}
 		missing = append(missing, l.missingRules(family, have, ofFamily(wanted, family))...)
-	}
-	for _, a := range l.addrs() {
-		if !isHosts(a) {
-			missing = append(missing, fmt.Sprintf("the address %s of this host", a))
-		}
 	}
 	return missing, nil
 }
@@ -133,18 +128,6 @@ func (l Local) missingRules(family int, have, wanted []netlink.Rule) (missing []
 		return []string{fmt.Sprintf("the order of our rules: ip %s rule", flagOf(family))}
 	}
 	return missing
-}
-
-// isHosts tells whether an address is on one of the host's interfaces; where nobody can tell, it is.
-func isHosts(a netip.Addr) bool {
-	all, err := net.InterfaceAddrs()
-	if err != nil {
-		return true
-	}
-	return slices.ContainsFunc(all, func(n net.Addr) bool {
-		p, err := netip.ParsePrefix(n.String())
-		return err == nil && p.Addr().WithZone("") == a
-	})
 }
 
 // spelt writes one of our rules as ip rule shows it.

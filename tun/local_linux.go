@@ -22,10 +22,7 @@ func (l Local) Hide() (*Guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.routes().Blackhole(); err != nil {
-		return nil, errors.Join(err, guard.Close())
-	}
-	if err := l.setRules(); err != nil {
+	if err := l.silence(); err != nil {
 		return nil, errors.Join(err, guard.Close())
 	}
 	return guard, nil

@@ -24,5 +24,8 @@ func (l Local) Attach(string) error { return nil }
 // Remove does nothing here.
 func (l Local) Remove() (removed int, err error) { return 0, nil }
 
+// Absent knows nothing here.
+func (l Local) Absent() ([]string, error) { return nil, nil }
+
 // Missing knows nothing here.
 func (l Local) Missing(string) ([]string, error) { return nil, nil }

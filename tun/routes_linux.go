@@ -32,14 +32,15 @@ const (
 // the operator's own hand.
 const RoutesManaged = true
 
-// Blackhole installs the blackhole routes. Those of an earlier run are kept.
-func (r Routes) Blackhole() error {
+// Blackhole installs the blackhole routes, as many of them as it can. Those of an
+// earlier run are kept.
+func (r Routes) Blackhole() (err error) {
 	for _, p := range r.Prefixes {
-		if err := netlink.RouteReplace(r.blackhole(p)); err != nil {
-			return fmt.Errorf("blackhole route %s: %w", p, permission(err))
+		if rerr := netlink.RouteReplace(r.blackhole(p)); rerr != nil {
+			err = errors.Join(err, fmt.Errorf("blackhole route %s: %w", p, permission(rerr)))
 		}
 	}
-	return nil
+	return err
 }
 
 // Attach brings the device called name up and routes the prefixes to it. Blackholes of

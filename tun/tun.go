@@ -14,6 +14,7 @@ package tun
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 )
 
@@ -62,10 +63,22 @@ const MaxParts = 64
 // Info describes an open Device.
 type Info struct {
 	Name string // the interface's name, as the kernel gave it
-	MTU  int    // bytes of the largest IP packet, without offload
+	// Index is the interface's number, which it keeps when it is renamed; 0 where
+	// there is no interface, or the system has no such number.
+	Index int
+	MTU   int // bytes of the largest IP packet, without offload
 	// Offload tells that Write accepts super-packets (Offload.SegmentSize) and
 	// packets whose TCP checksum is left to the kernel (Offload.NeedsChecksum).
 	Offload bool
+}
+
+// Interface returns the interface as it is now: it may have been renamed since the
+// device was opened.
+func (i Info) Interface() (*net.Interface, error) {
+	if i.Index == 0 {
+		return net.InterfaceByName(i.Name)
+	}
+	return net.InterfaceByIndex(i.Index)
 }
 
 // Options says which device Open makes, or takes.

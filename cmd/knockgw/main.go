@@ -73,6 +73,7 @@ func command() *cobra.Command {
 		keygenCommand(), knockCommand(), connectCommand(), pingCommand(), forwardCommand(), proxyCommand(),
 		clientCommand(), importCommand(), migrateCommand(),
 	)
+	addRestoreCommand(root)
 	refuseUnknownShells(root)
 	settle(root)
 	sayExitCodes(root)

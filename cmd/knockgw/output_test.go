@@ -23,6 +23,7 @@ import (
 // withoutOutput are the commands that have no -o json, and why.
 var withoutOutput = map[string]string{
 	"run":                   "its output is its log, of which --log-format decides",
+	"restore-routes":        "run starts it, and reads what it prints",
 	"connect":               "its output is what the service sends",
 	"demo":                  "it is a demonstration, for people",
 	"capture":               "its -o is the file; --summary is what -o is elsewhere",

@@ -72,7 +72,11 @@ func runCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		o := gateway.Options{Log: log, Load: load, Source: file, Confine: own.confine(account, log)}
+		n := &notices{log: log}
+		restorer := newRestorer(log)
+		defer restorer.close() //nolint:errcheck // it ends with this process at the latest
+		o := gateway.Options{Log: log, Load: load, Source: file, Confine: own.confine(account, log),
+			Restorer: restorer.restores(account), Impaired: n.impaired}
 		if o.Device, err = taken.open(cfg); err != nil {
 			return err
 		}
@@ -83,7 +87,7 @@ func runCommand() *cobra.Command {
 		if os.Getenv("GOGC") == "" {
 			debug.SetGCPercent(gcPercent)
 		}
-		return own.lacking(account, serve(cmd.Context(), gw, notices{log}))
+		return own.lacking(account, serve(cmd.Context(), gw, n))
 	}
 	return cmd
 }
@@ -103,7 +107,7 @@ func loadAndWarn(path string, log *slog.Logger) (*config.Config, error) {
 // serve runs the gateway, reloads it on SIGHUP, and keeps the service manager
 // informed. A SIGHUP that comes before it is ready waits; several that come at once
 // are one.
-func serve(ctx context.Context, gw *gateway.Gateway, n notices) error {
+func serve(ctx context.Context, gw *gateway.Gateway, n *notices) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)

@@ -214,6 +214,9 @@ func TestTwoCapabilitiesAreEnoughToStart(t *testing.T) {
 	if strings.Contains(gateway.Log(), "refused in user space") {
 		t.Errorf("there is no packet filter:\n%s", gateway.Log())
 	}
+	before := whatLeads(l)
+	l.Gateway.MustRun("ip", "route", "flush", "proto", "107")
+	restored(t, l, before)
 }
 
 // everybodysTUN gives a mount namespace a clone device that everybody may open, as udev sets it up.

@@ -98,6 +98,7 @@ func TestReadinessSaysWhatStandsInTheWay(t *testing.T) {
 	}
 	readyAgain(t, l)
 
+	killRestorer(t, g)
 	l.Gateway.MustRun("ip", "link", "set", lab.Tunnel, "down")
 	unready(t, l, g, "device", "the interface "+lab.Tunnel+" is down")
 }
