@@ -34,7 +34,14 @@ func (g *Gate) Bounds() []Bound {
 		Bound{"grants_per_client", most.grantsOfClient, l.GrantsPerClient},
 		Bound{"flows_per_source", most.flowsOfSource, l.FlowsPerSource},
 		Bound{"flows_per_client", most.flowsOfClient, l.FlowsPerClient},
-		Bound{"handshakes_per_grant", most.handshakes, ReservationsPerGrant},
+		Bound{"handshakes_per_grant", most.handshakes, HandshakesPerGrant},
+		Bound{"handshakes_per_source", most.handshakesOfSource, maxHandshakesPerSource},
+		Bound{"handshakes_per_client", most.handshakesOfClient, maxHandshakesPerClient},
+		Bound{"hidden_handshakes", g.pendingHidden.opening.n(), l.handshakeLimit()},
+		Bound{"unauthenticated_flows_per_grant", most.reservations, ReservationsPerGrant},
+		Bound{"open_service_flows", g.pendingOpen.n(), l.openLimit()},
+		Bound{"open_service_connections", g.pendingOpen.complete.n(), l.completeLimit()},
+		Bound{"unauthenticated_bytes", g.held, maxHeld},
 		Bound{"knock_queue_length", max(warm, cold), cap(g.knocks.warm.ready)},
 		Bound{"knocks_per_source", most.knocks, l.KnocksPerSource},
 		Bound{"parked_syns", g.park.n, len(g.park.slots)},
@@ -46,7 +53,7 @@ func (g *Gate) Bounds() []Bound {
 	)
 	halfOpen := 0
 	for _, at := range g.places {
-		halfOpen = max(halfOpen, at.halfOpen.n)
+		halfOpen = max(halfOpen, at.pending.n())
 	}
 	list = append(list, Bound{"half_open_flows", halfOpen, l.HalfOpen})
 	list = append(list, g.budgets.bounds(g.mono())...)
@@ -64,7 +71,7 @@ func (g *Gate) tables() []Bound {
 	packets, bytes := g.frags.r.Held()
 	g.frags.mu.Unlock()
 	return []Bound{
-		{"evictions_queued", len(g.evicted), cap(g.evicted)},
+		{"evictions_queued", max(len(g.evicted), len(g.evictedOpen)), cap(g.evicted)},
 		{"fragmented_packets", packets, tun.DefaultDatagrams},
 		{"fragment_bytes", bytes, tun.DefaultReassemblyBytes},
 		{"udp_sequences", int(d.sequences.Load()), maxUDPSequences},
@@ -89,7 +96,8 @@ func (w *worker) publish() {
 
 // mosts is what the greediest one has, by what is limited for each.
 type mosts struct {
-	grantsOfSource, flowsOfSource, grantsOfClient, flowsOfClient, handshakes, knocks, parked, places int
+	grantsOfSource, flowsOfSource, grantsOfClient, flowsOfClient, knocks, parked, places int
+	handshakes, handshakesOfSource, handshakesOfClient, reservations                     int
 }
 
 // mosts looks at all sources and clients, a batch at a time. A client with a limit of
@@ -100,13 +108,14 @@ func (g *Gate) mosts() (m mosts) {
 	policy := g.policy.Load()
 	site := func(s *site) {
 		m.grantsOfSource, m.flowsOfSource = max(m.grantsOfSource, s.grants), max(m.flowsOfSource, s.flows)
+		m.handshakesOfSource = max(m.handshakesOfSource, s.opening.n())
 	}
 	var b batch
 	for _, s := range g.sources {
 		m.knocks, m.parked = max(m.knocks, s.queued), max(m.parked, s.parked)
 		site(&s.own)
 		for _, gr := range s.grants {
-			m.handshakes = max(m.handshakes, gr.reserved.n)
+			m.handshakes, m.reservations = max(m.handshakes, gr.pending.opening.n()), max(m.reservations, gr.pending.complete.n())
 		}
 		b.next(g)
 	}
@@ -115,6 +124,7 @@ func (g *Gate) mosts() (m mosts) {
 		b.next(g)
 	}
 	for id, has := range g.holdings {
+		m.handshakesOfClient = max(m.handshakesOfClient, has.opening.n())
 		grants, flows := policy.ownLimits(id)
 		if grants == 0 {
 			m.grantsOfClient = max(m.grantsOfClient, len(has.grants))

@@ -3,6 +3,7 @@ package admission
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,7 +61,18 @@ func afterwards(f failer) map[string]func() (*world, []byte) {
 		"SYN, flow table full": func() (*world, []byte) {
 			w := newWorld(f, func(o *Options) { o.Limits.Flows = 1 })
 			w.want(w.at("192.0.2.9").syn(1, "web"), ReasonOpen)
+			w.at("192.0.2.9").enters(1, "web", alice)
 			return w, w.at("192.0.2.1").syn(2, "vpn")
+		},
+		"data, share of the unauthenticated full": func() (*world, []byte) {
+			w := newWorld(f)
+			v := w.at("192.0.2.1")
+			w.want(v.syn(1, "web"), ReasonOpen)
+			v.handshakes(1, "web")
+			data := v.tcp(1, "web", tun.ACK, 2000, 1, strings.Repeat("x", 1000))
+			for w.admit(data).Reason == ReasonFlow {
+			}
+			return w, data
 		},
 		"SYN, draining": func() (*world, []byte) {
 			w := newWorld(f)

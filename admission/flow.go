@@ -20,10 +20,9 @@ import (
 //	   |    TIME_WAIT is over, or a SYN begins anew         sent the rest  v
 //	   '---------------------------------------------------------------- closing
 //
-// opening and complete are the states that strangers can bring about; flows in
-// them wait in a bounded queue (the service's for open services, the grant's
-// for hidden ones) and the oldest goes when a newer one needs the place. Those
-// that outlive their grant wait among the orphans.
+// opening and complete are the states that unauthorized hosts can bring about.
+// Flows in them are in bounded sets, where one goes when a newer one needs its
+// place (see unproven.go).
 type flow struct {
 	tuple  tun.Tuple
 	place  *place
@@ -41,7 +40,9 @@ type flow struct {
 	proved   time.Duration // when the handshake was done
 	expires  time.Duration // when a closing flow is forgotten
 
-	queue      *queue // where it waits, if it does
+	held       int             // bytes that it has sent, with overhead, before it was let in
+	sets       [numSets]member // of flows that are not let in
+	queue      *queue          // where it waits for its end, if it does
 	prev, next *flow
 }
 
@@ -117,12 +118,15 @@ func (g *Gate) drop(f *flow) {
 func (g *Gate) prove(f *flow) bool {
 	f.state, f.proved = complete, g.mono()
 	f.source.site.flows++
+	g.listComplete(f)
 	return f.source.site.flows <= g.limits.FlowsPerSource
 }
 
 // depart takes f off the accounts of its source and its client: what lingers
 // after its end is not counted against anybody. The caller holds g.mu.
 func (g *Gate) depart(f *flow) {
+	g.unlist(f)
+	g.unhold(f)
 	if f.state != opening {
 		f.source.site.flows--
 	}
@@ -147,17 +151,21 @@ func (g *Gate) enter(f *flow, client *Client, key *protocol.Client) bool {
 		return false
 	}
 	has.flows++
-	f.leave()
+	g.unlist(f)
+	g.unhold(f)
 	f.state, f.key = live, key
 	return true
 }
 
 // evict drops f and has the stack forget it too. The caller holds g.mu.
 func (g *Gate) evict(f *flow) {
-	t := f.tuple
+	t, notices := f.tuple, g.evicted
+	if f.open {
+		notices = g.evictedOpen
+	}
 	g.drop(f)
 	select {
-	case g.evicted <- t:
+	case notices <- t:
 	default: // its own deadline will end it
 	}
 }

@@ -40,34 +40,40 @@ type Gate struct {
 
 	draining atomic.Bool
 	knocks   knockLanes
-	evicted  chan tun.Tuple
+	// Flows to be forgotten by the stack, of hidden services and of open ones: a
+	// flood of the latter must not hold up the former.
+	evicted     chan tun.Tuple
+	evictedOpen chan tun.Tuple
 
 	turning sync.Mutex // held while expected or policy is replaced; before mu
 
-	mu          sync.Mutex // guards all below; never held across I/O, crypto or calls out
-	limits      Limits
-	ban         Ban
-	flows       map[tun.Tuple]*flow
-	orphans     queue             // flows let in on grants that are over; they end by their own deadlines
-	ending      queue             // flows in state ending, those asked about longest ago first
-	closing     queue             // flows in state closing, oldest first
-	places      []*place          // of the policy's services, in its order
-	named       map[string]*place // the same by name; replaced with turning held as well
-	sources     map[tun.Addr]*source
-	freeSources []*source
-	grants      int
-	sites       map[tun.Addr]*site   // by IPv6 /64
-	holdings    map[string]*holdings // by client id
-	park        parking
-	seen        map[tun.Addr]*seen // who knocked from where, lately
-	budgets     budgets
-	expected    *expected // of the policy in force; replaced with turning held as well
-	sequences   synSequences
-	offences    map[tun.Addr]*offence
-	scratch     *protocol.Scratch
-	inboundOnly bool          // of a Judge, until it sees a packet of the stack
-	decided     chan struct{} // closed and renewed when a knock is decided while somebody waits
-	waiting     int           // in Authenticate, for knocks to be decided
+	mu            sync.Mutex // guards all below; never held across I/O, crypto or calls out
+	limits        Limits
+	ban           Ban
+	flows         map[tun.Tuple]*flow
+	pendingOpen   unproven          // of all open services
+	pendingHidden unproven          // of all hidden services
+	sweptTo       [4]int            // how far sweepUnproven came in each of their sets
+	held          int               // bytes that all of them have sent, with overhead
+	ending        queue             // flows in state ending, those asked about longest ago first
+	closing       queue             // flows in state closing, oldest first
+	places        []*place          // of the policy's services, in its order
+	named         map[string]*place // the same by name; replaced with turning held as well
+	sources       map[tun.Addr]*source
+	freeSources   []*source
+	grants        int
+	sites         map[tun.Addr]*site   // by IPv6 /64
+	holdings      map[string]*holdings // by client id
+	park          parking
+	seen          map[tun.Addr]*seen // who knocked from where, lately
+	budgets       budgets
+	expected      *expected // of the policy in force; replaced with turning held as well
+	sequences     synSequences
+	offences      map[tun.Addr]*offence
+	scratch       *protocol.Scratch
+	inboundOnly   bool          // of a Judge, until it sees a packet of the stack
+	decided       chan struct{} // closed and renewed when a knock is decided while somebody waits
+	waiting       int           // in Authenticate, for knocks to be decided
 }
 
 // New makes a gate. It decides knocks only while Run runs.
@@ -96,6 +102,7 @@ func New(o Options) (*Gate, error) {
 		deliver: o.Deliver, judged: o.Unparked, notify: o.Evicted, revoked: o.Revoked, knocked: o.Knocked, banned: o.Banned,
 		settled: o.Settled, mirror: o.Mirror, wait: o.TimeWait, mtu: o.MTU, limits: *l, ban: o.Ban, log: o.Log,
 		evicted:     make(chan tun.Tuple, evictedBacklog),
+		evictedOpen: make(chan tun.Tuple, evictedBacklog),
 		flows:       make(map[tun.Tuple]*flow),
 		sources:     make(map[tun.Addr]*source, l.Knocks),
 		freeSources: make([]*source, 0, freeSources),
@@ -231,6 +238,9 @@ func (g *Gate) admitSegment(f *flow, p *tun.Packet) Verdict {
 	if !f.accepts(p) && !g.inboundOnly {
 		return Verdict{Reason: ReasonOutOfWindow, Open: f.open}
 	}
+	if !g.hold(f, p) {
+		return Verdict{Reason: ReasonUnproven, Open: f.open}
+	}
 	return Verdict{Action: Pass, Reason: ReasonFlow, Open: f.open}
 }
 
@@ -281,32 +291,19 @@ func (g *Gate) record(p *tun.Packet, at *place, old *flow, gr *grant, why Reason
 	if g.draining.Load() {
 		return Verdict{Reason: ReasonDraining}
 	}
-	q := at.quota(gr)
-	if len(g.flows) >= g.limits.Flows && g.closing.head != nil && old == nil {
-		g.drop(g.closing.head) // in TIME_WAIT: the least loss
-	}
-	if old == nil && len(g.flows) >= g.limits.Flows && q.n == 0 {
-		return Verdict{Reason: ReasonFlowLimit}
-	}
 	s := g.sourceOf(p.Tuple.Src)
 	if g.siteOf(s).flows >= g.limits.FlowsPerSource {
 		g.release(s)
 		return Verdict{Reason: ReasonSourceLimit}
 	}
-	s.flows++ // before old goes, which may be the last to hold the source
+	s.flows++ // before others go, which may be the last to hold the source
 	if old != nil {
 		g.drop(old)
 	}
-	most := g.limits.HalfOpen
-	if gr != nil {
-		most = ReservationsPerGrant
-	}
-	if q.n >= most || len(g.flows) >= g.limits.Flows && q.n > 0 {
-		if gr == nil {
-			at.flooded, at.floodedAt = true, g.mono()
-			g.mirror.Flooded()
-		}
-		g.evict(q.head)
+	if gr == nil && !g.roomOpen(at) || gr != nil && !g.roomHidden(gr, s) {
+		s.flows--
+		g.release(s)
+		return Verdict{Reason: ReasonFlowLimit}
 	}
 	f := &flow{
 		tuple: p.Tuple, place: at, grant: gr, source: s,
@@ -318,16 +315,8 @@ func (g *Gate) record(p *tun.Packet, at *place, old *flow, gr *grant, why Reason
 	if s.site.told++; s.site.told == 1 {
 		g.mirror.Site(siteAddr(s.addr), true)
 	}
-	q.push(f)
+	g.list(f)
 	return Verdict{Action: Pass, Reason: why, Open: f.open, Anew: old != nil}
-}
-
-// quota returns the queue in which unauthenticated flows wait. The caller holds g.mu.
-func (at *place) quota(gr *grant) *queue {
-	if gr != nil {
-		return &gr.reserved
-	}
-	return &at.halfOpen
 }
 
 // FloodMemory is how long after its quota last overflowed an open service's

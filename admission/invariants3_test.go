@@ -2,6 +2,7 @@ package admission
 
 import (
 	"maps"
+	"reflect"
 
 	"github.com/knockgw/knockgw/tun"
 )
@@ -65,7 +66,7 @@ func (w *world) checkHoldings() {
 		}
 	}
 	for client, h := range g.holdings {
-		if len(h.grants) == 0 && h.flows == 0 {
+		if len(h.grants) == 0 && h.flows == 0 && h.opening.n() == 0 {
 			w.Fatalf("holdings of %s are kept for nothing", client)
 		}
 		have := map[*grant]bool{}
@@ -113,8 +114,9 @@ func (w *world) checkSites() {
 		want[f.source.site] = sum
 	}
 	for s, sum := range want {
-		if *s != sum || s.flows > w.gate.limits.FlowsPerSource+len(w.gate.flows) {
-			w.Fatalf("a network counts %+v and has %+v", *s, sum)
+		have := site{grants: s.grants, flows: s.flows, sources: s.sources, told: s.told}
+		if !reflect.DeepEqual(have, sum) || s.flows > w.gate.limits.FlowsPerSource+len(w.gate.flows) {
+			w.Fatalf("a network counts %+v and has %+v", have, sum)
 		}
 	}
 	for net, s := range w.gate.sites {

@@ -13,7 +13,7 @@ func (w *world) check() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 
-	flows, grants, reservations := map[*source]int{}, 0, map[*queue]bool{}
+	flows, grants, groups := map[*source]int{}, 0, map[*flowSet]bool{}
 	for t, f := range g.flows {
 		if f.tuple != t {
 			w.Fatalf("flow %v is in the table as %v", f.tuple, t)
@@ -40,10 +40,11 @@ func (w *world) check() {
 		queued, parked, grants = queued+s.queued, parked+s.parked, grants+len(s.grants)
 		delete(flows, s)
 		for _, gr := range s.grants {
-			w.checkQueue(&gr.reserved, "reservations")
-			reservations[&gr.reserved] = true
-			if gr.reserved.n > ReservationsPerGrant || gr.uses < 0 {
-				w.Fatalf("%d reservations and %d uses on a grant", gr.reserved.n, gr.uses)
+			w.checkSet(&gr.pending.opening, ofGroup, opening, HandshakesPerGrant)
+			w.checkSet(&gr.pending.complete, ofGroup, complete, ReservationsPerGrant)
+			groups[&gr.pending.opening], groups[&gr.pending.complete] = true, true
+			if gr.uses < 0 {
+				w.Fatalf("%d uses on a grant", gr.uses)
 			}
 		}
 	}
@@ -64,10 +65,15 @@ func (w *world) check() {
 	if queued != waiting {
 		w.Fatalf("%d knocks counted; %d wait", queued, waiting)
 	}
+	held := 0
 	for _, f := range g.flows {
-		if f.grant != nil && f.queue == &f.grant.reserved && !reservations[f.queue] {
-			w.Fatalf("flow %v waits in a grant that is gone", f.tuple)
+		if set := f.sets[ofGroup].set; !f.open && set != nil && !groups[set] {
+			w.Fatalf("flow %v counts in a grant that is gone", f.tuple)
 		}
+		held += f.held
+	}
+	if held != g.held || held > maxHeld {
+		w.Fatalf("%d bytes held, counted %d", held, g.held)
 	}
 	w.checkParking(parked)
 	w.checkFree()
@@ -75,12 +81,27 @@ func (w *world) check() {
 		w.Fatalf("%d flows, limit %d", len(g.flows), g.limits.Flows)
 	}
 	for _, at := range g.places {
-		q := &at.halfOpen
-		if w.checkQueue(q, at.service.Name); q.n > g.limits.HalfOpen {
-			w.Fatalf("%d half-open flows of %s, limit %d", q.n, at.service.Name, g.limits.HalfOpen)
+		w.checkSet(&at.pending.opening, ofGroup, opening, g.limits.HalfOpen)
+		w.checkSet(&at.pending.complete, ofGroup, complete, g.limits.HalfOpen)
+		if n := at.pending.n(); n > g.limits.HalfOpen {
+			w.Fatalf("%d half-open flows of %s, limit %d", n, at.service.Name, g.limits.HalfOpen)
 		}
 	}
-	w.checkQueue(&g.orphans, "orphans")
+	w.checkSet(&g.pendingOpen.opening, ofAll, opening, g.limits.openLimit())
+	w.checkSet(&g.pendingOpen.complete, ofAll, complete, g.limits.completeLimit())
+	w.checkSet(&g.pendingHidden.opening, ofAll, opening, g.limits.handshakeLimit())
+	w.checkSet(&g.pendingHidden.complete, ofAll, complete, g.limits.Flows)
+	if n := g.pendingOpen.n(); n > g.limits.openLimit() {
+		w.Fatalf("%d flows of open services, limit %d", n, g.limits.openLimit())
+	}
+	for _, s := range g.sources {
+		if s.site != nil {
+			w.checkSet(&s.site.opening, ofSite, opening, maxHandshakesPerSource)
+		}
+	}
+	for _, has := range g.holdings {
+		w.checkSet(&has.opening, ofClient, opening, maxHandshakesPerClient)
+	}
 	w.checkQueue(&g.ending, "ending")
 	w.checkQueue(&g.closing, "closing")
 	w.checkAccounts()
@@ -91,15 +112,29 @@ func (w *world) checkFlow(f *flow) {
 	w.Helper()
 	switch f.state {
 	case opening, complete:
-		if f.queue == nil {
-			w.Fatalf("flow %v, not let in, waits nowhere", f.tuple)
+		all := &w.gate.pendingHidden
+		if f.open {
+			all = &w.gate.pendingOpen
+		}
+		set := &all.opening
+		if f.state == complete {
+			set = &all.complete
+		}
+		if f.sets[ofAll].set != set || f.queue != nil {
+			w.Fatalf("flow %v, not let in, is in %v", f.tuple, f.sets)
+		}
+		if f.open && f.sets[ofGroup].set == nil {
+			w.Fatalf("flow %v is in no set of its service", f.tuple)
+		}
+		if f.state == opening && !f.open && (f.sets[ofSite].set == nil || f.sets[ofClient].set == nil) {
+			w.Fatalf("flow %v counts for no source or client", f.tuple)
 		}
 		if f.source == nil || (f.grant == nil) != f.open {
 			w.Fatalf("flow %v of %s has source %v, grant %v", f.tuple, f.place.service.Name, f.source, f.grant)
 		}
 	case live:
-		if f.queue != nil {
-			w.Fatalf("live flow %v is in a queue", f.tuple)
+		if f.queue != nil || f.sets != [numSets]member{} || f.held != 0 {
+			w.Fatalf("live flow %v is in a queue or a set: %+v", f.tuple, f)
 		}
 	case ending:
 		if f.queue != &w.gate.ending {
@@ -108,6 +143,19 @@ func (w *world) checkFlow(f *flow) {
 	case closing:
 		if f.queue != &w.gate.closing {
 			w.Fatalf("closing flow %v is not in the queue", f.tuple)
+		}
+	}
+}
+
+// checkSet: each flow of a set knows its place in it, and is of that state.
+func (w *world) checkSet(set *flowSet, kind int, state flowState, limit int) {
+	w.Helper()
+	if set.n() > limit {
+		w.Fatalf("%d flows in a set of kind %d, limit %d", set.n(), kind, limit)
+	}
+	for i, f := range set.flows {
+		if f.sets[kind] != (member{set, i}) || f.state != state || w.gate.flows[f.tuple] != f {
+			w.Fatalf("flow %v is %d. in a set of kind %d: %+v", f.tuple, i, kind, f)
 		}
 	}
 }
@@ -181,7 +229,7 @@ func (w *world) empty() {
 	g := w.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.flows)+len(g.sources)+g.grants+g.orphans.n+g.ending.n+g.closing.n != 0 || g.park.head != none {
+	if len(g.flows)+len(g.sources)+g.grants+g.pendingOpen.n()+g.pendingHidden.n()+g.held+g.ending.n+g.closing.n != 0 || g.park.head != none {
 		w.Fatalf("left: %d flows, %d sources, %d grants, %d ending, %d closing, parked from %d",
 			len(g.flows), len(g.sources), g.grants, g.ending.n, g.closing.n, g.park.head)
 	}

@@ -10,7 +10,7 @@ import (
 // Limits bound what the gate keeps. Zero fields take the defaults.
 type Limits struct {
 	Flows           int // in the table; default DefaultFlows
-	HalfOpen        int // unauthenticated flows per open service; default DefaultHalfOpen
+	HalfOpen        int // unauthenticated flows per open service; default DefaultHalfOpen, and a quarter of Flows for all of them
 	Grants          int // in all; default DefaultGrants
 	GrantsPerSource int // default DefaultGrantsPerSource
 	GrantsPerClient int // where the client has no limit of its own; default DefaultGrantsPerClient
@@ -36,11 +36,6 @@ const (
 	DefaultParked          = 4096
 	DefaultParkedPerSource = 64
 )
-
-// ReservationsPerGrant is how many handshakes may be open on one grant; a newer
-// one evicts the oldest, so that a neighbour behind the same NAT can neither
-// take the door by being first nor lock it.
-const ReservationsPerGrant = 8
 
 // Options is what a Gate is made of.
 type Options struct {

@@ -14,8 +14,8 @@ import (
 type place struct {
 	service   *Service // by the policy in force; where the place is gone, the last
 	gone      bool     // no policy has it any more
-	halfOpen  queue    // unauthenticated flows of an open service, oldest first
-	flooded   bool     // that has overflowed
+	pending   unproven // flows of an open service
+	flooded   bool     // some of those were evicted
 	floodedAt time.Duration
 }
 

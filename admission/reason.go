@@ -44,6 +44,7 @@ const (
 	ReasonParkFull    // too many parked SYNs, of all or of that source
 	ReasonParkTimeout // the knock was not decided in time, or it brought no grant
 	ReasonFlowLimit   // the flow table is full
+	ReasonUnproven    // the flow has sent as much as it may before it is let in
 	ReasonSourceLimit // the source has too many flows
 	ReasonBanned      // SYN to an open service from where authentication failed too often
 	ReasonDraining    // a new flow while the gateway stops
@@ -55,7 +56,7 @@ var reasonNames = [reasonCount]string{
 	"knock", "knock-part", "parked", "fragment",
 	"malformed", "no-service", "no-flow", "out-of-window", "no-grant", "not-a-knock", "icmp",
 	"knock-budget", "knock-queue-full", "park-full", "park-timeout",
-	"flow-limit", "source-limit", "banned", "draining",
+	"flow-limit", "unauthenticated-limit", "source-limit", "banned", "draining",
 }
 
 // String returns the reason's name, fit for a metric label.

@@ -133,7 +133,7 @@ func (g *Gate) Grants(most int) []Grant {
 			}
 			list = append(list, Grant{
 				Client: gr.key.ID(), Service: gr.place.service.Name, Source: s.addr.Netip(), Port: gr.port,
-				Left: gr.expires - now, Uses: gr.uses, Handshakes: gr.reserved.n,
+				Left: gr.expires - now, Uses: gr.uses, Handshakes: gr.pending.n(),
 			})
 		}
 		b.next(g)

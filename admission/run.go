@@ -24,6 +24,13 @@ const (
 	// most, and the 127 s for which the stack repeats its SYN-ACK, rounded up. By
 	// then it has ended by itself, unless the stack never took its SYN.
 	halfOpenTime = 200 * time.Second
+	// openingTime is how long a handshake with an open service may take: the
+	// time that those with hidden services have. The stack has sent its SYN-ACK
+	// five times by then, or has answered with a SYN cookie and forgotten.
+	openingTime = 20 * time.Second
+	// sweepBatches is how many batches of each set of flows that are not let in
+	// one sweep looks at: 32 Ki flows, the open services' share, within 2 s.
+	sweepBatches = 16
 )
 
 // Run decides knocks and forgets what is over, until ctx ends; then it waits
@@ -54,8 +61,21 @@ func (g *Gate) tellEvictions(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case t := <-g.evicted:
-			g.notify(t)
+			g.tellEvicted(t)
+		case t := <-g.evictedOpen:
+			g.tellEvicted(t)
 		}
+	}
+}
+
+// tellEvicted has the stack forget a flow, unless its SYN has come again and been
+// admitted since: what the stack holds is that flow's then.
+func (g *Gate) tellEvicted(t tun.Tuple) {
+	g.mu.Lock()
+	back := g.flows[t] != nil
+	g.mu.Unlock()
+	if !back {
+		g.notify(t)
 	}
 }
 
@@ -66,6 +86,7 @@ func (g *Gate) sweep() {
 	g.sweepEnding()
 	for g.sweepFlows() {
 	}
+	g.sweepUnproven()
 	for g.sweepGrants() {
 	}
 	g.sweepSequences()
@@ -141,7 +162,8 @@ func (g *Gate) move(f *flow, how Settlement) {
 	}
 }
 
-// sweepFlows forgets up to a batch of flows and tells whether it was a full one.
+// sweepFlows forgets up to a batch of closed flows and reports whether it was a
+// full one.
 func (g *Gate) sweepFlows() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -150,16 +172,6 @@ func (g *Gate) sweepFlows() bool {
 	for f := g.closing.head; f != nil && f.expires <= now && n < sweepBatch; f = g.closing.head {
 		g.drop(f)
 		n++
-	}
-	overdue := func(q *queue) {
-		for f := q.head; f != nil && now-f.admitted > halfOpenTime && n < sweepBatch; f = q.head {
-			g.evict(f)
-			n++
-		}
-	}
-	overdue(&g.orphans)
-	for _, at := range g.places {
-		overdue(&at.halfOpen)
 	}
 	return n == sweepBatch
 }

@@ -27,9 +27,10 @@ type source struct {
 // which anybody has 2^64 addresses.
 type site struct {
 	grants  int
-	flows   int // whose handshake is done and whose relay is not: a SYN can be forged
-	sources int // that are counted here; IPv6 only
-	told    int // flows in the table, of which the mirror is told
+	flows   int     // whose handshake is done and whose relay is not: a SYN can be forged
+	sources int     // that are counted here; IPv6 only
+	told    int     // flows in the table, of which the mirror is told
+	opening flowSet // handshakes with hidden services under way
 }
 
 // siteAddr names the site of an address: an IPv4 address itself, an IPv6 /64.
@@ -68,10 +69,10 @@ type grant struct {
 	session  string // the session id that authentication must name; "" takes any
 	port     uint16 // the only source port that it lets in; 0 for any
 	expires  time.Duration
-	uses     int   // left
-	claiming int   // uses taken that are given back if their claim fails
-	reserved queue // flows let in on it that have not authenticated yet
-	revoked  bool  // its client may not use the service any more
+	uses     int      // left
+	claiming int      // uses taken that are given back if their claim fails
+	pending  unproven // flows admitted on it
+	revoked  bool     // its client may not use the service any more
 }
 
 // holds tells whether the grant lets a SYN from port in at now.
@@ -90,7 +91,7 @@ func (gr *grant) dead(now time.Duration) bool {
 	if gr.revoked || gr.claiming > 0 {
 		return gr.revoked
 	}
-	return gr.reserved.n == 0 && gr.uses == 0 || now > gr.expires+gr.place.service.AuthDeadline
+	return gr.pending.n() == 0 && gr.uses == 0 || now > gr.expires+gr.place.service.AuthDeadline
 }
 
 // sourceOf returns the record of an address, making one if need be. The
@@ -126,7 +127,7 @@ func (g *Gate) release(s *source) {
 			delete(g.sites, siteAddr(s.addr))
 		}
 	}
-	s.site, s.mtu = nil, pathMTU{}
+	s.site, s.own, s.mtu = nil, site{}, pathMTU{}
 	if len(g.freeSources) < cap(g.freeSources) {
 		g.freeSources = append(g.freeSources, s)
 	}
@@ -134,7 +135,7 @@ func (g *Gate) release(s *source) {
 
 // room is how many more flows can be let in on the grant without one of them
 // being in the way of another. It is negative where more SYNs than that came.
-func (gr *grant) room() int { return min(gr.uses, ReservationsPerGrant) - gr.reserved.n }
+func (gr *grant) room() int { return min(gr.uses, ReservationsPerGrant) - gr.pending.n() }
 
 // grantFor picks the grant on which a SYN to a service from port is reserved: of those
 // that hold, the one with the most room. The caller holds g.mu.
@@ -192,8 +193,9 @@ func (g *Gate) addGrant(s *source, gr *grant, client *Client, now time.Duration)
 
 // holdings are what a client has at the moment, from all its addresses.
 type holdings struct {
-	grants []*grant // in no order
-	flows  int
+	grants  []*grant // in no order
+	flows   int
+	opening flowSet // handshakes with hidden services under way, on its grants
 }
 
 // expireHoldings forgets the grants of a client that are over, wherever they are:
@@ -224,7 +226,7 @@ func (g *Gate) holdingsOf(client string) *holdings {
 
 // settleHoldings forgets holdings that are none. The caller holds g.mu.
 func (g *Gate) settleHoldings(client string, h *holdings) {
-	if len(h.grants) == 0 && h.flows == 0 {
+	if len(h.grants) == 0 && h.flows == 0 && h.opening.n() == 0 {
 		delete(g.holdings, client)
 	}
 }
@@ -246,9 +248,11 @@ func (g *Gate) expireGrants(s *source, now time.Duration) bool {
 		has.grants = has.grants[:len(has.grants)-1]
 		s.site.grants--
 		g.settleHoldings(gr.key.ID(), has)
-		for f := gr.reserved.head; f != nil; f = gr.reserved.head {
-			f.leave()
-			g.orphans.push(f)
+		// The flows end by their own deadlines.
+		for _, set := range []*flowSet{&gr.pending.opening, &gr.pending.complete} {
+			for set.n() > 0 {
+				set.flows[set.n()-1].leaveSet(ofGroup)
+			}
 		}
 	}
 	over := len(kept) < len(s.grants)

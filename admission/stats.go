@@ -92,7 +92,7 @@ func (g *Gate) Stats() Stats {
 	s.Limits = g.limits
 	s.Parked = g.park.n
 	for _, at := range g.places {
-		s.HalfOpen += at.halfOpen.n
+		s.HalfOpen += at.pending.n()
 	}
 	return s
 }

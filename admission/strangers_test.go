@@ -185,10 +185,11 @@ func TestTheFlowTableIsBounded(t *testing.T) {
 	v.knocks(alice, "db", "")
 	w.want(v.syn(40010, "db"), ReasonFlowLimit)
 	w.want(v.syn(40011, "web"), ReasonFlowLimit)
+	w.check()
 	w.gate.Forget(v.tuple(40000, "db"))
 	w.want(v.syn(40010, "db"), ReasonGrant)
-	// A full table gives a newcomer the place of the oldest that is not let in
-	// yet on the same grant or service, and of nobody else.
+	// A full table gives a newcomer with a grant the place of a flow that is not
+	// let in.
 	w.want(v.syn(40012, "db"), ReasonGrant)
 	w.want(v.syn(40013, "web"), ReasonFlowLimit)
 	w.tell()

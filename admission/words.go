@@ -30,6 +30,7 @@ var reasonWords = [reasonCount]string{
 	ReasonParkFull:    "a SYN that would wait for its knock, but too many do already",
 	ReasonParkTimeout: "a SYN that waited for its knock, which was not decided in time or earned nothing",
 	ReasonFlowLimit:   "there are as many flows as there may be",
+	ReasonUnproven:    "its flow has sent as much as it may before it is authenticated",
 	ReasonSourceLimit: "its source has as many flows as it may have",
 	ReasonBanned:      "authentication has failed too often from there",
 	ReasonDraining:    "the gateway stops",

@@ -205,7 +205,9 @@ func (w *world) tell() {
 	for {
 		select {
 		case t := <-w.gate.evicted:
-			w.gate.notify(t)
+			w.gate.tellEvicted(t)
+		case t := <-w.gate.evictedOpen:
+			w.gate.tellEvicted(t)
 		default:
 			return
 		}

@@ -32,8 +32,8 @@ func (p *parts) assemble(ctx context.Context, store admission.Store) (err error)
 		Policy: now.policy, Store: store, Now: g.o.Now, Log: g.log,
 		Deliver:  func(q *tun.Packet, v admission.Verdict) { p.stack.Inject(q, decision(v)) },
 		Unparked: g.unparked,
-		Evicted:  func(t tun.Tuple) { g.flows.Kill(key(t)) },
-		Revoked:  p.revoked,
+		Evicted:  p.forget,
+		Revoked:  p.forget,
 		Knocked:  g.knocked,
 		Banned:   g.banned,
 		Settled:  p.settlement,
@@ -76,9 +76,10 @@ func (p *parts) settlement(t tun.Tuple) admission.Settlement {
 	}
 }
 
-// revoked ends a flow that a reload has taken out of the gate's table. Where its
-// relay is done, the stack may have something to send still.
-func (p *parts) revoked(t tun.Tuple) {
+// forget ends a flow that was evicted or that a reload has taken out of the gate's
+// table. Where its handshake with an open service is under way, or its relay is done,
+// only the stack knows it.
+func (p *parts) forget(t tun.Tuple) {
 	if !p.g.flows.Kill(key(t)) {
 		p.stack.Abort(t)
 	}

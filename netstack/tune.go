@@ -28,9 +28,10 @@ const (
 	keepaliveCount    = 9
 
 	// maxRequests bounds the connections of hidden services that have not
-	// completed their handshake. Each is a goroutine and an endpoint; only
-	// sources with grants get here.
-	maxRequests = 4096
+	// completed their handshake. Each is a goroutine and an endpoint. It is twice
+	// as many as the gate admits, whose choice it is which of them goes: those
+	// that were evicted there take a moment to go here.
+	maxRequests = 8192
 
 	// backlog is how many handshakes with an open port may be under way before
 	// its listener answers with SYN cookies only, which cost no memory but know

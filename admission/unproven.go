@@ -1,0 +1,348 @@
+package admission
+
+import (
+	"math/rand/v2"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+// What unauthorized hosts can bring about is kept apart from what clients hold.
+// Flows that have not been let in are counted in sets, and where a set is full, a
+// newer flow takes the place of another one of the same set:
+//
+//	open services       each: Limits.HalfOpen; all together: a share of the table
+//	hidden services     each grant, each source, each client; all together
+//
+// Of these, flows whose handshake is not complete go first, since a SYN can be
+// forged, and which one is chosen at random: whoever floods cannot choose. A
+// flow that was admitted on a grant never waits for one of an open service: when
+// the table is full, one of those makes room for it.
+
+const (
+	// openShare is the part of the flow table, one in so many, that the
+	// unauthenticated flows of all open services together may fill.
+	openShare = 4
+	// completeShare is the part of the table that those of them may fill whose
+	// handshake is complete: each is an endpoint and a goroutine, 27 KiB.
+	completeShare = 16
+
+	// maxHandshakes is how many handshakes with hidden services may be under way:
+	// each is an endpoint and a goroutine. Only sources with grants get here.
+	maxHandshakes = 4096
+	// maxHandshakesPerSource and maxHandshakesPerClient are the shares of an
+	// address (in IPv6, a /64) and of the client whose grant it is: with round
+	// trips of 100 ms, 5,000 connections a second.
+	maxHandshakesPerSource = maxHandshakes / 8
+	maxHandshakesPerClient = maxHandshakes / 8
+	// HandshakesPerGrant is how many handshakes may be under way on one grant: so
+	// many that a client whose address is forged completes its own at the first
+	// try, at some thousand forged SYNs a second.
+	HandshakesPerGrant = 256
+	// ReservationsPerGrant is how many flows on one grant may have completed
+	// their handshake without having authenticated; a newer one evicts the
+	// oldest, so that a neighbor behind the same NAT can neither take the grant
+	// by being first nor block it.
+	ReservationsPerGrant = 8
+
+	// segmentOverhead is what the stack keeps of a segment besides its payload,
+	// in bytes.
+	segmentOverhead = 768
+	// maxHeldPerFlow is how many bytes, overhead included, a flow may send before
+	// it is let in: a message of authentication, 1 KiB at most, and what a client
+	// may send with it before it hears anything (RFC 6928: 10 segments).
+	maxHeldPerFlow = 32 << 10
+	// maxHeld is how many all such flows together may.
+	maxHeld = 64 << 20
+	// heldTries is how many flows at most are evicted for the bytes of another.
+	heldTries = 4
+)
+
+// The sets that a flow may be in at a time, by what they are of.
+const (
+	ofGroup  = iota // its grant, or its open service
+	ofAll           // all hidden services, or all open ones
+	ofSite          // its source; hidden services
+	ofClient        // the client whose grant it is; hidden services
+	numSets
+)
+
+// A flowSet is a set of flows out of which one can be chosen at random. The zero
+// value is empty.
+type flowSet struct{ flows []*flow }
+
+// member is a flow's place in a set.
+type member struct {
+	set *flowSet // nil: in none
+	at  int
+}
+
+func (s *flowSet) n() int { return len(s.flows) }
+
+// add puts f into the set, as its set of that kind.
+func (s *flowSet) add(f *flow, kind int) {
+	f.sets[kind] = member{s, len(s.flows)}
+	s.flows = append(s.flows, f)
+}
+
+// leaveSet takes f out of its set of that kind, if it is in one.
+func (f *flow) leaveSet(kind int) {
+	m := &f.sets[kind]
+	if m.set == nil {
+		return
+	}
+	list := m.set.flows
+	last := list[len(list)-1]
+	list[m.at] = last
+	last.sets[kind].at = m.at
+	list[len(list)-1] = nil
+	m.set.flows = list[:len(list)-1]
+	*m = member{}
+}
+
+// random returns one of the flows, nil if there is none. The generator is the
+// runtime's, whose seed and state an attacker does not know.
+func (s *flowSet) random() *flow {
+	if len(s.flows) == 0 {
+		return nil
+	}
+	return s.flows[rand.IntN(len(s.flows))] //nolint:gosec // no secret: see above
+}
+
+// oldest returns the flow whose handshake was completed first, of a small set.
+func (s *flowSet) oldest() *flow {
+	var first *flow
+	for _, f := range s.flows {
+		if first == nil || f.proved < first.proved {
+			first = f
+		}
+	}
+	return first
+}
+
+// unproven are flows that have not been let in.
+type unproven struct {
+	opening  flowSet // handshake under way
+	complete flowSet // handshake done, not authenticated
+}
+
+func (u *unproven) n() int { return u.opening.n() + u.complete.n() }
+
+// victim returns the flow that goes when another needs its place; nil if there
+// is none.
+func (u *unproven) victim() *flow {
+	if f := u.opening.random(); f != nil {
+		return f
+	}
+	return u.complete.random()
+}
+
+// openLimit is how many unauthenticated flows of open services there may be, and
+// completeLimit how many of these whose handshake is complete.
+func (l *Limits) openLimit() int     { return max(1, l.Flows/openShare) }
+func (l *Limits) completeLimit() int { return max(1, l.Flows/completeShare) }
+
+// handshakeLimit is how many handshakes with hidden services may be under way.
+func (l *Limits) handshakeLimit() int { return max(1, min(maxHandshakes, l.Flows/openShare)) }
+
+// list puts a flow that begins into the sets that it counts in. The caller holds
+// g.mu.
+func (g *Gate) list(f *flow) {
+	if f.grant == nil {
+		f.place.pending.opening.add(f, ofGroup)
+		g.pendingOpen.opening.add(f, ofAll)
+		return
+	}
+	f.grant.pending.opening.add(f, ofGroup)
+	g.pendingHidden.opening.add(f, ofAll)
+	f.source.site.opening.add(f, ofSite)
+	g.holdingsOf(f.grant.key.ID()).opening.add(f, ofClient)
+}
+
+// unlist takes f out of all sets. The caller holds g.mu.
+func (g *Gate) unlist(f *flow) {
+	client := f.sets[ofClient].set != nil
+	for kind := range numSets {
+		f.leaveSet(kind)
+	}
+	if client {
+		id := f.grant.key.ID()
+		g.settleHoldings(id, g.holdings[id])
+	}
+}
+
+// listComplete moves f to the sets of flows whose handshake is complete, and
+// makes room for it there. The caller holds g.mu.
+func (g *Gate) listComplete(f *flow) {
+	orphan := f.sets[ofGroup].set == nil
+	g.unlist(f)
+	all, group := &g.pendingHidden, (*unproven)(nil)
+	switch {
+	case f.open:
+		all, group = &g.pendingOpen, &f.place.pending
+		if all.complete.n() >= g.limits.completeLimit() {
+			g.evict(all.complete.random())
+		}
+	case !orphan:
+		group = &f.grant.pending
+		if group.complete.n() >= ReservationsPerGrant {
+			g.evict(group.complete.oldest())
+		}
+	}
+	all.complete.add(f, ofAll)
+	if group != nil {
+		group.complete.add(f, ofGroup)
+	}
+}
+
+// roomOpen makes room for a flow of an open service, which takes that of another
+// such flow where their share is full. It reports false where there is none to
+// be had. The caller holds g.mu.
+func (g *Gate) roomOpen(at *place) bool {
+	full := len(g.flows) >= g.limits.Flows
+	if full && g.closing.head != nil {
+		g.drop(g.closing.head) // in TIME_WAIT: the least loss
+		full = false
+	}
+	var victim *flow
+	switch {
+	case at.pending.n() >= g.limits.HalfOpen:
+		victim = at.pending.victim()
+	case full || g.pendingOpen.n() >= g.limits.openLimit():
+		victim = g.pendingOpen.victim()
+	default:
+		return true
+	}
+	if victim == nil {
+		return false
+	}
+	g.evictOpen(victim)
+	return true
+}
+
+// evictOpen evicts a flow of an open service. Its client may complete the
+// handshake all the same, if the stack has answered with a SYN cookie.
+func (g *Gate) evictOpen(f *flow) {
+	f.place.flooded, f.place.floodedAt = true, g.mono()
+	g.mirror.Flooded()
+	g.evict(f)
+}
+
+// roomHidden makes room for a flow of s on gr. It reports false where there is
+// none to be had. The caller holds g.mu.
+func (g *Gate) roomHidden(gr *grant, s *source) bool {
+	var crowd *flowSet
+	has := g.holdings[gr.key.ID()]
+	switch {
+	case gr.pending.opening.n() >= HandshakesPerGrant:
+		crowd = &gr.pending.opening
+	case has != nil && has.opening.n() >= maxHandshakesPerClient:
+		crowd = &has.opening
+	case s.site.opening.n() >= maxHandshakesPerSource:
+		crowd = &s.site.opening
+	case g.pendingHidden.opening.n() >= g.limits.handshakeLimit():
+		crowd = &g.pendingHidden.opening
+	}
+	full := len(g.flows) >= g.limits.Flows
+	switch {
+	case crowd != nil:
+		return g.evictHidden(crowd.random())
+	case !full:
+		return true
+	case g.closing.head != nil:
+		g.drop(g.closing.head)
+		return true
+	}
+	if f := g.pendingOpen.victim(); f != nil {
+		g.evictOpen(f)
+		return true
+	}
+	return g.evictHidden(g.pendingHidden.opening.random())
+}
+
+// evictHidden evicts f, a flow of a hidden service, unless the stack is behind in
+// forgetting those that were evicted before: then it would hold more handshakes
+// than there may be.
+func (g *Gate) evictHidden(f *flow) bool {
+	if f == nil || len(g.evicted) == cap(g.evicted) {
+		return false
+	}
+	g.evict(f)
+	return true
+}
+
+// hold counts what a flow sends before it is let in, which the stack may have to
+// keep until then. It reports whether there is room for that. The caller holds
+// g.mu.
+func (g *Gate) hold(f *flow, p *tun.Packet) bool {
+	size := len(p.Data) - p.Payload
+	if f.state >= live || size <= 0 {
+		return true
+	}
+	size += segmentOverhead
+	if f.held+size > maxHeldPerFlow {
+		return false
+	}
+	for try := 0; g.held+size > maxHeld; try++ {
+		victim := g.pendingOpen.complete.random()
+		if victim == nil {
+			victim = g.pendingHidden.complete.random()
+		}
+		if victim == nil || victim == f || try == heldTries {
+			return false
+		}
+		g.evict(victim)
+	}
+	f.held += size
+	g.held += size
+	return true
+}
+
+// unhold ends the account of what f has sent: it is let in, or gone. The caller
+// holds g.mu.
+func (g *Gate) unhold(f *flow) {
+	g.held -= f.held
+	f.held = 0
+}
+
+// sweepUnproven evicts the flows that were not let in in time, of a bounded
+// number of each set: the others' turn comes.
+func (g *Gate) sweepUnproven() {
+	for i, s := range []struct {
+		set   *flowSet
+		limit int64
+	}{
+		{&g.pendingOpen.opening, int64(openingTime)}, {&g.pendingOpen.complete, int64(halfOpenTime)},
+		{&g.pendingHidden.opening, int64(halfOpenTime)}, {&g.pendingHidden.complete, int64(halfOpenTime)},
+	} {
+		for range sweepBatches {
+			if !g.sweepSet(s.set, &g.sweptTo[i], s.limit) {
+				break
+			}
+		}
+	}
+}
+
+// sweepSet looks at a batch of a set, downwards from *at, where it notes how far
+// it came. It reports false at the end.
+func (g *Gate) sweepSet(set *flowSet, at *int, limit int64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.mono()
+	*at = min(*at, set.n())
+	if *at == 0 {
+		*at = set.n()
+	}
+	for range sweepBatch {
+		if *at == 0 {
+			return false
+		}
+		*at--
+		// What takes the place of an evicted flow is the last, which has been
+		// looked at.
+		if f := set.flows[*at]; int64(now-f.admitted) > limit {
+			g.evict(f)
+			*at = min(*at, set.n())
+		}
+	}
+	return true
+}
