@@ -17,7 +17,11 @@ TOOLS := nmap curl sshd:openssh-server ssh:openssh-client ip:iproute2 nsenter:ut
 	psql:postgresql-client '/usr/lib/postgresql/*/bin/initdb:postgresql' promtool:prometheus iperf3 tcpdump tshark chromium rpm \
 	/usr/share/bash-completion/bash_completion:bash-completion
 
-.PHONY: build test examples lint cross fuzz bench demo packages
+# The linter is no requirement of the module, so its version stands here.
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
+
+.PHONY: build test examples lint fmt hooks vulncheck cross fuzz bench demo packages
 
 build:
 	$(GO) build ./...
@@ -37,8 +41,17 @@ examples:
 	cd examples && $(GO) build ./... && $(GO) vet ./...
 
 lint:
-	golangci-lint run
-	cd examples && golangci-lint run
+	$(GO) run $(GOLANGCI_LINT) run
+	cd examples && $(GO) run $(GOLANGCI_LINT) run
+
+fmt:
+	gofmt -l -w .
+
+hooks:
+	git config core.hooksPath .githooks
+
+vulncheck:
+	$(GO) run $(GOVULNCHECK) ./...
 
 cross:
 	@for os in $(OTHER_SYSTEMS); do echo "GOOS=$$os go build ./..."; GOOS=$$os $(GO) build ./... || exit 1; done
