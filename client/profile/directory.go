@@ -123,8 +123,8 @@ func (d Directory) path(name string) (path string, exists bool) {
 	return filepath.Join(string(d), name+suffix), false
 }
 
-// Find is the door to a target in any of the profiles: what Profile.Find takes, or that after the name of
-// the profile and a slash. A target that several profiles know is an error that lists them. A bad file
+// Find is the door to a target in any of the profiles: what Profile.Find takes, that after the name of
+// the profile and a slash, or SERVICE.PROFILE. A target that several profiles know is an error that lists them. A bad file
 // hides no good one: what is wrong with it is in the error of a target that was not found.
 func (d Directory) Find(target string) (*Door, error) {
 	all, bad := d.Load()
@@ -153,6 +153,9 @@ func (d Directory) Find(target string) (*Door, error) {
 		case !errors.Is(err, ErrNotFound):
 			failed = errors.Join(failed, err)
 		}
+	}
+	if dotted := FindDotted(all, target); len(doors) == 0 && failed == nil && dotted != nil {
+		return dotted, nil
 	}
 	switch {
 	case len(doors) == 1:

@@ -252,3 +252,14 @@ func ExampleIsName() {
 	// Output:
 	// true false
 }
+
+// A proxy's client asks for a host's name: SERVICE.PROFILE.
+func ExampleFindDotted() {
+	p, err := profile.Parse("office.yaml", []byte(office))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(profile.FindDotted([]*profile.Profile{p}, "ssh.office:22"))
+	// Output: office/ssh
+}

@@ -47,6 +47,26 @@ func (p *Profile) Find(target string) (*Door, error) {
 	return nil, fmt.Errorf("%q is %w %s; there is %s", target, ErrNotFound, p.Name, p.offer())
 }
 
+// FindDotted is the door to SERVICE.PROFILE, with or without a port, in one of
+// the profiles, or nil. It is the spelling for programs that take a host's name,
+// and a name may have dots in it.
+func FindDotted(all []*Profile, target string) *Door {
+	host, _, err := net.SplitHostPort(target)
+	if err != nil {
+		host = target
+	}
+	for _, p := range all {
+		service, ok := strings.CutSuffix(strings.ToLower(host), "."+strings.ToLower(p.Name))
+		if !ok || service == "" {
+			continue
+		}
+		if door, err := p.Find(service); err == nil {
+			return door
+		}
+	}
+	return nil
+}
+
 // named is the door to a service that was asked for by its name.
 func (p *Profile) named(s *Service) (*Door, error) {
 	if prefix, port, ok := s.prefix(); ok {

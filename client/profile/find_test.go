@@ -80,6 +80,8 @@ func TestATargetIsLookedForInEveryProfile(t *testing.T) {
 		{"10.78.0.1:22", "home/ssh", "10.78.0.1:22"},
 		{"home/ssh", "home/ssh", "10.78.0.1:22"},
 		{"Office/ssh:22", "office/ssh", "10.77.0.1:22"},
+		{"ssh.home", "home/ssh", "10.78.0.1:22"},
+		{"SSH.Office:2222", "office/ssh", "10.77.0.1:22"},
 		{"office/10.77.0.9:22", "office/net", "10.77.0.9:22"},
 	} {
 		door, err := dir.Find(c.target)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/knockgw/knockgw/internal/after"
@@ -34,7 +35,8 @@ type Relay struct {
 //
 // The end of what comes from one is passed on with the other's CloseWrite, and the other way goes on; a
 // connection that has no CloseWrite is closed instead. After a failure, or the end of ctx, both are reset. The
-// error is the first one, or the cause of ctx; an ordinary end is none.
+// error is the first one, or the cause of ctx; an ordinary end is none, and that of an application that has
+// ended its way and does not read the rest is an ordinary one.
 func (r *Relay) Join(ctx context.Context, near, far net.Conn) (Moved, error) {
 	var (
 		moved Moved
@@ -50,14 +52,21 @@ func (r *Relay) Join(ctx context.Context, near, far net.Conn) (Moved, error) {
 		})
 	}
 	release := after.Done(ctx, func() { fail(context.Cause(ctx)) })
+	var ended atomic.Bool // the application has ended its way, and the service was told
 	wg.Go(func() {
 		n, err := r.pump(far, near)
 		if moved.Up = n; err != nil {
 			fail(fmt.Errorf("to the service: %w", err))
+			return
 		}
+		ended.Store(true)
 	})
 	n, err := r.pump(near, far)
-	if moved.Down = n; err != nil {
+	moved.Down = n
+	switch {
+	case err != nil && ended.Load() && isClosedByPeer(err):
+		fail(nil)
+	case err != nil:
 		fail(fmt.Errorf("from the service: %w", err))
 	}
 	wg.Wait()
@@ -68,6 +77,19 @@ func (r *Relay) Join(ctx context.Context, near, far net.Conn) (Moved, error) {
 		_ = far.Close()
 	})
 	return moved, first
+}
+
+// isClosedByPeer reports whether err is of writing to a connection that its
+// other end has closed. An application that has sent its last byte and closes
+// does not want what the service still says, such as the close_notify of a TLS
+// session: that is an ordinary end. The kernel says EPIPE of a connection whose
+// end had come before it was reset, of any other ECONNRESET.
+func isClosedByPeer(err error) bool {
+	if errors.Is(err, syscall.EPIPE) {
+		return true
+	}
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "write" && errors.Is(err, syscall.ECONNRESET)
 }
 
 // Join is Relay.Join for a single use.

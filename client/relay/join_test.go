@@ -221,3 +221,48 @@ func BenchmarkJoin(b *testing.B) {
 		})
 	}
 }
+
+func TestJoinIsOrdinaryWhereTheApplicationEndsAndReadsNoMore(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			app, service, end := start(t, t.Context(), k.wrap)
+			if _, err := app.Write([]byte("terminate")); err != nil {
+				t.Fatal(err)
+			}
+			if err := app.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadAll(service); err != nil { // its end was passed on
+				t.Fatal(err)
+			}
+			// What a TLS server says at the end, until the reset that it earns is heard.
+			for {
+				if _, err := service.Write([]byte("close_notify")); err != nil {
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+			if got := <-end; got.err != nil {
+				t.Errorf("the error is %v", got.err)
+			}
+		})
+	}
+}
+
+func TestJoinReportsAServiceThatBreaksOff(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			app, service, end := start(t, t.Context(), k.wrap)
+			if err := app.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadAll(service); err != nil {
+				t.Fatal(err)
+			}
+			Reset(service)
+			if got := <-end; got.err == nil {
+				t.Error("no error")
+			}
+		})
+	}
+}

@@ -48,7 +48,7 @@ const (
 		"    69  this system has no TUN device\n" +
 		"    77  not permitted\n" +
 		"    78  a mistake in a configuration or a profile, at the line that is named; nothing has changed\n\n" +
-		"A second signal ends a command at once, and the shell's code for that is 130 (SIGINT) or 143 (SIGTERM)."
+		"A second signal, half a second later or more, ends a command at once, and the shell's code for that is 130 (SIGINT) or 143 (SIGTERM)."
 )
 
 // sayExitCodes adds to what each command tells about itself what its exit codes mean.

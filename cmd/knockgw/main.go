@@ -4,15 +4,12 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"regexp"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -24,16 +21,8 @@ import (
 )
 
 func run() int {
-	// The first signal asks for an orderly end, the second gets a prompt one: by the time
-	// that the end begins, signals do what they do to any program.
-	asked, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilSignalled()
 	defer stop()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	context.AfterFunc(asked, func() {
-		stop()
-		cancel()
-	})
 
 	err := command().ExecuteContext(ctx)
 	if err != nil {

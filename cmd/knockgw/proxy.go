@@ -155,7 +155,7 @@ func (s *services) find(address string) (*profile.Door, error) {
 	case 1:
 		return doors[0], nil
 	case 0:
-		if door := qualified(all, address); door != nil {
+		if door := profile.FindDotted(all, address); door != nil {
 			return door, nil
 		}
 		return nil, errors.Join(&proxy.UnknownServiceError{Address: address, Services: names(all)}, bad)
@@ -165,25 +165,6 @@ func (s *services) find(address string) (*profile.Door, error) {
 		choices = append(choices, door.Service.Name+"."+door.Profile.Name)
 	}
 	return nil, fmt.Errorf("%s is in several profiles; choose %s", address, strings.Join(choices, " or "))
-}
-
-// qualified is the door to SERVICE.PROFILE:port, or nil. Both may have dots in them.
-func qualified(all []*profile.Profile, address string) *profile.Door {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil
-	}
-	for _, p := range all {
-		suffix := "." + strings.ToLower(p.Name)
-		service, ok := strings.CutSuffix(strings.ToLower(host), suffix)
-		if !ok || service == "" {
-			continue
-		}
-		if door, err := p.Find(service); err == nil {
-			return door
-		}
-	}
-	return nil
 }
 
 // names are what find takes, as short as it can be.

@@ -22,7 +22,8 @@ import (
 )
 
 // aboutTargets is what the commands that take a TARGET say about it.
-const aboutTargets = "TARGET is a service of a profile, by its name (SERVICE or PROFILE/SERVICE) or as HOST:PORT; profiles come\n" +
+const aboutTargets = "TARGET is a service of a profile, by its name (SERVICE, PROFILE/SERVICE or SERVICE.PROFILE) or as\n" +
+	"HOST:PORT; profiles come\n" +
 	"from knockgw import. Or it is any HOST:PORT, with --client and --secret-file; then no profile is asked.\n" +
 	"Flags take the place of what the profile says."
 
