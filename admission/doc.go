@@ -2,7 +2,7 @@
 //
 // The Gate judges one packet at a time, in the order of Gate.Admit:
 //
-//  1. a packet of a flow in its table, not a SYN that begins anew  pass
+//  1. a segment of a flow in its table, not a SYN that begins anew pass, if its client can have sent it
 //  2. an ICMP error with a path MTU for what such a flow has sent  pass
 //  3. a SYN to an open service, within its quota                   pass, recorded
 //  4. a datagram that could be a knock                             queued; its source is pending
@@ -14,6 +14,15 @@
 // has the state machine). Egress is the other half of the promise: a packet
 // leaves only if its flow is in the table, whatever the TCP/IP stack behind
 // the gate would like to answer.
+//
+// The gate sees the segments of both directions, so it knows which numbers a
+// flow's client can use (see tcb). It passes an acknowledgement in the handshake
+// only of the very SYN-ACK, and later only of what was sent and not long ago (RFC
+// 9293, 3.10.7.4; RFC 5961, 5); sequence numbers only around the window (RFC
+// 9293, 3.10.7.4); and of resets and SYNs only what the stack challenges, but for
+// a reset at the next number (RFC 5961, 3 and 4). A host off the path guesses none
+// of these, so it can neither complete a handshake nor feed or end a flow. Only a
+// handshake that is done so counts against an address.
 //
 // All that can change is in two tables under one lock, which is never held
 // across I/O, cryptography or a call out: flows, by their tuple, and sources,

@@ -8,7 +8,8 @@ import (
 )
 
 // A flow is one admitted TCP connection, in the table by its tuple in the
-// direction from the client.
+// direction from the client. What its segments may be is in its tcb (RFC 9293,
+// 3.10.7.4; RFC 5961, 3 to 5).
 //
 //	        SYN admitted           Complete             Authenticate, or at
 //	(none) --------------> opening ---------> complete ----------------> live
