@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -21,6 +23,9 @@ const maxAnswer = 16 << 20
 // A Client asks the gateway at a socket.
 type Client struct {
 	Socket string // its path
+	// Working, if not nil, is called whenever the gateway says that it is still working on
+	// what it was asked.
+	Working func()
 }
 
 // Status asks how the gateway is.
@@ -79,6 +84,12 @@ func (c *Client) send(ctx context.Context, method, what string, body any) (*http
 			return conn, err
 		},
 	}
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error {
+		if c.Working != nil {
+			c.Working()
+		}
+		return nil
+	}})
 	// The host is the socket's; a URL needs a name.
 	req, err := http.NewRequestWithContext(ctx, method, "http://knockgw/v1/"+what, in)
 	if err != nil {

@@ -23,9 +23,12 @@ const (
 	// connection may wait for the next.
 	readTime = 5 * time.Second
 	idleTime = 30 * time.Second
-	// writeTime bounds an answer and the work for it: a reload with ten thousand
-	// clients takes a second.
+	// writeTime bounds the writing of an answer, from when there is one: the work for
+	// it, such as a reload with many clients on a busy machine, takes as long as it
+	// takes.
 	writeTime = time.Minute
+	// workingTime is how often a client is told that its request is being worked on.
+	workingTime = 10 * time.Second
 )
 
 // A Gateway is who answers. Its methods are called concurrently.
@@ -58,7 +61,7 @@ func (s *Server) Serve(ctx context.Context, g Gateway) error {
 				inner.ServeHTTP(w, r)
 			}
 		}),
-		ReadHeaderTimeout: readTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime,
+		ReadHeaderTimeout: readTime, ReadTimeout: readTime, IdleTimeout: idleTime,
 		MaxHeaderBytes: maxHeader, ConnContext: withPeer,
 	}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
@@ -122,7 +125,7 @@ func (s *Server) handler(g Gateway) http.Handler {
 	mux := http.NewServeMux()
 	for _, r := range routes(g) {
 		mux.HandleFunc(r.pattern, func(w http.ResponseWriter, req *http.Request) {
-			answer, err := r.answer(req)
+			answer, err := working(w, req, r.answer)
 			switch {
 			case err == nil:
 				reply(w, http.StatusOK, answer)
@@ -146,7 +149,31 @@ func (s *Server) handler(g Gateway) http.Handler {
 	})
 }
 
+// working returns what answer returns, and tells the client every workingTime that
+// it goes on, by an interim response (RFC 2518, 10.1).
+func working(w http.ResponseWriter, req *http.Request, answer func(*http.Request) (any, error)) (any, error) {
+	done := make(chan struct{})
+	var telling sync.WaitGroup
+	telling.Go(func() {
+		ticker := time.NewTicker(workingTime)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+				w.WriteHeader(http.StatusProcessing)
+			}
+		}
+	})
+	defer telling.Wait()
+	defer close(done)
+	return answer(req)
+}
+
 func reply(w http.ResponseWriter, status int, answer any) {
+	// Where no deadline can be set, the client is none that could hold us up.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(answer) // whoever asked may be gone

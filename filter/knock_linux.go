@@ -1,8 +1,11 @@
 package filter
 
 import (
+	"cmp"
 	"encoding/binary"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/cilium/ebpf/asm"
 
@@ -84,15 +87,33 @@ func (p *Policy) ports() map[port]uint64 {
 			all[port{protoUDP, p.KnockPort, s.Listen}] |= takes
 		}
 	}
-	for inner := range all {
-		for outer, takes := range all {
-			if inner.proto == outer.proto && inner.port == outer.port && outer.prefix.Bits() <= inner.prefix.Bits() &&
-				outer.prefix.Contains(inner.prefix.Addr()) {
-				all[inner] |= takes
-			}
-		}
-	}
+	inherit(all)
 	return all
+}
+
+// inherit adds to what each prefix takes what those around it take. In the order
+// of addresses, a prefix comes after all that contain it, so that these are on a
+// stack when it is reached.
+func inherit(all map[port]uint64) {
+	order := slices.SortedFunc(maps.Keys(all), func(a, b port) int {
+		return cmp.Or(cmp.Compare(a.proto, b.proto), cmp.Compare(a.port, b.port),
+			a.prefix.Masked().Addr().Compare(b.prefix.Masked().Addr()), cmp.Compare(a.prefix.Bits(), b.prefix.Bits()))
+	})
+	var around []port
+	for _, p := range order {
+		for len(around) > 0 && !around[len(around)-1].contains(p) {
+			around = around[:len(around)-1]
+		}
+		if len(around) > 0 {
+			all[p] |= all[around[len(around)-1]] // which has what is around it
+		}
+		around = append(around, p)
+	}
+}
+
+// contains reports whether all of o is in p.
+func (p port) contains(o port) bool {
+	return p.proto == o.proto && p.port == o.port && p.prefix.Bits() <= o.prefix.Bits() && p.prefix.Contains(o.prefix.Addr())
 }
 
 // takes leaves in about what is taken where the packet goes to, 0 for nothing.

@@ -121,12 +121,14 @@ func covers(a, b netip.Prefix) bool { return a.Bits() <= b.Bits() && a.Contains(
 // checkUpstreams refuses an upstream that would be reached through the device
 // itself: its flows would come back as strangers' packets.
 func checkUpstreams(cfg *config.Config, device string) error {
+	asked := make(map[netip.Addr]bool) // the kernel is asked once for each address
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
 		addr, err := netip.ParseAddr(s.Upstream.Host)
-		if err != nil || s.UpstreamDevice != "" {
+		if err != nil || s.UpstreamDevice != "" || asked[addr] {
 			continue // a name, or bound to another interface
 		}
+		asked[addr] = true
 		if tun.UpstreamDevice(addr) == device {
 			return fmt.Errorf("service %q: the route to its upstream %s leads into %s itself; give the upstream a route of its own", s.Name, addr, device)
 		}

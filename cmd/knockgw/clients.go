@@ -151,7 +151,7 @@ func (u uptake) words() string {
 	}
 }
 
-// takeUpTime is how long the gateway may take: a second with ten thousand clients.
+// takeUpTime is how long the gateway may say nothing. While it works it says so, several times in that.
 const takeUpTime = 30 * time.Second
 
 // takeUp has the running gateway read its configuration again, and says what came of it. An error is the
@@ -160,10 +160,12 @@ func takeUp(ctx context.Context, c *config.Config) (uptake, error) {
 	if c.Control.Socket == "" {
 		return notAsked, nil
 	}
-	gateway := control.Client{Socket: c.Control.Socket}
 	// An interrupt must not part what is on the disk from what the gateway goes by.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeUpTime)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	silent := time.AfterFunc(takeUpTime, func() { cancel(context.DeadlineExceeded) })
+	defer silent.Stop()
+	gateway := control.Client{Socket: c.Control.Socket, Working: func() { silent.Reset(takeUpTime) }}
 	_, err := gateway.Reload(ctx)
 	switch {
 	case errors.Is(err, control.ErrNotRunning):

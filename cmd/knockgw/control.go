@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -135,13 +136,24 @@ func placeFlags(cmd *cobra.Command) place {
 // is wanted of it.
 func (p place) gateway() (*control.Client, error) {
 	if p.socket != nil && *p.socket != "" {
-		return &control.Client{Socket: *p.socket}, nil
+		return telling(*p.socket), nil
 	}
 	socket, err := config.Socket(*p.config)
 	if err != nil {
 		return nil, errors.Join(err, errors.New("--socket names a running gateway's socket where the configuration cannot be read"))
 	}
-	return &control.Client{Socket: socket}, nil
+	return telling(socket), nil
+}
+
+// telling is a client that tells its user, once, when the gateway takes long.
+func telling(socket string) *control.Client {
+	said := false
+	return &control.Client{Socket: socket, Working: func() {
+		if !said {
+			said = true
+			fmt.Fprintln(os.Stderr, "the gateway is still working on it ...")
+		}
+	}}
 }
 
 func printResult(w io.Writer, r *control.Result) error {
