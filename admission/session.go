@@ -63,6 +63,24 @@ func (g *Gate) Complete(t tun.Tuple) error {
 	return nil
 }
 
+// Uses returns the grant on which a flow can be let in, which can be compared
+// with that of another flow, and how many flows can still be let in on it.
+func (g *Gate) Uses(t tun.Tuple) (grant any, uses int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f := g.flows[t]
+	if f == nil {
+		return nil, 0
+	}
+	now, gr := g.mono(), f.grant
+	if gr == nil || !gr.honours(f.admitted, now) {
+		if gr = f.source.grantFor(f.place, t.SrcPort, now); gr == nil {
+			return nil, 0
+		}
+	}
+	return gr, gr.uses
+}
+
 // spent forgets gr, a grant of s, if that was its last use: where many knock, the
 // sweep would leave too many of them. The caller holds g.mu.
 func (g *Gate) spent(s *source, gr *grant) {

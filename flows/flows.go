@@ -57,7 +57,11 @@ type Plan struct {
 
 	DialFirst   bool
 	DialTimeout time.Duration
-	Idle        time.Duration // a flow without a byte in either direction for so long ends
+	// Share says with which flows this one shares upstream connections until
+	// its handshake is complete, and how many there may be at a time. Nil where
+	// it has one of its own.
+	Share func() (key ShareKey, limit int)
+	Idle  time.Duration // a flow without a byte in either direction for so long ends
 
 	// Complete is told that the handshake is done and may object.
 	Complete func() error
@@ -145,13 +149,16 @@ type Set struct {
 	totals  Totals
 	empty   chan struct{} // closed while there are no flows
 	drained bool          // no more flows are taken
+
+	dialing sync.Mutex // guards shares and what is in them; never held across I/O
+	shares  map[ShareKey]*share
 }
 
 // NewSet makes an empty set.
 func NewSet(log *slog.Logger) *Set {
 	empty := make(chan struct{})
 	close(empty)
-	s := &Set{log: log, flows: make(map[Key]*Flow), empty: empty}
+	s := &Set{log: log, flows: make(map[Key]*Flow), empty: empty, shares: make(map[ShareKey]*share)}
 	s.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
 	return s
 }

@@ -13,14 +13,12 @@ import (
 // serve is the life of a flow, in the order that the package comment draws.
 func (s *Set) serve(ctx context.Context, f *Flow, r Request, p *Plan) End {
 	if p.DialFirst {
+		if p.Share != nil {
+			return s.serveShared(ctx, f, r, p)
+		}
 		upstream, end := s.dial(ctx, p)
 		if upstream == nil {
-			if end.heard() {
-				r.Refuse()
-			} else {
-				r.Ignore()
-			}
-			p.Silence()
+			giveUp(r, p, end)
 			return end
 		}
 		client, end := s.accept(ctx, f, r, p)
@@ -52,6 +50,16 @@ func (s *Set) serve(ctx context.Context, f *Flow, r Request, p *Plan) End {
 		return end
 	}
 	return s.relay(ctx, f, client, upstream, p.Idle)
+}
+
+// giveUp ends a request whose upstream was not reached.
+func giveUp(r Request, p *Plan, end End) {
+	if end.heard() {
+		r.Refuse()
+	} else {
+		r.Ignore()
+	}
+	p.Silence()
 }
 
 // heard tells whether a client that waits for its upstream hears of this end.

@@ -133,7 +133,13 @@ func (p *parts) plan(s *service, t tun.Tuple, target netip.AddrPort) *flows.Plan
 		return plan
 	}
 	plan.Upstream = s.Upstream.Address(target)
-	plan.DialFirst = s.auth == nil
+	if s.auth == nil {
+		plan.DialFirst = true
+		plan.Share = func() (flows.ShareKey, int) {
+			grant, uses := p.gate.Uses(t)
+			return flows.ShareKey{Grant: grant, Upstream: plan.Upstream}, uses
+		}
+	}
 	plan.Dial = func(ctx context.Context) (net.Conn, error) {
 		conn, err := s.dialer.DialContext(ctx, "tcp", plan.Upstream)
 		p.g.metrics.dialed(s.Name, err)

@@ -1,0 +1,228 @@
+package flows
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// sharing is a grant with uses, and the upstream connections of its flows.
+type sharing struct {
+	uses         atomic.Int64
+	open, peak   atomic.Int64 // connections at the upstream
+	dials        atomic.Int64
+	mu           sync.Mutex
+	upstreamEnds []*pipeEnd
+}
+
+// counted is an upstream connection that notes its end.
+type counted struct {
+	net.Conn
+	once *sync.Once
+	over func()
+}
+
+func (c counted) Close() error { c.once.Do(c.over); return c.Conn.Close() }
+func (c counted) CloseWrite() error {
+	return c.Conn.(interface{ CloseWrite() error }).CloseWrite()
+}
+
+// shared has the flow of w share the connections of h, each dialed in took.
+func (w *world) shared(h *sharing, took time.Duration, fails error) *world {
+	w.knocked()
+	w.plan.Share = func() (ShareKey, int) { return ShareKey{Grant: h, Upstream: "u"}, int(h.uses.Load()) }
+	w.plan.Complete = func() error {
+		if h.uses.Add(-1) < 0 {
+			h.uses.Add(1)
+			return errors.New("no grant")
+		}
+		return nil
+	}
+	w.plan.Dial = func(ctx context.Context) (net.Conn, error) {
+		h.dials.Add(1)
+		h.peak.Store(max(h.peak.Load(), h.open.Add(1)))
+		once := new(sync.Once)
+		over := func() { h.open.Add(-1) }
+		select {
+		case <-time.After(took):
+		case <-ctx.Done():
+			once.Do(over)
+			return nil, ctx.Err()
+		}
+		if fails != nil {
+			once.Do(over)
+			return nil, fails
+		}
+		near, far := pair(&w.events, "upstream")
+		h.mu.Lock()
+		h.upstreamEnds = append(h.upstreamEnds, far)
+		h.mu.Unlock()
+		return counted{near, once, over}, nil
+	}
+	return w
+}
+
+// forged is a flow whose client never answers.
+func forged(t *testing.T, s *Set, h *sharing, took time.Duration, fails error) *world {
+	w := newWorld(t).use(s).shared(h, took, fails)
+	w.hold = make(chan struct{})
+	return w
+}
+
+func TestForgedSYNsOfAGrantDialAsOftenAsItHasUses(t *testing.T) {
+	for _, uses := range []int64{1, 3} {
+		bubble(t, func(t *testing.T) {
+			h := new(sharing)
+			h.uses.Store(uses)
+			set := newWorld(t).set
+			var done []<-chan struct{}
+			for range 500 {
+				done = append(done, forged(t, set, h, 10*time.Millisecond, nil).serve())
+				time.Sleep(time.Millisecond)
+			}
+			if h.peak.Load() != uses {
+				t.Errorf("%d connections at a time, uses %d", h.peak.Load(), uses)
+			}
+			// A client that answers gets in meanwhile.
+			w := newWorld(t).use(set).shared(h, 10*time.Millisecond, nil)
+			served := w.serve()
+			synctest.Wait()
+			h.mu.Lock()
+			far := h.upstreamEnds[len(h.upstreamEnds)-1]
+			h.mu.Unlock()
+			w.send(w.client, "hello")
+			w.receive(far, "hello")
+			_ = w.client.Close()
+			_ = far.Close()
+			<-served
+			for _, d := range done {
+				<-d
+			}
+			if h.open.Load() != 0 || set.Len() != 0 {
+				t.Errorf("%d connections and %d flows are left", h.open.Load(), set.Len())
+			}
+			if len(set.shares) != 0 {
+				t.Error("a share is left")
+			}
+		})
+	}
+}
+
+func TestFlowsWithUsesEnoughDialSideBySide(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const flows = 5
+		h := new(sharing)
+		h.uses.Store(flows)
+		set := newWorld(t).set
+		began := time.Now()
+		var done []<-chan struct{}
+		for range flows {
+			w := newWorld(t).use(set).shared(h, 100*time.Millisecond, nil)
+			done = append(done, w.serve())
+			defer w.client.Close()
+		}
+		for set.Totals().Flows < flows {
+			time.Sleep(time.Millisecond)
+		}
+		if took := time.Since(began); took > 150*time.Millisecond {
+			t.Errorf("it took %v", took)
+		}
+		if h.dials.Load() != flows {
+			t.Errorf("%d dials", h.dials.Load())
+		}
+		for _, f := range set.All() {
+			f.cancel(errKilled)
+		}
+		for _, d := range done {
+			<-d
+		}
+	})
+}
+
+func TestFlowsThatWaitForADialShareItsFailure(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := new(sharing)
+		h.uses.Store(1)
+		set := newWorld(t).set
+		var worlds []*world
+		var done []<-chan struct{}
+		for range 50 {
+			w := forged(t, set, h, 10*time.Millisecond, errors.New("refused"))
+			worlds, done = append(worlds, w), append(done, w.serve())
+		}
+		for i, d := range done {
+			<-d
+			if !slices.Equal(worlds[i].events.list(), []string{"refuse", "silence"}) {
+				t.Errorf("%q", worlds[i].events.list())
+			}
+		}
+		if h.dials.Load() != 1 {
+			t.Errorf("%d dials", h.dials.Load())
+		}
+	})
+}
+
+func TestAnotherFlowDialsWhereTheOneThatDidIsEvicted(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := new(sharing)
+		h.uses.Store(1)
+		first := forged(t, newWorld(t).set, h, time.Second/2, nil)
+		done := first.serve()
+		synctest.Wait()
+		w := newWorld(t).use(first.set).shared(h, time.Second/2, nil)
+		w.plan.Key.Client = netip.MustParseAddrPort("192.0.2.1:2000")
+		served := w.serve()
+		synctest.Wait()
+		first.set.Kill(first.plan.Key)
+		<-done
+		first.happened("ignore", "silence")
+		for first.set.Totals().Flows == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		if h.dials.Load() != 2 || h.peak.Load() != 1 {
+			t.Errorf("%d dials, %d at a time", h.dials.Load(), h.peak.Load())
+		}
+		first.set.Kill(w.plan.Key)
+		<-served
+	})
+}
+
+func TestAFlowWithoutAGrantDialsNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := new(sharing)
+		w := newWorld(t).shared(h, time.Second, nil)
+		<-w.serve()
+		w.happened("ignore", "silence")
+		w.ended(EndNoGrant)
+		if h.dials.Load() != 0 {
+			t.Error("dialed")
+		}
+	})
+}
+
+func TestAConnectionThatWaitedForLongIsDialedAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := new(sharing)
+		h.uses.Store(1)
+		w := newWorld(t).shared(h, time.Millisecond, nil)
+		w.hold = make(chan struct{})
+		served := w.serve()
+		time.Sleep(freshTime + time.Second)
+		close(w.hold)
+		for w.set.Totals().Flows == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		if h.dials.Load() != 2 || h.peak.Load() != 1 {
+			t.Errorf("%d dials, %d at a time", h.dials.Load(), h.peak.Load())
+		}
+		w.set.Kill(key)
+		<-served
+	})
+}
