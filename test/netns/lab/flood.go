@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime"
 	"time"
 	"unsafe"
@@ -19,6 +20,8 @@ const (
 	// floodPause is the least that a flood sleeps. It sends evenly: in the pauses between bursts there would be
 	// more of a purse left than strangers leave.
 	floodPause = 50 * time.Microsecond
+	// MaxPacket is the largest packet of a flood in bytes: what a link carries.
+	MaxPacket = 1500
 )
 
 // message is the kernel's struct mmsghdr.
@@ -30,13 +33,20 @@ type message struct {
 // Flood sends junk from the host, at a rate in packets a second, or with 0 as fast as it can, until ctx ends. It
 // returns how many packets it has sent.
 func (h *Host) Flood(ctx context.Context, junk Junk, rate int) (sent int, err error) {
+	return h.FloodWith(ctx, junk.To.Addr(), junk.next, rate)
+}
+
+// FloodWith is Flood for packets that next makes: it writes the next one, at most
+// MaxPacket bytes for an address of to's family, and returns its size. A size of 0
+// ends the flood.
+func (h *Host) FloodWith(ctx context.Context, to netip.Addr, next func(b []byte) int, rate int) (sent int, err error) {
 	var fd int
 	err = h.ns.Do(func() error {
-		fd, err = rawSocket(junk)
+		fd, err = rawSocket(to)
 		return err
 	})
 	if err == nil {
-		sent, err = flood(ctx, fd, junk, rate)
+		sent, err = flood(ctx, fd, next, rate)
 	}
 	if err != nil {
 		return sent, fmt.Errorf("%s: %w", h.Name, err)
@@ -46,18 +56,18 @@ func (h *Host) Flood(ctx context.Context, junk Junk, rate int) (sent int, err er
 
 // Flood is Host.Flood from where the caller itself is: for a process that a test has started on a host.
 func Flood(ctx context.Context, junk Junk, rate int) (sent int, err error) {
-	fd, err := rawSocket(junk)
+	fd, err := rawSocket(junk.To.Addr())
 	if err != nil {
 		return 0, err
 	}
-	return flood(ctx, fd, junk, rate)
+	return flood(ctx, fd, junk.next, rate)
 }
 
 // flood closes the socket in the end.
-func flood(ctx context.Context, fd int, junk Junk, rate int) (sent int, err error) {
+func flood(ctx context.Context, fd int, next func(b []byte) int, rate int) (sent int, err error) {
 	defer func() { err = errors.Join(err, unix.Close(fd)) }()
 	var (
-		packets  [floodBatch][junkSize]byte
+		packets  [floodBatch][MaxPacket]byte
 		pieces   [floodBatch]unix.Iovec
 		messages [floodBatch]message
 	)
@@ -83,7 +93,15 @@ func flood(ctx context.Context, fd int, junk Junk, rate int) (sent int, err erro
 			}
 		}
 		for i := range n {
-			pieces[i].SetLen(junk.next(packets[i][:]))
+			size := next(packets[i][:])
+			if size == 0 {
+				n = i
+				break
+			}
+			pieces[i].SetLen(size)
+		}
+		if n == 0 {
+			return sent, nil
 		}
 		done, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&messages)), //nolint:gosec // nobody else has a call for it
 			uintptr(n), 0, 0, 0)
@@ -116,14 +134,21 @@ func punctual() (restore func(), err error) {
 	}, nil
 }
 
-// rawSocket opens a socket that sends whole IP packets to where junk goes.
-func rawSocket(junk Junk) (int, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+// rawSocket opens a socket that sends whole IP packets of the family of to. It is
+// bound to nothing: where they go is in to alone, whatever their headers say.
+func rawSocket(to netip.Addr) (int, error) {
+	domain := unix.AF_INET
+	var address unix.Sockaddr = &unix.SockaddrInet4{Addr: to4(to)}
+	if to.Is6() {
+		domain = unix.AF_INET6
+		address = &unix.SockaddrInet6{Addr: to.As16()}
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
 		return 0, fmt.Errorf("open a raw socket: %w", err)
 	}
-	if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: junk.To.Addr().As4()}); err != nil {
-		return 0, errors.Join(fmt.Errorf("aim a raw socket at %v: %w", junk.To, err), unix.Close(fd))
+	if err := unix.Connect(fd, address); err != nil {
+		return 0, errors.Join(fmt.Errorf("aim a raw socket at %v: %w", to, err), unix.Close(fd))
 	}
 	return fd, nil
 }

@@ -129,6 +129,15 @@ func (h *Host) DialFrom(ctx context.Context, from netip.Addr, network, address s
 	return conn, nil
 }
 
+// DialBy is Dial by a dialer of the caller's: for a client.Dialer on the host.
+func (h *Host) DialBy(ctx context.Context, by *net.Dialer, network, address string) (conn net.Conn, err error) {
+	err = h.ns.Do(func() error {
+		conn, err = by.DialContext(ctx, network, address)
+		return err
+	})
+	return conn, err
+}
+
 // Listen listens on the host until the test ends.
 func (h *Host) Listen(network, address string) net.Listener {
 	h.tb.Helper()

@@ -41,7 +41,6 @@ const (
 	ipHeader  = 20
 	tcpHeader = 32 // NOP, NOP and Timestamps included
 	udpHeader = 8
-	junkSize  = 256 // bytes of the largest packet of junk, and room
 
 	protoTCP, protoUDP = 6, 17
 

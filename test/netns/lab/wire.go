@@ -40,6 +40,14 @@ type Wire struct {
 	// through. The sender of a larger one hears of it if Tells is set.
 	MTU   int
 	Tells bool
+	// Late is the share of the packets that take LateBy longer, so that others
+	// overtake them.
+	Late   float64
+	LateBy time.Duration
+	// Seen, if it is not nil, is given each packet that comes, before it is lost:
+	// direction 0 is that from the first device. It is called from one goroutine
+	// for each direction and borrows the packet.
+	Seen func(direction int, packet []byte)
 }
 
 // Carried is what became of one direction's packets.
@@ -80,12 +88,13 @@ type parcel struct {
 // carry is one direction.
 func (w *Wire) carry(from, to *os.File, direction uint64) (c Carried, err error) {
 	line := make(chan parcel, underway)
-	var delivered sync.WaitGroup
+	var delivered, late sync.WaitGroup
 	var failed error
 	delivered.Go(func() { failed = deliver(to, line) })
 	defer func() {
 		close(line)
 		delivered.Wait()
+		late.Wait()
 		err = errors.Join(err, failed)
 	}()
 	dice := rand.New(rand.NewPCG(w.Seed, direction)) //nolint:gosec // losses that can be repeated
@@ -100,6 +109,9 @@ func (w *Wire) carry(from, to *os.File, direction uint64) (c Carried, err error)
 			return c, fmt.Errorf("read a packet: %w", err)
 		}
 		c.Packets++
+		if w.Seen != nil {
+			w.Seen(int(direction), b[:n]) //nolint:gosec // 0 or 1
+		}
 		if dice.Float64() < w.Loss {
 			c.Lost++
 			continue
@@ -122,6 +134,14 @@ func (w *Wire) carry(from, to *os.File, direction uint64) (c Carried, err error)
 			continue
 		}
 		free = free.Add(time.Duration(float64(n*8) / w.Rate * float64(time.Second)))
+		if w.Late > 0 && dice.Float64() < w.Late {
+			packet, at := append([]byte(nil), b[:n]...), free.Add(w.Delay+w.LateBy)
+			late.Go(func() {
+				time.Sleep(time.Until(at))
+				_, _ = to.Write(packet) // lost, if the device is gone
+			})
+			continue
+		}
 		select {
 		case line <- parcel{free.Add(w.Delay), append([]byte(nil), b[:n]...)}:
 		default:
