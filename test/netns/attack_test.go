@@ -32,7 +32,7 @@ import (
 //	                                      stranger (attacker) ----'
 const (
 	attackDelay = 30 * time.Millisecond // of each direction
-	attackRate  = 100e6                 // bits a second
+	attackRate  = 30e6                  // bits a second
 	attackQueue = time.Second
 	// attackSeed makes the attacker's choices the same in each run.
 	attackSeed = 7
