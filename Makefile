@@ -6,6 +6,8 @@ FUZZTIME ?= 60s
 TEST_FUZZTIME ?= $(if $(CI),60s,5s)
 FUZZ := $(GO) test -run '^$$' -fuzzminimizetime 10x
 OTHER_SYSTEMS := darwin windows freebsd openbsd
+# Architectures of 32 bits, on Linux.
+NARROW := 386 arm
 
 # What packages say they are.
 VERSION ?= 0.0.0+$(shell git log -1 --format=%cd.%h --date=format:%Y%m%d)
@@ -55,6 +57,7 @@ vulncheck:
 
 cross:
 	@for os in $(OTHER_SYSTEMS); do echo "GOOS=$$os go build ./..."; GOOS=$$os $(GO) build ./... || exit 1; done
+	@for arch in $(NARROW); do echo "GOOS=linux GOARCH=$$arch go build ./..."; GOOS=linux GOARCH=$$arch $(GO) build ./... || exit 1; done
 
 # Every fuzz target for FUZZTIME each. (Go's own limit for making a find smaller,
 # a minute of it, would eat up the time.)

@@ -130,7 +130,7 @@ type Sequence struct {
 	Legacy bool          // take SYN sequences in the legacy spelling too
 }
 
-// Defaults. (PROTOCOL.md, Conventions.)
+// Defaults. (docs/wire-formats.md, Conventions.)
 const (
 	DefaultSlot           = 30 * time.Second
 	DefaultSequenceLength = 3

@@ -11,7 +11,7 @@ import (
 // The numbers are part of what a file store writes; never renumber them.
 type ClaimKind uint8
 
-// The kinds of claim, and what their nonce is. (PROTOCOL.md.)
+// The kinds of claim, and what their nonce is. (docs/wire-formats.md, Grants and replays.)
 const (
 	ClaimUDP    ClaimKind = 1 // a UDP knock: the datagram's 16-byte nonce
 	ClaimTCPv1  ClaimKind = 2 // TCP frame v1: its 16-byte nonce

@@ -9,7 +9,8 @@ import (
 )
 
 // SYN knocks. A SYN whose fields are expected is a knock and never a
-// connection. (PROTOCOL.md, TCP SYN knock, TCP SYN sequence.)
+// connection. (docs/wire-formats.md, TCP SYN knock and
+// TCP SYN sequence.)
 
 // expectedSYN looks a SYN to svc up. The caller holds g.mu.
 func (g *Gate) expectedSYN(p *tun.Packet, svc *Service, policy *Policy) (hit, bool) {

@@ -8,7 +8,7 @@ import (
 )
 
 // UDP sequences: full knocks that share a sequence id, in any order, from any
-// port, but from one address. (PROTOCOL.md, Sequences.) Every part has been
+// port, but from one address. (docs/wire-formats.md, Sequences.) Every part has been
 // opened and claimed by itself before it gets here, so only a client's own
 // parts take up room.
 //

@@ -16,7 +16,7 @@ const (
 	// session's content.
 	DefaultSnaplen = 128
 	// MaxKnock is how many bytes of a datagram that is held as a knock are kept whatever
-	// the snaplen: the largest knock (PROTOCOL.md; protocol.MaxKnock). Cut off, it could
+	// the snaplen: the largest knock (docs/wire-formats.md; protocol.MaxKnock). Cut off, it could
 	// not be judged again, and whoever lacks the secret sees noise in it.
 	MaxKnock = 1024
 	// maxHeaders is how many bytes may stand before a datagram's payload: an IPv4 header

@@ -3,7 +3,7 @@
 // A file is read whole and judged whole before anything acts on it. Nothing in it is ignored and no bad
 // value is replaced by a default: an unknown key, a wrong type or a contradiction is an Error with the
 // line it stands on and what to write instead, and all of them are reported at once. A key that is
-// absent has the default of PROTOCOL.md. What is legal and without effect is a warning.
+// absent has the default of docs/wire-formats.md. What is legal and without effect is a warning.
 //
 // The package knows no other part of the gateway, except the names and limits of the wire formats; how a
 // file is read, as against what it means, is internal/strictyaml.

@@ -1,10 +1,13 @@
 package config
 
-import "time"
+import (
+	"runtime"
+	"time"
+)
 
-// The defaults: PROTOCOL.md's, and DESIGN.md's for what is not on the wire.
+// The defaults: those of docs/wire-formats.md, and of docs/configuration.md for
+// what is not on the wire.
 const (
-	DefaultTUNName        = "knock0"
 	DefaultMTU            = 1500 // Ethernet's
 	DefaultUDPPort        = 62201
 	DefaultWindow         = 30 * time.Second
@@ -69,7 +72,7 @@ const (
 	minWindow = time.Second
 	maxWindow = 5 * time.Minute
 
-	minSequence    = 2 // PROTOCOL.md, UDP and SYN alike
+	minSequence    = 2 // docs/wire-formats.md, UDP and SYN alike
 	maxSequence    = 8 // UDP
 	maxSYNSequence = 5
 
@@ -96,8 +99,24 @@ const (
 	maxBanWithin = 24 * time.Hour      // what is remembered of everybody who failed once
 	maxBanFor    = 30 * 24 * time.Hour // addresses change hands
 
-	maxTrials = 64 // PROTOCOL.md: trial decryptions for one connection in hint mode none
+	maxTrials = 64 // docs/wire-formats.md: trial decryptions for one connection in hint mode none
 )
 
-// bucketSizes are the envelope's, ascending. (PROTOCOL.md.)
+// bucketSizes are the envelope's, ascending. (docs/wire-formats.md, TCP envelope v2.)
 func bucketSizes() []int { return []int{128, 192, 256, 384, 512} }
+
+// DefaultTUNName is the name of the interface where the file gives none. Linux,
+// FreeBSD and Windows take any; macOS numbers its utun interfaces itself, and
+// OpenBSD's are tun and a number.
+func DefaultTUNName() string { return defaultTUNName(runtime.GOOS) }
+
+func defaultTUNName(system string) string {
+	switch system {
+	case "darwin":
+		return "utun"
+	case "openbsd":
+		return "tun0"
+	default:
+		return "knock0"
+	}
+}

@@ -159,7 +159,7 @@ func (p *parser) parseVersion(s *strictyaml.Section) {
 func (p *parser) parseTUN(s *strictyaml.Section) {
 	p.tun = s
 	t := &p.c.TUN
-	*t = TUN{Name: DefaultTUNName, MTU: DefaultMTU, Filter: FilterAuto}
+	*t = TUN{Name: DefaultTUNName(), MTU: DefaultMTU, Filter: FilterAuto}
 	if s.Text("name", &t.Name) {
 		checkDevice(s, "name", t.Name)
 	}
@@ -202,7 +202,7 @@ func checkDevice(s *strictyaml.Section, key, name string) {
 	case len(name) > maxDevice:
 		s.FailKey(key, "%q has %d bytes, and an interface's name at most %d; choose a shorter one", name, len(name), maxDevice)
 	case bad || name == "." || name == "..":
-		s.FailKey(key, "%q cannot be an interface's name; use letters and digits, as in %s", name, DefaultTUNName)
+		s.FailKey(key, "%q cannot be an interface's name; use letters and digits, as in %s", name, DefaultTUNName())
 	}
 }
 

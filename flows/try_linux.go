@@ -3,6 +3,8 @@ package flows
 import (
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix" // package syscall has no number for these on 386
 )
 
 // tryRead and tryWrite read from and write to a socket without waiting for
@@ -11,11 +13,11 @@ import (
 // microseconds (syscall.RawSyscall).
 
 func tryRead(fd uintptr, b []byte) (n int, err syscall.Errno) {
-	return try(syscall.SYS_RECVFROM, fd, b, syscall.MSG_DONTWAIT)
+	return try(unix.SYS_RECVFROM, fd, b, syscall.MSG_DONTWAIT)
 }
 
 func tryWrite(fd uintptr, b []byte) (n int, err syscall.Errno) {
-	return try(syscall.SYS_SENDTO, fd, b, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
+	return try(unix.SYS_SENDTO, fd, b, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
 }
 
 func try(call, fd uintptr, b []byte, flags uintptr) (int, syscall.Errno) {

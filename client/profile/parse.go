@@ -37,7 +37,7 @@ const (
 	minGap = time.Millisecond // none at all stands for the default
 	maxGap = 5 * time.Second  // gateways give a whole sequence no more
 
-	defaultWindow = 30 * time.Second // PROTOCOL.md
+	defaultWindow = 30 * time.Second // docs/wire-formats.md, Conventions
 	examplePort   = 22               // in remedies
 )
 

@@ -151,7 +151,7 @@ const (
 	// not to be filled by a capture that somebody forgot.
 	captureLimit = 1024
 	// maxCaptureLimit is the largest --limit, in MiB: an exbibyte.
-	maxCaptureLimit = 1 << 40
+	maxCaptureLimit int64 = 1 << 40
 )
 
 // errLimit says that a capture is as large as it may be.

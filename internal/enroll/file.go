@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -93,7 +92,7 @@ func Add(path string, who Newcomer) (*Change, error) {
 	if err := privatefile.Write(file, text, false); err != nil {
 		return nil, fmt.Errorf("write the client's file: %w", err)
 	}
-	return verify(path, &Change{File: file, undo: func() error { return os.Remove(file) }})
+	return verify(path, &Change{File: file, undo: func() error { return privatefile.Remove(file) }})
 }
 
 // known is nil if there is a service of that name.
@@ -154,7 +153,7 @@ func Remove(path, id string) (*Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Remove(file); err != nil {
+	if err := privatefile.Remove(file); err != nil {
 		return nil, fmt.Errorf("remove client %q: %w", id, err)
 	}
 	return verify(path, &Change{File: file, undo: func() error { return privatefile.Write(file, text, false) }})

@@ -93,7 +93,7 @@ func service(c *config.Config, svc *config.Service, method string) (profile.Serv
 	case config.MethodUDPv2:
 		s.Slot = c.Knock.Slot
 	case config.MethodTCPSYN:
-		s.Slot = c.Knock.Window.Truncate(time.Second) // PROTOCOL.md, TCP SYN knock
+		s.Slot = c.Knock.Window.Truncate(time.Second) // docs/wire-formats.md, TCP SYN knock
 	}
 	return s, nil
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 )
 
 const (
@@ -52,12 +53,56 @@ func Read(path string, limit int64) ([]byte, error) {
 // Write makes a file that its owner alone can read: who writes it, or, if that is root, the owner of the
 // directory. It is written beside its name, synced and then moved
 // there, so that nobody sees a half of it, and a crash leaves the old one or the new. Without replace, a
-// file that is there already stays, and the error is fs.ErrExist.
+// file that is there already stays, and the error is fs.ErrExist. Root follows
+// no link of another account's on the way there (trustedDirectory).
 func Write(path string, data []byte, replace bool) error {
 	dir, name := filepath.Split(path)
+	return inDirectory(dir, func(dir string) error { return write(dir, name, data, replace) })
+}
+
+// Remove deletes a file; root follows no link of another account's to it.
+func Remove(path string) error {
+	dir, name := filepath.Split(path)
+	return inDirectory(dir, func(dir string) error { return os.Remove(filepath.Join(dir, name)) })
+}
+
+// inDirectory calls do with a name of a directory that stays the directory's.
+func inDirectory(dir string, do func(dir string) error) error {
 	if dir == "" {
 		dir = "."
 	}
+	name, release, err := trustedDirectory(dir)
+	if err != nil {
+		return err
+	}
+	err = do(name)
+	if name != dir {
+		spellAs(err, name, dir)
+	}
+	return errors.Join(err, release())
+}
+
+// spellAs puts the name that the caller knows into an error of the system's.
+func spellAs(err error, name, dir string) {
+	spell := func(path *string) {
+		if rest, ok := strings.CutPrefix(*path, name); ok {
+			*path = filepath.Join(dir, rest)
+		}
+	}
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		spell(&path.Path)
+	}
+	var link *os.LinkError
+	if errors.As(err, &link) {
+		spell(&link.Old)
+		spell(&link.New)
+	}
+}
+
+// write is Write into a directory.
+func write(dir, name string, data []byte, replace bool) error {
+	path := filepath.Join(dir, name)
 	f, err := os.CreateTemp(dir, "."+name+".*.tmp") // with mode 0600
 	if err != nil {
 		return err
@@ -91,14 +136,18 @@ const directory fs.FileMode = 0o700
 // MakeDirectory makes a directory that its owner alone can use, who is that of a file that is written
 // where it is; its parent is there. One that is there already stays as it is.
 func MakeDirectory(path string) error {
-	err := os.Mkdir(path, directory)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return adoptDirectory(path)
+	parent, name := filepath.Split(filepath.Clean(path))
+	return inDirectory(parent, func(parent string) error {
+		path := filepath.Join(parent, name)
+		err := os.Mkdir(path, directory)
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return adoptDirectory(path)
+	})
 }
 
 // move gives a file its name. A link is how to do that without taking the name from another; a file

@@ -14,7 +14,7 @@ import (
 )
 
 // atOnce is how many sessions begin at once: half of the knocks and SYNs that the gateway keeps undecided for
-// one address (DESIGN.md), so that bursts of the machine's own do not count.
+// one address (docs/wire-formats.md), so that bursts of the machine's own do not count.
 const atOnce = 32
 
 // hold opens n sessions at a door, asks each a question of its own while all are open, and closes

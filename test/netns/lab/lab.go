@@ -126,7 +126,7 @@ func (h *Host) deprecate(other netip.Addr) error {
 		return fmt.Errorf("find interface %s: %w", Link, err)
 	}
 	deprecated := onLink(other)
-	deprecated.ValidLft = math.MaxUint32 // for ever, and preferred for no time at all
+	deprecated.ValidLft = math.MaxInt32 // 68 years, and preferred for no time at all
 	if err := h.routes.AddrReplace(link, deprecated); err != nil {
 		return fmt.Errorf("deprecate %v: %w", other, err)
 	}
