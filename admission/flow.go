@@ -23,7 +23,7 @@ import (
 //
 // opening and complete are the states that unauthorized hosts can bring about.
 // Flows in them are in bounded sets, where one goes when a newer one needs its
-// place (see unproven.go).
+// place (see unproven.go). Those that are live are in the queue of their client.
 type flow struct {
 	tuple  tun.Tuple
 	place  *place
@@ -38,12 +38,13 @@ type flow struct {
 
 	path     path          // how large its packets may be
 	admitted time.Duration // when the SYN came
+	heard    time.Duration // when its client last sent something, to sweepInterval
 	proved   time.Duration // when the handshake was done
 	expires  time.Duration // when a closing flow is forgotten
 
 	held       int             // bytes that it has sent, with overhead, before it was let in
 	sets       [numSets]member // of flows that are not let in
-	queue      *queue          // where it waits for its end, if it does
+	queue      *queue          // of its client, or where it waits for its end
 	prev, next *flow
 }
 
@@ -147,6 +148,9 @@ func (g *Gate) enter(f *flow, client *Client, key *protocol.Client) bool {
 		most = g.limits.FlowsPerClient
 	}
 	has := g.holdingsOf(client.ID)
+	if has.flows >= most && g.evictSilent(has) {
+		has = g.holdingsOf(client.ID) // it may have had no other
+	}
 	if has.flows >= most {
 		g.settleHoldings(client.ID, has)
 		return false
@@ -154,6 +158,7 @@ func (g *Gate) enter(f *flow, client *Client, key *protocol.Client) bool {
 	has.flows++
 	g.unlist(f)
 	g.unhold(f)
+	has.live.push(f)
 	f.state, f.key = live, key
 	return true
 }

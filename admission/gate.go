@@ -4,6 +4,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,7 +48,8 @@ type Gate struct {
 
 	turning sync.Mutex // held while expected or policy is replaced; before mu
 
-	mu            sync.Mutex // guards all below; never held across I/O, crypto or calls out
+	mu            sync.Mutex    // guards all below; never held across I/O, crypto or calls out
+	tick          time.Duration // when the gate last swept
 	limits        Limits
 	ban           Ban
 	flows         map[tun.Tuple]*flow
@@ -241,6 +243,7 @@ func (g *Gate) admitSegment(f *flow, p *tun.Packet) Verdict {
 	if !g.hold(f, p) {
 		return Verdict{Reason: ReasonUnproven, Open: f.open}
 	}
+	f.heard = g.tick
 	return Verdict{Action: Pass, Reason: ReasonFlow, Open: f.open}
 }
 
@@ -308,7 +311,10 @@ func (g *Gate) record(p *tun.Packet, at *place, old *flow, gr *grant, why Reason
 	f := &flow{
 		tuple: p.Tuple, place: at, grant: gr, source: s,
 		mode: at.service.Mode, open: at.service.Open(),
-		tcb: tcb{isn: p.Seq}, admitted: g.mono(),
+		tcb: tcb{isn: p.Seq}, admitted: g.mono(), heard: g.mono(),
+	}
+	if len(p.Data) == 0 {
+		f.heard = math.MaxInt64 // a socket's: no packet of it is seen here
 	}
 	g.flows[f.tuple] = f
 	g.mirror.Flow(f.tuple, true)

@@ -133,8 +133,8 @@ func (w *world) checkFlow(f *flow) {
 			w.Fatalf("flow %v of %s has source %v, grant %v", f.tuple, f.place.service.Name, f.source, f.grant)
 		}
 	case live:
-		if f.queue != nil || f.sets != [numSets]member{} || f.held != 0 {
-			w.Fatalf("live flow %v is in a queue or a set: %+v", f.tuple, f)
+		if f.queue != &w.gate.holdings[f.key.ID()].live || f.sets != [numSets]member{} || f.held != 0 {
+			w.Fatalf("live flow %v is not in its client's queue, or in a set: %+v", f.tuple, f)
 		}
 	case ending:
 		if f.queue != &w.gate.ending {

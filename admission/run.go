@@ -87,6 +87,7 @@ func (g *Gate) sweep() {
 	for g.sweepFlows() {
 	}
 	g.sweepUnproven()
+	g.sweepSilent()
 	for g.sweepGrants() {
 	}
 	g.sweepSequences()
@@ -168,6 +169,7 @@ func (g *Gate) sweepFlows() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.mono()
+	g.tick = now
 	n := 0
 	for f := g.closing.head; f != nil && f.expires <= now && n < sweepBatch; f = g.closing.head {
 		g.drop(f)

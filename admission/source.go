@@ -196,6 +196,7 @@ type holdings struct {
 	grants  []*grant // in no order
 	flows   int
 	opening flowSet // handshakes with hidden services under way, on its grants
+	live    queue   // its flows, in the order in which they were let in
 }
 
 // expireHoldings forgets the grants of a client that are over, wherever they are:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"time"
 )
 
 // attempt knocks at target and connects to it. knocked is called after each
@@ -48,6 +49,7 @@ func (d *Dialer) knockAndConnect(
 
 func (d *Dialer) connect(ctx context.Context, target netip.AddrPort) (net.Conn, error) {
 	by := d.Net
+	probe(&by)
 	return d.socket(ctx, &by, "tcp", target)
 }
 
@@ -63,4 +65,16 @@ func (d *Dialer) fromOwnPort() (*Dialer, error) {
 	}
 	from.Net.LocalAddr = &local
 	return &from, nil
+}
+
+// keepAlive are the probes of a client's connections: one a minute, for as long
+// as a kernel allows (Linux's MAX_TCP_KEEPCNT). Go's default would end a
+// connection 150 s after the network is gone; the gateway keeps it for much longer.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: time.Minute, Count: 127}
+
+// probe has the connections of by probed, unless by says how or not to.
+func probe(by *net.Dialer) {
+	if by.KeepAlive == 0 && by.KeepAliveConfig == (net.KeepAliveConfig{}) {
+		by.KeepAliveConfig = keepAlive
+	}
 }

@@ -80,7 +80,9 @@ type Dialer struct {
 	// Net makes the sockets. Knocks come from the address of its LocalAddr, a
 	// *net.TCPAddr, too; if that has a port, there is one attempt at a time, since
 	// a port is one connection's. Its Control is asked about every socket, its
-	// Resolver about names; its Timeout is each attempt's.
+	// Resolver about names; its Timeout is each attempt's. If it says nothing about
+	// keep-alive probes, there is one a minute, and a connection outlives a network
+	// that is gone for two hours.
 	Net net.Dialer
 	// Dial, if it is not nil, makes the sockets of connections (tcp) and of UDP
 	// knocks (udp) where Net alone cannot: in another network namespace, or through

@@ -97,9 +97,9 @@ func mistakes() []mistake {
 		{"enormous number", with("{routes", "{mtu: 99999999999999999999, routes"), 1, "tun.mtu", "must be a whole number"},
 		{"yes for true", withService("visible: yes"), 5, "services[0].visible", "must be true or false, not text"},
 		{"number for true", withService("visible: 1"), 5, "services[0].visible", "must be true or false"},
-		{"list for a time", withService("idle: [5m]"), 5, "services[0].idle", "must be a time such as 5m0s"},
+		{"list for a time", withService("idle: [5m]"), 5, "services[0].idle", "must be a time such as 24h0m0s"},
 		{"time without a unit", withService("idle: 300"), 5, "services[0].idle", "write 300s for seconds"},
-		{"no time", withService("idle: soon"), 5, "services[0].idle", `"soon" is not a time; write it as 5m0s`},
+		{"no time", withService("idle: soon"), 5, "services[0].idle", `"soon" is not a time; write it as 24h0m0s`},
 		{"negative time", withService("idle: -5m"), 5, "services[0].idle", "write a time from"},
 
 		{"long device name", with("{routes", "{name: abcdefghijklmnop, routes"), 1, "tun.name", "at most 15"},

@@ -17,7 +17,7 @@ const (
 	DefaultGrantTTL       = 15 * time.Second
 	DefaultGrantUses      = 1
 	DefaultAuthDeadline   = 3 * time.Second
-	DefaultIdle           = 5 * time.Minute
+	DefaultIdle           = 24 * time.Hour // a session left open overnight; what is dead ends sooner
 	DefaultDialTimeout    = 5 * time.Second
 )
 

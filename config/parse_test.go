@@ -90,7 +90,7 @@ func TestTheExampleSaysWhatItsCommentsSay(t *testing.T) {
 	service := func(name, listen string, port uint16, up Upstream, mode Mode, methods []Method) Service {
 		return Service{Name: name, Listen: netip.MustParsePrefix(listen), Port: port, MACPort: port, Upstream: up,
 			Mode: mode, Knock: methods, Grant: Grant{15 * time.Second, 1}, SessionRequired: true, Auth: auth,
-			Idle: 5 * time.Minute, DialTimeout: 5 * time.Second}
+			Idle: 24 * time.Hour, DialTimeout: 5 * time.Second}
 	}
 	want := &Config{
 		TUN:   TUN{"knock0", 1500, []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24"), netip.MustParsePrefix("fd77::/64")}, nil, FilterAuto},

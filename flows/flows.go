@@ -61,7 +61,10 @@ type Plan struct {
 	// its handshake is complete, and how many there may be at a time. Nil where
 	// it has one of its own.
 	Share func() (key ShareKey, limit int)
-	Idle  time.Duration // a flow without a byte in either direction for so long ends
+	Idle  time.Duration // a flow without a byte in either direction for so long ends; 0: never
+	// InFlight returns how many bytes the client has not acknowledged of what
+	// was sent to it. Optional.
+	InFlight func() int
 
 	// Complete is told that the handshake is done and may object.
 	Complete func() error
@@ -98,6 +101,7 @@ type Flow struct {
 	up, down atomic.Uint64
 	active   atomic.Int64 // when a byte last moved, in ns since Started
 	cancel   context.CancelCauseFunc
+	idle     idleWatch
 	older    *Flow // of the same Key, ending or forgotten by its client; under Set.mu
 }
 

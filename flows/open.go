@@ -27,7 +27,7 @@ func (s *Set) serve(ctx context.Context, f *Flow, r Request, p *Plan) End {
 			return end
 		}
 		defer p.Closed()
-		return s.relay(ctx, f, client, upstream, p.Idle)
+		return s.relay(ctx, f, client, upstream, p)
 	}
 	client, end := s.accept(ctx, f, r, p)
 	if client == nil {
@@ -49,7 +49,7 @@ func (s *Set) serve(ctx context.Context, f *Flow, r Request, p *Plan) End {
 		client.Abort()
 		return end
 	}
-	return s.relay(ctx, f, client, upstream, p.Idle)
+	return s.relay(ctx, f, client, upstream, p)
 }
 
 // giveUp ends a request whose upstream was not reached.
@@ -136,7 +136,7 @@ func (s *Set) dial(ctx context.Context, p *Plan) (Conn, End) {
 // until that has closed it.
 func (s *Set) hand(ctx context.Context, f *Flow, client Conn, p *Plan) End {
 	s.began()
-	defer f.watchIdle(p.Idle)()
+	defer f.watchIdle(p)()
 	c := &handed{Conn: client, f: f, closed: make(chan struct{})}
 	defer after.Done(ctx, client.Abort)()
 	if err := p.Serve(ctx, c, f.Client()); err != nil {

@@ -7,7 +7,6 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/knockgw/knockgw/internal/after"
 )
@@ -55,9 +54,9 @@ func reader(src Conn) func(*lease) (int, error) {
 
 // relay joins the two connections until both directions have ended, one of
 // them fails, or nothing moves for the idle time. It closes both.
-func (s *Set) relay(ctx context.Context, f *Flow, client, upstream Conn, idle time.Duration) End {
+func (s *Set) relay(ctx context.Context, f *Flow, client, upstream Conn, p *Plan) End {
 	s.began()
-	defer f.watchIdle(idle)()
+	defer f.watchIdle(p)()
 	var (
 		end  = EndDone
 		once sync.Once
@@ -138,6 +137,7 @@ func (d *direction) pass(l *lease, n int, err error) (end End, over bool) {
 		if err := d.dst.CloseWrite(); err != nil && !errors.Is(err, net.ErrClosed) {
 			return d.toFailed, true
 		}
+		d.f.idle.halfClose()
 		return EndDone, true
 	}
 	return d.fromFailed, err != nil
@@ -234,39 +234,4 @@ func (p *onDemand) drain() (end End, over bool) {
 		}
 	}
 	return 0, false
-}
-
-// watchIdle ends the flow when no byte has moved in either direction for idle.
-// Zero means never.
-func (f *Flow) watchIdle(idle time.Duration) (stop func()) {
-	if idle <= 0 {
-		return func() {}
-	}
-	f.moves()
-	var (
-		mu      sync.Mutex
-		timer   *time.Timer
-		stopped bool
-	)
-	mu.Lock()
-	defer mu.Unlock()
-	timer = time.AfterFunc(idle, func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if stopped {
-			return
-		}
-		quiet := time.Since(f.Started) - time.Duration(f.active.Load())
-		if quiet >= idle {
-			f.cancel(errIdle)
-			return
-		}
-		timer.Reset(idle - quiet)
-	})
-	return func() {
-		mu.Lock()
-		defer mu.Unlock()
-		stopped = true
-		timer.Stop()
-	}
 }

@@ -183,7 +183,7 @@ func TestAnIdleFlowHoldsNoBuffer(t *testing.T) {
 			w.upstream = far
 			ended.Go(func() {
 				f := &Flow{Started: time.Now(), cancel: func(error) {}}
-				set.relay(ctx, f, notifying{w.near}, notifying{near}, 0)
+				set.relay(ctx, f, notifying{w.near}, notifying{near}, new(Plan))
 			})
 		}
 		synctest.Wait()

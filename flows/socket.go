@@ -2,6 +2,7 @@ package flows
 
 import (
 	"errors"
+	"io"
 	"net"
 	"sync"
 )
@@ -47,6 +48,9 @@ type handed struct {
 func (h *handed) Read(b []byte) (int, error) {
 	n, err := h.Conn.Read(b)
 	h.moved(&h.f.up, n)
+	if errors.Is(err, io.EOF) {
+		h.f.idle.halfClose()
+	}
 	return n, err
 }
 

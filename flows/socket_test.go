@@ -126,7 +126,7 @@ func TestARelayBetweenSocketsLosesNothingAndLetsThemHalfClose(t *testing.T) {
 	rand.Read(data)
 	f := &Flow{Started: time.Now(), cancel: func(error) {}}
 	done := make(chan End, 1)
-	go func() { done <- w.set.relay(t.Context(), f, newSocket(near), newSocket(up), time.Minute) }()
+	go func() { done <- w.set.relay(t.Context(), f, newSocket(near), newSocket(up), &Plan{Idle: time.Minute}) }()
 	go func() {
 		client.Write(data)
 		client.CloseWrite()

@@ -183,5 +183,5 @@ func (s *Set) serveShared(ctx context.Context, f *Flow, r Request, p *Plan) End 
 			return end
 		}
 	}
-	return s.relay(ctx, f, client, upstream, p.Idle)
+	return s.relay(ctx, f, client, upstream, p)
 }

@@ -122,6 +122,8 @@ var known = map[string]string{
 	"netstack.receiveMost":             "unread_bytes_per_connection",
 	"netstack.sendMost":                fixed, // what an upstream sends waits in its kernel beyond
 	"netstack.maxGSO":                  fixed,
+	"netstack.maxRTO":                  fixed, // a time
+	"netstack.maxRetries":              fixed, // until services[].idle is over
 	"netstack.maxRequests":             "handshakes",
 	"netstack.backlog":                 count, // knockgw_tcp_events_total, syn_cookies_sent
 	"filter.mostExpected":              "filter_expected_knocks",

@@ -55,10 +55,11 @@ func (g *Gateway) newService(c *config.Service, window time.Duration) (*service,
 	return s, nil
 }
 
-// upstreamKeepAlive finds upstreams that are gone without a word. The number of
-// probes is the system's (9 on Linux): each setting costs every connection a
-// system call.
-var upstreamKeepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: -1}
+// upstreamKeepAlive finds upstreams that are gone without a word, after 12
+// minutes: a network that fails for a while, or a machine that is moved, ends no
+// session. The number of probes is the system's (9 on Linux): each setting costs
+// every connection a system call.
+var upstreamKeepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 75 * time.Second, Count: -1}
 
 // join tells a service which gate its clients are authorized by.
 func (s *service) join(gate *admission.Gate, r auth.Replay) {
@@ -116,6 +117,7 @@ func (p *parts) plan(s *service, t tun.Tuple, target netip.AddrPort) *flows.Plan
 	plan := &flows.Plan{
 		Key: key(t), Service: s.Name,
 		DialTimeout: s.DialTimeout, Idle: s.Idle,
+		InFlight: func() int { return p.gate.InFlight(t) },
 		Complete: func() error { return p.gate.Complete(t) },
 		Silence:  func() { p.gate.Forget(t) },
 		Closed:   func() { p.gate.Closed(t) },

@@ -193,6 +193,13 @@ func newConn(wq *waiter.Queue, ep tcpip.Endpoint, t tun.Tuple) *Conn {
 	return &Conn{TCPConn: gonet.NewTCPConn(wq, ep), ep: ep, wq: wq, tuple: t}
 }
 
+// Close sends what was written and a FIN, for closeTime at most, and returns at once.
+func (c *Conn) Close() error {
+	timeout := tcpip.TCPUserTimeoutOption(closeTime)
+	_ = c.ep.SetSockOpt(&timeout) // cannot fail on a TCP endpoint
+	return c.TCPConn.Close()
+}
+
 // Tuple names the connection, in the direction from the client.
 func (c *Conn) Tuple() tun.Tuple { return c.tuple }
 

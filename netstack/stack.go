@@ -59,6 +59,8 @@ type Options struct {
 	Handle func(r *Request)
 	// OpenPorts are the ports of open services; see SetOpenPorts.
 	OpenPorts []uint16
+
+	clock tcpip.Clock // of tests; nil is the system's
 }
 
 // A Stack is a running TCP/IP stack on a device.
@@ -83,6 +85,7 @@ func New(o Options) (*Stack, error) {
 	s.stack = stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol},
+		Clock:              o.clock,
 	})
 	if err := s.build(); err != nil {
 		s.stack.Destroy()

@@ -21,11 +21,21 @@ const (
 	sendDefault    = 1 << 20
 	sendMost       = 6 << 20
 
-	// Keepalive finds peers that are gone without a word while a session idles
-	// within its own idle time: after a minute, 9 probes 15 s apart.
-	keepaliveIdle     = 60 * time.Second
-	keepaliveInterval = 15 * time.Second
-	keepaliveCount    = 9
+	// Probes keep alive what is on the way, as the state of a NAT, and find out
+	// that a peer has forgotten the connection. That none is answered ends
+	// nothing: the client may sleep. When it is time to give up is for the flow's
+	// idle time to say, which is silentTime at most; the same goes for what is
+	// sent again.
+	keepaliveInterval = 60 * time.Second
+	keepaliveCount    = int(silentTime / keepaliveInterval)
+	maxRTO            = 60 * time.Second // RFC 6298, 2.5; a client that wakes up waits no longer
+	maxRetries        = int(silentTime/maxRTO) + retriesToMaxRTO
+	retriesToMaxRTO   = 10 // from gVisor's least, 200 ms
+	silentTime        = 7 * 24 * time.Hour
+
+	// closeTime is how long what is left to send, and a FIN, is sent again after
+	// the connection was closed: what a kernel does.
+	closeTime = 15 * time.Minute
 
 	// maxRequests bounds the connections of hidden services that have not
 	// completed their handshake. Each is a goroutine and an endpoint. It is twice
@@ -54,11 +64,13 @@ func tune(s *stack.Stack) error {
 		// tenth in this version of gVisor.
 		recovery = tcpip.TCPRecovery(0)
 		wait     = tcpip.TCPTimeWaitTimeoutOption(TimeWaitTime)
+		rto      = tcpip.TCPMaxRTOOption(maxRTO)
+		retries  = tcpip.TCPMaxRetriesOption(maxRetries)
 		receive  = tcpip.TCPReceiveBufferSizeRangeOption{Min: receiveLeast, Default: receiveDefault, Max: receiveMost}
 		send     = tcpip.TCPSendBufferSizeRangeOption{Min: sendLeast, Default: sendDefault, Max: sendMost}
 	)
 	for _, o := range []tcpip.SettableTransportProtocolOption{
-		&sack, &cubic, &moderate, &recovery, &wait, &receive, &send,
+		&sack, &cubic, &moderate, &recovery, &wait, &rto, &retries, &receive, &send,
 	} {
 		if err := s.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
 			return fmt.Errorf("netstack: set %T: %s", o, err)
@@ -69,7 +81,7 @@ func tune(s *stack.Stack) error {
 
 // keepalive switches probes on for a connection.
 func keepalive(ep tcpip.Endpoint) {
-	idle := tcpip.KeepaliveIdleOption(keepaliveIdle)
+	idle := tcpip.KeepaliveIdleOption(keepaliveInterval)
 	interval := tcpip.KeepaliveIntervalOption(keepaliveInterval)
 	// None of these can fail on a TCP endpoint; without them a flow still ends
 	// by its idle time.

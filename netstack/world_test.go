@@ -59,6 +59,7 @@ type world struct {
 	egress atomic.Pointer[func(p *tun.Packet, size int) bool]
 	conns  chan *netstack.Conn // what the default handler accepted
 
+	clock   tcpip.Clock // the stack's; nil is the system's
 	client  *stack.Stack
 	biggest atomic.Int64        // bytes of the largest packet that left
 	refused atomic.Int64        // packets that Egress held back
@@ -82,7 +83,7 @@ func newWorld(t *testing.T, offload bool, change ...func(w *world)) *world {
 		c(w)
 	}
 	var err error
-	w.stack, err = netstack.New(netstack.Options{
+	w.stack, err = netstack.New(netstack.Options.WithClock(netstack.Options{
 		Device: device,
 		Admit:  func(p *tun.Packet) netstack.Decision { return w.admit(p) },
 		Egress: func(p *tun.Packet, size int) bool {
@@ -94,7 +95,7 @@ func newWorld(t *testing.T, offload bool, change ...func(w *world)) *world {
 		},
 		Handle:    func(r *netstack.Request) { w.handle(r) },
 		OpenPorts: []uint16{openPort},
-	})
+	}, w.clock))
 	if err != nil {
 		t.Fatal(err)
 	}

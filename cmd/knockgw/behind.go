@@ -21,7 +21,13 @@ var (
 	errBehind = errors.New("the gateway let us in and then ended the connection: check that the service behind it runs")
 	errEither = errors.New("the gateway ended the connection before anything came from the service: it refused the " +
 		"authentication, of which no proof was asked for, or the service behind it does not run")
+	errLate = errors.New("the gateway ended the connection, on which the service had sent nothing: it was idle for too " +
+		"long (services[].idle on the gateway), access was revoked, the gateway stopped, or the service ended it")
 )
+
+// dialTime is how long a gateway may take at most to find that a service does not
+// run: the greatest services[].dial_timeout.
+const dialTime = time.Minute
 
 // behind is what it means for a dialer that its connection ended before anything came; nil if nothing in
 // particular.
@@ -46,13 +52,14 @@ func isReset(err error) bool {
 type unheard struct {
 	net.Conn
 	why         error
+	began       time.Time
 	heard, said atomic.Bool // a byte came; our end was passed on
 }
 
 // hear watches a connection that d has made.
 func hear(conn net.Conn, d *client.Dialer) net.Conn {
 	if why := behind(d); why != nil {
-		return &unheard{Conn: conn, why: why}
+		return &unheard{Conn: conn, why: why, began: time.Now()}
 	}
 	return conn
 }
@@ -64,16 +71,24 @@ func (u *unheard) Read(b []byte) (int, error) {
 		u.heard.Store(true)
 	}
 	if !u.heard.Load() && (isReset(err) || errors.Is(err, io.EOF) && !u.said.Load()) {
-		return n, u.why
+		return n, u.ended()
 	}
 	return n, err
+}
+
+// ended is why the connection has ended.
+func (u *unheard) ended() error {
+	if time.Since(u.began) > dialTime {
+		return errLate
+	}
+	return u.why
 }
 
 // Write writes to the connection, which may find out sooner than Read that it was broken off.
 func (u *unheard) Write(b []byte) (int, error) {
 	n, err := u.Conn.Write(b)
 	if !u.heard.Load() && isReset(err) {
-		return n, u.why
+		return n, u.ended()
 	}
 	return n, err
 }
@@ -97,7 +112,7 @@ func (u *unheard) SetLinger(sec int) error {
 
 // unlabelled is an error without what a relay or a transport has put before why the connection ended.
 func unlabelled(err error) error {
-	for _, why := range []error{errBehind, errEither} {
+	for _, why := range []error{errBehind, errEither, errLate} {
 		if errors.Is(err, why) {
 			return why
 		}
@@ -120,6 +135,8 @@ func broken(end relay.End, d *client.Dialer) error {
 	switch {
 	case end.Moved.Down > 0 || why == nil:
 		return errReset
+	case end.Took > dialTime:
+		return errLate
 	case errors.Is(end.Err, syscall.EPIPE) || strings.HasPrefix(end.Err.Error(), fromService):
 		return why // nothing came that could not be written, so it was the reading that failed
 	default:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,7 +10,11 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/client"
 )
 
 // reset breaks a connection off, as a gateway does whose service is down.
@@ -101,4 +106,20 @@ func TestAnAddressOfIPv4IsListenedAtAlone(t *testing.T) {
 			t.Errorf("%s: %s, want %s", listen, got, want)
 		}
 	}
+}
+
+func TestConnectionThatEndsLateIsNotBlamedOnTheService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for late, want := range map[bool]error{false: errBehind, true: errLate} {
+			near, far := net.Pipe()
+			conn := hear(near, &client.Dialer{Auth: auth.Client{Proof: true}})
+			if late {
+				time.Sleep(dialTime + time.Second)
+			}
+			far.Close()
+			if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, want) {
+				t.Errorf("late: %v: %v", late, err)
+			}
+		}
+	})
 }

@@ -1,0 +1,26 @@
+package client
+
+import (
+	"net"
+	"testing"
+	"time"
+)
+
+func TestDialerProbesForHoursUnlessItIsTold(t *testing.T) {
+	for name, c := range map[string]struct{ by, want net.KeepAliveConfig }{
+		"by default": {net.KeepAliveConfig{}, keepAlive},
+		"its own":    {net.KeepAliveConfig{Enable: true, Idle: time.Second}, net.KeepAliveConfig{Enable: true, Idle: time.Second}},
+	} {
+		by := net.Dialer{KeepAliveConfig: c.by}
+		if probe(&by); by.KeepAliveConfig != c.want {
+			t.Errorf("%s: %+v", name, by.KeepAliveConfig)
+		}
+	}
+	by := net.Dialer{KeepAlive: -1}
+	if probe(&by); by.KeepAliveConfig.Enable {
+		t.Error("probes that were switched off are on")
+	}
+	if gone := keepAlive.Idle + keepAlive.Interval*time.Duration(keepAlive.Count); gone < 2*time.Hour {
+		t.Errorf("a network that is gone for %v ends a connection", gone)
+	}
+}

@@ -1,0 +1,9 @@
+package netstack
+
+import "gvisor.dev/gvisor/pkg/tcpip"
+
+// WithClock returns the options of a stack that goes by c.
+func (o Options) WithClock(c tcpip.Clock) Options {
+	o.clock = c
+	return o
+}

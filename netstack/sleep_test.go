@@ -1,0 +1,73 @@
+package netstack_test
+
+import (
+	"io"
+	"net/netip"
+	"testing"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/faketime"
+
+	"github.com/knockgw/knockgw/netstack"
+	"github.com/knockgw/knockgw/tun"
+)
+
+// sleeping is a world in which time passes only when the test lets it.
+func sleeping(t *testing.T) (w *world, pass func(d time.Duration) (sent int)) {
+	clock := faketime.NewManualClock()
+	w = newWorld(t, true, func(w *world) { w.clock = clock })
+	return w, func(d time.Duration) (sent int) {
+		const step = 10 * time.Second
+		for ; d > 0; d -= step {
+			clock.Advance(min(d, step))
+			for p := new(tun.Packet); w.wire.TryRead(p); sent++ {
+			}
+		}
+		return sent
+	}
+}
+
+func TestConnectionOutlivesAClientThatSleeps(t *testing.T) {
+	for family, f := range families {
+		for name, pending := range map[string]string{"idle": "", "with something to send": "while you slept"} {
+			t.Run(family+" "+name, func(t *testing.T) {
+				for _, asleep := range []time.Duration{270 * time.Second, 9 * time.Hour, 60 * time.Hour} {
+					w, pass := sleeping(t)
+					client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort)).open()
+					c := w.accepted()
+					if _, err := io.WriteString(c, pending); err != nil {
+						t.Fatal(err)
+					}
+					if pending != "" {
+						client.expect(tun.ACK)
+					}
+					// One probe or retransmission a minute, and some more to begin with.
+					if n := pass(asleep); n < int(asleep/time.Minute)/2 || n > int(asleep/time.Minute)+12 {
+						t.Errorf("%d packets to a client that slept for %v", n, asleep)
+					}
+					client.send(tun.ACK|tun.PSH, []byte("good morning"))
+					got := make([]byte, len("good morning"))
+					if _, err := io.ReadFull(c, got); err != nil {
+						t.Fatalf("after %v: %v", asleep, err)
+					}
+					if _, err := c.Write([]byte("and to you")); err != nil {
+						t.Fatalf("after %v: %v", asleep, err)
+					}
+					c.Abort()
+				}
+			})
+		}
+	}
+}
+
+func TestConnectionThatIsClosedIsNotKeptForAClientThatIsGone(t *testing.T) {
+	w, pass := sleeping(t)
+	client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
+	c := w.accepted()
+	c.Write(noise(5000))
+	client.expect(tun.ACK)
+	pass(time.Hour)
+	c.Close()
+	pass(16 * time.Minute)
+	client.settles(netstack.Closed)
+}
