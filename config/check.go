@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -207,6 +208,7 @@ func (p *parser) checkMethods() {
 			k.section.Warn(k.section.At(k.key), k.section.Key(k.key), "has no effect: no service takes %s", k.method)
 		}
 	}
+	p.warnTrials()
 	// The slots before and after the present one are looked at, no others.
 	if k := &p.c.Knock; k.Slot < k.Window && takes(MethodUDPv2) {
 		key := "slot"
@@ -217,6 +219,39 @@ func (p *parser) checkMethods() {
 		p.knock.Warn(p.knock.At(key), p.knock.Key(key), "udp-v2 knocks of clocks that differ by more than knock.slot, %v, may be refused, "+
 			"though knock.window is %v; write slot: %v", k.Slot, k.Window, whole)
 	}
+}
+
+// triedClients is from how many clients on little junk that looks like knocks of the methods udp and udp-seq
+// keeps out clients whose address has not knocked lately: each datagram is tried with each client.
+const triedClients = 100
+
+// warnTrials warns, once for all of them, of services that take such knocks and have many clients.
+func (p *parser) warnTrials() {
+	first, most, more := -1, 0, 0
+	for i := range p.c.Services {
+		svc := &p.c.Services[i]
+		clients := p.users.count(svc.Name)
+		if clients <= triedClients || !slices.Contains(svc.Knock, MethodUDP) && !slices.Contains(svc.Knock, MethodUDPSeq) {
+			continue
+		}
+		if first < 0 {
+			first = i
+		} else {
+			more++
+		}
+		most = max(most, clients)
+	}
+	if first < 0 {
+		return
+	}
+	others := ""
+	if more > 0 {
+		others = fmt.Sprintf(" (and %d other services)", more)
+	}
+	s := p.services[first]
+	s.Warn(s.At("knock"), s.Key("knock"), "%s%s takes knocks of the methods udp and udp-seq, which are tried with one client after the other: "+
+		"with %d clients, little junk keeps out those who have not knocked lately; give clients udp-v2 (client add does) "+
+		"and write knock: [udp-v2], or the methods that the clients use without these", p.c.Services[first].Name, others, most)
 }
 
 // checkTrials: without hints, a stranger's stream costs a decryption for each client and bucket.

@@ -473,3 +473,37 @@ func TestTableNamesTheFirstClientsAndCountsAll(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckWarnsOfTriedKnocksWithManyClients(t *testing.T) {
+	for _, c := range []struct {
+		clients int
+		knock   string
+		warns   bool
+	}{
+		{triedClients, "", false}, {triedClients + 1, "", true}, {triedClients + 1, "knock: [udp-v2, tcp-syn], ", false},
+		{triedClients + 1, "knock: [udp-seq], ", true},
+	} {
+		var b strings.Builder
+		b.WriteString("version: 1\ntun: {routes: [10.77.0.0/24]}\nclients:\n")
+		for i := range c.clients {
+			fmt.Fprintf(&b, "  - {id: c%d, secret: \"hex:%064x\"}\n", i, i+1)
+		}
+		b.WriteString("services:\n")
+		for port := range 3 {
+			fmt.Fprintf(&b, "  - {%sname: s%d, listen: \"10.77.0.1:%d\", upstream: \"10.0.2.2:22\"}\n", c.knock, port, port+1)
+		}
+		cfg, err := Parse("many.yaml", []byte(b.String()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		warned := 0
+		for _, w := range cfg.Warnings {
+			if strings.Contains(w, "s0 (and 2 other services) takes knocks of the methods udp and udp-seq") {
+				warned++
+			}
+		}
+		if want := map[bool]int{true: 1}[c.warns]; warned != want {
+			t.Errorf("%d clients, %q: %d warnings: %v", c.clients, c.knock, warned, cfg.Warnings)
+		}
+	}
+}

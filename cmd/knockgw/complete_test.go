@@ -50,7 +50,7 @@ func TestTheShellOffersNames(t *testing.T) {
 		{"run --log-level ", "debug info warn error"},
 		{"run --log-format ", "text json"},
 		{"knock ssh --method ", "udp udp-seq udp-passive udp-passive-seq tcp-syn tcp-syn-seq udp-v2"},
-		{"client add x --method ", "udp udp-v2 udp-seq tcp-syn tcp-syn-seq"},
+		{"client add x --method ", "udp-v2 udp udp-seq tcp-syn tcp-syn-seq"},
 		{"knock ssh --client ", "alice"},
 		{"connect ssh --hint ", "route-hint none"},
 		{"connect ssh --buckets 128,", "128,192 128,256 128,384 128,512"},

@@ -38,13 +38,13 @@ const (
 
 // handedMethods are what --method takes.
 func handedMethods() []string {
-	return []string{protocol.MethodUDP, protocol.MethodUDPv2, protocol.MethodUDPSeq, protocol.MethodTCPSYN, protocol.MethodTCPSYNSeq}
+	return []string{protocol.MethodUDPv2, protocol.MethodUDP, protocol.MethodUDPSeq, protocol.MethodTCPSYN, protocol.MethodTCPSYNSeq}
 }
 
 func (h *handout) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&h.name, "name", "", "the profile's `name` on the client (default: knock.gateway, or this host's name)")
-	flags.StringVar(&h.method, "method", "", "how the client is to knock (default: udp, or what the service takes)")
+	flags.StringVar(&h.method, "method", "", "how the client is to knock (default: udp-v2, or what the service takes)")
 	flags.StringVar(&h.out, "out", "", "write the profile to this new `file` instead")
 	h.output = choice{"how to print the profile (default without a terminal: yaml)", []string{asText, asYAML, asURI, asQR, asJSON}}.flag(cmd, "output", "o")
 	completeFlag(cmd, "method", cobra.FixedCompletions(handedMethods(), cobra.ShellCompDirectiveNoFileComp))

@@ -69,7 +69,7 @@ func TestAProfileSaysWhatTheGatewayIsSetTo(t *testing.T) {
 	}
 	buckets := protocol.DefaultBuckets()
 	want := []profile.Service{
-		{Name: "ssh", Address: "10.77.0.1:22", Mode: "knock-auth", Method: "udp", KnockPort: 1234, Port: 22,
+		{Name: "ssh", Address: "10.77.0.1:22", Mode: "knock-auth", Method: "udp-v2", KnockPort: 1234, Port: 22, Slot: 20 * time.Second,
 			Auth: profile.Auth{Protocol: "v2", Hint: "route-hint", Buckets: buckets, Proof: true}},
 		{Name: "six", Address: "[fd77::1]:443", Mode: "auth", KnockPort: 1234, Port: 8443, Auth: profile.Auth{Protocol: "v1"}},
 		{Name: "net", Address: "10.77.0.64/26:443", Mode: "knock", Method: "udp-v2", KnockPort: 1234, Port: 443, Slot: 20 * time.Second},

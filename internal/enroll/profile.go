@@ -23,9 +23,9 @@ type Terms struct {
 }
 
 // preferred are the methods in the order in which they are chosen: those that need nothing on the client,
-// the one that libknock knows too first.
+// first the one that the gateway finds by a single look-up, so that no flood gets in its way.
 func preferred() []config.Method {
-	return []config.Method{config.MethodUDP, config.MethodUDPv2, config.MethodUDPSeq, config.MethodTCPSYN, config.MethodTCPSYNSeq}
+	return []config.Method{config.MethodUDPv2, config.MethodUDP, config.MethodUDPSeq, config.MethodTCPSYN, config.MethodTCPSYNSeq}
 }
 
 // Profile is what the client of that id needs to reach every service that it may use, with one of its

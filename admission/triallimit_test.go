@@ -1,0 +1,203 @@
+package admission
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+)
+
+// What merely looks like a v1 knock, with a known client's address, must not
+// drain the buckets of the methods that are found by a look-up, nor the other way
+// round.
+func TestKnockMethodsHaveTokenBucketsOfTheirOwn(t *testing.T) {
+	const perSecond, seconds = 5000, 3
+	w := newWorld(t, every(), func(o *Options) { o.Limits = Limits{} })
+	v := w.at("192.0.2.1")
+	v.knocks(alice, "db", "") // the address is known
+	for n := range perSecond * seconds {
+		w.gate.Admit(parsed(v.junk()))
+		for k := w.worker.next(); k != nil; k = w.worker.next() {
+			w.worker.decide(k)
+		}
+		if n%100 == 0 {
+			w.events = nil
+			if got := w.gate.Admit(parsed(v.v2(bob, "db"))); got.Reason != ReasonKnock {
+				t.Fatalf("udp-v2 after %d datagrams of junk: %v", n, got.Reason)
+			}
+			w.worker.decide(w.worker.next())
+			if len(w.events) != 1 || w.events[0].Result != KnockOK {
+				t.Fatalf("udp-v2 after %d datagrams of junk: %+v", n, w.events)
+			}
+			v.expire()
+		}
+		w.pass(time.Second / perSecond)
+	}
+	if got := w.gate.Admit(parsed(v.synKnock(bob, "db", 0))); got.Reason != ReasonKnock {
+		t.Errorf("tcp-syn: %v", got.Reason)
+	}
+	w.decide()
+}
+
+// expire ends the grants of the visitor.
+func (v visitor) expire() {
+	v.w.gate.Revoke(Target{GrantsOnly: true})
+}
+
+func TestTrialLimitLeavesOtherSubnetsTheirShare(t *testing.T) {
+	const clients = 1000
+	b := &budgets{}
+	now := time.Hour
+	b.seed = newWorld(t).gate.budgets.seed
+	flood, other := at(1), at(2)
+	flood[14], other[14] = 1, 2 // of another /24
+	taken := 0
+	for range 10 * 1000 { // ten seconds, a thousand a second, from the addresses of one subnet
+		now += time.Millisecond
+		flood[15]++
+		if b.knocks.allow(b, flood, clients, now) {
+			taken += clients
+		}
+	}
+	// Every dealTime it finds a full bucket.
+	if most := 10*hmacRate/subnetShare + 3*hmacBurst; taken > most {
+		t.Errorf("one subnet took %d HMACs in ten seconds, of %d", taken, most)
+	}
+	if !b.knocks.allow(b, other, clients, now) {
+		t.Error("nothing is left for another subnet")
+	}
+}
+
+// openAndHidden has clients of an open service and of a hidden one that takes udp-v2.
+func openAndHidden(clients []*Client) func(*Options) {
+	return func(o *Options) {
+		every(having(clients...), taking(FamilyUDPv2), func(p *PolicyOptions) {
+			p.Services = append(only(slices.Clone(p.Services), "web4"), only(slices.Clone(p.Services), "db4")...)
+		})(o)
+		o.Limits, o.Knocked = Limits{}, nil
+	}
+}
+
+// service is a hidden one like others of tests, with other properties.
+func serviceAs(change func(*Service)) Service {
+	s := *testPolicy(alice).Services()[0]
+	s.Clients = nil
+	change(&s)
+	return s
+}
+
+// junkPerSecond is what once took two processors with ten thousand clients.
+const junkPerSecond = 270
+
+func TestJunkAtOpenServicesKeepsNoClientOfHiddenOnesOut(t *testing.T) {
+	const clients, seconds = 10_000, 3
+	all := manyClients(clients)
+	w := newWorld(t, openAndHidden(all))
+	hmacs, knocked := 0, 0
+	for n := range junkPerSecond * seconds {
+		v := w.at("198.51.100.1").spoofed(n * 257)
+		if got := w.gate.Admit(parsed(v.syn(40000, "web"))); got.Reason != ReasonOpen {
+			t.Fatal(got.Reason)
+		}
+		if err := w.gate.Complete(v.tuple(40000, "web")); err != nil {
+			t.Fatal(err)
+		}
+		if all, ok := w.gate.OtherCandidates(v.tuple(40000, "web")); ok {
+			w.gate.mu.Lock() // candidates are walked without it, or this hangs
+			for range all {
+				hmacs++
+			}
+			w.gate.mu.Unlock()
+		}
+		w.gate.Forget(v.tuple(40000, "web"))
+		if n%50 == 0 {
+			c := w.at("192.0.2.1").spoofed(1_000_000 + n)
+			w.gate.Admit(parsed(c.v2(all[n%clients].Keys[0].Identity, "db")))
+			w.worker.decide(w.worker.next())
+			if got := w.gate.Admit(parsed(c.syn(1, "db"))); got.Reason != ReasonGrant {
+				t.Fatalf("a client of a hidden service after %d connections: %v", n, got.Reason)
+			}
+			knocked++
+		}
+		w.pass(time.Second / junkPerSecond)
+	}
+	if most := seconds*hmacRate + hmacBurst; hmacs > most {
+		t.Errorf("%d HMACs for junk, at most %d are paid for", hmacs, most)
+	}
+	if knocked == 0 {
+		t.Error("no client knocked")
+	}
+}
+
+func TestCandidatesCostNothingForEachClient(t *testing.T) {
+	for _, clients := range []int{10, 10_000} {
+		t.Run(fmt.Sprint(clients), func(t *testing.T) {
+			w := newWorld(t, openAndHidden(manyClients(clients)))
+			v := w.at("192.0.2.1")
+			w.gate.Admit(parsed(v.syn(40000, "web")))
+			const most = 8 // whatever the number of clients
+			if n := testing.AllocsPerRun(100, func() {
+				w.gate.Candidates(v.tuple(40000, "web"))
+				w.gate.OtherCandidates(v.tuple(40000, "web"))
+				w.pass(time.Second)
+			}); n > most {
+				t.Errorf("%v allocations", n)
+			}
+		})
+	}
+}
+
+// A policy takes memory for its clients and for its services, not for each pair.
+func TestPolicySharesClientsBetweenServices(t *testing.T) {
+	const clients, services = 200, 50
+	all := manyClients(clients)
+	o := PolicyOptions{Window: testWindow, KnockPort: testKnockPort}
+	address := func(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 77, 1, byte(n)}) }
+	for n := range services {
+		o.Services = append(o.Services, serviceAs(func(s *Service) {
+			s.Name, s.Port, s.Shared, s.Methods = fmt.Sprint(n), 22, all, allFamilies
+			s.Listen = netip.PrefixFrom(address(n), 32)
+		}))
+	}
+	p, err := NewPolicy(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sets := make(map[*clientSet]bool)
+	for _, s := range p.services {
+		for _, set := range s.sets {
+			sets[set] = true
+		}
+		if s.client("carol") != nil || s.client(all[1].ID) != all[1] {
+			t.Fatalf("%s: its clients are not found", s.Name)
+		}
+	}
+	if len(sets) != 1 || len(p.holders) != clients || len(p.expectations) > clients {
+		t.Errorf("%d sets, %d clients, %d expectations", len(sets), len(p.holders), len(p.expectations))
+	}
+	for n := range services {
+		if s := p.Service(netip.AddrPortFrom(address(n), 22)); s == nil || s.Name != fmt.Sprint(n) {
+			t.Errorf("service %d is not found at its address: %+v", n, s)
+		}
+	}
+}
+
+func TestPolicyRefusesMoreExpectedKnocksThanMemoryHolds(t *testing.T) {
+	all := manyClients(3000)
+	o := PolicyOptions{Window: testWindow, KnockPort: testKnockPort}
+	for n := range 200 {
+		o.Services = append(o.Services, serviceAs(func(s *Service) {
+			s.Name, s.Port, s.MACPort, s.Clients, s.Methods = fmt.Sprint(n), uint16(1000+n), 0, all, FamilyUDPv2|familiesSYN
+		}))
+	}
+	if _, err := NewPolicy(o); err == nil {
+		t.Fatal("accepted")
+	}
+	for i := range o.Services {
+		o.Services[i].Methods = FamilyUDPv2
+	}
+	if _, err := NewPolicy(o); err != nil {
+		t.Error(err)
+	}
+}
