@@ -20,6 +20,7 @@ type Host struct {
 	Links        func() ([]Link, error)                      // all interfaces
 	Route        func(netip.Addr) (device string, err error) // by which packets to an address leave; "" for none
 	Missing      func() (routes, ports []string, err error)  // of what a gateway that runs has made for tun.routes and tun.local
+	Absent       func() ([]string, error)                    // addresses of tun.local that the host cannot use yet, and why
 	Arrives      func(Arrival) (device string, err error)    // where a packet from outside would leave by
 	Proxied      func(device string) ([]netip.Addr, error)   // addresses for which it answers its neighbours
 	Firewall     func() (*Firewall, error)

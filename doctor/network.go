@@ -244,6 +244,16 @@ func (e *examination) local(context.Context) {
 			}
 		}
 	}
+	if good && e.host.Absent != nil {
+		absent, err := e.host.Absent()
+		if err != nil {
+			e.unknown(check, err)
+		}
+		for _, why := range absent {
+			good = false
+			e.bad(Warn, check, "ip addr # wait until it has gone, or correct tun.local", "%s; until then its ports are silent, for clients too", why)
+		}
+	}
 	if e.running && e.host.Missing != nil {
 		_, missing, err := e.host.Missing()
 		switch {

@@ -48,6 +48,7 @@ func (h *Host) ask(cfg *config.Config) {
 	}
 	h.Route = func(a netip.Addr) (string, error) { return tun.UpstreamDevice(a), nil }
 	h.Missing = func() (routes, ports []string, err error) { return missing(cfg) }
+	h.Absent = func() ([]string, error) { return tun.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()}.Absent() }
 	h.Arrives, h.Proxied, h.Interface, h.Firewall = arrives, proxied, prepared, firewall
 	h.Clears = clears
 	h.Within = func(dir string) ([]string, error) {
@@ -124,6 +125,9 @@ func bind(p netip.AddrPort, udp bool) error {
 	}
 	if !udp {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	}
+	if err == nil { // an address that is tentative, or comes later, is no reason: tun.Guard is bound like that
+		err = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1)
 	}
 	if err == nil {
 		err = unix.Bind(fd, address)

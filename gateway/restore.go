@@ -21,9 +21,6 @@ const (
 	restoreLogEvery = 10 * time.Second
 )
 
-// errDeviceGone says that there is no device to lead packets to any more.
-var errDeviceGone = errors.New("the gateway's interface is gone")
-
 // A Restoration adds the routes and rules of a gateway again whenever another program
 // deletes them. It needs CAP_NET_ADMIN, and nothing of the gateway but this.
 type Restoration struct {
@@ -38,7 +35,7 @@ type Restoration struct {
 	restored int // since then
 }
 
-// Run restores until ctx ends, the gateway does, or its device is gone.
+// Run restores until ctx ends, and does nothing more once the device is gone.
 func (r *Restoration) Run(ctx context.Context) (err error) {
 	changes, err := tun.ListenChanges()
 	if err != nil {
@@ -46,8 +43,9 @@ func (r *Restoration) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, changes.Close()) }()
 	for {
-		if err := r.look(); err != nil {
-			return err
+		if !r.look() {
+			<-ctx.Done() // of the gateway, which stops, or has lost its device and will
+			return nil
 		}
 		select {
 		case <-time.After(restorePause):
@@ -60,25 +58,22 @@ func (r *Restoration) Run(ctx context.Context) (err error) {
 	}
 }
 
-// look restores what is missing.
-func (r *Restoration) look() error {
+// look restores what is missing, and reports whether there is a device still.
+func (r *Restoration) look() bool {
 	link, err := net.InterfaceByIndex(r.Device)
 	if err != nil {
-		return errDeviceGone
+		return false
 	}
 	missing, err := r.Hold.Missing(link.Name)
-	if err == nil && len(missing) == 0 {
-		return nil
-	}
-	if !r.Alive() {
-		return nil
+	if err == nil && len(missing) == 0 || !r.Alive() {
+		return true
 	}
 	if err == nil {
 		err = r.Hold.Restore(r.Device)
 	}
 	r.restored++
 	if time.Since(r.logged) < restoreLogEvery {
-		return nil
+		return true
 	}
 	if err != nil {
 		r.Log.Error("routes and rules cannot be restored", "missing", few(missing), "error", err)
@@ -87,7 +82,7 @@ func (r *Restoration) look() error {
 			"remedy", fmt.Sprintf("keep it from that: %s", networkdRemedy))
 	}
 	r.logged, r.restored = time.Now(), 0
-	return nil
+	return true
 }
 
 // networkdRemedy is what keeps the network manager that does it most often from it.

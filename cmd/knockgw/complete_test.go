@@ -83,7 +83,7 @@ func TestEveryFlagAndArgumentHasSomethingToOffer(t *testing.T) {
 
 // Files are offered for what is read or written, and nowhere else.
 func TestFilesAreOfferedWhereAFileIsMeant(t *testing.T) {
-	files := map[string]bool{"config": true, "secret-file": true, "socket": true, "out": true}
+	files := map[string]bool{"config": true, "state": true, "secret-file": true, "socket": true, "out": true}
 	each(command(), func(c *cobra.Command, name string) {
 		c.Flags().VisitAll(func(f *pflag.Flag) {
 			offer, ok := c.GetFlagCompletionFunc(f.Name)

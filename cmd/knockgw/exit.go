@@ -10,6 +10,7 @@ import (
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/hold"
 	"github.com/knockgw/knockgw/sandbox"
 	"github.com/knockgw/knockgw/tun"
 )
@@ -87,7 +88,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.As(err, &step):
 		return stepCode(step.Step)
-	case errors.As(err, &conf), errors.As(err, &refused):
+	case errors.As(err, &conf), errors.As(err, &refused), errors.Is(err, hold.ErrInvalid):
 		return exitConfiguration
 	case errors.Is(err, tun.ErrNoTUN):
 		return exitNoTUN

@@ -56,7 +56,7 @@ func command() *cobra.Command {
 	root.SetHelpCommand(helpCommand(root))
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.AddCommand(
-		completeRun(runCommand()), downCommand(), checkCommand(), demoCommand(), version,
+		completeRun(runCommand()), downCommand(), holdCommand(), checkCommand(), demoCommand(), version,
 		reloadCommand(), statusCommand(), flowsCommand(), grantsCommand(), clientsCommand(), bansCommand(), revokeCommand(),
 		traceCommand(), captureCommand(), explainCommand(), doctorCommand(),
 		keygenCommand(), knockCommand(), connectCommand(), pingCommand(), forwardCommand(), proxyCommand(),

@@ -16,7 +16,6 @@ import (
 
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/gateway"
-	"github.com/knockgw/knockgw/tun"
 )
 
 const (
@@ -158,51 +157,4 @@ func logger(w io.Writer, format, level string) (*slog.Logger, error) {
 	default:
 		return nil, &usageError{fmt.Errorf("--log-format %s: choose text or json", format)}
 	}
-}
-
-func downCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "down",
-		Short: "Remove the routes that run leaves behind",
-		Long: "Removes the blackhole routes that keep the protected addresses silent while the gateway is not\n" +
-			"running, and device routes if there are any. Only routes that knockgw made are touched.",
-		Args: exact(0),
-	}
-	path := configFlag(cmd)
-	output := outputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := config.Load(*path)
-		if err != nil {
-			return err
-		}
-		n, err := gateway.Remove(cfg)
-		if err != nil {
-			return err
-		}
-		if err := answer(cmd, *output, removed{n}, func(w io.Writer) error {
-			_, err := fmt.Fprintf(w, "%d routes removed\n", n)
-			return err
-		}); err != nil {
-			return err
-		}
-		tellRemains(cmd.ErrOrStderr(), cfg.TUN.Name)
-		return nil
-	}
-	return cmd
-}
-
-// tellRemains says what down has left, because it is not its own.
-func tellRemains(w io.Writer, name string) {
-	switch there, prepared := tun.Remains(name); {
-	case prepared:
-		fmt.Fprintf(w, "%s was prepared by somebody, and is left alone with the routes that were made for it:\n"+
-			"    ip tuntap del dev %s mode tun\nremoves it, and ip route del blackhole PREFIX each blackhole\n", name, name)
-	case there:
-		fmt.Fprintf(w, "%s is still there: the gateway runs, and gets no packets any more; end it, or start it again\n", name)
-	}
-}
-
-// removed is what down has removed.
-type removed struct {
-	Routes int `json:"routes_removed"`
 }

@@ -8,7 +8,8 @@ set -eu
 
 cd "$(dirname "$0")"
 prefix=/usr/local
-unit=/etc/systemd/system/knockgw.service
+units=/etc/systemd/system
+networkd=/etc/systemd/networkd.conf.d
 
 put() { install -D -m "$1" "$2" "$3"; }
 
@@ -17,9 +18,13 @@ install)
 	put 755 knockgw $prefix/bin/knockgw
 	put 644 systemd/sysusers.conf $prefix/lib/sysusers.d/knockgw.conf
 	put 644 systemd/tmpfiles.conf $prefix/lib/tmpfiles.d/knockgw.conf
-	mkdir -p /etc/systemd/system
-	sed "s|/usr/bin/knockgw|$prefix/bin/knockgw|" systemd/knockgw.service >$unit
-	chmod 644 $unit
+	mkdir -p $units/sysinit.target.wants
+	for unit in knockgw knockgw-hold; do
+		sed "s|/usr/bin/knockgw|$prefix/bin/knockgw|; s|/usr/bin |$prefix/bin |" systemd/$unit.service >$units/$unit.service
+		chmod 644 $units/$unit.service
+	done
+	ln -sf ../knockgw-hold.service $units/sysinit.target.wants/knockgw-hold.service
+	put 644 systemd/networkd.conf $networkd/50-knockgw.conf
 	for page in man/*; do
 		section=${page%.gz}
 		put 644 "$page" "$prefix/share/man/man${section##*.}/${page##*/}"
@@ -37,7 +42,8 @@ install)
 	;;
 remove)
 	PATH=$prefix/bin:$PATH sh scripts/preremove.sh remove
-	rm -f $prefix/bin/knockgw $prefix/lib/sysusers.d/knockgw.conf $prefix/lib/tmpfiles.d/knockgw.conf $unit \
+	rm -f $prefix/bin/knockgw $prefix/lib/sysusers.d/knockgw.conf $prefix/lib/tmpfiles.d/knockgw.conf \
+		$units/knockgw.service $units/knockgw-hold.service $units/sysinit.target.wants/knockgw-hold.service $networkd/50-knockgw.conf \
 		$prefix/share/man/man?/knockgw*.gz $prefix/share/bash-completion/completions/knockgw \
 		$prefix/share/zsh/site-functions/_knockgw $prefix/share/fish/vendor_completions.d/knockgw.fish
 	rm -rf $prefix/share/doc/knockgw

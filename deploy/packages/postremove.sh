@@ -4,7 +4,7 @@
 set -eu
 
 if [ "${1:-}" = purge ]; then
-	rm -rf /var/lib/knockgw /var/log/knockgw
+	rm -rf /var/lib/knockgw /var/lib/knockgw-hold /var/log/knockgw
 	rmdir /etc/knockgw 2>/dev/null || true
 fi
 if [ -d /run/systemd/system ]; then

@@ -13,6 +13,6 @@ esac
 if [ -d /run/systemd/system ]; then
 	systemctl disable --now knockgw.service || true
 fi
-if [ -e /etc/knockgw/knockgw.yaml ]; then
-	knockgw down || echo "knockgw: blackhole routes may be left; see ip route show proto 107" >&2
-fi
+# Whatever the configuration says by now, and after the next boot, too.
+knockgw down --all || echo "knockgw: blackhole routes may be left; see ip route show proto 107, /var/lib/knockgw-hold" >&2
+rmdir /var/lib/knockgw-hold 2>/dev/null || true

@@ -40,7 +40,7 @@ func TestRulesSurviveARuleFlush(t *testing.T) {
 	works(t, l, all, s.Greeting)
 	mum(t, l, all, true)
 	others(t, l, other)
-	l.Gateway.MustRun("ping", "-c1", "-W2", "127.0.0.1")
+	reached(t, l.Gateway, "127.0.0.1:22")
 	g.Stop()
 	flushRules(t, l)
 	mum(t, l, all, false)

@@ -41,8 +41,14 @@ stop() {
 	kill $gateway
 	wait $gateway
 	ip route show proto 107 | grep blackhole # silence stays
+	knockgw hold --save | grep silent # as the service does
+	test "$(stat -c %U:%a /var/lib/knockgw-hold/state.json)" = root:600
+	ip route flush proto 107
+	knockgw hold # as at boot
+	ip route show proto 107 | grep blackhole
 }
 removed() {
+	test ! -e /var/lib/knockgw-hold
 	test -z "$(ip route show proto 107)"
 	test ! -e "$1"
 	test -e /etc/knockgw/alice.key
@@ -56,6 +62,8 @@ test -s /usr/share/man/man1/knockgw-run.1.gz
 test -s /usr/share/man/man5/knockgw.yaml.5.gz
 test -s /usr/share/bash-completion/completions/knockgw
 test -s /usr/share/doc/knockgw/copyright
+test -s /usr/lib/systemd/system/sysinit.target.wants/knockgw-hold.service
+test -s /usr/lib/systemd/networkd.conf.d/50-knockgw.conf
 test -s /usr/share/doc/knockgw/examples/prometheus/knockgw.rules.yaml
 test -s /usr/share/doc/knockgw/examples/grafana/knockgw.json
 
@@ -102,6 +110,7 @@ cd knockgw-1.2.3-linux-amd64
 ./install.sh
 knockgw version | grep -F 1.2.3
 grep -F ExecStart=/usr/local/bin/knockgw /etc/systemd/system/knockgw.service
+grep -Fx 'ExecStart=/usr/local/bin/knockgw hold' /etc/systemd/system/sysinit.target.wants/knockgw-hold.service
 test -s /usr/local/share/man/man1/knockgw-run.1.gz
 test -s /usr/local/share/man/man5/knockgw.yaml.5.gz
 test -s /usr/local/share/doc/knockgw/examples/prometheus/knockgw.rules.yaml
@@ -113,6 +122,7 @@ stop
 ./install.sh remove
 removed /usr/local/bin/knockgw
 test ! -e /etc/systemd/system/knockgw.service
+test ! -e /etc/systemd/system/knockgw-hold.service
 test -e /var/lib/knockgw/replay.lock
 `
 
