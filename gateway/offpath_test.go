@@ -52,9 +52,17 @@ const (
 	offPathBye   = "BYE!"        // has the service close first
 )
 
+// failer is what a *rapid.T and a *testing.T have in common that is needed here.
+type failer interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
 // offPath is one connection to a service, and the attacker on it.
 type offPath struct {
-	*rapid.T
+	failer
+	draws *rapid.T // nil where nothing is drawn
 	gate  *admission.Gate
 	stack *netstack.Stack
 	wire  *tuntest.Device
@@ -62,6 +70,7 @@ type offPath struct {
 	wg    sync.WaitGroup
 	put   uint64 // packets that were put on the wire
 
+	alice    *protocol.Client
 	mode     admission.Mode
 	open     bool
 	src, dst netip.AddrPort
@@ -70,7 +79,6 @@ type offPath struct {
 	echoed   bytes.Buffer
 	sent     bytes.Buffer
 	fin      bool // the service's has come
-	port     uint16
 
 	requests, completed, failed, bans atomic.Int64
 	knocked                           chan admission.KnockEvent
@@ -79,7 +87,7 @@ type offPath struct {
 }
 
 func newOffPath(t *rapid.T) *offPath {
-	o := &offPath{T: t, knocked: make(chan admission.KnockEvent, 64), port: 40000, seq: offPathISN}
+	o := &offPath{failer: t, draws: t, knocked: make(chan admission.KnockEvent, 64), seq: offPathISN}
 	service := rapid.SampledFrom([]admission.Service{
 		{Name: "db", Port: 5432, Mode: admission.ModeKnock},
 		{Name: "ssh", Port: 22, Mode: admission.ModeKnockAuth},
@@ -89,30 +97,30 @@ func newOffPath(t *rapid.T) *offPath {
 	if rapid.Bool().Draw(t, "IPv6") {
 		o.src, o.dst = netip.MustParseAddrPort("[2001:db8::1]:40000"), netip.AddrPortFrom(netip.MustParseAddr("fd77::1"), service.Port)
 	}
-	alice, err := protocol.NewClient("alice", []byte("alice, whose secret is long enough"))
-	if err != nil {
-		t.Fatal(err)
+	o.start(service, rapid.Bool().Draw(t, "offload"), admission.Ban{After: 1, Within: time.Hour, For: time.Hour})
+	if o.mode != admission.ModeAuth {
+		o.knock()
+	}
+	return o
+}
+
+// start starts a gate with that service, and the stack behind it.
+func (o *offPath) start(service admission.Service, offload bool, ban admission.Ban) {
+	var err error
+	if o.alice, err = protocol.NewClient("alice", []byte("alice, whose secret is long enough")); err != nil {
+		o.Fatal(err)
 	}
 	service.Listen = netip.PrefixFrom(o.dst.Addr(), o.dst.Addr().BitLen())
 	service.GrantTTL, service.GrantUses, service.AuthDeadline = time.Minute, 1, time.Minute
-	service.Clients = []*admission.Client{admission.NewClient(alice)}
+	service.Clients = []*admission.Client{admission.NewClient(o.alice)}
 	if o.mode = service.Mode; o.mode != admission.ModeAuth {
 		service.Methods = admission.FamilyUDP
 	}
 	o.open = service.Open()
 	policy, err := admission.NewPolicy(admission.PolicyOptions{KnockPort: offPathKnock, Window: time.Minute, Services: []admission.Service{service}})
 	if err != nil {
-		t.Fatal(err)
+		o.Fatal(err)
 	}
-	o.start(policy, alice)
-	if o.mode != admission.ModeAuth {
-		o.knock(alice)
-	}
-	return o
-}
-
-func (o *offPath) start(policy *admission.Policy, alice *protocol.Client) {
-	var err error
 	decision := func(v admission.Verdict) netstack.Decision {
 		return netstack.Decision{Pass: v.Action == admission.Pass, Open: v.Open, Anew: v.Anew}
 	}
@@ -126,13 +134,13 @@ func (o *offPath) start(policy *admission.Policy, alice *protocol.Client) {
 			return [...]admission.Settlement{netstack.Closed: admission.Gone, netstack.TimeWait: admission.InTimeWait, netstack.Unsent: admission.Busy}[o.stack.Closing(t)]
 		},
 		TimeWait: netstack.TimeWaitTime,
-		Ban:      admission.Ban{After: 1, Within: time.Hour, For: time.Hour},
+		Ban:      ban,
 		Limits:   admission.Limits{Knocks: 16, Parked: 16},
 	})
 	if err != nil {
 		o.Fatal(err)
 	}
-	device, wire := tuntest.Pair(testMTU, rapid.Bool().Draw(o.T, "offload"))
+	device, wire := tuntest.Pair(testMTU, offload)
 	o.wire = wire
 	var ports []uint16
 	if o.open {
@@ -141,7 +149,7 @@ func (o *offPath) start(policy *admission.Policy, alice *protocol.Client) {
 	o.stack, err = netstack.New(netstack.Options{
 		Device: device, Egress: o.gate.Egress, OpenPorts: ports,
 		Admit:  func(p *tun.Packet) netstack.Decision { return decision(o.gate.Admit(p)) },
-		Handle: func(r *netstack.Request) { o.serve(r, alice) },
+		Handle: func(r *netstack.Request) { o.serve(r) },
 	})
 	if err != nil {
 		o.Fatal(err)
@@ -158,7 +166,7 @@ func (o *offPath) end() {
 }
 
 // serve is what the flows do, with an authentication of four bytes, and an echo.
-func (o *offPath) serve(r *netstack.Request, alice *protocol.Client) {
+func (o *offPath) serve(r *netstack.Request) {
 	o.requests.Add(1)
 	conn, err := r.Accept()
 	if err != nil {
@@ -181,7 +189,7 @@ func (o *offPath) serve(r *netstack.Request, alice *protocol.Client) {
 			conn.Abort()
 			return
 		}
-		if err := o.gate.Authenticate(r.Tuple, alice, "", func() error { return nil }); err != nil {
+		if err := o.gate.Authenticate(r.Tuple, o.alice, "", func() error { return nil }); err != nil {
 			o.failed.Add(1)
 			conn.Abort()
 			return
@@ -199,9 +207,9 @@ func (o *offPath) serve(r *netstack.Request, alice *protocol.Client) {
 	}
 }
 
-func (o *offPath) knock(alice *protocol.Client) {
+func (o *offPath) knock() {
 	m := protocol.KnockMessage{Method: protocol.MethodUDP, Time: time.Now().UnixMilli()}
-	b, err := protocol.AppendKnock(nil, alice, o.dst.Port(), &m, rand.Reader)
+	b, err := protocol.AppendKnock(nil, o.alice, o.dst.Port(), &m, rand.Reader)
 	if err != nil {
 		o.Fatal(err)
 	}
@@ -257,7 +265,10 @@ func (o *offPath) receive(what string, done func(p *tun.Packet) bool) {
 			time.Sleep(20 * time.Microsecond)
 			continue
 		}
-		if !p.Parse() || p.Proto != tun.TCP || p.Tuple.Destination() != o.src || p.Tuple.Source() != o.dst {
+		if p.Parse(); o.draws == nil && p.Tuple.Destination() != o.src {
+			continue // of an earlier connection
+		}
+		if p.Fault != tun.FaultNone || p.Proto != tun.TCP || p.Tuple.Destination() != o.src || p.Tuple.Source() != o.dst {
 			o.Fatalf("a packet leaves that is not for the client: %v %v", p.Fault, p.Tuple)
 		}
 		if p.Flags&tun.RST != 0 {
@@ -324,10 +335,10 @@ func (o *offPath) connect() {
 
 // talk has some messages echoed, some of which come in the wrong order.
 func (o *offPath) talk() {
-	for n := range rapid.IntRange(1, 4).Draw(o.T, "messages") {
-		message := bytes.Repeat([]byte{byte('a' + n)}, rapid.IntRange(2, 1300).Draw(o.T, "bytes"))
+	for n := range rapid.IntRange(1, 4).Draw(o.draws, "messages") {
+		message := bytes.Repeat([]byte{byte('a' + n)}, rapid.IntRange(2, 1300).Draw(o.draws, "bytes"))
 		half := len(message) / 2
-		if rapid.Bool().Draw(o.T, "out of order") {
+		if rapid.Bool().Draw(o.draws, "out of order") {
 			o.send(tun.ACK|tun.PSH, o.seq+uint32(half), string(message[half:]))
 			o.attack("a segment is missing", true)
 			o.send(tun.ACK, o.seq, string(message[:half]))
@@ -350,7 +361,7 @@ func (o *offPath) talk() {
 // hangUp closes the connection in good order.
 func (o *offPath) hangUp() {
 	finished := func(p *tun.Packet) bool { return p.Ack == o.seq && o.fin }
-	if rapid.Bool().Draw(o.T, "the client closes first") {
+	if rapid.Bool().Draw(o.draws, "the client closes first") {
 		o.send(tun.FIN|tun.ACK, o.seq, "")
 		o.seq++
 		o.attack("the client's FIN is on its way", true)
@@ -395,8 +406,11 @@ func (o *offPath) judge() {
 // attack sends some forged packets. syns: SYNs may be among them.
 func (o *offPath) attack(when string, syns bool) {
 	o.Helper()
-	for range rapid.IntRange(0, 6).Draw(o.T, when) {
-		switch rapid.IntRange(0, 9).Draw(o.T, "kind") {
+	if o.draws == nil {
+		return
+	}
+	for range rapid.IntRange(0, 6).Draw(o.draws, when) {
+		switch rapid.IntRange(0, 9).Draw(o.draws, "kind") {
 		case 0:
 			o.puts(o.forgedICMP())
 		case 1, 2:
@@ -404,7 +418,7 @@ func (o *offPath) attack(when string, syns bool) {
 		case 3:
 			o.puts(tuntest.UDP{
 				Src: o.src, Dst: netip.AddrPortFrom(o.dst.Addr(), offPathKnock),
-				Payload: rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(o.T, "datagram"),
+				Payload: rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(o.draws, "datagram"),
 			}.Packet())
 		default:
 			o.puts(o.forgedTCP(syns))
@@ -432,30 +446,30 @@ func (o *offPath) ahead() uint32 {
 // forgedTCP is a segment in the client's name.
 func (o *offPath) forgedTCP(syns bool) []byte {
 	s := tuntest.TCP{
-		Src: o.src, Dst: o.dst, Flags: rapid.Byte().Draw(o.T, "flags"),
-		Seq:     o.seq + rapid.Uint32Range(aroundWindow, 1<<32-1-aroundWindow).Draw(o.T, "seq"),
-		Ack:     o.ack + rapid.Uint32Range(o.ahead(), 1<<32-1-aroundACKs).Draw(o.T, "ack"),
-		Window:  rapid.Uint16().Draw(o.T, "window"),
-		Payload: rapid.SliceOfN(rapid.Byte(), 0, 64).Draw(o.T, "payload"),
+		Src: o.src, Dst: o.dst, Flags: rapid.Byte().Draw(o.draws, "flags"),
+		Seq:     o.seq + rapid.Uint32Range(aroundWindow, 1<<32-1-aroundWindow).Draw(o.draws, "seq"),
+		Ack:     o.ack + rapid.Uint32Range(o.ahead(), 1<<32-1-aroundACKs).Draw(o.draws, "ack"),
+		Window:  rapid.Uint16().Draw(o.draws, "window"),
+		Payload: rapid.SliceOfN(rapid.Byte(), 0, 64).Draw(o.draws, "payload"),
 	}
-	if rapid.Bool().Draw(o.T, "usual flags") {
-		s.Flags = rapid.SampledFrom([]uint8{tun.ACK, tun.ACK | tun.PSH, tun.FIN | tun.ACK, tun.RST, tun.RST | tun.ACK, tun.SYN, tun.SYN | tun.ACK}).Draw(o.T, "which")
+	if rapid.Bool().Draw(o.draws, "usual flags") {
+		s.Flags = rapid.SampledFrom([]uint8{tun.ACK, tun.ACK | tun.PSH, tun.FIN | tun.ACK, tun.RST, tun.RST | tun.ACK, tun.SYN, tun.SYN | tun.ACK}).Draw(o.draws, "which")
 	}
 	if !syns && s.Flags&tun.SYN != 0 {
 		s.Flags ^= tun.SYN
 	}
-	switch rapid.IntRange(0, 3).Draw(o.T, "luck") {
+	switch rapid.IntRange(0, 3).Draw(o.draws, "luck") {
 	case 0: // any number in the window but the next is as good for the attacker as another
 		first := uint32(0)
 		if s.Flags&tun.RST != 0 {
 			first = 1
 		}
-		s.Seq = o.seq + rapid.Uint32Range(first, 1000).Draw(o.T, "seq in the window")
+		s.Seq = o.seq + rapid.Uint32Range(first, 1000).Draw(o.draws, "seq in the window")
 	case 1: // in the handshake there is one acknowledgement only
 		s.Ack = o.ack
 	}
-	if rapid.IntRange(0, 3).Draw(o.T, "has options") == 0 {
-		s.Options = rapid.SliceOfN(rapid.Byte(), 4, 4).Draw(o.T, "options")
+	if rapid.IntRange(0, 3).Draw(o.draws, "has options") == 0 {
+		s.Options = rapid.SliceOfN(rapid.Byte(), 4, 4).Draw(o.draws, "options")
 	}
 	return s.Packet()
 }
@@ -464,27 +478,27 @@ func (o *offPath) forgedTCP(syns bool) []byte {
 func (o *offPath) forgedICMP() []byte {
 	quoted := tuntest.TCP{
 		Src: o.dst, Dst: o.src, Flags: tun.ACK,
-		Seq: o.ack + rapid.Uint32Range(aroundACKs, 1<<32-1-aroundACKs).Draw(o.T, "quoted seq"),
+		Seq: o.ack + rapid.Uint32Range(aroundACKs, 1<<32-1-aroundACKs).Draw(o.draws, "quoted seq"),
 		Ack: o.seq, Payload: make([]byte, 8),
 	}.Packet()
 	m := tuntest.ICMP{
-		Src: o.src.Addr(), Dst: o.dst.Addr(), Type: rapid.SampledFrom([]uint8{3, 11, 12, 0, 5}).Draw(o.T, "type"),
-		Code: rapid.Byte().Draw(o.T, "code"), Payload: quoted,
+		Src: o.src.Addr(), Dst: o.dst.Addr(), Type: rapid.SampledFrom([]uint8{3, 11, 12, 0, 5}).Draw(o.draws, "type"),
+		Code: rapid.Byte().Draw(o.draws, "code"), Payload: quoted,
 	}
 	if o.src.Addr().Is6() {
-		m.Type = rapid.SampledFrom([]uint8{1, 2, 3, 4, 128, 137}).Draw(o.T, "type of IPv6")
+		m.Type = rapid.SampledFrom([]uint8{1, 2, 3, 4, 128, 137}).Draw(o.draws, "type of IPv6")
 	}
 	b := m.Packet()
 	at := len(b) - len(quoted) - 4 // the rest of the header: MTU, pointer
-	binary.BigEndian.PutUint32(b[at:], rapid.Uint32Range(0, 2000).Draw(o.T, "MTU"))
+	binary.BigEndian.PutUint32(b[at:], rapid.Uint32Range(0, 2000).Draw(o.draws, "MTU"))
 	tuntest.Checksums(b)
 	return b
 }
 
 // pieces cuts a packet into fragments.
 func (o *offPath) pieces(b []byte) (all [][]byte) {
-	size := 8 * rapid.IntRange(1, 6).Draw(o.T, "bytes of a piece / 8")
-	id := rapid.Uint32().Draw(o.T, "id")
+	size := 8 * rapid.IntRange(1, 6).Draw(o.draws, "bytes of a piece / 8")
+	id := rapid.Uint32().Draw(o.draws, "id")
 	header := 20
 	if b[0]>>4 == 6 {
 		header = 40

@@ -1,0 +1,112 @@
+package gateway_test
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+// A fuzzed segment takes so many bytes: flags, size, and how far its numbers are
+// from those that are due; then the first bytes of its options.
+const (
+	fuzzedSegment  = 6
+	fuzzedSegments = 32   // of one connection at most
+	fuzzedProof    = 1000 // connections, after which one must work as usual
+)
+
+// FuzzSegmentsToStack is a stranger with an address of his own at a service that
+// answers strangers: his segments reach the stack, for he knows all numbers.
+func FuzzSegmentsToStack(f *testing.F) {
+	f.Add([]byte{tun.ACK, 0, 0, 0, 0, 0})
+	f.Add([]byte{tun.ACK | tun.PSH, 4, 0, 0, 0, 0, tun.FIN | tun.ACK, 0, 0, 4, 0, 0})
+	f.Add([]byte{tun.ACK, 8, 0, 8, 0, 0, tun.ACK, 8, 0, 0, 0, 0, tun.RST, 0, 0, 16, 0, 0})
+	f.Add([]byte{tun.SYN, 0, 0xff, 0xff, 0, 0, tun.ACK | tun.URG, 1, 0, 0, 0xff, 0xff})
+
+	o := &offPath{failer: f, dst: netip.MustParseAddrPort("10.77.0.1:443"), src: netip.MustParseAddrPort("192.0.2.1:1024")}
+	o.start(admission.Service{Name: "web", Port: o.dst.Port(), Mode: admission.ModeAuth}, false, admission.Ban{})
+	f.Cleanup(o.end)
+	n := 0
+	f.Fuzz(func(t *testing.T, script []byte) {
+		o.failer = t
+		if n++; n%fuzzedProof == 1 {
+			o.next()
+			o.connect()
+			o.send(tun.ACK|tun.PSH, o.seq, "hello")
+			o.sent.WriteString("hello")
+			o.seq += uint32(len("hello"))
+			o.receive("the echo", func(*tun.Packet) bool { return o.echoed.String() == "hello" })
+			o.send(tun.RST, o.seq, "")
+		}
+		o.next()
+		o.shake()
+		for range min(len(script)/fuzzedSegment, fuzzedSegments) {
+			o.puts(o.fuzzed(script[:fuzzedSegment]))
+			script = script[fuzzedSegment:]
+			o.drain()
+		}
+		o.send(tun.RST, o.seq, "")
+		time.Sleep(offPathHush / 10)
+		o.drain()
+		o.gate.Forget(admission.TupleOf(o.src, o.dst))
+		o.stack.Abort(admission.TupleOf(o.src, o.dst))
+	})
+}
+
+// next is another connection.
+func (o *offPath) next() {
+	const first = 1024
+	o.src = netip.AddrPortFrom(o.src.Addr(), max(o.src.Port()+1, first))
+	if o.src.Port() == first {
+		o.src = netip.AddrPortFrom(o.src.Addr().Next(), first)
+	}
+	o.seq, o.ack, o.una, o.fin = offPathISN, 0, 0, false
+	o.echoed.Reset()
+	o.sent.Reset()
+	o.completed.Store(0)
+	o.mu.Lock()
+	o.heard.Reset()
+	o.mu.Unlock()
+}
+
+// shake begins a connection; the handshake may be left to the script.
+func (o *offPath) shake() {
+	o.send(tun.SYN, o.seq, "")
+	o.seq++
+	o.receive("the SYN-ACK", func(p *tun.Packet) bool {
+		o.ack = p.Seq + 1
+		return p.Flags == tun.SYN|tun.ACK && p.Ack == o.seq
+	})
+}
+
+// fuzzed is a segment whose numbers are near those that are due.
+func (o *offPath) fuzzed(b []byte) []byte {
+	near := func(hi, lo byte) uint32 { return uint32(int32(int16(uint16(hi)<<8 | uint16(lo)))) }
+	s := tuntest.TCP{
+		Src: o.src, Dst: o.dst, Flags: b[0], Seq: o.seq + near(b[2], b[3]), Ack: o.ack + near(b[4], b[5]),
+		Window: uint16(b[1]) << 4, Payload: make([]byte, b[1]),
+	}
+	if b[0]&tun.URG != 0 { // any options that these bytes make
+		s.Options = []byte{b[1], b[2], b[3], b[4]}
+	}
+	if b[0]&(tun.SYN|tun.RST|tun.FIN) == 0 && s.Seq == o.seq {
+		o.seq += uint32(len(s.Payload))
+	}
+	return s.Packet()
+}
+
+// drain takes what has left: only segments to this peer may.
+func (o *offPath) drain() {
+	o.Helper()
+	for p := (tun.Packet{}); o.wire.TryRead(&p); {
+		if !p.Parse() || p.Proto != tun.TCP || p.Tuple.Source() != o.dst {
+			o.Fatalf("a packet leaves with %v: %v", p.Fault, p.Tuple)
+		}
+		if p.Tuple.Destination() == o.src && p.Seq == o.ack {
+			o.ack += uint32(len(p.Data) - p.Payload)
+		}
+	}
+}
