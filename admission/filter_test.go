@@ -314,3 +314,45 @@ func TestTheFiltersBoundsAreTheGates(t *testing.T) {
 		}
 	}
 }
+
+// FuzzFilterEquivalence puts any packet through the filter's program and the
+// gate: what the one drops, the other drops for the same reason.
+func FuzzFilterEquivalence(f *testing.F) {
+	filtertest.Require(f)
+	everywhere(func(addr string) {
+		v := newWorld(f, every(legacy)).at(addr)
+		f.Add(v.tcp(40000, "many", tun.ACK, 1001, 1, "data"))
+		f.Add(v.tcp(40000, "many", tun.RST, 1001, 0, ""))
+		f.Add(v.icmpError(v.reply(40000, "many", tun.ACK, 1, 1001, "")))
+		f.Add(v.synKnock(bob, "ssh", 0))
+		f.Add(v.v2(bob, "ssh"))
+		f.Add(v.knock(bob, "ssh"))
+		for _, b := range inFragments(v.tcp(40000, "many", tun.ACK, 1001, 1, "data of the flow"), 1, 24) {
+			f.Add(b)
+		}
+	})
+	w, _ := newFiltered(f, every(legacy))
+	everywhere(func(addr string) {
+		v := w.at(addr)
+		v.knocks(alice, "many", "")
+		w.want(v.syn(40000, "many"), ReasonGrant)
+		v.enters(40000, "many", alice)
+	})
+	n := 0
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) == 0 || len(b) > filtertest.MostBytes {
+			return
+		}
+		w.failer = t
+		const remembered = 1000 // packets, after which what they have begun is forgotten
+		if n++; n%remembered == 0 {
+			w.pass(halfOpenTime + 1)
+			w.turn()
+			w.sweep()
+		}
+		w.admit(b) // which compares
+		w.decide()
+		w.events = nil
+		w.pass(5 * time.Millisecond)
+	})
+}
