@@ -110,6 +110,43 @@ func TestForgedHandshakesKeepNoBoundKnockOut(t *testing.T) {
 	})
 }
 
+const (
+	// sharedSYNs is how many SYNs are forged within one grant.
+	sharedSYNs = 5000
+	sharedRate = 20_000
+)
+
+// A grant of one use brings at most one connection to the upstream, however many
+// SYNs are sent in the client's name.
+func TestForgedSYNsDialTheUpstreamOnceForAGrant(t *testing.T) {
+	withEachFilter(t, func(t *testing.T, l *lab.Lab) {
+		end := distant(t, l, nil)
+		r := recordUpstream(t, l)
+		d := hiddenAt("10.77.0.1:8002", "knock", r.addr, protocol.MethodUDP)
+		l.NewSite(t, program.get(t), attackText("", d)).Start(t)
+		if err := alice(l.Client).Knock(t.Context(), d.listen, nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * attackDelay)
+		end() // nothing resets what is forged
+		random, n := seeded(), 0
+		next := func(b []byte) int {
+			if n++; n > sharedSYNs {
+				return 0
+			}
+			src := netip.AddrPortFrom(farAddr4, uint16(1024+n))
+			s := lab.Segment{Src: src, Dst: d.listen, Seq: random.Uint32(), Flags: lab.SYN}
+			return len(s.Append(b[:0]))
+		}
+		during(t, l, d.listen.Addr(), next, sharedRate, func() { time.Sleep(2 * time.Second) })
+		dialled, _ := r.connections()
+		if dialled > 1 {
+			t.Errorf("%d connections to the upstream for a grant of one use", dialled)
+		}
+		t.Logf("%d SYNs, %d connections to the upstream", n-1, dialled)
+	})
+}
+
 // scarceRate is enough, in SYNs a second, for dozens within a round trip.
 const scarceRate = 1000
 
