@@ -171,6 +171,7 @@ type Control struct {
 // Metrics is where Prometheus finds its metrics.
 type Metrics struct {
 	Listen netip.AddrPort // not valid: nowhere
+	Page   bool           // the status page is there too
 }
 
 // Audit is the record of who was let in, and of who was not.

@@ -165,6 +165,7 @@ func configKeys() []compared[Config] {
 		byRestart("state.dir", func(c *Config) any { return c.State.Dir }),
 		byRestart("control.socket", func(c *Config) any { return c.Control.Socket }),
 		byRestart("metrics.listen", func(c *Config) any { return c.Metrics.Listen }),
+		byRestart("metrics.page", func(c *Config) any { return c.Metrics.Page != c.Metrics.Listen.Addr().IsLoopback() }), // where it is not the default
 		byRestart("audit.file", func(c *Config) any { return c.Audit.File }),
 		byRestart("audit.max_mib", func(c *Config) any { return c.Audit.MaxBytes }),
 		byRestart("audit.keep", func(c *Config) any { return c.Audit.Keep }),

@@ -143,7 +143,7 @@ func (p *parser) top(root *yaml.Node) {
 	if len(p.c.Control.Socket) > maxSocket {
 		control.FailKey("socket", "has %d bytes, and a socket's path at most %d; choose a shorter one", len(p.c.Control.Socket), maxSocket)
 	}
-	p.parseMetrics(s.Sub("metrics", "listen"))
+	p.parseMetrics(s.Sub("metrics", "listen", "page"))
 	p.parseAudit(s.Sub("audit", "file", "max_mib", "keep"))
 }
 
@@ -273,4 +273,6 @@ func (p *parser) parseMetrics(s *strictyaml.Section) {
 		return
 	}
 	p.c.Metrics.Listen = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+	p.c.Metrics.Page = p.c.Metrics.Listen.Addr().IsLoopback() // who is inside is not for a network, unless it is asked for
+	s.Boolean("page", &p.c.Metrics.Page)
 }

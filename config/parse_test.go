@@ -112,7 +112,7 @@ func TestTheExampleSaysWhatItsCommentsSay(t *testing.T) {
 		Ban:           Ban{10, 10 * time.Minute, time.Hour},
 		State:         State{"/var/lib/knockgw"},
 		Control:       Control{"/run/knockgw/control.sock"},
-		Metrics:       Metrics{netip.MustParseAddrPort("127.0.0.1:9091")},
+		Metrics:       Metrics{netip.MustParseAddrPort("127.0.0.1:9091"), true},
 		inlineSecrets: true,
 		places:        c.places, // of these, TestAClientSaysWhereItStands
 	}

@@ -153,6 +153,7 @@ var known = map[string]string{
 	"gateway.queue:acceptBacklog":      "accept_queue_length",
 	"gateway.maxHeader":                fixed,
 	"gateway.maxScrapers":              "metrics_connections",
+	"gateway.maxScrapersOfOne":         fixed,
 	"gateway.maxWatchers":              "watchers",
 	"gateway.watchQueue":               "watch_queue_length",
 	"gateway.queue:watchQueue":         "watch_queue_length",

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,10 +18,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/net/netutil"
 
 	"github.com/knockgw/knockgw/flows"
-	"github.com/knockgw/knockgw/internal/bounded"
 	"github.com/knockgw/knockgw/internal/build"
 	"github.com/knockgw/knockgw/metrics"
 	"github.com/knockgw/knockgw/statuspage"
@@ -173,20 +173,25 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 
 // metricsServer serves the registry; nil where nobody listens.
 type metricsServer struct {
-	listener *bounded.Listener
+	listener *scrapers
 	server   *http.Server
 	page     *statuspage.Page
 }
 
 const (
 	// headerTime bounds how long a scraper may take to ask, answerTime how long an
-	// answer may take, and maxHeader what is read of a question, in bytes.
-	headerTime = 5 * time.Second
-	answerTime = time.Minute
+	// answer may take, keptTime how long a connection waits for the next question
+	// (scrapers ask every 15 to 60 s), and maxHeader what is read of a question, in
+	// bytes.
+	headerTime = 2 * time.Second
+	answerTime = 10 * time.Second
+	keptTime   = 75 * time.Second
 	maxHeader  = 8 << 10
 	// maxScrapers is how many connections are served at once: some scrapers and
-	// readers of the page. Others wait; they cannot take the descriptors of flows.
-	maxScrapers = 32
+	// readers of the page. They cannot take the descriptors of flows.
+	// maxScrapersOfOne is how many of them one address may have.
+	maxScrapers      = 32
+	maxScrapersOfOne = 16
 )
 
 func (g *Gateway) listenMetrics() (*metricsServer, error) {
@@ -203,10 +208,32 @@ func (g *Gateway) listenMetrics() (*metricsServer, error) {
 	mux.Handle("/metrics", promhttp.HandlerFor(g.metrics.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("/readyz", g.answerReady)
-	mux.Handle("/{$}", page)
-	return &metricsServer{&bounded.Listener{Listener: netutil.LimitListener(l, maxScrapers), Most: maxScrapers}, &http.Server{
-		Handler: askedHere(l.Addr(), mux), ReadHeaderTimeout: headerTime, ReadTimeout: headerTime, WriteTimeout: answerTime, MaxHeaderBytes: maxHeader,
+	if g.now.Load().cfg.Metrics.Page {
+		name, _ := os.Hostname() // without it, the page is found by addresses alone
+		mux.Handle("/{$}", ownNames(page, name))
+	}
+	listener := &scrapers{Listener: l, max: maxScrapers, maxPerAddress: maxScrapersOfOne}
+	return &metricsServer{listener, &http.Server{
+		Handler: askedHere(l.Addr(), mux), ConnState: listener.watch,
+		ReadHeaderTimeout: headerTime, ReadTimeout: headerTime, WriteTimeout: answerTime, IdleTimeout: keptTime, MaxHeaderBytes: maxHeader,
 	}, page}, nil
+}
+
+// ownNames refuses requests for a name that is not this host's: pages of the web
+// have a browser ask for a name of theirs, and make that name an address here.
+func ownNames(h http.Handler, hostname string) http.Handler {
+	short, _, _ := strings.Cut(hostname, ".")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := (&url.URL{Host: r.Host}).Hostname()
+		_, err := netip.ParseAddr(host)
+		own := err == nil || r.Host == "" || host == "localhost" ||
+			host != "" && (strings.EqualFold(host, hostname) || strings.EqualFold(host, short))
+		if !own {
+			http.Error(w, "ask for this host's name or address: any other name may be a stranger's", http.StatusMisdirectedRequest)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // askedHere refuses requests for another host where only this one is to ask: pages of
@@ -246,7 +273,7 @@ func (s *metricsServer) connections() int {
 	if s == nil {
 		return 0
 	}
-	return s.listener.Open()
+	return s.listener.count()
 }
 
 // Close gives the address back where run was never called.
