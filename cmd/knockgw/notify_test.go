@@ -116,3 +116,17 @@ func TestNobodyIsToldWhereNobodyListens(t *testing.T) {
 	n.ready()
 	n.watch(t.Context(), func() (gateway.Pulse, error) { t.Error("asked"); return gateway.Pulse{}, nil })
 }
+
+func TestNoticesTellTheServiceManagerWhatKeepsClientsOut(t *testing.T) {
+	m := newManager(t)
+	n := &notices{log: slog.New(slog.DiscardHandler)}
+	n.impaired([]string{"waiting for an address"}) // told with ready
+	n.ready()
+	if got := m.hear(soonEnough); len(got) != 2 || got[0] != "READY=1" || got[1] != "STATUS=Protecting, but waiting for an address" {
+		t.Errorf("told %q first", got)
+	}
+	n.impaired(nil)
+	if got := m.hear(soonEnough); len(got) != 1 || got[0] != "STATUS=Protecting" {
+		t.Errorf("told %q then", got)
+	}
+}

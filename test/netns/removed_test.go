@@ -4,6 +4,7 @@ package netns_test
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"regexp"
 	"strconv"
@@ -259,4 +260,40 @@ func TestARenamedInterfaceIsFollowed(t *testing.T) {
 		t.Errorf("it complains:\n%s", g.Log())
 	}
 	g.Stop()
+}
+
+// The remedy for rules that were deleted is a restart, and a stop is as silent as ever: sessions are reset, and the host
+// does not answer for the ports.
+func TestAStopAfterDeletedRulesResetsSessionsAndIsSilent(t *testing.T) {
+	t.Parallel()
+	l, site, s, _, all := hides(t)
+	g := site.Start(t)
+	var sessions []net.Conn
+	for _, d := range all {
+		conn, err := d.enter(soon(t, admitTime), alice(l.Client))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeConn(t, conn)
+		if got := ask(t, conn, "hello"); got != s.Greeting {
+			t.Fatalf("the service said %q", got)
+		}
+		sessions = append(sessions, conn)
+	}
+	for _, family := range []string{"-4", "-6"} {
+		deleteRules(t, l, family)
+	}
+	g.Stop()
+	for _, conn := range sessions {
+		if err := conn.SetReadDeadline(time.Now().Add(answerTime)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Read(make([]byte, 1)); err == nil || timedOut(err) {
+			t.Errorf("the session with %v hangs: %v", conn.RemoteAddr(), err)
+		}
+	}
+	mum(t, l, all, false)
+	g = site.Start(t)
+	noticed(t, l, g, true)
+	works(t, l, all, s.Greeting)
 }
