@@ -129,7 +129,8 @@ func (v visitor) begins(c *protocol.Client, service string, port uint16) {
 // lives tells whether packets of a flow pass, either way.
 func (v visitor) lives(port uint16, service string) bool {
 	v.w.Helper()
-	in := v.w.admit(v.tcp(port, service, 0x10, 1001, 1, "data")).Action == Pass
+	judged := v.w.admit(v.tcp(port, service, 0x10, 1001, 1, "data"))
+	in := judged.Action == Pass && !judged.Reset
 	if out := v.w.egress(v.reply(port, service, 0x10, 1, 1001, "data")); out != in {
 		v.w.Fatalf("packets pass one way only: in %v, out %v", in, out)
 	}

@@ -14,7 +14,7 @@ func (g *Gate) Egress(p *tun.Packet, size int) bool {
 	defer g.mu.Unlock()
 	g.inboundOnly = false
 	f := g.flows[p.Tuple.Reverse()]
-	if f == nil || !f.maySend(p, size) {
+	if f == nil || !f.maySend(p, size) || f.revoked && p.Flags&tun.RST == 0 {
 		g.stats.muted.Add(1)
 		return false
 	}

@@ -25,14 +25,15 @@ import (
 // Flows in them are in bounded sets, where one goes when a newer one needs its
 // place (see unproven.go). Those that are live are in the queue of their client.
 type flow struct {
-	tuple  tun.Tuple
-	place  *place
-	grant  *grant // what it was reserved on; nil in open services
-	source *source
-	key    *protocol.Client // who it is, and by which secret, once it is live
-	state  flowState
-	mode   Mode // of its service, and
-	open   bool // whether that was an open one, when the SYN came: a reload may change both
+	tuple   tun.Tuple
+	place   *place
+	grant   *grant // what it was reserved on; nil in open services
+	source  *source
+	key     *protocol.Client // who it is, and by which secret, once it is live
+	state   flowState
+	mode    Mode // of its service, and
+	revoked bool // in state closing: only resets leave
+	open    bool // whether that was an open one, when the SYN came: a reload may change both
 
 	tcb
 

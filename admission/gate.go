@@ -244,7 +244,7 @@ func (g *Gate) admitSegment(f *flow, p *tun.Packet) Verdict {
 		return Verdict{Reason: ReasonUnproven, Open: f.open}
 	}
 	f.heard = g.tick
-	return Verdict{Action: Pass, Reason: ReasonFlow, Open: f.open}
+	return Verdict{Action: Pass, Reason: ReasonFlow, Open: f.open, Reset: f.revoked}
 }
 
 // admitSYN judges a SYN that begins a flow; old is the flow whose tuple it

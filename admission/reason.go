@@ -72,6 +72,9 @@ type Verdict struct {
 	// Anew: the packet is a SYN that takes over the tuple of an older flow. The
 	// stack is to forget what it may still hold of that one before it sees the SYN.
 	Anew bool
+	// Reset: the flow has been revoked. The stack is to answer with a reset, and
+	// not to look at the packet otherwise.
+	Reset bool
 }
 
 // A KnockResult is how the decision about a knock ended.

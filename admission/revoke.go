@@ -37,9 +37,9 @@ func (t *Target) at(at *place, from tun.Addr) bool {
 	return (t.Service == "" || at.service.Name == t.Service) && (!t.Source.IsValid() || t.Source.Contains(from.Netip()))
 }
 
-// Revoke ends grants and flows, those that still must authenticate included, in
-// silence: of these flows nothing more gets out. Whoever may knock can do so
-// again; a client for whom that must not be is taken out of the policy.
+// Revoke ends grants and flows. Of flows that still must authenticate nothing more
+// gets out; of those that were let in, a reset (see revokeFlow). A client may knock
+// again; one that must not is taken out of the policy.
 func (g *Gate) Revoke(t Target) Revocation {
 	return g.end(t.grant, t.flow)
 }
@@ -68,8 +68,8 @@ func (g *Gate) end(grant func(*grant) bool, flow func(*flow) bool) (r Revocation
 	var over [sweepBatch]tun.Tuple
 	n, ended := 0, 0
 	for t, f := range g.flows {
-		if flow(f) {
-			g.drop(f)
+		if !f.revoked && flow(f) {
+			g.revokeFlow(f)
 			over[ended] = t
 			ended++
 			r.Flows++
@@ -85,6 +85,28 @@ func (g *Gate) end(grant func(*grant) bool, flow func(*flow) bool) (r Revocation
 	g.mu.Unlock()
 	g.tellRevoked(over[:ended])
 	return r
+}
+
+// revokeTime is how long at least a revoked flow stays in the table.
+const revokeTime = time.Second
+
+// revokeFlow ends a flow. A client that was let in knows of the service, and would
+// wait for minutes if it heard nothing: from now on a reset of its flow may leave,
+// and nothing else. The flow stays for as long as in TIME_WAIT, so that segments
+// that the client sends because the reset was lost are answered with another. The
+// caller holds g.mu and has the stack abort the flow then.
+func (g *Gate) revokeFlow(f *flow) {
+	if f.key == nil {
+		g.drop(f)
+		return
+	}
+	if f.state < ending {
+		g.depart(f)
+	}
+	f.leave()
+	f.state, f.revoked = closing, true
+	f.expires = g.mono() + max(g.wait, revokeTime)
+	g.closing.push(f)
 }
 
 // endGrants ends the grants of s that are meant, and returns how many. The caller

@@ -86,5 +86,5 @@ func (p *parts) forget(t tun.Tuple) {
 }
 
 func decision(v admission.Verdict) netstack.Decision {
-	return netstack.Decision{Pass: v.Action == admission.Pass, Open: v.Open, Anew: v.Anew}
+	return netstack.Decision{Pass: v.Action == admission.Pass, Open: v.Open, Anew: v.Anew, Reset: v.Reset}
 }

@@ -33,7 +33,7 @@ var (
 // Reload puts another configuration in force while the gateway runs, and returns
 // what has changed. Flows of services that are still there lose nothing; those of
 // services that are gone or at another address, and those of clients, secrets and
-// permissions that are gone, end at once and in silence. Keys that cannot be
+// permissions that are gone, end at once with a reset. Keys that cannot be
 // changed while it runs stay as they are: Changes.Restart names them. After an error nothing has
 // changed. ErrNotRunning is one of them. Reloads wait for one another.
 func (g *Gateway) Reload(cfg *config.Config) (config.Changes, error) {

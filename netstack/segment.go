@@ -79,3 +79,35 @@ func writeHeader(b []byte, p *tun.Packet, flags uint8, seq uint32, payload []byt
 	segment.SetChecksum(0)
 	segment.SetChecksum(^segment.CalculateChecksum(checksum.Checksum(payload, sum)))
 }
+
+// resetTTL is the stack's own.
+const resetTTL = 64
+
+// reset answers a segment with a reset, if it acknowledges anything: then the
+// reset has the sequence number that its sender expects (RFC 9293, 3.5.2).
+func (l *link) reset(p *tun.Packet) {
+	if p.Fault != tun.FaultNone || p.Proto != tun.TCP || p.Flags&(tun.ACK|tun.RST) != tun.ACK {
+		return
+	}
+	to, from := address(p.Tuple.Src), address(p.Tuple.Dst)
+	b := make([]byte, p.L4+header.TCPMinimumSize)
+	if p.Version == 4 {
+		header.IPv4(b).Encode(&header.IPv4Fields{
+			Flags: header.IPv4FlagDontFragment, TTL: resetTTL, Protocol: uint8(tun.TCP), SrcAddr: from, DstAddr: to,
+		})
+	} else {
+		header.IPv6(b).Encode(&header.IPv6Fields{
+			TransportProtocol: header.TCPProtocolNumber, HopLimit: resetTTL, SrcAddr: from, DstAddr: to,
+		})
+	}
+	header.TCP(b[p.L4:]).Encode(&header.TCPFields{
+		SrcPort: p.Tuple.DstPort, DstPort: p.Tuple.SrcPort, DataOffset: header.TCPMinimumSize,
+	})
+
+	var answer tun.Packet
+	writeHeader(b, p, tun.RST, p.Ack, nil)
+	if answer.PeekTCP(b); l.s.o.Egress(&answer, 0) {
+		// An error means that the device is gone, which its reader finds out too.
+		_ = l.s.o.Device.Write(tun.Offload{}, [][]byte{b})
+	}
+}

@@ -71,3 +71,38 @@ func TestConnectionThatIsClosedIsNotKeptForAClientThatIsGone(t *testing.T) {
 	pass(16 * time.Minute)
 	client.settles(netstack.Closed)
 }
+
+func TestStackAnswersASegmentWithAReset(t *testing.T) {
+	for family, f := range families {
+		t.Run(family, func(t *testing.T) {
+			over := false
+			w := newWorld(t, true, func(w *world) {
+				admit := w.admit
+				w.admit = func(p *tun.Packet) netstack.Decision {
+					d := admit(p)
+					d.Reset = over
+					return d
+				}
+			})
+			client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort)).open()
+			c := w.accepted()
+			over = true
+			for _, flags := range []uint8{tun.SYN, tun.RST, tun.RST | tun.ACK, tun.FIN, 0} {
+				w.put(client.packet(flags, nil))
+			}
+			w.silent()
+			before := client.ack
+			for _, flags := range []uint8{tun.ACK, tun.ACK | tun.PSH, tun.FIN | tun.ACK} {
+				w.put(client.packet(flags, []byte("is anybody there?")))
+				if p := client.expect(tun.RST); p.Seq != before || len(p.Data) != p.L4+20 {
+					t.Errorf("a reset with sequence number %d, not %d, in %d bytes", p.Seq, before, len(p.Data))
+				}
+				client.ack = before
+			}
+			if c.CanRead() {
+				t.Error("the stack looked at the segments")
+			}
+			c.Abort()
+		})
+	}
+}

@@ -42,6 +42,8 @@ type Decision struct {
 	Pass bool // into the stack; otherwise it is dropped
 	Open bool // it belongs to a flow of an open service
 	Anew bool // a SYN whose tuple an endpoint in TIME_WAIT may still hold
+	// Reset: it is answered with a reset instead; its flow is over.
+	Reset bool
 }
 
 // Options is what a Stack is made of. All fields are required.
@@ -242,6 +244,10 @@ func (s *Stack) deliver(p *tun.Packet, d Decision) {
 	nic := hiddenNIC
 	if d.Open {
 		nic = openNIC
+	}
+	if d.Reset {
+		s.links[nic].reset(p)
+		return
 	}
 	if d.Anew {
 		s.forget(nic, p.Tuple)

@@ -174,7 +174,7 @@ func bansCommand() *cobra.Command {
 func revokeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke",
-		Short: "End flows and grants at once, in silence",
+		Short: "End flows and grants at once",
 		Long: "Ends the flows and grants that fit everything that is given. A client may knock again, unless it is\n" +
 			"removed from the configuration first (knockgw client remove).",
 		Example: "  knockgw revoke --client alice\n  knockgw revoke --source 10.1.0.0/16 --service ssh\n  knockgw revoke --flow 10.1.1.2:50122",
