@@ -12,7 +12,7 @@ import (
 //	           datagram that could be a knock
 //	stranger -------------------------------------> pending (queued = 1)
 //	   ^                                              |   ^  | its SYNs are parked:
-//	   |    a knock decided: each of its parked SYNs  |   |  | at most 64 a source,
+//	   |    a knock decided: each of its parked SYNs  |   |  | at most 128 each,
 //	   '--- goes in, if a grant has room for it, or --'   |  | 4096 in all, 1 s
 //	        if no knock that came before it waits,        '--'  more knocks: queued++
 //	        goes in on any grant or is dropped

@@ -32,9 +32,9 @@ const (
 	DefaultFlowsPerClient  = 4096
 	DefaultFlowsPerSource  = 4096
 	DefaultKnocks          = 512 // in each of two lanes, of up to protocol.MaxKnock bytes: half a MiB
-	DefaultKnocksPerSource = 64  // a burst of parallel connections
+	DefaultKnocksPerSource = 128 // an office behind one address, all of which connect at once
 	DefaultParked          = 4096
-	DefaultParkedPerSource = 64
+	DefaultParkedPerSource = 128 // for as many knocks
 )
 
 // Options is what a Gate is made of.

@@ -1,11 +1,14 @@
 package admission
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/knockgw/knockgw/protocol"
 )
 
 // What merely looks like a v1 knock, with a known client's address, must not
@@ -199,5 +202,61 @@ func TestPolicyRefusesMoreExpectedKnocksThanMemoryHolds(t *testing.T) {
 	}
 	if _, err := NewPolicy(o); err != nil {
 		t.Error(err)
+	}
+}
+
+// A hundred clients behind one address, each with its knock and its connection at
+// the same moment, by any method.
+func TestGateLetsAHundredClientsOfOneAddressInAtOnce(t *testing.T) {
+	const people = 100
+	for name, knock := range map[string]func(visitor, *protocol.Client) []byte{
+		"udp":     func(v visitor, c *protocol.Client) []byte { return v.knock(c, "ssh") },
+		"udp-v2":  func(v visitor, c *protocol.Client) []byte { return v.v2(c, "ssh") },
+		"tcp-syn": func(v visitor, c *protocol.Client) []byte { return v.synKnock(c, "ssh", 0) },
+	} {
+		all := manyClients(people)
+		w := newWorld(t, every(having(all...)), func(o *Options) { o.Limits = Limits{} })
+		v := w.at("192.0.2.1")
+		for n, c := range all {
+			if got := w.gate.Admit(parsed(knock(v, c.Keys[0].Identity))); got.Reason != ReasonKnock {
+				t.Fatalf("%s: knock %d: %v", name, n, got.Reason)
+			}
+			if got := w.gate.Admit(parsed(v.syn(uint16(40000+n), "ssh"))); got.Reason != ReasonParked {
+				t.Fatalf("%s: SYN %d: %v", name, n, got.Reason)
+			}
+		}
+		w.decide()
+		in := 0
+		for _, d := range w.delivered {
+			if d.verdict.Reason == ReasonGrant {
+				in++
+			}
+		}
+		if in != people {
+			t.Errorf("%s: %d of %d get in", name, in, people)
+		}
+	}
+}
+
+// A client whose own knock was dropped, and whose SYN found a neighbour's grant,
+// is recognised all the same, and waits for the knock that it sends again.
+func TestGateWaitsForTheKnockOfAClientOnANeighboursGrant(t *testing.T) {
+	w := newWorld(t)
+	v := w.at("192.0.2.1")
+	v.knocks(alice, "ssh", "")
+	w.want(v.syn(40000, "ssh"), ReasonGrant) // bob's
+	v.handshakes(40000, "ssh")
+	if got := names(w.others(v.tuple(40000, "ssh"))); got != "alice bob " {
+		t.Fatalf("candidates: %q", got)
+	}
+	if err := v.authenticates(40000, "ssh", bob, ""); !errors.Is(err, ErrNoGrant) {
+		t.Fatal(err)
+	}
+	v.knocks(bob, "ssh", "")
+	if err := v.authenticates(40000, "ssh", bob, ""); err != nil {
+		t.Error(err)
+	}
+	if n := w.gate.Stats().Bans; n != 0 {
+		t.Errorf("%d bans", n)
 	}
 }
