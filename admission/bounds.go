@@ -107,7 +107,7 @@ func (g *Gate) mosts() (m mosts) {
 	defer g.mu.Unlock()
 	policy := g.policy.Load()
 	site := func(s *site) {
-		m.grantsOfSource, m.flowsOfSource = max(m.grantsOfSource, s.grants), max(m.flowsOfSource, s.flows)
+		m.grantsOfSource, m.flowsOfSource = max(m.grantsOfSource, s.grants), max(m.flowsOfSource, s.flows, s.unproven)
 		m.handshakesOfSource = max(m.handshakesOfSource, s.opening.n())
 	}
 	var b batch

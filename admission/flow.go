@@ -120,9 +120,11 @@ func (g *Gate) drop(f *flow) {
 // count, or whoever forges them could shut the address out. The caller holds g.mu.
 func (g *Gate) prove(f *flow) bool {
 	f.state, f.proved = complete, g.mono()
-	f.source.site.flows++
+	site := f.source.site
+	ok := site.admits(!f.open, g.limits.FlowsPerSource)
+	*site.count(f)++
 	g.listComplete(f)
-	return f.source.site.flows <= g.limits.FlowsPerSource
+	return ok
 }
 
 // depart takes f off the accounts of its source and its client: what lingers
@@ -131,7 +133,7 @@ func (g *Gate) depart(f *flow) {
 	g.unlist(f)
 	g.unhold(f)
 	if f.state != opening {
-		f.source.site.flows--
+		*f.source.site.count(f)--
 	}
 	if f.key != nil {
 		has := g.holdingsOf(f.key.ID())
@@ -152,15 +154,18 @@ func (g *Gate) enter(f *flow, client *Client, key *protocol.Client) bool {
 	if has.flows >= most && g.evictSilent(has) {
 		has = g.holdingsOf(client.ID) // it may have had no other
 	}
-	if has.flows >= most {
+	site := f.source.site
+	if has.flows >= most || f.open && site.flows >= g.limits.FlowsPerSource {
 		g.settleHoldings(client.ID, has)
 		return false
 	}
 	has.flows++
+	*site.count(f)--
 	g.unlist(f)
 	g.unhold(f)
 	has.live.push(f)
 	f.state, f.key = live, key
+	*site.count(f)++
 	return true
 }
 

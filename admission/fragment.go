@@ -28,7 +28,7 @@ func (f *fragments) init(mono func() time.Duration, stats *counters) {
 func (g *Gate) admitFragment(p *tun.Packet) Verdict {
 	g.mu.Lock()
 	s := g.sources[p.Tuple.Src]
-	stranger := s == nil || s.site == nil || s.site.flows == 0 // a SYN can be forged
+	stranger := s == nil || s.site == nil || s.site.flows+s.site.unproven == 0 // a SYN can be forged
 	g.mu.Unlock()
 	if stranger {
 		return Verdict{Reason: ReasonMalformed}

@@ -295,7 +295,7 @@ func (g *Gate) record(p *tun.Packet, at *place, old *flow, gr *grant, why Reason
 		return Verdict{Reason: ReasonDraining}
 	}
 	s := g.sourceOf(p.Tuple.Src)
-	if g.siteOf(s).flows >= g.limits.FlowsPerSource {
+	if !g.siteOf(s).admits(gr != nil, g.limits.FlowsPerSource) {
 		g.release(s)
 		return Verdict{Reason: ReasonSourceLimit}
 	}

@@ -63,6 +63,13 @@ func (g *Gate) Complete(t tun.Tuple) error {
 	return nil
 }
 
+// Admitted reports whether a flow is in the table.
+func (g *Gate) Admitted(t tun.Tuple) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.flows[t] != nil
+}
+
 // Uses returns the grant on which a flow can be let in, which can be compared
 // with that of another flow, and how many flows can still be let in on it.
 func (g *Gate) Uses(t tun.Tuple) (grant any, uses int) {

@@ -26,11 +26,28 @@ type source struct {
 // site is what limits per source count: an IPv4 address, or an IPv6 /64, of
 // which anybody has 2^64 addresses.
 type site struct {
-	grants  int
-	flows   int     // whose handshake is done and whose relay is not: a SYN can be forged
-	sources int     // that are counted here; IPv6 only
-	told    int     // flows in the table, of which the mirror is told
-	opening flowSet // handshakes with hidden services under way
+	grants int
+	// Flows whose handshake is done and whose relay is not, for a SYN can be
+	// forged: those of clients and on grants, and those of open services that
+	// have not authenticated. A neighbor behind the same NAT can bring about
+	// the latter, and must not take the room of the former.
+	flows, unproven int
+	sources         int     // that are counted here; IPv6 only
+	told            int     // flows in the table, of which the mirror is told
+	opening         flowSet // handshakes with hidden services under way
+}
+
+// count returns the count of the site that f is in.
+func (t *site) count(f *flow) *int {
+	if f.open && f.state == complete {
+		return &t.unproven
+	}
+	return &t.flows
+}
+
+// admits reports whether another flow may begin at the site, on a grant or not.
+func (t *site) admits(granted bool, limit int) bool {
+	return t.flows < limit && (granted || t.unproven < limit)
 }
 
 // siteAddr names the site of an address: an IPv4 address itself, an IPv6 /64.

@@ -84,6 +84,26 @@ func TestConnectionsThatDoNotAuthenticateHaveAShareOfTheirOwn(t *testing.T) {
 	other.enters(1, "web", alice)
 }
 
+func TestANeighborsConnectionsTakeNoneOfAClientsShare(t *testing.T) {
+	everywhere(func(addr string) {
+		w := newWorld(t, func(o *Options) { o.Limits.FlowsPerSource = 4 })
+		v := w.at(addr) // both are behind it
+		for port := range uint16(4) {
+			w.want(v.syn(1000+port, "web"), ReasonOpen)
+			v.handshakes(1000+port, "web")
+		}
+		w.want(v.syn(1100, "web"), ReasonSourceLimit)
+		for port := range uint16(4) {
+			v.knocks(alice, "ssh", "")
+			w.want(v.syn(40000+port, "ssh"), ReasonGrant)
+			v.enters(40000+port, "ssh", alice)
+		}
+		if err := v.authenticates(1000, "web", alice, ""); err == nil {
+			t.Error("more flows of a source than it may have")
+		}
+	})
+}
+
 func TestWhichOpeningFlowIsEvictedIsRandom(t *testing.T) {
 	const slots = 64
 	w := newWorld(t, func(o *Options) { o.Limits.HalfOpen = slots })

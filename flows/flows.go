@@ -66,6 +66,9 @@ type Plan struct {
 	// was sent to it. Optional.
 	InFlight func() int
 
+	// Admitted reports whether the flow may begin still. It is asked once Kill
+	// can end the flow, which may have come before that. Optional.
+	Admitted func() bool
 	// Complete is told that the handshake is done and may object.
 	Complete func() error
 	// Authenticate says who the client is. It returns by its own deadline,
@@ -179,7 +182,12 @@ func (s *Set) Serve(ctx context.Context, r Request, p *Plan) {
 		p.Silence()
 		return
 	}
-	end := s.serve(ctx, f, r, p)
+	end := EndKilled
+	if p.Admitted == nil || p.Admitted() {
+		end = s.serve(ctx, f, r, p)
+	} else {
+		r.Ignore()
+	}
 	s.remove(f, end)
 	s.ended(f, p, end)
 }

@@ -194,6 +194,14 @@ func TestAnotherFlowDialsWhereTheOneThatDidIsEvicted(t *testing.T) {
 	})
 }
 
+func TestAFlowThatWasEvictedBeforeItBeganIsIgnored(t *testing.T) {
+	w := newWorld(t).authenticated()
+	w.plan.Admitted = func() bool { return !w.set.Kill(key) } // evicted just then
+	<-w.serve()
+	w.happened("ignore")
+	w.ended(EndKilled)
+}
+
 func TestAFlowWithoutAGrantDialsNothing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h := new(sharing)

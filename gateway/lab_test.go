@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,6 +48,8 @@ type lab struct {
 	ip   *stack.Stack
 	stop context.CancelFunc // an orderly stop of the gateway
 	done chan error         // what Run returned
+
+	tap atomic.Pointer[func(*tun.Packet)] // called with each packet that left the gateway
 
 	mu  sync.Mutex
 	got map[netip.Addr]int // packets that left the gateway, by destination
@@ -200,6 +203,9 @@ func (l *lab) receive(link *channel.Endpoint) {
 		}
 		if len(p.Data) > testMTU && p.Offload.SegmentSize == 0 {
 			l.Errorf("the gateway sent %d bytes and no word about cutting them", len(p.Data))
+		}
+		if tap := l.tap.Load(); tap != nil {
+			(*tap)(&p)
 		}
 		dst := p.Tuple.Dst.Netip()
 		l.mu.Lock()

@@ -118,6 +118,7 @@ func (p *parts) plan(s *service, t tun.Tuple, target netip.AddrPort) *flows.Plan
 		Key: key(t), Service: s.Name,
 		DialTimeout: s.DialTimeout, Idle: s.Idle,
 		InFlight: func() int { return p.gate.InFlight(t) },
+		Admitted: func() bool { return p.gate.Admitted(t) },
 		Complete: func() error { return p.gate.Complete(t) },
 		Silence:  func() { p.gate.Forget(t) },
 		Closed:   func() { p.gate.Closed(t) },

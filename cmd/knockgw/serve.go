@@ -86,6 +86,9 @@ func runCommand() *cobra.Command {
 		if os.Getenv("GOGC") == "" {
 			debug.SetGCPercent(gcPercent)
 		}
+		if n := availableMemory(); n > 0 && os.Getenv("GOMEMLIMIT") == "" {
+			debug.SetMemoryLimit(n / memoryParts * memoryUsed)
+		}
 		return own.lacking(account, serve(cmd.Context(), gw, n))
 	}
 	return cmd
@@ -142,6 +145,11 @@ func serve(ctx context.Context, gw *gateway.Gateway, n *notices) error {
 // is collected. Half of Go's default: there is little garbage, so that the
 // processor's time does not show it, and an idle flow takes a tenth less memory.
 const gcPercent = 50
+
+// memoryUsed of memoryParts of the memory that there is may be garbage and what
+// lives before garbage is collected more often than gcPercent says: so the kernel
+// need not end the process, and all flows, for garbage.
+const memoryUsed, memoryParts = 2, 3
 
 func logger(w io.Writer, format, level string) (*slog.Logger, error) {
 	var l slog.Level

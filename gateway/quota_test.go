@@ -1,0 +1,248 @@
+package gateway_test
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/protocol"
+	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/tun/tuntest"
+)
+
+const (
+	// promptVisit is the median that a client's visit may take during an attack,
+	// unless it takes a fifth of that without one, as on a busy machine.
+	promptVisit = 50 * time.Millisecond
+	slowdown    = 5
+	visits      = 20
+
+	// attackFlows is the size of the flow table under attack: small, to be filled
+	// soon.
+	attackFlows = 4096
+	// attackRate is how many packets a second an attack sends, after it has
+	// filled what it can.
+	attackRate = 2000
+)
+
+// attacked is a lab whose open services give clients a long time.
+func attacked(t *testing.T, flows int) (*lab, *prometheus.Registry) {
+	t.Helper()
+	up := parrot(t)
+	registry := prometheus.NewRegistry()
+	l := newLab(t, true, fmt.Sprintf(`  - {name: open, listen: "10.77.0.1:1", upstream: %q, mode: auth, auth: {deadline: 30s}}
+  - {name: open2, listen: "10.77.0.1:4", upstream: %q, mode: knock-auth, visible: true, auth: {deadline: 30s}}
+  - {name: knock, listen: "10.77.0.1:2", upstream: %q, mode: knock, grant: {ttl: 30s}}
+  - {name: hidden, listen: "10.77.0.1:3", upstream: %q, mode: knock-auth, grant: {ttl: 30s}}
+limits: {flows: %d}
+ban: {after: 0}
+`, up, up, up, up, flows), func(o *gateway.Options) { o.Registry = registry })
+	return l, registry
+}
+
+func (l *lab) inject(b []byte) { _ = l.wire.Write(tun.Offload{}, [][]byte{b}) }
+
+// injectAll injects n packets no faster than the gateway takes them.
+func (l *lab) injectAll(n int, packet func(n int) []byte) {
+	const burst = 256
+	for i := range n {
+		l.inject(packet(i))
+		if i%burst == burst-1 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// medianVisit is how long a client of a hidden service takes to be let in.
+func (l *lab) medianVisit(port uint16) time.Duration {
+	l.Helper()
+	var took []time.Duration
+	for range visits {
+		began := time.Now()
+		conn, err := l.visit(alice, homes[0], port)
+		if err != nil {
+			l.Fatalf("a client does not get in: %v", err)
+		}
+		took = append(took, time.Since(began))
+		_ = conn.Close()
+	}
+	slices.Sort(took)
+	return took[visits/2]
+}
+
+// stranger is the address of an attacker of that number.
+func stranger(n int) netip.Addr {
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], 0xc6120000+uint32(n)%(1<<17)) // 198.18.0.0/15
+	return netip.AddrFrom4(b)
+}
+
+func synFrom(a netip.Addr, n int, port uint16) []byte {
+	return tuntest.SYN(netip.AddrPortFrom(a, uint16(1024+n%60000)), target(a, port), rand.Uint32())
+}
+
+// An attack fills what it can, and then goes on with one packet after another.
+type attack struct {
+	name   string
+	fill   int
+	before func(l *lab)
+	packet func(n int) []byte
+}
+
+// handshakesOf is the attack of a client that knocks and completes no handshake.
+func handshakesOf(c *protocol.Client, from netip.Addr) attack {
+	const grants = 100
+	to := target(from, modeKnockAuth)
+	return attack{
+		name: "handshakes of a client that completes none", fill: 20_000,
+		before: func(l *lab) {
+			for range grants {
+				l.inject(tuntest.UDP{
+					Src: netip.AddrPortFrom(from, 5000), Dst: netip.AddrPortFrom(to.Addr(), config.DefaultUDPPort),
+					Payload: knockFor(c, to, newSession(), time.Now()),
+				}.Packet())
+				time.Sleep(time.Millisecond)
+			}
+		},
+		packet: func(n int) []byte { return synFrom(from, n, modeKnockAuth) },
+	}
+}
+
+func TestGatewayAdmitsAClientDuringAttacksOnItsLimits(t *testing.T) {
+	for _, a := range []attack{
+		{name: "SYNs to open services", fill: 4 * attackFlows, packet: func(n int) []byte {
+			return synFrom(stranger(n), n, []uint16{modeAuth, modeVisible}[n%2])
+		}},
+		{name: "SYNs to a hidden service with the client's address", fill: 1000, packet: func(n int) []byte {
+			return synFrom(homes[0], n, modeKnockAuth)
+		}},
+		{name: "SYNs to a service of mode knock with the client's address", fill: 1000, packet: func(n int) []byte {
+			return synFrom(homes[0], n, modeKnock)
+		}},
+		handshakesOf(bob, netip.MustParseAddr("192.0.2.77")),
+	} {
+		t.Run(a.name, func(t *testing.T) {
+			l, registry := attacked(t, attackFlows)
+			for _, port := range []uint16{modeKnockAuth, modeKnock} {
+				quiet := l.medianVisit(port)
+				if a.before != nil {
+					a.before(l)
+				}
+				l.injectAll(a.fill, a.packet)
+				ctx, stop := context.WithCancel(t.Context())
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					ticker := time.NewTicker(time.Second / attackRate)
+					defer ticker.Stop()
+					for n := a.fill; ctx.Err() == nil; n++ {
+						l.inject(a.packet(n))
+						<-ticker.C
+					}
+				})
+				got := l.medianVisit(port)
+				stop()
+				wg.Wait()
+				t.Logf("a visit at port %d takes %v, without the attack %v", port, got, quiet)
+				if got > max(promptVisit, slowdown*quiet) {
+					t.Errorf("a visit at port %d takes %v, without the attack %v", port, got, quiet)
+				}
+			}
+			used, limit := bounds(t, registry)
+			for _, of := range []string{"handshakes", "open_service_flows", "hidden_handshakes", "flow_table_entries", "handshakes_per_source"} {
+				t.Logf("%s: %v of %v", of, used[of], limit[of])
+				if used[of] > limit[of] {
+					t.Errorf("%s: %v of %v", of, used[of], limit[of])
+				}
+			}
+		})
+	}
+}
+
+// junkConnections completes n handshakes with an open service from one address,
+// and returns the next sequence numbers of both sides, by source port.
+func (l *lab) junkConnections(from netip.Addr, n int) map[uint16][2]uint32 {
+	l.Helper()
+	var mu sync.Mutex
+	open := make(map[uint16][2]uint32)
+	tap := func(p *tun.Packet) {
+		if p.Tuple.Dst.Netip() != from || p.Flags&(tun.SYN|tun.ACK) != tun.SYN|tun.ACK {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		open[p.Tuple.DstPort] = [2]uint32{p.Ack, p.Seq + 1}
+	}
+	l.tap.Store(&tap)
+	defer l.tap.Store(nil)
+	to := target(from, modeAuth)
+	for port := range uint16(n) {
+		src := netip.AddrPortFrom(from, 1024+port)
+		l.inject(tuntest.SYN(src, to, 1000))
+		for {
+			mu.Lock()
+			numbers, ok := open[src.Port()]
+			mu.Unlock()
+			if ok {
+				l.inject(tuntest.TCP{Src: src, Dst: to, Flags: tun.ACK, Seq: numbers[0], Ack: numbers[1]}.Packet())
+				break
+			}
+			runtime.Gosched()
+		}
+	}
+	return open
+}
+
+func liveHeap() int {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what the first has put out of sync.Pools
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+func TestJunkConnectionsHoldLittleMemory(t *testing.T) {
+	const (
+		connections = 1000
+		segments    = 700
+		mostMemory  = 64 << 20
+	)
+	l, registry := attacked(t, 1<<17)
+	quiet := l.medianVisit(modeKnockAuth)
+	before := liveHeap()
+
+	from := netip.MustParseAddr("192.0.2.99")
+	to := target(from, modeAuth)
+	open := l.junkConnections(from, connections)
+	for port, numbers := range open {
+		src := netip.AddrPortFrom(from, port)
+		l.injectAll(segments, func(n int) []byte { // of a byte, with holes between them
+			return tuntest.TCP{Src: src, Dst: to, Flags: tun.ACK, Seq: numbers[0] + 10 + 2*uint32(n), Ack: numbers[1], Payload: []byte("x")}.Packet()
+		})
+	}
+
+	got := l.medianVisit(modeKnockAuth)
+	grown := liveHeap() - before
+	used, limit := bounds(t, registry)
+	t.Logf("heap: %+.1f MiB; unauthenticated: %v connections, %.1f of %.1f MiB; a visit takes %v, before %v", float64(grown)/(1<<20),
+		used["open_service_connections"], used["unauthenticated_bytes"]/(1<<20), limit["unauthenticated_bytes"]/(1<<20), got, quiet)
+	if grown > mostMemory {
+		t.Errorf("%d connections hold %d MiB", connections, grown>>20)
+	}
+	if used["open_service_connections"] < connections*9/10 || used["unauthenticated_bytes"] < 10<<20 {
+		t.Errorf("the attack fails: %v connections, %v bytes", used["open_service_connections"], used["unauthenticated_bytes"])
+	}
+	if got > max(promptVisit, slowdown*quiet) {
+		t.Errorf("a visit takes %v, without the attack %v", got, quiet)
+	}
+}
