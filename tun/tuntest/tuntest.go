@@ -84,6 +84,9 @@ func (d *Device) Write(o tun.Offload, parts [][]byte) error {
 	return nil
 }
 
+// Unread returns how many packets that were written here the far end has not read.
+func (d *Device) Unread() int { return len(d.out) }
+
 // Info implements tun.Device.
 func (d *Device) Info() tun.Info { return d.info }
 
