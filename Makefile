@@ -75,6 +75,7 @@ bench:
 	KNOCKGW_BENCH=1 $(GO) test -count 1 -timeout 60m -v ./test/bench
 
 demo:
+	@echo "compiling knockgw, which takes a minute the first time"
 	$(GO) run ./cmd/knockgw demo
 
 # Packages for Debian and Red Hat, and tarballs, in PACKAGES. The same commit makes the same bytes.

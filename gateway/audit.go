@@ -151,3 +151,14 @@ func (g *Gateway) auditSession(f *flows.Flow, end flows.End) {
 		Seconds: seconds(time.Since(f.Started)), Received: up, Sent: down, Reason: end.String(),
 	})
 }
+
+// logSession logs the end of a flow that had been let in, as its beginning is.
+func (g *Gateway) logSession(f *flows.Flow, end flows.End) {
+	client := f.Client()
+	if client == "" {
+		return
+	}
+	up, down := f.Bytes()
+	g.log.Log(context.Background(), g.everyday(), "session ended", "client", client, "source", f.Key.Client, "service", f.Service,
+		"reason", end.String(), "took", time.Since(f.Started).Round(time.Millisecond), "received", up, "sent", down)
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/knockgw/knockgw/audit"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/flows"
 )
 
 // seconds is a time as operators are told it, to the millisecond.
@@ -76,8 +77,12 @@ func (c controlled) Grants() control.Grants {
 // Clients implements control.Operation.
 func (c controlled) Clients() control.Clients {
 	inside, granted := make(map[string]int), make(map[string]int)
+	active := make(map[string]*flows.Flow) // the flow of each client in which bytes came last
 	for _, f := range c.g.flows.All() {
 		inside[f.Client()]++
+		if last := active[f.Client()]; last == nil || f.Idle() < last.Idle() {
+			active[f.Client()] = f
+		}
 	}
 	if p := c.g.running.Load(); p != nil {
 		for _, gr := range p.gate.Grants(control.MaxList) {
@@ -94,10 +99,25 @@ func (c controlled) Clients() control.Clients {
 		e := c.g.journal.of(cl.ID)
 		list.Clients = append(list.Clients, control.ClientState{
 			ID: cl.ID, Services: cl.Services, Expires: cl.Expires, Flows: inside[cl.ID], Grants: granted[cl.ID],
-			Seen: e.seen, Refused: e.refused,
+			Seen: c.g.lastSeen(e.seen, active[cl.ID]), Refused: e.refused,
 		})
 	}
 	return list
+}
+
+// lastSeen is when a client was seen last: when it was let in, or when bytes moved
+// in a session of its that is open.
+func (g *Gateway) lastSeen(admitted *control.Attempt, f *flows.Flow) *control.Attempt {
+	if f == nil || admitted == nil {
+		return admitted
+	}
+	at := g.o.Now().Add(-f.Idle())
+	if !at.After(admitted.Time) {
+		return admitted
+	}
+	seen := *admitted
+	seen.Time, seen.Source, seen.Service = at, f.Key.Client.Addr(), f.Service
+	return &seen
 }
 
 // Bans implements control.Operation.

@@ -277,4 +277,5 @@ func (g *Gateway) banned(b admission.BanEvent) {
 func (g *Gateway) ended(f *flows.Flow, end flows.End) {
 	g.watchEnd(f, end)
 	g.auditSession(f, end)
+	g.logSession(f, end)
 }

@@ -1,8 +1,11 @@
 package guard_test
 
 import (
+	"go/parser"
+	"go/token"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -50,6 +53,39 @@ func TestTheDocumentationShowsWhatCompiles(t *testing.T) {
 		}
 		if !strings.Contains(examples.String(), plain(snippet)) {
 			t.Errorf("no example has this:\n%s", snippet)
+		}
+	}
+}
+
+// defined are names that a snippet takes from the text around it: predeclared
+// ones, packages, and what the snippet before it has made.
+var defined = strings.Fields(`nil true false string byte error int len append make any
+	admission auth client config context gateway guard log metrics net http os filepath prometheus protocol fmt time io
+	events alice listener conn ctx`)
+
+func TestDocumentationSnippetsDefineTheNamesThatTheyUse(t *testing.T) {
+	page, err := os.ReadFile("../docs/embedding.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, block := range strings.Split(string(page), "```go\n")[1:] {
+		snippet, _, _ := strings.Cut(block, "```")
+		text := "package p\nfunc _() {\n" + snippet + "\n}\n"
+		if strings.HasPrefix(strings.TrimSpace(snippet), "Services:") {
+			text = "package p\nvar _ = guard.Options{\n" + snippet + "\n}\n"
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), "embedding.md", text, 0)
+		if err != nil {
+			t.Errorf("snippet %d: %v", i+1, err)
+			continue
+		}
+		for _, name := range file.Unresolved {
+			if !slices.Contains(defined, name.Name) {
+				t.Errorf("snippet %d uses %s, which nothing defines", i+1, name.Name)
+			}
+		}
+		if i == 0 && !strings.Contains(snippet, "alice, err :=") {
+			t.Error("the first program does not say who alice is")
 		}
 	}
 }

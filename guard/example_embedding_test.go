@@ -112,11 +112,11 @@ func Example_client() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	address, port, stop := page(alice)
-	defer stop()
-
 	dialer := &client.Dialer{Identity: alice, Auth: auth.Client{Proof: true}}
 	web := &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext}}
+
+	address, port, stop := page(alice)
+	defer stop()
 	dialer.Port, dialer.KnockPort = 8443, port // 62201 of a real server needs no saying, nor the port that is dialled
 	response, err := web.Get("http://" + address)
 	if err != nil {

@@ -29,6 +29,7 @@ if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" -ne 0 ]; then
 	echo "not installed, and not installable here:$missing" >&2
 	exit 0
 fi
+echo "installing what tests need:$missing" >&2
 apt-get update -qq
 # A server that a package starts would be none of ours: keep it down.
 if [ ! -e /usr/sbin/policy-rc.d ]; then

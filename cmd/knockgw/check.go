@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -36,7 +37,14 @@ func checkCommand() *cobra.Command {
 		if err != nil && cmd.Flags().Changed("user") && !isRoot(*user) {
 			return err
 		}
-		cfg, err := loadAs(account, func() (*config.Config, error) { return config.Load(*at.config) })
+		cfg, err := loadAs(account, func() (*config.Config, error) {
+			cfg, err := config.Load(*at.config)
+			if err != nil {
+				return nil, err
+			}
+			cfg.Warnings = append(cfg.Warnings, auditWarnings(cfg.Audit.File)...)
+			return cfg, nil
+		})
 		if err != nil {
 			return err
 		}
@@ -64,6 +72,30 @@ func checkCommand() *cobra.Command {
 		return answer(cmd, *output, found, func(w io.Writer) error { return found.Gateway.print(w, file) })
 	}
 	return cmd
+}
+
+// auditWarnings tries whether this account can write the audit, and leaves the
+// disk as it is. The directory may be made by the service manager, so that what
+// is wrong now need not be when the gateway starts.
+func auditWarnings(file string) []string {
+	if file == "" {
+		return nil
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = os.CreateTemp(filepath.Dir(file), ".knockgw-check-*")
+		if err == nil {
+			defer os.Remove(f.Name()) //nolint:errcheck // it was a trial
+		}
+	}
+	if err == nil {
+		err = f.Close()
+	}
+	if err == nil {
+		return nil
+	}
+	return []string{fmt.Sprintf("audit.file: the audit cannot be written, and then the gateway does not start: %v; "+
+		"make its directory, writable for the gateway's account", err)}
 }
 
 // checked is what check finds, besides mistakes.

@@ -167,7 +167,7 @@ func printResult(w io.Writer, r *control.Result) error {
 	case r.Changes.Empty():
 		fmt.Fprintln(w, "nothing has changed")
 	case r.Applied:
-		fmt.Fprintf(w, "reloaded; %d flows and %d grants ended\n", r.Flows, r.Grants)
+		fmt.Fprintf(w, "reloaded; %s and %s ended\n", quantity(r.Flows, "flow"), quantity(r.Grants, "grant"))
 	}
 	return nil
 }

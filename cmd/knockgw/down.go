@@ -32,12 +32,17 @@ func downCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		n, err := made.Remove()
-		if err = errors.Join(err, state.forget(made, *all)); err != nil {
+		rules, lerr := made.Local().Remove()
+		routes, rerr := made.Routes().Remove()
+		if err = errors.Join(lerr, rerr, state.forget(made, *all)); err != nil {
 			return err
 		}
-		if err := answer(cmd, *output, removed{n}, func(w io.Writer) error {
-			_, err := fmt.Fprintf(w, "%d routes removed\n", n)
+		if err := answer(cmd, *output, removed{routes, rules}, func(w io.Writer) error {
+			text := quantity(routes, "route")
+			if rules > 0 {
+				text += " and " + quantity(rules, "rule")
+			}
+			_, err := fmt.Fprintln(w, text+" removed")
 			return err
 		}); err != nil {
 			return err
@@ -102,4 +107,5 @@ func tellRemains(w io.Writer, name string) error {
 // removed is what down has removed.
 type removed struct {
 	Routes int `json:"routes_removed"`
+	Rules  int `json:"rules_removed"` // of tun.local
 }

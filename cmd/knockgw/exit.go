@@ -10,6 +10,7 @@ import (
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/enroll"
 	"github.com/knockgw/knockgw/internal/hold"
 	"github.com/knockgw/knockgw/sandbox"
 	"github.com/knockgw/knockgw/tun"
@@ -80,6 +81,8 @@ func exitCode(err error) int {
 		step    *client.StepError
 		conf    *config.Error
 		refused *control.RefusedError
+		// The running gateway's refusal, where it is asked about such a client.
+		noClient *enroll.NoClientError
 	)
 	switch {
 	case err == nil:
@@ -88,7 +91,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.As(err, &step):
 		return stepCode(step.Step)
-	case errors.As(err, &conf), errors.As(err, &refused), errors.Is(err, hold.ErrInvalid):
+	case errors.As(err, &conf), errors.As(err, &refused), errors.As(err, &noClient), errors.Is(err, hold.ErrInvalid):
 		return exitConfiguration
 	case errors.Is(err, tun.ErrNoTUN):
 		return exitNoTUN

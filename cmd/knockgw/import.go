@@ -7,8 +7,10 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -118,6 +120,9 @@ func parseImport(name string, text []byte) (*profile.Profile, error) {
 		return nil, fmt.Errorf("import: %s is empty; it must be a profile or its URI", name)
 	}
 	if !strings.HasPrefix(trimmed, profile.Scheme) {
+		if !looksLikeProfile(text) {
+			return nil, fmt.Errorf("import: %s is neither a profile nor its URI; ask for one of them, as knockgw client show prints it on the gateway", name)
+		}
 		return profile.Parse(name, text)
 	}
 	p, err := profile.ParseURI(trimmed)
@@ -125,6 +130,18 @@ func parseImport(name string, text []byte) (*profile.Profile, error) {
 		return nil, fmt.Errorf("import: %s: %w", name, err)
 	}
 	return p, nil
+}
+
+// looksLikeProfile reports whether text has a key of a profile at the beginning
+// of a line. What has none is another file, and its mistakes as YAML say nothing.
+func looksLikeProfile(text []byte) bool {
+	if !utf8.Valid(text) {
+		return false
+	}
+	return slices.ContainsFunc(strings.Split(string(text), "\n"), func(line string) bool {
+		key, _, ok := strings.Cut(strings.TrimPrefix(line, "\uFEFF"), ":")
+		return ok && slices.Contains([]string{"version", "profile", "client", "secret", "services"}, strings.Trim(key, "{\"' \t"))
+	})
 }
 
 // imported is what import has made.

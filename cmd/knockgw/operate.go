@@ -212,12 +212,20 @@ func revokeCommand() *cobra.Command {
 		return asking[control.Revoked]{
 			ask: func(ctx context.Context, c *control.Client) (*control.Revoked, error) { return c.Revoke(ctx, what) },
 			show: func(w io.Writer, done *control.Revoked) error {
-				_, err := fmt.Fprintf(w, "%d flows and %d grants ended\n", done.Flows, done.Grants)
+				_, err := fmt.Fprintf(w, "%s and %s ended\n", quantity(done.Flows, "flow"), quantity(done.Grants, "grant"))
 				return err
 			},
 		}.run(cmd, at, *output)
 	}
 	return cmd
+}
+
+// quantity is a number of things that have an ordinary plural: 1 flow, 2 flows.
+func quantity(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 // columns begins a table.

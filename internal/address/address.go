@@ -157,5 +157,8 @@ func ParseSource(text string) (netip.Prefix, error) {
 	if p.Addr().Is4In6() {
 		return p, fmt.Errorf("%q is an IPv4 network in IPv6's clothes; write it as IPv4", text)
 	}
-	return p.Masked(), nil
+	if p != p.Masked() {
+		return p, fmt.Errorf("%q has bits set beyond its length; write %s for the network, or %s for the address", text, p.Masked(), p.Addr())
+	}
+	return p, nil
 }

@@ -68,3 +68,17 @@ func FuzzParsePrefix(f *testing.F) {
 		}
 	})
 }
+
+func TestParseSourceRefusesBitsBeyondTheLength(t *testing.T) {
+	for text, says := range map[string]string{
+		"203.0.113.2/16": "write 203.0.0.0/16 for the network, or 203.0.113.2 for the address",
+		"fd77::1/64":     "write fd77::/64",
+	} {
+		if got, err := ParseSource(text); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+	if got, err := ParseSource("203.0.0.0/16"); err != nil || got.String() != "203.0.0.0/16" {
+		t.Errorf("%v, %v", got, err)
+	}
+}

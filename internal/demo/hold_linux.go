@@ -187,9 +187,19 @@ func (d *held) tell() {
 	d.line("")
 	d.line("What the client finds, and what a stranger:")
 	d.line("")
-	d.block("$CLIENT knockgw ping web\n$STRANGER nmap -n -Pn -p 22,80,5432,50051 " + d.lab.families[0].hidden.String() + "\n")
+	d.block("$CLIENT " + program() + " ping web\n$STRANGER nmap -n -Pn -p 22,80,5432,50051 " + d.lab.families[0].hidden.String() + "\n")
 	d.line("")
 	d.line("All of it is gone when this ends: interrupt it (Ctrl-C).")
+}
+
+// program is this program as another terminal finds it: go run puts it nowhere in
+// PATH.
+func program() string {
+	path, err := os.Executable()
+	if err != nil {
+		return "knockgw"
+	}
+	return path
 }
 
 // flags joins the parts of a command.
