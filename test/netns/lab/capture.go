@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,9 +43,39 @@ type Capture struct {
 // Capture begins to capture on one of the host's interfaces. It ends with Stop, or with the test.
 func (h *Host) Capture(link string) *Capture {
 	h.tb.Helper()
+	return h.capture(link, nil)
+}
+
+// CaptureAnswers is Capture of those packets alone that the host sends there with a
+// protected address as the source. The kernel picks them out of any number.
+func (h *Host) CaptureAnswers(link string) *Capture {
+	h.tb.Helper()
+	return h.capture(link, answersAlone)
+}
+
+// answersAlone passes what leaves with a source in Protected4 or Protected6.
+var answersAlone = []bpf.Instruction{
+	bpf.LoadExtension{Num: bpf.ExtType},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.PACKET_OUTGOING, SkipTrue: 11},
+	bpf.LoadAbsolute{Off: 12, Size: 2},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IP, SkipTrue: 3},
+	bpf.LoadAbsolute{Off: 26, Size: 4},
+	bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xffffff00},
+	bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0x0a4d0000, SkipTrue: 5, SkipFalse: 6},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IPV6, SkipTrue: 5},
+	bpf.LoadAbsolute{Off: 22, Size: 4},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0xfd770000, SkipTrue: 3},
+	bpf.LoadAbsolute{Off: 26, Size: 4},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 1},
+	bpf.RetConstant{Val: captureLargest},
+	bpf.RetConstant{Val: 0},
+}
+
+func (h *Host) capture(link string, only []bpf.Instruction) *Capture {
+	h.tb.Helper()
 	c := &Capture{tb: h.tb, host: h.Name, link: link, done: make(chan struct{})}
 	err := h.ns.Do(func() (err error) {
-		c.file, err = packetSocket(link)
+		c.file, err = packetSocket(link, only)
 		return err
 	})
 	if err != nil {
@@ -56,7 +87,7 @@ func (h *Host) Capture(link string) *Capture {
 }
 
 // packetSocket opens a socket that sees all packets of an interface of the calling thread's namespace.
-func packetSocket(link string) (*os.File, error) {
+func packetSocket(link string, only []bpf.Instruction) (*os.File, error) {
 	iface, err := net.InterfaceByName(link)
 	if err != nil {
 		return nil, err
@@ -68,6 +99,7 @@ func packetSocket(link string) (*os.File, error) {
 		return nil, fmt.Errorf("open a packet socket: %w", err)
 	}
 	err = errors.Join(
+		attach(fd, only),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, captureBuffer),
 		unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: everything, Ifindex: iface.Index}),
 	)
@@ -75,6 +107,23 @@ func packetSocket(link string) (*os.File, error) {
 		return nil, errors.Join(fmt.Errorf("bind a packet socket: %w", err), unix.Close(fd))
 	}
 	return os.NewFile(uintptr(fd), "capture on "+link), nil
+}
+
+// attach gives a socket a filter, if there is one.
+func attach(fd int, only []bpf.Instruction) error {
+	if only == nil {
+		return nil
+	}
+	raw, err := bpf.Assemble(only)
+	if err != nil {
+		return err
+	}
+	program := make([]unix.SockFilter, len(raw))
+	for i, r := range raw {
+		program[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	}
+	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+		&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
 }
 
 func htons(v uint16) uint16 { return v<<8 | v>>8 }
@@ -87,6 +136,9 @@ func (c *Capture) read() {
 		n, err := c.file.Read(b)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return
+		}
+		if errors.Is(err, unix.ENETDOWN) {
+			continue // said once; it goes on when the interface is up
 		}
 		if err != nil {
 			c.tb.Errorf("%s: capture on %s: %v", c.host, c.link, err)

@@ -54,6 +54,45 @@ func (h *Host) FloodWith(ctx context.Context, to netip.Addr, next func(b []byte)
 	return sent, nil
 }
 
+// FloodFrames is FloodWith for packets that no IP socket sends: of which next writes
+// every byte, the header's checksum and lengths included. They go to the gateway
+// over the host's link.
+func (h *Host) FloodFrames(ctx context.Context, gateway *Host, next func(b []byte) int, rate int) (sent int, err error) {
+	near, err := h.routes.LinkByName(Link)
+	if err != nil {
+		return 0, fmt.Errorf("%s: find its link: %w", h.Name, err)
+	}
+	far, err := gateway.routes.LinkByName(h.Name + "0")
+	if err != nil {
+		return 0, fmt.Errorf("%s: find the link of %s: %w", gateway.Name, h.Name, err)
+	}
+	var fd int
+	err = h.ns.Do(func() error {
+		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		return unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: near.Attrs().Index})
+	})
+	if err != nil {
+		return 0, fmt.Errorf("%s: open a packet socket: %w", h.Name, err)
+	}
+	const header, addr = 14, 6 // bytes of an Ethernet header, and of an address
+	return flood(ctx, fd, func(b []byte) int {
+		copy(b, far.Attrs().HardwareAddr)
+		copy(b[addr:], near.Attrs().HardwareAddr)
+		n := next(b[header:])
+		if n == 0 {
+			return 0
+		}
+		b[12], b[13] = 0x08, 0x00
+		if b[header]>>4 == 6 {
+			b[12], b[13] = 0x86, 0xdd
+		}
+		return header + n
+	}, rate)
+}
+
 // Flood is Host.Flood from where the caller itself is: for a process that a test has started on a host.
 func Flood(ctx context.Context, junk Junk, rate int) (sent int, err error) {
 	fd, err := rawSocket(junk.To.Addr())
@@ -109,6 +148,8 @@ func flood(ctx context.Context, fd int, next func(b []byte) int, rate int) (sent
 		case 0:
 			sent += int(done)
 		case unix.EINTR, unix.EAGAIN, unix.ENOBUFS:
+		case unix.ENETDOWN: // the other end of the link is down: a host that boots
+			time.Sleep(floodPause)
 		default:
 			return sent, fmt.Errorf("send %d packets: %w", n, errno)
 		}

@@ -46,7 +46,7 @@ func (s *Segment) Append(b []byte) []byte {
 	tcp[13] = s.Flags
 	binary.BigEndian.PutUint16(tcp[14:], largeWindow)
 	tcp = append(append(tcp, s.Options...), s.Payload...)
-	binary.BigEndian.PutUint16(tcp[16:], checksum(s.Src.Addr(), s.Dst.Addr(), protoTCP, tcp))
+	binary.BigEndian.PutUint16(tcp[16:], Checksum(s.Src.Addr(), s.Dst.Addr(), protoTCP, tcp))
 	return append(appendHeader(b, s.Src.Addr(), s.Dst.Addr(), protoTCP, len(tcp)), tcp...)
 }
 
@@ -60,14 +60,14 @@ func AppendTooBig(b []byte, router netip.Addr, mtu uint32, quoted []byte) []byte
 		message[0], message[1] = 3, 4
 		binary.BigEndian.PutUint16(message[6:], uint16(mtu)) //nolint:gosec // what fits in
 		message = append(message, quoted[:ip4Header+8]...)
-		binary.BigEndian.PutUint16(message[2:], checksum(netip.Addr{}, netip.Addr{}, protoICMP, message))
+		binary.BigEndian.PutUint16(message[2:], Checksum(netip.Addr{}, netip.Addr{}, protoICMP, message))
 		return append(appendHeader(b, router, dst, protoICMP, len(message)), message...)
 	}
 	dst = netip.AddrFrom16([16]byte(quoted[8:]))
 	message[0] = 2
 	binary.BigEndian.PutUint32(message[4:], mtu)
 	message = append(message, quoted[:min(len(quoted), ip6Header+plainTCP)]...)
-	binary.BigEndian.PutUint16(message[2:], checksum(router, dst, protoICMP6, message))
+	binary.BigEndian.PutUint16(message[2:], Checksum(router, dst, protoICMP6, message))
 	return append(appendHeader(b, router, dst, protoICMP6, len(message)), message...)
 }
 
@@ -79,7 +79,7 @@ func appendHeader(b []byte, src, dst netip.Addr, proto byte, size int) []byte {
 		binary.BigEndian.PutUint16(h[2:], uint16(ip4Header+size)) //nolint:gosec // a packet's
 		copy(h[12:], src.AsSlice())
 		copy(h[16:], dst.AsSlice())
-		binary.BigEndian.PutUint16(h[10:], checksum(netip.Addr{}, netip.Addr{}, 0, h))
+		binary.BigEndian.PutUint16(h[10:], Checksum(netip.Addr{}, netip.Addr{}, 0, h))
 		return append(b, h...)
 	}
 	h := make([]byte, ip6Header)
@@ -90,9 +90,9 @@ func appendHeader(b []byte, src, dst netip.Addr, proto byte, size int) []byte {
 	return append(b, h...)
 }
 
-// checksum is the Internet checksum of a message whose own field is 0, with the
+// Checksum is the Internet checksum of a message whose own field is 0, with the
 // pseudo-header of these addresses if they are valid (RFC 9293, 3.1; RFC 8200, 8.1).
-func checksum(src, dst netip.Addr, proto byte, message []byte) uint16 {
+func Checksum(src, dst netip.Addr, proto byte, message []byte) uint16 {
 	var sum uint32
 	add := func(b []byte) {
 		for ; len(b) >= 2; b = b[2:] {
@@ -142,4 +142,10 @@ func ReadSegment(packet []byte) (s SeenSegment, ok bool) {
 		Seq: binary.BigEndian.Uint32(tcp[4:]), Ack: binary.BigEndian.Uint32(tcp[8:]), Flags: tcp[13] & (FIN | SYN | RST | PSH | ACK),
 		Payload: tcp[min(len(tcp), int(tcp[12]>>4)*4):],
 	}, true
+}
+
+// AppendPacket appends an IP packet of the family of its addresses with a payload of
+// any protocol.
+func AppendPacket(b []byte, src, dst netip.Addr, proto byte, payload []byte) []byte {
+	return append(appendHeader(b, src, dst, proto, len(payload)), payload...)
 }
