@@ -237,6 +237,7 @@ func (g *Gate) admitTCP(p *tun.Packet) Verdict {
 
 // admitSegment judges a segment of a flow in the table. The caller holds g.mu.
 func (g *Gate) admitSegment(f *flow, p *tun.Packet) Verdict {
+	unstamped := f.unstamped(p)
 	if !f.accepts(p) && !g.inboundOnly {
 		return Verdict{Reason: ReasonOutOfWindow, Open: f.open}
 	}
@@ -244,7 +245,9 @@ func (g *Gate) admitSegment(f *flow, p *tun.Packet) Verdict {
 		return Verdict{Reason: ReasonUnproven, Open: f.open}
 	}
 	f.heard = g.tick
-	return Verdict{Action: Pass, Reason: ReasonFlow, Open: f.open, Reset: f.revoked}
+	return Verdict{
+		Action: Pass, Reason: ReasonFlow, Open: f.open, Reset: f.revoked, Unstamped: unstamped, Timestamp: f.echo,
+	}
 }
 
 // admitSYN judges a SYN that begins a flow; old is the flow whose tuple it

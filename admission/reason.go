@@ -75,6 +75,11 @@ type Verdict struct {
 	// Reset: the flow has been revoked. The stack is to answer with a reset, and
 	// not to look at the packet otherwise.
 	Reset bool
+	// Unstamped: the client, or a middlebox, has left out the timestamp option
+	// that was negotiated. The stack would not take the ACK of its SYN-ACK without
+	// one, as other stacks do: it is to see Timestamp, that of the client's SYN.
+	Unstamped bool
+	Timestamp uint32
 }
 
 // A KnockResult is how the decision about a knock ended.

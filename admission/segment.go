@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"encoding/binary"
 	"math"
 
 	"github.com/knockgw/knockgw/tun"
@@ -25,6 +26,8 @@ type tcb struct {
 	scale    uint8  // of the windows that we announce, after the SYN-ACK (RFC 7323, 2.2)
 	answered uint8  // entries of synACKs in use
 	twoSYNs  bool   // other means something
+	stamped  bool   // the SYN-ACK has a timestamp, and echoes
+	echo     uint32 // this one, of the client's SYN
 	isn      uint32 // the client's initial sequence number
 	other    uint32 // that of the latest other SYN, which may be the forged one or the client's own
 
@@ -234,7 +237,17 @@ func (f *flow) maySendSYNACK(p *tun.Packet) bool {
 	f.synACKs[min(f.answered, 1)] = synACK{seq: p.Seq, ack: p.Ack, window: p.Window, scale: scale}
 	f.answered = min(f.answered+1, uint8(len(f.synACKs)))
 	f.phase = synReceived
+	f.echo, f.stamped = timestampEcho(p.TCPOptions())
 	return true
+}
+
+// unstamped reports whether p, of a handshake under way, lacks the timestamp that
+// was negotiated.
+func (f *flow) unstamped(p *tun.Packet) bool {
+	if f.state != opening || !f.stamped || p.Flags&(tun.SYN|tun.RST|tun.ACK) != tun.ACK {
+		return false
+	}
+	return option(p.TCPOptions(), optionTimestamp, timestampLength) == nil
 }
 
 // bearsCookie notes that the flow begins with an ACK that may answer a SYN
@@ -276,24 +289,48 @@ func latest(a, b uint32) uint32 {
 const (
 	optionEnd, optionNOP = 0, 1 // RFC 9293, 3.2
 	optionWindowScale    = 3    // RFC 7323, 2.2
-	windowScaleLimit     = 14   // RFC 7323, 2.3
+	windowScaleLength    = 3
+	windowScaleLimit     = 14 // RFC 7323, 2.3
+	optionTimestamp      = 8  // RFC 7323, 3.2
+	timestampLength      = 10
 )
 
 // windowScale returns the shift count of the Window Scale option; ok is false if
 // there is none.
 func windowScale(options []byte) (scale uint8, ok bool) {
+	o := option(options, optionWindowScale, windowScaleLength)
+	if o == nil {
+		return 0, false
+	}
+	return min(o[2], windowScaleLimit), true
+}
+
+// timestampEcho returns the TSecr of the Timestamps option; ok is false if there
+// is none.
+func timestampEcho(options []byte) (echo uint32, ok bool) {
+	o := option(options, optionTimestamp, timestampLength)
+	if o == nil {
+		return 0, false
+	}
+	const at = 6
+	return binary.BigEndian.Uint32(o[at:]), true
+}
+
+// option returns the first option of that kind and length in bytes, nil if there
+// is none.
+func option(options []byte, kind, length byte) []byte {
 	for len(options) > 0 && options[0] != optionEnd {
 		if options[0] == optionNOP {
 			options = options[1:]
 			continue
 		}
 		if len(options) < 2 || options[1] < 2 || int(options[1]) > len(options) {
-			return 0, false
+			return nil
 		}
-		if options[0] == optionWindowScale && options[1] == 3 {
-			return min(options[2], windowScaleLimit), true
+		if options[0] == kind && options[1] == length {
+			return options[:length]
 		}
 		options = options[options[1]:]
 	}
-	return 0, false
+	return nil
 }

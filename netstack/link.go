@@ -36,11 +36,16 @@ func newLink(s *Stack) *link {
 // receive hands an admitted segment to the stack. The payload is copied into
 // one view of its own size and the headers into another, small one: when they
 // share a view, gVisor clones all of it to look at the header alone.
-func (l *link) receive(p *tun.Packet) {
+func (l *link) receive(p *tun.Packet, d Decision) {
 	if l.dispatcher == nil || p.Fault != tun.FaultNone || p.Proto != tun.TCP {
 		return // ICMP errors are the gate's: the stack would never raise a path MTU again
 	}
-	head := buffer.NewViewWithData(p.Data[:p.Payload])
+	var head *buffer.View
+	if d.Stamp {
+		head = buffer.NewViewWithData(stamp(p, d.Timestamp))
+	} else {
+		head = buffer.NewViewWithData(p.Data[:p.Payload])
+	}
 	if p.Flags&tun.SYN != 0 {
 		raiseMSS(head.AsSlice()[p.L4+header.TCPMinimumSize:])
 	}

@@ -1,6 +1,8 @@
 package netstack_test
 
 import (
+	"bytes"
+	"fmt"
 	"io"
 	"net/netip"
 	"sync"
@@ -275,5 +277,43 @@ func TestAnewDoesNotTouchAConnectionThatIsNotInTimeWait(t *testing.T) {
 	b := make([]byte, 2)
 	if _, err := io.ReadFull(c, b); err != nil || string(b) != "on" {
 		t.Errorf("%q, %v", b, err)
+	}
+}
+
+func TestStackTakesAHandshakeWithoutTheTimestampThatItIsGiven(t *testing.T) {
+	timestamps := []byte{1, 1, 8, 10, 0xff, 0, 0, 1, 0, 0, 0, 0}
+	for name, options := range map[string][]byte{
+		"no options":  nil,
+		"SACK blocks": append([]byte{1, 1, 5, 26}, make([]byte, 24)...),
+		"no room":     append([]byte{1, 1, 5, 34}, make([]byte, 32)...),
+	} {
+		for family, f := range families {
+			for _, port := range []uint16{hiddenPort, openPort} {
+				t.Run(fmt.Sprintf("%s %s %d", name, family, port), func(t *testing.T) {
+					w := newWorld(t, false, func(w *world) {
+						admit := w.admit
+						w.admit = func(p *tun.Packet) netstack.Decision {
+							d := admit(p)
+							d.Stamp, d.Timestamp = p.Flags&tun.SYN == 0, 0xff000001
+							return d
+						}
+					})
+					client := w.raw(1000, netip.AddrPortFrom(f.target, port))
+					client.options = timestamps
+					client.send(tun.SYN, nil)
+					if p := client.expect(tun.SYN | tun.ACK); !bytes.Contains(p.TCPOptions(), []byte{8, 10}) {
+						t.Fatal("no timestamps were agreed on")
+					}
+					w.put(tuntest.TCP{
+						Src: client.src, Dst: client.dst, Flags: tun.ACK, Seq: client.seq, Ack: client.ack,
+						Options: options, Payload: []byte("hello"),
+					}.Packet())
+					got := make([]byte, len("hello"))
+					if _, err := io.ReadFull(w.accepted(), got); err != nil || string(got) != "hello" {
+						t.Errorf("%q, %v", got, err)
+					}
+				})
+			}
+		}
 	}
 }

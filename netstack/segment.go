@@ -111,3 +111,40 @@ func (l *link) reset(p *tun.Packet) {
 		_ = l.s.o.Device.Write(tun.Offload{}, [][]byte{b})
 	}
 }
+
+const (
+	timestampSize  = 12 // bytes of a Timestamps option, aligned
+	maxOptionsSize = header.TCPOptionsMaximumSize
+)
+
+// stamp returns the headers of p with a Timestamps option of that value, which
+// echoes nothing. Where there is no room for it the other options give way.
+func stamp(p *tun.Packet, value uint32) []byte {
+	options := p.TCPOptions()
+	if len(options)+timestampSize > maxOptionsSize {
+		options = nil
+	}
+	length := p.L4 + header.TCPMinimumSize + timestampSize + len(options)
+	if length-p.Payload+len(p.Data) > tun.MaxPacket {
+		return p.Data[:p.Payload]
+	}
+
+	b := make([]byte, 0, length)
+	b = append(b, p.Data[:p.L4+header.TCPMinimumSize]...)
+	b = append(b, header.TCPOptionNOP, header.TCPOptionNOP, header.TCPOptionTS, header.TCPOptionTSLength)
+	b = binary.BigEndian.AppendUint32(b, value)
+	b = append(b, 0, 0, 0, 0)
+	b = append(b, options...)
+
+	header.TCP(b[p.L4:]).SetDataOffset(uint8(length - p.L4))
+	size := uint16(length - p.L4 + len(p.Data) - p.Payload) // a packet's
+	if p.Version == 4 {
+		ip := header.IPv4(b)
+		ip.SetTotalLength(uint16(p.L4) + size)
+		ip.SetChecksum(0)
+		ip.SetChecksum(^ip.CalculateChecksum())
+	} else {
+		header.IPv6(b).SetPayloadLength(size)
+	}
+	return b
+}

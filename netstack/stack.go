@@ -44,6 +44,9 @@ type Decision struct {
 	Anew bool // a SYN whose tuple an endpoint in TIME_WAIT may still hold
 	// Reset: it is answered with a reset instead; its flow is over.
 	Reset bool
+	// Stamp: the stack sees it with Timestamp, and no echo, in a TCP option.
+	Stamp     bool
+	Timestamp uint32
 }
 
 // Options is what a Stack is made of. All fields are required.
@@ -252,7 +255,7 @@ func (s *Stack) deliver(p *tun.Packet, d Decision) {
 	if d.Anew {
 		s.forget(nic, p.Tuple)
 	}
-	s.links[nic].receive(p)
+	s.links[nic].receive(p, d)
 }
 
 // forget aborts an endpoint in TIME_WAIT, so that a SYN of the same tuple does
