@@ -74,6 +74,7 @@ type budgets struct {
 	authentications trialLimit    // those to be tried with every client
 	warm            [numWarm][purses]purse
 	found           [purses]purse
+	reports         purse          // HMACs to tell whose knocks are that open nothing
 	known           purse          // HMACs for sources that are known
 	opens           [numWarm]purse // HMACs' time for what was found in the table, by method
 }
@@ -140,6 +141,17 @@ func (b *budgets) of(list *[purses]purse, a tun.Addr) *purse {
 func (b *budgets) payKnown(a tun.Addr, n int, now time.Duration) bool {
 	b.deal(now)
 	return b.payWarm(warmV1, a, now) && b.known.take(float64(n), hmacRate, hmacBurst, now)
+}
+
+// reportShare is the part of the HMACs, one in so many, that may be spent on
+// knocks of no client of the service, to tell whose they are.
+const reportShare = 16
+
+// payReport pays for trying the n keys of all clients with a knock that opened
+// nothing. That is only to explain it, so it has a bucket of its own, which other
+// knocks do not depend on.
+func (b *budgets) payReport(n int, now time.Duration) bool {
+	return b.reports.take(float64(n), hmacRate/reportShare, max(hmacBurst/reportShare, float64(n)), now)
 }
 
 // What deciding costs once a knock was found in the table, in HMACs' time.

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"errors"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -65,7 +66,12 @@ func TestAClientKnocksForItsServicesOnlyByEveryMethod(t *testing.T) {
 			}
 		}))
 		v := w.at("192.0.2.1")
-		if got := v.tries(method, bob, "db"); got != KnockUnknown {
+		// What is computed ahead is only what clients may send: of another port, it is like junk.
+		want := KnockUnknown
+		if method == "udp" || method == "udp-seq" {
+			want = KnockForbidden
+		}
+		if got := v.tries(method, bob, "db"); got != want {
 			t.Errorf("%s: %v", method, got)
 		}
 		w.empty()
@@ -248,4 +254,43 @@ func TestAClientHasSoManyFlowsAtOnce(t *testing.T) {
 	w.gate.Forget(v.tuple(4, "ssh"))
 	w.want(v.syn(6, "db"), ReasonGrant)
 	v.enters(6, "db", alice)
+}
+
+// A known client at a service that it may not use is recognised, by the methods
+// that can tell, and gets no grant and no answer.
+func TestGateNamesTheClientThatMayNotUseAService(t *testing.T) {
+	for _, method := range []string{"udp", "udp-seq", "udp-v2", "tcp-syn"} {
+		// Two services of one port: bob may use the one at 10.77.1.0/24 alone.
+		w := newWorld(t, every(having(members([]*protocol.Client{alice})...), func(o *PolicyOptions) {
+			for _, s := range o.Services {
+				if s.Name == "ssh4" {
+					s.Name, s.Listen, s.Clients = "other", netip.MustParsePrefix("10.77.1.0/24"), members([]*protocol.Client{bob})
+					o.Services = append(o.Services, s)
+					break
+				}
+			}
+		}))
+		v := w.at("192.0.2.1")
+		if got := v.tries(method, bob, "ssh"); got != KnockForbidden {
+			t.Errorf("%s: %v", method, got)
+			continue
+		}
+		if e := w.events[len(w.events)-1]; e.Client != "bob" || e.Service != "ssh4" {
+			t.Errorf("%s: %+v", method, e)
+		}
+		v.wantGrants(0)
+		w.want(v.syn(40000, "ssh"), ReasonNoGrant)
+		w.empty()
+	}
+}
+
+func TestGateNamesTheClientThatHasExpired(t *testing.T) {
+	for _, method := range []string{"udp", "udp-v2"} {
+		w := newWorld(t, every(having(&Client{ID: "alice", Keys: []Key{{Identity: alice}}, Expires: newTestClocks().wall})))
+		v := w.at("192.0.2.1")
+		if got := v.tries(method, alice, "ssh"); got != KnockNotNow || w.events[len(w.events)-1].Client != "alice" {
+			t.Errorf("%s: %v", method, got)
+		}
+		v.wantGrants(0)
+	}
 }

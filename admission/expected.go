@@ -321,6 +321,7 @@ type hit struct {
 	kind        expectedKind
 	part        int
 	slot        int64
+	forbidden   bool   // its client may not use the service: it is looked at to say so
 	place       uint16 // of a v1 datagram, which nobody expects: in knockLanes.originals
 }
 

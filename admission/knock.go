@@ -151,6 +151,12 @@ func (g *Gate) admitV2(p *tun.Packet, payload []byte, h protocol.HintV2) Verdict
 		}
 	}
 	if found.service == nil {
+		found.forbidden = true
+		found.service = policy.udp.find(p.Tuple.Dst, p.Tuple.DstPort, func(s *Service) bool {
+			return s.MACPort == found.expectation.port && s.Methods&FamilyUDPv2 != 0
+		})
+	}
+	if found.service == nil {
 		return Verdict{Reason: ReasonNotKnock}
 	}
 	if !g.budgets.payFound(p.Tuple.Src, &found, g.mono()) {

@@ -42,6 +42,7 @@ func (w *worker) openV1(k *queuedKnock, d *decision) {
 		_, cost := policy.knockable(k.dst, k.port)
 		if !w.payForScan(k.src, cost.scan) {
 			d.event.Result = KnockBudget
+			w.tryForbidden(&knock, k, d, policy)
 			return
 		}
 	}
@@ -53,6 +54,53 @@ func (w *worker) openV1(k *queuedKnock, d *decision) {
 		})
 		if found {
 			return
+		}
+	}
+	w.tryForbidden(&knock, k, d, policy)
+}
+
+// tryForbidden tries the clients that may not use the services that a v1 datagram
+// may be for, so that their operator is told what is wrong: those as whom the
+// source knocked lately, and the others as far as there is time left for that.
+func (w *worker) tryForbidden(knock *protocol.Knock, k *queuedKnock, d *decision, policy *Policy) {
+	w.mu.Lock()
+	var ids [seenClients]string
+	if s := w.seen[k.src]; s != nil {
+		ids = s.ids
+	}
+	all := w.budgets.payReport(policy.numKeys, w.mono())
+	w.mu.Unlock()
+	for svc := range policy.takingV1(k.dst, k.port) {
+		for h := range policy.strangersTo(svc, ids, all) {
+			for _, key := range h.keys {
+				if !w.tryV1(knock, svc, key, d, policy) {
+					continue
+				}
+				if d.event.Result != KnockStale && d.event.Result != KnockNotNow {
+					d.event.Result = KnockForbidden
+				}
+				d.part = nil
+				return
+			}
+		}
+	}
+}
+
+// strangersTo are the clients that may not use a service: those of ids, or all.
+func (p *Policy) strangersTo(svc *Service, ids [seenClients]string, all bool) iter.Seq[*holder] {
+	return func(yield func(*holder) bool) {
+		if !all {
+			for _, id := range ids {
+				if h := p.clients[id]; h != nil && svc.client(id) == nil && !yield(h) {
+					return
+				}
+			}
+			return
+		}
+		for id, h := range p.clients {
+			if svc.client(id) == nil && !yield(h) {
+				return
+			}
 		}
 	}
 }
@@ -107,10 +155,11 @@ func (w *worker) tryV1(knock *protocol.Knock, svc *Service, key *key, d *decisio
 		return false // a hint is only 8 bytes, and two clients may share a secret
 	}
 	now := w.now()
-	if !key.valid(now) {
-		return false
-	}
 	d.found(key, svc, methodName(m.Method))
+	if !key.valid(now) {
+		d.event.Result = KnockNotNow
+		return true
+	}
 	if err != nil {
 		d.event.Result = KnockRefused
 		return true
@@ -142,12 +191,16 @@ func (w *worker) openV2(k *queuedKnock, d *decision) {
 	m, err := knock.Open(w.scratch, x.key.id, policy.gateway, x.port, k.hit.slot)
 	now := w.now()
 	switch {
-	case err != nil && errors.Is(err, protocol.ErrSealed), !key.valid(now):
+	case err != nil && errors.Is(err, protocol.ErrSealed):
 		// A hint that was copied off the wire proves nothing.
 		d.event = KnockEvent{Result: KnockUnknown, Source: d.event.Source}
 		return
 	case err != nil:
 		d.event.Result = KnockRefused
+		return
+	}
+	if !key.valid(now) {
+		d.event.Result = KnockNotNow
 		return
 	}
 	d.session = string(m.Session())
@@ -157,6 +210,8 @@ func (w *worker) openV2(k *queuedKnock, d *decision) {
 	switch {
 	case d.event.Skew.Abs() > policy.window:
 		d.event.Result = KnockStale
+	case k.hit.forbidden:
+		d.event.Result = KnockForbidden
 	case !m.AllowsSource(k.src.Netip()):
 		d.event.Result = KnockSource
 	case d.service.SessionRequired && d.session == "" && d.service.Authenticates():

@@ -48,11 +48,11 @@ func (s *Service) key(id *protocol.Client) *key {
 func (p *Policy) standing(h *hit) (*key, *Service) {
 	svc := h.service
 	if svc.at < len(p.services) && p.services[svc.at] == svc {
-		return h.expectation.key, svc
+		return h.expectation.key, svc // where it is forbidden as well
 	}
 	// It was at this address and port, and is found there if it is the same.
 	s := p.tcp.find(tun.AddrFrom(svc.Listen.Addr()), svc.Port, svc.sameDoor)
-	if s == nil || !s.takes(h.expectation, h.kind.family()) {
+	if s == nil || h.forbidden || !s.takes(h.expectation, h.kind.family()) {
 		return nil, nil
 	}
 	return s.key(h.expectation.key.id), s

@@ -154,6 +154,8 @@ type Policy struct {
 	numExpected  int // cells of all of them, in the slots that are kept
 	holders      map[*Client]*holder
 	limited      map[string]*Client // those with limits of their own, by id
+	clients      map[string]*holder // one for each id
+	numKeys      int                // of those
 }
 
 // NewPolicy checks o and builds the policy. It copies o.Services, and keeps nothing
@@ -209,8 +211,12 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 			p.udp.add(o.KnockPort, &s)
 		}
 	}
-	p.holders, p.limited = sets.holders, make(map[string]*Client)
-	for c := range p.holders {
+	p.holders, p.limited, p.clients = sets.holders, make(map[string]*Client), make(map[string]*holder)
+	for c, h := range p.holders {
+		if p.clients[c.ID] == nil {
+			p.clients[c.ID] = h
+			p.numKeys += len(h.keys)
+		}
 		if c.MaxGrants != 0 || c.MaxFlows != 0 {
 			p.limited[c.ID] = c
 		}

@@ -101,12 +101,13 @@ const (
 	KnockLimit                          // too many grants or sequences, or the replay store is full
 	KnockBudget                         // the budget was spent before its client was found
 	KnockStoreFailed                    // the replay store could not write
+	KnockForbidden                      // of a known client that may not use the service
 	knockResultCount
 )
 
 var knockResultNames = [knockResultCount]string{
 	"ok", "part", "repeat", "unknown", "refused", "method", "no-session", "stale", "replay",
-	"not-now", "source", "limit", "budget", "store-failed",
+	"not-now", "source", "limit", "budget", "store-failed", "forbidden",
 }
 
 // String returns the result's name, fit for a metric label.

@@ -25,7 +25,9 @@ func (g *Gate) expectedSYN(p *tun.Packet, svc *Service, policy *Policy) (hit, bo
 		return g.legacy(h, p, policy)
 	}
 	h.service = svc
-	return h, svc.takes(h.expectation, h.kind.family())
+	h.forbidden = h.kind == expectSYN && h.expectation.port == svc.MACPort && svc.Methods&FamilySYN != 0 &&
+		svc.client(h.expectation.key.client.ID) == nil
+	return h, h.forbidden || svc.takes(h.expectation, h.kind.family())
 }
 
 // lookUpSYN looks up what a SYN with the Timestamps option is expected as.
@@ -82,6 +84,11 @@ func (g *Gate) admitSYNKnock(t tun.Tuple, h hit) Verdict {
 func (w *worker) openSYN(k *queuedKnock, d *decision) {
 	key, svc := w.policy.Load().standing(&k.hit)
 	if key == nil {
+		return
+	}
+	if k.hit.forbidden {
+		d.found(key, svc, protocol.MethodTCPSYN)
+		d.event.Result = KnockForbidden
 		return
 	}
 	method := protocol.MethodTCPSYN

@@ -79,6 +79,7 @@ var knockResultWords = [knockResultCount]string{
 	KnockLimit:       "too many grants or sequences, or the replay store is full",
 	KnockBudget:      "the budget was spent before its client was found",
 	KnockStoreFailed: "the replay store could not write it down",
+	KnockForbidden:   "the client may not use this service (clients[].services)",
 }
 
 // Words explain the result in a sentence without its beginning.
