@@ -330,3 +330,25 @@ func TestThereIsAnEndToHowManyWatch(t *testing.T) {
 	stop()
 	wg.Wait()
 }
+
+func TestClientsAreSeenWhileTheirSessionsMove(t *testing.T) {
+	l, c := operated(t)
+	conn, err := l.visit(alice, homes[2], modeKnockAuth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	seen := func() time.Time {
+		list, err := c.Clients(t.Context())
+		if err != nil || len(list.Clients) == 0 || list.Clients[0].Seen == nil {
+			return time.Time{}
+		}
+		return list.Clients[0].Seen.Time
+	}
+	eventually(t, "alice is seen", func() bool { return !seen().IsZero() })
+	moved := time.Now()
+	if _, err := conn.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "alice is seen later", func() bool { return seen().After(moved) })
+}
