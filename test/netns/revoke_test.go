@@ -141,7 +141,7 @@ func TestWhatIsRevokedIsOverWithinASecond(t *testing.T) {
 			began := time.Now()
 			out, err := site.Knockgw(soon(t, answerTime), "revoke", test.args(conn)...)
 			returned := time.Now()
-			if err != nil || !strings.HasPrefix(out, "1 flows ") {
+			if err != nil || !strings.HasPrefix(out, "1 flow ") {
 				t.Fatalf("revoke says %v\n%s", err, out)
 			}
 			select {
@@ -196,7 +196,7 @@ func TestWhatIsRevokedIsOverWithinASecond(t *testing.T) {
 				break
 			}
 		}
-		if !strings.HasPrefix(out, "0 flows and 1 grants") {
+		if !strings.HasPrefix(out, "0 flows and 1 grant") {
 			t.Errorf("revoke says %s", out)
 		}
 		archive.shut(t, v, nil)
