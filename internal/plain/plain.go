@@ -5,7 +5,6 @@ package plain
 import (
 	"strconv"
 	"strings"
-	"unicode"
 )
 
 // Text is text as it is, but for control characters (C0, DEL, C1) and those that turn the direction of writing: they
@@ -27,7 +26,7 @@ func Name(name string) string {
 // obey it.
 func escape(text, stay string) string {
 	bad := func(r rune) bool {
-		return (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == unicode.ReplacementChar) && !strings.ContainsRune(stay, r)
+		return hidden(r) && !strings.ContainsRune(stay, r)
 	}
 	if strings.IndexFunc(text, bad) < 0 {
 		return text
