@@ -20,10 +20,11 @@ const (
 	inetConf = 1
 )
 
-// acceptLocal lets the host's own addresses be the source of what comes from an
-// interface, and this leave by another one. The kernel is told by netlink, because
+// letAnswersOut has the kernel forward what comes from the gateway's interface, also
+// where its source is an address of the host itself (tun.local) or one that is
+// reached by another interface (a prefix that is the host's own subnet). The kernel is told by netlink, because
 // a service manager may have made /proc/sys read-only.
-func acceptLocal(name string) error {
+func letAnswersOut(name string) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("find interface %s: %w", name, err)

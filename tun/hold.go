@@ -13,10 +13,11 @@ type Hold struct {
 	Prefixes []netip.Prefix   `json:"prefixes,omitempty"`  // of Routes
 	Ports    []netip.AddrPort `json:"ports,omitempty"`     // of Local, as UDP
 	UDP      []netip.AddrPort `json:"udp_ports,omitempty"` //
+	Inside   []Inside         `json:"inside,omitempty"`    // of Routes
 }
 
 // Routes are those of the prefixes.
-func (h Hold) Routes() Routes { return Routes{Prefixes: h.Prefixes} }
+func (h Hold) Routes() Routes { return Routes{Prefixes: h.Prefixes, Inside: h.Inside} }
 
 // Local is what hides the ports.
 func (h Hold) Local() Local { return Local{Ports: h.Ports, UDP: h.UDP} }

@@ -55,7 +55,7 @@ func (h *Hold) addPorts(rules []netlink.Rule) {
 	tcp, udp := make(map[netip.AddrPort]bool), make(map[netip.AddrPort]bool)
 	for i := range rules {
 		r := &rules[i]
-		if r.Protocol != routeProtocol || r.Table != localTable || r.Dport == nil || r.Dport.Start != r.Dport.End {
+		if r.Protocol != RouteProtocol || r.Table != localTable || r.Dport == nil || r.Dport.Start != r.Dport.End {
 			continue
 		}
 		p, ok := prefixOf(r.Dst)

@@ -12,9 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Missing tells, in a line each, what is not there any more of what Blackhole and
-// Attach have made for the device called name. Asking takes no privilege.
-func (r Routes) Missing(name string) ([]string, error) {
+// missing says what is missing of the routes of one table, and of the device.
+func (r Routes) missing(name string) ([]string, error) {
 	if len(r.Prefixes) == 0 {
 		return nil, nil
 	}
@@ -35,7 +34,7 @@ func (r Routes) Missing(name string) ([]string, error) {
 		if !slices.ContainsFunc(r.Prefixes, func(p netip.Prefix) bool { return familyOf(p.Addr()) == family }) {
 			continue
 		}
-		filter := &netlink.Route{Protocol: routeProtocol, Table: cmp.Or(r.table, unix.RT_TABLE_MAIN)}
+		filter := &netlink.Route{Protocol: RouteProtocol, Table: cmp.Or(r.table, unix.RT_TABLE_MAIN)}
 		err := whole(func() error {
 			return netlink.RouteListFilteredIter(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE, func(at netlink.Route) bool {
 				p, ok := prefixOf(at.Dst)
@@ -105,16 +104,16 @@ func (l Local) Missing(name string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		missing = append(missing, l.missingRules(family, have, ofFamily(wanted, family))...)
+		missing = append(missing, ruleOwner(l.ours).missing(family, have, ofFamily(wanted, family))...)
 	}
 	return missing, nil
 }
 
-// missingRules says what is missing of the rules of one family, or of their order.
-func (l Local) missingRules(family int, have, wanted []netlink.Rule) (missing []string) {
+// missing says what is missing of the rules of one family, or of their order.
+func (ours ruleOwner) missing(family int, have, wanted []netlink.Rule) (missing []string) {
 	for i := range wanted {
 		w := &wanted[i]
-		if !slices.ContainsFunc(have, func(h netlink.Rule) bool { return l.ours(&h) && equal(&h, w) }) {
+		if !slices.ContainsFunc(have, func(h netlink.Rule) bool { return ours(&h) && equal(&h, w) }) {
 			missing = append(missing, "the rule "+spelt(w))
 		}
 	}
@@ -122,9 +121,9 @@ func (l Local) missingRules(family int, have, wanted []netlink.Rule) (missing []
 	switch {
 	case local < 0:
 		return append(missing, fmt.Sprintf("any rule of the local table: ip %s rule add pref %d lookup local", flagOf(family), rulePriority))
-	case slices.ContainsFunc(have[local:], func(h netlink.Rule) bool { return l.ours(&h) && h.Priority == rulePriority }):
+	case slices.ContainsFunc(have[local:], func(h netlink.Rule) bool { return ours(&h) && h.Priority == rulePriority }):
 		return append(missing, fmt.Sprintf("the precedence of our rules: the local table is asked before them, at %d", have[local].Priority))
-	case len(missing) == 0 && !l.inOrder(have, wanted):
+	case len(missing) == 0 && !ours.inOrder(have, wanted):
 		return []string{fmt.Sprintf("the order of our rules: ip %s rule", flagOf(family))}
 	}
 	return missing
@@ -132,7 +131,10 @@ func (l Local) missingRules(family int, have, wanted []netlink.Rule) (missing []
 
 // spelt writes one of our rules as ip rule shows it.
 func spelt(r *netlink.Rule) string {
-	text := fmt.Sprintf("%d: to %s ipproto %d", r.Priority, r.Dst.IP, r.IPProto)
+	text := describe(r)
+	if r.IPProto != 0 {
+		text += fmt.Sprintf(" ipproto %d", r.IPProto)
+	}
 	for _, p := range []struct {
 		word string
 		at   *netlink.RulePortRange

@@ -35,9 +35,6 @@ func (l Local) Attach(name string) error {
 	if len(l.addrs()) == 0 {
 		return nil
 	}
-	if err := acceptLocal(name); err != nil {
-		return err
-	}
 	return l.routes().Attach(name)
 }
 

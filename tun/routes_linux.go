@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	// routeProtocol marks the routes that are ours (rtnetlink(7), rtm_protocol);
+	// RouteProtocol marks the routes and rules that are ours (rtnetlink(7), rtm_protocol);
 	// values above 4 (RTPROT_STATIC) are for user space, and this one is not in
 	// iproute2's list.
-	routeProtocol = 107
+	RouteProtocol = 107
 	// deviceMetric and blackholeMetric order the two routes of a prefix; the
 	// smaller wins. IPv6 turns 0 into 1024, hence not 0. The gap leaves room for
 	// an operator's own routes.
@@ -32,9 +32,8 @@ const (
 // the operator's own hand.
 const RoutesManaged = true
 
-// Blackhole installs the blackhole routes, as many of them as it can. Those of an
-// earlier run are kept.
-func (r Routes) Blackhole() (err error) {
+// blackholes installs the blackhole routes of one table, as many of them as it can.
+func (r Routes) blackholes() (err error) {
 	for _, p := range r.Prefixes {
 		if rerr := netlink.RouteReplace(r.blackhole(p)); rerr != nil {
 			err = errors.Join(err, fmt.Errorf("blackhole route %s: %w", p, permission(rerr)))
@@ -59,26 +58,44 @@ func (r Routes) Attach(name string) error {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("bring interface %s up: %w", name, permission(err))
 	}
+	if err := letAnswersOut(name); err != nil {
+		return err
+	}
+	for _, t := range r.tables() {
+		if err := t.attach(link); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attach routes the prefixes to the device in one table.
+func (r Routes) attach(link netlink.Link) error {
 	if err := r.free(link); err != nil {
 		return err
 	}
 	for _, p := range r.Prefixes {
-		route := &netlink.Route{
-			LinkIndex: link.Attrs().Index,
-			Dst:       ipNet(p),
-			Priority:  deviceMetric,
-			Table:     r.table,
-			Protocol:  routeProtocol,
-			Scope:     netlink.SCOPE_LINK,
-		}
-		if p.Addr().Is6() {
-			route.Scope = netlink.SCOPE_UNIVERSE
-		}
-		if err := netlink.RouteReplace(route); err != nil {
-			return fmt.Errorf("route %s to %s: %w", p, name, permission(err))
+		if err := netlink.RouteReplace(r.toDevice(p, link.Attrs().Index)); err != nil {
+			return fmt.Errorf("route %s to %s: %w", p, link.Attrs().Name, permission(err))
 		}
 	}
 	return r.uncover()
+}
+
+// toDevice is the route of a prefix to the device.
+func (r Routes) toDevice(p netip.Prefix, index int) *netlink.Route {
+	route := &netlink.Route{
+		LinkIndex: index,
+		Dst:       ipNet(p),
+		Priority:  deviceMetric,
+		Table:     r.table,
+		Protocol:  RouteProtocol,
+		Scope:     netlink.SCOPE_LINK,
+	}
+	if p.Addr().Is6() {
+		route.Scope = netlink.SCOPE_UNIVERSE
+	}
+	return route
 }
 
 // uncover removes blackholes of earlier runs that lie within a prefix, which would take
@@ -116,7 +133,7 @@ func (r Routes) within(p netip.Prefix) bool {
 
 // ours lists the routes that knockgw made, of whatever prefix.
 func (r Routes) ours(family int) ([]netlink.Route, error) {
-	filter := &netlink.Route{Protocol: routeProtocol, Table: cmp.Or(r.table, unix.RT_TABLE_MAIN)}
+	filter := &netlink.Route{Protocol: RouteProtocol, Table: cmp.Or(r.table, unix.RT_TABLE_MAIN)}
 	var routes []netlink.Route
 	err := whole(func() (err error) {
 		routes, err = netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
@@ -154,9 +171,8 @@ func (r Routes) free(link netlink.Link) error {
 // less than what one window of a fast sender holds when it is not segmented.
 const queueLength = 1000
 
-// Remove takes away every route that Blackhole and Attach left, in this and in
-// earlier runs, for these prefixes, and no other route. It reports how many.
-func (r Routes) Remove() (removed int, err error) {
+// remove takes away the routes of one table.
+func (r Routes) remove() (removed int, err error) {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		routes, lerr := r.ours(family)
 		if lerr != nil {
@@ -213,7 +229,7 @@ func (r Routes) blackhole(p netip.Prefix) *netlink.Route {
 		Type:     unix.RTN_BLACKHOLE,
 		Table:    r.table,
 		Priority: blackholeMetric,
-		Protocol: routeProtocol,
+		Protocol: RouteProtocol,
 	}
 }
 

@@ -52,12 +52,16 @@ func isSpare(r *netlink.Rule) bool {
 func (l Local) setRules() error {
 	wanted := l.rules()
 	for _, family := range l.families() {
-		if err := l.arrange(family, ofFamily(wanted, family)); err != nil {
+		if err := ruleOwner(l.ours).arrange(family, ofFamily(wanted, family)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// A ruleOwner reports which rules are those of one Local, or of the prefixes of one
+// Routes: the others of ours are left alone.
+type ruleOwner func(r *netlink.Rule) bool
 
 func ofFamily(rules []netlink.Rule, family int) []netlink.Rule {
 	var all []netlink.Rule
@@ -70,48 +74,48 @@ func ofFamily(rules []netlink.Rule, family int) []netlink.Rule {
 }
 
 // arrange sets the rules of one family, and looks afterwards.
-func (l Local) arrange(family int, wanted []netlink.Rule) error {
+func (ours ruleOwner) arrange(family int, wanted []netlink.Rule) error {
 	for range arrangements {
 		have, err := ruleList(family)
 		if err != nil {
 			return err
 		}
-		if l.inOrder(have, wanted) {
+		if ours.inOrder(have, wanted) {
 			return nil
 		}
-		if err := l.rebuild(family, have, wanted); err != nil {
+		if err := ours.rebuild(family, have, wanted); err != nil {
 			return err
 		}
 	}
-	return fmt.Errorf("put the rules of tun.local first: another program changes them at the same time; ip monitor rule shows how")
+	return fmt.Errorf("put the rules of protected addresses first: another program changes them at the same time; ip monitor rule shows how")
 }
 
 // inOrder reports whether have has our rules, all of them in order, none else, and
 // before any rule of the local table; and whether that one is where it belongs.
-func (l Local) inOrder(have, wanted []netlink.Rule) bool {
-	var ours []netlink.Rule
+func (ours ruleOwner) inOrder(have, wanted []netlink.Rule) bool {
+	var found []netlink.Rule
 	local, spare := false, false
 	for i := range have {
 		r := &have[i]
 		switch {
-		case l.ours(r):
+		case ours(r):
 			if local {
 				return false
 			}
-			ours = append(ours, *r)
+			found = append(found, *r)
 		case isLocal(r):
 			local, spare = true, spare || isSpare(r)
 		}
 	}
-	return local && (!spare || l.othersNeedSpare(have)) &&
-		slices.EqualFunc(ours, wanted, func(a, b netlink.Rule) bool { return equal(&a, &b) })
+	return local && (!spare || ours.othersNeedSpare(have)) &&
+		slices.EqualFunc(found, wanted, func(a, b netlink.Rule) bool { return equal(&a, &b) })
 }
 
 // othersNeedSpare reports whether another gateway, of an earlier version, depends on
 // the rule of the local table being behind its own.
-func (l Local) othersNeedSpare(have []netlink.Rule) bool {
+func (ours ruleOwner) othersNeedSpare(have []netlink.Rule) bool {
 	return slices.ContainsFunc(have, func(r netlink.Rule) bool {
-		return r.Protocol == routeProtocol && !l.ours(&r) && r.Dst != nil && r.Priority >= legacyFirst && r.Priority < legacyLocal
+		return r.Protocol == RouteProtocol && !ours(&r) && r.Dst != nil && r.Priority >= legacyFirst && r.Priority < legacyLocal
 	})
 }
 
@@ -124,7 +128,7 @@ func elsewhere(have []netlink.Rule) bool {
 }
 
 // rebuild goes from the rules that are there to those that are wanted.
-func (l Local) rebuild(family int, have, wanted []netlink.Rule) error {
+func (ours ruleOwner) rebuild(family int, have, wanted []netlink.Rule) error {
 	spare := slices.Clone(wanted)
 	for i := range spare {
 		spare[i].Priority = spareRules
@@ -140,7 +144,7 @@ func (l Local) rebuild(family int, have, wanted []netlink.Rule) error {
 	// has all that is said of it, and may have more.
 	for i := range have {
 		r := &have[i]
-		if isLocal(r) && r.Priority == rulePriority || l.ours(r) && r.Priority != spareRules {
+		if isLocal(r) && r.Priority == rulePriority || ours(r) && r.Priority != spareRules {
 			r.Family = family
 			if err := remove(r); err != nil {
 				return err
@@ -150,7 +154,7 @@ func (l Local) rebuild(family int, have, wanted []netlink.Rule) error {
 	if err := addAll(wanted); err != nil {
 		return err
 	}
-	if err := settleLocal(family, have, l.othersNeedSpare(have)); err != nil {
+	if err := settleLocal(family, have, ours.othersNeedSpare(have)); err != nil {
 		return err
 	}
 
@@ -160,7 +164,7 @@ func (l Local) rebuild(family int, have, wanted []netlink.Rule) error {
 		}
 	}
 	for i := range have { // of a rebuild that was interrupted, and is of other ports
-		if r := &have[i]; l.ours(r) && r.Priority == spareRules {
+		if r := &have[i]; ours(r) && r.Priority == spareRules {
 			if err := remove(r); err != nil {
 				return err
 			}
@@ -199,7 +203,7 @@ func (l Local) removeRules() (removed int, err error) {
 		if err != nil {
 			return removed, err
 		}
-		if slices.ContainsFunc(have, func(r netlink.Rule) bool { return isSpare(&r) }) && !l.othersNeedSpare(have) {
+		if slices.ContainsFunc(have, func(r netlink.Rule) bool { return isSpare(&r) }) && !ruleOwner(l.ours).othersNeedSpare(have) {
 			if err := settleLocal(family, have, false); err != nil {
 				return removed, err
 			}

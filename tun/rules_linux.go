@@ -64,7 +64,7 @@ func dropped(a netip.Addr, protocol int) netlink.Rule {
 
 func rule(a netip.Addr, protocol int) netlink.Rule {
 	r := netlink.NewRule()
-	r.Priority, r.Protocol, r.IPProto = rulePriority, routeProtocol, protocol
+	r.Priority, r.Protocol, r.IPProto = rulePriority, RouteProtocol, protocol
 	r.Family = familyOf(a)
 	r.Dst = ipNet(netip.PrefixFrom(a, a.BitLen()))
 	return *r
@@ -90,7 +90,7 @@ func (l Local) families() []int {
 
 // ours tells whether r is a rule of one of the addresses that we made.
 func (l Local) ours(r *netlink.Rule) bool {
-	if r.Protocol != routeProtocol || r.Dst == nil || r.IifName != "" {
+	if r.Protocol != RouteProtocol || r.Dst == nil || r.IifName != "" {
 		return false
 	}
 	return slices.ContainsFunc(l.addrs(), func(a netip.Addr) bool { return r.Dst.IP.Equal(a.AsSlice()) })
@@ -99,6 +99,7 @@ func (l Local) ours(r *netlink.Rule) bool {
 // equal tells whether two rules of ours for the same family are the same.
 func equal(a, b *netlink.Rule) bool {
 	return a.Priority == b.Priority && a.Table == b.Table && a.IPProto == b.IPProto && a.Dst.String() == b.Dst.String() &&
+		a.IifName == b.IifName && a.Invert == b.Invert &&
 		ports(a.Dport) == ports(b.Dport) && ports(a.Sport) == ports(b.Sport)
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/knockgw/knockgw/internal/plain"
+	"github.com/knockgw/knockgw/tun"
 )
 
 // Evaluate returns all ways in which packets from outside for what is protected do
@@ -24,12 +25,25 @@ func Evaluate(s *State, p *Protected) []Problem {
 // targets are all prefixes and ports.
 func (p *Protected) targets() []target {
 	var all []target
-	for _, prefix := range p.Prefixes {
-		all = append(all, target{prefix: prefix.Masked(), inside: prefix.Inside})
+	for _, prefix := range p.Routes.Prefixes {
+		t := target{prefix: prefix.Masked()}
+		for _, in := range p.Routes.Inside {
+			if in.Prefix == prefix {
+				t.inside = append(t.inside, in.Device)
+			}
+		}
+		all = append(all, t)
 	}
-	for _, port := range p.Ports {
-		a := port.Addr()
-		all = append(all, target{prefix: netip.PrefixFrom(a, a.BitLen()), port: port.Port(), protocol: port.Protocol})
+	port := func(at netip.AddrPort, protocol uint8) {
+		a := at.Addr()
+		all = append(all, target{prefix: netip.PrefixFrom(a, a.BitLen()), port: at.Port(), protocol: protocol})
+	}
+	for _, at := range p.Local.Ports {
+		port(at, protocolTCP)
+		port(at, protocolUDP)
+	}
+	for _, at := range p.Local.UDP {
+		port(at, protocolUDP)
 	}
 	return all
 }
@@ -63,7 +77,7 @@ func (s *State) settings(p *Protected) []Problem {
 // outside are the interfaces by which packets may come from outside.
 func (s *State) outside(p *Protected) []Link {
 	inside := func(name string) bool {
-		return slices.ContainsFunc(p.Prefixes, func(r Prefix) bool { return slices.Contains(r.Inside, name) })
+		return slices.ContainsFunc(p.Routes.Inside, func(in tun.Inside) bool { return in.Device == name })
 	}
 	return slices.DeleteFunc(slices.Clone(s.Links), func(l Link) bool {
 		return !l.Up || l.Loopback || l.Name == p.Device || inside(l.Name)
@@ -110,8 +124,8 @@ func (s *State) device4(p *Protected) []Problem {
 		bad("forwarding is off on "+d.Name+": the kernel drops the gateway's answers", "forwarding", 1)
 	}
 	const strict, loose = 1, 2
-	own := slices.ContainsFunc(p.Ports, func(t Port) bool { return t.Addr().Is4() })
-	subnet := slices.ContainsFunc(p.Prefixes, func(r Prefix) bool { return r.Addr().Is4() && len(r.Inside) > 0 })
+	own := slices.ContainsFunc(p.Local.Ports, func(at netip.AddrPort) bool { return at.Addr().Is4() })
+	subnet := slices.ContainsFunc(p.Routes.Inside, func(in tun.Inside) bool { return in.Prefix.Addr().Is4() })
 	if (own || subnet) && max(s.RPFilter, d.RPFilter) == strict {
 		bad("rp_filter is strict on "+d.Name+": the kernel drops the gateway's answers", "rp_filter", loose)
 	}

@@ -17,6 +17,8 @@ package hostnet
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/knockgw/knockgw/tun"
 )
 
 // A State is a snapshot of the host's network configuration.
@@ -131,25 +133,12 @@ func (r PortRange) contains(port uint16) bool { return r.First <= port && port <
 // Protected is what a configuration protects.
 type Protected struct {
 	// Device is the name of the gateway's interface.
-	Device   string
-	Prefixes []Prefix
-	// Ports are hidden ports of the host's own addresses.
-	Ports []Port
+	Device string
+	// Routes are the prefixes, and Local the ports of the host's own addresses.
+	Routes tun.Routes
+	Local  tun.Local
 	// Services are the addresses at which clients must reach the gateway.
 	Services []netip.Prefix
-}
-
-// A Prefix is one whose packets belong to the gateway, but for those that come
-// in by the interfaces named Inside, behind which its hosts are.
-type Prefix struct {
-	netip.Prefix
-	Inside []string
-}
-
-// A Port is one of the host's own, by the number of its protocol.
-type Port struct {
-	netip.AddrPort
-	Protocol uint8
 }
 
 // Severity says what a Problem means for unauthorized hosts and for clients.
