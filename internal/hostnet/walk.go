@@ -76,6 +76,8 @@ func (w *walk) run(at int, cond string, decided []netip.Prefix) {
 			}
 			if match == always {
 				at = next
+			} else if len(w.visited) >= maxJumps {
+				w.report(Unknown, "", "there are too many rules with goto to follow them all", "ip rule show")
 			} else if !w.visited[next] {
 				w.visited[next] = true
 				w.run(next, when, slices.Clone(decided))
@@ -218,6 +220,10 @@ func (w *walk) report(s Severity, cond, found, remedy string) {
 		w.problems = append(w.problems, p)
 	}
 }
+
+// maxJumps bounds how many rules with goto and a condition are followed: from each
+// on, the walk consults the rest of the rules once more.
+const maxJumps = 16
 
 // maxProblems bounds what is reported of one target: each is to be corrected, and
 // then the rest shows.
