@@ -26,6 +26,7 @@ import (
 	"github.com/knockgw/knockgw/audit"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/internal/hostnet"
 	"github.com/knockgw/knockgw/internal/sample"
 	"github.com/knockgw/knockgw/tun"
 )
@@ -92,6 +93,7 @@ type Gateway struct {
 	audit     *audit.Log // nil where none is kept
 	health    health
 	intact    intact
+	bypass    bypass
 
 	authsRefused atomic.Uint64
 	watchers     watchers
@@ -195,5 +197,5 @@ func Remove(cfg *config.Config) (int, error) { return Hold(cfg).Remove() }
 
 // Hold returns what a gateway with this configuration installs.
 func Hold(cfg *config.Config) tun.Hold {
-	return tun.Hold{Prefixes: cfg.TUN.Routes, Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()}
+	return tun.Hold{Prefixes: cfg.TUN.Routes, Ports: cfg.TUN.Local, UDP: cfg.LocalUDP(), Inside: hostnet.Of(cfg).Routes.Inside}
 }

@@ -87,7 +87,7 @@ func (g *Gateway) checks(ctx context.Context) []check {
 		return list
 	}
 	list[1].problems = problem(p.deviceUp())
-	list[2].problems = g.intact.problems()
+	list[2].problems = append(g.intact.problems(), g.bypass.problems()...)
 	list[3].problems = problem(p.storeWritable())
 	list[4].problems = g.health.unresolved(ctx, g.now.Load().cfg)
 	return list

@@ -28,11 +28,16 @@ func (p *parts) run(ctx context.Context, all *servers) error {
 	start(p.runFilter)
 	start(p.g.runAudit)
 	start(p.runIntact)
+	start(p.runBypass)
 	start(all.metrics.run)
 	start(all.control.run)
 	cfg := p.g.now.Load().cfg
 	p.g.running.Store(p)
-	p.g.log.Info("ready", "device", p.device.Info().Name, "routes", cfg.TUN.Routes, "services", len(cfg.Services), "metrics", cfg.Metrics.Listen)
+	started := "ready"
+	if len(p.g.bypass.problems()) > 0 {
+		started = "started, but not ready: see the errors before"
+	}
+	p.g.log.Info(started, "device", p.device.Info().Name, "routes", cfg.TUN.Routes, "services", len(cfg.Services), "metrics", cfg.Metrics.Listen)
 	p.g.auditStart(cfg)
 	close(p.g.ready)
 	select {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/internal/hostnet"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -110,6 +111,18 @@ func checkRoutes(cfg *config.Config) error {
 			return fmt.Errorf("service %q: %s is in none of the routes that the gateway was started with (%v), "+
 				"nor is it one of the ports of tun.local then (%v), "+
 				"and both wait for a restart: restart the gateway", s.Name, s.Listen, cfg.TUN.Routes, cfg.TUN.Local)
+		}
+	}
+	return nil
+}
+
+// checkInside refuses upstreams behind an interface from which packets for a
+// protected prefix go to the device: their answers would not come back. The rules
+// that exempt an interface are made at the start alone.
+func checkInside(cfg *config.Config, started []tun.Inside) error {
+	for _, in := range hostnet.Of(cfg).Routes.Inside {
+		if !slices.Contains(started, in) {
+			return fmt.Errorf("upstream_device %s: its hosts have addresses of %s, and a rule for that is added at a start only: restart the gateway", in.Device, in.Prefix)
 		}
 	}
 	return nil

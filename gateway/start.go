@@ -47,7 +47,10 @@ func (g *Gateway) attach(device tun.Device) error {
 	if err := g.hold.Local().Attach(device.Info().Name); err != nil {
 		return err
 	}
-	return checkUpstreams(cfg, device.Info().Name)
+	if err := checkUpstreams(cfg, device.Info().Name); err != nil {
+		return err
+	}
+	return g.checkBypass(device)
 }
 
 // open opens what takes no privilege, and runs the gateway.

@@ -14,14 +14,15 @@ import (
 // filled they come as fast as they are read.
 const drained = 4096
 
-// Changes hears from the kernel that something about interfaces, addresses, routes
-// or rules has changed. What it was has to be asked: the kernel says nothing of
+// Changes hears from the kernel that something about interfaces, addresses, routes,
+// next hops, rules or forwarding has changed. What it was has to be asked: the kernel says nothing of
 // routes that go with their interface. It takes no privilege.
 type Changes struct{ file *os.File }
 
 // changeGroups are what is listened to, a bit for each of the groups of rtnetlink(7).
 const changeGroups = 1<<(unix.RTNLGRP_LINK-1) |
 	1<<(unix.RTNLGRP_IPV4_IFADDR-1) | 1<<(unix.RTNLGRP_IPV4_ROUTE-1) | 1<<(unix.RTNLGRP_IPV4_RULE-1) |
+	1<<(unix.RTNLGRP_IPV4_NETCONF-1) | 1<<(unix.RTNLGRP_IPV6_NETCONF-1) | 1<<(unix.RTNLGRP_NEXTHOP-1) |
 	1<<(unix.RTNLGRP_IPV6_IFADDR-1) | 1<<(unix.RTNLGRP_IPV6_ROUTE-1) | 1<<(unix.RTNLGRP_IPV6_RULE-1)
 
 // ListenChanges begins to listen: what changes from its return on is heard by Wait.

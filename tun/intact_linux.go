@@ -53,7 +53,7 @@ func (r Routes) missing(name string) ([]string, error) {
 		}
 		changing = errors.Join(changing, err)
 	}
-	if changing != nil && (lacks(device, r.Prefixes) || lacks(blackhole, r.Prefixes)) {
+	if changing != nil && (lacks(device, r.led()) || lacks(blackhole, r.Prefixes)) {
 		return nil, fmt.Errorf("list routes, which change meanwhile: %w", changing) // those may be there all the same
 	}
 	where := ""
@@ -61,7 +61,7 @@ func (r Routes) missing(name string) ([]string, error) {
 		where = fmt.Sprintf(" of table %d", r.table)
 	}
 	for _, p := range r.Prefixes {
-		if !device[p] {
+		if !device[p] && !r.hasInside(p) {
 			missing = append(missing, fmt.Sprintf("the route of %s to %s%s", p, name, where))
 		}
 		if !blackhole[p] {

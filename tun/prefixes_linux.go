@@ -3,6 +3,7 @@ package tun
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -38,6 +39,17 @@ func (r Routes) tables() []Routes {
 	return []Routes{r, {Prefixes: r.Prefixes, table: prefixTable}}
 }
 
+// led are the prefixes that have a route to the device in this table. In the main
+// table, which is for what the host itself sends, those with hosts behind an
+// interface have none: it would win over the kernel's connected route.
+func (r Routes) led() []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(r.Prefixes), r.hasInside)
+}
+
+func (r Routes) hasInside(p netip.Prefix) bool {
+	return r.table == 0 && slices.ContainsFunc(r.Inside, func(in Inside) bool { return in.Prefix == p })
+}
+
 // Blackhole installs the blackhole routes, as many of them as it can, and the rules
 // that lead to them. Those of an earlier run are kept.
 func (r Routes) Blackhole() (err error) {
@@ -55,6 +67,9 @@ func (r Routes) rules() []netlink.Rule {
 	}
 	var rules []netlink.Rule
 	for _, in := range r.Inside {
+		if !slices.Contains(r.Prefixes, in.Prefix) {
+			continue
+		}
 		for _, table := range []int{unix.RT_TABLE_LOCAL, unix.RT_TABLE_MAIN} {
 			one := netlink.NewRule()
 			one.Priority, one.Protocol, one.Family = rulePriority, RouteProtocol, familyOf(in.Prefix.Addr())
@@ -194,8 +209,11 @@ func (r Routes) Remove() (removed int, err error) {
 // judge by them before they are there.
 func (r Routes) Plan(index int) (rules []netlink.Rule, routes []netlink.Route) {
 	for _, t := range r.tables() {
+		for _, p := range t.led() {
+			routes = append(routes, *t.toDevice(p, index))
+		}
 		for _, p := range t.Prefixes {
-			routes = append(routes, *t.toDevice(p, index), *t.blackhole(p))
+			routes = append(routes, *t.blackhole(p))
 		}
 	}
 	return r.rules(), routes

@@ -74,7 +74,13 @@ func (r Routes) attach(link netlink.Link) error {
 	if err := r.free(link); err != nil {
 		return err
 	}
-	for _, p := range r.Prefixes {
+	for _, p := range slices.DeleteFunc(slices.Clone(r.Prefixes), func(p netip.Prefix) bool { return !r.hasInside(p) }) {
+		err := netlink.RouteDel(r.toDevice(p, link.Attrs().Index)) // of an earlier configuration
+		if err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("remove the route of %s to %s: %w", p, link.Attrs().Name, permission(err))
+		}
+	}
+	for _, p := range r.led() {
 		if err := netlink.RouteReplace(r.toDevice(p, link.Attrs().Index)); err != nil {
 			return fmt.Errorf("route %s to %s: %w", p, link.Attrs().Name, permission(err))
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
 	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/internal/hostnet"
 	"github.com/knockgw/knockgw/internal/plain"
 	"github.com/knockgw/knockgw/sandbox"
 )
@@ -25,7 +26,10 @@ func checkCommand() *cobra.Command {
 		Use:   "check",
 		Short: "Validate a configuration and show what it would protect",
 		Long: "Validates the configuration and prints a table of what it would protect. Where a gateway runs on\n" +
-			"it, and control.socket is set, it also tells what a reload would change and what needs a restart.",
+			"it, and control.socket is set, it also tells what a reload would change and what needs a restart.\n\n" +
+			"What unauthorized hosts see is evaluated with the routes, rules, addresses and settings of this host: those that\n" +
+			"a running gateway has, or else those that a start would add to the host's. Problems are printed with a command\n" +
+			"that corrects each, and do not change the exit code. Firewalls are not read: knockgw doctor does.",
 		Args: exact(0),
 	}
 	at := placeFlags(cmd)
@@ -56,20 +60,25 @@ func checkCommand() *cobra.Command {
 			return err
 		}
 		found := checked{File: file, Services: cfg.Table(), Warnings: append([]string{}, cfg.Warnings...)}
-		if *output != asJSON {
-			for _, w := range cfg.Warnings {
-				fmt.Fprintln(cmd.ErrOrStderr(), w)
-			}
-			if err := table(cmd.OutOrStdout(), found.Services); err != nil {
-				return err
-			}
-		}
+		protected := hostnet.Of(cfg)
 		cfg.Control.Socket = cmp.Or(*at.socket, cfg.Control.Socket)
 		found.Gateway, err = rehearse(cmd, cfg, file)
 		if err != nil {
 			return err
 		}
-		return answer(cmd, *output, found, func(w io.Writer) error { return found.Gateway.print(w, file) })
+		found.Host = examineHost(protected, found.Gateway.runs(file))
+		if *output != asJSON {
+			for _, w := range cfg.Warnings {
+				fmt.Fprintln(cmd.ErrOrStderr(), w)
+			}
+			if err := table(cmd.OutOrStdout(), found.Services, found.Host); err != nil {
+				return err
+			}
+		}
+		return answer(cmd, *output, found, func(w io.Writer) error {
+			found.Host.print(w)
+			return found.Gateway.print(w, file)
+		})
 	}
 	return cmd
 }
@@ -103,6 +112,7 @@ type checked struct {
 	File     string       `json:"file"`
 	Services []config.Row `json:"services"`
 	Warnings []string     `json:"warnings"`
+	Host     *hostReport  `json:"host"`
 	Gateway  *rehearsal   `json:"gateway,omitempty"` // absent: none runs that may be asked
 }
 
@@ -170,13 +180,13 @@ func (r *rehearsal) print(w io.Writer, file string) error {
 	return nil
 }
 
-func table(w io.Writer, rows []config.Row) error {
+// runs reports whether it is of a gateway that runs on the file.
+func (r *rehearsal) runs(file string) bool { return r != nil && r.File == file }
+
+func table(w io.Writer, rows []config.Row, host *hostReport) error {
 	t := columns(w, "SERVICE", "LISTEN", "MODE", "STRANGERS SEE", "KNOCK", "AUTH", "CLIENTS", "UPSTREAM")
 	for _, r := range rows {
-		see := "nothing"
-		if r.Visible {
-			see = "an open port"
-		}
+		see := host.exposure(r)
 		upstream := r.Upstream
 		if upstream == "" {
 			upstream = "(this program)"

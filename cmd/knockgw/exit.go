@@ -10,6 +10,7 @@ import (
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/gateway"
 	"github.com/knockgw/knockgw/internal/enroll"
 	"github.com/knockgw/knockgw/internal/hold"
 	"github.com/knockgw/knockgw/sandbox"
@@ -36,7 +37,8 @@ const (
 	aboutExitCodes = "Exit codes: 0 done; 1 failed; 2 a mistake on the command line; 77 not permitted; 78 a mistake in a file."
 	aboutStepCodes = "Exit codes: 0 done; 3 resolve, 4 knock, 5 connect or 6 authenticate, whichever step failed; 1 anything\n" +
 		"later; 2 a mistake on the command line; 77 not permitted; 78 a mistake in a file."
-	aboutRunCodes = "Exit codes: 0 an orderly end; 1 failed; 2 a mistake on the command line; 69 there is no TUN device here;\n" +
+	aboutRunCodes = "Exit codes: 0 an orderly end; 1 failed; 2 a mistake on the command line; 69 there is no TUN device here, or\n" +
+		"packets would bypass the gateway on this host;\n" +
 		"77 not permitted; 78 a mistake in the configuration, and nothing was touched; 143 or 130 a second SIGTERM or\n" +
 		"SIGINT ended it before its flows were told."
 	aboutAllCodes = "The exit code is the same for every command:\n\n" +
@@ -47,7 +49,7 @@ const (
 		"    4   knock: it could not be sent\n" +
 		"    5   connect: the gateway did not open\n" +
 		"    6   authenticate: the gateway did not prove who it is, or refused\n" +
-		"    69  this system has no TUN device\n" +
+		"    69  this system has no TUN device, or packets would bypass the gateway on it\n" +
 		"    77  not permitted\n" +
 		"    78  a mistake in a configuration or a profile, at the line that is named; nothing has changed\n\n" +
 		"A second signal, half a second later or more, ends a command at once, and the shell's code for that is 130 (SIGINT) or 143 (SIGTERM)."
@@ -93,7 +95,7 @@ func exitCode(err error) int {
 		return stepCode(step.Step)
 	case errors.As(err, &conf), errors.As(err, &refused), errors.As(err, &noClient), errors.Is(err, hold.ErrInvalid):
 		return exitConfiguration
-	case errors.Is(err, tun.ErrNoTUN):
+	case errors.Is(err, tun.ErrNoTUN), errors.Is(err, gateway.ErrBypassed):
 		return exitNoTUN
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, sandbox.ErrAccount):
 		return exitNotPermitted
