@@ -19,7 +19,7 @@ func (r Routes) missing(name string) ([]string, error) {
 	}
 	link, err := netlink.LinkByName(name)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
-		return []string{fmt.Sprintf("the interface %s is gone", name)}, nil
+		return []string{fmt.Sprintf("the interface %s"+goneSuffix, name)}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("find the interface %s: %w", name, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -170,6 +171,10 @@ func (r Routes) missingRules() (missing []string, err error) {
 	return missing, nil
 }
 
+// goneSuffix ends what is said of a device that is not there: its routes are not
+// missing for another reason.
+const goneSuffix = " is gone"
+
 // Missing says, in a line each, what is missing of what Blackhole and Attach have
 // made for the device called name. Asking takes no privilege.
 func (r Routes) Missing(name string) ([]string, error) {
@@ -180,6 +185,9 @@ func (r Routes) Missing(name string) ([]string, error) {
 			return nil, err
 		}
 		for _, line := range more { // of the device it is said once
+			if strings.HasSuffix(line, goneSuffix) {
+				return []string{line}, nil
+			}
 			if !slices.Contains(missing, line) {
 				missing = append(missing, line)
 			}
@@ -242,7 +250,7 @@ func describe(r *netlink.Rule) string {
 		}
 	}
 	if r.IifName != "" {
-		text += " iif " + r.IifName
+		text += fmt.Sprintf(" iif %s lookup %d", r.IifName, r.Table)
 	}
 	return text
 }
