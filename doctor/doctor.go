@@ -66,7 +66,7 @@ func Examine(ctx context.Context, host *Host, o Options) []Finding {
 	e := &examination{Options: o, host: host}
 	for _, check := range []func(context.Context){
 		e.gateway, e.system, e.account, e.device, e.prepared, e.privileges, e.filter,
-		e.forwarding, e.family6, e.sources, e.routes, e.local, e.arrivals, e.firewall, e.clears, e.mtu,
+		e.forwarding, e.family6, e.sources, e.routes, e.local, e.bypass, e.arrivals, e.firewall, e.clears, e.mtu,
 		e.upstreams, e.metrics, e.clock, e.zones, e.files, e.descriptors, e.memory,
 	} {
 		check(ctx)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+
+	"github.com/knockgw/knockgw/internal/plain"
 )
 
 // What the gateway reads and writes, and whether the account that it runs as may.
@@ -19,7 +21,7 @@ func (e *examination) files(context.Context) {
 		e.loadable()
 	}
 	if dir := e.Config.ClientsDir; dir != "" {
-		e.readable("clients_dir", dir)
+		e.clientsDir(dir)
 	}
 	if dir := e.Config.State.Dir; dir != "" {
 		if e.writable("state.dir", dir) {
@@ -79,9 +81,19 @@ func (e *examination) closed(path string) string {
 // give is the command that lets the account have a path.
 func (e *examination) give(path string) string {
 	if dir := e.closed(path); dir != "" {
-		return fmt.Sprintf("chmod o+x %s", dir)
+		return "chmod o+x " + plain.Shell(dir)
 	}
-	return fmt.Sprintf("chown %s %s", e.Account.Name, path)
+	return fmt.Sprintf("chown %s %s", plain.Shell(e.Account.Name), plain.Shell(path))
+}
+
+// clientsDir: one that is not there has no clients, and is made for the first.
+func (e *examination) clientsDir(dir string) {
+	const check = "clients_dir"
+	if _, err := e.host.File(dir); errors.Is(err, fs.ErrNotExist) {
+		e.bad(Warn, check, "knockgw client add NAME # which makes it, or correct the path", "there is no directory %s yet, and no client in it", dir)
+		return
+	}
+	e.readable(check, dir)
 }
 
 // readable: a reload reads it again, as the account.
@@ -119,7 +131,7 @@ func (e *examination) loadable() {
 		load = func() error { return e.As(e.Load) }
 	}
 	if err := load(); err != nil {
-		e.bad(Fail, check, "chown "+e.Account.Name+" FILE # each that is named", "%s cannot load the configuration: %s", e.Account.Name, joinedLines(err))
+		e.bad(Fail, check, "chown "+plain.Shell(e.Account.Name)+" FILE # each that is named", "%s cannot load the configuration: %s", e.Account.Name, joinedLines(err))
 		return
 	}
 	e.ok(check, "all files that the configuration names can be read by %s", e.Account.Name)
@@ -148,7 +160,7 @@ func (e *examination) changeable(check, file string) bool {
 	case err != nil:
 		e.unknown(check, err)
 	case !ok:
-		e.bad(Fail, check, "chown "+e.Account.Name+" "+file, "%s is there, and cannot be written by %s", file, e.Account.Name)
+		e.bad(Fail, check, "chown "+plain.Shell(e.Account.Name)+" "+plain.Shell(file), "%s is there, and cannot be written by %s", file, e.Account.Name)
 	}
 	return ok
 }
@@ -161,9 +173,9 @@ func (e *examination) writable(check, dir string) bool {
 		at = filepath.Dir(at)
 		f, err = e.host.File(at)
 	}
-	mend := fmt.Sprintf("install -d -m 0750 -o %s %s", e.Account.Name, dir)
+	mend := fmt.Sprintf("install -d -m 0750 -o %s %s", plain.Shell(e.Account.Name), plain.Shell(dir))
 	if closed := e.closed(at); err == nil && closed != "" {
-		mend = "chmod o+x " + closed
+		mend = "chmod o+x " + plain.Shell(closed)
 	}
 	ok := false
 	if err == nil && f.Mode.IsDir() {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/internal/plain"
 )
 
 // A Firewall is what the host's packet filter does where packets for the gateway pass.
@@ -105,7 +106,7 @@ func (e *examination) firewall(context.Context) {
 		e.bad(Warn, check, mend, found, args...)
 	}
 	for _, table := range w.Legacy {
-		bad("iptables-legacy-save -t "+table+" # and ip6tables-legacy-save; to accept: iptables-legacy -I FORWARD -o "+e.Config.TUN.Name+" -j ACCEPT, and with -i",
+		bad("iptables-legacy-save -t "+plain.Shell(table)+" # and ip6tables-legacy-save; to accept: iptables-legacy -I FORWARD -o "+plain.Shell(e.Config.TUN.Name)+" -j ACCEPT, and with -i",
 			"there is a table %s of iptables-legacy, whose rules are not read here: look whether one refuses what comes for the protected addresses", table)
 	}
 	for i := range w.Chains {
@@ -139,6 +140,9 @@ func (e *examination) concerns(c *Chain) bool {
 
 // admit is the command that has a chain accept what comes for the device, and from it.
 func (e *examination) admit(c *Chain) string {
+	if !identifier(c.Table) || !identifier(c.Name) || !identifier(e.Config.TUN.Name) { // which nft itself would read as more than a name
+		return "nft -a list ruleset # and have the chain accept what goes to the device, and comes from it"
+	}
 	name := e.Config.TUN.Name
 	if c.Name == strings.ToUpper(c.Name) { // iptables has made it
 		program := "iptables"
@@ -168,6 +172,12 @@ func (e *examination) admit(c *Chain) string {
 	default:
 		return fmt.Sprintf("nft insert rule %s oifname %s accept && nft insert rule %[1]s iifname %[2]s accept", c.spelt(), name)
 	}
+}
+
+// identifier reports whether a name is one that nft, iptables and a shell take as it
+// stands.
+func identifier(name string) bool {
+	return name != "" && name[0] != '-' && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") == ""
 }
 
 // admits tells whether a rule lets everything go to the device.

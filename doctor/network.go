@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/hostnet"
+	"github.com/knockgw/knockgw/internal/plain"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -83,8 +85,8 @@ func (e *examination) learning() string {
 	return more
 }
 
-// inSysctl is the name of an interface as sysctl takes it.
-func inSysctl(name string) string { return strings.ReplaceAll(name, ".", "/") }
+// inSysctl is the name of an interface as sysctl takes it, for a shell.
+func inSysctl(name string) string { return plain.Shell(strings.ReplaceAll(name, ".", "/")) }
 
 // forwarding4: each interface that packets come from needs it, and ip_forward sets it for all.
 func (e *examination) forwarding4(check string) {
@@ -179,10 +181,15 @@ func (e *examination) routes(context.Context) {
 		for _, l := range links {
 			for _, a := range l.Addrs {
 				switch {
+				case r.Contains(a.Addr()) && e.inside(r, l.Name): // the gateway's own subnet
 				case r.Contains(a.Addr()):
 					good = false
-					e.bad(Fail, check, fmt.Sprintf("ip addr del %s dev %s # or hide ports of it with tun.local instead", a, l.Name),
-						"%s, in %s, is an address of this host, and its kernel answers for it", a.Addr(), r)
+					what := "a gateway that starts refuses to take it from the host; one that runs has it, but for the host itself"
+					if e.Prepared { // no rule of knockgw's comes before the host's addresses
+						what = "its kernel answers for it"
+					}
+					e.bad(Fail, check, fmt.Sprintf("ip addr del %s dev %s # or hide ports of it with tun.local instead", a, plain.Shell(l.Name)),
+						"%s, in %s, is an address of this host: %s", a.Addr(), r, what)
 				case a.Overlaps(r) && l.Name != e.Config.TUN.Name && a.Bits() < r.Bits():
 					if mend := e.proxy(l.Name, r); mend != "" {
 						good = false
@@ -194,7 +201,7 @@ func (e *examination) routes(context.Context) {
 		if e.Prepared && e.host.Route != nil {
 			if device, err := e.host.Route(r.Addr()); err != nil || device != e.Config.TUN.Name {
 				good = false
-				e.bad(Fail, check, fmt.Sprintf("ip route add %s dev %s metric 64", r, e.Config.TUN.Name), "%s does not lead to the prepared %s", r, e.Config.TUN.Name)
+				e.bad(Fail, check, fmt.Sprintf("ip route add %s dev %s metric 64", r, plain.Shell(e.Config.TUN.Name)), "%s does not lead to the prepared %s", r, e.Config.TUN.Name)
 			}
 		}
 	}
@@ -210,6 +217,44 @@ func (e *examination) routes(context.Context) {
 	}
 	if good && len(e.Config.TUN.Routes) > 0 {
 		e.ok(check, "nothing here is in the way of %d prefixes; that neighbours route them here cannot be seen from here", len(e.Config.TUN.Routes))
+	}
+}
+
+// inside reports whether hosts of a prefix are behind an interface.
+func (e *examination) inside(r netip.Prefix, link string) bool {
+	return slices.ContainsFunc(hostnet.Of(e.Config).Routes.Inside, func(in tun.Inside) bool { return in.Prefix == r && in.Device == link })
+}
+
+// bypass: all rules, routes and addresses that take packets from outside past the
+// gateway. Settings have checks of their own.
+func (e *examination) bypass(context.Context) {
+	const check = "bypass"
+	if e.Prepared && !e.running {
+		return // its routes may be added later
+	}
+	found, ok := learn(e, check, func() func() ([]hostnet.Problem, error) {
+		if e.host.Bypass == nil {
+			return nil
+		}
+		return func() ([]hostnet.Problem, error) { return e.host.Bypass(e.running) }
+	}())
+	if !ok {
+		return
+	}
+	good := true
+	for _, p := range found {
+		if strings.HasPrefix(p.Found, "forwarding is off (") {
+			continue
+		}
+		good = false
+		level := Fail
+		if p.Severity == hostnet.Unknown {
+			level = Warn
+		}
+		e.bad(level, check, p.Remedy, "%s: %s", p.Subject, p.Found)
+	}
+	if good {
+		e.ok(check, "no rule, route or address of this host takes packets past the gateway; what other hosts do cannot be seen from here")
 	}
 }
 
@@ -306,7 +351,7 @@ func (e *examination) upstream(ctx context.Context, check, host string, port uin
 	if a, err := netip.ParseAddr(host); err == nil {
 		addrs = append(addrs, a)
 	} else if addrs, err = e.host.Resolve(ctx, host); err != nil || len(addrs) == 0 {
-		e.bad(Fail, check, "correct services[].upstream, or the resolver: getent hosts "+host, "%s does not resolve: %v", host, err)
+		e.bad(Fail, check, "correct services[].upstream, or the resolver: getent hosts "+plain.Shell(host), "%s does not resolve: %v", host, err)
 		return
 	}
 	for _, a := range addrs {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/filter"
+	"github.com/knockgw/knockgw/internal/hostnet"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -49,6 +50,7 @@ func (h *Host) ask(cfg *config.Config) {
 	h.Route = func(a netip.Addr) (string, error) { return tun.UpstreamDevice(a), nil }
 	h.Missing = func() (routes, ports []string, err error) { return missing(cfg) }
 	h.Absent = func() ([]string, error) { return tun.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()}.Absent() }
+	h.Bypass = func(running bool) ([]hostnet.Problem, error) { return bypass(cfg, running) }
 	h.Arrives, h.Proxied, h.Interface, h.Firewall = arrives, proxied, prepared, firewall
 	h.Clears = clears
 	h.Within = func(dir string) ([]string, error) {

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/knockgw/knockgw/internal/plain"
 )
 
 // Whether what comes from outside comes to the gateway: what other rules and
@@ -35,7 +37,7 @@ func (e *examination) proxy(link string, r netip.Prefix) string {
 	}
 	for i := range e.Config.Services {
 		a := e.Config.Services[i].Listen.Addr()
-		command := fmt.Sprintf("ip neigh add proxy %s dev %s", a, link)
+		command := fmt.Sprintf("ip neigh add proxy %s dev %s", a, plain.Shell(link))
 		if r.Contains(a) && !slices.Contains(have, a) && !slices.Contains(commands, command) {
 			commands = append(commands, command)
 		}
@@ -78,7 +80,7 @@ func (e *examination) arrivals(context.Context) {
 				device = "nowhere"
 			}
 			good = false
-			e.bad(Fail, check, fmt.Sprintf("ip rule; ip route get %s from %s iif %s ipproto tcp dport %d # find the rule or route that comes before knockgw's, and remove it", a.To, from, l.Name, a.Port),
+			e.bad(Fail, check, fmt.Sprintf("ip rule; ip route get %s from %s iif %s ipproto tcp dport %d # find the rule or route that comes before knockgw's, and remove it", a.To, from, plain.Shell(l.Name), a.Port),
 				"what comes by %s for %s goes to %s, not to %s", l.Name, netip.AddrPortFrom(a.To, a.Port), device, e.Config.TUN.Name)
 			break // one for an interface will do
 		}
@@ -178,7 +180,8 @@ func (e *examination) prepared(context.Context) {
 	if len(e.Config.TUN.Local) > 0 {
 		e.bad(Fail, check, "take tun.local out, or start without --prepared", "a prepared device hides no ports of the host (tun.local)")
 	}
-	anew := fmt.Sprintf("ip tuntap add dev %s mode tun user %s && ip link set %s mtu %d up", name, e.Account.Name, name, e.Config.TUN.MTU)
+	quoted := plain.Shell(name)
+	anew := fmt.Sprintf("ip tuntap add dev %s mode tun user %s && ip link set %[1]s mtu %[3]d up", quoted, plain.Shell(e.Account.Name), e.Config.TUN.MTU)
 	p, err := e.host.Interface(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -186,11 +189,11 @@ func (e *examination) prepared(context.Context) {
 	case err != nil:
 		e.unknown(check, err)
 	case !p.TUN:
-		e.bad(Fail, check, fmt.Sprintf("ip link del %s && %s", name, anew), "%s is no TUN interface, or one of another kind", name)
+		e.bad(Fail, check, fmt.Sprintf("ip link del %s && %s", quoted, anew), "%s is no TUN interface, or one of another kind", name)
 	case p.Owner != e.Account.UID:
-		e.bad(Fail, check, fmt.Sprintf("ip tuntap del dev %s mode tun && %s # and its routes: docs/install.md", name, anew), "%s is not %s's (owner %d)", name, e.Account.Name, p.Owner)
+		e.bad(Fail, check, fmt.Sprintf("ip tuntap del dev %s mode tun && %s # and its routes: docs/install.md", quoted, anew), "%s is not %s's (owner %d)", name, e.Account.Name, p.Owner)
 	case !p.Up:
-		e.bad(Fail, check, "ip link set "+name+" up", "%s is down", name)
+		e.bad(Fail, check, "ip link set "+quoted+" up", "%s is down", name)
 	default:
 		e.ok(check, "%s is there for %s", name, e.Account.Name)
 	}
@@ -201,7 +204,7 @@ func (e *examination) account(context.Context) {
 	const check = "account"
 	switch {
 	case e.NoAccount != "":
-		e.bad(Fail, check, "useradd --system --user-group --shell /usr/sbin/nologin "+e.NoAccount, "there is no account %s, which knockgw run becomes when root starts it", e.NoAccount)
+		e.bad(Fail, check, "useradd --system --user-group --shell /usr/sbin/nologin "+plain.Shell(e.NoAccount), "there is no account %s, which knockgw run becomes when root starts it", e.NoAccount)
 	case e.Account.UID == 0:
 		e.ok(check, "%s", "root")
 	default:

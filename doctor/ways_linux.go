@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/internal/hostnet"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -25,6 +26,19 @@ func missing(cfg *config.Config) (routes, ports []string, err error) {
 		ports, err = tun.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()}.Missing(cfg.TUN.Name)
 	}
 	return routes, ports, err
+}
+
+// bypass evaluates this host, as it is or with what a start adds.
+func bypass(cfg *config.Config, running bool) ([]hostnet.Problem, error) {
+	protected := hostnet.Of(cfg)
+	s, err := hostnet.Read(protected)
+	if err != nil {
+		return nil, err
+	}
+	if !running {
+		s = s.With(protected)
+	}
+	return hostnet.Evaluate(s, protected), nil
 }
 
 // arrives asks the kernel what it would do with a packet, by its rules and routes.

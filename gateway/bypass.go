@@ -18,7 +18,7 @@ import (
 // a protected address would be open, and on every change that the kernel announces.
 
 // ErrBypassed says that unauthorized hosts would reach protected addresses past the
-// gateway, or be answered for them by the host.
+// gateway, or be answered for them by the host, or that the host needs one itself.
 var ErrBypassed = errors.New("packets would bypass the gateway")
 
 const (
@@ -64,6 +64,32 @@ func (g *Gateway) examine(name string) ([]hostnet.Problem, error) {
 	return hostnet.Evaluate(s, protected), nil
 }
 
+// checkOwnAddresses refuses, before anything is touched, to take the host's own
+// addresses from it.
+func (g *Gateway) checkOwnAddresses() error {
+	if !tun.RoutesManaged {
+		return nil
+	}
+	protected := hostnet.Of(g.now.Load().cfg)
+	s, err := hostnet.Read(protected)
+	if err != nil {
+		return fmt.Errorf("examine the addresses of this host: %w", err)
+	}
+	return refusal(hostnet.OwnAddresses(s, protected))
+}
+
+// refusal is the error of a start on a host with these problems; nil for none.
+func refusal(open []hostnet.Problem) error {
+	if len(open) == 0 {
+		return nil
+	}
+	lines := make([]string, len(open))
+	for i := range open {
+		lines[i] = open[i].String()
+	}
+	return fmt.Errorf("%w: %s", ErrBypassed, few(lines))
+}
+
 // checkBypass refuses to start where a protected address would be open. What keeps
 // clients out is logged, and shows in readiness.
 func (g *Gateway) checkBypass(device tun.Device) error {
@@ -74,12 +100,8 @@ func (g *Gateway) checkBypass(device tun.Device) error {
 	if err != nil {
 		return fmt.Errorf("examine the routes of this host: %w", err)
 	}
-	if open := hostnet.Worst(found, hostnet.Open); len(open) > 0 {
-		lines := make([]string, len(open))
-		for i := range open {
-			lines[i] = open[i].String()
-		}
-		return fmt.Errorf("%w: %s", ErrBypassed, few(lines))
+	if err := refusal(hostnet.Worst(found, hostnet.Open)); err != nil {
+		return err
 	}
 	g.keepBypass(found)
 	return nil

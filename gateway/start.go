@@ -20,6 +20,9 @@ func (g *Gateway) open() (tun.Device, error) {
 		}
 		return g.o.Device, nil
 	}
+	if err := g.checkOwnAddresses(); err != nil {
+		return nil, err
+	}
 	if err := g.hold.Routes().Blackhole(); err != nil {
 		return nil, err
 	}

@@ -28,10 +28,11 @@ func examineHost(p *hostnet.Protected, running bool) *hostReport {
 		r.Error = err.Error()
 		return r
 	}
+	r.Examined = true
 	if !running {
+		r.Problems = append(r.Problems, hostnet.OwnAddresses(s, p)...)
 		s = s.With(p)
 	}
-	r.Examined = true
 	r.Problems = append(r.Problems, hostnet.Evaluate(s, p)...)
 	return r
 }

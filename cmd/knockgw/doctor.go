@@ -13,6 +13,7 @@ import (
 
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/doctor"
+	"github.com/knockgw/knockgw/internal/plain"
 	"github.com/knockgw/knockgw/sandbox"
 )
 
@@ -87,7 +88,7 @@ func examine(cmd *cobra.Command, path string, o doctor.Options) []doctor.Finding
 	cfg, err := config.Load(path)
 	if err != nil {
 		return []doctor.Finding{{
-			Check: "configuration", Level: doctor.Fail, Found: oneLine(err), Mend: "mend the file; knockgw check --config " + path + " tells the same",
+			Check: "configuration", Level: doctor.Fail, Found: oneLine(err), Mend: "mend the file; knockgw check --config " + plain.Shell(path) + " tells the same",
 		}}
 	}
 	o.Config = cfg
@@ -96,13 +97,13 @@ func examine(cmd *cobra.Command, path string, o doctor.Options) []doctor.Finding
 
 func printFindings(w io.Writer, all []doctor.Finding) error {
 	for _, f := range all {
-		if _, err := fmt.Fprintf(w, "%-4s  %s: %s\n", f.Level, f.Check, f.Found); err != nil {
+		if _, err := fmt.Fprintf(w, "%-4s  %s: %s\n", f.Level, plain.Text(f.Check), plain.Text(f.Found)); err != nil {
 			return err
 		}
 		if f.Mend == "" {
 			continue
 		}
-		if _, err := fmt.Fprintf(w, "      -> %s\n", f.Mend); err != nil {
+		if _, err := fmt.Fprintf(w, "      -> %s\n", plain.Text(f.Mend)); err != nil {
 			return err
 		}
 	}

@@ -133,7 +133,7 @@ func TestWhatIsPrintedAsJSONIsNothingElseAndDocumented(t *testing.T) {
 		more int    // objects after it
 	}{
 		{"version", nil, "commit dirty go_version version", 0},
-		{"check", at, "file gateway services warnings", 0},
+		{"check", at, "file gateway host services warnings", 0},
 		{"reload", at, "applied changes config flows_ended grants_ended warnings", 0},
 		{"reload --dry-run", at, "applied changes config flows_ended grants_ended warnings", 0},
 		{"status", at, "", 0},

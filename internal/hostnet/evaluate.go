@@ -22,6 +22,33 @@ func Evaluate(s *State, p *Protected) []Problem {
 	return append(all, s.settings(p)...)
 }
 
+// OwnAddresses returns the addresses of the host that are in a protected prefix, and
+// not those of an interface behind which hosts of the prefix are. A start would take
+// them from the host, with every connection to them: it is refused.
+func OwnAddresses(s *State, p *Protected) []Problem {
+	var all []Problem
+	for _, t := range p.targets() {
+		for i := range s.Routes {
+			r := &s.Routes[i]
+			if t.port != 0 || r.Table != tableLocal || r.Type != LocalHost || !r.Dst.IsSingleIP() || !t.prefix.Contains(r.Dst.Addr()) {
+				continue
+			}
+			device := ""
+			if len(r.Links) == 1 {
+				if l := s.link(r.Links[0]); l != nil {
+					device = l.Name
+				}
+			}
+			if device == p.Device || slices.Contains(t.inside, device) {
+				continue
+			}
+			all = append(all, Problem{t.String(), Open, fmt.Sprintf("%s is an address of this host (on %s), which would lose it to the gateway", r.Dst.Addr(), plain.Name(device)),
+				"take it out of tun.routes, and hide ports of it with tun.local; or name the interface in upstream_device, where hosts of the prefix are behind it"})
+		}
+	}
+	return all
+}
+
 // targets are all prefixes and ports.
 func (p *Protected) targets() []target {
 	var all []target

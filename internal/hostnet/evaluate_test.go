@@ -211,7 +211,7 @@ func TestEvaluateNamesWhatBypassesTheGateway(t *testing.T) {
 			s.first(Rule{L3MDev: true})
 			s.Routes = append(s.Routes, Route{Dst: prefix("0.0.0.0/0"), Table: 300, Type: Unreachable})
 		}, Open, []string{"blue", "ICMP"}},
-		"a rule for VRFs where there is none": {func(s *State) { s.first(Rule{L3MDev: true}) }, "", nil},
+		"a rule for VRFs where there is none":      {func(s *State) { s.first(Rule{L3MDev: true}) }, "", nil},
 		"the host's subnet by its connected route": {func(s *State) { s.withoutRules() }, Open, []string{"10.20.0.0/24", "eth1"}},
 		"upstreams behind an interface that leads out": {func(s *State) {
 			s.Routes = append(s.Routes, Route{Dst: prefix("0.0.0.0/0"), Table: tableMain, Metric: 100, Type: Unicast, Links: []int{eth1}, Gateway: true})
