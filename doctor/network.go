@@ -225,6 +225,11 @@ func (e *examination) inside(r netip.Prefix, link string) bool {
 	return slices.ContainsFunc(hostnet.Of(e.Config).Routes.Inside, func(in tun.Inside) bool { return in.Prefix == r && in.Device == link })
 }
 
+// isInside is inside for the prefix of an address.
+func (e *examination) isInside(a netip.Addr, link string) bool {
+	return slices.ContainsFunc(e.Config.TUN.Routes, func(r netip.Prefix) bool { return r.Contains(a) && e.inside(r, link) })
+}
+
 // bypass: all rules, routes and addresses that take packets from outside past the
 // gateway. Settings have checks of their own.
 func (e *examination) bypass(context.Context) {

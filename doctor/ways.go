@@ -65,7 +65,7 @@ func (e *examination) arrivals(context.Context) {
 	for _, l := range links {
 		for _, a := range to {
 			from, ok := neighbour(l, a.To, links)
-			if !ok {
+			if !ok || e.isInside(a.To, l.Name) {
 				continue
 			}
 			a.Link, a.From = l.Name, from

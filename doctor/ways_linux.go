@@ -21,7 +21,7 @@ import (
 
 // missing is what a gateway on this configuration has made and is there no more.
 func missing(cfg *config.Config) (routes, ports []string, err error) {
-	routes, err = tun.Routes{Prefixes: cfg.TUN.Routes}.Missing(cfg.TUN.Name)
+	routes, err = hostnet.Of(cfg).Routes.Missing(cfg.TUN.Name)
 	if err == nil {
 		ports, err = tun.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()}.Missing(cfg.TUN.Name)
 	}

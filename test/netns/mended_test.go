@@ -25,8 +25,6 @@ func TestWhatADoctorSaysToTypeMendsIt(t *testing.T) {
 		"no forwarding":         {hurt: "sysctl -w net.ipv4.ip_forward=0", check: "forwarding IPv4", level: doctor.Fail, says: "off", shut: true},
 		"no forwarding of IPv6": {hurt: "sysctl -w net.ipv6.conf.all.forwarding=0", check: "forwarding IPv6", level: doctor.Fail, says: "off", shut: true},
 		"strict sources":        {hurt: "sysctl -w net.ipv4.conf.all.rp_filter=1", check: "rp_filter", level: doctor.Warn, says: "client0"},
-		"a protected address on an interface": {hurt: "ip addr add 10.77.0.1/32 dev lo", check: "routes", level: doctor.Fail,
-			says: "10.77.0.1", shut: true},
 		"a policy to drop": {hurt: `nft 'add table inet f; add chain inet f forward { type filter hook forward priority 0; policy drop; }; add rule inet f forward ct state established accept'`,
 			check: "firewall", level: doctor.Warn, says: "inet f forward drops", shut: true},
 		"a rule that rejects": {hurt: `nft 'add table inet f; add chain inet f forward { type filter hook forward priority 0; }; add rule inet f forward tcp dport 8443 accept; add chain inet f more; add rule inet f more reject with icmpx admin-prohibited; add rule inet f forward jump more'`,
