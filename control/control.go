@@ -38,9 +38,11 @@ type Status struct {
 	Dirty   bool      `json:"dirty"`   // they were not those of the commit
 	Go      string    `json:"go_version"`
 	PID     int       `json:"pid"`
-	Since   time.Time `json:"since"`            // when it was started
-	Ready   bool      `json:"ready"`            // packets are admitted or refused
-	Config  string    `json:"config,omitempty"` // the file, if it has one
+	Since   time.Time `json:"since"` // when it was started
+	Ready   bool      `json:"ready"` // clients get in, as far as the host's network is concerned
+	// Problems are why it is not, while it runs: what /readyz says of device and routes.
+	Problems []string `json:"problems"`
+	Config   string   `json:"config,omitempty"` // the file, if it has one
 
 	Services int `json:"services"`
 	Clients  int `json:"clients"`

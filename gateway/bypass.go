@@ -53,6 +53,12 @@ func (b *bypass) problems() []string {
 	return all
 }
 
+// open reports whether packets bypass the gateway.
+func (b *bypass) open() bool {
+	found := b.found.Load()
+	return found != nil && len(hostnet.Worst(*found, hostnet.Open)) > 0
+}
+
 // examine evaluates the host for a device that is called name now.
 func (g *Gateway) examine(name string) ([]hostnet.Problem, error) {
 	protected := hostnet.Of(g.now.Load().cfg)

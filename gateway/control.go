@@ -75,12 +75,13 @@ func (c controlled) Status() control.Status {
 		Services: len(now.cfg.Services), Clients: len(now.cfg.Clients), Flows: g.flows.Len(),
 	}
 	s.Reloaded, s.ReloadFailed = g.metrics.lastReload()
-	s.Restart = []string{}
+	s.Restart, s.Problems = []string{}, []string{}
 	if restart := g.waiting.Load(); restart != nil {
 		s.Restart = append(s.Restart, *restart...)
 	}
 	if p := g.running.Load(); p != nil {
-		s.Ready = true
+		s.Problems = g.hostProblems(p)
+		s.Ready = len(s.Problems) == 0
 		s.Grants = p.gate.Stats().Grants
 	}
 	return s

@@ -33,8 +33,11 @@ func (g *Gateway) pageStatus() statuspage.Status {
 	}
 	for _, r := range now.cfg.Table() {
 		see := "nothing"
-		if r.Visible {
+		switch {
+		case r.Visible:
 			see = "an open port"
+		case g.bypass.open():
+			see = "not known: packets bypass the gateway"
 		}
 		s.Services = append(s.Services, statuspage.Service{
 			Name: r.Service, Listen: r.Listen, Mode: string(r.Mode), StrangersSee: see,
@@ -44,7 +47,7 @@ func (g *Gateway) pageStatus() statuspage.Status {
 	}
 	if p := g.running.Load(); p != nil {
 		stats := p.gate.Stats()
-		s.Ready, s.Filtered, s.Device = true, p.filtering, p.deviceName()
+		s.Ready, s.Filtered, s.Device = len(g.hostProblems(p)) == 0, p.filtering, p.deviceName()
 		s.Grants, s.Sources, s.Banned = stats.Grants, stats.Sources, stats.Bans
 	}
 	return s

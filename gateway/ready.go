@@ -93,6 +93,13 @@ func (g *Gateway) checks(ctx context.Context) []check {
 	return list
 }
 
+// hostProblems are those of the device and of the host's network, which take no
+// question to another host.
+func (g *Gateway) hostProblems(p *parts) []string {
+	all := append(problem(p.deviceUp()), g.intact.problems()...)
+	return append(append([]string{}, all...), g.bypass.problems()...)
+}
+
 func problem(err error) []string {
 	if err == nil {
 		return nil

@@ -14,6 +14,7 @@ import (
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/control"
 	"github.com/knockgw/knockgw/internal/build"
+	"github.com/knockgw/knockgw/internal/plain"
 )
 
 // What the operator asks of the running gateway, by its control socket.
@@ -175,7 +176,10 @@ func printResult(w io.Writer, r *control.Result) error {
 func printStatus(w io.Writer, s *control.Status) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	state := "ready"
-	if !s.Ready {
+	switch {
+	case len(s.Problems) > 0:
+		state = "running, but not ready: " + plain.Text(strings.Join(s.Problems, "; "))
+	case !s.Ready:
 		state = "starting or stopping"
 	}
 	fmt.Fprintf(t, "state\t%s\n", state)

@@ -64,7 +64,7 @@ var (
 )
 
 func (g *operated) Status() control.Status {
-	return control.Status{Version: "v1", Go: "go1", Since: time.Unix(1, 0), Restart: []string{}, Ready: true}
+	return control.Status{Version: "v1", Go: "go1", Since: time.Unix(1, 0), Restart: []string{}, Problems: []string{}, Ready: true}
 }
 
 func (g *operated) Reload(string) (*control.Result, error) {
