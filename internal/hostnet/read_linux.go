@@ -311,6 +311,8 @@ func ruleOf(b []byte) Rule {
 			r.Sport = portsOf(v)
 		case nl.FRA_DPORT_RANGE:
 			r.Dport = portsOf(v)
+		case sportMask, dportMask: // of a range, and of one port, it is the whole port
+			r.Other = r.Other || len(v) < half || nl.NativeEndian().Uint16(v) != wholePort
 		case nl.FRA_FLOW, nl.FRA_PAD, nl.FRA_UNSPEC: // realms are no selector
 		default:
 			r.Other = true
@@ -319,8 +321,16 @@ func ruleOf(b []byte) Rule {
 	return r
 }
 
-// none is what suppresses nothing.
-const none = 0xffffffff
+const (
+	// none is what suppresses nothing.
+	none = 0xffffffff
+	// Of linux/fib_rules.h: FRA_SPORT_MASK and FRA_DPORT_MASK, and the mask that
+	// compares all of a port.
+	sportMask, dportMask = 28, 29
+	wholePort            = 0xffff
+	// half is the size of a port.
+	half = 2
+)
 
 // wide reads a number of 64 bits, in network byte order.
 func wide(b []byte) (n uint64) {
@@ -331,7 +341,6 @@ func wide(b []byte) (n uint64) {
 }
 
 func portsOf(b []byte) PortRange {
-	const half = 2
 	if len(b) < 2*half {
 		return PortRange{}
 	}
