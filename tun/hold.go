@@ -31,6 +31,7 @@ func (h Hold) Without(other Hold) Hold {
 		Prefixes: without(h.Prefixes, other.Prefixes),
 		Ports:    without(h.Ports, other.Ports),
 		UDP:      without(h.UDP, slices.Concat(other.UDP, other.Ports)),
+		Inside:   slices.DeleteFunc(slices.Clone(h.Inside), func(in Inside) bool { return slices.Contains(other.Prefixes, in.Prefix) }),
 	}
 }
 

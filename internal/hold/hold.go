@@ -20,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/knockgw/knockgw/internal/privatefile"
 	"github.com/knockgw/knockgw/tun"
@@ -31,6 +32,8 @@ const DefaultPath = "/var/lib/knockgw-hold/state.json"
 const (
 	// format is the version of the file.
 	format = 1
+	// maxDevice is the longest name of an interface that the kernel takes.
+	maxDevice = 15
 	// maxSize bounds the file in bytes: some ten thousand prefixes.
 	maxSize = 1 << 20
 	// directoryMode is that of the file's directory, which root alone needs.
@@ -91,6 +94,11 @@ func check(h tun.Hold) error {
 	for _, p := range h.Prefixes {
 		if !p.IsValid() || p.Bits() == 0 || p != p.Masked() || !routable(p.Addr()) {
 			return fmt.Errorf("prefix %s", p)
+		}
+	}
+	for _, in := range h.Inside {
+		if !slices.Contains(h.Prefixes, in.Prefix) || in.Device == "" || len(in.Device) > maxDevice || strings.ContainsAny(in.Device, "/ \x00") {
+			return fmt.Errorf("inside %s of %s", in.Device, in.Prefix)
 		}
 	}
 	for _, p := range slices.Concat(h.Ports, h.UDP) {

@@ -19,6 +19,7 @@ func sample() tun.Hold {
 		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24"), netip.MustParsePrefix("fd77::/64")},
 		Ports:    []netip.AddrPort{netip.MustParseAddrPort("203.0.113.7:22"), netip.MustParseAddrPort("[2001:db8::7]:22")},
 		UDP:      []netip.AddrPort{netip.MustParseAddrPort("203.0.113.7:62201")},
+		Inside:   []tun.Inside{{Prefix: netip.MustParsePrefix("10.77.0.0/24"), Device: "eth1"}},
 	}
 }
 
@@ -71,6 +72,8 @@ func TestReadRefusesWhatWasNotWritten(t *testing.T) {
 		"another version":    `{"version":2}`,
 		"an unknown key":     `{"version":1,"gateways":["10.77.0.1"]}`,
 		"two documents":      `{"version":1}{"version":1}`,
+		"no interface":       `{"version":1,"prefixes":["10.77.0.0/24"],"inside":[{"prefix":"10.77.0.0/24","device":""}]}`,
+		"no prefix":          `{"version":1,"prefixes":["10.77.0.0/24"],"inside":[{"prefix":"10.0.0.0/8","device":"eth1"}]}`,
 		"everything":         `{"version":1,"prefixes":["0.0.0.0/0"]}`,
 		"loopback":           `{"version":1,"prefixes":["127.0.0.0/8"]}`,
 		"half of everything": `{"version":1,"prefixes":["0.0.0.0/1"]}`,
