@@ -19,9 +19,13 @@ func TestGatewayBansForThePeersFailuresOnly(t *testing.T) {
 		for _, cause := range []error{nil, admission.ErrNoGrant, admission.ErrTooMany, admission.ErrNotNow, admission.ErrGone,
 			fmt.Errorf("%w: no space left on device", admission.ErrUnrecorded), errors.New("disk is gone")} {
 			p, _ := refusing(t)
-			from := admission.TupleOf(netip.MustParseAddrPort("192.0.2.7:40000"), netip.MustParseAddrPort("10.77.0.1:22"))
+			from := admission.TupleOf(netip.MustParseAddrPort("192.0.2.7:40000"), netip.MustParseAddrPort("10.77.0.1:8443"))
+			// Only a completed handshake counts.
+			if _, err := p.gate.Connected(t.Context(), from); err != nil {
+				t.Fatal(err)
+			}
 			for range failures {
-				p.explain("ssh", from, &auth.Error{Result: r, Err: cause})
+				p.explain("web", from, &auth.Error{Result: r, Err: cause})
 			}
 			if banned := len(p.gate.Bans(1)) > 0; banned != r.PeerFailed() {
 				t.Errorf("%v, %v: banned %v", r, cause, banned)

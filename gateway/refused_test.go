@@ -19,6 +19,7 @@ tun: {routes: [10.77.0.0/24]}
 clients: [{id: alice, secret: "0123456789abcdef0123456789abcdef"}]
 services:
   - {name: ssh, listen: "10.77.0.1:22", upstream: "10.0.2.2:22"}
+  - {name: web, listen: "10.77.0.1:8443", upstream: "10.0.2.2:443", mode: auth}
 `))
 	if err != nil {
 		tb.Fatal(err)
