@@ -122,6 +122,7 @@ var known = map[string]string{
 	"netstack.receiveMost":             "unread_bytes_per_connection",
 	"netstack.sendMost":                fixed, // what an upstream sends waits in its kernel beyond
 	"netstack.maxGSO":                  fixed,
+	"netstack.maxOptionsSize":          fixed, // of one TCP header
 	"netstack.maxRTO":                  fixed, // a time
 	"netstack.maxRetries":              fixed, // until services[].idle is over
 	"netstack.maxRequests":             "handshakes",
