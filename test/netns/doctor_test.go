@@ -78,9 +78,7 @@ func TestADoctorFindsAHostHealthyWhosePortsAreHidden(t *testing.T) {
 	site.Start(t)
 	well("while the gateway runs")
 	l.Gateway.MustRun("ip", "rule", "add", "pref", "0", "lookup", "local")
-	if f := diagnosis(t, site, 1)["host's own ports"]; f.Level != doctor.Fail {
-		t.Errorf("a rule before ours was not found: %+v", f)
-	}
+	well("while another rule comes after the gateway's")
 }
 
 func TestADoctorSaysWhatABrokenHostLacks(t *testing.T) {
