@@ -93,6 +93,7 @@ func (t *talk) goesOn() {
 // isOver fails the test unless nothing comes of the session any more, not even its end.
 func (l *lab) isOver(t *talk, home netip.Addr) {
 	l.Helper()
+	time.Sleep(hush) // the resets of all flows that are over leave together
 	before := l.heard(home)
 	_, _ = t.conn.Write([]byte("and now\n"))
 	_ = t.conn.SetReadDeadline(time.Now().Add(patience))
