@@ -23,7 +23,7 @@ TOOLS := nmap curl sshd:openssh-server ssh:openssh-client ip:iproute2 nsenter:ut
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
 
-.PHONY: build test examples lint fmt hooks vulncheck cross fuzz bench demo packages
+.PHONY: build test test-long examples lint fmt hooks vulncheck cross fuzz bench demo packages
 
 build:
 	$(GO) build ./...
@@ -37,6 +37,12 @@ test: build cross examples
 	$(FUZZ) -fuzz '^FuzzParse$$' -fuzztime $(TEST_FUZZTIME) ./tun
 	$(FUZZ) -fuzz '^FuzzAdmit$$' -fuzztime $(TEST_FUZZTIME) ./admission
 	$(FUZZ) -fuzz '^FuzzAdmitEveryMethod$$' -fuzztime $(TEST_FUZZTIME) ./admission
+
+# The attacks of test/netns at full length: ten million packets, and what unauthorized hosts
+# can fill. Some ten minutes, as root.
+test-long: build
+	@test/tools.sh $(TOOLS)
+	KNOCKGW_LONG=1 $(GO) test -count 1 -timeout 40m -run 'TestNoMixedPacketIsAnswered|TestStrangersTakeABounded' ./test/netns
 
 # They are a module of their own, so that nobody else needs what they need.
 examples:
