@@ -2,6 +2,7 @@ package admission
 
 import (
 	"errors"
+	"fmt"
 	"iter"
 	"time"
 
@@ -15,6 +16,8 @@ var (
 	ErrGone = errors.New("the flow is not admitted any more")
 	// ErrNoGrant says that the client owns no grant that fits the flow.
 	ErrNoGrant = errors.New("no grant of this client fits the flow")
+	// ErrOtherSession is an ErrNoGrant of a client whose grants are for other sessions.
+	ErrOtherSession = fmt.Errorf("%w: its knock named another session", ErrNoGrant)
 	// ErrNotNow says that the client has expired or that it is outside its hours.
 	ErrNotNow = errors.New("the client may not begin a flow now")
 	// ErrTooMany says that the client, or its address, has as many flows as it may have.
@@ -247,7 +250,7 @@ func (g *Gate) reserveUse(t tun.Tuple, client, session string) (*grant, error) {
 			return gr, nil
 		}
 		if s.queued == 0 {
-			return nil, ErrNoGrant
+			return nil, s.noGrant(f, client)
 		}
 		if timeout == nil {
 			timeout = time.After(settleTime)
@@ -267,6 +270,16 @@ func (g *Gate) reserveUse(t tun.Tuple, client, session string) (*grant, error) {
 			return nil, ErrNoGrant
 		}
 	}
+}
+
+// noGrant says why no grant of a client at s fits f. The caller holds g.mu.
+func (s *source) noGrant(f *flow, client string) error {
+	for _, gr := range s.grants {
+		if gr.place == f.place && gr.key.ID() == client && gr.session != "" {
+			return ErrOtherSession
+		}
+	}
+	return ErrNoGrant
 }
 
 // Closed tells the gate that a flow's relay is done. The flow stays in the

@@ -162,7 +162,7 @@ func (p *parts) authenticate(ctx context.Context, s *service, t tun.Tuple, conn 
 		if errors.As(err, &failed) {
 			result = failed.Result
 			p.explain(s.Name, t, failed)
-			if s.Mode == config.ModeKnockAuth && !s.Visible && errors.Is(failed, admission.ErrNoGrant) {
+			if s.Mode == config.ModeKnockAuth && !s.Visible && errors.Is(failed, admission.ErrNoGrant) && !errors.Is(failed, admission.ErrOtherSession) {
 				// Its own knock was lost, and its SYN found a neighbour's grant. Without that it would
 				// have heard nothing, and tried again.
 				p.gate.Forget(t)
