@@ -46,8 +46,22 @@ func Installed() (Hold, error) {
 			return Hold{}, err
 		}
 		h.addPorts(rules)
+		h.addInside(rules)
 	}
 	return h, nil
+}
+
+// addInside adds the interfaces behind which hosts of a prefix are.
+func (h *Hold) addInside(rules []netlink.Rule) {
+	for i := range rules {
+		r := &rules[i]
+		p, ok := prefixOf(r.Dst)
+		in := Inside{Prefix: p, Device: r.IifName}
+		if ok && r.Protocol == RouteProtocol && r.Table == unix.RT_TABLE_MAIN && r.IifName != "" && !r.Invert &&
+			slices.Contains(h.Prefixes, p) && !slices.Contains(h.Inside, in) {
+			h.Inside = append(h.Inside, in)
+		}
+	}
 }
 
 // addPorts adds the ports that rules lead to localTable.

@@ -106,8 +106,16 @@ func check(h tun.Hold) error {
 			return fmt.Errorf("port %s", p)
 		}
 	}
+	for _, in := range h.Inside {
+		if !slices.Contains(h.Prefixes, in.Prefix) || in.Device == "" || len(in.Device) > maxDeviceName {
+			return fmt.Errorf("inside %s of %q", in.Prefix, in.Device)
+		}
+	}
 	return nil
 }
+
+// maxDeviceName is how long the name of an interface may be in bytes (IFNAMSIZ).
+const maxDeviceName = 15
 
 // routable reports whether an address can be one that is protected: as in a
 // configuration.

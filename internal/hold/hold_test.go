@@ -84,6 +84,7 @@ func TestReadRefusesWhatWasNotWritten(t *testing.T) {
 		"a port of loopback": `{"version":1,"ports":["127.0.0.1:22"]}`,
 		"a mapped address":   `{"version":1,"ports":["[::ffff:10.0.0.1]:22"]}`,
 		"a zone":             `{"version":1,"ports":["[2001:db8::1%eth0]:22"]}`,
+		"inside of another":  `{"version":1,"prefixes":["10.77.0.0/24"],"inside":[{"prefix":"10.78.0.0/24","device":"eth1"}]}`,
 		"too much":           `{"version":1` + strings.Repeat(" ", 1<<20) + `}`,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -261,3 +261,33 @@ func TestDownSaysThatTheGatewayRuns(t *testing.T) {
 	works(t, l, all, s.Greeting)
 	g.Stop()
 }
+
+// The gateway's own subnet is silent after a boot, too, and the hosts behind it are reached as before.
+func TestHoldCoversTheGatewaysOwnSubnet(t *testing.T) {
+	t.Parallel()
+	l, site, s, all := subnetSite(t)
+	before := host(l)
+	site.Start(t).Stop()
+	installed := whatLeads(l)
+	knockgwHold(t, l.Gateway, site, "--save")
+	for _, family := range []string{"-4", "-6"} {
+		deleteRules(t, l, family)
+		l.Gateway.MustRun("ip", family, "route", "flush", "proto", "107")
+		l.Gateway.MustRun("ip", family, "route", "flush", "table", "108")
+	}
+	knockgwHold(t, l.Gateway, site)
+	if held := whatLeads(l); held != installed {
+		t.Errorf("after the stop there was\n%s\nand hold has made\n%s", installed, held)
+	}
+	silence(t, l, subnetAddrs()...)
+	for _, d := range all {
+		reached(t, l.Gateway, d.listen.String())
+	}
+	g := site.Start(t)
+	works(t, l, all, s.Greeting)
+	g.Stop()
+	if out, err := site.Knockgw(t.Context(), "down", "--state", stateOf(site)); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	untouched(t, l, before)
+}
