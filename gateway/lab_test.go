@@ -53,6 +53,8 @@ type lab struct {
 
 	mu  sync.Mutex
 	got map[netip.Addr]int // packets that left the gateway, by destination
+	// resets are those of them that are resets.
+	resets map[netip.Addr]int
 }
 
 const (
@@ -122,7 +124,7 @@ func newLab(t *testing.T, offload bool, services string, change ...func(*gateway
 	for _, c := range change {
 		c(&o)
 	}
-	l := &lab{T: t, wire: wire, done: make(chan error, 1), got: make(map[netip.Addr]int)}
+	l := &lab{T: t, wire: wire, done: make(chan error, 1), got: make(map[netip.Addr]int), resets: make(map[netip.Addr]int)}
 	if l.gw, err = gateway.New(cfg, o); err != nil {
 		t.Fatal(err)
 	}
@@ -210,6 +212,9 @@ func (l *lab) receive(link *channel.Endpoint) {
 		dst := p.Tuple.Dst.Netip()
 		l.mu.Lock()
 		l.got[dst]++
+		if p.Flags&tun.RST != 0 {
+			l.resets[dst]++
+		}
 		l.mu.Unlock()
 		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(p.Data)})
 		link.InjectInbound(number(dst), pkt)
@@ -222,6 +227,13 @@ func (l *lab) heard(a netip.Addr) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.got[a]
+}
+
+// heardMore is heard without resets.
+func (l *lab) heardMore(a netip.Addr) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.got[a] - l.resets[a]
 }
 
 func number(a netip.Addr) tcpip.NetworkProtocolNumber {

@@ -112,16 +112,14 @@ func (l *link) reset(p *tun.Packet) {
 	}
 }
 
-const (
-	timestampSize  = 12 // bytes of a Timestamps option, aligned
-	maxOptionsSize = header.TCPOptionsMaximumSize
-)
+// timestampSize is the size of a Timestamps option, aligned, in bytes.
+const timestampSize = 12
 
 // stamp returns the headers of p with a Timestamps option of that value, which
 // echoes nothing. Where there is no room for it the other options give way.
 func stamp(p *tun.Packet, value uint32) []byte {
 	options := p.TCPOptions()
-	if len(options)+timestampSize > maxOptionsSize {
+	if len(options)+timestampSize > header.TCPOptionsMaximumSize {
 		options = nil
 	}
 	length := p.L4 + header.TCPMinimumSize + timestampSize + len(options)
