@@ -51,10 +51,12 @@ var (
 	farAddr6 = netip.MustParseAddr("fd01:9::2")
 )
 
-// withEachFilter runs a test with the kernel's filter and without it.
+// withEachFilter runs a test with the kernel's filter and without it, both at the
+// same time: they mostly wait.
 func withEachFilter(t *testing.T, test func(t *testing.T, l *lab.Lab)) {
 	for _, filter := range []string{"auto", "off"} {
 		t.Run("filter "+filter, func(t *testing.T) {
+			t.Parallel()
 			l := lab.New(t)
 			l.TUN = "  filter: " + filter + "\n"
 			l.AnySource()
