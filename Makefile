@@ -15,7 +15,7 @@ ARCHITECTURES ?= amd64 arm64
 PACKAGES ?= packages
 
 # What the tests run besides ourselves, with the packages of Debian that have it.
-TOOLS := nmap curl sshd:openssh-server ssh:openssh-client ip:iproute2 nsenter:util-linux /usr/sbin/nginx:nginx-light nft:nftables iptables \
+TOOLS := nmap curl sshd:openssh-server ssh:openssh-client ip:iproute2 ping:iputils-ping nsenter:util-linux /usr/sbin/nginx:nginx-light nft:nftables iptables \
 	psql:postgresql-client '/usr/lib/postgresql/*/bin/initdb:postgresql' promtool:prometheus iperf3 tcpdump tshark chromium rpm \
 	/usr/share/bash-completion/bash_completion:bash-completion
 

@@ -26,7 +26,6 @@ type dialogue struct {
 	next, taken        uint32 // the client's: next, acknowledged by the stack
 	arrived            uint32 // of the client's, in order
 	edge               uint32 // of the window that the stack has announced
-	mostFlight         uint32
 	late               []late
 }
 

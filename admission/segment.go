@@ -230,7 +230,7 @@ func (f *flow) maySendSYNACK(p *tun.Packet) bool {
 		}
 	}
 	isn := p.Ack - 1
-	if f.state != opening || isn != f.isn && !(f.twoSYNs && isn == f.other) {
+	if f.state != opening || isn != f.isn && (!f.twoSYNs || isn != f.other) {
 		return false
 	}
 	scale, _ := windowScale(p.TCPOptions())

@@ -422,7 +422,7 @@ func TestStoreSaysReplayOnlyOfWhatItGave(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer s.Close() //nolint:errcheck // of no matter
+		defer s.Close()
 		given := make(map[byte]bool)
 		for range rapid.IntRange(1, 20).Draw(t, "batches") {
 			fail = rapid.Bool().Draw(t, "disk full")

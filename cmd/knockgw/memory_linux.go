@@ -15,7 +15,7 @@ func availableMemory() int64 {
 	var total int64
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) == nil {
-		total = int64(info.Totalram) * int64(info.Unit) //nolint:gosec,unconvert // of a machine; 32 bits on some
+		total = int64(info.Totalram) * int64(info.Unit) //nolint:unconvert // of a machine; 32 bits on some
 	}
 	group := cgroupMemory("/proc/self/cgroup", "/sys/fs/cgroup")
 	if total == 0 || group != 0 && group < total {
@@ -28,7 +28,7 @@ func availableMemory() int64 {
 // below root; 0 if there is none.
 func cgroupMemory(file, root string) int64 {
 	const unified = "0::"
-	text, err := os.ReadFile(file) //nolint:gosec // a constant, but in tests
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return 0
 	}
@@ -37,7 +37,7 @@ func cgroupMemory(file, root string) int64 {
 		if !ok {
 			continue
 		}
-		limit, err := os.ReadFile(filepath.Join(root, path, "memory.max")) //nolint:gosec // of the kernel
+		limit, err := os.ReadFile(filepath.Join(root, path, "memory.max"))
 		if err != nil {
 			return 0
 		}

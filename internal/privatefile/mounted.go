@@ -17,7 +17,7 @@ const groupRead fs.FileMode = 0o040
 
 // credentialsVariable names the directory that systemd puts a unit's
 // credentials into (LoadCredential=).
-const credentialsVariable = "CREDENTIALS_DIRECTORY" //nolint:gosec // the name of a directory
+const credentialsVariable = "CREDENTIALS_DIRECTORY"
 
 // An OpenError says that others can read a file.
 type OpenError struct {

@@ -286,7 +286,7 @@ func during(t *testing.T, l *lab.Lab, to netip.Addr, next func(b []byte) int, ra
 
 // seeded is the attacker's choices.
 func seeded() *rand.Rand {
-	return rand.New(rand.NewPCG(attackSeed, attackSeed)) //nolint:gosec // choices that can be repeated
+	return rand.New(rand.NewPCG(attackSeed, attackSeed))
 }
 
 // anySource is a forged address of the networks set apart for measurements.

@@ -54,11 +54,12 @@ func (s *Segment) Append(b []byte) []byte {
 // through: Fragmentation Needed or Packet Too Big, with that MTU, about the packet
 // quoted.
 func AppendTooBig(b []byte, router netip.Addr, mtu uint32, quoted []byte) []byte {
-	dst, message := netip.Addr{}, make([]byte, 8)
+	var dst netip.Addr
+	message := make([]byte, 8)
 	if router.Is4() {
 		dst = netip.AddrFrom4([4]byte(quoted[12:]))
 		message[0], message[1] = 3, 4
-		binary.BigEndian.PutUint16(message[6:], uint16(mtu)) //nolint:gosec // what fits in
+		binary.BigEndian.PutUint16(message[6:], uint16(mtu))
 		message = append(message, quoted[:ip4Header+8]...)
 		binary.BigEndian.PutUint16(message[2:], Checksum(netip.Addr{}, netip.Addr{}, protoICMP, message))
 		return append(appendHeader(b, router, dst, protoICMP, len(message)), message...)
@@ -76,7 +77,7 @@ func appendHeader(b []byte, src, dst netip.Addr, proto byte, size int) []byte {
 	if dst.Is4() {
 		h := make([]byte, ip4Header)
 		h[0], h[8], h[9] = 4<<4|ip4Header/4, hops, proto
-		binary.BigEndian.PutUint16(h[2:], uint16(ip4Header+size)) //nolint:gosec // a packet's
+		binary.BigEndian.PutUint16(h[2:], uint16(ip4Header+size))
 		copy(h[12:], src.AsSlice())
 		copy(h[16:], dst.AsSlice())
 		binary.BigEndian.PutUint16(h[10:], Checksum(netip.Addr{}, netip.Addr{}, 0, h))
@@ -84,7 +85,7 @@ func appendHeader(b []byte, src, dst netip.Addr, proto byte, size int) []byte {
 	}
 	h := make([]byte, ip6Header)
 	h[0], h[6], h[7] = 6<<4, proto, hops
-	binary.BigEndian.PutUint16(h[4:], uint16(size)) //nolint:gosec // a packet's
+	binary.BigEndian.PutUint16(h[4:], uint16(size))
 	copy(h[8:], src.AsSlice())
 	copy(h[24:], dst.AsSlice())
 	return append(b, h...)
@@ -105,13 +106,13 @@ func Checksum(src, dst netip.Addr, proto byte, message []byte) uint16 {
 	if src.IsValid() {
 		add(src.AsSlice())
 		add(dst.AsSlice())
-		sum += uint32(proto) + uint32(len(message)) //nolint:gosec // a packet's
+		sum += uint32(proto) + uint32(len(message))
 	}
 	add(message)
 	for sum > 0xffff {
 		sum = sum>>16 + sum&0xffff
 	}
-	return ^uint16(sum) //nolint:gosec // folded
+	return ^uint16(sum)
 }
 
 // A SeenSegment is what a test reads of a TCP segment on a wire.

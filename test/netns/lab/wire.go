@@ -110,7 +110,7 @@ func (w *Wire) carry(from, to *os.File, direction uint64) (c Carried, err error)
 		}
 		c.Packets++
 		if w.Seen != nil {
-			w.Seen(int(direction), b[:n]) //nolint:gosec // 0 or 1
+			w.Seen(int(direction), b[:n])
 		}
 		if dice.Float64() < w.Loss {
 			c.Lost++
