@@ -357,7 +357,7 @@ func (p *Policy) Service(a netip.AddrPort) *Service {
 	return p.service(tun.AddrFrom(a.Addr()), a.Port())
 }
 
-func (p *Policy) service(dst tun.Addr, port uint16) *Service { return p.tcp.find(dst, port, nil) }
+func (p *Policy) service(dst tun.Addr, port uint16) *Service { return p.tcp.service(dst, port) }
 
 func (s *Service) covers(dst tun.Addr) bool { return s.Listen.Contains(dst.Netip()) }
 
@@ -368,6 +368,9 @@ type trials struct{ scan, known int }
 // knockable tells which families of datagrams are taken at dst and port, and how
 // many keys a v1 knock there may have to be tried with.
 func (p *Policy) knockable(dst tun.Addr, port uint16) (families Families, cost trials) {
+	if p.udp.index[port] == 0 {
+		return 0, cost
+	}
 	for _, list := range p.udp.at(dst, port) {
 		for _, s := range list {
 			if !s.covers(dst) {

@@ -62,6 +62,29 @@ func (t *portTable) at(dst tun.Addr, port uint16) [2][]*Service {
 	return [2][]*Service{l.single[dst], l.prefixes}
 }
 
+// service returns the service of an address and port; nil if there is none. It is
+// find for what every packet asks.
+func (t *portTable) service(dst tun.Addr, port uint16) *Service {
+	i := t.index[port]
+	if i == 0 {
+		return nil
+	}
+	l := &t.lists[i]
+	some := l.few
+	if l.single != nil {
+		if at := l.single[dst]; len(at) > 0 {
+			return at[0]
+		}
+		some = l.prefixes
+	}
+	for _, s := range some {
+		if s.covers(dst) {
+			return s
+		}
+	}
+	return nil
+}
+
 // find returns the first service of a port that covers an address and fits; nil
 // if there is none.
 func (t *portTable) find(dst tun.Addr, port uint16, fits func(*Service) bool) *Service {
