@@ -59,8 +59,8 @@ func (s *spied) see(direction int, packet []byte) {
 }
 
 // Data in the name of a client whose connection the attacker knows, with sequence
-// numbers all over the space and acknowledgement numbers that nobody has sent, is
-// not heard upstream; nor does a FIN, RST or SYN of his end the connection.
+// numbers all over the space and acknowledgement numbers that were never sent, is
+// not heard upstream, and a FIN among it does not end the connection.
 func TestForgedDataReachesNoUpstream(t *testing.T) {
 	withEachFilter(t, func(t *testing.T, l *lab.Lab) {
 		var spy spied
