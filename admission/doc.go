@@ -2,7 +2,7 @@
 //
 // The Gate judges one packet at a time, in the order of Gate.Admit:
 //
-//  1. a segment of a flow in its table, not a SYN that begins anew pass, if its client can have sent it
+//  1. a segment of a flow in its table, not a SYN of a new flow    pass, if its client can have sent it
 //  2. an ICMP error with a path MTU for what such a flow has sent  pass
 //  3. a SYN to an open service, within its quota                   pass, recorded
 //  4. a datagram that could be a knock                             queued; its source is pending

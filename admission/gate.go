@@ -74,7 +74,7 @@ type Gate struct {
 	offences      map[tun.Addr]*offence
 	scratch       *protocol.Scratch
 	inboundOnly   bool          // of a Judge, until it sees a packet of the stack
-	decided       chan struct{} // closed and renewed when a knock is decided while somebody waits
+	decided       chan struct{} // closed and renewed when a knock is decided while a caller waits
 	waiting       int           // in Authenticate, for knocks to be decided
 }
 

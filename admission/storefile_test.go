@@ -402,7 +402,7 @@ func TestStoreReadsSegmentsOfVersion1(t *testing.T) {
 	}
 }
 
-// A key is a replay only if it was given to somebody: a disk that fails makes no replays.
+// A key is a replay only if it was given before: a disk that fails makes no replays.
 func TestStoreSaysReplayOnlyOfWhatItGave(t *testing.T) {
 	dir := t.TempDir()
 	rapid.Check(t, func(t *rapid.T) {

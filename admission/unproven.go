@@ -14,7 +14,7 @@ import (
 //	hidden services     each grant, each source, each client; all together
 //
 // Of these, flows whose handshake is not complete go first, since a SYN can be
-// forged, and which one is chosen at random: whoever floods cannot choose. A
+// forged, and which one is chosen at random: the attacker cannot choose. A
 // flow that was admitted on a grant never waits for one of an open service: when
 // the table is full, one of those makes room for it.
 

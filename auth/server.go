@@ -62,7 +62,7 @@ type Server struct {
 	// database, keep a Secrets filled from there.
 	Resolve func(conn net.Conn) iter.Seq[*protocol.Client]
 	// Others, if not nil, is asked for further candidates when a message has come that is of none of
-	// the first: so whoever has many clients can try the likely ones first. Where it reports false, they
+	// the first: so a caller with many clients can try the likely ones first. Where it reports false, they
 	// are too many to be tried now, and the handshake fails with ResultLimited, in the same silence as
 	// any other. It is asked once for a connection at most, and must answer at once.
 	Others func(conn net.Conn) (iter.Seq[*protocol.Client], bool)

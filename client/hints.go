@@ -169,7 +169,7 @@ func (e *StepError) authenticate() (happened, check string) {
 	case errors.Is(e.Err, context.Canceled):
 		return "gave up " + e.where(), ""
 	case known && failure.Result == auth.ResultClosed && e.waited < auth.DefaultDeadline/2:
-		// A gateway that refuses takes its time, so that nobody learns why.
+		// A gateway that refuses waits for its deadline, so that the end does not tell why.
 		return e.where() + " ended the connection without a proof" + times +
 			": the service behind the gateway is down, or the gateway refused the authentication", "check the service; " + check
 	case known && failure.Result == auth.ResultClosed:

@@ -63,7 +63,7 @@ type users struct {
 	clients []Client
 	all     []int            // places of the clients that may use all services
 	named   map[string][]int // of those that name one, by its name
-	ids     []string         // of all; shared by the services that nobody names
+	ids     []string         // of all; shared by the services that no client names
 }
 
 func (c *Config) users() *users {

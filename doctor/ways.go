@@ -181,17 +181,17 @@ func (e *examination) prepared(context.Context) {
 		e.bad(Fail, check, "take tun.local out, or start without --prepared", "a prepared device hides no ports of the host (tun.local)")
 	}
 	quoted := plain.Shell(name)
-	anew := fmt.Sprintf("ip tuntap add dev %s mode tun user %s && ip link set %[1]s mtu %[3]d up", quoted, plain.Shell(e.Account.Name), e.Config.TUN.MTU)
+	create := fmt.Sprintf("ip tuntap add dev %s mode tun user %s && ip link set %[1]s mtu %[3]d up", quoted, plain.Shell(e.Account.Name), e.Config.TUN.MTU)
 	p, err := e.host.Interface(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		e.bad(Fail, check, anew, "there is no interface %s", name)
+		e.bad(Fail, check, create, "there is no interface %s", name)
 	case err != nil:
 		e.unknown(check, err)
 	case !p.TUN:
-		e.bad(Fail, check, fmt.Sprintf("ip link del %s && %s", quoted, anew), "%s is no TUN interface, or one of another kind", name)
+		e.bad(Fail, check, fmt.Sprintf("ip link del %s && %s", quoted, create), "%s is no TUN interface, or one of another kind", name)
 	case p.Owner != e.Account.UID:
-		e.bad(Fail, check, fmt.Sprintf("ip tuntap del dev %s mode tun && %s # and its routes: docs/install.md", quoted, anew), "%s is not %s's (owner %d)", name, e.Account.Name, p.Owner)
+		e.bad(Fail, check, fmt.Sprintf("ip tuntap del dev %s mode tun && %s # and its routes: docs/install.md", quoted, create), "%s is not %s's (owner %d)", name, e.Account.Name, p.Owner)
 	case !p.Up:
 		e.bad(Fail, check, "ip link set "+quoted+" up", "%s is down", name)
 	default:

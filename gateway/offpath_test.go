@@ -379,7 +379,7 @@ func (o *offPath) hangUp() {
 	for range 2 { // the answer to the first may have been lost
 		o.send(tun.FIN|tun.ACK, o.seq-1, "")
 		o.receive("the last ACK", func(p *tun.Packet) bool { return p.Ack == o.seq })
-		// A SYN may begin anew in TIME_WAIT (RFC 1122, 4.2.2.13).
+		// A SYN may reuse the tuple in TIME_WAIT (RFC 1122, 4.2.2.13).
 		o.attack("the endpoint is in TIME_WAIT", false)
 	}
 }

@@ -93,7 +93,7 @@ func (s *stateFile) save(cmd *cobra.Command, output string) error {
 		return err
 	}
 	if err := hold.Write(s.path, h); err != nil {
-		return fmt.Errorf("remember what is to be silent after a boot: %w", err)
+		return fmt.Errorf("record what stays silent after a boot: %w", err)
 	}
 	return answer(cmd, output, newHeld(h), func(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "%d prefixes and %d ports will be silent after a boot\n", len(h.Prefixes), len(h.Ports)+len(h.UDP))

@@ -1,4 +1,4 @@
-// Package hold remembers across boots what is to be silent without a gateway: the
+// Package hold records across boots what stays silent without a gateway: the
 // blackholes and rules of the last start that succeeded, in a file that root alone
 // can write. An early unit installs them before the network is up (knockgw hold), a
 // stop and a crash of the service do the same, and `knockgw down` forgets them.

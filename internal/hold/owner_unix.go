@@ -17,7 +17,7 @@ const othersWrite fs.FileMode = 0o022
 func trusted(name string, info fs.FileInfo) error {
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || owner.Uid != 0 && int(owner.Uid) != os.Geteuid() || info.Mode().Perm()&othersWrite != 0 || info.Mode()&fs.ModeSymlink != 0 {
-		return fmt.Errorf("%s: %w: it must be root's, and for nobody else to write; delete it, start the gateway, and run knockgw hold --save", name, ErrInvalid)
+		return fmt.Errorf("%s: %w: root must own it, and no other account may write it; delete it, start the gateway, and run knockgw hold --save", name, ErrInvalid)
 	}
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// A matching says whether a rule applies to packets from outside for a target.
+// A matching reports whether a rule applies to packets from outside for a target.
 type matching int
 
 const (

@@ -225,7 +225,7 @@ func (w *walk) report(s Severity, cond, found, remedy string) {
 // on, the walk consults the rest of the rules once more.
 const maxJumps = 16
 
-// maxProblems bounds what is reported of one target: each is to be corrected, and
+// maxProblems bounds what is reported of one target: each needs a correction, and
 // then the rest shows.
 const maxProblems = 32
 

@@ -16,7 +16,7 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// stateOf is where a site's gateway has what is to be silent after a boot.
+// stateOf is where a site's gateway records what stays silent after a boot.
 func stateOf(site *lab.Site) string {
 	return filepath.Join(filepath.Dir(site.Config), "hold", "state.json")
 }

@@ -34,7 +34,7 @@ const (
 // in every way that a random number finds.
 type mixed struct {
 	random   *mathrand.Rand
-	messages [][]byte // knocks and authentications of somebody without a secret
+	messages [][]byte // knocks and authentications of a host without a secret
 	sent     atomic.Int64
 }
 

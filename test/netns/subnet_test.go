@@ -78,7 +78,7 @@ func silence(t *testing.T, l *lab.Lab, addrs ...netip.Addr) {
 	l.Stranger.Silent(packets)
 }
 
-// subnetAddrs are those of the gateway, the upstream, nobody, and all hosts.
+// subnetAddrs are those of the gateway, the upstream, no host, and all hosts.
 func subnetAddrs() []netip.Addr {
 	var all []netip.Addr
 	for _, a := range []string{"10.1.3.0", own4, "10.1.3.2", "10.1.3.77", "10.1.3.255", "fd01:3::", own6, "fd01:3::2", "fd01:3::77"} {

@@ -24,7 +24,7 @@ const (
 	protoICMP, protoICMP6 = 1, 58
 )
 
-// A Segment is a TCP segment as somebody who has no connection makes it: every
+// A Segment is a TCP segment as a host without a connection makes it: every
 // field is what the attacker wants.
 type Segment struct {
 	Src, Dst netip.AddrPort
