@@ -20,8 +20,12 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// tried is for how long readiness remembers what it found, and some more.
-const tried = 20 * time.Second
+const (
+	// readinessAge is for how long readiness remembers what it found.
+	readinessAge = 10 * time.Second
+	// tried is that and some more.
+	tried = 2 * readinessAge
+)
 
 // readiness asks the gateway whether it is ready, and why not.
 func readiness(t *testing.T, l *lab.Lab) (status int, why string) {
@@ -90,11 +94,31 @@ func TestReadinessSaysWhatStandsInTheWay(t *testing.T) {
 		t.Errorf("%d, %s", status, why)
 	}
 
-	ballast := filepath.Join(site.State, "ballast")
-	_ = os.WriteFile(ballast, make([]byte, 1<<17), 0o600) // as much of it as there is room for
-	unready(t, l, g, "store", "no space left on device")
-	if err := os.Remove(ballast); err != nil {
-		t.Fatal(err)
+	// A full disk keeps no client out: the store has room of its own.
+	_ = os.WriteFile(filepath.Join(site.State, "ballast"), make([]byte, 1<<17), 0o600) // as much of it as there is room for
+	time.Sleep(readinessAge)
+	if status, why := readiness(t, l); status != http.StatusOK {
+		t.Errorf("on a full disk: %d, %s", status, why)
+	}
+	if err := all[0].visit(t.Context(), alice(l.Client), s.Greeting); err != nil {
+		t.Errorf("on a full disk: %v", err)
+	}
+
+	// Without its files, the next start would know nothing of what was used.
+	segments, err := filepath.Glob(filepath.Join(site.State, "replay.?"))
+	if err != nil || len(segments) == 0 {
+		t.Fatalf("the store has no files: %v", err)
+	}
+	for _, name := range segments {
+		if err := os.Rename(name, name+".away"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unready(t, l, g, "store", "no such file or directory")
+	for _, name := range segments {
+		if err := os.Rename(name+".away", name); err != nil {
+			t.Fatal(err)
+		}
 	}
 	readyAgain(t, l)
 
