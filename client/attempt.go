@@ -28,23 +28,28 @@ func (d *Dialer) attempt(
 			return nil, StepKnock, err
 		}
 		conn, step, err = from.knockAndConnect(ctx, target, session, knocked)
-		if !isBindError(err) {
+		if !isBindError(err) || isSourceGone(err) {
 			break
 		}
 	}
 	return conn, step, err
 }
 
+// knockAndConnect does both from one source address, which it chooses where the
+// caller has not: a gateway gives its grant to the address that a knock comes
+// from, and the system may prefer another one by the time of the connection, as
+// it does when IPv6 privacy addresses (RFC 8981) are replaced.
 func (d *Dialer) knockAndConnect(
 	ctx context.Context, target netip.AddrPort, session []byte, knocked func(error),
 ) (net.Conn, string, error) {
-	err := d.Knock(ctx, target, session)
+	from := d.fromOneAddress(ctx, target)
+	err := from.gone(ctx, target, from.Knock(ctx, target, session), d)
 	knocked(err)
 	if err != nil {
 		return nil, StepKnock, err
 	}
-	conn, err := d.connect(ctx, target)
-	return conn, StepConnect, err
+	conn, err := from.connect(ctx, target)
+	return conn, StepConnect, from.gone(ctx, target, err, d)
 }
 
 func (d *Dialer) connect(ctx context.Context, target netip.AddrPort) (net.Conn, error) {

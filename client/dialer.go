@@ -79,7 +79,9 @@ type Dialer struct {
 	Trace *Trace
 	// Net makes the sockets. Knocks come from the address of its LocalAddr, a
 	// *net.TCPAddr, too; if that has a port, there is one attempt at a time, since
-	// a port is one connection's. Its Control is asked about every socket, its
+	// a port is one connection's. Without an address there and without a Dial, each
+	// attempt chooses the one that the system prefers, and its knock and connection
+	// come from that. Its Control is asked about every socket, its
 	// Resolver about names; its Timeout is each attempt's. If it says nothing about
 	// keep-alive probes, there is one a minute, and a connection outlives a network
 	// that is gone for two hours.
@@ -88,7 +90,8 @@ type Dialer struct {
 	// knocks (udp) where Net alone cannot: in another network namespace, or through
 	// another stack. by is Net with the source that this socket has; without a Dial
 	// it is by.DialContext(ctx, network, address) that is called. Dial is called from
-	// several goroutines at once, and must heed ctx. The SYN methods' raw sockets are
+	// several goroutines at once, and must heed ctx. A gateway expects a connection
+	// from the address that the knock came from. The SYN methods' raw sockets are
 	// not its.
 	Dial func(ctx context.Context, by *net.Dialer, network, address string) (net.Conn, error)
 	// Now is the wall clock; nil means time.Now.

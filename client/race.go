@@ -205,9 +205,10 @@ func (r *race) failed(ctx context.Context, e event) error {
 	return nil
 }
 
-// passing tells whether an attempt that failed so says nothing about the next
-// one: it was not answered in time, or what answered was cut off.
+// passing reports whether an attempt that failed so says nothing about the next
+// one: it was not answered in time, what answered was cut off, or the address
+// that it came from was removed.
 func passing(err error) bool {
 	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, connectionReset)
+	return isSourceGone(err) || errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, connectionReset)
 }

@@ -48,6 +48,52 @@ func (d *Dialer) dialUDP(ctx context.Context, target netip.AddrPort) (net.Conn, 
 	return d.socket(ctx, &by, "udp", target)
 }
 
+// fromOneAddress is d with the source address that the system prefers for target
+// at this moment. It is d itself where the source is not d's to choose: Net has
+// one, or Dial makes the sockets, perhaps through a proxy; and where there is no
+// address, which the knock will report.
+func (d *Dialer) fromOneAddress(ctx context.Context, target netip.AddrPort) *Dialer {
+	local := d.localAddr()
+	chosen := local == nil && d.Net.LocalAddr != nil || local != nil && len(local.IP) > 0 && !local.IP.IsUnspecified()
+	if chosen || d.Dial != nil {
+		return d
+	}
+	source, err := d.sourceAddr(ctx, target)
+	if err != nil {
+		return d
+	}
+	from := *d
+	from.Net.LocalAddr = &net.TCPAddr{IP: source.AsSlice(), Port: int(d.localPort()), Zone: source.Zone()}
+	return &from
+}
+
+// sourceGoneError is an attempt's error if the source address that it chose is no
+// longer this host's. The next attempt chooses again.
+type sourceGoneError struct{ err error }
+
+func (e *sourceGoneError) Error() string { return "the source address is gone: " + e.err.Error() }
+
+func (e *sourceGoneError) Unwrap() error { return e.err }
+
+func isSourceGone(err error) bool {
+	var gone *sourceGoneError
+	return errors.As(err, &gone)
+}
+
+// gone is err as a sourceGoneError if that is why an attempt failed: it was made
+// by d, whose source address was chosen for it and not by its caller's options,
+// and the system no longer binds a socket to that address. What it says about a
+// packet from such an address differs between systems and protocols.
+func (d *Dialer) gone(ctx context.Context, target netip.AddrPort, err error, options *Dialer) error {
+	if err == nil || d == options || ctx.Err() != nil || errors.Is(err, connectionRefused) {
+		return err
+	}
+	if _, unbound := d.sourceAddr(ctx, target); !errors.Is(unbound, addressUnavailable) {
+		return err
+	}
+	return &sourceGoneError{err}
+}
+
 // drawPort draws a source port.
 func (d *Dialer) drawPort() (uint16, error) {
 	var random [4]byte

@@ -101,6 +101,15 @@ func (h *Host) AddAddrs(addrs ...netip.Addr) {
 	}
 }
 
+// Replace gives the host's link a new IPv6 address, and has connections begin there and no longer at the old one,
+// which remains valid: as privacy addresses are replaced.
+func (h *Host) Replace(old, replacement netip.Addr) error {
+	if err := h.configure(Link, replacement); err != nil {
+		return err
+	}
+	return h.deprecate(old)
+}
+
 // Dial connects from the host to an address of the form net.Dialer takes, without name resolution.
 func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return h.DialFrom(ctx, netip.Addr{}, network, address)
