@@ -28,7 +28,8 @@ type KnockEvent struct {
 	Service string        // likewise
 	Method  string        // likewise
 	Session string        // what it says the connection will be authenticated with; "" if nothing
-	Skew    time.Duration // the message's time less ours, once it opened
+	Skew    time.Duration // the message's time less ours, if Timed
+	Timed   bool          // the message opened and says a time, which a SYN does not
 	Err     error         // KnockStoreFailed: why
 }
 

@@ -286,7 +286,7 @@ func TestAnEventSaysWhoKnockedAndHowFarItsClockIsOff(t *testing.T) {
 	m.Time += 1500
 	w.want(v.sealed(bob, "db", m), ReasonKnock)
 	w.decide()
-	want := KnockEvent{Result: KnockOK, Source: v.addr, Client: "bob", Service: "db6", Method: "udp", Skew: 1500 * time.Millisecond}
+	want := KnockEvent{Result: KnockOK, Source: v.addr, Client: "bob", Service: "db6", Method: "udp", Skew: 1500 * time.Millisecond, Timed: true}
 	if w.events[0] != want {
 		t.Errorf("%+v, want %+v", w.events[0], want)
 	}

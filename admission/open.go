@@ -156,6 +156,9 @@ func (w *worker) tryV1(knock *protocol.Knock, svc *Service, key *key, d *decisio
 	}
 	now := w.now()
 	d.found(key, svc, methodName(m.Method))
+	if err == nil {
+		d.timed(m.Time, now)
+	}
 	if !key.valid(now) {
 		d.event.Result = KnockNotNow
 		return true
@@ -166,7 +169,6 @@ func (w *worker) tryV1(knock *protocol.Knock, svc *Service, key *key, d *decisio
 	}
 	d.session = string(m.SessionID)
 	d.kind, d.nonce = ClaimUDP, append(d.buffer[:0], knock.Nonce()...)
-	d.event.Skew = skew(m.Time, now)
 	d.event.Result = svc.judge(&m, d.event.Skew, policy)
 	if d.event.Result == KnockOK && m.Sequence() {
 		d.part = newUDPPart(&m)
@@ -199,6 +201,7 @@ func (w *worker) openV2(k *queuedKnock, d *decision) {
 		d.event.Result = KnockRefused
 		return
 	}
+	d.timed(m.Time, now)
 	if !key.valid(now) {
 		d.event.Result = KnockNotNow
 		return
@@ -206,7 +209,6 @@ func (w *worker) openV2(k *queuedKnock, d *decision) {
 	d.session = string(m.Session())
 	d.port = m.SourcePort
 	d.kind, d.nonce = ClaimUDPv2, append(d.buffer[:0], knock.Nonce()...)
-	d.event.Skew = skew(m.Time, now)
 	switch {
 	case d.event.Skew.Abs() > policy.window:
 		d.event.Result = KnockStale
@@ -225,6 +227,11 @@ func (w *worker) openV2(k *queuedKnock, d *decision) {
 func (d *decision) found(k *key, s *Service, method string) {
 	d.key, d.client, d.service = k.id, k.client, s
 	d.event.Client, d.event.Service, d.event.Method = k.client.ID, s.Name, method
+}
+
+// timed notes the time that an opened message says.
+func (d *decision) timed(ms int64, now time.Time) {
+	d.event.Skew, d.event.Timed = skew(ms, now), true
 }
 
 // skew is a message's time, in Unix milliseconds, less ours, to the millisecond

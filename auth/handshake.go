@@ -72,10 +72,10 @@ func (s *Server) handshake(ctx context.Context, conn net.Conn, candidates iter.S
 		return Peer{}, failure
 	}
 	if !stop() {
-		return Peer{}, &Error{Result: ResultCanceled, Client: peer.Client, Err: context.Cause(ctx)}
+		return Peer{}, &Error{Result: ResultCanceled, Client: peer.Client, ClockDiff: peer.ClockDiff, Err: context.Cause(ctx)}
 	}
 	if err := conn.SetDeadline(time.Time{}); err != nil {
-		return Peer{}, &Error{Result: ResultClosed, Client: peer.Client, Err: err}
+		return Peer{}, &Error{Result: ResultClosed, Client: peer.Client, ClockDiff: peer.ClockDiff, Err: err}
 	}
 	return peer, nil
 }
@@ -97,7 +97,7 @@ func (a *attempt) authenticate() (Peer, *Error) {
 		proof := message.AppendProof(nil, a.scratch, peer.Client, a.Port)
 		if _, err := a.conn.Write(proof); err != nil {
 			failure := unread(a.ctx, err)
-			failure.Client = peer.Client
+			failure.Client, failure.ClockDiff = peer.Client, peer.ClockDiff
 			return Peer{}, failure
 		}
 	}

@@ -291,6 +291,26 @@ func TestTheWindowIsInclusive(t *testing.T) {
 	})
 }
 
+// deafConn is a connection whose peer does not take the proof.
+type deafConn struct{ net.Conn }
+
+func (deafConn) Write([]byte) (int, error) { return 0, syscall.ECONNRESET }
+
+func TestErrorsAfterTheMessageWasReadSayItsClockDifference(t *testing.T) {
+	const diff = 1234 * time.Millisecond
+	alice := identity(t, "alice")
+	synctest.Test(t, func(t *testing.T) {
+		now := time.UnixMilli(1790000000123)
+		s := &Server{Port: testPort, Clients: clients(alice), Proof: true, Now: func() time.Time { return now }}
+		raw := message(t, &Client{Identity: alice, Port: testPort, Proof: true, Now: func() time.Time { return now.Add(diff) }})
+		o := handshake(s, raw, 4096, false, func(c net.Conn) net.Conn { return deafConn{c} })
+		var failure *Error
+		if !errors.As(o.err, &failure) || failure.Client != alice || failure.ClockDiff != diff {
+			t.Errorf("the proof was not taken: %+v", failure)
+		}
+	})
+}
+
 func TestAMessageThatFailsEarlierHasUsedUpNothing(t *testing.T) {
 	alice := identity(t, "alice")
 	synctest.Test(t, func(t *testing.T) {

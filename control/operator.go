@@ -86,9 +86,9 @@ type Attempt struct {
 	Result string `json:"result"`
 	Words  string `json:"words,omitempty"` // what Result means
 	// ClockDifference is the client's clock less the gateway's, as the message
-	// says.
-	ClockDifference float64 `json:"clock_difference_seconds"`
-	Again           int     `json:"again,omitempty"` // how often the same was refused before, in a row
+	// says; nil where it says no time, as a SYN, or is a replay.
+	ClockDifference *float64 `json:"clock_difference_seconds,omitempty"`
+	Again           int      `json:"again,omitempty"` // how often the same was refused before, in a row
 }
 
 // Clients is a list of them, in the order of the configuration.

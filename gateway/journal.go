@@ -70,17 +70,22 @@ func (j *journal) knocked(e admission.KnockEvent, now time.Time) {
 	if e.Client == "" || e.Result == admission.KnockPart {
 		return
 	}
-	j.note(e.Client, e.Result == admission.KnockOK || e.Result == admission.KnockRepeat, control.Attempt{
+	a := control.Attempt{
 		Time: now, Source: e.Source, Service: e.Service, How: e.Method,
-		Result: e.Result.String(), Words: e.Result.Words(), ClockDifference: seconds(e.Skew),
-	})
+		Result: e.Result.String(), Words: e.Result.Words(),
+	}
+	if e.Timed && e.Result != admission.KnockReplay {
+		a.ClockDifference = clockDifference(e.Skew)
+	}
+	j.note(e.Client, e.Result == admission.KnockOK || e.Result == admission.KnockRepeat, a)
 }
 
 // authenticated writes down an authentication that succeeded.
 func (j *journal) authenticated(p *auth.Peer, service string, from netip.Addr, now time.Time) {
 	j.note(p.Client.ID(), true, control.Attempt{
 		Time: now, Source: from, Service: service, How: "authentication " + p.Protocol.String(), Result: auth.ResultOK.String(),
-		ClockDifference: seconds(time.UnixMilli(p.Message.Time).Sub(now)),
+		// As of the moment that the message was read: it may have waited for its knock since.
+		ClockDifference: clockDifference(p.ClockDiff),
 	})
 }
 
@@ -91,12 +96,22 @@ func (j *journal) refused(e *auth.Error, service string, from netip.Addr, now ti
 	}
 	a := control.Attempt{
 		Time: now, Source: from, Service: service, How: "authentication", Result: e.Result.String(),
-		Words: authWords(e.Result), ClockDifference: seconds(e.ClockDiff),
+		Words: authWords(e.Result),
+	}
+	if e.Result != auth.ResultReplay {
+		a.ClockDifference = clockDifference(e.ClockDiff)
 	}
 	if e.Result == auth.ResultUnauthorized && e.Err != nil {
 		a.Words = e.Err.Error()
 	}
 	j.note(e.Client.ID(), false, a)
+}
+
+// clockDifference is a measured difference of clocks. A message that says no time,
+// or an old one again, measures nothing, and has none.
+func clockDifference(ahead time.Duration) *float64 {
+	s := seconds(ahead)
+	return &s
 }
 
 // authWords explain the result of an authentication whose message opened.

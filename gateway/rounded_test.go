@@ -22,7 +22,7 @@ func TestTheDifferenceOfTheClocksIsSaidToTheMillisecondEverywhere(t *testing.T) 
 	const want = -40.123
 	e := admission.KnockEvent{
 		Result: admission.KnockStale, Client: "alice", Source: netip.MustParseAddr("192.0.2.1"),
-		Skew: -40*time.Second - 123456789*time.Nanosecond,
+		Timed: true, Skew: -40*time.Second - 123456789*time.Nanosecond,
 	}
 	g := &Gateway{o: Options{Now: time.Now}}
 	var n noted
@@ -32,7 +32,7 @@ func TestTheDifferenceOfTheClocksIsSaidToTheMillisecondEverywhere(t *testing.T) 
 		t.Errorf("a trace says %+v", n.events)
 	}
 	g.journal.knocked(e, time.Now())
-	if got := g.journal.of("alice").refused; got == nil || got.ClockDifference != want {
+	if got := g.journal.of("alice").refused; got == nil || got.ClockDifference == nil || *got.ClockDifference != want {
 		t.Errorf("knockgw clients says %+v", got)
 	}
 }

@@ -94,7 +94,7 @@ func clientsCommand() *cobra.Command {
 		show: func(w io.Writer, list *control.Clients) error {
 			t := columns(w, "CLIENT", "FLOWS", "GRANTS", "LAST SEEN", "LAST REFUSED")
 			for _, cl := range list.Clients {
-				row(t, plain.Name(cl.ID), cl.Flows, cl.Grants, seenText(cl.Seen), refusedText(cl.Refused))
+				row(t, plain.Name(cl.ID), cl.Flows, cl.Grants, seenText(cl.Seen), refusedText(cl.Refused, cl.Seen))
 			}
 			return errors.Join(t.Flush(), more(w, list.More))
 		},
@@ -114,19 +114,29 @@ func seenText(a *control.Attempt) string {
 	return fmt.Sprintf("%s from %s, %s to %s", when(a.Time), a.Source, a.How, a.Service)
 }
 
-// refusedText tells of an attempt that did not.
-func refusedText(a *control.Attempt) string {
+// refusedText tells of an attempt that did not, beside the last one that did. What
+// somebody recorded and sends much later is stale, too, and says nothing about the
+// client's clock: the time of what was accepted shows that.
+func refusedText(a, seen *control.Attempt) string {
 	if a == nil {
 		return "never"
 	}
 	text := fmt.Sprintf("%s from %s, %s to %s: %s", when(a.Time), a.Source, a.How, a.Service, cmp.Or(a.Words, a.Result))
-	if a.Result == staleResult {
-		text += "; " + skewText(time.Duration(a.ClockDifference*float64(time.Second)))
+	if a.Result == staleResult && a.ClockDifference != nil {
+		text += "; " + skewText(inDuration(*a.ClockDifference))
+		if seen != nil && seen.ClockDifference != nil {
+			text += fmt.Sprintf(" (by what was accepted at %s: %v)", when(seen.Time), inDuration(*seen.ClockDifference))
+		}
 	}
 	if a.Again > 0 {
 		text += fmt.Sprintf(" (%d times in a row)", a.Again+1)
 	}
 	return text
+}
+
+// inDuration is a time in seconds as one to the millisecond.
+func inDuration(seconds float64) time.Duration {
+	return time.Duration(seconds * float64(time.Second)).Round(time.Millisecond)
 }
 
 // staleResult is what knocks and authentications have in common whose time is off.

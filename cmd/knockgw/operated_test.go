@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -124,4 +125,24 @@ func (*operated) Capture(_ context.Context, _ control.CaptureOptions, to io.Writ
 		}
 	}
 	return errors.Join(w.Close(2), flush())
+}
+
+func TestClientsSetAStaleTimeBesideWhatWasAccepted(t *testing.T) {
+	behind, ahead := -21600.0, 0.012
+	stale := &control.Attempt{Result: staleResult, ClockDifference: &behind}
+	for _, c := range []struct {
+		seen *control.Attempt
+		want string
+	}{
+		{nil, "the client's clock is 6h0m0s behind ours"},
+		{&control.Attempt{}, "the client's clock is 6h0m0s behind ours"}, // a SYN, which says no time
+		{&control.Attempt{ClockDifference: &ahead}, ": 12ms)"},
+	} {
+		if got := refusedText(stale, c.seen); !strings.HasSuffix(got, c.want) {
+			t.Errorf("%q, want it to end with %q", got, c.want)
+		}
+	}
+	if got := refusedText(&control.Attempt{Result: staleResult}, nil); strings.Contains(got, "clock") {
+		t.Errorf("a difference that nobody measured: %q", got)
+	}
 }

@@ -199,8 +199,11 @@ func (d *day) explainsAClock(t *testing.T) {
 	if his.Refused == nil || his.Refused.Result != "stale" || his.Seen != nil {
 		t.Fatalf("clients says of Dave %+v", his)
 	}
-	if off := time.Duration(his.Refused.ClockDifference*float64(time.Second)) + daveBehind; off.Abs() > clockError {
-		t.Errorf("clients says that Dave's clock is off by %v s; it is behind by %v", his.Refused.ClockDifference, daveBehind)
+	if his.Refused.ClockDifference == nil {
+		t.Fatal("clients does not say how far Dave's clock is off")
+	}
+	if off := time.Duration(*his.Refused.ClockDifference*float64(time.Second)) + daveBehind; off.Abs() > clockError {
+		t.Errorf("clients says that Dave's clock is off by %v s; it is behind by %v", *his.Refused.ClockDifference, daveBehind)
 	}
 	if out := d.says(t, "clients"); !strings.Contains(out, "the client's clock is 41") || !strings.Contains(out, "behind ours") {
 		t.Errorf("clients says\n%s", out)
