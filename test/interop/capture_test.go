@@ -105,6 +105,29 @@ func (d *door) play(packets []packet, src netip.Addr, each func(p *packet, v adm
 	}
 }
 
+// answerSYN shows the gate the SYN-ACK that the captured client has acknowledged:
+// the capture has the client's packets alone.
+func (d *door) answerSYN(syn []byte, packets []packet) {
+	const ports, sequence, acknowledgement = 20, 24, 28 // behind an IPv4 header without options
+	field := func(b []byte, at int) uint32 { return binary.BigEndian.Uint32(b[at:]) }
+	for _, p := range packets {
+		if p.b[9] != syn[9] || field(p.b, ports) != field(syn, ports) || field(p.b, acknowledgement) == 0 {
+			continue
+		}
+		answer := tun.Packet{}
+		answer.PeekTCP(tuntest.TCP{
+			Src:   netip.AddrPortFrom(protected, capturedPort),
+			Dst:   netip.AddrPortFrom(source, binary.BigEndian.Uint16(syn[ports:])),
+			Flags: tun.SYN | tun.ACK, Seq: field(p.b, acknowledgement) - 1, Ack: field(syn, sequence) + 1, Window: 64240,
+		}.Packet())
+		if !d.Egress(&answer, 0) {
+			d.t.Error("the SYN-ACK may not leave")
+		}
+		return
+	}
+	d.t.Error("the capture has no acknowledgement of the SYN-ACK")
+}
+
 // accepted are the methods of the knocks that opened the door.
 func (d *door) accepted() (methods []string) {
 	for _, e := range d.events {
@@ -147,7 +170,7 @@ func TestALibknockClientGetsInWithBothFormatsAndAReplayDoesNot(t *testing.T) {
 	packets := readCapture(t)
 	synctest.Test(t, func(t *testing.T) {
 		d, id := capturedDoor(t, packets[0].at, everyKind)
-		streams := map[tun.Tuple][]byte{}
+		streams, completed := map[tun.Tuple][]byte{}, map[tun.Tuple]bool{}
 		var order []tun.Tuple
 		server := &auth.Server{
 			Port: capturedPort, Proof: true, Now: d.now,
@@ -158,6 +181,9 @@ func TestALibknockClientGetsInWithBothFormatsAndAReplayDoesNot(t *testing.T) {
 			switch {
 			case v.Reason == admission.ReasonGrant:
 				order = append(order, tuple)
+				d.answerSYN(p.b, packets)
+			case v.Reason == admission.ReasonFlow && !completed[tuple]: // the acknowledgement of the SYN-ACK
+				completed[tuple] = true
 				if err := d.Complete(tuple); err != nil {
 					t.Errorf("complete: %v", err)
 				}
