@@ -44,6 +44,7 @@ func forwardCommand() *cobra.Command {
 		if err := local.tell(cmd, listener.Addr(), t.name); err != nil {
 			return errors.Join(err, listener.Close())
 		}
+		notePlainText(cmd.ErrOrStderr(), t.address)
 		return local.untilDrained(ctx, say, func() error {
 			return relay.Serve(ctx, relay.Options{
 				Listener: listener, Dial: t.dial, MaxConns: local.conns, Drain: local.drain,
