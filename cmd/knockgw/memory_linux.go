@@ -15,7 +15,7 @@ func availableMemory() int64 {
 	var total int64
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) == nil {
-		total = int64(info.Totalram) * int64(info.Unit) //nolint:unconvert // of a machine; 32 bits on some
+		total = int64(info.Totalram) * int64(info.Unit)
 	}
 	group := cgroupMemory("/proc/self/cgroup", "/sys/fs/cgroup")
 	if total == 0 || group != 0 && group < total {
