@@ -171,7 +171,7 @@ func TestAKnownSourcePaysForTheKeysOfEveryServiceOnThePort(t *testing.T) {
 			w.worker.decide(k)
 		}
 	}
-	_, cost := p.knockable(tun.AddrFrom(v.gateway()), testKnockPort)
+	cost := p.trials(tun.AddrFrom(v.gateway()), testKnockPort)
 	if cost.known != 4*seenClients || cost.scan != 4*50 {
 		t.Fatalf("%+v", cost)
 	}

@@ -11,11 +11,19 @@ import "github.com/knockgw/knockgw/tun"
 // in bytes.
 func (g *Gate) Egress(p *tun.Packet, size int) bool {
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	ok := g.egress(p, size)
+	g.mu.Unlock()
+	if !ok {
+		g.stats.muted.Add(1)
+	}
+	return ok
+}
+
+// egress is Egress. The caller holds g.mu.
+func (g *Gate) egress(p *tun.Packet, size int) bool {
 	g.inboundOnly = false
 	f := g.flows[p.Tuple.Reverse()]
 	if f == nil || !f.maySend(p, size) || f.revoked && p.Flags&tun.RST == 0 {
-		g.stats.muted.Add(1)
 		return false
 	}
 

@@ -248,7 +248,7 @@ func TestAParkedSYNBeginsAnewInTIMEWAITToo(t *testing.T) {
 	w.want(v.knock(alice, "db"), ReasonKnock)
 	w.want(v.tcp(40000, "db", tun.SYN, 99999, 0, ""), ReasonParked)
 	w.decide()
-	if len(w.delivered) != 1 || w.delivered[0].verdict != (Verdict{Action: Pass, Reason: ReasonGrant, Anew: true}) {
+	if len(w.delivered) != 1 || w.delivered[0].verdict != (Verdict{Action: Pass, Reason: ReasonGrant, Handling: Handling{Anew: true}}) {
 		t.Errorf("%+v", w.delivered)
 	}
 }

@@ -199,12 +199,18 @@ func (g *Gate) admitTCP(p *tun.Packet) Verdict {
 	policy := g.policy.Load()
 	svc := policy.service(p.Tuple.Dst, p.Tuple.DstPort)
 	syn := p.Flags&(tun.SYN|tun.ACK|tun.RST|tun.FIN) == tun.SYN
-	if svc == nil {
-		if syn && policy.legacy {
-			return g.admitLegacy(p)
-		}
+	switch {
+	case svc != nil:
+		return g.admitToService(p, policy, svc, syn)
+	case syn && policy.legacy:
+		return g.admitLegacy(p)
+	default:
 		return Verdict{Reason: ReasonNotService}
 	}
+}
+
+// admitToService judges a TCP packet to a service of policy.
+func (g *Gate) admitToService(p *tun.Packet, policy *Policy, svc *Service, syn bool) Verdict {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if now := g.policy.Load(); now != policy { // another one meanwhile
@@ -246,7 +252,8 @@ func (g *Gate) admitSegment(f *flow, p *tun.Packet) Verdict {
 	}
 	f.heard = g.tick
 	return Verdict{
-		Action: Pass, Reason: ReasonFlow, Open: f.open, Reset: f.revoked, Unstamped: unstamped, Timestamp: f.echo,
+		Action: Pass, Reason: ReasonFlow, Open: f.open,
+		Handling: Handling{Reset: f.revoked, Unstamped: unstamped, Timestamp: f.echo},
 	}
 }
 
@@ -325,7 +332,7 @@ func (g *Gate) record(p *tun.Packet, at *place, old *flow, gr *grant, why Reason
 		g.mirror.Site(siteAddr(s.addr), true)
 	}
 	g.list(f)
-	return Verdict{Action: Pass, Reason: why, Open: f.open, Anew: old != nil}
+	return Verdict{Action: Pass, Reason: why, Open: f.open, Handling: Handling{Anew: old != nil}}
 }
 
 // FloodMemory is how long after its quota last overflowed an open service's
@@ -355,11 +362,12 @@ func (g *Gate) admitICMP(p *tun.Packet) Verdict {
 	if !ok || sent.Src != p.Tuple.Dst {
 		return Verdict{Reason: ReasonICMP}
 	}
+	v := Verdict{Reason: ReasonICMP}
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	f := g.flows[sent.Reverse()]
-	if f == nil || !f.inFlight(seq) || !g.claim(f, p.PathMTU(), seq) {
-		return Verdict{Reason: ReasonICMP}
+	if f != nil && f.inFlight(seq) && g.claim(f, p.PathMTU(), seq) {
+		v = Verdict{Action: Pass, Reason: ReasonICMPError, Open: f.open}
 	}
-	return Verdict{Action: Pass, Reason: ReasonICMPError, Open: f.open}
+	g.mu.Unlock()
+	return v
 }

@@ -94,7 +94,8 @@ func (q *knockLanes) of(k *queuedKnock) *lane {
 
 // admitUDP queues what is or could be a knock. It does only what needs no key.
 func (g *Gate) admitUDP(p *tun.Packet) Verdict {
-	families, cost := g.policy.Load().knockable(p.Tuple.Dst, p.Tuple.DstPort)
+	policy := g.policy.Load()
+	families := policy.knockable(p.Tuple.Dst, p.Tuple.DstPort)
 	if families == 0 {
 		return Verdict{Reason: ReasonNotService}
 	}
@@ -113,6 +114,7 @@ func (g *Gate) admitUDP(p *tun.Packet) Verdict {
 	if err != nil {
 		return Verdict{Reason: ReasonNotKnock}
 	}
+	cost := policy.trials(p.Tuple.Dst, p.Tuple.DstPort)
 	place := g.knocks.original(&knock)
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -39,8 +39,7 @@ func (w *worker) openV1(k *queuedKnock, d *decision) {
 			return
 		}
 		// Somebody else from there, or junk: now it costs what strangers' cost.
-		_, cost := policy.knockable(k.dst, k.port)
-		if !w.payForScan(k.src, cost.scan) {
+		if !w.payForScan(k.src, policy.trials(k.dst, k.port).scan) {
 			d.event.Result = KnockBudget
 			w.tryForbidden(&knock, k, d, policy)
 			return

@@ -98,8 +98,9 @@ type Service struct {
 	// in the other.
 	Clients, Shared []*Client
 
-	sets []*clientSet // of Clients and Shared, but empty ones
-	at   int          // in the policy's order
+	sets   []*clientSet // of Clients and Shared, but empty ones
+	at     int          // in the policy's order
+	subnet subnet       // Listen
 }
 
 // Open tells whether strangers' SYNs to the service are answered.
@@ -193,7 +194,7 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 		if s.Methods&FamilyUDPv2 != 0 && len(p.gateway) > protocol.MaxGateway {
 			return nil, fmt.Errorf("policy: service %q takes udp-v2, where the gateway's identity has at most %d bytes", s.Name, protocol.MaxGateway)
 		}
-		s.at, s.sets = i, nil // it may have come out of another policy
+		s.at, s.sets, s.subnet = i, nil, newSubnet(s.Listen) // it may have come out of another policy
 		for _, clients := range [][]*Client{s.Clients, s.Shared} {
 			if set := sets.of(clients); set != nil && !slices.Contains(s.sets, set) {
 				s.sets = append(s.sets, set)
@@ -359,32 +360,36 @@ func (p *Policy) Service(a netip.AddrPort) *Service {
 
 func (p *Policy) service(dst tun.Addr, port uint16) *Service { return p.tcp.service(dst, port) }
 
-func (s *Service) covers(dst tun.Addr) bool { return s.Listen.Contains(dst.Netip()) }
+func (s *Service) covers(dst tun.Addr) bool { return s.subnet.contains(&dst) }
 
 // trials are how many keys a v1 knock may have to be tried with: all, or those of
 // the clients of a known source.
 type trials struct{ scan, known int }
 
-// knockable tells which families of datagrams are taken at dst and port, and how
-// many keys a v1 knock there may have to be tried with.
-func (p *Policy) knockable(dst tun.Addr, port uint16) (families Families, cost trials) {
+// knockable returns the families of datagrams that are taken at dst and port.
+func (p *Policy) knockable(dst tun.Addr, port uint16) (families Families) {
 	if p.udp.index[port] == 0 {
-		return 0, cost
+		return 0
 	}
 	for _, list := range p.udp.at(dst, port) {
 		for _, s := range list {
-			if !s.covers(dst) {
-				continue
-			}
-			families |= s.Methods & familiesUDP
-			if s.Methods&familiesV1 != 0 {
-				all, ofOne := s.numKeys()
-				cost.scan += all
-				cost.known += min(all, seenClients*ofOne)
+			if s.covers(dst) {
+				families |= s.Methods & familiesUDP
 			}
 		}
 	}
-	return families, cost
+	return families
+}
+
+// trials returns how many keys a v1 knock at dst and port may have to be tried
+// with.
+func (p *Policy) trials(dst tun.Addr, port uint16) (cost trials) {
+	for s := range p.takingV1(dst, port) {
+		all, ofOne := s.numKeys()
+		cost.scan += all
+		cost.known += min(all, seenClients*ofOne)
+	}
+	return cost
 }
 
 // taking finds the service at dst that takes a knock found as x, for knocks that

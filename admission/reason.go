@@ -69,6 +69,13 @@ type Verdict struct {
 	// Open: the flow is of an open service, where strangers may knock at the
 	// stack itself. The stack keeps those apart.
 	Open bool
+	Handling
+}
+
+// Handling is what the stack does with a packet that passes besides taking it. It
+// is apart from Verdict because the compiler keeps structs of up to four fields in
+// registers, and only those.
+type Handling struct {
 	// Anew: the packet is a SYN that takes over the tuple of an older flow. The
 	// stack is to forget what it may still hold of that one before it sees the SYN.
 	Anew bool

@@ -58,6 +58,10 @@ type Packet struct {
 const (
 	ipv4HeaderSize = 20 // without options; we take none
 	ipv6HeaderSize = 40
+
+	ipv4AddressSize = 4
+	ipv6AddressSize = 16
+
 	tcpHeaderSize  = 20 // without options
 	udpHeaderSize  = 8
 	icmpHeaderSize = 8
@@ -253,16 +257,19 @@ func (p *Packet) checksumOK(b []byte) bool {
 	if p.Offload.ChecksumValid || p.Offload.NeedsChecksum {
 		return true
 	}
-	// Both address forms sum to the same as on the wire once the constant
-	// ff:ff of a mapped address is left out.
-	from := 0
+	// The addresses are the last of the IP header: no options, no extensions.
+	addresses := p.Data[ipv6HeaderSize-2*ipv6AddressSize : p.L4]
 	if p.Version == 4 {
-		from = 12
+		addresses = p.Data[ipv4HeaderSize-2*ipv4AddressSize : p.L4]
 	}
-	sum := checksum.Checksum(p.Tuple.Src[from:], uint16(p.Proto))
-	sum = checksum.Checksum(p.Tuple.Dst[from:], sum)
-	sum = checksum.Combine(sum, uint16(len(b)))
-	return checksum.Checksum(b, sum) == 0xffff
+	sum := uint64(p.Proto) + uint64(len(b))
+	for a := addresses; len(a) >= 4; a = a[4:] {
+		sum += uint64(binary.BigEndian.Uint32(a)) // in any order and width (RFC 1071, 2)
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return checksum.Checksum(b, uint16(sum)) == 0xffff
 }
 
 // TCPOptions returns the bytes of the TCP options, borrowed from p.Data.
