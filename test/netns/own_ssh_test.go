@@ -106,7 +106,7 @@ func TestTheSSHOfTheHostItselfIsHidden(t *testing.T) {
 		noticed(t, l, h.gateway, true)
 		l.Gateway.MustRun("ip", "addr", "del", own4+"/24", "dev", "upstream0")
 		noticed(t, l, h.gateway, false)
-		said(t, h.gateway.Process, answerTime, "the address "+own4+" of this host")
+		said(t, h.gateway.Process, answerTime, "no interface of this host has the address "+own4)
 		l.Gateway.MustRun("ip", "addr", "add", own4+"/24", "dev", "upstream0")
 		noticed(t, l, h.gateway, true)
 		h.filtered(t, ssh4)
