@@ -43,9 +43,9 @@ type flow struct {
 	proved   time.Duration // when the handshake was done
 	expires  time.Duration // when a closing flow is forgotten
 
-	held       int             // bytes that it has sent, with overhead, before it was let in
-	sets       [numSets]member // of flows that are not let in
-	queue      *queue          // of its client, or where it waits for its end
+	held       int        // bytes that it has sent, with overhead, before it was let in
+	sets       membership // of flows that are not let in
+	queue      *queue     // of its client, or where it waits for its end
 	prev, next *flow
 }
 

@@ -67,7 +67,7 @@ func (w *world) check() {
 	}
 	held := 0
 	for _, f := range g.flows {
-		if set := f.sets[ofGroup].set; !f.open && set != nil && !groups[set] {
+		if set := f.sets.set[ofGroup]; !f.open && set != nil && !groups[set] {
 			w.Fatalf("flow %v counts in a grant that is gone", f.tuple)
 		}
 		held += f.held
@@ -120,20 +120,20 @@ func (w *world) checkFlow(f *flow) {
 		if f.state == complete {
 			set = &all.complete
 		}
-		if f.sets[ofAll].set != set || f.queue != nil {
+		if f.sets.set[ofAll] != set || f.queue != nil {
 			w.Fatalf("flow %v, not let in, is in %v", f.tuple, f.sets)
 		}
-		if f.open && f.sets[ofGroup].set == nil {
+		if f.open && f.sets.set[ofGroup] == nil {
 			w.Fatalf("flow %v is in no set of its service", f.tuple)
 		}
-		if f.state == opening && !f.open && (f.sets[ofSite].set == nil || f.sets[ofClient].set == nil) {
+		if f.state == opening && !f.open && (f.sets.set[ofSite] == nil || f.sets.set[ofClient] == nil) {
 			w.Fatalf("flow %v counts for no source or client", f.tuple)
 		}
 		if f.source == nil || (f.grant == nil) != f.open {
 			w.Fatalf("flow %v of %s has source %v, grant %v", f.tuple, f.place.service.Name, f.source, f.grant)
 		}
 	case live:
-		if f.queue != &w.gate.holdings[f.key.ID()].live || f.sets != [numSets]member{} || f.held != 0 {
+		if f.queue != &w.gate.holdings[f.key.ID()].live || f.sets != (membership{}) || f.held != 0 {
 			w.Fatalf("live flow %v is not in its client's queue, or in a set: %+v", f.tuple, f)
 		}
 	case ending:
@@ -154,7 +154,7 @@ func (w *world) checkSet(set *flowSet, kind int, state flowState, limit int) {
 		w.Fatalf("%d flows in a set of kind %d, limit %d", set.n(), kind, limit)
 	}
 	for i, f := range set.flows {
-		if f.sets[kind] != (member{set, i}) || f.state != state || w.gate.flows[f.tuple] != f {
+		if f.sets.set[kind] != set || f.sets.at[kind] != uint32(i) || f.state != state || w.gate.flows[f.tuple] != f {
 			w.Fatalf("flow %v is %d. in a set of kind %d: %+v", f.tuple, i, kind, f)
 		}
 	}

@@ -24,7 +24,7 @@ type Limits struct {
 
 // Defaults of Limits.
 const (
-	DefaultFlows           = 1 << 17 // 128 Ki flows, about 50 MiB
+	DefaultFlows           = 1 << 17 // 128 Ki flows: about 52 MiB, or 80 MiB where each is from an address of its own
 	DefaultHalfOpen        = 1 << 14 // a third of a second of a 50,000 SYN/s flood; SYN cookies beyond
 	DefaultGrants          = 1 << 16
 	DefaultGrantsPerSource = 1024 // a large office behind one address

@@ -70,33 +70,33 @@ const (
 // value is empty.
 type flowSet struct{ flows []*flow }
 
-// member is a flow's place in a set.
-type member struct {
-	set *flowSet // nil: in none
-	at  int
+// membership is the sets that a flow is in, and at which index of each.
+type membership struct {
+	set [numSets]*flowSet // nil: in none of that kind
+	at  [numSets]uint32
 }
 
 func (s *flowSet) n() int { return len(s.flows) }
 
 // add puts f into the set, as its set of that kind.
 func (s *flowSet) add(f *flow, kind int) {
-	f.sets[kind] = member{s, len(s.flows)}
+	f.sets.set[kind], f.sets.at[kind] = s, uint32(len(s.flows)) // at most Limits.Flows
 	s.flows = append(s.flows, f)
 }
 
 // leaveSet takes f out of its set of that kind, if it is in one.
 func (f *flow) leaveSet(kind int) {
-	m := &f.sets[kind]
-	if m.set == nil {
+	set, at := f.sets.set[kind], f.sets.at[kind]
+	if set == nil {
 		return
 	}
-	list := m.set.flows
+	list := set.flows
 	last := list[len(list)-1]
-	list[m.at] = last
-	last.sets[kind].at = m.at
+	list[at] = last
+	last.sets.at[kind] = at
 	list[len(list)-1] = nil
-	m.set.flows = list[:len(list)-1]
-	*m = member{}
+	set.flows = list[:len(list)-1]
+	f.sets.set[kind], f.sets.at[kind] = nil, 0
 }
 
 // random returns one of the flows, nil if there is none. The generator is the
@@ -160,7 +160,7 @@ func (g *Gate) list(f *flow) {
 
 // unlist takes f out of all sets. The caller holds g.mu.
 func (g *Gate) unlist(f *flow) {
-	client := f.sets[ofClient].set != nil
+	client := f.sets.set[ofClient] != nil
 	for kind := range numSets {
 		f.leaveSet(kind)
 	}
@@ -173,7 +173,7 @@ func (g *Gate) unlist(f *flow) {
 // listComplete moves f to the sets of flows whose handshake is complete, and
 // makes room for it there. The caller holds g.mu.
 func (g *Gate) listComplete(f *flow) {
-	orphan := f.sets[ofGroup].set == nil
+	orphan := f.sets.set[ofGroup] == nil
 	g.unlist(f)
 	all, group := &g.pendingHidden, (*unproven)(nil)
 	switch {
