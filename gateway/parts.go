@@ -87,6 +87,7 @@ func (p *parts) forget(t tun.Tuple) {
 
 func decision(v admission.Verdict) netstack.Decision {
 	return netstack.Decision{
-		Pass: v.Action == admission.Pass, Open: v.Open, Anew: v.Anew, Reset: v.Reset, Stamp: v.Unstamped, Timestamp: v.Timestamp,
+		Pass: v.Action == admission.Pass, Open: v.Open, Anew: v.Anew,
+		Handling: netstack.Handling{Reset: v.Reset, Stamp: v.Unstamped, Timestamp: v.Timestamp},
 	}
 }

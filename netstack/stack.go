@@ -42,6 +42,13 @@ type Decision struct {
 	Pass bool // into the stack; otherwise it is dropped
 	Open bool // it belongs to a flow of an open service
 	Anew bool // a SYN whose tuple an endpoint in TIME_WAIT may still hold
+	Handling
+}
+
+// Handling is what the stack does with a packet that passes besides taking it. It
+// is apart from Decision because the compiler keeps structs of up to four fields
+// in registers, and only those.
+type Handling struct {
 	// Reset: it is answered with a reset instead; its flow is over.
 	Reset bool
 	// Stamp: the stack sees it with Timestamp, and no echo, in a TCP option.
