@@ -174,6 +174,11 @@ func TestForgedPathMTULeavesTheThroughput(t *testing.T) {
 			}
 			_ = conn.(interface{ CloseWrite() error }).CloseWrite()
 			go func() { _, _ = io.Copy(io.Discard, conn) }()
+			for end := time.Now().Add(sweptTime); time.Now().Before(end); { // until the upstream has made its reply
+				if sent, _ := spy.watch(sampleEvery); sent > 0 {
+					break
+				}
+			}
 			time.Sleep(mtuWatch) // slow start
 			before, size := spy.watch(mtuWatch)
 			if before == 0 {
