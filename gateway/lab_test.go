@@ -340,8 +340,9 @@ func (l *lab) exchange(conn net.Conn, size int) {
 	_ = conn.Close()
 }
 
-// parrot is an upstream that says at the end of a request what it was.
-func parrot(t *testing.T) string {
+// upstream listens on loopback until the test ends, and serves each connection on a
+// goroutine of its own; the connection is closed afterwards.
+func upstream(t *testing.T, serve func(c net.Conn)) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -356,12 +357,20 @@ func parrot(t *testing.T) string {
 			}
 			conns.Go(func() {
 				defer c.Close()
-				if b, err := io.ReadAll(c); err == nil {
-					_, _ = c.Write(b)
-				}
+				serve(c)
 			})
 		}
 	})
 	t.Cleanup(func() { _ = ln.Close(); conns.Wait() })
 	return ln.Addr().String()
+}
+
+// parrot is an upstream that says at the end of a request what it was.
+func parrot(t *testing.T) string {
+	t.Helper()
+	return upstream(t, func(c net.Conn) {
+		if b, err := io.ReadAll(c); err == nil {
+			_, _ = c.Write(b)
+		}
+	})
 }

@@ -191,23 +191,10 @@ func TestGatewayAdmitsAClientDuringAttacksOnItsLimits(t *testing.T) {
 func TestForgedSYNsReachTheUpstreamOnceForEachUseOfAGrant(t *testing.T) {
 	const forged = 5000
 	var dialed atomic.Int64
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var conns sync.WaitGroup
-	conns.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			dialed.Add(1)
-			conns.Go(func() { _, _ = io.Copy(c, c); _ = c.Close() })
-		}
-	})
-	t.Cleanup(func() { _ = ln.Close(); conns.Wait() })
-	l := newLab(t, true, services(ln.Addr().String()))
+	l := newLab(t, true, services(upstream(t, func(c net.Conn) {
+		dialed.Add(1)
+		_, _ = io.Copy(c, c)
+	})))
 
 	to, session := target(homes[0], modeKnock), newSession()
 	l.datagram(homes[0], to, knockFor(alice, to, session, time.Now()))

@@ -115,7 +115,7 @@ func seenText(a *control.Attempt) string {
 }
 
 // refusedText tells of an attempt that did not, beside the last one that did. What
-// somebody recorded and sends much later is stale, too, and says nothing about the
+// an attacker recorded and sends much later is stale, too, and says nothing about the
 // client's clock: the time of what was accepted shows that.
 func refusedText(a, seen *control.Attempt) string {
 	if a == nil {

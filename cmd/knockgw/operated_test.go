@@ -143,6 +143,6 @@ func TestClientsSetAStaleTimeBesideWhatWasAccepted(t *testing.T) {
 		}
 	}
 	if got := refusedText(&control.Attempt{Result: staleResult}, nil); strings.Contains(got, "clock") {
-		t.Errorf("a difference that nobody measured: %q", got)
+		t.Errorf("a difference that was not measured: %q", got)
 	}
 }
