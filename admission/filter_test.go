@@ -13,8 +13,8 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/knockgw/knockgw/filter"
-	"github.com/knockgw/knockgw/filter/filtertest"
+	"github.com/knockgw/knockgw/internal/filter"
+	"github.com/knockgw/knockgw/internal/filter/filtertest"
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/tun"
 	"github.com/knockgw/knockgw/tun/tuntest"

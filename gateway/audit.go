@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/admission"
-	"github.com/knockgw/knockgw/audit"
+	"github.com/knockgw/knockgw/internal/audit"
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/flows"

@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/knockgw/knockgw/audit"
+	"github.com/knockgw/knockgw/internal/audit"
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/gateway"
 )
 

@@ -6,7 +6,7 @@ import (
 	"os"
 
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/internal/build"
 )
 

@@ -8,7 +8,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/filter"
+	"github.com/knockgw/knockgw/internal/filter"
 	"github.com/knockgw/knockgw/tun"
 )
 

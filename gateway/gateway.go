@@ -23,7 +23,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/knockgw/knockgw/audit"
+	"github.com/knockgw/knockgw/internal/audit"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/flows"
 	"github.com/knockgw/knockgw/internal/hostnet"

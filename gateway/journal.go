@@ -7,7 +7,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/control"
 )
 
 // journal remembers of each client of the configuration when it was last seen and

@@ -7,7 +7,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/protocol"
 )
 

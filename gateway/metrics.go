@@ -22,7 +22,7 @@ import (
 	"github.com/knockgw/knockgw/flows"
 	"github.com/knockgw/knockgw/internal/build"
 	"github.com/knockgw/knockgw/metrics"
-	"github.com/knockgw/knockgw/statuspage"
+	"github.com/knockgw/knockgw/internal/statuspage"
 )
 
 // metricSet is what the gateway counts: of the gate and the authentications what

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/admission"
-	"github.com/knockgw/knockgw/audit"
+	"github.com/knockgw/knockgw/internal/audit"
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/flows"
 )
 

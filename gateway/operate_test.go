@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/capture"
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/tun"
 )
 

@@ -9,7 +9,7 @@ import (
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/flows"
 	"github.com/knockgw/knockgw/internal/build"
-	"github.com/knockgw/knockgw/statuspage"
+	"github.com/knockgw/knockgw/internal/statuspage"
 )
 
 // What the listener of the metrics has for people: the page.

@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"github.com/knockgw/knockgw/admission"
-	"github.com/knockgw/knockgw/filter"
+	"github.com/knockgw/knockgw/internal/filter"
 	"github.com/knockgw/knockgw/guard"
 	"github.com/knockgw/knockgw/netstack"
 	"github.com/knockgw/knockgw/tun"

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/gateway"
 	"github.com/knockgw/knockgw/tun"
 	"github.com/knockgw/knockgw/tun/tuntest"

@@ -7,7 +7,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/capture"
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/control"
 )
 
 // noted keeps what a watcher is told.

@@ -14,7 +14,7 @@ import (
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/capture"
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/flows"
 	"github.com/knockgw/knockgw/netstack"
 	"github.com/knockgw/knockgw/tun"

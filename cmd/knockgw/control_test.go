@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/control"
 )
 
 func TestTheGatewayIsFoundByItsSocketWhateverBecameOfItsFile(t *testing.T) {

@@ -12,9 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/doctor"
+	"github.com/knockgw/knockgw/internal/doctor"
 	"github.com/knockgw/knockgw/internal/plain"
-	"github.com/knockgw/knockgw/sandbox"
+	"github.com/knockgw/knockgw/internal/sandbox"
 )
 
 func doctorCommand() *cobra.Command {

@@ -9,11 +9,11 @@ import (
 
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/gateway"
 	"github.com/knockgw/knockgw/internal/enroll"
 	"github.com/knockgw/knockgw/internal/hold"
-	"github.com/knockgw/knockgw/sandbox"
+	"github.com/knockgw/knockgw/internal/sandbox"
 	"github.com/knockgw/knockgw/tun"
 )
 

@@ -15,7 +15,7 @@ import (
 
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/internal/joined"
 	"github.com/knockgw/knockgw/internal/plain"
 )

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/knockgw/knockgw/migrate"
+	"github.com/knockgw/knockgw/internal/migrate"
 )
 
 func migrateCommand() *cobra.Command {

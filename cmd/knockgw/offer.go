@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/internal/plain"
 )
 

@@ -14,7 +14,7 @@ import (
 
 	"github.com/knockgw/knockgw/capture"
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/control"
 )
 
 // operated is a gateway at a control socket, with somebody inside, somebody at the door and somebody who stood outside.

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/sandbox"
+	"github.com/knockgw/knockgw/internal/sandbox"
 )
 
 const (

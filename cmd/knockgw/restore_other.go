@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/knockgw/knockgw/sandbox"
+	"github.com/knockgw/knockgw/internal/sandbox"
 	"github.com/knockgw/knockgw/tun"
 )
 

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/control"
 )
 
 func TestRemoveAndRevokeOfNoClientEndAlike(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/knockgw/knockgw/doctor"
+	"github.com/knockgw/knockgw/internal/doctor"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 

@@ -18,8 +18,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/knockgw/knockgw/audit"
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/audit"
+	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/knockgw/knockgw/doctor"
+	"github.com/knockgw/knockgw/internal/doctor"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/knockgw/knockgw/doctor"
+	"github.com/knockgw/knockgw/internal/doctor"
 )
 
 // A prefix that is part of the client's own network: who is there asks for the addresses, and somebody must answer.

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/filter"
+	"github.com/knockgw/knockgw/internal/filter"
 	"github.com/knockgw/knockgw/internal/hostnet"
 	"github.com/knockgw/knockgw/tun"
 )

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/knockgw/knockgw/filter"
-	"github.com/knockgw/knockgw/filter/filtertest"
+	"github.com/knockgw/knockgw/internal/filter"
+	"github.com/knockgw/knockgw/internal/filter/filtertest"
 	"github.com/knockgw/knockgw/tun"
 	"github.com/knockgw/knockgw/tun/tuntest"
 )

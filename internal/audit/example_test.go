@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/knockgw/knockgw/audit"
+	"github.com/knockgw/knockgw/internal/audit"
 )
 
 // An event on its way into a file that rotates. Add never waits; whoever runs the Log does.

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/internal/hostnet"
 )
 

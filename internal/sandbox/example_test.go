@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/knockgw/knockgw/sandbox"
+	"github.com/knockgw/knockgw/internal/sandbox"
 )
 
 // The last step of a start: what needs root is open, and from here on nothing needs it.

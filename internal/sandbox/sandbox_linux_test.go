@@ -14,7 +14,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/knockgw/knockgw/sandbox"
+	"github.com/knockgw/knockgw/internal/sandbox"
 )
 
 // t0 is a context for children, which have no test.

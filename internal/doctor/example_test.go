@@ -6,7 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/doctor"
+	"github.com/knockgw/knockgw/internal/doctor"
 )
 
 // A host of one's own making: what it has no function for is not looked at. That of the machine is ThisHost.

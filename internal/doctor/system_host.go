@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/control"
 )
 
 // ThisHost is the system that the program runs on, asked about the gateway of a configuration.

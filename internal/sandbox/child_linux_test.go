@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/knockgw/knockgw/sandbox"
+	"github.com/knockgw/knockgw/internal/sandbox"
 )
 
 // childVariable has the name of what this test program does in place of its tests.

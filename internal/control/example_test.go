@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/control"
 )
 
 // office stands in for a gateway: one client is inside. It answers nothing else.

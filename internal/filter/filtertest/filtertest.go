@@ -13,7 +13,7 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
-	"github.com/knockgw/knockgw/filter"
+	"github.com/knockgw/knockgw/internal/filter"
 	"github.com/knockgw/knockgw/internal/testtool"
 )
 

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/control"
+	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/internal/plain"
 )
 
