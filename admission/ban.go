@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/sample"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // Ban says when a source that keeps failing to authenticate is shut out of the
@@ -44,7 +44,7 @@ type BanEvent struct {
 // Failed counts a failed authentication against the source of a flow whose
 // handshake is done. It does nothing for a flow that is gone, which the gate may
 // have evicted itself.
-func (g *Gate) Failed(t tun.Tuple) {
+func (g *Gate) Failed(t packet.Tuple) {
 	if e, banned := g.offend(t); banned {
 		if s := g.policy.Load().service(t.Dst, t.DstPort); s != nil {
 			e.Service = s.Name
@@ -61,7 +61,7 @@ func (g *Gate) logBan(e BanEvent) {
 }
 
 // offend is Failed but for the telling.
-func (g *Gate) offend(t tun.Tuple) (e BanEvent, banned bool) {
+func (g *Gate) offend(t packet.Tuple) (e BanEvent, banned bool) {
 	who := siteAddr(t.Src)
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -94,7 +94,7 @@ func (g *Gate) offend(t tun.Tuple) (e BanEvent, banned bool) {
 }
 
 // isBanned tells whether a is banned. The caller holds g.mu.
-func (g *Gate) isBanned(a tun.Addr) bool {
+func (g *Gate) isBanned(a packet.Addr) bool {
 	if len(g.offences) == 0 {
 		return false
 	}
@@ -125,5 +125,5 @@ func (g *Gate) sweepOffences() {
 	now := g.mono()
 	sweepSome(g.offences,
 		func(o *offence) bool { return o.until <= now && now-o.first > g.ban.Within },
-		func(who tun.Addr) { delete(g.offences, who) })
+		func(who packet.Addr) { delete(g.offences, who) })
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 func banning(o *Options) { o.Ban = Ban{After: 3, Within: time.Minute, For: 10 * time.Minute} }
@@ -75,7 +75,7 @@ func TestNobodyIsBannedWithoutACompletedHandshake(t *testing.T) {
 		w.admit(v.junk())
 		w.admit(v.spoofed(1).from(v.synKnock(alice, "ssh", 0)))
 		w.admit(v.syn(uint16(n+1), "web"))
-		w.admit(v.tcp(uint16(n+1), "web", tun.ACK, 1001, 9, "junk"))
+		w.admit(v.tcp(uint16(n+1), "web", packet.ACK, 1001, 9, "junk"))
 		w.pass(time.Second)
 		w.decide()
 	}
@@ -145,7 +145,7 @@ func TestFlowsOfABannedSourceGoOn(t *testing.T) {
 	for n := range uint16(3) {
 		v.fails(n+1, "web")
 	}
-	w.want(v.tcp(20, "web", tun.ACK, 1001, 1, "more"), ReasonFlow)
+	w.want(v.tcp(20, "web", packet.ACK, 1001, 1, "more"), ReasonFlow)
 }
 
 func TestOffendersAreBoundedInNumber(t *testing.T) {

@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 // The costs of docs/performance.md: go test -run '^$' -bench Knock ./admission
@@ -74,11 +74,11 @@ func BenchmarkKnockJunk(b *testing.B) {
 			b.Run(name, func(b *testing.B) {
 				w := benchWorld(b, n, m.families)
 				all := differentJunk(w, m.junk)
-				var p tun.Packet
+				var p packet.Packet
 				i := 0
 				b.ReportAllocs()
 				for b.Loop() {
-					p = tun.Packet{Data: all[i&(len(all)-1)]}
+					p = packet.Packet{Data: all[i&(len(all)-1)]}
 					p.Parse()
 					w.gate.Admit(&p)
 					i++
@@ -90,12 +90,12 @@ func BenchmarkKnockJunk(b *testing.B) {
 			b.Run(name+"/scan", func(b *testing.B) {
 				w := benchWorld(b, n, m.families)
 				all := differentJunk(w, m.junk)
-				var p tun.Packet
+				var p packet.Packet
 				i := 0
 				b.ReportAllocs()
 				for b.Loop() {
 					w.pass(time.Second) // for the budgets
-					p = tun.Packet{Data: all[i&(len(all)-1)]}
+					p = packet.Packet{Data: all[i&(len(all)-1)]}
 					p.Parse()
 					w.gate.Admit(&p)
 					w.worker.decide(w.worker.next())
@@ -113,11 +113,11 @@ func BenchmarkKnockJunkAtEveryMethod(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/clients=%d", name, n), func(b *testing.B) {
 				w := benchWorld(b, n, allFamilies)
 				all := differentJunk(w, junk)
-				var p tun.Packet
+				var p packet.Packet
 				i := 0
 				b.ReportAllocs()
 				for b.Loop() {
-					p = tun.Packet{Data: all[i&(len(all)-1)]}
+					p = packet.Packet{Data: all[i&(len(all)-1)]}
 					p.Parse()
 					w.gate.Admit(&p)
 					i++
@@ -148,7 +148,7 @@ func BenchmarkKnockValid(b *testing.B) {
 					start := time.Now()
 					for _, data := range all {
 						w.pass(20 * time.Millisecond) // for the budgets, at 10,000 clients
-						p := tun.Packet{Data: data}
+						p := packet.Packet{Data: data}
 						p.Parse()
 						w.gate.Admit(&p)
 						if k := w.worker.next(); k != nil {
@@ -204,7 +204,7 @@ func TestTheJunkOfTheBenchmarksIsJunk(t *testing.T) {
 			FamilyUDP: ReasonKnock, FamilyUDPSeq: ReasonKnock, FamilyUDPv2: ReasonNotKnock, FamilySYN: ReasonNoGrant, FamilySYNSeq: ReasonNoGrant,
 		}[m.families]
 		b := m.junk(w.at("192.0.2.1"), w.random)
-		tuntest.Checksums(b)
+		packettest.Checksums(b)
 		w.want(b, want)
 		w.decide()
 		w.empty()

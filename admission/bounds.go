@@ -4,7 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // A Bound is a table, a queue or a purse: how much of it is taken, and how much
@@ -72,8 +72,8 @@ func (g *Gate) tables() []Bound {
 	g.frags.mu.Unlock()
 	return []Bound{
 		{"evictions_queued", max(len(g.evicted), len(g.evictedOpen)), cap(g.evicted)},
-		{"fragmented_packets", packets, tun.DefaultDatagrams},
-		{"fragment_bytes", bytes, tun.DefaultReassemblyBytes},
+		{"fragmented_packets", packets, packet.DefaultDatagrams},
+		{"fragment_bytes", bytes, packet.DefaultReassemblyBytes},
 		{"udp_sequences", int(d.sequences.Load()), maxUDPSequences},
 		{"udp_sequences_per_source", int(d.ofSource.Load()), sequencesPerSource},
 		{"syn_knock_owners", int(d.owners.Load()), maxOwners},

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // bound returns one of the gate's bounds.
@@ -64,7 +64,7 @@ func TestABudgetThatWasSpentFillsAgain(t *testing.T) {
 		t.Errorf("%d of a purse that nobody has used", n)
 	}
 	const candidates = 1000
-	if !b.knocks.allow(&b, tun.Addr{}, candidates, now) || spent() != candidates {
+	if !b.knocks.allow(&b, packet.Addr{}, candidates, now) || spent() != candidates {
 		t.Errorf("%d are spent", spent())
 	}
 	now += time.Second

@@ -4,7 +4,7 @@ import (
 	"hash/maphash"
 	"time"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // What a datagram that could be a v1 knock costs grows with the clients that
@@ -98,7 +98,7 @@ type trialLimit struct {
 
 // allow pays for a try of n keys for a: from its source's buckets, its subnet's,
 // and that for all.
-func (l *trialLimit) allow(b *budgets, a tun.Addr, n int, now time.Duration) bool {
+func (l *trialLimit) allow(b *budgets, a packet.Addr, n int, now time.Duration) bool {
 	b.deal(now)
 	net, keys := prefix(a), float64(n)
 	// One try must be affordable, however many clients there are.
@@ -110,7 +110,7 @@ func (l *trialLimit) allow(b *budgets, a tun.Addr, n int, now time.Duration) boo
 }
 
 // prefix is the neighbourhood of an address: its /24 or its /64.
-func prefix(a tun.Addr) tun.Addr {
+func prefix(a packet.Addr) packet.Addr {
 	if a.Is4() {
 		a[15] = 0
 		return a
@@ -133,12 +133,12 @@ func (b *budgets) deal(now time.Duration) {
 const dealTime = 5 * time.Second
 
 // of returns the purse of an address in one of the lists.
-func (b *budgets) of(list *[purses]purse, a tun.Addr) *purse {
+func (b *budgets) of(list *[purses]purse, a packet.Addr) *purse {
 	return &list[maphash.Comparable(b.seed, a)%purses]
 }
 
 // payKnown pays for a datagram of a known source, which is tried with n keys.
-func (b *budgets) payKnown(a tun.Addr, n int, now time.Duration) bool {
+func (b *budgets) payKnown(a packet.Addr, n int, now time.Duration) bool {
 	b.deal(now)
 	return b.payWarm(warmV1, a, now) && b.known.take(float64(n), hmacRate, hmacBurst, now)
 }
@@ -161,7 +161,7 @@ const (
 )
 
 // payFound pays for a knock from a that was found in the table.
-func (b *budgets) payFound(a tun.Addr, h *hit, now time.Duration) bool {
+func (b *budgets) payFound(a packet.Addr, h *hit, now time.Duration) bool {
 	cost, method := float64(synCost), warmSYN
 	if h.kind == expectV2 {
 		cost, method = openCost, warmV2
@@ -172,7 +172,7 @@ func (b *budgets) payFound(a tun.Addr, h *hit, now time.Duration) bool {
 }
 
 // payWarm pays for a source's knocks by one method that are cheap to decide.
-func (b *budgets) payWarm(method int, a tun.Addr, now time.Duration) bool {
+func (b *budgets) payWarm(method int, a packet.Addr, now time.Duration) bool {
 	return b.of(&b.warm[method], a).take(1, warmRate, warmBurst, now)
 }
 
@@ -195,7 +195,7 @@ type seen struct {
 }
 
 // remember notes that client knocked from a. The caller holds g.mu.
-func (g *Gate) remember(a tun.Addr, client string, now time.Duration) {
+func (g *Gate) remember(a packet.Addr, client string, now time.Duration) {
 	s := g.seen[a]
 	if s == nil {
 		if len(g.seen) >= maxSeen {
@@ -217,7 +217,7 @@ func (g *Gate) remember(a tun.Addr, client string, now time.Duration) {
 // that was seen longest ago goes. The caller holds g.mu.
 func (g *Gate) forgetSeen() {
 	var (
-		oldest tun.Addr
+		oldest packet.Addr
 		last   time.Duration = 1<<63 - 1
 		n      int
 	)
@@ -233,7 +233,7 @@ func (g *Gate) forgetSeen() {
 }
 
 // known tells whether a has knocked lately. The caller holds g.mu.
-func (g *Gate) known(a tun.Addr, now time.Duration) bool {
+func (g *Gate) known(a packet.Addr, now time.Duration) bool {
 	s := g.seen[a]
 	return s != nil && now-s.last <= seenTime
 }
@@ -245,5 +245,5 @@ func (g *Gate) sweepSeen() {
 	now := g.mono()
 	sweepSome(g.seen,
 		func(s *seen) bool { return now-s.last > seenTime },
-		func(a tun.Addr) { delete(g.seen, a) })
+		func(a packet.Addr) { delete(g.seen, a) })
 }

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // crowded has n clients of one service.
@@ -171,7 +171,7 @@ func TestAKnownSourcePaysForTheKeysOfEveryServiceOnThePort(t *testing.T) {
 			w.worker.decide(k)
 		}
 	}
-	cost := p.trials(tun.AddrFrom(v.gateway()), testKnockPort)
+	cost := p.trials(packet.AddrFrom(v.gateway()), testKnockPort)
 	if cost.known != 4*seenClients || cost.scan != 4*50 {
 		t.Fatalf("%+v", cost)
 	}
@@ -304,12 +304,12 @@ func TestTheLatestClientsOfASourceAreRemembered(t *testing.T) {
 
 func TestNobodySharesAPurseWithAFloodForLong(t *testing.T) {
 	b := &budgets{seed: maphash.MakeSeed()}
-	flood := tun.AddrFrom(netip.MustParseAddr("192.0.2.1"))
+	flood := packet.AddrFrom(netip.MustParseAddr("192.0.2.1"))
 	now := time.Second
 	// Somebody who does share one.
 	other := flood
 	for i := uint32(1); b.of(&b.knocks.sources, other) != b.of(&b.knocks.sources, flood) || other == flood; i++ {
-		other = tun.AddrFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
+		other = packet.AddrFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
 	}
 	for b.knocks.allow(b, flood, 1, now) {
 	}

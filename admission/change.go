@@ -1,8 +1,8 @@
 package admission
 
 import (
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // How one policy takes the place of another under running traffic:
@@ -112,7 +112,7 @@ func (g *Gate) revoke() Revocation {
 	)
 }
 
-func (g *Gate) tellRevoked(flows []tun.Tuple) {
+func (g *Gate) tellRevoked(flows []packet.Tuple) {
 	for _, t := range flows {
 		g.revoked(t)
 	}

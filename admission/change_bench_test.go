@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // manyFlows lets n flows in, of the clients in turn, and returns them.
@@ -57,7 +57,7 @@ func BenchmarkSetPolicyBesideMany(b *testing.B) {
 	done := make(chan struct{})
 	go func() { // a packet of a flow, again and again
 		defer close(done)
-		p := parsed(w.at("10.0.0.1").tcp(1001, "web", tun.ACK, 1001, 1, "data"))
+		p := parsed(w.at("10.0.0.1").tcp(1001, "web", packet.ACK, 1001, 1, "data"))
 		for {
 			select {
 			case <-over:

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // raceTime is how long the packets and the reloads race.
@@ -23,7 +23,7 @@ func TestPacketsAndKnocksMeetOnePolicyOrTheNextAndNothingInBetween(t *testing.T)
 	var stranger atomic.Int64
 	g, err := New(Options{
 		Policy: w.gate.Policy(), Store: NewMemoryStore(w.options()), Now: w.options().Now,
-		Deliver: func(*tun.Packet, Verdict) {}, Evicted: func(tun.Tuple) {},
+		Deliver: func(*packet.Packet, Verdict) {}, Evicted: func(packet.Tuple) {},
 		Knocked: func(e KnockEvent) { results <- e },
 	})
 	if err != nil {
@@ -42,7 +42,7 @@ func TestPacketsAndKnocksMeetOnePolicyOrTheNextAndNothingInBetween(t *testing.T)
 		})
 	}
 	admit := func(b []byte) Verdict {
-		p := tun.Packet{Data: b}
+		p := packet.Packet{Data: b}
 		p.Parse()
 		return g.Admit(&p)
 	}
@@ -52,21 +52,21 @@ func TestPacketsAndKnocksMeetOnePolicyOrTheNextAndNothingInBetween(t *testing.T)
 	if v := admit(lasting.syn(1, "web")); v.Reason != ReasonOpen {
 		t.Fatal(v.Reason)
 	}
-	var synACK tun.Packet
-	synACK.PeekTCP(lasting.reply(1, "web", tun.SYN|tun.ACK, 0, 1001, ""))
+	var synACK packet.Packet
+	synACK.PeekTCP(lasting.reply(1, "web", packet.SYN|packet.ACK, 0, 1001, ""))
 	g.Egress(&synACK, 0)
-	if v := admit(lasting.tcp(1, "web", tun.ACK, 1001, 1, "")); v.Reason != ReasonFlow {
+	if v := admit(lasting.tcp(1, "web", packet.ACK, 1001, 1, "")); v.Reason != ReasonFlow {
 		t.Fatal(v.Reason)
 	}
 	if err := errors.Join(g.Complete(lasting.tuple(1, "web")), g.Authenticate(lasting.tuple(1, "web"), alice, "", ok)); err != nil {
 		t.Fatal(err)
 	}
-	data, reply := lasting.tcp(1, "web", tun.ACK, 1001, 1, "data"), lasting.reply(1, "web", tun.ACK, 1, 1001, "data")
+	data, reply := lasting.tcp(1, "web", packet.ACK, 1001, 1, "data"), lasting.reply(1, "web", packet.ACK, 1, 1001, "data")
 	going(func(int) {
 		if v := admit(data); v.Reason != ReasonFlow {
 			t.Errorf("a packet of a flow: %v", v.Reason)
 		}
-		var p tun.Packet
+		var p packet.Packet
 		p.PeekTCP(reply)
 		if !g.Egress(&p, 4) {
 			t.Error("a packet of a flow was kept back")
@@ -74,7 +74,7 @@ func TestPacketsAndKnocksMeetOnePolicyOrTheNextAndNothingInBetween(t *testing.T)
 	})
 	// Strangers, in the middle of it.
 	junk := [][]byte{
-		w.at("192.0.2.66").syn(1, "db"), w.at("192.0.2.66").syn(1, "ssh"), w.at("192.0.2.66").tcp(1, "db", tun.ACK, 5, 5, "x"),
+		w.at("192.0.2.66").syn(1, "db"), w.at("192.0.2.66").syn(1, "ssh"), w.at("192.0.2.66").tcp(1, "db", packet.ACK, 5, 5, "x"),
 	}
 	going(func(i int) {
 		if v := admit(junk[i%len(junk)]); v.Action != Drop {

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // renewed is p made again, as a reload makes it: of identities of its own.
@@ -435,7 +435,7 @@ func TestBansBudgetsAndWhoKnockedOutliveAReload(t *testing.T) {
 	w.reloads(without("bob", "many"))
 	w.want(v.syn(1, "web"), ReasonBanned)
 	w.want(v.junk(), ReasonBudget)
-	if !w.gate.known(tun.AddrFrom(known.addr), w.gate.mono()) {
+	if !w.gate.known(packet.AddrFrom(known.addr), w.gate.mono()) {
 		t.Error("who knocked is forgotten")
 	}
 }

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 // afterwards has the refusals that need something to have happened before, each
@@ -50,7 +50,7 @@ func afterwards(f failer) map[string]func() (*world, []byte) {
 			w := newWorld(f)
 			v := w.at("192.0.2.1")
 			v.session(1, "db")
-			return w, v.tcp(1, "db", tun.ACK, 1001, 1<<31, "")
+			return w, v.tcp(1, "db", packet.ACK, 1001, 1<<31, "")
 		},
 		"SYN, parking full": func() (*world, []byte) {
 			w := newWorld(f, func(o *Options) { o.Limits.Parked = 1 })
@@ -69,7 +69,7 @@ func afterwards(f failer) map[string]func() (*world, []byte) {
 			v := w.at("192.0.2.1")
 			w.want(v.syn(1, "web"), ReasonOpen)
 			v.handshakes(1, "web")
-			data := v.tcp(1, "web", tun.ACK, 2000, 1, strings.Repeat("x", 1000))
+			data := v.tcp(1, "web", packet.ACK, 2000, 1, strings.Repeat("x", 1000))
 			for w.admit(data).Reason == ReasonFlow {
 			}
 			return w, data
@@ -92,7 +92,7 @@ func afterwards(f failer) map[string]func() (*world, []byte) {
 
 func TestRefusingAPacketAllocatesNothing(t *testing.T) {
 	count := func(name string, g *Gate, b []byte) {
-		p := tun.Packet{}
+		p := packet.Packet{}
 		if n := testing.AllocsPerRun(200, func() {
 			p.Data = b
 			p.Parse()
@@ -133,12 +133,12 @@ func TestJunkKnocksFromEverNewAddressesAllocateNothing(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.Knocked = func(KnockEvent) {} })
 	b := w.at("10.0.0.1").junk()
 	n := uint32(0)
-	p := tun.Packet{Offload: tun.Offload{ChecksumValid: true}}
+	p := packet.Packet{Offload: packet.Offload{ChecksumValid: true}}
 	one := func() {
 		n++
 		readdress(b, n)
 		p.Data = b
-		tuntest.Checksums(b[:20:20])
+		packettest.Checksums(b[:20:20])
 		p.Parse()
 		if v := w.gate.Admit(&p); v.Reason != ReasonKnock {
 			t.Fatal(v.Reason)
@@ -158,7 +158,7 @@ func TestParkingAndDroppingASYNAllocatesNothing(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.Knocked = func(KnockEvent) {} })
 	v := w.at("192.0.2.1")
 	junk, syn := v.junk(), v.syn(1, "db")
-	p := tun.Packet{}
+	p := packet.Packet{}
 	one := func() {
 		w.pass(time.Second) // for its budget
 		for _, b := range [][]byte{junk, syn} {
@@ -186,7 +186,7 @@ func FuzzAdmit(f *testing.F) {
 		}
 		f.Add(v.knock(alice, "db"))
 		f.Add(v.syn(40000, "web"))
-		f.Add(v.icmpError(v.reply(40000, "web", tun.ACK, 1, 2, "")))
+		f.Add(v.icmpError(v.reply(40000, "web", packet.ACK, 1, 2, "")))
 	})
 	// Nobody's knock in the corpus is known here.
 	w := newWorld(f, func(o *Options) { o.Policy = testPolicy(testClient("dave")) })
@@ -225,7 +225,7 @@ func BenchmarkRefuse(b *testing.B) {
 			w := newWorld(b, func(o *Options) { o.Policy = policy })
 			run := func(name string, g *Gate, data []byte) {
 				b.Run(name, func(b *testing.B) {
-					p := tun.Packet{}
+					p := packet.Packet{}
 					b.ReportAllocs()
 					for b.Loop() {
 						p.Data = data
@@ -252,7 +252,7 @@ func BenchmarkJunkKnock(b *testing.B) {
 	for _, n := range []int{1, 10_000} {
 		b.Run(fmt.Sprintf("clients=%d", n), func(b *testing.B) {
 			w := newWorld(b, func(o *Options) { o.Policy, o.Knocked = crowd(n), func(KnockEvent) {} })
-			data, p := w.at("192.0.2.1").junk(), tun.Packet{}
+			data, p := w.at("192.0.2.1").junk(), packet.Packet{}
 			b.ReportAllocs()
 			for b.Loop() {
 				w.pass(time.Second) // for its budget
@@ -274,11 +274,11 @@ func BenchmarkRefuseBesideMany(b *testing.B) {
 		v := visitor{w, other}
 		w.gate.Admit(parsed(v.syn(1, "web")))
 		w.gate.mu.Lock()
-		w.gate.addGrant(w.gate.sourceOf(tun.AddrFrom(other)), &grant{key: alice, place: w.gate.places[0], uses: 1, expires: testTTL}, friend, 0)
+		w.gate.addGrant(w.gate.sourceOf(packet.AddrFrom(other)), &grant{key: alice, place: w.gate.places[0], uses: 1, expires: testTTL}, friend, 0)
 		w.gate.mu.Unlock()
 		other = other.Next()
 	}
-	data, p := w.at("192.0.2.1").syn(1, "db"), tun.Packet{}
+	data, p := w.at("192.0.2.1").syn(1, "db"), packet.Packet{}
 	b.ReportAllocs()
 	for b.Loop() {
 		p.Data = data
@@ -291,13 +291,13 @@ func BenchmarkPassAndEgress(b *testing.B) {
 	w := newWorld(b)
 	v := w.at("192.0.2.1")
 	v.session(40000, "db")
-	for name, f := range map[string]func(*tun.Packet){
-		"pass":   func(p *tun.Packet) { w.gate.Admit(p) },
-		"egress": func(p *tun.Packet) { w.gate.Egress(p, 1400) },
+	for name, f := range map[string]func(*packet.Packet){
+		"pass":   func(p *packet.Packet) { w.gate.Admit(p) },
+		"egress": func(p *packet.Packet) { w.gate.Egress(p, 1400) },
 	} {
-		data := v.tcp(40000, "db", tun.ACK, 1001, 5001, string(make([]byte, 1400)))
+		data := v.tcp(40000, "db", packet.ACK, 1001, 5001, string(make([]byte, 1400)))
 		if name == "egress" {
-			data = v.reply(40000, "db", tun.ACK, 5001, 1001, string(make([]byte, 1400)))
+			data = v.reply(40000, "db", packet.ACK, 5001, 1001, string(make([]byte, 1400)))
 		}
 		p := parsed(data)
 		b.Run(name, func(b *testing.B) {

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/sample"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // What a worker does with a knock, in order: find its client, open it, verify
@@ -36,7 +36,7 @@ type KnockEvent struct {
 // decision is a knock on its way through a worker.
 type decision struct {
 	event   KnockEvent
-	src     tun.Addr
+	src     packet.Addr
 	service *Service
 	key     *protocol.Client
 	client  *Client

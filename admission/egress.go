@@ -1,6 +1,8 @@
 package admission
 
-import "github.com/knockgw/knockgw/tun"
+import (
+	"github.com/knockgw/knockgw/packet"
+)
 
 // Egress decides whether a packet of the stack may leave: only TCP of a flow in
 // the table may, and of these none that an earlier flow of the same tuple has
@@ -9,7 +11,7 @@ import "github.com/knockgw/knockgw/tun"
 // Offload.SegmentSize where it is a super-packet, which Egress lowers, or sets,
 // where the path to the client carries only smaller segments; size is its payload
 // in bytes.
-func (g *Gate) Egress(p *tun.Packet, size int) bool {
+func (g *Gate) Egress(p *packet.Packet, size int) bool {
 	g.mu.Lock()
 	ok := g.egress(p, size)
 	g.mu.Unlock()
@@ -20,10 +22,10 @@ func (g *Gate) Egress(p *tun.Packet, size int) bool {
 }
 
 // egress is Egress. The caller holds g.mu.
-func (g *Gate) egress(p *tun.Packet, size int) bool {
+func (g *Gate) egress(p *packet.Packet, size int) bool {
 	g.inboundOnly = false
 	f := g.flows[p.Tuple.Reverse()]
-	if f == nil || !f.maySend(p, size) || f.revoked && p.Flags&tun.RST == 0 {
+	if f == nil || !f.maySend(p, size) || f.revoked && p.Flags&packet.RST == 0 {
 		return false
 	}
 

@@ -5,8 +5,8 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // FuzzGateEgress has both ends of a flow say anything, with numbers near those
@@ -14,11 +14,11 @@ import (
 // and the gate's tables and numbers stay in order. raw is a packet of the stack
 // that need not be one.
 func FuzzGateEgress(f *testing.F) {
-	synACK := []byte{0x80 | tun.SYN | tun.ACK, 0, 0, 0, 0, 0, 7}
+	synACK := []byte{0x80 | packet.SYN | packet.ACK, 0, 0, 0, 0, 0, 7}
 	seeds := newWorld(f).at("192.0.2.1")
-	f.Add(seeds.reply(40000, "web", tun.ACK, 1, 1001, "data"), synACK)
-	f.Add(seeds.syn(40000, "web"), append(synACK, tun.ACK, 0, 0, 0, 0, 1, 0, 0x80|tun.ACK, 9, 0, 1, 0, 1, 0))
-	f.Add([]byte{0x45}, []byte{tun.SYN, 0, 0xff, 0xff, 0, 0, 0, 0x80 | tun.RST | tun.ACK, 0, 0, 0, 0, 1, 0})
+	f.Add(seeds.reply(40000, "web", packet.ACK, 1, 1001, "data"), synACK)
+	f.Add(seeds.syn(40000, "web"), append(synACK, packet.ACK, 0, 0, 0, 0, 1, 0, 0x80|packet.ACK, 9, 0, 1, 0, 1, 0))
+	f.Add([]byte{0x45}, []byte{packet.SYN, 0, 0xff, 0xff, 0, 0, 0, 0x80 | packet.RST | packet.ACK, 0, 0, 0, 0, 1, 0})
 	f.Fuzz(func(t *testing.T, raw, script []byte) {
 		w := newWorld(t)
 		v := w.at("192.0.2.1")
@@ -28,7 +28,7 @@ func FuzzGateEgress(f *testing.F) {
 			fuzzStep(w, v, script[:step])
 			script = script[step:]
 		}
-		var p tun.Packet
+		var p packet.Packet
 		if p.PeekTCP(raw) && w.gate.Egress(&p, len(raw)-p.Payload) && p.Tuple.Reverse() != v.tuple(40000, "web") {
 			t.Fatalf("a packet leaves to %v, which has no flow", p.Tuple)
 		}
@@ -53,7 +53,7 @@ func fuzzStep(w *world, v visitor, b []byte) {
 	case b[0]&ofStack == 0:
 		w.admit(v.tcp(40000, "web", b[0], 1001+seq, ack, payload))
 	default:
-		w.egress(tuntest.TCP{
+		w.egress(packettest.TCP{
 			Src: v.server("web"), Dst: netip.AddrPortFrom(v.addr, 40000), Flags: b[0] &^ ofStack, Seq: seq, Ack: 1001 + ack,
 			Window: uint16(b[6]) << 8, Options: []byte{3, 3, b[6], 0}, Payload: []byte(payload),
 		}.Packet())

@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // SYN knocks, SYN sequences and the hints of udp-v2 depend on nothing but the
@@ -342,7 +342,7 @@ func (g *Gate) lookUp(k fields) (h hit, ok bool) {
 }
 
 // timestamp returns TSval of a SYN's Timestamps option (RFC 7323, 3.2).
-func timestamp(p *tun.Packet) (uint32, bool) {
+func timestamp(p *packet.Packet) (uint32, bool) {
 	const end, nop, timestamps, size = 0, 1, 8, 10
 	o := p.TCPOptions()
 	for len(o) > 0 {

@@ -15,9 +15,9 @@ import (
 
 	"github.com/knockgw/knockgw/internal/filter"
 	"github.com/knockgw/knockgw/internal/filter/filtertest"
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 // The filter in the kernel and the gate are to agree: what the one drops, the
@@ -140,9 +140,9 @@ func TestTheFilterReadsMutilatedPacketsAsTheGateDoes(t *testing.T) {
 		v.enters(40000, "many", alice)
 		w.want(v.syn(40000, "vpn"), ReasonOpen)
 		good := [][]byte{
-			v.tcp(40000, "many", tun.ACK, 1001, 1, "data"), v.syn(40000, "ssh"), v.syn(40000, "web"),
+			v.tcp(40000, "many", packet.ACK, 1001, 1, "data"), v.syn(40000, "ssh"), v.syn(40000, "web"),
 			v.knock(bob, "ssh"), v.v2(bob, "ssh"), v.synKnock(bob, "ssh", 0), v.legacyPart(bob, "ssh", 0, 0),
-			v.icmpError(v.reply(40000, "many", tun.ACK, 1, 1001, "")),
+			v.icmpError(v.reply(40000, "many", packet.ACK, 1, 1001, "")),
 			w.at(v.addr.Next().Next().String()).knock(bob, "ssh"),
 		}
 		good = append(good, inFragments(good[0], 1, 8)...)
@@ -170,7 +170,7 @@ func TestTheFilterReadsMutilatedPacketsAsTheGateDoes(t *testing.T) {
 				b = append(b, make([]byte, random.IntN(4))...)
 			}
 			if len(b) > 40 && random.IntN(4) > 0 && (b[0]>>4 == 6 || b[0] == 0x45) {
-				tuntest.Checksums(b)
+				packettest.Checksums(b)
 			}
 			if _, drops := w.front(b); drops {
 				dropped++
@@ -240,8 +240,8 @@ func TestTheFilterReadsTCPOptionsAsTheGateDoes(t *testing.T) {
 			if random.IntN(4) == 0 { // at the very end
 				copy(options[size-min(size, len(stamp)):], stamp[:min(size, len(stamp))])
 			}
-			b := tuntest.TCP{
-				Src: netip.AddrPortFrom(v.addr, 1000), Dst: v.server("ssh"), Flags: tun.SYN,
+			b := packettest.TCP{
+				Src: netip.AddrPortFrom(v.addr, 1000), Dst: v.server("ssh"), Flags: packet.SYN,
 				Seq: fields.Seq, Window: fields.Window, Options: options[:size],
 			}.Packet()
 			w.pass(2 * time.Second) // no longer marked
@@ -273,7 +273,7 @@ func TestTheFiltersBoundsAreTheGates(t *testing.T) {
 		w.want(v.syn(40000, "many"), ReasonGrant)
 		v.enters(40000, "many", alice)
 		// An error that quotes no more than it must.
-		whole := v.reply(40000, "many", tun.ACK, 1, 1001, "")
+		whole := v.reply(40000, "many", packet.ACK, 1, 1001, "")
 		header := v.headers() - 8
 		for n := header; n <= len(whole); n++ {
 			want := ReasonICMPError
@@ -290,7 +290,7 @@ func TestTheFiltersBoundsAreTheGates(t *testing.T) {
 		if filter.FloodTime < FloodMemory {
 			t.Error("the filter forgets a flood before the gate does")
 		}
-		stray := v.tcp(30000, "web", tun.ACK, 1, 1, "")
+		stray := v.tcp(30000, "web", packet.ACK, 1, 1, "")
 		w.want(stray, ReasonNoFlow)
 		for port := range uint16(4) {
 			w.want(v.syn(31000+port, "web"), ReasonOpen)
@@ -302,14 +302,14 @@ func TestTheFiltersBoundsAreTheGates(t *testing.T) {
 	for first := range 256 {
 		v := visitor{w, netip.AddrFrom4([4]byte{byte(first), 2, 3, 4})}
 		p := parsed(v.syn(1000, "web"))
-		if _, drops := w.front(p.Data); drops != (p.Fault != tun.FaultNone) {
+		if _, drops := w.front(p.Data); drops != (p.Fault != packet.FaultNone) {
 			t.Errorf("%v is dropped: %v; it is to be refused for %v", v.addr, drops, p.Fault)
 		}
 	}
 	for _, a := range []string{"::", "::1", "::2", "1::", "fe80::1", "feff::1", "ff00::", "ff02::1", "fffe::", "::fffe:102:304", "::1:ffff:102:304"} {
 		v := w.at(a)
 		p := parsed(v.syn(1000, "web"))
-		if _, drops := w.front(p.Data); drops != (p.Fault != tun.FaultNone) {
+		if _, drops := w.front(p.Data); drops != (p.Fault != packet.FaultNone) {
 			t.Errorf("%v is dropped: %v; it is to be refused for %v", v.addr, drops, p.Fault)
 		}
 	}
@@ -321,13 +321,13 @@ func FuzzFilterEquivalence(f *testing.F) {
 	filtertest.Require(f)
 	everywhere(func(addr string) {
 		v := newWorld(f, every(legacy)).at(addr)
-		f.Add(v.tcp(40000, "many", tun.ACK, 1001, 1, "data"))
-		f.Add(v.tcp(40000, "many", tun.RST, 1001, 0, ""))
-		f.Add(v.icmpError(v.reply(40000, "many", tun.ACK, 1, 1001, "")))
+		f.Add(v.tcp(40000, "many", packet.ACK, 1001, 1, "data"))
+		f.Add(v.tcp(40000, "many", packet.RST, 1001, 0, ""))
+		f.Add(v.icmpError(v.reply(40000, "many", packet.ACK, 1, 1001, "")))
 		f.Add(v.synKnock(bob, "ssh", 0))
 		f.Add(v.v2(bob, "ssh"))
 		f.Add(v.knock(bob, "ssh"))
-		for _, b := range inFragments(v.tcp(40000, "many", tun.ACK, 1001, 1, "data of the flow"), 1, 24) {
+		for _, b := range inFragments(v.tcp(40000, "many", packet.ACK, 1001, 1, "data of the flow"), 1, 24) {
 			f.Add(b)
 		}
 	})

@@ -3,8 +3,8 @@ package admission
 import (
 	"time"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // A flow is one admitted TCP connection, in the table by its tuple in the
@@ -25,7 +25,7 @@ import (
 // Flows in them are in bounded sets, where one goes when a newer one needs its
 // place (see unproven.go). Those that are live are in the queue of their client.
 type flow struct {
-	tuple   tun.Tuple
+	tuple   packet.Tuple
 	place   *place
 	grant   *grant // what it was reserved on; nil in open services
 	source  *source

@@ -3,8 +3,8 @@ package admission
 import (
 	"testing"
 
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // session has v let in to a service, the handshake done, with 100 bytes in flight to it.
@@ -12,12 +12,12 @@ func (v visitor) session(port uint16, service string) {
 	v.w.Helper()
 	v.knocks(alice, service, "")
 	v.w.want(v.syn(port, service), ReasonGrant)
-	if !v.w.egress(v.reply(port, service, tun.SYN|tun.ACK, 5000, 1001, "")) {
+	if !v.w.egress(v.reply(port, service, packet.SYN|packet.ACK, 5000, 1001, "")) {
 		v.w.Fatalf("no SYN-ACK")
 	}
-	v.w.want(v.tcp(port, service, tun.ACK, 1001, 5001, ""), ReasonFlow)
+	v.w.want(v.tcp(port, service, packet.ACK, 1001, 5001, ""), ReasonFlow)
 	v.enters(port, service, alice)
-	if !v.w.egress(v.reply(port, service, tun.ACK, 5001, 1001, string(make([]byte, 100)))) {
+	if !v.w.egress(v.reply(port, service, packet.ACK, 5001, 1001, string(make([]byte, 100)))) {
 		v.w.Fatalf("no data")
 	}
 }
@@ -39,7 +39,7 @@ func TestAnICMPErrorPassesOnlyAboutWhatIsInFlight(t *testing.T) {
 			w := newWorld(t)
 			v := w.at(addr)
 			v.session(40000, "db")
-			w.want(v.icmpError(v.reply(40000, "db", tun.ACK, c.seq, 1001, "x")), c.want)
+			w.want(v.icmpError(v.reply(40000, "db", packet.ACK, c.seq, 1001, "x")), c.want)
 		}
 	})
 }
@@ -48,19 +48,19 @@ func TestAnICMPErrorMayComeFromARouterOnTheWay(t *testing.T) {
 	w := newWorld(t)
 	v, router := w.at("192.0.2.1"), w.at("203.0.113.9")
 	v.session(40000, "db")
-	w.want(router.icmpError(v.reply(40000, "db", tun.ACK, 5001, 1001, "x")), ReasonICMPError)
+	w.want(router.icmpError(v.reply(40000, "db", packet.ACK, 5001, 1001, "x")), ReasonICMPError)
 	// About a packet to somebody else, to another port, from another port, or
 	// sent to another of our addresses than the one it quotes.
-	w.want(router.icmpError(router.reply(40000, "db", tun.ACK, 5001, 1001, "x")), ReasonICMP)
-	w.want(router.icmpError(v.reply(40001, "db", tun.ACK, 5001, 1001, "x")), ReasonICMP)
-	w.want(router.icmpError(v.reply(40000, "ssh", tun.ACK, 5001, 1001, "x")), ReasonICMP)
-	b := router.icmpError(v.reply(40000, "db", tun.ACK, 5001, 1001, "x"))
+	w.want(router.icmpError(router.reply(40000, "db", packet.ACK, 5001, 1001, "x")), ReasonICMP)
+	w.want(router.icmpError(v.reply(40001, "db", packet.ACK, 5001, 1001, "x")), ReasonICMP)
+	w.want(router.icmpError(v.reply(40000, "ssh", packet.ACK, 5001, 1001, "x")), ReasonICMP)
+	b := router.icmpError(v.reply(40000, "db", packet.ACK, 5001, 1001, "x"))
 	b[19]++
-	tuntest.Checksums(b)
+	packettest.Checksums(b)
 	w.want(b, ReasonICMP)
 	// The flow is over, and so is that.
 	w.gate.Forget(v.tuple(40000, "db"))
-	w.want(router.icmpError(v.reply(40000, "db", tun.ACK, 5001, 1001, "x")), ReasonICMP)
+	w.want(router.icmpError(v.reply(40000, "db", packet.ACK, 5001, 1001, "x")), ReasonICMP)
 }
 
 func TestBeforeAnythingIsSentNothingIsInFlight(t *testing.T) {
@@ -68,18 +68,18 @@ func TestBeforeAnythingIsSentNothingIsInFlight(t *testing.T) {
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "db", "")
 	w.want(v.syn(40000, "db"), ReasonGrant)
-	w.want(v.icmpError(v.reply(40000, "db", tun.ACK, 0, 1001, "x")), ReasonICMP)
+	w.want(v.icmpError(v.reply(40000, "db", packet.ACK, 0, 1001, "x")), ReasonICMP)
 }
 
 func TestAnACKOfWhatWasNeverSentMovesNothing(t *testing.T) {
 	w := newWorld(t)
 	v := w.at("192.0.2.1")
 	v.session(40000, "db")
-	w.want(v.tcp(40000, "db", tun.ACK, 1001, 9999, ""), ReasonOutOfWindow)
-	w.want(v.tcp(40000, "db", tun.ACK, 1001, 4000, ""), ReasonFlow) // an old one, late
-	w.want(v.icmpError(v.reply(40000, "db", tun.ACK, 5001, 1001, "x")), ReasonICMPError)
-	w.want(v.tcp(40000, "db", tun.ACK, 1001, 5101, ""), ReasonFlow)
-	w.want(v.icmpError(v.reply(40000, "db", tun.ACK, 5001, 1001, "x")), ReasonICMP)
+	w.want(v.tcp(40000, "db", packet.ACK, 1001, 9999, ""), ReasonOutOfWindow)
+	w.want(v.tcp(40000, "db", packet.ACK, 1001, 4000, ""), ReasonFlow) // an old one, late
+	w.want(v.icmpError(v.reply(40000, "db", packet.ACK, 5001, 1001, "x")), ReasonICMPError)
+	w.want(v.tcp(40000, "db", packet.ACK, 1001, 5101, ""), ReasonFlow)
+	w.want(v.icmpError(v.reply(40000, "db", packet.ACK, 5001, 1001, "x")), ReasonICMP)
 }
 
 func TestSequenceNumbersInFlightWrapAround(t *testing.T) {
@@ -87,11 +87,11 @@ func TestSequenceNumbersInFlightWrapAround(t *testing.T) {
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "db", "")
 	w.want(v.syn(40000, "db"), ReasonGrant)
-	w.egress(v.reply(40000, "db", tun.SYN|tun.ACK, 1<<32-10, 1001, ""))
-	w.want(v.tcp(40000, "db", tun.ACK, 1001, 1<<32-9, ""), ReasonFlow)
-	w.egress(v.reply(40000, "db", tun.ACK, 1<<32-9, 1001, string(make([]byte, 100))))
+	w.egress(v.reply(40000, "db", packet.SYN|packet.ACK, 1<<32-10, 1001, ""))
+	w.want(v.tcp(40000, "db", packet.ACK, 1001, 1<<32-9, ""), ReasonFlow)
+	w.egress(v.reply(40000, "db", packet.ACK, 1<<32-9, 1001, string(make([]byte, 100))))
 	for seq, want := range map[uint32]Reason{1<<32 - 10: ReasonICMP, 1<<32 - 9: ReasonICMPError, 0: ReasonICMPError, 91: ReasonICMPError, 92: ReasonICMP} {
-		w.want(v.icmpError(v.reply(40000, "db", tun.ACK, seq, 1001, "x")), want)
+		w.want(v.icmpError(v.reply(40000, "db", packet.ACK, seq, 1001, "x")), want)
 	}
 }
 
@@ -101,7 +101,7 @@ func TestNothingLeavesToWhoHasNoFlow(t *testing.T) {
 		v := w.at(addr)
 		v.session(40000, "db")
 		neighbour := w.at(v.addr.Next().String())
-		for _, flags := range []uint8{tun.ACK, tun.RST, tun.RST | tun.ACK, tun.FIN | tun.ACK} {
+		for _, flags := range []uint8{packet.ACK, packet.RST, packet.RST | packet.ACK, packet.FIN | packet.ACK} {
 			for name, b := range map[string][]byte{
 				"another address": neighbour.reply(40000, "db", flags, 5001, 1001, ""),
 				"another port":    v.reply(40001, "db", flags, 5001, 1001, ""),
@@ -119,7 +119,7 @@ func TestNothingLeavesToWhoHasNoFlow(t *testing.T) {
 			t.Errorf("%d packets counted as kept back", n)
 		}
 		w.gate.Forget(v.tuple(40000, "db"))
-		if w.egress(v.reply(40000, "db", tun.RST, 5001, 0, "")) {
+		if w.egress(v.reply(40000, "db", packet.RST, 5001, 0, "")) {
 			t.Error("a flow that was forgotten is reset")
 		}
 	})
@@ -132,9 +132,9 @@ func TestAResetOfABeginningFlowMustAnswerItsOwnSYN(t *testing.T) {
 		ack   uint32
 		want  bool
 	}{
-		{"that answers the SYN", tun.RST | tun.ACK, 1001, true},
-		{"of an older flow", tun.RST | tun.ACK, 777, false},
-		{"without an acknowledgement", tun.RST, 1001, false},
+		{"that answers the SYN", packet.RST | packet.ACK, 1001, true},
+		{"of an older flow", packet.RST | packet.ACK, 777, false},
+		{"without an acknowledgement", packet.RST, 1001, false},
 	} {
 		w := newWorld(t)
 		v := w.at("192.0.2.1")
@@ -151,12 +151,12 @@ func TestASYNOnALiveFlowIsForTheStackToChallenge(t *testing.T) {
 	v := w.at("192.0.2.1")
 	v.session(40000, "db")
 	for _, seq := range []uint32{1000, 1001, 77777} {
-		if got := w.want(v.tcp(40000, "db", tun.SYN, seq, 0, ""), ReasonFlow); got.Anew {
+		if got := w.want(v.tcp(40000, "db", packet.SYN, seq, 0, ""), ReasonFlow); got.Anew {
 			t.Errorf("SYN with sequence %d: %+v", seq, got)
 		}
 	}
 	v.knocks(alice, "db", "")
-	w.want(v.tcp(40000, "db", tun.SYN, 77777, 0, ""), ReasonFlow)
+	w.want(v.tcp(40000, "db", packet.SYN, 77777, 0, ""), ReasonFlow)
 	if n := w.gate.Stats().Grants; n != 1 {
 		t.Error("a SYN on a live flow touched the grant")
 	}
@@ -181,19 +181,19 @@ func TestAFlowStaysUntilTheStackIsDoneWithIt(t *testing.T) {
 		w.gate.Closed(tuple)
 		w.check()
 		for _, s := range c.stages[1:] {
-			w.want(v.tcp(40000, "db", tun.FIN|tun.ACK, 1001, 5101, ""), ReasonFlow)
+			w.want(v.tcp(40000, "db", packet.FIN|packet.ACK, 1001, 5101, ""), ReasonFlow)
 			w.stages[tuple] = s
 			w.sweep()
 		}
 		if c.sweeps < 0 {
 			w.pass(testTimeWait - 1)
 			w.sweep()
-			w.want(v.tcp(40000, "db", tun.ACK, 1001, 5101, ""), ReasonFlow)
+			w.want(v.tcp(40000, "db", packet.ACK, 1001, 5101, ""), ReasonFlow)
 			w.pass(1)
 			w.sweep()
 		}
-		w.want(v.tcp(40000, "db", tun.ACK, 1001, 5101, ""), ReasonNoFlow)
-		if w.egress(v.reply(40000, "db", tun.RST, 5101, 0, "")) {
+		w.want(v.tcp(40000, "db", packet.ACK, 1001, 5101, ""), ReasonNoFlow)
+		if w.egress(v.reply(40000, "db", packet.RST, 5101, 0, "")) {
 			t.Errorf("%s: answered after its end", c.name)
 		}
 		w.pass(testTTL)
@@ -218,10 +218,10 @@ func TestASYNInTIMEWAITBeginsAnew(t *testing.T) {
 		w.check()
 
 		w.want(v.syn(40000, service), ReasonFlow) // the old SYN, late
-		syn := v.tcp(40000, service, tun.SYN, 99999, 0, "")
+		syn := v.tcp(40000, service, packet.SYN, 99999, 0, "")
 		if service == "db" {
 			w.want(syn, ReasonNoGrant) // it takes a knock, as any
-			w.want(v.tcp(40000, service, tun.ACK, 1001, 5101, ""), ReasonFlow)
+			w.want(v.tcp(40000, service, packet.ACK, 1001, 5101, ""), ReasonFlow)
 			v.knocks(alice, service, "")
 		}
 		got := w.admit(syn)
@@ -229,13 +229,13 @@ func TestASYNInTIMEWAITBeginsAnew(t *testing.T) {
 			t.Fatalf("%s: %+v", service, got)
 		}
 		// What the stack still has of the old flow stays inside.
-		if w.egress(v.reply(40000, service, tun.RST|tun.ACK, 5101, 1002, "")) {
+		if w.egress(v.reply(40000, service, packet.RST|packet.ACK, 5101, 1002, "")) {
 			t.Error("the old flow's reset gets out")
 		}
 		v.enters(40000, service, alice)
 		w.pass(testTimeWait + 1)
 		w.sweep()
-		w.want(v.tcp(40000, service, tun.ACK, 100000, 1, ""), ReasonFlow) // the old one's end is not its end
+		w.want(v.tcp(40000, service, packet.ACK, 100000, 1, ""), ReasonFlow) // the old one's end is not its end
 	}
 }
 
@@ -246,7 +246,7 @@ func TestAParkedSYNBeginsAnewInTIMEWAITToo(t *testing.T) {
 	w.stages[v.tuple(40000, "db")] = InTimeWait
 	w.gate.Closed(v.tuple(40000, "db"))
 	w.want(v.knock(alice, "db"), ReasonKnock)
-	w.want(v.tcp(40000, "db", tun.SYN, 99999, 0, ""), ReasonParked)
+	w.want(v.tcp(40000, "db", packet.SYN, 99999, 0, ""), ReasonParked)
 	w.decide()
 	if len(w.delivered) != 1 || w.delivered[0].verdict != (Verdict{Action: Pass, Reason: ReasonGrant, Handling: Handling{Anew: true}}) {
 		t.Errorf("%+v", w.delivered)
@@ -254,9 +254,9 @@ func TestAParkedSYNBeginsAnewInTIMEWAITToo(t *testing.T) {
 }
 
 func TestManyEndingFlowsAreEachAskedAboutOnceASweep(t *testing.T) {
-	asked := map[tun.Tuple]int{}
+	asked := map[packet.Tuple]int{}
 	w := newWorld(t, func(o *Options) {
-		o.Settled = func(t tun.Tuple) Settlement { asked[t]++; return Busy }
+		o.Settled = func(t packet.Tuple) Settlement { asked[t]++; return Busy }
 	})
 	v := w.at("192.0.2.1")
 	const flows = 2*sweepBatch + 10
@@ -281,7 +281,7 @@ func TestAGateNeedsItsParts(t *testing.T) {
 	}
 	g, err := New(Options{
 		Policy: testPolicy(alice), Store: NewMemoryStore(StoreOptions{}),
-		Deliver: func(*tun.Packet, Verdict) {}, Evicted: func(tun.Tuple) {},
+		Deliver: func(*packet.Packet, Verdict) {}, Evicted: func(packet.Tuple) {},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -293,7 +293,7 @@ func TestAGateNeedsItsParts(t *testing.T) {
 	}) {
 		t.Errorf("limits %+v", g.limits)
 	}
-	if g.Policy() == nil || g.mono() < 0 || g.now().IsZero() || g.settled(tun.Tuple{}) != Gone {
+	if g.Policy() == nil || g.mono() < 0 || g.now().IsZero() || g.settled(packet.Tuple{}) != Gone {
 		t.Error("defaults")
 	}
 }

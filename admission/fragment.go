@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // Fragments of admitted flows are put together before they are judged, in
@@ -13,19 +13,19 @@ import (
 // when it came in pieces.
 type fragments struct {
 	mu sync.Mutex // one packet at a time; strangers' fragments never get here
-	r  *tun.Reassembler
+	r  *packet.Reassembler
 }
 
 func (f *fragments) init(mono func() time.Duration, stats *counters) {
-	f.r = tun.NewReassembler(tun.ReassemblerOptions{
+	f.r = packet.NewReassembler(packet.ReassemblerOptions{
 		Mono:    mono,
-		Dropped: func(f tun.Fault, n int) { stats.faults[f].Add(uint64(n)) },
+		Dropped: func(f packet.Fault, n int) { stats.faults[f].Add(uint64(n)) },
 	})
 }
 
 // admitFragment judges a fragment. When it completes a packet of a live flow, *p
 // becomes that packet, borrowed until the next fragment.
-func (g *Gate) admitFragment(p *tun.Packet) Verdict {
+func (g *Gate) admitFragment(p *packet.Packet) Verdict {
 	g.mu.Lock()
 	s := g.sources[p.Tuple.Src]
 	stranger := s == nil || s.site == nil || s.site.flows+s.site.unproven == 0 // a SYN can be forged
@@ -36,7 +36,7 @@ func (g *Gate) admitFragment(p *tun.Packet) Verdict {
 	g.frags.mu.Lock()
 	defer g.frags.mu.Unlock()
 	whole, fault := g.frags.r.Add(p)
-	if fault != tun.FaultNone {
+	if fault != packet.FaultNone {
 		p.Fault = fault
 		return Verdict{Reason: ReasonMalformed}
 	}
@@ -44,14 +44,14 @@ func (g *Gate) admitFragment(p *tun.Packet) Verdict {
 		return Verdict{Action: Hold, Reason: ReasonFragment}
 	}
 	// Verified anew: the kernel's word about a part is none about the whole.
-	*p = tun.Packet{Data: whole}
+	*p = packet.Packet{Data: whole}
 	if !p.Parse() {
 		return Verdict{Reason: ReasonMalformed}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := g.flows[p.Tuple]
-	if p.Proto != tun.TCP || p.Flags&tun.SYN != 0 || f == nil {
+	if p.Proto != packet.TCP || p.Flags&packet.SYN != 0 || f == nil {
 		return Verdict{Reason: ReasonNoFlow}
 	}
 	return g.admitSegment(f, p)

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 // inFragments cuts a packet into fragments of so many bytes each.
@@ -36,7 +36,7 @@ func fragmentOf(header []byte, id uint32, offset int, more bool, part []byte) []
 		binary.BigEndian.PutUint16(b[2:], uint16(len(b)+len(part)))
 		binary.BigEndian.PutUint16(b[4:], uint16(id))
 		binary.BigEndian.PutUint16(b[6:], flags)
-		tuntest.Checksums(b) // of the header alone: nothing follows yet
+		packettest.Checksums(b) // of the header alone: nothing follows yet
 		return append(b, part...)
 	}
 	flags := uint16(offset)
@@ -54,7 +54,7 @@ func fragmentOf(header []byte, id uint32, offset int, more bool, part []byte) []
 // admitWhole is admit, and returns what the packet has become too.
 func (w *world) admitWhole(b []byte) (Verdict, string) {
 	w.Helper()
-	p := tun.Packet{Data: append([]byte(nil), b...)}
+	p := packet.Packet{Data: append([]byte(nil), b...)}
 	p.Parse()
 	v := w.gate.Admit(&p)
 	w.check()
@@ -74,7 +74,7 @@ func TestFragmentsOfAnAdmittedFlowArePutTogetherInAnyOrder(t *testing.T) {
 		w.want(v.syn(40000, "db"), ReasonGrant)
 		v.enters(40000, "db", alice)
 		data := strings.Repeat("0123456789abcdef", 50)
-		b := v.tcp(40000, "db", tun.ACK|tun.PSH, 1001, 1, data)
+		b := v.tcp(40000, "db", packet.ACK|packet.PSH, 1001, 1, data)
 		random := rand.New(rand.NewPCG(1, 1))
 		for id := range uint32(50) {
 			all := inFragments(b, id, 8*(3+random.IntN(30)))
@@ -99,7 +99,7 @@ func TestFragmentsOfStrangersAreDroppedWithoutState(t *testing.T) {
 	everywhere(func(addr string) {
 		w := newWorld(t, every())
 		v := w.at(addr)
-		b := v.tcp(40000, "db", tun.ACK, 1001, 1, strings.Repeat("x", 400))
+		b := v.tcp(40000, "db", packet.ACK, 1001, 1, strings.Repeat("x", 400))
 		stranger := func(what string) {
 			t.Helper()
 			for _, f := range inFragments(b, 7, 64) {
@@ -150,9 +150,9 @@ func TestNothingCountsThatCameInFragmentsButDataOfAFlow(t *testing.T) {
 			"tcp-syn-seq": v.synPart(alice, "ssh", 0, 0), "legacy": v.legacyPart(alice, "ssh", 0, 0),
 			"a SYN with a grant": v.syn(40001, "many"), "a SYN to an open service": v.syn(40001, "web"),
 			"a SYN of the flow":        v.syn(40000, "many"),
-			"data of no flow":          v.tcp(40009, "many", tun.ACK, 1001, 1, strings.Repeat("x", 64)),
-			"with a bad checksum":      broken(v.tcp(40000, "many", tun.ACK, 1001, 1, strings.Repeat("x", 64))),
-			"data for another address": v.tcp(40000, "ssh", tun.ACK, 1001, 1, strings.Repeat("x", 64)),
+			"data of no flow":          v.tcp(40009, "many", packet.ACK, 1001, 1, strings.Repeat("x", 64)),
+			"with a bad checksum":      broken(v.tcp(40000, "many", packet.ACK, 1001, 1, strings.Repeat("x", 64))),
+			"data for another address": v.tcp(40000, "ssh", packet.ACK, 1001, 1, strings.Repeat("x", 64)),
 		} {
 			size := 24
 			if strings.HasPrefix(name, "tcp") || name == "legacy" {
@@ -173,8 +173,8 @@ func TestNothingCountsThatCameInFragmentsButDataOfAFlow(t *testing.T) {
 		if len(w.events) != 0 || len(w.gate.sequences.byKey) != 0 || w.gate.Stats().Flows != 1 {
 			t.Errorf("%+v, %d sequences, %d flows", w.events, len(w.gate.sequences.byKey), w.gate.Stats().Flows)
 		}
-		w.pass(tun.DefaultReassemblyTimeout)
-		w.admit(inFragments(v.tcp(40000, "many", tun.ACK, 1001, 1, strings.Repeat("x", 64)), 10, 24)[0])
+		w.pass(packet.DefaultReassemblyTimeout)
+		w.admit(inFragments(v.tcp(40000, "many", packet.ACK, 1001, 1, strings.Repeat("x", 64)), 10, 24)[0])
 		if w.held() != 1 {
 			t.Errorf("%d unfinished packets are kept", w.held())
 		}
@@ -195,18 +195,18 @@ func TestFragmentsThatOverlapOrAreTinyEndTheirPacket(t *testing.T) {
 		v := w.at(addr)
 		w.want(v.syn(1, "web"), ReasonOpen)
 		v.enters(1, "web", alice)
-		b := v.tcp(1, "web", tun.ACK, 1001, 1, strings.Repeat("x", 300))
+		b := v.tcp(1, "web", packet.ACK, 1001, 1, strings.Repeat("x", 300))
 		header, body := b[:v.headers()-8], v.l4(b)
-		fault := func(f tun.Fault) uint64 { return w.gate.stats.faults[f].Load() }
+		fault := func(f packet.Fault) uint64 { return w.gate.stats.faults[f].Load() }
 		for name, c := range map[string]struct {
 			parts [][]byte
-			want  tun.Fault
+			want  packet.Fault
 		}{
 			"overlapping": {[][]byte{
 				fragmentOf(header, 1, 0, true, body[:64]), fragmentOf(header, 1, 56, true, body[56:128]),
-			}, tun.FaultFragmentOverlap},
-			"tiny":              {[][]byte{fragmentOf(header, 2, 0, true, body[:8])}, tun.FaultTinyFragment},
-			"inside the header": {[][]byte{fragmentOf(header, 3, 8, true, body[8:64])}, tun.FaultTinyFragment},
+			}, packet.FaultFragmentOverlap},
+			"tiny":              {[][]byte{fragmentOf(header, 2, 0, true, body[:8])}, packet.FaultTinyFragment},
+			"inside the header": {[][]byte{fragmentOf(header, 3, 8, true, body[8:64])}, packet.FaultTinyFragment},
 		} {
 			before := fault(c.want)
 			for i, f := range c.parts {
@@ -218,7 +218,7 @@ func TestFragmentsThatOverlapOrAreTinyEndTheirPacket(t *testing.T) {
 				t.Errorf("%s: counted %d times, %d kept", name, fault(c.want)-before, w.held())
 			}
 		}
-		w.want(v.tcp(1, "web", tun.ACK, 1001, 1, "whole"), ReasonFlow)
+		w.want(v.tcp(1, "web", packet.ACK, 1001, 1, "whole"), ReasonFlow)
 	})
 }
 
@@ -227,12 +227,12 @@ func TestFragmentsThatAreKeptAllocateNothing(t *testing.T) {
 	v := w.at("192.0.2.1")
 	w.want(v.syn(1, "web"), ReasonOpen)
 	v.enters(1, "web", alice)
-	all := inFragments(v.tcp(1, "web", tun.ACK, 1001, 1, strings.Repeat("x", 1000)), 1, 512)
-	alien := inFragments(w.at("192.0.2.2").tcp(1, "web", tun.ACK, 1001, 1, strings.Repeat("x", 1000)), 1, 512)
-	var p tun.Packet
+	all := inFragments(v.tcp(1, "web", packet.ACK, 1001, 1, strings.Repeat("x", 1000)), 1, 512)
+	alien := inFragments(w.at("192.0.2.2").tcp(1, "web", packet.ACK, 1001, 1, strings.Repeat("x", 1000)), 1, 512)
+	var p packet.Packet
 	if n := testing.AllocsPerRun(500, func() {
 		for _, f := range append(alien[:2:2], all...) {
-			p = tun.Packet{Data: f}
+			p = packet.Packet{Data: f}
 			p.Parse()
 			w.gate.Admit(&p)
 		}

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // Whatever comes, no knock of a client that has not knocked is found in it, by any
@@ -21,7 +21,7 @@ func FuzzAdmitEveryMethod(f *testing.F) {
 				f.Add(b)
 			}
 		}
-		for _, b := range inFragments(v.tcp(40000, "vpn", tun.ACK, 1001, 1, "0123456789abcdef0123456789abcdef"), 1, 24) {
+		for _, b := range inFragments(v.tcp(40000, "vpn", packet.ACK, 1001, 1, "0123456789abcdef0123456789abcdef"), 1, 24) {
 			f.Add(b)
 		}
 		f.Add(v.syn(40000, "web"))
@@ -55,7 +55,7 @@ func FuzzAdmitEveryMethod(f *testing.F) {
 			}
 		}
 		if v.Reason == ReasonFlow {
-			if p := parsed(b); p.Tuple.DstPort != 443 && p.Tuple.DstPort != 8443 && p.Tuple.SrcPort != 30000 && p.Fault == tun.FaultNone {
+			if p := parsed(b); p.Tuple.DstPort != 443 && p.Tuple.DstPort != 8443 && p.Tuple.SrcPort != 30000 && p.Fault == packet.FaultNone {
 				t.Fatalf("let in: %v", p.Tuple)
 			}
 		}

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/sample"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // A Gate decides about packets. All methods are safe for concurrent use.
@@ -20,13 +20,13 @@ type Gate struct {
 	store   Store
 	now     func() time.Time
 	mono    func() time.Duration
-	deliver func(*tun.Packet, Verdict)
-	judged  func(*tun.Packet, Verdict) // a packet that was parked; may be nil
-	notify  func(tun.Tuple)
-	revoked func(tun.Tuple)
+	deliver func(*packet.Packet, Verdict)
+	judged  func(*packet.Packet, Verdict) // a packet that was parked; may be nil
+	notify  func(packet.Tuple)
+	revoked func(packet.Tuple)
 	knocked func(KnockEvent)
 	banned  func(BanEvent)
-	settled func(tun.Tuple) Settlement
+	settled func(packet.Tuple) Settlement
 	mirror  Mirror
 	wait    time.Duration
 	mtu     int
@@ -43,8 +43,8 @@ type Gate struct {
 	knocks   knockLanes
 	// Flows to be forgotten by the stack, of hidden services and of open ones: a
 	// flood of the latter must not hold up the former.
-	evicted     chan tun.Tuple
-	evictedOpen chan tun.Tuple
+	evicted     chan packet.Tuple
+	evictedOpen chan packet.Tuple
 
 	turning sync.Mutex // held while expected or policy is replaced; before mu
 
@@ -52,7 +52,7 @@ type Gate struct {
 	tick          time.Duration // when the gate last swept
 	limits        Limits
 	ban           Ban
-	flows         map[tun.Tuple]*flow
+	flows         map[packet.Tuple]*flow
 	pendingOpen   unproven          // of all open services
 	pendingHidden unproven          // of all hidden services
 	sweptTo       [4]int            // how far sweepUnproven came in each of their sets
@@ -61,17 +61,17 @@ type Gate struct {
 	closing       queue             // flows in state closing, oldest first
 	places        []*place          // of the policy's services, in its order
 	named         map[string]*place // the same by name; replaced with turning held as well
-	sources       map[tun.Addr]*source
+	sources       map[packet.Addr]*source
 	freeSources   []*source
 	grants        int
-	sites         map[tun.Addr]*site   // by IPv6 /64
-	holdings      map[string]*holdings // by client id
+	sites         map[packet.Addr]*site // by IPv6 /64
+	holdings      map[string]*holdings  // by client id
 	park          parking
-	seen          map[tun.Addr]*seen // who knocked from where, lately
+	seen          map[packet.Addr]*seen // who knocked from where, lately
 	budgets       budgets
 	expected      *expected // of the policy in force; replaced with turning held as well
 	sequences     synSequences
-	offences      map[tun.Addr]*offence
+	offences      map[packet.Addr]*offence
 	scratch       *protocol.Scratch
 	inboundOnly   bool          // of a Judge, until it sees a packet of the stack
 	decided       chan struct{} // closed and renewed when a knock is decided while a caller waits
@@ -103,15 +103,15 @@ func New(o Options) (*Gate, error) {
 		store: o.Store, now: o.Now, mono: o.Mono,
 		deliver: o.Deliver, judged: o.Unparked, notify: o.Evicted, revoked: o.Revoked, knocked: o.Knocked, banned: o.Banned,
 		settled: o.Settled, mirror: o.Mirror, wait: o.TimeWait, mtu: o.MTU, limits: *l, ban: o.Ban, log: o.Log,
-		evicted:     make(chan tun.Tuple, evictedBacklog),
-		evictedOpen: make(chan tun.Tuple, evictedBacklog),
-		flows:       make(map[tun.Tuple]*flow),
-		sources:     make(map[tun.Addr]*source, l.Knocks),
+		evicted:     make(chan packet.Tuple, evictedBacklog),
+		evictedOpen: make(chan packet.Tuple, evictedBacklog),
+		flows:       make(map[packet.Tuple]*flow),
+		sources:     make(map[packet.Addr]*source, l.Knocks),
 		freeSources: make([]*source, 0, freeSources),
-		sites:       make(map[tun.Addr]*site),
+		sites:       make(map[packet.Addr]*site),
 		holdings:    make(map[string]*holdings),
-		seen:        make(map[tun.Addr]*seen),
-		offences:    make(map[tun.Addr]*offence),
+		seen:        make(map[packet.Addr]*seen),
+		offences:    make(map[packet.Addr]*offence),
 		scratch:     protocol.NewScratch(),
 		decided:     make(chan struct{}),
 	}
@@ -119,7 +119,7 @@ func New(o Options) (*Gate, error) {
 		g.now = time.Now
 	}
 	if g.mtu <= 0 {
-		g.mtu = tun.MaxPacket
+		g.mtu = packet.MaxPacket
 	}
 	if g.mono == nil {
 		start := time.Now()
@@ -129,7 +129,7 @@ func New(o Options) (*Gate, error) {
 		g.log = slog.New(slog.DiscardHandler)
 	}
 	if g.settled == nil {
-		g.settled = func(tun.Tuple) Settlement { return Gone }
+		g.settled = func(packet.Tuple) Settlement { return Gone }
 	}
 	if g.mirror == nil {
 		g.mirror = blind{}
@@ -172,33 +172,33 @@ func (g *Gate) Drain() { g.draining.Store(true) }
 // blocks, logs or does I/O, and does not keep p. It allocates only to record a
 // flow that it lets in. Where p was the last missing fragment of an admitted
 // flow's packet, it becomes that packet.
-func (g *Gate) Admit(p *tun.Packet) Verdict {
+func (g *Gate) Admit(p *packet.Packet) Verdict {
 	v := g.admit(p)
 	g.stats.count(p, v)
 	return v
 }
 
-func (g *Gate) admit(p *tun.Packet) Verdict {
+func (g *Gate) admit(p *packet.Packet) Verdict {
 	if p.Reassemblable() {
 		return g.admitFragment(p)
 	}
-	if p.Fault != tun.FaultNone {
+	if p.Fault != packet.FaultNone {
 		return Verdict{Reason: ReasonMalformed}
 	}
 	switch p.Proto {
-	case tun.TCP:
+	case packet.TCP:
 		return g.admitTCP(p)
-	case tun.UDP:
+	case packet.UDP:
 		return g.admitUDP(p)
 	default:
 		return g.admitICMP(p)
 	}
 }
 
-func (g *Gate) admitTCP(p *tun.Packet) Verdict {
+func (g *Gate) admitTCP(p *packet.Packet) Verdict {
 	policy := g.policy.Load()
 	svc := policy.service(p.Tuple.Dst, p.Tuple.DstPort)
-	syn := p.Flags&(tun.SYN|tun.ACK|tun.RST|tun.FIN) == tun.SYN
+	syn := p.Flags&(packet.SYN|packet.ACK|packet.RST|packet.FIN) == packet.SYN
 	switch {
 	case svc != nil:
 		return g.admitToService(p, policy, svc, syn)
@@ -210,7 +210,7 @@ func (g *Gate) admitTCP(p *tun.Packet) Verdict {
 }
 
 // admitToService judges a TCP packet to a service of policy.
-func (g *Gate) admitToService(p *tun.Packet, policy *Policy, svc *Service, syn bool) Verdict {
+func (g *Gate) admitToService(p *packet.Packet, policy *Policy, svc *Service, syn bool) Verdict {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if now := g.policy.Load(); now != policy { // another one meanwhile
@@ -234,7 +234,7 @@ func (g *Gate) admitToService(p *tun.Packet, policy *Policy, svc *Service, syn b
 	switch {
 	case syn:
 		return g.admitSYN(p, g.places[svc.at], f)
-	case svc.Open() && p.Flags&(tun.SYN|tun.ACK|tun.RST) == tun.ACK:
+	case svc.Open() && p.Flags&(packet.SYN|packet.ACK|packet.RST) == packet.ACK:
 		return g.admitCookie(p, g.places[svc.at])
 	default:
 		return Verdict{Reason: ReasonNoFlow}
@@ -242,7 +242,7 @@ func (g *Gate) admitToService(p *tun.Packet, policy *Policy, svc *Service, syn b
 }
 
 // admitSegment judges a segment of a flow in the table. The caller holds g.mu.
-func (g *Gate) admitSegment(f *flow, p *tun.Packet) Verdict {
+func (g *Gate) admitSegment(f *flow, p *packet.Packet) Verdict {
 	unstamped := f.unstamped(p)
 	if !f.accepts(p) && !g.inboundOnly {
 		return Verdict{Reason: ReasonOutOfWindow, Open: f.open}
@@ -259,7 +259,7 @@ func (g *Gate) admitSegment(f *flow, p *tun.Packet) Verdict {
 
 // admitSYN judges a SYN that begins a flow; old is the flow whose tuple it
 // takes over, if any. The caller holds g.mu.
-func (g *Gate) admitSYN(p *tun.Packet, at *place, old *flow) Verdict {
+func (g *Gate) admitSYN(p *packet.Packet, at *place, old *flow) Verdict {
 	svc := at.service
 	s := g.sources[p.Tuple.Src]
 	if svc.Open() {
@@ -285,7 +285,7 @@ func (g *Gate) admitSYN(p *tun.Packet, at *place, old *flow) Verdict {
 // waiting; while one is, the SYN is to be held rather than take a place that
 // another needs: of connections that begin at once, each with its knock, none
 // must drive out another. The caller holds g.mu.
-func (g *Gate) judgeSYN(p *tun.Packet, at *place, s *source, old *flow, final bool) Verdict {
+func (g *Gate) judgeSYN(p *packet.Packet, at *place, s *source, old *flow, final bool) Verdict {
 	gr := s.grantFor(at, p.Tuple.SrcPort, g.mono())
 	switch {
 	case gr != nil && at.service.Open(): // its source is banned, and the grant lets it in
@@ -300,7 +300,7 @@ func (g *Gate) judgeSYN(p *tun.Packet, at *place, s *source, old *flow, final bo
 }
 
 // record lets a flow in, on a grant or, in open services, without. The caller holds g.mu.
-func (g *Gate) record(p *tun.Packet, at *place, old *flow, gr *grant, why Reason) Verdict {
+func (g *Gate) record(p *packet.Packet, at *place, old *flow, gr *grant, why Reason) Verdict {
 	if g.draining.Load() {
 		return Verdict{Reason: ReasonDraining}
 	}
@@ -343,7 +343,7 @@ const FloodMemory = 60 * time.Second
 // admitCookie judges an ACK to an open service that belongs to no flow: under a
 // SYN flood it may complete a handshake that was evicted here but that the
 // stack can verify from the acknowledgement number alone. The caller holds g.mu.
-func (g *Gate) admitCookie(p *tun.Packet, at *place) Verdict {
+func (g *Gate) admitCookie(p *packet.Packet, at *place) Verdict {
 	if !at.flooded || g.mono()-at.floodedAt > FloodMemory {
 		return Verdict{Reason: ReasonNoFlow}
 	}
@@ -357,7 +357,7 @@ func (g *Gate) admitCookie(p *tun.Packet, at *place) Verdict {
 // admitICMP judges an ICMP packet. Only a path MTU is of interest, and only as a
 // claim (see pathmtu.go): all other errors are soft for flows that are in the
 // table (RFC 5927, 5). No ICMP reaches the stack.
-func (g *Gate) admitICMP(p *tun.Packet) Verdict {
+func (g *Gate) admitICMP(p *packet.Packet) Verdict {
 	sent, seq, ok := p.Quoted()
 	if !ok || sent.Src != p.Tuple.Dst {
 		return Verdict{Reason: ReasonICMP}

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 func ok() error { return nil }
@@ -261,7 +261,7 @@ func TestTheClientOfAFlowIsWhoseGrantItUsed(t *testing.T) {
 }
 
 // others are the further candidates of a flow.
-func (w *world) others(t tun.Tuple) []*protocol.Client {
+func (w *world) others(t packet.Tuple) []*protocol.Client {
 	all, ok := w.gate.OtherCandidates(t)
 	if !ok {
 		return nil
@@ -340,7 +340,7 @@ func TestAFlowThatTheStackNeverTookIsForgotten(t *testing.T) {
 		w.want(v.syn(40000, service), ReasonFlow) // its handshake may go on
 		w.pass(halfOpenTime)
 		w.sweep()
-		w.want(v.tcp(40000, service, tun.ACK, 1001, 1, ""), ReasonNoFlow)
+		w.want(v.tcp(40000, service, packet.ACK, 1001, 1, ""), ReasonNoFlow)
 		if len(w.evicted) != 1 {
 			t.Errorf("%s: evicted %v", service, w.evicted)
 		}
@@ -355,7 +355,7 @@ func TestManySourcesGrantsAreForgottenInAFewSweeps(t *testing.T) {
 	c.MaxGrants = 5000
 	w.gate.mu.Lock()
 	for range c.MaxGrants {
-		w.gate.addGrant(w.gate.sourceOf(tun.AddrFrom(v.addr)), &grant{key: alice, place: w.gate.places[0], uses: 1}, c, 0)
+		w.gate.addGrant(w.gate.sourceOf(packet.AddrFrom(v.addr)), &grant{key: alice, place: w.gate.places[0], uses: 1}, c, 0)
 		v.addr = v.addr.Next()
 	}
 	w.gate.mu.Unlock()

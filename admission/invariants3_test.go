@@ -4,7 +4,7 @@ import (
 	"maps"
 	"reflect"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // checkAccounts verifies what must hold of everything that is counted per client,
@@ -142,7 +142,7 @@ func (w *world) checkSequences() {
 	}
 	length := w.gate.policy.Load().sequence.Length
 	for key, s := range q.byKey {
-		seen := map[tun.Addr]bool{}
+		seen := map[packet.Addr]bool{}
 		for _, p := range s.places[:s.n] {
 			if seen[p.addr] || p.next < 1 || int(p.next) >= length {
 				w.Fatalf("%+v: place %+v", key, p)
@@ -154,7 +154,7 @@ func (w *world) checkSequences() {
 		}
 	}
 	u := &w.worker.sequences
-	flying, by := 0, map[tun.Addr]int{}
+	flying, by := 0, map[packet.Addr]int{}
 	for key, s := range u.byKey {
 		if !s.done {
 			flying++

@@ -1,7 +1,7 @@
 package admission
 
 import (
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // check verifies what must hold of the gate's tables between any two calls: all
@@ -194,7 +194,7 @@ func (w *world) checkParking(counted int) {
 		return last
 	}
 	each(k.free, func(int32) {})
-	parked := map[tun.Addr]int{}
+	parked := map[packet.Addr]int{}
 	if last := each(k.head, func(i int32) { parked[k.slots[i].src]++ }); last != k.tail {
 		w.Fatalf("the parked SYNs end at %d, not at %d", last, k.tail)
 	}

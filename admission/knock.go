@@ -3,8 +3,8 @@ package admission
 import (
 	"hash/maphash"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // The knock pipeline. What makes a source pending, and what ends it:
@@ -29,7 +29,7 @@ import (
 
 // queuedKnock is a knock waiting for a worker.
 type queuedKnock struct {
-	src, dst tun.Addr
+	src, dst packet.Addr
 	port     uint16 // that a datagram went to
 	warm     bool   // which lane it is in
 	hit      hit    // what it was expected as; of v1 datagrams place alone
@@ -93,7 +93,7 @@ func (q *knockLanes) of(k *queuedKnock) *lane {
 }
 
 // admitUDP queues what is or could be a knock. It does only what needs no key.
-func (g *Gate) admitUDP(p *tun.Packet) Verdict {
+func (g *Gate) admitUDP(p *packet.Packet) Verdict {
 	policy := g.policy.Load()
 	families := policy.knockable(p.Tuple.Dst, p.Tuple.DstPort)
 	if families == 0 {
@@ -137,7 +137,7 @@ func (g *Gate) admitUDP(p *tun.Packet) Verdict {
 }
 
 // admitV2 takes a datagram of udp-v2's size, if its hint is expected.
-func (g *Gate) admitV2(p *tun.Packet, payload []byte, h protocol.HintV2) Verdict {
+func (g *Gate) admitV2(p *packet.Packet, payload []byte, h protocol.HintV2) Verdict {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	found, ok := g.lookUp(hintKey(h))
@@ -169,7 +169,7 @@ func (g *Gate) admitV2(p *tun.Packet, payload []byte, h protocol.HintV2) Verdict
 
 // enqueue copies a knock into a lane and makes its source pending, or a little
 // more so. payload is empty for SYN knocks. The caller holds g.mu.
-func (g *Gate) enqueue(q *lane, t tun.Tuple, payload []byte, h hit) Verdict {
+func (g *Gate) enqueue(q *lane, t packet.Tuple, payload []byte, h hit) Verdict {
 	var k *queuedKnock
 	select {
 	case k = <-q.free:

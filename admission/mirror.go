@@ -3,7 +3,7 @@ package admission
 import (
 	"iter"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // A Mirror is told what the gate lets in, so that somebody in front of it can
@@ -13,15 +13,15 @@ import (
 // return at once, and not call the gate.
 type Mirror interface {
 	// Flow tells that a flow is in the table from now on, or no longer.
-	Flow(t tun.Tuple, in bool)
+	Flow(t packet.Tuple, in bool)
 	// Source tells that there is something about an address: grants, knocks in the
 	// queue, parked SYNs or flows; or nothing any more. SYNs of others to hidden
 	// services are dropped, unless they are knocks.
-	Source(a tun.Addr, in bool)
+	Source(a packet.Addr, in bool)
 	// Site tells that there are flows from an IPv4 address, or from an IPv6 /64, or
 	// none any more. Fragments of others are dropped; of these, the gate takes them
 	// once a handshake is done, which it may learn after the fragments have come.
-	Site(a tun.Addr, in bool)
+	Site(a packet.Addr, in bool)
 	// Expect tells the n SYN knocks and udp-v2 hints that are expected now, by
 	// their 80 bits; what was expected before is no longer. It is called by New,
 	// by Run and by SetPolicy, one at a time, without the lock.
@@ -34,9 +34,9 @@ type Mirror interface {
 // blind is the Mirror where there is none.
 type blind struct{}
 
-func (blind) Flow(tun.Tuple, bool)                  {}
-func (blind) Source(tun.Addr, bool)                 {}
-func (blind) Site(tun.Addr, bool)                   {}
+func (blind) Flow(packet.Tuple, bool)               {}
+func (blind) Source(packet.Addr, bool)              {}
+func (blind) Site(packet.Addr, bool)                {}
 func (blind) Expect(int, iter.Seq2[uint64, uint16]) {}
 func (blind) Flooded()                              {}
 

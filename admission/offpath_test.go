@@ -8,8 +8,8 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // dialogue is a connection whose two ends are this test: what the client sends
@@ -48,15 +48,15 @@ func newDialogue(t *rapid.T) *dialogue {
 	if d.service != "web" {
 		d.v.knocks(alice, d.service, "")
 	}
-	if got := d.admit(d.v.tcp(dialoguePort, d.service, tun.SYN, isn, 0, "")); got.Action != Pass {
+	if got := d.admit(d.v.tcp(dialoguePort, d.service, packet.SYN, isn, 0, "")); got.Action != Pass {
 		t.Fatalf("SYN: %v", got.Reason)
 	}
 	const window = 29200
 	d.next, d.taken, d.arrived, d.edge = isn+1, isn+1, isn+1, isn+1+window
-	d.leaves(t, tun.SYN|tun.ACK, iss, window, 0, 3, 3, d.scale, 1)
+	d.leaves(t, packet.SYN|packet.ACK, iss, window, 0, 3, 3, d.scale, 1)
 	d.sent, d.acked, d.heard = iss+1, iss+1, iss+1
 	d.forge(t)
-	d.client(t, tun.ACK, 0)
+	d.client(t, packet.ACK, 0)
 	d.arrive(t)
 	d.v.enters(dialoguePort, d.service, alice)
 	return d
@@ -64,7 +64,7 @@ func newDialogue(t *rapid.T) *dialogue {
 
 // leaves has the stack send a segment.
 func (d *dialogue) leaves(t *rapid.T, flags uint8, seq uint32, window uint16, size int, options ...byte) {
-	b := tuntest.TCP{
+	b := packettest.TCP{
 		Src: d.v.server(d.service), Dst: netip.AddrPortFrom(d.v.addr, dialoguePort), Flags: flags,
 		Seq: seq, Ack: d.taken, Window: window, Options: options, Payload: make([]byte, size),
 	}.Packet()
@@ -111,13 +111,13 @@ func (d *dialogue) stackSends(t *rapid.T) {
 	const most = 200_000
 	size := rapid.Uint32Range(0, 1400).Draw(t, "bytes")
 	if rapid.Bool().Draw(t, "again") {
-		d.leaves(t, tun.ACK, d.acked, d.announce(t), int(min(size, d.sent-d.acked)))
+		d.leaves(t, packet.ACK, d.acked, d.announce(t), int(min(size, d.sent-d.acked)))
 		return
 	}
 	if d.sent-d.acked+size > most {
 		return
 	}
-	d.leaves(t, tun.ACK, d.sent, d.announce(t), int(size))
+	d.leaves(t, packet.ACK, d.sent, d.announce(t), int(size))
 	d.sent += size
 }
 
@@ -137,13 +137,13 @@ func (d *dialogue) forge(t *rapid.T) {
 	s := late{
 		seq:   d.next + rapid.Uint32Range(around, 1<<32-1-around).Draw(t, "wrong seq"),
 		ack:   d.sent + rapid.Uint32Range(around, 1<<32-1-around).Draw(t, "wrong ack"),
-		flags: rapid.Byte().Draw(t, "flags") &^ tun.SYN, size: rapid.Uint32Range(0, 100).Draw(t, "forged bytes"),
+		flags: rapid.Byte().Draw(t, "flags") &^ packet.SYN, size: rapid.Uint32Range(0, 100).Draw(t, "forged bytes"),
 	}
 	switch rapid.IntRange(0, 2).Draw(t, "luck") {
 	case 0:
 		s.ack = d.heard
 	case 1:
-		if s.seq = d.next; s.flags&tun.RST != 0 {
+		if s.seq = d.next; s.flags&packet.RST != 0 {
 			return // a matter of the stack's: see TestOffPathAttackerChangesNothing
 		}
 	}
@@ -153,12 +153,12 @@ func (d *dialogue) forge(t *rapid.T) {
 		t.Fatalf("forged, flags %#x, seq next%+d, ack sent%+d: %v %v", s.flags, int32(s.seq-d.next), int32(s.ack-d.sent), got.Action, got.Reason)
 	}
 	// A router's error about something that was never sent.
-	quoted := d.v.reply(dialoguePort, d.service, tun.ACK, s.ack, d.next, "12345678")
+	quoted := d.v.reply(dialoguePort, d.service, packet.ACK, s.ack, d.next, "12345678")
 	if s.ack != d.heard {
 		icmp := d.v.icmpError(quoted)
 		at := len(icmp) - len(quoted) - 2
 		binary.BigEndian.PutUint16(icmp[at:], rapid.Uint16().Draw(t, "MTU"))
-		tuntest.Checksums(icmp)
+		packettest.Checksums(icmp)
 		if got := d.admit(icmp); got.Action != Drop {
 			t.Fatalf("a forged ICMP error: %v", got.Reason)
 		}
@@ -183,12 +183,12 @@ func TestGatePassesClientAndDropsOffPathAttacker(t *testing.T) {
 			"hears": func(t *rapid.T) {
 				d.heard += rapid.Uint32Range(0, d.sent-d.heard).Draw(t, "heard")
 			},
-			"client": func(t *rapid.T) { d.client(t, tun.ACK, rapid.Uint32Range(0, 1400).Draw(t, "bytes")) },
+			"client": func(t *rapid.T) { d.client(t, packet.ACK, rapid.Uint32Range(0, 1400).Draw(t, "bytes")) },
 			"client probes": func(t *rapid.T) { // a keepalive, or of a window of none (RFC 9293, 3.8.4 and 3.8.6.1)
-				d.late = append(d.late, late{seq: d.taken - 1, ack: d.heard, flags: tun.ACK})
+				d.late = append(d.late, late{seq: d.taken - 1, ack: d.heard, flags: packet.ACK})
 			},
 			"client repeats": func(t *rapid.T) {
-				d.late = append(d.late, late{seq: d.taken, ack: d.heard, size: min(1400, d.next-d.taken), flags: tun.ACK | tun.PSH})
+				d.late = append(d.late, late{seq: d.taken, ack: d.heard, size: min(1400, d.next-d.taken), flags: packet.ACK | packet.PSH})
 			},
 			"arrives":  d.arrive,
 			"arrives2": d.arrive,

@@ -6,8 +6,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // open finds the client of a knock and verifies everything but its novelty.
@@ -105,7 +105,7 @@ func (p *Policy) strangersTo(svc *Service, ids [seenClients]string, all bool) it
 }
 
 // takingV1 are the services that a v1 datagram to an address and port may be for.
-func (p *Policy) takingV1(dst tun.Addr, port uint16) iter.Seq[*Service] {
+func (p *Policy) takingV1(dst packet.Addr, port uint16) iter.Seq[*Service] {
 	return func(yield func(*Service) bool) {
 		for _, list := range p.udp.at(dst, port) {
 			for _, s := range list {
@@ -137,7 +137,7 @@ func (w *worker) tryKnown(knock *protocol.Knock, k *queuedKnock, d *decision, po
 	return false
 }
 
-func (w *worker) payForScan(src tun.Addr, candidates int) bool {
+func (w *worker) payForScan(src packet.Addr, candidates int) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.budgets.knocks.allow(&w.budgets, src, candidates, w.mono())

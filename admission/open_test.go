@@ -4,7 +4,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 func TestAnOpenServiceAnswersStrangers(t *testing.T) {
@@ -15,10 +15,10 @@ func TestAnOpenServiceAnswersStrangers(t *testing.T) {
 			if got := w.want(v.syn(40000, service), ReasonOpen); !got.Open || got.Anew {
 				t.Errorf("%s: %+v", service, got)
 			}
-			if !w.egress(v.reply(40000, service, tun.SYN|tun.ACK, 0, 1001, "")) {
+			if !w.egress(v.reply(40000, service, packet.SYN|packet.ACK, 0, 1001, "")) {
 				t.Errorf("%s: no answer", service)
 			}
-			if got := w.want(v.tcp(40000, service, tun.ACK, 1001, 1, ""), ReasonFlow); !got.Open {
+			if got := w.want(v.tcp(40000, service, packet.ACK, 1001, 1, ""), ReasonFlow); !got.Open {
 				t.Errorf("%s: %+v", service, got)
 			}
 		}
@@ -43,9 +43,9 @@ func TestASYNFloodEvictsOpeningFlowsOfItsServiceOnly(t *testing.T) {
 	if len(w.evicted) != floods-left {
 		t.Fatalf("evicted: %v", w.evicted)
 	}
-	w.want(v.tcp(40000, "web", tun.ACK, 1001, 1, "data"), ReasonFlow) // let in: never evicted
-	w.want(v.tcp(40001, "web", tun.ACK, 1001, 1, ""), ReasonFlow)     // its handshake is complete
-	w.want(v.syn(40002, "vpn"), ReasonFlow)                           // another service's
+	w.want(v.tcp(40000, "web", packet.ACK, 1001, 1, "data"), ReasonFlow) // let in: never evicted
+	w.want(v.tcp(40001, "web", packet.ACK, 1001, 1, ""), ReasonFlow)     // its handshake is complete
+	w.want(v.syn(40002, "vpn"), ReasonFlow)                              // another service's
 	if n := w.gate.Stats().HalfOpen; n != 5 {
 		t.Errorf("%d half-open flows", n)
 	}
@@ -54,7 +54,7 @@ func TestASYNFloodEvictsOpeningFlowsOfItsServiceOnly(t *testing.T) {
 func TestTheAnswerToASYNCookieEntersDuringAFloodOnly(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.Limits.HalfOpen = 4 })
 	v, flood := w.at("192.0.2.1"), w.at("198.51.100.1")
-	ack := v.tcp(40000, "web", tun.ACK, 1001, 555, "")
+	ack := v.tcp(40000, "web", packet.ACK, 1001, 555, "")
 	w.want(v.syn(40000, "web"), ReasonOpen)
 	for evicted := false; !evicted; { // which goes is chosen at random
 		w.want(flood.syn(1234, "web"), ReasonOpen)
@@ -62,9 +62,9 @@ func TestTheAnswerToASYNCookieEntersDuringAFloodOnly(t *testing.T) {
 		w.tell()
 		evicted = slices.Contains(w.evicted, v.tuple(40000, "web"))
 	}
-	w.want(v.tcp(40000, "vpn", tun.ACK, 1001, 555, ""), ReasonNoFlow) // no flood there
-	w.want(v.tcp(40000, "db", tun.ACK, 1001, 555, ""), ReasonNoFlow)
-	for _, flags := range []uint8{0, tun.FIN, tun.RST, tun.RST | tun.ACK, tun.SYN | tun.ACK} {
+	w.want(v.tcp(40000, "vpn", packet.ACK, 1001, 555, ""), ReasonNoFlow) // no flood there
+	w.want(v.tcp(40000, "db", packet.ACK, 1001, 555, ""), ReasonNoFlow)
+	for _, flags := range []uint8{0, packet.FIN, packet.RST, packet.RST | packet.ACK, packet.SYN | packet.ACK} {
 		w.want(v.tcp(40000, "web", flags, 1001, 555, ""), ReasonNoFlow)
 	}
 	if got := w.want(ack, ReasonCookie); !got.Open {
@@ -74,9 +74,9 @@ func TestTheAnswerToASYNCookieEntersDuringAFloodOnly(t *testing.T) {
 	v.enters(40000, "web", alice)
 
 	w.pass(FloodMemory)
-	w.want(v.tcp(40001, "web", tun.ACK, 1001, 555, ""), ReasonCookie)
+	w.want(v.tcp(40001, "web", packet.ACK, 1001, 555, ""), ReasonCookie)
 	w.pass(1)
-	w.want(v.tcp(40002, "web", tun.ACK, 1001, 555, ""), ReasonNoFlow)
+	w.want(v.tcp(40002, "web", packet.ACK, 1001, 555, ""), ReasonNoFlow)
 }
 
 func TestAStrayACKThatBoreNoCookieIsNotAnsweredWithAReset(t *testing.T) {
@@ -84,8 +84,8 @@ func TestAStrayACKThatBoreNoCookieIsNotAnsweredWithAReset(t *testing.T) {
 	v := w.at("192.0.2.1")
 	w.want(w.at("198.51.100.1").syn(1, "web"), ReasonOpen)
 	w.want(w.at("198.51.100.2").syn(1, "web"), ReasonOpen)
-	w.want(v.tcp(40000, "web", tun.ACK, 1001, 555, ""), ReasonCookie)
-	if w.egress(v.reply(40000, "web", tun.RST, 555, 0, "")) {
+	w.want(v.tcp(40000, "web", packet.ACK, 1001, 555, ""), ReasonCookie)
+	if w.egress(v.reply(40000, "web", packet.RST, 555, 0, "")) {
 		t.Error("the stack's reset gets out")
 	}
 }
@@ -103,12 +103,12 @@ func TestAHalfOpenFlowIsForgottenAfterItsTime(t *testing.T) {
 	w.want(v.syn(40000, "web"), ReasonFlow)
 	w.pass(1)
 	w.sweep()
-	w.want(v.tcp(40000, "web", tun.ACK, 1001, 1, ""), ReasonNoFlow)
-	w.want(v.tcp(40001, "web", tun.ACK, 1001, 1, ""), ReasonFlow)
+	w.want(v.tcp(40000, "web", packet.ACK, 1001, 1, ""), ReasonNoFlow)
+	w.want(v.tcp(40001, "web", packet.ACK, 1001, 1, ""), ReasonFlow)
 	w.pass(halfOpenTime - openingTime)
 	w.sweep()
-	w.want(v.tcp(40001, "web", tun.ACK, 1001, 1, ""), ReasonNoFlow)
-	w.want(v.tcp(40002, "web", tun.ACK, 1001, 1, ""), ReasonFlow)
+	w.want(v.tcp(40001, "web", packet.ACK, 1001, 1, ""), ReasonNoFlow)
+	w.want(v.tcp(40002, "web", packet.ACK, 1001, 1, ""), ReasonFlow)
 	if len(w.evicted) != 2 {
 		t.Errorf("evicted: %v", w.evicted)
 	}
@@ -140,8 +140,8 @@ func TestMoreEvictionsThanTheBacklogHarmNobody(t *testing.T) {
 	}
 }
 
-func parsed(b []byte) *tun.Packet {
-	p := &tun.Packet{Data: b}
+func parsed(b []byte) *packet.Packet {
+	p := &packet.Packet{Data: b}
 	p.Parse()
 	return p
 }

@@ -4,7 +4,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // Limits bound what the gate keeps. Zero fields take the defaults.
@@ -50,15 +50,15 @@ type Options struct {
 
 	// Deliver hands a packet, parked until now, to the stack. The packet is
 	// borrowed for the call. Required.
-	Deliver func(p *tun.Packet, v Verdict)
+	Deliver func(p *packet.Packet, v Verdict)
 	// Unparked is told what became of a packet that was parked: a Pass, which is
 	// delivered next, or a Drop. The packet is borrowed for the call. Optional.
-	Unparked func(p *tun.Packet, v Verdict)
+	Unparked func(p *packet.Packet, v Verdict)
 	// Evicted tells the stack to forget a flow that is in the table no more. Required.
-	Evicted func(t tun.Tuple)
+	Evicted func(t packet.Tuple)
 	// Revoked tells the stack to forget a flow that a change of policy has taken out of
 	// the table. Default: Evicted.
-	Revoked func(t tun.Tuple)
+	Revoked func(t packet.Tuple)
 	// Knocked is told of every knock that was decided, from a worker. Optional.
 	Knocked func(KnockEvent)
 	// Banned is told of every ban that begins, from whoever called Failed. Default:
@@ -67,11 +67,11 @@ type Options struct {
 
 	// Settled tells how far the stack is with a flow whose relay is done.
 	// Default: it is done too.
-	Settled func(t tun.Tuple) Settlement
+	Settled func(t packet.Tuple) Settlement
 	// Mirror is told what the gate lets in. Optional.
 	Mirror Mirror
 	// MTU is the device's, in bytes: no larger path MTU is of interest. Default:
-	// tun.MaxPacket.
+	// packet.MaxPacket.
 	MTU int
 	// TimeWait is how long the stack's endpoints stay in TIME_WAIT.
 	TimeWait time.Duration

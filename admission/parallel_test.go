@@ -3,7 +3,7 @@ package admission
 import (
 	"testing"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // Many connections that begin at once, each with its knock, from one address.
@@ -120,7 +120,7 @@ func TestTicketsOfParkedSYNsWrapAround(t *testing.T) {
 	v := w.at("192.0.2.1")
 	w.want(v.junk(), ReasonKnock)
 	w.gate.mu.Lock()
-	w.gate.sources[tun.AddrFrom(v.addr)].done = 1<<32 - 2
+	w.gate.sources[packet.AddrFrom(v.addr)].done = 1<<32 - 2
 	w.gate.mu.Unlock()
 	for range knockBatch {
 		w.want(v.junk(), ReasonKnock)

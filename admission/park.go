@@ -3,7 +3,7 @@ package admission
 import (
 	"time"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 const (
@@ -19,7 +19,7 @@ const (
 type parkedSYN struct {
 	data  [maxParked]byte
 	size  int
-	src   tun.Addr
+	src   packet.Addr
 	since time.Duration
 	after uint32 // its source's done, once no knock that came before it waits
 	next  int32  // the next slot, in the free list or in order of arrival
@@ -47,7 +47,7 @@ func (k *parking) init(n int) {
 }
 
 // parkSYN copies a SYN of a pending source. The caller holds g.mu.
-func (g *Gate) parkSYN(p *tun.Packet, s *source) Verdict {
+func (g *Gate) parkSYN(p *packet.Packet, s *source) Verdict {
 	k := &g.park
 	if s.parked >= g.limits.ParkedPerSource || k.free == none || len(p.Data) > maxParked {
 		return Verdict{Reason: ReasonParkFull}
@@ -87,13 +87,13 @@ func (k *parking) unlink(prev, i int32) {
 
 // unparking is the memory in which a parked SYN is judged again.
 type unparking struct {
-	syn tun.Packet
+	syn packet.Packet
 	buf [maxParked]byte
 }
 
 // unpark judges the oldest parked SYN of an address that can be decided now. It
 // reports whether there was one.
-func (g *Gate) unpark(u *unparking, a tun.Addr) bool {
+func (g *Gate) unpark(u *unparking, a packet.Addr) bool {
 	g.mu.Lock()
 	s := g.sources[a]
 	if s == nil {

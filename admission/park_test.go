@@ -3,7 +3,7 @@ package admission
 import (
 	"testing"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 func TestASYNThatCameBeforeItsKnockWasDecidedIsDeliveredAsItWas(t *testing.T) {
@@ -133,8 +133,8 @@ func TestASYNThatIsTooLargeToBeParkedIsDropped(t *testing.T) {
 	w := newWorld(t)
 	v := w.at("2001:db8::1")
 	w.want(v.junk(), ReasonKnock)
-	w.want(v.tcp(40000, "db", tun.SYN, 1, 0, string(make([]byte, 40))), ReasonParked)
-	w.want(v.tcp(40001, "db", tun.SYN, 1, 0, string(make([]byte, 41))), ReasonParkFull)
+	w.want(v.tcp(40000, "db", packet.SYN, 1, 0, string(make([]byte, 40))), ReasonParked)
+	w.want(v.tcp(40001, "db", packet.SYN, 1, 0, string(make([]byte, 41))), ReasonParkFull)
 }
 
 func TestOnlySYNsToHiddenServicesAreParked(t *testing.T) {

@@ -3,7 +3,7 @@ package admission
 import (
 	"time"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // How large a packet may be on its way to a client is known here and not in the
@@ -56,7 +56,7 @@ type path struct {
 }
 
 // minPathMTU returns the smallest path MTU that is believed for a client's address.
-func minPathMTU(a tun.Addr) int {
+func minPathMTU(a packet.Addr) int {
 	if a.Is4() {
 		return minPathMTU4
 	}
@@ -79,7 +79,7 @@ func (g *Gate) claim(f *flow, mtu int, seq uint32) bool {
 // fitPath lowers the segment size of p, which f's stack sends with size bytes of
 // payload, to what the path carries. The caller holds g.mu and has not noted yet
 // that p is sent.
-func (g *Gate) fitPath(f *flow, p *tun.Packet, size int) {
+func (g *Gate) fitPath(f *flow, p *packet.Packet, size int) {
 	again := f.phase == synchronized && seqAfter(f.nxt, p.Seq)
 	if size == 0 || !again && f.path.mtu.bytes == 0 && f.source.mtu.bytes == 0 {
 		return
@@ -102,11 +102,11 @@ func (g *Gate) fitPath(f *flow, p *tun.Packet, size int) {
 // at returns the MTU at now, or more than any packet has.
 func (m *pathMTU) at(now time.Duration) int {
 	if m.bytes == 0 {
-		return tun.MaxPacket
+		return packet.MaxPacket
 	}
 	if now > m.until {
 		*m = pathMTU{}
-		return tun.MaxPacket
+		return packet.MaxPacket
 	}
 	return int(m.bytes)
 }

@@ -8,8 +8,8 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // testMTU is the device's in these tests.
@@ -19,7 +19,7 @@ func deviceMTU(o *Options) { o.MTU = testMTU }
 
 // tooBig is a router's word that a packet of ours, quoted, was larger than mtu.
 func (v visitor) tooBig(mtu uint16, quoted []byte) []byte {
-	m := tuntest.ICMP{Src: v.addr, Dst: v.gateway(), Type: 3, Code: 4, Payload: quoted}
+	m := packettest.ICMP{Src: v.addr, Dst: v.gateway(), Type: 3, Code: 4, Payload: quoted}
 	if v.addr.Is6() {
 		m.Type, m.Code = 2, 0
 	}
@@ -28,14 +28,14 @@ func (v visitor) tooBig(mtu uint16, quoted []byte) []byte {
 }
 
 // floor is the smallest path MTU that is believed in v's family.
-func (v visitor) floor() int { return minPathMTU(tun.AddrFrom(v.addr)) }
+func (v visitor) floor() int { return minPathMTU(packet.AddrFrom(v.addr)) }
 
 // sends has the stack send size bytes at seq in segments of the device's MTU, and
 // returns the length of the packets that they leave in.
 func (v visitor) sends(port uint16, seq uint32, size int) int {
 	v.w.Helper()
-	b := v.reply(port, "db", tun.ACK, seq, 1001, "")
-	var p tun.Packet
+	b := v.reply(port, "db", packet.ACK, seq, 1001, "")
+	var p packet.Packet
 	p.PeekTCP(b)
 	if most := testMTU - p.Payload; size > most {
 		p.Offload.SegmentSize = uint16(most)
@@ -50,14 +50,14 @@ func (v visitor) sends(port uint16, seq uint32, size int) int {
 }
 
 // quote is the beginning of a segment of v's at seq.
-func (v visitor) quote(seq uint32) []byte { return v.reply(40000, "db", tun.ACK, seq, 1001, "x") }
+func (v visitor) quote(seq uint32) []byte { return v.reply(40000, "db", packet.ACK, seq, 1001, "x") }
 
 func TestGateBelievesAPathMTUOnceTheSegmentIsSentAgain(t *testing.T) {
 	everywhere(func(addr string) {
 		w := newWorld(t, deviceMTU)
 		v := w.at(addr)
 		v.session(40000, "db")
-		w.want(v.tcp(40000, "db", tun.ACK, 1001, 5101, ""), ReasonFlow)
+		w.want(v.tcp(40000, "db", packet.ACK, 1001, 5101, ""), ReasonFlow)
 		if n := v.sends(40000, 5101, 9000); n != testMTU {
 			t.Errorf("%s: packets of %d bytes to begin with", addr, n)
 		}
@@ -100,7 +100,7 @@ func TestGateForgetsAPathMTUWhenTheQuotedSegmentArrives(t *testing.T) {
 		v.session(40000, "db")
 		v.sends(40000, 5101, 9000)
 		w.want(v.tooBig(1300, v.quote(5101)), ReasonICMPError)
-		w.want(v.tcp(40000, "db", tun.ACK, 1001, 6000, ""), ReasonFlow)
+		w.want(v.tcp(40000, "db", packet.ACK, 1001, 6000, ""), ReasonFlow)
 		if n := v.sends(40000, 6000, 4000); n != testMTU {
 			t.Errorf("%s: packets of %d bytes", addr, n)
 		}
@@ -122,7 +122,7 @@ func TestGateRefusesIncredibleICMP(t *testing.T) {
 				if v.addr.Is4() && kind == 3 && code == 4 || v.addr.Is6() && kind == 2 {
 					continue
 				}
-				w.want(tuntest.ICMP{Src: v.addr, Dst: v.gateway(), Type: kind, Code: code, Rest: [4]byte{2: 5}, Payload: v.quote(5101)}.Packet(), ReasonICMP)
+				w.want(packettest.ICMP{Src: v.addr, Dst: v.gateway(), Type: kind, Code: code, Rest: [4]byte{2: 5}, Payload: v.quote(5101)}.Packet(), ReasonICMP)
 			}
 		}
 		if n := v.sends(40000, 5101, 9000); n != testMTU {
@@ -159,7 +159,7 @@ func TestForgedPathMTUsDoNoHarm(t *testing.T) {
 				},
 				"acknowledge": func(t *rapid.T) {
 					una += uint32(rapid.IntRange(0, int(nxt-una)).Draw(t, "bytes"))
-					w.admit(v.tcp(40000, "db", tun.ACK, 1001, una, ""))
+					w.admit(v.tcp(40000, "db", packet.ACK, 1001, una, ""))
 				},
 				"lose": func(t *rapid.T) {
 					if nxt == una {
@@ -187,7 +187,7 @@ func TestGateTriesSmallerSegmentsWhereNoneIsAcknowledged(t *testing.T) {
 		w := newWorld(t, deviceMTU)
 		v := w.at(addr)
 		v.session(40000, "db")
-		w.want(v.tcp(40000, "db", tun.ACK, 1001, 5101, ""), ReasonFlow)
+		w.want(v.tcp(40000, "db", packet.ACK, 1001, 5101, ""), ReasonFlow)
 		v.sends(40000, 5101, 20000)
 		for i, n := range want {
 			if got := v.sends(40000, 5101, 20000); got != n {
@@ -200,7 +200,7 @@ func TestGateTriesSmallerSegmentsWhereNoneIsAcknowledged(t *testing.T) {
 			t.Errorf("%s: another flow has packets of %d bytes", addr, n)
 		}
 		w.pass(pathMTUTime + time.Second)
-		w.want(v.tcp(40000, "db", tun.ACK, 1001, 25101, ""), ReasonFlow)
+		w.want(v.tcp(40000, "db", packet.ACK, 1001, 25101, ""), ReasonFlow)
 		if n := v.sends(40000, 25101, 9000); n != testMTU {
 			t.Errorf("%s: packets of %d bytes when the time is over", addr, n)
 		}
@@ -213,7 +213,7 @@ func TestGateKeepsTheSegmentSizeOfALossyPath(t *testing.T) {
 	v.session(40000, "db")
 	seq := uint32(5101)
 	for range 100 {
-		w.want(v.tcp(40000, "db", tun.ACK, 1001, seq, ""), ReasonFlow)
+		w.want(v.tcp(40000, "db", packet.ACK, 1001, seq, ""), ReasonFlow)
 		v.sends(40000, seq, 3000)
 		if n := v.sends(40000, seq, 3000); n != testMTU {
 			t.Fatalf("packets of %d bytes after one loss in each window", n)
@@ -226,13 +226,13 @@ func TestEgressAllocatesNothingForThePathMTU(t *testing.T) {
 	w := newWorld(t, deviceMTU)
 	v := w.at("192.0.2.1")
 	v.session(40000, "db")
-	b := v.reply(40000, "db", tun.ACK, 5101, 1001, "")
+	b := v.reply(40000, "db", packet.ACK, 5101, 1001, "")
 	icmp := v.tooBig(1400, v.quote(5101))
 	if n := testing.AllocsPerRun(100, func() {
-		var p tun.Packet
+		var p packet.Packet
 		p.PeekTCP(b)
 		w.gate.Egress(&p, 9000)
-		q := tun.Packet{Data: icmp}
+		q := packet.Packet{Data: icmp}
 		q.Parse()
 		w.gate.Admit(&q)
 	}); n != 0 {

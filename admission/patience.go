@@ -5,8 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // A knock may come after what it is for: the network has turned them round, nobody
@@ -25,7 +25,7 @@ const (
 // own, if that was lost; so where no grant fits it waits for one, until an eighth of
 // the service's AuthDeadline is left. Whoever fails fails at the deadline, and does
 // not see the difference. It ends with ctx, too, and when the flow is gone.
-func (g *Gate) AuthenticateInTime(ctx context.Context, t tun.Tuple, client *protocol.Client, session string, claim func() error) (err error) {
+func (g *Gate) AuthenticateInTime(ctx context.Context, t packet.Tuple, client *protocol.Client, session string, claim func() error) (err error) {
 	patience := g.patience(t)
 	g.keepLooking(ctx, func() time.Duration {
 		if err = g.Authenticate(t, client, session, claim); errors.Is(err, ErrNoGrant) {
@@ -37,7 +37,7 @@ func (g *Gate) AuthenticateInTime(ctx context.Context, t tun.Tuple, client *prot
 }
 
 // patience is for how long from now a flow's authentication may wait for a knock.
-func (g *Gate) patience(t tun.Tuple) time.Duration {
+func (g *Gate) patience(t packet.Tuple) time.Duration {
 	const left = 8 // one part in so many of the deadline
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -11,9 +11,9 @@ import (
 
 	"github.com/google/gopacket/pcapgo"
 
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 // captured is a packet from the IP header on, and when it was seen.
@@ -57,7 +57,7 @@ func (c *captured) to(dst netip.Addr) []byte {
 	b := slices.Clone(c.b)
 	a := dst.As4()
 	copy(b[16:], a[:])
-	tuntest.Checksums(b)
+	packettest.Checksums(b)
 	return b
 }
 
@@ -79,7 +79,7 @@ func TestACapturedLibknockClientKnocksSixTimesAndNothingElse(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.Policy = policy })
 	w.step(packets[0].at.Sub(w.options().Now()))
 	w.turn()
-	var admitted []tun.Tuple
+	var admitted []packet.Tuple
 	for i, c := range packets {
 		w.pass(c.at.Sub(w.options().Now()))
 		w.turn()
@@ -87,14 +87,14 @@ func TestACapturedLibknockClientKnocksSixTimesAndNothingElse(t *testing.T) {
 		p := parsed(b)
 		v := w.admit(b)
 		w.decide()
-		switch syn := p.Proto == tun.TCP && p.Flags&tun.SYN != 0; {
-		case p.Proto == tun.TCP && p.Flags&tun.RST != 0 && v.Action != Drop:
+		switch syn := p.Proto == packet.TCP && p.Flags&packet.SYN != 0; {
+		case p.Proto == packet.TCP && p.Flags&packet.RST != 0 && v.Action != Drop:
 			t.Errorf("packet %d, a reset: %v", i, v.Reason)
 		case syn && v.Reason == ReasonGrant:
 			admitted = append(admitted, p.Tuple)
-		case syn && v.Action != Hold, p.Proto == tun.UDP && v.Reason != ReasonKnock:
+		case syn && v.Action != Hold, p.Proto == packet.UDP && v.Reason != ReasonKnock:
 			t.Errorf("packet %d: %v", i, v.Reason)
-		case p.Proto == tun.TCP && v.Action == Pass && !slices.Contains(admitted, p.Tuple):
+		case p.Proto == packet.TCP && v.Action == Pass && !slices.Contains(admitted, p.Tuple):
 			t.Errorf("packet %d: %v", i, v.Reason)
 		}
 		for _, other := range []string{"10.77.1.1", "10.76.0.1"} { // where nothing is protected

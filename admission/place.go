@@ -4,8 +4,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // A place is what the gate keeps of a service, whatever policy is in force. Flows
@@ -51,7 +51,7 @@ func (p *Policy) standing(h *hit) (*key, *Service) {
 		return h.expectation.key, svc // where it is forbidden as well
 	}
 	// It was at this address and port, and is found there if it is the same.
-	s := p.tcp.find(tun.AddrFrom(svc.Listen.Addr()), svc.Port, svc.sameDoor)
+	s := p.tcp.find(packet.AddrFrom(svc.Listen.Addr()), svc.Port, svc.sameDoor)
 	if s == nil || h.forbidden || !s.takes(h.expectation, h.kind.family()) {
 		return nil, nil
 	}

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // A Mode says what a client must do to reach a service.
@@ -355,19 +355,19 @@ func (p *Policy) Expected() int { return p.numExpected }
 
 // Service returns the service at a protected address and port, nil if there is none.
 func (p *Policy) Service(a netip.AddrPort) *Service {
-	return p.service(tun.AddrFrom(a.Addr()), a.Port())
+	return p.service(packet.AddrFrom(a.Addr()), a.Port())
 }
 
-func (p *Policy) service(dst tun.Addr, port uint16) *Service { return p.tcp.service(dst, port) }
+func (p *Policy) service(dst packet.Addr, port uint16) *Service { return p.tcp.service(dst, port) }
 
-func (s *Service) covers(dst tun.Addr) bool { return s.subnet.contains(&dst) }
+func (s *Service) covers(dst packet.Addr) bool { return s.subnet.contains(&dst) }
 
 // trials are how many keys a v1 knock may have to be tried with: all, or those of
 // the clients of a known source.
 type trials struct{ scan, known int }
 
 // knockable returns the families of datagrams that are taken at dst and port.
-func (p *Policy) knockable(dst tun.Addr, port uint16) (families Families) {
+func (p *Policy) knockable(dst packet.Addr, port uint16) (families Families) {
 	if p.udp.index[port] == 0 {
 		return 0
 	}
@@ -383,7 +383,7 @@ func (p *Policy) knockable(dst tun.Addr, port uint16) (families Families) {
 
 // trials returns how many keys a v1 knock at dst and port may have to be tried
 // with.
-func (p *Policy) trials(dst tun.Addr, port uint16) (cost trials) {
+func (p *Policy) trials(dst packet.Addr, port uint16) (cost trials) {
 	for s := range p.takingV1(dst, port) {
 		all, ofOne := s.numKeys()
 		cost.scan += all
@@ -394,7 +394,7 @@ func (p *Policy) trials(dst tun.Addr, port uint16) (cost trials) {
 
 // taking finds the service at dst that takes a knock found as x, for knocks that
 // do not go to the service's own port.
-func (p *Policy) taking(dst tun.Addr, x *expectation, family Families) *Service {
+func (p *Policy) taking(dst packet.Addr, x *expectation, family Families) *Service {
 	return p.macs.find(dst, x.port, func(s *Service) bool { return s.takes(x, family) })
 }
 

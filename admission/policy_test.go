@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 func service(name, listen string, port uint16, change ...func(*Service)) Service {
@@ -65,7 +65,7 @@ func TestAPolicyFindsServicesByTheAddressAndPortDialled(t *testing.T) {
 		{"10.0.2.1:9", false}, {"10.0.0.1:7", false}, {"10.0.2.1:8", false}, {"[fd77::1]:1", false}, {"10.0.0.1:2", false},
 	} {
 		dst := netip.MustParseAddrPort(c.dst)
-		if got := p.knockable(tun.AddrFrom(dst.Addr()), dst.Port()); (got != 0) != c.want {
+		if got := p.knockable(packet.AddrFrom(dst.Addr()), dst.Port()); (got != 0) != c.want {
 			t.Errorf("knocks at %s: %b", c.dst, got)
 		}
 	}

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // portTable finds the services of an address and port without hashing the port:
@@ -17,9 +17,9 @@ type portTable struct {
 
 // portList are the services of one port.
 type portList struct {
-	few      []*Service              // all of them, where they are maxListed at most
-	single   map[tun.Addr][]*Service // else those with one address,
-	prefixes []*Service              // and the others
+	few      []*Service                 // all of them, where they are maxListed at most
+	single   map[packet.Addr][]*Service // else those with one address,
+	prefixes []*Service                 // and the others
 }
 
 // maxListed is how many services are compared one by one rather than looked up.
@@ -39,7 +39,7 @@ func (t *portTable) add(port uint16, s *Service) {
 	case len(l.few) < maxListed:
 		l.few = append(l.few, s)
 	default:
-		l.single = make(map[tun.Addr][]*Service)
+		l.single = make(map[packet.Addr][]*Service)
 		for _, old := range l.few {
 			l.put(old)
 		}
@@ -53,13 +53,13 @@ func (l *portList) put(s *Service) {
 		l.prefixes = append(l.prefixes, s)
 		return
 	}
-	a := tun.AddrFrom(s.Listen.Addr())
+	a := packet.AddrFrom(s.Listen.Addr())
 	l.single[a] = append(l.single[a], s)
 }
 
 // at returns, in two lists, the services of a port that may be those of an
 // address: all whose address it is, and others.
-func (t *portTable) at(dst tun.Addr, port uint16) [2][]*Service {
+func (t *portTable) at(dst packet.Addr, port uint16) [2][]*Service {
 	l := &t.lists[t.index[port]]
 	if l.single == nil {
 		return [2][]*Service{l.few}
@@ -69,7 +69,7 @@ func (t *portTable) at(dst tun.Addr, port uint16) [2][]*Service {
 
 // service returns the service of an address and port; nil if there is none. It is
 // find for what every packet asks.
-func (t *portTable) service(dst tun.Addr, port uint16) *Service {
+func (t *portTable) service(dst packet.Addr, port uint16) *Service {
 	i := t.index[port]
 	if i == 0 {
 		return nil
@@ -92,7 +92,7 @@ func (t *portTable) service(dst tun.Addr, port uint16) *Service {
 
 // find returns the first service of a port that covers an address and fits; nil
 // if there is none.
-func (t *portTable) find(dst tun.Addr, port uint16, fits func(*Service) bool) *Service {
+func (t *portTable) find(dst packet.Addr, port uint16, fits func(*Service) bool) *Service {
 	for _, list := range t.at(dst, port) {
 		for _, s := range list {
 			if s.covers(dst) && (fits == nil || fits(s)) {
@@ -122,7 +122,7 @@ func newSubnet(p netip.Prefix) subnet {
 		maskLow:  ^uint64(0) << (half - max(bits-half, 0)),
 		is4:      p.Addr().Is4(),
 	}
-	a := tun.AddrFrom(p.Addr())
+	a := packet.AddrFrom(p.Addr())
 	n.high = binary.BigEndian.Uint64(a[:8]) & n.maskHigh
 	n.low = binary.BigEndian.Uint64(a[8:]) & n.maskLow
 	return n
@@ -130,7 +130,7 @@ func newSubnet(p netip.Prefix) subnet {
 
 // contains reports whether a is in the subnet. As in netip, no IPv6 subnet
 // contains an IPv4 address.
-func (n *subnet) contains(a *tun.Addr) bool {
+func (n *subnet) contains(a *packet.Addr) bool {
 	return binary.BigEndian.Uint64(a[8:])&n.maskLow == n.low &&
 		binary.BigEndian.Uint64(a[:8])&n.maskHigh == n.high &&
 		n.is4 == a.Is4()

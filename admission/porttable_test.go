@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 func TestSubnetContainsWhatItsPrefixContains(t *testing.T) {
@@ -21,7 +21,7 @@ func TestSubnetContainsWhatItsPrefixContains(t *testing.T) {
 			p := netip.PrefixFrom(of, bits)
 			n := newSubnet(p)
 			for _, a := range addrs {
-				b := tun.AddrFrom(a)
+				b := packet.AddrFrom(a)
 				if got := n.contains(&b); got != p.Contains(a) {
 					t.Errorf("%v contains %v: %v", p, a, got)
 				}

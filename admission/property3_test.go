@@ -8,9 +8,9 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 // besieged is a gate that takes every method, and what a test knows about it from
@@ -112,7 +112,7 @@ func (m *besieged) replay(t *rapid.T, v visitor) {
 	if rapid.Bool().Draw(t, "changed") {
 		at := rapid.IntRange(v.headers()-8, len(b)-1).Draw(t, "at")
 		b[min(at, len(b)-1)] ^= 1 << rapid.IntRange(0, 7).Draw(t, "bit")
-		tuntest.Checksums(b)
+		packettest.Checksums(b)
 	}
 	if got := m.admit(b); same && h.renewed && got.Action == Hold {
 		m.credit[h.v.addr]++ // its owner's own; at most eight times
@@ -302,7 +302,7 @@ func TestAFloodOfJunkOfEveryKindMakesNoGrantAndNoGarbage(t *testing.T) {
 		w.want(known.knock(bob, "many"), ReasonKnock)
 		w.decide()
 		heardHint[len(heardHint)-1] ^= 1
-		tuntest.Checksums(heardHint)
+		packettest.Checksums(heardHint)
 		for name, b := range map[string][]byte{
 			"SYN with timestamps":         v.synAs(protocol.SYNFields{Seq: 1, Window: 2, TSVal: 3}, v.server("ssh")),
 			"the same, to no service":     v.synAs(protocol.SYNFields{Seq: 1, Window: 2, TSVal: 3}, netip.AddrPortFrom(v.gateway(), 4444)),
@@ -317,10 +317,10 @@ func TestAFloodOfJunkOfEveryKindMakesNoGrantAndNoGarbage(t *testing.T) {
 			"udp of a stranger":            v.junk(),
 			"udp of a known source":        known.junk(),
 		} {
-			var p tun.Packet
+			var p packet.Packet
 			one := func() {
 				w.pass(time.Second) // for the budgets
-				p = tun.Packet{Data: b}
+				p = packet.Packet{Data: b}
 				p.Parse()
 				w.gate.Admit(&p)
 				if k := w.worker.next(); k != nil {

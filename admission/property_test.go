@@ -9,18 +9,18 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // model is what a test knows about a gate from outside, without its tables.
 type model struct {
 	*world
-	knocked  map[netip.Addr]bool // a valid, new knock came from there
-	admitted map[tun.Tuple]bool  // some packet was let in that begins a flow
-	entered  map[netip.Addr]int  // flows of its that used up a grant
-	captured [][]byte            // knocks that went over the wire, each of some client
-	checked  int                 // deliveries that were looked at
+	knocked  map[netip.Addr]bool   // a valid, new knock came from there
+	admitted map[packet.Tuple]bool // some packet was let in that begins a flow
+	entered  map[netip.Addr]int    // flows of its that used up a grant
+	captured [][]byte              // knocks that went over the wire, each of some client
+	checked  int                   // deliveries that were looked at
 }
 
 var (
@@ -96,7 +96,7 @@ func (m *model) junk(t *rapid.T) {
 		}
 		m.receive(t, v.udp(testKnockPort, b))
 	case 4: // an error about whatever
-		m.receive(t, v.icmpError(m.somebody(t).reply(rapid.SampledFrom(modelPorts).Draw(t, "port"), modelService(t), tun.ACK,
+		m.receive(t, v.icmpError(m.somebody(t).reply(rapid.SampledFrom(modelPorts).Draw(t, "port"), modelService(t), packet.ACK,
 			rapid.Uint32Range(0, 200).Draw(t, "seq"), 1001, "x")))
 	case 5: // bytes
 		m.receive(t, rapid.SliceOfN(rapid.Byte(), 0, 80).Draw(t, "bytes"))
@@ -196,7 +196,7 @@ func newModel(t *rapid.T, change ...func(*Options)) *model {
 func modelOf(w *world) *model {
 	return &model{
 		world: w, knocked: map[netip.Addr]bool{},
-		admitted: map[tun.Tuple]bool{}, entered: map[netip.Addr]int{},
+		admitted: map[packet.Tuple]bool{}, entered: map[netip.Addr]int{},
 	}
 }
 

@@ -5,7 +5,7 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // A Target says whose grants and flows are meant: those that fit every field that
@@ -33,7 +33,7 @@ func (t *Target) flow(f *flow) bool {
 	return t.at(f.place, f.tuple.Src)
 }
 
-func (t *Target) at(at *place, from tun.Addr) bool {
+func (t *Target) at(at *place, from packet.Addr) bool {
 	return (t.Service == "" || at.service.Name == t.Service) && (!t.Source.IsValid() || t.Source.Contains(from.Netip()))
 }
 
@@ -65,7 +65,7 @@ func (g *Gate) end(grant func(*grant) bool, flow func(*flow) bool) (r Revocation
 		r.Grants += g.endGrants(s, grant)
 		b.next(g)
 	}
-	var over [sweepBatch]tun.Tuple
+	var over [sweepBatch]packet.Tuple
 	n, ended := 0, 0
 	for t, f := range g.flows {
 		if !f.revoked && flow(f) {
@@ -208,7 +208,7 @@ func (g *Gate) Pardon(p netip.Prefix) int {
 }
 
 // sitePrefix is a site's address as the network that it stands for.
-func sitePrefix(a tun.Addr) netip.Prefix {
+func sitePrefix(a packet.Addr) netip.Prefix {
 	const siteBits = 64
 	addr := a.Netip()
 	if addr.Is4() {

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 func TestWhatAnOperatorRevokesEndsAndNothingElse(t *testing.T) {
@@ -172,7 +172,7 @@ func TestAListOfManyBatchesIsComplete(t *testing.T) {
 	const many = 3*sweepBatch + 1
 	g.mu.Lock()
 	for i := range many {
-		g.offences[tun.AddrFrom(netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}))] = &offence{until: time.Hour}
+		g.offences[packet.AddrFrom(netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}))] = &offence{until: time.Hour}
 	}
 	g.mu.Unlock()
 	if n := len(g.Bans(2 * many)); n != many {

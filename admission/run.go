@@ -5,8 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 const (
@@ -70,7 +70,7 @@ func (g *Gate) tellEvictions(ctx context.Context) {
 
 // tellEvicted has the stack forget a flow, unless its SYN has come again and been
 // admitted since: what the stack holds is that flow's then.
-func (g *Gate) tellEvicted(t tun.Tuple) {
+func (g *Gate) tellEvicted(t packet.Tuple) {
 	g.mu.Lock()
 	back := g.flows[t] != nil
 	g.mu.Unlock()
@@ -113,7 +113,7 @@ func (g *Gate) sweepEnding() {
 	g.mu.Lock()
 	left := g.ending.n
 	g.mu.Unlock()
-	var batch [sweepBatch]tun.Tuple
+	var batch [sweepBatch]packet.Tuple
 	for left > 0 {
 		g.mu.Lock()
 		n := 0

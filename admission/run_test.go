@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // running runs f in a bubble while the gate runs, and ends it afterwards.
@@ -18,7 +18,7 @@ func running(t *testing.T, f func(t *testing.T, w *world)) {
 		w := newWorld(t, func(o *Options) {
 			o.Now, o.Mono = nil, func() time.Duration { return time.Since(start) }
 			var mu sync.Mutex
-			o.Evicted = func(tun.Tuple) { mu.Lock(); defer mu.Unlock() }
+			o.Evicted = func(packet.Tuple) { mu.Lock(); defer mu.Unlock() }
 		})
 		w.wall = start // for the messages' times
 		ctx, cancel := context.WithCancel(t.Context())
@@ -131,7 +131,7 @@ func TestAGateIsSafeForConcurrentUse(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var run, wg sync.WaitGroup
 	run.Go(func() { _ = w.gate.Run(ctx) })
-	w.gate.deliver = func(*tun.Packet, Verdict) {}
+	w.gate.deliver = func(*packet.Packet, Verdict) {}
 	for i := range 8 {
 		v := w.at("192.0.2.1")
 		for range i {
@@ -148,7 +148,7 @@ func TestAGateIsSafeForConcurrentUse(t *testing.T) {
 				w.gate.Admit(parsed(v.syn(port, "ssh")))
 				w.gate.Admit(parsed(v.syn(port, "web")))
 				for _, service := range []string{"ssh", "web"} {
-					w.gate.Egress(parsed(v.reply(port, service, tun.SYN|tun.ACK, 5, 1001, "")), 0)
+					w.gate.Egress(parsed(v.reply(port, service, packet.SYN|packet.ACK, 5, 1001, "")), 0)
 					if w.gate.Complete(v.tuple(port, service)) == nil {
 						w.gate.Candidates(v.tuple(port, service))
 						_ = w.gate.Authenticate(v.tuple(port, service), alice, sessionID(i), ok)

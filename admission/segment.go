@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // Which segments of an admitted flow its client can have sent, by their
@@ -85,22 +85,22 @@ const (
 //     handshake exactly the SYN-ACK, afterwards what was sent, and not long ago
 //     (RFC 5961, 5); and its sequence number must be in the window, or so little
 //     before it that the client may need an answer
-func (f *flow) accepts(p *tun.Packet) bool {
+func (f *flow) accepts(p *packet.Packet) bool {
 	switch {
-	case p.Flags&tun.SYN != 0:
+	case p.Flags&packet.SYN != 0:
 		return f.acceptsSYN(p)
-	case p.Flags&tun.RST != 0:
+	case p.Flags&packet.RST != 0:
 		return f.acceptsRST(p)
-	case p.Flags&tun.ACK != 0:
+	case p.Flags&packet.ACK != 0:
 		return f.acceptsACK(p)
 	default:
 		return false
 	}
 }
 
-func (f *flow) acceptsSYN(p *tun.Packet) bool {
+func (f *flow) acceptsSYN(p *packet.Packet) bool {
 	switch {
-	case p.Flags&(tun.ACK|tun.RST|tun.FIN) != 0:
+	case p.Flags&(packet.ACK|packet.RST|packet.FIN) != 0:
 		return false // we never send a SYN, so it answers none
 	case p.Seq == f.isn || f.twoSYNs && p.Seq == f.other || f.state != opening:
 		return true
@@ -115,7 +115,7 @@ func (f *flow) acceptsSYN(p *tun.Packet) bool {
 // sequence number isn in the stack.
 func endsHandshake(seq, isn uint32) bool { return seq-isn-1 <= handshakeWindow }
 
-func (f *flow) acceptsRST(p *tun.Packet) bool {
+func (f *flow) acceptsRST(p *packet.Packet) bool {
 	switch {
 	case f.phase == listen:
 		return false
@@ -136,7 +136,7 @@ func (f *flow) acceptsRST(p *tun.Packet) bool {
 	}
 }
 
-func (f *flow) acceptsACK(p *tun.Packet) bool {
+func (f *flow) acceptsACK(p *packet.Packet) bool {
 	switch f.phase {
 	case listen:
 		return false
@@ -177,37 +177,37 @@ func (f *flow) synchronize(a *synACK) {
 
 // maySend reports whether a segment of the stack, with size bytes of payload,
 // belongs to this flow and not to an earlier one of the same tuple.
-func (f *flow) maySend(p *tun.Packet, size int) bool {
+func (f *flow) maySend(p *packet.Packet, size int) bool {
 	switch {
-	case p.Flags&tun.RST != 0:
+	case p.Flags&packet.RST != 0:
 		// While the flow begins, of an earlier flow, or to an ACK that bore no cookie.
-		return f.state != opening || p.Flags&tun.ACK != 0 && p.Ack == f.isn+1
-	case p.Flags&tun.SYN != 0:
+		return f.state != opening || p.Flags&packet.ACK != 0 && p.Ack == f.isn+1
+	case p.Flags&packet.SYN != 0:
 		return f.maySendSYNACK(p)
 	case f.phase == cookieReceived:
 		f.synchronize(&synACK{seq: p.Seq - 1, ack: p.Ack, window: p.Window})
 		return true
 	case f.phase == synReceived: // a challenge ACK, but no data to an unproven address
-		return size == 0 && p.Flags&tun.FIN == 0
+		return size == 0 && p.Flags&packet.FIN == 0
 	default:
 		return f.phase == synchronized
 	}
 }
 
 // sending notes what a segment says that the stack sends.
-func (f *flow) sending(p *tun.Packet, size int) {
-	if f.phase != synchronized || p.Flags&(tun.SYN|tun.RST) != 0 {
+func (f *flow) sending(p *packet.Packet, size int) {
+	if f.phase != synchronized || p.Flags&(packet.SYN|packet.RST) != 0 {
 		return
 	}
-	end := p.Seq + uint32(size) // at most tun.MaxPacket
-	if p.Flags&tun.FIN != 0 {
+	end := p.Seq + uint32(size) // at most packet.MaxPacket
+	if p.Flags&packet.FIN != 0 {
 		end++
 	}
 	if seqAfter(end, f.nxt) {
 		f.nxt = end
 		f.flight = max(f.flight, end-f.una)
 	}
-	if p.Flags&tun.ACK == 0 {
+	if p.Flags&packet.ACK == 0 {
 		return
 	}
 
@@ -220,8 +220,8 @@ func (f *flow) sending(p *tun.Packet, size int) {
 
 // maySendSYNACK is maySend for a SYN-ACK: the same again, or one that answers a SYN
 // of this flow whose handshake is not done.
-func (f *flow) maySendSYNACK(p *tun.Packet) bool {
-	if p.Flags&tun.ACK == 0 {
+func (f *flow) maySendSYNACK(p *packet.Packet) bool {
+	if p.Flags&packet.ACK == 0 {
 		return false
 	}
 	for i := range f.answered {
@@ -243,8 +243,8 @@ func (f *flow) maySendSYNACK(p *tun.Packet) bool {
 
 // unstamped reports whether p, of a handshake under way, lacks the timestamp that
 // was negotiated.
-func (f *flow) unstamped(p *tun.Packet) bool {
-	if f.state != opening || !f.stamped || p.Flags&(tun.SYN|tun.RST|tun.ACK) != tun.ACK {
+func (f *flow) unstamped(p *packet.Packet) bool {
+	if f.state != opening || !f.stamped || p.Flags&(packet.SYN|packet.RST|packet.ACK) != packet.ACK {
 		return false
 	}
 	return option(p.TCPOptions(), optionTimestamp, timestampLength) == nil
@@ -252,7 +252,7 @@ func (f *flow) unstamped(p *tun.Packet) bool {
 
 // bearsCookie notes that the flow begins with an ACK that may answer a SYN
 // cookie.
-func (f *flow) bearsCookie(p *tun.Packet) {
+func (f *flow) bearsCookie(p *packet.Packet) {
 	f.phase, f.isn = cookieReceived, p.Seq-1
 	f.synACKs[0] = synACK{seq: p.Ack - 1, ack: p.Seq, window: math.MaxUint16}
 	f.answered = 1

@@ -6,8 +6,8 @@ import (
 	"iter"
 	"time"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // Errors of Complete and Authenticate.
@@ -33,7 +33,7 @@ const settleTime = time.Second
 // used it up meanwhile, ErrTooMany that the client or its address has too many
 // flows: the caller is to reset this one and then Forget it. ErrGone says that the
 // flow is in the table no more: nothing gets out.
-func (g *Gate) Complete(t tun.Tuple) error {
+func (g *Gate) Complete(t packet.Tuple) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := g.flows[t]
@@ -67,7 +67,7 @@ func (g *Gate) Complete(t tun.Tuple) error {
 }
 
 // Admitted reports whether a flow is in the table.
-func (g *Gate) Admitted(t tun.Tuple) bool {
+func (g *Gate) Admitted(t packet.Tuple) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.flows[t] != nil
@@ -75,7 +75,7 @@ func (g *Gate) Admitted(t tun.Tuple) bool {
 
 // Uses returns the grant on which a flow can be let in, which can be compared
 // with that of another flow, and how many flows can still be let in on it.
-func (g *Gate) Uses(t tun.Tuple) (grant any, uses int) {
+func (g *Gate) Uses(t packet.Tuple) (grant any, uses int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := g.flows[t]
@@ -101,7 +101,7 @@ func (g *Gate) spent(s *source, gr *grant) {
 }
 
 // Client returns who a flow has been let in as; "" if that is not known.
-func (g *Gate) Client(t tun.Tuple) string {
+func (g *Gate) Client(t packet.Tuple) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if f := g.flows[t]; f != nil && f.key != nil {
@@ -114,7 +114,7 @@ func (g *Gate) Client(t tun.Tuple) string {
 // authenticates, a few: of those who hold a grant at the flow's source, and, in
 // open services, of those who got in from there lately. Where none of them fits,
 // OtherCandidates has the rest. It is nil for a flow that is gone.
-func (g *Gate) Candidates(t tun.Tuple) []*protocol.Client {
+func (g *Gate) Candidates(t packet.Tuple) []*protocol.Client {
 	now := g.now()
 	var few []string
 	g.mu.Lock()
@@ -156,7 +156,7 @@ func (g *Gate) Candidates(t tun.Tuple) []*protocol.Client {
 // other, which is paid for as v1 knocks are; it reports false where the budget for
 // that is spent, or the flow is gone. The gate's lock is not held meanwhile, and
 // nothing is copied.
-func (g *Gate) OtherCandidates(t tun.Tuple) (iter.Seq[*protocol.Client], bool) {
+func (g *Gate) OtherCandidates(t packet.Tuple) (iter.Seq[*protocol.Client], bool) {
 	now := g.now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -181,7 +181,7 @@ func (g *Gate) OtherCandidates(t tun.Tuple) (iter.Seq[*protocol.Client], bool) {
 // claim or a flow that has gone meanwhile consumes nothing. If knocks of the
 // source are still being decided it waits for them, up to settleTime: a client
 // must never lose the race against its own knock.
-func (g *Gate) Authenticate(t tun.Tuple, client *protocol.Client, session string, claim func() error) error {
+func (g *Gate) Authenticate(t packet.Tuple, client *protocol.Client, session string, claim func() error) error {
 	svc := g.policy.Load().service(t.Dst, t.DstPort)
 	if svc == nil {
 		return ErrGone
@@ -228,7 +228,7 @@ func (g *Gate) Authenticate(t tun.Tuple, client *protocol.Client, session string
 }
 
 // reserveUse takes one use of a fitting grant; nil in ModeAuth.
-func (g *Gate) reserveUse(t tun.Tuple, client, session string) (*grant, error) {
+func (g *Gate) reserveUse(t packet.Tuple, client, session string) (*grant, error) {
 	var timeout <-chan time.Time
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -285,7 +285,7 @@ func (s *source) noGrant(f *flow, client string) error {
 // Closed tells the gate that a flow's relay is done. The flow stays in the
 // table for as long as the stack's endpoint has something to send or waits in
 // TIME_WAIT (Options.Settled), so that late segments are answered there.
-func (g *Gate) Closed(t tun.Tuple) {
+func (g *Gate) Closed(t packet.Tuple) {
 	// Asked at once, not only by the next sweep: where the upstream closed
 	// first, the endpoint is in TIME_WAIT by now while the client's port is free
 	// again already.
@@ -303,7 +303,7 @@ func (g *Gate) Closed(t tun.Tuple) {
 
 // Forget takes a flow out of the table at once: nothing more gets out, and
 // what its peer still sends is a stranger's.
-func (g *Gate) Forget(t tun.Tuple) {
+func (g *Gate) Forget(t packet.Tuple) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if f := g.flows[t]; f != nil {

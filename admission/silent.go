@@ -3,7 +3,7 @@ package admission
 import (
 	"time"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // Flows that idle may wait for a day, and one whose client is gone looks the
@@ -58,7 +58,7 @@ func (g *Gate) sweepSilent() {
 }
 
 // InFlight returns how many bytes of a flow's its client has not acknowledged.
-func (g *Gate) InFlight(t tun.Tuple) int {
+func (g *Gate) InFlight(t packet.Tuple) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if f := g.flows[t]; f != nil {

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // fewFlows lets a client have three flows at a time.
@@ -13,7 +13,7 @@ func fewFlows(o *Options) { o.Limits.FlowsPerClient = 3 }
 // hear has v send something on a flow.
 func (v visitor) hear(port uint16) {
 	v.w.Helper()
-	v.w.want(v.tcp(port, "db", tun.ACK, 1001, 5001, ""), ReasonFlow)
+	v.w.want(v.tcp(port, "db", packet.ACK, 1001, 5001, ""), ReasonFlow)
 }
 
 func TestGateEvictsASilentFlowOfAClientThatNeedsAnother(t *testing.T) {
@@ -29,7 +29,7 @@ func TestGateEvictsASilentFlowOfAClientThatNeedsAnother(t *testing.T) {
 		v.hear(40002)
 		v.knocks(alice, "db", "")
 		w.want(v.syn(40003, "db"), ReasonGrant)
-		w.egress(v.reply(40003, "db", tun.SYN|tun.ACK, 5000, 1001, ""))
+		w.egress(v.reply(40003, "db", packet.SYN|packet.ACK, 5000, 1001, ""))
 		v.hear(40003)
 		if err := w.gate.Complete(v.tuple(40003, "db")); err != ErrTooMany {
 			t.Fatalf("%s: a fourth flow, while all are lively: %v", addr, err)
@@ -78,7 +78,7 @@ func TestInFlightIsWhatTheClientHasNotAcknowledged(t *testing.T) {
 	if n := w.gate.InFlight(v.tuple(40000, "db")); n != 100 {
 		t.Errorf("%d bytes", n)
 	}
-	w.want(v.tcp(40000, "db", tun.ACK, 1001, 5101, ""), ReasonFlow)
+	w.want(v.tcp(40000, "db", packet.ACK, 1001, 5101, ""), ReasonFlow)
 	if n := w.gate.InFlight(v.tuple(40000, "db")); n != 0 {
 		t.Errorf("%d bytes", n)
 	}

@@ -7,8 +7,8 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // The way in without packets: where the host's own TCP/IP stack receives the datagrams and has accepted
@@ -32,15 +32,15 @@ const graceTime = 250 * time.Millisecond
 // Datagram judges a datagram that a socket has received, as Admit does; payload is borrowed. A socket
 // rarely knows which of the host's addresses it was sent to: to may be any that the services cover.
 func (g *Gate) Datagram(from, to netip.AddrPort, payload []byte) Verdict {
-	p := tun.Packet{Data: payload, Proto: tun.UDP, Tuple: TupleOf(from, to)}
+	p := packet.Packet{Data: payload, Proto: packet.UDP, Tuple: TupleOf(from, to)}
 	return g.Admit(&p)
 }
 
 // TupleOf names what goes from one address to another.
-func TupleOf(from, to netip.AddrPort) tun.Tuple {
-	return tun.Tuple{
-		Src: tun.AddrFrom(from.Addr()), SrcPort: from.Port(),
-		Dst: tun.AddrFrom(to.Addr()), DstPort: to.Port(),
+func TupleOf(from, to netip.AddrPort) packet.Tuple {
+	return packet.Tuple{
+		Src: packet.AddrFrom(from.Addr()), SrcPort: from.Port(),
+		Dst: packet.AddrFrom(to.Addr()), DstPort: to.Port(),
 	}
 }
 
@@ -49,8 +49,8 @@ func TupleOf(from, to netip.AddrPort) tun.Tuple {
 // of its source that are being decided, up to a second, and a moment for one that has not been read
 // yet. It fails with ErrNoGrant, ErrTooMany or ErrRefused; v has the reason. The caller tells the end of
 // the connection with Forget.
-func (g *Gate) Connected(ctx context.Context, t tun.Tuple) (v Verdict, err error) {
-	p := tun.Packet{Proto: tun.TCP, Flags: tun.SYN, Tuple: t}
+func (g *Gate) Connected(ctx context.Context, t packet.Tuple) (v Verdict, err error) {
+	p := packet.Packet{Proto: packet.TCP, Flags: packet.SYN, Tuple: t}
 	g.keepLooking(ctx, func() (wait time.Duration) {
 		v, wait, err = g.connect(&p)
 		return wait
@@ -63,7 +63,7 @@ func (g *Gate) Connected(ctx context.Context, t tun.Tuple) (v Verdict, err error
 }
 
 // connect is one try of Connected. wait is how long it is worth trying again.
-func (g *Gate) connect(p *tun.Packet) (v Verdict, wait time.Duration, err error) {
+func (g *Gate) connect(p *packet.Packet) (v Verdict, wait time.Duration, err error) {
 	v, wait = g.judgeConnection(p)
 	switch {
 	case v.Action == Hold, v.Reason == ReasonNoGrant:
@@ -85,7 +85,7 @@ func (g *Gate) connect(p *tun.Packet) (v Verdict, wait time.Duration, err error)
 }
 
 // judgeConnection is admitSYN for what cannot be parked.
-func (g *Gate) judgeConnection(p *tun.Packet) (v Verdict, wait time.Duration) {
+func (g *Gate) judgeConnection(p *packet.Packet) (v Verdict, wait time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	svc := g.policy.Load().service(p.Tuple.Dst, p.Tuple.DstPort)
@@ -117,7 +117,7 @@ func (g *Gate) judgeConnection(p *tun.Packet) (v Verdict, wait time.Duration) {
 }
 
 // Identity returns the client's key as which a flow has been let in; nil if that is not known.
-func (g *Gate) Identity(t tun.Tuple) *protocol.Client {
+func (g *Gate) Identity(t packet.Tuple) *protocol.Client {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if f := g.flows[t]; f != nil {

@@ -4,15 +4,15 @@ import (
 	"slices"
 	"time"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // A source is what the gate knows of one address: the grants that it holds, the
 // knocks of it that wait to be decided, and its SYNs that wait for them. It
 // exists as long as there is any of these.
 type source struct {
-	addr   tun.Addr
+	addr   packet.Addr
 	grants []*grant // in order of arrival
 	queued int      // its knocks in the queue; it is pending while there are any
 	done   uint32   // its knocks decided so far; wraps around
@@ -51,7 +51,7 @@ func (t *site) admits(granted bool, limit int) bool {
 }
 
 // siteAddr names the site of an address: an IPv4 address itself, an IPv6 /64.
-func siteAddr(a tun.Addr) tun.Addr {
+func siteAddr(a packet.Addr) packet.Addr {
 	if a.Is4() {
 		return a
 	}
@@ -115,7 +115,7 @@ func (gr *grant) dead(now time.Duration) bool {
 // records of pending sources are bounded by the knock queue, and come from a
 // free list, so that junk from ever new addresses makes no garbage. The caller
 // holds g.mu.
-func (g *Gate) sourceOf(a tun.Addr) *source {
+func (g *Gate) sourceOf(a packet.Addr) *source {
 	if s := g.sources[a]; s != nil {
 		return s
 	}

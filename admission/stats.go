@@ -3,21 +3,21 @@ package admission
 import (
 	"sync/atomic"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // counters are what the gate has seen. Only the packet path adds to most of
 // them, so their cache lines do not move between processors.
 type counters struct {
 	reasons [reasonCount]atomic.Uint64
-	faults  [tun.FaultCount]atomic.Uint64
+	faults  [packet.FaultCount]atomic.Uint64
 	muted   atomic.Uint64
 	knocks  [knockResultCount]atomic.Uint64
 	ahead   atomic.Uint64
 	tried   atomic.Uint64
 }
 
-func (c *counters) count(p *tun.Packet, v Verdict) {
+func (c *counters) count(p *packet.Packet, v Verdict) {
 	if v.Reason == ReasonMalformed {
 		c.faults[p.Fault].Add(1)
 		return
@@ -76,7 +76,7 @@ func (g *Gate) Stats() Stats {
 			s.Packets = append(s.Packets, PacketCount{r.action(), r.String(), g.stats.reasons[r].Load()})
 		}
 	}
-	for f := tun.FaultNone + 1; int(f) < tun.FaultCount; f++ {
+	for f := packet.FaultNone + 1; int(f) < packet.FaultCount; f++ {
 		s.Packets = append(s.Packets, PacketCount{Drop, "malformed-" + f.String(), g.stats.faults[f].Load()})
 	}
 	for r := range knockResultCount {

@@ -4,8 +4,8 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // strangersPacket is something that a stranger may send, and what becomes of it.
@@ -20,10 +20,10 @@ type strangersPacket struct {
 func refusals(v visitor) []strangersPacket {
 	flags := func(f uint8) []byte { return v.tcp(1234, "ssh", f, 7, 8, "") }
 	elsewhere := func(addr netip.Addr, port uint16) []byte {
-		return tuntest.SYN(netip.AddrPortFrom(v.addr, 1234), netip.AddrPortFrom(addr, port), 7)
+		return packettest.SYN(netip.AddrPortFrom(v.addr, 1234), netip.AddrPortFrom(addr, port), 7)
 	}
 	icmp := func(kind uint8, quoted []byte) []byte {
-		return tuntest.ICMP{Src: v.addr, Dst: v.gateway(), Type: kind, Payload: quoted}.Packet()
+		return packettest.ICMP{Src: v.addr, Dst: v.gateway(), Type: kind, Payload: quoted}.Packet()
 	}
 	echo, unreachable := uint8(8), uint8(3)
 	if v.addr.Is6() {
@@ -37,23 +37,23 @@ func refusals(v visitor) []strangersPacket {
 	}
 	return []strangersPacket{
 		{"SYN", v.syn(1234, "ssh"), ReasonNoGrant},
-		{"SYN with data", v.tcp(1234, "db", tun.SYN, 7, 0, "data"), ReasonNoGrant},
-		{"SYN with PSH and URG", flags(tun.SYN | tun.PSH | tun.URG), ReasonNoGrant},
-		{"ACK", flags(tun.ACK), ReasonNoFlow},
-		{"data", v.tcp(1234, "ssh", tun.ACK|tun.PSH, 7, 8, "data"), ReasonNoFlow},
-		{"FIN", flags(tun.FIN), ReasonNoFlow},
-		{"FIN and ACK", flags(tun.FIN | tun.ACK), ReasonNoFlow},
-		{"RST", flags(tun.RST), ReasonNoFlow},
-		{"RST and ACK", flags(tun.RST | tun.ACK), ReasonNoFlow},
+		{"SYN with data", v.tcp(1234, "db", packet.SYN, 7, 0, "data"), ReasonNoGrant},
+		{"SYN with PSH and URG", flags(packet.SYN | packet.PSH | packet.URG), ReasonNoGrant},
+		{"ACK", flags(packet.ACK), ReasonNoFlow},
+		{"data", v.tcp(1234, "ssh", packet.ACK|packet.PSH, 7, 8, "data"), ReasonNoFlow},
+		{"FIN", flags(packet.FIN), ReasonNoFlow},
+		{"FIN and ACK", flags(packet.FIN | packet.ACK), ReasonNoFlow},
+		{"RST", flags(packet.RST), ReasonNoFlow},
+		{"RST and ACK", flags(packet.RST | packet.ACK), ReasonNoFlow},
 		{"NULL", flags(0), ReasonNoFlow},
-		{"XMAS", flags(tun.FIN | tun.PSH | tun.URG), ReasonNoFlow},
-		{"SYN and ACK", flags(tun.SYN | tun.ACK), ReasonNoFlow},
-		{"SYN and FIN", flags(tun.SYN | tun.FIN), ReasonNoFlow},
-		{"SYN and RST", flags(tun.SYN | tun.RST), ReasonNoFlow},
+		{"XMAS", flags(packet.FIN | packet.PSH | packet.URG), ReasonNoFlow},
+		{"SYN and ACK", flags(packet.SYN | packet.ACK), ReasonNoFlow},
+		{"SYN and FIN", flags(packet.SYN | packet.FIN), ReasonNoFlow},
+		{"SYN and RST", flags(packet.SYN | packet.RST), ReasonNoFlow},
 		{"every flag", flags(0xff), ReasonNoFlow},
-		{"ACK to an open service", v.tcp(1234, "web", tun.ACK, 7, 8, ""), ReasonNoFlow},
-		{"RST to an open service", v.tcp(1234, "web", tun.RST, 7, 8, ""), ReasonNoFlow},
-		{"FIN to an open service", v.tcp(1234, "web", tun.FIN, 7, 8, ""), ReasonNoFlow},
+		{"ACK to an open service", v.tcp(1234, "web", packet.ACK, 7, 8, ""), ReasonNoFlow},
+		{"RST to an open service", v.tcp(1234, "web", packet.RST, 7, 8, ""), ReasonNoFlow},
+		{"FIN to an open service", v.tcp(1234, "web", packet.FIN, 7, 8, ""), ReasonNoFlow},
 		{"SYN to a port without service", elsewhere(v.gateway(), 23), ReasonNotService},
 		{"SYN to another address", elsewhere(neighbour, 22), ReasonNotService},
 		{"datagram to a port without service", v.udp(53, []byte("query")), ReasonNotService},
@@ -65,9 +65,9 @@ func refusals(v visitor) []strangersPacket {
 		{"zeros to a service's own number", v.udp(22, make([]byte, 140)), ReasonNotKnock},
 		{"echo request", icmp(echo, []byte("ping")), ReasonICMP},
 		{"an error about nothing", icmp(unreachable, nil), ReasonICMP},
-		{"an error about no flow", icmp(unreachable, v.reply(1234, "ssh", tun.ACK, 7, 8, "")), ReasonICMP},
+		{"an error about no flow", icmp(unreachable, v.reply(1234, "ssh", packet.ACK, 7, 8, "")), ReasonICMP},
 		{"a bad checksum", broken, ReasonMalformed},
-		{"another protocol", tuntest.IP(v.addr, v.gateway(), 47, make([]byte, 8)), ReasonMalformed},
+		{"another protocol", packettest.IP(v.addr, v.gateway(), 47, make([]byte, 8)), ReasonMalformed},
 		{"a truncated packet", v.syn(1234, "ssh")[:30], ReasonMalformed},
 	}
 }
@@ -156,8 +156,8 @@ func TestADrainingGateTakesNoNewFlowsAndKeepsTheOld(t *testing.T) {
 	w.gate.Drain()
 	w.want(v.syn(40001, "many"), ReasonDraining)
 	w.want(v.syn(40002, "web"), ReasonDraining)
-	w.want(v.tcp(40000, "many", tun.ACK, 1001, 1, "more"), ReasonFlow)
-	if !w.egress(v.reply(40000, "many", tun.ACK, 1, 1005, "reply")) {
+	w.want(v.tcp(40000, "many", packet.ACK, 1001, 1, "more"), ReasonFlow)
+	if !w.egress(v.reply(40000, "many", packet.ACK, 1, 1005, "reply")) {
 		t.Error("an admitted flow is cut off")
 	}
 }

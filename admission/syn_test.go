@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 func TestASYNKnockOpensTheDoorInTheSlotsAroundNow(t *testing.T) {
@@ -58,12 +58,12 @@ func TestOnlyASYNWithAllTheFieldsIsAKnock(t *testing.T) {
 		w := newWorld(t, every())
 		v := w.at(addr)
 		f := v.synFields(alice, "ssh", 0)
-		as := func(change func(*tuntest.TCP)) []byte {
+		as := func(change func(*packettest.TCP)) []byte {
 			p := v.fieldsAs(f, v.server("ssh"))
 			change(&p)
 			return p.Packet()
 		}
-		broken := as(func(*tuntest.TCP) {})
+		broken := as(func(*packettest.TCP) {})
 		broken[len(broken)-1] ^= 1 // of TSecr
 		short := timestamps(f.TSVal)
 		short[3] = 9
@@ -72,23 +72,23 @@ func TestOnlyASYNWithAllTheFieldsIsAKnock(t *testing.T) {
 			b    []byte
 			want Reason
 		}{
-			{"without options", as(func(p *tuntest.TCP) { p.Options = nil }), ReasonNoGrant},
-			{"with other options", as(func(p *tuntest.TCP) { p.Options = []byte{2, 4, 5, 180} }), ReasonNoGrant},
-			{"with an option cut off", as(func(p *tuntest.TCP) { p.Options = []byte{1, 1, 8, 10} }), ReasonNoGrant},
-			{"with an option too short", as(func(p *tuntest.TCP) { p.Options = short }), ReasonNoGrant},
-			{"with an option of no length", as(func(p *tuntest.TCP) { p.Options = []byte{5, 0, 8, 10} }), ReasonNoGrant},
-			{"behind the end of options", as(func(p *tuntest.TCP) {
+			{"without options", as(func(p *packettest.TCP) { p.Options = nil }), ReasonNoGrant},
+			{"with other options", as(func(p *packettest.TCP) { p.Options = []byte{2, 4, 5, 180} }), ReasonNoGrant},
+			{"with an option cut off", as(func(p *packettest.TCP) { p.Options = []byte{1, 1, 8, 10} }), ReasonNoGrant},
+			{"with an option too short", as(func(p *packettest.TCP) { p.Options = short }), ReasonNoGrant},
+			{"with an option of no length", as(func(p *packettest.TCP) { p.Options = []byte{5, 0, 8, 10} }), ReasonNoGrant},
+			{"behind the end of options", as(func(p *packettest.TCP) {
 				p.Options = append([]byte{0, 0}, timestamps(f.TSVal)[2:]...)
 			}), ReasonNoGrant},
-			{"with another sequence number", as(func(p *tuntest.TCP) { p.Seq++ }), ReasonNoGrant},
-			{"with another window", as(func(p *tuntest.TCP) { p.Window ^= 2 }), ReasonNoGrant},
-			{"with another TSval", as(func(p *tuntest.TCP) { p.Options = timestamps(f.TSVal + 1) }), ReasonNoGrant},
-			{"with ACK", as(func(p *tuntest.TCP) { p.Flags |= tun.ACK }), ReasonNoFlow},
-			{"with RST", as(func(p *tuntest.TCP) { p.Flags |= tun.RST }), ReasonNoFlow},
-			{"with FIN", as(func(p *tuntest.TCP) { p.Flags |= tun.FIN }), ReasonNoFlow},
-			{"without SYN", as(func(p *tuntest.TCP) { p.Flags = 0 }), ReasonNoFlow},
-			{"to another service", as(func(p *tuntest.TCP) { p.Dst = v.server("db") }), ReasonNoGrant},
-			{"to a port without service", as(func(p *tuntest.TCP) { p.Dst = netip.AddrPortFrom(v.gateway(), 23) }), ReasonNotService},
+			{"with another sequence number", as(func(p *packettest.TCP) { p.Seq++ }), ReasonNoGrant},
+			{"with another window", as(func(p *packettest.TCP) { p.Window ^= 2 }), ReasonNoGrant},
+			{"with another TSval", as(func(p *packettest.TCP) { p.Options = timestamps(f.TSVal + 1) }), ReasonNoGrant},
+			{"with ACK", as(func(p *packettest.TCP) { p.Flags |= packet.ACK }), ReasonNoFlow},
+			{"with RST", as(func(p *packettest.TCP) { p.Flags |= packet.RST }), ReasonNoFlow},
+			{"with FIN", as(func(p *packettest.TCP) { p.Flags |= packet.FIN }), ReasonNoFlow},
+			{"without SYN", as(func(p *packettest.TCP) { p.Flags = 0 }), ReasonNoFlow},
+			{"to another service", as(func(p *packettest.TCP) { p.Dst = v.server("db") }), ReasonNoGrant},
+			{"to a port without service", as(func(p *packettest.TCP) { p.Dst = netip.AddrPortFrom(v.gateway(), 23) }), ReasonNotService},
 			{"of a client nobody knows", v.synKnock(carol, "ssh", 0), ReasonNoGrant},
 			{"with a bad checksum", broken, ReasonMalformed},
 		} {
@@ -98,7 +98,7 @@ func TestOnlyASYNWithAllTheFieldsIsAKnock(t *testing.T) {
 		}
 		w.decide()
 		w.empty()
-		w.want(as(func(p *tuntest.TCP) {
+		w.want(as(func(p *packettest.TCP) {
 			p.Options = append([]byte{2, 4, 5, 180, 3, 3, 7, 1}, timestamps(f.TSVal)[2:]...)
 			p.Options = append(p.Options, 1, 0)
 		}), ReasonKnock)
@@ -116,11 +116,11 @@ func TestASYNKnockIsNeverPassedNorAnswered(t *testing.T) {
 		for range 5 {
 			w.want(b, ReasonKnock)
 			w.decide()
-			var p tun.Packet
+			var p packet.Packet
 			p.Data = b
 			p.Parse()
-			answer := tuntest.TCP{
-				Src: p.Tuple.Destination(), Dst: p.Tuple.Source(), Flags: tun.SYN | tun.ACK, Seq: 1, Ack: p.Seq + 1,
+			answer := packettest.TCP{
+				Src: p.Tuple.Destination(), Dst: p.Tuple.Source(), Flags: packet.SYN | packet.ACK, Seq: 1, Ack: p.Seq + 1,
 			}
 			if w.egress(answer.Packet()) {
 				t.Fatalf("%s: the knock is answered", service)
@@ -300,6 +300,6 @@ func TestASYNKnockFromThePortOfAFlowIsAKnock(t *testing.T) {
 			t.Errorf("%s: %v", service, got)
 		}
 		w.want(v.syn(40000, service), ReasonFlow)
-		w.want(v.tcp(40000, service, tun.ACK, 1001, 1, "data"), ReasonFlow)
+		w.want(v.tcp(40000, service, packet.ACK, 1001, 1, "data"), ReasonFlow)
 	}
 }

@@ -4,8 +4,8 @@ import (
 	"encoding/binary"
 	"time"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // SYN knocks. A SYN whose fields are expected is a knock and never a
@@ -13,7 +13,7 @@ import (
 // TCP SYN sequence.)
 
 // expectedSYN looks a SYN to svc up. The caller holds g.mu.
-func (g *Gate) expectedSYN(p *tun.Packet, svc *Service, policy *Policy) (hit, bool) {
+func (g *Gate) expectedSYN(p *packet.Packet, svc *Service, policy *Policy) (hit, bool) {
 	if svc.Methods&familiesSYN == 0 && !policy.legacy {
 		return hit{}, false
 	}
@@ -31,7 +31,7 @@ func (g *Gate) expectedSYN(p *tun.Packet, svc *Service, policy *Policy) (hit, bo
 }
 
 // lookUpSYN looks up what a SYN with the Timestamps option is expected as.
-func (g *Gate) lookUpSYN(p *tun.Packet) (hit, bool) {
+func (g *Gate) lookUpSYN(p *packet.Packet) (hit, bool) {
 	ts, ok := timestamp(p)
 	if !ok {
 		return hit{}, false
@@ -41,7 +41,7 @@ func (g *Gate) lookUpSYN(p *tun.Packet) (hit, bool) {
 
 // legacy finds the service for which a part of a SYN sequence in the legacy
 // spelling is, whose parts have ports of their own. The caller holds g.mu.
-func (g *Gate) legacy(h hit, p *tun.Packet, policy *Policy) (hit, bool) {
+func (g *Gate) legacy(h hit, p *packet.Packet, policy *Policy) (hit, bool) {
 	x := h.expectation
 	if h.service = policy.taking(p.Tuple.Dst, x, FamilySYNSeq); h.service == nil {
 		return hit{}, false
@@ -52,7 +52,7 @@ func (g *Gate) legacy(h hit, p *tun.Packet, policy *Policy) (hit, bool) {
 }
 
 // admitLegacy judges a SYN to a port that is no service's.
-func (g *Gate) admitLegacy(p *tun.Packet) Verdict {
+func (g *Gate) admitLegacy(p *packet.Packet) Verdict {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	policy := g.policy.Load()
@@ -65,7 +65,7 @@ func (g *Gate) admitLegacy(p *tun.Packet) Verdict {
 }
 
 // admitSYNKnock takes a SYN knock, or a part of one. The caller holds g.mu.
-func (g *Gate) admitSYNKnock(t tun.Tuple, h hit) Verdict {
+func (g *Gate) admitSYNKnock(t packet.Tuple, h hit) Verdict {
 	if h.kind != expectSYN && !g.sequences.progress(t.Src, h, g.policy.Load(), g.mono()) {
 		return Verdict{Action: Hold, Reason: ReasonKnockPart}
 	}
@@ -127,7 +127,7 @@ func (h *hit) owner() ownerKey {
 
 // owner is who presented a knock first, and so may again.
 type owner struct {
-	src, dst tun.Addr
+	src, dst packet.Addr
 	renewals int
 	expires  time.Duration
 }

@@ -3,7 +3,7 @@ package admission
 import (
 	"time"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // A SYN sequence's progress is kept per client, port and slot, and in it per
@@ -33,7 +33,7 @@ type synSequence struct {
 
 // synPlace is one source's progress.
 type synPlace struct {
-	addr  tun.Addr
+	addr  packet.Addr
 	since time.Duration
 	next  uint8 // the part to come
 }
@@ -44,7 +44,7 @@ func (q *synSequences) init() { q.byKey = make(map[ownerKey]*synSequence) }
 // the knock is queued, finish is to be called: until that the last part may come
 // again. Parts come in order; one that was seen already, or that comes too
 // early, is ignored. The caller holds the gate's lock.
-func (q *synSequences) progress(src tun.Addr, h hit, p *Policy, now time.Duration) bool {
+func (q *synSequences) progress(src packet.Addr, h hit, p *Policy, now time.Duration) bool {
 	key := h.owner()
 	seq := q.byKey[key]
 	if seq == nil {
@@ -89,7 +89,7 @@ func (q *synSequences) finish(key ownerKey) {
 }
 
 // place returns the place of a source, nil if it has none.
-func (s *synSequence) place(src tun.Addr) *synPlace {
+func (s *synSequence) place(src packet.Addr) *synPlace {
 	for i := range s.n {
 		if s.places[i].addr == src {
 			return &s.places[i]
@@ -99,7 +99,7 @@ func (s *synSequence) place(src tun.Addr) *synPlace {
 }
 
 // enter gives a source a place, if there is one.
-func (s *synSequence) enter(src tun.Addr, now time.Duration) {
+func (s *synSequence) enter(src packet.Addr, now time.Duration) {
 	i := s.n
 	if s.n < synSources {
 		s.n++

@@ -3,14 +3,14 @@ package admission
 import (
 	"testing"
 
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // with is a segment of v's at db with TCP options.
 func (v visitor) with(flags uint8, seq, ack uint32, options []byte) []byte {
 	s := v.server("db")
-	return tuntest.TCP{
+	return packettest.TCP{
 		Src: v.tuple(40000, "db").Source(), Dst: s, Flags: flags, Seq: seq, Ack: ack, Options: options,
 	}.Packet()
 }
@@ -26,20 +26,20 @@ func TestGateSaysWhenAHandshakeLacksItsTimestamp(t *testing.T) {
 			if agreed {
 				options = []byte{1, 1, 8, 10, 0, 0, 0, 9, 1, 2, 3, 4}
 			}
-			w.egress(tuntest.TCP{
-				Src: v.server("db"), Dst: v.tuple(40000, "db").Source(), Flags: tun.SYN | tun.ACK, Seq: 5000, Ack: 1001, Options: options,
+			w.egress(packettest.TCP{
+				Src: v.server("db"), Dst: v.tuple(40000, "db").Source(), Flags: packet.SYN | packet.ACK, Seq: 5000, Ack: 1001, Options: options,
 			}.Packet())
-			if r := w.want(v.with(tun.ACK, 1001, 5001, []byte{1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 9}), ReasonFlow); r.Unstamped {
+			if r := w.want(v.with(packet.ACK, 1001, 5001, []byte{1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 9}), ReasonFlow); r.Unstamped {
 				t.Errorf("%s: a segment with a timestamp: %+v", addr, r)
 			}
 			for _, options := range [][]byte{nil, {1, 1, 1, 1}, {8, 2, 1, 1}} {
-				r := w.want(v.with(tun.ACK, 1001, 5001, options), ReasonFlow)
+				r := w.want(v.with(packet.ACK, 1001, 5001, options), ReasonFlow)
 				if r.Unstamped != agreed || agreed && r.Timestamp != 0x01020304 {
 					t.Errorf("%s, agreed %v: options %v: %+v", addr, agreed, options, r)
 				}
 			}
 			v.enters(40000, "db", alice)
-			if r := w.want(v.with(tun.ACK, 1001, 5001, nil), ReasonFlow); r.Unstamped {
+			if r := w.want(v.with(packet.ACK, 1001, 5001, nil), ReasonFlow); r.Unstamped {
 				t.Errorf("%s: a segment after the handshake: %+v", addr, r)
 			}
 		}

@@ -3,8 +3,8 @@ package admission
 import (
 	"time"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // UDP sequences: full knocks that share a sequence id, in any order, from any
@@ -31,7 +31,7 @@ func newUDPPart(m *protocol.KnockMessage) *udpPart {
 
 // udpSequenceKey names a sequence.
 type udpSequenceKey struct {
-	src    tun.Addr
+	src    packet.Addr
 	client string
 	port   uint16
 	id     [protocol.SequenceID]byte
@@ -48,12 +48,12 @@ type udpSequence struct {
 // udpSequences are a worker's.
 type udpSequences struct {
 	byKey    map[udpSequenceKey]udpSequence
-	bySource map[tun.Addr]int // in flight
+	bySource map[packet.Addr]int // in flight
 	inFlight int
 }
 
 func newUDPSequences() udpSequences {
-	return udpSequences{byKey: make(map[udpSequenceKey]udpSequence), bySource: make(map[tun.Addr]int)}
+	return udpSequences{byKey: make(map[udpSequenceKey]udpSequence), bySource: make(map[packet.Addr]int)}
 }
 
 // take takes a part: KnockPart while more are to come, KnockOK for the one that
@@ -95,12 +95,12 @@ func (u *udpSequences) take(d *decision, now time.Duration, o Sequence) KnockRes
 }
 
 // full tells whether src may begin no other sequence.
-func (u *udpSequences) full(src tun.Addr) bool {
+func (u *udpSequences) full(src packet.Addr) bool {
 	return u.inFlight >= maxUDPSequences || u.bySource[src] >= sequencesPerSource
 }
 
 // land counts a sequence as one that is not in flight any more.
-func (u *udpSequences) land(src tun.Addr) {
+func (u *udpSequences) land(src packet.Addr) {
 	u.inFlight--
 	if u.bySource[src]--; u.bySource[src] == 0 {
 		delete(u.bySource, src)

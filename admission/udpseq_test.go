@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 // orders are all orders of n things.
@@ -32,7 +32,7 @@ func TestAUDPSequenceOpensTheDoorInAnyOrderFromAnyPort(t *testing.T) {
 		for n, order := range orders(3) {
 			v := v.spoofed(n)
 			for i, index := range order {
-				b := tuntest.UDP{
+				b := packettest.UDP{
 					Src: netip.AddrPortFrom(v.addr, uint16(1000*i+n+1)), Dst: netip.AddrPortFrom(v.gateway(), testKnockPort),
 					Payload: v.payload(v.part(alice, "ssh", fmt.Sprint(addr, order), index, 3)),
 				}.Packet()

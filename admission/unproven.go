@@ -3,7 +3,7 @@ package admission
 import (
 	"math/rand/v2"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // What unauthorized hosts can bring about is kept apart from what clients hold.
@@ -273,7 +273,7 @@ func (g *Gate) evictHidden(f *flow) bool {
 // hold counts what a flow sends before it is let in, which the stack may have to
 // keep until then. It reports whether there is room for that. The caller holds
 // g.mu.
-func (g *Gate) hold(f *flow, p *tun.Packet) bool {
+func (g *Gate) hold(f *flow, p *packet.Packet) bool {
 	size := len(p.Data) - p.Payload
 	if f.state >= live || size <= 0 {
 		return true

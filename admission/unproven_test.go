@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // bare has a packet judged without a look at all tables, for floods.
@@ -280,27 +280,27 @@ func TestWhatIsSentBeforeAuthenticationIsBounded(t *testing.T) {
 			// What RFC 6928 lets a client send at first.
 			const segments, size = 10, 1460
 			for n := range uint32(segments) {
-				w.want(v.tcp(1, service, tun.ACK, 1001+n*size, 1, strings.Repeat("x", size)), ReasonFlow)
+				w.want(v.tcp(1, service, packet.ACK, 1001+n*size, 1, strings.Repeat("x", size)), ReasonFlow)
 			}
 			// Segments of a byte, out of order.
 			passed := 0
 			for n := range uint32(700) {
-				if w.bare(v.tcp(1, service, tun.ACK, 30000+2*n, 1, "x")).Action == Pass {
+				if w.bare(v.tcp(1, service, packet.ACK, 30000+2*n, 1, "x")).Action == Pass {
 					passed++
 				}
 			}
 			if limit := maxHeldPerFlow/segmentOverhead - segments; passed == 0 || passed > limit {
 				t.Errorf("%d segments pass, limit %d", passed, limit)
 			}
-			w.want(v.tcp(1, service, tun.ACK, 40000, 1, "x"), ReasonUnproven)
-			w.want(v.tcp(1, service, tun.ACK, 1001, 1, ""), ReasonFlow) // nothing to keep
+			w.want(v.tcp(1, service, packet.ACK, 40000, 1, "x"), ReasonUnproven)
+			w.want(v.tcp(1, service, packet.ACK, 1001, 1, ""), ReasonFlow) // nothing to keep
 			if b := w.bound("unauthenticated_bytes"); b.Now == 0 || b.Now > maxHeldPerFlow {
 				t.Errorf("%+v", b)
 			}
 			if err := v.authenticates(1, service, alice, ""); err != nil {
 				t.Fatal(err)
 			}
-			w.want(v.tcp(1, service, tun.ACK, 40000, 1, strings.Repeat("x", 1000)), ReasonFlow)
+			w.want(v.tcp(1, service, packet.ACK, 40000, 1, strings.Repeat("x", 1000)), ReasonFlow)
 			if b := w.bound("unauthenticated_bytes"); b.Now != 0 {
 				t.Errorf("%+v", b)
 			}
@@ -314,12 +314,12 @@ func TestBytesOfUnauthenticatedFlowsAreBoundedInAll(t *testing.T) {
 	data := strings.Repeat("x", 1400)
 	fill := func(port uint16) {
 		w.bare(v.syn(port, "web"))
-		w.gate.Egress(parsed(v.reply(port, "web", tun.SYN|tun.ACK, 0, 1001, "")), 0)
-		w.bare(v.tcp(port, "web", tun.ACK, 1001, 1, ""))
+		w.gate.Egress(parsed(v.reply(port, "web", packet.SYN|packet.ACK, 0, 1001, "")), 0)
+		w.bare(v.tcp(port, "web", packet.ACK, 1001, 1, ""))
 		if err := w.gate.Complete(v.tuple(port, "web")); err != nil {
 			t.Fatal(err)
 		}
-		for w.bare(v.tcp(port, "web", tun.ACK, 2000, 1, data)).Action == Pass {
+		for w.bare(v.tcp(port, "web", packet.ACK, 2000, 1, data)).Action == Pass {
 		}
 	}
 	for port := range uint16(maxHeld/maxHeldPerFlow + 500) {
@@ -335,7 +335,7 @@ func TestBytesOfUnauthenticatedFlowsAreBoundedInAll(t *testing.T) {
 	other.knocks(alice, "ssh", "")
 	w.want(other.syn(40000, "ssh"), ReasonGrant)
 	other.handshakes(40000, "ssh")
-	w.want(other.tcp(40000, "ssh", tun.ACK, 1001, 1, strings.Repeat("x", 1000)), ReasonFlow)
+	w.want(other.tcp(40000, "ssh", packet.ACK, 1001, 1, strings.Repeat("x", 1000)), ReasonFlow)
 	if err := other.authenticates(40000, "ssh", alice, ""); err != nil {
 		t.Error(err)
 	}
@@ -353,11 +353,11 @@ func BenchmarkEvictionOfAnOpeningFlow(b *testing.B) {
 				packets[i] = v.syn(1234, "web")
 				v.addr = v.addr.Next()
 			}
-			var p tun.Packet
+			var p packet.Packet
 			began := time.Now()
 			b.ReportAllocs()
 			for i := range b.N {
-				p = tun.Packet{Data: packets[i%len(packets)]}
+				p = packet.Packet{Data: packets[i%len(packets)]}
 				p.Parse()
 				w.gate.Admit(&p)
 			}

@@ -3,7 +3,7 @@ package admission
 import (
 	"strings"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // What the names of reasons and results mean, for who reads them at night.
@@ -58,7 +58,7 @@ func ReasonNames() (names []string) {
 			names = append(names, r.String())
 		}
 	}
-	for f := tun.FaultNone + 1; int(f) < tun.FaultCount; f++ {
+	for f := packet.FaultNone + 1; int(f) < packet.FaultCount; f++ {
 		names = append(names, ReasonMalformed.String()+"-"+f.String())
 	}
 	return names

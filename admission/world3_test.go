@@ -6,9 +6,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 // What the tests of the other knock methods need of a world: services that take
@@ -101,11 +101,11 @@ func (v visitor) synAs(f protocol.SYNFields, to netip.AddrPort) []byte {
 	return v.fieldsAs(f, to).Packet()
 }
 
-func (v visitor) fieldsAs(f protocol.SYNFields, to netip.AddrPort) tuntest.TCP {
+func (v visitor) fieldsAs(f protocol.SYNFields, to netip.AddrPort) packettest.TCP {
 	v.w.ids++
-	return tuntest.TCP{
+	return packettest.TCP{
 		Src: netip.AddrPortFrom(v.addr, uint16(20000+v.w.ids%10000)), Dst: to,
-		Flags: tun.SYN, Seq: f.Seq, Window: f.Window, Options: timestamps(f.TSVal),
+		Flags: packet.SYN, Seq: f.Seq, Window: f.Window, Options: timestamps(f.TSVal),
 	}
 }
 
@@ -179,7 +179,7 @@ func (v visitor) from(b []byte) []byte {
 		s := v.addr.As16()
 		copy(b[8:], s[:])
 	}
-	tuntest.Checksums(b)
+	packettest.Checksums(b)
 	return b
 }
 
@@ -202,7 +202,7 @@ func (w *world) result(b []byte) KnockResult {
 func (w *world) grantsOf(addr netip.Addr) int {
 	w.gate.mu.Lock()
 	defer w.gate.mu.Unlock()
-	if s := w.gate.sources[tun.AddrFrom(addr)]; s != nil {
+	if s := w.gate.sources[packet.AddrFrom(addr)]; s != nil {
 		return len(s.grants)
 	}
 	return 0
@@ -225,6 +225,6 @@ func (v visitor) spoofed(n int) visitor {
 }
 
 // at is address n of many.
-func at(n int) tun.Addr {
-	return tun.AddrFrom(netip.AddrFrom4([4]byte{100, 64 + byte(n>>16), byte(n >> 8), byte(n)}))
+func at(n int) packet.Addr {
+	return packet.AddrFrom(netip.AddrFrom4([4]byte{100, 64 + byte(n>>16), byte(n >> 8), byte(n)}))
 }

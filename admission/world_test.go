@@ -7,9 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 // failer is what a world needs of a *testing.T, *testing.B or *rapid.T.
@@ -30,9 +30,9 @@ type world struct {
 	turner    builder // of the tables of expected knocks
 	checks    int     // how often check was called
 	delivered []delivery
-	evicted   []tun.Tuple
+	evicted   []packet.Tuple
 	events    []KnockEvent
-	stages    map[tun.Tuple]Settlement                   // what the stack says of a flow; Gone otherwise
+	stages    map[packet.Tuple]Settlement                // what the stack says of a flow; Gone otherwise
 	ids       uint32                                     // makes junk differ
 	random    *rand.ChaCha8                              // of nonces; the same in every run
 	front     func(b []byte) (reason string, drops bool) // a filter before the gate; nil for none
@@ -109,14 +109,14 @@ func members(ids []*protocol.Client) []*Client {
 
 func newWorld(f failer, change ...func(*Options)) *world {
 	f.Helper()
-	w := &world{failer: f, testClocks: newTestClocks(), stages: make(map[tun.Tuple]Settlement), random: rand.NewChaCha8([32]byte{})}
+	w := &world{failer: f, testClocks: newTestClocks(), stages: make(map[packet.Tuple]Settlement), random: rand.NewChaCha8([32]byte{})}
 	now := w.options()
 	o := Options{
 		Policy: testPolicy(alice, bob), Store: NewMemoryStore(now), Now: now.Now, Mono: now.Mono,
-		Deliver: func(p *tun.Packet, v Verdict) { w.delivered = append(w.delivered, delivery{string(p.Data), v}) },
-		Evicted: func(t tun.Tuple) { w.evicted = append(w.evicted, t) },
+		Deliver: func(p *packet.Packet, v Verdict) { w.delivered = append(w.delivered, delivery{string(p.Data), v}) },
+		Evicted: func(t packet.Tuple) { w.evicted = append(w.evicted, t) },
 		Knocked: func(e KnockEvent) { w.events = append(w.events, e) },
-		Settled: func(t tun.Tuple) Settlement { return w.stages[t] }, TimeWait: testTimeWait,
+		Settled: func(t packet.Tuple) Settlement { return w.stages[t] }, TimeWait: testTimeWait,
 		Limits: Limits{Knocks: 128, Parked: 256}, // less to check after every step
 	}
 	for _, c := range change {
@@ -134,7 +134,7 @@ func newWorld(f failer, change ...func(*Options)) *world {
 // admit parses and judges raw bytes, as the reader does.
 func (w *world) admit(b []byte) Verdict {
 	w.Helper()
-	p := tun.Packet{Data: slices.Clone(b)}
+	p := packet.Packet{Data: slices.Clone(b)}
 	reason, dropped := "", false
 	if w.front != nil {
 		reason, dropped = w.front(b)
@@ -151,12 +151,12 @@ func (w *world) admit(b []byte) Verdict {
 
 // agree checks that what the filter has dropped, the gate drops for the same
 // reason. The filter does not look at checksums, and so goes on where they are wrong.
-func (w *world) agree(b []byte, reason string, v Verdict, fault tun.Fault) {
+func (w *world) agree(b []byte, reason string, v Verdict, fault packet.Fault) {
 	w.Helper()
 	why := v.Reason.String()
 	if v.Reason == ReasonMalformed {
 		why += "-" + fault.String()
-		if fault == tun.FaultChecksum || fault == tun.FaultIPChecksum {
+		if fault == packet.FaultChecksum || fault == packet.FaultIPChecksum {
 			return
 		}
 	}
@@ -240,24 +240,24 @@ func (v visitor) gateway() netip.Addr {
 }
 
 func (v visitor) tcp(port uint16, service string, flags uint8, seq, ack uint32, payload string) []byte {
-	return tuntest.TCP{
+	return packettest.TCP{
 		Src: netip.AddrPortFrom(v.addr, port), Dst: v.server(service),
 		Flags: flags, Seq: seq, Ack: ack, Payload: []byte(payload),
 	}.Packet()
 }
 
 func (v visitor) syn(port uint16, service string) []byte {
-	return v.tcp(port, service, tun.SYN, 1000, 0, "")
+	return v.tcp(port, service, packet.SYN, 1000, 0, "")
 }
 
-func (v visitor) tuple(port uint16, service string) tun.Tuple {
+func (v visitor) tuple(port uint16, service string) packet.Tuple {
 	s := v.server(service)
-	return tun.Tuple{Src: tun.AddrFrom(v.addr), Dst: tun.AddrFrom(s.Addr()), SrcPort: port, DstPort: s.Port()}
+	return packet.Tuple{Src: packet.AddrFrom(v.addr), Dst: packet.AddrFrom(s.Addr()), SrcPort: port, DstPort: s.Port()}
 }
 
 // reply is what the stack would send on a flow of v.
 func (v visitor) reply(port uint16, service string, flags uint8, seq, ack uint32, payload string) []byte {
-	return tuntest.TCP{
+	return packettest.TCP{
 		Src: v.server(service), Dst: netip.AddrPortFrom(v.addr, port),
 		Flags: flags, Seq: seq, Ack: ack, Payload: []byte(payload),
 	}.Packet()
@@ -266,7 +266,7 @@ func (v visitor) reply(port uint16, service string, flags uint8, seq, ack uint32
 // egress asks the gate about a packet of the stack's.
 func (w *world) egress(b []byte) bool {
 	w.Helper()
-	var p tun.Packet
+	var p packet.Packet
 	if !p.PeekTCP(b) {
 		w.Fatalf("no TCP: %x", b)
 	}
@@ -276,7 +276,7 @@ func (w *world) egress(b []byte) bool {
 }
 
 func (v visitor) udp(port uint16, payload []byte) []byte {
-	return tuntest.UDP{Src: netip.AddrPortFrom(v.addr, 50000), Dst: netip.AddrPortFrom(v.gateway(), port), Payload: payload}.Packet()
+	return packettest.UDP{Src: netip.AddrPortFrom(v.addr, 50000), Dst: netip.AddrPortFrom(v.gateway(), port), Payload: payload}.Packet()
 }
 
 // message is the content of a valid knock now.
@@ -322,10 +322,10 @@ func (v visitor) shakes(port uint16, service string) {
 	if f == nil || f.phase != listen {
 		return
 	}
-	if !v.w.egress(v.reply(port, service, tun.SYN|tun.ACK, 0, f.isn+1, "")) {
+	if !v.w.egress(v.reply(port, service, packet.SYN|packet.ACK, 0, f.isn+1, "")) {
 		v.w.Fatalf("no SYN-ACK")
 	}
-	v.w.want(v.tcp(port, service, tun.ACK, f.isn+1, 1, ""), ReasonFlow)
+	v.w.want(v.tcp(port, service, packet.ACK, f.isn+1, 1, ""), ReasonFlow)
 }
 
 // enters has a flow of v authenticated or, in mode knock, completed.
@@ -344,7 +344,7 @@ func (v visitor) enters(port uint16, service string, c *protocol.Client) {
 	v.w.check()
 }
 
-func (w *world) flow(t tun.Tuple) *flow {
+func (w *world) flow(t packet.Tuple) *flow {
 	w.gate.mu.Lock()
 	defer w.gate.mu.Unlock()
 	return w.gate.flows[t]

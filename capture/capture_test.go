@@ -20,18 +20,18 @@ import (
 	"github.com/gopacket/gopacket/pcapgo"
 	"go.uber.org/goleak"
 
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // syn is a SYN of 10.1.2.2:1234 (or its like in IPv6) to port 22.
-func syn(t *testing.T, src, dst string) *tun.Packet {
+func syn(t *testing.T, src, dst string) *packet.Packet {
 	t.Helper()
-	p := &tun.Packet{Data: tuntest.TCP{
+	p := &packet.Packet{Data: packettest.TCP{
 		Src: netip.AddrPortFrom(netip.MustParseAddr(src), 1234),
-		Dst: netip.AddrPortFrom(netip.MustParseAddr(dst), 22), Flags: tun.SYN,
+		Dst: netip.AddrPortFrom(netip.MustParseAddr(dst), 22), Flags: packet.SYN,
 	}.Packet()}
 	if !p.Parse() {
 		t.Fatalf("the packet does not parse: %v", p.Fault)
@@ -199,8 +199,8 @@ func someRecords(t *testing.T) []Record {
 }
 
 func TestAKnockIsKeptWholeWhateverTheSnaplen(t *testing.T) {
-	datagram := func(size int) *tun.Packet {
-		p := &tun.Packet{Data: tuntest.UDP{
+	datagram := func(size int) *packet.Packet {
+		p := &packet.Packet{Data: packettest.UDP{
 			Src: netip.MustParseAddrPort("10.1.2.2:1234"), Dst: netip.MustParseAddrPort("10.77.0.1:62201"), Payload: make([]byte, size),
 		}.Packet()}
 		if !p.Parse() {
@@ -212,7 +212,7 @@ func TestAKnockIsKeptWholeWhateverTheSnaplen(t *testing.T) {
 	tap := NewTap(TapOptions{Snaplen: 60})
 	defer tap.Close()
 	for _, c := range []struct {
-		packet          *tun.Packet
+		packet          *packet.Packet
 		verdict, reason string
 		kept            int
 	}{
@@ -385,7 +385,7 @@ func TestTheOlderFormatAndItsFramesAreRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := tun.Packet{Data: record.Data}
+		p := packet.Packet{Data: record.Data}
 		if p.Parse(); p.Version == 0 {
 			t.Errorf("packet %d is no IP packet: %v", n, p.Fault)
 		}

@@ -9,8 +9,8 @@ import (
 	"net/netip"
 
 	"github.com/knockgw/knockgw/capture"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // A packet and what was decided about it, from the packet path into a file and back.
@@ -24,8 +24,8 @@ func Example() {
 
 	// Where packets are decided:
 	for _, port := range []uint16{22, 443} {
-		data := tuntest.SYN(netip.MustParseAddrPort("192.0.2.7:40000"), netip.AddrPortFrom(netip.MustParseAddr("10.77.0.1"), port), 1)
-		packet := &tun.Packet{Data: data}
+		data := packettest.SYN(netip.MustParseAddrPort("192.0.2.7:40000"), netip.AddrPortFrom(netip.MustParseAddr("10.77.0.1"), port), 1)
+		packet := &packet.Packet{Data: data}
 		packet.Parse()
 		tap.Offer(&capture.Event{Packet: packet, Length: len(data), Verdict: "drop", Reason: "no-grant"})
 	}

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/knockgw/knockgw/internal/address"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // ErrFilter is what the errors of ParseFilter wrap.
@@ -148,7 +148,7 @@ func parseValue(key, value string, of about) (func(*Event) bool, error) {
 			return e.Packet.Proto != 0 && (of.src && e.tuple().SrcPort == uint16(n) || of.dst && e.tuple().DstPort == uint16(n))
 		}, nil
 	case "proto":
-		n, ok := map[string]tun.Protocol{"tcp": tun.TCP, "udp": tun.UDP, "icmp": tun.ICMP, "icmp6": tun.ICMPv6}[value]
+		n, ok := map[string]packet.Protocol{"tcp": packet.TCP, "udp": packet.UDP, "icmp": packet.ICMP, "icmp6": packet.ICMPv6}[value]
 		if !ok {
 			return nil, fmt.Errorf("%q is not known; write tcp, udp, icmp or icmp6", value)
 		}

@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 const (
@@ -23,7 +23,7 @@ const (
 	// with options, or IPv6 with extension headers of that size, and UDP's.
 	maxHeaders = 128
 	// MaxSnaplen is the most that may be asked for.
-	MaxSnaplen = tun.MaxPacket
+	MaxSnaplen = packet.MaxPacket
 	// DefaultQueue is how many packets may wait for their reader.
 	DefaultQueue = 1024
 	// maxQueued bounds the bytes that a queue may come to hold, whatever the snaplen.
@@ -34,7 +34,7 @@ const (
 // it: everything is borrowed for the call.
 type Event struct {
 	// Packet has been through Parse, or PeekTCP when Out is set.
-	Packet *tun.Packet
+	Packet *packet.Packet
 	// Length is the packet's in bytes, of which Packet.Data may be a part.
 	Length int
 	// Out says that the packet was to leave by the device.
@@ -44,7 +44,7 @@ type Event struct {
 }
 
 // tuple is what Parse could read; zero of a packet that it could not.
-func (e *Event) tuple() *tun.Tuple { return &e.Packet.Tuple }
+func (e *Event) tuple() *packet.Tuple { return &e.Packet.Tuple }
 
 // A Record is one packet of a capture, the owner's own.
 type Record struct {
@@ -130,7 +130,7 @@ const heldVerdict, knockReason = "hold", "knock"
 // keep is how many bytes of a packet are kept.
 func (t *Tap) keep(e *Event) int {
 	p := e.Packet
-	if e.Verdict != heldVerdict || e.Reason != knockReason || p.Proto != tun.UDP || p.Payload > maxHeaders {
+	if e.Verdict != heldVerdict || e.Reason != knockReason || p.Proto != packet.UDP || p.Payload > maxHeaders {
 		return t.o.Snaplen
 	}
 	return max(t.o.Snaplen, p.Payload+MaxKnock)

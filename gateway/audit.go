@@ -9,12 +9,12 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/admission"
-	"github.com/knockgw/knockgw/internal/audit"
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/internal/audit"
 	"github.com/knockgw/knockgw/internal/build"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // What goes into the audit: who knocked, who was refused of those who are known,
@@ -78,7 +78,7 @@ func (g *Gateway) auditKnock(e *admission.KnockEvent) {
 }
 
 // auditRefused records a failed authentication of a client that is known.
-func (g *Gateway) auditRefused(e *auth.Error, service string, t tun.Tuple) {
+func (g *Gateway) auditRefused(e *auth.Error, service string, t packet.Tuple) {
 	if e.Client == nil {
 		return
 	}
@@ -87,7 +87,7 @@ func (g *Gateway) auditRefused(e *auth.Error, service string, t tun.Tuple) {
 
 // refusedAuthentication is the event of a failed authentication of a client that is
 // known, in the words that the log's and the trace's readers get, where there are any.
-func refusedAuthentication(e *auth.Error, service string, t tun.Tuple) audit.Event {
+func refusedAuthentication(e *auth.Error, service string, t packet.Tuple) audit.Event {
 	a := audit.Event{
 		Kind: audit.Refused, Client: e.Client.ID(), Source: t.Source().String(), Service: service,
 		Reason: "authentication: " + cmp.Or(authWords(e.Result), e.Result.String()),

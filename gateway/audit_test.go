@@ -14,10 +14,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/knockgw/knockgw/internal/audit"
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/internal/audit"
+	"github.com/knockgw/knockgw/internal/control"
 )
 
 // events reads the record of a gateway.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // failures is how many failed authentications the test of bans reports of one source: several times ban.after.
@@ -42,7 +42,7 @@ func TestGatewayIsNotReadyWhileAuthenticationsCannotBeRecorded(t *testing.T) {
 	if err := p.storeWritable(); err != nil {
 		t.Fatal(err)
 	}
-	p.explain("ssh", tun.Tuple{}, &auth.Error{Result: auth.ResultStoreFailed, Err: admission.ErrUnrecorded})
+	p.explain("ssh", packet.Tuple{}, &auth.Error{Result: auth.ResultStoreFailed, Err: admission.ErrUnrecorded})
 	if p.storeWritable() == nil {
 		t.Error("ready")
 	}

@@ -70,97 +70,97 @@ const (
 
 // known are the bounds in the code: the metric that each has, or why it has none.
 var known = map[string]string{
-	"admission.DefaultFlows":           "flow_table_entries",
-	"admission.DefaultHalfOpen":        "half_open_flows",
-	"admission.DefaultGrants":          "grants",
-	"admission.DefaultGrantsPerSource": "grants_per_source",
-	"admission.DefaultGrantsPerClient": "grants_per_client",
-	"admission.DefaultFlowsPerClient":  "flows_per_client",
-	"admission.DefaultFlowsPerSource":  "flows_per_source",
-	"admission.DefaultKnocks":          "knock_queue_length",
-	"admission.DefaultKnocksPerSource": "knocks_per_source",
-	"admission.DefaultParked":          "parked_syns",
-	"admission.DefaultParkedPerSource": "parked_syns_per_source",
-	"admission.ReservationsPerGrant":   "unauthenticated_flows_per_grant",
-	"admission.HandshakesPerGrant":     "handshakes_per_grant",
-	"admission.maxHandshakes":          "hidden_handshakes",
-	"admission.maxHandshakesPerSource": "handshakes_per_source",
-	"admission.maxHandshakesPerClient": "handshakes_per_client",
-	"admission.openShare":              "open_service_flows",
-	"admission.completeShare":          "open_service_connections",
-	"admission.maxHeld":                "unauthenticated_bytes",
-	"admission.maxHeldPerFlow":         count, // knockgw_packets_total, reason unauthenticated-limit
-	"admission.DefaultMaxKeys":         "replay_keys",
-	"admission.perClientShare":         "replay_keys_per_client",
-	"admission.segmentRoom":            "replay_file_records",
-	"admission.maxLoaded":              "replay_keys",
-	"admission.maxSeen":                "known_sources",
-	"admission.maxOffences":            "offending_sources",
-	"admission.maxUDPSequences":        "udp_sequences",
-	"admission.sequencesPerSource":     "udp_sequences_per_source",
-	"admission.maxSYNSequences":        "syn_sequences",
-	"admission.synSources":             "syn_sequences_per_client",
-	"admission.maxOwners":              "syn_knock_owners",
-	"admission.evictedBacklog":         "evictions_queued",
-	"admission.hmacBurst":              "knock_budget_strangers",
-	"admission.maxExpected":            "expected_knocks",
-	"admission.maxListed":              fixed,
-	"admission.coldBurst":              count, // knockgw_packets_total, reason knock-budget
-	"admission.coldPrefBurst":          count,
-	"admission.warmBurst":              count,
-	"admission.foundBurst":             count,
-	"admission.maxParked":              fixed,
-	"admission.MaxClaimLifetime":       fixed,
-	"admission.queue:n":                "knock_queue_length",
-	"tun.DefaultDatagrams":             "fragmented_packets",
-	"tun.DefaultReassemblyBytes":       "fragment_bytes",
-	"tun.DefaultPerSource":             count, // knockgw_packets_total, reason malformed-fragment-limit
-	"tun.DefaultFragmentsPerDatagram":  count,
-	"tun.MaxPacket":                    fixed,
-	"tun.MaxParts":                     fixed,
-	"tun.mostLocalRules":               setup,
-	"netstack.receiveMost":             "unread_bytes_per_connection",
-	"netstack.sendMost":                fixed, // what an upstream sends waits in its kernel beyond
-	"netstack.maxGSO":                  fixed,
-	"netstack.maxOptionsSize":          fixed, // of one TCP header
-	"netstack.maxRTO":                  fixed, // a time
-	"netstack.maxRetries":              fixed, // until services[].idle is over
-	"netstack.maxRequests":             "handshakes",
-	"netstack.backlog":                 count, // knockgw_tcp_events_total, syn_cookies_sent
-	"filter.mostExpected":              "filter_expected_knocks",
-	"filter.mostPorts":                 "filter_service_ports",
-	"filter.fewestBuckets":             "filter_flows_and_sources",
-	"capture.maxTerms":                 fixed,
-	"capture.MaxKnock":                 fixed,
-	"capture.maxHeaders":               fixed,
-	"capture.MaxSnaplen":               fixed,
-	"capture.maxPerPacket":             fixed,
-	"capture.DefaultQueue":             "watch_queue_length",
-	"capture.maxQueued":                "watch_queue_length",
-	"capture.queue:o.Queue":            "watch_queue_length",
-	"audit.DefaultPerSecond":           "audit_burst",
-	"audit.queued":                     "audit_queue_length",
-	"audit.queue:queued":               "audit_queue_length",
-	"audit.DefaultMaxBytes":            fixed, // it rotates: it is full again and again
-	"audit.maxText":                    fixed,
-	"control.MaxConnections":           "control_connections",
-	"control.maxHeader":                fixed,
-	"control.maxBody":                  fixed,
-	"control.maxAnswer":                fixed,
-	"control.maxEvent":                 fixed,
-	"control.MaxList":                  fixed,
-	"control.maxMeasure":               fixed,
-	"gateway.acceptBacklog":            "accept_queue_length",
-	"gateway.queue:acceptBacklog":      "accept_queue_length",
-	"gateway.maxHeader":                fixed,
-	"gateway.maxScrapers":              "metrics_connections",
-	"gateway.maxScrapersOfOne":         fixed,
-	"gateway.maxWatchers":              "watchers",
-	"gateway.watchQueue":               "watch_queue_length",
-	"gateway.queue:watchQueue":         "watch_queue_length",
-	"admission.queue:evictedBacklog":   "evictions_queued",
-	"gateway.mostLines":                fixed,
-	"statuspage.MaxSessions":           fixed,
+	"admission.DefaultFlows":             "flow_table_entries",
+	"admission.DefaultHalfOpen":          "half_open_flows",
+	"admission.DefaultGrants":            "grants",
+	"admission.DefaultGrantsPerSource":   "grants_per_source",
+	"admission.DefaultGrantsPerClient":   "grants_per_client",
+	"admission.DefaultFlowsPerClient":    "flows_per_client",
+	"admission.DefaultFlowsPerSource":    "flows_per_source",
+	"admission.DefaultKnocks":            "knock_queue_length",
+	"admission.DefaultKnocksPerSource":   "knocks_per_source",
+	"admission.DefaultParked":            "parked_syns",
+	"admission.DefaultParkedPerSource":   "parked_syns_per_source",
+	"admission.ReservationsPerGrant":     "unauthenticated_flows_per_grant",
+	"admission.HandshakesPerGrant":       "handshakes_per_grant",
+	"admission.maxHandshakes":            "hidden_handshakes",
+	"admission.maxHandshakesPerSource":   "handshakes_per_source",
+	"admission.maxHandshakesPerClient":   "handshakes_per_client",
+	"admission.openShare":                "open_service_flows",
+	"admission.completeShare":            "open_service_connections",
+	"admission.maxHeld":                  "unauthenticated_bytes",
+	"admission.maxHeldPerFlow":           count, // knockgw_packets_total, reason unauthenticated-limit
+	"admission.DefaultMaxKeys":           "replay_keys",
+	"admission.perClientShare":           "replay_keys_per_client",
+	"admission.segmentRoom":              "replay_file_records",
+	"admission.maxLoaded":                "replay_keys",
+	"admission.maxSeen":                  "known_sources",
+	"admission.maxOffences":              "offending_sources",
+	"admission.maxUDPSequences":          "udp_sequences",
+	"admission.sequencesPerSource":       "udp_sequences_per_source",
+	"admission.maxSYNSequences":          "syn_sequences",
+	"admission.synSources":               "syn_sequences_per_client",
+	"admission.maxOwners":                "syn_knock_owners",
+	"admission.evictedBacklog":           "evictions_queued",
+	"admission.hmacBurst":                "knock_budget_strangers",
+	"admission.maxExpected":              "expected_knocks",
+	"admission.maxListed":                fixed,
+	"admission.coldBurst":                count, // knockgw_packets_total, reason knock-budget
+	"admission.coldPrefBurst":            count,
+	"admission.warmBurst":                count,
+	"admission.foundBurst":               count,
+	"admission.maxParked":                fixed,
+	"admission.MaxClaimLifetime":         fixed,
+	"admission.queue:n":                  "knock_queue_length",
+	"packet.DefaultDatagrams":            "fragmented_packets",
+	"packet.DefaultReassemblyBytes":      "fragment_bytes",
+	"packet.DefaultPerSource":            count, // knockgw_packets_total, reason malformed-fragment-limit
+	"packet.DefaultFragmentsPerDatagram": count,
+	"packet.MaxPacket":                   fixed,
+	"tun.MaxParts":                       fixed,
+	"routing.mostLocalRules":             setup,
+	"netstack.receiveMost":               "unread_bytes_per_connection",
+	"netstack.sendMost":                  fixed, // what an upstream sends waits in its kernel beyond
+	"netstack.maxGSO":                    fixed,
+	"netstack.maxOptionsSize":            fixed, // of one TCP header
+	"netstack.maxRTO":                    fixed, // a time
+	"netstack.maxRetries":                fixed, // until services[].idle is over
+	"netstack.maxRequests":               "handshakes",
+	"netstack.backlog":                   count, // knockgw_tcp_events_total, syn_cookies_sent
+	"filter.mostExpected":                "filter_expected_knocks",
+	"filter.mostPorts":                   "filter_service_ports",
+	"filter.fewestBuckets":               "filter_flows_and_sources",
+	"capture.maxTerms":                   fixed,
+	"capture.MaxKnock":                   fixed,
+	"capture.maxHeaders":                 fixed,
+	"capture.MaxSnaplen":                 fixed,
+	"capture.maxPerPacket":               fixed,
+	"capture.DefaultQueue":               "watch_queue_length",
+	"capture.maxQueued":                  "watch_queue_length",
+	"capture.queue:o.Queue":              "watch_queue_length",
+	"audit.DefaultPerSecond":             "audit_burst",
+	"audit.queued":                       "audit_queue_length",
+	"audit.queue:queued":                 "audit_queue_length",
+	"audit.DefaultMaxBytes":              fixed, // it rotates: it is full again and again
+	"audit.maxText":                      fixed,
+	"control.MaxConnections":             "control_connections",
+	"control.maxHeader":                  fixed,
+	"control.maxBody":                    fixed,
+	"control.maxAnswer":                  fixed,
+	"control.maxEvent":                   fixed,
+	"control.MaxList":                    fixed,
+	"control.maxMeasure":                 fixed,
+	"gateway.acceptBacklog":              "accept_queue_length",
+	"gateway.queue:acceptBacklog":        "accept_queue_length",
+	"gateway.maxHeader":                  fixed,
+	"gateway.maxScrapers":                "metrics_connections",
+	"gateway.maxScrapersOfOne":           fixed,
+	"gateway.maxWatchers":                "watchers",
+	"gateway.watchQueue":                 "watch_queue_length",
+	"gateway.queue:watchQueue":           "watch_queue_length",
+	"admission.queue:evictedBacklog":     "evictions_queued",
+	"gateway.mostLines":                  fixed,
+	"statuspage.MaxSessions":             fixed,
 }
 
 // aBound is what the name of a constant looks like that bounds something.
@@ -176,11 +176,15 @@ func TestEveryBoundOfTheCodeIsAMetricOrHasAReasonNotToBe(t *testing.T) {
 			t.Errorf("%s: there is no limit of %s", name, of)
 		}
 	}
-	for _, pkg := range []string{"admission", "audit", "capture", "control", "filter", "flows", "gateway", "netstack", "statuspage", "tun"} {
-		files, err := filepath.Glob(filepath.Join("..", pkg, "*.go"))
+	for _, pkg := range []string{
+		"admission", "capture", "flows", "gateway", "netstack", "packet", "tun",
+		"internal/audit", "internal/control", "internal/filter", "internal/routing", "internal/statuspage",
+	} {
+		files, err := filepath.Glob(filepath.Join("..", filepath.FromSlash(pkg), "*.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %v", pkg, err)
 		}
+		pkg := filepath.Base(pkg)
 		for _, file := range files {
 			if strings.HasSuffix(file, "_test.go") {
 				continue

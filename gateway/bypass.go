@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/hostnet"
+	"github.com/knockgw/knockgw/internal/routing"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -73,7 +74,7 @@ func (g *Gateway) examine(name string) ([]hostnet.Problem, error) {
 // checkOwnAddresses refuses, before anything is touched, to take the host's own
 // addresses from it.
 func (g *Gateway) checkOwnAddresses() error {
-	if !tun.RoutesManaged {
+	if !routing.RoutesManaged {
 		return nil
 	}
 	protected := hostnet.Of(g.now.Load().cfg)
@@ -99,7 +100,7 @@ func refusal(open []hostnet.Problem) error {
 // checkBypass refuses to start where a protected address would be open. What keeps
 // clients out is logged, and shows in readiness.
 func (g *Gateway) checkBypass(device tun.Device) error {
-	if !tun.RoutesManaged {
+	if !routing.RoutesManaged {
 		return nil
 	}
 	found, err := g.examine(device.Info().Name)
@@ -144,10 +145,10 @@ func (g *Gateway) keepBypass(found []hostnet.Problem) {
 
 // runBypass examines the host whenever it changes, until ctx ends.
 func (p *parts) runBypass(ctx context.Context) error {
-	if _, ok := p.device.(tun.Filterer); !ok || !tun.RoutesManaged {
+	if _, ok := p.device.(tun.Filterer); !ok || !routing.RoutesManaged {
 		return nil // a device without an interface, or a system that cannot be examined
 	}
-	changes, err := tun.ListenChanges()
+	changes, err := routing.ListenChanges()
 	if err != nil {
 		p.g.log.Warn("changes of the host's network cannot be heard: it is examined from time to time only", "every", bypassEvery, "error", err)
 	} else {

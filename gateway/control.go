@@ -6,8 +6,8 @@ import (
 	"os"
 
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/internal/build"
+	"github.com/knockgw/knockgw/internal/control"
 )
 
 // alone returns an error if a gateway answers at the control socket already.

@@ -11,15 +11,15 @@ import (
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/capture"
 	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // Explained is what became of one packet of a capture.
 type Explained struct {
 	Number int // in the capture, from 1, as Wireshark counts
 	Record capture.Record
-	Packet tun.Packet // of Record.Data; its Fault says what is wrong with it
+	Packet packet.Packet // of Record.Data; its Fault says what is wrong with it
 	// Protected tells that the packet has to do with the configuration at all: it
 	// is from or to one of the routed prefixes. Otherwise it has no verdict.
 	Protected bool
@@ -51,7 +51,7 @@ func (e *Explained) Words() string { return e.words }
 
 // Parked is the end of a SYN that had been held.
 type Parked struct {
-	Tuple   tun.Tuple
+	Tuple   packet.Tuple
 	Verdict admission.Verdict
 }
 
@@ -73,9 +73,9 @@ func Explain(cfg *config.Config, r *capture.Reader, each func(*Explained) error)
 		Policy: p,
 		Store:  admission.NewMemoryStore(admission.StoreOptions{Now: x.now, Mono: x.mono}),
 		Now:    x.now, Mono: x.mono,
-		Deliver:  func(*tun.Packet, admission.Verdict) {},
-		Unparked: func(q *tun.Packet, v admission.Verdict) { x.e.Parked = append(x.e.Parked, Parked{q.Tuple, v}) },
-		Evicted:  func(tun.Tuple) {},
+		Deliver:  func(*packet.Packet, admission.Verdict) {},
+		Unparked: func(q *packet.Packet, v admission.Verdict) { x.e.Parked = append(x.e.Parked, Parked{q.Tuple, v}) },
+		Evicted:  func(packet.Tuple) {},
 		Knocked:  func(e admission.KnockEvent) { x.e.Knocks = append(x.e.Knocks, e) },
 		Limits:   limits(&cfg.Limits),
 		Ban:      admission.Ban(cfg.Ban),
@@ -127,14 +127,14 @@ func (x *explainer) explain(r capture.Record, number int) {
 	x.e = Explained{Number: number, Record: r, Forwarded: x.passed.forwarded(&r)}
 	p := &x.e.Packet
 	kept := len(r.Data)
-	x.e.Cut = kept < r.Length && r.Length <= tun.MaxPacket
+	x.e.Cut = kept < r.Length && r.Length <= packet.MaxPacket
 	if x.e.Cut {
 		r.Data = append(r.Data, make([]byte, r.Length-kept)...)
 	}
-	*p = tun.Packet{Data: r.Data, Offload: tun.Offload{ChecksumValid: x.e.Cut}}
-	if p.Parse(); p.Fault == tun.FaultChecksum {
+	*p = packet.Packet{Data: r.Data, Offload: packet.Offload{ChecksumValid: x.e.Cut}}
+	if p.Parse(); p.Fault == packet.FaultChecksum {
 		x.e.BadChecksum = true
-		*p = tun.Packet{Data: r.Data, Offload: tun.Offload{ChecksumValid: true}}
+		*p = packet.Packet{Data: r.Data, Offload: packet.Offload{ChecksumValid: true}}
 		p.Parse()
 	}
 	x.judge.Settle()
@@ -148,7 +148,7 @@ func (x *explainer) explain(r capture.Record, number int) {
 	case out:
 		x.e.Protected = true
 		action, why := admission.Drop, mutedReason
-		if q := (tun.Packet{}); q.PeekTCP(r.Data) && x.judge.Egress(&q, r.Length-q.Payload) {
+		if q := (packet.Packet{}); q.PeekTCP(r.Data) && x.judge.Egress(&q, r.Length-q.Payload) {
 			action, why = admission.Pass, admission.ReasonFlow.String()
 		}
 		x.e.Record.Verdict, x.e.Record.Reason = action.String(), why
@@ -170,19 +170,19 @@ func (x *explainer) explain(r capture.Record, number int) {
 func (x *explainer) cutShort(v admission.Verdict, kept int) bool {
 	p := &x.e.Packet
 	switch {
-	case p.Fault != tun.FaultNone:
+	case p.Fault != packet.FaultNone:
 		return true // perhaps of the zeros
-	case p.Proto == tun.UDP:
+	case p.Proto == packet.UDP:
 		return v.Action == admission.Hold ||
 			v.Reason == admission.ReasonNotKnock && len(p.Data)-p.Payload <= protocol.MaxKnock && x.takesKnocks(p.Tuple)
-	case p.Proto == tun.TCP: // a SYN may be a knock by its options
+	case p.Proto == packet.TCP: // a SYN may be a knock by its options
 		return kept < p.Payload && (v.Action == admission.Hold || v.Reason == admission.ReasonNoGrant)
 	}
 	return false
 }
 
 // takesKnocks tells whether a datagram goes to where knocks are taken.
-func (x *explainer) takesKnocks(t tun.Tuple) bool {
+func (x *explainer) takesKnocks(t packet.Tuple) bool {
 	if t.DstPort == x.cfg.Knock.UDPPort {
 		return true
 	}
@@ -191,7 +191,7 @@ func (x *explainer) takesKnocks(t tun.Tuple) bool {
 }
 
 // reason is a verdict's reason as the metrics call it.
-func reason(p *tun.Packet, v admission.Verdict) string {
+func reason(p *packet.Packet, v admission.Verdict) string {
 	if v.Reason == admission.ReasonMalformed {
 		return v.Reason.String() + "-" + p.Fault.String()
 	}
@@ -199,8 +199,8 @@ func reason(p *tun.Packet, v admission.Verdict) string {
 }
 
 // routed tells whether an address is one of those that are led to the device.
-func (x *explainer) routed(a tun.Addr) bool {
-	if a == (tun.Addr{}) {
+func (x *explainer) routed(a packet.Addr) bool {
+	if a == (packet.Addr{}) {
 		return false
 	}
 	addr := a.Netip()

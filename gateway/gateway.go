@@ -23,10 +23,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/knockgw/knockgw/internal/audit"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/internal/audit"
 	"github.com/knockgw/knockgw/internal/hostnet"
+	"github.com/knockgw/knockgw/internal/routing"
 	"github.com/knockgw/knockgw/internal/sample"
 	"github.com/knockgw/knockgw/tun"
 )
@@ -59,7 +60,7 @@ type Options struct {
 	// deletes (RestoreRoutes), with the privileges that Confine takes away. It is
 	// called once, before Confine, with the interface index of the device, and not
 	// with a Device of the caller's. Optional: a gateway without Confine does it itself.
-	Restorer func(hold tun.Hold, device int) error
+	Restorer func(hold routing.Hold, device int) error
 	// Impaired gets what keeps clients out, each time that it changes: routes that
 	// were deleted, addresses of tun.local that are not there. Optional.
 	Impaired func(problems []string)
@@ -81,8 +82,8 @@ type Gateway struct {
 	running   atomic.Pointer[parts]    // from when it is ready until it stops
 	waiting   atomic.Pointer[[]string] // keys that wait for a restart
 	started   time.Time
-	hold      tun.Hold
-	guard     *tun.Guard // of local, from open to the end of Run; nil for none
+	hold      routing.Hold
+	guard     *routing.Guard // of local, from open to the end of Run; nil for none
 	flows     *flows.Set
 	metrics   *metricSet
 	own       *ownRegistry // nil where the registry is somebody else's
@@ -178,7 +179,7 @@ func (g *Gateway) run(ctx context.Context) (err error) {
 	if err := g.attach(device); err != nil {
 		return err
 	}
-	if g.o.Restorer != nil && g.o.Device == nil && tun.RoutesManaged {
+	if g.o.Restorer != nil && g.o.Device == nil && routing.RoutesManaged {
 		if err := g.o.Restorer(g.hold, device.Info().Index); err != nil {
 			g.log.Warn("routes that another program deletes cannot be restored without a restart", "error", err)
 		}
@@ -196,6 +197,6 @@ func (g *Gateway) run(ctx context.Context) (err error) {
 func Remove(cfg *config.Config) (int, error) { return Hold(cfg).Remove() }
 
 // Hold returns what a gateway with this configuration installs.
-func Hold(cfg *config.Config) tun.Hold {
-	return tun.Hold{Prefixes: cfg.TUN.Routes, Ports: cfg.TUN.Local, UDP: cfg.LocalUDP(), Inside: hostnet.Of(cfg).Routes.Inside}
+func Hold(cfg *config.Config) routing.Hold {
+	return routing.Hold{Prefixes: cfg.TUN.Routes, Ports: cfg.TUN.Local, UDP: cfg.LocalUDP(), Inside: hostnet.Of(cfg).Routes.Inside}
 }

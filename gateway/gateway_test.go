@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 func everywhere(t *testing.T, f func(t *testing.T, l *lab)) {
@@ -151,27 +151,27 @@ func TestAStrangerHearsNothing(t *testing.T) {
 		for _, a := range strangers {
 			for _, port := range []uint16{modeKnock, modeKnockAuth, 22} {
 				for flags := range 64 {
-					b := tuntest.TCP{
+					b := packettest.TCP{
 						Src: netip.AddrPortFrom(a, 40000), Dst: target(a, port),
 						Flags: uint8(flags), Seq: 1, Ack: 2, Payload: []byte("hello"),
 					}.Packet()
-					if err := l.wire.Write(tun.Offload{}, [][]byte{b}); err != nil {
+					if err := l.wire.Write(packet.Offload{}, [][]byte{b}); err != nil {
 						t.Fatal(err)
 					}
 				}
 			}
 			for _, kind := range []uint8{3, 8, 13, 1, 2, 128, 135} {
-				_ = l.wire.Write(tun.Offload{}, [][]byte{tuntest.ICMP{Src: a, Dst: target(a, 1).Addr(), Type: kind, Payload: make([]byte, 40)}.Packet()})
+				_ = l.wire.Write(packet.Offload{}, [][]byte{packettest.ICMP{Src: a, Dst: target(a, 1).Addr(), Type: kind, Payload: make([]byte, 40)}.Packet()})
 			}
 			for _, port := range []uint16{53, modeKnock, modeAuth, 62201} {
-				b := tuntest.UDP{Src: netip.AddrPortFrom(a, 40000), Dst: target(a, port), Payload: make([]byte, 140)}.Packet()
-				_ = l.wire.Write(tun.Offload{}, [][]byte{b})
+				b := packettest.UDP{Src: netip.AddrPortFrom(a, 40000), Dst: target(a, port), Payload: make([]byte, 140)}.Packet()
+				_ = l.wire.Write(packet.Offload{}, [][]byte{b})
 			}
 			// To an open service: what is no SYN.
 			for flags := range 64 {
-				if flags&(tun.SYN|tun.ACK|tun.RST|tun.FIN) != tun.SYN {
-					b := tuntest.TCP{Src: netip.AddrPortFrom(a, 40000), Dst: target(a, modeAuth), Flags: uint8(flags), Seq: 1, Ack: 2}.Packet()
-					_ = l.wire.Write(tun.Offload{}, [][]byte{b})
+				if flags&(packet.SYN|packet.ACK|packet.RST|packet.FIN) != packet.SYN {
+					b := packettest.TCP{Src: netip.AddrPortFrom(a, 40000), Dst: target(a, modeAuth), Flags: uint8(flags), Seq: 1, Ack: 2}.Packet()
+					_ = l.wire.Write(packet.Offload{}, [][]byte{b})
 				}
 			}
 		}

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/internal/routing"
 )
 
 // Another program may delete the routes and rules while the gateway runs: a restart of
@@ -83,10 +83,10 @@ func few(all []string) string {
 // runIntact looks after the routes and rules until ctx ends. It returns ErrRoutesLost
 // when they have been missing for too long.
 func (p *parts) runIntact(ctx context.Context) error {
-	if p.g.o.Device != nil || !tun.RoutesManaged {
+	if p.g.o.Device != nil || !routing.RoutesManaged {
 		return nil // the operator has set them
 	}
-	changes, err := tun.ListenChanges()
+	changes, err := routing.ListenChanges()
 	if err != nil {
 		p.g.log.Warn("changes of routes cannot be heard: routes are looked at from time to time only", "every", intactEvery, "error", err)
 	} else {
@@ -177,7 +177,7 @@ func (p *parts) restore(missing, absent []string) (stillMissing, stillAbsent []s
 // due returns when to look again, and ErrRoutesLost when packets have been cut off for
 // too long.
 func (i *intact) due(missing []string, now time.Time) (time.Duration, error) {
-	if !slices.ContainsFunc(missing, tun.CutsOff) {
+	if !slices.ContainsFunc(missing, routing.CutsOff) {
 		i.since = time.Time{}
 		return intactEvery, nil
 	}

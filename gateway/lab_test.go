@@ -29,9 +29,9 @@ import (
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/internal/tuntest"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -49,7 +49,7 @@ type lab struct {
 	stop context.CancelFunc // an orderly stop of the gateway
 	done chan error         // what Run returned
 
-	tap atomic.Pointer[func(*tun.Packet)] // called with each packet that left the gateway
+	tap atomic.Pointer[func(*packet.Packet)] // called with each packet that left the gateway
 
 	mu  sync.Mutex
 	got map[netip.Addr]int // packets that left the gateway, by destination
@@ -183,7 +183,7 @@ func (l *lab) send(ctx context.Context, link *channel.Endpoint) {
 		if pkt == nil {
 			return
 		}
-		var o tun.Offload
+		var o packet.Offload
 		if g := pkt.GSOOptions; g.Type == stack.GSOTCPv4 || g.Type == stack.GSOTCPv6 {
 			o.NeedsChecksum, o.ChecksumStart = g.NeedsCsum, g.L3HdrLen
 			if pkt.Data().Size() > int(g.MSS) {
@@ -198,7 +198,7 @@ func (l *lab) send(ctx context.Context, link *channel.Endpoint) {
 }
 
 func (l *lab) receive(link *channel.Endpoint) {
-	var p tun.Packet
+	var p packet.Packet
 	for l.wire.Read(&p) == nil {
 		if !p.Parse() {
 			l.Errorf("the gateway sent a packet with a fault: %v", p.Fault)
@@ -212,7 +212,7 @@ func (l *lab) receive(link *channel.Endpoint) {
 		dst := p.Tuple.Dst.Netip()
 		l.mu.Lock()
 		l.got[dst]++
-		if p.Flags&tun.RST != 0 {
+		if p.Flags&packet.RST != 0 {
 			l.resets[dst]++
 		}
 		l.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 const (
@@ -65,7 +65,7 @@ func buildGateway(t *testing.T, load func() (*config.Config, error)) built {
 	}
 	gate, err := admission.New(admission.Options{
 		Policy: g.now.Load().policy, Store: admission.NewMemoryStore(admission.StoreOptions{}),
-		Deliver: func(*tun.Packet, admission.Verdict) {}, Evicted: func(tun.Tuple) {},
+		Deliver: func(*packet.Packet, admission.Verdict) {}, Evicted: func(packet.Tuple) {},
 		Limits: limits(&cfg.Limits), Ban: admission.Ban(cfg.Ban),
 	})
 	if err != nil {

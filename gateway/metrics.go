@@ -21,8 +21,8 @@ import (
 
 	"github.com/knockgw/knockgw/flows"
 	"github.com/knockgw/knockgw/internal/build"
-	"github.com/knockgw/knockgw/metrics"
 	"github.com/knockgw/knockgw/internal/statuspage"
+	"github.com/knockgw/knockgw/metrics"
 )
 
 // metricSet is what the gateway counts: of the gate and the authentications what

@@ -16,10 +16,11 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/tuntest"
 	"github.com/knockgw/knockgw/netstack"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 // An attacker off the path knows the addresses and ports of a connection, and
@@ -126,11 +127,11 @@ func (o *offPath) start(service admission.Service, offload bool, ban admission.B
 	}
 	o.gate, err = admission.New(admission.Options{
 		Policy: policy, Store: admission.NewMemoryStore(admission.StoreOptions{}),
-		Deliver: func(p *tun.Packet, v admission.Verdict) { o.stack.Inject(p, decision(v)) },
-		Evicted: func(t tun.Tuple) { o.stack.Abort(t) },
+		Deliver: func(p *packet.Packet, v admission.Verdict) { o.stack.Inject(p, decision(v)) },
+		Evicted: func(t packet.Tuple) { o.stack.Abort(t) },
 		Knocked: func(e admission.KnockEvent) { o.knocked <- e },
 		Banned:  func(admission.BanEvent) { o.bans.Add(1) },
-		Settled: func(t tun.Tuple) admission.Settlement {
+		Settled: func(t packet.Tuple) admission.Settlement {
 			return [...]admission.Settlement{netstack.Closed: admission.Gone, netstack.TimeWait: admission.InTimeWait, netstack.Unsent: admission.Busy}[o.stack.Closing(t)]
 		},
 		TimeWait: netstack.TimeWaitTime,
@@ -148,7 +149,7 @@ func (o *offPath) start(service admission.Service, offload bool, ban admission.B
 	}
 	o.stack, err = netstack.New(netstack.Options{
 		Device: device, Egress: o.gate.Egress, OpenPorts: ports,
-		Admit:  func(p *tun.Packet) netstack.Decision { return decision(o.gate.Admit(p)) },
+		Admit:  func(p *packet.Packet) netstack.Decision { return decision(o.gate.Admit(p)) },
 		Handle: func(r *netstack.Request) { o.serve(r) },
 	})
 	if err != nil {
@@ -213,7 +214,7 @@ func (o *offPath) knock() {
 	if err != nil {
 		o.Fatal(err)
 	}
-	o.puts(tuntest.UDP{Src: netip.AddrPortFrom(o.src.Addr(), 50000), Dst: netip.AddrPortFrom(o.dst.Addr(), offPathKnock), Payload: b}.Packet())
+	o.puts(packettest.UDP{Src: netip.AddrPortFrom(o.src.Addr(), 50000), Dst: netip.AddrPortFrom(o.dst.Addr(), offPathKnock), Payload: b}.Packet())
 	select {
 	case e := <-o.knocked:
 		if e.Result != admission.KnockOK {
@@ -228,7 +229,7 @@ func (o *offPath) knock() {
 func (o *offPath) puts(packets ...[]byte) {
 	o.Helper()
 	for _, b := range packets {
-		if err := o.wire.Write(tun.Offload{}, [][]byte{b}); err != nil {
+		if err := o.wire.Write(packet.Offload{}, [][]byte{b}); err != nil {
 			o.Fatal(err)
 		}
 		o.put++
@@ -243,20 +244,20 @@ func (o *offPath) puts(packets ...[]byte) {
 // send is a segment of the client.
 func (o *offPath) send(flags uint8, seq uint32, payload string) {
 	o.Helper()
-	s := tuntest.TCP{Src: o.src, Dst: o.dst, Flags: flags, Seq: seq, Window: 60000, Payload: []byte(payload)}
-	if flags&tun.ACK != 0 {
+	s := packettest.TCP{Src: o.src, Dst: o.dst, Flags: flags, Seq: seq, Window: 60000, Payload: []byte(payload)}
+	if flags&packet.ACK != 0 {
 		s.Ack = o.ack
 	}
-	if flags&tun.SYN != 0 {
+	if flags&packet.SYN != 0 {
 		s.Options = []byte{2, 4, 5, 180, 1, 3, 3, 7}
 	}
 	o.puts(s.Packet())
 }
 
 // receive takes what comes until done, acknowledging data as a client does.
-func (o *offPath) receive(what string, done func(p *tun.Packet) bool) {
+func (o *offPath) receive(what string, done func(p *packet.Packet) bool) {
 	o.Helper()
-	var p tun.Packet
+	var p packet.Packet
 	for end := time.Now().Add(offPathWait); ; {
 		if !o.wire.TryRead(&p) {
 			if time.Now().After(end) {
@@ -268,13 +269,13 @@ func (o *offPath) receive(what string, done func(p *tun.Packet) bool) {
 		if p.Parse(); o.draws == nil && p.Tuple.Destination() != o.src {
 			continue // of an earlier connection
 		}
-		if p.Fault != tun.FaultNone || p.Proto != tun.TCP || p.Tuple.Destination() != o.src || p.Tuple.Source() != o.dst {
+		if p.Fault != packet.FaultNone || p.Proto != packet.TCP || p.Tuple.Destination() != o.src || p.Tuple.Source() != o.dst {
 			o.Fatalf("a packet leaves that is not for the client: %v %v", p.Fault, p.Tuple)
 		}
-		if p.Flags&tun.RST != 0 {
+		if p.Flags&packet.RST != 0 {
 			o.Fatalf("waiting for %s, the client is reset", what)
 		}
-		if p.Flags&tun.SYN == 0 && p.Seq == o.ack {
+		if p.Flags&packet.SYN == 0 && p.Seq == o.ack {
 			o.take(&p)
 		}
 		if done(&p) {
@@ -298,22 +299,22 @@ func (o *offPath) state() string {
 }
 
 // take takes a segment that is the next.
-func (o *offPath) take(p *tun.Packet) {
+func (o *offPath) take(p *packet.Packet) {
 	payload := p.Data[p.Payload:]
 	o.echoed.Write(payload)
 	o.ack += uint32(len(payload))
-	if p.Flags&tun.FIN != 0 {
+	if p.Flags&packet.FIN != 0 {
 		o.ack++
 		o.fin = true
 	}
 }
 
 func (o *offPath) connect() {
-	o.send(tun.SYN, o.seq, "")
+	o.send(packet.SYN, o.seq, "")
 	o.seq++
 	o.attack("the SYN is on its way", true)
-	o.receive("the SYN-ACK", func(p *tun.Packet) bool {
-		if p.Flags != tun.SYN|tun.ACK {
+	o.receive("the SYN-ACK", func(p *packet.Packet) bool {
+		if p.Flags != packet.SYN|packet.ACK {
 			return false // a challenge ACK
 		}
 		o.ack, o.una = p.Seq+1, p.Seq+1
@@ -324,10 +325,10 @@ func (o *offPath) connect() {
 	if n := o.completed.Load(); n != 0 {
 		o.Fatalf("the handshake is done, and the client has said nothing yet")
 	}
-	o.send(tun.ACK, o.seq, "")
+	o.send(packet.ACK, o.seq, "")
 	o.attack("the handshake is done", true)
 	if o.mode != admission.ModeKnock {
-		o.send(tun.ACK|tun.PSH, o.seq, offPathAuth)
+		o.send(packet.ACK|packet.PSH, o.seq, offPathAuth)
 		o.seq += uint32(len(offPathAuth))
 		o.attack("the authentication is under way", true)
 	}
@@ -339,46 +340,46 @@ func (o *offPath) talk() {
 		message := bytes.Repeat([]byte{byte('a' + n)}, rapid.IntRange(2, 1300).Draw(o.draws, "bytes"))
 		half := len(message) / 2
 		if rapid.Bool().Draw(o.draws, "out of order") {
-			o.send(tun.ACK|tun.PSH, o.seq+uint32(half), string(message[half:]))
+			o.send(packet.ACK|packet.PSH, o.seq+uint32(half), string(message[half:]))
 			o.attack("a segment is missing", true)
-			o.send(tun.ACK, o.seq, string(message[:half]))
+			o.send(packet.ACK, o.seq, string(message[:half]))
 		} else {
-			o.send(tun.ACK|tun.PSH, o.seq, string(message))
+			o.send(packet.ACK|packet.PSH, o.seq, string(message))
 		}
 		o.seq += uint32(len(message))
 		o.sent.Write(message)
 		o.attack("the echo is in flight", true)
-		o.receive("the echo", func(*tun.Packet) bool { return o.echoed.Len() >= o.sent.Len() })
+		o.receive("the echo", func(*packet.Packet) bool { return o.echoed.Len() >= o.sent.Len() })
 		if !bytes.Equal(o.echoed.Bytes(), o.sent.Bytes()) {
 			o.Fatalf("the client hears something else than it said")
 		}
 		o.una = o.ack
-		o.send(tun.ACK, o.seq, "")
+		o.send(packet.ACK, o.seq, "")
 		o.attack("the connection is idle", true)
 	}
 }
 
 // hangUp closes the connection in good order.
 func (o *offPath) hangUp() {
-	finished := func(p *tun.Packet) bool { return p.Ack == o.seq && o.fin }
+	finished := func(p *packet.Packet) bool { return p.Ack == o.seq && o.fin }
 	if rapid.Bool().Draw(o.draws, "the client closes first") {
-		o.send(tun.FIN|tun.ACK, o.seq, "")
+		o.send(packet.FIN|packet.ACK, o.seq, "")
 		o.seq++
 		o.attack("the client's FIN is on its way", true)
 		o.receive("the FIN", finished)
-		o.send(tun.ACK, o.seq, "")
+		o.send(packet.ACK, o.seq, "")
 		return
 	}
-	o.send(tun.ACK|tun.PSH, o.seq, offPathBye)
+	o.send(packet.ACK|packet.PSH, o.seq, offPathBye)
 	o.seq += uint32(len(offPathBye))
 	o.sent.WriteString(offPathBye)
 	o.receive("the service's FIN", finished)
-	o.send(tun.ACK, o.seq, "")
+	o.send(packet.ACK, o.seq, "")
 	o.attack("the service's FIN is acknowledged", true)
 	o.seq++
 	for range 2 { // the answer to the first may have been lost
-		o.send(tun.FIN|tun.ACK, o.seq-1, "")
-		o.receive("the last ACK", func(p *tun.Packet) bool { return p.Ack == o.seq })
+		o.send(packet.FIN|packet.ACK, o.seq-1, "")
+		o.receive("the last ACK", func(p *packet.Packet) bool { return p.Ack == o.seq })
 		// A SYN may reuse the tuple in TIME_WAIT (RFC 1122, 4.2.2.13).
 		o.attack("the endpoint is in TIME_WAIT", false)
 	}
@@ -416,7 +417,7 @@ func (o *offPath) attack(when string, syns bool) {
 		case 1, 2:
 			o.puts(o.pieces(o.forgedTCP(syns))...)
 		case 3:
-			o.puts(tuntest.UDP{
+			o.puts(packettest.UDP{
 				Src: o.src, Dst: netip.AddrPortFrom(o.dst.Addr(), offPathKnock),
 				Payload: rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(o.draws, "datagram"),
 			}.Packet())
@@ -445,7 +446,7 @@ func (o *offPath) ahead() uint32 {
 
 // forgedTCP is a segment in the client's name.
 func (o *offPath) forgedTCP(syns bool) []byte {
-	s := tuntest.TCP{
+	s := packettest.TCP{
 		Src: o.src, Dst: o.dst, Flags: rapid.Byte().Draw(o.draws, "flags"),
 		Seq:     o.seq + rapid.Uint32Range(aroundWindow, 1<<32-1-aroundWindow).Draw(o.draws, "seq"),
 		Ack:     o.ack + rapid.Uint32Range(o.ahead(), 1<<32-1-aroundACKs).Draw(o.draws, "ack"),
@@ -453,15 +454,15 @@ func (o *offPath) forgedTCP(syns bool) []byte {
 		Payload: rapid.SliceOfN(rapid.Byte(), 0, 64).Draw(o.draws, "payload"),
 	}
 	if rapid.Bool().Draw(o.draws, "usual flags") {
-		s.Flags = rapid.SampledFrom([]uint8{tun.ACK, tun.ACK | tun.PSH, tun.FIN | tun.ACK, tun.RST, tun.RST | tun.ACK, tun.SYN, tun.SYN | tun.ACK}).Draw(o.draws, "which")
+		s.Flags = rapid.SampledFrom([]uint8{packet.ACK, packet.ACK | packet.PSH, packet.FIN | packet.ACK, packet.RST, packet.RST | packet.ACK, packet.SYN, packet.SYN | packet.ACK}).Draw(o.draws, "which")
 	}
-	if !syns && s.Flags&tun.SYN != 0 {
-		s.Flags ^= tun.SYN
+	if !syns && s.Flags&packet.SYN != 0 {
+		s.Flags ^= packet.SYN
 	}
 	switch rapid.IntRange(0, 3).Draw(o.draws, "luck") {
 	case 0: // any number in the window but the next is as good for the attacker as another
 		first := uint32(0)
-		if s.Flags&tun.RST != 0 {
+		if s.Flags&packet.RST != 0 {
 			first = 1
 		}
 		s.Seq = o.seq + rapid.Uint32Range(first, 1000).Draw(o.draws, "seq in the window")
@@ -476,12 +477,12 @@ func (o *offPath) forgedTCP(syns bool) []byte {
 
 // forgedICMP is an error about something that the service may have sent.
 func (o *offPath) forgedICMP() []byte {
-	quoted := tuntest.TCP{
-		Src: o.dst, Dst: o.src, Flags: tun.ACK,
+	quoted := packettest.TCP{
+		Src: o.dst, Dst: o.src, Flags: packet.ACK,
 		Seq: o.ack + rapid.Uint32Range(aroundACKs, 1<<32-1-aroundACKs).Draw(o.draws, "quoted seq"),
 		Ack: o.seq, Payload: make([]byte, 8),
 	}.Packet()
-	m := tuntest.ICMP{
+	m := packettest.ICMP{
 		Src: o.src.Addr(), Dst: o.dst.Addr(), Type: rapid.SampledFrom([]uint8{3, 11, 12, 0, 5}).Draw(o.draws, "type"),
 		Code: rapid.Byte().Draw(o.draws, "code"), Payload: quoted,
 	}
@@ -491,7 +492,7 @@ func (o *offPath) forgedICMP() []byte {
 	b := m.Packet()
 	at := len(b) - len(quoted) - 4 // the rest of the header: MTU, pointer
 	binary.BigEndian.PutUint32(b[at:], rapid.Uint32Range(0, 2000).Draw(o.draws, "MTU"))
-	tuntest.Checksums(b)
+	packettest.Checksums(b)
 	return b
 }
 
@@ -524,7 +525,7 @@ func piece(header []byte, id uint32, offset int, more bool, part []byte) []byte 
 		binary.BigEndian.PutUint16(b[2:], uint16(len(b)+len(part)))
 		binary.BigEndian.PutUint16(b[4:], uint16(id))
 		binary.BigEndian.PutUint16(b[6:], flags)
-		tuntest.Checksums(b) // of the header alone: nothing follows yet
+		packettest.Checksums(b) // of the header alone: nothing follows yet
 		return append(b, part...)
 	}
 	const fragmentHeader = 44

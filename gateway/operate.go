@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/admission"
-	"github.com/knockgw/knockgw/internal/audit"
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/internal/audit"
+	"github.com/knockgw/knockgw/internal/control"
 )
 
 // seconds is a time as operators are told it, to the millisecond.

@@ -17,7 +17,7 @@ import (
 
 	"github.com/knockgw/knockgw/capture"
 	"github.com/knockgw/knockgw/internal/control"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // operated is a lab with a control socket, and whoever asks at it.
@@ -289,7 +289,7 @@ func TestACaptureHasThePacketsWithTheirVerdicts(t *testing.T) {
 		if len(record.Data) > 60 {
 			t.Errorf("%d bytes of a packet", len(record.Data))
 		}
-		p := tun.Packet{Data: record.Data, Offload: tun.Offload{ChecksumValid: true}}
+		p := packet.Packet{Data: record.Data, Offload: packet.Offload{ChecksumValid: true}}
 		p.PeekTCP(record.Data)
 		switch uint16(modeKnockAuth) {
 		case p.Tuple.DstPort:

@@ -4,9 +4,10 @@ import (
 	"context"
 
 	"github.com/knockgw/knockgw/admission"
-	"github.com/knockgw/knockgw/internal/filter"
 	"github.com/knockgw/knockgw/guard"
+	"github.com/knockgw/knockgw/internal/filter"
 	"github.com/knockgw/knockgw/netstack"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -30,7 +31,7 @@ func (p *parts) assemble(ctx context.Context, store admission.Store) (err error)
 	p.replay = guard.Replay{Store: store, Now: g.o.Now}
 	p.gate, err = admission.New(admission.Options{
 		Policy: now.policy, Store: store, Now: g.o.Now, Log: g.log,
-		Deliver:  func(q *tun.Packet, v admission.Verdict) { p.stack.Inject(q, decision(v)) },
+		Deliver:  func(q *packet.Packet, v admission.Verdict) { p.stack.Inject(q, decision(v)) },
 		Unparked: g.unparked,
 		Evicted:  p.forget,
 		Revoked:  p.forget,
@@ -65,7 +66,7 @@ func (p *parts) assemble(ctx context.Context, store admission.Store) (err error)
 }
 
 // settlement translates for the gate how far the stack is with a flow.
-func (p *parts) settlement(t tun.Tuple) admission.Settlement {
+func (p *parts) settlement(t packet.Tuple) admission.Settlement {
 	switch p.stack.Closing(t) {
 	case netstack.Closed:
 		return admission.Gone
@@ -79,7 +80,7 @@ func (p *parts) settlement(t tun.Tuple) admission.Settlement {
 // forget ends a flow that was evicted or that a reload has taken out of the gate's
 // table. Where its handshake with an open service is under way, or its relay is done,
 // only the stack knows it.
-func (p *parts) forget(t tun.Tuple) {
+func (p *parts) forget(t packet.Tuple) {
 	if !p.g.flows.Kill(key(t)) {
 		p.stack.Abort(t)
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/knockgw/knockgw/flows"
 	"github.com/knockgw/knockgw/internal/sample"
 	"github.com/knockgw/knockgw/netstack"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // service is a configured service with what its flows need.
@@ -84,7 +84,7 @@ func (s *service) join(gate *admission.Gate, r auth.Replay) {
 }
 
 // key translates a tuple for the flows.
-func key(t tun.Tuple) flows.Key {
+func key(t packet.Tuple) flows.Key {
 	return flows.Key{Client: t.Source(), Target: t.Destination()}
 }
 
@@ -113,7 +113,7 @@ func (p *parts) handle(ctx context.Context, r *netstack.Request) {
 }
 
 // plan says what is to be done with a flow of a service.
-func (p *parts) plan(s *service, t tun.Tuple, target netip.AddrPort) *flows.Plan {
+func (p *parts) plan(s *service, t packet.Tuple, target netip.AddrPort) *flows.Plan {
 	plan := &flows.Plan{
 		Key: key(t), Service: s.Name,
 		DialTimeout: s.DialTimeout, Idle: s.Idle,
@@ -152,7 +152,7 @@ func (p *parts) plan(s *service, t tun.Tuple, target netip.AddrPort) *flows.Plan
 }
 
 // authenticate runs the handshake with the clients that could be meant.
-func (p *parts) authenticate(ctx context.Context, s *service, t tun.Tuple, conn net.Conn) (string, error) {
+func (p *parts) authenticate(ctx context.Context, s *service, t packet.Tuple, conn net.Conn) (string, error) {
 	start, candidates := time.Now(), slices.Values(p.gate.Candidates(t))
 	peer, err := s.auth.HandshakeWith(ctx, conn, candidates)
 	result := auth.ResultOK
@@ -183,7 +183,7 @@ func (p *parts) authenticate(ctx context.Context, s *service, t tun.Tuple, conn 
 // explain counts a failure towards a ban, and logs one that a known client had:
 // its message opened, so it is no stranger's, and its owner will want to know
 // why it is outside.
-func (p *parts) explain(service string, t tun.Tuple, e *auth.Error) {
+func (p *parts) explain(service string, t packet.Tuple, e *auth.Error) {
 	p.g.watchAuth(service, t, nil, e)
 	p.g.journal.refused(e, service, t.Src.Netip(), p.g.o.Now())
 	if e.Result.PeerFailed() {

@@ -19,9 +19,9 @@ import (
 
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 const (
@@ -65,7 +65,7 @@ ban: {after: 0}
 	return l, registry
 }
 
-func (l *lab) inject(b []byte) { _ = l.wire.Write(tun.Offload{}, [][]byte{b}) }
+func (l *lab) inject(b []byte) { _ = l.wire.Write(packet.Offload{}, [][]byte{b}) }
 
 // injectAll injects n packets no faster than the gateway takes them, and waits
 // until it has: what overflows the device is lost, a client's knock as well.
@@ -107,7 +107,7 @@ func stranger(n int) netip.Addr {
 }
 
 func synFrom(a netip.Addr, n int, port uint16) []byte {
-	return tuntest.SYN(netip.AddrPortFrom(a, uint16(1024+n%60000)), target(a, port), rand.Uint32())
+	return packettest.SYN(netip.AddrPortFrom(a, uint16(1024+n%60000)), target(a, port), rand.Uint32())
 }
 
 // An attack fills what it can, and then goes on with one packet after another.
@@ -126,7 +126,7 @@ func handshakesOf(c *protocol.Client, from netip.Addr) attack {
 		name: "handshakes of a client that completes none", fill: 20_000,
 		before: func(l *lab) {
 			for range grants {
-				l.inject(tuntest.UDP{
+				l.inject(packettest.UDP{
 					Src: netip.AddrPortFrom(from, 5000), Dst: netip.AddrPortFrom(to.Addr(), config.DefaultUDPPort),
 					Payload: knockFor(c, to, newSession(), time.Now()),
 				}.Packet())
@@ -219,8 +219,8 @@ func (l *lab) junkConnections(from netip.Addr, n int) map[uint16][2]uint32 {
 	l.Helper()
 	var mu sync.Mutex
 	open := make(map[uint16][2]uint32)
-	tap := func(p *tun.Packet) {
-		if p.Tuple.Dst.Netip() != from || p.Flags&(tun.SYN|tun.ACK) != tun.SYN|tun.ACK {
+	tap := func(p *packet.Packet) {
+		if p.Tuple.Dst.Netip() != from || p.Flags&(packet.SYN|packet.ACK) != packet.SYN|packet.ACK {
 			return
 		}
 		mu.Lock()
@@ -232,18 +232,18 @@ func (l *lab) junkConnections(from netip.Addr, n int) map[uint16][2]uint32 {
 	to := target(from, modeAuth)
 	for port := range uint16(n) {
 		src := netip.AddrPortFrom(from, 1024+port)
-		l.inject(tuntest.SYN(src, to, 1000))
+		l.inject(packettest.SYN(src, to, 1000))
 		for sent := time.Now(); ; {
 			mu.Lock()
 			numbers, ok := open[src.Port()]
 			mu.Unlock()
 			if ok {
-				l.inject(tuntest.TCP{Src: src, Dst: to, Flags: tun.ACK, Seq: numbers[0], Ack: numbers[1]}.Packet())
+				l.inject(packettest.TCP{Src: src, Dst: to, Flags: packet.ACK, Seq: numbers[0], Ack: numbers[1]}.Packet())
 				break
 			}
 			if time.Since(sent) > resend {
 				sent = time.Now()
-				l.inject(tuntest.SYN(src, to, 1000))
+				l.inject(packettest.SYN(src, to, 1000))
 			}
 			runtime.Gosched()
 		}
@@ -276,7 +276,7 @@ func TestJunkConnectionsHoldLittleMemory(t *testing.T) {
 	for port, numbers := range open {
 		src := netip.AddrPortFrom(from, port)
 		l.injectAll(segments, func(n int) []byte { // of a byte, with holes between them
-			return tuntest.TCP{Src: src, Dst: to, Flags: tun.ACK, Seq: numbers[0] + 10 + 2*uint32(n), Ack: numbers[1], Payload: []byte("x")}.Packet()
+			return packettest.TCP{Src: src, Dst: to, Flags: packet.ACK, Seq: numbers[0] + 10 + 2*uint32(n), Ack: numbers[1], Payload: []byte("x")}.Packet()
 		})
 	}
 

@@ -6,12 +6,12 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // refusing is a gateway at whose gate a packet can be refused, and that packet. Nothing of it runs.
-func refusing(tb testing.TB) (*parts, *tun.Packet) {
+func refusing(tb testing.TB) (*parts, *packet.Packet) {
 	tb.Helper()
 	cfg, err := config.Parse("refused.yaml", []byte(`
 version: 1
@@ -31,14 +31,14 @@ services:
 	p := &parts{g: g}
 	p.gate, err = admission.New(admission.Options{
 		Policy: g.now.Load().policy, Store: admission.NewMemoryStore(admission.StoreOptions{}),
-		Deliver: func(*tun.Packet, admission.Verdict) {}, Evicted: func(tun.Tuple) {},
+		Deliver: func(*packet.Packet, admission.Verdict) {}, Evicted: func(packet.Tuple) {},
 		Limits: limits(&cfg.Limits), Ban: admission.Ban(cfg.Ban),
 	})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	stranger := netip.MustParseAddrPort("192.0.2.7:40000")
-	return p, &tun.Packet{Data: tuntest.SYN(stranger, netip.MustParseAddrPort("10.77.0.1:443"), 1)}
+	return p, &packet.Packet{Data: packettest.SYN(stranger, netip.MustParseAddrPort("10.77.0.1:443"), 1)}
 }
 
 func TestNothingIsAllocatedForARefusedPacketThatNobodyWatches(t *testing.T) {

@@ -17,9 +17,10 @@ import (
 
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/tuntest"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 // caller is an upstream that begins with its name and then says every line again.
@@ -219,8 +220,8 @@ func TestAServiceThatWasAddedIsReachedAndOneThatWasRemovedIsSilent(t *testing.T)
 		// Strangers and those who knew it.
 		stranger := netip.MustParseAddr("198.51.100.7")
 		for flags := range 64 {
-			b := tuntest.TCP{Src: netip.AddrPortFrom(stranger, 40000), Dst: target(stranger, mode.port), Flags: uint8(flags), Seq: 1, Ack: 2}.Packet()
-			if err := l.wire.Write(tun.Offload{}, [][]byte{b}); err != nil {
+			b := packettest.TCP{Src: netip.AddrPortFrom(stranger, 40000), Dst: target(stranger, mode.port), Flags: uint8(flags), Seq: 1, Ack: 2}.Packet()
+			if err := l.wire.Write(packet.Offload{}, [][]byte{b}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -250,8 +251,8 @@ func TestAServiceMayOpenAndHideWhileItsFlowsGoOn(t *testing.T) {
 		}
 		l.reload(aliceAndBob + "services:\n" + at("door", modeVisible, as, up))
 		before := l.heard(stranger)
-		syn := tuntest.SYN(netip.AddrPortFrom(stranger, uint16(40000+i)), target(stranger, modeVisible), 1)
-		if err := l.wire.Write(tun.Offload{}, [][]byte{syn}); err != nil {
+		syn := packettest.SYN(netip.AddrPortFrom(stranger, uint16(40000+i)), target(stranger, modeVisible), 1)
+		if err := l.wire.Write(packet.Offload{}, [][]byte{syn}); err != nil {
 			t.Fatal(err)
 		}
 		sessions = append(sessions, l.talks(alice, homes[0], modeVisible)) // behind the SYN

@@ -14,10 +14,11 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/gateway"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
+	"github.com/knockgw/knockgw/internal/control"
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/tuntest"
+	"github.com/knockgw/knockgw/packet"
 )
 
 const (
@@ -73,8 +74,8 @@ func TestAThousandReloadsLoseNoFlowAndLeaveNothingBehind(t *testing.T) {
 		for i := 0; ctx.Err() == nil; i++ {
 			paused.RLock()
 			for _, port := range []uint16{modeKnock, modeKnockAuth, 6, 7} {
-				b := tuntest.TCP{Src: netip.AddrPortFrom(stranger, uint16(1024+i%60000)), Dst: target(stranger, port), Flags: uint8(i % 64), Seq: 1, Ack: 2}
-				_ = l.wire.Write(tun.Offload{}, [][]byte{b.Packet()})
+				b := packettest.TCP{Src: netip.AddrPortFrom(stranger, uint16(1024+i%60000)), Dst: target(stranger, port), Flags: uint8(i % 64), Seq: 1, Ack: 2}
+				_ = l.wire.Write(packet.Offload{}, [][]byte{b.Packet()})
 			}
 			paused.RUnlock()
 			time.Sleep(time.Millisecond)

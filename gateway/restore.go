@@ -8,7 +8,7 @@ import (
 	"net"
 	"time"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/internal/routing"
 )
 
 const (
@@ -24,7 +24,7 @@ const (
 // A Restoration adds the routes and rules of a gateway again whenever another program
 // deletes them. It needs CAP_NET_ADMIN, and nothing of the gateway but this.
 type Restoration struct {
-	Hold   tun.Hold
+	Hold   routing.Hold
 	Device int // interface index
 	Log    *slog.Logger
 	// Alive reports whether the gateway still runs; it is asked after something was
@@ -37,7 +37,7 @@ type Restoration struct {
 
 // Run restores until ctx ends, and does nothing more once the device is gone.
 func (r *Restoration) Run(ctx context.Context) (err error) {
-	changes, err := tun.ListenChanges()
+	changes, err := routing.ListenChanges()
 	if err != nil {
 		return err
 	}

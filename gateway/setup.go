@@ -8,7 +8,7 @@ import (
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/internal/hostnet"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/internal/routing"
 )
 
 // A setup is one configuration made ready for use. A reload makes a new one beside
@@ -119,7 +119,7 @@ func checkRoutes(cfg *config.Config) error {
 // checkInside refuses upstreams behind an interface from which packets for a
 // protected prefix go to the device: their answers would not come back. The rules
 // that exempt an interface are made at the start alone.
-func checkInside(cfg *config.Config, started []tun.Inside) error {
+func checkInside(cfg *config.Config, started []routing.Inside) error {
 	for _, in := range hostnet.Of(cfg).Routes.Inside {
 		if !slices.Contains(started, in) {
 			return fmt.Errorf("upstream_device %s: its hosts have addresses of %s, and a rule for that is added at a start only: restart the gateway", in.Device, in.Prefix)
@@ -142,7 +142,7 @@ func checkUpstreams(cfg *config.Config, device string) error {
 			continue // a name, or bound to another interface
 		}
 		asked[addr] = true
-		if tun.UpstreamDevice(addr) == device {
+		if routing.UpstreamDevice(addr) == device {
 			return fmt.Errorf("service %q: the route to its upstream %s leads into %s itself; give the upstream a route of its own", s.Name, addr, device)
 		}
 	}

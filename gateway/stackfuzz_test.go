@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/admission"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // A fuzzed segment takes so many bytes: flags, size, and how far its numbers are
@@ -21,10 +21,10 @@ const (
 // FuzzSegmentsToStack is a stranger with an address of his own at a service that
 // answers strangers: his segments reach the stack, for he knows all numbers.
 func FuzzSegmentsToStack(f *testing.F) {
-	f.Add([]byte{tun.ACK, 0, 0, 0, 0, 0})
-	f.Add([]byte{tun.ACK | tun.PSH, 4, 0, 0, 0, 0, tun.FIN | tun.ACK, 0, 0, 4, 0, 0})
-	f.Add([]byte{tun.ACK, 8, 0, 8, 0, 0, tun.ACK, 8, 0, 0, 0, 0, tun.RST, 0, 0, 16, 0, 0})
-	f.Add([]byte{tun.SYN, 0, 0xff, 0xff, 0, 0, tun.ACK | tun.URG, 1, 0, 0, 0xff, 0xff})
+	f.Add([]byte{packet.ACK, 0, 0, 0, 0, 0})
+	f.Add([]byte{packet.ACK | packet.PSH, 4, 0, 0, 0, 0, packet.FIN | packet.ACK, 0, 0, 4, 0, 0})
+	f.Add([]byte{packet.ACK, 8, 0, 8, 0, 0, packet.ACK, 8, 0, 0, 0, 0, packet.RST, 0, 0, 16, 0, 0})
+	f.Add([]byte{packet.SYN, 0, 0xff, 0xff, 0, 0, packet.ACK | packet.URG, 1, 0, 0, 0xff, 0xff})
 
 	o := &offPath{failer: f, dst: netip.MustParseAddrPort("10.77.0.1:443"), src: netip.MustParseAddrPort("192.0.2.1:1024")}
 	o.start(admission.Service{Name: "web", Port: o.dst.Port(), Mode: admission.ModeAuth}, false, admission.Ban{})
@@ -35,11 +35,11 @@ func FuzzSegmentsToStack(f *testing.F) {
 		if n++; n%fuzzedProof == 1 {
 			o.next()
 			o.connect()
-			o.send(tun.ACK|tun.PSH, o.seq, "hello")
+			o.send(packet.ACK|packet.PSH, o.seq, "hello")
 			o.sent.WriteString("hello")
 			o.seq += uint32(len("hello"))
-			o.receive("the echo", func(*tun.Packet) bool { return o.echoed.String() == "hello" })
-			o.send(tun.RST, o.seq, "")
+			o.receive("the echo", func(*packet.Packet) bool { return o.echoed.String() == "hello" })
+			o.send(packet.RST, o.seq, "")
 		}
 		o.next()
 		o.shake()
@@ -48,7 +48,7 @@ func FuzzSegmentsToStack(f *testing.F) {
 			script = script[fuzzedSegment:]
 			o.drain()
 		}
-		o.send(tun.RST, o.seq, "")
+		o.send(packet.RST, o.seq, "")
 		time.Sleep(offPathHush / 10)
 		o.drain()
 		o.gate.Forget(admission.TupleOf(o.src, o.dst))
@@ -74,25 +74,25 @@ func (o *offPath) next() {
 
 // shake begins a connection; the handshake may be left to the script.
 func (o *offPath) shake() {
-	o.send(tun.SYN, o.seq, "")
+	o.send(packet.SYN, o.seq, "")
 	o.seq++
-	o.receive("the SYN-ACK", func(p *tun.Packet) bool {
+	o.receive("the SYN-ACK", func(p *packet.Packet) bool {
 		o.ack = p.Seq + 1
-		return p.Flags == tun.SYN|tun.ACK && p.Ack == o.seq
+		return p.Flags == packet.SYN|packet.ACK && p.Ack == o.seq
 	})
 }
 
 // fuzzed is a segment whose numbers are near those that are due.
 func (o *offPath) fuzzed(b []byte) []byte {
 	near := func(hi, lo byte) uint32 { return uint32(int32(int16(uint16(hi)<<8 | uint16(lo)))) }
-	s := tuntest.TCP{
+	s := packettest.TCP{
 		Src: o.src, Dst: o.dst, Flags: b[0], Seq: o.seq + near(b[2], b[3]), Ack: o.ack + near(b[4], b[5]),
 		Window: uint16(b[1]) << 4, Payload: make([]byte, b[1]),
 	}
-	if b[0]&tun.URG != 0 { // any options that these bytes make
+	if b[0]&packet.URG != 0 { // any options that these bytes make
 		s.Options = []byte{b[1], b[2], b[3], b[4]}
 	}
-	if b[0]&(tun.SYN|tun.RST|tun.FIN) == 0 && s.Seq == o.seq {
+	if b[0]&(packet.SYN|packet.RST|packet.FIN) == 0 && s.Seq == o.seq {
 		o.seq += uint32(len(s.Payload))
 	}
 	return s.Packet()
@@ -101,8 +101,8 @@ func (o *offPath) fuzzed(b []byte) []byte {
 // drain takes what has left: only segments to this peer may.
 func (o *offPath) drain() {
 	o.Helper()
-	for p := (tun.Packet{}); o.wire.TryRead(&p); {
-		if !p.Parse() || p.Proto != tun.TCP || p.Tuple.Source() != o.dst {
+	for p := (packet.Packet{}); o.wire.TryRead(&p); {
+		if !p.Parse() || p.Proto != packet.TCP || p.Tuple.Source() != o.dst {
 			o.Fatalf("a packet leaves with %v: %v", p.Fault, p.Tuple)
 		}
 		if p.Tuple.Destination() == o.src && p.Seq == o.ack {

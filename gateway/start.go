@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/internal/routing"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -41,7 +42,7 @@ func (g *Gateway) attach(device tun.Device) error {
 		return nil
 	}
 	cfg := g.now.Load().cfg
-	if !tun.RoutesManaged {
+	if !routing.RoutesManaged {
 		g.log.Warn("routes are set by hand on this system", "device", device.Info().Name, "routes", cfg.TUN.Routes)
 	}
 	if err := g.hold.Routes().Attach(device.Info().Name); err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/gateway"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 )
 
 func drainFor(d time.Duration) func(*gateway.Options) {
@@ -59,9 +59,9 @@ func TestAHandshakeThatNobodyFinishesDoesNotDelayTheStop(t *testing.T) {
 	l := newLab(t, true, services(parrot(t)), drainFor(hush))
 	for _, port := range []uint16{modeKnock, modeKnockAuth} {
 		from, to := netip.MustParseAddrPort("198.51.100.7:40000"), target(homes[0], port)
-		knock := tuntest.UDP{Src: from, Dst: netip.AddrPortFrom(to.Addr(), config.DefaultUDPPort), Payload: knockFor(alice, to, newSession(), time.Now())}
-		for _, b := range [][]byte{knock.Packet(), tuntest.SYN(from, to, 1)} {
-			if err := l.wire.Write(tun.Offload{}, [][]byte{b}); err != nil {
+		knock := packettest.UDP{Src: from, Dst: netip.AddrPortFrom(to.Addr(), config.DefaultUDPPort), Payload: knockFor(alice, to, newSession(), time.Now())}
+		for _, b := range [][]byte{knock.Packet(), packettest.SYN(from, to, 1)} {
+			if err := l.wire.Write(packet.Offload{}, [][]byte{b}); err != nil {
 				t.Fatal(err)
 			}
 		}

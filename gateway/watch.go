@@ -14,10 +14,10 @@ import (
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/capture"
-	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/netstack"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // Who watches, and what it costs: nothing but a look at a pointer for each packet
@@ -111,7 +111,7 @@ func (p *parts) expose(from netip.Prefix, more int) {
 }
 
 // admit judges a packet that came, for the stack.
-func (p *parts) admit(q *tun.Packet) netstack.Decision {
+func (p *parts) admit(q *packet.Packet) netstack.Decision {
 	if p.g.watchers.all.Load() == nil {
 		return decision(p.gate.Admit(q))
 	}
@@ -126,7 +126,7 @@ func (p *parts) admit(q *tun.Packet) netstack.Decision {
 }
 
 // egress decides about a packet of the stack.
-func (p *parts) egress(q *tun.Packet, size int) bool {
+func (p *parts) egress(q *packet.Packet, size int) bool {
 	pass := p.gate.Egress(q, size)
 	if p.g.watchers.all.Load() != nil {
 		e := capture.Event{Packet: q, Length: q.Payload + size, Out: true, Verdict: admission.Pass.String(), Reason: admission.ReasonFlow.String()}
@@ -139,7 +139,7 @@ func (p *parts) egress(q *tun.Packet, size int) bool {
 }
 
 // unparked tells of a SYN that had waited.
-func (g *Gateway) unparked(q *tun.Packet, v admission.Verdict) {
+func (g *Gateway) unparked(q *packet.Packet, v admission.Verdict) {
 	if g.watchers.all.Load() == nil {
 		return
 	}
@@ -182,7 +182,7 @@ func (g *Gateway) watchKnock(e *admission.KnockEvent) {
 }
 
 // watchAuth tells the watchers of an authentication.
-func (g *Gateway) watchAuth(service string, t tun.Tuple, peer *auth.Peer, failed *auth.Error) {
+func (g *Gateway) watchAuth(service string, t packet.Tuple, peer *auth.Peer, failed *auth.Error) {
 	if g.watchers.all.Load() == nil {
 		return
 	}
@@ -231,7 +231,7 @@ func (t *tracer) packet(e *capture.Event) {
 	if e.Out {
 		from, to = to, from
 	}
-	if from == (tun.Addr{}) || !t.o.From.Contains(from.Netip()) {
+	if from == (packet.Addr{}) || !t.o.From.Contains(from.Netip()) {
 		return
 	}
 	service := ""
@@ -239,10 +239,10 @@ func (t *tracer) packet(e *capture.Event) {
 	if e.Out {
 		port = e.Packet.Tuple.SrcPort
 	}
-	if s := t.g.now.Load().policy.Service(netip.AddrPortFrom(to.Netip(), port)); s != nil && e.Packet.Proto == tun.TCP {
+	if s := t.g.now.Load().policy.Service(netip.AddrPortFrom(to.Netip(), port)); s != nil && e.Packet.Proto == packet.TCP {
 		service = s.Name
 	}
-	if t.o.Service != "" && service != t.o.Service && e.Packet.Proto == tun.TCP {
+	if t.o.Service != "" && service != t.o.Service && e.Packet.Proto == packet.TCP {
 		return // datagrams are shown: which service a knock is for shows when it opens
 	}
 	t.add(control.TraceEvent{

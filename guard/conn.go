@@ -5,7 +5,7 @@ import (
 	"net"
 	"sync"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // listener makes a service's connections out of those of another listener.
@@ -32,7 +32,7 @@ func (l *listener) Accept() (net.Conn, error) {
 type conn struct {
 	net.Conn
 	guard *Guard
-	tuple tun.Tuple
+	tuple packet.Tuple
 	valid bool // the connection has addresses that make a tuple
 
 	closing sync.Once
@@ -88,7 +88,7 @@ func (g *Guard) leave(c *conn) {
 }
 
 // evicted ends a connection that the gate knows no more.
-func (g *Guard) evicted(t tun.Tuple) {
+func (g *Guard) evicted(t packet.Tuple) {
 	g.mu.Lock()
 	c := g.conns[t]
 	g.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // A Guard takes knocks and guards listeners. It is safe for concurrent use.
@@ -24,8 +24,8 @@ type Guard struct {
 	changed  <-chan struct{} // closed by the first change of Secrets that the gate does not know
 	ran      atomic.Bool
 
-	mu    sync.Mutex          // not held while the gate waits
-	conns map[tun.Tuple]*conn // of whom the gate was asked, until their end
+	mu    sync.Mutex             // not held while the gate waits
+	conns map[packet.Tuple]*conn // of whom the gate was asked, until their end
 }
 
 // New makes a Guard. It touches nothing outside itself. What is wrong with the options is ErrOptions,
@@ -43,7 +43,7 @@ func New(o Options) (*Guard, error) {
 	if o.Store == nil {
 		o.Store = admission.NewMemoryStore(admission.StoreOptions{Now: o.Now, Logger: o.Log})
 	}
-	g := &Guard{o: o, services: make(map[string]*service), conns: make(map[tun.Tuple]*conn)}
+	g := &Guard{o: o, services: make(map[string]*service), conns: make(map[packet.Tuple]*conn)}
 	g.changed = o.Secrets.Changed()
 	for _, s := range o.Services {
 		var err error
@@ -57,7 +57,7 @@ func New(o Options) (*Guard, error) {
 	}
 	g.gate, err = admission.New(admission.Options{
 		Policy: policy, Store: o.Store, Now: o.Now, Log: o.Log, Limits: o.Limits, Ban: o.Ban,
-		Deliver: func(*tun.Packet, admission.Verdict) {}, // nothing is ever parked
+		Deliver: func(*packet.Packet, admission.Verdict) {}, // nothing is ever parked
 		Evicted: g.evicted, Revoked: g.evicted,
 		Knocked: o.Knocked,
 	})

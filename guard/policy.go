@@ -8,7 +8,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // knockPort is what the gate is told as the port of every datagram. The sockets' own may be any.
@@ -34,7 +34,7 @@ func inside(a netip.Addr) netip.Addr {
 }
 
 // tupleOf names a connection that was accepted for the service of a port.
-func tupleOf(remote, local netip.AddrPort, port uint16) tun.Tuple {
+func tupleOf(remote, local netip.AddrPort, port uint16) packet.Tuple {
 	return admission.TupleOf(remote, netip.AddrPortFrom(inside(local.Addr()), port))
 }
 

@@ -8,9 +8,10 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/netstack"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 // peer is a device whose far end is a client that costs next to nothing, so that
@@ -47,9 +48,9 @@ const (
 func newPeer() *peer {
 	p := &peer{src: netip.AddrPortFrom(client4, 1000), dst: netip.AddrPortFrom(target4, hiddenPort), seq: 1001, acked: 1001}
 	p.cond = sync.NewCond(&p.mu)
-	p.data = tuntest.TCP{Src: p.src, Dst: p.dst, Flags: tun.ACK, Payload: make([]byte, benchPayload)}.Packet()
-	p.first = tuntest.TCP{Src: p.src, Dst: p.dst, Flags: tun.ACK, Payload: make([]byte, benchFirst)}.Packet()
-	p.ack = tuntest.TCP{Src: p.src, Dst: p.dst, Flags: tun.ACK}.Packet()
+	p.data = packettest.TCP{Src: p.src, Dst: p.dst, Flags: packet.ACK, Payload: make([]byte, benchPayload)}.Packet()
+	p.first = packettest.TCP{Src: p.src, Dst: p.dst, Flags: packet.ACK, Payload: make([]byte, benchFirst)}.Packet()
+	p.ack = packettest.TCP{Src: p.src, Dst: p.dst, Flags: packet.ACK}.Packet()
 	return p
 }
 
@@ -71,7 +72,7 @@ func (p *peer) talk(on bool) {
 	p.cond.Broadcast()
 }
 
-func (p *peer) Read(q *tun.Packet) error {
+func (p *peer) Read(q *packet.Packet) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for {
@@ -80,9 +81,9 @@ func (p *peer) Read(q *tun.Packet) error {
 			return os.ErrClosed
 		case p.step == 0:
 			p.step++
-			q.Data = tuntest.TCP{Src: p.src, Dst: p.dst, Flags: tun.SYN, Seq: p.seq - 1,
+			q.Data = packettest.TCP{Src: p.src, Dst: p.dst, Flags: packet.SYN, Seq: p.seq - 1,
 				Options: []byte{2, 4, benchMSS >> 8, benchMSS & 255, 1, 3, 3, 10}}.Packet()
-			q.Offload = tun.Offload{}
+			q.Offload = packet.Offload{}
 			return nil
 		case p.unacked:
 			p.unacked = false
@@ -109,16 +110,16 @@ func (p *peer) room() int {
 	return int(int32(p.acked + p.window - p.seq))
 }
 
-func (p *peer) fill(q *tun.Packet, b []byte) {
+func (p *peer) fill(q *packet.Packet, b []byte) {
 	binary.BigEndian.PutUint32(b[24:], p.seq)
 	binary.BigEndian.PutUint32(b[28:], p.theirs)
-	q.Data, q.Offload = b, tun.Offload{ChecksumValid: true}
+	q.Data, q.Offload = b, packet.Offload{ChecksumValid: true}
 	if len(b) > testMTU {
 		q.Offload.SegmentSize = benchMSS
 	}
 }
 
-func (p *peer) Write(_ tun.Offload, parts [][]byte) error {
+func (p *peer) Write(_ packet.Offload, parts [][]byte) error {
 	size := 0
 	for _, b := range parts {
 		size += len(b)
@@ -131,12 +132,12 @@ func (p *peer) Write(_ tun.Offload, parts [][]byte) error {
 	p.acked = binary.BigEndian.Uint32(h[8:])
 	window := uint32(binary.BigEndian.Uint16(h[14:]))
 	switch {
-	case h[13]&tun.SYN != 0:
+	case h[13]&packet.SYN != 0:
 		p.synack, p.unacked = true, true
 		p.theirs = seq + 1
 		p.window = window
 		p.scale(h[20 : headers-20])
-	case h[13]&tun.RST == 0:
+	case h[13]&packet.RST == 0:
 		p.window = window << p.shift()
 		if size > headers && seq == p.theirs {
 			p.theirs += uint32(size - headers)
@@ -173,8 +174,8 @@ func stream(b *testing.B, f func(p *peer, c *netstack.Conn)) {
 	release := make(chan struct{})
 	s, err := netstack.New(netstack.Options{
 		Device: p,
-		Admit:  func(q *tun.Packet) netstack.Decision { return netstack.Decision{Pass: q.Fault == tun.FaultNone} },
-		Egress: func(*tun.Packet, int) bool { return true },
+		Admit:  func(q *packet.Packet) netstack.Decision { return netstack.Decision{Pass: q.Fault == packet.FaultNone} },
+		Egress: func(*packet.Packet, int) bool { return true },
 		Handle: func(r *netstack.Request) {
 			c, err := r.Accept()
 			if err != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/netstack"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // waitRead returns when a Read would not wait.
@@ -32,9 +32,9 @@ func TestAReaderIsNotifiedOfDataEndResetAndAbort(t *testing.T) {
 		fails bool
 		eof   bool
 	}{
-		"data":    {cause: func(client *raw, _ *netstack.Conn) { client.send(tun.ACK, []byte("data")) }, n: 4},
-		"end":     {cause: func(client *raw, _ *netstack.Conn) { client.send(tun.FIN|tun.ACK, nil) }, fails: true, eof: true},
-		"reset":   {cause: func(client *raw, _ *netstack.Conn) { client.send(tun.RST|tun.ACK, nil) }, fails: true},
+		"data":    {cause: func(client *raw, _ *netstack.Conn) { client.send(packet.ACK, []byte("data")) }, n: 4},
+		"end":     {cause: func(client *raw, _ *netstack.Conn) { client.send(packet.FIN|packet.ACK, nil) }, fails: true, eof: true},
+		"reset":   {cause: func(client *raw, _ *netstack.Conn) { client.send(packet.RST|packet.ACK, nil) }, fails: true},
 		"aborted": {cause: func(_ *raw, c *netstack.Conn) { c.Abort() }, fails: true},
 		"closed":  {cause: func(_ *raw, c *netstack.Conn) { c.Close() }, fails: true},
 	} {

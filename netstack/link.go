@@ -8,6 +8,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -36,8 +37,8 @@ func newLink(s *Stack) *link {
 // receive hands an admitted segment to the stack. The payload is copied into
 // one view of its own size and the headers into another, small one: when they
 // share a view, gVisor clones all of it to look at the header alone.
-func (l *link) receive(p *tun.Packet, d Decision) {
-	if l.dispatcher == nil || p.Fault != tun.FaultNone || p.Proto != tun.TCP {
+func (l *link) receive(p *packet.Packet, d Decision) {
+	if l.dispatcher == nil || p.Fault != packet.FaultNone || p.Proto != packet.TCP {
 		return // ICMP errors are the gate's: the stack would never raise a path MTU again
 	}
 	var head *buffer.View
@@ -46,7 +47,7 @@ func (l *link) receive(p *tun.Packet, d Decision) {
 	} else {
 		head = buffer.NewViewWithData(p.Data[:p.Payload])
 	}
-	if p.Flags&tun.SYN != 0 {
+	if p.Flags&packet.SYN != 0 {
 		raiseMSS(head.AsSlice()[p.L4+header.TCPMinimumSize:])
 	}
 	b := buffer.MakeWithView(head)
@@ -65,7 +66,7 @@ func (l *link) receive(p *tun.Packet, d Decision) {
 
 // outgoing is the working memory of one send.
 type outgoing struct {
-	packet tun.Packet
+	packet packet.Packet
 	parts  [tun.MaxParts][]byte
 	n      int    // parts in use
 	tail   []byte // what the last part and those that found no place are copied to
@@ -128,7 +129,7 @@ func (l *link) write(w *outgoing, pkt *stack.PacketBuffer) error {
 		return nil // the stack's own ICMP, or whatever it thinks of: never ours to send
 	}
 	size := pkt.Size() - w.packet.Payload
-	var o tun.Offload
+	var o packet.Offload
 	if g := pkt.GSOOptions; g.Type == stack.GSOTCPv4 || g.Type == stack.GSOTCPv6 {
 		o.NeedsChecksum = g.NeedsCsum
 		o.ChecksumStart = g.L3HdrLen
@@ -151,7 +152,7 @@ func (l *link) write(w *outgoing, pkt *stack.PacketBuffer) error {
 
 // maxGSO is the largest super-packet in bytes. gVisor takes it for the whole
 // packet with its headers, which the 16-bit length fields must hold.
-const maxGSO = tun.MaxPacket
+const maxGSO = packet.MaxPacket
 
 // GSOMaxSize implements stack.GSOEndpoint.
 func (l *link) GSOMaxSize() uint32 { return maxGSO }

@@ -11,7 +11,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // openPorts are the listeners of the open interface. Which ports there are may
@@ -103,7 +103,7 @@ func listen(s *Stack, port uint16) (*listener, error) {
 	fail := func(what string, err tcpip.Error) (*listener, error) {
 		return nil, fmt.Errorf("netstack: %s open port %d: %s", what, port, err)
 	}
-	ep, err := s.stack.NewEndpoint(tcp.ProtocolNumber, network(tun.Addr{}), l.wq)
+	ep, err := s.stack.NewEndpoint(tcp.ProtocolNumber, network(packet.Addr{}), l.wq)
 	if err != nil {
 		return fail("make endpoint for", err)
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/netstack"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 func TestAnOpenPortAnswersByItselfAndHandsOverWhatIsEstablished(t *testing.T) {
@@ -17,14 +17,14 @@ func TestAnOpenPortAnswersByItselfAndHandsOverWhatIsEstablished(t *testing.T) {
 			w := newWorld(t, true, held(requests, release))
 			defer close(release)
 			client := w.raw(1000, netip.AddrPortFrom(f.target, openPort))
-			client.send(tun.SYN, nil)
-			client.expect(tun.SYN | tun.ACK)
+			client.send(packet.SYN, nil)
+			client.expect(packet.SYN | packet.ACK)
 			select {
 			case <-requests:
 				t.Error("a request before the handshake is done")
 			case <-time.After(hush):
 			}
-			client.send(tun.ACK, nil)
+			client.send(packet.ACK, nil)
 			r := <-requests
 			if r.Tuple != client.tuple() {
 				t.Errorf("the request is %v", r.Tuple)
@@ -41,7 +41,7 @@ func TestAnOpenPortAnswersByItselfAndHandsOverWhatIsEstablished(t *testing.T) {
 			}
 			r.Ignore() // too late
 			c.Write([]byte("hello"))
-			if p := client.expect(tun.ACK); string(p.Data[p.Payload:]) != "hello" {
+			if p := client.expect(packet.ACK); string(p.Data[p.Payload:]) != "hello" {
 				t.Errorf("%q", p.Data[p.Payload:])
 			}
 		})
@@ -57,7 +57,7 @@ func TestAnOpenRequestThatIsNotAcceptedLeavesNoConnection(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, true, func(w *world) { w.handle = answer })
 			client := w.raw(1000, netip.AddrPortFrom(target4, openPort)).open()
-			client.expect(tun.RST | tun.ACK)
+			client.expect(packet.RST | packet.ACK)
 			client.settles(netstack.Closed)
 		})
 	}
@@ -72,8 +72,8 @@ func TestAFloodOfSYNsDoesNotKeepAClientFromAnOpenPort(t *testing.T) {
 		stranger := w.raw(1000, port)
 		stranger.src = netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 1000)
 		stranger.options = []byte{2, 4, 5, 0xb4, 4, 2, 1, 1} // MSS, SACK permitted
-		stranger.send(tun.SYN, nil)
-		if p := stranger.expect(tun.SYN | tun.ACK); len(p.TCPOptions()) < 8 {
+		stranger.send(packet.SYN, nil)
+		if p := stranger.expect(packet.SYN | packet.ACK); len(p.TCPOptions()) < 8 {
 			cookies++ // a cookie has no room for what the client can do
 		}
 	}
@@ -81,7 +81,7 @@ func TestAFloodOfSYNsDoesNotKeepAClientFromAnOpenPort(t *testing.T) {
 		t.Errorf("%d of %d answers were cookies", cookies, n)
 	}
 	client := w.raw(2000, port).open()
-	client.send(tun.ACK|tun.PSH, []byte("hello"))
+	client.send(packet.ACK|packet.PSH, []byte("hello"))
 	c := w.accepted()
 	b := make([]byte, 5)
 	if _, err := io.ReadFull(c, b); err != nil || string(b) != "hello" {
@@ -98,12 +98,12 @@ func TestAnOpenPortDoesNotAnswerOnTheHiddenInterfaceNorAHiddenOneOnTheOpen(t *te
 	requests := make(chan *netstack.Request, 1)
 	w := newWorld(t, true, func(w *world) {
 		w.handle = func(r *netstack.Request) { requests <- r }
-		w.admit = func(p *tun.Packet) netstack.Decision {
-			return netstack.Decision{Pass: p.Fault == tun.FaultNone, Open: p.Tuple.DstPort == hiddenPort}
+		w.admit = func(p *packet.Packet) netstack.Decision {
+			return netstack.Decision{Pass: p.Fault == packet.FaultNone, Open: p.Tuple.DstPort == hiddenPort}
 		}
 	})
-	w.raw(1000, netip.AddrPortFrom(target4, openPort)).send(tun.SYN, nil)
+	w.raw(1000, netip.AddrPortFrom(target4, openPort)).send(packet.SYN, nil)
 	<-requests
-	w.raw(1001, netip.AddrPortFrom(target4, hiddenPort)).send(tun.SYN, nil)
+	w.raw(1001, netip.AddrPortFrom(target4, hiddenPort)).send(packet.SYN, nil)
 	w.silent()
 }

@@ -5,14 +5,14 @@ import (
 	"testing"
 
 	"github.com/knockgw/knockgw/netstack"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 func TestOpenPortsComeAndGoWhileTheStackRuns(t *testing.T) {
 	const another = 8443
 	w := newWorld(t, true, func(w *world) {
-		w.admit = func(p *tun.Packet) netstack.Decision {
-			return netstack.Decision{Pass: p.Fault == tun.FaultNone, Open: true}
+		w.admit = func(p *packet.Packet) netstack.Decision {
+			return netstack.Decision{Pass: p.Fault == packet.FaultNone, Open: true}
 		}
 	})
 	client := w.raw(2000, netip.AddrPortFrom(target4, openPort)).open()
@@ -21,13 +21,13 @@ func TestOpenPortsComeAndGoWhileTheStackRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	added := w.raw(1000, netip.AddrPortFrom(target4, another))
-	added.send(tun.SYN, nil)
-	added.expect(tun.SYN | tun.ACK)
+	added.send(packet.SYN, nil)
+	added.expect(packet.SYN | packet.ACK)
 	if err := w.stack.SetOpenPorts([]uint16{another}); err != nil {
 		t.Fatal(err)
 	}
 	// What is established lives on.
-	client.send(tun.ACK|tun.PSH, []byte("hello"))
+	client.send(packet.ACK|packet.PSH, []byte("hello"))
 	b := make([]byte, 5)
 	if _, err := c.Read(b); err != nil || string(b) != "hello" {
 		t.Errorf("%q, %v", b, err)
@@ -36,7 +36,7 @@ func TestOpenPortsComeAndGoWhileTheStackRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	fresh := w.raw(3000, netip.AddrPortFrom(target4, openPort)).open()
-	fresh.send(tun.ACK|tun.PSH, []byte("again"))
+	fresh.send(packet.ACK|packet.PSH, []byte("again"))
 	if _, err := w.accepted().Read(b); err != nil || string(b) != "again" {
 		t.Errorf("%q, %v", b, err)
 	}

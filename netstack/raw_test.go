@@ -4,9 +4,9 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/netstack"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // raw is a client that is made of packets.
@@ -27,8 +27,8 @@ func (w *world) raw(port uint16, dst netip.AddrPort) *raw {
 }
 
 func (r *raw) packet(flags uint8, payload []byte) []byte {
-	s := tuntest.TCP{Src: r.src, Dst: r.dst, Flags: flags, Seq: r.seq, Ack: r.ack, Window: r.window, Payload: payload}
-	if flags&tun.SYN != 0 {
+	s := packettest.TCP{Src: r.src, Dst: r.dst, Flags: flags, Seq: r.seq, Ack: r.ack, Window: r.window, Payload: payload}
+	if flags&packet.SYN != 0 {
 		s.Options = r.options
 	}
 	return s.Packet()
@@ -39,13 +39,13 @@ func (r *raw) send(flags uint8, payload []byte) {
 	r.w.Helper()
 	r.w.put(r.packet(flags, payload))
 	r.seq += uint32(len(payload))
-	if flags&(tun.SYN|tun.FIN) != 0 {
+	if flags&(packet.SYN|packet.FIN) != 0 {
 		r.seq++
 	}
 }
 
 // expect returns the next packet to this client, which must have these flags.
-func (r *raw) expect(flags uint8) *tun.Packet {
+func (r *raw) expect(flags uint8) *packet.Packet {
 	r.w.Helper()
 	p := r.w.next(patience)
 	for p != nil && p.Tuple != r.tuple().Reverse() {
@@ -54,11 +54,11 @@ func (r *raw) expect(flags uint8) *tun.Packet {
 	if p == nil {
 		r.w.Fatalf("nothing came, flags %#x were expected", flags)
 	}
-	if p.Flags&^tun.PSH != flags {
+	if p.Flags&^packet.PSH != flags {
 		r.w.Fatalf("%v with flags %#x came, %#x were expected", p.Tuple, p.Flags, flags)
 	}
 	r.ack = p.Seq + uint32(len(p.Data)-p.Payload)
-	if flags&(tun.SYN|tun.FIN) != 0 {
+	if flags&(packet.SYN|packet.FIN) != 0 {
 		r.ack++
 	}
 	return p
@@ -67,23 +67,23 @@ func (r *raw) expect(flags uint8) *tun.Packet {
 // open does the client's part of a handshake.
 func (r *raw) open() *raw {
 	r.w.Helper()
-	r.send(tun.SYN, nil)
-	r.expect(tun.SYN | tun.ACK)
-	r.send(tun.ACK, nil)
+	r.send(packet.SYN, nil)
+	r.expect(packet.SYN | packet.ACK)
+	r.send(packet.ACK, nil)
 	return r
 }
 
 // tuple names the connection as a Stack does.
-func (r *raw) tuple() tun.Tuple {
-	return tun.Tuple{
-		Src: tun.AddrFrom(r.src.Addr()), SrcPort: r.src.Port(),
-		Dst: tun.AddrFrom(r.dst.Addr()), DstPort: r.dst.Port(),
+func (r *raw) tuple() packet.Tuple {
+	return packet.Tuple{
+		Src: packet.AddrFrom(r.src.Addr()), SrcPort: r.src.Port(),
+		Dst: packet.AddrFrom(r.dst.Addr()), DstPort: r.dst.Port(),
 	}
 }
 
 // inject hands a packet to the stack as the gate does with a parked SYN.
 func (w *world) inject(b []byte, d netstack.Decision) {
-	p := tun.Packet{Data: b}
+	p := packet.Packet{Data: b}
 	if !p.Parse() {
 		w.Errorf("a packet of this test's own has a fault: %v", p.Fault)
 	}

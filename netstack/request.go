@@ -13,7 +13,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // A Request is a connection that begins. Its owner ends it with one of Accept,
@@ -25,7 +25,7 @@ import (
 // gives up.
 type Request struct {
 	// Tuple is in the direction from the client.
-	Tuple tun.Tuple
+	Tuple packet.Tuple
 
 	forward *tcp.ForwarderRequest // hidden services
 	conn    *Conn                 // open services
@@ -55,8 +55,8 @@ const (
 	ended
 )
 
-func tuple(id stack.TransportEndpointID) tun.Tuple {
-	return tun.Tuple{
+func tuple(id stack.TransportEndpointID) packet.Tuple {
+	return packet.Tuple{
 		Src: fromAddress(id.RemoteAddress), SrcPort: id.RemotePort,
 		Dst: fromAddress(id.LocalAddress), DstPort: id.LocalPort,
 	}
@@ -185,10 +185,10 @@ type Conn struct {
 	*gonet.TCPConn
 	ep    tcpip.Endpoint
 	wq    *waiter.Queue
-	tuple tun.Tuple
+	tuple packet.Tuple
 }
 
-func newConn(wq *waiter.Queue, ep tcpip.Endpoint, t tun.Tuple) *Conn {
+func newConn(wq *waiter.Queue, ep tcpip.Endpoint, t packet.Tuple) *Conn {
 	keepalive(ep)
 	return &Conn{TCPConn: gonet.NewTCPConn(wq, ep), ep: ep, wq: wq, tuple: t}
 }
@@ -201,7 +201,7 @@ func (c *Conn) Close() error {
 }
 
 // Tuple names the connection, in the direction from the client.
-func (c *Conn) Tuple() tun.Tuple { return c.tuple }
+func (c *Conn) Tuple() packet.Tuple { return c.tuple }
 
 // CanRead tells whether Read would not wait, be it for data, the end or an error.
 func (c *Conn) CanRead() bool { return c.ep.Readiness(readable) != 0 }

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/netstack"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // held hands requests to the test, and waits until it is done with them.
@@ -26,10 +26,10 @@ func TestAHiddenRequestIsAnsweredByNothingUntilItsOwnerSaysHow(t *testing.T) {
 		answer func(r *netstack.Request)
 		flags  uint8 // of what then leaves; 0: nothing
 	}{
-		"refused":   {(*netstack.Request).Refuse, tun.RST | tun.ACK},
+		"refused":   {(*netstack.Request).Refuse, packet.RST | packet.ACK},
 		"ignored":   {(*netstack.Request).Ignore, 0},
 		"forgotten": {func(*netstack.Request) {}, 0},
-		"accepted":  {func(r *netstack.Request) { go r.Accept() }, tun.SYN | tun.ACK},
+		"accepted":  {func(r *netstack.Request) { go r.Accept() }, packet.SYN | packet.ACK},
 	} {
 		for family, f := range families {
 			t.Run(name+" "+family, func(t *testing.T) {
@@ -39,7 +39,7 @@ func TestAHiddenRequestIsAnsweredByNothingUntilItsOwnerSaysHow(t *testing.T) {
 				free := func() { once.Do(func() { close(release) }) }
 				defer free()
 				client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort))
-				client.send(tun.SYN, nil)
+				client.send(packet.SYN, nil)
 				r := <-requests
 				if r.Tuple != client.tuple() {
 					t.Errorf("the request is %v", r.Tuple)
@@ -65,7 +65,7 @@ func TestOnlyTheFirstAnswerToARequestCounts(t *testing.T) {
 	w := newWorld(t, true, held(requests, release))
 	defer close(release)
 	client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort))
-	client.send(tun.SYN, nil)
+	client.send(packet.SYN, nil)
 	r := <-requests
 	r.Ignore()
 	r.Refuse()
@@ -75,9 +75,9 @@ func TestOnlyTheFirstAnswerToARequestCounts(t *testing.T) {
 	w.silent()
 	// Once it is answered, the client may try again.
 	client.seq = 5000
-	client.send(tun.SYN, nil)
+	client.send(packet.SYN, nil)
 	(<-requests).Refuse()
-	client.expect(tun.RST | tun.ACK)
+	client.expect(packet.RST | packet.ACK)
 }
 
 func TestAHandshakeThatTheClientDoesNotCompleteCanBeGivenUp(t *testing.T) {
@@ -85,7 +85,7 @@ func TestAHandshakeThatTheClientDoesNotCompleteCanBeGivenUp(t *testing.T) {
 		giveUp func(r *netstack.Request)
 		flags  uint8
 	}{
-		"refused": {(*netstack.Request).Refuse, tun.RST | tun.ACK},
+		"refused": {(*netstack.Request).Refuse, packet.RST | packet.ACK},
 		"ignored": {(*netstack.Request).Ignore, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,11 +93,11 @@ func TestAHandshakeThatTheClientDoesNotCompleteCanBeGivenUp(t *testing.T) {
 			w := newWorld(t, true, held(requests, release))
 			defer close(release)
 			client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort))
-			client.send(tun.SYN, nil)
+			client.send(packet.SYN, nil)
 			r := <-requests
 			accepted := make(chan error, 1)
 			go func() { _, err := r.Accept(); accepted <- err }()
-			client.expect(tun.SYN | tun.ACK)
+			client.expect(packet.SYN | packet.ACK)
 			var both sync.WaitGroup
 			for range 2 {
 				both.Go(func() { c.giveUp(r) })
@@ -120,22 +120,22 @@ func TestRefusingAHandshakeThatIsAboutToSucceedLetsIt(t *testing.T) {
 	w := newWorld(t, true, held(requests, release))
 	defer close(release)
 	client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort))
-	client.send(tun.SYN, nil)
+	client.send(packet.SYN, nil)
 	r := <-requests
 	conns := make(chan *netstack.Conn, 1)
 	go func() { c, _ := r.Accept(); conns <- c }()
-	client.expect(tun.SYN | tun.ACK)
+	client.expect(packet.SYN | packet.ACK)
 	refused := make(chan struct{})
 	go func() { r.Refuse(); close(refused) }()
 	time.Sleep(10 * time.Millisecond)
-	client.send(tun.ACK, nil)
+	client.send(packet.ACK, nil)
 	c := <-conns
 	<-refused
 	if c == nil {
 		t.Fatal("it was not accepted")
 	}
 	c.Abort()
-	if p := client.expect(tun.RST | tun.ACK); p.Seq != client.ack {
+	if p := client.expect(packet.RST | packet.ACK); p.Seq != client.ack {
 		t.Errorf("the reset's number is %d, the client takes only %d", p.Seq, client.ack)
 	}
 }
@@ -147,7 +147,7 @@ func TestGivingUpRacesTheHandshakeWithoutHarm(t *testing.T) {
 	accepted := 0
 	for n := range 300 {
 		client := w.raw(uint16(1000+n), netip.AddrPortFrom(target4, hiddenPort))
-		client.send(tun.SYN, nil)
+		client.send(packet.SYN, nil)
 		r := <-requests
 		var both sync.WaitGroup
 		var c *netstack.Conn
@@ -164,10 +164,10 @@ func TestGivingUpRacesTheHandshakeWithoutHarm(t *testing.T) {
 			case <-over:
 				waiting = false
 			default:
-				var p tun.Packet
-				if w.wire.TryRead(&p) && p.Parse() && p.Flags == tun.SYN|tun.ACK && p.Tuple == client.tuple().Reverse() {
+				var p packet.Packet
+				if w.wire.TryRead(&p) && p.Parse() && p.Flags == packet.SYN|packet.ACK && p.Tuple == client.tuple().Reverse() {
 					client.ack = p.Seq + 1
-					client.send(tun.ACK, nil)
+					client.send(packet.ACK, nil)
 				}
 			}
 		}
@@ -197,8 +197,8 @@ func TestNothingLeavesThatEgressRefuses(t *testing.T) {
 			if w.refused.Load() < before+2 {
 				t.Errorf("%d packets were held back", w.refused.Load()-before)
 			}
-			w.raw(1001, to).send(tun.ACK, nil) // a stray
-			client.send(tun.ACK|tun.PSH, []byte("after the end"))
+			w.raw(1001, to).send(packet.ACK, nil) // a stray
+			client.send(packet.ACK|packet.PSH, []byte("after the end"))
 			w.silent()
 		})
 	}
@@ -206,7 +206,7 @@ func TestNothingLeavesThatEgressRefuses(t *testing.T) {
 
 func TestTheStackSaysNothingOfItsOwnAccordEvenIfEgressWouldLetIt(t *testing.T) {
 	w := newWorld(t, true, func(w *world) {
-		w.admit = func(p *tun.Packet) netstack.Decision { return netstack.Decision{Pass: true} }
+		w.admit = func(p *packet.Packet) netstack.Decision { return netstack.Decision{Pass: true} }
 		w.handle = func(r *netstack.Request) {}
 	})
 	w.silent() // no multicast listener report, router solicitation, or duplicate address detection
@@ -217,14 +217,14 @@ func TestTheStackSaysNothingOfItsOwnAccordEvenIfEgressWouldLetIt(t *testing.T) {
 			echo, proto = 128, 135 // echo; neighbor solicitation
 		}
 		w.put(
-			tuntest.UDP{Src: src, Dst: dst, Payload: []byte("x")}.Packet(),
-			tuntest.ICMP{Src: f.home, Dst: f.target, Type: echo, Payload: []byte("ping")}.Packet(),
-			tuntest.ICMP{Src: f.home, Dst: f.target, Type: proto, Payload: make([]byte, 16)}.Packet(),
-			tuntest.IP(f.home, f.target, 132, make([]byte, 20)), // SCTP
-			tuntest.IP(f.home, f.target, tun.TCP, make([]byte, 20)),
+			packettest.UDP{Src: src, Dst: dst, Payload: []byte("x")}.Packet(),
+			packettest.ICMP{Src: f.home, Dst: f.target, Type: echo, Payload: []byte("ping")}.Packet(),
+			packettest.ICMP{Src: f.home, Dst: f.target, Type: proto, Payload: make([]byte, 16)}.Packet(),
+			packettest.IP(f.home, f.target, 132, make([]byte, 20)), // SCTP
+			packettest.IP(f.home, f.target, packet.TCP, make([]byte, 20)),
 		)
 		for flags := range uint8(64) {
-			w.put(tuntest.TCP{Src: src, Dst: dst, Flags: flags, Seq: 1, Ack: 1, Payload: []byte("x")}.Packet())
+			w.put(packettest.TCP{Src: src, Dst: dst, Flags: flags, Seq: 1, Ack: 1, Payload: []byte("x")}.Packet())
 		}
 	}
 	w.silent()
@@ -235,8 +235,8 @@ func TestASYNOnATupleInTimeWaitIsTakenOnlyIfItIsAnew(t *testing.T) {
 		for family, f := range families {
 			t.Run(name+" "+family, func(t *testing.T) {
 				w := newWorld(t, true, func(w *world) {
-					w.admit = func(p *tun.Packet) netstack.Decision {
-						return netstack.Decision{Pass: p.Fault == tun.FaultNone, Anew: anew && p.Flags&tun.SYN != 0}
+					w.admit = func(p *packet.Packet) netstack.Decision {
+						return netstack.Decision{Pass: p.Fault == packet.FaultNone, Anew: anew && p.Flags&packet.SYN != 0}
 					}
 				})
 				client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort))
@@ -244,22 +244,22 @@ func TestASYNOnATupleInTimeWaitIsTakenOnlyIfItIsAnew(t *testing.T) {
 				client.open()
 				c := w.accepted()
 				c.Close() // first: TIME_WAIT is ours
-				client.expect(tun.FIN | tun.ACK)
+				client.expect(packet.FIN | packet.ACK)
 				client.settles(netstack.Unsent)
-				client.send(tun.FIN|tun.ACK, nil)
-				client.expect(tun.ACK)
+				client.send(packet.FIN|packet.ACK, nil)
+				client.expect(packet.ACK)
 				client.settles(netstack.TimeWait)
-				refuse := func(p *tun.Packet, _ int) bool { return p.Flags&tun.RST == 0 }
+				refuse := func(p *packet.Packet, _ int) bool { return p.Flags&packet.RST == 0 }
 				w.egress.Store(&refuse) // as the gate does
 				client.seq += 100_000
 				client.ack = 0
-				client.send(tun.SYN, nil)
+				client.send(packet.SYN, nil)
 				if !anew {
 					w.silent() // what this is for
 					return
 				}
-				client.expect(tun.SYN | tun.ACK)
-				client.send(tun.ACK|tun.PSH, []byte("again"))
+				client.expect(packet.SYN | packet.ACK)
+				client.send(packet.ACK|packet.PSH, []byte("again"))
 				b := make([]byte, 5)
 				if _, err := io.ReadFull(w.accepted(), b); err != nil || string(b) != "again" {
 					t.Errorf("%q, %v", b, err)
@@ -273,7 +273,7 @@ func TestAnewDoesNotTouchAConnectionThatIsNotInTimeWait(t *testing.T) {
 	w := newWorld(t, true)
 	client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
 	c := w.accepted()
-	w.inject(client.packet(tun.ACK|tun.PSH, []byte("on")), netstack.Decision{Pass: true, Anew: true})
+	w.inject(client.packet(packet.ACK|packet.PSH, []byte("on")), netstack.Decision{Pass: true, Anew: true})
 	b := make([]byte, 2)
 	if _, err := io.ReadFull(c, b); err != nil || string(b) != "on" {
 		t.Errorf("%q, %v", b, err)
@@ -292,20 +292,20 @@ func TestStackTakesAHandshakeWithoutTheTimestampThatItIsGiven(t *testing.T) {
 				t.Run(fmt.Sprintf("%s %s %d", name, family, port), func(t *testing.T) {
 					w := newWorld(t, false, func(w *world) {
 						admit := w.admit
-						w.admit = func(p *tun.Packet) netstack.Decision {
+						w.admit = func(p *packet.Packet) netstack.Decision {
 							d := admit(p)
-							d.Stamp, d.Timestamp = p.Flags&tun.SYN == 0, 0xff000001
+							d.Stamp, d.Timestamp = p.Flags&packet.SYN == 0, 0xff000001
 							return d
 						}
 					})
 					client := w.raw(1000, netip.AddrPortFrom(f.target, port))
 					client.options = timestamps
-					client.send(tun.SYN, nil)
-					if p := client.expect(tun.SYN | tun.ACK); !bytes.Contains(p.TCPOptions(), []byte{8, 10}) {
+					client.send(packet.SYN, nil)
+					if p := client.expect(packet.SYN | packet.ACK); !bytes.Contains(p.TCPOptions(), []byte{8, 10}) {
 						t.Fatal("no timestamps were agreed on")
 					}
-					w.put(tuntest.TCP{
-						Src: client.src, Dst: client.dst, Flags: tun.ACK, Seq: client.seq, Ack: client.ack,
+					w.put(packettest.TCP{
+						Src: client.src, Dst: client.dst, Flags: packet.ACK, Seq: client.seq, Ack: client.ack,
 						Options: options, Payload: []byte("hello"),
 					}.Packet())
 					got := make([]byte, len("hello"))

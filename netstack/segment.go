@@ -6,7 +6,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // minMSS is the smallest MSS, in bytes, that the stack takes from a SYN: below
@@ -46,10 +46,10 @@ func (l *link) cut(w *outgoing, size, most int) error {
 		piece := w.payload[from:min(from+most, size)]
 		flags := p.Flags
 		if from+most < size {
-			flags &^= tun.FIN | tun.PSH
+			flags &^= packet.FIN | packet.PSH
 		}
 		writeHeader(w.header, p, flags, p.Seq+uint32(from), piece)
-		if err := l.s.o.Device.Write(tun.Offload{}, [][]byte{w.header, piece}); err != nil {
+		if err := l.s.o.Device.Write(packet.Offload{}, [][]byte{w.header, piece}); err != nil {
 			return err
 		}
 	}
@@ -58,7 +58,7 @@ func (l *link) cut(w *outgoing, size, most int) error {
 
 // writeHeader makes b, the headers of p, those of a segment with these flags,
 // this sequence number and this payload.
-func writeHeader(b []byte, p *tun.Packet, flags uint8, seq uint32, payload []byte) {
+func writeHeader(b []byte, p *packet.Packet, flags uint8, seq uint32, payload []byte) {
 	segment := header.TCP(b[p.L4:])
 	segment.SetSequenceNumber(seq)
 	segment.SetFlags(flags)
@@ -85,15 +85,15 @@ const resetTTL = 64
 
 // reset answers a segment with a reset, if it acknowledges anything: then the
 // reset has the sequence number that its sender expects (RFC 9293, 3.5.2).
-func (l *link) reset(p *tun.Packet) {
-	if p.Fault != tun.FaultNone || p.Proto != tun.TCP || p.Flags&(tun.ACK|tun.RST) != tun.ACK {
+func (l *link) reset(p *packet.Packet) {
+	if p.Fault != packet.FaultNone || p.Proto != packet.TCP || p.Flags&(packet.ACK|packet.RST) != packet.ACK {
 		return
 	}
 	to, from := address(p.Tuple.Src), address(p.Tuple.Dst)
 	b := make([]byte, p.L4+header.TCPMinimumSize)
 	if p.Version == 4 {
 		header.IPv4(b).Encode(&header.IPv4Fields{
-			Flags: header.IPv4FlagDontFragment, TTL: resetTTL, Protocol: uint8(tun.TCP), SrcAddr: from, DstAddr: to,
+			Flags: header.IPv4FlagDontFragment, TTL: resetTTL, Protocol: uint8(packet.TCP), SrcAddr: from, DstAddr: to,
 		})
 	} else {
 		header.IPv6(b).Encode(&header.IPv6Fields{
@@ -104,11 +104,11 @@ func (l *link) reset(p *tun.Packet) {
 		SrcPort: p.Tuple.DstPort, DstPort: p.Tuple.SrcPort, DataOffset: header.TCPMinimumSize,
 	})
 
-	var answer tun.Packet
-	writeHeader(b, p, tun.RST, p.Ack, nil)
+	var answer packet.Packet
+	writeHeader(b, p, packet.RST, p.Ack, nil)
 	if answer.PeekTCP(b); l.s.o.Egress(&answer, 0) {
 		// An error means that the device is gone, which its reader finds out too.
-		_ = l.s.o.Device.Write(tun.Offload{}, [][]byte{b})
+		_ = l.s.o.Device.Write(packet.Offload{}, [][]byte{b})
 	}
 }
 
@@ -117,13 +117,13 @@ const timestampSize = 12
 
 // stamp returns the headers of p with a Timestamps option of that value, which
 // echoes nothing. Where there is no room for it the other options give way.
-func stamp(p *tun.Packet, value uint32) []byte {
+func stamp(p *packet.Packet, value uint32) []byte {
 	options := p.TCPOptions()
 	if len(options)+timestampSize > header.TCPOptionsMaximumSize {
 		options = nil
 	}
 	length := p.L4 + header.TCPMinimumSize + timestampSize + len(options)
-	if length-p.Payload+len(p.Data) > tun.MaxPacket {
+	if length-p.Payload+len(p.Data) > packet.MaxPacket {
 		return p.Data[:p.Payload]
 	}
 

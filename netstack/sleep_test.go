@@ -9,7 +9,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/faketime"
 
 	"github.com/knockgw/knockgw/netstack"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // sleeping is a world in which time passes only when the test lets it.
@@ -20,7 +20,7 @@ func sleeping(t *testing.T) (w *world, pass func(d time.Duration) (sent int)) {
 		const step = 10 * time.Second
 		for ; d > 0; d -= step {
 			clock.Advance(min(d, step))
-			for p := new(tun.Packet); w.wire.TryRead(p); sent++ {
+			for p := new(packet.Packet); w.wire.TryRead(p); sent++ {
 			}
 		}
 		return sent
@@ -39,13 +39,13 @@ func TestConnectionOutlivesAClientThatSleeps(t *testing.T) {
 						t.Fatal(err)
 					}
 					if pending != "" {
-						client.expect(tun.ACK)
+						client.expect(packet.ACK)
 					}
 					// One probe or retransmission a minute, and some more to begin with.
 					if n := pass(asleep); n < int(asleep/time.Minute)/2 || n > int(asleep/time.Minute)+12 {
 						t.Errorf("%d packets to a client that slept for %v", n, asleep)
 					}
-					client.send(tun.ACK|tun.PSH, []byte("good morning"))
+					client.send(packet.ACK|packet.PSH, []byte("good morning"))
 					got := make([]byte, len("good morning"))
 					if _, err := io.ReadFull(c, got); err != nil {
 						t.Fatalf("after %v: %v", asleep, err)
@@ -65,7 +65,7 @@ func TestConnectionThatIsClosedIsNotKeptForAClientThatIsGone(t *testing.T) {
 	client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
 	c := w.accepted()
 	c.Write(noise(5000))
-	client.expect(tun.ACK)
+	client.expect(packet.ACK)
 	pass(time.Hour)
 	c.Close()
 	pass(16 * time.Minute)
@@ -78,7 +78,7 @@ func TestStackAnswersASegmentWithAReset(t *testing.T) {
 			over := false
 			w := newWorld(t, true, func(w *world) {
 				admit := w.admit
-				w.admit = func(p *tun.Packet) netstack.Decision {
+				w.admit = func(p *packet.Packet) netstack.Decision {
 					d := admit(p)
 					d.Reset = over
 					return d
@@ -87,14 +87,14 @@ func TestStackAnswersASegmentWithAReset(t *testing.T) {
 			client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort)).open()
 			c := w.accepted()
 			over = true
-			for _, flags := range []uint8{tun.SYN, tun.RST, tun.RST | tun.ACK, tun.FIN, 0} {
+			for _, flags := range []uint8{packet.SYN, packet.RST, packet.RST | packet.ACK, packet.FIN, 0} {
 				w.put(client.packet(flags, nil))
 			}
 			w.silent()
 			before := client.ack
-			for _, flags := range []uint8{tun.ACK, tun.ACK | tun.PSH, tun.FIN | tun.ACK} {
+			for _, flags := range []uint8{packet.ACK, packet.ACK | packet.PSH, packet.FIN | packet.ACK} {
 				w.put(client.packet(flags, []byte("is anybody there?")))
-				if p := client.expect(tun.RST); p.Seq != before || len(p.Data) != p.L4+20 {
+				if p := client.expect(packet.RST); p.Seq != before || len(p.Data) != p.L4+20 {
 					t.Errorf("a reset with sequence number %d, not %d, in %d bytes", p.Seq, before, len(p.Data))
 				}
 				client.ack = before

@@ -29,6 +29,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -61,12 +62,12 @@ type Options struct {
 	Device tun.Device
 	// Admit judges a packet that was read, after its Parse. It is called by one
 	// goroutine and must not keep the packet.
-	Admit func(p *tun.Packet) Decision
+	Admit func(p *packet.Packet) Decision
 	// Egress says whether a packet that the stack built may leave; size is its
 	// payload in bytes. Only PeekTCP has been called on it, and succeeded; its
 	// Data, borrowed for the call, is the beginning of the packet with its headers.
 	// It may set or lower Offload.SegmentSize, to which the payload is cut then.
-	Egress func(p *tun.Packet, size int) bool
+	Egress func(p *packet.Packet, size int) bool
 	// Handle owns a request, on a goroutine of its own, until it returns.
 	Handle func(r *Request)
 	// OpenPorts are the ports of open services; see SetOpenPorts.
@@ -220,7 +221,7 @@ func (s *Stack) shut() {
 
 // read is the packet path: device, Parse, gate, stack.
 func (s *Stack) read() error {
-	var p tun.Packet
+	var p packet.Packet
 	for {
 		if err := s.o.Device.Read(&p); err != nil {
 			return err
@@ -241,7 +242,7 @@ func (s *Stack) Steps() uint64 { return s.steps.Load() }
 // Inject puts an admitted packet, which it borrows for the call, into the
 // stack. It is safe to call from any goroutine at any time: before Run has begun
 // to end, the packet is taken, and dropped after that.
-func (s *Stack) Inject(p *tun.Packet, d Decision) {
+func (s *Stack) Inject(p *packet.Packet, d Decision) {
 	s.mu.RLock() // so that the stack is not destroyed meanwhile
 	defer s.mu.RUnlock()
 	if !s.closing {
@@ -250,7 +251,7 @@ func (s *Stack) Inject(p *tun.Packet, d Decision) {
 }
 
 // deliver is Inject for the reader, which is gone before the stack is.
-func (s *Stack) deliver(p *tun.Packet, d Decision) {
+func (s *Stack) deliver(p *packet.Packet, d Decision) {
 	nic := hiddenNIC
 	if d.Open {
 		nic = openNIC
@@ -268,14 +269,14 @@ func (s *Stack) deliver(p *tun.Packet, d Decision) {
 // forget aborts an endpoint in TIME_WAIT, so that a SYN of the same tuple does
 // not vanish in it: gVisor would look for a listener to hand the SYN to, and a
 // forwarder is none. The egress gate holds the reset back that this may send.
-func (s *Stack) forget(nic tcpip.NICID, t tun.Tuple) {
+func (s *Stack) forget(nic tcpip.NICID, t packet.Tuple) {
 	if ep := s.find(nic, t); ep != nil && ep.EndpointState() == tcp.StateTimeWait {
 		ep.Abort()
 	}
 }
 
 // find returns the endpoint of a flow that came in through nic, nil if there is none.
-func (s *Stack) find(nic tcpip.NICID, t tun.Tuple) *tcp.Endpoint {
+func (s *Stack) find(nic tcpip.NICID, t packet.Tuple) *tcp.Endpoint {
 	id := stack.TransportEndpointID{
 		LocalPort: t.DstPort, LocalAddress: address(t.Dst),
 		RemotePort: t.SrcPort, RemoteAddress: address(t.Src),
@@ -299,7 +300,7 @@ const (
 )
 
 // Closing tells how far a flow's endpoint is after its Conn was closed.
-func (s *Stack) Closing(t tun.Tuple) Closing {
+func (s *Stack) Closing(t packet.Tuple) Closing {
 	ep := s.find(hiddenNIC, t)
 	if ep == nil {
 		ep = s.find(openNIC, t)
@@ -316,7 +317,7 @@ func (s *Stack) Closing(t tun.Tuple) Closing {
 
 // Abort ends the endpoints of a flow with a reset, whatever they have to send
 // still. Whether that reaches the client is for the egress gate to say.
-func (s *Stack) Abort(t tun.Tuple) {
+func (s *Stack) Abort(t packet.Tuple) {
 	s.mu.RLock() // so that the stack is not destroyed meanwhile
 	defer s.mu.RUnlock()
 	if s.closing {
@@ -362,22 +363,22 @@ func (s *Stack) Counts() []Count {
 func (s *Stack) Retransmits() uint64 { return s.stack.Stats().TCP.Retransmits.Value() }
 
 // address converts to gVisor's form, which knows no IPv4-mapped addresses.
-func address(a tun.Addr) tcpip.Address {
+func address(a packet.Addr) tcpip.Address {
 	if a.Is4() {
 		return tcpip.AddrFrom4([4]byte(a[12:]))
 	}
 	return tcpip.AddrFrom16(a)
 }
 
-func fromAddress(a tcpip.Address) tun.Addr {
+func fromAddress(a tcpip.Address) packet.Addr {
 	if a.Len() == header.IPv4AddressSize {
 		b := a.As4()
-		return tun.Addr{10: 0xff, 11: 0xff, 12: b[0], 13: b[1], 14: b[2], 15: b[3]}
+		return packet.Addr{10: 0xff, 11: 0xff, 12: b[0], 13: b[1], 14: b[2], 15: b[3]}
 	}
 	return a.As16()
 }
 
-func network(a tun.Addr) tcpip.NetworkProtocolNumber {
+func network(a packet.Addr) tcpip.NetworkProtocolNumber {
 	if a.Is4() {
 		return ipv4.ProtocolNumber
 	}

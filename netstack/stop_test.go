@@ -10,9 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/tuntest"
 	"github.com/knockgw/knockgw/netstack"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // ended waits for Run and returns its error.
@@ -62,7 +63,7 @@ func TestWhateverEndsRunTheHandlersEndToo(t *testing.T) {
 			to := netip.AddrPortFrom(target4, hiddenPort)
 			w.raw(1001, netip.AddrPortFrom(target4, openPort)).open()
 			w.raw(1002, to).open()
-			w.raw(1000, to).send(tun.SYN, nil)
+			w.raw(1000, to).send(packet.SYN, nil)
 			<-accepted
 			<-accepted
 			for running.Load() < 3 {
@@ -90,15 +91,15 @@ func TestAnOrderlyStopTellsTheClientsThatAreLeft(t *testing.T) {
 	w.accepted()
 	w.stop()
 	_ = w.ended()
-	client.expect(tun.RST | tun.ACK)
+	client.expect(packet.RST | packet.ACK)
 }
 
 func TestAStackThatNeverSawAPacketEnds(t *testing.T) {
 	device, _ := tuntest.Pair(testMTU, true)
 	s, err := netstack.New(netstack.Options{
 		Device: device,
-		Admit:  func(*tun.Packet) netstack.Decision { return netstack.Decision{} },
-		Egress: func(*tun.Packet, int) bool { return false },
+		Admit:  func(*packet.Packet) netstack.Decision { return netstack.Decision{} },
+		Egress: func(*packet.Packet, int) bool { return false },
 		Handle: func(*netstack.Request) {},
 	})
 	if err != nil {
@@ -144,7 +145,7 @@ func TestPacketsInjectedDuringAndAfterTheEndBeginNothing(t *testing.T) {
 					if n%16 == 0 {
 						time.Sleep(50 * time.Microsecond) // the others want to run, too
 					}
-					b := tuntest.SYN(netip.AddrPortFrom(client4, 1024+n%60_000), netip.AddrPortFrom(target4, port), 1)
+					b := packettest.SYN(netip.AddrPortFrom(client4, 1024+n%60_000), netip.AddrPortFrom(target4, port), 1)
 					w.inject(b, netstack.Decision{Pass: true, Open: n%2 == 0, Anew: n%5 == 0})
 				}
 			})

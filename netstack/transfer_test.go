@@ -9,9 +9,9 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/netstack"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
+	"github.com/knockgw/knockgw/packet"
 )
 
 func noise(n int) []byte {
@@ -46,7 +46,7 @@ func TestStreamsOfWritesOfAnySizeArriveIntactBothWays(t *testing.T) {
 			c.Close()
 			client.Close()
 		}
-		if big := w.biggest.Load(); w.wire.Info().Offload != (big > testMTU) || big > tun.MaxPacket {
+		if big := w.biggest.Load(); w.wire.Info().Offload != (big > testMTU) || big > packet.MaxPacket {
 			t.Errorf("the biggest packet had %d bytes", big)
 		}
 	})
@@ -71,13 +71,13 @@ func TestManySmallWritesThatWaitForTheClientsWindowAreNotLost(t *testing.T) {
 			}
 			var got []byte
 			for len(got) < 100 {
-				p := client.expect(tun.ACK)
+				p := client.expect(packet.ACK)
 				got = append(got, p.Data[p.Payload:]...)
 			}
 			client.window = 0 // no limit
-			client.send(tun.ACK, nil)
+			client.send(packet.ACK, nil)
 			for len(got) < len(data) {
-				p := client.expect(tun.ACK)
+				p := client.expect(packet.ACK)
 				got = append(got, p.Data[p.Payload:]...)
 			}
 			if !bytes.Equal(got, data) {
@@ -97,11 +97,11 @@ func TestASuperPacketOfAnySizeIsTakenWhole(t *testing.T) {
 			w := newWorld(t, true)
 			client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort)).open()
 			c := w.accepted()
-			most := tun.MaxPacket - 20 - 40
+			most := packet.MaxPacket - 20 - 40
 			for _, size := range []int{1, 1460, 1461, 32768, most - 1, most} {
 				payload := noise(size)
-				b := client.packet(tun.ACK|tun.PSH, payload)
-				o := tun.Offload{NeedsChecksum: true, ChecksumStart: 20, SegmentSize: 1440}
+				b := client.packet(packet.ACK|packet.PSH, payload)
+				o := packet.Offload{NeedsChecksum: true, ChecksumStart: 20, SegmentSize: 1440}
 				b[len(b)-size-4]++ // the kernel vouches for it, right or not
 				if err := w.wire.Write(o, [][]byte{b}); err != nil {
 					t.Fatal(err)
@@ -118,7 +118,7 @@ func TestASuperPacketOfAnySizeIsTakenWhole(t *testing.T) {
 }
 
 // segmentSize is the size in bytes of the largest packet that p becomes on a wire.
-func segmentSize(p *tun.Packet) int {
+func segmentSize(p *packet.Packet) int {
 	if p.Offload.SegmentSize > 0 {
 		return p.Payload + int(p.Offload.SegmentSize)
 	}
@@ -134,9 +134,9 @@ func TestLinkKeepsICMPFromTheStack(t *testing.T) {
 			client.open()
 			c := w.accepted()
 			c.Write(noise(8000))
-			first := client.expect(tun.ACK)
+			first := client.expect(packet.ACK)
 			for _, mtu := range []uint16{0, 67, 68, 551, 552, 1300, 65535} {
-				m := tuntest.ICMP{Src: netip.MustParseAddr("198.51.100.1"), Dst: f.target, Type: 3, Code: 4, Payload: first.Data[:first.L4+8]}
+				m := packettest.ICMP{Src: netip.MustParseAddr("198.51.100.1"), Dst: f.target, Type: 3, Code: 4, Payload: first.Data[:first.L4+8]}
 				if f.home.Is6() {
 					m.Src, m.Type, m.Code = netip.MustParseAddr("2001:db8:1::1"), 2, 0
 				}
@@ -158,7 +158,7 @@ func TestLinkKeepsICMPFromTheStack(t *testing.T) {
 func TestLinkCutsWhatIsLargerThanThePath(t *testing.T) {
 	const narrow = 700
 	everyKind(t, func(t *testing.T, w *world, home, target netip.Addr) {
-		limit := func(p *tun.Packet, size int) bool {
+		limit := func(p *packet.Packet, size int) bool {
 			segment := size
 			if s := int(p.Offload.SegmentSize); s > 0 {
 				segment = min(s, size)
@@ -170,7 +170,7 @@ func TestLinkCutsWhatIsLargerThanThePath(t *testing.T) {
 		}
 		w.egress.Store(&limit)
 		var large atomic.Int64
-		w.seen = func(p *tun.Packet) {
+		w.seen = func(p *packet.Packet) {
 			if segmentSize(p) > narrow {
 				large.Add(1)
 			}
@@ -191,7 +191,7 @@ func TestLinkSendsTheFINWithTheLastPiece(t *testing.T) {
 	for family, f := range families {
 		t.Run(family, func(t *testing.T) {
 			w := newWorld(t, false)
-			limit := func(p *tun.Packet, size int) bool {
+			limit := func(p *packet.Packet, size int) bool {
 				if size > 100 {
 					p.Offload.SegmentSize = 100
 				}
@@ -208,10 +208,10 @@ func TestLinkSendsTheFINWithTheLastPiece(t *testing.T) {
 				if p == nil {
 					t.Fatal("no FIN")
 				}
-				if fin = p.Flags&tun.FIN != 0; fin && p.Seq-client.ack+uint32(len(p.Data)-p.Payload) != 450 {
+				if fin = p.Flags&packet.FIN != 0; fin && p.Seq-client.ack+uint32(len(p.Data)-p.Payload) != 450 {
 					t.Errorf("FIN after %d bytes", p.Seq-client.ack)
 				}
-				if p.Flags&tun.PSH != 0 && len(got) < 400 {
+				if p.Flags&packet.PSH != 0 && len(got) < 400 {
 					t.Errorf("PSH after %d bytes", len(got))
 				}
 				got = append(got, p.Data[p.Payload:]...)
@@ -239,16 +239,16 @@ func TestLinkRaisesATinyMSS(t *testing.T) {
 			w := newWorld(t, false)
 			client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort))
 			client.options = c.options
-			client.send(tun.SYN, nil)
+			client.send(packet.SYN, nil)
 			if p := w.next(hush); p == nil {
 				return // the stack does not take such options at all
 			} else {
 				client.ack = p.Seq + 1
 			}
-			client.send(tun.ACK, nil)
+			client.send(packet.ACK, nil)
 			conn := w.accepted()
 			conn.Write(noise(5000))
-			p := client.expect(tun.ACK)
+			p := client.expect(packet.ACK)
 			if n := len(p.Data) - p.Payload; n < c.least || n > c.most {
 				t.Errorf("a segment of %d bytes", n)
 			}
@@ -285,14 +285,14 @@ func TestClosingTellsWhetherThereIsSomethingToSend(t *testing.T) {
 	client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
 	c := w.accepted()
 	c.Write(noise(1000))
-	client.send(tun.FIN|tun.ACK, nil)
+	client.send(packet.FIN|packet.ACK, nil)
 	waitRead(c)
 	c.Close() // LAST_ACK: no TIME_WAIT on this side
-	client.expect(tun.ACK)
+	client.expect(packet.ACK)
 	client.settles(netstack.Unsent)
 	for p := w.next(hush); p != nil; p = w.next(hush) {
-		client.ack = max(client.ack, p.Seq+uint32(len(p.Data)-p.Payload)+uint32(p.Flags&tun.FIN))
+		client.ack = max(client.ack, p.Seq+uint32(len(p.Data)-p.Payload)+uint32(p.Flags&packet.FIN))
 	}
-	client.send(tun.ACK, nil)
+	client.send(packet.ACK, nil)
 	client.settles(netstack.Closed)
 }

@@ -22,9 +22,9 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
+	"github.com/knockgw/knockgw/internal/tuntest"
 	"github.com/knockgw/knockgw/netstack"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
+	"github.com/knockgw/knockgw/packet"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -54,16 +54,16 @@ type world struct {
 	done  chan error
 	once  sync.Once
 
-	handle func(r *netstack.Request)             // default: accept and wait for the test
-	admit  func(p *tun.Packet) netstack.Decision // default: everything that Parse takes
-	egress atomic.Pointer[func(p *tun.Packet, size int) bool]
+	handle func(r *netstack.Request)                // default: accept and wait for the test
+	admit  func(p *packet.Packet) netstack.Decision // default: everything that Parse takes
+	egress atomic.Pointer[func(p *packet.Packet, size int) bool]
 	conns  chan *netstack.Conn // what the default handler accepted
 
 	clock   tcpip.Clock // the stack's; nil is the system's
 	client  *stack.Stack
-	biggest atomic.Int64        // bytes of the largest packet that left
-	refused atomic.Int64        // packets that Egress held back
-	seen    func(p *tun.Packet) // called with every packet that left; may be nil
+	biggest atomic.Int64           // bytes of the largest packet that left
+	refused atomic.Int64           // packets that Egress held back
+	seen    func(p *packet.Packet) // called with every packet that left; may be nil
 }
 
 // newWorld makes a world; change may set handle and admit before it moves.
@@ -71,8 +71,8 @@ func newWorld(t *testing.T, offload bool, change ...func(w *world)) *world {
 	t.Helper()
 	device, wire := tuntest.Pair(testMTU, offload)
 	w := &world{T: t, wire: wire, done: make(chan error, 1), conns: make(chan *netstack.Conn, 5000)}
-	w.admit = func(p *tun.Packet) netstack.Decision {
-		return netstack.Decision{Pass: p.Fault == tun.FaultNone, Open: p.Tuple.DstPort == openPort}
+	w.admit = func(p *packet.Packet) netstack.Decision {
+		return netstack.Decision{Pass: p.Fault == packet.FaultNone, Open: p.Tuple.DstPort == openPort}
 	}
 	w.handle = func(r *netstack.Request) {
 		if c, err := r.Accept(); err == nil {
@@ -85,8 +85,8 @@ func newWorld(t *testing.T, offload bool, change ...func(w *world)) *world {
 	var err error
 	w.stack, err = netstack.New(netstack.Options.WithClock(netstack.Options{
 		Device: device,
-		Admit:  func(p *tun.Packet) netstack.Decision { return w.admit(p) },
-		Egress: func(p *tun.Packet, size int) bool {
+		Admit:  func(p *packet.Packet) netstack.Decision { return w.admit(p) },
+		Egress: func(p *packet.Packet, size int) bool {
 			if f := w.egress.Load(); f != nil && !(*f)(p, size) {
 				w.refused.Add(1)
 				return false
@@ -123,14 +123,14 @@ func (w *world) end() {
 
 // mute has Egress refuse everything.
 func (w *world) mute() {
-	f := func(*tun.Packet, int) bool { return false }
+	f := func(*packet.Packet, int) bool { return false }
 	w.egress.Store(&f)
 }
 
 // next returns the next packet that leaves, parsed; nil if none does within the time.
-func (w *world) next(within time.Duration) *tun.Packet {
+func (w *world) next(within time.Duration) *packet.Packet {
 	w.Helper()
-	p := new(tun.Packet)
+	p := new(packet.Packet)
 	for end := time.Now().Add(within); !w.wire.TryRead(p); time.Sleep(100 * time.Microsecond) {
 		if time.Now().After(end) {
 			return nil
@@ -149,7 +149,7 @@ func (w *world) silent() {
 }
 
 // check fails unless the packet is one that a kernel would take, and parses it.
-func (w *world) check(p *tun.Packet) {
+func (w *world) check(p *packet.Packet) {
 	w.Helper()
 	o := p.Offload
 	whole := len(p.Data)
@@ -188,7 +188,7 @@ func (w *world) check(p *tun.Packet) {
 }
 
 // pseudo is the sum of the pseudo header of TCP, not inverted.
-func pseudo(p *tun.Packet) uint16 {
+func pseudo(p *packet.Packet) uint16 {
 	return header.PseudoHeaderChecksum(header.TCPProtocolNumber, address(p.Tuple.Src.Netip()), address(p.Tuple.Dst.Netip()), uint16(len(p.Data)-p.L4))
 }
 
@@ -196,7 +196,7 @@ func pseudo(p *tun.Packet) uint16 {
 func (w *world) put(packets ...[]byte) {
 	w.Helper()
 	for _, b := range packets {
-		if err := w.wire.Write(tun.Offload{}, [][]byte{b}); err != nil {
+		if err := w.wire.Write(packet.Offload{}, [][]byte{b}); err != nil {
 			w.Error(err)
 		}
 	}
@@ -266,7 +266,7 @@ func (w *world) connect() {
 
 func (w *world) send(ctx context.Context, link *channel.Endpoint) {
 	for pkt := link.ReadContext(ctx); pkt != nil; pkt = link.ReadContext(ctx) {
-		var o tun.Offload
+		var o packet.Offload
 		if g := pkt.GSOOptions; g.Type == stack.GSOTCPv4 || g.Type == stack.GSOTCPv6 {
 			o.NeedsChecksum, o.ChecksumStart = g.NeedsCsum, g.L3HdrLen
 			if pkt.Data().Size() > int(g.MSS) {
@@ -281,7 +281,7 @@ func (w *world) send(ctx context.Context, link *channel.Endpoint) {
 }
 
 func (w *world) receive(link *channel.Endpoint) {
-	var p tun.Packet
+	var p packet.Packet
 	for w.wire.Read(&p) == nil {
 		w.check(&p)
 		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(p.Data)})

@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	wgtun "golang.zx2c4.com/wireguard/tun"
+
+	"github.com/knockgw/knockgw/packet"
 )
 
 // offloads are the tasks that the kernel may leave to us on packets that we
@@ -50,7 +52,7 @@ func Open(o Options) (Device, error) {
 	if err != nil {
 		return nil, openError(o, err)
 	}
-	d := &device{wg: wg, file: wg.File(), buf: make([]byte, MaxPacket)}
+	d := &device{wg: wg, file: wg.File(), buf: make([]byte, packet.MaxPacket)}
 	d.read.init(d.buf)
 	d.writes.New = func() any { w := new(write); w.call = w.do; return w }
 	d.events.Go(func() {
@@ -149,7 +151,7 @@ func (r *read) do(fd uintptr) bool {
 }
 
 // Read implements Device. It waits in the runtime's poller, so that Close wakes it.
-func (d *device) Read(p *Packet) error {
+func (d *device) Read(p *packet.Packet) error {
 	r := &d.read
 	for {
 		err := d.raw.Read(r.call)
@@ -199,7 +201,7 @@ func (w *write) do(fd uintptr) bool {
 }
 
 // Write implements Device.
-func (d *device) Write(o Offload, parts [][]byte) error {
+func (d *device) Write(o packet.Offload, parts [][]byte) error {
 	if len(parts) == 0 || len(parts) > MaxParts || len(parts[0]) == 0 {
 		return fmt.Errorf("write TUN device %s: a packet of %d parts", d.info.Name, len(parts))
 	}

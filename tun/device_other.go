@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	wgtun "golang.zx2c4.com/wireguard/tun"
+
+	"github.com/knockgw/knockgw/packet"
 )
 
 // headroom is what wireguard's devices may put before a packet: BSD's 4-byte
@@ -45,9 +47,9 @@ func Open(o Options) (Device, error) {
 		return nil, fmt.Errorf("open TUN device %q: %w", o.Name, err)
 	}
 	d := &device{wg: wg}
-	d.writes.New = func() any { b := make([]byte, headroom+MaxPacket); return &b }
+	d.writes.New = func() any { b := make([]byte, headroom+packet.MaxPacket); return &b }
 	for range wg.BatchSize() {
-		d.bufs = append(d.bufs, make([]byte, headroom+MaxPacket))
+		d.bufs = append(d.bufs, make([]byte, headroom+packet.MaxPacket))
 		d.sizes = append(d.sizes, 0)
 	}
 	d.events.Go(func() {
@@ -64,7 +66,7 @@ func Open(o Options) (Device, error) {
 }
 
 // Read implements Device.
-func (d *device) Read(p *Packet) error {
+func (d *device) Read(p *packet.Packet) error {
 	for d.next == d.count {
 		n, err := d.wg.Read(d.bufs, d.sizes, headroom)
 		if errors.Is(err, os.ErrClosed) {
@@ -76,13 +78,13 @@ func (d *device) Read(p *Packet) error {
 		d.next, d.count = 0, n
 	}
 	p.Data = d.bufs[d.next][headroom : headroom+d.sizes[d.next]]
-	p.Offload = Offload{}
+	p.Offload = packet.Offload{}
 	d.next++
 	return nil
 }
 
 // Write implements Device.
-func (d *device) Write(_ Offload, parts [][]byte) error {
+func (d *device) Write(_ packet.Offload, parts [][]byte) error {
 	b := d.writes.Get().(*[]byte)
 	defer d.writes.Put(b)
 	n := headroom

@@ -7,20 +7,15 @@
 // into segments; bytes per system call decide what a TUN device can carry.
 // On other systems packets are single and their checksums are complete.
 //
-// A Packet is one such packet and, after Parse, what its headers say. The
-// package also owns the interface's routes (Routes), because a protected prefix
-// must be black-holed before the device exists and after it is gone.
+// Package packet decodes what a Device reads; internal/routing leads packets to it.
 package tun
 
 import (
 	"errors"
 	"net"
-	"net/netip"
-)
 
-// MaxPacket is the largest packet, in bytes, that a Device reads or writes:
-// the most that the 16-bit total length of IPv4 can say.
-const MaxPacket = 65535
+	"github.com/knockgw/knockgw/packet"
+)
 
 // Errors of opening a device, matched with errors.Is.
 var (
@@ -35,12 +30,12 @@ var (
 type Device interface {
 	// Read waits for the next packet and points p at it. p.Data is borrowed: it
 	// is valid until the next Read. After Close it returns os.ErrClosed.
-	Read(p *Packet) error
+	Read(p *packet.Packet) error
 	// Write sends one packet, given as the concatenation of parts, at most
 	// MaxParts of them. It borrows parts only for the duration of the call.
 	// A packet that the kernel refuses is lost, as on any link; an error means
 	// that the device is gone.
-	Write(o Offload, parts [][]byte) error
+	Write(o packet.Offload, parts [][]byte) error
 	// Info describes the device. It does not change while the device is open.
 	Info() Info
 	// Close removes the interface and releases what Open took.
@@ -67,7 +62,7 @@ type Info struct {
 	// there is no interface, or the system has no such number.
 	Index int
 	MTU   int // bytes of the largest IP packet, without offload
-	// Offload tells that Write accepts super-packets (Offload.SegmentSize) and
+	// Offload reports whether Write accepts super-packets (Offload.SegmentSize) and
 	// packets whose TCP checksum is left to the kernel (Offload.NeedsChecksum).
 	Offload bool
 }
@@ -92,66 +87,3 @@ type Options struct {
 	// 0 is none. Its Name is the kernel's then.
 	FD int
 }
-
-// Offload is what a packet asks of, or is vouched for by, the kernel: the
-// fields of a virtio-net header (VIRTIO 1.2, 5.1.6) that concern TCP.
-type Offload struct {
-	// NeedsChecksum: the TCP checksum field holds the sum of the pseudo
-	// header only; whoever puts the packet on a wire completes it.
-	NeedsChecksum bool
-	// ChecksumValid: the kernel has verified the transport checksum, or the
-	// packet never left this machine. Only set on packets that were read.
-	ChecksumValid bool
-	// ChecksumStart is where the checksummed part begins, in bytes from the
-	// start of the packet: the length of the IP header.
-	ChecksumStart uint16
-	// SegmentSize is the MSS, in bytes of payload, at which a super-packet is
-	// to be cut or was put together; 0 for a single packet.
-	SegmentSize uint16
-	// HeaderLength is the length of the IP and TCP headers in bytes. Written,
-	// never believed when read.
-	HeaderLength uint16
-}
-
-// Addr is an IP address in one form for both families: 16 bytes, an IPv4
-// address as ::ffff:a.b.c.d. It has no pointers and no padding, so that a map
-// keyed by it is cheap to look up and invisible to the garbage collector.
-type Addr [16]byte
-
-// AddrFrom converts a (without its zone).
-func AddrFrom(a netip.Addr) Addr { return a.As16() }
-
-// Netip returns the address in the standard library's form, an IPv4 address unmapped.
-func (a Addr) Netip() netip.Addr { return netip.AddrFrom16(a).Unmap() }
-
-// Is4 tells whether a is an IPv4 address.
-func (a Addr) Is4() bool { return [12]byte(a[:12]) == v4Prefix }
-
-// v4Prefix is what an IPv4 address looks like in its first 12 bytes (RFC 4291, 2.5.5.2).
-var v4Prefix = [12]byte{10: 0xff, 11: 0xff}
-
-func addr4(b []byte) (a Addr) {
-	a[10], a[11] = 0xff, 0xff
-	copy(a[12:], b[:4])
-	return a
-}
-
-// A Tuple names one direction of a flow: who sends and to whom.
-type Tuple struct {
-	Src, Dst         Addr
-	SrcPort, DstPort uint16
-}
-
-// Reverse returns the tuple of the other direction.
-func (t Tuple) Reverse() Tuple {
-	return Tuple{Src: t.Dst, Dst: t.Src, SrcPort: t.DstPort, DstPort: t.SrcPort}
-}
-
-// Source returns the sender's address and port.
-func (t Tuple) Source() netip.AddrPort { return netip.AddrPortFrom(t.Src.Netip(), t.SrcPort) }
-
-// Destination returns the receiver's address and port.
-func (t Tuple) Destination() netip.AddrPort { return netip.AddrPortFrom(t.Dst.Netip(), t.DstPort) }
-
-// String formats the tuple as "source > destination".
-func (t Tuple) String() string { return t.Source().String() + " > " + t.Destination().String() }

@@ -1,6 +1,10 @@
 package tun
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/knockgw/knockgw/packet"
+)
 
 // The virtio-net header that precedes every packet on a Linux TUN device with
 // IFF_VNET_HDR (VIRTIO 1.2, 5.1.6), in the byte order of the host:
@@ -24,7 +28,7 @@ const (
 // of size bytes. hdr_len is ignored: the kernel's value is a hint and not
 // always right. ok is false for segmentation that we did not ask for and for a
 // checksum that would lie outside the packet.
-func decodeVirtio(b []byte, size int) (o Offload, ok bool) {
+func decodeVirtio(b []byte, size int) (o packet.Offload, ok bool) {
 	flags, gso := b[0], b[1]&^virtioGSOECN
 	switch gso {
 	case virtioGSONone:
@@ -50,7 +54,7 @@ func decodeVirtio(b []byte, size int) (o Offload, ok bool) {
 }
 
 // encodeVirtio writes the header for a TCP packet with offload o to b.
-func encodeVirtio(b []byte, o Offload, version uint8) {
+func encodeVirtio(b []byte, o packet.Offload, version uint8) {
 	clear(b[:virtioHeaderSize])
 	if o.NeedsChecksum {
 		b[0] = virtioNeedsChecksum

@@ -3,6 +3,8 @@ package tun
 import (
 	"encoding/binary"
 	"testing"
+
+	"github.com/knockgw/knockgw/packet"
 )
 
 // virtioHeader spells a header field by field.
@@ -19,25 +21,25 @@ func TestAVirtioHeaderSaysWhatTheKernelVouchesFor(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		b    []byte
-		want Offload
+		want packet.Offload
 		ok   bool
 	}{
-		{"nothing", virtioHeader(0, 0, 0, 0, 0, 0), Offload{}, true},
-		{"a verified checksum", virtioHeader(2, 0, 0, 0, 0, 0), Offload{ChecksumValid: true}, true},
-		{"an unfinished checksum", virtioHeader(1, 0, 0, 0, 20, 16), Offload{NeedsChecksum: true, ChecksumStart: 20}, true},
-		{"an unfinished checksum of UDP", virtioHeader(1, 0, 0, 0, 40, 6), Offload{NeedsChecksum: true, ChecksumStart: 40}, true},
-		{"an IPv4 super-packet", virtioHeader(1, 1, 40, 1460, 20, 16), Offload{NeedsChecksum: true, ChecksumStart: 20, SegmentSize: 1460}, true},
-		{"an IPv6 super-packet", virtioHeader(1, 4, 60, 1440, 40, 16), Offload{NeedsChecksum: true, ChecksumStart: 40, SegmentSize: 1440}, true},
-		{"a super-packet with ECN", virtioHeader(1, 0x81, 40, 1460, 20, 16), Offload{NeedsChecksum: true, ChecksumStart: 20, SegmentSize: 1460}, true},
-		{"a wrong header length, which is ignored", virtioHeader(1, 1, 65535, 1460, 20, 16), Offload{NeedsChecksum: true, ChecksumStart: 20, SegmentSize: 1460}, true},
-		{"a checksum in the last two bytes", virtioHeader(1, 0, 0, 0, 82, 16), Offload{NeedsChecksum: true, ChecksumStart: 82}, true},
-		{"a checksum that ends behind the packet", virtioHeader(1, 0, 0, 0, 83, 16), Offload{}, false},
-		{"a checksum far behind the packet", virtioHeader(1, 0, 0, 0, 65535, 65535), Offload{}, false},
-		{"bounds that do not count without the flag", virtioHeader(0, 0, 0, 0, 65535, 65535), Offload{}, true},
-		{"segments of no size", virtioHeader(1, 1, 40, 0, 20, 16), Offload{}, false},
-		{"UDP fragmentation", virtioHeader(1, 3, 28, 1400, 20, 6), Offload{}, false},
-		{"UDP segmentation", virtioHeader(1, 5, 28, 1400, 20, 6), Offload{}, false},
-		{"a segmentation that does not exist", virtioHeader(1, 0x7f, 28, 1400, 20, 6), Offload{}, false},
+		{"nothing", virtioHeader(0, 0, 0, 0, 0, 0), packet.Offload{}, true},
+		{"a verified checksum", virtioHeader(2, 0, 0, 0, 0, 0), packet.Offload{ChecksumValid: true}, true},
+		{"an unfinished checksum", virtioHeader(1, 0, 0, 0, 20, 16), packet.Offload{NeedsChecksum: true, ChecksumStart: 20}, true},
+		{"an unfinished checksum of UDP", virtioHeader(1, 0, 0, 0, 40, 6), packet.Offload{NeedsChecksum: true, ChecksumStart: 40}, true},
+		{"an IPv4 super-packet", virtioHeader(1, 1, 40, 1460, 20, 16), packet.Offload{NeedsChecksum: true, ChecksumStart: 20, SegmentSize: 1460}, true},
+		{"an IPv6 super-packet", virtioHeader(1, 4, 60, 1440, 40, 16), packet.Offload{NeedsChecksum: true, ChecksumStart: 40, SegmentSize: 1440}, true},
+		{"a super-packet with ECN", virtioHeader(1, 0x81, 40, 1460, 20, 16), packet.Offload{NeedsChecksum: true, ChecksumStart: 20, SegmentSize: 1460}, true},
+		{"a wrong header length, which is ignored", virtioHeader(1, 1, 65535, 1460, 20, 16), packet.Offload{NeedsChecksum: true, ChecksumStart: 20, SegmentSize: 1460}, true},
+		{"a checksum in the last two bytes", virtioHeader(1, 0, 0, 0, 82, 16), packet.Offload{NeedsChecksum: true, ChecksumStart: 82}, true},
+		{"a checksum that ends behind the packet", virtioHeader(1, 0, 0, 0, 83, 16), packet.Offload{}, false},
+		{"a checksum far behind the packet", virtioHeader(1, 0, 0, 0, 65535, 65535), packet.Offload{}, false},
+		{"bounds that do not count without the flag", virtioHeader(0, 0, 0, 0, 65535, 65535), packet.Offload{}, true},
+		{"segments of no size", virtioHeader(1, 1, 40, 0, 20, 16), packet.Offload{}, false},
+		{"UDP fragmentation", virtioHeader(1, 3, 28, 1400, 20, 6), packet.Offload{}, false},
+		{"UDP segmentation", virtioHeader(1, 5, 28, 1400, 20, 6), packet.Offload{}, false},
+		{"a segmentation that does not exist", virtioHeader(1, 0x7f, 28, 1400, 20, 6), packet.Offload{}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o, ok := decodeVirtio(c.b, size)
@@ -51,15 +53,15 @@ func TestAVirtioHeaderSaysWhatTheKernelVouchesFor(t *testing.T) {
 func TestAVirtioHeaderIsWrittenOverWhatWasThere(t *testing.T) {
 	for _, c := range []struct {
 		name    string
-		o       Offload
+		o       packet.Offload
 		version uint8
 		want    []byte
 	}{
-		{"a finished packet", Offload{}, 4, virtioHeader(0, 0, 0, 0, 0, 0)},
-		{"a segment", Offload{NeedsChecksum: true, ChecksumStart: 20}, 4, virtioHeader(1, 0, 0, 0, 20, 16)},
-		{"an IPv4 super-packet", Offload{NeedsChecksum: true, ChecksumStart: 20, SegmentSize: 1448, HeaderLength: 52}, 4, virtioHeader(1, 1, 52, 1448, 20, 16)},
-		{"an IPv6 super-packet", Offload{NeedsChecksum: true, ChecksumStart: 40, SegmentSize: 1428, HeaderLength: 72}, 6, virtioHeader(1, 4, 72, 1428, 40, 16)},
-		{"what is only ever read", Offload{ChecksumValid: true}, 4, virtioHeader(0, 0, 0, 0, 0, 0)},
+		{"a finished packet", packet.Offload{}, 4, virtioHeader(0, 0, 0, 0, 0, 0)},
+		{"a segment", packet.Offload{NeedsChecksum: true, ChecksumStart: 20}, 4, virtioHeader(1, 0, 0, 0, 20, 16)},
+		{"an IPv4 super-packet", packet.Offload{NeedsChecksum: true, ChecksumStart: 20, SegmentSize: 1448, HeaderLength: 52}, 4, virtioHeader(1, 1, 52, 1448, 20, 16)},
+		{"an IPv6 super-packet", packet.Offload{NeedsChecksum: true, ChecksumStart: 40, SegmentSize: 1428, HeaderLength: 72}, 6, virtioHeader(1, 4, 72, 1428, 40, 16)},
+		{"what is only ever read", packet.Offload{ChecksumValid: true}, 4, virtioHeader(0, 0, 0, 0, 0, 0)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := make([]byte, virtioHeaderSize+1)

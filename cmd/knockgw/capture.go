@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/knockgw/knockgw/capture"
-	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/internal/size"
 )
 

@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/internal/hostnet"
 	"github.com/knockgw/knockgw/internal/plain"
 	"github.com/knockgw/knockgw/internal/sandbox"

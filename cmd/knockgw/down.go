@@ -10,7 +10,7 @@ import (
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/gateway"
 	"github.com/knockgw/knockgw/internal/hold"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/internal/routing"
 )
 
 func downCommand() *cobra.Command {
@@ -56,9 +56,9 @@ func downCommand() *cobra.Command {
 }
 
 // toRemove is what there is to remove, and the name of its interface if that is known.
-func toRemove(path string, all bool) (tun.Hold, string, error) {
+func toRemove(path string, all bool) (routing.Hold, string, error) {
 	if all {
-		made, err := tun.Installed()
+		made, err := routing.Installed()
 		if errors.Is(err, errors.ErrUnsupported) {
 			err = nil
 		}
@@ -66,13 +66,13 @@ func toRemove(path string, all bool) (tun.Hold, string, error) {
 	}
 	cfg, err := config.Load(path)
 	if err != nil {
-		return tun.Hold{}, "", err
+		return routing.Hold{}, "", err
 	}
 	return gateway.Hold(cfg), cfg.TUN.Name, nil
 }
 
 // forget takes out of the state what was removed.
-func (s *stateFile) forget(made tun.Hold, all bool) error {
+func (s *stateFile) forget(made routing.Hold, all bool) error {
 	if !s.isOurs() {
 		return nil // this is another network namespace than the one that the file is of
 	}
@@ -93,7 +93,7 @@ var errStillRuns = errors.New("the gateway runs, and adds its routes again: stop
 
 // tellRemains says what down has left, because it is not its own.
 func tellRemains(w io.Writer, name string) error {
-	switch there, prepared := tun.Remains(name); {
+	switch there, prepared := routing.Remains(name); {
 	case prepared:
 		_, err := fmt.Fprintf(w, "%s was prepared by the operator, and is left alone with the routes that were made for it:\n"+
 			"    ip tuntap del dev %s mode tun\nremoves it, and ip route del blackhole PREFIX each blackhole\n", name, name)

@@ -9,8 +9,8 @@ import (
 
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/internal/enroll"
 	"github.com/knockgw/knockgw/internal/hold"
 	"github.com/knockgw/knockgw/internal/sandbox"

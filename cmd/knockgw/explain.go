@@ -13,7 +13,7 @@ import (
 	"github.com/knockgw/knockgw/capture"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/gateway"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 func explainCommand() *cobra.Command {
@@ -166,7 +166,7 @@ func skewText(ahead time.Duration) string {
 }
 
 // packetText is a packet in a few words.
-func packetText(p *tun.Packet, length int) string {
+func packetText(p *packet.Packet, length int) string {
 	if p.Version == 0 {
 		return fmt.Sprintf("%d bytes", length)
 	}

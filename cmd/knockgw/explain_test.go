@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/capture"
+	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 // capturedAt is when the packets of captures were seen.
@@ -57,7 +57,7 @@ func TestExplainDoesNotJudgeAKnockThatWasCutOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	datagram := tuntest.UDP{
+	datagram := packettest.UDP{
 		Src: netip.MustParseAddrPort("10.1.2.2:1234"), Dst: netip.MustParseAddrPort("10.77.0.1:62201"), Payload: knock,
 	}.Packet()
 	wrong := append([]byte(nil), datagram...)
@@ -96,7 +96,7 @@ func TestExplainJudgesAPacketWhoseRestDoesNotMatter(t *testing.T) {
 	}
 	from := netip.MustParseAddrPort("10.1.2.2:1234")
 	to := func(target string, size int) []byte {
-		return tuntest.UDP{Src: from, Dst: netip.MustParseAddrPort(target), Payload: make([]byte, size)}.Packet()
+		return packettest.UDP{Src: from, Dst: netip.MustParseAddrPort(target), Payload: make([]byte, size)}.Packet()
 	}
 	out, errs, err := perform(t, nil, "explain", captured(t, 46, to("10.77.0.1:53", 100), to("10.77.0.1:62201", protocol.MaxKnock+1)), "--config", config)
 	if err != nil || !strings.Contains(out, "no-service") || !strings.Contains(out, "not-a-knock") || strings.Contains(errs, "cut off") {
@@ -110,7 +110,7 @@ func TestACaptureThatEndsWithinAPacketIsSaidToBeCutOff(t *testing.T) {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	datagram := tuntest.UDP{
+	datagram := packettest.UDP{
 		Src: netip.MustParseAddrPort("10.1.2.2:1234"), Dst: netip.MustParseAddrPort("10.77.0.1:53"), Payload: make([]byte, 100),
 	}.Packet()
 	header := []byte{0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0}

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/knockgw/knockgw/internal/hold"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/internal/routing"
 )
 
 func holdCommand() *cobra.Command {
@@ -53,7 +53,7 @@ type held struct {
 	Ports    int `json:"ports"`
 }
 
-func newHeld(h tun.Hold) held { return held{len(h.Prefixes), len(h.Ports) + len(h.UDP)} }
+func newHeld(h routing.Hold) held { return held{len(h.Prefixes), len(h.Ports) + len(h.UDP)} }
 
 // stateFile is the file of package hold.
 type stateFile struct{ path string }
@@ -88,7 +88,7 @@ func (s *stateFile) save(cmd *cobra.Command, output string) error {
 	if !s.isOurs() {
 		return errNamespace
 	}
-	h, err := tun.Installed()
+	h, err := routing.Installed()
 	if err != nil {
 		return err
 	}

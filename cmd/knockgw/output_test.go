@@ -17,7 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/knockgw/knockgw/tun/tuntest"
+	"github.com/knockgw/knockgw/internal/packettest"
 )
 
 // withoutOutput are the commands that have no -o json, and why.
@@ -114,7 +114,7 @@ func TestWhatIsPrintedAsJSONIsNothingElseAndDocumented(t *testing.T) {
 	contract, _, _ = strings.Cut(contract, "\n## ")
 	g := newOperated(t)
 	door := newGate(t, echo)
-	datagram := tuntest.UDP{Src: inside, Dst: netip.MustParseAddrPort("10.77.0.1:62201"), Payload: []byte("hello")}.Packet()
+	datagram := packettest.UDP{Src: inside, Dst: netip.MustParseAddrPort("10.77.0.1:62201"), Payload: []byte("hello")}.Packet()
 	profiles(t, door.profile("lab", "echo"))
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "libknock.yaml"), []byte("mode: knock-auth\n"), 0o600); err != nil {

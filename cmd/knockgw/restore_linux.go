@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/internal/routing"
 	"github.com/knockgw/knockgw/internal/sandbox"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // A gateway gives up the privilege that routes take, so that what gets into it cannot
@@ -40,8 +40,8 @@ const (
 
 // restoreOrder is what the process is told.
 type restoreOrder struct {
-	Hold   tun.Hold `json:"hold"`
-	Device int      `json:"device"`
+	Hold   routing.Hold `json:"hold"`
+	Device int          `json:"device"`
 }
 
 // restorer is the gateway's side of the process.
@@ -186,6 +186,6 @@ func parentAlive() bool {
 }
 
 // restores has the gateway start the process.
-func (r *restorer) restores(a *sandbox.Account) func(tun.Hold, int) error {
-	return func(h tun.Hold, device int) error { return r.start(a, restoreOrder{h, device}) }
+func (r *restorer) restores(a *sandbox.Account) func(routing.Hold, int) error {
+	return func(h routing.Hold, device int) error { return r.start(a, restoreOrder{h, device}) }
 }

@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/knockgw/knockgw/internal/routing"
 	"github.com/knockgw/knockgw/internal/sandbox"
-	"github.com/knockgw/knockgw/tun"
 )
 
 // restorer is of Linux only: elsewhere the operator sets the routes.
@@ -18,7 +18,7 @@ func newRestorer(*slog.Logger) *restorer { return &restorer{} }
 
 func (*restorer) close() error { return nil }
 
-func (*restorer) restores(*sandbox.Account) func(tun.Hold, int) error { return nil }
+func (*restorer) restores(*sandbox.Account) func(routing.Hold, int) error { return nil }
 
 // addRestoreCommand adds nothing.
 func addRestoreCommand(*cobra.Command) {}

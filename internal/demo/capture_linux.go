@@ -26,7 +26,7 @@ type capture struct {
 	read sync.WaitGroup
 
 	mu      sync.Mutex
-	packets []packet
+	packets []frame
 	err     error
 }
 
@@ -92,7 +92,7 @@ func (c *capture) mark() int {
 
 // since returns the packets after a mark. A capture with gaps proves nothing
 // and is an error.
-func (c *capture) since(mark int) ([]packet, error) {
+func (c *capture) since(mark int) ([]frame, error) {
 	raw, err := c.file.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -122,8 +122,8 @@ func (c *capture) close() error {
 // from anybody else to the host itself, such as an ICMP error of the gateway's
 // kernel. The link's own housekeeping is no answer, and what comes to the ends
 // in except is none to a scan.
-func back(packets []packet, h *host, protects func(netip.Addr) bool, except []netip.AddrPort) []packet {
-	var got []packet
+func back(packets []frame, h *host, protects func(netip.Addr) bool, except []netip.AddrPort) []frame {
+	var got []frame
 	for _, p := range packets {
 		toHost := slices.Contains(h.addrs, p.dst.Addr()) && !p.housekeeping()
 		if (protects(p.src.Addr()) || toHost) && !slices.Contains(except, p.dst) {
@@ -134,7 +134,7 @@ func back(packets []packet, h *host, protects func(netip.Addr) bool, except []ne
 }
 
 // sent counts what the host sent to any of the addresses, other than from the ends in except.
-func sent(packets []packet, h *host, to []netip.Addr, except []netip.AddrPort) int {
+func sent(packets []frame, h *host, to []netip.Addr, except []netip.AddrPort) int {
 	n := 0
 	for _, p := range packets {
 		if slices.Contains(h.addrs, p.src.Addr()) && slices.Contains(to, p.dst.Addr()) && !slices.Contains(except, p.src) {

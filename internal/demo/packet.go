@@ -53,33 +53,33 @@ const (
 
 // A packet is what a capture read of a frame. It is lenient: whatever came back
 // counts, well-formed or not.
-type packet struct {
+type frame struct {
 	src, dst           netip.AddrPort // port 0 where the protocol has none
 	proto              uint8
 	flags              uint8 // TCP
 	icmpType, icmpCode uint8
-	payload            []byte  // UDP
-	quoted             *packet // the packet that an ICMP error is about
+	payload            []byte // UDP
+	quoted             *frame // the packet that an ICMP error is about
 }
 
 // parseFrame reads an Ethernet frame; false: it carries no IP.
-func parseFrame(b []byte) (packet, bool) {
+func parseFrame(b []byte) (frame, bool) {
 	if len(b) < etherHeader {
-		return packet{}, false
+		return frame{}, false
 	}
 	switch binary.BigEndian.Uint16(b[etherHeader-2:]) {
 	case etherIPv4, etherIPv6:
 		return parseIP(b[etherHeader:], true)
 	default:
-		return packet{}, false
+		return frame{}, false
 	}
 }
 
 // parseIP reads as much of a packet as there is; an ICMP error quotes only the
 // beginning of one, which itself is not asked for what it quotes.
-func parseIP(b []byte, whole bool) (packet, bool) {
+func parseIP(b []byte, whole bool) (frame, bool) {
 	var (
-		p        packet
+		p        frame
 		src, dst netip.Addr
 	)
 	switch {
@@ -92,7 +92,7 @@ func parseIP(b []byte, whole bool) (packet, bool) {
 		p.proto = b[6]
 		b = b[ipv6Header:]
 	default:
-		return packet{}, false
+		return frame{}, false
 	}
 	var from, to uint16
 	switch p.proto {
@@ -121,7 +121,7 @@ func parseIP(b []byte, whole bool) (packet, bool) {
 }
 
 // String tells what kind of packet goes from whom to whom.
-func (p packet) String() string {
+func (p frame) String() string {
 	var kind string
 	switch p.proto {
 	case protoTCP:
@@ -140,7 +140,7 @@ func (p packet) String() string {
 }
 
 // icmpError tells whether an ICMP packet reports an error about another packet.
-func (p packet) icmpError() bool {
+func (p frame) icmpError() bool {
 	if p.proto == protoICMPv6 {
 		return p.icmpType < icmp6FirstQuery
 	}
@@ -153,22 +153,22 @@ func (p packet) icmpError() bool {
 }
 
 // icmpIs tells whether the packet is ICMP of the type of its family.
-func (p packet) icmpIs(type4, type6 uint8) bool {
+func (p frame) icmpIs(type4, type6 uint8) bool {
 	return p.proto == protoICMP && p.icmpType == type4 || p.proto == protoICMPv6 && p.icmpType == type6
 }
 
 // portUnreachable tells whether an ICMP error says that nobody listens.
-func (p packet) portUnreachable() bool {
+func (p frame) portUnreachable() bool {
 	return p.proto == protoICMP && p.icmpType == icmp4Unreachable && p.icmpCode == code4Port ||
 		p.proto == protoICMPv6 && p.icmpType == icmp6Unreachable && p.icmpCode == code6Port
 }
 
 // has tells whether a TCP packet has all of the flags.
-func (p packet) has(flags uint8) bool { return p.flags&flags == flags }
+func (p frame) has(flags uint8) bool { return p.flags&flags == flags }
 
 // housekeeping tells whether the packet is IPv6's own talk on a link, about
 // neighbours, routers and groups, which says nothing about what is behind it.
-func (p packet) housekeeping() bool {
+func (p frame) housekeeping() bool {
 	return p.proto == protoICMPv6 &&
 		(p.icmpType >= icmp6FirstGroup && p.icmpType <= icmp6LastGroup || p.icmpType == icmp6GroupReport)
 }

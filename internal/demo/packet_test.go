@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // asFrame puts a packet behind an Ethernet header.
@@ -40,7 +40,7 @@ func TestEveryProbeIsAWellFormedPacketThatReadsBackAsItself(t *testing.T) {
 			}
 			b := p.build(a.from)
 			// The gateway's parser shares no code with the scanner, and verifies checksums.
-			judge := tun.Packet{Data: sum4(b)}
+			judge := packet.Packet{Data: sum4(b)}
 			if !judge.Parse() {
 				t.Errorf("%s to %v: the gateway would call it malformed: %v", technique, a.to, judge.Fault)
 			}
@@ -96,11 +96,11 @@ func TestHousekeepingOfALinkIsNoAnswer(t *testing.T) {
 	for icmpType, want := range map[uint8]bool{
 		128: false, 129: false, 1: false, 130: true, 133: true, 135: true, 136: true, 137: true, 143: true, 144: false,
 	} {
-		if got := (packet{proto: protoICMPv6, icmpType: icmpType}).housekeeping(); got != want {
+		if got := (frame{proto: protoICMPv6, icmpType: icmpType}).housekeeping(); got != want {
 			t.Errorf("ICMPv6 type %d is housekeeping: %v, want %v", icmpType, got, want)
 		}
 	}
-	if (packet{proto: protoICMP, icmpType: 135}).housekeeping() {
+	if (frame{proto: protoICMP, icmpType: 135}).housekeeping() {
 		t.Error("IPv4 has no such housekeeping")
 	}
 }

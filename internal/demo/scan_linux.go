@@ -36,7 +36,7 @@ type finding struct {
 	scan   scan
 	probes int // made
 	sent   int // that the capture saw leave
-	back   []packet
+	back   []frame
 	states findings
 }
 

@@ -116,7 +116,7 @@ func techniqueFrom(port uint16) (technique, bool) {
 }
 
 // matches finds the probe that a packet answers, if it can be one's answer.
-func (p packet) matches() (probe, answer, bool) {
+func (p frame) matches() (probe, answer, bool) {
 	t, ours := techniqueFrom(p.dst.Port())
 	asked := probe{t, p.src.Addr(), p.src.Port()}
 	switch {
@@ -139,7 +139,7 @@ func (p packet) matches() (probe, answer, bool) {
 }
 
 // asProbe is the probe that a packet carries, as an ICMP error quotes it.
-func (p packet) asProbe() (probe, bool) {
+func (p frame) asProbe() (probe, bool) {
 	if p.proto == protoICMP || p.proto == protoICMPv6 {
 		return probe{echoScan, p.dst.Addr(), 0}, true
 	}

@@ -30,14 +30,14 @@ func TestAnAnswerNamesItsProbe(t *testing.T) {
 		scanner, target := netip.MustParseAddr(c.scanner), netip.MustParseAddr(c.target)
 		proto := map[bool]uint8{true: protoICMP, false: protoICMPv6}[target.Is4()]
 		echo := map[bool]uint8{true: icmp4EchoReply, false: icmp6EchoReply}[target.Is4()]
-		from := func(p probe) packet {
-			return packet{
+		from := func(p probe) frame {
+			return frame{
 				proto: protoTCP,
 				src:   netip.AddrPortFrom(target, p.port),
 				dst:   netip.AddrPortFrom(scanner, p.technique.sourcePort()),
 			}
 		}
-		quoting := func(p probe, a answer) packet {
+		quoting := func(p probe, a answer) frame {
 			q, ok := parseFrame(asFrame(icmpError(p.build(scanner), a)))
 			if !ok || q.quoted == nil {
 				t.Fatalf("an ICMP error about %v does not parse", p)
@@ -48,15 +48,15 @@ func TestAnAnswerNamesItsProbe(t *testing.T) {
 		udp, ping := probe{udpScan, target, 53}, probe{echoScan, target, 0}
 		for _, c := range []struct {
 			what   string
-			packet packet
+			packet frame
 			probe  probe
 			answer answer
 		}{
-			{"SYN-ACK", with(from(syn), func(p *packet) { p.flags = flagSYN | flagACK }), syn, synAck},
-			{"RST to an ACK", with(from(ack), func(p *packet) { p.flags = flagRST }), ack, reset},
-			{"RST-ACK to a FIN", with(from(fin), func(p *packet) { p.flags = flagRST | flagACK }), fin, reset},
-			{"a datagram", with(from(udp), func(p *packet) { p.proto = protoUDP }), udp, datagram},
-			{"an echo's reply", with(from(ping), func(p *packet) { p.proto, p.icmpType = proto, echo }), ping, echoReply},
+			{"SYN-ACK", with(from(syn), func(p *frame) { p.flags = flagSYN | flagACK }), syn, synAck},
+			{"RST to an ACK", with(from(ack), func(p *frame) { p.flags = flagRST }), ack, reset},
+			{"RST-ACK to a FIN", with(from(fin), func(p *frame) { p.flags = flagRST | flagACK }), fin, reset},
+			{"a datagram", with(from(udp), func(p *frame) { p.proto = protoUDP }), udp, datagram},
+			{"an echo's reply", with(from(ping), func(p *frame) { p.proto, p.icmpType = proto, echo }), ping, echoReply},
 			{"port unreachable", quoting(udp, portUnreachable), udp, portUnreachable},
 			{"another error about a SYN", quoting(syn, otherError), syn, otherError},
 			{"another error about an echo", quoting(ping, otherError), ping, otherError},
@@ -74,7 +74,7 @@ func TestAnAnswerNamesItsProbe(t *testing.T) {
 	}
 }
 
-func with(p packet, change func(*packet)) packet {
+func with(p frame, change func(*frame)) frame {
 	change(&p)
 	return p
 }

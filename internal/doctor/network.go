@@ -13,7 +13,8 @@ import (
 
 	"github.com/knockgw/knockgw/internal/hostnet"
 	"github.com/knockgw/knockgw/internal/plain"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/internal/routing"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // How packets come, go, and come to an upstream.
@@ -222,7 +223,7 @@ func (e *examination) routes(context.Context) {
 
 // inside reports whether hosts of a prefix are behind an interface.
 func (e *examination) inside(r netip.Prefix, link string) bool {
-	return slices.ContainsFunc(hostnet.Of(e.Config).Routes.Inside, func(in tun.Inside) bool { return in.Prefix == r && in.Device == link })
+	return slices.ContainsFunc(hostnet.Of(e.Config).Routes.Inside, func(in routing.Inside) bool { return in.Prefix == r && in.Device == link })
 }
 
 // isInside is inside for the prefix of an address.
@@ -331,7 +332,7 @@ func (e *examination) mtu(context.Context) {
 	}
 	for _, l := range links {
 		if l.MTU > e.Config.TUN.MTU {
-			e.bad(Warn, check, fmt.Sprintf("write tun: {mtu: %d}", min(l.MTU, tun.MaxPacket)),
+			e.bad(Warn, check, fmt.Sprintf("write tun: {mtu: %d}", min(l.MTU, packet.MaxPacket)),
 				"that of %s is %d, and tun.mtu %d: strangers' larger packets are answered by the kernel (Packet Too Big)", l.Name, l.MTU, e.Config.TUN.MTU)
 			return
 		}

@@ -16,14 +16,14 @@ import (
 
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/internal/hostnet"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/internal/routing"
 )
 
 // missing is what a gateway on this configuration has made and is there no more.
 func missing(cfg *config.Config) (routes, ports []string, err error) {
 	routes, err = hostnet.Of(cfg).Routes.Missing(cfg.TUN.Name)
 	if err == nil {
-		ports, err = tun.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()}.Missing(cfg.TUN.Name)
+		ports, err = routing.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()}.Missing(cfg.TUN.Name)
 	}
 	return routes, ports, err
 }

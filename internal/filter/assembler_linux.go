@@ -16,7 +16,7 @@ type assembler struct {
 }
 
 const (
-	packet    = asm.R6 // the socket buffer
+	skb       = asm.R6 // the socket buffer
 	transport = asm.R7 // where the transport header begins
 	end       = asm.R8 // where the packet ends, by its IP header
 	about     = asm.R9 // protocol; then what its service takes; at the end the reason
@@ -108,7 +108,7 @@ func (a *assembler) loadHead(size int32) {
 // are not there, which it does not come to, the packet passes.
 func (a *assembler) loadAt(to int16, size int32) {
 	a.emit(
-		asm.Mov.Reg(asm.R1, packet),
+		asm.Mov.Reg(asm.R1, skb),
 		asm.Mov.Reg(asm.R3, frame),
 		asm.Add.Imm(asm.R3, int32(to)),
 		asm.Mov.Imm(asm.R4, size),

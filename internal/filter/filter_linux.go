@@ -12,7 +12,7 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 const (
@@ -52,7 +52,7 @@ type Filter struct {
 	expected []uint64 // two tables of the same size
 	awaited  int      // knocks that are expected, whether there is room for them or not
 	services int      // places taken in the trie
-	traced   map[tun.Addr]bool
+	traced   map[packet.Addr]bool
 	closed   bool
 	passing  uint64 // the tick until which everything passes
 	watched  bool   // everything passes for somebody to see it
@@ -62,7 +62,7 @@ type Filter struct {
 // Open makes a filter. Errors: ErrUnsupported, fs.ErrPermission (needs CAP_BPF,
 // or CAP_SYS_ADMIN before Linux 5.8), or what the kernel said.
 func Open(o Options) (f *Filter, err error) {
-	f = &Filter{traced: make(map[tun.Addr]bool), ports: make(map[port]uint64)}
+	f = &Filter{traced: make(map[packet.Addr]bool), ports: make(map[port]uint64)}
 	defer func() {
 		if err != nil {
 			_ = f.Close()
@@ -209,7 +209,7 @@ func (f *Filter) settle() {
 
 // Trace has every packet of a source pass, or no longer.
 func (f *Filter) Trace(a netip.Addr, on bool) {
-	addr := tun.AddrFrom(a)
+	addr := packet.AddrFrom(a)
 	if !f.lock() {
 		return
 	}

@@ -6,7 +6,7 @@ import (
 	"iter"
 	"net/netip"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // A Filter does not exist on this system: Open fails.
@@ -25,13 +25,13 @@ func (*Filter) Close() error { return nil }
 func (*Filter) SetPolicy(Policy, func()) error { return ErrUnsupported }
 
 // Flow is not called.
-func (*Filter) Flow(tun.Tuple, bool) {}
+func (*Filter) Flow(packet.Tuple, bool) {}
 
 // Source is not called.
-func (*Filter) Source(tun.Addr, bool) {}
+func (*Filter) Source(packet.Addr, bool) {}
 
 // Site is not called.
-func (*Filter) Site(tun.Addr, bool) {}
+func (*Filter) Site(packet.Addr, bool) {}
 
 // Expect is not called.
 func (*Filter) Expect(int, iter.Seq2[uint64, uint16]) {}

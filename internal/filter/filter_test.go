@@ -10,8 +10,8 @@ import (
 
 	"github.com/knockgw/knockgw/internal/filter"
 	"github.com/knockgw/knockgw/internal/filter/filtertest"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 )
 
 const knockPort = 62201
@@ -82,18 +82,18 @@ func everywhere(f func(v visitor)) {
 	f(visitor{netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("fd77::1")})
 }
 
-func (v visitor) tuple(port, service uint16) tun.Tuple {
-	return tun.Tuple{Src: tun.AddrFrom(v.addr), Dst: tun.AddrFrom(v.gateway), SrcPort: port, DstPort: service}
+func (v visitor) tuple(port, service uint16) packet.Tuple {
+	return packet.Tuple{Src: packet.AddrFrom(v.addr), Dst: packet.AddrFrom(v.gateway), SrcPort: port, DstPort: service}
 }
 
 func (v visitor) tcp(port, service uint16, flags uint8) []byte {
-	return tuntest.TCP{Src: netip.AddrPortFrom(v.addr, port), Dst: netip.AddrPortFrom(v.gateway, service), Flags: flags}.Packet()
+	return packettest.TCP{Src: netip.AddrPortFrom(v.addr, port), Dst: netip.AddrPortFrom(v.gateway, service), Flags: flags}.Packet()
 }
 
-func (v visitor) syn(port uint16) []byte { return v.tcp(port, 22, tun.SYN) }
+func (v visitor) syn(port uint16) []byte { return v.tcp(port, 22, packet.SYN) }
 
 func (v visitor) udp(port uint16, payload []byte) []byte {
-	return tuntest.UDP{Src: netip.AddrPortFrom(v.addr, 50000), Dst: netip.AddrPortFrom(v.gateway, port), Payload: payload}.Packet()
+	return packettest.UDP{Src: netip.AddrPortFrom(v.addr, 50000), Dst: netip.AddrPortFrom(v.gateway, port), Payload: payload}.Packet()
 }
 
 // knock has the form of a v1 knock.
@@ -112,8 +112,8 @@ func TestASYNRightBehindItsKnockPasses(t *testing.T) {
 		})
 		hint := []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
 		stamped := func(seq, val uint32, window uint16) []byte {
-			return tuntest.TCP{
-				Src: netip.AddrPortFrom(v.addr, 1000), Dst: netip.AddrPortFrom(v.gateway, 22), Flags: tun.SYN,
+			return packettest.TCP{
+				Src: netip.AddrPortFrom(v.addr, 1000), Dst: netip.AddrPortFrom(v.gateway, 22), Flags: packet.SYN,
 				Seq: seq, Window: window, Options: []byte{2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, byte(val), 0, 0, 0, 0},
 			}.Packet()
 		}
@@ -138,9 +138,9 @@ func TestASYNRightBehindItsKnockPasses(t *testing.T) {
 func TestAFlowsPacketsPassForAsLongAsItIsThere(t *testing.T) {
 	everywhere(func(v visitor) {
 		l := open(t, filter.Options{Flows: 10})
-		ack, other := v.tcp(1000, 22, tun.ACK), v.tcp(1001, 22, tun.ACK)
-		quoted := tuntest.TCP{Src: netip.AddrPortFrom(v.gateway, 22), Dst: netip.AddrPortFrom(v.addr, 1000)}.Packet()
-		about := tuntest.ICMP{Src: v.addr, Dst: v.gateway, Type: 3, Payload: quoted}
+		ack, other := v.tcp(1000, 22, packet.ACK), v.tcp(1001, 22, packet.ACK)
+		quoted := packettest.TCP{Src: netip.AddrPortFrom(v.gateway, 22), Dst: netip.AddrPortFrom(v.addr, 1000)}.Packet()
+		about := packettest.ICMP{Src: v.addr, Dst: v.gateway, Type: 3, Payload: quoted}
 		if v.addr.Is6() {
 			about.Type = 1
 		}
@@ -163,13 +163,13 @@ func TestAFlowsPacketsPassForAsLongAsItIsThere(t *testing.T) {
 func TestFragmentsPassOnlyWhereTheyArePutTogether(t *testing.T) {
 	everywhere(func(v visitor) {
 		l := open(t, filter.Options{})
-		whole := v.tcp(1000, 22, tun.ACK)
+		whole := v.tcp(1000, 22, packet.ACK)
 		var fragment []byte
-		site := tun.AddrFrom(v.addr)
+		site := packet.AddrFrom(v.addr)
 		if v.addr.Is4() {
 			fragment = append([]byte(nil), whole...)
 			fragment[6] = 0x20
-			tuntest.Checksums(fragment)
+			packettest.Checksums(fragment)
 		} else {
 			fragment = append(append(append([]byte(nil), whole[:40]...), 6, 0, 0, 1, 0, 0, 0, 7), whole[40:]...)
 			fragment[5] += 8
@@ -177,7 +177,7 @@ func TestFragmentsPassOnlyWhereTheyArePutTogether(t *testing.T) {
 			clear(site[8:])
 		}
 		l.drops("a stranger's fragment", fragment, "malformed-fragment")
-		l.Source(tun.AddrFrom(v.addr), true)
+		l.Source(packet.AddrFrom(v.addr), true)
 		l.drops("the fragment of somebody known", fragment, "malformed-fragment")
 		l.Site(site, true)
 		l.passes("the fragment of somebody with a flow", fragment)
@@ -189,14 +189,14 @@ func TestFragmentsPassOnlyWhereTheyArePutTogether(t *testing.T) {
 func TestStrayACKsPassWhileCookiesAreAbout(t *testing.T) {
 	everywhere(func(v visitor) {
 		l := open(t, filter.Options{})
-		ack := v.tcp(1000, 443, tun.ACK)
-		l.passes("a SYN to an open service", v.tcp(1000, 443, tun.SYN))
+		ack := v.tcp(1000, 443, packet.ACK)
+		l.passes("a SYN to an open service", v.tcp(1000, 443, packet.SYN))
 		l.drops("a stray ACK", ack, "no-flow")
 		l.Flooded()
 		l.pass(filter.FloodTime)
 		l.passes("a stray ACK in a flood", ack)
-		l.drops("a stray RST in a flood", v.tcp(1000, 443, tun.RST|tun.ACK), "no-flow")
-		l.drops("a stray ACK to a hidden service", v.tcp(1000, 22, tun.ACK), "no-flow")
+		l.drops("a stray RST in a flood", v.tcp(1000, 443, packet.RST|packet.ACK), "no-flow")
+		l.drops("a stray ACK to a hidden service", v.tcp(1000, 22, packet.ACK), "no-flow")
 		l.pass(2 * filter.TickTime)
 		l.drops("a stray ACK after the flood", ack, "no-flow")
 	})
@@ -211,7 +211,7 @@ func TestWhatIsTracedPasses(t *testing.T) {
 			l.Trace(v.addr, true) // twice is once
 			l.passes("a SYN", v.syn(1000))
 			l.passes("a datagram", v.udp(53, nil))
-			l.passes("echo", tuntest.ICMP{Src: v.addr, Dst: v.gateway, Type: 8}.Packet())
+			l.passes("echo", packettest.ICMP{Src: v.addr, Dst: v.gateway, Type: 8}.Packet())
 			l.drops("a neighbour's SYN", neighbour.syn(1000), "no-grant")
 			l.Trace(v.addr, false)
 			l.drops("a SYN", v.syn(1000), "no-grant")
@@ -242,7 +242,7 @@ func TestWhatHasNoRoomIsPassed(t *testing.T) {
 		}
 		l.passes("a SYN while the table is full", v.syn(1000))
 		for port := range uint16(many) {
-			l.passes("a packet of a flow", v.tcp(port+1, 22, tun.ACK))
+			l.passes("a packet of a flow", v.tcp(port+1, 22, packet.ACK))
 		}
 		for port := range uint16(many) {
 			l.Flow(v.tuple(port+1, 22), false)
@@ -297,8 +297,8 @@ func TestTooManyExpectedKnocksAreAllExpected(t *testing.T) {
 				}
 			})
 		}
-		stamped := tuntest.TCP{
-			Src: netip.AddrPortFrom(v.addr, 1000), Dst: netip.AddrPortFrom(v.gateway, 22), Flags: tun.SYN,
+		stamped := packettest.TCP{
+			Src: netip.AddrPortFrom(v.addr, 1000), Dst: netip.AddrPortFrom(v.gateway, 22), Flags: packet.SYN,
 			Options: []byte{1, 1, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0},
 		}.Packet()
 		neighbour := visitor{v.addr.Next(), v.gateway}
@@ -321,18 +321,18 @@ func TestWhileThePolicyChangesEverythingPasses(t *testing.T) {
 	everywhere(func(v visitor) {
 		l := open(t, filter.Options{})
 		l.drops("a SYN", v.syn(1000), "no-grant")
-		l.drops("a SYN to a service to come", v.tcp(1000, 25, tun.SYN), "no-service")
+		l.drops("a SYN to a service to come", v.tcp(1000, 25, packet.SYN), "no-service")
 		next := policy(func(s *filter.Service) { s.Port = 25 })
 		if err := l.SetPolicy(next, func() {
 			l.passes("a SYN while the policy changes", v.syn(1000))
-			l.passes("a SYN to a new service", v.tcp(1000, 25, tun.SYN))
+			l.passes("a SYN to a new service", v.tcp(1000, 25, packet.SYN))
 		}); err != nil {
 			t.Fatal(err)
 		}
 		l.passes("a SYN right after", v.syn(1000))
 		l.pass(2 * time.Second)
 		l.drops("a SYN to a service that was", v.syn(1000), "no-service")
-		l.drops("a SYN to a service that is", v.tcp(1000, 25, tun.SYN), "no-grant")
+		l.drops("a SYN to a service that is", v.tcp(1000, 25, packet.SYN), "no-grant")
 		l.drops("a datagram to its port", v.udp(25, nil), "not-a-knock")
 		l.drops("a datagram to one that was", v.udp(22, nil), "no-service")
 	})
@@ -350,14 +350,14 @@ func TestAPortTakesWhatTheServicesAroundItTake(t *testing.T) {
 	l := open(t, filter.Options{Policy: p})
 	v := visitor{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("10.77.0.1")}
 	l.passes("a knock to the innermost address", v.knock())
-	l.drops("a SYN to the innermost service", v.tcp(1000, 24, tun.ACK), "no-flow")
+	l.drops("a SYN to the innermost service", v.tcp(1000, 24, packet.ACK), "no-flow")
 	l.drops("a datagram to a service that takes none", v.udp(24, nil), "no-service")
 	v.gateway = netip.MustParseAddr("10.77.0.200")
 	l.passes("a knock to the outermost prefix", v.knock())
-	l.drops("a SYN where the inner service is not", v.tcp(1000, 23, tun.ACK), "no-service")
+	l.drops("a SYN where the inner service is not", v.tcp(1000, 23, packet.ACK), "no-service")
 	v.gateway = netip.MustParseAddr("10.77.1.1")
 	l.drops("a knock to an address of none", v.knock(), "no-service")
-	l.drops("an IPv4 packet to an IPv6 service", v.tcp(1000, 25, tun.SYN), "no-service")
+	l.drops("an IPv4 packet to an IPv6 service", v.tcp(1000, 25, packet.SYN), "no-service")
 }
 
 func TestWhatTheGateTellsCostsNoGarbage(t *testing.T) {
@@ -383,9 +383,9 @@ func TestAClosedFilterIsHarmless(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	l.Flow(tun.Tuple{}, true)
-	l.Source(tun.Addr{}, true)
-	l.Site(tun.Addr{}, false)
+	l.Flow(packet.Tuple{}, true)
+	l.Source(packet.Addr{}, true)
+	l.Site(packet.Addr{}, false)
 	l.Flooded()
 	l.Tick()
 	l.Trace(netip.MustParseAddr("192.0.2.1"), true)
@@ -416,14 +416,14 @@ func BenchmarkDrop(b *testing.B) {
 			packet []byte
 		}{
 			{"SYN", v.syn(1000)},
-			{"SYN with timestamps", tuntest.TCP{Src: netip.AddrPortFrom(v.addr, 1000), Dst: l, Flags: tun.SYN, Options: stamps}.Packet()},
-			{"ACK", v.tcp(1000, 22, tun.ACK)},
-			{"SYN to no service", v.tcp(1000, 23, tun.SYN)},
+			{"SYN with timestamps", packettest.TCP{Src: netip.AddrPortFrom(v.addr, 1000), Dst: l, Flags: packet.SYN, Options: stamps}.Packet()},
+			{"ACK", v.tcp(1000, 22, packet.ACK)},
+			{"SYN to no service", v.tcp(1000, 23, packet.SYN)},
 			{"datagram to no port", v.udp(53, make([]byte, 40))},
 			{"datagram that is no knock", v.udp(knockPort, make([]byte, 128))},
 			{"knock (passes)", v.knock()},
-			{"segment of a flow (passes)", v.tcp(2000, 22, tun.ACK)},
-			{"echo", tuntest.ICMP{Src: v.addr, Dst: v.gateway, Type: 8}.Packet()},
+			{"segment of a flow (passes)", v.tcp(2000, 22, packet.ACK)},
+			{"echo", packettest.ICMP{Src: v.addr, Dst: v.gateway, Type: 8}.Packet()},
 		} {
 			b.Run(fmt.Sprintf("%s/%s", c.name, family(v)), func(b *testing.B) {
 				each, err := f.Time(c.packet, b.N)

@@ -6,7 +6,7 @@ import (
 
 	"github.com/cilium/ebpf/asm"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // A key is what a tag stands for, in five words as both sides read them from
@@ -17,7 +17,7 @@ import (
 //	address  0        0        0        kind      kindSource, kindSite, kindTraced
 //	fields   0        0        0        kind      kindExpected: u64, u16 in words 0 and 1
 //
-// Addresses and ports are as on the wire, an IPv4 address as tun.Addr has it.
+// Addresses and ports are as on the wire, an IPv4 address as packet.Addr has it.
 type key [keyWords]uint64
 
 const (
@@ -46,18 +46,18 @@ func last(srcPort, dstPort uint16, kind uint32) uint64 {
 	return binary.NativeEndian.Uint64(b[:])
 }
 
-func words(a *tun.Addr) (uint64, uint64) {
+func words(a *packet.Addr) (uint64, uint64) {
 	return binary.NativeEndian.Uint64(a[:8]), binary.NativeEndian.Uint64(a[8:])
 }
 
-func flowKey(t *tun.Tuple) (k key) {
+func flowKey(t *packet.Tuple) (k key) {
 	k[0], k[1] = words(&t.Src)
 	k[2], k[3] = words(&t.Dst)
 	k[4] = last(t.SrcPort, t.DstPort, kindFlow)
 	return k
 }
 
-func addrKey(a *tun.Addr, kind uint32) (k key) {
+func addrKey(a *packet.Addr, kind uint32) (k key) {
 	k[0], k[1] = words(a)
 	k[4] = last(0, 0, kind)
 	return k

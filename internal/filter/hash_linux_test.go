@@ -32,7 +32,7 @@ func TestTheProgramHashesAsGoDoes(t *testing.T) {
 	var halves [2]*ebpf.Program
 	for i := range halves {
 		var a assembler
-		a.emit(asm.Mov.Reg(packet, asm.R1))
+		a.emit(asm.Mov.Reg(skb, asm.R1))
 		a.emit(asm.Mov.Imm(asm.R2, 0))
 		a.loadAt(atAsk, keySize)
 		a.hashOf(atAsk)

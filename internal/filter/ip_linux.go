@@ -21,7 +21,7 @@ const (
 )
 
 // mapped is the second word, of 4 bytes, of the first 12 of an IPv4 address as
-// tun.Addr has it: bytes 8 to 11.
+// packet.Addr has it: bytes 8 to 11.
 func mapped() int32 {
 	return int32(binary.NativeEndian.Uint32([]byte{0, 0, 0xff, 0xff}))
 }
@@ -30,8 +30,8 @@ func mapped() int32 {
 // tuple, the protocol in about, transport, end.
 func (b *builder) head() {
 	b.emit(
-		asm.Mov.Reg(packet, asm.R1),
-		asm.LoadMem(end, packet, skbLength, asm.Word),
+		asm.Mov.Reg(skb, asm.R1),
+		asm.LoadMem(end, skb, skbLength, asm.Word),
 		asm.JLT.Imm(end, ipv4Header, b.refused(reasonShort)),
 	)
 	b.loadHead(ipv4Header)
@@ -77,7 +77,7 @@ func (b *builder) head() {
 	)
 }
 
-// address4 copies an IPv4 address within the frame into the form of tun.Addr.
+// address4 copies an IPv4 address within the frame into the form of packet.Addr.
 func (b *builder) address4(to, from int16) {
 	b.emit(asm.Mov.Imm(asm.R1, 0))
 	b.set(to, asm.R1, asm.DWord)

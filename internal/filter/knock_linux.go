@@ -9,7 +9,7 @@ import (
 
 	"github.com/cilium/ebpf/asm"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // What the services take is in a trie of address prefixes, by protocol and port.
@@ -22,7 +22,7 @@ const (
 	trieKey                                   = 24
 	trieProto, trieFamily, triePort, trieAddr = 4, 5, 6, 8
 	trieBitsBeforeAddr, trieBitsMost          = 32, 32 + 128
-	mappedBits                                = 96 // of an IPv4 address's form in tun.Addr
+	mappedBits                                = 96 // of an IPv4 address's form in packet.Addr
 )
 
 // What a service takes, the value in the trie.
@@ -53,7 +53,7 @@ func (p port) key() [trieKey]byte {
 		k[trieFamily] = ipv4Header
 	}
 	binary.BigEndian.PutUint16(k[triePort:], p.port)
-	a := tun.AddrFrom(p.prefix.Masked().Addr())
+	a := packet.AddrFrom(p.prefix.Masked().Addr())
 	copy(k[trieAddr:], a[:])
 	return k
 }

@@ -7,7 +7,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // list adds a key's tag to the table, or removes it. A key that was added n times
@@ -41,16 +41,16 @@ func (f *Filter) listLocked(tag uint64, in bool) {
 
 // Flow tells that the gate has taken a flow into its table, or out of it. The
 // tuple is that of packets from the client.
-func (f *Filter) Flow(t tun.Tuple, in bool) { f.list(flowKey(&t), in) }
+func (f *Filter) Flow(t packet.Tuple, in bool) { f.list(flowKey(&t), in) }
 
 // Source tells that an address has grants, knocks in the queue, parked SYNs or
 // flows now, or none of these any more.
-func (f *Filter) Source(a tun.Addr, in bool) { f.list(addrKey(&a, kindSource), in) }
+func (f *Filter) Source(a packet.Addr, in bool) { f.list(addrKey(&a, kindSource), in) }
 
 // Site tells that there are flows now of which fragments are put together, or
 // none any more: from an IPv4 address, or from an IPv6 /64, whose last 8 bytes
 // are 0 then.
-func (f *Filter) Site(a tun.Addr, in bool) { f.list(addrKey(&a, kindSite), in) }
+func (f *Filter) Site(a packet.Addr, in bool) { f.list(addrKey(&a, kindSite), in) }
 
 // Flooded tells that an open service has more half-open flows than it remembers:
 // an ACK without a flow may be an answer to a SYN cookie.

@@ -21,7 +21,7 @@ import (
 //	refused     of a traced source, or while everything passes    pass
 //	drop        counted
 //
-// Each check is that of tun.Packet.Parse and admission.Gate.Admit, in their
+// Each check is that of packet.Packet.Parse and admission.Gate.Admit, in their
 // order, so that the reasons are the same.
 
 // mapFDs are the maps that the program reads and writes.
@@ -94,7 +94,7 @@ func (b *builder) verdict() {
 
 	b.here(toPass)
 	b.emit(
-		asm.LoadMem(asm.R0, packet, skbLength, asm.Word),
+		asm.LoadMem(asm.R0, skb, skbLength, asm.Word),
 		asm.Return(),
 	)
 }

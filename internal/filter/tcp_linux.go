@@ -3,7 +3,7 @@ package filter
 import (
 	"github.com/cilium/ebpf/asm"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // Where fields of a TCP header are. (RFC 9293, 3.1.)
@@ -41,8 +41,8 @@ func (b *builder) tcp() {
 	b.takes(protoTCP)
 	b.get(asm.R1, atSegment+tcpFlags, asm.Byte)
 	b.emit(
-		asm.And.Imm(asm.R1, tun.SYN|tun.ACK|tun.RST|tun.FIN),
-		asm.JEq.Imm(asm.R1, tun.SYN, isSYN),
+		asm.And.Imm(asm.R1, packet.SYN|packet.ACK|packet.RST|packet.FIN),
+		asm.JEq.Imm(asm.R1, packet.SYN, isSYN),
 	)
 
 	b.emit(asm.JEq.Imm(about, 0, b.refused(reasonNotService)))
@@ -51,8 +51,8 @@ func (b *builder) tcp() {
 	// An answer to a SYN cookie?
 	b.get(asm.R1, atSegment+tcpFlags, asm.Byte)
 	b.emit(
-		asm.And.Imm(asm.R1, tun.SYN|tun.ACK|tun.RST),
-		asm.JNE.Imm(asm.R1, tun.ACK, b.refused(reasonNoFlow)),
+		asm.And.Imm(asm.R1, packet.SYN|packet.ACK|packet.RST),
+		asm.JNE.Imm(asm.R1, packet.ACK, b.refused(reasonNoFlow)),
 		asm.And.Imm(about, takesAll),
 		asm.JEq.Imm(about, 0, b.refused(reasonNoFlow)),
 	)
@@ -71,7 +71,7 @@ func (b *builder) tcp() {
 		asm.And.Imm(asm.R2, takesSYN),
 		asm.Or.Reg(asm.R1, asm.R2),
 		asm.JEq.Imm(asm.R1, 0, known),
-		asm.Mov.Reg(asm.R1, packet),
+		asm.Mov.Reg(asm.R1, skb),
 		asm.Mov.Reg(asm.R2, transport),
 	)
 	b.get(asm.R3, atSegment+tcpOffset, asm.Byte)

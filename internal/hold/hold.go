@@ -23,7 +23,7 @@ import (
 	"strings"
 
 	"github.com/knockgw/knockgw/internal/privatefile"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/internal/routing"
 )
 
 // DefaultPath is where the file is.
@@ -47,50 +47,50 @@ var ErrInvalid = errors.New("not a valid state of knockgw hold")
 // state is what is in the file.
 type state struct {
 	Version int `json:"version"`
-	tun.Hold
+	routing.Hold
 }
 
 // Read returns what the file has. Errors: fs.ErrNotExist, ErrInvalid, or the system's.
-func Read(path string) (tun.Hold, error) {
+func Read(path string) (routing.Hold, error) {
 	for _, name := range []string{filepath.Dir(path), path} {
 		info, err := os.Lstat(name)
 		if err != nil {
-			return tun.Hold{}, err
+			return routing.Hold{}, err
 		}
 		if err := trusted(name, info); err != nil {
-			return tun.Hold{}, err
+			return routing.Hold{}, err
 		}
 	}
 	data, err := privatefile.Read(path, maxSize)
 	if err != nil {
-		return tun.Hold{}, err
+		return routing.Hold{}, err
 	}
 	h, err := decode(data)
 	if err != nil {
-		return tun.Hold{}, fmt.Errorf("%s: %w: %w", path, ErrInvalid, err)
+		return routing.Hold{}, fmt.Errorf("%s: %w: %w", path, ErrInvalid, err)
 	}
 	return h, nil
 }
 
 // decode reads what is in a file, and nothing else.
-func decode(data []byte) (tun.Hold, error) {
+func decode(data []byte) (routing.Hold, error) {
 	var s state
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&s); err != nil {
-		return tun.Hold{}, err
+		return routing.Hold{}, err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return tun.Hold{}, errors.New("there is more behind it")
+		return routing.Hold{}, errors.New("there is more behind it")
 	}
 	if s.Version != format {
-		return tun.Hold{}, fmt.Errorf("version %d is not known here", s.Version)
+		return routing.Hold{}, fmt.Errorf("version %d is not known here", s.Version)
 	}
 	return s.Hold, check(s.Hold)
 }
 
 // check refuses what no configuration can bring about.
-func check(h tun.Hold) error {
+func check(h routing.Hold) error {
 	for _, p := range h.Prefixes {
 		if !p.IsValid() || p.Bits() == 0 || p != p.Masked() || !routable(p.Addr()) {
 			return fmt.Errorf("prefix %s", p)
@@ -125,7 +125,7 @@ func routable(a netip.Addr) bool {
 
 // Write replaces the file, and its directory where there is none. With nothing to
 // hold, there is no file.
-func Write(path string, h tun.Hold) error {
+func Write(path string, h routing.Hold) error {
 	if h.IsEmpty() {
 		return Remove(path)
 	}
@@ -143,7 +143,7 @@ func Write(path string, h tun.Hold) error {
 }
 
 // Forget takes h out of the file, if there is one.
-func Forget(path string, h tun.Hold) error {
+func Forget(path string, h routing.Hold) error {
 	have, err := Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -11,15 +11,15 @@ import (
 	"testing"
 
 	"github.com/knockgw/knockgw/internal/hold"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/internal/routing"
 )
 
-func sample() tun.Hold {
-	return tun.Hold{
+func sample() routing.Hold {
+	return routing.Hold{
 		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24"), netip.MustParsePrefix("fd77::/64")},
 		Ports:    []netip.AddrPort{netip.MustParseAddrPort("203.0.113.7:22"), netip.MustParseAddrPort("[2001:db8::7]:22")},
 		UDP:      []netip.AddrPort{netip.MustParseAddrPort("203.0.113.7:62201")},
-		Inside:   []tun.Inside{{Prefix: netip.MustParsePrefix("10.77.0.0/24"), Device: "eth1"}},
+		Inside:   []routing.Inside{{Prefix: netip.MustParsePrefix("10.77.0.0/24"), Device: "eth1"}},
 	}
 }
 
@@ -44,7 +44,7 @@ func TestForgetLeavesWhatIsOfOthers(t *testing.T) {
 		t.Errorf("without a file: %v", err)
 	}
 	all := sample()
-	other := tun.Hold{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.78.0.0/16")}}
+	other := routing.Hold{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.78.0.0/16")}}
 	all.Prefixes = append(all.Prefixes, other.Prefixes...)
 	if err := hold.Write(path, all); err != nil {
 		t.Fatal(err)

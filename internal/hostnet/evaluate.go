@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/knockgw/knockgw/internal/plain"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/internal/routing"
 )
 
 // Evaluate returns all ways in which packets from outside for what is protected do
@@ -104,7 +104,7 @@ func (s *State) settings(p *Protected) []Problem {
 // outside are the interfaces by which packets may come from outside.
 func (s *State) outside(p *Protected) []Link {
 	inside := func(name string) bool {
-		return slices.ContainsFunc(p.Routes.Inside, func(in tun.Inside) bool { return in.Device == name })
+		return slices.ContainsFunc(p.Routes.Inside, func(in routing.Inside) bool { return in.Device == name })
 	}
 	return slices.DeleteFunc(slices.Clone(s.Links), func(l Link) bool {
 		return !l.Up || l.Loopback || l.Name == p.Device || inside(l.Name)
@@ -152,7 +152,7 @@ func (s *State) device4(p *Protected) []Problem {
 	}
 	const strict, loose = 1, 2
 	own := slices.ContainsFunc(p.Local.Ports, func(at netip.AddrPort) bool { return at.Addr().Is4() })
-	subnet := slices.ContainsFunc(p.Routes.Inside, func(in tun.Inside) bool { return in.Prefix.Addr().Is4() })
+	subnet := slices.ContainsFunc(p.Routes.Inside, func(in routing.Inside) bool { return in.Prefix.Addr().Is4() })
 	if (own || subnet) && max(s.RPFilter, d.RPFilter) == strict {
 		bad("rp_filter is strict on "+d.Name+": the kernel drops the gateway's answers", "rp_filter", loose)
 	}

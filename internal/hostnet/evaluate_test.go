@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/internal/routing"
 )
 
 // Interfaces of the hosts below.
@@ -73,11 +73,11 @@ func healthy() *State {
 func protects() *Protected {
 	return &Protected{
 		Device: "knock0",
-		Routes: tun.Routes{
+		Routes: routing.Routes{
 			Prefixes: []netip.Prefix{prefix("10.77.0.0/24"), prefix("10.20.0.0/24"), prefix("fd77::/64")},
-			Inside:   []tun.Inside{{Prefix: prefix("10.20.0.0/24"), Device: "eth1"}},
+			Inside:   []routing.Inside{{Prefix: prefix("10.20.0.0/24"), Device: "eth1"}},
 		},
-		Local:    tun.Local{Ports: []netip.AddrPort{netip.MustParseAddrPort("203.0.113.7:22")}},
+		Local:    routing.Local{Ports: []netip.AddrPort{netip.MustParseAddrPort("203.0.113.7:22")}},
 		Services: []netip.Prefix{prefix("10.77.0.1/32"), prefix("10.20.0.0/24"), prefix("fd77::1/128")},
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/internal/routing"
 )
 
 // A State is a snapshot of the host's network configuration.
@@ -135,8 +135,8 @@ type Protected struct {
 	// Device is the name of the gateway's interface.
 	Device string
 	// Routes are the prefixes, and Local the ports of the host's own addresses.
-	Routes tun.Routes
-	Local  tun.Local
+	Routes routing.Routes
+	Local  routing.Local
 	// Services are the addresses at which clients must reach the gateway.
 	Services []netip.Prefix
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/internal/routing"
 )
 
 // plannedIndex is that of a device that is not there yet; no interface has it.
@@ -62,7 +62,7 @@ func plannedRule(r *netlink.Rule) Rule {
 func plannedRoute(r *netlink.Route) Route {
 	route := Route{
 		Dst: planPrefix(r.Dst), Table: uint32(cmp.Or(r.Table, unix.RT_TABLE_MAIN)), Metric: uint32(r.Priority),
-		Type: Type(cmp.Or(r.Type, unix.RTN_UNICAST)), Ours: r.Protocol == tun.RouteProtocol,
+		Type: Type(cmp.Or(r.Type, unix.RTN_UNICAST)), Ours: r.Protocol == routing.RouteProtocol,
 	}
 	if route.Type == Unicast {
 		route.Links = []int{r.LinkIndex}

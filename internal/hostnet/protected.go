@@ -5,21 +5,21 @@ import (
 	"slices"
 
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/internal/routing"
 )
 
 // Of returns what a configuration protects.
 func Of(cfg *config.Config) *Protected {
 	p := &Protected{
 		Device: cfg.TUN.Name,
-		Routes: tun.Routes{Prefixes: cfg.TUN.Routes},
-		Local:  tun.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()},
+		Routes: routing.Routes{Prefixes: cfg.TUN.Routes},
+		Local:  routing.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()},
 	}
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
 		p.Services = append(p.Services, s.Listen)
 		for _, prefix := range cfg.TUN.Routes {
-			in := tun.Inside{Prefix: prefix, Device: s.UpstreamDevice}
+			in := routing.Inside{Prefix: prefix, Device: s.UpstreamDevice}
 			if s.UpstreamDevice != "" && upstreamWithin(s, prefix) && !slices.Contains(p.Routes.Inside, in) {
 				p.Routes.Inside = append(p.Routes.Inside, in)
 			}

@@ -9,7 +9,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"github.com/knockgw/knockgw/tun"
+	"github.com/knockgw/knockgw/internal/routing"
 )
 
 // Numbers of the kernel's that package unix does not have.
@@ -188,7 +188,7 @@ func routeOf(b []byte, family uint8, targets []target) (r Route, ok bool) {
 	all := attributes(b[unix.SizeofRtMsg:])
 	r = Route{
 		Dst: prefixOf(all[unix.RTA_DST], m.Dst_len, family), Table: uint32(m.Table), TOS: m.Tos, Type: Type(m.Type),
-		Metric: number(all[unix.RTA_PRIORITY]), Nexthop: number(all[nexthopID]), Ours: m.Protocol == tun.RouteProtocol,
+		Metric: number(all[unix.RTA_PRIORITY]), Nexthop: number(all[nexthopID]), Ours: m.Protocol == routing.RouteProtocol,
 	}
 	if !r.Dst.IsValid() || r.Dst.Bits() > 1 && !overlapsAny(r.Dst, targets) {
 		return r, false
@@ -302,7 +302,7 @@ func ruleOf(b []byte) Rule {
 				r.UIDs = fmt.Sprintf("%d-%d", number(v), number(v[word:]))
 			}
 		case nl.FRA_PROTOCOL:
-			r.Ours = len(v) > 0 && v[0] == tun.RouteProtocol
+			r.Ours = len(v) > 0 && v[0] == routing.RouteProtocol
 		case nl.FRA_IP_PROTO:
 			if len(v) > 0 {
 				r.IPProto = v[0]

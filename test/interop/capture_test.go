@@ -15,9 +15,9 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 // The captured client, and the service that it knocked for.
@@ -27,13 +27,13 @@ const (
 	capturedPort   = 8443
 )
 
-// packet is a captured one from its IP header on, and when it was seen.
-type packet struct {
+// captured is a captured packet from its IP header on, and when it was seen.
+type captured struct {
 	at time.Time
 	b  []byte
 }
 
-func readCapture(t *testing.T) (all []packet) {
+func readCapture(t *testing.T) (all []captured) {
 	t.Helper()
 	f, err := os.Open("../../admission/testdata/client.pcap")
 	if err != nil {
@@ -54,25 +54,25 @@ func readCapture(t *testing.T) (all []packet) {
 		}
 		const ethernet = 14
 		if b[12] == 8 && b[13] == 0 {
-			all = append(all, packet{info.Timestamp, slices.Clone(b[ethernet:])})
+			all = append(all, captured{info.Timestamp, slices.Clone(b[ethernet:])})
 		}
 	}
 }
 
 // from is the packet as if it went from src to the protected address, with right checksums: the capture was
 // made where the kernel leaves them to the hardware.
-func (p *packet) from(src netip.Addr) []byte {
+func (p *captured) from(src netip.Addr) []byte {
 	b := slices.Clone(p.b)
 	a := src.As4()
 	copy(b[12:], a[:])
 	a = protected.As4()
 	copy(b[16:], a[:])
-	tuntest.Checksums(b)
+	packettest.Checksums(b)
 	return b
 }
 
 // data is what a TCP segment carries; nil for other packets.
-func (p *packet) data() []byte {
+func (p *captured) data() []byte {
 	const tcp = 6
 	if p.b[9] != tcp {
 		return nil
@@ -95,7 +95,7 @@ func capturedDoor(t *testing.T, first time.Time, methods admission.Families) (*d
 }
 
 // play shows the gate all packets, each at its time.
-func (d *door) play(packets []packet, src netip.Addr, each func(p *packet, v admission.Verdict, t tun.Tuple)) {
+func (d *door) play(packets []captured, src netip.Addr, each func(p *captured, v admission.Verdict, t packet.Tuple)) {
 	for _, p := range packets {
 		time.Sleep(p.at.Sub(d.now()))
 		v, tuple := d.admit(p.from(src))
@@ -107,18 +107,18 @@ func (d *door) play(packets []packet, src netip.Addr, each func(p *packet, v adm
 
 // answerSYN shows the gate the SYN-ACK that the captured client has acknowledged:
 // the capture has the client's packets alone.
-func (d *door) answerSYN(syn []byte, packets []packet) {
+func (d *door) answerSYN(syn []byte, packets []captured) {
 	const ports, sequence, acknowledgement = 20, 24, 28 // behind an IPv4 header without options
 	field := func(b []byte, at int) uint32 { return binary.BigEndian.Uint32(b[at:]) }
 	for _, p := range packets {
 		if p.b[9] != syn[9] || field(p.b, ports) != field(syn, ports) || field(p.b, acknowledgement) == 0 {
 			continue
 		}
-		answer := tun.Packet{}
-		answer.PeekTCP(tuntest.TCP{
+		answer := packet.Packet{}
+		answer.PeekTCP(packettest.TCP{
 			Src:   netip.AddrPortFrom(protected, capturedPort),
 			Dst:   netip.AddrPortFrom(source, binary.BigEndian.Uint16(syn[ports:])),
-			Flags: tun.SYN | tun.ACK, Seq: field(p.b, acknowledgement) - 1, Ack: field(syn, sequence) + 1, Window: 64240,
+			Flags: packet.SYN | packet.ACK, Seq: field(p.b, acknowledgement) - 1, Ack: field(syn, sequence) + 1, Window: 64240,
 		}.Packet())
 		if !d.Egress(&answer, 0) {
 			d.t.Error("the SYN-ACK may not leave")
@@ -170,13 +170,13 @@ func TestALibknockClientGetsInWithBothFormatsAndAReplayDoesNot(t *testing.T) {
 	packets := readCapture(t)
 	synctest.Test(t, func(t *testing.T) {
 		d, id := capturedDoor(t, packets[0].at, everyKind)
-		streams, completed := map[tun.Tuple][]byte{}, map[tun.Tuple]bool{}
-		var order []tun.Tuple
+		streams, completed := map[packet.Tuple][]byte{}, map[packet.Tuple]bool{}
+		var order []packet.Tuple
 		server := &auth.Server{
 			Port: capturedPort, Proof: true, Now: d.now,
 			Clients: func(yield func(*protocol.Client) bool) { yield(id) },
 		}
-		d.play(packets, source, func(p *packet, v admission.Verdict, tuple tun.Tuple) {
+		d.play(packets, source, func(p *captured, v admission.Verdict, tuple packet.Tuple) {
 			b := p.data()
 			switch {
 			case v.Reason == admission.ReasonGrant:
@@ -221,7 +221,7 @@ func TestALibknockClientGetsInWithBothFormatsAndAReplayDoesNot(t *testing.T) {
 }
 
 // authenticate runs the server's handshake on a stream and asks the gate for its grant, as a gateway does.
-func authenticate(t *testing.T, s *auth.Server, g *admission.Gate, tuple tun.Tuple, b []byte) (auth.Peer, error) {
+func authenticate(t *testing.T, s *auth.Server, g *admission.Gate, tuple packet.Tuple, b []byte) (auth.Peer, error) {
 	t.Helper()
 	peer, _, _, err := stream(t, s, b, 0)
 	if err != nil {

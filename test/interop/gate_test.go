@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
-	"github.com/knockgw/knockgw/tun"
-	"github.com/knockgw/knockgw/tun/tuntest"
 )
 
 const (
@@ -49,7 +49,7 @@ func newDoor(t *testing.T, clock time.Time, s admission.Service, length int) *do
 	}
 	d.Gate, err = admission.New(admission.Options{
 		Policy: policy, Store: admission.NewMemoryStore(admission.StoreOptions{Now: d.now}), Now: d.now,
-		Deliver: func(*tun.Packet, admission.Verdict) {}, Evicted: func(tun.Tuple) {},
+		Deliver: func(*packet.Packet, admission.Verdict) {}, Evicted: func(packet.Tuple) {},
 		Knocked: func(e admission.KnockEvent) { d.events = append(d.events, e) },
 	})
 	if err != nil {
@@ -70,8 +70,8 @@ func newDoor(t *testing.T, clock time.Time, s admission.Service, length int) *do
 func (d *door) now() time.Time { return d.clock.Add(time.Since(d.began)) }
 
 // admit shows the gate a packet, and waits until it has decided all knocks.
-func (d *door) admit(b []byte) (admission.Verdict, tun.Tuple) {
-	p := tun.Packet{Data: b}
+func (d *door) admit(b []byte) (admission.Verdict, packet.Tuple) {
+	p := packet.Packet{Data: b}
 	p.Parse()
 	v := d.Admit(&p)
 	synctest.Wait()
@@ -91,7 +91,7 @@ func synOf(from, to netip.AddrPort, seq uint32, window uint16, tsval uint32) []b
 	options := []byte{1, 1, 8, 10}
 	options = binary.BigEndian.AppendUint32(options, tsval)
 	options = append(options, 0, 0, 0, 0)
-	return tuntest.TCP{Src: from, Dst: to, Flags: tun.SYN, Seq: seq, Window: window, Options: options}.Packet()
+	return packettest.TCP{Src: from, Dst: to, Flags: packet.SYN, Seq: seq, Window: window, Options: options}.Packet()
 }
 
 func TestOurGateTakesTheUDPKnocksOfTheVectors(t *testing.T) {
@@ -102,7 +102,7 @@ func TestOurGateTakesTheUDPKnocksOfTheVectors(t *testing.T) {
 				Port: v.Port, Mode: admission.ModeKnockAuth, Methods: admission.FamilyUDP | admission.FamilyUDPSeq,
 				Clients: []*admission.Client{admission.NewClient(id)},
 			}, v.Total)
-			knock := tuntest.UDP{Src: netip.AddrPortFrom(source, 50000), Dst: netip.AddrPortFrom(protected, knockPort), Payload: v.Frame}.Packet()
+			knock := packettest.UDP{Src: netip.AddrPortFrom(source, 50000), Dst: netip.AddrPortFrom(protected, knockPort), Payload: v.Frame}.Packet()
 			d.admit(knock)
 			want := admission.KnockOK
 			if v.Total > 1 {
@@ -130,7 +130,7 @@ func TestOurGateTakesTheSYNKnocksOfTheVectors(t *testing.T) {
 			if e := d.last(); e.Result != admission.KnockOK || e.Client != v.ClientID || e.Method != protocol.MethodTCPSYN {
 				t.Errorf("%d: %+v", i, e)
 			}
-			if v, _ := d.admit(tuntest.SYN(netip.AddrPortFrom(source, 50002), to, 1)); v.Reason != admission.ReasonGrant {
+			if v, _ := d.admit(packettest.SYN(netip.AddrPortFrom(source, 50002), to, 1)); v.Reason != admission.ReasonGrant {
 				t.Errorf("%d: the connection: %v", i, v.Reason)
 			}
 		})

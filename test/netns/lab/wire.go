@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/knockgw/knockgw/tun/tuntest"
+	"github.com/knockgw/knockgw/internal/packettest"
 )
 
 const (
@@ -153,7 +153,7 @@ func (w *Wire) carry(from, to *os.File, direction uint64) (c Carried, err error)
 // tooBig tells the sender of a packet, as a router does, that it was larger than mtu.
 func tooBig(to *os.File, packet []byte, mtu int) error {
 	const quoted = 68 // bytes: enough of either family
-	m := tuntest.ICMP{Payload: packet[:min(len(packet), quoted)]}
+	m := packettest.ICMP{Payload: packet[:min(len(packet), quoted)]}
 	if packet[0]>>4 == 4 {
 		m.Src, _ = netip.AddrFromSlice(packet[16:20])
 		m.Dst, _ = netip.AddrFromSlice(packet[12:16])

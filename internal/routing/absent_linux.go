@@ -1,0 +1,57 @@
+package routing
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Absent says, in a line each, which of the addresses the host does not have, or
+// cannot use yet. It is no fault: the ports are hidden before the address comes, and
+// clients get in once it has. Asking takes no privilege.
+func (l Local) Absent() ([]string, error) {
+	var absent []string
+	for _, family := range l.families() {
+		var have []netlink.Addr
+		err := whole(func() (err error) {
+			have, err = netlink.AddrList(nil, family)
+			return err
+		})
+		if errors.Is(err, netlink.ErrDumpInterrupted) {
+			return nil, fmt.Errorf("list addresses, which change meanwhile: %w", err)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list addresses: %w", err)
+		}
+		for _, a := range l.addrs() {
+			if familyOf(a) == family {
+				if why := unusable(a, have); why != "" {
+					absent = append(absent, why)
+				}
+			}
+		}
+	}
+	return absent, nil
+}
+
+// unusable returns why no packet can come for a; "" where one can.
+func unusable(a netip.Addr, have []netlink.Addr) string {
+	why := fmt.Sprintf("no interface of this host has the address %s", a)
+	for i := range have {
+		if at, ok := netip.AddrFromSlice(have[i].IP); !ok || at.Unmap() != a {
+			continue
+		}
+		switch flags := have[i].Flags; {
+		case flags&unix.IFA_F_DADFAILED != 0:
+			why = fmt.Sprintf("the address %s is used by another host on its network, so that the kernel does not use it", a)
+		case flags&unix.IFA_F_TENTATIVE != 0 && flags&unix.IFA_F_OPTIMISTIC == 0:
+			why = fmt.Sprintf("the address %s is tentative: the kernel still looks whether another host has it", a)
+		default:
+			return ""
+		}
+	}
+	return why
+}

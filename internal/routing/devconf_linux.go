@@ -1,0 +1,46 @@
+package routing
+
+import (
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Settings of an interface, by their numbers in linux/ip.h (IPV4_DEVCONF_*). IPv6
+// looks at no source in this way and needs none of them.
+const (
+	devconfForwarding  = 1
+	devconfRPFilter    = 8
+	devconfAcceptLocal = 23
+	// rpFilterLoose takes packets whose source is reached by any interface.
+	rpFilterLoose = 2
+	// inetConf is IFLA_INET_CONF of linux/if_link.h, which has them all.
+	inetConf = 1
+)
+
+// letAnswersOut has the kernel forward what comes from the gateway's interface, also
+// where its source is an address of the host itself (tun.local) or one that is
+// reached by another interface (a prefix that is the host's own subnet). The kernel is told by netlink, because
+// a service manager may have made /proc/sys read-only.
+func letAnswersOut(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("find interface %s: %w", name, err)
+	}
+	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(link.Attrs().Index)
+	req.AddData(msg)
+	families := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
+	settings := families.AddRtAttr(unix.AF_INET, nil).AddRtAttr(inetConf, nil)
+	settings.AddRtAttr(devconfAcceptLocal, nl.Uint32Attr(1))
+	settings.AddRtAttr(devconfRPFilter, nl.Uint32Attr(rpFilterLoose))
+	settings.AddRtAttr(devconfForwarding, nl.Uint32Attr(1))
+	req.AddData(families)
+	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil {
+		return fmt.Errorf("let answers from %s out: %w", name, permission(err))
+	}
+	return nil
+}

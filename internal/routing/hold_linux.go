@@ -1,0 +1,98 @@
+package routing
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Restore makes what is missing of what leads packets to the device with this
+// interface index: blackholes and rules first.
+func (h Hold) Restore(index int) error {
+	if err := h.Silence(); err != nil {
+		return err
+	}
+	link, err := netlink.LinkByIndex(index)
+	if err != nil {
+		return fmt.Errorf("find the gateway's interface: %w", err)
+	}
+	name := link.Attrs().Name
+	if err := h.Routes().Attach(name); err != nil {
+		return err
+	}
+	return h.Local().Attach(name)
+}
+
+// Installed returns what the kernel has of all gateways of this host, and nothing of
+// a file: the prefixes with a blackhole of ours, and the ports with a rule.
+func Installed() (Hold, error) {
+	var h Hold
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := Routes{}.ours(family)
+		if err != nil {
+			return Hold{}, err
+		}
+		for i := range routes {
+			if p, ok := prefixOf(routes[i].Dst); ok && routes[i].Type == unix.RTN_BLACKHOLE && !slices.Contains(h.Prefixes, p) {
+				h.Prefixes = append(h.Prefixes, p)
+			}
+		}
+		rules, err := ruleList(family)
+		if err != nil {
+			return Hold{}, err
+		}
+		h.addPorts(rules)
+		h.addInside(rules)
+	}
+	return h, nil
+}
+
+// addInside adds the interfaces behind which hosts of a prefix are.
+func (h *Hold) addInside(rules []netlink.Rule) {
+	for i := range rules {
+		r := &rules[i]
+		p, ok := prefixOf(r.Dst)
+		in := Inside{Prefix: p, Device: r.IifName}
+		if ok && r.Protocol == RouteProtocol && r.Table == unix.RT_TABLE_MAIN && r.IifName != "" && !r.Invert &&
+			slices.Contains(h.Prefixes, p) && !slices.Contains(h.Inside, in) {
+			h.Inside = append(h.Inside, in)
+		}
+	}
+}
+
+// addPorts adds the ports that rules lead to localTable.
+func (h *Hold) addPorts(rules []netlink.Rule) {
+	tcp, udp := make(map[netip.AddrPort]bool), make(map[netip.AddrPort]bool)
+	for i := range rules {
+		r := &rules[i]
+		if r.Protocol != RouteProtocol || r.Table != localTable || r.Dport == nil || r.Dport.Start != r.Dport.End {
+			continue
+		}
+		p, ok := prefixOf(r.Dst)
+		if !ok || !p.IsSingleIP() {
+			continue
+		}
+		at := netip.AddrPortFrom(p.Addr(), r.Dport.Start)
+		switch {
+		case r.IPProto == unix.IPPROTO_TCP && !tcp[at]:
+			tcp[at] = true
+			h.Ports = append(h.Ports, at)
+		case r.IPProto == unix.IPPROTO_UDP && !udp[at]:
+			udp[at] = true
+			h.UDP = append(h.UDP, at)
+		}
+	}
+	h.UDP = without(h.UDP, h.Ports) // which are UDP as well
+}
+
+// silence makes the blackholes and the rules of the ports.
+func (l Local) silence() error {
+	if len(l.addrs()) == 0 {
+		return nil
+	}
+	return errors.Join(l.routes().Blackhole(), l.setRules())
+}

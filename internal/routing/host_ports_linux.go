@@ -1,0 +1,73 @@
+package routing
+
+import (
+	"errors"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// localTable has the routes that the rules of Local lead to: a number of our
+// own, below 256 so that every iproute2 shows it.
+const localTable = 107
+
+// Hide holds the ports and makes the blackholes and rules. From its return on the
+// host does not answer for the ports, and whoever closes the Guard does not
+// change that. Those of an earlier run are kept.
+func (l Local) Hide() (*Guard, error) {
+	if len(l.addrs()) == 0 {
+		return nil, nil
+	}
+	guard, err := l.guard()
+	if err != nil {
+		return nil, err
+	}
+	if err := l.silence(); err != nil {
+		return nil, errors.Join(err, guard.Close())
+	}
+	return guard, nil
+}
+
+// Attach routes the ports to the device called name, which Routes.Attach has
+// brought up, and lets the host's own addresses be the source of what comes from
+// it: the gateway's answers. No other device is touched.
+func (l Local) Attach(name string) error {
+	if len(l.addrs()) == 0 {
+		return nil
+	}
+	return l.routes().Attach(name)
+}
+
+// Remove gives the ports back to the host. It reports how many routes and rules
+// there were; the rule of the host's own addresses, which is where it was before, does not count.
+func (l Local) Remove() (removed int, err error) {
+	if len(l.addrs()) == 0 {
+		return 0, nil
+	}
+	removed, err = l.removeRules()
+	if err != nil {
+		return removed, err
+	}
+	n, err := l.routes().Remove()
+	return removed + n, err
+}
+
+// routes are those behind the rules.
+func (l Local) routes() Routes {
+	r := Routes{table: localTable}
+	for _, a := range l.addrs() {
+		r.Prefixes = append(r.Prefixes, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return r
+}
+
+// ports calls f for each protocol of each hidden port.
+func (l Local) ports(f func(p netip.AddrPort, protocol int)) {
+	for _, p := range l.Ports {
+		f(p, unix.IPPROTO_TCP)
+		f(p, unix.IPPROTO_UDP)
+	}
+	for _, p := range l.UDP {
+		f(p, unix.IPPROTO_UDP)
+	}
+}

@@ -1,0 +1,109 @@
+package routing
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Guard holds the hidden ports of the host itself with sockets that hear
+// nothing: a filter drops every packet before TCP or UDP answers it, so that the
+// host sends neither a reset nor an ICMP error, and nobody else can listen there.
+type Guard struct {
+	sockets []int
+}
+
+// guard holds the ports. It fails where somebody listens on one.
+func (l Local) guard() (*Guard, error) {
+	g := &Guard{}
+	for _, p := range l.Ports {
+		if err := errors.Join(g.hold(p, unix.SOCK_STREAM), g.hold(p, unix.SOCK_DGRAM)); err != nil {
+			return nil, errors.Join(err, g.Close())
+		}
+	}
+	for _, p := range l.UDP {
+		if err := g.hold(p, unix.SOCK_DGRAM); err != nil {
+			return nil, errors.Join(err, g.Close())
+		}
+	}
+	return g, nil
+}
+
+// hold opens one socket. It is deaf before it is bound, so that it never answers.
+func (g *Guard) hold(p netip.AddrPort, kind int) error {
+	family, address := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(p.Port())})
+	if p.Addr().Is6() {
+		family, address = unix.AF_INET6, &unix.SockaddrInet6{Port: int(p.Port()), Addr: p.Addr().As16()}
+	} else {
+		address.(*unix.SockaddrInet4).Addr = p.Addr().As4()
+	}
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return guardError(p, kind, os.NewSyscallError("socket", err))
+	}
+	g.sockets = append(g.sockets, fd)
+	deaf := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}} // keeps no byte of any packet
+	program := &unix.SockFprog{Len: uint16(len(deaf)), Filter: &deaf[0]}
+	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, program); err != nil {
+		return guardError(p, kind, os.NewSyscallError("setsockopt", err))
+	}
+	if kind == unix.SOCK_STREAM {
+		// Connections of before that are in TIME_WAIT are no reason not to start.
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return guardError(p, kind, os.NewSyscallError("setsockopt", err))
+		}
+	}
+	// The address may come later, as from DHCP, or be tentative still.
+	if err := freebind(fd, p.Addr().Is6()); err != nil {
+		return guardError(p, kind, os.NewSyscallError("setsockopt", err))
+	}
+	if err := unix.Bind(fd, address); err != nil {
+		return guardError(p, kind, os.NewSyscallError("bind", err))
+	}
+	if kind == unix.SOCK_STREAM {
+		if err := unix.Listen(fd, 1); err != nil {
+			return guardError(p, kind, os.NewSyscallError("listen", err))
+		}
+	}
+	return nil
+}
+
+// freebind lets a socket be bound to an address that no interface has.
+func freebind(fd int, v6 bool) error {
+	if v6 {
+		return unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_FREEBIND, 1)
+	}
+	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1)
+}
+
+func guardError(p netip.AddrPort, kind int, err error) error {
+	protocol := "TCP"
+	if kind == unix.SOCK_DGRAM {
+		protocol = "UDP"
+	}
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Errorf("hide %s port %s of this host: somebody listens there; "+
+			"have it listen on another address only, as 127.0.0.1:%d, and make that the upstream", protocol, p, p.Port())
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("hide %s port %s of this host: %w; run as root or with CAP_NET_BIND_SERVICE", protocol, p, err)
+	default:
+		return fmt.Errorf("hide %s port %s of this host: %w", protocol, p, err)
+	}
+}
+
+// Close gives the ports up. What the host would answer for them, the rules keep from it.
+func (g *Guard) Close() error {
+	if g == nil {
+		return nil
+	}
+	var err error
+	for _, fd := range g.sockets {
+		err = errors.Join(err, os.NewSyscallError("close", unix.Close(fd)))
+	}
+	g.sockets = nil
+	return err
+}

@@ -1,0 +1,255 @@
+package routing
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/knockgw/knockgw/tun"
+)
+
+const (
+	// RouteProtocol marks the routes and rules that are ours (rtnetlink(7), rtm_protocol);
+	// values above 4 (RTPROT_STATIC) are for user space, and this one is not in
+	// iproute2's list.
+	RouteProtocol = 107
+	// deviceMetric and blackholeMetric order the two routes of a prefix; the
+	// smaller wins. IPv6 turns 0 into 1024, hence not 0. The gap leaves room for
+	// an operator's own routes.
+	deviceMetric    = 64
+	blackholeMetric = 9999
+	// addrGenModeNone is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h.
+	addrGenModeNone = 1
+)
+
+// RoutesManaged tells whether this system's routes are set by Routes, or by
+// the operator's own hand.
+const RoutesManaged = true
+
+// blackholes installs the blackhole routes of one table, as many of them as it can.
+func (r Routes) blackholes() (err error) {
+	for _, p := range r.Prefixes {
+		if rerr := netlink.RouteReplace(r.blackhole(p)); rerr != nil {
+			err = errors.Join(err, fmt.Errorf("blackhole route %s: %w", p, permission(rerr)))
+		}
+	}
+	return err
+}
+
+// Attach brings the device called name up and routes the prefixes to it. Blackholes of
+// earlier runs within the prefixes, which would be in the way, are removed.
+func (r Routes) Attach(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("find interface %s: %w", name, err)
+	}
+	// A link-local address of the kernel's own has no business here; a kernel
+	// without IPv6 cannot be told, and need not be.
+	_ = netlink.LinkSetIP6AddrGenMode(link, addrGenModeNone)
+	if err := netlink.LinkSetTxQLen(link, queueLength); err != nil {
+		return fmt.Errorf("set queue length of %s: %w", name, permission(err))
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("bring interface %s up: %w", name, permission(err))
+	}
+	if err := letAnswersOut(name); err != nil {
+		return err
+	}
+	for _, t := range r.tables() {
+		if err := t.attach(link); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attach routes the prefixes to the device in one table.
+func (r Routes) attach(link netlink.Link) error {
+	if err := r.free(link); err != nil {
+		return err
+	}
+	for _, p := range slices.DeleteFunc(slices.Clone(r.Prefixes), func(p netip.Prefix) bool { return !r.hasInside(p) }) {
+		err := netlink.RouteDel(r.toDevice(p, link.Attrs().Index)) // of an earlier configuration
+		if err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("remove the route of %s to %s: %w", p, link.Attrs().Name, permission(err))
+		}
+	}
+	for _, p := range r.led() {
+		if err := netlink.RouteReplace(r.toDevice(p, link.Attrs().Index)); err != nil {
+			return fmt.Errorf("route %s to %s: %w", p, link.Attrs().Name, permission(err))
+		}
+	}
+	return r.uncover()
+}
+
+// toDevice is the route of a prefix to the device.
+func (r Routes) toDevice(p netip.Prefix, index int) *netlink.Route {
+	route := &netlink.Route{
+		LinkIndex: index,
+		Dst:       ipNet(p),
+		Priority:  deviceMetric,
+		Table:     r.table,
+		Protocol:  RouteProtocol,
+		Scope:     netlink.SCOPE_LINK,
+	}
+	if p.Addr().Is6() {
+		route.Scope = netlink.SCOPE_UNIVERSE
+	}
+	return route
+}
+
+// uncover removes blackholes of earlier runs that lie within a prefix, which would take
+// packets before its route does: those of narrower prefixes that were routed before.
+// One beside which a device's route stands is of another gateway.
+func (r Routes) uncover() error {
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := r.ours(family)
+		if err != nil {
+			return err
+		}
+		used := make(map[netip.Prefix]bool)
+		for i := range routes {
+			if p, ok := prefixOf(routes[i].Dst); ok && routes[i].Priority == deviceMetric {
+				used[p] = true
+			}
+		}
+		for i := range routes {
+			p, ok := prefixOf(routes[i].Dst)
+			if !ok || used[p] || routes[i].Type != unix.RTN_BLACKHOLE || !r.within(p) {
+				continue
+			}
+			if err := netlink.RouteDel(&routes[i]); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("remove the blackhole %s of an earlier run: %w", p, permission(err))
+			}
+		}
+	}
+	return nil
+}
+
+// within tells whether p is a part of a prefix, and not all of it.
+func (r Routes) within(p netip.Prefix) bool {
+	return slices.ContainsFunc(r.Prefixes, func(of netip.Prefix) bool { return of.Bits() < p.Bits() && of.Contains(p.Addr()) })
+}
+
+// ours lists the routes that knockgw made, of whatever prefix.
+func (r Routes) ours(family int) ([]netlink.Route, error) {
+	filter := &netlink.Route{Protocol: RouteProtocol, Table: cmp.Or(r.table, unix.RT_TABLE_MAIN)}
+	var routes []netlink.Route
+	err := whole(func() (err error) {
+		routes, err = netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", permission(err))
+	}
+	return routes, nil
+}
+
+// free returns an error if a prefix is routed to the device of another gateway that
+// is alive, which would be deaf from then on: a device's routes go with it.
+func (r Routes) free(link netlink.Link) error {
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := r.ours(family)
+		if err != nil {
+			return err
+		}
+		for i := range routes {
+			at := &routes[i]
+			if at.Priority != deviceMetric || at.LinkIndex == link.Attrs().Index || !r.contains(at.Dst) {
+				continue
+			}
+			if other, err := netlink.LinkByIndex(at.LinkIndex); err == nil {
+				return fmt.Errorf("%s is routed to %s, the device of another gateway: stop that one, or take the prefix out of tun.routes: %w",
+					at.Dst, other.Attrs().Name, tun.ErrBusy)
+			}
+		}
+	}
+	return nil
+}
+
+// queueLength is how many packets may wait for a read; the kernel's 500 is
+// less than what one window of a fast sender holds when it is not segmented.
+const queueLength = 1000
+
+// remove takes away the routes of one table.
+func (r Routes) remove() (removed int, err error) {
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, lerr := r.ours(family)
+		if lerr != nil {
+			err = errors.Join(err, lerr)
+			continue
+		}
+		for i := range routes {
+			if !r.contains(routes[i].Dst) {
+				continue
+			}
+			if derr := netlink.RouteDel(&routes[i]); derr != nil && !errors.Is(derr, unix.ESRCH) {
+				err = errors.Join(err, fmt.Errorf("remove route %s: %w", routes[i].Dst, permission(derr)))
+				continue
+			}
+			removed++
+		}
+	}
+	return removed, err
+}
+
+// Remains tells what Remove has left because it is not ours, or still at work: the
+// interface called name. It is prepared if it stays without a process.
+func Remains(name string) (there, prepared bool) {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return false, false
+	}
+	device, ok := link.(*netlink.Tuntap)
+	return true, ok && !device.NonPersist
+}
+
+// UpstreamDevice names the interface by which the kernel would send to a, so
+// that a route into the device itself can be refused. It is "" where there is no route.
+func UpstreamDevice(a netip.Addr) string {
+	routes, err := netlink.RouteGet(a.AsSlice())
+	if err != nil || len(routes) == 0 {
+		return ""
+	}
+	link, err := netlink.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return ""
+	}
+	return link.Attrs().Name
+}
+
+func (r Routes) contains(n *net.IPNet) bool {
+	p, ok := prefixOf(n)
+	return ok && slices.Contains(r.Prefixes, p)
+}
+
+func (r Routes) blackhole(p netip.Prefix) *netlink.Route {
+	return &netlink.Route{
+		Dst:      ipNet(p),
+		Type:     unix.RTN_BLACKHOLE,
+		Table:    r.table,
+		Priority: blackholeMetric,
+		Protocol: RouteProtocol,
+	}
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// permission makes EPERM and EACCES from netlink readable as fs.ErrPermission with the remedy.
+func permission(err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno) && errors.Is(errno, fs.ErrPermission) {
+		return fmt.Errorf("%w; run as root or with CAP_NET_ADMIN", err)
+	}
+	return err
+}

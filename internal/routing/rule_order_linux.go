@@ -1,0 +1,231 @@
+package routing
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// The kernel's rule of the local table has priority 0, as ours have, and must come
+// after them. A rule is always added behind those of its priority, so that a change
+// of ours takes three steps, of which none leaves the host without its addresses or
+// a hidden port without its rule:
+//
+//  1. ours are added at spareRules, and the rule of the local table at spareLocal;
+//  2. those at 0 are deleted, and added at 0 in the right order;
+//  3. the spare ones are deleted.
+const (
+	spareRules = 1
+	spareLocal = 2
+	// Where an earlier version had its rules, and moved that of the local table to.
+	legacyFirst, legacyLocal = 10, 13
+)
+
+// arrangements is how often the rules are arranged before it is an error that they
+// are not as they should be: another program changes them at the same time.
+const arrangements = 4
+
+// localRule is the rule of the local table. It is marked as the kernel's: a network
+// manager that deletes foreign rules must not leave the host without its addresses.
+func localRule(family, priority int) *netlink.Rule {
+	r := netlink.NewRule()
+	r.Family, r.Priority, r.Table, r.Protocol = family, priority, unix.RT_TABLE_LOCAL, unix.RTPROT_KERNEL
+	return r
+}
+
+// isLocal reports whether r leads all packets to the local table.
+func isLocal(r *netlink.Rule) bool {
+	return r.Table == unix.RT_TABLE_LOCAL && r.Dst == nil && r.Src == nil && r.IPProto == 0 &&
+		r.IifName == "" && r.OifName == "" && r.Mark == 0
+}
+
+// isSpare reports whether r is a rule of the local table where only we put one: now,
+// or in an earlier version.
+func isSpare(r *netlink.Rule) bool {
+	return isLocal(r) && (r.Priority == spareLocal || r.Priority == legacyLocal)
+}
+
+// setRules has the kernel ask our rules, in their order, before that of the local
+// table, and deletes those of an earlier run that are not wanted any more.
+func (l Local) setRules() error {
+	wanted := l.rules()
+	for _, family := range l.families() {
+		if err := ruleOwner(l.ours).arrange(family, ofFamily(wanted, family)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A ruleOwner reports which rules are those of one Local, or of the prefixes of one
+// Routes: the others of ours are left alone.
+type ruleOwner func(r *netlink.Rule) bool
+
+func ofFamily(rules []netlink.Rule, family int) []netlink.Rule {
+	var all []netlink.Rule
+	for i := range rules {
+		if rules[i].Family == family {
+			all = append(all, rules[i])
+		}
+	}
+	return all
+}
+
+// arrange sets the rules of one family, and looks afterwards.
+func (ours ruleOwner) arrange(family int, wanted []netlink.Rule) error {
+	for range arrangements {
+		have, err := ruleList(family)
+		if err != nil {
+			return err
+		}
+		if ours.inOrder(have, wanted) {
+			return nil
+		}
+		if err := ours.rebuild(family, have, wanted); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("put the rules of protected addresses first: another program changes them at the same time; ip monitor rule shows how")
+}
+
+// inOrder reports whether have has our rules, all of them in order, none else, and
+// before any rule of the local table; and whether that one is where it belongs.
+func (ours ruleOwner) inOrder(have, wanted []netlink.Rule) bool {
+	var found []netlink.Rule
+	local, spare := false, false
+	for i := range have {
+		r := &have[i]
+		switch {
+		case ours(r):
+			if local {
+				return false
+			}
+			found = append(found, *r)
+		case isLocal(r):
+			local, spare = true, spare || isSpare(r)
+		}
+	}
+	return local && (!spare || ours.othersNeedSpare(have)) &&
+		slices.EqualFunc(found, wanted, func(a, b netlink.Rule) bool { return equal(&a, &b) })
+}
+
+// othersNeedSpare reports whether another gateway, of an earlier version, depends on
+// the rule of the local table being behind its own.
+func (ours ruleOwner) othersNeedSpare(have []netlink.Rule) bool {
+	return slices.ContainsFunc(have, func(r netlink.Rule) bool {
+		return r.Protocol == RouteProtocol && !ours(&r) && r.Dst != nil && r.Priority >= legacyFirst && r.Priority < legacyLocal
+	})
+}
+
+// elsewhere reports whether there is a rule of the local table that the operator has
+// put behind ours, as VRFs need it: it stays where it is, and alone.
+func elsewhere(have []netlink.Rule) bool {
+	return slices.ContainsFunc(have, func(r netlink.Rule) bool {
+		return isLocal(&r) && r.Priority != rulePriority && !isSpare(&r)
+	})
+}
+
+// rebuild goes from the rules that are there to those that are wanted.
+func (ours ruleOwner) rebuild(family int, have, wanted []netlink.Rule) error {
+	spare := slices.Clone(wanted)
+	for i := range spare {
+		spare[i].Priority = spareRules
+	}
+	if err := addAll(spare); err != nil {
+		return err
+	}
+	if err := add(localRule(family, spareLocal)); err != nil {
+		return err
+	}
+
+	// In the order in which they are listed: the kernel deletes the first rule that
+	// has all that is said of it, and may have more.
+	for i := range have {
+		r := &have[i]
+		if isLocal(r) && r.Priority == rulePriority || ours(r) && r.Priority != spareRules {
+			r.Family = family
+			if err := remove(r); err != nil {
+				return err
+			}
+		}
+	}
+	if err := addAll(wanted); err != nil {
+		return err
+	}
+	if err := settleLocal(family, have, ours.othersNeedSpare(have)); err != nil {
+		return err
+	}
+
+	for i := range spare {
+		if err := remove(&spare[i]); err != nil {
+			return err
+		}
+	}
+	for i := range have { // of a rebuild that was interrupted, and is of other ports
+		if r := &have[i]; ours(r) && r.Priority == spareRules {
+			if err := remove(r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// settleLocal puts the rule of the local table where it belongs, and then deletes it
+// where it was moved to.
+func settleLocal(family int, have []netlink.Rule, keep bool) error {
+	if keep {
+		if err := add(localRule(family, legacyLocal)); err != nil {
+			return err
+		}
+		return remove(localRule(family, spareLocal))
+	}
+	if !elsewhere(have) {
+		if err := add(localRule(family, rulePriority)); err != nil {
+			return err
+		}
+	}
+	for _, priority := range []int{spareLocal, legacyLocal} {
+		if err := remove(localRule(family, priority)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeRules deletes our rules. That of the local table is put back where an earlier
+// version, or a start that was killed, has left it elsewhere.
+func (l Local) removeRules() (removed int, err error) {
+	for _, family := range l.families() {
+		have, err := ruleList(family)
+		if err != nil {
+			return removed, err
+		}
+		if slices.ContainsFunc(have, func(r netlink.Rule) bool { return isSpare(&r) }) && !ruleOwner(l.ours).othersNeedSpare(have) {
+			if err := settleLocal(family, have, false); err != nil {
+				return removed, err
+			}
+		}
+		for i := range have {
+			if !l.ours(&have[i]) {
+				continue
+			}
+			if err := remove(&have[i]); err != nil {
+				return removed, err
+			}
+			removed++
+		}
+	}
+	return removed, nil
+}
+
+func addAll(rules []netlink.Rule) error {
+	for i := range rules {
+		if err := add(&rules[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+package packet_test
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
+)
+
+// recordSize is how many bytes of a fuzzer's input make one fragment:
+//
+//	u8 what || u8 id, source || u16 offset || u16 length || u8 at || u8 change
+//
+// what: 1 IPv6, 2 more, 4 the offset and the length are cut to the grid,
+// 8 as large as the length says (else 1/16), 16 a second passes.
+const recordSize = 8
+
+// record makes a fragment of the first bytes of b.
+func record(b []byte) []byte {
+	name := "IPv4"
+	if b[0]&1 != 0 {
+		name = "IPv6"
+	}
+	e := families[name]
+	if b[1]&8 != 0 {
+		e.client = netip.AddrPortFrom(e.client.Addr().Next(), 1)
+	}
+	offset, size := int(binary.BigEndian.Uint16(b[2:])), int(binary.BigEndian.Uint16(b[4:]))
+	if b[0]&8 == 0 {
+		offset, size = offset/16, size/16
+	}
+	if b[0]&4 != 0 {
+		offset, size = offset&^7, size&^7
+	}
+	size = min(size, packet.MaxPacket-48)
+	segment := e.tcp(packettest.TCP{Flags: packet.ACK, Payload: pattern(100)})
+	part := pattern(size)
+	if offset == 0 {
+		copy(part, segment[e.header():])
+	}
+	f := fragmentOf(segment, uint32(b[1]&7), offset, b[0]&2 != 0, part)
+	f[int(b[6])%len(f)] ^= b[7]
+	if f[0]>>4 == 4 && ipHeader(f) >= 20 && ipHeader(f) <= len(f) {
+		checksum4(f)
+	}
+	return f
+}
+
+// places are the fragments of one packet that were added, by their offsets.
+type places map[int][]string
+
+func (p places) add(part string, at int) {
+	if part != "" && !slices.Contains(p[at], part) {
+		p[at] = append(p[at], part)
+	}
+}
+
+// make tells whether b can be put together from at most n fragments, one at each place.
+func (p places) make(b string, at, n int) bool {
+	if b == "" {
+		return true
+	}
+	for _, part := range p[at] {
+		if n > 0 && strings.HasPrefix(b, part) && p.make(b[len(part):], at+len(part), n-1) {
+			return true
+		}
+	}
+	return false
+}
+
+func FuzzReassemble(f *testing.F) {
+	add := func(records ...[recordSize]byte) {
+		var b []byte
+		for _, r := range records {
+			b = append(b, r[:]...)
+		}
+		f.Add(b)
+	}
+	for v := range byte(2) {
+		add([8]byte{14 | v, 1, 0, 0, 0, 40}, [8]byte{12 | v, 1, 0, 40, 0, 80})                                  // two
+		add([8]byte{12 | v, 1, 0, 40, 0, 80}, [8]byte{14 | v, 2, 0, 0, 0, 80}, [8]byte{14 | v, 1, 0, 0, 0, 40}) // reversed
+		add([8]byte{14 | v, 1, 0, 0, 0, 80}, [8]byte{12 | v, 1, 0, 24, 0, 8})                                   // teardrop
+		add([8]byte{14 | v, 1, 0, 0, 0, 8}, [8]byte{8 | v, 1, 0xff, 0xf8, 5, 5})                                // tiny, ping of death
+		add([8]byte{14 | v, 1, 0, 0, 16, 0}, [8]byte{14 | v, 9, 16, 0, 16, 0}, [8]byte{24 | v, 1, 16, 0, 1, 1}) // blocks
+	}
+	const limit = 6 // small enough to be met
+	o := packet.ReassemblerOptions{
+		Datagrams: limit, PerSource: 3, Bytes: 20 * 4096, FragmentsPerDatagram: 5, Timeout: 10 * time.Second,
+	}
+	const longest = 200 // records; a fragment may be as long as 64 KiB
+	f.Fuzz(func(t *testing.T, b []byte) {
+		b = b[:min(len(b), longest*recordSize)]
+		r := newReassembly(o)
+		added := map[packet.Addr]map[uint32]places{}
+		kept := 0
+		for ; len(b) >= recordSize; b = b[recordSize:] {
+			if b[0]&16 != 0 {
+				r.now += time.Second
+			}
+			p := packet.Packet{Data: record(b)}
+			p.Parse()
+			fr, src := p.Fragment, p.Tuple.Src
+			if p.Reassemblable() {
+				if added[src] == nil {
+					added[src] = map[uint32]places{}
+				}
+				if added[src][fr.ID] == nil {
+					added[src][fr.ID] = places{}
+				}
+				added[src][fr.ID].add(string(p.Data[fr.Payload:]), fr.Offset)
+			}
+			whole, fault := r.Add(&p)
+			if fault == packet.FaultNone && p.Reassemblable() {
+				kept++
+			}
+			if n, size := r.Held(); n > limit || size > o.Bytes {
+				t.Fatalf("%d packets in %d bytes are held", n, size)
+			}
+			if whole == nil {
+				continue
+			}
+			if fault != packet.FaultNone || !p.Reassemblable() {
+				t.Fatalf("%v gave a whole packet", fault)
+			}
+			q := packet.Packet{Data: whole}
+			switch q.Parse(); q.Fault {
+			case packet.FaultNone, packet.FaultAddress, packet.FaultPort, packet.FaultChecksum:
+			default:
+				t.Fatalf("made a packet that Parse refuses as %v: %x", q.Fault, whole)
+			}
+			if len(q.Data) != len(whole) || q.Proto != packet.TCP || q.Tuple.Src != src {
+				t.Fatalf("made %d bytes of a packet of %d, protocol %d, %v", len(whole), len(q.Data), q.Proto, q.Tuple)
+			}
+			if !added[src][fr.ID].make(string(whole[q.L4:]), 0, o.FragmentsPerDatagram) {
+				t.Fatalf("made a packet of what was not added: %x", whole)
+			}
+		}
+		r.now += time.Hour
+		r.add(nil)
+		if n, size := r.Held(); n != 0 || size != 0 {
+			t.Fatalf("%d packets in %d bytes are left for ever", n, size)
+		}
+		gone := 0
+		for _, n := range r.dropped {
+			gone += n
+		}
+		if gone > kept {
+			t.Fatalf("%d fragments thrown away of %d kept", gone, kept)
+		}
+	})
+}

@@ -1,0 +1,639 @@
+package packet_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/packet"
+)
+
+// reassembly is a Reassembler with a clock to turn, and what it threw away.
+type reassembly struct {
+	*packet.Reassembler
+	now     time.Duration
+	dropped [packet.FaultCount]int
+}
+
+func newReassembly(o packet.ReassemblerOptions) *reassembly {
+	r := &reassembly{now: time.Hour}
+	o.Mono = func() time.Duration { return r.now }
+	o.Dropped = func(f packet.Fault, n int) { r.dropped[f] += n }
+	r.Reassembler = packet.NewReassembler(o)
+	return r
+}
+
+// add parses and adds b.
+func (r *reassembly) add(b []byte) ([]byte, packet.Fault) {
+	p := packet.Packet{Data: b}
+	p.Parse()
+	return r.Add(&p)
+}
+
+func (r *reassembly) wantHeld(t *testing.T, datagrams, size int) {
+	t.Helper()
+	if n, s := r.Held(); n != datagrams || s != size {
+		t.Errorf("%d packets in %d bytes are held, want %d in %d", n, s, datagrams, size)
+	}
+}
+
+// pattern is n bytes that differ from their neighbours and from those 4 KiB away.
+func pattern(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i*7 + i>>8*13 + i>>16)
+	}
+	return b
+}
+
+// unfragmented is what a reassembled packet must be: whole, without what belongs to fragments.
+func unfragmented(whole []byte, id uint32) []byte {
+	b := append([]byte(nil), whole...)
+	if b[0]>>4 == 4 {
+		binary.BigEndian.PutUint16(b[4:], uint16(id))
+		b[6], b[7] = 0, 0
+		checksum4(b)
+	}
+	return b
+}
+
+// cut returns whole in fragments of at most size bytes of payload.
+func cut(whole []byte, id uint32, size int) (all [][]byte) {
+	n := len(whole) - ipHeader(whole)
+	for at := 0; at < n; at += size {
+		all = append(all, fragment(whole, id, at, min(at+size, n), at+size < n))
+	}
+	return all
+}
+
+// step is a fragment of the packet in TestFragments and what is to come of it.
+type step struct {
+	from, to int
+	last     bool
+	fault    packet.Fault
+	whole    bool
+}
+
+// The packet in this test has 20 bytes of TCP header and 100 of data.
+func TestFragments(t *testing.T) {
+	const (
+		none    = packet.FaultNone
+		tiny    = packet.FaultTinyFragment
+		length  = packet.FaultFragmentLength
+		overlap = packet.FaultFragmentOverlap
+	)
+	for _, c := range []struct {
+		name  string
+		steps []step
+		held  int // unfinished packets at the end
+	}{
+		{"in order", []step{{0, 40, false, none, false}, {40, 80, false, none, false}, {80, 120, true, none, true}}, 0},
+		{"reversed", []step{{80, 120, true, none, false}, {40, 80, false, none, false}, {0, 40, false, none, true}}, 0},
+		{"the middle last", []step{{0, 40, false, none, false}, {80, 120, true, none, false}, {40, 80, false, none, true}}, 0},
+		{"twice in a row", []step{
+			{0, 40, false, none, false}, {40, 120, true, none, true},
+			{40, 120, true, none, false}, {0, 40, false, none, true},
+		}, 0},
+		{"the last one of an odd length", []step{{0, 40, false, none, false}, {40, 77, true, none, true}}, 0},
+		{"a hole", []step{{0, 40, false, none, false}, {48, 120, true, none, false}}, 1},
+		{"no end", []step{{0, 40, false, none, false}, {40, 80, false, none, false}}, 1},
+		{"exact duplicates", []step{
+			{0, 40, false, none, false}, {0, 40, false, none, false}, {80, 120, true, none, false},
+			{80, 120, true, none, false}, {40, 80, false, none, true},
+		}, 0},
+		{"an overlap of one unit", []step{{0, 48, false, none, false}, {40, 120, true, overlap, false}}, 0},
+		{"an overlap from before", []step{{40, 120, true, none, false}, {0, 48, false, overlap, false}}, 0},
+		{"one inside another", []step{{0, 120 - 8, false, none, false}, {40, 48, false, overlap, false}}, 0},
+		{"one around another", []step{{40, 48, false, none, false}, {0, 112, false, overlap, false}}, 0},
+		{"teardrop: the last ends inside the first", []step{{0, 80, false, none, false}, {24, 40, true, overlap, false}}, 0},
+		{"the same start, another length", []step{{0, 40, false, none, false}, {0, 48, false, overlap, false}}, 0},
+		{"the same place, but the last", []step{{40, 80, false, none, false}, {40, 80, true, overlap, false}}, 0},
+		{"the same place, but not the last", []step{{40, 80, true, none, false}, {40, 80, false, overlap, false}}, 0},
+		{"nothing is left after an overlap", []step{
+			{0, 40, false, none, false}, {40, 80, false, none, false}, {40, 88, false, overlap, false},
+			{80, 120, true, none, false}, {0, 40, false, none, false}, {40, 80, false, none, true},
+		}, 0},
+		{"two ends", []step{{40, 80, true, none, false}, {80, 120, true, overlap, false}}, 0},
+		{"two ends, the nearer one later", []step{{80, 120, true, none, false}, {24, 40, true, overlap, false}}, 0},
+		{"something beyond the end", []step{{40, 80, true, none, false}, {80, 112, false, overlap, false}}, 0},
+		{"an end before something", []step{{80, 112, false, none, false}, {24, 64, true, overlap, false}}, 0},
+		{"off the grid", []step{{0, 40, false, none, false}, {40, 79, false, length, false}}, 0},
+		{"empty", []step{{0, 40, false, none, false}, {40, 40, false, length, false}}, 0},
+		{"empty and last", []step{{0, 40, false, none, false}, {40, 40, true, length, false}}, 0},
+		{"a tiny first one", []step{{0, 16, false, tiny, false}}, 0},
+		{"a tiny first one after the others", []step{{24, 120, true, none, false}, {0, 16, false, tiny, false}}, 0},
+		{"one that reaches into the TCP header", []step{{0, 40, false, none, false}, {8, 120, true, tiny, false}}, 0},
+		{"one that reaches into the end of the TCP header", []step{{16, 120, true, tiny, false}}, 0},
+	} {
+		for name, e := range families {
+			t.Run(name+" "+c.name, func(t *testing.T) {
+				const id = 0x1234
+				r := newReassembly(packet.ReassemblerOptions{})
+				data := pattern(100)
+				kept, refused := 0, packet.FaultNone
+				for i, s := range c.steps {
+					segment := e.tcp(packettest.TCP{Flags: packet.ACK, Payload: data})
+					whole, f := r.add(fragment(segment, id, s.from, s.to, !s.last))
+					if f != s.fault || (whole != nil) != s.whole {
+						t.Fatalf("step %d: fault %v and %d bytes, want %v", i, f, len(whole), s.fault)
+					}
+					switch {
+					case s.whole:
+						end := 0
+						for _, q := range c.steps {
+							end = max(end, q.to)
+						}
+						want := segment[:e.header()+end]
+						if e.header() == 20 {
+							binary.BigEndian.PutUint16(want[2:], uint16(len(want)))
+						} else {
+							binary.BigEndian.PutUint16(want[4:], uint16(end))
+						}
+						if !bytes.Equal(whole, unfragmented(want, id)) {
+							t.Fatalf("got  %x\nwant %x", whole, want)
+						}
+						kept = 0
+					case f != packet.FaultNone:
+						if r.dropped[f] != kept {
+							t.Errorf("step %d: %d fragments thrown away, want %d", i, r.dropped[f], kept)
+						}
+						kept, refused = 0, f
+					case c.name != "exact duplicates":
+						kept++
+					}
+				}
+				for f, n := range r.dropped {
+					if n > 0 && packet.Fault(f) != refused {
+						t.Errorf("%d fragments thrown away for %v", n, packet.Fault(f))
+					}
+				}
+				r.wantHeld(t, c.held, c.held*4096)
+			})
+		}
+	}
+}
+
+func TestADuplicateWithOtherBytesIsAnOverlap(t *testing.T) {
+	for name, e := range families {
+		r := newReassembly(packet.ReassemblerOptions{})
+		whole := e.tcp(packettest.TCP{Payload: pattern(9000)})
+		all := cut(whole, 7, 4504) // over the boundary of a block
+		r.add(all[0])
+		forged := append([]byte(nil), all[0]...)
+		forged[len(forged)-1] ^= 1
+		if _, f := r.add(forged); f != packet.FaultFragmentOverlap {
+			t.Errorf("%s: fault %v", name, f)
+		}
+		r.wantHeld(t, 0, 0)
+	}
+}
+
+func TestThePingOfDeathIsRefused(t *testing.T) {
+	for name, e := range families {
+		segment := e.tcp(packettest.TCP{Payload: pattern(60000)})
+		// The most payload that fits behind the IP header.
+		most := packet.MaxPacket - e.header()
+		for _, c := range []struct {
+			offset, size int
+			more         bool
+			fault        packet.Fault
+		}{
+			{0xfff8, 1, false, packet.FaultFragmentLength},
+			{0xfff8, 1400, false, packet.FaultFragmentLength},
+			{0xfff8, 1400, true, packet.FaultFragmentLength},
+			{most / 8 * 8, most%8 + 1, false, packet.FaultFragmentLength},
+			{most / 8 * 8, most % 8, false, packet.FaultNone},
+			{most/8*8 - 8, 8, true, packet.FaultNone},
+		} {
+			r := newReassembly(packet.ReassemblerOptions{})
+			if _, f := r.add(fragment(segment, 7, 0, 800, true)); f != packet.FaultNone {
+				t.Fatalf("%s: %v", name, f)
+			}
+			if _, f := r.add(fragmentOf(segment, 7, c.offset, c.more, pattern(c.size))); f != c.fault {
+				t.Errorf("%s: %d bytes at %d: fault %v, want %v", name, c.size, c.offset, f, c.fault)
+			}
+		}
+	}
+}
+
+func TestTheLargestPacketThereIsGetsReassembled(t *testing.T) {
+	for name, e := range families {
+		whole := e.tcp(packettest.TCP{Payload: pattern(packet.MaxPacket - e.header() - 20)})
+		r := newReassembly(packet.ReassemblerOptions{})
+		var got []byte
+		for _, b := range cut(whole, 7, 1224) {
+			var f packet.Fault
+			if got, f = r.add(b); f != packet.FaultNone {
+				t.Fatalf("%s: %v", name, f)
+			}
+		}
+		if !bytes.Equal(got, unfragmented(whole, 7)) {
+			t.Fatalf("%s: %d bytes, want %d", name, len(got), len(whole))
+		}
+		wantFault(t, got, packet.FaultNone)
+	}
+}
+
+func TestOnlyTheFirstFragmentsHeaderCounts(t *testing.T) {
+	for name, e := range families {
+		whole := e.tcp(packettest.TCP{Payload: pattern(100)})
+		other := append([]byte(nil), whole...)
+		if e.header() == 20 {
+			other[1], other[8] = 0xff, 1 // TOS with ECN, TTL
+		} else {
+			other[0], other[1], other[7] = 0x6f, 0xff, 1 // traffic class, flow label, hop limit
+		}
+		for _, firstLast := range []bool{false, true} {
+			r := newReassembly(packet.ReassemblerOptions{})
+			parts := [][]byte{fragment(whole, 7, 0, 40, true), fragment(other, 7, 40, 120, false)}
+			if firstLast {
+				parts[0], parts[1] = parts[1], parts[0]
+			}
+			r.add(parts[0])
+			if got, f := r.add(parts[1]); !bytes.Equal(got, unfragmented(whole, 7)) {
+				t.Errorf("%s: %v, got %x", name, f, got)
+			}
+		}
+	}
+}
+
+func TestFragmentsOfDifferentPacketsAreNotMixed(t *testing.T) {
+	for name, e := range families {
+		neighbour := ends{netip.AddrPortFrom(e.client.Addr().Next(), 40000), e.server}
+		elsewhere := ends{e.client, netip.AddrPortFrom(e.server.Addr().Next(), 22)}
+		r := newReassembly(packet.ReassemblerOptions{})
+		segment := func(e ends) []byte { return e.tcp(packettest.TCP{Payload: pattern(100)}) }
+		r.add(fragment(segment(e), 7, 0, 40, true))
+		for i, b := range [][]byte{
+			fragment(segment(e), 8, 40, 120, false),
+			fragment(segment(neighbour), 7, 40, 120, false),
+			fragment(segment(elsewhere), 7, 40, 120, false),
+			fragment(e.udp(string(pattern(112))), 7, 40, 120, false),
+		} {
+			if whole, _ := r.add(b); whole != nil {
+				t.Errorf("%s %d: another packet's fragment fitted", name, i)
+			}
+		}
+		if whole, f := r.add(fragment(segment(e), 7, 40, 120, false)); whole == nil {
+			t.Errorf("%s: its own fragment did not fit: %v", name, f)
+		}
+	}
+}
+
+func TestUnfinishedPacketsTimeOut(t *testing.T) {
+	for name, e := range families {
+		r := newReassembly(packet.ReassemblerOptions{Timeout: 10 * time.Second})
+		whole := e.tcp(packettest.TCP{Payload: pattern(100)})
+		r.add(fragment(whole, 7, 0, 40, true))
+		r.now += 10*time.Second - 1
+		r.add(fragment(whole, 7, 40, 80, false)) // does not begin the time anew
+		r.now++
+		r.add(fragment(whole, 9, 0, 40, true))
+		r.wantHeld(t, 1, 4096)
+		if n := r.dropped[packet.FaultFragmentTimeout]; n != 0 {
+			t.Errorf("%s: %d fragments of a finished packet timed out", name, n)
+		}
+		r.add(fragment(whole, 10, 0, 40, true))
+		r.add(fragment(whole, 10, 40, 80, true))
+		r.now += 10*time.Second - 1
+		r.wantHeld(t, 2, 8192)
+		r.now++
+		if got, f := r.add(fragment(whole, 10, 80, 120, false)); got != nil || f != packet.FaultNone {
+			t.Errorf("%s: finished after the timeout: %v", name, f)
+		}
+		r.wantHeld(t, 1, 4096)
+		if n := r.dropped[packet.FaultFragmentTimeout]; n != 3 {
+			t.Errorf("%s: %d fragments timed out, want 3", name, n)
+		}
+	}
+}
+
+func TestASourceBeyondItsShareLosesItsOldestPacket(t *testing.T) {
+	for name, e := range families {
+		r := newReassembly(packet.ReassemblerOptions{PerSource: 3})
+		other := ends{netip.MustParseAddrPort("198.51.100.1:40000"), families["IPv4"].server}
+		theirs := other.tcp(packettest.TCP{Payload: pattern(100)})
+		r.add(fragment(theirs, 1, 0, 40, true)) // the oldest of all
+		whole := e.tcp(packettest.TCP{Payload: pattern(100)})
+		for id := range uint32(4) {
+			if _, f := r.add(fragment(whole, id, 0, 40, true)); f != packet.FaultNone {
+				t.Errorf("%s: %v", name, f)
+			}
+		}
+		if n := r.dropped[packet.FaultFragmentLimit]; n != 1 {
+			t.Errorf("%s: %d fragments thrown away, want 1", name, n)
+		}
+		for id, want := range []bool{false, true, true, true} {
+			if id == 0 {
+				continue // its rest would push out another
+			}
+			if got, _ := r.add(fragment(whole, uint32(id), 40, 120, false)); (got != nil) != want {
+				t.Errorf("%s: packet %d finished: %v", name, id, !want)
+			}
+		}
+		if got, _ := r.add(fragment(theirs, 1, 40, 120, false)); got == nil {
+			t.Errorf("%s: somebody else's packet was thrown away", name)
+		}
+		if got, _ := r.add(fragment(whole, 0, 40, 120, false)); got != nil {
+			t.Errorf("%s: the oldest packet was still there", name)
+		}
+	}
+}
+
+func TestTheAddressesOfASlash64AreOneSource(t *testing.T) {
+	e := families["IPv6"]
+	r := newReassembly(packet.ReassemblerOptions{PerSource: 2})
+	for range 10 {
+		e.client = netip.AddrPortFrom(e.client.Addr().Next(), 40000)
+		r.add(fragment(e.tcp(packettest.TCP{Payload: pattern(100)}), 7, 0, 40, true))
+	}
+	r.wantHeld(t, 2, 2*4096)
+}
+
+func TestNobodyPushesOutSomebodyElsesPackets(t *testing.T) {
+	e := families["IPv4"]
+	from := func(i int) []byte {
+		e := ends{netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), 1), e.server}
+		return e.tcp(packettest.TCP{Payload: pattern(100)})
+	}
+	r := newReassembly(packet.ReassemblerOptions{Datagrams: 4, PerSource: 2})
+	for i := range 4 {
+		r.add(fragment(from(i), 7, 0, 40, true))
+	}
+	if _, f := r.add(fragment(from(9), 7, 0, 40, true)); f != packet.FaultFragmentLimit {
+		t.Errorf("fault %v with all places taken by others", f)
+	}
+	if _, f := r.add(fragment(from(0), 8, 0, 40, true)); f != packet.FaultNone {
+		t.Errorf("fault %v for a source with a packet to give up", f)
+	}
+	for i := 1; i < 4; i++ {
+		if got, f := r.add(fragment(from(i), 7, 40, 120, false)); got == nil {
+			t.Errorf("source %d lost its packet: %v", i, f)
+		}
+	}
+}
+
+func TestASourceHasItsShareOfTheBytesOnly(t *testing.T) {
+	e := families["IPv6"]
+	r := newReassembly(packet.ReassemblerOptions{}) // 32 of the 256 blocks are one source's
+	whole := e.tcp(packettest.TCP{Payload: pattern(60000)})
+	for id := range uint32(8) {
+		for _, b := range cut(whole, id, 1224)[1:] {
+			if _, f := r.add(b); f != packet.FaultNone {
+				t.Fatal(f)
+			}
+		}
+		if _, size := r.Held(); size > 32*4096 {
+			t.Fatalf("one source holds %d bytes", size)
+		}
+	}
+	r.wantHeld(t, 2, 30*4096)
+	if got, _ := r.add(cut(whole, 7, 1224)[0]); got == nil {
+		t.Error("the newest packet was thrown away")
+	}
+}
+
+func TestASourcesShareIsNeverLessThanOnePacket(t *testing.T) {
+	e := families["IPv6"]
+	r := newReassembly(packet.ReassemblerOptions{PerSource: 1, Bytes: 64 * 4096})
+	all := cut(e.tcp(packettest.TCP{Payload: pattern(65000)}), 7, 1224)
+	for i, b := range all {
+		if whole, f := r.add(b); f != packet.FaultNone || (whole != nil) != (i == len(all)-1) {
+			t.Fatalf("fragment %d of %d: %v", i, len(all), f)
+		}
+	}
+}
+
+func TestMemoryTakenByOthersRefusesAFragmentAndItsPacket(t *testing.T) {
+	e := families["IPv4"]
+	r := newReassembly(packet.ReassemblerOptions{Datagrams: 4, PerSource: 4, Bytes: 16 * 4096})
+	whole := e.tcp(packettest.TCP{Payload: pattern(60000)})
+	for _, b := range cut(whole, 7, 1224)[1:] {
+		r.add(b)
+	}
+	r.wantHeld(t, 1, 15*4096)
+	e.client = netip.MustParseAddrPort("198.51.100.1:1")
+	theirs := e.tcp(packettest.TCP{Payload: pattern(9000)})
+	for i, want := range []packet.Fault{packet.FaultNone, packet.FaultFragmentLimit} {
+		if _, f := r.add(cut(theirs, 7, 4096)[i]); f != want {
+			t.Errorf("fragment %d: fault %v, want %v", i, f, want)
+		}
+	}
+	if n := r.dropped[packet.FaultFragmentLimit]; n != 1 {
+		t.Errorf("%d fragments thrown away, want 1", n)
+	}
+	r.wantHeld(t, 1, 15*4096)
+}
+
+func TestAPacketInTooManyFragmentsIsRefused(t *testing.T) {
+	for name, e := range families {
+		r := newReassembly(packet.ReassemblerOptions{FragmentsPerDatagram: 4})
+		all := cut(e.tcp(packettest.TCP{Payload: pattern(100)}), 7, 24) // 5
+		for i, b := range all {
+			want := packet.FaultNone
+			if i == 4 {
+				want = packet.FaultFragmentLimit
+			}
+			if got, f := r.add(b); got != nil || f != want {
+				t.Errorf("%s: fragment %d: %v", name, i, f)
+			}
+		}
+		r.wantHeld(t, 0, 0)
+		if n := r.dropped[packet.FaultFragmentLimit]; n != 4 {
+			t.Errorf("%s: %d fragments thrown away", name, n)
+		}
+	}
+}
+
+// TestAFloodOfFragmentsNeitherAllocatesNorGrows sends first fragments, later
+// ones, tiny ones, duplicates and overlaps from few and from many sources.
+func TestAFloodOfFragmentsNeitherAllocatesNorGrows(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	var packets []packet.Packet
+	for range 4096 {
+		e := families["IPv4"]
+		e.client = netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(rnd.IntN(3)), byte(rnd.IntN(20))}), 1)
+		if rnd.IntN(2) == 0 {
+			e = families["IPv6"]
+			a := e.client.Addr().As16()
+			a[6], a[15] = byte(rnd.IntN(10)), byte(rnd.IntN(10))
+			e.client = netip.AddrPortFrom(netip.AddrFrom16(a), 1)
+		}
+		segment := e.tcp(packettest.TCP{Payload: pattern(100)})
+		b := fragmentOf(segment, uint32(rnd.IntN(4)), rnd.IntN(40)*rnd.IntN(40)*40, rnd.IntN(4) > 0, pattern(rnd.IntN(180)*8))
+		p := packet.Packet{Data: b}
+		p.Parse()
+		packets = append(packets, p)
+	}
+	for _, o := range []packet.ReassemblerOptions{{}, {Datagrams: 8, PerSource: 8, Bytes: 32 * 4096, FragmentsPerDatagram: 4}} {
+		r := newReassembly(o)
+		most, bytes := packet.DefaultDatagrams, packet.DefaultReassemblyBytes
+		if o.Datagrams > 0 {
+			most, bytes = o.Datagrams, o.Bytes
+		}
+		var kept, gone int
+		if n := testing.AllocsPerRun(10, func() {
+			for i := range packets {
+				r.now += time.Millisecond
+				if _, f := r.Add(&packets[i]); f == packet.FaultNone {
+					kept++
+				}
+				if d, s := r.Held(); d > most || s > bytes {
+					t.Fatalf("%d packets in %d bytes are held", d, s)
+				}
+			}
+		}); n != 0 {
+			t.Errorf("%v allocations in %d fragments", n, len(packets))
+		}
+		for f, n := range r.dropped {
+			t.Logf("%d fragments thrown away: %v", n, packet.Fault(f))
+			gone += n
+		}
+		if kept < len(packets) || gone < len(packets)/2 {
+			t.Errorf("%d fragments were kept, %d thrown away: no flood", kept, gone)
+		}
+		// All of it comes back.
+		r.now += time.Hour
+		r.add(nil)
+		r.wantHeld(t, 0, 0)
+	}
+}
+
+func TestReassemblingAllocatesNothing(t *testing.T) {
+	for name, e := range families {
+		r := newReassembly(packet.ReassemblerOptions{})
+		all := cut(e.tcp(packettest.TCP{Payload: pattern(9000)}), 7, 1448)
+		var p packet.Packet
+		if n := testing.AllocsPerRun(100, func() {
+			for i, b := range all {
+				p.Data = b
+				p.Parse()
+				if whole, _ := r.Add(&p); (whole != nil) != (i == len(all)-1) {
+					t.Fatal("not reassembled")
+				}
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+func drawSegment(t *rapid.T, label string) []byte {
+	e := families[rapid.SampledFrom([]string{"IPv4", "IPv6"}).Draw(t, label+" family")]
+	size := rapid.OneOf(rapid.IntRange(0, 200), rapid.IntRange(0, 20000)).Draw(t, label+" size")
+	return e.tcp(packettest.TCP{
+		Flags: packet.ACK, Seq: rapid.Uint32().Draw(t, label+" seq"),
+		Options: make([]byte, 4*rapid.IntRange(0, 10).Draw(t, label+" options")), Payload: pattern(size),
+	})
+}
+
+// drawFragmentation cuts whole at random places, as many as one packet may have
+// fragments, but not in its TCP header.
+func drawFragmentation(t *rapid.T, whole []byte, id uint32) (all [][]byte) {
+	header := ipHeader(whole)
+	n := len(whole) - header
+	at := 0
+	next := (int(whole[header+12]>>4)*4 + 7) / 8 * 8
+	for len(all) < packet.DefaultFragmentsPerDatagram-1 {
+		next += 8 * rapid.OneOf(rapid.IntRange(0, 20), rapid.IntRange(0, 700)).Draw(t, "fragment")
+		if next >= n {
+			break
+		}
+		if next > at {
+			all = append(all, fragment(whole, id, at, next, true))
+		}
+		at, next = next, next+8
+	}
+	if at == 0 {
+		return nil // too small to be cut
+	}
+	return append(all, fragment(whole, id, at, n, false))
+}
+
+func TestAnyOrderOfAnyFragmentationGivesTheOriginal(t *testing.T) {
+	r := newReassembly(packet.ReassemblerOptions{})
+	rapid.Check(t, func(t *rapid.T) {
+		var all [][]byte
+		want := map[string]int{} // whole packets that are to come
+		for i := range uint32(rapid.IntRange(1, 3).Draw(t, "packets")) {
+			whole := drawSegment(t, "segment")
+			if parts := drawFragmentation(t, whole, i); parts != nil {
+				all = append(all, parts...)
+				want[string(unfragmented(whole, i))]++
+			}
+		}
+		for _, b := range rapid.Permutation(all).Draw(t, "order") {
+			whole, f := r.add(b)
+			if f != packet.FaultNone {
+				t.Fatalf("refused: %v", f)
+			}
+			if whole == nil {
+				continue
+			}
+			if want[string(whole)]--; want[string(whole)] < 0 {
+				t.Fatalf("%d bytes came out that did not go in", len(whole))
+			}
+			p := packet.Packet{Data: whole}
+			if !p.Parse() {
+				t.Fatalf("the reassembled packet is refused: %v", p.Fault)
+			}
+		}
+		for b, n := range want {
+			if n != 0 {
+				t.Fatalf("a packet of %d bytes did not come out", len(b))
+			}
+		}
+		if n, size := r.Held(); n != 0 || size != 0 {
+			t.Fatalf("%d packets in %d bytes are left", n, size)
+		}
+	})
+}
+
+func BenchmarkReassemble(b *testing.B) {
+	run := func(name string, all [][]byte) {
+		b.Run(name, func(b *testing.B) {
+			r := packet.NewReassembler(packet.ReassemblerOptions{})
+			packets := make([]packet.Packet, len(all))
+			size := 0
+			for i := range all {
+				packets[i].Data = all[i]
+				packets[i].Parse()
+				size += len(all[i])
+			}
+			b.SetBytes(int64(size / len(all)))
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				r.Add(&packets[i])
+				if i++; i == len(packets) {
+					i = 0
+				}
+			}
+		})
+	}
+	// From 8 sources as many packets as they may hold, each in its turn.
+	flood := func(part func(segment []byte, id uint32) []byte) (all [][]byte) {
+		for i := range 1024 {
+			e := families["IPv4"]
+			e.client = netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i % 8)}), 1)
+			all = append(all, part(e.tcp(packettest.TCP{Payload: pattern(1400)}), uint32(i)))
+		}
+		return all
+	}
+	for _, name := range []string{"IPv4", "IPv6"} {
+		e := families[name]
+		run(name+" 1500 bytes in 2", cut(e.tcp(packettest.TCP{Payload: pattern(1440)}), 7, 1232))
+		run(name+" 64 KiB in 53", cut(e.tcp(packettest.TCP{Payload: pattern(64000)}), 7, 1224))
+	}
+	run("flood of first fragments", flood(func(s []byte, id uint32) []byte { return fragment(s, id, 0, 1400, true) }))
+	run("flood of tiny fragments", flood(func(s []byte, id uint32) []byte { return fragment(s, id, 0, 8, true) }))
+	run("flood of overlaps", flood(func(s []byte, id uint32) []byte {
+		return fragment(s, id/16%2, 24, 32+int(id/32%2)*8, true)
+	}))
+}
