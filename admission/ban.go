@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/knockgw/knockgw/internal/sample"
+	"github.com/knockgw/knockgw/internal/loglimit"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -56,7 +56,7 @@ func (g *Gate) Failed(t packet.Tuple) {
 // logBan is what is done about a ban where nobody wants to be told.
 func (g *Gate) logBan(e BanEvent) {
 	if leftOut, ok := g.banLines.Take(g.now()); ok {
-		g.log.Info("source banned from open services", sample.With(leftOut, "source", e.Source, "service", e.Service, "for", e.For)...)
+		g.log.Info("source banned from open services", loglimit.With(leftOut, "source", e.Source, "service", e.Service, "for", e.For)...)
 	}
 }
 

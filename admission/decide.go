@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/knockgw/knockgw/internal/sample"
+	"github.com/knockgw/knockgw/internal/loglimit"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -230,7 +230,7 @@ func (g *Gate) earn(s *source, d *decision) KnockResult {
 func (g *Gate) report(e KnockEvent) {
 	if e.Result == KnockStoreFailed {
 		if leftOut, ok := g.storeLines.Take(g.now()); ok {
-			g.log.Error("replay store failed; knock refused", sample.With(leftOut, "err", e.Err)...)
+			g.log.Error("replay store failed; knock refused", loglimit.With(leftOut, "err", e.Err)...)
 		}
 	}
 	g.knocked(e)

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/knockgw/knockgw/internal/sample"
+	"github.com/knockgw/knockgw/internal/loglimit"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -32,7 +32,7 @@ type Gate struct {
 	mtu     int
 	log     *slog.Logger
 
-	banLines, storeLines sample.Lines
+	banLines, storeLines loglimit.Lines
 
 	stats counters
 

@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/knockgw/knockgw/internal/sample"
+	"github.com/knockgw/knockgw/internal/loglimit"
 )
 
 const (
@@ -55,7 +55,7 @@ type FileStore struct {
 	dir   string
 	opts  StoreOptions
 	lock  *os.File
-	lines sample.Lines // about segments that cannot be begun, or made larger
+	lines loglimit.Lines // about segments that cannot be begun, or made larger
 
 	bounds atomic.Pointer[[]Bound] // as they were last told
 

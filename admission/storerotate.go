@@ -5,7 +5,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/knockgw/knockgw/internal/sample"
+	"github.com/knockgw/knockgw/internal/loglimit"
 )
 
 // How a file store goes from one segment to the other, and makes new ones.
@@ -57,7 +57,7 @@ func (s *FileStore) rotate(t instant, adding int64) error {
 func (s *FileStore) failed(t instant, what string, err error) {
 	s.retry = t.mono + int64(rotateRetry)
 	if leftOut, ok := s.lines.Take(s.opts.Now()); ok {
-		s.opts.Logger.Error(what, sample.With(leftOut, "dir", s.dir, "error", err)...)
+		s.opts.Logger.Error(what, loglimit.With(leftOut, "dir", s.dir, "error", err)...)
 	}
 }
 

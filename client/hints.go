@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/auth"
-	"github.com/knockgw/knockgw/internal/build"
+	"github.com/knockgw/knockgw/internal/buildinfo"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -23,7 +23,7 @@ const clockSlack = 24 * time.Hour
 // that says now is wrong, and a gateway takes no knock of it. Hosts without a
 // battery for their clock start in 1970.
 func CheckClock(now time.Time) error {
-	built := build.Time()
+	built := buildinfo.Time()
 	if !now.Before(built.Add(-clockSlack)) {
 		return nil
 	}

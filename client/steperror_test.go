@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/auth"
-	"github.com/knockgw/knockgw/internal/build"
+	"github.com/knockgw/knockgw/internal/buildinfo"
 )
 
 func TestAStepErrorSaysWhatToCheck(t *testing.T) {
@@ -59,7 +59,7 @@ func TestAStepErrorSaysWhatToCheck(t *testing.T) {
 				Err: context.DeadlineExceeded, clock: time.Unix(60, 0), method: "udp",
 			},
 			"connect: 10.77.0.1:22 did not answer 9 knocks in 15 s; this host's clock is wrong: it says 1970-01-01 00:01 UTC, and this program was built on " +
-				build.Time().Format(time.DateOnly) + "; set it (NTP)",
+				buildinfo.Time().Format(time.DateOnly) + "; set it (NTP)",
 		},
 		{
 			"no address of the family", StepError{
@@ -158,7 +158,7 @@ func TestStepErrorNamesNoDeadlineAndTheClockOnce(t *testing.T) {
 }
 
 func TestCheckClockRefusesATimeBeforeTheBuild(t *testing.T) {
-	built := build.Time()
+	built := buildinfo.Time()
 	for now, wrong := range map[time.Time]bool{
 		time.Unix(0, 0): true, built.Add(-2 * clockSlack): true, built.Add(-clockSlack / 2): false, built.AddDate(20, 0, 0): false,
 	} {

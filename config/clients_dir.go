@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/knockgw/knockgw/internal/joined"
+	"github.com/knockgw/knockgw/internal/errlist"
 	"github.com/knockgw/knockgw/internal/privatefile"
 	"github.com/knockgw/knockgw/internal/strictyaml"
 )
@@ -67,7 +67,7 @@ func LoadGood(path string, opts ...Option) (*Config, error) {
 		return c, nil
 	}
 	bad := make(map[string]bool)
-	for _, e := range joined.Errors(err) {
+	for _, e := range errlist.Errors(err) {
 		var at *Error
 		if !errors.As(e, &at) || at.File == path {
 			return nil, err

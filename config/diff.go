@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/knockgw/knockgw/internal/plain"
+	"github.com/knockgw/knockgw/internal/termsafe"
 )
 
 // Changes are what makes one Config another, by the file's names. There is no
@@ -112,13 +112,13 @@ func (c *Changes) Lines() []string {
 func (d *Difference) lines(what string) []string {
 	var lines []string
 	for _, name := range d.Added {
-		lines = append(lines, fmt.Sprintf("%s %s added", what, plain.Name(name)))
+		lines = append(lines, fmt.Sprintf("%s %s added", what, termsafe.Name(name)))
 	}
 	for _, name := range d.Removed {
-		lines = append(lines, fmt.Sprintf("%s %s removed", what, plain.Name(name)))
+		lines = append(lines, fmt.Sprintf("%s %s removed", what, termsafe.Name(name)))
 	}
 	for _, e := range d.Changed {
-		lines = append(lines, fmt.Sprintf("%s %s: %s changed", what, plain.Name(e.Name), strings.Join(e.Keys, ", ")))
+		lines = append(lines, fmt.Sprintf("%s %s: %s changed", what, termsafe.Name(e.Name), strings.Join(e.Keys, ", ")))
 	}
 	return lines
 }

@@ -28,7 +28,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/knockgw/knockgw/internal/sample"
+	"github.com/knockgw/knockgw/internal/loglimit"
 )
 
 // A Conn is a stream with the ends that a relay needs.
@@ -144,7 +144,7 @@ type Totals struct {
 // Set is the flows of a gateway. The zero value is not ready; use NewSet.
 type Set struct {
 	log     *slog.Logger
-	silent  sample.Lines // about upstreams that do not answer
+	silent  loglimit.Lines // about upstreams that do not answer
 	buffers sync.Pool
 
 	mu sync.Mutex

@@ -6,8 +6,8 @@ import (
 	"net"
 	"time"
 
-	"github.com/knockgw/knockgw/internal/after"
-	"github.com/knockgw/knockgw/internal/sample"
+	"github.com/knockgw/knockgw/internal/ctxutil"
+	"github.com/knockgw/knockgw/internal/loglimit"
 )
 
 // serve is the life of a flow, in the order that the package comment draws.
@@ -74,7 +74,7 @@ const handshakeTime = 20 * time.Second
 func (s *Set) accept(ctx context.Context, f *Flow, r Request, p *Plan) (Conn, End) {
 	shake, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
-	release := after.Done(shake, func() {
+	release := ctxutil.Done(shake, func() {
 		if ending(ctx, EndKilled).heard() {
 			r.Refuse()
 		} else {
@@ -123,7 +123,7 @@ func (s *Set) dial(ctx context.Context, p *Plan) (Conn, End) {
 		return nil, ending(ctx, EndUpstreamTimeout)
 	}
 	if leftOut, ok := s.silent.Take(time.Now()); ok {
-		s.log.Warn("upstream does not answer", sample.With(leftOut, "service", p.Service, "upstream", p.Upstream, "err", err)...)
+		s.log.Warn("upstream does not answer", loglimit.With(leftOut, "service", p.Service, "upstream", p.Upstream, "err", err)...)
 	}
 	var timeout net.Error
 	if dctx.Err() != nil || errors.As(err, &timeout) && timeout.Timeout() {
@@ -138,7 +138,7 @@ func (s *Set) hand(ctx context.Context, f *Flow, client Conn, p *Plan) End {
 	s.began()
 	defer f.watchIdle(p)()
 	c := &handed{Conn: client, f: f, closed: make(chan struct{})}
-	defer after.Done(ctx, client.Abort)()
+	defer ctxutil.Done(ctx, client.Abort)()
 	if err := p.Serve(ctx, c, f.Client()); err != nil {
 		client.Abort()
 		return ending(ctx, EndUpstreamRefused)

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/knockgw/knockgw/internal/after"
+	"github.com/knockgw/knockgw/internal/ctxutil"
 )
 
 // bufferSize is how many bytes one step of a relay may move: four super-packets
@@ -70,7 +70,7 @@ func (s *Set) relay(ctx context.Context, f *Flow, client, upstream Conn, p *Plan
 			upstream.Abort()
 		})
 	}
-	release := after.Done(ctx, func() { fail(ending(ctx, EndKilled)) })
+	release := ctxutil.Done(ctx, func() { fail(ending(ctx, EndKilled)) })
 	up := direction{
 		s: s, f: f, dst: upstream, src: client, moved: &f.up,
 		toFailed: EndUpstreamReset, fromFailed: EndClientReset,

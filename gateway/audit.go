@@ -13,7 +13,7 @@ import (
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/flows"
 	"github.com/knockgw/knockgw/internal/audit"
-	"github.com/knockgw/knockgw/internal/build"
+	"github.com/knockgw/knockgw/internal/buildinfo"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -113,7 +113,7 @@ const byProgram = "the program itself (knockgw run: SIGHUP)"
 func (g *Gateway) auditStart(cfg *config.Config) {
 	g.audit.Add(audit.Event{
 		Kind: audit.Start, Reason: fmt.Sprintf("version %s, configuration %q, %d services, %d clients",
-			build.This().Version, g.o.Source, len(cfg.Services), len(cfg.Clients)),
+			buildinfo.This().Version, g.o.Source, len(cfg.Services), len(cfg.Clients)),
 	})
 }
 

@@ -6,7 +6,7 @@ import (
 	"os"
 
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/internal/build"
+	"github.com/knockgw/knockgw/internal/buildinfo"
 	"github.com/knockgw/knockgw/internal/control"
 )
 
@@ -68,7 +68,7 @@ type controlled struct{ g *Gateway }
 func (c controlled) Status() control.Status {
 	g := c.g
 	now := g.now.Load()
-	this := build.This()
+	this := buildinfo.This()
 	s := control.Status{
 		Version: this.Version, Commit: this.Commit, Dirty: this.Dirty, Go: this.Go,
 		PID: os.Getpid(), Since: g.started, Config: g.o.Source,

@@ -26,9 +26,9 @@ import (
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/flows"
 	"github.com/knockgw/knockgw/internal/audit"
-	"github.com/knockgw/knockgw/internal/hostnet"
+	"github.com/knockgw/knockgw/internal/bypass"
+	"github.com/knockgw/knockgw/internal/loglimit"
 	"github.com/knockgw/knockgw/internal/routing"
-	"github.com/knockgw/knockgw/internal/sample"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -86,15 +86,15 @@ type Gateway struct {
 	guard     *routing.Guard // of local, from open to the end of Run; nil for none
 	flows     *flows.Set
 	metrics   *metricSet
-	own       *ownRegistry // nil where the registry is somebody else's
-	refusals  sample.Lines // about refused knocks and authentications
-	entries   sample.Lines // about knocks and authentications that were let in
-	banLines  sample.Lines
+	own       *ownRegistry   // nil where the registry is somebody else's
+	refusals  loglimit.Lines // about refused knocks and authentications
+	entries   loglimit.Lines // about knocks and authentications that were let in
+	banLines  loglimit.Lines
 	journal   journal
 	audit     *audit.Log // nil where none is kept
 	health    health
 	intact    intact
-	bypass    bypass
+	bypass    bypassMonitor
 
 	authsRefused atomic.Uint64
 	watchers     watchers
@@ -123,7 +123,7 @@ func New(cfg *config.Config, o Options) (*Gateway, error) {
 		started: o.Now(),
 		hold:    Hold(cfg),
 		flows:   flows.NewSet(o.Log),
-		entries: sample.Lines{PerSecond: audit.DefaultPerSecond},
+		entries: loglimit.Lines{PerSecond: audit.DefaultPerSecond},
 		ready:   make(chan struct{}),
 	}
 	first, err := g.newSetup(cfg, nil)
@@ -198,5 +198,5 @@ func Remove(cfg *config.Config) (int, error) { return Hold(cfg).Remove() }
 
 // Hold returns what a gateway with this configuration installs.
 func Hold(cfg *config.Config) routing.Hold {
-	return routing.Hold{Prefixes: cfg.TUN.Routes, Ports: cfg.TUN.Local, UDP: cfg.LocalUDP(), Inside: hostnet.Of(cfg).Routes.Inside}
+	return routing.Hold{Prefixes: cfg.TUN.Routes, Ports: cfg.TUN.Local, UDP: cfg.LocalUDP(), Inside: bypass.Of(cfg).Routes.Inside}
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/knockgw/knockgw/flows"
-	"github.com/knockgw/knockgw/internal/build"
+	"github.com/knockgw/knockgw/internal/buildinfo"
 	"github.com/knockgw/knockgw/internal/statuspage"
 	"github.com/knockgw/knockgw/metrics"
 )
@@ -168,7 +168,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(desc("configured_services", "Services of the configuration in force."), len(now.Services))
 	gauge(desc("configured_clients", "Clients of the configuration in force."), len(now.Clients))
 	ch <- prometheus.MustNewConstMetric(desc("build_info", "1, labelled with what runs.", "version", "goversion"),
-		prometheus.GaugeValue, 1, build.This().Version, build.This().Go)
+		prometheus.GaugeValue, 1, buildinfo.This().Version, buildinfo.This().Go)
 }
 
 // metricsServer serves the registry; nil where nobody listens.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/flows"
-	"github.com/knockgw/knockgw/internal/build"
+	"github.com/knockgw/knockgw/internal/buildinfo"
 	"github.com/knockgw/knockgw/internal/statuspage"
 )
 
@@ -17,7 +17,7 @@ import (
 // pageStatus is what the status page shows of this moment.
 func (g *Gateway) pageStatus() statuspage.Status {
 	now := g.now.Load()
-	s := statuspage.Status{Version: build.This().Version, Started: g.started, Device: now.cfg.TUN.Name}
+	s := statuspage.Status{Version: buildinfo.This().Version, Started: g.started, Device: now.cfg.TUN.Name}
 	per := make(map[string]int)
 	all := g.newestFlows()
 	s.Flows, s.More = len(all), max(0, len(all)-statuspage.MaxSessions)

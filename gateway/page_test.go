@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/knockgw/knockgw/gateway"
-	"github.com/knockgw/knockgw/internal/build"
+	"github.com/knockgw/knockgw/internal/buildinfo"
 )
 
 // observed is a lab whose metrics are served, and where.
@@ -61,8 +61,8 @@ func TestTheListenerOfTheMetricsHasAPageAndSaysHowTheGatewayIs(t *testing.T) {
 		return code == http.StatusOK && strings.Contains(body, "alice") && strings.Contains(body, "ipv6-3") && strings.Contains(body, "[2001:db8::1]:")
 	})
 	for _, path := range []string{"/", "/metrics"} {
-		if _, body := get(t, url+path); !strings.Contains(html.UnescapeString(body), build.This().Version) {
-			t.Errorf("%s does not say that this is %s", path, build.This().Version)
+		if _, body := get(t, url+path); !strings.Contains(html.UnescapeString(body), buildinfo.This().Version) {
+			t.Errorf("%s does not say that this is %s", path, buildinfo.This().Version)
 		}
 	}
 	for path, want := range map[string]int{"/livez": 200, "/readyz": 200, "/metrics": 200, "/nothing": 404} {

@@ -14,7 +14,7 @@ import (
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/flows"
-	"github.com/knockgw/knockgw/internal/sample"
+	"github.com/knockgw/knockgw/internal/loglimit"
 	"github.com/knockgw/knockgw/netstack"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
@@ -213,7 +213,7 @@ func (p *parts) explain(service string, t packet.Tuple, e *auth.Error) {
 		if e.Result == auth.ResultStoreFailed {
 			level = slog.LevelError
 		}
-		p.g.log.Log(context.Background(), level, "authentication refused", sample.With(leftOut, attrs...)...)
+		p.g.log.Log(context.Background(), level, "authentication refused", loglimit.With(leftOut, attrs...)...)
 	default:
 		// Nothing was tried; counted.
 	}
@@ -247,7 +247,7 @@ func (g *Gateway) knocked(e admission.KnockEvent) {
 		if e.Result == admission.KnockStale {
 			attrs = append(attrs, "clock_difference", e.Skew.Round(time.Millisecond))
 		}
-		g.log.Warn("knock refused", sample.With(leftOut, attrs...)...)
+		g.log.Warn("knock refused", loglimit.With(leftOut, attrs...)...)
 	}
 }
 
@@ -259,7 +259,7 @@ func (g *Gateway) entered(ctx context.Context, how string, attrs ...any) {
 		return
 	}
 	if leftOut, ok := g.entries.Take(g.o.Now()); ok {
-		g.log.Log(ctx, level, how, sample.With(leftOut, attrs...)...)
+		g.log.Log(ctx, level, how, loglimit.With(leftOut, attrs...)...)
 	}
 }
 
@@ -269,7 +269,7 @@ func (g *Gateway) banned(b admission.BanEvent) {
 	level := g.everyday()
 	if leftOut, ok := g.banLines.Take(g.o.Now()); ok {
 		g.log.Log(context.Background(), level, "source banned from open services",
-			sample.With(leftOut, "source", b.Source, "service", b.Service, "failures", b.Failures, "for", b.For)...)
+			loglimit.With(leftOut, "source", b.Source, "service", b.Service, "failures", b.Failures, "for", b.For)...)
 	}
 }
 

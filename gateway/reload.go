@@ -8,7 +8,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/internal/joined"
+	"github.com/knockgw/knockgw/internal/errlist"
 )
 
 // A reload in order: all that may fail comes before the first thing that is seen
@@ -177,7 +177,7 @@ func (g *Gateway) reloaded(done renewal, operator string, err error) {
 	g.metrics.reloaded(err, g.o.Now())
 	g.auditReload(&done, operator, err)
 	if err != nil {
-		lines := joined.Errors(err)
+		lines := errlist.Errors(err)
 		for _, line := range lines[:min(len(lines), mostLines)] {
 			g.log.Error("configuration refused; the one before stays in force", "err", line)
 		}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/internal/hostnet"
+	"github.com/knockgw/knockgw/internal/bypass"
 	"github.com/knockgw/knockgw/internal/routing"
 )
 
@@ -120,7 +120,7 @@ func checkRoutes(cfg *config.Config) error {
 // protected prefix go to the device: their answers would not come back. The rules
 // that exempt an interface are made at the start alone.
 func checkInside(cfg *config.Config, started []routing.Inside) error {
-	for _, in := range hostnet.Of(cfg).Routes.Inside {
+	for _, in := range bypass.Of(cfg).Routes.Inside {
 		if !slices.Contains(started, in) {
 			return fmt.Errorf("upstream_device %s: its hosts have addresses of %s, and a rule for that is added at a start only: restart the gateway", in.Device, in.Prefix)
 		}

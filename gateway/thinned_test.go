@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/knockgw/knockgw/admission"
-	"github.com/knockgw/knockgw/internal/sample"
+	"github.com/knockgw/knockgw/internal/loglimit"
 )
 
 func TestRefusedKnocksDoNotFillTheLog(t *testing.T) {
@@ -29,7 +29,7 @@ func TestRefusedKnocksDoNotFillTheLog(t *testing.T) {
 	for range 10_000 {
 		g.knocked(event)
 	}
-	if n := count(); n != sample.PerSecond {
+	if n := count(); n != loglimit.PerSecond {
 		t.Errorf("%d lines about ten thousand copies", n)
 	}
 	// What a client does is said, whatever strangers do meanwhile.
@@ -39,12 +39,12 @@ func TestRefusedKnocksDoNotFillTheLog(t *testing.T) {
 	}
 	now = now.Add(time.Second)
 	g.knocked(event)
-	if want := "left_out=9995"; count() != sample.PerSecond+1 || !strings.Contains(out.String(), want) {
+	if want := "left_out=9995"; count() != loglimit.PerSecond+1 || !strings.Contains(out.String(), want) {
 		t.Errorf("a second later: %d lines, the last without %s", count(), want)
 	}
 	now = now.Add(-time.Hour) // the clock is set
 	g.knocked(event)
-	if n := count(); n != sample.PerSecond+2 {
+	if n := count(); n != loglimit.PerSecond+2 {
 		t.Errorf("%d lines after the clock was set back", n)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/client/relay"
-	"github.com/knockgw/knockgw/internal/after"
+	"github.com/knockgw/knockgw/internal/ctxutil"
 )
 
 // requestTime bounds how long a client takes to say what it wants: the same for all of SOCKS5's messages and an
@@ -58,7 +58,7 @@ func Serve(ctx context.Context, o Options) error {
 	p := &proxy{Options: o}
 	p.web = newWeb(p)
 	defer p.web.close()
-	defer after.Done(ctx, p.web.drain)()
+	defer ctxutil.Done(ctx, p.web.drain)()
 	a := relay.Acceptor{Listener: o.Listener, MaxConns: o.MaxConns, Drain: o.Drain, Retrying: o.Retrying}
 	return a.Each(ctx, p.serve)
 }
@@ -72,7 +72,7 @@ type proxy struct {
 
 // serve serves one client.
 func (p *proxy) serve(ctx context.Context, conn net.Conn) {
-	release := after.Done(ctx, func() { relay.Reset(conn) })
+	release := ctxutil.Done(ctx, func() { relay.Reset(conn) })
 	_ = conn.SetDeadline(time.Now().Add(requestTime)) // without it, the drain is the limit
 	var first [1]byte
 	if n, err := conn.Read(first[:]); n == 0 || err != nil {

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/knockgw/knockgw/internal/after"
+	"github.com/knockgw/knockgw/internal/ctxutil"
 )
 
 const (
@@ -43,7 +43,7 @@ func (a Acceptor) Each(ctx context.Context, serve func(ctx context.Context, conn
 	slots := make(chan struct{}, or(a.MaxConns, DefaultMaxConns))
 	live, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(nil)
-	release := after.Done(ctx, func() { _ = a.Listener.Close() }) // wakes Accept, which says so
+	release := ctxutil.Done(ctx, func() { _ = a.Listener.Close() }) // wakes Accept, which says so
 	var running sync.WaitGroup
 	failure := a.acceptAll(ctx, slots, func(conn net.Conn) {
 		running.Go(func() {

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"github.com/knockgw/knockgw/internal/after"
+	"github.com/knockgw/knockgw/internal/ctxutil"
 )
 
 // bufferSize is how many bytes one step moves where the kernel does not move them by itself: what a pipe
@@ -51,7 +51,7 @@ func (r *Relay) Join(ctx context.Context, near, far net.Conn) (Moved, error) {
 			Reset(far)
 		})
 	}
-	release := after.Done(ctx, func() { fail(context.Cause(ctx)) })
+	release := ctxutil.Done(ctx, func() { fail(context.Cause(ctx)) })
 	var ended atomic.Bool // the application has ended its way, and the service was told
 	wg.Go(func() {
 		n, err := r.pump(far, near)

@@ -17,7 +17,7 @@ export SOURCE_DATE_EPOCH
 umask 022
 
 # What the program says of itself: the checkout that it is of, and whether that was changed.
-build=github.com/knockgw/knockgw/internal/build
+build=github.com/knockgw/knockgw/internal/buildinfo
 commit=$(git rev-parse HEAD 2>/dev/null || true)
 dirty=$(if [ -n "$commit" ] && ! git diff --quiet HEAD; then echo true; fi)
 says="-X $build.version=$version -X $build.commit=$commit -X $build.dirty=$dirty -X $build.epoch=$SOURCE_DATE_EPOCH"

@@ -28,7 +28,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/internal/joined"
+	"github.com/knockgw/knockgw/internal/errlist"
 )
 
 // Status is what a gateway says of itself.
@@ -87,7 +87,7 @@ var (
 
 // problems is an error as Problems has it, a line for each that was joined.
 func problems(err error) (lines []string) {
-	for _, e := range joined.Errors(err) {
+	for _, e := range errlist.Errors(err) {
 		lines = append(lines, e.Error())
 	}
 	return lines

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/knockgw/knockgw/internal/bounded"
+	"github.com/knockgw/knockgw/internal/connlimit"
 )
 
 const (
@@ -46,7 +46,7 @@ func Listen(socket string) (*Server, error) {
 	if err != nil {
 		return fail(errors.Join(err, l.Close()))
 	}
-	return &Server{listener: &bounded.Listener{Listener: l, Most: MaxConnections}, peers: p}, nil
+	return &Server{listener: &connlimit.Listener{Listener: l, Most: MaxConnections}, peers: p}, nil
 }
 
 // Vacant returns ErrTaken if a process listens at the socket. It changes nothing.

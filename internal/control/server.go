@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/knockgw/knockgw/internal/bounded"
+	"github.com/knockgw/knockgw/internal/connlimit"
 )
 
 const (
@@ -45,7 +45,7 @@ type Gateway interface {
 
 // A Server is the gateway's end of a socket.
 type Server struct {
-	listener *bounded.Listener
+	listener *connlimit.Listener
 	peers    peers
 }
 

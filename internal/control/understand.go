@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/knockgw/knockgw/internal/plain"
+	"github.com/knockgw/knockgw/internal/termsafe"
 )
 
 // understand reads one value of what the gateway at the socket says. A gateway talks to strangers, and what it says is
@@ -31,7 +31,7 @@ func (c *Client) understand(from io.Reader, into any) error {
 func harmless(said any) any {
 	switch v := said.(type) {
 	case string:
-		return plain.Text(v)
+		return termsafe.Text(v)
 	case []any:
 		for i := range v {
 			v[i] = harmless(v[i])

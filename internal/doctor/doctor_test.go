@@ -10,8 +10,8 @@ import (
 	"testing"
 
 	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/internal/bypass"
 	"github.com/knockgw/knockgw/internal/control"
-	"github.com/knockgw/knockgw/internal/hostnet"
 )
 
 // healthy is a host on which everything is as it should be, and a configuration for it.
@@ -52,7 +52,7 @@ limits: {flows: 1024}
 		},
 		Route:        func(netip.Addr) (string, error) { return "eth0", nil },
 		Missing:      func() (routes, ports []string, err error) { return nil, nil, nil },
-		Bypass:       func(bool) ([]hostnet.Problem, error) { return nil, nil },
+		Bypass:       func(bool) ([]bypass.Problem, error) { return nil, nil },
 		Arrives:      func(Arrival) (string, error) { return "knock0", nil },
 		Proxied:      func(string) ([]netip.Addr, error) { return nil, nil },
 		Firewall:     func() (*Firewall, error) { return &Firewall{}, nil },

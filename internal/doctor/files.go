@@ -7,7 +7,7 @@ import (
 	"io/fs"
 	"path/filepath"
 
-	"github.com/knockgw/knockgw/internal/plain"
+	"github.com/knockgw/knockgw/internal/termsafe"
 )
 
 // What the gateway reads and writes, and whether the account that it runs as may.
@@ -81,9 +81,9 @@ func (e *examination) closed(path string) string {
 // give is the command that lets the account have a path.
 func (e *examination) give(path string) string {
 	if dir := e.closed(path); dir != "" {
-		return "chmod o+x " + plain.Shell(dir)
+		return "chmod o+x " + termsafe.Shell(dir)
 	}
-	return fmt.Sprintf("chown %s %s", plain.Shell(e.Account.Name), plain.Shell(path))
+	return fmt.Sprintf("chown %s %s", termsafe.Shell(e.Account.Name), termsafe.Shell(path))
 }
 
 // clientsDir: one that is not there has no clients, and is made for the first.
@@ -131,7 +131,7 @@ func (e *examination) loadable() {
 		load = func() error { return e.As(e.Load) }
 	}
 	if err := load(); err != nil {
-		e.bad(Fail, check, "chown "+plain.Shell(e.Account.Name)+" FILE # each that is named", "%s cannot load the configuration: %s", e.Account.Name, joinedLines(err))
+		e.bad(Fail, check, "chown "+termsafe.Shell(e.Account.Name)+" FILE # each that is named", "%s cannot load the configuration: %s", e.Account.Name, joinedLines(err))
 		return
 	}
 	e.ok(check, "all files that the configuration names can be read by %s", e.Account.Name)
@@ -160,7 +160,7 @@ func (e *examination) changeable(check, file string) bool {
 	case err != nil:
 		e.unknown(check, err)
 	case !ok:
-		e.bad(Fail, check, "chown "+plain.Shell(e.Account.Name)+" "+plain.Shell(file), "%s is there, and cannot be written by %s", file, e.Account.Name)
+		e.bad(Fail, check, "chown "+termsafe.Shell(e.Account.Name)+" "+termsafe.Shell(file), "%s is there, and cannot be written by %s", file, e.Account.Name)
 	}
 	return ok
 }
@@ -173,9 +173,9 @@ func (e *examination) writable(check, dir string) bool {
 		at = filepath.Dir(at)
 		f, err = e.host.File(at)
 	}
-	mend := fmt.Sprintf("install -d -m 0750 -o %s %s", plain.Shell(e.Account.Name), plain.Shell(dir))
+	mend := fmt.Sprintf("install -d -m 0750 -o %s %s", termsafe.Shell(e.Account.Name), termsafe.Shell(dir))
 	if closed := e.closed(at); err == nil && closed != "" {
-		mend = "chmod o+x " + plain.Shell(closed)
+		mend = "chmod o+x " + termsafe.Shell(closed)
 	}
 	ok := false
 	if err == nil && f.Mode.IsDir() {

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/internal/plain"
+	"github.com/knockgw/knockgw/internal/termsafe"
 )
 
 // A Firewall is what the host's packet filter does where packets for the gateway pass.
@@ -106,7 +106,7 @@ func (e *examination) firewall(context.Context) {
 		e.bad(Warn, check, mend, found, args...)
 	}
 	for _, table := range w.Legacy {
-		bad("iptables-legacy-save -t "+plain.Shell(table)+" # and ip6tables-legacy-save; to accept: iptables-legacy -I FORWARD -o "+plain.Shell(e.Config.TUN.Name)+" -j ACCEPT, and with -i",
+		bad("iptables-legacy-save -t "+termsafe.Shell(table)+" # and ip6tables-legacy-save; to accept: iptables-legacy -I FORWARD -o "+termsafe.Shell(e.Config.TUN.Name)+" -j ACCEPT, and with -i",
 			"there is a table %s of iptables-legacy, whose rules are not read here: look whether one refuses what comes for the protected addresses", table)
 	}
 	for i := range w.Chains {

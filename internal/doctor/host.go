@@ -5,7 +5,7 @@ import (
 	"io/fs"
 	"net/netip"
 
-	"github.com/knockgw/knockgw/internal/hostnet"
+	"github.com/knockgw/knockgw/internal/bypass"
 )
 
 // A Host is what the system says. A nil function is one that the system does not have; Running, Resolve and Dial every
@@ -15,17 +15,17 @@ type Host struct {
 
 	Running      func(ctx context.Context) (pid int, err error) // the gateway on this configuration; control.ErrNotRunning
 	Kernel       func() (release string, err error)
-	Device       func() error                                  // open /dev/net/tun
-	Capabilities func() (uint64, error)                        // effective, a bit each
-	Filter       func() error                                  // load an eBPF filter, and forget it
-	Setting      func(name string) (string, error)             // of /proc/sys/net, as ipv4/ip_forward
-	Links        func() ([]Link, error)                        // all interfaces
-	Route        func(netip.Addr) (device string, err error)   // by which packets to an address leave; "" for none
-	Missing      func() (routes, ports []string, err error)    // of what a gateway that runs has made for tun.routes and tun.local
-	Absent       func() ([]string, error)                      // addresses of tun.local that the host cannot use yet, and why
-	Arrives      func(Arrival) (device string, err error)      // where a packet from outside would leave by
-	Proxied      func(device string) ([]netip.Addr, error)     // addresses for which it answers its neighbours
-	Bypass       func(running bool) ([]hostnet.Problem, error) // what lets packets pass the gateway by; with what a start adds where none runs
+	Device       func() error                                 // open /dev/net/tun
+	Capabilities func() (uint64, error)                       // effective, a bit each
+	Filter       func() error                                 // load an eBPF filter, and forget it
+	Setting      func(name string) (string, error)            // of /proc/sys/net, as ipv4/ip_forward
+	Links        func() ([]Link, error)                       // all interfaces
+	Route        func(netip.Addr) (device string, err error)  // by which packets to an address leave; "" for none
+	Missing      func() (routes, ports []string, err error)   // of what a gateway that runs has made for tun.routes and tun.local
+	Absent       func() ([]string, error)                     // addresses of tun.local that the host cannot use yet, and why
+	Arrives      func(Arrival) (device string, err error)     // where a packet from outside would leave by
+	Proxied      func(device string) ([]netip.Addr, error)    // addresses for which it answers its neighbours
+	Bypass       func(running bool) ([]bypass.Problem, error) // what lets packets pass the gateway by; with what a start adds where none runs
 	Firewall     func() (*Firewall, error)
 	Interface    func(name string) (Prepared, error) // fs.ErrNotExist
 	Clears       func() (string, error)              // who clears away routes and rules that are not its own, and may do so; "" for nobody

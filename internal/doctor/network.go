@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/knockgw/knockgw/internal/hostnet"
-	"github.com/knockgw/knockgw/internal/plain"
+	"github.com/knockgw/knockgw/internal/bypass"
 	"github.com/knockgw/knockgw/internal/routing"
+	"github.com/knockgw/knockgw/internal/termsafe"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -87,7 +87,7 @@ func (e *examination) learning() string {
 }
 
 // inSysctl is the name of an interface as sysctl takes it, for a shell.
-func inSysctl(name string) string { return plain.Shell(strings.ReplaceAll(name, ".", "/")) }
+func inSysctl(name string) string { return termsafe.Shell(strings.ReplaceAll(name, ".", "/")) }
 
 // forwarding4: each interface that packets come from needs it, and ip_forward sets it for all.
 func (e *examination) forwarding4(check string) {
@@ -189,7 +189,7 @@ func (e *examination) routes(context.Context) {
 					if e.Prepared { // no rule of knockgw's comes before the host's addresses
 						what = "its kernel answers for it"
 					}
-					e.bad(Fail, check, fmt.Sprintf("ip addr del %s dev %s # or hide ports of it with tun.local instead", a, plain.Shell(l.Name)),
+					e.bad(Fail, check, fmt.Sprintf("ip addr del %s dev %s # or hide ports of it with tun.local instead", a, termsafe.Shell(l.Name)),
 						"%s, in %s, is an address of this host: %s", a.Addr(), r, what)
 				case a.Overlaps(r) && l.Name != e.Config.TUN.Name && a.Bits() < r.Bits():
 					if mend := e.proxy(l.Name, r); mend != "" {
@@ -202,7 +202,7 @@ func (e *examination) routes(context.Context) {
 		if e.Prepared && e.host.Route != nil {
 			if device, err := e.host.Route(r.Addr()); err != nil || device != e.Config.TUN.Name {
 				good = false
-				e.bad(Fail, check, fmt.Sprintf("ip route add %s dev %s metric 64", r, plain.Shell(e.Config.TUN.Name)), "%s does not lead to the prepared %s", r, e.Config.TUN.Name)
+				e.bad(Fail, check, fmt.Sprintf("ip route add %s dev %s metric 64", r, termsafe.Shell(e.Config.TUN.Name)), "%s does not lead to the prepared %s", r, e.Config.TUN.Name)
 			}
 		}
 	}
@@ -223,7 +223,7 @@ func (e *examination) routes(context.Context) {
 
 // inside reports whether hosts of a prefix are behind an interface.
 func (e *examination) inside(r netip.Prefix, link string) bool {
-	return slices.ContainsFunc(hostnet.Of(e.Config).Routes.Inside, func(in routing.Inside) bool { return in.Prefix == r && in.Device == link })
+	return slices.ContainsFunc(bypass.Of(e.Config).Routes.Inside, func(in routing.Inside) bool { return in.Prefix == r && in.Device == link })
 }
 
 // isInside is inside for the prefix of an address.
@@ -238,11 +238,11 @@ func (e *examination) bypass(context.Context) {
 	if e.Prepared && !e.running {
 		return // its routes may be added later
 	}
-	found, ok := learn(e, check, func() func() ([]hostnet.Problem, error) {
+	found, ok := learn(e, check, func() func() ([]bypass.Problem, error) {
 		if e.host.Bypass == nil {
 			return nil
 		}
-		return func() ([]hostnet.Problem, error) { return e.host.Bypass(e.running) }
+		return func() ([]bypass.Problem, error) { return e.host.Bypass(e.running) }
 	}())
 	if !ok {
 		return
@@ -254,7 +254,7 @@ func (e *examination) bypass(context.Context) {
 		}
 		good = false
 		level := Fail
-		if p.Severity == hostnet.Unknown {
+		if p.Severity == bypass.Unknown {
 			level = Warn
 		}
 		e.bad(level, check, p.Remedy, "%s: %s", p.Subject, p.Found)
@@ -357,7 +357,7 @@ func (e *examination) upstream(ctx context.Context, check, host string, port uin
 	if a, err := netip.ParseAddr(host); err == nil {
 		addrs = append(addrs, a)
 	} else if addrs, err = e.host.Resolve(ctx, host); err != nil || len(addrs) == 0 {
-		e.bad(Fail, check, "correct services[].upstream, or the resolver: getent hosts "+plain.Shell(host), "%s does not resolve: %v", host, err)
+		e.bad(Fail, check, "correct services[].upstream, or the resolver: getent hosts "+termsafe.Shell(host), "%s does not resolve: %v", host, err)
 		return
 	}
 	for _, a := range addrs {

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/knockgw/knockgw/internal/hostnet"
+	"github.com/knockgw/knockgw/internal/bypass"
 )
 
 // hostileNames are what an account may write into the files that it owns, and what
@@ -97,7 +97,7 @@ func hostileFindings(t *testing.T, name string) []Finding {
 			{Family: "ip", Table: "filter", Name: "FORWARD" + name, Hook: "forward", Drops: true},
 		}}, nil
 	}
-	h.Bypass = func(bool) ([]hostnet.Problem, error) { return nil, nil }
+	h.Bypass = func(bool) ([]bypass.Problem, error) { return nil, nil }
 	all := Examine(t.Context(), h, o)
 	o.Prepared, o.NoAccount = true, ""
 	for _, p := range []Prepared{{}, {TUN: true}, {TUN: true, Owner: 999}} {
@@ -134,17 +134,17 @@ func TestDoctorWarnsOfAMissingClientsDirectory(t *testing.T) {
 func TestDoctorFailsWhereTheHostBypassesTheGateway(t *testing.T) {
 	t.Parallel()
 	h, o := healthy(t)
-	h.Bypass = func(running bool) ([]hostnet.Problem, error) {
+	h.Bypass = func(running bool) ([]bypass.Problem, error) {
 		if running {
 			t.Error("no gateway runs")
 		}
-		return []hostnet.Problem{{Subject: "10.77.0.0/24", Severity: hostnet.Open, Found: "goes elsewhere", Remedy: "ip rule del"}}, nil
+		return []bypass.Problem{{Subject: "10.77.0.0/24", Severity: bypass.Open, Found: "goes elsewhere", Remedy: "ip rule del"}}, nil
 	}
 	all := Examine(t.Context(), h, o)
 	if !Failed(all) {
 		t.Errorf("%+v", all)
 	}
-	h.Bypass = func(bool) ([]hostnet.Problem, error) { return nil, errors.New("no answer") }
+	h.Bypass = func(bool) ([]bypass.Problem, error) { return nil, errors.New("no answer") }
 	for _, f := range Examine(t.Context(), h, o) {
 		if f.Check == "bypass" && (f.Level != Warn || !strings.Contains(f.Found, "not checked")) {
 			t.Errorf("%+v", f)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/internal/control"
-	"github.com/knockgw/knockgw/internal/plain"
+	"github.com/knockgw/knockgw/internal/termsafe"
 )
 
 // What the kernel has to offer, and to whom.
@@ -43,7 +43,7 @@ func (e *examination) gateway(ctx context.Context) {
 	case errors.Is(err, control.ErrNotRunning):
 		e.ok(check, "does not run")
 	case !errors.Is(err, fs.ErrPermission):
-		e.bad(Fail, check, fmt.Sprintf("ss -lxp src %s # who has it: end that, or write another control: {socket: ...}", plain.Shell(e.Config.Control.Socket)),
+		e.bad(Fail, check, fmt.Sprintf("ss -lxp src %s # who has it: end that, or write another control: {socket: ...}", termsafe.Shell(e.Config.Control.Socket)),
 			"somebody else listens at the control socket: %v", err)
 	default:
 		e.unknown(check, err)

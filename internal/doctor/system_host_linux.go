@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/internal/bypass"
 	"github.com/knockgw/knockgw/internal/filter"
-	"github.com/knockgw/knockgw/internal/hostnet"
 	"github.com/knockgw/knockgw/internal/routing"
 )
 
@@ -50,7 +50,7 @@ func (h *Host) ask(cfg *config.Config) {
 	h.Route = func(a netip.Addr) (string, error) { return routing.UpstreamDevice(a), nil }
 	h.Missing = func() (routes, ports []string, err error) { return missing(cfg) }
 	h.Absent = func() ([]string, error) { return routing.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()}.Absent() }
-	h.Bypass = func(running bool) ([]hostnet.Problem, error) { return bypass(cfg, running) }
+	h.Bypass = func(running bool) ([]bypass.Problem, error) { return findBypasses(cfg, running) }
 	h.Arrives, h.Proxied, h.Interface, h.Firewall = arrives, proxied, prepared, firewall
 	h.Clears = clears
 	h.Within = func(dir string) ([]string, error) {

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/knockgw/knockgw/internal/plain"
+	"github.com/knockgw/knockgw/internal/termsafe"
 )
 
 // Whether what comes from outside comes to the gateway: what other rules and
@@ -37,7 +37,7 @@ func (e *examination) proxy(link string, r netip.Prefix) string {
 	}
 	for i := range e.Config.Services {
 		a := e.Config.Services[i].Listen.Addr()
-		command := fmt.Sprintf("ip neigh add proxy %s dev %s", a, plain.Shell(link))
+		command := fmt.Sprintf("ip neigh add proxy %s dev %s", a, termsafe.Shell(link))
 		if r.Contains(a) && !slices.Contains(have, a) && !slices.Contains(commands, command) {
 			commands = append(commands, command)
 		}
@@ -80,7 +80,7 @@ func (e *examination) arrivals(context.Context) {
 				device = "nowhere"
 			}
 			good = false
-			e.bad(Fail, check, fmt.Sprintf("ip rule; ip route get %s from %s iif %s ipproto tcp dport %d # find the rule or route that comes before knockgw's, and remove it", a.To, from, plain.Shell(l.Name), a.Port),
+			e.bad(Fail, check, fmt.Sprintf("ip rule; ip route get %s from %s iif %s ipproto tcp dport %d # find the rule or route that comes before knockgw's, and remove it", a.To, from, termsafe.Shell(l.Name), a.Port),
 				"what comes by %s for %s goes to %s, not to %s", l.Name, netip.AddrPortFrom(a.To, a.Port), device, e.Config.TUN.Name)
 			break // one for an interface will do
 		}
@@ -180,8 +180,8 @@ func (e *examination) prepared(context.Context) {
 	if len(e.Config.TUN.Local) > 0 {
 		e.bad(Fail, check, "take tun.local out, or start without --prepared", "a prepared device hides no ports of the host (tun.local)")
 	}
-	quoted := plain.Shell(name)
-	create := fmt.Sprintf("ip tuntap add dev %s mode tun user %s && ip link set %[1]s mtu %[3]d up", quoted, plain.Shell(e.Account.Name), e.Config.TUN.MTU)
+	quoted := termsafe.Shell(name)
+	create := fmt.Sprintf("ip tuntap add dev %s mode tun user %s && ip link set %[1]s mtu %[3]d up", quoted, termsafe.Shell(e.Account.Name), e.Config.TUN.MTU)
 	p, err := e.host.Interface(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -204,7 +204,7 @@ func (e *examination) account(context.Context) {
 	const check = "account"
 	switch {
 	case e.NoAccount != "":
-		e.bad(Fail, check, "useradd --system --user-group --shell /usr/sbin/nologin "+plain.Shell(e.NoAccount), "there is no account %s, which knockgw run becomes when root starts it", e.NoAccount)
+		e.bad(Fail, check, "useradd --system --user-group --shell /usr/sbin/nologin "+termsafe.Shell(e.NoAccount), "there is no account %s, which knockgw run becomes when root starts it", e.NoAccount)
 	case e.Account.UID == 0:
 		e.ok(check, "%s", "root")
 	default:

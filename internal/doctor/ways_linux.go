@@ -15,30 +15,30 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/internal/hostnet"
+	"github.com/knockgw/knockgw/internal/bypass"
 	"github.com/knockgw/knockgw/internal/routing"
 )
 
 // missing is what a gateway on this configuration has made and is there no more.
 func missing(cfg *config.Config) (routes, ports []string, err error) {
-	routes, err = hostnet.Of(cfg).Routes.Missing(cfg.TUN.Name)
+	routes, err = bypass.Of(cfg).Routes.Missing(cfg.TUN.Name)
 	if err == nil {
 		ports, err = routing.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()}.Missing(cfg.TUN.Name)
 	}
 	return routes, ports, err
 }
 
-// bypass evaluates this host, as it is or with what a start adds.
-func bypass(cfg *config.Config, running bool) ([]hostnet.Problem, error) {
-	protected := hostnet.Of(cfg)
-	s, err := hostnet.Read(protected)
+// findBypasses evaluates this host, as it is or with what a start adds.
+func findBypasses(cfg *config.Config, running bool) ([]bypass.Problem, error) {
+	protected := bypass.Of(cfg)
+	s, err := bypass.Read(protected)
 	if err != nil {
 		return nil, err
 	}
 	if !running {
 		s = s.With(protected)
 	}
-	return hostnet.Evaluate(s, protected), nil
+	return bypass.Evaluate(s, protected), nil
 }
 
 // arrives asks the kernel what it would do with a packet, by its rules and routes.

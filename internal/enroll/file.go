@@ -12,7 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/internal/joined"
+	"github.com/knockgw/knockgw/internal/errlist"
 	"github.com/knockgw/knockgw/internal/privatefile"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -163,7 +163,7 @@ func Remove(path, id string) (*Change, error) {
 // if they are not there, or not there alone.
 func broken(err error, id string) string {
 	file := ""
-	for _, err := range joined.Errors(err) {
+	for _, err := range errlist.Errors(err) {
 		var mistake *config.Error
 		if !errors.As(err, &mistake) || filepath.Base(mistake.File) != fileName(id) || file != "" && file != mistake.File {
 			return ""

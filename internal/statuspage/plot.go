@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/knockgw/knockgw/internal/size"
+	"github.com/knockgw/knockgw/internal/bytesize"
 )
 
 // The plots are drawn here, as SVG, in a box of these units.
@@ -64,7 +64,7 @@ func plots(samples []sample, now time.Time) []plot {
 		draw(samples, now, "Flows", "", func(v float64) string { return fmt.Sprintf("%.0f", v) }, []quantity{
 			{"flows", func(_, b *sample) float64 { return float64(b.Flows) }},
 		}),
-		draw(samples, now, "Traffic of sessions", "/s", size.Text, []quantity{
+		draw(samples, now, "Traffic of sessions", "/s", bytesize.Text, []quantity{
 			{"from clients", per(time.Second, func(s *sample) uint64 { return s.Received })},
 			{"to clients", per(time.Second, func(s *sample) uint64 { return s.Sent })},
 		}),

@@ -18,7 +18,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/knockgw/knockgw/internal/size"
+	"github.com/knockgw/knockgw/internal/bytesize"
 )
 
 const (
@@ -136,7 +136,7 @@ var text string
 
 // page is parsed once; an error in it would be found by any test.
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"bytes": func(n uint64) string { return size.Text(float64(n)) }, "since": sinceText, "clock": clockText,
+	"bytes": func(n uint64) string { return bytesize.Text(float64(n)) }, "since": sinceText, "clock": clockText,
 	"name": nameText,
 }).Parse(text))
 

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/knockgw/knockgw/internal/sample"
+	"github.com/knockgw/knockgw/internal/loglimit"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
@@ -69,7 +69,7 @@ func TestAFloodFillsNoLog(t *testing.T) {
 		}
 	}
 	seconds := int(time.Since(began)/time.Second) + 2
-	most := kinds*sample.PerSecond*seconds + oneOff
+	most := kinds*loglimit.PerSecond*seconds + oneOff
 	if n := lines() - before; n > most || n == 0 {
 		t.Errorf("%d lines in %d seconds, and may be %d:\n%s", n, seconds, most, g.Log())
 	} else {

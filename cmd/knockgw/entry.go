@@ -1,7 +1,0 @@
-//go:build !gen
-
-package main
-
-import "os"
-
-func main() { os.Exit(run()) }

@@ -1,0 +1,39 @@
+package bypass
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/internal/routing"
+)
+
+// Of returns what a configuration protects.
+func Of(cfg *config.Config) *Protected {
+	p := &Protected{
+		Device: cfg.TUN.Name,
+		Routes: routing.Routes{Prefixes: cfg.TUN.Routes},
+		Local:  routing.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()},
+	}
+	for i := range cfg.Services {
+		s := &cfg.Services[i]
+		p.Services = append(p.Services, s.Listen)
+		for _, prefix := range cfg.TUN.Routes {
+			in := routing.Inside{Prefix: prefix, Device: s.UpstreamDevice}
+			if s.UpstreamDevice != "" && upstreamWithin(s, prefix) && !slices.Contains(p.Routes.Inside, in) {
+				p.Routes.Inside = append(p.Routes.Inside, in)
+			}
+		}
+	}
+	return p
+}
+
+// upstreamWithin reports whether an upstream of a service has an address of the
+// prefix: then its answers come by its interface, and must not go to the device.
+func upstreamWithin(s *config.Service, prefix netip.Prefix) bool {
+	if s.Upstream.Original {
+		return s.Listen.Overlaps(prefix)
+	}
+	a, err := netip.ParseAddr(s.Upstream.Host)
+	return err == nil && prefix.Contains(a.Unmap())
+}

@@ -1,0 +1,125 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/client"
+)
+
+// reset breaks a connection off, as a gateway does whose service is down.
+func reset(c net.Conn) {
+	_ = c.(interface{ NetConn() net.Conn }).NetConn().(*net.TCPConn).SetLinger(0)
+}
+
+func TestAServiceThatIsDownBehindTheGatewayIsNamed(t *testing.T) {
+	g := newGate(t, reset)
+	proven := g.profile("lab", "down")
+	proven.Services[0].Auth.Proof = true
+	profiles(t, proven)
+	r, w := io.Pipe()
+	defer w.Close()
+	if _, _, err := perform(t, r, "connect", "down"); exitCode(err) != exitFailed || err.Error() != errBehind.Error() {
+		t.Errorf("connect: %d, %v", exitCode(err), err)
+	}
+	out, _, err := perform(t, nil, "ping", "down", "-c", "1", "-o", "json")
+	var report pingReport
+	if bad := json.Unmarshal([]byte(out), &report); bad != nil || exitCode(err) != exitFailed ||
+		report.Worked != 0 || report.Attempts[0].Step != stepService || report.Attempts[0].Error != errBehind.Error() {
+		t.Errorf("ping: %v, %v, %+v", bad, err, report)
+	}
+	// Without a proof it may also be the authentication.
+	if _, _, err := perform(t, nil, "ping", "down", "-c", "1", "--proof=false", "--timeout", "1s"); exitCode(err) != exitAuthenticate {
+		t.Errorf("ping without a proof: %v", err)
+	}
+
+	l := listen(t, "forward", "down")
+	c, err := net.Dial("tcp", l.addr)
+	if err == nil { // unless it is reset at once
+		_ = c.SetDeadline(time.Now().Add(patience))
+		_, _ = io.WriteString(c, "hello")
+		_, _ = io.ReadAll(c)
+		_ = c.Close()
+	}
+	l.end(t)
+	if text := l.stderr.String(); !strings.Contains(text, errBehind.Error()) || strings.Contains(text, "readfrom") {
+		t.Errorf("forward: %s", text)
+	}
+
+	l = listen(t, "proxy", "--listen", "127.0.0.1:0")
+	transport := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: l.addr})}
+	answer, err := (&http.Client{Transport: transport, Timeout: patience}).Get("http://down/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(answer.Body)
+	_ = answer.Body.Close()
+	transport.CloseIdleConnections()
+	l.end(t)
+	if answer.StatusCode != http.StatusBadGateway || !strings.Contains(string(body), errBehind.Error()) {
+		t.Errorf("proxy: %s, %s", answer.Status, body)
+	}
+	if text := l.stderr.String(); !strings.Contains(text, errBehind.Error()) {
+		t.Errorf("proxy: %s", text)
+	}
+}
+
+func TestAServiceThatOnlyTakesIsNotDown(t *testing.T) {
+	g := newGate(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+	profiles(t, g.profile("lab", "sink"))
+	if _, _, err := perform(t, strings.NewReader("taken"), "connect", "sink", "--proof"); err != nil {
+		t.Error(err)
+	}
+	if out, _, err := perform(t, nil, "ping", "sink", "--proof", "-c", "1"); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestAKnockTakesNoTimeout(t *testing.T) {
+	g := newGate(t, echo)
+	secret := secretFile(t, aliceSecret)
+	who := []string{g.addr, "--client", "alice", "--secret-file", secret, "--port", fmt.Sprint(g.port), "--udp-port", fmt.Sprint(g.knockPort)}
+	if _, _, err := perform(t, nil, append([]string{"knock"}, who...)...); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := perform(t, nil, append([]string{"connect", "--timeout", "0"}, who...)...); exitCode(err) != exitUsage {
+		t.Errorf("connect without time: %v", err)
+	}
+}
+
+func TestAnAddressOfIPv4IsListenedAtAlone(t *testing.T) {
+	for listen, want := range map[string]string{
+		"0.0.0.0:0": "tcp4", "127.0.0.1:1": "tcp4", "[::]:0": "tcp", "[::1]:1": "tcp", ":1": "tcp", "localhost:1": "tcp",
+	} {
+		f := localFlags{listen: listen}
+		if got := f.network(); got != want {
+			t.Errorf("%s: %s, want %s", listen, got, want)
+		}
+	}
+}
+
+func TestConnectionThatEndsLateIsNotBlamedOnTheService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for late, want := range map[bool]error{false: errBehind, true: errLate} {
+			near, far := net.Pipe()
+			conn := hear(near, &client.Dialer{Auth: auth.Client{Proof: true}})
+			if late {
+				time.Sleep(dialTime + time.Second)
+			}
+			far.Close()
+			if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, want) {
+				t.Errorf("late: %v: %v", late, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/internal/enroll"
+	"github.com/knockgw/knockgw/internal/termsafe"
+)
+
+func clientShowCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "show ID",
+		Short: "Print the profile of a client again",
+		Long: "Prints the profile of a client as client add did, with the secret that the client has: for another device,\n" +
+			"or after its services or the gateway's settings have changed. A client in the configuration itself has one\n" +
+			"too. Nothing is changed. The client imports it with --replace. The secret is in it.",
+		Args: exact(1),
+	}
+	path := configFlag(cmd)
+	cmd.ValidArgsFunction = alone(completeClients(place{config: path}))
+	h := handout{replace: true}
+	h.add(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return h.show(cmd, *path, args[0]) }
+	return cmd
+}
+
+func clientSetCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "set ID {--service NAME... | --all-services}",
+		Short: "Change which services a client may use",
+		Long: "Rewrites the client's file in clients_dir; its secret, other keys and comments stay. The client needs its\n" +
+			"new profile for a new service: knockgw client show. A client that stands in the configuration itself is\n" +
+			"refused, with the line to edit.",
+		Example: "  knockgw client set alice --service +wiki          add a service\n" +
+			"  knockgw client set alice --service -db            take one away\n" +
+			"  knockgw client set alice --service ssh --service wiki   these and no others",
+		Args: exact(1),
+	}
+	path := configFlag(cmd)
+	output := outputFlag(cmd)
+	cmd.ValidArgsFunction = alone(completeOwnFiles(path))
+	services := cmd.Flags().StringArray("service", nil, "the `name` of a service that the client may use; +NAME adds it, -NAME takes it away; can be repeated")
+	all := cmd.Flags().Bool("all-services", false, "let the client use every service, later ones too")
+	completeFlag(cmd, "service", completeServices(place{config: path}))
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *all == (len(*services) > 0) {
+			return &usageError{errors.New("say what to change: --service +NAME, --service -NAME, --service NAME, or --all-services")}
+		}
+		change, names, err := enroll.SetServices(*path, args[0], *services)
+		if errors.Is(err, enroll.ErrServices) {
+			return &usageError{err}
+		}
+		if err != nil {
+			return err
+		}
+		taken, err := takeUp(cmd.Context(), change.Config)
+		if err != nil {
+			// The file stays: it may have taken a service away, and is valid.
+			return fmt.Errorf("%s is changed, but the running gateway still goes by what it had: %w", change.File, err)
+		}
+		set := changedClient{Client: args[0], File: change.File, Services: names, All: names == nil, Gateway: taken}
+		if names == nil {
+			set.Services = serviceNames(change.Config)
+		}
+		return answer(cmd, *output, set, func(w io.Writer) error { return set.print(w) })
+	}
+	return cmd
+}
+
+// changedClient is what client set has done.
+type changedClient struct {
+	Client   string   `json:"client"`
+	File     string   `json:"file"`
+	Services []string `json:"services"` // all that it may use, by name
+	All      bool     `json:"all"`      // later ones too
+	Gateway  uptake   `json:"gateway"`
+}
+
+func (c *changedClient) print(w io.Writer) error {
+	may := strings.Join(c.Services, ", ")
+	if c.All {
+		may = "all services"
+	}
+	_, err := fmt.Fprintf(w, "client %s may use %s (%s); %s\nits new profile: knockgw client show %s\n",
+		termsafe.Name(c.Client), may, c.File, c.Gateway.words(), termsafe.Name(c.Client))
+	return err
+}

@@ -1,0 +1,61 @@
+package cli
+
+import (
+	"errors"
+	"log"
+
+	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/client/relay"
+)
+
+func forwardCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "forward TARGET [--listen ADDRESS]",
+		Short: "Make a service reachable at a local address",
+		Long: "Listens on a local address, and joins each connection that comes to it with one to the service, for which\n" +
+			"it knocks anew. It prints the address when it is ready, with -o json as an object on a line; port 0 stands for any that is free. A program\n" +
+			"whose service cannot be reached sees its connection reset, and why is on standard error.\n\n" +
+			"SIGTERM or an interrupt ends it when the connections have ended, or --drain later; a second one at once.\n\n" +
+			aboutTargets,
+		Example: "  knockgw forward postgres --listen 127.0.0.1:15432\n  psql -h 127.0.0.1 -p 15432",
+		Args:    exact(1),
+	}
+	cmd.ValidArgsFunction = alone(completeTargets())
+	var (
+		f     clientFlags
+		local localFlags
+	)
+	f.addConnecting(cmd)
+	local.add(cmd, "127.0.0.1:0")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := local.check(); err != nil {
+			return err
+		}
+		t, err := f.find(cmd, args[0])
+		if err != nil {
+			return err
+		}
+		ctx, say := cmd.Context(), log.New(cmd.ErrOrStderr(), "knockgw: ", 0)
+		listener, err := local.open(ctx, say)
+		if err != nil {
+			return err
+		}
+		if err := local.tell(cmd, listener.Addr(), t.name); err != nil {
+			return errors.Join(err, listener.Close())
+		}
+		notePlainText(cmd.ErrOrStderr(), t.address)
+		return local.untilDrained(ctx, say, func() error {
+			return relay.Serve(ctx, relay.Options{
+				Listener: listener, Dial: t.dial, MaxConns: local.conns, Drain: local.drain,
+				Report: func(end relay.End) {
+					if err := broken(end, t.Dialer); err != nil {
+						say.Printf("%s: connection from %s: %s", t.name, where(end.From), oneLine(err))
+					}
+				},
+				Retrying: func(err error) { say.Printf("accept: %v; trying again", err) },
+			})
+		})
+	}
+	return cmd
+}

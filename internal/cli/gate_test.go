@@ -1,0 +1,234 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/client/profile"
+	"github.com/knockgw/knockgw/protocol"
+)
+
+// leakless runs the tests, and fails if they leave goroutines behind.
+type leakless struct{ *testing.M }
+
+func (m leakless) Run() int {
+	code := m.M.Run()
+	if err := goleak.Find(); err != nil && code == exitOK {
+		fmt.Fprintln(os.Stderr, err)
+		return exitFailed
+	}
+	return code
+}
+
+const (
+	// patience is how long a test waits for what should happen at once.
+	patience = 10 * time.Second
+	// refusalTime is the deadline of authentications at a test's gate.
+	refusalTime = 50 * time.Millisecond
+
+	aliceSecret = "alice's secret, of thirty-two b."
+)
+
+// gate is a gateway that hides nothing: it counts knocks, authenticates who connects, and serves them itself.
+type gate struct {
+	addr      string
+	knockPort uint16
+	port      uint16 // in MACs
+	knocks    atomic.Int64
+}
+
+// newGate makes a gate for alice.
+func newGate(t *testing.T, serve func(net.Conn)) *gate {
+	t.Helper()
+	g := &gate{port: 22}
+	alice, err := protocol.NewClient("alice", []byte(aliceSecret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.knockPort = udp.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.addr = inner.Addr().String()
+	l := auth.NewListener(inner, &auth.Server{
+		Port: g.port, Clients: slices.Values([]*protocol.Client{alice}), Proof: true, Deadline: refusalTime,
+	}, auth.ListenerOptions{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		b := make([]byte, 2048)
+		for {
+			if _, err := udp.Read(b); err != nil {
+				return
+			}
+			g.knocks.Add(1)
+		}
+	})
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer c.Close()
+				serve(c)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = udp.Close()
+		_ = l.Close()
+		all.Wait()
+	})
+	return g
+}
+
+// echo serves what it hears.
+func echo(c net.Conn) {
+	_, _ = io.Copy(c, c)
+}
+
+// profiles makes a directory of profiles the user's own.
+func profiles(t *testing.T, all ...*profile.Profile) profile.Directory {
+	t.Helper()
+	dir := profile.Directory(t.TempDir())
+	for _, p := range all {
+		if _, err := dir.Save(p, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv(profile.DirectoryVariable, string(dir))
+	return dir
+}
+
+// profile is a client's of the gate, with one service.
+func (g *gate) profile(name, service string) *profile.Profile {
+	return &profile.Profile{
+		Name: name, Client: "alice", Secret: protocol.Secret(aliceSecret),
+		Services: []profile.Service{{
+			Name: service, Address: g.addr, Mode: profile.ModeKnockAuth, Method: protocol.MethodUDP,
+			KnockPort: g.knockPort, Port: g.port, Auth: profile.Auth{Proof: true},
+		}},
+	}
+}
+
+// secretFile is a file with a secret.
+func secretFile(t *testing.T, secret string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte(secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// lines is what a command printed, and what it has yet to print.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// perform runs a command line to its end.
+func perform(t *testing.T, in io.Reader, args ...string) (out, errs string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var stdout, stderr lines
+	cmd := command()
+	cmd.SetArgs(args)
+	cmd.SetIn(in)
+	cmd.SetOut(&stdout)
+	cmd.SetErr(&stderr)
+	err = cmd.ExecuteContext(ctx)
+	return stdout.String(), stderr.String(), err
+}
+
+// listening is a command that listens at an address.
+type listening struct {
+	addr   string
+	said   string // when it was ready
+	stop   context.CancelFunc
+	done   chan error
+	stderr *lines
+}
+
+// listen runs a command that says at which address it listens.
+func listen(t *testing.T, args ...string) listening {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	l := listening{stop: stop, done: make(chan error, 1), stderr: &lines{}}
+	r, w := io.Pipe()
+	cmd := command()
+	cmd.SetArgs(args)
+	cmd.SetOut(w)
+	cmd.SetErr(l.stderr)
+	go func() {
+		err := cmd.ExecuteContext(ctx)
+		_ = w.CloseWithError(io.EOF)
+		l.done <- err
+		close(l.done)
+	}()
+	t.Cleanup(func() { l.end(t) })
+	b := make([]byte, 1024)
+	n, err := r.Read(b)
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", args, <-l.done, l.stderr)
+	}
+	l.said = string(b[:n])
+	if said := (ready{}); json.Unmarshal(b[:n], &said) == nil {
+		l.addr = said.Listening
+		return l
+	}
+	words := strings.Fields(l.said)
+	if len(words) < 3 || words[0] != "listening" {
+		t.Fatalf("%v printed %q", args, b[:n])
+	}
+	l.addr = words[2]
+	return l
+}
+
+// end ends the command.
+func (l listening) end(t *testing.T) {
+	t.Helper()
+	l.stop()
+	select {
+	case err := <-l.done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("the command does not end")
+	}
+}

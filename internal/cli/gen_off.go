@@ -1,0 +1,7 @@
+//go:build !gen
+
+package cli
+
+import "github.com/spf13/cobra"
+
+func addGenCommand(*cobra.Command) {}

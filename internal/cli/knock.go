@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"cmp"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/client"
+	"github.com/knockgw/knockgw/protocol"
+)
+
+func knockCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "knock TARGET",
+		Short: "Send one knock",
+		Long: "Sends one knock for the service and prints the session id that it carried, which an\n" +
+			"authentication on the connection must repeat (connect --no-knock --session). After a SYN, which\n" +
+			"carries none, any will do. The SYN methods need Linux and root or CAP_NET_RAW.\n\n" +
+			"Whether the knock was heard shows only when connecting: knockgw ping does all of it.\n\n" +
+			"A knock with --bind-port=PORT needs connect --no-knock --bind-port=PORT.\n\n" + aboutTargets,
+		Example: "  knockgw knock ssh\n  knockgw knock 10.77.0.1:22 --client alice --secret-file alice.key",
+		Args:    exact(1),
+	}
+	cmd.ValidArgsFunction = alone(completeTargets())
+	var f clientFlags
+	f.addKnocking(cmd)
+	quiet := cmd.Flags().BoolP("quiet", "q", false, "print the session id alone, as --session takes it")
+	output := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *quiet && *output == asJSON {
+			return &usageError{errors.New("--quiet is for text; leave out -o json, or it")}
+		}
+		if f.bindPort == auto {
+			return &usageError{errors.New("--bind-port: say which port the connection will come from, --bind-port=PORT")}
+		}
+		t, err := f.find(cmd, args[0])
+		if err != nil {
+			return err
+		}
+		if t.NoKnock {
+			return &usageError{fmt.Errorf("%s takes no knocks, only connections: its mode is auth", t.name)}
+		}
+		session := t.SessionID
+		if session == nil {
+			if session, err = t.NewSession(); err != nil {
+				return err
+			}
+		}
+		addr, err := client.Resolve(cmd.Context(), "tcp", t.address)
+		if err != nil {
+			return &client.StepError{Step: client.StepResolve, Err: err}
+		}
+		if err := t.Knock(cmd.Context(), addr, session); err != nil {
+			return usage(&client.StepError{Step: client.StepKnock, Err: err})
+		}
+		sent := knocked{Target: t.name, Address: t.address, Remote: addr.String(), Method: cmp.Or(t.Method, protocol.MethodUDP), Session: hex.EncodeToString(session)}
+		return answer(cmd, *output, sent, func(w io.Writer) error {
+			text := sent.Session
+			if !*quiet {
+				text = "session " + text
+			}
+			_, err := fmt.Fprintln(w, text)
+			return err
+		})
+	}
+	return cmd
+}
+
+// knocked is a knock that was sent.
+type knocked struct {
+	Target  string `json:"target"`
+	Address string `json:"address"` // of the service, as it is called
+	Remote  string `json:"remote"`  // what that was resolved to
+	Method  string `json:"method"`
+	Session string `json:"session"` // the id, in hex
+}

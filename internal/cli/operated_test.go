@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/capture"
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/internal/control"
+)
+
+// operated is a gateway at a control socket, with somebody inside, somebody at the door and somebody who stood outside.
+type operated struct {
+	config string // the file that it runs on
+	result control.Result
+}
+
+// newOperated starts one, on a configuration with the client alice and the service ssh.
+func newOperated(t *testing.T) *operated {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("needs unix sockets with paths")
+	}
+	dir, err := os.MkdirTemp("", "knockgw-") // short enough for a socket's path, whatever the test's name
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	g := &operated{config: filepath.Join(dir, "knockgw.yaml")}
+	text := "tun: {routes: [10.77.0.0/24]}\ncontrol: {socket: s}\nclients: [{id: alice, secret: 0123456789abcdef}]\nservices:\n" +
+		`  - {name: ssh, listen: "10.77.0.1:22", upstream: "10.0.2.2:22"}` + "\n"
+	if err := os.WriteFile(g.config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.result = control.Result{Config: g.config, Warnings: []string{}, Changes: config.Changes{
+		Services: config.Difference{Added: []string{"ssh"}}, Restart: []string{"tun.mtu"},
+	}}
+	s, err := control.Listen(filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- s.Serve(ctx, g) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return g
+}
+
+var (
+	inside  = netip.MustParseAddrPort("10.1.1.2:50122")
+	outside = netip.MustParseAddr("fd01:1::2")
+)
+
+func (g *operated) Status() control.Status {
+	return control.Status{Version: "v1", Go: "go1", Since: time.Unix(1, 0), Restart: []string{}, Problems: []string{}, Ready: true}
+}
+
+func (g *operated) Reload(string) (*control.Result, error) {
+	r := g.result
+	r.Applied, r.Flows = true, 2
+	return &r, nil
+}
+
+func (g *operated) Check() (*control.Result, error) {
+	r := g.result
+	return &r, nil
+}
+
+func (*operated) Flows(context.Context, time.Duration) control.Flows {
+	return control.Flows{Flows: []control.Flow{{Client: "alice", Source: inside, Service: "ssh", Target: inside, Received: 3 << 10}}}
+}
+
+func (*operated) Grants() control.Grants {
+	return control.Grants{Grants: []control.Grant{{Client: "alice", Service: "ssh", Source: inside.Addr()}}}
+}
+
+func (*operated) Clients() control.Clients {
+	return control.Clients{Clients: []control.ClientState{
+		{ID: "alice", Seen: &control.Attempt{Source: inside.Addr()}, Refused: &control.Attempt{Source: outside, Result: staleResult}},
+	}}
+}
+
+func (*operated) Bans() control.Bans {
+	return control.Bans{Bans: []control.Ban{{Source: netip.MustParsePrefix("10.9.0.0/16"), Left: 3}}}
+}
+
+func (*operated) Revoke(control.Revocation, string) (control.Revoked, error) {
+	return control.Revoked{Flows: 1}, nil
+}
+
+func (*operated) Pardon(netip.Prefix, string) int { return 1 }
+
+func (*operated) Trace(_ context.Context, _ control.TraceOptions, each func(*control.TraceEvent) error) error {
+	for _, e := range []control.TraceEvent{{Step: control.StepPacket, Source: "10.1.1.2:1"}, {Step: control.StepFlow, Missed: 2}} {
+		if err := each(&e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (*operated) Capture(_ context.Context, _ control.CaptureOptions, to io.Writer, flush func() error) error {
+	w, err := capture.NewWriter(to, capture.WriterOptions{Interface: "knock0"})
+	if err != nil {
+		return err
+	}
+	packet := make([]byte, 61)
+	for _, missed := range []uint64{0, 7} {
+		r := capture.Record{Time: time.Unix(1, 0), Data: packet, Length: len(packet), Verdict: "drop", Reason: "no-grant", Missed: missed}
+		if err := w.Write(&r); err != nil {
+			return err
+		}
+	}
+	return errors.Join(w.Close(2), flush())
+}
+
+func TestClientsSetAStaleTimeBesideWhatWasAccepted(t *testing.T) {
+	behind, ahead := -21600.0, 0.012
+	stale := &control.Attempt{Result: staleResult, ClockDifference: &behind}
+	for _, c := range []struct {
+		seen *control.Attempt
+		want string
+	}{
+		{nil, "the client's clock is 6h0m0s behind ours"},
+		{&control.Attempt{}, "the client's clock is 6h0m0s behind ours"}, // a SYN, which says no time
+		{&control.Attempt{ClockDifference: &ahead}, ": 12ms)"},
+	} {
+		if got := refusedText(stale, c.seen); !strings.HasSuffix(got, c.want) {
+			t.Errorf("%q, want it to end with %q", got, c.want)
+		}
+	}
+	if got := refusedText(&control.Attempt{Result: staleResult}, nil); strings.Contains(got, "clock") {
+		t.Errorf("a difference that was not measured: %q", got)
+	}
+}

@@ -1,0 +1,300 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/internal/packettest"
+)
+
+// withoutOutput are the commands that have no -o json, and why.
+var withoutOutput = map[string]string{
+	"run":                   "its output is its log, of which --log-format decides",
+	"restore-routes":        "run starts it, and reads what it prints",
+	"connect":               "its output is what the service sends",
+	"demo":                  "it is a demonstration, for people",
+	"capture":               "its -o is the file; --summary is what -o is elsewhere",
+	"help":                  "for people",
+	"completion bash":       "for a shell",
+	"completion fish":       "for a shell",
+	"completion zsh":        "for a shell",
+	"completion powershell": "for a shell",
+}
+
+// each calls f with every command that does something, and its name.
+func each(cmd *cobra.Command, f func(c *cobra.Command, name string)) {
+	for _, c := range cmd.Commands() {
+		each(c, f)
+	}
+	if _, name, below := strings.Cut(cmd.CommandPath(), " "); below && !cmd.HasSubCommands() {
+		f(cmd, name)
+	}
+}
+
+func TestEveryCommandHasJSON(t *testing.T) {
+	each(command(), func(c *cobra.Command, name string) {
+		o := c.Flags().Lookup("output")
+		switch {
+		case withoutOutput[name] != "":
+			return
+		case o == nil || o.Shorthand != "o" || o.DefValue != asText:
+			t.Errorf("%s has no -o: %+v", name, o)
+		default:
+			if words, ok := o.Value.(*chosen); !ok || !slices.Contains(words.words, asJSON) {
+				t.Errorf("%s has no -o json", name)
+			}
+		}
+	})
+}
+
+// snake is how keys are spelt.
+var snake = regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
+
+// documented is where the keys are said.
+const documented = "../../docs/reference.md"
+
+// wellFormed returns what is wrong with JSON that a command printed: keys that are not in snake case, and nulls.
+func wellFormed(where string, v any) error {
+	switch v := v.(type) {
+	case nil:
+		return fmt.Errorf("%s is null", where)
+	case []any:
+		var errs []error
+		for i, e := range v {
+			errs = append(errs, wellFormed(fmt.Sprintf("%s[%d]", where, i), e))
+		}
+		return errors.Join(errs...)
+	case map[string]any:
+		var errs []error
+		for k, e := range v {
+			if !snake.MatchString(k) {
+				errs = append(errs, fmt.Errorf("%s has a key %q", where, k))
+			}
+			errs = append(errs, wellFormed(where+"."+k, e))
+		}
+		return errors.Join(errs...)
+	}
+	return nil
+}
+
+// keysOf calls f with each key that v has in it.
+func keysOf(v any, f func(key string)) {
+	switch v := v.(type) {
+	case []any:
+		for _, e := range v {
+			keysOf(e, f)
+		}
+	case map[string]any:
+		for k, e := range v {
+			f(k)
+			keysOf(e, f)
+		}
+	}
+}
+
+func TestWhatIsPrintedAsJSONIsNothingElseAndDocumented(t *testing.T) {
+	doc, err := os.ReadFile(documented)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, contract, _ := strings.Cut(string(doc), "## Output for programs")
+	contract, _, _ = strings.Cut(contract, "\n## ")
+	g := newOperated(t)
+	door := newGate(t, echo)
+	datagram := packettest.UDP{Src: inside, Dst: netip.MustParseAddrPort("10.77.0.1:62201"), Payload: []byte("hello")}.Packet()
+	profiles(t, door.profile("lab", "echo"))
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "libknock.yaml"), []byte("mode: knock-auth\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	small := filepath.Join(dir, "small.yaml")
+	text := "tun: {routes: [10.77.0.0/24]}\nclients_dir: clients.d\nservices: [{name: ssh, listen: \"10.77.0.1:22\", upstream: \"10.0.2.2:22\"}]\n"
+	if err := os.WriteFile(small, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	at := []string{"--config", g.config}
+	for _, c := range []struct {
+		line string
+		args []string
+		keys string // of the first object, in order
+		more int    // objects after it
+	}{
+		{"version", nil, "commit dirty go_version version", 0},
+		{"check", at, "file gateway host services warnings", 0},
+		{"reload", at, "applied changes config flows_ended grants_ended warnings", 0},
+		{"reload --dry-run", at, "applied changes config flows_ended grants_ended warnings", 0},
+		{"status", at, "", 0},
+		{"flows", at, "flows more", 0},
+		{"grants", at, "grants", 0},
+		{"clients", at, "clients more", 0},
+		{"bans", at, "bans", 0},
+		{"bans --pardon 10.0.0.0/8", at, "bans_ended", 0},
+		{"revoke --all", at, "flows_ended grants_ended", 0},
+		{"trace --from 10.1.1.2", at, "source step time verdict what", 1},
+		{"doctor --skip-upstreams", at, "findings ok", 0},
+		{"client list", at, "broken clients", 0},
+		{"client add bob --config " + small, nil, "client file gateway profile uri yaml", 0},
+		{"client rotate bob --out " + filepath.Join(dir, "bob.yaml") + " --config " + small, nil, "client file gateway out profile", 0},
+		{"client show bob --config " + small, nil, "client file profile uri yaml", 0},
+		{"client set bob --service ssh --config " + small, nil, "all client file gateway services", 0},
+		{"import --name bob " + filepath.Join(dir, "bob.yaml"), nil, "file profile services", 0},
+		{"client remove bob --config " + small, nil, "client file gateway", 0},
+		{"keygen", nil, "secret", 0},
+		{"keygen --out " + filepath.Join(dir, "key"), nil, "file", 0},
+		{"knock echo", nil, "address method remote session target", 0},
+		{"ping echo -c 1", nil, "address attempts max_seconds median_seconds min_seconds target worked", 0},
+		{"explain " + captured(t, 1000, datagram, datagram), at, "destination knocks length_bytes number protocol reason source time verdict", 1},
+	} {
+		args := append(append(strings.Fields(c.line), c.args...), "-o", "json")
+		out, _, err := perform(t, nil, args...)
+		if err != nil && c.line != "doctor --skip-upstreams" {
+			t.Errorf("%s: %v", c.line, err)
+			continue
+		}
+		in := json.NewDecoder(strings.NewReader(out))
+		for i := 0; ; i++ {
+			var got map[string]any
+			if err := in.Decode(&got); errors.Is(err, io.EOF) && i == c.more+1 {
+				break
+			} else if err != nil {
+				t.Errorf("%s: %d objects, then %v\n%s", c.line, i, err, out)
+				break
+			}
+			if err := wellFormed("", got); err != nil {
+				t.Errorf("%s: %v\n%s", c.line, err, out)
+			}
+			keysOf(got, func(key string) {
+				if !strings.Contains(contract, "`"+key+"`") {
+					t.Errorf("%s: %s does not say what %s is", c.line, documented, key)
+				}
+			})
+			var keys []string
+			for k := range got {
+				keys = append(keys, k)
+			}
+			slices.Sort(keys)
+			if text := strings.Join(keys, " "); i == 0 && c.keys != "" && text != c.keys {
+				t.Errorf("%s has the keys %q", c.line, text)
+			}
+		}
+	}
+}
+
+func TestCheckTellsProgramsWhatAReloadWouldChange(t *testing.T) {
+	g := newOperated(t)
+	out, _, err := perform(t, nil, "check", "--config", g.config, "-o", "json")
+	var got checked
+	if err := errors.Join(err, json.Unmarshal([]byte(out), &got)); err != nil {
+		t.Fatal(err)
+	}
+	if r := got.Gateway; r == nil || r.Changes == nil || !slices.Equal(r.Changes.Restart, []string{"tun.mtu"}) || r.File != got.File {
+		t.Errorf("%s", out)
+	}
+	g.result.Config = "/another.yaml"
+	out, _, err = perform(t, nil, "check", "--config", g.config, "-o", "json")
+	got = checked{}
+	if err := errors.Join(err, json.Unmarshal([]byte(out), &got)); err != nil {
+		t.Fatal(err)
+	}
+	if r := got.Gateway; r == nil || r.Changes != nil || r.File != "/another.yaml" {
+		t.Errorf("of another file: %s", out)
+	}
+}
+
+func TestCheckQuotesNamesThatDoNotShow(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "knockgw.yaml")
+	text := "version: 1\ntun: {routes: [10.77.0.0/24]}\nclients: [{id: \"a\\u202eb\\e[31m\\nc\", secret: \"" + aliceSecret + "\"}]\n" +
+		"services: [{name: ssh, listen: \"10.77.0.1:22\", upstream: \"10.0.2.2:22\"}]\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, _, err := perform(t, nil, "check", "--config", config)
+	if err != nil || !strings.Contains(out, `"a\u202eb\x1b[31m\nc"`) {
+		t.Errorf("%v: %q", err, out)
+	}
+}
+
+func TestACaptureIsSummedUp(t *testing.T) {
+	g := newOperated(t)
+	file := filepath.Join(t.TempDir(), "f.pcapng")
+	out, _, err := perform(t, nil, "capture", "--config", g.config, "-o", file, "--summary", "json")
+	var sum capturing
+	if err := errors.Join(err, json.Unmarshal([]byte(out), &sum)); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(file)
+	if err != nil || sum.Packets != 2 || sum.LeftOut != 9 || sum.Bytes != info.Size() || sum.File != file || sum.Full {
+		t.Errorf("%s of %v", out, info)
+	}
+	out, errs, err := perform(t, nil, "capture", "--config", g.config, "-o", "-", "--summary", "json")
+	if err != nil || int64(len(out)) != info.Size() || !strings.Contains(errs, `"packets":2`) {
+		t.Errorf("%v, %d bytes, %s", err, len(out), errs)
+	}
+	_, errs, err = perform(t, nil, "capture", "--config", g.config, "-o", file+"2")
+	if err != nil || !strings.Contains(errs, "2 packets, ") || !strings.Contains(errs, "9 more came too fast") {
+		t.Errorf("%v: %s", err, errs)
+	}
+	for _, word := range []string{asJSON, asText} {
+		if _, _, err := perform(t, nil, "capture", "--config", g.config, "-o", word); exitCode(err) != exitUsage || !strings.Contains(err.Error(), "--summary "+word) {
+			t.Errorf("-o %s: %v", word, err)
+		}
+	}
+}
+
+func TestAProgramIsToldTheAddressToConnectTo(t *testing.T) {
+	g := newGate(t, echo)
+	profiles(t, g.profile("lab", "echo"))
+	for _, args := range [][]string{{"forward", "echo", "--listen", "127.0.0.1:0"}, {"proxy", "--listen", "127.0.0.1:0"}} {
+		l := listen(t, append(args, "-o", "json")...)
+		var got ready
+		if err := json.Unmarshal([]byte(l.said), &got); err != nil || got.Listening != l.addr || len(got.Services) != 1 {
+			t.Errorf("%v: %s, %v", args, l.said, err)
+		}
+		l.end(t)
+	}
+}
+
+func TestAFormatThatThereIsNotIsAMistakeOfUsage(t *testing.T) {
+	each(command(), func(c *cobra.Command, name string) {
+		if withoutOutput[name] != "" {
+			return
+		}
+		_, _, err := perform(t, nil, append(strings.Fields(name), "-o", "xml")...)
+		if exitCode(err) != exitUsage || !strings.Contains(err.Error(), "json") {
+			t.Errorf("%s -o xml: %v", name, err)
+		}
+	})
+}
+
+func TestTheStatusIsWatchedByLines(t *testing.T) {
+	g := newOperated(t)
+	r, w := io.Pipe()
+	cmd := command()
+	cmd.SetArgs([]string{"status", "--watch", "-o", "json", "--config", g.config})
+	cmd.SetOut(w)
+	ctx, interrupt := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- cmd.ExecuteContext(ctx) }()
+	line := make([]byte, 4096)
+	n, err := r.Read(line)
+	if err != nil || bytes.Count(line[:n], []byte("\n")) != 1 || !json.Valid(line[:n]) {
+		t.Errorf("%q, %v", line[:n], err)
+	}
+	interrupt()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

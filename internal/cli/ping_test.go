@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestPingTellsEachStepAndSumsUp(t *testing.T) {
+	g := newGate(t, echo)
+	profiles(t, g.profile("lab", "echo"))
+	out, _, err := perform(t, nil, "ping", "echo", "-c", "2", "--interval", "1ms")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"lab/echo at " + g.addr, "1: resolve ", "knock ", "connect ", "authenticate ", "2 of 2 worked; min "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not in\n%s", want, out)
+		}
+	}
+	out, _, err = perform(t, nil, "ping", "echo", "-c", "2", "--interval", "1ms", "-o", "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var report pingReport
+	if err := json.NewDecoder(strings.NewReader(out)).Decode(&report); err != nil {
+		t.Fatal(err)
+	}
+	if report.Worked != 2 || len(report.Attempts) != 2 || report.Median <= 0 || report.Min > report.Max ||
+		report.Attempts[1].Authenticate <= 0 || report.Attempts[1].Remote != g.addr {
+		t.Errorf("%+v", report)
+	}
+}
+
+func TestPingSaysWhichStepFailed(t *testing.T) {
+	g := newGate(t, echo)
+	profiles(t, g.profile("lab", "echo"))
+	wrong := secretFile(t, "another secret, of thirty-two b.")
+	out, _, err := perform(t, nil, "ping", "echo", "-c", "1", "--no-knock", "--secret-file", wrong)
+	if exitCode(err) != exitAuthenticate || !strings.Contains(out, "1: failed after ") || !strings.Contains(out, "authenticate: ") ||
+		!strings.Contains(out, "0 of 1 worked") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	out, _, err = perform(t, nil, "ping", "echo", "-c", "1", "--no-knock", "--secret-file", wrong, "-o", "json")
+	var report pingReport
+	if bad := json.Unmarshal([]byte(out), &report); bad != nil || exitCode(err) != exitAuthenticate {
+		t.Fatal(bad, err)
+	}
+	if report.Worked != 0 || report.Attempts[0].Step != "authenticate" || report.Attempts[0].Error == "" {
+		t.Errorf("%+v", report)
+	}
+}
+
+func TestAnInterruptedPingSumsUp(t *testing.T) {
+	g := newGate(t, echo)
+	profiles(t, g.profile("lab", "echo"))
+	found, err := targetOf(t, "echo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var out bytes.Buffer
+	tell := func(format string, args ...any) {
+		fmt.Fprintf(&out, format+"\n", args...)
+		if strings.HasPrefix(out.String(), "1: ") || strings.Contains(out.String(), "\n1: ") {
+			cancel()
+		}
+	}
+	if err := ping(ctx, pinging{target: found, count: 3, interval: time.Hour, tell: tell, errs: io.Discard}); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(out.String(), "1 of 1 worked") {
+		t.Errorf("%s", &out)
+	}
+}

@@ -1,0 +1,28 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+)
+
+func TestErrorsThatWereJoinedAreReportedALineEachAndOthersInTheirOwnWords(t *testing.T) {
+	t.Parallel()
+	one, two := errors.New("one"), errors.New("two")
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{one, "knockgw: one\n"},
+		{errors.Join(one, two), "knockgw: one\nknockgw: two\n"},
+		{errors.Join(errors.Join(one), two), "knockgw: one\nknockgw: two\n"},
+		{fmt.Errorf("%w: become alice: %w; that takes root", one, fs.ErrPermission), "knockgw: one: become alice: permission denied; that takes root\n"},
+	} {
+		var out strings.Builder
+		if report(&out, c.err); out.String() != c.want {
+			t.Errorf("%q is reported as %q, want %q", c.err, out.String(), c.want)
+		}
+	}
+}

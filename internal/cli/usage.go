@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/knockgw/knockgw/internal/strictyaml"
+)
+
+// usageError is a mistake on the command line.
+type usageError struct{ error }
+
+// Unwrap returns the mistake.
+func (e *usageError) Unwrap() error { return e.error }
+
+// exact is cobra.ExactArgs with the exit code of a usage error.
+func exact(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > n {
+			return &usageError{fmt.Errorf("%q is too much; usage: %s", args[n], cmd.UseLine())}
+		}
+		if len(args) < n {
+			return &usageError{fmt.Errorf("%s is missing; usage: %s", argument(cmd, len(args)), cmd.UseLine())}
+		}
+		return nil
+	}
+}
+
+// positional is what the usage of a command calls its arguments, without flags.
+func positional(cmd *cobra.Command) []string {
+	words := strings.Fields(cmd.Use)[1:]
+	for i, w := range words {
+		if strings.HasPrefix(strings.TrimPrefix(w, "["), "-") {
+			return words[:i]
+		}
+	}
+	return words
+}
+
+// argument is what the usage of a command calls the i-th of its arguments.
+func argument(cmd *cobra.Command, i int) string {
+	if words := positional(cmd); i < len(words) {
+		return words[i]
+	}
+	return "an argument"
+}
+
+// noSuchCommand refuses the first of the arguments of a command that has others below it and takes none.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return &usageError{fmt.Errorf("there is no command %q; %ssee %s --help", subcommand(cmd, args[0]), meant(args[0], commandNames(cmd.Commands())), cmd.CommandPath())}
+}
+
+// subcommand is a command as it is written after the program's name.
+func subcommand(cmd *cobra.Command, name string) string {
+	_, above, _ := strings.Cut(cmd.CommandPath(), " ")
+	return strings.TrimSpace(above + " " + name)
+}
+
+// meant is the beginning of an advice, if something like a word is known.
+func meant(word string, known []string) string {
+	if near := strictyaml.Nearest(word, known); near != "" {
+		return "did you mean " + near + "? "
+	}
+	return ""
+}
+
+// commandNames are those of commands that are not hidden.
+func commandNames(all []*cobra.Command) (names []string) {
+	for _, c := range all {
+		if !c.Hidden {
+			names = append(names, c.Name())
+		}
+	}
+	return names
+}
+
+// flagError says what is wrong with a flag, and which one was meant where there is none of that name.
+func flagError(cmd *cobra.Command, err error) error {
+	advice := ""
+	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) {
+		var known []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+		if advice = meant(unknown.GetSpecifiedName(), known); advice != "" {
+			advice = strings.Replace(advice, "did you mean ", "did you mean --", 1)
+		}
+	}
+	return &usageError{fmt.Errorf("%s; %ssee %s --help", spoken(err), advice, cmd.CommandPath())}
+}
+
+// refuseUnknownShells has cobra's own completion command refuse what it would answer with its help.
+func refuseUnknownShells(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Args = noSuchCommand
+			c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
+}
+
+// helpCommand is cobra's own, which takes a command that there is not for one.
+func helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]...",
+		Short: "Help about a command",
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			cmd, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return commandNames(cmd.Commands()), cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err == nil && len(rest) > 0 {
+				err = noSuchCommand(cmd, rest)
+			}
+			if err != nil {
+				return err
+			}
+			cmd.InitDefaultHelpFlag() // so that it shows
+			return cmd.Help()
+		},
+	}
+}

@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/internal/buildinfo"
+)
+
+func versionCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Long: "Prints the version, the commit that it was built of, where that is known, and the version of Go. What a\n" +
+			"running gateway is of is in knockgw status.",
+		Args: exact(0),
+	}
+	output := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		this := buildinfo.This()
+		return answer(cmd, *output, this, func(w io.Writer) error {
+			_, err := fmt.Fprintln(w, "knockgw", versionText(this))
+			return err
+		})
+	}
+	return cmd
+}
+
+// versionText is a build on one line.
+func versionText(b buildinfo.Info) string {
+	text := b.Version
+	switch {
+	case b.Commit != "" && b.Dirty:
+		text += fmt.Sprintf(" (commit %.12s, changed since)", b.Commit)
+	case b.Commit != "":
+		text += fmt.Sprintf(" (commit %.12s)", b.Commit)
+	}
+	return text + " " + b.Go
+}

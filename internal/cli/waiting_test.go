@@ -1,0 +1,70 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/knockgw/knockgw/client"
+	"github.com/knockgw/knockgw/protocol"
+)
+
+// swallowed is a UDP socket from which nothing arrives anywhere.
+type swallowed struct{ net.Conn }
+
+func (swallowed) Write(b []byte) (int, error) { return len(b), nil }
+func (swallowed) Close() error                { return nil }
+func (swallowed) LocalAddr() net.Addr         { return &net.UDPAddr{} }
+
+// silentTarget is a service from which nothing comes, as where the secret is
+// wrong, or the gateway down.
+func silentTarget(t *testing.T) *target {
+	t.Helper()
+	identity, err := protocol.NewClient("alice", []byte("0123456789abcdef"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &target{name: "lab/ssh", address: "10.77.0.1:22", Dialer: &client.Dialer{
+		Identity: identity, Timeout: client.DefaultTimeout,
+		Dial: func(ctx context.Context, _ *net.Dialer, network, _ string) (net.Conn, error) {
+			if network == "udp" {
+				return swallowed{}, nil
+			}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		},
+	}}
+}
+
+func TestDialSaysAfterThreeSecondsWhatItWaitsFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var said bytes.Buffer
+		began := time.Now()
+		_, err := silentTarget(t).dialOrSay(t.Context(), &said)
+		if err == nil || time.Since(began) != client.DefaultTimeout {
+			t.Errorf("it took %v: %v", time.Since(began), err)
+		}
+		if got := said.String(); got != "knockgw: no answer from 10.77.0.1:22 yet; trying for up to 10s ...\n" {
+			t.Errorf("it said %q", got)
+		}
+		if text := err.Error(); strings.Contains(text, "deadline") || strings.Index(text, "gateway runs") > strings.Index(text, "secret") {
+			t.Errorf("the error is %s", text)
+		}
+	})
+}
+
+func TestPingEndsAfterAnAttemptWithoutAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var said bytes.Buffer
+		began := time.Now()
+		err := ping(t.Context(), pinging{target: silentTarget(t), count: 3, interval: time.Second,
+			tell: func(string, ...any) {}, errs: &said})
+		if exitCode(err) != exitConnect || time.Since(began) != client.DefaultTimeout {
+			t.Errorf("it took %v: %v", time.Since(began), err)
+		}
+	})
+}

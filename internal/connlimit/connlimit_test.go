@@ -1,0 +1,66 @@
+package connlimit_test
+
+import (
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/knockgw/knockgw/internal/connlimit"
+)
+
+func TestConnectionsBeyondTheLimitAreClosedAndThereIsRoomAgainAfterOneHasEnded(t *testing.T) {
+	const most, patience = 2, 10 * time.Second
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &connlimit.Listener{Listener: inner, Most: most}
+	taken := make(chan net.Conn)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			taken <- c
+		}
+	}()
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", inner.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	var mine, theirs []net.Conn
+	for range most {
+		mine, theirs = append(mine, dial()), append(theirs, <-taken)
+	}
+	if l.Open() != most {
+		t.Errorf("%d are open", l.Open())
+	}
+	refused := dial()
+	_ = refused.SetDeadline(time.Now().Add(patience))
+	if _, err := refused.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("one beyond the limit: %v", err)
+	}
+	for range 2 { // the second time counts nothing
+		_ = theirs[0].Close()
+	}
+	mine, theirs = append(mine, dial()), append(theirs, <-taken)
+	if l.Open() != most {
+		t.Errorf("%d are open", l.Open())
+	}
+	_ = inner.Close()
+	<-done
+	for _, c := range append(append(mine, theirs...), refused) {
+		_ = c.Close()
+	}
+	var none *connlimit.Listener
+	if l.Open() != 0 || none.Open() != 0 {
+		t.Errorf("%d are open in the end", l.Open())
+	}
+}
