@@ -42,7 +42,7 @@ test: build cross examples
 # can fill. Some ten minutes, as root.
 test-long: build
 	@test/tools.sh $(TOOLS)
-	KNOCKGW_LONG=1 $(GO) test -count 1 -timeout 40m -run 'TestNoMixedPacketIsAnswered|TestStrangersTakeABounded' ./test/netns
+	KNOCKGW_LONG=1 $(GO) test -count 1 -timeout 40m -run 'TestMixedPacketsGetNoAnswer|TestGatewayBoundsUnauthorizedUsage' ./test/netns
 
 # They are a module of their own, so that nobody else needs what they need.
 examples:

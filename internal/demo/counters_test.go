@@ -17,7 +17,7 @@ knockgw_knocks_total{method="",result="unknown"} 2
 knockgw_flows 3
 `
 
-func TestCountersAreReadFromMetrics(t *testing.T) {
+func TestCountersParse(t *testing.T) {
 	c, err := parseCounters(strings.NewReader(metricsText))
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func TestCountersAreReadFromMetrics(t *testing.T) {
 	}
 }
 
-func TestMetricsThatCannotBeReadAreAnError(t *testing.T) {
+func TestCountersParseRejectsInvalid(t *testing.T) {
 	for _, text := range []string{"knockgw_flows\n", "knockgw_flows many\n"} {
 		if _, err := parseCounters(strings.NewReader(text)); err == nil {
 			t.Errorf("%q is taken for metrics", text)

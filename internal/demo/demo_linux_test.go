@@ -93,7 +93,7 @@ func alone(t *testing.T) {
 	})
 }
 
-func TestTwoDemonstrationsAtOnceFindTheirEvidence(t *testing.T) {
+func TestRunTwiceConcurrently(t *testing.T) {
 	alone(t)
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -117,7 +117,7 @@ func TestTwoDemonstrationsAtOnceFindTheirEvidence(t *testing.T) {
 	}
 }
 
-func TestAnInterruptedDemonstrationSaysSoAndLeavesNothing(t *testing.T) {
+func TestRunInterruptedCleansUp(t *testing.T) {
 	for _, after := range []time.Duration{0, 30 * time.Millisecond, 300 * time.Millisecond, 1200 * time.Millisecond} {
 		t.Run(after.String(), func(t *testing.T) {
 			alone(t)
@@ -133,7 +133,7 @@ func TestAnInterruptedDemonstrationSaysSoAndLeavesNothing(t *testing.T) {
 
 var errInterrupted = errors.New("interrupted")
 
-func TestAGatewayThatDoesNotStartIsAFailureThatShowsItsLog(t *testing.T) {
+func TestRunShowsLogOfFailedGateway(t *testing.T) {
 	alone(t)
 	var out bytes.Buffer
 	err := Run(t.Context(), Options{Out: &out, Gateway: []string{"/bin/sh", "-c", "echo no such luck >&2; exit 3"}})

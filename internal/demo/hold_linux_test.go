@@ -41,7 +41,7 @@ func (w *watched) String() string {
 	return w.text.String()
 }
 
-func TestALabThatIsHeldHasProfilesAndLeavesNothing(t *testing.T) {
+func TestHoldWritesProfilesAndCleansUp(t *testing.T) {
 	alone(t)
 	self, err := os.Executable()
 	if err != nil {
@@ -87,7 +87,7 @@ func TestALabThatIsHeldHasProfilesAndLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestALabThatIsInterruptedWhileItIsBuiltLeavesNothing(t *testing.T) {
+func TestHoldInterruptedCleansUp(t *testing.T) {
 	for _, after := range []time.Duration{0, 30 * time.Millisecond, 150 * time.Millisecond} {
 		t.Run(after.String(), func(t *testing.T) {
 			alone(t)
@@ -105,7 +105,7 @@ func TestALabThatIsInterruptedWhileItIsBuiltLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestALabWhoseGatewayDiesSaysSo(t *testing.T) {
+func TestHoldReportsGatewayExit(t *testing.T) {
 	alone(t)
 	err := Hold(t.Context(), Options{Out: io.Discard, Gateway: []string{"/bin/sh", "-c", "echo msg=ready; sleep 0.5; exit 3"}})
 	if err == nil || !strings.Contains(err.Error(), "exit status 3") {

@@ -28,7 +28,7 @@ func sum4(b []byte) []byte {
 	return b
 }
 
-func TestEveryProbeIsAWellFormedPacketThatReadsBackAsItself(t *testing.T) {
+func TestProbeIsWellFormedAndParsesBack(t *testing.T) {
 	for _, a := range []struct{ from, to netip.Addr }{
 		{netip.MustParseAddr("10.1.2.2"), netip.MustParseAddr("10.77.0.1")},
 		{netip.MustParseAddr("fd00:2::2"), netip.MustParseAddr("fd77::1")},
@@ -58,7 +58,7 @@ func TestEveryProbeIsAWellFormedPacketThatReadsBackAsItself(t *testing.T) {
 	}
 }
 
-func TestNoBeginningOfAFrameIsTooShortToParse(t *testing.T) {
+func TestParseFrameToleratesTruncation(t *testing.T) {
 	for _, a := range []string{"10.77.0.1", "fd77::1"} {
 		for technique := synScan; technique < techniqueCount; technique++ {
 			to := netip.MustParseAddr(a)
@@ -92,7 +92,7 @@ func icmpError(quoted []byte, a answer) []byte {
 	return append(append(b, body...), quoted...)
 }
 
-func TestHousekeepingOfALinkIsNoAnswer(t *testing.T) {
+func TestFrameHousekeeping(t *testing.T) {
 	for icmpType, want := range map[uint8]bool{
 		128: false, 129: false, 1: false, 130: true, 133: true, 135: true, 136: true, 137: true, 143: true, 144: false,
 	} {

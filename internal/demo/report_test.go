@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestNoLineOfEvidenceIsWiderThanATerminal(t *testing.T) {
+func TestReportFitsTerminal(t *testing.T) {
 	var out strings.Builder
 	r := report{w: &out}
 	r.step("A step")
@@ -26,7 +26,7 @@ func TestNoLineOfEvidenceIsWiderThanATerminal(t *testing.T) {
 	}
 }
 
-func TestOnePieceOfWrongEvidenceIsAFailureThatNamesIt(t *testing.T) {
+func TestReportNamesFailedCheck(t *testing.T) {
 	var out strings.Builder
 	r := report{w: &out}
 	r.evidence(true, "this is so")
@@ -48,7 +48,7 @@ type broken struct{ writes int }
 
 func (b *broken) Write([]byte) (int, error) { b.writes++; return 0, errors.ErrUnsupported }
 
-func TestAReportKeepsTheFirstErrorOfItsReader(t *testing.T) {
+func TestReportKeepsFirstWriteError(t *testing.T) {
 	var b broken
 	r := report{w: &b}
 	r.line("one")

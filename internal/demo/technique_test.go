@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestStatesAreThoseOfNmap(t *testing.T) {
+func TestTechniqueStatesMatchNmap(t *testing.T) {
 	for _, c := range []struct {
 		technique technique
 		states    map[answer]state
@@ -25,7 +25,7 @@ func TestStatesAreThoseOfNmap(t *testing.T) {
 	}
 }
 
-func TestAnAnswerNamesItsProbe(t *testing.T) {
+func TestFrameMatchesProbe(t *testing.T) {
 	for _, c := range []struct{ scanner, target string }{{"10.1.2.2", "10.77.0.1"}, {"fd00:2::2", "fd77::1"}} {
 		scanner, target := netip.MustParseAddr(c.scanner), netip.MustParseAddr(c.target)
 		proto := map[bool]uint8{true: protoICMP, false: protoICMPv6}[target.Is4()]
@@ -79,7 +79,7 @@ func with(p frame, change func(*frame)) frame {
 	return p
 }
 
-func TestFindingsSayHowManyPortsAreInWhichState(t *testing.T) {
+func TestFindingsCountPortsPerState(t *testing.T) {
 	a := netip.MustParseAddr("10.77.0.1")
 	f := findings{
 		{synScan, a, 1}: filtered, {synScan, a, 2}: filtered, {synScan, a, 3}: open,

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-func TestAReportSaysTheSameToPeopleAndToPrograms(t *testing.T) {
+func TestReportFormatsAgree(t *testing.T) {
 	t.Parallel()
 	r := &report{Machine: machine{CPUs: 2}}
 	p := r.part("throughput", "Two proxies.", ours, theirs)
@@ -57,7 +57,7 @@ func TestAReportSaysTheSameToPeopleAndToPrograms(t *testing.T) {
 	}
 }
 
-func TestAFigureHasThreeDigitsThatMeanSomething(t *testing.T) {
+func TestFigureHasThreeDigits(t *testing.T) {
 	t.Parallel()
 	for v, want := range map[float64]string{0: "0", 0.01234: "0.0123", 1.234: "1.23", 12.34: "12.3", 123.4: "123", 12345: "12345"} {
 		if got := figure(v); got != want {

@@ -65,7 +65,7 @@ func anchors(page string) map[string]bool {
 	return all
 }
 
-func TestWhatAPageLinksToIsThere(t *testing.T) {
+func TestLinksResolve(t *testing.T) {
 	pages := texts(t, ".md")
 	for name, text := range pages {
 		for _, m := range link.FindAllStringSubmatch(fence.ReplaceAllString(text, ""), -1) {
@@ -86,7 +86,7 @@ func TestWhatAPageLinksToIsThere(t *testing.T) {
 	}
 }
 
-func TestPagesThatAreNamedAreThere(t *testing.T) {
+func TestNamedPagesExist(t *testing.T) {
 	for name, text := range texts(t, ".md", ".go", ".yaml", ".yml", ".json", ".sh", ".service") {
 		for _, page := range mention.FindAllString(text, -1) {
 			if _, err := os.Stat(filepath.Join(root, page)); err != nil {
@@ -96,7 +96,7 @@ func TestPagesThatAreNamedAreThere(t *testing.T) {
 	}
 }
 
-func TestFilesAndTestsThatPagesNameAreThere(t *testing.T) {
+func TestNamedFilesAndTestsExist(t *testing.T) {
 	code := texts(t, "_test.go")
 	for name, text := range texts(t, ".md") {
 		for _, m := range quoted.FindAllStringSubmatch(text, -1) {

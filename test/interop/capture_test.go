@@ -138,7 +138,7 @@ func (d *door) accepted() (methods []string) {
 	return methods
 }
 
-func TestALibknockClientsKnockIsTakenByItsMethodAndByNoOther(t *testing.T) {
+func TestLibknockKnockMatchesOnlyItsMethod(t *testing.T) {
 	packets := readCapture(t)
 	for _, c := range []struct {
 		name    string
@@ -166,7 +166,7 @@ func TestALibknockClientsKnockIsTakenByItsMethodAndByNoOther(t *testing.T) {
 	}
 }
 
-func TestALibknockClientGetsInWithBothFormatsAndAReplayDoesNot(t *testing.T) {
+func TestLibknockClientAuthenticates(t *testing.T) {
 	packets := readCapture(t)
 	synctest.Test(t, func(t *testing.T) {
 		d, id := capturedDoor(t, packets[0].at, everyKind)

@@ -29,7 +29,7 @@ const (
 // random is where a client's random bytes come from, in the order in which it asks for them.
 func random(parts ...[]byte) io.Reader { return bytes.NewReader(bytes.Join(parts, nil)) }
 
-func TestOurUDPKnocksAreTheVectors(t *testing.T) {
+func TestUDPKnocksMatchVectors(t *testing.T) {
 	door, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func TestOurUDPKnocksAreTheVectors(t *testing.T) {
 	}
 }
 
-func TestOurAuthenticationsAreTheVectors(t *testing.T) {
+func TestAuthenticationsMatchVectors(t *testing.T) {
 	all := loadVectors(t)
 	for i, v := range all.FrameV1 {
 		compareStream(t, i, v, auth.V1, random(v.Frame[3:3+nonceSize])) // behind version, flags and reserved

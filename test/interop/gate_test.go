@@ -94,7 +94,7 @@ func synOf(from, to netip.AddrPort, seq uint32, window uint16, tsval uint32) []b
 	return packettest.TCP{Src: from, Dst: to, Flags: packet.SYN, Seq: seq, Window: window, Options: options}.Packet()
 }
 
-func TestOurGateTakesTheUDPKnocksOfTheVectors(t *testing.T) {
+func TestGateAcceptsUDPVectors(t *testing.T) {
 	for i, v := range loadVectors(t).Knock {
 		synctest.Test(t, func(t *testing.T) {
 			id := v.client(t)
@@ -121,7 +121,7 @@ func TestOurGateTakesTheUDPKnocksOfTheVectors(t *testing.T) {
 	}
 }
 
-func TestOurGateTakesTheSYNKnocksOfTheVectors(t *testing.T) {
+func TestGateAcceptsSYNVectors(t *testing.T) {
 	for i, v := range loadVectors(t).SYN {
 		synctest.Test(t, func(t *testing.T) {
 			d := synDoor(t, v.origin, v.Slot, 0)
@@ -137,7 +137,7 @@ func TestOurGateTakesTheSYNKnocksOfTheVectors(t *testing.T) {
 	}
 }
 
-func TestOurGateTakesTheSYNSequencesOfTheVectors(t *testing.T) {
+func TestGateAcceptsSYNSequenceVectors(t *testing.T) {
 	for i, v := range loadVectors(t).SYNSeq {
 		synctest.Test(t, func(t *testing.T) {
 			d := synDoor(t, v.origin, v.Slot, v.Total)

@@ -43,7 +43,7 @@ func stream(t *testing.T, s *auth.Server, b []byte, proof int) (peer auth.Peer, 
 }
 
 // In a bubble, as a server takes its time to refuse.
-func TestOurServerTakesTheVectorsAndProvesAsTheySay(t *testing.T) {
+func TestServerAcceptsVectorsAndProves(t *testing.T) {
 	synctest.Test(t, takeStreams)
 }
 

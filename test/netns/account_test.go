@@ -40,7 +40,7 @@ func failing(all []doctor.Finding, check string) *doctor.Finding {
 }
 
 // What the account may not read or write is found with its own eyes, and what doctor says to type gives it to the account.
-func TestWhatTheAccountLacksIsFoundAndGiven(t *testing.T) {
+func TestDoctorFixesAccountPermissions(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		hurt  func(*testing.T, *lab.Site)
@@ -104,7 +104,7 @@ func own(t *testing.T, path string, user int) {
 }
 
 // From nothing, what doctor says to type is typed until it has nothing more to say; then the gateway runs on the device.
-func TestADoctorLeadsToAPreparedDevice(t *testing.T) {
+func TestDoctorLeadsToPersistentDevice(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)
 	var typed []string

@@ -17,7 +17,7 @@ import (
 // applianceCommands are those of the manual, which end with the fence.
 var applianceCommands = regexp.MustCompile("(?s)<!-- appliance -->\n```sh\n(.*?)```")
 
-func TestTheApplianceOfTheManual(t *testing.T) {
+func TestApplianceAsDocumented(t *testing.T) {
 	t.Parallel()
 	manual, err := os.ReadFile("../../docs/host-modes.md")
 	if err != nil {

@@ -62,7 +62,7 @@ func (r record) has(t *testing.T, what string, meant func(e *audit.Event) bool) 
 }
 
 // The gateway that writes it has no privileges, and neither a disk nor its file for sure.
-func TestTheAuditOutlivesAFullDiskAndAFileThatIsMoved(t *testing.T) {
+func TestAuditSurvivesFullDiskAndRotation(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 0).String())

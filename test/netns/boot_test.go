@@ -110,7 +110,7 @@ func unanswered(t *testing.T, l *lab.Lab, all []door) {
 }
 
 // From the first start until down the host is silent, whatever becomes of the gateway at a boot.
-func TestTheHostIsSilentAfterABootBeforeTheGatewayStarts(t *testing.T) {
+func TestHoldKeepsHostSilentAfterBoot(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap")
 	l := lab.New(t)
@@ -206,7 +206,7 @@ func TestHoldNeedsNeitherAddressNorLink(t *testing.T) {
 }
 
 // An IPv6 address that is tentative for long, as duplicate address detection makes it.
-func TestAGatewayStartsOnATentativeAddress(t *testing.T) {
+func TestGatewayStartsOnTentativeAddress(t *testing.T) {
 	t.Parallel()
 	l, site, s, _, all := hides(t)
 	l.Gateway.MustRun("ip", "addr", "del", own6+"/64", "dev", "upstream0")
@@ -232,7 +232,7 @@ func TestAGatewayStartsOnATentativeAddress(t *testing.T) {
 	mum(t, l, all, true)
 }
 
-func TestDownWithoutAConfigurationRemovesWhateverIsHeld(t *testing.T) {
+func TestDownWithoutConfigRemovesHold(t *testing.T) {
 	t.Parallel()
 	l, site, _, _, _ := hides(t)
 	before := host(l)
@@ -248,7 +248,7 @@ func TestDownWithoutAConfigurationRemovesWhateverIsHeld(t *testing.T) {
 	}
 }
 
-func TestDownSaysThatTheGatewayRuns(t *testing.T) {
+func TestDownReportsRunningGateway(t *testing.T) {
 	t.Parallel()
 	l, site, s, _, all := hides(t)
 	g := site.Start(t)
@@ -263,7 +263,7 @@ func TestDownSaysThatTheGatewayRuns(t *testing.T) {
 }
 
 // The gateway's own subnet is silent after a boot, too, and the hosts behind it are reached as before.
-func TestHoldCoversTheGatewaysOwnSubnet(t *testing.T) {
+func TestHoldCoversOwnSubnet(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := subnetSite(t)
 	before := host(l)

@@ -31,7 +31,7 @@ func knocked(gateway *lab.Gateway, result string) int {
 	return int(gateway.Metrics()[fmt.Sprintf("knockgw_knocks_total{method=%q,result=%q}", protocol.MethodUDPv2, result)])
 }
 
-func TestAKnockBoundToASourceIsGoodFromNoOther(t *testing.T) {
+func TestBoundKnockRejectsOtherAddress(t *testing.T) {
 	t.Parallel()
 	l, gateway, alice, greeting, all := v2(t)
 	tap := l.Client.Capture(lab.Link)
@@ -73,7 +73,7 @@ func TestAKnockBoundToASourceIsGoodFromNoOther(t *testing.T) {
 	}
 }
 
-func TestAKnockBoundToASourcePortIsGoodFromNoOther(t *testing.T) {
+func TestBoundKnockRejectsOtherPort(t *testing.T) {
 	t.Parallel()
 	_, _, alice, greeting, all := v2(t)
 	for i, d := range all {
@@ -85,7 +85,7 @@ func TestAKnockBoundToASourcePortIsGoodFromNoOther(t *testing.T) {
 	}
 }
 
-func TestAKnockForAnotherGatewayOpensNothing(t *testing.T) {
+func TestKnockForOtherGatewayOpensNothing(t *testing.T) {
 	t.Parallel()
 	_, gateway, alice, greeting, all := v2(t)
 	for _, d := range all {

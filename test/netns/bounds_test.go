@@ -81,7 +81,7 @@ type besieged struct {
 }
 
 // Memory and descriptors have bounds whatever strangers do, and the same done again takes no more.
-func TestStrangersTakeABoundedPartOfTheGateway(t *testing.T) {
+func TestGatewayBoundsUnauthorizedUsage(t *testing.T) {
 	for _, filter := range []string{"auto", "off"} {
 		t.Run("filter "+filter, func(t *testing.T) {
 			l := lab.New(t)

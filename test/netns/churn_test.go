@@ -41,7 +41,7 @@ const (
 //
 // These do not run in parallel with anything: they compare times.
 
-func TestShortConnectionsDoNotSlowDownWhereTheClientClosesFirst(t *testing.T) {
+func TestShortConnectionsClientClosesFirst(t *testing.T) {
 	churn(t, wide, func(conn io.ReadWriter) error {
 		_, err := io.WriteString(conn, "hello\n")
 		if err == nil {
@@ -51,11 +51,11 @@ func TestShortConnectionsDoNotSlowDownWhereTheClientClosesFirst(t *testing.T) {
 	})
 }
 
-func TestShortConnectionsDoNotSlowDownWhereTheUpstreamClosesFirst(t *testing.T) {
+func TestShortConnectionsUpstreamClosesFirst(t *testing.T) {
 	churn(t, "32768 60999", readToTheEnd)
 }
 
-func TestShortConnectionsDoNotSlowDownWhereTheClientHasFewPorts(t *testing.T) {
+func TestShortConnectionsFewPorts(t *testing.T) {
 	churn(t, "30000 37999", readToTheEnd)
 }
 

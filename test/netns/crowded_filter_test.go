@@ -23,7 +23,7 @@ const (
 )
 
 // A filter whose table is too small for the clients that a reload brings keeps nobody out and lets nobody in.
-func TestMoreClientsThanTheFilterHasRoomForGetIn(t *testing.T) {
+func TestFilterOverflowAdmitsClients(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	l.TUN = "  filter: require\n"

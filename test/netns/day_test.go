@@ -93,7 +93,7 @@ func (d *day) enter(t *testing.T, v lab.Visitor) net.Conn {
 }
 
 // A day of an operator's, with the program as it is used and each command as it is typed.
-func TestADayInTheLife(t *testing.T) {
+func TestGatewaySoak(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap", "iperf3", "tcpdump", "tshark")
 	d := newDay(t)
@@ -211,7 +211,7 @@ func (d *day) explainsAClock(t *testing.T) {
 }
 
 // revokes ends a session from the operator's side: the client that was let in
-// hears a reset. (How soon, is measured by TestWhatIsRevokedIsOverWithinASecond.)
+// hears a reset. (How soon, is measured by TestRevocationTakesEffectWithinSecond.)
 func (d *day) revokes(t *testing.T, conn net.Conn) {
 	if out := d.says(t, "revoke", "--client", "alice"); !strings.Contains(out, "1 flow ") {
 		t.Errorf("revoke says\n%s", out)

@@ -40,7 +40,7 @@ func diagnosis(t *testing.T, site *lab.Site, wantCode int, args ...string) map[s
 	return found
 }
 
-func TestADoctorFindsAHealthyHostHealthy(t *testing.T) {
+func TestDoctorPassesHealthyHost(t *testing.T) {
 	t.Parallel()
 	l, site, _, _ := site(t)
 	before := host(l)
@@ -61,7 +61,7 @@ func TestADoctorFindsAHealthyHostHealthy(t *testing.T) {
 	well("after a crash")
 }
 
-func TestADoctorFindsAHostHealthyWhosePortsAreHidden(t *testing.T) {
+func TestDoctorPassesHostWithHiddenPorts(t *testing.T) {
 	t.Parallel()
 	l, site, _, _, _ := hides(t)
 	before := host(l)
@@ -81,7 +81,7 @@ func TestADoctorFindsAHostHealthyWhosePortsAreHidden(t *testing.T) {
 	well("while another rule comes after the gateway's")
 }
 
-func TestADoctorSaysWhatABrokenHostLacks(t *testing.T) {
+func TestDoctorReportsBrokenHost(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		hurt  func(*testing.T, *lab.Lab, *lab.Site)
@@ -158,7 +158,7 @@ func asNobody(t *testing.T, l *lab.Lab, site *lab.Site) string {
 	return out
 }
 
-func TestADoctorNamesAHostWithoutTUN(t *testing.T) {
+func TestDoctorReportsMissingTUN(t *testing.T) {
 	t.Parallel()
 	l, site, _, _ := site(t)
 	cmd := l.Gateway.Command(soon(t, admitTime), "sh", "-c", `mount -t tmpfs none /dev/net && exec "$0" doctor --config "$1"`,

@@ -79,7 +79,7 @@ func (d *heldLab) value(name string) string {
 	return ""
 }
 
-func TestWhatADemonstrationThatStaysTellsToTypeWorks(t *testing.T) {
+func TestDemoHoldCommandsWork(t *testing.T) {
 	lab.RequireTools(t, "nmap", "nsenter", "go")
 	l := lab.New(t)
 	before := host(l)
@@ -97,7 +97,7 @@ func TestWhatADemonstrationThatStaysTellsToTypeWorks(t *testing.T) {
 			if out := d.run(t.Context(), t, command); strings.Contains(out, "open") || !strings.Contains(out, "filtered") {
 				t.Errorf("%s:\n%s", command, out)
 			}
-		case strings.Contains(command, "/postgres "): // which is not here; see TestPostgreSQLGoesThroughAHiddenDoor
+		case strings.Contains(command, "/postgres "): // which is not here; see TestHiddenPostgreSQLServesClients
 		case strings.HasPrefix(command, "$CLIENT $D/"):
 			examples++
 			var want string

@@ -66,7 +66,7 @@ func untouched(t *testing.T, l *lab.Lab, before string) {
 	}
 }
 
-func TestAMistakeInTheConfigurationTouchesNothing(t *testing.T) {
+func TestRunWithInvalidConfigChangesNothing(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	good := configuration(doors("10.1.3.2:7000")...)
@@ -106,7 +106,7 @@ func TestAMistakeInTheConfigurationTouchesNothing(t *testing.T) {
 	}
 }
 
-func TestAConfigurationThatIsNotThereIsOneToo(t *testing.T) {
+func TestRunReportsMissingConfig(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	missing := filepath.Join(t.TempDir(), "missing.yaml")
@@ -116,7 +116,7 @@ func TestAConfigurationThatIsNotThereIsOneToo(t *testing.T) {
 	}
 }
 
-func TestAWrongFlagIsAMistakeOfUsage(t *testing.T) {
+func TestRunReportsUnknownFlag(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	for _, args := range [][]string{{"run", "--no-such-flag"}, {"no-such-command"}} {
@@ -127,7 +127,7 @@ func TestAWrongFlagIsAMistakeOfUsage(t *testing.T) {
 	}
 }
 
-func TestAHostWithoutTUNIsNamed(t *testing.T) {
+func TestRunReportsMissingTUN(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
@@ -150,7 +150,7 @@ func TestAHostWithoutTUNIsNamed(t *testing.T) {
 	}
 }
 
-func TestWhoMayNotIsTold(t *testing.T) {
+func TestRunReportsMissingPrivileges(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))

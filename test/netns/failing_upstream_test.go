@@ -44,7 +44,7 @@ func named(t *testing.T, g *lab.Gateway, upstream string) {
 	}
 }
 
-func TestAnUpstreamThatRefusesResetsTheClient(t *testing.T) {
+func TestRefusingUpstreamResetsClient(t *testing.T) {
 	t.Parallel()
 	l, gateway, all := failingSite(t, refusing)
 	for _, d := range all {
@@ -76,7 +76,7 @@ func TestAnUpstreamThatRefusesResetsTheClient(t *testing.T) {
 	named(t, gateway, refusing)
 }
 
-func TestAnUpstreamThatIsSilentLeavesTheClientInSilence(t *testing.T) {
+func TestSilentUpstreamKeepsClientSilent(t *testing.T) {
 	t.Parallel()
 	l, gateway, all := failingSite(t, swallowing)
 	t.Run("doors", func(t *testing.T) {
@@ -102,7 +102,7 @@ func TestAnUpstreamThatIsSilentLeavesTheClientInSilence(t *testing.T) {
 	named(t, gateway, swallowing)
 }
 
-func TestAnAuthenticatedClientOfASilentUpstreamGetsNoData(t *testing.T) {
+func TestSilentUpstreamSendsNoData(t *testing.T) {
 	t.Parallel()
 	l, gateway, all := failingSite(t, swallowing)
 	t.Run("doors", func(t *testing.T) {
@@ -131,7 +131,7 @@ func TestAnAuthenticatedClientOfASilentUpstreamGetsNoData(t *testing.T) {
 }
 
 // A gateway that stops tells the clients whose sessions it ends; that is how they know.
-func TestAnOrderlyStopResetsTheSessionsThatAreLeft(t *testing.T) {
+func TestStopResetsRemainingSessions(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)
 	gateway := site.Start(t)

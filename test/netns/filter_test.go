@@ -54,7 +54,7 @@ func everyMethod(upstream string) []door {
 }
 
 // A flood that is for nobody costs the process nothing, gets no answer, and keeps nobody out.
-func TestTheKernelRefusesFloods(t *testing.T) {
+func TestFilterDropsFloods(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
@@ -123,7 +123,7 @@ func TestTheKernelRefusesFloods(t *testing.T) {
 }
 
 // Without the filter the same packets are refused, for the same reasons.
-func TestWithoutTheFilterTheProcessRefuses(t *testing.T) {
+func TestGatewayDropsFloodsWithoutFilter(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
@@ -177,7 +177,7 @@ func TestWithoutTheFilterTheProcessRefuses(t *testing.T) {
 }
 
 // A filter that may not be: the gateway says so and works without, or does not start, as it is told.
-func TestWithoutThePermissionForAFilter(t *testing.T) {
+func TestGatewayRunsWithoutFilterPermission(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "setpriv")
 	l := lab.New(t)

@@ -26,7 +26,7 @@ func flushRules(t *testing.T, l *lab.Lab) {
 	}
 }
 
-func TestRulesSurviveARuleFlush(t *testing.T) {
+func TestRulesSurviveFlush(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap")
 	l, site, s, other, all := hides(t)
@@ -49,7 +49,7 @@ func TestRulesSurviveARuleFlush(t *testing.T) {
 }
 
 // Rules where an earlier version had them, and the local table's rule behind them, which a flush would delete.
-func TestRulesOfAnEarlierVersionAreMoved(t *testing.T) {
+func TestRulesOfEarlierVersionAreMoved(t *testing.T) {
 	t.Parallel()
 	l, site, s, other, all := hides(t)
 	before := host(l)
@@ -83,7 +83,7 @@ func TestRulesOfAnEarlierVersionAreMoved(t *testing.T) {
 }
 
 // A port more is hidden, though the rule that gives the host its other ports is there already.
-func TestAPortIsHiddenInFrontOfTheRulesOfTheStartBefore(t *testing.T) {
+func TestRulesOfHiddenPortPrecedeOlderRules(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap")
 	l, site, s, _, all := hides(t)

@@ -30,7 +30,7 @@ const (
 
 // SYNs of sources that do not exist, as many as there are places for flows, leave
 // clients of a hidden service their places.
-func TestAFloodAtOpenServicesKeepsNoClientFromAHiddenOne(t *testing.T) {
+func TestOpenServiceFloodSparesHiddenService(t *testing.T) {
 	withEachFilter(t, func(t *testing.T, l *lab.Lab) {
 		distant(t, l, nil)
 		r := recordUpstream(t, l)

@@ -15,7 +15,7 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-func TestFragmentsOfAnAdmittedSessionReachTheUpstream(t *testing.T) {
+func TestFragmentsOfSessionReachUpstream(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)
 	site.Start(t)
@@ -47,7 +47,7 @@ func TestFragmentsOfAnAdmittedSessionReachTheUpstream(t *testing.T) {
 	}
 }
 
-func TestFragmentsThatOverlapAreNoPacketAndHarmNoSession(t *testing.T) {
+func TestFragmentsThatOverlapAreDropped(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)
 	gateway := site.Start(t)
@@ -72,7 +72,7 @@ func TestFragmentsThatOverlapAreNoPacketAndHarmNoSession(t *testing.T) {
 
 // With a grant, and with a flow from the same address, for which fragments are put together: a SYN in pieces
 // begins nothing.
-func TestASYNInFragmentsBeginsNothing(t *testing.T) {
+func TestFragmentedSYNIsDropped(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)
 	site.Start(t)
@@ -112,7 +112,7 @@ func TestASYNInFragmentsBeginsNothing(t *testing.T) {
 	}
 }
 
-func TestAKnockInFragmentsIsNone(t *testing.T) {
+func TestFragmentedKnockIsDropped(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())

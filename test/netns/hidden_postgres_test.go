@@ -92,7 +92,7 @@ func (h *hiding) psql(t *testing.T, at string, query ...string) *lab.Process {
 	return h.Client.StartCommand(t, cmd)
 }
 
-func TestPostgreSQLGoesThroughAHiddenDoor(t *testing.T) {
+func TestHiddenPostgreSQLServesClients(t *testing.T) {
 	lab.RequireTools(t, "nmap")
 	l := lab.New(t)
 	server := servePostgres(t, l.Upstream)

@@ -90,7 +90,7 @@ func (s *sshServer) options(proxy string) []string {
 	}
 }
 
-func TestSSHGoesThroughAHiddenDoor(t *testing.T) {
+func TestHiddenSSHServesClients(t *testing.T) {
 	lab.RequireTools(t, "nmap")
 	l := lab.New(t)
 	server := serveSSH(t, l.Upstream, netip.AddrPortFrom(l.Upstream.Addr4, sshPort))

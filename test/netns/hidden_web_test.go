@@ -74,7 +74,7 @@ http {
 	return w
 }
 
-func TestTheWebGoesThroughAHiddenDoor(t *testing.T) {
+func TestHiddenWebServesBrowser(t *testing.T) {
 	lab.RequireTools(t, "nmap")
 	l := lab.New(t)
 	web := serveWeb(t, l.Upstream)

@@ -123,7 +123,7 @@ func became(t *testing.T, l *lab.Lab, says string) {
 	}
 }
 
-func TestGatewayCopesWithAHostileHost(t *testing.T) {
+func TestGatewayToleratesHostileHost(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := hostileLab(t)
 	site.Start(t)
@@ -147,7 +147,7 @@ func TestGatewayCopesWithAHostileHost(t *testing.T) {
 	}
 }
 
-func TestGatewayStartsOnAHostileHostOrSaysWhyNot(t *testing.T) {
+func TestGatewayStartsOnHostileHostOrReports(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := hostileLab(t)
 	for _, c := range hostileAtStart() {

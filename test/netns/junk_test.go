@@ -23,7 +23,7 @@ const (
 
 // Junk that could be knocks v1, of which each may be any client's: somebody who has been here before gets in all
 // the same, every time.
-func TestAKnownClientGetsInWhileStrangersSendJunk(t *testing.T) {
+func TestKnownClientAdmittedDuringJunk(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	l.AnySource()

@@ -17,7 +17,7 @@ import (
 
 // What the lab says about silence is worth something only if it hears what is not silent.
 
-func TestTheLabCarriesPacketsOfBothFamilies(t *testing.T) {
+func TestLabCarriesBothFamilies(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	for _, a := range []netip.Addr{l.Upstream.Addr4, l.Upstream.Addr6} {
@@ -35,7 +35,7 @@ func TestTheLabCarriesPacketsOfBothFamilies(t *testing.T) {
 	}
 }
 
-func TestTheLabHearsAnAnswerToAStranger(t *testing.T) {
+func TestLabCapturesAnswer(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 0).String())
@@ -50,7 +50,7 @@ func TestTheLabHearsAnAnswerToAStranger(t *testing.T) {
 	}
 }
 
-func TestTheLabCountsARetransmittedSYN(t *testing.T) {
+func TestLabCountsRetransmittedSYN(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	l.Upstream.MustRun("ip", "route", "add", "blackhole", "10.99.0.0/24")
@@ -65,7 +65,7 @@ func TestTheLabCountsARetransmittedSYN(t *testing.T) {
 	}
 }
 
-func TestTheLabInjectsWhatNoSocketSends(t *testing.T) {
+func TestLabInjectsRawPackets(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	capture := l.Upstream.Capture(lab.Link)
@@ -84,7 +84,7 @@ func TestTheLabInjectsWhatNoSocketSends(t *testing.T) {
 	}
 }
 
-func TestNmapSeesWhatIsOpen(t *testing.T) {
+func TestNmapSeesOpenPort(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap")
 	l := lab.New(t)
@@ -99,7 +99,7 @@ func TestNmapSeesWhatIsOpen(t *testing.T) {
 }
 
 // Not in parallel with others, whose threads are away for as long as they dial.
-func TestTheThreadsOfALabGoHome(t *testing.T) {
+func TestLabThreadsReturnHome(t *testing.T) {
 	l := lab.New(t)
 	for range 50 {
 		l.Client.MustRun("true")
@@ -127,7 +127,7 @@ func TestTheThreadsOfALabGoHome(t *testing.T) {
 	t.Error("threads stayed in foreign namespaces")
 }
 
-func TestAHostSpeaksFromItsFirstAddress(t *testing.T) {
+func TestLabHostUsesFirstAddress(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	for _, a := range []netip.Addr{l.Upstream.Addr4, l.Upstream.Addr6} {

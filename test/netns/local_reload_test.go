@@ -12,7 +12,7 @@ import (
 )
 
 // What is hidden of the host itself is hidden before the device is there, with rights that the gateway has given up.
-func TestWhatIsHiddenOfTheHostItselfWaitsForARestart(t *testing.T) {
+func TestReloadDefersHostPorts(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap")
 	l, site, s, _, all := hides(t)

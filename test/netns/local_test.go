@@ -189,7 +189,7 @@ func others(t *testing.T, l *lab.Lab, s *lab.LineServer) {
 	}
 }
 
-func TestAPortOfTheHostItselfIsHidden(t *testing.T) {
+func TestHostPortIsHidden(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap")
 	l, site, s, other, all := hides(t)
@@ -246,7 +246,7 @@ func TestAPortOfTheHostItselfIsHidden(t *testing.T) {
 }
 
 // Where the kernel looks strictly for the way back, and only the interface to the outside forwards.
-func TestAPortOfAHostThatIsNoRouterAndFiltersSources(t *testing.T) {
+func TestHostPortWithoutForwardingIsHidden(t *testing.T) {
 	t.Parallel()
 	l, site, s, _, all := hides(t)
 	l.Gateway.Sysctl("ipv4/ip_forward", "0")
@@ -276,7 +276,7 @@ func TestAPortOfAHostThatIsNoRouterAndFiltersSources(t *testing.T) {
 	}
 }
 
-func TestAPortAtWhichTheHostListensIsNotHidden(t *testing.T) {
+func TestHostPortInUseIsNotHidden(t *testing.T) {
 	t.Parallel()
 	l, site, _, _, all := hides(t)
 	l.Gateway.Listen("tcp", all[0].listen.String())
@@ -291,7 +291,7 @@ func TestAPortAtWhichTheHostListensIsNotHidden(t *testing.T) {
 }
 
 // While it starts, stops and is given back, over and over, the hidden port is silent: the stranger's SYNs never stop.
-func TestThereIsNoMomentAtWhichTheHostAnswers(t *testing.T) {
+func TestHostPortNeverAnswers(t *testing.T) {
 	t.Parallel()
 	l, site, _, _, all := hides(t)
 	site.Start(t).Kill()

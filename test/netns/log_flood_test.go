@@ -26,7 +26,7 @@ const (
 )
 
 // Whatever strangers send, the log grows by a few lines a second, and by none for what is no client's.
-func TestAFloodFillsNoLog(t *testing.T) {
+func TestLogIsBoundedDuringFlood(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 0).String())

@@ -79,7 +79,7 @@ func lossy(t *testing.T, l *lab.Lab, seed uint64) func() [2]lab.Carried {
 	return end
 }
 
-func TestConnectGetsThroughWhereAFifthOfThePacketsIsLost(t *testing.T) {
+func TestConnectOverLossyLink(t *testing.T) {
 	seed := uint64(lossSeed)
 	if text := os.Getenv(lossSeedVariable); text != "" {
 		var err error

@@ -28,7 +28,7 @@ const (
 	manyTime = 3 * time.Minute
 )
 
-func TestAThousandConnectionsOverOneProfileSucceed(t *testing.T) {
+func TestThousandConnectionsOverOneProfile(t *testing.T) {
 	for _, method := range []string{protocol.MethodUDP, protocol.MethodUDPv2} {
 		t.Run(method, func(t *testing.T) {
 			l := lab.New(t)

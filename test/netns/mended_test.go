@@ -12,7 +12,7 @@ import (
 )
 
 // What doctor says to type is typed, as it stands, and then the finding is gone and clients get in.
-func TestWhatADoctorSaysToTypeMendsIt(t *testing.T) {
+func TestDoctorFixesWork(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nft", "iptables")
 	for name, c := range map[string]struct {

@@ -80,7 +80,7 @@ func knocking(sequence string) string {
 	return fmt.Sprintf("knock: {udp_port: %d, gateway: %s, sequence: {%s}}\n", knockPort, gatewayName, sequence)
 }
 
-func TestEveryMethodOpensItsDoor(t *testing.T) {
+func TestKnockMethodsAdmit(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
@@ -104,7 +104,7 @@ func TestEveryMethodOpensItsDoor(t *testing.T) {
 	}
 }
 
-func TestOneMethodDoesNotStandForAnother(t *testing.T) {
+func TestKnockMethodsAreDistinct(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
@@ -122,7 +122,7 @@ func TestOneMethodDoesNotStandForAnother(t *testing.T) {
 	alice.refused(t, doorsOf(all)...)
 }
 
-func TestACapturedKnockIsOfNoUseToTheStranger(t *testing.T) {
+func TestCapturedKnockOpensNothing(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())

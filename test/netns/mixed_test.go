@@ -178,7 +178,7 @@ func fill(r *mathrand.Rand, b []byte) {
 
 // Whatever a host sends, in whatever state the gateway is, no packet comes from a
 // protected address, to anywhere.
-func TestNoMixedPacketIsAnswered(t *testing.T) {
+func TestMixedPacketsGetNoAnswer(t *testing.T) {
 	l := lab.New(t)
 	l.AnySource()
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())

@@ -19,7 +19,7 @@ func site(t *testing.T) (*lab.Lab, *lab.Site, *lab.LineServer, []door) {
 	return l, l.NewSite(t, program.get(t), configuration(all...)), s, all
 }
 
-func TestTheRightClientReachesTheUpstream(t *testing.T) {
+func TestClientReachesUpstream(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)
 	site.Start(t)
@@ -45,7 +45,7 @@ func TestTheRightClientReachesTheUpstream(t *testing.T) {
 	}
 }
 
-func TestTheUpstreamMayBeOfTheOtherFamily(t *testing.T) {
+func TestUpstreamMayBeOfOtherFamily(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr6, 7000).String())
@@ -58,7 +58,7 @@ func TestTheUpstreamMayBeOfTheOtherFamily(t *testing.T) {
 	}
 }
 
-func TestTheWrongClientDoesNot(t *testing.T) {
+func TestUnauthorizedClientIsRefused(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)
 	site.Start(t)
@@ -112,7 +112,7 @@ func (d door) auth(t *testing.T, v lab.Visitor, session []byte) []byte {
 	return auth
 }
 
-func TestAKnockAdmitsItsOwnAddressOnly(t *testing.T) {
+func TestKnockAdmitsOnlyItsAddress(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)
 	site.Start(t)
@@ -142,7 +142,7 @@ func TestAKnockAdmitsItsOwnAddressOnly(t *testing.T) {
 	}
 }
 
-func TestAnAuthenticationNeedsTheSessionOfItsKnock(t *testing.T) {
+func TestAuthNeedsSessionOfKnock(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)
 	site.Start(t)

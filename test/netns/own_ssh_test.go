@@ -23,7 +23,7 @@ const othersRules = `for f in -4 -6; do
 done`
 
 // The ssh of a rented server: one address, a hidden port beside visible ones, strict filtering of sources, rules of others.
-func TestTheSSHOfTheHostItselfIsHidden(t *testing.T) {
+func TestHostSSHIsHidden(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap")
 	l := lab.New(t)
@@ -129,7 +129,7 @@ func family(a netip.Addr) string {
 }
 
 // Who uses VRFs has the local table asked late already. It stays where it is.
-func TestALocalTableThatIsAskedLateStaysThere(t *testing.T) {
+func TestLocalRuleKeepsLowPriority(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap")
 	l, site, s, other, all := hides(t)

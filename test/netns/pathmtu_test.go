@@ -72,7 +72,7 @@ func narrow(t *testing.T, l *lab.Lab, tells bool) func() [2]int {
 	return end
 }
 
-func TestTransfersGetThroughANarrowHop(t *testing.T) {
+func TestTransfersPassNarrowHop(t *testing.T) {
 	for name, own := range map[string][]string{"routes": {"10.77.0.1", "fd77::1"}, "local": {"10.1.9.1", "fd01:9::1"}} {
 		for _, tells := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, ICMP %v", name, tells), func(t *testing.T) {

@@ -24,7 +24,7 @@ func families() []string {
 }
 
 // Two secrets of one client, one of them over: the change from the one to the other, on the day after.
-func TestASecretOpensTheDoorUntilItsEnd(t *testing.T) {
+func TestSecretExpires(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
@@ -58,7 +58,7 @@ func TestASecretOpensTheDoorUntilItsEnd(t *testing.T) {
 }
 
 // While a secret is being changed both are good, by every method: also by those of which a slot takes one knock.
-func TestTwoSecretsOfAClientAreGoodSideBySide(t *testing.T) {
+func TestSecretsOfClientOverlap(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
@@ -75,7 +75,7 @@ func TestTwoSecretsOfAClientAreGoodSideBySide(t *testing.T) {
 	}
 }
 
-func TestAClientReachesItsOwnServicesOnly(t *testing.T) {
+func TestClientReachesOnlyItsServices(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
@@ -138,7 +138,7 @@ func (d door) fail(t *testing.T, v lab.Visitor, n int) {
 	failing.Wait()
 }
 
-func TestWhoKeepsFailingIsShutOutAndHisNeighbourWithAKnockIsNot(t *testing.T) {
+func TestBanSparesNeighbourThatKnocks(t *testing.T) {
 	t.Parallel()
 	for family := range hosts() {
 		t.Run(family, func(t *testing.T) {
@@ -204,7 +204,7 @@ func (d door) banned(t *testing.T, v lab.Visitor) {
 }
 
 // What does not come back proves nothing about who sent it.
-func TestForgedPacketsBanNobody(t *testing.T) {
+func TestForgedPacketsCauseNoBan(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())

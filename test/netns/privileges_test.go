@@ -60,7 +60,7 @@ func works(t *testing.T, l *lab.Lab, all []door, greeting string) {
 	}
 }
 
-func TestTheGatewayHasNoPrivilegesAndWorksAllTheSame(t *testing.T) {
+func TestGatewayWorksUnprivileged(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
@@ -103,7 +103,7 @@ func TestTheGatewayHasNoPrivilegesAndWorksAllTheSame(t *testing.T) {
 	works(t, l, all, s.Greeting)
 }
 
-func TestRootNamesWhomTheGatewayBecomes(t *testing.T) {
+func TestRootMustNameAccount(t *testing.T) {
 	t.Parallel()
 	if u, err := user.Lookup("knockgw"); err == nil {
 		t.Skipf("this system has a user %s", u.Username)
@@ -133,7 +133,7 @@ func TestRootNamesWhomTheGatewayBecomes(t *testing.T) {
 }
 
 // Root that is told to stay root loses all but its name.
-func TestRootThatStaysRootGivesUpTheRest(t *testing.T) {
+func TestRootKeptGivesUpCapabilities(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
@@ -161,7 +161,7 @@ func TestRootThatStaysRootGivesUpTheRest(t *testing.T) {
 	works(t, l, all, s.Greeting)
 }
 
-func TestWhatTheAccountCannotReadIsNamedBeforeAnythingIsTouched(t *testing.T) {
+func TestUnreadableFileIsReportedFirst(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
@@ -179,7 +179,7 @@ func TestWhatTheAccountCannotReadIsNamedBeforeAnythingIsTouched(t *testing.T) {
 	untouched(t, l, before)
 }
 
-func TestADirectoryThatTheAccountCannotWriteIsNamed(t *testing.T) {
+func TestUnwritableDirectoryIsReported(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
@@ -195,7 +195,7 @@ func TestADirectoryThatTheAccountCannotWriteIsNamed(t *testing.T) {
 }
 
 // As the systemd unit starts it: an account from the start, with two capabilities.
-func TestTwoCapabilitiesAreEnoughToStart(t *testing.T) {
+func TestCapabilitiesSufficeToStart(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "setpriv")
 	l := lab.New(t)
@@ -222,7 +222,7 @@ func TestTwoCapabilitiesAreEnoughToStart(t *testing.T) {
 // everybodysTUN gives a mount namespace a clone device that everybody may open, as udev sets it up.
 const everybodysTUN = `mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && `
 
-func TestAPersistentDeviceNeedsNoPrivilege(t *testing.T) {
+func TestPersistentDeviceNeedsNoPrivilege(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "setpriv")
 	l := lab.New(t)
@@ -264,7 +264,7 @@ func TestAPersistentDeviceNeedsNoPrivilege(t *testing.T) {
 	}
 }
 
-func TestADescriptorOfADeviceNeedsNoPrivilege(t *testing.T) {
+func TestDeviceDescriptorNeedsNoPrivilege(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
@@ -283,7 +283,7 @@ func TestADescriptorOfADeviceNeedsNoPrivilege(t *testing.T) {
 	works(t, l, all, s.Greeting)
 }
 
-func TestADescriptorThatIsNoDeviceIsRefused(t *testing.T) {
+func TestDeviceDescriptorMustBeDevice(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
@@ -312,7 +312,7 @@ func ready(t *testing.T, gateway *lab.Process) {
 	}
 }
 
-func TestTheServiceManagerHearsOfTheGatewaysLife(t *testing.T) {
+func TestServiceManagerIsNotified(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
@@ -361,7 +361,7 @@ func TestTheServiceManagerHearsOfTheGatewaysLife(t *testing.T) {
 	}
 }
 
-func TestASecondSIGTERMEndsTheGatewayAtOnce(t *testing.T) {
+func TestSecondSIGTERMEndsGateway(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())

@@ -160,7 +160,7 @@ func quickNetwork(t *testing.T) (l *lab.Lab, gateway, client *machine) {
 	return l, gateway, client
 }
 
-func TestTheQuickStartLeadsToAShell(t *testing.T) {
+func TestQuickStartLeadsToShell(t *testing.T) {
 	l, gateway, client := quickNetwork(t)
 	shells := 0
 	var stays *lab.Process

@@ -13,7 +13,7 @@ const attempts = 300
 
 // The knock is decided by a worker while the SYN is right behind it. Losing that race once costs the client a
 // second, so it shows as a SYN sent again.
-func TestAConnectionRightBehindItsKnockNeverWaits(t *testing.T) {
+func TestKnockThenSYNNeverWaits(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)
 	site.Start(t)

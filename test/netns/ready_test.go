@@ -75,7 +75,7 @@ func unready(t *testing.T, l *lab.Lab, g *lab.Gateway, check, words string) {
 	}
 }
 
-func TestReadinessSaysWhatStandsInTheWay(t *testing.T) {
+func TestReadinessReportsCauses(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 0).String())
@@ -141,7 +141,7 @@ func readyAgain(t *testing.T, l *lab.Lab) {
 	}
 }
 
-func TestAnUpstreamsNameThatIsNoneIsNotReady(t *testing.T) {
+func TestReadinessFailsForUnknownUpstreamName(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	all := doors("nowhere.invalid:80")
@@ -149,7 +149,7 @@ func TestAnUpstreamsNameThatIsNoneIsNotReady(t *testing.T) {
 	unready(t, l, g, "upstreams", "service "+all[0].name+": its upstream's name cannot be resolved")
 }
 
-func TestAGatewayThatDrainsIsNotReady(t *testing.T) {
+func TestReadinessFailsWhileDraining(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 0).String())

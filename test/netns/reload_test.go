@@ -79,7 +79,7 @@ func stream(ctx context.Context, d door, v lab.Visitor) error {
 	return nil
 }
 
-func TestAReloadUnderTraffic(t *testing.T) {
+func TestReloadUnderTraffic(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
@@ -214,7 +214,7 @@ func TestAReloadUnderTraffic(t *testing.T) {
 }
 
 // A stranger who never stops asking meets every moment of a reload.
-func TestAStrangerIsNotAnsweredDuringReloads(t *testing.T) {
+func TestSilenceDuringReloads(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())

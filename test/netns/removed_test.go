@@ -108,7 +108,7 @@ func restored(t *testing.T, l *lab.Lab, before string) {
 	t.Fatalf("there was\n%s\nand now there is\n%s", before, now)
 }
 
-func TestDeletedRoutesAndRulesAreRestored(t *testing.T) {
+func TestRoutesAndRulesAreRestored(t *testing.T) {
 	t.Parallel()
 	for name, hurt := range map[string][]string{
 		"routes, as a network manager flushes them": {"ip route flush proto 107", "ip -6 route flush proto 107",
@@ -147,7 +147,7 @@ func TestDeletedRoutesAndRulesAreRestored(t *testing.T) {
 }
 
 // An open session outlives the deletion, and what is deleted over and over is added over and over.
-func TestASessionOutlivesDeletedRoutes(t *testing.T) {
+func TestSessionSurvivesDeletedRoutes(t *testing.T) {
 	t.Parallel()
 	l, site, s, _, all := hides(t)
 	g := site.Start(t)
@@ -172,7 +172,7 @@ func TestASessionOutlivesDeletedRoutes(t *testing.T) {
 }
 
 // A gateway that has lost its routes and cannot add them again says so, and ends, for the service manager to start it.
-func TestAGatewayThatCannotRestoreItsRoutesEnds(t *testing.T) {
+func TestGatewayEndsIfRoutesCannotBeRestored(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ hurt, says string }{
 		"routes": {"ip route flush proto 107", "10.77.0.0/24 to knock0"},
@@ -202,7 +202,7 @@ func TestAGatewayThatCannotRestoreItsRoutesEnds(t *testing.T) {
 }
 
 // A blackhole that is gone keeps nothing from the gateway: it goes on, and is not ready.
-func TestAGatewayWithoutABlackholeGoesOn(t *testing.T) {
+func TestGatewayContinuesWithoutBlackhole(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)
 	g := site.Start(t)
@@ -222,7 +222,7 @@ func TestAGatewayWithoutABlackholeGoesOn(t *testing.T) {
 }
 
 // The sockets on the hidden ports hold them while the rules are gone.
-func TestPortsStaySilentWhileTheirRulesAreGone(t *testing.T) {
+func TestPortsStaySilentWithoutRules(t *testing.T) {
 	t.Parallel()
 	l, site, _, _, all := hides(t)
 	g := site.Start(t)
@@ -239,7 +239,7 @@ func TestPortsStaySilentWhileTheirRulesAreGone(t *testing.T) {
 	}
 }
 
-func TestARenamedInterfaceIsFollowed(t *testing.T) {
+func TestRenamedInterfaceIsFollowed(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)
 	g := site.Start(t)
@@ -264,7 +264,7 @@ func TestARenamedInterfaceIsFollowed(t *testing.T) {
 
 // The remedy for rules that were deleted is a restart, and a stop is as silent as ever: sessions are reset, and the host
 // does not answer for the ports.
-func TestAStopAfterDeletedRulesResetsSessionsAndIsSilent(t *testing.T) {
+func TestStopAfterDeletedRulesIsSilent(t *testing.T) {
 	t.Parallel()
 	l, site, s, _, all := hides(t)
 	g := site.Start(t)

@@ -82,7 +82,7 @@ func (r recorded) useless(t *testing.T, l *lab.Lab) {
 	}
 }
 
-func TestAReplayedKnockOpensNothing(t *testing.T) {
+func TestReplayedKnockOpensNothing(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)
 	site.Start(t)
@@ -95,7 +95,7 @@ func TestAReplayedKnockOpensNothing(t *testing.T) {
 	}
 }
 
-func TestAReplayedAuthenticationIsRefusedBehindAFreshKnock(t *testing.T) {
+func TestReplayedAuthIsRefused(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)
 	site.Start(t)
@@ -119,7 +119,7 @@ func TestAReplayedAuthenticationIsRefusedBehindAFreshKnock(t *testing.T) {
 	}
 }
 
-func TestAReplayAfterACrashOpensNothing(t *testing.T) {
+func TestReplayAfterCrashOpensNothing(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)
 	gateway := site.Start(t)

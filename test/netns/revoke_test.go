@@ -108,7 +108,7 @@ func (k *talker) begin(t *testing.T, d door, v lab.Visitor, name string) net.Con
 
 // Whatever names it, a session that is revoked is over within a second at its upstream and reset at its client, from
 // the moment at which the operator has pressed the key. Everybody else's goes on.
-func TestWhatIsRevokedIsOverWithinASecond(t *testing.T) {
+func TestRevocationTakesEffectWithinSecond(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	k := serveTalk(t, l)

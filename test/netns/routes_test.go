@@ -35,7 +35,7 @@ func blackholed(t *testing.T, l *lab.Lab) {
 	}
 }
 
-func TestABlackholeStaysBehindTheGatewayUntilDown(t *testing.T) {
+func TestBlackholeStaysUntilDown(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
@@ -68,7 +68,7 @@ func TestABlackholeStaysBehindTheGatewayUntilDown(t *testing.T) {
 	}
 }
 
-func TestDownIsContentWithNothingToDo(t *testing.T) {
+func TestDownWithNothingToDo(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
@@ -78,7 +78,7 @@ func TestDownIsContentWithNothingToDo(t *testing.T) {
 	untouched(t, l, before)
 }
 
-func TestAGatewayStartsOverWhatACrashLeftBehind(t *testing.T) {
+func TestGatewayStartsAfterCrash(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)
 	for range 3 {
@@ -92,7 +92,7 @@ func TestAGatewayStartsOverWhatACrashLeftBehind(t *testing.T) {
 	}
 }
 
-func TestTheMetricsCountWhatHappened(t *testing.T) {
+func TestMetricsCountEvents(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)
 	gateway := site.Start(t)
@@ -123,7 +123,7 @@ func TestTheMetricsCountWhatHappened(t *testing.T) {
 	}
 }
 
-func TestASecondGatewayTakesNothingAwayFromTheFirst(t *testing.T) {
+func TestSecondGatewayLeavesFirstAlone(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
@@ -145,7 +145,7 @@ func TestASecondGatewayTakesNothingAwayFromTheFirst(t *testing.T) {
 	}
 }
 
-func TestAWiderPrefixTakesThePlaceOfANarrowerOne(t *testing.T) {
+func TestWiderPrefixReplacesNarrower(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())

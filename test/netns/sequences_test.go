@@ -11,7 +11,7 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-func TestASequenceHasTheLengthThatTheGatewaySays(t *testing.T) {
+func TestSequenceLengthIsConfigured(t *testing.T) {
 	t.Parallel()
 	for _, length := range []int{2, 5} {
 		t.Run(fmt.Sprintf("%d parts", length), func(t *testing.T) {
@@ -41,7 +41,7 @@ func TestASequenceHasTheLengthThatTheGatewaySays(t *testing.T) {
 	}
 }
 
-func TestALegacySequenceOpensTheDoorWhereItIsTaken(t *testing.T) {
+func TestLegacySequenceIsAcceptedIfEnabled(t *testing.T) {
 	t.Parallel()
 	for name, legacy := range map[string]bool{"taken": true, "not taken": false} {
 		t.Run(name, func(t *testing.T) {

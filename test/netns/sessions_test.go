@@ -62,7 +62,7 @@ func (d door) hold(t *testing.T, v lab.Visitor, n int) {
 	}
 }
 
-func TestSixConnectionsOfOneAddressAreAdmittedInParallel(t *testing.T) {
+func TestSixParallelConnectionsOfOneAddress(t *testing.T) {
 	t.Parallel()
 	l, site, _, all := site(t)
 	site.Start(t)
@@ -75,7 +75,7 @@ func TestSixConnectionsOfOneAddressAreAdmittedInParallel(t *testing.T) {
 	}
 }
 
-func TestTwoHundredSessionsLiveSideBySide(t *testing.T) {
+func TestTwoHundredConcurrentSessions(t *testing.T) {
 	t.Parallel()
 	l, site, _, all := site(t)
 	site.Start(t)

@@ -148,7 +148,7 @@ func (d *drip) flows(t *testing.T) {
 	t.Errorf("the session at %s has dried up after %d lines: %v", d.name, d.lines, d.err)
 }
 
-func TestAStrangerIsNotAnswered(t *testing.T) {
+func TestSilenceToUnauthorizedHosts(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap")
 	l := lab.New(t)
@@ -184,7 +184,7 @@ func TestAStrangerIsNotAnswered(t *testing.T) {
 	})
 }
 
-func TestAStrangerIsNotAnsweredAfterACrash(t *testing.T) {
+func TestSilenceAfterCrash(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap")
 	l := lab.New(t)
@@ -199,7 +199,7 @@ func TestAStrangerIsNotAnsweredAfterACrash(t *testing.T) {
 
 // Starting, stopping and crashing have moments of their own: the device is there and the routes are not yet,
 // or the other way round. A stranger who never stops asking meets them all.
-func TestAStrangerIsNotAnsweredWhileTheGatewayComesAndGoes(t *testing.T) {
+func TestSilenceDuringRestarts(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())

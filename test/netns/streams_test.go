@@ -24,7 +24,7 @@ const (
 	oneWay    = int(3 * shortIdle / lab.DripInterval)
 )
 
-func TestAHalfClosedClientGetsTheWholeReply(t *testing.T) {
+func TestHalfClosedClientGetsReply(t *testing.T) {
 	t.Parallel()
 	l, site, _, all := site(t)
 	site.Start(t)
@@ -68,7 +68,7 @@ func idleSite(t *testing.T) (*lab.Lab, *lab.LineServer, []door) {
 	return l, s, all
 }
 
-func TestADownloadLongerThanTheIdleTimeIsNotCut(t *testing.T) {
+func TestDownloadOutlastsIdleTimeout(t *testing.T) {
 	t.Parallel()
 	l, s, all := idleSite(t)
 	t.Run("doors", func(t *testing.T) {
@@ -99,7 +99,7 @@ func TestADownloadLongerThanTheIdleTimeIsNotCut(t *testing.T) {
 	})
 }
 
-func TestAnUploadLongerThanTheIdleTimeIsNotCut(t *testing.T) {
+func TestUploadOutlastsIdleTimeout(t *testing.T) {
 	t.Parallel()
 	l, _, all := idleSite(t)
 	d := all[1]
@@ -128,7 +128,7 @@ func TestAnUploadLongerThanTheIdleTimeIsNotCut(t *testing.T) {
 	}
 }
 
-func TestASessionWithoutTrafficEndsAtItsIdleTime(t *testing.T) {
+func TestIdleSessionEnds(t *testing.T) {
 	t.Parallel()
 	l, s, all := idleSite(t)
 	d := all[1]

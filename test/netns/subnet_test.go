@@ -110,7 +110,7 @@ func TestGatewayHidesItsOwnSubnet(t *testing.T) {
 }
 
 // The host itself, and hosts of the subnet, reach each other as before.
-func TestGatewayLeavesItsOwnSubnetToHostsInside(t *testing.T) {
+func TestGatewayLeavesOwnSubnetToInsideHosts(t *testing.T) {
 	t.Parallel()
 	l, site, s, _ := subnetSite(t)
 	l.Gateway.ServeLines("[::]:7001")
@@ -139,7 +139,7 @@ func TestGatewayLeavesItsOwnSubnetToHostsInside(t *testing.T) {
 
 // Where the upstreams' interface leads to other hosts, too, these would reach the
 // subnet directly: the gateway does not start.
-func TestGatewayRefusesASubnetThatLeadsOut(t *testing.T) {
+func TestGatewayRefusesUplinkSubnet(t *testing.T) {
 	t.Parallel()
 	l, site, _, _ := subnetSite(t)
 	l.Gateway.MustRun("ip", "route", "add", "default", "via", "10.1.3.9", "dev", upstreamDevice)

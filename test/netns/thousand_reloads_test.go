@@ -235,7 +235,7 @@ func newOperator(t *testing.T) (o *operator, hidden []door, bulk *iperf, echo do
 }
 
 // Nobody who has nothing to do with a change notices a thousand of them, and nothing is left behind by any.
-func TestAThousandReloadsUnderLoad(t *testing.T) {
+func TestThousandReloadsUnderLoad(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "iperf3")
 	long := os.Getenv(longVariable) == "1"

@@ -15,7 +15,7 @@ import (
 )
 
 // A prefix that is part of the client's own network: who is there asks for the addresses, and somebody must answer.
-func TestAPrefixOfTheNeighboursOwnNetwork(t *testing.T) {
+func TestPrefixInClientSubnetNeedsProxyARP(t *testing.T) {
 	t.Parallel()
 	l, site, s, _ := site(t)
 	text, err := os.ReadFile(site.Config)
@@ -42,7 +42,7 @@ func TestAPrefixOfTheNeighboursOwnNetwork(t *testing.T) {
 }
 
 // Rules that were there first are asked before the gateway's and lead packets away from it: the kernel is asked where they go.
-func TestADoctorFindsRulesThatLeadElsewhere(t *testing.T) {
+func TestDoctorFindsDivertingRules(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ rule, says string }{
 		"to nowhere":        {"pref 0 to " + own4 + " blackhole", "goes to nowhere"},
@@ -71,7 +71,7 @@ func TestADoctorFindsRulesThatLeadElsewhere(t *testing.T) {
 	}
 }
 
-func TestRulesOfOthersComeAfterTheGateways(t *testing.T) {
+func TestRulesOfOthersComeAfterOurs(t *testing.T) {
 	t.Parallel()
 	l, site, s, _, all := hides(t)
 	g := site.Start(t)
@@ -87,7 +87,7 @@ func TestRulesOfOthersComeAfterTheGateways(t *testing.T) {
 }
 
 // Listeners of others are in the way of the gateway's own.
-func TestADoctorFindsWhoHasItsPorts(t *testing.T) {
+func TestDoctorFindsPortConflicts(t *testing.T) {
 	t.Parallel()
 	l, site, _, _ := site(t)
 	l.Gateway.Listen("tcp", "127.0.0.1:9091")

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-func TestTheProgramForARM64Runs(t *testing.T) {
+func TestARM64ProgramRuns(t *testing.T) {
 	if os.Getenv("KNOCKGW_LONG") == "" {
 		t.Skip("builds for another architecture: KNOCKGW_LONG=1 go test ./test/packages, with the package qemu-user-static")
 	}

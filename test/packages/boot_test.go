@@ -33,7 +33,7 @@ StandardError=inherit
 WantedBy=multi-user.target
 `
 
-func TestTheServiceLivesUnderABootedSystemd(t *testing.T) {
+func TestServiceRunsUnderSystemd(t *testing.T) {
 	releases := strings.Fields(os.Getenv(bootVariable))
 	if len(releases) == 0 {
 		t.Skip("fetches and boots Debian, a minute or two for each release: " + bootVariable + "='bookworm trixie' go test ./test/packages")

@@ -47,7 +47,7 @@ wait $gateway
 // all are the rights that docs/install.md names.
 const all = "+net_admin,+bpf,+setuid,+setgid"
 
-func TestTheContainersRightsAreEnoughAndWhoeverHasOneLessIsTold(t *testing.T) {
+func TestContainerNeedsItsCapabilities(t *testing.T) {
 	if os.Getuid() != 0 || runtime.GOARCH != "amd64" {
 		t.Skip("needs root, and amd64, for which the package under test is")
 	}

@@ -142,7 +142,7 @@ exec chroot "$work/root" /bin/sh -c "$SCRIPT" sh /tmp/package
 // exitNoOverlay is the code of elsewhere where this machine cannot be copied.
 const exitNoOverlay = 86
 
-func TestAPackageIsInstalledUsedUpgradedAndRemoved(t *testing.T) {
+func TestPackageLifecycle(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("installing a package, even into a copy of this machine, takes root")
 	}

@@ -15,7 +15,7 @@ import (
 // podmanVariable has the image built and run by podman.
 const podmanVariable = "KNOCKGW_PODMAN"
 
-func TestTheDocumentedPodmanCommandRunsAGateway(t *testing.T) {
+func TestPodmanCommandAsDocumented(t *testing.T) {
 	if os.Getenv(podmanVariable) == "" {
 		t.Skip("builds and runs an image: " + podmanVariable + "=1 go test ./test/packages")
 	}
