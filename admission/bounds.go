@@ -68,12 +68,12 @@ func (g *Gate) Bounds() []Bound {
 func (g *Gate) tables() []Bound {
 	d := &g.deciding
 	g.frags.mu.Lock()
-	packets, bytes := g.frags.r.Held()
+	packets, bytes := g.frags.r.Usage()
 	g.frags.mu.Unlock()
 	return []Bound{
 		{"evictions_queued", max(len(g.evicted), len(g.evictedOpen)), cap(g.evicted)},
-		{"fragmented_packets", packets, packet.DefaultDatagrams},
-		{"fragment_bytes", bytes, packet.DefaultReassemblyBytes},
+		{"fragmented_packets", packets, packet.DefaultMaxDatagrams},
+		{"fragment_bytes", bytes, packet.DefaultMaxBytes},
 		{"udp_sequences", int(d.sequences.Load()), maxUDPSequences},
 		{"udp_sequences_per_source", int(d.ofSource.Load()), sequencesPerSource},
 		{"syn_knock_owners", int(d.owners.Load()), maxOwners},

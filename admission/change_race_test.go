@@ -53,7 +53,7 @@ func TestPacketsAndKnocksMeetOnePolicyOrTheNextAndNothingInBetween(t *testing.T)
 		t.Fatal(v.Reason)
 	}
 	var synACK packet.Packet
-	synACK.PeekTCP(lasting.reply(1, "web", packet.SYN|packet.ACK, 0, 1001, ""))
+	synACK.DecodeTCP(lasting.reply(1, "web", packet.SYN|packet.ACK, 0, 1001, ""))
 	g.Egress(&synACK, 0)
 	if v := admit(lasting.tcp(1, "web", packet.ACK, 1001, 1, "")); v.Reason != ReasonFlow {
 		t.Fatal(v.Reason)
@@ -67,7 +67,7 @@ func TestPacketsAndKnocksMeetOnePolicyOrTheNextAndNothingInBetween(t *testing.T)
 			t.Errorf("a packet of a flow: %v", v.Reason)
 		}
 		var p packet.Packet
-		p.PeekTCP(reply)
+		p.DecodeTCP(reply)
 		if !g.Egress(&p, 4) {
 			t.Error("a packet of a flow was kept back")
 		}

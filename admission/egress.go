@@ -7,7 +7,7 @@ import (
 // Egress decides whether a packet of the stack may leave: only TCP of a flow in
 // the table may, and of these none that an earlier flow of the same tuple has
 // left behind, nor data before the client has proved that it receives what is
-// sent to its address. p needs no more than what PeekTCP sets, and
+// sent to its address. p needs no more than what DecodeTCP sets, and
 // Offload.SegmentSize where it is a super-packet, which Egress lowers, or sets,
 // where the path to the client carries only smaller segments; size is its payload
 // in bytes.

@@ -29,7 +29,7 @@ func FuzzGateEgress(f *testing.F) {
 			script = script[step:]
 		}
 		var p packet.Packet
-		if p.PeekTCP(raw) && w.gate.Egress(&p, len(raw)-p.Payload) && p.Tuple.Reverse() != v.tuple(40000, "web") {
+		if p.DecodeTCP(raw) && w.gate.Egress(&p, len(raw)-p.Payload) && p.Tuple.Reverse() != v.tuple(40000, "web") {
 			t.Fatalf("a packet leaves to %v, which has no flow", p.Tuple)
 		}
 		w.check()

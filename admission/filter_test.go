@@ -302,15 +302,15 @@ func TestTheFiltersBoundsAreTheGates(t *testing.T) {
 	for first := range 256 {
 		v := visitor{w, netip.AddrFrom4([4]byte{byte(first), 2, 3, 4})}
 		p := parsed(v.syn(1000, "web"))
-		if _, drops := w.front(p.Data); drops != (p.Fault != packet.FaultNone) {
-			t.Errorf("%v is dropped: %v; it is to be refused for %v", v.addr, drops, p.Fault)
+		if _, drops := w.front(p.Data); drops != (p.DropReason != packet.NotDropped) {
+			t.Errorf("%v is dropped: %v; it is to be refused for %v", v.addr, drops, p.DropReason)
 		}
 	}
 	for _, a := range []string{"::", "::1", "::2", "1::", "fe80::1", "feff::1", "ff00::", "ff02::1", "fffe::", "::fffe:102:304", "::1:ffff:102:304"} {
 		v := w.at(a)
 		p := parsed(v.syn(1000, "web"))
-		if _, drops := w.front(p.Data); drops != (p.Fault != packet.FaultNone) {
-			t.Errorf("%v is dropped: %v; it is to be refused for %v", v.addr, drops, p.Fault)
+		if _, drops := w.front(p.Data); drops != (p.DropReason != packet.NotDropped) {
+			t.Errorf("%v is dropped: %v; it is to be refused for %v", v.addr, drops, p.DropReason)
 		}
 	}
 }

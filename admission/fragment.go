@@ -18,8 +18,8 @@ type fragments struct {
 
 func (f *fragments) init(mono func() time.Duration, stats *counters) {
 	f.r = packet.NewReassembler(packet.ReassemblerOptions{
-		Mono:    mono,
-		Dropped: func(f packet.Fault, n int) { stats.faults[f].Add(uint64(n)) },
+		Clock:  mono,
+		OnDrop: func(f packet.DropReason, n int) { stats.faults[f].Add(uint64(n)) },
 	})
 }
 
@@ -36,8 +36,8 @@ func (g *Gate) admitFragment(p *packet.Packet) Verdict {
 	g.frags.mu.Lock()
 	defer g.frags.mu.Unlock()
 	whole, fault := g.frags.r.Add(p)
-	if fault != packet.FaultNone {
-		p.Fault = fault
+	if fault != packet.NotDropped {
+		p.DropReason = fault
 		return Verdict{Reason: ReasonMalformed}
 	}
 	if whole == nil {

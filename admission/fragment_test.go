@@ -62,7 +62,7 @@ func (w *world) admitWhole(b []byte) (Verdict, string) {
 }
 
 func (w *world) held() int {
-	n, _ := w.gate.frags.r.Held()
+	n, _ := w.gate.frags.r.Usage()
 	return n
 }
 
@@ -173,7 +173,7 @@ func TestNothingCountsThatCameInFragmentsButDataOfAFlow(t *testing.T) {
 		if len(w.events) != 0 || len(w.gate.sequences.byKey) != 0 || w.gate.Stats().Flows != 1 {
 			t.Errorf("%+v, %d sequences, %d flows", w.events, len(w.gate.sequences.byKey), w.gate.Stats().Flows)
 		}
-		w.pass(packet.DefaultReassemblyTimeout)
+		w.pass(packet.DefaultTimeout)
 		w.admit(inFragments(v.tcp(40000, "many", packet.ACK, 1001, 1, strings.Repeat("x", 64)), 10, 24)[0])
 		if w.held() != 1 {
 			t.Errorf("%d unfinished packets are kept", w.held())
@@ -197,16 +197,16 @@ func TestFragmentsThatOverlapOrAreTinyEndTheirPacket(t *testing.T) {
 		v.enters(1, "web", alice)
 		b := v.tcp(1, "web", packet.ACK, 1001, 1, strings.Repeat("x", 300))
 		header, body := b[:v.headers()-8], v.l4(b)
-		fault := func(f packet.Fault) uint64 { return w.gate.stats.faults[f].Load() }
+		fault := func(f packet.DropReason) uint64 { return w.gate.stats.faults[f].Load() }
 		for name, c := range map[string]struct {
 			parts [][]byte
-			want  packet.Fault
+			want  packet.DropReason
 		}{
 			"overlapping": {[][]byte{
 				fragmentOf(header, 1, 0, true, body[:64]), fragmentOf(header, 1, 56, true, body[56:128]),
-			}, packet.FaultFragmentOverlap},
-			"tiny":              {[][]byte{fragmentOf(header, 2, 0, true, body[:8])}, packet.FaultTinyFragment},
-			"inside the header": {[][]byte{fragmentOf(header, 3, 8, true, body[8:64])}, packet.FaultTinyFragment},
+			}, packet.DropFragmentOverlap},
+			"tiny":              {[][]byte{fragmentOf(header, 2, 0, true, body[:8])}, packet.DropTinyFragment},
+			"inside the header": {[][]byte{fragmentOf(header, 3, 8, true, body[8:64])}, packet.DropTinyFragment},
 		} {
 			before := fault(c.want)
 			for i, f := range c.parts {

@@ -55,7 +55,7 @@ func FuzzAdmitEveryMethod(f *testing.F) {
 			}
 		}
 		if v.Reason == ReasonFlow {
-			if p := parsed(b); p.Tuple.DstPort != 443 && p.Tuple.DstPort != 8443 && p.Tuple.SrcPort != 30000 && p.Fault == packet.FaultNone {
+			if p := parsed(b); p.Tuple.DstPort != 443 && p.Tuple.DstPort != 8443 && p.Tuple.SrcPort != 30000 && p.DropReason == packet.NotDropped {
 				t.Fatalf("let in: %v", p.Tuple)
 			}
 		}

@@ -182,7 +182,7 @@ func (g *Gate) admit(p *packet.Packet) Verdict {
 	if p.Reassemblable() {
 		return g.admitFragment(p)
 	}
-	if p.Fault != packet.FaultNone {
+	if p.DropReason != packet.NotDropped {
 		return Verdict{Reason: ReasonMalformed}
 	}
 	switch p.Proto {
@@ -358,7 +358,7 @@ func (g *Gate) admitCookie(p *packet.Packet, at *place) Verdict {
 // claim (see pathmtu.go): all other errors are soft for flows that are in the
 // table (RFC 5927, 5). No ICMP reaches the stack.
 func (g *Gate) admitICMP(p *packet.Packet) Verdict {
-	sent, seq, ok := p.Quoted()
+	sent, seq, ok := p.OriginalDatagram()
 	if !ok || sent.Src != p.Tuple.Dst {
 		return Verdict{Reason: ReasonICMP}
 	}

@@ -36,7 +36,7 @@ func (v visitor) sends(port uint16, seq uint32, size int) int {
 	v.w.Helper()
 	b := v.reply(port, "db", packet.ACK, seq, 1001, "")
 	var p packet.Packet
-	p.PeekTCP(b)
+	p.DecodeTCP(b)
 	if most := testMTU - p.Payload; size > most {
 		p.Offload.SegmentSize = uint16(most)
 	}
@@ -230,7 +230,7 @@ func TestEgressAllocatesNothingForThePathMTU(t *testing.T) {
 	icmp := v.tooBig(1400, v.quote(5101))
 	if n := testing.AllocsPerRun(100, func() {
 		var p packet.Packet
-		p.PeekTCP(b)
+		p.DecodeTCP(b)
 		w.gate.Egress(&p, 9000)
 		q := packet.Packet{Data: icmp}
 		q.Parse()

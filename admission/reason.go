@@ -32,7 +32,7 @@ const (
 	ReasonParked    // SYN of a source whose knock is being decided, and without which it would have no place
 	ReasonFragment  // part of a packet of an admitted flow's source
 	// Drop.
-	ReasonMalformed   // Packet.Parse refused it; counted by packet.Fault
+	ReasonMalformed   // Packet.Parse refused it; counted by packet.DropReason
 	ReasonNotService  // nothing is protected at that address and port
 	ReasonNoFlow      // TCP other than SYN, of no admitted flow
 	ReasonOutOfWindow // of an admitted flow, with numbers that its client cannot have sent

@@ -334,7 +334,7 @@ func TestJudgePassesFlowsOfOneDirection(t *testing.T) {
 		t.Errorf("the ACK of a SYN-ACK that the capture has not: %v", got.Reason)
 	}
 	var p packet.Packet
-	p.PeekTCP(v.reply(40001, "web", packet.SYN|packet.ACK, 1, 1, ""))
+	p.DecodeTCP(v.reply(40001, "web", packet.SYN|packet.ACK, 1, 1, ""))
 	judge.Egress(&p, 0)
 	if got := judge.Admit(parsed(ack)); got.Reason != ReasonOutOfWindow {
 		t.Errorf("with both directions: %v", got.Reason)

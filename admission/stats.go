@@ -10,7 +10,7 @@ import (
 // them, so their cache lines do not move between processors.
 type counters struct {
 	reasons [reasonCount]atomic.Uint64
-	faults  [packet.FaultCount]atomic.Uint64
+	faults  [packet.NumDropReasons]atomic.Uint64
 	muted   atomic.Uint64
 	knocks  [knockResultCount]atomic.Uint64
 	ahead   atomic.Uint64
@@ -19,7 +19,7 @@ type counters struct {
 
 func (c *counters) count(p *packet.Packet, v Verdict) {
 	if v.Reason == ReasonMalformed {
-		c.faults[p.Fault].Add(1)
+		c.faults[p.DropReason].Add(1)
 		return
 	}
 	c.reasons[v.Reason].Add(1)
@@ -76,7 +76,7 @@ func (g *Gate) Stats() Stats {
 			s.Packets = append(s.Packets, PacketCount{r.action(), r.String(), g.stats.reasons[r].Load()})
 		}
 	}
-	for f := packet.FaultNone + 1; int(f) < packet.FaultCount; f++ {
+	for f := packet.NotDropped + 1; int(f) < packet.NumDropReasons; f++ {
 		s.Packets = append(s.Packets, PacketCount{Drop, "malformed-" + f.String(), g.stats.faults[f].Load()})
 	}
 	for r := range knockResultCount {

@@ -58,7 +58,7 @@ func ReasonNames() (names []string) {
 			names = append(names, r.String())
 		}
 	}
-	for f := packet.FaultNone + 1; int(f) < packet.FaultCount; f++ {
+	for f := packet.NotDropped + 1; int(f) < packet.NumDropReasons; f++ {
 		names = append(names, ReasonMalformed.String()+"-"+f.String())
 	}
 	return names

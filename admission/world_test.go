@@ -142,7 +142,7 @@ func (w *world) admit(b []byte) Verdict {
 	p.Parse()
 	v := w.gate.Admit(&p)
 	if dropped {
-		w.agree(b, reason, v, p.Fault)
+		w.agree(b, reason, v, p.DropReason)
 	}
 	clear(p.Data) // the device's next packet overwrites it
 	w.check()
@@ -151,12 +151,12 @@ func (w *world) admit(b []byte) Verdict {
 
 // agree checks that what the filter has dropped, the gate drops for the same
 // reason. The filter does not look at checksums, and so goes on where they are wrong.
-func (w *world) agree(b []byte, reason string, v Verdict, fault packet.Fault) {
+func (w *world) agree(b []byte, reason string, v Verdict, fault packet.DropReason) {
 	w.Helper()
 	why := v.Reason.String()
 	if v.Reason == ReasonMalformed {
 		why += "-" + fault.String()
-		if fault == packet.FaultChecksum || fault == packet.FaultIPChecksum {
+		if fault == packet.DropChecksum || fault == packet.DropIPChecksum {
 			return
 		}
 	}
@@ -267,7 +267,7 @@ func (v visitor) reply(port uint16, service string, flags uint8, seq, ack uint32
 func (w *world) egress(b []byte) bool {
 	w.Helper()
 	var p packet.Packet
-	if !p.PeekTCP(b) {
+	if !p.DecodeTCP(b) {
 		w.Fatalf("no TCP: %x", b)
 	}
 	ok := w.gate.Egress(&p, len(b)-p.Payload)

@@ -34,7 +34,7 @@ func syn(t *testing.T, src, dst string) *packet.Packet {
 		Dst: netip.AddrPortFrom(netip.MustParseAddr(dst), 22), Flags: packet.SYN,
 	}.Packet()}
 	if !p.Parse() {
-		t.Fatalf("the packet does not parse: %v", p.Fault)
+		t.Fatalf("the packet does not parse: %v", p.DropReason)
 	}
 	return p
 }
@@ -204,7 +204,7 @@ func TestAKnockIsKeptWholeWhateverTheSnaplen(t *testing.T) {
 			Src: netip.MustParseAddrPort("10.1.2.2:1234"), Dst: netip.MustParseAddrPort("10.77.0.1:62201"), Payload: make([]byte, size),
 		}.Packet()}
 		if !p.Parse() {
-			t.Fatal(p.Fault)
+			t.Fatal(p.DropReason)
 		}
 		return p
 	}
@@ -387,7 +387,7 @@ func TestTheOlderFormatAndItsFramesAreRead(t *testing.T) {
 		}
 		p := packet.Packet{Data: record.Data}
 		if p.Parse(); p.Version == 0 {
-			t.Errorf("packet %d is no IP packet: %v", n, p.Fault)
+			t.Errorf("packet %d is no IP packet: %v", n, p.DropReason)
 		}
 		n++
 	}

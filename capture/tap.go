@@ -33,7 +33,7 @@ const (
 // An Event is one packet and what was decided about it, as the packet path has
 // it: everything is borrowed for the call.
 type Event struct {
-	// Packet has been through Parse, or PeekTCP when Out is set.
+	// Packet has been through Parse, or DecodeTCP when Out is set.
 	Packet *packet.Packet
 	// Length is the packet's in bytes, of which Packet.Data may be a part.
 	Length int

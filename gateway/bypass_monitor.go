@@ -145,7 +145,7 @@ func (g *Gateway) keepBypass(found []bypass.Problem) {
 
 // runBypass examines the host whenever it changes, until ctx ends.
 func (p *parts) runBypass(ctx context.Context) error {
-	if _, ok := p.device.(tun.Filterer); !ok || !routing.RoutesManaged {
+	if _, ok := p.device.(tun.FilterAttacher); !ok || !routing.RoutesManaged {
 		return nil // a device without an interface, or a system that cannot be examined
 	}
 	changes, err := routing.ListenChanges()

@@ -19,7 +19,7 @@ import (
 type Explained struct {
 	Number int // in the capture, from 1, as Wireshark counts
 	Record capture.Record
-	Packet packet.Packet // of Record.Data; its Fault says what is wrong with it
+	Packet packet.Packet // of Record.Data; its DropReason says what is wrong with it
 	// Protected tells that the packet has to do with the configuration at all: it
 	// is from or to one of the routed prefixes. Otherwise it has no verdict.
 	Protected bool
@@ -132,7 +132,7 @@ func (x *explainer) explain(r capture.Record, number int) {
 		r.Data = append(r.Data, make([]byte, r.Length-kept)...)
 	}
 	*p = packet.Packet{Data: r.Data, Offload: packet.Offload{ChecksumValid: x.e.Cut}}
-	if p.Parse(); p.Fault == packet.FaultChecksum {
+	if p.Parse(); p.DropReason == packet.DropChecksum {
 		x.e.BadChecksum = true
 		*p = packet.Packet{Data: r.Data, Offload: packet.Offload{ChecksumValid: true}}
 		p.Parse()
@@ -148,7 +148,7 @@ func (x *explainer) explain(r capture.Record, number int) {
 	case out:
 		x.e.Protected = true
 		action, why := admission.Drop, mutedReason
-		if q := (packet.Packet{}); q.PeekTCP(r.Data) && x.judge.Egress(&q, r.Length-q.Payload) {
+		if q := (packet.Packet{}); q.DecodeTCP(r.Data) && x.judge.Egress(&q, r.Length-q.Payload) {
 			action, why = admission.Pass, admission.ReasonFlow.String()
 		}
 		x.e.Record.Verdict, x.e.Record.Reason = action.String(), why
@@ -170,7 +170,7 @@ func (x *explainer) explain(r capture.Record, number int) {
 func (x *explainer) cutShort(v admission.Verdict, kept int) bool {
 	p := &x.e.Packet
 	switch {
-	case p.Fault != packet.FaultNone:
+	case p.DropReason != packet.NotDropped:
 		return true // perhaps of the zeros
 	case p.Proto == packet.UDP:
 		return v.Action == admission.Hold ||
@@ -193,7 +193,7 @@ func (x *explainer) takesKnocks(t packet.Tuple) bool {
 // reason is a verdict's reason as the metrics call it.
 func reason(p *packet.Packet, v admission.Verdict) string {
 	if v.Reason == admission.ReasonMalformed {
-		return v.Reason.String() + "-" + p.Fault.String()
+		return v.Reason.String() + "-" + p.DropReason.String()
 	}
 	return v.Reason.String()
 }

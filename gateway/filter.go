@@ -33,7 +33,7 @@ func (g *Gateway) openFilter(device tun.Device) (*filter.Filter, error) {
 	if now.cfg.TUN.Filter == config.FilterOff {
 		return nil, nil
 	}
-	if _, ok := device.(tun.Filterer); !ok {
+	if _, ok := device.(tun.FilterAttacher); !ok {
 		return nil, g.unfiltered(errNoFilterer)
 	}
 	flows, sources := now.cfg.Limits.Flows, admission.DefaultGrants+2*now.cfg.Limits.Knocks
@@ -85,7 +85,7 @@ func (p *parts) attachFilter() error {
 	if p.filter == nil {
 		return nil
 	}
-	err := p.device.(tun.Filterer).AttachFilter(p.filter.FD())
+	err := p.device.(tun.FilterAttacher).AttachFilter(p.filter.FD())
 	if err == nil {
 		p.filtering = true
 		return nil

@@ -201,7 +201,7 @@ func (l *lab) receive(link *channel.Endpoint) {
 	var p packet.Packet
 	for l.wire.Read(&p) == nil {
 		if !p.Parse() {
-			l.Errorf("the gateway sent a packet with a fault: %v", p.Fault)
+			l.Errorf("the gateway sent a packet with a fault: %v", p.DropReason)
 		}
 		if len(p.Data) > testMTU && p.Offload.SegmentSize == 0 {
 			l.Errorf("the gateway sent %d bytes and no word about cutting them", len(p.Data))

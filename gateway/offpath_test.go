@@ -269,8 +269,8 @@ func (o *offPath) receive(what string, done func(p *packet.Packet) bool) {
 		if p.Parse(); o.draws == nil && p.Tuple.Destination() != o.src {
 			continue // of an earlier connection
 		}
-		if p.Fault != packet.FaultNone || p.Proto != packet.TCP || p.Tuple.Destination() != o.src || p.Tuple.Source() != o.dst {
-			o.Fatalf("a packet leaves that is not for the client: %v %v", p.Fault, p.Tuple)
+		if p.DropReason != packet.NotDropped || p.Proto != packet.TCP || p.Tuple.Destination() != o.src || p.Tuple.Source() != o.dst {
+			o.Fatalf("a packet leaves that is not for the client: %v %v", p.DropReason, p.Tuple)
 		}
 		if p.Flags&packet.RST != 0 {
 			o.Fatalf("waiting for %s, the client is reset", what)

@@ -290,7 +290,7 @@ func TestACaptureHasThePacketsWithTheirVerdicts(t *testing.T) {
 			t.Errorf("%d bytes of a packet", len(record.Data))
 		}
 		p := packet.Packet{Data: record.Data, Offload: packet.Offload{ChecksumValid: true}}
-		p.PeekTCP(record.Data)
+		p.DecodeTCP(record.Data)
 		switch uint16(modeKnockAuth) {
 		case p.Tuple.DstPort:
 			in++

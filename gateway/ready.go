@@ -111,7 +111,7 @@ func problem(err error) []string {
 // program may have none.
 func (p *parts) deviceUp() error {
 	info := p.device.Info()
-	if _, ok := p.device.(tun.Filterer); !ok && p.g.o.Device != nil {
+	if _, ok := p.device.(tun.FilterAttacher); !ok && p.g.o.Device != nil {
 		return nil
 	}
 	i, err := info.Interface()

@@ -103,7 +103,7 @@ func (o *offPath) drain() {
 	o.Helper()
 	for p := (packet.Packet{}); o.wire.TryRead(&p); {
 		if !p.Parse() || p.Proto != packet.TCP || p.Tuple.Source() != o.dst {
-			o.Fatalf("a packet leaves with %v: %v", p.Fault, p.Tuple)
+			o.Fatalf("a packet leaves with %v: %v", p.DropReason, p.Tuple)
 		}
 		if p.Tuple.Destination() == o.src && p.Seq == o.ack {
 			o.ack += uint32(len(p.Data) - p.Payload)

@@ -174,7 +174,9 @@ func stream(b *testing.B, f func(p *peer, c *netstack.Conn)) {
 	release := make(chan struct{})
 	s, err := netstack.New(netstack.Options{
 		Device: p,
-		Admit:  func(q *packet.Packet) netstack.Decision { return netstack.Decision{Pass: q.Fault == packet.FaultNone} },
+		Admit: func(q *packet.Packet) netstack.Decision {
+			return netstack.Decision{Pass: q.DropReason == packet.NotDropped}
+		},
 		Egress: func(*packet.Packet, int) bool { return true },
 		Handle: func(r *netstack.Request) {
 			c, err := r.Accept()

@@ -38,7 +38,7 @@ func newLink(s *Stack) *link {
 // one view of its own size and the headers into another, small one: when they
 // share a view, gVisor clones all of it to look at the header alone.
 func (l *link) receive(p *packet.Packet, d Decision) {
-	if l.dispatcher == nil || p.Fault != packet.FaultNone || p.Proto != packet.TCP {
+	if l.dispatcher == nil || p.DropReason != packet.NotDropped || p.Proto != packet.TCP {
 		return // ICMP errors are the gate's: the stack would never raise a path MTU again
 	}
 	var head *buffer.View
@@ -125,7 +125,7 @@ func (l *link) write(w *outgoing, pkt *stack.PacketBuffer) error {
 		w.add(b[skip:])
 		skip = 0
 	}
-	if w.n == 0 || !w.packet.PeekTCP(w.parts[0]) {
+	if w.n == 0 || !w.packet.DecodeTCP(w.parts[0]) {
 		return nil // the stack's own ICMP, or whatever it thinks of: never ours to send
 	}
 	size := pkt.Size() - w.packet.Payload

@@ -99,7 +99,7 @@ func TestAnOpenPortDoesNotAnswerOnTheHiddenInterfaceNorAHiddenOneOnTheOpen(t *te
 	w := newWorld(t, true, func(w *world) {
 		w.handle = func(r *netstack.Request) { requests <- r }
 		w.admit = func(p *packet.Packet) netstack.Decision {
-			return netstack.Decision{Pass: p.Fault == packet.FaultNone, Open: p.Tuple.DstPort == hiddenPort}
+			return netstack.Decision{Pass: p.DropReason == packet.NotDropped, Open: p.Tuple.DstPort == hiddenPort}
 		}
 	})
 	w.raw(1000, netip.AddrPortFrom(target4, openPort)).send(packet.SYN, nil)

@@ -12,7 +12,7 @@ func TestOpenPortsComeAndGoWhileTheStackRuns(t *testing.T) {
 	const another = 8443
 	w := newWorld(t, true, func(w *world) {
 		w.admit = func(p *packet.Packet) netstack.Decision {
-			return netstack.Decision{Pass: p.Fault == packet.FaultNone, Open: true}
+			return netstack.Decision{Pass: p.DropReason == packet.NotDropped, Open: true}
 		}
 	})
 	client := w.raw(2000, netip.AddrPortFrom(target4, openPort)).open()

@@ -85,7 +85,7 @@ func (r *raw) tuple() packet.Tuple {
 func (w *world) inject(b []byte, d netstack.Decision) {
 	p := packet.Packet{Data: b}
 	if !p.Parse() {
-		w.Errorf("a packet of this test's own has a fault: %v", p.Fault)
+		w.Errorf("a packet of this test's own has a fault: %v", p.DropReason)
 	}
 	w.stack.Inject(&p, d)
 }

@@ -236,7 +236,7 @@ func TestASYNOnATupleInTimeWaitIsTakenOnlyIfItIsAnew(t *testing.T) {
 			t.Run(name+" "+family, func(t *testing.T) {
 				w := newWorld(t, true, func(w *world) {
 					w.admit = func(p *packet.Packet) netstack.Decision {
-						return netstack.Decision{Pass: p.Fault == packet.FaultNone, Anew: anew && p.Flags&packet.SYN != 0}
+						return netstack.Decision{Pass: p.DropReason == packet.NotDropped, Anew: anew && p.Flags&packet.SYN != 0}
 					}
 				})
 				client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort))

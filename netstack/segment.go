@@ -86,7 +86,7 @@ const resetTTL = 64
 // reset answers a segment with a reset, if it acknowledges anything: then the
 // reset has the sequence number that its sender expects (RFC 9293, 3.5.2).
 func (l *link) reset(p *packet.Packet) {
-	if p.Fault != packet.FaultNone || p.Proto != packet.TCP || p.Flags&(packet.ACK|packet.RST) != packet.ACK {
+	if p.DropReason != packet.NotDropped || p.Proto != packet.TCP || p.Flags&(packet.ACK|packet.RST) != packet.ACK {
 		return
 	}
 	to, from := address(p.Tuple.Src), address(p.Tuple.Dst)
@@ -106,7 +106,7 @@ func (l *link) reset(p *packet.Packet) {
 
 	var answer packet.Packet
 	writeHeader(b, p, packet.RST, p.Ack, nil)
-	if answer.PeekTCP(b); l.s.o.Egress(&answer, 0) {
+	if answer.DecodeTCP(b); l.s.o.Egress(&answer, 0) {
 		// An error means that the device is gone, which its reader finds out too.
 		_ = l.s.o.Device.Write(packet.Offload{}, [][]byte{b})
 	}

@@ -64,7 +64,7 @@ type Options struct {
 	// goroutine and must not keep the packet.
 	Admit func(p *packet.Packet) Decision
 	// Egress says whether a packet that the stack built may leave; size is its
-	// payload in bytes. Only PeekTCP has been called on it, and succeeded; its
+	// payload in bytes. Only DecodeTCP has been called on it, and succeeded; its
 	// Data, borrowed for the call, is the beginning of the packet with its headers.
 	// It may set or lower Offload.SegmentSize, to which the payload is cut then.
 	Egress func(p *packet.Packet, size int) bool

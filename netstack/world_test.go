@@ -72,7 +72,7 @@ func newWorld(t *testing.T, offload bool, change ...func(w *world)) *world {
 	device, wire := tuntest.Pair(testMTU, offload)
 	w := &world{T: t, wire: wire, done: make(chan error, 1), conns: make(chan *netstack.Conn, 5000)}
 	w.admit = func(p *packet.Packet) netstack.Decision {
-		return netstack.Decision{Pass: p.Fault == packet.FaultNone, Open: p.Tuple.DstPort == openPort}
+		return netstack.Decision{Pass: p.DropReason == packet.NotDropped, Open: p.Tuple.DstPort == openPort}
 	}
 	w.handle = func(r *netstack.Request) {
 		if c, err := r.Accept(); err == nil {
@@ -154,7 +154,7 @@ func (w *world) check(p *packet.Packet) {
 	o := p.Offload
 	whole := len(p.Data)
 	if !p.Parse() {
-		w.Errorf("a packet with a fault left: %v", p.Fault)
+		w.Errorf("a packet with a fault left: %v", p.DropReason)
 		return
 	}
 	if len(p.Data) != whole {

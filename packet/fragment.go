@@ -22,9 +22,9 @@ type Fragment struct {
 
 // Reassemblable tells whether p, after its Parse, is a fragment for a
 // Reassembler: then its Fragment counts, and its Tuple says whose it is. Only
-// TCP is worth it; what else needs reassembly is no business of the gateway's.
+// TCP is worth it; what else needs reassembly is not the gateway's business.
 func (p *Packet) Reassemblable() bool {
-	return (p.Fault == FaultFragment || p.Fault == FaultTinyFragment) &&
+	return (p.DropReason == DropFragment || p.DropReason == DropTinyFragment) &&
 		p.Fragment.Payload > 0 && p.Proto == TCP
 }
 
@@ -51,10 +51,10 @@ const (
 const fragmentUnit = 8
 
 // parseFragment4 reads the fragment b, cut to the length that its header gives.
-func (p *Packet) parseFragment4(b []byte, headerLen int) Fault {
+func (p *Packet) parseFragment4(b []byte, headerLen int) DropReason {
 	p.Fragment = Fragment{}
 	if headerLen > ipv4HeaderSize {
-		return FaultFragment
+		return DropFragment
 	}
 	p.Data = b
 	p.Version = 4
@@ -71,11 +71,11 @@ func (p *Packet) parseFragment4(b []byte, headerLen int) Fault {
 
 // parseFragment6 reads the packet b, cut to the length that its header gives,
 // whose first extension header is that of a fragment.
-func (p *Packet) parseFragment6(b []byte) Fault {
+func (p *Packet) parseFragment6(b []byte) DropReason {
 	p.Fragment = Fragment{}
 	const payload = ipv6HeaderSize + ipv6FragmentHeaderSize
 	if len(b) < payload {
-		return FaultFragment
+		return DropFragment
 	}
 	h := b[ipv6HeaderSize:]
 	flags := binary.BigEndian.Uint16(h[2:])
@@ -87,7 +87,7 @@ func (p *Packet) parseFragment6(b []byte) Fault {
 	}
 	t := Tuple{Src: Addr(b[8:24]), Dst: Addr(b[24:40])}
 	if f.Offset == 0 && !f.More || t.Src.Is4() || t.Dst.Is4() {
-		return FaultFragment
+		return DropFragment
 	}
 	p.Data = b
 	p.Version = 6
@@ -99,26 +99,26 @@ func (p *Packet) parseFragment6(b []byte) Fault {
 // parseFragment looks into TCP's first fragment. Ports and flags that stand in
 // different fragments are a way around whoever looks at the first one only (RFC
 // 1858); no link is so narrow that it must cut a TCP header in two.
-func (p *Packet) parseFragment(f Fragment) Fault {
+func (p *Packet) parseFragment(f Fragment) DropReason {
 	p.Fragment = f
 	if p.Proto != TCP || f.Offset > 0 {
-		return FaultFragment
+		return DropFragment
 	}
 	b := p.Data[f.Payload:]
 	if len(b) < tcpHeaderSize {
-		return FaultTinyFragment
+		return DropTinyFragment
 	}
 	headerLen := int(b[12]>>4) * 4
 	if headerLen < tcpHeaderSize || headerLen > len(b) {
-		return FaultTinyFragment
+		return DropTinyFragment
 	}
 	p.Tuple.SrcPort = binary.BigEndian.Uint16(b)
 	p.Tuple.DstPort = binary.BigEndian.Uint16(b[2:])
-	return FaultFragment
+	return DropFragment
 }
 
-// unfit says what is wrong with a fragment, whatever else is there of its packet.
-func (p *Packet) unfit() Fault {
+// validateFragment says what is wrong with a fragment, whatever else is there of its packet.
+func (p *Packet) validateFragment() DropReason {
 	f := &p.Fragment
 	size := len(p.Data) - f.Payload
 	header := ipv4HeaderSize
@@ -126,11 +126,11 @@ func (p *Packet) unfit() Fault {
 		header = ipv6HeaderSize
 	}
 	switch {
-	case p.Fault == FaultTinyFragment, f.Offset > 0 && f.Offset < tcpHeaderSize:
-		return FaultTinyFragment
+	case p.DropReason == DropTinyFragment, f.Offset > 0 && f.Offset < tcpHeaderSize:
+		return DropTinyFragment
 	case size == 0, f.More && size%fragmentUnit != 0, header+f.Offset+size > MaxPacket:
-		return FaultFragmentLength
+		return DropFragmentLength
 	default:
-		return FaultNone
+		return NotDropped
 	}
 }

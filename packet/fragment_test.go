@@ -69,27 +69,27 @@ func TestParseReadsAFragment(t *testing.T) {
 		for _, c := range []struct {
 			name       string
 			b          []byte
-			fault      packet.Fault
+			fault      packet.DropReason
 			offset     int
 			more       bool
 			ports      bool
 			payloadLen int
 		}{
-			{"the first", fragment(whole, id, 0, 512, true), packet.FaultFragment, 0, true, true, 512},
-			{"a first one with no more than the header", fragment(whole, id, 0, 24, true), packet.FaultFragment, 0, true, true, 24},
-			{"a first one without all of the options", fragment(whole, id, 0, 23, true), packet.FaultTinyFragment, 0, true, false, 23},
-			{"a first one without all of the header", fragment(whole, id, 0, 16, true), packet.FaultTinyFragment, 0, true, false, 16},
-			{"an empty first one", fragment(whole, id, 0, 0, true), packet.FaultTinyFragment, 0, true, false, 0},
-			{"one in between", fragment(whole, id, 512, 768, true), packet.FaultFragment, 512, true, false, 256},
-			{"the last", fragment(whole, id, 768, 1024, false), packet.FaultFragment, 768, false, false, 256},
-			{"the farthest", fragmentOf(whole, id, 0xfff8, false, []byte("ping of death")), packet.FaultFragment, 0xfff8, false, false, 13},
-			{"one with padding behind it", append(fragment(whole, id, 768, 1024, false), "ethernet"...), packet.FaultFragment, 768, false, false, 256},
+			{"the first", fragment(whole, id, 0, 512, true), packet.DropFragment, 0, true, true, 512},
+			{"a first one with no more than the header", fragment(whole, id, 0, 24, true), packet.DropFragment, 0, true, true, 24},
+			{"a first one without all of the options", fragment(whole, id, 0, 23, true), packet.DropTinyFragment, 0, true, false, 23},
+			{"a first one without all of the header", fragment(whole, id, 0, 16, true), packet.DropTinyFragment, 0, true, false, 16},
+			{"an empty first one", fragment(whole, id, 0, 0, true), packet.DropTinyFragment, 0, true, false, 0},
+			{"one in between", fragment(whole, id, 512, 768, true), packet.DropFragment, 512, true, false, 256},
+			{"the last", fragment(whole, id, 768, 1024, false), packet.DropFragment, 768, false, false, 256},
+			{"the farthest", fragmentOf(whole, id, 0xfff8, false, []byte("ping of death")), packet.DropFragment, 0xfff8, false, false, 13},
+			{"one with padding behind it", append(fragment(whole, id, 768, 1024, false), "ethernet"...), packet.DropFragment, 768, false, false, 256},
 		} {
 			t.Run(name+" "+c.name, func(t *testing.T) {
 				p := packet.Packet{Tuple: packet.Tuple{SrcPort: 1, DstPort: 2}} // of the packet before
 				p.Data = c.b
-				if p.Parse() || p.Fault != c.fault {
-					t.Fatalf("fault %v, want %v", p.Fault, c.fault)
+				if p.Parse() || p.DropReason != c.fault {
+					t.Fatalf("fault %v, want %v", p.DropReason, c.fault)
 				}
 				want := packet.Fragment{ID: id, Offset: c.offset, More: c.more, Payload: header}
 				if p.Fragment != want {
@@ -151,10 +151,10 @@ func TestWhatCannotBeReassembledIsSaidToBeSo(t *testing.T) {
 		p.Data = b
 		p.Parse()
 		if p.Reassemblable() {
-			t.Errorf("%s: reassemblable: %v, %+v", name, p.Fault, p.Fragment)
+			t.Errorf("%s: reassemblable: %v, %+v", name, p.DropReason, p.Fragment)
 		}
-		if whole, f := packet.NewReassembler(packet.ReassemblerOptions{}).Add(&p); whole != nil || f != p.Fault {
-			t.Errorf("%s: reassembled with %v, want %v", name, f, p.Fault)
+		if whole, f := packet.NewReassembler(packet.ReassemblerOptions{}).Add(&p); whole != nil || f != p.DropReason {
+			t.Errorf("%s: reassembled with %v, want %v", name, f, p.DropReason)
 		}
 	}
 }

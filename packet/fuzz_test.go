@@ -26,8 +26,8 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, vouched bool) {
 		p := packet.Packet{Data: b, Offload: packet.Offload{ChecksumValid: vouched}}
 		if !p.Parse() {
-			if p.Fault.String() == "unknown" {
-				t.Fatalf("fault %d", p.Fault)
+			if p.DropReason.String() == "unknown" {
+				t.Fatalf("fault %d", p.DropReason)
 			}
 			return
 		}
@@ -45,8 +45,8 @@ func FuzzParse(f *testing.F) {
 		if (p.Version == 4) != p.Tuple.Src.Is4() || (p.Version == 4) != p.Tuple.Dst.Is4() {
 			t.Fatalf("version %d with %v", p.Version, p.Tuple)
 		}
-		p.Quoted()
-		p.PeekTCP(b)
+		p.OriginalDatagram()
+		p.DecodeTCP(b)
 		again := packet.Packet{Data: p.Data, Offload: p.Offload}
 		if !again.Parse() || again.Tuple != p.Tuple && p.Proto != packet.ICMP && p.Proto != packet.ICMPv6 {
 			t.Fatalf("parsed twice: %v, then %v", p.Tuple, again.Tuple)
@@ -54,13 +54,13 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-func FuzzPeekTCP(f *testing.F) {
+func FuzzDecodeTCP(f *testing.F) {
 	for _, e := range families {
 		f.Add(e.sent())
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var p packet.Packet
-		if p.PeekTCP(b) && (p.L4+20 > len(b) || p.Payload < p.L4 || p.Payload > p.L4+60) {
+		if p.DecodeTCP(b) && (p.L4+20 > len(b) || p.Payload < p.L4 || p.Payload > p.L4+60) {
 			t.Fatalf("offsets %d, %d in %d bytes", p.L4, p.Payload, len(b))
 		}
 	})
@@ -86,8 +86,8 @@ func TestParsingAllocatesNothing(t *testing.T) {
 		if n := testing.AllocsPerRun(100, func() {
 			p.Data = b
 			if p.Parse() {
-				p.Quoted()
-				p.PeekTCP(p.Data)
+				p.OriginalDatagram()
+				p.DecodeTCP(p.Data)
 			}
 		}); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)

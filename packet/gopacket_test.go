@@ -94,7 +94,7 @@ func TestParseAgreesWithGopacketOnValidPackets(t *testing.T) {
 		b, first := drawPacket(t)
 		p := packet.Packet{Data: b}
 		if !p.Parse() {
-			t.Fatalf("refused: %v\n%x", p.Fault, b)
+			t.Fatalf("refused: %v\n%x", p.DropReason, b)
 		}
 		// It fails on what it takes for an application's by the port; the layers below are there.
 		other := gopacket.NewPacket(b, first, gopacket.Default)
@@ -117,8 +117,8 @@ func TestParseAgreesWithGopacketOnValidPackets(t *testing.T) {
 				t.Fatalf("%+v\n%+v", p, tcp)
 			}
 			var q packet.Packet
-			if !q.PeekTCP(b) || q.Tuple != p.Tuple || q.Seq != p.Seq || q.Ack != p.Ack || q.Flags != p.Flags || q.Payload != p.Payload {
-				t.Fatalf("PeekTCP reads otherwise than Parse: %+v %+v", q, p)
+			if !q.DecodeTCP(b) || q.Tuple != p.Tuple || q.Seq != p.Seq || q.Ack != p.Ack || q.Flags != p.Flags || q.Payload != p.Payload {
+				t.Fatalf("DecodeTCP reads otherwise than Parse: %+v %+v", q, p)
 			}
 		case packet.UDP:
 			udp := other.Layer(layers.LayerTypeUDP).(*layers.UDP)
@@ -143,7 +143,7 @@ func TestParseRefusesEveryFlippedBitOfWhatItReads(t *testing.T) {
 		b, _ := drawPacket(t)
 		p := packet.Packet{Data: b}
 		if !p.Parse() {
-			t.Fatalf("refused: %v", p.Fault)
+			t.Fatalf("refused: %v", p.DropReason)
 		}
 		from := 0
 		if p.Version == 6 {

@@ -36,12 +36,12 @@ type Packet struct {
 
 	// What follows is set by Parse.
 
-	Fault   Fault    // why the packet is to be refused; nothing below counts then, but for a Fragment
-	Version uint8    // 4 or 6
-	Proto   Protocol // the transport protocol
-	Tuple   Tuple    // addresses, and ports where the protocol has them
-	L4      int      // offset of the transport header in Data
-	Payload int      // offset of what follows the transport header
+	DropReason DropReason // why the packet is to be refused; nothing below counts then, but for a Fragment
+	Version    uint8      // 4 or 6
+	Proto      Protocol   // the transport protocol
+	Tuple      Tuple      // addresses, and ports where the protocol has them
+	L4         int        // offset of the transport header in Data
+	Payload    int        // offset of what follows the transport header
 
 	// TCP only.
 	Flags    uint8
@@ -76,50 +76,50 @@ const (
 // IPv4 options, IPv6 extension headers, and fragments. Of a fragment it sets
 // what a Reassembler needs: see Fragment.
 func (p *Packet) Parse() bool {
-	p.Fault = p.parse()
-	return p.Fault == FaultNone
+	p.DropReason = p.parse()
+	return p.DropReason == NotDropped
 }
 
-func (p *Packet) parse() Fault {
+func (p *Packet) parse() DropReason {
 	b := p.Data
 	if len(b) < ipv4HeaderSize {
-		return FaultShort
+		return DropShort
 	}
-	var f Fault
+	var f DropReason
 	switch b[0] >> 4 {
 	case 4:
 		f = p.parse4(b)
 	case 6:
 		f = p.parse6(b)
 	default:
-		return FaultVersion
+		return DropVersion
 	}
-	if f != FaultNone {
+	if f != NotDropped {
 		return f
 	}
-	if !possibleSource(p.Tuple.Src) || p.Tuple.Src == p.Tuple.Dst {
-		return FaultAddress // the latter is a LAND packet
+	if !validSource(p.Tuple.Src) || p.Tuple.Src == p.Tuple.Dst {
+		return DropAddress // the latter is a LAND packet
 	}
 	return p.parseTransport()
 }
 
-func (p *Packet) parse4(b []byte) Fault {
+func (p *Packet) parse4(b []byte) DropReason {
 	headerLen := int(b[0]&15) * 4
 	if headerLen < ipv4HeaderSize || headerLen > len(b) {
-		return FaultHeaderLength
+		return DropHeaderLength
 	}
 	total := int(binary.BigEndian.Uint16(b[2:]))
 	if total < headerLen || total > len(b) {
-		return FaultLength
+		return DropLength
 	}
 	if checksum.Checksum(b[:headerLen], 0) != 0xffff {
-		return FaultIPChecksum
+		return DropIPChecksum
 	}
 	if binary.BigEndian.Uint16(b[6:])&(ipv4MoreFragments|ipv4OffsetMask) != 0 {
 		return p.parseFragment4(b[:total], headerLen)
 	}
 	if headerLen > ipv4HeaderSize {
-		return FaultOptions
+		return DropOptions
 	}
 	p.Version = 4
 	p.Proto = Protocol(b[9])
@@ -127,23 +127,23 @@ func (p *Packet) parse4(b []byte) Fault {
 	p.Tuple.Dst = addr4(b[16:20])
 	p.L4 = headerLen
 	p.Data = b[:total]
-	return FaultNone
+	return NotDropped
 }
 
-func (p *Packet) parse6(b []byte) Fault {
+func (p *Packet) parse6(b []byte) DropReason {
 	if len(b) < ipv6HeaderSize {
-		return FaultShort
+		return DropShort
 	}
 	total := ipv6HeaderSize + int(binary.BigEndian.Uint16(b[4:]))
 	if total > len(b) {
-		return FaultLength
+		return DropLength
 	}
 	// Extension header numbers: IANA "IPv6 Extension Header Types".
 	switch next := b[6]; next {
 	case ipv6FragmentHeader:
 		return p.parseFragment6(b[:total])
 	case 0, 43, 50, 51, 59, 60, 135, 139, 140, 253, 254:
-		return FaultExtension
+		return DropExtension
 	default:
 		p.Proto = Protocol(next)
 	}
@@ -151,23 +151,23 @@ func (p *Packet) parse6(b []byte) Fault {
 	copy(p.Tuple.Src[:], b[8:24])
 	copy(p.Tuple.Dst[:], b[24:40])
 	if p.Tuple.Src.Is4() || p.Tuple.Dst.Is4() {
-		return FaultAddress // ::ffff:0:0/96 on the wire would pass for IPv4 here
+		return DropAddress // ::ffff:0:0/96 on the wire would pass for IPv4 here
 	}
 	p.L4 = ipv6HeaderSize
 	p.Data = b[:total]
-	return FaultNone
+	return NotDropped
 }
 
-// possibleSource tells whether somebody could wait for an answer at a: not
+// validSource tells whether somebody could wait for an answer at a: not
 // multicast, not unspecified, not broadcast, not loopback.
-func possibleSource(a Addr) bool {
+func validSource(a Addr) bool {
 	if a.Is4() {
 		return a[12] != 0 && a[12] != 127 && a[12] < 224
 	}
 	return a[0] != 0xff && a != Addr{} && a != Addr{15: 1}
 }
 
-func (p *Packet) parseTransport() Fault {
+func (p *Packet) parseTransport() DropReason {
 	b := p.Data[p.L4:]
 	p.Tuple.SrcPort, p.Tuple.DstPort = 0, 0
 	switch p.Proto {
@@ -177,34 +177,34 @@ func (p *Packet) parseTransport() Fault {
 		return p.parseUDP(b)
 	case ICMP, ICMPv6:
 		if (p.Proto == ICMPv6) != (p.Version == 6) {
-			return FaultProtocol
+			return DropProtocol
 		}
 		if len(b) < icmpHeaderSize {
-			return FaultTransport
+			return DropTransport
 		}
 		p.ICMPType, p.ICMPCode = b[0], b[1]
 		p.Payload = p.L4 + icmpHeaderSize
 		if p.Proto == ICMP && !p.Offload.ChecksumValid && checksum.Checksum(b, 0) != 0xffff {
-			return FaultChecksum // RFC 792: without pseudo header
+			return DropChecksum // RFC 792: without pseudo header
 		}
 		if p.Proto == ICMPv6 && !p.checksumOK(b) {
-			return FaultChecksum
+			return DropChecksum
 		}
-		return FaultNone
+		return NotDropped
 	default:
-		return FaultProtocol
+		return DropProtocol
 	}
 }
 
-func (p *Packet) parseTCP(b []byte) Fault {
+func (p *Packet) parseTCP(b []byte) DropReason {
 	if len(b) < tcpHeaderSize {
-		return FaultTransport
+		return DropTransport
 	}
 	headerLen := int(b[12]>>4) * 4
 	if headerLen < tcpHeaderSize || headerLen > len(b) {
-		return FaultTransport
+		return DropTransport
 	}
-	if f := p.ports(b); f != FaultNone {
+	if f := p.ports(b); f != NotDropped {
 		return f
 	}
 	p.Seq = binary.BigEndian.Uint32(b[4:])
@@ -213,42 +213,42 @@ func (p *Packet) parseTCP(b []byte) Fault {
 	p.Window = binary.BigEndian.Uint16(b[14:])
 	p.Payload = p.L4 + headerLen
 	if !p.checksumOK(b) {
-		return FaultChecksum
+		return DropChecksum
 	}
-	return FaultNone
+	return NotDropped
 }
 
-func (p *Packet) parseUDP(b []byte) Fault {
+func (p *Packet) parseUDP(b []byte) DropReason {
 	if len(b) < udpHeaderSize {
-		return FaultTransport
+		return DropTransport
 	}
 	if int(binary.BigEndian.Uint16(b[4:])) != len(b) {
-		return FaultLength
+		return DropLength
 	}
-	if f := p.ports(b); f != FaultNone {
+	if f := p.ports(b); f != NotDropped {
 		return f
 	}
 	p.Payload = p.L4 + udpHeaderSize
 	if b[6] == 0 && b[7] == 0 {
 		// No checksum: legal in IPv4 only (RFC 768; RFC 8200, 8.1).
 		if p.Version == 6 {
-			return FaultChecksum
+			return DropChecksum
 		}
-		return FaultNone
+		return NotDropped
 	}
 	if !p.checksumOK(b) {
-		return FaultChecksum
+		return DropChecksum
 	}
-	return FaultNone
+	return NotDropped
 }
 
-func (p *Packet) ports(b []byte) Fault {
+func (p *Packet) ports(b []byte) DropReason {
 	p.Tuple.SrcPort = binary.BigEndian.Uint16(b)
 	p.Tuple.DstPort = binary.BigEndian.Uint16(b[2:])
 	if p.Tuple.SrcPort == 0 || p.Tuple.DstPort == 0 {
-		return FaultPort
+		return DropPort
 	}
-	return FaultNone
+	return NotDropped
 }
 
 // checksumOK verifies the transport checksum over b, the transport header and
@@ -275,11 +275,11 @@ func (p *Packet) checksumOK(b []byte) bool {
 // TCPOptions returns the bytes of the TCP options, borrowed from p.Data.
 func (p *Packet) TCPOptions() []byte { return p.Data[p.L4+tcpHeaderSize : p.Payload] }
 
-// Quoted reads the packet that an ICMP error carries back to its sender. It
+// OriginalDatagram reads the packet that an ICMP error carries back to its sender. It
 // returns the tuple in the direction in which that packet was sent, and its
 // TCP sequence number. ok is false unless p is an ICMP error (RFC 792, RFC
 // 4443) about an unfragmented TCP segment of which at least 8 bytes came back.
-func (p *Packet) Quoted() (t Tuple, seq uint32, ok bool) {
+func (p *Packet) OriginalDatagram() (t Tuple, seq uint32, ok bool) {
 	b := p.Data[p.Payload:]
 	switch p.Proto {
 	case ICMP:
@@ -329,11 +329,11 @@ func (p *Packet) PathMTU() int {
 	}
 }
 
-// PeekTCP reads a packet that our own stack built: header holds at least its IP
+// DecodeTCP reads a packet that our own stack built: header holds at least its IP
 // and TCP headers, and becomes p.Data. It sets the addresses, ports, flags,
 // numbers and window and verifies nothing but lengths; ok is false unless the
 // packet is TCP without IP options.
-func (p *Packet) PeekTCP(header []byte) (ok bool) {
+func (p *Packet) DecodeTCP(header []byte) (ok bool) {
 	if len(header) < ipv4HeaderSize {
 		return false
 	}

@@ -41,16 +41,16 @@ func (e ends) header() int {
 func parse(t *testing.T, b []byte) packet.Packet {
 	t.Helper()
 	p := packet.Packet{Data: b}
-	if ok := p.Parse(); ok != (p.Fault == packet.FaultNone) {
-		t.Fatalf("Parse returned %v with fault %v", ok, p.Fault)
+	if ok := p.Parse(); ok != (p.DropReason == packet.NotDropped) {
+		t.Fatalf("Parse returned %v with fault %v", ok, p.DropReason)
 	}
 	return p
 }
 
-func wantFault(t *testing.T, b []byte, want packet.Fault) {
+func wantFault(t *testing.T, b []byte, want packet.DropReason) {
 	t.Helper()
-	if p := parse(t, b); p.Fault != want {
-		t.Fatalf("fault %v, want %v", p.Fault, want)
+	if p := parse(t, b); p.DropReason != want {
+		t.Fatalf("fault %v, want %v", p.DropReason, want)
 	}
 }
 
@@ -95,7 +95,7 @@ func TestParseReadsADatagram(t *testing.T) {
 	for name, e := range families {
 		for _, payload := range []string{"", "x", "an even number.."} {
 			p := parse(t, e.udp(payload))
-			if p.Fault != packet.FaultNone || p.Proto != packet.UDP || string(p.Data[p.Payload:]) != payload || p.Tuple.Destination() != e.server {
+			if p.DropReason != packet.NotDropped || p.Proto != packet.UDP || string(p.Data[p.Payload:]) != payload || p.Tuple.Destination() != e.server {
 				t.Errorf("%s %q: %+v", name, payload, p)
 			}
 		}
@@ -119,8 +119,8 @@ func TestParseTrimsWhatFollowsTheIPLength(t *testing.T) {
 	for name, e := range families {
 		for kind, b := range map[string][]byte{"TCP": e.tcp(packettest.TCP{Payload: []byte("abc")}), "UDP": e.udp("abc"), "ICMP": e.icmp(8, []byte("abc"))} {
 			p := parse(t, append(append([]byte(nil), b...), "ethernet padding"...))
-			if p.Fault != packet.FaultNone || string(p.Data) != string(b) {
-				t.Errorf("%s %s: fault %v, %d bytes, want %d", name, kind, p.Fault, len(p.Data), len(b))
+			if p.DropReason != packet.NotDropped || string(p.Data) != string(b) {
+				t.Errorf("%s %s: fault %v, %d bytes, want %d", name, kind, p.DropReason, len(p.Data), len(b))
 			}
 		}
 	}
@@ -155,54 +155,54 @@ func TestParseRefuses(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		b     []byte
-		fault packet.Fault
+		fault packet.DropReason
 	}{
-		{"nothing", nil, packet.FaultShort},
-		{"an IPv4 header cut short", tcp4()[:19], packet.FaultShort},
-		{"an IPv6 header cut short", tcp6()[:39], packet.FaultShort},
-		{"version 5", set(tcp4(), 0, 0x55), packet.FaultVersion},
-		{"version 0", make([]byte, 60), packet.FaultVersion},
-		{"a header of 16 bytes", set(tcp4(), 0, 0x44), packet.FaultHeaderLength},
-		{"a header beyond the packet", set(tcp4(), 0, 0x4f), packet.FaultHeaderLength},
-		{"a total length below the header", fixed(set(tcp4(), 2, 0, 19)), packet.FaultLength},
-		{"a total length beyond the packet", fixed(set(tcp4(), 2, 0, 41)), packet.FaultLength},
-		{"an IPv6 payload beyond the packet", set(tcp6(), 4, 0, 21), packet.FaultLength},
-		{"an IPv4 header checksum", set(tcp4(), 10, ^tcp4()[10]), packet.FaultIPChecksum},
-		{"the first fragment", fixed(set(tcp4(), 6, 0x20, 0)), packet.FaultFragment},
-		{"a later fragment", fixed(set(tcp4(), 6, 0x20, 9)), packet.FaultFragment},
-		{"the last fragment", fixed(set(tcp4(), 6, 0, 9)), packet.FaultFragment},
-		{"an IPv6 fragment", extended(44, 6, 0, 0, 1, 0, 0, 0, 7), packet.FaultFragment},
-		{"a later IPv6 fragment", extended(44, 6, 0, 5, 0xa8, 0, 0, 0, 7), packet.FaultFragment},
-		{"an atomic IPv6 fragment", extended(44, 6, 0, 0, 0, 0, 0, 0, 7), packet.FaultFragment},
-		{"IPv4 options", options(), packet.FaultOptions},
-		{"hop-by-hop options", extended(0, 6, 0, 1, 4, 0, 0, 0, 0), packet.FaultExtension},
-		{"a routing header", extended(43, 6, 0, 0, 0, 0, 0, 0, 0), packet.FaultExtension},
-		{"destination options", extended(60, 6, 0, 1, 4, 0, 0, 0, 0), packet.FaultExtension},
-		{"IPsec's ESP", extended(50), packet.FaultExtension},
-		{"IPsec's AH", extended(51), packet.FaultExtension},
-		{"no next header", extended(59), packet.FaultExtension},
-		{"a mobility header", extended(135), packet.FaultExtension},
-		{"host identity", extended(139), packet.FaultExtension},
-		{"shim6", extended(140), packet.FaultExtension},
-		{"an experiment", extended(253), packet.FaultExtension},
-		{"another experiment", extended(254), packet.FaultExtension},
-		{"an IPv4 LAND packet", packettest.SYN(e4.server, e4.server, 1), packet.FaultAddress},
-		{"an IPv6 LAND packet", packettest.SYN(e6.server, e6.server, 1), packet.FaultAddress},
-		{"source 0.0.0.0", src(e4, "0.0.0.0"), packet.FaultAddress},
-		{"source 0.1.2.3", src(e4, "0.1.2.3"), packet.FaultAddress},
-		{"source 127.0.0.1", src(e4, "127.0.0.1"), packet.FaultAddress},
-		{"source 224.0.0.1", src(e4, "224.0.0.1"), packet.FaultAddress},
-		{"source 240.0.0.1", src(e4, "240.0.0.1"), packet.FaultAddress},
-		{"source 255.255.255.255", src(e4, "255.255.255.255"), packet.FaultAddress},
-		{"source ::", src(e6, "::"), packet.FaultAddress},
-		{"source ::1", src(e6, "::1"), packet.FaultAddress},
-		{"source ff02::1", src(e6, "ff02::1"), packet.FaultAddress},
-		{"a mapped IPv6 source", src(e6, "::ffff:192.0.2.1"), packet.FaultAddress},
-		{"a mapped IPv6 destination", packettest.SYN(e6.client, netip.MustParseAddrPort("[::ffff:10.77.0.1]:22"), 1), packet.FaultAddress},
-		{"GRE", packettest.IP(e4.client.Addr(), e4.server.Addr(), 47, make([]byte, 20)), packet.FaultProtocol},
-		{"SCTP over IPv6", packettest.IP(e6.client.Addr(), e6.server.Addr(), 132, make([]byte, 20)), packet.FaultProtocol},
-		{"ICMPv6 in IPv4", packettest.IP(e4.client.Addr(), e4.server.Addr(), packet.ICMPv6, make([]byte, 8)), packet.FaultProtocol},
-		{"ICMP in IPv6", packettest.IP(e6.client.Addr(), e6.server.Addr(), packet.ICMP, make([]byte, 8)), packet.FaultProtocol},
+		{"nothing", nil, packet.DropShort},
+		{"an IPv4 header cut short", tcp4()[:19], packet.DropShort},
+		{"an IPv6 header cut short", tcp6()[:39], packet.DropShort},
+		{"version 5", set(tcp4(), 0, 0x55), packet.DropVersion},
+		{"version 0", make([]byte, 60), packet.DropVersion},
+		{"a header of 16 bytes", set(tcp4(), 0, 0x44), packet.DropHeaderLength},
+		{"a header beyond the packet", set(tcp4(), 0, 0x4f), packet.DropHeaderLength},
+		{"a total length below the header", fixed(set(tcp4(), 2, 0, 19)), packet.DropLength},
+		{"a total length beyond the packet", fixed(set(tcp4(), 2, 0, 41)), packet.DropLength},
+		{"an IPv6 payload beyond the packet", set(tcp6(), 4, 0, 21), packet.DropLength},
+		{"an IPv4 header checksum", set(tcp4(), 10, ^tcp4()[10]), packet.DropIPChecksum},
+		{"the first fragment", fixed(set(tcp4(), 6, 0x20, 0)), packet.DropFragment},
+		{"a later fragment", fixed(set(tcp4(), 6, 0x20, 9)), packet.DropFragment},
+		{"the last fragment", fixed(set(tcp4(), 6, 0, 9)), packet.DropFragment},
+		{"an IPv6 fragment", extended(44, 6, 0, 0, 1, 0, 0, 0, 7), packet.DropFragment},
+		{"a later IPv6 fragment", extended(44, 6, 0, 5, 0xa8, 0, 0, 0, 7), packet.DropFragment},
+		{"an atomic IPv6 fragment", extended(44, 6, 0, 0, 0, 0, 0, 0, 7), packet.DropFragment},
+		{"IPv4 options", options(), packet.DropOptions},
+		{"hop-by-hop options", extended(0, 6, 0, 1, 4, 0, 0, 0, 0), packet.DropExtension},
+		{"a routing header", extended(43, 6, 0, 0, 0, 0, 0, 0, 0), packet.DropExtension},
+		{"destination options", extended(60, 6, 0, 1, 4, 0, 0, 0, 0), packet.DropExtension},
+		{"IPsec's ESP", extended(50), packet.DropExtension},
+		{"IPsec's AH", extended(51), packet.DropExtension},
+		{"no next header", extended(59), packet.DropExtension},
+		{"a mobility header", extended(135), packet.DropExtension},
+		{"host identity", extended(139), packet.DropExtension},
+		{"shim6", extended(140), packet.DropExtension},
+		{"an experiment", extended(253), packet.DropExtension},
+		{"another experiment", extended(254), packet.DropExtension},
+		{"an IPv4 LAND packet", packettest.SYN(e4.server, e4.server, 1), packet.DropAddress},
+		{"an IPv6 LAND packet", packettest.SYN(e6.server, e6.server, 1), packet.DropAddress},
+		{"source 0.0.0.0", src(e4, "0.0.0.0"), packet.DropAddress},
+		{"source 0.1.2.3", src(e4, "0.1.2.3"), packet.DropAddress},
+		{"source 127.0.0.1", src(e4, "127.0.0.1"), packet.DropAddress},
+		{"source 224.0.0.1", src(e4, "224.0.0.1"), packet.DropAddress},
+		{"source 240.0.0.1", src(e4, "240.0.0.1"), packet.DropAddress},
+		{"source 255.255.255.255", src(e4, "255.255.255.255"), packet.DropAddress},
+		{"source ::", src(e6, "::"), packet.DropAddress},
+		{"source ::1", src(e6, "::1"), packet.DropAddress},
+		{"source ff02::1", src(e6, "ff02::1"), packet.DropAddress},
+		{"a mapped IPv6 source", src(e6, "::ffff:192.0.2.1"), packet.DropAddress},
+		{"a mapped IPv6 destination", packettest.SYN(e6.client, netip.MustParseAddrPort("[::ffff:10.77.0.1]:22"), 1), packet.DropAddress},
+		{"GRE", packettest.IP(e4.client.Addr(), e4.server.Addr(), 47, make([]byte, 20)), packet.DropProtocol},
+		{"SCTP over IPv6", packettest.IP(e6.client.Addr(), e6.server.Addr(), 132, make([]byte, 20)), packet.DropProtocol},
+		{"ICMPv6 in IPv4", packettest.IP(e4.client.Addr(), e4.server.Addr(), packet.ICMPv6, make([]byte, 8)), packet.DropProtocol},
+		{"ICMP in IPv6", packettest.IP(e6.client.Addr(), e6.server.Addr(), packet.ICMP, make([]byte, 8)), packet.DropProtocol},
 	} {
 		t.Run(c.name, func(t *testing.T) { wantFault(t, c.b, c.fault) })
 	}
@@ -232,25 +232,25 @@ func TestParseRefusesTransportHeaders(t *testing.T) {
 		for _, c := range []struct {
 			name  string
 			b     []byte
-			fault packet.Fault
+			fault packet.DropReason
 		}{
-			{"no TCP header", raw(packet.TCP, 0), packet.FaultTransport},
-			{"a TCP header cut short", raw(packet.TCP, 19), packet.FaultTransport},
-			{"a TCP data offset of 16 bytes", change(tcp(), l4+12, 0x40, true), packet.FaultTransport},
-			{"a TCP data offset beyond the packet", change(tcp(), l4+12, 0x70, true), packet.FaultTransport},
-			{"TCP source port 0", ports(0, 22).tcp(packettest.TCP{}), packet.FaultPort},
-			{"TCP destination port 0", ports(40000, 0).tcp(packettest.TCP{}), packet.FaultPort},
-			{"a TCP checksum", change(tcp(), l4+16, ^tcp()[l4+16], false), packet.FaultChecksum},
-			{"TCP data that were changed", change(tcp(), len(tcp())-1, 'x', false), packet.FaultChecksum},
-			{"a UDP header cut short", raw(packet.UDP, 7), packet.FaultTransport},
-			{"a UDP length below its header", change(e.udp("ab"), l4+5, 7, true), packet.FaultLength},
-			{"a UDP length below the packet's", change(e.udp("ab"), l4+5, 9, true), packet.FaultLength},
-			{"a UDP length beyond the packet", change(e.udp("ab"), l4+5, 11, true), packet.FaultLength},
-			{"UDP source port 0", ports(0, 22).udp(""), packet.FaultPort},
-			{"UDP destination port 0", ports(40000, 0).udp(""), packet.FaultPort},
-			{"a UDP checksum", change(e.udp("ab"), l4+6, ^e.udp("ab")[l4+6], false), packet.FaultChecksum},
-			{"an ICMP header cut short", raw(icmp, 7), packet.FaultTransport},
-			{"an ICMP checksum", change(e.icmp(8, nil), l4+2, ^e.icmp(8, nil)[l4+2], false), packet.FaultChecksum},
+			{"no TCP header", raw(packet.TCP, 0), packet.DropTransport},
+			{"a TCP header cut short", raw(packet.TCP, 19), packet.DropTransport},
+			{"a TCP data offset of 16 bytes", change(tcp(), l4+12, 0x40, true), packet.DropTransport},
+			{"a TCP data offset beyond the packet", change(tcp(), l4+12, 0x70, true), packet.DropTransport},
+			{"TCP source port 0", ports(0, 22).tcp(packettest.TCP{}), packet.DropPort},
+			{"TCP destination port 0", ports(40000, 0).tcp(packettest.TCP{}), packet.DropPort},
+			{"a TCP checksum", change(tcp(), l4+16, ^tcp()[l4+16], false), packet.DropChecksum},
+			{"TCP data that were changed", change(tcp(), len(tcp())-1, 'x', false), packet.DropChecksum},
+			{"a UDP header cut short", raw(packet.UDP, 7), packet.DropTransport},
+			{"a UDP length below its header", change(e.udp("ab"), l4+5, 7, true), packet.DropLength},
+			{"a UDP length below the packet's", change(e.udp("ab"), l4+5, 9, true), packet.DropLength},
+			{"a UDP length beyond the packet", change(e.udp("ab"), l4+5, 11, true), packet.DropLength},
+			{"UDP source port 0", ports(0, 22).udp(""), packet.DropPort},
+			{"UDP destination port 0", ports(40000, 0).udp(""), packet.DropPort},
+			{"a UDP checksum", change(e.udp("ab"), l4+6, ^e.udp("ab")[l4+6], false), packet.DropChecksum},
+			{"an ICMP header cut short", raw(icmp, 7), packet.DropTransport},
+			{"an ICMP checksum", change(e.icmp(8, nil), l4+2, ^e.icmp(8, nil)[l4+2], false), packet.DropChecksum},
 		} {
 			t.Run(family+" "+c.name, func(t *testing.T) { wantFault(t, c.b, c.fault) })
 		}
@@ -258,15 +258,15 @@ func TestParseRefusesTransportHeaders(t *testing.T) {
 }
 
 func TestADatagramWithoutChecksumIsFineInIPv4Only(t *testing.T) {
-	for name, want := range map[string]packet.Fault{"IPv4": packet.FaultNone, "IPv6": packet.FaultChecksum} {
+	for name, want := range map[string]packet.DropReason{"IPv4": packet.NotDropped, "IPv6": packet.DropChecksum} {
 		e := families[name]
 		b := e.udp("no checksum")
 		b[e.header()+6], b[e.header()+7] = 0, 0
 		wantFault(t, b, want)
 		// Not even if the kernel vouches for it: it is a zero on the wire all the same.
 		p := packet.Packet{Data: b, Offload: packet.Offload{ChecksumValid: true}}
-		if p.Parse(); p.Fault != want {
-			t.Errorf("%s, vouched for: fault %v, want %v", name, p.Fault, want)
+		if p.Parse(); p.DropReason != want {
+			t.Errorf("%s, vouched for: fault %v, want %v", name, p.DropReason, want)
 		}
 	}
 }
@@ -278,21 +278,21 @@ func TestTheKernelsWordCountsForTransportChecksumsOnly(t *testing.T) {
 			b[e.header()+at] ^= 0x55
 			p := packet.Packet{Data: b, Offload: packet.Offload{ChecksumValid: true}}
 			if !p.Parse() {
-				t.Errorf("%s %s with a valid checksum by the kernel's word: %v", name, kind, p.Fault)
+				t.Errorf("%s %s with a valid checksum by the kernel's word: %v", name, kind, p.DropReason)
 			}
 		}
 		b := e.tcp(packettest.TCP{})
 		b[e.header()+16] ^= 0x55
 		p := packet.Packet{Data: b, Offload: packet.Offload{NeedsChecksum: true}}
 		if !p.Parse() {
-			t.Errorf("%s TCP whose checksum is still to be made: %v", name, p.Fault)
+			t.Errorf("%s TCP whose checksum is still to be made: %v", name, p.DropReason)
 		}
 	}
 	b := families["IPv4"].tcp(packettest.TCP{})
 	b[10] ^= 0x55
 	p := packet.Packet{Data: b, Offload: packet.Offload{ChecksumValid: true, NeedsChecksum: true}}
-	if p.Parse(); p.Fault != packet.FaultIPChecksum {
-		t.Errorf("an IPv4 header checksum by the kernel's word: %v", p.Fault)
+	if p.Parse(); p.DropReason != packet.DropIPChecksum {
+		t.Errorf("an IPv4 header checksum by the kernel's word: %v", p.DropReason)
 	}
 }
 
@@ -313,14 +313,14 @@ func TestEveryTruncationIsRefused(t *testing.T) {
 
 func TestFaultsHaveNamesOfTheirOwn(t *testing.T) {
 	seen := map[string]bool{}
-	for f := range packet.FaultCount {
-		name := packet.Fault(f).String()
+	for f := range packet.NumDropReasons {
+		name := packet.DropReason(f).String()
 		if name == "" || name == "unknown" || seen[name] {
 			t.Errorf("fault %d is called %q", f, name)
 		}
 		seen[name] = true
 	}
-	if got := packet.Fault(packet.FaultCount).String(); got != "unknown" {
+	if got := packet.DropReason(packet.NumDropReasons).String(); got != "unknown" {
 		t.Errorf("a fault that does not exist is called %q", got)
 	}
 }

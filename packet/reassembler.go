@@ -7,40 +7,40 @@ import (
 
 // ReassemblerOptions bound what a Reassembler keeps. Zero fields take the defaults.
 type ReassemblerOptions struct {
-	Datagrams            int           // unfinished packets; searched one by one, so not too many
-	Bytes                int           // of their fragments in all, counted in blocks of 4 KiB
-	PerSource            int           // unfinished packets of one source
-	FragmentsPerDatagram int           // fragments of one packet
-	Timeout              time.Duration // from a packet's first fragment to arrive to its last
+	MaxDatagrams int           // unfinished packets; searched one by one, so not too many
+	MaxBytes     int           // of their fragments in all, counted in blocks of 4 KiB
+	MaxPerSource int           // unfinished packets of one source
+	MaxFragments int           // fragments of one packet
+	Timeout      time.Duration // from a packet's first fragment to arrive to its last
 
-	// Mono is the monotonic clock; default: time since NewReassembler.
-	Mono func() time.Duration
-	// Dropped is told of fragments that Add kept and that are now thrown away
+	// Clock is the monotonic clock; default: time since NewReassembler.
+	Clock func() time.Duration
+	// OnDrop is told of fragments that Add kept and that are now thrown away
 	// with their unfinished packet: how many, and why. Optional.
-	Dropped func(f Fault, fragments int)
+	OnDrop func(f DropReason, fragments int)
 }
 
 // Defaults of ReassemblerOptions.
 const (
-	// DefaultDatagrams is for 8 sources that use up DefaultPerSource. TCP is
+	// DefaultMaxDatagrams is for 8 sources that use up DefaultPerSource. TCP is
 	// fragmented only where path MTU discovery fails or is switched off, and
 	// then one packet at a time.
-	DefaultDatagrams = 64
-	// DefaultReassemblyBytes is 16 packets of 64 KiB or 256 of up to 4 KiB.
-	DefaultReassemblyBytes = 1 << 20
-	// DefaultPerSource lets some packets arrive interleaved. It is also what
+	DefaultMaxDatagrams = 64
+	// DefaultMaxBytes is 16 packets of 64 KiB or 256 of up to 4 KiB.
+	DefaultMaxBytes = 1 << 20
+	// DefaultMaxPerSource lets some packets arrive interleaved. It is also what
 	// ends the wait for lost fragments of a sender in full flight, long before
 	// IPv4's 16-bit identification comes around (RFC 4963).
-	DefaultPerSource = 8
-	// DefaultFragmentsPerDatagram is a packet of 64 KiB over links with an MTU
+	DefaultMaxPerSource = 8
+	// DefaultMaxFragments is a packet of 64 KiB over links with an MTU
 	// of 1280 bytes (52 fragments), the least that IPv6 allows, and some more.
-	DefaultFragmentsPerDatagram = 64
-	// DefaultReassemblyTimeout is far below the 60 s of RFC 8200. Fragments leave
+	DefaultMaxFragments = 64
+	// DefaultTimeout is far below the 60 s of RFC 8200. Fragments leave
 	// their sender, or the router that made them, back to back; what is apart by
 	// more than the difference between two paths is lost. Waiting longer gains
 	// nothing: TCP sends the data again within seconds, under another
 	// identification. Waiting shorter is safe too: it costs one retransmission.
-	DefaultReassemblyTimeout = 10 * time.Second
+	DefaultTimeout = 10 * time.Second
 )
 
 // A Reassembler puts TCP packets together from their fragments. All its memory
@@ -68,13 +68,13 @@ const (
 //     congestion mark in any of them kept; gVisor's TCP does not know ECN, so
 //     nobody would read it.
 type Reassembler struct {
-	o     ReassemblerOptions
-	share int         // blocks that one source may hold
-	held  []*datagram // unfinished, oldest first
-	free  []*datagram // the rest of them
-	empty []*block    // free blocks
-	total int         // blocks, free or not
-	whole [MaxPacket]byte
+	opts            ReassemblerOptions
+	maxSourceBlocks int         // blocks that one source may hold
+	active          []*datagram // unfinished, oldest first
+	freeDatagrams   []*datagram // the rest of them
+	freeBlocks      []*block    // free blocks
+	numBlocks       int         // blocks, free or not
+	out             [MaxPacket]byte
 }
 
 // NewReassembler makes a Reassembler and takes all the memory that it will ever need.
@@ -83,49 +83,49 @@ func NewReassembler(o ReassemblerOptions) *Reassembler {
 		field *int
 		value int
 	}{
-		{&o.Datagrams, DefaultDatagrams}, {&o.Bytes, DefaultReassemblyBytes},
-		{&o.PerSource, DefaultPerSource}, {&o.FragmentsPerDatagram, DefaultFragmentsPerDatagram},
+		{&o.MaxDatagrams, DefaultMaxDatagrams}, {&o.MaxBytes, DefaultMaxBytes},
+		{&o.MaxPerSource, DefaultMaxPerSource}, {&o.MaxFragments, DefaultMaxFragments},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value
 		}
 	}
 	if o.Timeout <= 0 {
-		o.Timeout = DefaultReassemblyTimeout
+		o.Timeout = DefaultTimeout
 	}
-	if o.Mono == nil {
+	if o.Clock == nil {
 		start := time.Now()
-		o.Mono = func() time.Duration { return time.Since(start) }
+		o.Clock = func() time.Duration { return time.Since(start) }
 	}
-	if o.Dropped == nil {
-		o.Dropped = func(Fault, int) {}
+	if o.OnDrop == nil {
+		o.OnDrop = func(DropReason, int) {}
 	}
-	blocks := make([]block, o.Bytes/blockSize)
-	datagrams := make([]datagram, o.Datagrams)
-	spans := make([]span, o.Datagrams*o.FragmentsPerDatagram)
+	blocks := make([]block, o.MaxBytes/blockSize)
+	datagrams := make([]datagram, o.MaxDatagrams)
+	spans := make([]byteRange, o.MaxDatagrams*o.MaxFragments)
 	r := &Reassembler{
-		o: o, total: len(blocks),
+		opts: o, numBlocks: len(blocks),
 		// A source's share of the bytes is its share of the datagrams, so that as
 		// many sources are needed to use up either, but never less than one packet.
-		share: max(len(blocks)*o.PerSource/o.Datagrams, blocksPerDatagram),
-		held:  make([]*datagram, 0, len(datagrams)),
-		free:  make([]*datagram, 0, len(datagrams)),
-		empty: make([]*block, 0, len(blocks)),
+		maxSourceBlocks: max(len(blocks)*o.MaxPerSource/o.MaxDatagrams, blocksPerDatagram),
+		active:          make([]*datagram, 0, len(datagrams)),
+		freeDatagrams:   make([]*datagram, 0, len(datagrams)),
+		freeBlocks:      make([]*block, 0, len(blocks)),
 	}
 	for i := range blocks {
-		r.empty = append(r.empty, &blocks[i])
+		r.freeBlocks = append(r.freeBlocks, &blocks[i])
 	}
 	for i := range datagrams {
-		n := o.FragmentsPerDatagram
-		datagrams[i].parts = spans[i*n : i*n : (i+1)*n]
-		r.free = append(r.free, &datagrams[i])
+		n := o.MaxFragments
+		datagrams[i].ranges = spans[i*n : i*n : (i+1)*n]
+		r.freeDatagrams = append(r.freeDatagrams, &datagrams[i])
 	}
 	return r
 }
 
-// Held tells how much is kept: unfinished packets, and the bytes set aside for them.
-func (r *Reassembler) Held() (datagrams, size int) {
-	return len(r.held), (r.total - len(r.empty)) * blockSize
+// Usage tells how much is kept: unfinished packets, and the bytes set aside for them.
+func (r *Reassembler) Usage() (datagrams, size int) {
+	return len(r.active), (r.numBlocks - len(r.freeBlocks)) * blockSize
 }
 
 // Add takes the fragment p after its Parse, and copies what it keeps of it. With
@@ -136,53 +136,53 @@ func (r *Reassembler) Held() (datagrams, size int) {
 //
 // A fault says that the fragment was refused and with it whatever was there of
 // its packet. A packet that is no fragment, or not Reassemblable, keeps its own.
-func (r *Reassembler) Add(p *Packet) (whole []byte, f Fault) {
-	now := r.o.Mono()
+func (r *Reassembler) Add(p *Packet) (whole []byte, f DropReason) {
+	now := r.opts.Clock()
 	r.expire(now)
 	if !p.Reassemblable() {
-		return nil, p.Fault
+		return nil, p.DropReason
 	}
 	d := r.find(p)
-	if f = p.unfit(); f != FaultNone {
+	if f = p.validateFragment(); f != NotDropped {
 		r.drop(d, f)
 		return nil, f
 	}
 	if d == nil {
-		if d = r.begin(p, now); d == nil {
-			return nil, FaultFragmentLimit
+		if d = r.start(p, now); d == nil {
+			return nil, DropFragmentLimit
 		}
 	}
-	duplicate, f := d.judge(p)
+	duplicate, f := d.check(p)
 	if duplicate {
-		return nil, FaultNone
+		return nil, NotDropped
 	}
-	if f == FaultNone && !r.reserve(d, p.span()) {
-		f = FaultFragmentLimit
+	if f == NotDropped && !r.allocBlocks(d, p.byteRange()) {
+		f = DropFragmentLimit
 	}
-	if f != FaultNone {
+	if f != NotDropped {
 		r.drop(d, f)
 		return nil, f
 	}
 	d.add(p)
-	if d.have != d.size {
-		return nil, FaultNone
+	if d.received != d.size {
+		return nil, NotDropped
 	}
-	n := d.assemble(&r.whole)
+	n := d.assemble(&r.out)
 	r.release(d)
-	return r.whole[:n], FaultNone
+	return r.out[:n], NotDropped
 }
 
 // expire drops what has waited for too long. It looks no further than the first that has not.
 func (r *Reassembler) expire(now time.Duration) {
-	for len(r.held) > 0 && now-r.held[0].begun >= r.o.Timeout {
-		r.drop(r.held[0], FaultFragmentTimeout)
+	for len(r.active) > 0 && now-r.active[0].startedAt >= r.opts.Timeout {
+		r.drop(r.active[0], DropFragmentTimeout)
 	}
 }
 
 // find returns the packet that p is a part of, nil if it is the first of its
 // parts. Fragments come in bunches, so it looks at the newest first.
 func (r *Reassembler) find(p *Packet) *datagram {
-	for _, d := range slices.Backward(r.held) {
+	for _, d := range slices.Backward(r.active) {
 		if d.id == p.Fragment.ID && d.src == p.Tuple.Src && d.dst == p.Tuple.Dst {
 			return d
 		}
@@ -190,29 +190,29 @@ func (r *Reassembler) find(p *Packet) *datagram {
 	return nil
 }
 
-// begin makes room for a packet whose first fragment to arrive is p, at the
+// start makes room for a packet whose first fragment to arrive is p, at the
 // expense of the same source's oldest; nil if there is none.
-func (r *Reassembler) begin(p *Packet, now time.Duration) *datagram {
-	site := siteOf(p.Tuple.Src)
-	oldest, n, _ := r.of(site, nil)
-	if n >= r.o.PerSource || len(r.free) == 0 {
+func (r *Reassembler) start(p *Packet, now time.Duration) *datagram {
+	site := subnetOf(p.Tuple.Src)
+	oldest, n, _ := r.sourceUsage(site, nil)
+	if n >= r.opts.MaxPerSource || len(r.freeDatagrams) == 0 {
 		if oldest == nil {
 			return nil
 		}
-		r.drop(oldest, FaultFragmentLimit)
+		r.drop(oldest, DropFragmentLimit)
 	}
-	last := len(r.free) - 1
-	d := r.free[last]
-	r.free = r.free[:last]
-	r.held = append(r.held, d)
+	last := len(r.freeDatagrams) - 1
+	d := r.freeDatagrams[last]
+	r.freeDatagrams = r.freeDatagrams[:last]
+	r.active = append(r.active, d)
 	d.src, d.dst, d.id = p.Tuple.Src, p.Tuple.Dst, p.Fragment.ID
-	d.site, d.begun = site, now
+	d.subnet, d.startedAt = site, now
 	return d
 }
 
-// reserve takes the blocks that d needs for s, at the expense of older packets
+// allocBlocks takes the blocks that d needs for s, at the expense of older packets
 // of the same source; false if there are none.
-func (r *Reassembler) reserve(d *datagram, s span) bool {
+func (r *Reassembler) allocBlocks(d *datagram, s byteRange) bool {
 	first, last := int(s.from)/blockSize, (int(s.to)-1)/blockSize
 	need := 0
 	for _, b := range d.blocks[first : last+1] {
@@ -224,44 +224,44 @@ func (r *Reassembler) reserve(d *datagram, s span) bool {
 		return true
 	}
 	for {
-		oldest, _, taken := r.of(d.site, d)
-		if need <= len(r.empty) && taken+d.taken+need <= r.share {
+		oldest, _, taken := r.sourceUsage(d.subnet, d)
+		if need <= len(r.freeBlocks) && taken+d.numBlocks+need <= r.maxSourceBlocks {
 			break
 		}
 		if oldest == nil {
 			return false
 		}
-		r.drop(oldest, FaultFragmentLimit)
+		r.drop(oldest, DropFragmentLimit)
 	}
 	for i := first; i <= last; i++ {
 		if d.blocks[i] == nil {
-			n := len(r.empty) - 1
-			d.blocks[i] = r.empty[n]
-			r.empty = r.empty[:n]
+			n := len(r.freeBlocks) - 1
+			d.blocks[i] = r.freeBlocks[n]
+			r.freeBlocks = r.freeBlocks[:n]
 		}
 	}
-	d.taken += need
+	d.numBlocks += need
 	return true
 }
 
-// of returns the oldest packet of a source, how many it has, and their blocks.
+// sourceUsage returns the oldest packet of a source, how many it has, and their blocks.
 // It leaves out but.
-func (r *Reassembler) of(site Addr, but *datagram) (oldest *datagram, datagrams, blocks int) {
-	for _, d := range r.held {
-		if d == but || d.site != site {
+func (r *Reassembler) sourceUsage(site Addr, but *datagram) (oldest *datagram, datagrams, blocks int) {
+	for _, d := range r.active {
+		if d == but || d.subnet != site {
 			continue
 		}
 		if oldest == nil {
 			oldest = d
 		}
 		datagrams++
-		blocks += d.taken
+		blocks += d.numBlocks
 	}
 	return oldest, datagrams, blocks
 }
 
-// siteOf returns what shares one source's limits with a: in IPv6, one host has a /64 of addresses.
-func siteOf(a Addr) Addr {
+// subnetOf returns what shares one source's limits with a: in IPv6, one host has a /64 of addresses.
+func subnetOf(a Addr) Addr {
 	if !a.Is4() {
 		clear(a[8:])
 	}
@@ -269,12 +269,12 @@ func siteOf(a Addr) Addr {
 }
 
 // drop throws away what there is of d, which may be nil.
-func (r *Reassembler) drop(d *datagram, f Fault) {
+func (r *Reassembler) drop(d *datagram, f DropReason) {
 	if d == nil {
 		return
 	}
-	if n := len(d.parts); n > 0 {
-		r.o.Dropped(f, n)
+	if n := len(d.ranges); n > 0 {
+		r.opts.OnDrop(f, n)
 	}
 	r.release(d)
 }
@@ -283,11 +283,11 @@ func (r *Reassembler) drop(d *datagram, f Fault) {
 func (r *Reassembler) release(d *datagram) {
 	for _, b := range d.blocks {
 		if b != nil {
-			r.empty = append(r.empty, b)
+			r.freeBlocks = append(r.freeBlocks, b)
 		}
 	}
-	i := slices.Index(r.held, d)
-	r.held = slices.Delete(r.held, i, i+1)
-	*d = datagram{parts: d.parts[:0]}
-	r.free = append(r.free, d)
+	i := slices.Index(r.active, d)
+	r.active = slices.Delete(r.active, i, i+1)
+	*d = datagram{ranges: d.ranges[:0]}
+	r.freeDatagrams = append(r.freeDatagrams, d)
 }

@@ -90,7 +90,7 @@ func FuzzReassemble(f *testing.F) {
 	}
 	const limit = 6 // small enough to be met
 	o := packet.ReassemblerOptions{
-		Datagrams: limit, PerSource: 3, Bytes: 20 * 4096, FragmentsPerDatagram: 5, Timeout: 10 * time.Second,
+		MaxDatagrams: limit, MaxPerSource: 3, MaxBytes: 20 * 4096, MaxFragments: 5, Timeout: 10 * time.Second,
 	}
 	const longest = 200 // records; a fragment may be as long as 64 KiB
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -115,34 +115,34 @@ func FuzzReassemble(f *testing.F) {
 				added[src][fr.ID].add(string(p.Data[fr.Payload:]), fr.Offset)
 			}
 			whole, fault := r.Add(&p)
-			if fault == packet.FaultNone && p.Reassemblable() {
+			if fault == packet.NotDropped && p.Reassemblable() {
 				kept++
 			}
-			if n, size := r.Held(); n > limit || size > o.Bytes {
+			if n, size := r.Usage(); n > limit || size > o.MaxBytes {
 				t.Fatalf("%d packets in %d bytes are held", n, size)
 			}
 			if whole == nil {
 				continue
 			}
-			if fault != packet.FaultNone || !p.Reassemblable() {
+			if fault != packet.NotDropped || !p.Reassemblable() {
 				t.Fatalf("%v gave a whole packet", fault)
 			}
 			q := packet.Packet{Data: whole}
-			switch q.Parse(); q.Fault {
-			case packet.FaultNone, packet.FaultAddress, packet.FaultPort, packet.FaultChecksum:
+			switch q.Parse(); q.DropReason {
+			case packet.NotDropped, packet.DropAddress, packet.DropPort, packet.DropChecksum:
 			default:
-				t.Fatalf("made a packet that Parse refuses as %v: %x", q.Fault, whole)
+				t.Fatalf("made a packet that Parse refuses as %v: %x", q.DropReason, whole)
 			}
 			if len(q.Data) != len(whole) || q.Proto != packet.TCP || q.Tuple.Src != src {
 				t.Fatalf("made %d bytes of a packet of %d, protocol %d, %v", len(whole), len(q.Data), q.Proto, q.Tuple)
 			}
-			if !added[src][fr.ID].make(string(whole[q.L4:]), 0, o.FragmentsPerDatagram) {
+			if !added[src][fr.ID].make(string(whole[q.L4:]), 0, o.MaxFragments) {
 				t.Fatalf("made a packet of what was not added: %x", whole)
 			}
 		}
 		r.now += time.Hour
 		r.add(nil)
-		if n, size := r.Held(); n != 0 || size != 0 {
+		if n, size := r.Usage(); n != 0 || size != 0 {
 			t.Fatalf("%d packets in %d bytes are left for ever", n, size)
 		}
 		gone := 0

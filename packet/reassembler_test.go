@@ -18,19 +18,19 @@ import (
 type reassembly struct {
 	*packet.Reassembler
 	now     time.Duration
-	dropped [packet.FaultCount]int
+	dropped [packet.NumDropReasons]int
 }
 
 func newReassembly(o packet.ReassemblerOptions) *reassembly {
 	r := &reassembly{now: time.Hour}
-	o.Mono = func() time.Duration { return r.now }
-	o.Dropped = func(f packet.Fault, n int) { r.dropped[f] += n }
+	o.Clock = func() time.Duration { return r.now }
+	o.OnDrop = func(f packet.DropReason, n int) { r.dropped[f] += n }
 	r.Reassembler = packet.NewReassembler(o)
 	return r
 }
 
 // add parses and adds b.
-func (r *reassembly) add(b []byte) ([]byte, packet.Fault) {
+func (r *reassembly) add(b []byte) ([]byte, packet.DropReason) {
 	p := packet.Packet{Data: b}
 	p.Parse()
 	return r.Add(&p)
@@ -38,7 +38,7 @@ func (r *reassembly) add(b []byte) ([]byte, packet.Fault) {
 
 func (r *reassembly) wantHeld(t *testing.T, datagrams, size int) {
 	t.Helper()
-	if n, s := r.Held(); n != datagrams || s != size {
+	if n, s := r.Usage(); n != datagrams || s != size {
 		t.Errorf("%d packets in %d bytes are held, want %d in %d", n, s, datagrams, size)
 	}
 }
@@ -76,17 +76,17 @@ func cut(whole []byte, id uint32, size int) (all [][]byte) {
 type step struct {
 	from, to int
 	last     bool
-	fault    packet.Fault
+	fault    packet.DropReason
 	whole    bool
 }
 
 // The packet in this test has 20 bytes of TCP header and 100 of data.
 func TestFragments(t *testing.T) {
 	const (
-		none    = packet.FaultNone
-		tiny    = packet.FaultTinyFragment
-		length  = packet.FaultFragmentLength
-		overlap = packet.FaultFragmentOverlap
+		none    = packet.NotDropped
+		tiny    = packet.DropTinyFragment
+		length  = packet.DropFragmentLength
+		overlap = packet.DropFragmentOverlap
 	)
 	for _, c := range []struct {
 		name  string
@@ -136,7 +136,7 @@ func TestFragments(t *testing.T) {
 				const id = 0x1234
 				r := newReassembly(packet.ReassemblerOptions{})
 				data := pattern(100)
-				kept, refused := 0, packet.FaultNone
+				kept, refused := 0, packet.NotDropped
 				for i, s := range c.steps {
 					segment := e.tcp(packettest.TCP{Flags: packet.ACK, Payload: data})
 					whole, f := r.add(fragment(segment, id, s.from, s.to, !s.last))
@@ -159,7 +159,7 @@ func TestFragments(t *testing.T) {
 							t.Fatalf("got  %x\nwant %x", whole, want)
 						}
 						kept = 0
-					case f != packet.FaultNone:
+					case f != packet.NotDropped:
 						if r.dropped[f] != kept {
 							t.Errorf("step %d: %d fragments thrown away, want %d", i, r.dropped[f], kept)
 						}
@@ -169,8 +169,8 @@ func TestFragments(t *testing.T) {
 					}
 				}
 				for f, n := range r.dropped {
-					if n > 0 && packet.Fault(f) != refused {
-						t.Errorf("%d fragments thrown away for %v", n, packet.Fault(f))
+					if n > 0 && packet.DropReason(f) != refused {
+						t.Errorf("%d fragments thrown away for %v", n, packet.DropReason(f))
 					}
 				}
 				r.wantHeld(t, c.held, c.held*4096)
@@ -187,7 +187,7 @@ func TestADuplicateWithOtherBytesIsAnOverlap(t *testing.T) {
 		r.add(all[0])
 		forged := append([]byte(nil), all[0]...)
 		forged[len(forged)-1] ^= 1
-		if _, f := r.add(forged); f != packet.FaultFragmentOverlap {
+		if _, f := r.add(forged); f != packet.DropFragmentOverlap {
 			t.Errorf("%s: fault %v", name, f)
 		}
 		r.wantHeld(t, 0, 0)
@@ -202,17 +202,17 @@ func TestThePingOfDeathIsRefused(t *testing.T) {
 		for _, c := range []struct {
 			offset, size int
 			more         bool
-			fault        packet.Fault
+			fault        packet.DropReason
 		}{
-			{0xfff8, 1, false, packet.FaultFragmentLength},
-			{0xfff8, 1400, false, packet.FaultFragmentLength},
-			{0xfff8, 1400, true, packet.FaultFragmentLength},
-			{most / 8 * 8, most%8 + 1, false, packet.FaultFragmentLength},
-			{most / 8 * 8, most % 8, false, packet.FaultNone},
-			{most/8*8 - 8, 8, true, packet.FaultNone},
+			{0xfff8, 1, false, packet.DropFragmentLength},
+			{0xfff8, 1400, false, packet.DropFragmentLength},
+			{0xfff8, 1400, true, packet.DropFragmentLength},
+			{most / 8 * 8, most%8 + 1, false, packet.DropFragmentLength},
+			{most / 8 * 8, most % 8, false, packet.NotDropped},
+			{most/8*8 - 8, 8, true, packet.NotDropped},
 		} {
 			r := newReassembly(packet.ReassemblerOptions{})
-			if _, f := r.add(fragment(segment, 7, 0, 800, true)); f != packet.FaultNone {
+			if _, f := r.add(fragment(segment, 7, 0, 800, true)); f != packet.NotDropped {
 				t.Fatalf("%s: %v", name, f)
 			}
 			if _, f := r.add(fragmentOf(segment, 7, c.offset, c.more, pattern(c.size))); f != c.fault {
@@ -228,15 +228,15 @@ func TestTheLargestPacketThereIsGetsReassembled(t *testing.T) {
 		r := newReassembly(packet.ReassemblerOptions{})
 		var got []byte
 		for _, b := range cut(whole, 7, 1224) {
-			var f packet.Fault
-			if got, f = r.add(b); f != packet.FaultNone {
+			var f packet.DropReason
+			if got, f = r.add(b); f != packet.NotDropped {
 				t.Fatalf("%s: %v", name, f)
 			}
 		}
 		if !bytes.Equal(got, unfragmented(whole, 7)) {
 			t.Fatalf("%s: %d bytes, want %d", name, len(got), len(whole))
 		}
-		wantFault(t, got, packet.FaultNone)
+		wantFault(t, got, packet.NotDropped)
 	}
 }
 
@@ -296,7 +296,7 @@ func TestUnfinishedPacketsTimeOut(t *testing.T) {
 		r.now++
 		r.add(fragment(whole, 9, 0, 40, true))
 		r.wantHeld(t, 1, 4096)
-		if n := r.dropped[packet.FaultFragmentTimeout]; n != 0 {
+		if n := r.dropped[packet.DropFragmentTimeout]; n != 0 {
 			t.Errorf("%s: %d fragments of a finished packet timed out", name, n)
 		}
 		r.add(fragment(whole, 10, 0, 40, true))
@@ -304,11 +304,11 @@ func TestUnfinishedPacketsTimeOut(t *testing.T) {
 		r.now += 10*time.Second - 1
 		r.wantHeld(t, 2, 8192)
 		r.now++
-		if got, f := r.add(fragment(whole, 10, 80, 120, false)); got != nil || f != packet.FaultNone {
+		if got, f := r.add(fragment(whole, 10, 80, 120, false)); got != nil || f != packet.NotDropped {
 			t.Errorf("%s: finished after the timeout: %v", name, f)
 		}
 		r.wantHeld(t, 1, 4096)
-		if n := r.dropped[packet.FaultFragmentTimeout]; n != 3 {
+		if n := r.dropped[packet.DropFragmentTimeout]; n != 3 {
 			t.Errorf("%s: %d fragments timed out, want 3", name, n)
 		}
 	}
@@ -316,17 +316,17 @@ func TestUnfinishedPacketsTimeOut(t *testing.T) {
 
 func TestASourceBeyondItsShareLosesItsOldestPacket(t *testing.T) {
 	for name, e := range families {
-		r := newReassembly(packet.ReassemblerOptions{PerSource: 3})
+		r := newReassembly(packet.ReassemblerOptions{MaxPerSource: 3})
 		other := ends{netip.MustParseAddrPort("198.51.100.1:40000"), families["IPv4"].server}
 		theirs := other.tcp(packettest.TCP{Payload: pattern(100)})
 		r.add(fragment(theirs, 1, 0, 40, true)) // the oldest of all
 		whole := e.tcp(packettest.TCP{Payload: pattern(100)})
 		for id := range uint32(4) {
-			if _, f := r.add(fragment(whole, id, 0, 40, true)); f != packet.FaultNone {
+			if _, f := r.add(fragment(whole, id, 0, 40, true)); f != packet.NotDropped {
 				t.Errorf("%s: %v", name, f)
 			}
 		}
-		if n := r.dropped[packet.FaultFragmentLimit]; n != 1 {
+		if n := r.dropped[packet.DropFragmentLimit]; n != 1 {
 			t.Errorf("%s: %d fragments thrown away, want 1", name, n)
 		}
 		for id, want := range []bool{false, true, true, true} {
@@ -348,7 +348,7 @@ func TestASourceBeyondItsShareLosesItsOldestPacket(t *testing.T) {
 
 func TestTheAddressesOfASlash64AreOneSource(t *testing.T) {
 	e := families["IPv6"]
-	r := newReassembly(packet.ReassemblerOptions{PerSource: 2})
+	r := newReassembly(packet.ReassemblerOptions{MaxPerSource: 2})
 	for range 10 {
 		e.client = netip.AddrPortFrom(e.client.Addr().Next(), 40000)
 		r.add(fragment(e.tcp(packettest.TCP{Payload: pattern(100)}), 7, 0, 40, true))
@@ -362,14 +362,14 @@ func TestNobodyPushesOutSomebodyElsesPackets(t *testing.T) {
 		e := ends{netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), 1), e.server}
 		return e.tcp(packettest.TCP{Payload: pattern(100)})
 	}
-	r := newReassembly(packet.ReassemblerOptions{Datagrams: 4, PerSource: 2})
+	r := newReassembly(packet.ReassemblerOptions{MaxDatagrams: 4, MaxPerSource: 2})
 	for i := range 4 {
 		r.add(fragment(from(i), 7, 0, 40, true))
 	}
-	if _, f := r.add(fragment(from(9), 7, 0, 40, true)); f != packet.FaultFragmentLimit {
+	if _, f := r.add(fragment(from(9), 7, 0, 40, true)); f != packet.DropFragmentLimit {
 		t.Errorf("fault %v with all places taken by others", f)
 	}
-	if _, f := r.add(fragment(from(0), 8, 0, 40, true)); f != packet.FaultNone {
+	if _, f := r.add(fragment(from(0), 8, 0, 40, true)); f != packet.NotDropped {
 		t.Errorf("fault %v for a source with a packet to give up", f)
 	}
 	for i := 1; i < 4; i++ {
@@ -385,11 +385,11 @@ func TestASourceHasItsShareOfTheBytesOnly(t *testing.T) {
 	whole := e.tcp(packettest.TCP{Payload: pattern(60000)})
 	for id := range uint32(8) {
 		for _, b := range cut(whole, id, 1224)[1:] {
-			if _, f := r.add(b); f != packet.FaultNone {
+			if _, f := r.add(b); f != packet.NotDropped {
 				t.Fatal(f)
 			}
 		}
-		if _, size := r.Held(); size > 32*4096 {
+		if _, size := r.Usage(); size > 32*4096 {
 			t.Fatalf("one source holds %d bytes", size)
 		}
 	}
@@ -401,10 +401,10 @@ func TestASourceHasItsShareOfTheBytesOnly(t *testing.T) {
 
 func TestASourcesShareIsNeverLessThanOnePacket(t *testing.T) {
 	e := families["IPv6"]
-	r := newReassembly(packet.ReassemblerOptions{PerSource: 1, Bytes: 64 * 4096})
+	r := newReassembly(packet.ReassemblerOptions{MaxPerSource: 1, MaxBytes: 64 * 4096})
 	all := cut(e.tcp(packettest.TCP{Payload: pattern(65000)}), 7, 1224)
 	for i, b := range all {
-		if whole, f := r.add(b); f != packet.FaultNone || (whole != nil) != (i == len(all)-1) {
+		if whole, f := r.add(b); f != packet.NotDropped || (whole != nil) != (i == len(all)-1) {
 			t.Fatalf("fragment %d of %d: %v", i, len(all), f)
 		}
 	}
@@ -412,7 +412,7 @@ func TestASourcesShareIsNeverLessThanOnePacket(t *testing.T) {
 
 func TestMemoryTakenByOthersRefusesAFragmentAndItsPacket(t *testing.T) {
 	e := families["IPv4"]
-	r := newReassembly(packet.ReassemblerOptions{Datagrams: 4, PerSource: 4, Bytes: 16 * 4096})
+	r := newReassembly(packet.ReassemblerOptions{MaxDatagrams: 4, MaxPerSource: 4, MaxBytes: 16 * 4096})
 	whole := e.tcp(packettest.TCP{Payload: pattern(60000)})
 	for _, b := range cut(whole, 7, 1224)[1:] {
 		r.add(b)
@@ -420,12 +420,12 @@ func TestMemoryTakenByOthersRefusesAFragmentAndItsPacket(t *testing.T) {
 	r.wantHeld(t, 1, 15*4096)
 	e.client = netip.MustParseAddrPort("198.51.100.1:1")
 	theirs := e.tcp(packettest.TCP{Payload: pattern(9000)})
-	for i, want := range []packet.Fault{packet.FaultNone, packet.FaultFragmentLimit} {
+	for i, want := range []packet.DropReason{packet.NotDropped, packet.DropFragmentLimit} {
 		if _, f := r.add(cut(theirs, 7, 4096)[i]); f != want {
 			t.Errorf("fragment %d: fault %v, want %v", i, f, want)
 		}
 	}
-	if n := r.dropped[packet.FaultFragmentLimit]; n != 1 {
+	if n := r.dropped[packet.DropFragmentLimit]; n != 1 {
 		t.Errorf("%d fragments thrown away, want 1", n)
 	}
 	r.wantHeld(t, 1, 15*4096)
@@ -433,19 +433,19 @@ func TestMemoryTakenByOthersRefusesAFragmentAndItsPacket(t *testing.T) {
 
 func TestAPacketInTooManyFragmentsIsRefused(t *testing.T) {
 	for name, e := range families {
-		r := newReassembly(packet.ReassemblerOptions{FragmentsPerDatagram: 4})
+		r := newReassembly(packet.ReassemblerOptions{MaxFragments: 4})
 		all := cut(e.tcp(packettest.TCP{Payload: pattern(100)}), 7, 24) // 5
 		for i, b := range all {
-			want := packet.FaultNone
+			want := packet.NotDropped
 			if i == 4 {
-				want = packet.FaultFragmentLimit
+				want = packet.DropFragmentLimit
 			}
 			if got, f := r.add(b); got != nil || f != want {
 				t.Errorf("%s: fragment %d: %v", name, i, f)
 			}
 		}
 		r.wantHeld(t, 0, 0)
-		if n := r.dropped[packet.FaultFragmentLimit]; n != 4 {
+		if n := r.dropped[packet.DropFragmentLimit]; n != 4 {
 			t.Errorf("%s: %d fragments thrown away", name, n)
 		}
 	}
@@ -471,20 +471,20 @@ func TestAFloodOfFragmentsNeitherAllocatesNorGrows(t *testing.T) {
 		p.Parse()
 		packets = append(packets, p)
 	}
-	for _, o := range []packet.ReassemblerOptions{{}, {Datagrams: 8, PerSource: 8, Bytes: 32 * 4096, FragmentsPerDatagram: 4}} {
+	for _, o := range []packet.ReassemblerOptions{{}, {MaxDatagrams: 8, MaxPerSource: 8, MaxBytes: 32 * 4096, MaxFragments: 4}} {
 		r := newReassembly(o)
-		most, bytes := packet.DefaultDatagrams, packet.DefaultReassemblyBytes
-		if o.Datagrams > 0 {
-			most, bytes = o.Datagrams, o.Bytes
+		most, bytes := packet.DefaultMaxDatagrams, packet.DefaultMaxBytes
+		if o.MaxDatagrams > 0 {
+			most, bytes = o.MaxDatagrams, o.MaxBytes
 		}
 		var kept, gone int
 		if n := testing.AllocsPerRun(10, func() {
 			for i := range packets {
 				r.now += time.Millisecond
-				if _, f := r.Add(&packets[i]); f == packet.FaultNone {
+				if _, f := r.Add(&packets[i]); f == packet.NotDropped {
 					kept++
 				}
-				if d, s := r.Held(); d > most || s > bytes {
+				if d, s := r.Usage(); d > most || s > bytes {
 					t.Fatalf("%d packets in %d bytes are held", d, s)
 				}
 			}
@@ -492,7 +492,7 @@ func TestAFloodOfFragmentsNeitherAllocatesNorGrows(t *testing.T) {
 			t.Errorf("%v allocations in %d fragments", n, len(packets))
 		}
 		for f, n := range r.dropped {
-			t.Logf("%d fragments thrown away: %v", n, packet.Fault(f))
+			t.Logf("%d fragments thrown away: %v", n, packet.DropReason(f))
 			gone += n
 		}
 		if kept < len(packets) || gone < len(packets)/2 {
@@ -540,7 +540,7 @@ func drawFragmentation(t *rapid.T, whole []byte, id uint32) (all [][]byte) {
 	n := len(whole) - header
 	at := 0
 	next := (int(whole[header+12]>>4)*4 + 7) / 8 * 8
-	for len(all) < packet.DefaultFragmentsPerDatagram-1 {
+	for len(all) < packet.DefaultMaxFragments-1 {
 		next += 8 * rapid.OneOf(rapid.IntRange(0, 20), rapid.IntRange(0, 700)).Draw(t, "fragment")
 		if next >= n {
 			break
@@ -570,7 +570,7 @@ func TestAnyOrderOfAnyFragmentationGivesTheOriginal(t *testing.T) {
 		}
 		for _, b := range rapid.Permutation(all).Draw(t, "order") {
 			whole, f := r.add(b)
-			if f != packet.FaultNone {
+			if f != packet.NotDropped {
 				t.Fatalf("refused: %v", f)
 			}
 			if whole == nil {
@@ -581,7 +581,7 @@ func TestAnyOrderOfAnyFragmentationGivesTheOriginal(t *testing.T) {
 			}
 			p := packet.Packet{Data: whole}
 			if !p.Parse() {
-				t.Fatalf("the reassembled packet is refused: %v", p.Fault)
+				t.Fatalf("the reassembled packet is refused: %v", p.DropReason)
 			}
 		}
 		for b, n := range want {
@@ -589,7 +589,7 @@ func TestAnyOrderOfAnyFragmentationGivesTheOriginal(t *testing.T) {
 				t.Fatalf("a packet of %d bytes did not come out", len(b))
 			}
 		}
-		if n, size := r.Held(); n != 0 || size != 0 {
+		if n, size := r.Usage(); n != 0 || size != 0 {
 			t.Fatalf("%d packets in %d bytes are left", n, size)
 		}
 	})

@@ -20,58 +20,58 @@ type block [blockSize]byte
 
 // A datagram is a packet of which some fragments are there.
 type datagram struct {
-	src, dst Addr // all that is kept is TCP, so the protocol need not be part of the key
-	id       uint32
-	site     Addr // see siteOf
-	begun    time.Duration
+	src, dst  Addr // all that is kept is TCP, so the protocol need not be part of the key
+	id        uint32
+	subnet    Addr // see siteOf
+	startedAt time.Duration
 
-	header [ipv6HeaderSize]byte // the first fragment's IP header, without the fragment header
-	parts  []span               // in the order in which they came; none overlap
-	have   int                  // bytes in parts
-	end    int                  // where the farthest of parts ends
-	size   int                  // bytes in all; 0 until the last fragment is there
-	blocks [blocksPerDatagram]*block
-	taken  int // blocks that are not nil
+	header    [ipv6HeaderSize]byte // the first fragment's IP header, without the fragment header
+	ranges    []byteRange          // in the order in which they came; none overlap
+	received  int                  // bytes in parts
+	maxEnd    int                  // where the farthest of parts ends
+	size      int                  // bytes in all; 0 until the last fragment is there
+	blocks    [blocksPerDatagram]*block
+	numBlocks int // blocks that are not nil
 }
 
-// A span is where in a packet's payload a fragment's bytes go.
-type span struct{ from, to uint16 }
+// A byteRange is where in a packet's payload a fragment's bytes go.
+type byteRange struct{ from, to uint16 }
 
-// span is only for fragments that are not unfit.
-func (p *Packet) span() span {
+// byteRange is only for fragments that are not unfit.
+func (p *Packet) byteRange() byteRange {
 	from := p.Fragment.Offset
-	return span{uint16(from), uint16(from + len(p.Data) - p.Fragment.Payload)}
+	return byteRange{uint16(from), uint16(from + len(p.Data) - p.Fragment.Payload)}
 }
 
-// judge holds p, which is not unfit, against the fragments that are there.
-func (d *datagram) judge(p *Packet) (duplicate bool, f Fault) {
-	s := p.span()
+// check holds p, which is not unfit, against the fragments that are there.
+func (d *datagram) check(p *Packet) (duplicate bool, f DropReason) {
+	s := p.byteRange()
 	last := !p.Fragment.More
-	for _, q := range d.parts {
+	for _, q := range d.ranges {
 		if s.to <= q.from || q.to <= s.from {
 			continue
 		}
 		if s == q && last == (int(q.to) == d.size) && d.equal(s, p.Data[p.Fragment.Payload:]) {
-			return true, FaultNone
+			return true, NotDropped
 		}
-		return false, FaultFragmentOverlap
+		return false, DropFragmentOverlap
 	}
 	switch {
-	case d.size > 0 && int(s.to) > d.size, last && d.end > int(s.to):
-		return false, FaultFragmentOverlap // something beyond the end, be it another end
-	case len(d.parts) == cap(d.parts):
-		return false, FaultFragmentLimit
+	case d.size > 0 && int(s.to) > d.size, last && d.maxEnd > int(s.to):
+		return false, DropFragmentOverlap // something beyond the end, be it another end
+	case len(d.ranges) == cap(d.ranges):
+		return false, DropFragmentLimit
 	default:
-		return false, FaultNone
+		return false, NotDropped
 	}
 }
 
 // add copies p, which judge has found fit, into the blocks that are reserved for it.
 func (d *datagram) add(p *Packet) {
-	s := p.span()
-	d.parts = append(d.parts, s)
-	d.have += int(s.to) - int(s.from)
-	d.end = max(d.end, int(s.to))
+	s := p.byteRange()
+	d.ranges = append(d.ranges, s)
+	d.received += int(s.to) - int(s.from)
+	d.maxEnd = max(d.maxEnd, int(s.to))
 	if !p.Fragment.More {
 		d.size = int(s.to)
 	}
@@ -87,7 +87,7 @@ func (d *datagram) add(p *Packet) {
 }
 
 // equal compares part with the bytes that are there already.
-func (d *datagram) equal(s span, part []byte) bool {
+func (d *datagram) equal(s byteRange, part []byte) bool {
 	for at := int(s.from); len(part) > 0; {
 		have := d.blocks[at/blockSize][at%blockSize:]
 		n := min(len(have), len(part))

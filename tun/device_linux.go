@@ -44,7 +44,7 @@ func Open(o Options) (Device, error) {
 		wg  wgtun.Device
 		err error
 	)
-	if o.Prepared || o.FD != 0 {
+	if o.Existing || o.FD != 0 {
 		wg, err = openPrepared(o)
 	} else {
 		wg, err = wgtun.CreateTUN(o.Name, o.MTU)
@@ -107,7 +107,7 @@ func openError(o Options, err error) error {
 		return fmt.Errorf("%w: /dev/net/tun is missing; load the tun module or pass the device into the container", ErrNoTUN)
 	case errors.Is(err, unix.EBUSY):
 		return fmt.Errorf("%w: %q; stop that process or choose another tun.name", ErrBusy, name)
-	case o.Prepared && errors.Is(err, fs.ErrPermission):
+	case o.Existing && errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("open the prepared TUN device %q: %w; it must be this user's: ip tuntap add dev %s mode tun user USER", name, err, name)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("open TUN device %q: %w; run as root or with CAP_NET_ADMIN", name, err)

@@ -34,7 +34,7 @@ type device struct {
 // Open makes the TUN interface that o describes. Errors: ErrNoTUN,
 // fs.ErrPermission, errors.ErrUnsupported for a prepared one, or what the system said.
 func Open(o Options) (Device, error) {
-	if o.Prepared || o.FD != 0 {
+	if o.Existing || o.FD != 0 {
 		return nil, fmt.Errorf("open a prepared TUN device: %w", errors.ErrUnsupported)
 	}
 	wg, err := wgtun.CreateTUN(o.Name, o.MTU)

@@ -9,7 +9,7 @@ import (
 // noFilter is the descriptor that takes a filter off.
 const noFilter = -1
 
-// AttachFilter implements Filterer. The kernel keeps the program, with the
+// AttachFilter implements FilterAttacher. The kernel keeps the program, with the
 // device, when fd is closed.
 func (d *device) AttachFilter(fd int) error {
 	var ioctl error

@@ -42,9 +42,9 @@ type Device interface {
 	Close() error
 }
 
-// A Filterer is a Device that has the kernel ask a program about each packet
+// A FilterAttacher is a Device that has the kernel ask a program about each packet
 // before anybody reads it.
-type Filterer interface {
+type FilterAttacher interface {
 	// AttachFilter takes the descriptor of a loaded eBPF program of type
 	// SOCKET_FILTER, which gets the packet from its IP header on and returns how
 	// many bytes of it to keep: 0 drops it. It replaces the one before.
@@ -80,9 +80,9 @@ func (i Info) Interface() (*net.Interface, error) {
 type Options struct {
 	Name string // interface name; the kernel picks one where the OS wants that
 	MTU  int    // bytes
-	// Prepared: the interface is there, this process's user may use it, and nothing
+	// Existing: the interface is there, this process's user may use it, and nothing
 	// but its packets is ours: neither its size nor its routes. Linux only.
-	Prepared bool
+	Existing bool
 	// FD is a descriptor of a prepared interface, which Open takes over unless it fails;
 	// 0 is none. Its Name is the kernel's then.
 	FD int

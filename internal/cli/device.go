@@ -31,7 +31,7 @@ func (d *device) open(cfg *config.Config) (tun.Device, error) {
 	case d.fd < 0:
 		return nil, &usageError{errors.New("--tun-fd: write the number of an open descriptor")}
 	case d.prepared, d.fd != 0:
-		return tun.Open(tun.Options{Name: cfg.TUN.Name, MTU: cfg.TUN.MTU, Prepared: d.prepared, FD: d.fd})
+		return tun.Open(tun.Options{Name: cfg.TUN.Name, MTU: cfg.TUN.MTU, Existing: d.prepared, FD: d.fd})
 	default:
 		return nil, nil
 	}

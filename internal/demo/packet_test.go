@@ -42,7 +42,7 @@ func TestProbeIsWellFormedAndParsesBack(t *testing.T) {
 			// The gateway's parser shares no code with the scanner, and verifies checksums.
 			judge := packet.Packet{Data: sum4(b)}
 			if !judge.Parse() {
-				t.Errorf("%s to %v: the gateway would call it malformed: %v", technique, a.to, judge.Fault)
+				t.Errorf("%s to %v: the gateway would call it malformed: %v", technique, a.to, judge.DropReason)
 			}
 			read, ok := parseFrame(asFrame(b))
 			if !ok {

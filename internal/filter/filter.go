@@ -49,7 +49,7 @@ type Service struct {
 // A Reason is why a packet was dropped: the gate would have said the same.
 type Reason uint8
 
-// The reasons, in the gate's own words (packet.Fault, admission.Reason).
+// The reasons, in the gate's own words (packet.DropReason, admission.Reason).
 const (
 	reasonShort Reason = iota
 	reasonVersion

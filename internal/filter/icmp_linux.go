@@ -10,7 +10,7 @@ const (
 	quotedBytes = 8 // of the transport header, at least
 )
 
-// icmp lets errors about flows pass, as packet.Packet.Quoted reads them, and drops
+// icmp lets errors about flows pass, as packet.Packet.OriginalDatagram reads them, and drops
 // all else.
 func (b *builder) icmp() {
 	refused := b.refused(reasonICMP)

@@ -115,7 +115,7 @@ func (d *door) answerSYN(syn []byte, packets []captured) {
 			continue
 		}
 		answer := packet.Packet{}
-		answer.PeekTCP(packettest.TCP{
+		answer.DecodeTCP(packettest.TCP{
 			Src:   netip.AddrPortFrom(protected, capturedPort),
 			Dst:   netip.AddrPortFrom(source, binary.BigEndian.Uint16(syn[ports:])),
 			Flags: packet.SYN | packet.ACK, Seq: field(p.b, acknowledgement) - 1, Ack: field(syn, sequence) + 1, Window: 64240,

@@ -24,7 +24,7 @@ func TestAnICMPErrorQuotesTheSegmentItIsAbout(t *testing.T) {
 		for _, kind := range e.errorTypes() {
 			for _, quoted := range [][]byte{e.sent(), e.sent()[:e.header()+8]} {
 				p := parse(t, e.icmp(kind, quoted))
-				tuple, seq, ok := p.Quoted()
+				tuple, seq, ok := p.OriginalDatagram()
 				if !ok || tuple.Source() != e.server || tuple.Destination() != e.client || seq != 0xdeadbeef {
 					t.Errorf("%s type %d, %d bytes: %v %x %v", name, kind, len(quoted), tuple, seq, ok)
 				}
@@ -67,7 +67,7 @@ func TestTheQuotedHeaderOfIPv4MayHaveOptionsAndNoValidChecksum(t *testing.T) {
 	b = append(b[:20:20], append([]byte{1, 1, 1, 0}, b[20:]...)...)
 	b[0], b[10] = 0x46, 0x55
 	p := parse(t, e.icmp(3, b))
-	if tuple, seq, ok := p.Quoted(); !ok || tuple.Source() != e.server || seq != 0xdeadbeef {
+	if tuple, seq, ok := p.OriginalDatagram(); !ok || tuple.Source() != e.server || seq != 0xdeadbeef {
 		t.Errorf("%v %x %v", tuple, seq, ok)
 	}
 }
@@ -103,37 +103,37 @@ func TestWhatIsNoErrorAboutASegmentQuotesNothing(t *testing.T) {
 		}
 		for what, b := range bad {
 			p := parse(t, b)
-			if p.Fault != packet.FaultNone {
-				t.Errorf("%s %s: %v", name, what, p.Fault)
+			if p.DropReason != packet.NotDropped {
+				t.Errorf("%s %s: %v", name, what, p.DropReason)
 			}
-			if tuple, _, ok := p.Quoted(); ok {
+			if tuple, _, ok := p.OriginalDatagram(); ok {
 				t.Errorf("%s %s quotes %v", name, what, tuple)
 			}
 		}
 	}
 }
 
-func TestPeekTCPReadsTheHeadersOfOurOwnSegments(t *testing.T) {
+func TestDecodeTCPReadsTheHeadersOfOurOwnSegments(t *testing.T) {
 	for name, e := range families {
 		b := packettest.TCP{Src: e.server, Dst: e.client, Flags: packet.SYN | packet.ACK, Seq: 7, Ack: 8, Options: []byte{2, 4, 5, 0xb4}}.Packet()
 		b[e.header()+16] ^= 0x55 // the checksum is the kernel's to make
 		var p packet.Packet
-		if !p.PeekTCP(b) || p.Tuple.Source() != e.server || p.Tuple.Destination() != e.client ||
+		if !p.DecodeTCP(b) || p.Tuple.Source() != e.server || p.Tuple.Destination() != e.client ||
 			p.Flags != packet.SYN|packet.ACK || p.Seq != 7 || p.Ack != 8 || p.Payload != len(b) || int(p.Version) != int(b[0]>>4) {
 			t.Errorf("%s: %+v", name, p)
 		}
-		if p.PeekTCP(e.udp("x")) || p.PeekTCP(e.icmp(0, make([]byte, 60))) {
+		if p.DecodeTCP(e.udp("x")) || p.DecodeTCP(e.icmp(0, make([]byte, 60))) {
 			t.Errorf("%s: something else passes for TCP", name)
 		}
 		for n := range e.header() + 20 {
-			if p.PeekTCP(b[:n]) {
+			if p.DecodeTCP(b[:n]) {
 				t.Errorf("%s: %d bytes of headers are enough", name, n)
 			}
 		}
 	}
 	b := families["IPv4"].tcp(packettest.TCP{})
 	b[0] = 0x46
-	if p := new(packet.Packet); p.PeekTCP(b) {
+	if p := new(packet.Packet); p.DecodeTCP(b) {
 		t.Error("a packet with IP options passes")
 	}
 }
