@@ -3,7 +3,7 @@
 //
 //	client   ---.
 //	             >---  gateway  ---  upstream
-//	stranger ---'         |
+//	attacker ---'         |
 //	                  the TUN device, with the protected prefixes
 //
 // Each of the four is a network namespace without a name, and each line is a

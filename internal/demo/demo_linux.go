@@ -81,11 +81,11 @@ func (s *story) tell(ctx context.Context, command []string) error {
 
 // prepare starts the captures, the upstream and the gateway.
 func (s *story) prepare(ctx context.Context, command []string) (err error) {
-	s.line("knockgw demo: a hidden service, its client, and a stranger who scans for it.")
+	s.line("knockgw demo: a hidden service, its client, and an attacker who scans for it.")
 	s.line("Four network namespaces, joined by veth pairs; nothing outside them is touched.")
 	s.line("")
 	s.block(s.lab.picture())
-	for _, h := range []*host{s.lab.client, s.lab.stranger} {
+	for _, h := range []*host{s.lab.client, s.lab.attacker} {
 		c, err := h.capture()
 		if err != nil {
 			return err

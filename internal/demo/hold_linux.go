@@ -73,7 +73,7 @@ type held struct {
 	lab     *lab
 	secret  []byte
 	gateway *process
-	dir     string // has the client's profile, and whatever the visitor puts there
+	dir     string // has the client's profile, and whatever the peer puts there
 }
 
 // prepare builds the lab, starts the gateway and writes the profile.
@@ -163,7 +163,7 @@ func (d *held) tell() {
 	d.line("")
 	d.block(d.variables())
 	d.line("")
-	d.line("$CLIENT, $STRANGER, $UPSTREAM and $GATEWAY in front of a command run it there.")
+	d.line("$CLIENT, $ATTACKER, $UPSTREAM and $GATEWAY in front of a command run it there.")
 	d.line("The programs of examples/, from the root of the repository; the first of two")
 	d.line("commands is the service, on the upstream, and the second its client:")
 	d.line("")
@@ -185,9 +185,9 @@ func (d *held) tell() {
 	which := " -profile $D/" + guardedName + ".yaml -service " + guardedService
 	d.block("$GATEWAY $D/http -serve " + d.site().String() + " -guard" + which + " &\n$CLIENT $D/http" + which + "\n")
 	d.line("")
-	d.line("What the client finds, and what a stranger:")
+	d.line("What the client finds, and what an attacker:")
 	d.line("")
-	d.block("$CLIENT " + program() + " ping web\n$STRANGER nmap -n -Pn -p 22,80,5432,50051 " + d.lab.families[0].hidden.String() + "\n")
+	d.block("$CLIENT " + program() + " ping web\n$ATTACKER nmap -n -Pn -p 22,80,5432,50051 " + d.lab.families[0].hidden.String() + "\n")
 	d.line("")
 	d.line("All of it is gone when this ends: interrupt it (Ctrl-C).")
 }
@@ -208,7 +208,7 @@ func flags(parts ...string) string { return strings.TrimSpace(strings.Join(parts
 // variables are the shell variables of the lab.
 func (d *held) variables() string {
 	text := fmt.Sprintf("D=%s\nexport %s=$D\n", d.dir, profile.DirectoryVariable)
-	for _, h := range []*host{d.lab.client, d.lab.stranger, d.lab.upstream, d.lab.gateway} {
+	for _, h := range []*host{d.lab.client, d.lab.attacker, d.lab.upstream, d.lab.gateway} {
 		at := filepath.Join("/proc", strconv.Itoa(os.Getpid()), "fd", strconv.Itoa(int(h.ns)))
 		text += fmt.Sprintf("%s=\"nsenter --net=%s\"\n", strings.ToUpper(h.name), at)
 	}

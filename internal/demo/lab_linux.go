@@ -21,7 +21,7 @@ const (
 	linkName  = "eth0" // of everybody's one link, except the gateway's
 	linkBits4 = 24
 	linkBits6 = 64
-	// clientLink is the number of the client's link; the stranger's and the upstream's come after it.
+	// clientLink is the number of the client's link; the attacker's and the upstream's come after it.
 	clientLink = 1
 
 	upTime = 5 * time.Second // for a link to carry packets; it takes milliseconds
@@ -55,8 +55,8 @@ func families() []family {
 // A lab is the four hosts. See the package comment for the drawing.
 type lab struct {
 	families                            []family
-	client, stranger, gateway, upstream *host
-	// routers are the gateway's addresses on the stranger's link, and
+	client, attacker, gateway, upstream *host
+	// routers are the gateway's addresses on the attacker's link, and
 	// toUpstream those on the upstream's.
 	routers, toUpstream []netip.Addr
 }
@@ -72,7 +72,7 @@ func newLab(ctx context.Context) (l *lab, err error) {
 	for _, h := range []struct {
 		name string
 		host **host
-	}{{"gateway", &l.gateway}, {"client", &l.client}, {"stranger", &l.stranger}, {"upstream", &l.upstream}} {
+	}{{"gateway", &l.gateway}, {"client", &l.client}, {"attacker", &l.attacker}, {"upstream", &l.upstream}} {
 		if *h.host, err = newHost(h.name); err != nil {
 			return l, err
 		}
@@ -84,7 +84,7 @@ func newLab(ctx context.Context) (l *lab, err error) {
 		return l, fmt.Errorf("make the gateway a router: %w", err)
 	}
 	if len(l.families) > 1 {
-		for _, h := range []*host{l.gateway, l.client, l.stranger, l.upstream} {
+		for _, h := range []*host{l.gateway, l.client, l.attacker, l.upstream} {
 			// Some hosts have new namespaces begin without IPv6.
 			if err := errors.Join(h.set("ipv6/conf/all/disable_ipv6", "0"), h.set("ipv6/conf/default/disable_ipv6", "0"),
 				h.set("ipv6/conf/default/accept_dad", "0")); err != nil {
@@ -95,13 +95,13 @@ func newLab(ctx context.Context) (l *lab, err error) {
 			return l, fmt.Errorf("make the gateway a router: %w", err)
 		}
 	}
-	for i, h := range []*host{l.client, l.stranger, l.upstream} {
+	for i, h := range []*host{l.client, l.attacker, l.upstream} {
 		routers, err := l.join(ctx, h, byte(clientLink+i))
 		if err != nil {
 			return l, fmt.Errorf("link the %s to the gateway: %w", h.name, err)
 		}
 		switch h {
-		case l.stranger:
+		case l.attacker:
 			l.routers = routers
 		case l.upstream:
 			l.toUpstream = routers
@@ -214,7 +214,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 // close gives the hosts up.
 func (l *lab) close() error {
 	var err error
-	for _, h := range []*host{l.client, l.stranger, l.upstream, l.gateway} {
+	for _, h := range []*host{l.client, l.attacker, l.upstream, l.gateway} {
 		if h != nil {
 			err = errors.Join(err, h.close())
 		}
@@ -244,10 +244,10 @@ func (l *lab) picture() string {
 	}
 	return fmt.Sprintf(`client   %[1]s ---.
                                >--- gateway --- upstream %[3]s
-stranger %[2]s ---'       |
+attacker %[2]s ---'       |
                                  knock0, the TUN device: all packets to
                                  %[4]s go to knockgw
-`, both(l.client.addrs), both(l.stranger.addrs), both(l.upstream.addrs), strings.Join(prefixes, " and "))
+`, both(l.client.addrs), both(l.attacker.addrs), both(l.upstream.addrs), strings.Join(prefixes, " and "))
 }
 
 // both writes a host's addresses in a fixed number of columns.

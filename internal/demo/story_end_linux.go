@@ -12,22 +12,22 @@ import (
 	"time"
 )
 
-// refused: what the client sent, sent again by the stranger, and what others
+// refused: what the client sent, sent again by the attacker, and what others
 // make with secrets of their own.
 func (s *story) refused(ctx context.Context) error {
-	s.step("The captured knocks again from the stranger, and a wrong secret")
+	s.step("The captured knocks again from the attacker, and a wrong secret")
 	visits := s.upstream.visits()
 	for i, at := range s.services() {
-		if err := s.resend(ctx, s.lab.stranger, netip.AddrPortFrom(at.Addr(), knockPort), s.knocks[i]); err != nil {
+		if err := s.resend(ctx, s.lab.attacker, netip.AddrPortFrom(at.Addr(), knockPort), s.knocks[i]); err != nil {
 			return err
 		}
 	}
 	n := len(s.knocks)
-	if err := s.decided(ctx, "replay", n, "%d captured knocks from the stranger: %d found to be replays"); err != nil {
+	if err := s.decided(ctx, "replay", n, "%d captured knocks from the attacker: %d found to be replays"); err != nil {
 		return err
 	}
 	wrong := bytes.Repeat([]byte{'?'}, secretSize)
-	for _, h := range []*host{s.lab.stranger, s.lab.client} {
+	for _, h := range []*host{s.lab.attacker, s.lab.client} {
 		d, err := s.dialer(h, wrong)
 		if err != nil {
 			return err

@@ -50,7 +50,7 @@ func (s *story) ordinary(ctx context.Context) error {
 	s.line("   The gateway's own address; of two ports one has a listener.")
 	ports := []uint16{openPort, closedPort}
 	f, err := scan{
-		from: s.lab.stranger, capture: s.captures[s.lab.stranger],
+		from: s.lab.attacker, capture: s.captures[s.lab.attacker],
 		addrs: s.lab.routers, ports: ports, connectPorts: ports,
 	}.run(ctx, s.lab.protects)
 	if err != nil {
@@ -72,10 +72,10 @@ func (s *story) ordinary(ctx context.Context) error {
 }
 
 // hidden scans the protected addresses, of which nothing may be seen, from the
-// stranger and from the client at the same time. The table is what the stranger sees.
+// attacker and from the client at the same time. The table is what the attacker sees.
 func (s *story) hidden(ctx context.Context, table bool) error {
 	var (
-		from     = []*host{s.lab.stranger, s.lab.client}
+		from     = []*host{s.lab.attacker, s.lab.client}
 		found    = make([]finding, len(from))
 		errs     = make([]error, len(from))
 		scanning sync.WaitGroup
@@ -210,7 +210,7 @@ func (s *story) captured(ctx context.Context, mark int, to netip.Addr) (knock []
 	return knock, err
 }
 
-// during: the stranger scans while the client's sessions are open.
+// during: the attacker scans while the client's sessions are open.
 func (s *story) during(ctx context.Context) error {
 	s.step("Meanwhile: scans from another source, the client's sessions are open")
 	if err := s.hidden(ctx, true); err != nil {

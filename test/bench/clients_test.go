@@ -10,12 +10,12 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// filterOff is the line of a configuration's section tun by which all that strangers send reaches the process.
+// filterOff is the line of a configuration's section tun by which all that attackers send reaches the process.
 const filterOff = "  filter: off\n"
 
 // knocker is the client of a number among many.
-func knocker(h *lab.Host, n int) lab.Visitor {
-	return lab.Visitor{Host: h, ID: fmt.Sprintf("client-%d", n), KnockPort: knockPort,
+func knocker(h *lab.Host, n int) lab.Peer {
+	return lab.Peer{Host: h, ID: fmt.Sprintf("client-%d", n), KnockPort: knockPort,
 		Secret: fmt.Appendf(nil, "the secret of client %d", n)}
 }
 

@@ -88,7 +88,7 @@ func (s *site) open(t *testing.T, sources ...netip.Addr) {
 	t.Helper()
 	before := s.knocked()
 	for _, from := range sources {
-		v := lab.Visitor{Host: s.Client, From: from, ID: alice, Secret: []byte(secret), KnockPort: knockPort}
+		v := lab.Peer{Host: s.Client, From: from, ID: alice, Secret: []byte(secret), KnockPort: knockPort}
 		if err := v.Knock(t.Context(), knockgwService, nil); err != nil {
 			t.Fatal(err)
 		}

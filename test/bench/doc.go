@@ -13,9 +13,9 @@
 //	latency      a byte there and back
 //	memory       what idle flows take
 //	lossy        a stream over a long link that loses packets now and then
-//	flood        what a stream keeps while strangers send as fast as they can, and what that costs
-//	refused      processor time for one packet of a stranger, with few clients and with many
-//	junk         who gets in while strangers send what could be knocks
+//	flood        what a stream keeps while attackers send as fast as they can, and what that costs
+//	refused      processor time for one packet of an attacker, with few clients and with many
+//	junk         who gets in while attackers send what could be knocks
 //
 // What is compared takes turns, so that what else the machine does in the meantime meets all alike, and ratios are of
 // rounds next to each other. Where a goal was set, the report says whether it was met; to miss one is no failure. The

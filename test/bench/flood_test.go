@@ -27,7 +27,7 @@ const (
 // blackholed is a network that the gateway's kernel drops the packets for.
 var blackholed = netip.MustParsePrefix("10.99.0.0/24")
 
-// flood is what an admitted stream keeps while strangers send as much as they can, and what that costs the process.
+// flood is what an admitted stream keeps while attackers send as much as they can, and what that costs the process.
 func (b *bench) flood(t *testing.T) {
 	l := newLab(t)
 	l.AnySource()
@@ -36,7 +36,7 @@ func (b *bench) flood(t *testing.T) {
 	s := b.newSite(t, l)
 	s.open(t, l.Client.Addr4)
 	n := rounds(t, floodRounds)
-	p := b.report.part("flood", fmt.Sprintf("One admitted stream of iperf3, up, while a stranger sends as fast as one processor "+
+	p := b.report.part("flood", fmt.Sprintf("One admitted stream of iperf3, up, while an attacker sends as fast as one processor "+
 		"can, to the protected address or to one that the gateway's kernel drops; %d rounds of %d s in turns. The process's "+
 		"time is that of %v without the stream; what the filter in the kernel takes is in nobody's, but in the stream's loss.", n, streamSeconds, floodAlone), gated, blackhole, quiet)
 	hole := blackholed.Addr().Next()
@@ -57,7 +57,7 @@ func (b *bench) flood(t *testing.T) {
 				name string
 				addr netip.Addr
 			}{{gated, knockgwService.Addr()}, {blackhole, hole}} {
-				flood := start(t, l.Stranger, &load.Flood{Junk: lab.Junk{Form: f.form, To: netip.AddrPortFrom(to.addr, f.port)}})
+				flood := start(t, l.Attacker, &load.Flood{Junk: lab.Junk{Form: f.form, To: netip.AddrPortFrom(to.addr, f.port)}})
 				if to.name == gated {
 					spent.add(to.name, busy(s.gateway, floodAlone))
 				}

@@ -44,7 +44,7 @@ func (r tries) quantile(q float64) float64 {
 	return float64(s[min(len(s)-1, int(q*float64(len(s))))]) / float64(time.Millisecond)
 }
 
-// A siege is junk that strangers send, and what becomes of a client meanwhile.
+// A siege is junk that attackers send, and what becomes of a client meanwhile.
 type siege struct {
 	name           string
 	sources        []netip.Addr
@@ -58,7 +58,7 @@ const (
 	newByV2      = "new address each time, by udp-v2"
 )
 
-// junk is about a client among a thousand who knocks with a v1 datagram and connects while strangers send what could
+// junk is about a client among a thousand who knocks with a v1 datagram and connects while attackers send what could
 // be one.
 func (b *bench) junk(t *testing.T) {
 	var same, apart []netip.Addr
@@ -67,7 +67,7 @@ func (b *bench) junk(t *testing.T) {
 		apart = append(apart, netip.AddrFrom4([4]byte{10, 9, byte(i), 1}))
 	}
 	p := b.report.part("junk", fmt.Sprintf("From a knock (v1, and udp-v2 where it says so) to the established connection, "+
-		"%d tries of a client among %d in turns, while strangers send plausible knocks v1.", loadTries, loadClients),
+		"%d tries of a client among %d in turns, while attackers send plausible knocks v1.", loadTries, loadClients),
 		knownAddress, newAddress, newByV2)
 	p.ratio = [2]int{} // different things
 	for _, s := range []siege{
@@ -114,7 +114,7 @@ func (s *siege) lay(t *testing.T, d besieged) float64 {
 		flooding.Go(func() {
 			junk := lab.Junk{Form: lab.JunkV1, Sources: s.sources, To: netip.AddrPortFrom(d.service.Addr(), knockPort)}
 			var err error
-			if sent, err = d.l.Stranger.Flood(ctx, junk, s.rate); err != nil {
+			if sent, err = d.l.Attacker.Flood(ctx, junk, s.rate); err != nil {
 				t.Error(err)
 			}
 		})
@@ -187,7 +187,7 @@ func newBesieged(t *testing.T, build *lab.Build) besieged {
 }
 
 // try knocks by udp and connects, authenticates too, and returns how long it took until the connection was there.
-func (d besieged) try(ctx context.Context, v lab.Visitor) (time.Duration, error) {
+func (d besieged) try(ctx context.Context, v lab.Peer) (time.Duration, error) {
 	session := lab.NewSession()
 	knock, err := v.KnockFor(d.service, session)
 	if err != nil {
@@ -197,7 +197,7 @@ func (d besieged) try(ctx context.Context, v lab.Visitor) (time.Duration, error)
 }
 
 // tryV2 is try by udp-v2.
-func (d besieged) tryV2(ctx context.Context, v lab.Visitor) (time.Duration, error) {
+func (d besieged) tryV2(ctx context.Context, v lab.Peer) (time.Duration, error) {
 	id, err := protocol.NewClient(v.ID, v.Secret)
 	if err != nil {
 		return 0, err
@@ -212,7 +212,7 @@ func (d besieged) tryV2(ctx context.Context, v lab.Visitor) (time.Duration, erro
 	return d.tryWith(ctx, v, session, knock)
 }
 
-func (d besieged) tryWith(ctx context.Context, v lab.Visitor, session, knock []byte) (took time.Duration, err error) {
+func (d besieged) tryWith(ctx context.Context, v lab.Peer, session, knock []byte) (took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, loadPatience)
 	defer cancel()
 	auth, err := v.AuthFor(d.service, session)

@@ -23,7 +23,7 @@ const (
 	decidedRounds = 3
 	decidedTime   = 2 * time.Second
 	decidedMost   = 2000    // knocks a second
-	decidedTries  = 500_000 // HMACs a second: half of what the gate allows for strangers
+	decidedTries  = 500_000 // HMACs a second: half of what the gate allows for attackers
 	perClient     = 250     // ns
 )
 
@@ -34,7 +34,7 @@ const (
 	many = "10,000 clients"
 )
 
-// A kind is one of the kinds of packets that strangers send.
+// A kind is one of the kinds of packets that attackers send.
 type kind struct {
 	name string
 	junk lab.Junk
@@ -56,7 +56,7 @@ func kinds() []kind {
 	}
 }
 
-// refused is what the gateway's process pays for a stranger's packet, the reading included, with one client and with
+// refused is what the gateway's process pays for an attacker's packet, the reading included, with one client and with
 // many.
 func (b *bench) refused(t *testing.T) {
 	gateways := []refusing{newRefusing(t, b.build, one, 1), newRefusing(t, b.build, some, 100),
@@ -145,7 +145,7 @@ func (r refusing) flooded(t *testing.T, junk lab.Junk, rate int, d time.Duration
 	before := r.gateway.CPU()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
-	if _, err := r.l.Stranger.Flood(ctx, junk, rate); err != nil {
+	if _, err := r.l.Attacker.Flood(ctx, junk, rate); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(refusedDrain)

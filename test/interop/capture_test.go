@@ -81,21 +81,21 @@ func (p *captured) data() []byte {
 	return p.b[header+int(p.b[header+12]>>4)*4 : binary.BigEndian.Uint16(p.b[2:])]
 }
 
-// capturedDoor is open to the captured client, by some methods, at the time of the first packet.
-func capturedDoor(t *testing.T, first time.Time, methods admission.Families) (*door, *protocol.Client) {
+// capturedEndpoint is open to the captured client, by some methods, at the time of the first packet.
+func capturedEndpoint(t *testing.T, first time.Time, methods admission.Families) (*endpoint, *protocol.Client) {
 	t.Helper()
 	id, err := protocol.NewClient(capturedID, []byte(capturedSecret))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newDoor(t, first, admission.Service{
+	return newEndpoint(t, first, admission.Service{
 		Port: capturedPort, Mode: admission.ModeKnockAuth, SessionRequired: true, Methods: methods,
 		Clients: []*admission.Client{admission.NewClient(id)},
 	}, 0), id
 }
 
 // play shows the gate all packets, each at its time.
-func (d *door) play(packets []captured, src netip.Addr, each func(p *captured, v admission.Verdict, t packet.Tuple)) {
+func (d *endpoint) play(packets []captured, src netip.Addr, each func(p *captured, v admission.Verdict, t packet.Tuple)) {
 	for _, p := range packets {
 		time.Sleep(p.at.Sub(d.now()))
 		v, tuple := d.admit(p.from(src))
@@ -107,7 +107,7 @@ func (d *door) play(packets []captured, src netip.Addr, each func(p *captured, v
 
 // answerSYN shows the gate the SYN-ACK that the captured client has acknowledged:
 // the capture has the client's packets alone.
-func (d *door) answerSYN(syn []byte, packets []captured) {
+func (d *endpoint) answerSYN(syn []byte, packets []captured) {
 	const ports, sequence, acknowledgement = 20, 24, 28 // behind an IPv4 header without options
 	field := func(b []byte, at int) uint32 { return binary.BigEndian.Uint32(b[at:]) }
 	for _, p := range packets {
@@ -128,8 +128,8 @@ func (d *door) answerSYN(syn []byte, packets []captured) {
 	d.t.Error("the capture has no acknowledgement of the SYN-ACK")
 }
 
-// accepted are the methods of the knocks that opened the door.
-func (d *door) accepted() (methods []string) {
+// accepted are the methods of the knocks that opened the endpoint.
+func (d *endpoint) accepted() (methods []string) {
 	for _, e := range d.events {
 		if e.Result == admission.KnockOK {
 			methods = append(methods, e.Method)
@@ -156,7 +156,7 @@ func TestLibknockKnockMatchesOnlyItsMethod(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d, _ := capturedDoor(t, packets[0].at, c.methods)
+				d, _ := capturedEndpoint(t, packets[0].at, c.methods)
 				d.play(packets, source, nil)
 				if got := d.accepted(); !slices.Equal(got, c.want) {
 					t.Errorf("took %v, want %v", got, c.want)
@@ -169,7 +169,7 @@ func TestLibknockKnockMatchesOnlyItsMethod(t *testing.T) {
 func TestLibknockClientAuthenticates(t *testing.T) {
 	packets := readCapture(t)
 	synctest.Test(t, func(t *testing.T) {
-		d, id := capturedDoor(t, packets[0].at, everyKind)
+		d, id := capturedEndpoint(t, packets[0].at, everyKind)
 		streams, completed := map[packet.Tuple][]byte{}, map[packet.Tuple]bool{}
 		var order []packet.Tuple
 		server := &auth.Server{

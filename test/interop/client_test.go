@@ -30,15 +30,15 @@ const (
 func random(parts ...[]byte) io.Reader { return bytes.NewReader(bytes.Join(parts, nil)) }
 
 func TestUDPKnocksMatchVectors(t *testing.T) {
-	door, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	endpoint, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = door.Close() })
-	if err := door.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	t.Cleanup(func() { _ = endpoint.Close() })
+	if err := endpoint.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
-	at := door.LocalAddr().(*net.UDPAddr).AddrPort()
+	at := endpoint.LocalAddr().(*net.UDPAddr).AddrPort()
 	compared := map[string]int{}
 	for i, v := range loadVectors(t).Knock {
 		if len(v.TLVs) > 0 {
@@ -63,7 +63,7 @@ func TestUDPKnocksMatchVectors(t *testing.T) {
 		}
 		for part := range parts {
 			b := make([]byte, protocol.MaxKnock+1)
-			n, _, err := door.ReadFromUDPAddrPort(b)
+			n, _, err := endpoint.ReadFromUDPAddrPort(b)
 			if err != nil {
 				t.Fatalf("%d, part %d: %v", i, part, err)
 			}

@@ -24,9 +24,9 @@ var (
 	source    = netip.MustParseAddr("10.0.1.2")
 )
 
-// door is a gate with one service and one client, on a clock that begins when the test says and goes on as
+// endpoint is a gate with one service and one client, on a clock that begins when the test says and goes on as
 // that of its synctest bubble.
-type door struct {
+type endpoint struct {
 	*admission.Gate
 	t      *testing.T
 	began  time.Time // of the bubble's clock
@@ -34,10 +34,10 @@ type door struct {
 	events []admission.KnockEvent
 }
 
-// newDoor is called in a bubble, and the gate has ended before that does.
-func newDoor(t *testing.T, clock time.Time, s admission.Service, length int) *door {
+// newEndpoint is called in a bubble, and the gate has ended before that does.
+func newEndpoint(t *testing.T, clock time.Time, s admission.Service, length int) *endpoint {
 	t.Helper()
-	d := &door{t: t, began: time.Now(), clock: clock}
+	d := &endpoint{t: t, began: time.Now(), clock: clock}
 	s.Name, s.Listen = "service", netip.PrefixFrom(protected, protected.BitLen())
 	s.GrantTTL, s.GrantUses, s.AuthDeadline = 15*time.Second, 1, 3*time.Second
 	policy, err := admission.NewPolicy(admission.PolicyOptions{
@@ -67,10 +67,10 @@ func newDoor(t *testing.T, clock time.Time, s admission.Service, length int) *do
 	return d
 }
 
-func (d *door) now() time.Time { return d.clock.Add(time.Since(d.began)) }
+func (d *endpoint) now() time.Time { return d.clock.Add(time.Since(d.began)) }
 
 // admit shows the gate a packet, and waits until it has decided all knocks.
-func (d *door) admit(b []byte) (admission.Verdict, packet.Tuple) {
+func (d *endpoint) admit(b []byte) (admission.Verdict, packet.Tuple) {
 	p := packet.Packet{Data: b}
 	p.Parse()
 	v := d.Admit(&p)
@@ -79,7 +79,7 @@ func (d *door) admit(b []byte) (admission.Verdict, packet.Tuple) {
 }
 
 // last is what became of the last knock.
-func (d *door) last() admission.KnockEvent {
+func (d *endpoint) last() admission.KnockEvent {
 	if len(d.events) == 0 {
 		return admission.KnockEvent{}
 	}
@@ -98,7 +98,7 @@ func TestGateAcceptsUDPVectors(t *testing.T) {
 	for i, v := range loadVectors(t).Knock {
 		synctest.Test(t, func(t *testing.T) {
 			id := v.client(t)
-			d := newDoor(t, v.now(), admission.Service{
+			d := newEndpoint(t, v.now(), admission.Service{
 				Port: v.Port, Mode: admission.ModeKnockAuth, Methods: admission.FamilyUDP | admission.FamilyUDPSeq,
 				Clients: []*admission.Client{admission.NewClient(id)},
 			}, v.Total)
@@ -124,7 +124,7 @@ func TestGateAcceptsUDPVectors(t *testing.T) {
 func TestGateAcceptsSYNVectors(t *testing.T) {
 	for i, v := range loadVectors(t).SYN {
 		synctest.Test(t, func(t *testing.T) {
-			d := synDoor(t, v.origin, v.Slot, 0)
+			d := synEndpoint(t, v.origin, v.Slot, 0)
 			to := netip.AddrPortFrom(protected, v.Port)
 			d.admit(synOf(netip.AddrPortFrom(source, 50001), to, v.Seq, v.Window, v.TSVal))
 			if e := d.last(); e.Result != admission.KnockOK || e.Client != v.ClientID || e.Method != protocol.MethodTCPSYN {
@@ -140,7 +140,7 @@ func TestGateAcceptsSYNVectors(t *testing.T) {
 func TestGateAcceptsSYNSequenceVectors(t *testing.T) {
 	for i, v := range loadVectors(t).SYNSeq {
 		synctest.Test(t, func(t *testing.T) {
-			d := synDoor(t, v.origin, v.Slot, v.Total)
+			d := synEndpoint(t, v.origin, v.Slot, v.Total)
 			for _, part := range v.Parts {
 				d.admit(synOf(netip.AddrPortFrom(source, 50001), netip.AddrPortFrom(protected, part.DstPort), part.Seq, part.Window, part.TSVal))
 			}
@@ -151,11 +151,11 @@ func TestGateAcceptsSYNSequenceVectors(t *testing.T) {
 	}
 }
 
-// synDoor takes SYN knocks in the middle of a slot.
-func synDoor(t *testing.T, o origin, slot int64, length int) *door {
+// synEndpoint takes SYN knocks in the middle of a slot.
+func synEndpoint(t *testing.T, o origin, slot int64, length int) *endpoint {
 	t.Helper()
 	at := time.Unix(slot*int64(window/time.Second), 0).Add(window / 2)
-	return newDoor(t, at, admission.Service{
+	return newEndpoint(t, at, admission.Service{
 		Port: o.Port, Mode: admission.ModeKnockAuth, Methods: everyKind, Clients: []*admission.Client{admission.NewClient(o.client(t))},
 	}, length)
 }

@@ -57,11 +57,11 @@ func TestApplianceAsDocumented(t *testing.T) {
 			if !d.hidden() {
 				continue
 			}
-			capture := l.Stranger.Capture(lab.Link)
-			d.shut(t, lab.Visitor{Host: l.Stranger}, nil)
+			capture := l.Attacker.Capture(lab.Link)
+			d.shut(t, lab.Peer{Host: l.Attacker}, nil)
 			packets := capture.Stop()
-			l.Stranger.Silent(packets)
-			if lab.Sent(packets, l.Stranger.Addr(d.listen.Addr()), netip.PrefixFrom(d.listen.Addr(), d.listen.Addr().BitLen())) == 0 {
+			l.Attacker.Silent(packets)
+			if lab.Sent(packets, l.Attacker.Addr(d.listen.Addr()), netip.PrefixFrom(d.listen.Addr(), d.listen.Addr().BitLen())) == 0 {
 				t.Errorf("%s: silence proves nothing: no packet was sent", when)
 			}
 		}

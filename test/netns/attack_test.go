@@ -29,7 +29,7 @@ import (
 // others. The client is a round trip of 60 ms away, which leaves him time:
 //
 //	client --far4, far6-- wire, 30 ms each way --near4, near6-- gateway -- upstream
-//	                                      stranger (attacker) ----'
+//	                                      attacker (attacker) ----'
 const (
 	attackDelay = 30 * time.Millisecond // of each direction
 	attackRate  = 30e6                  // bits a second
@@ -202,7 +202,7 @@ func (r *recorder) onlyClients(t *testing.T) {
 }
 
 // attackedDialer is a real client's, on the client's host.
-func attackedDialer(t *testing.T, l *lab.Lab, d door, method string) *client.Dialer {
+func attackedDialer(t *testing.T, l *lab.Lab, d endpoint, method string) *client.Dialer {
 	t.Helper()
 	id, err := protocol.NewClient("alice", []byte(aliceSecret))
 	if err != nil {
@@ -222,8 +222,8 @@ func dialerFrom(d *client.Dialer, from netip.Addr) *client.Dialer {
 	return &other
 }
 
-// getIn dials a door, asks its upstream and returns how long it took.
-func getIn(ctx context.Context, dialer *client.Dialer, d door, greeting string) (time.Duration, error) {
+// getIn dials an endpoint, asks its upstream and returns how long it took.
+func getIn(ctx context.Context, dialer *client.Dialer, d endpoint, greeting string) (time.Duration, error) {
 	began := time.Now()
 	conn, err := dialer.DialContext(ctx, "tcp", d.listen.String())
 	if err != nil {
@@ -246,7 +246,7 @@ func getIn(ctx context.Context, dialer *client.Dialer, d door, greeting string) 
 
 // getsIn fails the test unless a client gets in every time, and returns the median
 // time to an answer.
-func getsIn(t *testing.T, dialer *client.Dialer, d door, greeting string, times int) time.Duration {
+func getsIn(t *testing.T, dialer *client.Dialer, d endpoint, greeting string, times int) time.Duration {
 	t.Helper()
 	var all []time.Duration
 	for i := range times {
@@ -264,7 +264,7 @@ func getsIn(t *testing.T, dialer *client.Dialer, d door, greeting string, times 
 	return quantile(all, 0.5)
 }
 
-// during floods from the stranger while do runs, and returns how many packets were
+// during floods from the attacker while do runs, and returns how many packets were
 // sent.
 func during(t *testing.T, l *lab.Lab, to netip.Addr, next func(b []byte) int, rate int, do func()) (sent int) {
 	t.Helper()
@@ -272,7 +272,7 @@ func during(t *testing.T, l *lab.Lab, to netip.Addr, next func(b []byte) int, ra
 	var flooding sync.WaitGroup
 	flooding.Go(func() {
 		var err error
-		if sent, err = l.Stranger.FloodWith(ctx, to, next, rate); err != nil {
+		if sent, err = l.Attacker.FloodWith(ctx, to, next, rate); err != nil {
 			t.Error(err)
 		}
 	})
@@ -301,14 +301,14 @@ func anySource(r *rand.Rand, family netip.Addr) netip.Addr {
 	return netip.AddrFrom16(a)
 }
 
-// hiddenAt is a hidden door of a mode and methods at an address.
-func hiddenAt(addr, mode, upstream string, methods ...string) door {
+// hiddenAt is a hidden endpoint of a mode and methods at an address.
+func hiddenAt(addr, mode, upstream string, methods ...string) endpoint {
 	listen := netip.MustParseAddrPort(addr)
 	name := strings.NewReplacer(".", "-", ":", "-", "[", "", "]", "").Replace(mode + "-" + addr)
-	return door{name: name, mode: mode, listen: listen, upstream: upstream, methods: methods}
+	return endpoint{name: name, mode: mode, listen: listen, upstream: upstream, methods: methods}
 }
 
-// attackText is a configuration with these doors and the name of the gateway.
-func attackText(more string, all ...door) string {
+// attackText is a configuration with these endpoints and the name of the gateway.
+func attackText(more string, all ...endpoint) string {
 	return more + strings.Replace(configuration(all...), "knock: {", "knock: {gateway: "+gatewayName+", ", 1)
 }

@@ -66,7 +66,7 @@ func TestAuditSurvivesFullDiskAndRotation(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 0).String())
-	d := door{name: "hidden", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:8002"), upstream: s.Addr}
+	d := endpoint{name: "hidden", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:8002"), upstream: s.Addr}
 	r := newRecord(t)
 	g := l.NewSite(t, program.get(t), configuration(d)+"audit: {file: "+r.file+"}\n").Start(t)
 	visit := func() {

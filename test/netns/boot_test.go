@@ -33,7 +33,7 @@ func unboot(t *testing.T, l *lab.Lab) (boot func(between func())) {
 	t.Helper()
 	type address struct{ link, addr, extra string }
 	var all []address
-	for _, link := range []string{"client0", "stranger0", "upstream0"} {
+	for _, link := range []string{"client0", "attacker0", "upstream0"} {
 		for line := range strings.Lines(l.Gateway.MustRun("ip", "-oneline", "addr", "show", "dev", link, "scope", "global")) {
 			a := address{link, strings.Fields(line)[3], "brd +"}
 			if strings.Contains(a.addr, ":") {
@@ -50,7 +50,7 @@ func unboot(t *testing.T, l *lab.Lab) (boot func(between func())) {
 		l.Gateway.MustRun("ip", family, "route", "flush", "table", "107")
 	}
 	return func(between func()) {
-		for _, link := range []string{"client0", "stranger0", "upstream0"} {
+		for _, link := range []string{"client0", "attacker0", "upstream0"} {
 			l.Gateway.MustRun("ip", "link", "set", link, "up")
 		}
 		between()
@@ -58,7 +58,7 @@ func unboot(t *testing.T, l *lab.Lab) (boot func(between func())) {
 			l.Gateway.MustRun("ip", strings.Fields("addr add "+a.addr+" dev "+a.link+" "+a.extra)...)
 		}
 		for _, to := range []string{"10.1.2.1:23", "[fd01:2::1]:23"} { // until the links carry again
-			reached(t, l.Stranger, to)
+			reached(t, l.Attacker, to)
 		}
 	}
 }
@@ -81,27 +81,27 @@ func reached(t *testing.T, from *lab.Host, to string) {
 	}
 }
 
-// unanswered fails the test unless a stranger who sends to protected addresses gets no answer.
-func unanswered(t *testing.T, l *lab.Lab, all []door) {
+// unanswered fails the test unless an attacker who sends to protected addresses gets no answer.
+func unanswered(t *testing.T, l *lab.Lab, all []endpoint) {
 	t.Helper()
-	capture := l.Stranger.Capture(lab.Link)
+	capture := l.Attacker.Capture(lab.Link)
 	for _, d := range all {
-		src := netip.AddrPortFrom(l.Stranger.Addr(d.listen.Addr()), 40001)
+		src := netip.AddrPortFrom(l.Attacker.Addr(d.listen.Addr()), 40001)
 		for _, flags := range []layers.TCP{{SYN: true}, {ACK: true}, {}} {
 			flags.Seq, flags.Window = 1000, 1024
-			inject(t, l.Stranger, d.listen.Addr(), tcpSegment(t, src, d.listen, flags, []byte("x")))
+			inject(t, l.Attacker, d.listen.Addr(), tcpSegment(t, src, d.listen, flags, []byte("x")))
 		}
-		inject(t, l.Stranger, d.listen.Addr(), udpDatagram(t, src, d.listen, []byte("x")),
+		inject(t, l.Attacker, d.listen.Addr(), udpDatagram(t, src, d.listen, []byte("x")),
 			udpDatagram(t, src, netip.AddrPortFrom(d.listen.Addr(), knockPort), []byte("x")))
 	}
 	time.Sleep(300 * time.Millisecond)
 	sent := 0
 	for _, p := range capture.Stop() {
 		switch {
-		case p.Src == l.Stranger.Addr4 || p.Src == l.Stranger.Addr6:
+		case p.Src == l.Attacker.Addr4 || p.Src == l.Attacker.Addr6:
 			sent++
 		case isError(p) || p.TCP() != nil || p.UDP() != nil:
-			t.Errorf("the stranger was answered:\n%v", p)
+			t.Errorf("the attacker was answered:\n%v", p)
 		}
 	}
 	if sent == 0 {
@@ -116,10 +116,10 @@ func TestHoldKeepsHostSilentAfterBoot(t *testing.T) {
 	l := lab.New(t)
 	s := l.Gateway.ServeLines("127.0.0.1:22")
 	l.Gateway.ServeLines("[::]:23")
-	own := ownDoors(s.Addr)
+	own := ownEndpoints(s.Addr)
 	l.TUN = "  local: [\"10.1.3.1:22\", \"[fd01:3::1]:22\"]\n"
-	routed := doors(s.Addr)
-	all := append(append([]door(nil), own...), routed...)
+	routed := endpoints(s.Addr)
+	all := append(append([]endpoint(nil), own...), routed...)
 	site := l.NewSite(t, program.get(t), configuration(all...))
 	before := host(l)
 	g := site.Start(t)
@@ -134,7 +134,7 @@ func TestHoldKeepsHostSilentAfterBoot(t *testing.T) {
 		mum(t, l, own, false)
 		unanswered(t, l, routed)
 		for _, d := range own {
-			if got := scanned(t, l.Stranger, d.listen.Addr(), hiddenPort, "-sS"); got != "filtered" {
+			if got := scanned(t, l.Attacker, d.listen.Addr(), hiddenPort, "-sS"); got != "filtered" {
 				t.Errorf("nmap finds %v %s, want filtered", d.listen, got)
 			}
 		}
@@ -171,7 +171,7 @@ func TestHoldKeepsHostSilentAfterBoot(t *testing.T) {
 		t.Errorf("after down, hold says %s", out)
 	}
 	untouched(t, l, before)
-	if got := scanned(t, l.Stranger, own[0].listen.Addr(), hiddenPort, "-sS"); got != "closed" {
+	if got := scanned(t, l.Attacker, own[0].listen.Addr(), hiddenPort, "-sS"); got != "closed" {
 		t.Errorf("after down the port is %s, want closed", got)
 	}
 }

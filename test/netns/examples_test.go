@@ -93,7 +93,7 @@ func TestDemoHoldCommandsWork(t *testing.T) {
 			said(t, p, serverTime, "listening on")
 		case strings.HasPrefix(command, "go "):
 			d.run(soon(t, buildTime), t, command)
-		case strings.HasPrefix(command, "$STRANGER nmap"):
+		case strings.HasPrefix(command, "$ATTACKER nmap"):
 			if out := d.run(t.Context(), t, command); strings.Contains(out, "open") || !strings.Contains(out, "filtered") {
 				t.Errorf("%s:\n%s", command, out)
 			}

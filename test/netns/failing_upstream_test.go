@@ -24,13 +24,13 @@ const (
 	upstreamPatience = 8 * time.Second
 )
 
-// failingSite is a lab whose doors all lead to one upstream that fails.
-func failingSite(t *testing.T, upstream string) (*lab.Lab, *lab.Gateway, []door) {
+// failingSite is a lab whose endpoints all lead to one upstream that fails.
+func failingSite(t *testing.T, upstream string) (*lab.Lab, *lab.Gateway, []endpoint) {
 	t.Helper()
 	l := lab.New(t)
 	l.Upstream.MustRun("ip", "route", "add", "blackhole", "10.99.0.0/24")
 	l.Gateway.MustRun("ip", "route", "add", "10.99.0.0/24", "via", l.Upstream.Addr4.String())
-	all := doors(upstream)
+	all := endpoints(upstream)
 	return l, l.NewSite(t, program.get(t), configuration(all...)).Start(t), all
 }
 
@@ -79,7 +79,7 @@ func TestRefusingUpstreamResetsClient(t *testing.T) {
 func TestSilentUpstreamKeepsClientSilent(t *testing.T) {
 	t.Parallel()
 	l, gateway, all := failingSite(t, swallowing)
-	t.Run("doors", func(t *testing.T) {
+	t.Run("endpoints", func(t *testing.T) {
 		for _, d := range all {
 			if d.authenticates() {
 				continue
@@ -105,7 +105,7 @@ func TestSilentUpstreamKeepsClientSilent(t *testing.T) {
 func TestSilentUpstreamSendsNoData(t *testing.T) {
 	t.Parallel()
 	l, gateway, all := failingSite(t, swallowing)
-	t.Run("doors", func(t *testing.T) {
+	t.Run("endpoints", func(t *testing.T) {
 		for _, d := range all {
 			if !d.authenticates() {
 				continue

@@ -19,7 +19,7 @@ import (
 
 const (
 	floodTime = 2 * time.Second
-	// floodRate is in packets a second, no more than the tap on the stranger's link keeps up with.
+	// floodRate is in packets a second, no more than the tap on the attacker's link keeps up with.
 	floodRate = 20_000
 	// floodCPU is what a flood that the kernel refuses may take of one processor, in the process. (What it takes is
 	// less than one part in a hundred, most of it the visits that the test makes meanwhile.)
@@ -45,8 +45,8 @@ func refused(g *lab.Gateway, reason string) (process, kernel float64) {
 }
 
 // everyMethod is a hidden service that takes every kind of knock, and one that takes one and is at another address.
-func everyMethod(upstream string) []door {
-	return []door{
+func everyMethod(upstream string) []endpoint {
+	return []endpoint{
 		{name: "every", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:22"), upstream: upstream, methods: []string{
 			protocol.MethodUDP, protocol.MethodTCPSYN, protocol.MethodTCPSYNSeq, protocol.MethodUDPv2}},
 		{name: "udp", mode: "knock", listen: netip.MustParseAddrPort("10.77.0.2:22"), upstream: upstream},
@@ -65,7 +65,7 @@ func TestFilterDropsFloods(t *testing.T) {
 	if gateway.Metrics()[attached] != 1 {
 		t.Fatalf("%s is not 1", attached)
 	}
-	stranger := []netip.Addr{l.Stranger.Addr4}
+	attacker := []netip.Addr{l.Attacker.Addr4}
 	for _, c := range []struct {
 		name, reason string
 		junk         lab.Junk
@@ -78,8 +78,8 @@ func TestFilterDropsFloods(t *testing.T) {
 		{"datagrams of the size of udp-v2", "not-a-knock", lab.Junk{Form: lab.JunkV2, To: netip.AddrPortFrom(all[0].listen.Addr(), knockPort)}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			c.junk.Sources = stranger
-			tap := l.Stranger.Capture(lab.Link)
+			c.junk.Sources = attacker
+			tap := l.Attacker.Capture(lab.Link)
 			inProcess, inKernel := refused(gateway, c.reason)
 			spent, began := gateway.CPU(), time.Now()
 			ctx, stop := context.WithTimeout(t.Context(), floodTime)
@@ -88,7 +88,7 @@ func TestFilterDropsFloods(t *testing.T) {
 			var flooding sync.WaitGroup
 			flooding.Go(func() {
 				var err error
-				if sent, err = l.Stranger.Flood(ctx, c.junk, floodRate); err != nil {
+				if sent, err = l.Attacker.Flood(ctx, c.junk, floodRate); err != nil {
 					t.Error(err)
 				}
 			})
@@ -117,7 +117,7 @@ func TestFilterDropsFloods(t *testing.T) {
 			if cpu > floodCPU {
 				t.Errorf("it took %.1f %% of a processor", 100*cpu)
 			}
-			l.Stranger.Silent(tap.Stop())
+			l.Attacker.Silent(tap.Stop())
 		})
 	}
 }
@@ -130,7 +130,7 @@ func TestGatewayDropsFloodsWithoutFilter(t *testing.T) {
 	all := everyMethod(s.Addr)
 	site := l.NewSite(t, program.get(t), configuration(all...))
 	packets := map[string][][]byte{}
-	src := netip.AddrPortFrom(l.Stranger.Addr4, 4000)
+	src := netip.AddrPortFrom(l.Attacker.Addr4, 4000)
 	syn, ack := layers.TCP{SYN: true, Window: 1024}, layers.TCP{ACK: true, Window: 1024}
 	none := netip.AddrPortFrom(all[0].listen.Addr(), 23)
 	packets["no-grant"] = [][]byte{tcpSegment(t, src, all[0].listen, syn, nil), tcpSegment(t, src, all[1].listen, syn, nil)}
@@ -148,7 +148,7 @@ func TestGatewayDropsFloodsWithoutFilter(t *testing.T) {
 		}
 		for reason, ps := range packets {
 			for _, p := range ps {
-				inject(t, l.Stranger, all[0].listen.Addr(), p)
+				inject(t, l.Attacker, all[0].listen.Addr(), p)
 			}
 			var process, kernel float64
 			for range 50 { // the process reads in its own time

@@ -76,7 +76,7 @@ func TestScatteredSegmentsTakeLittleMemory(t *testing.T) {
 		n := numbers{isn: make(map[uint16]uint32), iss: make(map[uint16]uint32)}
 		distant(t, l, n.see)
 		r := recordUpstream(t, l)
-		open := door{name: "open", mode: "auth", listen: netip.MustParseAddrPort("10.77.0.1:8001"), upstream: r.addr}
+		open := endpoint{name: "open", mode: "auth", listen: netip.MustParseAddrPort("10.77.0.1:8001"), upstream: r.addr}
 		hidden := hiddenAt("10.77.0.1:8002", "knock-auth", r.addr, protocol.MethodUDPv2)
 		text := strings.ReplaceAll(attackText("", open, hidden), "deadline: "+authDeadline.String(), "deadline: "+scatteredDeadline)
 		gateway := l.NewSite(t, program.get(t), text).Start(t)
@@ -96,7 +96,7 @@ func TestScatteredSegmentsTakeLittleMemory(t *testing.T) {
 }
 
 // dialJunk opens connections that say nothing, until the test ends.
-func dialJunk(t *testing.T, from *lab.Host, d door, count int) []net.Conn {
+func dialJunk(t *testing.T, from *lab.Host, d endpoint, count int) []net.Conn {
 	t.Helper()
 	conns := make([]net.Conn, count)
 	t.Cleanup(func() {
@@ -122,7 +122,7 @@ func dialJunk(t *testing.T, from *lab.Host, d door, count int) []net.Conn {
 
 // scatter sends every second byte of what is the next to come in each connection, a
 // segment each, and returns how many segments that were.
-func scatter(t *testing.T, l *lab.Lab, d door, conns []net.Conn, n *numbers) (sent int) {
+func scatter(t *testing.T, l *lab.Lab, d endpoint, conns []net.Conn, n *numbers) (sent int) {
 	t.Helper()
 	over := make(chan struct{})
 	turn, all := 0, len(conns)*scatteredSegments
@@ -156,7 +156,7 @@ func TestJunkAuthenticationsKeepNoClientOut(t *testing.T) {
 	withEachFilter(t, func(t *testing.T, l *lab.Lab) {
 		distant(t, l, nil)
 		r := recordUpstream(t, l)
-		open := door{name: "open", mode: "auth", listen: netip.MustParseAddrPort("10.77.0.1:8001"), upstream: r.addr}
+		open := endpoint{name: "open", mode: "auth", listen: netip.MustParseAddrPort("10.77.0.1:8001"), upstream: r.addr}
 		hidden := hiddenAt("10.77.0.1:8002", "knock-auth", r.addr, protocol.MethodUDPv2)
 		var text strings.Builder
 		text.WriteString("knock: {udp_port: 62201, gateway: " + gatewayName + "}\nclients:\n")
@@ -171,7 +171,7 @@ func TestJunkAuthenticationsKeepNoClientOut(t *testing.T) {
 		before := getsIn(t, dialer, hidden, r.greeting, junkNewcomers)
 		ctx, stop := context.WithCancel(t.Context())
 		var attack sync.WaitGroup
-		attack.Go(func() { authenticateJunk(ctx, l.Stranger, open) })
+		attack.Go(func() { authenticateJunk(ctx, l.Attacker, open) })
 		under := getsIn(t, dialer, hidden, r.greeting, junkNewcomers)
 		stop()
 		attack.Wait()
@@ -185,7 +185,7 @@ func TestJunkAuthenticationsKeepNoClientOut(t *testing.T) {
 
 // authenticateJunk begins connections at a rate until ctx ends; each sends an
 // envelope of random bytes and waits for the gateway to end it.
-func authenticateJunk(ctx context.Context, from *lab.Host, d door) {
+func authenticateJunk(ctx context.Context, from *lab.Host, d endpoint) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	random := rand.New(rand.NewPCG(attackSeed, attackSeed))

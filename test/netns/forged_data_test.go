@@ -66,12 +66,12 @@ func TestForgedDataReachesNoUpstream(t *testing.T) {
 		var spy spied
 		distant(t, l, spy.see)
 		r := recordUpstream(t, l)
-		doors := []door{
+		endpoints := []endpoint{
 			hiddenAt("10.77.0.1:8003", "knock-auth", r.addr, protocol.MethodUDP),
 			hiddenAt("[fd77::1]:8003", "knock-auth", r.addr, protocol.MethodUDP),
 		}
-		l.NewSite(t, program.get(t), attackText("", doors...)).Start(t)
-		for _, d := range doors {
+		l.NewSite(t, program.get(t), attackText("", endpoints...)).Start(t)
+		for _, d := range endpoints {
 			t.Run(d.name, func(t *testing.T) {
 				conn, err := attackedDialer(t, l, d, protocol.MethodUDP).DialContext(t.Context(), "tcp", d.listen.String())
 				if err != nil {
@@ -106,7 +106,7 @@ func TestForgedDataReachesNoUpstream(t *testing.T) {
 
 // sweep forges segments of a connection over the whole sequence space: data and FIN,
 // with acknowledgement numbers wrong by 2^30 and by 2^31.
-func sweep(t *testing.T, l *lab.Lab, d door, conn net.Conn, spy *spied) (sent int) {
+func sweep(t *testing.T, l *lab.Lab, d endpoint, conn net.Conn, spy *spied) (sent int) {
 	t.Helper()
 	src := conn.LocalAddr().(*net.TCPAddr).AddrPort()
 	spy.mu.Lock()
@@ -159,12 +159,12 @@ func TestForgedPathMTULeavesTheThroughput(t *testing.T) {
 		var spy spied
 		distant(t, l, spy.see)
 		s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-		doors := []door{
+		endpoints := []endpoint{
 			hiddenAt("10.77.0.1:8003", "knock-auth", s.Addr, protocol.MethodUDP),
 			hiddenAt("[fd77::1]:8003", "knock-auth", s.Addr, protocol.MethodUDP),
 		}
-		l.NewSite(t, program.get(t), attackText("", doors...)).Start(t)
-		for _, d := range doors {
+		l.NewSite(t, program.get(t), attackText("", endpoints...)).Start(t)
+		for _, d := range endpoints {
 			conn, err := attackedDialer(t, l, d, protocol.MethodUDP).DialContext(t.Context(), "tcp", d.listen.String())
 			if err != nil {
 				t.Fatal(err)
@@ -185,7 +185,7 @@ func TestForgedPathMTULeavesTheThroughput(t *testing.T) {
 				t.Fatalf("%s sends nothing", d.name)
 			}
 			for _, mtu := range []uint32{0, 67, 552} {
-				during(t, l, d.listen.Addr(), spy.lies(l.Stranger.Addr(d.listen.Addr()), mtu), mtuRate, func() { time.Sleep(mtuWatch / 2) })
+				during(t, l, d.listen.Addr(), spy.lies(l.Attacker.Addr(d.listen.Addr()), mtu), mtuRate, func() { time.Sleep(mtuWatch / 2) })
 				after, now := spy.watch(mtuWatch)
 				t.Logf("%s, MTU %d: %.1f Mb/s in segments of %d bytes, before %.1f Mb/s in %d", d.name, mtu,
 					float64(after)*8/1e6, now, float64(before)*8/1e6, size)

@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// openDoors is how many open services the SYNs are for: with their queues' sizes
+	// openEndpoints is how many open services the SYNs are for: with their queues' sizes
 	// together they could take all of the table of flows, which has room for 131,072.
-	openDoors     = 8
+	openEndpoints = 8
 	openFloodSYNs = 131_500
 	// openFillRate fills a table in some seconds, and openFloodRate, a megabit a
 	// second, keeps it full for days.
@@ -34,13 +34,13 @@ func TestOpenServiceFloodSparesHiddenService(t *testing.T) {
 	withEachFilter(t, func(t *testing.T, l *lab.Lab) {
 		distant(t, l, nil)
 		r := recordUpstream(t, l)
-		var doors []door
-		for i := range openDoors {
-			doors = append(doors, door{name: fmt.Sprintf("open-%d", i), mode: "auth", upstream: r.addr,
+		var endpoints []endpoint
+		for i := range openEndpoints {
+			endpoints = append(endpoints, endpoint{name: fmt.Sprintf("open-%d", i), mode: "auth", upstream: r.addr,
 				listen: netip.AddrPortFrom(netip.MustParseAddr("10.77.0.1"), uint16(9001+i))})
 		}
 		hidden := hiddenAt("10.77.0.2:22", "knock-auth", r.addr, protocol.MethodUDP, protocol.MethodUDPv2, protocol.MethodTCPSYN)
-		l.NewSite(t, program.get(t), attackText("", append(doors, hidden)...)).Start(t)
+		l.NewSite(t, program.get(t), attackText("", append(endpoints, hidden)...)).Start(t)
 		visits := func() time.Duration {
 			var all time.Duration
 			for _, method := range []string{protocol.MethodUDP, protocol.MethodUDPv2} {
@@ -56,18 +56,18 @@ func TestOpenServiceFloodSparesHiddenService(t *testing.T) {
 		var sent atomic.Int64
 		random := seeded()
 		next := func(b []byte) int {
-			d := doors[sent.Add(1)%openDoors]
+			d := endpoints[sent.Add(1)%openEndpoints]
 			src := netip.AddrPortFrom(anySource(random, d.listen.Addr()), uint16(1024+random.IntN(60_000)))
 			s := lab.Segment{Src: src, Dst: d.listen, Seq: random.Uint32(), Flags: lab.SYN, Options: []byte{2, 4, 5, 180}}
 			return len(s.Append(b[:0]))
 		}
-		during(t, l, doors[0].listen.Addr(), next, openFillRate, func() {
+		during(t, l, endpoints[0].listen.Addr(), next, openFillRate, func() {
 			for sent.Load() < openFloodSYNs {
 				time.Sleep(attackDelay)
 			}
 		})
 		var under time.Duration
-		during(t, l, doors[0].listen.Addr(), next, openFloodRate, func() { under = visits() })
+		during(t, l, endpoints[0].listen.Addr(), next, openFloodRate, func() { under = visits() })
 		after := visits()
 		r.onlyClients(t)
 		t.Logf("median %v, during %d SYNs %v, after them %v", before, sent.Load(), under, after)

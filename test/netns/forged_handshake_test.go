@@ -65,14 +65,14 @@ func TestForgedHandshakesReachNoUpstream(t *testing.T) {
 	withEachFilter(t, func(t *testing.T, l *lab.Lab) {
 		distant(t, l, nil)
 		r := recordUpstream(t, l)
-		open := door{name: "open", mode: "auth", listen: netip.MustParseAddrPort("10.77.0.1:8001"), upstream: r.addr}
-		doors := []door{
+		open := endpoint{name: "open", mode: "auth", listen: netip.MustParseAddrPort("10.77.0.1:8001"), upstream: r.addr}
+		endpoints := []endpoint{
 			hiddenAt("10.77.0.1:8002", "knock", r.addr, protocol.MethodUDP, protocol.MethodUDPv2),
 			hiddenAt("[fd77::1]:8002", "knock", r.addr, protocol.MethodUDP, protocol.MethodUDPv2),
 			hiddenAt("10.77.0.1:8003", "knock-auth", r.addr, protocol.MethodUDP, protocol.MethodUDPv2),
 		}
-		l.NewSite(t, program.get(t), attackText("ban: {after: 3}\n", append(doors, open)...)).Start(t)
-		for _, d := range doors {
+		l.NewSite(t, program.get(t), attackText("ban: {after: 3}\n", append(endpoints, open)...)).Start(t)
+		for _, d := range endpoints {
 			f := &forger{from: farAddr(d.listen.Addr()), to: d.listen, data: forgedWords, random: seeded()}
 			var median time.Duration
 			sent := during(t, l, d.listen.Addr(), f.next, forgedRate, func() {

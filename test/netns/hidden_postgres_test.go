@@ -96,7 +96,7 @@ func TestHiddenPostgreSQLServesClients(t *testing.T) {
 	lab.RequireTools(t, "nmap")
 	l := lab.New(t)
 	server := servePostgres(t, l.Upstream)
-	d := door{name: "db", listen: netip.MustParseAddrPort("10.77.0.1:5432"),
+	d := endpoint{name: "db", listen: netip.MustParseAddrPort("10.77.0.1:5432"),
 		upstream: netip.AddrPortFrom(l.Upstream.Addr4, postgresPort).String()}
 	h := hide(t, l, protocol.MethodUDP, d)
 	h.filtered(t, d)

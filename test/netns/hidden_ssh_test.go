@@ -94,7 +94,7 @@ func TestHiddenSSHServesClients(t *testing.T) {
 	lab.RequireTools(t, "nmap")
 	l := lab.New(t)
 	server := serveSSH(t, l.Upstream, netip.AddrPortFrom(l.Upstream.Addr4, sshPort))
-	d := door{name: "ssh", listen: netip.MustParseAddrPort("10.77.0.1:22"),
+	d := endpoint{name: "ssh", listen: netip.MustParseAddrPort("10.77.0.1:22"),
 		upstream: netip.AddrPortFrom(l.Upstream.Addr4, sshPort).String()}
 	h := hide(t, l, protocol.MethodUDP, d)
 	h.filtered(t, d)

@@ -32,8 +32,8 @@ type hiding struct {
 	profiles, bin string
 }
 
-// hide starts a gateway with these doors, all of mode knock-auth, and gives the client its profile.
-func hide(t *testing.T, l *lab.Lab, method string, all ...door) *hiding {
+// hide starts a gateway with these endpoints, all of mode knock-auth, and gives the client its profile.
+func hide(t *testing.T, l *lab.Lab, method string, all ...endpoint) *hiding {
 	t.Helper()
 	h := &hiding{Lab: l, profiles: t.TempDir(), bin: t.TempDir(), profile: &profile.Profile{
 		Name: "lab", Client: "alice", Secret: protocol.Secret(aliceSecret),
@@ -56,7 +56,7 @@ func hide(t *testing.T, l *lab.Lab, method string, all ...door) *hiding {
 }
 
 // hidingText is the gateway's configuration: as little as an operator would write, so that the rest are the defaults.
-func hidingText(all []door) string {
+func hidingText(all []endpoint) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "clients:\n  - {id: alice, secret: %q}\nservices:\n", aliceSecret)
 	for _, d := range all {
@@ -91,10 +91,10 @@ func (h *hiding) run(t *testing.T, name string, args ...string) string {
 	return out
 }
 
-// filtered fails the test unless nmap reports the door's port as filtered to strangers and clients alike.
-func (h *hiding) filtered(t *testing.T, d door) {
+// filtered fails the test unless nmap reports the endpoint's port as filtered to attackers and clients alike.
+func (h *hiding) filtered(t *testing.T, d endpoint) {
 	t.Helper()
-	for _, from := range []*lab.Host{h.Stranger, h.Client} {
+	for _, from := range []*lab.Host{h.Attacker, h.Client} {
 		for _, flag := range []string{"-sS", "-sT"} {
 			s := scan{flags: []string{flag}, v6: d.listen.Addr().Is6(), ports: strconv.Itoa(int(d.listen.Port()))}
 			states := s.run(t, from, d.listen.Addr())
@@ -105,15 +105,15 @@ func (h *hiding) filtered(t *testing.T, d door) {
 	}
 }
 
-// unseen does something while a stranger scans the door again and again, and fails the test if he gets an answer.
-func (h *hiding) unseen(t *testing.T, d door, what func()) {
+// unseen does something while an attacker scans the endpoint again and again, and fails the test if he gets an answer.
+func (h *hiding) unseen(t *testing.T, d endpoint, what func()) {
 	t.Helper()
-	capture := h.Stranger.Capture(lab.Link)
+	capture := h.Attacker.Capture(lab.Link)
 	over, scanned := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(scanned)
 		for {
-			scan{flags: []string{"-sS"}, v6: d.listen.Addr().Is6()}.blind(t, h.Stranger, d.listen.Addr())
+			scan{flags: []string{"-sS"}, v6: d.listen.Addr().Is6()}.blind(t, h.Attacker, d.listen.Addr())
 			select {
 			case <-over:
 				return
@@ -129,8 +129,8 @@ func (h *hiding) unseen(t *testing.T, d door, what func()) {
 		what()
 	}()
 	packets := capture.Stop()
-	h.Stranger.Silent(packets)
-	if lab.Sent(packets, h.Stranger.Addr(d.listen.Addr()), netip.PrefixFrom(d.listen.Addr(), d.listen.Addr().BitLen())) == 0 {
+	h.Attacker.Silent(packets)
+	if lab.Sent(packets, h.Attacker.Addr(d.listen.Addr()), netip.PrefixFrom(d.listen.Addr(), d.listen.Addr().BitLen())) == 0 {
 		t.Error("silence proves nothing: no packet was sent")
 	}
 }

@@ -27,7 +27,7 @@ import (
 const (
 	nginxPath  = "/usr/sbin/nginx"
 	webPort    = 8080
-	webWelcome = "welcome behind the door\n"
+	webWelcome = "welcome behind the endpoint\n"
 	// webLarge is the size of the large page in bytes.
 	webLarge = 20_000_000
 	proxied  = "127.0.0.1:1080"
@@ -78,7 +78,7 @@ func TestHiddenWebServesBrowser(t *testing.T) {
 	lab.RequireTools(t, "nmap")
 	l := lab.New(t)
 	web := serveWeb(t, l.Upstream)
-	d := door{name: "web", listen: netip.MustParseAddrPort("10.77.0.1:80"),
+	d := endpoint{name: "web", listen: netip.MustParseAddrPort("10.77.0.1:80"),
 		upstream: netip.AddrPortFrom(l.Upstream.Addr4, webPort).String()}
 	h := hide(t, l, protocol.MethodUDP, d)
 	h.filtered(t, d)
@@ -148,19 +148,19 @@ func (f *fetching) do(ctx context.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	door, err := p.Find(f.Service)
+	endpoint, err := p.Find(f.Service)
 	if err != nil {
 		return nil, err
 	}
-	dialer, err := door.Dialer()
+	dialer, err := endpoint.Dialer()
 	if err != nil {
 		return nil, err
 	}
 	var got fetched
 	var mu sync.Mutex
 	for at, transport := range map[string]*http.Transport{
-		"http://" + door.Address + "/": {DialContext: dialer.DialContext, MaxIdleConnsPerHost: fetchers / 2},
-		"http://" + f.Service + "/":    {DialContext: p.DialContext, MaxIdleConnsPerHost: fetchers / 2},
+		"http://" + endpoint.Address + "/": {DialContext: dialer.DialContext, MaxIdleConnsPerHost: fetchers / 2},
+		"http://" + f.Service + "/":        {DialContext: p.DialContext, MaxIdleConnsPerHost: fetchers / 2},
 	} {
 		c := &http.Client{Transport: transport}
 		var all errgroup.Group

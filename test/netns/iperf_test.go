@@ -19,9 +19,9 @@ const (
 	iperfReady = "Server listening on"
 )
 
-// An iperf is a server of iperf3's behind a door.
+// An iperf is a server of iperf3's behind an endpoint.
 type iperf struct {
-	door
+	endpoint
 
 	server *lab.Process
 	runs   int
@@ -31,15 +31,15 @@ type iperf struct {
 func serveIperf(l *lab.Lab) *iperf {
 	return &iperf{
 		server: l.Upstream.Start("iperf3", "--server", "--port", fmt.Sprint(iperfPort), "--forceflush"),
-		door: door{name: "bulk", mode: "knock", listen: netip.AddrPortFrom(netip.MustParseAddr("10.77.0.1"), iperfPort),
+		endpoint: endpoint{name: "bulk", mode: "knock", listen: netip.AddrPortFrom(netip.MustParseAddr("10.77.0.1"), iperfPort),
 			upstream: netip.AddrPortFrom(l.Upstream.Addr4, iperfPort).String(),
 			extra:    []string{"grant: {ttl: 30s, uses: 2}"}}, // one for iperf3's control connection, one for its data
 	}
 }
 
-// measure knocks and runs iperf3 through the door, which says itself whether its connections stayed; there must be
+// measure knocks and runs iperf3 through the endpoint, which says itself whether its connections stayed; there must be
 // bytes in every second. Runs are made one after the other.
-func (p *iperf) measure(ctx context.Context, v lab.Visitor, seconds int, flags ...string) error {
+func (p *iperf) measure(ctx context.Context, v lab.Peer, seconds int, flags ...string) error {
 	ctx, stop := context.WithTimeout(ctx, time.Duration(seconds)*time.Second+serverTime)
 	defer stop()
 	p.runs++

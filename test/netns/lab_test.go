@@ -22,7 +22,7 @@ func TestLabCarriesBothFamilies(t *testing.T) {
 	l := lab.New(t)
 	for _, a := range []netip.Addr{l.Upstream.Addr4, l.Upstream.Addr6} {
 		s := l.Upstream.ServeLines(netip.AddrPortFrom(a, 0).String())
-		for _, h := range []*lab.Host{l.Client, l.Stranger} {
+		for _, h := range []*lab.Host{l.Client, l.Attacker} {
 			conn, err := h.Dial(t.Context(), "tcp", s.Addr)
 			if err != nil {
 				t.Fatal(err)
@@ -39,13 +39,13 @@ func TestLabCapturesAnswer(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 0).String())
-	capture := l.Stranger.Capture(lab.Link)
-	conn, err := l.Stranger.Dial(t.Context(), "tcp", s.Addr)
+	capture := l.Attacker.Capture(lab.Link)
+	conn, err := l.Attacker.Dial(t.Context(), "tcp", s.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	closeConn(t, conn)
-	if len(lab.Answers(capture.Stop(), l.Stranger.Addr4)) == 0 {
+	if len(lab.Answers(capture.Stop(), l.Attacker.Addr4)) == 0 {
 		t.Error("an answered connection left no answer in the capture")
 	}
 }
@@ -70,15 +70,15 @@ func TestLabInjectsRawPackets(t *testing.T) {
 	l := lab.New(t)
 	capture := l.Upstream.Capture(lab.Link)
 	for _, dst := range []netip.Addr{l.Upstream.Addr4, l.Upstream.Addr6} {
-		src := l.Stranger.Addr(dst)
-		if err := l.Stranger.Inject(dst, rawIP(t, src, dst, layers.IPProtocol(253), []byte("odd"))); err != nil {
+		src := l.Attacker.Addr(dst)
+		if err := l.Attacker.Inject(dst, rawIP(t, src, dst, layers.IPProtocol(253), []byte("odd"))); err != nil {
 			t.Fatal(err)
 		}
 	}
 	packets := capture.Stop()
 	for _, prefix := range []string{"10.1.3.2/32", "fd01:3::2/128"} {
 		to := netip.MustParsePrefix(prefix)
-		if lab.Sent(packets, l.Stranger.Addr(to.Addr()), to) != 1 {
+		if lab.Sent(packets, l.Attacker.Addr(to.Addr()), to) != 1 {
 			t.Errorf("a packet of protocol 253 to %v did not arrive", to)
 		}
 	}
@@ -91,7 +91,7 @@ func TestNmapSeesOpenPort(t *testing.T) {
 	for _, a := range []netip.Addr{l.Upstream.Addr4, l.Upstream.Addr6} {
 		l.Upstream.ServeLines(netip.AddrPortFrom(a, 8443).String())
 		s := scan{flags: []string{"-sS"}, v6: a.Is6()}
-		states := s.run(t, l.Stranger, a)
+		states := s.run(t, l.Attacker, a)
 		if !states["open"] || !states["closed"] {
 			t.Errorf("nmap found only %v on a host with an open port", states)
 		}

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// lineFlood is how long strangers try, and repeated how many copies of one knock there are.
+	// lineFlood is how long attackers try, and repeated how many copies of one knock there are.
 	lineFlood = 2 * time.Second
 	repeated  = 2_000
 	// banned is how many sources have themselves banned.
@@ -25,27 +25,27 @@ const (
 	oneOff = 12
 )
 
-// Whatever strangers send, the log grows by a few lines a second, and by none for what is no client's.
+// Whatever attackers send, the log grows by a few lines a second, and by none for what is no client's.
 func TestLogIsBoundedDuringFlood(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 0).String())
-	open := door{name: "open", mode: "auth", listen: netip.MustParseAddrPort("10.77.0.1:8001"), upstream: s.Addr}
-	hidden := door{name: "hidden", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:8002"), upstream: s.Addr}
+	open := endpoint{name: "open", mode: "auth", listen: netip.MustParseAddrPort("10.77.0.1:8001"), upstream: s.Addr}
+	hidden := endpoint{name: "hidden", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:8002"), upstream: s.Addr}
 	g := l.NewSite(t, program.get(t), configuration(open, hidden)+"ban: {after: 1, within: 1m, for: 1h}\n").Start(t)
 	lines := func() int { return strings.Count(g.Log(), "\n") }
 
 	before := lines()
 	for form := range int(lab.JunkIllFormed) + 1 {
 		turn, stop := context.WithTimeout(t.Context(), lineFlood/10)
-		_, err := l.Stranger.Flood(turn, lab.Junk{Form: lab.Form(form), To: netip.AddrPortFrom(open.listen.Addr(), 0)}, 0)
+		_, err := l.Attacker.Flood(turn, lab.Junk{Form: lab.Form(form), To: netip.AddrPortFrom(open.listen.Addr(), 0)}, 0)
 		stop()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	if n := lines() - before; n != 0 {
-		t.Errorf("strangers' packets have made %d lines:\n%s", n, g.Log())
+		t.Errorf("attackers' packets have made %d lines:\n%s", n, g.Log())
 	}
 
 	began := time.Now()
@@ -55,12 +55,12 @@ func TestLogIsBoundedDuringFlood(t *testing.T) {
 		overheard.play(t, v)
 	}
 	var many []netip.Addr
-	for a := l.Stranger.Other4.Next(); len(many) < banned; a = a.Next() {
+	for a := l.Attacker.Other4.Next(); len(many) < banned; a = a.Next() {
 		many = append(many, a)
 	}
-	l.Stranger.AddAddrs(many...)
+	l.Attacker.AddAddrs(many...)
 	for _, from := range many {
-		mallory := lab.Visitor{Host: l.Stranger, From: from, ID: "mallory", Secret: []byte("mallory's own secret, long enough")}
+		mallory := lab.Peer{Host: l.Attacker, From: from, ID: "mallory", Secret: []byte("mallory's own secret, long enough")}
 		defer closeConn(t, open.record(t, mallory).connect(t, mallory))
 	}
 	for end := time.Now().Add(authDeadline + answerTime); g.Metrics()["knockgw_banned_sources"] < banned; time.Sleep(sampleEvery) {

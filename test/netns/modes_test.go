@@ -10,12 +10,12 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// site is a lab with a gateway that has a door of every kind, before one line server.
-func site(t *testing.T) (*lab.Lab, *lab.Site, *lab.LineServer, []door) {
+// site is a lab with a gateway that has an endpoint of every kind, before one line server.
+func site(t *testing.T) (*lab.Lab, *lab.Site, *lab.LineServer, []endpoint) {
 	t.Helper()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := doors(s.Addr)
+	all := endpoints(s.Addr)
 	return l, l.NewSite(t, program.get(t), configuration(all...)), s, all
 }
 
@@ -25,16 +25,16 @@ func TestClientReachesUpstream(t *testing.T) {
 	site.Start(t)
 	for _, d := range all {
 		t.Run(d.name, func(t *testing.T) {
-			visitors := map[string]func(*lab.Visitor){
-				"with an envelope v2":             func(*lab.Visitor) {},
-				"with a frame v1":                 func(v *lab.Visitor) { v.Format = lab.FrameV1 },
-				"with an envelope v2 and a proof": func(v *lab.Visitor) { v.Proof = true },
-				"with a frame v1 and a proof":     func(v *lab.Visitor) { v.Format, v.Proof = lab.FrameV1, true },
-				"with a slow clock":               func(v *lab.Visitor) { v.Behind = 25 * time.Second },
-				"with a fast clock":               func(v *lab.Visitor) { v.Behind = -25 * time.Second },
-				"with a knock to the port itself": func(v *lab.Visitor) { v.KnockPort = 0 },
+			peers := map[string]func(*lab.Peer){
+				"with an envelope v2":             func(*lab.Peer) {},
+				"with a frame v1":                 func(v *lab.Peer) { v.Format = lab.FrameV1 },
+				"with an envelope v2 and a proof": func(v *lab.Peer) { v.Proof = true },
+				"with a frame v1 and a proof":     func(v *lab.Peer) { v.Format, v.Proof = lab.FrameV1, true },
+				"with a slow clock":               func(v *lab.Peer) { v.Behind = 25 * time.Second },
+				"with a fast clock":               func(v *lab.Peer) { v.Behind = -25 * time.Second },
+				"with a knock to the port itself": func(v *lab.Peer) { v.KnockPort = 0 },
 			}
-			for name, change := range visitors {
+			for name, change := range peers {
 				v := alice(l.Client)
 				change(&v)
 				if err := d.visit(t.Context(), v, s.Greeting); err != nil {
@@ -49,7 +49,7 @@ func TestUpstreamMayBeOfOtherFamily(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr6, 7000).String())
-	all := doors(s.Addr)
+	all := endpoints(s.Addr)
 	l.NewSite(t, program.get(t), configuration(all...)).Start(t)
 	for _, d := range all {
 		if err := d.visit(t.Context(), alice(l.Client), s.Greeting); err != nil {
@@ -64,12 +64,12 @@ func TestUnauthorizedClientIsRefused(t *testing.T) {
 	site.Start(t)
 	before := s.Accepted()
 	for _, d := range all {
-		for name, v := range map[string]lab.Visitor{
-			"somebody without a secret": {Host: l.Client, ID: "alice", Secret: []byte("a guess, a guess, a guess!"), KnockPort: knockPort},
-			"somebody unknown":          {Host: l.Client, ID: "carol", Secret: []byte(aliceSecret), KnockPort: knockPort},
-			"a client of another door":  {Host: l.Client, ID: "bob", Secret: []byte(bobSecret), KnockPort: knockPort},
-			"a message too old":         {Host: l.Client, ID: "alice", Secret: []byte(aliceSecret), KnockPort: knockPort, Behind: 35 * time.Second},
-			"a message from the future": {Host: l.Client, ID: "alice", Secret: []byte(aliceSecret), KnockPort: knockPort, Behind: -35 * time.Second},
+		for name, v := range map[string]lab.Peer{
+			"somebody without a secret":    {Host: l.Client, ID: "alice", Secret: []byte("a guess, a guess, a guess!"), KnockPort: knockPort},
+			"somebody unknown":             {Host: l.Client, ID: "carol", Secret: []byte(aliceSecret), KnockPort: knockPort},
+			"a client of another endpoint": {Host: l.Client, ID: "bob", Secret: []byte(bobSecret), KnockPort: knockPort},
+			"a message too old":            {Host: l.Client, ID: "alice", Secret: []byte(aliceSecret), KnockPort: knockPort, Behind: 35 * time.Second},
+			"a message from the future":    {Host: l.Client, ID: "alice", Secret: []byte(aliceSecret), KnockPort: knockPort, Behind: -35 * time.Second},
 		} {
 			t.Run(d.name+" and "+name, func(t *testing.T) {
 				t.Parallel()
@@ -84,8 +84,8 @@ func TestUnauthorizedClientIsRefused(t *testing.T) {
 	})
 }
 
-// turnedAway fails the test unless a visitor who does everything that the door demands stays outside.
-func (d door) turnedAway(t *testing.T, v lab.Visitor) {
+// turnedAway fails the test unless a peer who does everything that the endpoint demands stays outside.
+func (d endpoint) turnedAway(t *testing.T, v lab.Peer) {
 	t.Helper()
 	session := lab.NewSession()
 	if !d.authenticates() {
@@ -99,8 +99,8 @@ func (d door) turnedAway(t *testing.T, v lab.Visitor) {
 	d.shut(t, v, d.auth(t, v, session))
 }
 
-// auth is the visitor's authentication, empty where the door wants none.
-func (d door) auth(t *testing.T, v lab.Visitor, session []byte) []byte {
+// auth is the peer's authentication, empty where the endpoint wants none.
+func (d endpoint) auth(t *testing.T, v lab.Peer, session []byte) []byte {
 	t.Helper()
 	if !d.authenticates() {
 		return nil

@@ -79,9 +79,9 @@ func TestTransfersPassNarrowHop(t *testing.T) {
 				l := lab.New(t)
 				end := narrow(t, l, tells)
 				s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-				var all []door
+				var all []endpoint
 				for i, a := range own {
-					all = append(all, door{name: []string{"v4", "v6"}[i], mode: "knock-auth", upstream: s.Addr,
+					all = append(all, endpoint{name: []string{"v4", "v6"}[i], mode: "knock-auth", upstream: s.Addr,
 						listen: netip.AddrPortFrom(netip.MustParseAddr(a), hiddenPort)})
 				}
 				if name == "local" {
@@ -104,7 +104,7 @@ func TestTransfersPassNarrowHop(t *testing.T) {
 }
 
 // throughNarrow loads down, and up as well where the client's kernel is told.
-func throughNarrow(t *testing.T, l *lab.Lab, d door, up bool) {
+func throughNarrow(t *testing.T, l *lab.Lab, d endpoint, up bool) {
 	t.Helper()
 	conn, err := d.enter(soon(t, admitTime), alice(l.Client))
 	if err != nil {

@@ -28,7 +28,7 @@ func TestSecretExpires(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := methodDoors(s.Addr, families()...)
+	all := methodEndpoints(s.Addr, families()...)
 	const ended, current = "the secret of the year before", "the secret of this year and on"
 	late, early := newPerson(t, l.Client, "alice", ended), newPerson(t, l.Client, "alice", current)
 	text := knocking("length: 3") + fmt.Sprintf(`clients:
@@ -36,23 +36,23 @@ func TestSecretExpires(t *testing.T) {
     secrets:
       - {secret: %q, until: 2020-12-31}
       - {secret: %q, until: 2300-12-31}
-`, ended, current) + services(doorsOf(all)...)
+`, ended, current) + services(endpointsOf(all)...)
 	l.NewSite(t, program.get(t), text).Start(t)
 	for _, d := range all {
 		late.knock(t, d.listen, d.flags()...)
 	}
-	late.refused(t, doorsOf(all)...)
+	late.refused(t, endpointsOf(all)...)
 	var mute sync.WaitGroup
 	for _, d := range all {
 		session := early.knock(t, d.listen, d.flags()...)
 		// A good knock does not make the old secret one to authenticate with.
-		conn, err := early.visitor().Dial(soon(t, admitTime), d.listen)
+		conn, err := early.peer().Dial(soon(t, admitTime), d.listen)
 		if err != nil {
 			t.Fatalf("%s: %v", d.name, err)
 		}
-		auth := d.auth(t, late.visitor(), session)
+		auth := d.auth(t, late.peer(), session)
 		mute.Go(func() { d.mute(t, conn, auth) })
-		early.admitted(t, d.door, session, s.Greeting)
+		early.admitted(t, d.endpoint, session, s.Greeting)
 	}
 	mute.Wait()
 }
@@ -62,15 +62,15 @@ func TestSecretsOfClientOverlap(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := methodDoors(s.Addr, families()...)
+	all := methodEndpoints(s.Addr, families()...)
 	const one, other = "the one secret of sixteen and more", "the other secret of sixteen and more"
 	text := knocking("length: 3") + fmt.Sprintf("clients:\n  - {id: alice, secrets: [{secret: %q}, {secret: %q, until: 2300-12-31}]}\n",
-		one, other) + services(doorsOf(all)...)
+		one, other) + services(endpointsOf(all)...)
 	l.NewSite(t, program.get(t), text).Start(t)
 	for _, secret := range []string{one, other} {
 		alice := newPerson(t, l.Client, "alice", secret)
 		for _, d := range all {
-			alice.admitted(t, d.door, alice.knock(t, d.listen, d.flags()...), s.Greeting)
+			alice.admitted(t, d.endpoint, alice.knock(t, d.listen, d.flags()...), s.Greeting)
 		}
 	}
 }
@@ -79,45 +79,45 @@ func TestClientReachesOnlyItsServices(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := methodDoors(s.Addr, families()...)
+	all := methodEndpoints(s.Addr, families()...)
 	alice, bob := newPerson(t, l.Client, "alice", aliceSecret), newPerson(t, l.Client, "bob", bobSecret)
-	may := map[person][]methodDoor{}
+	may := map[person][]methodEndpoint{}
 	for i, d := range all {
 		who := []person{alice, bob}[i%2]
 		may[who] = append(may[who], d)
 	}
 	var text strings.Builder
 	text.WriteString(knocking("length: 3") + "clients:\n")
-	for who, doors := range may {
+	for who, endpoints := range may {
 		fmt.Fprintf(&text, "  - {id: %s, secret: %q, services: [", who.id, who.secret)
-		for _, d := range doors {
+		for _, d := range endpoints {
 			fmt.Fprintf(&text, "%s, ", d.name)
 		}
 		text.WriteString("]}\n")
 	}
-	text.WriteString(services(doorsOf(all)...))
+	text.WriteString(services(endpointsOf(all)...))
 	l.NewSite(t, program.get(t), text.String()).Start(t)
-	for who, doors := range may {
-		var others []door
+	for who, endpoints := range may {
+		var others []endpoint
 		for _, d := range all {
-			if !slices.ContainsFunc(doors, func(own methodDoor) bool { return own.name == d.name }) {
+			if !slices.ContainsFunc(endpoints, func(own methodEndpoint) bool { return own.name == d.name }) {
 				who.knock(t, d.listen, d.flags()...)
-				others = append(others, d.door)
+				others = append(others, d.endpoint)
 			}
 		}
 		who.refused(t, others...)
 	}
-	for who, doors := range may {
-		for _, d := range doors {
-			who.admitted(t, d.door, who.knock(t, d.listen, d.flags()...), s.Greeting)
+	for who, endpoints := range may {
+		for _, d := range endpoints {
+			who.admitted(t, d.endpoint, who.knock(t, d.listen, d.flags()...), s.Greeting)
 		}
 	}
 }
 
 const failuresToBan = 3
 
-// fail has a visitor authenticate wrongly at an open door, n times at once, to the end.
-func (d door) fail(t *testing.T, v lab.Visitor, n int) {
+// fail has a peer authenticate wrongly at an open endpoint, n times at once, to the end.
+func (d endpoint) fail(t *testing.T, v lab.Peer, n int) {
 	t.Helper()
 	v.Secret = []byte("not a secret of anybody's")
 	var failing sync.WaitGroup
@@ -145,8 +145,8 @@ func TestBanSparesNeighbourThatKnocks(t *testing.T) {
 			t.Parallel()
 			l := lab.New(t)
 			s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-			var open, visible, hidden door
-			for _, d := range doors(s.Addr) {
+			var open, visible, hidden endpoint
+			for _, d := range endpoints(s.Addr) {
 				switch d.name {
 				case "auth-" + family:
 					open = d
@@ -160,32 +160,32 @@ func TestBanSparesNeighbourThatKnocks(t *testing.T) {
 				fmt.Sprintf("ban: {after: %d, within: 1h, for: 1h}\n", failuresToBan)
 			gateway := l.NewSite(t, program.get(t), text).Start(t)
 
-			open.fail(t, alice(l.Stranger), failuresToBan-1)
-			if err := open.visit(t.Context(), alice(l.Stranger), s.Greeting); err != nil {
+			open.fail(t, alice(l.Attacker), failuresToBan-1)
+			if err := open.visit(t.Context(), alice(l.Attacker), s.Greeting); err != nil {
 				t.Fatalf("banned one failure early: %v", err)
 			}
-			open.fail(t, alice(l.Stranger), 1)
+			open.fail(t, alice(l.Attacker), 1)
 
-			// The ban holds at both doors that answer strangers, and shuts in silence.
-			for _, d := range []door{open, visible} {
-				d.banned(t, alice(l.Stranger))
+			// The ban holds at both endpoints that answer attackers, and shuts in silence.
+			for _, d := range []endpoint{open, visible} {
+				d.banned(t, alice(l.Attacker))
 			}
 			// In IPv6 it is the /64's, so that one more address is no way round it; in IPv4 the address's.
-			neighbour := alice(l.Stranger)
-			neighbour.From = l.Stranger.Other(open.listen.Addr())
+			neighbour := alice(l.Attacker)
+			neighbour.From = l.Attacker.Other(open.listen.Addr())
 			if open.listen.Addr().Is6() {
 				open.banned(t, neighbour)
 			} else if err := open.visit(t.Context(), neighbour, s.Greeting); err != nil {
 				t.Error(err)
 			}
 			// Others are as welcome as before, and so is whoever knocks there.
-			for _, d := range []door{open, visible, hidden} {
+			for _, d := range []endpoint{open, visible, hidden} {
 				if err := d.visit(t.Context(), alice(l.Client), s.Greeting); err != nil {
 					t.Error(err)
 				}
 			}
-			for _, d := range []door{visible, hidden} {
-				if err := d.visit(t.Context(), alice(l.Stranger), s.Greeting); err != nil {
+			for _, d := range []endpoint{visible, hidden} {
+				if err := d.visit(t.Context(), alice(l.Attacker), s.Greeting); err != nil {
 					t.Error(err)
 				}
 			}
@@ -196,8 +196,8 @@ func TestBanSparesNeighbourThatKnocks(t *testing.T) {
 	}
 }
 
-// banned fails the test unless a door that answers everybody is to the visitor as one that does not.
-func (d door) banned(t *testing.T, v lab.Visitor) {
+// banned fails the test unless an endpoint that answers everybody is to the peer as one that does not.
+func (d endpoint) banned(t *testing.T, v lab.Peer) {
 	t.Helper()
 	d.mode, d.visible = "knock-auth", false
 	d.shut(t, v, nil)
@@ -208,7 +208,7 @@ func TestForgedPacketsCauseNoBan(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	open := doors(s.Addr)[0]
+	open := endpoints(s.Addr)[0]
 	text := configuration(open) + fmt.Sprintf("ban: {after: %d, within: 1h, for: 1h}\n", failuresToBan)
 	l.NewSite(t, program.get(t), text).Start(t)
 	victim := l.Client.Addr(open.listen.Addr())
@@ -224,7 +224,7 @@ func TestForgedPacketsCauseNoBan(t *testing.T) {
 			if p.PSH {
 				payload = []byte("not an authentication, and too short")
 			}
-			if err := l.Stranger.Inject(open.listen.Addr(), tcpSegment(t, src, open.listen, p, payload)); err != nil {
+			if err := l.Attacker.Inject(open.listen.Addr(), tcpSegment(t, src, open.listen, p, payload)); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -50,8 +50,8 @@ func unprivileged(t *testing.T, pid int) {
 	}
 }
 
-// works fails the test unless the doors open.
-func works(t *testing.T, l *lab.Lab, all []door, greeting string) {
+// works fails the test unless the endpoints open.
+func works(t *testing.T, l *lab.Lab, all []endpoint, greeting string) {
 	t.Helper()
 	for _, d := range all {
 		if err := d.visit(t.Context(), alice(l.Client), greeting); err != nil {
@@ -64,7 +64,7 @@ func TestGatewayWorksUnprivileged(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := doors(s.Addr)
+	all := endpoints(s.Addr)
 	site := l.NewSite(t, program.get(t), configuration(all...))
 	gateway := site.Start(t)
 	if os.Getenv(lab.PrivilegedVariable) != "" {
@@ -83,7 +83,7 @@ func TestGatewayWorksUnprivileged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	added := door{name: "added", listen: netip.MustParseAddrPort("10.77.0.50:50"), mode: "knock", upstream: s.Addr}
+	added := endpoint{name: "added", listen: netip.MustParseAddrPort("10.77.0.50:50"), mode: "knock", upstream: s.Addr}
 	site.Write(t, strings.Replace(string(text), "services: [auth-v4", "services: [added, auth-v4", 1)+
 		strings.TrimPrefix(services(added), "services:\n"))
 	if out, err := site.Knockgw(soon(t, answerTime), "reload"); err != nil {
@@ -109,7 +109,7 @@ func TestRootMustNameAccount(t *testing.T) {
 		t.Skipf("this system has a user %s", u.Username)
 	}
 	l := lab.New(t)
-	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
+	site := l.NewSite(t, program.get(t), configuration(endpoints("10.1.3.2:7000")...))
 	before := host(l)
 	for name, c := range map[string]struct {
 		flags []string
@@ -137,7 +137,7 @@ func TestRootKeptGivesUpCapabilities(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := doors(s.Addr)
+	all := endpoints(s.Addr)
 	site := l.NewSite(t, program.get(t), configuration(all...))
 	for _, path := range []string{filepath.Dir(site.Config), site.Config, site.State} {
 		if err := os.Chown(path, 0, 0); err != nil {
@@ -164,7 +164,7 @@ func TestRootKeptGivesUpCapabilities(t *testing.T) {
 func TestUnreadableFileIsReportedFirst(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
+	site := l.NewSite(t, program.get(t), configuration(endpoints("10.1.3.2:7000")...))
 	if err := os.Chown(site.Config, 0, 0); err != nil { // and its mode is 0600
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestUnreadableFileIsReportedFirst(t *testing.T) {
 func TestUnwritableDirectoryIsReported(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
+	site := l.NewSite(t, program.get(t), configuration(endpoints("10.1.3.2:7000")...))
 	if err := os.Chown(site.State, 0, 0); err != nil { // and its mode is 0700
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestCapabilitiesSufficeToStart(t *testing.T) {
 	lab.RequireTools(t, "setpriv")
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := doors(s.Addr)
+	all := endpoints(s.Addr)
 	site := l.NewSite(t, program.get(t), configuration(all...))
 	number := strconv.Itoa(nobody)
 	script := everybodysTUN + `exec setpriv --reuid ` + number + ` --regid ` + number + ` --clear-groups --no-new-privs \
@@ -227,7 +227,7 @@ func TestPersistentDeviceNeedsNoPrivilege(t *testing.T) {
 	lab.RequireTools(t, "setpriv")
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := doors(s.Addr)
+	all := endpoints(s.Addr)
 	site := l.NewSite(t, program.get(t), configuration(all...))
 	number := strconv.Itoa(nobody)
 	script := everybodysTUN + `exec setpriv --reuid ` + number + ` --regid ` + number + ` --clear-groups --bounding-set=-all "$0" run --config "$1" --prepared`
@@ -268,7 +268,7 @@ func TestDeviceDescriptorNeedsNoPrivilege(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := doors(s.Addr)
+	all := endpoints(s.Addr)
 	site := l.NewSite(t, program.get(t), configuration(all...))
 	device := l.Gateway.PreparedDevice(lab.Tunnel)
 	cmd := l.Gateway.Command(context.Background(), program.get(t).Path, "run", "--config", site.Config, "--tun-fd", "3")
@@ -286,7 +286,7 @@ func TestDeviceDescriptorNeedsNoPrivilege(t *testing.T) {
 func TestDeviceDescriptorMustBeDevice(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
+	site := l.NewSite(t, program.get(t), configuration(endpoints("10.1.3.2:7000")...))
 	file, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
@@ -315,7 +315,7 @@ func ready(t *testing.T, gateway *lab.Process) {
 func TestServiceManagerIsNotified(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
+	site := l.NewSite(t, program.get(t), configuration(endpoints("10.1.3.2:7000")...))
 	path := filepath.Join(filepath.Dir(site.Config), "notify")
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
@@ -365,7 +365,7 @@ func TestSecondSIGTERMEndsGateway(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := doors(s.Addr)
+	all := endpoints(s.Addr)
 	site := l.NewSite(t, program.get(t), configuration(all...))
 	gateway := site.Start(t)
 	conn, err := all[2].enter(soon(t, admitTime), alice(l.Client))

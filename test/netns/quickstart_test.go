@@ -194,7 +194,7 @@ func TestQuickStartLeadsToShell(t *testing.T) {
 	if shells != 1 || stays == nil {
 		t.Errorf("the document leads to %d shells, want 1, on a gateway that runs", shells)
 	}
-	scan{flags: []string{"-sS"}}.blind(t, l.Stranger, netip.MustParseAddr("10.77.0.1"))
+	scan{flags: []string{"-sS"}}.blind(t, l.Attacker, netip.MustParseAddr("10.77.0.1"))
 }
 
 // carry brings what is new in the gateway's working directory to the client's, and deletes it there, as the document

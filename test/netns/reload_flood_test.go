@@ -30,7 +30,7 @@ func TestReloadsDuringJunkFlood(t *testing.T) {
 	l := lab.New(t)
 	l.AnySource()
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	d := door{name: "office", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:22"), upstream: s.Addr, methods: methods()}
+	d := endpoint{name: "office", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:22"), upstream: s.Addr, methods: methods()}
 	site := l.NewSite(t, program.get(t), strings.Replace(configuration(d), "window: 30s", "window: 30s, gateway: "+gatewayName, 1)+"audit: {file: audit.log}\n")
 	g := site.Start(t)
 	v := alice(l.Client)
@@ -38,19 +38,19 @@ func TestReloadsDuringJunkFlood(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	tap := l.Stranger.Capture(lab.Link)
+	tap := l.Attacker.Capture(lab.Link)
 	flood, stop := context.WithCancel(t.Context())
 	var under sync.WaitGroup
 	sent := make([]int, 4)
 	knocks := netip.AddrPortFrom(d.listen.Addr(), knockPort)
-	own := []netip.Addr{l.Stranger.Addr4, l.Stranger.Other4}
+	own := []netip.Addr{l.Attacker.Addr4, l.Attacker.Other4}
 	for i, junk := range []lab.Junk{
 		{Form: lab.JunkV1, To: knocks, Sources: own}, {Form: lab.JunkV1, To: knocks}, // the latter of forged addresses
 		{Form: lab.JunkV2, To: d.listen, Sources: own}, {Form: lab.JunkSYN, To: d.listen, Sources: own},
 	} {
 		under.Go(func() {
 			var err error
-			if sent[i], err = l.Stranger.Flood(flood, junk, floodedRate); err != nil {
+			if sent[i], err = l.Attacker.Flood(flood, junk, floodedRate); err != nil {
 				t.Error(err)
 			}
 		})
@@ -67,7 +67,7 @@ func TestReloadsDuringJunkFlood(t *testing.T) {
 		}
 	})
 	before := refusedPackets(g)
-	added := services(door{name: "added", listen: netip.MustParseAddrPort("10.77.0.1:8100"), mode: "knock", upstream: s.Addr,
+	added := services(endpoint{name: "added", listen: netip.MustParseAddrPort("10.77.0.1:8100"), mode: "knock", upstream: s.Addr,
 		methods: []string{protocol.MethodTCPSYN, protocol.MethodUDPv2}})
 	for n := range floodedReloads {
 		if n%2 == 0 {
@@ -86,10 +86,10 @@ func TestReloadsDuringJunkFlood(t *testing.T) {
 		t.Errorf("only %d visits were made", visits)
 	}
 	packets := tap.Stop()
-	l.Stranger.Silent(packets)
-	for _, p := range packets { // forged addresses are the stranger's, too
+	l.Attacker.Silent(packets)
+	for _, p := range packets { // forged addresses are the attacker's, too
 		if lab.Protected4.Contains(p.Src) || lab.Protected6.Contains(p.Src) {
-			t.Errorf("the stranger's side got\n%v", p)
+			t.Errorf("the attacker's side got\n%v", p)
 			break
 		}
 	}

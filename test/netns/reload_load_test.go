@@ -26,7 +26,7 @@ const (
 	exchangeBlock = 64 << 10
 	exchangePause = 5 * time.Millisecond
 
-	// visitPause is between two new connections of one door.
+	// visitPause is between two new connections of one endpoint.
 	visitPause = 50 * time.Millisecond
 
 	// bulkSeconds is how long one run of iperf3 takes, at bulkRate bits a second, in the one direction and in the other by turns.
@@ -95,7 +95,7 @@ func (b *load) keep(pause time.Duration, do func() error) {
 }
 
 // beginLoad begins sessions and streams, and whoever comes and goes.
-func (o *operator) beginLoad(t *testing.T, hidden []door, bulk *iperf, echo door) *load {
+func (o *operator) beginLoad(t *testing.T, hidden []endpoint, bulk *iperf, echo endpoint) *load {
 	t.Helper()
 	b := &load{lasts: drips(t, o.Lab, hidden)}
 	b.over, b.stop = context.WithCancel(t.Context())

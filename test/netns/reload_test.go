@@ -26,9 +26,9 @@ const (
 	reloadLines = 4_000_000
 )
 
-// carol may enter every door, until she is removed.
-func carol(h *lab.Host) lab.Visitor {
-	return lab.Visitor{Host: h, ID: "carol", Secret: []byte(carolSecret), KnockPort: knockPort}
+// carol may enter every endpoint, until she is removed.
+func carol(h *lab.Host) lab.Peer {
+	return lab.Peer{Host: h, ID: "carol", Secret: []byte(carolSecret), KnockPort: knockPort}
 }
 
 // change replaces a text in the site's configuration.
@@ -59,8 +59,8 @@ const (
 	refusedWords  = "configuration refused"
 )
 
-// stream reads a long reply through a door, and says at the end whether all of it came.
-func stream(ctx context.Context, d door, v lab.Visitor) error {
+// stream reads a long reply through an endpoint, and says at the end whether all of it came.
+func stream(ctx context.Context, d endpoint, v lab.Peer) error {
 	conn, err := d.enter(ctx, v)
 	if err != nil {
 		return err
@@ -83,7 +83,7 @@ func TestReloadUnderTraffic(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := doors(s.Addr)
+	all := endpoints(s.Addr)
 	text := strings.Replace(configuration(all...), "  - {id: bob", fmt.Sprintf("  - {id: carol, secret: %q}\n  - {id: bob", carolSecret), 1)
 	site := l.NewSite(t, program.get(t), text)
 	g := site.Start(t)
@@ -105,7 +105,7 @@ func TestReloadUnderTraffic(t *testing.T) {
 	}
 
 	t.Run("a service is added", func(t *testing.T) {
-		added := door{name: "added", listen: netip.MustParseAddrPort("10.77.0.9:8100"), mode: "knock-auth", upstream: s.Addr}
+		added := endpoint{name: "added", listen: netip.MustParseAddrPort("10.77.0.9:8100"), mode: "knock-auth", upstream: s.Addr}
 		change(t, site, "services:\n  - name", services(added)+"  - name")
 		change(t, site, "services: [", "services: [added, ")
 		if out, err := site.Knockgw(soon(t, answerTime), "check"); err != nil || !strings.Contains(out, "service added added") {
@@ -121,7 +121,7 @@ func TestReloadUnderTraffic(t *testing.T) {
 	t.Run("a client is removed", func(t *testing.T) {
 		var hers []net.Conn
 		for _, d := range all {
-			conn, err := d.enter(soon(t, admitTime), carol(l.Stranger))
+			conn, err := d.enter(soon(t, admitTime), carol(l.Attacker))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -141,12 +141,12 @@ func TestReloadUnderTraffic(t *testing.T) {
 			t.Fatalf("reload says %v\n%s", err, out)
 		}
 		time.Sleep(revokeTime - time.Since(began))
-		capture := l.Stranger.Capture(lab.Link)
+		capture := l.Attacker.Capture(lab.Link)
 		for _, conn := range hers {
 			_, _ = conn.Write([]byte("is anybody there\n"))
 		}
 		time.Sleep(2 * lab.DripInterval)
-		l.Stranger.Silent(capture.Stop())
+		l.Attacker.Silent(capture.Stop())
 		goOn()
 		if n := g.Metrics()[`knockgw_flow_ends_total{reason="killed"}`]; n < float64(len(all)) {
 			t.Errorf("%v flows were killed, want %d", n, len(all))
@@ -182,7 +182,7 @@ func TestReloadUnderTraffic(t *testing.T) {
 		if err != nil || !strings.Contains(out, "tun.routes changed: waits for a restart") {
 			t.Errorf("reload says %v\n%s", err, out)
 		}
-		outside := door{name: "outside", listen: netip.MustParseAddrPort("10.79.0.1:8100"), mode: "knock", upstream: s.Addr}
+		outside := endpoint{name: "outside", listen: netip.MustParseAddrPort("10.79.0.1:8100"), mode: "knock", upstream: s.Addr}
 		change(t, site, "services:\n  - name", services(outside)+"  - name")
 		out, err = site.Knockgw(soon(t, answerTime), "reload")
 		if lab.ExitCode(err) != exitConfiguration || !strings.Contains(out, "restart the gateway") {
@@ -213,23 +213,23 @@ func TestReloadUnderTraffic(t *testing.T) {
 	}
 }
 
-// A stranger who never stops asking meets every moment of a reload.
+// An attacker who never stops asking meets every moment of a reload.
 func TestSilenceDuringReloads(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := hiddenDoors(s.Addr)
+	all := hiddenEndpoints(s.Addr)
 	site := l.NewSite(t, program.get(t), configuration(all...))
 	g := site.Start(t)
 	sessions := drips(t, l, all)
-	capture := l.Stranger.Capture(lab.Link)
+	capture := l.Attacker.Capture(lab.Link)
 	over := make(chan struct{})
 	var asking sync.WaitGroup
-	odd := oddPackets(t, l.Stranger)
+	odd := oddPackets(t, l.Attacker)
 	asking.Go(func() {
 		for {
 			for _, p := range odd {
-				if err := l.Stranger.Inject(p.dst, p.bytes); err != nil {
+				if err := l.Attacker.Inject(p.dst, p.bytes); err != nil {
 					t.Errorf("inject %s: %v", p.name, err)
 				}
 			}
@@ -240,7 +240,7 @@ func TestSilenceDuringReloads(t *testing.T) {
 			}
 		}
 	})
-	added := services(door{name: "added", listen: netip.MustParseAddrPort("10.77.0.9:8100"), mode: "knock", upstream: s.Addr})
+	added := services(endpoint{name: "added", listen: netip.MustParseAddrPort("10.77.0.9:8100"), mode: "knock", upstream: s.Addr})
 	for i := range 10 {
 		change(t, site, "services:\n  - name", added+"  - name")
 		hangUp(t, g, reloadedWords, 2*i+1)
@@ -249,7 +249,7 @@ func TestSilenceDuringReloads(t *testing.T) {
 	}
 	close(over)
 	asking.Wait()
-	l.Stranger.Silent(capture.Stop())
+	l.Attacker.Silent(capture.Stop())
 	for _, d := range sessions {
 		d.flows(t)
 	}

@@ -11,13 +11,13 @@ import (
 
 // recorded is what a wiretapper has of one admitted session: its knock and its authentication.
 type recorded struct {
-	door        door
+	endpoint    endpoint
 	knock, auth []byte
 	session     []byte
 }
 
-// admitted lets the visitor in by messages that it keeps, and out again.
-func (d door) admitted(t *testing.T, v lab.Visitor, greeting string) recorded {
+// admitted lets the peer in by messages that it keeps, and out again.
+func (d endpoint) admitted(t *testing.T, v lab.Peer, greeting string) recorded {
 	t.Helper()
 	r := d.record(t, v)
 	r.play(t, v)
@@ -30,9 +30,9 @@ func (d door) admitted(t *testing.T, v lab.Visitor, greeting string) recorded {
 }
 
 // record makes the messages of a session without sending them.
-func (d door) record(t *testing.T, v lab.Visitor) recorded {
+func (d endpoint) record(t *testing.T, v lab.Peer) recorded {
 	t.Helper()
-	r := recorded{door: d}
+	r := recorded{endpoint: d}
 	if d.authenticates() {
 		r.session = lab.NewSession()
 		r.auth = d.auth(t, v, r.session)
@@ -48,20 +48,20 @@ func (d door) record(t *testing.T, v lab.Visitor) recorded {
 }
 
 // play sends the recorded knock, if there is one.
-func (r recorded) play(t *testing.T, v lab.Visitor) {
+func (r recorded) play(t *testing.T, v lab.Peer) {
 	t.Helper()
 	if r.knock == nil {
 		return
 	}
-	if err := v.Send(t.Context(), r.door.listen, r.knock); err != nil {
+	if err := v.Send(t.Context(), r.endpoint.listen, r.knock); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // connect connects and writes the recorded authentication, if there is one.
-func (r recorded) connect(t *testing.T, v lab.Visitor) net.Conn {
+func (r recorded) connect(t *testing.T, v lab.Peer) net.Conn {
 	t.Helper()
-	conn, err := v.Dial(soon(t, admitTime), r.door.listen)
+	conn, err := v.Dial(soon(t, admitTime), r.endpoint.listen)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,14 +71,14 @@ func (r recorded) connect(t *testing.T, v lab.Visitor) net.Conn {
 	return conn
 }
 
-// useless fails the test if the recorded messages still open the door, to anybody on the client's side.
+// useless fails the test if the recorded messages still open the endpoint, to anybody on the client's side.
 func (r recorded) useless(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	same, other := alice(l.Client), alice(l.Client)
-	other.From = l.Client.Other(r.door.listen.Addr())
-	for _, v := range []lab.Visitor{same, other} {
+	other.From = l.Client.Other(r.endpoint.listen.Addr())
+	for _, v := range []lab.Peer{same, other} {
 		r.play(t, v)
-		r.door.shut(t, v, r.auth)
+		r.endpoint.shut(t, v, r.auth)
 	}
 }
 
@@ -144,7 +144,7 @@ func TestReplayAfterCrashOpensNothing(t *testing.T) {
 	site.Start(t)
 	t.Run("replays", func(t *testing.T) {
 		for _, r := range tapes {
-			t.Run(r.door.name, func(t *testing.T) {
+			t.Run(r.endpoint.name, func(t *testing.T) {
 				t.Parallel()
 				r.useless(t, l)
 			})

@@ -90,8 +90,8 @@ func (k *talker) serve(conn net.Conn) {
 	}
 }
 
-// begin has a visitor enter a door and be talked to.
-func (k *talker) begin(t *testing.T, d door, v lab.Visitor, name string) net.Conn {
+// begin has a peer enter an endpoint and be talked to.
+func (k *talker) begin(t *testing.T, d endpoint, v lab.Peer, name string) net.Conn {
 	t.Helper()
 	conn, err := d.enter(soon(t, admitTime), v)
 	if err != nil {
@@ -112,17 +112,17 @@ func TestRevocationTakesEffectWithinSecond(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	k := serveTalk(t, l)
-	office := door{name: "office", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:22"), upstream: k.addr}
-	archive := door{name: "archive", mode: "knock", listen: netip.MustParseAddrPort("[fd77::1]:22"), upstream: k.addr}
+	office := endpoint{name: "office", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:22"), upstream: k.addr}
+	archive := endpoint{name: "archive", mode: "knock", listen: netip.MustParseAddrPort("[fd77::1]:22"), upstream: k.addr}
 	text := strings.Replace(configuration(office, archive), "  - {id: bob", fmt.Sprintf("  - {id: carol, secret: %q}\n  - {id: bob", carolSecret), 1)
 	site := l.NewSite(t, program.get(t), text)
 	site.Start(t)
-	bystander := k.begin(t, archive, carol(l.Stranger), "bystander")
+	bystander := k.begin(t, archive, carol(l.Attacker), "bystander")
 	defer closeConn(t, bystander)
 	for _, test := range []struct {
-		by   string
-		door door
-		args func(conn net.Conn) []string
+		by       string
+		endpoint endpoint
+		args     func(conn net.Conn) []string
 	}{
 		{"client", office, func(net.Conn) []string { return []string{"--client", "alice"} }},
 		{"client without authentication", archive, func(net.Conn) []string { return []string{"--client", "alice"} }},
@@ -135,7 +135,7 @@ func TestRevocationTakesEffectWithinSecond(t *testing.T) {
 		}},
 	} {
 		t.Run(test.by, func(t *testing.T) {
-			conn := k.begin(t, test.door, alice(l.Client), test.by)
+			conn := k.begin(t, test.endpoint, alice(l.Client), test.by)
 			defer func() { _ = conn.Close() }()
 			tap := l.Client.Capture(lab.Link)
 			began := time.Now()

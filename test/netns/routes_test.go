@@ -38,7 +38,7 @@ func blackholed(t *testing.T, l *lab.Lab) {
 func TestBlackholeStaysUntilDown(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
+	site := l.NewSite(t, program.get(t), configuration(endpoints("10.1.3.2:7000")...))
 	before := host(l)
 	for name, end := range map[string]func(*lab.Gateway){
 		"an orderly stop": (*lab.Gateway).Stop,
@@ -71,7 +71,7 @@ func TestBlackholeStaysUntilDown(t *testing.T) {
 func TestDownWithNothingToDo(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
+	site := l.NewSite(t, program.get(t), configuration(endpoints("10.1.3.2:7000")...))
 	before := host(l)
 	site.Down(t)
 	site.Down(t)
@@ -102,8 +102,8 @@ func TestMetricsCountEvents(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, p := range oddPackets(t, l.Stranger) {
-		if err := l.Stranger.Inject(p.dst, p.bytes); err != nil {
+	for _, p := range oddPackets(t, l.Attacker) {
+		if err := l.Attacker.Inject(p.dst, p.bytes); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -114,7 +114,7 @@ func TestMetricsCountEvents(t *testing.T) {
 			grown++
 			t.Logf("%s grew by %v", name, v-before[name])
 		}
-		if strings.Contains(name, l.Client.Addr4.String()) || strings.Contains(name, l.Stranger.Addr4.String()) {
+		if strings.Contains(name, l.Client.Addr4.String()) || strings.Contains(name, l.Attacker.Addr4.String()) {
 			t.Errorf("a metric has an address in its labels: %s", name)
 		}
 	}
@@ -126,14 +126,14 @@ func TestMetricsCountEvents(t *testing.T) {
 func TestSecondGatewayLeavesFirstAlone(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
+	site := l.NewSite(t, program.get(t), configuration(endpoints("10.1.3.2:7000")...))
 	site.Start(t)
 	before := routes(l)
 	text, err := os.ReadFile(site.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
+	other := l.NewSite(t, program.get(t), configuration(endpoints("10.1.3.2:7000")...))
 	other.Write(t, strings.NewReplacer(lab.Tunnel, "knock1", site.State, other.State, ":9091", ":9092", filepath.Dir(site.Config), filepath.Dir(other.Config)).Replace(string(text)))
 	command := other.Run()
 	said, err := l.Gateway.Run(t.Context(), command[0], command[1:]...)
@@ -149,7 +149,7 @@ func TestWiderPrefixReplacesNarrower(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := doors(s.Addr)
+	all := endpoints(s.Addr)
 	site := l.NewSite(t, program.get(t), configuration(all...))
 	site.Start(t).Stop()
 	blackholed(t, l)

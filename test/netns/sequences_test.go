@@ -18,10 +18,10 @@ func TestSequenceLengthIsConfigured(t *testing.T) {
 			t.Parallel()
 			l := lab.New(t)
 			s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-			all := methodDoors(s.Addr, protocol.MethodUDPSeq, protocol.MethodUDPPassiveSeq, protocol.MethodTCPSYNSeq)
+			all := methodEndpoints(s.Addr, protocol.MethodUDPSeq, protocol.MethodUDPPassiveSeq, protocol.MethodTCPSYNSeq)
 			// Bob gets the length wrong. As a client of his own he takes nobody's place in a slot.
 			alice, bob := newPerson(t, l.Client, "alice", aliceSecret), newPerson(t, l.Client, "bob", bobSecret)
-			text := knocking(fmt.Sprintf("length: %d", length)) + clients(alice, bob) + services(doorsOf(all)...)
+			text := knocking(fmt.Sprintf("length: %d", length)) + clients(alice, bob) + services(endpointsOf(all)...)
 			l.NewSite(t, program.get(t), text).Start(t)
 			right, wrong := fmt.Sprintf("--sequence-length=%d", length), fmt.Sprintf("--sequence-length=%d", length-1)
 			if length == protocol.MinSequence {
@@ -33,9 +33,9 @@ func TestSequenceLengthIsConfigured(t *testing.T) {
 				}
 				bob.knock(t, d.listen, d.flags(wrong)...)
 			}
-			bob.refused(t, doorsOf(all)...)
+			bob.refused(t, endpointsOf(all)...)
 			for _, d := range all {
-				alice.admitted(t, d.door, alice.knock(t, d.listen, d.flags(right)...), s.Greeting)
+				alice.admitted(t, d.endpoint, alice.knock(t, d.listen, d.flags(right)...), s.Greeting)
 			}
 		})
 	}
@@ -48,25 +48,25 @@ func TestLegacySequenceIsAcceptedIfEnabled(t *testing.T) {
 			t.Parallel()
 			l := lab.New(t)
 			s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-			all := methodDoors(s.Addr, protocol.MethodTCPSYNSeq)
+			all := methodEndpoints(s.Addr, protocol.MethodTCPSYNSeq)
 			older, newer := newPerson(t, l.Client, "alice", aliceSecret), newPerson(t, l.Client, "bob", bobSecret)
 			text := knocking(fmt.Sprintf("length: 4, legacy: %v", legacy)) + clients(older, newer) +
-				services(doorsOf(all)...)
+				services(endpointsOf(all)...)
 			l.NewSite(t, program.get(t), text).Start(t)
 			tap := l.Client.Capture(lab.Link)
 			for _, d := range all {
 				session := older.knock(t, d.listen, d.flags("--sequence-length=4", "--legacy")...)
 				if legacy {
-					older.admitted(t, d.door, session, s.Greeting)
+					older.admitted(t, d.endpoint, session, s.Greeting)
 				} else {
-					older.refused(t, d.door)
+					older.refused(t, d.endpoint)
 				}
 				// Each of its ports is the service's own once in 64,511 times.
 				if n := len(knockPackets(tap.Packets(), d.listen)); n > 1 {
 					t.Errorf("%s: %d of 4 parts went to the service's own port", d.name, n)
 				}
 				// The spelling of today is as good as ever.
-				newer.admitted(t, d.door, newer.knock(t, d.listen, d.flags("--sequence-length=4")...), s.Greeting)
+				newer.admitted(t, d.endpoint, newer.knock(t, d.listen, d.flags("--sequence-length=4")...), s.Greeting)
 			}
 		})
 	}

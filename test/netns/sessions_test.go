@@ -17,9 +17,9 @@ import (
 // one address (docs/wire-formats.md), so that bursts of the machine's own do not count.
 const atOnce = 32
 
-// hold opens n sessions at a door, asks each a question of its own while all are open, and closes
+// hold opens n sessions at an endpoint, asks each a question of its own while all are open, and closes
 // them all.
-func (d door) hold(t *testing.T, v lab.Visitor, n int) {
+func (d endpoint) hold(t *testing.T, v lab.Peer, n int) {
 	t.Helper()
 	conns := make([]net.Conn, n)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*admitTime)

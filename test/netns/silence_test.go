@@ -23,10 +23,10 @@ const (
 	scansAtOnce = 8
 )
 
-// hiddenDoors is every kind of door that is silent to strangers. All of them stand on two addresses.
-func hiddenDoors(upstream string) []door {
-	var hidden []door
-	for _, d := range doors(upstream) {
+// hiddenEndpoints is every kind of endpoint that is silent to attackers. All of them stand on two addresses.
+func hiddenEndpoints(upstream string) []endpoint {
+	var hidden []endpoint
+	for _, d := range endpoints(upstream) {
 		if d.hidden() {
 			hidden = append(hidden, d)
 		}
@@ -38,7 +38,7 @@ func hiddenDoors(upstream string) []door {
 	return hidden
 }
 
-// targets are what the stranger looks at: where the doors are, and where nothing is.
+// targets are what the attacker looks at: where the endpoints are, and where nothing is.
 func targets() []netip.Addr {
 	return []netip.Addr{netip.MustParseAddr("10.77.0.1"), netip.MustParseAddr("fd77::1")}
 }
@@ -46,7 +46,7 @@ func targets() []netip.Addr {
 // silent scans everything in every way and fails the test if anything at all comes back.
 func silent(t *testing.T, l *lab.Lab) {
 	t.Helper()
-	capture := l.Stranger.Capture(lab.Link)
+	capture := l.Attacker.Capture(lab.Link)
 	var all errgroup.Group
 	all.SetLimit(scansAtOnce)
 	for _, target := range targets() {
@@ -56,25 +56,25 @@ func silent(t *testing.T, l *lab.Lab) {
 		}
 		for _, s := range scans {
 			all.Go(func() error {
-				s.blind(t, l.Stranger, target)
+				s.blind(t, l.Attacker, target)
 				return nil
 			})
 		}
 	}
 	_ = all.Wait()
 	sent := 0
-	for _, p := range oddPackets(t, l.Stranger) {
-		if err := l.Stranger.Inject(p.dst, p.bytes); err != nil {
+	for _, p := range oddPackets(t, l.Attacker) {
+		if err := l.Attacker.Inject(p.dst, p.bytes); err != nil {
 			t.Errorf("inject %s: %v", p.name, err)
 		}
 		sent++
 	}
 	for _, a := range []netip.Addr{netip.MustParseAddr("10.77.0.99"), netip.MustParseAddr("fd77::99")} {
-		scan{flags: []string{"-sS"}, v6: a.Is6()}.blind(t, l.Stranger, a)
+		scan{flags: []string{"-sS"}, v6: a.Is6()}.blind(t, l.Attacker, a)
 	}
 	packets := capture.Stop()
-	l.Stranger.Silent(packets)
-	asked := lab.Sent(packets, l.Stranger.Addr4, lab.Protected4) + lab.Sent(packets, l.Stranger.Addr6, lab.Protected6)
+	l.Attacker.Silent(packets)
+	asked := lab.Sent(packets, l.Attacker.Addr4, lab.Protected4) + lab.Sent(packets, l.Attacker.Addr6, lab.Protected6)
 	const fewest = 200 // packets of 24 scans, if nmap has really scanned
 	if asked < fewest+sent {
 		t.Errorf("silence proves nothing: only %d packets were sent", asked)
@@ -92,16 +92,16 @@ type drip struct {
 	err   error
 }
 
-// drips begins a session at every door.
-func drips(t *testing.T, l *lab.Lab, all []door) []*drip {
+// drips begins a session at every endpoint.
+func drips(t *testing.T, l *lab.Lab, all []endpoint) []*drip {
 	t.Helper()
 	var begun []*drip
-	for _, door := range all {
-		conn, err := door.enter(soon(t, admitTime), alice(l.Client))
+	for _, endpoint := range all {
+		conn, err := endpoint.enter(soon(t, admitTime), alice(l.Client))
 		if err != nil {
 			t.Fatal(err)
 		}
-		d := &drip{name: door.name, conn: conn}
+		d := &drip{name: endpoint.name, conn: conn}
 		if _, err := fmt.Fprintf(conn, "drip %d\n", dripping); err != nil {
 			t.Fatal(err)
 		}
@@ -153,7 +153,7 @@ func TestSilenceToUnauthorizedHosts(t *testing.T) {
 	lab.RequireTools(t, "nmap")
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := hiddenDoors(s.Addr)
+	all := hiddenEndpoints(s.Addr)
 	site := l.NewSite(t, program.get(t), configuration(all...))
 
 	gateway := site.Start(t)
@@ -189,7 +189,7 @@ func TestSilenceAfterCrash(t *testing.T) {
 	lab.RequireTools(t, "nmap")
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := hiddenDoors(s.Addr)
+	all := hiddenEndpoints(s.Addr)
 	site := l.NewSite(t, program.get(t), configuration(all...))
 	gateway := site.Start(t)
 	drips(t, l, all)
@@ -198,24 +198,24 @@ func TestSilenceAfterCrash(t *testing.T) {
 }
 
 // Starting, stopping and crashing have moments of their own: the device is there and the routes are not yet,
-// or the other way round. A stranger who never stops asking meets them all.
+// or the other way round. An attacker who never stops asking meets them all.
 func TestSilenceDuringRestarts(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := hiddenDoors(s.Addr)
+	all := hiddenEndpoints(s.Addr)
 	site := l.NewSite(t, program.get(t), configuration(all...))
 	// Before the first start nobody has promised anything.
 	site.Start(t).Stop()
 
-	capture := l.Stranger.Capture(lab.Link)
+	capture := l.Attacker.Capture(lab.Link)
 	over := make(chan struct{})
 	var asking sync.WaitGroup
-	odd := oddPackets(t, l.Stranger)
+	odd := oddPackets(t, l.Attacker)
 	asking.Go(func() {
 		for {
 			for _, p := range odd {
-				if err := l.Stranger.Inject(p.dst, p.bytes); err != nil {
+				if err := l.Attacker.Inject(p.dst, p.bytes); err != nil {
 					t.Errorf("inject %s: %v", p.name, err)
 				}
 			}
@@ -232,5 +232,5 @@ func TestSilenceDuringRestarts(t *testing.T) {
 	}
 	close(over)
 	asking.Wait()
-	l.Stranger.Silent(capture.Stop())
+	l.Attacker.Silent(capture.Stop())
 }

@@ -18,7 +18,7 @@ import (
 const (
 	// replyLines makes a reply of 11 MB: it does not fit into all the buffers on its way.
 	replyLines = 300_000
-	// shortIdle is the idle time of the doors below, and oneWay a download's or upload's length in drips,
+	// shortIdle is the idle time of the endpoints below, and oneWay a download's or upload's length in drips,
 	// which together last three times as long.
 	shortIdle = 2 * time.Second
 	oneWay    = int(3 * shortIdle / lab.DripInterval)
@@ -55,12 +55,12 @@ func TestHalfClosedClientGetsReply(t *testing.T) {
 	}
 }
 
-// idleSite is a lab whose doors end sessions that are idle for shortIdle.
-func idleSite(t *testing.T) (*lab.Lab, *lab.LineServer, []door) {
+// idleSite is a lab whose endpoints end sessions that are idle for shortIdle.
+func idleSite(t *testing.T) (*lab.Lab, *lab.LineServer, []endpoint) {
 	t.Helper()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := doors(s.Addr)
+	all := endpoints(s.Addr)
 	for i := range all {
 		all[i].extra = []string{fmt.Sprintf("idle: %s", shortIdle)}
 	}
@@ -71,7 +71,7 @@ func idleSite(t *testing.T) (*lab.Lab, *lab.LineServer, []door) {
 func TestDownloadOutlastsIdleTimeout(t *testing.T) {
 	t.Parallel()
 	l, s, all := idleSite(t)
-	t.Run("doors", func(t *testing.T) {
+	t.Run("endpoints", func(t *testing.T) {
 		for _, d := range all {
 			t.Run(d.name, func(t *testing.T) {
 				t.Parallel()

@@ -22,13 +22,13 @@ const (
 
 // subnetSite protects the upstream's whole network, whose hosts are reached at the
 // addresses that they have.
-func subnetSite(t *testing.T) (*lab.Lab, *lab.Site, *lab.LineServer, []door) {
+func subnetSite(t *testing.T) (*lab.Lab, *lab.Site, *lab.LineServer, []endpoint) {
 	t.Helper()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines("[::]:7000")
-	var all []door
+	var all []endpoint
 	for name, a := range map[string]netip.Addr{"subnet-v4": l.Upstream.Addr4, "subnet-v6": l.Upstream.Addr6} {
-		all = append(all, door{name: name, mode: "knock-auth", listen: netip.AddrPortFrom(a, 7000), upstream: "original:",
+		all = append(all, endpoint{name: name, mode: "knock-auth", listen: netip.AddrPortFrom(a, 7000), upstream: "original:",
 			extra: []string{"upstream_device: " + upstreamDevice}})
 	}
 	site := l.NewSite(t, program.get(t), configuration(all...))
@@ -45,7 +45,7 @@ func subnetSite(t *testing.T) (*lab.Lab, *lab.Site, *lab.LineServer, []door) {
 	return l, site, s, all
 }
 
-// tryAll sends from the stranger what draws an answer from any host that is there: a
+// tryAll sends from the attacker what draws an answer from any host that is there: a
 // SYN, an ACK, a datagram and an echo request to each address.
 func tryAll(t *testing.T, from *lab.Host, addrs ...netip.Addr) {
 	t.Helper()
@@ -65,17 +65,17 @@ func tryAll(t *testing.T, from *lab.Host, addrs ...netip.Addr) {
 	}
 }
 
-// silence fails the test if the stranger gets any answer.
+// silence fails the test if the attacker gets any answer.
 func silence(t *testing.T, l *lab.Lab, addrs ...netip.Addr) {
 	t.Helper()
-	capture := l.Stranger.Capture(lab.Link)
-	tryAll(t, l.Stranger, addrs...)
+	capture := l.Attacker.Capture(lab.Link)
+	tryAll(t, l.Attacker, addrs...)
 	time.Sleep(200 * time.Millisecond)
 	packets := capture.Stop()
-	if n := lab.Sent(packets, l.Stranger.Addr4, netip.PrefixFrom(netip.IPv4Unspecified(), 0)); n == 0 {
+	if n := lab.Sent(packets, l.Attacker.Addr4, netip.PrefixFrom(netip.IPv4Unspecified(), 0)); n == 0 {
 		t.Error("silence proves nothing: no packet was sent")
 	}
-	l.Stranger.Silent(packets)
+	l.Attacker.Silent(packets)
 }
 
 // subnetAddrs are those of the gateway, the upstream, no host, and all hosts.

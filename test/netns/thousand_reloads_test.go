@@ -46,8 +46,8 @@ type operator struct {
 	base          string // the configuration without the guest and Carol
 	lines, others *lab.LineServer
 
-	guest  *door  // a service that comes and goes
-	secret string // Carol's; empty while she is no client
+	guest  *endpoint // a service that comes and goes
+	secret string    // Carol's; empty while she is no client
 	inside net.Conn
 
 	reloaded, refused int // how often the gateway has said so
@@ -121,8 +121,8 @@ func (o *operator) turns() []turn {
 			}
 		}
 	}
-	carols := func() lab.Visitor {
-		return lab.Visitor{Host: o.Client, From: o.Client.Other4, ID: "carol", Secret: []byte(o.secret), KnockPort: knockPort}
+	carols := func() lab.Peer {
+		return lab.Peer{Host: o.Client, From: o.Client.Other4, ID: "carol", Secret: []byte(o.secret), KnockPort: knockPort}
 	}
 	enters := func(t *testing.T) {
 		t.Helper()
@@ -139,7 +139,7 @@ func (o *operator) turns() []turn {
 	nothing := func(int) {}
 	return []turn{
 		{name: "a service is added", change: func(n int) {
-			o.guest = &door{name: fmt.Sprintf("guest-%d", n), mode: "knock-auth", upstream: o.lines.Addr,
+			o.guest = &endpoint{name: fmt.Sprintf("guest-%d", n), mode: "knock-auth", upstream: o.lines.Addr,
 				listen: netip.AddrPortFrom(netip.MustParseAddr("10.77.0.9"), uint16(10_000+n))}
 		}, check: guestSays(o.lines)},
 		{name: "its upstream is another", change: func(int) { o.guest.upstream = o.others.Addr }, check: guestSays(o.others)},
@@ -151,9 +151,9 @@ func (o *operator) turns() []turn {
 		{name: "every method is taken", change: func(int) { o.guest.methods = methods() }, check: guestSays(o.others)},
 		{name: "a service that needs a restart", change: nothing, refused: func(text string) string {
 			return strings.Replace(text, "services:\n  - name",
-				services(door{name: "far", mode: "knock", listen: netip.MustParseAddrPort("10.79.0.1:1"), upstream: o.lines.Addr})+"  - name", 1)
+				services(endpoint{name: "far", mode: "knock", listen: netip.MustParseAddrPort("10.79.0.1:1"), upstream: o.lines.Addr})+"  - name", 1)
 		}, check: isInside},
-		{name: "it answers strangers", change: func(int) { o.guest.mode = "auth" }, check: func(t *testing.T) {
+		{name: "it answers attackers", change: func(int) { o.guest.mode = "auth" }, check: func(t *testing.T) {
 			t.Helper()
 			isInside(t)
 			guestSays(o.others)(t)
@@ -201,21 +201,21 @@ func (o *operator) reload(t *testing.T, all []turn, n int) {
 	}
 }
 
-// newOperator starts a gateway with doors of every kind, one before iperf3, and many clients.
-func newOperator(t *testing.T) (o *operator, hidden []door, bulk *iperf, echo door) {
+// newOperator starts a gateway with endpoints of every kind, one before iperf3, and many clients.
+func newOperator(t *testing.T) (o *operator, hidden []endpoint, bulk *iperf, echo endpoint) {
 	t.Helper()
 	l := lab.New(t)
 	o = &operator{Lab: l}
 	o.lines = l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
 	o.others = l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr6, 7000).String())
 	o.others.Greeting = "hello from the other one"
-	hidden = hiddenDoors(o.lines.Addr)
+	hidden = hiddenEndpoints(o.lines.Addr)
 	for i := range hidden {
 		hidden[i].methods = []string{protocol.MethodUDP, protocol.MethodUDPv2}
 	}
 	bulk = serveIperf(l)
-	echo = door{name: "echo", mode: "knock-auth", listen: netip.MustParseAddrPort("[fd77::1]:7"), upstream: serveEcho(l)}
-	text := configuration(append(hidden, bulk.door, echo)...)
+	echo = endpoint{name: "echo", mode: "knock-auth", listen: netip.MustParseAddrPort("[fd77::1]:7"), upstream: serveEcho(l)}
+	text := configuration(append(hidden, bulk.endpoint, echo)...)
 	text = strings.Replace(text, "window: 30s}", fmt.Sprintf("window: 5s, gateway: %s}", gatewayName), 1)
 	var neighbours strings.Builder
 	for i := range manyNeighbours {

@@ -16,8 +16,8 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// A stranger's scan is seen four times over: by the metrics, by the trace, by the gateway's capture, which tshark
-// reads, and by explain, of what tcpdump saw where the stranger is. All four must tell the same.
+// An attacker's scan is seen four times over: by the metrics, by the trace, by the gateway's capture, which tshark
+// reads, and by explain, of what tcpdump saw where the attacker is. All four must tell the same.
 
 // A judged is a packet of the scan's and what became of it, as text.
 type judged string
@@ -50,15 +50,15 @@ func refusedPackets(g *lab.Gateway) (n float64) {
 func (d *day) scan(t *testing.T) {
 	t.Helper()
 	for _, flag := range []string{"-sS", "-sA", "-sU"} {
-		scan{flags: []string{flag}}.blind(t, d.Stranger, d.office.listen.Addr())
+		scan{flags: []string{flag}}.blind(t, d.Attacker, d.office.listen.Addr())
 	}
 }
 
 func (d *day) watchesAScan(t *testing.T) {
 	before := refusedPackets(d.gateway)
-	tap := d.Stranger.Capture(lab.Link)
+	tap := d.Attacker.Capture(lab.Link)
 	d.scan(t)
-	sent := lab.Sent(tap.Stop(), d.Stranger.Addr4, lab.Protected4)
+	sent := lab.Sent(tap.Stop(), d.Attacker.Addr4, lab.Protected4)
 	// More may be refused meanwhile: Carol's kernel goes on about her connection.
 	if n := int(refusedPackets(d.gateway) - before); sent == 0 || n < sent {
 		t.Errorf("the metrics have %d refused packets of a scan of %d", n, sent)
@@ -73,11 +73,11 @@ func (d *day) watchesAScan(t *testing.T) {
 		}
 	}
 
-	dir, from := t.TempDir(), d.Stranger.Addr4.String()
-	pcapng, pcap := filepath.Join(dir, "gateway.pcapng"), filepath.Join(dir, "stranger.pcap")
+	dir, from := t.TempDir(), d.Attacker.Addr4.String()
+	pcapng, pcap := filepath.Join(dir, "gateway.pcapng"), filepath.Join(dir, "attacker.pcap")
 	trace := d.watcher(t, "trace", "--from", from, "-o", "json")
 	capture := d.watcher(t, "capture", "-o", pcapng, "--filter", "host "+from)
-	tcpdump := d.Stranger.Start("tcpdump", "-n", "-U", "-Z", "root", "-i", lab.Link, "-w", pcap, "src", "host", from, "and", "dst", "net", lab.Protected4.String())
+	tcpdump := d.Attacker.Start("tcpdump", "-n", "-U", "-Z", "root", "-i", lab.Link, "-w", pcap, "src", "host", from, "and", "dst", "net", lab.Protected4.String())
 	for p, words := range map[*lab.Process]string{capture: "capturing", tcpdump: "listening on"} {
 		if err := p.WaitLog(soon(t, answerTime), func(log string) bool { return strings.Contains(log, words) }); err != nil {
 			t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 
 // Flood sends junk as fast as it can until it is asked to end. It says Ready when it begins.
 //
-// It stays on the last processor: strangers have machines of their own, and a flood that the scheduler moves about
+// It stays on the last processor: attackers have machines of their own, and a flood that the scheduler moves about
 // disturbs now this process and now that one. What the kernel does to carry its packets is done there too.
 type Flood struct {
 	Junk lab.Junk

@@ -105,7 +105,7 @@ func (h *Host) Route(to netip.Prefix, device, control string) {
 // It is the routes', because a namespace may not choose one for itself that the machine does not allow to everybody.
 func (l *Lab) Congestion(control string) {
 	l.tb.Helper()
-	for _, h := range []*Host{l.Client, l.Stranger, l.Upstream} {
+	for _, h := range []*Host{l.Client, l.Attacker, l.Upstream} {
 		h.route(&netlink.Route{Gw: h.router4.AsSlice(), Congctl: control})
 		l.Gateway.Route(netip.PrefixFrom(h.Addr4, h.Addr4.BitLen()), h.Name+"0", control)
 	}

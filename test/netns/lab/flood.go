@@ -18,7 +18,7 @@ const (
 	// floodBatch is how many packets one system call sends.
 	floodBatch = 64
 	// floodPause is the least that a flood sleeps. It sends evenly: in the pauses between bursts there would be
-	// more of a purse left than strangers leave.
+	// more of a purse left than attackers leave.
 	floodPause = 50 * time.Microsecond
 	// MaxPacket is the largest packet of a flood in bytes: what a link carries.
 	MaxPacket = 1500
@@ -157,7 +157,7 @@ func flood(ctx context.Context, fd int, next func(b []byte) int, rate int) (sent
 	return sent, nil
 }
 
-// punctual keeps the calling goroutine's thread from waiting for processors until restore: strangers have machines
+// punctual keeps the calling goroutine's thread from waiting for processors until restore: attackers have machines
 // of their own, and in a flood's involuntary pauses there would be more room than they leave.
 func punctual() (restore func(), err error) {
 	runtime.LockOSThread()
@@ -197,7 +197,7 @@ func rawSocket(to netip.Addr) (int, error) {
 // AnySource has the gateway forward packets whatever their source, as if a neighbour sent them on.
 func (l *Lab) AnySource() {
 	l.tb.Helper()
-	for _, link := range []string{"all", l.Stranger.Name + "0"} {
+	for _, link := range []string{"all", l.Attacker.Name + "0"} {
 		l.Gateway.Sysctl("ipv4/conf/"+link+"/rp_filter", "0")
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Inject sends a whole IP packet, header included, from the host: whatever a stranger may send. Of an IPv4
+// Inject sends a whole IP packet, header included, from the host: whatever an attacker may send. Of an IPv4
 // header the kernel fills in checksum and total length, and nothing else of either version.
 func (h *Host) Inject(dst netip.Addr, packet []byte) error {
 	return h.ns.Do(func() error {

@@ -24,7 +24,7 @@ const (
 	JunkIllFormed             // by turns what is wrong with a segment or a datagram in each of several ways
 )
 
-// A Junk is packets of strangers over IPv4, each with bytes of its own wherever a secret would show.
+// A Junk is packets of attackers over IPv4, each with bytes of its own wherever a secret would show.
 type Junk struct {
 	Form Form
 	// Sources are where the packets come from, in turns. Without any they seem to come from everywhere in the

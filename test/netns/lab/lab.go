@@ -23,7 +23,7 @@ var (
 )
 
 const (
-	// Link is the name of the one interface of the client, the stranger and the upstream.
+	// Link is the name of the one interface of the client, the attacker and the upstream.
 	Link = "gw0"
 	// Tunnel is the name that knockgw gives its device in the lab.
 	Tunnel = "knock0"
@@ -37,7 +37,7 @@ const (
 // A Lab is the four hosts of one test. See the package comment for the drawing.
 type Lab struct {
 	Client   *Host
-	Stranger *Host
+	Attacker *Host
 	Gateway  *Host
 	Upstream *Host
 
@@ -54,14 +54,14 @@ func New(tb testing.TB) *Lab {
 	l := &Lab{tb: tb}
 	l.Gateway = newHost(tb, "gateway", 0)
 	l.Client = newHost(tb, "client", 1)
-	l.Stranger = newHost(tb, "stranger", 2)
+	l.Attacker = newHost(tb, "attacker", 2)
 	l.Upstream = newHost(tb, "upstream", 3)
 	for _, setting := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding"} {
 		if err := l.Gateway.ns.set(setting, "1"); err != nil {
 			tb.Fatalf("make the gateway a router: %v", err)
 		}
 	}
-	for _, h := range []*Host{l.Client, l.Stranger, l.Upstream} {
+	for _, h := range []*Host{l.Client, l.Attacker, l.Upstream} {
 		if err := l.join(h); err != nil {
 			tb.Fatalf("link %s to the gateway: %v", h.Name, err)
 		}

@@ -28,12 +28,12 @@ func TestFilterOverflowAdmitsClients(t *testing.T) {
 	l := lab.New(t)
 	l.TUN = "  filter: require\n"
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := methodDoors(s.Addr, protocol.MethodUDP, protocol.MethodTCPSYN, protocol.MethodTCPSYNSeq, protocol.MethodUDPv2)
+	all := methodEndpoints(s.Addr, protocol.MethodUDP, protocol.MethodTCPSYN, protocol.MethodTCPSYNSeq, protocol.MethodUDPv2)
 	// One service has every method, so that each client is expected in every form there.
 	every := everyMethod(s.Addr)[0]
 	every.listen = netip.MustParseAddrPort("10.77.0.3:22")
 	first := newPerson(t, l.Client, "alice", aliceSecret)
-	site := l.NewSite(t, program.get(t), knocking("length: 3")+clients(first)+services(append(doorsOf(all), every)...))
+	site := l.NewSite(t, program.get(t), knocking("length: 3")+clients(first)+services(append(endpointsOf(all), every)...))
 	gateway := site.Start(t)
 	crowded := func(want float64) {
 		t.Helper()
@@ -62,15 +62,15 @@ func TestFilterOverflowAdmitsClients(t *testing.T) {
 	}
 	for _, d := range all {
 		for _, p := range []person{first, last} {
-			p.reaches(t, d.door, s.Greeting, d.flags()...)
+			p.reaches(t, d.endpoint, s.Greeting, d.flags()...)
 		}
 	}
-	tap := l.Stranger.Capture(lab.Link)
+	tap := l.Attacker.Capture(lab.Link)
 	for _, junk := range []lab.Junk{{Form: lab.JunkSYN, To: every.listen}, {Form: lab.JunkV2, To: every.listen}} {
-		junk.Sources = []netip.Addr{l.Stranger.Addr4}
+		junk.Sources = []netip.Addr{l.Attacker.Addr4}
 		before := refusedPackets(gateway)
 		ctx, stop := context.WithTimeout(t.Context(), crowdFlood)
-		sent, err := l.Stranger.Flood(ctx, junk, crowdRate)
+		sent, err := l.Attacker.Flood(ctx, junk, crowdRate)
 		stop()
 		if err != nil {
 			t.Fatal(err)
@@ -79,7 +79,7 @@ func TestFilterOverflowAdmitsClients(t *testing.T) {
 			t.Errorf("of %d packets of form %d, %v were judged", sent, junk.Form, refusedPackets(gateway)-before)
 		}
 	}
-	l.Stranger.Silent(tap.Stop())
+	l.Attacker.Silent(tap.Stop())
 
 	change(t, site, more.String(), "")
 	if out, err := site.Knockgw(soon(t, answerTime), "reload"); err != nil || strings.Contains(out, "until a restart") {
@@ -90,5 +90,5 @@ func TestFilterOverflowAdmitsClients(t *testing.T) {
 	gateway.Stop()
 	gateway = site.Start(t)
 	crowded(0) // it has the room that it needs now
-	last.reaches(t, all[0].door, s.Greeting, all[0].flags()...)
+	last.reaches(t, all[0].endpoint, s.Greeting, all[0].flags()...)
 }

@@ -64,8 +64,8 @@ type takeover struct {
 	conn     net.Conn
 }
 
-// takeOver begins a session at a door.
-func (d door) takeOver(t *testing.T, l *lab.Lab, greeting string) takeover {
+// takeOver begins a session at an endpoint.
+func (d endpoint) takeOver(t *testing.T, l *lab.Lab, greeting string) takeover {
 	t.Helper()
 	s := takeover{tap: l.Client.Capture(lab.Link), dst: d.listen}
 	conn, err := d.enter(soon(t, admitTime), alice(l.Client))

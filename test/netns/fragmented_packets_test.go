@@ -116,9 +116,9 @@ func TestFragmentedKnockIsDropped(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := methodDoors(s.Addr, protocol.MethodUDP, protocol.MethodUDPv2, protocol.MethodTCPSYN)
+	all := methodEndpoints(s.Addr, protocol.MethodUDP, protocol.MethodUDPv2, protocol.MethodTCPSYN)
 	alice := newPerson(t, l.Client, "alice", aliceSecret)
-	site := l.NewSite(t, program.get(t), knocking("length: 3")+clients(alice)+services(doorsOf(all)...))
+	site := l.NewSite(t, program.get(t), knocking("length: 3")+clients(alice)+services(endpointsOf(all)...))
 	// The gateway gets the very packets that the program sends, but not before they are cut: it is not there yet,
 	// and nobody says so.
 	site.Start(t).Stop()
@@ -137,11 +137,11 @@ func TestFragmentedKnockIsDropped(t *testing.T) {
 			}
 		}
 	}
-	alice.refused(t, doorsOf(all)...)
+	alice.refused(t, endpointsOf(all)...)
 	for _, d := range all {
 		for _, p := range knockPackets(knocks, d.listen) {
 			inject(t, l.Client, d.listen.Addr(), from(t, p, p.Src))
 		}
-		alice.admitted(t, d.door, sessions[d.name], s.Greeting)
+		alice.admitted(t, d.endpoint, sessions[d.name], s.Greeting)
 	}
 }

@@ -67,11 +67,11 @@ func readToTheEnd(conn io.ReadWriter) error {
 	return err
 }
 
-// churn makes rounds of short connections over doors with and without authentication.
+// churn makes rounds of short connections over endpoints with and without authentication.
 func churn(t *testing.T, ports string, talk func(io.ReadWriter) error) {
 	t.Helper()
 	grant := []string{"grant: {ttl: 10m, uses: 60000}"}
-	for _, d := range []door{
+	for _, d := range []endpoint{
 		{name: "knock", listen: netip.MustParseAddrPort("10.77.0.1:8001"), mode: "knock", extra: grant},
 		{name: "auth", listen: netip.MustParseAddrPort("[fd77::1]:8002"), mode: "auth"},
 	} {
@@ -89,7 +89,7 @@ func churn(t *testing.T, ports string, talk func(io.ReadWriter) error) {
 }
 
 // churned makes all rounds in a lab of their own. The error is about a round that was slower than the first.
-func (d door) churned(t *testing.T, ports string, talk func(io.ReadWriter) error) error {
+func (d endpoint) churned(t *testing.T, ports string, talk func(io.ReadWriter) error) error {
 	t.Helper()
 	l := lab.New(t)
 	l.Client.Sysctl("ipv4/ip_local_port_range", ports)
@@ -119,7 +119,7 @@ func (d door) churned(t *testing.T, ports string, talk func(io.ReadWriter) error
 }
 
 // round makes one round of connections and returns how long it took.
-func (d door) round(t *testing.T, v lab.Visitor, talk func(io.ReadWriter) error) time.Duration {
+func (d endpoint) round(t *testing.T, v lab.Peer, talk func(io.ReadWriter) error) time.Duration {
 	t.Helper()
 	began := time.Now()
 	var workers errgroup.Group
@@ -140,7 +140,7 @@ func (d door) round(t *testing.T, v lab.Visitor, talk func(io.ReadWriter) error)
 }
 
 // short is one short connection.
-func (d door) short(ctx context.Context, v lab.Visitor, talk func(io.ReadWriter) error) error {
+func (d endpoint) short(ctx context.Context, v lab.Peer, talk func(io.ReadWriter) error) error {
 	ctx, cancel := context.WithTimeout(ctx, churnVisitTime)
 	defer cancel()
 	conn, err := d.enterAs(ctx, v, nil)

@@ -24,28 +24,28 @@ const (
 	own4, own6 = "10.1.3.1", "fd01:3::1"
 )
 
-// ownDoors hides a port of the gateway's own addresses, before a service that listens at its loopback.
-func ownDoors(upstream string) []door {
-	var all []door
+// ownEndpoints hides a port of the gateway's own addresses, before a service that listens at its loopback.
+func ownEndpoints(upstream string) []endpoint {
+	var all []endpoint
 	for _, a := range []string{own4, own6} {
 		family := "v4"
 		if strings.Contains(a, ":") {
 			family = "v6"
 		}
 		all = append(all,
-			door{name: "own-" + family, mode: "knock-auth", upstream: upstream,
+			endpoint{name: "own-" + family, mode: "knock-auth", upstream: upstream,
 				listen: netip.AddrPortFrom(netip.MustParseAddr(a), hiddenPort)})
 	}
 	return all
 }
 
 // hides makes a site that hides its own ports, with a service at the loopback, and one at a port that is not hidden.
-func hides(t *testing.T) (l *lab.Lab, site *lab.Site, s, other *lab.LineServer, all []door) {
+func hides(t *testing.T) (l *lab.Lab, site *lab.Site, s, other *lab.LineServer, all []endpoint) {
 	t.Helper()
 	l = lab.New(t)
 	s = l.Gateway.ServeLines(fmt.Sprintf("127.0.0.1:%d", hiddenPort))
 	other = l.Gateway.ServeLines(fmt.Sprintf("[::]:%d", otherPort))
-	all = ownDoors(s.Addr)
+	all = ownEndpoints(s.Addr)
 	l.TUN = fmt.Sprintf("  local: [%q, %q]\n", all[0].listen, all[1].listen)
 	return l, l.NewSite(t, program.get(t), configuration(all...)), s, other, all
 }
@@ -71,7 +71,7 @@ func isError(p lab.Packet) bool {
 	return p.Layer(layers.LayerTypeICMPv4) != nil || ok && icmp.TypeCode.Type() < 128
 }
 
-// prying is what a stranger may send to a hidden port: every combination of flags, whole and in fragments, and
+// prying is what an attacker may send to a hidden port: every combination of flags, whole and in fragments, and
 // datagrams to it and to the knock port.
 func prying(t *testing.T, from *lab.Host, own netip.AddrPort, udp bool) [][]byte {
 	t.Helper()
@@ -128,30 +128,30 @@ func udpDatagram(t *testing.T, src, dst netip.AddrPort, payload []byte) []byte {
 	return serialize(t, ip.(gopacket.SerializableLayer), udp, gopacket.Payload(payload))
 }
 
-// mum fails the test unless a stranger who tries everything at the hidden ports gets no answer. What a fragment of a
+// mum fails the test unless an attacker who tries everything at the hidden ports gets no answer. What a fragment of a
 // datagram meets is the guard's, which is there while the gateway runs.
-func mum(t *testing.T, l *lab.Lab, all []door, running bool) {
+func mum(t *testing.T, l *lab.Lab, all []endpoint, running bool) {
 	t.Helper()
 	for _, d := range all {
-		capture := l.Stranger.Capture(lab.Link)
-		for _, p := range prying(t, l.Stranger, d.listen, running) {
-			if err := l.Stranger.Inject(d.listen.Addr(), p); err != nil {
+		capture := l.Attacker.Capture(lab.Link)
+		for _, p := range prying(t, l.Attacker, d.listen, running) {
+			if err := l.Attacker.Inject(d.listen.Addr(), p); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if !running { // whole datagrams meet the blackhole
 			for _, port := range []uint16{d.listen.Port(), knockPort} {
-				src := netip.AddrPortFrom(l.Stranger.Addr(d.listen.Addr()), 40001)
-				inject(t, l.Stranger, d.listen.Addr(), udpDatagram(t, src, netip.AddrPortFrom(d.listen.Addr(), port), []byte("a datagram")))
+				src := netip.AddrPortFrom(l.Attacker.Addr(d.listen.Addr()), 40001)
+				inject(t, l.Attacker, d.listen.Addr(), udpDatagram(t, src, netip.AddrPortFrom(d.listen.Addr(), port), []byte("a datagram")))
 			}
 		}
 		time.Sleep(300 * time.Millisecond)
 		packets := capture.Stop()
-		if lab.Sent(packets, l.Stranger.Addr(d.listen.Addr()), netip.PrefixFrom(d.listen.Addr(), d.listen.Addr().BitLen())) == 0 {
+		if lab.Sent(packets, l.Attacker.Addr(d.listen.Addr()), netip.PrefixFrom(d.listen.Addr(), d.listen.Addr().BitLen())) == 0 {
 			t.Error("silence proves nothing: no packet was sent")
 		}
 		for _, p := range answersOf(packets, d.listen) {
-			t.Errorf("the stranger was answered by %v (gateway running: %v):\n%v", d.listen, running, p)
+			t.Errorf("the attacker was answered by %v (gateway running: %v):\n%v", d.listen, running, p)
 			break
 		}
 	}
@@ -174,7 +174,7 @@ func scanned(t *testing.T, from *lab.Host, addr netip.Addr, port int, flags ...s
 func others(t *testing.T, l *lab.Lab, s *lab.LineServer) {
 	t.Helper()
 	for _, a := range []string{own4, own6} {
-		conn, err := l.Stranger.Dial(soon(t, admitTime), "tcp", netip.AddrPortFrom(netip.MustParseAddr(a), otherPort).String())
+		conn, err := l.Attacker.Dial(soon(t, admitTime), "tcp", netip.AddrPortFrom(netip.MustParseAddr(a), otherPort).String())
 		if err != nil {
 			t.Errorf("a port that is not hidden: %v", err)
 			continue
@@ -183,7 +183,7 @@ func others(t *testing.T, l *lab.Lab, s *lab.LineServer) {
 			t.Errorf("a port that is not hidden said %q", got)
 		}
 		closeConn(t, conn)
-		if got := scanned(t, l.Stranger, netip.MustParseAddr(a), 24, "-sS"); got != "closed" {
+		if got := scanned(t, l.Attacker, netip.MustParseAddr(a), 24, "-sS"); got != "closed" {
 			t.Errorf("a port of %s at which nobody listens is %s, want closed", a, got)
 		}
 	}
@@ -203,11 +203,11 @@ func TestHostPortIsHidden(t *testing.T) {
 				if d.listen.Addr().Is6() && slices.Contains(flags, "-f") {
 					continue // nmap has no fragments there; mum has
 				}
-				if got := scanned(t, l.Stranger, d.listen.Addr(), hiddenPort, flags...); got != "filtered" {
+				if got := scanned(t, l.Attacker, d.listen.Addr(), hiddenPort, flags...); got != "filtered" {
 					t.Errorf("nmap %v finds %v %s, want filtered", flags, d.listen, got)
 				}
 			}
-			if got := scanned(t, l.Stranger, d.listen.Addr(), knockPort, "-sU"); got != "open|filtered" {
+			if got := scanned(t, l.Attacker, d.listen.Addr(), knockPort, "-sU"); got != "open|filtered" {
 				t.Errorf("nmap finds the knock port of %v %s, want open|filtered", d.listen.Addr(), got)
 			}
 		}
@@ -222,7 +222,7 @@ func TestHostPortIsHidden(t *testing.T) {
 		}
 	}
 	t.Run("a client who knocks is let in", visits)
-	t.Run("a stranger finds nothing", func(t *testing.T) { hidden(t, true) })
+	t.Run("an attacker finds nothing", func(t *testing.T) { hidden(t, true) })
 	t.Run("it stays hidden after a crash", func(t *testing.T) {
 		gateway.Kill()
 		hidden(t, false)
@@ -238,7 +238,7 @@ func TestHostPortIsHidden(t *testing.T) {
 		site.Down(t)
 		untouched(t, l, before)
 		for _, d := range all {
-			if got := scanned(t, l.Stranger, d.listen.Addr(), hiddenPort, "-sS"); got != "closed" {
+			if got := scanned(t, l.Attacker, d.listen.Addr(), hiddenPort, "-sS"); got != "closed" {
 				t.Errorf("%v is %s, want closed", d.listen, got)
 			}
 		}
@@ -290,16 +290,16 @@ func TestHostPortInUseIsNotHidden(t *testing.T) {
 	untouched(t, l, before)
 }
 
-// While it starts, stops and is given back, over and over, the hidden port is silent: the stranger's SYNs never stop.
+// While it starts, stops and is given back, over and over, the hidden port is silent: the attacker's SYNs never stop.
 func TestHostPortNeverAnswers(t *testing.T) {
 	t.Parallel()
 	l, site, _, _, all := hides(t)
 	site.Start(t).Kill()
 	for _, d := range all {
-		capture := l.Stranger.Capture(lab.Link)
+		capture := l.Attacker.Capture(lab.Link)
 		over, done := make(chan struct{}), make(chan struct{})
-		syn := tcpSegment(t, netip.AddrPortFrom(l.Stranger.Addr(d.listen.Addr()), 40001), d.listen, layers.TCP{SYN: true, Seq: 1, Window: 1024}, nil)
-		packets := append(cut(t, tcpSegment(t, netip.AddrPortFrom(l.Stranger.Addr(d.listen.Addr()), 40002), d.listen,
+		syn := tcpSegment(t, netip.AddrPortFrom(l.Attacker.Addr(d.listen.Addr()), 40001), d.listen, layers.TCP{SYN: true, Seq: 1, Window: 1024}, nil)
+		packets := append(cut(t, tcpSegment(t, netip.AddrPortFrom(l.Attacker.Addr(d.listen.Addr()), 40002), d.listen,
 			layers.TCP{SYN: true, Seq: 1, Window: 1024}, []byte("something to cut")), 0, 8), syn)
 		go func() {
 			defer close(done)
@@ -310,7 +310,7 @@ func TestHostPortNeverAnswers(t *testing.T) {
 				default:
 				}
 				for _, p := range packets {
-					_ = l.Stranger.Inject(d.listen.Addr(), p)
+					_ = l.Attacker.Inject(d.listen.Addr(), p)
 				}
 				time.Sleep(200 * time.Microsecond)
 			}

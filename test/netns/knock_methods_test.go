@@ -32,20 +32,20 @@ func hosts() map[string]netip.Addr {
 	return map[string]netip.Addr{"v4": netip.MustParseAddr("10.77.0.1"), "v6": netip.MustParseAddr("fd77::1")}
 }
 
-// A methodDoor takes one method and no other.
-type methodDoor struct {
-	door
+// A methodEndpoint takes one method and no other.
+type methodEndpoint struct {
+	endpoint
 	method string
 }
 
-// methodDoors makes a door for every method in both families, with a port of its own: a slot has room for one SYN
+// methodEndpoints makes an endpoint for every method in both families, with a port of its own: a slot has room for one SYN
 // knock of a client for a port.
-func methodDoors(upstream string, names ...string) []methodDoor {
-	var all []methodDoor
+func methodEndpoints(upstream string, names ...string) []methodEndpoint {
+	var all []methodEndpoint
 	port := uint16(8101)
 	for family, addr := range hosts() {
 		for _, method := range names {
-			all = append(all, methodDoor{method: method, door: door{
+			all = append(all, methodEndpoint{method: method, endpoint: endpoint{
 				name: method + "-" + family, mode: "knock-auth", upstream: upstream,
 				listen:  netip.AddrPortFrom(addr, port),
 				methods: []string{method},
@@ -57,17 +57,17 @@ func methodDoors(upstream string, names ...string) []methodDoor {
 	return all
 }
 
-// doorsOf is the doors alone.
-func doorsOf(all []methodDoor) []door {
-	var doors []door
+// endpointsOf is the endpoints alone.
+func endpointsOf(all []methodEndpoint) []endpoint {
+	var endpoints []endpoint
 	for _, d := range all {
-		doors = append(doors, d.door)
+		endpoints = append(endpoints, d.endpoint)
 	}
-	return doors
+	return endpoints
 }
 
-// flags are the command line's for the door's method.
-func (d methodDoor) flags(more ...string) []string {
+// flags are the command line's for the endpoint's method.
+func (d methodEndpoint) flags(more ...string) []string {
 	flags := append([]string{"--method", d.method}, more...)
 	if d.method == protocol.MethodUDPv2 {
 		flags = append(flags, "--gateway", gatewayName)
@@ -84,22 +84,22 @@ func TestKnockMethodsAdmit(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := methodDoors(s.Addr, methods()...)
+	all := methodEndpoints(s.Addr, methods()...)
 	// Alice knocks and connects in two steps, Carol in one.
 	one, two := newPerson(t, l.Client, "carol", "carol's secret, thirty-two bytes"), newPerson(t, l.Client, "alice", aliceSecret)
-	l.NewSite(t, program.get(t), knocking("length: 3")+clients(one, two)+services(doorsOf(all)...)).Start(t)
-	two.refused(t, doorsOf(all)...)
+	l.NewSite(t, program.get(t), knocking("length: 3")+clients(one, two)+services(endpointsOf(all)...)).Start(t)
+	two.refused(t, endpointsOf(all)...)
 	for _, d := range all {
 		t.Run(d.name, func(t *testing.T) {
 			session := two.knock(t, d.listen, d.flags()...)
-			two.reaches(t, d.door, s.Greeting, "--no-knock", "--session", hex.EncodeToString(session))
-			two.admitted(t, d.door, session, s.Greeting)
+			two.reaches(t, d.endpoint, s.Greeting, "--no-knock", "--session", hex.EncodeToString(session))
+			two.admitted(t, d.endpoint, session, s.Greeting)
 		})
 	}
-	two.refused(t, doorsOf(all)...) // the grants' two uses are spent
+	two.refused(t, endpointsOf(all)...) // the grants' two uses are spent
 	for _, d := range all {
 		t.Run(d.name+" in one step", func(t *testing.T) {
-			one.reaches(t, d.door, s.Greeting, d.flags("--proof")...)
+			one.reaches(t, d.endpoint, s.Greeting, d.flags("--proof")...)
 		})
 	}
 }
@@ -108,40 +108,40 @@ func TestKnockMethodsAreDistinct(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := methodDoors(s.Addr, protocol.MethodUDP, protocol.MethodUDPSeq, protocol.MethodTCPSYN,
+	all := methodEndpoints(s.Addr, protocol.MethodUDP, protocol.MethodUDPSeq, protocol.MethodTCPSYN,
 		protocol.MethodTCPSYNSeq, protocol.MethodUDPv2)
 	alice := newPerson(t, l.Client, "alice", aliceSecret)
-	l.NewSite(t, program.get(t), knocking("length: 3")+clients(alice)+services(doorsOf(all)...)).Start(t)
+	l.NewSite(t, program.get(t), knocking("length: 3")+clients(alice)+services(endpointsOf(all)...)).Start(t)
 	for _, d := range all {
 		for _, method := range methods() {
 			if protocol.MethodFamily(method) != d.method {
-				alice.knock(t, d.listen, methodDoor{door: d.door, method: method}.flags()...)
+				alice.knock(t, d.listen, methodEndpoint{endpoint: d.endpoint, method: method}.flags()...)
 			}
 		}
 	}
-	alice.refused(t, doorsOf(all)...)
+	alice.refused(t, endpointsOf(all)...)
 }
 
 func TestCapturedKnockOpensNothing(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all := methodDoors(s.Addr, methods()...)
+	all := methodEndpoints(s.Addr, methods()...)
 	alice := newPerson(t, l.Client, "alice", aliceSecret)
-	gateway := l.NewSite(t, program.get(t), knocking("length: 3")+clients(alice)+services(doorsOf(all)...)).Start(t)
-	tap, echo := l.Client.Capture(lab.Link), l.Stranger.Capture(lab.Link)
+	gateway := l.NewSite(t, program.get(t), knocking("length: 3")+clients(alice)+services(endpointsOf(all)...)).Start(t)
+	tap, echo := l.Client.Capture(lab.Link), l.Attacker.Capture(lab.Link)
 	var stolen []lab.Packet
 	for _, d := range all {
 		// To the service's own number, by which the tap tells one knock from another.
 		session := alice.knock(t, d.listen, d.flags("--udp-port", fmt.Sprint(d.listen.Port()))...)
-		alice.admitted(t, d.door, session, s.Greeting)
+		alice.admitted(t, d.endpoint, session, s.Greeting)
 		knock := knockPackets(tap.Packets(), d.listen)
 		if want := parts(d.method); len(knock) != want {
 			t.Fatalf("%s: the tap has %d packets of the knock, want %d", d.name, len(knock), want)
 		}
 		stolen = append(stolen, knock...)
 	}
-	thief := alice.at(l.Stranger)
+	thief := alice.at(l.Attacker)
 	for _, p := range stolen {
 		for _, src := range []netip.Addr{thief.host.Addr(p.Dst), p.Src} {
 			if err := thief.host.Inject(p.Dst, from(t, p, src)); err != nil {
@@ -149,8 +149,8 @@ func TestCapturedKnockOpensNothing(t *testing.T) {
 			}
 		}
 	}
-	thief.refused(t, doorsOf(all)...)
-	l.Stranger.Silent(echo.Stop())
+	thief.refused(t, endpointsOf(all)...)
+	l.Attacker.Silent(echo.Stop())
 	metrics := gateway.Metrics()
 	for _, method := range methods() {
 		// In both families, and but for SYNs from both addresses: a SYN again from its owner is no replay.

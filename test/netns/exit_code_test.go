@@ -69,7 +69,7 @@ func untouched(t *testing.T, l *lab.Lab, before string) {
 func TestRunWithInvalidConfigChangesNothing(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	good := configuration(doors("10.1.3.2:7000")...)
+	good := configuration(endpoints("10.1.3.2:7000")...)
 	duplicate := fmt.Sprintf("  - {id: bob, secret: %q, services: [bobs]}\n", bobSecret)
 	for name, change := range map[string][2]string{
 		"an unknown key":          {"window: 30s", "windows: 30s"},
@@ -130,7 +130,7 @@ func TestRunReportsUnknownFlag(t *testing.T) {
 func TestRunReportsMissingTUN(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
+	site := l.NewSite(t, program.get(t), configuration(endpoints("10.1.3.2:7000")...))
 	before := host(l)
 	// A mount namespace of its own has no /dev/net in it; the machine's stays.
 	script := `mount -t tmpfs none /dev/net && exec "$0" "$@"`
@@ -153,7 +153,7 @@ func TestRunReportsMissingTUN(t *testing.T) {
 func TestRunReportsMissingPrivileges(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	site := l.NewSite(t, program.get(t), configuration(doors("10.1.3.2:7000")...))
+	site := l.NewSite(t, program.get(t), configuration(endpoints("10.1.3.2:7000")...))
 	// He may read the configuration and write the state, so that nothing else is in his way.
 	for _, path := range []string{filepath.Dir(site.Config), site.Config, site.State} {
 		if err := os.Chown(path, nobody, nobody); err != nil {

@@ -65,7 +65,7 @@ func (m *mixed) next(b []byte) int {
 	m.sent.Add(1)
 	r := m.random
 	dst := []netip.Addr{netip.MustParseAddr("10.77.0.1"), netip.MustParseAddr("fd77::1"), netip.MustParseAddr("10.77.0.99"), netip.MustParseAddr("fd77::99")}[r.IntN(4)]
-	src := []netip.Addr{anySource(r, dst), strangerAddr(dst, 2), strangerAddr(dst, 1)}[r.IntN(3)]
+	src := []netip.Addr{anySource(r, dst), attackerAddr(dst, 2), attackerAddr(dst, 1)}[r.IntN(3)]
 	proto, payload := m.payload(src, dst)
 	if r.IntN(4) == 0 { // behind options, extension headers or as a fragment
 		proto, payload = m.wrapped(dst, proto, payload)
@@ -83,8 +83,8 @@ func (m *mixed) next(b []byte) int {
 // mixedLargest is the largest payload in bytes: with headers it fits a link.
 const mixedLargest = 1300
 
-// strangerAddr is the address of a host of the lab, by its number.
-func strangerAddr(dst netip.Addr, host byte) netip.Addr {
+// attackerAddr is the address of a host of the lab, by its number.
+func attackerAddr(dst netip.Addr, host byte) netip.Addr {
 	if dst.Is4() {
 		return netip.AddrFrom4([4]byte{10, 1, host, 2})
 	}
@@ -184,9 +184,9 @@ func TestMixedPacketsGetNoAnswer(t *testing.T) {
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
 	// What tells that the host is up after its boot.
 	l.Gateway.ServeLines("[::]:23")
-	own := ownDoors(s.Addr) // and what hides ports of the host itself
+	own := ownEndpoints(s.Addr) // and what hides ports of the host itself
 	l.TUN = "  local: [\"10.1.3.1:22\", \"[fd01:3::1]:22\"]\n"
-	all := append(own, hiddenDoors(s.Addr)...)
+	all := append(own, hiddenEndpoints(s.Addr)...)
 	site := l.NewSite(t, program.get(t), configuration(all...))
 	gateway := site.Start(t)
 	knockgwHold(t, l.Gateway, site, "--save")
@@ -233,14 +233,14 @@ func TestMixedPacketsGetNoAnswer(t *testing.T) {
 func quiet(t *testing.T, l *lab.Lab, m *mixed, name string, packets int64, do func()) {
 	t.Helper()
 	var captures []*lab.Capture
-	for _, link := range []string{"client0", "stranger0", "upstream0"} {
+	for _, link := range []string{"client0", "attacker0", "upstream0"} {
 		captures = append(captures, l.Gateway.CaptureAnswers(link))
 	}
 	ctx, stop := context.WithTimeout(t.Context(), mixedTime)
 	defer stop()
 	var flooding sync.WaitGroup
 	flooding.Go(func() {
-		if _, err := l.Stranger.FloodFrames(ctx, l.Gateway, m.next, 0); err != nil {
+		if _, err := l.Attacker.FloodFrames(ctx, l.Gateway, m.next, 0); err != nil {
 			t.Error(err)
 		}
 	})

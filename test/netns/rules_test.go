@@ -91,7 +91,7 @@ func TestRulesOfHiddenPortPrecedeOlderRules(t *testing.T) {
 	site.Start(t).Kill()
 	change(t, site, "  local: [", `  local: ["10.1.3.1:24", `)
 	g := site.Start(t)
-	if got := scanned(t, l.Stranger, all[0].listen.Addr(), 24, "-sS"); got != "filtered" {
+	if got := scanned(t, l.Attacker, all[0].listen.Addr(), 24, "-sS"); got != "filtered" {
 		t.Errorf("the port is %s, want filtered", got)
 	}
 	works(t, l, all, s.Greeting)

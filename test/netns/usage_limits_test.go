@@ -22,24 +22,24 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// longVariable set to 1 has strangers try as hard as the specification says, which takes some minutes; without it,
+// longVariable set to 1 has attackers try as hard as the specification says, which takes some minutes; without it,
 // it is a tenth of that or less.
 const longVariable = "KNOCKGW_LONG"
 
 const (
-	// strangersMemory is what strangers may take of the gateway's memory in all: 16,384 half-open flows of an open
+	// attackersMemory is what attackers may take of the gateway's memory in all: 16,384 half-open flows of an open
 	// service at 20 KiB each, which is 320 MiB, and the tables of sources.
-	strangersMemory = 400 << 20
+	attackersMemory = 400 << 20
 	// againMemory is how much more a second attack like the first may take, which finds every table filled
 	// already: what the garbage collector happens to leave.
 	againMemory = 48 << 20
-	// strangersFiles is how many descriptors strangers may cost: theirs take none; a scrape takes one, and so does a
+	// attackersFiles is how many descriptors attackers may cost: theirs take none; a scrape takes one, and so does a
 	// command at the control socket.
-	strangersFiles = 8
+	attackersFiles = 8
 
-	// strangersGoroutines is how many goroutines may be left of it all: those of a scrape and of visits that have
+	// attackersGoroutines is how many goroutines may be left of it all: those of a scrape and of visits that have
 	// just ended.
-	strangersGoroutines = 20
+	attackersGoroutines = 20
 	// shown is what part of a limit is worth a line.
 	shown = 0.1
 
@@ -53,7 +53,7 @@ const (
 	dialing = 64
 )
 
-// An onslaught is what strangers do to a gateway.
+// An onslaught is what attackers do to a gateway.
 type onslaught struct {
 	packets     int // of a scan, in both ways of refusing them
 	sources     int // that knock and begin handshakes, each of its own address
@@ -72,7 +72,7 @@ type besieged struct {
 	*lab.Lab
 
 	gateway    *lab.Gateway
-	open       door
+	open       endpoint
 	greeting   string
 	memory     int // bytes, anonymous
 	files      int
@@ -80,7 +80,7 @@ type besieged struct {
 	fullest    map[string]float64 // what part of a limit was used at the most
 }
 
-// Memory and descriptors have bounds whatever strangers do, and the same done again takes no more.
+// Memory and descriptors have bounds whatever attackers do, and the same done again takes no more.
 func TestGatewayBoundsUnauthorizedUsage(t *testing.T) {
 	for _, filter := range []string{"auto", "off"} {
 		t.Run("filter "+filter, func(t *testing.T) {
@@ -88,10 +88,10 @@ func TestGatewayBoundsUnauthorizedUsage(t *testing.T) {
 			l.TUN = "  filter: " + filter + "\n"
 			l.AnySource()
 			s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-			open := door{name: "open", mode: "auth", listen: netip.MustParseAddrPort("10.77.0.1:8001"), upstream: s.Addr}
-			hidden := door{name: "hidden", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:8002"), upstream: s.Addr}
+			open := endpoint{name: "open", mode: "auth", listen: netip.MustParseAddrPort("10.77.0.1:8001"), upstream: s.Addr}
+			hidden := endpoint{name: "hidden", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:8002"), upstream: s.Addr}
 			b := &besieged{Lab: l, open: open, greeting: s.Greeting, gateway: l.NewSite(t, program.get(t), configuration(open, hidden)).Start(t), fullest: make(map[string]float64)}
-			for _, d := range []door{open, hidden} {
+			for _, d := range []endpoint{open, hidden} {
 				if err := d.visit(t.Context(), alice(l.Client), s.Greeting); err != nil {
 					t.Fatal(err)
 				}
@@ -102,8 +102,8 @@ func TestGatewayBoundsUnauthorizedUsage(t *testing.T) {
 
 			b.attack(t, theOnslaught())
 			first := b.memory
-			if first-memory > strangersMemory {
-				t.Errorf("strangers took %d MiB, and may take %d", (first-memory)>>20, strangersMemory>>20)
+			if first-memory > attackersMemory {
+				t.Errorf("attackers took %d MiB, and may take %d", (first-memory)>>20, attackersMemory>>20)
 			}
 			defer b.afterwards(t, files, goroutines, open, hidden)
 			if filter == "auto" && os.Getenv(longVariable) != "1" {
@@ -117,14 +117,14 @@ func TestGatewayBoundsUnauthorizedUsage(t *testing.T) {
 	}
 }
 
-// afterwards looks at what is left of an attack: no descriptors, and doors that open.
-func (b *besieged) afterwards(t *testing.T, files int, goroutines float64, doors ...door) {
+// afterwards looks at what is left of an attack: no descriptors, and endpoints that open.
+func (b *besieged) afterwards(t *testing.T, files int, goroutines float64, endpoints ...endpoint) {
 	t.Helper()
-	if b.files-files > strangersFiles {
-		t.Errorf("strangers took %d descriptors", b.files-files)
+	if b.files-files > attackersFiles {
+		t.Errorf("attackers took %d descriptors", b.files-files)
 	}
 	time.Sleep(authDeadline)
-	for _, d := range doors {
+	for _, d := range endpoints {
 		if err := d.visit(t.Context(), alice(b.Client), b.greeting); err != nil {
 			t.Error(err)
 		}
@@ -137,7 +137,7 @@ func (b *besieged) afterwards(t *testing.T, files int, goroutines float64, doors
 	b.memory, b.files, b.goroutines = 0, 0, 0
 	b.look(t)
 	t.Logf("after: %d MiB, %d descriptors, %.0f goroutines", b.memory>>20, b.files, b.goroutines)
-	if b.goroutines > goroutines+strangersGoroutines {
+	if b.goroutines > goroutines+attackersGoroutines {
 		t.Errorf("of %.0f goroutines there are %.0f after it all", goroutines, b.goroutines)
 	}
 }
@@ -225,7 +225,7 @@ func (b *besieged) scan(ctx context.Context, packets int) (judged int, err error
 			return judged, fmt.Errorf("after %v only %d of %d packets were judged", onslaughtTime, judged, packets)
 		}
 		slice, stop := context.WithTimeout(ctx, scanSlice)
-		_, err = b.Stranger.Flood(slice, lab.Junk{Form: lab.Form(i % (int(lab.JunkIllFormed) + 1)), To: anywhere}, 0)
+		_, err = b.Attacker.Flood(slice, lab.Junk{Form: lab.Form(i % (int(lab.JunkIllFormed) + 1)), To: anywhere}, 0)
 		stop()
 		judged = int(refusedPackets(b.gateway) - before)
 	}
@@ -246,7 +246,7 @@ func (b *besieged) crowd(ctx context.Context, sources int) (sent int, err error)
 		{Form: lab.JunkV2, To: knocks, Sources: all},
 	} {
 		turn, stop := context.WithTimeout(ctx, time.Duration(sources)*time.Second/perSecond*11/10)
-		n, err := b.Stranger.Flood(turn, junk, perSecond)
+		n, err := b.Attacker.Flood(turn, junk, perSecond)
 		stop()
 		if sent += n; err != nil {
 			return sent, err
@@ -267,12 +267,12 @@ func (b *besieged) connect(ctx context.Context, connections int) (opened int, er
 		dials   errgroup.Group
 	)
 	dials.SetLimit(dialing)
-	from := []netip.Addr{b.Stranger.Addr4, b.Stranger.Other4}
+	from := []netip.Addr{b.Attacker.Addr4, b.Attacker.Other4}
 	for i := range connections {
 		dials.Go(func() error {
 			soon, stop := context.WithTimeout(ctx, refuseTime)
 			defer stop()
-			conn, err := b.Stranger.DialFrom(soon, from[i%len(from)], "tcp", b.open.listen.String())
+			conn, err := b.Attacker.DialFrom(soon, from[i%len(from)], "tcp", b.open.listen.String())
 			if err != nil {
 				if timedOut(err) || errors.Is(err, unix.ECONNRESET) {
 					return nil // refused, as some are to be: there is a limit for a source, and the oldest have to go
@@ -289,7 +289,7 @@ func (b *besieged) connect(ctx context.Context, connections int) (opened int, er
 	return int(begun.Load()), err
 }
 
-// wearOut says something to a service that answers strangers and waits until that has had enough.
+// wearOut says something to a service that answers attackers and waits until that has had enough.
 func wearOut(conn net.Conn) {
 	defer func() { _ = conn.Close() }()
 	if conn.SetDeadline(time.Now().Add(authDeadline+answerTime)) != nil {

@@ -79,7 +79,7 @@ func TestReadinessReportsCauses(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 0).String())
-	all := doors(s.Addr)
+	all := endpoints(s.Addr)
 	site := l.NewSite(t, program.get(t), configuration(all...))
 	if err := unix.Mount("tmpfs", site.State, "tmpfs", 0, "size=65536,mode=0700,uid=65534,gid=65534"); err != nil {
 		t.Fatal(err)
@@ -144,7 +144,7 @@ func readyAgain(t *testing.T, l *lab.Lab) {
 func TestReadinessFailsForUnknownUpstreamName(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
-	all := doors("nowhere.invalid:80")
+	all := endpoints("nowhere.invalid:80")
 	g := l.NewSite(t, program.get(t), configuration(all[0])).Start(t)
 	unready(t, l, g, "upstreams", "service "+all[0].name+": its upstream's name cannot be resolved")
 }
@@ -153,7 +153,7 @@ func TestReadinessFailsWhileDraining(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 0).String())
-	all := doors(s.Addr)
+	all := endpoints(s.Addr)
 	g := l.NewSite(t, program.get(t), configuration(all...)).Start(t)
 	conn, err := all[0].enter(soon(t, answerTime), alice(l.Client))
 	if err != nil {

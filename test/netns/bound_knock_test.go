@@ -12,17 +12,17 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// v2 is a lab with a gateway before a udp-v2 door of each family.
-func v2(t *testing.T) (l *lab.Lab, gateway *lab.Gateway, alice person, greeting string, all []methodDoor) {
+// v2 is a lab with a gateway before a udp-v2 endpoint of each family.
+func v2(t *testing.T) (l *lab.Lab, gateway *lab.Gateway, alice person, greeting string, all []methodEndpoint) {
 	t.Helper()
 	l = lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	all = methodDoors(s.Addr, protocol.MethodUDPv2)
+	all = methodEndpoints(s.Addr, protocol.MethodUDPv2)
 	for i := range all {
 		all[i].extra = nil // one use: what it leaves over would be the neighbour's to find
 	}
 	alice = newPerson(t, l.Client, "alice", aliceSecret)
-	text := knocking("length: 3") + clients(alice) + services(doorsOf(all)...)
+	text := knocking("length: 3") + clients(alice) + services(endpointsOf(all)...)
 	return l, l.NewSite(t, program.get(t), text).Start(t), alice, s.Greeting, all
 }
 
@@ -37,16 +37,16 @@ func TestBoundKnockRejectsOtherAddress(t *testing.T) {
 	tap := l.Client.Capture(lab.Link)
 	for i, d := range all {
 		neighbour := l.Client.Other(d.listen.Addr())
-		here, there := alice.visitor(), alice.visitor()
+		here, there := alice.peer(), alice.peer()
 		there.From = neighbour
 
 		// Sent from the address that it is bound to.
 		session := alice.knock(t, d.listen, d.flags("--bind-source")...)
 		d.shut(t, there, nil)
-		alice.admitted(t, d.door, session, greeting)
+		alice.admitted(t, d.endpoint, session, greeting)
 
 		// A knock of the neighbour's that has been caught on its way: it opens nothing to whoever sends it on, and
-		// the neighbour's own still opens his door.
+		// the neighbour's own still opens his endpoint.
 		port := d.listen.Port()
 		session = alice.knock(t, d.listen,
 			d.flags("--bind-source="+neighbour.String(), "--udp-port", fmt.Sprint(port))...)
@@ -79,9 +79,9 @@ func TestBoundKnockRejectsOtherPort(t *testing.T) {
 	for i, d := range all {
 		port := fmt.Sprintf("--bind-port=%d", 50123+i) // the last one's is in TIME_WAIT
 		session := hex.EncodeToString(alice.knock(t, d.listen, d.flags(port)...))
-		alice.refused(t, d.door) // from a port that the kernel has chosen
-		alice.reaches(t, d.door, greeting, "--no-knock", "--session", session, "--method", d.method, port)
-		alice.reaches(t, d.door, greeting, d.flags("--bind-port", "--bind-source")...) // one step, a port of its choice
+		alice.refused(t, d.endpoint) // from a port that the kernel has chosen
+		alice.reaches(t, d.endpoint, greeting, "--no-knock", "--session", session, "--method", d.method, port)
+		alice.reaches(t, d.endpoint, greeting, d.flags("--bind-port", "--bind-source")...) // one step, a port of its choice
 	}
 }
 
@@ -92,8 +92,8 @@ func TestKnockForOtherGatewayOpensNothing(t *testing.T) {
 		alice.knock(t, d.listen, "--method", d.method)
 		alice.knock(t, d.listen, "--method", d.method, "--gateway", "other."+gatewayName)
 		alice.knock(t, d.listen, d.flags("--port", fmt.Sprint(d.listen.Port()+1))...)
-		alice.refused(t, d.door)
-		alice.admitted(t, d.door, alice.knock(t, d.listen, d.flags()...), greeting)
+		alice.refused(t, d.endpoint)
+		alice.admitted(t, d.endpoint, alice.knock(t, d.listen, d.flags()...), greeting)
 	}
 	if got := knocked(gateway, "ok"); got != len(all) {
 		t.Errorf("%d knocks were good, want %d", got, len(all))

@@ -27,7 +27,7 @@ func TestHostSSHIsHidden(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap")
 	l := lab.New(t)
-	for _, name := range []string{"all", "client0", "stranger0", "upstream0"} {
+	for _, name := range []string{"all", "client0", "attacker0", "upstream0"} {
 		l.Gateway.Sysctl("ipv4/conf/"+name+"/rp_filter", "1")
 	}
 	l.Gateway.MustRun("sh", "-ec", othersRules)
@@ -37,11 +37,11 @@ func TestHostSSHIsHidden(t *testing.T) {
 	before := rules()
 	server := serveSSH(t, l.Gateway, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), sshPort))
 	visible := l.Gateway.ServeLines("[::]:23")
-	ssh4 := door{name: "ssh", listen: netip.AddrPortFrom(netip.MustParseAddr(own4), sshPort), upstream: "127.0.0.1:22"}
-	ssh6 := door{name: "ssh6", listen: netip.AddrPortFrom(netip.MustParseAddr(own6), sshPort), upstream: "127.0.0.1:22"}
+	ssh4 := endpoint{name: "ssh", listen: netip.AddrPortFrom(netip.MustParseAddr(own4), sshPort), upstream: "127.0.0.1:22"}
+	ssh6 := endpoint{name: "ssh6", listen: netip.AddrPortFrom(netip.MustParseAddr(own6), sshPort), upstream: "127.0.0.1:22"}
 	l.TUN = "  local: [\"" + ssh4.listen.String() + "\", \"" + ssh6.listen.String() + "\"]\n"
 	h := hide(t, l, protocol.MethodUDP, ssh4, ssh6)
-	for _, d := range []door{ssh4, ssh6} {
+	for _, d := range []endpoint{ssh4, ssh6} {
 		options := append(server.options("knockgw connect "+d.name), "-o", "HostKeyAlias=ssh")
 		out := h.run(t, "ssh", append(options, "root@"+d.name, "echo here I am")...)
 		if !strings.Contains(out, "here I am") {
@@ -51,7 +51,7 @@ func TestHostSSHIsHidden(t *testing.T) {
 		original := filepath.Join(t.TempDir(), "original")
 		want := random(t, original, 20_000_000)
 		h.run(t, "scp", append(append([]string{"-q"}, options...), original, "root@"+d.name+":"+original+".up")...)
-		mum(t, l, []door{d}, true)
+		mum(t, l, []endpoint{d}, true)
 		h.run(t, "scp", append(append([]string{"-q"}, options...), "root@"+d.name+":"+original+".up", original+".back")...)
 		if got := digest(t, original+".back"); got != want {
 			t.Error("what came back is not what went there")
@@ -82,7 +82,7 @@ func TestHostSSHIsHidden(t *testing.T) {
 				closeConn(t, conn)
 			}
 			udp := l.Gateway.ListenPacket("udp", netip.AddrPortFrom(own, 5353).String())
-			conn, err := l.Stranger.Dial(soon(t, admitTime), "udp", udp.LocalAddr().String())
+			conn, err := l.Attacker.Dial(soon(t, admitTime), "udp", udp.LocalAddr().String())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -97,7 +97,7 @@ func TestHostSSHIsHidden(t *testing.T) {
 				t.Errorf("a datagram to another port of %s: %q, %v", a, b[:n], err)
 			}
 			closeConn(t, conn)
-			if out, err := l.Stranger.Run(soon(t, admitTime), "nmap", "-sn", "-n", "-PE", "--disable-arp-ping", family(own), a); err != nil || !strings.Contains(out, "1 host up") {
+			if out, err := l.Attacker.Run(soon(t, admitTime), "nmap", "-sn", "-n", "-PE", "--disable-arp-ping", family(own), a); err != nil || !strings.Contains(out, "1 host up") {
 				t.Errorf("a ping of %s: %v\n%s", a, err, out)
 			}
 		}
@@ -114,7 +114,7 @@ func TestHostSSHIsHidden(t *testing.T) {
 	})
 	h.gateway.Stop()
 	h.filtered(t, ssh4)
-	mum(t, l, []door{ssh4, ssh6}, false)
+	mum(t, l, []endpoint{ssh4, ssh6}, false)
 	h.gateway.Down(t)
 	if now := rules(); now != before {
 		t.Errorf("the rules are\n%s\nand were\n%s", now, before)

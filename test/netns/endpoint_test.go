@@ -21,15 +21,15 @@ const (
 	knockPort = 62201
 	// admitTime is how long a rightful client may take to get in, on a busy machine.
 	admitTime = 10 * time.Second
-	// refuseTime is how long a stranger waits at a hidden door. It is longer than a SYN waits for a knock, and
+	// refuseTime is how long an attacker waits at a hidden endpoint. It is longer than a SYN waits for a knock, and
 	// than the kernel waits before it sends the SYN again.
 	refuseTime = 1500 * time.Millisecond
 	// authDeadline is what the configurations below give an authentication.
 	authDeadline = 2 * time.Second
 )
 
-// A door is a service of the gateway under test.
-type door struct {
+// An endpoint is a service of the gateway under test.
+type endpoint struct {
 	name     string
 	listen   netip.AddrPort
 	mode     string
@@ -39,21 +39,21 @@ type door struct {
 	extra    []string // further lines of its configuration
 }
 
-// knocks and authenticates say what the door demands, and hidden whether it is silent to a stranger's SYN.
-func (d door) knocks() bool        { return d.mode != "auth" }
-func (d door) authenticates() bool { return d.mode != "knock" }
-func (d door) hidden() bool        { return d.mode != "auth" && !d.visible }
+// knocks and authenticates say what the endpoint demands, and hidden whether it is silent to an attacker's SYN.
+func (d endpoint) knocks() bool        { return d.mode != "auth" }
+func (d endpoint) authenticates() bool { return d.mode != "knock" }
+func (d endpoint) hidden() bool        { return d.mode != "auth" && !d.visible }
 
-// doors makes a door of every kind in both families, all before one upstream.
-func doors(upstream string) []door {
-	var all []door
+// endpoints makes an endpoint of every kind in both families, all before one upstream.
+func endpoints(upstream string) []endpoint {
+	var all []endpoint
 	for _, host := range []string{"10.77.0.1", "fd77::1"} {
 		family := "v4"
 		addr := netip.MustParseAddr(host)
 		if addr.Is6() {
 			family = "v6"
 		}
-		for i, d := range []door{
+		for i, d := range []endpoint{
 			{name: "auth", mode: "auth"},
 			{name: "knock", mode: "knock"},
 			{name: "knock-auth", mode: "knock-auth"},
@@ -74,8 +74,8 @@ const (
 	bobSecret   = "bob's secret, thirty-two bytes.."
 )
 
-// configuration is the site's part of a configuration with these doors.
-func configuration(all ...door) string {
+// configuration is the site's part of a configuration with these endpoints.
+func configuration(all ...endpoint) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "knock: {udp_port: %d, window: 30s}\n", knockPort)
 	fmt.Fprintf(&b, "clients:\n  - {id: alice, secret: %q, services: [", aliceSecret)
@@ -84,14 +84,14 @@ func configuration(all ...door) string {
 	}
 	// Bob's one service is before nothing and is nobody else's.
 	fmt.Fprintf(&b, "]}\n  - {id: bob, secret: %q, services: [bobs]}\n", bobSecret)
-	bobs := door{name: "bobs", listen: netip.MustParseAddrPort("10.77.0.200:9999"), mode: "knock",
+	bobs := endpoint{name: "bobs", listen: netip.MustParseAddrPort("10.77.0.200:9999"), mode: "knock",
 		upstream: "10.1.3.2:9"}
-	b.WriteString(services(append([]door{bobs}, all...)...))
+	b.WriteString(services(append([]endpoint{bobs}, all...)...))
 	return b.String()
 }
 
-// services is the doors' part of a configuration.
-func services(all ...door) string {
+// services is the endpoints' part of a configuration.
+func services(all ...endpoint) string {
 	var b strings.Builder
 	b.WriteString("services:\n")
 	for _, d := range all {
@@ -118,13 +118,13 @@ func services(all ...door) string {
 	return b.String()
 }
 
-// alice is the client who may enter every door.
-func alice(h *lab.Host) lab.Visitor {
-	return lab.Visitor{Host: h, ID: "alice", Secret: []byte(aliceSecret), KnockPort: knockPort}
+// alice is the client who may enter every endpoint.
+func alice(h *lab.Host) lab.Peer {
+	return lab.Peer{Host: h, ID: "alice", Secret: []byte(aliceSecret), KnockPort: knockPort}
 }
 
-// enter does what a door demands, knock and SYN without a pause between them.
-func (d door) enter(ctx context.Context, v lab.Visitor) (net.Conn, error) {
+// enter does what an endpoint demands, knock and SYN without a pause between them.
+func (d endpoint) enter(ctx context.Context, v lab.Peer) (net.Conn, error) {
 	var session []byte
 	if d.authenticates() {
 		session = lab.NewSession()
@@ -138,7 +138,7 @@ func (d door) enter(ctx context.Context, v lab.Visitor) (net.Conn, error) {
 }
 
 // enterAs is enter without the knock.
-func (d door) enterAs(ctx context.Context, v lab.Visitor, session []byte) (conn net.Conn, err error) {
+func (d endpoint) enterAs(ctx context.Context, v lab.Peer, session []byte) (conn net.Conn, err error) {
 	if d.authenticates() {
 		conn, err = v.DialAuth(ctx, d.listen, session)
 	} else {
@@ -150,8 +150,8 @@ func (d door) enterAs(ctx context.Context, v lab.Visitor, session []byte) (conn 
 	return conn, nil
 }
 
-// visit enters a door, asks the upstream and leaves.
-func (d door) visit(ctx context.Context, v lab.Visitor, greeting string) error {
+// visit enters an endpoint, asks the upstream and leaves.
+func (d endpoint) visit(ctx context.Context, v lab.Peer, greeting string) error {
 	ctx, cancel := context.WithTimeout(ctx, admitTime)
 	defer cancel()
 	conn, err := d.enter(ctx, v)
@@ -165,10 +165,10 @@ func (d door) visit(ctx context.Context, v lab.Visitor, greeting string) error {
 	return errors.Join(err, conn.Close())
 }
 
-// shut fails the test unless a door stays shut for somebody who has done whatever he could to prepare, and
-// who writes auth once he is connected. A hidden door says nothing; an open one accepts the connection, says
+// shut fails the test unless an endpoint stays shut for somebody who has done whatever he could to prepare, and
+// who writes auth once he is connected. A hidden endpoint says nothing; an open one accepts the connection, says
 // nothing, and ends it no sooner and not much later than at the deadline.
-func (d door) shut(t *testing.T, v lab.Visitor, auth []byte) {
+func (d endpoint) shut(t *testing.T, v lab.Peer, auth []byte) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), refuseTime)
 	defer cancel()
@@ -190,9 +190,9 @@ func (d door) shut(t *testing.T, v lab.Visitor, auth []byte) {
 	d.mute(t, conn, auth)
 }
 
-// mute fails the test unless a door that has accepted a connection takes auth without a word and ends it at
+// mute fails the test unless an endpoint that has accepted a connection takes auth without a word and ends it at
 // its deadline.
-func (d door) mute(t *testing.T, conn net.Conn, auth []byte) {
+func (d endpoint) mute(t *testing.T, conn net.Conn, auth []byte) {
 	t.Helper()
 	defer closeConn(t, conn)
 	began := time.Now()

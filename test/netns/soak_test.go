@@ -41,7 +41,7 @@ type day struct {
 	site    *lab.Site
 	gateway *lab.Gateway
 	lines   *lab.LineServer
-	office  door // where people work
+	office  endpoint // where people work
 	bulk    *iperf
 }
 
@@ -50,9 +50,9 @@ func newDay(t *testing.T) *day {
 	t.Helper()
 	l := lab.New(t)
 	d := &day{Lab: l, lines: l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())}
-	d.office = door{name: "office", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:22"), upstream: d.lines.Addr}
+	d.office = endpoint{name: "office", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:22"), upstream: d.lines.Addr}
 	d.bulk = serveIperf(d.Lab)
-	text := strings.Replace(configuration(d.office, d.bulk.door), "  - {id: bob", fmt.Sprintf("  - {id: carol, secret: %q}\n  - {id: dave, secret: %q}\n  - {id: bob",
+	text := strings.Replace(configuration(d.office, d.bulk.endpoint), "  - {id: bob", fmt.Sprintf("  - {id: carol, secret: %q}\n  - {id: dave, secret: %q}\n  - {id: bob",
 		carolSecret, daveSecret), 1)
 	d.site = l.NewSite(t, program.get(t), text+"audit: {file: audit.log}\n")
 	d.gateway = d.site.Start(t)
@@ -80,7 +80,7 @@ func (d *day) flows(t *testing.T) []control.Flow {
 }
 
 // enter begins a session in the office.
-func (d *day) enter(t *testing.T, v lab.Visitor) net.Conn {
+func (d *day) enter(t *testing.T, v lab.Peer) net.Conn {
 	t.Helper()
 	conn, err := d.office.enter(soon(t, admitTime), v)
 	if err != nil {
@@ -151,7 +151,7 @@ func (d *day) reloadsUnderLoad(t *testing.T, session net.Conn) {
 	})
 	time.Sleep(2 * time.Second) // until iperf3 is at it, whose own handshake takes several round trips
 
-	added := door{name: "added", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.9:8100"), upstream: d.lines.Addr}
+	added := endpoint{name: "added", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.9:8100"), upstream: d.lines.Addr}
 	change(t, d.site, "services:\n  - name", services(added)+"  - name")
 	change(t, d.site, "services: [", "services: [added, ")
 	if out := d.says(t, "reload"); !strings.Contains(out, "service added added") {
@@ -176,7 +176,7 @@ func (d *day) reloadsUnderLoad(t *testing.T, session net.Conn) {
 }
 
 func (d *day) explainsAClock(t *testing.T) {
-	dave := lab.Visitor{Host: d.Client, ID: "dave", Secret: []byte(daveSecret), KnockPort: knockPort, Behind: daveBehind}
+	dave := lab.Peer{Host: d.Client, ID: "dave", Secret: []byte(daveSecret), KnockPort: knockPort, Behind: daveBehind}
 	if err := dave.Knock(t.Context(), d.office.listen, lab.NewSession()); err != nil {
 		t.Fatal(err)
 	}
@@ -302,8 +302,8 @@ func (d *day) hasARecord(t *testing.T) {
 			}
 		}
 	}
-	if strings.Contains(string(b), d.Stranger.Addr4.String()) {
-		t.Error("strangers are in the audit, and could fill it")
+	if strings.Contains(string(b), d.Attacker.Addr4.String()) {
+		t.Error("attackers are in the audit, and could fill it")
 	}
 	if t.Failed() {
 		t.Logf("the audit:\n%s", b)

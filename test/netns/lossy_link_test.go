@@ -98,18 +98,18 @@ func lossyTries(t *testing.T, seed uint64, addresses int) {
 	t.Helper()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	h := hide(t, l, protocol.MethodUDP, door{name: "lines", listen: netip.MustParseAddrPort("10.77.0.1:7000"), upstream: s.Addr})
+	h := hide(t, l, protocol.MethodUDP, endpoint{name: "lines", listen: netip.MustParseAddrPort("10.77.0.1:7000"), upstream: s.Addr})
 	end := lossy(t, l, seed)
 	var (
 		mu       sync.Mutex
 		times    []time.Duration
 		failures []string
 		all      errgroup.Group
-		people   = make(chan stranger, lossAtOnce)
+		people   = make(chan attacker, lossAtOnce)
 	)
 	for n := range lossAtOnce {
 		if n < addresses {
-			people <- h.stranger(t, n)
+			people <- h.attacker(t, n)
 			continue
 		}
 		again := <-people
@@ -152,9 +152,9 @@ func lossyTries(t *testing.T, seed uint64, addresses int) {
 	}
 }
 
-// A stranger to the others, who tries at the same time: with a user and an address of their own, as people are who have
+// An attacker to the others, who tries at the same time: with a user and an address of their own, as people are who have
 // nothing to do with one another.
-type stranger struct {
+type attacker struct {
 	uid uint32
 	dir string // of profiles
 }
@@ -162,10 +162,10 @@ type stranger struct {
 // firstUID is the user of the first of them; nobody else has it.
 const firstUID = 70001
 
-// stranger makes number n of them.
-func (h *hiding) stranger(t *testing.T, n int) stranger {
+// attacker makes number n of them.
+func (h *hiding) attacker(t *testing.T, n int) attacker {
 	t.Helper()
-	who := stranger{uid: uint32(firstUID + n)}
+	who := attacker{uid: uint32(firstUID + n)}
 	dir, err := os.MkdirTemp("", "knockgw-person-")
 	if err != nil {
 		t.Fatal(err)
@@ -192,7 +192,7 @@ func (h *hiding) stranger(t *testing.T, n int) stranger {
 }
 
 // tryConnect runs "knockgw connect", and returns how long it took until the upstream's answer was there.
-func (h *hiding) tryConnect(t *testing.T, who stranger, greeting string) (time.Duration, error) {
+func (h *hiding) tryConnect(t *testing.T, who attacker, greeting string) (time.Duration, error) {
 	cmd := h.Client.Command(context.Background(), program.get(t).Path, "connect", "lines")
 	cmd.Env = append(os.Environ(), profile.DirectoryVariable+"="+who.dir)
 	cmd.Dir = "/"

@@ -28,7 +28,7 @@ func TestKnownClientAdmittedDuringJunk(t *testing.T) {
 	l := lab.New(t)
 	l.AnySource()
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	d := door{name: "ssh", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:22"), upstream: s.Addr}
+	d := endpoint{name: "ssh", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:22"), upstream: s.Addr}
 	var text strings.Builder
 	text.WriteString(knocking("length: 3") + "clients:\n")
 	for i := range manyClients {
@@ -37,7 +37,7 @@ func TestKnownClientAdmittedDuringJunk(t *testing.T) {
 	text.WriteString(services(d))
 	gateway := l.NewSite(t, program.get(t), text.String()).Start(t)
 	last := manyClients - 1 // tried last by whoever tries all
-	v := lab.Visitor{Host: l.Client, ID: fmt.Sprintf("client-%d", last), KnockPort: knockPort,
+	v := lab.Peer{Host: l.Client, ID: fmt.Sprintf("client-%d", last), KnockPort: knockPort,
 		Secret: fmt.Appendf(nil, "the secret of client %d", last)}
 	if err := d.visit(t.Context(), v, s.Greeting); err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func TestKnownClientAdmittedDuringJunk(t *testing.T) {
 			junk := lab.Junk{Form: lab.JunkV1, Sources: sources, To: netip.AddrPortFrom(d.listen.Addr(), knockPort)}
 			var flooding sync.WaitGroup
 			flooding.Go(func() {
-				if _, err := l.Stranger.Flood(ctx, junk, junkRate); err != nil {
+				if _, err := l.Attacker.Flood(ctx, junk, junkRate); err != nil {
 					t.Error(err)
 				}
 			})

@@ -17,7 +17,7 @@ func TestReloadDefersHostPorts(t *testing.T) {
 	lab.RequireTools(t, "nmap")
 	l, site, s, _, all := hides(t)
 	gateway := site.Start(t)
-	visits := func(t *testing.T, v lab.Visitor) {
+	visits := func(t *testing.T, v lab.Peer) {
 		t.Helper()
 		for _, d := range all {
 			if err := d.visit(t.Context(), v, s.Greeting); err != nil {
@@ -66,12 +66,12 @@ func TestReloadDefersHostPorts(t *testing.T) {
 		says(t, 0, "reload --dry-run", waits)
 		says(t, 0, "reload", waits)
 		says(t, 0, "status", "tun.local")
-		door := services(door{name: "later", listen: later, mode: "knock", upstream: s.Addr})
-		change(t, site, "services:\n  - name", door+"  - name")
+		endpoint := services(endpoint{name: "later", listen: later, mode: "knock", upstream: s.Addr})
+		change(t, site, "services:\n  - name", endpoint+"  - name")
 		says(t, exitConfiguration, "reload", "later", "restart the gateway")
-		change(t, site, door, "services:\n")
+		change(t, site, endpoint, "services:\n")
 		visits(t, alice(l.Client))
-		if got := scanned(t, l.Stranger, later.Addr(), int(later.Port()), "-sS"); got != "closed" {
+		if got := scanned(t, l.Attacker, later.Addr(), int(later.Port()), "-sS"); got != "closed" {
 			t.Errorf("%v is %s before the restart, want closed", later, got)
 		}
 	})
@@ -83,7 +83,7 @@ func TestReloadDefersHostPorts(t *testing.T) {
 		v := alice(l.Client)
 		v.KnockPort = otherKnocks
 		visits(t, v)
-		if got := scanned(t, l.Stranger, later.Addr(), int(later.Port()), "-sS"); got != "filtered" {
+		if got := scanned(t, l.Attacker, later.Addr(), int(later.Port()), "-sS"); got != "filtered" {
 			t.Errorf("%v is %s after the restart, want filtered", later, got)
 		}
 	})

@@ -39,7 +39,7 @@ func TestGateDropsNoSegmentOfAClient(t *testing.T) {
 		_ = upstream.Close()
 		served.Wait()
 	})
-	all := doors(upstream.Addr().String())[:4] // of IPv4
+	all := endpoints(upstream.Addr().String())[:4] // of IPv4
 	gateway := l.NewSite(t, program.get(t), configuration(all...)).Start(t)
 
 	devices := [2]*os.File{l.Client.Device(farDevice, lossClient), l.Gateway.Device(nearDevice, lossGateway)}
@@ -96,7 +96,7 @@ func echoAll(l net.Listener, all *sync.WaitGroup) {
 }
 
 // echoThrough sends and receives at the same time, and ends in good order.
-func echoThrough(ctx context.Context, d door, who lab.Visitor) error {
+func echoThrough(ctx context.Context, d endpoint, who lab.Peer) error {
 	ctx, cancel := context.WithTimeout(ctx, honestTime)
 	defer cancel()
 	conn, err := d.enter(ctx, who)

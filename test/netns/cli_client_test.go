@@ -42,9 +42,9 @@ func (p person) at(h *lab.Host) person {
 	return p
 }
 
-// visitor is the person without the program.
-func (p person) visitor() lab.Visitor {
-	return lab.Visitor{Host: p.host, ID: p.id, Secret: []byte(p.secret), KnockPort: knockPort}
+// peer is the person without the program.
+func (p person) peer() lab.Peer {
+	return lab.Peer{Host: p.host, ID: p.id, Secret: []byte(p.secret), KnockPort: knockPort}
 }
 
 func (p person) args(command string, target netip.AddrPort, flags []string) []string {
@@ -73,8 +73,8 @@ func (p person) connect(ctx context.Context, target netip.AddrPort, line string,
 	return p.host.RunCommand(cmd)
 }
 
-// reaches fails the test unless "knockgw connect" with these flags gets the greeting of the door's upstream.
-func (p person) reaches(t *testing.T, d door, greeting string, flags ...string) {
+// reaches fails the test unless "knockgw connect" with these flags gets the greeting of the endpoint's upstream.
+func (p person) reaches(t *testing.T, d endpoint, greeting string, flags ...string) {
 	t.Helper()
 	out, err := p.connect(soon(t, 2*admitTime), d.listen, "bye", flags...)
 	if err != nil || strings.TrimSpace(out) != greeting {
@@ -82,10 +82,10 @@ func (p person) reaches(t *testing.T, d door, greeting string, flags ...string) 
 	}
 }
 
-// admitted fails the test unless the door takes the person for a session that a knock has carried.
-func (p person) admitted(t *testing.T, d door, session []byte, greeting string) {
+// admitted fails the test unless the endpoint takes the person for a session that a knock has carried.
+func (p person) admitted(t *testing.T, d endpoint, session []byte, greeting string) {
 	t.Helper()
-	conn, err := d.enterAs(soon(t, admitTime), p.visitor(), session)
+	conn, err := d.enterAs(soon(t, admitTime), p.peer(), session)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,12 +95,12 @@ func (p person) admitted(t *testing.T, d door, session []byte, greeting string) 
 	closeConn(t, conn)
 }
 
-// refused fails the test if one of the doors opens to the person, who tries them all at once.
-func (p person) refused(t *testing.T, doors ...door) {
+// refused fails the test if one of the endpoints opens to the person, who tries them all at once.
+func (p person) refused(t *testing.T, endpoints ...endpoint) {
 	t.Helper()
 	var trying sync.WaitGroup
-	for _, d := range doors {
-		trying.Go(func() { d.shut(t, p.visitor(), nil) })
+	for _, d := range endpoints {
+		trying.Go(func() { d.shut(t, p.peer(), nil) })
 	}
 	trying.Wait()
 }

@@ -45,7 +45,7 @@ func hostileWhileRunning() []hostileHost {
 		{name: "a rule to another table", hurt: "ip route add 10.77.0.0/16 dev client0 table 200 && ip rule add pref 100 lookup 200", undo: "ip rule del pref 100; ip route flush table 200"},
 		{name: "a default route by the upstreams' interface", hurt: "ip route add default dev upstream0 table 200 && ip rule add pref 100 iif lo lookup 200", undo: "ip rule del pref 100; ip route flush table 200",
 			says: "iif upstream0"},
-		{name: "a rule by interface that rejects", hurt: "ip rule add pref 1 iif stranger0 unreachable", undo: "ip rule del pref 1"},
+		{name: "a rule by interface that rejects", hurt: "ip rule add pref 1 iif attacker0 unreachable", undo: "ip rule del pref 1"},
 		{name: "a rule of equal priority", hurt: "ip rule add pref 0 to 10.77.0.0/24 prohibit", undo: "ip rule del pref 0 to 10.77.0.0/24 prohibit"},
 		{name: "a rule by mark", hurt: "ip rule add pref 5 fwmark 1 lookup main", undo: "ip rule del pref 5"},
 		{name: "a rule of a VPN", hurt: "ip route add 10.77.0.0/16 dev client0 table 51820 && ip rule add pref 6 not fwmark 51820 lookup 51820", undo: "ip rule del pref 6; ip route flush table 51820"},
@@ -53,9 +53,9 @@ func hostileWhileRunning() []hostileHost {
 		{name: "a protected address of IPv6 on the loopback", hurt: "ip -6 addr add fd77::1/128 dev lo nodad", undo: "ip -6 addr del fd77::1/128 dev lo"},
 		{name: "a protected network on an interface", hurt: "ip addr add 10.77.0.5/24 dev upstream0", undo: "ip addr del 10.77.0.5/24 dev upstream0"},
 		{name: "another address in the own subnet", hurt: "ip addr add 10.1.3.77/24 dev upstream0", undo: "ip addr del 10.1.3.77/24 dev upstream0"},
-		{name: "proxy ARP of an interface", hurt: "sysctl -qw net.ipv4.conf.stranger0.proxy_arp=1", undo: "sysctl -qw net.ipv4.conf.stranger0.proxy_arp=0"},
-		{name: "a proxied neighbour", hurt: "ip neigh add proxy 10.77.0.1 dev stranger0", undo: "ip neigh del proxy 10.77.0.1 dev stranger0"},
-		{name: "a proxied neighbour of IPv6", hurt: "sysctl -qw net.ipv6.conf.stranger0.proxy_ndp=1 && ip -6 neigh add proxy fd77::1 dev stranger0", undo: "ip -6 neigh del proxy fd77::1 dev stranger0"},
+		{name: "proxy ARP of an interface", hurt: "sysctl -qw net.ipv4.conf.attacker0.proxy_arp=1", undo: "sysctl -qw net.ipv4.conf.attacker0.proxy_arp=0"},
+		{name: "a proxied neighbour", hurt: "ip neigh add proxy 10.77.0.1 dev attacker0", undo: "ip neigh del proxy 10.77.0.1 dev attacker0"},
+		{name: "a proxied neighbour of IPv6", hurt: "sysctl -qw net.ipv6.conf.attacker0.proxy_ndp=1 && ip -6 neigh add proxy fd77::1 dev attacker0", undo: "ip -6 neigh del proxy fd77::1 dev attacker0"},
 		{name: "forwarding off", hurt: "sysctl -qw net.ipv4.ip_forward=0", undo: "sysctl -qw net.ipv4.ip_forward=1", says: "sysctl -w net.ipv4.ip_forward=1"},
 		{name: "forwarding of IPv6 off", hurt: "sysctl -qw net.ipv6.conf.all.forwarding=0", undo: "sysctl -qw net.ipv6.conf.all.forwarding=1", says: "sysctl -w net.ipv6.conf.all.forwarding=1"},
 		{name: "forwarding of the device off", hurt: "sysctl -qw net.ipv4.conf.knock0.forwarding=0", undo: "sysctl -qw net.ipv4.conf.knock0.forwarding=1", says: "net.ipv4.conf.knock0.forwarding=1"},
@@ -76,7 +76,7 @@ func hostileAtStart() []hostileHost {
 	return []hostileHost{
 		{name: "a rule that comes first", hurt: "ip rule add pref 0 lookup main", undo: "ip rule del pref 0 lookup main", says: "past the gateway"},
 		{name: "a rule that drops comes first", hurt: "ip rule add pref 0 to 10.77.0.0/24 blackhole", undo: "ip rule del pref 0 to 10.77.0.0/24 blackhole", says: "drops what comes for"},
-		{name: "a rule by interface comes first", hurt: "ip rule add pref 0 iif stranger0 prohibit", undo: "ip rule del pref 0 iif stranger0 prohibit", says: "iif stranger0"},
+		{name: "a rule by interface comes first", hurt: "ip rule add pref 0 iif attacker0 prohibit", undo: "ip rule del pref 0 iif attacker0 prohibit", says: "iif attacker0"},
 		{name: "a protected address on the loopback", hurt: "ip addr add 10.77.0.1/32 dev lo", undo: "ip addr del 10.77.0.1/32 dev lo", says: "is an address of this host"},
 		{name: "a narrower route in the gateway's table", hurt: "ip route add 10.77.0.0/25 dev upstream0 table 108", undo: "ip route del 10.77.0.0/25 table 108", says: "10.77.0.0/25"},
 		{name: "upstreams behind the default route", hurt: "ip route add default via 10.1.3.9", undo: "ip route del default", says: "iif upstream0"},
@@ -86,12 +86,12 @@ func hostileAtStart() []hostileHost {
 }
 
 // hostileLab protects a routed prefix and the gateway's own subnet, in both families.
-func hostileLab(t *testing.T) (*lab.Lab, *lab.Site, *lab.LineServer, []door) {
+func hostileLab(t *testing.T) (*lab.Lab, *lab.Site, *lab.LineServer, []endpoint) {
 	t.Helper()
 	lab.RequireTools(t, "nft", "iptables")
 	l, site, s, all := subnetSite(t)
 	device := []string{"upstream_device: " + upstreamDevice}
-	routed := []door{
+	routed := []endpoint{
 		{name: "routed-v4", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:7000"), upstream: "10.1.3.2:7000", extra: device},
 		{name: "routed-v6", mode: "knock-auth", listen: netip.MustParseAddrPort("[fd77::1]:7000"), upstream: "[fd01:3::2]:7000", extra: device},
 	}

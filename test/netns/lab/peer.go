@@ -15,7 +15,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// A Format is the form in which a visitor authenticates.
+// A Format is the form in which a peer authenticates.
 type Format int
 
 // The two forms of the specification.
@@ -27,17 +27,17 @@ const (
 // maxFrame is the default limit of a frame v1 in bytes.
 const maxFrame = 1024
 
-// A Visitor is somebody who knocks and authenticates, from a host of the lab: the rightful client, or with a
+// A Peer is somebody who knocks and authenticates, from a host of the lab: the rightful client, or with a
 // field changed, somebody who is not. It speaks through package protocol alone, message by message, so that
 // a test can hold back, repeat and mix up what a well-behaved client never would.
-type Visitor struct {
+type Peer struct {
 	Host *Host
 	// From is the source address; the zero Addr is the host's first.
 	From netip.Addr
 	// ID and Secret are the identity.
 	ID     string
 	Secret []byte
-	// Behind is how far the visitor's clock is behind; a negative one is ahead.
+	// Behind is how far the peer's clock is behind; a negative one is ahead.
 	Behind time.Duration
 	// KnockPort is where knocks go to; 0 is the service's own port number.
 	KnockPort uint16
@@ -53,14 +53,14 @@ func NewSession() []byte {
 	return id
 }
 
-func (v Visitor) identity() (*protocol.Client, error) {
+func (v Peer) identity() (*protocol.Client, error) {
 	return protocol.NewClient(v.ID, v.Secret)
 }
 
-func (v Visitor) now() int64 { return time.Now().Add(-v.Behind).UnixMilli() }
+func (v Peer) now() int64 { return time.Now().Add(-v.Behind).UnixMilli() }
 
 // KnockFor makes a knock for a service, to be sent whenever.
-func (v Visitor) KnockFor(service netip.AddrPort, session []byte) ([]byte, error) {
+func (v Peer) KnockFor(service netip.AddrPort, session []byte) ([]byte, error) {
 	c, err := v.identity()
 	if err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func (v Visitor) KnockFor(service netip.AddrPort, session []byte) ([]byte, error
 }
 
 // Send sends a knock, made now or long ago, to the knock port of a service.
-func (v Visitor) Send(ctx context.Context, service netip.AddrPort, knock []byte) error {
+func (v Peer) Send(ctx context.Context, service netip.AddrPort, knock []byte) error {
 	port := v.KnockPort
 	if port == 0 {
 		port = service.Port()
@@ -84,7 +84,7 @@ func (v Visitor) Send(ctx context.Context, service netip.AddrPort, knock []byte)
 }
 
 // Knock makes a knock and sends it.
-func (v Visitor) Knock(ctx context.Context, service netip.AddrPort, session []byte) error {
+func (v Peer) Knock(ctx context.Context, service netip.AddrPort, session []byte) error {
 	knock, err := v.KnockFor(service, session)
 	if err != nil {
 		return err
@@ -93,12 +93,12 @@ func (v Visitor) Knock(ctx context.Context, service netip.AddrPort, session []by
 }
 
 // Dial connects to a service and says nothing.
-func (v Visitor) Dial(ctx context.Context, service netip.AddrPort) (net.Conn, error) {
+func (v Peer) Dial(ctx context.Context, service netip.AddrPort) (net.Conn, error) {
 	return v.Host.DialFrom(ctx, v.From, "tcp", service.String())
 }
 
 // AuthFor makes the authentication for a service, to be written whenever.
-func (v Visitor) AuthFor(service netip.AddrPort, session []byte) ([]byte, error) {
+func (v Peer) AuthFor(service netip.AddrPort, session []byte) ([]byte, error) {
 	c, err := v.identity()
 	if err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ func (v Visitor) AuthFor(service netip.AddrPort, session []byte) ([]byte, error)
 }
 
 // DialAuth connects to a service and authenticates; with Proof it waits for the server's and verifies it.
-func (v Visitor) DialAuth(ctx context.Context, service netip.AddrPort, session []byte) (net.Conn, error) {
+func (v Peer) DialAuth(ctx context.Context, service netip.AddrPort, session []byte) (net.Conn, error) {
 	auth, err := v.AuthFor(service, session)
 	if err != nil {
 		return nil, err
@@ -137,7 +137,7 @@ func (v Visitor) DialAuth(ctx context.Context, service netip.AddrPort, session [
 var errProof = errors.New("the server's proof is wrong")
 
 // verifyProof reads the answer to an authentication that asked for one.
-func (v Visitor) verifyProof(ctx context.Context, conn net.Conn, service netip.AddrPort, auth []byte) error {
+func (v Peer) verifyProof(ctx context.Context, conn net.Conn, service netip.AddrPort, auth []byte) error {
 	if at, ok := ctx.Deadline(); ok {
 		if err := conn.SetReadDeadline(at); err != nil {
 			return err

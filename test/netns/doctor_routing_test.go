@@ -22,8 +22,8 @@ func TestPrefixInClientSubnetNeedsProxyARP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	near4 := door{name: "near-v4", listen: netip.MustParseAddrPort("10.1.1.65:22"), mode: "knock-auth", upstream: s.Addr}
-	near6 := door{name: "near-v6", listen: netip.MustParseAddrPort("[fd01:1::1:65]:22"), mode: "knock-auth", upstream: s.Addr}
+	near4 := endpoint{name: "near-v4", listen: netip.MustParseAddrPort("10.1.1.65:22"), mode: "knock-auth", upstream: s.Addr}
+	near6 := endpoint{name: "near-v6", listen: netip.MustParseAddrPort("[fd01:1::1:65]:22"), mode: "knock-auth", upstream: s.Addr}
 	changed := strings.Replace(string(text), "routes: [", "routes: [10.1.1.64/28, \"fd01:1::1:0/112\", ", 1)
 	site.Write(t, strings.Replace(changed, "services: [auth-v4", "services: [near-v4, near-v6, auth-v4", 1)+
 		strings.TrimPrefix(services(near4, near6), "services:\n"))
@@ -38,7 +38,7 @@ func TestPrefixInClientSubnetNeedsProxyARP(t *testing.T) {
 	if f := diagnosis(t, site, 0)["routes"]; f.Level != doctor.OK {
 		t.Errorf("after what it said was typed: %+v", f)
 	}
-	works(t, l, []door{near4, near6}, s.Greeting)
+	works(t, l, []endpoint{near4, near6}, s.Greeting)
 }
 
 // Rules that were there first are asked before the gateway's and lead packets away from it: the kernel is asked where they go.

@@ -23,15 +23,15 @@ func TestClientWhoseAddressRotatesIsAdmitted(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	var doors []door
+	var endpoints []endpoint
 	for i := range times {
-		doors = append(doors, door{
+		endpoints = append(endpoints, endpoint{
 			name: fmt.Sprint("rotating-", i), mode: "knock-auth", upstream: s.Addr,
 			listen: netip.AddrPortFrom(hosts()["v6"], uint16(8101+i)), methods: []string{protocol.MethodTCPSYNSeq},
 		})
 	}
 	alice := newPerson(t, l.Client, "alice", aliceSecret)
-	l.NewSite(t, program.get(t), knocking("length: 3")+clients(alice)+services(doors...)).Start(t)
+	l.NewSite(t, program.get(t), knocking("length: 3")+clients(alice)+services(endpoints...)).Start(t)
 
 	ctx, stop := context.WithCancel(t.Context())
 	var rotating sync.WaitGroup
@@ -54,7 +54,7 @@ func TestClientWhoseAddressRotatesIsAdmitted(t *testing.T) {
 	})
 
 	began := time.Now()
-	for _, d := range doors {
+	for _, d := range endpoints {
 		alice.reaches(t, d, s.Greeting, "--method", protocol.MethodTCPSYNSeq, "--proof")
 	}
 	took := time.Since(began)
