@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -15,8 +16,8 @@ type Bound struct {
 	Now, Most int
 }
 
-// bounded is a Store that has bounds of its own.
-type bounded interface{ Bounds() []Bound }
+// bounded is a replay store that has limits of its own.
+type bounded interface{ Usage() []replay.Usage }
 
 // Bounds returns everything of the gate that strangers or clients could fill, and of
 // its store. It looks at all tables, a batch at a time, so it is for now and then.
@@ -59,7 +60,9 @@ func (g *Gate) Bounds() []Bound {
 	list = append(list, g.budgets.bounds(g.mono())...)
 	g.mu.Unlock()
 	if s, ok := g.store.(bounded); ok {
-		list = append(list, s.Bounds()...)
+		for _, u := range s.Usage() {
+			list = append(list, Bound{u.Resource, u.Used, u.Limit})
+		}
 	}
 	return list
 }

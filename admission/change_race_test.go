@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -22,7 +23,7 @@ func TestPacketsAndKnocksMeetOnePolicyOrTheNextAndNothingInBetween(t *testing.T)
 	results := make(chan KnockEvent, 1)
 	var stranger atomic.Int64
 	g, err := New(Options{
-		Policy: w.gate.Policy(), Store: NewMemoryStore(w.options()), Now: w.options().Now,
+		Policy: w.gate.Policy(), Store: replay.NewMemoryStore(w.options()), Now: w.options().Now,
 		Deliver: func(*packet.Packet, Verdict) {}, Evicted: func(packet.Tuple) {},
 		Knocked: func(e KnockEvent) { results <- e },
 	})

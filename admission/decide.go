@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/loglimit"
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -41,12 +42,12 @@ type decision struct {
 	key     *protocol.Client
 	client  *Client
 	session string
-	port    uint16    // the only source port that the grant is for, 0 for any
-	kind    ClaimKind // of the replay key; 0 where it is claimed already
-	nonce   []byte    // the replay key
-	part    *udpPart  // of a sequence
-	cold    bool      // it came by the cold lane
-	place   uint16    // of a v1 datagram, in knockLanes.originals
+	port    uint16      // the only source port that the grant is for, 0 for any
+	kind    replay.Kind // of the replay key; 0 where it is claimed already
+	nonce   []byte      // the replay key
+	part    *udpPart    // of a sequence
+	cold    bool        // it came by the cold lane
+	place   uint16      // of a v1 datagram, in knockLanes.originals
 	buffer  [protocol.EnvelopePrefix]byte
 }
 
@@ -56,7 +57,7 @@ type worker struct {
 	*Gate
 	scratch   *protocol.Scratch
 	decisions [knockBatch]decision
-	claims    []Claim
+	claims    []replay.Claim
 	owners    owners
 	sequences udpSequences
 	swept     time.Duration
@@ -65,7 +66,7 @@ type worker struct {
 
 func (g *Gate) newWorker() *worker {
 	return &worker{
-		Gate: g, scratch: protocol.NewScratch(), claims: make([]Claim, 0, knockBatch),
+		Gate: g, scratch: protocol.NewScratch(), claims: make([]replay.Claim, 0, knockBatch),
 		owners: make(owners), sequences: newUDPSequences(),
 	}
 }
@@ -135,7 +136,7 @@ func (w *worker) claim(decisions []decision) {
 	lifetime := 2*w.policy.Load().window + replayMargin
 	for i := range decisions {
 		if d := &decisions[i]; d.event.Result == KnockOK && d.kind != 0 {
-			claims = append(claims, Claim{Kind: d.kind, Client: d.client.ID, Nonce: d.nonce, Lifetime: lifetime})
+			claims = append(claims, replay.Claim{Kind: d.kind, Client: d.client.ID, Nonce: d.nonce, Lifetime: lifetime})
 		}
 	}
 	if len(claims) == 0 {
@@ -155,9 +156,9 @@ func claimResult(err error) (KnockResult, error) {
 	switch {
 	case err == nil:
 		return KnockOK, nil
-	case errors.Is(err, ErrReplay):
+	case errors.Is(err, replay.ErrReplayed):
 		return KnockReplay, nil
-	case errors.Is(err, ErrStoreFull):
+	case errors.Is(err, replay.ErrFull):
 		return KnockLimit, nil
 	default:
 		return KnockStoreFailed, err

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -280,7 +281,7 @@ func TestAGateNeedsItsParts(t *testing.T) {
 		t.Error("made of nothing")
 	}
 	g, err := New(Options{
-		Policy: testPolicy(alice), Store: NewMemoryStore(StoreOptions{}),
+		Policy: testPolicy(alice), Store: replay.NewMemoryStore(replay.Options{}),
 		Deliver: func(*packet.Packet, Verdict) {}, Evicted: func(packet.Tuple) {},
 	})
 	if err != nil {

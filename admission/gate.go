@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/loglimit"
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -17,7 +18,7 @@ import (
 // A Gate decides about packets. All methods are safe for concurrent use.
 type Gate struct {
 	policy  atomic.Pointer[Policy]
-	store   Store
+	store   replay.Store
 	now     func() time.Time
 	mono    func() time.Duration
 	deliver func(*packet.Packet, Verdict)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -193,7 +194,7 @@ func TestAKnockWorksOnceAlthoughTheStoreWasOpenedAgain(t *testing.T) {
 	if got := w.lastKnock(); got != KnockOK {
 		t.Fatal(got)
 	}
-	kill(w.gate.store.(*FileStore))
+	_ = w.gate.store.Close()
 	w = newWorld(t, file)
 	w.want(b, ReasonKnock)
 	w.decide()
@@ -205,8 +206,12 @@ func TestAKnockWorksOnceAlthoughTheStoreWasOpenedAgain(t *testing.T) {
 // brokenStore refuses everything with an error.
 type brokenStore struct{ err error }
 
-func (s brokenStore) Claim(batch []Claim) { refuseAll(batch, s.err) }
-func (brokenStore) Close() error          { return nil }
+func (s brokenStore) Claim(batch []replay.Claim) {
+	for i := range batch {
+		batch[i].Err = s.err
+	}
+}
+func (brokenStore) Close() error { return nil }
 
 func TestAStoreThatFailsOpensNothing(t *testing.T) {
 	for _, c := range []struct {
@@ -214,9 +219,9 @@ func TestAStoreThatFailsOpensNothing(t *testing.T) {
 		want KnockResult
 	}{
 		{errors.New("disk is gone"), KnockStoreFailed},
-		{ErrStoreClosed, KnockStoreFailed},
-		{ErrStoreFull, KnockLimit},
-		{fmt.Errorf("wrapped: %w", ErrReplay), KnockReplay},
+		{replay.ErrClosed, KnockStoreFailed},
+		{replay.ErrFull, KnockLimit},
+		{fmt.Errorf("wrapped: %w", replay.ErrReplayed), KnockReplay},
 	} {
 		w := newWorld(t, func(o *Options) { o.Store = brokenStore{c.err} })
 		v := w.at("192.0.2.1")

@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -167,7 +168,7 @@ func (w *worker) tryV1(knock *protocol.Knock, svc *Service, key *key, d *decisio
 		return true
 	}
 	d.session = string(m.SessionID)
-	d.kind, d.nonce = ClaimUDP, append(d.buffer[:0], knock.Nonce()...)
+	d.kind, d.nonce = replay.KindUDP, append(d.buffer[:0], knock.Nonce()...)
 	d.event.Result = svc.judge(&m, d.event.Skew, policy)
 	if d.event.Result == KnockOK && m.Sequence() {
 		d.part = newUDPPart(&m)
@@ -207,7 +208,7 @@ func (w *worker) openV2(k *queuedKnock, d *decision) {
 	}
 	d.session = string(m.Session())
 	d.port = m.SourcePort
-	d.kind, d.nonce = ClaimUDPv2, append(d.buffer[:0], knock.Nonce()...)
+	d.kind, d.nonce = replay.KindUDPv2, append(d.buffer[:0], knock.Nonce()...)
 	switch {
 	case d.event.Skew.Abs() > policy.window:
 		d.event.Result = KnockStale

@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -248,7 +249,7 @@ func (m *besieged) whateverComes(t *rapid.T) {
 func TestTwoGatesThatShareAStoreNeverAcceptOneKnock(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		clocks := newTestClocks()
-		store := NewMemoryStore(clocks.options())
+		store := replay.NewMemoryStore(clocks.options())
 		share := func(o *Options) { o.Store, o.Now, o.Mono = store, clocks.options().Now, clocks.options().Mono }
 		gates := []*world{newWorld(t, every(legacy), share), newWorld(t, every(legacy), share)}
 		accepted := map[string]int{}

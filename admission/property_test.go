@@ -9,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -159,7 +160,7 @@ func (m *model) stack(t *rapid.T) {
 			m.decide() // or it would wait for that
 		}
 		client := rapid.SampledFrom([]*protocol.Client{alice, bob}).Draw(t, "client")
-		claim := rapid.SampledFrom([]error{nil, ErrReplay}).Draw(t, "claim")
+		claim := rapid.SampledFrom([]error{nil, replay.ErrReplayed}).Draw(t, "claim")
 		if m.gate.Authenticate(tuple, client, "", func() error { return claim }) == nil && service != "web" {
 			m.entered[v.addr]++
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -322,7 +323,7 @@ func TestJudgePassesFlowsOfOneDirection(t *testing.T) {
 	w := newWorld(t)
 	v := w.at("192.0.2.1")
 	judge, err := NewJudge(Options{
-		Policy: testPolicy(alice), Store: NewMemoryStore(StoreOptions{}),
+		Policy: testPolicy(alice), Store: replay.NewMemoryStore(replay.Options{}),
 		Deliver: func(*packet.Packet, Verdict) {}, Evicted: func(packet.Tuple) {},
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -206,7 +207,7 @@ func TestASYNKnockIsAReplayAfterTheStoreWasOpenedAgain(t *testing.T) {
 	if one, three := present(v); one != KnockOK || three != KnockOK {
 		t.Fatal(one, three)
 	}
-	kill(w.gate.store.(*FileStore))
+	_ = w.gate.store.Close()
 	w = newWorld(t, every(), file)
 	// Even its owner's: who that was is not in the store.
 	for _, addr := range []string{"192.0.2.1", "198.51.100.7"} {
@@ -258,7 +259,7 @@ func TestTheSYNKnockOfASecretIsNotSpentByTheOther(t *testing.T) {
 }
 
 func TestTwoGatesWithOneStoreShareASYNKnock(t *testing.T) {
-	store := NewMemoryStore(newTestClocks().options())
+	store := replay.NewMemoryStore(newTestClocks().options())
 	share := func(o *Options) { o.Store = store }
 	one, two := newWorld(t, every(), share), newWorld(t, every(), share)
 	b := one.at("192.0.2.1").synKnock(alice, "ssh", 0)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -155,9 +156,9 @@ func (w *worker) own(k *queuedKnock) (KnockResult, error) {
 		return KnockLimit, nil
 	}
 	lifetime := synLifetime * w.policy.Load().slotTime(k.hit.kind)
-	claim := []Claim{{Kind: ClaimSYN, Client: x.key.client.ID, Nonce: synNonce(k.hit), Lifetime: lifetime}}
+	claim := []replay.Claim{{Kind: replay.KindSYN, Client: x.key.client.ID, Nonce: synNonce(k.hit), Lifetime: lifetime}}
 	if k.hit.kind != expectSYN {
-		claim[0].Kind = ClaimSYNSeq
+		claim[0].Kind = replay.KindSYNSeq
 	}
 	w.store.Claim(claim)
 	if r, err := claimResult(claim[0].Err); r != KnockOK {

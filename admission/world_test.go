@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -112,7 +113,7 @@ func newWorld(f failer, change ...func(*Options)) *world {
 	w := &world{failer: f, testClocks: newTestClocks(), stages: make(map[packet.Tuple]Settlement), random: rand.NewChaCha8([32]byte{})}
 	now := w.options()
 	o := Options{
-		Policy: testPolicy(alice, bob), Store: NewMemoryStore(now), Now: now.Now, Mono: now.Mono,
+		Policy: testPolicy(alice, bob), Store: replay.NewMemoryStore(now), Now: now.Now, Mono: now.Mono,
 		Deliver: func(p *packet.Packet, v Verdict) { w.delivered = append(w.delivered, delivery{string(p.Data), v}) },
 		Evicted: func(t packet.Tuple) { w.evicted = append(w.evicted, t) },
 		Knocked: func(e KnockEvent) { w.events = append(w.events, e) },

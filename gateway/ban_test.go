@@ -8,6 +8,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -17,7 +18,7 @@ const failures = 100
 func TestGatewayBansForThePeersFailuresOnly(t *testing.T) {
 	for r := range auth.Result(auth.NumResults) {
 		for _, cause := range []error{nil, admission.ErrNoGrant, admission.ErrTooMany, admission.ErrNotNow, admission.ErrGone,
-			fmt.Errorf("%w: no space left on device", admission.ErrUnrecorded), errors.New("disk is gone")} {
+			fmt.Errorf("%w: no space left on device", replay.ErrUnrecorded), errors.New("disk is gone")} {
 			p, _ := refusing(t)
 			from := admission.TupleOf(netip.MustParseAddrPort("192.0.2.7:40000"), netip.MustParseAddrPort("10.77.0.1:8443"))
 			// Only a completed handshake counts.
@@ -42,7 +43,7 @@ func TestGatewayIsNotReadyWhileAuthenticationsCannotBeRecorded(t *testing.T) {
 	if err := p.storeWritable(); err != nil {
 		t.Fatal(err)
 	}
-	p.explain("ssh", packet.Tuple{}, &auth.Error{Result: auth.ResultStoreFailed, Err: admission.ErrUnrecorded})
+	p.explain("ssh", packet.Tuple{}, &auth.Error{Result: auth.ResultStoreFailed, Err: replay.ErrUnrecorded})
 	if p.storeWritable() == nil {
 		t.Error("ready")
 	}

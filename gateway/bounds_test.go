@@ -90,10 +90,10 @@ var known = map[string]string{
 	"admission.completeShare":            "open_service_connections",
 	"admission.maxHeld":                  "unauthenticated_bytes",
 	"admission.maxHeldPerFlow":           count, // knockgw_packets_total, reason unauthenticated-limit
-	"admission.DefaultMaxKeys":           "replay_keys",
-	"admission.perClientShare":           "replay_keys_per_client",
-	"admission.segmentRoom":              "replay_file_records",
-	"admission.maxLoaded":                "replay_keys",
+	"replay.DefaultMaxKeys":              "replay_keys",
+	"replay.perClientShare":              "replay_keys_per_client",
+	"replay.segmentRoom":                 "replay_file_records",
+	"replay.maxLoaded":                   "replay_keys",
 	"admission.maxSeen":                  "known_sources",
 	"admission.maxOffences":              "offending_sources",
 	"admission.maxUDPSequences":          "udp_sequences",
@@ -110,7 +110,7 @@ var known = map[string]string{
 	"admission.warmBurst":                count,
 	"admission.foundBurst":               count,
 	"admission.maxParked":                fixed,
-	"admission.MaxClaimLifetime":         fixed,
+	"replay.MaxLifetime":                 fixed,
 	"admission.queue:n":                  "knock_queue_length",
 	"packet.DefaultDatagrams":            "fragmented_packets",
 	"packet.DefaultReassemblyBytes":      "fragment_bytes",
@@ -178,7 +178,7 @@ func TestEveryBoundOfTheCodeIsAMetricOrHasAReasonNotToBe(t *testing.T) {
 	}
 	for _, pkg := range []string{
 		"admission", "capture", "flows", "gateway", "netstack", "packet", "tun",
-		"internal/audit", "internal/control", "internal/filter", "internal/routing", "internal/statuspage",
+		"internal/audit", "internal/control", "internal/filter", "internal/replay", "internal/routing", "internal/statuspage",
 	} {
 		files, err := filepath.Glob(filepath.Join("..", filepath.FromSlash(pkg), "*.go"))
 		if err != nil || len(files) == 0 {

@@ -11,6 +11,7 @@ import (
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/capture"
 	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -71,7 +72,7 @@ func Explain(cfg *config.Config, r *capture.Reader, each func(*Explained) error)
 	x := &explainer{cfg: cfg, passed: passages{seed: maphash.MakeSeed()}}
 	x.judge, err = admission.NewJudge(admission.Options{
 		Policy: p,
-		Store:  admission.NewMemoryStore(admission.StoreOptions{Now: x.now, Mono: x.mono}),
+		Store:  replay.NewMemoryStore(replay.Options{Now: x.now, Mono: x.mono}),
 		Now:    x.now, Mono: x.mono,
 		Deliver:  func(*packet.Packet, admission.Verdict) {},
 		Unparked: func(q *packet.Packet, v admission.Verdict) { x.e.Parked = append(x.e.Parked, Parked{q.Tuple, v}) },

@@ -17,6 +17,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/internal/tuntest"
 	"github.com/knockgw/knockgw/netstack"
 	"github.com/knockgw/knockgw/packet"
@@ -126,7 +127,7 @@ func (o *offPath) start(service admission.Service, offload bool, ban admission.B
 		return netstack.Decision{Pass: v.Action == admission.Pass, Open: v.Open, Anew: v.Anew}
 	}
 	o.gate, err = admission.New(admission.Options{
-		Policy: policy, Store: admission.NewMemoryStore(admission.StoreOptions{}),
+		Policy: policy, Store: replay.NewMemoryStore(replay.Options{}),
 		Deliver: func(p *packet.Packet, v admission.Verdict) { o.stack.Inject(p, decision(v)) },
 		Evicted: func(t packet.Tuple) { o.stack.Abort(t) },
 		Knocked: func(e admission.KnockEvent) { o.knocked <- e },

@@ -4,8 +4,8 @@ import (
 	"context"
 
 	"github.com/knockgw/knockgw/admission"
-	"github.com/knockgw/knockgw/guard"
 	"github.com/knockgw/knockgw/internal/filter"
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/netstack"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/tun"
@@ -17,7 +17,7 @@ type parts struct {
 	gate   *admission.Gate
 	stack  *netstack.Stack
 	device tun.Device
-	replay guard.Replay
+	replay replay.Auth
 	filter *filter.Filter // nil where packets are refused in user space
 	// filtering: the device has the filter.
 	filtering bool
@@ -26,9 +26,9 @@ type parts struct {
 
 // assemble makes the gate and the stack and joins them. The parts have no stack if it
 // fails.
-func (p *parts) assemble(ctx context.Context, store admission.Store) (err error) {
+func (p *parts) assemble(ctx context.Context, store replay.Store) (err error) {
 	g, now := p.g, p.g.now.Load()
-	p.replay = guard.Replay{Store: store, Now: g.o.Now}
+	p.replay = replay.Auth{Store: store, Now: g.o.Now}
 	p.gate, err = admission.New(admission.Options{
 		Policy: now.policy, Store: store, Now: g.o.Now, Log: g.log,
 		Deliver:  func(q *packet.Packet, v admission.Verdict) { p.stack.Inject(q, decision(v)) },

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 
-	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/internal/routing"
 	"github.com/knockgw/knockgw/tun"
 )
@@ -96,11 +96,11 @@ type servers struct {
 
 func (s *servers) close() error { return errors.Join(s.metrics.Close(), s.control.Close()) }
 
-func (g *Gateway) openStore() (admission.Store, error) {
-	o := admission.StoreOptions{Now: g.o.Now, Logger: g.log}
+func (g *Gateway) openStore() (replay.Store, error) {
+	o := replay.Options{Now: g.o.Now, Logger: g.log}
 	if dir := g.now.Load().cfg.State.Dir; dir != "" {
-		return admission.OpenFileStore(dir, o)
+		return replay.OpenFileStore(dir, o)
 	}
 	g.log.Warn("replay protection is in memory only: a captured knock works again after a restart, within its time window; set state.dir")
-	return admission.NewMemoryStore(o), nil
+	return replay.NewMemoryStore(o), nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/guard"
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -30,7 +31,7 @@ func ExampleGuard_Run() {
 		log.Fatal(err)
 	}
 	defer func() { _ = os.RemoveAll(state) }()
-	store, err := admission.OpenFileStore(filepath.Join(state, "replay"), admission.StoreOptions{})
+	store, err := replay.OpenFileStore(filepath.Join(state, "replay"), replay.Options{})
 	if err != nil {
 		log.Fatal(err)
 	}

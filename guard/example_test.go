@@ -13,6 +13,7 @@ import (
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/guard"
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -183,10 +184,10 @@ func ExampleGuard_Guard() {
 
 // One store for what has knocked and what has authenticated, for an auth.Server beside a Guard.
 func ExampleReplay() {
-	store := admission.NewMemoryStore(admission.StoreOptions{}) // or admission.OpenFileStore
+	store := replay.NewMemoryStore(replay.Options{}) // or replay.OpenFileStore
 	defer func() { _ = store.Close() }()
 	alice, _ := protocol.NewClient("alice", []byte("0123456789abcdef"))
-	server := auth.Server{Port: 22, Clients: auth.NewSecrets(alice).All(), Replay: guard.Replay{Store: store}}
+	server := auth.Server{Port: 22, Clients: auth.NewSecrets(alice).All(), Replay: replay.Auth{Store: store}}
 
 	near, far := net.Pipe()
 	done := make(chan error, 1)

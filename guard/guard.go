@@ -13,6 +13,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -41,7 +42,7 @@ func New(o Options) (*Guard, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Store == nil {
-		o.Store = admission.NewMemoryStore(admission.StoreOptions{Now: o.Now, Logger: o.Log})
+		o.Store = replay.NewMemoryStore(replay.Options{Now: o.Now, Logger: o.Log})
 	}
 	g := &Guard{o: o, services: make(map[string]*service), conns: make(map[packet.Tuple]*conn)}
 	g.changed = o.Secrets.Changed()
@@ -76,7 +77,7 @@ func (g *Guard) newService(s Service) (*service, error) {
 	t.auth = &auth.Server{
 		Port: s.Port, Protocols: s.Auth.Protocols, Hint: s.Auth.Hint, Buckets: s.Auth.Buckets, Proof: s.Auth.Proof,
 		Deadline: s.Auth.Deadline, MaxTrials: s.Auth.MaxTrials, Window: cmp.Or(g.o.Window, DefaultWindow), Now: g.o.Now,
-		Replay:    Replay{Store: g.o.Store, Now: g.o.Now},
+		Replay:    replay.Auth{Store: g.o.Store, Now: g.o.Now},
 		Others:    t.others,
 		Authorize: t.authorize,
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -35,9 +36,9 @@ type Options struct {
 	Knocks []net.PacketConn
 
 	// Store remembers the knocks and authentications that were accepted. Default: memory, so that a
-	// captured one works again after a restart, within the window; see admission.OpenFileStore. The
+	// captured one works again after a restart, within the window; see replay.OpenFileStore. The
 	// Guard does not close it.
-	Store admission.Store
+	Store replay.Store
 	// Window is how far a message's time may be from ours; default DefaultWindow.
 	Window time.Duration
 	// Sequence is what knocks of udp-seq are like. Zero fields take the defaults.

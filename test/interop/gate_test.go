@@ -9,6 +9,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -48,7 +49,7 @@ func newEndpoint(t *testing.T, clock time.Time, s admission.Service, length int)
 		t.Fatal(err)
 	}
 	d.Gate, err = admission.New(admission.Options{
-		Policy: policy, Store: admission.NewMemoryStore(admission.StoreOptions{Now: d.now}), Now: d.now,
+		Policy: policy, Store: replay.NewMemoryStore(replay.Options{Now: d.now}), Now: d.now,
 		Deliver: func(*packet.Packet, admission.Verdict) {}, Evicted: func(packet.Tuple) {},
 		Knocked: func(e admission.KnockEvent) { d.events = append(d.events, e) },
 	})

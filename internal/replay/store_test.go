@@ -1,4 +1,4 @@
-package admission
+package replay
 
 import (
 	"encoding/binary"
@@ -38,8 +38,8 @@ func (c *testClocks) step(d time.Duration) {
 	c.wall = c.wall.Add(d)
 }
 
-func (c *testClocks) options() StoreOptions {
-	return StoreOptions{
+func (c *testClocks) options() Options {
+	return Options{
 		Now:  func() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return c.wall },
 		Mono: func() time.Duration { c.mu.Lock(); defer c.mu.Unlock(); return c.mono },
 	}
@@ -47,7 +47,7 @@ func (c *testClocks) options() StoreOptions {
 
 func knockClaim(client string, n uint64) Claim {
 	nonce := binary.BigEndian.AppendUint64(make([]byte, 8), n)
-	return Claim{Kind: ClaimUDP, Client: client, Nonce: nonce, Lifetime: testLifetime}
+	return Claim{Kind: KindUDP, Client: client, Nonce: nonce, Lifetime: testLifetime}
 }
 
 func claimOne(s Store, c Claim) error {
@@ -64,55 +64,55 @@ func wantErr(t *testing.T, got, want error) {
 }
 
 // bothStores runs f with a store of either sort.
-func bothStores(t *testing.T, f func(t *testing.T, open func(StoreOptions) Store)) {
+func bothStores(t *testing.T, f func(t *testing.T, open func(Options) Store)) {
 	t.Run("memory", func(t *testing.T) {
-		f(t, func(o StoreOptions) Store { return NewMemoryStore(o) })
+		f(t, func(o Options) Store { return NewMemoryStore(o) })
 	})
 	t.Run("file", func(t *testing.T) {
-		f(t, func(o StoreOptions) Store { return openFile(t, t.TempDir(), o) })
+		f(t, func(o Options) Store { return openFile(t, t.TempDir(), o) })
 	})
 }
 
 func TestAKeyIsGivenOnce(t *testing.T) {
-	bothStores(t, func(t *testing.T, open func(StoreOptions) Store) {
+	bothStores(t, func(t *testing.T, open func(Options) Store) {
 		s := open(newTestClocks().options())
 		wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
-		wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrReplay)
+		wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrReplayed)
 		wantErr(t, claimOne(s, knockClaim("alice", 2)), nil)
 		wantErr(t, claimOne(s, knockClaim("bob", 1)), nil)
 		other := knockClaim("alice", 1)
-		other.Kind = ClaimTCPv1
+		other.Kind = KindTCPv1
 		wantErr(t, claimOne(s, other), nil)
 	})
 }
 
 func TestClientAndNonceDoNotRunIntoEachOther(t *testing.T) {
-	s := NewMemoryStore(StoreOptions{})
-	a := Claim{Kind: ClaimUDP, Client: "ab", Nonce: []byte("c"), Lifetime: time.Second}
-	b := Claim{Kind: ClaimUDP, Client: "a", Nonce: []byte("bc"), Lifetime: time.Second}
+	s := NewMemoryStore(Options{})
+	a := Claim{Kind: KindUDP, Client: "ab", Nonce: []byte("c"), Lifetime: time.Second}
+	b := Claim{Kind: KindUDP, Client: "a", Nonce: []byte("bc"), Lifetime: time.Second}
 	wantErr(t, claimOne(s, a), nil)
 	wantErr(t, claimOne(s, b), nil)
 }
 
 func TestTheSecondOfTwoEqualClaimsInABatchIsAReplay(t *testing.T) {
-	bothStores(t, func(t *testing.T, open func(StoreOptions) Store) {
+	bothStores(t, func(t *testing.T, open func(Options) Store) {
 		batch := []Claim{knockClaim("alice", 1), knockClaim("alice", 2), knockClaim("alice", 1)}
 		open(newTestClocks().options()).Claim(batch)
 		wantErr(t, batch[0].Err, nil)
 		wantErr(t, batch[1].Err, nil)
-		wantErr(t, batch[2].Err, ErrReplay)
+		wantErr(t, batch[2].Err, ErrReplayed)
 	})
 }
 
 func TestAClaimWithoutBoundsIsRefused(t *testing.T) {
-	s := NewMemoryStore(StoreOptions{})
+	s := NewMemoryStore(Options{})
 	for _, c := range []Claim{
 		{Client: "a", Nonce: []byte{1}, Lifetime: time.Second},
-		{Kind: ClaimUDP, Client: "a", Lifetime: time.Second},
-		{Kind: ClaimUDP, Client: "a", Nonce: []byte{1}},
-		{Kind: ClaimUDP, Client: "a", Nonce: []byte{1}, Lifetime: MaxClaimLifetime + 1},
+		{Kind: KindUDP, Client: "a", Lifetime: time.Second},
+		{Kind: KindUDP, Client: "a", Nonce: []byte{1}},
+		{Kind: KindUDP, Client: "a", Nonce: []byte{1}, Lifetime: MaxLifetime + 1},
 	} {
-		wantErr(t, claimOne(s, c), ErrClaim)
+		wantErr(t, claimOne(s, c), ErrInvalidClaim)
 	}
 }
 
@@ -136,7 +136,7 @@ func TestAKeyIsForgottenOnlyWhenBothClocksSaySo(t *testing.T) {
 			c.step(-time.Hour)
 		}, false, func(c *testClocks) { c.pass(testLifetime + time.Second) }},
 	}
-	bothStores(t, func(t *testing.T, open func(StoreOptions) Store) {
+	bothStores(t, func(t *testing.T, open func(Options) Store) {
 		for _, tc := range cases {
 			t.Run(tc.name, func(t *testing.T) {
 				clocks := newTestClocks()
@@ -147,7 +147,7 @@ func TestAKeyIsForgottenOnlyWhenBothClocksSaySo(t *testing.T) {
 					wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
 					return
 				}
-				wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrReplay)
+				wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrReplayed)
 				tc.later(clocks)
 				wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
 			})
@@ -156,7 +156,7 @@ func TestAKeyIsForgottenOnlyWhenBothClocksSaySo(t *testing.T) {
 }
 
 func TestAFullStoreRefusesUntilItsKeysAreOver(t *testing.T) {
-	bothStores(t, func(t *testing.T, open func(StoreOptions) Store) {
+	bothStores(t, func(t *testing.T, open func(Options) Store) {
 		clocks := newTestClocks()
 		opts := clocks.options()
 		opts.MaxKeys, opts.MaxPerClient = 100, 100
@@ -164,14 +164,14 @@ func TestAFullStoreRefusesUntilItsKeysAreOver(t *testing.T) {
 		for n := range uint64(100) { // a client each: everybody may have one while one is free
 			wantErr(t, claimOne(s, knockClaim(fmt.Sprint(n), n)), nil)
 		}
-		wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrStoreFull)
+		wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrFull)
 		clocks.pass(testLifetime + time.Second)
 		wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
 	})
 }
 
 func TestNoClientFillsTheStoreForTheOthers(t *testing.T) {
-	bothStores(t, func(t *testing.T, open func(StoreOptions) Store) {
+	bothStores(t, func(t *testing.T, open func(Options) Store) {
 		opts := newTestClocks().options()
 		opts.MaxKeys, opts.MaxPerClient = 1000, 400
 		s := open(opts)
@@ -197,7 +197,7 @@ func TestNoClientFillsTheStoreForTheOthers(t *testing.T) {
 }
 
 func TestKeysLeftByAWrongClockDoNotJamTheStore(t *testing.T) {
-	bothStores(t, func(t *testing.T, open func(StoreOptions) Store) {
+	bothStores(t, func(t *testing.T, open func(Options) Store) {
 		clocks := newTestClocks()
 		opts := clocks.options()
 		opts.MaxKeys, opts.MaxPerClient = 64, 64
@@ -206,11 +206,11 @@ func TestKeysLeftByAWrongClockDoNotJamTheStore(t *testing.T) {
 		for n := range uint64(32) {
 			wantErr(t, claimOne(s, knockClaim("alice", n)), nil)
 		}
-		wantErr(t, claimOne(s, knockClaim("alice", 99)), ErrStoreFull)
+		wantErr(t, claimOne(s, knockClaim("alice", 99)), ErrFull)
 		clocks.step(-365 * 24 * time.Hour)
 		clocks.pass(testLifetime + time.Second)
 		wantErr(t, claimOne(s, knockClaim("alice", 100)), nil)
-		wantErr(t, claimOne(s, knockClaim("alice", 0)), ErrReplay)
+		wantErr(t, claimOne(s, knockClaim("alice", 0)), ErrReplayed)
 	})
 }
 
@@ -236,20 +236,20 @@ func TestOneCallForgetsABoundedNumberOfKeys(t *testing.T) {
 }
 
 func TestAClosedStoreRefuses(t *testing.T) {
-	bothStores(t, func(t *testing.T, open func(StoreOptions) Store) {
-		s := open(StoreOptions{})
+	bothStores(t, func(t *testing.T, open func(Options) Store) {
+		s := open(Options{})
 		for range 2 {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
 		}
-		wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrStoreClosed)
+		wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrClosed)
 	})
 }
 
 func TestOfManyAtOnceExactlyOneGetsAKey(t *testing.T) {
-	bothStores(t, func(t *testing.T, open func(StoreOptions) Store) {
-		s := open(StoreOptions{})
+	bothStores(t, func(t *testing.T, open func(Options) Store) {
+		s := open(Options{})
 		const workers, keys = 8, 200
 		wins := make(chan uint64, workers*keys)
 		var wg sync.WaitGroup

@@ -1,4 +1,4 @@
-package admission
+package replay
 
 import (
 	"os"
@@ -52,7 +52,7 @@ func TestStoreRecordsAndStartsOnAFullFileSystem(t *testing.T) {
 		}
 		s = openFile(t, dir, clocks.options())
 		for n := range claims {
-			wantErr(t, claimOne(s, knockClaim("alice", n)), ErrReplay)
+			wantErr(t, claimOne(s, knockClaim("alice", n)), ErrReplayed)
 		}
 		wantErr(t, claimOne(s, knockClaim("alice", claims)), nil)
 		if err := s.Close(); err != nil {

@@ -1,4 +1,4 @@
-package admission
+package replay
 
 import (
 	"bytes"
@@ -15,7 +15,7 @@ func TestZerosAreNoRecord(t *testing.T) {
 }
 
 func FuzzReadSegment(f *testing.F) {
-	e := replayEntry{key: replayKey{1, 2, 3}, wall: 1 << 41, client: 7, life: 61_000}
+	e := entry{key: digest{1, 2, 3}, wall: 1 << 41, client: 7, life: 61_000}
 	whole := appendRecord(appendRecord(appendHeader(nil, 7), e, 7), e, 7)
 	f.Add(whole)
 	f.Add(whole[:len(whole)-1])
@@ -24,7 +24,7 @@ func FuzzReadSegment(f *testing.F) {
 	f.Add(bytes.Repeat([]byte{0}, 3*recordSize))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var records int
-		c, err := readSegment(bytes.NewReader(data), func(replayEntry) { records++ })
+		c, err := readSegment(bytes.NewReader(data), func(entry) { records++ })
 		if err != nil {
 			return
 		}
@@ -35,7 +35,7 @@ func FuzzReadSegment(f *testing.F) {
 			t.Fatalf("%d records and %d corrupt ones up to %d", records, c.damage.corrupt, c.end)
 		}
 		// What is read is what a store would go on with.
-		again, err := readSegment(bytes.NewReader(data[:min(int64(len(data)), c.end*recordSize)]), func(replayEntry) { records-- })
+		again, err := readSegment(bytes.NewReader(data[:min(int64(len(data)), c.end*recordSize)]), func(entry) { records-- })
 		if c.usable && (err != nil || records != 0 || again.end != c.end) {
 			t.Fatalf("cut behind its last record: %+v, %v, %d", again, err, records)
 		}

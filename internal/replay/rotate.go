@@ -1,4 +1,4 @@
-package admission
+package replay
 
 import (
 	"errors"
@@ -126,7 +126,7 @@ func (s *FileStore) fill(f *os.File, seg uint8, to *segment) (err error) {
 		}
 	}
 	to.records = 1
-	s.keys.each(seg, func(e replayEntry) {
+	s.keys.each(seg, func(e entry) {
 		if len(buf)+recordSize > segmentBuffer {
 			flush()
 		}

@@ -1,4 +1,4 @@
-package admission
+package replay
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 )
 
 // openFile opens a store that the test closes at its end.
-func openFile(t testing.TB, dir string, o StoreOptions) *FileStore {
+func openFile(t testing.TB, dir string, o Options) *FileStore {
 	t.Helper()
 	s, err := OpenFileStore(dir, o)
 	if err != nil {
@@ -40,11 +40,11 @@ func TestKeysOutliveTheDeathOfTheProcess(t *testing.T) {
 	for restart := range uint64(5) {
 		kill(s)
 		s = openFile(t, dir, clocks.options())
-		wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrReplay)
+		wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrReplayed)
 		wantErr(t, claimOne(s, knockClaim("bob", restart)), nil)
 	}
 	for restart := range uint64(5) {
-		wantErr(t, claimOne(s, knockClaim("bob", restart)), ErrReplay)
+		wantErr(t, claimOne(s, knockClaim("bob", restart)), ErrReplayed)
 	}
 }
 
@@ -55,7 +55,7 @@ func TestAfterARestartTheMonotonicLifetimeStartsAnew(t *testing.T) {
 	kill(s)
 	clocks.step(time.Hour) // while it was down: perhaps an hour, perhaps a wrong clock
 	s = openFile(t, dir, clocks.options())
-	wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrReplay)
+	wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrReplayed)
 	clocks.pass(testLifetime + time.Second)
 	wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
 }
@@ -72,7 +72,7 @@ func TestOutdatedKeysReadAtARestartTakeNobodysRoom(t *testing.T) {
 	clocks.step(time.Hour)
 	s = openFile(t, dir, opts)
 	for n := range uint64(10) {
-		wantErr(t, claimOne(s, knockClaim("alice", n)), ErrReplay)
+		wantErr(t, claimOne(s, knockClaim("alice", n)), ErrReplayed)
 		wantErr(t, claimOne(s, knockClaim("alice", 100+n)), nil)
 	}
 }
@@ -109,7 +109,7 @@ func TestDamageToASegmentCostsOnlyTheDamagedRecords(t *testing.T) {
 			opts.Logger = slog.New(slog.NewTextHandler(&log, nil))
 			s = openFile(t, dir, opts)
 			for n := range uint64(4) {
-				want := ErrReplay
+				want := ErrReplayed
 				if tc.lost[n] {
 					want = nil
 				}
@@ -159,7 +159,7 @@ func TestAFileThatIsNotASegmentIsLeftAlone(t *testing.T) {
 			if err := os.WriteFile(file, header, fileMode); err != nil {
 				t.Fatal(err)
 			}
-			if s, err := OpenFileStore(dir, StoreOptions{}); err == nil {
+			if s, err := OpenFileStore(dir, Options{}); err == nil {
 				_ = s.Close()
 				t.Fatal("opened")
 			} else if !strings.Contains(err.Error(), file) {
@@ -174,14 +174,14 @@ func TestAFileThatIsNotASegmentIsLeftAlone(t *testing.T) {
 
 func TestTwoStoresCannotShareADirectory(t *testing.T) {
 	dir := t.TempDir()
-	s := openFile(t, dir, StoreOptions{})
-	if _, err := OpenFileStore(dir, StoreOptions{}); !errors.Is(err, errLocked) || !strings.Contains(err.Error(), dir) {
+	s := openFile(t, dir, Options{})
+	if _, err := OpenFileStore(dir, Options{}); !errors.Is(err, errLocked) || !strings.Contains(err.Error(), dir) {
 		t.Fatalf("second open: %v", err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	openFile(t, dir, StoreOptions{})
+	openFile(t, dir, Options{})
 }
 
 func TestFilesAreNobodyElsesBusiness(t *testing.T) {
@@ -189,7 +189,7 @@ func TestFilesAreNobodyElsesBusiness(t *testing.T) {
 		t.Skip("no permission bits")
 	}
 	dir := filepath.Join(t.TempDir(), "state", "replay")
-	s := openFile(t, dir, StoreOptions{})
+	s := openFile(t, dir, Options{})
 	wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
 	for name, want := range map[string]fs.FileMode{".": dirMode, lockName: fileMode, "replay.0": fileMode} {
 		info, err := os.Stat(filepath.Join(dir, name))
@@ -204,7 +204,7 @@ func TestFilesAreNobodyElsesBusiness(t *testing.T) {
 	if err := os.Chmod(open, 0o777); err != nil { // the point
 		t.Fatal(err)
 	}
-	if _, err := OpenFileStore(open, StoreOptions{}); err == nil || !strings.Contains(err.Error(), "chmod 700") {
+	if _, err := OpenFileStore(open, Options{}); err == nil || !strings.Contains(err.Error(), "chmod 700") {
 		t.Fatalf("a directory that everybody may write: %v", err)
 	}
 }
@@ -229,7 +229,7 @@ func TestRotationKeepsWhatIsHeldAndBoundsTheDisk(t *testing.T) {
 	kill(s)
 	s = openFile(t, dir, clocks.options())
 	for i := n - 600; i <= n; i++ { // those of the last minute
-		wantErr(t, claimOne(s, knockClaim("alice", i)), ErrReplay)
+		wantErr(t, claimOne(s, knockClaim("alice", i)), ErrReplayed)
 	}
 }
 
@@ -257,7 +257,7 @@ func TestRotationCarriesKeysThatAClockSetBackKeepsAlive(t *testing.T) {
 	kill(s)
 	s = openFile(t, dir, opts)
 	for n := range uint64(40) {
-		wantErr(t, claimOne(s, knockClaim("alice", n)), ErrReplay)
+		wantErr(t, claimOne(s, knockClaim("alice", n)), ErrReplayed)
 	}
 }
 
@@ -326,7 +326,7 @@ func TestWhatCannotBeWrittenIsRefusedAndStaysMarked(t *testing.T) {
 	fail = true
 	batch := []Claim{knockClaim("alice", 1), knockClaim("alice", 2), knockClaim("alice", 3), knockClaim("alice", 4)}
 	s.Claim(batch)
-	wantErr(t, batch[0].Err, ErrReplay)
+	wantErr(t, batch[0].Err, ErrReplayed)
 	for _, c := range batch[1:] {
 		wantErr(t, c.Err, errFault)
 	}
@@ -335,8 +335,8 @@ func TestWhatCannotBeWrittenIsRefusedAndStaysMarked(t *testing.T) {
 	wantErr(t, claimOne(s, knockClaim("alice", 5)), nil)
 	kill(s)
 	s = openFile(t, dir, clocks.options())
-	wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrReplay)
-	wantErr(t, claimOne(s, knockClaim("alice", 5)), ErrReplay)
+	wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrReplayed)
+	wantErr(t, claimOne(s, knockClaim("alice", 5)), ErrReplayed)
 }
 
 func TestWithoutRoomForASegmentClaimsAreRefused(t *testing.T) {
@@ -396,7 +396,7 @@ func TestStoreReadsSegmentsOfVersion1(t *testing.T) {
 	for range 2 {
 		s = openFile(t, dir, clocks.options())
 		for _, c := range claims {
-			wantErr(t, claimOne(s, c), ErrReplay)
+			wantErr(t, claimOne(s, c), ErrReplayed)
 		}
 		kill(s)
 	}
@@ -433,8 +433,7 @@ func TestStoreSaysReplayOnlyOfWhatItGave(t *testing.T) {
 			}
 			s.Claim(batch)
 			for i, n := range keys {
-				r, _ := claimResult(batch[i].Err)
-				if err := batch[i].Err; errors.Is(err, ErrReplay) != given[n] || (err == nil) && given[n] || (r == KnockReplay) != given[n] {
+				if err := batch[i].Err; errors.Is(err, ErrReplayed) != given[n] || (err == nil) && given[n] {
 					t.Fatalf("key %d, given before: %v: %v", n, given[n], err)
 				}
 				given[n] = given[n] || batch[i].Err == nil
@@ -486,9 +485,10 @@ func TestStoreGoesOnAndStartsOnAFullDisk(t *testing.T) {
 		}
 		kill(s)
 		s = openFile(t, dir, opts)
-		wantErr(t, claimOne(s, knockClaim("alice", n)), ErrReplay)
+		wantErr(t, claimOne(s, knockClaim("alice", n)), ErrReplayed)
 	}
 
+	const knockBatch = 16 // the gate's
 	// More than was reserved: then, and only until its keys are over, it refuses.
 	var batch []Claim
 	for range 2*reserve + 1000 {

@@ -1,4 +1,4 @@
-package admission
+package replay
 
 import (
 	"errors"
@@ -7,31 +7,31 @@ import (
 	"time"
 )
 
-// ClaimKind keeps the replay keys of different messages apart: the same nonce may appear once in each.
+// Kind keeps the replay keys of different messages apart: the same nonce may appear once in each.
 // The numbers are part of what a file store writes; never renumber them.
-type ClaimKind uint8
+type Kind uint8
 
 // The kinds of claim, and what their nonce is. (docs/wire-formats.md, Grants and replays.)
 const (
-	ClaimUDP    ClaimKind = 1 // a UDP knock: the datagram's 16-byte nonce
-	ClaimTCPv1  ClaimKind = 2 // TCP frame v1: its 16-byte nonce
-	ClaimTCPv2  ClaimKind = 3 // TCP envelope v2: its 24-byte prefix
-	ClaimSYN    ClaimKind = 4 // a SYN knock: port, slot and fields
-	ClaimSYNSeq ClaimKind = 5 // a completed SYN sequence: port, slot and the last part's fields
-	ClaimUDPv2  ClaimKind = 6 // a udp-v2 knock: the datagram's 24-byte nonce
+	KindUDP    Kind = 1 // a UDP knock: the datagram's 16-byte nonce
+	KindTCPv1  Kind = 2 // TCP frame v1: its 16-byte nonce
+	KindTCPv2  Kind = 3 // TCP envelope v2: its 24-byte prefix
+	KindSYN    Kind = 4 // a SYN knock: port, slot and fields
+	KindSYNSeq Kind = 5 // a completed SYN sequence: port, slot and the last part's fields
+	KindUDPv2  Kind = 6 // a udp-v2 knock: the datagram's 24-byte nonce
 )
 
 // Claim asks a Store for one replay key.
 type Claim struct {
-	Kind     ClaimKind
+	Kind     Kind
 	Client   string        // the client's id; also whom the key is counted against
 	Nonce    []byte        // borrowed until Store.Claim returns
-	Lifetime time.Duration // for how long the message could still be fresh; at most MaxClaimLifetime
+	Lifetime time.Duration // for how long the message could still be fresh; at most MaxLifetime
 
-	// Err is the answer. Nil: the key was free and is now the caller's. ErrReplay: it was the caller's
-	// or another's before. ErrStoreFull, ErrClaim, ErrStoreClosed: refused. Anything else is
+	// Err is the answer. Nil: the key was free and is now the caller's. ErrReplayed: it was the caller's
+	// or another's before. ErrFull, ErrInvalidClaim, ErrClosed: refused. Anything else is
 	// ErrUnrecorded, and refused as well: what could not be written would be forgotten by a restart.
-	// Only ErrReplay says anything about the message and its sender.
+	// Only ErrReplayed says anything about the message and its sender.
 	Err error
 }
 
@@ -42,18 +42,25 @@ type Store interface {
 	// stays marked, so that a copy of the message cannot succeed where the message failed; claimed
 	// again, it is ErrUnrecorded, for it never was anyone's. An empty batch only forgets what is over.
 	Claim(batch []Claim)
-	// Close gives up what the store holds; claims fail with ErrStoreClosed from then on.
+	// Close gives up what the store holds; claims fail with ErrClosed from then on.
 	Close() error
+}
+
+// Usage is how much of a limited resource is used. For a limit that counts for
+// each client, Used is that of the client that has the most.
+type Usage struct {
+	Resource    string // a metric label
+	Used, Limit int
 }
 
 // The refusals of a Store.
 var (
-	ErrReplay      = errors.New("admission: message was already used")
-	ErrStoreFull   = errors.New("admission: replay store is full, or full of this client's keys")
-	ErrClaim       = errors.New("admission: claim without kind, nonce or a lifetime within bounds")
-	ErrStoreClosed = errors.New("admission: replay store is closed")
+	ErrReplayed     = errors.New("message was already used")
+	ErrFull         = errors.New("replay store is full, or full of this client's keys")
+	ErrInvalidClaim = errors.New("claim without kind, nonce or a lifetime within bounds")
+	ErrClosed       = errors.New("replay store is closed")
 	// ErrUnrecorded says that the store could not record the key: its disk is full, gone or read-only.
-	ErrUnrecorded = errors.New("admission: replay store could not record the message")
+	ErrUnrecorded = errors.New("replay store could not record the message")
 )
 
 const (
@@ -67,13 +74,13 @@ const (
 	// 4,200 messages a second, which is more than one client was measured to open as connections.
 	perClientShare = 4
 
-	// MaxClaimLifetime bounds a key's lifetime. The longest that configuration leads to is three
+	// MaxLifetime bounds a key's lifetime. The longest that configuration leads to is three
 	// slots of 5 minutes; a day is far from that and far from overflowing anything.
-	MaxClaimLifetime = 24 * time.Hour
+	MaxLifetime = 24 * time.Hour
 )
 
-// StoreOptions are the options of both stores; the zero value is fit for use.
-type StoreOptions struct {
+// Options are the options of both stores; the zero value is fit for use.
+type Options struct {
 	// Now is the wall clock, by which messages are dated; time.Now when nil.
 	Now func() time.Time
 	// Mono is a clock that is never set, from any origin; the time since the store was made when nil.
@@ -91,7 +98,7 @@ type StoreOptions struct {
 	open func(name string) (segmentFile, error)
 }
 
-func (o StoreOptions) withDefaults() StoreOptions {
+func (o Options) withDefaults() Options {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -117,17 +124,17 @@ func (o StoreOptions) withDefaults() StoreOptions {
 // MemoryStore is a Store that ends with the process: after a restart, a message that was captured
 // within its window is accepted once more.
 type MemoryStore struct {
-	opts StoreOptions
+	opts Options
 
 	mu     sync.Mutex
-	keys   *replayKeys
+	keys   *keySet
 	closed bool
 }
 
 // NewMemoryStore returns an empty store.
-func NewMemoryStore(opts StoreOptions) *MemoryStore {
+func NewMemoryStore(opts Options) *MemoryStore {
 	opts = opts.withDefaults()
-	return &MemoryStore{opts: opts, keys: newReplayKeys(opts.MaxKeys, opts.MaxPerClient)}
+	return &MemoryStore{opts: opts, keys: newKeySet(opts.MaxKeys, opts.MaxPerClient)}
 }
 
 // Claim implements Store.
@@ -135,7 +142,7 @@ func (s *MemoryStore) Claim(batch []Claim) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		refuseAll(batch, ErrStoreClosed)
+		refuseAll(batch, ErrClosed)
 		return
 	}
 	t := s.opts.instant()
@@ -146,14 +153,14 @@ func (s *MemoryStore) Claim(batch []Claim) {
 }
 
 // Bounds returns how full the store is.
-func (s *MemoryStore) Bounds() []Bound {
+func (s *MemoryStore) Usage() []Usage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil
 	}
 	s.keys.expire(s.opts.instant(), expireWhenFull)
-	return s.keys.bounds()
+	return s.keys.usage()
 }
 
 // Close implements Store. It never fails.
@@ -171,7 +178,7 @@ type instant struct {
 	mono int64 // nanoseconds of the monotonic clock
 }
 
-func (o *StoreOptions) instant() instant {
+func (o *Options) instant() instant {
 	return instant{wall: o.Now().UnixMilli(), mono: int64(o.Mono())}
 }
 

@@ -1,4 +1,4 @@
-package admission
+package replay
 
 import (
 	"crypto/sha256"
@@ -32,12 +32,12 @@ const (
 	keepCapacity = 1024
 )
 
-// replayKey is a truncated SHA-256 of a claim; 128 bits is past any chance of two messages meeting.
-type replayKey [16]byte
+// digest is a truncated SHA-256 of a claim; 128 bits is past any chance of two messages meeting.
+type digest [16]byte
 
-// replayEntry is 48 bytes without a pointer, so that a million of them cost the collector nothing.
-type replayEntry struct {
-	key    replayKey
+// entry is 48 bytes without a pointer, so that a million of them cost the collector nothing.
+type entry struct {
+	key    digest
 	due    int64  // running: monotonic nanoseconds; lingering: the same as wall
 	wall   int64  // Unix milliseconds at which the wall clock says it is over
 	client uint64 // whom it is counted against; 0: nobody
@@ -45,11 +45,11 @@ type replayEntry struct {
 	seg    uint8  // the file segment it is in; 0 in a store in memory
 }
 
-// replayKeys is not safe for concurrent use: its store's lock guards it.
-type replayKeys struct {
-	seen      map[replayKey]bool // whether the key was recorded; false after an I/O error
-	running   replayHeap
-	lingering replayHeap
+// keySet is not safe for concurrent use: its store's lock guards it.
+type keySet struct {
+	seen      map[digest]bool // whether the key was recorded; false after an I/O error
+	running   entryHeap
+	lingering entryHeap
 	perClient map[uint64]int
 	live      [segmentCount]int // keys held of each segment
 	counted   int               // sum of perClient
@@ -58,55 +58,55 @@ type replayKeys struct {
 	maxClient int
 }
 
-func newReplayKeys(maxKeys, maxPerClient int) *replayKeys {
-	return &replayKeys{
-		seen:      map[replayKey]bool{},
+func newKeySet(maxKeys, maxPerClient int) *keySet {
+	return &keySet{
+		seen:      map[digest]bool{},
 		perClient: map[uint64]int{},
 		max:       maxKeys,
 		maxClient: maxPerClient,
 	}
 }
 
-// bounds are how many keys are counted against clients, and against the one that has
+// usage returns how many keys are counted against clients, and against the one that has
 // the most.
-func (k *replayKeys) bounds() []Bound {
+func (k *keySet) usage() []Usage {
 	of := 0
 	for _, n := range k.perClient {
 		of = max(of, n)
 	}
-	return []Bound{{"replay_keys", k.counted, k.max}, {"replay_keys_per_client", of, k.maxClient}}
+	return []Usage{{"replay_keys", k.counted, k.max}, {"replay_keys_per_client", of, k.maxClient}}
 }
 
 // claim marks the claim's key as belonging to segment seg and returns its entry, or says why not.
-func (k *replayKeys) claim(c *Claim, t instant, seg uint8) (replayEntry, error) {
-	if c.Kind == 0 || len(c.Nonce) == 0 || c.Lifetime <= 0 || c.Lifetime > MaxClaimLifetime {
-		return replayEntry{}, ErrClaim
+func (k *keySet) claim(c *Claim, t instant, seg uint8) (entry, error) {
+	if c.Kind == 0 || len(c.Nonce) == 0 || c.Lifetime <= 0 || c.Lifetime > MaxLifetime {
+		return entry{}, ErrInvalidClaim
 	}
 	key, client := hashClaim(c)
 	if recorded, ok := k.seen[key]; ok {
 		if !recorded {
-			return replayEntry{}, ErrUnrecorded
+			return entry{}, ErrUnrecorded
 		}
-		return replayEntry{}, ErrReplay
+		return entry{}, ErrReplayed
 	}
 	if k.perClient[client] >= k.allowed() {
 		k.expire(t, expireWhenFull)
 		if k.perClient[client] >= k.allowed() {
-			return replayEntry{}, ErrStoreFull
+			return entry{}, ErrFull
 		}
 	}
 	// Rounded up, and strictly later than the last fresh millisecond.
 	life := uint32((c.Lifetime + time.Millisecond - 1) / time.Millisecond)
-	e := replayEntry{key: key, wall: t.wall + int64(life), client: client, life: life, seg: seg}
+	e := entry{key: key, wall: t.wall + int64(life), client: client, life: life, seg: seg}
 	k.add(e, t)
 	return e, nil
 }
 
 // allowed is how many keys a client may have now: as many as are free, at most maxClient.
-func (k *replayKeys) allowed() int { return min(k.maxClient, k.max-k.counted) }
+func (k *keySet) allowed() int { return min(k.maxClient, k.max-k.counted) }
 
 // add starts e's monotonic lifetime now.
-func (k *replayKeys) add(e replayEntry, t instant) {
+func (k *keySet) add(e entry, t instant) {
 	life := int64(e.life) * int64(time.Millisecond)
 	e.due = t.mono + life
 	k.longest = max(k.longest, life)
@@ -120,13 +120,13 @@ func (k *replayKeys) add(e replayEntry, t instant) {
 }
 
 // unrecorded notes that the key of a claim that was answered with nil could not be written after all.
-func (k *replayKeys) unrecorded(c *Claim) {
+func (k *keySet) unrecorded(c *Claim) {
 	key, _ := hashClaim(c)
 	k.seen[key] = false
 }
 
 // recorded reports whether the key of a claim is held and was recorded.
-func (k *replayKeys) recorded(c *Claim) bool {
+func (k *keySet) recorded(c *Claim) bool {
 	key, _ := hashClaim(c)
 	return k.seen[key]
 }
@@ -134,7 +134,7 @@ func (k *replayKeys) recorded(c *Claim) bool {
 // load adds an entry read from a file, whose monotonic lifetime starts anew. One whose time is over by
 // the wall clock is kept, since that clock may have been set while nobody looked, but is counted
 // against nobody, or a restart would halve the room. It reports whether the entry was new.
-func (k *replayKeys) load(e replayEntry, t instant) bool {
+func (k *keySet) load(e entry, t instant) bool {
 	if _, ok := k.seen[e.key]; ok {
 		return false
 	}
@@ -146,7 +146,7 @@ func (k *replayKeys) load(e replayEntry, t instant) bool {
 }
 
 // expire forgets what both clocks say is over: at most expireFloor + 2*adding keys from either heap.
-func (k *replayKeys) expire(t instant, adding int) {
+func (k *keySet) expire(t instant, adding int) {
 	budget := expireFloor + 2*adding
 	for n := budget; n > 0 && len(k.running) > 0 && k.running[0].due < t.mono; n-- {
 		over := k.running[0].wall < t.wall
@@ -167,16 +167,16 @@ func (k *replayKeys) expire(t instant, adding int) {
 	}
 	if len(k.seen) == 0 && cap(k.running)+cap(k.lingering) > keepCapacity {
 		// Neither maps nor slices give memory back on their own.
-		k.seen, k.running, k.lingering = map[replayKey]bool{}, nil, nil
+		k.seen, k.running, k.lingering = map[digest]bool{}, nil, nil
 	}
 }
 
-func (k *replayKeys) forget(e replayEntry) {
+func (k *keySet) forget(e entry) {
 	delete(k.seen, e.key)
 	k.live[e.seg]--
 }
 
-func (k *replayKeys) release(client uint64) {
+func (k *keySet) release(client uint64) {
 	if client == 0 {
 		return
 	}
@@ -187,8 +187,8 @@ func (k *replayKeys) release(client uint64) {
 }
 
 // each calls f with every entry of segment seg, in no order.
-func (k *replayKeys) each(seg uint8, f func(replayEntry)) {
-	for _, h := range []replayHeap{k.running, k.lingering} {
+func (k *keySet) each(seg uint8, f func(entry)) {
+	for _, h := range []entryHeap{k.running, k.lingering} {
 		for i := range h {
 			if h[i].seg == seg {
 				f(h[i])
@@ -199,20 +199,20 @@ func (k *replayKeys) each(seg uint8, f func(replayEntry)) {
 
 // hashClaim returns the claim's key, SHA-256 of kind || u32 len || client || nonce cut to 16 bytes, and
 // whom it counts against, SHA-256 of the client cut to 8 and never 0.
-func hashClaim(c *Claim) (replayKey, uint64) {
+func hashClaim(c *Claim) (digest, uint64) {
 	var stack [256]byte // an id and a nonce of usual length; longer ones spill to the heap
 	buf := append(stack[:0], byte(c.Kind))
 	buf = binary.BigEndian.AppendUint32(buf, uint32(len(c.Client))) // an id has 65535 bytes at most
 	buf = append(buf, c.Client...)
 	client := sha256.Sum256(buf[claimPrefix:])
 	sum := sha256.Sum256(append(buf, c.Nonce...))
-	return replayKey(sum[:16]), max(1, binary.BigEndian.Uint64(client[:]))
+	return digest(sum[:16]), max(1, binary.BigEndian.Uint64(client[:]))
 }
 
-// replayHeap is a binary heap, the earliest due first.
-type replayHeap []replayEntry
+// entryHeap is a binary heap, the earliest due first.
+type entryHeap []entry
 
-func (h *replayHeap) push(e replayEntry) {
+func (h *entryHeap) push(e entry) {
 	*h = append(*h, e)
 	s := *h
 	i := len(s) - 1
@@ -228,7 +228,7 @@ func (h *replayHeap) push(e replayEntry) {
 }
 
 // pop takes the first entry off a heap that is not empty.
-func (h *replayHeap) pop() replayEntry {
+func (h *entryHeap) pop() entry {
 	s := *h
 	first, last := s[0], s[len(s)-1]
 	s = s[:len(s)-1]

@@ -1,4 +1,4 @@
-package admission
+package replay
 
 import (
 	"errors"
@@ -53,14 +53,14 @@ var errLocked = errors.New("in use by another process")
 // and a new one that begins with them takes the other's place; only that takes more of the disk.
 type FileStore struct {
 	dir   string
-	opts  StoreOptions
+	opts  Options
 	lock  *os.File
 	lines loglimit.Lines // about segments that cannot be begun, or made larger
 
-	bounds atomic.Pointer[[]Bound] // as they were last told
+	usage atomic.Pointer[[]Usage] // as they were last told
 
 	mu     sync.Mutex
-	keys   *replayKeys
+	keys   *keySet
 	segs   [segmentCount]segment
 	closed bool
 	seg    uint8 // the one being written
@@ -81,7 +81,7 @@ type segment struct {
 // OpenFileStore opens the store in dir, which it makes when it is missing, and reads what is there. It
 // fails when another process has the store open, when a file is not its own, and when dir cannot be
 // written.
-func OpenFileStore(dir string, opts StoreOptions) (*FileStore, error) {
+func OpenFileStore(dir string, opts Options) (*FileStore, error) {
 	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("replay store: %w", err)
 	}
@@ -118,13 +118,13 @@ func makeDir(dir string) error {
 
 // recover reads both segments, and makes those that are missing, damaged or of an older version.
 func (s *FileStore) recover() error {
-	s.keys = newReplayKeys(s.opts.MaxKeys, s.opts.MaxPerClient)
+	s.keys = newKeySet(s.opts.MaxKeys, s.opts.MaxPerClient)
 	t := s.opts.instant()
 	var content [segmentCount]segmentContent
 	dropped := 0
 	for seg := range uint8(segmentCount) {
 		var err error
-		content[seg], err = s.readFile(seg, func(e replayEntry) {
+		content[seg], err = s.readFile(seg, func(e entry) {
 			if e.wall < t.wall && len(s.keys.seen) >= maxLoaded*s.opts.MaxKeys {
 				dropped++
 				return
@@ -194,7 +194,7 @@ func (s *FileStore) open(seg uint8, c *segmentContent) error {
 // records is how many records a segment may have that begins empty, header included.
 func (s *FileStore) records() int64 { return 1 + int64(segmentRoom*s.opts.MaxKeys) }
 
-func (s *FileStore) readFile(seg uint8, f func(replayEntry)) (segmentContent, error) {
+func (s *FileStore) readFile(seg uint8, f func(entry)) (segmentContent, error) {
 	in, err := os.Open(s.name(seg))
 	if errors.Is(err, fs.ErrNotExist) {
 		return segmentContent{}, nil
@@ -211,7 +211,7 @@ func (s *FileStore) Claim(batch []Claim) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		refuseAll(batch, ErrStoreClosed)
+		refuseAll(batch, ErrClosed)
 		return
 	}
 	t := s.opts.instant()
@@ -223,7 +223,7 @@ func (s *FileStore) Claim(batch []Claim) {
 	to := &s.segs[s.seg]
 	s.buf = s.buf[:0]
 	for i := range batch {
-		var e replayEntry
+		var e entry
 		if e, batch[i].Err = s.keys.claim(&batch[i], t, s.seg); batch[i].Err == nil {
 			s.buf = appendRecord(s.buf, e, to.generation)
 		}
@@ -249,28 +249,28 @@ func (s *FileStore) refuseUnrecorded(batch []Claim, err error) {
 		}
 	}
 	for i := range batch { // a second claim of the batch for a key that is unrecorded now
-		if errors.Is(batch[i].Err, ErrReplay) && !s.keys.recorded(&batch[i]) {
+		if errors.Is(batch[i].Err, ErrReplayed) && !s.keys.recorded(&batch[i]) {
 			batch[i].Err = err
 		}
 	}
 }
 
-// boundsTries is how often Bounds tries, boundsPause apart, to ask a store that is
+// usageTries is how often Bounds tries, usagePause apart, to ask a store that is
 // being written: longer than a disk takes that is well.
 const (
-	boundsTries = 100
-	boundsPause = time.Millisecond
+	usageTries = 100
+	usagePause = time.Millisecond
 )
 
 // Bounds returns how full the store is, and its file; where its disk hangs, how full it
 // was when somebody last asked.
-func (s *FileStore) Bounds() []Bound {
-	for left := boundsTries; !s.mu.TryLock(); left-- {
+func (s *FileStore) Usage() []Usage {
+	for left := usageTries; !s.mu.TryLock(); left-- {
 		if left > 0 {
-			time.Sleep(boundsPause)
+			time.Sleep(usagePause)
 			continue
 		}
-		if last := s.bounds.Load(); last != nil {
+		if last := s.usage.Load(); last != nil {
 			return slices.Clone(*last)
 		}
 		return nil
@@ -281,8 +281,8 @@ func (s *FileStore) Bounds() []Bound {
 	}
 	s.keys.expire(s.opts.instant(), expireWhenFull)
 	to := &s.segs[s.seg]
-	now := append(s.keys.bounds(), Bound{"replay_file_records", int(to.records), int(to.limit)})
-	s.bounds.Store(&now)
+	now := append(s.keys.usage(), Usage{"replay_file_records", int(to.records), int(to.limit)})
+	s.usage.Store(&now)
 	return slices.Clone(now)
 }
 
@@ -292,7 +292,7 @@ func (s *FileStore) Writable() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return ErrStoreClosed
+		return ErrClosed
 	}
 	if _, err := os.Stat(s.name(s.seg)); err != nil {
 		return err // it can be written, but is gone for the next start

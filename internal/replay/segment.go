@@ -1,4 +1,4 @@
-package admission
+package replay
 
 import (
 	"bufio"
@@ -83,7 +83,7 @@ func appendHeader(b []byte, generation uint32) []byte {
 	return binary.BigEndian.AppendUint32(b, checksum(b[start:]))
 }
 
-func appendRecord(b []byte, e replayEntry, generation uint32) []byte {
+func appendRecord(b []byte, e entry, generation uint32) []byte {
 	start := len(b)
 	b = append(b, e.key[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.wall)) // the same bits
@@ -94,15 +94,15 @@ func appendRecord(b []byte, e replayEntry, generation uint32) []byte {
 }
 
 // decodeRecord reports whether b, of recordSize or recordSizeV1 bytes, is a record.
-func decodeRecord(b []byte) (e replayEntry, generation uint32, ok bool) {
+func decodeRecord(b []byte) (e entry, generation uint32, ok bool) {
 	if !intact(b) {
-		return replayEntry{}, 0, false
+		return entry{}, 0, false
 	}
 	if len(b) == recordSize {
 		generation = binary.BigEndian.Uint32(b[36:])
 	}
-	return replayEntry{
-		key:    replayKey(b[:16]),
+	return entry{
+		key:    digest(b[:16]),
 		wall:   int64(binary.BigEndian.Uint64(b[16:])), // the same bits
 		client: binary.BigEndian.Uint64(b[24:]),
 		life:   binary.BigEndian.Uint32(b[32:]),
@@ -134,7 +134,7 @@ type segmentContent struct {
 // has no records: a process killed while creating it leaves that. A header that is complete and not
 // ours is an error, since the file is another program's. Where the header is corrupt, the records of
 // any generation are handed over: those of earlier ones have been over for long, and do no harm.
-func readSegment(r io.Reader, f func(replayEntry)) (segmentContent, error) {
+func readSegment(r io.Reader, f func(entry)) (segmentContent, error) {
 	var c segmentContent
 	br := bufio.NewReaderSize(r, segmentBuffer)
 	size, err := c.readHeader(br)

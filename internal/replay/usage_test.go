@@ -1,4 +1,4 @@
-package admission
+package replay
 
 import (
 	"slices"
@@ -6,14 +6,14 @@ import (
 )
 
 func TestWhoAsksHowFullTheStoreIsDoesNotWaitForItsDisk(t *testing.T) {
-	s, err := OpenFileStore(t.TempDir(), StoreOptions{})
+	s, err := OpenFileStore(t.TempDir(), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	before := s.Bounds()
+	before := s.Usage()
 	s.mu.Lock() // as a claim that is being written has it
-	during := s.Bounds()
+	during := s.Usage()
 	s.mu.Unlock()
 	if len(before) == 0 || !slices.Equal(before, during) {
 		t.Errorf("%v, and during a write %v", before, during)

@@ -1,4 +1,4 @@
-package admission
+package replay
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 
 func TestAStoreTellsWhetherItsDirectoryCanBeWritten(t *testing.T) {
 	dir := t.TempDir() + "/state"
-	s, err := OpenFileStore(dir, StoreOptions{})
+	s, err := OpenFileStore(dir, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,7 +22,7 @@ func TestAStoreTellsWhetherItsDirectoryCanBeWritten(t *testing.T) {
 	if after, err := os.ReadDir(dir); err != nil || len(after) != len(before) {
 		t.Errorf("it leaves something behind: %v, %v", after, err)
 	}
-	if b := s.Bounds(); len(b) != 3 {
+	if b := s.Usage(); len(b) != 3 {
 		t.Errorf("%+v", b)
 	}
 	if err := os.RemoveAll(dir); err != nil {
@@ -34,7 +34,7 @@ func TestAStoreTellsWhetherItsDirectoryCanBeWritten(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Writable(); !errors.Is(err, ErrStoreClosed) || s.Bounds() != nil {
+	if err := s.Writable(); !errors.Is(err, ErrClosed) || s.Usage() != nil {
 		t.Errorf("closed: %v", err)
 	}
 }
