@@ -18,9 +18,9 @@ type Changes struct {
 	Clients  Difference `json:"clients"`
 	// Keys are the others that differ and hold at once.
 	Keys []string `json:"keys"`
-	// Restart are those that a running gateway cannot change: they wait for its
+	// PendingRestart are those that a running gateway cannot change: they wait for its
 	// next start.
-	Restart []string `json:"restart"`
+	PendingRestart []string `json:"pending_restart"`
 }
 
 // Difference is that between two lists: of services by their names, or of clients
@@ -40,7 +40,7 @@ type Changed struct {
 // MarshalJSON writes lists that are empty, too.
 func (c Changes) MarshalJSON() ([]byte, error) {
 	type plain Changes
-	c.Keys, c.Restart = present(c.Keys), present(c.Restart)
+	c.Keys, c.PendingRestart = present(c.Keys), present(c.PendingRestart)
 	return json.Marshal(plain(c))
 }
 
@@ -70,7 +70,7 @@ func Diff(old, new *Config) Changes { //nolint:revive // the words for it
 		switch {
 		case k.same(old, new):
 		case k.restart:
-			c.Restart = append(c.Restart, k.name)
+			c.PendingRestart = append(c.PendingRestart, k.name)
 		default:
 			c.Keys = append(c.Keys, k.name)
 		}
@@ -90,7 +90,7 @@ func KeepRestart(running, new *Config) *Config { //nolint:revive // the words fo
 
 // Empty reports whether there is no difference at all.
 func (c *Changes) Empty() bool {
-	return c.Services.empty() && c.Clients.empty() && len(c.Keys) == 0 && len(c.Restart) == 0
+	return c.Services.empty() && c.Clients.empty() && len(c.Keys) == 0 && len(c.PendingRestart) == 0
 }
 
 func (d *Difference) empty() bool {
@@ -103,7 +103,7 @@ func (c *Changes) Lines() []string {
 	for _, k := range c.Keys {
 		lines = append(lines, k+" changed")
 	}
-	for _, k := range c.Restart {
+	for _, k := range c.PendingRestart {
 		lines = append(lines, k+" changed: waits for a restart")
 	}
 	return lines

@@ -127,7 +127,7 @@ func TestADifferenceNamesTheKeysThatDiffer(t *testing.T) {
 		if d.Empty() != (c.want == "") {
 			t.Errorf("%q -> %q: Empty is %v", c.from, c.to, d.Empty())
 		}
-		if again := Diff(KeepRestart(old, changed), changed); !reflect.DeepEqual(again, Changes{Restart: d.Restart}) {
+		if again := Diff(KeepRestart(old, changed), changed); !reflect.DeepEqual(again, Changes{PendingRestart: d.PendingRestart}) {
 			t.Errorf("%q -> %q: what waits for a restart is %+v afterwards, of %+v", c.from, c.to, again, d)
 		}
 	}
@@ -156,7 +156,7 @@ func TestNoSecretIsInADifference(t *testing.T) {
 		}
 	}
 	want := `{"services":{"added":[],"removed":[],"changed":[]},"clients":{"added":[],"removed":[],` +
-		`"changed":[{"name":"alice","keys":["secret"]}]},"keys":[],"restart":[]}`
+		`"changed":[{"name":"alice","keys":["secret"]}]},"keys":[],"pending_restart":[]}`
 	if string(j) != want {
 		t.Errorf("%s, want %s", j, want)
 	}
@@ -171,7 +171,7 @@ func TestANameWithALineEndIsOneLine(t *testing.T) {
 
 func TestNoListOfADifferenceIsNull(t *testing.T) {
 	text, err := json.Marshal(Diff(mustParse(t, whole), mustParse(t, whole)))
-	want := `{"services":{"added":[],"removed":[],"changed":[]},"clients":{"added":[],"removed":[],"changed":[]},"keys":[],"restart":[]}`
+	want := `{"services":{"added":[],"removed":[],"changed":[]},"clients":{"added":[],"removed":[],"changed":[]},"keys":[],"pending_restart":[]}`
 	if err != nil || string(text) != want {
 		t.Errorf("%s, %v", text, err)
 	}

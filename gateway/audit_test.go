@@ -92,7 +92,7 @@ func TestTheAuditSaysWhatOperatorsDidAndWhoWasBanned(t *testing.T) {
 	want := []audit.Event{
 		{Kind: audit.Start},
 		{Kind: audit.Ban, Source: home.String() + "/32", Service: serviceName(home, modeAuth)},
-		{Kind: audit.Pardon, Operator: asked, Source: home.String() + "/32", Reason: "1 bans"},
+		{Kind: audit.Unban, Operator: asked, Source: home.String() + "/32", Reason: "1 bans"},
 		{Kind: audit.Revoke, Operator: asked, Client: "bob", Reason: "0 flows, 0 grants"},
 		{Kind: audit.Reload, Operator: asked, Reason: "done"},
 		{Kind: audit.Reload, Operator: asked, Reason: "refused: " + mistake.Error()},
@@ -108,7 +108,7 @@ func TestTheAuditSaysWhatOperatorsDidAndWhoWasBanned(t *testing.T) {
 func operate(t *testing.T, l *lab, c *control.Client, wrong *atomic.Bool) {
 	t.Helper()
 	home := homes[0]
-	if done, err := c.Pardon(t.Context(), netip.PrefixFrom(home, home.BitLen())); err != nil || done.Bans != 1 {
+	if done, err := c.Unban(t.Context(), netip.PrefixFrom(home, home.BitLen())); err != nil || done.Bans != 1 {
 		t.Errorf("%+v were pardoned, %v", done, err)
 	}
 	if _, err := c.Revoke(t.Context(), control.Revocation{Client: "bob"}); err != nil {

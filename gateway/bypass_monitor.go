@@ -131,11 +131,11 @@ func (g *Gateway) keepBypass(found []bypass.Problem) {
 		}
 		switch p.Severity {
 		case bypass.Open:
-			g.log.Error("packets bypass the gateway", "protected", p.Subject, "found", p.Found, "remedy", p.Remedy)
+			g.log.Error("packets bypass the gateway", "protected", p.Subject, "found", p.Message, "remedy", p.Remedy)
 		case bypass.Unusable:
-			g.log.Error("clients cannot reach the gateway", "protected", p.Subject, "found", p.Found, "remedy", p.Remedy)
+			g.log.Error("clients cannot reach the gateway", "protected", p.Subject, "found", p.Message, "remedy", p.Remedy)
 		default:
-			g.log.Warn("the host could not be examined in full", "protected", p.Subject, "found", p.Found, "remedy", p.Remedy)
+			g.log.Warn("the host could not be examined in full", "protected", p.Subject, "found", p.Message, "remedy", p.Remedy)
 		}
 	}
 	if len(before) > 0 && len(found) == 0 {

@@ -13,7 +13,7 @@ import (
 // alone returns an error if a gateway answers at the control socket already.
 func (g *Gateway) alone() error {
 	if socket := g.now.Load().cfg.Control.Socket; socket != "" {
-		return control.Vacant(socket)
+		return control.CheckFree(socket)
 	}
 	return nil
 }
@@ -75,9 +75,9 @@ func (c controlled) Status() control.Status {
 		Services: len(now.cfg.Services), Clients: len(now.cfg.Clients), Flows: g.flows.Len(),
 	}
 	s.Reloaded, s.ReloadFailed = g.metrics.lastReload()
-	s.Restart, s.Problems = []string{}, []string{}
+	s.PendingRestart, s.Problems = []string{}, []string{}
 	if restart := g.waiting.Load(); restart != nil {
-		s.Restart = append(s.Restart, *restart...)
+		s.PendingRestart = append(s.PendingRestart, *restart...)
 	}
 	if p := g.running.Load(); p != nil {
 		s.Problems = g.hostProblems(p)

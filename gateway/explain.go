@@ -28,9 +28,9 @@ type Explained struct {
 	// captures of the sending host have packets whose checksum is left to the
 	// hardware. One that is wrong on the wire is dropped.
 	BadChecksum bool
-	// Cut tells that the capture has the beginning of the packet only; the rest was
+	// Truncated tells that the capture has the beginning of the packet only; the rest was
 	// taken for zeros.
-	Cut bool
+	Truncated bool
 	// Unjudged tells that what was cut off decides: whether it was a knock cannot be
 	// known, nor whether its headers were in order. It has no verdict.
 	Unjudged bool
@@ -128,11 +128,11 @@ func (x *explainer) explain(r capture.Record, number int) {
 	x.e = Explained{Number: number, Record: r, Forwarded: x.passed.forwarded(&r)}
 	p := &x.e.Packet
 	kept := len(r.Data)
-	x.e.Cut = kept < r.Length && r.Length <= packet.MaxPacket
-	if x.e.Cut {
+	x.e.Truncated = kept < r.Length && r.Length <= packet.MaxPacket
+	if x.e.Truncated {
 		r.Data = append(r.Data, make([]byte, r.Length-kept)...)
 	}
-	*p = packet.Packet{Data: r.Data, Offload: packet.Offload{ChecksumValid: x.e.Cut}}
+	*p = packet.Packet{Data: r.Data, Offload: packet.Offload{ChecksumValid: x.e.Truncated}}
 	if p.Parse(); p.DropReason == packet.DropChecksum {
 		x.e.BadChecksum = true
 		*p = packet.Packet{Data: r.Data, Offload: packet.Offload{ChecksumValid: true}}
@@ -161,7 +161,7 @@ func (x *explainer) explain(r capture.Record, number int) {
 		x.e.words = v.Reason.Words()
 	}
 	x.judge.Settle()
-	if x.e.Cut && x.e.Protected && !x.e.Forwarded && x.cutShort(v, kept) {
+	if x.e.Truncated && x.e.Protected && !x.e.Forwarded && x.cutShort(v, kept) {
 		x.e.Unjudged, x.e.Record.Verdict, x.e.Record.Reason, x.e.words, x.e.Knocks = true, "", "", "", nil
 	}
 }

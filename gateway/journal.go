@@ -39,7 +39,7 @@ func (j *journal) note(client string, ok bool, a control.Attempt) {
 		return
 	}
 	if last := e.refused; last != nil && last.Result == a.Result && last.Service == a.Service && (e.seen == nil || last.Time.After(e.seen.Time)) {
-		a.Again = last.Again + 1
+		a.Repeats = last.Repeats + 1
 	}
 	e.refused = &a
 }
@@ -71,8 +71,8 @@ func (j *journal) knocked(e admission.KnockEvent, now time.Time) {
 		return
 	}
 	a := control.Attempt{
-		Time: now, Source: e.Source, Service: e.Service, How: e.Method,
-		Result: e.Result.String(), Words: e.Result.Words(),
+		Time: now, Source: e.Source, Service: e.Service, Method: e.Method,
+		Result: e.Result.String(), Message: e.Result.Words(),
 	}
 	if e.Timed && e.Result != admission.KnockReplay {
 		a.ClockDifference = clockDifference(e.Skew)
@@ -83,7 +83,7 @@ func (j *journal) knocked(e admission.KnockEvent, now time.Time) {
 // authenticated writes down an authentication that succeeded.
 func (j *journal) authenticated(p *auth.Peer, service string, from netip.Addr, now time.Time) {
 	j.note(p.Client.ID(), true, control.Attempt{
-		Time: now, Source: from, Service: service, How: "authentication " + p.Protocol.String(), Result: auth.ResultOK.String(),
+		Time: now, Source: from, Service: service, Method: "authentication " + p.Protocol.String(), Result: auth.ResultOK.String(),
 		// As of the moment that the message was read: it may have waited for its knock since.
 		ClockDifference: clockDifference(p.ClockDiff),
 	})
@@ -95,14 +95,14 @@ func (j *journal) refused(e *auth.Error, service string, from netip.Addr, now ti
 		return
 	}
 	a := control.Attempt{
-		Time: now, Source: from, Service: service, How: "authentication", Result: e.Result.String(),
-		Words: authWords(e.Result),
+		Time: now, Source: from, Service: service, Method: "authentication", Result: e.Result.String(),
+		Message: authWords(e.Result),
 	}
 	if e.Result != auth.ResultReplay {
 		a.ClockDifference = clockDifference(e.ClockDiff)
 	}
 	if e.Result == auth.ResultUnauthorized && e.Err != nil {
-		a.Words = e.Err.Error()
+		a.Message = e.Err.Error()
 	}
 	j.note(e.Client.ID(), false, a)
 }

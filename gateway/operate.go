@@ -24,7 +24,7 @@ func (c controlled) Flows(ctx context.Context, measure time.Duration) control.Fl
 	all := c.g.newestFlows()
 	list := control.Flows{Flows: []control.Flow{}}
 	if len(all) > control.MaxList {
-		list.More, all = len(all)-control.MaxList, all[:control.MaxList]
+		list.Remaining, all = len(all)-control.MaxList, all[:control.MaxList]
 	}
 	type bytes struct{ up, down uint64 }
 	before := make([]bytes, len(all))
@@ -92,14 +92,14 @@ func (c controlled) Clients() control.Clients {
 	list := control.Clients{Clients: []control.ClientState{}}
 	all := c.g.now.Load().cfg.Clients
 	if len(all) > control.MaxList {
-		list.More, all = len(all)-control.MaxList, all[:control.MaxList]
+		list.Remaining, all = len(all)-control.MaxList, all[:control.MaxList]
 	}
 	for i := range all {
 		cl := &all[i]
 		e := c.g.journal.of(cl.ID)
 		list.Clients = append(list.Clients, control.ClientState{
 			ID: cl.ID, Services: cl.Services, Expires: cl.Expires, Flows: inside[cl.ID], Grants: granted[cl.ID],
-			Seen: c.g.lastSeen(e.seen, active[cl.ID]), Refused: e.refused,
+			LastSeen: c.g.lastSeen(e.seen, active[cl.ID]), LastDenied: e.refused,
 		})
 	}
 	return list
@@ -181,14 +181,14 @@ func revokedSource(r *control.Revocation) string {
 	}
 }
 
-// Pardon implements control.Operation.
-func (c controlled) Pardon(source netip.Prefix, operator string) int {
+// Unban implements control.Operation.
+func (c controlled) Unban(source netip.Prefix, operator string) int {
 	p := c.g.running.Load()
 	if p == nil {
 		return 0
 	}
 	n := p.gate.Pardon(source)
-	c.g.audit.Add(audit.Event{Kind: audit.Pardon, Operator: operator, Source: source.String(), Reason: fmt.Sprintf("%d bans", n)})
+	c.g.audit.Add(audit.Event{Kind: audit.Unban, Operator: operator, Source: source.String(), Reason: fmt.Sprintf("%d bans", n)})
 	c.g.log.Info("bans ended", "by", operator, "source", source, "bans", n)
 	return n
 }

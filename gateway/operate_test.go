@@ -129,10 +129,10 @@ func TestClientsSayWhyTheyStandOutside(t *testing.T) {
 		if err != nil || len(list.Clients) != 2 || list.Clients[0].ID != "alice" {
 			t.Fatalf("%+v, %v", list, err)
 		}
-		a = list.Clients[0].Refused
-		return a != nil && a.Again == 1
+		a = list.Clients[0].LastDenied
+		return a != nil && a.Repeats == 1
 	})
-	if a.Result != "stale" || a.ClockDifference == nil || *a.ClockDifference > -40 || *a.ClockDifference < -43 || a.Source != home || !strings.Contains(a.Words, "clock") {
+	if a.Result != "stale" || a.ClockDifference == nil || *a.ClockDifference > -40 || *a.ClockDifference < -43 || a.Source != home || !strings.Contains(a.Message, "clock") {
 		t.Errorf("%+v", a)
 	}
 	conn, err := l.visit(alice, home, modeKnockAuth)
@@ -142,7 +142,7 @@ func TestClientsSayWhyTheyStandOutside(t *testing.T) {
 	_ = conn.Close()
 	eventually(t, "alice is seen", func() bool {
 		list, err := c.Clients(t.Context())
-		return err == nil && list.Clients[0].Seen != nil && list.Clients[1].Seen == nil
+		return err == nil && list.Clients[0].LastSeen != nil && list.Clients[1].LastSeen == nil
 	})
 }
 
@@ -201,7 +201,7 @@ func TestATraceShowsEachStep(t *testing.T) {
 			l.exchange(conn, 16)
 		}, func(e *control.TraceEvent) bool {
 			steps[fmt.Sprintf("%s %s %s out=%v", e.Step, e.Verdict, e.Reason, e.Out)] = true
-			if e.Step == control.StepPacket && e.Words == "" {
+			if e.Step == control.StepPacket && e.Message == "" {
 				t.Errorf("no words: %+v", e)
 			}
 			if !strings.Contains(e.Source, home.String()) && !strings.Contains(e.Target, home.String()) {
@@ -340,10 +340,10 @@ func TestClientsAreSeenWhileTheirSessionsMove(t *testing.T) {
 	defer conn.Close()
 	seen := func() time.Time {
 		list, err := c.Clients(t.Context())
-		if err != nil || len(list.Clients) == 0 || list.Clients[0].Seen == nil {
+		if err != nil || len(list.Clients) == 0 || list.Clients[0].LastSeen == nil {
 			return time.Time{}
 		}
-		return list.Clients[0].Seen.Time
+		return list.Clients[0].LastSeen.Time
 	}
 	eventually(t, "alice is seen", func() bool { return !seen().IsZero() })
 	moved := time.Now()

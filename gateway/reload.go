@@ -161,7 +161,7 @@ func (g *Gateway) reload(cfg *config.Config) (renewal, error) {
 	for _, name := range changes.Services.Removed {
 		g.metrics.forget(name)
 	}
-	g.waiting.Store(&changes.Restart)
+	g.waiting.Store(&changes.PendingRestart)
 	return done, nil
 }
 
@@ -191,7 +191,7 @@ func (g *Gateway) reloaded(done renewal, operator string, err error) {
 	}{
 		{"services_added", c.Services.Added}, {"services_removed", c.Services.Removed}, {"services_changed", names(c.Services.Changed)},
 		{"clients_added", c.Clients.Added}, {"clients_removed", c.Clients.Removed}, {"clients_changed", names(c.Clients.Changed)},
-		{"keys_changed", c.Keys}, {"wait_for_restart", c.Restart},
+		{"keys_changed", c.Keys}, {"wait_for_restart", c.PendingRestart},
 	} {
 		if len(list.all) > mostLines {
 			attrs = append(attrs, slog.Int(list.name, len(list.all)))

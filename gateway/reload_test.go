@@ -340,8 +340,8 @@ func TestKeysThatWaitForARestartStayAsTheyAreAndAreNamedEachTime(t *testing.T) {
 		"state: {dir: /nowhere}\nlimits: {flows: 1, knocks: 64}\n"
 	for i := range 2 {
 		changes := l.reload(text)
-		if want := []string{"limits.flows", "limits.knocks", "state.dir"}; !reflect.DeepEqual(changes.Restart, want) {
-			t.Errorf("these wait for a restart: %q, want %q", changes.Restart, want)
+		if want := []string{"limits.flows", "limits.knocks", "state.dir"}; !reflect.DeepEqual(changes.PendingRestart, want) {
+			t.Errorf("these wait for a restart: %q, want %q", changes.PendingRestart, want)
 		}
 		if added := len(changes.Services.Added); added != 1-i {
 			t.Errorf("reload %d: %d services were added", i, added)

@@ -180,11 +180,11 @@ func TestTheControlSocketReloadsAndTells(t *testing.T) {
 	good := strings.Replace(head, "bob, whose", "bob, whose new", 1) + "metrics: {listen: 127.0.0.1:1}\n"
 	next.Store(&good)
 	r, err = c.Reload(t.Context())
-	if err != nil || !r.Applied || r.Flows != 1 || len(r.Changes.Clients.Changed) != 1 || len(r.Changes.Restart) != 1 {
+	if err != nil || !r.Applied || r.Flows != 1 || len(r.Changes.Clients.Changed) != 1 || len(r.Changes.PendingRestart) != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
 	l.isOver(s, homes[1])
-	if status, err = c.Status(t.Context()); err != nil || status.ReloadFailed || status.Reloaded.IsZero() || len(status.Restart) != 1 || status.Flows != 0 {
+	if status, err = c.Status(t.Context()); err != nil || status.ReloadFailed || status.Reloaded.IsZero() || len(status.PendingRestart) != 1 || status.Flows != 0 {
 		t.Errorf("%+v, %v", status, err)
 	}
 }
@@ -199,7 +199,7 @@ func TestASocketThatAnotherGatewayHasKeepsOneFromStarting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := gw.Run(t.Context()); !errors.Is(err, control.ErrTaken) {
+	if err := gw.Run(t.Context()); !errors.Is(err, control.ErrInUse) {
 		t.Errorf("%v", err)
 	}
 	_ = wire.Close()

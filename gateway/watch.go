@@ -174,8 +174,8 @@ func (g *Gateway) watchKnock(e *admission.KnockEvent) {
 		return
 	}
 	t := control.TraceEvent{
-		Time: g.o.Now(), Step: control.StepKnock, Source: e.Source.String(), What: e.Method,
-		Verdict: e.Result.String(), Words: e.Result.Words(), Client: e.Client, Service: e.Service,
+		Time: g.o.Now(), Step: control.StepKnock, Source: e.Source.String(), Detail: e.Method,
+		Verdict: e.Result.String(), Message: e.Result.Words(), Client: e.Client, Service: e.Service,
 		ClockDifference: seconds(e.Skew),
 	}
 	g.watchers.each(func(w watcher) { w.event(e.Source, &t) })
@@ -191,15 +191,15 @@ func (g *Gateway) watchAuth(service string, t packet.Tuple, peer *auth.Peer, fai
 		Service: service, Verdict: auth.ResultOK.String(),
 	}
 	if failed != nil {
-		e.Verdict, e.Words, e.ClockDifference = failed.Result.String(), authWords(failed.Result), seconds(failed.ClockDiff)
+		e.Verdict, e.Message, e.ClockDifference = failed.Result.String(), authWords(failed.Result), seconds(failed.ClockDiff)
 		if failed.Client != nil {
 			e.Client = failed.Client.ID()
 		}
 		if failed.Err != nil {
-			e.Words = failed.Err.Error()
+			e.Message = failed.Err.Error()
 		}
 	} else {
-		e.Client, e.What = peer.Client.ID(), peer.Protocol.String()
+		e.Client, e.Detail = peer.Client.ID(), peer.Protocol.String()
 	}
 	g.watchers.each(func(w watcher) { w.event(t.Src.Netip(), &e) })
 }
@@ -213,7 +213,7 @@ func (g *Gateway) watchEnd(f *flows.Flow, end flows.End) {
 	e := control.TraceEvent{
 		Time: g.o.Now(), Step: control.StepFlow, Source: f.Key.Client.String(), Target: f.Key.Target.String(),
 		Service: f.Service, Client: f.Client(), Verdict: "ended", Reason: end.String(),
-		What: fmt.Sprintf("%d bytes received, %d sent", up, down),
+		Detail: fmt.Sprintf("%d bytes received, %d sent", up, down),
 	}
 	g.watchers.each(func(w watcher) { w.event(f.Key.Client.Addr(), &e) })
 }
@@ -248,8 +248,8 @@ func (t *tracer) packet(e *capture.Event) {
 	t.add(control.TraceEvent{
 		Time: t.g.o.Now(), Step: control.StepPacket, Out: e.Out,
 		Source: e.Packet.Tuple.Source().String(), Target: e.Packet.Tuple.Destination().String(),
-		What: fmt.Sprintf("%s, %d bytes", e.Packet.Transport(), e.Length), Service: service,
-		Verdict: e.Verdict, Reason: e.Reason, Words: wordsOf(e.Out, e.Reason),
+		Detail: fmt.Sprintf("%s, %d bytes", e.Packet.Transport(), e.Length), Service: service,
+		Verdict: e.Verdict, Reason: e.Reason, Message: wordsOf(e.Out, e.Reason),
 	})
 }
 
@@ -262,11 +262,11 @@ func (t *tracer) event(from netip.Addr, e *control.TraceEvent) {
 func (t *tracer) queued() (now, most int) { return len(t.events), cap(t.events) }
 
 func (t *tracer) add(e control.TraceEvent) {
-	e.Missed = t.missed.Swap(0)
+	e.Dropped = t.missed.Swap(0)
 	select {
 	case t.events <- e:
 	default:
-		t.missed.Add(e.Missed + 1)
+		t.missed.Add(e.Dropped + 1)
 	}
 }
 

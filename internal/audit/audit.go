@@ -43,7 +43,7 @@ const (
 	Refused Kind = "refused" // a known client's knock or authentication was refused
 	Session Kind = "session" // a flow that had been let in has ended
 	Ban     Kind = "ban"     // a source is shut out of the open services
-	Pardon  Kind = "pardon"  // an operator has ended bans
+	Unban   Kind = "unban"   // an operator has ended bans
 	Revoke  Kind = "revoke"  // an operator has ended something else
 	Missing Kind = "missing" // nothing but how many events were left out
 )
@@ -51,7 +51,7 @@ const (
 // whose is who brings about events of a kind.
 func (k Kind) whose() actor {
 	switch k {
-	case Start, Stop, Reload, Pardon, Revoke:
+	case Start, Stop, Reload, Unban, Revoke:
 		return operators
 	case Ban, Refused:
 		return strangers
@@ -90,8 +90,8 @@ type Event struct {
 	// ClockDifference is the client's clock less ours in seconds, where that is
 	// why it was refused.
 	ClockDifference float64 `json:"clock_difference,omitempty"`
-	// LeftOut is how many events before this one are missing.
-	LeftOut uint64 `json:"left_out,omitempty"`
+	// Dropped is how many events before this one are missing.
+	Dropped uint64 `json:"dropped,omitempty"`
 }
 
 const (
@@ -256,7 +256,7 @@ func (l *Log) write(e Event) error {
 		}
 	}
 	left := l.leftOut.Swap(0)
-	e.LeftOut = left
+	e.Dropped = left
 	line, err := json.Marshal(e)
 	if err == nil {
 		_, err = l.out.Write(append(escaped(line), '\n'))

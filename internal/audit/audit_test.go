@@ -87,7 +87,7 @@ func TestEveryEventIsOneLineOfJSON(t *testing.T) {
 		if len(got) != 2 || got[0].Kind != Knock || got[1].Sent != 20 || !got[1].Time.Equal(time.Now()) {
 			t.Errorf("%s", s.String())
 		}
-		if strings.Contains(s.String(), "left_out") || strings.Contains(strings.SplitN(s.String(), "\n", 2)[0], "seconds") {
+		if strings.Contains(s.String(), "dropped") || strings.Contains(strings.SplitN(s.String(), "\n", 2)[0], "seconds") {
 			t.Errorf("empty fields are written: %s", s.String())
 		}
 	})
@@ -129,8 +129,8 @@ func TestTooManyEventsAreLeftOutAndCountedInTheNextLine(t *testing.T) {
 		if len(got) != most*burst+1 || l.Lost() != 5 {
 			t.Fatalf("%d lines, %d lost", len(got), l.Lost())
 		}
-		if got[0].LeftOut != 5 { // it was written after they were left out
-			t.Errorf("the first line says that %d are missing", got[0].LeftOut)
+		if got[0].Dropped != 5 { // it was written after they were left out
+			t.Errorf("the first line says that %d are missing", got[0].Dropped)
 		}
 	})
 }
@@ -157,7 +157,7 @@ func TestAFullDiskIsSaidOnceAndRecordingGoesOn(t *testing.T) {
 		if err == nil || strings.Count(err.Error(), "no space") != 1 {
 			t.Errorf("%v", err)
 		}
-		if got := s.lines(t); len(got) != 1 || got[0].LeftOut != 2 || l.Lost() != 2 {
+		if got := s.lines(t); len(got) != 1 || got[0].Dropped != 2 || l.Lost() != 2 {
 			t.Errorf("%s, %d lost", s.String(), l.Lost())
 		}
 	})
@@ -394,7 +394,7 @@ func TestEventsThatAreLeftOutAtTheEndOfAFloodGetALineOfTheirOwn(t *testing.T) {
 		}
 		counted := func() (n int) {
 			for _, e := range s.lines(t) {
-				n += int(e.LeftOut)
+				n += int(e.Dropped)
 			}
 			return n
 		}
@@ -428,7 +428,7 @@ func TestWhatOperatorsDoIsWrittenWhateverOthersDo(t *testing.T) {
 				l.Add(Event{Kind: Refused})
 				l.Add(Event{Kind: Session})
 			}
-			for _, k := range []Kind{Start, Reload, Revoke, Pardon, Stop} {
+			for _, k := range []Kind{Start, Reload, Revoke, Unban, Stop} {
 				l.Add(Event{Kind: k, Operator: "root"})
 			}
 		})

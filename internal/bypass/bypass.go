@@ -158,12 +158,12 @@ const (
 type Problem struct {
 	Subject  string   `json:"subject"` // the prefix or port
 	Severity Severity `json:"severity"`
-	Found    string   `json:"found"`
+	Message  string   `json:"message"`
 	Remedy   string   `json:"remedy"` // a command, or what to do
 }
 
 // String is a line for people.
-func (p Problem) String() string { return p.Subject + ": " + p.Found + "; remedy: " + p.Remedy }
+func (p Problem) String() string { return p.Subject + ": " + p.Message + "; remedy: " + p.Remedy }
 
 // Worst returns the problems of one severity.
 func Worst(all []Problem, s Severity) []Problem {

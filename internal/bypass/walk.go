@@ -215,7 +215,7 @@ func (w *walk) report(s Severity, cond, found, remedy string) {
 	if cond != "" {
 		found += " (packets that match: " + cond + ")"
 	}
-	p := Problem{Subject: w.t.String(), Severity: s, Found: found, Remedy: remedy}
+	p := Problem{Subject: w.t.String(), Severity: s, Message: found, Remedy: remedy}
 	if !slices.Contains(w.problems, p) && len(w.problems) < maxProblems {
 		w.problems = append(w.problems, p)
 	}

@@ -35,7 +35,7 @@ func TestAServiceThatIsDownBehindTheGatewayIsNamed(t *testing.T) {
 	out, _, err := perform(t, nil, "ping", "down", "-c", "1", "-o", "json")
 	var report pingReport
 	if bad := json.Unmarshal([]byte(out), &report); bad != nil || exitCode(err) != exitFailed ||
-		report.Worked != 0 || report.Attempts[0].Step != stepService || report.Attempts[0].Error != errBehind.Error() {
+		report.Succeeded != 0 || report.Attempts[0].Step != stepService || report.Attempts[0].Error != errBehind.Error() {
 		t.Errorf("ping: %v, %v, %+v", bad, err, report)
 	}
 	// Without a proof it may also be the authentication.

@@ -61,7 +61,7 @@ func captureCommand() *cobra.Command {
 type capturing struct {
 	File    string `json:"file"` // - for standard output
 	Packets int64  `json:"packets"`
-	LeftOut uint64 `json:"left_out_packets"` // those that came faster than they could be written
+	Dropped uint64 `json:"dropped_packets"` // those that came faster than they could be written
 	Bytes   int64  `json:"size_bytes"`
 	Full    bool   `json:"limit_reached"`
 
@@ -110,7 +110,7 @@ func (c *capturing) run(cmd *cobra.Command, gateway *control.Client) error {
 		begun = true
 		fmt.Fprintln(cmd.ErrOrStderr(), "capturing; interrupt to end")
 	})
-	c.Packets, c.LeftOut, c.Bytes, c.Full = to.packets, to.leftOut, to.written, errors.Is(err, errLimit)
+	c.Packets, c.Dropped, c.Bytes, c.Full = to.packets, to.leftOut, to.written, errors.Is(err, errLimit)
 	if c.Full || cmd.Context().Err() != nil {
 		err = nil // it ended as it was meant to
 	}
@@ -136,8 +136,8 @@ func (c *capturing) sum(cmd *cobra.Command, format string) error {
 		return json.NewEncoder(out).Encode(c)
 	}
 	text := fmt.Sprintf("%d packets, %s", c.Packets, bytesize.Text(float64(c.Bytes)))
-	if c.LeftOut > 0 {
-		text += fmt.Sprintf("; %d more came too fast and were left out", c.LeftOut)
+	if c.Dropped > 0 {
+		text += fmt.Sprintf("; %d more came too fast and were left out", c.Dropped)
 	}
 	if c.Full {
 		text += fmt.Sprintf("; ended at %d MiB (--limit)", c.limit)

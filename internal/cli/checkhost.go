@@ -82,6 +82,6 @@ func (r *hostReport) print(w io.Writer) {
 		fmt.Fprintln(w, "\nOn this host, once the gateway starts:")
 	}
 	for _, p := range r.Problems {
-		fmt.Fprintf(w, "  %s: %s: %s\n      -> %s\n", p.Severity, p.Subject, p.Found, p.Remedy)
+		fmt.Fprintf(w, "  %s: %s: %s\n      -> %s\n", p.Severity, p.Subject, p.Message, p.Remedy)
 	}
 }

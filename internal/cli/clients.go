@@ -193,7 +193,7 @@ func clientListCommand() *cobra.Command {
 		if c == nil {
 			return bad
 		}
-		list := listedClients{Clients: clientRows(c), Broken: brokenFiles(bad)}
+		list := listedClients{Clients: clientRows(c), Invalid: invalidFiles(bad)}
 		if err := answer(cmd, *output, list, func(w io.Writer) error { return clientTable(w, list.Clients) }); err != nil {
 			return err
 		}
@@ -208,24 +208,24 @@ func clientListCommand() *cobra.Command {
 
 // listedClients is what client list prints.
 type listedClients struct {
-	Clients []clientRow    `json:"clients"`
-	Broken  []brokenClient `json:"broken"`
+	Clients []clientRow     `json:"clients"`
+	Invalid []invalidClient `json:"invalid"`
 }
 
-// brokenClient is a mistake in a file of clients_dir, with which no gateway starts or reloads.
-type brokenClient struct {
+// invalidClient is a mistake in a file of clients_dir, with which no gateway starts or reloads.
+type invalidClient struct {
 	File    string `json:"file"`
 	Line    int    `json:"line"` // 0: the file as a whole
 	Key     string `json:"key"`
 	Problem string `json:"problem"`
 }
 
-// brokenFiles are the mistakes that were joined in an error of config's.
-func brokenFiles(err error) []brokenClient {
-	all := []brokenClient{}
+// invalidFiles are the mistakes that were joined in an error of config's.
+func invalidFiles(err error) []invalidClient {
+	all := []invalidClient{}
 	for _, e := range errlist.Errors(err) {
 		if mistake := (*config.Error)(nil); errors.As(e, &mistake) {
-			all = append(all, brokenClient{mistake.File, mistake.Line, mistake.Key, mistake.Msg})
+			all = append(all, invalidClient{mistake.File, mistake.Line, mistake.Key, mistake.Msg})
 		}
 	}
 	return all

@@ -110,7 +110,7 @@ func TestTheShellOffersWhatTheRunningGatewayKnows(t *testing.T) {
 		{"revoke --source ", g.config, "10.1.1.2 fd01:1::2"},
 		{"trace --from ", g.config, "10.1.1.2 fd01:1::2"},
 		{"trace --service ", g.config, "ssh"},
-		{"bans --pardon ", g.config, "10.9.0.0/16"},
+		{"bans remove ", g.config, "10.9.0.0/16"},
 		{"revoke --client ", unreadable, "alice"},
 		{"revoke --service ", unreadable, "ssh"},
 	} {

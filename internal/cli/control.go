@@ -194,8 +194,8 @@ func printStatus(w io.Writer, s *control.Status) error {
 		reload += "; the last one was refused"
 	}
 	fmt.Fprintf(t, "last reload\t%s\n", reload)
-	if len(s.Restart) > 0 {
-		fmt.Fprintf(t, "wait for a restart\t%s\n", strings.Join(s.Restart, ", "))
+	if len(s.PendingRestart) > 0 {
+		fmt.Fprintf(t, "wait for a restart\t%s\n", strings.Join(s.PendingRestart, ", "))
 	}
 	fmt.Fprintf(t, "services\t%d\n", s.Services)
 	fmt.Fprintf(t, "clients\t%d\n", s.Clients)

@@ -19,7 +19,7 @@ func TestTheGatewayIsFoundByItsSocketWhateverBecameOfItsFile(t *testing.T) {
 	g := newOperated(t)
 	socket := filepath.Join(filepath.Dir(g.config), "s")
 	for _, line := range []string{
-		"status", "flows", "grants", "clients", "bans", "bans --pardon 10.0.0.0/8", "revoke --all", "reload", "reload --dry-run",
+		"status", "flows", "grants", "clients", "bans", "bans remove 10.0.0.0/8", "revoke --all", "reload", "reload --dry-run",
 		"trace --from 10.1.1.2", "capture -o -",
 	} {
 		args := append(strings.Fields(line), "--config", "gone.yaml")

@@ -88,7 +88,7 @@ func examine(cmd *cobra.Command, path string, o doctor.Options) []doctor.Finding
 	cfg, err := config.Load(path)
 	if err != nil {
 		return []doctor.Finding{{
-			Check: "configuration", Level: doctor.Fail, Found: oneLine(err), Mend: "mend the file; knockgw check --config " + termsafe.Shell(path) + " tells the same",
+			Check: "configuration", Level: doctor.Fail, Message: oneLine(err), Fix: "mend the file; knockgw check --config " + termsafe.Shell(path) + " tells the same",
 		}}
 	}
 	o.Config = cfg
@@ -97,13 +97,13 @@ func examine(cmd *cobra.Command, path string, o doctor.Options) []doctor.Finding
 
 func printFindings(w io.Writer, all []doctor.Finding) error {
 	for _, f := range all {
-		if _, err := fmt.Fprintf(w, "%-4s  %s: %s\n", f.Level, termsafe.Text(f.Check), termsafe.Text(f.Found)); err != nil {
+		if _, err := fmt.Fprintf(w, "%-4s  %s: %s\n", f.Level, termsafe.Text(f.Check), termsafe.Text(f.Message)); err != nil {
 			return err
 		}
-		if f.Mend == "" {
+		if f.Fix == "" {
 			continue
 		}
-		if _, err := fmt.Fprintf(w, "      -> %s\n", termsafe.Text(f.Mend)); err != nil {
+		if _, err := fmt.Fprintf(w, "      -> %s\n", termsafe.Text(f.Fix)); err != nil {
 			return err
 		}
 	}

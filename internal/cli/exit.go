@@ -60,7 +60,7 @@ func sayExitCodes(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
 		sayExitCodes(c)
 	}
-	if cmd.HasSubCommands() {
+	if cmd.HasSubCommands() && cmd.Name() != "bans" {
 		return
 	}
 	about := aboutExitCodes

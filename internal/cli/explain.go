@@ -193,7 +193,7 @@ type (
 		Verdict     string           `json:"verdict,omitempty"`
 		Reason      string           `json:"reason,omitempty"`
 		BadChecksum bool             `json:"bad_checksum,omitempty"`
-		Cut         bool             `json:"cut,omitempty"`
+		Truncated   bool             `json:"truncated,omitempty"`
 		Forwarded   bool             `json:"forwarded,omitempty"`
 		Knocks      []explainedKnock `json:"knocks"`
 	}
@@ -204,7 +204,7 @@ func explainJSON(w io.Writer, e *gateway.Explained) error {
 	p := explainedPacket{
 		Number: e.Number, Time: e.Record.Time, Protocol: e.Packet.Transport(), Length: e.Record.Length,
 		Source: e.Packet.Tuple.Source().String(), Destination: e.Packet.Tuple.Destination().String(),
-		Out: e.Record.Out, Verdict: e.Record.Verdict, Reason: e.Record.Reason, BadChecksum: e.BadChecksum, Cut: e.Cut, Forwarded: e.Forwarded,
+		Out: e.Record.Out, Verdict: e.Record.Verdict, Reason: e.Record.Reason, BadChecksum: e.BadChecksum, Truncated: e.Truncated, Forwarded: e.Forwarded,
 		Knocks: []explainedKnock{},
 	}
 	for _, k := range e.Knocks {

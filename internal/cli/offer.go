@@ -129,7 +129,7 @@ func completeSources(at place) completion {
 			}
 			if list := askBriefly(cmd, at, clientsOf); list != nil {
 				for _, c := range list.Clients {
-					for _, a := range []*control.Attempt{c.Seen, c.Refused} {
+					for _, a := range []*control.Attempt{c.LastSeen, c.LastDenied} {
 						if a != nil {
 							all = append(all, a.Source.String())
 						}

@@ -60,7 +60,7 @@ func flowsCommand() *cobra.Command {
 				row(t, termsafe.Name(cmp.Or(f.Client, "-")), f.Source, f.Service, cmp.Or(f.Upstream, "-"), lasting(f.Age), lasting(f.Idle),
 					bytesize.Text(float64(f.Received)), bytesize.Text(float64(f.Sent)), bytesize.Text(f.ReceiveRate), bytesize.Text(f.SendRate))
 			}
-			return errors.Join(t.Flush(), more(w, list.More))
+			return errors.Join(t.Flush(), more(w, list.Remaining))
 		},
 	}.onto(&cobra.Command{
 		Use:   "flows",
@@ -94,9 +94,9 @@ func clientsCommand() *cobra.Command {
 		show: func(w io.Writer, list *control.Clients) error {
 			t := columns(w, "CLIENT", "FLOWS", "GRANTS", "LAST SEEN", "LAST REFUSED")
 			for _, cl := range list.Clients {
-				row(t, termsafe.Name(cl.ID), cl.Flows, cl.Grants, seenText(cl.Seen), refusedText(cl.Refused, cl.Seen))
+				row(t, termsafe.Name(cl.ID), cl.Flows, cl.Grants, seenText(cl.LastSeen), refusedText(cl.LastDenied, cl.LastSeen))
 			}
-			return errors.Join(t.Flush(), more(w, list.More))
+			return errors.Join(t.Flush(), more(w, list.Remaining))
 		},
 	}.onto(&cobra.Command{
 		Use:   "clients",
@@ -111,7 +111,7 @@ func seenText(a *control.Attempt) string {
 	if a == nil {
 		return "never"
 	}
-	return fmt.Sprintf("%s from %s, %s to %s", when(a.Time), a.Source, a.How, a.Service)
+	return fmt.Sprintf("%s from %s, %s to %s", when(a.Time), a.Source, a.Method, a.Service)
 }
 
 // refusedText tells of an attempt that did not, beside the last one that did. What
@@ -121,15 +121,15 @@ func refusedText(a, seen *control.Attempt) string {
 	if a == nil {
 		return "never"
 	}
-	text := fmt.Sprintf("%s from %s, %s to %s: %s", when(a.Time), a.Source, a.How, a.Service, cmp.Or(a.Words, a.Result))
+	text := fmt.Sprintf("%s from %s, %s to %s: %s", when(a.Time), a.Source, a.Method, a.Service, cmp.Or(a.Message, a.Result))
 	if a.Result == staleResult && a.ClockDifference != nil {
 		text += "; " + skewText(inDuration(*a.ClockDifference))
 		if seen != nil && seen.ClockDifference != nil {
 			text += fmt.Sprintf(" (by what was accepted at %s: %v)", when(seen.Time), inDuration(*seen.ClockDifference))
 		}
 	}
-	if a.Again > 0 {
-		text += fmt.Sprintf(" (%d times in a row)", a.Again+1)
+	if a.Repeats > 0 {
+		text += fmt.Sprintf(" (%d times in a row)", a.Repeats+1)
 	}
 	return text
 }
@@ -141,45 +141,6 @@ func inDuration(seconds float64) time.Duration {
 
 // staleResult is what knocks and authentications have in common whose time is off.
 const staleResult = "stale"
-
-func bansCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "bans",
-		Short: "List the sources that are shut out of services that answer strangers, or let one in again",
-		Args:  exact(0),
-	}
-	at := placeFlags(cmd)
-	output := outputFlag(cmd)
-	pardon := cmd.Flags().String("pardon", "", "end the bans of this `address` or network")
-	completeFlag(cmd, "pardon", completeBans(at))
-	bans := asking[control.Bans]{
-		ask: bansOf,
-		show: func(w io.Writer, list *control.Bans) error {
-			t := columns(w, "SOURCE", "LEFT")
-			for _, b := range list.Bans {
-				row(t, b.Source, lasting(b.Left))
-			}
-			return t.Flush()
-		},
-	}
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if *pardon == "" {
-			return bans.run(cmd, at, *output)
-		}
-		source, err := control.ParseSource(*pardon)
-		if err != nil {
-			return &usageError{fmt.Errorf("--pardon: %w", err)}
-		}
-		return asking[control.Pardoned]{
-			ask: func(ctx context.Context, c *control.Client) (*control.Pardoned, error) { return c.Pardon(ctx, source) },
-			show: func(w io.Writer, done *control.Pardoned) error {
-				_, err := fmt.Fprintf(w, "%d bans ended\n", done.Bans)
-				return err
-			},
-		}.run(cmd, at, *output)
-	}
-	return cmd
-}
 
 func revokeCommand() *cobra.Command {
 	cmd := &cobra.Command{

@@ -41,7 +41,7 @@ func newOperated(t *testing.T) *operated {
 		t.Fatal(err)
 	}
 	g.result = control.Result{Config: g.config, Warnings: []string{}, Changes: config.Changes{
-		Services: config.Difference{Added: []string{"ssh"}}, Restart: []string{"tun.mtu"},
+		Services: config.Difference{Added: []string{"ssh"}}, PendingRestart: []string{"tun.mtu"},
 	}}
 	s, err := control.Listen(filepath.Join(dir, "s"))
 	if err != nil {
@@ -65,7 +65,7 @@ var (
 )
 
 func (g *operated) Status() control.Status {
-	return control.Status{Version: "v1", Go: "go1", Since: time.Unix(1, 0), Restart: []string{}, Problems: []string{}, Ready: true}
+	return control.Status{Version: "v1", Go: "go1", Since: time.Unix(1, 0), PendingRestart: []string{}, Problems: []string{}, Ready: true}
 }
 
 func (g *operated) Reload(string) (*control.Result, error) {
@@ -89,7 +89,7 @@ func (*operated) Grants() control.Grants {
 
 func (*operated) Clients() control.Clients {
 	return control.Clients{Clients: []control.ClientState{
-		{ID: "alice", Seen: &control.Attempt{Source: inside.Addr()}, Refused: &control.Attempt{Source: outside, Result: staleResult}},
+		{ID: "alice", LastSeen: &control.Attempt{Source: inside.Addr()}, LastDenied: &control.Attempt{Source: outside, Result: staleResult}},
 	}}
 }
 
@@ -101,10 +101,10 @@ func (*operated) Revoke(control.Revocation, string) (control.Revoked, error) {
 	return control.Revoked{Flows: 1}, nil
 }
 
-func (*operated) Pardon(netip.Prefix, string) int { return 1 }
+func (*operated) Unban(netip.Prefix, string) int { return 1 }
 
 func (*operated) Trace(_ context.Context, _ control.TraceOptions, each func(*control.TraceEvent) error) error {
-	for _, e := range []control.TraceEvent{{Step: control.StepPacket, Source: "10.1.1.2:1"}, {Step: control.StepFlow, Missed: 2}} {
+	for _, e := range []control.TraceEvent{{Step: control.StepPacket, Source: "10.1.1.2:1"}, {Step: control.StepFlow, Dropped: 2}} {
 		if err := each(&e); err != nil {
 			return err
 		}

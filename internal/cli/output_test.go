@@ -137,15 +137,15 @@ func TestWhatIsPrintedAsJSONIsNothingElseAndDocumented(t *testing.T) {
 		{"reload", at, "applied changes config flows_ended grants_ended warnings", 0},
 		{"reload --dry-run", at, "applied changes config flows_ended grants_ended warnings", 0},
 		{"status", at, "", 0},
-		{"flows", at, "flows more", 0},
+		{"flows", at, "flows remaining", 0},
 		{"grants", at, "grants", 0},
-		{"clients", at, "clients more", 0},
+		{"clients", at, "clients remaining", 0},
 		{"bans", at, "bans", 0},
-		{"bans --pardon 10.0.0.0/8", at, "bans_ended", 0},
+		{"bans remove 10.0.0.0/8", at, "bans_ended", 0},
 		{"revoke --all", at, "flows_ended grants_ended", 0},
-		{"trace --from 10.1.1.2", at, "source step time verdict what", 1},
+		{"trace --from 10.1.1.2", at, "detail source step time verdict", 1},
 		{"doctor --skip-upstreams", at, "findings ok", 0},
-		{"client list", at, "broken clients", 0},
+		{"client list", at, "clients invalid", 0},
 		{"client add bob --config " + small, nil, "client file gateway profile uri yaml", 0},
 		{"client rotate bob --out " + filepath.Join(dir, "bob.yaml") + " --config " + small, nil, "client file gateway out profile", 0},
 		{"client show bob --config " + small, nil, "client file profile uri yaml", 0},
@@ -155,7 +155,7 @@ func TestWhatIsPrintedAsJSONIsNothingElseAndDocumented(t *testing.T) {
 		{"keygen", nil, "secret", 0},
 		{"keygen --out " + filepath.Join(dir, "key"), nil, "file", 0},
 		{"knock echo", nil, "address method remote session target", 0},
-		{"ping echo -c 1", nil, "address attempts max_seconds median_seconds min_seconds target worked", 0},
+		{"ping echo -c 1", nil, "address attempts max_seconds median_seconds min_seconds succeeded target", 0},
 		{"explain " + captured(t, 1000, datagram, datagram), at, "destination knocks length_bytes number protocol reason source time verdict", 1},
 	} {
 		args := append(append(strings.Fields(c.line), c.args...), "-o", "json")
@@ -200,7 +200,7 @@ func TestCheckTellsProgramsWhatAReloadWouldChange(t *testing.T) {
 	if err := errors.Join(err, json.Unmarshal([]byte(out), &got)); err != nil {
 		t.Fatal(err)
 	}
-	if r := got.Gateway; r == nil || r.Changes == nil || !slices.Equal(r.Changes.Restart, []string{"tun.mtu"}) || r.File != got.File {
+	if r := got.Gateway; r == nil || r.Changes == nil || !slices.Equal(r.Changes.PendingRestart, []string{"tun.mtu"}) || r.File != got.File {
 		t.Errorf("%s", out)
 	}
 	g.result.Config = "/another.yaml"
@@ -236,7 +236,7 @@ func TestACaptureIsSummedUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(file)
-	if err != nil || sum.Packets != 2 || sum.LeftOut != 9 || sum.Bytes != info.Size() || sum.File != file || sum.Full {
+	if err != nil || sum.Packets != 2 || sum.Dropped != 9 || sum.Bytes != info.Size() || sum.File != file || sum.Full {
 		t.Errorf("%s of %v", out, info)
 	}
 	out, errs, err := perform(t, nil, "capture", "--config", g.config, "-o", "-", "--summary", "json")

@@ -103,7 +103,7 @@ func ping(ctx context.Context, p pinging) error {
 	}
 	report.sum()
 	p.tell("%s", report.summary())
-	if report.Worked > 0 && !p.NoAuth && !p.Auth.Proof {
+	if report.Succeeded > 0 && !p.NoAuth && !p.Auth.Proof {
 		p.tell("nothing has confirmed the authentication: no server proof was asked for")
 	}
 	if p.json {

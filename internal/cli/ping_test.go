@@ -31,7 +31,7 @@ func TestPingTellsEachStepAndSumsUp(t *testing.T) {
 	if err := json.NewDecoder(strings.NewReader(out)).Decode(&report); err != nil {
 		t.Fatal(err)
 	}
-	if report.Worked != 2 || len(report.Attempts) != 2 || report.Median <= 0 || report.Min > report.Max ||
+	if report.Succeeded != 2 || len(report.Attempts) != 2 || report.Median <= 0 || report.Min > report.Max ||
 		report.Attempts[1].Authenticate <= 0 || report.Attempts[1].Remote != g.addr {
 		t.Errorf("%+v", report)
 	}
@@ -51,7 +51,7 @@ func TestPingSaysWhichStepFailed(t *testing.T) {
 	if bad := json.Unmarshal([]byte(out), &report); bad != nil || exitCode(err) != exitAuthenticate {
 		t.Fatal(bad, err)
 	}
-	if report.Worked != 0 || report.Attempts[0].Step != "authenticate" || report.Attempts[0].Error == "" {
+	if report.Succeeded != 0 || report.Attempts[0].Step != "authenticate" || report.Attempts[0].Error == "" {
 		t.Errorf("%+v", report)
 	}
 }

@@ -55,7 +55,7 @@ type pingAttempt struct {
 	Step         string  `json:"failed_step,omitempty"`
 	Error        string  `json:"error,omitempty"`
 	Remote       string  `json:"remote,omitempty"` // the address that was tried last
-	Knocks       int     `json:"tries,omitempty"`  // how many it took: packets get lost
+	Dials        int     `json:"dials,omitempty"`  // how many it took: packets get lost
 	Resolve      seconds `json:"resolve_seconds,omitempty"`
 	Knock        seconds `json:"knock_seconds,omitempty"`
 	Connect      seconds `json:"connect_seconds,omitempty"`
@@ -80,7 +80,7 @@ func (s seconds) String() string {
 
 // attempt is what w has seen.
 func (w *watch) attempt(number int, total time.Duration) pingAttempt {
-	a := pingAttempt{Number: number, Total: inSeconds(total), Knocks: w.last.Number}
+	a := pingAttempt{Number: number, Total: inSeconds(total), Dials: w.last.Number}
 	if w.reached == "" {
 		return a
 	}
@@ -121,21 +121,21 @@ func (a pingAttempt) String() string {
 		}
 	}
 	fmt.Fprintf(&b, "all %v", a.Total)
-	if a.Knocks > 1 {
-		fmt.Fprintf(&b, " (%d tries: packets were lost, or the gateway is slow)", a.Knocks)
+	if a.Dials > 1 {
+		fmt.Fprintf(&b, " (%d tries: packets were lost, or the gateway is slow)", a.Dials)
 	}
 	return b.String()
 }
 
 // pingReport is what all attempts came to.
 type pingReport struct {
-	Target   string        `json:"target"`
-	Address  string        `json:"address"`
-	Attempts []pingAttempt `json:"attempts"`
-	Worked   int           `json:"worked"`
-	Min      seconds       `json:"min_seconds,omitempty"` // of the attempts that worked
-	Median   seconds       `json:"median_seconds,omitempty"`
-	Max      seconds       `json:"max_seconds,omitempty"`
+	Target    string        `json:"target"`
+	Address   string        `json:"address"`
+	Attempts  []pingAttempt `json:"attempts"`
+	Succeeded int           `json:"succeeded"`
+	Min       seconds       `json:"min_seconds,omitempty"` // of the attempts that worked
+	Median    seconds       `json:"median_seconds,omitempty"`
+	Max       seconds       `json:"max_seconds,omitempty"`
 }
 
 // precision is how many parts of a second are told apart.
@@ -149,7 +149,7 @@ func (r *pingReport) sum() {
 			took = append(took, a.Total)
 		}
 	}
-	if r.Worked = len(took); r.Worked == 0 {
+	if r.Succeeded = len(took); r.Succeeded == 0 {
 		return
 	}
 	slices.Sort(took)
@@ -159,8 +159,8 @@ func (r *pingReport) sum() {
 
 // summary is the last line of text.
 func (r *pingReport) summary() string {
-	text := fmt.Sprintf("%d of %d worked", r.Worked, len(r.Attempts))
-	if r.Worked > 1 { // of one, its line has said it
+	text := fmt.Sprintf("%d of %d worked", r.Succeeded, len(r.Attempts))
+	if r.Succeeded > 1 { // of one, its line has said it
 		text += fmt.Sprintf("; min %v, median %v, max %v", r.Min, r.Median, r.Max)
 	}
 	return text

@@ -56,8 +56,8 @@ func traceCommand() *cobra.Command {
 // traceText writes an event as a line.
 func traceText(w io.Writer, e *control.TraceEvent) error {
 	var b strings.Builder
-	if e.Missed > 0 {
-		fmt.Fprintf(&b, "... %d events were left out\n", e.Missed)
+	if e.Dropped > 0 {
+		fmt.Fprintf(&b, "... %d events were left out\n", e.Dropped)
 	}
 	fmt.Fprintf(&b, "%s  %-14s %-5s ", e.Time.Local().Format("15:04:05.000000"), e.Step, e.Verdict)
 	if e.Reason != "" {
@@ -67,7 +67,7 @@ func traceText(w io.Writer, e *control.TraceEvent) error {
 	if e.Target != "" {
 		fmt.Fprintf(&b, " > %s", e.Target)
 	}
-	for _, part := range []struct{ before, text string }{{" ", e.What}, {" client ", termsafe.Name(e.Client)}, {" service ", e.Service}, {": ", e.Words}} {
+	for _, part := range []struct{ before, text string }{{" ", e.Detail}, {" client ", termsafe.Name(e.Client)}, {" service ", e.Service}, {": ", e.Message}} {
 		if part.text != "" {
 			b.WriteString(part.before + part.text)
 		}

@@ -49,9 +49,9 @@ type Status struct {
 	Flows    int `json:"flows"` // being served
 	Grants   int `json:"grants"`
 
-	Reloaded     time.Time `json:"reloaded,omitzero"` // when a configuration was last put in force by a reload
-	ReloadFailed bool      `json:"reload_failed"`     // the last reload was refused
-	Restart      []string  `json:"restart"`           // keys that wait for a restart
+	Reloaded       time.Time `json:"reloaded,omitzero"` // when a configuration was last put in force by a reload
+	ReloadFailed   bool      `json:"reload_failed"`     // the last reload was refused
+	PendingRestart []string  `json:"pending_restart"`   // keys that wait for a restart
 }
 
 // Result is what a reload did, or would do.
@@ -81,8 +81,8 @@ var (
 	ErrNotRunning = errors.New("no gateway is running")
 	// ErrUnavailable says that a gateway is not ready yet, or is stopping.
 	ErrUnavailable = errors.New("the gateway is starting or stopping; try again")
-	// ErrTaken says that a running gateway has the socket already.
-	ErrTaken = errors.New("another gateway answers there")
+	// ErrInUse says that a running gateway has the socket already.
+	ErrInUse = errors.New("another gateway answers there")
 )
 
 // problems is an error as Problems has it, a line for each that was joined.

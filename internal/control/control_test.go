@@ -36,7 +36,9 @@ type gateway struct {
 	by     string // who asked for a reload
 }
 
-func (g *gateway) Status() Status { return Status{PID: 7, Services: 3, Restart: []string{"tun.mtu"}} }
+func (g *gateway) Status() Status {
+	return Status{PID: 7, Services: 3, PendingRestart: []string{"tun.mtu"}}
+}
 
 func (g *gateway) Reload(operator string) (*Result, error) {
 	g.calls, g.by = append(g.calls, "reload"), operator
@@ -53,8 +55,8 @@ func (g *gateway) Revoke(r Revocation, operator string) (Revoked, error) {
 	return Revoked{Flows: 1, Grants: 2}, nil
 }
 
-func (g *gateway) Pardon(p netip.Prefix, _ string) int {
-	g.calls = append(g.calls, "pardon "+p.String())
+func (g *gateway) Unban(p netip.Prefix, _ string) int {
+	g.calls = append(g.calls, "unban "+p.String())
 	return 3
 }
 
@@ -123,7 +125,7 @@ func TestAClientHearsWhatTheGatewaySays(t *testing.T) {
 		Changes: config.Changes{
 			Services: config.Difference{Added: []string{}, Removed: []string{}, Changed: []config.Changed{}},
 			Clients:  config.Difference{Added: []string{"bob"}, Removed: []string{}, Changed: []config.Changed{{Name: "alice", Keys: []string{"secret"}}}},
-			Keys:     []string{}, Restart: []string{},
+			Keys:     []string{}, PendingRestart: []string{},
 		},
 	}
 	g := &gateway{result: want}
@@ -139,7 +141,7 @@ func TestAClientHearsWhatTheGatewaySays(t *testing.T) {
 		}
 	}
 	s, err := c.Status(t.Context())
-	if err != nil || s.PID != 7 || s.Services != 3 || len(s.Restart) != 1 {
+	if err != nil || s.PID != 7 || s.Services != 3 || len(s.PendingRestart) != 1 {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
@@ -150,10 +152,10 @@ func TestAnOperatorEndsWhatHeNames(t *testing.T) {
 	if r, err := c.Revoke(t.Context(), Revocation{Client: "alice", Source: netip.MustParsePrefix("10.0.0.0/8")}); err != nil || r.Grants != 2 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if r, err := c.Pardon(t.Context(), netip.MustParsePrefix("fd00::/8")); err != nil || r.Bans != 3 {
+	if r, err := c.Unban(t.Context(), netip.MustParsePrefix("fd00::/8")); err != nil || r.Bans != 3 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if len(g.calls) != 2 || !strings.HasPrefix(g.calls[0], "revoke alice10.0.0.0/8 by ") || g.calls[1] != "pardon fd00::/8" {
+	if len(g.calls) != 2 || !strings.HasPrefix(g.calls[0], "revoke alice10.0.0.0/8 by ") || g.calls[1] != "unban fd00::/8" {
 		t.Errorf("%q", g.calls)
 	}
 	for _, r := range []Revocation{
@@ -272,7 +274,7 @@ func TestOfTwoThatFindASocketLeftBehindOneHasIt(t *testing.T) {
 			if s != nil {
 				had++
 				_ = s.Close()
-			} else if !errors.Is(errs[i], ErrTaken) {
+			} else if !errors.Is(errs[i], ErrInUse) {
 				t.Error(errs[i])
 			}
 		}
@@ -284,7 +286,7 @@ func TestOfTwoThatFindASocketLeftBehindOneHasIt(t *testing.T) {
 
 func TestTheSocketOfARunningGatewayIsNotTaken(t *testing.T) {
 	c := serve(t, &gateway{})
-	if _, err := Listen(c.Socket); !errors.Is(err, ErrTaken) {
+	if _, err := Listen(c.Socket); !errors.Is(err, ErrInUse) {
 		t.Errorf("%v", err)
 	}
 	if _, err := c.Status(t.Context()); err != nil {
@@ -439,32 +441,32 @@ type hostile struct{ gateway }
 const escape = "\x1b[2J\u009b1m"
 
 func (*hostile) Flows(context.Context, time.Duration) Flows {
-	return Flows{More: 1 << 40, Flows: []Flow{{
+	return Flows{Remaining: 1 << 40, Flows: []Flow{{
 		Client: escape, Service: escape, Sent: 1<<64 - 1,
 		Source: netip.AddrPortFrom(netip.MustParseAddr("fe80::1").WithZone("\x1b[1m"), 1),
 	}}}
 }
 
 func (*hostile) Trace(_ context.Context, _ TraceOptions, each func(*TraceEvent) error) error {
-	return each(&TraceEvent{Step: StepFlow, Words: escape, What: "a <b> & c"})
+	return each(&TraceEvent{Step: StepFlow, Message: escape, Detail: "a <b> & c"})
 }
 
 func TestWhatTheGatewaySaysIsNoMoreThanText(t *testing.T) {
 	g := &hostile{gateway{err: errors.New("f.yaml:3: " + escape)}}
 	c := serve(t, g)
 	flows, err := c.Flows(t.Context(), 0)
-	if err != nil || flows.More != 1<<40 || flows.Flows[0].Sent != 1<<64-1 {
+	if err != nil || flows.Remaining != 1<<40 || flows.Flows[0].Sent != 1<<64-1 {
 		t.Fatalf("%+v, %v", flows, err)
 	}
 	var traced TraceEvent
 	if err := c.Trace(t.Context(), TraceOptions{From: netip.MustParsePrefix("10.0.0.0/8")}, func(e *TraceEvent) error {
 		traced = *e
 		return nil
-	}); err != nil || traced.What != "a <b> & c" {
+	}); err != nil || traced.Detail != "a <b> & c" {
 		t.Fatalf("%+v, %v", traced, err)
 	}
 	_, refused := c.Reload(t.Context())
-	for _, text := range []string{flows.Flows[0].Client, flows.Flows[0].Service, flows.Flows[0].Source.String(), traced.Words, refused.Error()} {
+	for _, text := range []string{flows.Flows[0].Client, flows.Flows[0].Service, flows.Flows[0].Source.String(), traced.Message, refused.Error()} {
 		if strings.ContainsAny(text, "\x1b\u009b") || !strings.Contains(text, `\x1b[`) {
 			t.Errorf("%q", text)
 		}

@@ -49,14 +49,14 @@ func Listen(socket string) (*Server, error) {
 	return &Server{listener: &connlimit.Listener{Listener: l, Most: MaxConnections}, peers: p}, nil
 }
 
-// Vacant returns ErrTaken if a process listens at the socket. It changes nothing.
-func Vacant(socket string) error {
+// CheckFree returns ErrTaken if a process listens at the socket. It changes nothing.
+func CheckFree(socket string) error {
 	c, err := net.DialTimeout("unix", socket, probeTime)
 	if err != nil {
 		return nil // Listen says what is wrong, if anything is
 	}
 	_ = c.Close()
-	return fmt.Errorf("control.socket: %s: %w", socket, ErrTaken)
+	return fmt.Errorf("control.socket: %s: %w", socket, ErrInUse)
 }
 
 // removeStale removes a socket at which nobody listens.
@@ -73,7 +73,7 @@ func removeStale(socket string) error {
 	c, err := net.DialTimeout("unix", socket, probeTime)
 	if err == nil {
 		_ = c.Close()
-		return fmt.Errorf("%s: %w", socket, ErrTaken)
+		return fmt.Errorf("%s: %w", socket, ErrInUse)
 	}
 	if !nobodyListens(err) {
 		return err

@@ -44,8 +44,8 @@ type Flow struct {
 
 // Flows is a list of them, the newest first.
 type Flows struct {
-	Flows []Flow `json:"flows"`
-	More  int    `json:"more"` // that are not in the list
+	Flows     []Flow `json:"flows"`
+	Remaining int    `json:"remaining"` // that are not in the list
 }
 
 // A Grant is an open door.
@@ -66,13 +66,13 @@ type Grants struct {
 
 // A ClientState is one client of the configuration, and what became of it lately.
 type ClientState struct {
-	ID       string    `json:"client"`
-	Services []string  `json:"services,omitempty"` // absent: all
-	Expires  time.Time `json:"expires,omitzero"`
-	Flows    int       `json:"flows"`
-	Grants   int       `json:"grants"`
-	Seen     *Attempt  `json:"seen,omitempty"`    // the last knock or authentication that succeeded
-	Refused  *Attempt  `json:"refused,omitempty"` // the last that did not
+	ID         string    `json:"client"`
+	Services   []string  `json:"services,omitempty"` // absent: all
+	Expires    time.Time `json:"expires,omitzero"`
+	Flows      int       `json:"flows"`
+	Grants     int       `json:"grants"`
+	LastSeen   *Attempt  `json:"last_seen,omitempty"`   // the last knock or authentication that succeeded
+	LastDenied *Attempt  `json:"last_denied,omitempty"` // the last that did not
 }
 
 // An Attempt is a knock or an authentication of a known client: its message
@@ -81,20 +81,20 @@ type Attempt struct {
 	Time    time.Time  `json:"time"`
 	Source  netip.Addr `json:"source"`
 	Service string     `json:"service"`
-	// How is the method of the knock, or the format of the authentication.
-	How    string `json:"how"`
-	Result string `json:"result"`
-	Words  string `json:"words,omitempty"` // what Result means
+	// Method is the method of the knock, or the format of the authentication.
+	Method  string `json:"method"`
+	Result  string `json:"result"`
+	Message string `json:"message,omitempty"` // what Result means
 	// ClockDifference is the client's clock less the gateway's, as the message
 	// says; nil where it says no time, as a SYN, or is a replay.
 	ClockDifference *float64 `json:"clock_difference_seconds,omitempty"`
-	Again           int      `json:"again,omitempty"` // how often the same was refused before, in a row
+	Repeats         int      `json:"repeats,omitempty"` // how often the same was refused before, in a row
 }
 
 // Clients is a list of them, in the order of the configuration.
 type Clients struct {
-	Clients []ClientState `json:"clients"`
-	More    int           `json:"more"`
+	Clients   []ClientState `json:"clients"`
+	Remaining int           `json:"remaining"`
 }
 
 // A Ban shuts a source out of the services that answer strangers.
@@ -150,8 +150,8 @@ type Operation interface {
 	Bans() Bans
 	// Revoke ends what is meant; r has been checked. With r.Grants set, grants alone.
 	Revoke(r Revocation, operator string) (Revoked, error)
-	// Pardon ends the bans of a source, and says how many there were.
-	Pardon(source netip.Prefix, operator string) int
+	// Unban ends the bans of a source, and says how many there were.
+	Unban(source netip.Prefix, operator string) int
 }
 
 // operations are the requests about flows, grants, clients and bans.
@@ -182,7 +182,7 @@ func operations(g Operation) []route {
 			if err != nil {
 				return nil, err
 			}
-			return Pardoned{g.Pardon(source, operatorOf(r.Context()))}, nil
+			return Unbanned{g.Unban(source, operatorOf(r.Context()))}, nil
 		}},
 	}
 }
@@ -236,9 +236,9 @@ func (c *Client) Bans(ctx context.Context) (*Bans, error) {
 	return ask[Bans](ctx, c, http.MethodGet, "bans", nil)
 }
 
-// Pardon ends the bans of a source.
-func (c *Client) Pardon(ctx context.Context, source netip.Prefix) (*Pardoned, error) {
-	return ask[Pardoned](ctx, c, http.MethodDelete, "bans?source="+url.QueryEscape(source.String()), nil)
+// Unban ends the bans of a source.
+func (c *Client) Unban(ctx context.Context, source netip.Prefix) (*Unbanned, error) {
+	return ask[Unbanned](ctx, c, http.MethodDelete, "bans?source="+url.QueryEscape(source.String()), nil)
 }
 
 // Revoke ends flows and grants.
@@ -249,7 +249,7 @@ func (c *Client) Revoke(ctx context.Context, what Revocation) (*Revoked, error) 
 	return ask[Revoked](ctx, c, http.MethodPost, "revoke", what)
 }
 
-// Pardoned is what was ended of bans.
-type Pardoned struct {
+// Unbanned is what was ended of bans.
+type Unbanned struct {
 	Bans int `json:"bans_ended"`
 }

@@ -31,17 +31,17 @@ type TraceEvent struct {
 	Source string    `json:"source"` // address, with the port where there is one
 	Target string    `json:"target,omitempty"`
 	Out    bool      `json:"out,omitempty"` // of a packet: it was to leave
-	What   string    `json:"what"`          // the packet, the method, the format
+	Detail string    `json:"detail"`        // the packet, the method, the format
 	// Verdict and Reason are what was decided, by the names of the metrics; Words
 	// are what that means.
 	Verdict         string  `json:"verdict"`
 	Reason          string  `json:"reason,omitempty"`
-	Words           string  `json:"words,omitempty"`
+	Message         string  `json:"message,omitempty"`
 	Client          string  `json:"client,omitempty"`
 	Service         string  `json:"service,omitempty"`
 	ClockDifference float64 `json:"clock_difference_seconds,omitempty"`
-	// Missed is how many events before this one were left out.
-	Missed uint64 `json:"missed,omitempty"`
+	// Dropped is how many events before this one were left out.
+	Dropped uint64 `json:"dropped,omitempty"`
 }
 
 // TraceOptions say what to trace.

@@ -27,10 +27,10 @@ const (
 
 // A Finding is what one look at the host has brought, in a line each.
 type Finding struct {
-	Check string `json:"check"` // what was looked at
-	Level Level  `json:"level"`
-	Found string `json:"found"`
-	Mend  string `json:"mend,omitempty"` // what to type, or to do; empty with OK
+	Check   string `json:"check"` // what was looked at
+	Level   Level  `json:"level"`
+	Message string `json:"message"`
+	Fix     string `json:"fix,omitempty"` // what to type, or to do; empty with OK
 }
 
 // Options say for whom is looked, and at what.
@@ -85,12 +85,12 @@ func Failed(all []Finding) bool {
 }
 
 func (e *examination) ok(check, found string, args ...any) {
-	e.findings = append(e.findings, Finding{Check: check, Level: OK, Found: fmt.Sprintf(found, args...)})
+	e.findings = append(e.findings, Finding{Check: check, Level: OK, Message: fmt.Sprintf(found, args...)})
 }
 
 // bad notes what is to be mended. The remedy comes first: it has no arguments.
 func (e *examination) bad(level Level, check, mend, found string, args ...any) {
-	e.findings = append(e.findings, Finding{Check: check, Level: level, Found: fmt.Sprintf(found, args...), Mend: mend})
+	e.findings = append(e.findings, Finding{Check: check, Level: level, Message: fmt.Sprintf(found, args...), Fix: mend})
 }
 
 // unknown notes that a check could not be made.

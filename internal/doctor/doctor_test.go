@@ -77,7 +77,7 @@ func TestAHealthyHostHasNothingToMend(t *testing.T) {
 	t.Parallel()
 	h, o := healthy(t)
 	for _, f := range Examine(t.Context(), h, o) {
-		if f.Level != OK || f.Mend != "" || f.Found == "" {
+		if f.Level != OK || f.Fix != "" || f.Message == "" {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -284,8 +284,8 @@ func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
 			all := Examine(t.Context(), h, o)
 			found := false
 			for _, f := range all {
-				found = found || f.Check == c.check && f.Level == c.level && strings.Contains(f.Mend, c.mend)
-				if f.Level != OK && f.Mend == "" {
+				found = found || f.Check == c.check && f.Level == c.level && strings.Contains(f.Fix, c.mend)
+				if f.Level != OK && f.Fix == "" {
 					t.Errorf("nothing is said of how to mend %+v", f)
 				}
 			}
@@ -335,7 +335,7 @@ func TestASystemThatFailsToAnswerIsNotTakenForHealthy(t *testing.T) {
 func lines(all []Finding) string {
 	var b strings.Builder
 	for _, f := range all {
-		fmt.Fprintf(&b, "%s %s: %s -> %s\n", f.Level, f.Check, f.Found, f.Mend)
+		fmt.Fprintf(&b, "%s %s: %s -> %s\n", f.Level, f.Check, f.Message, f.Fix)
 	}
 	return b.String()
 }

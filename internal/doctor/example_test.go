@@ -20,8 +20,8 @@ func ExampleExamine() {
 	findings := doctor.Examine(context.Background(), host, doctor.Options{Config: cfg})
 	for _, f := range findings {
 		if f.Check == "forwarding IPv4" {
-			fmt.Println(f.Level, f.Check+":", f.Found)
-			fmt.Println(f.Mend)
+			fmt.Println(f.Level, f.Check+":", f.Message)
+			fmt.Println(f.Fix)
 		}
 	}
 	fmt.Println("something fails:", doctor.Failed(findings))

@@ -58,7 +58,7 @@ func TestRulesThatAreInTheWayAreFound(t *testing.T) {
 			o.Config.TUN.Routes = o.Config.TUN.Routes[:1] // of IPv4
 			h.Firewall = func() (*Firewall, error) { return c.w, nil }
 			for _, f := range Examine(t.Context(), h, o) {
-				if f.Check == "firewall" && (f.Level == OK) != (c.mend == "") || f.Check == "firewall" && !strings.Contains(f.Mend, c.mend) {
+				if f.Check == "firewall" && (f.Level == OK) != (c.mend == "") || f.Check == "firewall" && !strings.Contains(f.Fix, c.mend) {
 					t.Errorf("it says %+v, want %q", f, c.mend)
 				}
 			}

@@ -249,7 +249,7 @@ func (e *examination) bypass(context.Context) {
 	}
 	good := true
 	for _, p := range found {
-		if strings.HasPrefix(p.Found, "forwarding is off (") {
+		if strings.HasPrefix(p.Message, "forwarding is off (") {
 			continue
 		}
 		good = false
@@ -257,7 +257,7 @@ func (e *examination) bypass(context.Context) {
 		if p.Severity == bypass.Unknown {
 			level = Warn
 		}
-		e.bad(level, check, p.Remedy, "%s: %s", p.Subject, p.Found)
+		e.bad(level, check, p.Remedy, "%s: %s", p.Subject, p.Message)
 	}
 	if good {
 		e.ok(check, "no rule, route or address of this host takes packets past the gateway; what other hosts do cannot be seen from here")

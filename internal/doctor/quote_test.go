@@ -26,8 +26,8 @@ func TestDoctorQuotesNamesInCommands(t *testing.T) {
 	for _, name := range hostileNames {
 		var commands []string
 		for _, f := range hostileFindings(t, name) {
-			if f.Mend != "" {
-				commands = append(commands, f.Mend)
+			if f.Fix != "" {
+				commands = append(commands, f.Fix)
 			}
 		}
 		if len(commands) < 8 {
@@ -124,7 +124,7 @@ func TestDoctorWarnsOfAMissingClientsDirectory(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 	for _, f := range all {
-		if f.Check == "clients_dir" && f.Level == Warn && strings.Contains(f.Mend, "client add") {
+		if f.Check == "clients_dir" && f.Level == Warn && strings.Contains(f.Fix, "client add") {
 			return
 		}
 	}
@@ -138,7 +138,7 @@ func TestDoctorFailsWhereTheHostBypassesTheGateway(t *testing.T) {
 		if running {
 			t.Error("no gateway runs")
 		}
-		return []bypass.Problem{{Subject: "10.77.0.0/24", Severity: bypass.Open, Found: "goes elsewhere", Remedy: "ip rule del"}}, nil
+		return []bypass.Problem{{Subject: "10.77.0.0/24", Severity: bypass.Open, Message: "goes elsewhere", Remedy: "ip rule del"}}, nil
 	}
 	all := Examine(t.Context(), h, o)
 	if !Failed(all) {
@@ -146,7 +146,7 @@ func TestDoctorFailsWhereTheHostBypassesTheGateway(t *testing.T) {
 	}
 	h.Bypass = func(bool) ([]bypass.Problem, error) { return nil, errors.New("no answer") }
 	for _, f := range Examine(t.Context(), h, o) {
-		if f.Check == "bypass" && (f.Level != Warn || !strings.Contains(f.Found, "not checked")) {
+		if f.Check == "bypass" && (f.Level != Warn || !strings.Contains(f.Message, "not checked")) {
 			t.Errorf("%+v", f)
 		}
 	}

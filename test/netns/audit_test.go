@@ -103,7 +103,7 @@ func TestAuditSurvivesFullDiskAndRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	visit()
-	r.has(t, "how many events are missing", func(e *audit.Event) bool { return e.LeftOut > 0 })
+	r.has(t, "how many events are missing", func(e *audit.Event) bool { return e.Dropped > 0 })
 	if n := strings.Count(g.Log(), "the audit cannot be written"); n != 1 {
 		t.Errorf("it was said %d times that the audit cannot be written", n)
 	}

@@ -216,7 +216,7 @@ func TestGatewayStartsOnTentativeAddress(t *testing.T) {
 	g := site.Start(t)
 	said(t, g.Process, answerTime, own6+" is tentative")
 	f := diagnosis(t, site, 0)["host's own ports"]
-	if strings.Contains(f.Found, "listens") || strings.Contains(f.Found, "removed") {
+	if strings.Contains(f.Message, "listens") || strings.Contains(f.Message, "removed") {
 		t.Errorf("doctor says %+v", f)
 	}
 	said(t, g.Process, answerTime, "the addresses of tun.local are all there")

@@ -66,7 +66,7 @@ func TestDoctorFixesAccountPermissions(t *testing.T) {
 				if f == nil {
 					break
 				}
-				l.Gateway.MustRun("sh", "-ec", f.Mend)
+				l.Gateway.MustRun("sh", "-ec", f.Fix)
 				f = failing(findings(t, site), "")
 			}
 			if f != nil {
@@ -85,7 +85,7 @@ func TestDoctorFixesAccountPermissions(t *testing.T) {
 		key := write(t, filepath.Dir(site.Config), "zoe.key", "%s", "a secret of sixteen and more")
 		site.Write(t, strings.Replace(string(text), "clients:\n", "clients:\n  - {id: zoe, secret_file: "+key+"}\n", 1))
 		f := failing(findings(t, site), "secrets")
-		if f == nil || !strings.Contains(f.Found, key) {
+		if f == nil || !strings.Contains(f.Message, key) {
 			t.Fatalf("it says %+v", findings(t, site))
 		}
 		own(t, key, nobody)
@@ -113,8 +113,8 @@ func TestDoctorLeadsToPersistentDevice(t *testing.T) {
 		if f == nil {
 			break
 		}
-		typed = append(typed, f.Mend)
-		l.Gateway.MustRun("sh", "-ec", f.Mend)
+		typed = append(typed, f.Fix)
+		l.Gateway.MustRun("sh", "-ec", f.Fix)
 	}
 	if f := failing(findings(t, site, "--prepared"), ""); f != nil || len(typed) == 0 {
 		t.Fatalf("after %q there is %+v", typed, f)

@@ -52,7 +52,7 @@ func TestDoctorFixesWork(t *testing.T) {
 				code = 1
 			}
 			f := diagnosis(t, site, code)[c.check]
-			if f.Level != c.level || !strings.Contains(f.Found, c.says) {
+			if f.Level != c.level || !strings.Contains(f.Message, c.says) {
 				t.Fatalf("it says %+v, want %s and %q", f, c.level, c.says)
 			}
 			if c.shut {
@@ -60,7 +60,7 @@ func TestDoctorFixesWork(t *testing.T) {
 					t.Error("it is not in the way")
 				}
 			}
-			l.Gateway.MustRun("sh", "-ec", f.Mend)
+			l.Gateway.MustRun("sh", "-ec", f.Fix)
 			if f := diagnosis(t, site, 0)[c.check]; f.Level != doctor.OK {
 				t.Errorf("after what it said was typed: %+v", f)
 			}

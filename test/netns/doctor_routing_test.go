@@ -30,10 +30,10 @@ func TestPrefixInClientSubnetNeedsProxyARP(t *testing.T) {
 	site.Start(t)
 	for range 2 { // a prefix each
 		f := diagnosis(t, site, 0)["routes"]
-		if f.Level != doctor.Warn || !strings.Contains(f.Mend, "ip neigh add proxy") {
+		if f.Level != doctor.Warn || !strings.Contains(f.Fix, "ip neigh add proxy") {
 			t.Fatalf("it says %+v", f)
 		}
-		l.Gateway.MustRun("sh", "-ec", f.Mend)
+		l.Gateway.MustRun("sh", "-ec", f.Fix)
 	}
 	if f := diagnosis(t, site, 0)["routes"]; f.Level != doctor.OK {
 		t.Errorf("after what it said was typed: %+v", f)
@@ -56,10 +56,10 @@ func TestDoctorFindsDivertingRules(t *testing.T) {
 			l.Gateway.MustRun("ip", append([]string{"rule", "add"}, rule...)...)
 			site.Start(t)
 			f := diagnosis(t, site, 1)["way to the device"]
-			if f.Level != doctor.Fail || !strings.Contains(f.Found, c.says) || !strings.Contains(f.Mend, "ip rule") {
+			if f.Level != doctor.Fail || !strings.Contains(f.Message, c.says) || !strings.Contains(f.Fix, "ip rule") {
 				t.Errorf("it says %+v", f)
 			}
-			if out := l.Gateway.MustRun("sh", "-c", f.Mend+"\ntrue"); !strings.Contains(out, rule[1]+":") {
+			if out := l.Gateway.MustRun("sh", "-c", f.Fix+"\ntrue"); !strings.Contains(out, rule[1]+":") {
 				t.Errorf("what it says to type does not show the rule:\n%s", out)
 			}
 			l.Gateway.MustRun("ip", append([]string{"rule", "del"}, rule...)...)
@@ -111,7 +111,7 @@ func TestDoctorFindsPortConflicts(t *testing.T) {
 		t.Errorf("it says %+v", f)
 	}
 	// Unix sockets are shown in the namespace of who listens.
-	if out, err := exec.CommandContext(t.Context(), "sh", "-ec", f.Mend).CombinedOutput(); err != nil || !strings.Contains(string(out), "control.sock") {
+	if out, err := exec.CommandContext(t.Context(), "sh", "-ec", f.Fix).CombinedOutput(); err != nil || !strings.Contains(string(out), "control.sock") {
 		t.Errorf("what it says to type shows %v\n%s", err, out)
 	}
 	if err := taken.Close(); err != nil {
@@ -121,7 +121,7 @@ func TestDoctorFindsPortConflicts(t *testing.T) {
 	if f.Level != doctor.Fail {
 		t.Fatalf("it says %+v", f)
 	}
-	if out := l.Gateway.MustRun("sh", "-ec", f.Mend); !strings.Contains(out, "127.0.0.1:9091") {
+	if out := l.Gateway.MustRun("sh", "-ec", f.Fix); !strings.Contains(out, "127.0.0.1:9091") {
 		t.Errorf("what it says to type shows\n%s", out)
 	}
 }

@@ -116,7 +116,7 @@ func TestDoctorReportsBrokenHost(t *testing.T) {
 			if c.level == doctor.Fail {
 				code = 1
 			}
-			if f := diagnosis(t, site, code)[c.check]; f.Level != c.level || !strings.Contains(f.Mend, c.mend) {
+			if f := diagnosis(t, site, code)[c.check]; f.Level != c.level || !strings.Contains(f.Fix, c.mend) {
 				t.Errorf("of %s it says %+v, want %s and %q", c.check, f, c.level, c.mend)
 			}
 		})
@@ -140,7 +140,7 @@ func TestDoctorReportsBrokenHost(t *testing.T) {
 		t.Parallel()
 		l, site, _, _, all := hides(t)
 		l.Gateway.Listen("tcp", all[0].listen.String())
-		if f := diagnosis(t, site, 1)["host's own ports"]; f.Level != doctor.Fail || !strings.Contains(f.Mend, "127.0.0.1:22") {
+		if f := diagnosis(t, site, 1)["host's own ports"]; f.Level != doctor.Fail || !strings.Contains(f.Fix, "127.0.0.1:22") {
 			t.Errorf("it says %+v", f)
 		}
 	})

@@ -209,7 +209,7 @@ func TestGatewayContinuesWithoutBlackhole(t *testing.T) {
 	killRestorer(t, g)
 	l.Gateway.MustRun("ip", "-6", "route", "del", "blackhole", "fd77::/64", "metric", "9999")
 	noticed(t, l, g, false)
-	if f := diagnosis(t, site, 1)["routes"]; f.Level != doctor.Fail || !strings.Contains(f.Found, "the blackhole of fd77::/64") || !strings.Contains(f.Mend, "systemctl restart") {
+	if f := diagnosis(t, site, 1)["routes"]; f.Level != doctor.Fail || !strings.Contains(f.Message, "the blackhole of fd77::/64") || !strings.Contains(f.Fix, "systemctl restart") {
 		t.Errorf("doctor says %+v", f)
 	}
 	if _, err := g.Wait(soon(t, 12*time.Second)); err == nil {

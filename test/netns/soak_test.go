@@ -191,19 +191,19 @@ func (d *day) explainsAClock(t *testing.T) {
 				his = c
 			}
 		}
-		if his.Refused != nil {
+		if his.LastDenied != nil {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	if his.Refused == nil || his.Refused.Result != "stale" || his.Seen != nil {
+	if his.LastDenied == nil || his.LastDenied.Result != "stale" || his.LastSeen != nil {
 		t.Fatalf("clients says of Dave %+v", his)
 	}
-	if his.Refused.ClockDifference == nil {
+	if his.LastDenied.ClockDifference == nil {
 		t.Fatal("clients does not say how far Dave's clock is off")
 	}
-	if off := time.Duration(*his.Refused.ClockDifference*float64(time.Second)) + daveBehind; off.Abs() > clockError {
-		t.Errorf("clients says that Dave's clock is off by %v s; it is behind by %v", *his.Refused.ClockDifference, daveBehind)
+	if off := time.Duration(*his.LastDenied.ClockDifference*float64(time.Second)) + daveBehind; off.Abs() > clockError {
+		t.Errorf("clients says that Dave's clock is off by %v s; it is behind by %v", *his.LastDenied.ClockDifference, daveBehind)
 	}
 	if out := d.says(t, "clients"); !strings.Contains(out, "the client's clock is 41") || !strings.Contains(out, "behind ours") {
 		t.Errorf("clients says\n%s", out)

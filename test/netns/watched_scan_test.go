@@ -121,8 +121,8 @@ func traced(t *testing.T, log string) (all []judged) {
 		t.Fatal(err)
 	}
 	for _, e := range events {
-		if e.Missed > 0 {
-			t.Errorf("the trace left out %d events", e.Missed)
+		if e.Dropped > 0 {
+			t.Errorf("the trace left out %d events", e.Dropped)
 		}
 		if e.Step == control.StepPacket {
 			all = append(all, judgedAs(e.Source, e.Target, e.Verdict, e.Reason))
