@@ -57,13 +57,13 @@ func (b *bypassMonitor) problems() []string {
 // open reports whether packets bypass the gateway.
 func (b *bypassMonitor) open() bool {
 	found := b.found.Load()
-	return found != nil && len(bypass.Worst(*found, bypass.Open)) > 0
+	return found != nil && len(bypass.Filter(*found, bypass.Open)) > 0
 }
 
 // examine evaluates the host for a device that is called name now.
 func (g *Gateway) examine(name string) ([]bypass.Problem, error) {
-	protected := bypass.Of(g.now.Load().cfg)
-	protected.Device, protected.Routes, protected.Local = name, g.hold.Routes(), g.hold.Local()
+	protected := bypass.ProtectedBy(g.now.Load().cfg)
+	protected.Device, protected.Routes, protected.HostPorts = name, g.hold.Routes(), g.hold.HostPorts()
 	s, err := bypass.Read(protected)
 	if err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func (g *Gateway) checkOwnAddresses() error {
 	if !routing.RoutesManaged {
 		return nil
 	}
-	protected := bypass.Of(g.now.Load().cfg)
+	protected := bypass.ProtectedBy(g.now.Load().cfg)
 	s, err := bypass.Read(protected)
 	if err != nil {
 		return fmt.Errorf("examine the addresses of this host: %w", err)
@@ -107,7 +107,7 @@ func (g *Gateway) checkBypass(device tun.Device) error {
 	if err != nil {
 		return fmt.Errorf("examine the routes of this host: %w", err)
 	}
-	if err := refusal(bypass.Worst(found, bypass.Open)); err != nil {
+	if err := refusal(bypass.Filter(found, bypass.Open)); err != nil {
 		return err
 	}
 	g.keepBypass(found)
@@ -148,7 +148,7 @@ func (p *parts) runBypass(ctx context.Context) error {
 	if _, ok := p.device.(tun.FilterAttacher); !ok || !routing.RoutesManaged {
 		return nil // a device without an interface, or a system that cannot be examined
 	}
-	changes, err := routing.ListenChanges()
+	changes, err := routing.NewRouteMonitor()
 	if err != nil {
 		p.g.log.Warn("changes of the host's network cannot be heard: it is examined from time to time only", "every", bypassEvery, "error", err)
 	} else {
@@ -196,7 +196,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (p *parts) lookForBypass() (again bool) {
 	g, name := p.g, p.deviceName()
 	if g.o.Device == nil {
-		if missing, err := g.hold.Missing(name); err != nil || len(missing) > 0 {
+		if missing, err := g.hold.Verify(name); err != nil || len(missing) > 0 {
 			return true
 		}
 	}

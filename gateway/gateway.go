@@ -60,7 +60,7 @@ type Options struct {
 	// deletes (RestoreRoutes), with the privileges that Confine takes away. It is
 	// called once, before Confine, with the interface index of the device, and not
 	// with a Device of the caller's. Optional: a gateway without Confine does it itself.
-	Restorer func(hold routing.Hold, device int) error
+	Restorer func(hold routing.ProtectedSet, device int) error
 	// Impaired gets what keeps clients out, each time that it changes: routes that
 	// were deleted, addresses of tun.local that are not there. Optional.
 	Impaired func(problems []string)
@@ -82,8 +82,8 @@ type Gateway struct {
 	running   atomic.Pointer[parts]    // from when it is ready until it stops
 	waiting   atomic.Pointer[[]string] // keys that wait for a restart
 	started   time.Time
-	hold      routing.Hold
-	guard     *routing.Guard // of local, from open to the end of Run; nil for none
+	hold      routing.ProtectedSet
+	guard     *routing.PortReservation // of local, from open to the end of Run; nil for none
 	flows     *flows.Set
 	metrics   *metricSet
 	own       *ownRegistry   // nil where the registry is somebody else's
@@ -197,6 +197,6 @@ func (g *Gateway) run(ctx context.Context) (err error) {
 func Remove(cfg *config.Config) (int, error) { return Hold(cfg).Remove() }
 
 // Hold returns what a gateway with this configuration installs.
-func Hold(cfg *config.Config) routing.Hold {
-	return routing.Hold{Prefixes: cfg.TUN.Routes, Ports: cfg.TUN.Local, UDP: cfg.LocalUDP(), Inside: bypass.Of(cfg).Routes.Inside}
+func Hold(cfg *config.Config) routing.ProtectedSet {
+	return routing.ProtectedSet{Prefixes: cfg.TUN.Routes, Ports: cfg.TUN.Local, UDP: cfg.LocalUDP(), UpstreamLinks: bypass.ProtectedBy(cfg).Routes.UpstreamLinks}
 }

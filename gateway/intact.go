@@ -86,7 +86,7 @@ func (p *parts) runIntact(ctx context.Context) error {
 	if p.g.o.Device != nil || !routing.RoutesManaged {
 		return nil // the operator has set them
 	}
-	changes, err := routing.ListenChanges()
+	changes, err := routing.NewRouteMonitor()
 	if err != nil {
 		p.g.log.Warn("changes of routes cannot be heard: routes are looked at from time to time only", "every", intactEvery, "error", err)
 	} else {
@@ -177,7 +177,7 @@ func (p *parts) restore(missing, absent []string) (stillMissing, stillAbsent []s
 // due returns when to look again, and ErrRoutesLost when packets have been cut off for
 // too long.
 func (i *intact) due(missing []string, now time.Time) (time.Duration, error) {
-	if !slices.ContainsFunc(missing, routing.CutsOff) {
+	if !slices.ContainsFunc(missing, routing.AffectsTraffic) {
 		i.since = time.Time{}
 		return intactEvery, nil
 	}
@@ -201,9 +201,9 @@ func (p *parts) missingRoutes() (missing, absent []string, err error) {
 		g.log.Info("the interface was renamed, and is used under its new name", "before", before, "name", link.Name)
 	}
 	g.intact.name = link.Name
-	if missing, err = g.hold.Missing(link.Name); err != nil {
+	if missing, err = g.hold.Verify(link.Name); err != nil {
 		return nil, nil, err
 	}
-	absent, err = g.hold.Local().Absent()
+	absent, err = g.hold.HostPorts().UnavailableAddrs()
 	return missing, absent, err
 }

@@ -110,7 +110,7 @@ func (p *parts) prepare(cfg *config.Config) (*setup, config.Changes, error) {
 		if !slices.Equal(possible.LocalUDP(), now.cfg.LocalUDP()) {
 			return nil, changes, errors.New("knock.udp_port is hidden together with the ports of tun.local when the gateway starts, and cannot change before: restart the gateway")
 		}
-		if err := errors.Join(checkRoutes(possible), checkUpstreams(possible, p.deviceName()), checkInside(possible, p.g.hold.Inside)); err != nil {
+		if err := errors.Join(checkRoutes(possible), checkUpstreams(possible, p.deviceName()), checkInside(possible, p.g.hold.UpstreamLinks)); err != nil {
 			return nil, changes, err
 		}
 	}

@@ -24,7 +24,7 @@ const (
 // A Restoration adds the routes and rules of a gateway again whenever another program
 // deletes them. It needs CAP_NET_ADMIN, and nothing of the gateway but this.
 type Restoration struct {
-	Hold   routing.Hold
+	Hold   routing.ProtectedSet
 	Device int // interface index
 	Log    *slog.Logger
 	// Alive reports whether the gateway still runs; it is asked after something was
@@ -37,7 +37,7 @@ type Restoration struct {
 
 // Run restores until ctx ends, and does nothing more once the device is gone.
 func (r *Restoration) Run(ctx context.Context) (err error) {
-	changes, err := routing.ListenChanges()
+	changes, err := routing.NewRouteMonitor()
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (r *Restoration) look() bool {
 	if err != nil {
 		return false
 	}
-	missing, err := r.Hold.Missing(link.Name)
+	missing, err := r.Hold.Verify(link.Name)
 	if err == nil && len(missing) == 0 || !r.Alive() {
 		return true
 	}

@@ -119,8 +119,8 @@ func checkRoutes(cfg *config.Config) error {
 // checkInside refuses upstreams behind an interface from which packets for a
 // protected prefix go to the device: their answers would not come back. The rules
 // that exempt an interface are made at the start alone.
-func checkInside(cfg *config.Config, started []routing.Inside) error {
-	for _, in := range bypass.Of(cfg).Routes.Inside {
+func checkInside(cfg *config.Config, started []routing.UpstreamLink) error {
+	for _, in := range bypass.ProtectedBy(cfg).Routes.UpstreamLinks {
 		if !slices.Contains(started, in) {
 			return fmt.Errorf("upstream_device %s: its hosts have addresses of %s, and a rule for that is added at a start only: restart the gateway", in.Device, in.Prefix)
 		}
@@ -142,7 +142,7 @@ func checkUpstreams(cfg *config.Config, device string) error {
 			continue // a name, or bound to another interface
 		}
 		asked[addr] = true
-		if routing.UpstreamDevice(addr) == device {
+		if routing.RouteInterface(addr) == device {
 			return fmt.Errorf("service %q: the route to its upstream %s leads into %s itself; give the upstream a route of its own", s.Name, addr, device)
 		}
 	}

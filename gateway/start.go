@@ -24,11 +24,11 @@ func (g *Gateway) open() (tun.Device, error) {
 	if err := g.checkOwnAddresses(); err != nil {
 		return nil, err
 	}
-	if err := g.hold.Routes().Blackhole(); err != nil {
+	if err := g.hold.Routes().InstallBlackholes(); err != nil {
 		return nil, err
 	}
 	var err error
-	if g.guard, err = g.hold.Local().Hide(); err != nil {
+	if g.guard, err = g.hold.HostPorts().Install(); err != nil {
 		return nil, err
 	}
 	t := &g.now.Load().cfg.TUN
@@ -48,7 +48,7 @@ func (g *Gateway) attach(device tun.Device) error {
 	if err := g.hold.Routes().Attach(device.Info().Name); err != nil {
 		return err
 	}
-	if err := g.hold.Local().Attach(device.Info().Name); err != nil {
+	if err := g.hold.HostPorts().Attach(device.Info().Name); err != nil {
 		return err
 	}
 	if err := checkUpstreams(cfg, device.Info().Name); err != nil {

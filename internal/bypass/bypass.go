@@ -135,8 +135,8 @@ type Protected struct {
 	// Device is the name of the gateway's interface.
 	Device string
 	// Routes are the prefixes, and Local the ports of the host's own addresses.
-	Routes routing.Routes
-	Local  routing.Local
+	Routes    routing.Routes
+	HostPorts routing.HostPorts
 	// Services are the addresses at which clients must reach the gateway.
 	Services []netip.Prefix
 }
@@ -165,8 +165,8 @@ type Problem struct {
 // String is a line for people.
 func (p Problem) String() string { return p.Subject + ": " + p.Message + "; remedy: " + p.Remedy }
 
-// Worst returns the problems of one severity.
-func Worst(all []Problem, s Severity) []Problem {
+// Filter returns the problems of one severity.
+func Filter(all []Problem, s Severity) []Problem {
 	return slices.DeleteFunc(slices.Clone(all), func(p Problem) bool { return p.Severity != s })
 }
 

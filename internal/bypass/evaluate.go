@@ -54,7 +54,7 @@ func (p *Protected) targets() []target {
 	var all []target
 	for _, prefix := range p.Routes.Prefixes {
 		t := target{prefix: prefix.Masked()}
-		for _, in := range p.Routes.Inside {
+		for _, in := range p.Routes.UpstreamLinks {
 			if in.Prefix == prefix {
 				t.inside = append(t.inside, in.Device)
 			}
@@ -65,11 +65,11 @@ func (p *Protected) targets() []target {
 		a := at.Addr()
 		all = append(all, target{prefix: netip.PrefixFrom(a, a.BitLen()), port: at.Port(), protocol: protocol})
 	}
-	for _, at := range p.Local.Ports {
+	for _, at := range p.HostPorts.Ports {
 		port(at, protocolTCP)
 		port(at, protocolUDP)
 	}
-	for _, at := range p.Local.UDP {
+	for _, at := range p.HostPorts.UDP {
 		port(at, protocolUDP)
 	}
 	return all
@@ -104,7 +104,7 @@ func (s *State) settings(p *Protected) []Problem {
 // outside are the interfaces by which packets may come from outside.
 func (s *State) outside(p *Protected) []Link {
 	inside := func(name string) bool {
-		return slices.ContainsFunc(p.Routes.Inside, func(in routing.Inside) bool { return in.Device == name })
+		return slices.ContainsFunc(p.Routes.UpstreamLinks, func(in routing.UpstreamLink) bool { return in.Device == name })
 	}
 	return slices.DeleteFunc(slices.Clone(s.Links), func(l Link) bool {
 		return !l.Up || l.Loopback || l.Name == p.Device || inside(l.Name)
@@ -151,8 +151,8 @@ func (s *State) device4(p *Protected) []Problem {
 		bad("forwarding is off on "+d.Name+": the kernel drops the gateway's answers", "forwarding", 1)
 	}
 	const strict, loose = 1, 2
-	own := slices.ContainsFunc(p.Local.Ports, func(at netip.AddrPort) bool { return at.Addr().Is4() })
-	subnet := slices.ContainsFunc(p.Routes.Inside, func(in routing.Inside) bool { return in.Prefix.Addr().Is4() })
+	own := slices.ContainsFunc(p.HostPorts.Ports, func(at netip.AddrPort) bool { return at.Addr().Is4() })
+	subnet := slices.ContainsFunc(p.Routes.UpstreamLinks, func(in routing.UpstreamLink) bool { return in.Prefix.Addr().Is4() })
 	if (own || subnet) && max(s.RPFilter, d.RPFilter) == strict {
 		bad("rp_filter is strict on "+d.Name+": the kernel drops the gateway's answers", "rp_filter", loose)
 	}

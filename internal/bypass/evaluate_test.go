@@ -74,11 +74,11 @@ func protects() *Protected {
 	return &Protected{
 		Device: "knock0",
 		Routes: routing.Routes{
-			Prefixes: []netip.Prefix{prefix("10.77.0.0/24"), prefix("10.20.0.0/24"), prefix("fd77::/64")},
-			Inside:   []routing.Inside{{Prefix: prefix("10.20.0.0/24"), Device: "eth1"}},
+			Prefixes:      []netip.Prefix{prefix("10.77.0.0/24"), prefix("10.20.0.0/24"), prefix("fd77::/64")},
+			UpstreamLinks: []routing.UpstreamLink{{Prefix: prefix("10.20.0.0/24"), Device: "eth1"}},
 		},
-		Local:    routing.Local{Ports: []netip.AddrPort{netip.MustParseAddrPort("203.0.113.7:22")}},
-		Services: []netip.Prefix{prefix("10.77.0.1/32"), prefix("10.20.0.0/24"), prefix("fd77::1/128")},
+		HostPorts: routing.HostPorts{Ports: []netip.AddrPort{netip.MustParseAddrPort("203.0.113.7:22")}},
+		Services:  []netip.Prefix{prefix("10.77.0.1/32"), prefix("10.20.0.0/24"), prefix("fd77::1/128")},
 	}
 }
 
@@ -263,7 +263,7 @@ func TestEvaluateNamesWhatBypassesTheGateway(t *testing.T) {
 				}
 				return
 			}
-			for _, p := range Worst(all, c.severity) {
+			for _, p := range Filter(all, c.severity) {
 				if text := p.String(); !slices.ContainsFunc(c.says, func(w string) bool { return !strings.Contains(text, w) }) {
 					return
 				}

@@ -27,7 +27,7 @@ func (s *State) With(p *Protected) *State {
 	planned.Links = append(planned.Links, Link{Index: index, Name: p.Device, Up: true, Forwarding: true, RPFilter: looseFilter, AcceptLocal: true})
 
 	planned.Rules, planned.Routes = nil, slices.Clone(s.Routes)
-	for _, plan := range []func(int) ([]netlink.Rule, []netlink.Route){p.Routes.Plan, p.Local.Plan} {
+	for _, plan := range []func(int) ([]netlink.Rule, []netlink.Route){p.Routes.Plan, p.HostPorts.Plan} {
 		rules, routes := plan(index)
 		for i := range rules {
 			planned.Rules = append(planned.Rules, plannedRule(&rules[i]))

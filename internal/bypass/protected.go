@@ -8,20 +8,20 @@ import (
 	"github.com/knockgw/knockgw/internal/routing"
 )
 
-// Of returns what a configuration protects.
-func Of(cfg *config.Config) *Protected {
+// ProtectedBy returns what a configuration protects.
+func ProtectedBy(cfg *config.Config) *Protected {
 	p := &Protected{
-		Device: cfg.TUN.Name,
-		Routes: routing.Routes{Prefixes: cfg.TUN.Routes},
-		Local:  routing.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()},
+		Device:    cfg.TUN.Name,
+		Routes:    routing.Routes{Prefixes: cfg.TUN.Routes},
+		HostPorts: routing.HostPorts{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()},
 	}
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
 		p.Services = append(p.Services, s.Listen)
 		for _, prefix := range cfg.TUN.Routes {
-			in := routing.Inside{Prefix: prefix, Device: s.UpstreamDevice}
-			if s.UpstreamDevice != "" && upstreamWithin(s, prefix) && !slices.Contains(p.Routes.Inside, in) {
-				p.Routes.Inside = append(p.Routes.Inside, in)
+			in := routing.UpstreamLink{Prefix: prefix, Device: s.UpstreamDevice}
+			if s.UpstreamDevice != "" && upstreamWithin(s, prefix) && !slices.Contains(p.Routes.UpstreamLinks, in) {
+				p.Routes.UpstreamLinks = append(p.Routes.UpstreamLinks, in)
 			}
 		}
 	}

@@ -60,7 +60,7 @@ func checkCommand() *cobra.Command {
 			return err
 		}
 		found := checked{File: file, Services: cfg.Table(), Warnings: append([]string{}, cfg.Warnings...)}
-		protected := bypass.Of(cfg)
+		protected := bypass.ProtectedBy(cfg)
 		cfg.Control.Socket = cmp.Or(*at.socket, cfg.Control.Socket)
 		found.Gateway, err = rehearse(cmd, cfg, file)
 		if err != nil {

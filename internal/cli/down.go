@@ -32,7 +32,7 @@ func downCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		rules, lerr := made.Local().Remove()
+		rules, lerr := made.HostPorts().Remove()
 		routes, rerr := made.Routes().Remove()
 		if err = errors.Join(lerr, rerr, state.forget(made, *all)); err != nil {
 			return err
@@ -56,7 +56,7 @@ func downCommand() *cobra.Command {
 }
 
 // toRemove is what there is to remove, and the name of its interface if that is known.
-func toRemove(path string, all bool) (routing.Hold, string, error) {
+func toRemove(path string, all bool) (routing.ProtectedSet, string, error) {
 	if all {
 		made, err := routing.Installed()
 		if errors.Is(err, errors.ErrUnsupported) {
@@ -66,13 +66,13 @@ func toRemove(path string, all bool) (routing.Hold, string, error) {
 	}
 	cfg, err := config.Load(path)
 	if err != nil {
-		return routing.Hold{}, "", err
+		return routing.ProtectedSet{}, "", err
 	}
 	return gateway.Hold(cfg), cfg.TUN.Name, nil
 }
 
 // forget takes out of the state what was removed.
-func (s *stateFile) forget(made routing.Hold, all bool) error {
+func (s *stateFile) forget(made routing.ProtectedSet, all bool) error {
 	if !s.isOurs() {
 		return nil // this is another network namespace than the one that the file is of
 	}
@@ -93,7 +93,7 @@ var errStillRuns = errors.New("the gateway runs, and adds its routes again: stop
 
 // tellRemains says what down has left, because it is not its own.
 func tellRemains(w io.Writer, name string) error {
-	switch there, prepared := routing.Remains(name); {
+	switch there, prepared := routing.Leftovers(name); {
 	case prepared:
 		_, err := fmt.Fprintf(w, "%s was prepared by the operator, and is left alone with the routes that were made for it:\n"+
 			"    ip tuntap del dev %s mode tun\nremoves it, and ip route del blackhole PREFIX each blackhole\n", name, name)

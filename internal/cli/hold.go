@@ -36,7 +36,7 @@ func holdCommand() *cobra.Command {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if err := h.Silence(); err != nil {
+		if err := h.InstallBlackholes(); err != nil {
 			return err
 		}
 		return answer(cmd, *output, newHeld(h), func(w io.Writer) error {
@@ -53,7 +53,7 @@ type held struct {
 	Ports    int `json:"ports"`
 }
 
-func newHeld(h routing.Hold) held { return held{len(h.Prefixes), len(h.Ports) + len(h.UDP)} }
+func newHeld(h routing.ProtectedSet) held { return held{len(h.Prefixes), len(h.Ports) + len(h.UDP)} }
 
 // stateFile is the file of package hold.
 type stateFile struct{ path string }

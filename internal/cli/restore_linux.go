@@ -40,8 +40,8 @@ const (
 
 // restoreOrder is what the process is told.
 type restoreOrder struct {
-	Hold   routing.Hold `json:"hold"`
-	Device int          `json:"device"`
+	Hold   routing.ProtectedSet `json:"hold"`
+	Device int                  `json:"device"`
 }
 
 // restorer is the gateway's side of the process.
@@ -186,6 +186,6 @@ func parentAlive() bool {
 }
 
 // restores has the gateway start the process.
-func (r *restorer) restores(a *sandbox.Account) func(routing.Hold, int) error {
-	return func(h routing.Hold, device int) error { return r.start(a, restoreOrder{h, device}) }
+func (r *restorer) restores(a *sandbox.Account) func(routing.ProtectedSet, int) error {
+	return func(h routing.ProtectedSet, device int) error { return r.start(a, restoreOrder{h, device}) }
 }

@@ -18,7 +18,7 @@ func newRestorer(*slog.Logger) *restorer { return &restorer{} }
 
 func (*restorer) close() error { return nil }
 
-func (*restorer) restores(*sandbox.Account) func(routing.Hold, int) error { return nil }
+func (*restorer) restores(*sandbox.Account) func(routing.ProtectedSet, int) error { return nil }
 
 // addRestoreCommand adds nothing.
 func addRestoreCommand(*cobra.Command) {}

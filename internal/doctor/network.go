@@ -223,7 +223,7 @@ func (e *examination) routes(context.Context) {
 
 // inside reports whether hosts of a prefix are behind an interface.
 func (e *examination) inside(r netip.Prefix, link string) bool {
-	return slices.ContainsFunc(bypass.Of(e.Config).Routes.Inside, func(in routing.Inside) bool { return in.Prefix == r && in.Device == link })
+	return slices.ContainsFunc(bypass.ProtectedBy(e.Config).Routes.UpstreamLinks, func(in routing.UpstreamLink) bool { return in.Prefix == r && in.Device == link })
 }
 
 // isInside is inside for the prefix of an address.

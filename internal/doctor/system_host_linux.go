@@ -47,9 +47,11 @@ func (h *Host) ask(cfg *config.Config) {
 		b, err := os.ReadFile(filepath.Join("/proc/sys/net", filepath.FromSlash(name)))
 		return strings.TrimSpace(string(b)), err
 	}
-	h.Route = func(a netip.Addr) (string, error) { return routing.UpstreamDevice(a), nil }
+	h.Route = func(a netip.Addr) (string, error) { return routing.RouteInterface(a), nil }
 	h.Missing = func() (routes, ports []string, err error) { return missing(cfg) }
-	h.Absent = func() ([]string, error) { return routing.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()}.Absent() }
+	h.Absent = func() ([]string, error) {
+		return routing.HostPorts{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()}.UnavailableAddrs()
+	}
 	h.Bypass = func(running bool) ([]bypass.Problem, error) { return findBypasses(cfg, running) }
 	h.Arrives, h.Proxied, h.Interface, h.Firewall = arrives, proxied, prepared, firewall
 	h.Clears = clears
@@ -128,7 +130,7 @@ func bind(p netip.AddrPort, udp bool) error {
 	if !udp {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	}
-	if err == nil { // an address that is tentative, or comes later, is no reason: routing.Guard is bound like that
+	if err == nil { // an address that is tentative, or comes later, is no reason: routing.PortReservation is bound like that
 		err = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1)
 	}
 	if err == nil {

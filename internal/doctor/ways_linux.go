@@ -21,16 +21,16 @@ import (
 
 // missing is what a gateway on this configuration has made and is there no more.
 func missing(cfg *config.Config) (routes, ports []string, err error) {
-	routes, err = bypass.Of(cfg).Routes.Missing(cfg.TUN.Name)
+	routes, err = bypass.ProtectedBy(cfg).Routes.Verify(cfg.TUN.Name)
 	if err == nil {
-		ports, err = routing.Local{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()}.Missing(cfg.TUN.Name)
+		ports, err = routing.HostPorts{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()}.Verify(cfg.TUN.Name)
 	}
 	return routes, ports, err
 }
 
 // findBypasses evaluates this host, as it is or with what a start adds.
 func findBypasses(cfg *config.Config, running bool) ([]bypass.Problem, error) {
-	protected := bypass.Of(cfg)
+	protected := bypass.ProtectedBy(cfg)
 	s, err := bypass.Read(protected)
 	if err != nil {
 		return nil, err

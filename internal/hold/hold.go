@@ -47,56 +47,56 @@ var ErrInvalid = errors.New("not a valid state of knockgw hold")
 // state is what is in the file.
 type state struct {
 	Version int `json:"version"`
-	routing.Hold
+	routing.ProtectedSet
 }
 
 // Read returns what the file has. Errors: fs.ErrNotExist, ErrInvalid, or the system's.
-func Read(path string) (routing.Hold, error) {
+func Read(path string) (routing.ProtectedSet, error) {
 	for _, name := range []string{filepath.Dir(path), path} {
 		info, err := os.Lstat(name)
 		if err != nil {
-			return routing.Hold{}, err
+			return routing.ProtectedSet{}, err
 		}
 		if err := trusted(name, info); err != nil {
-			return routing.Hold{}, err
+			return routing.ProtectedSet{}, err
 		}
 	}
 	data, err := privatefile.Read(path, maxSize)
 	if err != nil {
-		return routing.Hold{}, err
+		return routing.ProtectedSet{}, err
 	}
 	h, err := decode(data)
 	if err != nil {
-		return routing.Hold{}, fmt.Errorf("%s: %w: %w", path, ErrInvalid, err)
+		return routing.ProtectedSet{}, fmt.Errorf("%s: %w: %w", path, ErrInvalid, err)
 	}
 	return h, nil
 }
 
 // decode reads what is in a file, and nothing else.
-func decode(data []byte) (routing.Hold, error) {
+func decode(data []byte) (routing.ProtectedSet, error) {
 	var s state
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&s); err != nil {
-		return routing.Hold{}, err
+		return routing.ProtectedSet{}, err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return routing.Hold{}, errors.New("there is more behind it")
+		return routing.ProtectedSet{}, errors.New("there is more behind it")
 	}
 	if s.Version != format {
-		return routing.Hold{}, fmt.Errorf("version %d is not known here", s.Version)
+		return routing.ProtectedSet{}, fmt.Errorf("version %d is not known here", s.Version)
 	}
-	return s.Hold, check(s.Hold)
+	return s.ProtectedSet, check(s.ProtectedSet)
 }
 
 // check refuses what no configuration can bring about.
-func check(h routing.Hold) error {
+func check(h routing.ProtectedSet) error {
 	for _, p := range h.Prefixes {
 		if !p.IsValid() || p.Bits() == 0 || p != p.Masked() || !routable(p.Addr()) {
 			return fmt.Errorf("prefix %s", p)
 		}
 	}
-	for _, in := range h.Inside {
+	for _, in := range h.UpstreamLinks {
 		if !slices.Contains(h.Prefixes, in.Prefix) || in.Device == "" || len(in.Device) > maxDevice || strings.ContainsAny(in.Device, "/ \x00") {
 			return fmt.Errorf("inside %s of %s", in.Device, in.Prefix)
 		}
@@ -106,7 +106,7 @@ func check(h routing.Hold) error {
 			return fmt.Errorf("port %s", p)
 		}
 	}
-	for _, in := range h.Inside {
+	for _, in := range h.UpstreamLinks {
 		if !slices.Contains(h.Prefixes, in.Prefix) || in.Device == "" || len(in.Device) > maxDeviceName {
 			return fmt.Errorf("inside %s of %q", in.Prefix, in.Device)
 		}
@@ -125,7 +125,7 @@ func routable(a netip.Addr) bool {
 
 // Write replaces the file, and its directory where there is none. With nothing to
 // hold, there is no file.
-func Write(path string, h routing.Hold) error {
+func Write(path string, h routing.ProtectedSet) error {
 	if h.IsEmpty() {
 		return Remove(path)
 	}
@@ -143,7 +143,7 @@ func Write(path string, h routing.Hold) error {
 }
 
 // Forget takes h out of the file, if there is one.
-func Forget(path string, h routing.Hold) error {
+func Forget(path string, h routing.ProtectedSet) error {
 	have, err := Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -151,7 +151,7 @@ func Forget(path string, h routing.Hold) error {
 	if err != nil {
 		return err
 	}
-	return Write(path, have.Without(h))
+	return Write(path, have.Subtract(h))
 }
 
 // Remove deletes the file, if there is one.

@@ -14,12 +14,12 @@ import (
 	"github.com/knockgw/knockgw/internal/routing"
 )
 
-func sample() routing.Hold {
-	return routing.Hold{
-		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24"), netip.MustParsePrefix("fd77::/64")},
-		Ports:    []netip.AddrPort{netip.MustParseAddrPort("203.0.113.7:22"), netip.MustParseAddrPort("[2001:db8::7]:22")},
-		UDP:      []netip.AddrPort{netip.MustParseAddrPort("203.0.113.7:62201")},
-		Inside:   []routing.Inside{{Prefix: netip.MustParsePrefix("10.77.0.0/24"), Device: "eth1"}},
+func sample() routing.ProtectedSet {
+	return routing.ProtectedSet{
+		Prefixes:      []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24"), netip.MustParsePrefix("fd77::/64")},
+		Ports:         []netip.AddrPort{netip.MustParseAddrPort("203.0.113.7:22"), netip.MustParseAddrPort("[2001:db8::7]:22")},
+		UDP:           []netip.AddrPort{netip.MustParseAddrPort("203.0.113.7:62201")},
+		UpstreamLinks: []routing.UpstreamLink{{Prefix: netip.MustParsePrefix("10.77.0.0/24"), Device: "eth1"}},
 	}
 }
 
@@ -44,7 +44,7 @@ func TestForgetLeavesWhatIsOfOthers(t *testing.T) {
 		t.Errorf("without a file: %v", err)
 	}
 	all := sample()
-	other := routing.Hold{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.78.0.0/16")}}
+	other := routing.ProtectedSet{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.78.0.0/16")}}
 	all.Prefixes = append(all.Prefixes, other.Prefixes...)
 	if err := hold.Write(path, all); err != nil {
 		t.Fatal(err)
@@ -72,8 +72,8 @@ func TestReadRefusesWhatWasNotWritten(t *testing.T) {
 		"another version":    `{"version":2}`,
 		"an unknown key":     `{"version":1,"gateways":["10.77.0.1"]}`,
 		"two documents":      `{"version":1}{"version":1}`,
-		"no interface":       `{"version":1,"prefixes":["10.77.0.0/24"],"inside":[{"prefix":"10.77.0.0/24","device":""}]}`,
-		"no prefix":          `{"version":1,"prefixes":["10.77.0.0/24"],"inside":[{"prefix":"10.0.0.0/8","device":"eth1"}]}`,
+		"no interface":       `{"version":1,"prefixes":["10.77.0.0/24"],"upstream_links":[{"prefix":"10.77.0.0/24","device":""}]}`,
+		"no prefix":          `{"version":1,"prefixes":["10.77.0.0/24"],"upstream_links":[{"prefix":"10.0.0.0/8","device":"eth1"}]}`,
 		"everything":         `{"version":1,"prefixes":["0.0.0.0/0"]}`,
 		"loopback":           `{"version":1,"prefixes":["127.0.0.0/8"]}`,
 		"half of everything": `{"version":1,"prefixes":["0.0.0.0/1"]}`,
@@ -84,7 +84,7 @@ func TestReadRefusesWhatWasNotWritten(t *testing.T) {
 		"a port of loopback": `{"version":1,"ports":["127.0.0.1:22"]}`,
 		"a mapped address":   `{"version":1,"ports":["[::ffff:10.0.0.1]:22"]}`,
 		"a zone":             `{"version":1,"ports":["[2001:db8::1%eth0]:22"]}`,
-		"inside of another":  `{"version":1,"prefixes":["10.77.0.0/24"],"inside":[{"prefix":"10.78.0.0/24","device":"eth1"}]}`,
+		"inside of another":  `{"version":1,"prefixes":["10.77.0.0/24"],"upstream_links":[{"prefix":"10.78.0.0/24","device":"eth1"}]}`,
 		"too much":           `{"version":1` + strings.Repeat(" ", 1<<20) + `}`,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -20,11 +20,11 @@ const (
 	inetConf = 1
 )
 
-// letAnswersOut has the kernel forward what comes from the gateway's interface, also
+// configureInterface has the kernel forward what comes from the gateway's interface, also
 // where its source is an address of the host itself (tun.local) or one that is
 // reached by another interface (a prefix that is the host's own subnet). The kernel is told by netlink, because
 // a service manager may have made /proc/sys read-only.
-func letAnswersOut(name string) error {
+func configureInterface(name string) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("find interface %s: %w", name, err)
@@ -40,7 +40,7 @@ func letAnswersOut(name string) error {
 	settings.AddRtAttr(devconfForwarding, nl.Uint32Attr(1))
 	req.AddData(families)
 	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil {
-		return fmt.Errorf("let answers from %s out: %w", name, permission(err))
+		return fmt.Errorf("let answers from %s out: %w", name, withRemedy(err))
 	}
 	return nil
 }

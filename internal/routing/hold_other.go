@@ -5,9 +5,9 @@ package routing
 import "errors"
 
 // Restore is of Linux only.
-func (h Hold) Restore(int) error { return errors.ErrUnsupported }
+func (h ProtectedSet) Restore(int) error { return errors.ErrUnsupported }
 
 // Installed is of Linux only.
-func Installed() (Hold, error) { return Hold{}, errors.ErrUnsupported }
+func Installed() (ProtectedSet, error) { return ProtectedSet{}, errors.ErrUnsupported }
 
-func (l Local) silence() error { return nil }
+func (l HostPorts) installRules() error { return nil }

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Local are ports of the host's own addresses whose packets belong to the
+// HostPorts are ports of the host's own addresses whose packets belong to the
 // gateway. The addresses stay where they are, and so does everything else that
 // the host has on them. What hides a port is
 //
@@ -18,13 +18,13 @@ import (
 //     that the host has nobody to answer with, whatever came past the rules.
 //
 // Rules and blackholes stay until Remove. The order of the calls is that of Routes.
-type Local struct {
+type HostPorts struct {
 	Ports []netip.AddrPort // their TCP and their UDP
 	UDP   []netip.AddrPort // only their UDP
 }
 
 // addrs are the addresses, each once.
-func (l Local) addrs() []netip.Addr {
+func (l HostPorts) addrs() []netip.Addr {
 	var all []netip.Addr
 	for _, p := range slices.Concat(l.Ports, l.UDP) {
 		if !slices.Contains(all, p.Addr()) {

@@ -11,18 +11,18 @@ import (
 // own, below 256 so that every iproute2 shows it.
 const localTable = 107
 
-// Hide holds the ports and makes the blackholes and rules. From its return on the
+// Install holds the ports and makes the blackholes and rules. From its return on the
 // host does not answer for the ports, and whoever closes the Guard does not
 // change that. Those of an earlier run are kept.
-func (l Local) Hide() (*Guard, error) {
+func (l HostPorts) Install() (*PortReservation, error) {
 	if len(l.addrs()) == 0 {
 		return nil, nil
 	}
-	guard, err := l.guard()
+	guard, err := l.reservePorts()
 	if err != nil {
 		return nil, err
 	}
-	if err := l.silence(); err != nil {
+	if err := l.installRules(); err != nil {
 		return nil, errors.Join(err, guard.Close())
 	}
 	return guard, nil
@@ -31,7 +31,7 @@ func (l Local) Hide() (*Guard, error) {
 // Attach routes the ports to the device called name, which Routes.Attach has
 // brought up, and lets the host's own addresses be the source of what comes from
 // it: the gateway's answers. No other device is touched.
-func (l Local) Attach(name string) error {
+func (l HostPorts) Attach(name string) error {
 	if len(l.addrs()) == 0 {
 		return nil
 	}
@@ -40,7 +40,7 @@ func (l Local) Attach(name string) error {
 
 // Remove gives the ports back to the host. It reports how many routes and rules
 // there were; the rule of the host's own addresses, which is where it was before, does not count.
-func (l Local) Remove() (removed int, err error) {
+func (l HostPorts) Remove() (removed int, err error) {
 	if len(l.addrs()) == 0 {
 		return 0, nil
 	}
@@ -53,7 +53,7 @@ func (l Local) Remove() (removed int, err error) {
 }
 
 // routes are those behind the rules.
-func (l Local) routes() Routes {
+func (l HostPorts) routes() Routes {
 	r := Routes{table: localTable}
 	for _, a := range l.addrs() {
 		r.Prefixes = append(r.Prefixes, netip.PrefixFrom(a, a.BitLen()))
@@ -61,8 +61,8 @@ func (l Local) routes() Routes {
 	return r
 }
 
-// ports calls f for each protocol of each hidden port.
-func (l Local) ports(f func(p netip.AddrPort, protocol int)) {
+// eachPort calls f for each protocol of each hidden port.
+func (l HostPorts) eachPort(f func(p netip.AddrPort, protocol int)) {
 	for _, p := range l.Ports {
 		f(p, unix.IPPROTO_TCP)
 		f(p, unix.IPPROTO_UDP)

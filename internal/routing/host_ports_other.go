@@ -4,14 +4,14 @@ package routing
 
 import "errors"
 
-// A Guard is of Linux only.
-type Guard struct{}
+// A PortReservation is of Linux only.
+type PortReservation struct{}
 
 // Close does nothing here.
-func (*Guard) Close() error { return nil }
+func (*PortReservation) Close() error { return nil }
 
-// Hide is of Linux only.
-func (l Local) Hide() (*Guard, error) {
+// Install is of Linux only.
+func (l HostPorts) Install() (*PortReservation, error) {
 	if len(l.addrs()) == 0 {
 		return nil, nil
 	}
@@ -19,13 +19,13 @@ func (l Local) Hide() (*Guard, error) {
 }
 
 // Attach does nothing here.
-func (l Local) Attach(string) error { return nil }
+func (l HostPorts) Attach(string) error { return nil }
 
 // Remove does nothing here.
-func (l Local) Remove() (removed int, err error) { return 0, nil }
+func (l HostPorts) Remove() (removed int, err error) { return 0, nil }
 
-// Absent knows nothing here.
-func (l Local) Absent() ([]string, error) { return nil, nil }
+// UnavailableAddrs knows nothing here.
+func (l HostPorts) UnavailableAddrs() ([]string, error) { return nil, nil }
 
-// Missing knows nothing here.
-func (l Local) Missing(string) ([]string, error) { return nil, nil }
+// Verify knows nothing here.
+func (l HostPorts) Verify(string) ([]string, error) { return nil, nil }

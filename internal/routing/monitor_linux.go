@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// drained is how many changes are forgotten at once at most: while a whole routing table is
+// maxDrain is how many changes are forgotten at once at most: while a whole routing table is
 // filled they come as fast as they are read.
-const drained = 4096
+const maxDrain = 4096
 
-// Changes hears from the kernel that something about interfaces, addresses, routes,
+// RouteMonitor hears from the kernel that something about interfaces, addresses, routes,
 // next hops, rules or forwarding has changed. What it was has to be asked: the kernel says nothing of
 // routes that go with their interface. It takes no privilege.
-type Changes struct{ file *os.File }
+type RouteMonitor struct{ file *os.File }
 
 // changeGroups are what is listened to, a bit for each of the groups of rtnetlink(7).
 const changeGroups = 1<<(unix.RTNLGRP_LINK-1) |
@@ -25,8 +25,8 @@ const changeGroups = 1<<(unix.RTNLGRP_LINK-1) |
 	1<<(unix.RTNLGRP_IPV4_NETCONF-1) | 1<<(unix.RTNLGRP_IPV6_NETCONF-1) | 1<<(unix.RTNLGRP_NEXTHOP-1) |
 	1<<(unix.RTNLGRP_IPV6_IFADDR-1) | 1<<(unix.RTNLGRP_IPV6_ROUTE-1) | 1<<(unix.RTNLGRP_IPV6_RULE-1)
 
-// ListenChanges begins to listen: what changes from its return on is heard by Wait.
-func ListenChanges() (*Changes, error) {
+// NewRouteMonitor begins to listen: what changes from its return on is heard by Wait.
+func NewRouteMonitor() (*RouteMonitor, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("listen for changes of routes: %w", os.NewSyscallError("socket", err))
@@ -34,12 +34,12 @@ func ListenChanges() (*Changes, error) {
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: changeGroups}); err != nil {
 		return nil, fmt.Errorf("listen for changes of routes: %w", errors.Join(os.NewSyscallError("bind", err), unix.Close(fd)))
 	}
-	return &Changes{os.NewFile(uintptr(fd), "changes of routes")}, nil
+	return &RouteMonitor{os.NewFile(uintptr(fd), "changes of routes")}, nil
 }
 
 // Wait returns true when something has changed, or after the time at most, and false
 // when ctx has ended. What has changed until then is forgotten.
-func (c *Changes) Wait(ctx context.Context, most time.Duration) (bool, error) {
+func (c *RouteMonitor) Wait(ctx context.Context, most time.Duration) (bool, error) {
 	if err := c.file.SetReadDeadline(time.Now().Add(most)); err != nil {
 		return false, err
 	}
@@ -57,14 +57,14 @@ func (c *Changes) Wait(ctx context.Context, most time.Duration) (bool, error) {
 }
 
 // drain forgets what has come so far.
-func (c *Changes) drain() error {
+func (c *RouteMonitor) drain() error {
 	raw, err := c.file.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var message [1]byte
 	return raw.Control(func(fd uintptr) {
-		for range drained {
+		for range maxDrain {
 			if _, err := unix.Read(int(fd), message[:]); errors.Is(err, unix.EAGAIN) {
 				return
 			}
@@ -73,4 +73,4 @@ func (c *Changes) drain() error {
 }
 
 // Close ends it. Nobody may be in Wait any more.
-func (c *Changes) Close() error { return c.file.Close() }
+func (c *RouteMonitor) Close() error { return c.file.Close() }

@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// Changes is of Linux only.
-type Changes struct{}
+// RouteMonitor is of Linux only.
+type RouteMonitor struct{}
 
-// ListenChanges hears nothing here.
-func ListenChanges() (*Changes, error) { return &Changes{}, nil }
+// NewRouteMonitor hears nothing here.
+func NewRouteMonitor() (*RouteMonitor, error) { return &RouteMonitor{}, nil }
 
 // Wait returns true after the time, and false when ctx has ended.
-func (*Changes) Wait(ctx context.Context, most time.Duration) (bool, error) {
+func (*RouteMonitor) Wait(ctx context.Context, most time.Duration) (bool, error) {
 	select {
 	case <-time.After(most):
 		return true, nil
@@ -24,4 +24,4 @@ func (*Changes) Wait(ctx context.Context, most time.Duration) (bool, error) {
 }
 
 // Close does nothing here.
-func (*Changes) Close() error { return nil }
+func (*RouteMonitor) Close() error { return nil }

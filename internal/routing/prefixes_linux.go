@@ -32,30 +32,30 @@ const prefixTable = 108
 // loopback is the interface by which, for rules, the host's own packets come.
 const loopback = "lo"
 
-// tables are the same prefixes for each of the tables that have their routes.
-func (r Routes) tables() []Routes {
+// perTable are the same prefixes for each of the tables that have their routes.
+func (r Routes) perTable() []Routes {
 	if r.table != 0 || len(r.Prefixes) == 0 {
 		return []Routes{r} // those of Local, which has rules of its own
 	}
 	return []Routes{r, {Prefixes: r.Prefixes, table: prefixTable}}
 }
 
-// led are the prefixes that have a route to the device in this table. In the main
+// attachedPrefixes are the prefixes that have a route to the device in this table. In the main
 // table, which is for what the host itself sends, those with hosts behind an
 // interface have none: it would win over the kernel's connected route.
-func (r Routes) led() []netip.Prefix {
-	return slices.DeleteFunc(slices.Clone(r.Prefixes), r.hasInside)
+func (r Routes) attachedPrefixes() []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(r.Prefixes), r.hasUpstreamLink)
 }
 
-func (r Routes) hasInside(p netip.Prefix) bool {
-	return r.table == 0 && slices.ContainsFunc(r.Inside, func(in Inside) bool { return in.Prefix == p })
+func (r Routes) hasUpstreamLink(p netip.Prefix) bool {
+	return r.table == 0 && slices.ContainsFunc(r.UpstreamLinks, func(in UpstreamLink) bool { return in.Prefix == p })
 }
 
-// Blackhole installs the blackhole routes, as many of them as it can, and the rules
+// InstallBlackholes installs the blackhole routes, as many of them as it can, and the rules
 // that lead to them. Those of an earlier run are kept.
-func (r Routes) Blackhole() (err error) {
-	for _, t := range r.tables() {
-		err = errors.Join(err, t.blackholes())
+func (r Routes) InstallBlackholes() (err error) {
+	for _, t := range r.perTable() {
+		err = errors.Join(err, t.addBlackholes())
 	}
 	return errors.Join(err, r.setRules())
 }
@@ -67,7 +67,7 @@ func (r Routes) rules() []netlink.Rule {
 		return nil
 	}
 	var rules []netlink.Rule
-	for _, in := range r.Inside {
+	for _, in := range r.UpstreamLinks {
 		if !slices.Contains(r.Prefixes, in.Prefix) {
 			continue
 		}
@@ -98,19 +98,19 @@ func (r Routes) families() []int {
 	return all
 }
 
-// leads reports whether a rule is the one that leads to prefixTable.
-func leads(rule *netlink.Rule) bool {
+// isTableRule reports whether a rule is the one that leads to prefixTable.
+func isTableRule(rule *netlink.Rule) bool {
 	return rule.Protocol == RouteProtocol && rule.Invert && rule.IifName == loopback && rule.Table == prefixTable
 }
 
-// owns reports whether a rule is one of the prefixes. That which leads to their
+// ownsRule reports whether a rule is one of the prefixes. That which leads to their
 // table is that of other gateways, too.
-func (r Routes) owns(rule *netlink.Rule) bool {
+func (r Routes) ownsRule(rule *netlink.Rule) bool {
 	if rule.Protocol != RouteProtocol || rule.IifName == "" {
 		return false
 	}
 	p, ok := prefixOf(rule.Dst)
-	return leads(rule) || ok && slices.Contains(r.Prefixes, p)
+	return isTableRule(rule) || ok && slices.Contains(r.Prefixes, p)
 }
 
 // setRules puts the rules of the prefixes before that of the local table.
@@ -120,7 +120,7 @@ func (r Routes) setRules() error {
 	}
 	wanted := r.rules()
 	for _, family := range r.families() {
-		if err := ruleOwner(r.owns).arrange(family, ofFamily(wanted, family)); err != nil {
+		if err := ruleOwner(r.ownsRule).reconcile(family, filterFamily(wanted, family)); err != nil {
 			return err
 		}
 	}
@@ -134,19 +134,19 @@ func (r Routes) removeRules() (removed int, err error) {
 		return 0, nil
 	}
 	for _, family := range r.families() {
-		others, err := Routes{table: prefixTable}.ours(family)
+		others, err := Routes{table: prefixTable}.listOwn(family)
 		if err != nil {
 			return removed, err
 		}
-		have, err := ruleList(family)
+		have, err := listRules(family)
 		if err != nil {
 			return removed, err
 		}
 		for i := range have {
-			if !r.owns(&have[i]) || leads(&have[i]) && len(others) > 0 {
+			if !r.ownsRule(&have[i]) || isTableRule(&have[i]) && len(others) > 0 {
 				continue
 			}
-			if err := remove(&have[i]); err != nil {
+			if err := deleteRule(&have[i]); err != nil {
 				return removed, err
 			}
 			removed++
@@ -155,18 +155,18 @@ func (r Routes) removeRules() (removed int, err error) {
 	return removed, nil
 }
 
-// missingRules says what is missing of the rules.
-func (r Routes) missingRules() (missing []string, err error) {
+// verifyRules says what is missing of the rules.
+func (r Routes) verifyRules() (missing []string, err error) {
 	if r.table != 0 {
 		return nil, nil
 	}
 	wanted := r.rules()
 	for _, family := range r.families() {
-		have, err := ruleList(family)
+		have, err := listRules(family)
 		if err != nil {
 			return nil, err
 		}
-		missing = append(missing, ruleOwner(r.owns).missing(family, have, ofFamily(wanted, family))...)
+		missing = append(missing, ruleOwner(r.ownsRule).verify(family, have, filterFamily(wanted, family))...)
 	}
 	return missing, nil
 }
@@ -175,12 +175,12 @@ func (r Routes) missingRules() (missing []string, err error) {
 // missing for another reason.
 const goneSuffix = " is gone"
 
-// Missing says, in a line each, what is missing of what Blackhole and Attach have
+// Verify says, in a line each, what is missing of what Blackhole and Attach have
 // made for the device called name. Asking takes no privilege.
-func (r Routes) Missing(name string) ([]string, error) {
+func (r Routes) Verify(name string) ([]string, error) {
 	var missing []string
-	for _, t := range r.tables() {
-		more, err := t.missing(name)
+	for _, t := range r.perTable() {
+		more, err := t.verifyTable(name)
 		if err != nil {
 			return nil, err
 		}
@@ -193,7 +193,7 @@ func (r Routes) Missing(name string) ([]string, error) {
 			}
 		}
 	}
-	more, err := r.missingRules()
+	more, err := r.verifyRules()
 	return append(missing, more...), err
 }
 
@@ -201,8 +201,8 @@ func (r Routes) Missing(name string) ([]string, error) {
 // earlier runs, for these prefixes, and the rules that lead to them, and nothing
 // else. It reports how many there were.
 func (r Routes) Remove() (removed int, err error) {
-	for _, t := range r.tables() {
-		n, err := t.remove()
+	for _, t := range r.perTable() {
+		n, err := t.removeTable()
 		removed += n
 		if err != nil {
 			return removed, err
@@ -216,19 +216,19 @@ func (r Routes) Remove() (removed int, err error) {
 // device with the given index, in the order in which the kernel consults them, to
 // judge by them before they are there.
 func (r Routes) Plan(index int) (rules []netlink.Rule, routes []netlink.Route) {
-	for _, t := range r.tables() {
-		for _, p := range t.led() {
-			routes = append(routes, *t.toDevice(p, index))
+	for _, t := range r.perTable() {
+		for _, p := range t.attachedPrefixes() {
+			routes = append(routes, *t.deviceRoute(p, index))
 		}
 		for _, p := range t.Prefixes {
-			routes = append(routes, *t.blackhole(p))
+			routes = append(routes, *t.blackholeRoute(p))
 		}
 	}
 	return r.rules(), routes
 }
 
 // Plan is that of Routes.
-func (l Local) Plan(index int) (rules []netlink.Rule, routes []netlink.Route) {
+func (l HostPorts) Plan(index int) (rules []netlink.Rule, routes []netlink.Route) {
 	if len(l.addrs()) == 0 {
 		return nil, nil
 	}
@@ -236,8 +236,8 @@ func (l Local) Plan(index int) (rules []netlink.Rule, routes []netlink.Route) {
 	return l.rules(), routes
 }
 
-// describe writes the selectors of a rule of ours.
-func describe(r *netlink.Rule) string {
+// formatSelectors writes the selectors of a rule of ours.
+func formatSelectors(r *netlink.Rule) string {
 	text := fmt.Sprintf("%d:", r.Priority)
 	if r.Invert {
 		text += " not"

@@ -9,31 +9,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Guard holds the hidden ports of the host itself with sockets that hear
+// A PortReservation holds the hidden ports of the host itself with sockets that hear
 // nothing: a filter drops every packet before TCP or UDP answers it, so that the
 // host sends neither a reset nor an ICMP error, and nobody else can listen there.
-type Guard struct {
-	sockets []int
+type PortReservation struct {
+	fds []int
 }
 
-// guard holds the ports. It fails where somebody listens on one.
-func (l Local) guard() (*Guard, error) {
-	g := &Guard{}
+// reservePorts holds the ports. It fails where somebody listens on one.
+func (l HostPorts) reservePorts() (*PortReservation, error) {
+	g := &PortReservation{}
 	for _, p := range l.Ports {
-		if err := errors.Join(g.hold(p, unix.SOCK_STREAM), g.hold(p, unix.SOCK_DGRAM)); err != nil {
+		if err := errors.Join(g.reserve(p, unix.SOCK_STREAM), g.reserve(p, unix.SOCK_DGRAM)); err != nil {
 			return nil, errors.Join(err, g.Close())
 		}
 	}
 	for _, p := range l.UDP {
-		if err := g.hold(p, unix.SOCK_DGRAM); err != nil {
+		if err := g.reserve(p, unix.SOCK_DGRAM); err != nil {
 			return nil, errors.Join(err, g.Close())
 		}
 	}
 	return g, nil
 }
 
-// hold opens one socket. It is deaf before it is bound, so that it never answers.
-func (g *Guard) hold(p netip.AddrPort, kind int) error {
+// reserve opens one socket. It is deaf before it is bound, so that it never answers.
+func (g *PortReservation) reserve(p netip.AddrPort, kind int) error {
 	family, address := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(p.Port())})
 	if p.Addr().Is6() {
 		family, address = unix.AF_INET6, &unix.SockaddrInet6{Port: int(p.Port()), Addr: p.Addr().As16()}
@@ -42,30 +42,30 @@ func (g *Guard) hold(p netip.AddrPort, kind int) error {
 	}
 	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return guardError(p, kind, os.NewSyscallError("socket", err))
+		return reserveError(p, kind, os.NewSyscallError("socket", err))
 	}
-	g.sockets = append(g.sockets, fd)
+	g.fds = append(g.fds, fd)
 	deaf := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}} // keeps no byte of any packet
 	program := &unix.SockFprog{Len: uint16(len(deaf)), Filter: &deaf[0]}
 	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, program); err != nil {
-		return guardError(p, kind, os.NewSyscallError("setsockopt", err))
+		return reserveError(p, kind, os.NewSyscallError("setsockopt", err))
 	}
 	if kind == unix.SOCK_STREAM {
 		// Connections of before that are in TIME_WAIT are no reason not to start.
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-			return guardError(p, kind, os.NewSyscallError("setsockopt", err))
+			return reserveError(p, kind, os.NewSyscallError("setsockopt", err))
 		}
 	}
 	// The address may come later, as from DHCP, or be tentative still.
 	if err := freebind(fd, p.Addr().Is6()); err != nil {
-		return guardError(p, kind, os.NewSyscallError("setsockopt", err))
+		return reserveError(p, kind, os.NewSyscallError("setsockopt", err))
 	}
 	if err := unix.Bind(fd, address); err != nil {
-		return guardError(p, kind, os.NewSyscallError("bind", err))
+		return reserveError(p, kind, os.NewSyscallError("bind", err))
 	}
 	if kind == unix.SOCK_STREAM {
 		if err := unix.Listen(fd, 1); err != nil {
-			return guardError(p, kind, os.NewSyscallError("listen", err))
+			return reserveError(p, kind, os.NewSyscallError("listen", err))
 		}
 	}
 	return nil
@@ -79,7 +79,7 @@ func freebind(fd int, v6 bool) error {
 	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1)
 }
 
-func guardError(p netip.AddrPort, kind int, err error) error {
+func reserveError(p netip.AddrPort, kind int, err error) error {
 	protocol := "TCP"
 	if kind == unix.SOCK_DGRAM {
 		protocol = "UDP"
@@ -96,14 +96,14 @@ func guardError(p netip.AddrPort, kind int, err error) error {
 }
 
 // Close gives the ports up. What the host would answer for them, the rules keep from it.
-func (g *Guard) Close() error {
+func (g *PortReservation) Close() error {
 	if g == nil {
 		return nil
 	}
 	var err error
-	for _, fd := range g.sockets {
+	for _, fd := range g.fds {
 		err = errors.Join(err, os.NewSyscallError("close", unix.Close(fd)))
 	}
-	g.sockets = nil
+	g.fds = nil
 	return err
 }

@@ -16,16 +16,16 @@ import "net/netip"
 // answer for it.
 type Routes struct {
 	Prefixes []netip.Prefix
-	// Inside are interfaces behind which hosts of a prefix are. What comes by them
+	// UpstreamLinks are interfaces behind which hosts of a prefix are. What comes by them
 	// for the prefix follows the main table, and so do the answers of those hosts
 	// to the gateway. What comes by any other goes to the device.
-	Inside []Inside
-	table  int // where the routes are; 0 for the main table
+	UpstreamLinks []UpstreamLink
+	table         int // where the routes are; 0 for the main table
 }
 
-// Inside is an interface behind which hosts of a prefix are: upstreams whose own
+// UpstreamLink is an interface behind which hosts of a prefix are: upstreams whose own
 // addresses the gateway protects.
-type Inside struct {
+type UpstreamLink struct {
 	Prefix netip.Prefix `json:"prefix"`
 	Device string       `json:"device"`
 }

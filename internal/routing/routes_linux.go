@@ -34,11 +34,11 @@ const (
 // the operator's own hand.
 const RoutesManaged = true
 
-// blackholes installs the blackhole routes of one table, as many of them as it can.
-func (r Routes) blackholes() (err error) {
+// addBlackholes installs the blackhole routes of one table, as many of them as it can.
+func (r Routes) addBlackholes() (err error) {
 	for _, p := range r.Prefixes {
-		if rerr := netlink.RouteReplace(r.blackhole(p)); rerr != nil {
-			err = errors.Join(err, fmt.Errorf("blackhole route %s: %w", p, permission(rerr)))
+		if rerr := netlink.RouteReplace(r.blackholeRoute(p)); rerr != nil {
+			err = errors.Join(err, fmt.Errorf("blackhole route %s: %w", p, withRemedy(rerr)))
 		}
 	}
 	return err
@@ -55,43 +55,43 @@ func (r Routes) Attach(name string) error {
 	// without IPv6 cannot be told, and need not be.
 	_ = netlink.LinkSetIP6AddrGenMode(link, addrGenModeNone)
 	if err := netlink.LinkSetTxQLen(link, queueLength); err != nil {
-		return fmt.Errorf("set queue length of %s: %w", name, permission(err))
+		return fmt.Errorf("set queue length of %s: %w", name, withRemedy(err))
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
-		return fmt.Errorf("bring interface %s up: %w", name, permission(err))
+		return fmt.Errorf("bring interface %s up: %w", name, withRemedy(err))
 	}
-	if err := letAnswersOut(name); err != nil {
+	if err := configureInterface(name); err != nil {
 		return err
 	}
-	for _, t := range r.tables() {
-		if err := t.attach(link); err != nil {
+	for _, t := range r.perTable() {
+		if err := t.attachTable(link); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// attach routes the prefixes to the device in one table.
-func (r Routes) attach(link netlink.Link) error {
-	if err := r.free(link); err != nil {
+// attachTable routes the prefixes to the device in one table.
+func (r Routes) attachTable(link netlink.Link) error {
+	if err := r.checkUnclaimed(link); err != nil {
 		return err
 	}
-	for _, p := range slices.DeleteFunc(slices.Clone(r.Prefixes), func(p netip.Prefix) bool { return !r.hasInside(p) }) {
-		err := netlink.RouteDel(r.toDevice(p, link.Attrs().Index)) // of an earlier configuration
+	for _, p := range slices.DeleteFunc(slices.Clone(r.Prefixes), func(p netip.Prefix) bool { return !r.hasUpstreamLink(p) }) {
+		err := netlink.RouteDel(r.deviceRoute(p, link.Attrs().Index)) // of an earlier configuration
 		if err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("remove the route of %s to %s: %w", p, link.Attrs().Name, permission(err))
+			return fmt.Errorf("remove the route of %s to %s: %w", p, link.Attrs().Name, withRemedy(err))
 		}
 	}
-	for _, p := range r.led() {
-		if err := netlink.RouteReplace(r.toDevice(p, link.Attrs().Index)); err != nil {
-			return fmt.Errorf("route %s to %s: %w", p, link.Attrs().Name, permission(err))
+	for _, p := range r.attachedPrefixes() {
+		if err := netlink.RouteReplace(r.deviceRoute(p, link.Attrs().Index)); err != nil {
+			return fmt.Errorf("route %s to %s: %w", p, link.Attrs().Name, withRemedy(err))
 		}
 	}
-	return r.uncover()
+	return r.removeStaleBlackholes()
 }
 
-// toDevice is the route of a prefix to the device.
-func (r Routes) toDevice(p netip.Prefix, index int) *netlink.Route {
+// deviceRoute is the route of a prefix to the device.
+func (r Routes) deviceRoute(p netip.Prefix, index int) *netlink.Route {
 	route := &netlink.Route{
 		LinkIndex: index,
 		Dst:       ipNet(p),
@@ -106,12 +106,12 @@ func (r Routes) toDevice(p netip.Prefix, index int) *netlink.Route {
 	return route
 }
 
-// uncover removes blackholes of earlier runs that lie within a prefix, which would take
+// removeStaleBlackholes removes blackholes of earlier runs that lie within a prefix, which would take
 // packets before its route does: those of narrower prefixes that were routed before.
 // One beside which a device's route stands is of another gateway.
-func (r Routes) uncover() error {
+func (r Routes) removeStaleBlackholes() error {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := r.ours(family)
+		routes, err := r.listOwn(family)
 		if err != nil {
 			return err
 		}
@@ -123,47 +123,47 @@ func (r Routes) uncover() error {
 		}
 		for i := range routes {
 			p, ok := prefixOf(routes[i].Dst)
-			if !ok || used[p] || routes[i].Type != unix.RTN_BLACKHOLE || !r.within(p) {
+			if !ok || used[p] || routes[i].Type != unix.RTN_BLACKHOLE || !r.isSubnet(p) {
 				continue
 			}
 			if err := netlink.RouteDel(&routes[i]); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("remove the blackhole %s of an earlier run: %w", p, permission(err))
+				return fmt.Errorf("remove the blackhole %s of an earlier run: %w", p, withRemedy(err))
 			}
 		}
 	}
 	return nil
 }
 
-// within tells whether p is a part of a prefix, and not all of it.
-func (r Routes) within(p netip.Prefix) bool {
+// isSubnet tells whether p is a part of a prefix, and not all of it.
+func (r Routes) isSubnet(p netip.Prefix) bool {
 	return slices.ContainsFunc(r.Prefixes, func(of netip.Prefix) bool { return of.Bits() < p.Bits() && of.Contains(p.Addr()) })
 }
 
-// ours lists the routes that knockgw made, of whatever prefix.
-func (r Routes) ours(family int) ([]netlink.Route, error) {
+// listOwn lists the routes that knockgw made, of whatever prefix.
+func (r Routes) listOwn(family int) ([]netlink.Route, error) {
 	filter := &netlink.Route{Protocol: RouteProtocol, Table: cmp.Or(r.table, unix.RT_TABLE_MAIN)}
 	var routes []netlink.Route
-	err := whole(func() (err error) {
+	err := retryDump(func() (err error) {
 		routes, err = netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list routes: %w", permission(err))
+		return nil, fmt.Errorf("list routes: %w", withRemedy(err))
 	}
 	return routes, nil
 }
 
-// free returns an error if a prefix is routed to the device of another gateway that
+// checkUnclaimed returns an error if a prefix is routed to the device of another gateway that
 // is alive, which would be deaf from then on: a device's routes go with it.
-func (r Routes) free(link netlink.Link) error {
+func (r Routes) checkUnclaimed(link netlink.Link) error {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := r.ours(family)
+		routes, err := r.listOwn(family)
 		if err != nil {
 			return err
 		}
 		for i := range routes {
 			at := &routes[i]
-			if at.Priority != deviceMetric || at.LinkIndex == link.Attrs().Index || !r.contains(at.Dst) {
+			if at.Priority != deviceMetric || at.LinkIndex == link.Attrs().Index || !r.hasPrefix(at.Dst) {
 				continue
 			}
 			if other, err := netlink.LinkByIndex(at.LinkIndex); err == nil {
@@ -179,20 +179,20 @@ func (r Routes) free(link netlink.Link) error {
 // less than what one window of a fast sender holds when it is not segmented.
 const queueLength = 1000
 
-// remove takes away the routes of one table.
-func (r Routes) remove() (removed int, err error) {
+// removeTable takes away the routes of one table.
+func (r Routes) removeTable() (removed int, err error) {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, lerr := r.ours(family)
+		routes, lerr := r.listOwn(family)
 		if lerr != nil {
 			err = errors.Join(err, lerr)
 			continue
 		}
 		for i := range routes {
-			if !r.contains(routes[i].Dst) {
+			if !r.hasPrefix(routes[i].Dst) {
 				continue
 			}
 			if derr := netlink.RouteDel(&routes[i]); derr != nil && !errors.Is(derr, unix.ESRCH) {
-				err = errors.Join(err, fmt.Errorf("remove route %s: %w", routes[i].Dst, permission(derr)))
+				err = errors.Join(err, fmt.Errorf("remove route %s: %w", routes[i].Dst, withRemedy(derr)))
 				continue
 			}
 			removed++
@@ -201,9 +201,9 @@ func (r Routes) remove() (removed int, err error) {
 	return removed, err
 }
 
-// Remains tells what Remove has left because it is not ours, or still at work: the
+// Leftovers tells what Remove has left because it is not ours, or still at work: the
 // interface called name. It is prepared if it stays without a process.
-func Remains(name string) (there, prepared bool) {
+func Leftovers(name string) (there, prepared bool) {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return false, false
@@ -212,9 +212,9 @@ func Remains(name string) (there, prepared bool) {
 	return true, ok && !device.NonPersist
 }
 
-// UpstreamDevice names the interface by which the kernel would send to a, so
+// RouteInterface names the interface by which the kernel would send to a, so
 // that a route into the device itself can be refused. It is "" where there is no route.
-func UpstreamDevice(a netip.Addr) string {
+func RouteInterface(a netip.Addr) string {
 	routes, err := netlink.RouteGet(a.AsSlice())
 	if err != nil || len(routes) == 0 {
 		return ""
@@ -226,12 +226,12 @@ func UpstreamDevice(a netip.Addr) string {
 	return link.Attrs().Name
 }
 
-func (r Routes) contains(n *net.IPNet) bool {
+func (r Routes) hasPrefix(n *net.IPNet) bool {
 	p, ok := prefixOf(n)
 	return ok && slices.Contains(r.Prefixes, p)
 }
 
-func (r Routes) blackhole(p netip.Prefix) *netlink.Route {
+func (r Routes) blackholeRoute(p netip.Prefix) *netlink.Route {
 	return &netlink.Route{
 		Dst:      ipNet(p),
 		Type:     unix.RTN_BLACKHOLE,
@@ -245,8 +245,8 @@ func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
-// permission makes EPERM and EACCES from netlink readable as fs.ErrPermission with the remedy.
-func permission(err error) error {
+// withRemedy makes EPERM and EACCES from netlink readable as fs.ErrPermission with the remedy.
+func withRemedy(err error) error {
 	var errno syscall.Errno
 	if errors.As(err, &errno) && errors.Is(errno, fs.ErrPermission) {
 		return fmt.Errorf("%w; run as root or with CAP_NET_ADMIN", err)

@@ -8,8 +8,8 @@ import "net/netip"
 // the operator's own hand.
 const RoutesManaged = false
 
-// Blackhole does nothing here: the operator sets the routes.
-func (r Routes) Blackhole() error { return nil }
+// InstallBlackholes does nothing here: the operator sets the routes.
+func (r Routes) InstallBlackholes() error { return nil }
 
 // Attach does nothing here: the operator sets the routes.
 func (r Routes) Attach(string) error { return nil }
@@ -17,11 +17,11 @@ func (r Routes) Attach(string) error { return nil }
 // Remove does nothing here: the operator set the routes.
 func (r Routes) Remove() (removed int, err error) { return 0, nil }
 
-// UpstreamDevice is unknown here.
-func UpstreamDevice(netip.Addr) string { return "" }
+// RouteInterface is unknown here.
+func RouteInterface(netip.Addr) string { return "" }
 
-// Missing knows nothing here: the operator set the routes.
-func (r Routes) Missing(string) ([]string, error) { return nil, nil }
+// Verify knows nothing here: the operator set the routes.
+func (r Routes) Verify(string) ([]string, error) { return nil, nil }
 
-// Remains knows nothing here.
-func Remains(string) (there, prepared bool) { return false, false }
+// Leftovers knows nothing here.
+func Leftovers(string) (there, prepared bool) { return false, false }

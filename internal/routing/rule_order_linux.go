@@ -23,36 +23,36 @@ const (
 	legacyFirst, legacyLocal = 10, 13
 )
 
-// arrangements is how often the rules are arranged before it is an error that they
+// maxReconcileAttempts is how often the rules are arranged before it is an error that they
 // are not as they should be: another program changes them at the same time.
-const arrangements = 4
+const maxReconcileAttempts = 4
 
-// localRule is the rule of the local table. It is marked as the kernel's: a network
+// newLocalRule is the rule of the local table. It is marked as the kernel's: a network
 // manager that deletes foreign rules must not leave the host without its addresses.
-func localRule(family, priority int) *netlink.Rule {
+func newLocalRule(family, priority int) *netlink.Rule {
 	r := netlink.NewRule()
 	r.Family, r.Priority, r.Table, r.Protocol = family, priority, unix.RT_TABLE_LOCAL, unix.RTPROT_KERNEL
 	return r
 }
 
-// isLocal reports whether r leads all packets to the local table.
-func isLocal(r *netlink.Rule) bool {
+// isLocalRule reports whether r leads all packets to the local table.
+func isLocalRule(r *netlink.Rule) bool {
 	return r.Table == unix.RT_TABLE_LOCAL && r.Dst == nil && r.Src == nil && r.IPProto == 0 &&
 		r.IifName == "" && r.OifName == "" && r.Mark == 0
 }
 
-// isSpare reports whether r is a rule of the local table where only we put one: now,
+// isSpareLocalRule reports whether r is a rule of the local table where only we put one: now,
 // or in an earlier version.
-func isSpare(r *netlink.Rule) bool {
-	return isLocal(r) && (r.Priority == spareLocal || r.Priority == legacyLocal)
+func isSpareLocalRule(r *netlink.Rule) bool {
+	return isLocalRule(r) && (r.Priority == spareLocal || r.Priority == legacyLocal)
 }
 
 // setRules has the kernel ask our rules, in their order, before that of the local
 // table, and deletes those of an earlier run that are not wanted any more.
-func (l Local) setRules() error {
+func (l HostPorts) setRules() error {
 	wanted := l.rules()
 	for _, family := range l.families() {
-		if err := ruleOwner(l.ours).arrange(family, ofFamily(wanted, family)); err != nil {
+		if err := ruleOwner(l.ownsRule).reconcile(family, filterFamily(wanted, family)); err != nil {
 			return err
 		}
 	}
@@ -63,7 +63,7 @@ func (l Local) setRules() error {
 // Routes: the others of ours are left alone.
 type ruleOwner func(r *netlink.Rule) bool
 
-func ofFamily(rules []netlink.Rule, family int) []netlink.Rule {
+func filterFamily(rules []netlink.Rule, family int) []netlink.Rule {
 	var all []netlink.Rule
 	for i := range rules {
 		if rules[i].Family == family {
@@ -73,10 +73,10 @@ func ofFamily(rules []netlink.Rule, family int) []netlink.Rule {
 	return all
 }
 
-// arrange sets the rules of one family, and looks afterwards.
-func (ours ruleOwner) arrange(family int, wanted []netlink.Rule) error {
-	for range arrangements {
-		have, err := ruleList(family)
+// reconcile sets the rules of one family, and looks afterwards.
+func (ours ruleOwner) reconcile(family int, wanted []netlink.Rule) error {
+	for range maxReconcileAttempts {
+		have, err := listRules(family)
 		if err != nil {
 			return err
 		}
@@ -103,12 +103,12 @@ func (ours ruleOwner) inOrder(have, wanted []netlink.Rule) bool {
 				return false
 			}
 			found = append(found, *r)
-		case isLocal(r):
-			local, spare = true, spare || isSpare(r)
+		case isLocalRule(r):
+			local, spare = true, spare || isSpareLocalRule(r)
 		}
 	}
 	return local && (!spare || ours.othersNeedSpare(have)) &&
-		slices.EqualFunc(found, wanted, func(a, b netlink.Rule) bool { return equal(&a, &b) })
+		slices.EqualFunc(found, wanted, func(a, b netlink.Rule) bool { return rulesEqual(&a, &b) })
 }
 
 // othersNeedSpare reports whether another gateway, of an earlier version, depends on
@@ -119,11 +119,11 @@ func (ours ruleOwner) othersNeedSpare(have []netlink.Rule) bool {
 	})
 }
 
-// elsewhere reports whether there is a rule of the local table that the operator has
+// localRuleMoved reports whether there is a rule of the local table that the operator has
 // put behind ours, as VRFs need it: it stays where it is, and alone.
-func elsewhere(have []netlink.Rule) bool {
+func localRuleMoved(have []netlink.Rule) bool {
 	return slices.ContainsFunc(have, func(r netlink.Rule) bool {
-		return isLocal(&r) && r.Priority != rulePriority && !isSpare(&r)
+		return isLocalRule(&r) && r.Priority != rulePriority && !isSpareLocalRule(&r)
 	})
 }
 
@@ -133,10 +133,10 @@ func (ours ruleOwner) rebuild(family int, have, wanted []netlink.Rule) error {
 	for i := range spare {
 		spare[i].Priority = spareRules
 	}
-	if err := addAll(spare); err != nil {
+	if err := addRules(spare); err != nil {
 		return err
 	}
-	if err := add(localRule(family, spareLocal)); err != nil {
+	if err := addRule(newLocalRule(family, spareLocal)); err != nil {
 		return err
 	}
 
@@ -144,28 +144,28 @@ func (ours ruleOwner) rebuild(family int, have, wanted []netlink.Rule) error {
 	// has all that is said of it, and may have more.
 	for i := range have {
 		r := &have[i]
-		if isLocal(r) && r.Priority == rulePriority || ours(r) && r.Priority != spareRules {
+		if isLocalRule(r) && r.Priority == rulePriority || ours(r) && r.Priority != spareRules {
 			r.Family = family
-			if err := remove(r); err != nil {
+			if err := deleteRule(r); err != nil {
 				return err
 			}
 		}
 	}
-	if err := addAll(wanted); err != nil {
+	if err := addRules(wanted); err != nil {
 		return err
 	}
-	if err := settleLocal(family, have, ours.othersNeedSpare(have)); err != nil {
+	if err := restoreLocalRule(family, have, ours.othersNeedSpare(have)); err != nil {
 		return err
 	}
 
 	for i := range spare {
-		if err := remove(&spare[i]); err != nil {
+		if err := deleteRule(&spare[i]); err != nil {
 			return err
 		}
 	}
 	for i := range have { // of a rebuild that was interrupted, and is of other ports
 		if r := &have[i]; ours(r) && r.Priority == spareRules {
-			if err := remove(r); err != nil {
+			if err := deleteRule(r); err != nil {
 				return err
 			}
 		}
@@ -173,22 +173,22 @@ func (ours ruleOwner) rebuild(family int, have, wanted []netlink.Rule) error {
 	return nil
 }
 
-// settleLocal puts the rule of the local table where it belongs, and then deletes it
+// restoreLocalRule puts the rule of the local table where it belongs, and then deletes it
 // where it was moved to.
-func settleLocal(family int, have []netlink.Rule, keep bool) error {
+func restoreLocalRule(family int, have []netlink.Rule, keep bool) error {
 	if keep {
-		if err := add(localRule(family, legacyLocal)); err != nil {
+		if err := addRule(newLocalRule(family, legacyLocal)); err != nil {
 			return err
 		}
-		return remove(localRule(family, spareLocal))
+		return deleteRule(newLocalRule(family, spareLocal))
 	}
-	if !elsewhere(have) {
-		if err := add(localRule(family, rulePriority)); err != nil {
+	if !localRuleMoved(have) {
+		if err := addRule(newLocalRule(family, rulePriority)); err != nil {
 			return err
 		}
 	}
 	for _, priority := range []int{spareLocal, legacyLocal} {
-		if err := remove(localRule(family, priority)); err != nil {
+		if err := deleteRule(newLocalRule(family, priority)); err != nil {
 			return err
 		}
 	}
@@ -197,22 +197,22 @@ func settleLocal(family int, have []netlink.Rule, keep bool) error {
 
 // removeRules deletes our rules. That of the local table is put back where an earlier
 // version, or a start that was killed, has left it elsewhere.
-func (l Local) removeRules() (removed int, err error) {
+func (l HostPorts) removeRules() (removed int, err error) {
 	for _, family := range l.families() {
-		have, err := ruleList(family)
+		have, err := listRules(family)
 		if err != nil {
 			return removed, err
 		}
-		if slices.ContainsFunc(have, func(r netlink.Rule) bool { return isSpare(&r) }) && !ruleOwner(l.ours).othersNeedSpare(have) {
-			if err := settleLocal(family, have, false); err != nil {
+		if slices.ContainsFunc(have, func(r netlink.Rule) bool { return isSpareLocalRule(&r) }) && !ruleOwner(l.ownsRule).othersNeedSpare(have) {
+			if err := restoreLocalRule(family, have, false); err != nil {
 				return removed, err
 			}
 		}
 		for i := range have {
-			if !l.ours(&have[i]) {
+			if !l.ownsRule(&have[i]) {
 				continue
 			}
-			if err := remove(&have[i]); err != nil {
+			if err := deleteRule(&have[i]); err != nil {
 				return removed, err
 			}
 			removed++
@@ -221,9 +221,9 @@ func (l Local) removeRules() (removed int, err error) {
 	return removed, nil
 }
 
-func addAll(rules []netlink.Rule) error {
+func addRules(rules []netlink.Rule) error {
 	for i := range rules {
-		if err := add(&rules[i]); err != nil {
+		if err := addRule(&rules[i]); err != nil {
 			return err
 		}
 	}

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// missing says what is missing of the routes of one table, and of the device.
-func (r Routes) missing(name string) ([]string, error) {
+// verifyTable says what is missing of the routes of one table, and of the device.
+func (r Routes) verifyTable(name string) ([]string, error) {
 	if len(r.Prefixes) == 0 {
 		return nil, nil
 	}
@@ -35,7 +35,7 @@ func (r Routes) missing(name string) ([]string, error) {
 			continue
 		}
 		filter := &netlink.Route{Protocol: RouteProtocol, Table: cmp.Or(r.table, unix.RT_TABLE_MAIN)}
-		err := whole(func() error {
+		err := retryDump(func() error {
 			return netlink.RouteListFilteredIter(family, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE, func(at netlink.Route) bool {
 				p, ok := prefixOf(at.Dst)
 				switch {
@@ -53,7 +53,7 @@ func (r Routes) missing(name string) ([]string, error) {
 		}
 		changing = errors.Join(changing, err)
 	}
-	if changing != nil && (lacks(device, r.led()) || lacks(blackhole, r.Prefixes)) {
+	if changing != nil && (missingAny(device, r.attachedPrefixes()) || missingAny(blackhole, r.Prefixes)) {
 		return nil, fmt.Errorf("list routes, which change meanwhile: %w", changing) // those may be there all the same
 	}
 	where := ""
@@ -61,27 +61,27 @@ func (r Routes) missing(name string) ([]string, error) {
 		where = fmt.Sprintf(" of table %d", r.table)
 	}
 	for _, p := range r.Prefixes {
-		if !device[p] && !r.hasInside(p) {
+		if !device[p] && !r.hasUpstreamLink(p) {
 			missing = append(missing, fmt.Sprintf("the route of %s to %s%s", p, name, where))
 		}
 		if !blackhole[p] {
-			missing = append(missing, fmt.Sprintf(blackholeOf+"%s%s", p, where))
+			missing = append(missing, fmt.Sprintf(blackholePrefix+"%s%s", p, where))
 		}
 	}
 	return missing, nil
 }
 
-func lacks(there map[netip.Prefix]bool, prefixes []netip.Prefix) bool {
+func missingAny(there map[netip.Prefix]bool, prefixes []netip.Prefix) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return !there[p] })
 }
 
-// lists is how often it is tried to list what changes meanwhile.
-const lists = 3
+// maxDumpAttempts is how often it is tried to list what changes meanwhile.
+const maxDumpAttempts = 3
 
-// whole lists anew what has changed while it was listed: such a list may lack what was there all the time. Where it
+// retryDump lists anew what has changed while it was listed: such a list may lack what was there all the time. Where it
 // does not stop changing the error is netlink.ErrDumpInterrupted.
-func whole(list func() error) (err error) {
-	for range lists {
+func retryDump(list func() error) (err error) {
+	for range maxDumpAttempts {
 		if err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
 			return err
 		}
@@ -89,49 +89,49 @@ func whole(list func() error) (err error) {
 	return err
 }
 
-// Missing says the same of what Hide and Attach have made.
-func (l Local) Missing(name string) ([]string, error) {
+// Verify says the same of what Hide and Attach have made.
+func (l HostPorts) Verify(name string) ([]string, error) {
 	if len(l.addrs()) == 0 {
 		return nil, nil
 	}
-	missing, err := l.routes().Missing(name)
+	missing, err := l.routes().Verify(name)
 	if err != nil {
 		return nil, err
 	}
 	wanted := l.rules()
 	for _, family := range l.families() {
-		have, err := ruleList(family)
+		have, err := listRules(family)
 		if err != nil {
 			return nil, err
 		}
-		missing = append(missing, ruleOwner(l.ours).missing(family, have, ofFamily(wanted, family))...)
+		missing = append(missing, ruleOwner(l.ownsRule).verify(family, have, filterFamily(wanted, family))...)
 	}
 	return missing, nil
 }
 
-// missing says what is missing of the rules of one family, or of their order.
-func (ours ruleOwner) missing(family int, have, wanted []netlink.Rule) (missing []string) {
+// verify says what is missing of the rules of one family, or of their order.
+func (ours ruleOwner) verify(family int, have, wanted []netlink.Rule) (missing []string) {
 	for i := range wanted {
 		w := &wanted[i]
-		if !slices.ContainsFunc(have, func(h netlink.Rule) bool { return ours(&h) && equal(&h, w) }) {
-			missing = append(missing, "the rule "+spelt(w))
+		if !slices.ContainsFunc(have, func(h netlink.Rule) bool { return ours(&h) && rulesEqual(&h, w) }) {
+			missing = append(missing, "the rule "+formatRule(w))
 		}
 	}
-	local := slices.IndexFunc(have, func(h netlink.Rule) bool { return isLocal(&h) })
+	local := slices.IndexFunc(have, func(h netlink.Rule) bool { return isLocalRule(&h) })
 	switch {
 	case local < 0:
-		return append(missing, fmt.Sprintf("any rule of the local table: ip %s rule add pref %d lookup local", flagOf(family), rulePriority))
+		return append(missing, fmt.Sprintf("any rule of the local table: ip %s rule add pref %d lookup local", familyFlag(family), rulePriority))
 	case slices.ContainsFunc(have[local:], func(h netlink.Rule) bool { return ours(&h) && h.Priority == rulePriority }):
 		return append(missing, fmt.Sprintf("the precedence of our rules: the local table is asked before them, at %d", have[local].Priority))
 	case len(missing) == 0 && !ours.inOrder(have, wanted):
-		return []string{fmt.Sprintf("the order of our rules: ip %s rule", flagOf(family))}
+		return []string{fmt.Sprintf("the order of our rules: ip %s rule", familyFlag(family))}
 	}
 	return missing
 }
 
-// spelt writes one of our rules as ip rule shows it.
-func spelt(r *netlink.Rule) string {
-	text := describe(r)
+// formatRule writes one of our rules as ip rule shows it.
+func formatRule(r *netlink.Rule) string {
+	text := formatSelectors(r)
 	if r.IPProto != 0 {
 		text += fmt.Sprintf(" ipproto %d", r.IPProto)
 	}
@@ -150,7 +150,7 @@ func spelt(r *netlink.Rule) string {
 	return text
 }
 
-func flagOf(family int) string {
+func familyFlag(family int) string {
 	if family == netlink.FAMILY_V4 {
 		return "-4"
 	}

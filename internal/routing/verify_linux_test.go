@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestAListThatChangedMeanwhileIsListedAnew(t *testing.T) {
+func TestRetryDump(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		answers []error
@@ -18,11 +18,11 @@ func TestAListThatChangedMeanwhileIsListedAnew(t *testing.T) {
 	}{
 		{"nothing changed", []error{nil}, nil, 1},
 		{"changed once", []error{netlink.ErrDumpInterrupted, nil}, nil, 2},
-		{"does not stop", []error{netlink.ErrDumpInterrupted, netlink.ErrDumpInterrupted, netlink.ErrDumpInterrupted}, netlink.ErrDumpInterrupted, lists},
+		{"does not stop", []error{netlink.ErrDumpInterrupted, netlink.ErrDumpInterrupted, netlink.ErrDumpInterrupted}, netlink.ErrDumpInterrupted, maxDumpAttempts},
 		{"another error", []error{unix.EMFILE}, unix.EMFILE, 1},
 	} {
 		asked := 0
-		err := whole(func() error { asked++; return c.answers[asked-1] })
+		err := retryDump(func() error { asked++; return c.answers[asked-1] })
 		if !errors.Is(err, c.want) || asked != c.asked {
 			t.Errorf("%s: %v, asked %d times", c.name, err, asked)
 		}
@@ -30,9 +30,9 @@ func TestAListThatChangedMeanwhileIsListedAnew(t *testing.T) {
 }
 
 // A process without a descriptor left knows nothing of interfaces, and must not say that one is gone.
-func TestNobodySaysThatAnInterfaceIsGoneWhoCannotAsk(t *testing.T) {
+func TestRoutesVerifyReturnsLookupError(t *testing.T) {
 	r := Routes{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}
-	if missing, err := r.Missing("knock-none"); err != nil || len(missing) != 1 {
+	if missing, err := r.Verify("knock-none"); err != nil || len(missing) != 1 {
 		t.Errorf("of one that is not there: %q, %v", missing, err)
 	}
 	var usual unix.Rlimit
@@ -44,7 +44,7 @@ func TestNobodySaysThatAnInterfaceIsGoneWhoCannotAsk(t *testing.T) {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
 		t.Fatal(err)
 	}
-	missing, err := r.Missing("lo")
+	missing, err := r.Verify("lo")
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &usual); err != nil {
 		t.Fatal(err)
 	}

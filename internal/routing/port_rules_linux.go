@@ -16,20 +16,20 @@ import (
 // neither ours nor the kernel's rule of the local table, which comes after them.
 const rulePriority = 0
 
-// lastRulePort is the last port that the kernel takes in a rule's range; why 65535
+// maxRulePort is the last port that the kernel takes in a rule's range; why 65535
 // is none has no answer in its documentation.
-const lastRulePort = 65534
+const maxRulePort = 65534
 
-// mostLocalRules are how many rules one address may need besides those of its ports.
-const mostLocalRules = 6
+// maxRulesPerAddr are how many rules one address may need besides those of its ports.
+const maxRulesPerAddr = 6
 
 // rules are those that hide the ports, in the order in which they are asked: to
 // localTable what is for a hidden port; to the host what has ports, none of them
 // hidden; and what has none is dropped.
-func (l Local) rules() []netlink.Rule {
-	rules := make([]netlink.Rule, 0, 2*(len(l.Ports)+len(l.UDP))+mostLocalRules*len(l.addrs()))
-	l.ports(func(p netip.AddrPort, protocol int) {
-		r := rule(p.Addr(), protocol)
+func (l HostPorts) rules() []netlink.Rule {
+	rules := make([]netlink.Rule, 0, 2*(len(l.Ports)+len(l.UDP))+maxRulesPerAddr*len(l.addrs()))
+	l.eachPort(func(p netip.AddrPort, protocol int) {
+		r := newRule(p.Addr(), protocol)
 		r.Table, r.Dport = localTable, netlink.NewRulePortRange(p.Port(), p.Port())
 		rules = append(rules, r)
 	})
@@ -43,26 +43,26 @@ func (l Local) rules() []netlink.Rule {
 		// A fragment has no ports, as rules see it, not even the first. Two rules,
 		// because no range reaches the last port: of a connection that has it on
 		// one side, the other decides.
-		to, from := rule(a, unix.IPPROTO_TCP), rule(a, unix.IPPROTO_TCP)
-		to.Table, to.Dport = unix.RT_TABLE_LOCAL, netlink.NewRulePortRange(1, lastRulePort)
-		from.Table, from.Sport = unix.RT_TABLE_LOCAL, netlink.NewRulePortRange(1, lastRulePort)
-		rules = append(rules, to, from, dropped(a, unix.IPPROTO_TCP))
+		to, from := newRule(a, unix.IPPROTO_TCP), newRule(a, unix.IPPROTO_TCP)
+		to.Table, to.Dport = unix.RT_TABLE_LOCAL, netlink.NewRulePortRange(1, maxRulePort)
+		from.Table, from.Sport = unix.RT_TABLE_LOCAL, netlink.NewRulePortRange(1, maxRulePort)
+		rules = append(rules, to, from, dropRule(a, unix.IPPROTO_TCP))
 		if a.Is6() {
 			// Rules look through 15 extension headers, and one fragment header, and no further; the kernel itself does.
-			rules = append(rules, dropped(a, unix.IPPROTO_DSTOPTS), dropped(a, unix.IPPROTO_ROUTING),
-				dropped(a, unix.IPPROTO_FRAGMENT))
+			rules = append(rules, dropRule(a, unix.IPPROTO_DSTOPTS), dropRule(a, unix.IPPROTO_ROUTING),
+				dropRule(a, unix.IPPROTO_FRAGMENT))
 		}
 	}
 	return rules
 }
 
-func dropped(a netip.Addr, protocol int) netlink.Rule {
-	r := rule(a, protocol)
+func dropRule(a netip.Addr, protocol int) netlink.Rule {
+	r := newRule(a, protocol)
 	r.Type = unix.RTN_BLACKHOLE // FR_ACT_BLACKHOLE has the same number
 	return r
 }
 
-func rule(a netip.Addr, protocol int) netlink.Rule {
+func newRule(a netip.Addr, protocol int) netlink.Rule {
 	r := netlink.NewRule()
 	r.Priority, r.Protocol, r.IPProto = rulePriority, RouteProtocol, protocol
 	r.Family = familyOf(a)
@@ -78,7 +78,7 @@ func familyOf(a netip.Addr) int {
 }
 
 // families are those of the addresses.
-func (l Local) families() []int {
+func (l HostPorts) families() []int {
 	var all []int
 	for _, a := range l.addrs() {
 		if f := familyOf(a); !slices.Contains(all, f) {
@@ -88,50 +88,50 @@ func (l Local) families() []int {
 	return all
 }
 
-// ours tells whether r is a rule of one of the addresses that we made.
-func (l Local) ours(r *netlink.Rule) bool {
+// ownsRule tells whether r is a rule of one of the addresses that we made.
+func (l HostPorts) ownsRule(r *netlink.Rule) bool {
 	if r.Protocol != RouteProtocol || r.Dst == nil || r.IifName != "" {
 		return false
 	}
 	return slices.ContainsFunc(l.addrs(), func(a netip.Addr) bool { return r.Dst.IP.Equal(a.AsSlice()) })
 }
 
-// equal tells whether two rules of ours for the same family are the same.
-func equal(a, b *netlink.Rule) bool {
+// rulesEqual tells whether two rules of ours for the same family are the same.
+func rulesEqual(a, b *netlink.Rule) bool {
 	return a.Priority == b.Priority && a.Table == b.Table && a.IPProto == b.IPProto && a.Dst.String() == b.Dst.String() &&
 		a.IifName == b.IifName && a.Invert == b.Invert &&
-		ports(a.Dport) == ports(b.Dport) && ports(a.Sport) == ports(b.Sport)
+		portRange(a.Dport) == portRange(b.Dport) && portRange(a.Sport) == portRange(b.Sport)
 }
 
-func ports(r *netlink.RulePortRange) netlink.RulePortRange {
+func portRange(r *netlink.RulePortRange) netlink.RulePortRange {
 	if r == nil {
 		return netlink.RulePortRange{}
 	}
 	return *r
 }
 
-func ruleList(family int) ([]netlink.Rule, error) {
+func listRules(family int) ([]netlink.Rule, error) {
 	var rules []netlink.Rule
-	err := whole(func() (err error) {
+	err := retryDump(func() (err error) {
 		rules, err = netlink.RuleList(family)
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list rules: %w", permission(err))
+		return nil, fmt.Errorf("list rules: %w", withRemedy(err))
 	}
 	return rules, nil
 }
 
-func add(r *netlink.Rule) error {
+func addRule(r *netlink.Rule) error {
 	if err := netlink.RuleAdd(r); err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("add rule %v: %w", r, permission(err))
+		return fmt.Errorf("add rule %v: %w", r, withRemedy(err))
 	}
 	return nil
 }
 
-func remove(r *netlink.Rule) error {
+func deleteRule(r *netlink.Rule) error {
 	if err := netlink.RuleDel(r); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("remove rule %v: %w", r, permission(err))
+		return fmt.Errorf("remove rule %v: %w", r, withRemedy(err))
 	}
 	return nil
 }

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Absent says, in a line each, which of the addresses the host does not have, or
+// UnavailableAddrs says, in a line each, which of the addresses the host does not have, or
 // cannot use yet. It is no fault: the ports are hidden before the address comes, and
 // clients get in once it has. Asking takes no privilege.
-func (l Local) Absent() ([]string, error) {
+func (l HostPorts) UnavailableAddrs() ([]string, error) {
 	var absent []string
 	for _, family := range l.families() {
 		var have []netlink.Addr
-		err := whole(func() (err error) {
+		err := retryDump(func() (err error) {
 			have, err = netlink.AddrList(nil, family)
 			return err
 		})
@@ -28,7 +28,7 @@ func (l Local) Absent() ([]string, error) {
 		}
 		for _, a := range l.addrs() {
 			if familyOf(a) == family {
-				if why := unusable(a, have); why != "" {
+				if why := unavailableReason(a, have); why != "" {
 					absent = append(absent, why)
 				}
 			}
@@ -37,8 +37,8 @@ func (l Local) Absent() ([]string, error) {
 	return absent, nil
 }
 
-// unusable returns why no packet can come for a; "" where one can.
-func unusable(a netip.Addr, have []netlink.Addr) string {
+// unavailableReason returns why no packet can come for a; "" where one can.
+func unavailableReason(a netip.Addr, have []netlink.Addr) string {
 	why := fmt.Sprintf("no interface of this host has the address %s", a)
 	for i := range have {
 		if at, ok := netip.AddrFromSlice(have[i].IP); !ok || at.Unmap() != a {

@@ -12,8 +12,8 @@ import (
 
 // Restore makes what is missing of what leads packets to the device with this
 // interface index: blackholes and rules first.
-func (h Hold) Restore(index int) error {
-	if err := h.Silence(); err != nil {
+func (h ProtectedSet) Restore(index int) error {
+	if err := h.InstallBlackholes(); err != nil {
 		return err
 	}
 	link, err := netlink.LinkByIndex(index)
@@ -24,48 +24,48 @@ func (h Hold) Restore(index int) error {
 	if err := h.Routes().Attach(name); err != nil {
 		return err
 	}
-	return h.Local().Attach(name)
+	return h.HostPorts().Attach(name)
 }
 
 // Installed returns what the kernel has of all gateways of this host, and nothing of
 // a file: the prefixes with a blackhole of ours, and the ports with a rule.
-func Installed() (Hold, error) {
-	var h Hold
+func Installed() (ProtectedSet, error) {
+	var h ProtectedSet
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := Routes{}.ours(family)
+		routes, err := Routes{}.listOwn(family)
 		if err != nil {
-			return Hold{}, err
+			return ProtectedSet{}, err
 		}
 		for i := range routes {
 			if p, ok := prefixOf(routes[i].Dst); ok && routes[i].Type == unix.RTN_BLACKHOLE && !slices.Contains(h.Prefixes, p) {
 				h.Prefixes = append(h.Prefixes, p)
 			}
 		}
-		rules, err := ruleList(family)
+		rules, err := listRules(family)
 		if err != nil {
-			return Hold{}, err
+			return ProtectedSet{}, err
 		}
 		h.addPorts(rules)
-		h.addInside(rules)
+		h.addUpstreamLinks(rules)
 	}
 	return h, nil
 }
 
-// addInside adds the interfaces behind which hosts of a prefix are.
-func (h *Hold) addInside(rules []netlink.Rule) {
+// addUpstreamLinks adds the interfaces behind which hosts of a prefix are.
+func (h *ProtectedSet) addUpstreamLinks(rules []netlink.Rule) {
 	for i := range rules {
 		r := &rules[i]
 		p, ok := prefixOf(r.Dst)
-		in := Inside{Prefix: p, Device: r.IifName}
+		in := UpstreamLink{Prefix: p, Device: r.IifName}
 		if ok && r.Protocol == RouteProtocol && r.Table == unix.RT_TABLE_MAIN && r.IifName != "" && !r.Invert &&
-			slices.Contains(h.Prefixes, p) && !slices.Contains(h.Inside, in) {
-			h.Inside = append(h.Inside, in)
+			slices.Contains(h.Prefixes, p) && !slices.Contains(h.UpstreamLinks, in) {
+			h.UpstreamLinks = append(h.UpstreamLinks, in)
 		}
 	}
 }
 
 // addPorts adds the ports that rules lead to localTable.
-func (h *Hold) addPorts(rules []netlink.Rule) {
+func (h *ProtectedSet) addPorts(rules []netlink.Rule) {
 	tcp, udp := make(map[netip.AddrPort]bool), make(map[netip.AddrPort]bool)
 	for i := range rules {
 		r := &rules[i]
@@ -86,13 +86,13 @@ func (h *Hold) addPorts(rules []netlink.Rule) {
 			h.UDP = append(h.UDP, at)
 		}
 	}
-	h.UDP = without(h.UDP, h.Ports) // which are UDP as well
+	h.UDP = subtract(h.UDP, h.Ports) // which are UDP as well
 }
 
-// silence makes the blackholes and the rules of the ports.
-func (l Local) silence() error {
+// installRules makes the blackholes and the rules of the ports.
+func (l HostPorts) installRules() error {
 	if len(l.addrs()) == 0 {
 		return nil
 	}
-	return errors.Join(l.routes().Blackhole(), l.setRules())
+	return errors.Join(l.routes().InstallBlackholes(), l.setRules())
 }
