@@ -112,7 +112,7 @@ func (run *dial) authenticate(ctx context.Context, conn net.Conn, won *flight, s
 	run.authenticated++
 	run.waited = time.Since(began)
 	told := won.Attempt
-	told.Took = time.Since(told.Began)
+	told.Elapsed = time.Since(told.Start)
 	run.Trace.authenticated(told, err)
 	return err
 }
@@ -144,7 +144,7 @@ func lossExplains(err error) bool {
 func (run *dial) failure(step string, err error) *StepError {
 	e := &StepError{
 		Step: step, Err: err, Address: run.address, Targets: run.targets,
-		Attempts: run.attempts, Authentications: run.authenticated, Took: time.Since(run.began),
+		Attempts: run.attempts, Authentications: run.authenticated, Elapsed: time.Since(run.began),
 	}
 	e.waited, e.noAuth, e.clock = run.waited, run.NoAuth, run.now()
 	if isUnreachable(err) {

@@ -213,7 +213,7 @@ func TestALateAnswerToAnEarlierAttemptWins(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = conn.Close()
-		if len(connected) != 1 || connected[0].Number != 1 || connected[0].Took != n.trip {
+		if len(connected) != 1 || connected[0].Number != 1 || connected[0].Elapsed != n.trip {
 			t.Errorf("connected %+v", connected)
 		}
 	})

@@ -18,7 +18,7 @@ const (
 	DefaultKnockPort = 62201
 
 	// DefaultTimeout bounds a dial. Where a fifth of all packets is lost, most
-	// dials succeed within it (pace.go); two authentications that a gateway
+	// dials succeed within it (backoff.go); two authentications that a gateway
 	// refuses after its 3 s each, or one and a dial of 5 s behind the gateway,
 	// fit as well. More would only be a longer silence where nothing answers.
 	DefaultTimeout = 10 * time.Second

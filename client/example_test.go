@@ -160,7 +160,7 @@ func ExampleTrace() {
 		Resolved:      func(addrs []netip.AddrPort) { fmt.Println("addresses:", len(addrs)) },
 		Knocked:       func(a client.Attempt, err error) { fmt.Println("knock", a.Number, err) },
 		Connected:     func(a client.Attempt, err error) { fmt.Println("connection", a.Number, err) },
-		Authenticated: func(a client.Attempt, err error) { fmt.Println("proof", a.Number, err, a.Took > 0) },
+		Authenticated: func(a client.Attempt, err error) { fmt.Println("proof", a.Number, err, a.Elapsed > 0) },
 	}
 	conn, err := d.DialContext(context.Background(), "tcp", gate.address())
 	if err != nil {
@@ -193,13 +193,17 @@ func ExampleStepError() {
 		}
 	}
 	fmt.Println(errors.Is(err, syscall.ECONNREFUSED))
-	fmt.Println((&client.StepError{
-		Step: client.StepConnect, Address: "10.77.0.1:22", Err: context.DeadlineExceeded, Took: 15 * time.Second,
-	}).Error())
+
+	silence := &client.StepError{
+		Step: client.StepConnect, Address: "10.77.0.1:22", Err: context.DeadlineExceeded, Elapsed: 15 * time.Second,
+	}
+	fmt.Println(silence.Error())
+	fmt.Println(silence.Advice())
 	// Output:
 	// attempts: 1 timeout: false
 	// true
-	// connect: 10.77.0.1:22 did not answer in 15 s; check the address, that packets for it reach the gateway and the gateway runs, and whether the service wants a knock
+	// connect: 10.77.0.1:22 did not answer in 15 s; check the address, that the gateway runs and packets for the address reach it, and whether the service requires a knock
+	// check the address, that the gateway runs and packets for the address reach it, and whether the service requires a knock
 }
 
 // A knock in five parts, for a gate that is set up for as many.
@@ -253,7 +257,7 @@ func ExampleAttempt() {
 	d := gate.dialer()
 	d.Trace = &client.Trace{
 		Connected: func(a client.Attempt, err error) {
-			fmt.Println(a.Number, a.Target.Addr(), a.Took > 0, err)
+			fmt.Println(a.Number, a.Target.Addr(), a.Elapsed > 0, err)
 		},
 	}
 	conn, err := d.DialContext(context.Background(), "tcp", gate.address())
@@ -299,5 +303,38 @@ func ExampleStepError_Unwrap() {
 func ExampleRawSocketError_Unwrap() {
 	err := &client.RawSocketError{Err: errors.ErrUnsupported}
 	fmt.Println(err.Unwrap() == errors.ErrUnsupported)
+	// Output: true
+}
+
+// A gateway whose service is down accepts the authentication, and then closes the
+// connection.
+func ExampleDialer_DetectEarlyClose() {
+	gate := newGate(func(net.Conn) {}) // closes every connection
+	defer gate.close()
+
+	d := gate.dialer()
+	conn, err := d.DialContext(context.Background(), "tcp", gate.address())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	conn = d.DetectEarlyClose(conn)
+	defer func() { _ = conn.Close() }()
+
+	_, err = io.ReadAll(conn)
+	var early *client.EarlyCloseError
+	fmt.Println(errors.As(err, &early))
+	fmt.Println(early.Proven, early.Late, early.Unwrap())
+	fmt.Println(early.Error())
+	// Output:
+	// true
+	// true false unexpected EOF
+	// the gateway accepted the authentication and then closed the connection; check that the service behind it runs
+}
+
+// A relay reports the error of a connection that it owned: EarlyClose interprets it.
+func ExampleDialer_EarlyClose() {
+	d := &client.Dialer{Auth: auth.Client{Proof: true}}
+	fmt.Println(d.EarlyClose(2*time.Minute, syscall.ECONNRESET).Late)
 	// Output: true
 }

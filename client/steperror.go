@@ -18,34 +18,39 @@ const (
 	StepAuthenticate = "authenticate"
 )
 
-// A StepError says which step of reaching a service failed, where, and after what
-// efforts. It unwraps to the causes: errors.Is and errors.As find
-// context.DeadlineExceeded where nobody answered in time, syscall.ECONNREFUSED,
-// *auth.Error, ErrOption, *RawSocketError. It is a net.Error itself.
+// StepError reports which step of reaching a service failed, where, and after how
+// many attempts. It unwraps to the causes: errors.Is and errors.As find
+// context.DeadlineExceeded if nothing answered in time, syscall.ECONNREFUSED,
+// *auth.Error, [ErrOption] and *[RawSocketError]. It implements net.Error.
 type StepError struct {
-	Step string // one of the constants
-	Err  error  // the cause, or several of them
-	// Address is what was dialled, and Targets are what it resolved to, in the order
-	// of the first attempts; for an authentication, the one that failed it.
+	// Step is one of the constants.
+	Step string
+	// Err is the cause, or several causes.
+	Err error
+	// Address is what was dialled.
 	Address string
+	// Targets are what Address resolved to, in the order of the first attempts; for
+	// an authentication, the one that failed it.
 	Targets []netip.AddrPort
-	// Attempts is how many were made, each with a knock if any, Authentications how
-	// many connections were authenticated.
-	Attempts, Authentications int
-	Took                      time.Duration
+	// Attempts is the number of attempts, each with a knock unless NoKnock is set.
+	Attempts int
+	// Authentications is the number of connections that were authenticated.
+	Authentications int
+	// Elapsed is the time from the start of the dial to the failure.
+	Elapsed time.Duration
 
 	method    string // "" without a knock
 	knockPort uint16
 	noAuth    bool
 	waited    time.Duration // for the last authentication to fail
-	clock     time.Time     // this host's, when it failed; zero: not looked at
-	missing   string        // the address family that this host has no address of, if that is why
+	clock     time.Time     // this host's at the failure; zero: unknown
+	missing   string        // the address family that this host lacks, if that is the cause
 }
 
-// mostTargets is how many addresses an error lists.
-const mostTargets = 4
+// maxTargets is how many addresses an error lists.
+const maxTargets = 4
 
-// where is the address, and what it resolved to.
+// where returns the address, and what it resolved to.
 func (e *StepError) where() string {
 	if e.Address == "" {
 		return "the service"
@@ -56,7 +61,7 @@ func (e *StepError) where() string {
 	var b strings.Builder
 	b.WriteString(e.Address + " (")
 	for i, t := range e.Targets {
-		if i == mostTargets {
+		if i == maxTargets {
 			fmt.Fprintf(&b, " and %d more", len(e.Targets)-i)
 			break
 		}
@@ -68,26 +73,26 @@ func (e *StepError) where() string {
 	return b.String() + ")"
 }
 
-// efforts is how many knocks were sent, or connections tried.
+// efforts returns how many knocks were sent, or connections attempted.
 func (e *StepError) efforts() string {
-	what := "knock"
+	noun := "knock"
 	if e.method == "" {
-		what = "attempt"
+		noun = "attempt"
 	}
 	if e.Attempts == 1 {
-		return "1 " + what
+		return "1 " + noun
 	}
-	return fmt.Sprintf("%d %ss", e.Attempts, what)
+	return fmt.Sprintf("%d %ss", e.Attempts, noun)
 }
 
-// besides is what else went wrong than that nobody answered.
-func (e *StepError) besides() string {
-	var several causes
-	if !errors.As(e.Err, &several) {
+// otherCauses returns the causes that are not timeouts.
+func (e *StepError) otherCauses() string {
+	var all causes
+	if !errors.As(e.Err, &all) {
 		return ""
 	}
 	var rest causes
-	for _, err := range several {
+	for _, err := range all {
 		if !isTimeout(err) {
 			rest = append(rest, err)
 		}
@@ -103,10 +108,10 @@ func (e *StepError) refused() bool { return errors.Is(e.Err, connectionRefused) 
 // Unwrap returns the cause.
 func (e *StepError) Unwrap() error { return e.Err }
 
-// Timeout tells whether time ran out before anybody answered. (net.Error.)
+// Timeout reports whether the time ran out before an answer came. (net.Error)
 func (e *StepError) Timeout() bool { return isTimeout(e.Err) }
 
-// Temporary is Timeout: what else fails, fails again. (net.Error.)
+// Temporary is Timeout: every other failure is permanent. (net.Error)
 func (e *StepError) Temporary() bool { return e.Timeout() }
 
 func isTimeout(err error) bool {
@@ -114,7 +119,7 @@ func isTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// causes are several errors in one line.
+// causes are several errors, printed on one line.
 type causes []error
 
 func (c causes) Error() string {
@@ -127,7 +132,7 @@ func (c causes) Error() string {
 
 func (c causes) Unwrap() []error { return c }
 
-// join is one error of several.
+// join returns one error for several.
 func join(errs ...error) error {
 	if len(errs) == 1 {
 		return errs[0]
@@ -135,9 +140,9 @@ func join(errs ...error) error {
 	return causes(errs)
 }
 
-// spoken is a time as one would say it: 1.2 s, 41 s, 1h0m3s.
-func spoken(t time.Duration) string {
-	const tenths, seconds = 10 * time.Second, 2 * time.Minute // up to which these are meant
+// formatDuration rounds t for a sentence: 1.2 s, 41 s, 1h0m3s.
+func formatDuration(t time.Duration) string {
+	const tenths, seconds = 10 * time.Second, 2 * time.Minute // below which those are printed
 	switch {
 	case t < tenths:
 		return fmt.Sprintf("%.2g s", t.Round(time.Second/10).Seconds())

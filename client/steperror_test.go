@@ -35,27 +35,27 @@ func TestAStepErrorSaysWhatToCheck(t *testing.T) {
 		},
 		{
 			"silence", StepError{
-				Step: StepConnect, Address: "10.77.0.1:22", Targets: one, Attempts: 9, Took: 15 * time.Second,
+				Step: StepConnect, Address: "10.77.0.1:22", Targets: one, Attempts: 9, Elapsed: 15 * time.Second,
 				Err: context.DeadlineExceeded, method: "udp", knockPort: 62201,
 			},
 			"connect: 10.77.0.1:22 did not answer 9 knocks in 15 s; check, in this order: (1) that the gateway runs, and that packets for this address reach it and are forwarded (knockgw doctor on the gateway), " +
-				"(2) that no network on the way drops UDP to port 62201, or sends UDP and TCP from two addresses, as a carrier's NAT may (method tcp-syn, or a service in mode auth, works there), " +
-				"(3) the client id and secret, that the client may use this service now, and that it takes udp knocks (knockgw clients and trace on the gateway tell), " +
+				"(2) that no network on the path drops UDP to port 62201, or sends UDP and TCP from two addresses, as a carrier's NAT may (method tcp-syn, or a service in mode auth, works there), " +
+				"(3) the client id and secret, that the client may use this service now, and that it accepts udp knocks (see knockgw clients and knockgw trace on the gateway), " +
 				"(4) the clocks: compare date -u here and on the gateway (knockgw clients there shows the difference)",
 		},
 		{
 			"silence of several", StepError{
-				Step: StepConnect, Address: "ssh.example:22", Targets: []netip.AddrPort{first6, second4}, Attempts: 1, Took: 250 * time.Millisecond,
+				Step: StepConnect, Address: "ssh.example:22", Targets: []netip.AddrPort{first6, second4}, Attempts: 1, Elapsed: 250 * time.Millisecond,
 				Err: causes{context.DeadlineExceeded, syscall.ENETUNREACH}, method: "tcp-syn",
 			},
 			"connect: ssh.example:22 ([fd77::1]:22, 10.77.0.1:22) did not answer 1 knock in 0.3 s (" + syscall.ENETUNREACH.Error() + "); check, in this order: (1) that the gateway runs, and that packets for this address reach it and are forwarded (knockgw doctor on the gateway), " +
-				"(2) that no network on the way changes or drops SYNs, and that this host keeps its address between knock and connection (method udp-v2 is robust against both), " +
-				"(3) the client id and secret, that the client may use this service now, and that it takes tcp-syn knocks with these slots (knockgw clients and trace on the gateway tell), " +
+				"(2) that no network on the path changes or drops SYNs, and that this host keeps its address between knock and connection (method udp-v2 is robust against both), " +
+				"(3) the client id and secret, that the client may use this service now, and that it accepts tcp-syn knocks with these slots (see knockgw clients and knockgw trace on the gateway), " +
 				"(4) the clocks: compare date -u here and on the gateway (knockgw clients there shows the difference)",
 		},
 		{
 			"a clock of 1970", StepError{
-				Step: StepConnect, Address: "10.77.0.1:22", Targets: one, Attempts: 9, Took: 15 * time.Second,
+				Step: StepConnect, Address: "10.77.0.1:22", Targets: one, Attempts: 9, Elapsed: 15 * time.Second,
 				Err: context.DeadlineExceeded, clock: time.Unix(60, 0), method: "udp",
 			},
 			"connect: 10.77.0.1:22 did not answer 9 knocks in 15 s; this host's clock is wrong: it says 1970-01-01 00:01 UTC, and this program was built on " +
@@ -66,17 +66,17 @@ func TestAStepErrorSaysWhatToCheck(t *testing.T) {
 				Step: StepKnock, Address: "10.77.0.1:22", Targets: one, Err: syscall.ENETUNREACH, missing: "IPv4",
 			},
 			"knock: 10.77.0.1:22: " + syscall.ENETUNREACH.Error() + "; nothing could be sent: the service has an IPv4 address, and this host has none; " +
-				"use an address or a name of the service in IPv6, or a network with IPv4 (an address is not translated for NAT64)",
+				"use an IPv6 address or a name that has one, or a network with IPv4 (addresses are not translated for NAT64)",
 		},
 		{
-			"no name server", StepError{Step: StepResolve, Address: "ssh.example:22", Err: context.DeadlineExceeded, Took: 10 * time.Second},
+			"no name server", StepError{Step: StepResolve, Address: "ssh.example:22", Err: context.DeadlineExceeded, Elapsed: 10 * time.Second},
 			"resolve: ssh.example:22: no name server answered in 10 s; check the address, and this host's name resolution",
 		},
 		{
 			"refused behind the gateway", StepError{
 				Step: StepConnect, Address: "10.77.0.1:22", Targets: one, Err: refused, method: "udp", noAuth: true,
 			},
-			"connect: 10.77.0.1:22 refused the connection after the knock: the gateway admitted us, and the service behind it refused; check that the service runs",
+			"connect: 10.77.0.1:22 refused the connection after the knock: the gateway admitted it, and the service behind the gateway refused it; check that the service runs",
 		},
 		{
 			"refused without a knock", StepError{Step: StepConnect, Address: "10.77.0.1:22", Targets: one, Err: refused},
@@ -84,30 +84,30 @@ func TestAStepErrorSaysWhatToCheck(t *testing.T) {
 		},
 		{
 			"cancelled", StepError{
-				Step: StepConnect, Address: "10.77.0.1:22", Targets: one, Attempts: 2, Took: 1200 * time.Millisecond,
+				Step: StepConnect, Address: "10.77.0.1:22", Targets: one, Attempts: 2, Elapsed: 1200 * time.Millisecond,
 				Err: context.Canceled, method: "udp",
 			},
-			"connect: gave up 10.77.0.1:22 after 2 knocks in 1.2 s",
+			"connect: 10.77.0.1:22: canceled after 2 knocks in 1.2 s",
 		},
 		{
 			"authentication refused", StepError{
 				Step: StepAuthenticate, Address: "10.77.0.1:22", Targets: one, Authentications: 2, waited: 3 * time.Second,
 				Err: &auth.Error{Result: auth.ResultClosed, Err: io.ErrUnexpectedEOF},
 			},
-			"authenticate: 10.77.0.1:22 ended the connection without a proof, 2 times: the gateway refused the authentication, or the service behind it is down; check the client's secret, that the client may use this service now, the service's mode and auth settings (protocol, hint, buckets), and the clocks: compare date -u here and on the gateway (knockgw clients there shows the difference)",
+			"authenticate: 10.77.0.1:22 closed the connection without a proof, 2 times: the gateway refused the authentication, or the service behind it is down; check the client's secret, that the client may use this service now, the service's mode and auth settings (protocol, hint, buckets), and the clocks: compare date -u here and on the gateway (knockgw clients there shows the difference)",
 		},
 		{
 			"cut off at once", StepError{
 				Step: StepAuthenticate, Address: "10.77.0.1:22", Targets: one, Authentications: 1, waited: time.Second / 10,
 				Err: &auth.Error{Result: auth.ResultClosed, Err: io.ErrUnexpectedEOF},
 			},
-			"authenticate: 10.77.0.1:22 ended the connection without a proof: the service behind the gateway is down, or the gateway refused the authentication; check the service; check the client's secret, that the client may use this service now, the service's mode and auth settings (protocol, hint, buckets), and the clocks: compare date -u here and on the gateway (knockgw clients there shows the difference)",
+			"authenticate: 10.77.0.1:22 closed the connection without a proof: the service behind the gateway is down, or the gateway refused the authentication; check the service; check the client's secret, that the client may use this service now, the service's mode and auth settings (protocol, hint, buckets), and the clocks: compare date -u here and on the gateway (knockgw clients there shows the difference)",
 		},
 		{
 			"a wrong proof", StepError{
 				Step: StepAuthenticate, Address: "10.77.0.1:22", Targets: one, Authentications: 1, Err: &auth.Error{Result: auth.ResultProof},
 			},
-			"authenticate: 10.77.0.1:22 sent a wrong proof: who answers there does not know the client's secret; check the address, and that client and gateway have the same secret; it was not tried again",
+			"authenticate: 10.77.0.1:22 sent a wrong proof: the host that answers there does not know the client's secret; check the address, and that client and gateway have the same secret; the dial was not retried",
 		},
 	} {
 		if got := c.err.Error(); got != c.want {
@@ -139,7 +139,7 @@ func TestTimesAreSaidAsOneWould(t *testing.T) {
 		{200 * time.Millisecond, "0.2 s"}, {1240 * time.Millisecond, "1.2 s"}, {15 * time.Second, "15 s"},
 		{9990 * time.Millisecond, "10 s"}, {41400 * time.Millisecond, "41 s"}, {3 * time.Minute, "3m0s"},
 	} {
-		if got := spoken(c.time); got != c.want {
+		if got := formatDuration(c.time); got != c.want {
 			t.Errorf("%v: %s", c.time, got)
 		}
 	}

@@ -26,10 +26,10 @@ type Trace struct {
 
 // An Attempt is one knock and one connection, to one address.
 type Attempt struct {
-	Number int // from 1, in all of a dial
-	Target netip.AddrPort
-	Began  time.Time
-	Took   time.Duration // since Began, to what the Trace is told of
+	Number  int // from 1, in all of a dial
+	Target  netip.AddrPort
+	Start   time.Time
+	Elapsed time.Duration // since Start, to what the Trace is told of
 }
 
 func (t *Trace) resolved(addrs []netip.AddrPort) {

@@ -27,9 +27,9 @@ type Options struct {
 	MaxConns int
 	Drain    time.Duration
 	// Report, if not nil, is called at the end of each request, concurrently.
-	Report func(End)
-	// Retrying is a relay.Acceptor's.
-	Retrying func(error)
+	Report func(Result)
+	// OnRetry is a relay.Acceptor's.
+	OnRetry func(error)
 }
 
 // The protocols that an End is about.
@@ -39,9 +39,9 @@ const (
 	HTTP    = "http"    // another request of HTTP
 )
 
-// End is what became of a request.
-type End struct {
-	relay.End
+// Result is what became of a request.
+type Result struct {
+	relay.Result
 	Protocol string // SOCKS5, Connect or HTTP
 	Address  string // what was asked for; "" if that could not be understood
 }
@@ -53,14 +53,14 @@ func Serve(ctx context.Context, o Options) error {
 		return fmt.Errorf("%w: set Listener and Dial", relay.ErrOptions)
 	}
 	if o.Report == nil {
-		o.Report = func(End) {}
+		o.Report = func(Result) {}
 	}
 	p := &proxy{Options: o}
 	p.web = newWeb(p)
 	defer p.web.close()
 	defer ctxutil.Done(ctx, p.web.drain)()
-	a := relay.Acceptor{Listener: o.Listener, MaxConns: o.MaxConns, Drain: o.Drain, Retrying: o.Retrying}
-	return a.Each(ctx, p.serve)
+	a := relay.Acceptor{Listener: o.Listener, MaxConns: o.MaxConns, Drain: o.Drain, OnRetry: o.OnRetry}
+	return a.Serve(ctx, p.serve)
 }
 
 // proxy is a running Serve.
@@ -86,7 +86,7 @@ func (p *proxy) serve(ctx context.Context, conn net.Conn) {
 		release()
 		_, _ = conn.Write(socks4Refusal()) // it is closed whether it hears it or not
 		_ = conn.Close()
-		p.Report(End{Protocol: SOCKS5, End: relay.End{From: conn.RemoteAddr(), Err: errSOCKS4}})
+		p.Report(Result{Protocol: SOCKS5, Result: relay.Result{From: conn.RemoteAddr(), Err: errSOCKS4}})
 		return
 	default:
 		release()
@@ -94,7 +94,7 @@ func (p *proxy) serve(ctx context.Context, conn net.Conn) {
 		p.web.serve(ctx, conn, first[0])
 		return
 	}
-	end := End{Protocol: SOCKS5, End: relay.End{From: conn.RemoteAddr()}}
+	end := Result{Protocol: SOCKS5, Result: relay.Result{From: conn.RemoteAddr()}}
 	start := time.Now()
 	var far net.Conn
 	end.Address, end.Err = socksHandshake(conn)
@@ -105,14 +105,14 @@ func (p *proxy) serve(ctx context.Context, conn net.Conn) {
 	p.reply(conn, &end, far)
 	release()
 	if end.Err == nil {
-		end.Moved, end.Err = p.relay.Join(ctx, conn, far)
+		end.Stats, end.Err = p.relay.Copy(ctx, conn, far)
 	}
-	end.Took = time.Since(start)
+	end.Elapsed = time.Since(start)
 	p.Report(end)
 }
 
 // reply answers a SOCKS5 request. Unless end is a success, neither connection is left.
-func (p *proxy) reply(conn net.Conn, end *End, far net.Conn) {
+func (p *proxy) reply(conn net.Conn, end *Result, far net.Conn) {
 	_ = conn.SetDeadline(time.Now().Add(requestTime)) // dialling has taken its time
 	code := byte(succeeded)
 	var refused *socksError

@@ -47,7 +47,7 @@ type running struct {
 	addr string
 	stop context.CancelFunc
 	done chan error
-	ends chan End
+	ends chan Result
 }
 
 func start(t *testing.T, s services) running {
@@ -57,9 +57,9 @@ func start(t *testing.T, s services) running {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	r := running{addr: l.Addr().String(), stop: stop, done: make(chan error, 1), ends: make(chan End, 64)}
+	r := running{addr: l.Addr().String(), stop: stop, done: make(chan error, 1), ends: make(chan Result, 64)}
 	go func() {
-		r.done <- Serve(ctx, Options{Listener: l, Dial: s.dial, Drain: -1, Report: func(e End) { r.ends <- e }})
+		r.done <- Serve(ctx, Options{Listener: l, Dial: s.dial, Drain: -1, Report: func(e Result) { r.ends <- e }})
 		close(r.done)
 	}()
 	t.Cleanup(func() { r.end(t) })
@@ -93,7 +93,7 @@ func (r running) connect(t *testing.T) *net.TCPConn {
 }
 
 // ended is the next End, which must be about an address by a protocol.
-func (r running) ended(t *testing.T, protocol, address string) End {
+func (r running) ended(t *testing.T, protocol, address string) Result {
 	t.Helper()
 	select {
 	case e := <-r.ends:
@@ -103,7 +103,7 @@ func (r running) ended(t *testing.T, protocol, address string) End {
 		return e
 	case <-time.After(patience):
 		t.Fatal("nothing was reported")
-		return End{}
+		return Result{}
 	}
 }
 
@@ -282,7 +282,7 @@ func TestEarlyBytesAfterConnectAreNotLostAndHalvesEndByThemselves(t *testing.T) 
 				t.Errorf("%q, %v", got, err)
 			}
 			e := r.ended(t, name, "echo:7")
-			if want := int64(len(early + late)); e.Err != nil || !e.Dialled || e.Moved != (relay.Moved{Up: want, Down: want}) {
+			if want := int64(len(early + late)); e.Err != nil || !e.Dialled || e.Stats != (relay.Stats{Up: want, Down: want}) {
 				t.Errorf("%+v", e)
 			}
 		})

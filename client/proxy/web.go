@@ -118,7 +118,7 @@ func (w *web) serve(ctx context.Context, conn net.Conn, first byte) {
 
 // request is one request while it is served.
 type request struct {
-	end End
+	end Result
 }
 
 // What contexts have with them: the connection, and the request.
@@ -139,10 +139,10 @@ func (a *request) refuse(rw http.ResponseWriter, err error, status int) {
 // ServeHTTP serves one request of a client.
 func (w *web) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	h := r.Context().Value(connKey{}).(*handed)
-	a := &request{End{Protocol: HTTP, End: relay.End{From: h.RemoteAddr()}}}
+	a := &request{Result{Protocol: HTTP, Result: relay.Result{From: h.RemoteAddr()}}}
 	start := time.Now()
 	defer func() {
-		a.end.Took = time.Since(start)
+		a.end.Elapsed = time.Since(start)
 		w.proxy.Report(a.end)
 		if h.hijacked {
 			_ = h.Close()
@@ -193,7 +193,7 @@ func (w *web) connect(rw http.ResponseWriter, r *http.Request, h *handed, a *req
 		early, _ := buffered.Peek(buffered.Reader.Buffered()) // cannot fail for what is there
 		_ = far.SetDeadline(time.Now().Add(requestTime))
 		_, err = far.Write(early)
-		a.end.Moved.Up = int64(len(early))
+		a.end.Stats.Up = int64(len(early))
 	}
 	if err = errors.Join(err, conn.SetDeadline(time.Time{}), far.SetDeadline(time.Time{})); err != nil {
 		relay.Reset(h.Conn)
@@ -201,8 +201,8 @@ func (w *web) connect(rw http.ResponseWriter, r *http.Request, h *handed, a *req
 		a.end.Err = err
 		return
 	}
-	moved, err := w.proxy.relay.Join(h.ctx, h.Conn, far)
-	a.end.Moved.Up += moved.Up
-	a.end.Moved.Down = moved.Down
+	moved, err := w.proxy.relay.Copy(h.ctx, h.Conn, far)
+	a.end.Stats.Up += moved.Up
+	a.end.Stats.Down = moved.Down
 	a.end.Err = err
 }

@@ -11,61 +11,75 @@ import (
 )
 
 const (
-	// DefaultMaxConns bounds the connections at once: two descriptors each, of which a process often has 4096.
+	// DefaultMaxConns limits the concurrent connections: each takes two file
+	// descriptors, of which a process often has 4096.
 	DefaultMaxConns = 1024
-	// DefaultDrain is how long connections may go on after the end was asked for: long enough for a query or
-	// a page, shorter than what service managers wait before they kill (90 s with systemd).
+
+	// DefaultDrain is how long connections may continue after ctx has ended: long
+	// enough for a query or a page, shorter than the time after which service
+	// managers kill a process (90 s with systemd).
 	DefaultDrain = 30 * time.Second
 )
 
-// What to do when accepting fails for a while, as it does when there are no file descriptors left.
+// Backoff between calls of Accept after a temporary error, such as having no file
+// descriptors left. The delay doubles each time.
 const (
-	firstRetry = 5 * time.Millisecond
-	lastRetry  = time.Second
+	minRetryDelay = 5 * time.Millisecond
+	maxRetryDelay = time.Second
 )
 
-// An Acceptor has a function serve each connection of a listener.
+// ErrDrained is the cause of the context of connections that were still open at
+// the end of the drain period.
+var ErrDrained = errors.New("closed at the end of the drain period")
+
+// Acceptor calls a function for each connection of a listener.
 type Acceptor struct {
-	// Listener is where connections come from. Required; Each closes it.
+	// Listener is where connections come from. Required. Serve closes it.
 	Listener net.Listener
-	// MaxConns bounds the connections at once; 0 means DefaultMaxConns. Beyond it, they wait to be accepted.
+	// MaxConns limits the concurrent connections; 0 means DefaultMaxConns. Beyond
+	// the limit, connections wait to be accepted.
 	MaxConns int
-	// Drain is how long connections may go on when ctx has ended; 0 means DefaultDrain, and less not at all.
+	// Drain is how long connections may continue after ctx has ended; 0 means
+	// DefaultDrain, and a negative value means no time at all.
 	Drain time.Duration
-	// Retrying, if not nil, is told of errors in accepting that may pass.
-	Retrying func(error)
+	// OnRetry, if not nil, is called with each temporary error of Accept.
+	OnRetry func(error)
 }
 
-// Each accepts, and calls serve for every connection in a goroutine of its own, until ctx ends or accepting
-// fails for good. serve owns the connection and must close it; it should return soon after its context has
-// ended, which comes Drain later than the end of ctx. Each returns when all of them have: nil if ctx ended it.
-func (a Acceptor) Each(ctx context.Context, serve func(ctx context.Context, conn net.Conn)) error {
-	slots := make(chan struct{}, or(a.MaxConns, DefaultMaxConns))
-	live, end := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer end(nil)
-	release := ctxutil.Done(ctx, func() { _ = a.Listener.Close() }) // wakes Accept, which says so
-	var running sync.WaitGroup
-	failure := a.acceptAll(ctx, slots, func(conn net.Conn) {
-		running.Go(func() {
+// Serve accepts connections, and calls handle for each in its own goroutine,
+// until ctx ends or Accept fails permanently. handle owns the connection and must
+// close it. It should return soon after its context has ended, which happens
+// Drain after the end of ctx, with [ErrDrained] as the cause.
+//
+// Serve returns when all calls of handle have returned: nil if ctx has ended,
+// else the error of Accept.
+func (a Acceptor) Serve(ctx context.Context, handle func(ctx context.Context, conn net.Conn)) error {
+	slots := make(chan struct{}, orDefault(a.MaxConns, DefaultMaxConns))
+	connCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+
+	release := ctxutil.Done(ctx, func() { _ = a.Listener.Close() }) // Accept reports the error
+	var wg sync.WaitGroup
+	err := a.acceptAll(ctx, slots, func(conn net.Conn) {
+		wg.Go(func() {
 			defer func() { <-slots }()
-			serve(live, conn)
+			handle(connCtx, conn)
 		})
 	})
 	release()
 	_ = a.Listener.Close() // it has failed, or is closed already
-	drain := or(a.Drain, DefaultDrain)
-	timer := time.AfterFunc(drain, func() { end(ErrDrained) })
+
+	drain := orDefault(a.Drain, DefaultDrain)
+	timer := time.AfterFunc(drain, func() { cancel(ErrDrained) })
 	defer timer.Stop()
-	running.Wait()
-	return failure
+	wg.Wait()
+	return err
 }
 
-// ErrDrained is why connections ended that had not by themselves when the time for that was over.
-var ErrDrained = errors.New("ended with the listener")
-
-// acceptAll hands connections on, each with a slot, until there will be no more.
-func (a Acceptor) acceptAll(ctx context.Context, slots chan struct{}, hand func(net.Conn)) error {
-	retry := firstRetry
+// acceptAll acquires a slot for each connection and passes it to start, until ctx
+// ends or Accept fails permanently.
+func (a Acceptor) acceptAll(ctx context.Context, slots chan struct{}, start func(net.Conn)) error {
+	delay := minRetryDelay
 	for {
 		select {
 		case slots <- struct{}{}:
@@ -74,34 +88,35 @@ func (a Acceptor) acceptAll(ctx context.Context, slots chan struct{}, hand func(
 		}
 		conn, err := a.Listener.Accept()
 		if err == nil {
-			retry = firstRetry
-			hand(conn)
+			delay = minRetryDelay
+			start(conn)
 			continue
 		}
+
 		<-slots
 		if ctx.Err() != nil {
 			return nil
 		}
-		var passing interface{ Temporary() bool }
-		if !errors.As(err, &passing) || !passing.Temporary() {
+		var temporary interface{ Temporary() bool }
+		if !errors.As(err, &temporary) || !temporary.Temporary() {
 			return err
 		}
-		if a.Retrying != nil {
-			a.Retrying(err)
+		if a.OnRetry != nil {
+			a.OnRetry(err)
 		}
 		select {
-		case <-time.After(retry):
-			retry = min(2*retry, lastRetry)
+		case <-time.After(delay):
+			delay = min(2*delay, maxRetryDelay)
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-// or is v, or what stands for 0.
-func or[T int | time.Duration](v, unset T) T {
+// orDefault returns v, or def if v is 0.
+func orDefault[T int | time.Duration](v, def T) T {
 	if v == 0 {
-		return unset
+		return def
 	}
 	return v
 }

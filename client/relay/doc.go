@@ -1,17 +1,17 @@
-// Package relay joins two connections: bytes that come from one go to the other, both ways, until both ways
-// have ended. [Join] does it for two connections, [Serve] for every connection of a local listener, each with
-// one to a service that it dials for it.
+// Package relay copies bytes between pairs of connections, in both directions,
+// until both directions have ended. [Copy] does so for one pair. [Serve] accepts
+// the connections of a local listener and dials the service once for each.
 //
-//	near (the application)                    far (the service)
+//	application                                    service
 //	       ---- bytes ----------- up ----------------->
 //	       <--------------------- down ---- bytes -----
-//	       ---- end (FIN) -> CloseWrite: down goes on ->
-//	       ---- reset ----> everything ends, reset --->
+//	       ---- FIN ---> CloseWrite; down continues --->
+//	       ---- reset --> both connections are reset -->
 //
-// An end is passed on as an end, and an error as an error: whoever reads from a connection that was joined to
-// one that broke off sees a reset where the system has such a thing, and does not take half of the bytes for
-// all of them.
+// An end of stream is passed on as an end of stream, and an error as a reset, so
+// that a reader never mistakes a truncated stream for a complete one. Where the
+// system has no reset, the connection is closed.
 //
-// Nothing here knows what a knock is. A fresh knock for each connection is the business of the function that
-// dials: a client.Dialer's or a profile's DialContext.
+// The package does not know about knocks. To send one for each connection, dial
+// with the DialContext method of a client.Dialer or of a profile.
 package relay

@@ -30,7 +30,7 @@ func ExampleServe() {
 			Dial: func(ctx context.Context) (net.Conn, error) {
 				return (&net.Dialer{}).DialContext(ctx, "tcp", service.Addr().String())
 			},
-			Report: func(end relay.End) { fmt.Println("up", end.Moved.Up, "down", end.Moved.Down, end.Err) },
+			Report: func(end relay.Result) { fmt.Println("up", end.Stats.Up, "down", end.Stats.Down, end.Err) },
 		})
 	}()
 
@@ -51,16 +51,16 @@ func ExampleServe() {
 }
 
 // Two connections joined until both have ended.
-func ExampleJoin() {
+func ExampleCopy() {
 	application, near := net.Pipe()
 	service, far := net.Pipe()
 	go func() {
 		_, _ = io.WriteString(application, "hello")
 		_ = application.Close()
 	}()
-	done := make(chan relay.Moved)
+	done := make(chan relay.Stats)
 	go func() {
-		moved, _ := relay.Join(context.Background(), near, far)
+		moved, _ := relay.Copy(context.Background(), near, far)
 		done <- moved
 	}()
 	heard, _ := io.ReadAll(service)
@@ -69,12 +69,12 @@ func ExampleJoin() {
 }
 
 // A local server whose connections are looked at before they are joined to anything, as a proxy does.
-func ExampleAcceptor_Each() {
+func ExampleAcceptor_Serve() {
 	listener, _ := net.Listen("tcp", "127.0.0.1:0")
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() {
-		done <- relay.Acceptor{Listener: listener, MaxConns: 10}.Each(ctx, func(_ context.Context, conn net.Conn) {
+		done <- relay.Acceptor{Listener: listener, MaxConns: 10}.Serve(ctx, func(_ context.Context, conn net.Conn) {
 			_, _ = io.WriteString(conn, "hello")
 			_ = conn.Close()
 		})
@@ -91,7 +91,7 @@ func ExampleAcceptor_Each() {
 }
 
 // One Relay for many joins: it keeps its buffers.
-func ExampleRelay_Join() {
+func ExampleRelay_Copy() {
 	var r relay.Relay
 	for _, text := range []string{"first", "second"} {
 		application, near := net.Pipe()
@@ -100,9 +100,9 @@ func ExampleRelay_Join() {
 			_, _ = io.WriteString(application, text)
 			_ = application.Close()
 		}()
-		done := make(chan relay.Moved)
+		done := make(chan relay.Stats)
 		go func() {
-			moved, _ := r.Join(context.Background(), near, far)
+			moved, _ := r.Copy(context.Background(), near, far)
 			done <- moved
 		}()
 		heard, _ := io.ReadAll(service)

@@ -8,60 +8,62 @@ import (
 	"time"
 )
 
-// Options are the options of Serve.
+// Options are the options of [Serve].
 type Options struct {
-	// Listener is where the application connects to. Required; Serve closes it.
+	// Listener is what the application connects to. Required. Serve closes it.
 	Listener net.Listener
-	// Dial makes the service's connection. It is called once for each of the application's, concurrently.
-	// Required.
+	// Dial connects to the service. It is called once for each connection of the
+	// application, concurrently. Required.
 	Dial func(ctx context.Context) (net.Conn, error)
-	// MaxConns and Drain are an Acceptor's.
+	// MaxConns and Drain are those of an [Acceptor].
 	MaxConns int
 	Drain    time.Duration
 	// Report, if not nil, is called at the end of each connection, concurrently.
-	Report func(End)
-	// Retrying is an Acceptor's.
-	Retrying func(error)
+	Report func(Result)
+	// OnRetry is that of an [Acceptor].
+	OnRetry func(error)
 }
 
-// End is what became of a connection.
-type End struct {
+// Result describes a connection that has ended.
+type Result struct {
 	From    net.Addr      // the application's address
 	Dialled bool          // whether the service was reached
-	Moved   Moved         // what went each way
-	Took    time.Duration // from accepting to the end
-	Err     error         // nil after an ordinary end; otherwise Dial's error, or why it broke off
+	Stats   Stats         // the bytes of both directions
+	Elapsed time.Duration // from Accept to the end
+	Err     error         // nil after an orderly end; else the error of Dial or of Copy
 }
 
-// ErrOptions says that options lack something; the error that wraps it says what.
-var ErrOptions = errors.New("relay: bad options")
+// ErrOptions reports options that are incomplete. The error that wraps it says
+// what is missing.
+var ErrOptions = errors.New("relay: invalid options")
 
-// Serve joins every connection that comes to a listener with one of its own to the service. An application
-// whose service cannot be reached sees its connection reset.
+// Serve connects every connection of a listener to the service, and relays until
+// either ends. If the service cannot be reached, the application's connection is
+// reset.
 //
-// It returns when ctx ends, after the connections had their time to drain; or when accepting fails for good,
-// with that error.
+// Serve returns when ctx has ended and the connections have drained, or when
+// accepting fails permanently, with that error.
 func Serve(ctx context.Context, o Options) error {
 	if o.Listener == nil || o.Dial == nil {
 		return fmt.Errorf("%w: set Listener and Dial", ErrOptions)
 	}
 	if o.Report == nil {
-		o.Report = func(End) {}
+		o.Report = func(Result) {}
 	}
 	var r Relay
-	a := Acceptor{Listener: o.Listener, MaxConns: o.MaxConns, Drain: o.Drain, Retrying: o.Retrying}
-	return a.Each(ctx, func(ctx context.Context, near net.Conn) {
+	a := Acceptor{Listener: o.Listener, MaxConns: o.MaxConns, Drain: o.Drain, OnRetry: o.OnRetry}
+	return a.Serve(ctx, func(ctx context.Context, app net.Conn) {
 		start := time.Now()
-		end := End{From: near.RemoteAddr()}
-		far, err := o.Dial(ctx)
+		result := Result{From: app.RemoteAddr()}
+		service, err := o.Dial(ctx)
 		if err != nil {
-			Reset(near)
-			end.Err = err
+			Reset(app)
+			result.Err = err
 		} else {
-			end.Dialled = true
-			end.Moved, end.Err = r.Join(ctx, near, far)
+			result.Dialled = true
+			result.Stats, result.Err = r.Copy(ctx, app, service)
 		}
-		end.Took = time.Since(start)
-		o.Report(end)
+		result.Elapsed = time.Since(start)
+		o.Report(result)
 	})
 }

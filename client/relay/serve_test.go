@@ -45,7 +45,7 @@ type serving struct {
 	addr string
 	stop context.CancelFunc
 	done chan error
-	ends chan End
+	ends chan Result
 }
 
 func serve(t *testing.T, o Options) serving {
@@ -55,8 +55,8 @@ func serve(t *testing.T, o Options) serving {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	s := serving{addr: l.Addr().String(), stop: stop, done: make(chan error, 1), ends: make(chan End, 256)}
-	o.Listener, o.Report = l, func(e End) { s.ends <- e }
+	s := serving{addr: l.Addr().String(), stop: stop, done: make(chan error, 1), ends: make(chan Result, 256)}
+	o.Listener, o.Report = l, func(e Result) { s.ends <- e }
 	go func() {
 		s.done <- Serve(ctx, o)
 		close(s.done)
@@ -132,7 +132,7 @@ func TestEveryConnectionHasOneOfItsOwnToTheService(t *testing.T) {
 	}
 	all.Wait()
 	for range many {
-		if e := <-s.ends; e.Err != nil || !e.Dialled || e.Moved.Up != e.Moved.Down || e.From == nil {
+		if e := <-s.ends; e.Err != nil || !e.Dialled || e.Stats.Up != e.Stats.Down || e.From == nil {
 			t.Errorf("%+v", e)
 		}
 	}
@@ -259,8 +259,8 @@ func TestErrorsThatPassAreWaitedOutAndOthersEndServing(t *testing.T) {
 		l := &tired{passing: 12}
 		start := time.Now()
 		told := 0
-		a := Acceptor{Listener: l, Retrying: func(error) { told++ }}
-		err := a.Each(t.Context(), func(context.Context, net.Conn) {})
+		a := Acceptor{Listener: l, OnRetry: func(error) { told++ }}
+		err := a.Serve(t.Context(), func(context.Context, net.Conn) {})
 		if !errors.Is(err, errGone) || !l.closed || told != 12 {
 			t.Errorf("%v; closed: %v; told %d times", err, l.closed, told)
 		}

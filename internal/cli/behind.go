@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -123,21 +122,19 @@ func unlabelled(err error) error {
 // errReset is a connection that was broken off. The kernel moves the bytes, and does not say whose it was.
 var errReset = errors.New("the connection was reset, by the program or from behind the gateway")
 
-// fromService is how a relay begins an error in reading from the service, or in writing what came from there.
-const fromService = "from the service: "
-
 // broken is why a relayed connection of d's broke off, in words.
-func broken(end relay.End, d *client.Dialer) error {
+func broken(end relay.Result, d *client.Dialer) error {
 	if end.Err == nil || !end.Dialled || !isReset(end.Err) {
 		return end.Err
 	}
+	var failure *relay.Error
 	why := behind(d)
 	switch {
-	case end.Moved.Down > 0 || why == nil:
+	case end.Stats.Down > 0 || why == nil:
 		return errReset
-	case end.Took > dialTime:
+	case end.Elapsed > dialTime:
 		return errLate
-	case errors.Is(end.Err, syscall.EPIPE) || strings.HasPrefix(end.Err.Error(), fromService):
+	case errors.Is(end.Err, syscall.EPIPE) || errors.As(end.Err, &failure) && failure.Side == relay.Service:
 		return why // nothing came that could not be written, so it was the reading that failed
 	default:
 		return fmt.Errorf("%w (unless the program broke off)", why)

@@ -48,12 +48,12 @@ func forwardCommand() *cobra.Command {
 		return local.untilDrained(ctx, say, func() error {
 			return relay.Serve(ctx, relay.Options{
 				Listener: listener, Dial: t.dial, MaxConns: local.conns, Drain: local.drain,
-				Report: func(end relay.End) {
+				Report: func(end relay.Result) {
 					if err := broken(end, t.Dialer); err != nil {
 						say.Printf("%s: connection from %s: %s", t.name, where(end.From), oneLine(err))
 					}
 				},
-				Retrying: func(err error) { say.Printf("accept: %v; trying again", err) },
+				OnRetry: func(err error) { say.Printf("accept: %v; trying again", err) },
 			})
 		})
 	}

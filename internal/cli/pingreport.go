@@ -32,17 +32,17 @@ func (w *watch) trace() *client.Trace {
 		},
 		Knocked: func(a client.Attempt, err error) {
 			if w.last = a; err == nil {
-				w.knocked[a.Number], w.reached = a.Took, client.StepKnock
+				w.knocked[a.Number], w.reached = a.Elapsed, client.StepKnock
 			}
 		},
 		Connected: func(a client.Attempt, err error) {
 			if w.last = a; err == nil {
-				w.connect, w.reached = a.Took, client.StepConnect
+				w.connect, w.reached = a.Elapsed, client.StepConnect
 			}
 		},
 		Authenticated: func(a client.Attempt, err error) {
 			if err == nil {
-				w.auth, w.reached = a.Took, client.StepAuthenticate
+				w.auth, w.reached = a.Elapsed, client.StepAuthenticate
 			}
 		},
 	}

@@ -62,12 +62,12 @@ func proxyCommand() *cobra.Command {
 		return local.untilDrained(ctx, say, func() error {
 			return proxy.Serve(ctx, proxy.Options{
 				Listener: listener, Dial: s.dial, MaxConns: local.conns, Drain: local.drain,
-				Report: func(end proxy.End) {
+				Report: func(end proxy.Result) {
 					if end.Err != nil {
 						say.Printf("%s: connection from %s: %s", requested(end), where(end.From), oneLine(unlabelled(end.Err)))
 					}
 				},
-				Retrying: func(err error) { say.Printf("accept: %v; trying again", err) },
+				OnRetry: func(err error) { say.Printf("accept: %v; trying again", err) },
 			})
 		})
 	}
@@ -75,7 +75,7 @@ func proxyCommand() *cobra.Command {
 }
 
 // requested is what a proxy's client wanted, as far as that is known.
-func requested(end proxy.End) string {
+func requested(end proxy.Result) string {
 	if end.Address == "" {
 		return end.Protocol
 	}

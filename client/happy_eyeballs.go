@@ -130,7 +130,7 @@ func (r *race) begin(ctx context.Context) {
 	r.begun++
 	r.tries[target]++
 	ctx, cancel := context.WithCancel(ctx)
-	f := &flight{Attempt: Attempt{Number: r.begun, Target: target, Began: time.Now()}, cancel: cancel}
+	f := &flight{Attempt: Attempt{Number: r.begun, Target: target, Start: time.Now()}, cancel: cancel}
 	r.flying = append(r.flying, f)
 	r.running.Go(func() { r.fly(ctx, f) })
 	if len(r.queue) > 0 {
@@ -159,7 +159,7 @@ func (r *race) fly(ctx context.Context, f *flight) {
 // after is the attempt as of the event.
 func (e *event) after() Attempt {
 	a := e.Attempt
-	a.Took = e.at.Sub(a.Began)
+	a.Elapsed = e.at.Sub(a.Start)
 	return a
 }
 

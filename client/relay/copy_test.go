@@ -48,7 +48,7 @@ func (p plain) CloseWrite() error       { return p.Conn.(*net.TCPConn).CloseWrit
 func (p plain) SetLinger(sec int) error { return p.Conn.(*net.TCPConn).SetLinger(sec) }
 
 type joined struct {
-	moved Moved
+	moved Stats
 	err   error
 }
 
@@ -59,7 +59,7 @@ func start(t *testing.T, ctx context.Context, wrap func(net.Conn) net.Conn) (app
 	service, far := couple(t)
 	end = make(chan joined, 1)
 	go func() {
-		moved, err := Join(ctx, wrap(near), wrap(far))
+		moved, err := Copy(ctx, wrap(near), wrap(far))
 		end <- joined{moved, err}
 	}()
 	return app, service, end
@@ -163,7 +163,7 @@ func TestAConnectionWithoutHalvesIsClosedAtTheEndOfOneWay(t *testing.T) {
 		service, far := net.Pipe()
 		end := make(chan joined, 1)
 		go func() {
-			moved, err := Join(t.Context(), near, far)
+			moved, err := Copy(t.Context(), near, far)
 			end <- joined{moved, err}
 		}()
 		go func() {
@@ -202,7 +202,7 @@ func BenchmarkJoin(b *testing.B) {
 			service, far := pair()
 			done := make(chan joined, 1)
 			go func() {
-				moved, err := Join(b.Context(), k.wrap(near), k.wrap(far))
+				moved, err := Copy(b.Context(), k.wrap(near), k.wrap(far))
 				done <- joined{moved, err}
 			}()
 			chunk := make([]byte, 256<<10)
