@@ -199,20 +199,3 @@ func table(w io.Writer, rows []config.Row, host *hostReport) error {
 	}
 	return t.Flush()
 }
-
-// listed is how many entries of a list fit in a table's cell.
-const listed = 6
-
-func list(s []string) string { return listOf(s, len(s)) }
-
-// listOf is list for the first of n entries.
-func listOf(s []string, n int) string {
-	switch {
-	case n == 0:
-		return "-"
-	case n > listed:
-		return fmt.Sprintf("%s, ... (%d)", strings.Join(s[:listed], ", "), n)
-	default:
-		return strings.Join(s, ", ")
-	}
-}

@@ -157,14 +157,6 @@ func knockText(k *admission.KnockEvent) string {
 	return text
 }
 
-// skewText says how far the other's clock is off.
-func skewText(ahead time.Duration) string {
-	if ahead < 0 {
-		return fmt.Sprintf("the client's clock is %v behind ours", (-ahead).Round(time.Millisecond))
-	}
-	return fmt.Sprintf("the client's clock is %v ahead of ours", ahead.Round(time.Millisecond))
-}
-
 // packetText is a packet in a few words.
 func packetText(p *packet.Packet, length int) string {
 	if p.Version == 0 {

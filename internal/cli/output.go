@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
 
 // How results are printed. Those for programs are JSON on standard output and nothing else there: an object with
@@ -93,4 +95,10 @@ func alternatives(words []string) string {
 		return strings.Join(words, "")
 	}
 	return fmt.Sprintf("%s or %s", strings.Join(words[:last], ", "), words[last])
+}
+
+// isTerminal reports whether what is written to w is seen by a person.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -27,15 +27,3 @@ func versionCommand() *cobra.Command {
 	}
 	return cmd
 }
-
-// versionText is a build on one line.
-func versionText(b buildinfo.Info) string {
-	text := b.Version
-	switch {
-	case b.Commit != "" && b.Dirty:
-		text += fmt.Sprintf(" (commit %.12s, changed since)", b.Commit)
-	case b.Commit != "":
-		text += fmt.Sprintf(" (commit %.12s)", b.Commit)
-	}
-	return text + " " + b.Go
-}

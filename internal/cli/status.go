@@ -1,53 +1,18 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/internal/buildinfo"
 	"github.com/knockgw/knockgw/internal/control"
 	"github.com/knockgw/knockgw/internal/termsafe"
 )
-
-// What the operator asks of the running gateway, by its control socket.
-
-func reloadCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "reload",
-		Short: "Have the running gateway load its configuration anew",
-		Long: "Has the gateway that runs on this configuration load it anew, and prints what has changed. Flows of\n" +
-			"what did not change go on; those of clients, secrets, permissions and services that are gone end\n" +
-			"at once. A configuration with a mistake changes nothing: it is named, and the exit code is 78.",
-		Args: exact(0),
-	}
-	at := placeFlags(cmd)
-	output := outputFlag(cmd)
-	rehearse := cmd.Flags().Bool("dry-run", false, "only say what would change")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := at.gateway()
-		if err != nil {
-			return err
-		}
-		ask := c.Reload
-		if *rehearse {
-			ask = c.Check
-		}
-		result, err := ask(cmd.Context())
-		if err != nil {
-			return err
-		}
-		return answer(cmd, *output, result, func(w io.Writer) error { return printResult(w, result) })
-	}
-	return cmd
-}
 
 func statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -119,58 +84,6 @@ func (w watching) run(cmd *cobra.Command) error {
 			return nil // interrupted, as it was meant to be
 		}
 	}
-}
-
-// A place is where a command finds the running gateway: by the configuration that it runs on, or by its socket where
-// that file is gone, broken or names another one by now.
-type place struct{ config, socket *string }
-
-// placeFlags adds --config and --socket, which every command has that asks the gateway.
-func placeFlags(cmd *cobra.Command) place {
-	p := place{configFlag(cmd), cmd.Flags().String("socket", "", "the `file` of the running gateway's control socket (default: control.socket of the configuration)")}
-	completeFlag(cmd, "socket", completeFiles())
-	return p
-}
-
-// gateway is who is to be asked. A configuration that has a mistake in it is what a
-// reload is asked about, and the gateway is to say so: then only the socket's name
-// is wanted of it.
-func (p place) gateway() (*control.Client, error) {
-	if p.socket != nil && *p.socket != "" {
-		return telling(*p.socket), nil
-	}
-	socket, err := config.Socket(*p.config)
-	if err != nil {
-		return nil, errors.Join(err, errors.New("--socket names a running gateway's socket where the configuration cannot be read"))
-	}
-	return telling(socket), nil
-}
-
-// telling is a client that tells its user, once, when the gateway takes long.
-func telling(socket string) *control.Client {
-	said := false
-	return &control.Client{Socket: socket, Working: func() {
-		if !said {
-			said = true
-			fmt.Fprintln(os.Stderr, "the gateway is still working on it ...")
-		}
-	}}
-}
-
-func printResult(w io.Writer, r *control.Result) error {
-	for _, warning := range r.Warnings {
-		fmt.Fprintln(w, warning)
-	}
-	for _, line := range r.Changes.Lines() {
-		fmt.Fprintln(w, line)
-	}
-	switch {
-	case r.Changes.Empty():
-		fmt.Fprintln(w, "nothing has changed")
-	case r.Applied:
-		fmt.Fprintf(w, "reloaded; %s and %s ended\n", quantity(r.Flows, "flow"), quantity(r.Grants, "grant"))
-	}
-	return nil
 }
 
 func printStatus(w io.Writer, s *control.Status) error {

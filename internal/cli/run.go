@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -17,24 +15,6 @@ import (
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/gateway"
 )
-
-const (
-	// defaultConfig is where the commands of the gateway's side find the configuration,
-	// unless configVariable or --config names another file.
-	defaultConfig  = "/etc/knockgw/knockgw.yaml"
-	configVariable = "KNOCKGW_CONFIG"
-)
-
-// configFlag adds --config, which every command of the gateway's side has.
-func configFlag(cmd *cobra.Command) *string {
-	file := defaultConfig
-	if env := os.Getenv(configVariable); env != "" {
-		file = env
-	}
-	path := cmd.Flags().String("config", file, "the configuration `file`; "+configVariable+" in the environment names another default")
-	completeFlag(cmd, "config", completeFiles("yaml", "yml"))
-	return path
-}
 
 func runCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -150,27 +130,3 @@ const gcPercent = 50
 // lives before garbage is collected more often than gcPercent says: so the kernel
 // need not end the process, and all flows, for garbage.
 const memoryUsed, memoryParts = 2, 3
-
-func logger(w io.Writer, format, level string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, &usageError{fmt.Errorf("--log-level %s: choose debug, info, warn or error", level)}
-	}
-	o := &slog.HandlerOptions{Level: l, ReplaceAttr: spellDurations}
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, o)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, o)), nil
-	default:
-		return nil, &usageError{fmt.Errorf("--log-format %s: choose text or json", format)}
-	}
-}
-
-// spellDurations writes a time as 5s in JSON too, not as nanoseconds.
-func spellDurations(_ []string, a slog.Attr) slog.Attr {
-	if a.Value.Kind() == slog.KindDuration {
-		a.Value = slog.StringValue(a.Value.Duration().String())
-	}
-	return a
-}

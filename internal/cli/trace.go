@@ -13,8 +13,6 @@ import (
 	"github.com/knockgw/knockgw/internal/termsafe"
 )
 
-// What the operator watches of the running gateway.
-
 func traceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trace --from ADDRESS",

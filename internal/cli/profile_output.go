@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/knockgw/knockgw/client/profile"
 	"github.com/knockgw/knockgw/config"
@@ -247,12 +246,6 @@ func (h *handout) render(p *profile.Profile, terminal bool) (string, error) {
 	default:
 		return fmt.Sprintf("%s\n%s\n\n%s", text, uri, code.String()), nil
 	}
-}
-
-// isTerminal reports whether what is written to w is seen by a person.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // terms are what the profile is made with: what the flags say, or what it was made with before.

@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/internal/errlist"
+	"github.com/knockgw/knockgw/internal/termsafe"
+)
+
+func clientListCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the clients of a gateway",
+		Long: "Lists the clients of the configuration and of clients_dir, without their secrets. A file of clients_dir with\n" +
+			"a mistake in it is named on standard error, and the exit code is 1; the others are listed all the same.",
+		Args: exact(0),
+	}
+	path := configFlag(cmd)
+	output := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, bad := config.LoadGood(*path)
+		if c == nil {
+			return bad
+		}
+		list := listedClients{Clients: clientRows(c), Invalid: invalidFiles(bad)}
+		if err := answer(cmd, *output, list, func(w io.Writer) error { return clientTable(w, list.Clients) }); err != nil {
+			return err
+		}
+		if bad == nil {
+			return nil
+		}
+		report(cmd.ErrOrStderr(), bad)
+		return &reportedError{errors.New("there are clients with mistakes in their files")}
+	}
+	return cmd
+}
+
+// listedClients is what client list prints.
+type listedClients struct {
+	Clients []clientRow     `json:"clients"`
+	Invalid []invalidClient `json:"invalid"`
+}
+
+// invalidClient is a mistake in a file of clients_dir, with which no gateway starts or reloads.
+type invalidClient struct {
+	File    string `json:"file"`
+	Line    int    `json:"line"` // 0: the file as a whole
+	Key     string `json:"key"`
+	Problem string `json:"problem"`
+}
+
+// invalidFiles are the mistakes that were joined in an error of config's.
+func invalidFiles(err error) []invalidClient {
+	all := []invalidClient{}
+	for _, e := range errlist.Errors(err) {
+		if mistake := (*config.Error)(nil); errors.As(e, &mistake) {
+			all = append(all, invalidClient{mistake.File, mistake.Line, mistake.Key, mistake.Msg})
+		}
+	}
+	return all
+}
+
+// clientRow is a client without its secrets.
+type clientRow struct {
+	ID       string      `json:"id"`
+	Services []string    `json:"services"` // all that it may use, by name
+	All      bool        `json:"all"`      // the file names none: later ones too
+	Secrets  []secretRow `json:"secrets"`
+	Expires  *time.Time  `json:"expires,omitempty"`
+	File     string      `json:"file"`
+	Line     int         `json:"line"`
+}
+
+// secretRow is a secret without itself.
+type secretRow struct {
+	Until *time.Time `json:"until,omitempty"`
+}
+
+func clientRows(c *config.Config) []clientRow {
+	rows := make([]clientRow, 0, len(c.Clients))
+	for i := range c.Clients {
+		client := &c.Clients[i]
+		place, _ := c.PlaceOf(client.ID)
+		row := clientRow{
+			ID: client.ID, Services: []string{}, Expires: end(client.Expires),
+			File: place.File, Line: place.Line, Secrets: []secretRow{}, All: client.Services == nil,
+		}
+		for _, name := range serviceNames(c) {
+			if client.May(name) {
+				row.Services = append(row.Services, name)
+			}
+		}
+		for _, s := range client.Secrets {
+			row.Secrets = append(row.Secrets, secretRow{end(s.Until)})
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// end is a date, nil for none.
+func end(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+func clientTable(w io.Writer, rows []clientRow) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "CLIENT\tSERVICES\tSECRETS\tEXPIRES\tFILE")
+	for _, r := range rows {
+		services := list(r.Services)
+		if r.All {
+			services = "all"
+		}
+		secrets := make([]string, len(r.Secrets))
+		for i, s := range r.Secrets {
+			secrets[i] = "no end"
+			if s.Until != nil {
+				secrets[i] = "until " + s.Until.Format(time.RFC3339)
+			}
+		}
+		expires := "never"
+		if r.Expires != nil {
+			expires = r.Expires.Format(time.RFC3339)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%d (%s)\t%s\t%s:%d\n", termsafe.Name(r.ID), services, len(secrets),
+			strings.Join(secrets, ", "), expires, r.File, r.Line)
+	}
+	return t.Flush()
+}

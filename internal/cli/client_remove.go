@@ -1,0 +1,47 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/internal/enroll"
+	"github.com/knockgw/knockgw/internal/termsafe"
+)
+
+func clientRemoveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "remove ID",
+		Short: "Remove a client",
+		Long: "Deletes the client's file in clients_dir. A client that stands in the configuration itself is refused:\n" +
+			"remove it there.",
+		Args: exact(1),
+	}
+	path := configFlag(cmd)
+	output := outputFlag(cmd)
+	cmd.ValidArgsFunction = alone(completeOwnFiles(path))
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		change, err := enroll.Remove(*path, args[0])
+		if err != nil {
+			return err
+		}
+		taken, err := takeUp(cmd.Context(), change.Config)
+		if err != nil {
+			// It stays removed: of the two, a client who still gets in is the worse.
+			return fmt.Errorf("client %s is removed, but the running gateway still knows it: %w", args[0], err)
+		}
+		return answer(cmd, *output, removedClient{args[0], change.File, taken}, func(w io.Writer) error {
+			_, err := fmt.Fprintf(w, "client %s is removed (%s); %s\n", termsafe.Name(args[0]), change.File, taken.words())
+			return err
+		})
+	}
+	return cmd
+}
+
+// removedClient is what client remove has done.
+type removedClient struct {
+	Client  string `json:"client"`
+	File    string `json:"file"` // that there was
+	Gateway uptake `json:"gateway"`
+}
