@@ -45,10 +45,10 @@ func (g *Gate) Bounds() []Bound {
 		Bound{"unauthenticated_bytes", g.held, maxHeld},
 		Bound{"knock_queue_length", max(warm, cold), cap(g.knocks.warm.ready)},
 		Bound{"knocks_per_source", most.knocks, l.KnocksPerSource},
-		Bound{"parked_syns", g.park.n, len(g.park.slots)},
-		Bound{"parked_syns_per_source", most.parked, l.ParkedPerSource},
+		Bound{"deferred_syns", g.park.n, len(g.park.slots)},
+		Bound{"deferred_syns_per_source", most.parked, l.ParkedPerSource},
 		Bound{"known_sources", len(g.seen), maxSeen},
-		Bound{"offending_sources", len(g.offences), maxOffences},
+		Bound{"failing_sources", len(g.offences), maxOffences},
 		Bound{"syn_sequences", len(g.sequences.byKey), maxSYNSequences},
 		Bound{"syn_sequences_per_client", most.places, synSources},
 	)
@@ -74,12 +74,12 @@ func (g *Gate) tables() []Bound {
 	packets, bytes := g.frags.r.Usage()
 	g.frags.mu.Unlock()
 	return []Bound{
-		{"evictions_queued", max(len(g.evicted), len(g.evictedOpen)), cap(g.evicted)},
+		{"eviction_queue_length", max(len(g.evicted), len(g.evictedOpen)), cap(g.evicted)},
 		{"fragmented_packets", packets, packet.DefaultMaxDatagrams},
 		{"fragment_bytes", bytes, packet.DefaultMaxBytes},
 		{"udp_sequences", int(d.sequences.Load()), maxUDPSequences},
 		{"udp_sequences_per_source", int(d.ofSource.Load()), sequencesPerSource},
-		{"syn_knock_owners", int(d.owners.Load()), maxOwners},
+		{"syn_knock_claims", int(d.owners.Load()), maxOwners},
 	}
 }
 
@@ -162,9 +162,9 @@ func (b *budgets) bounds(now time.Duration) []Bound {
 		return int(max(0, hmacBurst-p.tokens-hmacRate*(now-p.since).Seconds()))
 	}
 	return []Bound{
-		{"knock_budget_strangers", spent(&b.knocks.scans), hmacBurst},
-		{"knock_budget_known", spent(&b.known), hmacBurst},
-		{"knock_budget_expected", max(spent(&b.opens[warmV2]), spent(&b.opens[warmSYN])), hmacBurst},
+		{"knock_rate_unknown", spent(&b.knocks.scans), hmacBurst},
+		{"knock_rate_known", spent(&b.known), hmacBurst},
+		{"knock_rate_expected", max(spent(&b.opens[warmV2]), spent(&b.opens[warmSYN])), hmacBurst},
 		{"authentication_budget", spent(&b.authentications.scans), hmacBurst},
 	}
 }

@@ -44,7 +44,7 @@ func TestBoundsSayWhatTheGreediestHas(t *testing.T) {
 		v.handshakes(1, "web")
 		w.gate.Failed(v.tuple(1, "web"))
 		for of, want := range map[string]int{
-			"flow_table_entries": flows + 1, "half_open_flows": flows, "offending_sources": 1, "grants": 0, "knock_queue_length": 0,
+			"flow_table_entries": flows + 1, "half_open_flows": flows, "failing_sources": 1, "grants": 0, "knock_queue_length": 0,
 		} {
 			if b := w.bound(of); b.Now != want {
 				t.Errorf("%+v, want %d", b, want)
@@ -58,7 +58,7 @@ func TestABudgetThatWasSpentFillsAgain(t *testing.T) {
 	now := time.Hour
 	spent := func() int {
 		all := b.bounds(now)
-		return all[slices.IndexFunc(all, func(b Bound) bool { return b.Of == "knock_budget_strangers" })].Now
+		return all[slices.IndexFunc(all, func(b Bound) bool { return b.Of == "knock_rate_unknown" })].Now
 	}
 	if n := spent(); n != 0 {
 		t.Errorf("%d of a purse that nobody has used", n)

@@ -45,7 +45,7 @@ func (g *Gateway) runAudit(ctx context.Context) error {
 		return nil
 	}
 	if err := g.audit.Run(ctx); err != nil { // said before
-		g.log.Error("the audit is incomplete", "lost", g.audit.Lost())
+		g.log.Error("the audit is incomplete", "lost", g.audit.Dropped())
 	}
 	return nil
 }
@@ -60,7 +60,7 @@ func (g *Gateway) everyday() slog.Level {
 
 // auditKnock records a knock that was decided, of a client that is known.
 func (g *Gateway) auditKnock(e *admission.KnockEvent) {
-	kind := audit.Refused
+	kind := audit.Denied
 	switch e.Result {
 	case admission.KnockOK:
 		kind = audit.Knock
@@ -68,7 +68,7 @@ func (g *Gateway) auditKnock(e *admission.KnockEvent) {
 		return
 	}
 	a := audit.Event{Kind: kind, Client: e.Client, Source: e.Source.String(), Service: e.Service, Method: e.Method}
-	if kind == audit.Refused {
+	if kind == audit.Denied {
 		a.Reason = "knock: " + e.Result.Words()
 		if e.Result == admission.KnockStale {
 			a.ClockDifference = seconds(e.Skew)
@@ -89,7 +89,7 @@ func (g *Gateway) auditRefused(e *auth.Error, service string, t packet.Tuple) {
 // known, in the words that the log's and the trace's readers get, where there are any.
 func refusedAuthentication(e *auth.Error, service string, t packet.Tuple) audit.Event {
 	a := audit.Event{
-		Kind: audit.Refused, Client: e.Client.ID(), Source: t.Source().String(), Service: service,
+		Kind: audit.Denied, Client: e.Client.ID(), Source: t.Source().String(), Service: service,
 		Reason: "authentication: " + cmp.Or(authWords(e.Result), e.Result.String()),
 	}
 	if e.Result == auth.ResultStale {
@@ -130,7 +130,7 @@ func (g *Gateway) auditStop(why error) {
 func (g *Gateway) auditReload(done *renewal, operator string, err error) {
 	e := audit.Event{Kind: audit.Reload, Operator: operator}
 	if err != nil {
-		e.Reason = "refused: " + err.Error()
+		e.Reason = "rejected: " + err.Error()
 	} else {
 		e.Reason = strings.Join(append([]string{
 			fmt.Sprintf("%d flows and %d grants ended", done.ended.Flows, done.ended.Grants),

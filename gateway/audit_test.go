@@ -95,8 +95,8 @@ func TestTheAuditSaysWhatOperatorsDidAndWhoWasBanned(t *testing.T) {
 		{Kind: audit.Unban, Operator: asked, Source: home.String() + "/32", Reason: "1 bans"},
 		{Kind: audit.Revoke, Operator: asked, Client: "bob", Reason: "0 flows, 0 grants"},
 		{Kind: audit.Reload, Operator: asked, Reason: "done"},
-		{Kind: audit.Reload, Operator: asked, Reason: "refused: " + mistake.Error()},
-		{Kind: audit.Reload, Operator: "the program itself (knockgw run: SIGHUP)", Reason: "refused: " + mistake.Error()},
+		{Kind: audit.Reload, Operator: asked, Reason: "rejected: " + mistake.Error()},
+		{Kind: audit.Reload, Operator: "the program itself (knockgw run: SIGHUP)", Reason: "rejected: " + mistake.Error()},
 		{Kind: audit.Stop, Reason: "asked to"},
 	}
 	if !slices.Equal(got, want) {
@@ -140,7 +140,7 @@ func TestTheAuditSaysWhoWasInsideAndWhoWasNot(t *testing.T) {
 	l.datagram(home, to, knockFor(mallory, to, newSession(), time.Now())) // a stranger: not in it
 	eventually(t, "everything is in it", func() bool {
 		b, err := os.ReadFile(file)
-		return err == nil && strings.Contains(string(b), `"session"`) && strings.Contains(string(b), `"refused"`)
+		return err == nil && strings.Contains(string(b), `"session"`) && strings.Contains(string(b), `"denied"`)
 	})
 	found := map[audit.Kind]audit.Event{}
 	for _, e := range events(t, file) {
@@ -160,7 +160,7 @@ func TestTheAuditSaysWhoWasInsideAndWhoWasNot(t *testing.T) {
 	if k := found[audit.Knock]; k.Client != "alice" || k.Method != "udp" || k.Source != home.String() {
 		t.Errorf("%+v", k)
 	}
-	if r := found[audit.Refused]; r.Client != "bob" || r.ClockDifference < 3590 || !strings.Contains(r.Reason, "clock") {
+	if r := found[audit.Denied]; r.Client != "bob" || r.ClockDifference < 3590 || !strings.Contains(r.Reason, "clock") {
 		t.Errorf("%+v", r)
 	}
 	if _, ok := found[audit.Start]; !ok {

@@ -6,12 +6,12 @@ import (
 	"github.com/knockgw/knockgw/metrics"
 )
 
-// collectBounds says of everything that has a bound how full it is: knockgw_used and
-// knockgw_limit have the same labels, so that one rule is about all of them. What the
+// collectBounds says of everything that has a bound how full it is: knockgw_resource_used and
+// knockgw_resource_limit have the same labels, so that one rule is about all of them. What the
 // gate has is metrics.Gate's to say.
 func (p *parts) collectBounds(ch chan<- prometheus.Metric) {
 	g := p.g
-	bound := func(of string, now, most int) { metrics.Limited(ch, of, now, most) }
+	bound := func(of string, now, most int) { metrics.CollectUsage(ch, of, now, most) }
 	if p.filter != nil {
 		for _, t := range p.filter.Tables() {
 			bound(t.Of, t.Now, t.Most)
@@ -24,12 +24,12 @@ func (p *parts) collectBounds(ch chan<- prometheus.Metric) {
 			waiting, most = now, room
 		}
 	})
-	ch <- prometheus.MustNewConstMetric(desc("watchers", "Traces and captures under way."), prometheus.GaugeValue, float64(watching))
-	bound("watchers", watching, maxWatchers)
-	bound("watch_queue_length", waiting, most)
+	ch <- prometheus.MustNewConstMetric(desc("trace_sessions", "Traces and captures under way."), prometheus.GaugeValue, float64(watching))
+	bound("trace_sessions", watching, maxWatchers)
+	bound("trace_queue_length", waiting, most)
 	now, most := g.audit.Queued()
 	bound("audit_queue_length", now, most)
-	now, most = g.audit.Taken()
+	now, most = g.audit.Burst()
 	bound("audit_burst", now, most)
 	now, most = p.servers.control.connections()
 	bound("control_connections", now, most)

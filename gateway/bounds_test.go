@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// bounds are the gateway's knockgw_used and knockgw_limit, by what they are of.
+// bounds are the gateway's knockgw_resource_used and knockgw_resource_limit, by what they are of.
 func bounds(t *testing.T, r prometheus.Gatherer) (used, limit map[string]float64) {
 	t.Helper()
 	families, err := r.Gather()
@@ -22,12 +22,12 @@ func bounds(t *testing.T, r prometheus.Gatherer) (used, limit map[string]float64
 	}
 	used, limit = make(map[string]float64), make(map[string]float64)
 	for _, f := range families {
-		all := map[string]map[string]float64{"knockgw_used": used, "knockgw_limit": limit}[f.GetName()]
+		all := map[string]map[string]float64{"knockgw_resource_used": used, "knockgw_resource_limit": limit}[f.GetName()]
 		if all == nil {
 			continue
 		}
 		for _, m := range f.GetMetric() {
-			if len(m.GetLabel()) != 1 || m.GetLabel()[0].GetName() != "of" {
+			if len(m.GetLabel()) != 1 || m.GetLabel()[0].GetName() != "resource" {
 				t.Errorf("%s has the labels %v", f.GetName(), m.GetLabel())
 			}
 			all[m.GetLabel()[0].GetValue()] = m.GetGauge().GetValue()
@@ -79,8 +79,8 @@ var known = map[string]string{
 	"admission.DefaultFlowsPerSource":    "flows_per_source",
 	"admission.DefaultKnocks":            "knock_queue_length",
 	"admission.DefaultKnocksPerSource":   "knocks_per_source",
-	"admission.DefaultParked":            "parked_syns",
-	"admission.DefaultParkedPerSource":   "parked_syns_per_source",
+	"admission.DefaultParked":            "deferred_syns",
+	"admission.DefaultParkedPerSource":   "deferred_syns_per_source",
 	"admission.ReservationsPerGrant":     "unauthenticated_flows_per_grant",
 	"admission.HandshakesPerGrant":       "handshakes_per_grant",
 	"admission.maxHandshakes":            "hidden_handshakes",
@@ -95,14 +95,14 @@ var known = map[string]string{
 	"replay.segmentRoom":                 "replay_file_records",
 	"replay.maxLoaded":                   "replay_keys",
 	"admission.maxSeen":                  "known_sources",
-	"admission.maxOffences":              "offending_sources",
+	"admission.maxOffences":              "failing_sources",
 	"admission.maxUDPSequences":          "udp_sequences",
 	"admission.sequencesPerSource":       "udp_sequences_per_source",
 	"admission.maxSYNSequences":          "syn_sequences",
 	"admission.synSources":               "syn_sequences_per_client",
-	"admission.maxOwners":                "syn_knock_owners",
-	"admission.evictedBacklog":           "evictions_queued",
-	"admission.hmacBurst":                "knock_budget_strangers",
+	"admission.maxOwners":                "syn_knock_claims",
+	"admission.evictedBacklog":           "eviction_queue_length",
+	"admission.hmacBurst":                "knock_rate_unknown",
 	"admission.maxExpected":              "expected_knocks",
 	"admission.maxListed":                fixed,
 	"admission.coldBurst":                count, // knockgw_packets_total, reason knock-budget
@@ -118,7 +118,11 @@ var known = map[string]string{
 	"packet.DefaultFragmentsPerDatagram": count,
 	"packet.MaxPacket":                   fixed,
 	"tun.MaxParts":                       fixed,
-	"routing.mostLocalRules":             setup,
+	"routing.maxRulesPerAddr":            setup,
+	"routing.maxRulePort":                fixed,
+	"routing.maxDrain":                   fixed,
+	"routing.maxReconcileAttempts":       fixed,
+	"routing.maxDumpAttempts":            fixed,
 	"netstack.receiveMost":               "unread_bytes_per_connection",
 	"netstack.sendMost":                  fixed, // what an upstream sends waits in its kernel beyond
 	"netstack.maxGSO":                    fixed,
@@ -135,12 +139,12 @@ var known = map[string]string{
 	"capture.maxHeaders":                 fixed,
 	"capture.MaxSnaplen":                 fixed,
 	"capture.maxPerPacket":               fixed,
-	"capture.DefaultQueue":               "watch_queue_length",
-	"capture.maxQueued":                  "watch_queue_length",
-	"capture.queue:o.Queue":              "watch_queue_length",
+	"capture.DefaultQueue":               "trace_queue_length",
+	"capture.maxQueued":                  "trace_queue_length",
+	"capture.queue:o.Queue":              "trace_queue_length",
 	"audit.DefaultPerSecond":             "audit_burst",
-	"audit.queued":                       "audit_queue_length",
-	"audit.queue:queued":                 "audit_queue_length",
+	"audit.maxQueued":                    "audit_queue_length",
+	"audit.queue:maxQueued":              "audit_queue_length",
 	"audit.DefaultMaxBytes":              fixed, // it rotates: it is full again and again
 	"audit.maxText":                      fixed,
 	"control.MaxConnections":             "control_connections",
@@ -155,10 +159,10 @@ var known = map[string]string{
 	"gateway.maxHeader":                  fixed,
 	"gateway.maxScrapers":                "metrics_connections",
 	"gateway.maxScrapersOfOne":           fixed,
-	"gateway.maxWatchers":                "watchers",
-	"gateway.watchQueue":                 "watch_queue_length",
-	"gateway.queue:watchQueue":           "watch_queue_length",
-	"admission.queue:evictedBacklog":     "evictions_queued",
+	"gateway.maxWatchers":                "trace_sessions",
+	"gateway.watchQueue":                 "trace_queue_length",
+	"gateway.queue:watchQueue":           "trace_queue_length",
+	"admission.queue:evictedBacklog":     "eviction_queue_length",
 	"gateway.mostLines":                  fixed,
 	"statuspage.MaxSessions":             fixed,
 }
@@ -191,7 +195,7 @@ func TestEveryBoundOfTheCodeIsAMetricOrHasAReasonNotToBe(t *testing.T) {
 			}
 			for _, name := range boundsOf(t, file) {
 				if known[pkg+"."+name] == "" {
-					t.Errorf("%s: %s.%s bounds something: give it a metric (knockgw_used and knockgw_limit), or a reason here", file, pkg, name)
+					t.Errorf("%s: %s.%s bounds something: give it a metric (knockgw_resource_used and knockgw_resource_limit), or a reason here", file, pkg, name)
 				}
 			}
 		}

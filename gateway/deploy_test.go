@@ -159,7 +159,7 @@ func expressions(t *testing.T) map[string]string {
 
 var (
 	metricName  = regexp.MustCompile(`\b(?:knockgw|process|go)_[a-z0-9_]+[a-z0-9]\b`)
-	limitName   = regexp.MustCompile(`knockgw_limit\{of="([^"]*)"`)
+	limitName   = regexp.MustCompile(`knockgw_resource_limit\{resource="([^"]*)"`)
 	resultName  = regexp.MustCompile(`result="([^"]*)"`)
 	eitherName  = regexp.MustCompile(`__name__=~"knockgw_\(knocks\|authentications\)_total"`)
 	typeOfNames = regexp.MustCompile(`(?m)^# TYPE (\S+) (\S+)$`)
@@ -193,7 +193,7 @@ func TestTheRulesAndTheDashboardAskForWhatThereIs(t *testing.T) {
 			}
 		}
 		for _, m := range limitName.FindAllStringSubmatch(expr, -1) {
-			if !strings.Contains(text, `knockgw_limit{of="`+m[1]+`"}`) {
+			if !strings.Contains(text, `knockgw_resource_limit{resource="`+m[1]+`"}`) {
 				t.Errorf("%s: the gateway has no limit of %s", where, m[1])
 			}
 		}

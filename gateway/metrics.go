@@ -139,7 +139,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		truth(ready, len(c.problems) == 0, c.name)
 	}
 	truth(desc("filter_attached", "1 if packets are refused in the kernel, too."), src.filtering)
-	truth(desc("filter_crowded", "1 if the kernel passes whatever could be a SYN knock or udp-v2, for want of room for those that are expected."),
+	truth(desc("filter_overflow", "1 if the kernel passes whatever could be a SYN knock or udp-v2, for want of room for those that are expected."),
 		src.filtering && src.filter.Crowded())
 	filtered := desc("filter_dropped_packets_total", "Packets refused in the kernel, by reason; they are in no other count.", "reason")
 	for _, c := range src.dropped() {
@@ -163,7 +163,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		count(tcp, c.Count, c.Name)
 	}
 	src.collectBounds(ch)
-	count(desc("audit_lost_events_total", "Events that are missing in the audit."), src.g.audit.Lost())
+	count(desc("audit_dropped_events_total", "Events that are missing in the audit."), src.g.audit.Dropped())
 	now := src.g.now.Load().cfg
 	gauge(desc("configured_services", "Services of the configuration in force."), len(now.Services))
 	gauge(desc("configured_clients", "Clients of the configuration in force."), len(now.Clients))

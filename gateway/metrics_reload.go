@@ -19,8 +19,8 @@ type reloadMetrics struct {
 }
 
 const (
-	reloadOK      = "ok"
-	reloadRefused = "refused"
+	reloadOK       = "ok"
+	reloadRejected = "rejected"
 )
 
 func (r *reloadMetrics) init(counter func(name, help string, labels ...string) *prometheus.CounterVec) {
@@ -31,7 +31,7 @@ func (r *reloadMetrics) init(counter func(name, help string, labels ...string) *
 	r.successful = gauge("config_last_reload_successful", "1 unless the last reload of the configuration was refused.")
 	r.succeeded = gauge("config_last_reload_success_timestamp_seconds", "When the configuration in force was loaded.")
 	r.total.WithLabelValues(reloadOK)
-	r.total.WithLabelValues(reloadRefused)
+	r.total.WithLabelValues(reloadRejected)
 }
 
 // began notes the first configuration.
@@ -46,7 +46,7 @@ func (m *metricSet) reloaded(err error, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.failed = err != nil; r.failed {
-		r.total.WithLabelValues(reloadRefused).Inc()
+		r.total.WithLabelValues(reloadRejected).Inc()
 		r.successful.Set(0)
 		return
 	}

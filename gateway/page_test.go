@@ -169,9 +169,9 @@ func TestMetricsAreNamedByTheConventionsAndSayTheLimits(t *testing.T) {
 	}
 	_, body := get(t, url+"/metrics")
 	for _, want := range []string{
-		`knockgw_limit{of="flow_table_entries"} 131072`, `knockgw_limit{of="knock_queue_length"} 512`, "knockgw_build_info{",
-		"knockgw_watchers 0", "knockgw_banned_sources 0", `knockgw_tcp_events_total{event="handshakes"}`, "knockgw_audit_lost_events_total 0",
-		"knockgw_configured_clients 2", `knockgw_ready{check="device"} 1`, `knockgw_ready{check="store"} 1`, `knockgw_limit{of="udp_sequences"} 4096`,
+		`knockgw_resource_limit{resource="flow_table_entries"} 131072`, `knockgw_resource_limit{resource="knock_queue_length"} 512`, "knockgw_build_info{",
+		"knockgw_trace_sessions 0", "knockgw_banned_sources 0", `knockgw_tcp_events_total{event="handshakes"}`, "knockgw_audit_dropped_events_total 0",
+		"knockgw_configured_clients 2", `knockgw_ready{check="device"} 1`, `knockgw_ready{check="store"} 1`, `knockgw_resource_limit{resource="udp_sequences"} 4096`,
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("%s is missing", want)

@@ -283,7 +283,7 @@ func TestAReloadThatIsRefusedChangesNothing(t *testing.T) {
 	s.goesOn()
 	l.talks(alice, homes[0], modeKnockAuth).goesOn()
 	want := map[string]float64{
-		"knockgw_config_last_reload_successful": 0, "knockgw_config_reloads_total{refused}": 2, "knockgw_config_reloads_total{ok}": 0,
+		"knockgw_config_last_reload_successful": 0, "knockgw_config_reloads_total{rejected}": 2, "knockgw_config_reloads_total{ok}": 0,
 	}
 	read(t, registry, want)
 	for _, line := range []string{"f.yaml:3: one", "f.yaml:9: two"} {
@@ -303,7 +303,7 @@ func TestAReloadThatIsRefusedChangesNothing(t *testing.T) {
 		t.Error(err)
 	}
 	read(t, registry, map[string]float64{
-		"knockgw_config_last_reload_successful": 1, "knockgw_config_reloads_total{refused}": 2, "knockgw_config_reloads_total{ok}": 1,
+		"knockgw_config_last_reload_successful": 1, "knockgw_config_reloads_total{rejected}": 2, "knockgw_config_reloads_total{ok}": 1,
 	})
 	s.goesOn()
 }
@@ -363,7 +363,7 @@ func TestAGatewayThatDoesNotRunIsNotReloaded(t *testing.T) {
 	if _, err := gw.Reload(cfg); !errors.Is(err, gateway.ErrNotRunning) {
 		t.Errorf("before Run: %v", err)
 	}
-	read(t, registry, map[string]float64{"knockgw_config_reloads_total{refused}": 0, "knockgw_config_reloads_total{ok}": 0})
+	read(t, registry, map[string]float64{"knockgw_config_reloads_total{rejected}": 0, "knockgw_config_reloads_total{ok}": 0})
 	if log.has("refused") || !log.has("starting or stopping") {
 		t.Error("the log calls that a configuration that was refused")
 	}

@@ -148,7 +148,7 @@ func (g *Gateway) unparked(q *packet.Packet, v admission.Verdict) {
 }
 
 // mutedReason is why the egress gate keeps a packet back.
-const mutedReason = "muted"
+const mutedReason = "egress"
 
 // Reasons are what a packet's reason may be in a capture and in what is explained, in order.
 func Reasons() []string {

@@ -9,11 +9,13 @@ import (
 	"github.com/knockgw/knockgw/auth"
 )
 
-// handshakeSeconds are the limits of the histogram's buckets: from a neighbour's handshake, which takes
-// a round trip and some microseconds of ours, to the default deadline and what lies beyond a longer one.
+// handshakeSeconds are the upper bounds of the histogram's buckets: from a
+// handshake in a local network, which takes a round trip and some microseconds of
+// processing, to the default deadline of 3 s and longer ones.
 var handshakeSeconds = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 3.5, 10}
 
-// Auth is a prometheus.Collector of authentications. Its methods are safe for concurrent use.
+// Auth is a prometheus.Collector of authentications. Its methods are safe for
+// concurrent use.
 type Auth struct {
 	results *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
@@ -22,13 +24,14 @@ type Auth struct {
 	listeners map[string][]Listener
 }
 
-// Listener is what Auth reads when it is asked: an auth.Listener.
+// Listener is read at each collection: an auth.Listener.
 type Listener interface {
-	// InHand is how many connections are neither refused nor accepted yet.
+	// InHand returns how many connections are handshaking, or authenticated and
+	// not accepted yet.
 	InHand() int
 }
 
-// NewAuth returns the collector of any number of services.
+// NewAuth returns a collector for any number of services.
 func NewAuth() *Auth {
 	return &Auth{
 		results: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -36,16 +39,16 @@ func NewAuth() *Auth {
 			Help: "TCP authentications, by service and result.",
 		}, []string{"service", "result"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: namespace, Name: "authentication_seconds",
-			Help:    "Time that TCP authentications took which succeeded, by service.",
+			Namespace: namespace, Name: "authentication_duration_seconds",
+			Help:    "Duration of successful TCP authentications, by service.",
 			Buckets: handshakeSeconds,
 		}, []string{"service"}),
 		listeners: make(map[string][]Listener),
 	}
 }
 
-// Authenticated counts an authentication that has ended, and the time that it took where it succeeded:
-// those that fail all take the same.
+// Authenticated counts a completed authentication, and records its duration if it
+// succeeded: failed ones all take the same time.
 func (a *Auth) Authenticated(service string, r auth.Result, took time.Duration) {
 	a.results.WithLabelValues(service, r.String()).Inc()
 	if r == auth.ResultOK {
@@ -53,12 +56,12 @@ func (a *Auth) Authenticated(service string, r auth.Result, took time.Duration) 
 	}
 }
 
-// Report returns the hook of this name of an auth.Listener's options.
+// Report returns the hook of that name for an auth.Listener's options.
 func (a *Auth) Report(service string) func(auth.Event) {
 	return func(e auth.Event) { a.Authenticated(service, e.Result, e.Took) }
 }
 
-// Watch adds a service's listener to those whose connections in hand are read on demand. It is watched
+// Watch adds a service's listener to those that are read at each collection,
 // until Forget.
 func (a *Auth) Watch(service string, l Listener) {
 	a.mu.Lock()
@@ -66,23 +69,23 @@ func (a *Auth) Watch(service string, l Listener) {
 	a.listeners[service] = append(a.listeners[service], l)
 }
 
-// Forget drops the counts of a service that is gone, and its listeners.
+// Forget removes the counts and the listeners of a service.
 func (a *Auth) Forget(service string) {
-	of := prometheus.Labels{"service": service}
-	a.results.DeletePartialMatch(of)
-	a.seconds.DeletePartialMatch(of)
+	labels := prometheus.Labels{"service": service}
+	a.results.DeletePartialMatch(labels)
+	a.seconds.DeletePartialMatch(labels)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.listeners, service)
 }
 
-var inHand = desc("connections_in_hand", "Connections that are neither refused nor accepted yet, by service.", "service")
+var handshakes = desc("handshakes_in_flight", "Connections handshaking, or authenticated and not accepted yet, by service.", "service")
 
 // Describe implements prometheus.Collector.
 func (a *Auth) Describe(ch chan<- *prometheus.Desc) {
 	a.results.Describe(ch)
 	a.seconds.Describe(ch)
-	ch <- inHand
+	ch <- handshakes
 }
 
 // Collect implements prometheus.Collector.
@@ -96,6 +99,6 @@ func (a *Auth) Collect(ch chan<- prometheus.Metric) {
 		for _, l := range listeners {
 			n += l.InHand()
 		}
-		ch <- prometheus.MustNewConstMetric(inHand, prometheus.GaugeValue, float64(n), service)
+		ch <- prometheus.MustNewConstMetric(handshakes, prometheus.GaugeValue, float64(n), service)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/knockgw/knockgw/metrics"
 )
 
-// The collectors of a guard and its listeners, in a program's own registry.
+// This example registers the collectors of a guard and its listeners.
 func Example() {
 	registry := prometheus.NewRegistry()
 	gate, auths := metrics.NewGate(), metrics.NewAuth()
@@ -51,15 +51,15 @@ func Example() {
 	}
 	// Output:
 	// knockgw_banned_sources
-	// knockgw_connections_in_hand
-	// knockgw_egress_muted_packets_total
+	// knockgw_deferred_syns
+	// knockgw_egress_dropped_packets_total
 	// knockgw_flow_table_entries
 	// knockgw_grants
 	// knockgw_half_open_flows
+	// knockgw_handshakes_in_flight
 	// knockgw_knock_queue_length
-	// knockgw_limit
 	// knockgw_packets_total
-	// knockgw_parked_syns
+	// knockgw_resource_limit
+	// knockgw_resource_used
 	// knockgw_sources
-	// knockgw_used
 }

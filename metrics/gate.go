@@ -10,14 +10,14 @@ import (
 
 const namespace = "knockgw"
 
-// Source is what a Gate reads when it is asked: an admission.Gate or a guard.Guard.
+// Source is read at each collection: an admission.Gate or a guard.Guard.
 type Source interface {
 	Stats() admission.Stats
 	Bounds() []admission.Bound
 }
 
-// Gate is a prometheus.Collector of what a gate decides: knocks, packets, flows and grants. Its methods
-// are safe for concurrent use.
+// Gate is a prometheus.Collector of a gate's knocks, packets, flows and grants.
+// Its methods are safe for concurrent use.
 type Gate struct {
 	knocks *prometheus.CounterVec
 
@@ -30,37 +30,38 @@ func NewGate() *Gate {
 	return &Gate{
 		knocks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "knocks_total",
-			Help: "Knocks decided, by method (empty when nobody's) and result.",
+			Help: "Knocks processed, by method (empty if no client matched) and result.",
 		}, []string{"method", "result"}),
 	}
 }
 
-// Knocked counts a knock. It is the hook of this name of the options of a gate or of a guard.
+// Knocked counts a knock. Pass it as the hook of that name in the options of a
+// gate or of a guard.
 func (g *Gate) Knocked(e admission.KnockEvent) {
 	g.knocks.WithLabelValues(e.Method, e.Result.String()).Inc()
 }
 
-// Watch names the gate whose counts are read on demand, in place of the one before. Until then there
-// are none but the knocks.
+// Watch sets the gate that is read at each collection. Before the first call
+// only knocks are collected.
 func (g *Gate) Watch(s Source) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.source = s
 }
 
-// The metrics that are read on demand.
+// The metrics that are read at each collection.
 var (
-	packets      = desc("packets_total", "Packets from outside, by verdict and reason.", "verdict", "reason")
-	muted        = desc("egress_muted_packets_total", "Packets of the stack that the egress gate kept back.")
-	flowEntries  = desc("flow_table_entries", "Flows in the gate's table, closing ones included.")
-	halfOpen     = desc("half_open_flows", "Flows of open services that have not authenticated.")
-	grants       = desc("grants", "Grants that knocks have earned and that are not over.")
-	sources      = desc("sources", "Addresses with grants, knocks or flows.")
-	knocksQueued = desc("knock_queue_length", "Knocks waiting to be decided.")
-	parked       = desc("parked_syns", "SYNs that wait for a knock to be decided.")
-	bans         = desc("banned_sources", "Sources shut out of open services.")
-	used         = desc("used", "How many there are, by what is limited; for a limit per client, source and the like, of the one that has the most.", "of")
-	limit        = desc("limit", "How many there may be, by what is limited.", "of")
+	packets       = desc("packets_total", "Packets received, by verdict and reason.", "verdict", "reason")
+	egressDropped = desc("egress_dropped_packets_total", "Packets of the TCP/IP stack that the egress gate dropped.")
+	flowEntries   = desc("flow_table_entries", "Flows in the flow table, including closing ones.")
+	halfOpen      = desc("half_open_flows", "Flows of open services that have not authenticated yet.")
+	grants        = desc("grants", "Active grants.")
+	sources       = desc("sources", "Source addresses with grants, knocks or flows.")
+	knocksQueued  = desc("knock_queue_length", "Knocks waiting to be processed.")
+	deferred      = desc("deferred_syns", "SYNs waiting for a knock to be processed.")
+	bans          = desc("banned_sources", "Sources banned from open services.")
+	resourceUsed  = desc("resource_used", "Usage of each limited resource; for a limit per client, source and so on, the highest usage of any of them.", "resource")
+	resourceLimit = desc("resource_limit", "Limit of each resource.", "resource")
 )
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -70,7 +71,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (g *Gate) Describe(ch chan<- *prometheus.Desc) {
 	g.knocks.Describe(ch)
-	for _, d := range []*prometheus.Desc{packets, muted, flowEntries, halfOpen, grants, sources, knocksQueued, parked, bans, used, limit} {
+	for _, d := range []*prometheus.Desc{packets, egressDropped, flowEntries, halfOpen, grants, sources, knocksQueued, deferred, bans, resourceUsed, resourceLimit} {
 		ch <- d
 	}
 }
@@ -84,27 +85,30 @@ func (g *Gate) Collect(ch chan<- prometheus.Metric) {
 	if source == nil {
 		return
 	}
+
 	s := source.Stats()
 	for _, p := range s.Packets {
 		ch <- prometheus.MustNewConstMetric(packets, prometheus.CounterValue, float64(p.Count), p.Action.String(), p.Reason)
 	}
-	ch <- prometheus.MustNewConstMetric(muted, prometheus.CounterValue, float64(s.Muted))
+	ch <- prometheus.MustNewConstMetric(egressDropped, prometheus.CounterValue, float64(s.Muted))
 	for _, m := range []struct {
 		desc  *prometheus.Desc
 		value int
 	}{
 		{flowEntries, s.Flows}, {halfOpen, s.HalfOpen}, {grants, s.Grants}, {sources, s.Sources}, {knocksQueued, s.KnocksQueued},
-		{parked, s.Parked}, {bans, s.Bans},
+		{deferred, s.Parked}, {bans, s.Bans},
 	} {
 		ch <- prometheus.MustNewConstMetric(m.desc, prometheus.GaugeValue, float64(m.value))
 	}
+
 	for _, b := range source.Bounds() {
-		Limited(ch, b.Of, b.Now, b.Most)
+		CollectUsage(ch, b.Of, b.Now, b.Most)
 	}
 }
 
-// Limited collects how full a table or queue is: of what, in words with underscores.
-func Limited(ch chan<- prometheus.Metric, of string, now, most int) {
-	ch <- prometheus.MustNewConstMetric(used, prometheus.GaugeValue, float64(now), of)
-	ch <- prometheus.MustNewConstMetric(limit, prometheus.GaugeValue, float64(most), of)
+// CollectUsage sends the usage and the limit of a resource, whose name is in
+// snake case.
+func CollectUsage(ch chan<- prometheus.Metric, resource string, used, limit int) {
+	ch <- prometheus.MustNewConstMetric(resourceUsed, prometheus.GaugeValue, float64(used), resource)
+	ch <- prometheus.MustNewConstMetric(resourceLimit, prometheus.GaugeValue, float64(limit), resource)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/knockgw/knockgw/metrics"
 )
 
-// gate is one whose counts are given.
+// gate is a source of fixed values.
 type gate admission.Stats
 
 func (g gate) Stats() admission.Stats { return admission.Stats(g) }
@@ -22,12 +22,12 @@ func (gate) Bounds() []admission.Bound {
 	return []admission.Bound{{Of: "grants", Now: 5, Most: 13}, {Of: "udp_sequences", Now: 1, Most: 22}}
 }
 
-// listener has so many connections in hand.
+// listener has a fixed number of handshakes in flight.
 type listener int
 
 func (l listener) InHand() int { return int(l) }
 
-func TestWhatIsCountedShowsUnderItsNames(t *testing.T) {
+func TestCollectorsExportAllMetrics(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
 	g, a := metrics.NewGate(), metrics.NewAuth()
 	registry.MustRegister(g, a)
@@ -46,23 +46,23 @@ func TestWhatIsCountedShowsUnderItsNames(t *testing.T) {
 	for name, want := range map[string]float64{
 		"knockgw_authentications_total{result=ok,service=ssh}":    1,
 		"knockgw_authentications_total{result=stale,service=ssh}": 1,
-		"knockgw_authentication_seconds{service=ssh}":             1, // how many, not how long
-		"knockgw_connections_in_hand{service=ssh}":                5,
+		"knockgw_authentication_duration_seconds{service=ssh}":    1, // how many, not how long
+		"knockgw_handshakes_in_flight{service=ssh}":               5,
 		"knockgw_knocks_total{method=udp,result=ok}":              1,
 		"knockgw_knocks_total{method=,result=unknown}":            1,
 		"knockgw_packets_total{reason=no-grant,verdict=drop}":     3,
-		"knockgw_egress_muted_packets_total{}":                    1,
+		"knockgw_egress_dropped_packets_total{}":                  1,
 		"knockgw_flow_table_entries{}":                            2,
 		"knockgw_half_open_flows{}":                               4,
 		"knockgw_grants{}":                                        5,
 		"knockgw_sources{}":                                       6,
 		"knockgw_knock_queue_length{}":                            7,
-		"knockgw_parked_syns{}":                                   8,
+		"knockgw_deferred_syns{}":                                 8,
 		"knockgw_banned_sources{}":                                9,
-		"knockgw_limit{of=grants}":                                13,
-		"knockgw_limit{of=udp_sequences}":                         22,
-		"knockgw_used{of=grants}":                                 5,
-		"knockgw_used{of=udp_sequences}":                          1,
+		"knockgw_resource_limit{resource=grants}":                 13,
+		"knockgw_resource_limit{resource=udp_sequences}":          22,
+		"knockgw_resource_used{resource=grants}":                  5,
+		"knockgw_resource_used{resource=udp_sequences}":           1,
 	} {
 		if value, ok := got[name]; !ok || value != want {
 			t.Errorf("%s is %v (%v), want %v", name, value, ok, want)
@@ -87,7 +87,8 @@ func TestWhatIsCountedShowsUnderItsNames(t *testing.T) {
 	}
 }
 
-// gather returns all values by name and labels; of a histogram, the number of its observations.
+// gather returns all values by name and labels; for a histogram, the number of
+// observations.
 func gather(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 	t.Helper()
 	families, err := registry.Gather()
@@ -108,7 +109,7 @@ func gather(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 	return all
 }
 
-func TestAGateThatIsNotWatchedYetHasItsKnocks(t *testing.T) {
+func TestGateCountsKnocksBeforeWatch(t *testing.T) {
 	g := metrics.NewGate()
 	g.Knocked(admission.KnockEvent{})
 	registry := prometheus.NewPedanticRegistry()

@@ -1,16 +1,17 @@
-// Package audit keeps the record of who was let in, and of who was not: one
-// line of JSON for each event, in a file that rotates.
+// Package audit records security events: who was admitted, who was denied, and
+// what operators did. Each event is one line of JSON in a file that rotates.
 //
 //	flows, gate --Add--> bounded queue --Run--> file, file.1 ... file.N
 //
-// It is a stream of its own, apart from the log, which is for finding faults:
-// the audit is for finding out, weeks later, who was where. It never makes its
-// callers wait, and nobody can fill a disk with it: the file's size, the number
-// of old ones and the events a second are bounded, and what was left out is
-// counted in the next line, which is made for that where no other comes. What
-// strangers do may take a part of the events only, and what an operator does is
-// never left out for it. Whatever a stranger may have had a hand in is
-// encoded as JSON, so that no control character of his reaches a terminal.
+// The audit is separate from the log: the log is for finding faults, the audit
+// for finding out weeks later who was connected. Add never blocks, and no
+// client or attacker can fill a disk: the file's size, the number of rotated
+// files and the events per second are bounded. Dropped events are counted in
+// the next line; if none follows, a line is written for the count alone.
+// Events that unauthorized hosts can cause get a small share of the rate, and
+// events of operators are never dropped for it. Text that a remote host may
+// have influenced is encoded as JSON, so that no control character reaches a
+// terminal.
 package audit
 
 import (
@@ -31,115 +32,117 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// A Kind says what an event is about.
+// A Kind is the type of an event.
 type Kind string
 
-// The kinds.
+// The kinds of events.
 const (
 	Start   Kind = "start"   // the gateway admits packets from now on
-	Stop    Kind = "stop"    // it no longer does
-	Reload  Kind = "reload"  // its configuration was changed
-	Knock   Kind = "knock"   // a knock made a grant
-	Refused Kind = "refused" // a known client's knock or authentication was refused
-	Session Kind = "session" // a flow that had been let in has ended
-	Ban     Kind = "ban"     // a source is shut out of the open services
-	Unban   Kind = "unban"   // an operator has ended bans
-	Revoke  Kind = "revoke"  // an operator has ended something else
-	Missing Kind = "missing" // nothing but how many events were left out
+	Stop    Kind = "stop"    // the gateway stopped
+	Reload  Kind = "reload"  // the configuration was reloaded, or rejected
+	Knock   Kind = "knock"   // a knock created a grant
+	Denied  Kind = "denied"  // a known client's knock or authentication failed
+	Session Kind = "session" // an admitted flow ended
+	Ban     Kind = "ban"     // a source was banned from the open services
+	Unban   Kind = "unban"   // an operator removed bans
+	Revoke  Kind = "revoke"  // an operator revoked grants or flows
+	Dropped Kind = "dropped" // only the number of dropped events
 )
 
-// whose is who brings about events of a kind.
-func (k Kind) whose() actor {
+// class returns the class of the actor that causes events of a kind.
+func (k Kind) class() class {
 	switch k {
 	case Start, Stop, Reload, Unban, Revoke:
 		return operators
-	case Ban, Refused:
-		return strangers
+	case Ban, Denied:
+		return anonymous
 	default:
 		return clients
 	}
 }
 
-// An actor is who brings an event about, which says how many there may be.
-type actor uint8
+// A class of actors has its own limit on events.
+type class uint8
 
 const (
-	operators actor = iota // as many as they like: they are few, and hold the socket or the process
+	operators class = iota // unlimited: they hold the socket or the process
 	clients
-	strangers // a part of what clients may
+	anonymous // a share of the clients' rate
 )
 
-// An Event is one line. Empty fields are left out.
+// An Event is one line of the audit. Empty fields are omitted.
 type Event struct {
-	Time     time.Time `json:"time"` // when it happened, or ended; set by Add where it is zero
+	Time     time.Time `json:"time"` // when it happened or ended; Add sets it if it is zero
 	Kind     Kind      `json:"event"`
 	Client   string    `json:"client,omitempty"`   // id
-	Source   string    `json:"source,omitempty"`   // address, with the port where there is a connection
+	Source   string    `json:"source,omitempty"`   // address, with the port of a connection
 	Service  string    `json:"service,omitempty"`  // name
 	Upstream string    `json:"upstream,omitempty"` // host:port
-	Method   string    `json:"method,omitempty"`   // of a knock, or the format of an authentication
-	// Seconds is how long a session was.
+	Method   string    `json:"method,omitempty"`   // of a knock, or the protocol of an authentication
+	// Seconds is the duration of a session.
 	Seconds float64 `json:"seconds,omitempty"`
-	// Received and Sent are a session's bytes from its client and to it.
+	// Received and Sent count a session's bytes from and to the client.
 	Received uint64 `json:"received,omitempty"`
 	Sent     uint64 `json:"sent,omitempty"`
-	Reason   string `json:"reason,omitempty"` // why it was refused, banned or ended; what a reload changed
+	Reason   string `json:"reason,omitempty"` // why it was denied, banned or ended; what a reload changed
 	Operator string `json:"operator,omitempty"`
 	// Until is when a ban ends.
 	Until time.Time `json:"until,omitzero"`
-	// ClockDifference is the client's clock less ours in seconds, where that is
-	// why it was refused.
+	// ClockDifference is the client's clock minus ours in seconds, if that is
+	// why the client was denied.
 	ClockDifference float64 `json:"clock_difference,omitempty"`
-	// Dropped is how many events before this one are missing.
+	// Dropped is the number of events dropped before this one.
 	Dropped uint64 `json:"dropped,omitempty"`
 }
 
 const (
-	// DefaultPerSecond is how many events a second are written, and burst for how
-	// many seconds' worth a busy moment may be ahead: 250 bytes each, so that the
-	// usual files hold the last half an hour of the worst that can be.
+	// DefaultPerSecond is the maximum rate of events, and burstSeconds the burst
+	// in seconds of that rate. An event has 250 bytes, so that the default files
+	// hold half an hour of the worst case.
 	DefaultPerSecond = 200
-	burst            = 10
-	// strangersPart is how much of that strangers may take, 5 a second: an attacker
-	// with many addresses can have each of them banned, whoever has overheard a
-	// message can have copies of it refused, and neither is to push the sessions out.
-	strangersPart = 40
-	// queued is how many events may wait for a slow disk, reserved how many places
-	// of these are kept for operators' events.
-	queued   = 4096
-	reserved = 64
-	// missingAfter is how long events that were left out wait for a line that
-	// counts them before they get one of their own.
-	missingAfter = 10 * time.Second
-	// maxText is how much of a text is kept, in bytes. A client id may have 64 KiB.
+	burstSeconds     = 10
+	// anonymousShare is the divisor of the rate for events that unauthorized
+	// hosts can cause, 5 per second: an attacker with many addresses can get each
+	// of them banned, and can replay messages that it captured. Neither must
+	// displace the sessions.
+	anonymousShare = 40
+	// maxQueued is how many events wait for a slow disk; reservedForOperators of
+	// these slots are kept for operators' events.
+	maxQueued            = 4096
+	reservedForOperators = 64
+	// flushAfter is how long dropped events wait for a line that counts them
+	// before they get one of their own.
+	flushAfter = 10 * time.Second
+	// maxText is the maximum length of a text, in bytes. A client ID may have
+	// 64 KiB.
 	maxText = 256
 )
 
-// A Log takes events. Its methods are safe for concurrent use.
+// A Log writes events. Its methods are safe for concurrent use.
 type Log struct {
-	out     io.WriteCloser
-	now     func() time.Time
-	limit   *rate.Limiter // of clients and strangers
-	bans    *rate.Limiter // of strangers, besides
-	events  chan Event
-	leftOut atomic.Uint64 // since the last line
-	lost    atomic.Uint64
-	failed  func(error)
-	running sync.Mutex // Run's
-	failing bool       // since Run has last written; its own
+	out            io.WriteCloser
+	now            func() time.Time
+	limit          *rate.Limiter // of clients and unauthorized hosts
+	anonymousLimit *rate.Limiter // of unauthorized hosts, in addition
+	events         chan Event
+	pending        atomic.Uint64 // dropped since the last line
+	dropped        atomic.Uint64
+	failed         func(error)
+	running        sync.Mutex // held by Run
+	failing        bool       // since the last successful write; used by Run only
 }
 
-// Options are the options of New.
+// Options configure a Log.
 type Options struct {
 	PerSecond int              // events; default DefaultPerSecond
 	Now       func() time.Time // default time.Now
-	// Failed is told of a failure to write, once until a line was written again.
-	// It may be nil.
+	// Failed is called when writing fails, once until a write succeeds again.
+	// Optional.
 	Failed func(error)
 }
 
-// New returns a Log that writes to out, each line in one Write, while Run runs,
-// and closes it in the end.
+// New returns a Log that writes to out while Run runs, each line in one Write,
+// and closes out at the end.
 func New(out io.WriteCloser, o Options) *Log {
 	if o.PerSecond <= 0 {
 		o.PerSecond = DefaultPerSecond
@@ -150,18 +153,19 @@ func New(out io.WriteCloser, o Options) *Log {
 	if o.Failed == nil {
 		o.Failed = func(error) {}
 	}
+
 	return &Log{
-		out: out, now: o.Now, limit: limiter(o.PerSecond), bans: limiter(max(1, o.PerSecond/strangersPart)),
-		events: make(chan Event, queued), failed: o.Failed,
+		out: out, now: o.Now, failed: o.Failed, events: make(chan Event, maxQueued),
+		limit: limiter(o.PerSecond), anonymousLimit: limiter(max(1, o.PerSecond/anonymousShare)),
 	}
 }
 
 func limiter(perSecond int) *rate.Limiter {
-	return rate.NewLimiter(rate.Limit(perSecond), perSecond*burst)
+	return rate.NewLimiter(rate.Limit(perSecond), perSecond*burstSeconds)
 }
 
-// Add takes an event, or counts it as left out. It never waits. A nil Log takes
-// nothing.
+// Add queues an event, or drops and counts it. It never blocks. On a nil Log it
+// does nothing.
 func (l *Log) Add(e Event) {
 	if l == nil {
 		return
@@ -169,83 +173,94 @@ func (l *Log) Add(e Event) {
 	if e.Time.IsZero() {
 		e.Time = l.now()
 	}
-	who := e.Kind.whose()
-	now := time.Now()
-	if who == strangers && !l.bans.AllowN(now, 1) || who != operators && (!l.limit.AllowN(now, 1) || len(l.events) >= queued-reserved) {
-		l.leave(1)
+	if !l.allow(e.Kind.class()) {
+		l.drop(1)
 		return
 	}
 	select {
 	case l.events <- e:
 	default:
-		l.leave(1)
+		l.drop(1)
 	}
 }
 
-func (l *Log) leave(n uint64) {
-	l.leftOut.Add(n)
-	l.lost.Add(n)
+// allow reports whether the limits permit one more event of a class.
+func (l *Log) allow(c class) bool {
+	if c == operators {
+		return true
+	}
+	now := time.Now()
+	if c == anonymous && !l.anonymousLimit.AllowN(now, 1) {
+		return false
+	}
+	return l.limit.AllowN(now, 1) && len(l.events) < maxQueued-reservedForOperators
 }
 
-// Lost is how many events were left out so far, or could not be written.
-func (l *Log) Lost() uint64 {
+func (l *Log) drop(n uint64) {
+	l.pending.Add(n)
+	l.dropped.Add(n)
+}
+
+// Dropped returns how many events were dropped so far or could not be written.
+func (l *Log) Dropped() uint64 {
 	if l == nil {
 		return 0
 	}
-	return l.lost.Load()
+	return l.dropped.Load()
 }
 
-// Queued is how many events wait to be written, and how many may.
-func (l *Log) Queued() (now, most int) {
+// Queued returns how many events wait to be written, and how many may.
+func (l *Log) Queued() (used, limit int) {
 	if l == nil {
-		return 0, queued
+		return 0, maxQueued
 	}
-	return len(l.events), queued
+	return len(l.events), maxQueued
 }
 
-// Taken is how much of the allowance for a busy moment is used up: events that may
-// be written beyond so many a second.
-func (l *Log) Taken() (now, most int) {
+// Burst returns how much of the burst allowance is used: events above the
+// sustained rate.
+func (l *Log) Burst() (used, limit int) {
 	if l == nil {
-		return 0, DefaultPerSecond * burst
+		return 0, DefaultPerSecond * burstSeconds
 	}
 	return l.limit.Burst() - int(l.limit.TokensAt(time.Now())), l.limit.Burst()
 }
 
-// Run writes events until ctx ends, then those that wait, and closes the file.
-// It returns the first error of writing; it goes on all the same, for a disk may
-// have room again.
+// Run writes events until ctx ends, then those still queued, and closes the
+// output. It continues after a write error, because a full disk may get space
+// again, and returns the first error.
 func (l *Log) Run(ctx context.Context) error {
 	l.running.Lock()
 	defer l.running.Unlock()
+
 	var first error
-	tick := time.NewTicker(missingAfter)
+	tick := time.NewTicker(flushAfter)
 	defer tick.Stop()
 	for {
 		select {
 		case e := <-l.events:
 			first = cmp.Or(first, l.write(e))
 		case <-tick.C:
-			first = cmp.Or(first, l.tell())
+			first = cmp.Or(first, l.flush())
 		case <-ctx.Done():
 			for {
 				select {
 				case e := <-l.events:
 					first = cmp.Or(first, l.write(e))
 				default:
-					return errors.Join(cmp.Or(first, l.tell()), l.out.Close())
+					return errors.Join(cmp.Or(first, l.flush()), l.out.Close())
 				}
 			}
 		}
 	}
 }
 
-// tell writes how many events are missing, if any are.
-func (l *Log) tell() error {
-	if l.leftOut.Load() == 0 {
+// flush writes the number of dropped events, if there are any.
+func (l *Log) flush() error {
+	if l.pending.Load() == 0 {
 		return nil
 	}
-	return l.write(Event{Time: l.now(), Kind: Missing})
+	return l.write(Event{Time: l.now(), Kind: Dropped})
 }
 
 // write writes one line.
@@ -255,31 +270,33 @@ func (l *Log) write(e Event) error {
 			*s = (*s)[:maxText] + "..."
 		}
 	}
-	left := l.leftOut.Swap(0)
-	e.Dropped = left
+
+	dropped := l.pending.Swap(0)
+	e.Dropped = dropped
 	line, err := json.Marshal(e)
 	if err == nil {
-		_, err = l.out.Write(append(escaped(line), '\n'))
+		_, err = l.out.Write(append(escape(line), '\n'))
 	}
-	if err != nil {
-		l.leftOut.Add(left)
-		if e.Kind != Missing {
-			l.leave(1)
-		}
-		err = fmt.Errorf("audit: %w", err)
-		if !l.failing {
-			l.failed(err)
-		}
-		l.failing = true
-		return err
+	if err == nil {
+		l.failing = false
+		return nil
 	}
-	l.failing = false
-	return nil
+
+	l.pending.Add(dropped)
+	if e.Kind != Dropped {
+		l.drop(1)
+	}
+	err = fmt.Errorf("audit: %w", err)
+	if !l.failing {
+		l.failed(err)
+	}
+	l.failing = true
+	return err
 }
 
-// escaped returns a line of JSON with what JSON allows in a string and a terminal
-// may obey escaped: controls like U+009B, and what turns the direction of writing.
-func escaped(line []byte) []byte {
+// escape escapes what JSON permits in a string but a terminal may interpret:
+// control characters like U+009B, and those that change the direction of text.
+func escape(line []byte) []byte {
 	hidden := func(r rune) bool { return !unicode.IsPrint(r) }
 	if !bytes.ContainsFunc(line, hidden) {
 		return line

@@ -70,7 +70,7 @@ func after(t *testing.T, s *sink, o Options, add func(l *Log)) (*Log, error) {
 	return l, err
 }
 
-func TestEveryEventIsOneLineOfJSON(t *testing.T) {
+func TestEventIsOneLineOfJSON(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s sink
 		_, err := after(t, &s, Options{}, func(l *Log) {
@@ -93,12 +93,12 @@ func TestEveryEventIsOneLineOfJSON(t *testing.T) {
 	})
 }
 
-func TestWhatStrangersHadAHandInIsEscapedAndCut(t *testing.T) {
+func TestLogEscapesAndTruncatesText(t *testing.T) {
 	const client = "a\x1b[2J\nb\x00\x7f\u009b2J\u202e\U000e0001ü"
 	synctest.Test(t, func(t *testing.T) {
 		var s sink
 		if _, err := after(t, &s, Options{}, func(l *Log) {
-			l.Add(Event{Kind: Refused, Client: client, Reason: strings.Repeat("x", 1<<16)})
+			l.Add(Event{Kind: Denied, Client: client, Reason: strings.Repeat("x", 1<<16)})
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -111,12 +111,12 @@ func TestWhatStrangersHadAHandInIsEscapedAndCut(t *testing.T) {
 	})
 }
 
-func TestTooManyEventsAreLeftOutAndCountedInTheNextLine(t *testing.T) {
+func TestLogCountsDroppedEventsInNextLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s sink
 		const most = 3
 		l, err := after(t, &s, Options{PerSecond: most}, func(l *Log) {
-			for range most*burst + 5 {
+			for range most*burstSeconds + 5 {
 				l.Add(Event{Kind: Knock})
 			}
 			time.Sleep(time.Second)
@@ -126,8 +126,8 @@ func TestTooManyEventsAreLeftOutAndCountedInTheNextLine(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := s.lines(t)
-		if len(got) != most*burst+1 || l.Lost() != 5 {
-			t.Fatalf("%d lines, %d lost", len(got), l.Lost())
+		if len(got) != most*burstSeconds+1 || l.Dropped() != 5 {
+			t.Fatalf("%d lines, %d lost", len(got), l.Dropped())
 		}
 		if got[0].Dropped != 5 { // it was written after they were left out
 			t.Errorf("the first line says that %d are missing", got[0].Dropped)
@@ -135,7 +135,7 @@ func TestTooManyEventsAreLeftOutAndCountedInTheNextLine(t *testing.T) {
 	})
 }
 
-func TestAFullDiskIsSaidOnceAndRecordingGoesOn(t *testing.T) {
+func TestLogReportsWriteFailureOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sink{fail: errors.New("no space left on device")}
 		said := 0
@@ -157,21 +157,21 @@ func TestAFullDiskIsSaidOnceAndRecordingGoesOn(t *testing.T) {
 		if err == nil || strings.Count(err.Error(), "no space") != 1 {
 			t.Errorf("%v", err)
 		}
-		if got := s.lines(t); len(got) != 1 || got[0].Dropped != 2 || l.Lost() != 2 {
-			t.Errorf("%s, %d lost", s.String(), l.Lost())
+		if got := s.lines(t); len(got) != 1 || got[0].Dropped != 2 || l.Dropped() != 2 {
+			t.Errorf("%s, %d lost", s.String(), l.Dropped())
 		}
 	})
 }
 
-func TestNoLogIsALogThatTakesNothing(t *testing.T) {
+func TestNilLogDoesNothing(t *testing.T) {
 	var l *Log
 	l.Add(Event{Kind: Knock})
-	if l.Lost() != 0 {
+	if l.Dropped() != 0 {
 		t.Error("it lost something")
 	}
 }
 
-func TestAFileIsSetAsideWhenItIsFullAndTheOldestGoes(t *testing.T) {
+func TestFileRotatesWhenFull(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "audit.log")
 	f, err := OpenFile(FileOptions{Path: path, MaxBytes: 10, Keep: 2})
@@ -202,7 +202,7 @@ func TestAFileIsSetAsideWhenItIsFullAndTheOldestGoes(t *testing.T) {
 	}
 }
 
-func TestAFileIsGoneOnWithAfterARestart(t *testing.T) {
+func TestFileAppendsAfterRestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	for range 2 {
 		f, err := OpenFile(FileOptions{Path: path})
@@ -221,7 +221,7 @@ func TestAFileIsGoneOnWithAfterARestart(t *testing.T) {
 	}
 }
 
-func TestAFileThatCannotBeSetAsideGrowsNoFurther(t *testing.T) {
+func TestFileStopsGrowingIfItCannotRotate(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "audit.log")
 	f, err := OpenFile(FileOptions{Path: path, MaxBytes: 4, Keep: 1})
@@ -254,7 +254,7 @@ func TestAFileThatCannotBeSetAsideGrowsNoFurther(t *testing.T) {
 	}
 }
 
-func TestAFileThatSomebodyElseMovedOrRemovedIsMadeAnew(t *testing.T) {
+func TestFileReopensAfterRename(t *testing.T) {
 	for _, one := range []struct {
 		name string
 		do   func(path string) error
@@ -300,7 +300,7 @@ func TestAFileThatSomebodyElseMovedOrRemovedIsMadeAnew(t *testing.T) {
 	}
 }
 
-func TestAfterHalfALineOfACrashTheNextHasALineOfItsOwn(t *testing.T) {
+func TestFileSeparatesPartialLine(t *testing.T) {
 	for _, one := range []struct{ before, want string }{
 		{"", "new\n"}, {"old\n", "old\nnew\n"}, {"ol", "ol\nnew\n"},
 	} {
@@ -324,7 +324,7 @@ func TestAfterHalfALineOfACrashTheNextHasALineOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestAFileSetAsideWithHalfALineLeavesNoneToTheNext(t *testing.T) {
+func TestFileRotatesPartialLineAway(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	if err := os.WriteFile(path, []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
@@ -344,7 +344,7 @@ func TestAFileSetAsideWithHalfALineLeavesNoneToTheNext(t *testing.T) {
 	}
 }
 
-func TestAFloodOfEventsFillsAsManyFilesAsThereMayBeAndNoMore(t *testing.T) {
+func TestFileBoundsTotalSize(t *testing.T) {
 	dir := t.TempDir()
 	const size, keep, lines = 1 << 12, 2, 2000
 	f, err := OpenFile(FileOptions{Path: filepath.Join(dir, "audit.log"), MaxBytes: size, Keep: keep})
@@ -380,7 +380,7 @@ func TestAFloodOfEventsFillsAsManyFilesAsThereMayBeAndNoMore(t *testing.T) {
 	}
 }
 
-func TestEventsThatAreLeftOutAtTheEndOfAFloodGetALineOfTheirOwn(t *testing.T) {
+func TestLogWritesLineForDroppedEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s sink
 		l := New(&s, Options{})
@@ -399,16 +399,16 @@ func TestEventsThatAreLeftOutAtTheEndOfAFloodGetALineOfTheirOwn(t *testing.T) {
 			return n
 		}
 		written := len(s.lines(t))
-		if want := DefaultPerSecond / strangersPart * burst; written != want || counted() != 0 {
+		if want := DefaultPerSecond / anonymousShare * burstSeconds; written != want || counted() != 0 {
 			t.Errorf("%d bans were written, want %d; and %d were left out", written, want, counted())
 		}
-		time.Sleep(missingAfter + time.Second)
+		time.Sleep(flushAfter + time.Second)
 		synctest.Wait()
 		got := s.lines(t)
-		if len(got) != written+1 || got[written].Kind != Missing || counted() != events-written {
+		if len(got) != written+1 || got[written].Kind != Dropped || counted() != events-written {
 			t.Errorf("%d lines, %d left out", len(got), counted())
 		}
-		time.Sleep(10 * missingAfter)
+		time.Sleep(10 * flushAfter)
 		synctest.Wait()
 		if len(s.lines(t)) != written+1 {
 			t.Error("it was said again")
@@ -420,12 +420,12 @@ func TestEventsThatAreLeftOutAtTheEndOfAFloodGetALineOfTheirOwn(t *testing.T) {
 	})
 }
 
-func TestWhatOperatorsDoIsWrittenWhateverOthersDo(t *testing.T) {
+func TestLogNeverDropsOperatorEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s sink
 		l, err := after(t, &s, Options{}, func(l *Log) {
-			for range 2 * queued {
-				l.Add(Event{Kind: Refused})
+			for range 2 * maxQueued {
+				l.Add(Event{Kind: Denied})
 				l.Add(Event{Kind: Session})
 			}
 			for _, k := range []Kind{Start, Reload, Revoke, Unban, Stop} {
@@ -440,19 +440,19 @@ func TestWhatOperatorsDoIsWrittenWhateverOthersDo(t *testing.T) {
 			switch {
 			case e.Operator != "":
 				operators++
-			case e.Kind == Refused:
+			case e.Kind == Denied:
 				refused++
 			case e.Kind == Session:
 				sessions++
 			}
 		}
-		if operators != 5 || refused != DefaultPerSecond/strangersPart*burst || sessions < refused {
+		if operators != 5 || refused != DefaultPerSecond/anonymousShare*burstSeconds || sessions < refused {
 			t.Errorf("%d of operators, %d refusals, %d sessions", operators, refused, sessions)
 		}
-		if n, most := l.Taken(); n == 0 || n > most {
+		if n, most := l.Burst(); n == 0 || n > most {
 			t.Errorf("%d of %d are taken", n, most)
 		}
-		if n, most := l.Queued(); n != 0 || most != queued {
+		if n, most := l.Queued(); n != 0 || most != maxQueued {
 			t.Errorf("%d of %d wait", n, most)
 		}
 	})

@@ -8,35 +8,35 @@ import (
 )
 
 const (
-	// DefaultMaxBytes is how large a file grows before it is set aside.
+	// DefaultMaxBytes is the size at which a file is rotated.
 	DefaultMaxBytes = 64 << 20
-	// DefaultKeep is how many files are kept besides the one being written.
+	// DefaultKeep is how many rotated files are kept.
 	DefaultKeep = 4
 
-	mode = 0o640 // for the group that reads logs, and nobody else
+	mode = 0o640 // readable by the group that reads logs
 )
 
-// FileOptions say where the record is kept. Never are there more than Keep + 1
-// files of MaxBytes each.
+// FileOptions configure a File. There are at most Keep + 1 files of MaxBytes
+// each.
 type FileOptions struct {
 	Path     string
 	MaxBytes int64 // default DefaultMaxBytes
 	Keep     int   // default DefaultKeep; negative for none
 }
 
-// A File is a file that is set aside when it is full: path becomes path.1, which
-// becomes path.2, and the oldest goes. Where somebody else has moved or
-// removed it (logrotate, say), it is made anew with the next line, and nobody needs
-// to be told. It is for one goroutine.
+// A File rotates when it is full: path becomes path.1, which becomes path.2, and
+// the oldest is removed. If another process (logrotate, for example) moves or
+// removes the file, the next line creates a new one, without any notification.
+// It is not safe for concurrent use.
 type File struct {
 	o    FileOptions
 	f    *os.File
 	info os.FileInfo // of f
 	size int64
-	torn bool // a part of a line is at its end, which could not be taken back
+	torn bool // ends in a partial line that could not be truncated
 }
 
-// OpenFile opens the file for appending, or makes it.
+// OpenFile opens a file for appending, and creates it if necessary.
 func OpenFile(o FileOptions) (*File, error) {
 	if o.MaxBytes <= 0 {
 		o.MaxBytes = DefaultMaxBytes
@@ -64,13 +64,14 @@ func (f *File) open() error {
 		return errors.Join(err, file.Close())
 	}
 	f.f, f.info, f.size = file, info, info.Size()
-	f.torn = f.size > 0 && torn(f.o.Path, f.size)
+	f.torn = f.size > 0 && endsMidLine(f.o.Path, f.size)
 	return nil
 }
 
-// torn tells whether a file ends within a line, as it does when the power has failed. One
-// that cannot be read is taken for whole: to write it takes less.
-func torn(path string, size int64) bool {
+// endsMidLine reports whether a file ends within a line, as after a power
+// failure. It assumes not if the file cannot be read: writing takes fewer
+// permissions.
+func endsMidLine(path string, size int64) bool {
 	file, err := os.Open(path)
 	if err != nil {
 		return false
@@ -81,12 +82,13 @@ func torn(path string, size int64) bool {
 	return err == nil && last[0] != '\n'
 }
 
-// follow makes sure that what is open is what the path names, and knows its size.
-func (f *File) follow() error {
+// reopen opens the file again if the path no longer names it, and updates its
+// size.
+func (f *File) reopen() error {
 	if f.f != nil {
 		info, err := os.Stat(f.o.Path)
 		if err == nil && os.SameFile(info, f.info) {
-			f.size = info.Size() // less than before, where it was copied and truncated
+			f.size = info.Size() // smaller than before if it was copied and truncated
 			f.torn = f.torn && f.size > 0
 			return nil
 		}
@@ -97,17 +99,19 @@ func (f *File) follow() error {
 	return f.open()
 }
 
-// Write appends a line. If it would make the file too large, the file is set
-// aside first; a line is never cut. After an error the next line tries anew.
+// Write appends a line, and rotates first if the file would become too large; a
+// line is never split. After an error the next Write tries again.
 func (f *File) Write(line []byte) (int, error) {
-	if err := f.follow(); err != nil {
+	if err := f.reopen(); err != nil {
 		return 0, err
 	}
+
 	if f.size > 0 && f.size+int64(len(line)) > f.o.MaxBytes {
 		if err := f.rotate(); err != nil {
 			return 0, err
 		}
 	}
+
 	if f.torn {
 		if _, err := f.f.Write([]byte{'\n'}); err != nil {
 			return 0, err
@@ -115,14 +119,15 @@ func (f *File) Write(line []byte) (int, error) {
 		f.torn = false
 		f.size++
 	}
+
 	n, err := f.f.Write(line)
-	if err != nil && n > 0 { // the disk is full: no reader is to find half a line
+	if err != nil && n > 0 { // the disk is full: leave no partial line
 		f.torn = f.f.Truncate(f.size) != nil
 	}
 	return n, err
 }
 
-// rotate sets the file aside and begins the next.
+// rotate renames the files and opens a new one.
 func (f *File) rotate() error {
 	if err := f.Close(); err != nil {
 		return err
@@ -140,7 +145,7 @@ func (f *File) rotate() error {
 	return f.open()
 }
 
-// name is the i-th file's, 0 being the one that is written.
+// name returns the name of the i-th file; 0 is the one being written.
 func (f *File) name(i int) string {
 	if i == 0 {
 		return f.o.Path

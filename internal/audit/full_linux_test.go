@@ -14,7 +14,7 @@ import (
 )
 
 // A disk that is truly full: it takes a part of a line and no more.
-func TestOnAFullDiskThereIsNoHalfALine(t *testing.T) {
+func TestFileKeepsWholeLinesOnFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	const size = 64 << 10
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=65536"); err != nil {
@@ -60,11 +60,11 @@ func TestOnAFullDiskThereIsNoHalfALine(t *testing.T) {
 		}
 		// The last may be the one that says how many are missing: it is shorter, and
 		// fits if there is room for it by chance.
-		if e.Kind != Missing {
+		if e.Kind != Dropped {
 			lines++
 		}
 	}
-	if said != 1 || lines+int(l.Lost()) != events {
-		t.Errorf("%d lines, %d lost, said %d times", lines, l.Lost(), said)
+	if said != 1 || lines+int(l.Dropped()) != events {
+		t.Errorf("%d lines, %d lost, said %d times", lines, l.Dropped(), said)
 	}
 }

@@ -92,11 +92,11 @@ func TestAuditSurvivesFullDiskAndRotation(t *testing.T) {
 	_ = os.WriteFile(ballast, make([]byte, 1<<16), 0o600) // as much of it as there is room for
 	const tries = 100                                     // what fits into the block that was begun, and more
 	for range tries {
-		if visit(); g.Metrics()["knockgw_audit_lost_events_total"] > 0 {
+		if visit(); g.Metrics()["knockgw_audit_dropped_events_total"] > 0 {
 			break
 		}
 	}
-	if lost := g.Metrics()["knockgw_audit_lost_events_total"]; lost == 0 {
+	if lost := g.Metrics()["knockgw_audit_dropped_events_total"]; lost == 0 {
 		t.Error("on a full disk no event was lost")
 	}
 	if err := os.Remove(ballast); err != nil {

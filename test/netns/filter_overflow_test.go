@@ -37,8 +37,8 @@ func TestFilterOverflowAdmitsClients(t *testing.T) {
 	gateway := site.Start(t)
 	crowded := func(want float64) {
 		t.Helper()
-		if got, ok := gateway.Metrics()["knockgw_filter_crowded"]; !ok || got != want {
-			t.Errorf("knockgw_filter_crowded is %v, want %v", got, want)
+		if got, ok := gateway.Metrics()["knockgw_filter_overflow"]; !ok || got != want {
+			t.Errorf("knockgw_filter_overflow is %v, want %v", got, want)
 		}
 	}
 	crowded(0)

@@ -164,8 +164,8 @@ func TestReloadUnderTraffic(t *testing.T) {
 			t.Errorf("reload ended with %d:\n%s", code, out)
 		}
 		m := g.Metrics()
-		if m["knockgw_config_last_reload_successful"] != 0 || m[`knockgw_config_reloads_total{result="refused"}`] != 2 {
-			t.Errorf("the metrics say %v, %v", m["knockgw_config_last_reload_successful"], m[`knockgw_config_reloads_total{result="refused"}`])
+		if m["knockgw_config_last_reload_successful"] != 0 || m[`knockgw_config_reloads_total{result="rejected"}`] != 2 {
+			t.Errorf("the metrics say %v, %v", m["knockgw_config_last_reload_successful"], m[`knockgw_config_reloads_total{result="rejected"}`])
 		}
 		goOn()
 		for _, d := range all {

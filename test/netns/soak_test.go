@@ -276,7 +276,7 @@ func (d *day) hasARecord(t *testing.T) {
 			return e.Kind == audit.Session && e.Client == "carol" && e.Reason == "killed"
 		},
 		"Dave's clock": func(e audit.Event) bool {
-			return e.Kind == audit.Refused && e.Client == "dave" && e.ClockDifference < -daveBehind.Seconds()+1 && e.ClockDifference > -daveBehind.Seconds()-2
+			return e.Kind == audit.Denied && e.Client == "dave" && e.ClockDifference < -daveBehind.Seconds()+1 && e.ClockDifference > -daveBehind.Seconds()-2
 		},
 		"the revocation": func(e audit.Event) bool { return e.Kind == audit.Revoke && e.Client == "alice" && e.Operator != "" },
 		"Alice's long session": func(e audit.Event) bool {

@@ -269,7 +269,7 @@ func TestThousandReloadsUnderLoad(t *testing.T) {
 	}
 	b.end(t)
 	m := o.gateway.Metrics()
-	if done, not := m[`knockgw_config_reloads_total{result="ok"}`], m[`knockgw_config_reloads_total{result="refused"}`]; int(done) != o.reloaded || int(not) != o.refused {
+	if done, not := m[`knockgw_config_reloads_total{result="ok"}`], m[`knockgw_config_reloads_total{result="rejected"}`]; int(done) != o.reloaded || int(not) != o.refused {
 		t.Errorf("the metrics have %v reloads and %v that were refused, and there were %d and %d", done, not, o.reloaded, o.refused)
 	}
 }

@@ -198,15 +198,15 @@ func (b *besieged) look(t *testing.T) {
 	b.goroutines = max(b.goroutines, m["go_goroutines"])
 	tables := 0
 	for sample, limit := range m {
-		of, ok := strings.CutPrefix(sample, "knockgw_limit{of=")
+		of, ok := strings.CutPrefix(sample, "knockgw_resource_limit{resource=")
 		if !ok {
 			continue
 		}
 		tables++
-		if has, ok := m["knockgw_used{of="+of]; !ok || has > limit || limit <= 0 {
+		if has, ok := m["knockgw_resource_used{resource="+of]; !ok || has > limit || limit <= 0 {
 			t.Errorf("%s is %v of %v (%v)", of, has, limit, ok)
 		}
-		b.fullest[of] = max(b.fullest[of], m["knockgw_used{of="+of]/limit)
+		b.fullest[of] = max(b.fullest[of], m["knockgw_resource_used{resource="+of]/limit)
 	}
 	if tables == 0 {
 		t.Fatal("the metrics have no limits")

@@ -84,7 +84,7 @@ func (d *day) watchesAScan(t *testing.T) {
 		}
 	}
 	for range 200 { // the trace says nothing until there is something
-		if d.gateway.Metrics()["knockgw_watchers"] == 2 {
+		if d.gateway.Metrics()["knockgw_trace_sessions"] == 2 {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
