@@ -122,13 +122,13 @@ func TestATapKeepsTheBeginningOfEachPacketAndCountsWhatItLeavesOut(t *testing.T)
 	e := &Event{Packet: syn(t, "10.1.2.2", "10.77.0.1"), Verdict: "drop", Reason: "no-grant"}
 	e.Length = len(e.Packet.Data)
 	for range 5 {
-		tap.Offer(e)
+		tap.Enqueue(e)
 	}
-	if tap.Untold() != 3 {
-		t.Errorf("%d are told of by no record, not 3", tap.Untold())
+	if tap.Unreported() != 3 {
+		t.Errorf("%d are told of by no record, not 3", tap.Unreported())
 	}
 	first, err := tap.Next(t.Context())
-	if err != nil || len(first.Data) != 24 || first.Length != e.Length || first.Verdict != "drop" || first.Missed != 0 {
+	if err != nil || len(first.Data) != 24 || first.Length != e.Length || first.Verdict != "drop" || first.Dropped != 0 {
 		t.Fatalf("%+v, %v", first, err)
 	}
 	if !bytes.Equal(first.Data, e.Packet.Data[:24]) {
@@ -138,9 +138,9 @@ func TestATapKeepsTheBeginningOfEachPacketAndCountsWhatItLeavesOut(t *testing.T)
 	if _, err := tap.Next(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	tap.Offer(e)
-	if r, err := tap.Next(t.Context()); err != nil || r.Missed != 3 || tap.Missed() != 3 || tap.Untold() != 0 {
-		t.Errorf("3 were left out: %d said, %d counted, %v", r.Missed, tap.Missed(), err)
+	tap.Enqueue(e)
+	if r, err := tap.Next(t.Context()); err != nil || r.Dropped != 3 || tap.Dropped() != 3 || tap.Unreported() != 0 {
+		t.Errorf("3 were left out: %d said, %d counted, %v", r.Dropped, tap.Dropped(), err)
 	}
 	tap.Close()
 	if _, err := tap.Next(t.Context()); !errors.Is(err, io.EOF) {
@@ -150,7 +150,7 @@ func TestATapKeepsTheBeginningOfEachPacketAndCountsWhatItLeavesOut(t *testing.T)
 
 func TestATapIsBoundedWhateverIsAskedFor(t *testing.T) {
 	tap := NewTap(TapOptions{Snaplen: 1 << 30, Queue: 1 << 30})
-	if tap.Snaplen() != MaxSnaplen || cap(tap.records) > maxQueued/MaxSnaplen {
+	if tap.Snaplen() != MaxSnaplen || cap(tap.records) > maxQueueBytes/MaxSnaplen {
 		t.Errorf("%d bytes, %d times", tap.Snaplen(), cap(tap.records))
 	}
 }
@@ -162,9 +162,9 @@ func TestNothingIsAllocatedForWhatDoesNotFitOrIsLeftOut(t *testing.T) {
 	}
 	e := &Event{Packet: syn(t, "10.1.2.2", "10.77.0.1"), Verdict: "drop", Reason: "no-grant"}
 	unfit, full := NewTap(TapOptions{Filter: f}), NewTap(TapOptions{Queue: 1})
-	full.Offer(e)
+	full.Enqueue(e)
 	for name, tap := range map[string]*Tap{"unfit": unfit, "full": full} {
-		if n := testing.AllocsPerRun(100, func() { tap.Offer(e) }); n != 0 && !raceEnabled {
+		if n := testing.AllocsPerRun(100, func() { tap.Enqueue(e) }); n != 0 && !raceEnabled {
 			t.Errorf("%s: %v allocations", name, n)
 		}
 	}
@@ -194,7 +194,7 @@ func someRecords(t *testing.T) []Record {
 	in, out := syn(t, "10.1.2.2", "10.77.0.1").Data, syn(t, "fd77::1", "fd01:2::2").Data
 	return []Record{
 		{Time: at, Data: in, Length: len(in), Verdict: "drop", Reason: "no-grant"},
-		{Time: at.Add(time.Second), Data: out[:40], Length: 1500, Out: true, Verdict: "pass", Reason: "flow", Missed: 7},
+		{Time: at.Add(time.Second), Data: out[:40], Length: 1500, Out: true, Verdict: "pass", Reason: "flow", Dropped: 7},
 	}
 }
 
@@ -222,7 +222,7 @@ func TestAKnockIsKeptWholeWhateverTheSnaplen(t *testing.T) {
 		{datagram(142), "hold", "parked", 60},
 		{syn(t, "10.1.2.2", "10.77.0.1"), "hold", "knock", 40},
 	} {
-		tap.Offer(&Event{Packet: c.packet, Length: len(c.packet.Data), Verdict: c.verdict, Reason: c.reason})
+		tap.Enqueue(&Event{Packet: c.packet, Length: len(c.packet.Data), Verdict: c.verdict, Reason: c.reason})
 		r, err := tap.Next(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -339,7 +339,7 @@ func TestWhatUnpacksToMuchIsReadPieceByPiece(t *testing.T) {
 			_, err = r.Next()
 		}
 		runtime.ReadMemStats(&after)
-		if took := after.TotalAlloc - before.TotalAlloc; !strings.Contains(err.Error(), errTooMuch.Error()) || took > little {
+		if took := after.TotalAlloc - before.TotalAlloc; !strings.Contains(err.Error(), errTooLarge.Error()) || took > little {
 			t.Errorf("%s: %d bytes take %d, and end with %v", name, len(packed), took, err)
 		}
 	}

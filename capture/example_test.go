@@ -27,7 +27,7 @@ func Example() {
 		data := packettest.SYN(netip.MustParseAddrPort("192.0.2.7:40000"), netip.AddrPortFrom(netip.MustParseAddr("10.77.0.1"), port), 1)
 		packet := &packet.Packet{Data: data}
 		packet.Parse()
-		tap.Offer(&capture.Event{Packet: packet, Length: len(data), Verdict: "drop", Reason: "no-grant"})
+		tap.Enqueue(&capture.Event{Packet: packet, Length: len(data), Verdict: "drop", Reason: "no-grant"})
 	}
 	tap.Close()
 
@@ -51,7 +51,7 @@ func Example() {
 			return
 		}
 	}
-	if err := w.Close(tap.Missed()); err != nil {
+	if err := w.Close(tap.Dropped()); err != nil {
 		fmt.Println(err)
 		return
 	}

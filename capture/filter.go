@@ -26,8 +26,8 @@ type Filter struct {
 
 // term is one condition.
 type term struct {
-	not bool
-	fit func(*Event) bool
+	negate bool
+	match  func(*Event) bool
 }
 
 // ParseFilter reads a filter, terms joined by `and`:
@@ -76,7 +76,7 @@ func (f Filter) String() string { return f.text }
 // Match reports whether an event fits all terms.
 func (f Filter) Match(e *Event) bool {
 	for i := range f.terms {
-		if f.terms[i].fit(e) == f.terms[i].not {
+		if f.terms[i].match(e) == f.terms[i].negate {
 			return false
 		}
 	}
@@ -86,7 +86,7 @@ func (f Filter) Match(e *Event) bool {
 // parseTerm reads one term and returns the words behind it.
 func parseTerm(words, reasons []string) (t term, rest []string, err error) {
 	if words[0] == "not" {
-		t.not = true
+		t.negate = true
 		words = words[1:]
 	}
 	if len(words) == 0 {
@@ -95,16 +95,16 @@ func parseTerm(words, reasons []string) (t term, rest []string, err error) {
 	key, words := words[0], words[1:]
 	switch key {
 	case "in":
-		t.fit = func(e *Event) bool { return !e.Out }
+		t.match = func(e *Event) bool { return !e.Out }
 		return t, words, nil
 	case "out":
-		t.fit = func(e *Event) bool { return e.Out }
+		t.match = func(e *Event) bool { return e.Out }
 		return t, words, nil
 	case "tcp", "udp", "icmp", "icmp6": // as in tcpdump's language
-		t.fit, err = parseValue("proto", key, about{})
+		t.match, err = parseValue("proto", key, valueScope{})
 		return t, words, err
 	}
-	of, name := about{src: true, dst: true, reasons: reasons}, key
+	of, name := valueScope{src: true, dst: true, reasons: reasons}, key
 	if key == "src" || key == "dst" { // which end of it, as in src port 22
 		of.src, of.dst, key = key == "src", key == "dst", "net"
 		if len(words) > 0 && (words[0] == "host" || words[0] == "net" || words[0] == "port") {
@@ -116,20 +116,20 @@ func parseTerm(words, reasons []string) (t term, rest []string, err error) {
 	if len(words) > 0 {
 		value, words = words[0], words[1:]
 	}
-	if t.fit, err = parseValue(key, value, of); err != nil {
+	if t.match, err = parseValue(key, value, of); err != nil {
 		return t, nil, fmt.Errorf("%w: %s: %w", ErrFilter, name, err)
 	}
 	return t, words, nil
 }
 
-// about is what a term's value is held against.
-type about struct {
+// valueScope is what a term's value is held against.
+type valueScope struct {
 	src, dst bool     // that end of a packet
 	reasons  []string // those that there are
 }
 
 // parseValue makes the condition of a term that has a value.
-func parseValue(key, value string, of about) (func(*Event) bool, error) {
+func parseValue(key, value string, of valueScope) (func(*Event) bool, error) {
 	if value == "" {
 		return nil, errors.New("says nothing without a value; terms are host, net, src, dst, port, proto, in, out, verdict and reason")
 	}

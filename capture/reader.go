@@ -26,7 +26,7 @@ type source interface {
 
 // A Reader reads the IP packets of a capture.
 type Reader struct {
-	in      *bounded
+	in      *limitedReader
 	source  source
 	mixed   bool // pcapng says the link type with each packet
 	link    layers.LinkType
@@ -36,7 +36,7 @@ type Reader struct {
 // NewReader reads a capture's header. It fails with ErrFormat. A capture may be
 // packed with gzip, of which no more is unpacked at a time than is read.
 func NewReader(r io.Reader) (*Reader, error) {
-	bounded, err := unpacked(r)
+	bounded, err := decompress(r)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}

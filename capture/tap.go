@@ -26,8 +26,8 @@ const (
 	MaxSnaplen = packet.MaxPacket
 	// DefaultQueue is how many packets may wait for their reader.
 	DefaultQueue = 1024
-	// maxQueued bounds the bytes that a queue may come to hold, whatever the snaplen.
-	maxQueued = 4 << 20
+	// maxQueueBytes bounds the bytes that a queue may come to hold, whatever the snaplen.
+	maxQueueBytes = 4 << 20
 )
 
 // An Event is one packet and what was decided about it, as the packet path has
@@ -54,10 +54,10 @@ type Record struct {
 	Out    bool
 	// Verdict and Reason are what was decided, in what a Tap gives; a Reader leaves them empty.
 	Verdict, Reason string
-	// Missed is how many packets before this one were left out.
-	Missed uint64
+	// Dropped is how many packets before this one were left out.
+	Dropped uint64
 
-	lent *[]byte // by a Tap, which Data lies in; nil for the owner's own
+	buf *[]byte // by a Tap, which Data lies in; nil for the owner's own
 }
 
 // TapOptions are the options of NewTap. The zero value takes everything.
@@ -71,13 +71,13 @@ type TapOptions struct {
 // A Tap takes copies of packets out of the packet path. Offer and Next may be
 // called from any goroutine.
 type Tap struct {
-	o       TapOptions
-	records chan Record
-	free    sync.Pool // of *[]byte, with room for Snaplen
-	missed  atomic.Uint64
-	total   atomic.Uint64
-	closed  chan struct{}
-	closing sync.Once
+	opts       TapOptions
+	records    chan Record
+	free       sync.Pool // of *[]byte, with room for Snaplen
+	unreported atomic.Uint64
+	dropped    atomic.Uint64
+	closed     chan struct{}
+	closing    sync.Once
 }
 
 // NewTap returns a Tap, which takes packets until Close.
@@ -89,11 +89,11 @@ func NewTap(o TapOptions) *Tap {
 	if o.Queue <= 0 {
 		o.Queue = DefaultQueue
 	}
-	o.Queue = max(1, min(o.Queue, maxQueued/max(o.Snaplen, maxHeaders+MaxKnock)))
+	o.Queue = max(1, min(o.Queue, maxQueueBytes/max(o.Snaplen, maxHeaders+MaxKnock)))
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	t := &Tap{o: o, records: make(chan Record, o.Queue), closed: make(chan struct{})}
+	t := &Tap{opts: o, records: make(chan Record, o.Queue), closed: make(chan struct{})}
 	t.free.New = func() any {
 		b := make([]byte, 0, o.Snaplen)
 		return &b
@@ -101,25 +101,25 @@ func NewTap(o TapOptions) *Tap {
 	return t
 }
 
-// Offer takes a copy of a packet that fits the filter, or counts it as missed
+// Enqueue takes a copy of a packet that fits the filter, or counts it as missed
 // when the queue is full. It never waits.
-func (t *Tap) Offer(e *Event) {
-	if !t.o.Filter.Match(e) {
+func (t *Tap) Enqueue(e *Event) {
+	if !t.opts.Filter.Match(e) {
 		return
 	}
 	data := t.free.Get().(*[]byte)
 	r := Record{
-		Time: t.o.Now(), Length: e.Length, Out: e.Out, Verdict: e.Verdict, Reason: e.Reason,
-		Data: append((*data)[:0], e.Packet.Data[:min(len(e.Packet.Data), t.keep(e))]...),
-		lent: data,
+		Time: t.opts.Now(), Length: e.Length, Out: e.Out, Verdict: e.Verdict, Reason: e.Reason,
+		Data: append((*data)[:0], e.Packet.Data[:min(len(e.Packet.Data), t.captureLen(e))]...),
+		buf:  data,
 	}
-	missed := t.missed.Swap(0)
-	r.Missed = missed
+	missed := t.unreported.Swap(0)
+	r.Dropped = missed
 	select {
 	case t.records <- r:
 	default:
-		t.missed.Add(missed + 1)
-		t.total.Add(1)
+		t.unreported.Add(missed + 1)
+		t.dropped.Add(1)
 		t.Free(&r)
 	}
 }
@@ -127,13 +127,13 @@ func (t *Tap) Offer(e *Event) {
 // What a datagram that is or could be a knock is called, in metrics and here.
 const heldVerdict, knockReason = "hold", "knock"
 
-// keep is how many bytes of a packet are kept.
-func (t *Tap) keep(e *Event) int {
+// captureLen is how many bytes of a packet are kept.
+func (t *Tap) captureLen(e *Event) int {
 	p := e.Packet
 	if e.Verdict != heldVerdict || e.Reason != knockReason || p.Proto != packet.UDP || p.Payload > maxHeaders {
-		return t.o.Snaplen
+		return t.opts.Snaplen
 	}
-	return max(t.o.Snaplen, p.Payload+MaxKnock)
+	return max(t.opts.Snaplen, p.Payload+MaxKnock)
 }
 
 // Next waits for the next packet. It fails with io.EOF after Close, when there
@@ -162,26 +162,26 @@ func (t *Tap) Next(ctx context.Context) (Record, error) {
 // Free gives a record of Next back: its Data is used again. Whoever keeps a
 // record does not call it.
 func (t *Tap) Free(r *Record) {
-	if r.lent != nil {
-		t.free.Put(r.lent)
-		r.Data, r.lent = nil, nil
+	if r.buf != nil {
+		t.free.Put(r.buf)
+		r.Data, r.buf = nil, nil
 	}
 }
 
-// Missed is how many packets found the queue full, in all.
-func (t *Tap) Missed() uint64 { return t.total.Load() }
+// Dropped is how many packets found the queue full, in all.
+func (t *Tap) Dropped() uint64 { return t.dropped.Load() }
 
-// Untold is how many found the queue full of which no record tells: since the last.
-func (t *Tap) Untold() uint64 { return t.missed.Load() }
+// Unreported is how many found the queue full of which no record tells: since the last.
+func (t *Tap) Unreported() uint64 { return t.unreported.Load() }
 
 // Queued is how many packets wait for Next, and how many may.
 func (t *Tap) Queued() (now, most int) { return len(t.records), cap(t.records) }
 
 // Snaplen is how many bytes of a packet the Tap keeps at most, a knock's among them.
-func (t *Tap) Snaplen() int { return max(t.o.Snaplen, maxHeaders+MaxKnock) }
+func (t *Tap) Snaplen() int { return max(t.opts.Snaplen, maxHeaders+MaxKnock) }
 
 // Filter is what the Tap takes.
-func (t *Tap) Filter() Filter { return t.o.Filter }
+func (t *Tap) Filter() Filter { return t.opts.Filter }
 
 // Close ends Next, once it has given out what is queued. Offer is still safe to
 // call, and of no effect that anybody sees.

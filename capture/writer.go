@@ -23,7 +23,7 @@ type Writer struct {
 	w       *pcapgo.NgWriter
 	began   time.Time
 	written uint64
-	missed  uint64
+	dropped uint64
 }
 
 // nanoseconds is the resolution of the times in what a Writer writes, as the
@@ -53,11 +53,11 @@ func (w *Writer) Write(r *Record) error {
 	if r.Verdict != "" {
 		o.Comments = []string{Comment(r)}
 	}
-	if r.Missed > 0 {
-		o.DropCount = &r.Missed
+	if r.Dropped > 0 {
+		o.DropCount = &r.Dropped
 	}
 	w.written++
-	w.missed += r.Missed
+	w.dropped += r.Dropped
 	return w.w.WritePacketWithOptions(gopacket.CaptureInfo{
 		Timestamp: r.Time, CaptureLength: len(r.Data), Length: max(r.Length, len(r.Data)),
 	}, r.Data, o)
@@ -75,7 +75,7 @@ func (w *Writer) Close(missed uint64) error {
 	now := time.Now()
 	err := w.w.WriteInterfaceStats(0, pcapgo.NgInterfaceStatistics{
 		LastUpdate: now, StartTime: w.began, EndTime: now,
-		PacketsReceived: w.written, PacketsDropped: w.missed + missed,
+		PacketsReceived: w.written, PacketsDropped: w.dropped + missed,
 	})
 	if err != nil {
 		return err

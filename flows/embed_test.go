@@ -46,7 +46,7 @@ func TestTheEmbeddingProgramHasTheConnectionUntilItClosesIt(t *testing.T) {
 		}
 		<-done
 		w.happened("accept", "complete", "authenticate", "serve alice", "close client", "closed")
-		w.ended(EndDone)
+		w.ended(CloseEOF)
 		if got := w.set.Totals(); got.Up != 8 || got.Down != 10 || got.Flows != 1 {
 			t.Errorf("%+v", got)
 		}
@@ -59,22 +59,22 @@ func TestAConnectionThatTheProgramDoesNotTakeIsReset(t *testing.T) {
 	w.plan.Serve = func(context.Context, net.Conn, string) error { return errors.New("too many") }
 	<-w.serve()
 	w.happened("accept", "complete", "authenticate", "abort client", "closed")
-	w.ended(EndUpstreamRefused)
+	w.ended(CloseUpstreamRefused)
 }
 
 func TestAFlowInTheHandsOfTheProgramIsRevokedDrainedAndEndedBySilenceLikeAnyOther(t *testing.T) {
 	for name, c := range map[string]struct {
 		end func(w *world)
-		why End
+		why CloseReason
 	}{
-		"killed": {func(w *world) { w.set.Kill(key) }, EndKilled},
+		"killed": {func(w *world) { w.set.Kill(key) }, CloseKilled},
 		"drained": {func(w *world) {
 			ctx, cancel := context.WithCancel(w.Context())
 			cancel()
 			w.set.Drain(ctx)
-		}, EndDrained},
-		"silent":  {func(*world) { time.Sleep(time.Minute) }, EndIdle},
-		"aborted": {func(w *world) { w.near.Abort() }, EndDone},
+		}, CloseDrained},
+		"silent":  {func(*world) { time.Sleep(time.Minute) }, CloseIdle},
+		"aborted": {func(w *world) { w.near.Abort() }, CloseEOF},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -118,5 +118,5 @@ func TestTheProgramMayResetItsClient(t *testing.T) {
 	<-done
 	w.receiveEnd(w.client, errReset)
 	w.happened("accept", "complete", "authenticate", "serve alice", "abort client", "closed")
-	w.ended(EndDone)
+	w.ended(CloseEOF)
 }

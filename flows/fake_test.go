@@ -148,7 +148,7 @@ func (e *events) list() []string {
 type world struct {
 	*testing.T
 	events   events
-	set      *Set
+	set      *Table
 	plan     Plan
 	client   *pipeEnd // the client's own end
 	upstream *pipeEnd // the upstream's own end
@@ -156,32 +156,32 @@ type world struct {
 
 	accept error         // what Accept fails with
 	hold   chan struct{} // Accept waits for it, if there is one
-	given  chan struct{} // closed by Refuse and Ignore
+	given  chan struct{} // closed by Reset and Drop
 	once   sync.Once
 }
 
 var key = Key{netip.MustParseAddrPort("192.0.2.1:1000"), netip.MustParseAddrPort("10.77.0.1:22")}
 
 func newWorld(t *testing.T) *world {
-	w := &world{T: t, set: NewSet(slog.New(slog.DiscardHandler)), given: make(chan struct{})}
+	w := &world{T: t, set: NewTable(slog.New(slog.DiscardHandler)), given: make(chan struct{})}
 	w.use(w.set)
 	return w
 }
 
-func (w *world) use(s *Set) *world {
+func (w *world) use(s *Table) *world {
 	w.set = s
 	var near *pipeEnd
 	w.near, w.client = pair(&w.events, "client")
 	near, w.upstream = pair(&w.events, "upstream")
 	w.plan = Plan{
 		Key: key, Service: "ssh", DialTimeout: time.Second, Idle: time.Minute,
-		Complete: func() error { w.events.add("complete"); return nil },
+		HandshakeDone: func() error { w.events.add("complete"); return nil },
 		Dial: func(context.Context) (net.Conn, error) {
 			w.events.add("dial")
 			return near, nil
 		},
-		Silence: func() { w.events.add("silence") },
-		Closed:  func() { w.events.add("closed") },
+		OnDrop:  func() { w.events.add("silence") },
+		OnClose: func() { w.events.add("closed") },
 	}
 	return w
 }
@@ -217,8 +217,8 @@ func (w *world) Accept() (Conn, error) {
 	return notifying{w.near}, nil
 }
 
-func (w *world) Refuse() { w.give("refuse") }
-func (w *world) Ignore() { w.give("ignore") }
+func (w *world) Reset() { w.give("refuse") }
+func (w *world) Drop()  { w.give("ignore") }
 
 func (w *world) give(how string) {
 	w.once.Do(func() {
@@ -248,13 +248,13 @@ func (w *world) happened(want ...string) {
 }
 
 // ended fails unless one flow ended, and did so for this reason.
-func (w *world) ended(e End) {
+func (w *world) ended(e CloseReason) {
 	w.Helper()
 	totals := w.set.Totals()
-	var want [NumEnds]uint64
+	var want [NumCloseReasons]uint64
 	want[e] = 1
-	if totals.Ends != want || w.set.Len() != 0 {
-		w.Errorf("ends %v, %d flows left; wanted one %q", totals.Ends, w.set.Len(), e)
+	if totals.Closed != want || w.set.Len() != 0 {
+		w.Errorf("ends %v, %d flows left; wanted one %q", totals.Closed, w.set.Len(), e)
 	}
 }
 

@@ -45,8 +45,8 @@ type Conn interface {
 // succeeds at that moment.
 type Request interface {
 	Accept() (Conn, error) // completes the handshake
-	Refuse()               // answers with a reset
-	Ignore()               // answers nothing
+	Reset()                // answers with a reset
+	Drop()                 // answers nothing
 }
 
 // A Plan is what to do with one request. Functions may be nil where noted.
@@ -69,8 +69,8 @@ type Plan struct {
 	// Admitted reports whether the flow may begin still. It is asked once Kill
 	// can end the flow, which may have come before that. Optional.
 	Admitted func() bool
-	// Complete is told that the handshake is done and may object.
-	Complete func() error
+	// HandshakeDone is told that the handshake is done and may object.
+	HandshakeDone func() error
 	// Authenticate says who the client is. It returns by its own deadline,
 	// whatever the client does, and its error ends the flow with a reset. Nil
 	// where Client is known without.
@@ -81,13 +81,13 @@ type Plan struct {
 	Dial  func(ctx context.Context) (net.Conn, error)
 	Serve func(ctx context.Context, conn net.Conn, client string) error
 
-	// Silence is called before the client's connection is aborted unheard.
-	Silence func()
-	// Closed is called when the connections are done with: nothing more is
+	// OnDrop is called before the client's connection is aborted unheard.
+	OnDrop func()
+	// OnClose is called when the connections are done with: nothing more is
 	// written, though what was written may still be on its way.
-	Closed func()
-	// Ended is called last, when the Set has forgotten the flow. Optional.
-	Ended func(f *Flow, end End)
+	OnClose func()
+	// OnEnd is called last, when the Set has forgotten the flow. Optional.
+	OnEnd func(f *Flow, end CloseReason)
 }
 
 // A Key names a flow: who dialled, and what.
@@ -100,12 +100,12 @@ type Flow struct {
 	Upstream string // as in the Plan
 	Started  time.Time
 
-	client   atomic.Pointer[string]
-	up, down atomic.Uint64
-	active   atomic.Int64 // when a byte last moved, in ns since Started
-	cancel   context.CancelCauseFunc
-	idle     idleWatch
-	older    *Flow // of the same Key, ending or forgotten by its client; under Set.mu
+	client    atomic.Pointer[string]
+	up, down  atomic.Uint64
+	active    atomic.Int64 // when a byte last moved, in ns since Started
+	cancel    context.CancelCauseFunc
+	idleTimer idleTimer
+	prev      *Flow // of the same Key, ending or forgotten by its client; under Set.mu
 }
 
 // Client returns who it is, "" until that is known.
@@ -124,8 +124,8 @@ func (f *Flow) Idle() time.Duration {
 	return time.Since(f.Started) - time.Duration(f.active.Load())
 }
 
-// moves notes that a byte moves now.
-func (f *Flow) moves() { f.active.Store(int64(time.Since(f.Started))) }
+// touch notes that a byte moves now.
+func (f *Flow) touch() { f.active.Store(int64(time.Since(f.Started))) }
 
 // Why a flow ended.
 var (
@@ -138,14 +138,14 @@ var (
 type Totals struct {
 	Flows    uint64 // relayed, or handed to the embedding program
 	Up, Down uint64 // bytes from and to clients
-	Ends     [NumEnds]uint64
+	Closed   [NumCloseReasons]uint64
 }
 
-// Set is the flows of a gateway. The zero value is not ready; use NewSet.
-type Set struct {
-	log     *slog.Logger
-	silent  loglimit.Lines // about upstreams that do not answer
-	buffers sync.Pool
+// Table is the flows of a gateway. The zero value is not ready; use NewSet.
+type Table struct {
+	log          *slog.Logger
+	dialWarnings loglimit.Lines // about upstreams that do not answer
+	buffers      sync.Pool
 
 	mu sync.Mutex
 	// The newest flow of each key. A client may use a tuple again before the
@@ -157,15 +157,15 @@ type Set struct {
 	empty   chan struct{} // closed while there are no flows
 	drained bool          // no more flows are taken
 
-	dialing sync.Mutex // guards shares and what is in them; never held across I/O
-	shares  map[ShareKey]*share
+	poolsMu sync.Mutex // guards shares and what is in them; never held across I/O
+	pools   map[ShareKey]*upstreamPool
 }
 
-// NewSet makes an empty set.
-func NewSet(log *slog.Logger) *Set {
+// NewTable makes an empty set.
+func NewTable(log *slog.Logger) *Table {
 	empty := make(chan struct{})
 	close(empty)
-	s := &Set{log: log, flows: make(map[Key]*Flow), empty: empty, shares: make(map[ShareKey]*share)}
+	s := &Table{log: log, flows: make(map[Key]*Flow), empty: empty, pools: make(map[ShareKey]*upstreamPool)}
 	s.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
 	return s
 }
@@ -173,29 +173,29 @@ func NewSet(log *slog.Logger) *Set {
 // Serve brings a request to its end and returns then. What it and its callees
 // keep on the stack, an idle flow keeps: a stack of which less than 2 KiB is used
 // shrinks to 4 when garbage is collected.
-func (s *Set) Serve(ctx context.Context, r Request, p *Plan) {
+func (s *Table) Serve(ctx context.Context, r Request, p *Plan) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	f := &Flow{Key: p.Key, Service: p.Service, Upstream: p.Upstream, Started: time.Now(), cancel: cancel}
 	if !s.add(f) {
-		r.Refuse()
-		p.Silence()
+		r.Reset()
+		p.OnDrop()
 		return
 	}
-	end := EndKilled
+	end := CloseKilled
 	if p.Admitted == nil || p.Admitted() {
 		end = s.serve(ctx, f, r, p)
 	} else {
-		r.Ignore()
+		r.Drop()
 	}
 	s.remove(f, end)
-	s.ended(f, p, end)
+	s.finish(f, p, end)
 }
 
-// ended tells of the end of a flow.
-func (s *Set) ended(f *Flow, p *Plan, end End) {
-	if p.Ended != nil {
-		p.Ended(f, end)
+// finish tells of the end of a flow.
+func (s *Table) finish(f *Flow, p *Plan, end CloseReason) {
+	if p.OnEnd != nil {
+		p.OnEnd(f, end)
 	}
 	if !s.log.Enabled(context.Background(), slog.LevelDebug) {
 		return // before any of the arguments is made
@@ -206,37 +206,37 @@ func (s *Set) ended(f *Flow, p *Plan, end End) {
 }
 
 // add reports whether the set takes f.
-func (s *Set) add(f *Flow) bool {
+func (s *Table) add(f *Flow) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.drained {
-		s.totals.Ends[EndDrained]++
+		s.totals.Closed[CloseDrained]++
 		return false
 	}
 	if s.n == 0 {
 		s.empty = make(chan struct{})
 	}
 	s.n++
-	f.older = s.flows[f.Key]
+	f.prev = s.flows[f.Key]
 	s.flows[f.Key] = f
 	return true
 }
 
-func (s *Set) remove(f *Flow, end End) {
+func (s *Table) remove(f *Flow, end CloseReason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	up, down := f.Bytes()
 	s.totals.Up += up
 	s.totals.Down += down
-	s.totals.Ends[end]++
+	s.totals.Closed[end]++
 	switch newest := s.flows[f.Key]; {
 	case newest != f:
-		for newest.older != f {
-			newest = newest.older
+		for newest.prev != f {
+			newest = newest.prev
 		}
-		newest.older = f.older
-	case f.older != nil:
-		s.flows[f.Key] = f.older
+		newest.prev = f.prev
+	case f.prev != nil:
+		s.flows[f.Key] = f.prev
 	default:
 		delete(s.flows, f.Key)
 	}
@@ -246,9 +246,9 @@ func (s *Set) remove(f *Flow, end End) {
 }
 
 // all yields every flow. The caller holds s.mu.
-func (s *Set) all(yield func(*Flow) bool) {
+func (s *Table) all(yield func(*Flow) bool) {
 	for _, f := range s.flows {
-		for ; f != nil; f = f.older {
+		for ; f != nil; f = f.prev {
 			if !yield(f) {
 				return
 			}
@@ -258,11 +258,11 @@ func (s *Set) all(yield func(*Flow) bool) {
 
 // Kill ends the flows of that key at once, and reports whether there were any.
 // Whoever wants that to be silent has closed the gate for them before.
-func (s *Set) Kill(k Key) bool {
+func (s *Table) Kill(k Key) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	newest := s.flows[k]
-	for f := newest; f != nil; f = f.older {
+	for f := newest; f != nil; f = f.prev {
 		f.cancel(errKilled)
 	}
 	return newest != nil
@@ -271,7 +271,7 @@ func (s *Set) Kill(k Key) bool {
 // Drain waits until there are no flows, or until ctx ends; then it resets those
 // that are left and waits for them. It reports how many those were. From when
 // it stops waiting, requests are refused: none begins behind its back.
-func (s *Set) Drain(ctx context.Context) (left int) {
+func (s *Table) Drain(ctx context.Context) (left int) {
 	for {
 		s.mu.Lock()
 		if s.n == 0 {
@@ -290,7 +290,7 @@ func (s *Set) Drain(ctx context.Context) (left int) {
 }
 
 // reset ends all flows, waits for them, and reports how many there were.
-func (s *Set) reset() int {
+func (s *Table) reset() int {
 	s.mu.Lock()
 	s.drained = true
 	n, empty := s.n, s.empty
@@ -304,7 +304,7 @@ func (s *Set) reset() int {
 
 // All returns the flows that there are, in no order. It is a copy of the list:
 // the set goes on.
-func (s *Set) All() []*Flow {
+func (s *Table) All() []*Flow {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]*Flow, 0, s.n)
@@ -315,14 +315,14 @@ func (s *Set) All() []*Flow {
 }
 
 // Len returns how many flows there are.
-func (s *Set) Len() int {
+func (s *Table) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.n
 }
 
 // Totals returns the counts, bytes of running flows included.
-func (s *Set) Totals() Totals {
+func (s *Table) Totals() Totals {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.totals
@@ -334,8 +334,8 @@ func (s *Set) Totals() Totals {
 	return t
 }
 
-// began counts a flow whose client is let in.
-func (s *Set) began() {
+// countStarted counts a flow whose client is let in.
+func (s *Table) countStarted() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.totals.Flows++

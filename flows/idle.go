@@ -7,20 +7,20 @@ import (
 )
 
 const (
-	// halfClosedTime is how long a flow may be silent of which one direction has
+	// halfClosedTimeout is how long a flow may be silent of which one direction has
 	// ended: its client, or its upstream, may have given up. A transfer that goes
 	// on in the other direction is none of that.
-	halfClosedTime = 5 * time.Minute
-	// stalledTime is how long a client may leave more than stalledBytes
+	halfClosedTimeout = 5 * time.Minute
+	// stallTimeout is how long a client may leave more than stalledBytes
 	// unacknowledged while nothing moves: as long as a kernel tries (Linux's
 	// tcp_retries2). What else such a flow holds in buffers is worth megabytes,
 	// unlike a session at a prompt, which may wait for the idle time.
-	stalledTime  = 15 * time.Minute
-	stalledBytes = 16 << 10
+	stallTimeout = 15 * time.Minute
+	stallBytes   = 16 << 10
 )
 
-// An idleWatch ends a flow in which nothing moves.
-type idleWatch struct {
+// An idleTimer ends a flow in which nothing moves.
+type idleTimer struct {
 	f        *Flow
 	idle     time.Duration
 	inFlight func() int
@@ -31,23 +31,23 @@ type idleWatch struct {
 	stopped bool
 }
 
-// watchIdle ends the flow when no byte has moved in either direction for the
+// startIdleTimer ends the flow when no byte has moved in either direction for the
 // plan's idle time, or for one of the times above, until stop.
-func (f *Flow) watchIdle(p *Plan) (stop func()) {
-	w := &f.idle
+func (f *Flow) startIdleTimer(p *Plan) (stop func()) {
+	w := &f.idleTimer
 	w.f, w.idle, w.inFlight = f, p.Idle, p.InFlight
 	if w.idle <= 0 {
 		w.idle = math.MaxInt64
 	}
-	f.moves()
+	f.touch()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.timer = time.AfterFunc(min(w.idle, stalledTime), w.check)
+	w.timer = time.AfterFunc(min(w.idle, stallTimeout), w.check)
 	return w.stop
 }
 
 // check ends the flow if it is time to, and waits on if not.
-func (w *idleWatch) check() {
+func (w *idleTimer) check() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.stopped {
@@ -55,28 +55,28 @@ func (w *idleWatch) check() {
 	}
 	quiet, limit := w.f.Idle(), w.idle
 	if w.half {
-		limit = min(limit, halfClosedTime)
+		limit = min(limit, halfClosedTimeout)
 	}
 	switch {
-	case quiet >= limit, quiet >= stalledTime && w.inFlight != nil && w.inFlight() > stalledBytes:
+	case quiet >= limit, quiet >= stallTimeout && w.inFlight != nil && w.inFlight() > stallBytes:
 		w.f.cancel(errIdle)
-	case quiet < stalledTime:
-		w.timer.Reset(min(limit, stalledTime) - quiet)
+	case quiet < stallTimeout:
+		w.timer.Reset(min(limit, stallTimeout) - quiet)
 	default:
 		w.timer.Reset(limit - quiet)
 	}
 }
 
 // halfClose notes that one direction of the flow has ended.
-func (w *idleWatch) halfClose() {
-	w.f.moves() // it may take the other a moment to answer
+func (w *idleTimer) halfClose() {
+	w.f.touch() // it may take the other a moment to answer
 	w.mu.Lock()
 	w.half = true
 	w.mu.Unlock()
 	w.check()
 }
 
-func (w *idleWatch) stop() {
+func (w *idleTimer) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stopped = true

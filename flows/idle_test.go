@@ -19,8 +19,8 @@ func TestFlowWithAnEndedDirectionEndsSooner(t *testing.T) {
 				time.Sleep(time.Hour)
 				close(w)
 				<-done
-				w.ended(EndIdle)
-				if took := time.Since(begin); took != time.Hour+halfClosedTime {
+				w.ended(CloseIdle)
+				if took := time.Since(begin); took != time.Hour+halfClosedTimeout {
 					t.Errorf("it ended after %v", took)
 				}
 			})
@@ -37,21 +37,21 @@ func TestFlowWithAnEndedDirectionLivesAsLongAsTheOtherMoves(t *testing.T) {
 		w.receive(w.upstream, "question")
 		w.client.CloseWrite()
 		for range 100 {
-			time.Sleep(halfClosedTime - time.Second)
+			time.Sleep(halfClosedTimeout - time.Second)
 			w.send(w.upstream, "a line")
 			w.receive(w.client, "a line")
 		}
 		last := time.Now()
 		<-done
-		w.ended(EndIdle)
-		if took := time.Since(last); took != halfClosedTime {
+		w.ended(CloseIdle)
+		if took := time.Since(last); took != halfClosedTimeout {
 			t.Errorf("it ended %v after the last line", took)
 		}
 	})
 }
 
 func TestFlowEndsWhoseClientLeavesMuchUnacknowledged(t *testing.T) {
-	for inFlight, want := range map[int]time.Duration{0: 24 * time.Hour, stalledBytes: 24 * time.Hour, stalledBytes + 1: stalledTime} {
+	for inFlight, want := range map[int]time.Duration{0: 24 * time.Hour, stallBytes: 24 * time.Hour, stallBytes + 1: stallTimeout} {
 		bubble(t, func(t *testing.T) {
 			w := newWorld(t).knocked()
 			w.plan.Idle = 24 * time.Hour
@@ -62,7 +62,7 @@ func TestFlowEndsWhoseClientLeavesMuchUnacknowledged(t *testing.T) {
 			w.receive(w.client, "a line")
 			last := time.Now()
 			<-done
-			w.ended(EndIdle)
+			w.ended(CloseIdle)
 			if took := time.Since(last); took != want {
 				t.Errorf("with %d bytes unacknowledged it ended after %v, not %v", inFlight, took, want)
 			}
@@ -81,6 +81,6 @@ func TestFlowWithoutIdleTimeStaysOpen(t *testing.T) {
 		}
 		w.set.Kill(key)
 		<-done
-		w.ended(EndKilled)
+		w.ended(CloseKilled)
 	})
 }

@@ -32,7 +32,7 @@ func TestTheHandshakeIsNotCompletedBeforeTheUpstreamAnswered(t *testing.T) {
 		w.upstream.CloseWrite()
 		<-done
 		w.happened("dial", "accept", "complete", "close client", "close upstream", "closed")
-		w.ended(EndDone)
+		w.ended(CloseEOF)
 	})
 }
 
@@ -42,24 +42,24 @@ func TestARefusedUpstreamRefusesTheClientAndASilentOneLeavesItInSilence(t *testi
 	for name, c := range map[string]struct {
 		dial         func(ctx context.Context) error
 		first, after []string
-		end          End
+		end          CloseReason
 	}{
 		"refused": {
 			func(context.Context) error { return refused },
 			[]string{"dial", "refuse", "silence"},
-			[]string{"accept", "complete", "authenticate", "dial", "abort client", "closed"}, EndUpstreamRefused,
+			[]string{"accept", "complete", "authenticate", "dial", "abort client", "closed"}, CloseUpstreamRefused,
 		},
 		"silent": {
 			silent,
 			[]string{"dial", "ignore", "silence"},
-			[]string{"accept", "complete", "authenticate", "dial", "silence", "abort client", "closed"}, EndUpstreamTimeout,
+			[]string{"accept", "complete", "authenticate", "dial", "silence", "abort client", "closed"}, CloseUpstreamTimeout,
 		},
 		"given up by the kernel": {
 			func(context.Context) error {
 				return &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ETIMEDOUT)}
 			},
 			[]string{"dial", "ignore", "silence"},
-			[]string{"accept", "complete", "authenticate", "dial", "silence", "abort client", "closed"}, EndUpstreamTimeout,
+			[]string{"accept", "complete", "authenticate", "dial", "silence", "abort client", "closed"}, CloseUpstreamTimeout,
 		},
 	} {
 		dial := func(w *world) {
@@ -99,7 +99,7 @@ func TestTheUpstreamIsNeverDialledForTheUnauthenticated(t *testing.T) {
 		}
 		<-w.serve()
 		w.happened("accept", "complete", "authenticate", "abort client", "closed")
-		w.ended(EndUnauthenticated)
+		w.ended(CloseUnauthenticated)
 	})
 }
 
@@ -109,18 +109,18 @@ func TestWhenTheGateObjectsTheClientIsResetAndTheUpstreamLetGo(t *testing.T) {
 	}
 	t.Run("dialled first", func(t *testing.T) {
 		w := newWorld(t).knocked()
-		w.plan.Complete = object(w)
+		w.plan.HandshakeDone = object(w)
 		<-w.serve()
 		// An in-memory upstream cannot be reset; it is closed.
 		w.happened("dial", "accept", "complete", "abort client", "silence", "close upstream")
-		w.ended(EndNoGrant)
+		w.ended(CloseNoGrant)
 	})
 	t.Run("authentication", func(t *testing.T) {
 		w := newWorld(t).authenticated()
-		w.plan.Complete = object(w)
+		w.plan.HandshakeDone = object(w)
 		<-w.serve()
 		w.happened("accept", "complete", "abort client", "silence")
-		w.ended(EndNoGrant)
+		w.ended(CloseNoGrant)
 	})
 }
 
@@ -129,7 +129,7 @@ func TestAClientThatDoesNotCompleteItsHandshakeBecomesAStranger(t *testing.T) {
 	w.accept = errors.New("timed out")
 	<-w.serve()
 	w.happened("dial", "accept", "silence", "close upstream")
-	w.ended(EndHandshake)
+	w.ended(CloseHandshake)
 }
 
 func TestWhoTheClientIsIsKnownOnceItIsIn(t *testing.T) {
@@ -189,7 +189,7 @@ func TestARevokedFlowEndsWhereverItIs(t *testing.T) {
 				w.set.Kill(key)
 				<-done
 				w.happened(c.want...)
-				w.ended(EndKilled)
+				w.ended(CloseKilled)
 				if time.Since(begin) != 0 {
 					t.Errorf("it took %v", time.Since(begin))
 				}

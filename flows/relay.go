@@ -16,77 +16,77 @@ import (
 // packets brought.
 const bufferSize = 256 << 10
 
-// lease is the buffer of one direction. It is held only while there is
+// pooledBuf is the buffer of one direction. It is held only while there is
 // something to move, so that an idle flow holds none.
-type lease struct {
+type pooledBuf struct {
 	pool *sync.Pool // of *[]byte, bufferSize bytes each
 	b    *[]byte    // nil when none is held
 }
 
-// take returns the buffer, fetching one if none is held.
-func (l *lease) take() []byte {
+// get returns the buffer, fetching one if none is held.
+func (l *pooledBuf) get() []byte {
 	if l.b == nil {
 		l.b = l.pool.Get().(*[]byte)
 	}
 	return *l.b
 }
 
-// drop gives the buffer back, if one is held.
-func (l *lease) drop() {
+// put gives the buffer back, if one is held.
+func (l *pooledBuf) put() {
 	if l.b != nil {
 		l.pool.Put(l.b)
 		l.b = nil
 	}
 }
 
-// A leaser reads into a buffer that it takes once there is something to read.
-type leaser interface {
-	readLease(l *lease) (int, error)
+// A bufReader reads into a buffer that it takes once there is something to read.
+type bufReader interface {
+	readInto(l *pooledBuf) (int, error)
 }
 
 // reader returns how to read src.
-func reader(src Conn) func(*lease) (int, error) {
-	if s, ok := src.(leaser); ok {
-		return s.readLease
+func reader(src Conn) func(*pooledBuf) (int, error) {
+	if s, ok := src.(bufReader); ok {
+		return s.readInto
 	}
-	return func(l *lease) (int, error) { return src.Read(l.take()) }
+	return func(l *pooledBuf) (int, error) { return src.Read(l.get()) }
 }
 
 // relay joins the two connections until both directions have ended, one of
 // them fails, or nothing moves for the idle time. It closes both.
-func (s *Set) relay(ctx context.Context, f *Flow, client, upstream Conn, p *Plan) End {
-	s.began()
-	defer f.watchIdle(p)()
+func (s *Table) relay(ctx context.Context, f *Flow, client, upstream Conn, p *Plan) CloseReason {
+	s.countStarted()
+	defer f.startIdleTimer(p)()
 	var (
-		end  = EndDone
+		end  = CloseEOF
 		once sync.Once
 		wg   sync.WaitGroup
 	)
 	// The first failure is the cause, and makes the other direction fail.
-	fail := func(e End) {
+	fail := func(e CloseReason) {
 		once.Do(func() {
 			end = e
 			client.Abort()
 			upstream.Abort()
 		})
 	}
-	release := ctxutil.Done(ctx, func() { fail(ending(ctx, EndKilled)) })
+	release := ctxutil.Done(ctx, func() { fail(closeReason(ctx, CloseKilled)) })
 	up := direction{
 		s: s, f: f, dst: upstream, src: client, moved: &f.up,
-		toFailed: EndUpstreamReset, fromFailed: EndClientReset,
+		writeFailed: CloseUpstreamReset, readFailed: CloseClientReset,
 	}
 	down := direction{
 		s: s, f: f, dst: client, src: upstream, moved: &f.down,
-		toFailed: EndClientReset, fromFailed: EndUpstreamReset,
+		writeFailed: CloseClientReset, readFailed: CloseUpstreamReset,
 	}
 	wg.Add(1)
-	up.start(func(e End) {
+	up.start(func(e CloseReason) {
 		defer wg.Done()
-		if e != EndDone {
+		if e != CloseEOF {
 			fail(e)
 		}
 	})
-	if e := down.pump(); e != EndDone {
+	if e := down.copyLoop(); e != CloseEOF {
 		fail(e)
 	}
 	wg.Wait()
@@ -102,45 +102,45 @@ type counter interface{ Add(uint64) uint64 }
 
 // direction is one half of a relay.
 type direction struct {
-	s                    *Set
-	f                    *Flow
-	dst, src             Conn
-	moved                counter
-	toFailed, fromFailed End // the results when writing or reading fails
+	s                       *Table
+	f                       *Flow
+	dst, src                Conn
+	moved                   counter
+	writeFailed, readFailed CloseReason // the results when writing or reading fails
 }
 
-// pump moves bytes until src ends, and passes the end on.
-func (d *direction) pump() End {
+// copyLoop moves bytes until src ends, and passes the end on.
+func (d *direction) copyLoop() CloseReason {
 	read := reader(d.src)
-	l := lease{pool: &d.s.buffers}
-	defer l.drop()
+	l := pooledBuf{pool: &d.s.buffers}
+	defer l.put()
 	for {
 		n, err := read(&l)
-		if end, over := d.pass(&l, n, err); over {
+		if end, over := d.forward(&l, n, err); over {
 			return end
 		}
-		l.drop()
+		l.put()
 	}
 }
 
-// pass does with the outcome of a read what is to be done.
-func (d *direction) pass(l *lease, n int, err error) (end End, over bool) {
+// forward does with the outcome of a read what is to be done.
+func (d *direction) forward(l *pooledBuf, n int, err error) (end CloseReason, over bool) {
 	if n > 0 {
-		d.f.moves()
+		d.f.touch()
 		d.moved.Add(uint64(n))
 		if _, err := d.dst.Write((*l.b)[:n]); err != nil {
-			return d.toFailed, true
+			return d.writeFailed, true
 		}
-		d.f.moves()
+		d.f.touch()
 	}
 	if errors.Is(err, io.EOF) {
 		if err := d.dst.CloseWrite(); err != nil && !errors.Is(err, net.ErrClosed) {
-			return d.toFailed, true
+			return d.writeFailed, true
 		}
-		d.f.idle.halfClose()
-		return EndDone, true
+		d.f.idleTimer.halfClose()
+		return CloseEOF, true
 	}
-	return d.fromFailed, err != nil
+	return d.readFailed, err != nil
 }
 
 // A notifier says when it has something to read, so that nobody needs to wait.
@@ -154,19 +154,19 @@ type notifier interface {
 // start pumps in a goroutine and calls over at the end. A source that notifies
 // has a goroutine only while there is something to move: the stacks are most of
 // what an idle flow would cost.
-func (d *direction) start(over func(End)) {
+func (d *direction) start(over func(CloseReason)) {
 	src, ok := d.src.(notifier)
 	if !ok {
-		go func() { over(d.pump()) }()
+		go func() { over(d.copyLoop()) }()
 		return
 	}
-	p := &onDemand{direction: d, src: src, over: over}
-	p.state.Store(awake)
+	p := &eventCopier{direction: d, src: src, done: over}
+	p.state.Store(copierRunning)
 	p.stop = src.NotifyRead(p.ready)
 	go p.run() // something may have come before
 }
 
-// onDemand is a direction whose source notifies.
+// eventCopier is a direction whose source notifies.
 //
 //	       ready: a goroutine begins          ready
 //	asleep ------------------------> awake ----------> again
@@ -175,31 +175,31 @@ func (d *direction) start(over func(End)) {
 //	     nothing to read                   nothing to read: look once more
 //
 // At the end it stays awake, so that none begins any more.
-type onDemand struct {
+type eventCopier struct {
 	*direction
 	src   notifier
-	over  func(End)
+	done  func(CloseReason)
 	stop  func()
 	state atomic.Int32
 }
 
 const (
-	asleep = iota
-	awake
-	again
+	copierIdle = iota
+	copierRunning
+	copierRerun
 )
 
 // ready is called by the source.
-func (p *onDemand) ready() {
+func (p *eventCopier) ready() {
 	for {
 		switch p.state.Load() {
-		case asleep:
-			if p.state.CompareAndSwap(asleep, awake) {
+		case copierIdle:
+			if p.state.CompareAndSwap(copierIdle, copierRunning) {
 				go p.run()
 				return
 			}
-		case awake:
-			if p.state.CompareAndSwap(awake, again) {
+		case copierRunning:
+			if p.state.CompareAndSwap(copierRunning, copierRerun) {
 				return
 			}
 		default:
@@ -209,27 +209,27 @@ func (p *onDemand) ready() {
 }
 
 // run moves what there is.
-func (p *onDemand) run() {
+func (p *eventCopier) run() {
 	for {
 		if end, over := p.drain(); over {
 			p.stop()
-			p.over(end)
+			p.done(end)
 			return
 		}
-		if p.state.CompareAndSwap(awake, asleep) {
+		if p.state.CompareAndSwap(copierRunning, copierIdle) {
 			return
 		}
-		p.state.Store(awake)
+		p.state.Store(copierRunning)
 	}
 }
 
 // drain moves bytes until there are none to be had, or no more will come.
-func (p *onDemand) drain() (end End, over bool) {
-	l := lease{pool: &p.s.buffers}
-	defer l.drop()
+func (p *eventCopier) drain() (end CloseReason, over bool) {
+	l := pooledBuf{pool: &p.s.buffers}
+	defer l.put()
 	for p.src.CanRead() {
-		n, err := p.direction.src.Read(l.take())
-		if end, over := p.pass(&l, n, err); over {
+		n, err := p.direction.src.Read(l.get())
+		if end, over := p.forward(&l, n, err); over {
 			return end, true
 		}
 	}

@@ -38,7 +38,7 @@ func TestAHalfCloseEitherWayStillGetsTheWholeReply(t *testing.T) {
 				w.receive(asks, reply)
 				w.receiveEnd(asks, io.EOF)
 				<-done
-				w.ended(EndDone)
+				w.ended(CloseEOF)
 				up, down := len(request), len(reply)
 				if asks == w.upstream {
 					up, down = down, up
@@ -66,7 +66,7 @@ func TestTrafficOneWayKeepsAFlowAliveAndSilenceEndsIt(t *testing.T) {
 		if idle := time.Since(last); idle != w.plan.Idle {
 			t.Errorf("ended %v after the last byte, %v after it began", idle, time.Since(begin))
 		}
-		w.ended(EndIdle)
+		w.ended(CloseIdle)
 		w.receiveEnd(w.client, errReset)
 	})
 }
@@ -93,25 +93,25 @@ func TestTheIdleClockLeavesNothingBehind(t *testing.T) {
 		w.upstream.CloseWrite()
 		<-done
 		time.Sleep(10 * w.plan.Idle)
-		w.ended(EndDone)
+		w.ended(CloseEOF)
 	})
 }
 
 func TestAFailureOfOneSideResetsTheOtherAndIsTheReason(t *testing.T) {
 	for name, c := range map[string]struct {
 		fail func(w *world)
-		end  End
+		end  CloseReason
 	}{
-		"the client resets":   {func(w *world) { w.client.Abort() }, EndClientReset},
-		"the upstream resets": {func(w *world) { w.upstream.Abort() }, EndUpstreamReset},
+		"the client resets":   {func(w *world) { w.client.Abort() }, CloseClientReset},
+		"the upstream resets": {func(w *world) { w.upstream.Abort() }, CloseUpstreamReset},
 		"the client resets after its FIN": {func(w *world) {
 			w.client.CloseWrite()
 			synctest.Wait()
 			w.client.Abort()
 			w.upstream.Write([]byte("x"))
-		}, EndClientReset},
-		"the upstream resets while it is written to": {func(w *world) { w.fill(w.client); w.upstream.Abort() }, EndUpstreamReset},
-		"the client resets while it is written to":   {func(w *world) { w.fill(w.upstream); w.client.Abort() }, EndClientReset},
+		}, CloseClientReset},
+		"the upstream resets while it is written to": {func(w *world) { w.fill(w.client); w.upstream.Abort() }, CloseUpstreamReset},
+		"the client resets while it is written to":   {func(w *world) { w.fill(w.upstream); w.client.Abort() }, CloseClientReset},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -121,7 +121,7 @@ func TestAFailureOfOneSideResetsTheOtherAndIsTheReason(t *testing.T) {
 				c.fail(w)
 				<-done
 				w.ended(c.end)
-				if _, err := io.Copy(io.Discard, w.client); c.end == EndUpstreamReset && !errors.Is(err, errReset) {
+				if _, err := io.Copy(io.Discard, w.client); c.end == CloseUpstreamReset && !errors.Is(err, errReset) {
 					t.Errorf("the client read %v", err)
 				}
 			})
@@ -170,7 +170,7 @@ func TestAnIdleFlowHoldsNoBuffer(t *testing.T) {
 	}
 	bubble(t, func(t *testing.T) {
 		const relays = 20
-		set := NewSet(slog.New(slog.DiscardHandler))
+		set := NewTable(slog.New(slog.DiscardHandler))
 		fresh, made := set.buffers.New, 0
 		set.buffers.New = func() any { made++; return fresh() }
 		ctx, cancel := context.WithCancel(t.Context())
@@ -218,13 +218,13 @@ func (s notifying) CanRead() bool {
 	return len(s.in.b) > 0 || s.in.err != nil
 }
 
-func (s notifying) readLease(l *lease) (int, error) {
+func (s notifying) readInto(l *pooledBuf) (int, error) {
 	s.in.mu.Lock()
 	for len(s.in.b) == 0 && s.in.err == nil {
 		s.in.cond.Wait()
 	}
 	s.in.mu.Unlock()
-	return s.Read(l.take())
+	return s.Read(l.get())
 }
 
 func (s notifying) NotifyRead(ready func()) (stop func()) {

@@ -29,7 +29,7 @@ func TestDrainWaitsForFlowsThatEndByThemselves(t *testing.T) {
 			t.Errorf("%d left after %v", left, time.Since(begin))
 		}
 		<-done
-		w.ended(EndDone)
+		w.ended(CloseEOF)
 	})
 }
 
@@ -65,7 +65,7 @@ func TestDrainResetsWhatIsLeftWhereverItIs(t *testing.T) {
 				if left := w.set.Drain(ctx); left != 1 || time.Since(begin) != 5*time.Second {
 					t.Errorf("%d left after %v", left, time.Since(begin))
 				}
-				w.ended(EndDrained) // already, when Drain returns
+				w.ended(CloseDrained) // already, when Drain returns
 				<-done
 				w.happened(c.want...)
 			})
@@ -85,7 +85,7 @@ func TestARequestThatComesAfterTheDrainIsRefused(t *testing.T) {
 				}
 				<-w.serve()
 				w.happened("refuse", "silence")
-				w.ended(EndDrained)
+				w.ended(CloseDrained)
 			})
 		})
 	}
@@ -93,7 +93,7 @@ func TestARequestThatComesAfterTheDrainIsRefused(t *testing.T) {
 
 func TestAFlowThatBeginsDuringTheDrainIsDrainedToo(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		set := NewSet(slog.New(slog.DiscardHandler))
+		set := NewTable(slog.New(slog.DiscardHandler))
 		first, second := newWorld(t).use(set).knocked(), newWorld(t).use(set).knocked()
 		second.plan.Key.Client = netip.MustParseAddrPort("192.0.2.2:1000")
 		ends := []<-chan struct{}{first.serve()}
@@ -113,8 +113,8 @@ func TestAFlowThatBeginsDuringTheDrainIsDrainedToo(t *testing.T) {
 		for _, e := range ends {
 			<-e
 		}
-		if got := set.Totals(); got.Ends[EndDone] != 1 || got.Ends[EndDrained] != 1 {
-			t.Errorf("%v", got.Ends)
+		if got := set.Totals(); got.Closed[CloseEOF] != 1 || got.Closed[CloseDrained] != 1 {
+			t.Errorf("%v", got.Closed)
 		}
 	})
 }
@@ -123,7 +123,7 @@ func TestANewFlowMayHaveTheTupleOfOneThatIsNotDone(t *testing.T) {
 	// Three flows of one tuple end in every order; the set loses none of them.
 	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
 		bubble(t, func(t *testing.T) {
-			set := NewSet(slog.New(slog.DiscardHandler))
+			set := NewTable(slog.New(slog.DiscardHandler))
 			worlds := make([]*world, 3)
 			ends := make([]<-chan struct{}, 3)
 			for i := range worlds {
@@ -149,13 +149,13 @@ func TestANewFlowMayHaveTheTupleOfOneThatIsNotDone(t *testing.T) {
 }
 
 func TestKillAndDrainEndEveryFlowOfATuple(t *testing.T) {
-	for name, end := range map[string]func(s *Set){
-		"kill":  func(s *Set) { s.Kill(key) },
-		"drain": func(s *Set) { ctx, cancel := context.WithCancel(context.Background()); cancel(); s.Drain(ctx) },
+	for name, end := range map[string]func(s *Table){
+		"kill":  func(s *Table) { s.Kill(key) },
+		"drain": func(s *Table) { ctx, cancel := context.WithCancel(context.Background()); cancel(); s.Drain(ctx) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				set := NewSet(slog.New(slog.DiscardHandler))
+				set := NewTable(slog.New(slog.DiscardHandler))
 				old, young := newWorld(t).use(set).knocked(), newWorld(t).use(set).knocked()
 				ends := []<-chan struct{}{old.serve()}
 				synctest.Wait()
@@ -175,7 +175,7 @@ func TestKillAndDrainEndEveryFlowOfATuple(t *testing.T) {
 }
 
 func TestFlowsThatBeginAndEndWhileTheyAreKilledCountedAndDrainedLeaveNothing(t *testing.T) {
-	set := NewSet(slog.New(slog.DiscardHandler))
+	set := NewTable(slog.New(slog.DiscardHandler))
 	var flows, others sync.WaitGroup
 	stop := make(chan struct{})
 	others.Go(func() {
@@ -240,7 +240,7 @@ func TestFlowsThatBeginAndEndWhileTheyAreKilledCountedAndDrainedLeaveNothing(t *
 	close(stop)
 	others.Wait()
 	var ends uint64
-	for _, n := range set.Totals().Ends {
+	for _, n := range set.Totals().Closed {
 		ends += n
 	}
 	if ends != 800 || set.Len() != 0 || len(set.flows) != 0 {
@@ -250,7 +250,7 @@ func TestFlowsThatBeginAndEndWhileTheyAreKilledCountedAndDrainedLeaveNothing(t *
 
 func TestEveryEndHasAName(t *testing.T) {
 	seen := make(map[string]bool)
-	for e := range End(NumEnds) {
+	for e := range CloseReason(NumCloseReasons) {
 		if n := e.String(); n == "" || seen[n] {
 			t.Errorf("end %d is called %q", e, n)
 		}
@@ -262,8 +262,8 @@ func TestFlowsAreListedWhileTheyLastAndTheirEndIsTold(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t).knocked()
 		w.plan.Upstream = "10.0.2.2:22"
-		var told []End
-		w.plan.Ended = func(f *Flow, end End) {
+		var told []CloseReason
+		w.plan.OnEnd = func(f *Flow, end CloseReason) {
 			if len(w.set.All()) != 0 {
 				t.Error("it is told of while it is listed")
 			}
@@ -285,7 +285,7 @@ func TestFlowsAreListedWhileTheyLastAndTheirEndIsTold(t *testing.T) {
 		w.client.CloseWrite()
 		w.upstream.CloseWrite()
 		<-done
-		if len(told) != 1 || told[0] != EndDone {
+		if len(told) != 1 || told[0] != CloseEOF {
 			t.Errorf("told of %v", told)
 		}
 	})

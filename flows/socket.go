@@ -36,8 +36,8 @@ func abortTCP(c *net.TCPConn) {
 	_ = c.Close()
 }
 
-// handed is a client's connection in the hands of the embedding program.
-type handed struct {
+// trackedConn is a client's connection in the hands of the embedding program.
+type trackedConn struct {
 	Conn
 	f      *Flow
 	closed chan struct{}
@@ -45,31 +45,31 @@ type handed struct {
 }
 
 // Read counts.
-func (h *handed) Read(b []byte) (int, error) {
+func (h *trackedConn) Read(b []byte) (int, error) {
 	n, err := h.Conn.Read(b)
-	h.moved(&h.f.up, n)
+	h.count(&h.f.up, n)
 	if errors.Is(err, io.EOF) {
-		h.f.idle.halfClose()
+		h.f.idleTimer.halfClose()
 	}
 	return n, err
 }
 
 // Write counts.
-func (h *handed) Write(b []byte) (int, error) {
+func (h *trackedConn) Write(b []byte) (int, error) {
 	n, err := h.Conn.Write(b)
-	h.moved(&h.f.down, n)
+	h.count(&h.f.down, n)
 	return n, err
 }
 
-func (h *handed) moved(c counter, n int) {
+func (h *trackedConn) count(c counter, n int) {
 	if n > 0 {
 		c.Add(uint64(n))
-		h.f.moves()
+		h.f.touch()
 	}
 }
 
 // Abort ends the flow with a reset.
-func (h *handed) Abort() {
+func (h *trackedConn) Abort() {
 	h.once.Do(func() {
 		h.Conn.Abort()
 		close(h.closed)
@@ -77,7 +77,7 @@ func (h *handed) Abort() {
 }
 
 // Close ends the flow.
-func (h *handed) Close() error {
+func (h *trackedConn) Close() error {
 	err := net.ErrClosed
 	h.once.Do(func() {
 		err = h.Conn.Close()

@@ -40,7 +40,7 @@ func buffers() *sync.Pool {
 func TestASocketIsReadWhenThereIsSomethingToRead(t *testing.T) {
 	near, far := loopback(t)
 	read := reader(newSocket(near))
-	l := &lease{pool: buffers()}
+	l := &pooledBuf{pool: buffers()}
 	type result struct {
 		n   int
 		err error
@@ -57,7 +57,7 @@ func TestASocketIsReadWhenThereIsSomethingToRead(t *testing.T) {
 		if r := <-results; r.n != 5 || r.err != nil || string((*l.b)[:5]) != "hello" {
 			t.Errorf("%+v", r)
 		}
-		l.drop()
+		l.put()
 	}
 	go step()
 	far.CloseWrite()
@@ -81,7 +81,7 @@ func TestASocketTellsEndResetAndCloseApart(t *testing.T) {
 			t.Run(name+" "+when, func(t *testing.T) {
 				near, far := loopback(t)
 				read := reader(newSocket(near))
-				l := &lease{pool: buffers()}
+				l := &pooledBuf{pool: buffers()}
 				if before {
 					c.end(near, far)
 				} else {
@@ -90,7 +90,7 @@ func TestASocketTellsEndResetAndCloseApart(t *testing.T) {
 				if n, err := read(l); n != 0 || !errors.Is(err, c.want) {
 					t.Errorf("%d, %v", n, err)
 				}
-				l.drop()
+				l.put()
 			})
 		}
 	}
@@ -125,7 +125,7 @@ func TestARelayBetweenSocketsLosesNothingAndLetsThemHalfClose(t *testing.T) {
 	data := make([]byte, 5<<20)
 	rand.Read(data)
 	f := &Flow{Started: time.Now(), cancel: func(error) {}}
-	done := make(chan End, 1)
+	done := make(chan CloseReason, 1)
 	go func() { done <- w.set.relay(t.Context(), f, newSocket(near), newSocket(up), &Plan{Idle: time.Minute}) }()
 	go func() {
 		client.Write(data)
@@ -142,7 +142,7 @@ func TestARelayBetweenSocketsLosesNothingAndLetsThemHalfClose(t *testing.T) {
 	if got, err = io.ReadAll(client); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("%d bytes back, %v", len(got), err)
 	}
-	if e := <-done; e != EndDone {
+	if e := <-done; e != CloseEOF {
 		t.Error(e)
 	}
 	if up, down := f.Bytes(); up != uint64(len(data)) || down != up {

@@ -14,8 +14,8 @@ import (
 type tcpSocket struct {
 	*net.TCPConn
 	raw syscall.RawConn
-	in  reading
-	out writing
+	in  readOp
+	out writeOp
 }
 
 func newTCPSocket(c *net.TCPConn) Conn {
@@ -32,9 +32,9 @@ func newTCPSocket(c *net.TCPConn) Conn {
 // Abort implements Conn.
 func (s *tcpSocket) Abort() { abortTCP(s.TCPConn) }
 
-// readLease implements leaser: one system call where there is data, and no
+// readInto implements leaser: one system call where there is data, and no
 // buffer held while there is none.
-func (s *tcpSocket) readLease(l *lease) (int, error) {
+func (s *tcpSocket) readInto(l *pooledBuf) (int, error) {
 	r := &s.in
 	r.lease = l
 	if err := s.raw.Read(r.call); err != nil {
@@ -49,19 +49,19 @@ func (s *tcpSocket) readLease(l *lease) (int, error) {
 	return r.n, nil
 }
 
-// reading is one read in progress; only one goroutine reads.
-type reading struct {
-	lease *lease
+// readOp is one read in progress; only one goroutine reads.
+type readOp struct {
+	lease *pooledBuf
 	n     int
 	err   syscall.Errno
 	call  func(fd uintptr) bool
 }
 
 // do runs on the descriptor; false waits until it is readable.
-func (r *reading) do(fd uintptr) bool {
-	r.n, r.err = tryRead(fd, r.lease.take())
+func (r *readOp) do(fd uintptr) bool {
+	r.n, r.err = recv(fd, r.lease.get())
 	if r.err == syscall.EAGAIN {
-		r.lease.drop()
+		r.lease.put()
 		return false
 	}
 	return true
@@ -80,18 +80,18 @@ func (s *tcpSocket) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// writing is one write in progress; only one goroutine writes.
-type writing struct {
+// writeOp is one write in progress; only one goroutine writes.
+type writeOp struct {
 	b    []byte // not yet written
 	err  syscall.Errno
 	call func(fd uintptr) bool
 }
 
 // do runs on the descriptor; false waits until it is writable.
-func (w *writing) do(fd uintptr) bool {
+func (w *writeOp) do(fd uintptr) bool {
 	for len(w.b) > 0 {
 		var n int
-		n, w.err = tryWrite(fd, w.b)
+		n, w.err = send(fd, w.b)
 		w.b = w.b[n:]
 		if w.err != 0 {
 			return w.err != syscall.EAGAIN

@@ -12,7 +12,7 @@ func TestASocketWithNothingToReadHoldsNoBuffer(t *testing.T) {
 	near, _ := loopback(t)
 	s := newSocket(near).(*tcpSocket)
 	taken := 0
-	s.in.lease = &lease{pool: &sync.Pool{New: func() any { taken++; b := make([]byte, bufferSize); return &b }}}
+	s.in.lease = &pooledBuf{pool: &sync.Pool{New: func() any { taken++; b := make([]byte, bufferSize); return &b }}}
 	err := s.raw.Control(func(fd uintptr) {
 		if s.in.do(fd) || s.in.err != syscall.EAGAIN {
 			t.Errorf("read %d, %v from an idle socket", s.in.n, s.in.err)

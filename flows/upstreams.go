@@ -21,19 +21,19 @@ type ShareKey struct {
 	Upstream string
 }
 
-// freshTime is how long a connection may wait for a handshake and still be used:
+// maxReadyAge is how long a connection may wait for a handshake and still be used:
 // many upstreams end one on which nothing is said. Another is dialed then.
-const freshTime = 2 * time.Second
+const maxReadyAge = 2 * time.Second
 
-// share is the upstream connections of the flows of one ShareKey. The Set's
+// upstreamPool is the upstream connections of the flows of one ShareKey. The Set's
 // dialing lock guards it.
-type share struct {
+type upstreamPool struct {
 	users   int // flows that have not got their connection
 	dialing int
 	ready   []readyConn
 	wake    chan struct{} // closed, and replaced, when something has changed
 	failed  int           // dials that failed
-	end     End           // of the last of these
+	end     CloseReason   // of the last of these
 }
 
 type readyConn struct {
@@ -42,83 +42,83 @@ type readyConn struct {
 }
 
 // changed wakes the flows that wait.
-func (h *share) changed() {
+func (h *upstreamPool) changed() {
 	close(h.wake)
 	h.wake = make(chan struct{})
 }
 
 // join adds a flow to those that share by that key.
-func (s *Set) join(k ShareKey) *share {
-	s.dialing.Lock()
-	defer s.dialing.Unlock()
-	h := s.shares[k]
+func (s *Table) join(k ShareKey) *upstreamPool {
+	s.poolsMu.Lock()
+	defer s.poolsMu.Unlock()
+	h := s.pools[k]
 	if h == nil {
-		h = &share{wake: make(chan struct{})}
-		s.shares[k] = h
+		h = &upstreamPool{wake: make(chan struct{})}
+		s.pools[k] = h
 	}
 	h.users++
 	return h
 }
 
-// part ends a flow's part in h, and the connections that no other flow needs.
-func (s *Set) part(k ShareKey, h *share) {
-	s.dialing.Lock()
+// leave ends a flow's part in h, and the connections that no other flow needs.
+func (s *Table) leave(k ShareKey, h *upstreamPool) {
+	s.poolsMu.Lock()
 	h.users--
 	if h.users == 0 {
-		delete(s.shares, k)
+		delete(s.pools, k)
 	}
 	n := max(0, min(len(h.ready), len(h.ready)+h.dialing-h.users))
 	excess := h.ready[:n]
 	h.ready = h.ready[n:]
-	s.dialing.Unlock()
+	s.poolsMu.Unlock()
 	for _, r := range excess {
 		r.conn.Abort()
 	}
 }
 
-// reach waits until h has an upstream connection, and dials one where another is
+// acquire waits until h has an upstream connection, and dials one where another is
 // due. It returns false, and why, where there will be none.
-func (s *Set) reach(ctx context.Context, h *share, p *Plan) (End, bool) {
+func (s *Table) acquire(ctx context.Context, h *upstreamPool, p *Plan) (CloseReason, bool) {
 	timeout := time.NewTimer(p.DialTimeout)
 	defer timeout.Stop()
-	s.dialing.Lock()
+	s.poolsMu.Lock()
 	failed := h.failed
 	for {
 		_, limit := p.Share()
 		switch have := len(h.ready) + h.dialing; {
 		case limit <= 0:
-			s.dialing.Unlock()
-			return EndNoGrant, false
+			s.poolsMu.Unlock()
+			return CloseNoGrant, false
 		case len(h.ready) == 0 && h.failed != failed:
 			end := h.end
-			s.dialing.Unlock()
+			s.poolsMu.Unlock()
 			return end, false
 		case have < min(h.users, limit):
 			h.dialing++
-			s.dialing.Unlock()
-			return s.dialFor(ctx, h, p)
+			s.poolsMu.Unlock()
+			return s.dialInto(ctx, h, p)
 		case len(h.ready) > 0:
-			s.dialing.Unlock()
+			s.poolsMu.Unlock()
 			return 0, true
 		}
 		wake := h.wake
-		s.dialing.Unlock()
+		s.poolsMu.Unlock()
 		select {
 		case <-wake:
 		case <-timeout.C:
-			return EndUpstreamTimeout, false
+			return CloseUpstreamTimeout, false
 		case <-ctx.Done():
-			return ending(ctx, EndUpstreamTimeout), false
+			return closeReason(ctx, CloseUpstreamTimeout), false
 		}
-		s.dialing.Lock()
+		s.poolsMu.Lock()
 	}
 }
 
-// dialFor dials a connection for h, which counts it already.
-func (s *Set) dialFor(ctx context.Context, h *share, p *Plan) (End, bool) {
+// dialInto dials a connection for h, which counts it already.
+func (s *Table) dialInto(ctx context.Context, h *upstreamPool, p *Plan) (CloseReason, bool) {
 	conn, end := s.dial(ctx, p)
-	s.dialing.Lock()
-	defer s.dialing.Unlock()
+	s.poolsMu.Lock()
+	defer s.poolsMu.Unlock()
 	h.dialing--
 	switch {
 	case conn != nil:
@@ -131,24 +131,24 @@ func (s *Set) dialFor(ctx context.Context, h *share, p *Plan) (End, bool) {
 	return end, conn != nil
 }
 
-// take returns a connection of h whose flow has completed its handshake; nil if
+// takeConn returns a connection of h whose flow has completed its handshake; nil if
 // there is none that is fresh.
-func (s *Set) take(h *share) Conn {
-	s.dialing.Lock()
+func (s *Table) takeConn(h *upstreamPool) Conn {
+	s.poolsMu.Lock()
 	var stale []readyConn
 	var conn Conn
 	for conn == nil && len(h.ready) > 0 {
 		last := len(h.ready) - 1 // the newest
 		r := h.ready[last]
 		h.ready = h.ready[:last]
-		if time.Since(r.since) > freshTime {
+		if time.Since(r.since) > maxReadyAge {
 			stale = append(stale, r)
 		} else {
 			conn = r.conn
 		}
 	}
 	h.changed()
-	s.dialing.Unlock()
+	s.poolsMu.Unlock()
 	for _, r := range stale {
 		r.conn.Abort()
 	}
@@ -157,27 +157,27 @@ func (s *Set) take(h *share) Conn {
 
 // serveShared is serve where the upstream is dialed first, with connections that
 // are shared.
-func (s *Set) serveShared(ctx context.Context, f *Flow, r Request, p *Plan) End {
+func (s *Table) serveShared(ctx context.Context, f *Flow, r Request, p *Plan) CloseReason {
 	key, _ := p.Share()
 	h := s.join(key)
-	end, ok := s.reach(ctx, h, p)
+	end, ok := s.acquire(ctx, h, p)
 	if !ok {
-		s.part(key, h)
-		giveUp(r, p, end)
+		s.leave(key, h)
+		reject(r, p, end)
 		return end
 	}
 	client, end := s.accept(ctx, f, r, p)
 	if client == nil {
-		s.part(key, h)
+		s.leave(key, h)
 		return end
 	}
-	defer p.Closed()
-	upstream := s.take(h)
-	s.part(key, h)
+	defer p.OnClose()
+	upstream := s.takeConn(h)
+	s.leave(key, h)
 	if upstream == nil {
 		if upstream, end = s.dial(ctx, p); upstream == nil {
-			if !end.heard() {
-				p.Silence()
+			if !end.sendsReset() {
+				p.OnDrop()
 			}
 			client.Abort()
 			return end

@@ -38,7 +38,7 @@ func (c counted) CloseWrite() error {
 func (w *world) shared(h *sharing, took time.Duration, fails error) *world {
 	w.knocked()
 	w.plan.Share = func() (ShareKey, int) { return ShareKey{Grant: h, Upstream: "u"}, int(h.uses.Load()) }
-	w.plan.Complete = func() error {
+	w.plan.HandshakeDone = func() error {
 		if h.uses.Add(-1) < 0 {
 			h.uses.Add(1)
 			return errors.New("no grant")
@@ -70,7 +70,7 @@ func (w *world) shared(h *sharing, took time.Duration, fails error) *world {
 }
 
 // forged is a flow whose client never answers.
-func forged(t *testing.T, s *Set, h *sharing, took time.Duration, fails error) *world {
+func forged(t *testing.T, s *Table, h *sharing, took time.Duration, fails error) *world {
 	w := newWorld(t).use(s).shared(h, took, fails)
 	w.hold = make(chan struct{})
 	return w
@@ -108,7 +108,7 @@ func TestForgedSYNsOfAGrantDialAsOftenAsItHasUses(t *testing.T) {
 			if h.open.Load() != 0 || set.Len() != 0 {
 				t.Errorf("%d connections and %d flows are left", h.open.Load(), set.Len())
 			}
-			if len(set.shares) != 0 {
+			if len(set.pools) != 0 {
 				t.Error("a share is left")
 			}
 		})
@@ -199,7 +199,7 @@ func TestAFlowThatWasEvictedBeforeItBeganIsIgnored(t *testing.T) {
 	w.plan.Admitted = func() bool { return !w.set.Kill(key) } // evicted just then
 	<-w.serve()
 	w.happened("ignore")
-	w.ended(EndKilled)
+	w.ended(CloseKilled)
 }
 
 func TestAFlowWithoutAGrantDialsNothing(t *testing.T) {
@@ -208,7 +208,7 @@ func TestAFlowWithoutAGrantDialsNothing(t *testing.T) {
 		w := newWorld(t).shared(h, time.Second, nil)
 		<-w.serve()
 		w.happened("ignore", "silence")
-		w.ended(EndNoGrant)
+		w.ended(CloseNoGrant)
 		if h.dials.Load() != 0 {
 			t.Error("dialed")
 		}
@@ -222,7 +222,7 @@ func TestAConnectionThatWaitedForLongIsDialedAgain(t *testing.T) {
 		w := newWorld(t).shared(h, time.Millisecond, nil)
 		w.hold = make(chan struct{})
 		served := w.serve()
-		time.Sleep(freshTime + time.Second)
+		time.Sleep(maxReadyAge + time.Second)
 		close(w.hold)
 		for w.set.Totals().Flows == 0 {
 			time.Sleep(time.Millisecond)

@@ -140,7 +140,7 @@ func (g *Gateway) auditReload(done *renewal, operator string, err error) {
 }
 
 // auditSession records a flow that had been let in, at its end.
-func (g *Gateway) auditSession(f *flows.Flow, end flows.End) {
+func (g *Gateway) auditSession(f *flows.Flow, end flows.CloseReason) {
 	client := f.Client()
 	if g.audit == nil || client == "" {
 		return
@@ -153,7 +153,7 @@ func (g *Gateway) auditSession(f *flows.Flow, end flows.End) {
 }
 
 // logSession logs the end of a flow that had been let in, as its beginning is.
-func (g *Gateway) logSession(f *flows.Flow, end flows.End) {
+func (g *Gateway) logSession(f *flows.Flow, end flows.CloseReason) {
 	client := f.Client()
 	if client == "" {
 		return

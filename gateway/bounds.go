@@ -40,7 +40,7 @@ func (p *parts) collectBounds(ch chan<- prometheus.Metric) {
 	bound("handshakes", now, most)
 
 	c := p.stack.Connections()
-	bound("unread_bytes_per_connection", c.UnreadMost, c.UnreadLimit)
+	bound("unread_bytes_per_connection", c.UnreadMax, c.UnreadLimit)
 	states := desc("tcp_connections", "Connections of the TCP/IP stack, by state.", "state")
 	for _, s := range []struct {
 		name string

@@ -84,7 +84,7 @@ type Gateway struct {
 	started   time.Time
 	hold      routing.ProtectedSet
 	guard     *routing.PortReservation // of local, from open to the end of Run; nil for none
-	flows     *flows.Set
+	flows     *flows.Table
 	metrics   *metricSet
 	own       *ownRegistry   // nil where the registry is somebody else's
 	refusals  loglimit.Lines // about refused knocks and authentications
@@ -122,7 +122,7 @@ func New(cfg *config.Config, o Options) (*Gateway, error) {
 		o: o, log: o.Log, own: own,
 		started: o.Now(),
 		hold:    Hold(cfg),
-		flows:   flows.NewSet(o.Log),
+		flows:   flows.NewTable(o.Log),
 		entries: loglimit.Lines{PerSecond: audit.DefaultPerSecond},
 		ready:   make(chan struct{}),
 	}

@@ -151,15 +151,15 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(desc("flows", "Flows being served."), set.Len())
 	count(desc("flows_relayed_total", "Flows that reached their upstream."), t.Flows)
 	ends := desc("flow_ends_total", "Flows ended, by reason.", "reason")
-	for e := range flows.NumEnds {
-		count(ends, t.Ends[e], flows.End(e).String())
+	for e := range flows.NumCloseReasons {
+		count(ends, t.Closed[e], flows.CloseReason(e).String())
 	}
 	bytes := desc("relayed_bytes_total", "Bytes relayed, from clients (up) and to them (down).", "direction")
 	count(bytes, t.Up, "up")
 	count(bytes, t.Down, "down")
 	count(desc("tcp_retransmits_total", "TCP segments that the stack sent again."), src.stack.Retransmits())
 	tcp := desc("tcp_events_total", "What the TCP/IP stack counts, by event.", "event")
-	for _, c := range src.stack.Counts() {
+	for _, c := range src.stack.Counters() {
 		count(tcp, c.Count, c.Name)
 	}
 	src.collectBounds(ch)

@@ -124,7 +124,7 @@ func (o *offPath) start(service admission.Service, offload bool, ban admission.B
 		o.Fatal(err)
 	}
 	decision := func(v admission.Verdict) netstack.Decision {
-		return netstack.Decision{Pass: v.Action == admission.Pass, Open: v.Open, Anew: v.Anew}
+		return netstack.Decision{Pass: v.Action == admission.Pass, Open: v.Open, TupleReused: v.Anew}
 	}
 	o.gate, err = admission.New(admission.Options{
 		Policy: policy, Store: replay.NewMemoryStore(replay.Options{}),
@@ -133,7 +133,7 @@ func (o *offPath) start(service admission.Service, offload bool, ban admission.B
 		Knocked: func(e admission.KnockEvent) { o.knocked <- e },
 		Banned:  func(admission.BanEvent) { o.bans.Add(1) },
 		Settled: func(t packet.Tuple) admission.Settlement {
-			return [...]admission.Settlement{netstack.Closed: admission.Gone, netstack.TimeWait: admission.InTimeWait, netstack.Unsent: admission.Busy}[o.stack.Closing(t)]
+			return [...]admission.Settlement{netstack.Closed: admission.Gone, netstack.TimeWait: admission.InTimeWait, netstack.Closing: admission.Busy}[o.stack.CloseState(t)]
 		},
 		TimeWait: netstack.TimeWaitTime,
 		Ban:      ban,
@@ -235,9 +235,9 @@ func (o *offPath) puts(packets ...[]byte) {
 		}
 		o.put++
 	}
-	for end := time.Now().Add(offPathWait); o.stack.Steps() < 2*o.put; time.Sleep(10 * time.Microsecond) {
+	for end := time.Now().Add(offPathWait); o.stack.Ticks() < 2*o.put; time.Sleep(10 * time.Microsecond) {
 		if time.Now().After(end) {
-			o.Fatalf("the gate has judged %d of %d packets", o.stack.Steps()/2, o.put)
+			o.Fatalf("the gate has judged %d of %d packets", o.stack.Ticks()/2, o.put)
 		}
 	}
 }

@@ -67,7 +67,7 @@ func (p *parts) assemble(ctx context.Context, store replay.Store) (err error) {
 
 // settlement translates for the gate how far the stack is with a flow.
 func (p *parts) settlement(t packet.Tuple) admission.Settlement {
-	switch p.stack.Closing(t) {
+	switch p.stack.CloseState(t) {
 	case netstack.Closed:
 		return admission.Gone
 	case netstack.TimeWait:
@@ -88,7 +88,7 @@ func (p *parts) forget(t packet.Tuple) {
 
 func decision(v admission.Verdict) netstack.Decision {
 	return netstack.Decision{
-		Pass: v.Action == admission.Pass, Open: v.Open, Anew: v.Anew,
-		Handling: netstack.Handling{Reset: v.Reset, Stamp: v.Unstamped, Timestamp: v.Timestamp},
+		Pass: v.Action == admission.Pass, Open: v.Open, TupleReused: v.Anew,
+		Handling: netstack.Handling{Reset: v.Reset, AddTimestamp: v.Unstamped, Timestamp: v.Timestamp},
 	}
 }

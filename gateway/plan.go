@@ -117,12 +117,12 @@ func (p *parts) plan(s *service, t packet.Tuple, target netip.AddrPort) *flows.P
 	plan := &flows.Plan{
 		Key: key(t), Service: s.Name,
 		DialTimeout: s.DialTimeout, Idle: s.Idle,
-		InFlight: func() int { return p.gate.InFlight(t) },
-		Admitted: func() bool { return p.gate.Admitted(t) },
-		Complete: func() error { return p.gate.Complete(t) },
-		Silence:  func() { p.gate.Forget(t) },
-		Closed:   func() { p.gate.Closed(t) },
-		Ended:    p.g.ended,
+		InFlight:      func() int { return p.gate.InFlight(t) },
+		Admitted:      func() bool { return p.gate.Admitted(t) },
+		HandshakeDone: func() error { return p.gate.Complete(t) },
+		OnDrop:        func() { p.gate.Forget(t) },
+		OnClose:       func() { p.gate.Closed(t) },
+		OnEnd:         p.g.ended,
 	}
 	if s.auth != nil {
 		plan.Authenticate = func(ctx context.Context, conn net.Conn) (string, error) {
@@ -274,7 +274,7 @@ func (g *Gateway) banned(b admission.BanEvent) {
 }
 
 // ended is told of every flow's end.
-func (g *Gateway) ended(f *flows.Flow, end flows.End) {
+func (g *Gateway) ended(f *flows.Flow, end flows.CloseReason) {
 	g.watchEnd(f, end)
 	g.auditSession(f, end)
 	g.logSession(f, end)

@@ -12,7 +12,7 @@ func (g *Gateway) Pulse() (Pulse, error) {
 		return Pulse{}, ErrNotRunning
 	}
 	p.gate.Stats()
-	return Pulse{p.stack.Steps()}, nil
+	return Pulse{p.stack.Ticks()}, nil
 }
 
 // StuckSince tells whether the packet reader is with the packet that it was with at an

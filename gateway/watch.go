@@ -205,7 +205,7 @@ func (g *Gateway) watchAuth(service string, t packet.Tuple, peer *auth.Peer, fai
 }
 
 // watchEnd tells the watchers of a flow's end.
-func (g *Gateway) watchEnd(f *flows.Flow, end flows.End) {
+func (g *Gateway) watchEnd(f *flows.Flow, end flows.CloseReason) {
 	if g.watchers.all.Load() == nil {
 		return
 	}
@@ -304,7 +304,7 @@ func (c controlled) Trace(ctx context.Context, o control.TraceOptions, each func
 type tapped struct{ *capture.Tap }
 
 func (t tapped) queued() (now, most int)                 { return t.Queued() }
-func (t tapped) packet(e *capture.Event)                 { t.Offer(e) }
+func (t tapped) packet(e *capture.Event)                 { t.Enqueue(e) }
 func (tapped) event(_ netip.Addr, _ *control.TraceEvent) {}
 
 // Capture implements control.Watching.
@@ -365,7 +365,7 @@ func endCapture(out *capture.Writer, tap *capture.Tap) error {
 	for {
 		r, err := tap.Next(context.Background()) // which does not wait any more
 		if err != nil {
-			return out.Close(tap.Untold())
+			return out.Close(tap.Unreported())
 		}
 		if err := out.Write(&r); err != nil {
 			return err

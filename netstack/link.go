@@ -28,7 +28,7 @@ var (
 )
 
 func newLink(s *Stack) *link {
-	info := s.o.Device.Info()
+	info := s.opts.Device.Info()
 	l := &link{s: s, mtu: uint32(info.MTU), offload: info.Offload} // an MTU is below 65536
 	l.writes.New = func() any { return new(outgoing) }
 	return l
@@ -42,8 +42,8 @@ func (l *link) receive(p *packet.Packet, d Decision) {
 		return // ICMP errors are the gate's: the stack would never raise a path MTU again
 	}
 	var head *buffer.View
-	if d.Stamp {
-		head = buffer.NewViewWithData(stamp(p, d.Timestamp))
+	if d.AddTimestamp {
+		head = buffer.NewViewWithData(withTimestamp(p, d.Timestamp))
 	} else {
 		head = buffer.NewViewWithData(p.Data[:p.Payload])
 	}
@@ -60,7 +60,7 @@ func (l *link) receive(p *packet.Packet, d Decision) {
 		}
 	}
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: b})
-	l.dispatcher.DeliverNetworkPacket(network(p.Tuple.Src), pkt)
+	l.dispatcher.DeliverNetworkPacket(networkProtocol(p.Tuple.Src), pkt)
 	pkt.DecRef()
 }
 
@@ -138,16 +138,16 @@ func (l *link) write(w *outgoing, pkt *stack.PacketBuffer) error {
 		}
 	}
 	w.packet.Offload = o
-	if !l.s.o.Egress(&w.packet, size) {
+	if !l.s.opts.Egress(&w.packet, size) {
 		return nil
 	}
 	if o.SegmentSize = w.packet.Offload.SegmentSize; o.SegmentSize > 0 {
 		if !o.NeedsChecksum {
-			return l.cut(w, size, int(o.SegmentSize))
+			return l.writeSegments(w, size, int(o.SegmentSize))
 		}
 		o.HeaderLength = uint16(w.packet.Payload) // two headers: at most 40+60
 	}
-	return l.s.o.Device.Write(o, w.parts[:w.n])
+	return l.s.opts.Device.Write(o, w.parts[:w.n])
 }
 
 // maxGSO is the largest super-packet in bytes. gVisor takes it for the whole

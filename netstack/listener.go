@@ -18,7 +18,7 @@ import (
 // change while the stack runs.
 type openPorts struct {
 	mu        sync.Mutex
-	at        map[uint16]*listener
+	listeners map[uint16]*listener
 	running   bool
 	closed    bool
 	accepting sync.WaitGroup // one for each listener, while running
@@ -38,7 +38,7 @@ func (s *Stack) SetOpenPorts(ports []uint16) error {
 	}
 	added := make(map[uint16]*listener)
 	for _, port := range ports {
-		if o.at[port] != nil || added[port] != nil {
+		if o.listeners[port] != nil || added[port] != nil {
 			continue
 		}
 		l, err := listen(s, port)
@@ -50,16 +50,16 @@ func (s *Stack) SetOpenPorts(ports []uint16) error {
 		}
 		added[port] = l
 	}
-	for port, l := range o.at {
+	for port, l := range o.listeners {
 		if slices.Contains(ports, port) {
 			added[port] = l
 			continue
 		}
 		l.close()
 	}
-	before := o.at
-	o.at = added
-	for port, l := range o.at {
+	before := o.listeners
+	o.listeners = added
+	for port, l := range o.listeners {
 		if o.running && before[port] == nil {
 			o.accepting.Go(l.run)
 		}
@@ -72,7 +72,7 @@ func (o *openPorts) run() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.running = true
-	for _, l := range o.at {
+	for _, l := range o.listeners {
 		o.accepting.Go(l.run)
 	}
 }
@@ -81,7 +81,7 @@ func (o *openPorts) run() {
 func (o *openPorts) close() {
 	o.mu.Lock()
 	o.closed = true
-	for _, l := range o.at {
+	for _, l := range o.listeners {
 		l.close()
 	}
 	o.mu.Unlock()
@@ -103,7 +103,7 @@ func listen(s *Stack, port uint16) (*listener, error) {
 	fail := func(what string, err tcpip.Error) (*listener, error) {
 		return nil, fmt.Errorf("netstack: %s open port %d: %s", what, port, err)
 	}
-	ep, err := s.stack.NewEndpoint(tcp.ProtocolNumber, network(packet.Addr{}), l.wq)
+	ep, err := s.stack.NewEndpoint(tcp.ProtocolNumber, networkProtocol(packet.Addr{}), l.wq)
 	if err != nil {
 		return fail("make endpoint for", err)
 	}
@@ -136,7 +136,7 @@ func (l *listener) run() {
 	for {
 		ep, wq, err := l.ep.Accept(nil)
 		if err == nil {
-			l.accepted(ep, wq)
+			l.handle(ep, wq)
 			continue
 		}
 		if _, again := err.(*tcpip.ErrWouldBlock); !again {
@@ -150,7 +150,7 @@ func (l *listener) run() {
 	}
 }
 
-func (l *listener) accepted(ep tcpip.Endpoint, wq *waiter.Queue) {
+func (l *listener) handle(ep tcpip.Endpoint, wq *waiter.Queue) {
 	e, ok := ep.(*tcp.Endpoint)
 	if !ok {
 		ep.Close()
@@ -158,13 +158,13 @@ func (l *listener) accepted(ep tcpip.Endpoint, wq *waiter.Queue) {
 	}
 	t := tuple(e.Info().(*stack.TransportEndpointInfo).ID)
 	r := &Request{Tuple: t, conn: newConn(wq, ep, t)}
-	if !l.s.begin(r) {
-		r.Ignore()
+	if !l.s.track(r) {
+		r.Drop()
 		return
 	}
 	go func() {
-		defer l.s.end(r)
-		l.s.o.Handle(r)
+		defer l.s.untrack(r)
+		l.s.opts.Handle(r)
 	}()
 }
 

@@ -39,7 +39,7 @@ func TestAnOpenPortAnswersByItselfAndHandsOverWhatIsEstablished(t *testing.T) {
 			if _, err := r.Accept(); err == nil {
 				t.Error("accepted twice")
 			}
-			r.Ignore() // too late
+			r.Drop() // too late
 			c.Write([]byte("hello"))
 			if p := client.expect(packet.ACK); string(p.Data[p.Payload:]) != "hello" {
 				t.Errorf("%q", p.Data[p.Payload:])
@@ -50,8 +50,8 @@ func TestAnOpenPortAnswersByItselfAndHandsOverWhatIsEstablished(t *testing.T) {
 
 func TestAnOpenRequestThatIsNotAcceptedLeavesNoConnection(t *testing.T) {
 	for name, answer := range map[string]func(r *netstack.Request){
-		"refused":   (*netstack.Request).Refuse,
-		"ignored":   (*netstack.Request).Ignore,
+		"refused":   (*netstack.Request).Reset,
+		"ignored":   (*netstack.Request).Drop,
 		"forgotten": func(*netstack.Request) {},
 	} {
 		t.Run(name, func(t *testing.T) {

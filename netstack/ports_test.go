@@ -57,7 +57,7 @@ func TestAbortingAFlowEndsItsEndpoint(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = c.Close()
-			client.settles(netstack.Unsent)
+			client.settles(netstack.Closing)
 			w.stack.Abort(client.tuple())
 			client.settles(netstack.Closed)
 			w.silent()

@@ -92,11 +92,11 @@ func (w *world) inject(b []byte, d netstack.Decision) {
 
 // settles fails unless the connection's endpoint comes to that stage. It sends
 // its last packet a moment before.
-func (r *raw) settles(stage netstack.Closing) {
+func (r *raw) settles(stage netstack.CloseState) {
 	r.w.Helper()
-	got := r.w.stack.Closing(r.tuple())
+	got := r.w.stack.CloseState(r.tuple())
 	for end := time.Now().Add(patience); got != stage && time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
-		got = r.w.stack.Closing(r.tuple())
+		got = r.w.stack.CloseState(r.tuple())
 	}
 	if got != stage {
 		r.w.Errorf("closing is at stage %d, not %d", got, stage)

@@ -27,10 +27,10 @@ type Request struct {
 	// Tuple is in the direction from the client.
 	Tuple packet.Tuple
 
-	forward *tcp.ForwarderRequest // hidden services
-	conn    *Conn                 // open services
-	hands   *atomic.Int64         // hidden services: one less when it is complete
-	wq      waiter.Queue          // of the endpoint of a hidden service
+	forwarder  *tcp.ForwarderRequest // hidden services
+	conn       *Conn                 // open services
+	handshakes *atomic.Int64         // hidden services: one less when it is complete
+	wq         waiter.Queue          // of the endpoint of a hidden service
 
 	mu    sync.Mutex
 	state requestState
@@ -49,10 +49,10 @@ type Request struct {
 type requestState uint8
 
 const (
-	begun   requestState = iota
-	shaking              // Accept waits for the client
-	givenUp              // Accept is to return
-	ended
+	statePending     requestState = iota
+	stateHandshaking              // Accept waits for the client
+	stateAbandoned                // Accept is to return
+	stateDone
 )
 
 func tuple(id stack.TransportEndpointID) packet.Tuple {
@@ -64,32 +64,32 @@ func tuple(id stack.TransportEndpointID) packet.Tuple {
 
 // Errors of Accept.
 var (
-	errDone    = errors.New("netstack: the request has been answered already")
-	errGivenUp = errors.New("netstack: the handshake was given up")
+	errAnswered  = errors.New("netstack: the request has been answered already")
+	errAbandoned = errors.New("netstack: the handshake was given up")
 )
 
 // Accept completes the handshake, waiting for the client to do its part, and
 // returns the connection.
 func (r *Request) Accept() (*Conn, error) {
 	r.mu.Lock()
-	if r.state != begun {
+	if r.state != statePending {
 		r.mu.Unlock()
-		return nil, errDone
+		return nil, errAnswered
 	}
 	if r.conn != nil {
-		r.state = ended
+		r.state = stateDone
 		r.mu.Unlock()
 		return r.conn, nil
 	}
-	r.state = shaking
+	r.state = stateHandshaking
 	r.done = make(chan struct{})
 	r.mu.Unlock()
 	defer close(r.done)
 
-	ep, err := r.forward.CreateEndpoint(&r.wq)
+	ep, err := r.forwarder.CreateEndpoint(&r.wq)
 	r.mu.Lock()
-	gaveUp := r.state == givenUp
-	r.state = ended
+	gaveUp := r.state == stateAbandoned
+	r.state = stateDone
 	r.mu.Unlock()
 	r.complete(gaveUp && r.reset && err != nil)
 	switch {
@@ -97,26 +97,26 @@ func (r *Request) Accept() (*Conn, error) {
 		return nil, fmt.Errorf("netstack: handshake with %s: %s", r.Tuple.Source(), err)
 	case gaveUp:
 		ep.Abort() // its handshake was done that very moment
-		return nil, errGivenUp
+		return nil, errAbandoned
 	default:
 		return newConn(&r.wq, ep, r.Tuple), nil
 	}
 }
 
-// refuseGrace is how long Refuse waits for a handshake that is under way: about
+// resetGrace is how long Refuse waits for a handshake that is under way: about
 // a round trip. A client that has had our half of it, and whose word is still on
 // its way, takes a reset only from an established connection: one that answers
 // its SYN has the wrong sequence number by then.
-const refuseGrace = 250 * time.Millisecond
+const resetGrace = 250 * time.Millisecond
 
-// Refuse answers with a reset. If Accept is about to succeed it lets it, and the
+// Reset answers with a reset. If Accept is about to succeed it lets it, and the
 // reset is for the owner of the connection to send.
-func (r *Request) Refuse() {
+func (r *Request) Reset() {
 	r.mu.Lock()
-	done, waits := r.done, r.state == shaking
+	done, waits := r.done, r.state == stateHandshaking
 	r.mu.Unlock()
 	if waits {
-		timer := time.NewTimer(refuseGrace)
+		timer := time.NewTimer(resetGrace)
 		defer timer.Stop()
 		select {
 		case <-done:
@@ -124,18 +124,18 @@ func (r *Request) Refuse() {
 		case <-timer.C:
 		}
 	}
-	r.end(true)
+	r.abandon(true)
 }
 
-// Ignore answers nothing. (Where the handshake is done, what Abort sends is for
+// Drop answers nothing. (Where the handshake is done, what Abort sends is for
 // the egress gate to hold back.)
-func (r *Request) Ignore() { r.end(false) }
+func (r *Request) Drop() { r.abandon(false) }
 
-func (r *Request) end(reset bool) {
+func (r *Request) abandon(reset bool) {
 	r.mu.Lock()
 	switch r.state {
-	case begun:
-		r.state = ended
+	case statePending:
+		r.state = stateDone
 		r.mu.Unlock()
 		if r.conn != nil {
 			r.conn.Abort()
@@ -143,9 +143,9 @@ func (r *Request) end(reset bool) {
 			r.complete(reset)
 		}
 		return
-	case shaking:
-		r.state, r.reset = givenUp, reset
-	case givenUp, ended:
+	case stateHandshaking:
+		r.state, r.reset = stateAbandoned, reset
+	case stateAbandoned, stateDone:
 	}
 	done := r.done
 	r.mu.Unlock()
@@ -156,8 +156,8 @@ func (r *Request) end(reset bool) {
 
 // complete makes room for another request of a hidden service.
 func (r *Request) complete(reset bool) {
-	r.forward.Complete(reset)
-	r.hands.Add(-1)
+	r.forwarder.Complete(reset)
+	r.handshakes.Add(-1)
 }
 
 // wakeInterval is how often CreateEndpoint is told to look again: it may not
@@ -189,13 +189,13 @@ type Conn struct {
 }
 
 func newConn(wq *waiter.Queue, ep tcpip.Endpoint, t packet.Tuple) *Conn {
-	keepalive(ep)
+	enableKeepalive(ep)
 	return &Conn{TCPConn: gonet.NewTCPConn(wq, ep), ep: ep, wq: wq, tuple: t}
 }
 
 // Close sends what was written and a FIN, for closeTime at most, and returns at once.
 func (c *Conn) Close() error {
-	timeout := tcpip.TCPUserTimeoutOption(closeTime)
+	timeout := tcpip.TCPUserTimeoutOption(closeTimeout)
 	_ = c.ep.SetSockOpt(&timeout) // cannot fail on a TCP endpoint
 	return c.TCPConn.Close()
 }

@@ -26,8 +26,8 @@ func TestAHiddenRequestIsAnsweredByNothingUntilItsOwnerSaysHow(t *testing.T) {
 		answer func(r *netstack.Request)
 		flags  uint8 // of what then leaves; 0: nothing
 	}{
-		"refused":   {(*netstack.Request).Refuse, packet.RST | packet.ACK},
-		"ignored":   {(*netstack.Request).Ignore, 0},
+		"refused":   {(*netstack.Request).Reset, packet.RST | packet.ACK},
+		"ignored":   {(*netstack.Request).Drop, 0},
 		"forgotten": {func(*netstack.Request) {}, 0},
 		"accepted":  {func(r *netstack.Request) { go r.Accept() }, packet.SYN | packet.ACK},
 	} {
@@ -67,8 +67,8 @@ func TestOnlyTheFirstAnswerToARequestCounts(t *testing.T) {
 	client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort))
 	client.send(packet.SYN, nil)
 	r := <-requests
-	r.Ignore()
-	r.Refuse()
+	r.Drop()
+	r.Reset()
 	if c, err := r.Accept(); err == nil || c != nil {
 		t.Errorf("%v, %v", c, err)
 	}
@@ -76,7 +76,7 @@ func TestOnlyTheFirstAnswerToARequestCounts(t *testing.T) {
 	// Once it is answered, the client may try again.
 	client.seq = 5000
 	client.send(packet.SYN, nil)
-	(<-requests).Refuse()
+	(<-requests).Reset()
 	client.expect(packet.RST | packet.ACK)
 }
 
@@ -85,8 +85,8 @@ func TestAHandshakeThatTheClientDoesNotCompleteCanBeGivenUp(t *testing.T) {
 		giveUp func(r *netstack.Request)
 		flags  uint8
 	}{
-		"refused": {(*netstack.Request).Refuse, packet.RST | packet.ACK},
-		"ignored": {(*netstack.Request).Ignore, 0},
+		"refused": {(*netstack.Request).Reset, packet.RST | packet.ACK},
+		"ignored": {(*netstack.Request).Drop, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			requests, release := make(chan *netstack.Request), make(chan struct{})
@@ -126,7 +126,7 @@ func TestRefusingAHandshakeThatIsAboutToSucceedLetsIt(t *testing.T) {
 	go func() { c, _ := r.Accept(); conns <- c }()
 	client.expect(packet.SYN | packet.ACK)
 	refused := make(chan struct{})
-	go func() { r.Refuse(); close(refused) }()
+	go func() { r.Reset(); close(refused) }()
 	time.Sleep(10 * time.Millisecond)
 	client.send(packet.ACK, nil)
 	c := <-conns
@@ -155,7 +155,7 @@ func TestGivingUpRacesTheHandshakeWithoutHarm(t *testing.T) {
 		both.Go(func() { c, err = r.Accept() })
 		both.Go(func() {
 			time.Sleep(time.Duration(n) * time.Microsecond)
-			r.Ignore()
+			r.Drop()
 		})
 		over := make(chan struct{})
 		go func() { both.Wait(); close(over) }()
@@ -236,7 +236,7 @@ func TestASYNOnATupleInTimeWaitIsTakenOnlyIfItIsAnew(t *testing.T) {
 			t.Run(name+" "+family, func(t *testing.T) {
 				w := newWorld(t, true, func(w *world) {
 					w.admit = func(p *packet.Packet) netstack.Decision {
-						return netstack.Decision{Pass: p.DropReason == packet.NotDropped, Anew: anew && p.Flags&packet.SYN != 0}
+						return netstack.Decision{Pass: p.DropReason == packet.NotDropped, TupleReused: anew && p.Flags&packet.SYN != 0}
 					}
 				})
 				client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort))
@@ -245,7 +245,7 @@ func TestASYNOnATupleInTimeWaitIsTakenOnlyIfItIsAnew(t *testing.T) {
 				c := w.accepted()
 				c.Close() // first: TIME_WAIT is ours
 				client.expect(packet.FIN | packet.ACK)
-				client.settles(netstack.Unsent)
+				client.settles(netstack.Closing)
 				client.send(packet.FIN|packet.ACK, nil)
 				client.expect(packet.ACK)
 				client.settles(netstack.TimeWait)
@@ -273,7 +273,7 @@ func TestAnewDoesNotTouchAConnectionThatIsNotInTimeWait(t *testing.T) {
 	w := newWorld(t, true)
 	client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
 	c := w.accepted()
-	w.inject(client.packet(packet.ACK|packet.PSH, []byte("on")), netstack.Decision{Pass: true, Anew: true})
+	w.inject(client.packet(packet.ACK|packet.PSH, []byte("on")), netstack.Decision{Pass: true, TupleReused: true})
 	b := make([]byte, 2)
 	if _, err := io.ReadFull(c, b); err != nil || string(b) != "on" {
 		t.Errorf("%q, %v", b, err)
@@ -294,7 +294,7 @@ func TestStackTakesAHandshakeWithoutTheTimestampThatItIsGiven(t *testing.T) {
 						admit := w.admit
 						w.admit = func(p *packet.Packet) netstack.Decision {
 							d := admit(p)
-							d.Stamp, d.Timestamp = p.Flags&packet.SYN == 0, 0xff000001
+							d.AddTimestamp, d.Timestamp = p.Flags&packet.SYN == 0, 0xff000001
 							return d
 						}
 					})

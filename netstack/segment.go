@@ -32,9 +32,9 @@ func raiseMSS(options []byte) {
 	}
 }
 
-// cut writes the segment in w, size bytes of payload, in pieces of at most most
+// writeSegments writes the segment in w, size bytes of payload, in pieces of at most most
 // bytes: for devices that the kernel does not cut for.
-func (l *link) cut(w *outgoing, size, most int) error {
+func (l *link) writeSegments(w *outgoing, size, most int) error {
 	p := &w.packet
 	w.header = append(w.header[:0], w.parts[0][:p.Payload]...)
 	w.payload = append(w.payload[:0], w.parts[0][p.Payload:]...)
@@ -49,7 +49,7 @@ func (l *link) cut(w *outgoing, size, most int) error {
 			flags &^= packet.FIN | packet.PSH
 		}
 		writeHeader(w.header, p, flags, p.Seq+uint32(from), piece)
-		if err := l.s.o.Device.Write(packet.Offload{}, [][]byte{w.header, piece}); err != nil {
+		if err := l.s.opts.Device.Write(packet.Offload{}, [][]byte{w.header, piece}); err != nil {
 			return err
 		}
 	}
@@ -83,13 +83,13 @@ func writeHeader(b []byte, p *packet.Packet, flags uint8, seq uint32, payload []
 // resetTTL is the stack's own.
 const resetTTL = 64
 
-// reset answers a segment with a reset, if it acknowledges anything: then the
+// sendReset answers a segment with a reset, if it acknowledges anything: then the
 // reset has the sequence number that its sender expects (RFC 9293, 3.5.2).
-func (l *link) reset(p *packet.Packet) {
+func (l *link) sendReset(p *packet.Packet) {
 	if p.DropReason != packet.NotDropped || p.Proto != packet.TCP || p.Flags&(packet.ACK|packet.RST) != packet.ACK {
 		return
 	}
-	to, from := address(p.Tuple.Src), address(p.Tuple.Dst)
+	to, from := toAddress(p.Tuple.Src), toAddress(p.Tuple.Dst)
 	b := make([]byte, p.L4+header.TCPMinimumSize)
 	if p.Version == 4 {
 		header.IPv4(b).Encode(&header.IPv4Fields{
@@ -106,18 +106,18 @@ func (l *link) reset(p *packet.Packet) {
 
 	var answer packet.Packet
 	writeHeader(b, p, packet.RST, p.Ack, nil)
-	if answer.DecodeTCP(b); l.s.o.Egress(&answer, 0) {
+	if answer.DecodeTCP(b); l.s.opts.Egress(&answer, 0) {
 		// An error means that the device is gone, which its reader finds out too.
-		_ = l.s.o.Device.Write(packet.Offload{}, [][]byte{b})
+		_ = l.s.opts.Device.Write(packet.Offload{}, [][]byte{b})
 	}
 }
 
 // timestampSize is the size of a Timestamps option, aligned, in bytes.
 const timestampSize = 12
 
-// stamp returns the headers of p with a Timestamps option of that value, which
+// withTimestamp returns the headers of p with a Timestamps option of that value, which
 // echoes nothing. Where there is no room for it the other options give way.
-func stamp(p *packet.Packet, value uint32) []byte {
+func withTimestamp(p *packet.Packet, value uint32) []byte {
 	options := p.TCPOptions()
 	if len(options)+timestampSize > header.TCPOptionsMaximumSize {
 		options = nil

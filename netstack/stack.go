@@ -40,9 +40,9 @@ const (
 
 // A Decision is what to do with a packet from the device.
 type Decision struct {
-	Pass bool // into the stack; otherwise it is dropped
-	Open bool // it belongs to a flow of an open service
-	Anew bool // a SYN whose tuple an endpoint in TIME_WAIT may still hold
+	Pass        bool // into the stack; otherwise it is dropped
+	Open        bool // it belongs to a flow of an open service
+	TupleReused bool // a SYN whose tuple an endpoint in TIME_WAIT may still hold
 	Handling
 }
 
@@ -52,9 +52,9 @@ type Decision struct {
 type Handling struct {
 	// Reset: it is answered with a reset instead; its flow is over.
 	Reset bool
-	// Stamp: the stack sees it with Timestamp, and no echo, in a TCP option.
-	Stamp     bool
-	Timestamp uint32
+	// AddTimestamp: the stack sees it with Timestamp, and no echo, in a TCP option.
+	AddTimestamp bool
+	Timestamp    uint32
 }
 
 // Options is what a Stack is made of. All fields are required.
@@ -78,13 +78,13 @@ type Options struct {
 
 // A Stack is a running TCP/IP stack on a device.
 type Stack struct {
-	o      Options
-	stack  *stack.Stack
-	links  [openNIC + 1]*link // by NIC
-	open   openPorts
-	hands  atomic.Int64  // handshakes with hidden services that are under way
-	steps  atomic.Uint64 // of the packet reader: odd while it is with a packet
-	survey survey        // of all endpoints, now and then
+	opts       Options
+	stack      *stack.Stack
+	links      [openNIC + 1]*link // by NIC
+	open       openPorts
+	handshakes atomic.Int64  // handshakes with hidden services that are under way
+	ticks      atomic.Uint64 // of the packet reader: odd while it is with a packet
+	statsCache statsCache    // of all endpoints, now and then
 
 	mu       sync.RWMutex
 	closing  bool                  // no packet of Inject and no request is taken any more
@@ -94,7 +94,7 @@ type Stack struct {
 
 // New makes the stack. Nothing moves until Run.
 func New(o Options) (*Stack, error) {
-	s := &Stack{o: o, requests: make(map[*Request]struct{})}
+	s := &Stack{opts: o, requests: make(map[*Request]struct{})}
 	s.stack = stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol},
@@ -108,19 +108,19 @@ func New(o Options) (*Stack, error) {
 }
 
 func (s *Stack) build() error {
-	if err := tune(s.stack); err != nil {
+	if err := applyOptions(s.stack); err != nil {
 		return err
 	}
 	// Before CreateNIC: gVisor has no lock around the handler.
-	forwarder := tcp.NewForwarder(s.stack, receiveDefault, maxRequests, func(r *tcp.ForwarderRequest) {
-		request := &Request{Tuple: tuple(r.ID()), forward: r, hands: &s.hands}
-		s.hands.Add(1)
-		if !s.begin(request) {
-			request.Ignore()
+	forwarder := tcp.NewForwarder(s.stack, defaultRecvBuf, maxRequests, func(r *tcp.ForwarderRequest) {
+		request := &Request{Tuple: tuple(r.ID()), forwarder: r, handshakes: &s.handshakes}
+		s.handshakes.Add(1)
+		if !s.track(request) {
+			request.Drop()
 			return
 		}
-		defer s.end(request)
-		s.o.Handle(request)
+		defer s.untrack(request)
+		s.opts.Handle(request)
 	})
 	s.stack.SetTransportProtocolHandler(tcp.ProtocolNumber, func(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
 		forwarder.HandlePacket(id, pkt)
@@ -147,7 +147,7 @@ func (s *Stack) build() error {
 		{Destination: header.IPv4EmptySubnet, NIC: openNIC},
 		{Destination: header.IPv6EmptySubnet, NIC: openNIC},
 	})
-	return s.SetOpenPorts(s.o.OpenPorts)
+	return s.SetOpenPorts(s.opts.OpenPorts)
 }
 
 // Run moves packets until ctx ends or the device fails, and returns when all
@@ -158,9 +158,9 @@ func (s *Stack) Run(ctx context.Context) error {
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
-		s.shut() // while what it sends can still leave
+		s.shutdown() // while what it sends can still leave
 		// Wakes the reader; the error is reported by Close below.
-		_ = s.o.Device.Close() // closing twice is harmless
+		_ = s.opts.Device.Close() // closing twice is harmless
 	})
 	s.open.run()
 	err := s.read()
@@ -168,23 +168,23 @@ func (s *Stack) Run(ctx context.Context) error {
 		err = nil
 	}
 	if stop() {
-		s.shut()
+		s.shutdown()
 	} else {
 		<-stopped
 	}
 	s.open.close()
 	s.handlers.Wait()
 	s.stack.Destroy()
-	if cerr := s.o.Device.Close(); cerr != nil && !errors.Is(cerr, os.ErrClosed) {
+	if cerr := s.opts.Device.Close(); cerr != nil && !errors.Is(cerr, os.ErrClosed) {
 		err = errors.Join(err, fmt.Errorf("close TUN device: %w", cerr))
 	}
 	return err
 }
 
-// begin reports whether r may be handled. Its handler is waited for then, until end.
+// track reports whether r may be handled. Its handler is waited for then, until end.
 // gVisor starts the goroutine of a request by itself, so one may come to life
 // after Run has begun to wait for those it knows of.
-func (s *Stack) begin(r *Request) bool {
+func (s *Stack) track(r *Request) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
@@ -195,24 +195,24 @@ func (s *Stack) begin(r *Request) bool {
 	return true
 }
 
-// end ends what the handler of r has not ended.
-func (s *Stack) end(r *Request) {
-	r.Ignore()
+// untrack ends what the handler of r has not ended.
+func (s *Stack) untrack(r *Request) {
+	r.Drop()
 	s.mu.Lock()
 	delete(s.requests, r)
 	s.mu.Unlock()
 	s.handlers.Done()
 }
 
-// shut lets nothing begin any more, gives up the handshakes that are under way
+// shutdown lets nothing begin any more, gives up the handshakes that are under way
 // and resets all connections.
-func (s *Stack) shut() {
+func (s *Stack) shutdown() {
 	s.mu.Lock()
 	s.closing = true
 	requests := slices.Collect(maps.Keys(s.requests))
 	s.mu.Unlock()
 	for _, r := range requests {
-		r.end(true)
+		r.abandon(true)
 	}
 	for _, e := range s.stack.RegisteredEndpoints() {
 		e.Abort()
@@ -223,21 +223,21 @@ func (s *Stack) shut() {
 func (s *Stack) read() error {
 	var p packet.Packet
 	for {
-		if err := s.o.Device.Read(&p); err != nil {
+		if err := s.opts.Device.Read(&p); err != nil {
 			return err
 		}
-		s.steps.Add(1)
+		s.ticks.Add(1)
 		p.Parse()
-		if d := s.o.Admit(&p); d.Pass {
+		if d := s.opts.Admit(&p); d.Pass {
 			s.deliver(&p, d)
 		}
-		s.steps.Add(1)
+		s.ticks.Add(1)
 	}
 }
 
-// Steps counts how often the packet reader has taken up a packet, and how often it
+// Ticks counts how often the packet reader has taken up a packet, and how often it
 // was done with one. Odd, and the same as a while ago: it is stuck.
-func (s *Stack) Steps() uint64 { return s.steps.Load() }
+func (s *Stack) Ticks() uint64 { return s.ticks.Load() }
 
 // Inject puts an admitted packet, which it borrows for the call, into the
 // stack. It is safe to call from any goroutine at any time: before Run has begun
@@ -257,31 +257,31 @@ func (s *Stack) deliver(p *packet.Packet, d Decision) {
 		nic = openNIC
 	}
 	if d.Reset {
-		s.links[nic].reset(p)
+		s.links[nic].sendReset(p)
 		return
 	}
-	if d.Anew {
-		s.forget(nic, p.Tuple)
+	if d.TupleReused {
+		s.abortTimeWait(nic, p.Tuple)
 	}
 	s.links[nic].receive(p, d)
 }
 
-// forget aborts an endpoint in TIME_WAIT, so that a SYN of the same tuple does
+// abortTimeWait aborts an endpoint in TIME_WAIT, so that a SYN of the same tuple does
 // not vanish in it: gVisor would look for a listener to hand the SYN to, and a
 // forwarder is none. The egress gate holds the reset back that this may send.
-func (s *Stack) forget(nic tcpip.NICID, t packet.Tuple) {
-	if ep := s.find(nic, t); ep != nil && ep.EndpointState() == tcp.StateTimeWait {
+func (s *Stack) abortTimeWait(nic tcpip.NICID, t packet.Tuple) {
+	if ep := s.findEndpoint(nic, t); ep != nil && ep.EndpointState() == tcp.StateTimeWait {
 		ep.Abort()
 	}
 }
 
-// find returns the endpoint of a flow that came in through nic, nil if there is none.
-func (s *Stack) find(nic tcpip.NICID, t packet.Tuple) *tcp.Endpoint {
+// findEndpoint returns the endpoint of a flow that came in through nic, nil if there is none.
+func (s *Stack) findEndpoint(nic tcpip.NICID, t packet.Tuple) *tcp.Endpoint {
 	id := stack.TransportEndpointID{
-		LocalPort: t.DstPort, LocalAddress: address(t.Dst),
-		RemotePort: t.SrcPort, RemoteAddress: address(t.Src),
+		LocalPort: t.DstPort, LocalAddress: toAddress(t.Dst),
+		RemotePort: t.SrcPort, RemoteAddress: toAddress(t.Src),
 	}
-	found := s.stack.FindTransportEndpoint(network(t.Src), tcp.ProtocolNumber, id, nic)
+	found := s.stack.FindTransportEndpoint(networkProtocol(t.Src), tcp.ProtocolNumber, id, nic)
 	ep, ok := found.(*tcp.Endpoint)
 	if !ok || ep.EndpointState() == tcp.StateListen {
 		return nil
@@ -289,21 +289,21 @@ func (s *Stack) find(nic tcpip.NICID, t packet.Tuple) *tcp.Endpoint {
 	return ep
 }
 
-// Closing is how far the endpoint of a flow is with closing.
-type Closing uint8
+// CloseState is how far the endpoint of a flow is with closing.
+type CloseState uint8
 
 // The stages of closing.
 const (
-	Closed   Closing = iota // there is no endpoint
-	TimeWait                // it only answers late segments
-	Unsent                  // it has something to send, or waits for its peer
+	Closed   CloseState = iota // there is no endpoint
+	TimeWait                   // it only answers late segments
+	Closing                    // it has something to send, or waits for its peer
 )
 
-// Closing tells how far a flow's endpoint is after its Conn was closed.
-func (s *Stack) Closing(t packet.Tuple) Closing {
-	ep := s.find(hiddenNIC, t)
+// CloseState tells how far a flow's endpoint is after its Conn was closed.
+func (s *Stack) CloseState(t packet.Tuple) CloseState {
+	ep := s.findEndpoint(hiddenNIC, t)
 	if ep == nil {
-		ep = s.find(openNIC, t)
+		ep = s.findEndpoint(openNIC, t)
 	}
 	switch {
 	case ep == nil:
@@ -311,7 +311,7 @@ func (s *Stack) Closing(t packet.Tuple) Closing {
 	case ep.EndpointState() == tcp.StateTimeWait:
 		return TimeWait
 	default:
-		return Unsent
+		return Closing
 	}
 }
 
@@ -324,22 +324,22 @@ func (s *Stack) Abort(t packet.Tuple) {
 		return
 	}
 	for nic := hiddenNIC; nic <= openNIC; nic++ {
-		if ep := s.find(nic, t); ep != nil {
+		if ep := s.findEndpoint(nic, t); ep != nil {
 			ep.Abort()
 		}
 	}
 }
 
-// A Count is one of the stack's own.
-type Count struct {
+// A Counter is one of the stack's own.
+type Counter struct {
 	Name  string // a word or two with underscores, fit for a metric's label
 	Count uint64
 }
 
-// Counts returns what the stack counts about TCP.
-func (s *Stack) Counts() []Count {
+// Counters returns what the stack counts about TCP.
+func (s *Stack) Counters() []Counter {
 	t := s.stack.Stats().TCP
-	return []Count{
+	return []Counter{
 		{"segments_received", t.ValidSegmentsReceived.Value()},
 		{"segments_invalid", t.InvalidSegmentsReceived.Value()},
 		{"segments_sent", t.SegmentsSent.Value()},
@@ -362,8 +362,8 @@ func (s *Stack) Counts() []Count {
 // Retransmits returns how many TCP segments the stack has sent again.
 func (s *Stack) Retransmits() uint64 { return s.stack.Stats().TCP.Retransmits.Value() }
 
-// address converts to gVisor's form, which knows no IPv4-mapped addresses.
-func address(a packet.Addr) tcpip.Address {
+// toAddress converts to gVisor's form, which knows no IPv4-mapped addresses.
+func toAddress(a packet.Addr) tcpip.Address {
 	if a.Is4() {
 		return tcpip.AddrFrom4([4]byte(a[12:]))
 	}
@@ -378,7 +378,7 @@ func fromAddress(a tcpip.Address) packet.Addr {
 	return a.As16()
 }
 
-func network(a packet.Addr) tcpip.NetworkProtocolNumber {
+func networkProtocol(a packet.Addr) tcpip.NetworkProtocolNumber {
 	if a.Is4() {
 		return ipv4.ProtocolNumber
 	}

@@ -146,7 +146,7 @@ func TestPacketsInjectedDuringAndAfterTheEndBeginNothing(t *testing.T) {
 						time.Sleep(50 * time.Microsecond) // the others want to run, too
 					}
 					b := packettest.SYN(netip.AddrPortFrom(client4, 1024+n%60_000), netip.AddrPortFrom(target4, port), 1)
-					w.inject(b, netstack.Decision{Pass: true, Open: n%2 == 0, Anew: n%5 == 0})
+					w.inject(b, netstack.Decision{Pass: true, Open: n%2 == 0, TupleReused: n%5 == 0})
 				}
 			})
 		}

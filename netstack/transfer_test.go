@@ -289,7 +289,7 @@ func TestClosingTellsWhetherThereIsSomethingToSend(t *testing.T) {
 	waitRead(c)
 	c.Close() // LAST_ACK: no TIME_WAIT on this side
 	client.expect(packet.ACK)
-	client.settles(netstack.Unsent)
+	client.settles(netstack.Closing)
 	for p := w.next(hush); p != nil; p = w.next(hush) {
 		client.ack = max(client.ack, p.Seq+uint32(len(p.Data)-p.Payload)+uint32(p.Flags&packet.FIN))
 	}

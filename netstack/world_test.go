@@ -189,7 +189,7 @@ func (w *world) check(p *packet.Packet) {
 
 // pseudo is the sum of the pseudo header of TCP, not inverted.
 func pseudo(p *packet.Packet) uint16 {
-	return header.PseudoHeaderChecksum(header.TCPProtocolNumber, address(p.Tuple.Src.Netip()), address(p.Tuple.Dst.Netip()), uint16(len(p.Data)-p.L4))
+	return header.PseudoHeaderChecksum(header.TCPProtocolNumber, toAddress(p.Tuple.Src.Netip()), toAddress(p.Tuple.Dst.Netip()), uint16(len(p.Data)-p.L4))
 }
 
 // put puts raw packets on the wire.
@@ -223,10 +223,10 @@ func number(a netip.Addr) tcpip.NetworkProtocolNumber {
 	return ipv6.ProtocolNumber
 }
 
-func address(a netip.Addr) tcpip.Address { return tcpip.AddrFromSlice(a.AsSlice()) }
+func toAddress(a netip.Addr) tcpip.Address { return tcpip.AddrFromSlice(a.AsSlice()) }
 
 func full(a netip.AddrPort) tcpip.FullAddress {
-	return tcpip.FullAddress{NIC: nic, Addr: address(a.Addr()), Port: a.Port()}
+	return tcpip.FullAddress{NIC: nic, Addr: toAddress(a.Addr()), Port: a.Port()}
 }
 
 // connect puts a client's stack on the wire.
@@ -245,7 +245,7 @@ func (w *world) connect() {
 		w.Fatal(err)
 	}
 	for _, a := range []netip.Addr{client4, client6} {
-		p := tcpip.ProtocolAddress{Protocol: number(a), AddressWithPrefix: address(a).WithPrefix()}
+		p := tcpip.ProtocolAddress{Protocol: number(a), AddressWithPrefix: toAddress(a).WithPrefix()}
 		if err := w.client.AddProtocolAddress(nic, p, stack.AddressProperties{}); err != nil {
 			w.Fatal(err)
 		}

@@ -29,7 +29,7 @@ type device struct {
 	file   *os.File
 	raw    syscall.RawConn
 	info   Info
-	read   read
+	read   readOp
 	buf    []byte // what Read lends
 	writes sync.Pool
 	closed atomic.Bool
@@ -45,7 +45,7 @@ func Open(o Options) (Device, error) {
 		err error
 	)
 	if o.Existing || o.FD != 0 {
-		wg, err = openPrepared(o)
+		wg, err = openExisting(o)
 	} else {
 		wg, err = wgtun.CreateTUN(o.Name, o.MTU)
 	}
@@ -54,19 +54,19 @@ func Open(o Options) (Device, error) {
 	}
 	d := &device{wg: wg, file: wg.File(), buf: make([]byte, packet.MaxPacket)}
 	d.read.init(d.buf)
-	d.writes.New = func() any { w := new(write); w.call = w.do; return w }
+	d.writes.New = func() any { w := new(writeOp); w.call = w.do; return w }
 	d.events.Go(func() {
 		// wireguard blocks on an unread event; we learn what matters from Read.
 		for range wg.Events() { // drained on purpose
 		}
 	})
-	if err := d.prepare(); err != nil {
+	if err := d.configure(); err != nil {
 		return nil, errors.Join(fmt.Errorf("TUN device %q: %w", o.Name, err), d.Close())
 	}
 	return d, nil
 }
 
-func (d *device) prepare() error {
+func (d *device) configure() error {
 	name, err := d.wg.Name()
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ func (d *device) prepare() error {
 	}
 	// A persistent device keeps the filter of whoever had it before, whose tables
 	// nobody feeds any more. A kernel without filters has none to take off.
-	_ = d.AttachFilter(noFilter)
+	_ = d.AttachFilter(detachFilter)
 	var ioctl error
 	if err := d.raw.Control(func(fd uintptr) {
 		ioctl = unix.IoctlSetInt(int(fd), unix.TUNSETOFFLOAD, offloads)
@@ -103,7 +103,7 @@ func openError(o Options, err error) error {
 	switch {
 	case o.FD != 0:
 		return fmt.Errorf("take the TUN device of descriptor %d: %w", o.FD, err)
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO), noCloneDevice():
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO), cloneDeviceMissing():
 		return fmt.Errorf("%w: /dev/net/tun is missing; load the tun module or pass the device into the container", ErrNoTUN)
 	case errors.Is(err, unix.EBUSY):
 		return fmt.Errorf("%w: %q; stop that process or choose another tun.name", ErrBusy, name)
@@ -116,16 +116,16 @@ func openError(o Options, err error) error {
 	}
 }
 
-// noCloneDevice covers wireguard's own error for a missing device, which wraps nothing.
-func noCloneDevice() bool {
+// cloneDeviceMissing covers wireguard's own error for a missing device, which wraps nothing.
+func cloneDeviceMissing() bool {
 	_, err := os.Stat("/dev/net/tun")
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// read is the readv of Device.Read. System calls on the device never block, so
+// readOp is the readv of Device.Read. System calls on the device never block, so
 // neither it nor write tells the scheduler, which would take the processor away
 // from whoever is in one for some microseconds (syscall.RawSyscall).
-type read struct {
+type readOp struct {
 	header [virtioHeaderSize]byte
 	iov    [2]unix.Iovec // the header, the packet
 	n      int
@@ -133,16 +133,16 @@ type read struct {
 	call   func(fd uintptr) bool
 }
 
-func (r *read) init(packet []byte) {
+func (r *readOp) init(packet []byte) {
 	r.call = r.do
-	point(&r.iov[0], r.header[:])
-	point(&r.iov[1], packet)
+	setIovec(&r.iov[0], r.header[:])
+	setIovec(&r.iov[1], packet)
 }
 
 // do is what runs on the descriptor; false waits until there is a packet.
-func (r *read) do(fd uintptr) bool {
+func (r *readOp) do(fd uintptr) bool {
 	for {
-		n, _, err := syscall.RawSyscall(syscall.SYS_READV, fd, address(&r.iov[0]), uintptr(len(r.iov)))
+		n, _, err := syscall.RawSyscall(syscall.SYS_READV, fd, iovecAddr(&r.iov[0]), uintptr(len(r.iov)))
 		r.n, r.err = int(n), err
 		if err != syscall.EINTR {
 			return err != syscall.EAGAIN
@@ -178,9 +178,9 @@ func (d *device) Read(p *packet.Packet) error {
 	}
 }
 
-// write is one writev in flight, kept in a pool with the function that the
+// writeOp is one writev in flight, kept in a pool with the function that the
 // runtime calls, so that sending allocates nothing.
-type write struct {
+type writeOp struct {
 	header [virtioHeaderSize]byte
 	iov    [MaxParts + 1]unix.Iovec
 	n      int
@@ -191,9 +191,9 @@ type write struct {
 // do is what runs on the descriptor. A TUN device that cannot take a packet
 // says so at once, and the packet is lost as on any link; waiting for it to
 // become writable would only delay those behind it.
-func (w *write) do(fd uintptr) bool {
+func (w *writeOp) do(fd uintptr) bool {
 	for {
-		_, _, w.err = syscall.RawSyscall(syscall.SYS_WRITEV, fd, address(&w.iov[0]), uintptr(w.n))
+		_, _, w.err = syscall.RawSyscall(syscall.SYS_WRITEV, fd, iovecAddr(&w.iov[0]), uintptr(w.n))
 		if w.err != syscall.EINTR {
 			return true
 		}
@@ -205,7 +205,7 @@ func (d *device) Write(o packet.Offload, parts [][]byte) error {
 	if len(parts) == 0 || len(parts) > MaxParts || len(parts[0]) == 0 {
 		return fmt.Errorf("write TUN device %s: a packet of %d parts", d.info.Name, len(parts))
 	}
-	w := d.writes.Get().(*write)
+	w := d.writes.Get().(*writeOp)
 	encodeVirtio(w.header[:], o, parts[0][0]>>4)
 	w.set(parts)
 	err := d.raw.Write(w.call)
@@ -228,7 +228,7 @@ func (d *device) Info() Info { return d.info }
 
 // Close implements Device.
 func (d *device) Close() error {
-	_ = d.AttachFilter(noFilter) // likewise; of no consequence where the device goes
+	_ = d.AttachFilter(detachFilter) // likewise; of no consequence where the device goes
 	d.closed.Store(true)
 	err := d.wg.Close()
 	d.events.Wait()

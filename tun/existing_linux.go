@@ -16,14 +16,14 @@ import (
 // descriptor. Using one takes no privilege, and nothing of it is changed but what
 // its packets look like to us.
 
-// cloneDevice is what a descriptor of an interface begins as.
-const cloneDevice = "/dev/net/tun"
+// cloneDevicePath is what a descriptor of an interface begins as.
+const cloneDevicePath = "/dev/net/tun"
 
-// neededFlags are those of an interface whose packets are as Device has them.
-const neededFlags = unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR
+// requiredFlags are those of an interface whose packets are as Device has them.
+const requiredFlags = unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR
 
-// openPrepared takes the interface that is there.
-func openPrepared(o Options) (wgtun.Device, error) {
+// openExisting takes the interface that is there.
+func openExisting(o Options) (wgtun.Device, error) {
 	fd := o.FD
 	if fd == 0 {
 		var err error
@@ -31,7 +31,7 @@ func openPrepared(o Options) (wgtun.Device, error) {
 			return nil, err
 		}
 	}
-	if err := checkPrepared(fd); err != nil {
+	if err := checkFlags(fd); err != nil {
 		if o.FD == 0 {
 			err = errors.Join(err, unix.Close(fd))
 		} // or else it may be anybody's: what the error is written to, or the runtime's
@@ -47,16 +47,16 @@ func openPersistent(name string) (fd int, err error) {
 	if _, err := net.InterfaceByName(name); err != nil {
 		return -1, fmt.Errorf("%w; prepare it: ip tuntap add dev %s mode tun user USER", err, name)
 	}
-	fd, err = unix.Open(cloneDevice, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err = unix.Open(cloneDevicePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if errors.Is(err, fs.ErrPermission) {
-		return -1, fmt.Errorf("%s: %w; this user must be able to read and write it", cloneDevice, err)
+		return -1, fmt.Errorf("%s: %w; this user must be able to read and write it", cloneDevicePath, err)
 	}
 	if err != nil {
 		return -1, err
 	}
 	request, err := unix.NewIfreq(name)
 	if err == nil {
-		request.SetUint16(neededFlags)
+		request.SetUint16(requiredFlags)
 		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
 	}
 	if err != nil {
@@ -65,13 +65,13 @@ func openPersistent(name string) (fd int, err error) {
 	return fd, nil
 }
 
-// checkPrepared refuses a descriptor whose packets are not as Device has them.
-func checkPrepared(fd int) error {
+// checkFlags refuses a descriptor whose packets are not as Device has them.
+func checkFlags(fd int) error {
 	var request unix.Ifreq
 	if err := unix.IoctlIfreq(fd, unix.TUNGETIFF, &request); err != nil {
 		return fmt.Errorf("descriptor %d is not that of a TUN interface: %w", fd, err)
 	}
-	if have := request.Uint16(); have&neededFlags != neededFlags {
+	if have := request.Uint16(); have&requiredFlags != requiredFlags {
 		return fmt.Errorf("descriptor %d: the interface has flags %#x; open it with IFF_TUN, IFF_NO_PI and IFF_VNET_HDR", fd, have)
 	}
 	// Whoever had a persistent interface before may have chosen another header.

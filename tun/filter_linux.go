@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noFilter is the descriptor that takes a filter off.
-const noFilter = -1
+// detachFilter is the descriptor that takes a filter off.
+const detachFilter = -1
 
 // AttachFilter implements FilterAttacher. The kernel keeps the program, with the
 // device, when fd is closed.

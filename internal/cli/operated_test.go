@@ -119,7 +119,7 @@ func (*operated) Capture(_ context.Context, _ control.CaptureOptions, to io.Writ
 	}
 	packet := make([]byte, 61)
 	for _, missed := range []uint64{0, 7} {
-		r := capture.Record{Time: time.Unix(1, 0), Data: packet, Length: len(packet), Verdict: "drop", Reason: "no-grant", Missed: missed}
+		r := capture.Record{Time: time.Unix(1, 0), Data: packet, Length: len(packet), Verdict: "drop", Reason: "no-grant", Dropped: missed}
 		if err := w.Write(&r); err != nil {
 			return err
 		}

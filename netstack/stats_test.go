@@ -12,18 +12,18 @@ func TestALongLookAtAllConnectionsIsNotRepeatedSoon(t *testing.T) {
 		after time.Duration // the first look
 		looks int
 	}{
-		{"a brief one is", surveyBrief, 0, 2},
+		{"a brief one is", shortScan, 0, 2},
 		{"a long one is not", 100 * time.Millisecond, 99 * time.Second, 1},
 		{"but then it is", 100 * time.Millisecond, 100 * time.Second, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var (
-				v     survey
+				v     statsCache
 				looks int
 				now   = time.Unix(1, 0)
 			)
 			look := func() Connections {
-				return v.look(func() time.Time { return now }, func() Connections {
+				return v.get(func() time.Time { return now }, func() Connections {
 					now = now.Add(c.takes)
 					looks++
 					return Connections{Established: looks}

@@ -11,7 +11,7 @@ import (
 
 // Handshakes is how many handshakes with hidden services are under way, and how many
 // there may be.
-func (s *Stack) Handshakes() (now, most int) { return int(s.hands.Load()), maxRequests }
+func (s *Stack) Handshakes() (now, most int) { return int(s.handshakes.Load()), maxRequests }
 
 // Connections is what the stack's TCP endpoints are at and hold at a moment. How many
 // there may be is the gate's to say: each is a flow in its table.
@@ -19,26 +19,26 @@ type Connections struct {
 	Handshake, Established, Closing, TimeWait int
 	// Unread is what all of them have received and nobody has read, in bytes;
 	// UnreadMost is that of the one that has the most, of UnreadLimit.
-	Unread, UnreadMost, UnreadLimit int
+	Unread, UnreadMax, UnreadLimit int
 }
 
-// A survey is the last look at all endpoints. gVisor keeps its table of them locked while it lists it, for about a
+// A statsCache is the last look at all endpoints. gVisor keeps its table of them locked while it lists it, for about a
 // microsecond each: with hundreds of thousands of connections packets wait noticeably, so a long look is not repeated soon.
-type survey struct {
+type statsCache struct {
 	mu   sync.Mutex
 	last Connections
 	next time.Time // before which last has to do
 }
 
 const (
-	// surveyBrief is a look that nobody notices: some thousand connections.
-	surveyBrief = 5 * time.Millisecond
-	// surveyRest is how often as long as a longer one took there is none: packets wait a thousandth of the time at most.
-	surveyRest = 1000
+	// shortScan is a look that nobody notices: some thousand connections.
+	shortScan = 5 * time.Millisecond
+	// scanBackoff is how often as long as a longer one took there is none: packets wait a thousandth of the time at most.
+	scanBackoff = 1000
 )
 
-// look returns what there was at the last look, which it takes if it is time to.
-func (v *survey) look(now func() time.Time, at func() Connections) Connections {
+// get returns what there was at the last look, which it takes if it is time to.
+func (v *statsCache) get(now func() time.Time, at func() Connections) Connections {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	began := now()
@@ -47,19 +47,19 @@ func (v *survey) look(now func() time.Time, at func() Connections) Connections {
 	}
 	v.last = at()
 	ended := now()
-	if took := ended.Sub(began); took > surveyBrief {
-		v.next = ended.Add(surveyRest * took)
+	if took := ended.Sub(began); took > shortScan {
+		v.next = ended.Add(scanBackoff * took)
 	}
 	return v.last
 }
 
 // Connections is what the endpoints were at and held at the last look at all of them, which is now unless there are
 // very many.
-func (s *Stack) Connections() Connections { return s.survey.look(time.Now, s.connections) }
+func (s *Stack) Connections() Connections { return s.statsCache.get(time.Now, s.scanConnections) }
 
-// connections looks at all endpoints.
-func (s *Stack) connections() Connections {
-	c := Connections{UnreadLimit: receiveMost}
+// scanConnections looks at all endpoints.
+func (s *Stack) scanConnections() Connections {
+	c := Connections{UnreadLimit: maxRecvBuf}
 	for _, one := range s.endpoints() {
 		ep, ok := one.(*tcp.Endpoint)
 		if !ok {
@@ -79,7 +79,7 @@ func (s *Stack) connections() Connections {
 		}
 		if n, err := ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption); err == nil {
 			c.Unread += n
-			c.UnreadMost = max(c.UnreadMost, n)
+			c.UnreadMax = max(c.UnreadMax, n)
 		}
 	}
 	return c

@@ -12,15 +12,15 @@ import (
 // which would take the processor away from whoever is in a system call for some
 // microseconds (syscall.RawSyscall).
 
-func tryRead(fd uintptr, b []byte) (n int, err syscall.Errno) {
-	return try(unix.SYS_RECVFROM, fd, b, syscall.MSG_DONTWAIT)
+func recv(fd uintptr, b []byte) (n int, err syscall.Errno) {
+	return retryEINTR(unix.SYS_RECVFROM, fd, b, syscall.MSG_DONTWAIT)
 }
 
-func tryWrite(fd uintptr, b []byte) (n int, err syscall.Errno) {
-	return try(unix.SYS_SENDTO, fd, b, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
+func send(fd uintptr, b []byte) (n int, err syscall.Errno) {
+	return retryEINTR(unix.SYS_SENDTO, fd, b, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
 }
 
-func try(call, fd uintptr, b []byte, flags uintptr) (int, syscall.Errno) {
+func retryEINTR(call, fd uintptr, b []byte, flags uintptr) (int, syscall.Errno) {
 	for {
 		n, _, err := syscall.RawSyscall6(call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0) //nolint:gosec // system calls take addresses
 		switch err {

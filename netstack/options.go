@@ -14,12 +14,12 @@ const (
 	// Buffers, in bytes: least, to begin with, most. The middle values fill a
 	// gigabit at 8 ms; moderation raises the receive side from there. The largest
 	// leave room for 500 Mb/s at 100 ms.
-	receiveLeast   = 4 << 10
-	receiveDefault = 1 << 20
-	receiveMost    = 8 << 20
-	sendLeast      = 4 << 10
-	sendDefault    = 1 << 20
-	sendMost       = 6 << 20
+	minRecvBuf     = 4 << 10
+	defaultRecvBuf = 1 << 20
+	maxRecvBuf     = 8 << 20
+	minSendBuf     = 4 << 10
+	defaultSendBuf = 1 << 20
+	maxSendBuf     = 6 << 20
 
 	// Probes keep alive what is on the way, as the state of a NAT, and find out
 	// that a peer has forgotten the connection. That none is answered ends
@@ -27,15 +27,15 @@ const (
 	// idle time to say, which is silentTime at most; the same goes for what is
 	// sent again.
 	keepaliveInterval = 60 * time.Second
-	keepaliveCount    = int(silentTime / keepaliveInterval)
+	keepaliveCount    = int(maxSilence / keepaliveInterval)
 	maxRTO            = 60 * time.Second // RFC 6298, 2.5; a client that wakes up waits no longer
-	maxRetries        = int(silentTime/maxRTO) + retriesToMaxRTO
+	maxRetries        = int(maxSilence/maxRTO) + retriesToMaxRTO
 	retriesToMaxRTO   = 10 // from gVisor's least, 200 ms
-	silentTime        = 7 * 24 * time.Hour
+	maxSilence        = 7 * 24 * time.Hour
 
-	// closeTime is how long what is left to send, and a FIN, is sent again after
+	// closeTimeout is how long what is left to send, and a FIN, is sent again after
 	// the connection was closed: what a kernel does.
-	closeTime = 15 * time.Minute
+	closeTimeout = 15 * time.Minute
 
 	// maxRequests bounds the connections of hidden services that have not
 	// completed their handshake. Each is a goroutine and an endpoint. It is twice
@@ -54,8 +54,8 @@ const (
 // Each one is memory that a client can have us keep.
 const TimeWaitTime = 10 * time.Second
 
-// tune applies the settings to s.
-func tune(s *stack.Stack) error {
+// applyOptions applies the settings to s.
+func applyOptions(s *stack.Stack) error {
 	var (
 		sack     = tcpip.TCPSACKEnabled(true)
 		cubic    = tcpip.CongestionControlOption("cubic")
@@ -66,8 +66,8 @@ func tune(s *stack.Stack) error {
 		wait     = tcpip.TCPTimeWaitTimeoutOption(TimeWaitTime)
 		rto      = tcpip.TCPMaxRTOOption(maxRTO)
 		retries  = tcpip.TCPMaxRetriesOption(maxRetries)
-		receive  = tcpip.TCPReceiveBufferSizeRangeOption{Min: receiveLeast, Default: receiveDefault, Max: receiveMost}
-		send     = tcpip.TCPSendBufferSizeRangeOption{Min: sendLeast, Default: sendDefault, Max: sendMost}
+		receive  = tcpip.TCPReceiveBufferSizeRangeOption{Min: minRecvBuf, Default: defaultRecvBuf, Max: maxRecvBuf}
+		send     = tcpip.TCPSendBufferSizeRangeOption{Min: minSendBuf, Default: defaultSendBuf, Max: maxSendBuf}
 	)
 	for _, o := range []tcpip.SettableTransportProtocolOption{
 		&sack, &cubic, &moderate, &recovery, &wait, &rto, &retries, &receive, &send,
@@ -79,8 +79,8 @@ func tune(s *stack.Stack) error {
 	return nil
 }
 
-// keepalive switches probes on for a connection.
-func keepalive(ep tcpip.Endpoint) {
+// enableKeepalive switches probes on for a connection.
+func enableKeepalive(ep tcpip.Endpoint) {
 	idle := tcpip.KeepaliveIdleOption(keepaliveInterval)
 	interval := tcpip.KeepaliveIntervalOption(keepaliveInterval)
 	// None of these can fail on a TCP endpoint; without them a flow still ends

@@ -11,42 +11,42 @@ import (
 // 256 KiB, and a block without a packet may carry keys or names. A packed file of a few MiB could have one of many GiB.
 const maxPerPacket = 4 << 20
 
-// errTooMuch says that a capture has more than that.
-var errTooMuch = errors.New("a packet or block of more than 4 MiB: no capture is like that")
+// errTooLarge says that a capture has more than that.
+var errTooLarge = errors.New("a packet or block of more than 4 MiB: no capture is like that")
 
 // gzipMagic begins what is packed with gzip (RFC 1952, section 2.3.1).
 const gzipMagic = "\x1f\x8b"
 
-// unpacked is a capture as it was before gzip, if it was packed.
-func unpacked(r io.Reader) (*bounded, error) {
+// decompress is a capture as it was before gzip, if it was packed.
+func decompress(r io.Reader) (*limitedReader, error) {
 	in := bufio.NewReader(r)
 	begin, err := in.Peek(len(gzipMagic))
 	if err != nil || string(begin) != gzipMagic {
-		return &bounded{from: in, left: maxPerPacket}, nil // whoever reads on sees the error
+		return &limitedReader{from: in, left: maxPerPacket}, nil // whoever reads on sees the error
 	}
 	packed, err := gzip.NewReader(in)
 	if err != nil {
 		return nil, err
 	}
-	return &bounded{from: packed, left: maxPerPacket}, nil
+	return &limitedReader{from: packed, left: maxPerPacket}, nil
 }
 
-// bounded reads as much as is left of a bound. It ends with its first error: what
+// limitedReader reads as much as is left of a bound. It ends with its first error: what
 // comes after that is io.EOF, so that nobody asks for ever.
-type bounded struct {
+type limitedReader struct {
 	from io.Reader
 	left int
 	err  error // of the next Read
 }
 
 // Read implements io.Reader.
-func (b *bounded) Read(p []byte) (n int, err error) {
+func (b *limitedReader) Read(p []byte) (n int, err error) {
 	if err = b.err; err != nil {
 		b.err = io.EOF
 		return 0, err
 	}
 	if n, b.err = b.from.Read(p[:min(len(p), b.left)]); b.err == nil && n == b.left {
-		b.err = errTooMuch
+		b.err = errTooLarge
 	}
 	b.left -= n
 	if n > 0 {

@@ -9,15 +9,15 @@ import (
 
 // tryRead and tryWrite read and write on a descriptor that does not block.
 
-func tryRead(fd uintptr, b []byte) (n int, err syscall.Errno) {
-	return try(func() (int, error) { return syscall.Read(int(fd), b) })
+func recv(fd uintptr, b []byte) (n int, err syscall.Errno) {
+	return retryEINTR(func() (int, error) { return syscall.Read(int(fd), b) })
 }
 
-func tryWrite(fd uintptr, b []byte) (n int, err syscall.Errno) {
-	return try(func() (int, error) { return syscall.Write(int(fd), b) })
+func send(fd uintptr, b []byte) (n int, err syscall.Errno) {
+	return retryEINTR(func() (int, error) { return syscall.Write(int(fd), b) })
 }
 
-func try(call func() (int, error)) (int, syscall.Errno) {
+func retryEINTR(call func() (int, error)) (int, syscall.Errno) {
 	for {
 		n, err := call()
 		var errno syscall.Errno

@@ -11,14 +11,14 @@ import (
 )
 
 // serve is the life of a flow, in the order that the package comment draws.
-func (s *Set) serve(ctx context.Context, f *Flow, r Request, p *Plan) End {
+func (s *Table) serve(ctx context.Context, f *Flow, r Request, p *Plan) CloseReason {
 	if p.DialFirst {
 		if p.Share != nil {
 			return s.serveShared(ctx, f, r, p)
 		}
 		upstream, end := s.dial(ctx, p)
 		if upstream == nil {
-			giveUp(r, p, end)
+			reject(r, p, end)
 			return end
 		}
 		client, end := s.accept(ctx, f, r, p)
@@ -26,25 +26,25 @@ func (s *Set) serve(ctx context.Context, f *Flow, r Request, p *Plan) End {
 			upstream.Abort()
 			return end
 		}
-		defer p.Closed()
+		defer p.OnClose()
 		return s.relay(ctx, f, client, upstream, p)
 	}
 	client, end := s.accept(ctx, f, r, p)
 	if client == nil {
 		return end
 	}
-	defer p.Closed()
+	defer p.OnClose()
 	if end, ok := s.authenticate(ctx, f, client, p); !ok {
 		client.Abort()
 		return end
 	}
 	if p.Serve != nil {
-		return s.hand(ctx, f, client, p)
+		return s.serveConn(ctx, f, client, p)
 	}
 	upstream, end := s.dial(ctx, p)
 	if upstream == nil {
-		if !end.heard() {
-			p.Silence()
+		if !end.sendsReset() {
+			p.OnDrop()
 		}
 		client.Abort()
 		return end
@@ -52,45 +52,45 @@ func (s *Set) serve(ctx context.Context, f *Flow, r Request, p *Plan) End {
 	return s.relay(ctx, f, client, upstream, p)
 }
 
-// giveUp ends a request whose upstream was not reached.
-func giveUp(r Request, p *Plan, end End) {
-	if end.heard() {
-		r.Refuse()
+// reject ends a request whose upstream was not reached.
+func reject(r Request, p *Plan, end CloseReason) {
+	if end.sendsReset() {
+		r.Reset()
 	} else {
-		r.Ignore()
+		r.Drop()
 	}
-	p.Silence()
+	p.OnDrop()
 }
 
-// heard tells whether a client that waits for its upstream hears of this end.
-func (e End) heard() bool { return e == EndUpstreamRefused || e == EndDrained }
+// sendsReset tells whether a client that waits for its upstream hears of this end.
+func (e CloseReason) sendsReset() bool { return e == CloseUpstreamRefused || e == CloseDrained }
 
-// handshakeTime bounds how long a client may take to complete its handshake. The
+// handshakeTimeout bounds how long a client may take to complete its handshake. The
 // stack by itself would send its SYN-ACK again for two minutes. It has been sent
 // five times by then: after 0, 1, 3, 7 and 15 s.
-const handshakeTime = 20 * time.Second
+const handshakeTimeout = 20 * time.Second
 
 // accept completes the handshake. Where that fails the gate is told to be silent.
-func (s *Set) accept(ctx context.Context, f *Flow, r Request, p *Plan) (Conn, End) {
-	shake, cancel := context.WithTimeout(ctx, handshakeTime)
+func (s *Table) accept(ctx context.Context, f *Flow, r Request, p *Plan) (Conn, CloseReason) {
+	shake, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	release := ctxutil.Done(shake, func() {
-		if ending(ctx, EndKilled).heard() {
-			r.Refuse()
+		if closeReason(ctx, CloseKilled).sendsReset() {
+			r.Reset()
 		} else {
-			r.Ignore()
+			r.Drop()
 		}
 	})
 	client, err := r.Accept()
 	release()
 	if err != nil {
-		p.Silence()
-		return nil, ending(ctx, EndHandshake)
+		p.OnDrop()
+		return nil, closeReason(ctx, CloseHandshake)
 	}
-	if err := p.Complete(); err != nil {
+	if err := p.HandshakeDone(); err != nil {
 		client.Abort() // heard, if the flow is still admitted
-		p.Silence()
-		return nil, EndNoGrant
+		p.OnDrop()
+		return nil, CloseNoGrant
 	}
 	if p.Client != nil {
 		name := p.Client()
@@ -99,20 +99,20 @@ func (s *Set) accept(ctx context.Context, f *Flow, r Request, p *Plan) (Conn, En
 	return client, 0
 }
 
-func (s *Set) authenticate(ctx context.Context, f *Flow, client Conn, p *Plan) (End, bool) {
+func (s *Table) authenticate(ctx context.Context, f *Flow, client Conn, p *Plan) (CloseReason, bool) {
 	if p.Authenticate == nil {
 		return 0, true
 	}
 	name, err := p.Authenticate(ctx, client)
 	if err != nil {
-		return ending(ctx, EndUnauthenticated), false
+		return closeReason(ctx, CloseUnauthenticated), false
 	}
 	f.client.Store(&name)
 	return 0, true
 }
 
 // dial reaches the upstream, or says why not.
-func (s *Set) dial(ctx context.Context, p *Plan) (Conn, End) {
+func (s *Table) dial(ctx context.Context, p *Plan) (Conn, CloseReason) {
 	dctx, cancel := context.WithTimeout(ctx, p.DialTimeout)
 	defer cancel()
 	conn, err := p.Dial(dctx)
@@ -120,46 +120,46 @@ func (s *Set) dial(ctx context.Context, p *Plan) (Conn, End) {
 		return newSocket(conn), 0
 	}
 	if ctx.Err() != nil {
-		return nil, ending(ctx, EndUpstreamTimeout)
+		return nil, closeReason(ctx, CloseUpstreamTimeout)
 	}
-	if leftOut, ok := s.silent.Take(time.Now()); ok {
+	if leftOut, ok := s.dialWarnings.Take(time.Now()); ok {
 		s.log.Warn("upstream does not answer", loglimit.With(leftOut, "service", p.Service, "upstream", p.Upstream, "err", err)...)
 	}
 	var timeout net.Error
 	if dctx.Err() != nil || errors.As(err, &timeout) && timeout.Timeout() {
-		return nil, EndUpstreamTimeout
+		return nil, CloseUpstreamTimeout
 	}
-	return nil, EndUpstreamRefused
+	return nil, CloseUpstreamRefused
 }
 
-// hand gives the connection to the program that embeds the gateway, and waits
+// serveConn gives the connection to the program that embeds the gateway, and waits
 // until that has closed it.
-func (s *Set) hand(ctx context.Context, f *Flow, client Conn, p *Plan) End {
-	s.began()
-	defer f.watchIdle(p)()
-	c := &handed{Conn: client, f: f, closed: make(chan struct{})}
+func (s *Table) serveConn(ctx context.Context, f *Flow, client Conn, p *Plan) CloseReason {
+	s.countStarted()
+	defer f.startIdleTimer(p)()
+	c := &trackedConn{Conn: client, f: f, closed: make(chan struct{})}
 	defer ctxutil.Done(ctx, client.Abort)()
 	if err := p.Serve(ctx, c, f.Client()); err != nil {
 		client.Abort()
-		return ending(ctx, EndUpstreamRefused)
+		return closeReason(ctx, CloseUpstreamRefused)
 	}
 	select {
 	case <-c.closed:
-		return EndDone
+		return CloseEOF
 	case <-ctx.Done():
-		return ending(ctx, EndKilled)
+		return closeReason(ctx, CloseKilled)
 	}
 }
 
-// ending translates the reason for which a flow's context was ended.
-func ending(ctx context.Context, otherwise End) End {
+// closeReason translates the reason for which a flow's context was ended.
+func closeReason(ctx context.Context, otherwise CloseReason) CloseReason {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errKilled):
-		return EndKilled
+		return CloseKilled
 	case errors.Is(cause, errIdle):
-		return EndIdle
+		return CloseIdle
 	case cause != nil:
-		return EndDrained
+		return CloseDrained
 	default:
 		return otherwise
 	}
