@@ -105,18 +105,18 @@ func (c *capturing) run(cmd *cobra.Command, gateway *control.Client) error {
 		out = f
 	}
 	begun := false
-	to := &blockWriter{w: out, left: c.limit << 20, unlimited: c.limit == 0}
+	to := &capture.BlockWriter{W: out, Limit: c.limit << 20}
 	err := gateway.Capture(cmd.Context(), control.CaptureOptions{Filter: c.filter, Snaplen: c.snaplen}, to, func() {
 		begun = true
 		fmt.Fprintln(cmd.ErrOrStderr(), "capturing; interrupt to end")
 	})
-	c.Packets, c.Dropped, c.Bytes, c.Full = to.packets, to.leftOut, to.written, errors.Is(err, errLimit)
+	c.Packets, c.Dropped, c.Bytes, c.Full = to.Packets, to.Dropped, to.Bytes, errors.Is(err, capture.ErrLimit)
 	if c.Full || cmd.Context().Err() != nil {
 		err = nil // it ended as it was meant to
 	}
 	if f, ok := out.(*os.File); ok && c.File != "-" {
 		if err != nil { // a full disk takes a part of a block
-			err = errors.Join(err, f.Truncate(to.written))
+			err = errors.Join(err, f.Truncate(to.Bytes))
 		}
 		err = errors.Join(err, f.Close())
 		if !begun {
@@ -153,6 +153,3 @@ const (
 	// maxCaptureLimit is the largest --limit, in MiB: an exbibyte.
 	maxCaptureLimit int64 = 1 << 40
 )
-
-// errLimit says that a capture is as large as it may be.
-var errLimit = errors.New("the limit is reached")

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"github.com/spf13/cobra"
+
+	"github.com/knockgw/knockgw/internal/stdio"
 )
 
 func connectCommand() *cobra.Command {
@@ -30,7 +32,7 @@ func connectCommand() *cobra.Command {
 		case err != nil:
 			return usage(err)
 		}
-		err = join(cmd.Context(), hear(conn, t.Dialer), input(cmd.InOrStdin()), output(cmd.OutOrStdout()))
+		err = join(cmd.Context(), hear(conn, t.Dialer), stdio.Reader(cmd.InOrStdin()), stdio.Writer(cmd.OutOrStdout()))
 		return unlabelled(err)
 	}
 	return cmd

@@ -17,6 +17,7 @@ import (
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/internal/enroll"
 	"github.com/knockgw/knockgw/internal/privatefile"
+	"github.com/knockgw/knockgw/internal/qrcode"
 	"github.com/knockgw/knockgw/internal/termsafe"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -228,8 +229,8 @@ func (h *handout) render(p *profile.Profile, terminal bool) (string, error) {
 		return "", err
 	}
 	var code strings.Builder
-	var wide *wideError
-	if err := writeQR(&code, uri, terminal); err != nil && !errors.As(err, &wide) {
+	var wide *qrcode.TooWideError
+	if err := qrcode.Write(&code, uri, terminal); err != nil && !errors.As(err, &wide) {
 		return "", err
 	}
 	switch {

@@ -1,6 +1,6 @@
 //go:build unix
 
-package cli
+package stdio
 
 import (
 	"bytes"
@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-func TestStandardInputAndOutputCanBeInterrupted(t *testing.T) {
+func TestCloseInterruptsReadAndWrite(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
 	defer w.Close()
-	in, out := input(r), output(w)
-	text := bytes.Repeat([]byte("x"), 3*pipeRoom)
+	in, out := Reader(r), Writer(w)
+	text := bytes.Repeat([]byte("x"), 3*pipeSpace)
 	if n, err := out.Write(text); n != len(text) || err != nil {
 		t.Fatal(n, err)
 	}
@@ -36,7 +36,7 @@ func TestStandardInputAndOutputCanBeInterrupted(t *testing.T) {
 		t.Error(err)
 	}
 	go func() {
-		for { // until the pipe is full, and then until the end
+		for { // until the pipe is full, then until Close
 			if _, err := out.Write(text); err != nil {
 				over <- err
 				return
@@ -50,5 +50,5 @@ func TestStandardInputAndOutputCanBeInterrupted(t *testing.T) {
 	if _, err := w.Stat(); err != nil {
 		t.Errorf("the file itself was closed: %v", err)
 	}
-	_ = in.Close() // a second time is none
+	_ = in.Close() // a second Close is harmless
 }

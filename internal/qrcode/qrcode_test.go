@@ -1,4 +1,4 @@
-package cli
+package qrcode
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 	"rsc.io/qr"
 )
 
-// modules reads a drawing back: whether each module is black.
+// modules parses a drawing: true for black.
 func modules(drawing string, colours bool) [][]bool {
 	var rows [][]bool
 	for line := range strings.Lines(drawing) {
@@ -26,7 +26,7 @@ func modules(drawing string, colours bool) [][]bool {
 	return rows
 }
 
-func TestAQRCodeIsDrawnModuleForModuleWithItsQuietZone(t *testing.T) {
+func TestWriteDrawsEveryModule(t *testing.T) {
 	const content = "knockgw://1/abc"
 	code, err := qr.Encode(content, qr.L)
 	if err != nil {
@@ -34,7 +34,7 @@ func TestAQRCodeIsDrawnModuleForModuleWithItsQuietZone(t *testing.T) {
 	}
 	for _, colours := range []bool{true, false} {
 		var out strings.Builder
-		if err := writeQR(&out, content, colours); err != nil {
+		if err := Write(&out, content, colours); err != nil {
 			t.Fatal(err)
 		}
 		rows := modules(out.String(), colours)
@@ -58,11 +58,11 @@ func TestAQRCodeIsDrawnModuleForModuleWithItsQuietZone(t *testing.T) {
 	}
 }
 
-func TestAQRCodeThatDoesNotFitATerminalIsRefusedWithWhatToDo(t *testing.T) {
+func TestWriteRejectsWideCodes(t *testing.T) {
 	for _, size := range []int{500, 5000} {
-		var wide *wideError
-		err := writeQR(&strings.Builder{}, strings.Repeat("a", size), true)
-		if !errors.As(err, &wide) || wide.columns <= qrColumns || !strings.Contains(err.Error(), "the file or the URI") {
+		var wide *TooWideError
+		err := Write(&strings.Builder{}, strings.Repeat("a", size), true)
+		if !errors.As(err, &wide) || wide.Columns <= maxColumns || !strings.Contains(err.Error(), "the file or the URI") {
 			t.Errorf("%d bytes: %v", size, err)
 		}
 	}
