@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/netlab"
 )
 
 // secretSize is the size of the client's secret in bytes.
@@ -29,7 +31,7 @@ func Run(ctx context.Context, o Options) error {
 
 func run(ctx context.Context, o Options) (err error) {
 	begin := time.Now()
-	s := &story{report: report{w: o.Out}, secret: make([]byte, secretSize), captures: make(map[*host]*capture)}
+	s := &story{upstream: newUpstream(), report: report{w: o.Out}, secret: make([]byte, secretSize), captures: make(map[*netlab.Host]*capture)}
 	_, _ = rand.Read(s.secret) // never fails
 	if s.lab, err = newLab(ctx); err != nil {
 		return err
@@ -40,7 +42,7 @@ func run(ctx context.Context, o Options) (err error) {
 			s.line("")
 			s.line("The gateway's log:")
 			s.line("")
-			s.print(s.gateway.lastWords() + "\n")
+			s.print(s.gateway.logTail() + "\n")
 		}
 		return err
 	}
@@ -54,10 +56,10 @@ type story struct {
 	report
 	lab        *lab
 	secret     []byte
-	upstream   upstream
+	upstream   *upstream
 	ordinaries []net.Listener
-	gateway    *process
-	captures   map[*host]*capture
+	gateway    *gatewayProcess
+	captures   map[*netlab.Host]*capture
 	sessions   []session
 	knocks     [][]byte         // the client's, as captured on its link
 	admitted   []netip.AddrPort // the client's ends of connections that were let in
@@ -85,19 +87,19 @@ func (s *story) prepare(ctx context.Context, command []string) (err error) {
 	s.line("Four network namespaces, joined by veth pairs; nothing outside them is touched.")
 	s.line("")
 	s.block(s.lab.picture())
-	for _, h := range []*host{s.lab.client, s.lab.attacker} {
-		c, err := h.capture()
+	for _, h := range []*netlab.Host{s.lab.Client, s.lab.Attacker} {
+		c, err := startCapture(h)
 		if err != nil {
 			return err
 		}
 		s.captures[h] = c
 	}
-	for _, a := range s.lab.upstream.addrs {
-		l, err := s.lab.upstream.listen(ctx, netip.AddrPortFrom(a, upstreamPort))
+	for _, a := range s.lab.Upstream.Addrs() {
+		l, err := s.lab.Upstream.Listen(ctx, "tcp", netip.AddrPortFrom(a, upstreamPort).String())
 		if err != nil {
 			return fmt.Errorf("start the upstream: %w", err)
 		}
-		s.upstream.serve(l)
+		s.upstream.Serve(l)
 	}
 	config := s.lab.configText()
 	s.line("")
@@ -105,10 +107,10 @@ func (s *story) prepare(ctx context.Context, command []string) (err error) {
 	s.line("")
 	s.block(config)
 	begin := time.Now()
-	if s.gateway, err = startGateway(s.lab.gateway, command, config, s.secret); err != nil {
+	if s.gateway, err = startGateway(s.lab.Gateway, command, config, s.secret); err != nil {
 		return err
 	}
-	if err := s.gateway.ready(ctx); err != nil {
+	if err := s.gateway.waitReady(ctx); err != nil {
 		return err
 	}
 	s.line("")
@@ -128,9 +130,9 @@ func (s *story) close() error {
 	for _, l := range s.ordinaries {
 		err = errors.Join(err, l.Close())
 	}
-	err = errors.Join(err, s.upstream.close())
+	err = errors.Join(err, s.upstream.Close())
 	for _, c := range s.captures {
 		err = errors.Join(err, c.close())
 	}
-	return errors.Join(err, s.lab.close())
+	return errors.Join(err, s.lab.Close())
 }

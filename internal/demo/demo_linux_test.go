@@ -62,7 +62,7 @@ func needLab(t *testing.T) {
 	case err != nil:
 		t.Fatal(err)
 	}
-	if err := l.close(); err != nil {
+	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
 }

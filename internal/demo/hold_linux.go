@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/knockgw/knockgw/client/profile"
+	"github.com/knockgw/knockgw/internal/netlab"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -61,9 +62,9 @@ func Hold(ctx context.Context, o Options) (err error) {
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-d.gateway.done:
-		d.print(d.gateway.lastWords() + "\n")
-		return d.gateway.alive()
+	case <-d.gateway.Ended():
+		d.print(d.gateway.logTail() + "\n")
+		return d.gateway.exited()
 	}
 }
 
@@ -72,7 +73,7 @@ type held struct {
 	report
 	lab     *lab
 	secret  []byte
-	gateway *process
+	gateway *gatewayProcess
 	dir     string // has the client's profile, and whatever the peer puts there
 }
 
@@ -83,11 +84,11 @@ func (d *held) prepare(ctx context.Context, command []string) (err error) {
 		return err // with nothing left of it
 	}
 	d.lab = l
-	if d.gateway, err = startGateway(d.lab.gateway, command, d.configText(), d.secret); err != nil {
+	if d.gateway, err = startGateway(d.lab.Gateway, command, d.configText(), d.secret); err != nil {
 		return err
 	}
-	if err := d.gateway.ready(ctx); err != nil {
-		d.print(d.gateway.lastWords() + "\n")
+	if err := d.gateway.waitReady(ctx); err != nil {
+		d.print(d.gateway.logTail() + "\n")
 		return err
 	}
 	if d.dir, err = os.MkdirTemp("", "knockgw-demo-"); err != nil {
@@ -107,12 +108,12 @@ func (d *held) hidden(e example) netip.AddrPort {
 }
 
 func (d *held) upstream(e example) netip.AddrPort {
-	return netip.AddrPortFrom(d.lab.upstream.addrs[0], e.upstream)
+	return netip.AddrPortFrom(d.lab.Upstream.Addrs()[0], e.upstream)
 }
 
 // site is the address of the website that takes its knocks itself: the gateway's, as the client sees it.
 func (d *held) site() netip.AddrPort {
-	return netip.AddrPortFrom(d.lab.families[0].link(clientLink, 1), guardedPort)
+	return netip.AddrPortFrom(d.lab.Client.Router4, guardedPort)
 }
 
 // configText is the gateway's configuration.
@@ -128,7 +129,7 @@ clients:
 services:
 %sstate: {dir: state}
 metrics: {listen: %q}
-`, deviceName, d.lab.families[0].protected, clientID, secretName, services.String(), metricsAddress())
+`, netlab.Tunnel, d.lab.families[0].protected, clientID, secretName, services.String(), metricsAddress())
 }
 
 // profile is the client's.
@@ -208,9 +209,9 @@ func flags(parts ...string) string { return strings.TrimSpace(strings.Join(parts
 // variables are the shell variables of the lab.
 func (d *held) variables() string {
 	text := fmt.Sprintf("D=%s\nexport %s=$D\n", d.dir, profile.DirectoryVariable)
-	for _, h := range []*host{d.lab.client, d.lab.attacker, d.lab.upstream, d.lab.gateway} {
-		at := filepath.Join("/proc", strconv.Itoa(os.Getpid()), "fd", strconv.Itoa(int(h.ns)))
-		text += fmt.Sprintf("%s=\"nsenter --net=%s\"\n", strings.ToUpper(h.name), at)
+	for _, h := range []*netlab.Host{d.lab.Client, d.lab.Attacker, d.lab.Upstream, d.lab.Gateway} {
+		at := filepath.Join("/proc", strconv.Itoa(os.Getpid()), "fd", strconv.Itoa(int(h.FD())))
+		text += fmt.Sprintf("%s=\"nsenter --net=%s\"\n", strings.ToUpper(h.Name), at)
 	}
 	return text
 }
@@ -222,7 +223,7 @@ func (d *held) close() error {
 		err = d.gateway.close()
 	}
 	if d.lab != nil {
-		err = errors.Join(err, d.lab.close())
+		err = errors.Join(err, d.lab.Close())
 	}
 	if d.dir != "" {
 		err = errors.Join(err, os.RemoveAll(d.dir))

@@ -13,7 +13,7 @@ func TestReportFitsTerminal(t *testing.T) {
 	r.step("A step")
 	r.evidence(true, "%s", strings.Repeat("word ", 60))
 	r.evidence(false, "%s", strings.Repeat("wrong ", 60))
-	a := netip.MustParseAddr("fd00:2::1")
+	a := netip.MustParseAddr("fd01:2::1")
 	f := findings{{finScan, a, 1}: closed, {finScan, a, 2}: openFiltered}
 	r.table(f.rows([]netip.Addr{a, a}))
 	for l := range strings.Lines(out.String()) {

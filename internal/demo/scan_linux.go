@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/knockgw/knockgw/internal/netlab"
 )
 
 const (
@@ -23,7 +25,7 @@ const (
 // A scan asks every address by every technique about every port; connect()
 // takes some time for each port, and is spent on a few.
 type scan struct {
-	from         *host
+	from         *netlab.Host
 	capture      *capture
 	except       []netip.AddrPort // from's ends of connections that were let in
 	addrs        []netip.Addr
@@ -36,12 +38,12 @@ type finding struct {
 	scan   scan
 	probes int // made
 	sent   int // that the capture saw leave
-	back   []frame
+	back   []netlab.Frame
 	states findings
 }
 
 // run scans.
-func (s scan) run(ctx context.Context, protects func(netip.Addr) bool) (f finding, err error) {
+func (s scan) run(ctx context.Context) (f finding, err error) {
 	f = finding{scan: s, states: make(findings)}
 	mark := s.capture.mark()
 	connects, err := s.connect()
@@ -53,7 +55,7 @@ func (s scan) run(ctx context.Context, protects func(netip.Addr) bool) (f findin
 	if err := s.send(ctx, probes); err != nil {
 		return f, err
 	}
-	if err := sleep(ctx, quietTime); err != nil {
+	if err := netlab.Sleep(ctx, quietTime); err != nil {
 		return f, err
 	}
 	packets, err := s.capture.since(mark)
@@ -62,10 +64,10 @@ func (s scan) run(ctx context.Context, protects func(netip.Addr) bool) (f findin
 	}
 	f.probes = len(probes) + len(connects)
 	f.sent = sent(packets, s.from, s.addrs, s.except)
-	f.back = back(packets, s.from, protects, s.except)
+	f.back = answers(packets, s.from, s.except)
 	answers := make(map[probe]answer)
 	for _, p := range f.back {
-		if q, a, ok := p.matches(); ok {
+		if q, a, ok := match(p); ok {
 			answers[q] = a
 		}
 	}
@@ -104,7 +106,7 @@ func (s scan) probes() []probe {
 // send sends probes from sockets of the host's.
 func (s scan) send(ctx context.Context, probes []probe) (err error) {
 	var raw4, raw6 int
-	if err := s.from.do(func() (err error) {
+	if err := s.from.Do(func() (err error) {
 		// IPPROTO_RAW: the IP header is ours, in both families.
 		if raw4, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW); err != nil {
 			return err
@@ -127,11 +129,11 @@ func (s scan) send(ctx context.Context, probes []probe) (err error) {
 		if p.addr.Is6() {
 			fd = raw6
 		}
-		if err := unix.Sendto(fd, p.build(s.source(p.addr)), 0, sockaddr(p.addr, 0)); err != nil {
+		if err := unix.Sendto(fd, p.packet(s.source(p.addr)), 0, netlab.Sockaddr(p.addr, 0)); err != nil {
 			return fmt.Errorf("send a probe to %v: %w", p.addr, err)
 		}
 		if i%burst == burst-1 {
-			if err := sleep(ctx, burstPause); err != nil {
+			if err := netlab.Sleep(ctx, burstPause); err != nil {
 				return err
 			}
 		}
@@ -141,19 +143,12 @@ func (s scan) send(ctx context.Context, probes []probe) (err error) {
 
 // source is the scanner's own address of the family of another.
 func (s scan) source(other netip.Addr) netip.Addr {
-	for _, a := range s.from.addrs {
+	for _, a := range s.from.Addrs() {
 		if a.Is4() == other.Is4() {
 			return a
 		}
 	}
 	return netip.Addr{}
-}
-
-func sockaddr(a netip.Addr, port uint16) unix.Sockaddr {
-	if a.Is4() {
-		return &unix.SockaddrInet4{Addr: a.As4(), Port: int(port)}
-	}
-	return &unix.SockaddrInet6{Addr: a.As16(), Port: int(port)}
 }
 
 // A connect is a connection that a kernel is trying to make.
@@ -166,7 +161,7 @@ type connects []connect
 
 // connect begins the scan's connections, all at once.
 func (s scan) connect() (all connects, err error) {
-	err = s.from.do(func() error {
+	err = s.from.Do(func() error {
 		for _, a := range s.addrs {
 			for _, port := range s.connectPorts {
 				domain := unix.AF_INET
@@ -183,7 +178,7 @@ func (s scan) connect() (all connects, err error) {
 				if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
 					return fmt.Errorf("set a socket's linger: %w", err)
 				}
-				if err := unix.Connect(fd, sockaddr(a, port)); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+				if err := unix.Connect(fd, netlab.Sockaddr(a, port)); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 					return fmt.Errorf("connect to %v: %w", netip.AddrPortFrom(a, port), err)
 				}
 			}

@@ -10,15 +10,17 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/netlab"
 )
 
 // refused: what the client sent, sent again by the attacker, and what others
 // make with secrets of their own.
 func (s *story) refused(ctx context.Context) error {
 	s.step("The captured knocks again from the attacker, and a wrong secret")
-	visits := s.upstream.visits()
+	visits := s.upstream.questions()
 	for i, at := range s.services() {
-		if err := s.resend(ctx, s.lab.attacker, netip.AddrPortFrom(at.Addr(), knockPort), s.knocks[i]); err != nil {
+		if err := s.resend(ctx, s.lab.Attacker, netip.AddrPortFrom(at.Addr(), knockPort), s.knocks[i]); err != nil {
 			return err
 		}
 	}
@@ -27,7 +29,7 @@ func (s *story) refused(ctx context.Context) error {
 		return err
 	}
 	wrong := bytes.Repeat([]byte{'?'}, secretSize)
-	for _, h := range []*host{s.lab.attacker, s.lab.client} {
+	for _, h := range []*netlab.Host{s.lab.Attacker, s.lab.Client} {
 		d, err := s.dialer(h, wrong)
 		if err != nil {
 			return err
@@ -51,13 +53,13 @@ func (s *story) refused(ctx context.Context) error {
 	if err := s.idle(ctx, n); err != nil {
 		return err
 	}
-	s.evidence(s.upstream.visits() == visits, "the upstream has seen nothing of all this")
+	s.evidence(s.upstream.questions() == visits, "the upstream has seen nothing of all this")
 	return s.hidden(ctx, false)
 }
 
 // resend sends a knock, as it was captured, from a host.
-func (s *story) resend(ctx context.Context, from *host, to netip.AddrPort, knock []byte) error {
-	conn, err := from.dial(ctx, "udp", to.String())
+func (s *story) resend(ctx context.Context, from *netlab.Host, to netip.AddrPort, knock []byte) error {
+	conn, err := from.Dial(ctx, "udp", to.String())
 	if err != nil {
 		return fmt.Errorf("replay a knock: %w", err)
 	}
@@ -69,12 +71,12 @@ func (s *story) resend(ctx context.Context, from *host, to netip.AddrPort, knock
 // judges that it counts no more. The format gets both numbers.
 func (s *story) decided(ctx context.Context, result string, want int, format string) error {
 	got := 0
-	err := poll(ctx, wait{decideTime, decidePoll, fmt.Sprintf("%d knocks to be %s", want, result)}, func() (bool, error) {
-		c, err := s.gateway.counters(ctx)
-		got = c.sum("knockgw_knocks_total", "result", result)
+	err := netlab.Poll(ctx, netlab.Wait{Timeout: decideTimeout, Interval: decideInterval, For: fmt.Sprintf("%d knocks to be %s", want, result)}, func() (bool, error) {
+		c, err := s.gateway.metrics(ctx)
+		got = c.Sum("knockgw_knocks_total", "result", result)
 		return got >= want, err
 	})
-	if err != nil && !errors.Is(err, errTooLong) {
+	if err != nil && !errors.Is(err, netlab.ErrTimeout) {
 		return err
 	}
 	s.evidence(got == want, format, want, got)
@@ -84,11 +86,11 @@ func (s *story) decided(ctx context.Context, result string, want int, format str
 // halfRight knocks rightly and authenticates with a wrong secret.
 func (s *story) halfRight(ctx context.Context, wrong []byte) error {
 	at := s.services()[0]
-	right, err := s.dialer(s.lab.client, s.secret)
+	right, err := s.dialer(s.lab.Client, s.secret)
 	if err != nil {
 		return err
 	}
-	imposter, err := s.dialer(s.lab.client, wrong)
+	imposter, err := s.dialer(s.lab.Client, wrong)
 	if err != nil {
 		return err
 	}
@@ -107,7 +109,7 @@ func (s *story) halfRight(ctx context.Context, wrong []byte) error {
 		return errors.Join(fmt.Errorf("authenticate with a wrong secret: %w", err), conn.Close())
 	}
 	begin := time.Now()
-	err = conn.SetReadDeadline(begin.Add(reachTime))
+	err = conn.SetReadDeadline(begin.Add(reachTimeout))
 	got, ended := io.ReadAll(conn)
 	s.evidence(len(got) == 0 && !timedOut(ended),
 		"a right knock, then a wrong secret on the connection: %d bytes came back in %.1f s, then its end",
@@ -122,10 +124,10 @@ func timedOut(err error) bool {
 
 // idle waits until the gateway serves just so many flows.
 func (s *story) idle(ctx context.Context, flows int) error {
-	w := wait{decideTime, decidePoll, fmt.Sprintf("all flows but %d to end", flows)}
-	return poll(ctx, w, func() (bool, error) {
-		c, err := s.gateway.counters(ctx)
-		return err == nil && c.sum("knockgw_flows") == flows, err
+	w := netlab.Wait{Timeout: decideTimeout, Interval: decideInterval, For: fmt.Sprintf("all flows but %d to end", flows)}
+	return netlab.Poll(ctx, w, func() (bool, error) {
+		c, err := s.gateway.metrics(ctx)
+		return err == nil && c.Sum("knockgw_flows") == flows, err
 	})
 }
 
@@ -141,7 +143,7 @@ func (s *story) after(ctx context.Context) error {
 	if err := s.idle(ctx, 0); err != nil {
 		return err
 	}
-	d, err := s.dialer(s.lab.client, s.secret)
+	d, err := s.dialer(s.lab.Client, s.secret)
 	if err != nil {
 		return err
 	}
@@ -157,13 +159,13 @@ func (s *story) after(ctx context.Context) error {
 		}
 	}
 	s.evidence(true, "client: connect() works after a knock; it does not authenticate, and closes")
-	if err := sleep(ctx, time.Until(begin.Add(grantTime))); err != nil {
+	if err := netlab.Sleep(ctx, time.Until(begin.Add(grantTTL))); err != nil {
 		return err
 	}
 	if err := s.idle(ctx, 0); err != nil {
 		return err
 	}
-	s.line("   %.1f s after that knock, which opened for %v:", time.Since(begin).Seconds(), grantTime)
+	s.line("   %.1f s after that knock, which opened for %v:", time.Since(begin).Seconds(), grantTTL)
 	return s.hidden(ctx, true)
 }
 
@@ -179,29 +181,29 @@ func (s *story) counted(ctx context.Context) error {
 		arrived += sent(packets, h, s.lab.hidden(), nil)
 	}
 	var (
-		c            counters
+		c            netlab.Metrics
 		judged, lost int
 	)
-	err := poll(ctx, wait{decideTime, decidePoll, "the gateway to judge every packet"}, func() (_ bool, err error) {
-		if c, err = s.gateway.counters(ctx); err != nil {
+	err := netlab.Poll(ctx, netlab.Wait{Timeout: decideTimeout, Interval: decideInterval, For: "the gateway to judge every packet"}, func() (_ bool, err error) {
+		if c, err = s.gateway.metrics(ctx); err != nil {
 			return false, err
 		}
-		refused := c.sum("knockgw_filter_dropped_packets_total")
-		judged = c.sum("knockgw_packets_total") + refused
+		refused := c.Sum("knockgw_filter_dropped_packets_total")
+		judged = c.Sum("knockgw_packets_total") + refused
 		lost, err = s.lost()
 		lost = max(lost-refused, 0) // the kernel counts them together
 		return judged+lost >= arrived, err
 	})
-	if err != nil && !errors.Is(err, errTooLong) {
+	if err != nil && !errors.Is(err, netlab.ErrTimeout) {
 		return err
 	}
-	s.tally("kernel dropped", c.by("reason", "knockgw_filter_dropped_packets_total"))
-	s.tally("packets dropped", c.by("reason", "knockgw_packets_total", "verdict", "drop"))
-	s.tally("packets passed", c.by("reason", "knockgw_packets_total", "verdict", "pass"))
-	s.tally("packets held", c.by("reason", "knockgw_packets_total", "verdict", "hold"))
-	s.tally("knocks", c.by("result", "knockgw_knocks_total"))
-	s.tally("authentications", c.by("result", "knockgw_authentications_total"))
-	s.tally("bytes relayed", c.by("direction", "knockgw_relayed_bytes_total"))
+	s.tally("kernel dropped", c.By("reason", "knockgw_filter_dropped_packets_total"))
+	s.tally("packets dropped", c.By("reason", "knockgw_packets_total", "verdict", "drop"))
+	s.tally("packets passed", c.By("reason", "knockgw_packets_total", "verdict", "pass"))
+	s.tally("packets held", c.By("reason", "knockgw_packets_total", "verdict", "hold"))
+	s.tally("knocks", c.By("result", "knockgw_knocks_total"))
+	s.tally("authentications", c.By("result", "knockgw_authentications_total"))
+	s.tally("bytes relayed", c.By("direction", "knockgw_relayed_bytes_total"))
 	also := ""
 	if lost > 0 {
 		also = fmt.Sprintf(" (%d more were lost in the device's queue)", lost)
@@ -210,17 +212,17 @@ func (s *story) counted(ctx context.Context) error {
 		arrived, min(judged, arrived), also)
 	n := len(s.lab.families)
 	const knocks, auths = "knockgw_knocks_total", "knockgw_authentications_total"
-	s.evidence(c.sum(knocks, "result", "ok") == 2*n+1 && c.sum(auths, "result", "ok") == n,
+	s.evidence(c.Sum(knocks, "result", "ok") == 2*n+1 && c.Sum(auths, "result", "ok") == n,
 		"it accepted the client's %d knocks and %d authentications, and no others", 2*n+1, n)
 	return nil
 }
 
 // tally prints counts, as many to a line as fit.
-func (s *story) tally(what string, counts []count) {
+func (s *story) tally(what string, counts []netlab.Count) {
 	var parts []string
 	for _, n := range counts {
 		// A hard space keeps a number with its name when the line is broken.
-		parts = append(parts, fmt.Sprintf("%s\u00a0%d", n.what, n.n))
+		parts = append(parts, fmt.Sprintf("%s\u00a0%d", n.Label, n.N))
 	}
 	const indent = 23
 	for i, l := range wrap(strings.Join(parts, ", "), width-indent) {
@@ -234,9 +236,9 @@ func (s *story) tally(what string, counts []count) {
 // lost is how many packets the TUN device's queue had no room for, or its filter
 // refused.
 func (s *story) lost() (int, error) {
-	link, err := s.lab.gateway.routes.LinkByName(deviceName)
+	link, err := s.lab.Gateway.Routes.LinkByName(netlab.Tunnel)
 	if err != nil {
-		return 0, fmt.Errorf("find interface %s: %w", deviceName, err)
+		return 0, fmt.Errorf("find interface %s: %w", netlab.Tunnel, err)
 	}
 	if link.Attrs().Statistics == nil {
 		return 0, nil

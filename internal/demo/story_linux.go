@@ -12,6 +12,7 @@ import (
 
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/client"
+	"github.com/knockgw/knockgw/internal/netlab"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -21,9 +22,9 @@ const (
 	// openPort and closedPort are of the gateway's own address, which nothing hides.
 	openPort, closedPort = 7001, 7002
 
-	reachTime  = 5 * time.Second // to knock, connect and authenticate; it takes some milliseconds
-	decideTime = 2 * time.Second // for the gateway to decide knocks, and to forget flows
-	decidePoll = 20 * time.Millisecond
+	reachTimeout   = 5 * time.Second // to knock, connect and authenticate; it takes some milliseconds
+	decideTimeout  = 2 * time.Second // for the gateway to decide knocks, and to forget flows
+	decideInterval = 20 * time.Millisecond
 )
 
 // scannedPorts are those that every scan asks.
@@ -40,8 +41,8 @@ func scannedPorts() []uint16 {
 // such a packet would turn up in the next scan.
 func (s *story) ordinary(ctx context.Context) error {
 	s.step("First an ordinary address, so that the scanner is known to see")
-	for _, a := range s.lab.routers {
-		l, err := s.lab.gateway.listen(ctx, netip.AddrPortFrom(a, openPort))
+	for _, a := range s.lab.routers() {
+		l, err := s.lab.Gateway.Listen(ctx, "tcp", netip.AddrPortFrom(a, openPort).String())
 		if err != nil {
 			return fmt.Errorf("open an ordinary port: %w", err)
 		}
@@ -50,18 +51,18 @@ func (s *story) ordinary(ctx context.Context) error {
 	s.line("   The gateway's own address; of two ports one has a listener.")
 	ports := []uint16{openPort, closedPort}
 	f, err := scan{
-		from: s.lab.attacker, capture: s.captures[s.lab.attacker],
-		addrs: s.lab.routers, ports: ports, connectPorts: ports,
-	}.run(ctx, s.lab.protects)
+		from: s.lab.Attacker, capture: s.captures[s.lab.Attacker],
+		addrs: s.lab.routers(), ports: ports, connectPorts: ports,
+	}.run(ctx)
 	if err != nil {
 		return err
 	}
-	s.table(f.states.rows(s.lab.routers))
+	s.table(f.states.rows(s.lab.routers()))
 	for t, want := range map[technique]string{
 		connectScan: "1 open, 1 closed", synScan: "1 open, 1 closed", ackScan: "2 unfiltered",
 		finScan: "1 closed, 1 open|filtered", udpScan: "2 closed", echoScan: "up",
 	} {
-		for _, a := range s.lab.routers {
+		for _, a := range s.lab.routers() {
 			if got := f.states.telling(t, a); got != want {
 				s.evidence(false, "%s of the ordinary %v should say %q and says %q", t, a, want, got)
 			}
@@ -75,7 +76,7 @@ func (s *story) ordinary(ctx context.Context) error {
 // attacker and from the client at the same time. The table is what the attacker sees.
 func (s *story) hidden(ctx context.Context, table bool) error {
 	var (
-		from     = []*host{s.lab.attacker, s.lab.client}
+		from     = []*netlab.Host{s.lab.Attacker, s.lab.Client}
 		found    = make([]finding, len(from))
 		errs     = make([]error, len(from))
 		scanning sync.WaitGroup
@@ -85,7 +86,7 @@ func (s *story) hidden(ctx context.Context, table bool) error {
 			found[i], errs[i] = scan{
 				from: h, capture: s.captures[h], except: s.admitted,
 				addrs: s.lab.hidden(), ports: scannedPorts(), connectPorts: []uint16{hiddenPort},
-			}.run(ctx, s.lab.protects)
+			}.run(ctx)
 		})
 	}
 	scanning.Wait()
@@ -106,7 +107,7 @@ func (s *story) hidden(ctx context.Context, table bool) error {
 			conclusion = "all filtered"
 		}
 		s.evidence(answered == "" && len(f.back) == 0 && f.sent >= f.probes,
-			"%s: %d packets sent, %d came back; %s", h.name, f.sent, len(f.back), conclusion)
+			"%s: %d packets sent, %d came back; %s", h.Name, f.sent, len(f.back), conclusion)
 	}
 	return nil
 }
@@ -119,16 +120,16 @@ func (s *story) before(ctx context.Context) error {
 }
 
 // dialer is the client's, at a host and with a secret.
-func (s *story) dialer(at *host, secret []byte) (*client.Dialer, error) {
+func (s *story) dialer(at *netlab.Host, secret []byte) (*client.Dialer, error) {
 	id, err := protocol.NewClient(clientID, secret)
 	if err != nil {
 		return nil, err
 	}
 	return &client.Dialer{
-		Identity: id, KnockPort: knockPort, Auth: auth.Client{Proof: true}, Timeout: reachTime,
+		Identity: id, KnockPort: knockPort, Auth: auth.Client{Proof: true}, Timeout: reachTimeout,
 		Dial: func(ctx context.Context, by *net.Dialer, network, address string) (conn net.Conn, err error) {
 			// In the host's namespace, which only one thread is in.
-			err = at.do(func() (err error) {
+			err = at.Do(func() (err error) {
 				conn, err = by.DialContext(ctx, network, address)
 				return err
 			})
@@ -149,12 +150,12 @@ func (s *story) services() []netip.AddrPort {
 // enter: the client knocks, authenticates, and hears the upstream itself.
 func (s *story) enter(ctx context.Context) error {
 	s.step("The client knocks, connects and authenticates")
-	d, err := s.dialer(s.lab.client, s.secret)
+	d, err := s.dialer(s.lab.Client, s.secret)
 	if err != nil {
 		return err
 	}
 	for i, at := range s.services() {
-		mark, begin := s.captures[s.lab.client].mark(), time.Now()
+		mark, begin := s.captures[s.lab.Client].mark(), time.Now()
 		conn, err := s.reach(ctx, d, at)
 		if err != nil {
 			return err
@@ -166,7 +167,7 @@ func (s *story) enter(ctx context.Context) error {
 			return err
 		}
 		s.knocks = append(s.knocks, knock)
-		upstream := netip.AddrPortFrom(s.lab.upstream.addrs[i], upstreamPort)
+		upstream := netip.AddrPortFrom(s.lab.Upstream.Addrs()[i], upstreamPort)
 		s.line("     client    knocks at %s with %d bytes of UDP,", netip.AddrPortFrom(at.Addr(), knockPort), len(knock))
 		s.line("               connects to %v, both sides authenticate: %.1f ms", at, float64(took.Microseconds())/1000)
 		got, err := s.sessions[i].ask(ctx)
@@ -177,7 +178,7 @@ func (s *story) enter(ctx context.Context) error {
 		s.line("     upstream  at %v is asked by %v,", upstream, made.from)
 		s.line("               makes token    %s", made.text)
 		s.line("     client    receives token %s", got)
-		s.evidence(got == made.text && made.from == s.lab.toUpstream[i],
+		s.evidence(got == made.text && made.from == s.lab.families[i].upstream,
 			"over %v the client reached the real upstream", at)
 	}
 	return nil
@@ -198,11 +199,11 @@ func (s *story) reach(ctx context.Context, d *client.Dialer, at netip.AddrPort) 
 
 // captured finds the knock that the client has just sent.
 func (s *story) captured(ctx context.Context, mark int, to netip.Addr) (knock []byte, err error) {
-	err = poll(ctx, wait{decideTime, decidePoll, "the knock to show in the capture"}, func() (bool, error) {
-		packets, err := s.captures[s.lab.client].since(mark)
+	err = netlab.Poll(ctx, netlab.Wait{Timeout: decideTimeout, Interval: decideInterval, For: "the knock to show in the capture"}, func() (bool, error) {
+		packets, err := s.captures[s.lab.Client].since(mark)
 		for _, p := range packets {
-			if p.proto == protoUDP && p.dst == netip.AddrPortFrom(to, knockPort) {
-				knock = p.payload
+			if p.Proto == netlab.ProtoUDP && p.Dst == netip.AddrPortFrom(to, knockPort) {
+				knock = p.Payload
 			}
 		}
 		return knock != nil, err

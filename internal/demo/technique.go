@@ -1,6 +1,10 @@
 package demo
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/knockgw/knockgw/internal/netlab"
+)
 
 // A technique is a way to ask a port whether it is there.
 type technique uint8
@@ -115,34 +119,36 @@ func techniqueFrom(port uint16) (technique, bool) {
 	return technique(port - firstSourcePort), true
 }
 
-// matches finds the probe that a packet answers, if it can be one's answer.
-func (p frame) matches() (probe, answer, bool) {
-	t, ours := techniqueFrom(p.dst.Port())
-	asked := probe{t, p.src.Addr(), p.src.Port()}
+// match returns the probe that a packet answers, and the answer; false: it
+// answers none.
+func match(f netlab.Frame) (probe, answer, bool) {
+	t, ours := techniqueFrom(f.Dst.Port())
+	asked := probe{t, f.Src.Addr(), f.Src.Port()}
 	switch {
-	case p.proto == protoTCP && p.has(flagSYN|flagACK):
+	case f.Proto == netlab.ProtoTCP && f.HasFlags(netlab.FlagSYN|netlab.FlagACK):
 		return asked, synAck, ours
-	case p.proto == protoTCP && p.has(flagRST):
+	case f.Proto == netlab.ProtoTCP && f.HasFlags(netlab.FlagRST):
 		return asked, reset, ours
-	case p.proto == protoUDP:
+	case f.Proto == netlab.ProtoUDP:
 		return asked, datagram, ours
-	case p.icmpIs(icmp4EchoReply, icmp6EchoReply):
-		return probe{echoScan, p.src.Addr(), 0}, echoReply, true
-	case p.quoted == nil:
+	case f.IsICMP(netlab.ICMP4EchoReply, netlab.ICMP6EchoReply):
+		return probe{echoScan, f.Src.Addr(), 0}, echoReply, true
+	case f.Quoted == nil:
 		return probe{}, silence, false
 	}
-	asked, ours = p.quoted.asProbe()
-	if p.portUnreachable() {
+
+	asked, ours = asProbe(*f.Quoted)
+	if f.IsPortUnreachable() {
 		return asked, portUnreachable, ours
 	}
 	return asked, otherError, ours
 }
 
-// asProbe is the probe that a packet carries, as an ICMP error quotes it.
-func (p frame) asProbe() (probe, bool) {
-	if p.proto == protoICMP || p.proto == protoICMPv6 {
-		return probe{echoScan, p.dst.Addr(), 0}, true
+// asProbe returns the probe that a packet carries, as an ICMP error quotes it.
+func asProbe(f netlab.Frame) (probe, bool) {
+	if f.Proto == netlab.ProtoICMP || f.Proto == netlab.ProtoICMPv6 {
+		return probe{echoScan, f.Dst.Addr(), 0}, true
 	}
-	t, ours := techniqueFrom(p.src.Port())
-	return probe{t, p.dst.Addr(), p.dst.Port()}, ours
+	t, ours := techniqueFrom(f.Src.Port())
+	return probe{t, f.Dst.Addr(), f.Dst.Port()}, ours
 }

@@ -3,6 +3,8 @@ package demo
 import (
 	"net/netip"
 	"testing"
+
+	"github.com/knockgw/knockgw/internal/netlab"
 )
 
 func TestTechniqueStatesMatchNmap(t *testing.T) {
@@ -25,21 +27,21 @@ func TestTechniqueStatesMatchNmap(t *testing.T) {
 	}
 }
 
-func TestFrameMatchesProbe(t *testing.T) {
-	for _, c := range []struct{ scanner, target string }{{"10.1.2.2", "10.77.0.1"}, {"fd00:2::2", "fd77::1"}} {
+func TestMatchFindsProbe(t *testing.T) {
+	for _, c := range []struct{ scanner, target string }{{"10.1.2.2", "10.77.0.1"}, {"fd01:2::2", "fd77::1"}} {
 		scanner, target := netip.MustParseAddr(c.scanner), netip.MustParseAddr(c.target)
-		proto := map[bool]uint8{true: protoICMP, false: protoICMPv6}[target.Is4()]
-		echo := map[bool]uint8{true: icmp4EchoReply, false: icmp6EchoReply}[target.Is4()]
-		from := func(p probe) frame {
-			return frame{
-				proto: protoTCP,
-				src:   netip.AddrPortFrom(target, p.port),
-				dst:   netip.AddrPortFrom(scanner, p.technique.sourcePort()),
+		proto := map[bool]uint8{true: netlab.ProtoICMP, false: netlab.ProtoICMPv6}[target.Is4()]
+		echo := map[bool]uint8{true: netlab.ICMP4EchoReply, false: netlab.ICMP6EchoReply}[target.Is4()]
+		from := func(p probe) netlab.Frame {
+			return netlab.Frame{
+				Proto: netlab.ProtoTCP,
+				Src:   netip.AddrPortFrom(target, p.port),
+				Dst:   netip.AddrPortFrom(scanner, p.technique.sourcePort()),
 			}
 		}
-		quoting := func(p probe, a answer) frame {
-			q, ok := parseFrame(asFrame(icmpError(p.build(scanner), a)))
-			if !ok || q.quoted == nil {
+		quoting := func(p probe, a answer) netlab.Frame {
+			q, ok := netlab.ParseFrame(asFrame(icmpError(p.packet(scanner), a)))
+			if !ok || q.Quoted == nil {
 				t.Fatalf("an ICMP error about %v does not parse", p)
 			}
 			return q
@@ -48,33 +50,33 @@ func TestFrameMatchesProbe(t *testing.T) {
 		udp, ping := probe{udpScan, target, 53}, probe{echoScan, target, 0}
 		for _, c := range []struct {
 			what   string
-			packet frame
+			packet netlab.Frame
 			probe  probe
 			answer answer
 		}{
-			{"SYN-ACK", with(from(syn), func(p *frame) { p.flags = flagSYN | flagACK }), syn, synAck},
-			{"RST to an ACK", with(from(ack), func(p *frame) { p.flags = flagRST }), ack, reset},
-			{"RST-ACK to a FIN", with(from(fin), func(p *frame) { p.flags = flagRST | flagACK }), fin, reset},
-			{"a datagram", with(from(udp), func(p *frame) { p.proto = protoUDP }), udp, datagram},
-			{"an echo's reply", with(from(ping), func(p *frame) { p.proto, p.icmpType = proto, echo }), ping, echoReply},
+			{"SYN-ACK", with(from(syn), func(p *netlab.Frame) { p.Flags = netlab.FlagSYN | netlab.FlagACK }), syn, synAck},
+			{"RST to an ACK", with(from(ack), func(p *netlab.Frame) { p.Flags = netlab.FlagRST }), ack, reset},
+			{"RST-ACK to a FIN", with(from(fin), func(p *netlab.Frame) { p.Flags = netlab.FlagRST | netlab.FlagACK }), fin, reset},
+			{"a datagram", with(from(udp), func(p *netlab.Frame) { p.Proto = netlab.ProtoUDP }), udp, datagram},
+			{"an echo's reply", with(from(ping), func(p *netlab.Frame) { p.Proto, p.ICMPType = proto, echo }), ping, echoReply},
 			{"port unreachable", quoting(udp, portUnreachable), udp, portUnreachable},
 			{"another error about a SYN", quoting(syn, otherError), syn, otherError},
 			{"another error about an echo", quoting(ping, otherError), ping, otherError},
 		} {
-			p, a, ok := c.packet.matches()
+			p, a, ok := match(c.packet)
 			if !ok || p != c.probe || a != c.answer {
 				t.Errorf("%s from %v: answer %d to %v (%v), want %d to %v", c.what, target, a, p, ok, c.answer, c.probe)
 			}
 		}
 		stray := from(probe{techniqueCount, target, 80})
-		stray.flags = flagRST
-		if p, _, ok := stray.matches(); ok {
+		stray.Flags = netlab.FlagRST
+		if p, _, ok := match(stray); ok {
 			t.Errorf("a packet to a port that nobody asked from answers %v", p)
 		}
 	}
 }
 
-func with(p frame, change func(*frame)) frame {
+func with(p netlab.Frame, change func(*netlab.Frame)) netlab.Frame {
 	change(&p)
 	return p
 }

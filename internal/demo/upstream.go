@@ -5,78 +5,51 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/netlab"
 )
 
 const (
-	// tokenSize is the size of a token in bytes: nobody guesses it.
+	// tokenSize is the size of a token in bytes, which makes it unguessable.
 	tokenSize = 8
-	// askTime is how long an answer may take; it takes a fraction of a millisecond.
-	askTime = 5 * time.Second
+	// askTimeout is how long an answer may take; it takes a fraction of a millisecond.
+	askTimeout = 5 * time.Second
+
+	// question is what the client sends, and greeting how the upstream's answers begin.
+	question = "who are you?\n"
+	greeting = "I am the upstream; token "
 )
 
 // An upstream is the real service: for every line that it reads it makes a
-// token, remembers it, and answers with it. That a client holds the token proves
-// where its answer came from.
+// token, remembers it, and answers with it. A client that holds the token has
+// proved where its answer came from.
 type upstream struct {
-	listeners []net.Listener
-	serving   sync.WaitGroup
+	*netlab.Server
 
 	mu     sync.Mutex
-	conns  map[net.Conn]struct{}
 	tokens []token
-	closed bool
 }
 
 // A token is one answer of the upstream.
 type token struct {
 	text string
-	from netip.Addr // who asked, as the upstream sees it
+	from netip.Addr // the source address that the upstream sees
 }
 
-// serve answers the connections of a listener, which it closes in the end.
-func (u *upstream) serve(l net.Listener) {
-	u.listeners = append(u.listeners, l)
-	u.serving.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return // closed
-			}
-			if u.enter(conn) {
-				u.serving.Go(func() { u.talk(conn) })
-			}
-		}
-	})
+func newUpstream() *upstream {
+	u := &upstream{}
+	u.Server = netlab.NewServer(u.answer)
+	return u
 }
 
-func (u *upstream) enter(conn net.Conn) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.closed {
-		_ = conn.Close()
-		return false
-	}
-	if u.conns == nil {
-		u.conns = make(map[net.Conn]struct{})
-	}
-	u.conns[conn] = struct{}{}
-	return true
-}
-
-func (u *upstream) talk(conn net.Conn) {
-	defer func() {
-		u.mu.Lock()
-		delete(u.conns, conn)
-		u.mu.Unlock()
-		_ = conn.Close()
-	}()
+// answer answers the lines of one connection.
+func (u *upstream) answer(conn net.Conn) {
 	from, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
 	for lines := bufio.NewScanner(conn); lines.Scan(); {
 		secret := make([]byte, tokenSize)
@@ -91,13 +64,7 @@ func (u *upstream) talk(conn net.Conn) {
 	}
 }
 
-// greeting begins the upstream's answers, and question is what they answer.
-const (
-	greeting = "I am the upstream; token "
-	question = "who are you?\n"
-)
-
-// last is the token made most recently.
+// last returns the token made most recently.
 func (u *upstream) last() token {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -107,27 +74,11 @@ func (u *upstream) last() token {
 	return u.tokens[len(u.tokens)-1]
 }
 
-// visits is how often the upstream was asked.
-func (u *upstream) visits() int {
+// questions returns how many questions the upstream has read.
+func (u *upstream) questions() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return len(u.tokens)
-}
-
-// close ends the upstream and its connections.
-func (u *upstream) close() error {
-	var err error
-	u.mu.Lock()
-	u.closed = true
-	for _, l := range u.listeners {
-		err = errors.Join(err, l.Close())
-	}
-	for c := range u.conns {
-		err = errors.Join(err, c.Close())
-	}
-	u.mu.Unlock()
-	u.serving.Wait()
-	return err
 }
 
 // A session is a client's connection to the upstream, through the gateway.
@@ -136,12 +87,13 @@ type session struct {
 	in   *bufio.Reader
 }
 
-// ask asks the upstream who it is and returns the token of its answer.
+// ask sends the question and returns the token of the answer.
 func (s *session) ask(ctx context.Context) (string, error) {
-	if err := s.conn.SetDeadline(time.Now().Add(askTime)); err != nil {
+	if err := s.conn.SetDeadline(time.Now().Add(askTimeout)); err != nil {
 		return "", err
 	}
 	defer context.AfterFunc(ctx, func() { _ = s.conn.SetDeadline(time.Unix(0, 0)) })()
+
 	if _, err := s.conn.Write([]byte(question)); err != nil {
 		return "", fmt.Errorf("ask the upstream: %w", err)
 	}

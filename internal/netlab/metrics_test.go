@@ -1,4 +1,4 @@
-package demo
+package netlab
 
 import (
 	"slices"
@@ -17,8 +17,8 @@ knockgw_knocks_total{method="",result="unknown"} 2
 knockgw_flows 3
 `
 
-func TestCountersParse(t *testing.T) {
-	c, err := parseCounters(strings.NewReader(metricsText))
+func TestParseMetrics(t *testing.T) {
+	c, err := ParseMetrics(strings.NewReader(metricsText))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,19 +33,19 @@ func TestCountersParse(t *testing.T) {
 		{3, "knockgw_flows", nil},
 		{0, "knockgw_unheard_of", nil},
 	} {
-		if got := c.sum(s.name, s.labels...); got != s.want {
+		if got := c.Sum(s.name, s.labels...); got != s.want {
 			t.Errorf("%s%v: %d, want %d", s.name, s.labels, got, s.want)
 		}
 	}
-	want := []count{{"no-service", 10002}, {"no-grant", 12}}
-	if got := c.by("reason", "knockgw_packets_total", "verdict", "drop"); !slices.Equal(got, want) {
+	want := []Count{{"no-service", 10002}, {"no-grant", 12}}
+	if got := c.By("reason", "knockgw_packets_total", "verdict", "drop"); !slices.Equal(got, want) {
 		t.Errorf("by reason: %v, want %v", got, want)
 	}
 }
 
-func TestCountersParseRejectsInvalid(t *testing.T) {
+func TestParseMetricsRejectsInvalid(t *testing.T) {
 	for _, text := range []string{"knockgw_flows\n", "knockgw_flows many\n"} {
-		if _, err := parseCounters(strings.NewReader(text)); err == nil {
+		if _, err := ParseMetrics(strings.NewReader(text)); err == nil {
 			t.Errorf("%q is taken for metrics", text)
 		}
 	}
