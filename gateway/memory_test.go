@@ -12,6 +12,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/internal/gateconfig"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 )
@@ -67,7 +68,7 @@ func buildGateway(t *testing.T, load func() (*config.Config, error)) built {
 	gate, err := admission.New(admission.Options{
 		Policy: g.now.Load().policy, Store: replay.NewMemoryStore(replay.Options{}),
 		Deliver: func(*packet.Packet, admission.Verdict) {}, Evicted: func(packet.Tuple) {},
-		Limits: limits(&cfg.Limits), Ban: admission.Ban(cfg.Ban),
+		Limits: gateconfig.Limits(&cfg.Limits), Ban: admission.Ban(cfg.Ban),
 	})
 	if err != nil {
 		t.Fatal(err)

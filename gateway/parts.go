@@ -5,6 +5,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/internal/filter"
+	"github.com/knockgw/knockgw/internal/gateconfig"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/netstack"
 	"github.com/knockgw/knockgw/packet"
@@ -41,7 +42,7 @@ func (p *parts) assemble(ctx context.Context, store replay.Store) (err error) {
 		Mirror:   p.mirror(),
 		MTU:      p.device.Info().MTU,
 		TimeWait: netstack.TimeWaitTime,
-		Limits:   limits(&now.cfg.Limits),
+		Limits:   gateconfig.Limits(&now.cfg.Limits),
 		Ban:      admission.Ban(now.cfg.Ban),
 	})
 	if err != nil {

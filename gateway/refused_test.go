@@ -6,6 +6,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/internal/gateconfig"
 	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
@@ -33,7 +34,7 @@ services:
 	p.gate, err = admission.New(admission.Options{
 		Policy: g.now.Load().policy, Store: replay.NewMemoryStore(replay.Options{}),
 		Deliver: func(*packet.Packet, admission.Verdict) {}, Evicted: func(packet.Tuple) {},
-		Limits: limits(&cfg.Limits), Ban: admission.Ban(cfg.Ban),
+		Limits: gateconfig.Limits(&cfg.Limits), Ban: admission.Ban(cfg.Ban),
 	})
 	if err != nil {
 		tb.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/internal/errlist"
+	"github.com/knockgw/knockgw/internal/gateconfig"
 )
 
 // A reload in order: all that may fail comes before the first thing that is seen
@@ -141,7 +142,7 @@ func (g *Gateway) reload(cfg *config.Config) (renewal, error) {
 	done := renewal{changes: changes, note: p.crowding(next.policy)}
 	swap := func() {
 		g.next.Store(next)
-		p.gate.SetLimits(limits(&next.cfg.Limits), admission.Ban(next.cfg.Ban))
+		p.gate.SetLimits(gateconfig.Limits(&next.cfg.Limits), admission.Ban(next.cfg.Ban))
 		done.ended = p.gate.SetPolicy(next.policy)
 		g.now.Store(next)
 		g.next.Store(nil)

@@ -8,6 +8,7 @@ import (
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/internal/bypass"
+	"github.com/knockgw/knockgw/internal/gateconfig"
 	"github.com/knockgw/knockgw/internal/routing"
 )
 
@@ -28,7 +29,7 @@ func (g *Gateway) newSetup(cfg *config.Config, after *setup) (*setup, error) {
 		before = after.policy
 	}
 	var err error
-	if s.policy, err = policy(cfg, before); err != nil {
+	if s.policy, err = gateconfig.Policy(cfg, before); err != nil {
 		return nil, err
 	}
 	for i := range cfg.Services {

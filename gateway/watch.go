@@ -16,6 +16,7 @@ import (
 	"github.com/knockgw/knockgw/capture"
 	"github.com/knockgw/knockgw/flows"
 	"github.com/knockgw/knockgw/internal/control"
+	"github.com/knockgw/knockgw/internal/verdict"
 	"github.com/knockgw/knockgw/netstack"
 	"github.com/knockgw/knockgw/packet"
 )
@@ -120,7 +121,7 @@ func (p *parts) admit(q *packet.Packet) netstack.Decision {
 	v := p.gate.Admit(q)
 	seen := *q
 	seen.Data = data
-	e := capture.Event{Packet: &seen, Length: length, Verdict: v.Action.String(), Reason: reason(q, v)}
+	e := capture.Event{Packet: &seen, Length: length, Verdict: v.Action.String(), Reason: verdict.Reason(q, v)}
 	p.g.watchers.each(func(w watcher) { w.packet(&e) })
 	return decision(v)
 }
@@ -131,7 +132,7 @@ func (p *parts) egress(q *packet.Packet, size int) bool {
 	if p.g.watchers.all.Load() != nil {
 		e := capture.Event{Packet: q, Length: q.Payload + size, Out: true, Verdict: admission.Pass.String(), Reason: admission.ReasonFlow.String()}
 		if !pass {
-			e.Verdict, e.Reason = admission.Drop.String(), mutedReason
+			e.Verdict, e.Reason = admission.Drop.String(), verdict.EgressDropped
 		}
 		p.g.watchers.each(func(w watcher) { w.packet(&e) })
 	}
@@ -145,27 +146,6 @@ func (g *Gateway) unparked(q *packet.Packet, v admission.Verdict) {
 	}
 	e := capture.Event{Packet: q, Length: len(q.Data), Verdict: v.Action.String(), Reason: v.Reason.String()}
 	g.watchers.each(func(w watcher) { w.packet(&e) })
-}
-
-// mutedReason is why the egress gate keeps a packet back.
-const mutedReason = "egress"
-
-// Reasons are what a packet's reason may be in a capture and in what is explained, in order.
-func Reasons() []string {
-	all := append(admission.ReasonNames(), mutedReason)
-	slices.Sort(all)
-	return all
-}
-
-// wordsOf explain a verdict that is known by its names.
-func wordsOf(out bool, reason string) string {
-	if out {
-		if reason == mutedReason {
-			return "no flow that was let in has this answer"
-		}
-		return "an answer within a flow that was let in"
-	}
-	return admission.ReasonWords(reason)
 }
 
 // watchKnock tells the watchers of a decided knock.
@@ -249,7 +229,7 @@ func (t *tracer) packet(e *capture.Event) {
 		Time: t.g.o.Now(), Step: control.StepPacket, Out: e.Out,
 		Source: e.Packet.Tuple.Source().String(), Target: e.Packet.Tuple.Destination().String(),
 		Detail: fmt.Sprintf("%s, %d bytes", e.Packet.Transport(), e.Length), Service: service,
-		Verdict: e.Verdict, Reason: e.Reason, Message: wordsOf(e.Out, e.Reason),
+		Verdict: e.Verdict, Reason: e.Reason, Message: verdict.Describe(e.Out, e.Reason),
 	})
 }
 
@@ -313,7 +293,7 @@ func (c controlled) Capture(ctx context.Context, o control.CaptureOptions, w io.
 	if p == nil {
 		return control.ErrUnavailable
 	}
-	filter, err := capture.ParseFilter(o.Filter, Reasons())
+	filter, err := capture.ParseFilter(o.Filter, verdict.Reasons())
 	if err != nil {
 		return err
 	}

@@ -11,9 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/knockgw/knockgw/capture"
-	"github.com/knockgw/knockgw/gateway"
 	"github.com/knockgw/knockgw/internal/bytesize"
 	"github.com/knockgw/knockgw/internal/control"
+	"github.com/knockgw/knockgw/internal/verdict"
 )
 
 func captureCommand() *cobra.Command {
@@ -72,7 +72,7 @@ type capturing struct {
 
 // check refuses flags before anything is done.
 func (c *capturing) check(out io.Writer) error {
-	if _, err := capture.ParseFilter(c.filter, gateway.Reasons()); err != nil {
+	if _, err := capture.ParseFilter(c.filter, verdict.Reasons()); err != nil {
 		return &usageError{fmt.Errorf("--filter: %w", err)}
 	}
 	switch {

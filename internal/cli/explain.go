@@ -12,7 +12,8 @@ import (
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/capture"
 	"github.com/knockgw/knockgw/config"
-	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/internal/explain"
+	"github.com/knockgw/knockgw/internal/verdict"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -31,7 +32,7 @@ func explainCommand() *cobra.Command {
 	cmd.ValidArgsFunction = alone(completeFiles("pcap", "pcapng", "cap"))
 	terms := cmd.Flags().String("filter", "", "only these packets, as in 'host 10.1.2.2 and verdict drop'")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		filter, err := capture.ParseFilter(*terms, gateway.Reasons())
+		filter, err := capture.ParseFilter(*terms, verdict.Reasons())
 		if err != nil {
 			return &usageError{fmt.Errorf("--filter: %w", err)}
 		}
@@ -57,7 +58,7 @@ func explainCommand() *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("%s: %w", args[0], err)
 		}
-		err = gateway.Explain(cfg, r, func(e *gateway.Explained) error {
+		err = explain.Capture(cfg, r, func(e *explain.Packet) error {
 			wanted := filter.Match(&capture.Event{
 				Packet: &e.Packet, Length: e.Record.Length, Out: e.Record.Out,
 				Verdict: e.Record.Verdict, Reason: e.Record.Reason,
@@ -80,11 +81,11 @@ type explainTold struct {
 	skipped, badChecksum, cut int
 }
 
-func (t *explainTold) count(e *gateway.Explained) {
+func (t *explainTold) count(e *explain.Packet) {
 	if e.Protected && e.BadChecksum && !e.Record.Out { // what leaves has its checksum filled in later
 		t.badChecksum++
 	}
-	if e.Unjudged {
+	if e.Inconclusive {
 		t.cut++
 	}
 }
@@ -117,16 +118,16 @@ func were(n int) string {
 
 // explainText writes a packet as a line, and a line for each knock and each SYN
 // that was decided because of it.
-func explainText(w io.Writer, e *gateway.Explained) error {
+func explainText(w io.Writer, e *explain.Packet) error {
 	verdict, words := e.Record.Verdict, e.Record.Reason
 	if !e.Protected {
 		verdict, words = "-", "not from or to a protected address"
 	} else if e.Forwarded {
 		verdict, words = "-", "one of those before, as this host forwards it"
-	} else if r := e.Words(); r != "" {
+	} else if r := e.Description(); r != "" {
 		words += ": " + r
 	}
-	if e.Unjudged {
+	if e.Inconclusive {
 		verdict, words = "-", "cut off: cannot be judged, capture with --snaplen"
 	}
 	_, err := fmt.Fprintf(w, "%5d  %s  %-4s  %s  %s\n",
@@ -136,7 +137,7 @@ func explainText(w io.Writer, e *gateway.Explained) error {
 			_, err = fmt.Fprintf(w, "       %s\n", knockText(&k))
 		}
 	}
-	for _, p := range e.Parked {
+	for _, p := range e.Deferred {
 		if err == nil {
 			_, err = fmt.Fprintf(w, "       the SYN %s, which had waited: %s, %s\n", p.Tuple, p.Verdict.Action, p.Verdict.Reason.Words())
 		}
@@ -192,7 +193,7 @@ type (
 )
 
 // explainJSON writes a packet as an object.
-func explainJSON(w io.Writer, e *gateway.Explained) error {
+func explainJSON(w io.Writer, e *explain.Packet) error {
 	p := explainedPacket{
 		Number: e.Number, Time: e.Record.Time, Protocol: e.Packet.Transport(), Length: e.Record.Length,
 		Source: e.Packet.Tuple.Source().String(), Destination: e.Packet.Tuple.Destination().String(),

@@ -1,4 +1,4 @@
-package gateway
+package explain
 
 import (
 	"bytes"
@@ -13,7 +13,7 @@ import (
 	"github.com/knockgw/knockgw/config"
 )
 
-// explainedConfig is what the gateway of the capture was given.
+// explainedConfig is the configuration of the gateway in the capture.
 func explainedConfig(t *testing.T, secret string) *config.Config {
 	t.Helper()
 	cfg, err := config.Parse("explain.yaml", []byte(`
@@ -29,20 +29,19 @@ services:
 	return cfg
 }
 
-// explained judges the capture of a real client, of whom a gateway knows what the
-// configuration says, with its times moved.
-func explained(t *testing.T, secret string, moved time.Duration) (verdicts []string, knocks []admission.KnockEvent) {
+// explained judges the capture of a real client, with its times shifted.
+func explained(t *testing.T, secret string, shifted time.Duration) (verdicts []string, knocks []admission.KnockEvent) {
 	t.Helper()
 	cfg := explainedConfig(t, secret)
-	b, err := os.ReadFile("../admission/testdata/client.pcap")
+	b, err := os.ReadFile("../../admission/testdata/client.pcap")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := capture.NewReader(bytes.NewReader(move(t, b, moved)))
+	r, err := capture.NewReader(bytes.NewReader(shift(t, b, shifted)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = Explain(cfg, r, func(e *Explained) error {
+	err = Capture(cfg, r, func(e *Packet) error {
 		if !e.Protected || e.Record.Verdict == "" || e.Record.Reason == "" {
 			t.Errorf("packet %d has no verdict", e.Number)
 		}
@@ -59,8 +58,8 @@ func explained(t *testing.T, secret string, moved time.Duration) (verdicts []str
 	return verdicts, knocks
 }
 
-// remade makes another capture of a capture, of what each of its packets becomes.
-func remade(t *testing.T, pcap []byte, each func(capture.Record) []capture.Record) []byte {
+// rewrite rewrites a capture, with the packets that each returns for one of them.
+func rewrite(t *testing.T, pcap []byte, each func(capture.Record) []capture.Record) []byte {
 	t.Helper()
 	r, err := capture.NewReader(bytes.NewReader(pcap))
 	if err != nil {
@@ -88,10 +87,10 @@ func remade(t *testing.T, pcap []byte, each func(capture.Record) []capture.Recor
 	return b.Bytes()
 }
 
-// move moves the times of a capture.
-func move(t *testing.T, pcap []byte, by time.Duration) []byte {
+// shift shifts the times of a capture.
+func shift(t *testing.T, pcap []byte, by time.Duration) []byte {
 	t.Helper()
-	return remade(t, pcap, func(r capture.Record) []capture.Record {
+	return rewrite(t, pcap, func(r capture.Record) []capture.Record {
 		r.Time = r.Time.Add(by)
 		return []capture.Record{r}
 	})
@@ -99,7 +98,7 @@ func move(t *testing.T, pcap []byte, by time.Duration) []byte {
 
 const capturedSecret = "0123456789abcdef0123456789abcdef"
 
-func TestACaptureIsJudgedAsItsGatewayWouldHave(t *testing.T) {
+func TestCaptureVerdictsMatchGateway(t *testing.T) {
 	verdicts, knocks := explained(t, capturedSecret, 0)
 	var methods []string
 	for _, k := range knocks {
@@ -122,7 +121,7 @@ func TestACaptureIsJudgedAsItsGatewayWouldHave(t *testing.T) {
 	}
 }
 
-func TestAnotherSecretOpensNothing(t *testing.T) {
+func TestCaptureWithOtherSecretAdmitsNothing(t *testing.T) {
 	verdicts, knocks := explained(t, strings.Repeat("x", 32), 0)
 	for _, k := range knocks {
 		if k.Result != admission.KnockUnknown {
@@ -134,7 +133,7 @@ func TestAnotherSecretOpensNothing(t *testing.T) {
 	}
 }
 
-func TestAClockThatIsOffIsSaid(t *testing.T) {
+func TestCaptureReportsClockDifference(t *testing.T) {
 	_, knocks := explained(t, capturedSecret, 41*time.Second) // the client's is behind then
 	stale := 0
 	for _, k := range knocks {
@@ -150,8 +149,8 @@ func TestAClockThatIsOffIsSaid(t *testing.T) {
 	}
 }
 
-// FuzzExplain: whatever packets a capture has, at whatever times, they are judged.
-func FuzzExplain(f *testing.F) {
+// FuzzCapture judges arbitrary packets at arbitrary times.
+func FuzzCapture(f *testing.F) {
 	cfg, err := config.Parse("explain.yaml", []byte(`
 version: 1
 tun: {routes: [10.0.1.1/32, "2001:db8::/64"]}
@@ -164,7 +163,7 @@ services:
 	if err != nil {
 		f.Fatal(err)
 	}
-	b, err := os.ReadFile("../admission/testdata/client.pcap")
+	b, err := os.ReadFile("../../admission/testdata/client.pcap")
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -175,8 +174,8 @@ services:
 			return
 		}
 		last := 0
-		_ = Explain(cfg, r, func(e *Explained) error { // the capture may be cut off
-			if e.Number <= last || e.Protected && !e.Forwarded && !e.Unjudged && (e.Record.Verdict == "" || e.Record.Reason == "") {
+		_ = Capture(cfg, r, func(e *Packet) error { // the capture may be cut off
+			if e.Number <= last || e.Protected && !e.Forwarded && !e.Inconclusive && (e.Record.Verdict == "" || e.Record.Reason == "") {
 				t.Fatalf("packet %d after %d: %+v", e.Number, last, e.Record)
 			}
 			last = e.Number
@@ -185,11 +184,11 @@ services:
 	})
 }
 
-// anyInterface makes a capture of all interfaces of a router from one of a single
-// interface: each packet is there again, with a hop less, before what is no IP.
+// anyInterface turns a capture of a single interface into one of all interfaces of
+// a router: each packet is followed by its forwarded copy and one that is not IP.
 func anyInterface(t *testing.T, pcap []byte) []byte {
 	t.Helper()
-	return remade(t, pcap, func(r capture.Record) []capture.Record {
+	return rewrite(t, pcap, func(r capture.Record) []capture.Record {
 		left := r
 		left.Data = bytes.Clone(r.Data)
 		left.Data[8]-- // the hops that are left
@@ -199,10 +198,10 @@ func anyInterface(t *testing.T, pcap []byte) []byte {
 	})
 }
 
-func TestWhatARouterForwardsIsJudgedOnceAndCountedAsWiresharkDoes(t *testing.T) {
+func TestCaptureJudgesForwardedPacketsOnce(t *testing.T) {
 	alone, knocks := explained(t, capturedSecret, 0)
 	cfg := explainedConfig(t, capturedSecret)
-	pcap, err := os.ReadFile("../admission/testdata/client.pcap")
+	pcap, err := os.ReadFile("../../admission/testdata/client.pcap")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +211,7 @@ func TestWhatARouterForwardsIsJudgedOnceAndCountedAsWiresharkDoes(t *testing.T) 
 	}
 	var verdicts []string
 	decided, forwarded := 0, 0
-	err = Explain(cfg, r, func(e *Explained) error {
+	err = Capture(cfg, r, func(e *Packet) error {
 		decided += len(e.Knocks)
 		if e.Forwarded {
 			forwarded++

@@ -1,4 +1,6 @@
-package gateway
+// Package gateconfig translates a configuration into the policy and the limits of
+// an admission.Gate.
+package gateconfig
 
 import (
 	"fmt"
@@ -8,33 +10,35 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// policy translates the configuration for the gate, whose policy so far is after;
-// nil for none.
-func policy(cfg *config.Config, after *admission.Policy) (*admission.Policy, error) {
-	var ofAll []*admission.Client                 // who may use all services
-	ofOne := make(map[string][]*admission.Client) // who may use it, by the service's name
+// Policy returns the policy that a configuration describes. prev is the policy that
+// it replaces, or nil: what is precomputed for it is reused.
+func Policy(cfg *config.Config, prev *admission.Policy) (*admission.Policy, error) {
+	var allServices []*admission.Client               // clients of all services
+	byService := make(map[string][]*admission.Client) // clients of listed services
 	for i := range cfg.Clients {
 		c, err := newClient(&cfg.Clients[i])
 		if err != nil {
 			return nil, fmt.Errorf("client %q: %w", cfg.Clients[i].ID, err)
 		}
 		if cfg.Clients[i].Services == nil {
-			ofAll = append(ofAll, c)
+			allServices = append(allServices, c)
 		}
 		for _, name := range cfg.Clients[i].Services {
-			ofOne[name] = append(ofOne[name], c)
+			byService[name] = append(byService[name], c)
 		}
 	}
+
 	k := &cfg.Knock
 	o := admission.PolicyOptions{
-		KnockPort: k.UDPPort, Window: k.Window, Slot: k.Slot, Gateway: k.Gateway, After: after,
+		KnockPort: k.UDPPort, Window: k.Window, Slot: k.Slot, Gateway: k.Gateway, After: prev,
 		Sequence: admission.Sequence{
 			Length: k.Sequence.Length, Window: k.Sequence.Window, Slot: k.Sequence.Slot, Legacy: k.Sequence.Legacy,
 		},
 	}
+
 	for i := range cfg.Services {
-		s := newAdmissionService(&cfg.Services[i])
-		s.Clients, s.Shared = ofOne[s.Name], ofAll
+		s := newService(&cfg.Services[i])
+		s.Clients, s.Shared = byService[s.Name], allServices
 		o.Services = append(o.Services, s)
 	}
 	return admission.NewPolicy(o)
@@ -55,7 +59,7 @@ func newClient(c *config.Client) (*admission.Client, error) {
 	return t, nil
 }
 
-func newAdmissionService(s *config.Service) admission.Service {
+func newService(s *config.Service) admission.Service {
 	t := admission.Service{
 		Name: s.Name, Listen: s.Listen, Port: s.Port, MACPort: s.MACPort,
 		Mode: mode(s.Mode), Visible: s.Visible,
@@ -64,7 +68,7 @@ func newAdmissionService(s *config.Service) admission.Service {
 		AuthDeadline: s.Auth.Deadline,
 	}
 	for _, m := range s.Knock {
-		t.Methods |= family(m)
+		t.Methods |= methods(m)
 	}
 	return t
 }
@@ -80,7 +84,7 @@ func mode(m config.Mode) admission.Mode {
 	}
 }
 
-func family(m config.Method) admission.Families {
+func methods(m config.Method) admission.Families {
 	switch m {
 	case config.MethodUDP:
 		return admission.FamilyUDP
@@ -97,7 +101,8 @@ func family(m config.Method) admission.Families {
 	}
 }
 
-func limits(l *config.Limits) admission.Limits {
+// Limits returns the limits of a gate.
+func Limits(l *config.Limits) admission.Limits {
 	return admission.Limits{
 		Flows: l.Flows, Knocks: l.Knocks,
 		GrantsPerClient: l.GrantsPerClient, FlowsPerClient: l.FlowsPerClient,
