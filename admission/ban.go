@@ -55,8 +55,8 @@ func (g *Gate) Failed(t packet.Tuple) {
 
 // logBan is what is done about a ban where nobody wants to be told.
 func (g *Gate) logBan(e BanEvent) {
-	if leftOut, ok := g.banLines.Take(g.now()); ok {
-		g.log.Info("source banned from open services", loglimit.With(leftOut, "source", e.Source, "service", e.Service, "for", e.For)...)
+	if leftOut, ok := g.banLines.Allow(g.now()); ok {
+		g.log.Info("source banned from open services", loglimit.Attrs(leftOut, "source", e.Source, "service", e.Service, "for", e.For)...)
 	}
 }
 

@@ -230,8 +230,8 @@ func (g *Gate) earn(s *source, d *decision) KnockResult {
 
 func (g *Gate) report(e KnockEvent) {
 	if e.Result == KnockStoreFailed {
-		if leftOut, ok := g.storeLines.Take(g.now()); ok {
-			g.log.Error("replay store failed; knock refused", loglimit.With(leftOut, "err", e.Err)...)
+		if leftOut, ok := g.storeLines.Allow(g.now()); ok {
+			g.log.Error("replay store failed; knock refused", loglimit.Attrs(leftOut, "err", e.Err)...)
 		}
 	}
 	g.knocked(e)

@@ -33,7 +33,7 @@ type Gate struct {
 	mtu     int
 	log     *slog.Logger
 
-	banLines, storeLines loglimit.Lines
+	banLines, storeLines loglimit.Limiter
 
 	stats counters
 

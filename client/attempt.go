@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// attempt knocks at target and connects to it. knocked is called after each
+// reachTarget knocks at target and connects to it. knocked is called after each
 // knock. The step is the one that failed.
-func (d *Dialer) attempt(
+func (d *Dialer) reachTarget(
 	ctx context.Context, target netip.AddrPort, session []byte, knocked func(error),
 ) (conn net.Conn, step string, err error) {
 	if d.NoKnock {
@@ -22,9 +22,9 @@ func (d *Dialer) attempt(
 	// From a source port that is chosen here, so that the knock can name it. The
 	// knock must come first: of a port that turns out to be in use, nothing
 	// remains but a knock that is good for nobody else.
-	for range portAttempts {
+	for range maxPortAttempts {
 		var from *Dialer
-		if from, err = d.fromOwnPort(); err != nil {
+		if from, err = d.withLocalPort(); err != nil {
 			return nil, StepKnock, err
 		}
 		conn, step, err = from.knockAndConnect(ctx, target, session, knocked)
@@ -42,25 +42,25 @@ func (d *Dialer) attempt(
 func (d *Dialer) knockAndConnect(
 	ctx context.Context, target netip.AddrPort, session []byte, knocked func(error),
 ) (net.Conn, string, error) {
-	from := d.fromOneAddress(ctx, target)
-	err := from.gone(ctx, target, from.Knock(ctx, target, session), d)
+	from := d.withSource(ctx, target)
+	err := from.checkSource(ctx, target, from.Knock(ctx, target, session), d)
 	knocked(err)
 	if err != nil {
 		return nil, StepKnock, err
 	}
 	conn, err := from.connect(ctx, target)
-	return conn, StepConnect, from.gone(ctx, target, err, d)
+	return conn, StepConnect, from.checkSource(ctx, target, err, d)
 }
 
 func (d *Dialer) connect(ctx context.Context, target netip.AddrPort) (net.Conn, error) {
 	by := d.Net
-	probe(&by)
-	return d.socket(ctx, &by, "tcp", target)
+	setKeepAlive(&by)
+	return d.dialSocket(ctx, &by, "tcp", target)
 }
 
-// fromOwnPort is d from a source port that was drawn.
-func (d *Dialer) fromOwnPort() (*Dialer, error) {
-	port, err := d.drawPort()
+// withLocalPort is d from a source port that was drawn.
+func (d *Dialer) withLocalPort() (*Dialer, error) {
+	port, err := d.pickPort()
 	if err != nil {
 		return nil, err
 	}
@@ -77,8 +77,8 @@ func (d *Dialer) fromOwnPort() (*Dialer, error) {
 // connection 150 s after the network is gone; the gateway keeps it for much longer.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: time.Minute, Count: 127}
 
-// probe has the connections of by probed, unless by says how or not to.
-func probe(by *net.Dialer) {
+// setKeepAlive has the connections of by probed, unless by says how or not to.
+func setKeepAlive(by *net.Dialer) {
 	if by.KeepAlive == 0 && by.KeepAliveConfig == (net.KeepAliveConfig{}) {
 		by.KeepAliveConfig = keepAlive
 	}

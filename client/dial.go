@@ -13,14 +13,14 @@ import (
 )
 
 const (
-	// authentications is how often a dial authenticates at the most: once, and
+	// maxAuthentications is how often a dial authenticates at the most: once, and
 	// once more in case packets were lost. Each failure counts towards a ban, which
 	// a gateway has after ten by default.
-	authentications = 2
+	maxAuthentications = 2
 
-	// handshakeTime is what one authentication is given: the 3 s after which a
+	// handshakeTimeout is what one authentication is given: the 3 s after which a
 	// gateway ends one that failed, and the way there and back with losses.
-	handshakeTime = auth.DefaultDeadline + 1500*time.Millisecond
+	handshakeTimeout = auth.DefaultDeadline + 1500*time.Millisecond
 )
 
 // DialContext resolves address, knocks, connects and authenticates, as far as
@@ -28,12 +28,12 @@ const (
 // It ends with Timeout or ctx, and then or before then has closed whatever it
 // opened but the connection that it returns. The error is a *StepError.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	run := &dial{Dialer: d, address: address, began: time.Now()}
+	run := &dial{Dialer: d, address: address, start: time.Now()}
 	limited, cancel := context.WithTimeout(ctx, d.timeout())
 	defer cancel()
 	targets, err := d.ResolveAll(limited, network, address)
 	if err != nil {
-		return nil, run.failure(StepResolve, err)
+		return nil, run.newError(StepResolve, err)
 	}
 	conn, failure := run.reach(limited, targets)
 	if failure == nil {
@@ -46,7 +46,7 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 type dial struct {
 	*Dialer
 	address string
-	began   time.Time
+	start   time.Time
 	targets []netip.AddrPort
 	// What the error tells.
 	attempts, authenticated int
@@ -59,21 +59,21 @@ func (run *dial) reach(ctx context.Context, targets []netip.AddrPort) (net.Conn,
 	run.Trace.resolved(slices.Clone(targets))
 	var refused *StepError
 	for {
-		session, err := run.session()
+		session, err := run.sessionID()
 		if err != nil {
-			return nil, run.failure(StepKnock, err)
+			return nil, run.newError(StepKnock, err)
 		}
 		r := run.newRace(targets, session, run.attempts)
 		conn, won, err := r.run(ctx)
-		run.attempts = r.begun
+		run.attempts = r.started
 		switch {
 		case err == nil:
 		case refused != nil:
 			return nil, refused // which says more than the silence after it
 		case errors.Is(err, errFailed):
-			return nil, run.failure(r.step, join(r.failures...))
+			return nil, run.newError(r.furthest, join(r.failures...))
 		default:
-			return nil, run.failure(StepConnect, join(append([]error{err}, r.failures...)...))
+			return nil, run.newError(StepConnect, join(append([]error{err}, r.failures...)...))
 		}
 		if run.NoAuth {
 			return conn, nil
@@ -83,8 +83,8 @@ func (run *dial) reach(ctx context.Context, targets []netip.AddrPort) (net.Conn,
 		}
 		_ = conn.Close() // it is the handshake's error that counts
 		run.targets = []netip.AddrPort{won.Target}
-		refused = run.failure(StepAuthenticate, err)
-		if run.authenticated == authentications || !lossExplains(err) || ctx.Err() != nil {
+		refused = run.newError(StepAuthenticate, err)
+		if run.authenticated == maxAuthentications || !isRetryable(err) || ctx.Err() != nil {
 			return nil, refused
 		}
 		// Another address may have the luck, if there is one.
@@ -93,20 +93,20 @@ func (run *dial) reach(ctx context.Context, targets []netip.AddrPort) (net.Conn,
 }
 
 // authenticate authenticates the connection of an attempt.
-func (run *dial) authenticate(ctx context.Context, conn net.Conn, won *flight, session []byte) error {
-	if rest := run.Settle - time.Since(won.knocked); !won.knocked.IsZero() && rest > 0 {
-		if err := pause(ctx, rest); err != nil {
+func (run *dial) authenticate(ctx context.Context, conn net.Conn, won *attempt, session []byte) error {
+	if rest := run.KnockDelay - time.Since(won.knocked); !won.knocked.IsZero() && rest > 0 {
+		if err := sleep(ctx, rest); err != nil {
 			return err
 		}
 	}
 	if run.NoKnock && run.SessionID == nil {
 		session = nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	began := time.Now()
-	a := run.authentication(won.Target, session)
-	stop := run.knockAgain(ctx, conn, won.Target, session)
+	a := run.authClient(won.Target, session)
+	stop := run.resendKnocks(ctx, conn, won.Target, session)
 	err := a.Handshake(ctx, conn)
 	stop()
 	run.authenticated++
@@ -117,17 +117,17 @@ func (run *dial) authenticate(ctx context.Context, conn net.Conn, won *flight, s
 	return err
 }
 
-// authentication is d.Auth for a connection to target.
-func (d *Dialer) authentication(target netip.AddrPort, session []byte) *auth.Client {
+// authClient is d.Auth for a connection to target.
+func (d *Dialer) authClient(target netip.AddrPort, session []byte) *auth.Client {
 	a := d.Auth
 	a.Identity, a.Port, a.SessionID, a.Now, a.Rand = d.Identity, d.port(target), session, d.Now, d.Rand
 	return &a
 }
 
-// lossExplains tells whether an authentication could have failed so because
+// isRetryable tells whether an authentication could have failed so because
 // packets were lost, and may be repeated: it never came to an answer. A wrong proof
 // is one.
-func lossExplains(err error) bool {
+func isRetryable(err error) bool {
 	var failure *auth.Error
 	if !errors.As(err, &failure) {
 		return false // there was nothing to send
@@ -140,11 +140,11 @@ func lossExplains(err error) bool {
 	}
 }
 
-// failure is the error of a dial that ended with step.
-func (run *dial) failure(step string, err error) *StepError {
+// newError is the error of a dial that ended with step.
+func (run *dial) newError(step string, err error) *StepError {
 	e := &StepError{
 		Step: step, Err: err, Address: run.address, Targets: run.targets,
-		Attempts: run.attempts, Authentications: run.authenticated, Elapsed: time.Since(run.began),
+		Attempts: run.attempts, Authentications: run.authenticated, Elapsed: time.Since(run.start),
 	}
 	e.waited, e.noAuth, e.clock = run.waited, run.NoAuth, run.now()
 	if isUnreachable(err) {

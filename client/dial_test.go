@@ -26,7 +26,7 @@ var (
 func reached(ctx context.Context, d *Dialer, targets ...netip.AddrPort) (net.Conn, *StepError) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout())
 	defer cancel()
-	run := &dial{Dialer: d, address: "ssh.example.com:22", began: time.Now()}
+	run := &dial{Dialer: d, address: "ssh.example.com:22", start: time.Now()}
 	return run.reach(ctx, targets)
 }
 
@@ -72,8 +72,8 @@ func TestAttemptsGoRoundTheAddresses(t *testing.T) {
 		err     error
 	}{
 		"the first one answers":                {hosts: []dweller{gate, gate}, took: trip, dials: 1, winner: first6},
-		"a dead one costs a quarter second":    {hosts: []dweller{nobody, gate}, took: nextAddress + trip, dials: 2, winner: second4},
-		"two dead ones cost half a second":     {hosts: []dweller{nobody, nobody, gate}, took: 2*nextAddress + trip, dials: 3, winner: third6},
+		"a dead one costs a quarter second":    {hosts: []dweller{nobody, gate}, took: attemptDelay + trip, dials: 2, winner: second4},
+		"two dead ones cost half a second":     {hosts: []dweller{nobody, nobody, gate}, took: 2*attemptDelay + trip, dials: 3, winner: third6},
 		"a refused one costs its round trip":   {hosts: []dweller{refusing, gate}, took: 2 * trip, dials: 2, winner: second4},
 		"one without a route costs nothing":    {hosts: []dweller{far, gate}, took: trip, dials: 1, winner: second4},
 		"all that refuse end it":               {hosts: []dweller{refusing, refusing}, took: 2 * trip, dials: 2, err: syscall.ECONNREFUSED},
@@ -81,7 +81,7 @@ func TestAttemptsGoRoundTheAddresses(t *testing.T) {
 		"nobody answers":                       {hosts: []dweller{nobody}, took: DefaultTimeout, dials: 7, err: context.DeadlineExceeded},
 		"nobody answers, and one refuses":      {hosts: []dweller{refusing, nobody}, took: DefaultTimeout, dials: 8, err: syscall.ECONNREFUSED},
 		"without a knock each is dialled once": {hosts: []dweller{nobody, nobody}, noKnock: true, took: DefaultTimeout, dials: 2, err: context.DeadlineExceeded},
-		"without a knock the next one answers": {hosts: []dweller{far, nobody, impostor}, noKnock: true, took: nextAddress + trip, dials: 2, winner: third6},
+		"without a knock the next one answers": {hosts: []dweller{far, nobody, impostor}, noKnock: true, took: attemptDelay + trip, dials: 2, winner: third6},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -134,7 +134,7 @@ func TestARetryKnocksAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = conn.Close()
-		if len(n.knocks) != 3+mostAgain+1 {
+		if len(n.knocks) != 3+maxResends+1 {
 			t.Fatalf("%d knocks", len(n.knocks))
 		}
 		nonces := map[string]bool{}
@@ -148,15 +148,15 @@ func TestARetryKnocksAgain(t *testing.T) {
 		if k[0].session != k[1].session || k[1].session != k[2].session {
 			t.Error("attempts of which any may be let in by another one's knock have several sessions")
 		}
-		for _, again := range k[3 : 3+mostAgain] {
+		for _, again := range k[3 : 3+maxResends] {
 			if again.session != k[2].session {
 				t.Error("the knocks during an authentication have another session")
 			}
 		}
-		if k[2].session == k[3+mostAgain].session {
+		if k[2].session == k[3+maxResends].session {
 			t.Error("the session of an authentication that failed was used again")
 		}
-		for i, want := range []time.Duration{0, firstRetry, firstRetry + firstRetry*3/2} {
+		for i, want := range []time.Duration{0, initialBackoff, initialBackoff + initialBackoff*3/2} {
 			if at := k[i].at - began.Sub(fakeBegan); at != want {
 				t.Errorf("knock %d was sent after %v, want %v", i+1, at, want)
 			}
@@ -173,7 +173,7 @@ func TestAnAuthenticationIsTriedTwiceAtMost(t *testing.T) {
 	}{
 		"refused":              {gate, 2, auth.ResultClosed, 2*auth.DefaultDeadline + time.Second},
 		"hung up":              {curt, 2, auth.ResultClosed, time.Second},
-		"nothing is said":      {mute, 2, auth.ResultCanceled, 2*handshakeTime + time.Second},
+		"nothing is said":      {mute, 2, auth.ResultCanceled, 2*handshakeTimeout + time.Second},
 		"answered wrong: once": {impostor, 1, auth.ResultProof, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -268,7 +268,7 @@ func TestAttemptsInFlightAreBounded(t *testing.T) {
 		d.Timeout = time.Minute
 		_, err := d.DialContext(t.Context(), "tcp", second4.String())
 		var step *StepError
-		if !errors.As(err, &step) || step.Attempts < 30 || n.most != mostFlying {
+		if !errors.As(err, &step) || step.Attempts < 30 || n.most != maxInFlight {
 			t.Errorf("%d at once: %v", n.most, err)
 		}
 	})
@@ -330,14 +330,14 @@ func TestSettleIsWaitedBetweenKnockAndAuthentication(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): gate})
 		d := n.dialer(t)
-		d.Settle = 50 * time.Millisecond
+		d.KnockDelay = 50 * time.Millisecond
 		began := time.Now()
 		conn, err := d.DialContext(t.Context(), "tcp", second4.String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = conn.Close()
-		if took := time.Since(began); took != d.Settle+n.trip {
+		if took := time.Since(began); took != d.KnockDelay+n.trip {
 			t.Errorf("took %v", took)
 		}
 	})
@@ -346,7 +346,7 @@ func TestSettleIsWaitedBetweenKnockAndAuthentication(t *testing.T) {
 func TestRetriesSlowDown(t *testing.T) {
 	want := []time.Duration{500, 750, 1125, 1687, 2000, 2000}
 	for i, w := range want {
-		if got := retryAfter(i + 1); got.Truncate(time.Millisecond) != w*time.Millisecond {
+		if got := backoff(i + 1); got.Truncate(time.Millisecond) != w*time.Millisecond {
 			t.Errorf("after %d attempts: %v, want %v ms", i+1, got, w)
 		}
 	}

@@ -71,10 +71,10 @@ type Dialer struct {
 	// Timeout bounds the whole of DialContext, besides its context; 0 means
 	// DefaultTimeout.
 	Timeout time.Duration
-	// Settle is the least time between a knock and the authentication. knockgw
+	// KnockDelay is the least time between a knock and the authentication. knockgw
 	// needs none; a libknock server, which may look at the connection before it
 	// has looked at the knock, needs some 50 ms.
-	Settle time.Duration
+	KnockDelay time.Duration
 	// Trace, if it is not nil, is told of each step of DialContext.
 	Trace *Trace
 	// Net makes the sockets. Knocks come from the address of its LocalAddr, a
@@ -109,16 +109,16 @@ func (d *Dialer) NewSession() ([]byte, error) {
 	return id, nil
 }
 
-// session is the session id of one connection.
-func (d *Dialer) session() ([]byte, error) {
+// sessionID is the session id of one connection.
+func (d *Dialer) sessionID() ([]byte, error) {
 	if d.SessionID != nil {
 		return d.SessionID, nil
 	}
 	return d.NewSession()
 }
 
-// socket makes a socket by the one who is to make it.
-func (d *Dialer) socket(ctx context.Context, by *net.Dialer, network string, to netip.AddrPort) (net.Conn, error) {
+// dialSocket makes a socket by the one who is to make it.
+func (d *Dialer) dialSocket(ctx context.Context, by *net.Dialer, network string, to netip.AddrPort) (net.Conn, error) {
 	if d.Dial != nil {
 		return d.Dial(ctx, by, network, to.String())
 	}

@@ -157,7 +157,7 @@ func (n *fakeNet) connect(ctx context.Context, to netip.AddrPort) (net.Conn, err
 	flow, timeout := new(int), firstRTO
 	for {
 		if !n.lost() && n.answers(n.hosts[to.Addr()], flow) && !n.lost() {
-			if err := pause(ctx, n.trip); err != nil {
+			if err := sleep(ctx, n.trip); err != nil {
 				n.release(flow)
 				return nil, err
 			}
@@ -166,7 +166,7 @@ func (n *fakeNet) connect(ctx context.Context, to netip.AddrPort) (net.Conn, err
 			}
 			return n.established(n.hosts[to.Addr()]), nil
 		}
-		if err := pause(ctx, timeout); err != nil {
+		if err := sleep(ctx, timeout); err != nil {
 			n.release(flow)
 			return nil, err
 		}

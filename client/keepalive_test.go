@@ -12,12 +12,12 @@ func TestDialerProbesForHoursUnlessItIsTold(t *testing.T) {
 		"its own":    {net.KeepAliveConfig{Enable: true, Idle: time.Second}, net.KeepAliveConfig{Enable: true, Idle: time.Second}},
 	} {
 		by := net.Dialer{KeepAliveConfig: c.by}
-		if probe(&by); by.KeepAliveConfig != c.want {
+		if setKeepAlive(&by); by.KeepAliveConfig != c.want {
 			t.Errorf("%s: %+v", name, by.KeepAliveConfig)
 		}
 	}
 	by := net.Dialer{KeepAlive: -1}
-	if probe(&by); by.KeepAliveConfig.Enable {
+	if setKeepAlive(&by); by.KeepAliveConfig.Enable {
 		t.Error("probes that were switched off are on")
 	}
 	if gone := keepAlive.Idle + keepAlive.Interval*time.Duration(keepAlive.Count); gone < 2*time.Hour {

@@ -97,8 +97,8 @@ func slotLength(slot time.Duration) (time.Duration, error) {
 	return slot, nil
 }
 
-// pause waits, unless ctx ends first.
-func pause(ctx context.Context, t time.Duration) error {
+// sleep waits, unless ctx ends first.
+func sleep(ctx context.Context, t time.Duration) error {
 	timer := time.NewTimer(t)
 	defer timer.Stop()
 	select {

@@ -14,9 +14,9 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// transit is what the last part of a sequence is given for its way, so that it
+// transitTime is what the last part of a sequence is given for its way, so that it
 // arrives in the slot that it was made in.
-const transit = 200 * time.Millisecond
+const transitTime = 200 * time.Millisecond
 
 // RawSocketError says that packets cannot be put on the wire as they are, which
 // the SYN methods need. It unwraps to what the system said: errors.Is knows it
@@ -74,29 +74,29 @@ func (d *Dialer) synSequence(method string) (s Sequence, err error) {
 	if s.Slot, err = slotLength(s.Slot); err != nil {
 		return s, err
 	}
-	if s.takes() >= s.Slot {
+	if s.duration() >= s.Slot {
 		return s, fmt.Errorf("%w: %d parts %v apart do not fit in a slot of %v", ErrOption, s.Length, s.Gap, s.Slot)
 	}
 	return s, nil
 }
 
-// takes is how long it takes until the last part has arrived.
-func (s *Sequence) takes() time.Duration {
-	return time.Duration(s.Length-1)*s.Gap + transit
+// duration is how long it takes until the last part has arrived.
+func (s *Sequence) duration() time.Duration {
+	return time.Duration(s.Length-1)*s.Gap + transitTime
 }
 
 // sendSYNs sends the SYNs of one slot.
 func (d *Dialer) sendSYNs(
 	ctx context.Context, out packetWriter, source netip.Addr, target netip.AddrPort, s Sequence,
 ) error {
-	slot, err := d.awaitSlot(ctx, s)
+	slot, err := d.waitSlot(ctx, s)
 	if err != nil {
 		return err
 	}
 	scratch := protocol.NewScratch()
 	for i := range s.Length {
 		if i > 0 {
-			if err := pause(ctx, s.Gap); err != nil {
+			if err := sleep(ctx, s.Gap); err != nil {
 				return err
 			}
 		}
@@ -119,18 +119,18 @@ func (d *Dialer) sendSYNs(
 	return nil
 }
 
-// awaitSlot returns the current slot if all of a sequence fits in the rest of it,
+// waitSlot returns the current slot if all of a sequence fits in the rest of it,
 // or else the next one as soon as that has begun. A single SYN is good for the
 // whole of the next slot too and waits for nothing.
-func (d *Dialer) awaitSlot(ctx context.Context, s Sequence) (int64, error) {
+func (d *Dialer) waitSlot(ctx context.Context, s Sequence) (int64, error) {
 	for {
 		now := d.now()
 		slot := protocol.Slot(now, s.Slot)
 		left := time.Unix((slot+1)*int64(s.Slot/time.Second), 0).Sub(now)
-		if s.Length == 1 || left > s.takes() {
+		if s.Length == 1 || left > s.duration() {
 			return slot, nil
 		}
-		if err := pause(ctx, left); err != nil {
+		if err := sleep(ctx, left); err != nil {
 			return 0, fmt.Errorf("wait for the next time slot: %w", err)
 		}
 	}
@@ -140,7 +140,7 @@ func (d *Dialer) awaitSlot(ctx context.Context, s Sequence) (int64, error) {
 func (d *Dialer) writeSYN(
 	out packetWriter, source netip.Addr, target netip.AddrPort, fields protocol.SYNFields,
 ) error {
-	port, err := d.drawPort()
+	port, err := d.pickPort()
 	if err != nil {
 		return err
 	}

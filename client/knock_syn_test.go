@@ -49,7 +49,7 @@ func knocked(t *testing.T, d *Dialer, method string, source netip.Addr, target n
 		if p.src.Addr() != source || p.dst.Addr() != target.Addr() || w.to[i] != target.Addr().String() {
 			t.Errorf("part %d went from %v to %v by way of %s", i, p.src, p.dst, w.to[i])
 		}
-		if p.src.Port() < firstSourcePort || p.src.Port() >= firstSourcePort+sourcePorts {
+		if p.src.Port() < firstSourcePort || p.src.Port() >= firstSourcePort+numSourcePorts {
 			t.Errorf("part %d came from port %d, which is not given to connections", i, p.src.Port())
 		}
 		if source.Is4() && p.id == 0 {
@@ -122,7 +122,7 @@ func TestASYNSequenceThatWouldSeeTheSlotTurnWaitsForTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const slot = 2 * time.Second
 		d := &Dialer{Identity: identity(t), Sequence: Sequence{Slot: slot}}
-		takes := 2*DefaultSequenceGap + transit
+		takes := 2*DefaultSequenceGap + transitTime
 		for offset := time.Duration(0); offset < slot; offset += 10 * time.Millisecond {
 			time.Sleep(time.Until(time.Now().Truncate(slot).Add(slot + offset)))
 			began := time.Now()
@@ -135,7 +135,7 @@ func TestASYNSequenceThatWouldSeeTheSlotTurnWaitsForTheNext(t *testing.T) {
 				t.Errorf("%v into the slot: waited %v for nothing", offset, waited)
 			}
 			for i, p := range w.sent {
-				if protocol.Slot(w.at[i].Add(transit-time.Nanosecond), slot) != number {
+				if protocol.Slot(w.at[i].Add(transitTime-time.Nanosecond), slot) != number {
 					t.Errorf("%v into the slot: part %d was sent %v later", offset, i, w.at[i].Sub(began))
 				}
 				if p.fields != d.Identity.SYNPart(protocol.NewScratch(), target4.Port(), number, i) {

@@ -14,7 +14,7 @@ import (
 
 // knockUDP sends one datagram. (UDP knock v1.)
 func (d *Dialer) knockUDP(ctx context.Context, target netip.AddrPort, method string, session []byte) error {
-	b, err := d.datagram(target, &protocol.KnockMessage{Method: method, SessionID: session})
+	b, err := d.newDatagram(target, &protocol.KnockMessage{Method: method, SessionID: session})
 	if err != nil {
 		return err
 	}
@@ -37,15 +37,15 @@ func (d *Dialer) knockUDPSequence(ctx context.Context, target netip.AddrPort, me
 	parts := make([][]byte, s.Length)
 	for i := range parts {
 		m.Index = uint8(i)
-		if parts[i], err = d.datagram(target, &m); err != nil {
+		if parts[i], err = d.newDatagram(target, &m); err != nil {
 			return err
 		}
 	}
 	return d.sendUDP(ctx, target, s.Gap, parts...)
 }
 
-// datagram makes a knock of m, as of now.
-func (d *Dialer) datagram(target netip.AddrPort, m *protocol.KnockMessage) ([]byte, error) {
+// newDatagram makes a knock of m, as of now.
+func (d *Dialer) newDatagram(target netip.AddrPort, m *protocol.KnockMessage) ([]byte, error) {
 	m.Time = d.now().UnixMilli()
 	b, err := protocol.AppendKnock(nil, d.Identity, d.port(target), m, d.rand())
 	if err != nil {
@@ -66,7 +66,7 @@ func (d *Dialer) sendUDP(ctx context.Context, target netip.AddrPort, gap time.Du
 func writeParts(ctx context.Context, conn net.Conn, gap time.Duration, parts [][]byte) error {
 	for i, b := range parts {
 		if i > 0 {
-			if err := pause(ctx, gap); err != nil {
+			if err := sleep(ctx, gap); err != nil {
 				return err
 			}
 		}

@@ -11,7 +11,7 @@ import (
 // knockV2 sends one datagram of the format of our own, bound to what d says.
 // (docs/udp-v2.md)
 func (d *Dialer) knockV2(ctx context.Context, target netip.AddrPort, session []byte) error {
-	m, err := d.messageV2(ctx, target, session)
+	m, err := d.newMessageV2(ctx, target, session)
 	if err != nil {
 		return err
 	}
@@ -28,8 +28,8 @@ func (d *Dialer) knockV2(ctx context.Context, target netip.AddrPort, session []b
 	return d.sendUDP(ctx, target, 0, b)
 }
 
-// messageV2 is what the knock says, but for the time.
-func (d *Dialer) messageV2(ctx context.Context, target netip.AddrPort, session []byte) (m protocol.KnockV2Message, err error) {
+// newMessageV2 is what the knock says, but for the time.
+func (d *Dialer) newMessageV2(ctx context.Context, target netip.AddrPort, session []byte) (m protocol.KnockV2Message, err error) {
 	if len(d.Gateway) > protocol.MaxGateway {
 		return m, fmt.Errorf("%w: the gateway's name has %d bytes, and the limit is %d", ErrOption, len(d.Gateway), protocol.MaxGateway)
 	}

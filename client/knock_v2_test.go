@@ -175,7 +175,7 @@ func (s *scripted) Read(b []byte) (int, error) {
 // busy is a source port in use, and its socket.
 func busy(t *testing.T) uint16 {
 	t.Helper()
-	for port := firstSourcePort; port < firstSourcePort+sourcePorts; port++ {
+	for port := firstSourcePort; port < firstSourcePort+numSourcePorts; port++ {
 		l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4zero, Port: port})
 		if err != nil {
 			continue
@@ -209,7 +209,7 @@ func TestAPortInUseIsGivenUpForAnother(t *testing.T) {
 		}
 	}
 
-	all := make([]uint16, portAttempts)
+	all := make([]uint16, maxPortAttempts)
 	for i := range all {
 		all[i] = taken
 	}

@@ -28,11 +28,11 @@ func TestAKnockThatWasLostIsSentAgainWhileTheAuthenticationWaits(t *testing.T) {
 		lost   int           // datagrams, from the first one on
 		took   time.Duration // besides the round trips
 	}{
-		"the first one":            {"", 1, firstAgain},
-		"two":                      {protocol.MethodUDPPassive, 2, firstAgain * 5 / 2},
-		"all but the last one":     {"", mostAgain, firstAgain * 65 / 8},
-		"a sequence":               {protocol.MethodUDPSeq, DefaultSequenceLength, 2*DefaultSequenceGap + firstAgain},
-		"a passive sequence":       {protocol.MethodUDPPassiveSeq, DefaultSequenceLength, 2*DefaultSequenceGap + firstAgain},
+		"the first one":            {"", 1, resendInterval},
+		"two":                      {protocol.MethodUDPPassive, 2, resendInterval * 5 / 2},
+		"all but the last one":     {"", maxResends, resendInterval * 65 / 8},
+		"a sequence":               {protocol.MethodUDPSeq, DefaultSequenceLength, 2*DefaultSequenceGap + resendInterval},
+		"a passive sequence":       {protocol.MethodUDPPassiveSeq, DefaultSequenceLength, 2*DefaultSequenceGap + resendInterval},
 		"none, on a path as usual": {"", 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestAKnockThatWasLostIsSentAgainWhileTheAuthenticationWaits(t *testing.T) {
 					t.Errorf("%d knocks where one was enough", len(n.knocks))
 				}
 				knocks := len(n.knocks)
-				time.Sleep(handshakeTime)
+				time.Sleep(handshakeTimeout)
 				if len(n.knocks) != knocks || n.failed != 0 || len(n.dials) != 1 {
 					t.Errorf("%d connections, %d failures, and %d knocks afterwards", len(n.dials), n.failed, len(n.knocks)-knocks)
 				}
@@ -85,8 +85,8 @@ func TestNothingIsSentAgainWhereNothingIsWaitedFor(t *testing.T) {
 				d := n.dialer(t)
 				change(d)
 				conn := &from{local: &net.TCPAddr{Port: 1}}
-				stop := d.knockAgain(t.Context(), conn, second4, []byte(testSession16))
-				time.Sleep(handshakeTime)
+				stop := d.resendKnocks(t.Context(), conn, second4, []byte(testSession16))
+				time.Sleep(handshakeTimeout)
 				stop()
 				if len(n.knocks) != 0 {
 					t.Errorf("%d knocks", len(n.knocks))
@@ -130,10 +130,10 @@ func TestWhatIsSentAgainIsBoundToTheConnection(t *testing.T) {
 				}
 			}}, nil
 		}
-		stop := d.knockAgain(t.Context(), conn, second4, []byte(testSession16))
-		time.Sleep(2 * handshakeTime)
+		stop := d.resendKnocks(t.Context(), conn, second4, []byte(testSession16))
+		time.Sleep(2 * handshakeTimeout)
 		stop()
-		if knocks != mostAgain {
+		if knocks != maxResends {
 			t.Errorf("%d knocks", knocks)
 		}
 	})

@@ -15,10 +15,10 @@ const (
 	// The source ports of knocks and connections are drawn from those that every
 	// system gives to connections: IANA's dynamic ones, up to where Linux ends.
 	firstSourcePort = 49152
-	sourcePorts     = 11848 // up to 60999
+	numSourcePorts  = 11848 // up to 60999
 
-	// portAttempts is how many source ports are tried, of which few are in use.
-	portAttempts = 8
+	// maxPortAttempts is how many source ports are tried, of which few are in use.
+	maxPortAttempts = 8
 )
 
 // sourceAddr is the address that a connection to target would come from: the one
@@ -45,14 +45,14 @@ func (d *Dialer) dialUDP(ctx context.Context, target netip.AddrPort) (net.Conn, 
 	if local := d.localAddr(); local != nil {
 		by.LocalAddr = &net.UDPAddr{IP: local.IP, Zone: local.Zone} // the port is the connection's
 	}
-	return d.socket(ctx, &by, "udp", target)
+	return d.dialSocket(ctx, &by, "udp", target)
 }
 
-// fromOneAddress is d with the source address that the system prefers for target
+// withSource is d with the source address that the system prefers for target
 // at this moment. It is d itself where the source is not d's to choose: Net has
 // one, or Dial makes the sockets, perhaps through a proxy; and where there is no
 // address, which the knock will report.
-func (d *Dialer) fromOneAddress(ctx context.Context, target netip.AddrPort) *Dialer {
+func (d *Dialer) withSource(ctx context.Context, target netip.AddrPort) *Dialer {
 	local := d.localAddr()
 	chosen := local == nil && d.Net.LocalAddr != nil || local != nil && len(local.IP) > 0 && !local.IP.IsUnspecified()
 	if chosen || d.Dial != nil {
@@ -80,11 +80,11 @@ func isSourceGone(err error) bool {
 	return errors.As(err, &gone)
 }
 
-// gone is err as a sourceGoneError if that is why an attempt failed: it was made
+// checkSource is err as a sourceGoneError if that is why an attempt failed: it was made
 // by d, whose source address was chosen for it and not by its caller's options,
 // and the system no longer binds a socket to that address. What it says about a
 // packet from such an address differs between systems and protocols.
-func (d *Dialer) gone(ctx context.Context, target netip.AddrPort, err error, options *Dialer) error {
+func (d *Dialer) checkSource(ctx context.Context, target netip.AddrPort, err error, options *Dialer) error {
 	if err == nil || d == options || ctx.Err() != nil || errors.Is(err, connectionRefused) {
 		return err
 	}
@@ -94,13 +94,13 @@ func (d *Dialer) gone(ctx context.Context, target netip.AddrPort, err error, opt
 	return &sourceGoneError{err}
 }
 
-// drawPort draws a source port.
-func (d *Dialer) drawPort() (uint16, error) {
+// pickPort draws a source port.
+func (d *Dialer) pickPort() (uint16, error) {
 	var random [4]byte
 	if _, err := io.ReadFull(d.rand(), random[:]); err != nil {
 		return 0, fmt.Errorf("draw a source port: %w", err)
 	}
-	return firstSourcePort + uint16(binary.BigEndian.Uint32(random[:])%sourcePorts), nil
+	return firstSourcePort + uint16(binary.BigEndian.Uint32(random[:])%numSourcePorts), nil
 }
 
 // isBindError reports whether a connection failed for want of its source port,

@@ -53,7 +53,7 @@ func tried(t *testing.T, d *Dialer, target netip.AddrPort, between func()) error
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), attemptTime)
 	defer cancel()
-	conn, step, err := d.attempt(ctx, target, []byte(testSession16), func(err error) {
+	conn, step, err := d.reachTarget(ctx, target, []byte(testSession16), func(err error) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +127,7 @@ func TestKnockAndConnectionOfAnAttemptComeFromOneAddress(t *testing.T) {
 				}
 				h.prefer(t, c.before)
 				err := tried(t, d, c.target, func() { h.prefer(t, c.afterwards) })
-				if !passing(err) || isSourceGone(err) {
+				if !isTransient(err) || isSourceGone(err) {
 					t.Errorf("%s from %s: %v", method, name, err)
 				}
 				sources := h.sources(t, c.target, method, parts)
@@ -154,7 +154,7 @@ func TestASourceAddressThatIsRemovedOnlyEndsTheAttempt(t *testing.T) {
 					h.prefer(t, map[bool]netip.Addr{true: source4, false: source6}[c.gone.Is4()])
 					h.remove(t, c.gone)
 				})
-				if isSourceGone(err) != (local == nil) || passing(err) != (local == nil) {
+				if isSourceGone(err) != (local == nil) || isTransient(err) != (local == nil) {
 					t.Errorf("from an address that was %s: %v", name, err)
 				}
 				if local != nil {

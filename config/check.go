@@ -54,7 +54,7 @@ func (p *parser) routeOf(addr netip.Addr) (netip.Prefix, bool) {
 
 func (p *parser) checkClients() {
 	first := map[string]int{} // by id
-	p.c.places = map[string]Place{}
+	p.c.positions = map[string]Position{}
 	names, known := make([]string, len(p.c.Services)), make(map[string]bool, len(p.c.Services))
 	for i, svc := range p.c.Services {
 		names[i], known[svc.Name] = svc.Name, true
@@ -72,7 +72,7 @@ func (p *parser) checkClients() {
 			continue
 		}
 		first[c.ID] = i
-		p.c.places[c.ID] = Place{File: s.File(), Line: s.Node.Line}
+		p.c.positions[c.ID] = Position{File: s.File(), Line: s.Node.Line}
 		if most := p.c.Limits.Flows; c.MaxFlows > most {
 			s.Warn(s.At("max_flows"), s.Key("max_flows"), "has no effect: limits.flows, which is for all together, is %d", most)
 		}
@@ -116,7 +116,7 @@ func (p *parser) checkSecrets() {
 
 func (p *parser) checkServices() {
 	lines := map[string]int{}
-	p.users = p.c.users()
+	p.access = p.c.serviceClients()
 	for i := range p.c.Services {
 		svc, s := &p.c.Services[i], p.services[i]
 		if line := lines[svc.Name]; line != 0 && svc.Name != "" {
@@ -221,17 +221,17 @@ func (p *parser) checkMethods() {
 	}
 }
 
-// triedClients is from how many clients on little junk that looks like knocks of the methods udp and udp-seq
+// maxTrialClients is from how many clients on little junk that looks like knocks of the methods udp and udp-seq
 // keeps out clients whose address has not knocked lately: each datagram is tried with each client.
-const triedClients = 100
+const maxTrialClients = 100
 
 // warnTrials warns, once for all of them, of services that take such knocks and have many clients.
 func (p *parser) warnTrials() {
 	first, most, more := -1, 0, 0
 	for i := range p.c.Services {
 		svc := &p.c.Services[i]
-		clients := p.users.count(svc.Name)
-		if clients <= triedClients || !slices.Contains(svc.Knock, MethodUDP) && !slices.Contains(svc.Knock, MethodUDPSeq) {
+		clients := p.access.count(svc.Name)
+		if clients <= maxTrialClients || !slices.Contains(svc.Knock, MethodUDP) && !slices.Contains(svc.Knock, MethodUDPSeq) {
 			continue
 		}
 		if first < 0 {
@@ -259,7 +259,7 @@ func (p *parser) checkTrials(s serviceSource, svc *Service) {
 	if !svc.Mode.Authenticates() || !svc.Auth.Accepts(AuthV2) || svc.Auth.Hint != HintNone {
 		return
 	}
-	clients := p.users.count(svc.Name)
+	clients := p.access.count(svc.Name)
 	if trials := clients * len(svc.Auth.Buckets); trials > maxTrials {
 		s.auth.FailKey("hint", "%d clients in %d buckets would be %d trial decryptions for a stranger's stream, and %d are the most; "+
 			"name fewer buckets, or write hint: route-hint", clients, len(svc.Auth.Buckets), trials, maxTrials)
@@ -301,9 +301,9 @@ func (p *parser) failOverlap(i, j int) {
 		addressOrPrefix(a.Listen), a.Port, b.Name, addressOrPrefix(b.Listen), p.services[j].At("listen").Line)
 }
 
-// warnOpenFile warns of secrets that everybody on the host may read.
-func (c *Config) warnOpenFile(f *os.File) {
-	open := (*privatefile.OpenError)(nil)
+// warnInsecureFile warns of secrets that everybody on the host may read.
+func (c *Config) warnInsecureFile(f *os.File) {
+	open := (*privatefile.AccessError)(nil)
 	if !c.inlineSecrets || !errors.As(privatefile.CheckAccess(f), &open) {
 		return
 	}

@@ -24,18 +24,18 @@ type ClientProfile struct {
 	Method string // how to knock, of package protocol; "": what the service takes
 }
 
-// Place is where a client stands.
-type Place struct {
+// Position is where a client stands.
+type Position struct {
 	File string // the configuration's, or one in its ClientsDir
 	Line int
 }
 
 // String is file:line.
-func (p Place) String() string { return fmt.Sprintf("%s:%d", p.File, p.Line) }
+func (p Position) String() string { return fmt.Sprintf("%s:%d", p.File, p.Line) }
 
-// PlaceOf is where the client of that id stands, if there is one.
-func (c *Config) PlaceOf(client string) (Place, bool) {
-	p, ok := c.places[client]
+// Position is where the client of that id stands, if there is one.
+func (c *Config) Position(client string) (Position, bool) {
+	p, ok := c.positions[client]
 	return p, ok
 }
 
@@ -45,7 +45,7 @@ type ClientSecret struct {
 	Until  time.Time // from then on it opens nothing; zero: it has no end
 }
 
-// May reports whether the client may use the service of that name.
-func (c *Client) May(service string) bool {
+// MayUse reports whether the client may use the service of that name.
+func (c *Client) MayUse(service string) bool {
 	return c.Services == nil || slices.Contains(c.Services, service)
 }

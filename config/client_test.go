@@ -46,7 +46,7 @@ func TestAClientHasSeveralSecretsInTheOrderOfTheFile(t *testing.T) {
 // warnings are those of a file at noon of 2030-06-15, UTC.
 func warnings(t *testing.T, text string) []string {
 	t.Helper()
-	return mustParse(t, text, At(date("2030-06-15T12:00:00Z"))).Warnings
+	return mustParse(t, text, WithNow(date("2030-06-15T12:00:00Z"))).Warnings
 }
 
 func TestWhatLocksAClientOutIsWarnedOf(t *testing.T) {

@@ -36,7 +36,7 @@ func (p *parser) parseClientsDir(s *strictyaml.Section) {
 			s.FailKey("clients_dir", "has more than %d files; put some of the clients in the configuration itself", maxClientFiles)
 			return
 		}
-		if file := filepath.Join(p.c.ClientsDir, e.Name()); !p.options.leaveOut[file] {
+		if file := filepath.Join(p.c.ClientsDir, e.Name()); !p.options.skipFiles[file] {
 			p.parseClientFile(file)
 		}
 	}
@@ -46,7 +46,7 @@ func (p *parser) parseClientsDir(s *strictyaml.Section) {
 func (p *parser) parseClientFile(path string) {
 	r := p.InFile(path)
 	data, err := privatefile.Read(path, maxClientFile)
-	if open := (*privatefile.OpenError)(nil); errors.As(err, &open) {
+	if open := (*privatefile.AccessError)(nil); errors.As(err, &open) {
 		r.FailFile(err, "%s", open.Remedy())
 		return
 	}
@@ -59,9 +59,9 @@ func (p *parser) parseClientFile(path string) {
 	}
 }
 
-// LoadGood reads the file at path as Load does, and leaves out the files of its clients_dir in which something is
+// LoadLenient reads the file at path as Load does, and leaves out the files of its clients_dir in which something is
 // wrong. The error says what that is, nil if nothing; no Config comes with it where the mistake is elsewhere.
-func LoadGood(path string, opts ...Option) (*Config, error) {
+func LoadLenient(path string, opts ...Option) (*Config, error) {
 	c, err := Load(path, opts...)
 	if err == nil {
 		return c, nil
@@ -74,7 +74,7 @@ func LoadGood(path string, opts ...Option) (*Config, error) {
 		}
 		bad[at.File] = true
 	}
-	c, elsewhere := Load(path, append(opts, func(o *options) { o.leaveOut = bad })...)
+	c, elsewhere := Load(path, append(opts, func(o *options) { o.skipFiles = bad })...)
 	if elsewhere != nil {
 		return nil, err
 	}

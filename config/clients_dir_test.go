@@ -51,7 +51,7 @@ func TestTheFilesOfClientsDirAreClientsAsInTheList(t *testing.T) {
 		t.Fatalf("the clients are %s", got)
 	}
 	bob, carol := c.Clients[1], c.Clients[2]
-	if bob.MaxFlows != 7 || bob.May("other") || !bob.May("ssh") || string(bob.Secrets[0].Secret[:]) != "0123456789abcdeg" {
+	if bob.MaxFlows != 7 || bob.MayUse("other") || !bob.MayUse("ssh") || string(bob.Secrets[0].Secret[:]) != "0123456789abcdeg" {
 		t.Errorf("bob is %+v", bob)
 	}
 	if string(carol.Secrets[0].Secret[:]) != "0123456789abcdeh" {
@@ -68,14 +68,14 @@ func TestAClientSaysWhereItStands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for id, want := range map[string]Place{
+	for id, want := range map[string]Position{
 		"alice": {path, 3}, "bob": {filepath.Join(filepath.Dir(path), "clients.d", "bob.yaml"), 2},
 	} {
-		if got, ok := c.PlaceOf(id); !ok || got != want {
+		if got, ok := c.Position(id); !ok || got != want {
 			t.Errorf("%s is at %v, not %v", id, got, want)
 		}
 	}
-	if got, ok := c.PlaceOf("carol"); ok {
+	if got, ok := c.Position("carol"); ok {
 		t.Errorf("carol is at %v", got)
 	}
 }
@@ -171,7 +171,7 @@ func TestFilesOfClientsDirWithMistakesAreLeftOutOfTheGoodOnes(t *testing.T) {
 		"bob.yaml": bobFile, "bob2.yaml": "id: bob\nsecret: 0123456789abcdei\n", "carol.yaml": "id: carol\nsecrte: x\n",
 		"dave.yaml": "id: dave\nsecret: 0123456789abcdej\nservices: [none]\n", "erin.yaml": "id: erin\nsecret: 0123456789abcdek\n",
 	})
-	c, err := LoadGood(path)
+	c, err := LoadLenient(path)
 	if c == nil || err == nil {
 		t.Fatalf("%v, %v", c, err)
 	}
@@ -188,7 +188,7 @@ func TestFilesOfClientsDirWithMistakesAreLeftOutOfTheGoodOnes(t *testing.T) {
 		}
 	}
 	writeFiles(t, filepath.Dir(path), map[string]string{"knockgw.yaml": minimal + "clients_dir: clients.d\nbad: true\n"})
-	if c, err := LoadGood(path); c != nil || err == nil {
+	if c, err := LoadLenient(path); c != nil || err == nil {
 		t.Errorf("a mistake elsewhere: %v, %v", c, err)
 	}
 }

@@ -37,8 +37,8 @@ type Config struct {
 	// Warnings are lines, as an Error's, about what is legal and probably not meant.
 	Warnings []string
 
-	inlineSecrets bool             // a secret stands in the file itself
-	places        map[string]Place // of the clients, by id
+	inlineSecrets bool                // a secret stands in the file itself
+	positions     map[string]Position // of the clients, by id
 }
 
 // TUN is the device and what is routed to it.

@@ -40,19 +40,19 @@ type Changed struct {
 // MarshalJSON writes lists that are empty, too.
 func (c Changes) MarshalJSON() ([]byte, error) {
 	type plain Changes
-	c.Keys, c.PendingRestart = present(c.Keys), present(c.PendingRestart)
+	c.Keys, c.PendingRestart = nonNil(c.Keys), nonNil(c.PendingRestart)
 	return json.Marshal(plain(c))
 }
 
 // MarshalJSON writes lists that are empty, too.
 func (d Difference) MarshalJSON() ([]byte, error) {
 	type plain Difference
-	d.Added, d.Removed, d.Changed = present(d.Added), present(d.Removed), present(d.Changed)
+	d.Added, d.Removed, d.Changed = nonNil(d.Added), nonNil(d.Removed), nonNil(d.Changed)
 	return json.Marshal(plain(d))
 }
 
-// present is a list that JSON has no null for.
-func present[T any](list []T) []T {
+// nonNil is a list that JSON has no null for.
+func nonNil[T any](list []T) []T {
 	if list == nil {
 		return []T{}
 	}
@@ -63,8 +63,8 @@ func present[T any](list []T) []T {
 // difference.
 func Diff(old, new *Config) Changes { //nolint:revive // the words for it
 	c := Changes{
-		Services: differ(old.Services, new.Services, func(s *Service) string { return s.Name }, serviceKeys()),
-		Clients:  differ(old.Clients, new.Clients, func(c *Client) string { return c.ID }, clientKeys()),
+		Services: diffLists(old.Services, new.Services, func(s *Service) string { return s.Name }, serviceKeys()),
+		Clients:  diffLists(old.Clients, new.Clients, func(c *Client) string { return c.ID }, clientKeys()),
 	}
 	for _, k := range configKeys() {
 		switch {
@@ -78,9 +78,9 @@ func Diff(old, new *Config) Changes { //nolint:revive // the words for it
 	return c
 }
 
-// KeepRestart returns new with the keys that wait for a restart as they are in running:
+// KeepStatic returns new with the keys that wait for a restart as they are in running:
 // what a running gateway can make of it.
-func KeepRestart(running, new *Config) *Config { //nolint:revive // the words for it
+func KeepStatic(running, new *Config) *Config { //nolint:revive // the words for it
 	c := *new
 	c.TUN, c.State, c.Control, c.Metrics = running.TUN, running.State, running.Control, running.Metrics
 	c.Audit = running.Audit
@@ -123,89 +123,89 @@ func (d *Difference) lines(what string) []string {
 	return lines
 }
 
-// compared is a key of T, and whether two Ts have it in common.
-type compared[T any] struct {
+// comparedKey is a key of T, and whether two Ts have it in common.
+type comparedKey[T any] struct {
 	name    string
 	same    func(a, b *T) bool
 	restart bool
 }
 
-// by compares what get returns.
-func by[T any](name string, get func(*T) any) compared[T] {
-	return compared[T]{name: name, same: func(a, b *T) bool { return reflect.DeepEqual(get(a), get(b)) }}
+// liveKey compares what get returns.
+func liveKey[T any](name string, get func(*T) any) comparedKey[T] {
+	return comparedKey[T]{name: name, same: func(a, b *T) bool { return reflect.DeepEqual(get(a), get(b)) }}
 }
 
-// byRestart is by for a key that waits for a restart.
-func byRestart[T any](name string, get func(*T) any) compared[T] {
-	k := by(name, get)
+// staticKey is by for a key that waits for a restart.
+func staticKey[T any](name string, get func(*T) any) comparedKey[T] {
+	k := liveKey(name, get)
 	k.restart = true
 	return k
 }
 
-func configKeys() []compared[Config] {
-	return []compared[Config]{
-		by("clients_dir", func(c *Config) any { return c.ClientsDir }),
-		byRestart("tun.name", func(c *Config) any { return c.TUN.Name }),
-		byRestart("tun.mtu", func(c *Config) any { return c.TUN.MTU }),
-		byRestart("tun.filter", func(c *Config) any { return c.TUN.Filter }),
+func configKeys() []comparedKey[Config] {
+	return []comparedKey[Config]{
+		liveKey("clients_dir", func(c *Config) any { return c.ClientsDir }),
+		staticKey("tun.name", func(c *Config) any { return c.TUN.Name }),
+		staticKey("tun.mtu", func(c *Config) any { return c.TUN.MTU }),
+		staticKey("tun.filter", func(c *Config) any { return c.TUN.Filter }),
 		{name: "tun.routes", same: func(a, b *Config) bool { return sameSet(a.TUN.Routes, b.TUN.Routes) }, restart: true},
 		{name: "tun.local", same: func(a, b *Config) bool { return sameSet(a.TUN.Local, b.TUN.Local) }, restart: true},
-		by("knock.udp_port", func(c *Config) any { return c.Knock.UDPPort }),
-		by("knock.window", func(c *Config) any { return c.Knock.Window }),
-		by("knock.gateway", func(c *Config) any { return c.Knock.Gateway }),
-		by("knock.slot", func(c *Config) any { return c.Knock.Slot }),
-		by("knock.sequence", func(c *Config) any { return c.Knock.Sequence }),
-		by("limits.grants_per_client", func(c *Config) any { return c.Limits.GrantsPerClient }),
-		by("limits.flows_per_client", func(c *Config) any { return c.Limits.FlowsPerClient }),
-		by("limits.grants_per_source", func(c *Config) any { return c.Limits.GrantsPerSource }),
-		by("limits.flows_per_source", func(c *Config) any { return c.Limits.FlowsPerSource }),
-		byRestart("limits.flows", func(c *Config) any { return c.Limits.Flows }),
-		byRestart("limits.knocks", func(c *Config) any { return c.Limits.Knocks }),
-		by("ban", func(c *Config) any { return c.Ban }),
-		byRestart("state.dir", func(c *Config) any { return c.State.Dir }),
-		byRestart("control.socket", func(c *Config) any { return c.Control.Socket }),
-		byRestart("metrics.listen", func(c *Config) any { return c.Metrics.Listen }),
-		byRestart("metrics.page", func(c *Config) any { return c.Metrics.Page != c.Metrics.Listen.Addr().IsLoopback() }), // where it is not the default
-		byRestart("audit.file", func(c *Config) any { return c.Audit.File }),
-		byRestart("audit.max_mib", func(c *Config) any { return c.Audit.MaxBytes }),
-		byRestart("audit.keep", func(c *Config) any { return c.Audit.Keep }),
+		liveKey("knock.udp_port", func(c *Config) any { return c.Knock.UDPPort }),
+		liveKey("knock.window", func(c *Config) any { return c.Knock.Window }),
+		liveKey("knock.gateway", func(c *Config) any { return c.Knock.Gateway }),
+		liveKey("knock.slot", func(c *Config) any { return c.Knock.Slot }),
+		liveKey("knock.sequence", func(c *Config) any { return c.Knock.Sequence }),
+		liveKey("limits.grants_per_client", func(c *Config) any { return c.Limits.GrantsPerClient }),
+		liveKey("limits.flows_per_client", func(c *Config) any { return c.Limits.FlowsPerClient }),
+		liveKey("limits.grants_per_source", func(c *Config) any { return c.Limits.GrantsPerSource }),
+		liveKey("limits.flows_per_source", func(c *Config) any { return c.Limits.FlowsPerSource }),
+		staticKey("limits.flows", func(c *Config) any { return c.Limits.Flows }),
+		staticKey("limits.knocks", func(c *Config) any { return c.Limits.Knocks }),
+		liveKey("ban", func(c *Config) any { return c.Ban }),
+		staticKey("state.dir", func(c *Config) any { return c.State.Dir }),
+		staticKey("control.socket", func(c *Config) any { return c.Control.Socket }),
+		staticKey("metrics.listen", func(c *Config) any { return c.Metrics.Listen }),
+		staticKey("metrics.page", func(c *Config) any { return c.Metrics.Page != c.Metrics.Listen.Addr().IsLoopback() }), // where it is not the default
+		staticKey("audit.file", func(c *Config) any { return c.Audit.File }),
+		staticKey("audit.max_mib", func(c *Config) any { return c.Audit.MaxBytes }),
+		staticKey("audit.keep", func(c *Config) any { return c.Audit.Keep }),
 	}
 }
 
-func serviceKeys() []compared[Service] {
-	return []compared[Service]{
+func serviceKeys() []comparedKey[Service] {
+	return []comparedKey[Service]{
 		{name: "listen", same: func(a, b *Service) bool { return a.Listen == b.Listen && a.Port == b.Port }},
-		by("address", func(s *Service) any { return s.Address }),
-		by("port", func(s *Service) any { return s.MACPort }),
-		by("upstream", func(s *Service) any { return s.Upstream }),
-		by("upstream_device", func(s *Service) any { return s.UpstreamDevice }),
-		by("mode", func(s *Service) any { return s.Mode }),
-		by("visible", func(s *Service) any { return s.Visible }),
+		liveKey("address", func(s *Service) any { return s.Address }),
+		liveKey("port", func(s *Service) any { return s.MACPort }),
+		liveKey("upstream", func(s *Service) any { return s.Upstream }),
+		liveKey("upstream_device", func(s *Service) any { return s.UpstreamDevice }),
+		liveKey("mode", func(s *Service) any { return s.Mode }),
+		liveKey("visible", func(s *Service) any { return s.Visible }),
 		{name: "knock", same: func(a, b *Service) bool { return sameSet(a.Knock, b.Knock) }},
-		by("grant", func(s *Service) any { return s.Grant }),
-		by("session", func(s *Service) any { return s.SessionRequired }),
-		by("auth", func(s *Service) any { return s.Auth }),
-		by("idle", func(s *Service) any { return s.Idle }),
-		by("dial_timeout", func(s *Service) any { return s.DialTimeout }),
+		liveKey("grant", func(s *Service) any { return s.Grant }),
+		liveKey("session", func(s *Service) any { return s.SessionRequired }),
+		liveKey("auth", func(s *Service) any { return s.Auth }),
+		liveKey("idle", func(s *Service) any { return s.Idle }),
+		liveKey("dial_timeout", func(s *Service) any { return s.DialTimeout }),
 	}
 }
 
 // clientKeys are those that the gateway goes by; profile is not.
-func clientKeys() []compared[Client] {
-	return []compared[Client]{
+func clientKeys() []comparedKey[Client] {
+	return []comparedKey[Client]{
 		{name: "secret", same: sameSecrets},
 		{name: "services", same: func(a, b *Client) bool {
 			return (a.Services == nil) == (b.Services == nil) && sameSet(a.Services, b.Services)
 		}},
 		{name: "expires", same: func(a, b *Client) bool { return a.Expires.Equal(b.Expires) }},
-		{name: "hours", same: func(a, b *Client) bool { return a.Hours.same(b.Hours) }},
-		by("max_grants", func(c *Client) any { return c.MaxGrants }),
-		by("max_flows", func(c *Client) any { return c.MaxFlows }),
+		{name: "hours", same: func(a, b *Client) bool { return a.Hours.equal(b.Hours) }},
+		liveKey("max_grants", func(c *Client) any { return c.MaxGrants }),
+		liveKey("max_flows", func(c *Client) any { return c.MaxFlows }),
 	}
 }
 
-// differ compares two lists by name.
-func differ[T any](old, new []T, name func(*T) string, keys []compared[T]) (d Difference) { //nolint:revive // as Diff's
+// diffLists compares two lists by name.
+func diffLists[T any](old, new []T, name func(*T) string, keys []comparedKey[T]) (d Difference) { //nolint:revive // as Diff's
 	before := make(map[string]*T, len(old))
 	for i := range old {
 		before[name(&old[i])] = &old[i]
@@ -248,8 +248,8 @@ func sameSecrets(a, b *Client) bool {
 	})
 }
 
-// same reports whether two Hours, either of which may be none, are the same.
-func (h *Hours) same(o *Hours) bool {
+// equal reports whether two Hours, either of which may be none, are the same.
+func (h *Hours) equal(o *Hours) bool {
 	if h == nil || o == nil {
 		return h == o
 	}

@@ -127,7 +127,7 @@ func TestADifferenceNamesTheKeysThatDiffer(t *testing.T) {
 		if d.Empty() != (c.want == "") {
 			t.Errorf("%q -> %q: Empty is %v", c.from, c.to, d.Empty())
 		}
-		if again := Diff(KeepRestart(old, changed), changed); !reflect.DeepEqual(again, Changes{PendingRestart: d.PendingRestart}) {
+		if again := Diff(KeepStatic(old, changed), changed); !reflect.DeepEqual(again, Changes{PendingRestart: d.PendingRestart}) {
 			t.Errorf("%q -> %q: what waits for a restart is %+v afterwards, of %+v", c.from, c.to, again, d)
 		}
 	}

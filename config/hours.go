@@ -38,15 +38,15 @@ func (h *Hours) Contains(t time.Time) bool {
 
 func dayBefore(d time.Weekday) time.Weekday { return (d + 6) % 7 }
 
-// always reports whether the hours leave nothing out.
-func (h *Hours) always() bool {
-	return h.Days == everyDay && h.From == 0 && h.To == minutesOfDay
+// isUnrestricted reports whether the hours leave nothing out.
+func (h *Hours) isUnrestricted() bool {
+	return h.Days == allDays && h.From == 0 && h.To == minutesOfDay
 }
 
 // Days is a set of days of the week.
 type Days uint8
 
-const everyDay Days = 1<<7 - 1
+const allDays Days = 1<<7 - 1
 
 // DaysOf is the set of these days.
 func DaysOf(days ...time.Weekday) Days {

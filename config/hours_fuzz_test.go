@@ -27,7 +27,7 @@ func FuzzHours(f *testing.F) {
 			return
 		}
 		moment := time.Unix(at%(1<<33), 0)
-		if again := parse(); !first.same(again) || first.Contains(moment) != again.Contains(moment) {
+		if again := parse(); !first.equal(again) || first.Contains(moment) != again.Contains(moment) {
 			t.Fatalf("%q is not the same twice", text)
 		}
 	})

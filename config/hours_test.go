@@ -15,7 +15,7 @@ func TestHoursThatAreAbsentLeaveNothingOut(t *testing.T) {
 		t.Errorf("got %+v", h)
 	}
 	h := hours(t, "{from: 08:00}")
-	if h.Days != everyDay || h.From != 480 || h.To != 1440 || h.Zone != time.UTC {
+	if h.Days != allDays || h.From != 480 || h.To != 1440 || h.Zone != time.UTC {
 		t.Errorf("got %+v", h)
 	}
 	if h = hours(t, "{days: [sun, mon, sun]}"); h.Days != DaysOf(time.Sunday, time.Monday) || h.From != 0 || h.To != 1440 {

@@ -8,8 +8,8 @@ import (
 	"github.com/knockgw/knockgw/internal/strictyaml"
 )
 
-// lastLocalPort is the last port that rules of the kernel's routing can name.
-const lastLocalPort = 65534
+// maxLocalPort is the last port that rules of the kernel's routing can name.
+const maxLocalPort = 65534
 
 // parseLocal reads tun.local: ports of the host's own addresses.
 func (p *parser) parseLocal(s *strictyaml.Section) {
@@ -23,7 +23,7 @@ func (p *parser) parseLocal(s *strictyaml.Section) {
 			p.Fail(it.Node, it.Path, "needs Linux; remove it")
 		case !prefix.IsSingleIP():
 			p.Fail(it.Node, it.Path, "%q is more than one address; name an address of this host and a port, as 203.0.113.7:22", text)
-		case port > lastLocalPort:
+		case port > maxLocalPort:
 			p.Fail(it.Node, it.Path, "%d is a port that Linux cannot route by; choose another one", port)
 		case prefix.Addr().IsLoopback():
 			p.Fail(it.Node, it.Path, "nobody reaches %s from outside; name an address that clients dial", prefix.Addr())

@@ -24,15 +24,15 @@ type Option func(*options)
 type options struct {
 	noUpstream bool
 	now        time.Time
-	leaveOut   map[string]bool // files of clients_dir, by their paths
+	skipFiles  map[string]bool // files of clients_dir, by their paths
 }
 
 // WithoutUpstream accepts services that name no upstream, for a program that accepts their connections
 // itself.
 func WithoutUpstream() Option { return func(o *options) { o.noUpstream = true } }
 
-// At has the dates of a file judged as of now instead of the system's time. Only warnings depend on it.
-func At(now time.Time) Option { return func(o *options) { o.now = now } }
+// WithNow has the dates of a file judged as of now instead of the system's time. Only warnings depend on it.
+func WithNow(now time.Time) Option { return func(o *options) { o.now = now } }
 
 // Load reads the file at path. Every error in it is an *Error, several of them joined; a file that
 // cannot be read is one too, and unwraps to what the system said.
@@ -50,7 +50,7 @@ func Load(path string, opts ...Option) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.warnOpenFile(f)
+	c.warnInsecureFile(f)
 	return c, nil
 }
 
@@ -73,7 +73,7 @@ func Parse(name string, data []byte, opts ...Option) (*Config, error) {
 		o(&p.options)
 	}
 	if root := p.Read(data); root != nil {
-		p.top(root)
+		p.parseRoot(root)
 		p.check()
 	}
 	if err := p.Err(); err != nil {
@@ -100,7 +100,7 @@ type parser struct {
 	clients      []clientSource
 	services     []serviceSource
 	zones        map[string]*time.Location // those that clients named
-	users        *users
+	access       *serviceClients
 }
 
 // clientSource is where a client stands in the file.
@@ -117,7 +117,7 @@ type serviceSource struct {
 	auth *strictyaml.Section
 }
 
-func (p *parser) top(root *yaml.Node) {
+func (p *parser) parseRoot(root *yaml.Node) {
 	s := p.NewSection(root, "", "version", "tun", "knock", "clients", "clients_dir", "services", "limits", "ban",
 		"state", "control", "metrics", "audit")
 	p.parseVersion(s)
@@ -132,7 +132,7 @@ func (p *parser) top(root *yaml.Node) {
 	for i, it := range s.List("services", "name one: there is nothing to protect") {
 		p.parseService(i, it)
 	}
-	if s.Lacks("services") {
+	if s.Missing("services") {
 		s.Fail(s.Node, "services", "is missing; name at least one service to protect")
 	}
 	p.parseLimits(s.Sub("limits", "grants_per_client", "flows_per_client", "grants_per_source", "flows_per_source", "flows", "knocks"))

@@ -26,7 +26,7 @@ func (p *parser) parseClient(in clientFile, i int, it strictyaml.Item) {
 		if len(c.ID) > protocol.MaxClientID || strings.ContainsRune(c.ID, 0) {
 			s.FailKey("id", "must be 1 to %d bytes without NUL; choose a shorter one", protocol.MaxClientID)
 		}
-	} else if s.Lacks("id") {
+	} else if s.Missing("id") {
 		s.FailKey("id", "is missing; name the client, as in id: client-%d", i+1)
 	}
 	p.parseSecrets(&src, &c)
@@ -34,7 +34,7 @@ func (p *parser) parseClient(in clientFile, i int, it strictyaml.Item) {
 		c.Services = append(c.Services, text)
 		src.grants = append(src.grants, it)
 	})
-	if instant(s, "expires", &c.Expires) && !c.Expires.After(p.options.now) {
+	if timestamp(s, "expires", &c.Expires) && !c.Expires.After(p.options.now) {
 		s.Warn(s.At("expires"), s.Key("expires"), "client %q expired at %s and is locked out; remove it, or give a later date",
 			c.ID, c.Expires.Format(time.RFC3339))
 	}
@@ -89,7 +89,7 @@ func (p *parser) parseSecrets(src *clientSource, c *Client) {
 	for _, it := range list {
 		e := s.NewSection(it.Node, it.Path, "secret", "secret_file", "until")
 		var until time.Time
-		if instant(e, "until", &until) && !until.After(p.options.now) {
+		if timestamp(e, "until", &until) && !until.After(p.options.now) {
 			passed++
 			e.Warn(e.At("until"), e.Key("until"), "the secret ended at %s and opens nothing; remove it, or give a later date",
 				until.Format(time.RFC3339))
@@ -117,7 +117,7 @@ func (p *parser) parseSecret(src *clientSource, c *Client, s *strictyaml.Section
 	case s.Text("secret_file", &text):
 		key = "secret_file"
 		secret, err = readSecretFile(src.base, text)
-	case s.Lacks("secret") && s.Lacks("secret_file"):
+	case s.Missing("secret") && s.Missing("secret_file"):
 		s.Fail(s.Node, s.Path, "secret_file is missing; make the file with knockgw keygen and name it")
 	}
 	switch {
@@ -132,7 +132,7 @@ func (p *parser) parseSecret(src *clientSource, c *Client, s *strictyaml.Section
 
 // parseHours reads when a client may begin. What is absent leaves nothing out.
 func (p *parser) parseHours(s *strictyaml.Section) *Hours {
-	h := &Hours{Days: everyDay, To: minutesOfDay, Zone: time.UTC}
+	h := &Hours{Days: allDays, To: minutesOfDay, Zone: time.UTC}
 	if s.Has("days") {
 		h.Days = 0
 		s.Texts("days", "name one, or remove the key for every day", func(it strictyaml.Item, text string) {
@@ -165,7 +165,7 @@ func (p *parser) parseHours(s *strictyaml.Section) *Hours {
 			s.FailKey("zone", "%v", err)
 		}
 	}
-	if h.always() && !s.Broken {
+	if h.isUnrestricted() && !s.Broken {
 		s.Warn(s.Node, s.Path, "has no effect: no time of the week is left out; name days, or from and to")
 	}
 	return h

@@ -57,13 +57,13 @@ func (p *parser) parseService(i int, it strictyaml.Item) {
 
 func (p *parser) parseName(s *strictyaml.Section, i int, svc *Service) {
 	if !s.Text("name", &svc.Name) {
-		if s.Lacks("name") {
+		if s.Missing("name") {
 			s.FailKey("name", "is missing; name the service, as in name: service-%d", i+1)
 		}
 		return
 	}
 	bad := strings.ContainsFunc(svc.Name, func(r rune) bool {
-		return r > '~' || !address.IsWord(byte(r)) && r != '.' // in ASCII
+		return r > '~' || !address.IsNameByte(byte(r)) && r != '.' // in ASCII
 	})
 	if bad || len(svc.Name) > maxName {
 		s.FailKey("name", "%q is not a name; use 1 to %d letters, digits, -, _ and .", svc.Name, maxName)
@@ -79,7 +79,7 @@ func (p *parser) parseAddresses(s *strictyaml.Section, svc *Service) {
 			s.FailKey("listen", "%q: %v", text, err)
 			svc.Listen = netip.Prefix{} // not valid: the checks pass over it
 		}
-	} else if s.Lacks("listen") {
+	} else if s.Missing("listen") {
 		s.FailKey("listen", "is missing; write the address and port that clients dial, as 10.77.0.1:22")
 	}
 	if s.Text("address", &text) {
@@ -101,7 +101,7 @@ func (p *parser) parseAddresses(s *strictyaml.Section, svc *Service) {
 		if svc.Upstream, err = parseUpstream(text, example); err != nil {
 			s.FailKey("upstream", "%q: %v", text, err)
 		}
-	} else if s.Lacks("upstream") && !p.options.noUpstream {
+	} else if s.Missing("upstream") && !p.options.noUpstream {
 		s.FailKey("upstream", "is missing; write where the service really is, as 10.0.2.2:22")
 	}
 	if s.Text("upstream_device", &svc.UpstreamDevice) {

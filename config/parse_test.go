@@ -48,7 +48,7 @@ func date(text string) time.Time {
 }
 
 // beforeItsDates is a day on which nothing in the example has ended.
-var beforeItsDates = At(date("2026-01-01T00:00:00Z"))
+var beforeItsDates = WithNow(date("2026-01-01T00:00:00Z"))
 
 // copyExample puts the example and its key where their modes are what they must be.
 func copyExample(t *testing.T) string {
@@ -114,7 +114,7 @@ func TestTheExampleSaysWhatItsCommentsSay(t *testing.T) {
 		Control:       Control{"/run/knockgw/control.sock"},
 		Metrics:       Metrics{netip.MustParseAddrPort("127.0.0.1:9091"), true},
 		inlineSecrets: true,
-		places:        c.places, // of these, TestAClientSaysWhereItStands
+		positions:     c.positions, // of these, TestAClientSaysWhereItStands
 	}
 	want.Services[2].Visible = true
 	want.Services[3].Auth = Auth{[]AuthProtocol{AuthV2}, HintNone, []int{128, 256}, true, 3 * time.Second}
@@ -480,8 +480,8 @@ func TestCheckWarnsOfTriedKnocksWithManyClients(t *testing.T) {
 		knock   string
 		warns   bool
 	}{
-		{triedClients, "", false}, {triedClients + 1, "", true}, {triedClients + 1, "knock: [udp-v2, tcp-syn], ", false},
-		{triedClients + 1, "knock: [udp-seq], ", true},
+		{maxTrialClients, "", false}, {maxTrialClients + 1, "", true}, {maxTrialClients + 1, "knock: [udp-v2, tcp-syn], ", false},
+		{maxTrialClients + 1, "knock: [udp-seq], ", true},
 	} {
 		var b strings.Builder
 		b.WriteString("version: 1\ntun: {routes: [10.77.0.0/24]}\nclients:\n")

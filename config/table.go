@@ -22,7 +22,7 @@ type Row struct {
 // Table is a row for every service, in the file's order.
 func (c *Config) Table() []Row {
 	rows := make([]Row, len(c.Services))
-	users := c.users()
+	clients := c.serviceClients()
 	for i := range c.Services {
 		svc := &c.Services[i]
 		row := Row{
@@ -33,10 +33,10 @@ func (c *Config) Table() []Row {
 			Visible:  svc.Visible || svc.Mode == ModeAuth,
 			Knock:    []string{},
 			Auth:     []string{},
-			Clients:  users.first(svc.Name),
+			Clients:  clients.ids(svc.Name),
 			Upstream: svc.Upstream.String(),
 		}
-		row.NumClients = users.count(svc.Name)
+		row.NumClients = clients.count(svc.Name)
 		for _, m := range svc.Knock {
 			row.Knock = append(row.Knock, string(m))
 		}
@@ -57,36 +57,37 @@ func (c *Config) Table() []Row {
 // would be millions of names.
 const MaxRowClients = 1000
 
-// users are who may use services, made once for all of them: in time and memory for the clients, the
-// services and what clients name of these, not for each pair of client and service.
-type users struct {
-	clients []Client
-	all     []int            // places of the clients that may use all services
-	named   map[string][]int // of those that name one, by its name
-	ids     []string         // of all; shared by the services that no client names
+// serviceClients indexes the clients by the services that they may use. It is
+// built once for all services: in time and memory for the clients, the services
+// and the names in the clients, not for each pair of client and service.
+type serviceClients struct {
+	clients   []Client
+	all       []int            // indexes of the clients that may use all services
+	byService map[string][]int // of those that name a service, by its name
+	allIDs    []string         // the ids of all; shared by the services that no client names
 }
 
-func (c *Config) users() *users {
-	u := &users{clients: c.Clients, named: map[string][]int{}, ids: []string{}}
+func (c *Config) serviceClients() *serviceClients {
+	u := &serviceClients{clients: c.Clients, byService: map[string][]int{}, allIDs: []string{}}
 	for i := range c.Clients {
 		if c.Clients[i].Services == nil {
 			u.all = append(u.all, i)
-			u.ids = append(u.ids, c.Clients[i].ID)
+			u.allIDs = append(u.allIDs, c.Clients[i].ID)
 			continue
 		}
 		for _, name := range c.Clients[i].Services {
-			u.named[name] = append(u.named[name], i)
+			u.byService[name] = append(u.byService[name], i)
 		}
 	}
 	return u
 }
 
-// first is the ids of the clients that may use a service, in the file's order, MaxRowClients at most. The
-// caller must not change it.
-func (u *users) first(service string) []string {
-	named, all := u.named[service], u.all
+// ids returns the ids of the clients that may use a service, in the file's order,
+// at most MaxRowClients. The caller must not modify it.
+func (u *serviceClients) ids(service string) []string {
+	named, all := u.byService[service], u.all
 	if len(named) == 0 {
-		return u.ids[:min(len(u.ids), MaxRowClients)]
+		return u.allIDs[:min(len(u.allIDs), MaxRowClients)]
 	}
 	var ids []string
 	for len(ids) < MaxRowClients && len(named)+len(all) > 0 {
@@ -100,5 +101,5 @@ func (u *users) first(service string) []string {
 	return ids
 }
 
-// count is how many clients may use a service.
-func (u *users) count(service string) int { return len(u.all) + len(u.named[service]) }
+// count returns how many clients may use a service.
+func (u *serviceClients) count(service string) int { return len(u.all) + len(u.byService[service]) }

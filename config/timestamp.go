@@ -9,8 +9,8 @@ import (
 	"github.com/knockgw/knockgw/internal/strictyaml"
 )
 
-// instant reads a date, and reports whether it did.
-func instant(s *strictyaml.Section, name string, to *time.Time) bool {
+// timestamp reads a date, and reports whether it did.
+func timestamp(s *strictyaml.Section, name string, to *time.Time) bool {
 	n := s.Value(name)
 	if n == nil {
 		return false
@@ -20,7 +20,7 @@ func instant(s *strictyaml.Section, name string, to *time.Time) bool {
 		s.FailKey(name, "must be a date such as 2030-12-31, not %s", strictyaml.KindOf(v))
 		return false
 	}
-	t, err := parseInstant(v.Value)
+	t, err := parseTimestamp(v.Value)
 	if err != nil {
 		s.FailKey(name, "%q: %v", v.Value, err)
 		return false
@@ -30,33 +30,33 @@ func instant(s *strictyaml.Section, name string, to *time.Time) bool {
 }
 
 var (
-	errInstant = errors.New("is not a date; write it as 2030-12-31, which is until the end of that day in UTC, " +
+	errTimestamp = errors.New("is not a date; write it as 2030-12-31, which is until the end of that day in UTC, " +
 		"or as 2030-12-31T18:00:00+01:00")
-	errInstantZone = errors.New("the offset from UTC is missing; add Z for UTC, or one such as +01:00")
-	errInstantYear = errors.New("the year is out of range; write one from 1970 to 9998, or remove the key for no end")
+	errTimestampZone = errors.New("the offset from UTC is missing; add Z for UTC, or one such as +01:00")
+	errTimestampYear = errors.New("the year is out of range; write one from 1970 to 9998, or remove the key for no end")
 )
 
-// parseInstant takes RFC 3339, and a date alone for the end of that day in UTC: the instant at which
+// parseTimestamp takes RFC 3339, and a date alone for the end of that day in UTC: the instant at which
 // what it limits has ended.
-func parseInstant(text string) (time.Time, error) {
+func parseTimestamp(text string) (time.Time, error) {
 	t, err := time.Parse(time.DateOnly, text)
 	if err == nil {
-		return inRange(t.AddDate(0, 0, 1), t.Year())
+		return checkYear(t.AddDate(0, 0, 1), t.Year())
 	}
 	if t.UnmarshalText([]byte(text)) != nil { // stricter than time.Parse, which takes T8:00 too
 		if u := (time.Time{}); u.UnmarshalText([]byte(text+"Z")) == nil {
-			return time.Time{}, errInstantZone
+			return time.Time{}, errTimestampZone
 		}
-		return time.Time{}, errInstant
+		return time.Time{}, errTimestamp
 	}
-	return inRange(t.UTC(), t.Year())
+	return checkYear(t.UTC(), t.Year())
 }
 
-// inRange refuses the first second of the year 1, which stands for no end at all, and what RFC 3339 cannot
+// checkYear refuses the first second of the year 1, which stands for no end at all, and what RFC 3339 cannot
 // spell once the day is over.
-func inRange(t time.Time, year int) (time.Time, error) {
+func checkYear(t time.Time, year int) (time.Time, error) {
 	if year < minYear || year > maxYear {
-		return time.Time{}, errInstantYear
+		return time.Time{}, errTimestampYear
 	}
 	return t, nil
 }

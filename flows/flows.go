@@ -144,7 +144,7 @@ type Totals struct {
 // Table is the flows of a gateway. The zero value is not ready; use NewSet.
 type Table struct {
 	log          *slog.Logger
-	dialWarnings loglimit.Lines // about upstreams that do not answer
+	dialWarnings loglimit.Limiter // about upstreams that do not answer
 	buffers      sync.Pool
 
 	mu sync.Mutex

@@ -70,7 +70,7 @@ func (s *Table) relay(ctx context.Context, f *Flow, client, upstream Conn, p *Pl
 			upstream.Abort()
 		})
 	}
-	release := ctxutil.Done(ctx, func() { fail(closeReason(ctx, CloseKilled)) })
+	release := ctxutil.AfterFunc(ctx, func() { fail(closeReason(ctx, CloseKilled)) })
 	up := direction{
 		s: s, f: f, dst: upstream, src: client, moved: &f.up,
 		writeFailed: CloseUpstreamReset, readFailed: CloseClientReset,

@@ -74,7 +74,7 @@ const handshakeTimeout = 20 * time.Second
 func (s *Table) accept(ctx context.Context, f *Flow, r Request, p *Plan) (Conn, CloseReason) {
 	shake, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	release := ctxutil.Done(shake, func() {
+	release := ctxutil.AfterFunc(shake, func() {
 		if closeReason(ctx, CloseKilled).sendsReset() {
 			r.Reset()
 		} else {
@@ -122,8 +122,8 @@ func (s *Table) dial(ctx context.Context, p *Plan) (Conn, CloseReason) {
 	if ctx.Err() != nil {
 		return nil, closeReason(ctx, CloseUpstreamTimeout)
 	}
-	if leftOut, ok := s.dialWarnings.Take(time.Now()); ok {
-		s.log.Warn("upstream does not answer", loglimit.With(leftOut, "service", p.Service, "upstream", p.Upstream, "err", err)...)
+	if leftOut, ok := s.dialWarnings.Allow(time.Now()); ok {
+		s.log.Warn("upstream does not answer", loglimit.Attrs(leftOut, "service", p.Service, "upstream", p.Upstream, "err", err)...)
 	}
 	var timeout net.Error
 	if dctx.Err() != nil || errors.As(err, &timeout) && timeout.Timeout() {
@@ -138,7 +138,7 @@ func (s *Table) serveConn(ctx context.Context, f *Flow, client Conn, p *Plan) Cl
 	s.countStarted()
 	defer f.startIdleTimer(p)()
 	c := &trackedConn{Conn: client, f: f, closed: make(chan struct{})}
-	defer ctxutil.Done(ctx, client.Abort)()
+	defer ctxutil.AfterFunc(ctx, client.Abort)()
 	if err := p.Serve(ctx, c, f.Client()); err != nil {
 		client.Abort()
 		return closeReason(ctx, CloseUpstreamRefused)

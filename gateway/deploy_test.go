@@ -30,7 +30,7 @@ const (
 // promtool runs Prometheus' tool, or skips where it is not and nobody has promised it.
 func promtool(t *testing.T, in string, args ...string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), testtool.Need(t, "promtool")[0], args...)
+	cmd := exec.CommandContext(t.Context(), testtool.Require(t, "promtool")[0], args...)
 	cmd.Stdin = strings.NewReader(in)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -86,10 +86,10 @@ type Gateway struct {
 	guard     *routing.PortReservation // of local, from open to the end of Run; nil for none
 	flows     *flows.Table
 	metrics   *metricSet
-	own       *ownRegistry   // nil where the registry is somebody else's
-	refusals  loglimit.Lines // about refused knocks and authentications
-	entries   loglimit.Lines // about knocks and authentications that were let in
-	banLines  loglimit.Lines
+	own       *ownRegistry     // nil where the registry is somebody else's
+	refusals  loglimit.Limiter // about refused knocks and authentications
+	entries   loglimit.Limiter // about knocks and authentications that were let in
+	banLines  loglimit.Limiter
 	journal   journal
 	audit     *audit.Log // nil where none is kept
 	health    health
@@ -123,7 +123,7 @@ func New(cfg *config.Config, o Options) (*Gateway, error) {
 		started: o.Now(),
 		hold:    Hold(cfg),
 		flows:   flows.NewTable(o.Log),
-		entries: loglimit.Lines{PerSecond: audit.DefaultPerSecond},
+		entries: loglimit.Limiter{PerSecond: audit.DefaultPerSecond},
 		ready:   make(chan struct{}),
 	}
 	first, err := g.newSetup(cfg, nil)

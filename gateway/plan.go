@@ -195,7 +195,7 @@ func (p *parts) explain(service string, t packet.Tuple, e *auth.Error) {
 		fallthrough
 	case auth.ResultStale, auth.ResultReplay, auth.ResultUnauthorized, auth.ResultProof, auth.ResultFull:
 		p.g.auditRefused(e, service, t)
-		leftOut, ok := p.g.refusals.Take(p.g.o.Now())
+		leftOut, ok := p.g.refusals.Allow(p.g.o.Now())
 		if !ok {
 			return
 		}
@@ -213,7 +213,7 @@ func (p *parts) explain(service string, t packet.Tuple, e *auth.Error) {
 		if e.Result == auth.ResultStoreFailed {
 			level = slog.LevelError
 		}
-		p.g.log.Log(context.Background(), level, "authentication refused", loglimit.With(leftOut, attrs...)...)
+		p.g.log.Log(context.Background(), level, "authentication refused", loglimit.Attrs(leftOut, attrs...)...)
 	default:
 		// Nothing was tried; counted.
 	}
@@ -239,7 +239,7 @@ func (g *Gateway) knocked(e admission.KnockEvent) {
 			return // a stranger's is only counted
 		}
 		g.auditKnock(&e)
-		leftOut, ok := g.refusals.Take(g.o.Now())
+		leftOut, ok := g.refusals.Allow(g.o.Now())
 		if !ok {
 			return
 		}
@@ -247,7 +247,7 @@ func (g *Gateway) knocked(e admission.KnockEvent) {
 		if e.Result == admission.KnockStale {
 			attrs = append(attrs, "clock_difference", e.Skew.Round(time.Millisecond))
 		}
-		g.log.Warn("knock refused", loglimit.With(leftOut, attrs...)...)
+		g.log.Warn("knock refused", loglimit.Attrs(leftOut, attrs...)...)
 	}
 }
 
@@ -258,8 +258,8 @@ func (g *Gateway) entered(ctx context.Context, how string, attrs ...any) {
 	if !g.log.Enabled(ctx, level) {
 		return
 	}
-	if leftOut, ok := g.entries.Take(g.o.Now()); ok {
-		g.log.Log(ctx, level, how, loglimit.With(leftOut, attrs...)...)
+	if leftOut, ok := g.entries.Allow(g.o.Now()); ok {
+		g.log.Log(ctx, level, how, loglimit.Attrs(leftOut, attrs...)...)
 	}
 }
 
@@ -267,9 +267,9 @@ func (g *Gateway) entered(ctx context.Context, how string, attrs ...any) {
 func (g *Gateway) banned(b admission.BanEvent) {
 	g.auditBan(&b)
 	level := g.everyday()
-	if leftOut, ok := g.banLines.Take(g.o.Now()); ok {
+	if leftOut, ok := g.banLines.Allow(g.o.Now()); ok {
 		g.log.Log(context.Background(), level, "source banned from open services",
-			loglimit.With(leftOut, "source", b.Source, "service", b.Service, "failures", b.Failures, "for", b.For)...)
+			loglimit.Attrs(leftOut, "source", b.Source, "service", b.Service, "failures", b.Failures, "for", b.For)...)
 	}
 }
 

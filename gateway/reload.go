@@ -106,7 +106,7 @@ func (g *Gateway) rehearse() (would renewal, cfg *config.Config, err error) {
 func (p *parts) prepare(cfg *config.Config) (*setup, config.Changes, error) {
 	now := p.g.now.Load()
 	changes := config.Diff(now.cfg, cfg)
-	possible := config.KeepRestart(now.cfg, cfg)
+	possible := config.KeepStatic(now.cfg, cfg)
 	if p.g.o.Device == nil {
 		if !slices.Equal(possible.LocalUDP(), now.cfg.LocalUDP()) {
 			return nil, changes, errors.New("knock.udp_port is hidden together with the ports of tun.local when the gateway starts, and cannot change before: restart the gateway")

@@ -39,7 +39,7 @@ func TestRefusedKnocksDoNotFillTheLog(t *testing.T) {
 	}
 	now = now.Add(time.Second)
 	g.knocked(event)
-	if want := "left_out=9995"; count() != loglimit.PerSecond+1 || !strings.Contains(out.String(), want) {
+	if want := "suppressed=9995"; count() != loglimit.PerSecond+1 || !strings.Contains(out.String(), want) {
 		t.Errorf("a second later: %d lines, the last without %s", count(), want)
 	}
 	now = now.Add(-time.Hour) // the clock is set

@@ -12,7 +12,7 @@ import (
 
 // Dialer is a dialer that knocks and authenticates as the profile says. It is for Door.Address, or for
 // another address of the same service, and belongs to the caller.
-func (d *Door) Dialer() (*client.Dialer, error) {
+func (d *Endpoint) Dialer() (*client.Dialer, error) {
 	identity, err := protocol.NewClient(d.Profile.Client, d.Profile.Secret)
 	if err != nil {
 		return nil, fmt.Errorf("profile %s: %w", d.Profile.Name, err)
@@ -43,7 +43,7 @@ func (d *Door) Dialer() (*client.Dialer, error) {
 			d.Profile.Name, s.Name, s.Auth.Protocol)
 	}
 	if d.Profile.Server == ServerLibknock {
-		dialer.Settle = settle
+		dialer.KnockDelay = libknockKnockDelay
 	}
 	return dialer, nil
 }

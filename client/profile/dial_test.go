@@ -31,7 +31,7 @@ func TestADialerHasEverythingThatTheProfileSays(t *testing.T) {
 	}
 	d.Identity = nil
 	want := &client.Dialer{
-		Method: "tcp-syn-seq", KnockPort: 1234, Port: 2222, Gateway: "edge-1", Slot: 20 * time.Second, Settle: 50 * time.Millisecond,
+		Method: "tcp-syn-seq", KnockPort: 1234, Port: 2222, Gateway: "edge-1", Slot: 20 * time.Second, KnockDelay: 50 * time.Millisecond,
 		Sequence: client.Sequence{Length: 4, Gap: 100 * time.Millisecond, Slot: time.Minute, Legacy: true},
 		Auth:     auth.Client{Protocol: auth.V1, Hint: protocol.HintNone, Buckets: []int{128, 512}, Proof: true},
 	}
@@ -44,7 +44,7 @@ func TestTheModeSaysWhichStepsThereAre(t *testing.T) {
 	for mode, want := range map[string][2]bool{"auth": {true, false}, "knock": {false, true}, "knock-auth": {}, "": {}} {
 		p := mustParse(t, minimal)
 		p.Services[0].Mode = mode
-		door := &Door{Profile: p, Service: &p.Services[0], Address: "10.77.0.1:22"}
+		door := &Endpoint{Profile: p, Service: &p.Services[0], Address: "10.77.0.1:22"}
 		d, err := door.Dialer()
 		if err != nil || [2]bool{d.NoKnock, d.NoAuth} != want {
 			t.Errorf("%s: %+v, %v", mode, d, err)
@@ -60,7 +60,7 @@ func TestADoorOfABadProfileHasNoDialer(t *testing.T) {
 	} {
 		p := mustParse(t, minimal)
 		spoil(p)
-		if d, err := (&Door{Profile: p, Service: &p.Services[0]}).Dialer(); err == nil {
+		if d, err := (&Endpoint{Profile: p, Service: &p.Services[0]}).Dialer(); err == nil {
 			t.Errorf("%s: %+v", name, d)
 		}
 	}

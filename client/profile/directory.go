@@ -55,14 +55,14 @@ func Load(path string) (*Profile, error) {
 	return Parse(path, data)
 }
 
-// saved is a profile and the file that it stands in.
-type saved struct {
+// savedProfile is a profile and the file that it stands in.
+type savedProfile struct {
 	*Profile
 	path string
 }
 
 // read is every profile that can be read, and what is wrong with the other files.
-func (d Directory) read() (all []saved, errs []error) {
+func (d Directory) read() (all []savedProfile, errs []error) {
 	entries, err := os.ReadDir(string(d))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -83,7 +83,7 @@ func (d Directory) read() (all []saved, errs []error) {
 			errs = append(errs, err)
 			continue
 		}
-		all = append(all, saved{p, path})
+		all = append(all, savedProfile{p, path})
 	}
 	return all, errs
 }
@@ -126,7 +126,7 @@ func (d Directory) path(name string) (path string, exists bool) {
 // Find is the door to a target in any of the profiles: what Profile.Find takes, that after the name of
 // the profile and a slash, or SERVICE.PROFILE. A target that several profiles know is an error that lists them. A bad file
 // hides no good one: what is wrong with it is in the error of a target that was not found.
-func (d Directory) Find(target string) (*Door, error) {
+func (d Directory) Find(target string) (*Endpoint, error) {
 	all, bad := d.Load()
 	if len(all) == 0 {
 		if bad != nil {
@@ -138,14 +138,14 @@ func (d Directory) Find(target string) (*Door, error) {
 	if !qualified {
 		rest = target
 	}
-	var doors []*Door
+	var doors []*Endpoint
 	var failed error
 	var offers []string
 	for _, p := range all {
 		if qualified && !strings.EqualFold(p.Name, name) {
 			continue
 		}
-		offers = append(offers, p.Name+": "+p.offer())
+		offers = append(offers, p.Name+": "+p.list())
 		door, err := p.Find(rest)
 		switch {
 		case err == nil:

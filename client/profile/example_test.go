@@ -124,7 +124,7 @@ func ExampleProfile_Find() {
 }
 
 // A door has a dialer that knocks and authenticates as the profile says.
-func ExampleDoor_Dialer() {
+func ExampleEndpoint_Dialer() {
 	p, err := profile.Parse("office.yaml", []byte(office))
 	if err != nil {
 		fmt.Println(err)

@@ -16,41 +16,41 @@ var ErrNotFound = errors.New("not in the profile")
 // ErrAmbiguous says that several profiles know the target; the error that wraps it lists the choices.
 var ErrAmbiguous = errors.New("in several profiles")
 
-// Door is a way in: a service of a profile, and the address at which it was asked for.
-type Door struct {
+// Endpoint is a way in: a service of a profile, and the address at which it was asked for.
+type Endpoint struct {
 	Profile *Profile
 	Service *Service
 	Address string // host:port, what to dial
 }
 
 // String is PROFILE/SERVICE.
-func (d *Door) String() string { return d.Profile.Name + "/" + d.Service.Name }
+func (d *Endpoint) String() string { return d.Profile.Name + "/" + d.Service.Name }
 
 // Find is the door to a target: the name of a service, with or without a port that says nothing, or the
 // host:port at which a service is. Of several services with a prefix that the address is in, the one with
 // the narrowest is meant. A target that is none of these is ErrNotFound.
-func (p *Profile) Find(target string) (*Door, error) {
+func (p *Profile) Find(target string) (*Endpoint, error) {
 	name, port, err := net.SplitHostPort(target)
 	if err != nil {
 		name = target
 	}
 	for i := range p.Services {
 		if s := &p.Services[i]; strings.EqualFold(s.Name, name) {
-			return p.named(s)
+			return p.byName(s)
 		}
 	}
 	if err == nil {
-		if door := p.at(name, port); door != nil {
+		if door := p.byAddr(name, port); door != nil {
 			return door, nil
 		}
 	}
-	return nil, fmt.Errorf("%q is %w %s; there is %s", target, ErrNotFound, p.Name, p.offer())
+	return nil, fmt.Errorf("%q is %w %s; there is %s", target, ErrNotFound, p.Name, p.list())
 }
 
 // FindDotted is the door to SERVICE.PROFILE, with or without a port, in one of
 // the profiles, or nil. It is the spelling for programs that take a host's name,
 // and a name may have dots in it.
-func FindDotted(all []*Profile, target string) *Door {
+func FindDotted(all []*Profile, target string) *Endpoint {
 	host, _, err := net.SplitHostPort(target)
 	if err != nil {
 		host = target
@@ -67,17 +67,17 @@ func FindDotted(all []*Profile, target string) *Door {
 	return nil
 }
 
-// named is the door to a service that was asked for by its name.
-func (p *Profile) named(s *Service) (*Door, error) {
+// byName is the door to a service that was asked for by its name.
+func (p *Profile) byName(s *Service) (*Endpoint, error) {
 	if prefix, port, ok := s.prefix(); ok {
 		return nil, fmt.Errorf("%s is any address in %s; name one, as in %s",
 			s.Name, prefix, net.JoinHostPort(prefix.Addr().Next().String(), port))
 	}
-	return &Door{Profile: p, Service: s, Address: s.Address}, nil
+	return &Endpoint{Profile: p, Service: s, Address: s.Address}, nil
 }
 
-// at is the door to the service at an address, or nil.
-func (p *Profile) at(host, port string) *Door {
+// byAddr is the door to the service at an address, or nil.
+func (p *Profile) byAddr(host, port string) *Endpoint {
 	addr, err := netip.ParseAddr(host)
 	if err == nil {
 		addr = addr.Unmap().WithZone("")
@@ -93,13 +93,13 @@ func (p *Profile) at(host, port string) *Door {
 			continue
 		}
 		if h, at, err := net.SplitHostPort(s.Address); err == nil && at == port && sameHost(h, host) {
-			return &Door{Profile: p, Service: s, Address: s.Address}
+			return &Endpoint{Profile: p, Service: s, Address: s.Address}
 		}
 	}
 	if narrowest < 0 {
 		return nil
 	}
-	return &Door{Profile: p, Service: &p.Services[narrowest], Address: net.JoinHostPort(host, port)}
+	return &Endpoint{Profile: p, Service: &p.Services[narrowest], Address: net.JoinHostPort(host, port)}
 }
 
 // prefix is that of a service which is more than one address, and its port.
@@ -120,8 +120,8 @@ func sameHost(a, b string) bool {
 	return strings.EqualFold(strings.TrimSuffix(a, "."), strings.TrimSuffix(b, "."))
 }
 
-// offer lists the services, for somebody who asked for another.
-func (p *Profile) offer() string {
+// list lists the services, for somebody who asked for another.
+func (p *Profile) list() string {
 	names := make([]string, len(p.Services))
 	for i := range p.Services {
 		names[i] = p.Services[i].Name + " (" + p.Services[i].Address + ")"

@@ -121,7 +121,7 @@ func escape(text []byte) []byte {
 func (p *Profile) document() document {
 	d := document{
 		Profile: p.Name, Client: p.Client, Secret: p.Secret.Reveal(), Gateway: p.Gateway,
-		Server: unless(p.Server, ServerKnockgw), Window: spell(p.Window, defaultWindow),
+		Server: omitDefault(p.Server, ServerKnockgw), Window: formatDuration(p.Window, defaultWindow),
 		Services: make([]docService, len(p.Services)),
 	}
 	for i := range p.Services {
@@ -133,13 +133,13 @@ func (p *Profile) document() document {
 func (s *Service) document() docService {
 	d := docService{
 		Name: s.Name, Address: s.Address,
-		Mode: unless(s.Mode, ModeKnockAuth), Method: unless(s.Method, protocol.MethodUDP),
-		KnockPort: unless(s.KnockPort, client.DefaultKnockPort),
-		Port:      unless(s.Port, s.port()),
-		Slot:      spell(s.Slot, client.DefaultSlot),
+		Mode: omitDefault(s.Mode, ModeKnockAuth), Method: omitDefault(s.Method, protocol.MethodUDP),
+		KnockPort: omitDefault(s.KnockPort, client.DefaultKnockPort),
+		Port:      omitDefault(s.Port, s.port()),
+		Slot:      formatDuration(s.Slot, client.DefaultSlot),
 	}
 	a := docAuth{
-		Protocol: unless(s.Auth.Protocol, AuthV2), Hint: unless(s.Auth.Hint, string(protocol.HintRoute)),
+		Protocol: omitDefault(s.Auth.Protocol, AuthV2), Hint: omitDefault(s.Auth.Hint, string(protocol.HintRoute)),
 		Buckets: s.Auth.Buckets, Proof: s.Auth.Proof,
 	}
 	if slices.Equal(a.Buckets, protocol.DefaultBuckets()) {
@@ -149,8 +149,8 @@ func (s *Service) document() docService {
 		d.Auth = &a
 	}
 	q := docSequence{
-		Length: unless(s.Sequence.Length, client.DefaultSequenceLength), Gap: spell(s.Sequence.Gap, client.DefaultSequenceGap),
-		Slot: spell(s.Sequence.Slot, client.DefaultSlot), Legacy: s.Sequence.Legacy,
+		Length: omitDefault(s.Sequence.Length, client.DefaultSequenceLength), Gap: formatDuration(s.Sequence.Gap, client.DefaultSequenceGap),
+		Slot: formatDuration(s.Sequence.Slot, client.DefaultSlot), Legacy: s.Sequence.Legacy,
 	}
 	if q != (docSequence{}) {
 		d.Sequence = &q
@@ -158,8 +158,8 @@ func (s *Service) document() docService {
 	return d
 }
 
-// unless is v, or what stands for nothing if v is the default.
-func unless[T comparable](v, usual T) T {
+// omitDefault is v, or what stands for nothing if v is the default.
+func omitDefault[T comparable](v, usual T) T {
 	var none T
 	if v == usual {
 		return none
@@ -167,8 +167,8 @@ func unless[T comparable](v, usual T) T {
 	return v
 }
 
-// spell is a time as it is written, unless it is the usual one or none.
-func spell(d, usual time.Duration) string {
+// formatDuration is a time as it is written, unless it is the usual one or none.
+func formatDuration(d, usual time.Duration) string {
 	if d == usual || d == 0 {
 		return ""
 	}

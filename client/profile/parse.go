@@ -65,12 +65,12 @@ func (p *Profile) parse(s *strictyaml.Section) {
 	if s.Integer("version", &v, 1, maxFile); v != version {
 		s.FailKey("version", "%d is not a version that this program knows; a newer knockgw does", v)
 	}
-	name(s, "profile", "what you call the gateway", &p.Name)
+	parseName(s, "profile", "what you call the gateway", &p.Name)
 	if s.Text("client", &p.Client) {
 		if len(p.Client) > protocol.MaxClientID || !utf8.ValidString(p.Client) || strings.ContainsRune(p.Client, 0) {
 			s.FailKey("client", "must be 1 to %d bytes of UTF-8 without NUL", protocol.MaxClientID)
 		}
-	} else if s.Lacks("client") {
+	} else if s.Missing("client") {
 		s.FailKey("client", "is missing; write the client id that the gateway knows")
 	}
 	var secret string
@@ -79,7 +79,7 @@ func (p *Profile) parse(s *strictyaml.Section) {
 		if p.Secret, err = protocol.ParseSecret(secret); err != nil {
 			s.FailKey("secret", "%v", err)
 		}
-	} else if s.Lacks("secret") {
+	} else if s.Missing("secret") {
 		s.FailKey("secret", "is missing; write it as hex:..., base64:... or plain text")
 	}
 	if s.Text("gateway", &p.Gateway); len(p.Gateway) > protocol.MaxGateway {
@@ -87,7 +87,7 @@ func (p *Profile) parse(s *strictyaml.Section) {
 	}
 	s.Choice("server", &p.Server, ServerKnockgw, ServerLibknock)
 	s.Duration("window", &p.Window, minTime, maxTime)
-	if s.Lacks("services") {
+	if s.Missing("services") {
 		s.FailKey("services", "is missing; name at least one service")
 	}
 	list := s.List("services", "name one")
@@ -108,12 +108,12 @@ func (p *Profile) parse(s *strictyaml.Section) {
 	}
 }
 
-// name reads a name of the sort that can be a file's.
-func name(s *strictyaml.Section, key, what string, to *string) {
+// parseName reads a name of the sort that can be a file's.
+func parseName(s *strictyaml.Section, key, what string, to *string) {
 	switch given := s.Text(key, to); {
 	case given && !IsName(*to):
 		s.FailKey(key, "%q is not a name; use 1 to %d letters, digits, -, _ and ., and begin with a letter or a digit", *to, maxName)
-	case !given && s.Lacks(key):
+	case !given && s.Missing(key):
 		s.FailKey(key, "is missing; write %s", what)
 	}
 }
@@ -124,7 +124,7 @@ func IsName(text string) bool {
 		return false
 	}
 	for i := range len(text) {
-		if c := text[i]; !address.IsWord(c) && c != '.' {
+		if c := text[i]; !address.IsNameByte(c) && c != '.' {
 			return false
 		}
 	}
@@ -138,7 +138,7 @@ func parseService(s *strictyaml.Section) Service {
 		Sequence: client.Sequence{Length: client.DefaultSequenceLength, Gap: client.DefaultSequenceGap,
 			Slot: client.DefaultSlot},
 	}
-	name(s, "name", "what you call the service", &svc.Name)
+	parseName(s, "name", "what you call the service", &svc.Name)
 	parseAddress(s, &svc)
 	s.Choice("mode", &svc.Mode, ModeAuth, ModeKnock, ModeKnockAuth)
 	parseMethod(s, &svc)
@@ -166,7 +166,7 @@ func parseService(s *strictyaml.Section) Service {
 func parseAddress(s *strictyaml.Section, svc *Service) {
 	var text string
 	if !s.Text("address", &text) {
-		if s.Lacks("address") {
+		if s.Missing("address") {
 			s.FailKey("address", "is missing; write what to dial, as 10.77.0.1:%d", examplePort)
 		}
 		return

@@ -42,9 +42,9 @@ const (
 	AuthV2 = "v2" // tcp-auth-envelope-v2, the default
 )
 
-// settle is what a libknock server needs between a knock and the authentication: it may refuse one that
+// libknockKnockDelay is what a libknock server needs between a knock and the authentication: it may refuse one that
 // comes within milliseconds. (What a client must know about a libknock server.)
-const settle = 50 * time.Millisecond
+const libknockKnockDelay = 50 * time.Millisecond
 
 // Profile is one client at one gateway. What Parse and ParseURI return is complete: every default is in
 // its place. In one that a program fills in itself, the zero value of a field stands for its default.

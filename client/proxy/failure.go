@@ -24,14 +24,14 @@ func (e *UnknownServiceError) Error() string {
 	return fmt.Sprintf("%s is none of the services: %s", e.Address, strings.Join(e.Services, ", "))
 }
 
-// failure is why a service was not reached, as the two protocols say it.
-type failure struct {
+// reply is why a service was not reached, as the two protocols say it.
+type reply struct {
 	code   byte // of a SOCKS5 reply
 	status int  // of an HTTP response
 }
 
-// explain classifies an error of Dial.
-func explain(err error) failure {
+// classify classifies an error of Dial.
+func classify(err error) reply {
 	var (
 		unknown *UnknownServiceError
 		lookup  *net.DNSError
@@ -39,17 +39,17 @@ func explain(err error) failure {
 	)
 	switch {
 	case errors.As(err, &unknown):
-		return failure{notAllowed, http.StatusForbidden}
+		return reply{notAllowed, http.StatusForbidden}
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return failure{connectionRefused, http.StatusBadGateway}
+		return reply{connectionRefused, http.StatusBadGateway}
 	case errors.Is(err, syscall.ENETUNREACH):
-		return failure{networkUnreachable, http.StatusBadGateway}
+		return reply{networkUnreachable, http.StatusBadGateway}
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.As(err, &lookup):
-		return failure{hostUnreachable, http.StatusBadGateway}
+		return reply{hostUnreachable, http.StatusBadGateway}
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
 		// The way of hidden services to say no.
-		return failure{hostUnreachable, http.StatusGatewayTimeout}
+		return reply{hostUnreachable, http.StatusGatewayTimeout}
 	default:
-		return failure{generalFailure, http.StatusBadGateway}
+		return reply{generalFailure, http.StatusBadGateway}
 	}
 }

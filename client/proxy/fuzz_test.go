@@ -78,7 +78,7 @@ func FuzzSOCKS(f *testing.F) {
 
 // canonical fails the test unless an address is what it becomes when it is read again.
 func canonical(t *testing.T, to string) {
-	if again, err := authority(to, 0); err != nil || again != to {
+	if again, err := parseAuthority(to, 0); err != nil || again != to {
 		t.Fatalf("%q is read as %q: %v", to, again, err)
 	}
 }
@@ -94,7 +94,7 @@ func FuzzWeb(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		l := newHandover(&net.TCPAddr{})
+		l := newConnListener(&net.TCPAddr{})
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		var mu sync.Mutex

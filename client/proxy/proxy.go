@@ -11,9 +11,9 @@ import (
 	"github.com/knockgw/knockgw/internal/ctxutil"
 )
 
-// requestTime bounds how long a client takes to say what it wants: the same for all of SOCKS5's messages and an
+// requestTimeout bounds how long a client takes to say what it wants: the same for all of SOCKS5's messages and an
 // HTTP request's header. A browser that connects in advance and then says nothing finds it closed.
-const requestTime = 15 * time.Second
+const requestTimeout = 15 * time.Second
 
 // Options are the options of Serve.
 type Options struct {
@@ -56,9 +56,9 @@ func Serve(ctx context.Context, o Options) error {
 		o.Report = func(Result) {}
 	}
 	p := &proxy{Options: o}
-	p.web = newWeb(p)
-	defer p.web.close()
-	defer ctxutil.Done(ctx, p.web.drain)()
+	p.http = newHTTPServer(p)
+	defer p.http.close()
+	defer ctxutil.AfterFunc(ctx, p.http.drain)()
 	a := relay.Acceptor{Listener: o.Listener, MaxConns: o.MaxConns, Drain: o.Drain, OnRetry: o.OnRetry}
 	return a.Serve(ctx, p.serve)
 }
@@ -66,14 +66,14 @@ func Serve(ctx context.Context, o Options) error {
 // proxy is a running Serve.
 type proxy struct {
 	Options
-	web   *web
+	http  *httpServer
 	relay relay.Relay
 }
 
 // serve serves one client.
 func (p *proxy) serve(ctx context.Context, conn net.Conn) {
-	release := ctxutil.Done(ctx, func() { relay.Reset(conn) })
-	_ = conn.SetDeadline(time.Now().Add(requestTime)) // without it, the drain is the limit
+	release := ctxutil.AfterFunc(ctx, func() { relay.Reset(conn) })
+	_ = conn.SetDeadline(time.Now().Add(requestTimeout)) // without it, the drain is the limit
 	var first [1]byte
 	if n, err := conn.Read(first[:]); n == 0 || err != nil {
 		release()
@@ -91,7 +91,7 @@ func (p *proxy) serve(ctx context.Context, conn net.Conn) {
 	default:
 		release()
 		_ = conn.SetDeadline(time.Time{}) // the server has its own
-		p.web.serve(ctx, conn, first[0])
+		p.http.serve(ctx, conn, first[0])
 		return
 	}
 	end := Result{Protocol: SOCKS5, Result: relay.Result{From: conn.RemoteAddr()}}
@@ -102,7 +102,7 @@ func (p *proxy) serve(ctx context.Context, conn net.Conn) {
 		far, end.Err = p.Dial(ctx, end.Address)
 		end.Dialled = end.Err == nil
 	}
-	p.reply(conn, &end, far)
+	p.replySOCKS(conn, &end, far)
 	release()
 	if end.Err == nil {
 		end.Stats, end.Err = p.relay.Copy(ctx, conn, far)
@@ -111,9 +111,9 @@ func (p *proxy) serve(ctx context.Context, conn net.Conn) {
 	p.Report(end)
 }
 
-// reply answers a SOCKS5 request. Unless end is a success, neither connection is left.
-func (p *proxy) reply(conn net.Conn, end *Result, far net.Conn) {
-	_ = conn.SetDeadline(time.Now().Add(requestTime)) // dialling has taken its time
+// replySOCKS answers a SOCKS5 request. Unless end is a success, neither connection is left.
+func (p *proxy) replySOCKS(conn net.Conn, end *Result, far net.Conn) {
+	_ = conn.SetDeadline(time.Now().Add(requestTimeout)) // dialling has taken its time
 	code := byte(succeeded)
 	var refused *socksError
 	switch {
@@ -123,7 +123,7 @@ func (p *proxy) reply(conn net.Conn, end *Result, far net.Conn) {
 	case end.Address == "": // the client ended, or took too long
 		code = noReply
 	default:
-		code = explain(end.Err).code
+		code = classify(end.Err).code
 	}
 	if code != noReply {
 		if _, err := conn.Write(socksReply(code)); err != nil && end.Err == nil {

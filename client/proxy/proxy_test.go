@@ -405,9 +405,9 @@ func TestAddressHasOneSpelling(t *testing.T) {
 	for _, c := range []struct{ host, want string }{
 		{"Web", "web:80"}, {"web.", "web:80"}, {"a.b.example.", "a.b.example:80"},
 		{"192.0.2.1", "192.0.2.1:80"}, {"192.0.2.1.", "192.0.2.1:80"}, {"::FFFF:192.0.2.1", "192.0.2.1:80"}, {"FD77::0001", "[fd77::1]:80"},
-		{"", ""}, {".", ""}, {"..", ""}, {"web..", ""}, {".web", ""}, {"a..b", ""}, {"a b", ""}, {"a:b", ""}, {strings.Repeat("a", maxHost+1), ""},
+		{"", ""}, {".", ""}, {"..", ""}, {"web..", ""}, {".web", ""}, {"a..b", ""}, {"a b", ""}, {"a:b", ""}, {strings.Repeat("a", maxHostLen+1), ""},
 	} {
-		got, err := address(c.host, 80)
+		got, err := normalizeAddress(c.host, 80)
 		if got != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("address(%q) = %q, %v; want %q", c.host, got, err, c.want)
 		}

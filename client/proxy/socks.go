@@ -90,7 +90,7 @@ func socksHandshake(rw io.ReadWriter) (string, error) {
 	case command != commandConnect: // only now: what was read is not mistaken for something else
 		return "", &socksError{commandNotSupported, fmt.Errorf("command %d; only CONNECT (1) is supported", command)}
 	}
-	to, err := address(host, port)
+	to, err := normalizeAddress(host, port)
 	if err != nil {
 		return "", &socksError{notAllowed, err}
 	}

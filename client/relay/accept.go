@@ -58,7 +58,7 @@ func (a Acceptor) Serve(ctx context.Context, handle func(ctx context.Context, co
 	connCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 
-	release := ctxutil.Done(ctx, func() { _ = a.Listener.Close() }) // Accept reports the error
+	release := ctxutil.AfterFunc(ctx, func() { _ = a.Listener.Close() }) // Accept reports the error
 	var wg sync.WaitGroup
 	err := a.acceptAll(ctx, slots, func(conn net.Conn) {
 		wg.Go(func() {

@@ -55,7 +55,7 @@ func (r *Relay) Copy(ctx context.Context, app, service net.Conn) (Stats, error) 
 			Reset(service)
 		})
 	}
-	release := ctxutil.Done(ctx, func() { fail(context.Cause(ctx)) })
+	release := ctxutil.AfterFunc(ctx, func() { fail(context.Cause(ctx)) })
 
 	var appEnded atomic.Bool // the application's end of stream was passed on
 	wg.Go(func() {

@@ -71,7 +71,7 @@ func guarded(ctx context.Context, address string, which target.Flags) error {
 }
 
 // guardOf makes a guard that knows the client and the service of the profile.
-func guardOf(door *profile.Door, port uint16, knocks net.PacketConn) (*guard.Guard, error) {
+func guardOf(door *profile.Endpoint, port uint16, knocks net.PacketConn) (*guard.Guard, error) {
 	client, err := protocol.NewClient(door.Profile.Client, door.Profile.Secret)
 	if err != nil {
 		return nil, err

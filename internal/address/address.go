@@ -128,7 +128,7 @@ func IsHostname(name string) bool {
 		return false
 	}
 	for i := range len(name) {
-		if c := name[i]; !IsWord(c) && c != '.' {
+		if c := name[i]; !IsNameByte(c) && c != '.' {
 			return false
 		}
 	}
@@ -138,8 +138,8 @@ func IsHostname(name string) bool {
 	return err != nil && last != "" && !strings.Contains(name, "..") && name[0] != '.'
 }
 
-// IsWord reports whether c is a letter, a digit, - or _.
-func IsWord(c byte) bool {
+// IsNameByte reports whether c is a letter, a digit, - or _.
+func IsNameByte(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
 }
 

@@ -33,7 +33,7 @@ func TestBashCompletes(t *testing.T) {
 	if named := os.Getenv(bashCompletionVariable); named != "" {
 		base = named
 	}
-	bash := testtool.Need(t, "bash")[0]
+	bash := testtool.Require(t, "bash")[0]
 	if _, err := os.Stat(base); err != nil {
 		if testtool.Required() {
 			t.Fatal("bash-completion is not installed")

@@ -26,7 +26,7 @@ func clientListCommand() *cobra.Command {
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, bad := config.LoadGood(*path)
+		c, bad := config.LoadLenient(*path)
 		if c == nil {
 			return bad
 		}
@@ -88,13 +88,13 @@ func clientRows(c *config.Config) []clientRow {
 	rows := make([]clientRow, 0, len(c.Clients))
 	for i := range c.Clients {
 		client := &c.Clients[i]
-		place, _ := c.PlaceOf(client.ID)
+		place, _ := c.Position(client.ID)
 		row := clientRow{
 			ID: client.ID, Services: []string{}, Expires: end(client.Expires),
 			File: place.File, Line: place.Line, Secrets: []secretRow{}, All: client.Services == nil,
 		}
 		for _, name := range serviceNames(c) {
-			if client.May(name) {
+			if client.MayUse(name) {
 				row.Services = append(row.Services, name)
 			}
 		}

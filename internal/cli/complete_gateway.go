@@ -41,7 +41,7 @@ func askBriefly[T any](cmd *cobra.Command, at place, ask func(context.Context, *
 func completeClients(at place) completion {
 	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 		return completeWords(func() (ids []string) {
-			if c, _ := config.LoadGood(*at.config); c != nil {
+			if c, _ := config.LoadLenient(*at.config); c != nil {
 				for i := range c.Clients {
 					ids = append(ids, c.Clients[i].ID)
 				}
@@ -60,13 +60,13 @@ func completeClients(at place) completion {
 // completeOwnFiles offers the clients that have files of their own.
 func completeOwnFiles(path *string) completion {
 	return completeWords(func() (ids []string) {
-		c, _ := config.LoadGood(*path)
+		c, _ := config.LoadLenient(*path)
 		if c == nil {
 			return nil
 		}
 		for i := range c.Clients {
 			id := c.Clients[i].ID
-			if place, _ := c.PlaceOf(id); filepath.Clean(place.File) != filepath.Clean(*path) {
+			if place, _ := c.Position(id); filepath.Clean(place.File) != filepath.Clean(*path) {
 				ids = append(ids, id)
 			}
 		}
@@ -79,7 +79,7 @@ func completeOwnFiles(path *string) completion {
 func completeServices(at place) completion {
 	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 		return completeWords(func() (names []string) {
-			if c, _ := config.LoadGood(*at.config); c != nil {
+			if c, _ := config.LoadLenient(*at.config); c != nil {
 				for i := range c.Services {
 					names = append(names, c.Services[i].Name)
 				}

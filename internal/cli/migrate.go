@@ -40,7 +40,7 @@ func migrateCommand() *cobra.Command {
 			}
 		}
 		if *dir != "" {
-			if err := migrate.Vacant(*dir); err != nil {
+			if err := migrate.CheckEmpty(*dir); err != nil {
 				return fmt.Errorf("--out-dir: %w", err)
 			}
 		}

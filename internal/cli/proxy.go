@@ -139,9 +139,9 @@ func (s *services) dial(ctx context.Context, address string) (net.Conn, error) {
 }
 
 // find is the door to host:port, where host may be SERVICE or SERVICE.PROFILE.
-func (s *services) find(address string) (*profile.Door, error) {
+func (s *services) find(address string) (*profile.Endpoint, error) {
 	all, bad := s.profiles()
-	var doors []*profile.Door
+	var doors []*profile.Endpoint
 	for _, p := range all {
 		door, err := p.Find(address)
 		switch {

@@ -1,4 +1,4 @@
-// Package connlimit has a listener that takes only so many connections at a time.
+// Package connlimit limits the number of concurrent connections of a listener.
 package connlimit
 
 import (
@@ -7,21 +7,21 @@ import (
 	"sync/atomic"
 )
 
-// Listener closes the connections beyond Most at once, so that whoever holds many of
-// them open takes no more descriptors.
+// Listener closes connections beyond Max as soon as they are accepted, so that a
+// peer that holds many of them open cannot exhaust the file descriptors.
 type Listener struct {
 	net.Listener
-	Most int
+	Max int
 
-	open atomic.Int64
+	active atomic.Int64
 }
 
-// Open is how many connections there are.
-func (l *Listener) Open() int {
+// Active returns the number of open connections. It is 0 for a nil Listener.
+func (l *Listener) Active() int {
 	if l == nil {
 		return 0
 	}
-	return int(l.open.Load())
+	return int(l.active.Load())
 }
 
 // Accept implements net.Listener.
@@ -31,25 +31,26 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l.open.Add(1) <= int64(l.Most) {
-			return &conn{Conn: c, of: l}, nil
+		if l.active.Add(1) <= int64(l.Max) {
+			return &conn{Conn: c, listener: l}, nil
 		}
-		l.open.Add(-1)
+		l.active.Add(-1)
 		_ = c.Close()
 	}
 }
 
+// conn is a connection that is counted until it is closed.
 type conn struct {
 	net.Conn
-	of   *Listener
-	once sync.Once
+	listener *Listener
+	once     sync.Once
 }
 
 // Close implements net.Conn.
 func (c *conn) Close() error {
-	c.once.Do(func() { c.of.open.Add(-1) })
+	c.once.Do(func() { c.listener.active.Add(-1) })
 	return c.Conn.Close()
 }
 
-// NetConn returns the socket.
+// NetConn returns the underlying connection.
 func (c *conn) NetConn() net.Conn { return c.Conn }

@@ -10,12 +10,12 @@ import (
 )
 
 func TestConnectionsBeyondTheLimitAreClosedAndThereIsRoomAgainAfterOneHasEnded(t *testing.T) {
-	const most, patience = 2, 10 * time.Second
+	const limit, timeout = 2, 10 * time.Second
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &connlimit.Listener{Listener: inner, Most: most}
+	l := &connlimit.Listener{Listener: inner, Max: limit}
 	taken := make(chan net.Conn)
 	done := make(chan struct{})
 	go func() {
@@ -36,14 +36,14 @@ func TestConnectionsBeyondTheLimitAreClosedAndThereIsRoomAgainAfterOneHasEnded(t
 		return c
 	}
 	var mine, theirs []net.Conn
-	for range most {
+	for range limit {
 		mine, theirs = append(mine, dial()), append(theirs, <-taken)
 	}
-	if l.Open() != most {
-		t.Errorf("%d are open", l.Open())
+	if l.Active() != limit {
+		t.Errorf("%d are open", l.Active())
 	}
 	refused := dial()
-	_ = refused.SetDeadline(time.Now().Add(patience))
+	_ = refused.SetDeadline(time.Now().Add(timeout))
 	if _, err := refused.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("one beyond the limit: %v", err)
 	}
@@ -51,8 +51,8 @@ func TestConnectionsBeyondTheLimitAreClosedAndThereIsRoomAgainAfterOneHasEnded(t
 		_ = theirs[0].Close()
 	}
 	mine, theirs = append(mine, dial()), append(theirs, <-taken)
-	if l.Open() != most {
-		t.Errorf("%d are open", l.Open())
+	if l.Active() != limit {
+		t.Errorf("%d are open", l.Active())
 	}
 	_ = inner.Close()
 	<-done
@@ -60,7 +60,7 @@ func TestConnectionsBeyondTheLimitAreClosedAndThereIsRoomAgainAfterOneHasEnded(t
 		_ = c.Close()
 	}
 	var none *connlimit.Listener
-	if l.Open() != 0 || none.Open() != 0 {
-		t.Errorf("%d are open in the end", l.Open())
+	if l.Active() != 0 || none.Active() != 0 {
+		t.Errorf("%d are open in the end", l.Active())
 	}
 }

@@ -46,7 +46,7 @@ func Listen(socket string) (*Server, error) {
 	if err != nil {
 		return fail(errors.Join(err, l.Close()))
 	}
-	return &Server{listener: &connlimit.Listener{Listener: l, Most: MaxConnections}, peers: p}, nil
+	return &Server{listener: &connlimit.Listener{Listener: l, Max: MaxConnections}, peers: p}, nil
 }
 
 // CheckFree returns ErrTaken if a process listens at the socket. It changes nothing.

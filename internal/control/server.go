@@ -101,7 +101,7 @@ func (r *requests) close() {
 }
 
 // Connections is how many clients there are, and how many there may be.
-func (s *Server) Connections() (now, most int) { return s.listener.Open(), MaxConnections }
+func (s *Server) Connections() (now, most int) { return s.listener.Active(), MaxConnections }
 
 // Close gives the socket back where Serve was never called.
 func (s *Server) Close() error { return s.listener.Close() }

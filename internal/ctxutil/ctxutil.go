@@ -1,19 +1,20 @@
-// Package ctxutil has work done when a context ends, and knows when that work is over.
+// Package ctxutil runs a function when a context ends, and waits for it.
 package ctxutil
 
 import "context"
 
-// Done calls f in a goroutine of its own once ctx is done, unless release is called before; release waits for an
-// f that has begun: when it returns, f has returned or will not be called.
-func Done(ctx context.Context, f func()) (release func()) {
-	called := make(chan struct{})
+// AfterFunc calls f in its own goroutine when ctx is done, unless release is
+// called first. release waits for a call of f that has begun: when it returns, f
+// has returned or will never be called.
+func AfterFunc(ctx context.Context, f func()) (release func()) {
+	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		defer close(called)
+		defer close(done)
 		f()
 	})
 	return func() {
 		if !stop() {
-			<-called
+			<-done
 		}
 	}
 }

@@ -68,7 +68,7 @@ func Add(path string, who Newcomer) (*Change, error) {
 	if c.ClientsDir == "" {
 		return nil, ErrNoClientsDir
 	}
-	if place, ok := c.PlaceOf(id); ok {
+	if place, ok := c.Position(id); ok {
 		return nil, fmt.Errorf("there is a client %q already, at %s; choose another id, or give it a new secret with knockgw client rotate", id, place)
 	}
 	for _, name := range services {
@@ -122,7 +122,7 @@ func owned(path, id string) (*config.Config, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	place, ok := c.PlaceOf(id)
+	place, ok := c.Position(id)
 	if !ok {
 		return nil, "", &NoClientError{ID: id}
 	}

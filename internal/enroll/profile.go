@@ -41,7 +41,7 @@ func Profile(c *config.Config, id string, secret protocol.Secret, terms Terms) (
 	}
 	for j := range c.Services {
 		svc := &c.Services[j]
-		if !c.Clients[i].May(svc.Name) {
+		if !c.Clients[i].MayUse(svc.Name) {
 			continue
 		}
 		s, err := service(c, svc, terms.Method)

@@ -24,8 +24,8 @@ const servicesKey = "services"
 var ErrServices = errors.New("services")
 
 // Find is the client of that id, and where it stands.
-func Find(c *config.Config, id string) (*config.Client, config.Place, error) {
-	place, ok := c.PlaceOf(id)
+func Find(c *config.Config, id string) (*config.Client, config.Position, error) {
+	place, ok := c.Position(id)
 	i := slices.IndexFunc(c.Clients, func(client config.Client) bool { return client.ID == id })
 	if !ok || i < 0 {
 		return nil, place, &NoClientError{ID: id}

@@ -11,10 +11,10 @@ import (
 	"testing"
 )
 
-// Everything fails the test unless whatever the package in the working directory, whose name is this, exports is
+// RequireExamples fails the test unless whatever the package in the working directory, whose name is this, exports is
 // in an example that runs: it has one of its name, or is named in the body of another. Of methods the name alone is
 // compared.
-func Everything(t *testing.T, this string) {
+func RequireExamples(t *testing.T, this string) {
 	t.Helper()
 	names, err := filepath.Glob("*.go")
 	if err != nil {

@@ -1,5 +1,6 @@
-// Package loglimit thins out lines of a log that others can bring about: whoever has heard a knock can repeat it a
-// thousand times a second, and every copy bears a client's name.
+// Package loglimit limits the rate of log lines that a remote host can cause: a
+// captured knock can be replayed a thousand times a second, and each copy would
+// be logged with the client's name.
 package loglimit
 
 import (
@@ -7,44 +8,47 @@ import (
 	"time"
 )
 
-// PerSecond is how many lines a second Lines let through unless they say otherwise: enough to see what is going on,
-// too few to fill a disk.
+// PerSecond is the default of [Limiter.PerSecond]: enough lines to follow what
+// happens, too few to fill a disk.
 const PerSecond = 5
 
-// Lines is one kind of line. The zero value is ready; its methods are safe for concurrent use.
-type Lines struct {
-	PerSecond int // default PerSecond; not to be changed once Take was called
+// Limiter limits one kind of log line. The zero value is ready to use. Its methods
+// are safe for concurrent use.
+type Limiter struct {
+	PerSecond int // 0 means the constant PerSecond; must not change after the first Allow
 
-	mu     sync.Mutex
-	second time.Time // of the first line let through in it
-	lines  int       // let through since then
-	left   int       // left out since the last one that was let through
+	mu         sync.Mutex
+	start      time.Time // of the current second: when its first line was allowed
+	lines      int       // allowed since then
+	suppressed int       // since the last allowed line
 }
 
-// Take tells whether a line may be written, and how many were left out before it.
-func (s *Lines) Take(now time.Time) (leftOut int, ok bool) {
-	most := s.PerSecond
-	if most <= 0 {
-		most = PerSecond
+// Allow reports whether a line may be logged at now, and how many lines were
+// suppressed since the last one that was.
+func (l *Limiter) Allow(now time.Time) (suppressed int, ok bool) {
+	limit := l.PerSecond
+	if limit <= 0 {
+		limit = PerSecond
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if d := now.Sub(s.second); d >= time.Second || d < 0 {
-		s.second, s.lines = now, 0
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if d := now.Sub(l.start); d >= time.Second || d < 0 {
+		l.start, l.lines = now, 0
 	}
-	if s.lines >= most {
-		s.left++
+	if l.lines >= limit {
+		l.suppressed++
 		return 0, false
 	}
-	s.lines++
-	leftOut, s.left = s.left, 0
-	return leftOut, true
+	l.lines++
+	suppressed, l.suppressed = l.suppressed, 0
+	return suppressed, true
 }
 
-// With returns the attributes of a line, and how many were left out before it, if any were.
-func With(leftOut int, attrs ...any) []any {
-	if leftOut > 0 {
-		attrs = append(attrs, "left_out", leftOut)
+// Attrs appends the number of suppressed lines to the attributes of a line, if
+// there were any.
+func Attrs(suppressed int, attrs ...any) []any {
+	if suppressed > 0 {
+		attrs = append(attrs, "suppressed", suppressed)
 	}
 	return attrs
 }

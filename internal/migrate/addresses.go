@@ -7,15 +7,15 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// places are the addresses of a server.
-type places struct {
+// endpoints are the addresses of a server.
+type endpoints struct {
 	listen   netip.AddrPort
 	port     uint16 // in MACs
 	upstream string
 	upPort   uint16
 }
 
-func (c *conversion) readAddresses() (p places) {
+func (c *conversion) readAddresses() (p endpoints) {
 	const path = "server.tcp_listen"
 	fallback := netip.AddrPortFrom(netip.IPv4Unspecified(), 1) // until the mistake is reported
 	text, given := c.text(path)
@@ -35,7 +35,7 @@ func (c *conversion) readAddresses() (p places) {
 		if asked.Port() != 0 {
 			p.listen = netip.AddrPortFrom(asked.Addr().Unmap(), asked.Port())
 		}
-		if why := unroutable(p.listen.Addr()); why != "" {
+		if why := whyUnroutable(p.listen.Addr()); why != "" {
 			c.FailFile(nil, "--listen: %s %s; choose one that no interface has, as 10.77.0.1", asked.Addr(), why)
 		}
 	} else if err == nil && given {
@@ -57,7 +57,7 @@ func (c *conversion) listenOf(path, text, host string, port uint16) netip.AddrPo
 	if err != nil {
 		why = "is not one address"
 	} else {
-		why = unroutable(addr)
+		why = whyUnroutable(addr)
 	}
 	if why != "" {
 		c.fail(path, "%q %s. A protected address is not on any interface of the host: it is routed to knockgw's device. "+
@@ -69,8 +69,8 @@ func (c *conversion) listenOf(path, text, host string, port uint16) netip.AddrPo
 	return netip.AddrPortFrom(addr, port)
 }
 
-// unroutable says why an address cannot be routed to a device, or "".
-func unroutable(addr netip.Addr) string {
+// whyUnroutable says why an address cannot be routed to a device, or "".
+func whyUnroutable(addr netip.Addr) string {
 	switch {
 	case addr.Zone() != "":
 		return "has a zone, and cannot be routed"
@@ -103,7 +103,7 @@ func (c *conversion) readUpstream(listen netip.Addr) (string, uint16) {
 }
 
 // readKnockPort is the UDP port of knocks: that of udp_listen or udp_knock_port, or the TCP one.
-func (c *conversion) readKnockPort(method string, where places) uint16 {
+func (c *conversion) readKnockPort(method string, where endpoints) uint16 {
 	const listen, knock, old = "knock.udp_listen", "knock.udp_knock_port", "knock.udp_port"
 	named := c.readUDPPort(knock, old)
 	if text, ok := c.text(listen); ok {

@@ -13,14 +13,14 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// gap stands for the secret in a profile's text that is shown. No parser takes it for one.
-const gap = "hex:PUT THE SECRET HERE"
+// secretPlaceholder stands for the secret in a profile's text that is shown. No parser takes it for one.
+const secretPlaceholder = "hex:PUT THE SECRET HERE"
 
 // defaultProfile is the name of the profile where the server's host cannot be one.
 const defaultProfile = "libknock"
 
-// client makes a profile.
-func (c *conversion) client() {
+// convertClient makes a profile.
+func (c *conversion) convertClient() {
 	m := c.readMode()
 	method := ""
 	if m.knocks() {
@@ -36,7 +36,7 @@ func (c *conversion) client() {
 		s.Sequence.Slot = window
 	}
 	host := c.readServer(&s, method)
-	if name := sanitized(host); name != "" && name == host {
+	if name := sanitize(host); name != "" && name == host {
 		p.Name = name
 	}
 	var ok bool
@@ -113,21 +113,21 @@ func (c *conversion) finishClient(p *profile.Profile, cred credential) {
 	}
 	file := p.Name + ".yaml"
 	if c.options.TextOnly {
-		text = []byte(strings.ReplaceAll(string(text), p.Secret.Reveal(), fmt.Sprintf("%q", gap)))
+		text = []byte(strings.ReplaceAll(string(text), p.Secret.Reveal(), fmt.Sprintf("%q", secretPlaceholder)))
 		c.note(cred.path, "secrets are not printed: the profile has a gap instead, which --out-dir fills")
 	} else {
 		c.note(cred.path, "is in the profile now, which is for its owner alone; remove it here when you are done")
 	}
 	c.result.Files = []File{{file, text}}
-	c.result.use = c.forward(p.Name + "/" + p.Services[0].Name)
-	c.remark("server: libknock says that the other side is a libknock server. When it is a knockgw gateway, remove that line: reaching it is %v quicker", settle)
+	c.result.use = c.forwardCommand(p.Name + "/" + p.Services[0].Name)
+	c.noteFile("server: libknock says that the other side is a libknock server. When it is a knockgw gateway, remove that line: reaching it is %v quicker", libknockKnockDelay)
 }
 
-// settle is what a libknock server is given between a knock and the authentication.
-const settle = 50 * time.Millisecond
+// libknockKnockDelay is what a libknock server is given between a knock and the authentication.
+const libknockKnockDelay = 50 * time.Millisecond
 
-// forward is the command that does what the client's own listener did.
-func (c *conversion) forward(target string) string {
+// forwardCommand is the command that does what the client's own listener did.
+func (c *conversion) forwardCommand(target string) string {
 	const path = "client.listen"
 	text, ok := c.text(path)
 	if !ok {

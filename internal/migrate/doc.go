@@ -124,19 +124,19 @@ func (c *conversion) convert() {
 	switch mode {
 	case "server":
 		c.result.Server = true
-		c.server()
+		c.convertServer()
 	case "client":
-		c.client()
+		c.convertClient()
 	case "":
 		c.fail("mode", "is missing; write client or server")
 	default:
 		c.fail("mode", "%q is not known; write client or server", mode)
 	}
-	c.remark("%s", formats)
+	c.noteFile("%s", formats)
 }
 
-// sanitized is text that can be a file's name and a service's: what cannot be in one is left out.
-func sanitized(text string) string {
+// sanitize is text that can be a file's name and a service's: what cannot be in one is left out.
+func sanitize(text string) string {
 	var b strings.Builder
 	for _, r := range text {
 		switch {

@@ -106,8 +106,8 @@ func printable(text string) string {
 	}, text)
 }
 
-// orNil is a part of a document, or nil if there is nothing in it.
-func orNil[T comparable](part T) *T {
+// nonZero is a part of a document, or nil if there is nothing in it.
+func nonZero[T comparable](part T) *T {
 	var empty T
 	if part == empty {
 		return nil

@@ -60,9 +60,9 @@ func (c *conversion) readSecretFile(path, name string) (credential, bool) {
 		return credential{}, false
 	}
 	data, err := privatefile.Read(abs, maxSecret)
-	var open *privatefile.OpenError
+	var open *privatefile.AccessError
 	if errors.As(err, &open) {
-		data, err = readOpen(abs)
+		data, err = readInsecure(abs)
 	}
 	if err != nil {
 		c.fail(path, "%v; migrate where the file is, as somebody who may read it", err)
@@ -92,8 +92,8 @@ func (c *conversion) readSecretFile(path, name string) (credential, bool) {
 	return cred, true
 }
 
-// readOpen reads a file that others may read as well.
-func readOpen(path string) ([]byte, error) {
+// readInsecure reads a file that others may read as well.
+func readInsecure(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -113,8 +113,8 @@ func readOpen(path string) ([]byte, error) {
 type keyFiles struct{ taken map[string]bool }
 
 func (k *keyFiles) name(id string, i int) string {
-	name := sanitized(id)
-	if name != id || reserved(name) {
+	name := sanitize(id)
+	if name != id || isReservedName(name) {
 		name = fmt.Sprintf("client-%d", i+1)
 	}
 	for file := name + ".key"; ; file = fmt.Sprintf("%s-%d.key", name, len(k.taken)+1) {
@@ -125,8 +125,8 @@ func (k *keyFiles) name(id string, i int) string {
 	}
 }
 
-// reserved reports whether Windows gives a name to a device.
-func reserved(name string) bool {
+// isReservedName reports whether Windows gives a name to a device.
+func isReservedName(name string) bool {
 	if runtime.GOOS != "windows" {
 		return false
 	}

@@ -28,8 +28,8 @@ const (
 // stateDir is where used knocks are remembered, so that a restart takes none of them again.
 const stateDir = "/var/lib/knockgw"
 
-// server makes a configuration.
-func (c *conversion) server() {
+// convertServer makes a configuration.
+func (c *conversion) convertServer() {
 	m := c.readMode()
 	method := ""
 	if m.knocks() {
@@ -39,65 +39,65 @@ func (c *conversion) server() {
 	where := c.readAddresses()
 	d := &document{Version: 1, State: stateDoc{stateDir}}
 	d.TUN.Routes = []string{netip.PrefixFrom(where.listen.Addr(), where.listen.Addr().BitLen()).String()}
-	d.Services = []serviceDoc{c.service(m, method, where)}
-	d.Knock = c.knock(m, method, window, where)
-	creds := c.serverClients(d)
-	d.Limits = orNil(limitsDoc{
-		FlowsPerClient: c.most("limits.max_connections_per_client", "limits.flows_per_client", maxShare),
-		FlowsPerSource: c.most("limits.max_connections_per_ip", "limits.flows_per_source", maxShare),
-		Flows:          c.most("limits.max_global_connections", "limits.flows", maxFlows),
+	d.Services = []serviceDoc{c.convertService(m, method, where)}
+	d.Knock = c.convertKnock(m, method, window, where)
+	creds := c.convertClients(d)
+	d.Limits = nonZero(limitsDoc{
+		FlowsPerClient: c.bounded("limits.max_connections_per_client", "limits.flows_per_client", maxShare),
+		FlowsPerSource: c.bounded("limits.max_connections_per_ip", "limits.flows_per_source", maxShare),
+		Flows:          c.bounded("limits.max_global_connections", "limits.flows", maxFlows),
 	})
 	if ban := c.seconds("limits.auth_fail_ban_seconds", "ban.for", maxBan); ban > 0 {
-		d.Ban = &banDoc{spell(ban)}
+		d.Ban = &banDoc{formatDuration(ban)}
 		c.note("limits.auth_fail_ban_seconds", "became ban.for; ban.after and ban.within say how many failures in which time, and a ban keeps no valid knock out")
 	}
-	d.Metrics = c.metrics(where.listen.Addr())
+	d.Metrics = c.convertMetrics(where.listen.Addr())
 	c.readEncryption()
 	if c.Failures() == 0 {
 		c.finishServer(d, creds)
 	}
 }
 
-// service is the one service of a server.
-func (c *conversion) service(m mode, method string, where places) serviceDoc {
+// convertService is the one service of a server.
+func (c *conversion) convertService(m mode, method string, where endpoints) serviceDoc {
 	s := serviceDoc{
 		Name: c.serviceName(where.upPort), Listen: where.listen.String(), Upstream: where.upstream,
 		Mode: m.name, Visible: m.visible,
-		Idle:        time2text(c.seconds("timeouts.idle_seconds", "services[].idle", maxIdle)),
-		DialTimeout: time2text(c.seconds("timeouts.upstream_connect_seconds", "services[].dial_timeout", maxDial)),
+		Idle:        optionalDuration(c.seconds("timeouts.idle_seconds", "services[].idle", maxIdle)),
+		DialTimeout: optionalDuration(c.seconds("timeouts.upstream_connect_seconds", "services[].dial_timeout", maxDial)),
 	}
 	if where.port != where.listen.Port() {
 		s.Port = where.port
 	}
 	if m.knocks() {
 		s.Knock = []string{protocol.MethodFamily(method)}
-		s.Grant = c.grant(m)
+		s.Grant = c.convertGrant(m)
 		if m.authenticates() && !isSYN(method) {
 			s.Session = "optional"
-			c.remark("session: optional takes knocks without a session id, which some libknock clients send. " +
+			c.noteFile("session: optional takes knocks without a session id, which some libknock clients send. " +
 				"Write session: required when every client sends one, as knockgw's do: then a knock is good for its own connection only")
 		}
 	}
 	if m.authenticates() {
-		s.Auth = c.authOf()
+		s.Auth = c.convertAuth()
 	} else if path := "timeouts.auth_seconds"; c.has(path) {
 		c.note(path, "the mode does not authenticate")
 	}
 	return s
 }
 
-func time2text(d time.Duration) string {
+func optionalDuration(d time.Duration) string {
 	if d == 0 {
 		return ""
 	}
-	return spell(d)
+	return formatDuration(d)
 }
 
-func (c *conversion) grant(m mode) *grantDoc {
+func (c *conversion) convertGrant(m mode) *grantDoc {
 	const uses, first = "access.max_connections_per_knock", "access.remove_after_first_connect"
 	g := grantDoc{
-		TTL:  time2text(c.seconds("firewall.allow_seconds", "grant.ttl", maxGrantTTL)),
-		Uses: c.most(uses, "grant.uses", maxUses),
+		TTL:  optionalDuration(c.seconds("firewall.allow_seconds", "grant.ttl", maxGrantTTL)),
+		Uses: c.bounded(uses, "grant.uses", maxUses),
 	}
 	if c.has(first) {
 		once := c.flag(first, true)
@@ -111,13 +111,13 @@ func (c *conversion) grant(m mode) *grantDoc {
 	if path := "firewall.remove_after_auth"; m.authenticates() && c.has(path) && !c.flag(path, true) && g.Uses <= 1 {
 		c.note(path, "left the opening to its time. A grant is for a number of connections: write grant.uses for more than one")
 	}
-	return orNil(g)
+	return nonZero(g)
 }
 
-func (c *conversion) authOf() *authDoc {
+func (c *conversion) convertAuth() *authDoc {
 	a := c.readAuth()
 	d := authDoc{Hint: a.hint, Buckets: a.buckets,
-		Deadline: time2text(c.seconds("timeouts.auth_seconds", "auth.deadline", maxDeadline))}
+		Deadline: optionalDuration(c.seconds("timeouts.auth_seconds", "auth.deadline", maxDeadline))}
 	if a.protocol != "" {
 		d.Protocols = []string{a.protocol}
 	}
@@ -130,7 +130,7 @@ func (c *conversion) authOf() *authDoc {
 // serviceName is what is asked for, or what the upstream's port is known for.
 func (c *conversion) serviceName(upstream uint16) string {
 	if name := c.options.Service; name != "" {
-		if sanitized(name) != name {
+		if sanitize(name) != name {
 			c.FailFile(nil, "--service: %q is not a name; use 1 to %d letters, digits, -, _ and .", name, maxName)
 		}
 		return name
@@ -145,11 +145,11 @@ func (c *conversion) serviceName(upstream uint16) string {
 // defaultService is the name of a service of which nothing is known.
 const defaultService = "service"
 
-// knock is the section of the same name, nil where everything is as it is without.
-func (c *conversion) knock(m mode, method string, window time.Duration, where places) *knockDoc {
+// convertKnock is the section of the same name, nil where everything is as it is without.
+func (c *conversion) convertKnock(m mode, method string, window time.Duration, where endpoints) *knockDoc {
 	d := knockDoc{}
 	if window != defaultWindow {
-		d.Window = spell(window)
+		d.Window = formatDuration(window)
 	}
 	if m.knocks() && !isSYN(method) {
 		if port := c.readKnockPort(method, where); port != where.listen.Port() {
@@ -157,13 +157,13 @@ func (c *conversion) knock(m mode, method string, window time.Duration, where pl
 		}
 	}
 	if method == protocol.MethodTCPSYNSeq && window != defaultWindow {
-		d.Sequence = &sequenceDoc{spell(window)}
+		d.Sequence = &sequenceDoc{formatDuration(window)}
 	}
-	return orNil(d)
+	return nonZero(d)
 }
 
-// serverClients reads the clients into the document, and returns their secrets.
-func (c *conversion) serverClients(d *document) []credential {
+// convertClients reads the clients into the document, and returns their secrets.
+func (c *conversion) convertClients(d *document) []credential {
 	var creds []credential
 	lines := map[string]int{}
 	for i := range c.counts["auth.clients"] {
@@ -181,16 +181,16 @@ func (c *conversion) serverClients(d *document) []credential {
 			continue
 		}
 		creds = append(creds, cred)
-		d.Clients = append(d.Clients, clientDoc{ID: id, MaxFlows: c.most(path+".max_connections", "clients[].max_flows", maxShare)})
+		d.Clients = append(d.Clients, clientDoc{ID: id, MaxFlows: c.bounded(path+".max_connections", "clients[].max_flows", maxShare)})
 	}
 	if len(d.Clients) == 0 && c.Failures() == 0 {
-		c.remark("there are no clients: nobody will get in until there are")
+		c.noteFile("there are no clients: nobody will get in until there are")
 	}
 	return creds
 }
 
-// metrics is where Prometheus finds the metrics; nil for nowhere.
-func (c *conversion) metrics(listen netip.Addr) *metricsDoc {
+// convertMetrics is where Prometheus finds the metrics; nil for nowhere.
+func (c *conversion) convertMetrics(listen netip.Addr) *metricsDoc {
 	const enabled, at, path = "metrics.enabled", "metrics.listen", "metrics.path"
 	if !c.flag(enabled, false) {
 		return nil
@@ -237,7 +237,7 @@ func (c *conversion) finishServer(d *document, creds []credential) {
 		return
 	}
 	for _, w := range conf.Warnings {
-		c.remark("knockgw check will say: %s", w)
+		c.noteFile("knockgw check will say: %s", w)
 	}
 	names := keyFiles{taken: map[string]bool{ConfigName: true}}
 	var keys []File
@@ -261,5 +261,5 @@ func (c *conversion) finishServer(d *document, creds []credential) {
 		return
 	}
 	c.result.Files = append([]File{{ConfigName, text}}, keys...)
-	c.remark("%s has to be routed to this host, which routes it on to knockgw's device; see docs/migrating.md", d.TUN.Routes[0])
+	c.noteFile("%s has to be routed to this host, which routes it on to knockgw's device; see docs/migrating.md", d.TUN.Routes[0])
 }

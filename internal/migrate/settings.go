@@ -75,7 +75,7 @@ func (c *conversion) readMode() mode {
 func (c *conversion) readMethod() string {
 	text, given := c.text("knock.method")
 	if !given {
-		c.remark("knock.method is absent, and stands for %s on servers and on clients with Linux; on other clients it is %s",
+		c.noteFile("knock.method is absent, and stands for %s on servers and on clients with Linux; on other clients it is %s",
 			protocol.MethodTCPSYN, protocol.MethodUDP)
 		return protocol.MethodTCPSYN
 	}
@@ -122,7 +122,7 @@ func (c *conversion) readWindow(m mode, method string) time.Duration {
 	if !c.has(path) {
 		path = "auth.time_window_seconds"
 	}
-	c.note(path, "knockgw has one window for knocks and authentication: the longer of the two, %s", spell(window))
+	c.note(path, "knockgw has one window for knocks and authentication: the longer of the two, %s", formatDuration(window))
 	return window
 }
 
@@ -165,7 +165,7 @@ func (c *conversion) readAuth() (a authentication) {
 			a.hint = text
 		}
 	}
-	n := c.take("auth.buckets")
+	n := c.use("auth.buckets")
 	if n == nil {
 		return a
 	}

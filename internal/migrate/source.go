@@ -79,9 +79,9 @@ func (s *source) readKey(l *leaf) {
 		s.leaves[l.path] = l
 		s.order = append(s.order, l)
 	case known: // without a value there is nothing to make of it
-	case s.under(l.pattern + "[]."):
+	case s.hasPrefix(l.pattern + "[]."):
 		s.readList(l, v)
-	case s.under(l.pattern + "."):
+	case s.hasPrefix(l.pattern + "."):
 		if !isNull(v) {
 			s.readMapping(l.value, l.path, l.pattern)
 		}
@@ -103,8 +103,8 @@ func (s *source) readList(l *leaf, v *yaml.Node) {
 	}
 }
 
-// under reports whether there are keys that begin so.
-func (s *source) under(prefix string) bool {
+// hasPrefix reports whether there are keys that begin so.
+func (s *source) hasPrefix(prefix string) bool {
 	for key := range s.keys {
 		if strings.HasPrefix(key, prefix) {
 			return true
@@ -148,8 +148,8 @@ func oneLine(text string) string { return strings.NewReplacer("\n", " ", "\r", "
 // has reports whether a key has a value.
 func (s *source) has(path string) bool { return s.leaves[path] != nil }
 
-// take is the value of a key, which so is used, or nil.
-func (s *source) take(path string) *yaml.Node {
+// use is the value of a key, which so is used, or nil.
+func (s *source) use(path string) *yaml.Node {
 	l := s.leaves[path]
 	if l == nil {
 		return nil
@@ -172,12 +172,12 @@ func (s *source) fail(path, format string, args ...any) {
 }
 
 // note says something of a key that is there.
-func (s *source) note(path, format string, args ...any) { s.say(path, false, format, args...) }
+func (s *source) note(path, format string, args ...any) { s.addNote(path, false, format, args...) }
 
 // warn is note for what was safe, or worked, and is so no longer.
-func (s *source) warn(path, format string, args ...any) { s.say(path, true, format, args...) }
+func (s *source) warn(path, format string, args ...any) { s.addNote(path, true, format, args...) }
 
-func (s *source) say(path string, warning bool, format string, args ...any) {
+func (s *source) addNote(path string, warning bool, format string, args ...any) {
 	n := Note{File: s.File(), Key: path, Text: oneLine(fmt.Sprintf(format, args...)), Warning: warning}
 	if l := s.leaves[path]; l != nil {
 		n.Line = l.key.Line
@@ -186,8 +186,8 @@ func (s *source) say(path string, warning bool, format string, args ...any) {
 	s.notes = append(s.notes, n)
 }
 
-// remark says something of the file as a whole.
-func (s *source) remark(format string, args ...any) {
+// noteFile says something of the file as a whole.
+func (s *source) noteFile(format string, args ...any) {
 	s.notes = append(s.notes, Note{File: s.File(), Text: oneLine(fmt.Sprintf(format, args...))})
 }
 
@@ -204,7 +204,7 @@ func (s *source) allNotes() []Note {
 
 // text reads a key of text; a number is text too.
 func (s *source) text(path string) (string, bool) {
-	n := s.take(path)
+	n := s.use(path)
 	switch {
 	case n == nil:
 		return "", false
@@ -219,7 +219,7 @@ func (s *source) text(path string) (string, bool) {
 
 // flag reads true or false; otherwise is what an absent key stands for.
 func (s *source) flag(path string, otherwise bool) bool {
-	n := s.take(path)
+	n := s.use(path)
 	if n == nil {
 		return otherwise
 	}
@@ -233,7 +233,7 @@ func (s *source) flag(path string, otherwise bool) bool {
 
 // number reads a whole number. 0 is as if the key were not there, and is said to be.
 func (s *source) number(path string) (int, bool) {
-	n := s.take(path)
+	n := s.use(path)
 	if n == nil {
 		return 0, false
 	}
@@ -253,8 +253,8 @@ func (s *source) number(path string) (int, bool) {
 	return 0, false
 }
 
-// most is number within a bound, to which it is brought with a note.
-func (s *source) most(path, ours string, bound int) int {
+// bounded is number within a bound, to which it is brought with a note.
+func (s *source) bounded(path, ours string, bound int) int {
 	v, ok := s.number(path)
 	if ok && v > bound {
 		s.note(path, "%d became %d, the most that %s may be", v, bound, ours)
@@ -267,7 +267,7 @@ func (s *source) most(path, ours string, bound int) int {
 func (s *source) seconds(path, ours string, bound time.Duration) time.Duration {
 	v, ok := s.number(path)
 	if ok && v > int(bound/time.Second) {
-		s.note(path, "%d s became %v, the most that %s may be", v, spell(bound), ours)
+		s.note(path, "%d s became %v, the most that %s may be", v, formatDuration(bound), ours)
 		return bound
 	}
 	return time.Duration(v) * time.Second
@@ -284,8 +284,8 @@ func (s *source) port(path string) (uint16, bool) {
 	return uint16(v), ok
 }
 
-// spell is a time as people write it: 5m, not 5m0s.
-func spell(d time.Duration) string {
+// formatDuration is a time as people write it: 5m, not 5m0s.
+func formatDuration(d time.Duration) string {
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {
 		text = strings.TrimSuffix(text, "0s")

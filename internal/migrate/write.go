@@ -19,7 +19,7 @@ func (r *Result) Write(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := Vacant(dir); err != nil {
+	if err := CheckEmpty(dir); err != nil {
 		return err
 	}
 	parent := filepath.Dir(dir)
@@ -27,7 +27,7 @@ func (r *Result) Write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("make a directory in %s: %w", parent, err)
 	}
-	if err := r.fill(staging); err != nil {
+	if err := r.writeFiles(staging); err != nil {
 		return errors.Join(err, os.RemoveAll(staging))
 	}
 	// Only on Unix would an empty directory give way by itself.
@@ -40,8 +40,8 @@ func (r *Result) Write(dir string) error {
 	return nil
 }
 
-// Vacant is nil if dir can be written to without touching what is there: it does not exist, or is empty.
-func Vacant(dir string) error {
+// CheckEmpty is nil if dir can be written to without touching what is there: it does not exist, or is empty.
+func CheckEmpty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -54,8 +54,8 @@ func Vacant(dir string) error {
 	return nil
 }
 
-// fill writes the files and reads them as those will who use them.
-func (r *Result) fill(dir string) error {
+// writeFiles writes the files and reads them as those will who use them.
+func (r *Result) writeFiles(dir string) error {
 	for _, f := range r.Files {
 		if err := privatefile.Write(filepath.Join(dir, f.Name), f.Data, false); err != nil {
 			return fmt.Errorf("write %s: %w", f.Name, err)

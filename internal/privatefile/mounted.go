@@ -19,26 +19,26 @@ const groupRead fs.FileMode = 0o040
 // credentials into (LoadCredential=).
 const credentialsVariable = "CREDENTIALS_DIRECTORY"
 
-// An OpenError says that others can read a file.
-type OpenError struct {
+// An AccessError says that others can read a file.
+type AccessError struct {
 	Path string
 	Mode fs.FileMode
 
-	readOnly bool // its mode cannot be changed where it is
-	foreign  bool // it belongs to another account than this process's
+	readOnly   bool // its mode cannot be changed where it is
+	otherOwner bool // it belongs to another account than this process's
 }
 
 // Error says what to do.
-func (e *OpenError) Error() string { return e.Path + " " + e.Remedy() }
+func (e *AccessError) Error() string { return e.Path + " " + e.Remedy() }
 
 // Remedy is the error without the name of the file.
-func (e *OpenError) Remedy() string {
+func (e *AccessError) Remedy() string {
 	open := fmt.Sprintf("is open to others than its owner (mode %04o)", e.Mode)
 	switch {
 	case e.readOnly:
 		return open + " and mounted read-only; mount it with mode 0400 (Kubernetes: defaultMode: 0400 on the volume, " +
 			"or 0440 with an fsGroup; systemd: LoadCredential=)"
-	case e.foreign:
+	case e.otherOwner:
 		return open + " and belongs to another account; give it to the account that reads it, with chown, and chmod 600 it"
 	default:
 		return open + "; chmod 600 it"
@@ -64,13 +64,13 @@ func checkAccess(f *os.File, info fs.FileInfo) error {
 	if mode&Others == 0 || runtime.GOOS == "windows" {
 		return nil
 	}
-	readOnly := onReadOnlyMount(f)
+	readOnly := isReadOnlyMount(f)
 	if mode&Others == groupRead && ownedByRoot(info) {
 		if isCredential(f.Name()) || readOnly && inGroupOf(info) {
 			return nil
 		}
 	}
-	return &OpenError{Path: f.Name(), Mode: mode, readOnly: readOnly, foreign: !ownedBySelf(info)}
+	return &AccessError{Path: f.Name(), Mode: mode, readOnly: readOnly, otherOwner: !ownedBySelf(info)}
 }
 
 // isCredential reports whether path is inside the directory of systemd's

@@ -67,7 +67,7 @@ func TestReadRefusesAnOpenFileOnAReadOnlyMountWithAPossibleRemedy(t *testing.T) 
 		t.Run(name, func(t *testing.T) {
 			onReadOnlyTmpfs(t, c.mode, c.gid, func(path string) {
 				_, err := Read(path, 4)
-				var open *OpenError
+				var open *AccessError
 				if !errors.As(err, &open) || !strings.Contains(err.Error(), "defaultMode: 0400") || strings.Contains(err.Error(), "chmod") {
 					t.Errorf("the error is %v", err)
 				}

@@ -9,10 +9,10 @@ import (
 
 // There is nothing to do where files have no owner of this sort.
 
-const atOnce = 0
+const nonblock = 0
 
-func adopt(*os.File, string) error { return nil }
-func adoptDirectory(string) error  { return nil }
+func chownToParent(*os.File, string) error { return nil }
+func chownDirToParent(string) error        { return nil }
 
 // Permissions are not looked at there either.
 func ownedByRoot(fs.FileInfo) bool { return false }

@@ -13,11 +13,11 @@ import (
 	"syscall"
 )
 
-// atOnce has opening a pipe not wait for who writes to it.
-const atOnce = syscall.O_NONBLOCK
+// nonblock has opening a pipe not wait for who writes to it.
+const nonblock = syscall.O_NONBLOCK
 
-// adopt gives a file that root writes into somebody else's directory to that one, who is to read it.
-func adopt(f *os.File, dir string) error {
+// chownToParent gives a file that root writes into somebody else's directory to that one, who is to read it.
+func chownToParent(f *os.File, dir string) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
@@ -31,10 +31,10 @@ func adopt(f *os.File, dir string) error {
 	return nil
 }
 
-// adoptDirectory gives a directory that was just made to the owner of the one that it
+// chownDirToParent gives a directory that was just made to the owner of the one that it
 // is in. That one may put something else in its place meanwhile, and would be given
 // it: so a link is not followed, and what is not root's, or not empty, is refused.
-func adoptDirectory(path string) error {
+func chownDirToParent(path string) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
@@ -55,7 +55,7 @@ func adoptNew(d *os.File, dir string) error {
 	if s, ok := info.Sys().(*syscall.Stat_t); !ok || s.Uid != 0 || !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%s was replaced while it was made: look who writes in %s", d.Name(), dir)
 	}
-	return adopt(d, dir)
+	return chownToParent(d, dir)
 }
 
 // ownedByRoot reports whether a file is root's, whom every process trusts.

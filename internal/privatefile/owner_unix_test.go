@@ -80,7 +80,7 @@ func TestWhatTookThePlaceOfANewDirectoryIsNotGivenAway(t *testing.T) {
 		if err := replace(path); err != nil {
 			t.Fatal(err)
 		}
-		if err := adoptDirectory(path); err == nil {
+		if err := chownDirToParent(path); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 		for _, p := range []string{roots, path} {

@@ -16,8 +16,8 @@ import (
 const (
 	// Others are the permissions of anybody but a file's owner.
 	Others fs.FileMode = 0o077
-	// owner is the mode of a file that is written.
-	owner fs.FileMode = 0o600
+	// filePerm is the mode of a file that is written.
+	filePerm fs.FileMode = 0o600
 )
 
 // Read returns what is in a regular file of at most limit bytes that its owner
@@ -25,7 +25,7 @@ const (
 // Windows permissions are not looked at. An error of the system is as it is; the
 // others name the file and the remedy.
 func Read(path string, limit int64) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|atOnce, 0) // the user names it
+	f, err := os.OpenFile(path, os.O_RDONLY|nonblock, 0) // the user names it
 	if err != nil {
 		return nil, err
 	}
@@ -57,17 +57,17 @@ func Read(path string, limit int64) ([]byte, error) {
 // no link of another account's on the way there (trustedDirectory).
 func Write(path string, data []byte, replace bool) error {
 	dir, name := filepath.Split(path)
-	return inDirectory(dir, func(dir string) error { return write(dir, name, data, replace) })
+	return withDirectory(dir, func(dir string) error { return write(dir, name, data, replace) })
 }
 
 // Remove deletes a file; root follows no link of another account's to it.
 func Remove(path string) error {
 	dir, name := filepath.Split(path)
-	return inDirectory(dir, func(dir string) error { return os.Remove(filepath.Join(dir, name)) })
+	return withDirectory(dir, func(dir string) error { return os.Remove(filepath.Join(dir, name)) })
 }
 
-// inDirectory calls do with a name of a directory that stays the directory's.
-func inDirectory(dir string, do func(dir string) error) error {
+// withDirectory calls do with a name of a directory that stays the directory's.
+func withDirectory(dir string, do func(dir string) error) error {
 	if dir == "" {
 		dir = "."
 	}
@@ -77,13 +77,13 @@ func inDirectory(dir string, do func(dir string) error) error {
 	}
 	err = do(name)
 	if name != dir {
-		spellAs(err, name, dir)
+		renameInError(err, name, dir)
 	}
 	return errors.Join(err, release())
 }
 
-// spellAs puts the name that the caller knows into an error of the system's.
-func spellAs(err error, name, dir string) {
+// renameInError puts the name that the caller knows into an error of the system's.
+func renameInError(err error, name, dir string) {
 	spell := func(path *string) {
 		if rest, ok := strings.CutPrefix(*path, name); ok {
 			*path = filepath.Join(dir, rest)
@@ -109,13 +109,13 @@ func write(dir, name string, data []byte, replace bool) error {
 	}
 	_, err = f.Write(data)
 	if err == nil {
-		err = f.Chmod(owner)
+		err = f.Chmod(filePerm)
 		if runtime.GOOS == "windows" {
 			err = nil // it has no such modes
 		}
 	}
 	if err == nil {
-		err = adopt(f, dir)
+		err = chownToParent(f, dir)
 	}
 	if err == nil {
 		err = f.Sync()
@@ -130,23 +130,23 @@ func write(dir, name string, data []byte, replace bool) error {
 	return syncDir(dir)
 }
 
-// directory is the mode of a directory that only its owner may use.
-const directory fs.FileMode = 0o700
+// dirPerm is the mode of a directory that only its owner may use.
+const dirPerm fs.FileMode = 0o700
 
 // MakeDirectory makes a directory that its owner alone can use, who is that of a file that is written
 // where it is; its parent is there. One that is there already stays as it is.
 func MakeDirectory(path string) error {
 	parent, name := filepath.Split(filepath.Clean(path))
-	return inDirectory(parent, func(parent string) error {
+	return withDirectory(parent, func(parent string) error {
 		path := filepath.Join(parent, name)
-		err := os.Mkdir(path, directory)
+		err := os.Mkdir(path, dirPerm)
 		if errors.Is(err, fs.ErrExist) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		return adoptDirectory(path)
+		return chownDirToParent(path)
 	})
 }
 

@@ -57,7 +57,7 @@ func TestAFileThatOthersCanReadIsRefusedWithTheRemedy(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := Read(path, 1)
-		if open := (*OpenError)(nil); !errors.As(err, &open) || !strings.Contains(err.Error(), "chmod 600") {
+		if open := (*AccessError)(nil); !errors.As(err, &open) || !strings.Contains(err.Error(), "chmod 600") {
 			t.Errorf("mode %v: the error is %v", mode, err)
 		}
 	}

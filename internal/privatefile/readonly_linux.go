@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// onReadOnlyMount reports whether f is on a mount that nothing can be written
+// isReadOnlyMount reports whether f is on a mount that nothing can be written
 // to, where chmod fails too.
-func onReadOnlyMount(f *os.File) bool {
+func isReadOnlyMount(f *os.File) bool {
 	var s unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &s); err != nil {
 		return false

@@ -4,5 +4,5 @@ package privatefile
 
 import "os"
 
-// onReadOnlyMount is not looked at where no service manager mounts secrets.
-func onReadOnlyMount(*os.File) bool { return false }
+// isReadOnlyMount is not looked at where no service manager mounts secrets.
+func isReadOnlyMount(*os.File) bool { return false }

@@ -55,7 +55,7 @@ type FileStore struct {
 	dir   string
 	opts  Options
 	lock  *os.File
-	lines loglimit.Lines // about segments that cannot be begun, or made larger
+	lines loglimit.Limiter // about segments that cannot be begun, or made larger
 
 	usage atomic.Pointer[[]Usage] // as they were last told
 

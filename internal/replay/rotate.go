@@ -56,8 +56,8 @@ func (s *FileStore) rotate(t instant, adding int64) error {
 // failed logs a failure, once in a while, and has what is not urgent wait for its next attempt.
 func (s *FileStore) failed(t instant, what string, err error) {
 	s.retry = t.mono + int64(rotateRetry)
-	if leftOut, ok := s.lines.Take(s.opts.Now()); ok {
-		s.opts.Logger.Error(what, loglimit.With(leftOut, "dir", s.dir, "error", err)...)
+	if leftOut, ok := s.lines.Allow(s.opts.Now()); ok {
+		s.opts.Logger.Error(what, loglimit.Attrs(leftOut, "dir", s.dir, "error", err)...)
 	}
 }
 

@@ -1,6 +1,6 @@
-// Package secretfile reads a file that has one secret in it. Every part of
-// knockgw that is given such a file reads it here, so that the same file is the
-// same secret on both sides.
+// Package secretfile reads a file that contains one secret. Every part of knockgw
+// that takes such a file reads it with this package, so that the same file means
+// the same secret to the gateway and to the client.
 package secretfile
 
 import (
@@ -13,12 +13,12 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// MaxSize is the largest file that is read, in bytes: far above any secret, and
-// below what would cost memory.
+// MaxSize is the largest file that Read accepts, in bytes: far more than any
+// secret, and little memory.
 const MaxSize = 64 << 10
 
-// Read reads the secret in the file at path, which others cannot read
-// (privatefile.Read). Its errors name the file and the remedy.
+// Read reads the secret in the file at path, which only its owner may be able to
+// read (privatefile.Read). Its errors name the file and the remedy.
 func Read(path string) (protocol.Secret, error) {
 	data, err := privatefile.Read(path, MaxSize)
 	if system := (*fs.PathError)(nil); errors.As(err, &system) && system.Op == "open" {
@@ -34,9 +34,10 @@ func Read(path string) (protocol.Secret, error) {
 	return secret, nil
 }
 
-// Parse is the secret that a file with this content means: one line, spelt as
-// the key secret of a configuration, whose end (LF or CRLF) is not part of it.
-// What could mean two different secrets is refused (protocol.ParseSecret).
+// Parse returns the secret in a file with this content: one line, in the syntax
+// of the configuration key secret. The line ending (LF or CRLF) is not part of
+// it. Content that could mean two different secrets is an error
+// (protocol.ParseSecret).
 func Parse(data []byte) (protocol.Secret, error) {
 	text, ended := strings.CutSuffix(string(data), "\n")
 	if ended {

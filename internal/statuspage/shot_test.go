@@ -61,7 +61,7 @@ func busy() *Page {
 const browserTime = time.Minute
 
 func TestABrowserShowsThePage(t *testing.T) {
-	chromium := testtool.Need(t, "chromium")[0]
+	chromium := testtool.Require(t, "chromium")[0]
 	server := httptest.NewServer(busy())
 	defer server.Close()
 	file := os.Getenv(screenshotVariable)

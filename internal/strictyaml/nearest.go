@@ -13,15 +13,15 @@ func Nearest(word string, known []string) string {
 	}
 	best, distance := "", max(slips, len(word)/share)+1
 	for _, k := range known {
-		if d := edits(word, k); d < distance && d < len(k) {
+		if d := editDistance(word, k); d < distance && d < len(k) {
 			best, distance = k, d
 		}
 	}
 	return best
 }
 
-// edits is the Levenshtein distance in bytes, with - and _ alike.
-func edits(a, b string) int {
+// editDistance is the Levenshtein distance in bytes, with - and _ alike.
+func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

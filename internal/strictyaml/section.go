@@ -74,8 +74,8 @@ func (s *Section) Key(name string) string {
 // Has reports whether the key is given, correct or not.
 func (s *Section) Has(name string) bool { return s.values[name] != nil }
 
-// Lacks reports whether the key was left out, as against not read.
-func (s *Section) Lacks(name string) bool { return s.values[name] == nil && !s.Broken }
+// Missing reports whether the key was left out, as against not read.
+func (s *Section) Missing(name string) bool { return s.values[name] == nil && !s.Broken }
 
 // Value is the value of a key, nil when it is absent.
 func (s *Section) Value(name string) *yaml.Node { return s.values[name] }

@@ -30,7 +30,7 @@ func TestWhatIsAbsentIsLeftAlone(t *testing.T) {
 	if text != "as it was" || number != 7 || !slices.Equal(numbers, []int{7}) || d != time.Minute || !yes || s.Err() != nil {
 		t.Errorf("%q, %d, %v, %v, %v, %v", text, number, numbers, d, yes, s.Err())
 	}
-	if s.Has("key") || !s.Lacks("key") || s.Value("key") != nil {
+	if s.Has("key") || !s.Missing("key") || s.Value("key") != nil {
 		t.Error("a key that is not there is there")
 	}
 }

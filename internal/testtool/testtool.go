@@ -1,4 +1,4 @@
-// Package testtool finds the programs that tests run besides ourselves.
+// Package testtool finds the external programs that tests run.
 package testtool
 
 import (
@@ -8,19 +8,23 @@ import (
 )
 
 const (
-	// RequireVariable set to 1 turns every skip for want of a tool or of a privilege into a failure.
+	// RequireVariable names the environment variable that, set to 1, turns each skip
+	// for lack of a tool or of a privilege into a failure.
 	RequireVariable = "KNOCKGW_REQUIRE_TOOLS"
-	// ciVariable is set by continuous integration everywhere. What make test installs is there, or has failed
-	// to be installed.
+
+	// ciVariable is set by every continuous integration service. There, the tools
+	// that make test installs are present, or their installation has failed.
 	ciVariable = "CI"
 )
 
-// Required tells whether a test fails for want of a tool, rather than skips.
+// Required reports whether a test that lacks a tool fails instead of being
+// skipped.
 func Required() bool { return os.Getenv(RequireVariable) == "1" || os.Getenv(ciVariable) != "" }
 
-// Need returns the paths of programs in PATH. Where one is missing it skips the test, or fails it if tools
-// are required, and says which. The Makefile installs them: name them in its TOOLS.
-func Need(tb testing.TB, names ...string) []string {
+// Require returns the paths of programs in PATH. If one is missing, it skips the
+// test, or fails it if tools are required. The Makefile installs the programs:
+// list them in its variable TOOLS.
+func Require(tb testing.TB, names ...string) []string {
 	tb.Helper()
 	paths := make([]string, len(names))
 	for i, name := range names {

@@ -158,7 +158,7 @@ func TestPackageLifecycle(t *testing.T) {
 		{"tarball", "*.tar.gz", lifeOfATarball, "tar"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			testtool.Need(t, c.tool, "ip", "chroot", "mount")
+			testtool.Require(t, c.tool, "ip", "chroot", "mount")
 			live(t, c.script, one(t, packages.get(t), c.pattern))
 		})
 	}

@@ -20,7 +20,7 @@ func Define(service string) Flags {
 }
 
 // Find is the door to the service.
-func (f Flags) Find() (*profile.Door, error) {
+func (f Flags) Find() (*profile.Endpoint, error) {
 	if *f.file != "" {
 		p, err := profile.Load(*f.file)
 		if err != nil {

@@ -44,5 +44,5 @@ func Require(tb testing.TB) {
 // RequireTools skips or fails the test where one of the programs is not installed.
 func RequireTools(tb testing.TB, names ...string) {
 	tb.Helper()
-	testtool.Need(tb, names...)
+	testtool.Require(tb, names...)
 }
