@@ -2,21 +2,31 @@ package packet
 
 import "net/netip"
 
-// Addr is an IP address in one form for both families: 16 bytes, an IPv4
+// Addr is an IP address in one form for both families: 16 bytes, with an IPv4
 // address as ::ffff:a.b.c.d. It has no pointers and no padding, so that a map
-// keyed by it is cheap to look up and invisible to the garbage collector.
+// keyed by it is fast to search and not scanned by the garbage collector.
 type Addr [16]byte
 
-// AddrFrom converts a (without its zone).
+// AddrFrom converts a, without its zone.
 func AddrFrom(a netip.Addr) Addr { return a.As16() }
 
-// Netip returns the address in the standard library's form, an IPv4 address unmapped.
+// Netip returns the address as a netip.Addr. IPv4 addresses are unmapped.
 func (a Addr) Netip() netip.Addr { return netip.AddrFrom16(a).Unmap() }
 
-// Is4 tells whether a is an IPv4 address.
+// Is4 reports whether a is an IPv4 address.
 func (a Addr) Is4() bool { return [12]byte(a[:12]) == v4Prefix }
 
-// v4Prefix is what an IPv4 address looks like in its first 12 bytes (RFC 4291, 2.5.5.2).
+// Subnet returns the address that stands for the network of one subscriber: the
+// /64 of an IPv6 address, within which a single host can choose its addresses,
+// and an IPv4 address itself.
+func (a Addr) Subnet() Addr {
+	if !a.Is4() {
+		clear(a[8:])
+	}
+	return a
+}
+
+// v4Prefix is the first 12 bytes of an IPv4 address (RFC 4291, 2.5.5.2).
 var v4Prefix = [12]byte{10: 0xff, 11: 0xff}
 
 func addr4(b []byte) (a Addr) {

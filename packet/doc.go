@@ -1,13 +1,19 @@
-// Package packet decodes IP packets and their TCP, UDP and ICMP headers.
+// Package packet decodes IPv4 and IPv6 packets and their TCP, UDP and ICMP
+// headers.
 //
-// A Packet is what a TUN device delivers: the bytes, and after Parse what the
-// headers say. Parse allocates nothing and refuses packets that are malformed,
-// so that later stages need not check lengths again. A Reassembler joins
-// fragments within fixed bounds of memory.
+// A Packet holds the bytes that a TUN device delivered and, after Parse, the
+// decoded headers. Parse never allocates. It rejects malformed packets, so that
+// later stages need not check lengths again, and everything that two
+// implementations could interpret differently: IPv4 options, IPv6 extension
+// headers and fragments. A Reassembler joins fragments of TCP packets within
+// fixed bounds of memory.
+//
+// A Packet borrows its bytes. What fills it, such as tun.Device.Read, says
+// for how long they are valid.
 //
 // The package is part of the API: tun.Device reads into a Packet.
 package packet
 
-// MaxPacket is the largest packet, in bytes, that a Device reads or writes:
-// the most that the 16-bit total length of IPv4 can say.
+// MaxPacket is the size of the largest packet that a Device reads or writes, in
+// bytes: the largest value of the 16-bit total length field of IPv4.
 const MaxPacket = 65535

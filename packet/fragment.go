@@ -2,34 +2,34 @@ package packet
 
 import "encoding/binary"
 
-// A Fragment is what Parse reads from a fragment's headers. Besides it, Parse
-// sets the packet's Version, Proto and the addresses of its Tuple, and in TCP's
-// first fragment the ports, which are 0 in every other one.
+// A Fragment is what Parse decodes from the headers of a fragment. Parse also sets
+// the Version and Proto of the packet, the addresses of its Tuple, and, in the
+// first fragment of a TCP segment, the ports. They are 0 in other fragments.
 //
-// It is the zero Fragment, and none of the rest counts, where no reassembly is
-// to be had: IPv4 options, IPv6 addresses that would pass for IPv4 here, a
-// fragment header that is cut short, and IPv6's atomic fragments, which are all
-// of their packet (RFC 6946). Nobody who talks TCP has cause to send the last:
-// RFC 8021 took the only one away.
+// It is the zero Fragment, and the other fields are not valid, if the packet
+// cannot be reassembled: it has IPv4 options, IPv6 addresses that would be taken
+// for IPv4 here, or a truncated fragment header, or it is an atomic fragment of
+// IPv6, which is a whole packet (RFC 6946). A TCP sender has no reason to send
+// atomic fragments since RFC 8021.
 type Fragment struct {
-	ID     uint32 // what the fragments of one packet have in common; 16 bits of it in IPv4
-	Offset int    // bytes of the whole packet's payload that precede this fragment's
-	More   bool   // others follow; false in the last one
-	// Payload is where the fragment's part of the whole packet's payload begins
-	// in Data. It ends where Data ends.
+	ID     uint32 // identification, common to all fragments of a packet; 16 bits in IPv4
+	Offset int    // of this fragment in the payload of the whole packet, in bytes
+	More   bool   // more fragments follow; false in the last one
+	// Payload is the offset in Data of this fragment's part of the payload, which
+	// extends to the end of Data.
 	Payload int
 }
 
-// Reassemblable tells whether p, after its Parse, is a fragment for a
-// Reassembler: then its Fragment counts, and its Tuple says whose it is. Only
-// TCP is worth it; what else needs reassembly is not the gateway's business.
+// Reassemblable reports whether p, after Parse, is a fragment that a Reassembler
+// accepts. If so, its Fragment is valid, and its Tuple identifies the packet. Only
+// TCP is reassembled, because the gateway forwards nothing else.
 func (p *Packet) Reassemblable() bool {
 	return (p.DropReason == DropFragment || p.DropReason == DropTinyFragment) &&
 		p.Fragment.Payload > 0 && p.Proto == TCP
 }
 
-// The second half of IPv4's flags and fragment offset (RFC 791, 3.1); the
-// offset counts units of 8 bytes.
+// The flags and fragment offset field of IPv4 (RFC 791, 3.1). The offset is in
+// units of 8 bytes.
 const (
 	ipv4MoreFragments = 0x2000
 	ipv4OffsetMask    = 0x1fff
@@ -39,18 +39,18 @@ const (
 //
 //	u8 next header || u8 reserved || u13 offset, u2 reserved, u1 more || u32 identification
 //
-// The offset counts units of 8 bytes and stands where it need not be shifted.
+// The offset is in units of 8 bytes, at a position where it need not be shifted.
 const (
-	ipv6FragmentHeader     = 44 // its number
+	ipv6FragmentHeader     = 44 // next header number
 	ipv6FragmentHeaderSize = 8
 	ipv6MoreFragments      = 1
 	ipv6OffsetMask         = 0xfff8
 )
 
-// fragmentUnit is what the length of every fragment but the last is a multiple of, in bytes.
+// fragmentUnit is the unit of the length of all fragments but the last, in bytes.
 const fragmentUnit = 8
 
-// parseFragment4 reads the fragment b, cut to the length that its header gives.
+// parseFragment4 decodes the fragment b, trimmed to the length in its header.
 func (p *Packet) parseFragment4(b []byte, headerLen int) DropReason {
 	p.Fragment = Fragment{}
 	if headerLen > ipv4HeaderSize {
@@ -69,8 +69,8 @@ func (p *Packet) parseFragment4(b []byte, headerLen int) DropReason {
 	})
 }
 
-// parseFragment6 reads the packet b, cut to the length that its header gives,
-// whose first extension header is that of a fragment.
+// parseFragment6 decodes the packet b, trimmed to the length in its header, whose
+// first extension header is a fragment header.
 func (p *Packet) parseFragment6(b []byte) DropReason {
 	p.Fragment = Fragment{}
 	const payload = ipv6HeaderSize + ipv6FragmentHeaderSize
@@ -85,6 +85,7 @@ func (p *Packet) parseFragment6(b []byte) DropReason {
 		More:    flags&ipv6MoreFragments != 0,
 		Payload: payload,
 	}
+
 	t := Tuple{Src: Addr(b[8:24]), Dst: Addr(b[24:40])}
 	if f.Offset == 0 && !f.More || t.Src.Is4() || t.Dst.Is4() {
 		return DropFragment
@@ -96,9 +97,9 @@ func (p *Packet) parseFragment6(b []byte) DropReason {
 	return p.parseFragment(f)
 }
 
-// parseFragment looks into TCP's first fragment. Ports and flags that stand in
-// different fragments are a way around whoever looks at the first one only (RFC
-// 1858); no link is so narrow that it must cut a TCP header in two.
+// parseFragment checks the first fragment of a TCP segment. Ports and flags in
+// different fragments evade filters that inspect only the first (RFC 1858), and no
+// link is so narrow that it has to split a TCP header.
 func (p *Packet) parseFragment(f Fragment) DropReason {
 	p.Fragment = f
 	if p.Proto != TCP || f.Offset > 0 {
@@ -117,7 +118,7 @@ func (p *Packet) parseFragment(f Fragment) DropReason {
 	return DropFragment
 }
 
-// validateFragment says what is wrong with a fragment, whatever else is there of its packet.
+// validateFragment checks a fragment by itself, without the others of its packet.
 func (p *Packet) validateFragment() DropReason {
 	f := &p.Fragment
 	size := len(p.Data) - f.Payload

@@ -8,9 +8,9 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 )
 
-// blockSize is the unit, in bytes, in which the memory of a Reassembler is
-// taken. A packet of 1500 bytes, cut at a narrow link, is one block; a packet
-// of 64 KiB wastes no more than one.
+// blockSize is the unit, in bytes, in which a Reassembler allocates its memory. A
+// packet of 1500 bytes, fragmented at a narrow link, takes one block; a packet of
+// 64 KiB wastes at most one.
 const blockSize = 4096
 
 // blocksPerDatagram holds the largest payload that Add accepts.
@@ -18,33 +18,34 @@ const blocksPerDatagram = (MaxPacket + blockSize - 1) / blockSize
 
 type block [blockSize]byte
 
-// A datagram is a packet of which some fragments are there.
+// A datagram is a packet of which some fragments have arrived.
 type datagram struct {
-	src, dst  Addr // all that is kept is TCP, so the protocol need not be part of the key
+	src, dst  Addr // the key; the protocol is always TCP
 	id        uint32
-	subnet    Addr // see siteOf
+	subnet    Addr // of src; see Addr.Subnet
 	startedAt time.Duration
 
 	header    [ipv6HeaderSize]byte // the first fragment's IP header, without the fragment header
-	ranges    []byteRange          // in the order in which they came; none overlap
-	received  int                  // bytes in parts
-	maxEnd    int                  // where the farthest of parts ends
-	size      int                  // bytes in all; 0 until the last fragment is there
+	ranges    []byteRange          // in the order of arrival; none overlap
+	received  int                  // bytes in ranges
+	maxEnd    int                  // the largest end of ranges
+	size      int                  // of the payload in bytes; 0 until the last fragment arrives
 	blocks    [blocksPerDatagram]*block
 	numBlocks int // blocks that are not nil
 }
 
-// A byteRange is where in a packet's payload a fragment's bytes go.
+// A byteRange is the position of a fragment in the payload of its packet.
 type byteRange struct{ from, to uint16 }
 
-// byteRange is only for fragments that are not unfit.
+// byteRange requires that validateFragment has accepted p.
 func (p *Packet) byteRange() byteRange {
 	from := p.Fragment.Offset
 	return byteRange{uint16(from), uint16(from + len(p.Data) - p.Fragment.Payload)}
 }
 
-// check holds p, which is not unfit, against the fragments that are there.
-func (d *datagram) check(p *Packet) (duplicate bool, f DropReason) {
+// check compares p, which validateFragment has accepted, with the fragments that
+// have arrived.
+func (d *datagram) check(p *Packet) (duplicate bool, reason DropReason) {
 	s := p.byteRange()
 	last := !p.Fragment.More
 	for _, q := range d.ranges {
@@ -58,7 +59,7 @@ func (d *datagram) check(p *Packet) (duplicate bool, f DropReason) {
 	}
 	switch {
 	case d.size > 0 && int(s.to) > d.size, last && d.maxEnd > int(s.to):
-		return false, DropFragmentOverlap // something beyond the end, be it another end
+		return false, DropFragmentOverlap // data beyond the end, or another end
 	case len(d.ranges) == cap(d.ranges):
 		return false, DropFragmentLimit
 	default:
@@ -66,7 +67,7 @@ func (d *datagram) check(p *Packet) (duplicate bool, f DropReason) {
 	}
 }
 
-// add copies p, which judge has found fit, into the blocks that are reserved for it.
+// add copies p, which check has accepted, into the blocks allocated for it.
 func (d *datagram) add(p *Packet) {
 	s := p.byteRange()
 	d.ranges = append(d.ranges, s)
@@ -86,7 +87,7 @@ func (d *datagram) add(p *Packet) {
 	}
 }
 
-// equal compares part with the bytes that are there already.
+// equal compares part with the bytes stored at s.
 func (d *datagram) equal(s byteRange, part []byte) bool {
 	for at := int(s.from); len(part) > 0; {
 		have := d.blocks[at/blockSize][at%blockSize:]
@@ -100,7 +101,7 @@ func (d *datagram) equal(s byteRange, part []byte) bool {
 	return true
 }
 
-// assemble writes the packet, all of which is there, to b and returns its size.
+// assemble writes the complete packet to b and returns its size.
 func (d *datagram) assemble(b *[MaxPacket]byte) int {
 	n := ipv6HeaderSize
 	if d.src.Is4() {
@@ -110,6 +111,7 @@ func (d *datagram) assemble(b *[MaxPacket]byte) int {
 	for at := 0; at < d.size; at += blockSize {
 		n += copy(b[n:], d.blocks[at/blockSize][:min(blockSize, d.size-at)])
 	}
+
 	if len(header) == ipv6HeaderSize {
 		binary.BigEndian.PutUint16(header[4:], uint16(d.size))
 		header[6] = byte(TCP)

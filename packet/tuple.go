@@ -2,7 +2,7 @@ package packet
 
 import "net/netip"
 
-// A Tuple names one direction of a flow: who sends and to whom.
+// A Tuple identifies one direction of a flow by its source and destination.
 type Tuple struct {
 	Src, Dst         Addr
 	SrcPort, DstPort uint16
