@@ -46,7 +46,7 @@ type BanEvent struct {
 // have evicted itself.
 func (g *Gate) Failed(t packet.Tuple) {
 	if e, banned := g.offend(t); banned {
-		if s := g.policy.Load().service(t.Dst, t.DstPort); s != nil {
+		if s := g.policy.Load().Lookup(t.Dst, t.DstPort); s != nil {
 			e.Service = s.Name
 		}
 		g.banned(e)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -18,14 +19,14 @@ var clientCounts = []int{1, 100, 1_000, 10_000}
 // families by which a benchmark's only service is knocked at.
 var benchFamilies = []struct {
 	method   string
-	families Families
+	families policy.MethodSet
 	junk     func(v visitor, r *rand.ChaCha8) []byte
 }{
-	{"udp", FamilyUDP, junkV1},
-	{"udp-seq", FamilyUDPSeq, junkV1},
-	{"udp-v2", FamilyUDPv2, junkV2},
-	{"tcp-syn", FamilySYN, junkSYN},
-	{"tcp-syn-seq", FamilySYNSeq, junkSYN},
+	{"udp", policy.MethodUDP, junkV1},
+	{"udp-seq", policy.MethodUDPSeq, junkV1},
+	{"udp-v2", policy.MethodUDPv2, junkV2},
+	{"tcp-syn", policy.MethodSYN, junkSYN},
+	{"tcp-syn-seq", policy.MethodSYNSeq, junkSYN},
 }
 
 // junkV1 is a datagram that nothing but its hint distinguishes from a knock v1.
@@ -49,8 +50,8 @@ func junkSYN(v visitor, r *rand.ChaCha8) []byte {
 }
 
 // benchWorld has one service that n clients may knock at.
-func benchWorld(b *testing.B, n int, families Families) *world {
-	return newWorld(b, every(having(manyClients(n)...), taking(families), func(p *PolicyOptions) {
+func benchWorld(b *testing.B, n int, families policy.MethodSet) *world {
+	return newWorld(b, every(having(manyClients(n)...), taking(families), func(p *policy.Options) {
 		p.Services = only(p.Services, "db4")
 	}), func(o *Options) { o.Limits, o.Knocked = Limits{Grants: 1 << 20}, func(KnockEvent) {} })
 }
@@ -84,7 +85,7 @@ func BenchmarkKnockJunk(b *testing.B) {
 					i++
 				}
 			})
-			if m.families&familiesV1 == 0 {
+			if m.families&policy.MethodsV1 == 0 {
 				continue
 			}
 			b.Run(name+"/scan", func(b *testing.B) {
@@ -134,7 +135,7 @@ func BenchmarkKnockValid(b *testing.B) {
 		for _, n := range clientCounts {
 			b.Run(fmt.Sprintf("%s/clients=%d", m.method, n), func(b *testing.B) {
 				w := benchWorld(b, n, m.families)
-				clients := w.gate.policy.Load().services[0].Clients
+				clients := w.gate.policy.Load().Services()[0].Clients
 				v := w.at("192.0.2.1")
 				var spent time.Duration
 				knocks := 0
@@ -175,7 +176,7 @@ func BenchmarkKnockValid(b *testing.B) {
 func BenchmarkKnockTable(b *testing.B) {
 	for _, n := range clientCounts {
 		for _, m := range benchFamilies {
-			if m.families&familiesV1 != 0 {
+			if m.families&policy.MethodsV1 != 0 {
 				continue
 			}
 			w := benchWorld(b, n, m.families)
@@ -200,8 +201,8 @@ func BenchmarkKnockTable(b *testing.B) {
 func TestTheJunkOfTheBenchmarksIsJunk(t *testing.T) {
 	for _, m := range benchFamilies {
 		w := newWorld(t, every(taking(m.families)))
-		want := map[Families]Reason{
-			FamilyUDP: ReasonKnock, FamilyUDPSeq: ReasonKnock, FamilyUDPv2: ReasonNotKnock, FamilySYN: ReasonNoGrant, FamilySYNSeq: ReasonNoGrant,
+		want := map[policy.MethodSet]Reason{
+			policy.MethodUDP: ReasonKnock, policy.MethodUDPSeq: ReasonKnock, policy.MethodUDPv2: ReasonNotKnock, policy.MethodSYN: ReasonNoGrant, policy.MethodSYNSeq: ReasonNoGrant,
 		}[m.families]
 		b := m.junk(w.at("192.0.2.1"), w.random)
 		packettest.Checksums(b)

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 )
@@ -30,7 +31,7 @@ func (g *Gate) Bounds() []Bound {
 	list = append(list,
 		Bound{"flow_table_entries", len(g.flows), l.Flows},
 		Bound{"grants", g.grants, l.Grants},
-		Bound{"expected_knocks", g.policy.Load().Expected(), maxExpected},
+		Bound{"expected_knocks", g.policy.Load().NumPrecomputed(), policy.MaxPrecomputed},
 		Bound{"grants_per_source", most.grantsOfSource, l.GrantsPerSource},
 		Bound{"grants_per_client", most.grantsOfClient, l.GrantsPerClient},
 		Bound{"flows_per_source", most.flowsOfSource, l.FlowsPerSource},
@@ -128,7 +129,7 @@ func (g *Gate) mosts() (m mosts) {
 	}
 	for id, has := range g.holdings {
 		m.handshakesOfClient = max(m.handshakesOfClient, has.opening.n())
-		grants, flows := policy.ownLimits(id)
+		grants, flows := policy.LimitsOf(id)
 		if grants == 0 {
 			m.grantsOfClient = max(m.grantsOfClient, len(has.grants))
 		}
@@ -142,14 +143,6 @@ func (g *Gate) mosts() (m mosts) {
 		b.next(g)
 	}
 	return m
-}
-
-// ownLimits are a client's MaxGrants and MaxFlows, 0 where it has none of its own.
-func (p *Policy) ownLimits(id string) (grants, flows int) {
-	if c := p.limited[id]; c != nil {
-		return c.MaxGrants, c.MaxFlows
-	}
-	return 0, 0
 }
 
 // bounds are the purses for all: how much of them is spent, in HMACs. Those of single

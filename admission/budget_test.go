@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -15,7 +16,7 @@ import (
 // crowded has n clients of one service.
 func crowded(n int) func(*Options) {
 	return func(o *Options) {
-		every(having(manyClients(n)...), taking(FamilyUDP), func(p *PolicyOptions) {
+		every(having(manyClients(n)...), taking(policy.MethodUDP), func(p *policy.Options) {
 			p.Services = append(only(slices.Clone(p.Services), "ssh4"), only(slices.Clone(p.Services), "ssh6")...)
 		})(o)
 		o.Limits = Limits{}
@@ -79,7 +80,7 @@ func besiege(t *testing.T, from func(w *world, n int) visitor) {
 	t.Helper()
 	w := newWorld(t, crowded(1000))
 	s := &siege{world: w, interval: 200 * time.Microsecond, hmacs: 600, from: func(n int) visitor { return from(w, n) }}
-	clients := s.gate.policy.Load().services[0].Clients
+	clients := s.gate.policy.Load().Services()[0].Clients
 	s.wait(time.Second, func() bool { return false })
 	var took []time.Duration
 	refused, strangers := 0, 0
@@ -153,11 +154,11 @@ func TestEveryBudgetIsSpentBeforeTheFirstHMAC(t *testing.T) {
 }
 
 func TestAKnownSourcePaysForTheKeysOfEveryServiceOnThePort(t *testing.T) {
-	w := newWorld(t, every(having(manyClients(50)...), taking(FamilyUDP)), func(o *Options) { o.Limits = Limits{} })
+	w := newWorld(t, every(having(manyClients(50)...), taking(policy.MethodUDP)), func(o *Options) { o.Limits = Limits{} })
 	v := w.at("192.0.2.1")
 	p := w.gate.policy.Load()
 	for n := range seenClients + 2 {
-		v.knocks(p.services[0].Clients[n].Keys[0].Identity, "ssh", "")
+		v.knocks(p.Services()[0].Clients[n].Keys[0].Identity, "ssh", "")
 	}
 	w.pass(10 * time.Second)
 	before := w.tried()
@@ -171,11 +172,11 @@ func TestAKnownSourcePaysForTheKeysOfEveryServiceOnThePort(t *testing.T) {
 			w.worker.decide(k)
 		}
 	}
-	cost := p.trials(packet.AddrFrom(v.gateway()), testKnockPort)
-	if cost.known != 4*seenClients || cost.scan != 4*50 {
+	cost := p.TrialCost(packet.AddrFrom(v.gateway()), testKnockPort, seenClients)
+	if cost.Known != 4*seenClients || cost.All != 4*50 {
 		t.Fatalf("%+v", cost)
 	}
-	if got, most := w.tried()-before, warmBurst*cost.known+coldBurst*cost.scan; got > most || refused != junk-warmBurst {
+	if got, most := w.tried()-before, warmBurst*cost.Known+coldBurst*cost.All; got > most || refused != junk-warmBurst {
 		t.Errorf("%d HMACs, %d were paid for; %d of %d datagrams refused", got, most, refused, junk)
 	}
 }
@@ -237,7 +238,7 @@ func TestAnOfficeBehindOneAddressGetsIn(t *testing.T) {
 	const people = 3 * seenClients
 	w := newWorld(t, crowded(500), func(o *Options) { o.Knocked = nil })
 	v := w.at("192.0.2.1")
-	clients := w.gate.policy.Load().services[0].Clients
+	clients := w.gate.policy.Load().Services()[0].Clients
 	for round := range 5 {
 		for n := range people {
 			had := w.grantsOf(v.addr)

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -29,7 +30,7 @@ type Revocation struct{ Grants, Flows int }
 //
 // p should have been made After the gate's Policy. A Mirror that drops packets is to
 // let all of them pass meanwhile.
-func (g *Gate) SetPolicy(p *Policy) Revocation {
+func (g *Gate) SetPolicy(p *policy.Policy) Revocation {
 	g.turning.Lock()
 	defer g.turning.Unlock()
 	b := builder{scratch: protocol.NewScratch(), made: &g.stats.ahead}
@@ -64,7 +65,7 @@ func (g *Gate) SetLimits(l Limits, b Ban) {
 
 // installation is a policy with the places of its services.
 type installation struct {
-	policy *Policy
+	policy *policy.Policy
 	places []*place
 	named  map[string]*place
 	gone   []*place // that the policy has not got
@@ -72,11 +73,11 @@ type installation struct {
 
 // prepare finds and makes the places for p. The caller holds g.turning, so that
 // nobody else changes g.named and what the places are of.
-func (g *Gate) prepare(p *Policy) installation {
-	i := installation{policy: p, named: make(map[string]*place, len(p.services))}
-	for _, s := range p.services {
+func (g *Gate) prepare(p *policy.Policy) installation {
+	i := installation{policy: p, named: make(map[string]*place, len(p.Services()))}
+	for _, s := range p.Services() {
 		at := g.named[s.Name]
-		if at == nil || !at.service.sameDoor(s) {
+		if at == nil || !at.service.SameEndpoint(s) {
 			at = &place{service: s}
 		}
 		i.places = append(i.places, at)
@@ -92,7 +93,7 @@ func (g *Gate) prepare(p *Policy) installation {
 
 // install puts a policy in force. The caller holds g.turning and g.mu.
 func (g *Gate) install(i installation) {
-	for n, s := range i.policy.services {
+	for n, s := range i.policy.Services() {
 		i.places[n].service = s
 	}
 	for _, at := range i.gone {
@@ -107,7 +108,7 @@ func (g *Gate) install(i installation) {
 // through a map that changes may miss that.
 func (g *Gate) revoke() Revocation {
 	return g.end(
-		func(gr *grant) bool { return gr.place.gone || gr.place.service.holder(gr.key) == nil },
+		func(gr *grant) bool { return gr.place.gone || gr.place.service.ClientOf(gr.key) == nil },
 		func(f *flow) bool { return !f.stands() },
 	)
 }
@@ -130,7 +131,7 @@ func (f *flow) stands() bool {
 	case f.place.gone:
 		return false
 	case f.key != nil:
-		return f.place.service.holder(f.key) != nil
+		return f.place.service.ClientOf(f.key) != nil
 	case f.state >= live:
 		return true // it has ended before it was anybody's
 	case f.grant != nil && f.grant.revoked && f.source.queued == 0 && !f.source.mayEnter(f.place):

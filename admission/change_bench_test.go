@@ -7,12 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
 
 // manyFlows lets n flows in, of the clients in turn, and returns them.
-func manyFlows(b *testing.B, g *Gate, v visitor, clients []*Client, n int) {
+func manyFlows(b *testing.B, g *Gate, v visitor, clients []*policy.Client, n int) {
 	b.Helper()
 	for i := range n {
 		var a [4]byte
@@ -38,20 +39,20 @@ func manyFlows(b *testing.B, g *Gate, v visitor, clients []*Client, n int) {
 // 10,000 clients, every method and 100,000 flows.
 func BenchmarkSetPolicyBesideMany(b *testing.B) {
 	const clients, flows = 10_000, 100_000
-	var all []*Client
+	var all []*policy.Client
 	for i := range clients {
 		id, err := protocol.NewClient(fmt.Sprintf("client %d", i), fmt.Appendf(nil, "the secret of client %d", i))
 		if err != nil {
 			b.Fatal(err)
 		}
-		all = append(all, NewClient(id))
+		all = append(all, policy.NewClient(id))
 	}
 	w := newWorld(b, every(having(all...)), func(o *Options) { o.Limits.HalfOpen = 100 })
 	v := w.at("10.0.0.1")
 	manyFlows(b, w.gate, v, all, flows)
 	g := w.gate
 	gone := all[0].ID
-	next := []*Policy{renewed(g.Policy(), without(gone)), renewed(g.Policy())}
+	next := []*policy.Policy{renewed(g.Policy(), without(gone)), renewed(g.Policy())}
 	var longest, held time.Duration
 	over := make(chan struct{})
 	done := make(chan struct{})

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
@@ -133,11 +134,11 @@ func TestPacketsAndKnocksMeetOnePolicyOrTheNextAndNothingInBetween(t *testing.T)
 		case 0:
 			g.SetPolicy(renewed(p, without("bob")))
 		case 1:
-			g.SetPolicy(renewed(p, eachService(func(s *Service) { s.Clients = members([]*protocol.Client{alice, bob}) })))
+			g.SetPolicy(renewed(p, eachService(func(s *policy.Service) { s.Clients = members([]*protocol.Client{alice, bob}) })))
 		case 2:
 			g.SetPolicy(renewed(p, removing("vpn", "many")))
 		case 3:
-			g.SetPolicy(renewed(w.gate.Policy(), func(o *PolicyOptions) { o.After = p }))
+			g.SetPolicy(renewed(w.gate.Policy(), func(o *policy.Options) { o.After = p }))
 		}
 		g.SetLimits(Limits{FlowsPerSource: 100000 + i}, Ban{})
 		reloads++

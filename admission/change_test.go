@@ -6,17 +6,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
 
 // renewed is p made again, as a reload makes it: of identities of its own.
-func renewed(p *Policy, change ...func(*PolicyOptions)) *Policy {
-	o := PolicyOptions{
-		KnockPort: p.knockPort, Window: p.window, Slot: p.slot, Sequence: p.sequence, Gateway: p.gateway, After: p,
+func renewed(p *policy.Policy, change ...func(*policy.Options)) *policy.Policy {
+	o := policy.Options{
+		KnockPort: p.KnockPort(), Window: p.Window(), Slot: p.Slot(), Sequence: p.Sequence(), Gateway: p.Gateway(), After: p,
 	}
-	clients := make(map[string]*Client)
-	for _, s := range p.services {
+	clients := make(map[string]*policy.Client)
+	for _, s := range p.Services() {
 		c := *s
 		c.Clients = nil
 		for _, k := range s.Clients {
@@ -37,7 +38,7 @@ func renewed(p *Policy, change ...func(*PolicyOptions)) *Policy {
 	for _, f := range change {
 		f(&o)
 	}
-	next, err := NewPolicy(o)
+	next, err := policy.New(o)
 	if err != nil {
 		panic(err)
 	}
@@ -45,7 +46,7 @@ func renewed(p *Policy, change ...func(*PolicyOptions)) *Policy {
 }
 
 // reloads puts a policy in force that differs from the one before by a change.
-func (w *world) reloads(change ...func(*PolicyOptions)) Revocation {
+func (w *world) reloads(change ...func(*policy.Options)) Revocation {
 	w.Helper()
 	r := w.gate.SetPolicy(renewed(w.gate.Policy(), change...))
 	w.check()
@@ -53,15 +54,15 @@ func (w *world) reloads(change ...func(*PolicyOptions)) Revocation {
 }
 
 // without has a client no service of these names any more; of all where there are none.
-func without(client string, services ...string) func(*PolicyOptions) {
-	return eachService(func(s *Service) {
-		s.Clients = slices.DeleteFunc(slices.Clone(s.Clients), func(c *Client) bool { return c.ID == client })
+func without(client string, services ...string) func(*policy.Options) {
+	return eachService(func(s *policy.Service) {
+		s.Clients = slices.DeleteFunc(slices.Clone(s.Clients), func(c *policy.Client) bool { return c.ID == client })
 	}, services...)
 }
 
 // eachService changes the services of these names, in both families, or all.
-func eachService(change func(*Service), services ...string) func(*PolicyOptions) {
-	return func(o *PolicyOptions) {
+func eachService(change func(*policy.Service), services ...string) func(*policy.Options) {
+	return func(o *policy.Options) {
 		for i := range o.Services {
 			s := &o.Services[i]
 			if len(services) == 0 || slices.Contains(services, s.Name[:len(s.Name)-1]) {
@@ -72,20 +73,20 @@ func eachService(change func(*Service), services ...string) func(*PolicyOptions)
 }
 
 // removing takes services out, in both families.
-func removing(services ...string) func(*PolicyOptions) {
-	return func(o *PolicyOptions) {
-		o.Services = slices.DeleteFunc(o.Services, func(s Service) bool {
+func removing(services ...string) func(*policy.Options) {
+	return func(o *policy.Options) {
+		o.Services = slices.DeleteFunc(o.Services, func(s policy.Service) bool {
 			return slices.Contains(services, s.Name[:len(s.Name)-1])
 		})
 	}
 }
 
 // keyed gives a client other keys.
-func keyed(client string, keys ...*protocol.Client) func(*PolicyOptions) {
-	return func(o *PolicyOptions) {
-		c := &Client{ID: client}
+func keyed(client string, keys ...*protocol.Client) func(*policy.Options) {
+	return func(o *policy.Options) {
+		c := &policy.Client{ID: client}
 		for _, k := range keys {
-			c.Keys = append(c.Keys, Key{Identity: k})
+			c.Keys = append(c.Keys, policy.Key{Identity: k})
 		}
 		for i := range o.Services {
 			o.Services[i].Clients = slices.Clone(o.Services[i].Clients)
@@ -111,7 +112,7 @@ func other() *protocol.Client {
 func (v visitor) begins(c *protocol.Client, service string, port uint16) {
 	v.w.Helper()
 	why := ReasonOpen
-	if s := v.w.gate.Policy().Service(v.server(service)); s.Mode != ModeAuth {
+	if s := v.w.gate.Policy().Service(v.server(service)); s.Mode != policy.ModeAuth {
 		v.knocks(c, service, "")
 		if !s.Open() {
 			why = ReasonGrant
@@ -140,38 +141,38 @@ func (v visitor) lives(port uint16, service string) bool {
 var everyService = []string{"ssh", "db", "many", "web", "vpn"}
 
 func TestAReloadEndsTheFlowsOfWhatIsGoneAndOfNothingElse(t *testing.T) {
-	elsewhere := func(s *Service) { s.Port += 1000 }
+	elsewhere := func(s *policy.Service) { s.Port += 1000 }
 	for _, c := range []struct {
 		name   string
-		change func(*PolicyOptions)
+		change func(*policy.Options)
 		ends   map[string][]string // whose flows, to which services
 	}{
-		{"nothing", func(*PolicyOptions) {}, nil},
+		{"nothing", func(*policy.Options) {}, nil},
 		{"a client", without("alice"), map[string][]string{"alice": everyService}},
 		{"a permission", without("alice", "db", "web"), map[string][]string{"alice": {"db", "web"}}},
 		{"a service", removing("ssh", "web"), map[string][]string{"alice": {"ssh", "web"}, "bob": {"ssh", "web"}}},
-		{"all services", func(o *PolicyOptions) { o.Services = nil }, map[string][]string{"alice": everyService, "bob": everyService}},
+		{"all services", func(o *policy.Options) { o.Services = nil }, map[string][]string{"alice": everyService, "bob": everyService}},
 		{"an address", eachService(elsewhere, "db", "vpn"), map[string][]string{"alice": {"db", "vpn"}, "bob": {"db", "vpn"}}},
-		{"a name", eachService(func(s *Service) { s.Name = "new" + s.Name }, "db"), map[string][]string{"alice": {"db"}, "bob": {"db"}}},
+		{"a name", eachService(func(s *policy.Service) { s.Name = "new" + s.Name }, "db"), map[string][]string{"alice": {"db"}, "bob": {"db"}}},
 		{"a secret", keyed("alice", other()), map[string][]string{"alice": everyService}},
 		{"nothing, but a second secret is there", keyed("alice", other(), testClient("alice")), nil},
-		{"a client's time", eachService(func(s *Service) {
+		{"a client's time", eachService(func(s *policy.Service) {
 			for i := range s.Clients {
 				c := *s.Clients[i]
 				c.Expires = time.Unix(1, 0)
 				s.Clients[i] = &c
 			}
 		}), nil},
-		{"nothing, but the modes are others", eachService(func(s *Service) {
-			s.Visible = s.Mode == ModeKnockAuth && !s.Visible
-			if s.Mode == ModeKnock {
-				s.Mode = ModeKnockAuth
+		{"nothing, but the modes are others", eachService(func(s *policy.Service) {
+			s.Visible = s.Mode == policy.ModeKnockAuth && !s.Visible
+			if s.Mode == policy.ModeKnock {
+				s.Mode = policy.ModeKnockAuth
 			}
 		}), nil},
-		{"nothing, but all services have other properties", eachService(func(s *Service) {
+		{"nothing, but all services have other properties", eachService(func(s *policy.Service) {
 			s.Methods, s.GrantTTL, s.GrantUses, s.MACPort, s.SessionRequired = allFamilies, time.Hour, 3, s.Port+1, true
 		}), nil},
-		{"nothing, but the window is another", func(o *PolicyOptions) { o.Window *= 2 }, nil},
+		{"nothing, but the window is another", func(o *policy.Options) { o.Window *= 2 }, nil},
 	} {
 		everywhere(func(addr string) {
 			w := newWorld(t)
@@ -209,10 +210,10 @@ func TestAReloadEndsTheFlowsOfWhatIsGoneAndOfNothingElse(t *testing.T) {
 func TestAReloadEndsTheGrantsOfWhatIsGoneAndOfNothingElse(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		change func(*PolicyOptions)
+		change func(*policy.Options)
 		kept   bool
 	}{
-		{"nothing", func(*PolicyOptions) {}, true},
+		{"nothing", func(*policy.Options) {}, true},
 		{"another client", without("bob"), true},
 		{"another service", removing("ssh"), true},
 		{"the client", without("alice"), false},
@@ -277,9 +278,9 @@ func TestAHandshakeDoesNotOutliveAChangeOfWhatItsServiceAsks(t *testing.T) {
 	w.want(v.syn(1, "web"), ReasonOpen)
 	w.want(v.syn(1, "vpn"), ReasonOpen)
 	v.handshakes(1, "web")
-	r := w.reloads(eachService(func(s *Service) { s.Mode = ModeKnock }, "ssh"),
-		eachService(func(s *Service) { s.Mode, s.Methods = ModeKnockAuth, FamilyUDP }, "web"),
-		eachService(func(s *Service) { s.Visible = false }, "vpn"))
+	r := w.reloads(eachService(func(s *policy.Service) { s.Mode = policy.ModeKnock }, "ssh"),
+		eachService(func(s *policy.Service) { s.Mode, s.Methods = policy.ModeKnockAuth, policy.MethodUDP }, "web"),
+		eachService(func(s *policy.Service) { s.Visible = false }, "vpn"))
 	if r.Flows != 3 || r.Grants != 0 {
 		t.Errorf("%+v were ended", r)
 	}
@@ -296,7 +297,7 @@ func TestAHandshakeDoesNotOutliveAChangeOfWhatItsServiceAsks(t *testing.T) {
 
 // Between the swap and the end of the walk through the tables.
 func TestWhatIsRevokedIsNotLetInBeforeItIsFound(t *testing.T) {
-	for name, change := range map[string]func(*PolicyOptions){
+	for name, change := range map[string]func(*policy.Options){
 		"the client": without("alice"), "the service": removing("db", "ssh", "web"), "the secret": keyed("alice", other()),
 	} {
 		w := newWorld(t)
@@ -359,10 +360,10 @@ func TestAKnockThatWaitsIsDecidedByTheNewPolicy(t *testing.T) {
 	} {
 		for _, c := range []struct {
 			name   string
-			change func(*PolicyOptions)
+			change func(*policy.Options)
 			want   KnockResult
 		}{
-			{"nothing", func(*PolicyOptions) {}, KnockOK},
+			{"nothing", func(*policy.Options) {}, KnockOK},
 			{"another client", without("bob"), KnockOK},
 			{"a service before it", removing("ssh"), KnockOK},
 			{"its client", without("alice"), KnockUnknown},
@@ -470,7 +471,7 @@ func TestANewServiceTakesKnocksOfEveryMethodAtOnce(t *testing.T) {
 	before := w.gate.Policy()
 	full := renewed(testPolicy(alice, bob), taking(allFamilies))
 	w.want(v.syn(1, "db"), ReasonNotService)
-	w.gate.SetPolicy(renewed(full, func(o *PolicyOptions) { o.After, o.Gateway = before, testGateway }))
+	w.gate.SetPolicy(renewed(full, func(o *policy.Options) { o.After, o.Gateway = before, testGateway }))
 	w.check()
 	for method, b := range map[string][]byte{
 		"udp": v.knock(alice, "db"), "udp-v2": v.v2(alice, "db"), "tcp-syn": v.synKnock(alice, "db", 0),
@@ -489,14 +490,16 @@ func TestAPolicyHasNothingOfTheOneBeforeItButIdentities(t *testing.T) {
 	v.begins(alice, "db", 1)
 	old := w.gate.Policy()
 	next := renewed(old)
-	for i, s := range next.services {
-		if s == old.services[i] {
+	for i, s := range next.Services() {
+		if s == old.Services()[i] {
 			t.Fatal("services are shared")
 		}
-		for j, k := range s.sets[0].keys {
-			if k.id != old.services[i].sets[0].keys[j].id {
-				t.Fatalf("the identity of %s is not shared", k.id.ID())
+		s.EachKey(func(k *policy.ClientKey) bool {
+			if !slices.Contains(old.Services()[i].KeysOf(k.Identity.ID()), old.Services()[i].KeyOf(k.Identity)) ||
+				old.Services()[i].KeyOf(k.Identity).Identity != k.Identity {
+				t.Fatalf("the identity of %s is not shared", k.Identity.ID())
 			}
-		}
+			return true
+		})
 	}
 }

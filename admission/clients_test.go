@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -57,7 +58,7 @@ func (v visitor) tries(method string, c *protocol.Client, service string) KnockR
 
 func TestAClientKnocksForItsServicesOnlyByEveryMethod(t *testing.T) {
 	for method := range methods {
-		w := newWorld(t, every(legacy, func(o *PolicyOptions) {
+		w := newWorld(t, every(legacy, func(o *policy.Options) {
 			for i := range o.Services {
 				o.Services[i].Clients = members([]*protocol.Client{alice})
 				if o.Services[i].Port == 22 {
@@ -90,7 +91,7 @@ func TestSeveralSecretsOfAClientWorkEachUntilItsEnd(t *testing.T) {
 		older, newer := alice, testSecret("alice", 2)
 		w := newWorld(t, func(o *Options) {
 			until = o.Now().Add(time.Hour)
-			every(legacy, having(&Client{ID: "alice", Keys: []Key{{older, until}, {newer, time.Time{}}}}))(o)
+			every(legacy, having(&policy.Client{ID: "alice", Keys: []policy.Key{{Identity: older, Until: until}, {Identity: newer}}}))(o)
 		})
 		v := w.at("192.0.2.1")
 		for _, id := range []*protocol.Client{older, newer} {
@@ -115,14 +116,14 @@ func TestSeveralSecretsOfAClientWorkEachUntilItsEnd(t *testing.T) {
 
 func TestAnExpiredClientAndOneOutOfHoursOpenNothingByAnyMethod(t *testing.T) {
 	for method := range methods {
-		for name, change := range map[string]func(*Client, time.Time){
-			"expired": func(c *Client, now time.Time) { c.Expires = now.Add(time.Minute) },
-			"out of hours": func(c *Client, now time.Time) {
+		for name, change := range map[string]func(*policy.Client, time.Time){
+			"expired": func(c *policy.Client, now time.Time) { c.Expires = now.Add(time.Minute) },
+			"out of hours": func(c *policy.Client, now time.Time) {
 				c.Hours = func(t time.Time) bool { return t.Before(now.Add(time.Minute)) }
 			},
 		} {
 			w := newWorld(t, func(o *Options) {
-				c := NewClient(alice)
+				c := policy.NewClient(alice)
 				change(c, o.Now())
 				every(legacy, having(c))(o)
 			})
@@ -143,7 +144,7 @@ func TestAnExpiredClientAndOneOutOfHoursOpenNothingByAnyMethod(t *testing.T) {
 
 func TestAClientThatMayNotNowDoesNotAuthenticate(t *testing.T) {
 	may := true
-	c := NewClient(alice)
+	c := policy.NewClient(alice)
 	c.Hours = func(time.Time) bool { return may }
 	w := newWorld(t, every(having(c)))
 	v := w.at("192.0.2.1")
@@ -165,9 +166,9 @@ func TestAClientThatMayNotNowDoesNotAuthenticate(t *testing.T) {
 
 func TestAClientHasSoManyGrantsFromEverywhereAtOnce(t *testing.T) {
 	for method := range methods {
-		c := NewClient(alice)
+		c := policy.NewClient(alice)
 		c.MaxGrants = 3
-		w := newWorld(t, every(legacy, having(c, NewClient(bob))))
+		w := newWorld(t, every(legacy, having(c, policy.NewClient(bob))))
 		v := w.at("192.0.2.1")
 		for n, service := range []string{"ssh", "db", "many", "vpn"} {
 			want := KnockOK
@@ -194,9 +195,9 @@ func TestAClientHasSoManyGrantsFromEverywhereAtOnce(t *testing.T) {
 }
 
 func TestGrantsThatAreOverCountAgainstNoClientThoughNobodyHasSwept(t *testing.T) {
-	c := NewClient(alice)
+	c := policy.NewClient(alice)
 	c.MaxGrants = 1
-	w := newWorld(t, every(having(c, NewClient(bob))))
+	w := newWorld(t, every(having(c, policy.NewClient(bob))))
 	v := w.at("192.0.2.1")
 	for n := range 5 { // a traveller
 		if got := v.spoofed(n).tries("udp", alice, "db"); got != KnockOK {
@@ -213,9 +214,9 @@ func TestGrantsThatAreOverCountAgainstNoClientThoughNobodyHasSwept(t *testing.T)
 }
 
 func TestAClientHasSoManyFlowsAtOnce(t *testing.T) {
-	c := NewClient(alice)
+	c := policy.NewClient(alice)
 	c.MaxFlows = 2
-	w := newWorld(t, every(having(c, NewClient(bob))))
+	w := newWorld(t, every(having(c, policy.NewClient(bob))))
 	v := w.at("192.0.2.1")
 	for n, service := range []string{"db", "ssh"} {
 		v := v.spoofed(n)
@@ -261,7 +262,7 @@ func TestAClientHasSoManyFlowsAtOnce(t *testing.T) {
 func TestGateNamesTheClientThatMayNotUseAService(t *testing.T) {
 	for _, method := range []string{"udp", "udp-seq", "udp-v2", "tcp-syn"} {
 		// Two services of one port: bob may use the one at 10.77.1.0/24 alone.
-		w := newWorld(t, every(having(members([]*protocol.Client{alice})...), func(o *PolicyOptions) {
+		w := newWorld(t, every(having(members([]*protocol.Client{alice})...), func(o *policy.Options) {
 			for _, s := range o.Services {
 				if s.Name == "ssh4" {
 					s.Name, s.Listen, s.Clients = "other", netip.MustParsePrefix("10.77.1.0/24"), members([]*protocol.Client{bob})
@@ -286,7 +287,7 @@ func TestGateNamesTheClientThatMayNotUseAService(t *testing.T) {
 
 func TestGateNamesTheClientThatHasExpired(t *testing.T) {
 	for _, method := range []string{"udp", "udp-v2"} {
-		w := newWorld(t, every(having(&Client{ID: "alice", Keys: []Key{{Identity: alice}}, Expires: newTestClocks().wall})))
+		w := newWorld(t, every(having(&policy.Client{ID: "alice", Keys: []policy.Key{{Identity: alice}}, Expires: newTestClocks().wall})))
 		v := w.at("192.0.2.1")
 		if got := v.tries(method, alice, "ssh"); got != KnockNotNow || w.events[len(w.events)-1].Client != "alice" {
 			t.Errorf("%s: %v", method, got)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -210,7 +211,7 @@ func FuzzAdmit(f *testing.F) {
 }
 
 // crowd is a policy with n clients of every service.
-func crowd(n int) *Policy {
+func crowd(n int) *policy.Policy {
 	clients := make([]*protocol.Client, n)
 	for i := range clients {
 		clients[i] = testClient(fmt.Sprintf("client-%05d", i))
@@ -268,7 +269,7 @@ func BenchmarkJunkKnock(b *testing.B) {
 // A refused SYN beside many flows, and among many grants of other sources.
 func BenchmarkRefuseBesideMany(b *testing.B) {
 	w := newWorld(b)
-	other, friend := netip.MustParseAddr("10.0.0.1"), NewClient(alice)
+	other, friend := netip.MustParseAddr("10.0.0.1"), policy.NewClient(alice)
 	friend.MaxGrants = 10_000
 	for range 10_000 {
 		v := visitor{w, other}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/loglimit"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
@@ -38,9 +39,9 @@ type KnockEvent struct {
 type decision struct {
 	event   KnockEvent
 	src     packet.Addr
-	service *Service
+	service *policy.Service
 	key     *protocol.Client
-	client  *Client
+	client  *policy.Client
 	session string
 	port    uint16      // the only source port that the grant is for, 0 for any
 	kind    replay.Kind // of the replay key; 0 where it is claimed already
@@ -133,7 +134,7 @@ const replayMargin = time.Second
 // claim makes the batch's good knocks unrepeatable.
 func (w *worker) claim(decisions []decision) {
 	claims := w.claims[:0]
-	lifetime := 2*w.policy.Load().window + replayMargin
+	lifetime := 2*w.policy.Load().Window() + replayMargin
 	for i := range decisions {
 		if d := &decisions[i]; d.event.Result == KnockOK && d.kind != 0 {
 			claims = append(claims, replay.Claim{Kind: d.kind, Client: d.client.ID, Nonce: d.nonce, Lifetime: lifetime})
@@ -168,7 +169,7 @@ func claimResult(err error) (KnockResult, error) {
 // finish follows a sequence and then settles the knock.
 func (w *worker) finish(d *decision) {
 	if d.part != nil && d.event.Result == KnockOK {
-		d.event.Result = w.sequences.take(d, w.mono(), w.policy.Load().sequence)
+		d.event.Result = w.sequences.take(d, w.mono(), w.policy.Load().Sequence())
 	}
 	w.settle(d)
 }
@@ -209,10 +210,10 @@ func (w *worker) settle(d *decision) {
 // the knock was opened and has no room for it. The caller holds g.mu.
 func (g *Gate) earn(s *source, d *decision) KnockResult {
 	at := g.named[d.service.Name]
-	if at == nil || !at.service.sameDoor(d.service) {
+	if at == nil || !at.service.SameEndpoint(d.service) {
 		return KnockUnknown
 	}
-	client := at.service.holder(d.key)
+	client := at.service.ClientOf(d.key)
 	if client == nil {
 		return KnockUnknown
 	}

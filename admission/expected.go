@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -71,7 +72,7 @@ const partBits = 3 // of SYN sequences, at most 5 parts
 
 // expected is the table: open addressing with linear probing, at most half full.
 type expected struct {
-	policy *Policy // whose expectations the cells index
+	policy *policy.Policy // whose expectations the cells index
 	cells  []cell
 	n      int // cells in use
 	shift  uint8
@@ -108,53 +109,26 @@ func (e *expected) insert(k fields, index uint32, kind expectedKind, part int, s
 	e.cells[i] = cell{a: k.a, b: k.b, index: index, what: uint8(kind)<<partBits | uint8(part), slot: uint8(slot)}
 }
 
-// expectation is a client's key for a port, with the families by which it may knock.
-type expectation struct {
-	key      *key
-	port     uint16 // in MACs
-	families Families
-}
-
-// count is how many cells a slot of the expectation takes.
-func (x *expectation) count(p *Policy) int {
-	n := 0
-	if x.families&FamilySYN != 0 {
-		n++
-	}
-	if x.families&FamilySYNSeq != 0 {
-		n += p.sequence.Length
-		if p.sequence.Legacy {
-			n += p.sequence.Length
-		}
-	}
-	if x.families&FamilyUDPv2 != 0 {
-		n++
-	}
-	return n
-}
-
 const (
-	slotsBefore, slotsAfter = 1, 2 // in the table, around the current one
-	slotsKept               = slotsBefore + 1 + slotsAfter
-	slotsAccepted           = 3 // the current one and its neighbours
+	slotsAccepted = 3 // the current one and its neighbours
 	// hmacsPerTurn is how many HMACs are computed between two offers of the
 	// processor to whoever else wants it.
 	hmacsPerTurn = 64
 )
 
 // slotNow returns the current slot of a kind.
-func (p *Policy) slotNow(kind expectedKind, now time.Time) int64 {
-	return protocol.Slot(now, p.slotTime(kind))
+func slotNow(p *policy.Policy, kind expectedKind, now time.Time) int64 {
+	return protocol.Slot(now, slotTime(p, kind))
 }
 
-func (p *Policy) slotTime(kind expectedKind) time.Duration {
+func slotTime(p *policy.Policy, kind expectedKind) time.Duration {
 	switch kind {
 	case expectSYN:
-		return p.window
+		return p.Window()
 	case expectV2:
-		return p.slot
+		return p.Slot()
 	default:
-		return p.sequence.Slot
+		return p.Sequence().Slot
 	}
 }
 
@@ -167,12 +141,12 @@ type builder struct {
 }
 
 // current tells whether e still serves at now: made for p, within the same slots.
-func (e *expected) current(p *Policy, now time.Time) bool {
+func (e *expected) current(p *policy.Policy, now time.Time) bool {
 	if e.policy != p {
 		return false
 	}
 	for kind := expectSYN; kind <= expectV2; kind++ {
-		if e.slots[kind] != p.slotNow(kind, now) {
+		if e.slots[kind] != slotNow(p, kind, now) {
 			return false
 		}
 	}
@@ -181,9 +155,9 @@ func (e *expected) current(p *Policy, now time.Time) bool {
 
 // build makes the table for now. What old has of the slots that are wanted is
 // taken over instead of computed again, if it was made for the same policy.
-func (b *builder) build(p *Policy, now time.Time, old *expected) *expected {
+func (b *builder) build(p *policy.Policy, now time.Time, old *expected) *expected {
 	size := 2
-	if n := p.Expected(); n > 0 {
+	if n := p.NumPrecomputed(); n > 0 {
 		size = 1 << bits.Len(uint(2*n-1))
 	}
 	e := b.spare
@@ -199,7 +173,7 @@ func (b *builder) build(p *Policy, now time.Time, old *expected) *expected {
 	_, _ = rand.Read(seed[:]) // never fails
 	e.shift, e.seed = uint8(64-bits.Len(uint(size-1))), binary.NativeEndian.Uint64(seed[:])
 	for kind := expectSYN; kind <= expectV2; kind++ {
-		e.slots[kind] = p.slotNow(kind, now)
+		e.slots[kind] = slotNow(p, kind, now)
 	}
 	if old != nil && old.policy != p {
 		old = nil
@@ -208,7 +182,7 @@ func (b *builder) build(p *Policy, now time.Time, old *expected) *expected {
 		e.adopt(old)
 	}
 	for kind := expectSYN; kind <= expectV2; kind++ {
-		for slot := e.slots[kind] - slotsBefore; slot <= e.slots[kind]+slotsAfter; slot++ {
+		for slot := e.slots[kind] - policy.SlotsBefore; slot <= e.slots[kind]+policy.SlotsAfter; slot++ {
 			if old == nil || !old.has(kind, slot) {
 				b.fill(e, p, kind, slot)
 			}
@@ -219,7 +193,7 @@ func (b *builder) build(p *Policy, now time.Time, old *expected) *expected {
 
 // has tells whether a slot of a kind is in the table.
 func (e *expected) has(kind expectedKind, slot int64) bool {
-	return slot >= e.slots[kind]-slotsBefore && slot <= e.slots[kind]+slotsAfter
+	return slot >= e.slots[kind]-policy.SlotsBefore && slot <= e.slots[kind]+policy.SlotsAfter
 }
 
 // slotOf returns a cell's slot, of which the cell has the low bits alone: the one
@@ -245,43 +219,43 @@ func (e *expected) adopt(old *expected) {
 }
 
 // fill computes a slot of a kind for every client and port.
-func (b *builder) fill(e *expected, p *Policy, kind expectedKind, slot int64) {
-	for i := range p.expectations {
-		x := &p.expectations[i]
-		if x.families&kind.family() == 0 || kind == expectLegacyPart && !p.sequence.Legacy {
+func (b *builder) fill(e *expected, p *policy.Policy, kind expectedKind, slot int64) {
+	for i := range p.Templates() {
+		x := &p.Templates()[i]
+		if x.Methods&kind.family() == 0 || kind == expectLegacyPart && !p.Sequence().Legacy {
 			continue
 		}
-		id, index := x.key.id, uint32(i)
+		id, index := x.Key.Identity, uint32(i)
 		switch kind {
 		case expectSYN:
-			e.insert(synKey(id.SYN(b.scratch, x.port, slot)), index, kind, 0, slot)
+			e.insert(synKey(id.SYN(b.scratch, x.Port, slot)), index, kind, 0, slot)
 			b.offer(1)
 		case expectPart:
-			for part := range p.sequence.Length {
-				e.insert(synKey(id.SYNPart(b.scratch, x.port, slot, part)), index, kind, part, slot)
+			for part := range p.Sequence().Length {
+				e.insert(synKey(id.SYNPart(b.scratch, x.Port, slot, part)), index, kind, part, slot)
 			}
-			b.offer(p.sequence.Length)
+			b.offer(p.Sequence().Length)
 		case expectLegacyPart:
-			for part := range p.sequence.Length {
-				f, _ := id.SYNPartLegacy(b.scratch, x.port, slot, part)
+			for part := range p.Sequence().Length {
+				f, _ := id.SYNPartLegacy(b.scratch, x.Port, slot, part)
 				e.insert(synKey(f), index, kind, part, slot)
 			}
-			b.offer(p.sequence.Length)
+			b.offer(p.Sequence().Length)
 		case expectV2:
-			e.insert(hintKey(id.KnockV2Hint(b.scratch, p.gateway, x.port, slot)), index, kind, 0, slot)
+			e.insert(hintKey(id.KnockV2Hint(b.scratch, p.Gateway(), x.Port, slot)), index, kind, 0, slot)
 			b.offer(1)
 		}
 	}
 }
 
-func (kind expectedKind) family() Families {
+func (kind expectedKind) family() policy.MethodSet {
 	switch kind {
 	case expectSYN:
-		return FamilySYN
+		return policy.MethodSYN
 	case expectV2:
-		return FamilyUDPv2
+		return policy.MethodUDPv2
 	default:
-		return FamilySYNSeq
+		return policy.MethodSYNSeq
 	}
 }
 
@@ -315,8 +289,8 @@ func (g *Gate) turnSlots(b *builder) {
 
 // hit is an expected knock that came.
 type hit struct {
-	expectation *expectation
-	service     *Service // that it is for, once that is known
+	expectation *policy.Template
+	service     *policy.Service // that it is for, once that is known
 	fields      fields
 	kind        expectedKind
 	part        int
@@ -334,11 +308,11 @@ func (g *Gate) lookUp(k fields) (h hit, ok bool) {
 	}
 	p := g.expected.policy
 	kind := c.kind()
-	now, slot := p.slotNow(kind, g.now()), g.expected.slotOf(c)
+	now, slot := slotNow(p, kind, g.now()), g.expected.slotOf(c)
 	if slot < now-1 || slot > now+1 {
 		return hit{}, false
 	}
-	return hit{expectation: &p.expectations[c.index], fields: k, kind: kind, part: c.part(), slot: slot}, true
+	return hit{expectation: &p.Templates()[c.index], fields: k, kind: kind, part: c.part(), slot: slot}, true
 }
 
 // timestamp returns TSval of a SYN's Timestamps option (RFC 7323, 3.2).

@@ -16,6 +16,7 @@ import (
 	"github.com/knockgw/knockgw/internal/filter"
 	"github.com/knockgw/knockgw/internal/filter/filtertest"
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -25,15 +26,15 @@ import (
 // whatever test goes through the filter's program first, and world.admit compares.
 
 // filterOptions say what the filter is to know of a policy.
-func filterOptions(p *Policy) filter.Options {
+func filterOptions(p *policy.Policy) filter.Options {
 	o := filter.Options{
-		Flows: 1000, Sources: 1000, Expected: p.Expected(),
+		Flows: 1000, Sources: 1000, Expected: p.NumPrecomputed(),
 		Policy: filter.Policy{KnockPort: p.KnockPort(), Legacy: p.Legacy()},
 	}
 	for _, s := range p.Services() {
 		o.Policy.Services = append(o.Policy.Services, filter.Service{
-			Listen: s.Listen, Port: s.Port, Open: s.Open(), SYN: s.Methods&familiesSYN != 0,
-			UDP: s.Methods&familiesV1 != 0, UDPv2: s.Methods&FamilyUDPv2 != 0,
+			Listen: s.Listen, Port: s.Port, Open: s.Open(), SYN: s.Methods&policy.MethodsSYN != 0,
+			UDP: s.Methods&policy.MethodsV1 != 0, UDPv2: s.Methods&policy.MethodUDPv2 != 0,
 		})
 	}
 	return o

@@ -3,6 +3,7 @@ package admission
 import (
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -31,9 +32,9 @@ type flow struct {
 	source  *source
 	key     *protocol.Client // who it is, and by which secret, once it is live
 	state   flowState
-	mode    Mode // of its service, and
-	revoked bool // in state closing: only resets leave
-	open    bool // whether that was an open one, when the SYN came: a reload may change both
+	mode    policy.Mode // of its service, and
+	revoked bool        // in state closing: only resets leave
+	open    bool        // whether that was an open one, when the SYN came: a reload may change both
 
 	tcb
 
@@ -145,7 +146,7 @@ func (g *Gate) depart(f *flow) {
 // enter makes f a full member of the table, in the name of client, who has proved
 // it with key. It reports false where the client has too many flows. The caller
 // holds g.mu.
-func (g *Gate) enter(f *flow, client *Client, key *protocol.Client) bool {
+func (g *Gate) enter(f *flow, client *policy.Client, key *protocol.Client) bool {
 	most := client.MaxFlows
 	if most == 0 {
 		most = g.limits.FlowsPerClient

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -27,7 +28,7 @@ func FuzzAdmitEveryMethod(f *testing.F) {
 		f.Add(v.syn(40000, "web"))
 	})
 	// Nobody's knock in the corpus is known here.
-	w := newWorld(f, every(legacy, having(NewClient(testClient("dave")))), banning)
+	w := newWorld(f, every(legacy, having(policy.NewClient(testClient("dave")))), banning)
 	everywhere(func(addr string) {
 		v := w.at(addr) // has a flow, so that its fragments are kept
 		v.knocks(testClient("dave"), "db", "")

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/loglimit"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
@@ -17,7 +18,7 @@ import (
 
 // A Gate decides about packets. All methods are safe for concurrent use.
 type Gate struct {
-	policy  atomic.Pointer[Policy]
+	policy  atomic.Pointer[policy.Policy]
 	store   replay.Store
 	now     func() time.Time
 	mono    func() time.Duration
@@ -164,7 +165,7 @@ const freeSources = 4096
 const evictedBacklog = 1024
 
 // Policy returns the policy in force.
-func (g *Gate) Policy() *Policy { return g.policy.Load() }
+func (g *Gate) Policy() *policy.Policy { return g.policy.Load() }
 
 // Drain makes the gate refuse new flows; those in the table live on.
 func (g *Gate) Drain() { g.draining.Store(true) }
@@ -198,12 +199,12 @@ func (g *Gate) admit(p *packet.Packet) Verdict {
 
 func (g *Gate) admitTCP(p *packet.Packet) Verdict {
 	policy := g.policy.Load()
-	svc := policy.service(p.Tuple.Dst, p.Tuple.DstPort)
+	svc := policy.Lookup(p.Tuple.Dst, p.Tuple.DstPort)
 	syn := p.Flags&(packet.SYN|packet.ACK|packet.RST|packet.FIN) == packet.SYN
 	switch {
 	case svc != nil:
 		return g.admitToService(p, policy, svc, syn)
-	case syn && policy.legacy:
+	case syn && policy.Legacy():
 		return g.admitLegacy(p)
 	default:
 		return Verdict{Reason: ReasonNotService}
@@ -211,12 +212,12 @@ func (g *Gate) admitTCP(p *packet.Packet) Verdict {
 }
 
 // admitToService judges a TCP packet to a service of policy.
-func (g *Gate) admitToService(p *packet.Packet, policy *Policy, svc *Service, syn bool) Verdict {
+func (g *Gate) admitToService(p *packet.Packet, policy *policy.Policy, svc *policy.Service, syn bool) Verdict {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if now := g.policy.Load(); now != policy { // another one meanwhile
 		policy = now
-		if svc = policy.service(p.Tuple.Dst, p.Tuple.DstPort); svc == nil {
+		if svc = policy.Lookup(p.Tuple.Dst, p.Tuple.DstPort); svc == nil {
 			return Verdict{Reason: ReasonNotService}
 		}
 	}
@@ -234,9 +235,9 @@ func (g *Gate) admitToService(p *packet.Packet, policy *Policy, svc *Service, sy
 	}
 	switch {
 	case syn:
-		return g.admitSYN(p, g.places[svc.at], f)
+		return g.admitSYN(p, g.places[svc.Index()], f)
 	case svc.Open() && p.Flags&(packet.SYN|packet.ACK|packet.RST) == packet.ACK:
-		return g.admitCookie(p, g.places[svc.at])
+		return g.admitCookie(p, g.places[svc.Index()])
 	default:
 		return Verdict{Reason: ReasonNoFlow}
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -351,7 +352,7 @@ func TestAFlowThatTheStackNeverTookIsForgotten(t *testing.T) {
 func TestManySourcesGrantsAreForgottenInAFewSweeps(t *testing.T) {
 	w := newWorld(t)
 	v := w.at("10.0.0.1")
-	c := NewClient(alice)
+	c := policy.NewClient(alice)
 	c.MaxGrants = 5000
 	w.gate.mu.Lock()
 	for range c.MaxGrants {

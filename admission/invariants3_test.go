@@ -140,7 +140,7 @@ func (w *world) checkSequences() {
 		}
 		free[s] = true
 	}
-	length := w.gate.policy.Load().sequence.Length
+	length := w.gate.policy.Load().Sequence().Length
 	for key, s := range q.byKey {
 		seen := map[packet.Addr]bool{}
 		for _, p := range s.places[:s.n] {

@@ -3,6 +3,7 @@ package admission
 import (
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -16,15 +17,15 @@ func methodName(method string) string {
 }
 
 // judge verifies what an authentic v1 knock says against the service.
-func (s *Service) judge(m *protocol.KnockMessage, skew time.Duration, p *Policy) KnockResult {
+func judge(s *policy.Service, m *protocol.KnockMessage, skew time.Duration, p *policy.Policy) KnockResult {
 	switch {
-	case !s.allows(m):
+	case !allows(s, m):
 		return KnockMethod
-	case m.Sequence() && int(m.Total) != p.sequence.Length:
+	case m.Sequence() && int(m.Total) != p.Sequence().Length:
 		return KnockRefused
 	case s.SessionRequired && len(m.SessionID) == 0 && s.Authenticates():
 		return KnockNoSession
-	case skew.Abs() > p.window:
+	case skew.Abs() > p.Window():
 		return KnockStale
 	}
 	return KnockOK
@@ -32,12 +33,12 @@ func (s *Service) judge(m *protocol.KnockMessage, skew time.Duration, p *Policy)
 
 // allows tells whether the service takes the method that a knock names, which
 // must be one that its form is of.
-func (s *Service) allows(m *protocol.KnockMessage) bool {
+func allows(s *policy.Service, m *protocol.KnockMessage) bool {
 	switch protocol.MethodFamily(m.Method) {
 	case protocol.MethodUDP:
-		return s.Methods&FamilyUDP != 0 && !m.Sequence()
+		return s.Methods&policy.MethodUDP != 0 && !m.Sequence()
 	case protocol.MethodUDPSeq:
-		return s.Methods&FamilyUDPSeq != 0 && m.Sequence()
+		return s.Methods&policy.MethodUDPSeq != 0 && m.Sequence()
 	default:
 		return false
 	}

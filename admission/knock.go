@@ -3,6 +3,7 @@ package admission
 import (
 	"hash/maphash"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -94,39 +95,39 @@ func (q *knockLanes) of(k *queuedKnock) *lane {
 
 // admitUDP queues what is or could be a knock. It does only what needs no key.
 func (g *Gate) admitUDP(p *packet.Packet) Verdict {
-	policy := g.policy.Load()
-	families := policy.knockable(p.Tuple.Dst, p.Tuple.DstPort)
+	pol := g.policy.Load()
+	families := pol.MethodsAt(p.Tuple.Dst, p.Tuple.DstPort)
 	if families == 0 {
 		return Verdict{Reason: ReasonNotService}
 	}
 	payload := p.Data[p.Payload:]
-	if families&FamilyUDPv2 != 0 {
+	if families&policy.MethodUDPv2 != 0 {
 		if k, err := protocol.ParseKnockV2(payload); err == nil {
 			if v := g.admitV2(p, payload, k.Hint()); v.Reason != ReasonNotKnock {
 				return v
 			}
 		}
 	}
-	if families&familiesV1 == 0 {
+	if families&policy.MethodsV1 == 0 {
 		return Verdict{Reason: ReasonNotKnock}
 	}
 	knock, err := protocol.ParseKnock(payload)
 	if err != nil {
 		return Verdict{Reason: ReasonNotKnock}
 	}
-	cost := policy.trials(p.Tuple.Dst, p.Tuple.DstPort)
+	cost := pol.TrialCost(p.Tuple.Dst, p.Tuple.DstPort, seenClients)
 	place := g.knocks.original(&knock)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.mono()
 	src := p.Tuple.Src
 	if g.knocks.originals[place] == 0 && g.known(src, now) {
-		if !g.budgets.payKnown(src, cost.known, now) {
+		if !g.budgets.payKnown(src, cost.Known, now) {
 			return Verdict{Reason: ReasonBudget}
 		}
 		return g.enqueue(&g.knocks.warm, p.Tuple, payload, hit{place: place})
 	}
-	if !g.budgets.knocks.allow(&g.budgets, src, cost.scan, now) {
+	if !g.budgets.knocks.allow(&g.budgets, src, cost.All, now) {
 		return Verdict{Reason: ReasonBudget}
 	}
 	v := g.enqueue(&g.knocks.cold, p.Tuple, payload, hit{place: place})
@@ -144,20 +145,8 @@ func (g *Gate) admitV2(p *packet.Packet, payload []byte, h protocol.HintV2) Verd
 	if !ok || found.kind != expectV2 {
 		return Verdict{Reason: ReasonNotKnock}
 	}
-	policy := g.policy.Load()
-	for _, list := range policy.udp.at(p.Tuple.Dst, p.Tuple.DstPort) {
-		for _, s := range list {
-			if found.service == nil && s.covers(p.Tuple.Dst) && s.takes(found.expectation, FamilyUDPv2) {
-				found.service = s
-			}
-		}
-	}
-	if found.service == nil {
-		found.forbidden = true
-		found.service = policy.udp.find(p.Tuple.Dst, p.Tuple.DstPort, func(s *Service) bool {
-			return s.MACPort == found.expectation.port && s.Methods&FamilyUDPv2 != 0
-		})
-	}
+	pol := g.policy.Load()
+	found.service, found.forbidden = pol.ServiceV2(p.Tuple.Dst, p.Tuple.DstPort, found.expectation)
 	if found.service == nil {
 		return Verdict{Reason: ReasonNotKnock}
 	}

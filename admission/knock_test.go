@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -47,13 +48,13 @@ func TestAKnockMayGoToTheServicesOwnNumber(t *testing.T) {
 
 func TestAKnockThatDoesNotFitIsRefused(t *testing.T) {
 	strict := func(o *Options) {
-		p := PolicyOptions{KnockPort: testKnockPort, Window: testWindow}
+		p := policy.Options{KnockPort: testKnockPort, Window: testWindow}
 		for _, s := range o.Policy.Services() {
 			t := *s
 			t.SessionRequired = true
 			p.Services = append(p.Services, t)
 		}
-		o.Policy, _ = NewPolicy(p)
+		o.Policy, _ = policy.New(p)
 	}
 	for _, c := range []struct {
 		name   string

@@ -6,13 +6,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/protocol"
 )
 
 func TestAKnockV2OpensTheDoorInTheSlotsAroundNow(t *testing.T) {
 	everywhere(func(addr string) {
 		for off := int64(-3); off <= 3; off++ {
-			w := newWorld(t, every(taking(FamilyUDPv2)))
+			w := newWorld(t, every(taking(policy.MethodUDPv2)))
 			v := w.at(addr)
 			b := v.v2At(alice, "ssh", testGateway, off)
 			if off < -1 || off > 1 {
@@ -33,7 +34,7 @@ func TestAKnockV2OpensTheDoorInTheSlotsAroundNow(t *testing.T) {
 }
 
 func TestAKnockV2IsForItsGatewayServiceAndClientOnly(t *testing.T) {
-	w := newWorld(t, every(taking(FamilyUDPv2)))
+	w := newWorld(t, every(taking(policy.MethodUDPv2)))
 	v := w.at("192.0.2.1")
 	w.want(v.v2At(alice, "ssh", "gw.example.org", 0), ReasonNotKnock)
 	w.want(v.v2At(alice, "ssh", "", 0), ReasonNotKnock)
@@ -178,7 +179,7 @@ func TestAKnockV2OutsideTheWindowIsStaleThoughItsSlotIsKnown(t *testing.T) {
 }
 
 func TestASessionIsRequiredOfAKnockV2WhereTheServiceSaysSo(t *testing.T) {
-	w := newWorld(t, every(func(o *PolicyOptions) {
+	w := newWorld(t, every(func(o *policy.Options) {
 		for i := range o.Services {
 			o.Services[i].SessionRequired = true
 		}
@@ -287,7 +288,7 @@ func TestKnocksV1AndV2ShareAPort(t *testing.T) {
 		t.Errorf("v2: %v", got)
 	}
 	// Where v1 is off, nothing is searched.
-	w = newWorld(t, every(taking(FamilyUDPv2)))
+	w = newWorld(t, every(taking(policy.MethodUDPv2)))
 	v = w.at("192.0.2.1")
 	w.want(v.knock(alice, "db"), ReasonNotKnock)
 	w.want(v.udp(testKnockPort, make([]byte, protocol.KnockV2Size)), ReasonNotKnock)
@@ -331,15 +332,15 @@ func TestTheFieldsOfOneMethodAreNoKnockByAnother(t *testing.T) {
 }
 
 func TestAPolicyRefusesAnIdentityThatNoKnockV2CouldBear(t *testing.T) {
-	o := PolicyOptions{
+	o := policy.Options{
 		Window: time.Second, Gateway: string(make([]byte, protocol.MaxGateway+1)),
-		Services: []Service{service("ssh", "10.0.0.1/32", 22)},
+		Services: []policy.Service{{Name: "ssh", Listen: netip.MustParsePrefix("10.0.0.1/32"), Port: 22, Mode: policy.ModeKnock, Methods: policy.MethodUDP}},
 	}
-	if _, err := NewPolicy(o); err != nil {
+	if _, err := policy.New(o); err != nil {
 		t.Errorf("where nobody takes them: %v", err)
 	}
-	o.Services[0].Methods = FamilyUDPv2
-	if _, err := NewPolicy(o); err == nil {
+	o.Services[0].Methods = policy.MethodUDPv2
+	if _, err := policy.New(o); err == nil {
 		t.Error("taken")
 	}
 }

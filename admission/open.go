@@ -2,10 +2,10 @@ package admission
 
 import (
 	"errors"
-	"iter"
 	"math"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
@@ -22,7 +22,7 @@ func (w *worker) open(k *queuedKnock, d *decision) {
 	default:
 		w.openV1(k, d)
 	}
-	if d.event.Result == KnockOK && !d.client.may(w.now()) {
+	if d.event.Result == KnockOK && !d.client.MayBegin(w.now()) {
 		d.event.Result = KnockNotNow
 	}
 }
@@ -34,46 +34,46 @@ func (w *worker) openV1(k *queuedKnock, d *decision) {
 	if err != nil {
 		return
 	}
-	policy := w.policy.Load()
+	pol := w.policy.Load()
 	if k.warm {
-		if w.tryKnown(&knock, k, d, policy) {
+		if w.tryKnown(&knock, k, d, pol) {
 			return
 		}
 		// Somebody else from there, or junk: now it costs what strangers' cost.
-		if !w.payForScan(k.src, policy.trials(k.dst, k.port).scan) {
+		if !w.payForScan(k.src, pol.TrialCost(k.dst, k.port, seenClients).All) {
 			d.event.Result = KnockBudget
-			w.tryForbidden(&knock, k, d, policy)
+			w.tryForbidden(&knock, k, d, pol)
 			return
 		}
 	}
-	for svc := range policy.takingV1(k.dst, k.port) {
+	for svc := range pol.ServicesV1(k.dst, k.port) {
 		found := false
-		svc.eachKey(func(key *key) bool {
-			found = w.tryV1(&knock, svc, key, d, policy)
+		svc.EachKey(func(key *policy.ClientKey) bool {
+			found = w.tryV1(&knock, svc, key, d, pol)
 			return !found
 		})
 		if found {
 			return
 		}
 	}
-	w.tryForbidden(&knock, k, d, policy)
+	w.tryForbidden(&knock, k, d, pol)
 }
 
 // tryForbidden tries the clients that may not use the services that a v1 datagram
 // may be for, so that their operator is told what is wrong: those as whom the
 // source knocked lately, and the others as far as there is time left for that.
-func (w *worker) tryForbidden(knock *protocol.Knock, k *queuedKnock, d *decision, policy *Policy) {
+func (w *worker) tryForbidden(knock *protocol.Knock, k *queuedKnock, d *decision, pol *policy.Policy) {
 	w.mu.Lock()
 	var ids [seenClients]string
 	if s := w.seen[k.src]; s != nil {
 		ids = s.ids
 	}
-	all := w.budgets.payReport(policy.numKeys, w.mono())
+	all := w.budgets.payReport(pol.NumKeys(), w.mono())
 	w.mu.Unlock()
-	for svc := range policy.takingV1(k.dst, k.port) {
-		for h := range policy.strangersTo(svc, ids, all) {
-			for _, key := range h.keys {
-				if !w.tryV1(knock, svc, key, d, policy) {
+	for svc := range pol.ServicesV1(k.dst, k.port) {
+		for h := range pol.Unauthorized(svc, ids[:], all) {
+			for _, key := range h.Keys {
+				if !w.tryV1(knock, svc, key, d, pol) {
 					continue
 				}
 				if d.event.Result != KnockStale && d.event.Result != KnockNotNow {
@@ -86,50 +86,18 @@ func (w *worker) tryForbidden(knock *protocol.Knock, k *queuedKnock, d *decision
 	}
 }
 
-// strangersTo are the clients that may not use a service: those of ids, or all.
-func (p *Policy) strangersTo(svc *Service, ids [seenClients]string, all bool) iter.Seq[*holder] {
-	return func(yield func(*holder) bool) {
-		if !all {
-			for _, id := range ids {
-				if h := p.clients[id]; h != nil && svc.client(id) == nil && !yield(h) {
-					return
-				}
-			}
-			return
-		}
-		for id, h := range p.clients {
-			if svc.client(id) == nil && !yield(h) {
-				return
-			}
-		}
-	}
-}
-
-// takingV1 are the services that a v1 datagram to an address and port may be for.
-func (p *Policy) takingV1(dst packet.Addr, port uint16) iter.Seq[*Service] {
-	return func(yield func(*Service) bool) {
-		for _, list := range p.udp.at(dst, port) {
-			for _, s := range list {
-				if s.Methods&familiesV1 != 0 && s.covers(dst) && !yield(s) {
-					return
-				}
-			}
-		}
-	}
-}
-
 // tryKnown tries the clients as whom the source knocked lately.
-func (w *worker) tryKnown(knock *protocol.Knock, k *queuedKnock, d *decision, policy *Policy) bool {
+func (w *worker) tryKnown(knock *protocol.Knock, k *queuedKnock, d *decision, pol *policy.Policy) bool {
 	w.mu.Lock()
 	var ids [seenClients]string
 	if s := w.seen[k.src]; s != nil {
 		ids = s.ids
 	}
 	w.mu.Unlock()
-	for svc := range policy.takingV1(k.dst, k.port) {
+	for svc := range pol.ServicesV1(k.dst, k.port) {
 		for _, id := range ids {
-			for _, key := range svc.keysOf(id) {
-				if w.tryV1(knock, svc, key, d, policy) {
+			for _, key := range svc.KeysOf(id) {
+				if w.tryV1(knock, svc, key, d, pol) {
 					return true
 				}
 			}
@@ -145,12 +113,12 @@ func (w *worker) payForScan(src packet.Addr, candidates int) bool {
 }
 
 // tryV1 tries one key; it reports whether the search is over.
-func (w *worker) tryV1(knock *protocol.Knock, svc *Service, key *key, d *decision, policy *Policy) bool {
+func (w *worker) tryV1(knock *protocol.Knock, svc *policy.Service, key *policy.ClientKey, d *decision, pol *policy.Policy) bool {
 	w.stats.tried.Add(1)
-	if !knock.Match(w.scratch, key.id, svc.MACPort) {
+	if !knock.Match(w.scratch, key.Identity, svc.MACPort) {
 		return false
 	}
-	m, err := knock.Open(w.scratch, key.id, svc.MACPort)
+	m, err := knock.Open(w.scratch, key.Identity, svc.MACPort)
 	if errors.Is(err, protocol.ErrSealed) || errors.Is(err, protocol.ErrClientHash) {
 		return false // a hint is only 8 bytes, and two clients may share a secret
 	}
@@ -159,7 +127,7 @@ func (w *worker) tryV1(knock *protocol.Knock, svc *Service, key *key, d *decisio
 	if err == nil {
 		d.timed(m.Time, now)
 	}
-	if !key.valid(now) {
+	if !key.Valid(now) {
 		d.event.Result = KnockNotNow
 		return true
 	}
@@ -169,7 +137,7 @@ func (w *worker) tryV1(knock *protocol.Knock, svc *Service, key *key, d *decisio
 	}
 	d.session = string(m.SessionID)
 	d.kind, d.nonce = replay.KindUDP, append(d.buffer[:0], knock.Nonce()...)
-	d.event.Result = svc.judge(&m, d.event.Skew, policy)
+	d.event.Result = judge(svc, &m, d.event.Skew, pol)
 	if d.event.Result == KnockOK && m.Sequence() {
 		d.part = newUDPPart(&m)
 	}
@@ -178,9 +146,9 @@ func (w *worker) tryV1(knock *protocol.Knock, svc *Service, key *key, d *decisio
 
 // openV2 opens a udp-v2 datagram, whose client the table has named.
 func (w *worker) openV2(k *queuedKnock, d *decision) {
-	policy := w.policy.Load()
+	pol := w.policy.Load()
 	x := k.hit.expectation
-	key, svc := policy.standing(&k.hit)
+	key, svc := standing(pol, &k.hit)
 	if key == nil {
 		return
 	}
@@ -190,7 +158,7 @@ func (w *worker) openV2(k *queuedKnock, d *decision) {
 		d.event.Result = KnockRefused
 		return
 	}
-	m, err := knock.Open(w.scratch, x.key.id, policy.gateway, x.port, k.hit.slot)
+	m, err := knock.Open(w.scratch, x.Key.Identity, pol.Gateway(), x.Port, k.hit.slot)
 	now := w.now()
 	switch {
 	case err != nil && errors.Is(err, protocol.ErrSealed):
@@ -202,7 +170,7 @@ func (w *worker) openV2(k *queuedKnock, d *decision) {
 		return
 	}
 	d.timed(m.Time, now)
-	if !key.valid(now) {
+	if !key.Valid(now) {
 		d.event.Result = KnockNotNow
 		return
 	}
@@ -210,7 +178,7 @@ func (w *worker) openV2(k *queuedKnock, d *decision) {
 	d.port = m.SourcePort
 	d.kind, d.nonce = replay.KindUDPv2, append(d.buffer[:0], knock.Nonce()...)
 	switch {
-	case d.event.Skew.Abs() > policy.window:
+	case d.event.Skew.Abs() > pol.Window():
 		d.event.Result = KnockStale
 	case k.hit.forbidden:
 		d.event.Result = KnockForbidden
@@ -224,9 +192,9 @@ func (w *worker) openV2(k *queuedKnock, d *decision) {
 }
 
 // found names the client of a knock and what it is for.
-func (d *decision) found(k *key, s *Service, method string) {
-	d.key, d.client, d.service = k.id, k.client, s
-	d.event.Client, d.event.Service, d.event.Method = k.client.ID, s.Name, method
+func (d *decision) found(k *policy.ClientKey, s *policy.Service, method string) {
+	d.key, d.client, d.service = k.Identity, k.Client, s
+	d.event.Client, d.event.Service, d.event.Method = k.Client.ID, s.Name, method
 }
 
 // timed notes the time that an opened message says.

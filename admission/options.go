@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 )
@@ -40,8 +41,8 @@ const (
 
 // Options is what a Gate is made of.
 type Options struct {
-	Policy *Policy      // required
-	Store  replay.Store // required; the gate does not close it
+	Policy *policy.Policy // required
+	Store  replay.Store   // required; the gate does not close it
 
 	// Now is the wall clock, for the freshness of messages; default time.Now.
 	Now func() time.Time

@@ -154,7 +154,7 @@ func (g *Gate) judgeParked(u *unparking, slot *parkedSYN, s *source, final bool)
 	// It was verified when it came; the bytes are ours and the same.
 	p.Offload.ChecksumValid = true
 	p.Parse()
-	svc := g.policy.Load().service(p.Tuple.Dst, p.Tuple.DstPort)
+	svc := g.policy.Load().Lookup(p.Tuple.Dst, p.Tuple.DstPort)
 	if svc == nil {
 		return Verdict{Reason: ReasonParkTimeout} // the policy changed meanwhile
 	}
@@ -162,7 +162,7 @@ func (g *Gate) judgeParked(u *unparking, slot *parkedSYN, s *source, final bool)
 	if old != nil && (old.isn == p.Seq || old.state != closing) {
 		return g.admitSegment(old, p) // its retransmission was faster
 	}
-	v := g.judgeSYN(p, g.places[svc.at], s, old, final)
+	v := g.judgeSYN(p, g.places[svc.Index()], s, old, final)
 	if v.Reason == ReasonNoGrant {
 		v.Reason = ReasonParkTimeout
 	}

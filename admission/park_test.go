@@ -3,6 +3,7 @@ package admission
 import (
 	"testing"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -169,15 +170,15 @@ func TestWithTwoCopiesOfASYNParkedTheStackGetsBoth(t *testing.T) {
 }
 
 func TestAParkedSYNOfAServiceThatIsOpenOrGoneMeanwhileIsDropped(t *testing.T) {
-	for name, change := range map[string]func(s *Service){
-		"open": func(s *Service) { s.Mode = ModeAuth },
-		"gone": func(s *Service) { s.Port = 9999 },
+	for name, change := range map[string]func(s *policy.Service){
+		"open": func(s *policy.Service) { s.Mode = policy.ModeAuth },
+		"gone": func(s *policy.Service) { s.Port = 9999 },
 	} {
 		w := newWorld(t)
 		v := w.at("192.0.2.1")
 		w.want(v.knock(alice, "db"), ReasonKnock)
 		w.want(v.syn(40000, "db"), ReasonParked)
-		o := PolicyOptions{Window: testWindow}
+		o := policy.Options{Window: testWindow}
 		for _, s := range w.gate.Policy().Services() {
 			s := *s
 			if s.Port == v.server("db").Port() {
@@ -185,7 +186,7 @@ func TestAParkedSYNOfAServiceThatIsOpenOrGoneMeanwhileIsDropped(t *testing.T) {
 			}
 			o.Services = append(o.Services, s)
 		}
-		p, err := NewPolicy(o)
+		p, err := policy.New(o)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/gopacket/pcapgo"
 
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -68,11 +69,11 @@ func TestACapturedLibknockClientKnocksSixTimesAndNothingElse(t *testing.T) {
 	}
 	packets := readCapture(t)
 	gateway := netip.MustParseAddr("10.77.0.1")
-	service := Service{
-		Name: "captured", Listen: netip.MustParsePrefix("10.77.0.0/24"), Port: 8443, Mode: ModeKnockAuth, Methods: allFamilies,
-		GrantTTL: testTTL, GrantUses: 1, AuthDeadline: testDeadline, Clients: append(manyClients(50), NewClient(client)),
+	service := policy.Service{
+		Name: "captured", Listen: netip.MustParsePrefix("10.77.0.0/24"), Port: 8443, Mode: policy.ModeKnockAuth, Methods: allFamilies,
+		GrantTTL: testTTL, GrantUses: 1, AuthDeadline: testDeadline, Clients: append(manyClients(50), policy.NewClient(client)),
 	}
-	policy, err := NewPolicy(PolicyOptions{KnockPort: testKnockPort, Window: testWindow, Services: []Service{service}})
+	policy, err := policy.New(policy.Options{KnockPort: testKnockPort, Window: testWindow, Services: []policy.Service{service}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
@@ -125,7 +126,7 @@ var methodNames = []string{"udp", "udp-seq", "tcp-syn", "tcp-syn-seq", "legacy",
 // client knocks by any method, with junk in between. It must get in.
 func (m *besieged) client(t *rapid.T) {
 	m.pass(time.Second)
-	m.until(expectPart, DefaultSlot-2*time.Second) // not where a slot ends in between
+	m.until(expectPart, policy.DefaultSlot-2*time.Second) // not where a slot ends in between
 	v, c, service := m.somebody(t), m.aClient(t), hiddenService(t)
 	method := rapid.SampledFrom(methodNames).Draw(t, "method")
 	kind := map[string]expectedKind{"tcp-syn": expectSYN, "tcp-syn-seq": expectPart, "legacy": expectLegacyPart}[method]
@@ -163,14 +164,14 @@ func (m *besieged) client(t *rapid.T) {
 
 // half is a sequence that is given up.
 func (m *besieged) half(t *rapid.T) {
-	m.until(expectPart, DefaultSlot-time.Second)
+	m.until(expectPart, policy.DefaultSlot-time.Second)
 	v := m.somebody(t)
 	method := rapid.SampledFrom([]string{"udp-seq", "tcp-syn-seq", "legacy"}).Draw(t, "method")
 	all := methods[method](v, m.aClient(t), hiddenService(t))
 	for _, b := range all[:rapid.IntRange(1, 2).Draw(t, "parts")] {
 		m.hear(v, b, false)
 	}
-	m.pass(DefaultSequenceWindow + time.Second)
+	m.pass(policy.DefaultSequenceWindow + time.Second)
 	m.judge(t)
 }
 

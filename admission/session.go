@@ -6,6 +6,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -54,7 +55,7 @@ func (g *Gate) Complete(t packet.Tuple) error {
 		}
 		f.grant = gr // its client is who gets in
 	}
-	client := f.place.service.holder(gr.key)
+	client := f.place.service.ClientOf(gr.key)
 	if client == nil {
 		return ErrGone // revoked; the gate is about to forget them
 	}
@@ -141,9 +142,9 @@ func (g *Gate) Candidates(t packet.Tuple) []*protocol.Client {
 			continue
 		}
 		tried[id] = true
-		for _, k := range svc.keysOf(id) {
-			if k.valid(now) {
-				ids = append(ids, k.id)
+		for _, k := range svc.KeysOf(id) {
+			if k.Valid(now) {
+				ids = append(ids, k.Identity)
 			}
 		}
 	}
@@ -165,12 +166,12 @@ func (g *Gate) OtherCandidates(t packet.Tuple) (iter.Seq[*protocol.Client], bool
 		return nil, false
 	}
 	svc := f.place.service
-	n, _ := svc.numKeys()
+	n, _ := svc.NumKeys()
 	if !g.budgets.authentications.allow(&g.budgets, t.Src, n, g.mono()) {
 		return nil, false
 	}
 	return func(yield func(*protocol.Client) bool) {
-		svc.eachKey(func(k *key) bool { return !k.valid(now) || yield(k.id) })
+		svc.EachKey(func(k *policy.ClientKey) bool { return !k.Valid(now) || yield(k.Identity) })
 	}, true
 }
 
@@ -182,12 +183,12 @@ func (g *Gate) OtherCandidates(t packet.Tuple) (iter.Seq[*protocol.Client], bool
 // source are still being decided it waits for them, up to settleTime: a client
 // must never lose the race against its own knock.
 func (g *Gate) Authenticate(t packet.Tuple, client *protocol.Client, session string, claim func() error) error {
-	svc := g.policy.Load().service(t.Dst, t.DstPort)
+	svc := g.policy.Load().Lookup(t.Dst, t.DstPort)
 	if svc == nil {
 		return ErrGone
 	}
-	c := svc.client(client.ID())
-	if c == nil || !c.may(g.now()) {
+	c := svc.Client(client.ID())
+	if c == nil || !c.MayBegin(g.now()) {
 		return ErrNotNow
 	}
 	gr, err := g.reserveUse(t, c.ID, session)
@@ -207,7 +208,7 @@ func (g *Gate) Authenticate(t packet.Tuple, client *protocol.Client, session str
 		err = ErrGone
 	}
 	if err == nil {
-		switch c = f.place.service.holder(client); {
+		switch c = f.place.service.ClientOf(client); {
 		case c == nil: // no longer
 			err = ErrNotNow
 		case !g.enter(f, c, client):
@@ -237,7 +238,7 @@ func (g *Gate) reserveUse(t packet.Tuple, client, session string) (*grant, error
 		if f == nil || f.state != complete {
 			return nil, ErrGone
 		}
-		if f.mode == ModeAuth {
+		if f.mode == policy.ModeAuth {
 			return nil, nil
 		}
 		s := g.sources[t.Src]

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -94,15 +95,12 @@ func TestNoHMACIsComputedWhileTheGatesLockIsHeld(t *testing.T) {
 	const clients = 500
 	w := newWorld(t, every(legacy, having(manyClients(clients)...)))
 	p := w.gate.policy.Load()
-	perSlot := 0
-	for i := range p.expectations {
-		perSlot += p.expectations[i].count(p)
-	}
+	perSlot := p.NumPrecomputed() / policy.SlotsKept
 	if want := len(testServices) - 1; perSlot != want*clients*(1+3+3+1) { // all but the one without knocks
 		t.Fatalf("%d HMACs a slot", perSlot)
 	}
 	ahead := func() int { return int(w.gate.stats.ahead.Load()) }
-	for jump, want := range map[time.Duration]int{testWindow: perSlot, time.Hour: perSlot * slotsKept} {
+	for jump, want := range map[time.Duration]int{testWindow: perSlot, time.Hour: perSlot * policy.SlotsKept} {
 		w.step(jump)
 		// As long as the test holds the lock, the builder does not. So what it
 		// computes meanwhile, which turns out to be all, it computes without.
@@ -131,7 +129,7 @@ func TestNoHMACIsComputedWhileTheGatesLockIsHeld(t *testing.T) {
 func TestADayOfSlotsLeavesMemoryAsItWas(t *testing.T) {
 	const clients = 1000
 	w := newWorld(t, func(o *Options) {
-		every(having(manyClients(clients)...), func(o *PolicyOptions) {
+		every(having(manyClients(clients)...), func(o *policy.Options) {
 			o.Services = only(o.Services, "ssh4")
 			o.Sequence.Slot = 10 * testWindow
 		})(o)
@@ -164,11 +162,11 @@ func TestADayOfSlotsLeavesMemoryAsItWas(t *testing.T) {
 				used++
 			}
 		}
-		if used != perSlot*slotsKept || len(w.gate.expected.cells) != size || 2*used > size {
-			t.Fatalf("turn %d: %d of %d cells, want %d of %d", turn, used, len(w.gate.expected.cells), perSlot*slotsKept, size)
+		if used != perSlot*policy.SlotsKept || len(w.gate.expected.cells) != size || 2*used > size {
+			t.Fatalf("turn %d: %d of %d cells, want %d of %d", turn, used, len(w.gate.expected.cells), perSlot*policy.SlotsKept, size)
 		}
 		// Somebody knocks by every method now and then.
-		v, c := w.at("192.0.2.1").spoofed(turn), p.services[0].Clients[turn%clients].Keys[0].Identity
+		v, c := w.at("192.0.2.1").spoofed(turn), p.Services()[0].Clients[turn%clients].Keys[0].Identity
 		v.wantAll(v.all(c, "ssh"))
 		w.pass(testTTL + testDeadline + time.Second)
 		w.pass(testWindow - testTTL - testDeadline - time.Second)
@@ -192,15 +190,15 @@ func TestADayOfSlotsLeavesMemoryAsItWas(t *testing.T) {
 }
 
 // only keeps the services of a name.
-func only(all []Service, name string) []Service {
-	return slices.DeleteFunc(all, func(s Service) bool { return s.Name != name })
+func only(all []policy.Service, name string) []policy.Service {
+	return slices.DeleteFunc(all, func(s policy.Service) bool { return s.Name != name })
 }
 
 // manyClients are n clients with one key each.
-func manyClients(n int) []*Client {
-	all := make([]*Client, n)
+func manyClients(n int) []*policy.Client {
+	all := make([]*policy.Client, n)
 	for i := range all {
-		all[i] = NewClient(testClient(fmt.Sprintf("client-%05d", i)))
+		all[i] = policy.NewClient(testClient(fmt.Sprintf("client-%05d", i)))
 	}
 	return all
 }

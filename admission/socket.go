@@ -88,11 +88,11 @@ func (g *Gate) connect(p *packet.Packet) (v Verdict, wait time.Duration, err err
 func (g *Gate) judgeConnection(p *packet.Packet) (v Verdict, wait time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	svc := g.policy.Load().service(p.Tuple.Dst, p.Tuple.DstPort)
+	svc := g.policy.Load().Lookup(p.Tuple.Dst, p.Tuple.DstPort)
 	if svc == nil {
 		return Verdict{Reason: ReasonNotService}, 0
 	}
-	at := g.places[svc.at]
+	at := g.places[svc.Index()]
 	old, s := g.flows[p.Tuple], g.sources[p.Tuple.Src]
 	banned := svc.Open() && g.isBanned(p.Tuple.Src)
 	if svc.Open() && !banned {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -186,7 +187,7 @@ func (s *source) grantTo(f *flow, client, session string, now time.Duration) *gr
 
 // addGrant records what a knock of client has earned. It reports false where the
 // limits forbid it. The caller holds g.mu.
-func (g *Gate) addGrant(s *source, gr *grant, client *Client, now time.Duration) bool {
+func (g *Gate) addGrant(s *source, gr *grant, client *policy.Client, now time.Duration) bool {
 	g.expireGrants(s, now)
 	most := client.MaxGrants
 	if most == 0 {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
@@ -218,13 +219,13 @@ func TestASYNKnockIsAReplayAfterTheStoreWasOpenedAgain(t *testing.T) {
 }
 
 func TestASYNKnockOfAClientThatMayNotNowOpensNothing(t *testing.T) {
-	for name, change := range map[string]func(*Client, time.Time){
-		"expired":        func(c *Client, now time.Time) { c.Expires = now },
-		"secret is over": func(c *Client, now time.Time) { c.Keys[0].Until = now },
-		"out of hours":   func(c *Client, _ time.Time) { c.Hours = func(time.Time) bool { return false } },
+	for name, change := range map[string]func(*policy.Client, time.Time){
+		"expired":        func(c *policy.Client, now time.Time) { c.Expires = now },
+		"secret is over": func(c *policy.Client, now time.Time) { c.Keys[0].Until = now },
+		"out of hours":   func(c *policy.Client, _ time.Time) { c.Hours = func(time.Time) bool { return false } },
 	} {
 		w := newWorld(t, every(), func(o *Options) {
-			c := NewClient(alice)
+			c := policy.NewClient(alice)
 			change(c, o.Now())
 			every(having(c))(o)
 		})
@@ -238,7 +239,7 @@ func TestASYNKnockOfAClientThatMayNotNowOpensNothing(t *testing.T) {
 
 func TestTheSYNKnockOfASecretIsNotSpentByTheOther(t *testing.T) {
 	newer := testSecret("alice", 2)
-	c := &Client{ID: "alice", Keys: []Key{{Identity: alice}, {Identity: newer}}}
+	c := &policy.Client{ID: "alice", Keys: []policy.Key{{Identity: alice}, {Identity: newer}}}
 	w := newWorld(t, every(having(c)))
 	// Two devices while the secret is being changed.
 	for i, id := range []*protocol.Client{alice, newer} {

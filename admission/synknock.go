@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
@@ -14,8 +15,8 @@ import (
 // TCP SYN sequence.)
 
 // expectedSYN looks a SYN to svc up. The caller holds g.mu.
-func (g *Gate) expectedSYN(p *packet.Packet, svc *Service, policy *Policy) (hit, bool) {
-	if svc.Methods&familiesSYN == 0 && !policy.legacy {
+func (g *Gate) expectedSYN(p *packet.Packet, svc *policy.Service, pol *policy.Policy) (hit, bool) {
+	if svc.Methods&policy.MethodsSYN == 0 && !pol.Legacy() {
 		return hit{}, false
 	}
 	h, ok := g.lookUpSYN(p)
@@ -23,12 +24,12 @@ func (g *Gate) expectedSYN(p *packet.Packet, svc *Service, policy *Policy) (hit,
 	case !ok || h.kind == expectV2:
 		return hit{}, false
 	case h.kind == expectLegacyPart: // its port is a service's by chance
-		return g.legacy(h, p, policy)
+		return g.legacy(h, p, pol)
 	}
 	h.service = svc
-	h.forbidden = h.kind == expectSYN && h.expectation.port == svc.MACPort && svc.Methods&FamilySYN != 0 &&
-		svc.client(h.expectation.key.client.ID) == nil
-	return h, h.forbidden || svc.takes(h.expectation, h.kind.family())
+	h.forbidden = h.kind == expectSYN && h.expectation.Port == svc.MACPort && svc.Methods&policy.MethodSYN != 0 &&
+		svc.Client(h.expectation.Key.Client.ID) == nil
+	return h, h.forbidden || svc.Accepts(h.expectation, h.kind.family())
 }
 
 // lookUpSYN looks up what a SYN with the Timestamps option is expected as.
@@ -42,13 +43,13 @@ func (g *Gate) lookUpSYN(p *packet.Packet) (hit, bool) {
 
 // legacy finds the service for which a part of a SYN sequence in the legacy
 // spelling is, whose parts have ports of their own. The caller holds g.mu.
-func (g *Gate) legacy(h hit, p *packet.Packet, policy *Policy) (hit, bool) {
+func (g *Gate) legacy(h hit, p *packet.Packet, pol *policy.Policy) (hit, bool) {
 	x := h.expectation
-	if h.service = policy.taking(p.Tuple.Dst, x, FamilySYNSeq); h.service == nil {
+	if h.service = pol.ServiceFor(p.Tuple.Dst, x, policy.MethodSYNSeq); h.service == nil {
 		return hit{}, false
 	}
 	// The port is not in the table; one HMAC, for somebody who knew 80 bits.
-	_, port := x.key.id.SYNPartLegacy(g.scratch, x.port, h.slot, h.part)
+	_, port := x.Key.Identity.SYNPartLegacy(g.scratch, x.Port, h.slot, h.part)
 	return h, port == p.Tuple.DstPort
 }
 
@@ -56,9 +57,9 @@ func (g *Gate) legacy(h hit, p *packet.Packet, policy *Policy) (hit, bool) {
 func (g *Gate) admitLegacy(p *packet.Packet) Verdict {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	policy := g.policy.Load()
+	pol := g.policy.Load()
 	if h, ok := g.lookUpSYN(p); ok && h.kind == expectLegacyPart {
-		if h, ok = g.legacy(h, p, policy); ok {
+		if h, ok = g.legacy(h, p, pol); ok {
 			return g.admitSYNKnock(p.Tuple, h)
 		}
 	}
@@ -83,7 +84,7 @@ func (g *Gate) admitSYNKnock(t packet.Tuple, h hit) Verdict {
 // openSYN decides a SYN knock that has come whole. There is nothing to open:
 // that it was expected is its proof.
 func (w *worker) openSYN(k *queuedKnock, d *decision) {
-	key, svc := w.policy.Load().standing(&k.hit)
+	key, svc := standing(w.policy.Load(), &k.hit)
 	if key == nil {
 		return
 	}
@@ -97,7 +98,7 @@ func (w *worker) openSYN(k *queuedKnock, d *decision) {
 		method = protocol.MethodTCPSYNSeq
 	}
 	d.found(key, svc, method)
-	if !key.valid(w.now()) || !key.client.may(w.now()) {
+	if !key.Valid(w.now()) || !key.Client.MayBegin(w.now()) {
 		d.event.Result = KnockNotNow
 		return
 	}
@@ -123,7 +124,7 @@ type ownerKey struct {
 }
 
 func (h *hit) owner() ownerKey {
-	return ownerKey{h.expectation.key.id, h.expectation.port, h.kind, h.slot}
+	return ownerKey{h.expectation.Key.Identity, h.expectation.Port, h.kind, h.slot}
 }
 
 // owner is who presented a knock first, and so may again.
@@ -155,8 +156,8 @@ func (w *worker) own(k *queuedKnock) (KnockResult, error) {
 	if len(w.owners) >= maxOwners {
 		return KnockLimit, nil
 	}
-	lifetime := synLifetime * w.policy.Load().slotTime(k.hit.kind)
-	claim := []replay.Claim{{Kind: replay.KindSYN, Client: x.key.client.ID, Nonce: synNonce(k.hit), Lifetime: lifetime}}
+	lifetime := synLifetime * slotTime(w.policy.Load(), k.hit.kind)
+	claim := []replay.Claim{{Kind: replay.KindSYN, Client: x.Key.Client.ID, Nonce: synNonce(k.hit), Lifetime: lifetime}}
 	if k.hit.kind != expectSYN {
 		claim[0].Kind = replay.KindSYNSeq
 	}
@@ -174,7 +175,7 @@ func (w *worker) own(k *queuedKnock) (KnockResult, error) {
 func synNonce(h hit) []byte {
 	n := make([]byte, 0, 1+2+8+fieldBytes)
 	n = append(n, byte(h.kind))
-	n = binary.BigEndian.AppendUint16(n, h.expectation.port)
+	n = binary.BigEndian.AppendUint16(n, h.expectation.Port)
 	n = binary.BigEndian.AppendUint64(n, uint64(h.slot))
 	n = binary.BigEndian.AppendUint64(n, h.fields.a)
 	return binary.BigEndian.AppendUint16(n, h.fields.b)

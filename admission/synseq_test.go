@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -47,14 +48,14 @@ func TestASYNSequenceOpensTheDoorInOrderAtAnyLength(t *testing.T) {
 
 func TestASYNSequenceOfAnotherLengthIsRefusedAsAPolicy(t *testing.T) {
 	for _, n := range []int{-1, 1, 6, 8, 9} {
-		o := PolicyOptions{Window: testWindow, Sequence: Sequence{Length: n}, Services: []Service{{
-			Name: "ssh", Listen: netip.MustParsePrefix("10.77.0.1/32"), Port: 22, Mode: ModeKnock, Methods: FamilySYNSeq,
+		o := policy.Options{Window: testWindow, Sequence: policy.Sequence{Length: n}, Services: []policy.Service{{
+			Name: "ssh", Listen: netip.MustParsePrefix("10.77.0.1/32"), Port: 22, Mode: policy.ModeKnock, Methods: policy.MethodSYNSeq,
 		}}}
-		if _, err := NewPolicy(o); err == nil {
+		if _, err := policy.New(o); err == nil {
 			t.Errorf("%d parts", n)
 		}
-		o.Services[0].Methods = FamilyUDPSeq
-		if _, err := NewPolicy(o); (err == nil) != (n >= protocol.MinSequence && n <= protocol.MaxSequence) {
+		o.Services[0].Methods = policy.MethodUDPSeq
+		if _, err := policy.New(o); (err == nil) != (n >= protocol.MinSequence && n <= protocol.MaxSequence) {
 			t.Errorf("%d parts of UDP: %v", n, err)
 		}
 	}
@@ -205,12 +206,12 @@ func TestAPlaceThatNobodyUsesIsGivenAway(t *testing.T) {
 func TestThousandsOfClientsMayBeginASYNSequenceAtOnce(t *testing.T) {
 	const clients = 4000
 	w := newWorld(t, func(o *Options) {
-		every(having(manyClients(clients)...), taking(FamilySYNSeq), func(p *PolicyOptions) {
+		every(having(manyClients(clients)...), taking(policy.MethodSYNSeq), func(p *policy.Options) {
 			p.Services = only(p.Services, "db4")
 		})(o)
 		o.Limits = Limits{}
 	})
-	all := w.gate.policy.Load().services[0].Clients
+	all := w.gate.policy.Load().Services()[0].Clients
 	ok := 0
 	for part := range 3 {
 		for i, c := range all {
@@ -266,7 +267,7 @@ func TestSYNSequencesThatCameToNothingAreForgotten(t *testing.T) {
 func TestTheLegacySpellingIsTakenBehindItsSwitch(t *testing.T) {
 	everywhere(func(addr string) {
 		for _, on := range []bool{true, false} {
-			change := []func(*PolicyOptions){taking(FamilySYNSeq)}
+			change := []func(*policy.Options){taking(policy.MethodSYNSeq)}
 			if on {
 				change = append(change, legacy)
 			}
@@ -316,8 +317,8 @@ func TestALegacyPartWhosePortIsAServicesIsAPartStill(t *testing.T) {
 	// and one that would answer.
 	w := newWorld(t)
 	_, port := alice.SYNPartLegacy(protocol.NewScratch(), 22, protocol.Slot(w.options().Now(), testWindow), 1)
-	for _, mode := range []Mode{ModeKnock, ModeAuth} {
-		w := newWorld(t, every(legacy, func(o *PolicyOptions) {
+	for _, mode := range []policy.Mode{policy.ModeKnock, policy.ModeAuth} {
+		w := newWorld(t, every(legacy, func(o *policy.Options) {
 			s := o.Services[0]
 			s.Name, s.Listen, s.Port, s.MACPort, s.Mode = "chance", netip.MustParsePrefix("10.77.0.0/24"), port, port, mode
 			o.Services = append(o.Services, s)

@@ -3,6 +3,7 @@ package admission
 import (
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -44,14 +45,14 @@ func (q *synSequences) init() { q.byKey = make(map[ownerKey]*synSequence) }
 // the knock is queued, finish is to be called: until that the last part may come
 // again. Parts come in order; one that was seen already, or that comes too
 // early, is ignored. The caller holds the gate's lock.
-func (q *synSequences) progress(src packet.Addr, h hit, p *Policy, now time.Duration) bool {
+func (q *synSequences) progress(src packet.Addr, h hit, p *policy.Policy, now time.Duration) bool {
 	key := h.owner()
 	seq := q.byKey[key]
 	if seq == nil {
 		if h.part != 0 || len(q.byKey) >= maxSYNSequences {
 			return false
 		}
-		seq = q.begin(now + slotsAccepted*p.slotTime(h.kind))
+		seq = q.begin(now + slotsAccepted*slotTime(p, h.kind))
 		q.byKey[key] = seq
 	}
 	place := seq.place(src)
@@ -61,7 +62,7 @@ func (q *synSequences) progress(src packet.Addr, h hit, p *Policy, now time.Dura
 		return false
 	case place == nil || int(place.next) != h.part:
 		return false
-	case h.part == p.sequence.Length-1:
+	case h.part == p.Sequence().Length-1:
 		return true
 	}
 	place.next++

@@ -3,11 +3,11 @@ package admission
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -73,9 +73,9 @@ func TestTrialLimitLeavesOtherSubnetsTheirShare(t *testing.T) {
 }
 
 // openAndHidden has clients of an open service and of a hidden one that takes udp-v2.
-func openAndHidden(clients []*Client) func(*Options) {
+func openAndHidden(clients []*policy.Client) func(*Options) {
 	return func(o *Options) {
-		every(having(clients...), taking(FamilyUDPv2), func(p *PolicyOptions) {
+		every(having(clients...), taking(policy.MethodUDPv2), func(p *policy.Options) {
 			p.Services = append(only(slices.Clone(p.Services), "web4"), only(slices.Clone(p.Services), "db4")...)
 		})(o)
 		o.Limits, o.Knocked = Limits{}, nil
@@ -83,7 +83,7 @@ func openAndHidden(clients []*Client) func(*Options) {
 }
 
 // service is a hidden one like others of tests, with other properties.
-func serviceAs(change func(*Service)) Service {
+func serviceAs(change func(*policy.Service)) policy.Service {
 	s := *testPolicy(alice).Services()[0]
 	s.Clients = nil
 	change(&s)
@@ -148,60 +148,6 @@ func TestCandidatesCostNothingForEachClient(t *testing.T) {
 				t.Errorf("%v allocations", n)
 			}
 		})
-	}
-}
-
-// A policy takes memory for its clients and for its services, not for each pair.
-func TestPolicySharesClientsBetweenServices(t *testing.T) {
-	const clients, services = 200, 50
-	all := manyClients(clients)
-	o := PolicyOptions{Window: testWindow, KnockPort: testKnockPort}
-	address := func(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 77, 1, byte(n)}) }
-	for n := range services {
-		o.Services = append(o.Services, serviceAs(func(s *Service) {
-			s.Name, s.Port, s.Shared, s.Methods = fmt.Sprint(n), 22, all, allFamilies
-			s.Listen = netip.PrefixFrom(address(n), 32)
-		}))
-	}
-	p, err := NewPolicy(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sets := make(map[*clientSet]bool)
-	for _, s := range p.services {
-		for _, set := range s.sets {
-			sets[set] = true
-		}
-		if s.client("carol") != nil || s.client(all[1].ID) != all[1] {
-			t.Fatalf("%s: its clients are not found", s.Name)
-		}
-	}
-	if len(sets) != 1 || len(p.holders) != clients || len(p.expectations) > clients {
-		t.Errorf("%d sets, %d clients, %d expectations", len(sets), len(p.holders), len(p.expectations))
-	}
-	for n := range services {
-		if s := p.Service(netip.AddrPortFrom(address(n), 22)); s == nil || s.Name != fmt.Sprint(n) {
-			t.Errorf("service %d is not found at its address: %+v", n, s)
-		}
-	}
-}
-
-func TestPolicyRefusesMoreExpectedKnocksThanMemoryHolds(t *testing.T) {
-	all := manyClients(3000)
-	o := PolicyOptions{Window: testWindow, KnockPort: testKnockPort}
-	for n := range 200 {
-		o.Services = append(o.Services, serviceAs(func(s *Service) {
-			s.Name, s.Port, s.MACPort, s.Clients, s.Methods = fmt.Sprint(n), uint16(1000+n), 0, all, FamilyUDPv2|familiesSYN
-		}))
-	}
-	if _, err := NewPolicy(o); err == nil {
-		t.Fatal("accepted")
-	}
-	for i := range o.Services {
-		o.Services[i].Methods = FamilyUDPv2
-	}
-	if _, err := NewPolicy(o); err != nil {
-		t.Error(err)
 	}
 }
 

@@ -3,6 +3,7 @@ package admission
 import (
 	"time"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -58,7 +59,7 @@ func newUDPSequences() udpSequences {
 
 // take takes a part: KnockPart while more are to come, KnockOK for the one that
 // completes the sequence.
-func (u *udpSequences) take(d *decision, now time.Duration, o Sequence) KnockResult {
+func (u *udpSequences) take(d *decision, now time.Duration, o policy.Sequence) KnockResult {
 	key := udpSequenceKey{d.src, d.client.ID, d.service.MACPort, d.part.id}
 	all := uint8(1<<o.Length - 1)
 	q, ok := u.byKey[key]

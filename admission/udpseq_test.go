@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -53,7 +54,7 @@ func TestAUDPSequenceOpensTheDoorInAnyOrderFromAnyPort(t *testing.T) {
 
 func TestAUDPSequenceHasTheLengthThatIsConfigured(t *testing.T) {
 	for length := protocol.MinSequence; length <= protocol.MaxSequence; length++ {
-		w := newWorld(t, every(parts(length), taking(FamilyUDPSeq)))
+		w := newWorld(t, every(parts(length), taking(policy.MethodUDPSeq)))
 		v := w.at("192.0.2.1")
 		for total := protocol.MinSequence; total <= protocol.MaxSequence; total++ {
 			id := fmt.Sprintf("of %d", total)
@@ -92,11 +93,11 @@ func TestThePartsOfAUDPSequenceComeTogether(t *testing.T) {
 		{"from another address", func(v visitor) []byte { return v.spoofed(1).part(alice, "db", "id", 2, 3) }, KnockPart},
 		{"one that was there", func(v visitor) []byte { return v.part(alice, "db", "id", 1, 3) }, KnockPart},
 		{"just in time", func(v visitor) []byte {
-			v.w.pass(DefaultSequenceWindow)
+			v.w.pass(policy.DefaultSequenceWindow)
 			return v.part(alice, "db", "id", 2, 3)
 		}, KnockOK},
 		{"too late", func(v visitor) []byte {
-			v.w.pass(DefaultSequenceWindow + 1)
+			v.w.pass(policy.DefaultSequenceWindow + 1)
 			return v.part(alice, "db", "id", 2, 3)
 		}, KnockPart},
 		{"by the method of a single knock", func(v visitor) []byte {
@@ -122,12 +123,12 @@ func TestThePartsOfAUDPSequenceComeTogether(t *testing.T) {
 }
 
 func TestAPartIsNoSingleKnock(t *testing.T) {
-	w := newWorld(t, every(taking(FamilyUDP)))
+	w := newWorld(t, every(taking(policy.MethodUDP)))
 	v := w.at("192.0.2.1")
 	if got := w.result(v.part(alice, "db", "id", 0, 3)); got != KnockMethod {
 		t.Error(got)
 	}
-	w = newWorld(t, every(taking(FamilyUDPSeq)))
+	w = newWorld(t, every(taking(policy.MethodUDPSeq)))
 	v = w.at("192.0.2.1")
 	if got := w.result(v.knock(alice, "db")); got != KnockMethod {
 		t.Error(got)
@@ -177,15 +178,15 @@ func TestUDPSequencesInFlightAreBoundedPerSourceAndInAll(t *testing.T) {
 		t.Errorf("somebody else's: %v", got)
 	}
 	// Those that are over make room at once, though nobody has swept.
-	w.pass(DefaultSequenceWindow + time.Second)
+	w.pass(policy.DefaultSequenceWindow + time.Second)
 	w.worker.swept = w.options().Mono()
 	if got := begin(v, 9); got != KnockPart {
 		t.Errorf("when the others were over: %v", got)
 	}
 	p := w.gate.policy.Load()
 	for n := 0; w.worker.sequences.inFlight < maxUDPSequences; n++ {
-		d := decision{src: at(n), client: p.services[0].Clients[0], service: p.services[0], part: &udpPart{}}
-		if got := w.worker.sequences.take(&d, w.options().Mono(), p.sequence); got != KnockPart {
+		d := decision{src: at(n), client: p.Services()[0].Clients[0], service: p.Services()[0], part: &udpPart{}}
+		if got := w.worker.sequences.take(&d, w.options().Mono(), p.Sequence()); got != KnockPart {
 			t.Fatal(got)
 		}
 	}
@@ -220,7 +221,7 @@ func TestFinishedUDPSequencesCountAgainstNobody(t *testing.T) {
 
 func TestServicesMayShareAKnockPortOrHaveOneEach(t *testing.T) {
 	for _, shared := range []bool{true, false} {
-		w := newWorld(t, every(func(o *PolicyOptions) {
+		w := newWorld(t, every(func(o *policy.Options) {
 			if !shared {
 				o.KnockPort = 0
 			}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -15,14 +16,14 @@ import (
 // every method, and the packets by which each knocks.
 
 const (
-	allFamilies = familiesUDP | familiesSYN
+	allFamilies = policy.MethodsUDP | policy.MethodsSYN
 	testGateway = "gw.example.net"
 )
 
 // every returns a policy like testPolicy, but with every method taken.
-func every(change ...func(*PolicyOptions)) func(*Options) {
+func every(change ...func(*policy.Options)) func(*Options) {
 	return func(o *Options) {
-		p := PolicyOptions{KnockPort: testKnockPort, Window: testWindow, Gateway: testGateway}
+		p := policy.Options{KnockPort: testKnockPort, Window: testWindow, Gateway: testGateway}
 		for _, s := range o.Policy.Services() {
 			c := *s
 			c.Methods = allFamilies
@@ -31,7 +32,7 @@ func every(change ...func(*PolicyOptions)) func(*Options) {
 		for _, f := range change {
 			f(&p)
 		}
-		policy, err := NewPolicy(p)
+		policy, err := policy.New(p)
 		if err != nil {
 			panic(err)
 		}
@@ -40,8 +41,8 @@ func every(change ...func(*PolicyOptions)) func(*Options) {
 }
 
 // taking changes the methods of all services.
-func taking(methods Families) func(*PolicyOptions) {
-	return func(o *PolicyOptions) {
+func taking(methods policy.MethodSet) func(*policy.Options) {
+	return func(o *policy.Options) {
 		for i := range o.Services {
 			o.Services[i].Methods = methods
 		}
@@ -49,8 +50,8 @@ func taking(methods Families) func(*PolicyOptions) {
 }
 
 // having has other clients use all services.
-func having(clients ...*Client) func(*PolicyOptions) {
-	return func(o *PolicyOptions) {
+func having(clients ...*policy.Client) func(*policy.Options) {
+	return func(o *policy.Options) {
 		for i := range o.Services {
 			o.Services[i].Clients = clients
 		}
@@ -58,12 +59,12 @@ func having(clients ...*Client) func(*PolicyOptions) {
 }
 
 // parts sets the length of sequences.
-func parts(n int) func(*PolicyOptions) {
-	return func(o *PolicyOptions) { o.Sequence.Length = n }
+func parts(n int) func(*policy.Options) {
+	return func(o *policy.Options) { o.Sequence.Length = n }
 }
 
 // legacy takes SYN sequences in the legacy spelling too.
-func legacy(o *PolicyOptions) { o.Sequence.Legacy = true }
+func legacy(o *policy.Options) { o.Sequence.Legacy = true }
 
 // turn does what Run does when the clock may have moved.
 func (w *world) turn() {
@@ -74,13 +75,13 @@ func (w *world) turn() {
 
 // slot is the current slot of a kind of knock.
 func (w *world) slot(kind expectedKind) int64 {
-	return w.gate.policy.Load().slotNow(kind, w.options().Now())
+	return slotNow(w.gate.policy.Load(), kind, w.options().Now())
 }
 
 // until lets time pass until d before a slot of a kind begins.
 func (w *world) until(kind expectedKind, d time.Duration) {
 	w.Helper()
-	length := w.gate.policy.Load().slotTime(kind).Truncate(time.Second)
+	length := slotTime(w.gate.Policy(), kind).Truncate(time.Second)
 	now := w.options().Now()
 	next := time.Unix((w.slot(kind)+1)*int64(length/time.Second), 0)
 	wait := next.Sub(now) - d

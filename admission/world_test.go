@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
@@ -71,28 +72,28 @@ func testClient(id string) *protocol.Client {
 var testServices = []struct {
 	name string
 	port uint16
-	mode Mode
+	mode policy.Mode
 	vis  bool
 	uses int
 }{
-	{"ssh", 22, ModeKnockAuth, false, 1},
-	{"db", 5432, ModeKnock, false, 1},
-	{"many", 5433, ModeKnock, false, 3},
-	{"web", 443, ModeAuth, false, 0},
-	{"vpn", 8443, ModeKnockAuth, true, 1},
+	{"ssh", 22, policy.ModeKnockAuth, false, 1},
+	{"db", 5432, policy.ModeKnock, false, 1},
+	{"many", 5433, policy.ModeKnock, false, 3},
+	{"web", 443, policy.ModeAuth, false, 0},
+	{"vpn", 8443, policy.ModeKnockAuth, true, 1},
 }
 
-func testPolicy(clients ...*protocol.Client) *Policy {
-	o := PolicyOptions{KnockPort: testKnockPort, Window: testWindow}
+func testPolicy(clients ...*protocol.Client) *policy.Policy {
+	o := policy.Options{KnockPort: testKnockPort, Window: testWindow}
 	for family, listen := range map[string]string{"4": "10.77.0.0/24", "6": "fd77::/64"} {
 		for _, s := range testServices {
-			o.Services = append(o.Services, Service{
+			o.Services = append(o.Services, policy.Service{
 				Name: s.name + family, Listen: netip.MustParsePrefix(listen), Port: s.port, Mode: s.mode, Visible: s.vis,
-				Methods: FamilyUDP, GrantTTL: testTTL, GrantUses: s.uses, AuthDeadline: testDeadline, Clients: members(clients),
+				Methods: policy.MethodUDP, GrantTTL: testTTL, GrantUses: s.uses, AuthDeadline: testDeadline, Clients: members(clients),
 			})
 		}
 	}
-	p, err := NewPolicy(o)
+	p, err := policy.New(o)
 	if err != nil {
 		panic(err)
 	}
@@ -100,10 +101,10 @@ func testPolicy(clients ...*protocol.Client) *Policy {
 }
 
 // members are clients with one key each.
-func members(ids []*protocol.Client) []*Client {
-	var all []*Client
+func members(ids []*protocol.Client) []*policy.Client {
+	var all []*policy.Client
 	for _, id := range ids {
-		all = append(all, NewClient(id))
+		all = append(all, policy.NewClient(id))
 	}
 	return all
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/internal/filter"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/tun"
 )
 
@@ -39,7 +40,7 @@ func (g *Gateway) openFilter(device tun.Device) (*filter.Filter, error) {
 	flows, sources := now.cfg.Limits.Flows, admission.DefaultGrants+2*now.cfg.Limits.Knocks
 	f, err := filter.Open(filter.Options{
 		Flows: flows, Sources: sources, Policy: filterPolicy(now.policy),
-		Expected: max(expectedGrowth*now.policy.Expected(), fewestExpected),
+		Expected: max(expectedGrowth*now.policy.NumPrecomputed(), fewestExpected),
 	})
 	if err != nil {
 		return nil, g.unfiltered(err)
@@ -58,14 +59,14 @@ func (g *Gateway) unfiltered(why error) error {
 }
 
 // filterPolicy translates the gate's policy for the filter.
-func filterPolicy(p *admission.Policy) filter.Policy {
+func filterPolicy(p *policy.Policy) filter.Policy {
 	t := filter.Policy{KnockPort: p.KnockPort(), Legacy: p.Legacy()}
 	for _, s := range p.Services() {
 		t.Services = append(t.Services, filter.Service{
 			Listen: s.Listen, Port: s.Port, Open: s.Open(),
-			SYN:   s.Methods&(admission.FamilySYN|admission.FamilySYNSeq) != 0,
-			UDP:   s.Methods&(admission.FamilyUDP|admission.FamilyUDPSeq) != 0,
-			UDPv2: s.Methods&admission.FamilyUDPv2 != 0,
+			SYN:   s.Methods&(policy.MethodSYN|policy.MethodSYNSeq) != 0,
+			UDP:   s.Methods&(policy.MethodUDP|policy.MethodUDPSeq) != 0,
+			UDPv2: s.Methods&policy.MethodUDPv2 != 0,
 		})
 	}
 	return t
@@ -95,12 +96,12 @@ func (p *parts) attachFilter() error {
 }
 
 // crowding says that next expects more knocks than the filter has room for; "" if not.
-func (p *parts) crowding(next *admission.Policy) string {
-	if !p.filtering || next.Expected() <= p.filter.Room() {
+func (p *parts) crowding(next *policy.Policy) string {
+	if !p.filtering || next.NumPrecomputed() <= p.filter.Room() {
 		return ""
 	}
 	return fmt.Sprintf("SYN knocks and udp-v2: %d are expected at a time, and the kernel's filter has room for %d, as the gateway was started: until a restart the process judges whatever could be one",
-		next.Expected(), p.filter.Room())
+		next.NumPrecomputed(), p.filter.Room())
 }
 
 // runFilter is the filter's clock.

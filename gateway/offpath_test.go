@@ -17,6 +17,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/internal/tuntest"
 	"github.com/knockgw/knockgw/netstack"
@@ -73,7 +74,7 @@ type offPath struct {
 	put   uint64 // packets that were put on the wire
 
 	alice    *protocol.Client
-	mode     admission.Mode
+	mode     policy.Mode
 	open     bool
 	src, dst netip.AddrPort
 	seq, ack uint32 // the client's next, and what it expects
@@ -90,36 +91,36 @@ type offPath struct {
 
 func newOffPath(t *rapid.T) *offPath {
 	o := &offPath{failer: t, draws: t, knocked: make(chan admission.KnockEvent, 64), seq: offPathISN}
-	service := rapid.SampledFrom([]admission.Service{
-		{Name: "db", Port: 5432, Mode: admission.ModeKnock},
-		{Name: "ssh", Port: 22, Mode: admission.ModeKnockAuth},
-		{Name: "web", Port: 443, Mode: admission.ModeAuth},
+	service := rapid.SampledFrom([]policy.Service{
+		{Name: "db", Port: 5432, Mode: policy.ModeKnock},
+		{Name: "ssh", Port: 22, Mode: policy.ModeKnockAuth},
+		{Name: "web", Port: 443, Mode: policy.ModeAuth},
 	}).Draw(t, "service")
 	o.src, o.dst = netip.MustParseAddrPort("192.0.2.1:40000"), netip.AddrPortFrom(netip.MustParseAddr("10.77.0.1"), service.Port)
 	if rapid.Bool().Draw(t, "IPv6") {
 		o.src, o.dst = netip.MustParseAddrPort("[2001:db8::1]:40000"), netip.AddrPortFrom(netip.MustParseAddr("fd77::1"), service.Port)
 	}
 	o.start(service, rapid.Bool().Draw(t, "offload"), admission.Ban{After: 1, Within: time.Hour, For: time.Hour})
-	if o.mode != admission.ModeAuth {
+	if o.mode != policy.ModeAuth {
 		o.knock()
 	}
 	return o
 }
 
 // start starts a gate with that service, and the stack behind it.
-func (o *offPath) start(service admission.Service, offload bool, ban admission.Ban) {
+func (o *offPath) start(service policy.Service, offload bool, ban admission.Ban) {
 	var err error
 	if o.alice, err = protocol.NewClient("alice", []byte("alice, whose secret is long enough")); err != nil {
 		o.Fatal(err)
 	}
 	service.Listen = netip.PrefixFrom(o.dst.Addr(), o.dst.Addr().BitLen())
 	service.GrantTTL, service.GrantUses, service.AuthDeadline = time.Minute, 1, time.Minute
-	service.Clients = []*admission.Client{admission.NewClient(o.alice)}
-	if o.mode = service.Mode; o.mode != admission.ModeAuth {
-		service.Methods = admission.FamilyUDP
+	service.Clients = []*policy.Client{policy.NewClient(o.alice)}
+	if o.mode = service.Mode; o.mode != policy.ModeAuth {
+		service.Methods = policy.MethodUDP
 	}
 	o.open = service.Open()
-	policy, err := admission.NewPolicy(admission.PolicyOptions{KnockPort: offPathKnock, Window: time.Minute, Services: []admission.Service{service}})
+	policy, err := policy.New(policy.Options{KnockPort: offPathKnock, Window: time.Minute, Services: []policy.Service{service}})
 	if err != nil {
 		o.Fatal(err)
 	}
@@ -183,7 +184,7 @@ func (o *offPath) serve(r *netstack.Request) {
 	o.completed.Add(1)
 	defer o.gate.Closed(r.Tuple)
 	defer func() { _ = conn.Close() }()
-	if o.mode != admission.ModeKnock {
+	if o.mode != policy.ModeKnock {
 		hello := make([]byte, len(offPathAuth))
 		if _, err := io.ReadFull(conn, hello); err != nil || string(hello) != offPathAuth {
 			o.failed.Add(1)
@@ -328,7 +329,7 @@ func (o *offPath) connect() {
 	}
 	o.send(packet.ACK, o.seq, "")
 	o.attack("the handshake is done", true)
-	if o.mode != admission.ModeKnock {
+	if o.mode != policy.ModeKnock {
 		o.send(packet.ACK|packet.PSH, o.seq, offPathAuth)
 		o.seq += uint32(len(offPathAuth))
 		o.attack("the authentication is under way", true)

@@ -5,10 +5,10 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/internal/bypass"
 	"github.com/knockgw/knockgw/internal/gateconfig"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/routing"
 )
 
@@ -16,7 +16,7 @@ import (
 // it; flows that have begun keep what they have of theirs.
 type setup struct {
 	cfg      *config.Config
-	policy   *admission.Policy
+	policy   *policy.Policy
 	services map[string]*service
 }
 
@@ -24,7 +24,7 @@ type setup struct {
 // touches nothing but the listeners of its own new services.
 func (g *Gateway) newSetup(cfg *config.Config, after *setup) (*setup, error) {
 	s := &setup{cfg: cfg, services: make(map[string]*service)}
-	var before *admission.Policy
+	var before *policy.Policy
 	if after != nil {
 		before = after.policy
 	}

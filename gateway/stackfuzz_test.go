@@ -7,6 +7,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -27,7 +28,7 @@ func FuzzSegmentsToStack(f *testing.F) {
 	f.Add([]byte{packet.SYN, 0, 0xff, 0xff, 0, 0, packet.ACK | packet.URG, 1, 0, 0, 0xff, 0xff})
 
 	o := &offPath{failer: f, dst: netip.MustParseAddrPort("10.77.0.1:443"), src: netip.MustParseAddrPort("192.0.2.1:1024")}
-	o.start(admission.Service{Name: "web", Port: o.dst.Port(), Mode: admission.ModeAuth}, false, admission.Ban{})
+	o.start(policy.Service{Name: "web", Port: o.dst.Port(), Mode: policy.ModeAuth}, false, admission.Ban{})
 	f.Cleanup(o.end)
 	n := 0
 	f.Fuzz(func(t *testing.T, script []byte) {

@@ -13,6 +13,7 @@ import (
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/guard"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -29,7 +30,7 @@ func Example() {
 	g, err := guard.New(guard.Options{
 		Knocks:   []net.PacketConn{knocks},
 		Secrets:  auth.NewSecrets(alice),
-		Services: []guard.Service{{Name: "api", Port: port, Mode: admission.ModeKnockAuth}},
+		Services: []guard.Service{{Name: "api", Port: port, Mode: policy.ModeKnockAuth}},
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -96,7 +97,7 @@ func ExampleOptions_knocked() {
 	g, err := guard.New(guard.Options{
 		Knocks:   []net.PacketConn{knocks},
 		Secrets:  auth.NewSecrets(alice),
-		Services: []guard.Service{{Name: "garage", Port: 1, Mode: admission.ModeKnock, GrantTTL: 1}},
+		Services: []guard.Service{{Name: "garage", Port: 1, Mode: policy.ModeKnock, GrantTTL: 1}},
 		Knocked:  func(e admission.KnockEvent) { events <- e },
 	})
 	if err != nil {
@@ -133,7 +134,7 @@ func ExampleNew() {
 		Knocks:  []net.PacketConn{knocks},
 		Secrets: new(auth.Secrets),
 		Services: []guard.Service{
-			{Name: "api", Port: 8443, Mode: admission.ModeKnock, Methods: []string{protocol.MethodTCPSYN}},
+			{Name: "api", Port: 8443, Mode: policy.ModeKnock, Methods: []string{protocol.MethodTCPSYN}},
 		},
 	})
 	fmt.Println(err)
@@ -145,7 +146,7 @@ func ExampleGuard_Guard() {
 	alice, _ := protocol.NewClient("alice", []byte("0123456789abcdef"))
 	g, err := guard.New(guard.Options{
 		Secrets:  auth.NewSecrets(alice),
-		Services: []guard.Service{{Name: "ssh", Port: 22, Mode: admission.ModeAuth}},
+		Services: []guard.Service{{Name: "ssh", Port: 22, Mode: policy.ModeAuth}},
 	})
 	if err != nil {
 		fmt.Println(err)

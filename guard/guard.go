@@ -13,6 +13,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 )
@@ -30,7 +31,7 @@ type Guard struct {
 }
 
 // New makes a Guard. It touches nothing outside itself. What is wrong with the options is ErrOptions,
-// or as admission.NewPolicy says.
+// or as package policy says.
 func New(o Options) (*Guard, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -71,7 +72,7 @@ func New(o Options) (*Guard, error) {
 // newService makes what the connections of a service need.
 func (g *Guard) newService(s Service) (*service, error) {
 	t := &service{Service: s, guard: g}
-	if s.Mode == admission.ModeKnock {
+	if s.Mode == policy.ModeKnock {
 		return t, nil
 	}
 	t.auth = &auth.Server{

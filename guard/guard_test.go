@@ -16,6 +16,7 @@ import (
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/guard"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -285,7 +286,7 @@ func TestASocketThatIsClosedUnderwayIsAnError(t *testing.T) {
 	}
 	g, err := guard.New(guard.Options{
 		Secrets: auth.NewSecrets(alice), Knocks: []net.PacketConn{socket},
-		Services: []guard.Service{{Name: "quiet", Port: quiet, Mode: admission.ModeKnock}},
+		Services: []guard.Service{{Name: "quiet", Port: quiet, Mode: policy.ModeKnock}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -311,14 +312,14 @@ func TestOptionsAreCheckedAndMistakesNamed(t *testing.T) {
 		"set Port":             one(guard.Service{Name: "a"}),
 		"there is no mode":     one(guard.Service{Name: "a", Port: 1, Mode: 7}),
 		"takes no knocks":      one(guard.Service{Name: "a", Port: 1, Methods: []string{"udp"}}),
-		"package gateway":      one(guard.Service{Name: "a", Port: 1, Mode: admission.ModeKnock, Methods: []string{"udp", "tcp-syn"}}),
-		`knock method "telex"`: one(guard.Service{Name: "a", Port: 1, Mode: admission.ModeKnock, Methods: []string{"telex"}}),
-		"is no knock method":   one(guard.Service{Name: "a", Port: 1, Mode: admission.ModeKnock, Methods: []string{"tcp-auth"}}),
-		"Authorize would":      one(guard.Service{Name: "a", Port: 1, Mode: admission.ModeKnock, Authorize: func(auth.Peer) error { return nil }}),
-		"UDP socket":           {Secrets: auth.NewSecrets(), Services: []guard.Service{{Name: "a", Port: 1, Mode: admission.ModeKnock}}},
+		"package gateway":      one(guard.Service{Name: "a", Port: 1, Mode: policy.ModeKnock, Methods: []string{"udp", "tcp-syn"}}),
+		`knock method "telex"`: one(guard.Service{Name: "a", Port: 1, Mode: policy.ModeKnock, Methods: []string{"telex"}}),
+		"is no knock method":   one(guard.Service{Name: "a", Port: 1, Mode: policy.ModeKnock, Methods: []string{"tcp-auth"}}),
+		"Authorize would":      one(guard.Service{Name: "a", Port: 1, Mode: policy.ModeKnock, Authorize: func(auth.Peer) error { return nil }}),
+		"UDP socket":           {Secrets: auth.NewSecrets(), Services: []guard.Service{{Name: "a", Port: 1, Mode: policy.ModeKnock}}},
 		"have one port": {Secrets: auth.NewSecrets(), Services: []guard.Service{
-			{Name: "a", Port: 1, Mode: admission.ModeAuth}, {Name: "b", Port: 1, Mode: admission.ModeAuth}}},
-		"hint mode": one(guard.Service{Name: "a", Port: 1, Mode: admission.ModeAuth, Auth: guard.Auth{Hint: "loud"}}),
+			{Name: "a", Port: 1, Mode: policy.ModeAuth}, {Name: "b", Port: 1, Mode: policy.ModeAuth}}},
+		"hint mode": one(guard.Service{Name: "a", Port: 1, Mode: policy.ModeAuth, Auth: guard.Auth{Hint: "loud"}}),
 	} {
 		if _, err := guard.New(o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v; want something about %q", err, want)
@@ -336,7 +337,7 @@ func TestOptionsAreCheckedAndMistakesNamed(t *testing.T) {
 func TestAProgramHasTheLastWord(t *testing.T) {
 	w := newWorld(t, "127.0.0.1", func(o *guard.Options) {
 		for i := range o.Services {
-			if s := &o.Services[i]; s.Mode != admission.ModeKnock {
+			if s := &o.Services[i]; s.Mode != policy.ModeKnock {
 				s.Authorize = func(p auth.Peer) error {
 					if p.ClientID() != "alice" {
 						return errors.New("not today")
@@ -345,7 +346,7 @@ func TestAProgramHasTheLastWord(t *testing.T) {
 				}
 			}
 		}
-		o.Client = func(c *admission.Client) {
+		o.Client = func(c *policy.Client) {
 			if c.ID == "alice" {
 				c.Hours = func(time.Time) bool { return true }
 			}

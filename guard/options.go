@@ -9,6 +9,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -42,7 +43,7 @@ type Options struct {
 	// Window is how far a message's time may be from ours; default DefaultWindow.
 	Window time.Duration
 	// Sequence is what knocks of udp-seq are like. Zero fields take the defaults.
-	Sequence admission.Sequence
+	Sequence policy.Sequence
 	// Slot is the length of udp-v2's time slots; default admission.DefaultSlot.
 	Slot time.Duration
 	// Gateway is our name in udp-v2 knocks, which are for no other then.
@@ -53,7 +54,7 @@ type Options struct {
 
 	// Client, if not nil, is shown each client whenever a policy is made of Secrets: it may set when
 	// the client expires, its hours and its limits.
-	Client func(c *admission.Client)
+	Client func(c *policy.Client)
 	// Knocked, if not nil, is told of every knock that was decided, strangers' too, by one goroutine,
 	// which decides none meanwhile.
 	Knocked func(admission.KnockEvent)
@@ -69,7 +70,7 @@ type Service struct {
 	// Port is the protected port: the one that clients dial, as their MACs say it. The listener's own
 	// may differ, as in a container. No two services of a Guard have the same.
 	Port uint16
-	Mode admission.Mode
+	Mode policy.Mode
 	// Methods are the knock methods taken, by their names in package protocol; default udp. The passive
 	// spellings come with the plain ones. SYN knocks are read from packets: they take package gateway.
 	Methods []string
@@ -100,9 +101,9 @@ type Auth struct {
 }
 
 // families are the methods of s, for the gate.
-func (s *Service) families() (admission.Families, error) {
+func (s *Service) families() (policy.MethodSet, error) {
 	names := s.Methods
-	if s.Mode == admission.ModeAuth {
+	if s.Mode == policy.ModeAuth {
 		if len(names) > 0 {
 			return 0, fmt.Errorf("%w: service %q takes no knocks in its mode: leave Methods empty", ErrOptions, s.Name)
 		}
@@ -111,7 +112,7 @@ func (s *Service) families() (admission.Families, error) {
 	if names == nil {
 		names = []string{protocol.MethodUDP}
 	}
-	var f admission.Families
+	var f policy.MethodSet
 	for _, name := range names {
 		method, err := protocol.ParseMethod(name)
 		if err != nil {
@@ -119,11 +120,11 @@ func (s *Service) families() (admission.Families, error) {
 		}
 		switch protocol.MethodFamily(method) {
 		case protocol.MethodUDP:
-			f |= admission.FamilyUDP
+			f |= policy.MethodUDP
 		case protocol.MethodUDPSeq:
-			f |= admission.FamilyUDPSeq
+			f |= policy.MethodUDPSeq
 		case protocol.MethodUDPv2:
-			f |= admission.FamilyUDPv2
+			f |= policy.MethodUDPv2
 		case protocol.MethodTCPSYN, protocol.MethodTCPSYNSeq:
 			return 0, fmt.Errorf("%w: service %q: a %s knock is read from packets, which a listener never sees; use %s, %s or %s, or package gateway",
 				ErrOptions, s.Name, method, protocol.MethodUDP, protocol.MethodUDPSeq, protocol.MethodUDPv2)
@@ -155,13 +156,13 @@ func (o *Options) check() error {
 			return fmt.Errorf("%w: service %q: set Port to the protected port", ErrOptions, s.Name)
 		case ports[s.Port] != "":
 			return fmt.Errorf("%w: services %q and %q have one port, %d: a knock names its service by the port", ErrOptions, ports[s.Port], s.Name, s.Port)
-		case s.Mode > admission.ModeKnockAuth:
+		case s.Mode > policy.ModeKnockAuth:
 			return fmt.Errorf("%w: service %q: there is no mode %d", ErrOptions, s.Name, s.Mode)
 		case s.GrantTTL < 0 || s.GrantUses < 0:
 			return fmt.Errorf("%w: service %q: GrantTTL and GrantUses must not be negative", ErrOptions, s.Name)
-		case s.Mode != admission.ModeAuth && len(o.Knocks) == 0:
+		case s.Mode != policy.ModeAuth && len(o.Knocks) == 0:
 			return fmt.Errorf("%w: service %q needs knocks: give a UDP socket in Knocks", ErrOptions, s.Name)
-		case s.Mode == admission.ModeKnock && s.Authorize != nil:
+		case s.Mode == policy.ModeKnock && s.Authorize != nil:
 			return fmt.Errorf("%w: service %q does not authenticate: Authorize would never be asked", ErrOptions, s.Name)
 		}
 		ports[s.Port] = s.Name

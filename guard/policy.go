@@ -8,6 +8,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -41,25 +42,25 @@ func tupleOf(remote, local netip.AddrPort, port uint16) packet.Tuple {
 // newPolicy makes a policy of the services and the clients that there are now, to take the place of
 // after. Where there are more clients than a service can try, that is an error if after is nil; or else
 // who was there before stays, and the others are left out and logged.
-func (g *Guard) newPolicy(after *admission.Policy) (*admission.Policy, error) {
+func (g *Guard) newPolicy(after *policy.Policy) (*policy.Policy, error) {
 	o := &g.o
-	clients := make(map[string]*admission.Client)
-	var all []*admission.Client
+	clients := make(map[string]*policy.Client)
+	var all []*policy.Client
 	for id := range o.Secrets.All() {
 		c := clients[id.ID()]
 		if c == nil {
-			c = &admission.Client{ID: id.ID()}
+			c = &policy.Client{ID: id.ID()}
 			clients[c.ID] = c
 			all = append(all, c)
 		}
-		c.Keys = append(c.Keys, admission.Key{Identity: id})
+		c.Keys = append(c.Keys, policy.Key{Identity: id})
 	}
 	if o.Client != nil {
 		for _, c := range all {
 			o.Client(c)
 		}
 	}
-	p := admission.PolicyOptions{
+	p := policy.Options{
 		KnockPort: knockPort, Window: cmp.Or(o.Window, DefaultWindow),
 		Sequence: o.Sequence, Slot: o.Slot, Gateway: o.Gateway, After: after,
 	}
@@ -69,10 +70,10 @@ func (g *Guard) newPolicy(after *admission.Policy) (*admission.Policy, error) {
 		if err != nil {
 			return nil, err
 		}
-		t := admission.Service{
+		t := policy.Service{
 			Name: s.Name, Listen: everywhere, Port: s.Port, Mode: s.Mode,
-			Visible: s.Mode == admission.ModeKnockAuth, // the host has answered the SYN by then
-			Methods: methods, SessionRequired: !s.NoSession && s.Mode == admission.ModeKnockAuth,
+			Visible: s.Mode == policy.ModeKnockAuth, // the host has answered the SYN by then
+			Methods: methods, SessionRequired: !s.NoSession && s.Mode == policy.ModeKnockAuth,
 			GrantTTL: cmp.Or(s.GrantTTL, DefaultGrantTTL), GrantUses: cmp.Or(s.GrantUses, 1),
 			AuthDeadline: cmp.Or(s.Auth.Deadline, auth.DefaultDeadline),
 			Clients:      all,
@@ -90,7 +91,7 @@ func (g *Guard) newPolicy(after *admission.Policy) (*admission.Policy, error) {
 		}
 		p.Services = append(p.Services, t)
 	}
-	return admission.NewPolicy(p)
+	return policy.New(p)
 }
 
 // follow puts a new policy in force whenever Secrets changes, until ctx ends. changed is closed by the

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -13,7 +13,7 @@ const mostNamed = 8
 
 // fit leaves no more secrets to a service than its authentication can try: the ones that it has in
 // after, and of the others those that come first. Without after, more are an error.
-func (g *Guard) fit(s *admission.Service, after *admission.Policy) error {
+func (g *Guard) fit(s *policy.Service, after *policy.Policy) error {
 	server := g.services[s.Name].auth
 	if server == nil {
 		return nil
@@ -40,7 +40,7 @@ func (g *Guard) fit(s *admission.Service, after *admission.Policy) error {
 			}
 		}
 	}
-	var fitting []*admission.Client
+	var fitting []*policy.Client
 	var leftOut []string
 	for i, c := range s.Clients {
 		own := *c // other services may have room for all of its keys
@@ -68,7 +68,7 @@ func (g *Guard) fit(s *admission.Service, after *admission.Policy) error {
 }
 
 // keysOf are the secrets of a service in a policy, by client id.
-func keysOf(service string, p *admission.Policy) map[string][]*protocol.Client {
+func keysOf(service string, p *policy.Policy) map[string][]*protocol.Client {
 	keys := make(map[string][]*protocol.Client)
 	for _, s := range p.Services() {
 		if s.Name != service {

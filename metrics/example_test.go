@@ -6,9 +6,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/guard"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/metrics"
 )
 
@@ -20,7 +20,7 @@ func Example() {
 
 	g, err := guard.New(guard.Options{
 		Secrets:  new(auth.Secrets),
-		Services: []guard.Service{{Name: "api", Port: 8443, Mode: admission.ModeAuth}},
+		Services: []guard.Service{{Name: "api", Port: 8443, Mode: policy.ModeAuth}},
 		Knocked:  gate.Knocked,
 	})
 	if err != nil {

@@ -7,14 +7,15 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/protocol"
 )
 
 // Policy returns the policy that a configuration describes. prev is the policy that
 // it replaces, or nil: what is precomputed for it is reused.
-func Policy(cfg *config.Config, prev *admission.Policy) (*admission.Policy, error) {
-	var allServices []*admission.Client               // clients of all services
-	byService := make(map[string][]*admission.Client) // clients of listed services
+func Policy(cfg *config.Config, prev *policy.Policy) (*policy.Policy, error) {
+	var allServices []*policy.Client               // clients of all services
+	byService := make(map[string][]*policy.Client) // clients of listed services
 	for i := range cfg.Clients {
 		c, err := newClient(&cfg.Clients[i])
 		if err != nil {
@@ -29,9 +30,9 @@ func Policy(cfg *config.Config, prev *admission.Policy) (*admission.Policy, erro
 	}
 
 	k := &cfg.Knock
-	o := admission.PolicyOptions{
+	o := policy.Options{
 		KnockPort: k.UDPPort, Window: k.Window, Slot: k.Slot, Gateway: k.Gateway, After: prev,
-		Sequence: admission.Sequence{
+		Sequence: policy.Sequence{
 			Length: k.Sequence.Length, Window: k.Sequence.Window, Slot: k.Sequence.Slot, Legacy: k.Sequence.Legacy,
 		},
 	}
@@ -41,11 +42,11 @@ func Policy(cfg *config.Config, prev *admission.Policy) (*admission.Policy, erro
 		s.Clients, s.Shared = byService[s.Name], allServices
 		o.Services = append(o.Services, s)
 	}
-	return admission.NewPolicy(o)
+	return policy.New(o)
 }
 
-func newClient(c *config.Client) (*admission.Client, error) {
-	t := &admission.Client{ID: c.ID, Expires: c.Expires, MaxGrants: c.MaxGrants, MaxFlows: c.MaxFlows}
+func newClient(c *config.Client) (*policy.Client, error) {
+	t := &policy.Client{ID: c.ID, Expires: c.Expires, MaxGrants: c.MaxGrants, MaxFlows: c.MaxFlows}
 	if c.Hours != nil {
 		t.Hours = c.Hours.Contains
 	}
@@ -54,13 +55,13 @@ func newClient(c *config.Client) (*admission.Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		t.Keys = append(t.Keys, admission.Key{Identity: id, Until: s.Until})
+		t.Keys = append(t.Keys, policy.Key{Identity: id, Until: s.Until})
 	}
 	return t, nil
 }
 
-func newService(s *config.Service) admission.Service {
-	t := admission.Service{
+func newService(s *config.Service) policy.Service {
+	t := policy.Service{
 		Name: s.Name, Listen: s.Listen, Port: s.Port, MACPort: s.MACPort,
 		Mode: mode(s.Mode), Visible: s.Visible,
 		SessionRequired: s.SessionRequired,
@@ -73,29 +74,29 @@ func newService(s *config.Service) admission.Service {
 	return t
 }
 
-func mode(m config.Mode) admission.Mode {
+func mode(m config.Mode) policy.Mode {
 	switch m {
 	case config.ModeAuth:
-		return admission.ModeAuth
+		return policy.ModeAuth
 	case config.ModeKnock:
-		return admission.ModeKnock
+		return policy.ModeKnock
 	default:
-		return admission.ModeKnockAuth
+		return policy.ModeKnockAuth
 	}
 }
 
-func methods(m config.Method) admission.Families {
+func methods(m config.Method) policy.MethodSet {
 	switch m {
 	case config.MethodUDP:
-		return admission.FamilyUDP
+		return policy.MethodUDP
 	case config.MethodUDPSeq:
-		return admission.FamilyUDPSeq
+		return policy.MethodUDPSeq
 	case config.MethodTCPSYN:
-		return admission.FamilySYN
+		return policy.MethodSYN
 	case config.MethodTCPSYNSeq:
-		return admission.FamilySYNSeq
+		return policy.MethodSYNSeq
 	case config.MethodUDPv2:
-		return admission.FamilyUDPv2
+		return policy.MethodUDPv2
 	default:
 		return 0
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -82,15 +83,15 @@ func (p *captured) data() []byte {
 }
 
 // capturedEndpoint is open to the captured client, by some methods, at the time of the first packet.
-func capturedEndpoint(t *testing.T, first time.Time, methods admission.Families) (*endpoint, *protocol.Client) {
+func capturedEndpoint(t *testing.T, first time.Time, methods policy.MethodSet) (*endpoint, *protocol.Client) {
 	t.Helper()
 	id, err := protocol.NewClient(capturedID, []byte(capturedSecret))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newEndpoint(t, first, admission.Service{
-		Port: capturedPort, Mode: admission.ModeKnockAuth, SessionRequired: true, Methods: methods,
-		Clients: []*admission.Client{admission.NewClient(id)},
+	return newEndpoint(t, first, policy.Service{
+		Port: capturedPort, Mode: policy.ModeKnockAuth, SessionRequired: true, Methods: methods,
+		Clients: []*policy.Client{policy.NewClient(id)},
 	}, 0), id
 }
 
@@ -142,13 +143,13 @@ func TestLibknockKnockMatchesOnlyItsMethod(t *testing.T) {
 	packets := readCapture(t)
 	for _, c := range []struct {
 		name    string
-		methods admission.Families
+		methods policy.MethodSet
 		want    []string
 	}{
-		{"udp", admission.FamilyUDP, []string{protocol.MethodUDP, protocol.MethodUDPPassive}},
-		{"udp-seq", admission.FamilyUDPSeq, []string{protocol.MethodUDPSeq, protocol.MethodUDPPassiveSeq}},
-		{"tcp-syn", admission.FamilySYN, []string{protocol.MethodTCPSYN}},
-		{"tcp-syn-seq", admission.FamilySYNSeq, []string{protocol.MethodTCPSYNSeq}},
+		{"udp", policy.MethodUDP, []string{protocol.MethodUDP, protocol.MethodUDPPassive}},
+		{"udp-seq", policy.MethodUDPSeq, []string{protocol.MethodUDPSeq, protocol.MethodUDPPassiveSeq}},
+		{"tcp-syn", policy.MethodSYN, []string{protocol.MethodTCPSYN}},
+		{"tcp-syn-seq", policy.MethodSYNSeq, []string{protocol.MethodTCPSYNSeq}},
 		{"every method", everyKind, []string{
 			protocol.MethodUDP, protocol.MethodUDPSeq, protocol.MethodUDPPassive, protocol.MethodUDPPassiveSeq,
 			protocol.MethodTCPSYN, protocol.MethodTCPSYNSeq,

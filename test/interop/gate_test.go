@@ -9,6 +9,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
@@ -17,7 +18,7 @@ import (
 const (
 	knockPort = 62201
 	window    = 30 * time.Second
-	everyKind = admission.FamilyUDP | admission.FamilyUDPSeq | admission.FamilySYN | admission.FamilySYNSeq
+	everyKind = policy.MethodUDP | policy.MethodUDPSeq | policy.MethodSYN | policy.MethodSYNSeq
 )
 
 var (
@@ -36,14 +37,14 @@ type endpoint struct {
 }
 
 // newEndpoint is called in a bubble, and the gate has ended before that does.
-func newEndpoint(t *testing.T, clock time.Time, s admission.Service, length int) *endpoint {
+func newEndpoint(t *testing.T, clock time.Time, s policy.Service, length int) *endpoint {
 	t.Helper()
 	d := &endpoint{t: t, began: time.Now(), clock: clock}
 	s.Name, s.Listen = "service", netip.PrefixFrom(protected, protected.BitLen())
 	s.GrantTTL, s.GrantUses, s.AuthDeadline = 15*time.Second, 1, 3*time.Second
-	policy, err := admission.NewPolicy(admission.PolicyOptions{
-		Services: []admission.Service{s}, KnockPort: knockPort, Window: window,
-		Sequence: admission.Sequence{Length: length},
+	policy, err := policy.New(policy.Options{
+		Services: []policy.Service{s}, KnockPort: knockPort, Window: window,
+		Sequence: policy.Sequence{Length: length},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -99,9 +100,9 @@ func TestGateAcceptsUDPVectors(t *testing.T) {
 	for i, v := range loadVectors(t).Knock {
 		synctest.Test(t, func(t *testing.T) {
 			id := v.client(t)
-			d := newEndpoint(t, v.now(), admission.Service{
-				Port: v.Port, Mode: admission.ModeKnockAuth, Methods: admission.FamilyUDP | admission.FamilyUDPSeq,
-				Clients: []*admission.Client{admission.NewClient(id)},
+			d := newEndpoint(t, v.now(), policy.Service{
+				Port: v.Port, Mode: policy.ModeKnockAuth, Methods: policy.MethodUDP | policy.MethodUDPSeq,
+				Clients: []*policy.Client{policy.NewClient(id)},
 			}, v.Total)
 			knock := packettest.UDP{Src: netip.AddrPortFrom(source, 50000), Dst: netip.AddrPortFrom(protected, knockPort), Payload: v.Frame}.Packet()
 			d.admit(knock)
@@ -156,7 +157,7 @@ func TestGateAcceptsSYNSequenceVectors(t *testing.T) {
 func synEndpoint(t *testing.T, o origin, slot int64, length int) *endpoint {
 	t.Helper()
 	at := time.Unix(slot*int64(window/time.Second), 0).Add(window / 2)
-	return newEndpoint(t, at, admission.Service{
-		Port: o.Port, Mode: admission.ModeKnockAuth, Methods: everyKind, Clients: []*admission.Client{admission.NewClient(o.client(t))},
+	return newEndpoint(t, at, policy.Service{
+		Port: o.Port, Mode: policy.ModeKnockAuth, Methods: everyKind, Clients: []*policy.Client{policy.NewClient(o.client(t))},
 	}, length)
 }

@@ -1,4 +1,4 @@
-package admission
+package policy
 
 import (
 	"encoding/binary"
@@ -8,8 +8,8 @@ import (
 )
 
 // portTable finds the services of an address and port without hashing the port:
-// an index by port into lists, list 0 being empty. What it costs to find a
-// service does not depend on how many others have the same port.
+// an index by port into lists, list 0 being empty. The cost of a look-up does not
+// depend on how many other services have the same port.
 type portTable struct {
 	index [1 << 16]uint16
 	lists []portList
@@ -17,12 +17,13 @@ type portTable struct {
 
 // portList are the services of one port.
 type portList struct {
-	few      []*Service                 // all of them, where they are maxListed at most
-	single   map[packet.Addr][]*Service // else those with one address,
+	few      []*Service                 // all services, where there are at most maxListed
+	single   map[packet.Addr][]*Service // otherwise those with one address,
 	prefixes []*Service                 // and the others
 }
 
-// maxListed is how many services are compared one by one rather than looked up.
+// maxListed is how many services of a port are compared one by one; more are
+// looked up in a map.
 const maxListed = 8
 
 func newPortTable() portTable { return portTable{lists: make([]portList, 1)} }
@@ -67,8 +68,8 @@ func (t *portTable) at(dst packet.Addr, port uint16) [2][]*Service {
 	return [2][]*Service{l.single[dst], l.prefixes}
 }
 
-// service returns the service of an address and port; nil if there is none. It is
-// find for what every packet asks.
+// service returns the service of an address and port; nil if there is none. It
+// is find for the look-up that every packet needs.
 func (t *portTable) service(dst packet.Addr, port uint16) *Service {
 	i := t.index[port]
 	if i == 0 {
