@@ -106,7 +106,7 @@ func ExampleEvent() {
 	fmt.Println(auth.ResultOK, counts[auth.ResultOK])
 	// Output:
 	// "alice" <nil>
-	// "" auth: handshake failed: unknown: protocol: message does not open with this client's secret
+	// "" auth: handshake failed: unknown: message does not open with this client's secret
 	// "alice" <nil>
 	// ok 2
 }

@@ -27,31 +27,31 @@ const (
 func (e Error) Error() string {
 	switch e {
 	case ErrNeedMore:
-		return "protocol: more bytes needed"
+		return "more bytes needed"
 	case ErrMalformed:
-		return "protocol: malformed message"
+		return "malformed message"
 	case ErrTooLong:
-		return "protocol: message too long"
+		return "message too long"
 	case ErrSealed:
-		return "protocol: message does not open with this client's secret"
+		return "message does not open with this client's secret"
 	case ErrPort:
-		return "protocol: message is sealed for another port"
+		return "message is sealed for another port"
 	case ErrClientHash:
-		return "protocol: message is sealed for another client id"
+		return "message is sealed for another client id"
 	case ErrContent:
-		return "protocol: message content is inconsistent"
+		return "message content is inconsistent"
 	case ErrNoBucket:
-		return "protocol: no bucket is large enough for the message"
+		return "no bucket is large enough for the message"
 	case ErrCipher:
-		return "protocol: XChaCha20-Poly1305 is not allowed on this platform"
+		return "XChaCha20-Poly1305 is not allowed on this platform"
 	case ErrShortSecret:
-		return "protocol: secret is shorter than 16 bytes"
+		return "secret is shorter than 16 bytes"
 	case ErrClientID:
-		return "protocol: client id must be 1 to 65535 bytes of UTF-8 without NUL"
+		return "client id must be 1 to 65535 bytes of UTF-8 without NUL"
 	case ErrMethod:
-		return "protocol: unknown method"
+		return "unknown method"
 	default:
-		return "protocol: unknown error"
+		return "unknown error"
 	}
 }
 

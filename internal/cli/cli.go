@@ -53,7 +53,7 @@ func command() *cobra.Command {
 	)
 	addRestoreCommand(root)
 	addGenCommand(root)
-	refuseUnknownShells(root)
+	strictCompletion(root)
 	settle(root)
 	sayExitCodes(root)
 	return root

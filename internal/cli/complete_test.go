@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -138,15 +137,16 @@ func TestAnArgumentThatIsMissingIsNamed(t *testing.T) {
 	}
 }
 
-func TestErrorsAreSpokenWithoutThePackagesTheyAreFrom(t *testing.T) {
-	for text, want := range map[string]string{
-		"--method x: protocol: unknown method; choose udp":                                  "--method x: unknown method; choose udp",
-		"protocol: unknown method":                                                          "unknown method",
-		"a.yaml:3: services[0].auth.protocol: must be v1":                                   "a.yaml:3: services[0].auth.protocol: must be v1",
-		`invalid argument "x" for "-c" flag: strconv.ParseInt: parsing "x": invalid syntax`: `invalid argument "x" for "-c" flag: invalid syntax`,
+func TestErrorsNameNoPackages(t *testing.T) {
+	for line, want := range map[string]string{
+		"knock x:1 --client a --secret-file f --method x": "--method x: unknown method; choose udp",
+		"ping x -c x":              "--count x: invalid syntax; see knockgw ping --help",
+		"ping x -c 1e9":            "--count 1e9: invalid syntax",
+		"knock x --udp-port 65536": "--udp-port 65536: value out of range",
 	} {
-		if got := spoken(errors.New(text)); got != want {
-			t.Errorf("%s: %s", text, got)
+		line = strings.Replace(line, "-file f", "-file "+secretFile(t, aliceSecret), 1)
+		if _, _, err := perform(t, nil, strings.Fields(line)...); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v", line, err)
 		}
 	}
 }

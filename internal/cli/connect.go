@@ -32,8 +32,8 @@ func connectCommand() *cobra.Command {
 		case err != nil:
 			return usage(err)
 		}
-		err = join(cmd.Context(), hear(conn, t.Dialer), stdio.Reader(cmd.InOrStdin()), stdio.Writer(cmd.OutOrStdout()))
-		return unlabelled(err)
+		err = join(cmd.Context(), t.DetectEarlyClose(conn), stdio.Reader(cmd.InOrStdin()), stdio.Writer(cmd.OutOrStdout()))
+		return withoutContext(err)
 	}
 	return cmd
 }

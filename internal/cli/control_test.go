@@ -40,7 +40,7 @@ func TestTheGatewayIsFoundByItsSocketWhateverBecameOfItsFile(t *testing.T) {
 	_, _, err = perform(t, nil, "status", "--socket", socket+"2")
 	var said bytes.Buffer
 	report(&said, err)
-	if want := "knockgw: no gateway is running at " + socket + "2; if its socket is elsewhere, name it with --socket\n"; said.String() != want {
+	if want := "knockgw: no gateway is running at " + socket + "2; use --socket if its socket is elsewhere\n"; said.String() != want {
 		t.Errorf("%s", said.String())
 	}
 }

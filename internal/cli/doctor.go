@@ -88,7 +88,7 @@ func examine(cmd *cobra.Command, path string, o doctor.Options) []doctor.Finding
 	cfg, err := config.Load(path)
 	if err != nil {
 		return []doctor.Finding{{
-			Check: "configuration", Level: doctor.Fail, Message: oneLine(err), Fix: "mend the file; knockgw check --config " + termsafe.Shell(path) + " tells the same",
+			Check: "configuration", Level: doctor.Fail, Message: singleLine(err), Fix: "mend the file; knockgw check --config " + termsafe.Shell(path) + " tells the same",
 		}}
 	}
 	o.Config = cfg

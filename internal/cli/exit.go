@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"io/fs"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -89,7 +88,7 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.As(err, &usage), isCobras(err):
+	case errors.As(err, &usage):
 		return exitUsage
 	case errors.As(err, &step):
 		return stepCode(step.Step)
@@ -102,12 +101,6 @@ func exitCode(err error) int {
 	default:
 		return exitFailed
 	}
-}
-
-// isCobras recognises cobra's own errors, which have no type. All are about the command line.
-func isCobras(err error) bool {
-	text := err.Error()
-	return strings.HasPrefix(text, "required flag") || strings.HasPrefix(text, "unknown command")
 }
 
 // stepCode is the exit code for a step that failed.

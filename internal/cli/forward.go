@@ -49,8 +49,8 @@ func forwardCommand() *cobra.Command {
 			return relay.Serve(ctx, relay.Options{
 				Listener: listener, Dial: t.dial, MaxConns: local.conns, Drain: local.drain,
 				Report: func(end relay.Result) {
-					if err := broken(end, t.Dialer); err != nil {
-						say.Printf("%s: connection from %s: %s", t.name, where(end.From), oneLine(err))
+					if err := relayError(end, t.Dialer); err != nil {
+						say.Printf("%s: connection from %s: %s", t.name, where(end.From), singleLine(err))
 					}
 				},
 				OnRetry: func(err error) { say.Printf("accept: %v; trying again", err) },

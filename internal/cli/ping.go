@@ -133,22 +133,23 @@ func (p *pinging) once(ctx context.Context, number int) (pingAttempt, error) {
 	var failure *client.StepError
 	switch {
 	case err == nil:
-		if err = stays(conn, p.Dialer); errors.Is(err, errEither) {
+		var early *client.EarlyCloseError
+		if err = probeEarlyClose(conn, p.Dialer); errors.As(err, &early) && !early.Proven {
 			err = &client.StepError{Step: client.StepAuthenticate, Err: err, Address: p.address}
 			a.Step = client.StepAuthenticate
 		} else if err != nil {
 			a.Step = stepService
 		}
 		if a.OK = err == nil; !a.OK {
-			a.Error = oneLine(err)
+			a.Error = singleLine(err)
 		}
 		_ = conn.Close() // it has shown what it was for
 	case errors.Is(err, client.ErrOption):
 		return a, usage(err)
 	case errors.As(err, &failure):
-		a.Step, a.Error = failure.Step, oneLine(err)
+		a.Step, a.Error = failure.Step, singleLine(err)
 	default:
-		a.Error = oneLine(err)
+		a.Error = singleLine(err)
 	}
 	return a, err
 }

@@ -64,7 +64,7 @@ func proxyCommand() *cobra.Command {
 				Listener: listener, Dial: s.dial, MaxConns: local.conns, Drain: local.drain,
 				Report: func(end proxy.Result) {
 					if end.Err != nil {
-						say.Printf("%s: connection from %s: %s", requested(end), where(end.From), oneLine(unlabelled(end.Err)))
+						say.Printf("%s: connection from %s: %s", requested(end), where(end.From), singleLine(withoutContext(end.Err)))
 					}
 				},
 				OnRetry: func(err error) { say.Printf("accept: %v; trying again", err) },
@@ -115,7 +115,7 @@ func (s *services) check(warn *log.Logger) ([]string, error) {
 		return nil, &usageError{fmt.Errorf("there is no profile in %s; knockgw import makes one", s.dir)}
 	}
 	if bad != nil {
-		warn.Print(oneLine(bad))
+		warn.Print(singleLine(bad))
 	}
 	return names(all), nil
 }
@@ -135,7 +135,7 @@ func (s *services) dial(ctx context.Context, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return hear(conn, d), nil
+	return d.DetectEarlyClose(conn), nil
 }
 
 // find is the door to host:port, where host may be SERVICE or SERVICE.PROFILE.

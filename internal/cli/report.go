@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
 
 	"github.com/knockgw/knockgw/client"
@@ -14,22 +13,18 @@ import (
 	"github.com/knockgw/knockgw/internal/termsafe"
 )
 
-// reportedError is one that was told already, and only decides about the exit code.
+// reportedError has been printed already, and only determines the exit code.
 type reportedError struct{ error }
 
 // Unwrap returns the error.
 func (e *reportedError) Unwrap() error { return e.error }
 
-// oneLine is an error's text in one line, however many errors were joined in it.
-func oneLine(err error) string { return strings.ReplaceAll(spoken(err), "\n", "; ") }
+// singleLine returns the text of an error on one line, however many errors were
+// joined in it.
+func singleLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
-// spoken is an error's text without what is for programmers in it: which package of ours or of Go's it is from.
-func spoken(err error) string {
-	text := regexp.MustCompile(`(^|: )protocol: `).ReplaceAllString(err.Error(), "$1")
-	return regexp.MustCompile(`strconv\.\w+: parsing "[^"]*": `).ReplaceAllString(text, "")
-}
-
-// report prints an error, one line for each that was joined. There may be words of others in it.
+// report prints an error, one line for each that was joined. Control characters in
+// it are escaped, since it may contain text from outside.
 func report(w io.Writer, err error) {
 	var reported *reportedError
 	if errors.As(err, &reported) {
@@ -41,20 +36,22 @@ func report(w io.Writer, err error) {
 		}
 		return
 	}
-	var c *config.Error
+
+	// Errors of a configuration begin with file and line, which editors jump to.
+	var invalid *config.Error
 	var refused *control.RefusedError
-	if errors.As(err, &c) || errors.As(err, &refused) {
-		fmt.Fprintln(w, termsafe.Lines(err.Error())) // lines that begin with file and line, for editors to jump to
+	if errors.As(err, &invalid) || errors.As(err, &refused) {
+		fmt.Fprintln(w, termsafe.Lines(err.Error()))
 		return
 	}
+
+	text, advice := err.Error(), ""
 	var step *client.StepError
-	if errors.As(err, &step) {
-		fmt.Fprintln(w, "knockgw:", termsafe.Lines(oneLine(err)))
-		return
+	switch {
+	case errors.As(err, &step):
+		text = singleLine(err)
+	case errors.Is(err, control.ErrNotRunning):
+		advice = "; use --socket if its socket is elsewhere"
 	}
-	advice := ""
-	if errors.Is(err, control.ErrNotRunning) {
-		advice = "; if its socket is elsewhere, name it with --socket"
-	}
-	fmt.Fprintln(w, "knockgw:", termsafe.Lines(spoken(err))+advice)
+	fmt.Fprintln(w, "knockgw:", termsafe.Lines(text)+advice)
 }

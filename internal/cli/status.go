@@ -76,7 +76,7 @@ func (w watching) run(cmd *cobra.Command) error {
 			return err
 		case !away:
 			away = true
-			report(cmd.ErrOrStderr(), fmt.Errorf("%s; waiting for it", oneLine(err)))
+			report(cmd.ErrOrStderr(), fmt.Errorf("%s; waiting for it", singleLine(err)))
 		}
 		select {
 		case <-tick.C:

@@ -145,7 +145,7 @@ func (f *clientFlags) find(cmd *cobra.Command, text string) (*target, error) {
 		return nil, err
 	}
 	if _, bad := dir.Load(); bad != nil && !strings.Contains(text, "/") {
-		fmt.Fprintf(cmd.ErrOrStderr(), "knockgw: %s is taken; a profile that cannot be read could have it too: %s\n", door, oneLine(bad))
+		fmt.Fprintf(cmd.ErrOrStderr(), "knockgw: %s is taken; a profile that cannot be read could have it too: %s\n", door, singleLine(bad))
 	}
 	d, err := door.Dialer()
 	if err != nil {

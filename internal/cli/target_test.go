@@ -155,7 +155,7 @@ func TestTheExitCodeTellsTheStep(t *testing.T) {
 				if errors.Is(err, errInterrupted) {
 					t.Errorf("%s took too long", command)
 				}
-				if err != nil && strings.Contains(oneLine(err), "\n") {
+				if err != nil && strings.Contains(singleLine(err), "\n") {
 					t.Errorf("%q", err)
 				}
 			}

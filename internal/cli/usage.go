@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -54,7 +55,7 @@ func noSuchCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return &usageError{fmt.Errorf("there is no command %q; %ssee %s --help", subcommand(cmd, args[0]), meant(args[0], commandNames(cmd.Commands())), cmd.CommandPath())}
+	return &usageError{fmt.Errorf("there is no command %q; %ssee %s --help", subcommand(cmd, args[0]), suggestion(args[0], "", commandNames(cmd.Commands())), cmd.CommandPath())}
 }
 
 // subcommand is a command as it is written after the program's name.
@@ -63,10 +64,11 @@ func subcommand(cmd *cobra.Command, name string) string {
 	return strings.TrimSpace(above + " " + name)
 }
 
-// meant is the beginning of an advice, if something like a word is known.
-func meant(word string, known []string) string {
-	if near := strictyaml.Nearest(word, known); near != "" {
-		return "did you mean " + near + "? "
+// suggestion returns a question for an unknown word, if there is a similar one
+// among the known; each is written with the prefix.
+func suggestion(word, prefix string, known []string) string {
+	if nearest := strictyaml.Nearest(word, known); nearest != "" {
+		return "did you mean " + prefix + nearest + "? "
 	}
 	return ""
 }
@@ -81,26 +83,43 @@ func commandNames(all []*cobra.Command) (names []string) {
 	return names
 }
 
-// flagError says what is wrong with a flag, and which one was meant where there is none of that name.
+// flagError returns the usage error for an error of the flag parser, with a
+// suggestion for an unknown flag.
 func flagError(cmd *cobra.Command, err error) error {
-	advice := ""
-	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) {
+	var (
+		unknown *pflag.NotExistError
+		invalid *pflag.InvalidValueError
+		number  *strconv.NumError
+	)
+	text, advice := err.Error(), ""
+	switch {
+	case errors.As(err, &unknown):
 		var known []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
-		if advice = meant(unknown.GetSpecifiedName(), known); advice != "" {
-			advice = strings.Replace(advice, "did you mean ", "did you mean --", 1)
-		}
+		advice = suggestion(unknown.GetSpecifiedName(), "--", known)
+	case errors.As(err, &invalid) && errors.As(err, &number):
+		text = fmt.Sprintf("--%s %s: %v", invalid.GetFlag().Name, invalid.GetValue(), number.Err)
 	}
-	return &usageError{fmt.Errorf("%s; %ssee %s --help", spoken(err), advice, cmd.CommandPath())}
+	return &usageError{fmt.Errorf("%s; %ssee %s --help", text, advice, cmd.CommandPath())}
 }
 
-// refuseUnknownShells has cobra's own completion command refuse what it would answer with its help.
-func refuseUnknownShells(root *cobra.Command) {
+// strictCompletion makes cobra's completion command reject unknown shells and
+// arguments as the other commands do, instead of printing its help.
+func strictCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
-		if c.Name() == "completion" {
-			c.Args = noSuchCommand
-			c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		if c.Name() != "completion" {
+			continue
+		}
+		c.Args = noSuchCommand
+		c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		for _, shell := range c.Commands() {
+			shell.Args = func(cmd *cobra.Command, args []string) error {
+				if err := cobra.NoArgs(cmd, args); err != nil {
+					return &usageError{err}
+				}
+				return nil
+			}
 		}
 	}
 }

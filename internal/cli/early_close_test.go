@@ -2,7 +2,6 @@ package cli
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,10 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/client"
 )
 
@@ -27,15 +24,16 @@ func TestAServiceThatIsDownBehindTheGatewayIsNamed(t *testing.T) {
 	proven := g.profile("lab", "down")
 	proven.Services[0].Auth.Proof = true
 	profiles(t, proven)
+	early := (&client.EarlyCloseError{Proven: true}).Error()
 	r, w := io.Pipe()
 	defer w.Close()
-	if _, _, err := perform(t, r, "connect", "down"); exitCode(err) != exitFailed || err.Error() != errBehind.Error() {
+	if _, _, err := perform(t, r, "connect", "down"); exitCode(err) != exitFailed || err.Error() != early {
 		t.Errorf("connect: %d, %v", exitCode(err), err)
 	}
 	out, _, err := perform(t, nil, "ping", "down", "-c", "1", "-o", "json")
 	var report pingReport
 	if bad := json.Unmarshal([]byte(out), &report); bad != nil || exitCode(err) != exitFailed ||
-		report.Succeeded != 0 || report.Attempts[0].Step != stepService || report.Attempts[0].Error != errBehind.Error() {
+		report.Succeeded != 0 || report.Attempts[0].Step != stepService || report.Attempts[0].Error != early {
 		t.Errorf("ping: %v, %v, %+v", bad, err, report)
 	}
 	// Without a proof it may also be the authentication.
@@ -52,7 +50,7 @@ func TestAServiceThatIsDownBehindTheGatewayIsNamed(t *testing.T) {
 		_ = c.Close()
 	}
 	l.end(t)
-	if text := l.stderr.String(); !strings.Contains(text, errBehind.Error()) || strings.Contains(text, "readfrom") {
+	if text := l.stderr.String(); !strings.Contains(text, early) || strings.Contains(text, "readfrom") {
 		t.Errorf("forward: %s", text)
 	}
 
@@ -66,10 +64,10 @@ func TestAServiceThatIsDownBehindTheGatewayIsNamed(t *testing.T) {
 	_ = answer.Body.Close()
 	transport.CloseIdleConnections()
 	l.end(t)
-	if answer.StatusCode != http.StatusBadGateway || !strings.Contains(string(body), errBehind.Error()) {
+	if answer.StatusCode != http.StatusBadGateway || !strings.Contains(string(body), early) {
 		t.Errorf("proxy: %s, %s", answer.Status, body)
 	}
-	if text := l.stderr.String(); !strings.Contains(text, errBehind.Error()) {
+	if text := l.stderr.String(); !strings.Contains(text, early) {
 		t.Errorf("proxy: %s", text)
 	}
 }
@@ -106,20 +104,4 @@ func TestAnAddressOfIPv4IsListenedAtAlone(t *testing.T) {
 			t.Errorf("%s: %s, want %s", listen, got, want)
 		}
 	}
-}
-
-func TestConnectionThatEndsLateIsNotBlamedOnTheService(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for late, want := range map[bool]error{false: errBehind, true: errLate} {
-			near, far := net.Pipe()
-			conn := hear(near, &client.Dialer{Auth: auth.Client{Proof: true}})
-			if late {
-				time.Sleep(dialTime + time.Second)
-			}
-			far.Close()
-			if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, want) {
-				t.Errorf("late: %v: %v", late, err)
-			}
-		}
-	})
 }
