@@ -6,7 +6,7 @@
 //	g, err := guard.New(guard.Options{
 //		Knocks:   []net.PacketConn{knocks},
 //		Secrets:  secrets,
-//		Services: []guard.Service{{Name: "api", Port: 8443, Mode: admission.ModeKnockAuth}},
+//		Services: []guard.Service{{Name: "api", Port: 8443, Mode: guard.ModeKnockAuth}},
 //	})
 //	inner, err := net.Listen("tcp", ":8443")
 //	ln, err := g.Guard("api", inner, auth.ListenerOptions{})

@@ -14,7 +14,6 @@ import (
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/guard"
-	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -44,7 +43,7 @@ func ExampleGuard_Run() {
 		Secrets: auth.NewSecrets(alice),
 		Store:   store,
 		Services: []guard.Service{
-			{Name: "api", Port: 8443, Mode: policy.ModeKnockAuth, Auth: guard.Auth{Proof: true}},
+			{Name: "api", Port: 8443, Mode: guard.ModeKnockAuth, Auth: guard.Auth{Proof: true}},
 		},
 	})
 	if err != nil {
@@ -138,7 +137,7 @@ func page(who *protocol.Client) (address string, knockPort uint16, stop func()) 
 	}
 	g, err := guard.New(guard.Options{
 		Knocks: []net.PacketConn{knocks}, Secrets: auth.NewSecrets(who),
-		Services: []guard.Service{{Name: "page", Port: 8443, Mode: policy.ModeKnockAuth, Auth: guard.Auth{Proof: true}}},
+		Services: []guard.Service{{Name: "page", Port: 8443, Mode: guard.ModeKnockAuth, Auth: guard.Auth{Proof: true}}},
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -13,7 +13,6 @@ import (
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/guard"
-	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -30,7 +29,7 @@ func Example() {
 	g, err := guard.New(guard.Options{
 		Knocks:   []net.PacketConn{knocks},
 		Secrets:  auth.NewSecrets(alice),
-		Services: []guard.Service{{Name: "api", Port: port, Mode: policy.ModeKnockAuth}},
+		Services: []guard.Service{{Name: "api", Port: port, Mode: guard.ModeKnockAuth}},
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -97,7 +96,7 @@ func ExampleOptions_knocked() {
 	g, err := guard.New(guard.Options{
 		Knocks:   []net.PacketConn{knocks},
 		Secrets:  auth.NewSecrets(alice),
-		Services: []guard.Service{{Name: "garage", Port: 1, Mode: policy.ModeKnock, GrantTTL: 1}},
+		Services: []guard.Service{{Name: "garage", Port: 1, Mode: guard.ModeKnock, GrantTTL: 1}},
 		Knocked:  func(e admission.KnockEvent) { events <- e },
 	})
 	if err != nil {
@@ -134,7 +133,7 @@ func ExampleNew() {
 		Knocks:  []net.PacketConn{knocks},
 		Secrets: new(auth.Secrets),
 		Services: []guard.Service{
-			{Name: "api", Port: 8443, Mode: policy.ModeKnock, Methods: []string{protocol.MethodTCPSYN}},
+			{Name: "api", Port: 8443, Mode: guard.ModeKnock, Methods: []string{protocol.MethodTCPSYN}},
 		},
 	})
 	fmt.Println(err)
@@ -146,7 +145,7 @@ func ExampleGuard_Guard() {
 	alice, _ := protocol.NewClient("alice", []byte("0123456789abcdef"))
 	g, err := guard.New(guard.Options{
 		Secrets:  auth.NewSecrets(alice),
-		Services: []guard.Service{{Name: "ssh", Port: 22, Mode: policy.ModeAuth}},
+		Services: []guard.Service{{Name: "ssh", Port: 22, Mode: guard.ModeAuth}},
 	})
 	if err != nil {
 		fmt.Println(err)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/guard"
-	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -61,7 +60,7 @@ func FuzzDatagram(f *testing.F) {
 		socket := &datagrams{in: make(chan []byte), closed: make(chan struct{}), t: t}
 		g, err := guard.New(guard.Options{
 			Secrets: auth.NewSecrets(alice), Knocks: []net.PacketConn{socket},
-			Services: []guard.Service{{Name: "quiet", Port: quiet, Mode: policy.ModeKnock}},
+			Services: []guard.Service{{Name: "quiet", Port: quiet, Mode: guard.ModeKnock}},
 		})
 		if err != nil {
 			t.Fatal(err)

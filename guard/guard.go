@@ -13,7 +13,6 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
-	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 )
@@ -72,7 +71,7 @@ func New(o Options) (*Guard, error) {
 // newService makes what the connections of a service need.
 func (g *Guard) newService(s Service) (*service, error) {
 	t := &service{Service: s, guard: g}
-	if s.Mode == policy.ModeKnock {
+	if s.Mode == ModeKnock {
 		return t, nil
 	}
 	t.auth = &auth.Server{

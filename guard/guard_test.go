@@ -286,7 +286,7 @@ func TestASocketThatIsClosedUnderwayIsAnError(t *testing.T) {
 	}
 	g, err := guard.New(guard.Options{
 		Secrets: auth.NewSecrets(alice), Knocks: []net.PacketConn{socket},
-		Services: []guard.Service{{Name: "quiet", Port: quiet, Mode: policy.ModeKnock}},
+		Services: []guard.Service{{Name: "quiet", Port: quiet, Mode: guard.ModeKnock}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -312,14 +312,14 @@ func TestOptionsAreCheckedAndMistakesNamed(t *testing.T) {
 		"set Port":             one(guard.Service{Name: "a"}),
 		"there is no mode":     one(guard.Service{Name: "a", Port: 1, Mode: 7}),
 		"takes no knocks":      one(guard.Service{Name: "a", Port: 1, Methods: []string{"udp"}}),
-		"package gateway":      one(guard.Service{Name: "a", Port: 1, Mode: policy.ModeKnock, Methods: []string{"udp", "tcp-syn"}}),
-		`knock method "telex"`: one(guard.Service{Name: "a", Port: 1, Mode: policy.ModeKnock, Methods: []string{"telex"}}),
-		"is no knock method":   one(guard.Service{Name: "a", Port: 1, Mode: policy.ModeKnock, Methods: []string{"tcp-auth"}}),
-		"Authorize would":      one(guard.Service{Name: "a", Port: 1, Mode: policy.ModeKnock, Authorize: func(auth.Peer) error { return nil }}),
-		"UDP socket":           {Secrets: auth.NewSecrets(), Services: []guard.Service{{Name: "a", Port: 1, Mode: policy.ModeKnock}}},
+		"package gateway":      one(guard.Service{Name: "a", Port: 1, Mode: guard.ModeKnock, Methods: []string{"udp", "tcp-syn"}}),
+		`knock method "telex"`: one(guard.Service{Name: "a", Port: 1, Mode: guard.ModeKnock, Methods: []string{"telex"}}),
+		"is no knock method":   one(guard.Service{Name: "a", Port: 1, Mode: guard.ModeKnock, Methods: []string{"tcp-auth"}}),
+		"Authorize would":      one(guard.Service{Name: "a", Port: 1, Mode: guard.ModeKnock, Authorize: func(auth.Peer) error { return nil }}),
+		"UDP socket":           {Secrets: auth.NewSecrets(), Services: []guard.Service{{Name: "a", Port: 1, Mode: guard.ModeKnock}}},
 		"have one port": {Secrets: auth.NewSecrets(), Services: []guard.Service{
-			{Name: "a", Port: 1, Mode: policy.ModeAuth}, {Name: "b", Port: 1, Mode: policy.ModeAuth}}},
-		"hint mode": one(guard.Service{Name: "a", Port: 1, Mode: policy.ModeAuth, Auth: guard.Auth{Hint: "loud"}}),
+			{Name: "a", Port: 1, Mode: guard.ModeAuth}, {Name: "b", Port: 1, Mode: guard.ModeAuth}}},
+		"hint mode": one(guard.Service{Name: "a", Port: 1, Mode: guard.ModeAuth, Auth: guard.Auth{Hint: "loud"}}),
 	} {
 		if _, err := guard.New(o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v; want something about %q", err, want)
@@ -337,7 +337,7 @@ func TestOptionsAreCheckedAndMistakesNamed(t *testing.T) {
 func TestAProgramHasTheLastWord(t *testing.T) {
 	w := newWorld(t, "127.0.0.1", func(o *guard.Options) {
 		for i := range o.Services {
-			if s := &o.Services[i]; s.Mode != policy.ModeKnock {
+			if s := &o.Services[i]; s.Mode != guard.ModeKnock {
 				s.Authorize = func(p auth.Peer) error {
 					if p.ClientID() != "alice" {
 						return errors.New("not today")

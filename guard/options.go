@@ -70,7 +70,7 @@ type Service struct {
 	// Port is the protected port: the one that clients dial, as their MACs say it. The listener's own
 	// may differ, as in a container. No two services of a Guard have the same.
 	Port uint16
-	Mode policy.Mode
+	Mode Mode
 	// Methods are the knock methods taken, by their names in package protocol; default udp. The passive
 	// spellings come with the plain ones. SYN knocks are read from packets: they take package gateway.
 	Methods []string
@@ -103,7 +103,7 @@ type Auth struct {
 // families are the methods of s, for the gate.
 func (s *Service) families() (policy.MethodSet, error) {
 	names := s.Methods
-	if s.Mode == policy.ModeAuth {
+	if s.Mode == ModeAuth {
 		if len(names) > 0 {
 			return 0, fmt.Errorf("%w: service %q takes no knocks in its mode: leave Methods empty", ErrOptions, s.Name)
 		}
@@ -156,13 +156,13 @@ func (o *Options) check() error {
 			return fmt.Errorf("%w: service %q: set Port to the protected port", ErrOptions, s.Name)
 		case ports[s.Port] != "":
 			return fmt.Errorf("%w: services %q and %q have one port, %d: a knock names its service by the port", ErrOptions, ports[s.Port], s.Name, s.Port)
-		case s.Mode > policy.ModeKnockAuth:
+		case s.Mode > ModeKnockAuth:
 			return fmt.Errorf("%w: service %q: there is no mode %d", ErrOptions, s.Name, s.Mode)
 		case s.GrantTTL < 0 || s.GrantUses < 0:
 			return fmt.Errorf("%w: service %q: GrantTTL and GrantUses must not be negative", ErrOptions, s.Name)
-		case s.Mode != policy.ModeAuth && len(o.Knocks) == 0:
+		case s.Mode != ModeAuth && len(o.Knocks) == 0:
 			return fmt.Errorf("%w: service %q needs knocks: give a UDP socket in Knocks", ErrOptions, s.Name)
-		case s.Mode == policy.ModeKnock && s.Authorize != nil:
+		case s.Mode == ModeKnock && s.Authorize != nil:
 			return fmt.Errorf("%w: service %q does not authenticate: Authorize would never be asked", ErrOptions, s.Name)
 		}
 		ports[s.Port] = s.Name

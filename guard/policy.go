@@ -72,8 +72,8 @@ func (g *Guard) newPolicy(after *policy.Policy) (*policy.Policy, error) {
 		}
 		t := policy.Service{
 			Name: s.Name, Listen: everywhere, Port: s.Port, Mode: s.Mode,
-			Visible: s.Mode == policy.ModeKnockAuth, // the host has answered the SYN by then
-			Methods: methods, SessionRequired: !s.NoSession && s.Mode == policy.ModeKnockAuth,
+			Visible: s.Mode == ModeKnockAuth, // the host has answered the SYN by then
+			Methods: methods, SessionRequired: !s.NoSession && s.Mode == ModeKnockAuth,
 			GrantTTL: cmp.Or(s.GrantTTL, DefaultGrantTTL), GrantUses: cmp.Or(s.GrantUses, 1),
 			AuthDeadline: cmp.Or(s.Auth.Deadline, auth.DefaultDeadline),
 			Clients:      all,

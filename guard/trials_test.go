@@ -15,7 +15,6 @@ import (
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/guard"
-	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -23,7 +22,7 @@ import (
 func hintless(secrets *auth.Secrets, log *slog.Logger) (*guard.Guard, error) {
 	return guard.New(guard.Options{
 		Secrets: secrets, Log: log,
-		Services: []guard.Service{{Name: "open", Port: open, Mode: policy.ModeAuth, Auth: guard.Auth{
+		Services: []guard.Service{{Name: "open", Port: open, Mode: guard.ModeAuth, Auth: guard.Auth{
 			Protocols: auth.V2, Hint: protocol.HintNone, Buckets: []int{256, 512}, MaxTrials: 4, Proof: true, Deadline: 100 * time.Millisecond,
 		}}},
 	})

@@ -19,7 +19,6 @@ import (
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/guard"
-	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -82,12 +81,12 @@ func newWorld(t *testing.T, host string, change ...func(*guard.Options)) *world 
 	o := guard.Options{
 		Secrets: w.secrets, Knocks: []net.PacketConn{socket},
 		Services: []guard.Service{
-			{Name: "open", Port: open, Mode: policy.ModeAuth, Auth: guard.Auth{Proof: true, Deadline: time.Second}},
-			{Name: "quiet", Port: quiet, Mode: policy.ModeKnock},
-			{Name: "api", Port: api, Mode: policy.ModeKnockAuth, Auth: guard.Auth{Proof: true, Deadline: time.Second}},
-			{Name: "private", Port: private, Mode: policy.ModeKnockAuth, Clients: []string{"alice"}, Auth: guard.Auth{Proof: true, Deadline: time.Second}},
-			{Name: "sequences", Port: sequences, Mode: policy.ModeKnock, Methods: []string{protocol.MethodUDPSeq}},
-			{Name: "modern", Port: modern, Mode: policy.ModeKnockAuth, Methods: []string{protocol.MethodUDPv2}, Auth: guard.Auth{Proof: true, Deadline: time.Second}},
+			{Name: "open", Port: open, Mode: guard.ModeAuth, Auth: guard.Auth{Proof: true, Deadline: time.Second}},
+			{Name: "quiet", Port: quiet, Mode: guard.ModeKnock},
+			{Name: "api", Port: api, Mode: guard.ModeKnockAuth, Auth: guard.Auth{Proof: true, Deadline: time.Second}},
+			{Name: "private", Port: private, Mode: guard.ModeKnockAuth, Clients: []string{"alice"}, Auth: guard.Auth{Proof: true, Deadline: time.Second}},
+			{Name: "sequences", Port: sequences, Mode: guard.ModeKnock, Methods: []string{protocol.MethodUDPSeq}},
+			{Name: "modern", Port: modern, Mode: guard.ModeKnockAuth, Methods: []string{protocol.MethodUDPv2}, Auth: guard.Auth{Proof: true, Deadline: time.Second}},
 		},
 		Knocked: func(e admission.KnockEvent) {
 			w.mu.Lock()

@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/client/profile"
 	"github.com/knockgw/knockgw/examples/internal/target"
@@ -80,7 +79,7 @@ func guardOf(door *profile.Endpoint, port uint16, knocks net.PacketConn) (*guard
 		Knocks:  []net.PacketConn{knocks},
 		Secrets: auth.NewSecrets(client),
 		Services: []guard.Service{{
-			Name: door.Service.Name, Port: port, Mode: admission.ModeKnockAuth,
+			Name: door.Service.Name, Port: port, Mode: guard.ModeKnockAuth,
 			Methods: []string{door.Service.Method},
 			Auth:    guard.Auth{Proof: door.Service.Auth.Proof},
 		}},
