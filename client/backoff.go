@@ -2,7 +2,7 @@ package client
 
 import "time"
 
-// When attempts begin. TestMostDialsSucceedInTenSecondsWhereAFifthIsLost has the
+// When attempts begin. TestDialWithLoss has the
 // figures that these were chosen by.
 const (
 	// attemptDelay is the lead that an address has before one that was not tried

@@ -30,7 +30,7 @@ func reached(ctx context.Context, d *Dialer, targets ...netip.AddrPort) (net.Con
 	return run.reach(ctx, targets)
 }
 
-func TestMostDialsSucceedInTenSecondsWhereAFifthIsLost(t *testing.T) {
+func TestDialWithLoss(t *testing.T) {
 	const (
 		times = 400
 		limit = 10 * time.Second
@@ -61,7 +61,7 @@ func TestMostDialsSucceedInTenSecondsWhereAFifthIsLost(t *testing.T) {
 	})
 }
 
-func TestAttemptsGoRoundTheAddresses(t *testing.T) {
+func TestDialHappyEyeballs(t *testing.T) {
 	const trip = 20 * time.Millisecond
 	for name, c := range map[string]struct {
 		hosts   []dweller // of first6, second4, third6
@@ -124,7 +124,7 @@ func TestAttemptsGoRoundTheAddresses(t *testing.T) {
 	}
 }
 
-func TestARetryKnocksAgain(t *testing.T) {
+func TestDialRetryKnocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): gate})
 		n.deaf, n.spoilt = 2, 1
@@ -164,7 +164,7 @@ func TestARetryKnocksAgain(t *testing.T) {
 	})
 }
 
-func TestAnAuthenticationIsTriedTwiceAtMost(t *testing.T) {
+func TestDialAuthenticationLimit(t *testing.T) {
 	for name, c := range map[string]struct {
 		dweller         dweller
 		authentications int
@@ -201,7 +201,7 @@ func TestAnAuthenticationIsTriedTwiceAtMost(t *testing.T) {
 	}
 }
 
-func TestALateAnswerToAnEarlierAttemptWins(t *testing.T) {
+func TestDialLateAnswerWins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): gate})
 		n.trip = 1200 * time.Millisecond
@@ -219,7 +219,7 @@ func TestALateAnswerToAnEarlierAttemptWins(t *testing.T) {
 	})
 }
 
-func TestADialThatIsCancelledLeavesNothing(t *testing.T) {
+func TestDialCanceled(t *testing.T) {
 	for _, after := range []time.Duration{0, time.Millisecond, 600 * time.Millisecond, 3 * time.Second} {
 		synctest.Test(t, func(t *testing.T) { // which fails if a goroutine is left
 			n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): nobody, first6.Addr(): mute})
@@ -244,7 +244,7 @@ func TestADialThatIsCancelledLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestAPortThatIsGivenHasOneAttemptAtATime(t *testing.T) {
+func TestDialLocalPort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): gate})
 		n.deaf = 3
@@ -261,7 +261,7 @@ func TestAPortThatIsGivenHasOneAttemptAtATime(t *testing.T) {
 	})
 }
 
-func TestAttemptsInFlightAreBounded(t *testing.T) {
+func TestDialMaxInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): nobody})
 		d := n.dialer(t)
@@ -274,7 +274,7 @@ func TestAttemptsInFlightAreBounded(t *testing.T) {
 	})
 }
 
-func TestABadOptionEndsTheDialAtOnce(t *testing.T) {
+func TestDialBadOption(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newFakeNet(t, nil)
 		for _, d := range []*Dialer{
@@ -290,7 +290,7 @@ func TestABadOptionEndsTheDialAtOnce(t *testing.T) {
 	})
 }
 
-func TestATraceHearsOfEachStep(t *testing.T) {
+func TestTraceSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newFakeNet(t, map[netip.Addr]dweller{first6.Addr(): refusing, second4.Addr(): gate})
 		n.deaf, n.spoilt = 2, 1
@@ -326,7 +326,7 @@ func TestATraceHearsOfEachStep(t *testing.T) {
 	})
 }
 
-func TestSettleIsWaitedBetweenKnockAndAuthentication(t *testing.T) {
+func TestDialKnockDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): gate})
 		d := n.dialer(t)
@@ -343,7 +343,7 @@ func TestSettleIsWaitedBetweenKnockAndAuthentication(t *testing.T) {
 	})
 }
 
-func TestRetriesSlowDown(t *testing.T) {
+func TestBackoffGrows(t *testing.T) {
 	want := []time.Duration{500, 750, 1125, 1687, 2000, 2000}
 	for i, w := range want {
 		if got := backoff(i + 1); got.Truncate(time.Millisecond) != w*time.Millisecond {
@@ -352,7 +352,7 @@ func TestRetriesSlowDown(t *testing.T) {
 	}
 }
 
-func TestFamiliesAreTriedByTurns(t *testing.T) {
+func TestInterleave(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
 		{"1.1.1.1:1", "1.1.1.1:1"},
 		{"1.1.1.1:1 1.1.1.2:1 [::1]:1", "[::1]:1 1.1.1.1:1 1.1.1.2:1"},
@@ -372,7 +372,7 @@ func TestFamiliesAreTriedByTurns(t *testing.T) {
 	}
 }
 
-func TestALiteralAddressIsTheOneThatItIs(t *testing.T) {
+func TestResolveAllLiteral(t *testing.T) {
 	for _, c := range []struct {
 		network, address, want string
 		fails                  bool

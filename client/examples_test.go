@@ -6,6 +6,6 @@ import (
 	"github.com/knockgw/knockgw/internal/exampletest"
 )
 
-func TestEverythingExportedIsInAnExampleThatRuns(t *testing.T) {
+func TestExamplesComplete(t *testing.T) {
 	exampletest.RequireExamples(t, "client")
 }

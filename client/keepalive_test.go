@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestDialerProbesForHoursUnlessItIsTold(t *testing.T) {
+func TestSetKeepAliveDefault(t *testing.T) {
 	for name, c := range map[string]struct{ by, want net.KeepAliveConfig }{
 		"by default": {net.KeepAliveConfig{}, keepAlive},
 		"its own":    {net.KeepAliveConfig{Enable: true, Idle: time.Second}, net.KeepAliveConfig{Enable: true, Idle: time.Second}},

@@ -64,7 +64,7 @@ func bothVersions(t *testing.T, f func(t *testing.T, source netip.Addr, target n
 	t.Run("IPv6", func(t *testing.T) { synctest.Test(t, func(t *testing.T) { f(t, source6, target6) }) })
 }
 
-func TestASYNKnockSaysTheSlotAndTheProtectedPort(t *testing.T) {
+func TestKnockSYNEncodesSlotAndPort(t *testing.T) {
 	bothVersions(t, func(t *testing.T, source netip.Addr, target netip.AddrPort) {
 		for _, slot := range []time.Duration{0, 30 * time.Second, 7 * time.Second} {
 			time.Sleep(12345 * time.Millisecond)
@@ -81,7 +81,7 @@ func TestASYNKnockSaysTheSlotAndTheProtectedPort(t *testing.T) {
 	})
 }
 
-func TestASYNSequenceSendsEveryPartInOrderAndInItsTime(t *testing.T) {
+func TestSYNSequenceOrderAndGap(t *testing.T) {
 	bothVersions(t, func(t *testing.T, source netip.Addr, target netip.AddrPort) {
 		for length := protocol.MinSYNSequence; length <= protocol.MaxSYNSequence; length++ {
 			for _, legacy := range []bool{false, true} {
@@ -109,7 +109,7 @@ func TestASYNSequenceSendsEveryPartInOrderAndInItsTime(t *testing.T) {
 	})
 }
 
-func TestASYNSequenceHasThreePartsUnlessToldOtherwise(t *testing.T) {
+func TestSYNSequenceDefaultLength(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := knocked(t, &Dialer{Identity: identity(t)}, protocol.MethodTCPSYNSeq, source4, target4)
 		if len(w.sent) != 3 {
@@ -118,7 +118,7 @@ func TestASYNSequenceHasThreePartsUnlessToldOtherwise(t *testing.T) {
 	})
 }
 
-func TestASYNSequenceThatWouldSeeTheSlotTurnWaitsForTheNext(t *testing.T) {
+func TestSYNSequenceWaitsForNextSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const slot = 2 * time.Second
 		d := &Dialer{Identity: identity(t), Sequence: Sequence{Slot: slot}}
@@ -146,7 +146,7 @@ func TestASYNSequenceThatWouldSeeTheSlotTurnWaitsForTheNext(t *testing.T) {
 	})
 }
 
-func TestASingleSYNWaitsForNoSlot(t *testing.T) {
+func TestKnockSYNSingleNeverWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(time.Now().Truncate(DefaultSlot).Add(DefaultSlot - time.Millisecond)))
 		began := time.Now()
@@ -157,7 +157,7 @@ func TestASingleSYNWaitsForNoSlot(t *testing.T) {
 	})
 }
 
-func TestWaitingForASlotOrForTheNextPartEndsWithTheContext(t *testing.T) {
+func TestSYNSequenceContextCanceled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &Dialer{Identity: identity(t)}
 		s, err := d.synSequence(protocol.MethodTCPSYNSeq)
@@ -183,7 +183,7 @@ func TestWaitingForASlotOrForTheNextPartEndsWithTheContext(t *testing.T) {
 	})
 }
 
-func TestSourcePortsAndIDsAreDrawnForEachSYN(t *testing.T) {
+func TestSYNSourcePortAndIDRandom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ports, ids := map[uint16]bool{}, map[uint16]bool{}
 		const times = 64
@@ -197,7 +197,7 @@ func TestSourcePortsAndIDsAreDrawnForEachSYN(t *testing.T) {
 	})
 }
 
-func TestTheExtremesOfWhatIsDrawn(t *testing.T) {
+func TestSYNRandomExtremes(t *testing.T) {
 	for _, c := range []struct {
 		random string
 		port   uint16
@@ -215,7 +215,7 @@ func TestTheExtremesOfWhatIsDrawn(t *testing.T) {
 	}
 }
 
-func TestAMissingRawSocketSaysWhatToDo(t *testing.T) {
+func TestRawSocketErrorRemedy(t *testing.T) {
 	for _, c := range []struct {
 		err  error
 		says string

@@ -60,7 +60,7 @@ func (d door) opened(t *testing.T, port uint16) (m protocol.KnockMessage, nonce 
 	return m, k.Nonce(), from
 }
 
-func TestEveryUDPMethodSendsItsParts(t *testing.T) {
+func TestKnockUDPMethods(t *testing.T) {
 	for _, address := range []string{"127.0.0.1", "::1"} {
 		for _, c := range []struct {
 			method, says  string
@@ -118,7 +118,7 @@ func TestEveryUDPMethodSendsItsParts(t *testing.T) {
 	}
 }
 
-func TestSequencesDoNotShareAnID(t *testing.T) {
+func TestKnockUDPSequenceIDUnique(t *testing.T) {
 	door := newDoor(t, "127.0.0.1")
 	d := &Dialer{
 		Identity: identity(t), Method: protocol.MethodUDPSeq, KnockPort: door.port,
@@ -139,7 +139,7 @@ func TestSequencesDoNotShareAnID(t *testing.T) {
 	}
 }
 
-func TestAKnockComesFromWhereTheConnectionWill(t *testing.T) {
+func TestKnockSourceAddress(t *testing.T) {
 	for _, local := range []string{"127.0.0.1", "127.0.0.9"} {
 		door := newDoor(t, "127.0.0.1")
 		d := &Dialer{Identity: identity(t), KnockPort: door.port}
@@ -153,7 +153,7 @@ func TestAKnockComesFromWhereTheConnectionWill(t *testing.T) {
 	}
 }
 
-func TestAnIPv4AddressInIPv6sClothesIsAnIPv4Address(t *testing.T) {
+func TestKnockIPv4MappedAddress(t *testing.T) {
 	door := newDoor(t, "127.0.0.1")
 	d := &Dialer{Identity: identity(t), KnockPort: door.port}
 	mapped := netip.AddrPortFrom(netip.AddrFrom16(door.target.Addr().As16()), 22)
@@ -163,7 +163,7 @@ func TestAnIPv4AddressInIPv6sClothesIsAnIPv4Address(t *testing.T) {
 	door.opened(t, 22)
 }
 
-func TestNothingIsSentWhenTheOptionsAreWrong(t *testing.T) {
+func TestKnockBadOptions(t *testing.T) {
 	for _, c := range []struct {
 		name, method string
 		slot         time.Duration

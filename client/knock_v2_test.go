@@ -46,7 +46,7 @@ func (d door) openedV2(t *testing.T, slot time.Duration) protocol.KnockV2Message
 	return protocol.KnockV2Message{}
 }
 
-func TestAKnockOfOurOwnIsBoundToWhatTheDialerSays(t *testing.T) {
+func TestKnockUDPv2Binding(t *testing.T) {
 	for _, address := range []string{"127.0.0.1", "::1"} {
 		seen := netip.MustParseAddr("192.0.2.7")
 		for _, c := range []struct {
@@ -93,7 +93,7 @@ func TestAKnockOfOurOwnIsBoundToWhatTheDialerSays(t *testing.T) {
 	}
 }
 
-func TestAKnockOfOurOwnThatCannotBeSaidIsNotSent(t *testing.T) {
+func TestKnockUDPv2BadOptions(t *testing.T) {
 	v2 := protocol.MethodUDPv2
 	for name, d := range map[string]Dialer{
 		"a gateway's name that is too long": {Method: v2, Gateway: strings.Repeat("x", protocol.MaxGateway+1)},
@@ -144,7 +144,7 @@ func dialled(t *testing.T, d *Dialer, l net.Listener) uint16 {
 	return netip.MustParseAddrPort(accepted.RemoteAddr().String()).Port()
 }
 
-func TestAConnectionComesFromThePortThatItsKnockNames(t *testing.T) {
+func TestDialBindPort(t *testing.T) {
 	l, door := service(t)
 	d := &Dialer{
 		Identity: identity(t), Method: protocol.MethodUDPv2, KnockPort: door.port, Gateway: testGateway,
@@ -187,7 +187,7 @@ func busy(t *testing.T) uint16 {
 	return 0
 }
 
-func TestAPortInUseIsGivenUpForAnother(t *testing.T) {
+func TestDialBindPortInUse(t *testing.T) {
 	l, door := service(t)
 	taken, free := busy(t), uint16(0)
 	for port := taken + 1; free == 0; port++ {

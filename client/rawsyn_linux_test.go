@@ -137,7 +137,7 @@ func (h host) connectionSource(t *testing.T, d *Dialer, target netip.AddrPort) n
 	return source
 }
 
-func TestSYNsLeaveTheHostAsTheyAreAndFromWhereConnectionsDo(t *testing.T) {
+func TestRawSYNUnmodified(t *testing.T) {
 	h := newHost(t)
 	for _, target := range []netip.AddrPort{target4, target6} {
 		for _, local := range []net.Addr{nil, &net.TCPAddr{IP: net.ParseIP("10.1.1.3")}, &net.TCPAddr{IP: net.ParseIP("fd01:1::3")}} {
@@ -179,7 +179,7 @@ func TestSYNsLeaveTheHostAsTheyAreAndFromWhereConnectionsDo(t *testing.T) {
 	}
 }
 
-func TestWithoutTheCapabilityTheErrorSaysSo(t *testing.T) {
+func TestRawSYNWithoutCapability(t *testing.T) {
 	runtime.LockOSThread() // and never unlocked: without the capability it is of no use to anybody
 	if os.Geteuid() == 0 {
 		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
@@ -202,7 +202,7 @@ func TestWithoutTheCapabilityTheErrorSaysSo(t *testing.T) {
 	}
 }
 
-func TestASequenceIsSentWholeToAHostThatRefusesIt(t *testing.T) {
+func TestKnockUDPSequencePortUnreachable(t *testing.T) {
 	h := newHost(t)
 	for range 3 {
 		refused := make(chan error)

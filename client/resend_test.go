@@ -22,7 +22,7 @@ func (n *fakeNet) leave() {
 	n.grants = append(n.grants, &fakeGrant{session: "of another dial", dies: time.Now().Add(fakeTTL)})
 }
 
-func TestAKnockThatWasLostIsSentAgainWhileTheAuthenticationWaits(t *testing.T) {
+func TestResendKnocksDuringAuthentication(t *testing.T) {
 	for name, c := range map[string]struct {
 		method string
 		lost   int           // datagrams, from the first one on
@@ -71,7 +71,7 @@ func TestAKnockThatWasLostIsSentAgainWhileTheAuthenticationWaits(t *testing.T) {
 	}
 }
 
-func TestNothingIsSentAgainWhereNothingIsWaitedFor(t *testing.T) {
+func TestResendKnocksNotNeeded(t *testing.T) {
 	for name, change := range map[string]func(*Dialer){
 		"without a knock":  func(d *Dialer) { d.NoKnock = true },
 		"without a proof":  func(d *Dialer) { d.Auth.Proof = false },
@@ -104,7 +104,7 @@ type from struct {
 
 func (c *from) LocalAddr() net.Addr { return c.local }
 
-func TestWhatIsSentAgainIsBoundToTheConnection(t *testing.T) {
+func TestResendKnocksBoundToConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn := &from{local: &net.TCPAddr{IP: net.IPv4(10, 77, 0, 9), Port: 51234}}
 		knocks := 0
@@ -155,9 +155,9 @@ func (w *sender) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// TestDialsThatShareTheirGrantsSucceedWhereAFifthIsLost is of dials in turns from
+// TestDialConcurrentWithLoss is of dials in turns from
 // one address, of which each may be let in by what the ones before it have left.
-func TestDialsThatShareTheirGrantsSucceedWhereAFifthIsLost(t *testing.T) {
+func TestDialConcurrentWithLoss(t *testing.T) {
 	const (
 		times = 1000
 		turns = 50 // one after the other through the same gate

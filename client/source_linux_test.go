@@ -96,7 +96,7 @@ func (h host) sources(t *testing.T, target netip.AddrPort, method string, parts 
 	return all
 }
 
-func TestKnockAndConnectionOfAnAttemptComeFromOneAddress(t *testing.T) {
+func TestAttemptUsesOneSource(t *testing.T) {
 	h := newHost(t)
 	for _, c := range []struct {
 		target     netip.AddrPort
@@ -139,7 +139,7 @@ func TestKnockAndConnectionOfAnAttemptComeFromOneAddress(t *testing.T) {
 	}
 }
 
-func TestASourceAddressThatIsRemovedOnlyEndsTheAttempt(t *testing.T) {
+func TestAttemptSourceRemoved(t *testing.T) {
 	for _, c := range []struct {
 		target netip.AddrPort
 		gone   netip.Addr

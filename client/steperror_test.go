@@ -15,7 +15,7 @@ import (
 	"github.com/knockgw/knockgw/internal/buildinfo"
 )
 
-func TestAStepErrorSaysWhatToCheck(t *testing.T) {
+func TestStepErrorText(t *testing.T) {
 	one, refused := []netip.AddrPort{second4}, error(syscall.ECONNREFUSED)
 	if connectionRefused != syscall.ECONNREFUSED {
 		refused = connectionRefused
@@ -116,7 +116,7 @@ func TestAStepErrorSaysWhatToCheck(t *testing.T) {
 	}
 }
 
-func TestAStepErrorIsWhatCausedIt(t *testing.T) {
+func TestStepErrorUnwrap(t *testing.T) {
 	err := error(&StepError{Step: StepConnect, Err: causes{context.DeadlineExceeded, &net.OpError{Err: syscall.ECONNREFUSED}}})
 	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Error("a cause is missing")
@@ -131,7 +131,7 @@ func TestAStepErrorIsWhatCausedIt(t *testing.T) {
 	}
 }
 
-func TestTimesAreSaidAsOneWould(t *testing.T) {
+func TestFormatDuration(t *testing.T) {
 	for _, c := range []struct {
 		time time.Duration
 		want string
@@ -145,7 +145,7 @@ func TestTimesAreSaidAsOneWould(t *testing.T) {
 	}
 }
 
-func TestStepErrorNamesNoDeadlineAndTheClockOnce(t *testing.T) {
+func TestStepErrorMentionsClockOnce(t *testing.T) {
 	for _, step := range []string{StepResolve, StepConnect, StepAuthenticate} {
 		for _, method := range []string{"", "udp", "udp-v2", "tcp-syn"} {
 			e := &StepError{Step: step, Address: "10.77.0.1:22", Err: context.DeadlineExceeded, method: method, clock: time.Now()}
@@ -157,7 +157,7 @@ func TestStepErrorNamesNoDeadlineAndTheClockOnce(t *testing.T) {
 	}
 }
 
-func TestCheckClockRefusesATimeBeforeTheBuild(t *testing.T) {
+func TestCheckClock(t *testing.T) {
 	built := buildinfo.Time()
 	for now, wrong := range map[time.Time]bool{
 		time.Unix(0, 0): true, built.Add(-2 * clockSlack): true, built.Add(-clockSlack / 2): false, built.AddDate(20, 0, 0): false,
@@ -168,7 +168,7 @@ func TestCheckClockRefusesATimeBeforeTheBuild(t *testing.T) {
 	}
 }
 
-func TestMissingFamilyIsTheOneThatAllTargetsHaveAndThisHostHasNot(t *testing.T) {
+func TestMissingFamily(t *testing.T) {
 	addresses := func(texts ...string) func() ([]net.Addr, error) {
 		return func() (all []net.Addr, _ error) {
 			for _, text := range texts {

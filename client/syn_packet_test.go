@@ -25,7 +25,7 @@ func identity(t testing.TB) *protocol.Client {
 
 // The packets are what libknock's client put on the wire, from the IP header on: a
 // tcp-syn knock and a tcp-syn-seq of three. protocol/testdata has their fields.
-func TestASYNIsByteForByteWhatALibknockClientSends(t *testing.T) {
+func TestSYNPacketMatchesLibknock(t *testing.T) {
 	const dialled = "10.0.1.1:8443"
 	for i, recorded := range []struct {
 		unixMS int64
@@ -59,7 +59,7 @@ func TestASYNIsByteForByteWhatALibknockClientSends(t *testing.T) {
 	}
 }
 
-func TestASYNIsWhatAnIndependentEncoderMakesOfTheSameFields(t *testing.T) {
+func TestSYNPacketMatchesGopacket(t *testing.T) {
 	for _, addrs := range [][2]string{
 		{"10.0.1.2:35428", "10.0.1.1:8443"},
 		{"255.255.255.254:65535", "255.255.255.253:65535"},

@@ -61,7 +61,7 @@ type synVector struct {
 	Parts []synPart `json:"parts"`
 }
 
-func TestTheSYNsOfTheVectorsAreSent(t *testing.T) {
+func TestKnockSYNVectors(t *testing.T) {
 	raw, err := os.ReadFile("../protocol/testdata/wire.json")
 	if err != nil {
 		t.Fatal(err)
@@ -116,7 +116,7 @@ func compareSYNs(t *testing.T, i int, method string, v synVector, want []synPart
 	}
 }
 
-func TestOurSYNsAreTheCapturedOnesButForWhatIsRandom(t *testing.T) {
+func TestKnockSYNMatchesCapture(t *testing.T) {
 	id, err := protocol.NewClient("client-001", []byte("0123456789abcdef0123456789abcdef"))
 	if err != nil {
 		t.Fatal(err)

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestADateIsTheEndOfItsDay(t *testing.T) {
+func TestParseTimestamp(t *testing.T) {
 	for text, want := range map[string]string{
 		"2030-12-31":                "2031-01-01T00:00:00Z",
 		"2028-02-28":                "2028-02-29T00:00:00Z",
@@ -26,7 +26,7 @@ func TestADateIsTheEndOfItsDay(t *testing.T) {
 	}
 }
 
-func TestAClientHasSeveralSecretsInTheOrderOfTheFile(t *testing.T) {
+func TestParseClientSecrets(t *testing.T) {
 	c := mustParse(t, rotating("[{secret: 0123456789abcdef, until: 2030-12-31}, {secret: 0123456789abcdeg}, {secret: 0123456789abcdeh}]"), beforeItsDates)
 	var got []string
 	for _, s := range c.Clients[0].Secrets {
@@ -49,7 +49,7 @@ func warnings(t *testing.T, text string) []string {
 	return mustParse(t, text, WithNow(date("2030-06-15T12:00:00Z"))).Warnings
 }
 
-func TestWhatLocksAClientOutIsWarnedOf(t *testing.T) {
+func TestWarningsClientLockedOut(t *testing.T) {
 	for _, c := range []struct {
 		name, text string
 		want       []string

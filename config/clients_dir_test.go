@@ -33,7 +33,7 @@ func writeFiles(t *testing.T, dir string, files map[string]string) {
 	}
 }
 
-func TestTheFilesOfClientsDirAreClientsAsInTheList(t *testing.T) {
+func TestClientsDirFiles(t *testing.T) {
 	path := inDir(t, map[string]string{
 		"bob.yaml":   bobFile + "services: [ssh]\nmax_flows: 7\n",
 		"carol.yaml": "{id: carol, secret_file: carol.key}",
@@ -62,7 +62,7 @@ func TestTheFilesOfClientsDirAreClientsAsInTheList(t *testing.T) {
 	}
 }
 
-func TestAClientSaysWhereItStands(t *testing.T) {
+func TestPosition(t *testing.T) {
 	path := inDir(t, map[string]string{"bob.yaml": "# a comment\n" + bobFile})
 	c, err := Load(path)
 	if err != nil {
@@ -80,7 +80,7 @@ func TestAClientSaysWhereItStands(t *testing.T) {
 	}
 }
 
-func TestAMistakeInClientsDirNamesItsFileAndLine(t *testing.T) {
+func TestClientsDirErrors(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		files map[string]string
@@ -114,7 +114,7 @@ func TestAMistakeInClientsDirNamesItsFileAndLine(t *testing.T) {
 	}
 }
 
-func TestAClientsFileThatOthersCanReadIsRefused(t *testing.T) {
+func TestClientsDirInsecureFile(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no such modes")
 	}
@@ -128,7 +128,7 @@ func TestAClientsFileThatOthersCanReadIsRefused(t *testing.T) {
 	}
 }
 
-func TestASecretOfTwoFilesIsWarnedOf(t *testing.T) {
+func TestClientsDirSharedSecret(t *testing.T) {
 	c, err := Load(inDir(t, map[string]string{"bob.yaml": "id: bob\nsecret: 0123456789abcdef\n"}))
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +138,7 @@ func TestASecretOfTwoFilesIsWarnedOf(t *testing.T) {
 	}
 }
 
-func TestAClientsDirThatIsNotThereYetIsWarnedOf(t *testing.T) {
+func TestClientsDirMissing(t *testing.T) {
 	path := inDir(t, nil)
 	if err := os.Remove(filepath.Join(filepath.Dir(path), "clients.d")); err != nil {
 		t.Fatal(err)
@@ -155,7 +155,7 @@ func TestAClientsDirThatIsNotThereYetIsWarnedOf(t *testing.T) {
 	}
 }
 
-func TestAServiceSaysWhatItsClientsDial(t *testing.T) {
+func TestParseServiceAddress(t *testing.T) {
 	c := mustParse(t, strings.Replace(minimal, "name: ssh,", "name: ssh, address: ssh.example.org:2022,", 1))
 	if got := c.Services[0].Address; got != "ssh.example.org:2022" {
 		t.Errorf("it is %q", got)
@@ -166,7 +166,7 @@ func TestAServiceSaysWhatItsClientsDial(t *testing.T) {
 	}
 }
 
-func TestFilesOfClientsDirWithMistakesAreLeftOutOfTheGoodOnes(t *testing.T) {
+func TestLoadLenient(t *testing.T) {
 	path := inDir(t, map[string]string{
 		"bob.yaml": bobFile, "bob2.yaml": "id: bob\nsecret: 0123456789abcdei\n", "carol.yaml": "id: carol\nsecrte: x\n",
 		"dave.yaml": "id: dave\nsecret: 0123456789abcdej\nservices: [none]\n", "erin.yaml": "id: erin\nsecret: 0123456789abcdek\n",

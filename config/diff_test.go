@@ -63,7 +63,7 @@ audit: {file: /var/log/knockgw/audit.log, max_mib: 64, keep: 4}
 // summary is Changes in one line, for the tables of tests.
 func summary(c Changes) string { return strings.Join(c.Lines(), "; ") }
 
-func TestADifferenceNamesTheKeysThatDiffer(t *testing.T) {
+func TestDiffKeys(t *testing.T) {
 	for _, c := range []struct{ from, to, want string }{
 		{"", "", ""},
 		{"routes: [10.77.0.0/24]", "routes: [10.77.0.0/24, 10.78.0.0/24]", "tun.routes changed: waits for a restart"},
@@ -133,7 +133,7 @@ func TestADifferenceNamesTheKeysThatDiffer(t *testing.T) {
 	}
 }
 
-func TestTheOrderInTheFileIsNoDifference(t *testing.T) {
+func TestDiffIgnoresOrder(t *testing.T) {
 	a, b := mustParse(t, whole), mustParse(t, whole)
 	slices.Reverse(b.Services)
 	slices.Reverse(b.Clients)
@@ -142,7 +142,7 @@ func TestTheOrderInTheFileIsNoDifference(t *testing.T) {
 	}
 }
 
-func TestNoSecretIsInADifference(t *testing.T) {
+func TestDiffHidesSecrets(t *testing.T) {
 	a := mustParse(t, whole)
 	b := mustParse(t, strings.Replace(whole, "secret: 0123456789abcdef", "secret: fedcba9876543210", 1))
 	d := Diff(a, b)
@@ -162,14 +162,14 @@ func TestNoSecretIsInADifference(t *testing.T) {
 	}
 }
 
-func TestANameWithALineEndIsOneLine(t *testing.T) {
+func TestDiffEscapesLineEnds(t *testing.T) {
 	c := Changes{Clients: Difference{Added: []string{"a\nb"}}}
 	if got := summary(c); got != `client "a\nb" added` {
 		t.Error(got)
 	}
 }
 
-func TestNoListOfADifferenceIsNull(t *testing.T) {
+func TestDiffJSONEmptyLists(t *testing.T) {
 	text, err := json.Marshal(Diff(mustParse(t, whole), mustParse(t, whole)))
 	want := `{"services":{"added":[],"removed":[],"changed":[]},"clients":{"added":[],"removed":[],"changed":[]},"keys":[],"pending_restart":[]}`
 	if err != nil || string(text) != want {

@@ -299,7 +299,7 @@ func manyClients(n int, keys string) string {
 	return strings.Replace(withService(keys), aliceLine+"\n", b.String(), 1)
 }
 
-func TestEveryMistakeNamesItsLineAndItsRemedy(t *testing.T) {
+func TestParseErrors(t *testing.T) {
 	names := map[string]bool{}
 	for _, m := range mistakes() {
 		if names[m.name] {
@@ -331,7 +331,7 @@ func TestEveryMistakeNamesItsLineAndItsRemedy(t *testing.T) {
 	}
 }
 
-func TestAnErrorIsOneLineOfFileLineKeyAndRemedy(t *testing.T) {
+func TestErrorOneLine(t *testing.T) {
 	_, err := Parse("knockgw.yaml", []byte(listens("10.77.0.1")))
 	want := `knockgw.yaml:5: services[0].listen: "10.77.0.1": a port is missing; write it as 10.77.0.1:22`
 	if err == nil || err.Error() != want {
@@ -339,7 +339,7 @@ func TestAnErrorIsOneLineOfFileLineKeyAndRemedy(t *testing.T) {
 	}
 }
 
-func TestAllMistakesAreReportedInTheOrderOfTheirLines(t *testing.T) {
+func TestParseErrorsSorted(t *testing.T) {
 	text := `tun: {routes: [10.77.0.0/24], mtu: 1}
 clients:
   - {id: alice, secret: short}
@@ -364,7 +364,7 @@ services:
 	}
 }
 
-func TestASecretFileOpenToOthersIsRefused(t *testing.T) {
+func TestParseInsecureSecretFile(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("no permission bits")
 	}
@@ -384,7 +384,7 @@ func TestASecretFileOpenToOthersIsRefused(t *testing.T) {
 	}
 }
 
-func TestAThousandServicesAreCheckedForOverlaps(t *testing.T) {
+func TestCheckOverlapsThousandServices(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("tun: {routes: [10.0.0.0/8]}\nservices:\n")
 	const services = 3000

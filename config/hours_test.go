@@ -10,7 +10,7 @@ func hours(t *testing.T, text string) *Hours {
 	return mustParse(t, client("hours: "+text)).Clients[0].Hours
 }
 
-func TestHoursThatAreAbsentLeaveNothingOut(t *testing.T) {
+func TestHoursAbsent(t *testing.T) {
 	if h := mustParse(t, minimal).Clients[0].Hours; h != nil || !h.Contains(time.Now()) {
 		t.Errorf("got %+v", h)
 	}
@@ -26,7 +26,7 @@ func TestHoursThatAreAbsentLeaveNothingOut(t *testing.T) {
 	}
 }
 
-func TestHoursAreThoseOfTheirDays(t *testing.T) {
+func TestHoursContains(t *testing.T) {
 	for _, c := range []struct {
 		hours, at string
 		want      bool
@@ -77,7 +77,7 @@ func TestHoursAreThoseOfTheirDays(t *testing.T) {
 	}
 }
 
-func TestANightIsLongerWhenTheClocksArePutBack(t *testing.T) {
+func TestHoursDaylightSaving(t *testing.T) {
 	h := hours(t, `{days: [sat], from: "22:00", to: "06:00", zone: Europe/Berlin}`)
 	for noon, want := range map[string]time.Duration{ // of the Saturday, in UTC
 		"2030-03-30T12:00:00Z": 7 * time.Hour,
@@ -96,7 +96,7 @@ func TestANightIsLongerWhenTheClocksArePutBack(t *testing.T) {
 	}
 }
 
-func TestClientsOfOneZoneShareIt(t *testing.T) {
+func TestHoursZoneShared(t *testing.T) {
 	text := with(aliceLine, `  - {id: a, secret: 0123456789abcdea, hours: {days: [mon], zone: Europe/Berlin}}
   - {id: b, secret: 0123456789abcdeb, hours: {days: [tue], zone: Europe/Berlin}}`)
 	c := mustParse(t, text)

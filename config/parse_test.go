@@ -66,7 +66,7 @@ func copyExample(t *testing.T) string {
 	return filepath.Join(dir, "full.yaml")
 }
 
-func TestTheExampleSaysWhatItsCommentsSay(t *testing.T) {
+func TestParseExample(t *testing.T) {
 	c, err := Load(copyExample(t), beforeItsDates)
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +114,7 @@ func TestTheExampleSaysWhatItsCommentsSay(t *testing.T) {
 		Control:       Control{"/run/knockgw/control.sock"},
 		Metrics:       Metrics{netip.MustParseAddrPort("127.0.0.1:9091"), true},
 		inlineSecrets: true,
-		positions:     c.positions, // of these, TestAClientSaysWhereItStands
+		positions:     c.positions, // of these, TestPosition
 	}
 	want.Services[2].Visible = true
 	want.Services[3].Auth = Auth{[]AuthProtocol{AuthV2}, HintNone, []int{128, 256}, true, 3 * time.Second}
@@ -123,7 +123,7 @@ func TestTheExampleSaysWhatItsCommentsSay(t *testing.T) {
 	}
 }
 
-func TestWhatIsAbsentHasItsDefault(t *testing.T) {
+func TestParseDefaults(t *testing.T) {
 	c := mustParse(t, minimal)
 	full, err := Load(copyExample(t))
 	if err != nil {
@@ -154,7 +154,7 @@ func withService(keys string) string {
 	return strings.Replace(minimal, `"10.0.2.2:2222"}`, `"10.0.2.2:2222", `+keys+`}`, 1)
 }
 
-func TestModesHaveTheirAliases(t *testing.T) {
+func TestParseModeAliases(t *testing.T) {
 	for text, want := range map[string]struct {
 		mode    Mode
 		visible bool
@@ -178,7 +178,7 @@ func TestModesHaveTheirAliases(t *testing.T) {
 	}
 }
 
-func TestMethodsHaveTheirAliases(t *testing.T) {
+func TestParseMethodAliases(t *testing.T) {
 	for text, want := range map[string][]Method{
 		"[udp]":                               {MethodUDP},
 		"[udp-passive, udp]":                  {MethodUDP},
@@ -195,7 +195,7 @@ func TestMethodsHaveTheirAliases(t *testing.T) {
 	}
 }
 
-func TestAGatewayHasAName(t *testing.T) {
+func TestParseGatewayName(t *testing.T) {
 	for text, want := range map[string]string{
 		`""`:                                     "",
 		"münchen 1":                              "münchen 1",
@@ -207,14 +207,14 @@ func TestAGatewayHasAName(t *testing.T) {
 	}
 }
 
-func TestALegacySpellingIsTakenWhereItIsAskedFor(t *testing.T) {
+func TestParseLegacySequence(t *testing.T) {
 	k := mustParse(t, minimal+"knock: {slot: 1m, sequence: {legacy: true, slot: 10s}}\n").Knock
 	if !k.Sequence.Legacy || k.Slot != time.Minute || k.Sequence.Slot != 10*time.Second {
 		t.Errorf("got %+v", k)
 	}
 }
 
-func TestListenTakesAddressesAndPrefixes(t *testing.T) {
+func TestParseListen(t *testing.T) {
 	for text, want := range map[string]string{
 		"10.77.0.1:22":                "10.77.0.1/32 22",
 		"10.77.0.0/24:22":             "10.77.0.0/24 22",
@@ -231,7 +231,7 @@ func TestListenTakesAddressesAndPrefixes(t *testing.T) {
 	}
 }
 
-func TestUpstreamSaysWhatToDial(t *testing.T) {
+func TestUpstreamAddress(t *testing.T) {
 	dialled := netip.MustParseAddrPort("10.77.0.9:22")
 	for text, want := range map[string]string{
 		"10.0.2.2:2222":        "10.0.2.2:2222",
@@ -257,7 +257,7 @@ func TestUpstreamSaysWhatToDial(t *testing.T) {
 	}
 }
 
-func TestOriginalNeedsAWayAroundTheDevice(t *testing.T) {
+func TestUpstreamOriginalNeedsDevice(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("upstream_device needs Linux")
 	}
@@ -268,7 +268,7 @@ func TestOriginalNeedsAWayAroundTheDevice(t *testing.T) {
 	}
 }
 
-func TestAServiceWithoutUpstreamIsForEmbedding(t *testing.T) {
+func TestWithoutUpstream(t *testing.T) {
 	text := strings.Replace(minimal, `, upstream: "10.0.2.2:2222"`, "", 1)
 	if _, err := Parse("test.yaml", []byte(text)); err == nil {
 		t.Fatal("accepted without being asked to")
@@ -278,7 +278,7 @@ func TestAServiceWithoutUpstreamIsForEmbedding(t *testing.T) {
 	}
 }
 
-func TestSecretsAreSpeltInThreeWays(t *testing.T) {
+func TestParseSecretEncodings(t *testing.T) {
 	for _, text := range []string{
 		"0123456789abcdef", "hex:30313233343536373839616263646566", "hex:30313233343536373839616263646566",
 		"base64:MDEyMzQ1Njc4OWFiY2RlZg==", "base64:MDEyMzQ1Njc4OWFiY2RlZg",
@@ -300,7 +300,7 @@ func TestSecretsAreSpeltInThreeWays(t *testing.T) {
 	}
 }
 
-func TestASecretIsNeverShown(t *testing.T) {
+func TestSecretNeverPrinted(t *testing.T) {
 	c := mustParse(t, minimal)
 	client := c.Clients[0]
 	secret := client.Secrets[0]
@@ -326,7 +326,7 @@ func TestASecretIsNeverShown(t *testing.T) {
 	}
 }
 
-func TestPathsStartFromTheFile(t *testing.T) {
+func TestParseRelativePaths(t *testing.T) {
 	text := minimal + "state: {dir: state}\ncontrol: {socket: /run/x.sock}\n"
 	c, err := Parse("/etc/knockgw/knockgw.yaml", []byte(text))
 	if err != nil {
@@ -340,7 +340,7 @@ func TestPathsStartFromTheFile(t *testing.T) {
 	}
 }
 
-func TestWhatHasNoEffectIsWarnedOf(t *testing.T) {
+func TestWarningsNoEffect(t *testing.T) {
 	for keys, want := range map[string]string{
 		"mode: auth, grant: {uses: 2}":     "test.yaml:5: services[0].grant: has no effect in mode auth",
 		"mode: auth, session: optional":    "test.yaml:5: services[0].session: has no effect in mode auth",
@@ -353,7 +353,7 @@ func TestWhatHasNoEffectIsWarnedOf(t *testing.T) {
 	}
 }
 
-func TestAKeyThatIsWithoutEffectElsewhereIsWarnedOf(t *testing.T) {
+func TestWarningsMethodKeys(t *testing.T) {
 	udp := withService("knock: [udp]")
 	for _, c := range []struct {
 		text string
@@ -380,7 +380,7 @@ func TestAKeyThatIsWithoutEffectElsewhereIsWarnedOf(t *testing.T) {
 	}
 }
 
-func TestLimitsAndBansAreWhatTheFileSays(t *testing.T) {
+func TestParseLimitsAndBan(t *testing.T) {
 	c := mustParse(t, minimal+`limits: {grants_per_client: 1, flows_per_client: 2, grants_per_source: 3, flows_per_source: 4, flows: 5, knocks: 64}
 ban: {after: 3, within: 1s, for: 720h}
 `)
@@ -395,7 +395,7 @@ ban: {after: 3, within: 1s, for: 720h}
 	}
 }
 
-func TestAnOpenFileWithSecretsIsWarnedOf(t *testing.T) {
+func TestLoadWarnsInsecureFile(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("no permission bits")
 	}
@@ -409,7 +409,7 @@ func TestAnOpenFileWithSecretsIsWarnedOf(t *testing.T) {
 	}
 }
 
-func TestAFileThatCannotBeReadIsAnErrorLikeAnyOther(t *testing.T) {
+func TestLoadUnreadableFile(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "none.yaml")
 	_, err := Load(name)
 	var e *Error
@@ -418,7 +418,7 @@ func TestAFileThatCannotBeReadIsAnErrorLikeAnyOther(t *testing.T) {
 	}
 }
 
-func TestTheTableShowsWhatIsProtected(t *testing.T) {
+func TestTable(t *testing.T) {
 	c, err := Load(copyExample(t))
 	if err != nil {
 		t.Fatal(err)
@@ -436,7 +436,7 @@ func TestTheTableShowsWhatIsProtected(t *testing.T) {
 	}
 }
 
-func TestWhereAFilterMayBe(t *testing.T) {
+func TestParseFilter(t *testing.T) {
 	for text, want := range map[string]Filter{
 		"": FilterAuto, "filter: auto, ": FilterAuto, "filter: off, ": FilterOff, `filter: "off", `: FilterOff,
 	} {
@@ -453,7 +453,7 @@ func TestWhereAFilterMayBe(t *testing.T) {
 	}
 }
 
-func TestTableNamesTheFirstClientsAndCountsAll(t *testing.T) {
+func TestTableMaxClients(t *testing.T) {
 	c := &Config{Services: []Service{{Name: "a"}, {Name: "b"}}}
 	for i := range 3 * MaxRowClients {
 		cl := Client{ID: strconv.Itoa(i)}
@@ -474,7 +474,7 @@ func TestTableNamesTheFirstClientsAndCountsAll(t *testing.T) {
 	}
 }
 
-func TestCheckWarnsOfTriedKnocksWithManyClients(t *testing.T) {
+func TestWarningsTrialDecryption(t *testing.T) {
 	for _, c := range []struct {
 		clients int
 		knock   string

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestTheSocketIsFoundInAFileWithMistakes(t *testing.T) {
+func TestSocketInvalidFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f.yaml")
 	for _, c := range []struct{ text, want string }{

@@ -16,7 +16,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-func TestADialerHasEverythingThatTheProfileSays(t *testing.T) {
+func TestEndpointDialer(t *testing.T) {
 	p := mustParse(t, whole)
 	door, err := p.Find("10.77.0.7:22")
 	if err != nil {
@@ -40,7 +40,7 @@ func TestADialerHasEverythingThatTheProfileSays(t *testing.T) {
 	}
 }
 
-func TestTheModeSaysWhichStepsThereAre(t *testing.T) {
+func TestEndpointDialerModes(t *testing.T) {
 	for mode, want := range map[string][2]bool{"auth": {true, false}, "knock": {false, true}, "knock-auth": {}, "": {}} {
 		p := mustParse(t, minimal)
 		p.Services[0].Mode = mode
@@ -52,7 +52,7 @@ func TestTheModeSaysWhichStepsThereAre(t *testing.T) {
 	}
 }
 
-func TestADoorOfABadProfileHasNoDialer(t *testing.T) {
+func TestEndpointDialerInvalid(t *testing.T) {
 	for name, spoil := range map[string]func(p *Profile){
 		"mode":     func(p *Profile) { p.Services[0].Mode = "open" },
 		"protocol": func(p *Profile) { p.Services[0].Auth.Protocol = "v3" },
@@ -95,7 +95,7 @@ func hidden(t *testing.T) *Profile {
 	return p
 }
 
-func TestDialContextReachesAServiceByNameAndByAddress(t *testing.T) {
+func TestProfileDialContext(t *testing.T) {
 	p := hidden(t)
 	for _, address := range []string{"ssh", "ssh:80", p.Services[0].Address} {
 		conn, err := p.DialContext(t.Context(), "tcp", address)

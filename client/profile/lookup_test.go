@@ -18,7 +18,7 @@ const several = minimal + `  - {name: wiki, address: "wiki.Example.org:443"}
   - {name: net6, address: "[fd77::/64]:22"}
 `
 
-func TestAServiceIsFoundByNameOrByAddress(t *testing.T) {
+func TestProfileFind(t *testing.T) {
 	p := mustParse(t, several)
 	for _, c := range []struct{ target, service, address string }{
 		{"ssh", "ssh", "10.77.0.1:22"},
@@ -45,7 +45,7 @@ func TestAServiceIsFoundByNameOrByAddress(t *testing.T) {
 	}
 }
 
-func TestAnUnknownTargetIsAnsweredWithWhatThereIs(t *testing.T) {
+func TestProfileFindUnknown(t *testing.T) {
 	p := mustParse(t, several)
 	for _, target := range []string{"sh", "10.77.1.1:22", "10.77.0.1:23", "fd77::1", "", "wiki.example.org", "other.example.org:443"} {
 		_, err := p.Find(target)
@@ -70,7 +70,7 @@ func directory(t *testing.T, files map[string]string) Directory {
 	return Directory(dir)
 }
 
-func TestATargetIsLookedForInEveryProfile(t *testing.T) {
+func TestDirectoryFind(t *testing.T) {
 	home := strings.NewReplacer("office", "home", "10.77", "10.78").Replace(minimal)
 	dir := directory(t, map[string]string{
 		"office.yaml": several, "h.yaml": home, "notes.txt": "no profile", ".half.yaml": "torn", ".home.yaml.1.tmp": "torn",
@@ -103,7 +103,7 @@ func TestATargetIsLookedForInEveryProfile(t *testing.T) {
 	}
 }
 
-func TestABadProfileHidesNoGoodOne(t *testing.T) {
+func TestDirectoryLoadInvalidFile(t *testing.T) {
 	dir := directory(t, map[string]string{"office.yaml": minimal, "bad.yaml": "profile: home\n"})
 	all, err := dir.Load()
 	if len(all) != 1 || err == nil || !strings.Contains(err.Error(), "bad.yaml:1: ") {
@@ -117,14 +117,14 @@ func TestABadProfileHidesNoGoodOne(t *testing.T) {
 	}
 }
 
-func TestTwoProfilesOfOneNameAreRefusedBoth(t *testing.T) {
+func TestDirectoryLoadDuplicateNames(t *testing.T) {
 	dir := directory(t, map[string]string{"a.yaml": minimal, "b.yaml": strings.Replace(minimal, "office", "OFFICE", 1)})
 	if all, err := dir.Load(); len(all) != 0 || err == nil || !strings.Contains(err.Error(), "have the name office; remove all but one") {
 		t.Errorf("%v, %v", all, err)
 	}
 }
 
-func TestWithoutAProfileItSaysHowToGetOne(t *testing.T) {
+func TestDirectoryFindEmpty(t *testing.T) {
 	for _, dir := range []Directory{directory(t, nil), Directory(filepath.Join(t.TempDir(), "none"))} {
 		_, err := dir.Find("ssh")
 		if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), string(dir)) || !strings.Contains(err.Error(), "knockgw import FILE") {
@@ -133,7 +133,7 @@ func TestWithoutAProfileItSaysHowToGetOne(t *testing.T) {
 	}
 }
 
-func TestAProfileThatOthersCanReadIsRefusedWithTheRemedy(t *testing.T) {
+func TestLoadInsecureFile(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no such modes")
 	}
@@ -146,7 +146,7 @@ func TestAProfileThatOthersCanReadIsRefusedWithTheRemedy(t *testing.T) {
 	}
 }
 
-func TestSaveReplacesOnlyWhatItIsToldTo(t *testing.T) {
+func TestDirectorySaveReplace(t *testing.T) {
 	dir := Directory(filepath.Join(t.TempDir(), "new", "knockgw"))
 	p := mustParse(t, minimal)
 	path, err := dir.Save(p, false)
@@ -175,7 +175,7 @@ func TestSaveReplacesOnlyWhatItIsToldTo(t *testing.T) {
 	}
 }
 
-func TestSaveKnowsAProfileByItsNameNotByItsFile(t *testing.T) {
+func TestDirectorySaveRenamedFile(t *testing.T) {
 	dir := directory(t, map[string]string{"o.yaml": minimal})
 	p := mustParse(t, strings.Replace(minimal, "office", "Office", 1))
 	if _, err := dir.Save(p, false); !errors.Is(err, fs.ErrExist) || !strings.Contains(err.Error(), "o.yaml") {
@@ -195,7 +195,7 @@ func TestSaveKnowsAProfileByItsNameNotByItsFile(t *testing.T) {
 	}
 }
 
-func TestTheDirectoryIsTheEnvironmentsOrTheUsers(t *testing.T) {
+func TestDefaultDirectory(t *testing.T) {
 	home := t.TempDir()
 	for _, c := range []struct{ own, xdg, want string }{
 		{"/profiles", "/xdg", "/profiles"},

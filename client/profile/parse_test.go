@@ -62,7 +62,7 @@ func mustParse(t *testing.T, text string) *Profile {
 	return p
 }
 
-func TestWhatIsLeftOutHasTheProtocolsDefault(t *testing.T) {
+func TestParseDefaults(t *testing.T) {
 	got := mustParse(t, minimal)
 	want := Service{
 		Name: "ssh", Address: "10.77.0.1:22", Mode: "knock-auth", Method: "udp", KnockPort: 62201, Port: 22,
@@ -77,7 +77,7 @@ func TestWhatIsLeftOutHasTheProtocolsDefault(t *testing.T) {
 	}
 }
 
-func TestAnAddressIsSpeltInOneWay(t *testing.T) {
+func TestParseAddressNormalized(t *testing.T) {
 	for text, want := range map[string]string{
 		"10.77.0.1:22": "10.77.0.1:22", "10.77.0.1/32:22": "10.77.0.1:22", "[::ffff:10.77.0.1]:22": "10.77.0.1:22",
 		"[fd77:0::1]:22": "[fd77::1]:22", "[fd77::/64]:22": "[fd77::/64]:22", "10.77.0.0/24:22": "10.77.0.0/24:22",
@@ -90,7 +90,7 @@ func TestAnAddressIsSpeltInOneWay(t *testing.T) {
 	}
 }
 
-func TestEveryKeyIsRead(t *testing.T) {
+func TestParseAllKeys(t *testing.T) {
 	got := mustParse(t, whole)
 	want := &Profile{
 		Name: "office", Client: "älice", Secret: []byte("0123456789abcdef0123456789abcdef7"), Gateway: "edge-1",
@@ -110,7 +110,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 	}
 }
 
-func TestEveryMistakeNamesItsLineAndItsRemedy(t *testing.T) {
+func TestParseErrors(t *testing.T) {
 	many := strings.Repeat("  - {name: a, address: \"10.0.0.1:1\"}\n", maxServices)
 	for _, c := range []struct {
 		name, text string
@@ -180,14 +180,14 @@ func mistakes(err error) (all []*Error) {
 	return all
 }
 
-func TestAllMistakesAreReportedAtOnce(t *testing.T) {
+func TestParseReportsAllErrors(t *testing.T) {
 	_, err := Parse("test.yaml", []byte(strings.NewReplacer("alice", "5", "ssh", "-ssh", "10.77", "10.777").Replace(minimal)))
 	if got := mistakes(err); len(got) != 3 {
 		t.Errorf("%d mistakes: %v", len(got), err)
 	}
 }
 
-func TestAProfileNeverPrintsItsSecret(t *testing.T) {
+func TestProfileFormatHidesSecret(t *testing.T) {
 	p := mustParse(t, whole)
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%q"} {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestAFileAndAURIBecomeTheSameProfile(t *testing.T) {
+func TestURIRoundTrip(t *testing.T) {
 	for name, text := range map[string]string{
 		"the least": minimal, "every key": whole,
 		"odd characters": with("alice", `"a\x01\x7f\x85\u2028\ufeff\U0001f511 \"'#:{}"`),
@@ -42,7 +42,7 @@ func roundTrip(t *testing.T, p *Profile) {
 	}
 }
 
-func TestAProgramLeavesOutDefaults(t *testing.T) {
+func TestMarshalZeroValues(t *testing.T) {
 	p := &Profile{Name: "office", Client: "alice", Secret: []byte("0123456789abcdef0123456789abcdef7"),
 		Services: []Service{{Name: "ssh", Address: "10.77.0.1:22"}}}
 	text, err := p.Marshal()
@@ -54,7 +54,7 @@ func TestAProgramLeavesOutDefaults(t *testing.T) {
 	}
 }
 
-func TestABadProfileIsNotWritten(t *testing.T) {
+func TestMarshalInvalid(t *testing.T) {
 	p := mustParse(t, minimal)
 	p.Services[0].Mode = "open"
 	if _, err := p.Marshal(); err == nil || !strings.Contains(err.Error(), "write auth, knock or knock-auth") {
@@ -70,7 +70,7 @@ func TestABadProfileIsNotWritten(t *testing.T) {
 	}
 }
 
-func TestABadURIIsRefusedWithoutRepeatingIt(t *testing.T) {
+func TestParseURIInvalid(t *testing.T) {
 	uri, err := mustParse(t, minimal).URI()
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +107,7 @@ func TestABadURIIsRefusedWithoutRepeatingIt(t *testing.T) {
 	}
 }
 
-func TestAURIWithThreeServicesIsShort(t *testing.T) {
+func TestURILength(t *testing.T) {
 	p := mustParse(t, minimal+"    auth: {proof: true}\n"+
 		"  - {name: postgres, address: \"db.example.org:5432\", auth: {proof: true}}\n"+
 		"  - {name: wiki, address: \"10.77.0.3:443\", auth: {proof: true}}\n")

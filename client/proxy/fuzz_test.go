@@ -83,9 +83,9 @@ func canonical(t *testing.T, to string) {
 	}
 }
 
-// FuzzWeb gives a stranger's stream to the whole proxy: whatever comes out of it are refusals, and what it wants
+// FuzzHTTP gives a stranger's stream to the whole proxy: whatever comes out of it are refusals, and what it wants
 // to dial is an address in the one spelling of it.
-func FuzzWeb(f *testing.F) {
+func FuzzHTTP(f *testing.F) {
 	for _, text := range []string{
 		"CONNECT web:80 HTTP/1.1\r\nHost: web:80\r\n\r\nearly", "GET http://web/ HTTP/1.1\r\nHost: web\r\n\r\n",
 		"GET / HTTP/1.0\r\n\r\n", "POST http://[::1%25lo]:1/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",

@@ -162,7 +162,7 @@ func browser(t *testing.T, proxyURL string) *http.Client {
 	return &http.Client{Transport: transport, Timeout: patience}
 }
 
-func TestABrowserReachesServicesByName(t *testing.T) {
+func TestServeBrowserByName(t *testing.T) {
 	r := start(t, services{
 		"web:80":         site(t, false).Listener.Addr().String(),
 		"web:443":        site(t, true).Listener.Addr().String(),
@@ -192,7 +192,7 @@ func TestABrowserReachesServicesByName(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoServiceIsRefusedAndTheServicesAreListed(t *testing.T) {
+func TestServeUnknownService(t *testing.T) {
 	r := start(t, services{"shut:80": errors.New("authenticate: no"), "late:80": context.DeadlineExceeded})
 	for address, want := range map[string]int{
 		"www.example.org": http.StatusForbidden, "shut": http.StatusBadGateway, "late": http.StatusGatewayTimeout,
@@ -224,7 +224,7 @@ func TestWhatIsNoServiceIsRefusedAndTheServicesAreListed(t *testing.T) {
 	r.ended(t, Connect, "example.org:443")
 }
 
-func TestWhatCannotBeForwardedIsABadRequest(t *testing.T) {
+func TestHTTPBadRequest(t *testing.T) {
 	r := start(t, services{})
 	for _, text := range []string{
 		"GET / HTTP/1.1\r\nHost: web\r\n\r\n",
@@ -252,7 +252,7 @@ func TestWhatCannotBeForwardedIsABadRequest(t *testing.T) {
 	}
 }
 
-func TestEarlyBytesAfterConnectAreNotLostAndHalvesEndByThemselves(t *testing.T) {
+func TestConnectEarlyDataAndHalfClose(t *testing.T) {
 	r := start(t, services{"echo:7": parrot(t)})
 	const early, late = "said before the answer ", "and after"
 	for name, hello := range map[string]string{
@@ -289,7 +289,7 @@ func TestEarlyBytesAfterConnectAreNotLostAndHalvesEndByThemselves(t *testing.T) 
 	}
 }
 
-func TestSOCKSRepliesSayWhy(t *testing.T) {
+func TestSOCKSReplyCodes(t *testing.T) {
 	r := start(t, services{
 		"refused:1": &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, "late:1": context.DeadlineExceeded,
 		"away:1": &net.OpError{Op: "dial", Err: syscall.ENETUNREACH}, "odd:1": errors.New("odd"),
@@ -321,7 +321,7 @@ func TestSOCKSRepliesSayWhy(t *testing.T) {
 	}
 }
 
-func TestASOCKSClientThatInsistsOnAPasswordIsRefused(t *testing.T) {
+func TestSOCKSPasswordRefused(t *testing.T) {
 	r := start(t, services{})
 	for text, want := range map[string]string{
 		"\x05\x01\x02":                           "\x05\xff",
@@ -343,7 +343,7 @@ func TestASOCKSClientThatInsistsOnAPasswordIsRefused(t *testing.T) {
 	}
 }
 
-func TestASOCKSClientOfSomebodyElseGetsThrough(t *testing.T) {
+func TestSOCKSThirdPartyClient(t *testing.T) {
 	r := start(t, services{"echo:7": parrot(t), "[fd77::7]:7": parrot(t)})
 	d, err := socks.SOCKS5("tcp", r.addr, nil, nil)
 	if err != nil {
@@ -365,7 +365,7 @@ func TestASOCKSClientOfSomebodyElseGetsThrough(t *testing.T) {
 	}
 }
 
-func TestTheEndOfServingEndsEveryKindOfClient(t *testing.T) {
+func TestServeContextEndsClients(t *testing.T) {
 	r := start(t, services{"echo:7": parrot(t), "web:80": site(t, false).Listener.Addr().String()})
 	silent := r.connect(t)
 	joined := r.connect(t)
@@ -395,13 +395,13 @@ func isTimeout(err error) bool {
 	return errors.As(err, &e) && e.Timeout()
 }
 
-func TestServeNeedsAListenerAndADial(t *testing.T) {
+func TestServeRequiredOptions(t *testing.T) {
 	if err := Serve(t.Context(), Options{}); !errors.Is(err, relay.ErrOptions) {
 		t.Error(err)
 	}
 }
 
-func TestAddressHasOneSpelling(t *testing.T) {
+func TestNormalizeAddress(t *testing.T) {
 	for _, c := range []struct{ host, want string }{
 		{"Web", "web:80"}, {"web.", "web:80"}, {"a.b.example.", "a.b.example:80"},
 		{"192.0.2.1", "192.0.2.1:80"}, {"192.0.2.1.", "192.0.2.1:80"}, {"::FFFF:192.0.2.1", "192.0.2.1:80"}, {"FD77::0001", "[fd77::1]:80"},

@@ -74,7 +74,7 @@ var kinds = []struct {
 	{"copied", func(c net.Conn) net.Conn { return plain{c} }},
 }
 
-func TestTheEndOfOneWayIsPassedOnAndTheOtherGoesOn(t *testing.T) {
+func TestCopyHalfClose(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
 			app, service, end := start(t, t.Context(), k.wrap)
@@ -102,7 +102,7 @@ func TestTheEndOfOneWayIsPassedOnAndTheOtherGoesOn(t *testing.T) {
 	}
 }
 
-func TestAServiceThatEndsFirstIsHeardToTheEnd(t *testing.T) {
+func TestCopyServiceEndsFirst(t *testing.T) {
 	app, service, end := start(t, t.Context(), kinds[0].wrap)
 	if _, err := service.Write([]byte("no")); err != nil {
 		t.Fatal(err)
@@ -123,7 +123,7 @@ func TestAServiceThatEndsFirstIsHeardToTheEnd(t *testing.T) {
 	}
 }
 
-func TestAResetEndsBothWays(t *testing.T) {
+func TestCopyReset(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
 			app, service, end := start(t, t.Context(), k.wrap)
@@ -144,7 +144,7 @@ func TestAResetEndsBothWays(t *testing.T) {
 	}
 }
 
-func TestTheContextEndsAJoin(t *testing.T) {
+func TestCopyContextCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	app, _, end := start(t, ctx, kinds[0].wrap)
 	why := errors.New("enough")
@@ -157,7 +157,7 @@ func TestTheContextEndsAJoin(t *testing.T) {
 	}
 }
 
-func TestAConnectionWithoutHalvesIsClosedAtTheEndOfOneWay(t *testing.T) {
+func TestCopyWithoutCloseWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		app, near := net.Pipe()
 		service, far := net.Pipe()
@@ -179,7 +179,7 @@ func TestAConnectionWithoutHalvesIsClosedAtTheEndOfOneWay(t *testing.T) {
 	})
 }
 
-func BenchmarkJoin(b *testing.B) {
+func BenchmarkCopy(b *testing.B) {
 	for _, k := range kinds {
 		b.Run(k.name, func(b *testing.B) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -222,7 +222,7 @@ func BenchmarkJoin(b *testing.B) {
 	}
 }
 
-func TestJoinIsOrdinaryWhereTheApplicationEndsAndReadsNoMore(t *testing.T) {
+func TestCopyApplicationStopsReading(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
 			app, service, end := start(t, t.Context(), k.wrap)
@@ -249,7 +249,7 @@ func TestJoinIsOrdinaryWhereTheApplicationEndsAndReadsNoMore(t *testing.T) {
 	}
 }
 
-func TestJoinReportsAServiceThatBreaksOff(t *testing.T) {
+func TestCopyServiceReset(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
 			app, service, end := start(t, t.Context(), k.wrap)

@@ -113,7 +113,7 @@ func echo(t *testing.T, c *net.TCPConn, text string) {
 	}
 }
 
-func TestEveryConnectionHasOneOfItsOwnToTheService(t *testing.T) {
+func TestServeDialsPerConnection(t *testing.T) {
 	var dialled atomic.Int64
 	s := serve(t, Options{Dial: dialer(parrot(t), &dialled)})
 	const many = 40
@@ -141,7 +141,7 @@ func TestEveryConnectionHasOneOfItsOwnToTheService(t *testing.T) {
 	}
 }
 
-func TestAnApplicationWhoseServiceIsNotReachedSeesAReset(t *testing.T) {
+func TestServeDialFails(t *testing.T) {
 	shut := errors.New("nobody opens")
 	s := serve(t, Options{Dial: func(context.Context) (net.Conn, error) { return nil, shut }})
 	c, err := net.Dial("tcp", s.addr)
@@ -157,7 +157,7 @@ func TestAnApplicationWhoseServiceIsNotReachedSeesAReset(t *testing.T) {
 	}
 }
 
-func TestConnectionsMayEndByThemselvesWhenServingEnds(t *testing.T) {
+func TestServeDrains(t *testing.T) {
 	var dialled atomic.Int64
 	s := serve(t, Options{Dial: dialer(parrot(t), &dialled)})
 	c := s.dial(t)
@@ -180,7 +180,7 @@ func TestConnectionsMayEndByThemselvesWhenServingEnds(t *testing.T) {
 	s.wait(t, 0)
 }
 
-func TestConnectionsThatDoNotEndAreReset(t *testing.T) {
+func TestServeDrainExpires(t *testing.T) {
 	var dialled atomic.Int64
 	const drain = 50 * time.Millisecond
 	s := serve(t, Options{Dial: dialer(parrot(t), &dialled), Drain: drain})
@@ -196,7 +196,7 @@ func TestConnectionsThatDoNotEndAreReset(t *testing.T) {
 	}
 }
 
-func TestADialIsEndedWithTheDrain(t *testing.T) {
+func TestServeDrainEndsDial(t *testing.T) {
 	dialling := make(chan struct{})
 	s := serve(t, Options{Drain: -1, Dial: func(ctx context.Context) (net.Conn, error) {
 		close(dialling)
@@ -209,7 +209,7 @@ func TestADialIsEndedWithTheDrain(t *testing.T) {
 	s.wait(t, 0)
 }
 
-func TestBeyondTheLimitConnectionsWait(t *testing.T) {
+func TestServeMaxConns(t *testing.T) {
 	var dialled atomic.Int64
 	s := serve(t, Options{Dial: dialer(parrot(t), &dialled), MaxConns: 1})
 	first := s.dial(t)
@@ -254,7 +254,7 @@ func (l *tired) Close() error {
 	return nil
 }
 
-func TestErrorsThatPassAreWaitedOutAndOthersEndServing(t *testing.T) {
+func TestAcceptorRetriesTemporaryErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &tired{passing: 12}
 		start := time.Now()
@@ -270,7 +270,7 @@ func TestErrorsThatPassAreWaitedOutAndOthersEndServing(t *testing.T) {
 	})
 }
 
-func TestServeNeedsAListenerAndADial(t *testing.T) {
+func TestServeRequiredOptions(t *testing.T) {
 	if err := Serve(t.Context(), Options{}); !errors.Is(err, ErrOptions) {
 		t.Error(err)
 	}

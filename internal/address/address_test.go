@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestWhatCanBeDialledIsTaken(t *testing.T) {
+func TestParseDialValid(t *testing.T) {
 	for text, want := range map[string]string{
 		"10.0.0.1:22": "10.0.0.1:22", "[fd77::1]:22": "[fd77::1]:22", "[::ffff:10.0.0.1]:22": "10.0.0.1:22",
 		"example.org:443": "example.org:443", "example.org.:443": "example.org.:443", "localhost:1": "localhost:1",
@@ -18,7 +18,7 @@ func TestWhatCanBeDialledIsTaken(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeDialledIsAnsweredWithWhatWasMeant(t *testing.T) {
+func TestParseDialInvalid(t *testing.T) {
 	for text, want := range map[string]string{
 		"10.0.0.1":       "write it as 10.0.0.1:22",
 		"fd77::1":        `write it as "[address]:22"`,
@@ -69,7 +69,7 @@ func FuzzParsePrefix(f *testing.F) {
 	})
 }
 
-func TestParseSourceRefusesBitsBeyondTheLength(t *testing.T) {
+func TestParseSourceHostBits(t *testing.T) {
 	for text, says := range map[string]string{
 		"203.0.113.2/16": "write 203.0.0.0/16 for the network, or 203.0.113.2 for the address",
 		"fd77::1/64":     "write fd77::/64",

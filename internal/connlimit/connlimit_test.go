@@ -9,7 +9,7 @@ import (
 	"github.com/knockgw/knockgw/internal/connlimit"
 )
 
-func TestConnectionsBeyondTheLimitAreClosedAndThereIsRoomAgainAfterOneHasEnded(t *testing.T) {
+func TestListenerMax(t *testing.T) {
 	const limit, timeout = 2, 10 * time.Second
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/knockgw/knockgw/internal/loglimit"
 )
 
-func TestOnlySoManyLinesASecondAreWrittenAndTheRestIsCounted(t *testing.T) {
+func TestLimiterSuppresses(t *testing.T) {
 	for _, one := range []struct {
 		perSecond, want int
 	}{{0, loglimit.PerSecond}, {2, 2}} {
@@ -33,7 +33,7 @@ func TestOnlySoManyLinesASecondAreWrittenAndTheRestIsCounted(t *testing.T) {
 	}
 }
 
-func TestALineSaysHowManyWereLeftOutOnlyIfAnyWere(t *testing.T) {
+func TestAttrs(t *testing.T) {
 	if got := loglimit.Attrs(0, "a", 1); len(got) != 2 {
 		t.Errorf("%v", got)
 	}

@@ -41,7 +41,7 @@ func inputOf(name string) string {
 	return name + ".in.yaml"
 }
 
-func TestEveryKeyBecomesSomethingOrIsNoted(t *testing.T) {
+func TestConvertAccountsForEveryKey(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			input := inputOf(c.name)
@@ -88,7 +88,7 @@ func shown(r *Result) []byte {
 	return b.Bytes()
 }
 
-func TestWhatIsWrittenIsWhatAGatewayAndAClientRead(t *testing.T) {
+func TestWriteReadBack(t *testing.T) {
 	for _, c := range cases {
 		data, err := os.ReadFile(filepath.Join("testdata", inputOf(c.name)))
 		if err != nil {
@@ -124,7 +124,7 @@ func TestWhatIsWrittenIsWhatAGatewayAndAClientRead(t *testing.T) {
 	}
 }
 
-func TestNothingIsWrittenWhereSomethingIs(t *testing.T) {
+func TestWriteRefusesNonEmptyDirectory(t *testing.T) {
 	data, err := os.ReadFile("testdata/server-least.in.yaml")
 	if err != nil {
 		t.Fatal(err)

@@ -21,7 +21,7 @@ client: {server_addr: "example.com:443", client_id: a, secret: the secret of cli
 
 var listen = netip.MustParseAddrPort("10.77.0.1:0")
 
-func TestMistakesNameTheirLineAndTheRemedy(t *testing.T) {
+func TestConvertErrors(t *testing.T) {
 	for _, c := range []struct {
 		file, says string
 		Options
@@ -70,7 +70,7 @@ func TestMistakesNameTheirLineAndTheRemedy(t *testing.T) {
 	}
 }
 
-func TestAnUnknownKeyIsListedAndItsValueIsNot(t *testing.T) {
+func TestConvertUnknownKeys(t *testing.T) {
 	r, err := Convert("f.yaml", []byte(good+"knok: {x: hush}\nlog: {levl: hush}\nlimits:\n  zzz: hush\n"), Options{Listen: listen})
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func secretFiles(t *testing.T) string {
 	return dir
 }
 
-func TestAFileWithASecretStaysIfAGatewayWouldReadItAndIsCopiedOtherwise(t *testing.T) {
+func TestConvertSecretFiles(t *testing.T) {
 	dir := secretFiles(t)
 	for _, c := range []struct {
 		file   string
@@ -150,7 +150,7 @@ func TestAFileWithASecretStaysIfAGatewayWouldReadItAndIsCopiedOtherwise(t *testi
 	}
 }
 
-func TestAProfileHasTheSecretOfItsFile(t *testing.T) {
+func TestConvertClientSecretFile(t *testing.T) {
 	dir := secretFiles(t)
 	file := strings.Replace(goodClient, "secret: the secret of client a", "secret_file: open.key", 1)
 	r, err := Convert(filepath.Join(dir, "f.yaml"), []byte(file), Options{})

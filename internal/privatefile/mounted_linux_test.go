@@ -46,7 +46,7 @@ func onReadOnlyTmpfs(t *testing.T, mode os.FileMode, gid int, test func(path str
 	<-done
 }
 
-func TestReadAcceptsAGroupsFileOnAReadOnlyMount(t *testing.T) {
+func TestReadGroupFileReadOnlyMount(t *testing.T) {
 	onReadOnlyTmpfs(t, 0o440, os.Getegid(), func(path string) {
 		if got, err := Read(path, 4); err != nil || string(got) != "four" {
 			t.Errorf("read %q, %v", got, err)
@@ -54,7 +54,7 @@ func TestReadAcceptsAGroupsFileOnAReadOnlyMount(t *testing.T) {
 	})
 }
 
-func TestReadRefusesAnOpenFileOnAReadOnlyMountWithAPossibleRemedy(t *testing.T) {
+func TestReadInsecureReadOnlyMount(t *testing.T) {
 	for name, c := range map[string]struct {
 		mode os.FileMode
 		gid  int
@@ -76,7 +76,7 @@ func TestReadRefusesAnOpenFileOnAReadOnlyMountWithAPossibleRemedy(t *testing.T) 
 	}
 }
 
-func TestReadAcceptsACredentialOfSystemd(t *testing.T) {
+func TestReadSystemdCredential(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: a file of root's")
 	}
@@ -107,7 +107,7 @@ func TestReadAcceptsACredentialOfSystemd(t *testing.T) {
 	}
 }
 
-func TestReadSaysWhomAFileShouldBelongTo(t *testing.T) {
+func TestReadForeignOwner(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: a file of another account's")
 	}

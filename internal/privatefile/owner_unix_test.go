@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-func TestWhatRootWritesIntoAnothersDirectoryIsThatOnes(t *testing.T) {
+func TestWriteAsRootChownsToParent(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
@@ -32,7 +32,7 @@ func TestWhatRootWritesIntoAnothersDirectoryIsThatOnes(t *testing.T) {
 	}
 }
 
-func TestADirectoryThatRootMakesInAnothersIsThatOnes(t *testing.T) {
+func TestMakeDirectoryAsRootChowns(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
@@ -56,7 +56,7 @@ func TestADirectoryThatRootMakesInAnothersIsThatOnes(t *testing.T) {
 	}
 }
 
-func TestWhatTookThePlaceOfANewDirectoryIsNotGivenAway(t *testing.T) {
+func TestChownDirToParentReplaced(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
@@ -95,7 +95,7 @@ func TestWhatTookThePlaceOfANewDirectoryIsNotGivenAway(t *testing.T) {
 	}
 }
 
-func TestAPipeIsRefusedAtOnce(t *testing.T) {
+func TestReadPipe(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Skip(err)

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-func TestWhatIsWrittenIsReadAgainAndItsOwnersAlone(t *testing.T) {
+func TestWriteReadBack(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key")
 	for _, content := range []string{"one", "two"} {
 		if err := Write(path, []byte(content), true); err != nil {
@@ -27,7 +27,7 @@ func TestWhatIsWrittenIsReadAgainAndItsOwnersAlone(t *testing.T) {
 	}
 }
 
-func TestAnExistingFileStaysUnlessItIsToBeReplaced(t *testing.T) {
+func TestWriteExistingFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key")
 	if err := Write(path, []byte("one"), false); err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func TestAnExistingFileStaysUnlessItIsToBeReplaced(t *testing.T) {
 	}
 }
 
-func TestAFileThatOthersCanReadIsRefusedWithTheRemedy(t *testing.T) {
+func TestReadInsecureMode(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no such modes")
 	}
@@ -63,7 +63,7 @@ func TestAFileThatOthersCanReadIsRefusedWithTheRemedy(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoSmallRegularFileIsRefused(t *testing.T) {
+func TestReadNotSmallRegularFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "key")
 	if err := Write(path, []byte("four"), false); err != nil {

@@ -25,7 +25,7 @@ func ownedDirectory(t *testing.T) (dir, link, roots string) {
 	return dir, link, roots
 }
 
-func TestRootFollowsNoLinkOfAnotherAccount(t *testing.T) {
+func TestTrustedDirectoryForeignLink(t *testing.T) {
 	_, link, roots := ownedDirectory(t)
 	kept := filepath.Join(roots, "kept.yaml")
 	if err := os.WriteFile(kept, nil, 0o600); err != nil {
@@ -51,7 +51,7 @@ func TestRootFollowsNoLinkOfAnotherAccount(t *testing.T) {
 	}
 }
 
-func TestRootFollowsItsOwnLinks(t *testing.T) {
+func TestTrustedDirectoryRootLink(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}

@@ -14,7 +14,7 @@ import (
 
 const plain = "0123456789abcdef"
 
-func TestParseTakesOneLineWithOrWithoutItsEnd(t *testing.T) {
+func TestParseLineEnding(t *testing.T) {
 	for _, text := range []string{plain, "hex:30313233343536373839616263646566", "base64:MDEyMzQ1Njc4OWFiY2RlZg==", "correct horse battery"} {
 		want, err := protocol.ParseSecret(text)
 		if err != nil {
@@ -37,7 +37,7 @@ func utf16le(text string) string {
 	return string(b)
 }
 
-func TestParseRefusesWhatCouldMeanAnotherSecret(t *testing.T) {
+func TestParseAmbiguous(t *testing.T) {
 	for says, texts := range map[string][]string{
 		"byte order mark":     {"\uFEFF" + plain, "\uFEFFhex:30313233343536373839616263646566\n"},
 		"UTF-16":              {utf16le(plain + "\r\n"), utf16le(plain)[2:], "\xfe\xff\x000\x001\x002\x003\x004\x005\x006\x007\x008\x009"},
@@ -63,7 +63,7 @@ func TestParseRefusesWhatCouldMeanAnotherSecret(t *testing.T) {
 	}
 }
 
-func TestReadNamesFileAndRemedy(t *testing.T) {
+func TestReadErrors(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "alice.key")
 	if _, err := Read(path); err == nil || !strings.Contains(err.Error(), "knockgw keygen") {
 		t.Errorf("no file: %v", err)

@@ -18,7 +18,7 @@ func read(t *testing.T, text string, keys ...string) *Section {
 	return r.NewSection(root, "", keys...)
 }
 
-func TestWhatIsAbsentIsLeftAlone(t *testing.T) {
+func TestSectionAbsentKeys(t *testing.T) {
 	s := read(t, "other: 1", "other", "key")
 	text, number, numbers, d, yes := "as it was", 7, []int{7}, time.Minute, true
 	s.Text("key", &text)
@@ -35,7 +35,7 @@ func TestWhatIsAbsentIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestABadValueIsNamedWithWhatToWrite(t *testing.T) {
+func TestSectionInvalidValues(t *testing.T) {
 	for text, want := range map[string]string{
 		"word: c":          `test.yaml:1: word: "c" is not known; write a or b`,
 		"word: 1":          "test.yaml:1: word: must be text, not a number; put it in quotes",
@@ -60,7 +60,7 @@ func TestABadValueIsNamedWithWhatToWrite(t *testing.T) {
 	}
 }
 
-func TestMistakesAreInTheOrderOfFilesAndLines(t *testing.T) {
+func TestReportErrorOrder(t *testing.T) {
 	s := read(t, "a: 1\nb: 2\n", "a", "b")
 	other := s.InFile("other.yaml")
 	second := other.NewSection(other.Read([]byte("\na: 1\n")), "", "a")
