@@ -22,8 +22,8 @@ var (
 	third6  = netip.MustParseAddrPort("[fd77::2]:22")
 )
 
-// reached dials targets by d, as DialContext does with what it resolved.
-func reached(ctx context.Context, d *Dialer, targets ...netip.AddrPort) (net.Conn, *StepError) {
+// dialTargets dials targets by d, as DialContext does with what it resolved.
+func dialTargets(ctx context.Context, d *Dialer, targets ...netip.AddrPort) (net.Conn, *StepError) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout())
 	defer cancel()
 	run := &dial{Dialer: d, address: "ssh.example.com:22", start: time.Now()}
@@ -40,8 +40,8 @@ func TestDialWithLoss(t *testing.T) {
 		var failed int
 		var took []time.Duration
 		for range times {
-			n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): gate})
-			n.loss, n.random = 0.2, random(len(took))
+			n := newFakeNet(t, map[netip.Addr]hostKind{second4.Addr(): gatedHost})
+			n.loss, n.random = 0.2, newRand(len(took))
 			began := time.Now()
 			conn, err := n.dialer(t).DialContext(t.Context(), "tcp", second4.String())
 			took = append(took, time.Since(began))
@@ -64,28 +64,28 @@ func TestDialWithLoss(t *testing.T) {
 func TestDialHappyEyeballs(t *testing.T) {
 	const trip = 20 * time.Millisecond
 	for name, c := range map[string]struct {
-		hosts   []dweller // of first6, second4, third6
+		hosts   []hostKind // of first6, second4, third6
 		noKnock bool
 		took    time.Duration
 		dials   int
 		winner  netip.AddrPort
 		err     error
 	}{
-		"the first one answers":                {hosts: []dweller{gate, gate}, took: trip, dials: 1, winner: first6},
-		"a dead one costs a quarter second":    {hosts: []dweller{nobody, gate}, took: attemptDelay + trip, dials: 2, winner: second4},
-		"two dead ones cost half a second":     {hosts: []dweller{nobody, nobody, gate}, took: 2*attemptDelay + trip, dials: 3, winner: third6},
-		"a refused one costs its round trip":   {hosts: []dweller{refusing, gate}, took: 2 * trip, dials: 2, winner: second4},
-		"one without a route costs nothing":    {hosts: []dweller{far, gate}, took: trip, dials: 1, winner: second4},
-		"all that refuse end it":               {hosts: []dweller{refusing, refusing}, took: 2 * trip, dials: 2, err: syscall.ECONNREFUSED},
-		"all without a route end it":           {hosts: []dweller{far, far}, err: syscall.ENETUNREACH},
-		"nobody answers":                       {hosts: []dweller{nobody}, took: DefaultTimeout, dials: 7, err: context.DeadlineExceeded},
-		"nobody answers, and one refuses":      {hosts: []dweller{refusing, nobody}, took: DefaultTimeout, dials: 8, err: syscall.ECONNREFUSED},
-		"without a knock each is dialled once": {hosts: []dweller{nobody, nobody}, noKnock: true, took: DefaultTimeout, dials: 2, err: context.DeadlineExceeded},
-		"without a knock the next one answers": {hosts: []dweller{far, nobody, impostor}, noKnock: true, took: attemptDelay + trip, dials: 2, winner: third6},
+		"the first one answers":                {hosts: []hostKind{gatedHost, gatedHost}, took: trip, dials: 1, winner: first6},
+		"a dead one costs a quarter second":    {hosts: []hostKind{noHost, gatedHost}, took: attemptDelay + trip, dials: 2, winner: second4},
+		"two dead ones cost half a second":     {hosts: []hostKind{noHost, noHost, gatedHost}, took: 2*attemptDelay + trip, dials: 3, winner: third6},
+		"a refused one costs its round trip":   {hosts: []hostKind{refusing, gatedHost}, took: 2 * trip, dials: 2, winner: second4},
+		"one without a route costs nothing":    {hosts: []hostKind{unroutable, gatedHost}, took: trip, dials: 1, winner: second4},
+		"all that refuse end it":               {hosts: []hostKind{refusing, refusing}, took: 2 * trip, dials: 2, err: syscall.ECONNREFUSED},
+		"all without a route end it":           {hosts: []hostKind{unroutable, unroutable}, err: syscall.ENETUNREACH},
+		"nobody answers":                       {hosts: []hostKind{noHost}, took: DefaultTimeout, dials: 7, err: context.DeadlineExceeded},
+		"nobody answers, and one refuses":      {hosts: []hostKind{refusing, noHost}, took: DefaultTimeout, dials: 8, err: syscall.ECONNREFUSED},
+		"without a knock each is dialled once": {hosts: []hostKind{noHost, noHost}, noKnock: true, took: DefaultTimeout, dials: 2, err: context.DeadlineExceeded},
+		"without a knock the next one answers": {hosts: []hostKind{unroutable, noHost, impostor}, noKnock: true, took: attemptDelay + trip, dials: 2, winner: third6},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				targets, hosts := []netip.AddrPort{first6, second4, third6}[:len(c.hosts)], map[netip.Addr]dweller{}
+				targets, hosts := []netip.AddrPort{first6, second4, third6}[:len(c.hosts)], map[netip.Addr]hostKind{}
 				for i, h := range c.hosts {
 					hosts[targets[i].Addr()] = h
 				}
@@ -94,7 +94,7 @@ func TestDialHappyEyeballs(t *testing.T) {
 				d := n.dialer(t)
 				d.NoKnock = c.noKnock
 				began := time.Now()
-				conn, err := reached(t.Context(), d, targets...)
+				conn, err := dialTargets(t.Context(), d, targets...)
 				if took := time.Since(began); took != c.took {
 					t.Errorf("took %v, want %v", took, c.took)
 				}
@@ -126,8 +126,8 @@ func TestDialHappyEyeballs(t *testing.T) {
 
 func TestDialRetryKnocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): gate})
-		n.deaf, n.spoilt = 2, 1
+		n := newFakeNet(t, map[netip.Addr]hostKind{second4.Addr(): gatedHost})
+		n.dropKnocks, n.dropAuths = 2, 1
 		began := time.Now()
 		conn, err := n.dialer(t).DialContext(t.Context(), "tcp", second4.String())
 		if err != nil {
@@ -157,7 +157,7 @@ func TestDialRetryKnocks(t *testing.T) {
 			t.Error("the session of an authentication that failed was used again")
 		}
 		for i, want := range []time.Duration{0, initialBackoff, initialBackoff + initialBackoff*3/2} {
-			if at := k[i].at - began.Sub(fakeBegan); at != want {
+			if at := k[i].at - began.Sub(fakeStart); at != want {
 				t.Errorf("knock %d was sent after %v, want %v", i+1, at, want)
 			}
 		}
@@ -166,20 +166,20 @@ func TestDialRetryKnocks(t *testing.T) {
 
 func TestDialAuthenticationLimit(t *testing.T) {
 	for name, c := range map[string]struct {
-		dweller         dweller
+		dweller         hostKind
 		authentications int
 		result          auth.Result
 		took            time.Duration
 	}{
-		"refused":              {gate, 2, auth.ResultClosed, 2*auth.DefaultDeadline + time.Second},
-		"hung up":              {curt, 2, auth.ResultClosed, time.Second},
-		"nothing is said":      {mute, 2, auth.ResultCanceled, 2*handshakeTimeout + time.Second},
+		"refused":              {gatedHost, 2, auth.ResultClosed, 2*auth.DefaultDeadline + time.Second},
+		"hung up":              {closing, 2, auth.ResultClosed, time.Second},
+		"nothing is said":      {silent, 2, auth.ResultCanceled, 2*handshakeTimeout + time.Second},
 		"answered wrong: once": {impostor, 1, auth.ResultProof, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): c.dweller})
-				n.spoilt = 9
+				n := newFakeNet(t, map[netip.Addr]hostKind{second4.Addr(): c.dweller})
+				n.dropAuths = 9
 				began := time.Now()
 				_, err := n.dialer(t).DialContext(t.Context(), "tcp", second4.String())
 				var step *StepError
@@ -203,8 +203,8 @@ func TestDialAuthenticationLimit(t *testing.T) {
 
 func TestDialLateAnswerWins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): gate})
-		n.trip = 1200 * time.Millisecond
+		n := newFakeNet(t, map[netip.Addr]hostKind{second4.Addr(): gatedHost})
+		n.rtt = 1200 * time.Millisecond
 		var connected []Attempt
 		d := n.dialer(t)
 		d.Trace = &Trace{Connected: func(a Attempt, _ error) { connected = append(connected, a) }}
@@ -213,7 +213,7 @@ func TestDialLateAnswerWins(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = conn.Close()
-		if len(connected) != 1 || connected[0].Number != 1 || connected[0].Elapsed != n.trip {
+		if len(connected) != 1 || connected[0].Number != 1 || connected[0].Elapsed != n.rtt {
 			t.Errorf("connected %+v", connected)
 		}
 	})
@@ -222,7 +222,7 @@ func TestDialLateAnswerWins(t *testing.T) {
 func TestDialCanceled(t *testing.T) {
 	for _, after := range []time.Duration{0, time.Millisecond, 600 * time.Millisecond, 3 * time.Second} {
 		synctest.Test(t, func(t *testing.T) { // which fails if a goroutine is left
-			n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): nobody, first6.Addr(): mute})
+			n := newFakeNet(t, map[netip.Addr]hostKind{second4.Addr(): noHost, first6.Addr(): silent})
 			for _, at := range []netip.AddrPort{second4, first6} {
 				ctx, cancel := context.WithCancel(t.Context())
 				if after == 0 {
@@ -246,8 +246,8 @@ func TestDialCanceled(t *testing.T) {
 
 func TestDialLocalPort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): gate})
-		n.deaf = 3
+		n := newFakeNet(t, map[netip.Addr]hostKind{second4.Addr(): gatedHost})
+		n.dropKnocks = 3
 		d := n.dialer(t)
 		d.Net.LocalAddr = &net.TCPAddr{Port: 40000}
 		conn, err := d.DialContext(t.Context(), "tcp", second4.String())
@@ -255,21 +255,21 @@ func TestDialLocalPort(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = conn.Close()
-		if n.most != 1 || len(n.dials) != 4 {
-			t.Errorf("%d at a time, %d in all", n.most, len(n.dials))
+		if n.maxDialing != 1 || len(n.dials) != 4 {
+			t.Errorf("%d at a time, %d in all", n.maxDialing, len(n.dials))
 		}
 	})
 }
 
 func TestDialMaxInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): nobody})
+		n := newFakeNet(t, map[netip.Addr]hostKind{second4.Addr(): noHost})
 		d := n.dialer(t)
 		d.Timeout = time.Minute
 		_, err := d.DialContext(t.Context(), "tcp", second4.String())
 		var step *StepError
-		if !errors.As(err, &step) || step.Attempts < 30 || n.most != maxInFlight {
-			t.Errorf("%d at once: %v", n.most, err)
+		if !errors.As(err, &step) || step.Attempts < 30 || n.maxDialing != maxInFlight {
+			t.Errorf("%d at once: %v", n.maxDialing, err)
 		}
 	})
 }
@@ -280,9 +280,9 @@ func TestDialBadOption(t *testing.T) {
 		for _, d := range []*Dialer{
 			{Method: "knock-knock"}, {Method: protocol.MethodUDPSeq, Sequence: Sequence{Length: 1}},
 		} {
-			d.Identity, d.Dial = identity(t), n.dial
+			d.Identity, d.Dial = testIdentity(t), n.dial
 			began := time.Now()
-			_, err := reached(t.Context(), d, first6, second4)
+			_, err := dialTargets(t.Context(), d, first6, second4)
 			if err == nil || err.Step != StepKnock || !errors.Is(err, ErrOption) || err.Attempts != 1 || time.Since(began) > 0 {
 				t.Errorf("after %v: %v", time.Since(began), err)
 			}
@@ -292,8 +292,8 @@ func TestDialBadOption(t *testing.T) {
 
 func TestTraceSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newFakeNet(t, map[netip.Addr]dweller{first6.Addr(): refusing, second4.Addr(): gate})
-		n.deaf, n.spoilt = 2, 1
+		n := newFakeNet(t, map[netip.Addr]hostKind{first6.Addr(): refusing, second4.Addr(): gatedHost})
+		n.dropKnocks, n.dropAuths = 2, 1
 		var heard []string
 		tell := func(what string) func(Attempt, error) {
 			return func(a Attempt, err error) {
@@ -314,7 +314,7 @@ func TestTraceSteps(t *testing.T) {
 			Connected:     func(a Attempt, err error) { tell("connected")(a, err) },
 			Authenticated: func(a Attempt, err error) { tell("authenticated")(a, err) },
 		}
-		conn, err := reached(t.Context(), d, first6, second4)
+		conn, err := dialTargets(t.Context(), d, first6, second4)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -328,7 +328,7 @@ func TestTraceSteps(t *testing.T) {
 
 func TestDialKnockDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): gate})
+		n := newFakeNet(t, map[netip.Addr]hostKind{second4.Addr(): gatedHost})
 		d := n.dialer(t)
 		d.KnockDelay = 50 * time.Millisecond
 		began := time.Now()
@@ -337,7 +337,7 @@ func TestDialKnockDelay(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = conn.Close()
-		if took := time.Since(began); took != d.KnockDelay+n.trip {
+		if took := time.Since(began); took != d.KnockDelay+n.rtt {
 			t.Errorf("took %v", took)
 		}
 	})

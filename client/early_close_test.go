@@ -11,14 +11,14 @@ import (
 	"github.com/knockgw/knockgw/auth"
 )
 
-// proving is a dialer that asks for a proof.
-func proving() *Dialer { return &Dialer{Auth: auth.Client{Proof: true}} }
+// proofDialer is a dialer that asks for a proof.
+func proofDialer() *Dialer { return &Dialer{Auth: auth.Client{Proof: true}} }
 
 func TestEarlyCloseErrorLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, late := range []bool{false, true} {
 			inner, peer := net.Pipe()
-			conn := proving().DetectEarlyClose(inner)
+			conn := proofDialer().DetectEarlyClose(inner)
 			if late {
 				time.Sleep(maxUpstreamDial + time.Second)
 			}
@@ -34,7 +34,7 @@ func TestEarlyCloseErrorLate(t *testing.T) {
 
 func TestEarlyCloseErrorNotAfterFirstByte(t *testing.T) {
 	inner, peer := net.Pipe()
-	conn := proving().DetectEarlyClose(inner)
+	conn := proofDialer().DetectEarlyClose(inner)
 	go func() {
 		_, _ = peer.Write([]byte("x"))
 		_ = peer.Close()
@@ -44,14 +44,14 @@ func TestEarlyCloseErrorNotAfterFirstByte(t *testing.T) {
 	}
 }
 
-// ended is a connection that its peer has ended in order.
-type ended struct{ net.Conn }
+// endedConn is a connection that its peer has ended in order.
+type endedConn struct{ net.Conn }
 
-func (ended) Read([]byte) (int, error) { return 0, io.EOF }
-func (ended) CloseWrite() error        { return nil }
+func (endedConn) Read([]byte) (int, error) { return 0, io.EOF }
+func (endedConn) CloseWrite() error        { return nil }
 
 func TestEarlyCloseErrorNotAfterCloseWrite(t *testing.T) {
-	conn := proving().DetectEarlyClose(ended{})
+	conn := proofDialer().DetectEarlyClose(endedConn{})
 	if err := conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}

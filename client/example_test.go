@@ -22,7 +22,7 @@ func greet(conn net.Conn) { _, _ = io.WriteString(conn, "hello from behind the g
 
 // Knock, connect, and have both sides prove who they are: one call.
 func Example() {
-	gate := newGate(greet)
+	gate := newTestGate(greet)
 	defer gate.close()
 
 	alice, err := protocol.NewClient("alice", []byte(exampleSecret))
@@ -51,7 +51,7 @@ func Example() {
 // An http.Client of a hidden web server: each connection of its pool has a knock of
 // its own.
 func ExampleDialer_DialContext() {
-	gate := newGate(nil)
+	gate := newTestGate(nil)
 	defer gate.close()
 	hidden := http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -81,7 +81,7 @@ func ExampleDialer_DialContext() {
 // A knock alone, for a connection that somebody else makes: who authenticates it
 // must name the session that was knocked with.
 func ExampleDialer_Knock() {
-	gate := newGate(greet)
+	gate := newTestGate(greet)
 	defer gate.close()
 	ctx := context.Background()
 
@@ -110,7 +110,7 @@ func ExampleDialer_Knock() {
 // A session that is chosen beforehand, so that a log here and the gateway's can be
 // put side by side. Such a Dialer is for one connection.
 func ExampleDialer_NewSession() {
-	gate := newGate(greet)
+	gate := newTestGate(greet)
 	defer gate.close()
 
 	d := gate.dialer()
@@ -152,7 +152,7 @@ func ExampleCheckClock() {
 
 // What a dial does, step by step.
 func ExampleTrace() {
-	gate := newGate(greet)
+	gate := newTestGate(greet)
 	defer gate.close()
 
 	d := gate.dialer()
@@ -178,7 +178,7 @@ func ExampleTrace() {
 
 // Which step failed, and why.
 func ExampleStepError() {
-	gate := newGate(greet)
+	gate := newTestGate(greet)
 	d, address := gate.dialer(), gate.address()
 	gate.close() // and so nobody is there
 
@@ -208,7 +208,7 @@ func ExampleStepError() {
 
 // A knock in five parts, for a gate that is set up for as many.
 func ExampleSequence() {
-	gate := newGate(greet)
+	gate := newTestGate(greet)
 	defer gate.close()
 
 	d := gate.dialer()
@@ -251,7 +251,7 @@ func Example_badOption() {
 
 // The attempts of a dial, as a log has them.
 func ExampleAttempt() {
-	gate := newGate(greet)
+	gate := newTestGate(greet)
 	defer gate.close()
 
 	d := gate.dialer()
@@ -309,7 +309,7 @@ func ExampleRawSocketError_Unwrap() {
 // A gateway whose service is down accepts the authentication, and then closes the
 // connection.
 func ExampleDialer_DetectEarlyClose() {
-	gate := newGate(func(net.Conn) {}) // closes every connection
+	gate := newTestGate(func(net.Conn) {}) // closes every connection
 	defer gate.close()
 
 	d := gate.dialer()

@@ -16,17 +16,17 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// A dweller is what lives at an address of a fakeNet.
-type dweller int
+// A hostKind is what lives at an address of a fakeNet.
+type hostKind int
 
 const (
-	nobody   dweller = iota // nothing answers
-	gate                    // a gate, and a service behind it
-	refusing                // resets
-	far                     // no route
-	impostor                // a service that knows no secret, and wants no knock
-	mute                    // one that says nothing
-	curt                    // one that hangs up at once
+	noHost     hostKind = iota // nothing answers
+	gatedHost                  // a gate, and a service behind it
+	refusing                   // resets
+	unroutable                 // no route
+	impostor                   // a service that knows no secret, and wants no knock
+	silent                     // one that says nothing
+	closing                    // one that hangs up at once
 )
 
 // Times and limits of the fake network's hosts.
@@ -40,30 +40,30 @@ const (
 // fakeNet is a network in memory, for bubbles of synctest: UDP to a gate, and TCP
 // as far as a Dialer sees it, with a kernel's SYN timers, delay and loss.
 type fakeNet struct {
-	hosts  map[netip.Addr]dweller
-	trip   time.Duration // there and back
-	loss   float64       // of packets, each way
-	clock  time.Duration // the gate's, less ours
-	noAuth bool
-	deaf   int // knocks that the gate does not get to hear
-	spoilt int // authentications that it does not get to hear
-	// patience is how long the gate waits for the knock of an authentication's session.
-	patience time.Duration
-	server   auth.Server
-	ctx      context.Context
-	cancel   context.CancelFunc
-	served   sync.WaitGroup
+	hosts      map[netip.Addr]hostKind
+	rtt        time.Duration // there and back
+	loss       float64       // of packets, each way
+	clock      time.Duration // the gate's, less ours
+	noAuth     bool
+	dropKnocks int // knocks that the gate does not get to hear
+	dropAuths  int // authentications that it does not get to hear
+	// knockWait is how long the gate waits for the knock of an authentication's session.
+	knockWait time.Duration
+	server    auth.Server
+	ctx       context.Context
+	cancel    context.CancelFunc
+	served    sync.WaitGroup
 
-	mu     sync.Mutex
-	random *rand.Rand
-	grants []*fakeGrant
-	heard  chan struct{} // closed by the next knock that is taken
-	knocks []fakeKnock
-	dials  []fakeDial
-	open   int // connections and attempts that the client has not closed
-	failed int // authentications
-	flying int // connections that are being made
-	most   int // the most of them at once
+	mu         sync.Mutex
+	random     *rand.Rand
+	grants     []*fakeGrant
+	knocked    chan struct{} // closed by the next knock that is taken
+	knocks     []fakeKnock
+	dials      []fakeDial
+	open       int // connections and attempts that the client has not closed
+	failed     int // authentications
+	dialing    int // connections that are being made
+	maxDialing int // the most of them at once
 }
 
 type fakeGrant struct {
@@ -87,13 +87,13 @@ type fakeDial struct {
 	local net.Addr
 }
 
-var fakeBegan = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // when every bubble begins
+var fakeStart = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // when every bubble begins
 
-func newFakeNet(t *testing.T, hosts map[netip.Addr]dweller) *fakeNet {
-	n := &fakeNet{hosts: hosts, trip: 20 * time.Millisecond, random: rand.New(rand.NewPCG(5, 1)), heard: make(chan struct{})}
+func newFakeNet(t *testing.T, hosts map[netip.Addr]hostKind) *fakeNet {
+	n := &fakeNet{hosts: hosts, rtt: 20 * time.Millisecond, random: rand.New(rand.NewPCG(5, 1)), knocked: make(chan struct{})}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.server = auth.Server{
-		Port: 22, Clients: slices.Values([]*protocol.Client{identity(t)}), Proof: true,
+		Port: 22, Clients: slices.Values([]*protocol.Client{testIdentity(t)}), Proof: true,
 		Now: n.gateTime, Authorize: n.authorize,
 	}
 	t.Cleanup(func() {
@@ -107,7 +107,7 @@ func newFakeNet(t *testing.T, hosts map[netip.Addr]dweller) *fakeNet {
 }
 
 func (n *fakeNet) dialer(t *testing.T) *Dialer {
-	return &Dialer{Identity: identity(t), Auth: auth.Client{Proof: true}, NoAuth: n.noAuth, Dial: n.dial}
+	return &Dialer{Identity: testIdentity(t), Auth: auth.Client{Proof: true}, NoAuth: n.noAuth, Dial: n.dial}
 }
 
 func (n *fakeNet) gateTime() time.Time { return time.Now().Add(n.clock) }
@@ -127,7 +127,7 @@ func (n *fakeNet) count(by int) {
 // dial is a Dialer's Dial.
 func (n *fakeNet) dial(ctx context.Context, by *net.Dialer, network, address string) (net.Conn, error) {
 	to := netip.MustParseAddrPort(address)
-	if n.hosts[to.Addr()] == far {
+	if n.hosts[to.Addr()] == unroutable {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", syscall.ENETUNREACH)}
 	}
 	n.count(1)
@@ -137,13 +137,13 @@ func (n *fakeNet) dial(ctx context.Context, by *net.Dialer, network, address str
 		return &fakeUDP{Conn: near, net: n, to: to}, nil
 	}
 	n.mu.Lock()
-	n.dials = append(n.dials, fakeDial{time.Since(fakeBegan), to, by.LocalAddr})
-	n.flying++
-	n.most = max(n.most, n.flying)
+	n.dials = append(n.dials, fakeDial{time.Since(fakeStart), to, by.LocalAddr})
+	n.dialing++
+	n.maxDialing = max(n.maxDialing, n.dialing)
 	n.mu.Unlock()
 	conn, err := n.connect(ctx, to)
 	n.mu.Lock()
-	n.flying--
+	n.dialing--
 	n.mu.Unlock()
 	if err != nil {
 		n.count(-1)
@@ -157,7 +157,7 @@ func (n *fakeNet) connect(ctx context.Context, to netip.AddrPort) (net.Conn, err
 	flow, timeout := new(int), firstRTO
 	for {
 		if !n.lost() && n.answers(n.hosts[to.Addr()], flow) && !n.lost() {
-			if err := sleep(ctx, n.trip); err != nil {
+			if err := sleep(ctx, n.rtt); err != nil {
 				n.release(flow)
 				return nil, err
 			}
@@ -175,9 +175,9 @@ func (n *fakeNet) connect(ctx context.Context, to netip.AddrPort) (net.Conn, err
 }
 
 // answers tells whether a flow's SYN is.
-func (n *fakeNet) answers(at dweller, flow *int) bool {
-	if at != gate {
-		return at != nobody
+func (n *fakeNet) answers(at hostKind, flow *int) bool {
+	if at != gatedHost {
+		return at != noHost
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -208,29 +208,29 @@ func (n *fakeNet) release(flow *int) {
 }
 
 // established is the client's end of a connection that a dweller serves.
-func (n *fakeNet) established(at dweller) net.Conn {
+func (n *fakeNet) established(at hostKind) net.Conn {
 	near, other := net.Pipe()
 	n.served.Go(func() {
 		defer func() { _ = other.Close() }()
 		stop := context.AfterFunc(n.ctx, func() { _ = other.Close() })
 		defer stop()
-		n.serve(at, &fakeTCP{Conn: other, net: n, far: true})
+		n.serve(at, &fakeTCP{Conn: other, net: n, remote: true})
 	})
 	return &fakeTCP{Conn: near, net: n}
 }
 
-func (n *fakeNet) serve(at dweller, conn net.Conn) {
+func (n *fakeNet) serve(at hostKind, conn net.Conn) {
 	b := make([]byte, protocol.DefaultMaxFrame)
 	switch {
-	case at == curt:
+	case at == closing:
 		return
 	case at == impostor:
 		_, _ = conn.Read(b)
 		_, _ = conn.Write(b[:protocol.ProofSize])
-	case at == gate && !n.noAuth:
+	case at == gatedHost && !n.noAuth:
 		n.mu.Lock()
-		n.spoilt--
-		spoilt := n.spoilt >= 0
+		n.dropAuths--
+		spoilt := n.dropAuths >= 0
 		n.mu.Unlock()
 		if spoilt {
 			_, _ = conn.Read(b)
@@ -255,10 +255,10 @@ func (n *fakeNet) serve(at dweller, conn net.Conn) {
 
 // authorize spends a grant of the session that was knocked with, for which it waits.
 func (n *fakeNet) authorize(ctx context.Context, p auth.Peer, claim func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, n.patience)
+	ctx, cancel := context.WithTimeout(ctx, n.knockWait)
 	defer cancel()
 	for {
-		spent, heard := n.spend(string(p.Message.SessionID))
+		spent, heard := n.consume(string(p.Message.SessionID))
 		if spent {
 			return claim()
 		}
@@ -270,8 +270,8 @@ func (n *fakeNet) authorize(ctx context.Context, p auth.Peer, claim func() error
 	}
 }
 
-// spend spends a grant of session, or tells when there may be another one.
-func (n *fakeNet) spend(session string) (spent bool, heard <-chan struct{}) {
+// consume spends a grant of session, or tells when there may be another one.
+func (n *fakeNet) consume(session string) (spent bool, heard <-chan struct{}) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for i, g := range n.grants {
@@ -280,11 +280,11 @@ func (n *fakeNet) spend(session string) (spent bool, heard <-chan struct{}) {
 			return true, nil
 		}
 	}
-	return false, n.heard
+	return false, n.knocked
 }
 
-// hear is what a gate does with a knock.
-func (n *fakeNet) hear(to netip.AddrPort, b []byte) {
+// onKnock is what a gate does with a knock.
+func (n *fakeNet) onKnock(to netip.AddrPort, b []byte) {
 	k, err := protocol.ParseKnock(b)
 	if err != nil {
 		return
@@ -299,12 +299,12 @@ func (n *fakeNet) hear(to netip.AddrPort, b []byte) {
 	skew := time.UnixMilli(m.Time).Sub(n.gateTime())
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	heard := fakeKnock{at: time.Since(fakeBegan), to: to, nonce: string(k.Nonce()), session: string(m.SessionID), skew: skew}
-	if n.deaf--; n.deaf < 0 && opened && skew.Abs() <= fakeWindow && n.hosts[to.Addr()] == gate {
+	heard := fakeKnock{at: time.Since(fakeStart), to: to, nonce: string(k.Nonce()), session: string(m.SessionID), skew: skew}
+	if n.dropKnocks--; n.dropKnocks < 0 && opened && skew.Abs() <= fakeWindow && n.hosts[to.Addr()] == gatedHost {
 		heard.taken = true
 		n.grants = append(n.grants, &fakeGrant{session: heard.session, dies: time.Now().Add(fakeTTL)})
-		close(n.heard)
-		n.heard = make(chan struct{})
+		close(n.knocked)
+		n.knocked = make(chan struct{})
 	}
 	n.knocks = append(n.knocks, heard)
 }
@@ -318,7 +318,7 @@ type fakeUDP struct {
 
 func (c *fakeUDP) Write(b []byte) (int, error) {
 	if !c.net.lost() {
-		c.net.hear(c.to, b)
+		c.net.onKnock(c.to, b)
 	}
 	return len(b), nil
 }
@@ -332,13 +332,13 @@ func (c *fakeUDP) Close() error {
 // retransmissions that it took.
 type fakeTCP struct {
 	net.Conn
-	net  *fakeNet
-	far  bool
-	once sync.Once
+	net    *fakeNet
+	remote bool
+	once   sync.Once
 }
 
 func (c *fakeTCP) Write(b []byte) (int, error) {
-	late := c.net.trip / 2
+	late := c.net.rtt / 2
 	for timeout := segmentRTO; c.net.lost(); timeout *= 2 {
 		late += timeout
 	}
@@ -347,11 +347,11 @@ func (c *fakeTCP) Write(b []byte) (int, error) {
 }
 
 func (c *fakeTCP) Close() error {
-	if !c.far {
+	if !c.remote {
 		c.once.Do(func() { c.net.count(-1) })
 	}
 	return c.Conn.Close()
 }
 
-// random is randomness that is the same each time.
-func random(seed int) *rand.Rand { return rand.New(rand.NewPCG(uint64(seed), 5)) }
+// newRand is randomness that is the same each time.
+func newRand(seed int) *rand.Rand { return rand.New(rand.NewPCG(uint64(seed), 5)) }

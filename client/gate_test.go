@@ -13,10 +13,10 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// gate is a gate on loopback for the examples: a socket that takes knocks, and a
+// testGate is a gate on loopback for the examples: a socket that takes knocks, and a
 // listener of connections that must authenticate with a session that was knocked
 // with. What it lacks is silence: the kernel answers for it.
-type gate struct {
+type testGate struct {
 	listener *auth.Listener
 	knocks   *net.UDPConn
 	port     uint16 // of the service
@@ -31,9 +31,9 @@ type gate struct {
 
 const exampleSecret = "sixteen bytes or more of a secret"
 
-// newGate opens a gate and has serve handle each connection, if it is not nil, or
+// newTestGate opens a gate and has serve handle each connection, if it is not nil, or
 // whoever accepts from its listener.
-func newGate(serve func(net.Conn)) *gate {
+func newTestGate(serve func(net.Conn)) *testGate {
 	alice, err := protocol.NewClient("alice", []byte(exampleSecret))
 	if err != nil {
 		panic(err)
@@ -46,7 +46,7 @@ func newGate(serve func(net.Conn)) *gate {
 	if err != nil {
 		panic(err)
 	}
-	g := &gate{
+	g := &testGate{
 		knocks: knocks, port: uint16(inner.Addr().(*net.TCPAddr).Port), alice: alice,
 		sessions: map[string]bool{}, knocked: make(chan struct{}),
 	}
@@ -54,7 +54,7 @@ func newGate(serve func(net.Conn)) *gate {
 		Port: g.port, Clients: slices.Values([]*protocol.Client{alice}), Proof: true,
 		Now: g.now, Authorize: g.authorize,
 	}, auth.ListenerOptions{})
-	g.running.Go(g.hear)
+	g.running.Go(g.readKnocks)
 	if serve != nil {
 		g.running.Go(func() {
 			for {
@@ -73,19 +73,19 @@ func newGate(serve func(net.Conn)) *gate {
 }
 
 // close waits until nothing of the gate runs any more.
-func (g *gate) close() {
+func (g *testGate) close() {
 	_ = g.knocks.Close()
 	_ = g.listener.Close()
 	g.running.Wait()
 }
 
-func (g *gate) now() time.Time { return time.Now().Add(time.Duration(g.clock.Load())) }
+func (g *testGate) now() time.Time { return time.Now().Add(time.Duration(g.clock.Load())) }
 
 // address is where the service is.
-func (g *gate) address() string { return g.listener.Addr().String() }
+func (g *testGate) address() string { return g.listener.Addr().String() }
 
 // dialer is alice's.
-func (g *gate) dialer() *client.Dialer {
+func (g *testGate) dialer() *client.Dialer {
 	return &client.Dialer{
 		Identity:  g.alice,
 		KnockPort: uint16(g.knocks.LocalAddr().(*net.UDPAddr).Port),
@@ -93,8 +93,8 @@ func (g *gate) dialer() *client.Dialer {
 	}
 }
 
-// hear takes knocks until the socket is closed.
-func (g *gate) hear() {
+// readKnocks takes knocks until the socket is closed.
+func (g *testGate) readKnocks() {
 	b, s := make([]byte, protocol.MaxKnock+1), protocol.NewScratch()
 	for {
 		n, _, err := g.knocks.ReadFromUDPAddrPort(b)
@@ -119,11 +119,11 @@ func (g *gate) hear() {
 
 // authorize takes each session once. A connection may overtake its knock, for which
 // it waits.
-func (g *gate) authorize(ctx context.Context, p auth.Peer, claim func() error) error {
+func (g *testGate) authorize(ctx context.Context, p auth.Peer, claim func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, auth.DefaultDeadline/2)
 	defer cancel()
 	for {
-		spent, knocked := g.spend(string(p.Message.SessionID))
+		spent, knocked := g.consume(string(p.Message.SessionID))
 		if spent {
 			return claim()
 		}
@@ -135,8 +135,8 @@ func (g *gate) authorize(ctx context.Context, p auth.Peer, claim func() error) e
 	}
 }
 
-// spend uses a session up, or tells when there may be another one.
-func (g *gate) spend(session string) (spent bool, knocked <-chan struct{}) {
+// consume uses a session up, or tells when there may be another one.
+func (g *testGate) consume(session string) (spent bool, knocked <-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	spent = g.sessions[session]

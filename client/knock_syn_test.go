@@ -14,16 +14,16 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// wire is a packetWriter that remembers.
-type wire struct {
+// packetRecorder is a packetWriter that remembers.
+type packetRecorder struct {
 	t    *testing.T
 	sent []synPacket
 	to   []string
 	at   []time.Time
 }
 
-func (w *wire) WriteTo(packet []byte, to net.Addr) (int, error) {
-	w.sent = append(w.sent, parsed(w.t, packet))
+func (w *packetRecorder) WriteTo(packet []byte, to net.Addr) (int, error) {
+	w.sent = append(w.sent, parseSYN(w.t, packet))
 	w.to = append(w.to, to.String())
 	w.at = append(w.at, time.Now())
 	return len(packet), nil
@@ -34,14 +34,14 @@ var (
 	source6, target6 = netip.MustParseAddr("fd01:1::2"), netip.MustParseAddrPort("[fd77::1]:22")
 )
 
-// knocked is what d sends for a SYN method.
-func knocked(t *testing.T, d *Dialer, method string, source netip.Addr, target netip.AddrPort) *wire {
+// recordSYNs is what d sends for a SYN method.
+func recordSYNs(t *testing.T, d *Dialer, method string, source netip.Addr, target netip.AddrPort) *packetRecorder {
 	t.Helper()
 	s, err := d.synSequence(method)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{t: t}
+	w := &packetRecorder{t: t}
 	if err := d.sendSYNs(t.Context(), w, source, target, s); err != nil {
 		t.Fatal(err)
 	}
@@ -59,17 +59,17 @@ func knocked(t *testing.T, d *Dialer, method string, source netip.Addr, target n
 	return w
 }
 
-func bothVersions(t *testing.T, f func(t *testing.T, source netip.Addr, target netip.AddrPort)) {
+func forIPv4AndIPv6(t *testing.T, f func(t *testing.T, source netip.Addr, target netip.AddrPort)) {
 	t.Run("IPv4", func(t *testing.T) { synctest.Test(t, func(t *testing.T) { f(t, source4, target4) }) })
 	t.Run("IPv6", func(t *testing.T) { synctest.Test(t, func(t *testing.T) { f(t, source6, target6) }) })
 }
 
 func TestKnockSYNEncodesSlotAndPort(t *testing.T) {
-	bothVersions(t, func(t *testing.T, source netip.Addr, target netip.AddrPort) {
+	forIPv4AndIPv6(t, func(t *testing.T, source netip.Addr, target netip.AddrPort) {
 		for _, slot := range []time.Duration{0, 30 * time.Second, 7 * time.Second} {
 			time.Sleep(12345 * time.Millisecond)
-			d := &Dialer{Identity: identity(t), Slot: slot, Port: 2222}
-			w := knocked(t, d, protocol.MethodTCPSYN, source, target)
+			d := &Dialer{Identity: testIdentity(t), Slot: slot, Port: 2222}
+			w := recordSYNs(t, d, protocol.MethodTCPSYN, source, target)
 			if slot == 0 {
 				slot = DefaultSlot
 			}
@@ -82,11 +82,11 @@ func TestKnockSYNEncodesSlotAndPort(t *testing.T) {
 }
 
 func TestSYNSequenceOrderAndGap(t *testing.T) {
-	bothVersions(t, func(t *testing.T, source netip.Addr, target netip.AddrPort) {
+	forIPv4AndIPv6(t, func(t *testing.T, source netip.Addr, target netip.AddrPort) {
 		for length := protocol.MinSYNSequence; length <= protocol.MaxSYNSequence; length++ {
 			for _, legacy := range []bool{false, true} {
-				d := &Dialer{Identity: identity(t), Sequence: Sequence{Length: length, Legacy: legacy}}
-				w := knocked(t, d, protocol.MethodTCPSYNSeq, source, target)
+				d := &Dialer{Identity: testIdentity(t), Sequence: Sequence{Length: length, Legacy: legacy}}
+				w := recordSYNs(t, d, protocol.MethodTCPSYNSeq, source, target)
 				if len(w.sent) != length {
 					t.Fatalf("sent %d parts of %d", len(w.sent), length)
 				}
@@ -111,7 +111,7 @@ func TestSYNSequenceOrderAndGap(t *testing.T) {
 
 func TestSYNSequenceDefaultLength(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := knocked(t, &Dialer{Identity: identity(t)}, protocol.MethodTCPSYNSeq, source4, target4)
+		w := recordSYNs(t, &Dialer{Identity: testIdentity(t)}, protocol.MethodTCPSYNSeq, source4, target4)
 		if len(w.sent) != 3 {
 			t.Errorf("sent %d parts", len(w.sent))
 		}
@@ -121,7 +121,7 @@ func TestSYNSequenceDefaultLength(t *testing.T) {
 func TestSYNSequenceWaitsForNextSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const slot = 2 * time.Second
-		d := &Dialer{Identity: identity(t), Sequence: Sequence{Slot: slot}}
+		d := &Dialer{Identity: testIdentity(t), Sequence: Sequence{Slot: slot}}
 		takes := 2*DefaultSequenceGap + transitTime
 		for offset := time.Duration(0); offset < slot; offset += 10 * time.Millisecond {
 			time.Sleep(time.Until(time.Now().Truncate(slot).Add(slot + offset)))
@@ -130,7 +130,7 @@ func TestSYNSequenceWaitsForNextSlot(t *testing.T) {
 			if slot-offset <= takes {
 				number++
 			}
-			w := knocked(t, d, protocol.MethodTCPSYNSeq, source4, target4)
+			w := recordSYNs(t, d, protocol.MethodTCPSYNSeq, source4, target4)
 			if waited := w.at[0].Sub(began); slot-offset > takes && waited != 0 {
 				t.Errorf("%v into the slot: waited %v for nothing", offset, waited)
 			}
@@ -150,7 +150,7 @@ func TestKnockSYNSingleNeverWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(time.Now().Truncate(DefaultSlot).Add(DefaultSlot - time.Millisecond)))
 		began := time.Now()
-		w := knocked(t, &Dialer{Identity: identity(t)}, protocol.MethodTCPSYN, source4, target4)
+		w := recordSYNs(t, &Dialer{Identity: testIdentity(t)}, protocol.MethodTCPSYN, source4, target4)
 		if w.at[0] != began {
 			t.Errorf("waited %v", w.at[0].Sub(began))
 		}
@@ -159,7 +159,7 @@ func TestKnockSYNSingleNeverWaits(t *testing.T) {
 
 func TestSYNSequenceContextCanceled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &Dialer{Identity: identity(t)}
+		d := &Dialer{Identity: testIdentity(t)}
 		s, err := d.synSequence(protocol.MethodTCPSYNSeq)
 		if err != nil {
 			t.Fatal(err)
@@ -173,7 +173,7 @@ func TestSYNSequenceContextCanceled(t *testing.T) {
 		} {
 			time.Sleep(time.Until(time.Now().Truncate(DefaultSlot).Add(DefaultSlot + c.offset)))
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-			w := &wire{t: t}
+			w := &packetRecorder{t: t}
 			err = d.sendSYNs(ctx, w, source4, target4, s)
 			cancel()
 			if !errors.Is(err, context.DeadlineExceeded) || len(w.sent) != c.parts {
@@ -188,7 +188,7 @@ func TestSYNSourcePortAndIDRandom(t *testing.T) {
 		ports, ids := map[uint16]bool{}, map[uint16]bool{}
 		const times = 64
 		for range times {
-			p := knocked(t, &Dialer{Identity: identity(t)}, protocol.MethodTCPSYN, source4, target4).sent[0]
+			p := recordSYNs(t, &Dialer{Identity: testIdentity(t)}, protocol.MethodTCPSYN, source4, target4).sent[0]
 			ports[p.src.Port()], ids[p.id] = true, true
 		}
 		if len(ports) < times/2 || len(ids) < times/2 {
@@ -207,8 +207,8 @@ func TestSYNRandomExtremes(t *testing.T) {
 		{"\x00\x00\x2e\x47\xff\xff", 60999, 0xffff},
 		{"\x00\x00\x2e\x48\x00\x02", 49152, 2},
 	} {
-		d := &Dialer{Identity: identity(t), Rand: strings.NewReader(c.random)}
-		p := knocked(t, d, protocol.MethodTCPSYN, source4, target4).sent[0]
+		d := &Dialer{Identity: testIdentity(t), Rand: strings.NewReader(c.random)}
+		p := recordSYNs(t, d, protocol.MethodTCPSYN, source4, target4).sent[0]
 		if p.src.Port() != c.port || p.id != c.id {
 			t.Errorf("%x: port %d and id %d, want %d and %d", c.random, p.src.Port(), p.id, c.port, c.id)
 		}

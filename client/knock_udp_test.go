@@ -17,14 +17,14 @@ const (
 	testTimeout = 5 * time.Second
 )
 
-// door is a UDP socket that takes knocks for a service at its address.
-type door struct {
+// knockSocket is a UDP socket that takes knocks for a service at its address.
+type knockSocket struct {
 	*net.UDPConn
 	target netip.AddrPort
 	port   uint16
 }
 
-func newDoor(t *testing.T, address string) door {
+func newKnockSocket(t *testing.T, address string) knockSocket {
 	t.Helper()
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(address)})
 	if err != nil {
@@ -35,11 +35,11 @@ func newDoor(t *testing.T, address string) door {
 		t.Fatal(err)
 	}
 	port := conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-	return door{conn, netip.AddrPortFrom(netip.MustParseAddr(address), 22), port}
+	return knockSocket{conn, netip.AddrPortFrom(netip.MustParseAddr(address), 22), port}
 }
 
-// opened is the next knock, and where it came from.
-func (d door) opened(t *testing.T, port uint16) (m protocol.KnockMessage, nonce []byte, from netip.AddrPort) {
+// receive is the next knock, and where it came from.
+func (d knockSocket) receive(t *testing.T, port uint16) (m protocol.KnockMessage, nonce []byte, from netip.AddrPort) {
 	t.Helper()
 	b := make([]byte, protocol.MaxKnock+1)
 	n, from, err := d.ReadFromUDPAddrPort(b)
@@ -51,10 +51,10 @@ func (d door) opened(t *testing.T, port uint16) (m protocol.KnockMessage, nonce 
 		t.Fatal(err)
 	}
 	s := protocol.NewScratch()
-	if !k.Match(s, identity(t), port) {
+	if !k.Match(s, testIdentity(t), port) {
 		t.Fatal("the knock is not for this client and port")
 	}
-	if m, err = k.Open(s, identity(t), port); err != nil {
+	if m, err = k.Open(s, testIdentity(t), port); err != nil {
 		t.Fatal(err)
 	}
 	return m, k.Nonce(), from
@@ -76,9 +76,9 @@ func TestKnockUDPMethods(t *testing.T) {
 			{"udp-passive-sequence", "udp-passive-seq", 4, 4},
 		} {
 			t.Run(address+" "+c.method, func(t *testing.T) {
-				door := newDoor(t, address)
+				door := newKnockSocket(t, address)
 				d := &Dialer{
-					Identity: identity(t), Method: c.method, KnockPort: door.port, Port: 8443,
+					Identity: testIdentity(t), Method: c.method, KnockPort: door.port, Port: 8443,
 					Sequence: Sequence{Length: c.length, Gap: testGap},
 				}
 				began := time.Now()
@@ -93,7 +93,7 @@ func TestKnockUDPMethods(t *testing.T) {
 				var first protocol.KnockMessage
 				var source netip.AddrPort
 				for i := range c.parts {
-					m, nonce, from := door.opened(t, 8443)
+					m, nonce, from := door.receive(t, 8443)
 					nonces[string(nonce)] = true
 					if i == 0 {
 						first, source = m, from
@@ -119,9 +119,9 @@ func TestKnockUDPMethods(t *testing.T) {
 }
 
 func TestKnockUDPSequenceIDUnique(t *testing.T) {
-	door := newDoor(t, "127.0.0.1")
+	door := newKnockSocket(t, "127.0.0.1")
 	d := &Dialer{
-		Identity: identity(t), Method: protocol.MethodUDPSeq, KnockPort: door.port,
+		Identity: testIdentity(t), Method: protocol.MethodUDPSeq, KnockPort: door.port,
 		Sequence: Sequence{Length: 2, Gap: testGap},
 	}
 	ids := map[string]bool{}
@@ -130,7 +130,7 @@ func TestKnockUDPSequenceIDUnique(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			m, _, _ := door.opened(t, 22)
+			m, _, _ := door.receive(t, 22)
 			ids[string(m.SequenceID)] = true
 		}
 	}
@@ -141,26 +141,26 @@ func TestKnockUDPSequenceIDUnique(t *testing.T) {
 
 func TestKnockSourceAddress(t *testing.T) {
 	for _, local := range []string{"127.0.0.1", "127.0.0.9"} {
-		door := newDoor(t, "127.0.0.1")
-		d := &Dialer{Identity: identity(t), KnockPort: door.port}
+		door := newKnockSocket(t, "127.0.0.1")
+		d := &Dialer{Identity: testIdentity(t), KnockPort: door.port}
 		d.Net.LocalAddr = &net.TCPAddr{IP: net.ParseIP(local), Port: 1}
 		if err := d.Knock(t.Context(), door.target, nil); err != nil {
 			t.Skipf("knock from %s: %v", local, err)
 		}
-		if _, _, from := door.opened(t, 22); from.Addr() != netip.MustParseAddr(local) {
+		if _, _, from := door.receive(t, 22); from.Addr() != netip.MustParseAddr(local) {
 			t.Errorf("came from %v, want %s", from, local)
 		}
 	}
 }
 
 func TestKnockIPv4MappedAddress(t *testing.T) {
-	door := newDoor(t, "127.0.0.1")
-	d := &Dialer{Identity: identity(t), KnockPort: door.port}
+	door := newKnockSocket(t, "127.0.0.1")
+	d := &Dialer{Identity: testIdentity(t), KnockPort: door.port}
 	mapped := netip.AddrPortFrom(netip.AddrFrom16(door.target.Addr().As16()), 22)
 	if err := d.Knock(t.Context(), mapped, nil); err != nil {
 		t.Fatal(err)
 	}
-	door.opened(t, 22)
+	door.receive(t, 22)
 }
 
 func TestKnockBadOptions(t *testing.T) {
@@ -183,7 +183,7 @@ func TestKnockBadOptions(t *testing.T) {
 		{name: "half a second of a sequence", method: "tcp-syn-seq", sequence: Sequence{Slot: time.Second / 2}},
 		{name: "more than a slot", method: "tcp-syn-seq", sequence: Sequence{Slot: time.Second, Gap: 400 * time.Millisecond}},
 	} {
-		d := &Dialer{Identity: identity(t), Method: c.method, Slot: c.slot, Sequence: c.sequence}
+		d := &Dialer{Identity: testIdentity(t), Method: c.method, Slot: c.slot, Sequence: c.sequence}
 		err := d.Knock(t.Context(), netip.MustParseAddrPort("127.0.0.1:22"), nil)
 		if !errors.Is(err, ErrOption) {
 			t.Errorf("%s: %v", c.name, err)

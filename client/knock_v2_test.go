@@ -18,8 +18,8 @@ const (
 	testSession16 = "sixteen bytes or"
 )
 
-// openedV2 is the next knock udp-v2, of about now.
-func (d door) openedV2(t *testing.T, slot time.Duration) protocol.KnockV2Message {
+// receiveV2 is the next knock udp-v2, of about now.
+func (d knockSocket) receiveV2(t *testing.T, slot time.Duration) protocol.KnockV2Message {
 	t.Helper()
 	b := make([]byte, protocol.KnockV2Size+1)
 	n, err := d.Read(b)
@@ -33,7 +33,7 @@ func (d door) openedV2(t *testing.T, slot time.Duration) protocol.KnockV2Message
 	now := time.Now()
 	for at := range int64(2) { // it may have turned since
 		number := protocol.Slot(now, slot) - at
-		m, err := k.Open(protocol.NewScratch(), identity(t), testGateway, d.target.Port(), number)
+		m, err := k.Open(protocol.NewScratch(), testIdentity(t), testGateway, d.target.Port(), number)
 		if err != nil {
 			continue
 		}
@@ -70,17 +70,17 @@ func TestKnockUDPv2Binding(t *testing.T) {
 			},
 		} {
 			t.Run(address+" "+c.name, func(t *testing.T) {
-				door := newDoor(t, address)
+				door := newKnockSocket(t, address)
 				d, slot := c.dialer, c.dialer.Slot
 				if slot == 0 {
 					slot = DefaultSlot
 				}
-				d.Identity, d.Method, d.KnockPort, d.Gateway = identity(t), protocol.MethodUDPv2, door.port, testGateway
+				d.Identity, d.Method, d.KnockPort, d.Gateway = testIdentity(t), protocol.MethodUDPv2, door.port, testGateway
 				for _, session := range []string{"", testSession16} {
 					if err := d.Knock(t.Context(), door.target, []byte(session)); err != nil {
 						t.Fatal(err)
 					}
-					got := door.openedV2(t, slot)
+					got := door.receiveV2(t, slot)
 					want := c.want
 					want.Time = got.Time
 					copy(want.SessionID[:], session)
@@ -105,32 +105,32 @@ func TestKnockUDPv2BadOptions(t *testing.T) {
 		"udp bound to its source":           {BindSource: true},
 		"tcp-syn bound to an address":       {Method: protocol.MethodTCPSYN, Source: netip.MustParseAddr("192.0.2.7")},
 	} {
-		d.Identity = identity(t)
+		d.Identity = testIdentity(t)
 		if err := d.Knock(t.Context(), netip.MustParseAddrPort("127.0.0.1:22"), nil); !errors.Is(err, ErrOption) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	d := Dialer{Identity: identity(t), Method: v2}
+	d := Dialer{Identity: testIdentity(t), Method: v2}
 	if err := d.Knock(t.Context(), netip.MustParseAddrPort("127.0.0.1:22"), make([]byte, 17)); !errors.Is(err, ErrOption) {
 		t.Errorf("a long session id: %v", err)
 	}
 }
 
-// service is an open TCP port with a door for knocks.
-func service(t *testing.T) (net.Listener, door) {
+// listenAndKnockSocket is an open TCP port with a door for knocks.
+func listenAndKnockSocket(t *testing.T) (net.Listener, knockSocket) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	d := newDoor(t, "127.0.0.1")
+	d := newKnockSocket(t, "127.0.0.1")
 	d.target = netip.MustParseAddrPort(l.Addr().String())
 	return l, d
 }
 
-// dialled connects by d and returns the port that the service sees.
-func dialled(t *testing.T, d *Dialer, l net.Listener) uint16 {
+// dialSourcePort connects by d and returns the port that the service sees.
+func dialSourcePort(t *testing.T, d *Dialer, l net.Listener) uint16 {
 	t.Helper()
 	conn, err := d.DialContext(t.Context(), "tcp", l.Addr().String())
 	if err != nil {
@@ -145,23 +145,23 @@ func dialled(t *testing.T, d *Dialer, l net.Listener) uint16 {
 }
 
 func TestDialBindPort(t *testing.T) {
-	l, door := service(t)
+	l, door := listenAndKnockSocket(t)
 	d := &Dialer{
-		Identity: identity(t), Method: protocol.MethodUDPv2, KnockPort: door.port, Gateway: testGateway,
+		Identity: testIdentity(t), Method: protocol.MethodUDPv2, KnockPort: door.port, Gateway: testGateway,
 		BindPort: true, NoAuth: true,
 	}
 	for range 3 {
-		port := dialled(t, d, l)
-		for door.openedV2(t, DefaultSlot).SourcePort != port {
+		port := dialSourcePort(t, d, l)
+		for door.receiveV2(t, DefaultSlot).SourcePort != port {
 			t.Log("a port was in use, or the connection slow") // and another one knocked for
 		}
 	}
 }
 
-// scripted is randomness whose reads of four bytes, source ports, were planned.
-type scripted struct{ ports []uint16 }
+// fixedPorts is randomness whose reads of four bytes, source ports, were planned.
+type fixedPorts struct{ ports []uint16 }
 
-func (s *scripted) Read(b []byte) (int, error) {
+func (s *fixedPorts) Read(b []byte) (int, error) {
 	if len(b) == 4 {
 		if len(s.ports) == 0 {
 			return 0, io.ErrUnexpectedEOF
@@ -172,8 +172,8 @@ func (s *scripted) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// busy is a source port in use, and its socket.
-func busy(t *testing.T) uint16 {
+// usedPort is a source port in use, and its socket.
+func usedPort(t *testing.T) uint16 {
 	t.Helper()
 	for port := firstSourcePort; port < firstSourcePort+numSourcePorts; port++ {
 		l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4zero, Port: port})
@@ -188,8 +188,8 @@ func busy(t *testing.T) uint16 {
 }
 
 func TestDialBindPortInUse(t *testing.T) {
-	l, door := service(t)
-	taken, free := busy(t), uint16(0)
+	l, door := listenAndKnockSocket(t)
+	taken, free := usedPort(t), uint16(0)
 	for port := taken + 1; free == 0; port++ {
 		probe, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4zero, Port: int(port)})
 		if err == nil {
@@ -197,14 +197,14 @@ func TestDialBindPortInUse(t *testing.T) {
 		}
 	}
 	d := &Dialer{
-		Identity: identity(t), Method: protocol.MethodUDPv2, KnockPort: door.port, Gateway: testGateway,
-		BindPort: true, NoAuth: true, Rand: &scripted{ports: []uint16{taken, taken, free}},
+		Identity: testIdentity(t), Method: protocol.MethodUDPv2, KnockPort: door.port, Gateway: testGateway,
+		BindPort: true, NoAuth: true, Rand: &fixedPorts{ports: []uint16{taken, taken, free}},
 	}
-	if port := dialled(t, d, l); port != free {
+	if port := dialSourcePort(t, d, l); port != free {
 		t.Errorf("came from port %d", port)
 	}
 	for _, want := range []uint16{taken, taken, free} {
-		if m := door.openedV2(t, DefaultSlot); m.SourcePort != want {
+		if m := door.receiveV2(t, DefaultSlot); m.SourcePort != want {
 			t.Errorf("knocked for port %d, want %d", m.SourcePort, want)
 		}
 	}
@@ -213,7 +213,7 @@ func TestDialBindPortInUse(t *testing.T) {
 	for i := range all {
 		all[i] = taken
 	}
-	d.Rand = &scripted{ports: all}
+	d.Rand = &fixedPorts{ports: all}
 	_, err := d.DialContext(t.Context(), "tcp", l.Addr().String())
 	var step *StepError
 	if !errors.As(err, &step) || step.Step != "connect" || !isBindError(err) {

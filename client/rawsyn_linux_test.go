@@ -144,7 +144,7 @@ func TestRawSYNUnmodified(t *testing.T) {
 			if l, ok := local.(*net.TCPAddr); ok && (l.IP.To4() != nil) != target.Addr().Is4() {
 				continue
 			}
-			d := &Dialer{Identity: identity(t), Sequence: Sequence{Gap: testGap}}
+			d := &Dialer{Identity: testIdentity(t), Sequence: Sequence{Gap: testGap}}
 			d.Net.LocalAddr = local
 			source := h.connectionSource(t, d, target)
 			asked := 0
@@ -164,7 +164,7 @@ func TestRawSYNUnmodified(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					p := parsed(t, packet)
+					p := parseSYN(t, packet)
 					s := protocol.NewScratch()
 					fields := []protocol.SYNFields{d.Identity.SYN(s, 22, slot), d.Identity.SYN(s, 22, slot-1)}
 					if parts > 1 {
@@ -193,7 +193,7 @@ func TestRawSYNWithoutCapability(t *testing.T) {
 		}
 	}
 	for _, method := range []string{protocol.MethodTCPSYN, protocol.MethodTCPSYNSeq} {
-		d := &Dialer{Identity: identity(t), Method: method}
+		d := &Dialer{Identity: testIdentity(t), Method: method}
 		err := d.Knock(t.Context(), netip.MustParseAddrPort("127.0.0.1:9"), nil)
 		var raw *RawSocketError
 		if !errors.As(err, &raw) || !errors.Is(err, fs.ErrPermission) {
@@ -220,7 +220,7 @@ func TestKnockUDPSequencePortUnreachable(t *testing.T) {
 			refused <- nil
 		}()
 		d := &Dialer{
-			Identity: identity(t), Method: protocol.MethodUDPPassiveSeq,
+			Identity: testIdentity(t), Method: protocol.MethodUDPPassiveSeq,
 			// Long enough for the refusals to arrive.
 			Sequence: Sequence{Gap: 20 * time.Millisecond},
 		}

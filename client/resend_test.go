@@ -13,12 +13,12 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// patience is how long a gateway waits for the knock of an authentication: until
+// knockWait is how long a gateway waits for the knock of an authentication: until
 // shortly before its deadline.
-const patience = auth.DefaultDeadline - 200*time.Millisecond
+const knockWait = auth.DefaultDeadline - 200*time.Millisecond
 
-// leave is a grant that some other dial has left at the gate.
-func (n *fakeNet) leave() {
+// addGrant is a grant that some other dial has left at the gate.
+func (n *fakeNet) addGrant() {
 	n.grants = append(n.grants, &fakeGrant{session: "of another dial", dies: time.Now().Add(fakeTTL)})
 }
 
@@ -37,9 +37,9 @@ func TestResendKnocksDuringAuthentication(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): gate})
-				n.patience, n.deaf = patience, c.lost
-				n.leave()
+				n := newFakeNet(t, map[netip.Addr]hostKind{second4.Addr(): gatedHost})
+				n.knockWait, n.dropKnocks = knockWait, c.lost
+				n.addGrant()
 				d := n.dialer(t)
 				d.Method = c.method
 				began := time.Now()
@@ -48,7 +48,7 @@ func TestResendKnocksDuringAuthentication(t *testing.T) {
 					t.Fatal(err)
 				}
 				_ = conn.Close()
-				if took := time.Since(began) - n.trip*3/2; (took - c.took).Abs() > n.trip {
+				if took := time.Since(began) - n.rtt*3/2; (took - c.took).Abs() > n.rtt {
 					t.Errorf("took %v, want %v", took, c.took)
 				}
 				nonces := map[string]bool{}
@@ -81,10 +81,10 @@ func TestResendKnocksNotNeeded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				n := newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): gate})
+				n := newFakeNet(t, map[netip.Addr]hostKind{second4.Addr(): gatedHost})
 				d := n.dialer(t)
 				change(d)
-				conn := &from{local: &net.TCPAddr{Port: 1}}
+				conn := &connFrom{local: &net.TCPAddr{Port: 1}}
 				stop := d.resendKnocks(t.Context(), conn, second4, []byte(testSession16))
 				time.Sleep(handshakeTimeout)
 				stop()
@@ -96,27 +96,27 @@ func TestResendKnocksNotNeeded(t *testing.T) {
 	}
 }
 
-// from is a connection that comes from local.
-type from struct {
+// connFrom is a connection that comes from local.
+type connFrom struct {
 	net.Conn
 	local *net.TCPAddr
 }
 
-func (c *from) LocalAddr() net.Addr { return c.local }
+func (c *connFrom) LocalAddr() net.Addr { return c.local }
 
 func TestResendKnocksBoundToConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		conn := &from{local: &net.TCPAddr{IP: net.IPv4(10, 77, 0, 9), Port: 51234}}
+		conn := &connFrom{local: &net.TCPAddr{IP: net.IPv4(10, 77, 0, 9), Port: 51234}}
 		knocks := 0
 		d := &Dialer{
-			Identity: identity(t), Auth: auth.Client{Proof: true},
+			Identity: testIdentity(t), Auth: auth.Client{Proof: true},
 			Method: protocol.MethodUDPv2, Gateway: testGateway, BindPort: true, BindSource: true,
 		}
 		d.Dial = func(_ context.Context, by *net.Dialer, network, address string) (net.Conn, error) {
 			if local, ok := by.LocalAddr.(*net.UDPAddr); !ok || !local.IP.Equal(conn.local.IP) || local.Port != 0 {
 				t.Errorf("a socket at %v", by.LocalAddr)
 			}
-			return &sender{local: by.LocalAddr, sent: func(b []byte) {
+			return &connRecorder{local: by.LocalAddr, sent: func(b []byte) {
 				knocks++
 				k, err := protocol.ParseKnockV2(b)
 				if err != nil {
@@ -139,18 +139,18 @@ func TestResendKnocksBoundToConnection(t *testing.T) {
 	})
 }
 
-// sender is a socket that tells what is sent.
-type sender struct {
+// connRecorder is a socket that tells what is sent.
+type connRecorder struct {
 	net.Conn
 	local net.Addr
 	sent  func([]byte)
 }
 
-func (w *sender) LocalAddr() net.Addr { return w.local }
+func (w *connRecorder) LocalAddr() net.Addr { return w.local }
 
-func (w *sender) Close() error { return nil }
+func (w *connRecorder) Close() error { return nil }
 
-func (w *sender) Write(b []byte) (int, error) {
+func (w *connRecorder) Write(b []byte) (int, error) {
 	w.sent(b)
 	return len(b), nil
 }
@@ -164,15 +164,15 @@ func TestDialConcurrentWithLoss(t *testing.T) {
 		limit = 10 * time.Second
 		most  = times / 100 // may fail
 	)
-	for name, wait := range map[string]time.Duration{"a gate that waits": patience, "a gate that does not": 0} {
+	for name, wait := range map[string]time.Duration{"a gate that waits": knockWait, "a gate that does not": 0} {
 		synctest.Test(t, func(t *testing.T) {
 			var n *fakeNet
 			var failed, again int
 			var took []time.Duration
 			for i := range times {
 				if i%turns == 0 {
-					n = newFakeNet(t, map[netip.Addr]dweller{second4.Addr(): gate})
-					n.loss, n.random, n.patience = 0.2, random(i), wait
+					n = newFakeNet(t, map[netip.Addr]hostKind{second4.Addr(): gatedHost})
+					n.loss, n.random, n.knockWait = 0.2, newRand(i), wait
 				}
 				began := time.Now()
 				d := n.dialer(t)

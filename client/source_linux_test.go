@@ -20,8 +20,8 @@ import (
 // enough for its SYN to be sent.
 const attemptTime = 100 * time.Millisecond
 
-// prefer makes addr what the system chooses for connections of its family.
-func (h host) prefer(t *testing.T, addr netip.Addr) {
+// preferAddr makes addr what the system chooses for connections of its family.
+func (h host) preferAddr(t *testing.T, addr netip.Addr) {
 	t.Helper()
 	link, err := netlink.LinkByName("test0")
 	if err != nil {
@@ -34,8 +34,8 @@ func (h host) prefer(t *testing.T, addr netip.Addr) {
 	}
 }
 
-// remove takes an address from the host.
-func (h host) remove(t *testing.T, addr netip.Addr) {
+// removeAddr takes an address from the host.
+func (h host) removeAddr(t *testing.T, addr netip.Addr) {
 	t.Helper()
 	link, err := netlink.LinkByName("test0")
 	if err != nil {
@@ -48,8 +48,8 @@ func (h host) remove(t *testing.T, addr netip.Addr) {
 	}
 }
 
-// tried makes one attempt by d and calls between after its knock.
-func tried(t *testing.T, d *Dialer, target netip.AddrPort, between func()) error {
+// attemptWithChange makes one attempt by d and calls between after its knock.
+func attemptWithChange(t *testing.T, d *Dialer, target netip.AddrPort, between func()) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), attemptTime)
 	defer cancel()
@@ -114,7 +114,7 @@ func TestAttemptUsesOneSource(t *testing.T) {
 				"no source": nil, "a port": {Port: 50123}, "an address": {IP: c.afterwards.AsSlice()},
 			} {
 				d := &Dialer{
-					Identity: identity(t), Method: method, Sequence: Sequence{Gap: testGap},
+					Identity: testIdentity(t), Method: method, Sequence: Sequence{Gap: testGap},
 					// The beginning of a slot: at the end, a sequence would wait.
 					Now: func() time.Time { return time.Unix(int64(DefaultSlot/time.Second)*1e6, 0) },
 				}
@@ -125,8 +125,8 @@ func TestAttemptUsesOneSource(t *testing.T) {
 				if local != nil && local.IP != nil {
 					want = c.afterwards
 				}
-				h.prefer(t, c.before)
-				err := tried(t, d, c.target, func() { h.prefer(t, c.afterwards) })
+				h.preferAddr(t, c.before)
+				err := attemptWithChange(t, d, c.target, func() { h.preferAddr(t, c.afterwards) })
 				if !isTransient(err) || isSourceGone(err) {
 					t.Errorf("%s from %s: %v", method, name, err)
 				}
@@ -147,12 +147,12 @@ func TestAttemptSourceRemoved(t *testing.T) {
 		for name, local := range map[string]net.Addr{"chosen": nil, "given": &net.TCPAddr{IP: c.gone.AsSlice()}} {
 			t.Run(name, func(t *testing.T) {
 				h := newHost(t)
-				h.prefer(t, c.gone)
-				d := &Dialer{Identity: identity(t), Method: protocol.MethodTCPSYN}
+				h.preferAddr(t, c.gone)
+				d := &Dialer{Identity: testIdentity(t), Method: protocol.MethodTCPSYN}
 				d.Net.LocalAddr = local
-				err := tried(t, d, c.target, func() {
-					h.prefer(t, map[bool]netip.Addr{true: source4, false: source6}[c.gone.Is4()])
-					h.remove(t, c.gone)
+				err := attemptWithChange(t, d, c.target, func() {
+					h.preferAddr(t, map[bool]netip.Addr{true: source4, false: source6}[c.gone.Is4()])
+					h.removeAddr(t, c.gone)
 				})
 				if isSourceGone(err) != (local == nil) || isTransient(err) != (local == nil) {
 					t.Errorf("from an address that was %s: %v", name, err)
@@ -161,7 +161,7 @@ func TestAttemptSourceRemoved(t *testing.T) {
 					return
 				}
 				h.sources(t, c.target, d.Method, 0) // the knock, which was sent
-				if err := tried(t, d, c.target, func() {}); isSourceGone(err) {
+				if err := attemptWithChange(t, d, c.target, func() {}); isSourceGone(err) {
 					t.Errorf("the next attempt has the same address: %v", err)
 				}
 				if sources := h.sources(t, c.target, d.Method, 1); slices.Contains(sources, c.gone) {

@@ -13,8 +13,8 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// identity is the one that libknock's client was recorded with.
-func identity(t testing.TB) *protocol.Client {
+// testIdentity is the one that libknock's client was recorded with.
+func testIdentity(t testing.TB) *protocol.Client {
 	t.Helper()
 	c, err := protocol.NewClient("client-001", []byte("0123456789abcdef0123456789abcdef"))
 	if err != nil {
@@ -49,9 +49,9 @@ func TestSYNPacketMatchesLibknock(t *testing.T) {
 		slot := protocol.Slot(time.UnixMilli(recorded.unixMS), DefaultSlot)
 		p := synPacket{src: netip.MustParseAddrPort(recorded.src), dst: netip.MustParseAddrPort(dialled), id: recorded.id}
 		if i == 0 {
-			p.fields = identity(t).SYN(protocol.NewScratch(), p.dst.Port(), slot)
+			p.fields = testIdentity(t).SYN(protocol.NewScratch(), p.dst.Port(), slot)
 		} else {
-			p.fields = identity(t).SYNPart(protocol.NewScratch(), p.dst.Port(), slot, i-1)
+			p.fields = testIdentity(t).SYNPart(protocol.NewScratch(), p.dst.Port(), slot, i-1)
 		}
 		if got := p.append(nil); !bytes.Equal(got, want) {
 			t.Errorf("SYN %d:\n got %x\nwant %x", i, got, want)
@@ -77,15 +77,15 @@ func TestSYNPacketMatchesGopacket(t *testing.T) {
 			}
 			prefix := []byte("not ours")
 			got := p.append(prefix)
-			if want := append(prefix, reference(t, &p)...); !bytes.Equal(got, want) {
+			if want := append(prefix, gopacketSYN(t, &p)...); !bytes.Equal(got, want) {
 				t.Errorf("%s to %s:\n got %x\nwant %x", addrs[0], addrs[1], got, want)
 			}
 		}
 	}
 }
 
-// reference is p as gopacket writes it, with lengths and checksums that it works out.
-func reference(t *testing.T, p *synPacket) []byte {
+// gopacketSYN is p as gopacket writes it, with lengths and checksums that it works out.
+func gopacketSYN(t *testing.T, p *synPacket) []byte {
 	t.Helper()
 	tcp := &layers.TCP{
 		SrcPort: layers.TCPPort(p.src.Port()), DstPort: layers.TCPPort(p.dst.Port()),
@@ -116,9 +116,9 @@ func reference(t *testing.T, p *synPacket) []byte {
 	return b.Bytes()
 }
 
-// parsed is the synPacket that a packet is, or the test fails: nothing in it may be
+// parseSYN is the synPacket that a packet is, or the test fails: nothing in it may be
 // other than it should be.
-func parsed(t *testing.T, packet []byte) synPacket {
+func parseSYN(t *testing.T, packet []byte) synPacket {
 	t.Helper()
 	first := layers.LayerTypeIPv4
 	if len(packet) > 0 && packet[0]>>4 == 6 {
@@ -149,7 +149,7 @@ func parsed(t *testing.T, packet []byte) synPacket {
 			p.fields.TSVal = uint32(v[0])<<24 | uint32(v[1])<<16 | uint32(v[2])<<8 | uint32(v[3])
 		}
 	}
-	if want := reference(t, &p); !bytes.Equal(packet, want) {
+	if want := gopacketSYN(t, &p); !bytes.Equal(packet, want) {
 		t.Fatalf("\n got %x\nwant %x", packet, want)
 	}
 	return p

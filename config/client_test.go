@@ -17,7 +17,7 @@ func TestParseTimestamp(t *testing.T) {
 		"9998-12-31":                "9999-01-01T00:00:00Z",
 	} {
 		for _, spelling := range []string{text, `"` + text + `"`} {
-			c := mustParse(t, rotating("[{secret: 0123456789abcdef, until: "+spelling+"}]"))
+			c := mustParse(t, withSecrets("[{secret: 0123456789abcdef, until: "+spelling+"}]"))
 			until := c.Clients[0].Secrets[0].Until
 			if got := until.Format(time.RFC3339Nano); got != want || until.Location() != time.UTC {
 				t.Errorf("%s: until %s", spelling, got)
@@ -27,7 +27,7 @@ func TestParseTimestamp(t *testing.T) {
 }
 
 func TestParseClientSecrets(t *testing.T) {
-	c := mustParse(t, rotating("[{secret: 0123456789abcdef, until: 2030-12-31}, {secret: 0123456789abcdeg}, {secret: 0123456789abcdeh}]"), beforeItsDates)
+	c := mustParse(t, withSecrets("[{secret: 0123456789abcdef, until: 2030-12-31}, {secret: 0123456789abcdeg}, {secret: 0123456789abcdeh}]"), beforeItsDates)
 	var got []string
 	for _, s := range c.Clients[0].Secrets {
 		got = append(got, string([]byte(s.Secret)))
@@ -54,21 +54,21 @@ func TestWarningsClientLockedOut(t *testing.T) {
 		name, text string
 		want       []string
 	}{
-		{"one secret has ended", rotating("[{secret: 0123456789abcdef, until: 2030-06-14}, {secret: 0123456789abcdeg}]"),
+		{"one secret has ended", withSecrets("[{secret: 0123456789abcdef, until: 2030-06-14}, {secret: 0123456789abcdeg}]"),
 			[]string{"test.yaml:3: clients[0].secrets[0].until: the secret ended at 2030-06-15T00:00:00Z"}},
-		{"all secrets have ended", rotating("[{secret: 0123456789abcdef, until: 2030-06-14}, {secret: 0123456789abcdeg, until: 2030-06-15T12:00:00Z}]"),
+		{"all secrets have ended", withSecrets("[{secret: 0123456789abcdef, until: 2030-06-14}, {secret: 0123456789abcdeg, until: 2030-06-15T12:00:00Z}]"),
 			[]string{"test.yaml:3: clients[0].secrets[0].until: the secret ended", "test.yaml:3: clients[0].secrets[1].until: the secret ended",
 				`test.yaml:3: clients[0].secrets: all of them have ended, so client "alice" is locked out`}},
-		{"a secret ends this evening", rotating("[{secret: 0123456789abcdef, until: 2030-06-15}]"), nil},
-		{"the client has expired", client("expires: 2030-06-14"),
+		{"a secret ends this evening", withSecrets("[{secret: 0123456789abcdef, until: 2030-06-15}]"), nil},
+		{"the client has expired", withClientKeys("expires: 2030-06-14"),
 			[]string{`test.yaml:3: clients[0].expires: client "alice" expired at 2030-06-15T00:00:00Z and is locked out; remove it`}},
-		{"the client expires this evening", client("expires: 2030-06-15"), nil},
-		{"hours that say nothing", client("hours: {}"), []string{"test.yaml:3: clients[0].hours: has no effect"}},
-		{"hours of always", client("hours: {days: [mon, tue, wed, thu, fri, sat, sun], from: 00:00, to: 24:00, zone: Europe/Berlin}"),
+		{"the client expires this evening", withClientKeys("expires: 2030-06-15"), nil},
+		{"hours that say nothing", withClientKeys("hours: {}"), []string{"test.yaml:3: clients[0].hours: has no effect"}},
+		{"hours of always", withClientKeys("hours: {days: [mon, tue, wed, thu, fri, sat, sun], from: 00:00, to: 24:00, zone: Europe/Berlin}"),
 			[]string{"test.yaml:3: clients[0].hours: has no effect"}},
-		{"a secret of two clients", with(aliceLine, aliceLine+"\n"+`  - {id: bob, secret: "hex:30313233343536373839616263646566"}`),
+		{"a secret of two clients", replaceInMinimal(aliceLine, aliceLine+"\n"+`  - {id: bob, secret: "hex:30313233343536373839616263646566"}`),
 			[]string{`test.yaml:4: clients[1].secret: is the secret of client "alice" too (line 3)`}},
-		{"a secret in the lists of two clients", with(aliceLine, aliceLine+"\n  - {id: bob, secrets: [{secret: 0123456789abcdeg}, {secret: 0123456789abcdef}]}"),
+		{"a secret in the lists of two clients", replaceInMinimal(aliceLine, aliceLine+"\n  - {id: bob, secrets: [{secret: 0123456789abcdeg}, {secret: 0123456789abcdef}]}"),
 			[]string{`test.yaml:4: clients[1].secrets[1].secret: is the secret of client "alice" too (line 3)`}},
 	} {
 		t.Run(c.name, func(t *testing.T) { wantWarnings(t, warnings(t, c.text), c.want) })

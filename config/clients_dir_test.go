@@ -11,8 +11,8 @@ import (
 // bobFile is a client's own file.
 const bobFile = "id: bob\nsecret: 0123456789abcdeg\n"
 
-// inDir writes minimal with a clients_dir, and files there, and returns the configuration's path.
-func inDir(t *testing.T, files map[string]string) string {
+// writeConfigDir writes minimal with a clients_dir, and files there, and returns the configuration's path.
+func writeConfigDir(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "knockgw.yaml")
@@ -34,7 +34,7 @@ func writeFiles(t *testing.T, dir string, files map[string]string) {
 }
 
 func TestClientsDirFiles(t *testing.T) {
-	path := inDir(t, map[string]string{
+	path := writeConfigDir(t, map[string]string{
 		"bob.yaml":   bobFile + "services: [ssh]\nmax_flows: 7\n",
 		"carol.yaml": "{id: carol, secret_file: carol.key}",
 		"carol.key":  "0123456789abcdeh\n", ".dave.yaml": "torn", "bob.yaml.tmp": "torn", "README": "torn",
@@ -63,7 +63,7 @@ func TestClientsDirFiles(t *testing.T) {
 }
 
 func TestPosition(t *testing.T) {
-	path := inDir(t, map[string]string{"bob.yaml": "# a comment\n" + bobFile})
+	path := writeConfigDir(t, map[string]string{"bob.yaml": "# a comment\n" + bobFile})
 	c, err := Load(path)
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +101,7 @@ func TestClientsDirErrors(t *testing.T) {
 			[]string{"clients.d/bob.yaml:3: ", "clients.d/carol.yaml:1: secret_file is missing"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := Load(inDir(t, c.files))
+			_, err := Load(writeConfigDir(t, c.files))
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -118,7 +118,7 @@ func TestClientsDirInsecureFile(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no such modes")
 	}
-	path := inDir(t, map[string]string{"bob.yaml": bobFile})
+	path := writeConfigDir(t, map[string]string{"bob.yaml": bobFile})
 	if err := os.Chmod(filepath.Join(filepath.Dir(path), "clients.d", "bob.yaml"), 0o640); err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestClientsDirInsecureFile(t *testing.T) {
 }
 
 func TestClientsDirSharedSecret(t *testing.T) {
-	c, err := Load(inDir(t, map[string]string{"bob.yaml": "id: bob\nsecret: 0123456789abcdef\n"}))
+	c, err := Load(writeConfigDir(t, map[string]string{"bob.yaml": "id: bob\nsecret: 0123456789abcdef\n"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestClientsDirSharedSecret(t *testing.T) {
 }
 
 func TestClientsDirMissing(t *testing.T) {
-	path := inDir(t, nil)
+	path := writeConfigDir(t, nil)
 	if err := os.Remove(filepath.Join(filepath.Dir(path), "clients.d")); err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestParseServiceAddress(t *testing.T) {
 }
 
 func TestLoadLenient(t *testing.T) {
-	path := inDir(t, map[string]string{
+	path := writeConfigDir(t, map[string]string{
 		"bob.yaml": bobFile, "bob2.yaml": "id: bob\nsecret: 0123456789abcdei\n", "carol.yaml": "id: carol\nsecrte: x\n",
 		"dave.yaml": "id: dave\nsecret: 0123456789abcdej\nservices: [none]\n", "erin.yaml": "id: erin\nsecret: 0123456789abcdek\n",
 	})

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// whole is a configuration in which every key is given, on a line of its own.
-const whole = `version: 1
+// fullConfig is a configuration in which every key is given, on a line of its own.
+const fullConfig = `version: 1
 tun:
   name: knock0
   mtu: 1500
@@ -115,11 +115,11 @@ func TestDiffKeys(t *testing.T) {
 		{"dial_timeout: 5s", "dial_timeout: 6s", "service ssh: dial_timeout changed"},
 		{"name: web", "name: api", "service api added; service web removed"},
 	} {
-		text := strings.Replace(whole, c.from, c.to, 1)
-		if c.from != "" && text == whole {
+		text := strings.Replace(fullConfig, c.from, c.to, 1)
+		if c.from != "" && text == fullConfig {
 			t.Errorf("%q is not in the file", c.from)
 		}
-		old, changed := mustParse(t, whole), mustParse(t, text)
+		old, changed := mustParse(t, fullConfig), mustParse(t, text)
 		d := Diff(old, changed)
 		if got := summary(d); got != c.want {
 			t.Errorf("%q -> %q: %q, want %q", c.from, c.to, got, c.want)
@@ -134,7 +134,7 @@ func TestDiffKeys(t *testing.T) {
 }
 
 func TestDiffIgnoresOrder(t *testing.T) {
-	a, b := mustParse(t, whole), mustParse(t, whole)
+	a, b := mustParse(t, fullConfig), mustParse(t, fullConfig)
 	slices.Reverse(b.Services)
 	slices.Reverse(b.Clients)
 	if d := Diff(a, b); !d.Empty() {
@@ -143,8 +143,8 @@ func TestDiffIgnoresOrder(t *testing.T) {
 }
 
 func TestDiffHidesSecrets(t *testing.T) {
-	a := mustParse(t, whole)
-	b := mustParse(t, strings.Replace(whole, "secret: 0123456789abcdef", "secret: fedcba9876543210", 1))
+	a := mustParse(t, fullConfig)
+	b := mustParse(t, strings.Replace(fullConfig, "secret: 0123456789abcdef", "secret: fedcba9876543210", 1))
 	d := Diff(a, b)
 	j, err := json.Marshal(d)
 	if err != nil {
@@ -170,7 +170,7 @@ func TestDiffEscapesLineEnds(t *testing.T) {
 }
 
 func TestDiffJSONEmptyLists(t *testing.T) {
-	text, err := json.Marshal(Diff(mustParse(t, whole), mustParse(t, whole)))
+	text, err := json.Marshal(Diff(mustParse(t, fullConfig), mustParse(t, fullConfig)))
 	want := `{"services":{"added":[],"removed":[],"changed":[]},"clients":{"added":[],"removed":[],"changed":[]},"keys":[],"pending_restart":[]}`
 	if err != nil || string(text) != want {
 		t.Errorf("%s, %v", text, err)

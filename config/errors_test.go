@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// mistake is a file and what must be said of it: line, key, and words of the remedy.
-type mistake struct {
+// errorCase is a file and what must be said of it: line, key, and words of the remedy.
+type errorCase struct {
 	name   string
 	text   string
 	line   int
@@ -29,31 +29,33 @@ const (
 	serviceLine = `  - {name: ssh, listen: "10.77.0.1:22", upstream: "10.0.2.2:2222"}`
 )
 
-// with is minimal with one line replaced.
-func with(old, now string) string { return strings.Replace(minimal, old, now, 1) }
+// replaceInMinimal is minimal with one line replaced.
+func replaceInMinimal(old, now string) string { return strings.Replace(minimal, old, now, 1) }
 
-// listens is minimal with another listen, as YAML.
-func listens(text string) string { return with(`"10.77.0.1:22"`, text) }
+// withListen is minimal with another listen, as YAML.
+func withListen(text string) string { return replaceInMinimal(`"10.77.0.1:22"`, text) }
 
-// client is minimal with keys added to its client.
-func client(keys string) string { return with("id: alice", "id: alice, "+keys) }
+// withClientKeys is minimal with keys added to its client.
+func withClientKeys(keys string) string { return replaceInMinimal("id: alice", "id: alice, "+keys) }
 
-// rotating is minimal whose client has these secrets instead of its one.
-func rotating(list string) string { return with("secret: 0123456789abcdef", "secrets: "+list) }
-
-// upstream is minimal with another upstream, as YAML.
-func upstream(text string) string { return with(`"10.0.2.2:2222"`, text) }
-
-// local is minimal with ports of the host itself that are hidden.
-func local(list string) string {
-	return with(tunLine, "tun: {routes: [10.77.0.0/24], local: ["+list+"]}")
+// withSecrets is minimal whose client has these secrets instead of its one.
+func withSecrets(list string) string {
+	return replaceInMinimal("secret: 0123456789abcdef", "secrets: "+list)
 }
 
-// secret is minimal with another secret, as YAML.
-func secret(text string) string { return with("0123456789abcdef", text) }
+// withUpstream is minimal with another upstream, as YAML.
+func withUpstream(text string) string { return replaceInMinimal(`"10.0.2.2:2222"`, text) }
 
-func mistakes() []mistake {
-	return []mistake{
+// withLocal is minimal with ports of the host itself that are hidden.
+func withLocal(list string) string {
+	return replaceInMinimal(tunLine, "tun: {routes: [10.77.0.0/24], local: ["+list+"]}")
+}
+
+// withSecret is minimal with another secret, as YAML.
+func withSecret(text string) string { return replaceInMinimal("0123456789abcdef", text) }
+
+func errorCases() []errorCase {
+	return []errorCase{
 		{"empty file", "", 1, "", "the file is empty"},
 		{"only a comment", "# nothing\n", 1, "", "the file is empty"},
 		{"only null", "~\n", 1, "", "must be a mapping"},
@@ -70,31 +72,31 @@ func mistakes() []mistake {
 			4, "", `write "[fd77::1]:22" in quotes`},
 		{"original without quotes", "services:\n  - name: ssh\n    upstream: original:\n    mode: knock\n",
 			3, "", `write "original:" in quotes`},
-		{"unknown anchor", secret("*hunter2hunter2hunter2"), 3, "", "put text that begins with it in quotes"},
+		{"unknown anchor", withSecret("*hunter2hunter2hunter2"), 3, "", "put text that begins with it in quotes"},
 
 		{"version", "version: 2\n" + minimal, 1, "version", "write 1"},
 		{"unknown key at the top", minimal + "service: []\n", 6, "", "did you mean services?"},
 		{"unknown key, none near", minimal + "firewall: yes\n", 6, "", "known here are version, tun, knock"},
-		{"unknown key in a section", with(tunLine, "tun:\n  mut: 1500\n  routes: [10.77.0.0/24]"), 2, "tun", "did you mean mtu?"},
+		{"unknown key in a section", replaceInMinimal(tunLine, "tun:\n  mut: 1500\n  routes: [10.77.0.0/24]"), 2, "tun", "did you mean mtu?"},
 		{"unknown key in a service", withService("visable: true"), 5, "services[0]", "did you mean visible?"},
 		{"unknown key with dashes", withService("dial-timeout: 5s"), 5, "services[0]", "did you mean dial_timeout?"},
 		{"unknown key in a grant", withService("grant: {tll: 1s}"), 5, "services[0].grant", "did you mean ttl?"},
-		{"unknown key in a client", with("id: alice", "id: alice, service: ssh"), 3, "clients[0]", "did you mean services?"},
+		{"unknown key in a client", replaceInMinimal("id: alice", "id: alice, service: ssh"), 3, "clients[0]", "did you mean services?"},
 		{"key of a mapping", minimal + "{a: 1}: 2\n", 6, "", "only plain keys"},
-		{"merge key", with(aliceLine, "  - &a {id: alice, secret: 0123456789abcdef}\n  - {<<: *a, id: bob}"), 4, "clients[1]", "only plain keys"},
+		{"merge key", replaceInMinimal(aliceLine, "  - &a {id: alice, secret: 0123456789abcdef}\n  - {<<: *a, id: bob}"), 4, "clients[1]", "only plain keys"},
 		{"duplicate key", minimal + "tun: {}\n", 6, "tun", "already given in line 1; remove one"},
 		{"duplicate key in a service", withService("name: b"), 5, "services[0].name", "already given in line 5"},
 		{"key without a value", minimal + "state:\n", 6, "state", "give it one, or remove the key"},
 
 		{"text for a mapping", minimal + "state: /var/lib\n", 6, "state", "must be a mapping of keys to values, not text"},
-		{"mapping for a list", with("[10.77.0.0/24]", "{a: b}"), 1, "tun.routes", "must be a list, not a mapping"},
-		{"text for a list", with("[10.77.0.0/24]", "10.77.0.0/24"), 1, "tun.routes", "put it in brackets"},
-		{"number for text", with("name: ssh", "name: 22"), 5, "services[0].name", "put it in quotes"},
-		{"list for text", with("name: ssh", "name: [ssh]"), 5, "services[0].name", "must be text, not a list"},
-		{"empty text", with("name: ssh", `name: ""`), 5, "services[0].name", "is empty"},
-		{"text for a number", with("{routes", "{mtu: big, routes"), 1, "tun.mtu", "must be a whole number, not text"},
-		{"fraction", with("{routes", "{mtu: 1500.5, routes"), 1, "tun.mtu", "must be a whole number"},
-		{"enormous number", with("{routes", "{mtu: 99999999999999999999, routes"), 1, "tun.mtu", "must be a whole number"},
+		{"mapping for a list", replaceInMinimal("[10.77.0.0/24]", "{a: b}"), 1, "tun.routes", "must be a list, not a mapping"},
+		{"text for a list", replaceInMinimal("[10.77.0.0/24]", "10.77.0.0/24"), 1, "tun.routes", "put it in brackets"},
+		{"number for text", replaceInMinimal("name: ssh", "name: 22"), 5, "services[0].name", "put it in quotes"},
+		{"list for text", replaceInMinimal("name: ssh", "name: [ssh]"), 5, "services[0].name", "must be text, not a list"},
+		{"empty text", replaceInMinimal("name: ssh", `name: ""`), 5, "services[0].name", "is empty"},
+		{"text for a number", replaceInMinimal("{routes", "{mtu: big, routes"), 1, "tun.mtu", "must be a whole number, not text"},
+		{"fraction", replaceInMinimal("{routes", "{mtu: 1500.5, routes"), 1, "tun.mtu", "must be a whole number"},
+		{"enormous number", replaceInMinimal("{routes", "{mtu: 99999999999999999999, routes"), 1, "tun.mtu", "must be a whole number"},
 		{"yes for true", withService("visible: yes"), 5, "services[0].visible", "must be true or false, not text"},
 		{"number for true", withService("visible: 1"), 5, "services[0].visible", "must be true or false"},
 		{"list for a time", withService("idle: [5m]"), 5, "services[0].idle", "must be a time such as 24h0m0s"},
@@ -102,22 +104,22 @@ func mistakes() []mistake {
 		{"no time", withService("idle: soon"), 5, "services[0].idle", `"soon" is not a time; write it as 24h0m0s`},
 		{"negative time", withService("idle: -5m"), 5, "services[0].idle", "write a time from"},
 
-		{"long device name", with("{routes", "{name: abcdefghijklmnop, routes"), 1, "tun.name", "at most 15"},
-		{"device name with a slash", with("{routes", "{name: a/b, routes"), 1, "tun.name", "use letters and digits"},
-		{"device name to be filled in", with("{routes", "{name: knock%d, routes"), 1, "tun.name", "use letters and digits"},
-		{"mtu too small", with("{routes", "{mtu: 575, routes"), 1, "tun.mtu", "from 576 to 65535"},
-		{"mtu too large", with("{routes", "{mtu: 65536, routes"), 1, "tun.mtu", "from 576 to 65535"},
-		{"mtu too small for IPv6", with(tunLine, `tun: {mtu: 1279, routes: [10.77.0.0/24, "fd77::/64"]}`), 1, "tun.mtu", "write 1280 or more"},
-		{"unknown filter", with("{routes", "{filter: on, routes"), 1, "tun.filter", "write auto, off or require"},
-		{"filter that is no text", with("{routes", "{filter: true, routes"), 1, "tun.filter", "must be text"},
-		{"no routes", with("[10.77.0.0/24]", "[]"), 1, "tun.routes", "name the prefixes"},
-		{"route that is none", with("[10.77.0.0/24]", "[10.77/24]"), 1, "tun.routes[0]", "write one as 10.77.0.0/24"},
-		{"route without length", with("[10.77.0.0/24]", "[10.77.0.1]"), 1, "tun.routes[0]", "write 10.77.0.1/32"},
-		{"route with host bits", with("[10.77.0.0/24]", "[10.77.0.1/24]"), 1, "tun.routes[0]", "write 10.77.0.0/24 for the network or 10.77.0.1/32"},
-		{"mapped route with host bits", with("[10.77.0.0/24]", `["::ffff:10.77.0.1/120"]`), 1, "tun.routes[0]", "write 10.77.0.0/24"},
-		{"route to everything", with("[10.77.0.0/24]", "[10.77.0.0/24, 0.0.0.0/0]"), 1, "tun.routes[1]", "name the protected ones"},
-		{"route to loopback", with("[10.77.0.0/24]", "[10.77.0.0/24, 127.0.0.0/8]"), 1, "tun.routes[1]", "use an address of a network of its own"},
-		{"route twice", with("[10.77.0.0/24]", "\n  [10.77.0.0/24,\n  10.77.0.0/24]"), 3, "tun.routes[1]", "already given in line 2"},
+		{"long device name", replaceInMinimal("{routes", "{name: abcdefghijklmnop, routes"), 1, "tun.name", "at most 15"},
+		{"device name with a slash", replaceInMinimal("{routes", "{name: a/b, routes"), 1, "tun.name", "use letters and digits"},
+		{"device name to be filled in", replaceInMinimal("{routes", "{name: knock%d, routes"), 1, "tun.name", "use letters and digits"},
+		{"mtu too small", replaceInMinimal("{routes", "{mtu: 575, routes"), 1, "tun.mtu", "from 576 to 65535"},
+		{"mtu too large", replaceInMinimal("{routes", "{mtu: 65536, routes"), 1, "tun.mtu", "from 576 to 65535"},
+		{"mtu too small for IPv6", replaceInMinimal(tunLine, `tun: {mtu: 1279, routes: [10.77.0.0/24, "fd77::/64"]}`), 1, "tun.mtu", "write 1280 or more"},
+		{"unknown filter", replaceInMinimal("{routes", "{filter: on, routes"), 1, "tun.filter", "write auto, off or require"},
+		{"filter that is no text", replaceInMinimal("{routes", "{filter: true, routes"), 1, "tun.filter", "must be text"},
+		{"no routes", replaceInMinimal("[10.77.0.0/24]", "[]"), 1, "tun.routes", "name the prefixes"},
+		{"route that is none", replaceInMinimal("[10.77.0.0/24]", "[10.77/24]"), 1, "tun.routes[0]", "write one as 10.77.0.0/24"},
+		{"route without length", replaceInMinimal("[10.77.0.0/24]", "[10.77.0.1]"), 1, "tun.routes[0]", "write 10.77.0.1/32"},
+		{"route with host bits", replaceInMinimal("[10.77.0.0/24]", "[10.77.0.1/24]"), 1, "tun.routes[0]", "write 10.77.0.0/24 for the network or 10.77.0.1/32"},
+		{"mapped route with host bits", replaceInMinimal("[10.77.0.0/24]", `["::ffff:10.77.0.1/120"]`), 1, "tun.routes[0]", "write 10.77.0.0/24"},
+		{"route to everything", replaceInMinimal("[10.77.0.0/24]", "[10.77.0.0/24, 0.0.0.0/0]"), 1, "tun.routes[1]", "name the protected ones"},
+		{"route to loopback", replaceInMinimal("[10.77.0.0/24]", "[10.77.0.0/24, 127.0.0.0/8]"), 1, "tun.routes[1]", "use an address of a network of its own"},
+		{"route twice", replaceInMinimal("[10.77.0.0/24]", "\n  [10.77.0.0/24,\n  10.77.0.0/24]"), 3, "tun.routes[1]", "already given in line 2"},
 
 		{"udp_port 0", minimal + "knock: {udp_port: 0}\n", 6, "knock.udp_port", "from 1 to 65535"},
 		{"window too short", minimal + "knock: {window: 999ms}\n", 6, "knock.window", "from 1s to 5m0s"},
@@ -136,116 +138,116 @@ func mistakes() []mistake {
 		{"slot of udp-v2 too long", minimal + "knock: {slot: 1h}\n", 6, "knock.slot", "from 1s to 5m0s"},
 		{"sequence window", minimal + "knock: {sequence: {window: 0s}}\n", 6, "knock.sequence.window", "from 1s"},
 
-		{"no clients named", with("clients:\n"+aliceLine, "clients: []"), 2, "clients", "remove the key"},
-		{"client that is none", with(aliceLine, "  - alice"), 3, "clients[0]", "must be a mapping"},
-		{"client without id", with("id: alice, ", ""), 3, "clients[0].id", "id: client-1"},
-		{"id with NUL", with("id: alice", `id: "a\0b"`), 3, "clients[0].id", "without NUL"},
-		{"duplicate id", with(aliceLine, aliceLine+"\n"+aliceLine), 4, "clients[1].id", "already the client of line 3"},
-		{"no secret", with(", secret: 0123456789abcdef", ""), 3, "clients[0]", "make the file with knockgw keygen"},
-		{"secret and file", with("secret: ", "secret_file: x, secret: "), 3, "clients[0].secret", "remove one of them"},
-		{"short secret", secret("0123456789abcde"), 3, "clients[0].secret", "has 15 bytes and needs at least 16"},
-		{"short hexadecimal secret", secret(`"hex:0123456789abcdef"`), 3, "clients[0].secret", "has 8 bytes"},
-		{"secret of digits", secret("12345678901234567"), 3, "clients[0].secret", "put it in quotes"},
-		{"hexadecimal secret that is none", secret(`"hex:0123456789abcdefg"`), 3, "clients[0].secret", "two digits 0-9, a-f"},
-		{"base64 secret that is none", secret(`"base64:!!!!"`), 3, "clients[0].secret", "is not base64"},
-		{"missing secret file", with("secret: 0123456789abcdef", "secret_file: /nowhere/key"), 3, "clients[0].secret_file", "correct the path"},
-		{"secret file with a line end in its name", with("secret: 0123456789abcdef", `secret_file: "/nowhere/a\nb"`), 3, "clients[0].secret_file", "correct the path"},
-		{"directory for a secret file", with("secret: 0123456789abcdef", "secret_file: /"), 3, "clients[0].secret_file", "not a regular file"},
-		{"secrets and secret", client("secrets: [{secret: 0123456789abcdeg}]"), 3, "clients[0].secret", "move this one into its list"},
-		{"secrets and secret file", with("secret: 0123456789abcdef", "secret_file: x, secrets: [{secret: 0123456789abcdef}]"),
+		{"no clients named", replaceInMinimal("clients:\n"+aliceLine, "clients: []"), 2, "clients", "remove the key"},
+		{"client that is none", replaceInMinimal(aliceLine, "  - alice"), 3, "clients[0]", "must be a mapping"},
+		{"client without id", replaceInMinimal("id: alice, ", ""), 3, "clients[0].id", "id: client-1"},
+		{"id with NUL", replaceInMinimal("id: alice", `id: "a\0b"`), 3, "clients[0].id", "without NUL"},
+		{"duplicate id", replaceInMinimal(aliceLine, aliceLine+"\n"+aliceLine), 4, "clients[1].id", "already the client of line 3"},
+		{"no secret", replaceInMinimal(", secret: 0123456789abcdef", ""), 3, "clients[0]", "make the file with knockgw keygen"},
+		{"secret and file", replaceInMinimal("secret: ", "secret_file: x, secret: "), 3, "clients[0].secret", "remove one of them"},
+		{"short secret", withSecret("0123456789abcde"), 3, "clients[0].secret", "has 15 bytes and needs at least 16"},
+		{"short hexadecimal secret", withSecret(`"hex:0123456789abcdef"`), 3, "clients[0].secret", "has 8 bytes"},
+		{"secret of digits", withSecret("12345678901234567"), 3, "clients[0].secret", "put it in quotes"},
+		{"hexadecimal secret that is none", withSecret(`"hex:0123456789abcdefg"`), 3, "clients[0].secret", "two digits 0-9, a-f"},
+		{"base64 secret that is none", withSecret(`"base64:!!!!"`), 3, "clients[0].secret", "is not base64"},
+		{"missing secret file", replaceInMinimal("secret: 0123456789abcdef", "secret_file: /nowhere/key"), 3, "clients[0].secret_file", "correct the path"},
+		{"secret file with a line end in its name", replaceInMinimal("secret: 0123456789abcdef", `secret_file: "/nowhere/a\nb"`), 3, "clients[0].secret_file", "correct the path"},
+		{"directory for a secret file", replaceInMinimal("secret: 0123456789abcdef", "secret_file: /"), 3, "clients[0].secret_file", "not a regular file"},
+		{"secrets and secret", withClientKeys("secrets: [{secret: 0123456789abcdeg}]"), 3, "clients[0].secret", "move this one into its list"},
+		{"secrets and secret file", replaceInMinimal("secret: 0123456789abcdef", "secret_file: x, secrets: [{secret: 0123456789abcdef}]"),
 			3, "clients[0].secret_file", "move this one into its list"},
-		{"no secrets", rotating("[]"), 3, "clients[0].secrets", "name a secret, as in"},
-		{"secrets that are text", rotating("0123456789abcdef"), 3, "clients[0].secrets", "must be a list, not text"},
-		{"list of bare secrets", rotating("[0123456789abcdef]"), 3, "clients[0].secrets[0]", "its keys are secret, secret_file, until"},
-		{"too many secrets", rotating("[" + strings.Repeat("{secret: 0123456789abcdef}, ", 9) + "]"), 3, "clients[0].secrets", "has 9 secrets, and a client at most 8; remove"},
-		{"secret of a list without one", rotating("[{until: 2030-12-31}]"), 3, "clients[0].secrets[0]", "make the file with knockgw keygen"},
-		{"secret and file in a list", rotating("[{secret_file: x, secret: 0123456789abcdef}]"), 3, "clients[0].secrets[0].secret", "remove one of them"},
-		{"short secret in a list", rotating("\n    [{secret: 0123456789abcdef},\n    {secret: 0123456789abcde}]"), 5, "clients[0].secrets[1].secret", "has 15 bytes"},
-		{"missing secret file in a list", rotating("[{secret_file: /nowhere/key}]"), 3, "clients[0].secrets[0].secret_file", "correct the path"},
-		{"secret twice", rotating("\n    [{secret: 0123456789abcdef, until: 2030-12-31},\n    {secret: \"hex:30313233343536373839616263646566\"}]"),
+		{"no secrets", withSecrets("[]"), 3, "clients[0].secrets", "name a secret, as in"},
+		{"secrets that are text", withSecrets("0123456789abcdef"), 3, "clients[0].secrets", "must be a list, not text"},
+		{"list of bare secrets", withSecrets("[0123456789abcdef]"), 3, "clients[0].secrets[0]", "its keys are secret, secret_file, until"},
+		{"too many secrets", withSecrets("[" + strings.Repeat("{secret: 0123456789abcdef}, ", 9) + "]"), 3, "clients[0].secrets", "has 9 secrets, and a client at most 8; remove"},
+		{"secret of a list without one", withSecrets("[{until: 2030-12-31}]"), 3, "clients[0].secrets[0]", "make the file with knockgw keygen"},
+		{"secret and file in a list", withSecrets("[{secret_file: x, secret: 0123456789abcdef}]"), 3, "clients[0].secrets[0].secret", "remove one of them"},
+		{"short secret in a list", withSecrets("\n    [{secret: 0123456789abcdef},\n    {secret: 0123456789abcde}]"), 5, "clients[0].secrets[1].secret", "has 15 bytes"},
+		{"missing secret file in a list", withSecrets("[{secret_file: /nowhere/key}]"), 3, "clients[0].secrets[0].secret_file", "correct the path"},
+		{"secret twice", withSecrets("\n    [{secret: 0123456789abcdef, until: 2030-12-31},\n    {secret: \"hex:30313233343536373839616263646566\"}]"),
 			5, "clients[0].secrets[1].secret", "the same secret as in line 4; remove one of them"},
-		{"unknown key of a secret", rotating("[{secret: 0123456789abcdef, untl: 2030-12-31}]"), 3, "clients[0].secrets[0]", "did you mean until?"},
-		{"until of words", rotating("[{secret: 0123456789abcdef, until: tomorrow}]"), 3, "clients[0].secrets[0].until", `"tomorrow": is not a date; write it as 2030-12-31`},
-		{"until a year", rotating("[{secret: 0123456789abcdef, until: 2030}]"), 3, "clients[0].secrets[0].until", "must be a date such as 2030-12-31, not a number"},
-		{"until a list", rotating("[{secret: 0123456789abcdef, until: [2030-12-31]}]"), 3, "clients[0].secrets[0].until", "must be a date such as 2030-12-31, not a list"},
-		{"until a day that is none", rotating("[{secret: 0123456789abcdef, until: 2030-02-30}]"), 3, "clients[0].secrets[0].until", "is not a date"},
-		{"until a time without offset", rotating("[{secret: 0123456789abcdef, until: 2030-12-31T18:00:00}]"), 3, "clients[0].secrets[0].until", "add Z for UTC"},
-		{"until before all clocks", rotating("[{secret: 0123456789abcdef, until: 0001-01-01T00:00:00Z}]"), 3, "clients[0].secrets[0].until", "write one from 1970 to 9998"},
-		{"until the last day of all", rotating("[{secret: 0123456789abcdef, until: 9999-12-31}]"), 3, "clients[0].secrets[0].until", "write one from 1970 to 9998"},
-		{"expires of words", client("expires: never"), 3, "clients[0].expires", `"never": is not a date; write it as 2030-12-31`},
-		{"expires a number", client("expires: 20301231"), 3, "clients[0].expires", "must be a date such as 2030-12-31, not a number"},
-		{"hours of text", client(`hours: "08:00-18:00"`), 3, "clients[0].hours", "its keys are days, from, to, zone"},
-		{"unknown key of hours", client("hours: {form: 08:00}"), 3, "clients[0].hours", "did you mean from?"},
-		{"one day without brackets", client("hours: {days: mon}"), 3, "clients[0].hours.days", "put it in brackets"},
-		{"no days", client("hours: {days: []}"), 3, "clients[0].hours.days", "remove the key for every day"},
-		{"a day by another name", client("hours: {days: [mon, Tuesday]}"), 3, "clients[0].hours.days[1]", "write mon, tue, wed"},
-		{"from a number", client("hours: {from: 800}"), 3, "clients[0].hours.from", "put it in quotes"},
-		{"from without a nought", client("hours: {from: 8:00}"), 3, "clients[0].hours.from", `"8:00" is not a time of day; write it as 08:00`},
-		{"from after the end", client("hours: {from: 24:01}"), 3, "clients[0].hours.from", "from 00:00 to 24:00"},
-		{"from the end", client("hours: {from: 24:00}"), 3, "clients[0].hours.from", "write 00:00"},
-		{"from the end to the end", client("hours: {from: 24:00, to: 24:00}"), 3, "clients[0].hours.from", "write 00:00"},
-		{"to with seconds", client(`hours: {to: "18:00:00"}`), 3, "clients[0].hours.to", "write it as 08:00"},
-		{"to in the afternoon", client("hours: {to: 6pm}"), 3, "clients[0].hours.to", "write it as 08:00"},
-		{"to the beginning", client("hours: {to: 00:00}"), 3, "clients[0].hours.to", "write 24:00 for its end"},
-		{"to what it is from", client("hours: {from: 08:00, to: 08:00}"), 3, "clients[0].hours.to", "remove both for the whole day"},
-		{"unknown zone", client("hours: {days: [mon], zone: Europe/Atlantis}"), 3, "clients[0].hours.zone", "not a time zone that this system knows"},
-		{"zone of the host", client("hours: {days: [mon], zone: Local}"), 3, "clients[0].hours.zone", "name it, as in Europe/Berlin"},
-		{"zone out of the way", client("hours: {days: [mon], zone: ../passwd}"), 3, "clients[0].hours.zone", "write one as Europe/Berlin"},
-		{"no grants", client("max_grants: 0"), 3, "clients[0].max_grants", "from 1 to 65536"},
-		{"too many grants", client("max_grants: 65537"), 3, "clients[0].max_grants", "from 1 to 65536"},
-		{"a profile without a name", client("profile: {name: ''}"), 3, "clients[0].profile.name", "is empty"},
-		{"a profile with another method", client("profile: {method: ftp}"), 3, "clients[0].profile.method", "choose udp"},
-		{"a profile with more in it", client("profile: {secret: x}"), 3, "clients[0].profile", "unknown key"},
-		{"no flows", client("max_flows: 0"), 3, "clients[0].max_flows", "from 1 to 65536"},
-		{"flows of text", client("max_flows: many"), 3, "clients[0].max_flows", "must be a whole number, not text"},
-		{"unknown service", with("id: alice", "id: alice, services: [shh]"), 3, "clients[0].services[0]", "did you mean ssh?"},
-		{"unknown service, none near", with("id: alice", "id: alice, services: [ssh, database]"), 3, "clients[0].services[1]", "or add it there"},
-		{"number for a service", with("id: alice", "id: alice, services: [22]"), 3, "clients[0].services[0]", "put it in quotes"},
-		{"no services for a client", with("id: alice", "id: alice, services: []"), 3, "clients[0].services", "remove the key for all"},
+		{"unknown key of a secret", withSecrets("[{secret: 0123456789abcdef, untl: 2030-12-31}]"), 3, "clients[0].secrets[0]", "did you mean until?"},
+		{"until of words", withSecrets("[{secret: 0123456789abcdef, until: tomorrow}]"), 3, "clients[0].secrets[0].until", `"tomorrow": is not a date; write it as 2030-12-31`},
+		{"until a year", withSecrets("[{secret: 0123456789abcdef, until: 2030}]"), 3, "clients[0].secrets[0].until", "must be a date such as 2030-12-31, not a number"},
+		{"until a list", withSecrets("[{secret: 0123456789abcdef, until: [2030-12-31]}]"), 3, "clients[0].secrets[0].until", "must be a date such as 2030-12-31, not a list"},
+		{"until a day that is none", withSecrets("[{secret: 0123456789abcdef, until: 2030-02-30}]"), 3, "clients[0].secrets[0].until", "is not a date"},
+		{"until a time without offset", withSecrets("[{secret: 0123456789abcdef, until: 2030-12-31T18:00:00}]"), 3, "clients[0].secrets[0].until", "add Z for UTC"},
+		{"until before all clocks", withSecrets("[{secret: 0123456789abcdef, until: 0001-01-01T00:00:00Z}]"), 3, "clients[0].secrets[0].until", "write one from 1970 to 9998"},
+		{"until the last day of all", withSecrets("[{secret: 0123456789abcdef, until: 9999-12-31}]"), 3, "clients[0].secrets[0].until", "write one from 1970 to 9998"},
+		{"expires of words", withClientKeys("expires: never"), 3, "clients[0].expires", `"never": is not a date; write it as 2030-12-31`},
+		{"expires a number", withClientKeys("expires: 20301231"), 3, "clients[0].expires", "must be a date such as 2030-12-31, not a number"},
+		{"hours of text", withClientKeys(`hours: "08:00-18:00"`), 3, "clients[0].hours", "its keys are days, from, to, zone"},
+		{"unknown key of hours", withClientKeys("hours: {form: 08:00}"), 3, "clients[0].hours", "did you mean from?"},
+		{"one day without brackets", withClientKeys("hours: {days: mon}"), 3, "clients[0].hours.days", "put it in brackets"},
+		{"no days", withClientKeys("hours: {days: []}"), 3, "clients[0].hours.days", "remove the key for every day"},
+		{"a day by another name", withClientKeys("hours: {days: [mon, Tuesday]}"), 3, "clients[0].hours.days[1]", "write mon, tue, wed"},
+		{"from a number", withClientKeys("hours: {from: 800}"), 3, "clients[0].hours.from", "put it in quotes"},
+		{"from without a nought", withClientKeys("hours: {from: 8:00}"), 3, "clients[0].hours.from", `"8:00" is not a time of day; write it as 08:00`},
+		{"from after the end", withClientKeys("hours: {from: 24:01}"), 3, "clients[0].hours.from", "from 00:00 to 24:00"},
+		{"from the end", withClientKeys("hours: {from: 24:00}"), 3, "clients[0].hours.from", "write 00:00"},
+		{"from the end to the end", withClientKeys("hours: {from: 24:00, to: 24:00}"), 3, "clients[0].hours.from", "write 00:00"},
+		{"to with seconds", withClientKeys(`hours: {to: "18:00:00"}`), 3, "clients[0].hours.to", "write it as 08:00"},
+		{"to in the afternoon", withClientKeys("hours: {to: 6pm}"), 3, "clients[0].hours.to", "write it as 08:00"},
+		{"to the beginning", withClientKeys("hours: {to: 00:00}"), 3, "clients[0].hours.to", "write 24:00 for its end"},
+		{"to what it is from", withClientKeys("hours: {from: 08:00, to: 08:00}"), 3, "clients[0].hours.to", "remove both for the whole day"},
+		{"unknown zone", withClientKeys("hours: {days: [mon], zone: Europe/Atlantis}"), 3, "clients[0].hours.zone", "not a time zone that this system knows"},
+		{"zone of the host", withClientKeys("hours: {days: [mon], zone: Local}"), 3, "clients[0].hours.zone", "name it, as in Europe/Berlin"},
+		{"zone out of the way", withClientKeys("hours: {days: [mon], zone: ../passwd}"), 3, "clients[0].hours.zone", "write one as Europe/Berlin"},
+		{"no grants", withClientKeys("max_grants: 0"), 3, "clients[0].max_grants", "from 1 to 65536"},
+		{"too many grants", withClientKeys("max_grants: 65537"), 3, "clients[0].max_grants", "from 1 to 65536"},
+		{"a profile without a name", withClientKeys("profile: {name: ''}"), 3, "clients[0].profile.name", "is empty"},
+		{"a profile with another method", withClientKeys("profile: {method: ftp}"), 3, "clients[0].profile.method", "choose udp"},
+		{"a profile with more in it", withClientKeys("profile: {secret: x}"), 3, "clients[0].profile", "unknown key"},
+		{"no flows", withClientKeys("max_flows: 0"), 3, "clients[0].max_flows", "from 1 to 65536"},
+		{"flows of text", withClientKeys("max_flows: many"), 3, "clients[0].max_flows", "must be a whole number, not text"},
+		{"unknown service", replaceInMinimal("id: alice", "id: alice, services: [shh]"), 3, "clients[0].services[0]", "did you mean ssh?"},
+		{"unknown service, none near", replaceInMinimal("id: alice", "id: alice, services: [ssh, database]"), 3, "clients[0].services[1]", "or add it there"},
+		{"number for a service", replaceInMinimal("id: alice", "id: alice, services: [22]"), 3, "clients[0].services[0]", "put it in quotes"},
+		{"no services for a client", replaceInMinimal("id: alice", "id: alice, services: []"), 3, "clients[0].services", "remove the key for all"},
 
 		{"services missing", tunLine + "\n", 1, "services", "name at least one"},
-		{"no services", with("services:\n"+serviceLine, "services: []"), 4, "services", "there is nothing to protect"},
-		{"service without name", with("name: ssh, ", ""), 5, "services[0].name", "name: service-1"},
-		{"name with a space", with("name: ssh", "name: my ssh"), 5, "services[0].name", "use 1 to 64 letters"},
+		{"no services", replaceInMinimal("services:\n"+serviceLine, "services: []"), 4, "services", "there is nothing to protect"},
+		{"service without name", replaceInMinimal("name: ssh, ", ""), 5, "services[0].name", "name: service-1"},
+		{"name with a space", replaceInMinimal("name: ssh", "name: my ssh"), 5, "services[0].name", "use 1 to 64 letters"},
 		{"duplicate name", minimal + strings.Replace(serviceLine, ":22\"", ":23\"", 1), 6, "services[1].name", "already the service of line 5"},
-		{"service without listen", with(`listen: "10.77.0.1:22", `, ""), 5, "services[0].listen", "as 10.77.0.1:22"},
-		{"listen without port", listens("10.77.0.1"), 5, "services[0].listen", `"10.77.0.1": a port is missing; write it as 10.77.0.1:22`},
-		{"prefix without port", listens("10.77.0.0/24"), 5, "services[0].listen", "write it as 10.77.0.0/24:22"},
-		{"IPv6 without port", listens(`"[fd77::1]"`), 5, "services[0].listen", `write it as "[fd77::1]:22"`},
-		{"IPv6 without brackets", listens("fd77::1:22"), 5, "services[0].listen", "needs brackets"},
-		{"IPv6 prefix without brackets", listens("fd77::/64:22"), 5, "services[0].listen", `"[fd77::/64]:22"`},
-		{"listen on port 0", listens("10.77.0.1:0"), 5, "services[0].listen", "from 1 to 65535"},
-		{"listen on a name of a port", listens("10.77.0.1:ssh"), 5, "services[0].listen", "from 1 to 65535"},
-		{"listen on a host name", listens("gateway:22"), 5, "services[0].listen", "not an IP address"},
-		{"listen everywhere", listens("0.0.0.0:22"), 5, "services[0].listen", "name the address that clients dial"},
-		{"listen on loopback", listens("127.0.0.1:22"), 5, "services[0].listen", "a network of its own"},
-		{"listen with a zone", listens(`"[fe80::1%eth0]:22"`), 5, "services[0].listen", "remove %"},
-		{"listen with host bits", listens("10.77.0.1/24:22"), 5, "services[0].listen", "write 10.77.0.0/24"},
-		{"listen outside of routes", listens("10.78.0.1:22"), 5, "services[0].listen", "add 10.78.0.1/32 there"},
-		{"prefix wider than its route", listens("10.77.0.0/23:22"), 5, "services[0].listen", "add 10.77.0.0/23 there"},
-		{"prefix reaching out of its route", listens("10.76.0.0/15:22"), 5, "services[0].listen", "add 10.76.0.0/15 there"},
+		{"service without listen", replaceInMinimal(`listen: "10.77.0.1:22", `, ""), 5, "services[0].listen", "as 10.77.0.1:22"},
+		{"listen without port", withListen("10.77.0.1"), 5, "services[0].listen", `"10.77.0.1": a port is missing; write it as 10.77.0.1:22`},
+		{"prefix without port", withListen("10.77.0.0/24"), 5, "services[0].listen", "write it as 10.77.0.0/24:22"},
+		{"IPv6 without port", withListen(`"[fd77::1]"`), 5, "services[0].listen", `write it as "[fd77::1]:22"`},
+		{"IPv6 without brackets", withListen("fd77::1:22"), 5, "services[0].listen", "needs brackets"},
+		{"IPv6 prefix without brackets", withListen("fd77::/64:22"), 5, "services[0].listen", `"[fd77::/64]:22"`},
+		{"listen on port 0", withListen("10.77.0.1:0"), 5, "services[0].listen", "from 1 to 65535"},
+		{"listen on a name of a port", withListen("10.77.0.1:ssh"), 5, "services[0].listen", "from 1 to 65535"},
+		{"listen on a host name", withListen("gateway:22"), 5, "services[0].listen", "not an IP address"},
+		{"listen everywhere", withListen("0.0.0.0:22"), 5, "services[0].listen", "name the address that clients dial"},
+		{"listen on loopback", withListen("127.0.0.1:22"), 5, "services[0].listen", "a network of its own"},
+		{"listen with a zone", withListen(`"[fe80::1%eth0]:22"`), 5, "services[0].listen", "remove %"},
+		{"listen with host bits", withListen("10.77.0.1/24:22"), 5, "services[0].listen", "write 10.77.0.0/24"},
+		{"listen outside of routes", withListen("10.78.0.1:22"), 5, "services[0].listen", "add 10.78.0.1/32 there"},
+		{"prefix wider than its route", withListen("10.77.0.0/23:22"), 5, "services[0].listen", "add 10.77.0.0/23 there"},
+		{"prefix reaching out of its route", withListen("10.76.0.0/15:22"), 5, "services[0].listen", "add 10.76.0.0/15 there"},
 		{"overlap", minimal + `  - {name: b, listen: "10.77.0.1:22", upstream: "10.0.2.2:1"}`, 6, "services[1].listen", "overlaps with service ssh (10.77.0.1, line 5); change the address or the port"},
 		{"overlap with a prefix", minimal + `  - {name: b, listen: "10.77.0.0/28:22", upstream: "10.0.2.2:1"}`, 6, "services[1].listen", "overlaps with service ssh"},
 		{"overlap with a mapped address", minimal + `  - {name: b, listen: "[::ffff:10.77.0.1]:22", upstream: "10.0.2.2:1"}`, 6, "services[1].listen", "overlaps with service ssh"},
 		{"MAC port", withService("port: 70000"), 5, "services[0].port", "from 1 to 65535"},
 
-		{"local port twice", local(`"203.0.113.7:22", "203.0.113.7:22"`), 1, "tun.local[1]", "remove one of them"},
-		{"local port of a prefix", local(`"203.0.113.0/24:22"`), 1, "tun.local[0]", "name an address of this host"},
-		{"local port in a route", local(`"10.77.0.9:22"`), 1, "tun.local[0]", "remove one of them"},
-		{"local port that Linux has no rules for", local(`"203.0.113.7:65535"`), 1, "tun.local[0]", "choose another one"},
-		{"local port of the loopback", local(`"127.0.0.1:22"`), 1, "tun.local[0]", ""},
-		{"upstream that is hidden itself", local(`"10.0.2.2:2222"`), 5, "services[0].upstream", "127.0.0.1:2222"},
-		{"no upstream", with(`, upstream: "10.0.2.2:2222"`, ""), 5, "services[0].upstream", "write where the service really is"},
-		{"upstream without port", upstream("10.0.2.2"), 5, "services[0].upstream", "write it as 10.0.2.2:22"},
-		{"upstream name without port", upstream("db.example"), 5, "services[0].upstream", "write it as db.example:22"},
-		{"upstream without host", upstream(`":22"`), 5, "services[0].upstream", "write 127.0.0.1:22 for this host"},
-		{"upstream that is a mistyped address", upstream("10.0.2:22"), 5, "services[0].upstream", "neither an address nor a host name"},
-		{"upstream everywhere", upstream("0.0.0.0:22"), 5, "services[0].upstream", "127.0.0.1:22"},
-		{"upstream that is a prefix", upstream("10.0.2.0/24:22"), 5, "services[0].upstream", `write "original:"`},
-		{"original with a bad port", upstream("original:x"), 5, "services[0].upstream", "from 1 to 65535"},
-		{"upstream in a route", upstream("10.77.0.2:22"), 5, "services[0].upstream", "in the route 10.77.0.0/24"},
-		{"mapped upstream in a route", upstream(`"[::ffff:10.77.0.2]:22"`), 5, "services[0].upstream", "lead back into the device"},
-		{"original without a way", upstream("original:2222"), 5, "services[0].upstream", "upstream_device: eth1"},
+		{"local port twice", withLocal(`"203.0.113.7:22", "203.0.113.7:22"`), 1, "tun.local[1]", "remove one of them"},
+		{"local port of a prefix", withLocal(`"203.0.113.0/24:22"`), 1, "tun.local[0]", "name an address of this host"},
+		{"local port in a route", withLocal(`"10.77.0.9:22"`), 1, "tun.local[0]", "remove one of them"},
+		{"local port that Linux has no rules for", withLocal(`"203.0.113.7:65535"`), 1, "tun.local[0]", "choose another one"},
+		{"local port of the loopback", withLocal(`"127.0.0.1:22"`), 1, "tun.local[0]", ""},
+		{"upstream that is hidden itself", withLocal(`"10.0.2.2:2222"`), 5, "services[0].upstream", "127.0.0.1:2222"},
+		{"no upstream", replaceInMinimal(`, upstream: "10.0.2.2:2222"`, ""), 5, "services[0].upstream", "write where the service really is"},
+		{"upstream without port", withUpstream("10.0.2.2"), 5, "services[0].upstream", "write it as 10.0.2.2:22"},
+		{"upstream name without port", withUpstream("db.example"), 5, "services[0].upstream", "write it as db.example:22"},
+		{"upstream without host", withUpstream(`":22"`), 5, "services[0].upstream", "write 127.0.0.1:22 for this host"},
+		{"upstream that is a mistyped address", withUpstream("10.0.2:22"), 5, "services[0].upstream", "neither an address nor a host name"},
+		{"upstream everywhere", withUpstream("0.0.0.0:22"), 5, "services[0].upstream", "127.0.0.1:22"},
+		{"upstream that is a prefix", withUpstream("10.0.2.0/24:22"), 5, "services[0].upstream", `write "original:"`},
+		{"original with a bad port", withUpstream("original:x"), 5, "services[0].upstream", "from 1 to 65535"},
+		{"upstream in a route", withUpstream("10.77.0.2:22"), 5, "services[0].upstream", "in the route 10.77.0.0/24"},
+		{"mapped upstream in a route", withUpstream(`"[::ffff:10.77.0.2]:22"`), 5, "services[0].upstream", "lead back into the device"},
+		{"original without a way", withUpstream("original:2222"), 5, "services[0].upstream", "upstream_device: eth1"},
 
 		{"no mode", withService("mode: open"), 5, "services[0].mode", "write auth, knock or knock-auth"},
 		{"visible knock", withService("mode: knock, visible: true"), 5, "services[0].visible", "remove it, or write mode: knock-auth"},
@@ -301,7 +303,7 @@ func manyClients(n int, keys string) string {
 
 func TestParseErrors(t *testing.T) {
 	names := map[string]bool{}
-	for _, m := range mistakes() {
+	for _, m := range errorCases() {
 		if names[m.name] {
 			t.Errorf("two cases are called %q", m.name)
 		}
@@ -332,7 +334,7 @@ func TestParseErrors(t *testing.T) {
 }
 
 func TestErrorOneLine(t *testing.T) {
-	_, err := Parse("knockgw.yaml", []byte(listens("10.77.0.1")))
+	_, err := Parse("knockgw.yaml", []byte(withListen("10.77.0.1")))
 	want := `knockgw.yaml:5: services[0].listen: "10.77.0.1": a port is missing; write it as 10.77.0.1:22`
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
@@ -376,7 +378,7 @@ func TestParseInsecureSecretFile(t *testing.T) {
 		if err := os.Chmod(name, mode); err != nil {
 			t.Fatal(err)
 		}
-		_, err := Parse("test.yaml", []byte(with("secret: 0123456789abcdef", "secret_file: "+name)))
+		_, err := Parse("test.yaml", []byte(replaceInMinimal("secret: 0123456789abcdef", "secret_file: "+name)))
 		var e *Error
 		if !errors.As(err, &e) || e.Line != 3 || !strings.Contains(e.Msg, "chmod 600 it") {
 			t.Errorf("mode %o: %v", mode, err)
@@ -406,7 +408,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add(full)
 	f.Add([]byte(minimal))
-	for _, m := range mistakes() {
+	for _, m := range errorCases() {
 		f.Add([]byte(m.text))
 	}
 	f.Add([]byte("a: &a [*a]\n"))

@@ -7,7 +7,7 @@ import (
 
 func hours(t *testing.T, text string) *Hours {
 	t.Helper()
-	return mustParse(t, client("hours: "+text)).Clients[0].Hours
+	return mustParse(t, withClientKeys("hours: "+text)).Clients[0].Hours
 }
 
 func TestHoursAbsent(t *testing.T) {
@@ -97,7 +97,7 @@ func TestHoursDaylightSaving(t *testing.T) {
 }
 
 func TestHoursZoneShared(t *testing.T) {
-	text := with(aliceLine, `  - {id: a, secret: 0123456789abcdea, hours: {days: [mon], zone: Europe/Berlin}}
+	text := replaceInMinimal(aliceLine, `  - {id: a, secret: 0123456789abcdea, hours: {days: [mon], zone: Europe/Berlin}}
   - {id: b, secret: 0123456789abcdeb, hours: {days: [tue], zone: Europe/Berlin}}`)
 	c := mustParse(t, text)
 	if c.Clients[0].Hours.Zone != c.Clients[1].Hours.Zone {

@@ -15,9 +15,9 @@ import (
 // manual is where the keys are said.
 const manual = "../docs/configuration.md"
 
-// takenKeys are the keys that sections of the file may have, as the parser names them: the words that follow a
+// parsedKeys are the keys that sections of the file may have, as the parser names them: the words that follow a
 // section's place in NewSection, and its name in Sub.
-func takenKeys(t *testing.T) map[string]bool {
+func parsedKeys(t *testing.T) map[string]bool {
 	t.Helper()
 	names, err := filepath.Glob("*.go")
 	if err != nil {
@@ -61,7 +61,7 @@ func TestManualListsAllKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := takenKeys(t)
+	keys := parsedKeys(t)
 	if len(keys) < 40 { // there are more; else they are made in another way by now
 		t.Fatalf("found the keys %v only", keys)
 	}

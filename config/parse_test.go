@@ -373,8 +373,8 @@ func TestWarningsMethodKeys(t *testing.T) {
 		{minimal + "limits: {flows: 100}", nil},
 		{minimal + "limits: {flows: 100, flows_per_client: 101, flows_per_source: 101}",
 			[]string{"test.yaml:6: limits.flows_per_client: has no effect", "test.yaml:6: limits.flows_per_source: has no effect"}},
-		{client("max_flows: 101") + "limits: {flows: 100}", []string{"test.yaml:3: clients[0].max_flows: has no effect: limits.flows, which is for all together, is 100"}},
-		{client("max_flows: 100, max_grants: 300") + "limits: {flows: 100}", nil},
+		{withClientKeys("max_flows: 101") + "limits: {flows: 100}", []string{"test.yaml:3: clients[0].max_flows: has no effect: limits.flows, which is for all together, is 100"}},
+		{withClientKeys("max_flows: 100, max_grants: 300") + "limits: {flows: 100}", nil},
 	} {
 		wantWarnings(t, warnings(t, c.text), c.want)
 	}

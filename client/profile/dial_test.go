@@ -17,7 +17,7 @@ import (
 )
 
 func TestEndpointDialer(t *testing.T) {
-	p := mustParse(t, whole)
+	p := mustParse(t, fullProfile)
 	door, err := p.Find("10.77.0.7:22")
 	if err != nil {
 		t.Fatal(err)
@@ -66,8 +66,8 @@ func TestEndpointDialerInvalid(t *testing.T) {
 	}
 }
 
-// hidden is a service in mode auth that answers a line with it, and its profile.
-func hidden(t *testing.T) *Profile {
+// hiddenService is a service in mode auth that answers a line with it, and its profile.
+func hiddenService(t *testing.T) *Profile {
 	t.Helper()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -96,7 +96,7 @@ func hidden(t *testing.T) *Profile {
 }
 
 func TestProfileDialContext(t *testing.T) {
-	p := hidden(t)
+	p := hiddenService(t)
 	for _, address := range []string{"ssh", "ssh:80", p.Services[0].Address} {
 		conn, err := p.DialContext(t.Context(), "tcp", address)
 		if err != nil {

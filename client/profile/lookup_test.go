@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// several is a profile with services of every sort of address.
-const several = minimal + `  - {name: wiki, address: "wiki.Example.org:443"}
+// twoServices is a profile with services of every sort of address.
+const twoServices = minimal + `  - {name: wiki, address: "wiki.Example.org:443"}
   - {name: net, address: "10.77.0.0/24:22"}
   - {name: half, address: "10.77.0.128/25:22"}
   - {name: six, address: "[fd77::1]:5432"}
@@ -19,7 +19,7 @@ const several = minimal + `  - {name: wiki, address: "wiki.Example.org:443"}
 `
 
 func TestProfileFind(t *testing.T) {
-	p := mustParse(t, several)
+	p := mustParse(t, twoServices)
 	for _, c := range []struct{ target, service, address string }{
 		{"ssh", "ssh", "10.77.0.1:22"},
 		{"SSH", "ssh", "10.77.0.1:22"},
@@ -46,7 +46,7 @@ func TestProfileFind(t *testing.T) {
 }
 
 func TestProfileFindUnknown(t *testing.T) {
-	p := mustParse(t, several)
+	p := mustParse(t, twoServices)
 	for _, target := range []string{"sh", "10.77.1.1:22", "10.77.0.1:23", "fd77::1", "", "wiki.example.org", "other.example.org:443"} {
 		_, err := p.Find(target)
 		if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "wiki (wiki.Example.org:443)") {
@@ -58,8 +58,8 @@ func TestProfileFindUnknown(t *testing.T) {
 	}
 }
 
-// directory has these files in it.
-func directory(t *testing.T, files map[string]string) Directory {
+// newDirectory has these files in it.
+func newDirectory(t *testing.T, files map[string]string) Directory {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range files {
@@ -72,8 +72,8 @@ func directory(t *testing.T, files map[string]string) Directory {
 
 func TestDirectoryFind(t *testing.T) {
 	home := strings.NewReplacer("office", "home", "10.77", "10.78").Replace(minimal)
-	dir := directory(t, map[string]string{
-		"office.yaml": several, "h.yaml": home, "notes.txt": "no profile", ".half.yaml": "torn", ".home.yaml.1.tmp": "torn",
+	dir := newDirectory(t, map[string]string{
+		"office.yaml": twoServices, "h.yaml": home, "notes.txt": "no profile", ".half.yaml": "torn", ".home.yaml.1.tmp": "torn",
 	})
 	for _, c := range []struct{ target, door, address string }{
 		{"wiki", "office/wiki", "wiki.Example.org:443"},
@@ -104,7 +104,7 @@ func TestDirectoryFind(t *testing.T) {
 }
 
 func TestDirectoryLoadInvalidFile(t *testing.T) {
-	dir := directory(t, map[string]string{"office.yaml": minimal, "bad.yaml": "profile: home\n"})
+	dir := newDirectory(t, map[string]string{"office.yaml": minimal, "bad.yaml": "profile: home\n"})
 	all, err := dir.Load()
 	if len(all) != 1 || err == nil || !strings.Contains(err.Error(), "bad.yaml:1: ") {
 		t.Errorf("Load: %v, %v", all, err)
@@ -118,14 +118,14 @@ func TestDirectoryLoadInvalidFile(t *testing.T) {
 }
 
 func TestDirectoryLoadDuplicateNames(t *testing.T) {
-	dir := directory(t, map[string]string{"a.yaml": minimal, "b.yaml": strings.Replace(minimal, "office", "OFFICE", 1)})
+	dir := newDirectory(t, map[string]string{"a.yaml": minimal, "b.yaml": strings.Replace(minimal, "office", "OFFICE", 1)})
 	if all, err := dir.Load(); len(all) != 0 || err == nil || !strings.Contains(err.Error(), "have the name office; remove all but one") {
 		t.Errorf("%v, %v", all, err)
 	}
 }
 
 func TestDirectoryFindEmpty(t *testing.T) {
-	for _, dir := range []Directory{directory(t, nil), Directory(filepath.Join(t.TempDir(), "none"))} {
+	for _, dir := range []Directory{newDirectory(t, nil), Directory(filepath.Join(t.TempDir(), "none"))} {
 		_, err := dir.Find("ssh")
 		if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), string(dir)) || !strings.Contains(err.Error(), "knockgw import FILE") {
 			t.Errorf("the error is %v", err)
@@ -137,7 +137,7 @@ func TestLoadInsecureFile(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no such modes")
 	}
-	dir := directory(t, map[string]string{"office.yaml": minimal})
+	dir := newDirectory(t, map[string]string{"office.yaml": minimal})
 	if err := os.Chmod(filepath.Join(string(dir), "office.yaml"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestDirectorySaveReplace(t *testing.T) {
 }
 
 func TestDirectorySaveRenamedFile(t *testing.T) {
-	dir := directory(t, map[string]string{"o.yaml": minimal})
+	dir := newDirectory(t, map[string]string{"o.yaml": minimal})
 	p := mustParse(t, strings.Replace(minimal, "office", "Office", 1))
 	if _, err := dir.Save(p, false); !errors.Is(err, fs.ErrExist) || !strings.Contains(err.Error(), "o.yaml") {
 		t.Errorf("the error is %v", err)

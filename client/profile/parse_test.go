@@ -25,8 +25,8 @@ services:
     address: 10.77.0.1:22
 `
 
-// whole has every key with a value that is not its default.
-const whole = `version: 1
+// fullProfile has every key with a value that is not its default.
+const fullProfile = `version: 1
 profile: office
 client: älice
 secret: "` + secretHex + `"
@@ -46,7 +46,7 @@ services:
   - {name: web, address: "[fd77::1]:443", mode: auth}
 `
 
-func with(old, replacement string) string {
+func replaceInMinimal(old, replacement string) string {
 	if !strings.Contains(minimal, old) {
 		panic(old)
 	}
@@ -83,7 +83,7 @@ func TestParseAddressNormalized(t *testing.T) {
 		"[fd77:0::1]:22": "[fd77::1]:22", "[fd77::/64]:22": "[fd77::/64]:22", "10.77.0.0/24:22": "10.77.0.0/24:22",
 		"ssh.example.org:22": "ssh.example.org:22", "127.0.0.1:22": "127.0.0.1:22",
 	} {
-		p := mustParse(t, with("10.77.0.1:22", `"`+text+`"`))
+		p := mustParse(t, replaceInMinimal("10.77.0.1:22", `"`+text+`"`))
 		if got := p.Services[0].Address; got != want || p.Services[0].Port != 22 {
 			t.Errorf("%s became %s with port %d", text, got, p.Services[0].Port)
 		}
@@ -91,7 +91,7 @@ func TestParseAddressNormalized(t *testing.T) {
 }
 
 func TestParseAllKeys(t *testing.T) {
-	got := mustParse(t, whole)
+	got := mustParse(t, fullProfile)
 	want := &Profile{
 		Name: "office", Client: "älice", Secret: []byte("0123456789abcdef0123456789abcdef7"), Gateway: "edge-1",
 		Server: "libknock", Window: 10 * time.Second,
@@ -117,26 +117,26 @@ func TestParseErrors(t *testing.T) {
 		line       int
 		key, says  string
 	}{
-		{"unknown key", with("client: alice", "cleint: alice"), 2, "", "did you mean client?"},
-		{"no YAML", with("client: alice", "client: [alice"), 2, "", "check the indentation"},
+		{"unknown key", replaceInMinimal("client: alice", "cleint: alice"), 2, "", "did you mean client?"},
+		{"no YAML", replaceInMinimal("client: alice", "client: [alice"), 2, "", "check the indentation"},
 		{"empty", "", 1, "", "the file is empty"},
 		{"another version", "version: 2\n" + minimal, 1, "version", "a newer knockgw"},
-		{"no name", with("profile: office\n", ""), 1, "profile", "is missing"},
-		{"a name with a slash", with("office", "../office"), 1, "profile", "is not a name"},
-		{"a name with a dot first", with("office", ".office"), 1, "profile", "begin with a letter"},
-		{"a long name", with("office", strings.Repeat("x", 65)), 1, "profile", "1 to 64"},
-		{"a client with NUL", with("alice", `"a\0b"`), 2, "client", "without NUL"},
-		{"no secret", with("secret: \""+secretHex+"\"\n", ""), 1, "secret", "is missing"},
-		{"a short secret", with(secretHex, "hex:00"), 3, "secret", "needs at least 16"},
+		{"no name", replaceInMinimal("profile: office\n", ""), 1, "profile", "is missing"},
+		{"a name with a slash", replaceInMinimal("office", "../office"), 1, "profile", "is not a name"},
+		{"a name with a dot first", replaceInMinimal("office", ".office"), 1, "profile", "begin with a letter"},
+		{"a long name", replaceInMinimal("office", strings.Repeat("x", 65)), 1, "profile", "1 to 64"},
+		{"a client with NUL", replaceInMinimal("alice", `"a\0b"`), 2, "client", "without NUL"},
+		{"no secret", replaceInMinimal("secret: \""+secretHex+"\"\n", ""), 1, "secret", "is missing"},
+		{"a short secret", replaceInMinimal(secretHex, "hex:00"), 3, "secret", "needs at least 16"},
 		{"another server", "server: knockd\n" + minimal, 1, "server", "write knockgw or libknock"},
 		{"no services", minimal[:strings.Index(minimal, "services")], 1, "services", "is missing"},
 		{"an empty list", minimal[:strings.Index(minimal, "services")] + "services: []\n", 4, "services", "is an empty list"},
 		{"many services", minimal + many, 5, "services", "at most 64"},
 		{"one name twice", minimal + "  - {name: SSH, address: \"10.0.0.1:1\"}\n", 7, "services[1].name", "already the service of line 5"},
-		{"no address", with("    address: 10.77.0.1:22\n", ""), 5, "services[0].address", "is missing"},
-		{"no port", with("10.77.0.1:22", "10.77.0.1"), 6, "services[0].address", "a port is missing"},
-		{"a bad prefix", with("10.77.0.1:22", "10.77.0.1/24:22"), 6, "services[0].address", "write 10.77.0.0/24"},
-		{"a bad host", with("10.77.0.1:22", "a_b/:22"), 6, "services[0].address", "is not a prefix"},
+		{"no address", replaceInMinimal("    address: 10.77.0.1:22\n", ""), 5, "services[0].address", "is missing"},
+		{"no port", replaceInMinimal("10.77.0.1:22", "10.77.0.1"), 6, "services[0].address", "a port is missing"},
+		{"a bad prefix", replaceInMinimal("10.77.0.1:22", "10.77.0.1/24:22"), 6, "services[0].address", "write 10.77.0.0/24"},
+		{"a bad host", replaceInMinimal("10.77.0.1:22", "a_b/:22"), 6, "services[0].address", "is not a prefix"},
 		{"a bad mode", minimal + "    mode: open\n", 7, "services[0].mode", "write auth, knock or knock-auth"},
 		{"a bad method", minimal + "    method: tcp-auth\n", 7, "services[0].method", "udp-v2"},
 		{"a method in mode auth", minimal + "    mode: auth\n    method: udp\n", 8, "services[0].method", "mode auth takes no knocks"},
@@ -154,7 +154,7 @@ func TestParseErrors(t *testing.T) {
 				t.Fatal("no error")
 			}
 			var found bool
-			for _, e := range mistakes(err) {
+			for _, e := range listErrors(err) {
 				found = found || e.Line == c.line && e.Key == c.key && strings.Contains(e.Msg, c.says)
 			}
 			if !found {
@@ -167,12 +167,12 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
-// mistakes are the Errors that err is joined of.
-func mistakes(err error) (all []*Error) {
+// listErrors are the Errors that err is joined of.
+func listErrors(err error) (all []*Error) {
 	var one *Error
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {
-			all = append(all, mistakes(e)...)
+			all = append(all, listErrors(e)...)
 		}
 	} else if errors.As(err, &one) {
 		all = append(all, one)
@@ -182,13 +182,13 @@ func mistakes(err error) (all []*Error) {
 
 func TestParseReportsAllErrors(t *testing.T) {
 	_, err := Parse("test.yaml", []byte(strings.NewReplacer("alice", "5", "ssh", "-ssh", "10.77", "10.777").Replace(minimal)))
-	if got := mistakes(err); len(got) != 3 {
+	if got := listErrors(err); len(got) != 3 {
 		t.Errorf("%d mistakes: %v", len(got), err)
 	}
 }
 
 func TestProfileFormatHidesSecret(t *testing.T) {
-	p := mustParse(t, whole)
+	p := mustParse(t, fullProfile)
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%q"} {
 		fmt.Fprintf(&out, verb+verb+verb, p, *p, struct{ P Profile }{*p})

@@ -12,15 +12,15 @@ import (
 	"time"
 )
 
-// stream plays bytes and then ends, and keeps what is written.
-type stream struct {
+// fakeConn plays bytes and then ends, and keeps what is written.
+type fakeConn struct {
 	in     *bytes.Reader
 	mu     sync.Mutex
 	out    bytes.Buffer
 	closed bool
 }
 
-func (s *stream) Read(b []byte) (int, error) {
+func (s *fakeConn) Read(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -29,24 +29,24 @@ func (s *stream) Read(b []byte) (int, error) {
 	return s.in.Read(b)
 }
 
-func (s *stream) Write(b []byte) (int, error) {
+func (s *fakeConn) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.out.Write(b)
 }
 
-func (s *stream) Close() error {
+func (s *fakeConn) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
 	return nil
 }
 
-func (s *stream) LocalAddr() net.Addr              { return &net.TCPAddr{} }
-func (s *stream) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
-func (s *stream) SetDeadline(time.Time) error      { return nil }
-func (s *stream) SetReadDeadline(time.Time) error  { return nil }
-func (s *stream) SetWriteDeadline(time.Time) error { return nil }
+func (s *fakeConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (s *fakeConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (s *fakeConn) SetDeadline(time.Time) error      { return nil }
+func (s *fakeConn) SetReadDeadline(time.Time) error  { return nil }
+func (s *fakeConn) SetWriteDeadline(time.Time) error { return nil }
 
 // FuzzSOCKS gives a stranger's stream to the SOCKS5 handshake: it reads no more than what is its own, and what
 // it returns is an address in the one spelling of it.
@@ -59,12 +59,12 @@ func FuzzSOCKS(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		s := &stream{in: bytes.NewReader(text)}
+		s := &fakeConn{in: bytes.NewReader(text)}
 		to, err := socksHandshake(s)
 		var refused *socksError
 		switch {
 		case err == nil:
-			canonical(t, to)
+			checkNormalized(t, to)
 		case errors.As(err, &refused), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		default:
 			t.Fatalf("%v", err)
@@ -76,8 +76,8 @@ func FuzzSOCKS(f *testing.F) {
 	})
 }
 
-// canonical fails the test unless an address is what it becomes when it is read again.
-func canonical(t *testing.T, to string) {
+// checkNormalized fails the test unless an address is what it becomes when it is read again.
+func checkNormalized(t *testing.T, to string) {
 	if again, err := parseAuthority(to, 0); err != nil || again != to {
 		t.Fatalf("%q is read as %q: %v", to, again, err)
 	}
@@ -107,14 +107,14 @@ func FuzzHTTP(f *testing.F) {
 				return nil, &UnknownServiceError{Address: to}
 			}})
 		}()
-		s := &stream{in: bytes.NewReader(text)}
+		s := &fakeConn{in: bytes.NewReader(text)}
 		l.conns <- s
 		stop()
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
 		for _, to := range wanted {
-			canonical(t, to)
+			checkNormalized(t, to)
 		}
 		if bytes.HasPrefix(s.out.Bytes(), []byte("HTTP/1.1 2")) || !s.closed {
 			t.Fatalf("closed: %v, answered %q", s.closed, s.out.Bytes())

@@ -25,8 +25,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what should happen at once.
-const patience = 10 * time.Second
+// timeout is how long a test waits for what should happen at once.
+const timeout = 10 * time.Second
 
 // services are what a proxy of a test reaches: addresses or errors by name.
 type services map[string]any
@@ -42,22 +42,22 @@ func (s services) dial(ctx context.Context, address string) (net.Conn, error) {
 	}
 }
 
-// running is a proxy that a test has started.
-type running struct {
+// testProxy is a proxy that a test has started.
+type testProxy struct {
 	addr string
 	stop context.CancelFunc
 	done chan error
 	ends chan Result
 }
 
-func start(t *testing.T, s services) running {
+func start(t *testing.T, s services) testProxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	r := running{addr: l.Addr().String(), stop: stop, done: make(chan error, 1), ends: make(chan Result, 64)}
+	r := testProxy{addr: l.Addr().String(), stop: stop, done: make(chan error, 1), ends: make(chan Result, 64)}
 	go func() {
 		r.done <- Serve(ctx, Options{Listener: l, Dial: s.dial, Drain: -1, Report: func(e Result) { r.ends <- e }})
 		close(r.done)
@@ -67,7 +67,7 @@ func start(t *testing.T, s services) running {
 }
 
 // end ends the proxy.
-func (r running) end(t *testing.T) {
+func (r testProxy) end(t *testing.T) {
 	t.Helper()
 	r.stop()
 	select {
@@ -75,25 +75,25 @@ func (r running) end(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("Serve does not end")
 	}
 }
 
 // connect opens a connection to the proxy.
-func (r running) connect(t *testing.T) *net.TCPConn {
+func (r testProxy) connect(t *testing.T) *net.TCPConn {
 	t.Helper()
 	c, err := net.Dial("tcp", r.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(timeout))
 	t.Cleanup(func() { _ = c.Close() })
 	return c.(*net.TCPConn)
 }
 
-// ended is the next End, which must be about an address by a protocol.
-func (r running) ended(t *testing.T, protocol, address string) Result {
+// waitResult is the next End, which must be about an address by a protocol.
+func (r testProxy) waitResult(t *testing.T, protocol, address string) Result {
 	t.Helper()
 	select {
 	case e := <-r.ends:
@@ -101,14 +101,14 @@ func (r running) ended(t *testing.T, protocol, address string) Result {
 			t.Errorf("reported %+v", e)
 		}
 		return e
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("nothing was reported")
 		return Result{}
 	}
 }
 
-// parrot is a service that repeats what it hears until the end of it.
-func parrot(t *testing.T) string {
+// echoServer is a service that repeats what it hears until the end of it.
+func echoServer(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -134,8 +134,8 @@ func parrot(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// site is a web site that says what it was asked.
-func site(t *testing.T, tls bool) *httptest.Server {
+// newWebSite is a web site that says what it was asked.
+func newWebSite(t *testing.T, tls bool) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -159,15 +159,15 @@ func browser(t *testing.T, proxyURL string) *http.Client {
 	}
 	transport := &http.Transport{Proxy: http.ProxyURL(u), TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: patience}
+	return &http.Client{Transport: transport, Timeout: timeout}
 }
 
 func TestServeBrowserByName(t *testing.T) {
 	r := start(t, services{
-		"web:80":         site(t, false).Listener.Addr().String(),
-		"web:443":        site(t, true).Listener.Addr().String(),
-		"10.77.0.1:8080": site(t, false).Listener.Addr().String(),
-		"[fd77::1]:80":   site(t, false).Listener.Addr().String(),
+		"web:80":         newWebSite(t, false).Listener.Addr().String(),
+		"web:443":        newWebSite(t, true).Listener.Addr().String(),
+		"10.77.0.1:8080": newWebSite(t, false).Listener.Addr().String(),
+		"[fd77::1]:80":   newWebSite(t, false).Listener.Addr().String(),
 	})
 	for _, scheme := range []string{"http://", "socks5h://"} {
 		for _, c := range []struct{ url, want string }{
@@ -206,7 +206,7 @@ func TestServeUnknownService(t *testing.T) {
 		if resp.StatusCode != want || want == http.StatusForbidden && !strings.Contains(string(body), "web, echo") {
 			t.Errorf("%s: %s %q", address, resp.Status, body)
 		}
-		if e := r.ended(t, HTTP, address+":80"); e.Err == nil {
+		if e := r.waitResult(t, HTTP, address+":80"); e.Err == nil {
 			t.Errorf("%+v", e)
 		}
 	}
@@ -221,7 +221,7 @@ func TestServeUnknownService(t *testing.T) {
 	if _, _ = io.ReadFull(resp.Body, body); !strings.Contains(string(body), "web, echo") {
 		t.Errorf("%q", body)
 	}
-	r.ended(t, Connect, "example.org:443")
+	r.waitResult(t, Connect, "example.org:443")
 }
 
 func TestHTTPBadRequest(t *testing.T) {
@@ -253,7 +253,7 @@ func TestHTTPBadRequest(t *testing.T) {
 }
 
 func TestConnectEarlyDataAndHalfClose(t *testing.T) {
-	r := start(t, services{"echo:7": parrot(t)})
+	r := start(t, services{"echo:7": echoServer(t)})
 	const early, late = "said before the answer ", "and after"
 	for name, hello := range map[string]string{
 		Connect: "CONNECT echo:7 HTTP/1.1\r\nHost: echo:7\r\n\r\n",
@@ -281,7 +281,7 @@ func TestConnectEarlyDataAndHalfClose(t *testing.T) {
 			if got, err := io.ReadAll(in); err != nil || string(got) != early+late {
 				t.Errorf("%q, %v", got, err)
 			}
-			e := r.ended(t, name, "echo:7")
+			e := r.waitResult(t, name, "echo:7")
 			if want := int64(len(early + late)); e.Err != nil || !e.Dialled || e.Stats != (relay.Stats{Up: want, Down: want}) {
 				t.Errorf("%+v", e)
 			}
@@ -337,14 +337,14 @@ func TestSOCKSPasswordRefused(t *testing.T) {
 				t.Errorf("%q: %x, %v", text, got, err)
 			}
 		}
-		if e := r.ended(t, SOCKS5, ""); e.Err == nil {
+		if e := r.waitResult(t, SOCKS5, ""); e.Err == nil {
 			t.Errorf("%+v", e)
 		}
 	}
 }
 
 func TestSOCKSThirdPartyClient(t *testing.T) {
-	r := start(t, services{"echo:7": parrot(t), "[fd77::7]:7": parrot(t)})
+	r := start(t, services{"echo:7": echoServer(t), "[fd77::7]:7": echoServer(t)})
 	d, err := socks.SOCKS5("tcp", r.addr, nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -366,7 +366,7 @@ func TestSOCKSThirdPartyClient(t *testing.T) {
 }
 
 func TestServeContextEndsClients(t *testing.T) {
-	r := start(t, services{"echo:7": parrot(t), "web:80": site(t, false).Listener.Addr().String()})
+	r := start(t, services{"echo:7": echoServer(t), "web:80": newWebSite(t, false).Listener.Addr().String()})
 	silent := r.connect(t)
 	joined := r.connect(t)
 	_, _ = io.WriteString(joined, "CONNECT echo:7 HTTP/1.1\r\nHost: echo:7\r\n\r\n")
@@ -412,7 +412,7 @@ func TestNormalizeAddress(t *testing.T) {
 			t.Errorf("address(%q) = %q, %v; want %q", c.host, got, err, c.want)
 		}
 		if err == nil {
-			canonical(t, got)
+			checkNormalized(t, got)
 		}
 	}
 }

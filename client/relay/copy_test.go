@@ -15,11 +15,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what should happen at once.
-const patience = 10 * time.Second
+// timeout is how long a test waits for what should happen at once.
+const timeout = 10 * time.Second
 
-// couple makes two ends of a TCP connection on loopback.
-func couple(t *testing.T) (a, b *net.TCPConn) {
+// tcpPair makes two ends of a TCP connection on loopback.
+func tcpPair(t *testing.T) (a, b *net.TCPConn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -35,32 +35,32 @@ func couple(t *testing.T) (a, b *net.TCPConn) {
 		t.Fatal(err)
 	}
 	for _, c := range []net.Conn{near, far} {
-		_ = c.SetDeadline(time.Now().Add(patience))
+		_ = c.SetDeadline(time.Now().Add(timeout))
 		t.Cleanup(func() { _ = c.Close() })
 	}
 	return near.(*net.TCPConn), far.(*net.TCPConn)
 }
 
-// plain is a connection that the kernel cannot splice.
-type plain struct{ net.Conn }
+// unspliced is a connection that the kernel cannot splice.
+type unspliced struct{ net.Conn }
 
-func (p plain) CloseWrite() error       { return p.Conn.(*net.TCPConn).CloseWrite() }
-func (p plain) SetLinger(sec int) error { return p.Conn.(*net.TCPConn).SetLinger(sec) }
+func (p unspliced) CloseWrite() error       { return p.Conn.(*net.TCPConn).CloseWrite() }
+func (p unspliced) SetLinger(sec int) error { return p.Conn.(*net.TCPConn).SetLinger(sec) }
 
-type joined struct {
+type copyResult struct {
 	moved Stats
 	err   error
 }
 
 // start joins the inner ends of two connections and returns the outer ones.
-func start(t *testing.T, ctx context.Context, wrap func(net.Conn) net.Conn) (app, service *net.TCPConn, end chan joined) {
+func start(t *testing.T, ctx context.Context, wrap func(net.Conn) net.Conn) (app, service *net.TCPConn, end chan copyResult) {
 	t.Helper()
-	app, near := couple(t)
-	service, far := couple(t)
-	end = make(chan joined, 1)
+	app, near := tcpPair(t)
+	service, far := tcpPair(t)
+	end = make(chan copyResult, 1)
 	go func() {
 		moved, err := Copy(ctx, wrap(near), wrap(far))
-		end <- joined{moved, err}
+		end <- copyResult{moved, err}
 	}()
 	return app, service, end
 }
@@ -71,7 +71,7 @@ var kinds = []struct {
 	wrap func(net.Conn) net.Conn
 }{
 	{"spliced", func(c net.Conn) net.Conn { return c }},
-	{"copied", func(c net.Conn) net.Conn { return plain{c} }},
+	{"copied", func(c net.Conn) net.Conn { return unspliced{c} }},
 }
 
 func TestCopyHalfClose(t *testing.T) {
@@ -161,10 +161,10 @@ func TestCopyWithoutCloseWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		app, near := net.Pipe()
 		service, far := net.Pipe()
-		end := make(chan joined, 1)
+		end := make(chan copyResult, 1)
 		go func() {
 			moved, err := Copy(t.Context(), near, far)
-			end <- joined{moved, err}
+			end <- copyResult{moved, err}
 		}()
 		go func() {
 			_, _ = app.Write([]byte("hello"))
@@ -200,10 +200,10 @@ func BenchmarkCopy(b *testing.B) {
 			}
 			app, near := pair()
 			service, far := pair()
-			done := make(chan joined, 1)
+			done := make(chan copyResult, 1)
 			go func() {
 				moved, err := Copy(b.Context(), k.wrap(near), k.wrap(far))
-				done <- joined{moved, err}
+				done <- copyResult{moved, err}
 			}()
 			chunk := make([]byte, 256<<10)
 			b.SetBytes(int64(len(chunk)))

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// parrot is a service that repeats what it hears until the end of it.
-func parrot(t *testing.T) string {
+// echoServer is a service that repeats what it hears until the end of it.
+func echoServer(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -40,22 +40,22 @@ func parrot(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// serving is a Serve that a test has started.
-type serving struct {
+// testServe is a Serve that a test has started.
+type testServe struct {
 	addr string
 	stop context.CancelFunc
 	done chan error
 	ends chan Result
 }
 
-func serve(t *testing.T, o Options) serving {
+func serve(t *testing.T, o Options) testServe {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	s := serving{addr: l.Addr().String(), stop: stop, done: make(chan error, 1), ends: make(chan Result, 256)}
+	s := testServe{addr: l.Addr().String(), stop: stop, done: make(chan error, 1), ends: make(chan Result, 256)}
 	o.Listener, o.Report = l, func(e Result) { s.ends <- e }
 	go func() {
 		s.done <- Serve(ctx, o)
@@ -69,7 +69,7 @@ func serve(t *testing.T, o Options) serving {
 }
 
 // wait waits for the end of Serve, which must be an ordinary one and take at least so long.
-func (s serving) wait(t *testing.T, least time.Duration) {
+func (s testServe) wait(t *testing.T, least time.Duration) {
 	t.Helper()
 	start := time.Now()
 	select {
@@ -77,18 +77,18 @@ func (s serving) wait(t *testing.T, least time.Duration) {
 		if err != nil || time.Since(start) < least {
 			t.Errorf("Serve ended after %v: %v", time.Since(start), err)
 		}
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("Serve does not end")
 	}
 }
 
-func (s serving) dial(t *testing.T) *net.TCPConn {
+func (s testServe) dial(t *testing.T) *net.TCPConn {
 	t.Helper()
 	c, err := net.Dial("tcp", s.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(timeout))
 	t.Cleanup(func() { _ = c.Close() })
 	return c.(*net.TCPConn)
 }
@@ -115,7 +115,7 @@ func echo(t *testing.T, c *net.TCPConn, text string) {
 
 func TestServeDialsPerConnection(t *testing.T) {
 	var dialled atomic.Int64
-	s := serve(t, Options{Dial: dialer(parrot(t), &dialled)})
+	s := serve(t, Options{Dial: dialer(echoServer(t), &dialled)})
 	const many = 40
 	var all sync.WaitGroup
 	for i := range many {
@@ -159,7 +159,7 @@ func TestServeDialFails(t *testing.T) {
 
 func TestServeDrains(t *testing.T) {
 	var dialled atomic.Int64
-	s := serve(t, Options{Dial: dialer(parrot(t), &dialled)})
+	s := serve(t, Options{Dial: dialer(echoServer(t), &dialled)})
 	c := s.dial(t)
 	echo(t, c, "before")
 	s.stop()
@@ -183,7 +183,7 @@ func TestServeDrains(t *testing.T) {
 func TestServeDrainExpires(t *testing.T) {
 	var dialled atomic.Int64
 	const drain = 50 * time.Millisecond
-	s := serve(t, Options{Dial: dialer(parrot(t), &dialled), Drain: drain})
+	s := serve(t, Options{Dial: dialer(echoServer(t), &dialled), Drain: drain})
 	c := s.dial(t)
 	echo(t, c, "hello")
 	s.stop()
@@ -211,7 +211,7 @@ func TestServeDrainEndsDial(t *testing.T) {
 
 func TestServeMaxConns(t *testing.T) {
 	var dialled atomic.Int64
-	s := serve(t, Options{Dial: dialer(parrot(t), &dialled), MaxConns: 1})
+	s := serve(t, Options{Dial: dialer(echoServer(t), &dialled), MaxConns: 1})
 	first := s.dial(t)
 	echo(t, first, "first")
 	second := s.dial(t)
@@ -223,40 +223,40 @@ func TestServeMaxConns(t *testing.T) {
 		t.Errorf("%d bytes beyond the limit", n)
 	}
 	_ = first.Close()
-	_ = second.SetReadDeadline(time.Now().Add(patience))
+	_ = second.SetReadDeadline(time.Now().Add(timeout))
 	if _, err := io.ReadFull(second, make([]byte, 6)); err != nil {
 		t.Error(err)
 	}
 }
 
-// tired is a listener that fails some times and then for good.
-type tired struct {
+// failingListener is a listener that fails some times and then for good.
+type failingListener struct {
 	net.Listener
-	passing int
-	closed  bool
+	temporaryErrors int
+	closed          bool
 }
 
-type passing struct{ error }
+type temporaryError struct{ error }
 
-func (passing) Temporary() bool { return true }
+func (temporaryError) Temporary() bool { return true }
 
 var errGone = errors.New("gone")
 
-func (l *tired) Accept() (net.Conn, error) {
-	if l.passing--; l.passing >= 0 {
-		return nil, passing{errors.New("no descriptors")}
+func (l *failingListener) Accept() (net.Conn, error) {
+	if l.temporaryErrors--; l.temporaryErrors >= 0 {
+		return nil, temporaryError{errors.New("no descriptors")}
 	}
 	return nil, errGone
 }
 
-func (l *tired) Close() error {
+func (l *failingListener) Close() error {
 	l.closed = true
 	return nil
 }
 
 func TestAcceptorRetriesTemporaryErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &tired{passing: 12}
+		l := &failingListener{temporaryErrors: 12}
 		start := time.Now()
 		told := 0
 		a := Acceptor{Listener: l, OnRetry: func(error) { told++ }}

@@ -54,7 +54,7 @@ func TestConvertAccountsForEveryKey(t *testing.T) {
 				t.Fatal(err)
 			}
 			golden := filepath.Join("testdata", c.name+".golden")
-			got := shown(r)
+			got := format(r)
 			if *update {
 				if err := os.WriteFile(golden, got, 0o644); err != nil {
 					t.Fatal(err)
@@ -71,8 +71,8 @@ func TestConvertAccountsForEveryKey(t *testing.T) {
 	}
 }
 
-// shown is all of a result.
-func shown(r *Result) []byte {
+// format is all of a result.
+func format(r *Result) []byte {
 	var b bytes.Buffer
 	for _, f := range r.Files {
 		fmt.Fprintf(&b, "-- %s --\n%s", f.Name, f.Data)

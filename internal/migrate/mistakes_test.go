@@ -61,7 +61,7 @@ func TestConvertErrors(t *testing.T) {
 	} {
 		r, err := Convert("f.yaml", []byte(c.file), c.Options)
 		if err == nil {
-			t.Errorf("%q passed, and became %s", c.file, shown(r))
+			t.Errorf("%q passed, and became %s", c.file, format(r))
 		} else if !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%q: %v\nwant %q", c.file, err, c.says)
 		} else if strings.Contains(err.Error(), "secret of client") {
@@ -75,7 +75,7 @@ func TestConvertUnknownKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := string(shown(r))
+	all := string(format(r))
 	for _, want := range []string{
 		`f.yaml:4: warning: unknown key "knok": nothing was made of it; did you mean knock?`,
 		`f.yaml:5: log: warning: unknown key "levl": nothing was made of it; did you mean level?`,
@@ -127,7 +127,7 @@ func TestConvertSecretFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			text, notes := string(r.Files[0].Data), string(shown(r))
+			text, notes := string(r.Files[0].Data), string(format(r))
 			if copied := len(r.Files) == 2; copied != (c.copied && !textOnly) {
 				t.Errorf("%s, text only %v: copied: %v", c.file, textOnly, copied)
 			}
@@ -158,6 +158,6 @@ func TestConvertClientSecretFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := "hex:74686520736563726574"; len(r.Files) != 1 || !strings.Contains(string(r.Files[0].Data), want) {
-		t.Errorf("%s", shown(r))
+		t.Errorf("%s", format(r))
 	}
 }
