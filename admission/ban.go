@@ -20,17 +20,8 @@ type Ban struct {
 	For    time.Duration
 }
 
-// offence is a source's record of failures.
-type offence struct {
-	count int
-	first time.Duration
-	until time.Duration // banned until then; 0 if it is not
-}
-
-// maxOffences is how many sources' failures are remembered, some 100 bytes
-// each. When there are more, new ones go unrecorded until old ones are over: a
-// ban is a saving, not a lock.
-const maxOffences = 1 << 15
+// maxFailing is how many sources' failures are remembered, some 100 bytes each.
+const maxFailing = 1 << 15
 
 // A BanEvent is a ban that begins.
 type BanEvent struct {
@@ -62,44 +53,18 @@ func (g *Gate) logBan(e BanEvent) {
 
 // offend is Failed but for the telling.
 func (g *Gate) offend(t packet.Tuple) (e BanEvent, banned bool) {
-	who := siteAddr(t.Src)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.ban.After <= 0 {
-		return e, false
-	}
 	if f := g.flows[t]; f == nil || f.state == opening {
 		return e, false
 	}
-	now := g.mono()
-	o := g.offences[who]
-	if o == nil {
-		if len(g.offences) >= maxOffences {
-			return e, false
-		}
-		o = &offence{first: now}
-		g.offences[who] = o
-	}
-	if now-o.first > g.ban.Within {
-		o.count, o.first = 0, now
-	}
-	if o.count++; o.count < g.ban.After {
-		return e, false
-	}
-	banned = o.until <= now // and not by a handshake that had begun before
-	e = BanEvent{Source: sitePrefix(who), From: t.Src.Netip(), Failures: o.count, For: g.ban.For}
-	o.until = now + g.ban.For
-	o.count, o.first = 0, now
-	return e, banned
+	failures, banned := g.bans.Fail(t.Src.Subnet(), g.mono())
+	return BanEvent{Source: t.Src.SubnetPrefix(), From: t.Src.Netip(), Failures: failures, For: g.ban.For}, banned
 }
 
 // isBanned tells whether a is banned. The caller holds g.mu.
 func (g *Gate) isBanned(a packet.Addr) bool {
-	if len(g.offences) == 0 {
-		return false
-	}
-	o := g.offences[siteAddr(a)]
-	return o != nil && o.until > g.mono()
+	return g.bans.Len() > 0 && g.bans.Banned(a.Subnet(), g.mono())
 }
 
 // countBans returns how many sources are banned, a batch at a time: the packet path
@@ -109,8 +74,8 @@ func (g *Gate) countBans() (n int) {
 	defer g.mu.Unlock()
 	now := g.mono()
 	var b batch
-	for _, o := range g.offences {
-		if o.until > now {
+	for _, f := range g.bans.All() {
+		if f.Until > now {
 			n++
 		}
 		b.next(g)
@@ -118,12 +83,9 @@ func (g *Gate) countBans() (n int) {
 	return n
 }
 
-// sweepOffences forgets what is over, a batch at a time.
-func (g *Gate) sweepOffences() {
+// sweepBans forgets what is over, a batch at a time.
+func (g *Gate) sweepBans() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := g.mono()
-	sweepSome(g.offences,
-		func(o *offence) bool { return o.until <= now && now-o.first > g.ban.Within },
-		func(who packet.Addr) { delete(g.offences, who) })
+	g.bans.Sweep(sweepBatch, g.mono())
 }

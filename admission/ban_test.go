@@ -47,7 +47,7 @@ func TestASourceThatKeepsFailingIsBannedForAWhile(t *testing.T) {
 		w.want(v.syn(10, "web"), ReasonOpen)
 		w.pass(time.Minute)
 		w.sweep()
-		if n := len(w.gate.offences); n != 0 {
+		if n := w.gate.bans.Len(); n != 0 {
 			t.Errorf("%d offenders are remembered", n)
 		}
 	})
@@ -79,8 +79,8 @@ func TestNobodyIsBannedWithoutACompletedHandshake(t *testing.T) {
 		w.pass(time.Second)
 		w.decide()
 	}
-	if len(w.gate.offences) != 0 {
-		t.Fatalf("%v", w.gate.offences)
+	if n := w.gate.bans.Len(); n != 0 {
+		t.Fatalf("%d offenders", n)
 	}
 	w.want(v.syn(1000, "web"), ReasonOpen)
 }
@@ -150,7 +150,7 @@ func TestFlowsOfABannedSourceGoOn(t *testing.T) {
 
 func TestOffendersAreBoundedInNumber(t *testing.T) {
 	w := newWorld(t, every(), banning)
-	for n := range maxOffences + 100 {
+	for n := range maxFailing + 100 {
 		v := w.at(at(n).Netip().String())
 		w.gate.Admit(parsed(v.syn(1, "web")))
 		if err := w.gate.Complete(v.tuple(1, "web")); err != nil {
@@ -159,17 +159,17 @@ func TestOffendersAreBoundedInNumber(t *testing.T) {
 		w.gate.Failed(v.tuple(1, "web"))
 		w.gate.Forget(v.tuple(1, "web"))
 	}
-	if n := len(w.gate.offences); n != maxOffences {
+	if n := w.gate.bans.Len(); n != maxFailing {
 		t.Errorf("%d offenders", n)
 	}
 	w.pass(2 * time.Minute)
-	for range maxOffences/sweepBatch + 1 {
-		w.gate.sweepOffences()
+	for range maxFailing/sweepBatch + 1 {
+		w.gate.sweepBans()
 	}
 	for range 3000 { // the batches are random
-		w.gate.sweepOffences()
+		w.gate.sweepBans()
 	}
-	if n := len(w.gate.offences); n != 0 {
+	if n := w.gate.bans.Len(); n != 0 {
 		t.Errorf("%d are left", n)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/policy"
+	"github.com/knockgw/knockgw/internal/ratelimit"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 )
@@ -49,7 +50,7 @@ func (g *Gate) Bounds() []Bound {
 		Bound{"deferred_syns", g.park.n, len(g.park.slots)},
 		Bound{"deferred_syns_per_source", most.parked, l.ParkedPerSource},
 		Bound{"known_sources", len(g.seen), maxSeen},
-		Bound{"failing_sources", len(g.offences), maxOffences},
+		Bound{"failing_sources", g.bans.Len(), maxFailing},
 		Bound{"syn_sequences", len(g.sequences.byKey), maxSYNSequences},
 		Bound{"syn_sequences_per_client", most.places, synSources},
 	)
@@ -148,12 +149,7 @@ func (g *Gate) mosts() (m mosts) {
 // bounds are the purses for all: how much of them is spent, in HMACs. Those of single
 // sources share a table of fixed size; that one is spent is counted as a refusal.
 func (b *budgets) bounds(now time.Duration) []Bound {
-	spent := func(p *purse) int {
-		if p.since == 0 {
-			return 0
-		}
-		return int(max(0, hmacBurst-p.tokens-hmacRate*(now-p.since).Seconds()))
-	}
+	spent := func(p *ratelimit.Bucket) int { return p.Used(rate(hmacRate, hmacBurst), now) }
 	return []Bound{
 		{"knock_rate_unknown", spent(&b.knocks.scans), hmacBurst},
 		{"knock_rate_known", spent(&b.known), hmacBurst},

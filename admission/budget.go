@@ -1,9 +1,9 @@
 package admission
 
 import (
-	"hash/maphash"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/ratelimit"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -37,46 +37,18 @@ const (
 	// subnetShare is the part of the HMACs for strangers, one in so many, that those
 	// of one IPv4 /24 or IPv6 /64 may take in the long run.
 	subnetShare = 4
-
-	// purses is how many addresses (or prefixes) are told apart; more share, at
-	// random. 24 bytes each.
-	purses = 1 << 13
 )
 
-// purse is a token bucket.
-type purse struct {
-	tokens float64
-	since  time.Duration // when that was, and a nanosecond; 0: it was never used, and is full
-}
-
-// take pays n out of a purse that fills at rate a second up to burst.
-func (b *purse) take(n, rate, burst float64, now time.Duration) bool {
-	now++
-	if b.since == 0 {
-		b.tokens = burst
-	} else {
-		b.tokens = min(burst, b.tokens+rate*(now-b.since).Seconds())
-	}
-	b.since = now
-	if b.tokens < n {
-		return false
-	}
-	b.tokens -= n
-	return true
-}
-
-// budgets are all the purses, of fixed size: strangers' addresses are hashed
-// into them with a seed that nobody knows.
+// budgets are all token buckets, in tables of fixed size.
 type budgets struct {
-	seed            maphash.Seed
-	seeded          time.Duration // when that was drawn
-	knocks          trialLimit    // v1 knocks of unknown sources
-	authentications trialLimit    // those to be tried with every client
-	warm            [numWarm][purses]purse
-	found           [purses]purse
-	reports         purse          // HMACs to tell whose knocks are that open nothing
-	known           purse          // HMACs for sources that are known
-	opens           [numWarm]purse // HMACs' time for what was found in the table, by method
+	seed            ratelimit.Seed // of all tables
+	knocks          trialLimit     // v1 knocks of unknown sources
+	authentications trialLimit     // those to be tried with every client
+	warm            [numWarm]ratelimit.Table
+	found           ratelimit.Table
+	reports         ratelimit.Bucket          // HMACs to tell whose knocks are that open nothing
+	known           ratelimit.Bucket          // HMACs for sources that are known
+	opens           [numWarm]ratelimit.Bucket // HMACs' time for what was found in the table, by method
 }
 
 // The methods with token buckets of their own for each source, and in all.
@@ -90,57 +62,29 @@ const (
 // trialLimit bounds what strangers send that has to be tried with one client
 // after the other.
 type trialLimit struct {
-	sources  [purses]purse
-	prefixes [purses]purse
-	shares   [purses]purse // HMACs, by prefix
-	scans    purse         // HMACs, in all
+	sources ratelimit.Table
+	subnets ratelimit.Table
+	shares  ratelimit.Table  // HMACs, by subnet
+	scans   ratelimit.Bucket // HMACs, in all
 }
 
 // allow pays for a try of n keys for a: from its source's buckets, its subnet's,
 // and that for all.
 func (l *trialLimit) allow(b *budgets, a packet.Addr, n int, now time.Duration) bool {
-	b.deal(now)
-	net, keys := prefix(a), float64(n)
+	b.seed.Rotate(now)
+	subnet, keys := a.Network(), float64(n)
 	// One try must be affordable, however many clients there are.
 	burst := max(hmacBurst, keys)
-	return b.of(&l.sources, a).take(1, coldRate, coldBurst, now) &&
-		b.of(&l.prefixes, net).take(1, coldPrefixRate, coldPrefBurst, now) &&
-		b.of(&l.shares, net).take(keys, hmacRate/subnetShare, burst, now) &&
-		l.scans.take(keys, hmacRate, burst, now)
-}
-
-// prefix is the neighbourhood of an address: its /24 or its /64.
-func prefix(a packet.Addr) packet.Addr {
-	if a.Is4() {
-		a[15] = 0
-		return a
-	}
-	clear(a[8:])
-	return a
-}
-
-// deal draws the seed anew, now and then: a newcomer whose address shares a purse
-// with a flood's would stay out for as long as that lasts. What is in the purses
-// stays, but nobody shares with the same others for long.
-func (b *budgets) deal(now time.Duration) {
-	if now-b.seeded >= dealTime {
-		b.seed, b.seeded = maphash.MakeSeed(), now
-	}
-}
-
-// dealTime is how long a deal of the purses lasts: a few tries of a client. A
-// source that floods finds a full purse after it, 64 datagrams, at most.
-const dealTime = 5 * time.Second
-
-// of returns the purse of an address in one of the lists.
-func (b *budgets) of(list *[purses]purse, a packet.Addr) *purse {
-	return &list[maphash.Comparable(b.seed, a)%purses]
+	return ratelimit.Lookup(&l.sources, &b.seed, a).Take(1, rate(coldRate, coldBurst), now) &&
+		ratelimit.Lookup(&l.subnets, &b.seed, subnet).Take(1, rate(coldPrefixRate, coldPrefBurst), now) &&
+		ratelimit.Lookup(&l.shares, &b.seed, subnet).Take(keys, rate(hmacRate/subnetShare, burst), now) &&
+		l.scans.Take(keys, rate(hmacRate, burst), now)
 }
 
 // payKnown pays for a datagram of a known source, which is tried with n keys.
 func (b *budgets) payKnown(a packet.Addr, n int, now time.Duration) bool {
-	b.deal(now)
-	return b.payWarm(warmV1, a, now) && b.known.take(float64(n), hmacRate, hmacBurst, now)
+	b.seed.Rotate(now)
+	return b.payWarm(warmV1, a, now) && b.known.Take(float64(n), rate(hmacRate, hmacBurst), now)
 }
 
 // reportShare is the part of the HMACs, one in so many, that may be spent on
@@ -151,7 +95,7 @@ const reportShare = 16
 // nothing. That is only to explain it, so it has a bucket of its own, which other
 // knocks do not depend on.
 func (b *budgets) payReport(n int, now time.Duration) bool {
-	return b.reports.take(float64(n), hmacRate/reportShare, max(hmacBurst/reportShare, float64(n)), now)
+	return b.reports.Take(float64(n), rate(hmacRate/reportShare, max(hmacBurst/reportShare, float64(n))), now)
 }
 
 // What deciding costs once a knock was found in the table, in HMACs' time.
@@ -167,13 +111,17 @@ func (b *budgets) payFound(a packet.Addr, h *hit, now time.Duration) bool {
 		cost, method = openCost, warmV2
 	}
 	return b.payWarm(method, a, now) &&
-		b.found[maphash.Comparable(b.seed, h.owner())%purses].take(1, foundRate, foundBurst, now) &&
-		b.opens[method].take(cost, hmacRate, hmacBurst, now)
+		ratelimit.Lookup(&b.found, &b.seed, h.owner()).Take(1, rate(foundRate, foundBurst), now) &&
+		b.opens[method].Take(cost, rate(hmacRate, hmacBurst), now)
 }
 
 // payWarm pays for a source's knocks by one method that are cheap to decide.
 func (b *budgets) payWarm(method int, a packet.Addr, now time.Duration) bool {
-	return b.of(&b.warm[method], a).take(1, warmRate, warmBurst, now)
+	return ratelimit.Lookup(&b.warm[method], &b.seed, a).Take(1, rate(warmRate, warmBurst), now)
+}
+
+func rate(perSecond, burst float64) ratelimit.Rate {
+	return ratelimit.Rate{PerSecond: perSecond, Burst: burst}
 }
 
 const (

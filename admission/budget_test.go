@@ -2,8 +2,6 @@ package admission
 
 import (
 	"fmt"
-	"hash/maphash"
-	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -301,28 +299,4 @@ func TestTheLatestClientsOfASourceAreRemembered(t *testing.T) {
 	if got := g.seen[at(1)].ids; !slices.Equal(got[:], want) {
 		t.Errorf("%v", got)
 	}
-}
-
-func TestNobodySharesAPurseWithAFloodForLong(t *testing.T) {
-	b := &budgets{seed: maphash.MakeSeed()}
-	flood := packet.AddrFrom(netip.MustParseAddr("192.0.2.1"))
-	now := time.Second
-	// Somebody who does share one.
-	other := flood
-	for i := uint32(1); b.of(&b.knocks.sources, other) != b.of(&b.knocks.sources, flood) || other == flood; i++ {
-		other = packet.AddrFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
-	}
-	for b.knocks.allow(b, flood, 1, now) {
-	}
-	if b.knocks.allow(b, other, 1, now) {
-		t.Fatal("the purse is not shared")
-	}
-	for range 4 { // to share again four times is a chance of one in 8192^4
-		now += dealTime
-		b.deal(now)
-		if b.of(&b.knocks.sources, other) != b.of(&b.knocks.sources, flood) {
-			return
-		}
-	}
-	t.Error("still shared")
 }

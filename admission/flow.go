@@ -109,7 +109,7 @@ func (g *Gate) drop(f *flow) {
 		g.depart(f)
 	}
 	if s.site.told--; s.site.told == 0 {
-		g.mirror.Site(siteAddr(s.addr), false)
+		g.mirror.Site(s.addr.Subnet(), false)
 	}
 	s.flows--
 	f.grant = nil

@@ -2,7 +2,6 @@ package admission
 
 import (
 	"errors"
-	"hash/maphash"
 	"log/slog"
 	"math"
 	"sync"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/knockgw/knockgw/internal/loglimit"
 	"github.com/knockgw/knockgw/internal/policy"
+	"github.com/knockgw/knockgw/internal/ratelimit"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
@@ -73,7 +73,7 @@ type Gate struct {
 	budgets       budgets
 	expected      *expected // of the policy in force; replaced with turning held as well
 	sequences     synSequences
-	offences      map[packet.Addr]*offence
+	bans          *ratelimit.Bans[packet.Addr]
 	scratch       *protocol.Scratch
 	inboundOnly   bool          // of a Judge, until it sees a packet of the stack
 	decided       chan struct{} // closed and renewed when a knock is decided while a caller waits
@@ -113,7 +113,7 @@ func New(o Options) (*Gate, error) {
 		sites:       make(map[packet.Addr]*site),
 		holdings:    make(map[string]*holdings),
 		seen:        make(map[packet.Addr]*seen),
-		offences:    make(map[packet.Addr]*offence),
+		bans:        ratelimit.NewBans[packet.Addr](ratelimit.BanPolicy(o.Ban), maxFailing),
 		scratch:     protocol.NewScratch(),
 		decided:     make(chan struct{}),
 	}
@@ -147,7 +147,7 @@ func New(o Options) (*Gate, error) {
 	}
 	g.knocks.init(l.Knocks)
 	g.park.init(l.Parked)
-	g.budgets.seed = maphash.MakeSeed()
+	g.budgets.seed = ratelimit.NewSeed(0)
 	g.sequences.init()
 	g.frags.init(g.mono, &g.stats)
 	g.install(g.prepare(o.Policy))
@@ -331,7 +331,7 @@ func (g *Gate) record(p *packet.Packet, at *place, old *flow, gr *grant, why Rea
 	g.flows[f.tuple] = f
 	g.mirror.Flow(f.tuple, true)
 	if s.site.told++; s.site.told == 1 {
-		g.mirror.Site(siteAddr(s.addr), true)
+		g.mirror.Site(s.addr.Subnet(), true)
 	}
 	g.list(f)
 	return Verdict{Action: Pass, Reason: why, Open: f.open, Handling: Handling{Anew: old != nil}}

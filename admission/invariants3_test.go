@@ -19,12 +19,12 @@ func (w *world) checkAccounts() {
 	if w.checks++; w.checks%64 == 0 {
 		w.checkOriginals() // 65,536 of them
 	}
-	if len(g.offences) > maxOffences || len(g.seen) > maxSeen || len(w.worker.owners) > maxOwners {
-		w.Fatalf("%d offences, %d sources seen, %d owners", len(g.offences), len(g.seen), len(w.worker.owners))
+	if g.bans.Len() > maxFailing || len(g.seen) > maxSeen || len(w.worker.owners) > maxOwners {
+		w.Fatalf("%d offences, %d sources seen, %d owners", g.bans.Len(), len(g.seen), len(w.worker.owners))
 	}
-	for a, o := range g.offences {
-		if o.count >= g.ban.After || a != siteAddr(a) {
-			w.Fatalf("offence of %v: %+v", a.Netip(), o)
+	for a, f := range g.bans.All() {
+		if f.Count >= g.ban.After || a != a.Subnet() {
+			w.Fatalf("failures of %v: %+v", a.Netip(), f)
 		}
 	}
 }
@@ -99,7 +99,7 @@ func (w *world) checkSites() {
 		sum.grants += len(s.grants)
 		if !a.Is4() {
 			sum.sources++
-			if w.gate.sites[prefix(a)] != s.site {
+			if w.gate.sites[a.Subnet()] != s.site {
 				w.Fatalf("source %v is counted in another network", a.Netip())
 			}
 		}
@@ -181,9 +181,9 @@ func (w *world) forgotten() {
 	defer g.mu.Unlock()
 	w.checkOriginals()
 	u := &w.worker.sequences
-	if n := len(g.holdings) + len(g.sites) + len(g.sequences.byKey) + len(g.offences) + len(g.seen); n != 0 {
+	if n := len(g.holdings) + len(g.sites) + len(g.sequences.byKey) + g.bans.Len() + len(g.seen); n != 0 {
 		w.Fatalf("left: %d holdings, %d networks, %d SYN sequences, %d offences, %d sources seen",
-			len(g.holdings), len(g.sites), len(g.sequences.byKey), len(g.offences), len(g.seen))
+			len(g.holdings), len(g.sites), len(g.sequences.byKey), g.bans.Len(), len(g.seen))
 	}
 	if n := len(w.worker.owners) + len(u.byKey) + len(u.bySource) + u.inFlight; n != 0 {
 		w.Fatalf("left: %d owners, %d UDP sequences", len(w.worker.owners), len(u.byKey))

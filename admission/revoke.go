@@ -178,12 +178,12 @@ func (g *Gate) Bans(most int) []Banned {
 		list []Banned
 		b    batch
 	)
-	for a, o := range g.offences {
-		if o.until > now {
+	for a, f := range g.bans.All() {
+		if f.Until > now {
 			if len(list) == most {
 				break
 			}
-			list = append(list, Banned{sitePrefix(a), o.until - now})
+			list = append(list, Banned{a.SubnetPrefix(), f.Until - now})
 		}
 		b.next(g)
 	}
@@ -197,22 +197,12 @@ func (g *Gate) Pardon(p netip.Prefix) int {
 	defer g.mu.Unlock()
 	now, n := g.mono(), 0
 	var b batch
-	for a, o := range g.offences {
-		if o.until > now && sitePrefix(a).Overlaps(p) {
-			delete(g.offences, a)
+	for a, f := range g.bans.All() {
+		if f.Until > now && a.SubnetPrefix().Overlaps(p) {
+			g.bans.Remove(a)
 			n++
 		}
 		b.next(g)
 	}
 	return n
-}
-
-// sitePrefix is a site's address as the network that it stands for.
-func sitePrefix(a packet.Addr) netip.Prefix {
-	const siteBits = 64
-	addr := a.Netip()
-	if addr.Is4() {
-		return netip.PrefixFrom(addr, addr.BitLen())
-	}
-	return netip.PrefixFrom(addr, siteBits)
 }

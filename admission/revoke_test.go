@@ -168,11 +168,11 @@ func TestWhoWaitsForTheLockGetsItBetweenBatches(t *testing.T) {
 }
 
 func TestAListOfManyBatchesIsComplete(t *testing.T) {
-	g := newWorld(t).gate
+	g := newWorld(t, func(o *Options) { o.Ban = Ban{After: 1, Within: time.Hour, For: time.Hour} }).gate
 	const many = 3*sweepBatch + 1
 	g.mu.Lock()
 	for i := range many {
-		g.offences[packet.AddrFrom(netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}))] = &offence{until: time.Hour}
+		g.bans.Fail(packet.AddrFrom(netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)})), 0)
 	}
 	g.mu.Unlock()
 	if n := len(g.Bans(2 * many)); n != many {

@@ -91,7 +91,7 @@ func (g *Gate) sweep() {
 	for g.sweepGrants() {
 	}
 	g.sweepSequences()
-	g.sweepOffences()
+	g.sweepBans()
 	g.sweepSeen()
 }
 

@@ -51,14 +51,6 @@ func (t *site) admits(granted bool, limit int) bool {
 	return t.flows < limit && (granted || t.unproven < limit)
 }
 
-// siteAddr names the site of an address: an IPv4 address itself, an IPv6 /64.
-func siteAddr(a packet.Addr) packet.Addr {
-	if a.Is4() {
-		return a
-	}
-	return prefix(a)
-}
-
 // siteOf returns the site of s. The caller holds g.mu.
 func (g *Gate) siteOf(s *source) *site {
 	switch {
@@ -66,7 +58,7 @@ func (g *Gate) siteOf(s *source) *site {
 	case s.addr.Is4():
 		s.site = &s.own
 	default:
-		net := siteAddr(s.addr)
+		net := s.addr.Subnet()
 		t := g.sites[net]
 		if t == nil {
 			t = new(site)
@@ -142,7 +134,7 @@ func (g *Gate) release(s *source) {
 	g.mirror.Source(s.addr, false)
 	if s.site != nil && s.site != &s.own {
 		if s.site.sources--; s.site.sources == 0 {
-			delete(g.sites, siteAddr(s.addr))
+			delete(g.sites, s.addr.Subnet())
 		}
 	}
 	s.site, s.own, s.mtu = nil, site{}, pathMTU{}

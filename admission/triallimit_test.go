@@ -63,7 +63,7 @@ func TestTrialLimitLeavesOtherSubnetsTheirShare(t *testing.T) {
 			taken += clients
 		}
 	}
-	// Every dealTime it finds a full bucket.
+	// Every ratelimit.ReseedInterval it finds a full bucket.
 	if most := 10*hmacRate/subnetShare + 3*hmacBurst; taken > most {
 		t.Errorf("one subnet took %d HMACs in ten seconds, of %d", taken, most)
 	}

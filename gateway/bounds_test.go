@@ -95,7 +95,7 @@ var known = map[string]string{
 	"replay.segmentRoom":                 "replay_file_records",
 	"replay.maxLoaded":                   "replay_keys",
 	"admission.maxSeen":                  "known_sources",
-	"admission.maxOffences":              "failing_sources",
+	"admission.maxFailing":               "failing_sources",
 	"admission.maxUDPSequences":          "udp_sequences",
 	"admission.sequencesPerSource":       "udp_sequences_per_source",
 	"admission.maxSYNSequences":          "syn_sequences",

@@ -26,6 +26,25 @@ func (a Addr) Subnet() Addr {
 	return a
 }
 
+// SubnetPrefix returns the network that Subnet stands for: a /32, or an IPv6 /64.
+func (a Addr) SubnetPrefix() netip.Prefix {
+	const ipv6Bits = 64
+	addr := a.Subnet().Netip()
+	if addr.Is4() {
+		return netip.PrefixFrom(addr, addr.BitLen())
+	}
+	return netip.PrefixFrom(addr, ipv6Bits)
+}
+
+// Network returns the first address of the IPv4 /24 or IPv6 /64 that a is in.
+func (a Addr) Network() Addr {
+	if a.Is4() {
+		a[15] = 0
+		return a
+	}
+	return a.Subnet()
+}
+
 // v4Prefix is the first 12 bytes of an IPv4 address (RFC 4291, 2.5.5.2).
 var v4Prefix = [12]byte{10: 0xff, 11: 0xff}
 
