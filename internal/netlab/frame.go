@@ -182,3 +182,6 @@ func (f Frame) IsAnswer(scanner ...netip.Addr) bool {
 	toScanner := slices.Contains(scanner, f.Dst.Addr()) && !f.IsHousekeeping()
 	return IsProtected(f.Src.Addr()) || toScanner
 }
+
+// IsRedirect reports whether the packet is an ICMPv6 Redirect (RFC 4861).
+func (f Frame) IsRedirect() bool { return f.Proto == ProtoICMPv6 && f.ICMPType == icmp6LastGroup }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/client"
+	"github.com/knockgw/knockgw/internal/netlab"
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
@@ -104,51 +105,21 @@ func farAddr(other netip.Addr) netip.Addr {
 	return farAddr6
 }
 
-// A recorder is an upstream that answers the line "hello" and remembers all that
-// was said to it.
+// A recorder is an upstream that answers the line "hello" and records all input.
 type recorder struct {
+	*netlab.Server
+
 	addr, greeting string
 
-	mu       sync.Mutex
-	accepted int
-	heard    []string // one for each connection that said anything
+	mu    sync.Mutex
+	heard []string // one for each connection with any input
 }
 
 // recordUpstream starts a recorder on the upstream.
 func recordUpstream(t *testing.T, l *lab.Lab) *recorder {
 	t.Helper()
-	ln := l.Upstream.Listen("tcp", netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
-	r := &recorder{addr: ln.Addr().String(), greeting: "hello from " + l.Upstream.Name}
-	var all sync.WaitGroup
-	open := make(map[net.Conn]bool)
-	all.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return // closed with the test
-			}
-			r.mu.Lock()
-			r.accepted++
-			open[conn] = true
-			r.mu.Unlock()
-			all.Go(func() {
-				r.serve(conn)
-				_ = conn.Close()
-				r.mu.Lock()
-				delete(open, conn)
-				r.mu.Unlock()
-			})
-		}
-	})
-	t.Cleanup(func() {
-		_ = ln.Close()
-		r.mu.Lock()
-		for conn := range open {
-			_ = conn.Close()
-		}
-		r.mu.Unlock()
-		all.Wait()
-	})
+	r := &recorder{greeting: "hello from " + l.Upstream.Name}
+	r.Server, r.addr = l.Upstream.Serve(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String(), r.serve)
 	return r
 }
 
@@ -181,7 +152,7 @@ func (r *recorder) serve(conn net.Conn) {
 func (r *recorder) connections() (n int, words []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.accepted, slices.Clone(r.heard)
+	return r.Accepted(), slices.Clone(r.heard)
 }
 
 // onlyClients fails the test if anything but a client's line reached the upstream.

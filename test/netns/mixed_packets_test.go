@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/netlab"
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
@@ -70,7 +71,7 @@ func (m *mixed) next(b []byte) int {
 	if r.IntN(4) == 0 { // behind options, extension headers or as a fragment
 		proto, payload = m.wrapped(dst, proto, payload)
 	}
-	n := len(lab.AppendPacket(b[:0], src, dst, proto, payload[:min(len(payload), mixedLargest)]))
+	n := len(netlab.AppendIP(b[:0], src, dst, proto, payload[:min(len(payload), mixedLargest)]))
 	if r.IntN(4) == 0 {
 		m.damage(b[:n])
 	}
@@ -115,7 +116,7 @@ func (m *mixed) payload(src, dst netip.Addr) (proto byte, payload []byte) {
 		d = append(d, message...)
 		binary.BigEndian.PutUint16(d[4:], uint16(len(d)))
 		if dst.Is6() {
-			binary.BigEndian.PutUint16(d[6:], lab.Checksum(src, dst, 17, d))
+			binary.BigEndian.PutUint16(d[6:], netlab.Checksum(src, dst, 17, d))
 		}
 		return 17, d
 	case 2:
@@ -123,10 +124,10 @@ func (m *mixed) payload(src, dst netip.Addr) (proto byte, payload []byte) {
 		fill(r, icmp)
 		binary.BigEndian.PutUint16(icmp[2:], 0)
 		if dst.Is4() {
-			binary.BigEndian.PutUint16(icmp[2:], lab.Checksum(netip.Addr{}, netip.Addr{}, 1, icmp))
+			binary.BigEndian.PutUint16(icmp[2:], netlab.Checksum(netip.Addr{}, netip.Addr{}, 1, icmp))
 			return 1, icmp
 		}
-		binary.BigEndian.PutUint16(icmp[2:], lab.Checksum(src, dst, 58, icmp))
+		binary.BigEndian.PutUint16(icmp[2:], netlab.Checksum(src, dst, 58, icmp))
 		return 58, icmp
 	default:
 		any := make([]byte, r.IntN(200))
@@ -165,7 +166,7 @@ func (m *mixed) damage(b []byte) {
 		}
 		if header := int(b[0]&15) * 4; header <= len(b) {
 			b[10], b[11] = 0, 0
-			binary.BigEndian.PutUint16(b[10:], lab.Checksum(netip.Addr{}, netip.Addr{}, 0, b[:header]))
+			binary.BigEndian.PutUint16(b[10:], netlab.Checksum(netip.Addr{}, netip.Addr{}, 0, b[:header]))
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/knockgw/knockgw/internal/netlab"
 )
 
 // deviceQueue is how many packets may wait for the reader of a device: a TCP that bursts sends some thousand at once,
@@ -21,7 +23,7 @@ const deviceQueue = 8192
 func (h *Host) Device(name string, at netip.Prefix) *os.File {
 	h.tb.Helper()
 	var file *os.File
-	err := h.ns.Do(func() (err error) {
+	err := h.Do(func() (err error) {
 		file, err = openDevice(name, 0)
 		return err
 	})
@@ -33,12 +35,12 @@ func (h *Host) Device(name string, at netip.Prefix) *os.File {
 			h.tb.Errorf("%s: give up the device %s: %v", h.Name, name, err)
 		}
 	})
-	if err := h.configure(name, at.Addr()); err != nil {
+	if err := h.Configure(name, at.Addr()); err != nil {
 		h.tb.Fatalf("%s: %v", h.Name, err)
 	}
-	link, err := h.routes.LinkByName(name)
+	link, err := h.Routes.LinkByName(name)
 	if err == nil {
-		err = h.routes.LinkSetTxQLen(link, deviceQueue)
+		err = h.Routes.LinkSetTxQLen(link, deviceQueue)
 	}
 	if err != nil {
 		h.tb.Fatalf("%s: lengthen the queue of %s: %v", h.Name, name, err)
@@ -51,12 +53,12 @@ func (h *Host) Device(name string, at netip.Prefix) *os.File {
 func (h *Host) PreparedDevice(name string) *os.File {
 	h.tb.Helper()
 	var file *os.File
-	err := h.ns.Do(func() (err error) {
+	err := h.Do(func() (err error) {
 		file, err = openDevice(name, unix.IFF_VNET_HDR)
 		return err
 	})
 	if err == nil {
-		err = h.configure(name)
+		err = h.Configure(name)
 	}
 	if err != nil {
 		h.tb.Fatalf("%s: prepare the device %s: %v", h.Name, name, err)
@@ -75,7 +77,7 @@ func (h *Host) RouteProtected(name string) {
 
 // openDevice makes a TUN device, with more flags than an ordinary one has.
 func openDevice(name string, more uint16) (*os.File, error) {
-	fd, err := unix.Open(tunDevice, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	fd, err := unix.Open(netlab.TUNDevice, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +96,7 @@ func openDevice(name string, more uint16) (*os.File, error) {
 // the host's own connections there use that congestion control, whatever is usual on the machine.
 func (h *Host) Route(to netip.Prefix, device, control string) {
 	h.tb.Helper()
-	link, err := h.routes.LinkByName(device)
+	link, err := h.Routes.LinkByName(device)
 	if err != nil {
 		h.tb.Fatalf("%s: find interface %s: %v", h.Name, device, err)
 	}
@@ -106,7 +108,7 @@ func (h *Host) Route(to netip.Prefix, device, control string) {
 func (l *Lab) Congestion(control string) {
 	l.tb.Helper()
 	for _, h := range []*Host{l.Client, l.Attacker, l.Upstream} {
-		h.route(&netlink.Route{Gw: h.router4.AsSlice(), Congctl: control})
+		h.route(&netlink.Route{Gw: h.Router4.AsSlice(), Congctl: control})
 		l.Gateway.Route(netip.PrefixFrom(h.Addr4, h.Addr4.BitLen()), h.Name+"0", control)
 	}
 }
@@ -119,7 +121,7 @@ func (h *Host) Blackhole(to netip.Prefix) {
 
 func (h *Host) route(r *netlink.Route) {
 	h.tb.Helper()
-	if err := h.routes.RouteReplace(r); err != nil {
+	if err := h.Routes.RouteReplace(r); err != nil {
 		h.tb.Fatalf("%s: set the route %v: %v", h.Name, r, err)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/knockgw/knockgw/internal/netlab"
 )
 
 const (
@@ -41,8 +43,8 @@ func (h *Host) Flood(ctx context.Context, junk Junk, rate int) (sent int, err er
 // ends the flood.
 func (h *Host) FloodWith(ctx context.Context, to netip.Addr, next func(b []byte) int, rate int) (sent int, err error) {
 	var fd int
-	err = h.ns.Do(func() error {
-		fd, err = rawSocket(to)
+	err = h.Do(func() error {
+		fd, err = netlab.RawSocket(to)
 		return err
 	})
 	if err == nil {
@@ -58,16 +60,16 @@ func (h *Host) FloodWith(ctx context.Context, to netip.Addr, next func(b []byte)
 // every byte, the header's checksum and lengths included. They go to the gateway
 // over the host's link.
 func (h *Host) FloodFrames(ctx context.Context, gateway *Host, next func(b []byte) int, rate int) (sent int, err error) {
-	near, err := h.routes.LinkByName(Link)
+	near, err := h.Routes.LinkByName(Link)
 	if err != nil {
 		return 0, fmt.Errorf("%s: find its link: %w", h.Name, err)
 	}
-	far, err := gateway.routes.LinkByName(h.Name + "0")
+	far, err := gateway.Routes.LinkByName(h.Name + "0")
 	if err != nil {
 		return 0, fmt.Errorf("%s: find the link of %s: %w", gateway.Name, h.Name, err)
 	}
 	var fd int
-	err = h.ns.Do(func() error {
+	err = h.Do(func() error {
 		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return err
@@ -95,7 +97,7 @@ func (h *Host) FloodFrames(ctx context.Context, gateway *Host, next func(b []byt
 
 // Flood is Host.Flood from where the caller itself is: for a process that a test has started on a host.
 func Flood(ctx context.Context, junk Junk, rate int) (sent int, err error) {
-	fd, err := rawSocket(junk.To.Addr())
+	fd, err := netlab.RawSocket(junk.To.Addr())
 	if err != nil {
 		return 0, err
 	}
@@ -173,25 +175,6 @@ func punctual() (restore func(), err error) {
 			runtime.UnlockOSThread() // or the thread ends with the goroutine
 		}
 	}, nil
-}
-
-// rawSocket opens a socket that sends whole IP packets of the family of to. It is
-// bound to nothing: where they go is in to alone, whatever their headers say.
-func rawSocket(to netip.Addr) (int, error) {
-	domain := unix.AF_INET
-	var address unix.Sockaddr = &unix.SockaddrInet4{Addr: to4(to)}
-	if to.Is6() {
-		domain = unix.AF_INET6
-		address = &unix.SockaddrInet6{Addr: to.As16()}
-	}
-	fd, err := unix.Socket(domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
-	if err != nil {
-		return 0, fmt.Errorf("open a raw socket: %w", err)
-	}
-	if err := unix.Connect(fd, address); err != nil {
-		return 0, errors.Join(fmt.Errorf("aim a raw socket at %v: %w", to, err), unix.Close(fd))
-	}
-	return fd, nil
 }
 
 // AnySource has the gateway forward packets whatever their source, as if a neighbour sent them on.

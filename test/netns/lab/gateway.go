@@ -3,11 +3,8 @@
 package lab
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/netlab"
 )
 
 // readyWord is what the gateway logs once it admits packets, and "already" is not.
@@ -179,7 +178,7 @@ func (g *Gateway) Metrics() map[string]float64 {
 	g.tb.Helper()
 	samples, err := g.scrape()
 	if err != nil {
-		g.tb.Fatalf("read the gateway's metrics: %v", err)
+		g.tb.Fatal(err)
 	}
 	return samples
 }
@@ -187,34 +186,13 @@ func (g *Gateway) Metrics() map[string]float64 {
 func (g *Gateway) scrape() (map[string]float64, error) {
 	ctx, cancel := context.WithTimeout(g.tb.Context(), scrapeTime)
 	defer cancel()
-	transport := &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return g.site.lab.Gateway.Dial(ctx, network, address)
-		},
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+metricsAddress+"/metrics", nil)
+	read, err := netlab.Scrape(ctx, metricsAddress, g.site.lab.Gateway.Dial)
 	if err != nil {
 		return nil, err
-	}
-	resp, err := (&http.Client{Transport: transport}).Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("status %s", resp.Status)
 	}
 	samples := make(map[string]float64)
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		line := lines.Text()
-		cut := strings.LastIndexByte(line, ' ')
-		if cut < 0 || strings.HasPrefix(line, "#") {
-			continue
-		}
-		if v, err := strconv.ParseFloat(line[cut+1:], 64); err == nil {
-			samples[line[:cut]] = v
-		}
+	for _, s := range read {
+		samples[s.Series] = s.Value
 	}
 	return samples, nil
 }

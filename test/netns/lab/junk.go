@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 
+	"github.com/knockgw/knockgw/internal/netlab"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -38,11 +39,11 @@ type Junk struct {
 }
 
 const (
-	ipHeader  = 20
+	ipHeader  = netlab.IPv4Header
 	tcpHeader = 32 // NOP, NOP and Timestamps included
-	udpHeader = 8
+	udpHeader = netlab.UDPHeader
 
-	protoTCP, protoUDP = 6, 17
+	protoTCP, protoUDP = netlab.ProtoTCP, netlab.ProtoUDP
 
 	// sealedV1 is the sealed part of a knock v1 with a session id, more or less.
 	sealedV1 = 90
@@ -159,21 +160,12 @@ func (j *Junk) illFormed(b, h []byte) int {
 	}
 }
 
-// transportChecksum is that of an IPv4 packet's TCP or UDP (RFC 9293, 3.1), whose own field is 0.
+// transportChecksum returns the checksum of an IPv4 packet's TCP or UDP, whose own
+// field is 0.
 func transportChecksum(packet []byte) uint16 {
-	sum := uint32(packet[9]) + uint32(len(packet)-ipHeader)
-	b := packet[12:]
-	for ; len(b) >= 2; b = b[2:] {
-		sum += uint32(binary.BigEndian.Uint16(b))
+	src, dst := netip.AddrFrom4([4]byte(packet[12:])), netip.AddrFrom4([4]byte(packet[16:]))
+	if sum := netlab.Checksum(src, dst, packet[9], packet[ipHeader:]); sum != 0 {
+		return sum
 	}
-	if len(b) == 1 {
-		sum += uint32(b[0]) << 8
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	if c := ^uint16(sum); c != 0 {
-		return c
-	}
-	return 0xffff // in UDP 0 is none, and in TCP both are the same
+	return 0xffff // in UDP 0 means none, and in TCP both are the same
 }

@@ -57,7 +57,7 @@ func (p *Process) Tables() (tables, words int) {
 		tables++
 		n, err := entries(id)
 		if err != nil {
-			p.tb.Fatalf("read an eBPF table of %v: %v", p.cmd.Args, err)
+			p.tb.Fatalf("read an eBPF table of %v: %v", p.Args(), err)
 		}
 		words += n
 	}

@@ -5,10 +5,13 @@ package lab
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+
+	"github.com/knockgw/knockgw/internal/netlab"
 )
 
 // A Packet is one captured frame with its layers parsed. What is not IP has no addresses.
@@ -16,11 +19,14 @@ type Packet struct {
 	gopacket.Packet
 	Time     time.Time
 	Src, Dst netip.Addr
+
+	frame netlab.Frame // of IP
 }
 
 func parsePacket(at time.Time, frame []byte) Packet {
 	// Not lazy and with its own copy: packets are read by several goroutines of a test.
 	p := Packet{Time: at, Packet: gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default)}
+	p.frame, _ = netlab.ParseFrame(frame)
 	switch ip := p.NetworkLayer().(type) {
 	case *layers.IPv4:
 		p.Src, p.Dst = addr(ip.SrcIP), addr(ip.DstIP)
@@ -47,21 +53,6 @@ func (p Packet) UDP() *layers.UDP {
 	return u
 }
 
-// neighbourhood says whether the packet is IPv6's own housekeeping on a link: neighbours, routers, groups.
-func (p Packet) neighbourhood() bool {
-	i, ok := p.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6)
-	if !ok {
-		return false
-	}
-	switch t := i.TypeCode.Type(); t {
-	case layers.ICMPv6TypeRouterSolicitation, layers.ICMPv6TypeRouterAdvertisement,
-		layers.ICMPv6TypeNeighborSolicitation, layers.ICMPv6TypeNeighborAdvertisement:
-		return true
-	default:
-		return t >= 130 && t <= 132 || t == 143 // multicast listener queries and reports
-	}
-}
-
 // Answers is what a scanner of the protected prefixes, at the given addresses of a host, was told: every
 // packet from the protected prefixes, to whomever, and everything that any other machine sent the scanner,
 // such as an ICMP error of the gateway's kernel, except IPv6's housekeeping.
@@ -71,12 +62,7 @@ func Answers(packets []Packet, scanner ...netip.Addr) []Packet {
 		if !p.Src.IsValid() {
 			continue
 		}
-		toScanner := false
-		for _, a := range scanner {
-			toScanner = toScanner || p.Dst == a
-		}
-		protected := Protected4.Contains(p.Src) || Protected6.Contains(p.Src)
-		if protected || toScanner && !p.neighbourhood() {
+		if p.frame.IsAnswer(scanner...) || p.frame.IsRedirect() && slices.Contains(scanner, p.Dst) {
 			answers = append(answers, p)
 		}
 	}

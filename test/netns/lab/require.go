@@ -6,10 +6,9 @@ import (
 	"os"
 	"testing"
 
+	"github.com/knockgw/knockgw/internal/netlab"
 	"github.com/knockgw/knockgw/internal/testtool"
 )
-
-const tunDevice = "/dev/net/tun"
 
 // Require skips the test, saying why, where namespaces and TUN devices are not to be had. Privileges are what the
 // machine gives: for want of them a test fails only where testtool.RequireVariable is 1.
@@ -25,18 +24,18 @@ func Require(tb testing.TB) {
 	if os.Geteuid() != 0 {
 		lacking("this test builds network namespaces and so needs root")
 	}
-	f, err := os.OpenFile(tunDevice, os.O_RDWR, 0)
+	f, err := os.OpenFile(netlab.TUNDevice, os.O_RDWR, 0)
 	if err != nil {
 		lacking("this test needs TUN devices: %v", err)
 	}
 	if err := f.Close(); err != nil {
 		tb.Fatal(err)
 	}
-	n, err := newNamespace()
+	n, err := netlab.NewNamespace()
 	if err != nil {
 		lacking("this test needs network namespaces: %v", err)
 	}
-	if err := n.close(); err != nil {
+	if err := n.Close(); err != nil {
 		tb.Fatal(err)
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"net"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/netlab"
 )
 
 const (
@@ -31,57 +31,36 @@ const (
 //
 // Its Addr is what a configuration calls upstream.
 type LineServer struct {
+	*netlab.Server
+
 	Addr     string
 	Greeting string
-
-	accepted atomic.Int64
 }
 
 // ServeLines starts a LineServer on the host, until the test ends.
 func (h *Host) ServeLines(address string) *LineServer {
 	h.tb.Helper()
-	l := h.Listen("tcp", address)
-	s := &LineServer{Addr: l.Addr().String(), Greeting: "hello from " + h.Name}
-	var (
-		all  sync.WaitGroup
-		mu   sync.Mutex
-		open = make(map[net.Conn]bool)
-	)
-	all.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return // closed with the test
-			}
-			s.accepted.Add(1)
-			mu.Lock()
-			open[conn] = true
-			mu.Unlock()
-			all.Go(func() {
-				s.serve(conn)
-				mu.Lock()
-				delete(open, conn)
-				mu.Unlock()
-				_ = conn.Close()
-			})
-		}
-	})
-	h.tb.Cleanup(func() {
-		_ = l.Close()
-		mu.Lock()
-		for conn := range open {
-			_ = conn.Close()
-		}
-		mu.Unlock()
-		all.Wait()
-	})
+	s := &LineServer{Greeting: "hello from " + h.Name}
+	s.Server, s.Addr = h.Serve(address, s.serve)
 	return s
 }
 
-// Accepted is how many connections have reached the server.
-func (s *LineServer) Accepted() int { return int(s.accepted.Load()) }
+// Serve starts a server on the host, until the test ends, and returns it and its
+// address.
+func (h *Host) Serve(address string, handle func(net.Conn)) (*netlab.Server, string) {
+	h.tb.Helper()
+	l := h.Listen("tcp", address)
+	s := netlab.NewServer(handle)
+	s.Serve(l)
+	h.tb.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			h.tb.Errorf("%s: close the server at %s: %v", h.Name, l.Addr(), err)
+		}
+	})
+	return s, l.Addr().String()
+}
 
-// serve talks until one side has had enough; a client that goes away is no failure here.
+// serve answers one connection until one side ends it; a client that goes away is no failure here.
 func (s *LineServer) serve(conn net.Conn) {
 	in := bufio.NewReader(conn)
 	for {

@@ -28,7 +28,7 @@ func (p *Process) CPU() time.Duration {
 	const scheduler = 2
 	var t unix.Timespec
 	if err := unix.ClockGettime(int32(^p.PID()<<3|scheduler), &t); err != nil {
-		p.tb.Fatalf("read the processor time of %v: %v", p.cmd.Args, err)
+		p.tb.Fatalf("read the processor time of %v: %v", p.Args(), err)
 	}
 	return time.Duration(t.Nano())
 }
@@ -41,11 +41,11 @@ func (p *Process) Times() (user, system time.Duration) {
 	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
 	read := func(n int) time.Duration {
 		if n >= len(fields) {
-			p.tb.Fatalf("read the processor times of %v: %q has too few fields", p.cmd.Args, b)
+			p.tb.Fatalf("read the processor times of %v: %q has too few fields", p.Args(), b)
 		}
 		ticks, err := strconv.ParseInt(string(fields[n]), 10, 64)
 		if err != nil {
-			p.tb.Fatalf("read the processor times of %v: %v", p.cmd.Args, err)
+			p.tb.Fatalf("read the processor times of %v: %v", p.Args(), err)
 		}
 		return time.Duration(ticks) * tick
 	}
@@ -75,7 +75,7 @@ func (p *Process) Descriptors() int {
 	p.tb.Helper()
 	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.PID()))
 	if err != nil {
-		p.tb.Fatalf("list the descriptors of %v: %v", p.cmd.Args, err)
+		p.tb.Fatalf("list the descriptors of %v: %v", p.Args(), err)
 	}
 	return len(all)
 }
@@ -90,11 +90,11 @@ func (p *Process) size(text []byte, name string) int {
 		}
 		n, err := strconv.Atoi(string(bytes.TrimSpace(bytes.TrimSuffix(bytes.TrimSpace(value), []byte("kB")))))
 		if err != nil {
-			p.tb.Fatalf("read %s of %v: %v", name, p.cmd.Args, err)
+			p.tb.Fatalf("read %s of %v: %v", name, p.Args(), err)
 		}
 		return n * kibibyte
 	}
-	p.tb.Fatalf("the kernel tells no %s of %v", name, p.cmd.Args)
+	p.tb.Fatalf("the kernel tells no %s of %v", name, p.Args())
 	return 0
 }
 
@@ -103,7 +103,7 @@ func (p *Process) proc(name string) []byte {
 	p.tb.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.PID(), name))
 	if err != nil {
-		p.tb.Fatalf("read about %v: %v", p.cmd.Args, err)
+		p.tb.Fatalf("read about %v: %v", p.Args(), err)
 	}
 	return b
 }
@@ -113,7 +113,7 @@ func (p *Process) Threads() int {
 	p.tb.Helper()
 	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.PID()))
 	if err != nil {
-		p.tb.Fatalf("list the threads of %v: %v", p.cmd.Args, err)
+		p.tb.Fatalf("list the threads of %v: %v", p.Args(), err)
 	}
 	return len(all)
 }
