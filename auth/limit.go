@@ -6,6 +6,9 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/ratelimit"
+	"github.com/knockgw/knockgw/packet"
 )
 
 // A Limiter says whether a connection from an address may begin its handshake now. remote is unmapped
@@ -29,25 +32,26 @@ type Rate struct {
 	Sources int
 }
 
-// RateLimiter is a Limiter: a bucket of tokens for each source, an IPv4 address or an IPv6 /64. Its
-// memory is bounded, and it keeps to the monotonic clock: setting the clock opens and jams nothing.
+// RateLimiter is a Limiter with a token bucket for each source, an IPv4 address
+// or an IPv6 /64. Its memory is bounded, and it uses the monotonic clock only:
+// setting the clock neither refills nor blocks a bucket.
 type RateLimiter struct {
-	gap   time.Duration // between two tokens
-	full  time.Duration // in which an empty bucket is full again
-	most  int           // of sources, in each generation
-	start time.Time
+	rate       ratelimit.Rate
+	fillTime   time.Duration // in which an empty bucket is full again
+	maxSources int           // in each generation
+	start      time.Time
 
-	// Instead of tokens it keeps, for each source, when its bucket will be full again: a source that is
-	// not there has a full bucket. Two generations of sources take turns: one that was not asked about
-	// for as long as a bucket takes to fill is as good as forgotten.
-	mu       sync.Mutex
-	now, old map[netip.Addr]time.Duration
-	turned   time.Duration // when now became old the last time
-	rest     time.Duration // the bucket that those beyond share
+	// A source that is in neither generation has a full bucket. Every fillTime
+	// the older one is dropped: each bucket in it that was not used since is
+	// full again.
+	mu        sync.Mutex
+	cur, prev map[packet.Addr]ratelimit.Bucket
+	rotatedAt time.Duration
+	overflow  ratelimit.Bucket // shared by the sources beyond maxSources
 }
 
-// slowest bounds how long a bucket may take to fill: nobody waits for longer than a year.
-const slowest = 365 * 24 * time.Hour
+// maxFillTime bounds how long a bucket may take to fill.
+const maxFillTime = 365 * 24 * time.Hour
 
 // NewRateLimiter returns a RateLimiter whose buckets are full. What is wrong with r is ErrOptions.
 func NewRateLimiter(r Rate) (*RateLimiter, error) {
@@ -61,58 +65,49 @@ func NewRateLimiter(r Rate) (*RateLimiter, error) {
 		return nil, fmt.Errorf("%w: Burst and Sources must not be negative", ErrOptions)
 	}
 	gap := float64(time.Second) / r.PerSecond
-	if !(gap >= 1 && gap*float64(r.Burst) <= float64(slowest)) {
+	if !(gap >= 1 && gap*float64(r.Burst) <= float64(maxFillTime)) {
 		return nil, fmt.Errorf("%w: PerSecond is %v; it must be positive, 1e9 at most, and fill a bucket of %d in a year",
 			ErrOptions, r.PerSecond, r.Burst)
 	}
 	return &RateLimiter{
-		gap: time.Duration(gap), full: time.Duration(gap) * time.Duration(r.Burst), most: r.Sources, start: time.Now(),
-		now: make(map[netip.Addr]time.Duration),
+		rate:       ratelimit.Rate{PerSecond: r.PerSecond, Burst: float64(r.Burst)},
+		fillTime:   time.Duration(gap * float64(r.Burst)),
+		maxSources: r.Sources,
+		start:      time.Now(),
+		cur:        make(map[packet.Addr]ratelimit.Bucket),
 	}, nil
 }
 
-// Allow implements Limiter: it takes a token from remote's bucket, if there is one.
+// Allow implements Limiter: it takes a token from remote's bucket, if there is
+// one, and reports whether there was.
 func (l *RateLimiter) Allow(remote netip.Addr) bool {
 	now := time.Since(l.start)
-	who := site(remote)
+	source := sourceOf(remote)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now-l.turned >= l.full {
-		l.old, l.now, l.turned = l.now, make(map[netip.Addr]time.Duration), now
+	if now-l.rotatedAt >= l.fillTime {
+		l.prev, l.cur, l.rotatedAt = l.cur, make(map[packet.Addr]ratelimit.Bucket), now
 	}
-	at, known := l.now[who]
+
+	bucket, known := l.cur[source]
 	if !known {
-		at = l.old[who]
+		bucket = l.prev[source]
 	}
-	if !known && len(l.now) >= l.most {
-		return l.take(&l.rest, now)
+	if !known && len(l.cur) >= l.maxSources {
+		return l.overflow.Take(1, l.rate, now)
 	}
-	allowed := l.take(&at, now)
-	l.now[who] = at
+	allowed := bucket.Take(1, l.rate, now)
+	l.cur[source] = bucket
 	return allowed
 }
 
-// take takes a token from a bucket that will be full at *at, if there is one in it.
-func (l *RateLimiter) take(at *time.Duration, now time.Duration) bool {
-	next := max(*at, now) + l.gap
-	if next-now > l.full {
-		return false
+// sourceOf returns the source that per-source limits count a by. Connections
+// without an IP address are one source.
+func sourceOf(a netip.Addr) packet.Addr {
+	if !a.IsValid() {
+		return packet.Addr{}
 	}
-	*at = next
-	return true
-}
-
-// site is what limits per source count: an IPv4 address, or an IPv6 /64, of which anybody has 2^64
-// addresses.
-func site(a netip.Addr) netip.Addr {
-	if !a.Is6() {
-		return a
-	}
-	p, err := a.Prefix(64)
-	if err != nil {
-		return a
-	}
-	return p.Addr()
+	return packet.AddrFrom(a).Subnet()
 }
 
 // remoteAddr is the address that conn comes from, unmapped and without its zone; not valid where it has
@@ -133,38 +128,38 @@ func remoteAddr(conn net.Conn) netip.Addr {
 	return from.AddrPort().Addr().Unmap().WithZone("")
 }
 
-// sources counts the connections in hand by source. A nil one has no bound.
-type sources struct {
-	most int
+// sourceCounts counts the connections in flight by source. A nil one has no limit.
+type sourceCounts struct {
+	max int
 
-	mu   sync.Mutex
-	held map[netip.Addr]int // no more entries than there are connections in hand
+	mu     sync.Mutex
+	counts map[packet.Addr]int // no more entries than connections in flight
 }
 
-// take counts one more of a's source, if that may be.
-func (s *sources) take(a netip.Addr) bool {
+// add counts one more of a's source, if the limit allows it.
+func (s *sourceCounts) add(a netip.Addr) bool {
 	if s == nil {
 		return true
 	}
-	who := site(a)
+	source := sourceOf(a)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.held[who] >= s.most {
+	if s.counts[source] >= s.max {
 		return false
 	}
-	s.held[who]++
+	s.counts[source]++
 	return true
 }
 
-// give takes back what take counted.
-func (s *sources) give(a netip.Addr) {
+// remove reverts add.
+func (s *sourceCounts) remove(a netip.Addr) {
 	if s == nil {
 		return
 	}
-	who := site(a)
+	source := sourceOf(a)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.held[who]--; s.held[who] == 0 {
-		delete(s.held, who)
+	if s.counts[source]--; s.counts[source] == 0 {
+		delete(s.counts, source)
 	}
 }

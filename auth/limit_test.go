@@ -80,7 +80,7 @@ func TestMoreSourcesThanThereIsRoomForShareARate(t *testing.T) {
 		if want := 10 + 2; count != want {
 			t.Errorf("%d of 200 sources, want %d", count, want)
 		}
-		if n := len(l.now) + len(l.old); n > 20 {
+		if n := len(l.cur) + len(l.prev); n > 20 {
 			t.Errorf("%d sources are remembered", n)
 		}
 		time.Sleep(4 * time.Second)
@@ -210,8 +210,8 @@ func TestASourceHoldsNoMorePlacesThanItMay(t *testing.T) {
 			_ = accepted.Close()
 		}
 		_ = l.Close()
-		if limited != 3 || len(l.sources.held) != 0 {
-			t.Errorf("%d refused, %v still held", limited, l.sources.held)
+		if limited != 3 || len(l.sources.counts) != 0 {
+			t.Errorf("%d refused, %v still held", limited, l.sources.counts)
 		}
 	})
 }

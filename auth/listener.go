@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -62,7 +62,7 @@ type Listener struct {
 	inner   net.Listener
 	server  Handshaker
 	limit   Limiter
-	sources *sources
+	sources *sourceCounts
 	report  func(Event)
 	ready   chan *Conn
 	slots   chan struct{}
@@ -96,7 +96,7 @@ func NewListener(inner net.Listener, server Handshaker, options ListenerOptions)
 		l.report = func(Event) {}
 	}
 	if options.MaxPerSource > 0 {
-		l.sources = &sources{most: options.MaxPerSource, held: make(map[netip.Addr]int)}
+		l.sources = &sourceCounts{max: options.MaxPerSource, counts: make(map[packet.Addr]int)}
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	l.running.Go(l.acceptAll)
@@ -164,7 +164,7 @@ func (l *Listener) acceptAll() {
 func (l *Listener) begin(conn net.Conn) {
 	from := remoteAddr(conn)
 	refused := l.limit != nil && !l.limit.Allow(from)
-	if !refused && !l.sources.take(from) {
+	if !refused && !l.sources.add(from) {
 		refused = true
 	}
 	if refused {
@@ -177,7 +177,7 @@ func (l *Listener) begin(conn net.Conn) {
 	l.running.Go(func() {
 		l.handle(conn)
 		l.inHand.Add(-1)
-		l.sources.give(from)
+		l.sources.remove(from)
 		<-l.slots
 	})
 }

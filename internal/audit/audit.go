@@ -29,7 +29,7 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
-	"golang.org/x/time/rate"
+	"github.com/knockgw/knockgw/internal/ratelimit"
 )
 
 // A Kind is the type of an event.
@@ -122,8 +122,8 @@ const (
 type Log struct {
 	out            io.WriteCloser
 	now            func() time.Time
-	limit          *rate.Limiter // of clients and unauthorized hosts
-	anonymousLimit *rate.Limiter // of unauthorized hosts, in addition
+	limit          *ratelimit.Limiter // of clients and unauthorized hosts
+	anonymousLimit *ratelimit.Limiter // of unauthorized hosts, in addition
 	events         chan Event
 	pending        atomic.Uint64 // dropped since the last line
 	dropped        atomic.Uint64
@@ -160,8 +160,8 @@ func New(out io.WriteCloser, o Options) *Log {
 	}
 }
 
-func limiter(perSecond int) *rate.Limiter {
-	return rate.NewLimiter(rate.Limit(perSecond), perSecond*burstSeconds)
+func limiter(perSecond int) *ratelimit.Limiter {
+	return ratelimit.NewLimiter(ratelimit.Rate{PerSecond: float64(perSecond), Burst: float64(perSecond * burstSeconds)})
 }
 
 // Add queues an event, or drops and counts it. It never blocks. On a nil Log it
@@ -189,11 +189,10 @@ func (l *Log) allow(c class) bool {
 	if c == operators {
 		return true
 	}
-	now := time.Now()
-	if c == anonymous && !l.anonymousLimit.AllowN(now, 1) {
+	if c == anonymous && !l.anonymousLimit.Allow() {
 		return false
 	}
-	return l.limit.AllowN(now, 1) && len(l.events) < maxQueued-reservedForOperators
+	return l.limit.Allow() && len(l.events) < maxQueued-reservedForOperators
 }
 
 func (l *Log) drop(n uint64) {
@@ -223,7 +222,7 @@ func (l *Log) Burst() (used, limit int) {
 	if l == nil {
 		return 0, DefaultPerSecond * burstSeconds
 	}
-	return l.limit.Burst() - int(l.limit.TokensAt(time.Now())), l.limit.Burst()
+	return l.limit.Used()
 }
 
 // Run writes events until ctx ends, then those still queued, and closes the
