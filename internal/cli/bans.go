@@ -11,22 +11,22 @@ import (
 )
 
 func bansCommand() *cobra.Command {
-	cmd := asking[control.Bans]{
+	cmd := gatewayRequest[control.Bans]{
 		ask: bansOf,
-		show: func(w io.Writer, list *control.Bans) error {
-			t := columns(w, "SOURCE", "LEFT")
+		print: func(w io.Writer, list *control.Bans) error {
+			t := newTable(w, "SOURCE", "LEFT")
 			for _, b := range list.Bans {
-				row(t, b.Source, lasting(b.Left))
+				addRow(t, b.Source, formatSeconds(b.Left))
 			}
 			return t.Flush()
 		},
-	}.onto(&cobra.Command{
+	}.build(&cobra.Command{
 		Use:   "bans",
-		Short: "List banned sources, or remove bans",
-		Long: "Lists the sources that are banned from services with unauthenticated handshakes after repeated failures.\n" +
-			"Hidden services have no bans.",
+		Short: "List or remove bans",
+		Long: "Lists the sources that are banned after repeated failed authentications. Bans apply\n" +
+			"to services that answer unauthenticated connections; hidden services have none.",
 	})
-	cmd.Args = noSuchCommand
+	cmd.Args = unknownCommand
 	cmd.AddCommand(bansRemoveCommand())
 	return cmd
 }
@@ -35,23 +35,23 @@ func bansRemoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove SOURCE",
 		Short: "Remove the bans of an address or network",
-		Args:  exact(1),
+		Args:  exactArgs(1),
 	}
-	at := placeFlags(cmd)
+	gateway := addGatewayFlags(cmd)
 	output := outputFlag(cmd)
-	cmd.ValidArgsFunction = alone(completeBans(at))
+	cmd.ValidArgsFunction = completeOnce(completeBans(gateway))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		source, err := control.ParseSource(args[0])
 		if err != nil {
 			return &usageError{fmt.Errorf("bans remove: %w", err)}
 		}
-		return asking[control.Unbanned]{
+		return gatewayRequest[control.Unbanned]{
 			ask: func(ctx context.Context, c *control.Client) (*control.Unbanned, error) { return c.Unban(ctx, source) },
-			show: func(w io.Writer, done *control.Unbanned) error {
-				_, err := fmt.Fprintf(w, "%d bans removed\n", done.Bans)
+			print: func(w io.Writer, done *control.Unbanned) error {
+				_, err := fmt.Fprintf(w, "%s removed\n", pluralize(done.Bans, "ban"))
 				return err
 			},
-		}.run(cmd, at, *output)
+		}.run(cmd, gateway, *output)
 	}
 	return cmd
 }

@@ -30,12 +30,12 @@ func checkCommand() *cobra.Command {
 			"What unauthorized hosts see is evaluated with the routes, rules, addresses and settings of this host: those that\n" +
 			"a running gateway has, or else those that a start would add to the host's. Problems are printed with a command\n" +
 			"that corrects each, and do not change the exit code. Firewalls are not read: knockgw doctor does.",
-		Args: exact(0),
+		Args: exactArgs(0),
 	}
-	at := placeFlags(cmd)
+	at := addGatewayFlags(cmd)
 	output := outputFlag(cmd)
 	user := cmd.Flags().String("user", defaultUser, "the `account` that run will become, which must be able to read it")
-	completeFlag(cmd, "user", completeNamesOf(accountsFile))
+	completeFlag(cmd, "user", completeAccounts(accountsFile))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		account, err := sandbox.Lookup(*user, "")
 		if err != nil && cmd.Flags().Changed("user") && !isRoot(*user) {
@@ -59,10 +59,10 @@ func checkCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		found := checked{File: file, Services: cfg.Table(), Warnings: append([]string{}, cfg.Warnings...)}
+		found := checkResult{File: file, Services: cfg.Table(), Warnings: append([]string{}, cfg.Warnings...)}
 		protected := bypass.ProtectedBy(cfg)
 		cfg.Control.Socket = cmp.Or(*at.socket, cfg.Control.Socket)
-		found.Gateway, err = rehearse(cmd, cfg, file)
+		found.Gateway, err = previewReload(cmd, cfg, file)
 		if err != nil {
 			return err
 		}
@@ -71,11 +71,11 @@ func checkCommand() *cobra.Command {
 			for _, w := range cfg.Warnings {
 				fmt.Fprintln(cmd.ErrOrStderr(), w)
 			}
-			if err := table(cmd.OutOrStdout(), found.Services, found.Host); err != nil {
+			if err := printServices(cmd.OutOrStdout(), found.Services, found.Host); err != nil {
 				return err
 			}
 		}
-		return answer(cmd, *output, found, func(w io.Writer) error {
+		return printResult(cmd, *output, found, func(w io.Writer) error {
 			found.Host.print(w)
 			return found.Gateway.print(w, file)
 		})
@@ -107,17 +107,17 @@ func auditWarnings(file string) []string {
 		"make its directory, writable for the gateway's account", err)}
 }
 
-// checked is what check finds, besides mistakes.
-type checked struct {
-	File     string       `json:"file"`
-	Services []config.Row `json:"services"`
-	Warnings []string     `json:"warnings"`
-	Host     *hostReport  `json:"host"`
-	Gateway  *rehearsal   `json:"gateway,omitempty"` // absent: none runs that may be asked
+// checkResult is what check finds, besides mistakes.
+type checkResult struct {
+	File     string         `json:"file"`
+	Services []config.Row   `json:"services"`
+	Warnings []string       `json:"warnings"`
+	Host     *hostReport    `json:"host"`
+	Gateway  *reloadPreview `json:"gateway,omitempty"` // absent: none runs that may be asked
 }
 
-// rehearsal is what the running gateway says of a file.
-type rehearsal struct {
+// reloadPreview is what the running gateway says of a file.
+type reloadPreview struct {
 	Socket   string          `json:"socket"`
 	File     string          `json:"file,omitempty"`    // the one that it runs on; absent with problems
 	Changes  *config.Changes `json:"changes,omitempty"` // that a reload would make; absent for another file, and with problems
@@ -125,15 +125,15 @@ type rehearsal struct {
 	Warnings []string        `json:"warnings"`          // what it would fall short of until a restart
 }
 
-// rehearse has the gateway at the configuration's socket tell what a reload would change, if one runs; nil
+// previewReload has the gateway at the configuration's socket tell what a reload would change, if one runs; nil
 // otherwise. Whether one does, or may be asked, is no business of a check's exit code.
-func rehearse(cmd *cobra.Command, cfg *config.Config, file string) (*rehearsal, error) {
+func previewReload(cmd *cobra.Command, cfg *config.Config, file string) (*reloadPreview, error) {
 	socket := cfg.Control.Socket
 	if socket == "" {
 		return nil, nil
 	}
 	result, err := (&control.Client{Socket: socket}).Check(cmd.Context())
-	r := &rehearsal{Socket: socket, Problems: []string{}, Warnings: []string{}}
+	r := &reloadPreview{Socket: socket, Problems: []string{}, Warnings: []string{}}
 	var refused *control.RefusedError
 	switch {
 	case errors.As(err, &refused): // the file is right, and yet needs a restart; or it is another file
@@ -159,7 +159,7 @@ func rehearse(cmd *cobra.Command, cfg *config.Config, file string) (*rehearsal, 
 }
 
 // print tells it for people. Nothing is to be told of a gateway that is not there.
-func (r *rehearsal) print(w io.Writer, file string) error {
+func (r *reloadPreview) print(w io.Writer, file string) error {
 	switch {
 	case r == nil:
 	case len(r.Problems) > 0:
@@ -181,10 +181,10 @@ func (r *rehearsal) print(w io.Writer, file string) error {
 }
 
 // runs reports whether it is of a gateway that runs on the file.
-func (r *rehearsal) runs(file string) bool { return r != nil && r.File == file }
+func (r *reloadPreview) runs(file string) bool { return r != nil && r.File == file }
 
-func table(w io.Writer, rows []config.Row, host *hostReport) error {
-	t := columns(w, "SERVICE", "LISTEN", "MODE", "STRANGERS SEE", "KNOCK", "AUTH", "CLIENTS", "UPSTREAM")
+func printServices(w io.Writer, rows []config.Row, host *hostReport) error {
+	t := newTable(w, "SERVICE", "LISTEN", "MODE", "STRANGERS SEE", "KNOCK", "AUTH", "CLIENTS", "UPSTREAM")
 	for _, r := range rows {
 		see := host.exposure(r)
 		upstream := r.Upstream
@@ -192,10 +192,10 @@ func table(w io.Writer, rows []config.Row, host *hostReport) error {
 			upstream = "(this program)"
 		}
 		var clients []string
-		for _, id := range r.Clients[:min(len(r.Clients), listed)] {
+		for _, id := range r.Clients[:min(len(r.Clients), maxListed)] {
 			clients = append(clients, termsafe.Name(id))
 		}
-		row(t, termsafe.Name(r.Service), r.Listen, r.Mode, see, list(r.Knock), list(r.Auth), listOf(clients, r.NumClients), upstream)
+		addRow(t, termsafe.Name(r.Service), r.Listen, r.Mode, see, joinLimited(r.Knock), joinLimited(r.Auth), joinLimitedOf(clients, r.NumClients), upstream)
 	}
 	return t.Flush()
 }

@@ -46,7 +46,7 @@ func (r *hostReport) exposure(row config.Row) string {
 		return "not examined"
 	}
 	for _, p := range r.Problems {
-		if p.Severity == bypass.Open && concerns(p.Subject, row.Listen) {
+		if p.Severity == bypass.Open && affects(p.Subject, row.Listen) {
 			return "this host (see below)"
 		}
 	}
@@ -56,9 +56,9 @@ func (r *hostReport) exposure(row config.Row) string {
 	return "nothing"
 }
 
-// concerns reports whether the subject of a problem is about what a service listens
+// affects reports whether the subject of a problem is about what a service listens
 // at. A subject that is no prefix, as that of a hidden port, is about all.
-func concerns(subject, listen string) bool {
+func affects(subject, listen string) bool {
 	protected, err := netip.ParsePrefix(subject)
 	if err != nil {
 		return true

@@ -1,5 +1,5 @@
-// Package cli is the command line of knockgw: a file for each command, named after
-// it, and what they share.
+// Package cli is the command line of knockgw: one file per command, named after it,
+// and what the commands share.
 package cli
 
 import (
@@ -10,7 +10,7 @@ import (
 
 // Main runs the command that os.Args names and returns the exit code.
 func Main() int {
-	ctx, stop := untilSignalled()
+	ctx, stop := notifyContext()
 	defer stop()
 
 	err := command().ExecuteContext(ctx)
@@ -24,37 +24,46 @@ func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "knockgw",
 		Short: "A gateway that hides network services",
-		Long: "knockgw owns a TUN device, drops strangers in silence, recognises knocks in the packets that\n" +
-			"it sees, and relays the flows it admits to the services behind it.\n\n" +
-			"Every command that has a result prints it as JSON with -o json (capture, whose -o is the file, with\n" +
-			"--summary json). run has --log-format json instead; connect prints what the service sends, and demo is for\n" +
-			"people. Errors are on standard error.\n\n" + aboutAllCodes,
+		Long: "knockgw reads packets from a TUN device, drops those of unauthorized hosts without\n" +
+			"an answer, recognizes knocks, and relays the connections that it admits to the\n" +
+			"services behind it.\n\n" +
+			"Commands that have a result print it as JSON with -o json. Exceptions: capture,\n" +
+			"whose -o is the output file, has --summary json; run has --log-format json; connect\n" +
+			"and demo have no JSON output. Errors are printed on standard error.\n\n" + allExitCodeHelp,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          noSuchCommand,
+		Args:          unknownCommand,
 	}
 	version := versionCommand()
-	tell := root.Flags().Bool("version", false, "print the version")
+	printVersion := root.Flags().Bool("version", false, "print the version")
 	root.RunE = func(cmd *cobra.Command, args []string) error {
-		if *tell {
+		if *printVersion {
 			return version.RunE(cmd, args)
 		}
 		return cmd.Help()
 	}
+
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(helpCommand(root))
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.AddCommand(
-		completeRun(runCommand()), downCommand(), holdCommand(), checkCommand(), demoCommand(), version,
-		reloadCommand(), statusCommand(), flowsCommand(), grantsCommand(), clientsCommand(), bansCommand(), revokeCommand(),
-		traceCommand(), captureCommand(), explainCommand(), doctorCommand(),
-		keygenCommand(), knockCommand(), connectCommand(), pingCommand(), forwardCommand(), proxyCommand(),
-		clientCommand(), importCommand(), migrateCommand(),
+		// The gateway.
+		runCommand(), downCommand(), holdCommand(), checkCommand(), doctorCommand(), demoCommand(), version,
+
+		// A running gateway.
+		reloadCommand(), statusCommand(), flowsCommand(), grantsCommand(), clientsCommand(), bansCommand(),
+		revokeCommand(), traceCommand(), captureCommand(), explainCommand(),
+
+		// Its clients.
+		clientCommand(), keygenCommand(), migrateCommand(),
+
+		// The client side.
+		importCommand(), knockCommand(), connectCommand(), pingCommand(), forwardCommand(), proxyCommand(),
 	)
 	addRestoreCommand(root)
 	addGenCommand(root)
 	strictCompletion(root)
-	settle(root)
-	sayExitCodes(root)
+	setCompletionDefaults(root)
+	addExitCodeHelp(root)
 	return root
 }

@@ -13,7 +13,7 @@ func clientCommand() *cobra.Command {
 		Long: "The clients that these commands make are files in the directory that the configuration names with\n" +
 			"clients_dir, one for each. The running gateway takes a change up at once where the configuration has\n" +
 			"a control.socket; otherwise it is to be told, with SIGHUP.",
-		Args: noSuchCommand,
+		Args: unknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(clientAddCommand(), clientListCommand(), clientShowCommand(), clientSetCommand(),

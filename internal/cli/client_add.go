@@ -14,13 +14,13 @@ func clientAddCommand() *cobra.Command {
 		Long: "Makes a secret and a client's file in clients_dir, and prints the profile that the client imports with\n" +
 			"knockgw import: as text, its URI and a QR code. All three have the secret in them. With --out it is\n" +
 			"written to a new file instead, which its owner alone can read.",
-		Args: exact(1),
+		Args: exactArgs(1),
 	}
 	cmd.ValidArgsFunction = cobra.NoFileCompletions // it is a new one
 	path := configFlag(cmd)
 	services := cmd.Flags().StringArray("service", nil, "the `name` of a service that the client may use; can be repeated (default: all)")
-	completeFlag(cmd, "service", completeServices(place{config: path}))
-	var h handout
+	completeFlag(cmd, "service", completeServices(gatewayFlags{config: path}))
+	var h profileOutput
 	h.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return h.run(cmd, func(secret protocol.Secret) (*enroll.Change, error) {

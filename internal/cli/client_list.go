@@ -21,7 +21,7 @@ func clientListCommand() *cobra.Command {
 		Short: "List the clients of a gateway",
 		Long: "Lists the clients of the configuration and of clients_dir, without their secrets. A file of clients_dir with\n" +
 			"a mistake in it is named on standard error, and the exit code is 1; the others are listed all the same.",
-		Args: exact(0),
+		Args: exactArgs(0),
 	}
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
@@ -30,8 +30,8 @@ func clientListCommand() *cobra.Command {
 		if c == nil {
 			return bad
 		}
-		list := listedClients{Clients: clientRows(c), Invalid: invalidFiles(bad)}
-		if err := answer(cmd, *output, list, func(w io.Writer) error { return clientTable(w, list.Clients) }); err != nil {
+		list := clientListResult{Clients: clientRows(c), Invalid: invalidFiles(bad)}
+		if err := printResult(cmd, *output, list, func(w io.Writer) error { return printClients(w, list.Clients) }); err != nil {
 			return err
 		}
 		if bad == nil {
@@ -43,8 +43,8 @@ func clientListCommand() *cobra.Command {
 	return cmd
 }
 
-// listedClients is what client list prints.
-type listedClients struct {
+// clientListResult is what client list prints.
+type clientListResult struct {
 	Clients []clientRow     `json:"clients"`
 	Invalid []invalidClient `json:"invalid"`
 }
@@ -90,7 +90,7 @@ func clientRows(c *config.Config) []clientRow {
 		client := &c.Clients[i]
 		place, _ := c.Position(client.ID)
 		row := clientRow{
-			ID: client.ID, Services: []string{}, Expires: end(client.Expires),
+			ID: client.ID, Services: []string{}, Expires: optionalTime(client.Expires),
 			File: place.File, Line: place.Line, Secrets: []secretRow{}, All: client.Services == nil,
 		}
 		for _, name := range serviceNames(c) {
@@ -99,15 +99,15 @@ func clientRows(c *config.Config) []clientRow {
 			}
 		}
 		for _, s := range client.Secrets {
-			row.Secrets = append(row.Secrets, secretRow{end(s.Until)})
+			row.Secrets = append(row.Secrets, secretRow{optionalTime(s.Until)})
 		}
 		rows = append(rows, row)
 	}
 	return rows
 }
 
-// end is a date, nil for none.
-func end(t time.Time) *time.Time {
+// optionalTime is a date, nil for none.
+func optionalTime(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
@@ -115,11 +115,11 @@ func end(t time.Time) *time.Time {
 	return &t
 }
 
-func clientTable(w io.Writer, rows []clientRow) error {
+func printClients(w io.Writer, rows []clientRow) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "CLIENT\tSERVICES\tSECRETS\tEXPIRES\tFILE")
 	for _, r := range rows {
-		services := list(r.Services)
+		services := joinLimited(r.Services)
 		if r.All {
 			services = "all"
 		}

@@ -16,32 +16,32 @@ func clientRemoveCommand() *cobra.Command {
 		Short: "Remove a client",
 		Long: "Deletes the client's file in clients_dir. A client that stands in the configuration itself is refused:\n" +
 			"remove it there.",
-		Args: exact(1),
+		Args: exactArgs(1),
 	}
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
-	cmd.ValidArgsFunction = alone(completeOwnFiles(path))
+	cmd.ValidArgsFunction = completeOnce(completeClientFiles(path))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		change, err := enroll.Remove(*path, args[0])
 		if err != nil {
 			return err
 		}
-		taken, err := takeUp(cmd.Context(), change.Config)
+		taken, err := reloadGateway(cmd.Context(), change.Config)
 		if err != nil {
 			// It stays removed: of the two, a client who still gets in is the worse.
 			return fmt.Errorf("client %s is removed, but the running gateway still knows it: %w", args[0], err)
 		}
-		return answer(cmd, *output, removedClient{args[0], change.File, taken}, func(w io.Writer) error {
-			_, err := fmt.Fprintf(w, "client %s is removed (%s); %s\n", termsafe.Name(args[0]), change.File, taken.words())
+		return printResult(cmd, *output, clientRemoveResult{args[0], change.File, taken}, func(w io.Writer) error {
+			_, err := fmt.Fprintf(w, "client %s is removed (%s); %s\n", termsafe.Name(args[0]), change.File, taken.message())
 			return err
 		})
 	}
 	return cmd
 }
 
-// removedClient is what client remove has done.
-type removedClient struct {
-	Client  string `json:"client"`
-	File    string `json:"file"` // that there was
-	Gateway uptake `json:"gateway"`
+// clientRemoveResult is what client remove has done.
+type clientRemoveResult struct {
+	Client  string       `json:"client"`
+	File    string       `json:"file"` // that there was
+	Gateway reloadStatus `json:"gateway"`
 }

@@ -20,12 +20,12 @@ func clientRotateCommand() *cobra.Command {
 		Long: "The secrets that the client has end after --overlap; until then either opens the door. The new profile\n" +
 			"is printed as client add does, with the --name and --method that it was given there; the client imports it\n" +
 			"with --replace.",
-		Args: exact(1),
+		Args: exactArgs(1),
 	}
 	path := configFlag(cmd)
-	cmd.ValidArgsFunction = alone(completeOwnFiles(path))
+	cmd.ValidArgsFunction = completeOnce(completeClientFiles(path))
 	after := cmd.Flags().Duration("overlap", overlap, "how long the older secrets are still good; 0 ends them at once")
-	h := handout{replace: true}
+	h := profileOutput{replace: true}
 	h.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var until time.Time

@@ -22,14 +22,14 @@ func clientSetCommand() *cobra.Command {
 		Example: "  knockgw client set alice --service +wiki          add a service\n" +
 			"  knockgw client set alice --service -db            take one away\n" +
 			"  knockgw client set alice --service ssh --service wiki   these and no others",
-		Args: exact(1),
+		Args: exactArgs(1),
 	}
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
-	cmd.ValidArgsFunction = alone(completeOwnFiles(path))
+	cmd.ValidArgsFunction = completeOnce(completeClientFiles(path))
 	services := cmd.Flags().StringArray("service", nil, "the `name` of a service that the client may use; +NAME adds it, -NAME takes it away; can be repeated")
 	all := cmd.Flags().Bool("all-services", false, "let the client use every service, later ones too")
-	completeFlag(cmd, "service", completeServices(place{config: path}))
+	completeFlag(cmd, "service", completeServices(gatewayFlags{config: path}))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *all == (len(*services) > 0) {
 			return &usageError{errors.New("say what to change: --service +NAME, --service -NAME, --service NAME, or --all-services")}
@@ -41,35 +41,35 @@ func clientSetCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		taken, err := takeUp(cmd.Context(), change.Config)
+		taken, err := reloadGateway(cmd.Context(), change.Config)
 		if err != nil {
 			// The file stays: it may have taken a service away, and is valid.
 			return fmt.Errorf("%s is changed, but the running gateway still goes by what it had: %w", change.File, err)
 		}
-		set := changedClient{Client: args[0], File: change.File, Services: names, All: names == nil, Gateway: taken}
+		set := clientSetResult{Client: args[0], File: change.File, Services: names, All: names == nil, Gateway: taken}
 		if names == nil {
 			set.Services = serviceNames(change.Config)
 		}
-		return answer(cmd, *output, set, func(w io.Writer) error { return set.print(w) })
+		return printResult(cmd, *output, set, func(w io.Writer) error { return set.print(w) })
 	}
 	return cmd
 }
 
-// changedClient is what client set has done.
-type changedClient struct {
-	Client   string   `json:"client"`
-	File     string   `json:"file"`
-	Services []string `json:"services"` // all that it may use, by name
-	All      bool     `json:"all"`      // later ones too
-	Gateway  uptake   `json:"gateway"`
+// clientSetResult is what client set has done.
+type clientSetResult struct {
+	Client   string       `json:"client"`
+	File     string       `json:"file"`
+	Services []string     `json:"services"` // all that it may use, by name
+	All      bool         `json:"all"`      // later ones too
+	Gateway  reloadStatus `json:"gateway"`
 }
 
-func (c *changedClient) print(w io.Writer) error {
+func (c *clientSetResult) print(w io.Writer) error {
 	may := strings.Join(c.Services, ", ")
 	if c.All {
 		may = "all services"
 	}
 	_, err := fmt.Fprintf(w, "client %s may use %s (%s); %s\nits new profile: knockgw client show %s\n",
-		termsafe.Name(c.Client), may, c.File, c.Gateway.words(), termsafe.Name(c.Client))
+		termsafe.Name(c.Client), may, c.File, c.Gateway.message(), termsafe.Name(c.Client))
 	return err
 }

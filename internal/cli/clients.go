@@ -13,43 +13,48 @@ import (
 )
 
 func clientsCommand() *cobra.Command {
-	return asking[control.Clients]{
+	return gatewayRequest[control.Clients]{
 		ask: clientsOf,
-		show: func(w io.Writer, list *control.Clients) error {
-			t := columns(w, "CLIENT", "FLOWS", "GRANTS", "LAST SEEN", "LAST REFUSED")
+		print: func(w io.Writer, list *control.Clients) error {
+			t := newTable(w, "CLIENT", "FLOWS", "GRANTS", "LAST SEEN", "LAST DENIED")
 			for _, cl := range list.Clients {
-				row(t, termsafe.Name(cl.ID), cl.Flows, cl.Grants, seenText(cl.LastSeen), refusedText(cl.LastDenied, cl.LastSeen))
+				addRow(t, termsafe.Name(cl.ID), cl.Flows, cl.Grants,
+					describeSuccess(cl.LastSeen), describeFailure(cl.LastDenied, cl.LastSeen))
 			}
-			return errors.Join(t.Flush(), more(w, list.Remaining))
+			return errors.Join(t.Flush(), printRemaining(w, list.Remaining))
 		},
-	}.onto(&cobra.Command{
+	}.build(&cobra.Command{
 		Use:   "clients",
-		Short: "List the clients, when they were last seen, and why they last stood outside",
-		Long: "Lists what the running gateway knows about its clients since it was started. What stands in the\n" +
-			"configuration is knockgw client list's.",
+		Short: "List clients with last login and last failure",
+		Long: "Lists the clients of the running gateway, with their last successful and their last\n" +
+			"failed knock or authentication since it was started. knockgw client list shows the\n" +
+			"clients of the configuration.",
 	})
 }
 
-// seenText tells of an attempt that succeeded.
-func seenText(a *control.Attempt) string {
+// describeSuccess describes an attempt that succeeded.
+func describeSuccess(a *control.Attempt) string {
 	if a == nil {
 		return "never"
 	}
-	return fmt.Sprintf("%s from %s, %s to %s", when(a.Time), a.Source, a.Method, a.Service)
+	return fmt.Sprintf("%s from %s, %s to %s", formatTime(a.Time), a.Source, a.Method, a.Service)
 }
 
-// refusedText tells of an attempt that did not, beside the last one that did. What
-// an attacker recorded and sends much later is stale, too, and says nothing about the
-// client's clock: the time of what was accepted shows that.
-func refusedText(a, seen *control.Attempt) string {
+// describeFailure describes a failed attempt, beside the last successful one. A
+// knock that an attacker recorded and replays much later is stale too, and says
+// nothing about the client's clock: the time in the successful attempt does.
+func describeFailure(a, success *control.Attempt) string {
 	if a == nil {
 		return "never"
 	}
-	text := fmt.Sprintf("%s from %s, %s to %s: %s", when(a.Time), a.Source, a.Method, a.Service, cmp.Or(a.Message, a.Result))
+	text := fmt.Sprintf("%s from %s, %s to %s: %s",
+		formatTime(a.Time), a.Source, a.Method, a.Service, cmp.Or(a.Message, a.Result))
+
 	if a.Result == staleResult && a.ClockDifference != nil {
-		text += "; " + skewText(inDuration(*a.ClockDifference))
-		if seen != nil && seen.ClockDifference != nil {
-			text += fmt.Sprintf(" (by what was accepted at %s: %v)", when(seen.Time), inDuration(*seen.ClockDifference))
+		text += "; " + describeSkew(duration(*a.ClockDifference))
+		if success != nil && success.ClockDifference != nil {
+			text += fmt.Sprintf(" (in the attempt accepted at %s: %v)",
+				formatTime(success.Time), duration(*success.ClockDifference))
 		}
 	}
 	if a.Repeats > 0 {

@@ -295,7 +295,7 @@ func TestProxyReachesTheServicesOfAllProfilesByName(t *testing.T) {
 func TestProxyCanBeOfOneProfile(t *testing.T) {
 	g := newGate(t, hello)
 	profiles(t, g.profile("lab", "web"), g.profile("other", "wiki"))
-	s := services{dir: dirOf(t), only: []string{"lab"}}
+	s := proxyServices{dir: dirOf(t), only: []string{"lab"}}
 	if _, err := s.find("web:80"); err != nil {
 		t.Error(err)
 	}

@@ -25,8 +25,8 @@ func completeFlag(cmd *cobra.Command, flag string, offer completion) {
 	}
 }
 
-// alone is for an argument: nothing is offered after it.
-func alone(offer completion) completion {
+// completeOnce is for an argument: nothing is offered after it.
+func completeOnce(offer completion) completion {
 	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
@@ -48,8 +48,8 @@ func completeDirectories(*cobra.Command, []string, string) ([]string, cobra.Shel
 	return nil, cobra.ShellCompDirectiveFilterDirs
 }
 
-// completeWords offers what of returns, in order and once each.
-func completeWords(of func() []string) completion {
+// completeSet offers what of returns, in order and once each.
+func completeSet(of func() []string) completion {
 	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return slices.Compact(slices.Sorted(slices.Values(of()))), cobra.ShellCompDirectiveNoFileComp
 	}
@@ -57,8 +57,8 @@ func completeWords(of func() []string) completion {
 
 // completeTargets offers the services of all profiles.
 func completeTargets() completion {
-	return completeWords(func() (names []string) {
-		all := offered()
+	return completeSet(func() (names []string) {
+		all := loadProfiles()
 		count := map[string]int{}
 		for _, p := range all {
 			for i := range p.Services {
@@ -80,16 +80,16 @@ func completeTargets() completion {
 
 // completeProfiles offers what of gives of each profile.
 func completeProfiles(of func(*profile.Profile) string) completion {
-	return completeWords(func() (names []string) {
-		for _, p := range offered() {
+	return completeSet(func() (names []string) {
+		for _, p := range loadProfiles() {
 			names = append(names, of(p))
 		}
 		return names
 	})
 }
 
-// offered are the profiles that can be read.
-func offered() []*profile.Profile {
+// loadProfiles are the profiles that can be read.
+func loadProfiles() []*profile.Profile {
 	dir, err := profile.DefaultDirectory()
 	if err != nil {
 		return nil
@@ -104,9 +104,9 @@ const (
 	groupsFile   = "/etc/group"
 )
 
-// completeNamesOf offers the names that such a file lists.
-func completeNamesOf(file string) completion {
-	return completeWords(func() (names []string) {
+// completeAccounts offers the names that such a file lists.
+func completeAccounts(file string) completion {
+	return completeSet(func() (names []string) {
 		f, err := os.Open(file)
 		if err != nil {
 			return nil
@@ -121,37 +121,28 @@ func completeNamesOf(file string) completion {
 	})
 }
 
-// ownWords are the flags that take text for which there is nothing to offer: new names and ids, addresses to listen
+// freeTextFlags are the flags that take text for which there is nothing to offer: new names and ids, addresses to listen
 // at, and sentences.
-func ownWords() []string {
+func freeTextFlags() []string {
 	return []string{"name", "session", "gateway", "listen", "bind-source", "bind-port", "filter"}
 }
 
-// settle has the shell offer nothing for the flags and arguments that nothing is to be offered for: numbers and times,
+// setCompletionDefaults has the shell offer nothing for the flags and arguments that nothing is to be offered for: numbers and times,
 // ownWords, and commands without arguments. For others somebody must have said what to offer, or it would be files.
-func settle(cmd *cobra.Command) {
+func setCompletionDefaults(cmd *cobra.Command) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if _, offered := cmd.GetFlagCompletionFunc(f.Name); offered || f.NoOptDefVal == "true" {
 			return
 		}
 		switch kind := f.Value.Type(); {
-		case kind != "string" && kind != "stringArray", slices.Contains(ownWords(), f.Name):
+		case kind != "string" && kind != "stringArray", slices.Contains(freeTextFlags(), f.Name):
 			completeFlag(cmd, f.Name, cobra.NoFileCompletions)
 		}
 	})
-	if cmd.ValidArgsFunction == nil && len(positional(cmd)) == 0 {
+	if cmd.ValidArgsFunction == nil && len(argNames(cmd)) == 0 {
 		cmd.ValidArgsFunction = cobra.NoFileCompletions
 	}
 	for _, c := range cmd.Commands() {
-		settle(c)
+		setCompletionDefaults(c)
 	}
-}
-
-// completeRun has the shell offer values of run's flags.
-func completeRun(cmd *cobra.Command) *cobra.Command {
-	completeFlag(cmd, "user", completeNamesOf(accountsFile))
-	completeFlag(cmd, "group", completeNamesOf(groupsFile))
-	completeFlag(cmd, "log-format", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
-	completeFlag(cmd, "log-level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
-	return cmd
 }

@@ -14,12 +14,12 @@ import (
 
 // What the shell offers of a configuration, and of the gateway that runs on it.
 
-// askTime is how long somebody who presses a key waits for the gateway.
-const askTime = time.Second
+// queryTimeout is how long somebody who presses a key waits for the gateway.
+const queryTimeout = time.Second
 
-// askBriefly asks the gateway that runs at a place; nil where none answers.
-func askBriefly[T any](cmd *cobra.Command, at place, ask func(context.Context, *control.Client) (*T, error)) *T {
-	c, err := at.gateway()
+// query asks the gateway that runs at a place; nil where none answers.
+func query[T any](cmd *cobra.Command, at gatewayFlags, ask func(context.Context, *control.Client) (*T, error)) *T {
+	c, err := at.client()
 	if err != nil {
 		return nil
 	}
@@ -27,7 +27,7 @@ func askBriefly[T any](cmd *cobra.Command, at place, ask func(context.Context, *
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	got, err := ask(ctx, c)
 	if err != nil {
@@ -38,16 +38,16 @@ func askBriefly[T any](cmd *cobra.Command, at place, ask func(context.Context, *
 
 // completeClients offers the clients of the configuration; to whom may not read the secrets that it names,
 // those that the running gateway has.
-func completeClients(at place) completion {
+func completeClients(at gatewayFlags) completion {
 	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
-		return completeWords(func() (ids []string) {
+		return completeSet(func() (ids []string) {
 			if c, _ := config.LoadLenient(*at.config); c != nil {
 				for i := range c.Clients {
 					ids = append(ids, c.Clients[i].ID)
 				}
 				return ids
 			}
-			if list := askBriefly(cmd, at, clientsOf); list != nil {
+			if list := query(cmd, at, clientsOf); list != nil {
 				for _, c := range list.Clients {
 					ids = append(ids, c.ID)
 				}
@@ -57,9 +57,9 @@ func completeClients(at place) completion {
 	}
 }
 
-// completeOwnFiles offers the clients that have files of their own.
-func completeOwnFiles(path *string) completion {
-	return completeWords(func() (ids []string) {
+// completeClientFiles offers the clients that have files of their own.
+func completeClientFiles(path *string) completion {
+	return completeSet(func() (ids []string) {
 		c, _ := config.LoadLenient(*path)
 		if c == nil {
 			return nil
@@ -76,21 +76,21 @@ func completeOwnFiles(path *string) completion {
 
 // completeServices offers the services of the configuration; to whom may not read the secrets that it names,
 // those that somebody uses.
-func completeServices(at place) completion {
+func completeServices(at gatewayFlags) completion {
 	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
-		return completeWords(func() (names []string) {
+		return completeSet(func() (names []string) {
 			if c, _ := config.LoadLenient(*at.config); c != nil {
 				for i := range c.Services {
 					names = append(names, c.Services[i].Name)
 				}
 				return names
 			}
-			if list := askBriefly(cmd, at, flowsOf); list != nil {
+			if list := query(cmd, at, flowsOf); list != nil {
 				for _, f := range list.Flows {
 					names = append(names, f.Service)
 				}
 			}
-			if list := askBriefly(cmd, at, grantsOf); list != nil {
+			if list := query(cmd, at, grantsOf); list != nil {
 				for _, g := range list.Grants {
 					names = append(names, g.Service)
 				}
@@ -101,9 +101,9 @@ func completeServices(at place) completion {
 }
 
 // completeFlows offers the flows of the running gateway, by their clients' ends.
-func completeFlows(at place) completion {
+func completeFlows(at gatewayFlags) completion {
 	return func(cmd *cobra.Command, _ []string, _ string) (ends []string, _ cobra.ShellCompDirective) {
-		if list := askBriefly(cmd, at, flowsOf); list != nil {
+		if list := query(cmd, at, flowsOf); list != nil {
 			for _, f := range list.Flows {
 				ends = append(ends, cobra.CompletionWithDesc(f.Source.String(), termsafe.Name(f.Client)+" to "+f.Service))
 			}
@@ -114,20 +114,20 @@ func completeFlows(at place) completion {
 
 // completeSources offers the addresses that the running gateway knows: those of flows and grants, and those from which
 // clients came in or stood outside.
-func completeSources(at place) completion {
+func completeSources(at gatewayFlags) completion {
 	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
-		return completeWords(func() (all []string) {
-			if list := askBriefly(cmd, at, flowsOf); list != nil {
+		return completeSet(func() (all []string) {
+			if list := query(cmd, at, flowsOf); list != nil {
 				for _, f := range list.Flows {
 					all = append(all, f.Source.Addr().String())
 				}
 			}
-			if list := askBriefly(cmd, at, grantsOf); list != nil {
+			if list := query(cmd, at, grantsOf); list != nil {
 				for _, g := range list.Grants {
 					all = append(all, g.Source.String())
 				}
 			}
-			if list := askBriefly(cmd, at, clientsOf); list != nil {
+			if list := query(cmd, at, clientsOf); list != nil {
 				for _, c := range list.Clients {
 					for _, a := range []*control.Attempt{c.LastSeen, c.LastDenied} {
 						if a != nil {
@@ -142,9 +142,9 @@ func completeSources(at place) completion {
 }
 
 // completeBans offers the sources that are banned.
-func completeBans(at place) completion {
+func completeBans(at gatewayFlags) completion {
 	return func(cmd *cobra.Command, _ []string, _ string) (all []string, _ cobra.ShellCompDirective) {
-		if list := askBriefly(cmd, at, bansOf); list != nil {
+		if list := query(cmd, at, bansOf); list != nil {
 			for _, b := range list.Bans {
 				all = append(all, b.Source.String())
 			}

@@ -75,7 +75,7 @@ func TestEveryFlagAndArgumentHasSomethingToOffer(t *testing.T) {
 			}
 		})
 		if c.ValidArgsFunction == nil {
-			t.Errorf("%s %s: set ValidArgsFunction", name, strings.Join(positional(c), " "))
+			t.Errorf("%s %s: set ValidArgsFunction", name, strings.Join(argNames(c), " "))
 		}
 	})
 }

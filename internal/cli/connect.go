@@ -11,13 +11,13 @@ func connectCommand() *cobra.Command {
 		Use:   "connect TARGET",
 		Short: "Knock, connect, and join standard input and output to the service",
 		Long: "The end of the input is passed on to the service, whose answer to it still comes; the end of what the\n" +
-			"service sends is the end of the command.\n\n" + aboutTargets,
+			"service sends is the end of the command.\n\n" + targetHelp,
 		Example: "  ssh -o ProxyCommand='knockgw connect ssh' me@ssh\n" +
 			"  ssh -o ProxyCommand='knockgw connect %h:%p' me@10.77.0.1\n" +
 			"  knockgw connect 10.77.0.1:22 --client alice --secret-file ~/.config/knockgw/alice.key",
-		Args: exact(1),
+		Args: exactArgs(1),
 	}
-	cmd.ValidArgsFunction = alone(completeTargets())
+	cmd.ValidArgsFunction = completeOnce(completeTargets())
 	var f clientFlags
 	f.addConnecting(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -25,14 +25,14 @@ func connectCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		conn, err := t.dialOrSay(cmd.Context(), cmd.ErrOrStderr())
+		conn, err := t.dialWithNotice(cmd.Context(), cmd.ErrOrStderr())
 		switch {
 		case err != nil && cmd.Context().Err() != nil:
 			return errInterrupted
 		case err != nil:
-			return usage(err)
+			return asUsageError(err)
 		}
-		err = join(cmd.Context(), t.DetectEarlyClose(conn), stdio.Reader(cmd.InOrStdin()), stdio.Writer(cmd.OutOrStdout()))
+		err = relayStdio(cmd.Context(), t.DetectEarlyClose(conn), stdio.Reader(cmd.InOrStdin()), stdio.Writer(cmd.OutOrStdout()))
 		return withoutContext(err)
 	}
 	return cmd

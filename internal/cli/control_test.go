@@ -62,7 +62,7 @@ func TestWhoWatchesWaitsForTheGateway(t *testing.T) {
 	cmd.SetErr(&errs)
 	gone := fmt.Errorf("%w at s", control.ErrNotRunning)
 	answers := []error{nil, gone, gone, nil, gone, nil}
-	w := watching{every: time.Millisecond, inPlace: true, ask: func() error {
+	w := follower{every: time.Millisecond, inPlace: true, ask: func() error {
 		err := answers[0]
 		if answers = answers[1:]; len(answers) == 0 {
 			interrupt()

@@ -22,7 +22,7 @@ func demoCommand() *cobra.Command {
 			"some seconds; leaves nothing behind. Exits with 0 if all evidence is as it should be.\n\n" +
 			"With --hold it shows nothing, but starts the gateway with a service for each program of examples/,\n" +
 			"prints how to enter the namespaces and what to try there, and stays until it is interrupted.",
-		Args: exact(0),
+		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// A reader who goes away (knockgw demo | head) or hangs up ends the
 			// demonstration as an interrupt does, with everything taken down.

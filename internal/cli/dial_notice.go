@@ -11,19 +11,19 @@ import (
 	"github.com/knockgw/knockgw/client"
 )
 
-// firstNotice is after how long a command that reaches a service says what it is
+// noticeDelay is after how long a command that reaches a service says what it is
 // waiting for: a person begins to wonder, and no path takes as long.
-const firstNotice = 3 * time.Second
+const noticeDelay = 3 * time.Second
 
-// dialOrSay reaches the service, and says on w what it is waiting for where that
+// dialWithNotice reaches the service, and says on w what it is waiting for where that
 // takes long.
-func (t *target) dialOrSay(ctx context.Context, w io.Writer) (net.Conn, error) {
+func (t *target) dialWithNotice(ctx context.Context, w io.Writer) (net.Conn, error) {
 	var connected atomic.Bool
 	d := *t.Dialer
-	d.Trace = alsoConnected(t.Trace, func() { connected.Store(true) })
+	d.Trace = withConnected(t.Trace, func() { connected.Store(true) })
 
 	said := make(chan struct{})
-	timer := time.AfterFunc(firstNotice, func() {
+	timer := time.AfterFunc(noticeDelay, func() {
 		defer close(said)
 		if connected.Load() {
 			fmt.Fprintf(w, "knockgw: %s answers; waiting for the gateway to accept the authentication ...\n", t.address)
@@ -38,8 +38,8 @@ func (t *target) dialOrSay(ctx context.Context, w io.Writer) (net.Conn, error) {
 	return conn, err
 }
 
-// alsoConnected is a trace that calls connected when there is a connection.
-func alsoConnected(trace *client.Trace, connected func()) *client.Trace {
+// withConnected is a trace that calls connected when there is a connection.
+func withConnected(trace *client.Trace, connected func()) *client.Trace {
 	var also client.Trace
 	if trace != nil {
 		also = *trace

@@ -44,7 +44,7 @@ func TestDialSaysAfterThreeSecondsWhatItWaitsFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var said bytes.Buffer
 		began := time.Now()
-		_, err := silentTarget(t).dialOrSay(t.Context(), &said)
+		_, err := silentTarget(t).dialWithNotice(t.Context(), &said)
 		if err == nil || time.Since(began) != client.DefaultTimeout {
 			t.Errorf("it took %v: %v", time.Since(began), err)
 		}
@@ -61,8 +61,8 @@ func TestPingEndsAfterAnAttemptWithoutAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var said bytes.Buffer
 		began := time.Now()
-		err := ping(t.Context(), pinging{target: silentTarget(t), count: 3, interval: time.Second,
-			tell: func(string, ...any) {}, errs: &said})
+		err := ping(t.Context(), pinger{target: silentTarget(t), count: 3, interval: time.Second,
+			printf: func(string, ...any) {}, errs: &said})
 		if exitCode(err) != exitConnect || time.Since(began) != client.DefaultTimeout {
 			t.Errorf("it took %v: %v", time.Since(began), err)
 		}

@@ -25,16 +25,16 @@ func doctorCommand() *cobra.Command {
 			"limits and firewall rules, and says of each whether the gateway of the configuration can do with it; where not,\n" +
 			"what to type. It changes nothing. It connects to each upstream once, unless --skip-upstreams is given. Firewalls of\n" +
 			"other hosts cannot be seen from here. The exit code is 1 if anything fails.",
-		Args: exact(0),
+		Args: exactArgs(0),
 	}
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
 	name := cmd.Flags().String("as", "", "the `account` that the gateway runs as, where files are concerned (default: "+defaultUser+" where root asks and there is one, otherwise whoever asks)")
-	completeFlag(cmd, "as", completeNamesOf(accountsFile))
+	completeFlag(cmd, "as", completeAccounts(accountsFile))
 	prepared := cmd.Flags().Bool("prepared", false, "the interface is one that was prepared, as for knockgw run --prepared")
 	skip := cmd.Flags().Bool("skip-upstreams", false, "do not connect to upstreams")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		account, err := accountOf(*name)
+		account, err := lookupAccount(*name)
 		if err != nil {
 			return err
 		}
@@ -43,11 +43,11 @@ func doctorCommand() *cobra.Command {
 			return err
 		}
 		o := doctor.Options{File: file, Account: account, Prepared: *prepared, SkipUpstreams: *skip}
-		as(&o, *name)
+		readAs(&o, *name)
 		findings := examine(cmd, file, o)
 		failed := doctor.Failed(findings)
-		report := diagnosis{OK: !failed, Findings: findings}
-		if err := answer(cmd, *output, report, func(w io.Writer) error { return printFindings(w, findings) }); err != nil {
+		report := doctorReport{OK: !failed, Findings: findings}
+		if err := printResult(cmd, *output, report, func(w io.Writer) error { return printFindings(w, findings) }); err != nil {
 			return err
 		}
 		if failed {
@@ -58,14 +58,14 @@ func doctorCommand() *cobra.Command {
 	return cmd
 }
 
-// diagnosis is what doctor has found.
-type diagnosis struct {
+// doctorReport is what doctor has found.
+type doctorReport struct {
 	OK       bool             `json:"ok"` // nothing fails
 	Findings []doctor.Finding `json:"findings"`
 }
 
-// as has doctor look at files with the rights of the account, which takes root.
-func as(o *doctor.Options, named string) {
+// readAs has doctor look at files with the rights of the account, which takes root.
+func readAs(o *doctor.Options, named string) {
 	if os.Geteuid() != 0 {
 		return
 	}
@@ -110,8 +110,8 @@ func printFindings(w io.Writer, all []doctor.Finding) error {
 	return nil
 }
 
-// accountOf looks an account up, by name or number; "" is whom run becomes by default, or whoever asks.
-func accountOf(name string) (doctor.Account, error) {
+// lookupAccount looks an account up, by name or number; "" is whom run becomes by default, or whoever asks.
+func lookupAccount(name string) (doctor.Account, error) {
 	if name == "" && os.Getuid() == 0 {
 		if _, err := user.Lookup(defaultUser); err == nil {
 			name = defaultUser

@@ -21,14 +21,14 @@ func downCommand() *cobra.Command {
 			"not running, and what knockgw hold would install of them at the next boot. Only what knockgw made is\n" +
 			"touched. Stop the gateway first: one that runs adds its routes again.\n\n" +
 			"--all needs no configuration: it removes what knockgw made for any, as when the file is broken or gone.",
-		Args: exact(0),
+		Args: exactArgs(0),
 	}
 	path := configFlag(cmd)
 	state := stateFlag(cmd)
 	all := cmd.Flags().Bool("all", false, "remove what was made for every configuration, and read none")
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		made, name, err := toRemove(*path, *all)
+		made, name, err := installedSet(*path, *all)
 		if err != nil {
 			return err
 		}
@@ -37,10 +37,10 @@ func downCommand() *cobra.Command {
 		if err = errors.Join(lerr, rerr, state.forget(made, *all)); err != nil {
 			return err
 		}
-		if err := answer(cmd, *output, removed{routes, rules}, func(w io.Writer) error {
-			text := quantity(routes, "route")
+		if err := printResult(cmd, *output, downResult{routes, rules}, func(w io.Writer) error {
+			text := pluralize(routes, "route")
 			if rules > 0 {
-				text += " and " + quantity(rules, "rule")
+				text += " and " + pluralize(rules, "rule")
 			}
 			_, err := fmt.Fprintln(w, text+" removed")
 			return err
@@ -50,13 +50,13 @@ func downCommand() *cobra.Command {
 		if name == "" {
 			return nil
 		}
-		return tellRemains(cmd.ErrOrStderr(), name)
+		return printLeftovers(cmd.ErrOrStderr(), name)
 	}
 	return cmd
 }
 
-// toRemove is what there is to remove, and the name of its interface if that is known.
-func toRemove(path string, all bool) (routing.ProtectedSet, string, error) {
+// installedSet is what there is to remove, and the name of its interface if that is known.
+func installedSet(path string, all bool) (routing.ProtectedSet, string, error) {
 	if all {
 		made, err := routing.Installed()
 		if errors.Is(err, errors.ErrUnsupported) {
@@ -73,7 +73,7 @@ func toRemove(path string, all bool) (routing.ProtectedSet, string, error) {
 
 // forget takes out of the state what was removed.
 func (s *stateFile) forget(made routing.ProtectedSet, all bool) error {
-	if !s.isOurs() {
+	if !s.isOwnNamespace() {
 		return nil // this is another network namespace than the one that the file is of
 	}
 	var err error
@@ -88,24 +88,24 @@ func (s *stateFile) forget(made routing.ProtectedSet, all bool) error {
 	return nil
 }
 
-// errStillRuns says that the gateway was not stopped.
-var errStillRuns = errors.New("the gateway runs, and adds its routes again: stop it (systemctl stop knockgw), and run knockgw down again")
+// errStillRunning says that the gateway was not stopped.
+var errStillRunning = errors.New("the gateway runs, and adds its routes again: stop it (systemctl stop knockgw), and run knockgw down again")
 
-// tellRemains says what down has left, because it is not its own.
-func tellRemains(w io.Writer, name string) error {
+// printLeftovers says what down has left, because it is not its own.
+func printLeftovers(w io.Writer, name string) error {
 	switch there, prepared := routing.Leftovers(name); {
 	case prepared:
 		_, err := fmt.Fprintf(w, "%s was prepared by the operator, and is left alone with the routes that were made for it:\n"+
 			"    ip tuntap del dev %s mode tun\nremoves it, and ip route del blackhole PREFIX each blackhole\n", name, name)
 		return err
 	case there:
-		return errStillRuns
+		return errStillRunning
 	}
 	return nil
 }
 
-// removed is what down has removed.
-type removed struct {
+// downResult is what down has removed.
+type downResult struct {
 	Routes int `json:"routes_removed"`
 	Rules  int `json:"rules_removed"` // of tun.local
 }

@@ -99,7 +99,7 @@ func TestAnAddressOfIPv4IsListenedAtAlone(t *testing.T) {
 	for listen, want := range map[string]string{
 		"0.0.0.0:0": "tcp4", "127.0.0.1:1": "tcp4", "[::]:0": "tcp", "[::1]:1": "tcp", ":1": "tcp", "localhost:1": "tcp",
 	} {
-		f := localFlags{listen: listen}
+		f := listenFlags{listen: listen}
 		if got := f.network(); got != want {
 			t.Errorf("%s: %s, want %s", listen, got, want)
 		}

@@ -16,8 +16,8 @@ import (
 	"github.com/knockgw/knockgw/tun"
 )
 
-// Exit codes, the same for every command; those from 3 to 6 are for the steps of reaching a service, those from 64 up
-// are sysexits.h's.
+// Exit codes, the same for every command. Those from 3 to 6 are the steps of
+// reaching a service, those from 64 on are from sysexits.h.
 const (
 	exitOK            = 0
 	exitFailed        = 1
@@ -31,59 +31,62 @@ const (
 	exitConfiguration = 78 // EX_CONFIG
 )
 
-// What the commands say about their exit codes, and what the program says about all of them.
+// Help about exit codes: of most commands, of those that reach a service, of run,
+// and of the program.
 const (
-	aboutExitCodes = "Exit codes: 0 done; 1 failed; 2 a mistake on the command line; 77 not permitted; 78 a mistake in a file."
-	aboutStepCodes = "Exit codes: 0 done; 3 resolve, 4 knock, 5 connect or 6 authenticate, whichever step failed; 1 anything\n" +
-		"later; 2 a mistake on the command line; 77 not permitted; 78 a mistake in a file."
-	aboutRunCodes = "Exit codes: 0 an orderly end; 1 failed; 2 a mistake on the command line; 69 there is no TUN device here, or\n" +
-		"packets would bypass the gateway on this host;\n" +
-		"77 not permitted; 78 a mistake in the configuration, and nothing was touched; 143 or 130 a second SIGTERM or\n" +
-		"SIGINT ended it before its flows were told."
-	aboutAllCodes = "The exit code is the same for every command:\n\n" +
-		"    0   done\n" +
-		"    1   failed; the last line on standard error says what\n" +
-		"    2   a mistake on the command line\n" +
-		"    3   resolve: a service's name has no address\n" +
-		"    4   knock: it could not be sent\n" +
-		"    5   connect: the gateway did not open\n" +
-		"    6   authenticate: the gateway did not prove who it is, or refused\n" +
-		"    69  this system has no TUN device, or packets would bypass the gateway on it\n" +
-		"    77  not permitted\n" +
-		"    78  a mistake in a configuration or a profile, at the line that is named; nothing has changed\n\n" +
-		"A second signal, half a second later or more, ends a command at once, and the shell's code for that is 130 (SIGINT) or 143 (SIGTERM)."
+	exitCodeHelp = "Exit codes: 0 success, 1 failure, 2 usage error, 77 permission denied,\n" +
+		"78 configuration error."
+	stepExitCodeHelp = "Exit codes: 0 success, 1 failure, 2 usage error, 77 permission denied,\n" +
+		"78 configuration error; if a step failed: 3 resolve, 4 knock, 5 connect,\n" +
+		"6 authenticate."
+	runExitCodeHelp = "Exit codes: 0 regular shutdown, 1 failure, 2 usage error, 69 no TUN device or packets\n" +
+		"would bypass the gateway, 77 permission denied, 78 configuration error (nothing was\n" +
+		"changed), 130 or 143 a second SIGINT or SIGTERM stopped it without closing its flows."
+	allExitCodeHelp = "Exit codes are the same for all commands:\n\n" +
+		"    0   success\n" +
+		"    1   failure; the last line on standard error has the cause\n" +
+		"    2   usage error\n" +
+		"    3   resolve: the name of a service has no address\n" +
+		"    4   knock: the knock could not be sent\n" +
+		"    5   connect: the gateway did not accept the connection\n" +
+		"    6   authenticate: the gateway did not prove its identity, or refused the client\n" +
+		"    69  this system has no TUN device, or packets would bypass the gateway\n" +
+		"    77  permission denied\n" +
+		"    78  error in a configuration or profile, at the line named; nothing was changed\n\n" +
+		"A second SIGINT or SIGTERM, half a second after the first or later, kills a command\n" +
+		"at once; shells report exit code 130 or 143 for that."
 )
 
-// sayExitCodes adds to what each command tells about itself what its exit codes mean.
-func sayExitCodes(cmd *cobra.Command) {
+// addExitCodeHelp appends the exit codes to the help of each command.
+func addExitCodeHelp(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
-		sayExitCodes(c)
+		addExitCodeHelp(c)
 	}
 	if cmd.HasSubCommands() && cmd.Name() != "bans" {
 		return
 	}
-	about := aboutExitCodes
+
+	help := exitCodeHelp
 	switch cmd.Name() {
 	case "connect", "knock", "ping":
-		about = aboutStepCodes
+		help = stepExitCodeHelp
 	case "run":
-		about = aboutRunCodes
+		help = runExitCodeHelp
 	}
 	if cmd.Long == "" {
 		cmd.Long = cmd.Short + "."
 	}
-	cmd.Long += "\n\n" + about
+	cmd.Long += "\n\n" + help
 }
 
-// exitCode is that of a command which ended with err.
+// exitCode returns the exit code for the error of a command.
 func exitCode(err error) int {
 	var (
-		usage   *usageError
-		step    *client.StepError
-		conf    *config.Error
-		refused *control.RefusedError
-		// The running gateway's refusal, where it is asked about such a client.
-		noClient *enroll.NoClientError
+		usage    *usageError
+		step     *client.StepError
+		conf     *config.Error
+		refused  *control.RefusedError
+		noClient *enroll.NoClientError // also from a running gateway
 	)
 	switch {
 	case err == nil:
@@ -103,7 +106,7 @@ func exitCode(err error) int {
 	}
 }
 
-// stepCode is the exit code for a step that failed.
+// stepCode returns the exit code for a failed step.
 func stepCode(step string) int {
 	switch step {
 	case client.StepResolve:

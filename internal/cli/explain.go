@@ -25,11 +25,11 @@ func explainCommand() *cobra.Command {
 			"by the clock of the capture, as a gateway with the configuration would have, had it begun with the\n" +
 			"first of them. Nothing is sent or written. A - reads standard input.\n\n" +
 			"The capture says nothing about what came before it: of a replay the first one seen is good.",
-		Args: exact(1),
+		Args: exactArgs(1),
 	}
 	path := configFlag(cmd)
 	output := linesFlag(cmd)
-	cmd.ValidArgsFunction = alone(completeFiles("pcap", "pcapng", "cap"))
+	cmd.ValidArgsFunction = completeOnce(completeFiles("pcap", "pcapng", "cap"))
 	terms := cmd.Flags().String("filter", "", "only these packets, as in 'host 10.1.2.2 and verdict drop'")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		filter, err := capture.ParseFilter(*terms, verdict.Reasons())
@@ -40,7 +40,7 @@ func explainCommand() *cobra.Command {
 		if *output == asJSON {
 			show = explainJSON
 		}
-		var told explainTold
+		var told explainSummary
 		cfg, err := config.Load(*path)
 		if err != nil {
 			return err
@@ -76,12 +76,12 @@ func explainCommand() *cobra.Command {
 	return cmd
 }
 
-// explainTold is what is said about all packets that were shown, once at the end.
-type explainTold struct {
+// explainSummary is what is said about all packets that were shown, once at the end.
+type explainSummary struct {
 	skipped, badChecksum, cut int
 }
 
-func (t *explainTold) count(e *explain.Packet) {
+func (t *explainSummary) count(e *explain.Packet) {
 	if e.Protected && e.BadChecksum && !e.Record.Out { // what leaves has its checksum filled in later
 		t.badChecksum++
 	}
@@ -90,17 +90,17 @@ func (t *explainTold) count(e *explain.Packet) {
 	}
 }
 
-func (t *explainTold) report(w io.Writer) {
+func (t *explainSummary) report(w io.Writer) {
 	if t.skipped > 0 {
-		fmt.Fprintf(w, "%s not IP\n", were(t.skipped))
+		fmt.Fprintf(w, "%s not IP\n", packetsWere(t.skipped))
 	}
 	if t.badChecksum > 0 {
 		fmt.Fprintf(w, "%s taken for good in spite of a bad checksum, as in captures of the sending host; "+
-			"if it was bad on the wire, the gateway has dropped it\n", were(t.badChecksum))
+			"if it was bad on the wire, the gateway has dropped it\n", packetsWere(t.badChecksum))
 	}
 	if t.cut > 0 {
 		fmt.Fprintf(w, "%s cut off where it matters: they and what they would have opened cannot be judged; "+
-			"capture with --snaplen %d (tcpdump -s %[2]d)\n", were(t.cut), wholeKnock)
+			"capture with --snaplen %d (tcpdump -s %[2]d)\n", packetsWere(t.cut), wholeKnock)
 	}
 }
 
@@ -108,8 +108,8 @@ func (t *explainTold) report(w io.Writer) {
 // one, and headers.
 const wholeKnock = capture.MaxKnock + 128
 
-// were begins a sentence about packets.
-func were(n int) string {
+// packetsWere begins a sentence about packets.
+func packetsWere(n int) string {
 	if n == 1 {
 		return "1 packet was"
 	}
@@ -153,7 +153,7 @@ func knockText(k *admission.KnockEvent) string {
 	}
 	text := fmt.Sprintf("knock of %s: %s, %s", who, k.Result, k.Result.Words())
 	if k.Result == admission.KnockStale {
-		text += " (" + skewText(k.Skew) + ")"
+		text += " (" + describeSkew(k.Skew) + ")"
 	}
 	return text
 }

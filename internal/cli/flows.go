@@ -14,22 +14,27 @@ import (
 	"github.com/knockgw/knockgw/internal/termsafe"
 )
 
-// rateTime is how long rates are measured for.
-const rateTime = 500 * time.Millisecond
+// rateInterval is the time over which rates are measured.
+const rateInterval = 500 * time.Millisecond
 
 func flowsCommand() *cobra.Command {
-	return asking[control.Flows]{
-		ask: func(ctx context.Context, c *control.Client) (*control.Flows, error) { return c.Flows(ctx, rateTime) },
-		show: func(w io.Writer, list *control.Flows) error {
-			t := columns(w, "CLIENT", "FROM", "SERVICE", "UPSTREAM", "AGE", "IDLE", "RECEIVED", "SENT", "IN/s", "OUT/s")
-			for _, f := range list.Flows {
-				row(t, termsafe.Name(cmp.Or(f.Client, "-")), f.Source, f.Service, cmp.Or(f.Upstream, "-"), lasting(f.Age), lasting(f.Idle),
-					bytesize.Text(float64(f.Received)), bytesize.Text(float64(f.Sent)), bytesize.Text(f.ReceiveRate), bytesize.Text(f.SendRate))
-			}
-			return errors.Join(t.Flush(), more(w, list.Remaining))
+	return gatewayRequest[control.Flows]{
+		ask: func(ctx context.Context, c *control.Client) (*control.Flows, error) {
+			return c.Flows(ctx, rateInterval)
 		},
-	}.onto(&cobra.Command{
+		print: func(w io.Writer, list *control.Flows) error {
+			t := newTable(w, "CLIENT", "FROM", "SERVICE", "UPSTREAM", "AGE", "IDLE", "RECEIVED", "SENT", "IN/s", "OUT/s")
+			for _, f := range list.Flows {
+				addRow(t, termsafe.Name(cmp.Or(f.Client, "-")), f.Source, f.Service, cmp.Or(f.Upstream, "-"),
+					formatSeconds(f.Age), formatSeconds(f.Idle),
+					bytesize.Text(float64(f.Received)), bytesize.Text(float64(f.Sent)),
+					bytesize.Text(f.ReceiveRate), bytesize.Text(f.SendRate))
+			}
+			return errors.Join(t.Flush(), printRemaining(w, list.Remaining))
+		},
+	}.build(&cobra.Command{
 		Use:   "flows",
-		Short: "List who is inside: the connections that the running gateway relays",
+		Short: "List active flows",
+		Long:  "Lists the connections that the running gateway relays.",
 	})
 }

@@ -17,19 +17,19 @@ func forwardCommand() *cobra.Command {
 			"it knocks anew. It prints the address when it is ready, with -o json as an object on a line; port 0 stands for any that is free. A program\n" +
 			"whose service cannot be reached sees its connection reset, and why is on standard error.\n\n" +
 			"SIGTERM or an interrupt ends it when the connections have ended, or --drain later; a second one at once.\n\n" +
-			aboutTargets,
+			targetHelp,
 		Example: "  knockgw forward postgres --listen 127.0.0.1:15432\n  psql -h 127.0.0.1 -p 15432",
-		Args:    exact(1),
+		Args:    exactArgs(1),
 	}
-	cmd.ValidArgsFunction = alone(completeTargets())
+	cmd.ValidArgsFunction = completeOnce(completeTargets())
 	var (
 		f     clientFlags
-		local localFlags
+		local listenFlags
 	)
 	f.addConnecting(cmd)
 	local.add(cmd, "127.0.0.1:0")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := local.check(); err != nil {
+		if err := local.validate(); err != nil {
 			return err
 		}
 		t, err := f.find(cmd, args[0])
@@ -41,16 +41,16 @@ func forwardCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := local.tell(cmd, listener.Addr(), t.name); err != nil {
+		if err := local.printReady(cmd, listener.Addr(), t.name); err != nil {
 			return errors.Join(err, listener.Close())
 		}
 		notePlainText(cmd.ErrOrStderr(), t.address)
-		return local.untilDrained(ctx, say, func() error {
+		return local.serve(ctx, say, func() error {
 			return relay.Serve(ctx, relay.Options{
 				Listener: listener, Dial: t.dial, MaxConns: local.conns, Drain: local.drain,
 				Report: func(end relay.Result) {
 					if err := relayError(end, t.Dialer); err != nil {
-						say.Printf("%s: connection from %s: %s", t.name, where(end.From), singleLine(err))
+						say.Printf("%s: connection from %s: %s", t.name, listenAddress(end.From), singleLine(err))
 					}
 				},
 				OnRetry: func(err error) { say.Printf("accept: %v; trying again", err) },

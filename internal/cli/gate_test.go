@@ -207,7 +207,7 @@ func listen(t *testing.T, args ...string) listening {
 		t.Fatalf("%v: %v\n%s", args, <-l.done, l.stderr)
 	}
 	l.said = string(b[:n])
-	if said := (ready{}); json.Unmarshal(b[:n], &said) == nil {
+	if said := (listenResult{}); json.Unmarshal(b[:n], &said) == nil {
 		l.addr = said.Listening
 		return l
 	}

@@ -12,54 +12,56 @@ import (
 )
 
 const (
-	// defaultConfig is where the commands of the gateway's side find the configuration,
-	// unless configVariable or --config names another file.
+	// defaultConfig is the configuration file of the gateway's commands, unless
+	// configVariable or --config names another.
 	defaultConfig  = "/etc/knockgw/knockgw.yaml"
 	configVariable = "KNOCKGW_CONFIG"
 )
 
-// configFlag adds --config, which every command of the gateway's side has.
+// configFlag adds --config, which all commands of the gateway have.
 func configFlag(cmd *cobra.Command) *string {
 	file := defaultConfig
 	if env := os.Getenv(configVariable); env != "" {
 		file = env
 	}
-	path := cmd.Flags().String("config", file, "the configuration `file`; "+configVariable+" in the environment names another default")
+	path := cmd.Flags().String("config", file, "configuration `file`; $"+configVariable+" sets the default")
 	completeFlag(cmd, "config", completeFiles("yaml", "yml"))
 	return path
 }
 
-// A place is where a command finds the running gateway: by the configuration that it runs on, or by its socket where
-// that file is gone, broken or names another one by now.
-type place struct{ config, socket *string }
+// gatewayFlags locate the running gateway: by the configuration that it runs on, or
+// by its socket if that file is missing, invalid, or names another socket by now.
+type gatewayFlags struct{ config, socket *string }
 
-// placeFlags adds --config and --socket, which every command has that asks the gateway.
-func placeFlags(cmd *cobra.Command) place {
-	p := place{configFlag(cmd), cmd.Flags().String("socket", "", "the `file` of the running gateway's control socket (default: control.socket of the configuration)")}
+// addGatewayFlags adds --config and --socket, which all commands have that talk to
+// the running gateway.
+func addGatewayFlags(cmd *cobra.Command) gatewayFlags {
+	f := gatewayFlags{configFlag(cmd), cmd.Flags().String("socket", "",
+		"control socket `file` of the running gateway (default: control.socket in the configuration)")}
 	completeFlag(cmd, "socket", completeFiles())
-	return p
+	return f
 }
 
-// gateway is who is to be asked. A configuration that has a mistake in it is what a
-// reload is asked about, and the gateway is to say so: then only the socket's name
-// is wanted of it.
-func (p place) gateway() (*control.Client, error) {
-	if p.socket != nil && *p.socket != "" {
-		return telling(*p.socket), nil
+// client returns a client of the running gateway. Of a configuration only the
+// socket is read: whether the rest is valid is what a reload asks the gateway.
+func (f gatewayFlags) client() (*control.Client, error) {
+	if f.socket != nil && *f.socket != "" {
+		return newControlClient(*f.socket), nil
 	}
-	socket, err := config.Socket(*p.config)
+	socket, err := config.Socket(*f.config)
 	if err != nil {
-		return nil, errors.Join(err, errors.New("--socket names a running gateway's socket where the configuration cannot be read"))
+		return nil, errors.Join(err, errors.New("if the configuration cannot be read, name the socket of the running gateway with --socket"))
 	}
-	return telling(socket), nil
+	return newControlClient(socket), nil
 }
 
-// telling is a client that tells its user, once, when the gateway takes long.
-func telling(socket string) *control.Client {
-	said := false
+// newControlClient returns a client that notifies the user, once, when the gateway
+// takes long.
+func newControlClient(socket string) *control.Client {
+	notified := false
 	return &control.Client{Socket: socket, Working: func() {
-		if !said {
-			said = true
+		if !notified {
+			notified = true
 			fmt.Fprintln(os.Stderr, "the gateway is still working on it ...")
 		}
 	}}

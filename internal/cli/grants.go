@@ -11,21 +11,23 @@ import (
 )
 
 func grantsCommand() *cobra.Command {
-	return asking[control.Grants]{
+	return gatewayRequest[control.Grants]{
 		ask: grantsOf,
-		show: func(w io.Writer, list *control.Grants) error {
-			t := columns(w, "CLIENT", "SERVICE", "FROM", "PORT", "LEFT", "USES", "HANDSHAKES")
+		print: func(w io.Writer, list *control.Grants) error {
+			t := newTable(w, "CLIENT", "SERVICE", "FROM", "PORT", "LEFT", "USES", "HANDSHAKES")
 			for _, g := range list.Grants {
 				port := "any"
 				if g.Port != 0 {
 					port = fmt.Sprint(g.Port)
 				}
-				row(t, termsafe.Name(g.Client), g.Service, g.Source, port, lasting(max(g.Left, 0)), g.Uses, g.Handshakes)
+				addRow(t, termsafe.Name(g.Client), g.Service, g.Source, port, formatSeconds(max(g.Left, 0)), g.Uses, g.Handshakes)
 			}
 			return t.Flush()
 		},
-	}.onto(&cobra.Command{
+	}.build(&cobra.Command{
 		Use:   "grants",
-		Short: "List the doors that stand open: what knocks have earned and nobody has used up",
+		Short: "List active grants",
+		Long: "Lists the grants of the running gateway: permissions to connect, from a knock or an\n" +
+			"authentication, that have not been used up and have not expired.",
 	})
 }

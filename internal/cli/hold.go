@@ -23,7 +23,7 @@ func holdCommand() *cobra.Command {
 			"addresses until the gateway runs, even where that fails to start.\n\n" +
 			"--save writes down what the kernel has of them now; the service does so when it is ready. knockgw down\n" +
 			"ends it.",
-		Args: exact(0),
+		Args: exactArgs(0),
 	}
 	state := stateFlag(cmd)
 	save := cmd.Flags().Bool("save", false, "write down the routes and rules of this host's gateways, and install nothing")
@@ -39,7 +39,7 @@ func holdCommand() *cobra.Command {
 		if err := h.InstallBlackholes(); err != nil {
 			return err
 		}
-		return answer(cmd, *output, newHeld(h), func(w io.Writer) error {
+		return printResult(cmd, *output, newHoldResult(h), func(w io.Writer) error {
 			_, err := fmt.Fprintf(w, "%d prefixes and %d ports are silent\n", len(h.Prefixes), len(h.Ports)+len(h.UDP))
 			return err
 		})
@@ -47,13 +47,15 @@ func holdCommand() *cobra.Command {
 	return cmd
 }
 
-// held is what is silent.
-type held struct {
+// holdResult is what is silent.
+type holdResult struct {
 	Prefixes int `json:"prefixes"`
 	Ports    int `json:"ports"`
 }
 
-func newHeld(h routing.ProtectedSet) held { return held{len(h.Prefixes), len(h.Ports) + len(h.UDP)} }
+func newHoldResult(h routing.ProtectedSet) holdResult {
+	return holdResult{len(h.Prefixes), len(h.Ports) + len(h.UDP)}
+}
 
 // stateFile is the file of package hold.
 type stateFile struct{ path string }
@@ -66,9 +68,9 @@ func stateFlag(cmd *cobra.Command) *stateFile {
 	return s
 }
 
-// isOurs reports whether the file is of this network namespace: the default one is
+// isOwnNamespace reports whether the file is of this network namespace: the default one is
 // the host's, and nothing of a gateway in a namespace of its own belongs there.
-func (s *stateFile) isOurs() bool {
+func (s *stateFile) isOwnNamespace() bool {
 	if s.path != hold.DefaultPath {
 		return true
 	}
@@ -85,7 +87,7 @@ var errNamespace = errors.New("this is a network namespace, and " + hold.Default
 
 // save writes down what the kernel has.
 func (s *stateFile) save(cmd *cobra.Command, output string) error {
-	if !s.isOurs() {
+	if !s.isOwnNamespace() {
 		return errNamespace
 	}
 	h, err := routing.Installed()
@@ -95,7 +97,7 @@ func (s *stateFile) save(cmd *cobra.Command, output string) error {
 	if err := hold.Write(s.path, h); err != nil {
 		return fmt.Errorf("record what stays silent after a boot: %w", err)
 	}
-	return answer(cmd, output, newHeld(h), func(w io.Writer) error {
+	return printResult(cmd, output, newHoldResult(h), func(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "%d prefixes and %d ports will be silent after a boot\n", len(h.Prefixes), len(h.Ports)+len(h.UDP))
 		return err
 	})

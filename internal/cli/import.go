@@ -19,9 +19,9 @@ import (
 	"github.com/knockgw/knockgw/internal/privatefile"
 )
 
-// maxTyped is how many bytes a terminal keeps of a line, its end included: the rest is lost. (Linux; the BSDs
+// maxLine is how many bytes a terminal keeps of a line, its end included: the rest is lost. (Linux; the BSDs
 // have less, and a URI that was cut off is refused as such.)
-const maxTyped = 4095
+const maxLine = 4095
 
 // maxImport is in bytes: the largest profile, as a URI.
 const maxImport = 96 << 10
@@ -46,7 +46,7 @@ func importCommand() *cobra.Command {
 		},
 	}
 	name := cmd.Flags().String("name", "", "what to call the profile here (default: what it says)")
-	cmd.ValidArgsFunction = alone(completeFiles())
+	cmd.ValidArgsFunction = completeOnce(completeFiles())
 	output := outputFlag(cmd)
 	replace := cmd.Flags().Bool("replace", false, "replace the profile of that name")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -68,12 +68,12 @@ func importCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		made := imported{Profile: p.Name, File: path, Services: reachable(dir, p)}
-		return answer(cmd, *output, made, func(w io.Writer) error {
+		made := importResult{Profile: p.Name, File: path, Services: importedServices(dir, p)}
+		return printResult(cmd, *output, made, func(w io.Writer) error {
 			fmt.Fprintf(w, "profile %s is saved in %s\n\n", p.Name, path)
-			t := columns(w, "SERVICE", "ADDRESS", "REACH IT WITH")
+			t := newTable(w, "SERVICE", "ADDRESS", "REACH IT WITH")
 			for _, s := range made.Services {
-				row(t, s.Name, s.Address, s.Command)
+				addRow(t, s.Name, s.Address, s.Command)
 			}
 			return t.Flush()
 		})
@@ -98,7 +98,7 @@ func readImport(cmd *cobra.Command, args []string) (*profile.Profile, error) {
 		if err != nil {
 			return nil, fmt.Errorf("import: read the URI: %w", err)
 		}
-		if len(text) >= maxTyped {
+		if len(text) >= maxLine {
 			return nil, errors.New("import: the URI is longer than what a terminal takes on one line; put it into a file with mode 0600")
 		}
 		return parseImport("the input", text)
@@ -144,8 +144,8 @@ func looksLikeProfile(text []byte) bool {
 	})
 }
 
-// imported is what import has made.
-type imported struct {
+// importResult is what import has made.
+type importResult struct {
 	Profile  string            `json:"profile"`
 	File     string            `json:"file"`
 	Services []importedService `json:"services"`
@@ -159,8 +159,8 @@ type importedService struct {
 	Command string `json:"command"` // with which it is reached, most likely
 }
 
-// reachable says how to reach each service of a new profile.
-func reachable(dir profile.Directory, p *profile.Profile) []importedService {
+// importedServices says how to reach each service of a new profile.
+func importedServices(dir profile.Directory, p *profile.Profile) []importedService {
 	all := []importedService{}
 	taken := map[string]bool{}
 	for i := range p.Services {
@@ -169,7 +169,7 @@ func reachable(dir profile.Directory, p *profile.Profile) []importedService {
 		if door, err := dir.Find(target); err != nil || door.Profile.Name != p.Name {
 			target = p.Name + "/" + s.Name // several profiles have one of that name
 		}
-		all = append(all, importedService{s.Name, s.Address, target, reach(target, s, taken)})
+		all = append(all, importedService{s.Name, s.Address, target, suggestCommand(target, s, taken)})
 	}
 	return all
 }
@@ -180,9 +180,9 @@ const sshPort = "22"
 // The ports where a service is most likely a web site's.
 const httpPort, httpsPort = "80", "443"
 
-// reach is a command with which a service is reached. One that is more than an address is reached by those. The
+// suggestCommand is a command with which a service is reached. One that is more than an address is reached by those. The
 // local ports that it names are put into taken.
-func reach(target string, s *profile.Service, taken map[string]bool) string {
+func suggestCommand(target string, s *profile.Service, taken map[string]bool) string {
 	host, port, err := net.SplitHostPort(s.Address)
 	switch several := strings.Contains(host, "/"); {
 	case err != nil:
@@ -194,16 +194,16 @@ func reach(target string, s *profile.Service, taken map[string]bool) string {
 	case several:
 		return "knockgw connect ADDRESS:" + port
 	case port == httpPort:
-		return fmt.Sprintf("knockgw proxy; curl -x socks5h://%s http://%s/", proxyAddress, proxied(target))
+		return fmt.Sprintf("knockgw proxy; curl -x socks5h://%s http://%s/", proxyAddress, proxyName(target))
 	case port == httpsPort:
-		return fmt.Sprintf("knockgw proxy; curl -x socks5h://%s https://%s/", proxyAddress, proxied(target))
+		return fmt.Sprintf("knockgw proxy; curl -x socks5h://%s https://%s/", proxyAddress, proxyName(target))
 	default:
 		return fmt.Sprintf("knockgw forward %s --listen 127.0.0.1:%s", target, localPort(port, taken))
 	}
 }
 
-// proxied is a target as it is called in a proxy.
-func proxied(target string) string {
+// proxyName is a target as it is called in a proxy.
+func proxyName(target string) string {
 	if name, service, ok := strings.Cut(target, "/"); ok {
 		return service + "." + name
 	}

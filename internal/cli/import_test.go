@@ -21,7 +21,7 @@ func TestServicesAreReachedByWaysThatDoNotCollide(t *testing.T) {
 		{"net", "10.77.0.0/24:443", "knockgw connect ADDRESS:443"},
 	} {
 		name := c.target
-		if got := reach(c.target, &profile.Service{Name: name, Address: c.address}, taken); got != c.want {
+		if got := suggestCommand(c.target, &profile.Service{Name: name, Address: c.address}, taken); got != c.want {
 			t.Errorf("%s: %s, want %s", c.target, got, c.want)
 		}
 	}

@@ -26,7 +26,7 @@ func keygenCommand() *cobra.Command {
 		Long: "Makes a random secret and writes it as hex:... to a new file with mode 0600, or to standard output.\n" +
 			"Both sides read it with secret_file or --secret-file. Where root writes it into somebody else's directory,\n" +
 			"as /etc/knockgw is the gateway's, the file is that one's.",
-		Args: exact(0),
+		Args: exactArgs(0),
 	}
 	out := cmd.Flags().String("out", "", "the new `file`; an existing one is not touched")
 	completeFlag(cmd, "out", completeFiles())
@@ -38,7 +38,7 @@ func keygenCommand() *cobra.Command {
 		}
 		line := "hex:" + hex.EncodeToString(secret) + "\n"
 		if *out == "" {
-			return answer(cmd, *output, keygenResult{Secret: strings.TrimSpace(line)}, func(w io.Writer) error {
+			return printResult(cmd, *output, keygenResult{Secret: strings.TrimSpace(line)}, func(w io.Writer) error {
 				_, err := io.WriteString(w, line)
 				return err
 			})
@@ -52,7 +52,7 @@ func keygenCommand() *cobra.Command {
 		case err != nil:
 			return err
 		}
-		return answer(cmd, *output, keygenResult{File: *out}, func(io.Writer) error { return nil })
+		return printResult(cmd, *output, keygenResult{File: *out}, func(io.Writer) error { return nil })
 	}
 	return cmd
 }

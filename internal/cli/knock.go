@@ -21,11 +21,11 @@ func knockCommand() *cobra.Command {
 			"authentication on the connection must repeat (connect --no-knock --session). After a SYN, which\n" +
 			"carries none, any will do. The SYN methods need Linux and root or CAP_NET_RAW.\n\n" +
 			"Whether the knock was heard shows only when connecting: knockgw ping does all of it.\n\n" +
-			"A knock with --bind-port=PORT needs connect --no-knock --bind-port=PORT.\n\n" + aboutTargets,
+			"A knock with --bind-port=PORT needs connect --no-knock --bind-port=PORT.\n\n" + targetHelp,
 		Example: "  knockgw knock ssh\n  knockgw knock 10.77.0.1:22 --client alice --secret-file alice.key",
-		Args:    exact(1),
+		Args:    exactArgs(1),
 	}
-	cmd.ValidArgsFunction = alone(completeTargets())
+	cmd.ValidArgsFunction = completeOnce(completeTargets())
 	var f clientFlags
 	f.addKnocking(cmd)
 	quiet := cmd.Flags().BoolP("quiet", "q", false, "print the session id alone, as --session takes it")
@@ -55,10 +55,10 @@ func knockCommand() *cobra.Command {
 			return &client.StepError{Step: client.StepResolve, Err: err}
 		}
 		if err := t.Knock(cmd.Context(), addr, session); err != nil {
-			return usage(&client.StepError{Step: client.StepKnock, Err: err})
+			return asUsageError(&client.StepError{Step: client.StepKnock, Err: err})
 		}
-		sent := knocked{Target: t.name, Address: t.address, Remote: addr.String(), Method: cmp.Or(t.Method, protocol.MethodUDP), Session: hex.EncodeToString(session)}
-		return answer(cmd, *output, sent, func(w io.Writer) error {
+		sent := knockResult{Target: t.name, Address: t.address, Remote: addr.String(), Method: cmp.Or(t.Method, protocol.MethodUDP), Session: hex.EncodeToString(session)}
+		return printResult(cmd, *output, sent, func(w io.Writer) error {
 			text := sent.Session
 			if !*quiet {
 				text = "session " + text
@@ -70,8 +70,8 @@ func knockCommand() *cobra.Command {
 	return cmd
 }
 
-// knocked is a knock that was sent.
-type knocked struct {
+// knockResult is a knock that was sent.
+type knockResult struct {
 	Target  string `json:"target"`
 	Address string `json:"address"` // of the service, as it is called
 	Remote  string `json:"remote"`  // what that was resolved to

@@ -27,39 +27,39 @@ const (
 	drainNotice = 500 * time.Millisecond
 )
 
-// localFlags are those of the commands that listen for local programs.
-type localFlags struct {
+// listenFlags are those of the commands that listen for local programs.
+type listenFlags struct {
 	listen string
 	drain  time.Duration
 	conns  int
 	output *string
 }
 
-func (f *localFlags) add(cmd *cobra.Command, address string) {
+func (f *listenFlags) add(cmd *cobra.Command, address string) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.listen, "listen", address, "the `address` for local programs to connect to: HOST:PORT, or unix:PATH")
 	flags.DurationVar(&f.drain, "drain", relay.DefaultDrain, "how long connections may go on after SIGTERM or an interrupt")
 	flags.IntVar(&f.conns, "max-connections", relay.DefaultMaxConns, "the `number` of connections at once; more wait")
-	f.output = choice{"how to print the address", formats()}.flag(cmd, "output", "o")
+	f.output = enum{"how to print the address", formats()}.flag(cmd, "output", "o")
 }
 
-// ready is what is printed when local programs may connect.
-type ready struct {
+// listenResult is what is printed when local programs may connect.
+type listenResult struct {
 	Listening string   `json:"listening"` // HOST:PORT, or unix:PATH
 	Services  []string `json:"services"`
 }
 
-// tell prints the address.
-func (f *localFlags) tell(cmd *cobra.Command, addr net.Addr, services ...string) error {
-	r := ready{where(addr), append([]string{}, services...)}
-	return answerLine(cmd, *f.output, r, func(w io.Writer) error {
+// printReady prints the address.
+func (f *listenFlags) printReady(cmd *cobra.Command, addr net.Addr, services ...string) error {
+	r := listenResult{listenAddress(addr), append([]string{}, services...)}
+	return printLine(cmd, *f.output, r, func(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "listening on %s for %s\n", r.Listening, strings.Join(services, ", "))
 		return err
 	})
 }
 
-// check finds mistakes in the flags.
-func (f *localFlags) check() error {
+// validate finds mistakes in the flags.
+func (f *listenFlags) validate() error {
 	switch {
 	case f.conns < 1:
 		return &usageError{fmt.Errorf("--max-connections %d: write 1 or more", f.conns)}
@@ -72,7 +72,7 @@ func (f *localFlags) check() error {
 }
 
 // open listens as --listen says. It warns where others than the users of this host can connect.
-func (f *localFlags) open(ctx context.Context, warn *log.Logger) (net.Listener, error) {
+func (f *listenFlags) open(ctx context.Context, warn *log.Logger) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(f.listen, unixPrefix); ok {
 		return listenUnix(ctx, path)
 	}
@@ -91,7 +91,7 @@ func (f *localFlags) open(ctx context.Context, warn *log.Logger) (net.Listener, 
 }
 
 // network is tcp, or that of IPv4 alone where --listen names an address of it: 0.0.0.0 would mean IPv6 too.
-func (f *localFlags) network() string {
+func (f *listenFlags) network() string {
 	host, _, err := net.SplitHostPort(f.listen)
 	if addr, bad := netip.ParseAddr(host); err == nil && bad == nil && addr.Is4() {
 		return "tcp4"
@@ -127,16 +127,16 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	return l, nil
 }
 
-// where is how --listen would have said a listener's address.
-func where(addr net.Addr) string {
+// listenAddress is how --listen would have said a listener's address.
+func listenAddress(addr net.Addr) string {
 	if addr.Network() == "unix" {
 		return unixPrefix + addr.String()
 	}
 	return addr.String()
 }
 
-// untilDrained runs serve, and says what it waits for when ctx has ended and serve has not.
-func (f *localFlags) untilDrained(ctx context.Context, say *log.Logger, serve func() error) error {
+// serve runs serve, and says what it waits for when ctx has ended and serve has not.
+func (f *listenFlags) serve(ctx context.Context, say *log.Logger, serve func() error) error {
 	done := make(chan struct{})
 	told := make(chan struct{})
 	go func() {

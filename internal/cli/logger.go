@@ -6,12 +6,13 @@ import (
 	"log/slog"
 )
 
+// logger returns a logger for the values of --log-format and --log-level.
 func logger(w io.Writer, format, level string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		return nil, &usageError{fmt.Errorf("--log-level %s: choose debug, info, warn or error", level)}
 	}
-	o := &slog.HandlerOptions{Level: l, ReplaceAttr: spellDurations}
+	o := &slog.HandlerOptions{Level: l, ReplaceAttr: formatDurations}
 	switch format {
 	case "text":
 		return slog.New(slog.NewTextHandler(w, o)), nil
@@ -22,8 +23,8 @@ func logger(w io.Writer, format, level string) (*slog.Logger, error) {
 	}
 }
 
-// spellDurations writes a time as 5s in JSON too, not as nanoseconds.
-func spellDurations(_ []string, a slog.Attr) slog.Attr {
+// formatDurations formats durations as 5s in JSON too, instead of nanoseconds.
+func formatDurations(_ []string, a slog.Attr) slog.Attr {
 	if a.Value.Kind() == slog.KindDuration {
 		a.Value = slog.StringValue(a.Value.Duration().String())
 	}

@@ -20,14 +20,14 @@ func migrateCommand() *cobra.Command {
 			"profile, with each secret in a file of mode 0600. Notes on standard error, each with its line, say what\n" +
 			"became of every key that was not simply taken over. FILE is not changed.\n\n" +
 			"Without --out-dir the result is printed, for a look: with no secret in it. The notes say where they belong.",
-		Args: exact(1),
+		Args: exactArgs(1),
 	}
 	flags := cmd.Flags()
 	dir := flags.String("out-dir", "", "write the files to this `directory`, which must be empty or not exist")
 	listen := flags.String("listen", "", "a server's protected `address`, which is routed to the gateway's device; with :PORT\n"+
 		"if clients are to dial another port than now")
 	completeFlag(cmd, "out-dir", completeDirectories)
-	cmd.ValidArgsFunction = alone(completeFiles("yaml", "yml"))
+	cmd.ValidArgsFunction = completeOnce(completeFiles("yaml", "yml"))
 	output := outputFlag(cmd)
 	service := flags.String("service", "", "the service's `name` (default: one that its port suggests)")
 	completeFlag(cmd, "service", cobra.NoFileCompletions) // it is a new one
@@ -62,19 +62,19 @@ func migrateCommand() *cobra.Command {
 				return fmt.Errorf("--out-dir: %w", err)
 			}
 		}
-		return answer(cmd, *output, migratedOf(r, *dir), func(w io.Writer) error {
+		return printResult(cmd, *output, newMigrateResult(r, *dir), func(w io.Writer) error {
 			if *dir == "" {
 				_, err := w.Write(r.Files[0].Data)
 				return err
 			}
-			return printMade(w, r, *dir)
+			return printMigrated(w, r, *dir)
 		})
 	}
 	return cmd
 }
 
-// migrated is what -o json says.
-type migrated struct {
+// migrateResult is what -o json says.
+type migrateResult struct {
 	Files []migratedFile `json:"files"` // that were written; without --out-dir the one that would be
 	Next  []string       `json:"next"`  // commands to go on with
 	Notes []migratedNote `json:"notes"`
@@ -94,8 +94,8 @@ type migratedNote struct {
 	Warn bool   `json:"warning"` // something that was safe, or worked, is so no longer
 }
 
-func migratedOf(r *migrate.Result, dir string) migrated {
-	m := migrated{Files: []migratedFile{}, Next: []string{}, Notes: []migratedNote{}}
+func newMigrateResult(r *migrate.Result, dir string) migrateResult {
+	m := migrateResult{Files: []migratedFile{}, Next: []string{}, Notes: []migratedNote{}}
 	for _, n := range r.Notes {
 		m.Notes = append(m.Notes, migratedNote{n.File, n.Line, n.Key, n.Text, n.Warning})
 	}
@@ -110,8 +110,8 @@ func migratedOf(r *migrate.Result, dir string) migrated {
 	return m
 }
 
-// printMade names the files and the commands to go on with.
-func printMade(w io.Writer, r *migrate.Result, dir string) error {
+// printMigrated names the files and the commands to go on with.
+func printMigrated(w io.Writer, r *migrate.Result, dir string) error {
 	for _, f := range r.Files {
 		if _, err := fmt.Fprintln(w, "wrote", filepath.Join(dir, f.Name)); err != nil {
 			return err

@@ -134,15 +134,15 @@ func TestClientsSetAStaleTimeBesideWhatWasAccepted(t *testing.T) {
 		seen *control.Attempt
 		want string
 	}{
-		{nil, "the client's clock is 6h0m0s behind ours"},
-		{&control.Attempt{}, "the client's clock is 6h0m0s behind ours"}, // a SYN, which says no time
+		{nil, "the client's clock is 6h0m0s behind the gateway's"},
+		{&control.Attempt{}, "the client's clock is 6h0m0s behind the gateway's"}, // a SYN, which says no time
 		{&control.Attempt{ClockDifference: &ahead}, ": 12ms)"},
 	} {
-		if got := refusedText(stale, c.seen); !strings.HasSuffix(got, c.want) {
+		if got := describeFailure(stale, c.seen); !strings.HasSuffix(got, c.want) {
 			t.Errorf("%q, want it to end with %q", got, c.want)
 		}
 	}
-	if got := refusedText(&control.Attempt{Result: staleResult}, nil); strings.Contains(got, "clock") {
+	if got := describeFailure(&control.Attempt{Result: staleResult}, nil); strings.Contains(got, "clock") {
 		t.Errorf("a difference that was not measured: %q", got)
 	}
 }

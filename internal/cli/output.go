@@ -13,82 +13,84 @@ import (
 	"golang.org/x/term"
 )
 
-// How results are printed. Those for programs are JSON on standard output and nothing else there: an object with
-// documented names (docs/reference.md), in which a list is never null, and units are in the names.
+// Results for programs are JSON on standard output, with nothing else there: an
+// object with documented keys (docs/reference.md), in which a list is never null
+// and units are part of the keys.
 
-// The formats of a result.
+// The output formats.
 const (
-	asText = "text" // for people
-	asJSON = "json" // for programs
+	asText = "text"
+	asJSON = "json"
 )
 
-// formats are both; the first is the default.
+// formats returns the output formats; the first is the default.
 func formats() []string { return []string{asText, asJSON} }
 
-// outputFlag adds -o, which every command has that has a result.
+// outputFlag adds -o to a command that prints one result.
 func outputFlag(cmd *cobra.Command) *string {
-	return choice{"how to print the result", formats()}.flag(cmd, "output", "o")
+	return enum{"output `format`", formats()}.flag(cmd, "output", "o")
 }
 
-// linesFlag adds the -o of a command that has one result after the other.
+// linesFlag adds -o to a command that prints a sequence of results.
 func linesFlag(cmd *cobra.Command) *string {
-	return choice{"how to print what comes, of JSON an object a line", formats()}.flag(cmd, "output", "o")
+	return enum{"output `format`, JSON with one object per line", formats()}.flag(cmd, "output", "o")
 }
 
-// answer prints a result, as JSON or for people.
-func answer(cmd *cobra.Command, output string, what any, people func(io.Writer) error) error {
-	if output != asJSON {
-		return people(cmd.OutOrStdout())
+// printResult prints a result as JSON, or calls text to print it.
+func printResult(cmd *cobra.Command, format string, result any, text func(io.Writer) error) error {
+	if format != asJSON {
+		return text(cmd.OutOrStdout())
 	}
 	enc := json.NewEncoder(cmd.OutOrStdout())
 	enc.SetIndent("", "  ")
-	return enc.Encode(what)
+	return enc.Encode(result)
 }
 
-// answerLine prints one of several results, as an object on a line or for people.
-func answerLine(cmd *cobra.Command, output string, what any, people func(io.Writer) error) error {
-	if output != asJSON {
-		return people(cmd.OutOrStdout())
+// printLine prints one of several results as a JSON object on a line, or calls
+// text to print it.
+func printLine(cmd *cobra.Command, format string, result any, text func(io.Writer) error) error {
+	if format != asJSON {
+		return text(cmd.OutOrStdout())
 	}
-	return json.NewEncoder(cmd.OutOrStdout()).Encode(what)
+	return json.NewEncoder(cmd.OutOrStdout()).Encode(result)
 }
 
-// choice is what a flag that takes one of some words is about, and the words, of which the first is the default.
-type choice struct {
-	about string
-	words []string
+// enum describes a flag that takes one of several values. The first is the default.
+type enum struct {
+	usage  string
+	values []string
 }
 
-// flag adds it to a command.
-func (c choice) flag(cmd *cobra.Command, name, short string) *string {
-	f := &chosen{word: c.words[0], words: c.words}
-	cmd.Flags().VarP(f, name, short, c.about+": "+alternatives(c.words))
-	completeFlag(cmd, name, cobra.FixedCompletions(c.words, cobra.ShellCompDirectiveNoFileComp))
-	return &f.word
+// flag adds the flag to a command.
+func (e enum) flag(cmd *cobra.Command, name, short string) *string {
+	v := &enumValue{value: e.values[0], allowed: e.values}
+	cmd.Flags().VarP(v, name, short, e.usage+": "+alternatives(e.values))
+	completeFlag(cmd, name, cobra.FixedCompletions(e.values, cobra.ShellCompDirectiveNoFileComp))
+	return &v.value
 }
 
-// chosen is a word that was chosen. It implements pflag.Value.
-type chosen struct {
-	word  string
-	words []string
+// enumValue is the value of such a flag. It implements pflag.Value.
+type enumValue struct {
+	value   string
+	allowed []string
 }
 
-// String is the word.
-func (c *chosen) String() string { return c.word }
+// String returns the value.
+func (v *enumValue) String() string { return v.value }
 
-// Type is what a usage calls it.
-func (c *chosen) Type() string { return "word" }
+// Type returns the name of the type in help texts.
+func (v *enumValue) Type() string { return "format" }
 
-// Set takes one of the words.
-func (c *chosen) Set(word string) error {
-	if !slices.Contains(c.words, word) {
-		return errors.New("choose " + alternatives(c.words))
+// Set sets the value to one that is allowed.
+func (v *enumValue) Set(value string) error {
+	if !slices.Contains(v.allowed, value) {
+		return errors.New("choose " + alternatives(v.allowed))
 	}
-	c.word = word
+	v.value = value
 	return nil
 }
 
-// alternatives are words in a sentence.
+// alternatives returns words as an enumeration in a sentence.
 func alternatives(words []string) string {
 	last := len(words) - 1
 	if last < 1 {
@@ -97,7 +99,7 @@ func alternatives(words []string) string {
 	return fmt.Sprintf("%s or %s", strings.Join(words[:last], ", "), words[last])
 }
 
-// isTerminal reports whether what is written to w is seen by a person.
+// isTerminal reports whether w is a terminal.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))

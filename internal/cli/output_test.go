@@ -53,7 +53,7 @@ func TestEveryCommandHasJSON(t *testing.T) {
 		case o == nil || o.Shorthand != "o" || o.DefValue != asText:
 			t.Errorf("%s has no -o: %+v", name, o)
 		default:
-			if words, ok := o.Value.(*chosen); !ok || !slices.Contains(words.words, asJSON) {
+			if words, ok := o.Value.(*enumValue); !ok || !slices.Contains(words.allowed, asJSON) {
 				t.Errorf("%s has no -o json", name)
 			}
 		}
@@ -196,7 +196,7 @@ func TestWhatIsPrintedAsJSONIsNothingElseAndDocumented(t *testing.T) {
 func TestCheckTellsProgramsWhatAReloadWouldChange(t *testing.T) {
 	g := newOperated(t)
 	out, _, err := perform(t, nil, "check", "--config", g.config, "-o", "json")
-	var got checked
+	var got checkResult
 	if err := errors.Join(err, json.Unmarshal([]byte(out), &got)); err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestCheckTellsProgramsWhatAReloadWouldChange(t *testing.T) {
 	}
 	g.result.Config = "/another.yaml"
 	out, _, err = perform(t, nil, "check", "--config", g.config, "-o", "json")
-	got = checked{}
+	got = checkResult{}
 	if err := errors.Join(err, json.Unmarshal([]byte(out), &got)); err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestACaptureIsSummedUp(t *testing.T) {
 	g := newOperated(t)
 	file := filepath.Join(t.TempDir(), "f.pcapng")
 	out, _, err := perform(t, nil, "capture", "--config", g.config, "-o", file, "--summary", "json")
-	var sum capturing
+	var sum captureRun
 	if err := errors.Join(err, json.Unmarshal([]byte(out), &sum)); err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func TestACaptureIsSummedUp(t *testing.T) {
 		t.Errorf("%v, %d bytes, %s", err, len(out), errs)
 	}
 	_, errs, err = perform(t, nil, "capture", "--config", g.config, "-o", file+"2")
-	if err != nil || !strings.Contains(errs, "2 packets, ") || !strings.Contains(errs, "9 more came too fast") {
+	if err != nil || !strings.Contains(errs, "2 packets, ") || !strings.Contains(errs, "9 more were dropped") {
 		t.Errorf("%v: %s", err, errs)
 	}
 	for _, word := range []string{asJSON, asText} {
@@ -259,7 +259,7 @@ func TestAProgramIsToldTheAddressToConnectTo(t *testing.T) {
 	profiles(t, g.profile("lab", "echo"))
 	for _, args := range [][]string{{"forward", "echo", "--listen", "127.0.0.1:0"}, {"proxy", "--listen", "127.0.0.1:0"}} {
 		l := listen(t, append(args, "-o", "json")...)
-		var got ready
+		var got listenResult
 		if err := json.Unmarshal([]byte(l.said), &got); err != nil || got.Listening != l.addr || len(got.Services) != 1 {
 			t.Errorf("%v: %s, %v", args, l.said, err)
 		}

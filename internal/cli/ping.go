@@ -28,11 +28,11 @@ func pingCommand() *cobra.Command {
 			"gets no answer at all, it is the last.\n\n" +
 			"With an authentication it then waits up to 0.3 s, in which a gateway ends the connection if the service\n" +
 			"behind it does not run. The service sees a connection that says nothing and ends.\n\n" +
-			aboutTargets,
+			targetHelp,
 		Example: "  knockgw ping ssh\n  knockgw ping ssh -c 10 -o json",
-		Args:    exact(1),
+		Args:    exactArgs(1),
 	}
-	cmd.ValidArgsFunction = alone(completeTargets())
+	cmd.ValidArgsFunction = completeOnce(completeTargets())
 	var f clientFlags
 	f.addConnecting(cmd)
 	flags := cmd.Flags()
@@ -60,25 +60,25 @@ func pingCommand() *cobra.Command {
 		if *output == asText {
 			tell = func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
 		}
-		return ping(cmd.Context(), pinging{target: t, count: *count, interval: *interval, tell: tell, json: *output == asJSON, out: out, errs: cmd.ErrOrStderr()})
+		return ping(cmd.Context(), pinger{target: t, count: *count, interval: *interval, printf: tell, json: *output == asJSON, out: out, errs: cmd.ErrOrStderr()})
 	}
 	return cmd
 }
 
-// pinging is what ping is to do.
-type pinging struct {
+// pinger is what ping is to do.
+type pinger struct {
 	*target
 	count    int
 	interval time.Duration
 	json     bool
 	out      io.Writer
 	errs     io.Writer                        // for what takes long
-	tell     func(format string, args ...any) // a line of text
+	printf   func(format string, args ...any) // a line of text
 }
 
 // ping reaches a service some times and tells how it went. Its error is that of the last attempt that failed.
-func ping(ctx context.Context, p pinging) error {
-	p.tell("%s at %s", p.name, p.address)
+func ping(ctx context.Context, p pinger) error {
+	p.printf("%s at %s", p.name, p.address)
 	report := pingReport{Target: p.name, Address: p.address, Attempts: []pingAttempt{}}
 	var failure error
 	for i := range p.count {
@@ -96,15 +96,15 @@ func ping(ctx context.Context, p pinging) error {
 		if err != nil {
 			failure = err
 		}
-		p.tell("%s", a)
+		p.printf("%s", a)
 		if i == 0 && isSilent(err) {
 			break
 		}
 	}
 	report.sum()
-	p.tell("%s", report.summary())
+	p.printf("%s", report.summary())
 	if report.Succeeded > 0 && !p.NoAuth && !p.Auth.Proof {
-		p.tell("nothing has confirmed the authentication: no server proof was asked for")
+		p.printf("nothing has confirmed the authentication: no server proof was asked for")
 	}
 	if p.json {
 		if err := report.write(p.out); err != nil {
@@ -122,14 +122,14 @@ func ping(ctx context.Context, p pinging) error {
 }
 
 // once reaches the service once.
-func (p *pinging) once(ctx context.Context, number int) (pingAttempt, error) {
+func (p *pinger) once(ctx context.Context, number int) (pingAttempt, error) {
 	d := *p.Dialer
-	w := watch{start: time.Now()}
-	d.Trace = w.trace()
+	w := dialTrace{start: time.Now()}
+	d.Trace = w.hooks()
 	t := *p.target
 	t.Dialer = &d
-	conn, err := t.dialOrSay(ctx, p.errs)
-	a := w.attempt(number, time.Since(w.start))
+	conn, err := t.dialWithNotice(ctx, p.errs)
+	a := w.result(number, time.Since(w.start))
 	var failure *client.StepError
 	switch {
 	case err == nil:
@@ -145,7 +145,7 @@ func (p *pinging) once(ctx context.Context, number int) (pingAttempt, error) {
 		}
 		_ = conn.Close() // it has shown what it was for
 	case errors.Is(err, client.ErrOption):
-		return a, usage(err)
+		return a, asUsageError(err)
 	case errors.As(err, &failure):
 		a.Step, a.Error = failure.Step, singleLine(err)
 	default:

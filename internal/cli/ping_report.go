@@ -13,8 +13,8 @@ import (
 	"github.com/knockgw/knockgw/client"
 )
 
-// watch is what a Trace tells about one dial.
-type watch struct {
+// dialTrace is what a Trace tells about one dial.
+type dialTrace struct {
 	start    time.Time
 	resolved time.Duration
 	knocked  map[int]time.Duration // since the attempt began, by its number
@@ -24,7 +24,7 @@ type watch struct {
 	auth     time.Duration         // since the attempt began
 }
 
-func (w *watch) trace() *client.Trace {
+func (w *dialTrace) hooks() *client.Trace {
 	w.knocked = map[int]time.Duration{}
 	return &client.Trace{
 		Resolved: func([]netip.AddrPort) {
@@ -78,8 +78,8 @@ func (s seconds) String() string {
 	return fmt.Sprintf("%.0f ms", float64(s)*inOne)
 }
 
-// attempt is what w has seen.
-func (w *watch) attempt(number int, total time.Duration) pingAttempt {
+// result is what w has seen.
+func (w *dialTrace) result(number int, total time.Duration) pingAttempt {
 	a := pingAttempt{Number: number, Total: inSeconds(total), Dials: w.last.Number}
 	if w.reached == "" {
 		return a

@@ -71,7 +71,7 @@ func TestAnInterruptedPingSumsUp(t *testing.T) {
 			cancel()
 		}
 	}
-	if err := ping(ctx, pinging{target: found, count: 3, interval: time.Hour, tell: tell, errs: io.Discard}); err != nil {
+	if err := ping(ctx, pinger{target: found, count: 3, interval: time.Hour, printf: tell, errs: io.Discard}); err != nil {
 		t.Error(err)
 	}
 	if !strings.Contains(out.String(), "1 of 1 worked") {

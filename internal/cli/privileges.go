@@ -20,9 +20,9 @@ const (
 	rootUser = "root"
 )
 
-// privileges are what run does with those that it was started with. They are no
+// privilegeFlags are what run does with those that it was started with. They are no
 // part of the configuration: a service manager may have given them up already.
-type privileges struct {
+type privilegeFlags struct {
 	user, group string
 	keep        bool
 	chosen      bool // the user was named
@@ -32,17 +32,19 @@ type privileges struct {
 
 const keepFlag = "insecure-keep-privileges"
 
-func (p *privileges) add(cmd *cobra.Command) {
+func (p *privilegeFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&p.user, "user", defaultUser, "the `account` that run becomes, where root starts it; a name or a number. "+
 		"root stays root, without a capability")
 	flags.StringVar(&p.group, "group", "", "its `group` (default: the account's own)")
+	completeFlag(cmd, "user", completeAccounts(accountsFile))
+	completeFlag(cmd, "group", completeAccounts(groupsFile))
 	flags.BoolVar(&p.keep, keepFlag, false, "stay root and keep every system call: a mistake in the gateway is one of root's then")
 }
 
 // account is whom the gateway is to become; nil where it stays who it is. Root stays
 // root only if that was asked for.
-func (p *privileges) account(cmd *cobra.Command) (*sandbox.Account, error) {
+func (p *privilegeFlags) account(cmd *cobra.Command) (*sandbox.Account, error) {
 	p.chosen = cmd.Flags().Changed("user") || cmd.Flags().Changed("group")
 	if p.keep && p.chosen {
 		return nil, &usageError{errors.New("--user and --group give up what --" + keepFlag + " keeps; choose")}
@@ -72,7 +74,7 @@ func isRoot(user string) bool { return user == rootUser || user == "0" }
 
 // load loads the configuration, and finds whom the gateway is to become. A mistake in
 // the file is told before one with the account.
-func (p *privileges) load(cmd *cobra.Command, load func() (*config.Config, error)) (*config.Config, *sandbox.Account, error) {
+func (p *privilegeFlags) load(cmd *cobra.Command, load func() (*config.Config, error)) (*config.Config, *sandbox.Account, error) {
 	account, aerr := p.account(cmd)
 	cfg, err := loadAs(account, load)
 	if err != nil {
@@ -116,8 +118,8 @@ func (e *accountError) Error() string {
 // Unwrap returns what went wrong.
 func (e *accountError) Unwrap() error { return e.err }
 
-// lacking adds to what went wrong after privileges were given up who would need them.
-func (p *privileges) lacking(a *sandbox.Account, err error) error {
+// annotate adds to what went wrong after privileges were given up who would need them.
+func (p *privilegeFlags) annotate(a *sandbox.Account, err error) error {
 	if a != nil && p.given && errors.Is(err, fs.ErrPermission) {
 		return &accountError{a, err}
 	}
@@ -125,7 +127,7 @@ func (p *privileges) lacking(a *sandbox.Account, err error) error {
 }
 
 // confine gives up what the gateway was started with.
-func (p *privileges) confine(a *sandbox.Account, log *slog.Logger) func() error {
+func (p *privilegeFlags) dropFunc(a *sandbox.Account, log *slog.Logger) func() error {
 	return func() error {
 		if p.keep {
 			log.Warn("privileges are kept: a mistake in the gateway is one of this account's", "flag", "--"+keepFlag, "uid", os.Geteuid())

@@ -22,8 +22,8 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// handout is how a client's profile leaves the gateway: what client add and client rotate have in common.
-type handout struct {
+// profileOutput is how a client's profile leaves the gateway: what client add and client rotate have in common.
+type profileOutput struct {
 	name, method, out string
 	output            *string
 	replace           bool // the client has a profile of that name already
@@ -36,27 +36,27 @@ const (
 	asQR   = "qr"
 )
 
-// handedMethods are what --method takes.
-func handedMethods() []string {
+// profileMethods are what --method takes.
+func profileMethods() []string {
 	return []string{protocol.MethodUDPv2, protocol.MethodUDP, protocol.MethodUDPSeq, protocol.MethodTCPSYN, protocol.MethodTCPSYNSeq}
 }
 
-func (h *handout) add(cmd *cobra.Command) {
+func (h *profileOutput) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&h.name, "name", "", "the profile's `name` on the client (default: knock.gateway, or this host's name)")
 	flags.StringVar(&h.method, "method", "", "how the client is to knock (default: udp-v2, or what the service takes)")
 	flags.StringVar(&h.out, "out", "", "write the profile to this new `file` instead")
-	h.output = choice{"how to print the profile (default without a terminal: yaml)", []string{asText, asYAML, asURI, asQR, asJSON}}.flag(cmd, "output", "o")
-	completeFlag(cmd, "method", cobra.FixedCompletions(handedMethods(), cobra.ShellCompDirectiveNoFileComp))
+	h.output = enum{"how to print the profile (default without a terminal: yaml)", []string{asText, asYAML, asURI, asQR, asJSON}}.flag(cmd, "output", "o")
+	completeFlag(cmd, "method", cobra.FixedCompletions(profileMethods(), cobra.ShellCompDirectiveNoFileComp))
 	completeFlag(cmd, "out", completeFiles())
 }
 
 // check refuses flags before anything is done.
-func (h *handout) check() error {
+func (h *profileOutput) check() error {
 	if h.method != "" {
 		method, err := protocol.ParseMethod(h.method)
 		if err != nil || method == protocol.MethodTCPAuth {
-			return &usageError{fmt.Errorf("--method %s: choose %s", h.method, alternatives(handedMethods()))}
+			return &usageError{fmt.Errorf("--method %s: choose %s", h.method, alternatives(profileMethods()))}
 		}
 		h.method = method
 	}
@@ -77,7 +77,7 @@ func (h *handout) check() error {
 
 // chooseOutput is the format where none was named: what is not for a person is
 // for knockgw import.
-func (h *handout) chooseOutput(cmd *cobra.Command) {
+func (h *profileOutput) chooseOutput(cmd *cobra.Command) {
 	if !cmd.Flags().Changed("output") && !isTerminal(cmd.OutOrStdout()) {
 		*h.output = asYAML
 	}
@@ -85,7 +85,7 @@ func (h *handout) chooseOutput(cmd *cobra.Command) {
 
 // run makes a change with a new secret, has the gateway take it up, and hands the profile out. What fails
 // before that leaves everything as it was.
-func (h *handout) run(cmd *cobra.Command, change func(protocol.Secret) (*enroll.Change, error), id, done string) error {
+func (h *profileOutput) run(cmd *cobra.Command, change func(protocol.Secret) (*enroll.Change, error), id, done string) error {
 	if err := h.check(); err != nil {
 		return err
 	}
@@ -98,21 +98,21 @@ func (h *handout) run(cmd *cobra.Command, change func(protocol.Secret) (*enroll.
 	if err != nil {
 		return err
 	}
-	text, said, err := h.prepare(cmd, made, id, secret)
+	text, said, err := h.deliver(cmd, made, id, secret)
 	if err != nil {
 		return errors.Join(err, made.Undo())
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "client %s %s (%s); %s\n", termsafe.Name(id), done, made.File, said.words())
+	fmt.Fprintf(cmd.ErrOrStderr(), "client %s %s (%s); %s\n", termsafe.Name(id), done, made.File, said.message())
 	if h.out != "" && *h.output != asJSON {
-		h.sayOut(cmd)
+		h.printNextStep(cmd)
 		return nil
 	}
 	_, err = io.WriteString(cmd.OutOrStdout(), text)
 	return err
 }
 
-// sayOut says where the profile is, and what to do with it.
-func (h *handout) sayOut(cmd *cobra.Command) {
+// printNextStep says where the profile is, and what to do with it.
+func (h *profileOutput) printNextStep(cmd *cobra.Command) {
 	again := ""
 	if h.replace {
 		again = "--replace "
@@ -121,7 +121,7 @@ func (h *handout) sayOut(cmd *cobra.Command) {
 }
 
 // show prints the profile of a client as it is, and changes nothing.
-func (h *handout) show(cmd *cobra.Command, path, id string) error {
+func (h *profileOutput) show(cmd *cobra.Command, path, id string) error {
 	if err := h.check(); err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (h *handout) show(cmd *cobra.Command, path, id string) error {
 	if err != nil {
 		return err
 	}
-	p, err := enroll.Profile(c, id, secret, h.terms(c, id))
+	p, err := enroll.Profile(c, id, secret, h.options(c, id))
 	if err != nil {
 		return err
 	}
@@ -154,21 +154,21 @@ func (h *handout) show(cmd *cobra.Command, path, id string) error {
 	}
 	switch {
 	case *h.output == asJSON:
-		text, err = h.json(p, handed{Client: id, File: place.File, Profile: p.Name, Out: h.out})
+		text, err = h.json(p, profileResult{Client: id, File: place.File, Profile: p.Name, Out: h.out})
 		if err != nil {
 			return err
 		}
 	case h.out != "":
-		h.sayOut(cmd)
+		h.printNextStep(cmd)
 		return nil
 	}
 	_, err = io.WriteString(cmd.OutOrStdout(), text)
 	return err
 }
 
-// prepare makes the profile, writes it to --out, and has the gateway take the change up: what can fail.
-func (h *handout) prepare(cmd *cobra.Command, made *enroll.Change, id string, secret protocol.Secret) (text string, said uptake, err error) {
-	p, err := enroll.Profile(made.Config, id, secret, h.terms(made.Config, id))
+// deliver makes the profile, writes it to --out, and has the gateway take the change up: what can fail.
+func (h *profileOutput) deliver(cmd *cobra.Command, made *enroll.Change, id string, secret protocol.Secret) (text string, said reloadStatus, err error) {
+	p, err := enroll.Profile(made.Config, id, secret, h.options(made.Config, id))
 	if err != nil {
 		return "", "", err
 	}
@@ -181,29 +181,29 @@ func (h *handout) prepare(cmd *cobra.Command, made *enroll.Change, id string, se
 			return "", "", fmt.Errorf("--out: %w", err)
 		}
 	}
-	said, err = takeUp(cmd.Context(), made.Config)
+	said, err = reloadGateway(cmd.Context(), made.Config)
 	if err != nil && h.out != "" {
 		err = errors.Join(err, os.Remove(h.out))
 	}
 	if err != nil || *h.output != asJSON {
 		return profile, said, err
 	}
-	text, err = h.json(p, handed{Client: id, File: made.File, Gateway: said, Profile: p.Name, Out: h.out})
+	text, err = h.json(p, profileResult{Client: id, File: made.File, Gateway: said, Profile: p.Name, Out: h.out})
 	return text, said, err
 }
 
-// handed is what -o json says. The secret is in it where it is not in a file.
-type handed struct {
-	Client  string `json:"client"`
-	File    string `json:"file"`              // on the gateway
-	Gateway uptake `json:"gateway,omitempty"` // absent where nothing was changed
-	Profile string `json:"profile"`
-	Out     string `json:"out,omitempty"`
-	URI     string `json:"uri,omitempty"`
-	YAML    string `json:"yaml,omitempty"`
+// profileResult is what -o json says. The secret is in it where it is not in a file.
+type profileResult struct {
+	Client  string       `json:"client"`
+	File    string       `json:"file"`              // on the gateway
+	Gateway reloadStatus `json:"gateway,omitempty"` // absent where nothing was changed
+	Profile string       `json:"profile"`
+	Out     string       `json:"out,omitempty"`
+	URI     string       `json:"uri,omitempty"`
+	YAML    string       `json:"yaml,omitempty"`
 }
 
-func (h *handout) json(p *profile.Profile, what handed) (string, error) {
+func (h *profileOutput) json(p *profile.Profile, what profileResult) (string, error) {
 	if h.out == "" {
 		text, err := p.Marshal()
 		if err != nil {
@@ -219,7 +219,7 @@ func (h *handout) json(p *profile.Profile, what handed) (string, error) {
 }
 
 // render is a profile as -o asks for it. JSON is about it, and takes its place on standard output alone.
-func (h *handout) render(p *profile.Profile, terminal bool) (string, error) {
+func (h *profileOutput) render(p *profile.Profile, terminal bool) (string, error) {
 	text, err := p.Marshal()
 	if err != nil {
 		return "", err
@@ -249,8 +249,8 @@ func (h *handout) render(p *profile.Profile, terminal bool) (string, error) {
 	}
 }
 
-// terms are what the profile is made with: what the flags say, or what it was made with before.
-func (h *handout) terms(c *config.Config, id string) enroll.Terms {
+// options are what the profile is made with: what the flags say, or what it was made with before.
+func (h *profileOutput) options(c *config.Config, id string) enroll.Terms {
 	var before config.ClientProfile
 	for i := range c.Clients {
 		if c.Clients[i].ID == id {

@@ -31,22 +31,22 @@ func proxyCommand() *cobra.Command {
 			"It prints the address when it is ready, with -o json as an object on a line. SIGTERM or an interrupt ends it when the connections have ended, or\n" +
 			"--drain later; a second one at once.",
 		Example: "  knockgw proxy\n  curl -x socks5h://127.0.0.1:1080 http://wiki/\n  curl -x http://127.0.0.1:1080 https://wiki/",
-		Args:    exact(0),
+		Args:    exactArgs(0),
 	}
-	var local localFlags
+	var local listenFlags
 	local.add(cmd, proxyAddress)
 	only := cmd.Flags().StringArray("profile", nil, "a `profile` whose services are reachable (default: all)")
 	completeFlag(cmd, "profile", completeProfiles(func(p *profile.Profile) string { return p.Name }))
 	timeout := cmd.Flags().Duration("timeout", client.DefaultTimeout, "how long reaching a service may take")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := local.check(); err != nil {
+		if err := local.validate(); err != nil {
 			return err
 		}
 		dir, err := profile.DefaultDirectory()
 		if err != nil {
 			return err
 		}
-		s := services{dir: dir, only: *only, timeout: *timeout}
+		s := proxyServices{dir: dir, only: *only, timeout: *timeout}
 		ctx, say := cmd.Context(), log.New(cmd.ErrOrStderr(), "knockgw: ", 0)
 		names, err := s.check(say)
 		if err != nil {
@@ -56,15 +56,15 @@ func proxyCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := local.tell(cmd, listener.Addr(), names...); err != nil {
+		if err := local.printReady(cmd, listener.Addr(), names...); err != nil {
 			return errors.Join(err, listener.Close())
 		}
-		return local.untilDrained(ctx, say, func() error {
+		return local.serve(ctx, say, func() error {
 			return proxy.Serve(ctx, proxy.Options{
 				Listener: listener, Dial: s.dial, MaxConns: local.conns, Drain: local.drain,
 				Report: func(end proxy.Result) {
 					if end.Err != nil {
-						say.Printf("%s: connection from %s: %s", requested(end), where(end.From), singleLine(withoutContext(end.Err)))
+						say.Printf("%s: connection from %s: %s", requestText(end), listenAddress(end.From), singleLine(withoutContext(end.Err)))
 					}
 				},
 				OnRetry: func(err error) { say.Printf("accept: %v; trying again", err) },
@@ -74,23 +74,23 @@ func proxyCommand() *cobra.Command {
 	return cmd
 }
 
-// requested is what a proxy's client wanted, as far as that is known.
-func requested(end proxy.Result) string {
+// requestText is what a proxy's client wanted, as far as that is known.
+func requestText(end proxy.Result) string {
 	if end.Address == "" {
 		return end.Protocol
 	}
 	return end.Protocol + " " + end.Address
 }
 
-// services are those of profiles, by the names that a proxy's clients use.
-type services struct {
+// proxyServices are those of profiles, by the names that a proxy's clients use.
+type proxyServices struct {
 	dir     profile.Directory
 	only    []string // the profiles; none: all
 	timeout time.Duration
 }
 
 // profiles are the profiles that count, as they are now. The error is about others.
-func (s *services) profiles() ([]*profile.Profile, error) {
+func (s *proxyServices) profiles() ([]*profile.Profile, error) {
 	all, err := s.dir.Load()
 	if len(s.only) > 0 {
 		all = slices.DeleteFunc(all, func(p *profile.Profile) bool {
@@ -101,7 +101,7 @@ func (s *services) profiles() ([]*profile.Profile, error) {
 }
 
 // check lists the services, and fails if there cannot be any.
-func (s *services) check(warn *log.Logger) ([]string, error) {
+func (s *proxyServices) check(warn *log.Logger) ([]string, error) {
 	all, bad := s.profiles()
 	for _, name := range s.only {
 		if !slices.ContainsFunc(all, func(p *profile.Profile) bool { return strings.EqualFold(name, p.Name) }) {
@@ -117,11 +117,11 @@ func (s *services) check(warn *log.Logger) ([]string, error) {
 	if bad != nil {
 		warn.Print(singleLine(bad))
 	}
-	return names(all), nil
+	return dialNames(all), nil
 }
 
 // dial reaches the service that a client of the proxy asks for.
-func (s *services) dial(ctx context.Context, address string) (net.Conn, error) {
+func (s *proxyServices) dial(ctx context.Context, address string) (net.Conn, error) {
 	door, err := s.find(address)
 	if err != nil {
 		return nil, err
@@ -139,7 +139,7 @@ func (s *services) dial(ctx context.Context, address string) (net.Conn, error) {
 }
 
 // find is the door to host:port, where host may be SERVICE or SERVICE.PROFILE.
-func (s *services) find(address string) (*profile.Endpoint, error) {
+func (s *proxyServices) find(address string) (*profile.Endpoint, error) {
 	all, bad := s.profiles()
 	var doors []*profile.Endpoint
 	for _, p := range all {
@@ -158,7 +158,7 @@ func (s *services) find(address string) (*profile.Endpoint, error) {
 		if door := profile.FindDotted(all, address); door != nil {
 			return door, nil
 		}
-		return nil, errors.Join(&proxy.UnknownServiceError{Address: address, Services: names(all)}, bad)
+		return nil, errors.Join(&proxy.UnknownServiceError{Address: address, Services: dialNames(all)}, bad)
 	}
 	var choices []string
 	for _, door := range doors {
@@ -167,8 +167,8 @@ func (s *services) find(address string) (*profile.Endpoint, error) {
 	return nil, fmt.Errorf("%s is in several profiles; choose %s", address, strings.Join(choices, " or "))
 }
 
-// names are what find takes, as short as it can be.
-func names(all []*profile.Profile) []string {
+// dialNames are what find takes, as short as it can be.
+func dialNames(all []*profile.Profile) []string {
 	count := map[string]int{}
 	for _, p := range all {
 		for _, service := range p.Services {

@@ -12,34 +12,36 @@ import (
 func reloadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reload",
-		Short: "Have the running gateway load its configuration anew",
-		Long: "Has the gateway that runs on this configuration load it anew, and prints what has changed. Flows of\n" +
-			"what did not change go on; those of clients, secrets, permissions and services that are gone end\n" +
-			"at once. A configuration with a mistake changes nothing: it is named, and the exit code is 78.",
-		Args: exact(0),
+		Short: "Reload the configuration of the running gateway",
+		Long: "Makes the running gateway load its configuration again, and prints what has changed.\n" +
+			"Flows that the change does not concern continue. Flows of clients, secrets,\n" +
+			"permissions and services that were removed end at once. An invalid configuration\n" +
+			"changes nothing: its errors are printed, and the exit code is 78.",
+		Args: exactArgs(0),
 	}
-	at := placeFlags(cmd)
+	gateway := addGatewayFlags(cmd)
 	output := outputFlag(cmd)
-	rehearse := cmd.Flags().Bool("dry-run", false, "only say what would change")
+	dryRun := cmd.Flags().Bool("dry-run", false, "print what would change, and change nothing")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := at.gateway()
+		c, err := gateway.client()
 		if err != nil {
 			return err
 		}
 		ask := c.Reload
-		if *rehearse {
+		if *dryRun {
 			ask = c.Check
 		}
 		result, err := ask(cmd.Context())
 		if err != nil {
 			return err
 		}
-		return answer(cmd, *output, result, func(w io.Writer) error { return printResult(w, result) })
+		return printResult(cmd, *output, result, func(w io.Writer) error { return printReload(w, result) })
 	}
 	return cmd
 }
 
-func printResult(w io.Writer, r *control.Result) error {
+// printReload prints the result of a reload or a dry run.
+func printReload(w io.Writer, r *control.Result) error {
 	for _, warning := range r.Warnings {
 		fmt.Fprintln(w, warning)
 	}
@@ -50,7 +52,7 @@ func printResult(w io.Writer, r *control.Result) error {
 	case r.Changes.Empty():
 		fmt.Fprintln(w, "nothing has changed")
 	case r.Applied:
-		fmt.Fprintf(w, "reloaded; %s and %s ended\n", quantity(r.Flows, "flow"), quantity(r.Grants, "grant"))
+		fmt.Fprintf(w, "reloaded; %s and %s ended\n", pluralize(r.Flows, "flow"), pluralize(r.Grants, "grant"))
 	}
 	return nil
 }

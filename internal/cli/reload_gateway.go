@@ -10,53 +10,53 @@ import (
 	"github.com/knockgw/knockgw/internal/control"
 )
 
-// uptake is what became of a change in the running gateway, in the words of JSON.
-type uptake string
+// reloadStatus is what became of a change in the running gateway, in the words of JSON.
+type reloadStatus string
 
 const (
-	takenUp     uptake = "reloaded"
-	notRunning  uptake = "not-running"
-	unavailable uptake = "unavailable" // it is starting or stopping
-	notAsked    uptake = "not-asked"   // there is no control.socket
+	statusReloaded    reloadStatus = "reloaded"
+	statusNotRunning  reloadStatus = "not-running"
+	statusUnavailable reloadStatus = "unavailable" // it is starting or stopping
+	statusNotAsked    reloadStatus = "not-asked"   // there is no control.socket
 )
 
-// words are for people.
-func (u uptake) words() string {
+// message are for people.
+func (u reloadStatus) message() string {
 	switch u {
-	case takenUp:
+	case statusReloaded:
 		return "the running gateway has taken it up"
-	case notRunning:
+	case statusNotRunning:
 		return "no gateway is running: start knockgw"
-	case unavailable:
+	case statusUnavailable:
 		return "the gateway is starting or stopping: run knockgw reload"
 	default:
 		return "send SIGHUP to knockgw, or start it (with control.socket in the configuration it would be asked)"
 	}
 }
 
-// takeUpTime is how long the gateway may say nothing. While it works it says so, several times in that.
-const takeUpTime = 30 * time.Second
+// reloadTimeout is how long the gateway may say nothing. While it works it says so, several times in that.
+const reloadTimeout = 30 * time.Second
 
-// takeUp has the running gateway read its configuration again, and says what came of it. An error is the
+// reloadGateway has the running gateway read its configuration again, and says what came of it. An error is the
 // gateway's: it refused, and goes on with what it had.
-func takeUp(ctx context.Context, c *config.Config) (uptake, error) {
+func reloadGateway(ctx context.Context, c *config.Config) (reloadStatus, error) {
 	if c.Control.Socket == "" {
-		return notAsked, nil
+		return statusNotAsked, nil
 	}
 	// An interrupt must not part what is on the disk from what the gateway goes by.
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
-	silent := time.AfterFunc(takeUpTime, func() { cancel(context.DeadlineExceeded) })
+	silent := time.AfterFunc(reloadTimeout, func() { cancel(context.DeadlineExceeded) })
 	defer silent.Stop()
-	gateway := control.Client{Socket: c.Control.Socket, Working: func() { silent.Reset(takeUpTime) }}
+	gateway := control.Client{Socket: c.Control.Socket, Working: func() { silent.Reset(reloadTimeout) }}
 	_, err := gateway.Reload(ctx)
 	switch {
 	case errors.Is(err, control.ErrNotRunning):
-		return notRunning, nil
+		return statusNotRunning, nil
 	case errors.Is(err, control.ErrUnavailable):
-		return unavailable, nil
+		return statusUnavailable, nil
 	case err != nil:
 		return "", fmt.Errorf("the running gateway: %w", err)
 	}
-	return takenUp, nil
+	return statusReloaded, nil
 }

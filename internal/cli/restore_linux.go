@@ -38,26 +38,28 @@ const (
 	restoreReady = "ready\n"
 )
 
-// restoreOrder is what the process is told.
-type restoreOrder struct {
+// restoreRequest is what the process is told.
+type restoreRequest struct {
 	Hold   routing.ProtectedSet `json:"hold"`
 	Device int                  `json:"device"`
 }
 
 // restorer is the gateway's side of the process.
 type restorer struct {
-	log     *slog.Logger
-	life    *os.File // its end is that of the process
-	said    *os.File
-	reading sync.WaitGroup
-	ending  sync.Once
-	over    chan struct{} // closed before life
+	log       *slog.Logger
+	stdin     *os.File // its end is that of the process
+	stdout    *os.File
+	reading   sync.WaitGroup
+	closeOnce sync.Once
+	closing   chan struct{} // closed before life
 }
 
-func newRestorer(log *slog.Logger) *restorer { return &restorer{log: log, over: make(chan struct{})} }
+func newRestorer(log *slog.Logger) *restorer {
+	return &restorer{log: log, closing: make(chan struct{})}
+}
 
 // start starts the process, as the account if there is one, and waits until it is ready.
-func (r *restorer) start(a *sandbox.Account, order restoreOrder) error {
+func (r *restorer) start(a *sandbox.Account, order restoreRequest) error {
 	text, err := json.Marshal(order)
 	if err != nil {
 		return err
@@ -84,7 +86,7 @@ func (r *restorer) start(a *sandbox.Account, order restoreOrder) error {
 		return errors.Join(err, life.Close(), said.Close())
 	}
 	_ = p.Release() // the gateway's sandbox has no way to wait for it; the pipe tells of its end
-	r.life, r.said = life, said
+	r.stdin, r.stdout = life, said
 	if _, err := life.Write(text); err != nil {
 		return errors.Join(err, r.close())
 	}
@@ -104,7 +106,7 @@ func (r *restorer) start(a *sandbox.Account, order restoreOrder) error {
 func (r *restorer) watch(from io.Reader) {
 	_, _ = io.Copy(io.Discard, from)
 	select {
-	case <-r.over:
+	case <-r.closing:
 	default:
 		r.log.Error("the process that restores routes has ended: where another program deletes routes or rules, " +
 			"the gateway will end with an error and needs a restart")
@@ -113,10 +115,10 @@ func (r *restorer) watch(from io.Reader) {
 
 // close ends the process.
 func (r *restorer) close() (err error) {
-	r.ending.Do(func() {
-		close(r.over)
-		if r.life != nil {
-			err = errors.Join(r.life.Close(), r.said.Close())
+	r.closeOnce.Do(func() {
+		close(r.closing)
+		if r.stdin != nil {
+			err = errors.Join(r.stdin.Close(), r.stdout.Close())
 		}
 		r.reading.Wait()
 	})
@@ -145,11 +147,11 @@ func restoreCommand() *cobra.Command {
 		Hidden: true,
 		Short:  "Add routes and rules again that another program deletes",
 		Long:   "Adds the routes and rules of a gateway again when another program deletes them. run starts it.",
-		Args:   exact(0),
+		Args:   exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// It ends when the gateway does, which may have flows to drain first.
 			signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-			var order restoreOrder
+			var order restoreRequest
 			if err := json.NewDecoder(os.Stdin).Decode(&order); err != nil {
 				return fmt.Errorf("%s is started by run, and by nothing else: %w", restoreName, err)
 			}
@@ -187,5 +189,5 @@ func parentAlive() bool {
 
 // restores has the gateway start the process.
 func (r *restorer) restores(a *sandbox.Account) func(routing.ProtectedSet, int) error {
-	return func(h routing.ProtectedSet, device int) error { return r.start(a, restoreOrder{h, device}) }
+	return func(h routing.ProtectedSet, device int) error { return r.start(a, restoreRequest{h, device}) }
 }

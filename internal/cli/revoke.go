@@ -15,25 +15,26 @@ func revokeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke",
 		Short: "End flows and grants at once",
-		Long: "Ends the flows and grants that fit everything that is given. A client may knock again, unless it is\n" +
-			"removed from the configuration first (knockgw client remove).",
+		Long: "Ends the flows and grants that match all of the given flags. The client can knock\n" +
+			"again unless it is first removed from the configuration (knockgw client remove).",
 		Example: "  knockgw revoke --client alice\n  knockgw revoke --source 10.1.0.0/16 --service ssh\n  knockgw revoke --flow 10.1.1.2:50122",
-		Args:    exact(0),
+		Args:    exactArgs(0),
 	}
-	at := placeFlags(cmd)
+	gateway := addGatewayFlags(cmd)
 	output := outputFlag(cmd)
 	var what control.Revocation
 	flags := cmd.Flags()
-	flags.StringVar(&what.Client, "client", "", "of this client `id`")
-	flags.StringVar(&what.Service, "service", "", "to this service")
-	completeFlag(cmd, "client", completeClients(at))
-	completeFlag(cmd, "service", completeServices(at))
-	source := flags.String("source", "", "from this `address` or network")
-	flow := flags.String("flow", "", "the one connection from this `address:port`")
-	completeFlag(cmd, "source", completeSources(at))
-	completeFlag(cmd, "flow", completeFlows(at))
-	flags.BoolVar(&what.Grants, "grants-only", false, "leave the flows alone")
-	flags.BoolVar(&what.All, "all", false, "everybody's")
+	flags.StringVar(&what.Client, "client", "", "match the client `id`")
+	flags.StringVar(&what.Service, "service", "", "match the service `name`")
+	source := flags.String("source", "", "match a source `address` or network")
+	flow := flags.String("flow", "", "match the one connection from `address:port`")
+	flags.BoolVar(&what.Grants, "grants-only", false, "do not end flows")
+	flags.BoolVar(&what.All, "all", false, "match everything")
+	completeFlag(cmd, "client", completeClients(gateway))
+	completeFlag(cmd, "service", completeServices(gateway))
+	completeFlag(cmd, "source", completeSources(gateway))
+	completeFlag(cmd, "flow", completeFlows(gateway))
+
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var err error
 		if *source != "" {
@@ -49,13 +50,13 @@ func revokeCommand() *cobra.Command {
 		if err := what.Check(); err != nil {
 			return &usageError{err}
 		}
-		return asking[control.Revoked]{
+		return gatewayRequest[control.Revoked]{
 			ask: func(ctx context.Context, c *control.Client) (*control.Revoked, error) { return c.Revoke(ctx, what) },
-			show: func(w io.Writer, done *control.Revoked) error {
-				_, err := fmt.Fprintf(w, "%s and %s ended\n", quantity(done.Flows, "flow"), quantity(done.Grants, "grant"))
+			print: func(w io.Writer, done *control.Revoked) error {
+				_, err := fmt.Fprintf(w, "%s and %s ended\n", pluralize(done.Flows, "flow"), pluralize(done.Grants, "grant"))
 				return err
 			},
-		}.run(cmd, at, *output)
+		}.run(cmd, gateway, *output)
 	}
 	return cmd
 }

@@ -20,23 +20,26 @@ func runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the gateway",
-		Long: "Opens the TUN device, routes the protected prefixes to it, and admits who knocks. It logs a line\n" +
-			"with the word ready once packets are admitted or refused. SIGTERM drains and stops; the blackhole\n" +
-			"routes stay, so that the protected addresses stay silent: knockgw down removes them. SIGHUP has it\n" +
-			"load the configuration anew, as knockgw reload does.\n\n" +
-			"Where root starts it, it becomes the account --user once the device and the routes are there, keeps no\n" +
-			"capability, and has the kernel refuse what a gateway has no use for. It stays root, without a\n" +
-			"capability, only where --user root says so. A device that was prepared (--prepared, --tun-fd) needs no\n" +
-			"privilege from the start.",
-		Args: exact(0),
+		Long: "Opens the TUN device, routes the protected prefixes to it, and runs the gateway. A log\n" +
+			"line with the word ready says that it processes packets. SIGTERM drains flows and\n" +
+			"stops it; blackhole routes remain, so that the protected addresses stay silent, until\n" +
+			"knockgw down removes them. SIGHUP reloads the configuration, as knockgw reload does.\n\n" +
+			"Started by root, it switches to the account --user once the device and the routes\n" +
+			"exist, drops all capabilities, and installs a seccomp filter. With --user root it\n" +
+			"stays root, without capabilities. An interface that was prepared by another program\n" +
+			"(--prepared, --tun-fd) needs no privileges from the start.",
+		Args: exactArgs(0),
 	}
 	path := configFlag(cmd)
-	var own privileges
-	own.add(cmd)
-	var taken device
-	taken.add(cmd)
-	format := cmd.Flags().String("log-format", "text", "text or json")
-	level := cmd.Flags().String("log-level", "info", "debug, info, warn or error")
+	var privileges privilegeFlags
+	privileges.add(cmd)
+	var device tunFlags
+	device.add(cmd)
+	format := cmd.Flags().String("log-format", "text", "log `format`: text or json")
+	level := cmd.Flags().String("log-level", "info", "log `level`: debug, info, warn or error")
+	completeFlag(cmd, "log-format", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	completeFlag(cmd, "log-level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
+
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		log, err := logger(os.Stderr, *format, *level)
 		if err != nil {
@@ -47,29 +50,31 @@ func runCommand() *cobra.Command {
 			return err
 		}
 		load := func() (*config.Config, error) { return loadAndWarn(file, log) }
-		cfg, account, err := own.load(cmd, load)
+		cfg, account, err := privileges.load(cmd, load)
 		if err != nil {
 			return err
 		}
-		n := &notices{log: log}
+
+		n := &notifier{log: log}
 		restorer := newRestorer(log)
-		defer restorer.close() //nolint:errcheck // it ends with this process at the latest
-		o := gateway.Options{Log: log, Load: load, Source: file, Confine: own.confine(account, log),
+		defer restorer.close() //nolint:errcheck // ends with this process in any case
+		o := gateway.Options{Log: log, Load: load, Source: file, Confine: privileges.dropFunc(account, log),
 			Restorer: restorer.restores(account), Impaired: n.impaired}
-		if o.Device, err = taken.open(cfg); err != nil {
+		if o.Device, err = device.open(cfg); err != nil {
 			return err
 		}
 		gw, err := gateway.New(cfg, o)
 		if err != nil {
 			return err
 		}
+
 		if os.Getenv("GOGC") == "" {
 			debug.SetGCPercent(gcPercent)
 		}
 		if n := availableMemory(); n > 0 && os.Getenv("GOMEMLIMIT") == "" {
-			debug.SetMemoryLimit(n / memoryParts * memoryUsed)
+			debug.SetMemoryLimit(memoryShare(n))
 		}
-		return own.lacking(account, serve(cmd.Context(), gw, n))
+		return privileges.annotate(account, serve(cmd.Context(), gw, n))
 	}
 	return cmd
 }
@@ -86,16 +91,16 @@ func loadAndWarn(path string, log *slog.Logger) (*config.Config, error) {
 	return cfg, nil
 }
 
-// serve runs the gateway, reloads it on SIGHUP, and keeps the service manager
-// informed. A SIGHUP that comes before it is ready waits; several that come at once
-// are one.
-func serve(ctx context.Context, gw *gateway.Gateway, n *notices) error {
+// serve runs the gateway, reloads it on SIGHUP, and notifies the service manager. A
+// SIGHUP before the gateway is ready waits; several at once count as one.
+func serve(ctx context.Context, gw *gateway.Gateway, n *notifier) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	var beside sync.WaitGroup
-	beside.Go(func() {
+
+	var wg sync.WaitGroup
+	wg.Go(func() {
 		select {
 		case <-gw.Ready():
 			n.ready()
@@ -110,23 +115,24 @@ func serve(ctx context.Context, gw *gateway.Gateway, n *notices) error {
 			case <-running.Done():
 				return
 			case <-hup:
-				n.reload(func() error { _, err := gw.Renew(); return err }) // which logs how it went
+				n.reload(func() error { _, err := gw.Renew(); return err }) // which logs the result
 			}
 		}
 	})
-	beside.Go(func() { n.watch(running, gw.Pulse) })
+	wg.Go(func() { n.watchdog(running, gw.Pulse) })
+
 	err := gw.Run(ctx)
 	stop()
-	beside.Wait()
+	wg.Wait()
 	return err
 }
 
-// gcPercent is how much garbage there may be, in percent of what lives, before it
-// is collected. Half of Go's default: there is little garbage, so that the
-// processor's time does not show it, and an idle flow takes a tenth less memory.
+// gcPercent is half of Go's default (GOGC). The gateway produces so little garbage
+// that the additional collections do not show in its CPU time, and an idle flow
+// takes a tenth less memory.
 const gcPercent = 50
 
-// memoryUsed of memoryParts of the memory that there is may be garbage and what
-// lives before garbage is collected more often than gcPercent says: so the kernel
-// need not end the process, and all flows, for garbage.
-const memoryUsed, memoryParts = 2, 3
+// memoryShare is the part of the available memory beyond which garbage is
+// collected more often (GOMEMLIMIT): the kernel must not kill the process, and end
+// all flows, because of garbage.
+func memoryShare(available int64) int64 { return available / 3 * 2 }

@@ -13,9 +13,9 @@ import (
 	"github.com/knockgw/knockgw/gateway"
 )
 
-// notices are what the service manager is told (sd_notify(3)), where there is one
+// notifier are what the service manager is told (sd_notify(3)), where there is one
 // that listens: NOTIFY_SOCKET in the environment.
-type notices struct {
+type notifier struct {
 	log *slog.Logger
 
 	mu       sync.Mutex
@@ -23,33 +23,33 @@ type notices struct {
 	problems string // what keeps clients out; "" for nothing
 }
 
-// tell sends lines of the protocol, each a variable.
-func (n *notices) tell(lines ...string) {
+// send sends lines of the protocol, each a variable.
+func (n *notifier) send(lines ...string) {
 	if _, err := daemon.SdNotify(false, strings.Join(lines, "\n")); err != nil {
 		n.log.Warn("the service manager was not told", "error", err)
 	}
 }
 
-func (n *notices) ready() {
+func (n *notifier) ready() {
 	n.mu.Lock()
 	n.started = true
 	n.mu.Unlock()
-	n.tell(daemon.SdNotifyReady, n.status(""))
+	n.send(daemon.SdNotifyReady, n.status(""))
 }
 
 // impaired tells what keeps clients out, which `systemctl status` shows.
-func (n *notices) impaired(problems []string) {
+func (n *notifier) impaired(problems []string) {
 	n.mu.Lock()
 	n.problems = strings.Join(problems, "; ")
 	started := n.started
 	n.mu.Unlock()
 	if started {
-		n.tell(n.status(""))
+		n.send(n.status(""))
 	}
 }
 
 // status is the line about how it is, with a remark.
-func (n *notices) status(remark string) string {
+func (n *notifier) status(remark string) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	text := "STATUS=Protecting"
@@ -60,25 +60,25 @@ func (n *notices) status(remark string) string {
 }
 
 // reload tells that a reload begins, does it, and tells how it went.
-func (n *notices) reload(renew func() error) {
-	n.tell(daemon.SdNotifyReloading, daemon.SdNotifyMonotonicUsec(), "STATUS=Reloading")
+func (n *notifier) reload(renew func() error) {
+	n.send(daemon.SdNotifyReloading, daemon.SdNotifyMonotonicUsec(), "STATUS=Reloading")
 	remark := ""
 	if err := renew(); err != nil && !errors.Is(err, gateway.ErrNotRunning) {
 		remark = "; the last reload was refused, see the log"
 	}
-	n.tell(daemon.SdNotifyReady, n.status(remark))
+	n.send(daemon.SdNotifyReady, n.status(remark))
 }
 
-func (n *notices) stopping() { n.tell(daemon.SdNotifyStopping, "STATUS=Waiting for flows to end") }
+func (n *notifier) stopping() { n.send(daemon.SdNotifyStopping, "STATUS=Waiting for flows to end") }
 
 // watchdogShare is how many signs of life the service manager gets in the time in
 // which it wants one (sd_watchdog_enabled(3) asks for two).
 const watchdogShare = 2
 
-// watch sends a sign of life, until ctx ends, as long as the gate answers and the
+// watchdog sends a sign of life, until ctx ends, as long as the gate answers and the
 // packet reader is not stuck with a packet. It returns at once where the service
 // manager wants none.
-func (n *notices) watch(ctx context.Context, pulse func() (gateway.Pulse, error)) {
+func (n *notifier) watchdog(ctx context.Context, pulse func() (gateway.Pulse, error)) {
 	within, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
 		n.log.Warn("the service manager's watchdog cannot be served", "error", err)
@@ -93,11 +93,11 @@ func (n *notices) watch(ctx context.Context, pulse func() (gateway.Pulse, error)
 		now, err := pulse() // waits for the gate
 		switch {
 		case errors.Is(err, gateway.ErrNotRunning): // it starts or stops, which has a time limit of its own
-			n.tell(daemon.SdNotifyWatchdog)
+			n.send(daemon.SdNotifyWatchdog)
 		case now.StuckSince(last):
 			n.log.Error("the packet reader is stuck; the service manager is not told that all is well")
 		default:
-			n.tell(daemon.SdNotifyWatchdog)
+			n.send(daemon.SdNotifyWatchdog)
 		}
 		last = now
 		select {

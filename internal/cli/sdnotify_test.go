@@ -59,7 +59,7 @@ const soonEnough = 10 * time.Second
 
 func TestTheServiceManagerIsToldOfAReload(t *testing.T) {
 	m := newManager(t)
-	n := &notices{log: slog.New(slog.DiscardHandler)}
+	n := &notifier{log: slog.New(slog.DiscardHandler)}
 	n.ready()
 	if got := m.hear(soonEnough); got[0] != "READY=1" {
 		t.Errorf("told %q first", got)
@@ -90,7 +90,7 @@ func TestTheWatchdogIsToldAsLongAsTheGateAnswers(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		(&notices{log: slog.New(slog.DiscardHandler)}).watch(ctx, func() (gateway.Pulse, error) {
+		(&notifier{log: slog.New(slog.DiscardHandler)}).watchdog(ctx, func() (gateway.Pulse, error) {
 			<-answers // the gate, when it is deadlocked
 			return gateway.Pulse{}, nil
 		})
@@ -112,14 +112,14 @@ func TestTheWatchdogIsToldAsLongAsTheGateAnswers(t *testing.T) {
 func TestNobodyIsToldWhereNobodyListens(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	t.Setenv("WATCHDOG_USEC", "")
-	n := &notices{log: slog.New(slog.DiscardHandler)}
+	n := &notifier{log: slog.New(slog.DiscardHandler)}
 	n.ready()
-	n.watch(t.Context(), func() (gateway.Pulse, error) { t.Error("asked"); return gateway.Pulse{}, nil })
+	n.watchdog(t.Context(), func() (gateway.Pulse, error) { t.Error("asked"); return gateway.Pulse{}, nil })
 }
 
 func TestNoticesTellTheServiceManagerWhatKeepsClientsOut(t *testing.T) {
 	m := newManager(t)
-	n := &notices{log: slog.New(slog.DiscardHandler)}
+	n := &notifier{log: slog.New(slog.DiscardHandler)}
 	n.impaired([]string{"waiting for an address"}) // told with ready
 	n.ready()
 	if got := m.hear(soonEnough); len(got) != 2 || got[0] != "READY=1" || got[1] != "STATUS=Protecting, but waiting for an address" {

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// sameSignal is for how long after the first signal others are part of it:
+// signalGrace is for how long after the first signal others are part of it:
 // timeout(1) signals the process and then its group, and a shell and a service
 // manager may both pass one on.
-const sameSignal = 500 * time.Millisecond
+const signalGrace = 500 * time.Millisecond
 
-// untilSignalled is a context that ends with the first SIGTERM or interrupt: the
+// notifyContext is a context that ends with the first SIGTERM or interrupt: the
 // orderly end. From sameSignal later on, signals do what they do to any program,
 // so that a second one ends it at once. The caller calls stop.
-func untilSignalled() (ctx context.Context, stop func()) {
+func notifyContext() (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -30,7 +30,7 @@ func untilSignalled() (ctx context.Context, stop func()) {
 			return
 		}
 		cancel()
-		timer := time.NewTimer(sameSignal)
+		timer := time.NewTimer(signalGrace)
 		defer timer.Stop()
 		select {
 		case <-timer.C:

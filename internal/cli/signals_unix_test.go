@@ -15,7 +15,7 @@ const signalledVariable = "KNOCKGW_TEST_SIGNALLED"
 
 func TestSignalsAtOnceBeginTheOrderlyEndAndALaterOneKills(t *testing.T) {
 	if os.Getenv(signalledVariable) != "" {
-		ctx, stop := untilSignalled()
+		ctx, stop := notifyContext()
 		defer stop()
 		_, _ = os.Stdout.WriteString("ready\n")
 		<-ctx.Done()
@@ -42,14 +42,14 @@ func TestSignalsAtOnceBeginTheOrderlyEndAndALaterOneKills(t *testing.T) {
 	if _, err := out.Read(make([]byte, len("ending\n"))); err != nil {
 		t.Fatalf("it was killed by signals that came at once: %v, %v", err, p.Wait())
 	}
-	time.Sleep(sameSignal / 4)
+	time.Sleep(signalGrace / 4)
 	_ = p.Process.Signal(syscall.SIGINT)
 	ended := make(chan error, 1)
 	go func() { ended <- p.Wait() }()
 	select {
 	case <-ended:
 		t.Fatal("it was killed within the time in which signals are one")
-	case <-time.After(2 * sameSignal):
+	case <-time.After(2 * signalGrace):
 	}
 	_ = p.Process.Signal(syscall.SIGTERM)
 	<-ended

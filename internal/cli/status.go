@@ -17,77 +17,83 @@ import (
 func statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Ask the running gateway how it is",
-		Args:  exact(0),
+		Short: "Show gateway status",
+		Long: "Shows the state of the running gateway: its version, whether it is ready, the last\n" +
+			"reload, and the number of services, clients, flows and grants.",
+		Args: exactArgs(0),
 	}
-	at := placeFlags(cmd)
+	gateway := addGatewayFlags(cmd)
 	output := outputFlag(cmd)
-	watch := cmd.Flags().Bool("watch", false, fmt.Sprintf("say it every %v until interrupted; of JSON an object a line", watchEvery))
+	watch := cmd.Flags().Bool("watch", false, fmt.Sprintf("repeat every %v until interrupted; JSON with one object per line", followInterval))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := at.gateway()
+		c, err := gateway.client()
 		if err != nil {
 			return err
 		}
-		say := answer
+
+		printer := printResult
 		ask := func() error {
 			status, err := c.Status(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return say(cmd, *output, status, func(w io.Writer) error { return printStatus(w, status) })
+			return printer(cmd, *output, status, func(w io.Writer) error { return printStatus(w, status) })
 		}
 		if !*watch {
 			return ask()
 		}
-		say = answerLine
-		return watching{ask: ask, every: watchEvery, inPlace: *output == asText && isTerminal(cmd.OutOrStdout())}.run(cmd)
+		printer = printLine
+		f := follower{ask: ask, every: followInterval, inPlace: *output == asText && isTerminal(cmd.OutOrStdout())}
+		return f.run(cmd)
 	}
 	return cmd
 }
 
-// watchEvery is the time between two looks at the status.
-const watchEvery = 2 * time.Second
+// followInterval is the time between two updates of the status.
+const followInterval = 2 * time.Second
 
-// watching asks again and again until the command is interrupted.
-type watching struct {
-	ask     func() error // and say the answer
+// follower repeats a request until the command is interrupted.
+type follower struct {
+	ask     func() error // and print the result
 	every   time.Duration
-	inPlace bool // each answer takes the place of the one before on a terminal; else they follow one another
+	inPlace bool // each result replaces the previous one on the terminal
 }
 
-// run fails if the first question does. Later the gateway may be restarted: that is
-// said once, on standard error, and waited for.
-func (w watching) run(cmd *cobra.Command) error {
-	const home = "\x1b[H\x1b[2J" // ECMA-48: the cursor to the corner, and nothing on the screen
-	tick := time.NewTicker(w.every)
+// run fails if the first request fails. Later the gateway may be restarted: then
+// it prints that once, on standard error, and waits.
+func (f follower) run(cmd *cobra.Command) error {
+	const clearScreen = "\x1b[H\x1b[2J" // ECMA-48: cursor home, erase display
+	tick := time.NewTicker(f.every)
 	defer tick.Stop()
-	answered, away := false, false
+
+	connected, lost := false, false
 	for {
-		if w.inPlace && !away {
-			fmt.Fprint(cmd.OutOrStdout(), home)
+		if f.inPlace && !lost {
+			fmt.Fprint(cmd.OutOrStdout(), clearScreen)
 		}
-		err := w.ask()
+		err := f.ask()
 		switch {
 		case err == nil:
-			answered, away = true, false
+			connected, lost = true, false
 		case cmd.Context().Err() != nil:
 			return nil
-		case !answered:
+		case !connected:
 			return err
-		case !away:
-			away = true
+		case !lost:
+			lost = true
 			report(cmd.ErrOrStderr(), fmt.Errorf("%s; waiting for it", singleLine(err)))
 		}
+
 		select {
 		case <-tick.C:
 		case <-cmd.Context().Done():
-			return nil // interrupted, as it was meant to be
+			return nil // interrupted: the regular end
 		}
 	}
 }
 
+// printStatus prints the status as a table.
 func printStatus(w io.Writer, s *control.Status) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	state := "ready"
 	switch {
 	case len(s.Problems) > 0:
@@ -95,20 +101,22 @@ func printStatus(w io.Writer, s *control.Status) error {
 	case !s.Ready:
 		state = "starting or stopping"
 	}
-	fmt.Fprintf(t, "state\t%s\n", state)
-	fmt.Fprintf(t, "version\t%s\n", versionText(buildinfo.Info{Version: s.Version, Commit: s.Commit, Dirty: s.Dirty, Go: s.Go}))
-	fmt.Fprintf(t, "process\t%d, since %s\n", s.PID, s.Since.Format(time.RFC3339))
-	fmt.Fprintf(t, "configuration\t%s\n", s.Config)
-	reload := "none so far"
+	reload := "never"
 	if !s.Reloaded.IsZero() {
 		reload = s.Reloaded.Format(time.RFC3339)
 	}
 	if s.ReloadFailed {
-		reload += "; the last one was refused"
+		reload += "; the latest was rejected"
 	}
+
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "state\t%s\n", state)
+	fmt.Fprintf(t, "version\t%s\n", versionText(buildinfo.Info{Version: s.Version, Commit: s.Commit, Dirty: s.Dirty, Go: s.Go}))
+	fmt.Fprintf(t, "process\t%d, since %s\n", s.PID, s.Since.Format(time.RFC3339))
+	fmt.Fprintf(t, "configuration\t%s\n", s.Config)
 	fmt.Fprintf(t, "last reload\t%s\n", reload)
 	if len(s.PendingRestart) > 0 {
-		fmt.Fprintf(t, "wait for a restart\t%s\n", strings.Join(s.PendingRestart, ", "))
+		fmt.Fprintf(t, "pending restart\t%s\n", strings.Join(s.PendingRestart, ", "))
 	}
 	fmt.Fprintf(t, "services\t%d\n", s.Services)
 	fmt.Fprintf(t, "clients\t%d\n", s.Clients)

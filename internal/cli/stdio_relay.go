@@ -14,10 +14,10 @@ import (
 // errInterrupted is why a command ended that a signal has ended.
 var errInterrupted = errors.New("interrupted")
 
-// join copies in to conn and conn to out until conn ends, one of them fails, or ctx ends. The end of in is
+// relayStdio copies in to conn and conn to out until conn ends, one of them fails, or ctx ends. The end of in is
 // passed on, and the answer to it still comes. Closing in and out must wake a Read and a Write that wait: join
 // owns and closes all three, and nothing of it runs when it returns.
-func join(ctx context.Context, conn net.Conn, in io.ReadCloser, out io.WriteCloser) error {
+func relayStdio(ctx context.Context, conn net.Conn, in io.ReadCloser, out io.WriteCloser) error {
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(interrupted)

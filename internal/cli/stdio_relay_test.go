@@ -44,7 +44,7 @@ func startJoin(ctx context.Context, conn net.Conn) joining {
 	inRead, in := io.Pipe()
 	out, outWrite := io.Pipe()
 	j := joining{in: in, out: out, done: make(chan error, 1)}
-	go func() { j.done <- join(ctx, conn, inRead, outWrite) }()
+	go func() { j.done <- relayStdio(ctx, conn, inRead, outWrite) }()
 	return j
 }
 

@@ -7,15 +7,15 @@ import (
 	"text/tabwriter"
 )
 
-// columns begins a table.
-func columns(w io.Writer, names ...string) *tabwriter.Writer {
+// newTable begins a table with a header line.
+func newTable(w io.Writer, names ...string) *tabwriter.Writer {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, strings.Join(names, "\t"))
 	return t
 }
 
-// row adds a line to a table.
-func row(w io.Writer, cells ...any) {
+// addRow adds a line to a table.
+func addRow(w io.Writer, cells ...any) {
 	for i, c := range cells {
 		if i > 0 {
 			fmt.Fprint(w, "\t")
@@ -25,8 +25,8 @@ func row(w io.Writer, cells ...any) {
 	fmt.Fprintln(w)
 }
 
-// more says that a list goes on.
-func more(w io.Writer, n int) error {
+// printRemaining prints how many entries are not in the list.
+func printRemaining(w io.Writer, n int) error {
 	if n == 0 {
 		return nil
 	}
@@ -34,18 +34,19 @@ func more(w io.Writer, n int) error {
 	return err
 }
 
-// listed is how many entries of a list fit in a table's cell.
-const listed = 6
+// maxListed is the number of entries that are listed in a cell of a table.
+const maxListed = 6
 
-func list(s []string) string { return listOf(s, len(s)) }
+// joinLimited returns the entries of a list, at most maxListed.
+func joinLimited(s []string) string { return joinLimitedOf(s, len(s)) }
 
-// listOf is list for the first of n entries.
-func listOf(s []string, n int) string {
+// joinLimitedOf is joinLimited for a list of n entries that begins with s.
+func joinLimitedOf(s []string, n int) string {
 	switch {
 	case n == 0:
 		return "-"
-	case n > listed:
-		return fmt.Sprintf("%s, ... (%d)", strings.Join(s[:listed], ", "), n)
+	case n > maxListed:
+		return fmt.Sprintf("%s, ... (%d)", strings.Join(s[:maxListed], ", "), n)
 	default:
 		return strings.Join(s, ", ")
 	}

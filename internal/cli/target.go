@@ -21,8 +21,8 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// aboutTargets is what the commands that take a TARGET say about it.
-const aboutTargets = "TARGET is a service of a profile, by its name (SERVICE, PROFILE/SERVICE or SERVICE.PROFILE) or as\n" +
+// targetHelp is what the commands that take a TARGET say about it.
+const targetHelp = "TARGET is a service of a profile, by its name (SERVICE, PROFILE/SERVICE or SERVICE.PROFILE) or as\n" +
 	"HOST:PORT; profiles come\n" +
 	"from knockgw import. Or it is any HOST:PORT, with --client and --secret-file; then no profile is asked.\n" +
 	"Flags take the place of what the profile says."
@@ -256,8 +256,8 @@ func (f *clientFlags) bind(d *client.Dialer) (err error) {
 	return nil
 }
 
-// usage makes a mistake on the command line of what the client calls a bad option.
-func usage(err error) error {
+// asUsageError makes a mistake on the command line of what the client calls a bad option.
+func asUsageError(err error) error {
 	if errors.Is(err, client.ErrOption) {
 		return &usageError{err}
 	}

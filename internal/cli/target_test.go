@@ -23,7 +23,7 @@ func targetOf(t *testing.T, args ...string) (*target, error) {
 		found *target
 		err   error
 	)
-	cmd := &cobra.Command{Use: "test", Args: exact(1), SilenceErrors: true, SilenceUsage: true,
+	cmd := &cobra.Command{Use: "test", Args: exactArgs(1), SilenceErrors: true, SilenceUsage: true,
 		Run: func(cmd *cobra.Command, args []string) { found, err = f.find(cmd, args[0]) }}
 	f.addConnecting(cmd)
 	cmd.SetArgs(args)

@@ -9,29 +9,29 @@ import (
 	"github.com/knockgw/knockgw/tun"
 )
 
-// device is a TUN interface that somebody with the privileges has prepared, together
-// with its routes.
-type device struct {
+// tunFlags select an existing TUN interface, which another program has prepared
+// together with its routes.
+type tunFlags struct {
 	prepared bool
 	fd       int
 }
 
-func (d *device) add(cmd *cobra.Command) {
+func (f *tunFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.BoolVar(&d.prepared, "prepared", false, "use the persistent interface tun.name, which is up and routed to: neither it nor\n"+
-		"any route is changed")
-	flags.IntVar(&d.fd, "tun-fd", 0, "use the interface of the open `descriptor` of that number, likewise")
+	flags.BoolVar(&f.prepared, "prepared", false, "use the existing interface tun.name, which is up and has its routes; change\n"+
+		"neither it nor any route")
+	flags.IntVar(&f.fd, "tun-fd", 0, "use the interface of this open file `descriptor`, as with --prepared")
 }
 
-// open takes the device; nil where the gateway is to make one.
-func (d *device) open(cfg *config.Config) (tun.Device, error) {
+// open opens the interface; nil if the gateway is to create one.
+func (f *tunFlags) open(cfg *config.Config) (tun.Device, error) {
 	switch {
-	case d.prepared && d.fd != 0:
-		return nil, &usageError{errors.New("--prepared and --tun-fd are two ways to say which interface; choose one")}
-	case d.fd < 0:
-		return nil, &usageError{errors.New("--tun-fd: write the number of an open descriptor")}
-	case d.prepared, d.fd != 0:
-		return tun.Open(tun.Options{Name: cfg.TUN.Name, MTU: cfg.TUN.MTU, Existing: d.prepared, FD: d.fd})
+	case f.prepared && f.fd != 0:
+		return nil, &usageError{errors.New("--prepared and --tun-fd exclude each other")}
+	case f.fd < 0:
+		return nil, &usageError{errors.New("--tun-fd: write the number of an open file descriptor")}
+	case f.prepared, f.fd != 0:
+		return tun.Open(tun.Options{Name: cfg.TUN.Name, MTU: cfg.TUN.MTU, Existing: f.prepared, FD: f.fd})
 	default:
 		return nil, nil
 	}

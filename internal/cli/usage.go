@@ -12,27 +12,27 @@ import (
 	"github.com/knockgw/knockgw/internal/strictyaml"
 )
 
-// usageError is a mistake on the command line.
+// usageError is an error in the command line.
 type usageError struct{ error }
 
-// Unwrap returns the mistake.
+// Unwrap returns the error.
 func (e *usageError) Unwrap() error { return e.error }
 
-// exact is cobra.ExactArgs with the exit code of a usage error.
-func exact(n int) cobra.PositionalArgs {
+// exactArgs is cobra.ExactArgs with a usage error.
+func exactArgs(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) > n {
-			return &usageError{fmt.Errorf("%q is too much; usage: %s", args[n], cmd.UseLine())}
+			return &usageError{fmt.Errorf("unexpected argument %q; usage: %s", args[n], cmd.UseLine())}
 		}
 		if len(args) < n {
-			return &usageError{fmt.Errorf("%s is missing; usage: %s", argument(cmd, len(args)), cmd.UseLine())}
+			return &usageError{fmt.Errorf("%s is missing; usage: %s", argName(cmd, len(args)), cmd.UseLine())}
 		}
 		return nil
 	}
 }
 
-// positional is what the usage of a command calls its arguments, without flags.
-func positional(cmd *cobra.Command) []string {
+// argNames returns the arguments in the usage line of a command, without flags.
+func argNames(cmd *cobra.Command) []string {
 	words := strings.Fields(cmd.Use)[1:]
 	for i, w := range words {
 		if strings.HasPrefix(strings.TrimPrefix(w, "["), "-") {
@@ -42,26 +42,28 @@ func positional(cmd *cobra.Command) []string {
 	return words
 }
 
-// argument is what the usage of a command calls the i-th of its arguments.
-func argument(cmd *cobra.Command, i int) string {
-	if words := positional(cmd); i < len(words) {
-		return words[i]
+// argName returns the name of the i-th argument in the usage line.
+func argName(cmd *cobra.Command, i int) string {
+	if names := argNames(cmd); i < len(names) {
+		return names[i]
 	}
 	return "an argument"
 }
 
-// noSuchCommand refuses the first of the arguments of a command that has others below it and takes none.
-func noSuchCommand(cmd *cobra.Command, args []string) error {
+// unknownCommand rejects the first argument of a command that has subcommands and
+// takes no arguments.
+func unknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return &usageError{fmt.Errorf("there is no command %q; %ssee %s --help", subcommand(cmd, args[0]), suggestion(args[0], "", commandNames(cmd.Commands())), cmd.CommandPath())}
+	return &usageError{fmt.Errorf("there is no command %q; %ssee %s --help",
+		commandPath(cmd, args[0]), suggestion(args[0], "", commandNames(cmd.Commands())), cmd.CommandPath())}
 }
 
-// subcommand is a command as it is written after the program's name.
-func subcommand(cmd *cobra.Command, name string) string {
-	_, above, _ := strings.Cut(cmd.CommandPath(), " ")
-	return strings.TrimSpace(above + " " + name)
+// commandPath returns a subcommand as it is written after the program's name.
+func commandPath(cmd *cobra.Command, name string) string {
+	_, parents, _ := strings.Cut(cmd.CommandPath(), " ")
+	return strings.TrimSpace(parents + " " + name)
 }
 
 // suggestion returns a question for an unknown word, if there is a similar one
@@ -73,7 +75,7 @@ func suggestion(word, prefix string, known []string) string {
 	return ""
 }
 
-// commandNames are those of commands that are not hidden.
+// commandNames returns the names of the commands that are not hidden.
 func commandNames(all []*cobra.Command) (names []string) {
 	for _, c := range all {
 		if !c.Hidden {
@@ -111,7 +113,7 @@ func strictCompletion(root *cobra.Command) {
 		if c.Name() != "completion" {
 			continue
 		}
-		c.Args = noSuchCommand
+		c.Args = unknownCommand
 		c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 		for _, shell := range c.Commands() {
 			shell.Args = func(cmd *cobra.Command, args []string) error {
@@ -124,11 +126,11 @@ func strictCompletion(root *cobra.Command) {
 	}
 }
 
-// helpCommand is cobra's own, which takes a command that there is not for one.
+// helpCommand replaces cobra's help command, which accepts unknown commands.
 func helpCommand(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]...",
-		Short: "Help about a command",
+		Short: "Show help for a command",
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			cmd, rest, err := root.Find(args)
 			if err != nil || len(rest) > 0 {
@@ -139,12 +141,12 @@ func helpCommand(root *cobra.Command) *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			cmd, rest, err := root.Find(args)
 			if err == nil && len(rest) > 0 {
-				err = noSuchCommand(cmd, rest)
+				err = unknownCommand(cmd, rest)
 			}
 			if err != nil {
 				return err
 			}
-			cmd.InitDefaultHelpFlag() // so that it shows
+			cmd.InitDefaultHelpFlag() // so that it is listed
 			return cmd.Help()
 		},
 	}

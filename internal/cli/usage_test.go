@@ -17,7 +17,7 @@ func TestWhatThereIsNotIsRefusedWithWhatWasMeant(t *testing.T) {
 		"completion bsh":    `there is no command "completion bsh"; did you mean bash?`,
 		"ping x --metod y":  `unknown flag: --metod; did you mean --method? see knockgw ping --help`,
 		"flows -x":          `unknown shorthand flag: 'x' in -x; see knockgw flows --help`,
-		"flows x":           `"x" is too much; usage: knockgw flows`,
+		"flows x":           `unexpected argument "x"; usage: knockgw flows`,
 		"completion bash x": `unknown command "x"`,
 	} {
 		out, _, err := perform(t, nil, strings.Fields(line)...)

@@ -15,12 +15,12 @@ func versionCommand() *cobra.Command {
 		Short: "Print the version",
 		Long: "Prints the version, the commit that it was built of, where that is known, and the version of Go. What a\n" +
 			"running gateway is of is in knockgw status.",
-		Args: exact(0),
+		Args: exactArgs(0),
 	}
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		this := buildinfo.This()
-		return answer(cmd, *output, this, func(w io.Writer) error {
+		return printResult(cmd, *output, this, func(w io.Writer) error {
 			_, err := fmt.Fprintln(w, "knockgw", versionText(this))
 			return err
 		})

@@ -205,7 +205,7 @@ func (d *day) explainsAClock(t *testing.T) {
 	if off := time.Duration(*his.LastDenied.ClockDifference*float64(time.Second)) + daveBehind; off.Abs() > clockError {
 		t.Errorf("clients says that Dave's clock is off by %v s; it is behind by %v", *his.LastDenied.ClockDifference, daveBehind)
 	}
-	if out := d.says(t, "clients"); !strings.Contains(out, "the client's clock is 41") || !strings.Contains(out, "behind ours") {
+	if out := d.says(t, "clients"); !strings.Contains(out, "the client's clock is 41") || !strings.Contains(out, "behind the gateway's") {
 		t.Errorf("clients says\n%s", out)
 	}
 }
