@@ -7,10 +7,10 @@ import (
 	"slices"
 )
 
-// ResolveAll looks address, host:port, up with Net's resolver, and returns what
-// fits network (tcp, tcp4 or tcp6) in the order in which DialContext tries it:
-// IPv6 and IPv4 by turns, IPv6 first, each in the resolver's order (RFC 8305,
-// section 4). A literal address is the one that it is.
+// ResolveAll resolves address, host:port, with Net's resolver, and returns the
+// addresses that fit network (tcp, tcp4 or tcp6) in the order in which DialContext
+// tries them: IPv6 and IPv4 alternate, IPv6 first, each family in the resolver's
+// order (RFC 8305, section 4). A literal address resolves to itself.
 func (d *Dialer) ResolveAll(ctx context.Context, network, address string) ([]netip.AddrPort, error) {
 	resolver := d.Net.Resolver
 	if resolver == nil {
@@ -27,6 +27,7 @@ func (d *Dialer) ResolveAll(ctx context.Context, network, address string) ([]net
 	default:
 		return nil, net.UnknownNetworkError(network)
 	}
+
 	host, service, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -44,20 +45,21 @@ func (d *Dialer) ResolveAll(ctx context.Context, network, address string) ([]net
 	if err != nil {
 		return nil, err
 	}
+
 	var targets []netip.AddrPort
 	for _, a := range addrs {
-		t := netip.AddrPortFrom(a.Unmap(), uint16(port)) // LookupPort keeps to 16 bits
+		t := netip.AddrPortFrom(a.Unmap(), uint16(port)) // LookupPort returns at most 65535
 		if !slices.Contains(targets, t) {
 			targets = append(targets, t)
 		}
 	}
 	if len(targets) == 0 {
-		return nil, &net.DNSError{Err: "no address of the kind asked for", Name: host, IsNotFound: true}
+		return nil, &net.DNSError{Err: "no address of the requested family", Name: host, IsNotFound: true}
 	}
 	return interleave(targets), nil
 }
 
-// Resolve is the first address of ResolveAll by the system's resolver.
+// Resolve returns the first address of ResolveAll with the system's resolver.
 func Resolve(ctx context.Context, network, address string) (netip.AddrPort, error) {
 	targets, err := new(Dialer).ResolveAll(ctx, network, address)
 	if err != nil {
@@ -66,19 +68,19 @@ func Resolve(ctx context.Context, network, address string) (netip.AddrPort, erro
 	return targets[0], nil
 }
 
-// interleave puts the families by turns, IPv6 first.
+// interleave alternates the address families, IPv6 first.
 func interleave(targets []netip.AddrPort) []netip.AddrPort {
-	var six, four, all []netip.AddrPort
+	var v6, v4, all []netip.AddrPort
 	for _, t := range targets {
 		if t.Addr().Is4() {
-			four = append(four, t)
+			v4 = append(v4, t)
 		} else {
-			six = append(six, t)
+			v6 = append(v6, t)
 		}
 	}
-	for len(six) > 0 && len(four) > 0 {
-		all = append(all, six[0], four[0])
-		six, four = six[1:], four[1:]
+	for len(v6) > 0 && len(v4) > 0 {
+		all = append(all, v6[0], v4[0])
+		v6, v4 = v6[1:], v4[1:]
 	}
-	return append(append(all, six...), four...)
+	return append(append(all, v6...), v4...)
 }

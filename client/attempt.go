@@ -8,7 +8,7 @@ import (
 )
 
 // reachTarget knocks at target and connects to it. knocked is called after each
-// knock. The step is the one that failed.
+// knock. step is the step that failed.
 func (d *Dialer) reachTarget(
 	ctx context.Context, target netip.AddrPort, session []byte, knocked func(error),
 ) (conn net.Conn, step string, err error) {
@@ -19,9 +19,10 @@ func (d *Dialer) reachTarget(
 	if !d.BindPort || d.localPort() != 0 {
 		return d.knockAndConnect(ctx, target, session, knocked)
 	}
-	// From a source port that is chosen here, so that the knock can name it. The
-	// knock must come first: of a port that turns out to be in use, nothing
-	// remains but a knock that is good for nobody else.
+
+	// Choose the source port here, so that the knock can contain it. The knock must
+	// come first. If the port turns out to be in use, only the knock is wasted: it
+	// is valid for no other port.
 	for range maxPortAttempts {
 		var from *Dialer
 		if from, err = d.withLocalPort(); err != nil {
@@ -35,10 +36,10 @@ func (d *Dialer) reachTarget(
 	return conn, step, err
 }
 
-// knockAndConnect does both from one source address, which it chooses where the
-// caller has not: a gateway gives its grant to the address that a knock comes
-// from, and the system may prefer another one by the time of the connection, as
-// it does when IPv6 privacy addresses (RFC 8981) are replaced.
+// knockAndConnect knocks and connects from one source address, which it chooses
+// if the caller has not: a gateway gives its grant to the source of the knock, and
+// the system may prefer another address by the time of the connection, as it does
+// when IPv6 privacy addresses (RFC 8981) are replaced.
 func (d *Dialer) knockAndConnect(
 	ctx context.Context, target netip.AddrPort, session []byte, knocked func(error),
 ) (net.Conn, string, error) {
@@ -58,26 +59,27 @@ func (d *Dialer) connect(ctx context.Context, target netip.AddrPort) (net.Conn, 
 	return d.dialSocket(ctx, &by, "tcp", target)
 }
 
-// withLocalPort is d from a source port that was drawn.
+// withLocalPort returns d with a random source port.
 func (d *Dialer) withLocalPort() (*Dialer, error) {
 	port, err := d.pickPort()
 	if err != nil {
 		return nil, err
 	}
 	from, local := *d, net.TCPAddr{Port: int(port)}
-	if chosen := d.localAddr(); chosen != nil {
-		local.IP, local.Zone = chosen.IP, chosen.Zone
+	if given := d.localAddr(); given != nil {
+		local.IP, local.Zone = given.IP, given.Zone
 	}
 	from.Net.LocalAddr = &local
 	return &from, nil
 }
 
-// keepAlive are the probes of a client's connections: one a minute, for as long
-// as a kernel allows (Linux's MAX_TCP_KEEPCNT). Go's default would end a
-// connection 150 s after the network is gone; the gateway keeps it for much longer.
+// keepAlive configures the probes of a client's connections: one per minute, as
+// many as a kernel allows (Linux: MAX_TCP_KEEPCNT). With Go's default, a
+// connection would end 150 s after a network failure; the gateway keeps it for
+// much longer.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: time.Minute, Count: 127}
 
-// setKeepAlive has the connections of by probed, unless by says how or not to.
+// setKeepAlive applies keepAlive to by, unless by has a configuration of its own.
 func setKeepAlive(by *net.Dialer) {
 	if by.KeepAlive == 0 && by.KeepAliveConfig == (net.KeepAliveConfig{}) {
 		by.KeepAliveConfig = keepAlive

@@ -22,7 +22,7 @@ var (
 	third6  = netip.MustParseAddrPort("[fd77::2]:22")
 )
 
-// dialTargets dials targets by d, as DialContext does with what it resolved.
+// dialTargets dials targets with d, as DialContext does after resolving.
 func dialTargets(ctx context.Context, d *Dialer, targets ...netip.AddrPort) (net.Conn, *StepError) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout())
 	defer cancel()
@@ -32,9 +32,9 @@ func dialTargets(ctx context.Context, d *Dialer, targets ...netip.AddrPort) (net
 
 func TestDialWithLoss(t *testing.T) {
 	const (
-		times = 400
-		limit = 10 * time.Second
-		most  = times * 2 / 100 // may fail
+		times   = 400
+		limit   = 10 * time.Second
+		allowed = times * 2 / 100 // failures
 	)
 	synctest.Test(t, func(t *testing.T) {
 		var failed int
@@ -55,7 +55,7 @@ func TestDialWithLoss(t *testing.T) {
 		slices.Sort(took)
 		t.Logf("of %d, %d failed; median %v, of ten nine %v, of a hundred 99 %v, the last %v",
 			times, failed, took[times/2], took[times*9/10], took[times*99/100], took[times-1])
-		if failed > most {
+		if failed > allowed {
 			t.Errorf("%d of %d failed", failed, times)
 		}
 	})
@@ -71,17 +71,17 @@ func TestDialHappyEyeballs(t *testing.T) {
 		winner  netip.AddrPort
 		err     error
 	}{
-		"the first one answers":                {hosts: []hostKind{gatedHost, gatedHost}, took: trip, dials: 1, winner: first6},
-		"a dead one costs a quarter second":    {hosts: []hostKind{noHost, gatedHost}, took: attemptDelay + trip, dials: 2, winner: second4},
-		"two dead ones cost half a second":     {hosts: []hostKind{noHost, noHost, gatedHost}, took: 2*attemptDelay + trip, dials: 3, winner: third6},
-		"a refused one costs its round trip":   {hosts: []hostKind{refusing, gatedHost}, took: 2 * trip, dials: 2, winner: second4},
-		"one without a route costs nothing":    {hosts: []hostKind{unroutable, gatedHost}, took: trip, dials: 1, winner: second4},
-		"all that refuse end it":               {hosts: []hostKind{refusing, refusing}, took: 2 * trip, dials: 2, err: syscall.ECONNREFUSED},
-		"all without a route end it":           {hosts: []hostKind{unroutable, unroutable}, err: syscall.ENETUNREACH},
-		"nobody answers":                       {hosts: []hostKind{noHost}, took: DefaultTimeout, dials: 7, err: context.DeadlineExceeded},
-		"nobody answers, and one refuses":      {hosts: []hostKind{refusing, noHost}, took: DefaultTimeout, dials: 8, err: syscall.ECONNREFUSED},
-		"without a knock each is dialled once": {hosts: []hostKind{noHost, noHost}, noKnock: true, took: DefaultTimeout, dials: 2, err: context.DeadlineExceeded},
-		"without a knock the next one answers": {hosts: []hostKind{unroutable, noHost, impostor}, noKnock: true, took: attemptDelay + trip, dials: 2, winner: third6},
+		"first address answers":               {hosts: []hostKind{gatedHost, gatedHost}, took: trip, dials: 1, winner: first6},
+		"silent address costs the delay":      {hosts: []hostKind{noHost, gatedHost}, took: attemptDelay + trip, dials: 2, winner: second4},
+		"two silent addresses":                {hosts: []hostKind{noHost, noHost, gatedHost}, took: 2*attemptDelay + trip, dials: 3, winner: third6},
+		"refusing address costs a round trip": {hosts: []hostKind{refusing, gatedHost}, took: 2 * trip, dials: 2, winner: second4},
+		"no route costs nothing":              {hosts: []hostKind{unroutable, gatedHost}, took: trip, dials: 1, winner: second4},
+		"all refuse":                          {hosts: []hostKind{refusing, refusing}, took: 2 * trip, dials: 2, err: syscall.ECONNREFUSED},
+		"no route to any":                     {hosts: []hostKind{unroutable, unroutable}, err: syscall.ENETUNREACH},
+		"silence":                             {hosts: []hostKind{noHost}, took: DefaultTimeout, dials: 7, err: context.DeadlineExceeded},
+		"silence and a refusal":               {hosts: []hostKind{refusing, noHost}, took: DefaultTimeout, dials: 8, err: syscall.ECONNREFUSED},
+		"without knock, each dialled once":    {hosts: []hostKind{noHost, noHost}, noKnock: true, took: DefaultTimeout, dials: 2, err: context.DeadlineExceeded},
+		"without knock, third answers":        {hosts: []hostKind{unroutable, noHost, impostor}, noKnock: true, took: attemptDelay + trip, dials: 2, winner: third6},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestDialHappyEyeballs(t *testing.T) {
 				}
 				for _, k := range n.knocks {
 					if !slices.ContainsFunc(n.dials, func(f fakeDial) bool { return f.to.Addr() == k.to.Addr() }) {
-						t.Errorf("knocked at %v, where nobody connected", k.to)
+						t.Errorf("knocked at %v without a connection", k.to)
 					}
 				}
 			})
@@ -146,7 +146,7 @@ func TestDialRetryKnocks(t *testing.T) {
 		}
 		k := n.knocks
 		if k[0].session != k[1].session || k[1].session != k[2].session {
-			t.Error("attempts of which any may be let in by another one's knock have several sessions")
+			t.Error("attempts of one dial have different sessions")
 		}
 		for _, again := range k[3 : 3+maxResends] {
 			if again.session != k[2].session {
@@ -171,10 +171,10 @@ func TestDialAuthenticationLimit(t *testing.T) {
 		result          auth.Result
 		took            time.Duration
 	}{
-		"refused":              {gatedHost, 2, auth.ResultClosed, 2*auth.DefaultDeadline + time.Second},
-		"hung up":              {closing, 2, auth.ResultClosed, time.Second},
-		"nothing is said":      {silent, 2, auth.ResultCanceled, 2*handshakeTimeout + time.Second},
-		"answered wrong: once": {impostor, 1, auth.ResultProof, time.Second},
+		"refused":     {gatedHost, 2, auth.ResultClosed, 2*auth.DefaultDeadline + time.Second},
+		"closed":      {closing, 2, auth.ResultClosed, time.Second},
+		"silence":     {silent, 2, auth.ResultCanceled, 2*handshakeTimeout + time.Second},
+		"wrong proof": {impostor, 1, auth.ResultProof, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -188,7 +188,7 @@ func TestDialAuthenticationLimit(t *testing.T) {
 					t.Fatal(err)
 				}
 				if step.Authentications != c.authentications || failure.Result != c.result {
-					t.Errorf("%d authentications, the last of which was %v", step.Authentications, failure.Result)
+					t.Errorf("%d authentications, the last one %v", step.Authentications, failure.Result)
 				}
 				if took := time.Since(began); took > c.took {
 					t.Errorf("took %v", took)
@@ -221,7 +221,7 @@ func TestDialLateAnswerWins(t *testing.T) {
 
 func TestDialCanceled(t *testing.T) {
 	for _, after := range []time.Duration{0, time.Millisecond, 600 * time.Millisecond, 3 * time.Second} {
-		synctest.Test(t, func(t *testing.T) { // which fails if a goroutine is left
+		synctest.Test(t, func(t *testing.T) { // fails if a goroutine is left
 			n := newFakeNet(t, map[netip.Addr]hostKind{second4.Addr(): noHost, first6.Addr(): silent})
 			for _, at := range []netip.AddrPort{second4, first6} {
 				ctx, cancel := context.WithCancel(t.Context())

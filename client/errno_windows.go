@@ -2,7 +2,8 @@ package client
 
 import "syscall"
 
-// Winsock's own numbers, which package syscall's of these names are not.
+// The error numbers of Winsock, which differ from the constants of these names in
+// package syscall.
 const (
 	connectionRefused  = syscall.Errno(10061) // WSAECONNREFUSED
 	connectionReset    = syscall.Errno(10054) // WSAECONNRESET

@@ -17,10 +17,10 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// greet is a service of few words.
+// greet is a service that sends a greeting and closes.
 func greet(conn net.Conn) { _, _ = io.WriteString(conn, "hello from behind the gate\n") }
 
-// Knock, connect, and have both sides prove who they are: one call.
+// One call knocks, connects, and authenticates both sides.
 func Example() {
 	gate := newTestGate(greet)
 	defer gate.close()
@@ -32,7 +32,7 @@ func Example() {
 	}
 	d := &client.Dialer{
 		Identity:  alice,
-		KnockPort: gate.dialer().KnockPort, // 62201 of a real gateway needs no saying
+		KnockPort: gate.dialer().KnockPort, // not needed if the gateway uses the default, 62201
 		Auth:      auth.Client{Proof: true},
 	}
 	conn, err := d.DialContext(context.Background(), "tcp", gate.address())
@@ -48,8 +48,8 @@ func Example() {
 	// <nil>
 }
 
-// An http.Client of a hidden web server: each connection of its pool has a knock of
-// its own.
+// An http.Client for a hidden web server. Each connection of its pool has its own
+// knock.
 func ExampleDialer_DialContext() {
 	gate := newTestGate(nil)
 	defer gate.close()
@@ -78,8 +78,8 @@ func ExampleDialer_DialContext() {
 	// <nil>
 }
 
-// A knock alone, for a connection that somebody else makes: who authenticates it
-// must name the session that was knocked with.
+// A knock for a connection that is made separately. Its authentication must carry
+// the session id of the knock.
 func ExampleDialer_Knock() {
 	gate := newTestGate(greet)
 	defer gate.close()
@@ -107,8 +107,8 @@ func ExampleDialer_Knock() {
 	// Output: <nil>
 }
 
-// A session that is chosen beforehand, so that a log here and the gateway's can be
-// put side by side. Such a Dialer is for one connection.
+// A session id that is chosen in advance, so that the client's log can be matched
+// with the gateway's. Such a Dialer is for one connection.
 func ExampleDialer_NewSession() {
 	gate := newTestGate(greet)
 	defer gate.close()
@@ -128,7 +128,7 @@ func ExampleDialer_NewSession() {
 	// Output: 16 <nil>
 }
 
-// The addresses that DialContext would try, in its order.
+// The addresses that DialContext tries, in order.
 func ExampleDialer_ResolveAll() {
 	var d client.Dialer
 	fmt.Println(d.ResolveAll(context.Background(), "tcp", "10.77.0.1:ssh"))
@@ -138,19 +138,19 @@ func ExampleDialer_ResolveAll() {
 	// [[fd77::1]:22] <nil>
 }
 
-// Where to knock.
+// The address to knock at.
 func ExampleResolve() {
 	fmt.Println(client.Resolve(context.Background(), "tcp", "10.77.0.1:22"))
 	// Output: 10.77.0.1:22 <nil>
 }
 
-// A host whose clock starts in 1970 is told before it knocks in vain.
+// A host whose clock starts in 1970 can report that before it knocks in vain.
 func ExampleCheckClock() {
 	fmt.Println(client.CheckClock(time.Unix(0, 0)) != nil, client.CheckClock(time.Now()))
 	// Output: true <nil>
 }
 
-// What a dial does, step by step.
+// The steps of a dial.
 func ExampleTrace() {
 	gate := newTestGate(greet)
 	defer gate.close()
@@ -180,7 +180,7 @@ func ExampleTrace() {
 func ExampleStepError() {
 	gate := newTestGate(greet)
 	d, address := gate.dialer(), gate.address()
-	gate.close() // and so nobody is there
+	gate.close() // now nothing listens there
 
 	_, err := d.DialContext(context.Background(), "tcp", address)
 	var failed *client.StepError
@@ -206,7 +206,7 @@ func ExampleStepError() {
 	// check the address, that the gateway runs and packets for the address reach it, and whether the service requires a knock
 }
 
-// A knock in five parts, for a gate that is set up for as many.
+// A knock in five parts, for a gateway with the same setting.
 func ExampleSequence() {
 	gate := newTestGate(greet)
 	defer gate.close()
@@ -223,17 +223,18 @@ func ExampleSequence() {
 	// Output: <nil>
 }
 
-// Without the capability to write packets of one's own, a SYN knock says what to do.
+// Without the capability to send raw packets, a SYN knock fails and names the
+// remedy.
 func ExampleRawSocketError() {
 	err := error(&client.RawSocketError{Err: fs.ErrPermission})
 	fmt.Println(err)
 	fmt.Println(errors.Is(err, fs.ErrPermission))
 	// Output:
-	// send a SYN that is a knock: permission denied; give this program the capability CAP_NET_RAW (setcap cap_net_raw+ep), run it as root, or knock by one of the udp methods
+	// send a SYN knock: permission denied; give this program the capability CAP_NET_RAW (setcap cap_net_raw+ep), run it as root, or use one of the udp methods
 	// true
 }
 
-// What cannot be done is said before anything is sent.
+// Invalid options are reported before anything is sent.
 func Example_badOption() {
 	alice, err := protocol.NewClient("alice", []byte(exampleSecret))
 	if err != nil {
@@ -249,7 +250,7 @@ func Example_badOption() {
 	// true
 }
 
-// The attempts of a dial, as a log has them.
+// A log of the attempts of a dial.
 func ExampleAttempt() {
 	gate := newTestGate(greet)
 	defer gate.close()
@@ -271,7 +272,7 @@ func ExampleAttempt() {
 	// <nil>
 }
 
-// Nobody has answered: it may be worth another try.
+// A timeout may be worth a retry.
 func ExampleStepError_Timeout() {
 	err := error(&client.StepError{Step: client.StepConnect, Address: "10.77.0.1:22", Err: context.DeadlineExceeded})
 	var failed net.Error
@@ -281,7 +282,7 @@ func ExampleStepError_Timeout() {
 	// Output: true
 }
 
-// What fails for another reason than that nobody has answered, fails again.
+// A failure other than a timeout is permanent.
 func ExampleStepError_Temporary() {
 	silence := &client.StepError{Step: client.StepConnect, Err: context.DeadlineExceeded}
 	wrong := &client.StepError{Step: client.StepAuthenticate, Err: &auth.Error{Result: auth.ResultProof}}
@@ -289,7 +290,7 @@ func ExampleStepError_Temporary() {
 	// Output: true false
 }
 
-// The cause is behind the step.
+// The cause of a StepError.
 func ExampleStepError_Unwrap() {
 	err := &client.StepError{Step: client.StepAuthenticate, Err: &auth.Error{Result: auth.ResultProof}}
 	fmt.Println(err.Unwrap())
@@ -299,7 +300,7 @@ func ExampleStepError_Unwrap() {
 	// proof
 }
 
-// What the system has said.
+// The error of the system.
 func ExampleRawSocketError_Unwrap() {
 	err := &client.RawSocketError{Err: errors.ErrUnsupported}
 	fmt.Println(err.Unwrap() == errors.ErrUnsupported)

@@ -16,17 +16,17 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// A hostKind is what lives at an address of a fakeNet.
+// hostKind is the behaviour of an address of a fakeNet.
 type hostKind int
 
 const (
-	noHost     hostKind = iota // nothing answers
-	gatedHost                  // a gate, and a service behind it
-	refusing                   // resets
+	noHost     hostKind = iota // does not answer
+	gatedHost                  // a gateway with a service behind it
+	refusing                   // resets connections
 	unroutable                 // no route
-	impostor                   // a service that knows no secret, and wants no knock
-	silent                     // one that says nothing
-	closing                    // one that hangs up at once
+	impostor                   // a service without the secret that needs no knock
+	silent                     // accepts and sends nothing
+	closing                    // accepts and closes
 )
 
 // Times and limits of the fake network's hosts.
@@ -37,17 +37,17 @@ const (
 	segmentRTO = 200 * time.Millisecond // of what follows
 )
 
-// fakeNet is a network in memory, for bubbles of synctest: UDP to a gate, and TCP
-// as far as a Dialer sees it, with a kernel's SYN timers, delay and loss.
+// fakeNet is an in-memory network for synctest bubbles: UDP to a gateway, and TCP
+// as a Dialer sees it, with a kernel's SYN timers, delay and packet loss.
 type fakeNet struct {
 	hosts      map[netip.Addr]hostKind
-	rtt        time.Duration // there and back
-	loss       float64       // of packets, each way
-	clock      time.Duration // the gate's, less ours
+	rtt        time.Duration // round-trip time
+	loss       float64       // probability for a packet, each way
+	clock      time.Duration // the gateway's offset from ours
 	noAuth     bool
-	dropKnocks int // knocks that the gate does not get to hear
-	dropAuths  int // authentications that it does not get to hear
-	// knockWait is how long the gate waits for the knock of an authentication's session.
+	dropKnocks int // number of knocks that are lost
+	dropAuths  int // number of authentications that are lost
+	// knockWait is how long the gateway waits for the knock of an authentication.
 	knockWait time.Duration
 	server    auth.Server
 	ctx       context.Context
@@ -57,27 +57,27 @@ type fakeNet struct {
 	mu         sync.Mutex
 	random     *rand.Rand
 	grants     []*fakeGrant
-	knocked    chan struct{} // closed by the next knock that is taken
+	knocked    chan struct{} // closed by the next accepted knock
 	knocks     []fakeKnock
 	dials      []fakeDial
 	open       int // connections and attempts that the client has not closed
 	failed     int // authentications
-	dialing    int // connections that are being made
-	maxDialing int // the most of them at once
+	dialing    int // connections in progress
+	maxDialing int // its maximum
 }
 
 type fakeGrant struct {
 	session string
 	dies    time.Time
-	flow    *int // whose SYN it let in
+	flow    *int // whose SYN it admitted
 }
 
 type fakeKnock struct {
-	at      time.Duration // since the network was made
+	at      time.Duration // since the start
 	to      netip.AddrPort
 	nonce   string
 	session string
-	skew    time.Duration // its stamp, less the gate's time
+	skew    time.Duration // its timestamp, relative to the gateway's clock
 	taken   bool
 }
 
@@ -87,7 +87,7 @@ type fakeDial struct {
 	local net.Addr
 }
 
-var fakeStart = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // when every bubble begins
+var fakeStart = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // the start of every bubble
 
 func newFakeNet(t *testing.T, hosts map[netip.Addr]hostKind) *fakeNet {
 	n := &fakeNet{hosts: hosts, rtt: 20 * time.Millisecond, random: rand.New(rand.NewPCG(5, 1)), knocked: make(chan struct{})}
@@ -174,7 +174,7 @@ func (n *fakeNet) connect(ctx context.Context, to netip.AddrPort) (net.Conn, err
 	}
 }
 
-// answers tells whether a flow's SYN is.
+// answers reports whether a host answers the SYN of flow.
 func (n *fakeNet) answers(at hostKind, flow *int) bool {
 	if at != gatedHost {
 		return at != noHost
@@ -196,7 +196,7 @@ func (n *fakeNet) answers(at hostKind, flow *int) bool {
 	return free != nil
 }
 
-// release is the RST of a socket that is no more.
+// release handles the RST of a closed socket.
 func (n *fakeNet) release(flow *int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -207,7 +207,7 @@ func (n *fakeNet) release(flow *int) {
 	}
 }
 
-// established is the client's end of a connection that a dweller serves.
+// established returns the client's end of a connection to a host.
 func (n *fakeNet) established(at hostKind) net.Conn {
 	near, other := net.Pipe()
 	n.served.Go(func() {
@@ -238,7 +238,7 @@ func (n *fakeNet) serve(at hostKind, conn net.Conn) {
 			return
 		}
 		if _, err := n.server.Handshake(n.ctx, conn); err != nil {
-			if auth.ResultOf(err) != auth.ResultClosed { // a pipe whose other end is closed takes no deadline
+			if auth.ResultOf(err) != auth.ResultClosed { // a pipe whose peer is closed returns an error for SetDeadline
 				n.mu.Lock()
 				n.failed++
 				n.mu.Unlock()
@@ -253,7 +253,7 @@ func (n *fakeNet) serve(at hostKind, conn net.Conn) {
 	}
 }
 
-// authorize spends a grant of the session that was knocked with, for which it waits.
+// authorize consumes a grant of the session, and waits for its knock.
 func (n *fakeNet) authorize(ctx context.Context, p auth.Peer, claim func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, n.knockWait)
 	defer cancel()
@@ -270,7 +270,8 @@ func (n *fakeNet) authorize(ctx context.Context, p auth.Peer, claim func() error
 	}
 }
 
-// consume spends a grant of session, or tells when there may be another one.
+// consume uses up a grant of session, or returns a channel that the next knock
+// closes.
 func (n *fakeNet) consume(session string) (spent bool, heard <-chan struct{}) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -283,7 +284,7 @@ func (n *fakeNet) consume(session string) (spent bool, heard <-chan struct{}) {
 	return false, n.knocked
 }
 
-// onKnock is what a gate does with a knock.
+// onKnock processes a knock at the gateway.
 func (n *fakeNet) onKnock(to netip.AddrPort, b []byte) {
 	k, err := protocol.ParseKnock(b)
 	if err != nil {
@@ -328,8 +329,8 @@ func (c *fakeUDP) Close() error {
 	return c.Conn.Close()
 }
 
-// fakeTCP is an end of an established connection: what is written is late by the
-// retransmissions that it took.
+// fakeTCP is one end of an established connection. Writes are delayed by
+// retransmissions.
 type fakeTCP struct {
 	net.Conn
 	net    *fakeNet
@@ -353,5 +354,5 @@ func (c *fakeTCP) Close() error {
 	return c.Conn.Close()
 }
 
-// newRand is randomness that is the same each time.
+// newRand returns a deterministic source of randomness.
 func newRand(seed int) *rand.Rand { return rand.New(rand.NewPCG(uint64(seed), 5)) }

@@ -13,26 +13,26 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// testGate is a gate on loopback for the examples: a socket that takes knocks, and a
-// listener of connections that must authenticate with a session that was knocked
-// with. What it lacks is silence: the kernel answers for it.
+// testGate is a gateway on loopback for the examples: a socket that receives
+// knocks, and a listener whose connections must authenticate with the session of a
+// knock. Unlike a real gateway it is not silent: the kernel answers for it.
 type testGate struct {
 	listener *auth.Listener
 	knocks   *net.UDPConn
 	port     uint16 // of the service
 	alice    *protocol.Client
-	clock    atomic.Int64 // less the host's, in nanoseconds
+	clock    atomic.Int64 // offset from the host's, in nanoseconds
 	running  sync.WaitGroup
 
 	mu       sync.Mutex
-	sessions map[string]bool // that were knocked with
+	sessions map[string]bool // of received knocks
 	knocked  chan struct{}   // closed by the next knock
 }
 
 const exampleSecret = "sixteen bytes or more of a secret"
 
-// newTestGate opens a gate and has serve handle each connection, if it is not nil, or
-// whoever accepts from its listener.
+// newTestGate starts a gateway that calls serve for each connection. If serve is
+// nil, the test accepts from listener itself.
 func newTestGate(serve func(net.Conn)) *testGate {
 	alice, err := protocol.NewClient("alice", []byte(exampleSecret))
 	if err != nil {
@@ -72,7 +72,7 @@ func newTestGate(serve func(net.Conn)) *testGate {
 	return g
 }
 
-// close waits until nothing of the gate runs any more.
+// close stops the gateway and waits for its goroutines.
 func (g *testGate) close() {
 	_ = g.knocks.Close()
 	_ = g.listener.Close()
@@ -81,10 +81,10 @@ func (g *testGate) close() {
 
 func (g *testGate) now() time.Time { return time.Now().Add(time.Duration(g.clock.Load())) }
 
-// address is where the service is.
+// address returns the address of the service.
 func (g *testGate) address() string { return g.listener.Addr().String() }
 
-// dialer is alice's.
+// dialer returns a dialer for alice.
 func (g *testGate) dialer() *client.Dialer {
 	return &client.Dialer{
 		Identity:  g.alice,
@@ -93,7 +93,7 @@ func (g *testGate) dialer() *client.Dialer {
 	}
 }
 
-// readKnocks takes knocks until the socket is closed.
+// readKnocks receives knocks until the socket is closed.
 func (g *testGate) readKnocks() {
 	b, s := make([]byte, protocol.MaxKnock+1), protocol.NewScratch()
 	for {
@@ -117,14 +117,14 @@ func (g *testGate) readKnocks() {
 	}
 }
 
-// authorize takes each session once. A connection may overtake its knock, for which
-// it waits.
+// authorize accepts each session once. A connection may overtake its knock, so it
+// waits for one.
 func (g *testGate) authorize(ctx context.Context, p auth.Peer, claim func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, auth.DefaultDeadline/2)
 	defer cancel()
 	for {
-		spent, knocked := g.consume(string(p.Message.SessionID))
-		if spent {
+		used, knocked := g.consume(string(p.Message.SessionID))
+		if used {
 			return claim()
 		}
 		select {
@@ -135,11 +135,11 @@ func (g *testGate) authorize(ctx context.Context, p auth.Peer, claim func() erro
 	}
 }
 
-// consume uses a session up, or tells when there may be another one.
-func (g *testGate) consume(session string) (spent bool, knocked <-chan struct{}) {
+// consume uses up a session, or returns a channel that the next knock closes.
+func (g *testGate) consume(session string) (used bool, knocked <-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	spent = g.sessions[session]
+	used = g.sessions[session]
 	delete(g.sessions, session)
-	return spent, g.knocked
+	return used, g.knocked
 }

@@ -10,62 +10,65 @@ import (
 	"time"
 )
 
-// dialRace makes attempts until one of them has a connection. One goroutine decides,
-// in run; each attempt has one of its own that tells it what happened:
+// dialRace starts attempts until one of them has a connection (RFC 8305, with a
+// knock before each connection). The goroutine of run makes all decisions; each
+// attempt has its own goroutine, which sends it events:
 //
-//	timer --> begin --> fly ----> knocked, landed --> run --> a connection: the others are called back
-//	  ^                                                |--> failed for good: its address is, too
-//	  '---------------- the next one's delay <---------'--> no address is left, or no time: over
+//	timer --> startNext --> runAttempt ----> knocked, done --> run --> connected: cancel the others
+//	  ^                                                         |--> permanent failure: remove the address
+//	  '----------------- delay of the next attempt <------------'--> no address or no time left: end
 type dialRace struct {
 	*Dialer
 	session  []byte
-	queue    []netip.AddrPort       // addresses that have not failed for good, the next one first
-	attempts map[netip.AddrPort]int // attempts at each
+	queue    []netip.AddrPort       // addresses without a permanent failure, the next one first
+	attempts map[netip.AddrPort]int // number of attempts, by address
 	inFlight []*attempt             // oldest first
-	started  int                    // attempts, of earlier races of the dial too
-	pending  bool                   // an attempt waits for another to land
+	started  int                    // attempts, including those of earlier races of the same dial
+	pending  bool                   // an attempt waits for another one to end
 	events   chan event
-	wg       sync.WaitGroup
-	timer    *time.Timer
+	wg       sync.WaitGroup // attempts
+	timer    *time.Timer    // starts the next attempt
 
-	failures []error // of addresses, for good
-	furthest string  // the furthest that one of them came
+	failures []error // permanent, one for each address
+	furthest string  // the furthest step at which one of them failed
 }
 
-// attempt is an attempt under way.
+// attempt is an attempt in progress.
 type attempt struct {
 	Attempt
 	cancel  context.CancelFunc
-	knocked time.Time // the last knock; zero for none
+	knocked time.Time // of the last knock; zero for none
 }
 
-// event is what a flight has to tell.
+// event is sent by an attempt after each knock, and when it is done.
 type event struct {
 	*attempt
 	at   time.Time
-	done bool // or else knocked
+	done bool // or else: knocked
 	conn net.Conn
 	step string
 	err  error
 }
 
-func (d *Dialer) newRace(targets []netip.AddrPort, session []byte, begun int) *dialRace {
+func (d *Dialer) newRace(targets []netip.AddrPort, session []byte, started int) *dialRace {
 	return &dialRace{
 		Dialer: d, session: session, queue: slices.Clone(targets), attempts: map[netip.AddrPort]int{},
-		started: begun, events: make(chan event), furthest: StepKnock,
+		started: started, events: make(chan event), furthest: StepKnock,
 	}
 }
 
-// errFailed says that every address has failed for good: race.failures have why.
+// errFailed reports that every address has failed permanently; the causes are in
+// dialRace.failures.
 var errFailed = errors.New("every address has failed")
 
-// run returns the first connection and whose it is, or errFailed, or what ctx
-// says. When it returns, nothing but that connection is left.
+// run returns the first connection and its attempt, or errFailed, or the error of
+// ctx. When it returns, all other attempts have ended and their sockets are closed.
 func (r *dialRace) run(ctx context.Context) (net.Conn, *attempt, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer r.cancelAll(cancel)
 	r.timer = time.NewTimer(initialBackoff)
 	defer r.timer.Stop()
+
 	r.startNext(ctx)
 	for {
 		select {
@@ -78,9 +81,9 @@ func (r *dialRace) run(ctx context.Context) (net.Conn, *attempt, error) {
 				r.onKnocked(e)
 				continue
 			}
-			r.inFlight = slices.DeleteFunc(r.inFlight, func(f *attempt) bool { return f == e.attempt })
+			r.remove(e.attempt)
 			if ctx.Err() != nil && e.err != nil {
-				return nil, nil, ctx.Err() // the attempt failed by it
+				return nil, nil, ctx.Err() // which is why the attempt failed
 			}
 			if e.conn != nil {
 				r.Trace.connected(e.result(), nil)
@@ -93,7 +96,12 @@ func (r *dialRace) run(ctx context.Context) (net.Conn, *attempt, error) {
 	}
 }
 
-// cancelAll calls back what is flying, and waits until it is down.
+// remove removes an attempt that is done.
+func (r *dialRace) remove(a *attempt) {
+	r.inFlight = slices.DeleteFunc(r.inFlight, func(f *attempt) bool { return f == a })
+}
+
+// cancelAll cancels the attempts in flight and waits until they are done.
 func (r *dialRace) cancelAll(cancel context.CancelFunc) {
 	cancel()
 	for len(r.inFlight) > 0 {
@@ -101,27 +109,29 @@ func (r *dialRace) cancelAll(cancel context.CancelFunc) {
 		if !e.done {
 			continue
 		}
-		r.inFlight = slices.DeleteFunc(r.inFlight, func(f *attempt) bool { return f == e.attempt })
+		r.remove(e.attempt)
 		if e.conn != nil {
-			_ = e.conn.Close() // nobody has heard of it
+			_ = e.conn.Close() // it was not used
 		}
 	}
 	r.wg.Wait()
 }
 
-// startNext begins the next attempt, unless it has to wait for another to land.
+// startNext starts the next attempt. At the limit of concurrent attempts, it
+// cancels the oldest one, and the next attempt waits for that to end.
 func (r *dialRace) startNext(ctx context.Context) {
 	if len(r.queue) == 0 {
 		return
 	}
-	most := maxInFlight
+	limit := maxInFlight
 	if r.localPort() != 0 {
-		most = 1
+		limit = 1
 	}
-	if r.pending = len(r.inFlight) >= most; r.pending {
+	if r.pending = len(r.inFlight) >= limit; r.pending {
 		r.inFlight[0].cancel()
 		return
 	}
+
 	target := r.queue[0]
 	r.queue = r.queue[1:]
 	if !r.NoKnock {
@@ -130,15 +140,16 @@ func (r *dialRace) startNext(ctx context.Context) {
 	r.started++
 	r.attempts[target]++
 	ctx, cancel := context.WithCancel(ctx)
-	f := &attempt{Attempt: Attempt{Number: r.started, Target: target, Start: time.Now()}, cancel: cancel}
-	r.inFlight = append(r.inFlight, f)
-	r.wg.Go(func() { r.runAttempt(ctx, f) })
+	a := &attempt{Attempt: Attempt{Number: r.started, Target: target, Start: time.Now()}, cancel: cancel}
+	r.inFlight = append(r.inFlight, a)
+	r.wg.Go(func() { r.runAttempt(ctx, a) })
+
 	if len(r.queue) > 0 {
 		r.timer.Reset(r.delay())
 	}
 }
 
-// delay is how long the next attempt waits for the ones before it.
+// delay returns the time between the last attempt and the next one.
 func (r *dialRace) delay() time.Duration {
 	attempts := r.attempts[r.queue[0]]
 	if attempts == 0 {
@@ -147,16 +158,16 @@ func (r *dialRace) delay() time.Duration {
 	return max(backoff(attempts)/time.Duration(len(r.queue)), minInterval)
 }
 
-// runAttempt is an attempt's goroutine.
-func (r *dialRace) runAttempt(ctx context.Context, f *attempt) {
-	defer f.cancel()
-	conn, step, err := r.reachTarget(ctx, f.Target, r.session, func(err error) {
-		r.events <- event{attempt: f, at: time.Now(), err: err}
+// runAttempt is the goroutine of an attempt.
+func (r *dialRace) runAttempt(ctx context.Context, a *attempt) {
+	defer a.cancel()
+	conn, step, err := r.reachTarget(ctx, a.Target, r.session, func(err error) {
+		r.events <- event{attempt: a, at: time.Now(), err: err}
 	})
-	r.events <- event{attempt: f, at: time.Now(), done: true, conn: conn, step: step, err: err}
+	r.events <- event{attempt: a, at: time.Now(), done: true, conn: conn, step: step, err: err}
 }
 
-// result is the attempt as of the event.
+// result returns the attempt as of the event.
 func (e *event) result() Attempt {
 	a := e.Attempt
 	a.Elapsed = e.at.Sub(a.Start)
@@ -172,30 +183,32 @@ func (r *dialRace) onKnocked(e event) {
 	}
 }
 
-// onFailed draws the conclusions from an attempt without a connection. Its error
-// says that the race is over.
+// onFailed handles an attempt that ended without a connection. It returns an
+// error when the race is over.
 func (r *dialRace) onFailed(ctx context.Context, e event) error {
-	calledBack := errors.Is(e.err, context.Canceled)
-	if !calledBack && e.step == StepConnect {
+	canceled := errors.Is(e.err, context.Canceled)
+	if !canceled && e.step == StepConnect {
 		r.Trace.connected(e.result(), e.err)
 	}
-	if !calledBack && (r.NoKnock || !isTransient(e.err)) {
+
+	if !canceled && (r.NoKnock || !isTransient(e.err)) {
 		r.failures = append(r.failures, e.err)
 		if e.step == StepConnect {
 			r.furthest = StepConnect
 		}
 		var raw *RawSocketError
 		if errors.Is(e.err, ErrOption) || errors.As(e.err, &raw) {
-			return errFailed // wherever it goes to
+			return errFailed // every address would fail with it
 		}
 		r.queue = slices.DeleteFunc(r.queue, func(t netip.AddrPort) bool { return t == e.Target })
-		for _, f := range r.inFlight {
-			if f.Target == e.Target {
-				f.cancel()
+		for _, a := range r.inFlight {
+			if a.Target == e.Target {
+				a.cancel()
 			}
 		}
 		r.pending = r.pending || len(r.queue) > 0 && r.attempts[r.queue[0]] == 0
 	}
+
 	if r.pending {
 		r.startNext(ctx)
 	}
@@ -205,9 +218,8 @@ func (r *dialRace) onFailed(ctx context.Context, e event) error {
 	return nil
 }
 
-// isTransient reports whether an attempt that failed so says nothing about the next
-// one: it was not answered in time, what answered was cut off, or the address
-// that it came from was removed.
+// isTransient reports whether a failed attempt predicts nothing about the next
+// one: it timed out, the connection was reset, or its source address was removed.
 func isTransient(err error) bool {
 	var timeout net.Error
 	return isSourceGone(err) || errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, connectionReset)

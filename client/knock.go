@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,19 +11,19 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// What both sides take for granted if nothing else was agreed on.
+// The defaults of the protocol, which both sides use unless configured otherwise.
 const (
 	DefaultSequenceLength = 3                     // parts
-	DefaultSequenceGap    = 80 * time.Millisecond // SYNs must not overtake each other on the way
+	DefaultSequenceGap    = 80 * time.Millisecond // long enough that SYNs do not overtake each other
 	DefaultSlot           = 30 * time.Second
 )
 
-// ErrOption says that a Dialer cannot knock as its fields ask for: nothing was
-// sent, and the error that wraps it says what to change.
+// ErrOption reports that a Dialer cannot knock with its options. Nothing was sent;
+// the error that wraps it says what to change.
 var ErrOption = errors.New("bad option")
 
-// Sequence is how to knock in several parts. The gate's settings must be the
-// same, but for the gap, which it does not know.
+// Sequence configures the methods that knock in several parts. The gateway must
+// have the same settings, except for the gap, which it does not know.
 type Sequence struct {
 	// Length is the number of parts: 2 to 8 by UDP, 2 to 5 by SYN; 0 means
 	// DefaultSequenceLength.
@@ -30,22 +31,18 @@ type Sequence struct {
 	// Gap is the time between two parts; 0 means DefaultSequenceGap.
 	Gap time.Duration
 	// Slot is the length of tcp-syn-seq's time slots, in whole seconds; 0 means
-	// DefaultSlot. All parts are sent within one slot, and a gate takes one
-	// sequence of a client for a service in each.
+	// DefaultSlot. All parts are sent within one slot. A gateway accepts one sequence
+	// per client, service and slot.
 	Slot time.Duration
-	// Legacy sends tcp-syn-seq in its older spelling, to other ports than the
-	// service's.
+	// Legacy sends tcp-syn-seq in its older format, to other ports than the service's.
 	Legacy bool
 }
 
-// Knock sends one knock for the service at target, in as many parts as the
-// method has, and waits between them. Whether it was heard shows only when
-// connecting. A SYN has no room for the session id: after one, any will do.
+// Knock sends one knock for the service at target, in as many parts as the method
+// has, and waits between them. Only a connection shows whether the gateway
+// accepted it. A SYN cannot carry the session id: any id is accepted after one.
 func (d *Dialer) Knock(ctx context.Context, target netip.AddrPort, session []byte) error {
-	name := d.Method
-	if name == "" {
-		name = protocol.MethodUDP
-	}
+	name := cmp.Or(d.Method, protocol.MethodUDP)
 	method, err := protocol.ParseMethod(name)
 	if err != nil {
 		return fmt.Errorf("%w: method %q: %w", ErrOption, name, err)
@@ -53,6 +50,7 @@ func (d *Dialer) Knock(ctx context.Context, target netip.AddrPort, session []byt
 	if bound := d.BindSource || d.Source.IsValid() || d.BindPort; bound && method != protocol.MethodUDPv2 {
 		return fmt.Errorf("%w: only a %s knock can be bound to a source, not %s", ErrOption, protocol.MethodUDPv2, method)
 	}
+
 	target = netip.AddrPortFrom(target.Addr().Unmap(), target.Port())
 	switch method {
 	case protocol.MethodUDP, protocol.MethodUDPPassive:
@@ -68,8 +66,8 @@ func (d *Dialer) Knock(ctx context.Context, target netip.AddrPort, session []byt
 	}
 }
 
-// sequence is d.Sequence with its defaults, checked against a method's limits.
-func (d *Dialer) sequence(method string, least, most int) (Sequence, error) {
+// sequence returns d.Sequence with its defaults, checked against a method's limits.
+func (d *Dialer) sequence(method string, minParts, maxParts int) (Sequence, error) {
 	s := d.Sequence
 	if s.Length == 0 {
 		s.Length = DefaultSequenceLength
@@ -78,26 +76,26 @@ func (d *Dialer) sequence(method string, least, most int) (Sequence, error) {
 		s.Gap = DefaultSequenceGap
 	}
 	switch {
-	case s.Length < least || s.Length > most:
-		return s, fmt.Errorf("%w: a %s sequence has %d to %d parts, not %d", ErrOption, method, least, most, s.Length)
+	case s.Length < minParts || s.Length > maxParts:
+		return s, fmt.Errorf("%w: a %s sequence has %d to %d parts, not %d", ErrOption, method, minParts, maxParts, s.Length)
 	case s.Gap < 0:
 		return s, fmt.Errorf("%w: the gap between the parts of a sequence cannot be %v", ErrOption, s.Gap)
 	}
 	return s, nil
 }
 
-// slotLength is the length of a time slot with its default, checked.
+// slotLength returns the length of a time slot with its default, checked.
 func slotLength(slot time.Duration) (time.Duration, error) {
 	if slot == 0 {
 		return DefaultSlot, nil
 	}
 	if slot < time.Second || slot%time.Second != 0 {
-		return 0, fmt.Errorf("%w: a time slot has whole seconds and at least one, not %v", ErrOption, slot)
+		return 0, fmt.Errorf("%w: a time slot is a whole number of seconds, at least 1 s, not %v", ErrOption, slot)
 	}
 	return slot, nil
 }
 
-// sleep waits, unless ctx ends first.
+// sleep waits for t, or until ctx ends.
 func sleep(ctx context.Context, t time.Duration) error {
 	timer := time.NewTimer(t)
 	defer timer.Stop()

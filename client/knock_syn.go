@@ -14,40 +14,39 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// transitTime is what the last part of a sequence is given for its way, so that it
-// arrives in the slot that it was made in.
+// transitTime is the time for the last part of a sequence to arrive at the
+// gateway, which must happen in the slot that the part was made for.
 const transitTime = 200 * time.Millisecond
 
-// RawSocketError says that packets cannot be put on the wire as they are, which
-// the SYN methods need. It unwraps to what the system said: errors.Is knows it
-// as fs.ErrPermission, or as errors.ErrUnsupported on other systems than Linux.
+// RawSocketError reports that this process cannot send raw IP packets, which the
+// SYN methods require. It unwraps to the system's error: errors.Is finds
+// fs.ErrPermission, or errors.ErrUnsupported on systems other than Linux.
 type RawSocketError struct {
 	Err error
 }
 
-// Error says what happened and what to do.
+// Error returns what happened and what to do.
 func (e *RawSocketError) Error() string {
-	remedy := "knock by one of the udp methods"
+	remedy := "use one of the udp methods"
 	switch {
 	case errors.Is(e.Err, fs.ErrPermission):
 		remedy = "give this program the capability CAP_NET_RAW (setcap cap_net_raw+ep), run it as root, or " + remedy
 	case errors.Is(e.Err, errors.ErrUnsupported):
-		remedy = "that takes Linux: " + remedy
+		remedy = "it requires Linux: " + remedy
 	}
-	return "send a SYN that is a knock: " + e.Err.Error() + "; " + remedy
+	return "send a SYN knock: " + e.Err.Error() + "; " + remedy
 }
 
 // Unwrap returns the cause.
 func (e *RawSocketError) Unwrap() error { return e.Err }
 
-// packetWriter puts whole IP packets on the wire; a *net.IPConn is one.
+// packetWriter sends whole IP packets; a *net.IPConn is one.
 type packetWriter interface {
 	WriteTo(packet []byte, to net.Addr) (int, error)
 }
 
-// knockSYN sends the SYNs of method, each complete with its IP header. The host's
-// own TCP knows nothing of them, and resets what they would open if somebody
-// answered.
+// knockSYN sends the SYNs of method, including their IP headers. The host's own
+// TCP does not know them, and resets the connection if a host answers.
 func (d *Dialer) knockSYN(ctx context.Context, target netip.AddrPort, method string) error {
 	s, err := d.synSequence(method)
 	if err != nil {
@@ -64,7 +63,8 @@ func (d *Dialer) knockSYN(ctx context.Context, target netip.AddrPort, method str
 	return errors.Join(d.sendSYNs(ctx, conn, source, target, s), conn.Close())
 }
 
-// synSequence is how method knocks, checked: tcp-syn is a sequence of one part.
+// synSequence returns the sequence of method, checked: tcp-syn is a sequence of
+// one part.
 func (d *Dialer) synSequence(method string) (s Sequence, err error) {
 	if method == protocol.MethodTCPSYN {
 		s = Sequence{Length: 1, Slot: d.Slot}
@@ -80,7 +80,7 @@ func (d *Dialer) synSequence(method string) (s Sequence, err error) {
 	return s, nil
 }
 
-// duration is how long it takes until the last part has arrived.
+// duration returns the time until the last part has arrived.
 func (s *Sequence) duration() time.Duration {
 	return time.Duration(s.Length-1)*s.Gap + transitTime
 }
@@ -93,6 +93,7 @@ func (d *Dialer) sendSYNs(
 	if err != nil {
 		return err
 	}
+
 	scratch := protocol.NewScratch()
 	for i := range s.Length {
 		if i > 0 {
@@ -100,6 +101,7 @@ func (d *Dialer) sendSYNs(
 				return err
 			}
 		}
+
 		to := target
 		var fields protocol.SYNFields
 		switch {
@@ -112,6 +114,7 @@ func (d *Dialer) sendSYNs(
 		default:
 			fields = d.Identity.SYNPart(scratch, d.port(target), slot, i)
 		}
+
 		if err := d.writeSYN(out, source, to, fields); err != nil {
 			return err
 		}
@@ -119,9 +122,9 @@ func (d *Dialer) sendSYNs(
 	return nil
 }
 
-// waitSlot returns the current slot if all of a sequence fits in the rest of it,
-// or else the next one as soon as that has begun. A single SYN is good for the
-// whole of the next slot too and waits for nothing.
+// waitSlot returns the current slot if the sequence fits in the rest of it; else
+// it waits for the next slot and returns that. A single SYN is also valid during
+// the next slot, and does not wait.
 func (d *Dialer) waitSlot(ctx context.Context, s Sequence) (int64, error) {
 	for {
 		now := d.now()
@@ -136,7 +139,7 @@ func (d *Dialer) waitSlot(ctx context.Context, s Sequence) (int64, error) {
 	}
 }
 
-// writeSYN sends one SYN from a source port of its own.
+// writeSYN sends one SYN from a random source port.
 func (d *Dialer) writeSYN(
 	out packetWriter, source netip.Addr, target netip.AddrPort, fields protocol.SYNFields,
 ) error {
@@ -146,12 +149,12 @@ func (d *Dialer) writeSYN(
 	}
 	var id [2]byte
 	if _, err := io.ReadFull(d.rand(), id[:]); err != nil {
-		return fmt.Errorf("draw a packet's id: %w", err)
+		return fmt.Errorf("make a packet id: %w", err)
 	}
 	p := synPacket{
 		src:    netip.AddrPortFrom(source, port),
 		dst:    target,
-		id:     max(1, binary.BigEndian.Uint16(id[:])), // a 0 the kernel would replace
+		id:     max(1, binary.BigEndian.Uint16(id[:])), // the kernel would replace 0
 		fields: fields,
 	}
 	to := &net.IPAddr{IP: target.Addr().AsSlice(), Zone: target.Addr().Zone()}

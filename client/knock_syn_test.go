@@ -14,7 +14,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// packetRecorder is a packetWriter that remembers.
+// packetRecorder is a packetWriter that records the packets.
 type packetRecorder struct {
 	t    *testing.T
 	sent []synPacket
@@ -34,7 +34,7 @@ var (
 	source6, target6 = netip.MustParseAddr("fd01:1::2"), netip.MustParseAddrPort("[fd77::1]:22")
 )
 
-// recordSYNs is what d sends for a SYN method.
+// recordSYNs returns the packets that d sends for a SYN method.
 func recordSYNs(t *testing.T, d *Dialer, method string, source netip.Addr, target netip.AddrPort) *packetRecorder {
 	t.Helper()
 	s, err := d.synSequence(method)
@@ -165,8 +165,8 @@ func TestSYNSequenceContextCanceled(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range []struct {
-			offset time.Duration // into the slot
-			parts  int           // sent until the context ended
+			offset time.Duration // from the start of the slot
+			parts  int           // sent before the context ended
 		}{
 			{DefaultSlot - time.Millisecond*100, 0},
 			{0, 1},

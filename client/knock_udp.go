@@ -12,7 +12,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// knockUDP sends one datagram. (UDP knock v1.)
+// knockUDP sends one datagram (docs/wire-formats.md, UDP knock v1).
 func (d *Dialer) knockUDP(ctx context.Context, target netip.AddrPort, method string, session []byte) error {
 	b, err := d.newDatagram(target, &protocol.KnockMessage{Method: method, SessionID: session})
 	if err != nil {
@@ -21,8 +21,8 @@ func (d *Dialer) knockUDP(ctx context.Context, target netip.AddrPort, method str
 	return d.sendUDP(ctx, target, 0, b)
 }
 
-// knockUDPSequence sends the parts of a sequence: whole knocks that share a
-// sequence id and the session id. (Sequences.)
+// knockUDPSequence sends the parts of a sequence: complete knocks that share a
+// sequence id and the session id (docs/wire-formats.md, Sequences).
 func (d *Dialer) knockUDPSequence(ctx context.Context, target netip.AddrPort, method string, session []byte) error {
 	s, err := d.sequence(method, protocol.MinSequence, protocol.MaxSequence)
 	if err != nil {
@@ -44,7 +44,7 @@ func (d *Dialer) knockUDPSequence(ctx context.Context, target netip.AddrPort, me
 	return d.sendUDP(ctx, target, s.Gap, parts...)
 }
 
-// newDatagram makes a knock of m, as of now.
+// newDatagram returns m as a datagram, with the current time.
 func (d *Dialer) newDatagram(target netip.AddrPort, m *protocol.KnockMessage) ([]byte, error) {
 	m.Time = d.now().UnixMilli()
 	b, err := protocol.AppendKnock(nil, d.Identity, d.port(target), m, d.rand())
@@ -54,7 +54,7 @@ func (d *Dialer) newDatagram(target netip.AddrPort, m *protocol.KnockMessage) ([
 	return b, nil
 }
 
-// sendUDP sends datagrams from one socket to where target's knocks are taken.
+// sendUDP sends datagrams from one socket to the knock port of target's address.
 func (d *Dialer) sendUDP(ctx context.Context, target netip.AddrPort, gap time.Duration, parts ...[]byte) error {
 	conn, err := d.dialUDP(ctx, netip.AddrPortFrom(target.Addr(), d.knockPort()))
 	if err != nil {
@@ -72,9 +72,9 @@ func writeParts(ctx context.Context, conn net.Conn, gap time.Duration, parts [][
 		}
 		_, err := conn.Write(b)
 		if err != nil && i > 0 {
-			// A server that only watches the wire has no socket there, and its
-			// kernel refuses the parts. Ours reports that instead of sending the
-			// next one; having reported it, it sends.
+			// A server that only captures packets has no socket at the port, so
+			// its kernel sends ICMP port unreachable. Our kernel reports that once
+			// instead of sending the next datagram, and then sends again.
 			_, err = conn.Write(b)
 		}
 		if err != nil {

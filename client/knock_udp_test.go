@@ -17,7 +17,7 @@ const (
 	testTimeout = 5 * time.Second
 )
 
-// knockSocket is a UDP socket that takes knocks for a service at its address.
+// knockSocket is a UDP socket that receives knocks for a service at its address.
 type knockSocket struct {
 	*net.UDPConn
 	target netip.AddrPort
@@ -38,7 +38,7 @@ func newKnockSocket(t *testing.T, address string) knockSocket {
 	return knockSocket{conn, netip.AddrPortFrom(netip.MustParseAddr(address), 22), port}
 }
 
-// receive is the next knock, and where it came from.
+// receive returns the next knock and its source.
 func (d knockSocket) receive(t *testing.T, port uint16) (m protocol.KnockMessage, nonce []byte, from netip.AddrPort) {
 	t.Helper()
 	b := make([]byte, protocol.MaxKnock+1)

@@ -18,7 +18,7 @@ const (
 	testSession16 = "sixteen bytes or"
 )
 
-// receiveV2 is the next knock udp-v2, of about now.
+// receiveV2 returns the next udp-v2 knock of the current or the previous slot.
 func (d knockSocket) receiveV2(t *testing.T, slot time.Duration) protocol.KnockV2Message {
 	t.Helper()
 	b := make([]byte, protocol.KnockV2Size+1)
@@ -31,7 +31,7 @@ func (d knockSocket) receiveV2(t *testing.T, slot time.Duration) protocol.KnockV
 		t.Fatal(err)
 	}
 	now := time.Now()
-	for at := range int64(2) { // it may have turned since
+	for at := range int64(2) { // a new slot may have begun
 		number := protocol.Slot(now, slot) - at
 		m, err := k.Open(protocol.NewScratch(), testIdentity(t), testGateway, d.target.Port(), number)
 		if err != nil {
@@ -96,14 +96,14 @@ func TestKnockUDPv2Binding(t *testing.T) {
 func TestKnockUDPv2BadOptions(t *testing.T) {
 	v2 := protocol.MethodUDPv2
 	for name, d := range map[string]Dialer{
-		"a gateway's name that is too long": {Method: v2, Gateway: strings.Repeat("x", protocol.MaxGateway+1)},
-		"a zone":                            {Method: v2, Source: netip.MustParseAddr("fe80::1%eth0")},
-		"no address":                        {Method: v2, Source: netip.IPv4Unspecified()},
-		"a port that nobody chose":          {Method: v2, BindPort: true},
-		"half a second":                     {Method: v2, Slot: time.Second / 2},
-		"udp bound to a port":               {BindPort: true},
-		"udp bound to its source":           {BindSource: true},
-		"tcp-syn bound to an address":       {Method: protocol.MethodTCPSYN, Source: netip.MustParseAddr("192.0.2.7")},
+		"long gateway name":           {Method: v2, Gateway: strings.Repeat("x", protocol.MaxGateway+1)},
+		"a zone":                      {Method: v2, Source: netip.MustParseAddr("fe80::1%eth0")},
+		"no address":                  {Method: v2, Source: netip.IPv4Unspecified()},
+		"no port":                     {Method: v2, BindPort: true},
+		"slot of half a second":       {Method: v2, Slot: time.Second / 2},
+		"udp bound to a port":         {BindPort: true},
+		"udp bound to its source":     {BindSource: true},
+		"tcp-syn bound to an address": {Method: protocol.MethodTCPSYN, Source: netip.MustParseAddr("192.0.2.7")},
 	} {
 		d.Identity = testIdentity(t)
 		if err := d.Knock(t.Context(), netip.MustParseAddrPort("127.0.0.1:22"), nil); !errors.Is(err, ErrOption) {
@@ -116,7 +116,7 @@ func TestKnockUDPv2BadOptions(t *testing.T) {
 	}
 }
 
-// listenAndKnockSocket is an open TCP port with a door for knocks.
+// listenAndKnockSocket opens a TCP port and a socket for its knocks.
 func listenAndKnockSocket(t *testing.T) (net.Listener, knockSocket) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -129,7 +129,7 @@ func listenAndKnockSocket(t *testing.T) (net.Listener, knockSocket) {
 	return l, d
 }
 
-// dialSourcePort connects by d and returns the port that the service sees.
+// dialSourcePort connects with d and returns the source port.
 func dialSourcePort(t *testing.T, d *Dialer, l net.Listener) uint16 {
 	t.Helper()
 	conn, err := d.DialContext(t.Context(), "tcp", l.Addr().String())
@@ -153,12 +153,13 @@ func TestDialBindPort(t *testing.T) {
 	for range 3 {
 		port := dialSourcePort(t, d, l)
 		for door.receiveV2(t, DefaultSlot).SourcePort != port {
-			t.Log("a port was in use, or the connection slow") // and another one knocked for
+			t.Log("a port was in use, or the connection slow") // and another one was used
 		}
 	}
 }
 
-// fixedPorts is randomness whose reads of four bytes, source ports, were planned.
+// fixedPorts is a source of randomness whose reads of four bytes, for source
+// ports, are given.
 type fixedPorts struct{ ports []uint16 }
 
 func (s *fixedPorts) Read(b []byte) (int, error) {
@@ -172,7 +173,7 @@ func (s *fixedPorts) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// usedPort is a source port in use, and its socket.
+// usedPort returns a source port that is in use.
 func usedPort(t *testing.T) uint16 {
 	t.Helper()
 	for port := firstSourcePort; port < firstSourcePort+numSourcePorts; port++ {

@@ -23,25 +23,25 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// The host of the tests has two addresses of each version, and everything that it
-// sends anywhere ends in the test.
+// The host of the tests has two addresses of each IP version, and the test receives
+// everything that it sends:
 //
 //	10.1.1.2 10.1.1.3       |
 //	fd01:1::2 fd01:1::3     | TUN --- the test
 var hostAddrs = []string{"10.1.1.2/24", "10.1.1.3/24", "fd01:1::2/64", "fd01:1::3/64"}
 
-// host is the far end of the host's only link, as packets.
+// host is the other end of the host's only link.
 type host struct{ *os.File }
 
-// newHost takes the test's thread into a network namespace of its own, where it
-// stays until it ends with the test: nothing that the test does may be left to
-// another goroutine, but reading and writing packets.
+// newHost moves the test's thread into its own network namespace, where it stays
+// until the thread ends with the test: only reading and writing packets may happen
+// in another goroutine.
 func newHost(t *testing.T) host {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("this test makes a network namespace and so needs root")
 	}
-	runtime.LockOSThread() // and never unlocked
+	runtime.LockOSThread() // never unlocked: the thread ends with the test
 	ns, err := netns.New()
 	if err != nil {
 		t.Skipf("this test needs a network namespace: %v", err)
@@ -94,10 +94,10 @@ func newTunnel(t *testing.T) *os.File {
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
 		t.Fatal(err, unix.Close(fd))
 	}
-	return os.NewFile(uintptr(fd), "TUN device") // which can be polled now that it is one
+	return os.NewFile(uintptr(fd), "TUN device") // pollable, now that it is a TUN device
 }
 
-// next is the next packet of a protocol that the host sends.
+// next returns the next packet of a protocol that the host sends.
 func (h host) next(layer gopacket.LayerType) ([]byte, gopacket.Packet, error) {
 	if err := h.SetReadDeadline(time.Now().Add(testTimeout)); err != nil {
 		return nil, nil, err
@@ -119,7 +119,7 @@ func (h host) next(layer gopacket.LayerType) ([]byte, gopacket.Packet, error) {
 	}
 }
 
-// connectionSource is where the kernel's own SYN to target comes from.
+// connectionSource returns the source of the kernel's own SYN to target.
 func (h host) connectionSource(t *testing.T, d *Dialer, target netip.AddrPort) netip.Addr {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
@@ -127,7 +127,7 @@ func (h host) connectionSource(t *testing.T, d *Dialer, target netip.AddrPort) n
 	conn, err := d.Net.DialContext(ctx, "tcp", target.String())
 	if err == nil {
 		_ = conn.Close()
-		t.Fatal("somebody answered")
+		t.Fatal("the connection was answered")
 	}
 	_, p, err := h.next(layers.LayerTypeTCP)
 	if err != nil {
@@ -155,10 +155,10 @@ func TestRawSYNUnmodified(t *testing.T) {
 				if err := d.Knock(t.Context(), target, nil); err != nil {
 					t.Fatalf("%s to %v from %v: %v", method, target, local, err)
 				}
-				if asked != 2 { // for the source address, and for the packets
+				if asked != 2 { // for the source address and for the packets
 					t.Errorf("%s: Control was asked %d times", method, asked)
 				}
-				slot := protocol.Slot(time.Now(), DefaultSlot) // a single SYN may have been of the one before
+				slot := protocol.Slot(time.Now(), DefaultSlot) // a single SYN may be of the previous one
 				for i := range parts {
 					packet, _, err := h.next(layers.LayerTypeTCP)
 					if err != nil {
@@ -180,7 +180,7 @@ func TestRawSYNUnmodified(t *testing.T) {
 }
 
 func TestRawSYNWithoutCapability(t *testing.T) {
-	runtime.LockOSThread() // and never unlocked: without the capability it is of no use to anybody
+	runtime.LockOSThread() // never unlocked: the thread has lost the capability
 	if os.Geteuid() == 0 {
 		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 		var sets [2]unix.CapUserData
@@ -233,7 +233,7 @@ func TestKnockUDPSequencePortUnreachable(t *testing.T) {
 	}
 }
 
-// refuse answers a packet of IPv4 with ICMP's port unreachable.
+// refuse answers an IPv4 packet with ICMP port unreachable.
 func (h host) refuse(packet []byte, p gopacket.Packet) error {
 	of := p.NetworkLayer().(*layers.IPv4)
 	ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolICMPv4, SrcIP: of.DstIP, DstIP: of.SrcIP}

@@ -9,8 +9,8 @@ import (
 	"net/netip"
 )
 
-// openRaw fails: Windows sends no TCP from a raw socket, and the others no IPv6
-// header that is not their own.
+// openRaw fails: Windows does not send TCP from a raw socket, and the other
+// systems do not accept a caller's IPv6 header.
 func (*Dialer) openRaw(context.Context, netip.Addr) (net.PacketConn, error) {
 	return nil, errors.ErrUnsupported
 }

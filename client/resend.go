@@ -13,48 +13,50 @@ import (
 // Knocks during an authentication, for a gateway that waits for the knock of its
 // session: after 0.3, 0.75, 1.4 and 2.4 s.
 const (
-	// resendInterval is when the first of them is sent, each of the others half as long
-	// again after the one before. On a path that answers within it, none is; on one
-	// that is longer, it costs a grant that runs out.
+	// resendInterval is the time before the first of them; each further interval is
+	// 1.5 times the previous one. If the path answers within it, no knock is sent; if
+	// the path is slower, the knock costs a grant that expires.
 	resendInterval = 300 * time.Millisecond
 
-	// maxResends is how many are sent at the most: as many as have time to arrive
-	// before a gateway's auth.DefaultDeadline is over.
+	// maxResends is the number of knocks that have time to arrive before the gateway's
+	// auth.DefaultDeadline.
 	maxResends = 4
 )
 
-// resendKnocks knocks with session until stop is called, which waits for the end of
-// it: from where conn comes, and for where it goes. That is for a connection that
-// was let in by what an earlier one left at the gateway, while the knock of its own
-// was lost. Nobody is told of these knocks; the authentication shows what they
-// were good for.
+// resendKnocks repeats the knock of session until stop is called, from the
+// address of conn to target. It is for a connection that was admitted by the
+// grant of an earlier knock while its own knock was lost. stop waits for the
+// goroutine to end. Trace is not called for these knocks: the result of the
+// authentication shows their effect.
 func (d *Dialer) resendKnocks(ctx context.Context, conn net.Conn, target netip.AddrPort, session []byte) (stop func()) {
 	if !d.Auth.Proof || !d.knockHasSession() {
 		return func() {}
 	}
+
 	from := *d
 	if local, ok := conn.LocalAddr().(*net.TCPAddr); ok {
 		from.Net.LocalAddr = local
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	var knocking sync.WaitGroup
-	knocking.Go(func() {
+	var wg sync.WaitGroup
+	wg.Go(func() {
 		wait := resendInterval
 		for range maxResends {
 			if sleep(ctx, wait) != nil {
 				return
 			}
-			_ = from.Knock(ctx, target, session) // as good as lost; the next one may not be
+			_ = from.Knock(ctx, target, session) // as if lost; the next one may succeed
 			wait += wait / 2
 		}
 	})
 	return func() {
 		cancel()
-		knocking.Wait()
+		wg.Wait()
 	}
 }
 
-// knockHasSession tells whether d's knocks say whose authentication they are for.
+// knockHasSession reports whether d's knocks carry the session id of the
+// authentication that follows.
 func (d *Dialer) knockHasSession() bool {
 	if d.NoKnock {
 		return false

@@ -13,11 +13,11 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// knockWait is how long a gateway waits for the knock of an authentication: until
+// knockWait is how long a gateway waits for the knock of an authentication, until
 // shortly before its deadline.
 const knockWait = auth.DefaultDeadline - 200*time.Millisecond
 
-// addGrant is a grant that some other dial has left at the gate.
+// addGrant adds a grant that another dial has left at the gateway.
 func (n *fakeNet) addGrant() {
 	n.grants = append(n.grants, &fakeGrant{session: "of another dial", dies: time.Now().Add(fakeTTL)})
 }
@@ -25,8 +25,8 @@ func (n *fakeNet) addGrant() {
 func TestResendKnocksDuringAuthentication(t *testing.T) {
 	for name, c := range map[string]struct {
 		method string
-		lost   int           // datagrams, from the first one on
-		took   time.Duration // besides the round trips
+		lost   int           // the first datagrams
+		took   time.Duration // in addition to the round trips
 	}{
 		"the first one":            {"", 1, resendInterval},
 		"two":                      {protocol.MethodUDPPassive, 2, resendInterval * 5 / 2},
@@ -96,7 +96,7 @@ func TestResendKnocksNotNeeded(t *testing.T) {
 	}
 }
 
-// connFrom is a connection that comes from local.
+// connFrom is a connection with the given local address.
 type connFrom struct {
 	net.Conn
 	local *net.TCPAddr
@@ -139,7 +139,7 @@ func TestResendKnocksBoundToConnection(t *testing.T) {
 	})
 }
 
-// connRecorder is a socket that tells what is sent.
+// connRecorder is a socket that records what is written.
 type connRecorder struct {
 	net.Conn
 	local net.Addr
@@ -155,14 +155,14 @@ func (w *connRecorder) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// TestDialConcurrentWithLoss is of dials in turns from
-// one address, of which each may be let in by what the ones before it have left.
+// TestDialConcurrentWithLoss dials repeatedly from one address: each connection may
+// be admitted by the grants that the previous dials left.
 func TestDialConcurrentWithLoss(t *testing.T) {
 	const (
-		times = 1000
-		turns = 50 // one after the other through the same gate
-		limit = 10 * time.Second
-		most  = times / 100 // may fail
+		times   = 1000
+		turns   = 50 // dials through the same gateway
+		limit   = 10 * time.Second
+		allowed = times / 100 // failures
 	)
 	for name, wait := range map[string]time.Duration{"a gate that waits": knockWait, "a gate that does not": 0} {
 		synctest.Test(t, func(t *testing.T) {
@@ -193,7 +193,7 @@ func TestDialConcurrentWithLoss(t *testing.T) {
 			slices.Sort(took)
 			t.Logf("%s: of %d, %d failed and %d authenticated again; median %v, of ten nine %v, of a hundred 99 %v, the last %v",
 				name, times, failed, again, took[times/2], took[times*9/10], took[times*99/100], took[times-1])
-			if wait > 0 && failed > most {
+			if wait > 0 && failed > allowed {
 				t.Errorf("%d of %d failed", failed, times)
 			}
 		})

@@ -12,18 +12,17 @@ import (
 )
 
 const (
-	// The source ports of knocks and connections are drawn from those that every
-	// system gives to connections: IANA's dynamic ones, up to where Linux ends.
+	// Source ports of knocks and connections are random among those that every system
+	// uses for connections: IANA's dynamic ports, up to the last one that Linux uses.
 	firstSourcePort = 49152
 	numSourcePorts  = 11848 // up to 60999
 
-	// maxPortAttempts is how many source ports are tried, of which few are in use.
+	// maxPortAttempts is how many source ports are tried. Few of them are in use.
 	maxPortAttempts = 8
 )
 
-// sourceAddr is the address that a connection to target would come from: the one
-// that the kernel gives to a UDP socket connected there, for which it sends
-// nothing.
+// sourceAddr returns the source address of a connection to target: the one that
+// the kernel assigns to a connected UDP socket, without sending a packet.
 func (d *Dialer) sourceAddr(ctx context.Context, target netip.AddrPort) (netip.Addr, error) {
 	conn, err := d.dialUDP(ctx, target)
 	if err != nil {
@@ -34,12 +33,12 @@ func (d *Dialer) sourceAddr(ctx context.Context, target netip.AddrPort) (netip.A
 		return netip.Addr{}, err
 	}
 	if !ok {
-		return netip.Addr{}, fmt.Errorf("%v is no UDP address", conn.LocalAddr())
+		return netip.Addr{}, fmt.Errorf("%v is not a UDP address", conn.LocalAddr())
 	}
 	return local.AddrPort().Addr().Unmap(), nil
 }
 
-// dialUDP opens a UDP socket to target, from where the connection will come.
+// dialUDP opens a UDP socket to target, from the address of the connection.
 func (d *Dialer) dialUDP(ctx context.Context, target netip.AddrPort) (net.Conn, error) {
 	by := d.Net
 	if local := d.localAddr(); local != nil {
@@ -48,14 +47,14 @@ func (d *Dialer) dialUDP(ctx context.Context, target netip.AddrPort) (net.Conn, 
 	return d.dialSocket(ctx, &by, "udp", target)
 }
 
-// withSource is d with the source address that the system prefers for target
-// at this moment. It is d itself where the source is not d's to choose: Net has
-// one, or Dial makes the sockets, perhaps through a proxy; and where there is no
-// address, which the knock will report.
+// withSource returns d with the source address that the system currently prefers
+// for target. It returns d itself if the source is given (Net has one, or Dial
+// makes the sockets, perhaps through a proxy), and if there is no address, which
+// the knock will report.
 func (d *Dialer) withSource(ctx context.Context, target netip.AddrPort) *Dialer {
 	local := d.localAddr()
-	chosen := local == nil && d.Net.LocalAddr != nil || local != nil && len(local.IP) > 0 && !local.IP.IsUnspecified()
-	if chosen || d.Dial != nil {
+	given := local == nil && d.Net.LocalAddr != nil || local != nil && len(local.IP) > 0 && !local.IP.IsUnspecified()
+	if given || d.Dial != nil {
 		return d
 	}
 	source, err := d.sourceAddr(ctx, target)
@@ -67,11 +66,11 @@ func (d *Dialer) withSource(ctx context.Context, target netip.AddrPort) *Dialer 
 	return &from
 }
 
-// sourceGoneError is an attempt's error if the source address that it chose is no
-// longer this host's. The next attempt chooses again.
+// sourceGoneError reports that the source address that an attempt chose was
+// removed from this host. The next attempt chooses another one.
 type sourceGoneError struct{ err error }
 
-func (e *sourceGoneError) Error() string { return "the source address is gone: " + e.err.Error() }
+func (e *sourceGoneError) Error() string { return "the source address was removed: " + e.err.Error() }
 
 func (e *sourceGoneError) Unwrap() error { return e.err }
 
@@ -80,10 +79,10 @@ func isSourceGone(err error) bool {
 	return errors.As(err, &gone)
 }
 
-// checkSource is err as a sourceGoneError if that is why an attempt failed: it was made
-// by d, whose source address was chosen for it and not by its caller's options,
-// and the system no longer binds a socket to that address. What it says about a
-// packet from such an address differs between systems and protocols.
+// checkSource returns err, as a sourceGoneError if that is why an attempt failed:
+// withSource chose d's address, which the caller's options lack, and the system no
+// longer binds a socket to it. The error of a packet from a removed address
+// differs between systems and protocols.
 func (d *Dialer) checkSource(ctx context.Context, target netip.AddrPort, err error, options *Dialer) error {
 	if err == nil || d == options || ctx.Err() != nil || errors.Is(err, connectionRefused) {
 		return err
@@ -94,32 +93,32 @@ func (d *Dialer) checkSource(ctx context.Context, target netip.AddrPort, err err
 	return &sourceGoneError{err}
 }
 
-// pickPort draws a source port.
+// pickPort returns a random source port.
 func (d *Dialer) pickPort() (uint16, error) {
 	var random [4]byte
 	if _, err := io.ReadFull(d.rand(), random[:]); err != nil {
-		return 0, fmt.Errorf("draw a source port: %w", err)
+		return 0, fmt.Errorf("choose a source port: %w", err)
 	}
 	return firstSourcePort + uint16(binary.BigEndian.Uint32(random[:])%numSourcePorts), nil
 }
 
-// isBindError reports whether a connection failed for want of its source port,
-// which every system says by another number.
+// isBindError reports whether a connection failed because its source port was not
+// available. The error number differs between systems.
 func isBindError(err error) bool {
 	var call *os.SyscallError
 	return errors.As(err, &call) && call.Syscall == "bind"
 }
 
-// localAddr is where d's connections come from, if they are told, or nil.
+// localAddr returns the given source address of d's connections, or nil.
 func (d *Dialer) localAddr() *net.TCPAddr {
 	local, _ := d.Net.LocalAddr.(*net.TCPAddr)
 	return local
 }
 
-// localPort is the port that d's connections come from, if they are told, or 0.
+// localPort returns the given source port of d's connections, or 0.
 func (d *Dialer) localPort() uint16 {
 	if local := d.localAddr(); local != nil {
-		return uint16(local.Port) // a port is what it is for
+		return uint16(local.Port) // 0 to 65535
 	}
 	return 0
 }

@@ -16,11 +16,11 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// attemptTime is what an attempt to connect is given where nothing answers: long
-// enough for its SYN to be sent.
+// attemptTime limits an attempt that nothing answers: long enough for its SYN to be
+// sent.
 const attemptTime = 100 * time.Millisecond
 
-// preferAddr makes addr what the system chooses for connections of its family.
+// preferAddr makes the system choose addr for connections of its family.
 func (h host) preferAddr(t *testing.T, addr netip.Addr) {
 	t.Helper()
 	link, err := netlink.LinkByName("test0")
@@ -34,7 +34,7 @@ func (h host) preferAddr(t *testing.T, addr netip.Addr) {
 	}
 }
 
-// removeAddr takes an address from the host.
+// removeAddr removes an address from the host.
 func (h host) removeAddr(t *testing.T, addr netip.Addr) {
 	t.Helper()
 	link, err := netlink.LinkByName("test0")
@@ -48,7 +48,7 @@ func (h host) removeAddr(t *testing.T, addr netip.Addr) {
 	}
 }
 
-// attemptWithChange makes one attempt by d and calls between after its knock.
+// attemptWithChange makes one attempt with d and calls between after its knock.
 func attemptWithChange(t *testing.T, d *Dialer, target netip.AddrPort, between func()) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), attemptTime)
@@ -69,8 +69,8 @@ func attemptWithChange(t *testing.T, d *Dialer, target netip.AddrPort, between f
 	return err
 }
 
-// sources are where the host's next packets to target come from: knocks of so
-// many parts, and the SYN of the connection.
+// sources returns the source addresses of the host's next packets to target: the
+// parts of a knock, and the SYN of the connection.
 func (h host) sources(t *testing.T, target netip.AddrPort, method string, parts int) []netip.Addr {
 	t.Helper()
 	layer := layers.LayerTypeUDP
@@ -100,7 +100,7 @@ func TestAttemptUsesOneSource(t *testing.T) {
 	h := newHost(t)
 	for _, c := range []struct {
 		target     netip.AddrPort
-		before     netip.Addr // what the system prefers before the knock
+		before     netip.Addr // preferred before the knock
 		afterwards netip.Addr
 	}{
 		{target4, source4, source4.Next()},
@@ -160,7 +160,7 @@ func TestAttemptSourceRemoved(t *testing.T) {
 				if local != nil {
 					return
 				}
-				h.sources(t, c.target, d.Method, 0) // the knock, which was sent
+				h.sources(t, c.target, d.Method, 0) // the knock was sent
 				if err := attemptWithChange(t, d, c.target, func() {}); isSourceGone(err) {
 					t.Errorf("the next attempt has the same address: %v", err)
 				}

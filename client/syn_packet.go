@@ -7,7 +7,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// Sizes in bytes, and what is always the same in a SYN that is a knock.
+// Sizes in bytes, and the constant fields of a SYN knock.
 const (
 	ipv4Header = 20
 	ipv6Header = 40
@@ -22,14 +22,12 @@ const (
 	optionTimestampsSize = 10
 )
 
-// synPacket is a SYN that is a knock, of either IP version: that of its addresses,
-// which are of one.
+// synPacket is a SYN knock. Both addresses have the same IP version, which is that
+// of the packet (docs/wire-formats.md, TCP SYN knock).
 //
 //	IPv4  20 bytes  DF clear, TTL 64, a random id; the checksum
 //	IPv6  40 bytes  hop limit 64
 //	TCP   32 bytes  SYN; NOP, NOP, Timestamps(TSval, 0); no MSS; the checksum
-//
-// (TCP SYN knock.)
 type synPacket struct {
 	src, dst netip.AddrPort
 	id       uint16 // IPv4 only
@@ -71,23 +69,23 @@ func (p *synPacket) appendTCP(b []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, p.src.Port())
 	b = binary.BigEndian.AppendUint16(b, p.dst.Port())
 	b = binary.BigEndian.AppendUint32(b, p.fields.Seq)
-	b = append(b, 0, 0, 0, 0) // acknowledges nothing
+	b = append(b, 0, 0, 0, 0) // no acknowledgment
 	b = append(b, tcpHeader/4<<4, flagSYN)
 	b = binary.BigEndian.AppendUint16(b, p.fields.Window)
-	b = append(b, 0, 0, 0, 0) // the checksum; nothing urgent
+	b = append(b, 0, 0, 0, 0) // the checksum; no urgent pointer
 	b = append(b, optionNOP, optionNOP, optionTimestamps, optionTimestampsSize)
 	b = binary.BigEndian.AppendUint32(b, p.fields.TSVal)
-	b = append(b, 0, 0, 0, 0) // echoes nothing
+	b = append(b, 0, 0, 0, 0) // no echo reply
 
-	// The pseudo header of either version adds up to the addresses, the length
-	// and the protocol.
+	// In both versions, the sum of the pseudo header is that of the addresses, the
+	// length and the protocol.
 	pseudo := sum(sum(tcpHeader+protocolTCP, p.src.Addr().AsSlice()), p.dst.Addr().AsSlice())
 	binary.BigEndian.PutUint16(b[start+16:], ^fold(sum(pseudo, b[start:])))
 	return b
 }
 
-// sum adds b, of an even length, to an internet checksum (RFC 1071) in the making.
-// Some hundred bytes are far from overflowing it.
+// sum adds b, of even length, to a partial internet checksum (RFC 1071). It cannot
+// overflow for packets of some hundred bytes.
 func sum(total uint32, b []byte) uint32 {
 	for i := 0; i < len(b); i += 2 {
 		total += uint32(binary.BigEndian.Uint16(b[i:]))
@@ -95,7 +93,7 @@ func sum(total uint32, b []byte) uint32 {
 	return total
 }
 
-// fold brings the carries home.
+// fold adds the carries to a partial checksum.
 func fold(total uint32) uint16 {
 	for total>>16 != 0 {
 		total = total&0xffff + total>>16

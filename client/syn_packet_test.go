@@ -13,7 +13,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// testIdentity is the one that libknock's client was recorded with.
+// testIdentity is the identity of the recorded libknock client.
 func testIdentity(t testing.TB) *protocol.Client {
 	t.Helper()
 	c, err := protocol.NewClient("client-001", []byte("0123456789abcdef0123456789abcdef"))
@@ -23,8 +23,8 @@ func testIdentity(t testing.TB) *protocol.Client {
 	return c
 }
 
-// The packets are what libknock's client put on the wire, from the IP header on: a
-// tcp-syn knock and a tcp-syn-seq of three. protocol/testdata has their fields.
+// The packets are those of a libknock client, from the IP header on: a tcp-syn knock
+// and a tcp-syn-seq of three parts. protocol/testdata has their fields.
 func TestSYNPacketMatchesLibknock(t *testing.T) {
 	const dialled = "10.0.1.1:8443"
 	for i, recorded := range []struct {
@@ -84,7 +84,7 @@ func TestSYNPacketMatchesGopacket(t *testing.T) {
 	}
 }
 
-// gopacketSYN is p as gopacket writes it, with lengths and checksums that it works out.
+// gopacketSYN returns p as gopacket serializes it, with lengths and checksums.
 func gopacketSYN(t *testing.T, p *synPacket) []byte {
 	t.Helper()
 	tcp := &layers.TCP{
@@ -116,8 +116,8 @@ func gopacketSYN(t *testing.T, p *synPacket) []byte {
 	return b.Bytes()
 }
 
-// parseSYN is the synPacket that a packet is, or the test fails: nothing in it may be
-// other than it should be.
+// parseSYN returns a packet as a synPacket. It fails the test if any constant field
+// differs.
 func parseSYN(t *testing.T, packet []byte) synPacket {
 	t.Helper()
 	first := layers.LayerTypeIPv4

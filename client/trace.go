@@ -5,31 +5,31 @@ import (
 	"time"
 )
 
-// Trace has functions that DialContext calls as it goes, each of which may be
-// nil. They are called by the goroutine that called DialContext, one at a time,
-// and so hold the dial up while they run. An attempt that another one overtook is
-// not heard of any more.
+// Trace has functions that DialContext calls as it proceeds. Each may be nil. They
+// are called by the goroutine that called DialContext, one at a time, and so block
+// the dial while they run. An attempt that another one has overtaken is not
+// reported any more.
 type Trace struct {
-	// Resolved is told all addresses, in the order in which they are tried first.
+	// Resolved is called with all addresses, in the order of their first attempts.
 	Resolved func(addrs []netip.AddrPort)
-	// Knocked is told that an attempt's knock was sent, or could not be. With
-	// Dialer.BindPort one attempt may knock several times, until it has a port. Of
-	// the knocks that are sent while an authentication is unanswered it is told nothing.
+	// Knocked is called when an attempt has sent its knock, or could not send it.
+	// With Dialer.BindPort, one attempt may knock several times, until it has a port.
+	// It is not called for knocks that are repeated during an authentication.
 	Knocked func(a Attempt, err error)
-	// Connected is told that an attempt's connection was established, or failed.
-	// Silence is told by nothing.
+	// Connected is called when the connection of an attempt was established, or
+	// failed. It is not called for an attempt that nothing answers.
 	Connected func(a Attempt, err error)
-	// Authenticated is told how the authentication of a connection went. Without a
-	// proof, nil means that the message was written.
+	// Authenticated is called after the authentication of a connection. Without a
+	// proof, a nil error means that the message was written.
 	Authenticated func(a Attempt, err error)
 }
 
-// An Attempt is one knock and one connection, to one address.
+// Attempt is one knock and one connection, to one address.
 type Attempt struct {
-	Number  int // from 1, in all of a dial
+	Number  int // from 1, within a dial
 	Target  netip.AddrPort
 	Start   time.Time
-	Elapsed time.Duration // since Start, to what the Trace is told of
+	Elapsed time.Duration // from Start to the reported event
 }
 
 func (t *Trace) resolved(addrs []netip.AddrPort) {

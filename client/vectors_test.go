@@ -18,10 +18,10 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// The SYNs of the vectors and of a captured libknock client, against those that a Dialer would put on the wire.
-// (For what else there is to compare, see test/interop.)
+// The SYNs of the vectors and of a captured libknock client, compared with those of
+// a Dialer. test/interop compares the rest.
 
-// packets is a packetWriter that keeps them whole.
+// packets is a packetWriter that records whole packets.
 type packets [][]byte
 
 func (p *packets) WriteTo(b []byte, _ net.Addr) (int, error) {
@@ -29,7 +29,7 @@ func (p *packets) WriteTo(b []byte, _ net.Addr) (int, error) {
 	return len(b), nil
 }
 
-// sentSYNs are the packets of one knock.
+// sentSYNs returns the packets of one knock.
 func sentSYNs(t *testing.T, d *Dialer, source netip.Addr, target netip.AddrPort) (sent packets) {
 	t.Helper()
 	s, err := d.synSequence(d.Method)
@@ -42,7 +42,7 @@ func sentSYNs(t *testing.T, d *Dialer, source netip.Addr, target netip.AddrPort)
 	return sent
 }
 
-// synSlot is the slot's length in the vectors and in the capture.
+// synSlot is the length of a slot in the vectors and in the capture.
 const synSlot = 30 * time.Second
 
 type synPart struct {
@@ -147,7 +147,7 @@ func TestKnockSYNMatchesCapture(t *testing.T) {
 	}
 }
 
-// withoutRandom is a SYN of IPv4 without its id, its source port and what follows from them, the checksums.
+// withoutRandom returns an IPv4 SYN with its id, source port and checksums zeroed.
 func withoutRandom(b []byte) []byte {
 	b = bytes.Clone(b)
 	for _, at := range []int{4, 10, ipv4Header, ipv4Header + 16} {
@@ -156,7 +156,8 @@ func withoutRandom(b []byte) []byte {
 	return b
 }
 
-// capturedSYNs are the SYNs with a 32-byte header in the order sent, from the IP header on, and their times.
+// capturedSYNs returns the SYNs with a 32-byte TCP header in the order sent, from
+// the IP header on, and their times.
 func capturedSYNs(t *testing.T) (all [][]byte, at []time.Time) {
 	t.Helper()
 	f, err := os.Open("../admission/testdata/client.pcap")
