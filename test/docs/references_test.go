@@ -7,13 +7,19 @@ import (
 	"testing"
 )
 
-func TestReferencesStayInRepository(t *testing.T) {
-	files, err := exec.Command("git", "-C", "../..", "ls-files", "-z").Output()
+// tracked returns the files of the repository that git tracks.
+func tracked(t *testing.T) []string {
+	t.Helper()
+	files, err := exec.CommandContext(t.Context(), "git", "-C", root, "ls-files", "-z").Output()
 	if err != nil {
 		t.Skip(err)
 	}
-	for _, file := range strings.Split(strings.TrimRight(string(files), "\x00"), "\x00") {
-		text, err := os.ReadFile("../../" + file)
+	return strings.Split(strings.TrimRight(string(files), "\x00"), "\x00")
+}
+
+func TestReferencesStayInRepository(t *testing.T) {
+	for _, file := range tracked(t) {
+		text, err := os.ReadFile(root + "/" + file)
 		if err != nil {
 			continue // deleted, or a link to nowhere
 		}
@@ -21,6 +27,15 @@ func TestReferencesStayInRepository(t *testing.T) {
 			if strings.Contains(string(text), name) {
 				t.Errorf("%s refers to %s, which is not here", file, name)
 			}
+		}
+	}
+}
+
+// A failure of rapid that is worth keeping becomes a test with a name.
+func TestRapidFailuresAreNotCommitted(t *testing.T) {
+	for _, file := range tracked(t) {
+		if strings.HasSuffix(file, ".fail") {
+			t.Errorf("%s is a failure that rapid has recorded", file)
 		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/knockgw/knockgw/internal/testtool"
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
@@ -42,7 +42,7 @@ const (
 // scatteredConnections is how many there are: a connection took half a MiB of the
 // first version.
 func scatteredConnections() int {
-	if os.Getenv(longVariable) == "1" {
+	if testtool.Long() {
 		return 1000
 	}
 	return 150

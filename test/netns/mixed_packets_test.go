@@ -8,20 +8,20 @@ import (
 	"encoding/binary"
 	mathrand "math/rand/v2"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/knockgw/knockgw/internal/netlab"
+	"github.com/knockgw/knockgw/internal/testtool"
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
 const (
 	// mixedPackets is how many packets are sent in all, and mixedLong with
-	// longVariable set.
+	// testtool.Long.
 	mixedPackets = 200_000
 	mixedLong    = 10_000_000
 	mixedPhases  = 7
@@ -192,7 +192,7 @@ func TestMixedPacketsGetNoAnswer(t *testing.T) {
 	gateway := site.Start(t)
 	knockgwHold(t, l.Gateway, site, "--save")
 	total := int64(mixedPackets)
-	if os.Getenv(longVariable) == "1" {
+	if testtool.Long() {
 		total = mixedLong
 	}
 	m := newMixed(t)

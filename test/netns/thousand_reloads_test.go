@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/control"
+	"github.com/knockgw/knockgw/internal/testtool"
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
@@ -238,7 +239,7 @@ func newOperator(t *testing.T) (o *operator, hidden []endpoint, bulk *iperf, ech
 func TestThousandReloadsUnderLoad(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "iperf3")
-	long := os.Getenv(longVariable) == "1"
+	long := testtool.Long()
 	reloads, reference, pause := shortReloads, shortReference, shortPause
 	if long {
 		reloads, reference, pause = longReloads, longReference, longPause

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,12 +18,9 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/knockgw/knockgw/internal/testtool"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
-
-// longVariable set to 1 has attackers try as hard as the specification says, which takes some minutes; without it,
-// it is a tenth of that or less.
-const longVariable = "KNOCKGW_LONG"
 
 const (
 	// attackersMemory is what attackers may take of the gateway's memory in all: 16,384 half-open flows of an open
@@ -61,7 +57,7 @@ type onslaught struct {
 }
 
 func theOnslaught() onslaught {
-	if os.Getenv(longVariable) == "1" {
+	if testtool.Long() {
 		return onslaught{packets: 10_000_000, sources: 100_000, connections: 20_000}
 	}
 	return onslaught{packets: 500_000, sources: 100_000, connections: 2_000}
@@ -106,7 +102,7 @@ func TestGatewayBoundsUnauthorizedUsage(t *testing.T) {
 				t.Errorf("attackers took %d MiB, and may take %d", (first-memory)>>20, attackersMemory>>20)
 			}
 			defer b.afterwards(t, files, goroutines, open, hidden)
-			if filter == "auto" && os.Getenv(longVariable) != "1" {
+			if filter == "auto" && !testtool.Long() {
 				return // once is enough where the kernel has most of it
 			}
 			b.attack(t, theOnslaught())

@@ -3,17 +3,16 @@
 package packages
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/knockgw/knockgw/internal/testtool"
 )
 
 func TestARM64ProgramRuns(t *testing.T) {
-	if os.Getenv("KNOCKGW_LONG") == "" {
-		t.Skip("builds for another architecture: KNOCKGW_LONG=1 go test ./test/packages, with the package qemu-user-static")
-	}
+	testtool.RequireLong(t, "builds for another architecture")
 	emulator, err := exec.LookPath("qemu-aarch64-static")
 	if err != nil {
 		t.Skip("this machine has no qemu-aarch64-static")

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/knockgw/knockgw/internal/testtool"
 )
 
 // root is the checkout, from here.
@@ -39,6 +41,7 @@ func TestMain(m *testing.M) {
 
 func (b *built) get(t *testing.T) string {
 	t.Helper()
+	testtool.RequireLong(t, "builds packages")
 	b.once.Do(func() {
 		if b.dir, b.err = os.MkdirTemp("", "knockgw-packages-"); b.err == nil {
 			b.err = errors.New("they were not built for the test before") // which says why
