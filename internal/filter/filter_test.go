@@ -3,7 +3,9 @@
 package filter_test
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"testing"
 	"time"
@@ -358,6 +360,53 @@ func TestAPortTakesWhatTheServicesAroundItTake(t *testing.T) {
 	v.gateway = netip.MustParseAddr("10.77.1.1")
 	l.drops("a knock to an address of none", v.knock(), "no-service")
 	l.drops("an IPv4 packet to an IPv6 service", v.tcp(1000, 25, packet.SYN), "no-service")
+}
+
+// The program finds an entry by the hash that Go has computed of it: of every
+// kind of key, and under every secret, which each filter draws anew.
+func TestProgramHashesAsGo(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	everywhere(func(v visitor) {
+		for range 20 {
+			l := open(t, filter.Options{
+				Flows: 100, Sources: 100,
+				Policy: policy(func(s *filter.Service) { s.SYN = true }),
+			})
+			for range 50 {
+				addr := v.addr.AsSlice()
+				for i := len(addr) - 3; i < len(addr); i++ {
+					addr[i] = byte(random.IntN(256))
+				}
+				v.addr, _ = netip.AddrFromSlice(addr)
+				source, port := packet.AddrFrom(v.addr), uint16(1+random.IntN(65535))
+				seq, window, stamp := random.Uint32(), uint16(random.IntN(65536)), random.Uint32()
+				knock := packettest.TCP{
+					Src: netip.AddrPortFrom(v.addr, port), Dst: netip.AddrPortFrom(v.gateway, 22), Flags: packet.SYN,
+					Seq: seq, Window: window,
+					Options: binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32([]byte{1, 1, 8, 10}, stamp), 0),
+				}.Packet()
+
+				l.drops("an ACK without a flow", v.tcp(port, 22, packet.ACK), "no-flow")
+				l.Flow(v.tuple(port, 22), true)
+				l.passes("an ACK of a flow", v.tcp(port, 22, packet.ACK))
+				l.Flow(v.tuple(port, 22), false)
+
+				l.drops("a SYN of an unknown source", v.syn(port), "no-grant")
+				l.Source(source, true)
+				l.passes("a SYN of a known source", v.syn(port))
+				l.Source(source, false)
+
+				l.Trace(v.addr, true)
+				l.passes("a SYN of a traced source", v.syn(port))
+				l.Trace(v.addr, false)
+
+				l.drops("an unexpected knock", knock, "no-grant")
+				l.Expect(1, func(yield func(uint64, uint16) bool) { yield(uint64(seq)<<32|uint64(stamp), window) })
+				l.passes("an expected knock", knock)
+				l.pass(2 * time.Second) // its mark is over, which sources may share
+			}
+		}
+	})
 }
 
 func TestWhatTheGateTellsCostsNoGarbage(t *testing.T) {

@@ -1,56 +1,54 @@
 package filter
 
 import (
-	"errors"
-	"fmt"
 	"iter"
-
-	"github.com/cilium/ebpf"
 
 	"github.com/knockgw/knockgw/packet"
 )
 
-// list adds a key's tag to the table, or removes it. A key that was added n times
+// setEntry adds a key's fingerprint to the table, or removes it. A key that was added n times
 // is there until it was removed n times.
-func (f *Filter) list(k key, in bool) {
-	tag := f.secret.hash(&k)
+func (f *Filter) setEntry(k key, in bool) {
+	hash := f.secret.hash(&k)
 	if !f.lock() {
 		return
 	}
 	defer f.mu.Unlock()
-	f.listLocked(tag, in)
+	f.updateEntry(hash, in)
 }
 
-// listLocked is list for who holds f.mu.
-func (f *Filter) listLocked(tag uint64, in bool) {
-	before := len(f.listed.spilt)
+// updateEntry is setEntry for a fingerprint. The caller holds f.mu.
+func (f *Filter) updateEntry(hash uint64, in bool) {
+	before := len(f.entries.overflow)
 	if in {
-		f.listed.add(tag)
+		f.entries.add(hash)
 	} else {
-		f.listed.remove(tag)
+		f.entries.delete(hash)
 	}
-	switch spilt := len(f.listed.spilt); {
-	case spilt > 0 && before == 0:
-		f.settle()
-	case spilt == 0 && before > 0:
+	switch after := len(f.entries.overflow); {
+	case after > 0 && before == 0:
+		f.updateBypass()
+	case after == 0 && before > 0:
 		// The program may have looked for one before it was in, and ask only
 		// now whether everything passes.
-		f.passAwhile()
+		f.bypassBriefly()
 	}
 }
 
 // Flow tells that the gate has taken a flow into its table, or out of it. The
 // tuple is that of packets from the client.
-func (f *Filter) Flow(t packet.Tuple, in bool) { f.list(flowKey(&t), in) }
+func (f *Filter) Flow(t packet.Tuple, in bool) { f.setEntry(flowKey(&t), in) }
 
 // Source tells that an address has grants, knocks in the queue, parked SYNs or
 // flows now, or none of these any more.
-func (f *Filter) Source(a packet.Addr, in bool) { f.list(addrKey(&a, kindSource), in) }
+func (f *Filter) Source(a packet.Addr, in bool) {
+	f.setEntry(addrKey(&a, programKeyKindKEY_SOURCE), in)
+}
 
 // Site tells that there are flows now of which fragments are put together, or
 // none any more: from an IPv4 address, or from an IPv6 /64, whose last 8 bytes
 // are 0 then.
-func (f *Filter) Site(a packet.Addr, in bool) { f.list(addrKey(&a, kindSite), in) }
+func (f *Filter) Site(a packet.Addr, in bool) { f.setEntry(addrKey(&a, programKeyKindKEY_SUBNET), in) }
 
 // Flooded tells that an open service has more half-open flows than it remembers:
 // an ACK without a flow may be an answer to a SYN cookie.
@@ -59,7 +57,7 @@ func (f *Filter) Flooded() {
 		return
 	}
 	defer f.mu.Unlock()
-	f.set(controlFlooded, f.get(controlTick)+floodTicks)
+	set(&f.control.CookiesUntil, f.control.Tick+floodTicks)
 }
 
 // Expect replaces the knocks that are expected by n others: the fields of SYNs,
@@ -69,29 +67,29 @@ func (f *Filter) Expect(n int, fields iter.Seq2[uint64, uint16]) {
 		return
 	}
 	half := len(f.expected) / 2
-	next := uint64(half/bucketTags) - f.get(controlBase) // that of the half which is not in use
+	next := uint64(half/bucketSlots) - f.control.ExpectedBase // that of the half which is not in use
 	f.mu.Unlock()
-	t := tags{places: f.expected[next*bucketTags:][:half], spilt: make(map[uint64]int)}
-	clear(t.places)
+	t := fingerprints{slots: f.expected[next*bucketSlots:][:half], overflow: make(map[uint64]int)}
+	clear(t.slots)
 	tooMany := n > f.Room()
 	if !tooMany {
 		for a, b := range fields {
 			k := expectedKey(a, b)
 			t.add(f.secret.hash(&k))
 		}
-		tooMany = len(t.spilt) > 0
+		tooMany = len(t.overflow) > 0
 	}
 	if !f.lock() {
 		return
 	}
 	defer f.mu.Unlock()
-	f.awaited = n
+	f.expectedCount = n
 	if tooMany {
-		f.set(controlAny, 1)
+		set(&f.control.ExpectedAny, 1)
 	}
-	f.set(controlBase, next)
+	set(&f.control.ExpectedBase, next)
 	if !tooMany {
-		f.set(controlAny, 0)
+		set(&f.control.ExpectedAny, 0)
 	}
 }
 
@@ -105,7 +103,7 @@ func (f *Filter) Crowded() bool {
 		return false
 	}
 	defer f.mu.Unlock()
-	return f.get(controlAny) != 0
+	return f.control.ExpectedAny != 0
 }
 
 // SetPolicy replaces the services. While it does, and for a second after,
@@ -113,7 +111,7 @@ func (f *Filter) Crowded() bool {
 // policy. After an error everything passes until another policy is set.
 func (f *Filter) SetPolicy(p Policy, swap func()) error {
 	f.change(true)
-	err := f.setPorts(&p)
+	err := f.setServices(&p)
 	swap()
 	if err == nil {
 		f.change(false)
@@ -127,38 +125,6 @@ func (f *Filter) change(on bool) {
 		return
 	}
 	defer f.mu.Unlock()
-	f.changing = on
-	f.passAwhile()
-}
-
-// setPorts makes the trie that of p.
-func (f *Filter) setPorts(p *Policy) error {
-	ports := p.ports()
-	for at, takes := range ports {
-		k := at.key()
-		if err := f.trie.Put(k[:], takes); err != nil {
-			return fmt.Errorf("tell the packet filter of port %d: %w", at.port, err)
-		}
-	}
-	for at := range f.ports {
-		if _, ok := ports[at]; ok {
-			continue
-		}
-		k := at.key()
-		if err := f.trie.Delete(k[:]); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("have the packet filter forget port %d: %w", at.port, err)
-		}
-	}
-	f.ports = ports
-	if !f.lock() {
-		return nil
-	}
-	defer f.mu.Unlock()
-	f.services = len(ports)
-	legacy := uint64(0)
-	if p.Legacy {
-		legacy = 1
-	}
-	f.set(controlLegacy, legacy)
-	return nil
+	f.reconfiguring = on
+	f.bypassBriefly()
 }

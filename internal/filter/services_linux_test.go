@@ -12,14 +12,14 @@ import (
 func TestPortsInheritFromThePrefixesAroundThem(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
-		got, want := make(map[port]uint64), make(map[port]uint64)
+		got, want := make(map[endpoint]programAccepts), make(map[endpoint]programAccepts)
 		for range 40 {
 			addr, bits := fmt.Sprintf("10.0.%d.%d", random.IntN(2), random.IntN(256)), 16+random.IntN(17)
 			if random.IntN(2) == 0 {
 				addr, bits = fmt.Sprintf("fd77::%x", random.IntN(256)), 112+random.IntN(17)
 			}
 			p := netip.PrefixFrom(netip.MustParseAddr(addr), bits).Masked()
-			got[port{uint8(random.IntN(2)), uint16(random.IntN(2)), p}] |= 1 << random.IntN(8)
+			got[endpoint{uint8(random.IntN(2)), uint16(random.IntN(2)), p}] |= 1 << random.IntN(8)
 		}
 		for inner := range got {
 			for outer, takes := range got {

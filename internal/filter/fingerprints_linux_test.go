@@ -5,26 +5,26 @@ import (
 	"testing"
 )
 
-func newTags(buckets int) *tags {
-	return &tags{places: make([]uint64, buckets*bucketTags), spilt: make(map[uint64]int)}
+func newFingerprints(buckets int) *fingerprints {
+	return &fingerprints{slots: make([]uint64, buckets*bucketSlots), overflow: make(map[uint64]int)}
 }
 
 // has is what the program does, and then looks whether anything is spilt.
-func (t *tags) has(tag uint64) bool {
-	a, b := t.buckets(tag)
+func (f *fingerprints) has(hash uint64) bool {
+	a, b := f.buckets(hash)
 	for _, bucket := range [][]uint64{a, b} {
 		for _, x := range bucket {
-			if x == tag {
+			if x == hash {
 				return true
 			}
 		}
 	}
-	return t.spilt[tag] > 0
+	return f.overflow[hash] > 0
 }
 
 func TestATagIsThereForAsOftenAsItWasAdded(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	set := newTags(fewestBuckets)
+	set := newFingerprints(minBuckets)
 	tag := make([]uint64, 900) // more than there is room for
 	for i := range tag {
 		tag[i] = random.Uint64() | 1
@@ -37,10 +37,10 @@ func TestATagIsThereForAsOftenAsItWasAdded(t *testing.T) {
 			set.add(x)
 			count[x]++
 		} else if count[x] > 0 {
-			set.remove(x)
+			set.delete(x)
 			count[x]--
 		}
-		spilt = max(spilt, len(set.spilt))
+		spilt = max(spilt, len(set.overflow))
 		if step%100 > 0 {
 			continue
 		}
@@ -55,28 +55,28 @@ func TestATagIsThereForAsOftenAsItWasAdded(t *testing.T) {
 	}
 	for x, n := range count {
 		for range n {
-			set.remove(x)
+			set.delete(x)
 		}
 	}
-	for i, x := range set.places {
+	for i, x := range set.slots {
 		if x != 0 {
 			t.Fatalf("place %d is not empty", i)
 		}
 	}
-	if len(set.spilt) != 0 {
-		t.Errorf("%d tags are spilt of none", len(set.spilt))
+	if len(set.overflow) != 0 {
+		t.Errorf("%d tags are spilt of none", len(set.overflow))
 	}
 }
 
 func TestNothingIsSpiltAtHalfLoad(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for _, n := range []int{1, 1000, 100_000, 1 << 17} {
-		set := newTags(bucketsFor(n))
+		set := newFingerprints(bucketsFor(n))
 		for range n {
 			set.add(random.Uint64() | 1)
 		}
-		if len(set.spilt) > 0 {
-			t.Errorf("of %d tags %d are spilt", n, len(set.spilt))
+		if len(set.overflow) > 0 {
+			t.Errorf("of %d tags %d are spilt", n, len(set.overflow))
 		}
 	}
 }

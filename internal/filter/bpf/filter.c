@@ -1,0 +1,554 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The kernel filter: a socket filter on the gateway's TUN device. It drops what
+ * the gate would drop and passes what it is not sure of. A packet on its way
+ * through it:
+ *
+ *	parse_ipv4, parse_ipv6   version, lengths, options, addresses
+ *	check_fragment           of a subnet that has flows?              pass
+ *	check_tcp, SYN           an expected knock                        mark the source, pass
+ *	                         to an open service; of a known source,
+ *	                         or a marked one                          pass
+ *	check_tcp, else          of a flow; an ACK while SYN cookies are
+ *	                         in use                                   pass
+ *	check_udp                has the form of a knock                  mark the source, pass
+ *	check_icmp               an error about a flow                    pass
+ *	knockgw                  of a traced source; while all packets
+ *	                         pass                                     pass
+ *	                         else                                     count, drop
+ *
+ * The checks and their order are those of packet.Packet.Parse and of
+ * admission.Gate.Admit, so that the reasons are the same.
+ *
+ * The verifier follows every branch, and without CAP_PERFMON accepts neither
+ * reads of uninitialized stack nor variable offsets into the stack.
+ */
+#include <linux/bpf.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "headers.h"
+#include "siphash.h"
+#include "tables.h"
+
+/* The program calls only helpers that are not restricted to the GPL. */
+char __license[] SEC("license") = "Apache-2.0";
+
+/* A verdict is a reason to drop the packet, or one of these. */
+enum {
+	PASS = -1,
+	KNOCK = -2, /* mark the source and pass */
+	NEXT = -3,  /* go on with the next check */
+};
+
+struct packet {
+	struct __sk_buff *skb;
+	__u32 ip_header; /* bytes, without extension headers */
+	__u32 transport; /* offset of the transport header */
+	__u32 end;       /* offset of the packet's end, by its IP header */
+	__u8 protocol;
+	union key flow; /* addresses and ports */
+};
+
+/*
+ * load copies size bytes of the packet. The caller has compared with the end, so
+ * that a failure is unexpected, and the packet passes.
+ */
+#define LOAD(p, offset, to, size)                                             \
+	do {                                                                  \
+		if (bpf_skb_load_bytes((p)->skb, offset, to, size))           \
+			return PASS;                                          \
+	} while (0)
+
+static __always_inline int is_equal(const struct addr *a, const struct addr *b)
+{
+	return a->halves[0] == b->halves[0] && a->halves[1] == b->halves[1];
+}
+
+static __always_inline void set_ipv4(struct addr *a, __be32 ipv4)
+{
+	a->halves[0] = 0;
+	a->words[2] = MAPPED_PREFIX;
+	a->words[3] = ipv4;
+}
+
+static __always_inline int is_mapped(const struct addr *a)
+{
+	return a->halves[0] == 0 && a->words[2] == MAPPED_PREFIX;
+}
+
+/* source_tag returns the fingerprint of the packet's source, as a key of a kind. */
+static __always_inline __u64 source_tag(const struct packet *p, enum key_kind kind)
+{
+	union key k = { .src = p->flow.src, .kind = kind };
+
+	return fingerprint(&k);
+}
+
+/* subnet_tag returns the fingerprint of an IPv4 source, or of an IPv6 /64. */
+static __always_inline __u64 subnet_tag(const struct packet *p)
+{
+	union key k = { .src = p->flow.src, .kind = KEY_SUBNET };
+
+	if (p->ip_header == sizeof(struct ipv6_header))
+		k.src.halves[1] = 0;
+	return fingerprint(&k);
+}
+
+/*
+ * accepts_at returns what services accept at the packet's destination: enum
+ * accepts, or 0.
+ */
+static __always_inline enum accepts accepts_at(const struct packet *p)
+{
+	struct service_key k = {
+		.bits = SERVICE_KEY_BITS,
+		.protocol = p->protocol,
+		.ip_header = p->ip_header,
+		.port = p->flow.dst_port,
+	};
+	enum accepts *accepts;
+
+	__builtin_memcpy(k.addr, &p->flow.dst, sizeof(k.addr));
+	accepts = bpf_map_lookup_elem(&services, &k);
+	return accepts ? *accepts : 0;
+}
+
+/* is_expected_knock reports whether a knock with these fields is expected. */
+static __always_inline int is_expected_knock(__u64 a, __u16 b)
+{
+	union key k = { .src.halves = { a, b }, .kind = KEY_EXPECTED };
+
+	if (control.expected_any)
+		return 1;
+	if (is_expected(fingerprint(&k)))
+		return 1;
+	/* Asked again: the table may have been replaced by one that is too full. */
+	return control.expected_any != 0;
+}
+
+/*
+ * load_tcp loads a TCP header and returns NEXT, or truncated if the header is
+ * not there whole.
+ */
+static __always_inline int load_tcp(const struct packet *p, struct tcp_header *h, int truncated)
+{
+	__u32 available = p->end - p->transport;
+	__u32 length;
+
+	if (available < sizeof(*h))
+		return truncated;
+	LOAD(p, p->transport, h, sizeof(*h));
+	length = (h->data_offset >> 4) * 4;
+	if (length < sizeof(*h) || length > available)
+		return truncated;
+	return NEXT;
+}
+
+/*
+ * check_fragment drops a fragment unless its source has flows: the process
+ * reassembles TCP of these. The rest says which of two reasons it is.
+ */
+static __always_inline int check_fragment(const struct packet *p, __u16 offset)
+{
+	struct tcp_header h;
+	int verdict;
+
+	if (is_entry(subnet_tag(p)))
+		return PASS;
+	if (offset)
+		return REASON_MALFORMED_FRAGMENT;
+	verdict = load_tcp(p, &h, REASON_MALFORMED_FRAGMENT_TINY);
+	return verdict == NEXT ? REASON_MALFORMED_FRAGMENT : verdict;
+}
+
+static __always_inline int parse_ipv4(struct packet *p, const struct ipv4_header *h)
+{
+	__u16 total, fragment;
+	__u8 first;
+
+	set_ipv4(&p->flow.src, h->src);
+	set_ipv4(&p->flow.dst, h->dst);
+	p->protocol = h->protocol;
+	p->ip_header = sizeof(*h);
+
+	p->transport = (h->version_ihl & 15) * 4;
+	if (p->transport < sizeof(*h) || p->transport > p->end)
+		return REASON_MALFORMED_HEADER_LENGTH;
+	total = bpf_ntohs(h->total_length);
+	if (total < p->transport || total > p->end)
+		return REASON_MALFORMED_LENGTH;
+	p->end = total;
+
+	fragment = bpf_ntohs(h->flags_offset) & IPV4_FRAGMENT;
+	if (fragment) {
+		if (p->transport > sizeof(*h) || p->protocol != PROTO_TCP)
+			return REASON_MALFORMED_FRAGMENT;
+		return check_fragment(p, fragment & IPV4_OFFSET);
+	}
+
+	if (p->transport > sizeof(*h))
+		return REASON_MALFORMED_IP_OPTIONS;
+	first = p->flow.src.bytes[12];
+	if (first == 0 || first == 127 || first >= 224) /* loopback, multicast, reserved */
+		return REASON_MALFORMED_ADDRESS;
+	return NEXT;
+}
+
+static __always_inline int is_extension(__u8 next_header)
+{
+	switch (next_header) {
+	case 0: case 43: case 50: case 51: case 59: case 60: case 135: case 139: case 140: case 253: case 254:
+		return 1;
+	}
+	return 0;
+}
+
+static __always_inline int parse_ipv6_fragment(struct packet *p)
+{
+	struct fragment_header h;
+	__u16 offset_flags;
+
+	if (p->end < p->transport + sizeof(h))
+		return REASON_MALFORMED_FRAGMENT;
+	LOAD(p, p->transport, &h, sizeof(h));
+	p->transport += sizeof(h);
+	p->protocol = h.next_header;
+	offset_flags = bpf_ntohs(h.offset_flags);
+	if (!(offset_flags & (IPV6_OFFSET | IPV6_MORE_FRAGMENTS))) /* all of its packet */
+		return REASON_MALFORMED_FRAGMENT;
+	if (p->protocol != PROTO_TCP)
+		return REASON_MALFORMED_FRAGMENT;
+	if (is_mapped(&p->flow.src) || is_mapped(&p->flow.dst))
+		return REASON_MALFORMED_FRAGMENT;
+	return check_fragment(p, offset_flags & IPV6_OFFSET);
+}
+
+static __always_inline int parse_ipv6(struct packet *p)
+{
+	struct ipv6_header h;
+	__u32 length;
+
+	LOAD(p, 0, &h, sizeof(h));
+	p->flow.src = h.src;
+	p->flow.dst = h.dst;
+	p->protocol = h.next_header;
+	p->ip_header = p->transport = sizeof(h);
+
+	length = sizeof(h) + bpf_ntohs(h.payload_length);
+	if (length > p->end)
+		return REASON_MALFORMED_LENGTH;
+	p->end = length;
+
+	if (p->protocol == PROTO_FRAGMENT)
+		return parse_ipv6_fragment(p);
+	if (is_extension(p->protocol))
+		return REASON_MALFORMED_EXTENSION_HEADER;
+	if (is_mapped(&p->flow.src) || is_mapped(&p->flow.dst))
+		return REASON_MALFORMED_ADDRESS;
+	if (p->flow.src.bytes[0] == 0xff) /* multicast */
+		return REASON_MALFORMED_ADDRESS;
+	if (p->flow.src.halves[0] == 0 && bpf_be64_to_cpu(p->flow.src.halves[1]) <= 1) /* unspecified, loopback */
+		return REASON_MALFORMED_ADDRESS;
+	return NEXT;
+}
+
+/* set_ports copies the ports, neither of which may be 0. */
+static __always_inline int set_ports(struct packet *p, __be16 src, __be16 dst)
+{
+	if (src == 0 || dst == 0)
+		return REASON_MALFORMED_PORT_ZERO;
+	p->flow.src_port = src;
+	p->flow.dst_port = dst;
+	return NEXT;
+}
+
+#define NO_TIMESTAMP -1
+
+/*
+ * tcp_timestamp returns the value of the Timestamps option among the TCP options
+ * from offset to end, or NO_TIMESTAMP. It reads them as admission does.
+ */
+static __noinline __s64 tcp_timestamp(struct __sk_buff *skb, __u32 offset, __u32 end)
+{
+	for (int i = 0; i < TCP_MAX_OPTIONS; i++) {
+		struct {
+			__u8 kind, size;
+		} option;
+		__be32 value;
+
+		/* Beyond the last byte there is no value either. */
+		if (offset >= end || bpf_skb_load_bytes(skb, offset, &option, sizeof(option)))
+			return NO_TIMESTAMP;
+		if (option.kind == TCP_OPTION_END)
+			return NO_TIMESTAMP;
+		if (option.kind == TCP_OPTION_NOP) {
+			offset++;
+			continue;
+		}
+		if (option.size < 2 || offset + option.size > end)
+			return NO_TIMESTAMP;
+		if (option.kind == TCP_OPTION_TIMESTAMPS && option.size == TCP_TIMESTAMPS_SIZE) {
+			if (bpf_skb_load_bytes(skb, offset + 2, &value, sizeof(value)))
+				return NO_TIMESTAMP;
+			return bpf_ntohl(value);
+		}
+		offset += option.size;
+	}
+	return NO_TIMESTAMP;
+}
+
+static __always_inline int check_syn(const struct packet *p, const struct tcp_header *h, enum accepts accepts)
+{
+	__u64 tag, *mark;
+
+	/* A knock is looked for first, from any source: its source must be marked. */
+	if (control.legacy | (accepts & ACCEPTS_SYN_KNOCK)) {
+		__u32 options_end = p->transport + (h->data_offset >> 4) * 4;
+		__s64 timestamp = tcp_timestamp(p->skb, p->transport + sizeof(*h), options_end);
+
+		if (timestamp != NO_TIMESTAMP &&
+		    is_expected_knock((__u64)bpf_ntohl(h->seq) << 32 | timestamp, bpf_ntohs(h->window)))
+			return KNOCK;
+	}
+
+	if (!accepts)
+		return REASON_NO_SERVICE;
+	if (accepts & ACCEPTS_ALL)
+		return PASS;
+	tag = source_tag(p, KEY_SOURCE);
+	if (is_entry(tag))
+		return PASS;
+	mark = mark_of(tag);
+	if (!mark || control.tick < *mark)
+		return PASS;
+	return REASON_NO_GRANT;
+}
+
+/* check_tcp decides as Gate.admitTCP. */
+static __always_inline int check_tcp(struct packet *p)
+{
+	struct tcp_header h;
+	enum accepts accepts;
+	int verdict;
+
+	verdict = load_tcp(p, &h, REASON_MALFORMED_TRANSPORT_HEADER);
+	if (verdict != NEXT)
+		return verdict;
+	verdict = set_ports(p, h.src_port, h.dst_port);
+	if (verdict != NEXT)
+		return verdict;
+
+	accepts = accepts_at(p);
+	if ((h.flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN)
+		return check_syn(p, &h, accepts);
+	if (!accepts)
+		return REASON_NO_SERVICE;
+	if (is_entry(fingerprint(&p->flow)))
+		return PASS;
+
+	/* The answer to a SYN cookie? */
+	if ((h.flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_ACK || !(accepts & ACCEPTS_ALL))
+		return REASON_NO_FLOW;
+	return control.tick < control.cookies_until ? PASS : REASON_NO_FLOW;
+}
+
+/* check_udp decides as Gate.admitUDP. */
+static __always_inline int check_udp(struct packet *p)
+{
+	struct udp_header h;
+	struct knock_v2_hint hint;
+	struct knock_tail tail;
+	__u32 payload, size;
+	enum accepts accepts;
+	int verdict;
+
+	if (p->end - p->transport < sizeof(h))
+		return REASON_MALFORMED_TRANSPORT_HEADER;
+	LOAD(p, p->transport, &h, sizeof(h));
+	if (p->transport + bpf_ntohs(h.length) != p->end)
+		return REASON_MALFORMED_LENGTH;
+	verdict = set_ports(p, h.src_port, h.dst_port);
+	if (verdict != NEXT)
+		return verdict;
+
+	accepts = accepts_at(p);
+	if (!accepts)
+		return REASON_NO_SERVICE;
+	payload = p->transport + sizeof(h);
+	size = p->end - payload;
+	if ((accepts & ACCEPTS_UDP_V2) && size == KNOCK_V2_SIZE) {
+		LOAD(p, payload, &hint, sizeof(hint.a) + sizeof(hint.b));
+		if (is_expected_knock(bpf_be64_to_cpu(hint.a), bpf_ntohs(hint.b)))
+			return KNOCK;
+	}
+
+	if (!(accepts & ACCEPTS_UDP_V1) || size < KNOCK_MIN || size > KNOCK_MAX)
+		return REASON_NOT_A_KNOCK;
+	LOAD(p, payload + KNOCK_TAIL, &tail, sizeof(tail));
+	if (KNOCK_HEADER + bpf_ntohs(tail.length) != size || (tail.flags & ~KNOCK_FLAGS) || tail.reserved)
+		return REASON_NOT_A_KNOCK;
+	return KNOCK;
+}
+
+/*
+ * check_quoted passes an ICMP error about a flow. The flow's key is that of
+ * packets from the client, and the error quotes a packet to the client.
+ */
+static __always_inline int check_quoted(const struct packet *p, union key *k, __u32 transport)
+{
+	struct {
+		__be16 src_port, dst_port;
+	} quoted;
+
+	if (transport + ICMP_QUOTED > p->end)
+		return REASON_ICMP;
+	if (!is_equal(&k->dst, &p->flow.dst))
+		return REASON_ICMP;
+	LOAD(p, transport, &quoted, sizeof(quoted));
+	k->src_port = quoted.dst_port;
+	k->dst_port = quoted.src_port;
+	k->kind = KEY_FLOW;
+	return is_entry(fingerprint(k)) ? PASS : REASON_ICMP;
+}
+
+static __always_inline int check_icmpv4(const struct packet *p, __u8 type, __u32 offset)
+{
+	struct ipv4_header h;
+	union key k;
+	__u32 length;
+
+	if (type != ICMP_DEST_UNREACHABLE && type != ICMP_TIME_EXCEEDED && type != ICMP_PARAMETER_PROBLEM)
+		return REASON_ICMP;
+	if (offset + sizeof(h) > p->end)
+		return REASON_ICMP;
+	LOAD(p, offset, &h, sizeof(h));
+	length = (h.version_ihl & 15) * 4;
+	if (h.version_ihl >> 4 != 4 || length < sizeof(h) || h.protocol != PROTO_TCP)
+		return REASON_ICMP;
+	if (bpf_ntohs(h.flags_offset) & IPV4_OFFSET)
+		return REASON_ICMP;
+	set_ipv4(&k.src, h.dst);
+	set_ipv4(&k.dst, h.src);
+	return check_quoted(p, &k, offset + length);
+}
+
+static __always_inline int check_icmpv6(const struct packet *p, __u8 type, __u32 offset)
+{
+	struct ipv6_header h;
+	union key k;
+
+	if (type < ICMPV6_FIRST_ERROR || type > ICMPV6_LAST_ERROR)
+		return REASON_ICMP;
+	if (offset + sizeof(h) > p->end)
+		return REASON_ICMP;
+	LOAD(p, offset, &h, sizeof(h));
+	if (h.version >> 4 != 6 || h.next_header != PROTO_TCP)
+		return REASON_ICMP;
+	k.src = h.dst;
+	k.dst = h.src;
+	return check_quoted(p, &k, offset + sizeof(h));
+}
+
+/* check_icmp passes errors about flows, as packet.Packet.OriginalDatagram reads them. */
+static __always_inline int check_icmp(const struct packet *p)
+{
+	struct icmp_header h;
+	int is_ipv4 = p->ip_header == sizeof(struct ipv4_header);
+
+	if (is_ipv4 != (p->protocol == PROTO_ICMP))
+		return REASON_MALFORMED_PROTOCOL;
+	if (p->end - p->transport < sizeof(h))
+		return REASON_MALFORMED_TRANSPORT_HEADER;
+	LOAD(p, p->transport, &h, sizeof(h));
+	if (is_ipv4)
+		return check_icmpv4(p, h.type, p->transport + sizeof(h));
+	return check_icmpv6(p, h.type, p->transport + sizeof(h));
+}
+
+static __always_inline int check_ip(struct packet *p)
+{
+	struct ipv4_header h;
+	int verdict;
+
+	if (p->end < sizeof(h))
+		return REASON_MALFORMED_SHORT;
+	LOAD(p, 0, &h, sizeof(h));
+	switch (h.version_ihl >> 4) {
+	case 4:
+		verdict = parse_ipv4(p, &h);
+		break;
+	case 6:
+		if (p->end < sizeof(struct ipv6_header))
+			return REASON_MALFORMED_SHORT;
+		verdict = parse_ipv6(p);
+		break;
+	default:
+		return REASON_MALFORMED_VERSION;
+	}
+	if (verdict != NEXT)
+		return verdict;
+	if (is_equal(&p->flow.src, &p->flow.dst)) /* a LAND packet */
+		return REASON_MALFORMED_ADDRESS;
+
+	switch (p->protocol) {
+	case PROTO_TCP:
+		return check_tcp(p);
+	case PROTO_UDP:
+		return check_udp(p);
+	case PROTO_ICMP:
+	case PROTO_ICMPV6:
+		return check_icmp(p);
+	}
+	return REASON_MALFORMED_PROTOCOL;
+}
+
+/*
+ * mark_source lets the SYNs of a source pass for a while: its SYN may come before
+ * the gate has read the knock.
+ */
+static __always_inline void mark_source(const struct packet *p)
+{
+	__u64 *mark = mark_of(source_tag(p, KEY_SOURCE));
+
+	if (mark)
+		*(volatile __u64 *)mark = control.tick + mark_ticks;
+}
+
+static __always_inline int is_traced(const struct packet *p)
+{
+	return control.traced && is_entry(source_tag(p, KEY_TRACED));
+}
+
+/* A socket filter returns how many bytes of the packet are kept. */
+SEC("socket")
+int knockgw(struct __sk_buff *skb)
+{
+	struct packet p = { .skb = skb, .end = skb->len, .flow = { .kind = KEY_FLOW } };
+	int verdict = check_ip(&p);
+	enum reason reason = verdict;
+	__u64 *count;
+
+	switch (verdict) {
+	case KNOCK:
+		mark_source(&p);
+		return skb->len;
+	case PASS:
+		return skb->len;
+	case REASON_MALFORMED_SHORT:
+	case REASON_MALFORMED_VERSION:
+		break; /* no source that could be traced */
+	default:
+		if (is_traced(&p))
+			return skb->len;
+	}
+
+	if (control.tick < control.bypass_until)
+		return skb->len;
+	count = bpf_map_lookup_elem(&dropped, &reason);
+	if (!count)
+		return skb->len;
+	(*count)++; /* each processor has its own */
+	return 0;
+}
