@@ -17,13 +17,14 @@ PACKAGES ?= packages
 # What the tests run besides ourselves, with the packages of Debian that have it.
 TOOLS := nmap curl sshd:openssh-server ssh:openssh-client ip:iproute2 ping:iputils-ping nsenter:util-linux /usr/sbin/nginx:nginx-light nft:nftables iptables \
 	psql:postgresql-client '/usr/lib/postgresql/*/bin/initdb:postgresql' promtool:prometheus iperf3 tcpdump tshark chromium rpm \
-	/usr/share/bash-completion/bash_completion:bash-completion
+	/usr/share/bash-completion/bash_completion:bash-completion \
+	clang llvm-strip:llvm /usr/include/bpf/bpf_helpers.h:libbpf-dev
 
 # The linter is no requirement of the module, so its version stands here.
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
 
-.PHONY: build test test-long examples lint fmt hooks vulncheck cross fuzz bench demo packages
+.PHONY: build test test-long examples generate lint fmt hooks vulncheck cross fuzz bench demo packages
 
 build:
 	$(GO) build ./...
@@ -47,6 +48,10 @@ test-long: build
 # They are a module of their own, so that nobody else needs what they need.
 examples:
 	cd examples && $(GO) build ./... && $(GO) vet ./...
+
+# Compiles the kernel filter: CONTRIBUTING.md has what it needs.
+generate:
+	$(GO) generate ./internal/filter
 
 lint:
 	$(GO) run $(GOLANGCI_LINT) run

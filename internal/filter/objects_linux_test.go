@@ -45,7 +45,7 @@ var major = regexp.MustCompile(`clang version (\d+)`)
 // The same compiler makes the committed instructions and maps of the sources.
 // (Of its minor versions, one may write other debugging information.)
 func TestObjectsCompileToTheSameProgram(t *testing.T) {
-	testtool.Need(t, "clang", "llvm-strip")
+	testtool.Require(t, "clang", "llvm-strip")
 	_, recorded := readSums(t)
 	version, err := exec.Command("clang", "--version").Output()
 	if err != nil {
