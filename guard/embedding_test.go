@@ -60,7 +60,7 @@ func TestTheDocumentationShowsWhatCompiles(t *testing.T) {
 // defined are names that a snippet takes from the text around it: predeclared
 // ones, packages, and what the snippet before it has made.
 var defined = strings.Fields(`nil true false string byte error int len append make any
-	admission auth client config context replay gateway guard log metrics net http os filepath prometheus protocol fmt time io
+	admission auth client config context gateway guard log metrics net http os filepath prometheus protocol fmt time io
 	events alice listener conn ctx`)
 
 func TestDocumentationSnippetsDefineTheNamesThatTheyUse(t *testing.T) {

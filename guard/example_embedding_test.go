@@ -14,7 +14,6 @@ import (
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/guard"
-	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -30,7 +29,7 @@ func ExampleGuard_Run() {
 		log.Fatal(err)
 	}
 	defer func() { _ = os.RemoveAll(state) }()
-	store, err := replay.OpenFileStore(filepath.Join(state, "replay"), replay.Options{})
+	replay, err := guard.OpenFileReplay(filepath.Join(state, "replay"), nil)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -41,7 +40,7 @@ func ExampleGuard_Run() {
 	g, err := guard.New(guard.Options{
 		Knocks:  []net.PacketConn{knocks},
 		Secrets: auth.NewSecrets(alice),
-		Store:   store,
+		Replay:  replay,
 		Services: []guard.Service{
 			{Name: "api", Port: 8443, Mode: guard.ModeKnockAuth, Auth: guard.Auth{Proof: true}},
 		},
@@ -81,7 +80,7 @@ func ExampleGuard_Run() {
 	fmt.Println(<-visited)
 	_ = server.Close() // closes listener, too
 	fmt.Println(<-served)
-	fmt.Println(store.Close())
+	fmt.Println(replay.Close())
 	// Output:
 	// hello, alice
 	// http: Server closed

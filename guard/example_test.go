@@ -7,13 +7,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 
-	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/guard"
-	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -92,12 +91,12 @@ func ExampleOptions_knocked() {
 		fmt.Println(err)
 		return
 	}
-	events := make(chan admission.KnockEvent)
+	events := make(chan guard.KnockEvent)
 	g, err := guard.New(guard.Options{
 		Knocks:   []net.PacketConn{knocks},
 		Secrets:  auth.NewSecrets(alice),
 		Services: []guard.Service{{Name: "garage", Port: 1, Mode: guard.ModeKnock, GrantTTL: 1}},
-		Knocked:  func(e admission.KnockEvent) { events <- e },
+		Knocked:  func(e guard.KnockEvent) { events <- e },
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -182,12 +181,23 @@ func ExampleGuard_Guard() {
 	// 0
 }
 
-// One store for what has knocked and what has authenticated, for an auth.Server beside a Guard.
-func ExampleReplay() {
-	store := replay.NewMemoryStore(replay.Options{}) // or replay.OpenFileStore
-	defer func() { _ = store.Close() }()
+// A replay store for an auth.Server beside a Guard: with it in Options.Replay,
+// both share it.
+func ExampleOpenFileReplay() {
+	state, err := os.MkdirTemp("", "replay") // /var/lib/api/replay
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = os.RemoveAll(state) }()
+	replay, err := guard.OpenFileReplay(state, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = replay.Close() }()
 	alice, _ := protocol.NewClient("alice", []byte("0123456789abcdef"))
-	server := auth.Server{Port: 22, Clients: auth.NewSecrets(alice).All(), Replay: replay.Auth{Store: store}}
+	server := auth.Server{Port: 22, Clients: auth.NewSecrets(alice).All(), Replay: replay}
 
 	near, far := net.Pipe()
 	done := make(chan error, 1)

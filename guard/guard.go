@@ -13,7 +13,6 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
-	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -21,6 +20,7 @@ import (
 type Guard struct {
 	o        Options
 	gate     *admission.Gate
+	replay   auth.Replay // of the authentications
 	services map[string]*service
 	changed  <-chan struct{} // closed by the first change of Secrets that the gate does not know
 	ran      atomic.Bool
@@ -41,10 +41,8 @@ func New(o Options) (*Guard, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.Store == nil {
-		o.Store = replay.NewMemoryStore(replay.Options{Now: o.Now, Logger: o.Log})
-	}
-	g := &Guard{o: o, services: make(map[string]*service), conns: make(map[packet.Tuple]*conn)}
+	store, remember := o.newStore()
+	g := &Guard{o: o, replay: remember, services: make(map[string]*service), conns: make(map[packet.Tuple]*conn)}
 	g.changed = o.Secrets.Changed()
 	for _, s := range o.Services {
 		var err error
@@ -57,7 +55,7 @@ func New(o Options) (*Guard, error) {
 		return nil, err
 	}
 	g.gate, err = admission.New(admission.Options{
-		Policy: policy, Store: o.Store, Now: o.Now, Log: o.Log, Limits: o.Limits, Ban: o.Ban,
+		Policy: policy, Store: store, Now: o.Now, Log: o.Log, Limits: o.Limits.admission(), Ban: admission.Ban(o.Ban),
 		Deliver: func(*packet.Packet, admission.Verdict) {}, // nothing is ever parked
 		Evicted: g.evicted, Revoked: g.evicted,
 		Knocked: o.Knocked,
@@ -77,7 +75,7 @@ func (g *Guard) newService(s Service) (*service, error) {
 	t.auth = &auth.Server{
 		Port: s.Port, Protocols: s.Auth.Protocols, Hint: s.Auth.Hint, Buckets: s.Auth.Buckets, Proof: s.Auth.Proof,
 		Deadline: s.Auth.Deadline, MaxTrials: s.Auth.MaxTrials, Window: cmp.Or(g.o.Window, DefaultWindow), Now: g.o.Now,
-		Replay:    replay.Auth{Store: g.o.Store, Now: g.o.Now},
+		Replay:    g.replay,
 		Others:    t.others,
 		Authorize: t.authorize,
 	}
@@ -101,10 +99,10 @@ func (g *Guard) Guard(service string, inner net.Listener, o auth.ListenerOptions
 }
 
 // Stats is what the gate has counted and holds. Packets are datagrams and accepted connections here.
-func (g *Guard) Stats() admission.Stats { return g.gate.Stats() }
+func (g *Guard) Stats() Stats { return g.gate.Stats() }
 
 // Bounds is how full the tables of the gate are, and its store.
-func (g *Guard) Bounds() []admission.Bound { return g.gate.Bounds() }
+func (g *Guard) Bounds() []Usage { return g.gate.Bounds() }
 
 // Run takes knocks and follows the changes of Options.Secrets until ctx ends, and closes Options.Knocks
 // then. It returns nil after that, and otherwise what is wrong with a socket, or why no policy could be

@@ -12,11 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/guard"
-	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -133,11 +131,11 @@ func TestACapturedKnockOpensNothing(t *testing.T) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var results []admission.KnockResult
+	var results []guard.KnockResult
 	for _, e := range w.events {
 		results = append(results, e.Result)
 	}
-	if want := []admission.KnockResult{admission.KnockOK, admission.KnockReplay, admission.KnockReplay}; !slices.Equal(results, want) {
+	if want := []guard.KnockResult{guard.KnockOK, guard.KnockReplay, guard.KnockReplay}; !slices.Equal(results, want) {
 		t.Errorf("%v, want %v", results, want)
 	}
 }
@@ -346,10 +344,11 @@ func TestAProgramHasTheLastWord(t *testing.T) {
 				}
 			}
 		}
-		o.Client = func(c *policy.Client) {
-			if c.ID == "alice" {
+		o.Client = func(id string) (c guard.ClientOptions) {
+			if id == "alice" {
 				c.Hours = func(time.Time) bool { return true }
 			}
+			return c
 		}
 	})
 	near, far := w.visit(alice, api)
@@ -409,7 +408,7 @@ func TestAChangeOfTheSecretsIsInForceAtOnce(t *testing.T) {
 
 func TestWhoKeepsFailingIsResetAtOnceUntilHeKnocks(t *testing.T) {
 	w := newWorld(t, "127.0.0.1", func(o *guard.Options) {
-		o.Ban = admission.Ban{After: 1, Within: time.Minute, For: time.Minute}
+		o.Ban = guard.Ban{After: 1, Within: time.Minute, For: time.Minute}
 	})
 	d := w.dialer(carol, open)
 	if conn, err := d.DialContext(t.Context(), "tcp", w.addrs[open]); err == nil {

@@ -7,86 +7,108 @@ import (
 	"net"
 	"time"
 
-	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/internal/policy"
-	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// Defaults of the options: those of the gateway.
+// A Mode says what a client must do to reach a service.
+type Mode uint8
+
+// The modes.
+const (
+	ModeAuth      Mode = iota // authenticate on the TCP connection; any host may connect
+	ModeKnock                 // knock
+	ModeKnockAuth             // knock, then authenticate as the client that knocked
+)
+
+// Defaults of the options, which are those of the gateway.
 const (
 	DefaultGrantTTL = 15 * time.Second // from the knock to the connection
 	DefaultWindow   = auth.DefaultWindow
+	DefaultSlot     = policy.DefaultSlot
 )
 
-// ErrOptions is what the errors about options wrap.
+// ErrOptions is wrapped by all errors about invalid options.
 var ErrOptions = errors.New("guard: invalid options")
 
-// Options is what a Guard is made of.
+// Options configure a Guard.
 type Options struct {
-	// Services are what is guarded. Required.
+	// Services are the services to guard. Required.
 	Services []Service
-	// Secrets are the clients, those of other Servers of the program too. Required. While Run runs, a
-	// change is in force at once: a secret that is gone ends its client's grants and connections. Those
-	// that are added beyond what a service with protocol.HintNone can try (auth.Server.MaxClients) are
-	// not its clients until there is room; New refuses them.
+	// Secrets are the clients. Required. The same Secrets may serve auth.Servers
+	// of the program. While Run runs, a change takes effect at once: removing a
+	// secret ends its client's grants and connections. Secrets added beyond what
+	// a service with protocol.HintNone can try (auth.Server.MaxClients) are not
+	// clients of that service until others are removed; New refuses them.
 	Secrets *auth.Secrets
-	// Knocks are the UDP sockets on which knocks are taken: all of them, whatever their ports, for all
-	// services. Required but where every service is of ModeAuth. The Guard owns them from Run on.
+	// Knocks are the UDP sockets for knocks. Each takes the knocks of all
+	// services, whatever its port. Required unless all services are of ModeAuth.
+	// Run takes ownership of them.
 	Knocks []net.PacketConn
 
-	// Store remembers the knocks and authentications that were accepted. Default: memory, so that a
-	// captured one works again after a restart, within the window; see replay.OpenFileStore. The
-	// Guard does not close it.
-	Store replay.Store
+	// Replay remembers accepted knocks and authentications. By default that is
+	// memory: after a restart, a captured message works again within the window.
+	// A FileReplay survives restarts. The Guard does not close it. In another
+	// auth.Replay, the nonces of knocks are claimed with one byte before them,
+	// so that they differ from the nonces of connections.
+	Replay auth.Replay
 	// Window is how far a message's time may be from ours; default DefaultWindow.
 	Window time.Duration
-	// Sequence is what knocks of udp-seq are like. Zero fields take the defaults.
-	Sequence policy.Sequence
-	// Slot is the length of udp-v2's time slots; default admission.DefaultSlot.
+	// Sequence describes knocks of several parts. Zero fields take the defaults.
+	Sequence Sequence
+	// Slot is the length of the time slots of udp-v2; default DefaultSlot.
 	Slot time.Duration
-	// Gateway is our name in udp-v2 knocks, which are for no other then.
+	// Gateway is the name of this gateway in udp-v2 knocks. Knocks for another
+	// name are refused.
 	Gateway string
-	// Limits bound what is kept; Ban shuts out who keeps failing to authenticate.
-	Limits admission.Limits
-	Ban    admission.Ban
+	// Limits bound the memory that clients and other hosts can use.
+	Limits Limits
+	// Ban is the policy against sources that keep failing to authenticate. The
+	// zero Ban bans none.
+	Ban Ban
 
-	// Client, if not nil, is shown each client whenever a policy is made of Secrets: it may set when
-	// the client expires, its hours and its limits.
-	Client func(c *policy.Client)
-	// Knocked, if not nil, is told of every knock that was decided, strangers' too, by one goroutine,
-	// which decides none meanwhile.
-	Knocked func(admission.KnockEvent)
-	// Now is the wall clock that messages are judged by; default time.Now.
+	// Client, if not nil, returns the options of a client. It is called for each
+	// client by New and after each change of Secrets.
+	Client func(id string) ClientOptions
+	// Knocked, if not nil, is called with every knock that was decided, those of
+	// unauthorized hosts included. The calls come from one goroutine, which
+	// decides no knock meanwhile.
+	Knocked func(KnockEvent)
+	// Now is the wall clock that messages are compared with; default time.Now.
 	Now func() time.Time
-	// Log gets events; default: discard. No secret is ever in one.
+	// Log receives events; default: discard. No secret is ever logged.
 	Log *slog.Logger
 }
 
-// Service is one guarded service.
+// Service is a guarded service.
 type Service struct {
 	Name string
-	// Port is the protected port: the one that clients dial, as their MACs say it. The listener's own
-	// may differ, as in a container. No two services of a Guard have the same.
+	// Port is the protected port: the one that clients dial, which is part of
+	// their MACs. The listener's own port may differ, as in a container. Each
+	// service of a Guard needs its own.
 	Port uint16
 	Mode Mode
-	// Methods are the knock methods taken, by their names in package protocol; default udp. The passive
-	// spellings come with the plain ones. SYN knocks are read from packets: they take package gateway.
+	// Methods are the accepted knock methods, by their names in package
+	// protocol; default udp. A method includes its passive spelling. SYN knocks
+	// can only be read from packets and need package gateway.
 	Methods []string
-	// Clients are the ids of those who may use the service; nil: all in Secrets.
+	// Clients are the IDs of the clients that may use the service; nil: all
+	// clients in Secrets.
 	Clients []string
-	// GrantTTL is how long after its knock a client may connect; default DefaultGrantTTL.
+	// GrantTTL is how long after its knock a client may connect; default
+	// DefaultGrantTTL.
 	GrantTTL time.Duration
-	// GrantUses is how many connections one knock is good for; default 1.
+	// GrantUses is the number of connections per knock; default 1.
 	GrantUses int
-	// NoSession lets a knock be without a session id in ModeKnockAuth. The authentication then need not
-	// be of the program that knocked, only of its client.
+	// NoSession accepts knocks without a session ID in ModeKnockAuth. The
+	// authentication then may come from any program of the same client.
 	NoSession bool
 	// Auth are the options of the authentication; not for ModeKnock.
 	Auth Auth
-	// Authorize, if not nil, is asked about a verified client, last of all but the grant and the
-	// replay store: what it refuses has used up neither. Not for ModeKnock.
+	// Authorize, if not nil, is called with a verified client, before its grant
+	// is used and its message claimed: a client that is refused here loses
+	// neither. Not for ModeKnock.
 	Authorize func(auth.Peer) error
 }
 
@@ -100,8 +122,47 @@ type Auth struct {
 	MaxTrials int
 }
 
-// families are the methods of s, for the gate.
-func (s *Service) families() (policy.MethodSet, error) {
+// Sequence describes knocks of several parts (udp-seq). Zero fields take the
+// defaults of the gateway: 3 parts within 5 s.
+type Sequence struct {
+	Length int           // parts
+	Window time.Duration // from the first part to the last
+}
+
+// Limits bound what a Guard keeps. Zero fields take the defaults of the gateway.
+// A source is an IPv4 address or an IPv6 /64.
+type Limits struct {
+	Flows           int // connections, including closing ones
+	HalfOpen        int // unauthenticated connections per service
+	Grants          int
+	GrantsPerSource int
+	GrantsPerClient int // for clients without a limit of their own
+	FlowsPerClient  int // for clients without a limit of their own
+	FlowsPerSource  int
+	Knocks          int // knocks waiting to be decided
+	KnocksPerSource int
+}
+
+// Ban says when a source that keeps failing to authenticate is banned from
+// services of ModeAuth and ModeKnockAuth, and for how long. A ban blocks neither
+// knocks nor connections with a grant.
+type Ban struct {
+	After  int           // failures; 0: never ban
+	Within time.Duration // of each other
+	For    time.Duration
+}
+
+// ClientOptions restrict a client.
+type ClientOptions struct {
+	Expires time.Time              // from then on the client is unknown; zero: never
+	Hours   func(t time.Time) bool // when the client may connect; nil: always
+	// MaxGrants and MaxFlows bound the client's grants and connections; 0: as in
+	// Limits.
+	MaxGrants, MaxFlows int
+}
+
+// methods returns the knock methods of s.
+func (s *Service) methods() (policy.MethodSet, error) {
 	names := s.Methods
 	if s.Mode == ModeAuth {
 		if len(names) > 0 {
@@ -112,7 +173,8 @@ func (s *Service) families() (policy.MethodSet, error) {
 	if names == nil {
 		names = []string{protocol.MethodUDP}
 	}
-	var f policy.MethodSet
+
+	var set policy.MethodSet
 	for _, name := range names {
 		method, err := protocol.ParseMethod(name)
 		if err != nil {
@@ -120,11 +182,11 @@ func (s *Service) families() (policy.MethodSet, error) {
 		}
 		switch protocol.MethodFamily(method) {
 		case protocol.MethodUDP:
-			f |= policy.MethodUDP
+			set |= policy.MethodUDP
 		case protocol.MethodUDPSeq:
-			f |= policy.MethodUDPSeq
+			set |= policy.MethodUDPSeq
 		case protocol.MethodUDPv2:
-			f |= policy.MethodUDPv2
+			set |= policy.MethodUDPv2
 		case protocol.MethodTCPSYN, protocol.MethodTCPSYNSeq:
 			return 0, fmt.Errorf("%w: service %q: a %s knock is read from packets, which a listener never sees; use %s, %s or %s, or package gateway",
 				ErrOptions, s.Name, method, protocol.MethodUDP, protocol.MethodUDPSeq, protocol.MethodUDPv2)
@@ -132,13 +194,14 @@ func (s *Service) families() (policy.MethodSet, error) {
 			return 0, fmt.Errorf("%w: service %q: %s is no knock method", ErrOptions, s.Name, method)
 		}
 	}
-	if f == 0 {
+	if set == 0 {
 		return 0, fmt.Errorf("%w: service %q: name at least one method in Methods, or leave it nil", ErrOptions, s.Name)
 	}
-	return f, nil
+	return set, nil
 }
 
-// check says what is wrong with o but for what the gate itself checks.
+// check returns an error for options that are invalid, except for those that
+// package policy checks.
 func (o *Options) check() error {
 	switch {
 	case len(o.Services) == 0:
@@ -148,6 +211,7 @@ func (o *Options) check() error {
 	case o.Window < 0 || o.Slot < 0 || o.Slot%time.Second != 0:
 		return fmt.Errorf("%w: Window and Slot must not be negative, and Slot is in whole seconds", ErrOptions)
 	}
+
 	ports := make(map[uint16]string)
 	for i := range o.Services {
 		s := &o.Services[i]
@@ -161,9 +225,9 @@ func (o *Options) check() error {
 		case s.GrantTTL < 0 || s.GrantUses < 0:
 			return fmt.Errorf("%w: service %q: GrantTTL and GrantUses must not be negative", ErrOptions, s.Name)
 		case s.Mode != ModeAuth && len(o.Knocks) == 0:
-			return fmt.Errorf("%w: service %q needs knocks: give a UDP socket in Knocks", ErrOptions, s.Name)
+			return fmt.Errorf("%w: service %q needs knocks: set Knocks to a UDP socket", ErrOptions, s.Name)
 		case s.Mode == ModeKnock && s.Authorize != nil:
-			return fmt.Errorf("%w: service %q does not authenticate: Authorize would never be asked", ErrOptions, s.Name)
+			return fmt.Errorf("%w: service %q does not authenticate: Authorize would never be called", ErrOptions, s.Name)
 		}
 		ports[s.Port] = s.Name
 	}

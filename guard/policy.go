@@ -49,29 +49,24 @@ func (g *Guard) newPolicy(after *policy.Policy) (*policy.Policy, error) {
 	for id := range o.Secrets.All() {
 		c := clients[id.ID()]
 		if c == nil {
-			c = &policy.Client{ID: id.ID()}
+			c = o.newClient(id.ID())
 			clients[c.ID] = c
 			all = append(all, c)
 		}
 		c.Keys = append(c.Keys, policy.Key{Identity: id})
 	}
-	if o.Client != nil {
-		for _, c := range all {
-			o.Client(c)
-		}
-	}
 	p := policy.Options{
 		KnockPort: knockPort, Window: cmp.Or(o.Window, DefaultWindow),
-		Sequence: o.Sequence, Slot: o.Slot, Gateway: o.Gateway, After: after,
+		Sequence: policy.Sequence{Length: o.Sequence.Length, Window: o.Sequence.Window}, Slot: o.Slot, Gateway: o.Gateway, After: after,
 	}
 	for i := range o.Services {
 		s := &o.Services[i]
-		methods, err := s.families()
+		methods, err := s.methods()
 		if err != nil {
 			return nil, err
 		}
 		t := policy.Service{
-			Name: s.Name, Listen: everywhere, Port: s.Port, Mode: s.Mode,
+			Name: s.Name, Listen: everywhere, Port: s.Port, Mode: policy.Mode(s.Mode),
 			Visible: s.Mode == ModeKnockAuth, // the host has answered the SYN by then
 			Methods: methods, SessionRequired: !s.NoSession && s.Mode == ModeKnockAuth,
 			GrantTTL: cmp.Or(s.GrantTTL, DefaultGrantTTL), GrantUses: cmp.Or(s.GrantUses, 1),
@@ -92,6 +87,26 @@ func (g *Guard) newPolicy(after *policy.Policy) (*policy.Policy, error) {
 		p.Services = append(p.Services, t)
 	}
 	return policy.New(p)
+}
+
+// newClient returns a client with the options that Options.Client gives it.
+func (o *Options) newClient(id string) *policy.Client {
+	c := &policy.Client{ID: id}
+	if o.Client != nil {
+		own := o.Client(id)
+		c.Expires, c.Hours, c.MaxGrants, c.MaxFlows = own.Expires, own.Hours, own.MaxGrants, own.MaxFlows
+	}
+	return c
+}
+
+// admission returns l for the gate. A Guard defers no SYNs.
+func (l *Limits) admission() admission.Limits {
+	return admission.Limits{
+		Flows: l.Flows, HalfOpen: l.HalfOpen,
+		Grants: l.Grants, GrantsPerSource: l.GrantsPerSource, GrantsPerClient: l.GrantsPerClient,
+		FlowsPerClient: l.FlowsPerClient, FlowsPerSource: l.FlowsPerSource,
+		Knocks: l.Knocks, KnocksPerSource: l.KnocksPerSource,
+	}
 }
 
 // follow puts a new policy in force whenever Secrets changes, until ctx ends. changed is closed by the

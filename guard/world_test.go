@@ -15,7 +15,6 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/client"
 	"github.com/knockgw/knockgw/guard"
@@ -63,7 +62,7 @@ type world struct {
 	stop    func()
 
 	mu      sync.Mutex
-	events  []admission.KnockEvent
+	events  []guard.KnockEvent
 	results map[auth.Result]int
 }
 
@@ -88,7 +87,7 @@ func newWorld(t *testing.T, host string, change ...func(*guard.Options)) *world 
 			{Name: "sequences", Port: sequences, Mode: guard.ModeKnock, Methods: []string{protocol.MethodUDPSeq}},
 			{Name: "modern", Port: modern, Mode: guard.ModeKnockAuth, Methods: []string{protocol.MethodUDPv2}, Auth: guard.Auth{Proof: true, Deadline: time.Second}},
 		},
-		Knocked: func(e admission.KnockEvent) {
+		Knocked: func(e guard.KnockEvent) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.events = append(w.events, e)

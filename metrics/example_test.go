@@ -8,7 +8,6 @@ import (
 
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/guard"
-	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/metrics"
 )
 
@@ -20,7 +19,7 @@ func Example() {
 
 	g, err := guard.New(guard.Options{
 		Secrets:  new(auth.Secrets),
-		Services: []guard.Service{{Name: "api", Port: 8443, Mode: policy.ModeAuth}},
+		Services: []guard.Service{{Name: "api", Port: 8443, Mode: guard.ModeAuth}},
 		Knocked:  gate.Knocked,
 	})
 	if err != nil {
