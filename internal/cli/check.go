@@ -24,18 +24,21 @@ import (
 func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Validate a configuration and show what it would protect",
-		Long: "Validates the configuration and prints a table of what it would protect. Where a gateway runs on\n" +
-			"it, and control.socket is set, it also tells what a reload would change and what needs a restart.\n\n" +
-			"What unauthorized hosts see is evaluated with the routes, rules, addresses and settings of this host: those that\n" +
-			"a running gateway has, or else those that a start would add to the host's. Problems are printed with a command\n" +
-			"that corrects each, and do not change the exit code. Firewalls are not read: knockgw doctor does.",
+		Short: "Validate a configuration and show what it protects",
+		Long: "Validates the configuration and prints a table of the services it protects. If a\n" +
+			"gateway runs on it and control.socket is set, check also prints what a reload would\n" +
+			"change and what needs a restart.\n\n" +
+			"What unauthorized hosts see is evaluated with the routes, rules, addresses and\n" +
+			"settings of this host: those in force while a gateway runs, otherwise those that a\n" +
+			"start would add. Problems are printed with a command that fixes each; they do not\n" +
+			"change the exit code. Firewall rules are checked by knockgw doctor.",
 		Args: exactArgs(0),
 	}
 	at := addGatewayFlags(cmd)
 	output := outputFlag(cmd)
-	user := cmd.Flags().String("user", defaultUser, "the `account` that run will become, which must be able to read it")
+	user := cmd.Flags().String("user", defaultUser, "`account` that knockgw run switches to, which must be able to read the file")
 	completeFlag(cmd, "user", completeAccounts(accountsFile))
+
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		account, err := sandbox.Lookup(*user, "")
 		if err != nil && cmd.Flags().Changed("user") && !isRoot(*user) {
@@ -52,6 +55,7 @@ func checkCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+
 		if _, err := gateway.New(cfg, gateway.Options{}); err != nil {
 			return err
 		}
@@ -59,6 +63,7 @@ func checkCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+
 		found := checkResult{File: file, Services: cfg.Table(), Warnings: append([]string{}, cfg.Warnings...)}
 		protected := bypass.ProtectedBy(cfg)
 		cfg.Control.Socket = cmp.Or(*at.socket, cfg.Control.Socket)
@@ -67,6 +72,7 @@ func checkCommand() *cobra.Command {
 			return err
 		}
 		found.Host = examineHost(protected, found.Gateway.runs(file))
+
 		if *output != asJSON {
 			for _, w := range cfg.Warnings {
 				fmt.Fprintln(cmd.ErrOrStderr(), w)
@@ -83,9 +89,9 @@ func checkCommand() *cobra.Command {
 	return cmd
 }
 
-// auditWarnings tries whether this account can write the audit, and leaves the
-// disk as it is. The directory may be made by the service manager, so that what
-// is wrong now need not be when the gateway starts.
+// auditWarnings returns a warning if this account cannot write the audit file. It
+// does not change the disk. The service manager may create the directory, so this
+// is not an error before the gateway starts.
 func auditWarnings(file string) []string {
 	if file == "" {
 		return nil
@@ -94,7 +100,7 @@ func auditWarnings(file string) []string {
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = os.CreateTemp(filepath.Dir(file), ".knockgw-check-*")
 		if err == nil {
-			defer os.Remove(f.Name()) //nolint:errcheck // it was a trial
+			defer os.Remove(f.Name()) //nolint:errcheck // a probe
 		}
 	}
 	if err == nil {
@@ -103,30 +109,31 @@ func auditWarnings(file string) []string {
 	if err == nil {
 		return nil
 	}
-	return []string{fmt.Sprintf("audit.file: the audit cannot be written, and then the gateway does not start: %v; "+
-		"make its directory, writable for the gateway's account", err)}
+	return []string{fmt.Sprintf("audit.file: the audit file cannot be written, and the gateway would not start: %v; "+
+		"create its directory, writable by the gateway's account", err)}
 }
 
-// checkResult is what check finds, besides mistakes.
+// checkResult is the result of check, besides errors.
 type checkResult struct {
 	File     string         `json:"file"`
 	Services []config.Row   `json:"services"`
 	Warnings []string       `json:"warnings"`
 	Host     *hostReport    `json:"host"`
-	Gateway  *reloadPreview `json:"gateway,omitempty"` // absent: none runs that may be asked
+	Gateway  *reloadPreview `json:"gateway,omitempty"` // absent if none runs, or access is denied
 }
 
-// reloadPreview is what the running gateway says of a file.
+// reloadPreview is what a reload of the running gateway would do.
 type reloadPreview struct {
 	Socket   string          `json:"socket"`
-	File     string          `json:"file,omitempty"`    // the one that it runs on; absent with problems
-	Changes  *config.Changes `json:"changes,omitempty"` // that a reload would make; absent for another file, and with problems
-	Problems []string        `json:"problems"`          // why it would refuse to reload
-	Warnings []string        `json:"warnings"`          // what it would fall short of until a restart
+	File     string          `json:"file,omitempty"`    // that the gateway runs on; absent with problems
+	Changes  *config.Changes `json:"changes,omitempty"` // absent for another file, and with problems
+	Problems []string        `json:"problems"`          // why it would reject the reload
+	Warnings []string        `json:"warnings"`          // what needs a restart to be complete
 }
 
-// previewReload has the gateway at the configuration's socket tell what a reload would change, if one runs; nil
-// otherwise. Whether one does, or may be asked, is no business of a check's exit code.
+// previewReload asks the gateway at the configuration's socket what a reload would
+// change. It returns nil if none runs or access is denied: neither affects the exit
+// code of check.
 func previewReload(cmd *cobra.Command, cfg *config.Config, file string) (*reloadPreview, error) {
 	socket := cfg.Control.Socket
 	if socket == "" {
@@ -136,7 +143,7 @@ func previewReload(cmd *cobra.Command, cfg *config.Config, file string) (*reload
 	r := &reloadPreview{Socket: socket, Problems: []string{}, Warnings: []string{}}
 	var refused *control.RefusedError
 	switch {
-	case errors.As(err, &refused): // the file is right, and yet needs a restart; or it is another file
+	case errors.As(err, &refused): // valid, but it needs a restart; or another file
 		r.Problems = refused.Problems
 		return r, nil
 	case errors.Is(err, control.ErrNotRunning):
@@ -158,18 +165,18 @@ func previewReload(cmd *cobra.Command, cfg *config.Config, file string) (*reload
 	return r, nil
 }
 
-// print tells it for people. Nothing is to be told of a gateway that is not there.
+// print prints the preview as text; nothing if no gateway runs.
 func (r *reloadPreview) print(w io.Writer, file string) error {
 	switch {
 	case r == nil:
 	case len(r.Problems) > 0:
-		fmt.Fprintf(w, "\nThe gateway at %s would refuse to reload:\n  %s\n", r.Socket, strings.Join(r.Problems, "\n  "))
+		fmt.Fprintf(w, "\nThe gateway at %s would reject a reload:\n  %s\n", r.Socket, strings.Join(r.Problems, "\n  "))
 	case r.File != file:
 		fmt.Fprintf(w, "\nThe gateway at %s runs on another file: %s\n", r.Socket, r.File)
 	case r.Changes.Empty():
-		fmt.Fprintln(w, "\nA gateway runs on this configuration.")
+		fmt.Fprintln(w, "\nThe gateway runs on this configuration.")
 	default:
-		fmt.Fprintln(w, "\nA gateway runs on an earlier one. A reload would change:")
+		fmt.Fprintln(w, "\nThe gateway runs on an earlier version. A reload would change:")
 		for _, line := range r.Changes.Lines() {
 			fmt.Fprintln(w, "  "+line)
 		}
@@ -180,11 +187,12 @@ func (r *reloadPreview) print(w io.Writer, file string) error {
 	return nil
 }
 
-// runs reports whether it is of a gateway that runs on the file.
+// runs reports whether the gateway runs on the file.
 func (r *reloadPreview) runs(file string) bool { return r != nil && r.File == file }
 
+// printServices prints the table of services.
 func printServices(w io.Writer, rows []config.Row, host *hostReport) error {
-	t := newTable(w, "SERVICE", "LISTEN", "MODE", "STRANGERS SEE", "KNOCK", "AUTH", "CLIENTS", "UPSTREAM")
+	t := newTable(w, "SERVICE", "LISTEN", "MODE", "SCANNERS SEE", "KNOCK", "AUTH", "CLIENTS", "UPSTREAM")
 	for _, r := range rows {
 		see := host.exposure(r)
 		upstream := r.Upstream

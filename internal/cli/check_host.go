@@ -11,15 +11,15 @@ import (
 	"github.com/knockgw/knockgw/internal/termsafe"
 )
 
-// hostReport is what check finds out about this host.
+// hostReport is what check reports about this host.
 type hostReport struct {
 	Examined bool             `json:"examined"`
-	Running  bool             `json:"running"`         // as it is; otherwise as a start would make it
+	Running  bool             `json:"running"`         // evaluated as it is; otherwise as after a start
 	Error    string           `json:"error,omitempty"` // why it was not examined
 	Problems []bypass.Problem `json:"problems"`
 }
 
-// examineHost evaluates this host: as it is where a gateway runs on the file, and
+// examineHost evaluates this host: as it is if a gateway runs on the file, and
 // otherwise with what a start would add.
 func examineHost(p *bypass.Protected, running bool) *hostReport {
 	r := &hostReport{Running: running, Problems: []bypass.Problem{}}
@@ -37,7 +37,7 @@ func examineHost(p *bypass.Protected, running bool) *hostReport {
 	return r
 }
 
-// exposure is what unauthorized hosts see of a service, as far as it is known.
+// exposure returns what unauthorized hosts see of a service, as far as known.
 func (r *hostReport) exposure(row config.Row) string {
 	if row.Visible {
 		return "an open port"
@@ -56,8 +56,8 @@ func (r *hostReport) exposure(row config.Row) string {
 	return "nothing"
 }
 
-// affects reports whether the subject of a problem is about what a service listens
-// at. A subject that is no prefix, as that of a hidden port, is about all.
+// affects reports whether a problem with subject affects a service that listens at
+// listen. A subject other than a prefix, such as a hidden port, affects all.
 func affects(subject, listen string) bool {
 	protected, err := netip.ParsePrefix(subject)
 	if err != nil {
@@ -67,7 +67,7 @@ func affects(subject, listen string) bool {
 	return err != nil || protected.Contains(at.Addr())
 }
 
-// print writes the problems for people.
+// print prints the problems as text.
 func (r *hostReport) print(w io.Writer) {
 	if !r.Examined {
 		fmt.Fprintf(w, "\nThis host was not examined: %s\n", termsafe.Text(r.Error))

@@ -9,10 +9,10 @@ import (
 func clientCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "client",
-		Short: "Add, list, change and remove the clients of a gateway",
-		Long: "The clients that these commands make are files in the directory that the configuration names with\n" +
-			"clients_dir, one for each. The running gateway takes a change up at once where the configuration has\n" +
-			"a control.socket; otherwise it is to be told, with SIGHUP.",
+		Short: "Manage the clients of a gateway",
+		Long: "These commands keep one file for each client in the directory clients_dir of the\n" +
+			"configuration. If control.socket is set, the running gateway applies a change at once;\n" +
+			"otherwise send it SIGHUP.",
 		Args: unknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -21,7 +21,7 @@ func clientCommand() *cobra.Command {
 	return cmd
 }
 
-// serviceNames are the names of all services.
+// serviceNames returns the names of all services.
 func serviceNames(c *config.Config) []string {
 	names := make([]string, len(c.Services))
 	for i := range c.Services {

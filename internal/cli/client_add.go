@@ -10,15 +10,16 @@ import (
 func clientAddCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add ID",
-		Short: "Make a client with a new secret, and print its profile",
-		Long: "Makes a secret and a client's file in clients_dir, and prints the profile that the client imports with\n" +
-			"knockgw import: as text, its URI and a QR code. All three have the secret in them. With --out it is\n" +
-			"written to a new file instead, which its owner alone can read.",
+		Short: "Add a client and print its profile",
+		Long: "Generates a secret, creates the client's file in clients_dir, and prints the profile,\n" +
+			"which the client reads with knockgw import: as YAML, as a URI and as a QR code. All\n" +
+			"three contain the secret. With --out the profile is written to a new file with mode\n" +
+			"0600 instead.",
 		Args: exactArgs(1),
 	}
-	cmd.ValidArgsFunction = cobra.NoFileCompletions // it is a new one
+	cmd.ValidArgsFunction = cobra.NoFileCompletions // a new name
 	path := configFlag(cmd)
-	services := cmd.Flags().StringArray("service", nil, "the `name` of a service that the client may use; can be repeated (default: all)")
+	services := cmd.Flags().StringArray("service", nil, "`name` of a service that the client may use; repeatable (default: all)")
 	completeFlag(cmd, "service", completeServices(gatewayFlags{config: path}))
 	var h profileOutput
 	h.add(cmd)

@@ -19,8 +19,9 @@ func clientListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the clients of a gateway",
-		Long: "Lists the clients of the configuration and of clients_dir, without their secrets. A file of clients_dir with\n" +
-			"a mistake in it is named on standard error, and the exit code is 1; the others are listed all the same.",
+		Long: "Lists the clients of the configuration and of clients_dir, without their secrets. Files\n" +
+			"in clients_dir that are invalid are reported on standard error, and the exit code is 1;\n" +
+			"the others are listed.",
 		Args: exactArgs(0),
 	}
 	path := configFlag(cmd)
@@ -38,18 +39,19 @@ func clientListCommand() *cobra.Command {
 			return nil
 		}
 		report(cmd.ErrOrStderr(), bad)
-		return &reportedError{errors.New("there are clients with mistakes in their files")}
+		return &reportedError{errors.New("there are invalid client files")}
 	}
 	return cmd
 }
 
-// clientListResult is what client list prints.
+// clientListResult is the result of client list.
 type clientListResult struct {
 	Clients []clientRow     `json:"clients"`
 	Invalid []invalidClient `json:"invalid"`
 }
 
-// invalidClient is a mistake in a file of clients_dir, with which no gateway starts or reloads.
+// invalidClient is an error in a file of clients_dir. With it, no gateway starts or
+// reloads.
 type invalidClient struct {
 	File    string `json:"file"`
 	Line    int    `json:"line"` // 0: the file as a whole
@@ -57,33 +59,35 @@ type invalidClient struct {
 	Problem string `json:"problem"`
 }
 
-// invalidFiles are the mistakes that were joined in an error of config's.
+// invalidFiles returns the errors of files that are joined in an error of package
+// config.
 func invalidFiles(err error) []invalidClient {
 	all := []invalidClient{}
 	for _, e := range errlist.Errors(err) {
-		if mistake := (*config.Error)(nil); errors.As(e, &mistake) {
-			all = append(all, invalidClient{mistake.File, mistake.Line, mistake.Key, mistake.Msg})
+		if invalid := (*config.Error)(nil); errors.As(e, &invalid) {
+			all = append(all, invalidClient{invalid.File, invalid.Line, invalid.Key, invalid.Msg})
 		}
 	}
 	return all
 }
 
-// clientRow is a client without its secrets.
+// clientRow describes a client, without its secrets.
 type clientRow struct {
 	ID       string      `json:"id"`
-	Services []string    `json:"services"` // all that it may use, by name
-	All      bool        `json:"all"`      // the file names none: later ones too
+	Services []string    `json:"services"` // names of all that it may use
+	All      bool        `json:"all"`      // no list in the file: services added later too
 	Secrets  []secretRow `json:"secrets"`
 	Expires  *time.Time  `json:"expires,omitempty"`
 	File     string      `json:"file"`
 	Line     int         `json:"line"`
 }
 
-// secretRow is a secret without itself.
+// secretRow describes a secret, without the secret itself.
 type secretRow struct {
 	Until *time.Time `json:"until,omitempty"`
 }
 
+// clientRows returns the rows for all clients.
 func clientRows(c *config.Config) []clientRow {
 	rows := make([]clientRow, 0, len(c.Clients))
 	for i := range c.Clients {
@@ -106,7 +110,7 @@ func clientRows(c *config.Config) []clientRow {
 	return rows
 }
 
-// optionalTime is a date, nil for none.
+// optionalTime returns t in UTC, nil for the zero time.
 func optionalTime(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
@@ -115,6 +119,7 @@ func optionalTime(t time.Time) *time.Time {
 	return &t
 }
 
+// printClients prints the clients as a table.
 func printClients(w io.Writer, rows []clientRow) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "CLIENT\tSERVICES\tSECRETS\tEXPIRES\tFILE")

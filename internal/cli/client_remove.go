@@ -14,8 +14,8 @@ func clientRemoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove ID",
 		Short: "Remove a client",
-		Long: "Deletes the client's file in clients_dir. A client that stands in the configuration itself is refused:\n" +
-			"remove it there.",
+		Long: "Deletes the client's file in clients_dir. A client in the configuration file itself must\n" +
+			"be removed there.",
 		Args: exactArgs(1),
 	}
 	path := configFlag(cmd)
@@ -28,8 +28,8 @@ func clientRemoveCommand() *cobra.Command {
 		}
 		taken, err := reloadGateway(cmd.Context(), change.Config)
 		if err != nil {
-			// It stays removed: of the two, a client who still gets in is the worse.
-			return fmt.Errorf("client %s is removed, but the running gateway still knows it: %w", args[0], err)
+			// It stays removed: a client that still has access would be worse.
+			return fmt.Errorf("client %s is removed, but the running gateway still accepts it: %w", args[0], err)
 		}
 		return printResult(cmd, *output, clientRemoveResult{args[0], change.File, taken}, func(w io.Writer) error {
 			_, err := fmt.Fprintf(w, "client %s is removed (%s); %s\n", termsafe.Name(args[0]), change.File, taken.message())
@@ -39,9 +39,9 @@ func clientRemoveCommand() *cobra.Command {
 	return cmd
 }
 
-// clientRemoveResult is what client remove has done.
+// clientRemoveResult is the result of client remove.
 type clientRemoveResult struct {
 	Client  string       `json:"client"`
-	File    string       `json:"file"` // that there was
+	File    string       `json:"file"` // deleted
 	Gateway reloadStatus `json:"gateway"`
 }

@@ -10,28 +10,28 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// overlap is how long the older secrets are good after a new one was made: a day to import it.
-const overlap = 24 * time.Hour
+// defaultOverlap is how long older secrets remain valid: a day to import the new one.
+const defaultOverlap = 24 * time.Hour
 
 func clientRotateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate ID",
-		Short: "Give a client a new secret beside the old one, and print its new profile",
-		Long: "The secrets that the client has end after --overlap; until then either opens the door. The new profile\n" +
-			"is printed as client add does, with the --name and --method that it was given there; the client imports it\n" +
-			"with --replace.",
+		Short: "Give a client a new secret and print its new profile",
+		Long: "Adds a new secret. The older secrets remain valid for --overlap. The new profile is\n" +
+			"printed as by client add, with the --name and --method given there; the client reads it\n" +
+			"with knockgw import --replace.",
 		Args: exactArgs(1),
 	}
 	path := configFlag(cmd)
 	cmd.ValidArgsFunction = completeOnce(completeClientFiles(path))
-	after := cmd.Flags().Duration("overlap", overlap, "how long the older secrets are still good; 0 ends them at once")
+	after := cmd.Flags().Duration("overlap", defaultOverlap, "how long older secrets remain valid; 0 for not at all")
 	h := profileOutput{replace: true}
 	h.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var until time.Time
 		switch {
 		case *after < 0:
-			return &usageError{fmt.Errorf("--overlap %v: write a time from now on, or 0", *after)}
+			return &usageError{fmt.Errorf("--overlap %v: write a positive duration, or 0", *after)}
 		case *after > 0:
 			until = time.Now().Add(*after).Truncate(time.Second)
 		}

@@ -15,21 +15,22 @@ import (
 func clientSetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set ID {--service NAME... | --all-services}",
-		Short: "Change which services a client may use",
-		Long: "Rewrites the client's file in clients_dir; its secret, other keys and comments stay. The client needs its\n" +
-			"new profile for a new service: knockgw client show. A client that stands in the configuration itself is\n" +
-			"refused, with the line to edit.",
-		Example: "  knockgw client set alice --service +wiki          add a service\n" +
-			"  knockgw client set alice --service -db            take one away\n" +
-			"  knockgw client set alice --service ssh --service wiki   these and no others",
+		Short: "Change the services that a client may use",
+		Long: "Rewrites the client's file in clients_dir and keeps its secret, comments and other keys.\n" +
+			"For a new service the client needs its new profile: knockgw client show. A client in\n" +
+			"the configuration file itself must be edited there; the error names the line.",
+		Example: "  knockgw client set alice --service +wiki                # add a service\n" +
+			"  knockgw client set alice --service -db                  # remove a service\n" +
+			"  knockgw client set alice --service ssh --service wiki   # exactly these",
 		Args: exactArgs(1),
 	}
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
 	cmd.ValidArgsFunction = completeOnce(completeClientFiles(path))
-	services := cmd.Flags().StringArray("service", nil, "the `name` of a service that the client may use; +NAME adds it, -NAME takes it away; can be repeated")
-	all := cmd.Flags().Bool("all-services", false, "let the client use every service, later ones too")
+	services := cmd.Flags().StringArray("service", nil, "`name` of a service that the client may use; +NAME adds one, -NAME removes one;\nrepeatable")
+	all := cmd.Flags().Bool("all-services", false, "allow all services, including those added later")
 	completeFlag(cmd, "service", completeServices(gatewayFlags{config: path}))
+
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *all == (len(*services) > 0) {
 			return &usageError{errors.New("say what to change: --service +NAME, --service -NAME, --service NAME, or --all-services")}
@@ -43,8 +44,8 @@ func clientSetCommand() *cobra.Command {
 		}
 		taken, err := reloadGateway(cmd.Context(), change.Config)
 		if err != nil {
-			// The file stays: it may have taken a service away, and is valid.
-			return fmt.Errorf("%s is changed, but the running gateway still goes by what it had: %w", change.File, err)
+			// The file stays: it is valid, and may have removed a service.
+			return fmt.Errorf("%s is changed, but the running gateway still uses the previous version: %w", change.File, err)
 		}
 		set := clientSetResult{Client: args[0], File: change.File, Services: names, All: names == nil, Gateway: taken}
 		if names == nil {
@@ -55,12 +56,12 @@ func clientSetCommand() *cobra.Command {
 	return cmd
 }
 
-// clientSetResult is what client set has done.
+// clientSetResult is the result of client set.
 type clientSetResult struct {
 	Client   string       `json:"client"`
 	File     string       `json:"file"`
-	Services []string     `json:"services"` // all that it may use, by name
-	All      bool         `json:"all"`      // later ones too
+	Services []string     `json:"services"` // names of all that it may use
+	All      bool         `json:"all"`      // including those added later
 	Gateway  reloadStatus `json:"gateway"`
 }
 
@@ -69,7 +70,7 @@ func (c *clientSetResult) print(w io.Writer) error {
 	if c.All {
 		may = "all services"
 	}
-	_, err := fmt.Fprintf(w, "client %s may use %s (%s); %s\nits new profile: knockgw client show %s\n",
+	_, err := fmt.Fprintf(w, "client %s may use %s (%s); %s\nnew profile: knockgw client show %s\n",
 		termsafe.Name(c.Client), may, c.File, c.Gateway.message(), termsafe.Name(c.Client))
 	return err
 }

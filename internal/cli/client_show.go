@@ -7,10 +7,11 @@ import (
 func clientShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show ID",
-		Short: "Print the profile of a client again",
-		Long: "Prints the profile of a client as client add did, with the secret that the client has: for another device,\n" +
-			"or after its services or the gateway's settings have changed. A client in the configuration itself has one\n" +
-			"too. Nothing is changed. The client imports it with --replace. The secret is in it.",
+		Short: "Print the profile of a client",
+		Long: "Prints the current profile of a client as client add did, including its secret: for\n" +
+			"another device, or after its services or the gateway's settings have changed. It also\n" +
+			"works for clients in the configuration file itself, and changes nothing. The client\n" +
+			"reads the profile with knockgw import --replace.",
 		Args: exactArgs(1),
 	}
 	path := configFlag(cmd)

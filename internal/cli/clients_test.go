@@ -66,7 +66,7 @@ func TestTheRunningGatewayTakesAClientUp(t *testing.T) {
 		body   string
 		says   string
 	}{
-		{"it does", http.StatusOK, `{"applied": true}`, "the running gateway has taken it up"},
+		{"it does", http.StatusOK, `{"applied": true}`, "the running gateway has applied the change"},
 		{"there is none", 0, "", "no gateway is running: start knockgw"},
 		{"it is starting", http.StatusServiceUnavailable, `{"problems": ["starting"]}`, "run knockgw reload"},
 	} {
@@ -109,7 +109,7 @@ func TestARemovedClientStaysRemovedWhateverTheGatewaySays(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _, err := execute(t, "client", "remove", "bob", "--config", path)
-	if err == nil || !strings.Contains(err.Error(), "still knows it") {
+	if err == nil || !strings.Contains(err.Error(), "still accepts it") {
 		t.Errorf("the error is %v", err)
 	}
 	if _, err := os.Stat(file); !os.IsNotExist(err) {

@@ -15,17 +15,18 @@ func demoCommand() *cobra.Command {
 	var hold bool
 	cmd := &cobra.Command{
 		Use:   "demo [--hold]",
-		Short: "Show with evidence what the gateway does, in a lab of its own",
-		Long: "Builds four network namespaces (client and stranger, gateway, upstream), runs the real gateway in\n" +
-			"one, and shows what a scan finds before, while and after its client is in, what comes of a replayed\n" +
-			"knock and of a wrong secret, and what the gateway counted. Needs Linux and root, no other tool, and\n" +
-			"some seconds; leaves nothing behind. Exits with 0 if all evidence is as it should be.\n\n" +
-			"With --hold it shows nothing, but starts the gateway with a service for each program of examples/,\n" +
-			"prints how to enter the namespaces and what to try there, and stays until it is interrupted.",
+		Short: "Demonstrate the gateway in network namespaces",
+		Long: "Creates four network namespaces (client, scanner, gateway and upstream), runs the real\n" +
+			"gateway in one, and shows the results of a scan before, during and after a client's\n" +
+			"access, of a replayed knock and of a wrong secret, and the gateway's counters. It needs\n" +
+			"Linux, root and a few seconds, no other tools, and leaves nothing behind. The exit code\n" +
+			"is 0 if all results are as expected.\n\n" +
+			"With --hold it starts the gateway with a service for each program in examples/, prints\n" +
+			"how to enter the namespaces and what to try there, and waits until it is interrupted.",
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// A reader who goes away (knockgw demo | head) or hangs up ends the
-			// demonstration as an interrupt does, with everything taken down.
+			// A closed pipe (knockgw demo | head) or terminal ends the demo as an
+			// interrupt does, and everything is removed.
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGPIPE, syscall.SIGHUP)
 			defer stop()
 			self, err := os.Executable()
@@ -42,6 +43,6 @@ func demoCommand() *cobra.Command {
 			return demo.Run(ctx, o)
 		},
 	}
-	cmd.Flags().BoolVar(&hold, "hold", false, "keep a lab for your own tries, until you interrupt it")
+	cmd.Flags().BoolVar(&hold, "hold", false, "keep the namespaces to experiment in, until interrupted")
 	return cmd
 }

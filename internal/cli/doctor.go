@@ -20,18 +20,19 @@ import (
 func doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Say whether this host can run the gateway, and what to type where not",
-		Long: "Looks at the kernel, the privileges of whoever asks, forwarding, routes, upstreams, the clock, files,\n" +
-			"limits and firewall rules, and says of each whether the gateway of the configuration can do with it; where not,\n" +
-			"what to type. It changes nothing. It connects to each upstream once, unless --skip-upstreams is given. Firewalls of\n" +
-			"other hosts cannot be seen from here. The exit code is 1 if anything fails.",
+		Short: "Check that this host can run the gateway",
+		Long: "Checks the kernel, privileges, forwarding, routes, upstreams, clock, files, limits and\n" +
+			"firewall rules of this host against the configuration, and prints a fix for each\n" +
+			"problem. It changes nothing. It connects to each upstream once, unless\n" +
+			"--skip-upstreams is given. It cannot see the firewalls of other hosts. The exit code is\n" +
+			"1 if a check fails.",
 		Args: exactArgs(0),
 	}
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
-	name := cmd.Flags().String("as", "", "the `account` that the gateway runs as, where files are concerned (default: "+defaultUser+" where root asks and there is one, otherwise whoever asks)")
+	name := cmd.Flags().String("as", "", "`account` that the gateway runs as (default: "+defaultUser+" for root if it exists, else the current user)")
 	completeFlag(cmd, "as", completeAccounts(accountsFile))
-	prepared := cmd.Flags().Bool("prepared", false, "the interface is one that was prepared, as for knockgw run --prepared")
+	prepared := cmd.Flags().Bool("prepared", false, "the interface was prepared, as for knockgw run --prepared")
 	skip := cmd.Flags().Bool("skip-upstreams", false, "do not connect to upstreams")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		account, err := lookupAccount(*name)
@@ -51,20 +52,21 @@ func doctorCommand() *cobra.Command {
 			return err
 		}
 		if failed {
-			return &reportedError{errors.New("this host cannot run the gateway as it is")}
+			return &reportedError{errors.New("this host cannot run the gateway")}
 		}
 		return nil
 	}
 	return cmd
 }
 
-// doctorReport is what doctor has found.
+// doctorReport is the result of doctor.
 type doctorReport struct {
-	OK       bool             `json:"ok"` // nothing fails
+	OK       bool             `json:"ok"` // no check failed
 	Findings []doctor.Finding `json:"findings"`
 }
 
-// readAs has doctor look at files with the rights of the account, which takes root.
+// readAs makes doctor check files with the rights of the account, which requires
+// root.
 func readAs(o *doctor.Options, named string) {
 	if os.Geteuid() != 0 {
 		return
@@ -77,24 +79,27 @@ func readAs(o *doctor.Options, named string) {
 	}
 	account := &sandbox.Account{Name: o.Account.Name, UID: o.Account.UID, GID: o.Account.UID}
 	if len(o.Account.GIDs) > 0 {
-		account.GID = o.Account.GIDs[0] // the others are given up
+		account.GID = o.Account.GIDs[0] // the others are dropped
 	}
 	o.As = func(f func() error) error { return sandbox.As(account, f) }
 	o.Load = func() error { _, err := config.Load(o.File); return err }
 }
 
-// examine looks at this host. A configuration that cannot be loaded is a finding, too, and the only one then.
+// examine checks this host. A configuration that cannot be loaded is the only
+// finding.
 func examine(cmd *cobra.Command, path string, o doctor.Options) []doctor.Finding {
 	cfg, err := config.Load(path)
 	if err != nil {
 		return []doctor.Finding{{
-			Check: "configuration", Level: doctor.Fail, Message: singleLine(err), Fix: "mend the file; knockgw check --config " + termsafe.Shell(path) + " tells the same",
+			Check: "configuration", Level: doctor.Fail, Message: singleLine(err),
+			Fix: "fix the file; knockgw check --config " + termsafe.Shell(path) + " reports the same",
 		}}
 	}
 	o.Config = cfg
 	return doctor.Examine(cmd.Context(), doctor.ThisHost(cfg), o)
 }
 
+// printFindings prints the findings as text.
 func printFindings(w io.Writer, all []doctor.Finding) error {
 	for _, f := range all {
 		if _, err := fmt.Fprintf(w, "%-4s  %s: %s\n", f.Level, termsafe.Text(f.Check), termsafe.Text(f.Message)); err != nil {
@@ -110,7 +115,8 @@ func printFindings(w io.Writer, all []doctor.Finding) error {
 	return nil
 }
 
-// lookupAccount looks an account up, by name or number; "" is whom run becomes by default, or whoever asks.
+// lookupAccount looks up an account by name or number; for "" it returns the one that
+// run switches to by default, or the current user.
 func lookupAccount(name string) (doctor.Account, error) {
 	if name == "" && os.Getuid() == 0 {
 		if _, err := user.Lookup(defaultUser); err == nil {

@@ -17,16 +17,19 @@ func downCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "down",
 		Short: "Remove the routes that run leaves behind",
-		Long: "Removes the blackhole routes and the rules that keep the protected addresses silent while the gateway is\n" +
-			"not running, and what knockgw hold would install of them at the next boot. Only what knockgw made is\n" +
-			"touched. Stop the gateway first: one that runs adds its routes again.\n\n" +
-			"--all needs no configuration: it removes what knockgw made for any, as when the file is broken or gone.",
+		Long: "Removes the blackhole routes and rules that keep the protected addresses silent while\n" +
+			"the gateway is not running, and the record that knockgw hold would install them from\n" +
+			"at the next boot. Nothing else is changed. Stop the gateway first: while it runs, it\n" +
+			"restores its routes.\n\n" +
+			"--all needs no configuration, for example if the file is invalid or missing: it\n" +
+			"removes the routes and rules of all gateways of this host.",
 		Args: exactArgs(0),
 	}
 	path := configFlag(cmd)
 	state := stateFlag(cmd)
-	all := cmd.Flags().Bool("all", false, "remove what was made for every configuration, and read none")
+	all := cmd.Flags().Bool("all", false, "remove the routes and rules of all configurations, and read none")
 	output := outputFlag(cmd)
+
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		made, name, err := installedSet(*path, *all)
 		if err != nil {
@@ -55,7 +58,8 @@ func downCommand() *cobra.Command {
 	return cmd
 }
 
-// installedSet is what there is to remove, and the name of its interface if that is known.
+// installedSet returns what there is to remove, and the name of the interface if it
+// is known.
 func installedSet(path string, all bool) (routing.ProtectedSet, string, error) {
 	if all {
 		made, err := routing.Installed()
@@ -71,10 +75,10 @@ func installedSet(path string, all bool) (routing.ProtectedSet, string, error) {
 	return gateway.Hold(cfg), cfg.TUN.Name, nil
 }
 
-// forget takes out of the state what was removed.
+// forget removes from the record what was removed from the kernel.
 func (s *stateFile) forget(made routing.ProtectedSet, all bool) error {
 	if !s.isOwnNamespace() {
-		return nil // this is another network namespace than the one that the file is of
+		return nil // the file belongs to another network namespace
 	}
 	var err error
 	if all {
@@ -83,20 +87,20 @@ func (s *stateFile) forget(made routing.ProtectedSet, all bool) error {
 		err = hold.Forget(s.path, made)
 	}
 	if err != nil {
-		return fmt.Errorf("the next boot black-holes them again: %w; delete %s", err, s.path)
+		return fmt.Errorf("the next boot would install them again: %w; delete %s", err, s.path)
 	}
 	return nil
 }
 
 // errStillRunning says that the gateway was not stopped.
-var errStillRunning = errors.New("the gateway runs, and adds its routes again: stop it (systemctl stop knockgw), and run knockgw down again")
+var errStillRunning = errors.New("the gateway is running and restores its routes: stop it (systemctl stop knockgw), then run knockgw down again")
 
-// printLeftovers says what down has left, because it is not its own.
+// printLeftovers prints what down does not remove because the operator made it.
 func printLeftovers(w io.Writer, name string) error {
 	switch there, prepared := routing.Leftovers(name); {
 	case prepared:
-		_, err := fmt.Fprintf(w, "%s was prepared by the operator, and is left alone with the routes that were made for it:\n"+
-			"    ip tuntap del dev %s mode tun\nremoves it, and ip route del blackhole PREFIX each blackhole\n", name, name)
+		_, err := fmt.Fprintf(w, "%s was prepared by the operator and remains, with its routes. To remove it:\n"+
+			"    ip tuntap del dev %s mode tun\nand for each blackhole route: ip route del blackhole PREFIX\n", name, name)
 		return err
 	case there:
 		return errStillRunning
@@ -104,7 +108,7 @@ func printLeftovers(w io.Writer, name string) error {
 	return nil
 }
 
-// downResult is what down has removed.
+// downResult is the result of down.
 type downResult struct {
 	Routes int `json:"routes_removed"`
 	Rules  int `json:"rules_removed"` // of tun.local

@@ -66,9 +66,9 @@ func TestExplainDoesNotJudgeAKnockThatWasCutOff(t *testing.T) {
 		snaplen      int
 		out, not, at string
 	}{
-		{46, "cut off: cannot be judged, capture with --snaplen", "drop", "2 packets were cut off"}, // as tcpdump -s 60
-		{128, "cut off: cannot be judged, capture with --snaplen", "knock of", "2 packets were cut off"},
-		{wholeKnock, `knock of "alice"`, "cut off", "1 packet was taken for good in spite of a bad checksum"},
+		{46, "truncated: verdict unknown, capture with --snaplen", "drop", "2 packets were truncated"}, // as tcpdump -s 60
+		{128, "truncated: verdict unknown, capture with --snaplen", "knock of", "2 packets were truncated"},
+		{wholeKnock, `knock of "alice"`, "truncated", "1 packet was accepted in spite of a bad checksum"},
 	} {
 		out, errs, err := perform(t, nil, "explain", captured(t, c.snaplen, datagram, wrong), "--config", config)
 		if err != nil {
@@ -99,7 +99,7 @@ func TestExplainJudgesAPacketWhoseRestDoesNotMatter(t *testing.T) {
 		return packettest.UDP{Src: from, Dst: netip.MustParseAddrPort(target), Payload: make([]byte, size)}.Packet()
 	}
 	out, errs, err := perform(t, nil, "explain", captured(t, 46, to("10.77.0.1:53", 100), to("10.77.0.1:62201", protocol.MaxKnock+1)), "--config", config)
-	if err != nil || !strings.Contains(out, "no-service") || !strings.Contains(out, "not-a-knock") || strings.Contains(errs, "cut off") {
+	if err != nil || !strings.Contains(out, "no-service") || !strings.Contains(out, "not-a-knock") || strings.Contains(errs, "truncated") {
 		t.Errorf("%v: %s%s", err, out, errs)
 	}
 }

@@ -17,17 +17,19 @@ func holdCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hold",
 		Short: "Keep the protected addresses silent without a gateway",
-		Long: "Installs the blackhole routes and the rules of the last start that succeeded, and nothing else: no device,\n" +
-			"no gateway. It reads no configuration, and needs neither the network nor the addresses. A unit of the\n" +
-			"packages runs it at boot, before the network is up, so that the host does not answer for the protected\n" +
-			"addresses until the gateway runs, even where that fails to start.\n\n" +
-			"--save writes down what the kernel has of them now; the service does so when it is ready. knockgw down\n" +
-			"ends it.",
+		Long: "Installs the blackhole routes and rules of the last successful start, without a device\n" +
+			"or gateway. It reads no configuration, and needs neither network nor addresses. A\n" +
+			"systemd unit of the packages runs it at boot, before the network is up, so that the\n" +
+			"host does not answer for the protected addresses until the gateway runs, even if the\n" +
+			"gateway fails to start.\n\n" +
+			"--save records the routes and rules that the kernel has now; the service does so when\n" +
+			"it is ready. knockgw down removes the routes, rules and record.",
 		Args: exactArgs(0),
 	}
 	state := stateFlag(cmd)
-	save := cmd.Flags().Bool("save", false, "write down the routes and rules of this host's gateways, and install nothing")
+	save := cmd.Flags().Bool("save", false, "record the routes and rules of this host's gateways, and install nothing")
 	output := outputFlag(cmd)
+
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *save {
 			return state.save(cmd, *output)
@@ -47,7 +49,7 @@ func holdCommand() *cobra.Command {
 	return cmd
 }
 
-// holdResult is what is silent.
+// holdResult counts what is silent.
 type holdResult struct {
 	Prefixes int `json:"prefixes"`
 	Ports    int `json:"ports"`
@@ -57,35 +59,36 @@ func newHoldResult(h routing.ProtectedSet) holdResult {
 	return holdResult{len(h.Prefixes), len(h.Ports) + len(h.UDP)}
 }
 
-// stateFile is the file of package hold.
+// stateFile is the file of package hold, which records what stays silent.
 type stateFile struct{ path string }
 
 // stateFlag adds --state.
 func stateFlag(cmd *cobra.Command) *stateFile {
 	s := &stateFile{}
-	cmd.Flags().StringVar(&s.path, "state", hold.DefaultPath, "the `file` in which it is remembered across boots")
+	cmd.Flags().StringVar(&s.path, "state", hold.DefaultPath, "`file` with the record for the next boot")
 	completeFlag(cmd, "state", completeFiles("json"))
 	return s
 }
 
-// isOwnNamespace reports whether the file is of this network namespace: the default one is
-// the host's, and nothing of a gateway in a namespace of its own belongs there.
+// isOwnNamespace reports whether the file belongs to this network namespace. The
+// default file is the host's; gateways in other namespaces must not change it.
 func (s *stateFile) isOwnNamespace() bool {
 	if s.path != hold.DefaultPath {
 		return true
 	}
 	host, err := os.Readlink("/proc/1/ns/net")
 	if err != nil {
-		return true // not root, who alone can write it, or no Linux
+		return true // not root, which alone can write it, or not Linux
 	}
 	here, err := os.Readlink("/proc/self/ns/net")
 	return err != nil || here == host
 }
 
-// errNamespace says that the default file is another network's.
-var errNamespace = errors.New("this is a network namespace, and " + hold.DefaultPath + " is the host's: name another file with --state")
+// errNamespace says that the default file belongs to another network namespace.
+var errNamespace = errors.New("this is a network namespace, and " + hold.DefaultPath +
+	" belongs to the host: name another file with --state")
 
-// save writes down what the kernel has.
+// save records the routes and rules that the kernel has.
 func (s *stateFile) save(cmd *cobra.Command, output string) error {
 	if !s.isOwnNamespace() {
 		return errNamespace

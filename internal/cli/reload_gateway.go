@@ -10,45 +10,49 @@ import (
 	"github.com/knockgw/knockgw/internal/control"
 )
 
-// reloadStatus is what became of a change in the running gateway, in the words of JSON.
+// reloadStatus says whether the running gateway applies a change of a client's file.
+// Its values appear in JSON.
 type reloadStatus string
 
 const (
 	statusReloaded    reloadStatus = "reloaded"
 	statusNotRunning  reloadStatus = "not-running"
-	statusUnavailable reloadStatus = "unavailable" // it is starting or stopping
-	statusNotAsked    reloadStatus = "not-asked"   // there is no control.socket
+	statusUnavailable reloadStatus = "unavailable" // starting or stopping
+	statusNotAsked    reloadStatus = "not-asked"   // no control.socket
 )
 
-// message are for people.
-func (u reloadStatus) message() string {
-	switch u {
+// message returns the status in words, with what to do.
+func (s reloadStatus) message() string {
+	switch s {
 	case statusReloaded:
-		return "the running gateway has taken it up"
+		return "the running gateway has applied the change"
 	case statusNotRunning:
 		return "no gateway is running: start knockgw"
 	case statusUnavailable:
 		return "the gateway is starting or stopping: run knockgw reload"
 	default:
-		return "send SIGHUP to knockgw, or start it (with control.socket in the configuration it would be asked)"
+		return "send SIGHUP to knockgw, or start it (automatic with control.socket in the configuration)"
 	}
 }
 
-// reloadTimeout is how long the gateway may say nothing. While it works it says so, several times in that.
+// reloadTimeout is how long the gateway may be silent. While it works it reports
+// that several times in this period.
 const reloadTimeout = 30 * time.Second
 
-// reloadGateway has the running gateway read its configuration again, and says what came of it. An error is the
-// gateway's: it refused, and goes on with what it had.
+// reloadGateway makes the running gateway reload its configuration. The error is
+// that the gateway rejected it, and continues with the previous one.
 func reloadGateway(ctx context.Context, c *config.Config) (reloadStatus, error) {
 	if c.Control.Socket == "" {
 		return statusNotAsked, nil
 	}
-	// An interrupt must not part what is on the disk from what the gateway goes by.
+
+	// An interrupt must not leave the gateway with another state than the disk.
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	silent := time.AfterFunc(reloadTimeout, func() { cancel(context.DeadlineExceeded) })
 	defer silent.Stop()
 	gateway := control.Client{Socket: c.Control.Socket, Working: func() { silent.Reset(reloadTimeout) }}
+
 	_, err := gateway.Reload(ctx)
 	switch {
 	case errors.Is(err, control.ErrNotRunning):

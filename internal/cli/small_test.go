@@ -58,7 +58,7 @@ func TestCheckWarnsOfAnAuditThatCannotBeWritten(t *testing.T) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
 		t.Errorf("it left %v, %v", entries, err)
 	}
-	if got := auditWarnings(filepath.Join(dir, "none", "audit.log")); len(got) != 1 || !strings.Contains(got[0], "make its directory") {
+	if got := auditWarnings(filepath.Join(dir, "none", "audit.log")); len(got) != 1 || !strings.Contains(got[0], "create its directory") {
 		t.Error(got)
 	}
 	if got := auditWarnings(dir); len(got) != 1 {

@@ -13,8 +13,8 @@ func versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Long: "Prints the version, the commit that it was built of, where that is known, and the version of Go. What a\n" +
-			"running gateway is of is in knockgw status.",
+		Long: "Prints the version, the commit it was built from, if known, and the version of Go.\n" +
+			"knockgw status prints those of the running gateway.",
 		Args: exactArgs(0),
 	}
 	output := outputFlag(cmd)
