@@ -16,29 +16,29 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// offloads are the tasks that the kernel may leave to us on packets that we
-// read. CreateTUN asks for UDP segmentation as well, which no part of the
-// gateway understands; TUNSETOFFLOAD replaces the whole set.
+// offloads are the tasks that the kernel may leave to us on packets that we read.
+// CreateTUN also enables UDP segmentation, which the gateway does not support;
+// TUNSETOFFLOAD replaces the whole set.
 const offloads = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6
 
-// device is a TUN interface with virtio-net headers. wireguard's package opens,
-// names and sizes it; packets go straight to and from the descriptor, because
-// its Read and Write cut super-packets to MTU size.
+// device is a TUN interface with virtio-net headers. Package wireguard/tun opens,
+// names and sizes it; packets are read from and written to the descriptor, because
+// the package's Read and Write split super-packets at the MTU.
 type device struct {
 	wg     wgtun.Device
 	file   *os.File
 	raw    syscall.RawConn
 	info   Info
 	read   readOp
-	buf    []byte // what Read lends
+	buf    []byte // lent by Read
 	writes sync.Pool
 	closed atomic.Bool
 	events sync.WaitGroup
 }
 
-// Open makes the TUN interface that o describes, which is down and has neither
-// addresses nor routes (see Routes), or takes a prepared one. Errors: ErrNoTUN,
-// ErrBusy, fs.ErrPermission (needs CAP_NET_ADMIN), or what the kernel said.
+// Open creates the TUN interface that o describes, which is down and has neither
+// addresses nor routes, or opens an existing one. Errors: ErrNoTUN, ErrBusy,
+// fs.ErrPermission (it needs CAP_NET_ADMIN), or those of the kernel.
 func Open(o Options) (Device, error) {
 	var (
 		wg  wgtun.Device
@@ -52,12 +52,13 @@ func Open(o Options) (Device, error) {
 	if err != nil {
 		return nil, openError(o, err)
 	}
+
 	d := &device{wg: wg, file: wg.File(), buf: make([]byte, packet.MaxPacket)}
 	d.read.init(d.buf)
 	d.writes.New = func() any { w := new(writeOp); w.call = w.do; return w }
 	d.events.Go(func() {
-		// wireguard blocks on an unread event; we learn what matters from Read.
-		for range wg.Events() { // drained on purpose
+		// wireguard/tun blocks on an unread event. Read reports all that matters.
+		for range wg.Events() { // drain
 		}
 	})
 	if err := d.configure(); err != nil {
@@ -83,9 +84,11 @@ func (d *device) configure() error {
 	if d.raw, err = d.file.SyscallConn(); err != nil {
 		return err
 	}
-	// A persistent device keeps the filter of whoever had it before, whose tables
-	// nobody feeds any more. A kernel without filters has none to take off.
+
+	// A persistent device keeps the filter of its last user, whose maps are no
+	// longer updated. A kernel without filters has none to detach.
 	_ = d.AttachFilter(detachFilter)
+
 	var ioctl error
 	if err := d.raw.Control(func(fd uintptr) {
 		ioctl = unix.IoctlSetInt(int(fd), unix.TUNSETOFFLOAD, offloads)
@@ -116,15 +119,17 @@ func openError(o Options, err error) error {
 	}
 }
 
-// cloneDeviceMissing covers wireguard's own error for a missing device, which wraps nothing.
+// cloneDeviceMissing detects the error of wireguard/tun for a missing clone device,
+// which wraps nothing.
 func cloneDeviceMissing() bool {
-	_, err := os.Stat("/dev/net/tun")
+	_, err := os.Stat(cloneDevicePath)
 	return errors.Is(err, fs.ErrNotExist)
 }
 
 // readOp is the readv of Device.Read. System calls on the device never block, so
-// neither it nor write tells the scheduler, which would take the processor away
-// from whoever is in one for some microseconds (syscall.RawSyscall).
+// neither it nor writeOp notifies the scheduler, which would hand the processor of
+// a goroutine in a system call to another after some microseconds
+// (syscall.RawSyscall).
 type readOp struct {
 	header [virtioHeaderSize]byte
 	iov    [2]unix.Iovec // the header, the packet
@@ -139,7 +144,7 @@ func (r *readOp) init(packet []byte) {
 	setIovec(&r.iov[1], packet)
 }
 
-// do is what runs on the descriptor; false waits until there is a packet.
+// do runs on the descriptor. It returns false to wait until there is a packet.
 func (r *readOp) do(fd uintptr) bool {
 	for {
 		n, _, err := syscall.RawSyscall(syscall.SYS_READV, fd, iovecAddr(&r.iov[0]), uintptr(len(r.iov)))
@@ -150,7 +155,7 @@ func (r *readOp) do(fd uintptr) bool {
 	}
 }
 
-// Read implements Device. It waits in the runtime's poller, so that Close wakes it.
+// Read implements Device. It blocks in the runtime's poller, so that Close wakes it.
 func (d *device) Read(p *packet.Packet) error {
 	r := &d.read
 	for {
@@ -160,10 +165,11 @@ func (d *device) Read(p *packet.Packet) error {
 		}
 		if err != nil {
 			if d.closed.Load() {
-				return os.ErrClosed // what the poller says then has no name
+				return os.ErrClosed // the poller returns an unexported error
 			}
 			return fmt.Errorf("read TUN device %s: %w", d.info.Name, err)
 		}
+
 		size := r.n - virtioHeaderSize
 		if size <= 0 {
 			continue
@@ -178,8 +184,8 @@ func (d *device) Read(p *packet.Packet) error {
 	}
 }
 
-// writeOp is one writev in flight, kept in a pool with the function that the
-// runtime calls, so that sending allocates nothing.
+// writeOp is one writev in flight. It is pooled, together with the function value
+// that the runtime calls, so that Write allocates nothing.
 type writeOp struct {
 	header [virtioHeaderSize]byte
 	iov    [MaxParts + 1]unix.Iovec
@@ -188,9 +194,9 @@ type writeOp struct {
 	call   func(fd uintptr) bool
 }
 
-// do is what runs on the descriptor. A TUN device that cannot take a packet
-// says so at once, and the packet is lost as on any link; waiting for it to
-// become writable would only delay those behind it.
+// do runs on the descriptor. A TUN device that cannot take a packet returns an error
+// at once, and the packet is lost, as on any link. Waiting until the device is
+// writable would only delay the packets behind it.
 func (w *writeOp) do(fd uintptr) bool {
 	for {
 		_, _, w.err = syscall.RawSyscall(syscall.SYS_WRITEV, fd, iovecAddr(&w.iov[0]), uintptr(w.n))
@@ -203,14 +209,14 @@ func (w *writeOp) do(fd uintptr) bool {
 // Write implements Device.
 func (d *device) Write(o packet.Offload, parts [][]byte) error {
 	if len(parts) == 0 || len(parts) > MaxParts || len(parts[0]) == 0 {
-		return fmt.Errorf("write TUN device %s: a packet of %d parts", d.info.Name, len(parts))
+		return fmt.Errorf("write TUN device %s: the packet has %d parts", d.info.Name, len(parts))
 	}
 	w := d.writes.Get().(*writeOp)
 	encodeVirtio(w.header[:], o, parts[0][0]>>4)
 	w.set(parts)
 	err := d.raw.Write(w.call)
 	if err == nil && w.err == syscall.EBADFD {
-		err = w.err // the interface was deleted under us
+		err = w.err // the interface was deleted
 	}
 	w.clear()
 	d.writes.Put(w)
@@ -228,7 +234,7 @@ func (d *device) Info() Info { return d.info }
 
 // Close implements Device.
 func (d *device) Close() error {
-	_ = d.AttachFilter(detachFilter) // likewise; of no consequence where the device goes
+	_ = d.AttachFilter(detachFilter) // may fail as in configure; irrelevant if the device is removed
 	d.closed.Store(true)
 	err := d.wg.Close()
 	d.events.Wait()

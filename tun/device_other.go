@@ -14,8 +14,8 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// headroom is what wireguard's devices may put before a packet: BSD's 4-byte
-// address family.
+// headroom is the space that a device of wireguard/tun may need before a packet,
+// for the 4-byte address family on BSD.
 const headroom = 4
 
 // device adapts wireguard's portable TUN device: single packets whose
@@ -25,14 +25,15 @@ type device struct {
 	info   Info
 	bufs   [][]byte
 	sizes  []int
-	next   int // packets of the last batch already handed out
+	next   int // packets of the last batch that Read has returned
 	count  int // packets in the last batch
 	writes sync.Pool
 	events sync.WaitGroup
 }
 
-// Open makes the TUN interface that o describes. Errors: ErrNoTUN,
-// fs.ErrPermission, errors.ErrUnsupported for a prepared one, or what the system said.
+// Open creates the TUN interface that o describes. Errors: ErrNoTUN,
+// fs.ErrPermission, errors.ErrUnsupported for an existing interface, or those of
+// the system.
 func Open(o Options) (Device, error) {
 	if o.Existing || o.FD != 0 {
 		return nil, fmt.Errorf("open a prepared TUN device: %w", errors.ErrUnsupported)
@@ -46,6 +47,7 @@ func Open(o Options) (Device, error) {
 	case err != nil:
 		return nil, fmt.Errorf("open TUN device %q: %w", o.Name, err)
 	}
+
 	d := &device{wg: wg}
 	d.writes.New = func() any { b := make([]byte, headroom+packet.MaxPacket); return &b }
 	for range wg.BatchSize() {
@@ -53,7 +55,7 @@ func Open(o Options) (Device, error) {
 		d.sizes = append(d.sizes, 0)
 	}
 	d.events.Go(func() {
-		for range wg.Events() { //nolint:revive // drained on purpose
+		for range wg.Events() { //nolint:revive // drain
 		}
 	})
 	if d.info.Name, err = wg.Name(); err == nil {

@@ -6,11 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// detachFilter is the descriptor that takes a filter off.
+// detachFilter is the descriptor that detaches a filter.
 const detachFilter = -1
 
-// AttachFilter implements FilterAttacher. The kernel keeps the program, with the
-// device, when fd is closed.
+// AttachFilter implements FilterAttacher. The kernel holds a reference to the
+// program, so that fd may be closed.
 func (d *device) AttachFilter(fd int) error {
 	var ioctl error
 	if err := d.raw.Control(func(device uintptr) {

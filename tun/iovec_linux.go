@@ -6,13 +6,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setIovec has an element of a vector mean b, which it keeps reachable.
+// setIovec points v at b. The pointer keeps b reachable.
 func setIovec(v *unix.Iovec, b []byte) {
 	v.Base = unsafe.SliceData(b) //nolint:gosec // readv and writev take addresses
 	v.SetLen(len(b))
 }
 
-// iovecAddr is a vector's address for the system call, which follows at once.
+// iovecAddr returns the address of a vector, for use in the next system call only.
 func iovecAddr(first *unix.Iovec) uintptr {
 	return uintptr(unsafe.Pointer(first)) //nolint:gosec // readv and writev take the address of their vector
 }

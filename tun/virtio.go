@@ -24,10 +24,10 @@ const (
 	tcpChecksumOffset = 16 // of the checksum field in a TCP header
 )
 
-// decodeVirtio reads the header b (at least virtioHeaderSize bytes) of a packet
-// of size bytes. hdr_len is ignored: the kernel's value is a hint and not
-// always right. ok is false for segmentation that we did not ask for and for a
-// checksum that would lie outside the packet.
+// decodeVirtio decodes the header b, at least virtioHeaderSize bytes, of a packet of
+// size bytes. It ignores hdr_len, which is only a hint and not always correct. ok is
+// false for segmentation types that Open does not enable, and for a checksum field
+// outside the packet.
 func decodeVirtio(b []byte, size int) (o packet.Offload, ok bool) {
 	flags, gso := b[0], b[1]&^virtioGSOECN
 	switch gso {
@@ -53,7 +53,7 @@ func decodeVirtio(b []byte, size int) (o packet.Offload, ok bool) {
 	return o, true
 }
 
-// encodeVirtio writes the header for a TCP packet with offload o to b.
+// encodeVirtio encodes the header of a TCP packet with offload o into b.
 func encodeVirtio(b []byte, o packet.Offload, version uint8) {
 	clear(b[:virtioHeaderSize])
 	if o.NeedsChecksum {

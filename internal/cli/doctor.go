@@ -43,7 +43,7 @@ func doctorCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		o := doctor.Options{File: file, Account: account, Prepared: *prepared, SkipUpstreams: *skip}
+		o := doctor.Options{File: file, Account: account, Existing: *prepared, SkipUpstreams: *skip}
 		readAs(&o, *name)
 		findings := examine(cmd, file, o)
 		failed := doctor.Failed(findings)
@@ -73,7 +73,7 @@ func readAs(o *doctor.Options, named string) {
 	}
 	if o.Account.UID == 0 {
 		if named == "" {
-			o.NoAccount = defaultUser
+			o.MissingAccount = defaultUser
 		}
 		return
 	}
@@ -81,7 +81,7 @@ func readAs(o *doctor.Options, named string) {
 	if len(o.Account.GIDs) > 0 {
 		account.GID = o.Account.GIDs[0] // the others are dropped
 	}
-	o.As = func(f func() error) error { return sandbox.As(account, f) }
+	o.RunAs = func(f func() error) error { return sandbox.As(account, f) }
 	o.Load = func() error { _, err := config.Load(o.File); return err }
 }
 

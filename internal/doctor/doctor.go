@@ -1,128 +1,109 @@
-// Package doctor looks at a host and says whether the gateway that a
-// configuration describes could do its work there, and what to type where not.
+// Package doctor examines whether a host can run the gateway that a configuration
+// describes, and says how to fix what prevents it.
 //
-// It changes nothing, on the host or anywhere else; the most that others notice
-// is a connection to each upstream, which is closed at once. What the system says
-// comes from a Host, a struct of functions, so that every check can be tried
-// against a host that does not exist. A check whose function the system does not
-// have is not made, and says so.
+// It changes nothing. The only trace on other hosts is a connection to each
+// upstream, which is closed at once. All queries go through a Host, a struct of
+// functions, so that each check can be tested with a simulated host. A check whose
+// function the system does not provide reports that it was not made.
+//
+// Each check has a file of its own, check_*.go, and a line in the list that
+// Examine runs.
 package doctor
 
 import (
 	"context"
-	"fmt"
+	"slices"
 
 	"github.com/knockgw/knockgw/config"
 )
 
-// A Level is how bad a Finding is.
+// A Level is the severity of a Finding.
 type Level string
 
-// The levels. With a Fail the gateway does not start, or lets nobody in.
+// The levels. With a Fail the gateway does not start, or admits no client.
 const (
 	OK   Level = "ok"
 	Warn Level = "warn"
 	Fail Level = "fail"
 )
 
-// A Finding is what one look at the host has brought, in a line each.
+// A Finding is the result of one check, in a line each.
 type Finding struct {
-	Check   string `json:"check"` // what was looked at
+	Check   string `json:"check"` // the name of the check
 	Level   Level  `json:"level"`
 	Message string `json:"message"`
-	Fix     string `json:"fix,omitempty"` // what to type, or to do; empty with OK
+	Fix     string `json:"fix,omitempty"` // a command, or what to do; empty with OK
 }
 
-// Options say for whom is looked, and at what.
+// Options describe the gateway to examine the host for.
 type Options struct {
 	Config *config.Config
 	File   string // the configuration's path
-	// Account is the one that the gateway runs as, where its files are concerned.
+	// Account is the one that the gateway runs as and that needs access to its files.
 	Account Account
-	// As calls f with the account's rights to files. Optional: without it the bits of their modes are looked at.
-	As func(f func() error) error
-	// Load loads the configuration, to see whether the account can. Optional.
+	// RunAs calls f with the account's rights to files. Optional: without it, the
+	// permission bits are evaluated.
+	RunAs func(f func() error) error
+	// Load loads the configuration, to check that the account can. Optional.
 	Load func() error
-	// NoAccount is the name of the one that the gateway would become and that the system does not have; usually "".
-	NoAccount string
-	// Prepared tells that the interface is one that was prepared (knockgw run --prepared): nothing of it, and no route,
-	// is knockgw's.
-	Prepared bool
-	// SkipUpstreams leaves out connections to upstreams. Names are resolved all the same.
+	// MissingAccount is the account that the gateway would switch to and that does
+	// not exist on this system; otherwise "".
+	MissingAccount string
+	// Existing reports that the interface is prepared by the operator (knockgw run
+	// --prepared): neither it nor its routes belong to knockgw.
+	Existing bool
+	// SkipUpstreams skips the connections to upstreams. Their names are resolved
+	// all the same.
 	SkipUpstreams bool
 }
 
-// examination is one examination under way.
-type examination struct {
-	Options
-	host     *Host
-	running  bool // a gateway on this configuration
-	findings []Finding
+// A check examines one aspect of the host and reports at least one finding, unless
+// it does not apply.
+type check struct {
+	name string
+	run  func(ctx context.Context, c *checker)
 }
 
-// Examine makes every check, in an order in which what is found first may explain
-// what comes later.
+// checks are all checks. Earlier ones may explain the findings of later ones.
+func checks() []check {
+	return []check{
+		{"gateway", checkGateway}, // first: sets checker.running
+		{"system", checkSystem},
+		{"account", checkAccount},
+		{"TUN device", checkTUNDevice},
+		{"prepared device", checkExistingDevice},
+		{"privileges", checkPrivileges},
+		{"filter", checkFilter},
+		{"forwarding", checkForwarding},
+		{"IPv6", checkIPv6},
+		{"rp_filter", checkRPFilter},
+		{"routes", checkRoutes},
+		{"host ports", checkHostPorts},
+		{"bypass", checkBypass},
+		{"ingress route", checkIngressRoute},
+		{"firewall", checkFirewall},
+		{"network manager", checkNetworkManager},
+		{"MTU", checkMTU},
+		{"upstreams", checkUpstreams},
+		{"metrics.listen", checkMetrics},
+		{"clock", checkClock},
+		{"time zones", checkTimeZones},
+		{"files", checkFiles},
+		{"descriptors", checkDescriptors},
+		{"memory", checkMemory},
+	}
+}
+
+// Examine runs all checks and returns their findings in order.
 func Examine(ctx context.Context, host *Host, o Options) []Finding {
 	e := &examination{Options: o, host: host}
-	for _, check := range []func(context.Context){
-		e.gateway, e.system, e.account, e.device, e.prepared, e.privileges, e.filter,
-		e.forwarding, e.family6, e.sources, e.routes, e.local, e.bypass, e.arrivals, e.firewall, e.clears, e.mtu,
-		e.upstreams, e.metrics, e.clock, e.zones, e.files, e.descriptors, e.memory,
-	} {
-		check(ctx)
+	for _, check := range checks() {
+		check.run(ctx, &checker{examination: e, check: check.name})
 	}
 	return e.findings
 }
 
-// Failed tells whether there is a Fail among the findings.
+// Failed reports whether the findings include a Fail.
 func Failed(all []Finding) bool {
-	for _, f := range all {
-		if f.Level == Fail {
-			return true
-		}
-	}
-	return false
-}
-
-func (e *examination) ok(check, found string, args ...any) {
-	e.findings = append(e.findings, Finding{Check: check, Level: OK, Message: fmt.Sprintf(found, args...)})
-}
-
-// bad notes what is to be mended. The remedy comes first: it has no arguments.
-func (e *examination) bad(level Level, check, mend, found string, args ...any) {
-	e.findings = append(e.findings, Finding{Check: check, Level: level, Message: fmt.Sprintf(found, args...), Fix: mend})
-}
-
-// unknown notes that a check could not be made.
-func (e *examination) unknown(check string, err error) {
-	e.bad(Warn, check, "look yourself, or ask again as root", "not checked: %v", err)
-}
-
-// unchecked notes that this system has no answer to a check.
-func (e *examination) unchecked(check string) {
-	e.bad(Warn, check, "look yourself: see docs/host-modes.md", "not checked on %s", e.host.System)
-}
-
-// learn asks the host something, and notes where it has no answer.
-func learn[T any](e *examination, check string, ask func() (T, error)) (answer T, ok bool) {
-	if ask == nil {
-		e.unchecked(check)
-		return answer, false
-	}
-	answer, err := ask()
-	if err != nil {
-		e.unknown(check, err)
-	}
-	return answer, err == nil
-}
-
-// families tells which families have something to protect.
-func (e *examination) families() (v4, v6 bool) {
-	for _, r := range e.Config.TUN.Routes {
-		v4, v6 = v4 || r.Addr().Is4(), v6 || r.Addr().Is6()
-	}
-	for _, p := range e.Config.TUN.Local {
-		v4, v6 = v4 || p.Addr().Is4(), v6 || p.Addr().Is6()
-	}
-	return v4, v6
+	return slices.ContainsFunc(all, func(f Finding) bool { return f.Level == Fail })
 }

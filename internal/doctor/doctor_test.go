@@ -35,9 +35,9 @@ limits: {flows: 1024}
 		System:       "linux",
 		Running:      func(context.Context) (int, error) { return 0, control.ErrNotRunning },
 		Kernel:       func() (string, error) { return "6.12.1-generic", nil },
-		Device:       func() error { return nil },
+		OpenTUN:      func() error { return nil },
 		Capabilities: func() (uint64, error) { return 1<<capNetAdmin | 1<<capBPF | 1<<capNetBindService, nil },
-		Filter:       func() error { return nil },
+		LoadFilter:   func() error { return nil },
 		Setting: func(name string) (string, error) {
 			if v, ok := settings[name]; ok {
 				return v, nil
@@ -50,22 +50,22 @@ limits: {flows: 1024}
 				{Name: "eth0", MTU: 1500, Up: true, Addrs: []netip.Prefix{netip.MustParsePrefix("203.0.113.7/24")}},
 			}, nil
 		},
-		Route:        func(netip.Addr) (string, error) { return "eth0", nil },
-		Missing:      func() (routes, ports []string, err error) { return nil, nil, nil },
-		Bypass:       func(bool) ([]bypass.Problem, error) { return nil, nil },
-		Arrives:      func(Arrival) (string, error) { return "knock0", nil },
-		Proxied:      func(string) ([]netip.Addr, error) { return nil, nil },
-		Firewall:     func() (*Firewall, error) { return &Firewall{}, nil },
-		Interface:    func(string) (Prepared, error) { return Prepared{TUN: true, Up: true, Owner: 999}, nil },
-		Clears:       func() (string, error) { return "", nil },
-		Within:       func(string) ([]string, error) { return nil, nil },
-		Bind:         func(netip.AddrPort, bool) error { return nil },
-		Synchronised: func() (bool, error) { return true, nil },
+		Route:               func(netip.Addr) (string, error) { return "eth0", nil },
+		MissingRoutes:       func() (routes, ports []string, err error) { return nil, nil, nil },
+		Bypass:              func(bool) ([]bypass.Problem, error) { return nil, nil },
+		IngressRoute:        func(IngressPacket) (string, error) { return "knock0", nil },
+		ProxiedAddrs:        func(string) ([]netip.Addr, error) { return nil, nil },
+		Firewall:            func() (*Firewall, error) { return &Firewall{}, nil },
+		Interface:           func(string) (TUNInterface, error) { return TUNInterface{TUN: true, Up: true, Owner: 999}, nil },
+		ForeignRouteCleanup: func() (string, error) { return "", nil },
+		ReadDir:             func(string) ([]string, error) { return nil, nil },
+		Bind:                func(netip.AddrPort, bool) error { return nil },
+		ClockSynced:         func() (bool, error) { return true, nil },
 		Resolve: func(context.Context, string) ([]netip.Addr, error) {
 			return []netip.Addr{netip.MustParseAddr("10.0.2.2")}, nil
 		},
 		Dial:        func(context.Context, string) error { return nil },
-		Zone:        func(string) error { return nil },
+		LoadZone:    func(string) error { return nil },
 		File:        func(string) (File, error) { return File{Mode: fs.ModeDir | 0o755}, nil },
 		Descriptors: func() (uint64, error) { return 1 << 20, nil },
 		Memory:      func() (uint64, error) { return 1 << 30, nil },
@@ -73,7 +73,7 @@ limits: {flows: 1024}
 	return h, Options{Config: cfg, File: "/etc/knockgw/knockgw.yaml", Account: Account{Name: "root"}}
 }
 
-func TestAHealthyHostHasNothingToMend(t *testing.T) {
+func TestExamineAcceptsHealthyHost(t *testing.T) {
 	t.Parallel()
 	h, o := healthy(t)
 	for _, f := range Examine(t.Context(), h, o) {
@@ -83,7 +83,7 @@ func TestAHealthyHostHasNothingToMend(t *testing.T) {
 	}
 }
 
-func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
+func TestExamineReportsFixForEachProblem(t *testing.T) {
 	t.Parallel()
 	setting := func(name, value string) func(*Host, *Options) {
 		return func(h *Host, _ *Options) {
@@ -115,8 +115,8 @@ func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
 		}, "gateway", Fail, "ss -lxp src /run/knockgw/control.sock"},
 		"an old kernel":           {func(h *Host, _ *Options) { h.Kernel = func() (string, error) { return "5.10.0", nil } }, "system", Warn, "update"},
 		"another system":          {func(h *Host, _ *Options) { h.System, h.Kernel = "plan9", nil }, "system", Warn, "host-modes.md"},
-		"no TUN device":           {func(h *Host, _ *Options) { h.Device = func() error { return fs.ErrNotExist } }, "TUN device", Fail, "modprobe tun"},
-		"a TUN device for others": {func(h *Host, _ *Options) { h.Device = func() error { return fs.ErrPermission } }, "TUN device", Fail, "as root"},
+		"no TUN device":           {func(h *Host, _ *Options) { h.OpenTUN = func() error { return fs.ErrNotExist } }, "TUN device", Fail, "modprobe tun"},
+		"a TUN device for others": {func(h *Host, _ *Options) { h.OpenTUN = func() error { return fs.ErrPermission } }, "TUN device", Fail, "as root"},
 		"no privileges":           {func(h *Host, _ *Options) { h.Capabilities = func() (uint64, error) { return 0, nil } }, "privileges", Fail, "CAP_NET_ADMIN"},
 		"no CAP_BPF": {func(h *Host, _ *Options) {
 			h.Capabilities = func() (uint64, error) { return 1 << capNetAdmin, nil }
@@ -129,7 +129,7 @@ func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
 			hide(h, o)
 			h.Capabilities = func() (uint64, error) { return 1<<capNetAdmin | 1<<capBPF, nil }
 		}, "privileges", Fail, "CAP_NET_BIND_SERVICE"},
-		"a filter that is forbidden": {func(h *Host, _ *Options) { h.Filter = func() error { return fs.ErrPermission } }, "filter", Warn, "filter: off"},
+		"a filter that is forbidden": {func(h *Host, _ *Options) { h.LoadFilter = func() error { return fs.ErrPermission } }, "filter", Warn, "filter: off"},
 		"no forwarding":              {setting("ipv4/ip_forward", "0"), "forwarding IPv4", Fail, "net.ipv4.ip_forward=1"},
 		"no forwarding of IPv6":      {setting("ipv6/conf/all/forwarding", "0"), "forwarding IPv6", Fail, "net.ipv6.conf.all.forwarding=1 && sysctl -w net.ipv6.conf.eth0.accept_ra=2"},
 		"IPv6 disabled":              {setting("ipv6/conf/all/disable_ipv6", "1"), "IPv6", Fail, "disable_ipv6=0"},
@@ -165,16 +165,16 @@ func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
 		}, "routes", Warn, "ip neigh add proxy 203.0.113.65 dev eth0"},
 		"routes that somebody took": {func(h *Host, _ *Options) {
 			runs(h)
-			h.Missing = func() (routes, ports []string, err error) { return []string{"the blackhole of 10.77.0.0/24"}, nil, nil }
+			h.MissingRoutes = func() (routes, ports []string, err error) { return []string{"the blackhole of 10.77.0.0/24"}, nil, nil }
 		}, "routes", Fail, "systemctl restart knockgw"},
 		"a rule of others that comes before": {func(h *Host, _ *Options) {
 			runs(h)
-			h.Arrives = func(Arrival) (string, error) { return "tailscale0", nil }
-		}, "way to the device", Fail, "ip route get 10.77.0.1 from 203.0.113.8 iif eth0 ipproto tcp dport 22"},
+			h.IngressRoute = func(IngressPacket) (string, error) { return "tailscale0", nil }
+		}, "ingress route", Fail, "ip route get 10.77.0.1 from 203.0.113.8 iif eth0 ipproto tcp dport 22"},
 		"a network manager that clears away": {func(h *Host, _ *Options) {
-			h.Clears = func() (string, error) { return "systemd-networkd", nil }
+			h.ForeignRouteCleanup = func() (string, error) { return "systemd-networkd", nil }
 		}, "network manager", Warn, "ManageForeignRoutes=no"},
-		"no account": {func(_ *Host, o *Options) { o.NoAccount = "knockgw" }, "account", Fail, "useradd --system --user-group --shell /usr/sbin/nologin knockgw"},
+		"no account": {func(_ *Host, o *Options) { o.MissingAccount = "knockgw" }, "account", Fail, "useradd --system --user-group --shell /usr/sbin/nologin knockgw"},
 		"a metrics port that is taken": {func(h *Host, o *Options) {
 			o.Config.Metrics.Listen = netip.MustParseAddrPort("127.0.0.1:9090")
 			h.Bind = func(netip.AddrPort, bool) error { return errors.New("address in use") }
@@ -184,11 +184,11 @@ func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
 			setting("ipv4/ip_unprivileged_port_start", "1024")(h, o)
 		}, "metrics.listen", Fail, "127.0.0.1:9090"},
 		"no prepared device": {func(h *Host, o *Options) {
-			o.Prepared = true
-			h.Interface = func(string) (Prepared, error) { return Prepared{}, fs.ErrNotExist }
+			o.Existing = true
+			h.Interface = func(string) (TUNInterface, error) { return TUNInterface{}, fs.ErrNotExist }
 		}, "prepared device", Fail, "ip tuntap add dev knock0 mode tun user root"},
 		"a TUN device that is root's alone": {func(h *Host, o *Options) {
-			o.Prepared, o.Account = true, Account{Name: "knockgw", UID: 999}
+			o.Existing, o.Account = true, Account{Name: "knockgw", UID: 999}
 			h.File = func(path string) (File, error) {
 				if path == tunDevice {
 					return File{Mode: 0o600}, nil
@@ -196,9 +196,9 @@ func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
 				return File{Mode: fs.ModeDir | 0o777}, nil
 			}
 		}, "TUN device", Fail, "chmod 0666 /dev/net/tun"},
-		"a prepared device of somebody else's":    {func(_ *Host, o *Options) { o.Prepared = true }, "prepared device", Fail, "ip tuntap del dev knock0 mode tun"},
-		"a prepared device that nothing leads to": {func(_ *Host, o *Options) { o.Prepared = true }, "routes", Fail, "ip route add 10.77.0.0/24 dev knock0"},
-		"ports of the host and a prepared device": {func(h *Host, o *Options) { o.Prepared = true; hide(h, o) }, "prepared device", Fail, "tun.local"},
+		"a prepared device of somebody else's":    {func(_ *Host, o *Options) { o.Existing = true }, "prepared device", Fail, "ip tuntap del dev knock0 mode tun"},
+		"a prepared device that nothing leads to": {func(_ *Host, o *Options) { o.Existing = true }, "routes", Fail, "ip route add 10.77.0.0/24 dev knock0"},
+		"ports of the host and a prepared device": {func(h *Host, o *Options) { o.Existing = true; hide(h, o) }, "prepared device", Fail, "tun.local"},
 		"a full table of connections": {func(h *Host, o *Options) {
 			setting("netfilter/nf_conntrack_count", "65000")(h, o)
 			setting("netfilter/nf_conntrack_max", "65536")(h, o)
@@ -209,16 +209,16 @@ func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
 		}, "filter", Warn, "unprivileged_bpf_disabled=0"},
 		"an address that the host lacks": {func(_ *Host, o *Options) {
 			o.Config.TUN.Local = []netip.AddrPort{netip.MustParseAddrPort("203.0.113.8:22")}
-		}, "host's own ports", Fail, "tun.local"},
+		}, "host ports", Fail, "tun.local"},
 		"a port that is taken": {func(h *Host, o *Options) {
 			hide(h, o)
 			h.Bind = func(netip.AddrPort, bool) error { return errors.New("address in use") }
-		}, "host's own ports", Fail, "127.0.0.1:22"},
+		}, "host ports", Fail, "127.0.0.1:22"},
 		"rules that somebody took": {func(h *Host, o *Options) {
 			hide(h, o)
 			runs(h)
-			h.Missing = func() (routes, ports []string, err error) { return nil, []string{"the rule 0"}, nil }
-		}, "host's own ports", Fail, "systemctl restart knockgw"},
+			h.MissingRoutes = func() (routes, ports []string, err error) { return nil, []string{"the rule 0"}, nil }
+		}, "host ports", Fail, "systemctl restart knockgw"},
 		"a link with larger packets": {func(h *Host, _ *Options) {
 			h.Links = func() ([]Link, error) { return []Link{{Name: "eth0", MTU: 9000, Up: true}}, nil }
 		}, "MTU", Warn, "mtu: 9000"},
@@ -236,8 +236,8 @@ func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
 		"an upstream that does not answer": {func(h *Host, _ *Options) {
 			h.Dial = func(context.Context, string) error { return errors.New("refused") }
 		}, "upstream of ssh", Warn, "start the service"},
-		"a clock on its own": {func(h *Host, _ *Options) { h.Synchronised = func() (bool, error) { return false, nil } }, "clock", Warn, "timedatectl"},
-		"no time zones":      {func(h *Host, _ *Options) { h.Zone = func(string) error { return errors.New("unknown") } }, "time zones", Warn, "tzdata"},
+		"a clock on its own": {func(h *Host, _ *Options) { h.ClockSynced = func() (bool, error) { return false, nil } }, "clock", Warn, "timedatectl"},
+		"no time zones":      {func(h *Host, _ *Options) { h.LoadZone = func(string) error { return errors.New("unknown") } }, "time zones", Warn, "tzdata"},
 		"no state.dir":       {func(_ *Host, o *Options) { o.Config.State.Dir = "" }, "state.dir", Warn, "state:"},
 		"a state.dir that another owns": {func(_ *Host, o *Options) {
 			o.Account = Account{Name: "knockgw", UID: 999, GIDs: []int{999}}
@@ -266,7 +266,7 @@ func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
 		}, "secrets", Fail, "chown knockgw"},
 		"what another has left in state.dir": {func(h *Host, o *Options) {
 			o.Account = Account{Name: "knockgw", UID: 999}
-			h.Within = func(string) ([]string, error) { return []string{"/var/lib/knockgw/seen.0"}, nil }
+			h.ReadDir = func(string) ([]string, error) { return []string{"/var/lib/knockgw/seen.0"}, nil }
 			h.File = func(path string) (File, error) {
 				if strings.HasSuffix(path, "seen.0") {
 					return File{Mode: 0o600}, nil
@@ -300,11 +300,11 @@ func TestWhatIsWrongIsFoundAndCanBeMended(t *testing.T) {
 }
 
 // A system that answers nothing is told so, and nothing breaks.
-func TestASystemWithoutAnswersIsSaidToBeUnchecked(t *testing.T) {
+func TestExamineReportsUncheckedOnOtherSystems(t *testing.T) {
 	t.Parallel()
 	h, o := healthy(t)
 	all := Examine(t.Context(), &Host{
-		System: "openbsd", Running: h.Running, Links: h.Links, Resolve: h.Resolve, Dial: h.Dial, Zone: h.Zone,
+		System: "openbsd", Running: h.Running, Links: h.Links, Resolve: h.Resolve, Dial: h.Dial, LoadZone: h.LoadZone,
 		Route: h.Route,
 	}, o)
 	if text := lines(all); Failed(all) || !strings.Contains(text, "not checked on openbsd") {
@@ -313,7 +313,7 @@ func TestASystemWithoutAnswersIsSaidToBeUnchecked(t *testing.T) {
 }
 
 // Every error of the system's own is a finding.
-func TestASystemThatFailsToAnswerIsNotTakenForHealthy(t *testing.T) {
+func TestExamineReportsQueryErrors(t *testing.T) {
 	t.Parallel()
 	h, o := healthy(t)
 	broken := errors.New("broken")
@@ -321,7 +321,7 @@ func TestASystemThatFailsToAnswerIsNotTakenForHealthy(t *testing.T) {
 	h.Capabilities = func() (uint64, error) { return 0, broken }
 	h.Setting = func(string) (string, error) { return "", broken }
 	h.Links = func() ([]Link, error) { return nil, broken }
-	h.Synchronised = func() (bool, error) { return false, broken }
+	h.ClockSynced = func() (bool, error) { return false, broken }
 	h.Descriptors = func() (uint64, error) { return 0, broken }
 	h.Memory = func() (uint64, error) { return 0, broken }
 	text := lines(Examine(t.Context(), h, o))
@@ -341,7 +341,7 @@ func lines(all []Finding) string {
 }
 
 // A Host may lack any function but those that every system has.
-func TestAHostThatAnswersNothingIsUncheckedAndNothingPanics(t *testing.T) {
+func TestExamineAcceptsMinimalHost(t *testing.T) {
 	t.Parallel()
 	h, o := healthy(t)
 	host := &Host{System: "plan9", Running: h.Running, Resolve: h.Resolve, Dial: h.Dial}

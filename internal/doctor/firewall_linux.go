@@ -10,62 +10,66 @@ import (
 	"os"
 	"strings"
 
-	"github.com/vishvananda/netlink/nl"
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// Numbers of linux/netfilter/nf_tables.h: attributes of chains, rules and expressions.
-const (
-	chainTable, chainName, chainHook, chainPolicy   = 1, 3, 4, 5
-	hookNumber                                      = 1
-	ruleTable, ruleChain, ruleExpressions           = 1, 2, 4
-	expressionName, expressionData                  = 1, 2
-	immediateData                                   = 2
-	dataValue, dataVerdict                          = 1, 2
-	verdictCode, verdictChain                       = 1, 2
-	compareOperation, compareData                   = 2, 3
-	compareEqual                                    = 0
-	metaKey                                         = 2
-	metaIn, metaOut                                 = 6, 7
-	payloadBase, payloadOffset                      = 2, 3
-	networkHeader, transportHeader                  = 1, 2
-	source4, dest4, source6, dest6, destinationPort = 12, 16, 8, 24, 2
-	targetName                                      = 1
-	natKind, natDestination                         = 1, 1
-	verdictAccept, verdictJump, verdictGoto         = 1, -3, -4
-)
+// hookNames are the names of the hooks that packets for the gateway pass.
+var hookNames = map[nftables.ChainHook]string{
+	*nftables.ChainHookPrerouting: "prerouting", *nftables.ChainHookForward: "forward", *nftables.ChainHookPostrouting: "postrouting",
+}
 
-// attributeType are the bits of an attribute's number; the others say how it is written.
-const attributeType = 0x3fff
+// familyNames are the names of table families in the syntax of nft.
+var familyNames = map[nftables.TableFamily]string{
+	nftables.TableFamilyINet: "inet", nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6",
+}
 
-// hooks are the names of those that packets for the gateway come by, by number.
-var hooks = map[uint32]string{0: "prerouting", 2: "forward", 4: "postrouting"}
+// chainID identifies a chain.
+type chainID struct{ family, table, chain string }
 
-// firewallFamilies are the names of protocol families, as nft has them.
-var firewallFamilies = map[byte]string{1: "inet", unix.AF_INET: "ip", unix.AF_INET6: "ip6"}
-
-// firewall reads the chains and rules of nftables, which those of iptables are, too, but for the older one's.
-func firewall() (*Firewall, error) {
-	w := &Firewall{}
-	type id struct{ family, table, chain string }
-	at := make(map[id]int) // in w.Chains: hosts of containers have thousands
-	err := dump(unix.NFT_MSG_GETCHAIN, func(family string, all map[uint16][]byte) {
-		c := Chain{Family: family, Table: word(all[chainTable]), Name: word(all[chainName])}
-		if hook, ok := all[chainHook]; ok {
-			c.Hook = hooks[number(attributes(hook)[hookNumber])]
-			c.Drops = all[chainPolicy] != nil && number(all[chainPolicy]) == 0
-		}
-		at[id{c.Family, c.Table, c.Name}] = len(w.Chains)
-		w.Chains = append(w.Chains, c)
-	})
+// readFirewall reads the chains and rules of nftables, which include those of
+// iptables except for iptables-legacy.
+func readFirewall() (*Firewall, error) {
+	chains, err := (&nftables.Conn{}).ListChains()
 	if err != nil {
-		return nil, err
+		return legacyTables(&Firewall{}, firewallError(err))
 	}
-	err = dump(unix.NFT_MSG_GETRULE, func(family string, all map[uint16][]byte) {
-		if i, ok := at[id{family, word(all[ruleTable]), word(all[ruleChain])}]; ok { // or made a moment ago
-			w.Chains[i].Rules = append(w.Chains[i].Rules, ruleOf(all[ruleExpressions]))
+	w := &Firewall{}
+	index := make(map[chainID]int) // into w.Chains: hosts of containers have thousands
+	for _, c := range chains {
+		family, ok := familyNames[c.Table.Family]
+		if !ok {
+			continue
+		}
+		chain := Chain{Family: family, Table: c.Table.Name, Name: c.Name}
+		if c.Hooknum != nil {
+			chain.Hook = hookNames[*c.Hooknum]
+			chain.Drops = c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop
+		}
+		index[chainID{family, chain.Table, chain.Name}] = len(w.Chains)
+		w.Chains = append(w.Chains, chain)
+	}
+
+	err = eachRule(func(id chainID, r Rule) {
+		if i, ok := index[id]; ok { // unless the chain was added since
+			w.Chains[i].Rules = append(w.Chains[i].Rules, r)
 		}
 	})
+	return legacyTables(w, firewallError(err))
+}
+
+// firewallError ignores the errors of a kernel without nftables, which has no rules.
+func firewallError(err error) error {
+	if err == nil || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) {
+		return nil
+	}
+	return fmt.Errorf("list the rules of the firewall: %w", err)
+}
+
+// legacyTables adds the tables of iptables-legacy.
+func legacyTables(w *Firewall, err error) (*Firewall, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -79,150 +83,216 @@ func firewall() (*Firewall, error) {
 	return w, nil
 }
 
-// dump asks for all chains or rules. A kernel without nftables has none.
-func dump(question uint16, each func(family string, attributes map[uint16][]byte)) error {
-	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|int(question), unix.NLM_F_DUMP)
-	req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: nl.NFNETLINK_V0})
-	all, err := req.Execute(unix.NETLINK_NETFILTER, 0)
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) {
-		return nil
-	}
+// eachRule calls f with all rules. It does not use nftables.Conn.GetRules, which
+// takes a request per chain and omits the expressions that it does not know: a rule
+// whose match is omitted would seem to match every packet.
+func eachRule(f func(chainID, Rule)) error {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
-		return fmt.Errorf("ask for the rules of the firewall: %w", err)
+		return err
 	}
-	for _, message := range all {
-		if len(message) < nl.SizeofNfgenmsg {
+	const headerSize = 4 // struct nfgenmsg: family, version, resource
+	rules, err := conn.Execute(netlink.Message{
+		Header: netlink.Header{
+			Type:  netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETRULE),
+			Flags: netlink.Request | netlink.Dump,
+		},
+		Data: make([]byte, headerSize), // of all families
+	})
+	if err = errors.Join(err, conn.Close()); err != nil {
+		return err
+	}
+
+	for _, m := range rules {
+		if len(m.Data) < headerSize {
 			continue
 		}
-		if family, ok := firewallFamilies[message[0]]; ok {
-			each(family, attributes(message[nl.SizeofNfgenmsg:]))
+		family := m.Data[0]
+		name, ok := familyNames[nftables.TableFamily(family)]
+		if !ok {
+			continue
 		}
+		id, r, err := parseRule(family, m.Data[headerSize:])
+		if err != nil {
+			return err
+		}
+		id.family = name
+		f(id, r)
 	}
 	return nil
 }
 
-// ruleOf makes of a rule's expressions what matters.
-func ruleOf(expressions []byte) (r Rule) {
-	list, err := nl.ParseRouteAttr(expressions)
+func parseRule(family byte, b []byte) (id chainID, r Rule, err error) {
+	attributes, err := netlink.NewAttributeDecoder(b)
 	if err != nil {
-		r.Narrow = true
-		return r
+		return id, r, err
 	}
-	loaded := "" // what the next comparison is about
-	for _, element := range list {
-		expression := attributes(element.Value)
-		data := attributes(expression[expressionData])
-		switch name := word(expression[expressionName]); name {
-		case "meta":
-			loaded = map[uint32]string{metaIn: "in", metaOut: "out"}[number(data[metaKey])]
-		case "payload":
-			loaded = fieldOf(number(data[payloadBase]), number(data[payloadOffset]))
-		case "bitwise": // part of an address
-			if loaded == "dest" {
-				loaded = ""
-			}
-		case "cmp":
-			r.compare(loaded, number(data[compareOperation]) != compareEqual, attributes(data[compareData])[dataValue])
-			loaded = ""
-		case "immediate":
-			if verdict := attributes(attributes(data[immediateData])[dataVerdict]); len(verdict) > 0 {
-				r.decide(int32(number(verdict[verdictCode])), word(verdict[verdictChain]))
-			}
-		case "counter", "log", "comment":
-		case "reject":
-			r.Verdict = name
-		case "nat":
-			r.Verdict = "masquerade"
-			if number(data[natKind]) == natDestination {
-				r.Verdict = "dnat"
-			}
-		case "redir", "tproxy":
-			r.Verdict = "dnat"
-		case "masq":
-			r.Verdict = "masquerade"
-		case "target": // of iptables
-			r.Verdict = map[string]string{
-				"REJECT": "reject", "DNAT": "dnat", "REDIRECT": "dnat", "TPROXY": "dnat", "MASQUERADE": "masquerade", "SNAT": "masquerade",
-			}[word(data[targetName])]
-		default:
-			r.Narrow = true
+	for attributes.Next() {
+		switch attributes.Type() {
+		case unix.NFTA_RULE_TABLE:
+			id.table = attributes.String()
+		case unix.NFTA_RULE_CHAIN:
+			id.chain = attributes.String()
+		case unix.NFTA_RULE_EXPRESSIONS:
+			attributes.Nested(func(list *netlink.AttributeDecoder) error {
+				p := ruleParser{family: family, rule: &r}
+				for list.Next() {
+					list.Nested(p.add)
+				}
+				return nil
+			})
 		}
 	}
-	return r
+	return id, r, attributes.Err()
 }
 
-// fieldOf names what is read of a packet.
-func fieldOf(base, offset uint32) string {
+// A ruleParser derives a Rule from its expressions, which run in order on registers.
+type ruleParser struct {
+	family byte
+	rule   *Rule
+	loaded string // the field that the next comparison is about
+}
+
+// add adds an expression. What cannot be parsed is a match of an unknown kind.
+func (p *ruleParser) add(attributes *netlink.AttributeDecoder) error {
+	name, data := "", []byte(nil)
+	for attributes.Next() {
+		switch attributes.Type() {
+		case unix.NFTA_EXPR_NAME:
+			name = attributes.String()
+		case unix.NFTA_EXPR_DATA:
+			data = attributes.Bytes()
+		}
+	}
+	if attributes.Err() != nil || p.parse(name, data) != nil {
+		p.rule.Narrowed = true
+	}
+	return nil
+}
+
+func (p *ruleParser) parse(name string, data []byte) error {
+	r := p.rule
+	switch name {
+	case "meta":
+		var e expr.Meta
+		err := expr.Unmarshal(p.family, data, &e)
+		p.loaded = map[expr.MetaKey]string{expr.MetaKeyIIFNAME: "in", expr.MetaKeyOIFNAME: "out"}[e.Key]
+		return err
+	case "payload":
+		var e expr.Payload
+		err := expr.Unmarshal(p.family, data, &e)
+		p.loaded = payloadField(&e)
+		return err
+	case "bitwise": // a part of the address
+		if p.loaded == "dest" {
+			p.loaded = ""
+		}
+	case "cmp":
+		var e expr.Cmp
+		err := expr.Unmarshal(p.family, data, &e)
+		r.addMatch(p.loaded, e.Op != expr.CmpOpEq, e.Data)
+		p.loaded = ""
+		return err
+	case "immediate":
+		return p.parseVerdict(data)
+	case "counter", "log", "comment":
+	case "reject":
+		r.Verdict = name
+	case "nat":
+		var e expr.NAT
+		err := expr.Unmarshal(p.family, data, &e)
+		r.Verdict = "masquerade"
+		if e.Type == expr.NATTypeDestNAT {
+			r.Verdict = "dnat"
+		}
+		return err
+	case "redir", "tproxy":
+		r.Verdict = "dnat"
+	case "masq":
+		r.Verdict = "masquerade"
+	case "target": // of iptables
+		var e expr.Target
+		_ = expr.Unmarshal(p.family, data, &e) // its parameters may be unknown
+		r.Verdict = map[string]string{
+			"REJECT": "reject", "DNAT": "dnat", "REDIRECT": "dnat", "TPROXY": "dnat", "MASQUERADE": "masquerade", "SNAT": "masquerade",
+		}[e.Name]
+	default:
+		r.Narrowed = true
+	}
+	return nil
+}
+
+// parseVerdict parses an immediate expression, which loads data or a verdict.
+func (p *ruleParser) parseVerdict(data []byte) error {
+	var load expr.Immediate
+	if err := expr.Unmarshal(p.family, data, &load); err != nil || load.Register != unix.NFT_REG_VERDICT || len(load.Data) > 0 {
+		return err
+	}
+	var v expr.Verdict
+	if err := expr.Unmarshal(p.family, data, &v); err != nil {
+		return err
+	}
+	r := p.rule
+	switch v.Kind {
+	case expr.VerdictAccept:
+		r.Verdict = "accept"
+	case expr.VerdictDrop:
+		r.Verdict = "drop"
+	case expr.VerdictJump:
+		r.Verdict, r.Chain = "jump", v.Chain
+	case expr.VerdictGoto:
+		r.Verdict, r.Chain = "goto", v.Chain
+	default:
+	}
+	return nil
+}
+
+// Offsets of fields, in bytes: from the network header, and from the transport
+// header.
+const (
+	source4, dest4  = 12, 16
+	source6, dest6  = 8, 24
+	destinationPort = 2
+)
+
+// payloadField names the field of the packet that e loads.
+func payloadField(e *expr.Payload) string {
 	switch {
-	case base == transportHeader && offset == destinationPort:
+	case e.Base == expr.PayloadBaseTransportHeader && e.Offset == destinationPort:
 		return "port"
-	case base == networkHeader && (offset == dest4 || offset == dest6):
+	case e.Base == expr.PayloadBaseNetworkHeader && (e.Offset == dest4 || e.Offset == dest6):
 		return "dest"
-	case base == networkHeader && (offset == source4 || offset == source6):
+	case e.Base == expr.PayloadBaseNetworkHeader && (e.Offset == source4 || e.Offset == source6):
 		return "source"
 	default:
 		return ""
 	}
 }
 
-// compare notes what is matched.
-func (r *Rule) compare(what string, not bool, value []byte) {
+// addMatch adds a comparison of a field with a value.
+func (r *Rule) addMatch(field string, negated bool, value []byte) {
 	switch {
-	case what == "in":
-		r.In, r.Not = word(value), r.Not || not
-	case what == "out":
-		r.Out, r.Not = word(value), r.Not || not
-	case what == "source":
+	case field == "in":
+		r.In, r.Negated = cString(value), r.Negated || negated
+	case field == "out":
+		r.Out, r.Negated = cString(value), r.Negated || negated
+	case field == "source":
 		r.Source = true
-	case what == "port" && !not && len(value) == 2:
+	case field == "port" && !negated && len(value) == 2:
 		r.Port = binary.BigEndian.Uint16(value)
-	case what == "dest" && !not:
+	case field == "dest" && !negated:
 		if a, ok := netip.AddrFromSlice(value); ok {
 			r.Dest = a
 			return
 		}
-		r.Narrow = true
+		r.Narrowed = true
 	default:
-		r.Narrow = true
+		r.Narrowed = true
 	}
 }
 
-func (r *Rule) decide(code int32, chain string) {
-	switch code {
-	case verdictAccept:
-		r.Verdict = "accept"
-	case 0:
-		r.Verdict = "drop"
-	case verdictJump:
-		r.Verdict, r.Chain = "jump", chain
-	case verdictGoto:
-		r.Verdict, r.Chain = "goto", chain
-	}
-}
-
-// attributes are those of a message, by their numbers; nothing where they are broken.
-func attributes(b []byte) map[uint16][]byte {
-	list, err := nl.ParseRouteAttr(b)
-	if err != nil {
-		return nil
-	}
-	all := make(map[uint16][]byte, len(list))
-	for _, a := range list {
-		all[a.Attr.Type&attributeType] = a.Value
-	}
-	return all
-}
-
-// number reads one of netfilter's, 0 where there is none.
-func number(b []byte) uint32 {
-	if len(b) < 4 {
-		return 0
-	}
-	return binary.BigEndian.Uint32(b)
-}
-
-// word reads a name that ends with a zero.
-func word(b []byte) string {
+// cString returns a string that ends with a zero byte.
+func cString(b []byte) string {
 	name, _, _ := bytes.Cut(b, []byte{0})
 	return string(name)
 }

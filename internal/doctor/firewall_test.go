@@ -11,7 +11,7 @@ func chains(base Chain, others ...Chain) *Firewall {
 	return &Firewall{Chains: append([]Chain{base}, others...)}
 }
 
-func TestRulesThatAreInTheWayAreFound(t *testing.T) {
+func TestFirewallCheckFindsBlockingRules(t *testing.T) {
 	t.Parallel()
 	forward := func(drops bool, rules ...Rule) Chain {
 		return Chain{Family: "inet", Table: "filter", Name: "forward", Hook: "forward", Drops: drops, Rules: rules}
@@ -26,10 +26,10 @@ func TestRulesThatAreInTheWayAreFound(t *testing.T) {
 		"and the device accepted":           {chains(forward(true, accept)), ""},
 		"accepted too late":                 {chains(forward(false, Rule{Verdict: "reject"}, accept)), "oifname knock0 accept"},
 		"a drop at the end":                 {chains(forward(false, Rule{Verdict: "drop"})), "oifname knock0 accept"},
-		"a drop of what is something else":  {chains(forward(false, Rule{Verdict: "drop", Narrow: true})), ""},
-		"a reject for some":                 {chains(forward(false, Rule{Verdict: "reject", Narrow: true})), "oifname knock0 accept"},
+		"a drop of what is something else":  {chains(forward(false, Rule{Verdict: "drop", Narrowed: true})), ""},
+		"a reject for some":                 {chains(forward(false, Rule{Verdict: "reject", Narrowed: true})), "oifname knock0 accept"},
 		"a reject at another interface":     {chains(forward(false, Rule{Verdict: "reject", Out: "docker0"})), ""},
-		"a reject but at another interface": {chains(forward(false, Rule{Verdict: "reject", Out: "docker0", Not: true})), "oifname knock0 accept"},
+		"a reject but at another interface": {chains(forward(false, Rule{Verdict: "reject", Out: "docker0", Negated: true})), "oifname knock0 accept"},
 		"a reject in a chain that it jumps": {chains(forward(false, Rule{Verdict: "jump", Chain: "more"}), Chain{Family: "inet", Table: "filter", Name: "more", Rules: []Rule{{Verdict: "reject"}}}), "inet filter forward"},
 		"a jump for others, to a chain that accepts": {chains(forward(true, Rule{Verdict: "jump", Chain: "more", In: "docker0"}),
 			Chain{Family: "inet", Table: "filter", Name: "more", Rules: []Rule{{Verdict: "accept"}}}), "oifname knock0 accept"},
@@ -48,7 +48,7 @@ func TestRulesThatAreInTheWayAreFound(t *testing.T) {
 		"for another address":                {chains(Chain{Family: "ip", Table: "nat", Name: "pre", Hook: "prerouting", Rules: []Rule{{Verdict: "dnat", Dest: netip.MustParseAddr("198.51.100.1")}}}), ""},
 		"another source for everything":      {chains(Chain{Family: "ip", Table: "nat", Name: "post", Hook: "postrouting", Rules: []Rule{{Verdict: "masquerade"}}}), "nft insert rule ip nat post oifname knock0 accept"},
 		"for what leaves by eth0":            {chains(Chain{Family: "ip", Table: "nat", Name: "post", Hook: "postrouting", Rules: []Rule{{Verdict: "masquerade", Out: "eth0"}}}), ""},
-		"for what does not leave by eth0":    {chains(Chain{Family: "ip", Table: "nat", Name: "post", Hook: "postrouting", Rules: []Rule{{Verdict: "masquerade", Out: "eth0", Not: true}}}), "oifname knock0"},
+		"for what does not leave by eth0":    {chains(Chain{Family: "ip", Table: "nat", Name: "post", Hook: "postrouting", Rules: []Rule{{Verdict: "masquerade", Out: "eth0", Negated: true}}}), "oifname knock0"},
 		"for some sources":                   {chains(Chain{Family: "ip", Table: "nat", Name: "post", Hook: "postrouting", Rules: []Rule{{Verdict: "masquerade", Source: true}}}), ""},
 		"what is not read":                   {&Firewall{Legacy: []string{"filter"}}, "iptables-legacy-save -t filter"},
 	} {

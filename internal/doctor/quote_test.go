@@ -21,7 +21,7 @@ var hostileNames = []string{"a;touch EVIL", "$(touch EVIL)", "`touch EVIL`", "a'
 
 // Every command that is printed as one that can be typed is typed, with commands of
 // the host replaced by ones that do nothing: only what the names say could run.
-func TestDoctorQuotesNamesInCommands(t *testing.T) {
+func TestFixesQuoteNames(t *testing.T) {
 	t.Parallel()
 	for _, name := range hostileNames {
 		var commands []string
@@ -71,7 +71,7 @@ func hostileFindings(t *testing.T, name string) []Finding {
 	t.Helper()
 	h, o := healthy(t)
 	o.Account = Account{Name: name, UID: 999}
-	o.NoAccount = name
+	o.MissingAccount = name
 	o.Config.State.Dir, o.Config.ClientsDir, o.Config.Audit.File = "/"+name+"/state", "/"+name+"/clients", "/"+name+"/audit"
 	o.Config.Control.Socket = "/" + name + "/sock"
 	o.Config.TUN.Name = name
@@ -99,17 +99,17 @@ func hostileFindings(t *testing.T, name string) []Finding {
 	}
 	h.Bypass = func(bool) ([]bypass.Problem, error) { return nil, nil }
 	all := Examine(t.Context(), h, o)
-	o.Prepared, o.NoAccount = true, ""
-	for _, p := range []Prepared{{}, {TUN: true}, {TUN: true, Owner: 999}} {
-		h.Interface = func(string) (Prepared, error) { return p, nil }
+	o.Existing, o.MissingAccount = true, ""
+	for _, p := range []TUNInterface{{}, {TUN: true}, {TUN: true, Owner: 999}} {
+		h.Interface = func(string) (TUNInterface, error) { return p, nil }
 		all = append(all, Examine(t.Context(), h, o)...)
 	}
-	h.Interface = func(string) (Prepared, error) { return Prepared{}, fs.ErrNotExist }
+	h.Interface = func(string) (TUNInterface, error) { return TUNInterface{}, fs.ErrNotExist }
 	return append(all, Examine(t.Context(), h, o)...)
 }
 
 // A directory of clients that is not there yet is no failure: check and run warn.
-func TestDoctorWarnsOfAMissingClientsDirectory(t *testing.T) {
+func TestFilesCheckWarnsOfMissingClientsDir(t *testing.T) {
 	t.Parallel()
 	h, o := healthy(t)
 	o.Config.ClientsDir = "/etc/knockgw/clients.d"
@@ -131,7 +131,7 @@ func TestDoctorWarnsOfAMissingClientsDirectory(t *testing.T) {
 	t.Errorf("%+v", all)
 }
 
-func TestDoctorFailsWhereTheHostBypassesTheGateway(t *testing.T) {
+func TestBypassCheckFailsOnOpenPath(t *testing.T) {
 	t.Parallel()
 	h, o := healthy(t)
 	h.Bypass = func(running bool) ([]bypass.Problem, error) {

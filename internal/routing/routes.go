@@ -1,6 +1,12 @@
 package routing
 
-import "net/netip"
+import (
+	"errors"
+	"net/netip"
+)
+
+// ErrPrefixInUse means that another gateway that is running uses a prefix.
+var ErrPrefixInUse = errors.New("the prefix is in use by another gateway")
 
 // Routes are the prefixes whose packets belong to the gateway. Each has two
 // routes: one to the device, and behind it (worse metric) a blackhole, which

@@ -12,8 +12,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"github.com/knockgw/knockgw/tun"
 )
 
 const (
@@ -168,7 +166,7 @@ func (r Routes) checkUnclaimed(link netlink.Link) error {
 			}
 			if other, err := netlink.LinkByIndex(at.LinkIndex); err == nil {
 				return fmt.Errorf("%s is routed to %s, the device of another gateway: stop that one, or take the prefix out of tun.routes: %w",
-					at.Dst, other.Attrs().Name, tun.ErrBusy)
+					at.Dst, other.Attrs().Name, ErrPrefixInUse)
 			}
 		}
 	}

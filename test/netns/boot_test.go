@@ -215,7 +215,7 @@ func TestGatewayStartsOnTentativeAddress(t *testing.T) {
 	l.Gateway.MustRun("ip", "addr", "add", own6+"/64", "dev", "upstream0")
 	g := site.Start(t)
 	said(t, g.Process, answerTime, own6+" is tentative")
-	f := diagnosis(t, site, 0)["host's own ports"]
+	f := diagnosis(t, site, 0)["host ports"]
 	if strings.Contains(f.Message, "listens") || strings.Contains(f.Message, "removed") {
 		t.Errorf("doctor says %+v", f)
 	}

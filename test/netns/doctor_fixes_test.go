@@ -32,7 +32,7 @@ func TestDoctorFixesWork(t *testing.T) {
 		"iptables that drop":   {hurt: "iptables -P FORWARD DROP", check: "firewall", level: doctor.Warn, says: "ip filter FORWARD drops", shut: true},
 		"iptables that reject": {hurt: "iptables -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT && iptables -A FORWARD -j REJECT", check: "firewall", level: doctor.Warn, says: "ip filter FORWARD rejects", shut: true},
 		"everybody masqueraded": {hurt: `nft 'add table ip n; add chain ip n post { type nat hook postrouting priority 100; }; add rule ip n post masquerade'`,
-			check: "firewall", level: doctor.Warn, says: "another source"},
+			check: "firewall", level: doctor.Warn, says: "changes the source"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -45,9 +45,9 @@ func TestPrefixInClientSubnetNeedsProxyARP(t *testing.T) {
 func TestDoctorFindsDivertingRules(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ rule, says string }{
-		"to nowhere":        {"pref 0 to " + own4 + " blackhole", "goes to nowhere"},
-		"to the host":       {"pref 0 to " + own4 + " lookup local", "goes to"},
-		"those of a prefix": {"pref 0 to 10.77.0.0/24 blackhole", "goes to nowhere"},
+		"to nowhere":        {"pref 0 to " + own4 + " blackhole", "routed to nowhere"},
+		"to the host":       {"pref 0 to " + own4 + " lookup local", "routed to"},
+		"those of a prefix": {"pref 0 to 10.77.0.0/24 blackhole", "routed to nowhere"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -55,7 +55,7 @@ func TestDoctorFindsDivertingRules(t *testing.T) {
 			rule := strings.Fields(c.rule)
 			l.Gateway.MustRun("ip", append([]string{"rule", "add"}, rule...)...)
 			site.Start(t)
-			f := diagnosis(t, site, 1)["way to the device"]
+			f := diagnosis(t, site, 1)["ingress route"]
 			if f.Level != doctor.Fail || !strings.Contains(f.Message, c.says) || !strings.Contains(f.Fix, "ip rule") {
 				t.Errorf("it says %+v", f)
 			}
@@ -63,7 +63,7 @@ func TestDoctorFindsDivertingRules(t *testing.T) {
 				t.Errorf("what it says to type does not show the rule:\n%s", out)
 			}
 			l.Gateway.MustRun("ip", append([]string{"rule", "del"}, rule...)...)
-			if f := diagnosis(t, site, 0)["way to the device"]; f.Level != doctor.OK {
+			if f := diagnosis(t, site, 0)["ingress route"]; f.Level != doctor.OK {
 				t.Errorf("after: %+v", f)
 			}
 			works(t, l, all, s.Greeting)
@@ -81,7 +81,7 @@ func TestRulesOfOthersComeAfterOurs(t *testing.T) {
 		mum(t, l, all, true)
 	}
 	noticed(t, l, g, true)
-	if f := diagnosis(t, site, 0)["way to the device"]; f.Level != doctor.OK {
+	if f := diagnosis(t, site, 0)["ingress route"]; f.Level != doctor.OK {
 		t.Errorf("it says %+v", f)
 	}
 }

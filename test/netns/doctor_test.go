@@ -140,7 +140,7 @@ func TestDoctorReportsBrokenHost(t *testing.T) {
 		t.Parallel()
 		l, site, _, _, all := hides(t)
 		l.Gateway.Listen("tcp", all[0].listen.String())
-		if f := diagnosis(t, site, 1)["host's own ports"]; f.Level != doctor.Fail || !strings.Contains(f.Fix, "127.0.0.1:22") {
+		if f := diagnosis(t, site, 1)["host ports"]; f.Level != doctor.Fail || !strings.Contains(f.Fix, "127.0.0.1:22") {
 			t.Errorf("it says %+v", f)
 		}
 	})

@@ -21,15 +21,15 @@ import (
 	"github.com/knockgw/knockgw/internal/routing"
 )
 
-// ask fills in what Linux can be asked.
-func (h *Host) ask(cfg *config.Config) {
+// addQueries sets the functions that Linux provides.
+func (h *Host) addQueries(cfg *config.Config) {
 	h.Kernel = func() (string, error) {
 		var u unix.Utsname
 		err := unix.Uname(&u)
 		return unix.ByteSliceToString(u.Release[:]), err
 	}
-	h.Device = func() error {
-		f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	h.OpenTUN = func() error {
+		f, err := os.OpenFile(tunDevice, os.O_RDWR, 0)
 		if err != nil {
 			return err
 		}
@@ -42,20 +42,20 @@ func (h *Host) ask(cfg *config.Config) {
 		}
 		return strconv.ParseUint(text, 16, 64)
 	}
-	h.Filter = tryFilter
+	h.LoadFilter = loadFilter
 	h.Setting = func(name string) (string, error) {
 		b, err := os.ReadFile(filepath.Join("/proc/sys/net", filepath.FromSlash(name)))
 		return strings.TrimSpace(string(b)), err
 	}
 	h.Route = func(a netip.Addr) (string, error) { return routing.RouteInterface(a), nil }
-	h.Missing = func() (routes, ports []string, err error) { return missing(cfg) }
-	h.Absent = func() ([]string, error) {
+	h.MissingRoutes = func() (routes, ports []string, err error) { return missingRoutes(cfg) }
+	h.UnavailableAddrs = func() ([]string, error) {
 		return routing.HostPorts{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()}.UnavailableAddrs()
 	}
 	h.Bypass = func(running bool) ([]bypass.Problem, error) { return findBypasses(cfg, running) }
-	h.Arrives, h.Proxied, h.Interface, h.Firewall = arrives, proxied, prepared, firewall
-	h.Clears = clears
-	h.Within = func(dir string) ([]string, error) {
+	h.IngressRoute, h.ProxiedAddrs, h.Interface = ingressRoute, proxiedAddrs, tunInterface
+	h.Firewall, h.ForeignRouteCleanup = readFirewall, foreignRouteCleanup
+	h.ReadDir = func(dir string) ([]string, error) {
 		entries, err := os.ReadDir(dir)
 		paths := make([]string, 0, len(entries))
 		for _, e := range entries {
@@ -67,7 +67,7 @@ func (h *Host) ask(cfg *config.Config) {
 		return unix.Faccessat(unix.AT_FDCWD, path, uint32(want), unix.AT_EACCESS)
 	}
 	h.Bind = bind
-	h.Synchronised = func() (bool, error) {
+	h.ClockSynced = func() (bool, error) {
 		state, err := unix.Adjtimex(&unix.Timex{})
 		return state != unix.TIME_ERROR, err
 	}
@@ -85,7 +85,7 @@ func (h *Host) ask(cfg *config.Config) {
 	h.Descriptors = func() (uint64, error) {
 		var r unix.Rlimit
 		err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r)
-		return r.Max, err // Go raises the one that counts to it
+		return r.Max, err // the runtime raises the soft limit to it
 	}
 	h.Memory = func() (uint64, error) {
 		text, err := field("/proc/meminfo", "MemAvailable:")
@@ -97,7 +97,8 @@ func (h *Host) ask(cfg *config.Config) {
 	}
 }
 
-// field is the first word after a name at the beginning of a line of a file of the kernel's.
+// field returns the first word after name in the line of a /proc file that begins
+// with it.
 func field(path, name string) (string, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -111,7 +112,7 @@ func field(path, name string) (string, error) {
 	return "", fmt.Errorf("%s has no %s", path, name)
 }
 
-// bind takes a port as the gateway will, and gives it back. Nobody is answered meanwhile.
+// bind binds a port as the gateway does, and closes it. It does not listen.
 func bind(p netip.AddrPort, udp bool) error {
 	family, kind := unix.AF_INET, unix.SOCK_STREAM
 	var address unix.Sockaddr = &unix.SockaddrInet4{Port: int(p.Port())}
@@ -130,20 +131,20 @@ func bind(p netip.AddrPort, udp bool) error {
 	if !udp {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	}
-	if err == nil { // an address that is tentative, or comes later, is no reason: routing.PortReservation is bound like that
+	if err == nil { // the address may be tentative or missing: routing.PortReservation is bound in the same way
 		err = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1)
 	}
 	if err == nil {
 		err = unix.Bind(fd, address)
 	}
 	if errors.Is(err, unix.EACCES) {
-		err = fs.ErrPermission // which privileges says
+		err = fs.ErrPermission // reported by checkPrivileges
 	}
 	return errors.Join(err, unix.Close(fd))
 }
 
-// tryFilter loads a filter for one flow and lets it go.
-func tryFilter() error {
+// loadFilter loads a filter for one flow and closes it.
+func loadFilter() error {
 	f, err := filter.Open(filter.Options{Flows: 1, Sources: 1, Expected: 1})
 	if err != nil {
 		return err

@@ -19,8 +19,9 @@ import (
 	"github.com/knockgw/knockgw/internal/routing"
 )
 
-// missing is what a gateway on this configuration has made and is there no more.
-func missing(cfg *config.Config) (routes, ports []string, err error) {
+// missingRoutes returns what is missing of the routes and rules that a gateway with
+// this configuration has installed.
+func missingRoutes(cfg *config.Config) (routes, ports []string, err error) {
 	routes, err = bypass.ProtectedBy(cfg).Routes.Verify(cfg.TUN.Name)
 	if err == nil {
 		ports, err = routing.HostPorts{Ports: cfg.TUN.Local, UDP: cfg.LocalUDP()}.Verify(cfg.TUN.Name)
@@ -28,7 +29,8 @@ func missing(cfg *config.Config) (routes, ports []string, err error) {
 	return routes, ports, err
 }
 
-// findBypasses evaluates this host, as it is or with what a start adds.
+// findBypasses evaluates this host, with the routes and rules that a start would add
+// unless the gateway is running.
 func findBypasses(cfg *config.Config, running bool) ([]bypass.Problem, error) {
 	protected := bypass.ProtectedBy(cfg)
 	s, err := bypass.Read(protected)
@@ -41,30 +43,30 @@ func findBypasses(cfg *config.Config, running bool) ([]bypass.Problem, error) {
 	return bypass.Evaluate(s, protected), nil
 }
 
-// arrives asks the kernel what it would do with a packet, by its rules and routes.
-func arrives(a Arrival) (string, error) {
-	link, err := netlink.LinkByName(a.Link)
+// ingressRoute asks the kernel how it would route a packet.
+func ingressRoute(p IngressPacket) (string, error) {
+	link, err := netlink.LinkByName(p.Interface)
 	if err != nil {
 		return "", err
 	}
 	req := nl.NewNetlinkRequest(unix.RTM_GETROUTE, unix.NLM_F_REQUEST)
-	family, bits := unix.AF_INET, uint8(a.To.BitLen())
-	if a.To.Is6() {
+	family, bits := unix.AF_INET, uint8(p.To.BitLen())
+	if p.To.Is6() {
 		family = unix.AF_INET6
 	}
 	req.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(family), Dst_len: bits, Src_len: bits}})
-	req.AddData(nl.NewRtAttr(unix.RTA_DST, a.To.AsSlice()))
-	req.AddData(nl.NewRtAttr(unix.RTA_SRC, a.From.AsSlice()))
+	req.AddData(nl.NewRtAttr(unix.RTA_DST, p.To.AsSlice()))
+	req.AddData(nl.NewRtAttr(unix.RTA_SRC, p.From.AsSlice()))
 	req.AddData(nl.NewRtAttr(unix.RTA_IIF, nl.Uint32Attr(uint32(link.Attrs().Index))))
-	if a.Port != 0 {
+	if p.Port != 0 {
 		req.AddData(nl.NewRtAttr(unix.RTA_IP_PROTO, []byte{unix.IPPROTO_TCP}))
-		req.AddData(nl.NewRtAttr(unix.RTA_DPORT, []byte{byte(a.Port >> 8), byte(a.Port)}))
+		req.AddData(nl.NewRtAttr(unix.RTA_DPORT, []byte{byte(p.Port >> 8), byte(p.Port)}))
 		const client = 40000 // any port of a client
 		req.AddData(nl.NewRtAttr(unix.RTA_SPORT, []byte{client >> 8, client & 0xff}))
 	}
 	all, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENETUNREACH) {
-		return "", nil // what blackhole, prohibit and unreachable answer here
+		return "", nil // the answers of blackhole, prohibit and unreachable routes
 	}
 	if err != nil || len(all) == 0 {
 		return "", err
@@ -85,8 +87,8 @@ func arrives(a Arrival) (string, error) {
 	return "", nil
 }
 
-// proxied lists the addresses for which an interface answers its neighbours.
-func proxied(device string) ([]netip.Addr, error) {
+// proxiedAddrs returns the addresses that an interface answers neighbor queries for.
+func proxiedAddrs(device string) ([]netip.Addr, error) {
 	link, err := netlink.LinkByName(device)
 	if err != nil {
 		return nil, err
@@ -106,16 +108,16 @@ func proxied(device string) ([]netip.Addr, error) {
 	return all, nil
 }
 
-// prepared looks at an interface that is to be there before the gateway.
-func prepared(name string) (Prepared, error) {
+// tunInterface returns the attributes of an existing interface.
+func tunInterface(name string) (TUNInterface, error) {
 	link, err := netlink.LinkByName(name)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
-		return Prepared{}, fs.ErrNotExist
+		return TUNInterface{}, fs.ErrNotExist
 	}
 	if err != nil {
-		return Prepared{}, err
+		return TUNInterface{}, err
 	}
-	p := Prepared{Up: link.Attrs().Flags&net.FlagUp != 0}
+	p := TUNInterface{Up: link.Attrs().Flags&net.FlagUp != 0}
 	if t, ok := link.(*netlink.Tuntap); ok {
 		p.TUN = t.Mode == netlink.TUNTAP_MODE_TUN && t.Flags&netlink.TUNTAP_NO_PI != 0
 		p.Owner = int(t.Owner)
@@ -123,12 +125,13 @@ func prepared(name string) (Prepared, error) {
 	return p, nil
 }
 
-// clears tells whether systemd-networkd runs here and clears away what it has not made.
-func clears() (string, error) {
+// foreignRouteCleanup returns a description of systemd-networkd if it runs on this
+// host and removes the routes or rules of other programs.
+func foreignRouteCleanup() (string, error) {
 	if _, err := os.Stat("/run/systemd/netif/state"); err != nil {
 		return "", nil
 	}
-	left := map[string]bool{}
+	keeps := map[string]bool{}
 	files := []string{"/usr/lib/systemd/networkd.conf", "/etc/systemd/networkd.conf"}
 	for _, dir := range []string{"/usr/lib/systemd", "/run/systemd", "/etc/systemd"} {
 		more, err := filepath.Glob(dir + "/networkd.conf.d/*.conf")
@@ -149,15 +152,15 @@ func clears() (string, error) {
 			key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 			switch strings.ToLower(strings.TrimSpace(value)) {
 			case "no", "false", "off", "0":
-				left[strings.TrimSpace(key)] = true
+				keeps[strings.TrimSpace(key)] = true
 			default:
-				delete(left, strings.TrimSpace(key))
+				delete(keeps, strings.TrimSpace(key))
 			}
 		}
 	}
-	if left["ManageForeignRoutes"] && left["ManageForeignRoutingPolicyRules"] {
+	if keeps["ManageForeignRoutes"] && keeps["ManageForeignRoutingPolicyRules"] {
 		return "", nil
 	}
 	return fmt.Sprintf("systemd-networkd (ManageForeignRoutes: %v, ManageForeignRoutingPolicyRules: %v)",
-		!left["ManageForeignRoutes"], !left["ManageForeignRoutingPolicyRules"]), nil
+		!keeps["ManageForeignRoutes"], !keeps["ManageForeignRoutingPolicyRules"]), nil
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/knockgw/knockgw/internal/control"
 )
 
-// ThisHost is the system that the program runs on, asked about the gateway of a configuration.
+// ThisHost returns a Host that queries the system that the program runs on, about
+// the gateway of a configuration.
 func ThisHost(cfg *config.Config) *Host {
 	h := &Host{
 		System: runtime.GOOS,
@@ -33,17 +34,17 @@ func ThisHost(cfg *config.Config) *Host {
 			}
 			return conn.Close()
 		},
-		Zone: func(name string) error {
+		LoadZone: func(name string) error {
 			_, err := time.LoadLocation(name)
 			return err
 		},
 		Links: links,
 	}
-	h.ask(cfg)
+	h.addQueries(cfg)
 	return h
 }
 
-// links lists the interfaces as every system tells of them.
+// links returns the interfaces, by the means that all systems have.
 func links() ([]Link, error) {
 	all, err := net.Interfaces()
 	if err != nil {
