@@ -14,7 +14,7 @@ func (p *parts) collectBounds(ch chan<- prometheus.Metric) {
 	bound := func(of string, now, most int) { metrics.CollectUsage(ch, of, now, most) }
 	if p.filter != nil {
 		for _, t := range p.filter.Tables() {
-			bound(t.Of, t.Now, t.Most)
+			bound(t.Name, t.Used, t.Limit)
 		}
 	}
 	watching, waiting, most := 0, 0, watchQueue

@@ -131,9 +131,9 @@ var known = map[string]string{
 	"netstack.maxRetries":                fixed, // until services[].idle is over
 	"netstack.maxRequests":               "handshakes",
 	"netstack.backlog":                   count, // knockgw_tcp_events_total, syn_cookies_sent
-	"filter.mostExpected":                "filter_expected_knocks",
-	"filter.mostPorts":                   "filter_service_ports",
-	"filter.fewestBuckets":               "filter_flows_and_sources",
+	"filter.maxExpected":                 "filter_expected_knocks",
+	"filter.maxEndpoints":                "filter_service_ports",
+	"filter.minBuckets":                  "filter_flows_and_sources",
 	"capture.maxTerms":                   fixed,
 	"capture.MaxKnock":                   fixed,
 	"capture.maxHeaders":                 fixed,

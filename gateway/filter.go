@@ -97,11 +97,11 @@ func (p *parts) attachFilter() error {
 
 // crowding says that next expects more knocks than the filter has room for; "" if not.
 func (p *parts) crowding(next *policy.Policy) string {
-	if !p.filtering || next.NumPrecomputed() <= p.filter.Room() {
+	if !p.filtering || next.NumPrecomputed() <= p.filter.Capacity() {
 		return ""
 	}
 	return fmt.Sprintf("SYN knocks and udp-v2: %d are expected at a time, and the kernel's filter has room for %d, as the gateway was started: until a restart the process judges whatever could be one",
-		next.NumPrecomputed(), p.filter.Room())
+		next.NumPrecomputed(), p.filter.Capacity())
 }
 
 // runFilter is the filter's clock.
@@ -109,7 +109,7 @@ func (p *parts) runFilter(ctx context.Context) error {
 	if p.filter == nil {
 		return nil
 	}
-	ticker := time.NewTicker(filter.TickTime)
+	ticker := time.NewTicker(filter.TickInterval)
 	defer ticker.Stop()
 	for {
 		select {

@@ -140,7 +140,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	truth(desc("filter_attached", "1 if packets are refused in the kernel, too."), src.filtering)
 	truth(desc("filter_overflow", "1 if the kernel passes whatever could be a SYN knock or udp-v2, for want of room for those that are expected."),
-		src.filtering && src.filter.Crowded())
+		src.filtering && src.filter.Overflowed())
 	filtered := desc("filter_dropped_packets_total", "Packets refused in the kernel, by reason; they are in no other count.", "reason")
 	for _, c := range src.dropped() {
 		count(filtered, c.Packets, c.Reason.String())

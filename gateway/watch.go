@@ -97,7 +97,7 @@ func (p *parts) expose(from netip.Prefix, more int) {
 	w := &p.g.watchers
 	if !from.IsSingleIP() {
 		w.most += more
-		p.filter.Watch(w.most > 0)
+		p.filter.BypassAll(w.most > 0)
 		return
 	}
 	if w.traced == nil {
@@ -105,7 +105,7 @@ func (p *parts) expose(from netip.Prefix, more int) {
 	}
 	a := from.Addr()
 	w.traced[a] += more
-	p.filter.Trace(a, w.traced[a] > 0)
+	p.filter.BypassSource(a, w.traced[a] > 0)
 	if w.traced[a] == 0 {
 		delete(w.traced, a)
 	}

@@ -10,14 +10,14 @@ import (
 var ErrUnsupported = errors.New("no packet filters in this kernel")
 
 const (
-	// TickTime is how often Tick is to be called.
-	TickTime = 100 * time.Millisecond
+	// TickInterval is how often Tick is to be called.
+	TickInterval = 100 * time.Millisecond
 	// FloodTime is for how long after Flooded stray ACKs to open services pass,
 	// at least: as long as the gate takes them for answers to SYN cookies.
 	FloodTime = time.Minute
-	// markTime is how long a source is let through after a knock, at least: the
+	// markDuration is how long a source is let through after a knock, at least: the
 	// gate has seen the knock by then, or its client sends its SYN again.
-	markTime = time.Second
+	markDuration = time.Second
 )
 
 // Options say how much a Filter has room for. More than that still works, for
@@ -84,8 +84,8 @@ func (r Reason) String() string { return reasonNames[r] }
 // A Table is how much of a table is in use. One that overflows lets packets pass that
 // the gate then refuses.
 type Table struct {
-	Of        string // fit for a metric label
-	Now, Most int
+	Name        string // fit for a metric label
+	Used, Limit int
 }
 
 // A Count is how many packets were dropped for a reason.

@@ -14,14 +14,16 @@ import (
 
 const (
 	// markTicks is markTime in ticks, and the one that has begun already.
-	markTicks = uint64(markTime/TickTime) + 1
+	markTicks = uint64(markDuration/TickInterval) + 1
 	// floodTicks is FloodTime in ticks, and the one that has begun already.
-	floodTicks = uint64(FloodTime/TickTime) + 1
+	floodTicks = uint64(FloodTime/TickInterval) + 1
 	// maxExpected bounds the table of expected knocks: 8 bytes for half of the
 	// slots, twice. (Ten thousand clients with every method for one service are
 	// 200,000.) Beyond it, every SYN with the Timestamps option to a service that
 	// accepts SYN knocks passes, and every datagram of udp-v2's size.
 	maxExpected = 1 << 20
+	// maxEndpoints bounds the trie: ports and prefixes of services.
+	maxEndpoints = 1 << 14
 )
 
 // A Filter is the program and its tables. All methods are safe for concurrent
@@ -126,8 +128,8 @@ func (f *Filter) updateBypass() {
 	}
 }
 
-// Trace has every packet of a source pass, or no longer.
-func (f *Filter) Trace(a netip.Addr, on bool) {
+// BypassSource has every packet of a source pass, or no longer.
+func (f *Filter) BypassSource(a netip.Addr, on bool) {
 	addr := packet.AddrFrom(a)
 	if !f.lock() {
 		return
@@ -146,8 +148,8 @@ func (f *Filter) Trace(a netip.Addr, on bool) {
 	f.updateEntry(f.secret.hash(&k), on)
 }
 
-// Watch has every packet of everybody pass, or no longer.
-func (f *Filter) Watch(on bool) {
+// BypassAll has every packet of everybody pass, or no longer.
+func (f *Filter) BypassAll(on bool) {
 	if !f.lock() {
 		return
 	}
@@ -166,7 +168,7 @@ func (f *Filter) Tables() []Table {
 	return []Table{
 		{"filter_flows_and_sources", f.entries.n + len(f.entries.overflow), len(f.entries.slots) / 2},
 		{"filter_expected_knocks", f.expectedCount, len(f.expected) / 2 / 2},
-		{"filter_service_ports", f.numEndpoints, int(f.objects.Services.MaxEntries())},
+		{"filter_service_ports", f.numEndpoints, maxEndpoints},
 	}
 }
 

@@ -36,20 +36,20 @@ func (*Filter) Site(packet.Addr, bool) {}
 // Expect is not called.
 func (*Filter) Expect(int, iter.Seq2[uint64, uint16]) {}
 
-// Room is not called.
-func (*Filter) Room() int { return 0 }
+// Capacity is not called.
+func (*Filter) Capacity() int { return 0 }
 
-// Crowded is not called.
-func (*Filter) Crowded() bool { return false }
+// Overflowed is not called.
+func (*Filter) Overflowed() bool { return false }
 
 // Flooded is not called.
 func (*Filter) Flooded() {}
 
-// Trace is not called.
-func (*Filter) Trace(netip.Addr, bool) {}
+// BypassSource is not called.
+func (*Filter) BypassSource(netip.Addr, bool) {}
 
-// Watch is not called.
-func (*Filter) Watch(bool) {}
+// BypassAll is not called.
+func (*Filter) BypassAll(bool) {}
 
 // Tick is not called.
 func (*Filter) Tick() {}

@@ -127,7 +127,7 @@ func TestASYNRightBehindItsKnockPasses(t *testing.T) {
 			l.passes("the SYN behind "+name, v.syn(1000))
 			l.pass(time.Second)
 			l.passes("the SYN a second after "+name, v.syn(1000))
-			l.pass(2 * filter.TickTime)
+			l.pass(2 * filter.TickInterval)
 			l.drops("the SYN after that", v.syn(1000), "no-grant")
 		}
 		l.drops("a SYN that nobody expects", stamped(7, 9, 9), "no-grant")
@@ -199,7 +199,7 @@ func TestStrayACKsPassWhileCookiesAreAbout(t *testing.T) {
 		l.passes("a stray ACK in a flood", ack)
 		l.drops("a stray RST in a flood", v.tcp(1000, 443, packet.RST|packet.ACK), "no-flow")
 		l.drops("a stray ACK to a hidden service", v.tcp(1000, 22, packet.ACK), "no-flow")
-		l.pass(2 * filter.TickTime)
+		l.pass(2 * filter.TickInterval)
 		l.drops("a stray ACK after the flood", ack, "no-flow")
 	})
 }
@@ -209,13 +209,13 @@ func TestWhatIsTracedPasses(t *testing.T) {
 		l := open(t, filter.Options{})
 		neighbour := visitor{v.addr.Next(), v.gateway}
 		for range 2 {
-			l.Trace(v.addr, true)
-			l.Trace(v.addr, true) // twice is once
+			l.BypassSource(v.addr, true)
+			l.BypassSource(v.addr, true) // twice is once
 			l.passes("a SYN", v.syn(1000))
 			l.passes("a datagram", v.udp(53, nil))
 			l.passes("echo", packettest.ICMP{Src: v.addr, Dst: v.gateway, Type: 8}.Packet())
 			l.drops("a neighbour's SYN", neighbour.syn(1000), "no-grant")
-			l.Trace(v.addr, false)
+			l.BypassSource(v.addr, false)
 			l.drops("a SYN", v.syn(1000), "no-grant")
 		}
 	})
@@ -225,10 +225,10 @@ func TestEverythingPassesForWhoWatchesIt(t *testing.T) {
 	everywhere(func(v visitor) {
 		l := open(t, filter.Options{})
 		l.drops("a SYN", v.syn(1000), "no-grant")
-		l.Watch(true)
+		l.BypassAll(true)
 		l.passes("a SYN", v.syn(1000))
 		l.passes("a datagram", v.udp(53, nil))
-		l.Watch(false)
+		l.BypassAll(false)
 		l.drops("a SYN", v.syn(1000), "no-grant")
 	})
 }
@@ -269,11 +269,11 @@ func TestTablesSayHowFullTheyAre(t *testing.T) {
 		})
 		want := map[string]int{"filter_flows_and_sources": flows - 1, "filter_expected_knocks": expected, "filter_service_ports": 0}
 		for _, table := range l.Tables() {
-			n, ok := want[table.Of]
-			if table.Of == "filter_service_ports" {
-				n = max(table.Now, 1) // how many a policy takes is its own affair
+			n, ok := want[table.Name]
+			if table.Name == "filter_service_ports" {
+				n = max(table.Used, 1) // how many a policy takes is its own affair
 			}
-			if delete(want, table.Of); !ok || table.Now != n || table.Most < n {
+			if delete(want, table.Name); !ok || table.Used != n || table.Limit < n {
 				t.Errorf("%+v, want %d", table, n)
 			}
 		}
@@ -396,9 +396,9 @@ func TestProgramHashesAsGo(t *testing.T) {
 				l.passes("a SYN of a known source", v.syn(port))
 				l.Source(source, false)
 
-				l.Trace(v.addr, true)
+				l.BypassSource(v.addr, true)
 				l.passes("a SYN of a traced source", v.syn(port))
-				l.Trace(v.addr, false)
+				l.BypassSource(v.addr, false)
 
 				l.drops("an unexpected knock", knock, "no-grant")
 				l.Expect(1, func(yield func(uint64, uint16) bool) { yield(uint64(seq)<<32|uint64(stamp), window) })
@@ -437,7 +437,7 @@ func TestAClosedFilterIsHarmless(t *testing.T) {
 	l.Site(packet.Addr{}, false)
 	l.Flooded()
 	l.Tick()
-	l.Trace(netip.MustParseAddr("192.0.2.1"), true)
+	l.BypassSource(netip.MustParseAddr("192.0.2.1"), true)
 	l.Expect(1, func(func(uint64, uint16) bool) {})
 	if _, err := l.Counts(); err == nil {
 		t.Error("a closed filter has counts")

@@ -44,6 +44,8 @@ func (f *Filter) load(o *Options) error {
 	entries, expected := bucketsFor(3*o.Flows+o.Sources), bucketsFor(min(o.Expected, maxExpected))
 	spec.Maps[programMapEntries].MaxEntries = uint32(entries)
 	spec.Maps[programMapExpected].MaxEntries = uint32(2 * expected)
+	spec.Maps[programMapServices].MaxEntries = maxEndpoints
+
 	f.secret = newSecret()
 	for name, value := range map[string]any{
 		programVarSecret0:      f.secret[0],

@@ -71,7 +71,7 @@ func (f *Filter) Expect(n int, fields iter.Seq2[uint64, uint16]) {
 	f.mu.Unlock()
 	t := fingerprints{slots: f.expected[next*bucketSlots:][:half], overflow: make(map[uint64]int)}
 	clear(t.slots)
-	tooMany := n > f.Room()
+	tooMany := n > f.Capacity()
 	if !tooMany {
 		for a, b := range fields {
 			k := expectedKey(a, b)
@@ -93,12 +93,12 @@ func (f *Filter) Expect(n int, fields iter.Seq2[uint64, uint16]) {
 	}
 }
 
-// Room is how many expected knocks there is room for.
-func (f *Filter) Room() int { return len(f.expected) / 4 } // half of the places of one of two tables
+// Capacity is how many expected knocks there is room for.
+func (f *Filter) Capacity() int { return len(f.expected) / 4 } // half of the places of one of two tables
 
-// Crowded tells whether there were more expected knocks than there is room for, so
+// Overflowed tells whether there were more expected knocks than there is room for, so
 // that whatever could be one passes.
-func (f *Filter) Crowded() bool {
+func (f *Filter) Overflowed() bool {
 	if !f.lock() {
 		return false
 	}

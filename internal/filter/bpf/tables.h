@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The tables that the program shares with the process. Go sets the sizes of
- * entries, expected and ports, which follow the limits of the configuration,
- * and maps control, entries and expected into its memory.
+ * entries, expected and services, which follow the configuration, and maps
+ * control, entries and expected into its memory.
  */
 #ifndef TABLES_H
 #define TABLES_H
@@ -96,7 +96,7 @@ enum accepts {
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1 << 14);
+	__uint(max_entries, 1);
 	__type(key, struct service_key);
 	__type(value, enum accepts);
 } services SEC(".maps");

@@ -77,7 +77,7 @@ func (f *Filter) Close() error {
 
 // Until calls Tick for all the time from 0 until now, but not twice for any.
 func (f *Filter) Until(now time.Duration) {
-	for ; f.ticks < uint64(now/filter.TickTime); f.ticks++ {
+	for ; f.ticks < uint64(now/filter.TickInterval); f.ticks++ {
 		f.Tick()
 	}
 }
