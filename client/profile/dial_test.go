@@ -18,11 +18,11 @@ import (
 
 func TestEndpointDialer(t *testing.T) {
 	p := mustParse(t, fullProfile)
-	door, err := p.Find("10.77.0.7:22")
+	endpoint, err := p.Find("10.77.0.7:22")
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := door.Dialer()
+	d, err := endpoint.Dialer()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,8 +44,8 @@ func TestEndpointDialerModes(t *testing.T) {
 	for mode, want := range map[string][2]bool{"auth": {true, false}, "knock": {false, true}, "knock-auth": {}, "": {}} {
 		p := mustParse(t, minimal)
 		p.Services[0].Mode = mode
-		door := &Endpoint{Profile: p, Service: &p.Services[0], Address: "10.77.0.1:22"}
-		d, err := door.Dialer()
+		endpoint := &Endpoint{Profile: p, Service: &p.Services[0], Address: "10.77.0.1:22"}
+		d, err := endpoint.Dialer()
 		if err != nil || [2]bool{d.NoKnock, d.NoAuth} != want {
 			t.Errorf("%s: %+v, %v", mode, d, err)
 		}
@@ -66,7 +66,8 @@ func TestEndpointDialerInvalid(t *testing.T) {
 	}
 }
 
-// hiddenService is a service in mode auth that answers a line with it, and its profile.
+// hiddenService starts a service in mode auth that echoes a line, and returns its
+// profile.
 func hiddenService(t *testing.T) *Profile {
 	t.Helper()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")

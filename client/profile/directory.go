@@ -13,40 +13,42 @@ import (
 	"github.com/knockgw/knockgw/internal/privatefile"
 )
 
-// Directory is where profiles are kept, a file NAME.yaml for each.
+// Directory is a directory of profiles, with a file NAME.yaml for each.
 type Directory string
 
-// DirectoryVariable names the environment variable that says where profiles are kept.
+// DirectoryVariable is the environment variable that sets the directory of
+// profiles.
 const DirectoryVariable = "KNOCKGW_PROFILES"
 
 const (
-	// privateDir is the mode of a directory that is made.
+	// privateDir is the mode of a new directory.
 	privateDir fs.FileMode = 0o700
-	// suffix is that of a profile's file name.
+	// suffix is the extension of a profile's file.
 	suffix = ".yaml"
-	// maxProfiles bounds what is read of a directory that is not one of profiles.
+	// maxProfiles limits the files that are read, in case the directory is not
+	// one of profiles.
 	maxProfiles = 256
 )
 
-// DefaultDirectory is what KNOCKGW_PROFILES says, or knockgw in $XDG_CONFIG_HOME or in ~/.config. It need
-// not exist.
+// DefaultDirectory returns the value of KNOCKGW_PROFILES, or else the directory
+// knockgw in $XDG_CONFIG_HOME or in ~/.config. It may not exist.
 func DefaultDirectory() (Directory, error) {
 	if dir := os.Getenv(DirectoryVariable); dir != "" {
 		return Directory(dir), nil
 	}
 	base := os.Getenv("XDG_CONFIG_HOME")
-	if !filepath.IsAbs(base) { // a relative one is to be ignored, says its specification
+	if !filepath.IsAbs(base) { // the specification requires that a relative one be ignored
 		home, err := os.UserHomeDir()
 		if err != nil {
-			return "", fmt.Errorf("find the directory of profiles: %w; say where it is in %s", err, DirectoryVariable)
+			return "", fmt.Errorf("find the directory of profiles: %w; set the environment variable %s", err, DirectoryVariable)
 		}
 		base = filepath.Join(home, ".config")
 	}
 	return Directory(filepath.Join(base, "knockgw")), nil
 }
 
-// Load reads one profile from a file, which its owner alone may be able to read. Mistakes in it are
-// *Errors, several of them joined.
+// Load reads a profile from a file, which only its owner may be able to read.
+// Errors in its content are of type *[Error], joined if there are several.
 func Load(path string) (*Profile, error) {
 	data, err := privatefile.Read(path, maxFile)
 	if err != nil {
@@ -55,13 +57,14 @@ func Load(path string) (*Profile, error) {
 	return Parse(path, data)
 }
 
-// savedProfile is a profile and the file that it stands in.
+// savedProfile is a profile and its file.
 type savedProfile struct {
 	*Profile
 	path string
 }
 
-// read is every profile that can be read, and what is wrong with the other files.
+// read returns every profile that can be read, and the errors of the other
+// files.
 func (d Directory) read() (all []savedProfile, errs []error) {
 	entries, err := os.ReadDir(string(d))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -70,6 +73,7 @@ func (d Directory) read() (all []savedProfile, errs []error) {
 	if err != nil {
 		return nil, []error{fmt.Errorf("read the directory of profiles: %w", err)}
 	}
+
 	for _, e := range entries {
 		if e.IsDir() || filepath.Ext(e.Name()) != suffix || strings.HasPrefix(e.Name(), ".") {
 			continue
@@ -88,12 +92,13 @@ func (d Directory) read() (all []savedProfile, errs []error) {
 	return all, errs
 }
 
-// Load reads every profile, that is every file *.yaml, and returns the good ones by name. A file that is
-// not one, and two that have one name, are in the error, which is not a reason to do without the others.
-// A directory that is not there has none.
+// Load reads every profile, from the files *.yaml, and returns the valid ones
+// sorted by name. The error lists the invalid files and the profiles that share
+// a name; the others are returned in addition to it. A directory that does not
+// exist has no profiles.
 func (d Directory) Load() ([]*Profile, error) {
 	all, errs := d.read()
-	files := map[string][]string{} // by name without case
+	files := map[string][]string{} // by name in lower case
 	for _, s := range all {
 		key := strings.ToLower(s.Name)
 		files[key] = append(files[key], s.path)
@@ -104,7 +109,7 @@ func (d Directory) Load() ([]*Profile, error) {
 		case len(paths) == 1:
 			good = append(good, s.Profile)
 		case paths[0] == s.path:
-			errs = append(errs, fmt.Errorf("%s all have the name %s; remove all but one, or rename them",
+			errs = append(errs, fmt.Errorf("%s have the same name, %s; remove all but one, or rename them",
 				strings.Join(paths, " and "), s.Name))
 		}
 	}
@@ -112,9 +117,10 @@ func (d Directory) Load() ([]*Profile, error) {
 	return good, errors.Join(errs...)
 }
 
-// path is the file of the profile of that name, where there is one, and where it belongs otherwise.
+// path returns the file of the profile with the given name, or the path of a
+// new file for it.
 func (d Directory) path(name string) (path string, exists bool) {
-	all, _ := d.read() // what cannot be read has no name
+	all, _ := d.read() // a file that cannot be read has no name
 	for _, s := range all {
 		if strings.EqualFold(s.Name, name) {
 			return s.path, true
@@ -123,65 +129,70 @@ func (d Directory) path(name string) (path string, exists bool) {
 	return filepath.Join(string(d), name+suffix), false
 }
 
-// Find is the door to a target in any of the profiles: what Profile.Find takes, that after the name of
-// the profile and a slash, or SERVICE.PROFILE. A target that several profiles know is an error that lists them. A bad file
-// hides no good one: what is wrong with it is in the error of a target that was not found.
+// Find returns the endpoint of a target in any of the profiles. A target is
+// what Profile.Find accepts, optionally after the name of a profile and a
+// slash, or SERVICE.PROFILE. It is an error that lists the choices if several
+// profiles have the target ([ErrAmbiguous]). The errors of invalid files are
+// part of the error if the target is not found ([ErrNotFound]).
 func (d Directory) Find(target string) (*Endpoint, error) {
 	all, bad := d.Load()
 	if len(all) == 0 {
 		if bad != nil {
 			return nil, bad
 		}
-		return nil, fmt.Errorf("%q is %w: there is none in %s; get one with knockgw import FILE", target, ErrNotFound, d)
+		return nil, fmt.Errorf("%q is %w: there is no profile in %s; add one with knockgw import FILE", target, ErrNotFound, d)
 	}
+
 	name, rest, qualified := strings.Cut(target, "/")
 	if !qualified {
 		rest = target
 	}
-	var doors []*Endpoint
+	var endpoints []*Endpoint
 	var failed error
-	var offers []string
+	var lists []string
 	for _, p := range all {
 		if qualified && !strings.EqualFold(p.Name, name) {
 			continue
 		}
-		offers = append(offers, p.Name+": "+p.list())
-		door, err := p.Find(rest)
+		lists = append(lists, p.Name+": "+p.list())
+		endpoint, err := p.Find(rest)
 		switch {
 		case err == nil:
-			doors = append(doors, door)
+			endpoints = append(endpoints, endpoint)
 		case !errors.Is(err, ErrNotFound):
 			failed = errors.Join(failed, err)
 		}
 	}
-	if dotted := FindDotted(all, target); len(doors) == 0 && failed == nil && dotted != nil {
+
+	if dotted := FindDotted(all, target); len(endpoints) == 0 && failed == nil && dotted != nil {
 		return dotted, nil
 	}
 	switch {
-	case len(doors) == 1:
-		return doors[0], nil
-	case len(doors) > 1:
-		names := make([]string, len(doors))
-		for i, door := range doors {
-			names[i] = door.Profile.Name + "/" + rest
+	case len(endpoints) == 1:
+		return endpoints[0], nil
+	case len(endpoints) > 1:
+		names := make([]string, len(endpoints))
+		for i, endpoint := range endpoints {
+			names[i] = endpoint.Profile.Name + "/" + rest
 		}
 		return nil, fmt.Errorf("%q is %w; choose %s", target, ErrAmbiguous, strings.Join(names, " or "))
 	case failed != nil:
 		return nil, failed
-	case len(offers) == 0:
+	case len(lists) == 0:
 		names := make([]string, len(all))
 		for i, p := range all {
 			names[i] = p.Name
 		}
-		return nil, errors.Join(fmt.Errorf("%q is %w: no profile in %s is called %s; there is %s",
+		return nil, errors.Join(fmt.Errorf("%q is %w: no profile in %s is named %s; known: %s",
 			target, ErrNotFound, d, name, strings.Join(names, ", ")), bad)
 	default:
-		return nil, errors.Join(fmt.Errorf("%q is %w; there is %s", target, ErrNotFound, strings.Join(offers, "; ")), bad)
+		return nil, errors.Join(fmt.Errorf("%q is %w; known: %s", target, ErrNotFound, strings.Join(lists, "; ")), bad)
 	}
 }
 
-// Save writes a profile to NAME.yaml, whole or not at all, for its owner alone. It makes the directory,
-// and replaces a profile of that name only if it is told to: otherwise the error is fs.ErrExist.
+// Save writes a profile atomically to NAME.yaml, readable only by its owner,
+// and returns the path. It makes the directory if necessary. If a profile of
+// that name exists and replace is false, the error is fs.ErrExist.
 func (d Directory) Save(p *Profile, replace bool) (path string, err error) {
 	text, err := p.Marshal()
 	if err != nil {
@@ -201,7 +212,7 @@ func (d Directory) Save(p *Profile, replace bool) (path string, err error) {
 	return path, nil
 }
 
-// Remove deletes a profile by its name.
+// Remove deletes the profile with the given name.
 func (d Directory) Remove(name string) error {
 	path, exists := d.path(name)
 	if !exists {

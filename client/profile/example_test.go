@@ -14,7 +14,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// office is what knockgw client add prints, with another secret.
+// office is the output of knockgw client add, with another secret.
 const office = `profile: office
 client: alice
 secret: "hex:3031323334353637383961626364656630313233343536373839616263646566"
@@ -26,7 +26,7 @@ services:
     address: 10.77.1.0/24:22
 `
 
-// temporary is a directory for profiles, and what removes it.
+// temporary returns a directory for profiles, and a function that removes it.
 func temporary() (profile.Directory, func()) {
 	dir, err := os.MkdirTemp("", "profiles")
 	if err != nil {
@@ -35,7 +35,7 @@ func temporary() (profile.Directory, func()) {
 	return profile.Directory(filepath.Join(dir, "knockgw")), func() { _ = os.RemoveAll(dir) }
 }
 
-// A profile is a text that people can read, and prints itself without its secret.
+// A profile is a readable text. Printing it does not show its secret.
 func ExampleParse() {
 	p, err := profile.Parse("office.yaml", []byte(office))
 	fmt.Println(p, err)
@@ -51,7 +51,7 @@ func ExampleParse() {
 	// office.yaml:10: unknown key "sercives"; did you mean services?
 }
 
-// A URI is the same profile in one line.
+// A URI is the same profile on one line.
 func ExampleProfile_URI() {
 	p, err := profile.Parse("office.yaml", []byte(office))
 	if err != nil {
@@ -71,15 +71,15 @@ func ExampleProfile_URI() {
 	// profile office <nil>
 }
 
-// Whoever gets a URI that was cut off is told so, and not what was in it.
+// The error of an incomplete URI contains nothing of it.
 func ExampleParseURI() {
 	_, err := profile.ParseURI("knockgw://1/hI5NCsIw")
 	fmt.Println(err)
 	// Output:
-	// the URI of a profile is damaged or cut off; copy all of it, on one line
+	// the URI of a profile is damaged or incomplete; copy all of it, on one line
 }
 
-// A program that makes profiles fills in what is not a default.
+// A program that makes profiles sets the fields that are not defaults.
 func ExampleProfile_Marshal() {
 	p := &profile.Profile{
 		Name: "office", Client: "alice", Secret: []byte("0123456789abcdef0123456789abcdef"),
@@ -88,7 +88,7 @@ func ExampleProfile_Marshal() {
 	text, err := p.Marshal()
 	fmt.Printf("%s%v\n", text, err)
 	// Output:
-	// # A knockgw profile. It has a secret in it: it is for one person alone.
+	// # A knockgw profile. It contains a secret: do not share it.
 	// version: 1
 	// profile: office
 	// client: alice
@@ -102,7 +102,7 @@ func ExampleProfile_Marshal() {
 	// <nil>
 }
 
-// A service is found by its name, or by the address at which it is.
+// A service is found by its name or by its address.
 func ExampleProfile_Find() {
 	p, err := profile.Parse("office.yaml", []byte(office))
 	if err != nil {
@@ -110,44 +110,44 @@ func ExampleProfile_Find() {
 		return
 	}
 	for _, target := range []string{"ssh", "10.77.1.7:22", "mail"} {
-		door, err := p.Find(target)
+		endpoint, err := p.Find(target)
 		if err != nil {
 			fmt.Println(err)
 			continue
 		}
-		fmt.Println(door, door.Address)
+		fmt.Println(endpoint, endpoint.Address)
 	}
 	// Output:
 	// office/ssh 10.77.0.1:22
 	// office/lab 10.77.1.7:22
-	// "mail" is not in the profile office; there is ssh (10.77.0.1:22), lab (10.77.1.0/24:22)
+	// "mail" is not in the profile office; known: ssh (10.77.0.1:22), lab (10.77.1.0/24:22)
 }
 
-// A door has a dialer that knocks and authenticates as the profile says.
+// The dialer of an endpoint knocks and authenticates as the profile specifies.
 func ExampleEndpoint_Dialer() {
 	p, err := profile.Parse("office.yaml", []byte(office))
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	door, err := p.Find("ssh")
+	endpoint, err := p.Find("ssh")
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	d, err := door.Dialer()
+	d, err := endpoint.Dialer()
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(d.Identity, "knocks by", d.Method, "at port", d.KnockPort, "for", door.Address)
-	// conn, err := d.DialContext(ctx, "tcp", door.Address)
+	fmt.Println(d.Identity, "knocks by", d.Method, "at port", d.KnockPort, "for", endpoint.Address)
+	// conn, err := d.DialContext(ctx, "tcp", endpoint.Address)
 	// Output:
 	// client alice knocks by udp at port 62201 for 10.77.0.1:22
 }
 
-// With a profile, an http.Client reaches a hidden service by its name. (This one does not even knock, so that
-// the example runs everywhere: its service is in mode auth.)
+// With a profile, an http.Client reaches a hidden service by its name. (The service
+// of this example is in mode auth, so that no knock is needed.)
 func ExampleProfile_DialContext() {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -165,7 +165,7 @@ func ExampleProfile_DialContext() {
 	}
 	listener := auth.NewListener(inner, &auth.Server{Port: 80, Clients: slices.Values([]*protocol.Client{alice})}, auth.ListenerOptions{})
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, "what nobody else sees")
+		_, _ = io.WriteString(w, "the hidden wiki")
 	})}
 	done := make(chan error)
 	go func() { done <- server.Serve(listener) }()
@@ -184,10 +184,10 @@ func ExampleProfile_DialContext() {
 	_ = server.Close()
 	<-done
 	// Output:
-	// what nobody else sees <nil>
+	// the hidden wiki <nil>
 }
 
-// What knockgw import does: a profile is saved, and its services are found from then on.
+// As knockgw import does: save a profile, and find its services.
 func ExampleDirectory() {
 	dir, remove := temporary()
 	defer remove()
@@ -199,8 +199,8 @@ func ExampleDirectory() {
 	path, err := dir.Save(p, false)
 	fmt.Println(filepath.Base(path), err)
 
-	door, err := dir.Find("office/ssh")
-	fmt.Println(door, err)
+	endpoint, err := dir.Find("office/ssh")
+	fmt.Println(endpoint, err)
 
 	all, err := dir.Load()
 	fmt.Println(all, err)
@@ -213,7 +213,7 @@ func ExampleDirectory() {
 	// <nil>
 }
 
-// One profile, from wherever its file is.
+// Load one profile from any file.
 func ExampleLoad() {
 	dir, remove := temporary()
 	defer remove()
@@ -233,7 +233,7 @@ func ExampleLoad() {
 	// profile office <nil>
 }
 
-// Where profiles are is up to the user.
+// The user can choose the directory of profiles.
 func ExampleDefaultDirectory() {
 	old, was := os.LookupEnv(profile.DirectoryVariable)
 	_ = os.Setenv(profile.DirectoryVariable, "/home/alice/profiles")
@@ -246,14 +246,14 @@ func ExampleDefaultDirectory() {
 	// /home/alice/profiles <nil>
 }
 
-// What may be the name of a profile or of a service.
+// Valid names of profiles and services.
 func ExampleIsName() {
 	fmt.Println(profile.IsName("edge-1.example"), profile.IsName("../edge-1"))
 	// Output:
 	// true false
 }
 
-// A proxy's client asks for a host's name: SERVICE.PROFILE.
+// The clients of a proxy use a host name: SERVICE.PROFILE.
 func ExampleFindDotted() {
 	p, err := profile.Parse("office.yaml", []byte(office))
 	if err != nil {

@@ -10,25 +10,28 @@ import (
 	"github.com/knockgw/knockgw/internal/address"
 )
 
-// ErrNotFound says that no profile knows the target; the error that wraps it lists what there is.
+// ErrNotFound reports that no profile has the target. The error that wraps it
+// lists the known targets.
 var ErrNotFound = errors.New("not in the profile")
 
-// ErrAmbiguous says that several profiles know the target; the error that wraps it lists the choices.
+// ErrAmbiguous reports that several profiles have the target. The error that
+// wraps it lists the choices.
 var ErrAmbiguous = errors.New("in several profiles")
 
-// Endpoint is a way in: a service of a profile, and the address at which it was asked for.
+// Endpoint is a service of a profile, and the address at which to reach it.
 type Endpoint struct {
 	Profile *Profile
 	Service *Service
-	Address string // host:port, what to dial
+	Address string // host:port to dial
 }
 
-// String is PROFILE/SERVICE.
-func (d *Endpoint) String() string { return d.Profile.Name + "/" + d.Service.Name }
+// String returns PROFILE/SERVICE.
+func (e *Endpoint) String() string { return e.Profile.Name + "/" + e.Service.Name }
 
-// Find is the door to a target: the name of a service, with or without a port that says nothing, or the
-// host:port at which a service is. Of several services with a prefix that the address is in, the one with
-// the narrowest is meant. A target that is none of these is ErrNotFound.
+// Find returns the endpoint of a target: the name of a service, with an
+// optional port that is ignored, or the host:port of a service. If the address
+// is in the prefixes of several services, the longest prefix is used. The error
+// of any other target wraps [ErrNotFound].
 func (p *Profile) Find(target string) (*Endpoint, error) {
 	name, port, err := net.SplitHostPort(target)
 	if err != nil {
@@ -40,16 +43,16 @@ func (p *Profile) Find(target string) (*Endpoint, error) {
 		}
 	}
 	if err == nil {
-		if door := p.byAddr(name, port); door != nil {
-			return door, nil
+		if endpoint := p.byAddr(name, port); endpoint != nil {
+			return endpoint, nil
 		}
 	}
-	return nil, fmt.Errorf("%q is %w %s; there is %s", target, ErrNotFound, p.Name, p.list())
+	return nil, fmt.Errorf("%q is %w %s; known: %s", target, ErrNotFound, p.Name, p.list())
 }
 
-// FindDotted is the door to SERVICE.PROFILE, with or without a port, in one of
-// the profiles, or nil. It is the spelling for programs that take a host's name,
-// and a name may have dots in it.
+// FindDotted returns the endpoint of SERVICE.PROFILE, with an optional port, in
+// one of the profiles, or nil. This form is for programs that expect a host
+// name. Names may contain dots.
 func FindDotted(all []*Profile, target string) *Endpoint {
 	host, _, err := net.SplitHostPort(target)
 	if err != nil {
@@ -60,35 +63,35 @@ func FindDotted(all []*Profile, target string) *Endpoint {
 		if !ok || service == "" {
 			continue
 		}
-		if door, err := p.Find(service); err == nil {
-			return door
+		if endpoint, err := p.Find(service); err == nil {
+			return endpoint
 		}
 	}
 	return nil
 }
 
-// byName is the door to a service that was asked for by its name.
+// byName returns the endpoint of a service that was requested by name.
 func (p *Profile) byName(s *Service) (*Endpoint, error) {
 	if prefix, port, ok := s.prefix(); ok {
-		return nil, fmt.Errorf("%s is any address in %s; name one, as in %s",
+		return nil, fmt.Errorf("%s is at every address in %s; name one, such as %s",
 			s.Name, prefix, net.JoinHostPort(prefix.Addr().Next().String(), port))
 	}
 	return &Endpoint{Profile: p, Service: s, Address: s.Address}, nil
 }
 
-// byAddr is the door to the service at an address, or nil.
+// byAddr returns the endpoint of the service at an address, or nil.
 func (p *Profile) byAddr(host, port string) *Endpoint {
 	addr, err := netip.ParseAddr(host)
 	if err == nil {
 		addr = addr.Unmap().WithZone("")
 		host = addr.String()
 	}
-	narrowest, bits := -1, -1
+	longest, bits := -1, -1
 	for i := range p.Services {
 		s := &p.Services[i]
 		if prefix, at, ok := s.prefix(); ok {
 			if at == port && prefix.Contains(addr) && prefix.Bits() > bits {
-				narrowest, bits = i, prefix.Bits()
+				longest, bits = i, prefix.Bits()
 			}
 			continue
 		}
@@ -96,13 +99,13 @@ func (p *Profile) byAddr(host, port string) *Endpoint {
 			return &Endpoint{Profile: p, Service: s, Address: s.Address}
 		}
 	}
-	if narrowest < 0 {
+	if longest < 0 {
 		return nil
 	}
-	return &Endpoint{Profile: p, Service: &p.Services[narrowest], Address: net.JoinHostPort(host, port)}
+	return &Endpoint{Profile: p, Service: &p.Services[longest], Address: net.JoinHostPort(host, port)}
 }
 
-// prefix is that of a service which is more than one address, and its port.
+// prefix returns the prefix of a service that has one, and its port.
 func (s *Service) prefix() (prefix netip.Prefix, port string, ok bool) {
 	host, port, err := net.SplitHostPort(s.Address)
 	if err != nil || !strings.Contains(host, "/") {
@@ -112,7 +115,8 @@ func (s *Service) prefix() (prefix netip.Prefix, port string, ok bool) {
 	return prefix, port, err == nil
 }
 
-// sameHost compares names without case and the dot at their end, and addresses by what they mean.
+// sameHost compares names without regard to case and a trailing dot, and
+// addresses by value.
 func sameHost(a, b string) bool {
 	if addr, err := netip.ParseAddr(a); err == nil {
 		a = addr.Unmap().String()
@@ -120,7 +124,7 @@ func sameHost(a, b string) bool {
 	return strings.EqualFold(strings.TrimSuffix(a, "."), strings.TrimSuffix(b, "."))
 }
 
-// list lists the services, for somebody who asked for another.
+// list returns the names and addresses of the services.
 func (p *Profile) list() string {
 	names := make([]string, len(p.Services))
 	for i := range p.Services {
@@ -129,7 +133,7 @@ func (p *Profile) list() string {
 	return strings.Join(names, ", ")
 }
 
-// port is that of the address, 0 if it has none.
+// port returns the port of the address, or 0 if it has none.
 func (s *Service) port() uint16 {
 	_, text, err := net.SplitHostPort(s.Address)
 	if err != nil {

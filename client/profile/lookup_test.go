@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// twoServices is a profile with services of every sort of address.
+// twoServices is a profile with services of every kind of address.
 const twoServices = minimal + `  - {name: wiki, address: "wiki.Example.org:443"}
   - {name: net, address: "10.77.0.0/24:22"}
   - {name: half, address: "10.77.0.128/25:22"}
@@ -34,12 +34,12 @@ func TestProfileFind(t *testing.T) {
 		{"[fd77::1]:22", "net6", "[fd77::1]:22"},
 	} {
 		t.Run(c.target, func(t *testing.T) {
-			door, err := p.Find(c.target)
+			endpoint, err := p.Find(c.target)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if door.Service.Name != c.service || door.Address != c.address || door.Profile != p {
-				t.Errorf("it is %v at %s", door, door.Address)
+			if endpoint.Service.Name != c.service || endpoint.Address != c.address || endpoint.Profile != p {
+				t.Errorf("it is %v at %s", endpoint, endpoint.Address)
 			}
 		})
 	}
@@ -53,12 +53,12 @@ func TestProfileFindUnknown(t *testing.T) {
 			t.Errorf("%q: %v", target, err)
 		}
 	}
-	if _, err := p.Find("net"); err == nil || !strings.Contains(err.Error(), "name one, as in 10.77.0.1:22") {
+	if _, err := p.Find("net"); err == nil || !strings.Contains(err.Error(), "name one, such as 10.77.0.1:22") {
 		t.Errorf("a prefix by its name: %v", err)
 	}
 }
 
-// newDirectory has these files in it.
+// newDirectory makes a directory with these files.
 func newDirectory(t *testing.T, files map[string]string) Directory {
 	t.Helper()
 	dir := t.TempDir()
@@ -75,7 +75,7 @@ func TestDirectoryFind(t *testing.T) {
 	dir := newDirectory(t, map[string]string{
 		"office.yaml": twoServices, "h.yaml": home, "notes.txt": "no profile", ".half.yaml": "torn", ".home.yaml.1.tmp": "torn",
 	})
-	for _, c := range []struct{ target, door, address string }{
+	for _, c := range []struct{ target, endpoint, address string }{
 		{"wiki", "office/wiki", "wiki.Example.org:443"},
 		{"10.78.0.1:22", "home/ssh", "10.78.0.1:22"},
 		{"home/ssh", "home/ssh", "10.78.0.1:22"},
@@ -84,21 +84,21 @@ func TestDirectoryFind(t *testing.T) {
 		{"SSH.Office:2222", "office/ssh", "10.77.0.1:22"},
 		{"office/10.77.0.9:22", "office/net", "10.77.0.9:22"},
 	} {
-		door, err := dir.Find(c.target)
-		if err != nil || door.String() != c.door || door.Address != c.address {
-			t.Errorf("%s: %v, %v", c.target, door, err)
+		endpoint, err := dir.Find(c.target)
+		if err != nil || endpoint.String() != c.endpoint || endpoint.Address != c.address {
+			t.Errorf("%s: %v, %v", c.target, endpoint, err)
 		}
 	}
 	for _, c := range []struct{ target, says string }{
 		{"ssh", "choose home/ssh or office/ssh"},
 		{"mail", "home: ssh (10.78.0.1:22); office: ssh (10.77.0.1:22), wiki"},
-		{"home/wiki", "there is home: ssh"},
+		{"home/wiki", "known: home: ssh"},
 		{"work/ssh", "no profile in "},
-		{"office/net", "name one, as in 10.77.0.1:22"},
-		{"net", "name one, as in 10.77.0.1:22"},
+		{"office/net", "name one, such as 10.77.0.1:22"},
+		{"net", "name one, such as 10.77.0.1:22"},
 	} {
-		if door, err := dir.Find(c.target); err == nil || !strings.Contains(err.Error(), c.says) {
-			t.Errorf("%s: %v, %v; want %q", c.target, door, err, c.says)
+		if endpoint, err := dir.Find(c.target); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, %v; want %q", c.target, endpoint, err, c.says)
 		}
 	}
 }
@@ -109,8 +109,8 @@ func TestDirectoryLoadInvalidFile(t *testing.T) {
 	if len(all) != 1 || err == nil || !strings.Contains(err.Error(), "bad.yaml:1: ") {
 		t.Errorf("Load: %v, %v", all, err)
 	}
-	if door, err := dir.Find("ssh"); err != nil || door.String() != "office/ssh" {
-		t.Errorf("the good one: %v, %v", door, err)
+	if endpoint, err := dir.Find("ssh"); err != nil || endpoint.String() != "office/ssh" {
+		t.Errorf("the good one: %v, %v", endpoint, err)
 	}
 	if _, err := dir.Find("mail"); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "bad.yaml:1: ") {
 		t.Errorf("what it might have had: %v", err)
@@ -119,7 +119,7 @@ func TestDirectoryLoadInvalidFile(t *testing.T) {
 
 func TestDirectoryLoadDuplicateNames(t *testing.T) {
 	dir := newDirectory(t, map[string]string{"a.yaml": minimal, "b.yaml": strings.Replace(minimal, "office", "OFFICE", 1)})
-	if all, err := dir.Load(); len(all) != 0 || err == nil || !strings.Contains(err.Error(), "have the name office; remove all but one") {
+	if all, err := dir.Load(); len(all) != 0 || err == nil || !strings.Contains(err.Error(), "have the same name, office; remove all but one") {
 		t.Errorf("%v, %v", all, err)
 	}
 }

@@ -14,11 +14,12 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// header begins a profile's file.
-const header = "# A knockgw profile. It has a secret in it: it is for one person alone.\n"
+// header is the first line of a profile's file.
+const header = "# A knockgw profile. It contains a secret: do not share it.\n"
 
-// Marshal is the text of the profile's file, the secret included, with the defaults left out that a
-// reader would not miss. Parse makes of it the same profile. A profile that Parse would refuse is an error.
+// Marshal returns the content of the profile's file, including the secret and
+// without most defaults. Parse returns the same profile for it. A profile that
+// Parse would reject is an error.
 func (p *Profile) Marshal() ([]byte, error) {
 	full, err := p.complete()
 	if err != nil {
@@ -31,7 +32,7 @@ func (p *Profile) Marshal() ([]byte, error) {
 	return append([]byte(header), text...), nil
 }
 
-// document is a profile as it is spelt: in YAML, and in JSON inside a URI.
+// document is the encoding of a profile: in YAML, and in JSON inside a URI.
 type document struct {
 	Version  int          `yaml:"version,omitempty" json:"version,omitempty"`
 	Profile  string       `yaml:"profile" json:"profile"`
@@ -69,7 +70,8 @@ type docSequence struct {
 	Legacy bool   `yaml:"legacy,omitempty" json:"legacy,omitempty"`
 }
 
-// encode is the profile in YAML, for readers with mode and method even where they are the defaults.
+// encode returns the profile in YAML. If readable, mode and method are included
+// even if they are the defaults.
 func (p *Profile) encode(readable bool) ([]byte, error) {
 	d := p.document()
 	d.Version = version
@@ -81,7 +83,7 @@ func (p *Profile) encode(readable bool) ([]byte, error) {
 	var b bytes.Buffer
 	e := yaml.NewEncoder(&b)
 	e.SetIndent(indent)
-	if err := e.Encode(d); err != nil { //nolint:gosec // a profile is for its secret
+	if err := e.Encode(d); err != nil { //nolint:gosec // a profile contains its secret
 		return nil, fmt.Errorf("profile %s: %w", p.Name, err)
 	}
 	if err := e.Close(); err != nil {
@@ -92,18 +94,18 @@ func (p *Profile) encode(readable bool) ([]byte, error) {
 
 const indent = 2 // spaces, as in the documentation
 
-// compact is the profile in JSON without a byte to spare.
+// compact returns the profile in JSON, as short as possible.
 func (p *Profile) compact() ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(p.document()); err != nil { //nolint:gosec // a profile is for its secret
+	if err := e.Encode(p.document()); err != nil { //nolint:gosec // a profile contains its secret
 		return nil, fmt.Errorf("profile %s: %w", p.Name, err)
 	}
 	return escape(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), nil
 }
 
-// escape spells the characters that stand for themselves in JSON, and not in YAML.
+// escape escapes the characters that are literal in JSON and not in YAML.
 func escape(text []byte) []byte {
 	const del, nbsp, mark, none = 0x7f, 0xa0, 0xfeff, 0xfffe
 	out := make([]byte, 0, len(text))
@@ -117,7 +119,7 @@ func escape(text []byte) []byte {
 	return out
 }
 
-// document leaves out what is a default or stands for one.
+// document returns the profile without fields that have their default.
 func (p *Profile) document() document {
 	d := document{
 		Profile: p.Name, Client: p.Client, Secret: p.Secret.Reveal(), Gateway: p.Gateway,
@@ -138,6 +140,7 @@ func (s *Service) document() docService {
 		Port:      omitDefault(s.Port, s.port()),
 		Slot:      formatDuration(s.Slot, client.DefaultSlot),
 	}
+
 	a := docAuth{
 		Protocol: omitDefault(s.Auth.Protocol, AuthV2), Hint: omitDefault(s.Auth.Hint, string(protocol.HintRoute)),
 		Buckets: s.Auth.Buckets, Proof: s.Auth.Proof,
@@ -148,6 +151,7 @@ func (s *Service) document() docService {
 	if a.Protocol != "" || a.Hint != "" || len(a.Buckets) > 0 || a.Proof {
 		d.Auth = &a
 	}
+
 	q := docSequence{
 		Length: omitDefault(s.Sequence.Length, client.DefaultSequenceLength), Gap: formatDuration(s.Sequence.Gap, client.DefaultSequenceGap),
 		Slot: formatDuration(s.Sequence.Slot, client.DefaultSlot), Legacy: s.Sequence.Legacy,
@@ -158,18 +162,18 @@ func (s *Service) document() docService {
 	return d
 }
 
-// omitDefault is v, or what stands for nothing if v is the default.
-func omitDefault[T comparable](v, usual T) T {
-	var none T
-	if v == usual {
-		return none
+// omitDefault returns v, or the zero value if v is the default.
+func omitDefault[T comparable](v, def T) T {
+	var zero T
+	if v == def {
+		return zero
 	}
 	return v
 }
 
-// formatDuration is a time as it is written, unless it is the usual one or none.
-func formatDuration(d, usual time.Duration) string {
-	if d == usual || d == 0 {
+// formatDuration returns d as text, or "" if d is the default or 0.
+func formatDuration(d, def time.Duration) string {
+	if d == def || d == 0 {
 		return ""
 	}
 	return d.String()

@@ -16,7 +16,7 @@ import (
 
 const secretHex = "hex:303132333435363738396162636465663031323334353637383961626364656637"
 
-// minimal is the least that a profile has, a key in each line.
+// minimal is a profile with the required keys only, one per line.
 const minimal = `profile: office
 client: alice
 secret: "` + secretHex + `"
@@ -25,7 +25,7 @@ services:
     address: 10.77.0.1:22
 `
 
-// fullProfile has every key with a value that is not its default.
+// fullProfile has every key, with a value other than its default.
 const fullProfile = `version: 1
 profile: office
 client: älice
@@ -123,7 +123,7 @@ func TestParseErrors(t *testing.T) {
 		{"another version", "version: 2\n" + minimal, 1, "version", "a newer knockgw"},
 		{"no name", replaceInMinimal("profile: office\n", ""), 1, "profile", "is missing"},
 		{"a name with a slash", replaceInMinimal("office", "../office"), 1, "profile", "is not a name"},
-		{"a name with a dot first", replaceInMinimal("office", ".office"), 1, "profile", "begin with a letter"},
+		{"a name with a dot first", replaceInMinimal("office", ".office"), 1, "profile", "starting with a letter"},
 		{"a long name", replaceInMinimal("office", strings.Repeat("x", 65)), 1, "profile", "1 to 64"},
 		{"a client with NUL", replaceInMinimal("alice", `"a\0b"`), 2, "client", "without NUL"},
 		{"no secret", replaceInMinimal("secret: \""+secretHex+"\"\n", ""), 1, "secret", "is missing"},
@@ -139,7 +139,7 @@ func TestParseErrors(t *testing.T) {
 		{"a bad host", replaceInMinimal("10.77.0.1:22", "a_b/:22"), 6, "services[0].address", "is not a prefix"},
 		{"a bad mode", minimal + "    mode: open\n", 7, "services[0].mode", "write auth, knock or knock-auth"},
 		{"a bad method", minimal + "    method: tcp-auth\n", 7, "services[0].method", "udp-v2"},
-		{"a method in mode auth", minimal + "    mode: auth\n    method: udp\n", 8, "services[0].method", "mode auth takes no knocks"},
+		{"a method in mode auth", minimal + "    mode: auth\n    method: udp\n", 8, "services[0].method", "mode auth uses no knocks"},
 		{"a bad protocol", minimal + "    auth: {protocol: v3}\n", 7, "services[0].auth.protocol", "write v2 or v1"},
 		{"a bad bucket", minimal + "    auth: {buckets: [100]}\n", 7, "services[0].auth.buckets[0]", "write 128"},
 		{"long SYN sequence", minimal + "    method: tcp-syn-seq\n    sequence: {length: 6}\n", 8, "services[0].sequence.length", "from 2 to 5"},
@@ -167,7 +167,7 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
-// listErrors are the Errors that err is joined of.
+// listErrors returns the Errors that are joined in err.
 func listErrors(err error) (all []*Error) {
 	var one *Error
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {

@@ -1,16 +1,18 @@
-// Package profile is what a client knows about one gateway: who it is there, its secret, and how to knock
-// for each service. A profile is a file that its owner alone can read, or a URI to paste or to scan; with
-// it, a service is reached by its name:
+// Package profile reads and writes client profiles. A profile contains what a
+// client knows about one gateway: the client's id and secret, and how to knock
+// for each service. It is a file that only its owner can read, or a URI to
+// paste or to scan. With it, a program reaches a service by name:
 //
 //	dir, err := profile.DefaultDirectory()
-//	door, err := dir.Find("ssh")
-//	dialer, err := door.Dialer()
-//	conn, err := dialer.DialContext(ctx, "tcp", door.Address)
+//	endpoint, err := dir.Find("ssh")
+//	dialer, err := endpoint.Dialer()
+//	conn, err := dialer.DialContext(ctx, "tcp", endpoint.Address)
 //
-// or, as the dialer of net/http and whatever else takes one, by [Profile.DialContext].
+// [Profile.DialContext] does the same as the dialer of an http.Transport and
+// similar types.
 //
-// Both spellings of a profile have the secret in them. Nothing else here does: what prints or logs a
-// Profile shows its name.
+// Both forms of a profile contain the secret. Printing or logging a Profile
+// shows only its name.
 package profile
 
 import (
@@ -23,7 +25,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// The values of Service.Mode: what a client must do to use the service.
+// The values of Service.Mode: how a client uses the service.
 const (
 	ModeAuth      = "auth"       // authenticate on the connection
 	ModeKnock     = "knock"      // knock first
@@ -42,55 +44,58 @@ const (
 	AuthV2 = "v2" // tcp-auth-envelope-v2, the default
 )
 
-// libknockKnockDelay is what a libknock server needs between a knock and the authentication: it may refuse one that
-// comes within milliseconds. (What a client must know about a libknock server.)
+// libknockKnockDelay is the time that a libknock server needs between a knock
+// and the authentication: it may refuse an authentication that follows within
+// milliseconds (docs/wire-formats.md, libknock's gateways).
 const libknockKnockDelay = 50 * time.Millisecond
 
-// Profile is one client at one gateway. What Parse and ParseURI return is complete: every default is in
-// its place. In one that a program fills in itself, the zero value of a field stands for its default.
+// Profile is the identity of a client at one gateway, and the services there.
+// In a Profile returned by Parse or ParseURI, all defaults are filled in. In
+// one that a program constructs, the zero value of a field means its default.
 type Profile struct {
-	Name     string          // what it is called here: a name, as a service's
+	Name     string          // the local name of the gateway, with the syntax of Service.Name
 	Client   string          // the client id, 1 to 65535 bytes of UTF-8 without NUL
 	Secret   protocol.Secret // at least 16 bytes
-	Gateway  string          // who the gateway is in udp-v2 knocks, at most 255 bytes
+	Gateway  string          // the gateway's name in udp-v2 knocks, at most 255 bytes
 	Server   string          // ServerKnockgw or ServerLibknock
-	Window   time.Duration   // how far the clocks may differ, either way
-	Services []Service       // 1 to 64, of different names
+	Window   time.Duration   // maximum difference of the clocks, either way
+	Services []Service       // 1 to 64, with different names
 }
 
 // Service is one service behind the gateway.
 type Service struct {
-	// Name is 1 to 64 letters, digits, '.', '_' and '-' of ASCII, and begins with a letter or a digit. Case
-	// tells no two services of a profile apart.
+	// Name is 1 to 64 ASCII letters, digits, '.', '_' and '-', and begins with
+	// a letter or a digit. Names are compared without regard to case.
 	Name string
-	// Address is what to dial, host:port. With a prefix for the host the service is any address in it.
+	// Address is the host:port to dial. If the host is a prefix, the service is
+	// available at every address in it.
 	Address string
 	Mode    string // ModeAuth, ModeKnock or ModeKnockAuth
-	Method  string // how to knock: a method of package protocol; none in ModeAuth
-	// KnockPort is the UDP port that takes the knocks.
+	Method  string // the knock method, of package protocol; "" in ModeAuth
+	// KnockPort is the UDP port of the knocks.
 	KnockPort uint16
-	// Port is the port in MACs, where it is not that of Address; 0: it is.
+	// Port is the port in MACs; 0 means that of Address.
 	Port     uint16
 	Auth     Auth
 	Slot     time.Duration // of tcp-syn and udp-v2; whole seconds
 	Sequence client.Sequence
 }
 
-// Auth is how to authenticate.
+// Auth configures the authentication.
 type Auth struct {
 	Protocol string // AuthV1 or AuthV2
-	Hint     string // of AuthV2: protocol.HintRoute or protocol.HintNone, the gateway's
-	Buckets  []int  // of AuthV2: the sizes to choose from, bytes
-	Proof    bool   // the gateway must prove that it knows the secret too
+	Hint     string // for AuthV2: protocol.HintRoute or protocol.HintNone, as at the gateway
+	Buckets  []int  // for AuthV2: the possible sizes in bytes
+	Proof    bool   // the gateway must prove that it knows the secret
 }
 
-// String is the profile's name, marked as such. It never has the secret in it.
+// String returns the profile's name, never its secret.
 func (p Profile) String() string { return "profile " + p.Name }
 
 // GoString is String.
 func (p Profile) GoString() string { return p.String() }
 
-// Format prints String under every verb.
+// Format prints String for every verb.
 func (p Profile) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.String()) }
 
 // LogValue logs the name and the client id.

@@ -12,17 +12,20 @@ import (
 )
 
 const (
-	// Scheme begins every URI of a profile.
+	// Scheme is the start of every URI of a profile.
 	Scheme = "knockgw://"
-	// prefixURI says the version too.
+	// prefixURI includes the version.
 	prefixURI = Scheme + "1/"
-	// maxURI is in bytes: what maxFile takes if nothing of it can be made smaller, in base64.
+	// maxURI is in bytes: the size of maxFile in base64, if compression gains
+	// nothing.
 	maxURI = maxFile*4/3 + 1<<10
 )
 
-// URI is the profile in one line, the secret included: knockgw://1/ and its JSON, raw DEFLATE, in base64url
-// without padding. Whoever sees it can pass for the client: it is for a QR code and for a paste into
-// knockgw import, and for no command line, chat or mail. ParseURI makes of it the same profile.
+// URI returns the profile on one line, including the secret: knockgw://1/
+// followed by its JSON, compressed with raw DEFLATE, in base64url without
+// padding. Anyone who sees it can impersonate the client: use it for a QR code
+// or to paste into knockgw import, not on a command line, in a chat or in mail.
+// ParseURI returns the same profile for it.
 func (p *Profile) URI() (string, error) {
 	full, err := p.complete()
 	if err != nil {
@@ -44,16 +47,17 @@ func (p *Profile) URI() (string, error) {
 	return prefixURI + base64.RawURLEncoding.EncodeToString(b.Bytes()), nil
 }
 
-// The ways in which a URI is none. They do not wrap what the decoders say: nothing of the URI is repeated.
+// The errors of ParseURI. They do not wrap the errors of the decoders, which
+// could contain parts of the URI.
 var (
-	errScheme    = fmt.Errorf("not the URI of a profile: it does not begin with %s", Scheme)
-	errVersion   = errors.New("the URI of a profile in a version that this program does not know; a newer knockgw does")
-	errTruncated = errors.New("the URI of a profile is damaged or cut off; copy all of it, on one line")
-	errTooLarge  = fmt.Errorf("the URI of a profile has more than %d bytes in it; is it the right one?", maxFile)
+	errScheme    = fmt.Errorf("not the URI of a profile: it does not start with %s", Scheme)
+	errVersion   = errors.New("the URI of a profile has a version that this program does not support; use a newer knockgw")
+	errTruncated = errors.New("the URI of a profile is damaged or incomplete; copy all of it, on one line")
+	errTooLarge  = fmt.Errorf("the URI of a profile contains more than %d bytes; is it the right one?", maxFile)
 )
 
-// ParseURI reads what URI wrote, of at most 64 KiB once unpacked. White space around it is ignored. Its
-// errors have nothing of the URI in them.
+// ParseURI parses the result of URI, of at most 64 KiB after decompression.
+// White space around it is ignored. Its errors contain nothing of the URI.
 func ParseURI(uri string) (*Profile, error) {
 	uri = strings.TrimSpace(uri)
 	if !strings.HasPrefix(uri, Scheme) {
@@ -66,11 +70,12 @@ func ParseURI(uri string) (*Profile, error) {
 	case len(packed) > maxURI:
 		return nil, errTooLarge
 	}
+
 	data, err := base64.RawURLEncoding.Strict().DecodeString(packed)
 	if err != nil {
 		return nil, errTruncated
 	}
-	r := bytes.NewReader(data) // a ByteReader: flate reads no further than its own end
+	r := bytes.NewReader(data) // an io.ByteReader, so that flate does not read past its end
 	text, err := io.ReadAll(io.LimitReader(flate.NewReader(r), maxFile+1))
 	switch {
 	case err != nil:
@@ -83,8 +88,9 @@ func ParseURI(uri string) (*Profile, error) {
 	return parseJSON(text)
 }
 
-// parseJSON reads a profile out of a URI. JSON is YAML, so that what is refused in a file is refused here,
-// for the same reason; but nothing else of YAML belongs in a URI.
+// parseJSON parses the profile in a URI. Since JSON is YAML, the same values
+// are rejected as in a file, for the same reasons. Other YAML is not allowed in
+// a URI.
 func parseJSON(text []byte) (*Profile, error) {
 	if !json.Valid(text) {
 		return nil, errTruncated

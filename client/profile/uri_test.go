@@ -18,7 +18,7 @@ func TestURIRoundTrip(t *testing.T) {
 	}
 }
 
-// roundTrip fails unless both spellings of a profile become the same again.
+// roundTrip checks that both forms of a profile are parsed to the same profile.
 func roundTrip(t *testing.T, p *Profile) {
 	t.Helper()
 	text, err := p.Marshal()
@@ -83,11 +83,11 @@ func TestParseURIInvalid(t *testing.T) {
 		return prefixURI + base64.RawURLEncoding.EncodeToString(b.Bytes())
 	}
 	for name, c := range map[string]struct{ uri, says string }{
-		"empty":                {"", "does not begin with knockgw://"},
-		"another scheme":       {"https://example.org/", "does not begin with knockgw://"},
+		"empty":                {"", "does not start with knockgw://"},
+		"another scheme":       {"https://example.org/", "does not start with knockgw://"},
 		"another version":      {strings.Replace(uri, "//1/", "//2/", 1), "newer knockgw"},
-		"cut off":              {uri[:len(uri)-10], "cut off"},
-		"cut off in its first": {prefixURI, "cut off"},
+		"incomplete":           {uri[:len(uri)-10], "incomplete"},
+		"cut off in its first": {prefixURI, "incomplete"},
 		"a letter changed":     {uri[:30] + "!" + uri[31:], "damaged"},
 		"something behind it":  {uri + "AAAA", "damaged"},
 		"no JSON":              {pack(minimal), "damaged"},
