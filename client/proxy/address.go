@@ -9,21 +9,23 @@ import (
 	"strings"
 )
 
-// maxHostLen is the longest name of a host, in bytes: what SOCKS5's length byte and DNS take.
+// maxHostLen is the length limit of a host name in bytes: that of the length byte
+// of SOCKS5, and of DNS.
 const maxHostLen = 255
 
-// errHost says that something is no name of a host. What it was is not repeated: it came from outside.
+// errHost reports a host that is not valid. It does not repeat the host, which is
+// input from outside.
 var errHost = errors.New("the host is neither a name nor an IP address")
 
-// normalizeAddress is host:port the way Dial gets it: names in lower case and without the
-// dot of the root domain, IP addresses in their one canonical spelling, with which
-// a service's address can be compared. A name has no empty label, so that what
-// address returns stays the same when it is given that.
+// normalizeAddress returns host:port as it is passed to Dial: names in lower case
+// and without a trailing dot, IP addresses in their canonical form, so that they
+// can be compared with the address of a service. A name has no empty label, so
+// that normalizing the result does not change it.
 func normalizeAddress(host string, port uint16) (string, error) {
 	name := strings.ToLower(strings.TrimSuffix(host, "."))
-	// With the dot it may be an address too, as in "192.0.2.1.".
-	for _, spelling := range []string{host, name} {
-		if ip, err := netip.ParseAddr(spelling); err == nil {
+	// With a trailing dot it may be an address, too: "192.0.2.1.".
+	for _, form := range []string{host, name} {
+		if ip, err := netip.ParseAddr(form); err == nil {
 			return netip.AddrPortFrom(ip.Unmap(), port).String(), nil
 		}
 	}
@@ -31,12 +33,12 @@ func normalizeAddress(host string, port uint16) (string, error) {
 		return "", errHost
 	}
 	if port == 0 {
-		return "", errors.New("there is no port 0")
+		return "", errors.New("the port is 0; write a number from 1 to 65535")
 	}
 	return net.JoinHostPort(name, strconv.Itoa(int(port))), nil
 }
 
-// isName reports whether text is labels, none of them empty, with dots between.
+// isName reports whether text consists of non-empty labels, separated by dots.
 func isName(text string) bool {
 	for label := range strings.SplitSeq(text, ".") {
 		if label == "" || strings.ContainsFunc(label, func(r rune) bool { return !isHostChar(r) }) {
@@ -46,24 +48,25 @@ func isName(text string) bool {
 	return true
 }
 
-// isHostChar reports whether r may be in a label of the names of hosts and services.
+// isHostChar reports whether r may be in a label of the name of a host or service.
 func isHostChar(r rune) bool {
 	return 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-' || r == '_'
 }
 
-// parseAuthority is the address that an HTTP request names. implied is the port if it names none; 0 if it must.
-func parseAuthority(text string, implied uint16) (string, error) {
+// parseAuthority returns the address in an HTTP request. defaultPort is used if it
+// has no port; 0 means that a port is required.
+func parseAuthority(text string, defaultPort uint16) (string, error) {
 	host, service, err := net.SplitHostPort(text)
-	if err != nil && implied != 0 {
-		// Without a port; in brackets an IPv6 address, but not both.
-		host, service, err = net.SplitHostPort(text + ":" + strconv.Itoa(int(implied)))
+	if err != nil && defaultPort != 0 {
+		// Without a port. An IPv6 address must be in brackets.
+		host, service, err = net.SplitHostPort(text + ":" + strconv.Itoa(int(defaultPort)))
 	}
 	if err != nil {
 		return "", errors.New("write HOST:PORT")
 	}
 	port, err := strconv.ParseUint(service, 10, 16)
 	if err != nil {
-		return "", fmt.Errorf("the port is no number up to %d", 1<<16-1)
+		return "", fmt.Errorf("the port is not a number up to %d", 1<<16-1)
 	}
 	return normalizeAddress(host, uint16(port))
 }

@@ -7,19 +7,19 @@ import (
 	"sync"
 )
 
-// connListener is a listener of connections that somebody else has accepted.
+// connListener is a net.Listener for connections that were accepted elsewhere.
 type connListener struct {
-	addr    net.Addr
-	conns   chan net.Conn
-	closed  chan struct{}
-	closing sync.Once
+	addr   net.Addr
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
 }
 
 func newConnListener(addr net.Addr) *connListener {
 	return &connListener{addr: addr, conns: make(chan net.Conn), closed: make(chan struct{})}
 }
 
-// Accept returns the next connection that was handed over.
+// Accept returns the next connection that is sent to conns.
 func (l *connListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.conns:
@@ -29,37 +29,37 @@ func (l *connListener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close has Accept fail.
+// Close makes Accept return net.ErrClosed.
 func (l *connListener) Close() error {
-	l.closing.Do(func() { close(l.closed) })
+	l.once.Do(func() { close(l.closed) })
 	return nil
 }
 
-// Addr is where the connections were accepted.
+// Addr returns the address at which the connections were accepted.
 func (l *connListener) Addr() net.Addr { return l.addr }
 
-// prefixedConn is a client's connection whose first byte was read already.
+// prefixedConn is a client's connection whose first byte was already read.
 type prefixedConn struct {
 	net.Conn
 	ctx      context.Context // ends when the connection must
-	prefix   []byte
-	hijacked bool          // the server is out of it; only its handler's goroutine looks
-	done     chan struct{} // closed when nothing uses the connection any more
+	prefix   []byte          // what Read returns first
+	hijacked bool            // no longer owned by the HTTP server; used by the handler's goroutine only
+	done     chan struct{}   // closed when the connection is no longer in use
 }
 
-// Read returns the first byte, and then what comes.
-func (h *prefixedConn) Read(b []byte) (int, error) {
-	if len(h.prefix) > 0 && len(b) > 0 {
-		n := copy(b, h.prefix)
-		h.prefix = h.prefix[n:]
+// Read returns the prefix, and then reads from the connection.
+func (c *prefixedConn) Read(b []byte) (int, error) {
+	if len(c.prefix) > 0 && len(b) > 0 {
+		n := copy(b, c.prefix)
+		c.prefix = c.prefix[n:]
 		return n, nil
 	}
-	return h.Conn.Read(b)
+	return c.Conn.Read(b)
 }
 
-// CloseWrite is the connection's.
-func (h *prefixedConn) CloseWrite() error {
-	if half, ok := h.Conn.(interface{ CloseWrite() error }); ok {
+// CloseWrite calls the connection's CloseWrite.
+func (c *prefixedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
 	return errors.ErrUnsupported

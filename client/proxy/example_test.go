@@ -12,8 +12,9 @@ import (
 	"github.com/knockgw/knockgw/client/proxy"
 )
 
-// A proxy for one service, which a program that knows proxies then reaches by its name. Here the service is an
-// ordinary one; for hidden ones, Dial finds the service in a profile and reaches it with the profile's dialer.
+// A proxy that makes one service available by name. The service of this example is
+// not hidden; for hidden ones, Dial looks up the service in a profile and uses the
+// profile's dialer.
 func ExampleServe() {
 	wiki := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, "this is", r.Host)
@@ -52,6 +53,6 @@ func ExampleServe() {
 	wiki.Close()
 	// Output:
 	// 200 OK: this is wiki
-	// 403 Forbidden: knockgw: www.example.org:80 is none of the services: wiki
+	// 403 Forbidden: knockgw: www.example.org:80 is not one of the services: wiki
 	// <nil>
 }

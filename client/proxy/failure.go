@@ -10,27 +10,27 @@ import (
 	"syscall"
 )
 
-// An UnknownServiceError says that an address is none of the services that can be reached.
+// UnknownServiceError reports that an address is not one of the services.
 type UnknownServiceError struct {
-	Address  string   // what was asked for
-	Services []string // the names that could have been
+	Address  string   // the requested address
+	Services []string // the names of the services
 }
 
-// Error says what there is instead.
+// Error returns the address and the names of the services.
 func (e *UnknownServiceError) Error() string {
 	if len(e.Services) == 0 {
-		return fmt.Sprintf("%s is none of the services, of which there are none", e.Address)
+		return fmt.Sprintf("%s is not a service; there are no services", e.Address)
 	}
-	return fmt.Sprintf("%s is none of the services: %s", e.Address, strings.Join(e.Services, ", "))
+	return fmt.Sprintf("%s is not one of the services: %s", e.Address, strings.Join(e.Services, ", "))
 }
 
-// reply is why a service was not reached, as the two protocols say it.
+// reply reports in both protocols why a service was not reached.
 type reply struct {
-	code   byte // of a SOCKS5 reply
-	status int  // of an HTTP response
+	code   byte // of the SOCKS5 reply
+	status int  // of the HTTP response
 }
 
-// classify classifies an error of Dial.
+// classify returns the reply for an error of Dial.
 func classify(err error) reply {
 	var (
 		unknown *UnknownServiceError
@@ -47,7 +47,7 @@ func classify(err error) reply {
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.As(err, &lookup):
 		return reply{hostUnreachable, http.StatusBadGateway}
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
-		// The way of hidden services to say no.
+		// Hidden services refuse by silence.
 		return reply{hostUnreachable, http.StatusGatewayTimeout}
 	default:
 		return reply{generalFailure, http.StatusBadGateway}

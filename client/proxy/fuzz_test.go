@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// fakeConn plays bytes and then ends, and keeps what is written.
+// fakeConn returns given bytes and then io.EOF, and records writes.
 type fakeConn struct {
 	in     *bytes.Reader
 	mu     sync.Mutex
@@ -48,8 +48,8 @@ func (s *fakeConn) SetDeadline(time.Time) error      { return nil }
 func (s *fakeConn) SetReadDeadline(time.Time) error  { return nil }
 func (s *fakeConn) SetWriteDeadline(time.Time) error { return nil }
 
-// FuzzSOCKS gives a stranger's stream to the SOCKS5 handshake: it reads no more than what is its own, and what
-// it returns is an address in the one spelling of it.
+// FuzzSOCKS passes arbitrary input to the SOCKS5 handshake, which must not read
+// beyond the request and must return a normalized address.
 func FuzzSOCKS(f *testing.F) {
 	for _, text := range []string{
 		"\x01\x00\x05\x01\x00\x03\x04echo\x00\x07early", "\x02\x02\x00\x05\x01\x00\x01\x0a\x4d\x00\x01\x00\x16",
@@ -76,15 +76,15 @@ func FuzzSOCKS(f *testing.F) {
 	})
 }
 
-// checkNormalized fails the test unless an address is what it becomes when it is read again.
+// checkNormalized checks that normalizing an address does not change it.
 func checkNormalized(t *testing.T, to string) {
 	if again, err := parseAuthority(to, 0); err != nil || again != to {
 		t.Fatalf("%q is read as %q: %v", to, again, err)
 	}
 }
 
-// FuzzHTTP gives a stranger's stream to the whole proxy: whatever comes out of it are refusals, and what it wants
-// to dial is an address in the one spelling of it.
+// FuzzHTTP passes arbitrary input to the whole proxy, which must only refuse, and
+// must dial normalized addresses.
 func FuzzHTTP(f *testing.F) {
 	for _, text := range []string{
 		"CONNECT web:80 HTTP/1.1\r\nHost: web:80\r\n\r\nearly", "GET http://web/ HTTP/1.1\r\nHost: web\r\n\r\n",

@@ -15,19 +15,23 @@ import (
 )
 
 const (
-	// maxHeader bounds a request's header in bytes: more than browsers send with all their cookies.
+	// maxHeader limits the header of a request, in bytes: more than browsers send
+	// with all their cookies.
 	maxHeader = 64 << 10
-	// idleTimeout is how long a client's connection, or one to a service, is kept for another request.
+	// idleTimeout is how long an idle connection of a client or to a service is kept
+	// for another request.
 	idleTimeout = time.Minute
-	// maxIdleConns bounds the connections to one service that are kept: what browsers open to one host.
+	// maxIdleConns limits the idle connections to one service: the number that
+	// browsers open to a host.
 	maxIdleConns = 6
 )
 
-// established is the answer to a CONNECT that worked: from here on the bytes are the service's.
+// established is the response to a successful CONNECT. The bytes after it are the
+// service's.
 const established = "HTTP/1.1 200 Connection established\r\n\r\n"
 
-// httpServer is the part of a proxy that speaks HTTP: net/http's server, to which connections are handed whose first
-// byte was read already.
+// httpServer is the HTTP part of a proxy: a net/http server for connections whose
+// first byte was already read.
 type httpServer struct {
 	proxy        *proxy
 	server       *http.Server
@@ -36,31 +40,33 @@ type httpServer struct {
 	listener     *connListener
 	ctx          context.Context // ends with close
 	cancel       context.CancelFunc
-	done         chan struct{} // closed when the server has ended
+	done         chan struct{} // closed when the server has stopped
 }
 
 func newHTTPServer(p *proxy) *httpServer {
-	quiet := log.New(io.Discard, "", 0) // what matters goes to Report
+	discard := log.New(io.Discard, "", 0) // errors go to Report
 	w := &httpServer{proxy: p, listener: newConnListener(p.Listener.Addr()), done: make(chan struct{})}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
+
 	w.transport = &http.Transport{
 		DialContext:         w.dial,
-		DisableCompression:  true, // what the client did not ask for it does not get
+		DisableCompression:  true, // responses are passed on unchanged
 		MaxIdleConnsPerHost: maxIdleConns, IdleConnTimeout: idleTimeout,
 	}
 	w.reverseProxy = &httputil.ReverseProxy{
 		Rewrite:       func(r *httputil.ProxyRequest) { r.Out.URL.Host = requestOf(r.In).result.Address },
 		Transport:     w.transport,
-		FlushInterval: -1, // at once: whoever streams wants it so
-		ErrorLog:      quiet,
+		FlushInterval: -1, // at once, for streaming responses
+		ErrorLog:      discard,
 		ErrorHandler: func(rw http.ResponseWriter, r *http.Request, err error) {
 			requestOf(r).refuse(rw, err, classify(err).status)
 		},
 	}
+
 	w.server = &http.Server{
 		Handler:           w,
 		ReadHeaderTimeout: requestTimeout, MaxHeaderBytes: maxHeader, IdleTimeout: idleTimeout,
-		ErrorLog: quiet,
+		ErrorLog: discard,
 		ConnContext: func(_ context.Context, c net.Conn) context.Context {
 			h := c.(*prefixedConn)
 			return context.WithValue(h.ctx, connKey{}, h)
@@ -74,6 +80,7 @@ func newHTTPServer(p *proxy) *httpServer {
 			}
 		},
 	}
+
 	go func() {
 		defer close(w.done)
 		_ = w.server.Serve(w.listener) // until close
@@ -81,8 +88,8 @@ func newHTTPServer(p *proxy) *httpServer {
 	return w
 }
 
-// dial is the transport's. A transport goes on dialling when the request that wanted it is over; but not when
-// the proxy is.
+// dial is the dial function of the transport. A transport continues to dial when
+// the request that needed the connection has ended; close ends that.
 func (w *httpServer) dial(ctx context.Context, _, address string) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -90,24 +97,25 @@ func (w *httpServer) dial(ctx context.Context, _, address string) (net.Conn, err
 	return w.proxy.Dial(ctx, address)
 }
 
-// drain ends the connections that wait for another request; the others go on.
+// drain closes the idle connections. The others continue until their request has
+// ended.
 func (w *httpServer) drain() {
 	w.transport.CloseIdleConnections()
-	w.server.SetKeepAlivesEnabled(false) // closes those that wait
+	w.server.SetKeepAlivesEnabled(false) // closes idle connections
 }
 
-// close ends the server when its connections have ended.
+// close stops the server, whose connections must have ended.
 func (w *httpServer) close() {
 	w.cancel()
-	_ = w.server.Close() // and with it the handover
+	_ = w.server.Close() // closes the listener, too
 	<-w.done
 	w.transport.CloseIdleConnections()
 }
 
-// serve has the server serve a connection, and waits until nothing uses it any more.
+// serve passes a connection to the server, and waits until it is no longer in use.
 func (w *httpServer) serve(ctx context.Context, conn net.Conn, first byte) {
 	h := &prefixedConn{Conn: conn, ctx: ctx, prefix: []byte{first}, done: make(chan struct{})}
-	w.listener.conns <- h // the server takes it: it ends after the last connection
+	w.listener.conns <- h // always received: the server is stopped after the last connection
 	select {
 	case <-h.done:
 	case <-ctx.Done():
@@ -116,27 +124,27 @@ func (w *httpServer) serve(ctx context.Context, conn net.Conn, first byte) {
 	}
 }
 
-// request is one request while it is served.
+// request is a request in progress.
 type request struct {
 	result Result
 }
 
-// What contexts have with them: the connection, and the request.
+// The keys of context values: the connection and the request.
 type (
 	connKey    struct{}
 	requestKey struct{}
 )
 
-// requestOf is what ServeHTTP has noted about a request.
+// requestOf returns the request that ServeHTTP has stored in the context.
 func requestOf(r *http.Request) *request { return r.Context().Value(requestKey{}).(*request) }
 
-// refuse says to the client, and notes, why there is no answer.
+// refuse responds with an error, and records it in the result.
 func (a *request) refuse(rw http.ResponseWriter, err error, status int) {
 	a.result.Err = err
 	http.Error(rw, "knockgw: "+err.Error(), status)
 }
 
-// ServeHTTP serves one request of a client.
+// ServeHTTP serves one request of a client. (http.Handler)
 func (w *httpServer) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	h := r.Context().Value(connKey{}).(*prefixedConn)
 	a := &request{Result{Protocol: HTTP, Result: relay.Result{From: h.RemoteAddr()}}}
@@ -150,6 +158,7 @@ func (w *httpServer) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	r = r.WithContext(context.WithValue(r.Context(), requestKey{}, a))
+
 	var err error
 	switch {
 	case r.Method == http.MethodConnect:
@@ -160,9 +169,9 @@ func (w *httpServer) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		}
 		w.connect(rw, r, h, a)
 	case r.URL.Host == "":
-		a.refuse(rw, errors.New("this is a proxy and no web site: write it into your program's proxy settings"), http.StatusBadRequest)
+		a.refuse(rw, errors.New("this is a proxy, not a web site; enter this address in the proxy settings of your program"), http.StatusBadRequest)
 	case r.URL.Scheme != "http":
-		a.refuse(rw, errors.New("only http:// is forwarded; other connections go through CONNECT"), http.StatusBadRequest)
+		a.refuse(rw, errors.New("only http:// requests are forwarded; use CONNECT for other connections"), http.StatusBadRequest)
 	default:
 		if a.result.Address, err = parseAuthority(r.URL.Host, 80); err != nil {
 			a.refuse(rw, err, http.StatusBadRequest)
@@ -172,9 +181,9 @@ func (w *httpServer) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// connect joins the client with the service.
+// connect serves a CONNECT: it relays between the client and the service.
 func (w *httpServer) connect(rw http.ResponseWriter, r *http.Request, h *prefixedConn, a *request) {
-	far, err := w.proxy.Dial(r.Context(), a.result.Address)
+	service, err := w.proxy.Dial(r.Context(), a.result.Address)
 	if err != nil {
 		a.refuse(rw, err, classify(err).status)
 		return
@@ -182,27 +191,29 @@ func (w *httpServer) connect(rw http.ResponseWriter, r *http.Request, h *prefixe
 	a.result.Dialled = true
 	conn, buffered, err := http.NewResponseController(rw).Hijack()
 	if err != nil {
-		relay.Reset(far)
+		relay.Reset(service)
 		a.refuse(rw, err, http.StatusInternalServerError)
 		return
 	}
-	// The connection's own deadline for the answer; without it, the drain is the limit.
+
+	// If the deadline cannot be set, the drain is the limit.
 	_ = conn.SetDeadline(time.Now().Add(requestTimeout))
 	if _, err = io.WriteString(conn, established); err == nil {
-		// What the client has sent early, and net/http read.
-		early, _ := buffered.Peek(buffered.Reader.Buffered()) // cannot fail for what is there
-		_ = far.SetDeadline(time.Now().Add(requestTimeout))
-		_, err = far.Write(early)
+		// Pass on what the client sent early and net/http has buffered.
+		early, _ := buffered.Peek(buffered.Reader.Buffered()) // cannot fail for buffered bytes
+		_ = service.SetDeadline(time.Now().Add(requestTimeout))
+		_, err = service.Write(early)
 		a.result.Stats.Up = int64(len(early))
 	}
-	if err = errors.Join(err, conn.SetDeadline(time.Time{}), far.SetDeadline(time.Time{})); err != nil {
+	if err = errors.Join(err, conn.SetDeadline(time.Time{}), service.SetDeadline(time.Time{})); err != nil {
 		relay.Reset(h.Conn)
-		relay.Reset(far)
+		relay.Reset(service)
 		a.result.Err = err
 		return
 	}
-	moved, err := w.proxy.relay.Copy(h.ctx, h.Conn, far)
-	a.result.Stats.Up += moved.Up
-	a.result.Stats.Down = moved.Down
+
+	stats, err := w.proxy.relay.Copy(h.ctx, h.Conn, service)
+	a.result.Stats.Up += stats.Up
+	a.result.Stats.Down = stats.Down
 	a.result.Err = err
 }

@@ -25,10 +25,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// timeout is how long a test waits for what should happen at once.
+// timeout limits waits for events that should be immediate.
 const timeout = 10 * time.Second
 
-// services are what a proxy of a test reaches: addresses or errors by name.
+// services are the addresses or errors of a test proxy, by name.
 type services map[string]any
 
 func (s services) dial(ctx context.Context, address string) (net.Conn, error) {
@@ -42,7 +42,7 @@ func (s services) dial(ctx context.Context, address string) (net.Conn, error) {
 	}
 }
 
-// testProxy is a proxy that a test has started.
+// testProxy is a running proxy.
 type testProxy struct {
 	addr string
 	stop context.CancelFunc
@@ -66,7 +66,7 @@ func start(t *testing.T, s services) testProxy {
 	return r
 }
 
-// end ends the proxy.
+// end stops the proxy.
 func (r testProxy) end(t *testing.T) {
 	t.Helper()
 	r.stop()
@@ -92,7 +92,7 @@ func (r testProxy) connect(t *testing.T) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// waitResult is the next End, which must be about an address by a protocol.
+// waitResult returns the next Result, and checks its protocol and address.
 func (r testProxy) waitResult(t *testing.T, protocol, address string) Result {
 	t.Helper()
 	select {
@@ -107,7 +107,7 @@ func (r testProxy) waitResult(t *testing.T, protocol, address string) Result {
 	}
 }
 
-// echoServer is a service that repeats what it hears until the end of it.
+// echoServer starts a server that echoes each stream until its end.
 func echoServer(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -134,7 +134,7 @@ func echoServer(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// newWebSite is a web site that says what it was asked.
+// newWebSite starts a web server that responds with the request.
 func newWebSite(t *testing.T, tls bool) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -150,7 +150,7 @@ func newWebSite(t *testing.T, tls bool) *httptest.Server {
 	return s
 }
 
-// browser is an HTTP client that uses a proxy.
+// browser returns an HTTP client that uses a proxy.
 func browser(t *testing.T, proxyURL string) *http.Client {
 	t.Helper()
 	u, err := url.Parse(proxyURL)

@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// What SOCKS5 messages are made of (RFC 1928, sections 3 to 6).
+// The fields of SOCKS5 messages (RFC 1928, sections 3 to 6).
 const (
 	socksVersion = 5
 
@@ -33,20 +33,20 @@ const (
 	connectionRefused        = 0x05
 	commandNotSupported      = 0x07
 	addressTypeUnknown       = 0x08
-	noReply             byte = 0xff // ours: end without one
+	noReply             byte = 0xff // internal: close without a reply
 )
 
-// SOCKS4 is refused, for it knows neither names nor IPv6, but told so.
+// SOCKS4 supports neither names nor IPv6. It is refused with a reply.
 const (
 	socks4Version  = 4
 	socks4Rejected = 91 // request rejected or failed
 )
 
-var errSOCKS4 = errors.New("SOCKS4; tell the program to use SOCKS5, with names resolved by the proxy (socks5h)")
+var errSOCKS4 = errors.New("SOCKS4 is not supported; configure the program to use SOCKS5 with names resolved by the proxy (socks5h)")
 
 func socks4Refusal() []byte { return []byte{0, socks4Rejected, 0, 0, 0, 0, 0, 0} }
 
-// socksError is why a request is refused.
+// socksError is the reason why a request is refused.
 type socksError struct {
 	code byte
 	err  error
@@ -55,9 +55,10 @@ type socksError struct {
 func (e *socksError) Error() string { return "SOCKS5: " + e.err.Error() }
 func (e *socksError) Unwrap() error { return e.err }
 
-// socksHandshake reads a client's greeting, whose first byte was read already, and its request, and returns the
-// address that it wants. It reads exactly what is theirs: what the client sends early stays where it is. The
-// error is a *socksError, or one of rw.
+// socksHandshake reads a client's greeting, whose first byte was already read, and
+// its request, and returns the requested address. It reads no bytes beyond the
+// request, since a client may send data early. The error is a *socksError, or one
+// of rw.
 func socksHandshake(rw io.ReadWriter) (string, error) {
 	// The greeting: version, number of methods, methods.
 	b := make([]byte, 256)
@@ -70,25 +71,27 @@ func socksHandshake(rw io.ReadWriter) (string, error) {
 	}
 	if !slices.Contains(methods, methodNone) {
 		_, err := rw.Write([]byte{socksVersion, methodUnacceptable})
-		return "", errors.Join(&socksError{noReply, errors.New("the client insists on authenticating; there is no user here")}, err)
+		return "", errors.Join(&socksError{noReply, errors.New("the client requires authentication; configure the program without a user and a password")}, err)
 	}
 	if _, err := rw.Write([]byte{socksVersion, methodNone}); err != nil {
 		return "", err
 	}
+
 	// The request: version, command, 0, type of the address, address, port.
 	if _, err := io.ReadFull(rw, b[:4]); err != nil {
 		return "", err
 	}
 	version, command, kind := b[0], b[1], b[3]
 	if version != socksVersion {
-		return "", &socksError{generalFailure, fmt.Errorf("a request of version %d", version)}
+		return "", &socksError{generalFailure, fmt.Errorf("the request has version %d instead of 5", version)}
 	}
+
 	host, port, err := socksAddress(rw, kind, b)
 	switch {
 	case err != nil:
 		return "", err
-	case command != commandConnect: // only now: what was read is not mistaken for something else
-		return "", &socksError{commandNotSupported, fmt.Errorf("command %d; only CONNECT (1) is supported", command)}
+	case command != commandConnect: // checked last, when the whole request was read
+		return "", &socksError{commandNotSupported, fmt.Errorf("command %d is not supported; use CONNECT (1)", command)}
 	}
 	to, err := normalizeAddress(host, port)
 	if err != nil {
@@ -97,7 +100,8 @@ func socksHandshake(rw io.ReadWriter) (string, error) {
 	return to, nil
 }
 
-// socksAddress reads an address of the given type, and a port. b is room for 256 bytes.
+// socksAddress reads an address of the given type, and a port. b is a buffer of
+// 256 bytes.
 func socksAddress(r io.Reader, kind byte, b []byte) (host string, port uint16, err error) {
 	size := 0
 	switch kind {
@@ -111,8 +115,9 @@ func socksAddress(r io.Reader, kind byte, b []byte) (host string, port uint16, e
 		}
 		size = int(b[0])
 	default:
-		return "", 0, &socksError{addressTypeUnknown, fmt.Errorf("an address of type %d", kind)}
+		return "", 0, &socksError{addressTypeUnknown, fmt.Errorf("address type %d is not supported", kind)}
 	}
+
 	if _, err := io.ReadFull(r, b[:size]); err != nil {
 		return "", 0, err
 	}
@@ -126,8 +131,8 @@ func socksAddress(r io.Reader, kind byte, b []byte) (host string, port uint16, e
 	return host, binary.BigEndian.Uint16(b), nil
 }
 
-// socksReply is a reply. The address in it, which the service's connection comes from, is nobody's business
-// and left at 0.0.0.0:0, as many servers do.
+// socksReply returns a reply. Its bound address, that of the connection to the
+// service, is not disclosed: it is 0.0.0.0:0, as with many servers.
 func socksReply(code byte) []byte {
 	return []byte{socksVersion, code, 0, typeIPv4, 0, 0, 0, 0, 0, 0}
 }

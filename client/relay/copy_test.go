@@ -15,10 +15,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// timeout is how long a test waits for what should happen at once.
+// timeout limits waits for events that should be immediate.
 const timeout = 10 * time.Second
 
-// tcpPair makes two ends of a TCP connection on loopback.
+// tcpPair returns both ends of a TCP connection on loopback.
 func tcpPair(t *testing.T) (a, b *net.TCPConn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -52,7 +52,8 @@ type copyResult struct {
 	err   error
 }
 
-// start joins the inner ends of two connections and returns the outer ones.
+// start relays between the inner ends of two connections, and returns the outer
+// ones.
 func start(t *testing.T, ctx context.Context, wrap func(net.Conn) net.Conn) (app, service *net.TCPConn, end chan copyResult) {
 	t.Helper()
 	app, near := tcpPair(t)
@@ -65,7 +66,7 @@ func start(t *testing.T, ctx context.Context, wrap func(net.Conn) net.Conn) (app
 	return app, service, end
 }
 
-// kinds are the connections that a relay meets: those that the kernel splices, and others.
+// kinds are the kinds of connections: those that the kernel can splice, and others.
 var kinds = []struct {
 	name string
 	wrap func(net.Conn) net.Conn
@@ -153,7 +154,7 @@ func TestCopyContextCanceled(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	if _, err := app.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
-		t.Errorf("the application took it for an end: %v", err)
+		t.Errorf("the application saw an end of stream: %v", err)
 	}
 }
 
@@ -232,10 +233,10 @@ func TestCopyApplicationStopsReading(t *testing.T) {
 			if err := app.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := io.ReadAll(service); err != nil { // its end was passed on
+			if _, err := io.ReadAll(service); err != nil { // until the end of stream
 				t.Fatal(err)
 			}
-			// What a TLS server says at the end, until the reset that it earns is heard.
+			// As the close_notify of a TLS server, until the reset arrives.
 			for {
 				if _, err := service.Write([]byte("close_notify")); err != nil {
 					break

@@ -10,11 +10,12 @@ import (
 	"github.com/knockgw/knockgw/client/relay"
 )
 
-// A local port for a service. Here the service is an ordinary one; for a hidden one, Dial is a client.Dialer's
-// or a profile's, and so each connection has a knock of its own.
+// A local port for a service. The service of this example is not hidden; for a
+// hidden one, Dial uses a client.Dialer or a profile, so that each connection has
+// its own knock.
 func ExampleServe() {
 	service, _ := net.Listen("tcp", "127.0.0.1:0")
-	go func() { // a service that answers in capitals
+	go func() { // a service that answers in upper case
 		conn, _ := service.Accept()
 		question, _ := io.ReadAll(conn)
 		_, _ = io.WriteString(conn, strings.ToUpper(string(question)))
@@ -36,7 +37,7 @@ func ExampleServe() {
 
 	conn, _ := net.Dial("tcp", listener.Addr().String())
 	_, _ = io.WriteString(conn, "hello")
-	_ = conn.(*net.TCPConn).CloseWrite() // what was asked is complete
+	_ = conn.(*net.TCPConn).CloseWrite() // the request is complete
 	answer, _ := io.ReadAll(conn)
 	fmt.Println(string(answer))
 	_ = conn.Close()
@@ -50,7 +51,7 @@ func ExampleServe() {
 	// <nil>
 }
 
-// Two connections joined until both have ended.
+// Relay between two connections until both have ended.
 func ExampleCopy() {
 	application, near := net.Pipe()
 	service, far := net.Pipe()
@@ -68,7 +69,7 @@ func ExampleCopy() {
 	// Output: hello 5
 }
 
-// A local server whose connections are looked at before they are joined to anything, as a proxy does.
+// A local server that handles each connection itself, as a proxy does.
 func ExampleAcceptor_Serve() {
 	listener, _ := net.Listen("tcp", "127.0.0.1:0")
 	ctx, stop := context.WithCancel(context.Background())
@@ -90,7 +91,7 @@ func ExampleAcceptor_Serve() {
 	// <nil>
 }
 
-// One Relay for many joins: it keeps its buffers.
+// One Relay for many pairs of connections: it reuses its buffers.
 func ExampleRelay_Copy() {
 	var r relay.Relay
 	for _, text := range []string{"first", "second"} {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// echoServer is a service that repeats what it hears until the end of it.
+// echoServer starts a server that echoes each stream until its end.
 func echoServer(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -40,7 +40,7 @@ func echoServer(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// testServe is a Serve that a test has started.
+// testServe is a running Serve.
 type testServe struct {
 	addr string
 	stop context.CancelFunc
@@ -68,13 +68,13 @@ func serve(t *testing.T, o Options) testServe {
 	return s
 }
 
-// wait waits for the end of Serve, which must be an ordinary one and take at least so long.
-func (s testServe) wait(t *testing.T, least time.Duration) {
+// wait waits until Serve returns nil, which must take at least minWait.
+func (s testServe) wait(t *testing.T, minWait time.Duration) {
 	t.Helper()
 	start := time.Now()
 	select {
 	case err := <-s.done:
-		if err != nil || time.Since(start) < least {
+		if err != nil || time.Since(start) < minWait {
 			t.Errorf("Serve ended after %v: %v", time.Since(start), err)
 		}
 	case <-time.After(timeout):
@@ -93,7 +93,7 @@ func (s testServe) dial(t *testing.T) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// dialer dials address and counts how often.
+// dialer returns a function that dials address and counts its calls.
 func dialer(address string, count *atomic.Int64) func(context.Context) (net.Conn, error) {
 	return func(ctx context.Context) (net.Conn, error) {
 		count.Add(1)
@@ -121,7 +121,7 @@ func TestServeDialsPerConnection(t *testing.T) {
 	for i := range many {
 		c := s.dial(t)
 		all.Go(func() {
-			text := fmt.Sprintf("I am %d", i)
+			text := fmt.Sprintf("client %d", i)
 			echo(t, c, text)
 			_ = c.CloseWrite()
 			if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
@@ -142,15 +142,15 @@ func TestServeDialsPerConnection(t *testing.T) {
 }
 
 func TestServeDialFails(t *testing.T) {
-	shut := errors.New("nobody opens")
+	shut := errors.New("unreachable")
 	s := serve(t, Options{Dial: func(context.Context) (net.Conn, error) { return nil, shut }})
 	c, err := net.Dial("tcp", s.addr)
-	if err == nil { // otherwise it was reset so fast that even connecting shows it
+	if err == nil { // else it was reset before connect returned
 		_, err = c.Read(make([]byte, 1))
 		_ = c.Close()
 	}
 	if err == nil || errors.Is(err, io.EOF) {
-		t.Errorf("took it for an empty success: %v", err)
+		t.Errorf("saw an empty response: %v", err)
 	}
 	if e := <-s.ends; !errors.Is(e.Err, shut) || e.Dialled {
 		t.Errorf("%+v", e)
@@ -192,7 +192,7 @@ func TestServeDrainExpires(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
-		t.Errorf("took it for an end: %v", err)
+		t.Errorf("saw an end of stream: %v", err)
 	}
 }
 
@@ -229,7 +229,7 @@ func TestServeMaxConns(t *testing.T) {
 	}
 }
 
-// failingListener is a listener that fails some times and then for good.
+// failingListener fails some times with a temporary error, and then permanently.
 type failingListener struct {
 	net.Listener
 	temporaryErrors int

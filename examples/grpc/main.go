@@ -53,14 +53,14 @@ func main() {
 
 // call asks for the server's health and prints it.
 func call(ctx context.Context, which target.Flags) (err error) {
-	door, err := which.Find()
+	endpoint, err := which.Find()
 	if err != nil {
 		return err
 	}
 	// passthrough: the name is the profile's, which no DNS knows.
-	conn, err := grpc.NewClient("passthrough:///"+door.Service.Name,
+	conn, err := grpc.NewClient("passthrough:///"+endpoint.Service.Name,
 		grpc.WithContextDialer(func(ctx context.Context, name string) (net.Conn, error) {
-			return door.Profile.DialContext(ctx, "tcp", name)
+			return endpoint.Profile.DialContext(ctx, "tcp", name)
 		}),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 // and authenticated gets nothing but a reset. (That there is a port, everybody sees; hiding that is the gateway's.)
 // The profile is for the address at which the website is, and has the one client that it knows.
 func guarded(ctx context.Context, address string, which target.Flags) error {
-	door, err := which.Find()
+	endpoint, err := which.Find()
 	if err != nil {
 		return err
 	}
@@ -31,11 +31,11 @@ func guarded(ctx context.Context, address string, which target.Flags) error {
 		return err
 	}
 	var config net.ListenConfig
-	knocks, err := config.ListenPacket(ctx, "udp", netip.AddrPortFrom(at.Addr(), door.Service.KnockPort).String())
+	knocks, err := config.ListenPacket(ctx, "udp", netip.AddrPortFrom(at.Addr(), endpoint.Service.KnockPort).String())
 	if err != nil {
 		return err
 	}
-	g, err := guardOf(door, at.Port(), knocks)
+	g, err := guardOf(endpoint, at.Port(), knocks)
 	if err != nil {
 		return errors.Join(err, knocks.Close())
 	}
@@ -43,7 +43,7 @@ func guarded(ctx context.Context, address string, which target.Flags) error {
 	if err != nil {
 		return errors.Join(err, knocks.Close())
 	}
-	ln, err := g.Guard(door.Service.Name, inner, auth.ListenerOptions{})
+	ln, err := g.Guard(endpoint.Service.Name, inner, auth.ListenerOptions{})
 	if err != nil {
 		return errors.Join(err, inner.Close(), knocks.Close())
 	}
@@ -70,8 +70,8 @@ func guarded(ctx context.Context, address string, which target.Flags) error {
 }
 
 // guardOf makes a guard that knows the client and the service of the profile.
-func guardOf(door *profile.Endpoint, port uint16, knocks net.PacketConn) (*guard.Guard, error) {
-	client, err := protocol.NewClient(door.Profile.Client, door.Profile.Secret)
+func guardOf(endpoint *profile.Endpoint, port uint16, knocks net.PacketConn) (*guard.Guard, error) {
+	client, err := protocol.NewClient(endpoint.Profile.Client, endpoint.Profile.Secret)
 	if err != nil {
 		return nil, err
 	}
@@ -79,9 +79,9 @@ func guardOf(door *profile.Endpoint, port uint16, knocks net.PacketConn) (*guard
 		Knocks:  []net.PacketConn{knocks},
 		Secrets: auth.NewSecrets(client),
 		Services: []guard.Service{{
-			Name: door.Service.Name, Port: port, Mode: guard.ModeKnockAuth,
-			Methods: []string{door.Service.Method},
-			Auth:    guard.Auth{Proof: door.Service.Auth.Proof},
+			Name: endpoint.Service.Name, Port: port, Mode: guard.ModeKnockAuth,
+			Methods: []string{endpoint.Service.Method},
+			Auth:    guard.Auth{Proof: endpoint.Service.Auth.Proof},
 		}},
 	})
 }

@@ -56,15 +56,15 @@ func main() {
 
 // fetch prints a page.
 func fetch(ctx context.Context, which target.Flags, path string) error {
-	door, err := which.Find()
+	endpoint, err := which.Find()
 	if err != nil {
 		return err
 	}
 	client := &http.Client{
 		Timeout:   timeout,
-		Transport: &http.Transport{DialContext: door.Profile.DialContext},
+		Transport: &http.Transport{DialContext: endpoint.Profile.DialContext},
 	}
-	page := url.URL{Scheme: "http", Host: door.Service.Name, Path: path}
+	page := url.URL{Scheme: "http", Host: endpoint.Service.Name, Path: path}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, page.String(), nil)
 	if err != nil {
 		return err

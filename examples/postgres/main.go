@@ -44,16 +44,16 @@ func main() {
 
 // query prints the rows of a query.
 func query(ctx context.Context, which target.Flags, user, database, text string) (err error) {
-	door, err := which.Find()
+	endpoint, err := which.Find()
 	if err != nil {
 		return err
 	}
-	config, err := pgx.ParseConfig("host=" + door.Service.Name + " sslmode=prefer")
+	config, err := pgx.ParseConfig("host=" + endpoint.Service.Name + " sslmode=prefer")
 	if err != nil {
 		return err
 	}
 	config.User, config.Database = user, database
-	config.DialFunc = door.Profile.DialContext
+	config.DialFunc = endpoint.Profile.DialContext
 	// The name is the profile's, which no DNS knows.
 	config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
 	conn, err := pgx.ConnectConfig(ctx, config)

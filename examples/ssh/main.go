@@ -56,7 +56,7 @@ func main() {
 
 // execute runs a command and prints what it says.
 func execute(ctx context.Context, which target.Flags, keys, command string) (err error) {
-	door, err := which.Find()
+	endpoint, err := which.Find()
 	if err != nil {
 		return err
 	}
@@ -68,11 +68,11 @@ func execute(ctx context.Context, which target.Flags, keys, command string) (err
 	if err != nil {
 		return err
 	}
-	dialer, err := door.Dialer()
+	dialer, err := endpoint.Dialer()
 	if err != nil {
 		return err
 	}
-	conn, err := dialer.DialContext(ctx, "tcp", door.Address)
+	conn, err := dialer.DialContext(ctx, "tcp", endpoint.Address)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func execute(ctx context.Context, which target.Flags, keys, command string) (err
 	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
-	c, channels, requests, err := ssh.NewClientConn(conn, door.Service.Name, &ssh.ClientConfig{
+	c, channels, requests, err := ssh.NewClientConn(conn, endpoint.Service.Name, &ssh.ClientConfig{
 		User: "visitor", Auth: []ssh.AuthMethod{ssh.PublicKeys(user)}, HostKeyCallback: ssh.FixedHostKey(host),
 	})
 	if err != nil {

@@ -19,7 +19,7 @@ func Define(service string) Flags {
 	}
 }
 
-// Find is the door to the service.
+// Find is the endpoint to the service.
 func (f Flags) Find() (*profile.Endpoint, error) {
 	if *f.file != "" {
 		p, err := profile.Load(*f.file)
