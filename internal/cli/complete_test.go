@@ -160,7 +160,7 @@ func TestATargetOfSeveralProfilesIsAUsageError(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(string(dir), "bad.yaml"), []byte("bad: true\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, errs, err := perform(t, nil, "knock", "ssh", "-q"); err != nil || len(out) != 33 || !strings.Contains(errs, "work/ssh is taken; a profile that cannot be read") {
+	if out, errs, err := perform(t, nil, "knock", "ssh", "-q"); err != nil || len(out) != 33 || !strings.Contains(errs, "using work/ssh; a profile that cannot be read") {
 		t.Errorf("%q %q %v", out, errs, err)
 	}
 	if _, _, err := perform(t, nil, "connect", "ssh", "--buckets", "100"); exitCode(err) != exitUsage {

@@ -9,9 +9,9 @@ import (
 func connectCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "connect TARGET",
-		Short: "Knock, connect, and join standard input and output to the service",
-		Long: "The end of the input is passed on to the service, whose answer to it still comes; the end of what the\n" +
-			"service sends is the end of the command.\n\n" + targetHelp,
+		Short: "Connect standard input and output to a service",
+		Long: "Knocks, connects, and relays standard input and output. The end of the input is passed\n" +
+			"on to the service; the command ends when the service closes the connection.\n\n" + targetHelp,
 		Example: "  ssh -o ProxyCommand='knockgw connect ssh' me@ssh\n" +
 			"  ssh -o ProxyCommand='knockgw connect %h:%p' me@10.77.0.1\n" +
 			"  knockgw connect 10.77.0.1:22 --client alice --secret-file ~/.config/knockgw/alice.key",

@@ -11,47 +11,48 @@ import (
 	"github.com/knockgw/knockgw/client"
 )
 
-// noticeDelay is after how long a command that reaches a service says what it is
-// waiting for: a person begins to wonder, and no path takes as long.
+// noticeDelay is the time after which a command that connects to a service prints
+// what it is waiting for: users begin to wonder, and no network path takes as long.
 const noticeDelay = 3 * time.Second
 
-// dialWithNotice reaches the service, and says on w what it is waiting for where that
-// takes long.
+// dialWithNotice connects to the service, and prints on w what it is waiting for if
+// that takes long.
 func (t *target) dialWithNotice(ctx context.Context, w io.Writer) (net.Conn, error) {
 	var connected atomic.Bool
 	d := *t.Dialer
 	d.Trace = withConnected(t.Trace, func() { connected.Store(true) })
 
-	said := make(chan struct{})
+	notified := make(chan struct{})
 	timer := time.AfterFunc(noticeDelay, func() {
-		defer close(said)
+		defer close(notified)
 		if connected.Load() {
-			fmt.Fprintf(w, "knockgw: %s answers; waiting for the gateway to accept the authentication ...\n", t.address)
+			fmt.Fprintf(w, "knockgw: connected to %s; waiting for the gateway to accept the authentication ...\n", t.address)
 			return
 		}
 		fmt.Fprintf(w, "knockgw: no answer from %s yet; trying for up to %v ...\n", t.address, t.Timeout)
 	})
 	conn, err := d.DialContext(ctx, "tcp", t.address)
 	if !timer.Stop() {
-		<-said
+		<-notified
 	}
 	return conn, err
 }
 
-// withConnected is a trace that calls connected when there is a connection.
+// withConnected returns a trace that also calls connected when a connection is
+// established.
 func withConnected(trace *client.Trace, connected func()) *client.Trace {
-	var also client.Trace
+	var t client.Trace
 	if trace != nil {
-		also = *trace
+		t = *trace
 	}
-	tell := also.Connected
-	also.Connected = func(a client.Attempt, err error) {
+	next := t.Connected
+	t.Connected = func(a client.Attempt, err error) {
 		if err == nil {
 			connected()
 		}
-		if tell != nil {
-			tell(a, err)
+		if next != nil {
+			next(a, err)
 		}
 	}
-	return &also
+	return &t
 }

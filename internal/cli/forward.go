@@ -12,11 +12,13 @@ import (
 func forwardCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "forward TARGET [--listen ADDRESS]",
-		Short: "Make a service reachable at a local address",
-		Long: "Listens on a local address, and joins each connection that comes to it with one to the service, for which\n" +
-			"it knocks anew. It prints the address when it is ready, with -o json as an object on a line; port 0 stands for any that is free. A program\n" +
-			"whose service cannot be reached sees its connection reset, and why is on standard error.\n\n" +
-			"SIGTERM or an interrupt ends it when the connections have ended, or --drain later; a second one at once.\n\n" +
+		Short: "Forward a local port to a service",
+		Long: "Listens at a local address and relays each connection to the service, with a knock for\n" +
+			"each. It prints the address when it is ready; port 0 stands for any free port. If the\n" +
+			"service cannot be reached, the program's connection is reset and the cause is printed\n" +
+			"on standard error.\n\n" +
+			"SIGTERM or an interrupt stops it when all connections have ended, or after --drain; a\n" +
+			"second signal stops it at once.\n\n" +
 			targetHelp,
 		Example: "  knockgw forward postgres --listen 127.0.0.1:15432\n  psql -h 127.0.0.1 -p 15432",
 		Args:    exactArgs(1),
@@ -36,8 +38,8 @@ func forwardCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		ctx, say := cmd.Context(), log.New(cmd.ErrOrStderr(), "knockgw: ", 0)
-		listener, err := local.open(ctx, say)
+		ctx, errs := cmd.Context(), log.New(cmd.ErrOrStderr(), "knockgw: ", 0)
+		listener, err := local.open(ctx, errs)
 		if err != nil {
 			return err
 		}
@@ -45,15 +47,15 @@ func forwardCommand() *cobra.Command {
 			return errors.Join(err, listener.Close())
 		}
 		notePlainText(cmd.ErrOrStderr(), t.address)
-		return local.serve(ctx, say, func() error {
+		return local.serve(ctx, errs, func() error {
 			return relay.Serve(ctx, relay.Options{
 				Listener: listener, Dial: t.dial, MaxConns: local.conns, Drain: local.drain,
-				Report: func(end relay.Result) {
-					if err := relayError(end, t.Dialer); err != nil {
-						say.Printf("%s: connection from %s: %s", t.name, listenAddress(end.From), singleLine(err))
+				Report: func(r relay.Result) {
+					if err := relayError(r, t.Dialer); err != nil {
+						errs.Printf("%s: connection from %s: %s", t.name, listenAddress(r.From), singleLine(err))
 					}
 				},
-				OnRetry: func(err error) { say.Printf("accept: %v; trying again", err) },
+				OnRetry: func(err error) { errs.Printf("accept: %v; trying again", err) },
 			})
 		})
 	}

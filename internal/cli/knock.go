@@ -16,11 +16,11 @@ import (
 func knockCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "knock TARGET",
-		Short: "Send one knock",
-		Long: "Sends one knock for the service and prints the session id that it carried, which an\n" +
-			"authentication on the connection must repeat (connect --no-knock --session). After a SYN, which\n" +
-			"carries none, any will do. The SYN methods need Linux and root or CAP_NET_RAW.\n\n" +
-			"Whether the knock was heard shows only when connecting: knockgw ping does all of it.\n\n" +
+		Short: "Send a knock",
+		Long: "Sends one knock for the service and prints its session id, which the authentication of\n" +
+			"the connection must repeat (connect --no-knock --session). SYN knocks have none; any\n" +
+			"session id is accepted after them. They need Linux and root or CAP_NET_RAW.\n\n" +
+			"Knocks are not acknowledged; use knockgw ping to check that a service is reachable.\n\n" +
 			"A knock with --bind-port=PORT needs connect --no-knock --bind-port=PORT.\n\n" + targetHelp,
 		Example: "  knockgw knock ssh\n  knockgw knock 10.77.0.1:22 --client alice --secret-file alice.key",
 		Args:    exactArgs(1),
@@ -28,28 +28,31 @@ func knockCommand() *cobra.Command {
 	cmd.ValidArgsFunction = completeOnce(completeTargets())
 	var f clientFlags
 	f.addKnocking(cmd)
-	quiet := cmd.Flags().BoolP("quiet", "q", false, "print the session id alone, as --session takes it")
+	quiet := cmd.Flags().BoolP("quiet", "q", false, "print only the session id, as --session takes it")
 	output := outputFlag(cmd)
+
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *quiet && *output == asJSON {
-			return &usageError{errors.New("--quiet is for text; leave out -o json, or it")}
+			return &usageError{errors.New("--quiet and -o json exclude each other")}
 		}
 		if f.bindPort == auto {
-			return &usageError{errors.New("--bind-port: say which port the connection will come from, --bind-port=PORT")}
+			return &usageError{errors.New("--bind-port: write --bind-port=PORT, the source port of the connection to come")}
 		}
 		t, err := f.find(cmd, args[0])
 		if err != nil {
 			return err
 		}
 		if t.NoKnock {
-			return &usageError{fmt.Errorf("%s takes no knocks, only connections: its mode is auth", t.name)}
+			return &usageError{fmt.Errorf("%s accepts no knocks: its mode is auth", t.name)}
 		}
+
 		session := t.SessionID
 		if session == nil {
 			if session, err = t.NewSession(); err != nil {
 				return err
 			}
 		}
+
 		addr, err := client.Resolve(cmd.Context(), "tcp", t.address)
 		if err != nil {
 			return &client.StepError{Step: client.StepResolve, Err: err}
@@ -57,7 +60,11 @@ func knockCommand() *cobra.Command {
 		if err := t.Knock(cmd.Context(), addr, session); err != nil {
 			return asUsageError(&client.StepError{Step: client.StepKnock, Err: err})
 		}
-		sent := knockResult{Target: t.name, Address: t.address, Remote: addr.String(), Method: cmp.Or(t.Method, protocol.MethodUDP), Session: hex.EncodeToString(session)}
+
+		sent := knockResult{
+			Target: t.name, Address: t.address, Remote: addr.String(),
+			Method: cmp.Or(t.Method, protocol.MethodUDP), Session: hex.EncodeToString(session),
+		}
 		return printResult(cmd, *output, sent, func(w io.Writer) error {
 			text := sent.Session
 			if !*quiet {
@@ -70,11 +77,11 @@ func knockCommand() *cobra.Command {
 	return cmd
 }
 
-// knockResult is a knock that was sent.
+// knockResult describes the knock.
 type knockResult struct {
 	Target  string `json:"target"`
-	Address string `json:"address"` // of the service, as it is called
-	Remote  string `json:"remote"`  // what that was resolved to
+	Address string `json:"address"` // of the service, as given
+	Remote  string `json:"remote"`  // resolved address
 	Method  string `json:"method"`
 	Session string `json:"session"` // the id, in hex
 }

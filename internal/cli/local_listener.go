@@ -21,13 +21,14 @@ import (
 const (
 	// unixPrefix marks a --listen that is the path of a Unix socket.
 	unixPrefix = "unix:"
-	// socketMode lets nobody but the owner connect: whoever can passes with the owner's key.
+	// socketMode restricts the socket to its owner: connections to it use the owner's
+	// key.
 	socketMode = 0o600
-	// drainNotice is after which time of draining somebody who waits for the end is told about it.
+	// drainNotice is the time after which draining is reported to the user.
 	drainNotice = 500 * time.Millisecond
 )
 
-// listenFlags are those of the commands that listen for local programs.
+// listenFlags are the flags of commands that listen for local programs.
 type listenFlags struct {
 	listen string
 	drain  time.Duration
@@ -37,19 +38,19 @@ type listenFlags struct {
 
 func (f *listenFlags) add(cmd *cobra.Command, address string) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.listen, "listen", address, "the `address` for local programs to connect to: HOST:PORT, or unix:PATH")
-	flags.DurationVar(&f.drain, "drain", relay.DefaultDrain, "how long connections may go on after SIGTERM or an interrupt")
-	flags.IntVar(&f.conns, "max-connections", relay.DefaultMaxConns, "the `number` of connections at once; more wait")
-	f.output = enum{"how to print the address", formats()}.flag(cmd, "output", "o")
+	flags.StringVar(&f.listen, "listen", address, "local `address` to listen at: HOST:PORT or unix:PATH")
+	flags.DurationVar(&f.drain, "drain", relay.DefaultDrain, "maximum `duration` that connections continue after SIGTERM or an interrupt")
+	flags.IntVar(&f.conns, "max-connections", relay.DefaultMaxConns, "maximum `number` of concurrent connections; further ones wait")
+	f.output = enum{"output `format` of the address", formats()}.flag(cmd, "output", "o")
 }
 
-// listenResult is what is printed when local programs may connect.
+// listenResult is printed when local programs can connect.
 type listenResult struct {
 	Listening string   `json:"listening"` // HOST:PORT, or unix:PATH
 	Services  []string `json:"services"`
 }
 
-// printReady prints the address.
+// printReady prints the address and the services.
 func (f *listenFlags) printReady(cmd *cobra.Command, addr net.Addr, services ...string) error {
 	r := listenResult{listenAddress(addr), append([]string{}, services...)}
 	return printLine(cmd, *f.output, r, func(w io.Writer) error {
@@ -58,39 +59,40 @@ func (f *listenFlags) printReady(cmd *cobra.Command, addr net.Addr, services ...
 	})
 }
 
-// validate finds mistakes in the flags.
+// validate checks the flags.
 func (f *listenFlags) validate() error {
 	switch {
 	case f.conns < 1:
 		return &usageError{fmt.Errorf("--max-connections %d: write 1 or more", f.conns)}
 	case f.drain < 0:
-		return &usageError{fmt.Errorf("--drain %v: write a time, as in 30s", f.drain)}
+		return &usageError{fmt.Errorf("--drain %v: write a duration such as 30s", f.drain)}
 	case f.drain == 0:
-		f.drain = -1 // none, for the relay
+		f.drain = -1 // none, in relay.Options
 	}
 	return nil
 }
 
-// open listens as --listen says. It warns where others than the users of this host can connect.
+// open listens at --listen. It warns if other hosts can connect.
 func (f *listenFlags) open(ctx context.Context, warn *log.Logger) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(f.listen, unixPrefix); ok {
 		return listenUnix(ctx, path)
 	}
 	if _, _, err := net.SplitHostPort(f.listen); err != nil {
-		return nil, &usageError{fmt.Errorf("--listen %s: write HOST:PORT, as in 127.0.0.1:1080, or unix:PATH", f.listen)}
+		return nil, &usageError{fmt.Errorf("--listen %s: write HOST:PORT such as 127.0.0.1:1080, or unix:PATH", f.listen)}
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, f.network(), f.listen)
 	if err != nil {
 		return nil, fmt.Errorf("--listen %s: %w", f.listen, err)
 	}
 	if addr, ok := l.Addr().(*net.TCPAddr); ok && !addr.IP.IsLoopback() {
-		warn.Printf("WARNING: %v is not a loopback address: everybody who reaches it passes through with your key. "+
-			"Listen on 127.0.0.1 or [::1] unless a firewall stands before it.", addr)
+		warn.Printf("WARNING: %v is not a loopback address: every host that reaches it can use your key. "+
+			"Listen on 127.0.0.1 or [::1] unless a firewall protects it.", addr)
 	}
 	return l, nil
 }
 
-// network is tcp, or that of IPv4 alone where --listen names an address of it: 0.0.0.0 would mean IPv6 too.
+// network returns tcp, or tcp4 for an IPv4 address: with tcp, 0.0.0.0 would listen on
+// IPv6 too.
 func (f *listenFlags) network() string {
 	host, _, err := net.SplitHostPort(f.listen)
 	if addr, bad := netip.ParseAddr(host); err == nil && bad == nil && addr.Is4() {
@@ -99,21 +101,21 @@ func (f *listenFlags) network() string {
 	return "tcp"
 }
 
-// listenUnix listens at a path for the owner alone. A socket that nobody listens at any more is replaced.
+// listenUnix listens at a path, for the owner only. A stale socket is replaced.
 func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	info, err := os.Lstat(path)
 	if err == nil && info.Mode()&os.ModeSocket == 0 {
-		return nil, fmt.Errorf("--listen %s%s: there is a file that is no socket; name another path, or delete it", unixPrefix, path)
+		return nil, fmt.Errorf("--listen %s%s: the file exists and is not a socket; name another path, or delete it", unixPrefix, path)
 	}
 	if err == nil {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 		switch {
 		case err == nil:
-			_ = conn.Close() // it was only a question
-			return nil, fmt.Errorf("--listen %s%s: somebody listens there already", unixPrefix, path)
+			_ = conn.Close() // only a probe
+			return nil, fmt.Errorf("--listen %s%s: another process listens there", unixPrefix, path)
 		case errors.Is(err, syscall.ECONNREFUSED):
 			if err := os.Remove(path); err != nil {
-				return nil, fmt.Errorf("--listen: replace a socket that nobody uses: %w", err)
+				return nil, fmt.Errorf("--listen: replace a stale socket: %w", err)
 			}
 		}
 	}
@@ -127,7 +129,7 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	return l, nil
 }
 
-// listenAddress is how --listen would have said a listener's address.
+// listenAddress returns the address of a listener in the format of --listen.
 func listenAddress(addr net.Addr) string {
 	if addr.Network() == "unix" {
 		return unixPrefix + addr.String()
@@ -135,12 +137,13 @@ func listenAddress(addr net.Addr) string {
 	return addr.String()
 }
 
-// serve runs serve, and says what it waits for when ctx has ended and serve has not.
-func (f *listenFlags) serve(ctx context.Context, say *log.Logger, serve func() error) error {
+// serve runs a server, and prints a notice if it is still draining some time after
+// ctx has ended.
+func (f *listenFlags) serve(ctx context.Context, notify *log.Logger, server func() error) error {
 	done := make(chan struct{})
-	told := make(chan struct{})
+	finished := make(chan struct{})
 	go func() {
-		defer close(told)
+		defer close(finished)
 		select {
 		case <-ctx.Done():
 		case <-done:
@@ -150,12 +153,13 @@ func (f *listenFlags) serve(ctx context.Context, say *log.Logger, serve func() e
 		defer timer.Stop()
 		select {
 		case <-timer.C:
-			say.Printf("no new connections; those that are open have %v to end (a second signal ends them at once)", f.drain)
+			notify.Printf("not accepting connections; open ones have %v to end (a second signal ends them at once)", f.drain)
 		case <-done:
 		}
 	}()
-	err := serve()
+
+	err := server()
 	close(done)
-	<-told
+	<-finished
 	return err
 }

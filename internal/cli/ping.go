@@ -13,21 +13,21 @@ import (
 	"github.com/knockgw/knockgw/client"
 )
 
-const (
-	// pingInterval is the time from the end of one attempt to the next: no burden to anybody.
-	pingInterval = time.Second
-)
+// pingInterval is the default time between two attempts.
+const pingInterval = time.Second
 
 func pingCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ping TARGET",
-		Short: "Tell whether the door opens for me, and how long each step takes",
-		Long: "Reaches the service some times, and tells for each which steps worked and how long they took: resolve (the\n" +
-			"name), knock (send it), connect (until the gateway answered), authenticate (until it proved that it knows\n" +
-			"the secret; --proof=false for one that does not). When a step fails it tells what to check. If the first attempt\n" +
-			"gets no answer at all, it is the last.\n\n" +
-			"With an authentication it then waits up to 0.3 s, in which a gateway ends the connection if the service\n" +
-			"behind it does not run. The service sees a connection that says nothing and ends.\n\n" +
+		Short: "Check that a service is reachable, with timings",
+		Long: "Connects to the service several times and prints the duration of each step: resolve\n" +
+			"(the name), knock (send it), connect (until the gateway accepts the connection),\n" +
+			"authenticate (until the gateway proves that it knows the secret; --proof=false if it\n" +
+			"does not). If a step fails, ping prints what to check. If the first attempt is not\n" +
+			"answered at all, there is no second.\n\n" +
+			"After the authentication, ping waits up to 0.3 s for the gateway to close the\n" +
+			"connection, which it does if the service behind it is down. The service sees\n" +
+			"connections that send nothing and end.\n\n" +
 			targetHelp,
 		Example: "  knockgw ping ssh\n  knockgw ping ssh -c 10 -o json",
 		Args:    exactArgs(1),
@@ -37,46 +37,51 @@ func pingCommand() *cobra.Command {
 	f.addConnecting(cmd)
 	flags := cmd.Flags()
 	flags.Lookup("proof").DefValue = "true"
-	count := flags.IntP("count", "c", 3, "how `often`")
-	interval := flags.Duration("interval", pingInterval, "the `time` between two attempts")
+	count := flags.IntP("count", "c", 3, "`number` of attempts")
+	interval := flags.Duration("interval", pingInterval, "`duration` between two attempts")
 	output := outputFlag(cmd)
+
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
 		case *count < 1:
 			return &usageError{fmt.Errorf("--count %d: write 1 or more", *count)}
 		case *interval < 0:
-			return &usageError{fmt.Errorf("--interval %v: write a time, as in 1s", *interval)}
+			return &usageError{fmt.Errorf("--interval %v: write a duration such as 1s", *interval)}
 		}
 		t, err := f.find(cmd, args[0])
 		if err != nil {
 			return err
 		}
-		// What a profile says of the proof is what the service gives.
+		// A profile says whether the service sends proofs.
 		if !flags.Changed("proof") && !t.profile {
 			t.Auth.Proof = true
 		}
 		out := cmd.OutOrStdout()
-		tell := func(string, ...any) {}
+		printf := func(string, ...any) {}
 		if *output == asText {
-			tell = func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
+			printf = func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
 		}
-		return ping(cmd.Context(), pinger{target: t, count: *count, interval: *interval, printf: tell, json: *output == asJSON, out: out, errs: cmd.ErrOrStderr()})
+		return ping(cmd.Context(), pinger{
+			target: t, count: *count, interval: *interval,
+			json: *output == asJSON, out: out, errs: cmd.ErrOrStderr(), printf: printf,
+		})
 	}
 	return cmd
 }
 
-// pinger is what ping is to do.
+// pinger has the options of ping.
 type pinger struct {
 	*target
 	count    int
 	interval time.Duration
 	json     bool
 	out      io.Writer
-	errs     io.Writer                        // for what takes long
-	printf   func(format string, args ...any) // a line of text
+	errs     io.Writer                        // for notices
+	printf   func(format string, args ...any) // prints a line of text
 }
 
-// ping reaches a service some times and tells how it went. Its error is that of the last attempt that failed.
+// ping connects to a service several times and prints the results. Its error is that
+// of the last failed attempt.
 func ping(ctx context.Context, p pinger) error {
 	p.printf("%s at %s", p.name, p.address)
 	report := pingReport{Target: p.name, Address: p.address, Attempts: []pingAttempt{}}
@@ -86,11 +91,11 @@ func ping(ctx context.Context, p pinger) error {
 			break
 		}
 		a, err := p.once(ctx, i+1)
-		if mistake := new(usageError); errors.As(err, &mistake) {
+		if usage := new(usageError); errors.As(err, &usage) {
 			return err // nothing was sent
 		}
 		if ctx.Err() != nil && err != nil {
-			break // it is not the door's fault
+			break // interrupted
 		}
 		report.Attempts = append(report.Attempts, a)
 		if err != nil {
@@ -101,10 +106,11 @@ func ping(ctx context.Context, p pinger) error {
 			break
 		}
 	}
+
 	report.sum()
 	p.printf("%s", report.summary())
 	if report.Succeeded > 0 && !p.NoAuth && !p.Auth.Proof {
-		p.printf("nothing has confirmed the authentication: no server proof was asked for")
+		p.printf("the authentication was not confirmed: no proof was requested")
 	}
 	if p.json {
 		if err := report.write(p.out); err != nil {
@@ -121,7 +127,7 @@ func ping(ctx context.Context, p pinger) error {
 	}
 }
 
-// once reaches the service once.
+// once connects to the service once.
 func (p *pinger) once(ctx context.Context, number int) (pingAttempt, error) {
 	d := *p.Dialer
 	w := dialTrace{start: time.Now()}
@@ -143,7 +149,7 @@ func (p *pinger) once(ctx context.Context, number int) (pingAttempt, error) {
 		if a.OK = err == nil; !a.OK {
 			a.Error = singleLine(err)
 		}
-		_ = conn.Close() // it has shown what it was for
+		_ = conn.Close()
 	case errors.Is(err, client.ErrOption):
 		return a, asUsageError(err)
 	case errors.As(err, &failure):
@@ -154,10 +160,11 @@ func (p *pinger) once(ctx context.Context, number int) (pingAttempt, error) {
 	return a, err
 }
 
-// stepService is what comes after the steps that a dialer knows: the service behind the gateway.
+// stepService follows the steps of a dialer: the service behind the gateway.
 const stepService = "service"
 
-// isSilent reports whether an attempt failed because nothing answered, as the next one would.
+// isSilent reports whether an attempt failed because nothing answered: the next one
+// would fail too.
 func isSilent(err error) bool {
 	var step *client.StepError
 	return errors.As(err, &step) && step.Step == client.StepConnect && isTimeout(err)
@@ -168,7 +175,7 @@ func isTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// sleep waits, and tells whether ctx let it.
+// sleep waits, and reports whether it was not interrupted by ctx.
 func sleep(ctx context.Context, t time.Duration) bool {
 	timer := time.NewTimer(t)
 	defer timer.Stop()

@@ -13,17 +13,18 @@ import (
 	"github.com/knockgw/knockgw/client"
 )
 
-// dialTrace is what a Trace tells about one dial.
+// dialTrace records the events of one dial.
 type dialTrace struct {
 	start    time.Time
 	resolved time.Duration
-	knocked  map[int]time.Duration // since the attempt began, by its number
-	last     client.Attempt        // that was connected, or knocked if none was
-	reached  string                // the last step that worked
-	connect  time.Duration         // since the attempt began
-	auth     time.Duration         // since the attempt began
+	knocked  map[int]time.Duration // since the start, by the number of the attempt
+	last     client.Attempt        // last connected, or knocked
+	reached  string                // last successful step
+	connect  time.Duration         // since the start
+	auth     time.Duration         // since the start
 }
 
+// hooks returns a trace that records the events.
 func (w *dialTrace) hooks() *client.Trace {
 	w.knocked = map[int]time.Duration{}
 	return &client.Trace{
@@ -48,14 +49,15 @@ func (w *dialTrace) hooks() *client.Trace {
 	}
 }
 
-// pingAttempt is how one attempt went. The times of steps that did not work, or were not needed, are absent.
+// pingAttempt is the result of one attempt. The durations of steps that failed or
+// were not necessary are absent.
 type pingAttempt struct {
 	Number       int     `json:"number"`
 	OK           bool    `json:"ok"`
 	Step         string  `json:"failed_step,omitempty"`
 	Error        string  `json:"error,omitempty"`
-	Remote       string  `json:"remote,omitempty"` // the address that was tried last
-	Dials        int     `json:"dials,omitempty"`  // how many it took: packets get lost
+	Remote       string  `json:"remote,omitempty"` // address of the last dial
+	Dials        int     `json:"dials,omitempty"`  // more than one if packets were lost
 	Resolve      seconds `json:"resolve_seconds,omitempty"`
 	Knock        seconds `json:"knock_seconds,omitempty"`
 	Connect      seconds `json:"connect_seconds,omitempty"`
@@ -63,22 +65,22 @@ type pingAttempt struct {
 	Total        seconds `json:"total_seconds"`
 }
 
-// seconds is a time as it is printed.
+// seconds is a duration as it is printed.
 type seconds float64
 
-// inSeconds is a time to the microsecond: nobody measures better.
+// inSeconds rounds a duration to microseconds, the precision of the measurement.
 func inSeconds(t time.Duration) seconds { return seconds(t.Round(time.Microsecond).Seconds()) }
 
-// String is in milliseconds, with as many digits as anybody reads.
+// String returns milliseconds, with two or more significant digits.
 func (s seconds) String() string {
-	const inOne, few = 1000, 10
-	if ms := float64(s) * inOne; ms < few {
+	const perSecond, few = 1000, 10
+	if ms := float64(s) * perSecond; ms < few {
 		return fmt.Sprintf("%.1f ms", ms)
 	}
-	return fmt.Sprintf("%.0f ms", float64(s)*inOne)
+	return fmt.Sprintf("%.0f ms", float64(s)*perSecond)
 }
 
-// result is what w has seen.
+// result returns the result of the dial.
 func (w *dialTrace) result(number int, total time.Duration) pingAttempt {
 	a := pingAttempt{Number: number, Total: inSeconds(total), Dials: w.last.Number}
 	if w.reached == "" {
@@ -101,7 +103,7 @@ func (w *dialTrace) result(number int, total time.Duration) pingAttempt {
 	return a
 }
 
-// String is a line of text.
+// String returns the result as a line of text.
 func (a pingAttempt) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d: ", a.Number)
@@ -120,28 +122,28 @@ func (a pingAttempt) String() string {
 			fmt.Fprintf(&b, "%s %v, ", step.name, step.took)
 		}
 	}
-	fmt.Fprintf(&b, "all %v", a.Total)
+	fmt.Fprintf(&b, "total %v", a.Total)
 	if a.Dials > 1 {
-		fmt.Fprintf(&b, " (%d tries: packets were lost, or the gateway is slow)", a.Dials)
+		fmt.Fprintf(&b, " (%d attempts: packets were lost, or the gateway is slow)", a.Dials)
 	}
 	return b.String()
 }
 
-// pingReport is what all attempts came to.
+// pingReport is the result of all attempts.
 type pingReport struct {
 	Target    string        `json:"target"`
 	Address   string        `json:"address"`
 	Attempts  []pingAttempt `json:"attempts"`
 	Succeeded int           `json:"succeeded"`
-	Min       seconds       `json:"min_seconds,omitempty"` // of the attempts that worked
+	Min       seconds       `json:"min_seconds,omitempty"` // of the successful attempts
 	Median    seconds       `json:"median_seconds,omitempty"`
 	Max       seconds       `json:"max_seconds,omitempty"`
 }
 
-// precision is how many parts of a second are told apart.
+// precision is the number of distinguished parts of a second.
 const precision = 1e6
 
-// sum fills in what follows from the attempts.
+// sum computes the totals of the attempts.
 func (r *pingReport) sum() {
 	var took []seconds
 	for _, a := range r.Attempts {
@@ -157,10 +159,10 @@ func (r *pingReport) sum() {
 	r.Median = seconds(math.Round(float64(took[(len(took)-1)/2]+took[len(took)/2])/2*precision) / precision)
 }
 
-// summary is the last line of text.
+// summary returns the last line of text.
 func (r *pingReport) summary() string {
-	text := fmt.Sprintf("%d of %d worked", r.Succeeded, len(r.Attempts))
-	if r.Succeeded > 1 { // of one, its line has said it
+	text := fmt.Sprintf("%d of %d succeeded", r.Succeeded, len(r.Attempts))
+	if r.Succeeded > 1 { // of one, its line has the duration
 		text += fmt.Sprintf("; min %v, median %v, max %v", r.Min, r.Median, r.Max)
 	}
 	return text

@@ -18,7 +18,7 @@ func TestPingTellsEachStepAndSumsUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"lab/echo at " + g.addr, "1: resolve ", "knock ", "connect ", "authenticate ", "2 of 2 worked; min "} {
+	for _, want := range []string{"lab/echo at " + g.addr, "1: resolve ", "knock ", "connect ", "authenticate ", "2 of 2 succeeded; min "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}
@@ -43,7 +43,7 @@ func TestPingSaysWhichStepFailed(t *testing.T) {
 	wrong := secretFile(t, "another secret, of thirty-two b.")
 	out, _, err := perform(t, nil, "ping", "echo", "-c", "1", "--no-knock", "--secret-file", wrong)
 	if exitCode(err) != exitAuthenticate || !strings.Contains(out, "1: failed after ") || !strings.Contains(out, "authenticate: ") ||
-		!strings.Contains(out, "0 of 1 worked") {
+		!strings.Contains(out, "0 of 1 succeeded") {
 		t.Errorf("%v\n%s", err, out)
 	}
 	out, _, err = perform(t, nil, "ping", "echo", "-c", "1", "--no-knock", "--secret-file", wrong, "-o", "json")
@@ -74,7 +74,7 @@ func TestAnInterruptedPingSumsUp(t *testing.T) {
 	if err := ping(ctx, pinger{target: found, count: 3, interval: time.Hour, printf: tell, errs: io.Discard}); err != nil {
 		t.Error(err)
 	}
-	if !strings.Contains(out.String(), "1 of 1 worked") {
+	if !strings.Contains(out.String(), "1 of 1 succeeded") {
 		t.Errorf("%s", &out)
 	}
 }

@@ -17,27 +17,28 @@ import (
 	"github.com/knockgw/knockgw/client/proxy"
 )
 
-// proxyAddress is where SOCKS proxies are by custom.
+// proxyAddress is the default address: 1080 is the usual port of SOCKS proxies.
 const proxyAddress = "127.0.0.1:1080"
 
 func proxyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "proxy [--listen ADDRESS] [--profile NAME]...",
-		Short: "Let programs reach the services by name through a proxy",
-		Long: "A SOCKS5 and HTTP proxy (CONNECT, and plain requests) at one local address. It reaches the services of your\n" +
-			"profiles and nothing else: as SERVICE, where several profiles have one as SERVICE.PROFILE, or as HOST:PORT.\n" +
-			"A service's name stands for its port too, whatever port is asked for. It knocks for each connection. A\n" +
-			"profile that is imported or changed later is found too.\n\n" +
-			"It prints the address when it is ready, with -o json as an object on a line. SIGTERM or an interrupt ends it when the connections have ended, or\n" +
-			"--drain later; a second one at once.",
+		Short: "Run a SOCKS5 and HTTP proxy for the services",
+		Long: "Runs a SOCKS5 and HTTP proxy (CONNECT and plain requests) at a local address. It\n" +
+			"reaches the services of your profiles and nothing else: by SERVICE, by SERVICE.PROFILE\n" +
+			"if several profiles have one of that name, or by HOST:PORT. A service name implies its\n" +
+			"port; the port of the request is ignored. Each connection has its own knock. Profiles\n" +
+			"that are imported or changed while it runs take effect.\n\n" +
+			"It prints the address when it is ready. SIGTERM or an interrupt stops it when all\n" +
+			"connections have ended, or after --drain; a second signal stops it at once.",
 		Example: "  knockgw proxy\n  curl -x socks5h://127.0.0.1:1080 http://wiki/\n  curl -x http://127.0.0.1:1080 https://wiki/",
 		Args:    exactArgs(0),
 	}
 	var local listenFlags
 	local.add(cmd, proxyAddress)
-	only := cmd.Flags().StringArray("profile", nil, "a `profile` whose services are reachable (default: all)")
+	only := cmd.Flags().StringArray("profile", nil, "`profile` whose services are reachable; repeatable (default: all)")
 	completeFlag(cmd, "profile", completeProfiles(func(p *profile.Profile) string { return p.Name }))
-	timeout := cmd.Flags().Duration("timeout", client.DefaultTimeout, "how long reaching a service may take")
+	timeout := cmd.Flags().Duration("timeout", client.DefaultTimeout, "maximum `duration` of connecting to a service")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := local.validate(); err != nil {
 			return err
@@ -47,34 +48,34 @@ func proxyCommand() *cobra.Command {
 			return err
 		}
 		s := proxyServices{dir: dir, only: *only, timeout: *timeout}
-		ctx, say := cmd.Context(), log.New(cmd.ErrOrStderr(), "knockgw: ", 0)
-		names, err := s.check(say)
+		ctx, errs := cmd.Context(), log.New(cmd.ErrOrStderr(), "knockgw: ", 0)
+		names, err := s.check(errs)
 		if err != nil {
 			return err
 		}
-		listener, err := local.open(ctx, say)
+		listener, err := local.open(ctx, errs)
 		if err != nil {
 			return err
 		}
 		if err := local.printReady(cmd, listener.Addr(), names...); err != nil {
 			return errors.Join(err, listener.Close())
 		}
-		return local.serve(ctx, say, func() error {
+		return local.serve(ctx, errs, func() error {
 			return proxy.Serve(ctx, proxy.Options{
 				Listener: listener, Dial: s.dial, MaxConns: local.conns, Drain: local.drain,
-				Report: func(end proxy.Result) {
-					if end.Err != nil {
-						say.Printf("%s: connection from %s: %s", requestText(end), listenAddress(end.From), singleLine(withoutContext(end.Err)))
+				Report: func(r proxy.Result) {
+					if r.Err != nil {
+						errs.Printf("%s: connection from %s: %s", requestText(r), listenAddress(r.From), singleLine(withoutContext(r.Err)))
 					}
 				},
-				OnRetry: func(err error) { say.Printf("accept: %v; trying again", err) },
+				OnRetry: func(err error) { errs.Printf("accept: %v; trying again", err) },
 			})
 		})
 	}
 	return cmd
 }
 
-// requestText is what a proxy's client wanted, as far as that is known.
+// requestText describes what a client of the proxy requested, as far as known.
 func requestText(end proxy.Result) string {
 	if end.Address == "" {
 		return end.Protocol
@@ -82,14 +83,15 @@ func requestText(end proxy.Result) string {
 	return end.Protocol + " " + end.Address
 }
 
-// proxyServices are those of profiles, by the names that a proxy's clients use.
+// proxyServices finds services by the names that clients of the proxy use.
 type proxyServices struct {
 	dir     profile.Directory
-	only    []string // the profiles; none: all
+	only    []string // profiles; none means all
 	timeout time.Duration
 }
 
-// profiles are the profiles that count, as they are now. The error is about others.
+// profiles returns the selected profiles as they are now. The error is about
+// profiles that cannot be read.
 func (s *proxyServices) profiles() ([]*profile.Profile, error) {
 	all, err := s.dir.Load()
 	if len(s.only) > 0 {
@@ -100,19 +102,19 @@ func (s *proxyServices) profiles() ([]*profile.Profile, error) {
 	return all, err
 }
 
-// check lists the services, and fails if there cannot be any.
+// check returns the names of the services; an error if there can be none.
 func (s *proxyServices) check(warn *log.Logger) ([]string, error) {
 	all, bad := s.profiles()
 	for _, name := range s.only {
 		if !slices.ContainsFunc(all, func(p *profile.Profile) bool { return strings.EqualFold(name, p.Name) }) {
-			return nil, errors.Join(&usageError{fmt.Errorf("--profile %s: there is no such profile in %s; knockgw import makes one", name, s.dir)}, bad)
+			return nil, errors.Join(&usageError{fmt.Errorf("--profile %s: there is no such profile in %s; knockgw import creates one", name, s.dir)}, bad)
 		}
 	}
 	if len(all) == 0 {
 		if bad != nil {
 			return nil, bad
 		}
-		return nil, &usageError{fmt.Errorf("there is no profile in %s; knockgw import makes one", s.dir)}
+		return nil, &usageError{fmt.Errorf("there is no profile in %s; knockgw import creates one", s.dir)}
 	}
 	if bad != nil {
 		warn.Print(singleLine(bad))
@@ -120,54 +122,56 @@ func (s *proxyServices) check(warn *log.Logger) ([]string, error) {
 	return dialNames(all), nil
 }
 
-// dial reaches the service that a client of the proxy asks for.
+// dial connects to the service that a client of the proxy requests.
 func (s *proxyServices) dial(ctx context.Context, address string) (net.Conn, error) {
-	door, err := s.find(address)
+	endpoint, err := s.find(address)
 	if err != nil {
 		return nil, err
 	}
-	d, err := door.Dialer()
+	d, err := endpoint.Dialer()
 	if err != nil {
 		return nil, err
 	}
 	d.Timeout = s.timeout
-	conn, err := d.DialContext(ctx, "tcp", door.Address)
+	conn, err := d.DialContext(ctx, "tcp", endpoint.Address)
 	if err != nil {
 		return nil, err
 	}
 	return d.DetectEarlyClose(conn), nil
 }
 
-// find is the door to host:port, where host may be SERVICE or SERVICE.PROFILE.
+// find returns the endpoint for host:port, where host may be SERVICE or
+// SERVICE.PROFILE.
 func (s *proxyServices) find(address string) (*profile.Endpoint, error) {
 	all, bad := s.profiles()
-	var doors []*profile.Endpoint
+	var endpoints []*profile.Endpoint
 	for _, p := range all {
-		door, err := p.Find(address)
+		endpoint, err := p.Find(address)
 		switch {
 		case err == nil:
-			doors = append(doors, door)
+			endpoints = append(endpoints, endpoint)
 		case !errors.Is(err, profile.ErrNotFound):
 			bad = errors.Join(bad, err)
 		}
 	}
-	switch len(doors) {
+
+	switch len(endpoints) {
 	case 1:
-		return doors[0], nil
+		return endpoints[0], nil
 	case 0:
-		if door := profile.FindDotted(all, address); door != nil {
-			return door, nil
+		if endpoint := profile.FindDotted(all, address); endpoint != nil {
+			return endpoint, nil
 		}
 		return nil, errors.Join(&proxy.UnknownServiceError{Address: address, Services: dialNames(all)}, bad)
 	}
 	var choices []string
-	for _, door := range doors {
-		choices = append(choices, door.Service.Name+"."+door.Profile.Name)
+	for _, endpoint := range endpoints {
+		choices = append(choices, endpoint.Service.Name+"."+endpoint.Profile.Name)
 	}
 	return nil, fmt.Errorf("%s is in several profiles; choose %s", address, strings.Join(choices, " or "))
 }
 
-// dialNames are what find takes, as short as it can be.
+// dialNames returns the shortest names that find accepts.
 func dialNames(all []*profile.Profile) []string {
 	count := map[string]int{}
 	for _, p := range all {

@@ -21,16 +21,15 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// targetHelp is what the commands that take a TARGET say about it.
-const targetHelp = "TARGET is a service of a profile, by its name (SERVICE, PROFILE/SERVICE or SERVICE.PROFILE) or as\n" +
-	"HOST:PORT; profiles come\n" +
-	"from knockgw import. Or it is any HOST:PORT, with --client and --secret-file; then no profile is asked.\n" +
-	"Flags take the place of what the profile says."
+// targetHelp is the help about TARGET.
+const targetHelp = "TARGET is a service of an imported profile, by name (SERVICE, PROFILE/SERVICE or\n" +
+	"SERVICE.PROFILE) or by HOST:PORT. With --client and --secret-file it is any HOST:PORT,\n" +
+	"and no profile is used. Flags override the settings of the profile."
 
-// auto is the value of --bind-source and --bind-port when they are given none.
+// auto is the value of --bind-source and --bind-port given without one.
 const auto = "auto"
 
-// methods are what --method takes, besides aliases.
+// methods returns the values of --method, without aliases.
 func methods() []string {
 	return []string{
 		protocol.MethodUDP, protocol.MethodUDPSeq, protocol.MethodUDPPassive, protocol.MethodUDPPassiveSeq,
@@ -38,65 +37,66 @@ func methods() []string {
 	}
 }
 
-// clientFlags are how to reach a TARGET, as the command line says it.
+// clientFlags are the flags that say how to reach a TARGET.
 type clientFlags struct {
-	// Of every command: who, and how to knock.
+	// All commands: identity and knock.
 	id, secretFile, method, session string
 	udpPort, port                   uint16
 	sequenceLength                  int
 	slot                            time.Duration
 	legacy                          bool
 	gateway, bindSource, bindPort   string
-	// Of those that connect.
+
+	// Commands that connect.
 	noKnock, noAuth, proof, v1 bool
 	hint                       string
 	buckets                    []int
 	timeout                    time.Duration
-	connects                   bool // the command does
+	connects                   bool // the command connects
 }
 
-// addKnocking adds the flags of every command that knocks.
+// addKnocking adds the flags of all commands that knock.
 func (f *clientFlags) addKnocking(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.id, "client", "", "the client `id`")
-	flags.StringVar(&f.secretFile, "secret-file", "", "the `file` with the client's secret")
-	flags.StringVar(&f.method, "method", protocol.MethodUDP, "how to knock: "+alternatives(methods()))
+	flags.StringVar(&f.id, "client", "", "client `id`")
+	flags.StringVar(&f.secretFile, "secret-file", "", "`file` with the client's secret")
+	flags.StringVar(&f.method, "method", protocol.MethodUDP, "knock `method`: "+alternatives(methods()))
 	completeFlag(cmd, "client", completeProfiles(func(p *profile.Profile) string { return p.Client }))
 	completeFlag(cmd, "secret-file", completeFiles())
 	completeFlag(cmd, "method", cobra.FixedCompletions(methods(), cobra.ShellCompDirectiveNoFileComp))
-	flags.Uint16Var(&f.udpPort, "udp-port", client.DefaultKnockPort, "the UDP `port` that takes knocks")
-	flags.Uint16Var(&f.port, "port", 0, "the protected `port` in MACs, where a NAT changes it (default: the one dialled)")
-	flags.IntVar(&f.sequenceLength, "sequence-length", client.DefaultSequenceLength, "the number of `parts` of a -seq method")
-	flags.DurationVar(&f.slot, "slot", client.DefaultSlot, "the `length` of the time slots of tcp-syn, tcp-syn-seq and udp-v2")
-	flags.BoolVar(&f.legacy, "legacy", false, "send tcp-syn-seq in its older spelling, to other ports")
-	flags.StringVar(&f.gateway, "gateway", "", "the `name` of the gateway that a udp-v2 knock is for")
-	flags.StringVar(&f.bindSource, "bind-source", "", "udp-v2: a knock good from this `address` only, which the gateway sees\n"+
-		"(without =ADDRESS: the one that it is sent from)")
-	flags.StringVar(&f.bindPort, "bind-port", "", "udp-v2: a knock good for a connection from this source `port` only\n"+
-		"(without =PORT: one that is chosen for each connection)")
+	flags.Uint16Var(&f.udpPort, "udp-port", client.DefaultKnockPort, "UDP `port` for knocks")
+	flags.Uint16Var(&f.port, "port", 0, "protected `port` to authenticate for, if a NAT changes it (default: the port of TARGET)")
+	flags.IntVar(&f.sequenceLength, "sequence-length", client.DefaultSequenceLength, "number of `parts` of the -seq methods")
+	flags.DurationVar(&f.slot, "slot", client.DefaultSlot, "`duration` of a time slot of tcp-syn, tcp-syn-seq and udp-v2")
+	flags.BoolVar(&f.legacy, "legacy", false, "send tcp-syn-seq in the legacy format, which uses other ports")
+	flags.StringVar(&f.gateway, "gateway", "", "`name` of the gateway, for udp-v2")
+	flags.StringVar(&f.bindSource, "bind-source", "", "udp-v2: bind the knock to this source `address`, as the gateway sees it\n"+
+		"(without =ADDRESS: the address it is sent from)")
+	flags.StringVar(&f.bindPort, "bind-port", "", "udp-v2: bind the knock to this source `port` of the connection\n"+
+		"(without =PORT: one chosen for each connection)")
 	flags.Lookup("bind-source").NoOptDefVal = auto
 	flags.Lookup("bind-port").NoOptDefVal = auto
-	flags.StringVar(&f.session, "session", "", "the session `id` in hex, 16 to 255 bytes (default: a new one)")
+	flags.StringVar(&f.session, "session", "", "session `id` in hex, 16 to 255 bytes (default: a new one)")
 }
 
-// addConnecting adds the flags of every command that connects.
+// addConnecting adds the flags of all commands that connect.
 func (f *clientFlags) addConnecting(cmd *cobra.Command) {
 	f.addKnocking(cmd)
 	f.connects = true
 	flags := cmd.Flags()
-	flags.BoolVar(&f.noKnock, "no-knock", false, "do not knock: for services in mode auth, or after knockgw knock")
-	flags.BoolVar(&f.noAuth, "no-auth", false, "do not authenticate: for services in mode knock")
-	flags.BoolVar(&f.proof, "proof", false, "have the gateway prove that it knows the secret too")
+	flags.BoolVar(&f.noKnock, "no-knock", false, "do not knock (for services in mode auth, or after knockgw knock)")
+	flags.BoolVar(&f.noAuth, "no-auth", false, "do not authenticate (for services in mode knock)")
+	flags.BoolVar(&f.proof, "proof", false, "require the gateway to prove that it knows the secret")
 	flags.BoolVar(&f.v1, "v1", false, "authenticate with frame v1 instead of envelope v2")
-	flags.StringVar(&f.hint, "hint", string(protocol.HintRoute), "the gateway's hint mode: route-hint or none")
+	flags.StringVar(&f.hint, "hint", string(protocol.HintRoute), "hint `mode` of the gateway: route-hint or none")
 	hints := []string{string(protocol.HintRoute), string(protocol.HintNone)}
 	completeFlag(cmd, "hint", cobra.FixedCompletions(hints, cobra.ShellCompDirectiveNoFileComp))
-	flags.IntSliceVar(&f.buckets, "buckets", nil, "envelope sizes to choose from (default: all)")
+	flags.IntSliceVar(&f.buckets, "buckets", nil, "allowed envelope `sizes` (default: all)")
 	completeFlag(cmd, "buckets", completeBuckets)
-	flags.DurationVar(&f.timeout, "timeout", client.DefaultTimeout, "how long reaching the service may take")
+	flags.DurationVar(&f.timeout, "timeout", client.DefaultTimeout, "maximum `duration` of connecting to the service")
 }
 
-// completeBuckets offers the sizes of envelopes that there are, after those that are written already.
+// completeBuckets completes a list of envelope sizes.
 func completeBuckets(_ *cobra.Command, _ []string, begun string) (all []string, _ cobra.ShellCompDirective) {
 	before := begun[:strings.LastIndex(begun, ",")+1]
 	for _, bucket := range protocol.DefaultBuckets() {
@@ -107,23 +107,23 @@ func completeBuckets(_ *cobra.Command, _ []string, begun string) (all []string, 
 	return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveKeepOrder
 }
 
-// target is a TARGET: where it is, and who knocks there how.
+// target is a TARGET: its address, and a dialer for it.
 type target struct {
 	*client.Dialer
 	name    string // for messages
 	address string // host:port
-	profile bool   // it is out of a profile
+	profile bool   // found in a profile
 }
 
-// dial reaches the service.
+// dial connects to the service.
 func (t *target) dial(ctx context.Context) (net.Conn, error) {
 	return t.DialContext(ctx, "tcp", t.address)
 }
 
-// find is the target that a command was given.
+// find returns the target for an argument.
 func (f *clientFlags) find(cmd *cobra.Command, text string) (*target, error) {
 	given := cmd.Flags().Changed
-	if err := client.CheckClock(time.Now()); err != nil { // nothing would answer, and nothing say why
+	if err := client.CheckClock(time.Now()); err != nil { // nothing would answer, without a reason
 		fmt.Fprintf(cmd.ErrOrStderr(), "knockgw: %v\n", err)
 	}
 	if _, _, err := net.SplitHostPort(text); err == nil && given("client") && given("secret-file") {
@@ -134,9 +134,10 @@ func (f *clientFlags) find(cmd *cobra.Command, text string) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	door, err := dir.Find(text)
+
+	endpoint, err := dir.Find(text)
 	if errors.Is(err, profile.ErrNotFound) {
-		return nil, &usageError{fmt.Errorf("%w; or write HOST:PORT, --client ID and --secret-file FILE", err)}
+		return nil, &usageError{fmt.Errorf("%w; or write HOST:PORT with --client ID and --secret-file FILE", err)}
 	}
 	if errors.Is(err, profile.ErrAmbiguous) {
 		return nil, &usageError{err}
@@ -145,16 +146,16 @@ func (f *clientFlags) find(cmd *cobra.Command, text string) (*target, error) {
 		return nil, err
 	}
 	if _, bad := dir.Load(); bad != nil && !strings.Contains(text, "/") {
-		fmt.Fprintf(cmd.ErrOrStderr(), "knockgw: %s is taken; a profile that cannot be read could have it too: %s\n", door, singleLine(bad))
+		fmt.Fprintf(cmd.ErrOrStderr(), "knockgw: using %s; a profile that cannot be read may contain it too: %s\n", endpoint, singleLine(bad))
 	}
-	d, err := door.Dialer()
+	d, err := endpoint.Dialer()
 	if err != nil {
 		return nil, err
 	}
-	return &target{Dialer: d, name: door.String(), address: door.Address, profile: true}, f.apply(d, given)
+	return &target{Dialer: d, name: endpoint.String(), address: endpoint.Address, profile: true}, f.apply(d, given)
 }
 
-// apply puts the flags that were given in the place of what d says.
+// apply overrides the settings of d with the given flags.
 func (f *clientFlags) apply(d *client.Dialer, given func(flag string) bool) error {
 	if err := f.identify(d, given); err != nil {
 		return err
@@ -166,6 +167,7 @@ func (f *clientFlags) apply(d *client.Dialer, given func(flag string) bool) erro
 		}
 		d.Method = method
 	}
+
 	set(given("udp-port"), &d.KnockPort, f.udpPort)
 	set(given("port"), &d.Port, f.port)
 	set(given("gateway"), &d.Gateway, f.gateway)
@@ -178,20 +180,22 @@ func (f *clientFlags) apply(d *client.Dialer, given func(flag string) bool) erro
 	set(given("proof"), &d.Auth.Proof, f.proof)
 	set(given("buckets"), &d.Auth.Buckets, f.buckets)
 	set(given("hint"), &d.Auth.Hint, protocol.HintMode(f.hint))
+
 	if !d.Auth.Hint.Valid() {
 		return &usageError{fmt.Errorf("--hint %s: choose route-hint or none", f.hint)}
 	}
 	for _, bucket := range f.buckets {
 		if !slices.Contains(protocol.DefaultBuckets(), bucket) {
-			return &usageError{fmt.Errorf("--buckets %d: no server takes envelopes of this size; choose among %v", bucket, protocol.DefaultBuckets())}
+			return &usageError{fmt.Errorf("--buckets %d: no gateway accepts envelopes of this size; choose from %v", bucket, protocol.DefaultBuckets())}
 		}
 	}
+
 	if given("v1") {
 		d.Auth.Protocol = auth.V2
 		set(f.v1, &d.Auth.Protocol, auth.V1)
 	}
 	if f.timeout < 0 || f.timeout == 0 && f.connects {
-		return &usageError{fmt.Errorf("--timeout %v: write a time, as in 15s", f.timeout)}
+		return &usageError{fmt.Errorf("--timeout %v: write a duration such as 15s", f.timeout)}
 	}
 	d.Timeout = f.timeout
 	if err := f.bind(d); err != nil {
@@ -207,20 +211,20 @@ func (f *clientFlags) apply(d *client.Dialer, given func(flag string) bool) erro
 	return nil
 }
 
-// set is *to = value if a flag was given.
+// set assigns value if the flag was given.
 func set[T any](given bool, to *T, value T) {
 	if given {
 		*to = value
 	}
 }
 
-// identify does what --client and --secret-file say.
+// identify applies --client and --secret-file.
 func (f *clientFlags) identify(d *client.Dialer, given func(flag string) bool) error {
 	switch {
 	case !given("client") && !given("secret-file"):
 		return nil
 	case !given("secret-file"):
-		return &usageError{errors.New("--client goes with --secret-file: whose secret would it be?")}
+		return &usageError{errors.New("--client requires --secret-file")}
 	}
 	secret, err := config.ReadSecretFile(f.secretFile)
 	if err != nil {
@@ -234,7 +238,7 @@ func (f *clientFlags) identify(d *client.Dialer, given func(flag string) bool) e
 	return err
 }
 
-// bind does what --bind-source and --bind-port say.
+// bind applies --bind-source and --bind-port.
 func (f *clientFlags) bind(d *client.Dialer) (err error) {
 	switch f.bindSource {
 	case "":
@@ -256,7 +260,7 @@ func (f *clientFlags) bind(d *client.Dialer) (err error) {
 	return nil
 }
 
-// asUsageError makes a mistake on the command line of what the client calls a bad option.
+// asUsageError makes an invalid option of package client a usage error.
 func asUsageError(err error) error {
 	if errors.Is(err, client.ErrOption) {
 		return &usageError{err}
