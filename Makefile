@@ -2,12 +2,21 @@
 
 GO ?= go
 FUZZTIME ?= 60s
-# How long the tests fuzz what strangers' bytes meet first.
-TEST_FUZZTIME ?= $(if $(CI),60s,5s)
+# How long `make test` and `make test-long` fuzz the code that reads packets of
+# unauthorized hosts.
+TEST_FUZZTIME ?= 5s
+LONG_FUZZTIME ?= 60s
 FUZZ := $(GO) test -run '^$$' -fuzzminimizetime 10x
 OTHER_SYSTEMS := darwin windows freebsd openbsd
 # Architectures of 32 bits, on Linux.
 NARROW := 386 arm
+
+# test/progress shows elapsed times since then, and so does phase.
+ifndef STARTED
+export STARTED := $(shell date +%s)
+endif
+GOTEST = $(GO) run ./test/progress
+phase = @t=$$(($$(date +%s) - STARTED)); printf '[%02d:%02d] == %s\n' $$((t / 60)) $$((t % 60)) $(1)
 
 # What packages say they are.
 VERSION ?= 0.0.0+$(shell git log -1 --format=%cd.%h --date=format:%Y%m%d)
@@ -24,38 +33,69 @@ TOOLS := nmap curl sshd:openssh-server ssh:openssh-client ip:iproute2 ping:iputi
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
 
-.PHONY: build test test-long examples generate lint fmt hooks vulncheck cross fuzz bench demo packages
+.PHONY: build test test-long tools unit-tests network-tests network-tests-long test-fuzz examples lint lint-main lint-examples \
+	fmt hooks vulncheck cross fuzz bench demo packages
 
 build:
 	$(GO) build ./...
 
-# -p 1: the tests in test/netns and the others do not share two cores well.
-test: build cross examples
-	@test/tools.sh $(TOOLS)
+# In 12 minutes from a fresh clone, on two processors. Tests that take long are
+# skipped, and listed; test-long runs them. The linter runs beside the network
+# tests, which mostly wait, at the lowest priority.
+test:
+	$(call phase,'build and install test tools')
+	@$(MAKE) --no-print-directory -j2 build tools
+	$(call phase,'package tests with the race detector')
+	@$(MAKE) --no-print-directory unit-tests
+	$(call phase,'network tests and linter')
+	@$(MAKE) --no-print-directory -j2 network-tests lint-main
+	$(call phase,'fuzzing')
+	@$(MAKE) --no-print-directory test-fuzz
+	$(call phase,'done')
+
+# Everything that is too long for test: the tests that call testtool.Long at full
+# length, packages, other systems, the examples, longer fuzzing. Half an hour, as
+# root.
+test-long: export KNOCKGW_LONG = 1
+test-long:
+	$(call phase,'other systems and examples')
+	@$(MAKE) --no-print-directory tools build cross examples lint-examples
 	$(GO) vet ./...
-	$(GO) test -race -p 1 $$($(GO) list ./... | grep -v /test/)
-	$(GO) test -timeout 30m ./test/...
-	$(FUZZ) -fuzz '^FuzzParse$$' -fuzztime $(TEST_FUZZTIME) ./tun
+	$(call phase,'long network tests and packages')
+	@$(MAKE) --no-print-directory network-tests-long
+	$(call phase,'fuzzing')
+	@$(MAKE) --no-print-directory test-fuzz TEST_FUZZTIME=$(LONG_FUZZTIME)
+	$(call phase,'done')
+
+tools:
+	@test/tools.sh $(TOOLS)
+
+unit-tests:
+	@$(GOTEST) -race $$($(GO) list ./... | grep -v /test/)
+
+network-tests:
+	@$(GOTEST) -each netns -timeout 30m ./test/...
+
+network-tests-long:
+	@$(GOTEST) -each netns,packages -count 1 -timeout 50m -run "$$(test/long.sh test/netns)" ./test/netns
+	@$(GOTEST) -each packages -count 1 -timeout 30m ./test/packages
+
+test-fuzz:
+	$(FUZZ) -fuzz '^FuzzParse$$' -fuzztime $(TEST_FUZZTIME) ./packet
 	$(FUZZ) -fuzz '^FuzzAdmit$$' -fuzztime $(TEST_FUZZTIME) ./admission
 	$(FUZZ) -fuzz '^FuzzAdmitEveryMethod$$' -fuzztime $(TEST_FUZZTIME) ./admission
 
-# The attacks of test/netns at full length: ten million packets, and what unauthorized hosts
-# can fill. Some ten minutes, as root.
-test-long: build
-	@test/tools.sh $(TOOLS)
-	KNOCKGW_LONG=1 $(GO) test -count 1 -timeout 40m -run 'TestMixedPacketsGetNoAnswer|TestGatewayBoundsUnauthorizedUsage' ./test/netns
-
-# They are a module of their own, so that nobody else needs what they need.
+# The examples are a module of their own, so that their requirements are not ours.
 examples:
 	cd examples && $(GO) build ./... && $(GO) vet ./...
 
-# Compiles the kernel filter: CONTRIBUTING.md has what it needs.
-generate:
-	$(GO) generate ./internal/filter
+lint: lint-main lint-examples
 
-lint:
-	$(GO) run $(GOLANGCI_LINT) run
-	cd examples && $(GO) run $(GOLANGCI_LINT) run
+lint-main:
+	@nice -n 19 $(GO) run $(GOLANGCI_LINT) run
+
+lint-examples:
+	@cd examples && nice -n 19 $(GO) run $(GOLANGCI_LINT) run
 
 fmt:
 	gofmt -l -w .
@@ -78,7 +118,7 @@ fuzz:
 			echo "$$pkg $$f"; $(FUZZ) -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 		done; done
 
-# Measures, in turns with HAProxy; prints tables and leaves them in BENCH_OUT (bench-out), as Markdown and as JSON.
+# Compares with HAProxy, interleaved; prints tables and writes them to BENCH_OUT (bench-out), as Markdown and as JSON.
 # A quarter of an hour, as root; BENCH_ROUNDS=1 is a quick look, and one part alone is
 #	KNOCKGW_BENCH=1 go test -count 1 -v -run TestBench/latency ./test/bench
 bench:

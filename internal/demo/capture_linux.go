@@ -61,9 +61,9 @@ func (c *capture) since(mark int) ([]netlab.Frame, error) {
 // close ends the capture.
 func (c *capture) close() error { return c.link.Stop(0) }
 
-// answers returns what told the host something. Packets to the endpoints in
+// received returns what told the host something. Packets to the endpoints in
 // except, which are of admitted connections, are no answers to a scan.
-func answers(packets []netlab.Frame, h *netlab.Host, except []netip.AddrPort) []netlab.Frame {
+func received(packets []netlab.Frame, h *netlab.Host, except []netip.AddrPort) []netlab.Frame {
 	var got []netlab.Frame
 	for _, p := range packets {
 		if p.IsAnswer(h.Addrs()...) && !slices.Contains(except, p.Dst) {

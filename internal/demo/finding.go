@@ -10,9 +10,9 @@ import (
 // findings are the states that a scan has found.
 type findings map[probe]state
 
-// telling lists the states found for an address by a technique, each with how
-// many ports have it: "1 open, 1024 filtered".
-func (f findings) telling(t technique, a netip.Addr) string {
+// summary lists the states of an address found by a technique, with the number of
+// ports: "1 open, 1024 filtered".
+func (f findings) summary(t technique, a netip.Addr) string {
 	n := make(map[state]int)
 	for p, s := range f {
 		if p.technique == t && p.addr == a {
@@ -32,7 +32,7 @@ func (f findings) telling(t technique, a netip.Addr) string {
 	return strings.Join(parts, ", ")
 }
 
-// rows are the findings as a table: a row for each technique, a column for each address.
+// rows returns the findings as a table: a row for each technique, a column for each address.
 func (f findings) rows(addrs []netip.Addr) [][]string {
 	head := []string{"ports of"}
 	for _, a := range addrs {
@@ -42,18 +42,18 @@ func (f findings) rows(addrs []netip.Addr) [][]string {
 	for t := range techniqueCount {
 		row := []string{t.String()}
 		for _, a := range addrs {
-			row = append(row, f.telling(t, a))
+			row = append(row, f.summary(t, a))
 		}
 		rows = append(rows, row)
 	}
 	return rows
 }
 
-// shownAnswers is how many of the probes that were answered are named.
+// shownAnswers is how many answered probes are named.
 const shownAnswers = 4
 
-// answered names probes that had an answer; it is empty where all was silence.
-func (f findings) answered() string {
+// answers names the probes that were answered; it is empty if none was.
+func (f findings) answers() string {
 	var named []string
 	for p, s := range f {
 		if s == p.technique.conclude(silence) {

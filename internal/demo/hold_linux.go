@@ -17,15 +17,16 @@ import (
 )
 
 const (
-	// profileName is what the profile is called in a lab that is held, and guardedName that of the website which
-	// takes its knocks itself, on the gateway's host.
+	// profileName is the profile of the gateway's services, and guardedName the one
+	// of a website on the gateway's host that verifies knocks itself.
 	profileName, guardedName = "demo", "guarded"
-	// guardedService and guardedPort are that website.
+	// guardedService and guardedPort are of that website.
 	guardedService = "site"
 	guardedPort    = 8081
 )
 
-// An example is a service of a lab that is held, and the program of the directory examples/ that goes with it.
+// An example is a hidden service of the lab, and its program in the directory
+// examples/.
 type example struct {
 	name, program  string // of the service and of the program
 	port, upstream uint16 // hidden, and on the upstream
@@ -41,11 +42,12 @@ func examples() []example {
 	}
 }
 
-// Hold builds the lab with a gateway that hides a service for each of the examples, says how to get into its
-// namespaces and what to try there, and waits for the end of ctx, which is no error once all of it is there. It takes
-// everything down again. Its errors are those of Run.
+// Hold builds the lab with a gateway that hides a service for each of the examples,
+// prints how to enter its namespaces and what to try there, and waits for the end of
+// ctx, which is no error once everything is set up. It removes everything again. Its
+// errors are those of Run.
 func Hold(ctx context.Context, o Options) (err error) {
-	d := &held{report: report{w: o.Out}, secret: make([]byte, secretSize)}
+	d := &heldLab{report: report{w: o.Out}, secret: make([]byte, secretSize)}
 	_, _ = rand.Read(d.secret) // never fails
 	if err := d.prepare(ctx, o.Gateway); err != nil {
 		err = errors.Join(err, d.close())
@@ -55,7 +57,7 @@ func Hold(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
-	d.tell()
+	d.printUsage()
 	if d.err != nil {
 		return fmt.Errorf("write the report: %w", d.err)
 	}
@@ -68,17 +70,17 @@ func Hold(ctx context.Context, o Options) (err error) {
 	}
 }
 
-// held is a lab that stays for a while.
-type held struct {
+// heldLab is a lab that stays until it is interrupted.
+type heldLab struct {
 	report
 	lab     *lab
 	secret  []byte
 	gateway *gatewayProcess
-	dir     string // has the client's profile, and whatever the peer puts there
+	dir     string // has the client's profile, and the files of the user
 }
 
 // prepare builds the lab, starts the gateway and writes the profile.
-func (d *held) prepare(ctx context.Context, command []string) (err error) {
+func (d *heldLab) prepare(ctx context.Context, command []string) (err error) {
 	l, err := newLab(ctx)
 	if err != nil {
 		return err // with nothing left of it
@@ -102,22 +104,23 @@ func (d *held) prepare(ctx context.Context, command []string) (err error) {
 	return nil
 }
 
-// hidden and upstream are the addresses of an example, of the first family.
-func (d *held) hidden(e example) netip.AddrPort {
+// hidden returns the hidden address of an example, of the first family.
+func (d *heldLab) hidden(e example) netip.AddrPort {
 	return netip.AddrPortFrom(d.lab.families[0].hidden, e.port)
 }
 
-func (d *held) upstream(e example) netip.AddrPort {
+func (d *heldLab) upstream(e example) netip.AddrPort {
 	return netip.AddrPortFrom(d.lab.Upstream.Addrs()[0], e.upstream)
 }
 
-// site is the address of the website that takes its knocks itself: the gateway's, as the client sees it.
-func (d *held) site() netip.AddrPort {
+// site returns the address of the website that verifies knocks itself: the
+// gateway's, as the client sees it.
+func (d *heldLab) site() netip.AddrPort {
 	return netip.AddrPortFrom(d.lab.Client.Router4, guardedPort)
 }
 
 // configText is the gateway's configuration.
-func (d *held) configText() string {
+func (d *heldLab) configText() string {
 	var services strings.Builder
 	for _, e := range examples() {
 		fmt.Fprintf(&services, "  - {name: %s, listen: %q, upstream: %q, mode: knock-auth}\n", e.name, d.hidden(e), d.upstream(e))
@@ -132,8 +135,8 @@ metrics: {listen: %q}
 `, netlab.Tunnel, d.lab.families[0].protected, clientID, secretName, services.String(), metricsAddress())
 }
 
-// profile is the client's.
-func (d *held) profile() *profile.Profile {
+// profile returns the client's profile.
+func (d *heldLab) profile() *profile.Profile {
 	p := &profile.Profile{Name: profileName, Client: clientID, Secret: protocol.Secret(d.secret)}
 	for _, e := range examples() {
 		p.Services = append(p.Services, service(e.name, d.hidden(e)))
@@ -141,8 +144,8 @@ func (d *held) profile() *profile.Profile {
 	return p
 }
 
-// guarded is the client's profile for the website that takes its knocks itself.
-func (d *held) guarded() *profile.Profile {
+// guarded returns the client's profile for the website that verifies knocks itself.
+func (d *heldLab) guarded() *profile.Profile {
 	return &profile.Profile{Name: guardedName, Client: clientID, Secret: protocol.Secret(d.secret),
 		Services: []profile.Service{service(guardedService, d.site())}}
 }
@@ -154,9 +157,10 @@ func service(name string, at netip.AddrPort) profile.Service {
 	}
 }
 
-// tell prints what there is and what to do with it. The commands are for a shell, and are lines of their own.
-func (d *held) tell() {
-	d.line("knockgw demo: a gateway, and four services that it hides.")
+// printUsage prints what there is and how to use it. The commands are for a shell,
+// each on a line of its own.
+func (d *heldLab) printUsage() {
+	d.line("knockgw demo: a gateway that hides four services.")
 	d.line("")
 	d.block(d.lab.picture())
 	d.line("")
@@ -164,7 +168,7 @@ func (d *held) tell() {
 	d.line("")
 	d.block(d.variables())
 	d.line("")
-	d.line("$CLIENT, $ATTACKER, $UPSTREAM and $GATEWAY in front of a command run it there.")
+	d.line("$CLIENT, $ATTACKER, $UPSTREAM or $GATEWAY before a command runs it there.")
 	d.line("The programs of examples/, from the root of the repository; the first of two")
 	d.line("commands is the service, on the upstream, and the second its client:")
 	d.line("")
@@ -181,20 +185,19 @@ func (d *held) tell() {
 		d.block(use + "\n")
 	}
 	d.line("")
-	d.line("A website that takes the knocks itself, without the gateway:")
+	d.line("A website that verifies knocks itself, without the gateway:")
 	d.line("")
 	which := " -profile $D/" + guardedName + ".yaml -service " + guardedService
 	d.block("$GATEWAY $D/http -serve " + d.site().String() + " -guard" + which + " &\n$CLIENT $D/http" + which + "\n")
 	d.line("")
-	d.line("What the client finds, and what an attacker:")
+	d.line("What the client finds, and what an attacker finds:")
 	d.line("")
 	d.block("$CLIENT " + program() + " ping web\n$ATTACKER nmap -n -Pn -p 22,80,5432,50051 " + d.lab.families[0].hidden.String() + "\n")
 	d.line("")
-	d.line("All of it is gone when this ends: interrupt it (Ctrl-C).")
+	d.line("To remove everything, interrupt this program (Ctrl-C).")
 }
 
-// program is this program as another terminal finds it: go run puts it nowhere in
-// PATH.
+// program returns the path of this program: go run puts it in no directory of PATH.
 func program() string {
 	path, err := os.Executable()
 	if err != nil {
@@ -206,8 +209,8 @@ func program() string {
 // flags joins the parts of a command.
 func flags(parts ...string) string { return strings.TrimSpace(strings.Join(parts, " ")) }
 
-// variables are the shell variables of the lab.
-func (d *held) variables() string {
+// variables returns the shell variables of the lab.
+func (d *heldLab) variables() string {
 	text := fmt.Sprintf("D=%s\nexport %s=$D\n", d.dir, profile.DirectoryVariable)
 	for _, h := range []*netlab.Host{d.lab.Client, d.lab.Attacker, d.lab.Upstream, d.lab.Gateway} {
 		at := filepath.Join("/proc", strconv.Itoa(os.Getpid()), "fd", strconv.Itoa(int(h.FD())))
@@ -216,8 +219,8 @@ func (d *held) variables() string {
 	return text
 }
 
-// close takes everything down.
-func (d *held) close() error {
+// close removes everything.
+func (d *heldLab) close() error {
 	var err error
 	if d.gateway != nil {
 		err = d.gateway.close()

@@ -10,13 +10,13 @@ import (
 // width is the width of the report in columns: that of the smallest terminal.
 const width = 80
 
-// A report is what the reader sees: numbered steps, each with its evidence.
+// A report is the output: numbered steps, each with its checks.
 type report struct {
-	w     io.Writer
-	err   error // the first of w's
-	steps int
-	ok    int
-	wrong []string
+	w      io.Writer
+	err    error // the first of w's
+	steps  int
+	ok     int
+	failed []string
 }
 
 func (r *report) print(s string) {
@@ -30,29 +30,29 @@ func (r *report) line(format string, args ...any) {
 	r.print(strings.TrimRight(fmt.Sprintf(format, args...), " ") + "\n")
 }
 
-// block prints a text indented.
+// block prints an indented text.
 func (r *report) block(text string) {
 	for l := range strings.Lines(text) {
 		r.line("     %s", strings.TrimRight(l, "\n"))
 	}
 }
 
-// step begins the next numbered step.
+// step starts the next numbered step.
 func (r *report) step(format string, args ...any) {
 	r.line("")
 	r.line("%d. %s", r.steps, fmt.Sprintf(format, args...))
 	r.steps++
 }
 
-// evidence records and prints whether something is as it should be.
-func (r *report) evidence(ok bool, format string, args ...any) {
+// check records and prints whether a check passed.
+func (r *report) check(ok bool, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	mark := "   ok   "
 	if ok {
 		r.ok++
 	} else {
-		mark = "  WRONG "
-		r.wrong = append(r.wrong, text)
+		mark = "  FAIL  "
+		r.failed = append(r.failed, text)
 	}
 	for i, l := range wrap(text, width-len(mark)) {
 		if i > 0 {
@@ -62,14 +62,14 @@ func (r *report) evidence(ok bool, format string, args ...any) {
 	}
 }
 
-// verdict is what the whole evidence comes to.
+// verdict returns the errors of the checks that failed.
 func (r *report) verdict() error {
-	if len(r.wrong) == 0 {
+	if len(r.failed) == 0 {
 		return nil
 	}
-	errs := make([]error, 0, len(r.wrong))
-	for _, w := range r.wrong {
-		errs = append(errs, fmt.Errorf("%w: %s", ErrEvidence, w))
+	errs := make([]error, 0, len(r.failed))
+	for _, w := range r.failed {
+		errs = append(errs, fmt.Errorf("%w: %s", ErrCheckFailed, w))
 	}
 	return errors.Join(errs...)
 }
@@ -89,7 +89,7 @@ func wrap(text string, n int) []string {
 	return lines
 }
 
-// table prints rows in columns of fixed widths, the first of which names the row.
+// table prints rows in columns of fixed widths; the first column names the row.
 func (r *report) table(rows [][]string) {
 	const first, other = 11, 28
 	for _, row := range rows {

@@ -11,8 +11,8 @@ func TestReportFitsTerminal(t *testing.T) {
 	var out strings.Builder
 	r := report{w: &out}
 	r.step("A step")
-	r.evidence(true, "%s", strings.Repeat("word ", 60))
-	r.evidence(false, "%s", strings.Repeat("wrong ", 60))
+	r.check(true, "%s", strings.Repeat("word ", 60))
+	r.check(false, "%s", strings.Repeat("wrong ", 60))
 	a := netip.MustParseAddr("fd01:2::1")
 	f := findings{{finScan, a, 1}: closed, {finScan, a, 2}: openFiltered}
 	r.table(f.rows([]netip.Addr{a, a}))
@@ -29,16 +29,16 @@ func TestReportFitsTerminal(t *testing.T) {
 func TestReportNamesFailedCheck(t *testing.T) {
 	var out strings.Builder
 	r := report{w: &out}
-	r.evidence(true, "this is so")
+	r.check(true, "this is so")
 	if err := r.verdict(); err != nil {
 		t.Errorf("all is well and the verdict is %v", err)
 	}
-	r.evidence(false, "port %d answers", 80)
+	r.check(false, "port %d answers", 80)
 	err := r.verdict()
-	if !errors.Is(err, ErrEvidence) || !strings.Contains(err.Error(), "port 80 answers") {
+	if !errors.Is(err, ErrCheckFailed) || !strings.Contains(err.Error(), "port 80 answers") {
 		t.Errorf("the verdict is %v", err)
 	}
-	if !strings.Contains(out.String(), "WRONG port 80 answers") {
+	if !strings.Contains(out.String(), "FAIL  port 80 answers") {
 		t.Errorf("the report does not say it:\n%s", out.String())
 	}
 }

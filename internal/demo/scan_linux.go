@@ -13,17 +13,17 @@ import (
 )
 
 const (
-	// quietTime is how long a scan waits for answers: an ordinary host of the
+	// quietPeriod is how long a scan waits for answers: an ordinary host of the
 	// lab answers within a millisecond.
-	quietTime = 400 * time.Millisecond
-	// burst probes are sent at once, then burstPause is given to those who read
-	// them: the TUN device's queue holds 1000.
+	quietPeriod = 400 * time.Millisecond
+	// After burst probes the sender waits for burstPause, so that the reader
+	// catches up: the TUN device's queue holds 1000.
 	burst      = 64
 	burstPause = time.Millisecond
 )
 
-// A scan asks every address by every technique about every port; connect()
-// takes some time for each port, and is spent on a few.
+// A scan probes every port of every address with every technique; connect() is slow
+// and is used for a few ports.
 type scan struct {
 	from         *netlab.Host
 	capture      *capture
@@ -33,7 +33,7 @@ type scan struct {
 	connectPorts []uint16
 }
 
-// A finding is what a scan has found.
+// A finding is the result of a scan.
 type finding struct {
 	scan   scan
 	probes int // made
@@ -42,7 +42,7 @@ type finding struct {
 	states findings
 }
 
-// run scans.
+// run runs the scan.
 func (s scan) run(ctx context.Context) (f finding, err error) {
 	f = finding{scan: s, states: make(findings)}
 	mark := s.capture.mark()
@@ -55,7 +55,7 @@ func (s scan) run(ctx context.Context) (f finding, err error) {
 	if err := s.send(ctx, probes); err != nil {
 		return f, err
 	}
-	if err := netlab.Sleep(ctx, quietTime); err != nil {
+	if err := netlab.Sleep(ctx, quietPeriod); err != nil {
 		return f, err
 	}
 	packets, err := s.capture.since(mark)
@@ -64,7 +64,7 @@ func (s scan) run(ctx context.Context) (f finding, err error) {
 	}
 	f.probes = len(probes) + len(connects)
 	f.sent = sent(packets, s.from, s.addrs, s.except)
-	f.back = answers(packets, s.from, s.except)
+	f.back = received(packets, s.from, s.except)
 	answers := make(map[probe]answer)
 	for _, p := range f.back {
 		if q, a, ok := match(p); ok {
@@ -84,7 +84,7 @@ func (s scan) run(ctx context.Context) (f finding, err error) {
 	return f, nil
 }
 
-// probes lists what is sent by hand.
+// probes returns the probes that are sent by send.
 func (s scan) probes() []probe {
 	var all []probe
 	for t := range techniqueCount {
@@ -103,7 +103,7 @@ func (s scan) probes() []probe {
 	return all
 }
 
-// send sends probes from sockets of the host's.
+// send sends probes from raw sockets of the host.
 func (s scan) send(ctx context.Context, probes []probe) (err error) {
 	var raw4, raw6 int
 	if err := s.from.Do(func() (err error) {
@@ -112,7 +112,7 @@ func (s scan) send(ctx context.Context, probes []probe) (err error) {
 			return err
 		}
 		if raw6, err = unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW); err != nil {
-			raw6 = raw4 // a kernel without IPv6, of which nothing will be asked
+			raw6 = raw4 // a kernel without IPv6, to which no probe will be sent
 		}
 		return nil
 	}); err != nil {
@@ -141,7 +141,7 @@ func (s scan) send(ctx context.Context, probes []probe) (err error) {
 	return nil
 }
 
-// source is the scanner's own address of the family of another.
+// source returns the scanner's address of the family of other.
 func (s scan) source(other netip.Addr) netip.Addr {
 	for _, a := range s.from.Addrs() {
 		if a.Is4() == other.Is4() {
@@ -151,7 +151,7 @@ func (s scan) source(other netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// A connect is a connection that a kernel is trying to make.
+// A connect is a connection attempt of the kernel.
 type connect struct {
 	probe probe
 	fd    int
@@ -159,7 +159,7 @@ type connect struct {
 
 type connects []connect
 
-// connect begins the scan's connections, all at once.
+// connect starts all connections of the scan.
 func (s scan) connect() (all connects, err error) {
 	err = s.from.Do(func() error {
 		for _, a := range s.addrs {
@@ -173,8 +173,8 @@ func (s scan) connect() (all connects, err error) {
 					return fmt.Errorf("open a socket: %w", err)
 				}
 				all = append(all, connect{probe{connectScan, a, port}, fd})
-				// A connection ends with a reset, to which there is no answer that
-				// the next scan could take for one to its own probes.
+				// A connection ends with a reset, which is not answered: an answer
+				// would be counted as one to the next scan.
 				if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
 					return fmt.Errorf("set a socket's linger: %w", err)
 				}
@@ -188,7 +188,7 @@ func (s scan) connect() (all connects, err error) {
 	return all, err
 }
 
-// answer is what the kernel has been told so far.
+// answer returns the answer that the kernel has received so far.
 func (c connect) answer() (answer, error) {
 	ready := []unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLOUT}}
 	if n, err := unix.Poll(ready, 0); err != nil || n == 0 {

@@ -6,7 +6,7 @@ import (
 	"github.com/knockgw/knockgw/internal/netlab"
 )
 
-// A technique is a way to ask a port whether it is there.
+// A technique is a way to probe a port.
 type technique uint8
 
 // The techniques: nmap's -sT, -sS, -sA, -sF, -sU and -PE.
@@ -25,7 +25,7 @@ func (t technique) String() string {
 	return [techniqueCount]string{"connect()", "TCP SYN", "TCP ACK", "TCP FIN", "UDP", "ICMP echo"}[t]
 }
 
-// An answer is what came back for a probe.
+// An answer is the reply to a probe.
 type answer uint8
 
 // The answers.
@@ -35,8 +35,8 @@ const (
 	reset
 	datagram        // of UDP
 	echoReply       // of ICMP
-	portUnreachable // ICMP: nobody listens
-	otherError      // any other ICMP error: somebody is in the way, and says so
+	portUnreachable // ICMP: the port has no listener
+	otherError      // any other ICMP error, from a router or firewall
 )
 
 // A state is what a scanner concludes about a port.
@@ -54,11 +54,11 @@ const (
 	noReply      state = "no reply"
 )
 
-// states lists them all, the most telling first.
+// states lists them all, the most informative first.
 func states() []state { return []state{open, closed, unfiltered, up, filtered, openFiltered, noReply} }
 
-// conclude is the state that an answer means. Silence to a FIN or to a datagram
-// is what an open port would say as well, and nmap does not pretend to know.
+// conclude returns the state that an answer means. An open port does not answer a
+// FIN or an unknown datagram either, so silence there is open|filtered, as for nmap.
 func (t technique) conclude(a answer) state {
 	switch t {
 	case connectScan, synScan:
@@ -97,21 +97,21 @@ func (t technique) conclude(a answer) state {
 	return filtered
 }
 
-// A probe is one question; port is 0 for echoScan.
+// A probe is one packet, or one connect(); port is 0 for echoScan.
 type probe struct {
 	technique technique
 	addr      netip.Addr
 	port      uint16
 }
 
-// sourcePort is the port from which a technique asks, so that an answer names
-// its probe. They are below what kernels give to connections (32768 and up),
-// lest a probe be taken for part of one.
+// sourcePort returns the port from which a technique probes, so that an answer
+// identifies its probe. Such ports are below those that kernels assign to connections
+// (32768 and up), so that no probe looks like part of one.
 func (t technique) sourcePort() uint16 { return firstSourcePort + uint16(t) }
 
 const firstSourcePort = 20000
 
-// techniqueFrom is the technique that asks from a port.
+// techniqueFrom returns the technique that probes from a port.
 func techniqueFrom(port uint16) (technique, bool) {
 	if port < firstSourcePort || port >= firstSourcePort+uint16(techniqueCount) {
 		return 0, false

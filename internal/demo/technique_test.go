@@ -71,7 +71,7 @@ func TestMatchFindsProbe(t *testing.T) {
 		stray := from(probe{techniqueCount, target, 80})
 		stray.Flags = netlab.FlagRST
 		if p, _, ok := match(stray); ok {
-			t.Errorf("a packet to a port that nobody asked from answers %v", p)
+			t.Errorf("a packet to a port without a technique matches %v", p)
 		}
 	}
 }
@@ -90,16 +90,16 @@ func TestFindingsCountPortsPerState(t *testing.T) {
 	for technique, want := range map[technique]string{
 		synScan: "1 open, 2 filtered", udpScan: "1 open|filtered", echoScan: "up", finScan: "",
 	} {
-		if got := f.telling(technique, a); got != want {
+		if got := f.summary(technique, a); got != want {
 			t.Errorf("%s: %q, want %q", technique, got, want)
 		}
 	}
 	f = findings{{synScan, a, 1}: filtered, {udpScan, a, 1}: openFiltered, {echoScan, a, 0}: noReply}
-	if got := f.answered(); got != "" {
+	if got := f.answers(); got != "" {
 		t.Errorf("silence is taken for an answer: %s", got)
 	}
 	f[probe{ackScan, a, 9}] = unfiltered
-	if got, want := f.answered(), "TCP ACK says unfiltered of 10.77.0.1:9"; got != want {
+	if got, want := f.answers(), "TCP ACK says unfiltered of 10.77.0.1:9"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

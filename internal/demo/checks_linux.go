@@ -14,10 +14,10 @@ import (
 	"github.com/knockgw/knockgw/internal/netlab"
 )
 
-// refused: what the client sent, sent again by the attacker, and what others
-// make with secrets of their own.
-func (s *story) refused(ctx context.Context) error {
-	s.step("The captured knocks again from the attacker, and a wrong secret")
+// rejectReplays replays the client's knocks from the attacker, and knocks with wrong
+// secrets.
+func (s *scenario) rejectReplays(ctx context.Context) error {
+	s.step("Replayed knocks and wrong secrets")
 	visits := s.upstream.questions()
 	for i, at := range s.services() {
 		if err := s.resend(ctx, s.lab.Attacker, netip.AddrPortFrom(at.Addr(), knockPort), s.knocks[i]); err != nil {
@@ -25,7 +25,7 @@ func (s *story) refused(ctx context.Context) error {
 		}
 	}
 	n := len(s.knocks)
-	if err := s.decided(ctx, "replay", n, "%d captured knocks from the attacker: %d found to be replays"); err != nil {
+	if err := s.checkKnocks(ctx, "replay", n, "%d captured knocks replayed by the attacker: %d rejected as replays"); err != nil {
 		return err
 	}
 	wrong := bytes.Repeat([]byte{'?'}, secretSize)
@@ -44,21 +44,21 @@ func (s *story) refused(ctx context.Context) error {
 			}
 		}
 	}
-	if err := s.decided(ctx, "unknown", 2*n, "%d knocks made with a wrong secret: %d found to be nobody's"); err != nil {
+	if err := s.checkKnocks(ctx, "unknown", 2*n, "%d knocks with a wrong secret: %d rejected as unknown"); err != nil {
 		return err
 	}
-	if err := s.halfRight(ctx, wrong); err != nil {
+	if err := s.rejectWrongSecret(ctx, wrong); err != nil {
 		return err
 	}
-	if err := s.idle(ctx, n); err != nil {
+	if err := s.waitFlows(ctx, n); err != nil {
 		return err
 	}
-	s.evidence(s.upstream.questions() == visits, "the upstream has seen nothing of all this")
-	return s.hidden(ctx, false)
+	s.check(s.upstream.questions() == visits, "the upstream has received nothing")
+	return s.scanHidden(ctx, false)
 }
 
 // resend sends a knock, as it was captured, from a host.
-func (s *story) resend(ctx context.Context, from *netlab.Host, to netip.AddrPort, knock []byte) error {
+func (s *scenario) resend(ctx context.Context, from *netlab.Host, to netip.AddrPort, knock []byte) error {
 	conn, err := from.Dial(ctx, "udp", to.String())
 	if err != nil {
 		return fmt.Errorf("replay a knock: %w", err)
@@ -67,9 +67,9 @@ func (s *story) resend(ctx context.Context, from *netlab.Host, to netip.AddrPort
 	return errors.Join(err, conn.Close())
 }
 
-// decided waits until the gateway has counted so many knocks with a result, and
-// judges that it counts no more. The format gets both numbers.
-func (s *story) decided(ctx context.Context, result string, want int, format string) error {
+// checkKnocks waits until the gateway has counted want knocks with a result, and
+// checks that it counts no more. The format gets both numbers.
+func (s *scenario) checkKnocks(ctx context.Context, result string, want int, format string) error {
 	got := 0
 	err := netlab.Poll(ctx, netlab.Wait{Timeout: decideTimeout, Interval: decideInterval, For: fmt.Sprintf("%d knocks to be %s", want, result)}, func() (bool, error) {
 		c, err := s.gateway.metrics(ctx)
@@ -79,12 +79,12 @@ func (s *story) decided(ctx context.Context, result string, want int, format str
 	if err != nil && !errors.Is(err, netlab.ErrTimeout) {
 		return err
 	}
-	s.evidence(got == want, format, want, got)
+	s.check(got == want, format, want, got)
 	return nil
 }
 
-// halfRight knocks rightly and authenticates with a wrong secret.
-func (s *story) halfRight(ctx context.Context, wrong []byte) error {
+// rejectWrongSecret sends a valid knock and authenticates with a wrong secret.
+func (s *scenario) rejectWrongSecret(ctx context.Context, wrong []byte) error {
 	at := s.services()[0]
 	right, err := s.dialer(s.lab.Client, s.secret)
 	if err != nil {
@@ -103,7 +103,7 @@ func (s *story) halfRight(ctx context.Context, wrong []byte) error {
 		return err
 	}
 	a := imposter.Auth
-	// Not waiting for the proof: whatever comes back is to be seen below.
+	// Without waiting for the proof: all answers are counted below.
 	a.Identity, a.Port, a.SessionID, a.Proof = imposter.Identity, at.Port(), right.SessionID, false
 	if err := a.Handshake(ctx, conn); err != nil {
 		return errors.Join(fmt.Errorf("authenticate with a wrong secret: %w", err), conn.Close())
@@ -111,8 +111,8 @@ func (s *story) halfRight(ctx context.Context, wrong []byte) error {
 	begin := time.Now()
 	err = conn.SetReadDeadline(begin.Add(reachTimeout))
 	got, ended := io.ReadAll(conn)
-	s.evidence(len(got) == 0 && !timedOut(ended),
-		"a right knock, then a wrong secret on the connection: %d bytes came back in %.1f s, then its end",
+	s.check(len(got) == 0 && !timedOut(ended),
+		"a valid knock, then a wrong secret: %d bytes received in %.1f s, then closed",
 		len(got), time.Since(begin).Seconds())
 	return errors.Join(err, conn.Close())
 }
@@ -122,8 +122,8 @@ func timedOut(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
-// idle waits until the gateway serves just so many flows.
-func (s *story) idle(ctx context.Context, flows int) error {
+// waitFlows waits until the gateway serves exactly n flows.
+func (s *scenario) waitFlows(ctx context.Context, flows int) error {
 	w := netlab.Wait{Timeout: decideTimeout, Interval: decideInterval, For: fmt.Sprintf("all flows but %d to end", flows)}
 	return netlab.Poll(ctx, w, func() (bool, error) {
 		c, err := s.gateway.metrics(ctx)
@@ -131,16 +131,16 @@ func (s *story) idle(ctx context.Context, flows int) error {
 	})
 }
 
-// after: the sessions are over, and a grant that nobody used is as well.
-func (s *story) after(ctx context.Context) error {
-	s.step("After: the sessions are closed; a last knock, and its grant runs out")
+// scanAfter scans when the sessions are over and an unused grant has expired.
+func (s *scenario) scanAfter(ctx context.Context) error {
+	s.step("After the sessions: a last knock, and its grant expires")
 	for _, c := range s.sessions {
 		if err := c.conn.Close(); err != nil {
 			return fmt.Errorf("close a session: %w", err)
 		}
 	}
 	s.sessions = nil
-	if err := s.idle(ctx, 0); err != nil {
+	if err := s.waitFlows(ctx, 0); err != nil {
 		return err
 	}
 	d, err := s.dialer(s.lab.Client, s.secret)
@@ -158,20 +158,20 @@ func (s *story) after(ctx context.Context) error {
 			return fmt.Errorf("close a connection: %w", err)
 		}
 	}
-	s.evidence(true, "client: connect() works after a knock; it does not authenticate, and closes")
+	s.check(true, "client: connects after a knock, does not authenticate, closes")
 	if err := netlab.Sleep(ctx, time.Until(begin.Add(grantTTL))); err != nil {
 		return err
 	}
-	if err := s.idle(ctx, 0); err != nil {
+	if err := s.waitFlows(ctx, 0); err != nil {
 		return err
 	}
-	s.line("   %.1f s after that knock, which opened for %v:", time.Since(begin).Seconds(), grantTTL)
-	return s.hidden(ctx, true)
+	s.line("   %.1f s after that knock, whose grant lasts %v:", time.Since(begin).Seconds(), grantTTL)
+	return s.scanHidden(ctx, true)
 }
 
-// counted: what the gateway itself has seen.
-func (s *story) counted(ctx context.Context) error {
-	s.step("The gateway's own counters (http://%v/metrics)", metricsAddress())
+// checkCounters compares the gateway's counters with what was sent.
+func (s *scenario) checkCounters(ctx context.Context) error {
+	s.step("The gateway's counters (http://%v/metrics)", metricsAddress())
 	arrived := 0
 	for h, capture := range s.captures {
 		packets, err := capture.since(0)
@@ -208,17 +208,17 @@ func (s *story) counted(ctx context.Context) error {
 	if lost > 0 {
 		also = fmt.Sprintf(" (%d more were lost in the device's queue)", lost)
 	}
-	s.evidence(judged+lost >= arrived, "of %d packets to the hidden addresses the gateway judged %d%s",
+	s.check(judged+lost >= arrived, "of %d packets to the hidden addresses the gateway processed %d%s",
 		arrived, min(judged, arrived), also)
 	n := len(s.lab.families)
 	const knocks, auths = "knockgw_knocks_total", "knockgw_authentications_total"
-	s.evidence(c.Sum(knocks, "result", "ok") == 2*n+1 && c.Sum(auths, "result", "ok") == n,
-		"it accepted the client's %d knocks and %d authentications, and no others", 2*n+1, n)
+	s.check(c.Sum(knocks, "result", "ok") == 2*n+1 && c.Sum(auths, "result", "ok") == n,
+		"accepted: the client's %d knocks and %d authentications, no others", 2*n+1, n)
 	return nil
 }
 
-// tally prints counts, as many to a line as fit.
-func (s *story) tally(what string, counts []netlab.Count) {
+// tally prints counts, as many per line as fit.
+func (s *scenario) tally(what string, counts []netlab.Count) {
 	var parts []string
 	for _, n := range counts {
 		// A hard space keeps a number with its name when the line is broken.
@@ -233,9 +233,9 @@ func (s *story) tally(what string, counts []netlab.Count) {
 	}
 }
 
-// lost is how many packets the TUN device's queue had no room for, or its filter
-// refused.
-func (s *story) lost() (int, error) {
+// lost returns how many packets the kernel dropped at the TUN device, for want of
+// room in its queue or by its filter.
+func (s *scenario) lost() (int, error) {
 	link, err := s.lab.Gateway.Routes.LinkByName(netlab.Tunnel)
 	if err != nil {
 		return 0, fmt.Errorf("find interface %s: %w", netlab.Tunnel, err)
@@ -246,10 +246,10 @@ func (s *story) lost() (int, error) {
 	return int(link.Attrs().Statistics.TxDropped), nil
 }
 
-// stopped: a gateway that is gone says no more than one that runs.
-func (s *story) stopped(ctx context.Context) error {
-	s.step("The gateway stops; what it protected stays silent")
+// stopGateway stops the gateway and scans once more.
+func (s *scenario) stopGateway(ctx context.Context) error {
+	s.step("The gateway stops; the protected addresses stay silent")
 	err := s.gateway.stop()
-	s.evidence(err == nil, "it stopped in order")
-	return s.hidden(ctx, false)
+	s.check(err == nil, "the gateway stopped cleanly")
+	return s.scanHidden(ctx, false)
 }

@@ -108,7 +108,7 @@ func TestRunTwiceConcurrently(t *testing.T) {
 					t.Errorf("%d columns: %s", len(l)-1, l)
 				}
 			}
-			for _, step := range []string{"0. First", "1. Before", "2. The client knocks", "3. Meanwhile", "4. The captured", "5. After", "6. The gateway's own", "7. The gateway stops"} {
+			for _, step := range []string{"0. Control", "1. Before", "2. The client knocks", "3. During", "4. Replayed", "5. After", "6. The gateway's counters", "7. The gateway stops"} {
 				if !strings.Contains(out, "\n"+step) {
 					t.Errorf("there is no step %q", step)
 				}

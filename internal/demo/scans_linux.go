@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// wellKnown is the last of the ports that every scan asks.
+	// wellKnown is the last of the ports that every scan probes.
 	wellKnown = 1024
-	// openPort and closedPort are of the gateway's own address, which nothing hides.
+	// openPort and closedPort are ports of the gateway's own address, which is not hidden.
 	openPort, closedPort = 7001, 7002
 
 	reachTimeout   = 5 * time.Second // to knock, connect and authenticate; it takes some milliseconds
@@ -27,7 +27,7 @@ const (
 	decideInterval = 20 * time.Millisecond
 )
 
-// scannedPorts are those that every scan asks.
+// scannedPorts returns the ports that every scan probes.
 func scannedPorts() []uint16 {
 	ports := []uint16{knockPort}
 	for p := range uint16(wellKnown) {
@@ -36,19 +36,19 @@ func scannedPorts() []uint16 {
 	return ports
 }
 
-// ordinary scans what is not hidden: the witness must be able to see. The
-// listeners stay to the end, because closing one resets who waits in it, and
-// such a packet would turn up in the next scan.
-func (s *story) ordinary(ctx context.Context) error {
-	s.step("First an ordinary address, so that the scanner is known to see")
+// scanControl scans an address that is not hidden, to show that the scanner works.
+// The listeners stay open to the end: closing one resets the connections that wait
+// in it, and the next scan would see the packets.
+func (s *scenario) scanControl(ctx context.Context) error {
+	s.step("Control: an address that is not hidden, to show that the scanner works")
 	for _, a := range s.lab.routers() {
 		l, err := s.lab.Gateway.Listen(ctx, "tcp", netip.AddrPortFrom(a, openPort).String())
 		if err != nil {
 			return fmt.Errorf("open an ordinary port: %w", err)
 		}
-		s.ordinaries = append(s.ordinaries, l)
+		s.listeners = append(s.listeners, l)
 	}
-	s.line("   The gateway's own address; of two ports one has a listener.")
+	s.line("   The gateway's own address; one of the two ports has a listener.")
 	ports := []uint16{openPort, closedPort}
 	f, err := scan{
 		from: s.lab.Attacker, capture: s.captures[s.lab.Attacker],
@@ -63,18 +63,18 @@ func (s *story) ordinary(ctx context.Context) error {
 		finScan: "1 closed, 1 open|filtered", udpScan: "2 closed", echoScan: "up",
 	} {
 		for _, a := range s.lab.routers() {
-			if got := f.states.telling(t, a); got != want {
-				s.evidence(false, "%s of the ordinary %v should say %q and says %q", t, a, want, got)
+			if got := f.states.summary(t, a); got != want {
+				s.check(false, "%s of the ordinary %v should say %q and says %q", t, a, want, got)
 			}
 		}
 	}
-	s.evidence(len(f.back) > 0, "%d probes sent, %d packets came back", f.probes, len(f.back))
+	s.check(len(f.back) > 0, "%d probes sent, %d packets received", f.probes, len(f.back))
 	return nil
 }
 
-// hidden scans the protected addresses, of which nothing may be seen, from the
-// attacker and from the client at the same time. The table is what the attacker sees.
-func (s *story) hidden(ctx context.Context, table bool) error {
+// scanHidden scans the protected addresses, which must not answer, from the attacker
+// and from the client at the same time. The table is what the attacker sees.
+func (s *scenario) scanHidden(ctx context.Context, table bool) error {
 	var (
 		from     = []*netlab.Host{s.lab.Attacker, s.lab.Client}
 		found    = make([]finding, len(from))
@@ -98,29 +98,29 @@ func (s *story) hidden(ctx context.Context, table bool) error {
 	}
 	for i, h := range from {
 		f := found[i]
-		answered := f.states.answered()
+		answered := f.states.answers()
 		conclusion := answered
 		switch {
 		case answered == "" && len(f.back) > 0:
-			conclusion = "no port's answer, but " + f.back[0].String()
+			conclusion = "no port answered, but received " + f.back[0].String()
 		case answered == "":
 			conclusion = "all filtered"
 		}
-		s.evidence(answered == "" && len(f.back) == 0 && f.sent >= f.probes,
-			"%s: %d packets sent, %d came back; %s", h.Name, f.sent, len(f.back), conclusion)
+		s.check(answered == "" && len(f.back) == 0 && f.sent >= f.probes,
+			"%s: %d packets sent, %d received; %s", h.Name, f.sent, len(f.back), conclusion)
 	}
 	return nil
 }
 
-// before: nobody has knocked.
-func (s *story) before(ctx context.Context) error {
-	s.step("Before: a scan of the hidden service, nobody has knocked")
-	s.line("   (nmap too calls it open|filtered if a FIN or a datagram gets no answer.)")
-	return s.hidden(ctx, true)
+// scanBefore scans before any knock.
+func (s *scenario) scanBefore(ctx context.Context) error {
+	s.step("Before a knock: scans of the hidden service")
+	s.line("   (nmap also reports open|filtered if a FIN or a datagram gets no answer.)")
+	return s.scanHidden(ctx, true)
 }
 
-// dialer is the client's, at a host and with a secret.
-func (s *story) dialer(at *netlab.Host, secret []byte) (*client.Dialer, error) {
+// dialer returns a dialer of the client with a secret, on a host.
+func (s *scenario) dialer(at *netlab.Host, secret []byte) (*client.Dialer, error) {
 	id, err := protocol.NewClient(clientID, secret)
 	if err != nil {
 		return nil, err
@@ -128,7 +128,7 @@ func (s *story) dialer(at *netlab.Host, secret []byte) (*client.Dialer, error) {
 	return &client.Dialer{
 		Identity: id, KnockPort: knockPort, Auth: auth.Client{Proof: true}, Timeout: reachTimeout,
 		Dial: func(ctx context.Context, by *net.Dialer, network, address string) (conn net.Conn, err error) {
-			// In the host's namespace, which only one thread is in.
+			// In the namespace of the host.
 			err = at.Do(func() (err error) {
 				conn, err = by.DialContext(ctx, network, address)
 				return err
@@ -138,8 +138,8 @@ func (s *story) dialer(at *netlab.Host, secret []byte) (*client.Dialer, error) {
 	}, nil
 }
 
-// services are the hidden service's addresses as a client dials them.
-func (s *story) services() []netip.AddrPort {
+// services returns the hidden service's addresses as a client dials them.
+func (s *scenario) services() []netip.AddrPort {
 	var all []netip.AddrPort
 	for _, a := range s.lab.hidden() {
 		all = append(all, netip.AddrPortFrom(a, hiddenPort))
@@ -147,8 +147,8 @@ func (s *story) services() []netip.AddrPort {
 	return all
 }
 
-// enter: the client knocks, authenticates, and hears the upstream itself.
-func (s *story) enter(ctx context.Context) error {
+// connect has the client knock, authenticate and talk to the upstream.
+func (s *scenario) connect(ctx context.Context) error {
 	s.step("The client knocks, connects and authenticates")
 	d, err := s.dialer(s.lab.Client, s.secret)
 	if err != nil {
@@ -172,24 +172,24 @@ func (s *story) enter(ctx context.Context) error {
 		s.line("               connects to %v, both sides authenticate: %.1f ms", at, float64(took.Microseconds())/1000)
 		got, err := s.sessions[i].ask(ctx)
 		if err != nil {
-			return fmt.Errorf("%w: over the session to %v: %w", ErrEvidence, at, err)
+			return fmt.Errorf("%w: over the session to %v: %w", ErrCheckFailed, at, err)
 		}
 		made := s.upstream.last()
 		s.line("     upstream  at %v is asked by %v,", upstream, made.from)
 		s.line("               makes token    %s", made.text)
 		s.line("     client    receives token %s", got)
-		s.evidence(got == made.text && made.from == s.lab.families[i].upstream,
+		s.check(got == made.text && made.from == s.lab.families[i].upstream,
 			"over %v the client reached the real upstream", at)
 	}
 	return nil
 }
 
-// reach dials a service from the client. What comes over the connection is no
-// answer to anybody's scan, then or later.
-func (s *story) reach(ctx context.Context, d *client.Dialer, at netip.AddrPort) (net.Conn, error) {
+// reach dials a service from the client, and excludes the connection's packets from
+// the answers to scans.
+func (s *scenario) reach(ctx context.Context, d *client.Dialer, at netip.AddrPort) (net.Conn, error) {
 	conn, err := d.DialContext(ctx, "tcp", at.String())
 	if err != nil {
-		return nil, fmt.Errorf("%w: the client cannot reach %v: %w", ErrEvidence, at, err)
+		return nil, fmt.Errorf("%w: the client cannot reach %v: %w", ErrCheckFailed, at, err)
 	}
 	if own, err := netip.ParseAddrPort(conn.LocalAddr().String()); err == nil {
 		s.admitted = append(s.admitted, own)
@@ -198,7 +198,7 @@ func (s *story) reach(ctx context.Context, d *client.Dialer, at netip.AddrPort) 
 }
 
 // captured finds the knock that the client has just sent.
-func (s *story) captured(ctx context.Context, mark int, to netip.Addr) (knock []byte, err error) {
+func (s *scenario) captured(ctx context.Context, mark int, to netip.Addr) (knock []byte, err error) {
 	err = netlab.Poll(ctx, netlab.Wait{Timeout: decideTimeout, Interval: decideInterval, For: "the knock to show in the capture"}, func() (bool, error) {
 		packets, err := s.captures[s.lab.Client].since(mark)
 		for _, p := range packets {
@@ -211,23 +211,23 @@ func (s *story) captured(ctx context.Context, mark int, to netip.Addr) (knock []
 	return knock, err
 }
 
-// during: the attacker scans while the client's sessions are open.
-func (s *story) during(ctx context.Context) error {
-	s.step("Meanwhile: scans from another source, the client's sessions are open")
-	if err := s.hidden(ctx, true); err != nil {
+// scanDuring scans while the client's sessions are open.
+func (s *scenario) scanDuring(ctx context.Context) error {
+	s.step("During the sessions: scans by the attacker, and by the client")
+	if err := s.scanHidden(ctx, true); err != nil {
 		return err
 	}
 	answered := 0
 	for i := range s.sessions {
 		got, err := s.sessions[i].ask(ctx)
 		if err != nil {
-			return fmt.Errorf("%w: over the session to %v: %w", ErrEvidence, s.services()[i], err)
+			return fmt.Errorf("%w: over the session to %v: %w", ErrCheckFailed, s.services()[i], err)
 		}
 		if got == s.upstream.last().text {
 			answered++
 		}
 	}
-	s.evidence(answered == len(s.sessions), "the same sessions had answers with new tokens afterwards: %d of %d",
+	s.check(answered == len(s.sessions), "sessions that received a new token afterwards: %d of %d",
 		answered, len(s.sessions))
 	return nil
 }

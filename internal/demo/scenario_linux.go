@@ -15,10 +15,9 @@ import (
 // secretSize is the size of the client's secret in bytes.
 const secretSize = 32
 
-// Run builds the lab, tells the story in it, and takes everything down again.
-// It returns nil if all evidence is as it should be, and otherwise errors that
-// match ErrEvidence; fs.ErrPermission where the caller may not build a lab,
-// tun.ErrNoTUN where there is no TUN device, or ctx's cause.
+// Run builds the lab, runs the scenario in it, and removes everything again. It
+// returns nil if all checks pass, and otherwise errors that match ErrCheckFailed, fs.ErrPermission if the caller may not build a lab,
+// tun.ErrNoTUN if there is no TUN device, or ctx's cause.
 func Run(ctx context.Context, o Options) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, TimeLimit, fmt.Errorf("the demonstration took longer than %v", TimeLimit))
 	defer cancel()
@@ -31,13 +30,13 @@ func Run(ctx context.Context, o Options) error {
 
 func run(ctx context.Context, o Options) (err error) {
 	begin := time.Now()
-	s := &story{upstream: newUpstream(), report: report{w: o.Out}, secret: make([]byte, secretSize), captures: make(map[*netlab.Host]*capture)}
+	s := &scenario{upstream: newUpstream(), report: report{w: o.Out}, secret: make([]byte, secretSize), captures: make(map[*netlab.Host]*capture)}
 	_, _ = rand.Read(s.secret) // never fails
 	if s.lab, err = newLab(ctx); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	if err := s.tell(ctx, o.Gateway); err != nil {
+	if err := s.steps(ctx, o.Gateway); err != nil {
 		if ctx.Err() == nil && s.gateway != nil {
 			s.line("")
 			s.line("The gateway's log:")
@@ -47,29 +46,29 @@ func run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	s.line("")
-	s.line("All %d pieces of evidence are as they should be (%.1f s).", s.ok, time.Since(begin).Seconds())
+	s.line("All %d checks passed (%.1f s).", s.ok, time.Since(begin).Seconds())
 	return s.err
 }
 
-// A story is a demonstration under way.
-type story struct {
+// A scenario is a running demonstration.
+type scenario struct {
 	report
-	lab        *lab
-	secret     []byte
-	upstream   *upstream
-	ordinaries []net.Listener
-	gateway    *gatewayProcess
-	captures   map[*netlab.Host]*capture
-	sessions   []session
-	knocks     [][]byte         // the client's, as captured on its link
-	admitted   []netip.AddrPort // the client's ends of connections that were let in
+	lab       *lab
+	secret    []byte
+	upstream  *upstream
+	listeners []net.Listener
+	gateway   *gatewayProcess
+	captures  map[*netlab.Host]*capture
+	sessions  []session
+	knocks    [][]byte         // the client's, as captured on its link
+	admitted  []netip.AddrPort // the client's ends of connections that were let in
 }
 
-// tell goes through the story, and judges it.
-func (s *story) tell(ctx context.Context, command []string) error {
+// steps runs all steps and returns the errors of failed checks.
+func (s *scenario) steps(ctx context.Context, command []string) error {
 	for _, step := range []func(context.Context) error{
 		func(ctx context.Context) error { return s.prepare(ctx, command) },
-		s.ordinary, s.before, s.enter, s.during, s.refused, s.after, s.counted, s.stopped,
+		s.scanControl, s.scanBefore, s.connect, s.scanDuring, s.rejectReplays, s.scanAfter, s.checkCounters, s.stopGateway,
 	} {
 		if err := step(ctx); err != nil {
 			return errors.Join(s.verdict(), err)
@@ -82,9 +81,9 @@ func (s *story) tell(ctx context.Context, command []string) error {
 }
 
 // prepare starts the captures, the upstream and the gateway.
-func (s *story) prepare(ctx context.Context, command []string) (err error) {
-	s.line("knockgw demo: a hidden service, its client, and an attacker who scans for it.")
-	s.line("Four network namespaces, joined by veth pairs; nothing outside them is touched.")
+func (s *scenario) prepare(ctx context.Context, command []string) (err error) {
+	s.line("knockgw demo: a hidden service, its client, and an attacker that scans for it.")
+	s.line("Four network namespaces joined by veth pairs; nothing outside is changed.")
 	s.line("")
 	s.block(s.lab.picture())
 	for _, h := range []*netlab.Host{s.lab.Client, s.lab.Attacker} {
@@ -118,8 +117,8 @@ func (s *story) prepare(ctx context.Context, command []string) (err error) {
 	return nil
 }
 
-// close takes everything down, in the order opposite to prepare's.
-func (s *story) close() error {
+// close removes everything, in the opposite order of prepare.
+func (s *scenario) close() error {
 	var err error
 	for _, c := range s.sessions {
 		_ = c.conn.Close() // what matters is that the gateway notices
@@ -127,7 +126,7 @@ func (s *story) close() error {
 	if s.gateway != nil {
 		err = s.gateway.close()
 	}
-	for _, l := range s.ordinaries {
+	for _, l := range s.listeners {
 		err = errors.Join(err, l.Close())
 	}
 	err = errors.Join(err, s.upstream.Close())
