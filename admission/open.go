@@ -2,7 +2,6 @@ package admission
 
 import (
 	"errors"
-	"math"
 	"time"
 
 	"github.com/knockgw/knockgw/internal/policy"
@@ -199,14 +198,5 @@ func (d *decision) found(k *policy.ClientKey, s *policy.Service, method string) 
 
 // timed notes the time that an opened message says.
 func (d *decision) timed(ms int64, now time.Time) {
-	d.event.Skew, d.event.Timed = skew(ms, now), true
-}
-
-// skew is a message's time, in Unix milliseconds, less ours, to the millisecond
-// that is on the wire: the window is inclusive, and must not end within one. A
-// difference too large for a Duration is the largest.
-func skew(ms int64, now time.Time) time.Duration {
-	const most = math.MaxInt64 / int64(time.Millisecond)
-	diff := ms - now.UnixMilli() // neither is negative on a clock after 1970: no overflow
-	return time.Duration(min(max(diff, -most), most)) * time.Millisecond
+	d.event.Skew, d.event.Timed = protocol.ClockOffset(ms, now), true
 }

@@ -1,8 +1,9 @@
 package auth
 
 import (
-	"errors"
 	"net"
+
+	"github.com/knockgw/knockgw/internal/netx"
 )
 
 // Conn is an authenticated connection. It is the connection that was accepted, and who is at its end.
@@ -20,8 +21,5 @@ func (c *Conn) NetConn() net.Conn { return c.Conn }
 // CloseWrite sends a FIN where the accepted connection can, and fails with errors.ErrUnsupported
 // where it cannot.
 func (c *Conn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
+	return netx.CloseWrite(c.Conn)
 }

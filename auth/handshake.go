@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"iter"
-	"math"
 	"net"
 	"slices"
 	"time"
@@ -287,7 +286,7 @@ func (a *attempt) others() (iter.Seq[*protocol.Client], bool) {
 // verify judges a message that opened, and claims its nonce when nothing else is left to ask.
 func (a *attempt) verify(peer *Peer, nonce []byte) *Error {
 	now := a.set.now()
-	diff := clockDiff(peer.Message.Time, now)
+	diff := protocol.ClockOffset(peer.Message.Time, now)
 	peer.Conn, peer.ClockDiff = a.conn, diff
 	refuse := func(result Result, cause error) *Error {
 		return &Error{Result: result, ClockDiff: diff, Err: cause}
@@ -327,11 +326,3 @@ func (a *attempt) verify(peer *Peer, nonce []byte) *Error {
 
 // errUnclaimed keeps a mistake in Authorize from becoming a door for replays.
 var errUnclaimed = errors.New("auth: Authorize agreed without calling claim")
-
-// clockDiff is a message's time, in Unix milliseconds, less now, to the millisecond that is on the
-// wire. A difference too large for a Duration (292 years) is the largest.
-func clockDiff(ms int64, now time.Time) time.Duration {
-	const most = math.MaxInt64 / int64(time.Millisecond)
-	diff := ms - now.UnixMilli() // neither is negative on a clock after 1970: no overflow
-	return time.Duration(min(max(diff, -most), most)) * time.Millisecond
-}

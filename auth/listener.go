@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/netx"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -217,8 +218,6 @@ func (l *Listener) InHand() int { return int(l.inHand.Load()) }
 // reset closes conn with a RST where it can, whatever was read or not: an ordinary close is a FIN or a
 // RST depending on whether unread input is left, and so would tell one failure from another.
 func reset(conn net.Conn) {
-	if c, ok := conn.(interface{ SetLinger(sec int) error }); ok {
-		_ = c.SetLinger(0) // without it the close is an ordinary one, and there is nothing else to do
-	}
-	_ = conn.Close() // it is being thrown away
+	_ = netx.SetLinger(conn, 0) // if it fails, the close is an orderly one
+	_ = conn.Close()            // it is being thrown away
 }

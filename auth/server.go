@@ -16,9 +16,9 @@ import (
 
 // Defaults of the options.
 const (
-	DefaultDeadline  = 3 * time.Second  // long enough for a slow path, short enough to hold strangers
-	DefaultWindow    = 30 * time.Second // how far apart two clocks may be
-	DefaultMaxTrials = 64               // decryptions for one connection; libknock refuses more as well
+	DefaultDeadline  = 3 * time.Second        // long enough for a slow path, short enough to hold strangers
+	DefaultWindow    = protocol.DefaultWindow // how far apart two clocks may be
+	DefaultMaxTrials = 64                     // decryptions for one connection; libknock refuses more as well
 )
 
 // largestFrame is the largest a frame v1 can be, header included, in bytes: its length is a u16.

@@ -15,7 +15,7 @@ import (
 
 const (
 	// DefaultKnockPort is the default UDP port of knocks.
-	DefaultKnockPort = 62201
+	DefaultKnockPort = protocol.DefaultKnockPort
 
 	// DefaultTimeout is the default time limit of a dial. With a packet loss of 20 %,
 	// most dials succeed within it (backoff.go). It leaves time for two

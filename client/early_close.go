@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/netx"
 )
 
 // maxUpstreamDial is how long a gateway may take to find that a service is down:
@@ -105,18 +107,12 @@ func (c *earlyCloseConn) Write(b []byte) (int, error) {
 // CloseWrite ends the caller's stream.
 func (c *earlyCloseConn) CloseWrite() error {
 	c.ended.Store(true)
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
+	return netx.CloseWrite(c.Conn)
 }
 
 // SetLinger sets what Close does with unsent data, as a net.TCPConn's.
 func (c *earlyCloseConn) SetLinger(sec int) error {
-	if l, ok := c.Conn.(interface{ SetLinger(sec int) error }); ok {
-		return l.SetLinger(sec)
-	}
-	return errors.ErrUnsupported
+	return netx.SetLinger(c.Conn, sec)
 }
 
 // isReset reports whether the peer reset the connection, as a read (ECONNRESET)

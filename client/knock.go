@@ -13,9 +13,9 @@ import (
 
 // The defaults of the protocol, which both sides use unless configured otherwise.
 const (
-	DefaultSequenceLength = 3                     // parts
-	DefaultSequenceGap    = 80 * time.Millisecond // long enough that SYNs do not overtake each other
-	DefaultSlot           = 30 * time.Second
+	DefaultSequenceLength = protocol.DefaultSequenceLength // parts
+	DefaultSequenceGap    = 80 * time.Millisecond          // long enough that SYNs do not overtake each other
+	DefaultSlot           = protocol.DefaultSlot
 )
 
 // ErrOption reports that a Dialer cannot knock with its options. Nothing was sent;

@@ -3,18 +3,20 @@ package config
 import (
 	"runtime"
 	"time"
+
+	"github.com/knockgw/knockgw/protocol"
 )
 
 // The defaults: those of docs/wire-formats.md, and of docs/configuration.md for
 // what is not on the wire.
 const (
 	DefaultMTU            = 1500 // Ethernet's
-	DefaultUDPPort        = 62201
-	DefaultWindow         = 30 * time.Second
-	DefaultSequenceLength = 3
-	DefaultSequenceWindow = 5 * time.Second
-	DefaultSlot           = 30 * time.Second
-	DefaultGrantTTL       = 15 * time.Second
+	DefaultUDPPort        = protocol.DefaultKnockPort
+	DefaultWindow         = protocol.DefaultWindow
+	DefaultSequenceLength = protocol.DefaultSequenceLength
+	DefaultSequenceWindow = protocol.DefaultSequenceWindow
+	DefaultSlot           = protocol.DefaultSlot
+	DefaultGrantTTL       = protocol.DefaultGrantTTL
 	DefaultGrantUses      = 1
 	DefaultAuthDeadline   = 3 * time.Second
 	DefaultIdle           = 24 * time.Hour // a session left open overnight; what is dead ends sooner

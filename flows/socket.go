@@ -5,6 +5,8 @@ import (
 	"io"
 	"net"
 	"sync"
+
+	"github.com/knockgw/knockgw/internal/netx"
 )
 
 // newSocket makes a Conn of an upstream's connection.
@@ -21,10 +23,11 @@ type stream struct{ net.Conn }
 // CloseWrite closes the sending side where the connection can, and all of it
 // where it cannot: the peer must hear that nothing more comes.
 func (s stream) CloseWrite() error {
-	if c, ok := s.Conn.(interface{ CloseWrite() error }); ok {
-		return c.CloseWrite()
+	err := netx.CloseWrite(s.Conn)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return s.Close()
 	}
-	return s.Close()
+	return err
 }
 
 // Abort closes the connection.

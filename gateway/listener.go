@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/internal/netx"
 )
 
 // acceptBacklog is how many admitted connections of one service may wait for
@@ -25,7 +26,7 @@ type Conn struct {
 func (c *Conn) Client() string { return c.client }
 
 // CloseWrite ends the sending direction; the other goes on.
-func (c *Conn) CloseWrite() error { return c.Conn.(interface{ CloseWrite() error }).CloseWrite() }
+func (c *Conn) CloseWrite() error { return netx.CloseWrite(c.Conn) }
 
 // listener hands a service's connections to the program that embeds the gateway.
 type listener struct {

@@ -1,10 +1,10 @@
 package guard
 
 import (
-	"errors"
 	"net"
 	"sync"
 
+	"github.com/knockgw/knockgw/internal/netx"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -53,18 +53,12 @@ func (c *conn) Close() error {
 
 // CloseWrite sends a FIN where the accepted connection can.
 func (c *conn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
+	return netx.CloseWrite(c.Conn)
 }
 
 // SetLinger is what resets the connection where it can be.
 func (c *conn) SetLinger(sec int) error {
-	if l, ok := c.Conn.(interface{ SetLinger(sec int) error }); ok {
-		return l.SetLinger(sec)
-	}
-	return errors.ErrUnsupported
+	return netx.SetLinger(c.Conn, sec)
 }
 
 // come takes c up under its tuple. One that had it before is over for the host, whoever may still hold it.

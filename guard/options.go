@@ -24,9 +24,9 @@ const (
 
 // Defaults of the options, which are those of the gateway.
 const (
-	DefaultGrantTTL = 15 * time.Second // from the knock to the connection
-	DefaultWindow   = auth.DefaultWindow
-	DefaultSlot     = policy.DefaultSlot
+	DefaultGrantTTL = protocol.DefaultGrantTTL // from the knock to the connection
+	DefaultWindow   = protocol.DefaultWindow
+	DefaultSlot     = protocol.DefaultSlot
 )
 
 // ErrOptions is wrapped by all errors about invalid options.

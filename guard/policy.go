@@ -10,10 +10,11 @@ import (
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
+	"github.com/knockgw/knockgw/protocol"
 )
 
 // knockPort is what the gate is told as the port of every datagram. The sockets' own may be any.
-const knockPort = 62201
+const knockPort = protocol.DefaultKnockPort
 
 // The gate knows services by address and port. Ours are at all addresses of the host, so every address
 // of ours is an IPv6 one for it: an IPv4 address in NAT64's prefix (RFC 6052, 2.1), which is nobody's own.

@@ -123,7 +123,7 @@ func escape(text []byte) []byte {
 func (p *Profile) document() document {
 	d := document{
 		Profile: p.Name, Client: p.Client, Secret: p.Secret.Reveal(), Gateway: p.Gateway,
-		Server: omitDefault(p.Server, ServerKnockgw), Window: formatDuration(p.Window, defaultWindow),
+		Server: omitDefault(p.Server, ServerKnockgw), Window: formatDuration(p.Window, protocol.DefaultWindow),
 		Services: make([]docService, len(p.Services)),
 	}
 	for i := range p.Services {

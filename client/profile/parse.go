@@ -37,8 +37,7 @@ const (
 	minGap = time.Millisecond // 0 means the default
 	maxGap = 5 * time.Second  // gateways allow no more for a whole sequence
 
-	defaultWindow = 30 * time.Second // docs/wire-formats.md, Conventions
-	examplePort   = 22               // in remedies
+	examplePort = 22 // in remedies
 )
 
 // Parse parses the content of a profile's file, at most 64 KiB of YAML in which
@@ -61,7 +60,7 @@ func Parse(name string, data []byte) (*Profile, error) {
 }
 
 func (p *Profile) parse(s *strictyaml.Section) {
-	p.Server, p.Window = ServerKnockgw, defaultWindow
+	p.Server, p.Window = ServerKnockgw, protocol.DefaultWindow
 	v := version
 	if s.Integer("version", &v, 1, maxFile); v != version {
 		s.FailKey("version", "%d is not supported by this program; use a newer knockgw", v)

@@ -2,9 +2,10 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"net"
 	"sync"
+
+	"github.com/knockgw/knockgw/internal/netx"
 )
 
 // connListener is a net.Listener for connections that were accepted elsewhere.
@@ -59,8 +60,5 @@ func (c *prefixedConn) Read(b []byte) (int, error) {
 
 // CloseWrite calls the connection's CloseWrite.
 func (c *prefixedConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
+	return netx.CloseWrite(c.Conn)
 }

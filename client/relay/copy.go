@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/knockgw/knockgw/internal/ctxutil"
+	"github.com/knockgw/knockgw/internal/netx"
 )
 
 // bufferSize is the number of bytes per copy step where the kernel does not move
@@ -143,11 +144,10 @@ func canSplice(c net.Conn) bool {
 
 // closeWrite ends the stream that is written to c.
 func closeWrite(c net.Conn) error {
-	half, ok := c.(interface{ CloseWrite() error })
-	if !ok {
+	err := netx.CloseWrite(c)
+	if errors.Is(err, errors.ErrUnsupported) {
 		return c.Close()
 	}
-	err := half.CloseWrite()
 	if errors.Is(err, syscall.ENOTCONN) || errors.Is(err, net.ErrClosed) {
 		// The connection was reset, which reading from it reports too, or the
 		// opposite direction has closed it.
@@ -159,8 +159,6 @@ func closeWrite(c net.Conn) error {
 // Reset closes c so that its peer sees a reset instead of an end of stream, where
 // the system has resets.
 func Reset(c net.Conn) {
-	if l, ok := c.(interface{ SetLinger(sec int) error }); ok {
-		_ = l.SetLinger(0) // if it fails, the close is an orderly one
-	}
-	_ = c.Close() // the connection is given up
+	_ = netx.SetLinger(c, 0) // if it fails, the close is an orderly one
+	_ = c.Close()            // the connection is given up
 }

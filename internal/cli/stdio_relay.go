@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/knockgw/knockgw/client/relay"
+	"github.com/knockgw/knockgw/internal/netx"
 )
 
 // errInterrupted is why a command ended that a signal has ended.
@@ -66,10 +67,9 @@ func send(conn net.Conn, in io.Reader) error {
 	if _, err := io.Copy(conn, struct{ io.Reader }{in}); err != nil {
 		return err
 	}
-	if half, ok := conn.(interface{ CloseWrite() error }); ok {
-		if err := half.CloseWrite(); !errors.Is(err, syscall.ENOTCONN) { // else it has ended, which the other way tells
-			return err
-		}
+	err := netx.CloseWrite(conn)
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.ENOTCONN) {
+		return nil // the second means that it has ended, which the opposite direction reports
 	}
-	return nil
+	return err
 }

@@ -14,6 +14,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/netx"
 )
 
 // Steps of a TraceEvent.
@@ -189,7 +191,7 @@ func (c *Client) Capture(ctx context.Context, o CaptureOptions, w io.Writer, beg
 	}
 	// From here on the end of ctx is the end of what is asked, and not of the answer.
 	stop = context.AfterFunc(ctx, func() {
-		if half, ok := conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+		if netx.CloseWrite(conn) != nil {
 			cut()
 		}
 		time.AfterFunc(captureEnd, cut)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/netlab"
+	"github.com/knockgw/knockgw/protocol"
 )
 
 const (
@@ -24,7 +25,7 @@ const (
 
 	hiddenPort   = 80
 	upstreamPort = 8080
-	knockPort    = 62201 // the configuration's default
+	knockPort    = protocol.DefaultKnockPort
 
 	// grantTTL is how long a grant lasts; short, so that its end can be waited for.
 	grantTTL = time.Second

@@ -94,7 +94,7 @@ func isSYN(method string) bool {
 
 // The window's default and most, in libknock and in knockgw.
 const (
-	defaultWindow = 30 * time.Second
+	defaultWindow = protocol.DefaultWindow
 	maxWindow     = 5 * time.Minute
 )
 

@@ -37,9 +37,9 @@ type Sequence struct {
 
 // Defaults. (docs/wire-formats.md, Conventions.)
 const (
-	DefaultSlot           = 30 * time.Second
-	DefaultSequenceLength = 3
-	DefaultSequenceWindow = 5 * time.Second
+	DefaultSlot           = protocol.DefaultSlot
+	DefaultSequenceLength = protocol.DefaultSequenceLength
+	DefaultSequenceWindow = protocol.DefaultSequenceWindow
 )
 
 // A Policy says which services there are and which clients may use them. It is
