@@ -16,7 +16,6 @@ import (
 	"github.com/knockgw/knockgw/internal/filter"
 	"github.com/knockgw/knockgw/internal/filter/filtertest"
 	"github.com/knockgw/knockgw/internal/packettest"
-	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -24,21 +23,6 @@ import (
 // The filter in the kernel and the gate are to agree: what the one drops, the
 // other would drop for the same reason. So in a filtered world every packet of
 // whatever test goes through the filter's program first, and world.admit compares.
-
-// filterOptions say what the filter is to know of a policy.
-func filterOptions(p *policy.Policy) filter.Options {
-	o := filter.Options{
-		Flows: 1000, Sources: 1000, Expected: p.NumPrecomputed(),
-		Policy: filter.Policy{KnockPort: p.KnockPort(), Legacy: p.Legacy()},
-	}
-	for _, s := range p.Services() {
-		o.Policy.Services = append(o.Policy.Services, filter.Service{
-			Listen: s.Listen, Port: s.Port, Open: s.Open(), SYN: s.Methods&policy.MethodsSYN != 0,
-			UDP: s.Methods&policy.MethodsV1 != 0, UDPv2: s.Methods&policy.MethodUDPv2 != 0,
-		})
-	}
-	return o
-}
 
 // tidy is a test at whose end something can be done.
 type tidy interface {
@@ -51,7 +35,9 @@ func newFiltered(t tidy, change ...func(*Options)) (*world, *filtertest.Filter) 
 	t.Helper()
 	var front *filtertest.Filter
 	w := newWorld(t, append(change, func(o *Options) {
-		f, err := filtertest.New(filterOptions(o.Policy))
+		f, err := filtertest.New(filter.Options{
+			Flows: 1000, Sources: 1000, Expected: o.Policy.NumPrecomputed(), Policy: o.Policy,
+		})
 		if err != nil {
 			t.Fatalf("%v", err)
 		}

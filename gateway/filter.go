@@ -39,7 +39,7 @@ func (g *Gateway) openFilter(device tun.Device) (*filter.Filter, error) {
 	}
 	flows, sources := now.cfg.Limits.Flows, admission.DefaultGrants+2*now.cfg.Limits.Knocks
 	f, err := filter.Open(filter.Options{
-		Flows: flows, Sources: sources, Policy: filterPolicy(now.policy),
+		Flows: flows, Sources: sources, Policy: now.policy,
 		Expected: max(expectedGrowth*now.policy.NumPrecomputed(), fewestExpected),
 	})
 	if err != nil {
@@ -56,20 +56,6 @@ func (g *Gateway) unfiltered(why error) error {
 	}
 	g.log.Info("packets are refused in user space", "reason", why)
 	return nil
-}
-
-// filterPolicy translates the gate's policy for the filter.
-func filterPolicy(p *policy.Policy) filter.Policy {
-	t := filter.Policy{KnockPort: p.KnockPort(), Legacy: p.Legacy()}
-	for _, s := range p.Services() {
-		t.Services = append(t.Services, filter.Service{
-			Listen: s.Listen, Port: s.Port, Open: s.Open(),
-			SYN:   s.Methods&(policy.MethodSYN|policy.MethodSYNSeq) != 0,
-			UDP:   s.Methods&(policy.MethodUDP|policy.MethodUDPSeq) != 0,
-			UDPv2: s.Methods&policy.MethodUDPv2 != 0,
-		})
-	}
-	return t
 }
 
 // mirror is the filter as the gate knows it.

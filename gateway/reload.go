@@ -148,7 +148,7 @@ func (g *Gateway) reload(cfg *config.Config) (renewal, error) {
 		g.next.Store(nil)
 	}
 	if p.filtering {
-		if err := p.filter.SetPolicy(filterPolicy(next.policy), swap); err != nil {
+		if err := p.filter.SetPolicy(next.policy, swap); err != nil {
 			g.log.Warn("the kernel's filter did not take the new services; until the next reload every packet is judged in user space", "err", err)
 		}
 	} else {

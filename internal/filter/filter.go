@@ -2,8 +2,9 @@ package filter
 
 import (
 	"errors"
-	"net/netip"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/policy"
 )
 
 // ErrUnsupported says that this system, or its kernel, has no such filters.
@@ -23,27 +24,10 @@ const (
 // Options say how much a Filter has room for. More than that still works, for
 // then it passes every packet.
 type Options struct {
-	Flows    int // in the gate's table
-	Sources  int // addresses with grants or knocks, besides those of the flows
-	Expected int // knocks that are expected at a time, of all clients and slots
-	Policy   Policy
-}
-
-// A Policy is what the filter needs to know of the services.
-type Policy struct {
-	Services  []Service
-	KnockPort uint16 // takes datagrams besides each service's own port; 0 for none
-	Legacy    bool   // SYNs to any port may be parts of knocks
-}
-
-// A Service is one protected TCP service.
-type Service struct {
-	Listen netip.Prefix
-	Port   uint16
-	Open   bool // strangers' SYNs are answered
-	SYN    bool // a SYN may be a knock
-	UDP    bool // datagrams of v1's form are taken
-	UDPv2  bool // datagrams of udp-v2's form are taken
+	Flows    int            // in the gate's table
+	Sources  int            // addresses with grants or knocks, besides those of the flows
+	Expected int            // knocks that are expected at a time, of all clients and slots
+	Policy   *policy.Policy // nil: no services
 }
 
 // A Reason is why a packet was dropped: the gate would have said the same.

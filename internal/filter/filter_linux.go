@@ -59,7 +59,9 @@ func Open(o Options) (*Filter, error) {
 	err := f.load(&o)
 	if err == nil {
 		f.control.Tick = 1 // so that 0 is in the past
-		err = f.setServices(&o.Policy)
+		if o.Policy != nil {
+			err = f.setServices(o.Policy)
+		}
 	}
 	if err != nil {
 		_ = f.Close()

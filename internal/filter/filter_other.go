@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/netip"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -22,7 +23,7 @@ func (*Filter) FD() int { return -1 }
 func (*Filter) Close() error { return nil }
 
 // SetPolicy is not called.
-func (*Filter) SetPolicy(Policy, func()) error { return ErrUnsupported }
+func (*Filter) SetPolicy(*policy.Policy, func()) error { return ErrUnsupported }
 
 // Flow is not called.
 func (*Filter) Flow(packet.Tuple, bool) {}

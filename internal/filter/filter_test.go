@@ -13,22 +13,44 @@ import (
 	"github.com/knockgw/knockgw/internal/filter"
 	"github.com/knockgw/knockgw/internal/filter/filtertest"
 	"github.com/knockgw/knockgw/internal/packettest"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 )
 
 const knockPort = 62201
 
-// The services of these tests: one hidden, one open, on the same addresses.
-func policy(change ...func(*filter.Service)) filter.Policy {
-	p := filter.Policy{KnockPort: knockPort}
-	for _, listen := range []string{"10.77.0.0/24", "fd77::/64"} {
-		hidden := filter.Service{Listen: netip.MustParsePrefix(listen), Port: 22, UDP: true}
+// newPolicy returns a policy of services that take knocks.
+func newPolicy(tb testing.TB, services ...policy.Service) *policy.Policy {
+	tb.Helper()
+	for i := range services {
+		services[i].Name = fmt.Sprint("service", i)
+	}
+	p, err := policy.New(policy.Options{Services: services, KnockPort: knockPort, Window: time.Minute})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return p
+}
+
+// testPolicy returns the policy of most tests: one hidden and one open service,
+// on the same addresses.
+func testPolicy(tb testing.TB, change ...func(hidden *policy.Service)) *policy.Policy {
+	tb.Helper()
+	var services []policy.Service
+	for _, prefix := range []string{"10.77.0.0/24", "fd77::/64"} {
+		listen := netip.MustParsePrefix(prefix)
+		hidden := policy.Service{Listen: listen, Port: 22, Mode: policy.ModeKnock, Methods: policy.MethodUDP}
 		for _, f := range change {
 			f(&hidden)
 		}
-		p.Services = append(p.Services, hidden, filter.Service{Listen: netip.MustParsePrefix(listen), Port: 443, Open: true})
+		services = append(services, hidden, policy.Service{Listen: listen, Port: 443, Mode: policy.ModeAuth})
 	}
-	return p
+	return newPolicy(tb, services...)
+}
+
+// everyMethod makes a service take every kind of knock.
+func everyMethod(s *policy.Service) {
+	s.Methods |= policy.MethodSYN | policy.MethodUDPv2
 }
 
 // lab is a filter under test.
@@ -42,8 +64,8 @@ type lab struct {
 func open(t *testing.T, o filter.Options) *lab {
 	t.Helper()
 	filtertest.Require(t)
-	if o.Policy.Services == nil {
-		o.Policy = policy()
+	if o.Policy == nil {
+		o.Policy = testPolicy(t)
 	}
 	f, err := filtertest.New(o)
 	if err != nil {
@@ -108,7 +130,7 @@ func (v visitor) knock() []byte {
 // A client's SYN is right behind its knock, which the gate may not have seen yet.
 func TestASYNRightBehindItsKnockPasses(t *testing.T) {
 	everywhere(func(v visitor) {
-		l := open(t, filter.Options{Policy: policy(func(s *filter.Service) { s.SYN, s.UDPv2 = true, true })})
+		l := open(t, filter.Options{Policy: testPolicy(t, everyMethod)})
 		l.Expect(2, func(yield func(uint64, uint16) bool) {
 			_ = yield(7<<32|9, 8) && yield(0x0102030405060708, 0x090a)
 		})
@@ -289,7 +311,7 @@ func TestTablesSayHowFullTheyAre(t *testing.T) {
 // More expected knocks than there is room for: whatever could be one is one.
 func TestTooManyExpectedKnocksAreAllExpected(t *testing.T) {
 	everywhere(func(v visitor) {
-		l := open(t, filter.Options{Policy: policy(func(s *filter.Service) { s.SYN, s.UDPv2, s.UDP = true, true, false })})
+		l := open(t, filter.Options{Policy: testPolicy(t, func(s *policy.Service) { s.Methods = policy.MethodSYN | policy.MethodUDPv2 })})
 		expect := func(n int) {
 			l.Expect(n, func(yield func(uint64, uint16) bool) {
 				for i := range n {
@@ -324,7 +346,7 @@ func TestWhileThePolicyChangesEverythingPasses(t *testing.T) {
 		l := open(t, filter.Options{})
 		l.drops("a SYN", v.syn(1000), "no-grant")
 		l.drops("a SYN to a service to come", v.tcp(1000, 25, packet.SYN), "no-service")
-		next := policy(func(s *filter.Service) { s.Port = 25 })
+		next := testPolicy(t, func(s *policy.Service) { s.Port = 25 })
 		if err := l.SetPolicy(next, func() {
 			l.passes("a SYN while the policy changes", v.syn(1000))
 			l.passes("a SYN to a new service", v.tcp(1000, 25, packet.SYN))
@@ -342,13 +364,12 @@ func TestWhileThePolicyChangesEverythingPasses(t *testing.T) {
 
 // Of several prefixes that have an address, all count.
 func TestAPortTakesWhatTheServicesAroundItTake(t *testing.T) {
-	p := filter.Policy{KnockPort: knockPort}
-	p.Services = append(p.Services, []filter.Service{
-		{Port: 22, UDP: true, Listen: netip.MustParsePrefix("10.77.0.0/24")},
-		{Port: 23, UDPv2: true, Listen: netip.MustParsePrefix("10.77.0.0/28")},
-		{Port: 24, Listen: netip.MustParsePrefix("10.77.0.1/32")},
-		{Port: 25, UDP: true, Listen: netip.MustParsePrefix("::/0")},
-	}...)
+	p := newPolicy(t,
+		policy.Service{Port: 22, Mode: policy.ModeKnock, Methods: policy.MethodUDP, Listen: netip.MustParsePrefix("10.77.0.0/24")},
+		policy.Service{Port: 23, Mode: policy.ModeKnock, Methods: policy.MethodUDPv2, Listen: netip.MustParsePrefix("10.77.0.0/28")},
+		policy.Service{Port: 24, Mode: policy.ModeKnock, Listen: netip.MustParsePrefix("10.77.0.1/32")},
+		policy.Service{Port: 25, Mode: policy.ModeKnock, Methods: policy.MethodUDP, Listen: netip.MustParsePrefix("::/0")},
+	)
 	l := open(t, filter.Options{Policy: p})
 	v := visitor{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("10.77.0.1")}
 	l.passes("a knock to the innermost address", v.knock())
@@ -370,7 +391,7 @@ func TestProgramHashesAsGo(t *testing.T) {
 		for range 20 {
 			l := open(t, filter.Options{
 				Flows: 100, Sources: 100,
-				Policy: policy(func(s *filter.Service) { s.SYN = true }),
+				Policy: testPolicy(t, func(s *policy.Service) { s.Methods |= policy.MethodSYN }),
 			})
 			for range 50 {
 				addr := v.addr.AsSlice()
@@ -451,7 +472,7 @@ func TestAClosedFilterIsHarmless(t *testing.T) {
 func BenchmarkDrop(b *testing.B) {
 	filtertest.Require(b)
 	f, err := filtertest.New(filter.Options{Flows: 1 << 17, Sources: 1 << 16, Expected: 200_000,
-		Policy: policy(func(s *filter.Service) { s.SYN, s.UDPv2 = true, true })})
+		Policy: testPolicy(b, everyMethod)})
 	if err != nil {
 		b.Fatal(err)
 	}

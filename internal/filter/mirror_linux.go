@@ -3,6 +3,7 @@ package filter
 import (
 	"iter"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -109,9 +110,9 @@ func (f *Filter) Overflowed() bool {
 // SetPolicy replaces the services. While it does, and for a second after,
 // everything passes; swap, which it calls, is to make the gate judge by the new
 // policy. After an error everything passes until another policy is set.
-func (f *Filter) SetPolicy(p Policy, swap func()) error {
+func (f *Filter) SetPolicy(p *policy.Policy, swap func()) error {
 	f.change(true)
-	err := f.setServices(&p)
+	err := f.setServices(p)
 	swap()
 	if err == nil {
 		f.change(false)

@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -52,31 +53,31 @@ func (e endpoint) key() *programServiceKey {
 // endpoints lists what is accepted where. The trie finds for an address only the
 // longest prefix that contains it, so each prefix also accepts what the prefixes
 // around it accept.
-func (p *Policy) endpoints() map[endpoint]programAccepts {
+func endpoints(p *policy.Policy) map[endpoint]programAccepts {
 	all := make(map[endpoint]programAccepts)
-	for _, s := range p.Services {
-		accepts := programAcceptsACCEPTS_FLOWS
-		if s.Open {
-			accepts |= programAcceptsACCEPTS_ALL
+	for _, s := range p.Services() {
+		tcp := programAcceptsACCEPTS_FLOWS
+		if s.Open() {
+			tcp |= programAcceptsACCEPTS_ALL
 		}
-		if s.SYN {
-			accepts |= programAcceptsACCEPTS_SYN_KNOCK
+		if s.Methods&policy.MethodsSYN != 0 {
+			tcp |= programAcceptsACCEPTS_SYN_KNOCK
 		}
-		all[endpoint{unix.IPPROTO_TCP, s.Port, s.Listen}] |= accepts
+		all[endpoint{unix.IPPROTO_TCP, s.Port, s.Listen}] |= tcp
 
-		accepts = 0
-		if s.UDP {
-			accepts |= programAcceptsACCEPTS_UDP_V1
+		var udp programAccepts
+		if s.Methods&policy.MethodsV1 != 0 {
+			udp |= programAcceptsACCEPTS_UDP_V1
 		}
-		if s.UDPv2 {
-			accepts |= programAcceptsACCEPTS_UDP_V2
+		if s.Methods&policy.MethodUDPv2 != 0 {
+			udp |= programAcceptsACCEPTS_UDP_V2
 		}
-		if accepts == 0 {
+		if udp == 0 {
 			continue
 		}
-		all[endpoint{unix.IPPROTO_UDP, s.Port, s.Listen}] |= accepts
-		if p.KnockPort != 0 {
-			all[endpoint{unix.IPPROTO_UDP, p.KnockPort, s.Listen}] |= accepts
+		all[endpoint{unix.IPPROTO_UDP, s.Port, s.Listen}] |= udp
+		if port := p.KnockPort(); port != 0 {
+			all[endpoint{unix.IPPROTO_UDP, port, s.Listen}] |= udp
 		}
 	}
 	inherit(all)
@@ -110,8 +111,8 @@ func (e endpoint) contains(o endpoint) bool {
 }
 
 // setServices makes the trie that of p.
-func (f *Filter) setServices(p *Policy) error {
-	next := p.endpoints()
+func (f *Filter) setServices(p *policy.Policy) error {
+	next := endpoints(p)
 	for e, accepts := range next {
 		if err := f.objects.Services.Put(e.key(), accepts); err != nil {
 			return fmt.Errorf("add port %d to the packet filter: %w", e.port, err)
@@ -133,7 +134,7 @@ func (f *Filter) setServices(p *Policy) error {
 	defer f.mu.Unlock()
 	f.numEndpoints = len(next)
 	legacy := uint64(0)
-	if p.Legacy {
+	if p.Legacy() {
 		legacy = 1
 	}
 	set(&f.control.Legacy, legacy)
