@@ -74,7 +74,7 @@ unit-tests:
 	@$(GOTEST) -race $$($(GO) list ./... | grep -v /test/)
 
 network-tests:
-	@$(GOTEST) -each netns -timeout 30m ./test/...
+	@$(GOTEST) -each netns -parallel 8 -timeout 30m ./test/...
 
 network-tests-long:
 	@$(GOTEST) -each netns,packages -count 1 -timeout 50m -run "$$(test/long.sh test/netns)" ./test/netns

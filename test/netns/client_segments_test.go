@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/knockgw/knockgw/internal/testtool"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
@@ -31,6 +32,7 @@ const (
 // though the way there loses some, and brings others late and in another order.
 // (A segment that a window overtakes would be one, but is not this late.)
 func TestGateDropsNoSegmentOfAClient(t *testing.T) {
+	testtool.RequireLong(t, "sends for 20 s")
 	l := lab.New(t)
 	upstream := l.Upstream.Listen("tcp", netip.AddrPortFrom(l.Upstream.Addr4, 7007).String())
 	var served sync.WaitGroup

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/testtool"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
@@ -80,6 +81,7 @@ func (d *heldLab) value(name string) string {
 }
 
 func TestDemoHoldCommandsWork(t *testing.T) {
+	testtool.RequireLong(t, "builds the examples")
 	lab.RequireTools(t, "nmap", "nsenter", "go")
 	l := lab.New(t)
 	before := host(l)

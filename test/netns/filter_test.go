@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/gopacket/layers"
 
+	"github.com/knockgw/knockgw/internal/testtool"
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
@@ -55,6 +56,7 @@ func everyMethod(upstream string) []endpoint {
 
 // A flood that is for nobody costs the process nothing, gets no answer, and keeps nobody out.
 func TestFilterDropsFloods(t *testing.T) {
+	testtool.RequireLong(t, "measures the processor time of floods")
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
@@ -124,6 +126,7 @@ func TestFilterDropsFloods(t *testing.T) {
 
 // Without the filter the same packets are refused, for the same reasons.
 func TestGatewayDropsFloodsWithoutFilter(t *testing.T) {
+	testtool.RequireLong(t, "floods for 2 s a kind")
 	t.Parallel()
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())

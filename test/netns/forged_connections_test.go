@@ -41,12 +41,7 @@ const (
 
 // scatteredConnections is how many there are: a connection took half a MiB of the
 // first version.
-func scatteredConnections() int {
-	if testtool.Long() {
-		return 1000
-	}
-	return 150
-}
+const scatteredConnections = 1000
 
 // numbers are the first sequence numbers of both sides of connections, by the
 // client's port.
@@ -72,6 +67,7 @@ func (n *numbers) see(direction int, packet []byte) {
 // Connections to an open service that do not authenticate, but send segments out of
 // order, take little of the gateway's memory.
 func TestScatteredSegmentsTakeLittleMemory(t *testing.T) {
+	testtool.RequireLong(t, "measures memory under attack")
 	withEachFilter(t, func(t *testing.T, l *lab.Lab) {
 		n := numbers{isn: make(map[uint16]uint32), iss: make(map[uint16]uint32)}
 		distant(t, l, n.see)
@@ -84,7 +80,7 @@ func TestScatteredSegmentsTakeLittleMemory(t *testing.T) {
 		getsIn(t, dialer, hidden, r.greeting, 3)
 
 		before := gateway.Memory().Anonymous
-		conns := dialJunk(t, l.Client, open, scatteredConnections())
+		conns := dialJunk(t, l.Client, open, scatteredConnections)
 		sent := scatter(t, l, open, conns, &n)
 		getsIn(t, dialer, hidden, r.greeting, 3)
 		took := gateway.Memory().Anonymous - before
@@ -153,6 +149,7 @@ func scatter(t *testing.T, l *lab.Lab, d endpoint, conns []net.Conn, n *numbers)
 // Junk instead of authentications at an open service, with many secrets to try it on,
 // keeps no client from a hidden one.
 func TestJunkAuthenticationsKeepNoClientOut(t *testing.T) {
+	testtool.RequireLong(t, "measures admission under attack")
 	withEachFilter(t, func(t *testing.T, l *lab.Lab) {
 		distant(t, l, nil)
 		r := recordUpstream(t, l)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/testtool"
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
@@ -155,6 +156,7 @@ const (
 // ICMP errors that a router would not send, or an attacker sends, do not make the
 // gateway cut its packets to pieces.
 func TestForgedPathMTULeavesTheThroughput(t *testing.T) {
+	testtool.RequireLong(t, "measures throughput")
 	withEachFilter(t, func(t *testing.T, l *lab.Lab) {
 		var spy spied
 		distant(t, l, spy.see)

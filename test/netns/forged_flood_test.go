@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/testtool"
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
@@ -31,6 +32,7 @@ const (
 // SYNs of sources that do not exist, as many as there are places for flows, leave
 // clients of a hidden service their places.
 func TestOpenServiceFloodSparesHiddenService(t *testing.T) {
+	testtool.RequireLong(t, "floods for 20 s")
 	withEachFilter(t, func(t *testing.T, l *lab.Lab) {
 		distant(t, l, nil)
 		r := recordUpstream(t, l)

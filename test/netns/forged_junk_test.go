@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/testtool"
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
@@ -53,6 +54,7 @@ func junkV1(from netip.Addr, to netip.AddrPort, random *rand.Rand) func(b []byte
 // Junk that looks like knocks v1, whether of anybody or of a client's own address,
 // leaves knocks udp-v2 alone: those of newcomers and those of known addresses.
 func TestJunkKnocksV1LeaveUDPv2Alone(t *testing.T) {
+	testtool.RequireLong(t, "floods for 10 s")
 	withEachFilter(t, func(t *testing.T, l *lab.Lab) {
 		distant(t, l, nil)
 		r := recordUpstream(t, l)

@@ -93,6 +93,7 @@ func (h *hiding) psql(t *testing.T, at string, query ...string) *lab.Process {
 }
 
 func TestHiddenPostgreSQLServesClients(t *testing.T) {
+	t.Parallel()
 	lab.RequireTools(t, "nmap")
 	l := lab.New(t)
 	server := servePostgres(t, l.Upstream)

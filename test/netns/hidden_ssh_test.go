@@ -91,6 +91,7 @@ func (s *sshServer) options(proxy string) []string {
 }
 
 func TestHiddenSSHServesClients(t *testing.T) {
+	t.Parallel()
 	lab.RequireTools(t, "nmap")
 	l := lab.New(t)
 	server := serveSSH(t, l.Upstream, netip.AddrPortFrom(l.Upstream.Addr4, sshPort))

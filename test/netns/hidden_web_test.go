@@ -75,6 +75,7 @@ http {
 }
 
 func TestHiddenWebServesBrowser(t *testing.T) {
+	t.Parallel()
 	lab.RequireTools(t, "nmap")
 	l := lab.New(t)
 	web := serveWeb(t, l.Upstream)

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/knockgw/knockgw/client/profile"
+	"github.com/knockgw/knockgw/internal/testtool"
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
@@ -80,6 +81,7 @@ func lossy(t *testing.T, l *lab.Lab, seed uint64) func() [2]lab.Carried {
 }
 
 func TestConnectOverLossyLink(t *testing.T) {
+	testtool.RequireLong(t, "measures a link with losses")
 	seed := uint64(lossSeed)
 	if text := os.Getenv(lossSeedVariable); text != "" {
 		var err error

@@ -161,6 +161,7 @@ func quickNetwork(t *testing.T) (l *lab.Lab, gateway, client *machine) {
 }
 
 func TestQuickStartLeadsToShell(t *testing.T) {
+	t.Parallel()
 	l, gateway, client := quickNetwork(t)
 	shells := 0
 	var stays *lab.Process

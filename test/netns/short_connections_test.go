@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/knockgw/knockgw/internal/testtool"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
@@ -42,6 +43,7 @@ const (
 // These do not run in parallel with anything: they compare times.
 
 func TestShortConnectionsClientClosesFirst(t *testing.T) {
+	testtool.RequireLong(t, "compares times")
 	churn(t, wide, func(conn io.ReadWriter) error {
 		_, err := io.WriteString(conn, "hello\n")
 		if err == nil {
@@ -52,10 +54,12 @@ func TestShortConnectionsClientClosesFirst(t *testing.T) {
 }
 
 func TestShortConnectionsUpstreamClosesFirst(t *testing.T) {
+	testtool.RequireLong(t, "compares times")
 	churn(t, "32768 60999", readToTheEnd)
 }
 
 func TestShortConnectionsFewPorts(t *testing.T) {
+	testtool.RequireLong(t, "compares times")
 	churn(t, "30000 37999", readToTheEnd)
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"github.com/knockgw/knockgw/internal/audit"
 	"github.com/knockgw/knockgw/internal/control"
+	"github.com/knockgw/knockgw/internal/testtool"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
@@ -94,6 +95,7 @@ func (d *day) enter(t *testing.T, v lab.Peer) net.Conn {
 
 // A day of an operator's, with the program as it is used and each command as it is typed.
 func TestGatewaySoak(t *testing.T) {
+	testtool.RequireLong(t, "takes an operator through a day under load")
 	t.Parallel()
 	lab.RequireTools(t, "nmap", "iperf3", "tcpdump", "tshark")
 	d := newDay(t)

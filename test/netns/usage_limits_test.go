@@ -57,10 +57,7 @@ type onslaught struct {
 }
 
 func theOnslaught() onslaught {
-	if testtool.Long() {
-		return onslaught{packets: 10_000_000, sources: 100_000, connections: 20_000}
-	}
-	return onslaught{packets: 500_000, sources: 100_000, connections: 2_000}
+	return onslaught{packets: 10_000_000, sources: 100_000, connections: 20_000}
 }
 
 // besieged is a gateway under attack, and the most that it took.
@@ -78,6 +75,7 @@ type besieged struct {
 
 // Memory and descriptors have bounds whatever attackers do, and the same done again takes no more.
 func TestGatewayBoundsUnauthorizedUsage(t *testing.T) {
+	testtool.RequireLong(t, "sends ten million packets")
 	for _, filter := range []string{"auto", "off"} {
 		t.Run("filter "+filter, func(t *testing.T) {
 			l := lab.New(t)
@@ -102,9 +100,6 @@ func TestGatewayBoundsUnauthorizedUsage(t *testing.T) {
 				t.Errorf("attackers took %d MiB, and may take %d", (first-memory)>>20, attackersMemory>>20)
 			}
 			defer b.afterwards(t, files, goroutines, open, hidden)
-			if filter == "auto" && !testtool.Long() {
-				return // once is enough where the kernel has most of it
-			}
 			b.attack(t, theOnslaught())
 			if b.memory-first > againMemory {
 				t.Errorf("once more, they took %d MiB more", (b.memory-first)>>20)
