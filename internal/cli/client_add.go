@@ -21,12 +21,12 @@ func clientAddCommand() *cobra.Command {
 	path := configFlag(cmd)
 	services := cmd.Flags().StringArray("service", nil, "`name` of a service that the client may use; repeatable (default: all)")
 	completeFlag(cmd, "service", completeServices(gatewayFlags{config: path}))
-	var h profileOutput
-	h.add(cmd)
+	var out profileOutput
+	out.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return h.run(cmd, func(secret protocol.Secret) (*enroll.Change, error) {
+		return out.run(cmd, func(secret protocol.Secret) (*enroll.Change, error) {
 			return enroll.Add(*path, enroll.Newcomer{
-				ID: args[0], Secret: secret, Services: *services, Terms: enroll.Terms{Name: h.name, Method: h.method},
+				ID: args[0], Secret: secret, Services: *services, Terms: enroll.Terms{Name: out.name, Method: out.method},
 			})
 		}, args[0], "added")
 	}

@@ -25,8 +25,8 @@ func clientRotateCommand() *cobra.Command {
 	path := configFlag(cmd)
 	cmd.ValidArgsFunction = completeOnce(completeClientFiles(path))
 	after := cmd.Flags().Duration("overlap", defaultOverlap, "how long older secrets remain valid; 0 for not at all")
-	h := profileOutput{replace: true}
-	h.add(cmd)
+	out := profileOutput{replace: true}
+	out.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var until time.Time
 		switch {
@@ -35,7 +35,7 @@ func clientRotateCommand() *cobra.Command {
 		case *after > 0:
 			until = time.Now().Add(*after).Truncate(time.Second)
 		}
-		return h.run(cmd, func(secret protocol.Secret) (*enroll.Change, error) {
+		return out.run(cmd, func(secret protocol.Secret) (*enroll.Change, error) {
 			return enroll.Rotate(*path, args[0], secret, until)
 		}, args[0], "has a new secret")
 	}

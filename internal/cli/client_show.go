@@ -16,8 +16,8 @@ func clientShowCommand() *cobra.Command {
 	}
 	path := configFlag(cmd)
 	cmd.ValidArgsFunction = completeOnce(completeClients(gatewayFlags{config: path}))
-	h := profileOutput{replace: true}
-	h.add(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error { return h.show(cmd, *path, args[0]) }
+	out := profileOutput{replace: true}
+	out.add(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return out.show(cmd, *path, args[0]) }
 	return cmd
 }

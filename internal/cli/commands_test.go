@@ -136,7 +136,7 @@ func TestForwardListensAtAUnixSocketOfItsOwner(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != socketMode {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
-	if _, _, err := perform(t, nil, "forward", "echo", "--listen", "unix:"+path); err == nil || !strings.Contains(err.Error(), "already") {
+	if _, _, err := perform(t, nil, "forward", "echo", "--listen", "unix:"+path); err == nil || !strings.Contains(err.Error(), "another process listens there") {
 		t.Errorf("a socket in use was taken: %v", err)
 	}
 	l.end(t)

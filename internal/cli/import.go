@@ -19,36 +19,37 @@ import (
 	"github.com/knockgw/knockgw/internal/privatefile"
 )
 
-// maxLine is how many bytes a terminal keeps of a line, its end included: the rest is lost. (Linux; the BSDs
-// have less, and a URI that was cut off is refused as such.)
+// maxLine is the number of bytes that a terminal keeps of a line, including its end
+// (Linux; less on the BSDs, where a truncated URI is rejected).
 const maxLine = 4095
 
-// maxImport is in bytes: the largest profile, as a URI.
+// maxImport is the maximum size of the input in bytes: the largest profile as a URI.
 const maxImport = 96 << 10
 
 func importCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import [FILE]",
-		Short: "Take a profile that a gateway handed out",
-		Long: "Reads a profile, its file or a file with its URI, and saves it where the other commands look for it:\n" +
-			"in $" + profile.DirectoryVariable + ", or knockgw in $XDG_CONFIG_HOME or ~/.config. Without FILE, or with -, it asks\n" +
-			"for the URI, which is not shown, or reads standard input.\n\n" +
-			"A URI has the secret in it. It is not taken as an argument, which others on this host can see.",
+		Short: "Import a profile from a gateway",
+		Long: "Reads a profile, as YAML or as a URI, and saves it in the directory of profiles:\n" +
+			"$" + profile.DirectoryVariable + ", or knockgw in $XDG_CONFIG_HOME or ~/.config. Without FILE, or with -,\n" +
+			"it reads standard input; on a terminal it prompts for the URI, without echo.\n\n" +
+			"A URI contains the secret. It is not accepted as an argument, which other users of this\n" +
+			"host can see.",
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) > 0 && strings.HasPrefix(strings.TrimSpace(args[0]), profile.Scheme):
-				return &usageError{errors.New("a URI on the command line stays in the shell's history, and others see it in the " +
-					"list of processes; run knockgw import without it, and paste it there")}
+				return &usageError{errors.New("a URI on the command line stays in the shell's history, and other users see it in the " +
+					"process list; run knockgw import without it, and paste it there")}
 			case len(args) > 1:
 				return &usageError{fmt.Errorf("one file at a time; usage: %s", cmd.UseLine())}
 			}
 			return nil
 		},
 	}
-	name := cmd.Flags().String("name", "", "what to call the profile here (default: what it says)")
+	name := cmd.Flags().String("name", "", "`name` to save the profile as (default: the name in it)")
 	cmd.ValidArgsFunction = completeOnce(completeFiles())
 	output := outputFlag(cmd)
-	replace := cmd.Flags().Bool("replace", false, "replace the profile of that name")
+	replace := cmd.Flags().Bool("replace", false, "replace an existing profile of that name")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		p, err := readImport(cmd, args)
 		if err != nil {
@@ -63,15 +64,15 @@ func importCommand() *cobra.Command {
 		}
 		path, err := dir.Save(p, *replace)
 		if errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("%w; choose another --name, or --replace it", err)
+			return fmt.Errorf("%w; choose another --name, or use --replace", err)
 		}
 		if err != nil {
 			return err
 		}
 		made := importResult{Profile: p.Name, File: path, Services: importedServices(dir, p)}
 		return printResult(cmd, *output, made, func(w io.Writer) error {
-			fmt.Fprintf(w, "profile %s is saved in %s\n\n", p.Name, path)
-			t := newTable(w, "SERVICE", "ADDRESS", "REACH IT WITH")
+			fmt.Fprintf(w, "profile %s saved to %s\n\n", p.Name, path)
+			t := newTable(w, "SERVICE", "ADDRESS", "COMMAND")
 			for _, s := range made.Services {
 				addRow(t, s.Name, s.Address, s.Command)
 			}
@@ -81,7 +82,7 @@ func importCommand() *cobra.Command {
 	return cmd
 }
 
-// readImport reads the profile that the arguments name, or asks for it.
+// readImport reads the profile from the file in the arguments, or from standard input.
 func readImport(cmd *cobra.Command, args []string) (*profile.Profile, error) {
 	if len(args) == 1 && args[0] != "-" {
 		text, err := privatefile.Read(args[0], maxImport)
@@ -92,14 +93,14 @@ func readImport(cmd *cobra.Command, args []string) (*profile.Profile, error) {
 	}
 	in := cmd.InOrStdin()
 	if f, ok := in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		fmt.Fprint(cmd.ErrOrStderr(), "Paste the profile's URI and press Enter (it is not shown): ")
+		fmt.Fprint(cmd.ErrOrStderr(), "Paste the profile's URI and press Enter (no echo): ")
 		text, err := term.ReadPassword(int(f.Fd()))
 		fmt.Fprintln(cmd.ErrOrStderr())
 		if err != nil {
 			return nil, fmt.Errorf("import: read the URI: %w", err)
 		}
 		if len(text) >= maxLine {
-			return nil, errors.New("import: the URI is longer than what a terminal takes on one line; put it into a file with mode 0600")
+			return nil, errors.New("import: the URI is longer than a line of a terminal; put it into a file with mode 0600")
 		}
 		return parseImport("the input", text)
 	}
@@ -108,20 +109,20 @@ func readImport(cmd *cobra.Command, args []string) (*profile.Profile, error) {
 		return nil, fmt.Errorf("import: read standard input: %w", err)
 	}
 	if len(text) > maxImport {
-		return nil, fmt.Errorf("import: standard input has more than %d bytes; is it the right file?", maxImport)
+		return nil, fmt.Errorf("import: standard input has more than %d bytes and is not a profile", maxImport)
 	}
 	return parseImport("the input", text)
 }
 
-// parseImport takes either spelling of a profile.
+// parseImport parses a profile in either format.
 func parseImport(name string, text []byte) (*profile.Profile, error) {
 	trimmed := strings.TrimSpace(string(text))
 	if trimmed == "" {
-		return nil, fmt.Errorf("import: %s is empty; it must be a profile or its URI", name)
+		return nil, fmt.Errorf("import: %s is empty; write a profile or its URI", name)
 	}
 	if !strings.HasPrefix(trimmed, profile.Scheme) {
 		if !looksLikeProfile(text) {
-			return nil, fmt.Errorf("import: %s is neither a profile nor its URI; ask for one of them, as knockgw client show prints it on the gateway", name)
+			return nil, fmt.Errorf("import: %s is neither a profile nor its URI; knockgw client show prints both on the gateway", name)
 		}
 		return profile.Parse(name, text)
 	}
@@ -132,8 +133,8 @@ func parseImport(name string, text []byte) (*profile.Profile, error) {
 	return p, nil
 }
 
-// looksLikeProfile reports whether text has a key of a profile at the beginning
-// of a line. What has none is another file, and its mistakes as YAML say nothing.
+// looksLikeProfile reports whether text has a key of a profile at the beginning of a
+// line. For any other file, YAML errors would be meaningless.
 func looksLikeProfile(text []byte) bool {
 	if !utf8.Valid(text) {
 		return false
@@ -144,29 +145,29 @@ func looksLikeProfile(text []byte) bool {
 	})
 }
 
-// importResult is what import has made.
+// importResult is the result of import.
 type importResult struct {
 	Profile  string            `json:"profile"`
 	File     string            `json:"file"`
 	Services []importedService `json:"services"`
 }
 
-// importedService is a service of a new profile.
+// importedService describes a service of the profile.
 type importedService struct {
 	Name    string `json:"name"`
 	Address string `json:"address"`
-	Target  string `json:"target"`  // as connect and others take it
-	Command string `json:"command"` // with which it is reached, most likely
+	Target  string `json:"target"`  // for connect and other commands
+	Command string `json:"command"` // likely command to connect with
 }
 
-// importedServices says how to reach each service of a new profile.
+// importedServices describes the services of a new profile.
 func importedServices(dir profile.Directory, p *profile.Profile) []importedService {
 	all := []importedService{}
 	taken := map[string]bool{}
 	for i := range p.Services {
 		s := &p.Services[i]
 		target := s.Name
-		if door, err := dir.Find(target); err != nil || door.Profile.Name != p.Name {
+		if e, err := dir.Find(target); err != nil || e.Profile.Name != p.Name {
 			target = p.Name + "/" + s.Name // several profiles have one of that name
 		}
 		all = append(all, importedService{s.Name, s.Address, target, suggestCommand(target, s, taken)})
@@ -174,14 +175,12 @@ func importedServices(dir profile.Directory, p *profile.Profile) []importedServi
 	return all
 }
 
-// sshPort is where a service is most likely SSH.
-const sshPort = "22"
+// Well-known ports, from which the protocol is guessed.
+const sshPort, httpPort, httpsPort = "22", "80", "443"
 
-// The ports where a service is most likely a web site's.
-const httpPort, httpsPort = "80", "443"
-
-// suggestCommand is a command with which a service is reached. One that is more than an address is reached by those. The
-// local ports that it names are put into taken.
+// suggestCommand returns a command to connect to a service with. It adds the local
+// port that it suggests to taken. A service with several addresses is addressed by
+// them.
 func suggestCommand(target string, s *profile.Service, taken map[string]bool) string {
 	host, port, err := net.SplitHostPort(s.Address)
 	switch several := strings.Contains(host, "/"); {
@@ -202,7 +201,7 @@ func suggestCommand(target string, s *profile.Service, taken map[string]bool) st
 	}
 }
 
-// proxyName is a target as it is called in a proxy.
+// proxyName returns the name of a target in a proxy.
 func proxyName(target string) string {
 	if name, service, ok := strings.Cut(target, "/"); ok {
 		return service + "." + name
@@ -210,8 +209,8 @@ func proxyName(target string) string {
 	return target
 }
 
-// localPort is a port that anybody may listen on, that resembles the service's, and that is not taken: 0, any,
-// if there is none.
+// localPort returns an unprivileged port that resembles the service's and is not
+// taken; "0", any free port, if there is none.
 func localPort(port string, taken map[string]bool) string {
 	const privileged, shift, last = 1024, 10000, 65535
 	n, err := strconv.Atoi(port)

@@ -15,22 +15,23 @@ import (
 func migrateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate FILE [--out-dir DIR]",
-		Short: "Turn a file of libknock's knock-proxy into a configuration or a profile",
-		Long: "Reads the YAML file of a knock-proxy server or client, and makes of it a configuration of the gateway or a\n" +
-			"profile, with each secret in a file of mode 0600. Notes on standard error, each with its line, say what\n" +
-			"became of every key that was not simply taken over. FILE is not changed.\n\n" +
-			"Without --out-dir the result is printed, for a look: with no secret in it. The notes say where they belong.",
+		Short: "Convert a knock-proxy configuration of libknock",
+		Long: "Converts the YAML file of a knock-proxy server or client to a configuration of the\n" +
+			"gateway or a profile, with each secret in a file of mode 0600. Notes on standard error\n" +
+			"explain, with line numbers, each key that was not converted one to one. FILE is not\n" +
+			"changed.\n\n" +
+			"Without --out-dir the result is only printed, with file names in place of secrets.",
 		Args: exactArgs(1),
 	}
 	flags := cmd.Flags()
 	dir := flags.String("out-dir", "", "write the files to this `directory`, which must be empty or not exist")
-	listen := flags.String("listen", "", "a server's protected `address`, which is routed to the gateway's device; with :PORT\n"+
-		"if clients are to dial another port than now")
+	listen := flags.String("listen", "", "protected `address` of a server, which is routed to the gateway's device; with :PORT\n"+
+		"if clients will dial another port than now")
 	completeFlag(cmd, "out-dir", completeDirectories)
 	cmd.ValidArgsFunction = completeOnce(completeFiles("yaml", "yml"))
 	output := outputFlag(cmd)
-	service := flags.String("service", "", "the service's `name` (default: one that its port suggests)")
-	completeFlag(cmd, "service", cobra.NoFileCompletions) // it is a new one
+	service := flags.String("service", "", "`name` of the service (default: derived from its port)")
+	completeFlag(cmd, "service", cobra.NoFileCompletions) // a new name
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o := migrate.Options{Service: *service, TextOnly: *dir == ""}
 		if *listen != "" {
@@ -73,25 +74,25 @@ func migrateCommand() *cobra.Command {
 	return cmd
 }
 
-// migrateResult is what -o json says.
+// migrateResult is the JSON output.
 type migrateResult struct {
-	Files []migratedFile `json:"files"` // that were written; without --out-dir the one that would be
-	Next  []string       `json:"next"`  // commands to go on with
+	Files []migratedFile `json:"files"` // written; without --out-dir the one that would be
+	Next  []string       `json:"next"`  // commands to continue with
 	Notes []migratedNote `json:"notes"`
 }
 
 type migratedFile struct {
 	File string `json:"file"`
-	Text string `json:"text,omitempty"` // where it was not written; no secret is in it
+	Text string `json:"text,omitempty"` // if it was not written; without secrets
 }
 
-// migratedNote says what became of a key.
+// migratedNote explains the conversion of a key.
 type migratedNote struct {
 	File string `json:"file"`
 	Line int    `json:"line"`
 	Key  string `json:"key"`
 	Text string `json:"text"`
-	Warn bool   `json:"warning"` // something that was safe, or worked, is so no longer
+	Warn bool   `json:"warning"` // something is no longer safe, or no longer works
 }
 
 func newMigrateResult(r *migrate.Result, dir string) migrateResult {
@@ -110,7 +111,7 @@ func newMigrateResult(r *migrate.Result, dir string) migrateResult {
 	return m
 }
 
-// printMigrated names the files and the commands to go on with.
+// printMigrated prints the files and the commands to continue with.
 func printMigrated(w io.Writer, r *migrate.Result, dir string) error {
 	for _, f := range r.Files {
 		if _, err := fmt.Fprintln(w, "wrote", filepath.Join(dir, f.Name)); err != nil {
@@ -125,14 +126,14 @@ func printMigrated(w io.Writer, r *migrate.Result, dir string) error {
 	return nil
 }
 
-// parseProtected reads an address with or without a port; without, the port is 0.
+// parseProtected parses an address with a port, or without one as port 0.
 func parseProtected(text string) (netip.AddrPort, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {
 		return netip.AddrPortFrom(addr, 0), nil
 	}
 	at, err := netip.ParseAddrPort(text)
 	if err != nil || at.Port() == 0 {
-		return netip.AddrPort{}, fmt.Errorf("--listen %s: is not an address; write it as 10.77.0.1 or 10.77.0.1:22", text)
+		return netip.AddrPort{}, fmt.Errorf("--listen %s: not an address; write 10.77.0.1 or 10.77.0.1:22", text)
 	}
 	return at, nil
 }
