@@ -8,9 +8,10 @@ import (
 )
 
 // ResolveAll resolves address, host:port, with Net's resolver, and returns the
-// addresses that fit network (tcp, tcp4 or tcp6) in the order in which DialContext
-// tries them: IPv6 and IPv4 alternate, IPv6 first, each family in the resolver's
-// order (RFC 8305, section 4). A literal address resolves to itself.
+// addresses that fit network (tcp, tcp4 or tcp6) in the order in which
+// DialContext tries them: IPv6 and IPv4 alternate, IPv6 first, each family in
+// the resolver's order (RFC 8305, section 4). A literal address resolves to
+// itself.
 func (d *Dialer) ResolveAll(ctx context.Context, network, address string) ([]netip.AddrPort, error) {
 	resolver := d.Net.Resolver
 	if resolver == nil {

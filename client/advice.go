@@ -173,7 +173,8 @@ func (e *StepError) describeAuthenticate() (message, advice string) {
 	case errors.Is(e.Err, context.Canceled):
 		return e.where() + ": canceled", ""
 	case known && failure.Result == auth.ResultClosed && e.waited < auth.DefaultDeadline/2:
-		// A gateway that refuses waits for its deadline, so that the time does not reveal the reason.
+		// A gateway that refuses waits for its deadline, so that the time does
+		// not reveal the reason.
 		return e.where() + " closed the connection without a proof" + times +
 			": the service behind the gateway is down, or the gateway refused the authentication", "check the service; " + advice
 	case known && failure.Result == auth.ResultClosed:

@@ -20,9 +20,9 @@ func (d *Dialer) reachTarget(
 		return d.knockAndConnect(ctx, target, session, knocked)
 	}
 
-	// Choose the source port here, so that the knock can contain it. The knock must
-	// come first. If the port turns out to be in use, only the knock is wasted: it
-	// is valid for no other port.
+	// Choose the source port here, so that the knock can contain it. The knock
+	// must come first. If the port turns out to be in use, only the knock is
+	// wasted: it is valid for no other port.
 	for range maxPortAttempts {
 		var from *Dialer
 		if from, err = d.withLocalPort(); err != nil {
@@ -37,9 +37,9 @@ func (d *Dialer) reachTarget(
 }
 
 // knockAndConnect knocks and connects from one source address, which it chooses
-// if the caller has not: a gateway gives its grant to the source of the knock, and
-// the system may prefer another address by the time of the connection, as it does
-// when IPv6 privacy addresses (RFC 8981) are replaced.
+// if the caller has not: a gateway gives its grant to the source of the knock,
+// and the system may prefer another address by the time of the connection, as
+// it does when IPv6 privacy addresses (RFC 8981) are replaced.
 func (d *Dialer) knockAndConnect(
 	ctx context.Context, target netip.AddrPort, session []byte, knocked func(error),
 ) (net.Conn, string, error) {
@@ -79,7 +79,8 @@ func (d *Dialer) withLocalPort() (*Dialer, error) {
 // much longer.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: time.Minute, Count: 127}
 
-// setKeepAlive applies keepAlive to by, unless by has a configuration of its own.
+// setKeepAlive applies keepAlive to by, unless by has a configuration of its
+// own.
 func setKeepAlive(by *net.Dialer) {
 	if by.KeepAlive == 0 && by.KeepAliveConfig == (net.KeepAliveConfig{}) {
 		by.KeepAliveConfig = keepAlive

@@ -11,9 +11,9 @@ import (
 // certainly wrong: the clock of the host that built it may have been ahead.
 const clockSlack = 24 * time.Hour
 
-// CheckClock returns an error if now is before the time at which the program was
-// built: the clock is then wrong, and a gateway rejects every knock of this host.
-// Hosts without a battery for their clock start in 1970.
+// CheckClock returns an error if now is before the time at which the program
+// was built: the clock is then wrong, and a gateway rejects every knock of this
+// host. Hosts without a battery for their clock start in 1970.
 func CheckClock(now time.Time) error {
 	built := buildinfo.Time()
 	if !now.Before(built.Add(-clockSlack)) {

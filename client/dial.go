@@ -13,20 +13,21 @@ import (
 )
 
 const (
-	// maxAuthentications limits the authentications of a dial: one, and another in
-	// case packets were lost. Each failure counts towards a ban, which a gateway
-	// imposes after ten by default.
+	// maxAuthentications limits the authentications of a dial: one, and another
+	// in case packets were lost. Each failure counts towards a ban, which a
+	// gateway imposes after ten by default.
 	maxAuthentications = 2
 
-	// handshakeTimeout limits one authentication: the 3 s after which a gateway ends
-	// one that failed, and a round trip with losses.
+	// handshakeTimeout limits one authentication: the 3 s after which a gateway
+	// ends one that failed, and a round trip with losses.
 	handshakeTimeout = auth.DefaultDeadline + 1500*time.Millisecond
 )
 
-// DialContext resolves address, knocks, connects and authenticates, as the fields
-// of d ask for; the package comment describes how. network is tcp, tcp4 or tcp6.
-// It returns when Timeout or ctx ends at the latest, and has then closed all
-// sockets except the connection that it returns. The error is a [*StepError].
+// DialContext resolves address, knocks, connects and authenticates, as the
+// fields of d ask for; the package comment describes how. network is tcp, tcp4
+// or tcp6. It returns when Timeout or ctx ends at the latest, and has then
+// closed all sockets except the connection that it returns. The error is a
+// [*StepError].
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	run := &dial{Dialer: d, address: address, start: time.Now()}
 	ctx, cancel := context.WithTimeout(ctx, d.timeout())

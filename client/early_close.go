@@ -24,11 +24,11 @@ type EarlyCloseError struct {
 	// authentication. If not, it may have refused it.
 	Proven bool
 	// Late reports that the connection had been open for longer than a gateway
-	// tries to reach the service: the connection was idle for too long, access was
-	// revoked, or the gateway or the service ended it.
+	// tries to reach the service: the connection was idle for too long, access
+	// was revoked, or the gateway or the service ended it.
 	Late bool
-	// Err is the error of the connection; io.ErrUnexpectedEOF if it ended without a
-	// reset.
+	// Err is the error of the connection; io.ErrUnexpectedEOF if it ended
+	// without a reset.
 	Err error
 }
 

@@ -2,8 +2,8 @@ package client
 
 import "syscall"
 
-// The error numbers of Winsock, which differ from the constants of these names in
-// package syscall.
+// The error numbers of Winsock, which differ from the constants of these names
+// in package syscall.
 const (
 	connectionRefused  = syscall.Errno(10061) // WSAECONNREFUSED
 	connectionReset    = syscall.Errno(10054) // WSAECONNRESET

@@ -37,8 +37,8 @@ const (
 	segmentRTO = 200 * time.Millisecond // of what follows
 )
 
-// fakeNet is an in-memory network for synctest bubbles: UDP to a gateway, and TCP
-// as a Dialer sees it, with a kernel's SYN timers, delay and packet loss.
+// fakeNet is an in-memory network for synctest bubbles: UDP to a gateway, and
+// TCP as a Dialer sees it, with a kernel's SYN timers, delay and packet loss.
 type fakeNet struct {
 	hosts      map[netip.Addr]hostKind
 	rtt        time.Duration // round-trip time
@@ -47,7 +47,8 @@ type fakeNet struct {
 	noAuth     bool
 	dropKnocks int // number of knocks that are lost
 	dropAuths  int // number of authentications that are lost
-	// knockWait is how long the gateway waits for the knock of an authentication.
+	// knockWait is how long the gateway waits for the knock of an
+	// authentication.
 	knockWait time.Duration
 	server    auth.Server
 	ctx       context.Context

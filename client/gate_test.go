@@ -14,8 +14,9 @@ import (
 )
 
 // testGate is a gateway on loopback for the examples: a socket that receives
-// knocks, and a listener whose connections must authenticate with the session of a
-// knock. Unlike a real gateway it is not silent: the kernel answers for it.
+// knocks, and a listener whose connections must authenticate with the session
+// of a knock. Unlike a real gateway it is not silent: the kernel answers for
+// it.
 type testGate struct {
 	listener *auth.Listener
 	knocks   *net.UDPConn
@@ -117,8 +118,8 @@ func (g *testGate) readKnocks() {
 	}
 }
 
-// authorize accepts each session once. A connection may overtake its knock, so it
-// waits for one.
+// authorize accepts each session once. A connection may overtake its knock, so
+// it waits for one.
 func (g *testGate) authorize(ctx context.Context, p auth.Peer, claim func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, auth.DefaultDeadline/2)
 	defer cancel()

@@ -61,8 +61,9 @@ func (d *Dialer) newRace(targets []netip.AddrPort, session []byte, started int) 
 // dialRace.failures.
 var errFailed = errors.New("every address has failed")
 
-// run returns the first connection and its attempt, or errFailed, or the error of
-// ctx. When it returns, all other attempts have ended and their sockets are closed.
+// run returns the first connection and its attempt, or errFailed, or the error
+// of ctx. When it returns, all other attempts have ended and their sockets are
+// closed.
 func (r *dialRace) run(ctx context.Context) (net.Conn, *attempt, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer r.cancelAll(cancel)
@@ -219,7 +220,8 @@ func (r *dialRace) onFailed(ctx context.Context, e event) error {
 }
 
 // isTransient reports whether a failed attempt predicts nothing about the next
-// one: it timed out, the connection was reset, or its source address was removed.
+// one: it timed out, the connection was reset, or its source address was
+// removed.
 func isTransient(err error) bool {
 	var timeout net.Error
 	return isSourceGone(err) || errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, connectionReset)

@@ -11,15 +11,16 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// The defaults of the protocol, which both sides use unless configured otherwise.
+// The defaults of the protocol, which both sides use unless configured
+// otherwise.
 const (
 	DefaultSequenceLength = protocol.DefaultSequenceLength // parts
 	DefaultSequenceGap    = 80 * time.Millisecond          // long enough that SYNs do not overtake each other
 	DefaultSlot           = protocol.DefaultSlot
 )
 
-// ErrOption reports that a Dialer cannot knock with its options. Nothing was sent;
-// the error that wraps it says what to change.
+// ErrOption reports that a Dialer cannot knock with its options. Nothing was
+// sent; the error that wraps it says what to change.
 var ErrOption = errors.New("bad option")
 
 // Sequence configures the methods that knock in several parts. The gateway must
@@ -31,16 +32,18 @@ type Sequence struct {
 	// Gap is the time between two parts; 0 means DefaultSequenceGap.
 	Gap time.Duration
 	// Slot is the length of tcp-syn-seq's time slots, in whole seconds; 0 means
-	// DefaultSlot. All parts are sent within one slot. A gateway accepts one sequence
-	// per client, service and slot.
+	// DefaultSlot. All parts are sent within one slot. A gateway accepts one
+	// sequence per client, service and slot.
 	Slot time.Duration
-	// Legacy sends tcp-syn-seq in its older format, to other ports than the service's.
+	// Legacy sends tcp-syn-seq in its older format, to other ports than the
+	// service's.
 	Legacy bool
 }
 
-// Knock sends one knock for the service at target, in as many parts as the method
-// has, and waits between them. Only a connection shows whether the gateway
-// accepted it. A SYN cannot carry the session id: any id is accepted after one.
+// Knock sends one knock for the service at target, in as many parts as the
+// method has, and waits between them. Only a connection shows whether the
+// gateway accepted it. A SYN cannot carry the session id: any id is accepted
+// after one.
 func (d *Dialer) Knock(ctx context.Context, target netip.AddrPort, session []byte) error {
 	name := cmp.Or(d.Method, protocol.MethodUDP)
 	method, err := protocol.ParseMethod(name)
@@ -66,7 +69,8 @@ func (d *Dialer) Knock(ctx context.Context, target netip.AddrPort, session []byt
 	}
 }
 
-// sequence returns d.Sequence with its defaults, checked against a method's limits.
+// sequence returns d.Sequence with its defaults, checked against a method's
+// limits.
 func (d *Dialer) sequence(method string, minParts, maxParts int) (Sequence, error) {
 	s := d.Sequence
 	if s.Length == 0 {

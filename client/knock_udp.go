@@ -73,8 +73,8 @@ func writeParts(ctx context.Context, conn net.Conn, gap time.Duration, parts [][
 		_, err := conn.Write(b)
 		if err != nil && i > 0 {
 			// A server that only captures packets has no socket at the port, so
-			// its kernel sends ICMP port unreachable. Our kernel reports that once
-			// instead of sending the next datagram, and then sends again.
+			// its kernel sends ICMP port unreachable. Our kernel reports that
+			// once instead of sending the next datagram, and then sends again.
 			_, err = conn.Write(b)
 		}
 		if err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// knockV2 sends one datagram in the format udp-v2, bound to a source or a port if
-// d asks for it (docs/udp-v2.md).
+// knockV2 sends one datagram in the format udp-v2, bound to a source or a port
+// if d asks for it (docs/udp-v2.md).
 func (d *Dialer) knockV2(ctx context.Context, target netip.AddrPort, session []byte) error {
 	m, err := d.newMessageV2(ctx, target, session)
 	if err != nil {
@@ -40,6 +40,7 @@ func (d *Dialer) newMessageV2(ctx context.Context, target netip.AddrPort, sessio
 	default:
 		return m, fmt.Errorf("%w: a udp-v2 knock requires a session id of %d bytes, not %d", ErrOption, len(m.SessionID), len(session))
 	}
+
 	switch {
 	case d.Source.IsValid():
 		m.Source = d.Source.Unmap()
@@ -53,6 +54,7 @@ func (d *Dialer) newMessageV2(ctx context.Context, target netip.AddrPort, sessio
 		}
 		m.Source = source.WithZone("") // zones are local to a host
 	}
+
 	if d.BindPort {
 		if m.SourcePort = d.localPort(); m.SourcePort == 0 {
 			return m, fmt.Errorf("%w: no source port to bind the knock to; set one in Net.LocalAddr, or use DialContext", ErrOption)

@@ -9,12 +9,12 @@ import (
 	"syscall"
 )
 
-// openRaw opens a socket that sends whole IP packets, of the IP version of source.
-// It is bound to source, so that routing rules by source address apply.
+// openRaw opens a socket that sends whole IP packets, of the IP version of
+// source. It is bound to source, so that routing rules by source address apply.
 func (d *Dialer) openRaw(ctx context.Context, source netip.Addr) (net.PacketConn, error) {
-	// Protocol 255, IPPROTO_RAW: the caller supplies the header in both versions. In
-	// IPv4 headers, the kernel sets the length, an id of 0 and the checksum, to the
-	// same values. Nothing is ever received.
+	// Protocol 255, IPPROTO_RAW: the caller supplies the header in both
+	// versions. In IPv4 headers, the kernel sets the length, an id of 0 and the
+	// checksum, to the same values. Nothing is ever received.
 	network := "ip6:255"
 	if source.Is4() {
 		network = "ip4:255"

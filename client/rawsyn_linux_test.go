@@ -23,8 +23,8 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// The host of the tests has two addresses of each IP version, and the test receives
-// everything that it sends:
+// The host of the tests has two addresses of each IP version, and the test
+// receives everything that it sends:
 //
 //	10.1.1.2 10.1.1.3       |
 //	fd01:1::2 fd01:1::3     | TUN --- the test
@@ -33,9 +33,9 @@ var hostAddrs = []string{"10.1.1.2/24", "10.1.1.3/24", "fd01:1::2/64", "fd01:1::
 // host is the other end of the host's only link.
 type host struct{ *os.File }
 
-// newHost moves the test's thread into its own network namespace, where it stays
-// until the thread ends with the test: only reading and writing packets may happen
-// in another goroutine.
+// newHost moves the test's thread into its own network namespace, where it
+// stays until the thread ends with the test: only reading and writing packets
+// may happen in another goroutine.
 func newHost(t *testing.T) host {
 	t.Helper()
 	if os.Geteuid() != 0 {

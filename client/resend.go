@@ -13,13 +13,14 @@ import (
 // Knocks during an authentication, for a gateway that waits for the knock of its
 // session: after 0.3, 0.75, 1.4 and 2.4 s.
 const (
-	// resendInterval is the time before the first of them; each further interval is
-	// 1.5 times the previous one. If the path answers within it, no knock is sent; if
-	// the path is slower, the knock costs a grant that expires.
+	// resendInterval is the time before the first of them; each further
+	// interval is 1.5 times the previous one. If the path answers within it, no
+	// knock is sent; if the path is slower, the knock costs a grant that
+	// expires.
 	resendInterval = 300 * time.Millisecond
 
-	// maxResends is the number of knocks that have time to arrive before the gateway's
-	// auth.DefaultDeadline.
+	// maxResends is the number of knocks that have time to arrive before the
+	// gateway's auth.DefaultDeadline.
 	maxResends = 4
 )
 

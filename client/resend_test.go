@@ -13,8 +13,8 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// knockWait is how long a gateway waits for the knock of an authentication, until
-// shortly before its deadline.
+// knockWait is how long a gateway waits for the knock of an authentication,
+// until shortly before its deadline.
 const knockWait = auth.DefaultDeadline - 200*time.Millisecond
 
 // addGrant adds a grant that another dial has left at the gateway.
@@ -155,8 +155,8 @@ func (w *connRecorder) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// TestDialConcurrentWithLoss dials repeatedly from one address: each connection may
-// be admitted by the grants that the previous dials left.
+// TestDialConcurrentWithLoss dials repeatedly from one address: each connection
+// may be admitted by the grants that the previous dials left.
 func TestDialConcurrentWithLoss(t *testing.T) {
 	const (
 		times   = 1000

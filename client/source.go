@@ -12,12 +12,14 @@ import (
 )
 
 const (
-	// Source ports of knocks and connections are random among those that every system
-	// uses for connections: IANA's dynamic ports, up to the last one that Linux uses.
+	// Source ports of knocks and connections are random among those that every
+	// system uses for connections: IANA's dynamic ports, up to the last one
+	// that Linux uses.
 	firstSourcePort = 49152
 	numSourcePorts  = 11848 // up to 60999
 
-	// maxPortAttempts is how many source ports are tried. Few of them are in use.
+	// maxPortAttempts is how many source ports are tried. Few of them are in
+	// use.
 	maxPortAttempts = 8
 )
 
@@ -79,10 +81,10 @@ func isSourceGone(err error) bool {
 	return errors.As(err, &gone)
 }
 
-// checkSource returns err, as a sourceGoneError if that is why an attempt failed:
-// withSource chose d's address, which the caller's options lack, and the system no
-// longer binds a socket to it. The error of a packet from a removed address
-// differs between systems and protocols.
+// checkSource returns err, as a sourceGoneError if that is why an attempt
+// failed: withSource chose d's address, which the caller's options lack, and
+// the system no longer binds a socket to it. The error of a packet from a
+// removed address differs between systems and protocols.
 func (d *Dialer) checkSource(ctx context.Context, target netip.AddrPort, err error, options *Dialer) error {
 	if err == nil || d == options || ctx.Err() != nil || errors.Is(err, connectionRefused) {
 		return err
@@ -102,8 +104,8 @@ func (d *Dialer) pickPort() (uint16, error) {
 	return firstSourcePort + uint16(binary.BigEndian.Uint32(random[:])%numSourcePorts), nil
 }
 
-// isBindError reports whether a connection failed because its source port was not
-// available. The error number differs between systems.
+// isBindError reports whether a connection failed because its source port was
+// not available. The error number differs between systems.
 func isBindError(err error) bool {
 	var call *os.SyscallError
 	return errors.As(err, &call) && call.Syscall == "bind"

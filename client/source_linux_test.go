@@ -16,8 +16,8 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// attemptTime limits an attempt that nothing answers: long enough for its SYN to be
-// sent.
+// attemptTime limits an attempt that nothing answers: long enough for its SYN
+// to be sent.
 const attemptTime = 100 * time.Millisecond
 
 // preferAddr makes the system choose addr for connections of its family.
@@ -115,7 +115,8 @@ func TestAttemptUsesOneSource(t *testing.T) {
 			} {
 				d := &Dialer{
 					Identity: testIdentity(t), Method: method, Sequence: Sequence{Gap: testGap},
-					// The beginning of a slot: at the end, a sequence would wait.
+					// The beginning of a slot: at the end, a sequence would
+					// wait.
 					Now: func() time.Time { return time.Unix(int64(DefaultSlot/time.Second)*1e6, 0) },
 				}
 				want := c.before

@@ -18,8 +18,8 @@ const (
 	StepAuthenticate = "authenticate"
 )
 
-// StepError reports which step of reaching a service failed, where, and after how
-// many attempts. It unwraps to the causes: errors.Is and errors.As find
+// StepError reports which step of reaching a service failed, where, and after
+// how many attempts. It unwraps to the causes: errors.Is and errors.As find
 // context.DeadlineExceeded if nothing answered in time, syscall.ECONNREFUSED,
 // *auth.Error, [ErrOption] and *[RawSocketError]. It implements net.Error.
 type StepError struct {
@@ -29,10 +29,11 @@ type StepError struct {
 	Err error
 	// Address is what was dialled.
 	Address string
-	// Targets are what Address resolved to, in the order of the first attempts; for
-	// an authentication, the one that failed it.
+	// Targets are what Address resolved to, in the order of the first attempts;
+	// for an authentication, the one that failed it.
 	Targets []netip.AddrPort
-	// Attempts is the number of attempts, each with a knock unless NoKnock is set.
+	// Attempts is the number of attempts, each with a knock unless NoKnock is
+	// set.
 	Attempts int
 	// Authentications is the number of connections that were authenticated.
 	Authentications int

@@ -22,8 +22,8 @@ const (
 	optionTimestampsSize = 10
 )
 
-// synPacket is a SYN knock. Both addresses have the same IP version, which is that
-// of the packet (docs/wire-formats.md, TCP SYN knock).
+// synPacket is a SYN knock. Both addresses have the same IP version, which is
+// that of the packet (docs/wire-formats.md, TCP SYN knock).
 //
 //	IPv4  20 bytes  DF clear, TTL 64, a random id; the checksum
 //	IPv6  40 bytes  hop limit 64
@@ -77,15 +77,15 @@ func (p *synPacket) appendTCP(b []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, p.fields.TSVal)
 	b = append(b, 0, 0, 0, 0) // no echo reply
 
-	// In both versions, the sum of the pseudo header is that of the addresses, the
-	// length and the protocol.
+	// In both versions, the sum of the pseudo header is that of the addresses,
+	// the length and the protocol.
 	pseudo := sum(sum(tcpHeader+protocolTCP, p.src.Addr().AsSlice()), p.dst.Addr().AsSlice())
 	binary.BigEndian.PutUint16(b[start+16:], ^fold(sum(pseudo, b[start:])))
 	return b
 }
 
-// sum adds b, of even length, to a partial internet checksum (RFC 1071). It cannot
-// overflow for packets of some hundred bytes.
+// sum adds b, of even length, to a partial internet checksum (RFC 1071). It
+// cannot overflow for packets of some hundred bytes.
 func sum(total uint32, b []byte) uint32 {
 	for i := 0; i < len(b); i += 2 {
 		total += uint32(binary.BigEndian.Uint16(b[i:]))

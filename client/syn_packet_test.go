@@ -23,8 +23,8 @@ func testIdentity(t testing.TB) *protocol.Client {
 	return c
 }
 
-// The packets are those of a libknock client, from the IP header on: a tcp-syn knock
-// and a tcp-syn-seq of three parts. protocol/testdata has their fields.
+// The packets are those of a libknock client, from the IP header on: a tcp-syn
+// knock and a tcp-syn-seq of three parts. protocol/testdata has their fields.
 func TestSYNPacketMatchesLibknock(t *testing.T) {
 	const dialled = "10.0.1.1:8443"
 	for i, recorded := range []struct {
@@ -116,8 +116,8 @@ func gopacketSYN(t *testing.T, p *synPacket) []byte {
 	return b.Bytes()
 }
 
-// parseSYN returns a packet as a synPacket. It fails the test if any constant field
-// differs.
+// parseSYN returns a packet as a synPacket. It fails the test if any constant
+// field differs.
 func parseSYN(t *testing.T, packet []byte) synPacket {
 	t.Helper()
 	first := layers.LayerTypeIPv4

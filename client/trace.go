@@ -5,22 +5,24 @@ import (
 	"time"
 )
 
-// Trace has functions that DialContext calls as it proceeds. Each may be nil. They
-// are called by the goroutine that called DialContext, one at a time, and so block
-// the dial while they run. An attempt that another one has overtaken is not
-// reported any more.
+// Trace has functions that DialContext calls as it proceeds. Each may be nil.
+// They are called by the goroutine that called DialContext, one at a time, and
+// so block the dial while they run. An attempt that another one has overtaken
+// is not reported any more.
 type Trace struct {
-	// Resolved is called with all addresses, in the order of their first attempts.
+	// Resolved is called with all addresses, in the order of their first
+	// attempts.
 	Resolved func(addrs []netip.AddrPort)
-	// Knocked is called when an attempt has sent its knock, or could not send it.
-	// With Dialer.BindPort, one attempt may knock several times, until it has a port.
-	// It is not called for knocks that are repeated during an authentication.
+	// Knocked is called when an attempt has sent its knock, or could not send
+	// it. With Dialer.BindPort, one attempt may knock several times, until it
+	// has a port. It is not called for knocks that are repeated during an
+	// authentication.
 	Knocked func(a Attempt, err error)
 	// Connected is called when the connection of an attempt was established, or
 	// failed. It is not called for an attempt that nothing answers.
 	Connected func(a Attempt, err error)
-	// Authenticated is called after the authentication of a connection. Without a
-	// proof, a nil error means that the message was written.
+	// Authenticated is called after the authentication of a connection. Without
+	// a proof, a nil error means that the message was written.
 	Authenticated func(a Attempt, err error)
 }
 

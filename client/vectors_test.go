@@ -18,8 +18,8 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// The SYNs of the vectors and of a captured libknock client, compared with those of
-// a Dialer. test/interop compares the rest.
+// The SYNs of the vectors and of a captured libknock client, compared with
+// those of a Dialer. test/interop compares the rest.
 
 // packets is a packetWriter that records whole packets.
 type packets [][]byte
@@ -147,7 +147,8 @@ func TestKnockSYNMatchesCapture(t *testing.T) {
 	}
 }
 
-// withoutRandom returns an IPv4 SYN with its id, source port and checksums zeroed.
+// withoutRandom returns an IPv4 SYN with its id, source port and checksums
+// zeroed.
 func withoutRandom(b []byte) []byte {
 	b = bytes.Clone(b)
 	for _, at := range []int{4, 10, ipv4Header, ipv4Header + 16} {
@@ -156,8 +157,8 @@ func withoutRandom(b []byte) []byte {
 	return b
 }
 
-// capturedSYNs returns the SYNs with a 32-byte TCP header in the order sent, from
-// the IP header on, and their times.
+// capturedSYNs returns the SYNs with a 32-byte TCP header in the order sent,
+// from the IP header on, and their times.
 func capturedSYNs(t *testing.T) (all [][]byte, at []time.Time) {
 	t.Helper()
 	f, err := os.Open("../admission/testdata/client.pcap")

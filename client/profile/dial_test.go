@@ -66,8 +66,8 @@ func TestEndpointDialerInvalid(t *testing.T) {
 	}
 }
 
-// hiddenService starts a service in mode auth that echoes a line, and returns its
-// profile.
+// hiddenService starts a service in mode auth that echoes a line, and returns
+// its profile.
 func hiddenService(t *testing.T) *Profile {
 	t.Helper()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")

@@ -9,18 +9,18 @@ import (
 	"strings"
 )
 
-// maxHostLen is the length limit of a host name in bytes: that of the length byte
-// of SOCKS5, and of DNS.
+// maxHostLen is the length limit of a host name in bytes: that of the length
+// byte of SOCKS5, and of DNS.
 const maxHostLen = 255
 
-// errHost reports a host that is not valid. It does not repeat the host, which is
-// input from outside.
+// errHost reports a host that is not valid. It does not repeat the host, which
+// is input from outside.
 var errHost = errors.New("the host is neither a name nor an IP address")
 
-// normalizeAddress returns host:port as it is passed to Dial: names in lower case
-// and without a trailing dot, IP addresses in their canonical form, so that they
-// can be compared with the address of a service. A name has no empty label, so
-// that normalizing the result does not change it.
+// normalizeAddress returns host:port as it is passed to Dial: names in lower
+// case and without a trailing dot, IP addresses in their canonical form, so
+// that they can be compared with the address of a service. A name has no empty
+// label, so that normalizing the result does not change it.
 func normalizeAddress(host string, port uint16) (string, error) {
 	name := strings.ToLower(strings.TrimSuffix(host, "."))
 	// With a trailing dot it may be an address, too: "192.0.2.1.".
@@ -48,13 +48,14 @@ func isName(text string) bool {
 	return true
 }
 
-// isHostChar reports whether r may be in a label of the name of a host or service.
+// isHostChar reports whether r may be in a label of the name of a host or
+// service.
 func isHostChar(r rune) bool {
 	return 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-' || r == '_'
 }
 
-// parseAuthority returns the address in an HTTP request. defaultPort is used if it
-// has no port; 0 means that a port is required.
+// parseAuthority returns the address in an HTTP request. defaultPort is used if
+// it has no port; 0 means that a port is required.
 func parseAuthority(text string, defaultPort uint16) (string, error) {
 	host, service, err := net.SplitHostPort(text)
 	if err != nil && defaultPort != 0 {

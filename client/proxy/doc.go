@@ -9,10 +9,10 @@
 //	                                        |
 //	                              Dial(ctx, "HOST:PORT"): its own knock and connection
 //
-// It is not an open proxy. Dial decides what can be reached. For an address that
-// is not one of its services, it returns an [*UnknownServiceError], and the client
-// is refused: with status 403 and the list of the services' names, or with SOCKS5
-// reply 0x02.
+// It is not an open proxy. Dial decides what can be reached. For an address
+// that is not one of its services, it returns an [*UnknownServiceError], and
+// the client is refused: with status 403 and the list of the services' names,
+// or with SOCKS5 reply 0x02.
 //
 // Clients do not authenticate, as is usual for a proxy on the local machine: any
 // process that can connect to the listener has the access of the key that Dial

@@ -69,7 +69,8 @@ func FuzzSOCKS(f *testing.F) {
 		default:
 			t.Fatalf("%v", err)
 		}
-		// Version, count, methods; version, command, 0, type, length, name, port.
+		// Version, count, methods; version, command, 0, type, length, name,
+		// port.
 		if read := len(text) - s.in.Len(); read > 1+255+4+1+255+2 {
 			t.Fatalf("read %d bytes", read)
 		}
@@ -83,8 +84,8 @@ func checkNormalized(t *testing.T, to string) {
 	}
 }
 
-// FuzzHTTP passes arbitrary input to the whole proxy, which must only refuse, and
-// must dial normalized addresses.
+// FuzzHTTP passes arbitrary input to the whole proxy, which must only refuse,
+// and must dial normalized addresses.
 func FuzzHTTP(f *testing.F) {
 	for _, text := range []string{
 		"CONNECT web:80 HTTP/1.1\r\nHost: web:80\r\n\r\nearly", "GET http://web/ HTTP/1.1\r\nHost: web\r\n\r\n",

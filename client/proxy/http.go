@@ -15,23 +15,23 @@ import (
 )
 
 const (
-	// maxHeader limits the header of a request, in bytes: more than browsers send
-	// with all their cookies.
+	// maxHeader limits the header of a request, in bytes: more than browsers
+	// send with all their cookies.
 	maxHeader = 64 << 10
-	// idleTimeout is how long an idle connection of a client or to a service is kept
-	// for another request.
+	// idleTimeout is how long an idle connection of a client or to a service is
+	// kept for another request.
 	idleTimeout = time.Minute
 	// maxIdleConns limits the idle connections to one service: the number that
 	// browsers open to a host.
 	maxIdleConns = 6
 )
 
-// established is the response to a successful CONNECT. The bytes after it are the
-// service's.
+// established is the response to a successful CONNECT. The bytes after it are
+// the service's.
 const established = "HTTP/1.1 200 Connection established\r\n\r\n"
 
-// httpServer is the HTTP part of a proxy: a net/http server for connections whose
-// first byte was already read.
+// httpServer is the HTTP part of a proxy: a net/http server for connections
+// whose first byte was already read.
 type httpServer struct {
 	proxy        *proxy
 	server       *http.Server
@@ -112,7 +112,8 @@ func (w *httpServer) close() {
 	w.transport.CloseIdleConnections()
 }
 
-// serve passes a connection to the server, and waits until it is no longer in use.
+// serve passes a connection to the server, and waits until it is no longer in
+// use.
 func (w *httpServer) serve(ctx context.Context, conn net.Conn, first byte) {
 	h := &prefixedConn{Conn: conn, ctx: ctx, prefix: []byte{first}, done: make(chan struct{})}
 	w.listener.conns <- h // always received: the server is stopped after the last connection

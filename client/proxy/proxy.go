@@ -20,10 +20,10 @@ const requestTimeout = 15 * time.Second
 type Options struct {
 	// Listener is what clients connect to. Required. Serve closes it.
 	Listener net.Listener
-	// Dial connects to a service. address is HOST:PORT, where HOST is a name in lower
-	// case or an IP address in canonical form. If there is no such service, the error
-	// must be an *UnknownServiceError. Dial is called concurrently, once for each
-	// connection. Required.
+	// Dial connects to a service. address is HOST:PORT, where HOST is a name in
+	// lower case or an IP address in canonical form. If there is no such
+	// service, the error must be an *UnknownServiceError. Dial is called
+	// concurrently, once for each connection. Required.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 	// MaxConns and Drain are those of a relay.Acceptor.
 	MaxConns int

@@ -55,10 +55,10 @@ type socksError struct {
 func (e *socksError) Error() string { return "SOCKS5: " + e.err.Error() }
 func (e *socksError) Unwrap() error { return e.err }
 
-// socksHandshake reads a client's greeting, whose first byte was already read, and
-// its request, and returns the requested address. It reads no bytes beyond the
-// request, since a client may send data early. The error is a *socksError, or one
-// of rw.
+// socksHandshake reads a client's greeting, whose first byte was already read,
+// and its request, and returns the requested address. It reads no bytes beyond
+// the request, since a client may send data early. The error is a *socksError,
+// or one of rw.
 func socksHandshake(rw io.ReadWriter) (string, error) {
 	// The greeting: version, number of methods, methods.
 	b := make([]byte, 256)

@@ -12,17 +12,17 @@ import (
 
 const (
 	// DefaultMaxConns limits the concurrent connections: each takes two file
-	// descriptors, of which a process often has 4096.
+	// descriptors, and a process often has 4096.
 	DefaultMaxConns = 1024
 
-	// DefaultDrain is how long connections may continue after ctx has ended: long
-	// enough for a query or a page, shorter than the time after which service
-	// managers kill a process (90 s with systemd).
+	// DefaultDrain is how long connections may continue after ctx has ended:
+	// long enough for a query or a page, shorter than the time after which
+	// service managers kill a process (90 s with systemd).
 	DefaultDrain = 30 * time.Second
 )
 
-// Backoff between calls of Accept after a temporary error, such as having no file
-// descriptors left. The delay doubles each time.
+// Backoff between calls of Accept after a temporary error, such as having no
+// file descriptors left. The delay doubles each time.
 const (
 	minRetryDelay = 5 * time.Millisecond
 	maxRetryDelay = time.Second
@@ -36,8 +36,8 @@ var ErrDrained = errors.New("closed at the end of the drain period")
 type Acceptor struct {
 	// Listener is where connections come from. Required. Serve closes it.
 	Listener net.Listener
-	// MaxConns limits the concurrent connections; 0 means DefaultMaxConns. Beyond
-	// the limit, connections wait to be accepted.
+	// MaxConns limits the concurrent connections; 0 means DefaultMaxConns.
+	// Beyond the limit, connections wait to be accepted.
 	MaxConns int
 	// Drain is how long connections may continue after ctx has ended; 0 means
 	// DefaultDrain, and a negative value means no time at all.
@@ -47,9 +47,9 @@ type Acceptor struct {
 }
 
 // Serve accepts connections, and calls handle for each in its own goroutine,
-// until ctx ends or Accept fails permanently. handle owns the connection and must
-// close it. It should return soon after its context has ended, which happens
-// Drain after the end of ctx, with [ErrDrained] as the cause.
+// until ctx ends or Accept fails permanently. handle owns the connection and
+// must close it. It should return soon after its context has ended, which
+// happens Drain after the end of ctx, with [ErrDrained] as the cause.
 //
 // Serve returns when all calls of handle have returned: nil if ctx has ended,
 // else the error of Accept.
@@ -76,8 +76,8 @@ func (a Acceptor) Serve(ctx context.Context, handle func(ctx context.Context, co
 	return err
 }
 
-// acceptAll acquires a slot for each connection and passes it to start, until ctx
-// ends or Accept fails permanently.
+// acceptAll acquires a slot for each connection and passes it to start, until
+// ctx ends or Accept fails permanently.
 func (a Acceptor) acceptAll(ctx context.Context, slots chan struct{}, start func(net.Conn)) error {
 	delay := minRetryDelay
 	for {

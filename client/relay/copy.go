@@ -80,7 +80,8 @@ func (r *Relay) Copy(ctx context.Context, app, service net.Conn) (Stats, error) 
 	wg.Wait()
 	release()
 	once.Do(func() {
-		// Both directions have ended in order: an error of closing has no consequence.
+		// Both directions have ended in order: an error of closing has no
+		// consequence.
 		_ = app.Close()
 		_ = service.Close()
 	})
@@ -88,10 +89,10 @@ func (r *Relay) Copy(ctx context.Context, app, service net.Conn) (Stats, error) 
 }
 
 // isClosedByPeer reports whether err is from writing to a connection that its
-// peer has closed. An application that has sent its last byte and closes does not
-// want what the service still sends, such as the close_notify of a TLS session:
-// that is an orderly end. The kernel returns EPIPE for a connection whose FIN
-// arrived before the reset, and ECONNRESET for any other.
+// peer has closed. An application that has sent its last byte and closes does
+// not want what the service still sends, such as the close_notify of a TLS
+// session: that is an orderly end. The kernel returns EPIPE for a connection
+// whose FIN arrived before the reset, and ECONNRESET for any other.
 func isClosedByPeer(err error) bool {
 	if errors.Is(err, syscall.EPIPE) {
 		return true
@@ -131,7 +132,8 @@ func (r *Relay) copy(dst, src net.Conn) (int64, error) {
 		*b = make([]byte, bufferSize)
 	}
 	defer r.buffers.Put(b)
-	// The wrappers hide ReadFrom and WriteTo, which would allocate their own buffer.
+	// The wrappers hide ReadFrom and WriteTo, which would allocate their own
+	// buffer.
 	return io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, *b)
 }
 
@@ -156,8 +158,8 @@ func closeWrite(c net.Conn) error {
 	return err
 }
 
-// Reset closes c so that its peer sees a reset instead of an end of stream, where
-// the system has resets.
+// Reset closes c so that its peer sees a reset instead of an end of stream,
+// where the system has resets.
 func Reset(c net.Conn) {
 	_ = netx.SetLinger(c, 0) // if it fails, the close is an orderly one
 	_ = c.Close()            // the connection is given up

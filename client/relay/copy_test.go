@@ -66,7 +66,8 @@ func start(t *testing.T, ctx context.Context, wrap func(net.Conn) net.Conn) (app
 	return app, service, end
 }
 
-// kinds are the kinds of connections: those that the kernel can splice, and others.
+// kinds are the kinds of connections: those that the kernel can splice, and
+// others.
 var kinds = []struct {
 	name string
 	wrap func(net.Conn) net.Conn
