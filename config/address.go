@@ -9,12 +9,13 @@ import (
 	"github.com/knockgw/knockgw/internal/address"
 )
 
-// originalPrefix is how an upstream says that the address dialled is kept. A port may follow.
+// originalPrefix starts an upstream that keeps the address that the client
+// dialled. A port may follow.
 const originalPrefix = "original:"
 
-const exampleListenPort = 22 // in remedies, as in the documentation
+const exampleListenPort = 22 // for error messages
 
-// parseListen takes address:port and prefix:port.
+// parseListen parses address:port or prefix:port.
 func parseListen(text string) (netip.Prefix, uint16, error) {
 	host, port, err := address.Split(text, exampleListenPort)
 	if err != nil {
@@ -26,7 +27,7 @@ func parseListen(text string) (netip.Prefix, uint16, error) {
 	}
 	addr, err := netip.ParseAddr(host)
 	if err != nil {
-		return netip.Prefix{}, 0, fmt.Errorf("%q is not an IP address; write the one that clients dial, as 10.77.0.1:%d", host, port)
+		return netip.Prefix{}, 0, fmt.Errorf("%q is not an IP address; write the address that clients dial, such as 10.77.0.1:%d", host, port)
 	}
 	if addr, err = address.Routable(addr); err != nil {
 		return netip.Prefix{}, 0, err
@@ -34,7 +35,8 @@ func parseListen(text string) (netip.Prefix, uint16, error) {
 	return netip.PrefixFrom(addr, addr.BitLen()), port, nil
 }
 
-// parseUpstream takes host:port, original: and original:port. port is an example for a remedy.
+// parseUpstream parses host:port, original: or original:port. port is an
+// example for error messages.
 func parseUpstream(text string, port uint16) (Upstream, error) {
 	if rest, ok := strings.CutPrefix(text, originalPrefix); ok || text == strings.TrimSuffix(originalPrefix, ":") {
 		if rest == "" || !ok {

@@ -12,7 +12,7 @@ import (
 	"github.com/knockgw/knockgw/internal/strictyaml"
 )
 
-// check looks for what is wrong between sections that are right by themselves.
+// check checks constraints between sections.
 func (p *parser) check() {
 	p.checkRoutes()
 	p.checkLocal()
@@ -22,7 +22,7 @@ func (p *parser) check() {
 	p.checkOverlaps()
 	if l := p.c.Metrics.Listen; l.IsValid() {
 		if _, covered := p.routeOf(l.Addr()); covered {
-			p.metrics.FailKey("listen", "%s is in tun.routes, and no protected address is put on an interface; "+
+			p.metrics.FailKey("listen", "%s is in tun.routes, so that no interface has it; "+
 				"choose an address of this host", l)
 		}
 	}
@@ -38,11 +38,11 @@ func (p *parser) checkRoutes() {
 		}
 	}
 	if v6 && p.c.TUN.MTU < minMTUv6 {
-		p.tun.FailKey("mtu", "%d is too little for the IPv6 routes; write %d or more", p.c.TUN.MTU, minMTUv6)
+		p.tun.FailKey("mtu", "%d is too small for the IPv6 routes; write %d or more", p.c.TUN.MTU, minMTUv6)
 	}
 }
 
-// routeOf is the route that leads an address to the device.
+// routeOf returns the route that directs an address to the device.
 func (p *parser) routeOf(addr netip.Addr) (netip.Prefix, bool) {
 	for _, route := range p.c.TUN.Routes {
 		if route.Contains(addr) {
@@ -60,6 +60,7 @@ func (p *parser) checkClients() {
 		names[i], known[svc.Name] = svc.Name, true
 	}
 	p.checkSecrets()
+
 	for i, c := range p.c.Clients {
 		s := p.clients[i]
 		if c.ID == "" {
@@ -67,14 +68,14 @@ func (p *parser) checkClients() {
 		}
 		if j, taken := first[c.ID]; taken {
 			other := p.clients[j]
-			s.FailKey("id", "%q is already the client of %s; give each client an id of its own",
+			s.FailKey("id", "%q is already the client of %s; give each client its own id",
 				c.ID, s.Place(other.Report, other.At("id")))
 			continue
 		}
 		first[c.ID] = i
 		p.c.positions[c.ID] = Position{File: s.File(), Line: s.Node.Line}
-		if most := p.c.Limits.Flows; c.MaxFlows > most {
-			s.Warn(s.At("max_flows"), s.Key("max_flows"), "has no effect: limits.flows, which is for all together, is %d", most)
+		if limit := p.c.Limits.Flows; c.MaxFlows > limit {
+			s.Warn(s.At("max_flows"), s.Key("max_flows"), "has no effect: limits.flows, the total, is %d", limit)
 		}
 		for j, name := range c.Services {
 			it := s.grants[j]
@@ -90,7 +91,8 @@ func (p *parser) checkClients() {
 	}
 }
 
-// checkSecrets: what one client may do, so may another that has its secret and takes its name.
+// checkSecrets checks for shared secrets: a client that has the secret of
+// another one can impersonate it.
 func (p *parser) checkSecrets() {
 	type owner struct{ client, secret int }
 	owners := map[string]owner{}
@@ -107,7 +109,7 @@ func (p *parser) checkSecrets() {
 			if first.client == i {
 				s.Fail(it.Node, it.Path, "is the same secret as in %s; remove one of them, or make a new one with knockgw keygen", place)
 			} else {
-				s.Warn(it.Node, it.Path, "is the secret of client %q too (%s), so that either can pass for the other; "+
+				s.Warn(it.Node, it.Path, "is also the secret of client %q (%s), so that either can impersonate the other; "+
 					"make a new one with knockgw keygen", p.c.Clients[first.client].ID, place)
 			}
 		}
@@ -120,7 +122,7 @@ func (p *parser) checkServices() {
 	for i := range p.c.Services {
 		svc, s := &p.c.Services[i], p.services[i]
 		if line := lines[svc.Name]; line != 0 && svc.Name != "" {
-			s.FailKey("name", "%q is already the service of line %d; give each service a name of its own", svc.Name, line)
+			s.FailKey("name", "%q is already the service of line %d; give each service its own name", svc.Name, line)
 		} else {
 			lines[svc.Name] = s.At("name").Line
 		}
@@ -131,7 +133,7 @@ func (p *parser) checkServices() {
 	}
 }
 
-// checkCovered: what is not routed to the device never arrives.
+// checkCovered checks that the service's packets are routed to the device.
 func (p *parser) checkCovered(s serviceSource, svc *Service) {
 	if !svc.Listen.IsValid() || p.routesBroken {
 		return
@@ -144,12 +146,13 @@ func (p *parser) checkCovered(s serviceSource, svc *Service) {
 	if p.c.TUN.Hides(svc) {
 		return
 	}
-	s.FailKey("listen", "%s is in no route of tun.routes, so nothing would arrive; add %s there, "+
-		"or, if it is an address of this host, the address and port to tun.local", addressOrPrefix(svc.Listen), svc.Listen)
+	s.FailKey("listen", "%s is not in a route of tun.routes, so nothing would arrive; add %s there, "+
+		"or, if it is an address of this host, add the address and port to tun.local", addressOrPrefix(svc.Listen), svc.Listen)
 }
 
-// checkLoop: a connection to an address that is routed to the device would come back as a stranger's.
-// Binding the socket to another interface leads it elsewhere.
+// checkLoop checks that the upstream is not routed to the device, which would
+// drop the connection as unauthorized. Binding the socket to another interface
+// avoids that.
 func (p *parser) checkLoop(s serviceSource, svc *Service) {
 	if svc.UpstreamDevice != "" || svc.Upstream.IsZero() {
 		return
@@ -163,8 +166,9 @@ func (p *parser) checkLoop(s serviceSource, svc *Service) {
 	}
 	addr, err := netip.ParseAddr(svc.Upstream.Host)
 	if err != nil {
-		return // a name: its addresses are for doctor, and for each dial
+		return // a name: doctor and each dial check its addresses
 	}
+
 	if slices.Contains(p.c.TUN.Local, netip.AddrPortFrom(addr.Unmap(), svc.Upstream.Port)) {
 		s.FailKey("upstream", "%s is hidden by tun.local, so flows would lead back into the device; "+
 			"have the service listen at 127.0.0.1:%d, and make that the upstream", svc.Upstream, svc.Upstream.Port)
@@ -182,17 +186,18 @@ func (p *parser) checkSequence(s serviceSource, svc *Service) {
 		return
 	}
 	if s.Has("knock") {
-		s.FailKey("knock", "tcp-syn-seq takes sequences of at most %d parts, and knock.sequence.length is %d; "+
+		s.FailKey("knock", "tcp-syn-seq supports sequences of at most %d parts, and knock.sequence.length is %d; "+
 			"lower that, or remove tcp-syn-seq here", maxSYNSequence, length)
 		return
 	}
-	p.sequence.FailKey("length", "%d is too long for tcp-syn-seq, which %s takes; write at most %d, "+
+	p.sequence.FailKey("length", "%d is too long for tcp-syn-seq, which %s accepts; write at most %d, "+
 		"or name the service's other methods in knock", length, svc.Name, maxSYNSequence)
 }
 
-// checkMethods looks for keys of methods that nobody takes, and for knocks in time that are not found.
+// checkMethods warns of keys of methods that no service accepts, and of a slot
+// that is too short for the window.
 func (p *parser) checkMethods() {
-	takes := func(m Method) bool {
+	accepts := func(m Method) bool {
 		return slices.ContainsFunc(p.c.Services, func(svc Service) bool { return slices.Contains(svc.Knock, m) })
 	}
 	for _, k := range []struct {
@@ -204,13 +209,14 @@ func (p *parser) checkMethods() {
 		{p.knock, "slot", MethodUDPv2},
 		{p.sequence, "legacy", MethodTCPSYNSeq},
 	} {
-		if k.section.Has(k.key) && !takes(k.method) {
-			k.section.Warn(k.section.At(k.key), k.section.Key(k.key), "has no effect: no service takes %s", k.method)
+		if k.section.Has(k.key) && !accepts(k.method) {
+			k.section.Warn(k.section.At(k.key), k.section.Key(k.key), "has no effect: no service accepts %s", k.method)
 		}
 	}
 	p.warnTrials()
-	// The slots before and after the present one are looked at, no others.
-	if k := &p.c.Knock; k.Slot < k.Window && takes(MethodUDPv2) {
+
+	// Only the current slot, the previous one and the next one are checked.
+	if k := &p.c.Knock; k.Slot < k.Window && accepts(MethodUDPv2) {
 		key := "slot"
 		if !p.knock.Has(key) {
 			key = "window"
@@ -221,13 +227,15 @@ func (p *parser) checkMethods() {
 	}
 }
 
-// maxTrialClients is from how many clients on little junk that looks like knocks of the methods udp and udp-seq
-// keeps out clients whose address has not knocked lately: each datagram is tried with each client.
+// maxTrialClients is the number of clients above which a low rate of bogus udp
+// and udp-seq knocks can lock out clients whose address has not knocked
+// recently, since each datagram is tried with each client.
 const maxTrialClients = 100
 
-// warnTrials warns, once for all of them, of services that take such knocks and have many clients.
+// warnTrials warns, once in total, of services that accept such knocks and have
+// many clients.
 func (p *parser) warnTrials() {
-	first, most, more := -1, 0, 0
+	first, maxClients, others := -1, 0, 0
 	for i := range p.c.Services {
 		svc := &p.c.Services[i]
 		clients := p.access.count(svc.Name)
@@ -237,37 +245,40 @@ func (p *parser) warnTrials() {
 		if first < 0 {
 			first = i
 		} else {
-			more++
+			others++
 		}
-		most = max(most, clients)
+		maxClients = max(maxClients, clients)
 	}
 	if first < 0 {
 		return
 	}
-	others := ""
-	if more > 0 {
-		others = fmt.Sprintf(" (and %d other services)", more)
+
+	and := ""
+	if others > 0 {
+		and = fmt.Sprintf(" (and %d other services)", others)
 	}
 	s := p.services[first]
-	s.Warn(s.At("knock"), s.Key("knock"), "%s%s takes knocks of the methods udp and udp-seq, which are tried with one client after the other: "+
-		"with %d clients, little junk keeps out those who have not knocked lately; give clients udp-v2 (client add does) "+
-		"and write knock: [udp-v2], or the methods that the clients use without these", p.c.Services[first].Name, others, most)
+	s.Warn(s.At("knock"), s.Key("knock"), "%s%s accepts knocks of the methods udp and udp-seq, which are tried with each client in turn: "+
+		"with %d clients, a low rate of bogus knocks locks out clients that have not knocked recently; use udp-v2 on the clients "+
+		"(the default of client add) and write knock: [udp-v2], or the other methods that the clients use", p.c.Services[first].Name, and, maxClients)
 }
 
-// checkTrials: without hints, a stranger's stream costs a decryption for each client and bucket.
+// checkTrials limits the trial decryptions: without hints, an unauthorized
+// connection costs one for each client and bucket.
 func (p *parser) checkTrials(s serviceSource, svc *Service) {
 	if !svc.Mode.Authenticates() || !svc.Auth.Accepts(AuthV2) || svc.Auth.Hint != HintNone {
 		return
 	}
 	clients := p.access.count(svc.Name)
 	if trials := clients * len(svc.Auth.Buckets); trials > maxTrials {
-		s.auth.FailKey("hint", "%d clients in %d buckets would be %d trial decryptions for a stranger's stream, and %d are the most; "+
+		s.auth.FailKey("hint", "%d clients in %d buckets would be %d trial decryptions for an unauthorized connection, and the limit is %d; "+
 			"name fewer buckets, or write hint: route-hint", clients, len(svc.Auth.Buckets), trials, maxTrials)
 	}
 }
 
-// checkOverlaps compares the services of each port in the order of their prefixes, where one that
-// contains others comes right before them: thousands of services take no noticeable time.
+// checkOverlaps compares the services of each port, sorted by prefix. A prefix
+// that contains others is sorted immediately before them, so that thousands of
+// services take no noticeable time.
 func (p *parser) checkOverlaps() {
 	order := make([]int, 0, len(p.c.Services))
 	for i := range p.c.Services {
@@ -280,7 +291,7 @@ func (p *parser) checkOverlaps() {
 		return cmp.Or(cmp.Compare(x.Port, y.Port), x.Listen.Addr().Compare(y.Listen.Addr()),
 			cmp.Compare(x.Listen.Bits(), y.Listen.Bits()), cmp.Compare(a, b))
 	})
-	widest := -1 // of those so far, the one that reaches furthest
+	widest := -1 // the widest prefix that may overlap with the next one
 	for _, i := range order {
 		svc := &p.c.Services[i]
 		if widest >= 0 {
@@ -293,7 +304,7 @@ func (p *parser) checkOverlaps() {
 	}
 }
 
-// failOverlap points at the later of two services.
+// failOverlap reports an overlap at the later of two services.
 func (p *parser) failOverlap(i, j int) {
 	i, j = max(i, j), min(i, j)
 	a, b := &p.c.Services[i], &p.c.Services[j]
@@ -301,17 +312,18 @@ func (p *parser) failOverlap(i, j int) {
 		addressOrPrefix(a.Listen), a.Port, b.Name, addressOrPrefix(b.Listen), p.services[j].At("listen").Line)
 }
 
-// warnInsecureFile warns of secrets that everybody on the host may read.
+// warnInsecureFile warns of secrets in a file that other accounts can read.
 func (c *Config) warnInsecureFile(f *os.File) {
 	open := (*privatefile.AccessError)(nil)
 	if !c.inlineSecrets || !errors.As(privatefile.CheckAccess(f), &open) {
 		return
 	}
-	e := Error{File: f.Name(), Msg: "has secrets in it and " + open.Remedy() + ", or use secret_file"}
+	e := Error{File: f.Name(), Msg: "contains secrets and " + open.Remedy() + ", or use secret_file"}
 	c.Warnings = append(c.Warnings, e.Error())
 }
 
-// addressOrPrefix is a prefix without its length when it is one address.
+// addressOrPrefix formats a prefix, without its length if it is a single
+// address.
 func addressOrPrefix(p netip.Prefix) string {
 	if p.IsSingleIP() {
 		return p.Addr().String()

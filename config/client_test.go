@@ -55,10 +55,10 @@ func TestWarningsClientLockedOut(t *testing.T) {
 		want       []string
 	}{
 		{"one secret has ended", withSecrets("[{secret: 0123456789abcdef, until: 2030-06-14}, {secret: 0123456789abcdeg}]"),
-			[]string{"test.yaml:3: clients[0].secrets[0].until: the secret ended at 2030-06-15T00:00:00Z"}},
+			[]string{"test.yaml:3: clients[0].secrets[0].until: the secret expired at 2030-06-15T00:00:00Z"}},
 		{"all secrets have ended", withSecrets("[{secret: 0123456789abcdef, until: 2030-06-14}, {secret: 0123456789abcdeg, until: 2030-06-15T12:00:00Z}]"),
-			[]string{"test.yaml:3: clients[0].secrets[0].until: the secret ended", "test.yaml:3: clients[0].secrets[1].until: the secret ended",
-				`test.yaml:3: clients[0].secrets: all of them have ended, so client "alice" is locked out`}},
+			[]string{"test.yaml:3: clients[0].secrets[0].until: the secret expired", "test.yaml:3: clients[0].secrets[1].until: the secret expired",
+				`test.yaml:3: clients[0].secrets: all of them have expired, so client "alice" is locked out`}},
 		{"a secret ends this evening", withSecrets("[{secret: 0123456789abcdef, until: 2030-06-15}]"), nil},
 		{"the client has expired", withClientKeys("expires: 2030-06-14"),
 			[]string{`test.yaml:3: clients[0].expires: client "alice" expired at 2030-06-15T00:00:00Z and is locked out; remove it`}},
@@ -67,9 +67,9 @@ func TestWarningsClientLockedOut(t *testing.T) {
 		{"hours of always", withClientKeys("hours: {days: [mon, tue, wed, thu, fri, sat, sun], from: 00:00, to: 24:00, zone: Europe/Berlin}"),
 			[]string{"test.yaml:3: clients[0].hours: has no effect"}},
 		{"a secret of two clients", replaceInMinimal(aliceLine, aliceLine+"\n"+`  - {id: bob, secret: "hex:30313233343536373839616263646566"}`),
-			[]string{`test.yaml:4: clients[1].secret: is the secret of client "alice" too (line 3)`}},
+			[]string{`test.yaml:4: clients[1].secret: is also the secret of client "alice" (line 3)`}},
 		{"a secret in the lists of two clients", replaceInMinimal(aliceLine, aliceLine+"\n  - {id: bob, secrets: [{secret: 0123456789abcdeg}, {secret: 0123456789abcdef}]}"),
-			[]string{`test.yaml:4: clients[1].secrets[1].secret: is the secret of client "alice" too (line 3)`}},
+			[]string{`test.yaml:4: clients[1].secrets[1].secret: is also the secret of client "alice" (line 3)`}},
 	} {
 		t.Run(c.name, func(t *testing.T) { wantWarnings(t, warnings(t, c.text), c.want) })
 	}

@@ -12,14 +12,16 @@ import (
 	"github.com/knockgw/knockgw/internal/strictyaml"
 )
 
-// ClientSuffix is how the name of a client's file in ClientsDir ends; other files there are none.
+// ClientSuffix is the suffix of the client files in ClientsDir. Other files are
+// ignored.
 const ClientSuffix = ".yaml"
 
-// parseClientsDir reads the files of clients_dir, one client in each, in the order of their names.
+// parseClientsDir reads the files of clients_dir, sorted by name, each with one
+// client.
 func (p *parser) parseClientsDir(s *strictyaml.Section) {
 	entries, err := os.ReadDir(p.c.ClientsDir)
 	if errors.Is(err, fs.ErrNotExist) {
-		s.Warn(s.At("clients_dir"), s.Key("clients_dir"), "there is no directory %s yet; knockgw client add makes it, "+
+		s.Warn(s.At("clients_dir"), s.Key("clients_dir"), "the directory %s does not exist yet; knockgw client add makes it, "+
 			"or correct the path", p.c.ClientsDir)
 		return
 	}
@@ -27,6 +29,7 @@ func (p *parser) parseClientsDir(s *strictyaml.Section) {
 		s.FailKey("clients_dir", "%v; name a directory that knockgw can read", err)
 		return
 	}
+
 	files := 0
 	for _, e := range entries {
 		if e.IsDir() || filepath.Ext(e.Name()) != ClientSuffix || strings.HasPrefix(e.Name(), ".") {
@@ -42,7 +45,8 @@ func (p *parser) parseClientsDir(s *strictyaml.Section) {
 	}
 }
 
-// parseClientFile reads one of them. There may be a secret in it, so others must not be able to read it.
+// parseClientFile reads a client file. It may contain a secret, so only its
+// owner may be able to read it.
 func (p *parser) parseClientFile(path string) {
 	r := p.InFile(path)
 	data, err := privatefile.Read(path, maxClientFile)
@@ -59,8 +63,9 @@ func (p *parser) parseClientFile(path string) {
 	}
 }
 
-// LoadLenient reads the file at path as Load does, and leaves out the files of its clients_dir in which something is
-// wrong. The error says what that is, nil if nothing; no Config comes with it where the mistake is elsewhere.
+// LoadLenient reads the file at path like [Load], but skips client files of its
+// clients_dir that have errors. It returns their errors together with the
+// Config. If there are errors elsewhere, the Config is nil.
 func LoadLenient(path string, opts ...Option) (*Config, error) {
 	c, err := Load(path, opts...)
 	if err == nil {

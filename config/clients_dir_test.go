@@ -8,10 +8,11 @@ import (
 	"testing"
 )
 
-// bobFile is a client's own file.
+// bobFile is a client file.
 const bobFile = "id: bob\nsecret: 0123456789abcdeg\n"
 
-// writeConfigDir writes minimal with a clients_dir, and files there, and returns the configuration's path.
+// writeConfigDir writes minimal with a clients_dir and files in it, and returns the
+// path of the configuration.
 func writeConfigDir(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -133,7 +134,7 @@ func TestClientsDirSharedSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Warnings) == 0 || !strings.Contains(c.Warnings[0], `bob.yaml:2: secret: is the secret of client "alice" too (`) {
+	if len(c.Warnings) == 0 || !strings.Contains(c.Warnings[0], `bob.yaml:2: secret: is also the secret of client "alice" (`) {
 		t.Errorf("the warnings are %q", c.Warnings)
 	}
 }

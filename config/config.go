@@ -1,12 +1,14 @@
-// Package config turns a YAML file into a validated, immutable Config.
+// Package config parses a gateway's YAML file into a validated, immutable
+// [Config].
 //
-// A file is read whole and judged whole before anything acts on it. Nothing in it is ignored and no bad
-// value is replaced by a default: an unknown key, a wrong type or a contradiction is an Error with the
-// line it stands on and what to write instead, and all of them are reported at once. A key that is
-// absent has the default of docs/wire-formats.md. What is legal and without effect is a warning.
+// A file is validated as a whole before any of it is used. No key is ignored,
+// and no invalid value is replaced by a default: an unknown key, a wrong type
+// or a contradiction is an [Error] with its line and what to write instead. All
+// errors are reported at once. A missing key has the default of
+// docs/configuration.md. A key that is valid but has no effect is a warning.
 //
-// The package knows no other part of the gateway, except the names and limits of the wire formats; how a
-// file is read, as against what it means, is internal/strictyaml.
+// The package depends on no other part of the gateway, except for the names and
+// limits of the wire formats.
 package config
 
 import (
@@ -18,11 +20,11 @@ import (
 	"github.com/knockgw/knockgw/internal/address"
 )
 
-// Config is one whole configuration. Whoever has one shares it with others: do not change it.
+// Config is a complete configuration. It is shared and must not be modified.
 type Config struct {
 	TUN      TUN
 	Knock    Knock
-	Clients  []Client  // in the file's order, and then those of ClientsDir
+	Clients  []Client  // in the file's order, followed by those of ClientsDir
 	Services []Service // in the file's order; at least one
 	Limits   Limits
 	Ban      Ban
@@ -31,73 +33,77 @@ type Config struct {
 	Metrics  Metrics
 	Audit    Audit
 
-	// ClientsDir is the directory with a file for each further client; absolute. Empty: there is none.
+	// ClientsDir is the absolute path of the directory of client files; empty:
+	// none.
 	ClientsDir string
 
-	// Warnings are lines, as an Error's, about what is legal and probably not meant.
+	// Warnings are lines, in the format of an Error, about settings that are
+	// valid but probably not intended.
 	Warnings []string
 
-	inlineSecrets bool                // a secret stands in the file itself
+	inlineSecrets bool                // the file itself contains a secret
 	positions     map[string]Position // of the clients, by id
 }
 
-// TUN is the device and what is routed to it.
+// TUN configures the device and the routes to it.
 type TUN struct {
 	Name   string           // at most 15 bytes
-	MTU    int              // bytes of an IP packet
+	MTU    int              // maximum size of an IP packet, in bytes
 	Routes []netip.Prefix   // masked; they cover every service and no upstream
 	Local  []netip.AddrPort // ports of the host's own addresses, TCP and UDP; Linux only
 	Filter Filter
 }
 
-// Knock is what concerns the knocks of every service.
+// Knock configures the knocks of all services.
 type Knock struct {
-	UDPPort  uint16        // where UDP knocks are taken besides each service's own port number
-	Window   time.Duration // how far a message's time may be from ours, either way
-	Gateway  string        // who this gateway is in udp-v2 knocks, at most 255 bytes; its clients know it
+	UDPPort  uint16        // of UDP knocks, in addition to each service's own port number
+	Window   time.Duration // maximum clock difference of a message, either way
+	Gateway  string        // this gateway's name in udp-v2 knocks, at most 255 bytes
 	Slot     time.Duration // of a udp-v2 knock; whole seconds. tcp-syn's is the whole seconds of Window
 	Sequence Sequence
 }
 
-// Sequence is what concerns knocks of several parts.
+// Sequence configures knocks of several parts.
 type Sequence struct {
-	Length int           // parts
+	Length int           // number of parts
 	Window time.Duration // from the first part to the last, UDP
 	Slot   time.Duration // of a SYN sequence; whole seconds
-	Legacy bool          // SYN sequences are taken in their legacy spelling too
+	Legacy bool          // SYN sequences are also accepted in their legacy format
 }
 
-// Service is one protected TCP port, of one address or of every address of a prefix.
+// Service is a protected TCP port, at one address or at every address of a
+// prefix.
 type Service struct {
 	Name           string
 	Listen         netip.Prefix // masked; a single address has all its bits
-	Port           uint16       // the one that clients dial
-	MACPort        uint16       // the one in MACs and keys; differs from Port behind a NAT only
-	Upstream       Upstream     // zero: accepted by the embedding program
+	Port           uint16       // the port that clients dial
+	MACPort        uint16       // the port in MACs and keys; differs from Port only behind a NAT
+	Upstream       Upstream     // zero: the embedding program accepts the connections
 	Address        string       // host:port that clients are told to dial; empty: that of Listen
 	UpstreamDevice string       // the interface that upstream connections are bound to; Linux only
 	Mode           Mode
-	Visible        bool     // mode knock-auth: strangers' SYNs are answered
-	Knock          []Method // families, no duplicates; nil in mode auth
+	Visible        bool     // mode knock-auth: the SYNs of unauthorized hosts are answered
+	Knock          []Method // method families without duplicates; nil in mode auth
 	Grant          Grant
-	// SessionRequired says that a UDP knock must carry a session id, in modes with authentication.
+	// SessionRequired requires a session id in UDP knocks, in modes with
+	// authentication.
 	SessionRequired bool
 	Auth            Auth
-	Idle            time.Duration // a flow without traffic in either direction ends after it
-	DialTimeout     time.Duration // for reaching the upstream
+	Idle            time.Duration // how long a flow may have no traffic in either direction
+	DialTimeout     time.Duration // for connecting to the upstream
 }
 
-// Upstream is where a service's flows go.
+// Upstream is the destination of a service's flows.
 type Upstream struct {
-	Host     string // a name or an address without brackets; empty when Original
-	Port     uint16 // 0 when Original: the port that the client dialled
-	Original bool   // the address that the client dialled
+	Host     string // a name or an address without brackets; empty if Original
+	Port     uint16 // 0 if Original: the port that the client dialled
+	Original bool   // keep the address that the client dialled
 }
 
 // IsZero reports whether there is no upstream.
 func (u Upstream) IsZero() bool { return u == Upstream{} }
 
-// Address is what to dial, host:port, for a flow to the dialled address.
+// Address returns the host:port to dial for a flow to the address dialled.
 func (u Upstream) Address(dialled netip.AddrPort) string {
 	if !u.Original {
 		return address.Join(u.Host, u.Port)
@@ -109,7 +115,7 @@ func (u Upstream) Address(dialled netip.AddrPort) string {
 	return netip.AddrPortFrom(dialled.Addr().Unmap(), port).String()
 }
 
-// String is the spelling of the configuration file.
+// String returns the upstream as in the configuration file.
 func (u Upstream) String() string {
 	switch {
 	case u.IsZero():
@@ -123,60 +129,61 @@ func (u Upstream) String() string {
 	}
 }
 
-// Grant is what a knock earns.
+// Grant is what a valid knock permits.
 type Grant struct {
-	TTL  time.Duration // to begin a flow
-	Uses int           // how many flows
+	TTL  time.Duration // time to start a flow
+	Uses int           // number of flows
 }
 
-// Auth is the authentication at the start of a TCP stream.
+// Auth configures the authentication at the start of a TCP stream.
 type Auth struct {
-	Protocols []AuthProtocol // no duplicates
-	Hint      Hint           // of envelope v2
-	Buckets   []int          // of envelope v2, bytes, ascending, no duplicates
-	Proof     bool           // clients that ask for a server proof get one
-	Deadline  time.Duration  // from the completed handshake to the accepted authentication
+	Protocols []AuthProtocol // without duplicates
+	Hint      Hint           // for envelope v2
+	Buckets   []int          // for envelope v2: sizes in bytes, ascending, without duplicates
+	Proof     bool           // send a server proof to clients that request it
+	Deadline  time.Duration  // from the TCP handshake to the accepted authentication
 }
 
 // Accepts reports whether p is among the protocols.
 func (a *Auth) Accepts(p AuthProtocol) bool { return slices.Contains(a.Protocols, p) }
 
-// Limits are how much anybody may have at once. A source is an IPv4 address or an IPv6 /64.
+// Limits are limits of concurrent grants, flows and knocks. A source is an IPv4
+// address or an IPv6 /64.
 type Limits struct {
-	GrantsPerClient int // of a client without MaxGrants
-	FlowsPerClient  int // of a client without MaxFlows
+	GrantsPerClient int // for a client without MaxGrants
+	FlowsPerClient  int // for a client without MaxFlows
 	GrantsPerSource int
 	FlowsPerSource  int
-	Flows           int // of everybody, those of strangers that still must authenticate included
-	Knocks          int // that wait to be opened
+	Flows           int // in total, including those that have not authenticated yet
+	Knocks          int // in the queue
 }
 
-// Ban is what becomes of a source whose authentications fail.
+// Ban configures the ban of sources whose authentications fail.
 type Ban struct {
-	After  int           // failures; 0: there are no bans
-	Within time.Duration // of the first of them
+	After  int           // number of failures; 0: no bans
+	Within time.Duration // of the first failure
 	For    time.Duration
 }
 
-// State is what outlives the process.
+// State configures the state that survives a restart.
 type State struct {
-	Dir string // absolute; empty: nothing does
+	Dir string // absolute; empty: none
 }
 
-// Control is the socket for the running gateway's commands.
+// Control configures the control socket of the running gateway.
 type Control struct {
 	Socket string // absolute; empty: none
 }
 
-// Metrics is where Prometheus finds its metrics.
+// Metrics configures the Prometheus metrics.
 type Metrics struct {
-	Listen netip.AddrPort // not valid: nowhere
-	Page   bool           // the status page is there too
+	Listen netip.AddrPort // not valid: no metrics
+	Page   bool           // also serve the status page
 }
 
-// Audit is the record of who was let in, and of who was not.
+// Audit configures the log of accepted and refused access.
 type Audit struct {
-	File     string // absolute; empty: none is kept
-	MaxBytes int64  // of one file
-	Keep     int    // files, besides the one that is written
+	File     string // absolute; empty: no audit log
+	MaxBytes int64  // size of a file
+	Keep     int    // number of rotated files
 }

@@ -11,47 +11,47 @@ import (
 	"github.com/knockgw/knockgw/internal/termsafe"
 )
 
-// Changes are what makes one Config another, by the file's names. There is no
-// value in them, and no secret.
+// Changes are the differences between two Configs, as names of keys. They
+// contain no values, and so no secrets.
 type Changes struct {
 	Services Difference `json:"services"`
 	Clients  Difference `json:"clients"`
-	// Keys are the others that differ and hold at once.
+	// Keys are other keys whose changes take effect immediately.
 	Keys []string `json:"keys"`
-	// PendingRestart are those that a running gateway cannot change: they wait for its
-	// next start.
+	// PendingRestart are keys that a running gateway cannot change: they wait
+	// for its next start.
 	PendingRestart []string `json:"pending_restart"`
 }
 
-// Difference is that between two lists: of services by their names, or of clients
-// by their ids.
+// Difference is the difference between two lists, of services by name or of
+// clients by id.
 type Difference struct {
 	Added   []string  `json:"added"`
 	Removed []string  `json:"removed"`
 	Changed []Changed `json:"changed"`
 }
 
-// Changed is an entry that is in both lists, and the keys that differ.
+// Changed is an entry of both lists, and the keys that differ.
 type Changed struct {
 	Name string   `json:"name"`
 	Keys []string `json:"keys"`
 }
 
-// MarshalJSON writes lists that are empty, too.
+// MarshalJSON encodes empty lists as [].
 func (c Changes) MarshalJSON() ([]byte, error) {
 	type plain Changes
 	c.Keys, c.PendingRestart = nonNil(c.Keys), nonNil(c.PendingRestart)
 	return json.Marshal(plain(c))
 }
 
-// MarshalJSON writes lists that are empty, too.
+// MarshalJSON encodes empty lists as [].
 func (d Difference) MarshalJSON() ([]byte, error) {
 	type plain Difference
 	d.Added, d.Removed, d.Changed = nonNil(d.Added), nonNil(d.Removed), nonNil(d.Changed)
 	return json.Marshal(plain(d))
 }
 
-// nonNil is a list that JSON has no null for.
+// nonNil returns list, or an empty list for nil.
 func nonNil[T any](list []T) []T {
 	if list == nil {
 		return []T{}
@@ -59,9 +59,9 @@ func nonNil[T any](list []T) []T {
 	return list
 }
 
-// Diff tells what makes old new. The order of services, clients and secrets is no
-// difference.
-func Diff(old, new *Config) Changes { //nolint:revive // the words for it
+// Diff returns the changes from old to new. The order of services, clients and
+// secrets is ignored.
+func Diff(old, new *Config) Changes { //nolint:revive // old and new are the usual names
 	c := Changes{
 		Services: diffLists(old.Services, new.Services, func(s *Service) string { return s.Name }, serviceKeys()),
 		Clients:  diffLists(old.Clients, new.Clients, func(c *Client) string { return c.ID }, clientKeys()),
@@ -78,9 +78,9 @@ func Diff(old, new *Config) Changes { //nolint:revive // the words for it
 	return c
 }
 
-// KeepStatic returns new with the keys that wait for a restart as they are in running:
-// what a running gateway can make of it.
-func KeepStatic(running, new *Config) *Config { //nolint:revive // the words for it
+// KeepStatic returns new with those keys of running that a running gateway
+// cannot change.
+func KeepStatic(running, new *Config) *Config { //nolint:revive // old and new are the usual names
 	c := *new
 	c.TUN, c.State, c.Control, c.Metrics = running.TUN, running.State, running.Control, running.Metrics
 	c.Audit = running.Audit
@@ -88,7 +88,7 @@ func KeepStatic(running, new *Config) *Config { //nolint:revive // the words for
 	return &c
 }
 
-// Empty reports whether there is no difference at all.
+// Empty reports whether there are no changes.
 func (c *Changes) Empty() bool {
 	return c.Services.empty() && c.Clients.empty() && len(c.Keys) == 0 && len(c.PendingRestart) == 0
 }
@@ -97,7 +97,7 @@ func (d *Difference) empty() bool {
 	return len(d.Added) == 0 && len(d.Removed) == 0 && len(d.Changed) == 0
 }
 
-// Lines are the changes for people, one a line.
+// Lines returns the changes as text, one per line.
 func (c *Changes) Lines() []string {
 	lines := append(c.Services.lines("service"), c.Clients.lines("client")...)
 	for _, k := range c.Keys {
@@ -123,19 +123,20 @@ func (d *Difference) lines(what string) []string {
 	return lines
 }
 
-// comparedKey is a key of T, and whether two Ts have it in common.
+// comparedKey is a key of T, and a function that compares it.
 type comparedKey[T any] struct {
 	name    string
 	same    func(a, b *T) bool
 	restart bool
 }
 
-// liveKey compares what get returns.
+// liveKey is a key whose change takes effect immediately. It compares the
+// results of get.
 func liveKey[T any](name string, get func(*T) any) comparedKey[T] {
 	return comparedKey[T]{name: name, same: func(a, b *T) bool { return reflect.DeepEqual(get(a), get(b)) }}
 }
 
-// staticKey is by for a key that waits for a restart.
+// staticKey is a key whose change waits for a restart.
 func staticKey[T any](name string, get func(*T) any) comparedKey[T] {
 	k := liveKey(name, get)
 	k.restart = true
@@ -165,7 +166,7 @@ func configKeys() []comparedKey[Config] {
 		staticKey("state.dir", func(c *Config) any { return c.State.Dir }),
 		staticKey("control.socket", func(c *Config) any { return c.Control.Socket }),
 		staticKey("metrics.listen", func(c *Config) any { return c.Metrics.Listen }),
-		staticKey("metrics.page", func(c *Config) any { return c.Metrics.Page != c.Metrics.Listen.Addr().IsLoopback() }), // where it is not the default
+		staticKey("metrics.page", func(c *Config) any { return c.Metrics.Page != c.Metrics.Listen.Addr().IsLoopback() }), // whether it is not the default
 		staticKey("audit.file", func(c *Config) any { return c.Audit.File }),
 		staticKey("audit.max_mib", func(c *Config) any { return c.Audit.MaxBytes }),
 		staticKey("audit.keep", func(c *Config) any { return c.Audit.Keep }),
@@ -190,7 +191,7 @@ func serviceKeys() []comparedKey[Service] {
 	}
 }
 
-// clientKeys are those that the gateway goes by; profile is not.
+// clientKeys returns the keys that affect the gateway, which profile does not.
 func clientKeys() []comparedKey[Client] {
 	return []comparedKey[Client]{
 		{name: "secret", same: sameSecrets},
@@ -210,6 +211,7 @@ func diffLists[T any](old, new []T, name func(*T) string, keys []comparedKey[T])
 	for i := range old {
 		before[name(&old[i])] = &old[i]
 	}
+
 	for i := range new {
 		n := name(&new[i])
 		was := before[n]
@@ -228,6 +230,7 @@ func diffLists[T any](old, new []T, name func(*T) string, keys []comparedKey[T])
 			d.Changed = append(d.Changed, Changed{n, changed})
 		}
 	}
+
 	for i := range old {
 		if n := name(&old[i]); before[n] != nil {
 			d.Removed = append(d.Removed, n)
@@ -236,7 +239,7 @@ func diffLists[T any](old, new []T, name func(*T) string, keys []comparedKey[T])
 	return d
 }
 
-// sameSecrets compares the secrets of two clients, and until when they hold.
+// sameSecrets compares the secrets of two clients and their ends.
 func sameSecrets(a, b *Client) bool {
 	order := func(s []ClientSecret) []ClientSecret {
 		return slices.SortedFunc(slices.Values(s), func(x, y ClientSecret) int {
@@ -248,7 +251,7 @@ func sameSecrets(a, b *Client) bool {
 	})
 }
 
-// equal reports whether two Hours, either of which may be none, are the same.
+// equal reports whether two Hours, which may be nil, are the same.
 func (h *Hours) equal(o *Hours) bool {
 	if h == nil || o == nil {
 		return h == o
@@ -256,7 +259,7 @@ func (h *Hours) equal(o *Hours) bool {
 	return h.Days == o.Days && h.From == o.From && h.To == o.To && h.Zone.String() == o.Zone.String()
 }
 
-// sameSet reports whether two lists have the same elements, in whatever order.
+// sameSet reports whether two lists have the same elements, in any order.
 func sameSet[T comparable](a, b []T) bool {
 	in := func(all []T) func(T) bool {
 		set := make(map[T]bool, len(all))

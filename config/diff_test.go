@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// fullConfig is a configuration in which every key is given, on a line of its own.
+// fullConfig is a configuration with every key, each on its own line.
 const fullConfig = `version: 1
 tun:
   name: knock0
@@ -60,7 +60,7 @@ metrics: {listen: 127.0.0.1:9091}
 audit: {file: /var/log/knockgw/audit.log, max_mib: 64, keep: 4}
 `
 
-// summary is Changes in one line, for the tables of tests.
+// summary returns Changes on one line.
 func summary(c Changes) string { return strings.Join(c.Lines(), "; ") }
 
 func TestDiffKeys(t *testing.T) {

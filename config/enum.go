@@ -2,23 +2,25 @@ package config
 
 import "github.com/knockgw/knockgw/protocol"
 
-// Mode says what a client must do to use a service.
+// Mode is how a client must identify itself to use a service.
 type Mode string
 
-// The modes. libknock's names are aliases of them in the file.
+// The modes. The file may also use libknock's names for them.
 const (
-	ModeAuth      Mode = "auth"       // authenticate on the stream; strangers can connect
+	ModeAuth      Mode = "auth"       // authenticate on the connection, which any host can open
 	ModeKnock     Mode = "knock"      // knock first
 	ModeKnockAuth Mode = "knock-auth" // knock first, then authenticate
 )
 
-// Knocks reports whether the mode asks for a knock.
+// Knocks reports whether the mode requires a knock.
 func (m Mode) Knocks() bool { return m != ModeAuth }
 
-// Authenticates reports whether the mode asks for authentication on the stream.
+// Authenticates reports whether the mode requires authentication on the
+// connection.
 func (m Mode) Authenticates() bool { return m != ModeKnock }
 
-// modeNames are the modes as the file may spell them, and whether the spelling says visible: true.
+// modeNames returns the names of modes in the file, and whether a name implies
+// visible: true.
 func modeNames() map[string]modeName {
 	return map[string]modeName{
 		"auth":                {ModeAuth, false},
@@ -36,7 +38,8 @@ type modeName struct {
 	visible bool
 }
 
-// Method is a family of knock methods: udp is udp-passive too, as their sequences are one.
+// Method is a family of knock methods: udp includes udp-passive, and the same
+// for their sequences.
 type Method string
 
 // The method families.
@@ -48,12 +51,12 @@ const (
 	MethodUDPv2     Method = protocol.MethodUDPv2
 )
 
-// allMethods is every family, in the order of the documentation.
+// allMethods returns every family, in the order of the documentation.
 func allMethods() []Method {
 	return []Method{MethodUDP, MethodUDPSeq, MethodTCPSYN, MethodTCPSYNSeq, MethodUDPv2}
 }
 
-// parseMethod knows every spelling of a method, and that tcp-auth is none that knocks.
+// parseMethod parses a name of a knock method. tcp-auth is not one.
 func parseMethod(name string) (Method, bool) {
 	m, err := protocol.ParseMethod(name)
 	if err != nil || m == protocol.MethodTCPAuth {
@@ -71,22 +74,22 @@ const (
 	AuthV2 AuthProtocol = "v2" // tcp-auth-envelope-v2
 )
 
-// Filter says whether packets are refused in the kernel already.
+// Filter is whether packets are filtered in the kernel.
 type Filter string
 
 // The values of tun.filter.
 const (
-	FilterAuto    Filter = "auto"    // where that is permitted
+	FilterAuto    Filter = "auto"    // if that is permitted
 	FilterOff     Filter = "off"     // never
-	FilterRequire Filter = "require" // or the gateway does not start
+	FilterRequire Filter = "require" // always; else the gateway does not start
 )
 
-// Hint says how a server finds an envelope's client.
+// Hint is how a server finds the client of an envelope.
 type Hint string
 
 // The hint modes.
 const (
-	HintRoute Hint = "route-hint" // by eight bytes in the envelope
+	HintRoute Hint = "route-hint" // by eight bytes of the envelope
 	HintNone  Hint = "none"       // by trying every client
 )
 

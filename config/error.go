@@ -2,6 +2,6 @@ package config
 
 import "github.com/knockgw/knockgw/internal/strictyaml"
 
-// Error is one mistake in a configuration, in one line: what is wrong, where, and what to do about it.
-// It never has a secret in it.
+// Error is one error in a configuration, printed on one line: the position,
+// what is wrong, and what to do. It never contains a secret.
 type Error = strictyaml.Error

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// errorCase is a file and what must be said of it: line, key, and words of the remedy.
+// errorCase is a file and the expected error: line, key, and part of the message.
 type errorCase struct {
 	name   string
 	text   string
@@ -19,39 +19,40 @@ type errorCase struct {
 	remedy string
 }
 
-// longFile has more lines than the reader tries one by one when it looks for the one at fault.
+// longFile is more lines than the parser tries one by one when it looks for the
+// line with the syntax error.
 const longFile = 1000
 
-// lines of minimal, so that a case can say what it changes.
+// Lines of minimal, for replacements.
 const (
 	tunLine     = "tun: {routes: [10.77.0.0/24]}"
 	aliceLine   = "  - {id: alice, secret: 0123456789abcdef}"
 	serviceLine = `  - {name: ssh, listen: "10.77.0.1:22", upstream: "10.0.2.2:2222"}`
 )
 
-// replaceInMinimal is minimal with one line replaced.
+// replaceInMinimal returns minimal with one replacement.
 func replaceInMinimal(old, now string) string { return strings.Replace(minimal, old, now, 1) }
 
-// withListen is minimal with another listen, as YAML.
+// withListen returns minimal with another listen, as YAML.
 func withListen(text string) string { return replaceInMinimal(`"10.77.0.1:22"`, text) }
 
-// withClientKeys is minimal with keys added to its client.
+// withClientKeys returns minimal with keys added to its client.
 func withClientKeys(keys string) string { return replaceInMinimal("id: alice", "id: alice, "+keys) }
 
-// withSecrets is minimal whose client has these secrets instead of its one.
+// withSecrets returns minimal with a list of secrets for its client.
 func withSecrets(list string) string {
 	return replaceInMinimal("secret: 0123456789abcdef", "secrets: "+list)
 }
 
-// withUpstream is minimal with another upstream, as YAML.
+// withUpstream returns minimal with another upstream, as YAML.
 func withUpstream(text string) string { return replaceInMinimal(`"10.0.2.2:2222"`, text) }
 
-// withLocal is minimal with ports of the host itself that are hidden.
+// withLocal returns minimal with tun.local.
 func withLocal(list string) string {
 	return replaceInMinimal(tunLine, "tun: {routes: [10.77.0.0/24], local: ["+list+"]}")
 }
 
-// withSecret is minimal with another secret, as YAML.
+// withSecret returns minimal with another secret, as YAML.
 func withSecret(text string) string { return replaceInMinimal("0123456789abcdef", text) }
 
 func errorCases() []errorCase {
@@ -190,9 +191,9 @@ func errorCases() []errorCase {
 		{"to in the afternoon", withClientKeys("hours: {to: 6pm}"), 3, "clients[0].hours.to", "write it as 08:00"},
 		{"to the beginning", withClientKeys("hours: {to: 00:00}"), 3, "clients[0].hours.to", "write 24:00 for its end"},
 		{"to what it is from", withClientKeys("hours: {from: 08:00, to: 08:00}"), 3, "clients[0].hours.to", "remove both for the whole day"},
-		{"unknown zone", withClientKeys("hours: {days: [mon], zone: Europe/Atlantis}"), 3, "clients[0].hours.zone", "not a time zone that this system knows"},
-		{"zone of the host", withClientKeys("hours: {days: [mon], zone: Local}"), 3, "clients[0].hours.zone", "name it, as in Europe/Berlin"},
-		{"zone out of the way", withClientKeys("hours: {days: [mon], zone: ../passwd}"), 3, "clients[0].hours.zone", "write one as Europe/Berlin"},
+		{"unknown zone", withClientKeys("hours: {days: [mon], zone: Europe/Atlantis}"), 3, "clients[0].hours.zone", "not a time zone of this system"},
+		{"zone of the host", withClientKeys("hours: {days: [mon], zone: Local}"), 3, "clients[0].hours.zone", "name it, such as Europe/Berlin"},
+		{"zone out of the way", withClientKeys("hours: {days: [mon], zone: ../passwd}"), 3, "clients[0].hours.zone", "write one such as Europe/Berlin"},
 		{"no grants", withClientKeys("max_grants: 0"), 3, "clients[0].max_grants", "from 1 to 65536"},
 		{"too many grants", withClientKeys("max_grants: 65537"), 3, "clients[0].max_grants", "from 1 to 65536"},
 		{"a profile without a name", withClientKeys("profile: {name: ''}"), 3, "clients[0].profile.name", "is empty"},
@@ -237,7 +238,7 @@ func errorCases() []errorCase {
 		{"local port that Linux has no rules for", withLocal(`"203.0.113.7:65535"`), 1, "tun.local[0]", "choose another one"},
 		{"local port of the loopback", withLocal(`"127.0.0.1:22"`), 1, "tun.local[0]", ""},
 		{"upstream that is hidden itself", withLocal(`"10.0.2.2:2222"`), 5, "services[0].upstream", "127.0.0.1:2222"},
-		{"no upstream", replaceInMinimal(`, upstream: "10.0.2.2:2222"`, ""), 5, "services[0].upstream", "write where the service really is"},
+		{"no upstream", replaceInMinimal(`, upstream: "10.0.2.2:2222"`, ""), 5, "services[0].upstream", "write the address of the service itself"},
 		{"upstream without port", withUpstream("10.0.2.2"), 5, "services[0].upstream", "write it as 10.0.2.2:22"},
 		{"upstream name without port", withUpstream("db.example"), 5, "services[0].upstream", "write it as db.example:22"},
 		{"upstream without host", withUpstream(`":22"`), 5, "services[0].upstream", "write 127.0.0.1:22 for this host"},
@@ -292,7 +293,8 @@ func errorCases() []errorCase {
 	}
 }
 
-// manyClients is a file of n clients, one a line from the third on, and then a service.
+// manyClients returns a file with n clients, one per line from line 3, followed by
+// a service.
 func manyClients(n int, keys string) string {
 	var b strings.Builder
 	for i := range n {

@@ -6,13 +6,14 @@ import (
 	"time"
 )
 
-// Hours is a time of day on some days of the week, as the clocks on the walls of one place show it.
+// Hours is a time of day on some days of the week, in local time of one zone.
 //
 //	            midnight                 midnight                 midnight
 //	From < To      |     From=======To      |                        |
-//	From > To      |              From======|=====To                 |   belongs to the day it began on
+//	From > To      |              From======|=====To                 |   belongs to the day of From
 //
-// When the clocks are put forward or back in between, it is an hour shorter or longer.
+// It is an hour shorter or longer if daylight saving time starts or ends in
+// between.
 type Hours struct {
 	Days Days
 	From int // minutes of the day, 0 to 1439
@@ -23,7 +24,7 @@ type Hours struct {
 // minutesOfDay is 24:00, the end of a day.
 const minutesOfDay = 24 * 60
 
-// Contains reports whether t is in the hours. No Hours contain every t.
+// Contains reports whether t is within the hours. A nil Hours contains every t.
 func (h *Hours) Contains(t time.Time) bool {
 	if h == nil {
 		return true
@@ -38,7 +39,7 @@ func (h *Hours) Contains(t time.Time) bool {
 
 func dayBefore(d time.Weekday) time.Weekday { return (d + 6) % 7 }
 
-// isUnrestricted reports whether the hours leave nothing out.
+// isUnrestricted reports whether the hours contain every time.
 func (h *Hours) isUnrestricted() bool {
 	return h.Days == allDays && h.From == 0 && h.To == minutesOfDay
 }
@@ -48,7 +49,7 @@ type Days uint8
 
 const allDays Days = 1<<7 - 1
 
-// DaysOf is the set of these days.
+// DaysOf returns the set of the given days.
 func DaysOf(days ...time.Weekday) Days {
 	var set Days
 	for _, d := range days {
@@ -60,7 +61,7 @@ func DaysOf(days ...time.Weekday) Days {
 // Has reports whether d is in the set.
 func (s Days) Has(d time.Weekday) bool { return s&(1<<d) != 0 }
 
-// String is the spelling of the configuration file, from Monday on.
+// String returns the days as in the configuration file, starting with Monday.
 func (s Days) String() string {
 	var names []string
 	for i, name := range dayNames() {
@@ -71,20 +72,20 @@ func (s Days) String() string {
 	return strings.Join(names, ",")
 }
 
-// dayNames are the days as the file spells them, from Monday on.
+// dayNames returns the names of the days in the file, starting with Monday.
 func dayNames() []string { return []string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"} }
 
-// weekday is the day that dayNames has at index i.
+// weekday returns the day at index i of dayNames.
 func weekday(i int) time.Weekday { return time.Weekday((i + 1) % 7) }
 
-// parseTimeOfDay takes 00:00 to 24:00, as minutes.
+// parseTimeOfDay parses 00:00 to 24:00, and returns minutes.
 func parseTimeOfDay(text string) (int, error) {
 	if text == "24:00" {
 		return minutesOfDay, nil
 	}
 	const layout = "15:04"
 	t, err := time.Parse(layout, text)
-	if err != nil || len(text) != len(layout) { // time.Parse takes 8:00 too
+	if err != nil || len(text) != len(layout) { // time.Parse also accepts 8:00
 		return 0, fmt.Errorf("%q is not a time of day; write it as 08:00, from 00:00 to 24:00", text)
 	}
 	return t.Hour()*60 + t.Minute(), nil

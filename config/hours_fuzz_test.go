@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// FuzzHours reads hours of any text. Those that are taken say of every moment
-// whether it is within, and the same again when they are read again.
+// FuzzHours parses hours from arbitrary text. Valid ones must contain or exclude
+// every time, and the same after formatting and parsing.
 func FuzzHours(f *testing.F) {
 	for _, text := range []string{
 		`{days: [mon, tue], from: "08:00", to: "18:00", zone: Europe/Berlin}`, `{from: "22:00", to: "06:00"}`, `{days: [sun]}`, `{zone: UTC}`, `{from: "24:00"}`,

@@ -7,8 +7,8 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// The defaults: those of docs/wire-formats.md, and of docs/configuration.md for
-// what is not on the wire.
+// The defaults of docs/wire-formats.md, and for settings that are not on the
+// wire, those of docs/configuration.md.
 const (
 	DefaultMTU            = 1500 // Ethernet's
 	DefaultUDPPort        = protocol.DefaultKnockPort
@@ -19,58 +19,59 @@ const (
 	DefaultGrantTTL       = protocol.DefaultGrantTTL
 	DefaultGrantUses      = 1
 	DefaultAuthDeadline   = 3 * time.Second
-	DefaultIdle           = 24 * time.Hour // a session left open overnight; what is dead ends sooner
+	DefaultIdle           = 24 * time.Hour // a session left open overnight; dead connections end sooner
 	DefaultDialTimeout    = 5 * time.Second
 )
 
-// The defaults of budgets and bans, and what each is meant to let through.
+// The defaults of limits and bans, with the load that each should allow.
 const (
 	DefaultGrantsPerClient = 256    // a browser, a backup and a build at once
-	DefaultFlowsPerClient  = 4096   // as a source's
+	DefaultFlowsPerClient  = 4096   // as for a source
 	DefaultGrantsPerSource = 1024   // a large office behind one address
 	DefaultFlowsPerSource  = 4096   // the same office
-	DefaultFlows           = 131072 // with netstack's buffers when idle, some GiB
-	DefaultKnocks          = 512    // of up to protocol.MaxKnock bytes: half a MiB
-	DefaultBanAfter        = 10     // more than a mistyped secret and a client's retries
+	DefaultFlows           = 131072 // some GiB for netstack's buffers of idle flows
+	DefaultKnocks          = 512    // of up to protocol.MaxKnock bytes each: half a MiB
+	DefaultBanAfter        = 10     // more than the retries of a client with a mistyped secret
 	DefaultBanWithin       = 10 * time.Minute
 	DefaultBanFor          = time.Hour
 )
 
-// The defaults of the audit: some 300 MiB in all, weeks of an ordinary gateway.
+// The defaults of the audit log: about 300 MiB, which lasts weeks for an ordinary
+// gateway.
 const (
 	DefaultAuditMiB  = 64
 	DefaultAuditKeep = 4
 )
 
-// The limits, and why each is where it is.
+// The limits, with their reasons.
 const (
 	version = 1 // of the file's format
 
 	maxFile = 16 << 20 // bytes; 10,000 clients take about one million
 
-	maxClientFile  = 64 << 10 // bytes of a client's own file; all keys with eight secrets take about two thousand
-	maxClientFiles = 1 << 16  // files in a directory; to read as many takes seconds
+	maxClientFile  = 64 << 10 // bytes of a client file; all keys with eight secrets take about two thousand
+	maxClientFiles = 1 << 16  // files in a directory; reading them takes seconds
 
-	maxSecrets = 8 // of one client: each is one more to try for a message that may be its
+	maxSecrets = 8 // of a client: each is one more trial for a message that may be the client's
 
-	// Dates: no clock that runs shows one before, and later ones have no spelling in RFC 3339 once their
-	// last day is over.
+	// Years of dates: no running clock shows an earlier one, and the end of the
+	// last day of a later one cannot be written in RFC 3339.
 	minYear = 1970
 	maxYear = 9998
 
-	maxAuditMiB  = 1 << 20 // a TiB: beyond that somebody has mistaken the unit
+	maxAuditMiB  = 1 << 20 // a TiB: a larger number is in the wrong unit
 	maxAuditKeep = 1000
 
-	maxDevice = 15  // bytes: IFNAMSIZ less its NUL, Linux and the BSDs
-	maxSocket = 103 // bytes: sun_path less its NUL, on the BSDs; Linux has 107
-	maxName   = 64  // bytes of a service's name, which is a metric's label and a word on command lines
+	maxDevice = 15  // bytes: IFNAMSIZ without the NUL, on Linux and the BSDs
+	maxSocket = 103 // bytes: sun_path without the NUL, on the BSDs; Linux has 107
+	maxName   = 64  // bytes of a service's name, which is a metric label and a word on command lines
 
-	minMTU   = 576  // RFC 791: what every host must take
-	minMTUv6 = 1280 // RFC 8200: the least an IPv6 link may have
+	minMTU   = 576  // RFC 791: what every host must accept
+	minMTUv6 = 1280 // RFC 8200: the minimum of IPv6
 	maxMTU   = 65535
 
-	// A window below a second is lost to the two clocks' drift; one of more than five minutes only
-	// keeps replay keys.
+	// A window below a second is less than the drift of two clocks; one of more
+	// than five minutes only keeps more replay keys.
 	minWindow = time.Second
 	maxWindow = 5 * time.Minute
 
@@ -78,38 +79,39 @@ const (
 	maxSequence    = 8 // UDP
 	maxSYNSequence = 5
 
-	minDeadline = 100 * time.Millisecond // below the round trip of many a mobile network
-	maxDeadline = time.Minute            // a stranger's connection is held for as long
+	minDeadline = 100 * time.Millisecond // less than the round-trip time of many mobile networks
+	maxDeadline = time.Minute            // an unauthorized connection is kept for as long
 
-	minGrantTTL = 100 * time.Millisecond // less than a round trip opens for nobody
-	maxGrantTTL = 24 * time.Hour         // a door open for longer is no longer hidden
-	maxUses     = 65536                  // a number that nobody means to reach
+	minGrantTTL = 100 * time.Millisecond // less than a round trip is useless
+	maxGrantTTL = 24 * time.Hour         // a port that is open for longer is not hidden
+	maxUses     = 65536                  // effectively unlimited
 
-	minIdle = 100 * time.Millisecond // less than a round trip ends every flow
-	maxIdle = 7 * 24 * time.Hour     // a flow forgotten by both ends must end some time
+	minIdle = 100 * time.Millisecond // less than a round trip would end every flow
+	maxIdle = 7 * 24 * time.Hour     // a flow that both ends forgot must end eventually
 
 	minDial = 100 * time.Millisecond
-	maxDial = time.Minute // clients have given up on their SYN by then
+	maxDial = time.Minute // clients have given up by then
 
-	maxShare  = 65536   // grants or flows of one client or source: the ports that one address has
-	maxFlows  = 1 << 20 // a table of some hundred MiB, before any flow has a buffer
-	minKnocks = 64      // of one source alone, in a burst of parallel connections
-	maxKnocks = 65536   // 64 MiB, and by the time that the last is opened its SYN is gone
+	maxShare  = 65536   // grants or flows of a client or source: the number of ports of an address
+	maxFlows  = 1 << 20 // some hundred MiB for the table alone, without buffers
+	minKnocks = 64      // a burst of parallel connections of one source
+	maxKnocks = 65536   // 64 MiB; the SYN of the last one has timed out by the time it is opened
 
-	maxBanAfter  = 1000                // one who fails as often guesses
-	minBanTime   = time.Second         // below, no second failure is in time
-	maxBanWithin = 24 * time.Hour      // what is remembered of everybody who failed once
-	maxBanFor    = 30 * 24 * time.Hour // addresses change hands
+	maxBanAfter  = 1000                // a source that fails more often is guessing
+	minBanTime   = time.Second         // a shorter time never includes a second failure
+	maxBanWithin = 24 * time.Hour      // how long every source with a failure is remembered
+	maxBanFor    = 30 * 24 * time.Hour // addresses are reassigned
 
-	maxTrials = 64 // docs/wire-formats.md: trial decryptions for one connection in hint mode none
+	maxTrials = 64 // trial decryptions for one connection in hint mode none (docs/wire-formats.md)
 )
 
-// bucketSizes are the envelope's, ascending. (docs/wire-formats.md, TCP envelope v2.)
+// bucketSizes returns the sizes of an envelope, ascending
+// (docs/wire-formats.md, TCP envelope v2).
 func bucketSizes() []int { return []int{128, 192, 256, 384, 512} }
 
-// DefaultTUNName is the name of the interface where the file gives none. Linux,
-// FreeBSD and Windows take any; macOS numbers its utun interfaces itself, and
-// OpenBSD's are tun and a number.
+// DefaultTUNName returns the default name of the interface. Linux, FreeBSD and
+// Windows accept any name; macOS numbers its utun interfaces itself, and on
+// OpenBSD they are named tun and a number.
 func DefaultTUNName() string { return defaultTUNName(runtime.GOOS) }
 
 func defaultTUNName(system string) string {

@@ -8,7 +8,7 @@ import (
 	"github.com/knockgw/knockgw/internal/strictyaml"
 )
 
-// maxLocalPort is the last port that rules of the kernel's routing can name.
+// maxLocalPort is the last port that routing rules of the kernel can match.
 const maxLocalPort = 65534
 
 // parseLocal reads tun.local: ports of the host's own addresses.
@@ -24,9 +24,9 @@ func (p *parser) parseLocal(s *strictyaml.Section) {
 		case !prefix.IsSingleIP():
 			p.Fail(it.Node, it.Path, "%q is more than one address; name an address of this host and a port, as 203.0.113.7:22", text)
 		case port > maxLocalPort:
-			p.Fail(it.Node, it.Path, "%d is a port that Linux cannot route by; choose another one", port)
+			p.Fail(it.Node, it.Path, "Linux cannot route by port %d; choose another one", port)
 		case prefix.Addr().IsLoopback():
-			p.Fail(it.Node, it.Path, "nobody reaches %s from outside; name an address that clients dial", prefix.Addr())
+			p.Fail(it.Node, it.Path, "%s cannot be reached from outside; name an address that clients dial", prefix.Addr())
 		default:
 			t.Local = append(t.Local, netip.AddrPortFrom(prefix.Addr(), port))
 			p.local = append(p.local, it)
@@ -34,7 +34,8 @@ func (p *parser) parseLocal(s *strictyaml.Section) {
 	})
 }
 
-// checkLocal looks for ports that are given twice, or are the device's already, or nobody's.
+// checkLocal checks tun.local for duplicates, and for conflicts with tun.routes
+// and metrics.listen.
 func (p *parser) checkLocal() {
 	for i, port := range p.c.TUN.Local {
 		it := p.local[i]
@@ -42,7 +43,7 @@ func (p *parser) checkLocal() {
 			p.Fail(it.Node, it.Path, "%s is already given in line %d; remove one of them", port, p.local[j].Node.Line)
 		}
 		if route, covered := p.routeOf(port.Addr()); covered {
-			p.Fail(it.Node, it.Path, "%s is in the route %s already; remove one of them: tun.local is for addresses that the host has", port, route)
+			p.Fail(it.Node, it.Path, "%s is already in the route %s; remove one of them: tun.local is for addresses of the host", port, route)
 		}
 		if port.Addr().Is6() && p.c.TUN.MTU < minMTUv6 {
 			p.tun.FailKey("mtu", "%d is too little for IPv6; write %d or more", p.c.TUN.MTU, minMTUv6)
@@ -53,8 +54,9 @@ func (p *parser) checkLocal() {
 	}
 }
 
-// LocalUDP are the ports at which the host's own addresses of tun.local take UDP
-// knocks for every service, besides those of tun.local itself.
+// LocalUDP returns the ports at which the host's own addresses of tun.local
+// accept UDP knocks for every service, in addition to those of tun.local
+// itself.
 func (c *Config) LocalUDP() []netip.AddrPort {
 	var all []netip.AddrPort
 	for _, port := range c.TUN.Local {
@@ -66,7 +68,7 @@ func (c *Config) LocalUDP() []netip.AddrPort {
 	return all
 }
 
-// Hides tells whether what s listens at comes to the device by tun.local.
+// Hides reports whether tun.local directs the packets of s to the device.
 func (t *TUN) Hides(s *Service) bool {
 	return s.Listen.IsSingleIP() && slices.Contains(t.Local, netip.AddrPortFrom(s.Listen.Addr(), s.Port))
 }

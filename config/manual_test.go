@@ -12,11 +12,11 @@ import (
 	"testing"
 )
 
-// manual is where the keys are said.
+// manual is the documentation of the keys.
 const manual = "../docs/configuration.md"
 
-// parsedKeys are the keys that sections of the file may have, as the parser names them: the words that follow a
-// section's place in NewSection, and its name in Sub.
+// parsedKeys returns the keys of the sections of the file, as in the parser: the
+// arguments after the path of NewSection, and after the name of Sub.
 func parsedKeys(t *testing.T) map[string]bool {
 	t.Helper()
 	names, err := filepath.Glob("*.go")

@@ -18,30 +18,32 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// Option changes what Load and Parse accept.
+// Option modifies what [Load] and [Parse] accept.
 type Option func(*options)
 
 type options struct {
 	noUpstream bool
 	now        time.Time
-	skipFiles  map[string]bool // files of clients_dir, by their paths
+	skipFiles  map[string]bool // client files, by path
 }
 
-// WithoutUpstream accepts services that name no upstream, for a program that accepts their connections
-// itself.
+// WithoutUpstream accepts services without an upstream, for a program that
+// accepts their connections itself.
 func WithoutUpstream() Option { return func(o *options) { o.noUpstream = true } }
 
-// WithNow has the dates of a file judged as of now instead of the system's time. Only warnings depend on it.
+// WithNow sets the time with which dates in a file are compared; the default is
+// the system's time. Only warnings depend on it.
 func WithNow(now time.Time) Option { return func(o *options) { o.now = now } }
 
-// Load reads the file at path. Every error in it is an *Error, several of them joined; a file that
-// cannot be read is one too, and unwraps to what the system said.
+// Load reads and parses the file at path. Every error in it is an *[Error];
+// several are joined. A file that cannot be read is an *Error that unwraps to
+// the system's error.
 func Load(path string, opts ...Option) (*Config, error) {
-	f, err := os.Open(path) // the operator names it
+	f, err := os.Open(path) // the operator chooses the path
 	if err != nil {
 		return nil, &Error{File: path, Msg: cannotRead(err), Err: err}
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close() //nolint:errcheck // read only
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, &Error{File: path, Msg: cannotRead(err), Err: err}
@@ -62,8 +64,8 @@ func cannotRead(err error) string {
 	return fmt.Sprintf("cannot be read: %v; name the file with --config", err)
 }
 
-// Parse reads the content of a file. Its name is for errors, and its directory is what relative paths
-// start from.
+// Parse parses the content of a file. name is used in errors, and its directory
+// is the base of relative paths.
 func Parse(name string, data []byte, opts ...Option) (*Config, error) {
 	if len(data) > maxFile {
 		return nil, &Error{File: name, Msg: fmt.Sprintf("has more than %d bytes; is it the right file?", maxFile)}
@@ -83,8 +85,8 @@ func Parse(name string, data []byte, opts ...Option) (*Config, error) {
 	return &p.c, nil
 }
 
-// parser is one file on its way to a Config. The sections stay for the checks that look at several of
-// them and still must name a line; their indexes are those of the Config.
+// parser parses one file. It keeps the sections, so that checks across sections
+// can report a line; they have the indexes of the Config.
 type parser struct {
 	*strictyaml.Report
 	options      options
@@ -95,46 +97,50 @@ type parser struct {
 	sequence     *strictyaml.Section
 	metrics      *strictyaml.Section
 	routes       []strictyaml.Item
-	routesBroken bool              // some are not in Config.TUN.Routes
+	routesBroken bool              // some are missing in Config.TUN.Routes
 	local        []strictyaml.Item // the elements of tun.local, as many as Config.TUN.Local has
 	clients      []clientSource
 	services     []serviceSource
-	zones        map[string]*time.Location // those that clients named
+	zones        map[string]*time.Location // loaded ones, by name
 	access       *serviceClients
 }
 
-// clientSource is where a client stands in the file.
+// clientSource is the position of a client in the file.
 type clientSource struct {
 	*strictyaml.Section
 	grants  []strictyaml.Item // the elements of its services, as many as Client.Services has
-	base    string            // of relative paths in its file
-	secrets []strictyaml.Item // where its secrets stand, as many as Client.Secrets has
+	base    string            // directory of relative paths in its file
+	secrets []strictyaml.Item // its secrets, as many as Client.Secrets has
 }
 
-// serviceSource is where a service stands in the file.
+// serviceSource is the position of a service in the file.
 type serviceSource struct {
 	*strictyaml.Section
 	auth *strictyaml.Section
 }
 
+// parseRoot reads the top level of the file.
 func (p *parser) parseRoot(root *yaml.Node) {
 	s := p.NewSection(root, "", "version", "tun", "knock", "clients", "clients_dir", "services", "limits", "ban",
 		"state", "control", "metrics", "audit")
 	p.parseVersion(s)
 	p.parseTUN(s.Sub("tun", "name", "mtu", "routes", "local", "filter"))
 	p.parseKnock(s.Sub("knock", "udp_port", "window", "gateway", "slot", "sequence"))
+
 	for i, it := range s.List("clients", "name one, or remove the key") {
 		p.parseClient(clientFile{p.Report, p.base}, i, it)
 	}
 	if p.path(s, "clients_dir", &p.c.ClientsDir); s.Has("clients_dir") && p.c.ClientsDir != "" {
 		p.parseClientsDir(s)
 	}
+
 	for i, it := range s.List("services", "name one: there is nothing to protect") {
 		p.parseService(i, it)
 	}
 	if s.Missing("services") {
 		s.Fail(s.Node, "services", "is missing; name at least one service to protect")
 	}
+
 	p.parseLimits(s.Sub("limits", "grants_per_client", "flows_per_client", "grants_per_source", "flows_per_source", "flows", "knocks"))
 	p.parseBan(s.Sub("ban", "after", "within", "for"))
 	p.path(s.Sub("state", "dir"), "dir", &p.c.State.Dir)
@@ -152,7 +158,7 @@ func (p *parser) parseVersion(s *strictyaml.Section) {
 		return
 	}
 	if v, ok := s.IntegerOf(s.At("version"), "version"); ok && v != version {
-		s.FailKey("version", "%d is not a version that this program knows; write %d", v, version)
+		s.FailKey("version", "%d is not supported by this program; write %d", v, version)
 	}
 }
 
@@ -179,7 +185,7 @@ func (p *parser) parseTUN(s *strictyaml.Section) {
 	p.routesBroken = s.Broken || p.Failures() > before
 }
 
-// parseFilter reads tun.filter. There are filters on Linux only.
+// parseFilter reads tun.filter. Only Linux has filters.
 func parseFilter(s *strictyaml.Section, to *Filter) {
 	text := string(*to)
 	if !s.Text("filter", &text) {
@@ -195,14 +201,15 @@ func parseFilter(s *strictyaml.Section, to *Filter) {
 	}
 }
 
-// checkDevice refuses what no system takes as an interface's name, and %, which Linux would fill in.
+// checkDevice rejects names that no system accepts for an interface, and %,
+// which Linux would expand.
 func checkDevice(s *strictyaml.Section, key, name string) {
 	bad := strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("/:%", r) })
 	switch {
 	case len(name) > maxDevice:
 		s.FailKey(key, "%q has %d bytes, and an interface's name at most %d; choose a shorter one", name, len(name), maxDevice)
 	case bad || name == "." || name == "..":
-		s.FailKey(key, "%q cannot be an interface's name; use letters and digits, as in %s", name, DefaultTUNName())
+		s.FailKey(key, "%q cannot be an interface's name; use letters and digits, such as %s", name, DefaultTUNName())
 	}
 }
 
@@ -215,15 +222,17 @@ func (p *parser) parseKnock(s *strictyaml.Section) {
 		Slot:     DefaultSlot,
 		Sequence: Sequence{Length: DefaultSequenceLength, Window: DefaultSequenceWindow, Slot: DefaultSlot},
 	}
+
 	s.Port("udp_port", &k.UDPPort)
 	s.Duration("window", &k.Window, minWindow, maxWindow)
-	if gateway := s.Value("gateway"); gateway != nil && !strictyaml.IsEmptyText(gateway) { // empty is a name as well, the default
+	if gateway := s.Value("gateway"); gateway != nil && !strictyaml.IsEmptyText(gateway) { // the empty name is valid, and the default
 		s.Text("gateway", &k.Gateway)
 		if len(k.Gateway) > protocol.MaxGateway {
 			s.FailKey("gateway", "has %d bytes, and a gateway's name at most %d; choose a shorter one", len(k.Gateway), protocol.MaxGateway)
 		}
 	}
 	s.Seconds("slot", &k.Slot, minWindow, maxWindow)
+
 	seq := s.Sub("sequence", "length", "window", "slot", "legacy")
 	seq.Integer("length", &k.Sequence.Length, minSequence, maxSequence)
 	seq.Duration("window", &k.Sequence.Window, minWindow, maxWindow)
@@ -232,7 +241,7 @@ func (p *parser) parseKnock(s *strictyaml.Section) {
 	p.sequence = seq
 }
 
-// path reads a path and makes it absolute, from the file's directory.
+// path reads a path and makes it absolute, relative to the file's directory.
 func (p *parser) path(s *strictyaml.Section, name string, to *string) {
 	if !s.Text(name, to) || filepath.IsAbs(*to) {
 		return
@@ -273,6 +282,6 @@ func (p *parser) parseMetrics(s *strictyaml.Section) {
 		return
 	}
 	p.c.Metrics.Listen = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
-	p.c.Metrics.Page = p.c.Metrics.Listen.Addr().IsLoopback() // who is inside is not for a network, unless it is asked for
+	p.c.Metrics.Page = p.c.Metrics.Listen.Addr().IsLoopback() // it shows clients, so it is not for a network by default
 	s.Boolean("page", &p.c.Metrics.Page)
 }

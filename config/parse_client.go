@@ -11,10 +11,10 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// clientFile is a file with clients in it: the configuration itself, or one for a single client.
+// clientFile is a file with clients: the configuration itself, or a client file.
 type clientFile struct {
 	*strictyaml.Report
-	base string // the directory that its relative paths start from
+	base string // directory of its relative paths
 }
 
 func (p *parser) parseClient(in clientFile, i int, it strictyaml.Item) {
@@ -27,8 +27,9 @@ func (p *parser) parseClient(in clientFile, i int, it strictyaml.Item) {
 			s.FailKey("id", "must be 1 to %d bytes without NUL; choose a shorter one", protocol.MaxClientID)
 		}
 	} else if s.Missing("id") {
-		s.FailKey("id", "is missing; name the client, as in id: client-%d", i+1)
+		s.FailKey("id", "is missing; name the client, such as id: client-%d", i+1)
 	}
+
 	p.parseSecrets(&src, &c)
 	s.Texts("services", "remove the key for all services", func(it strictyaml.Item, text string) {
 		c.Services = append(c.Services, text)
@@ -38,6 +39,7 @@ func (p *parser) parseClient(in clientFile, i int, it strictyaml.Item) {
 		s.Warn(s.At("expires"), s.Key("expires"), "client %q expired at %s and is locked out; remove it, or give a later date",
 			c.ID, c.Expires.Format(time.RFC3339))
 	}
+
 	if s.Has("hours") {
 		c.Hours = p.parseHours(s.Sub("hours", "days", "from", "to", "zone"))
 	}
@@ -53,7 +55,8 @@ func (p *parser) parseClient(in clientFile, i int, it strictyaml.Item) {
 // maxProfileName is the longest name of a profile, in bytes.
 const maxProfileName = 64
 
-// parseClientProfile reads how the client's profile is made. The rest of the rules is the profile's own.
+// parseClientProfile reads the options of the client's profile. Package profile
+// checks them further.
 func parseClientProfile(s *strictyaml.Section, to *ClientProfile) {
 	if s.Text("name", &to.Name) && len(to.Name) > maxProfileName {
 		s.FailKey("name", "must be 1 to %d letters, digits, '.', '_' and '-'; choose another, or remove the key", maxProfileName)
@@ -64,11 +67,11 @@ func parseClientProfile(s *strictyaml.Section, to *ClientProfile) {
 	}
 	var err error
 	if to.Method, err = protocol.ParseMethod(method); err != nil || to.Method == protocol.MethodTCPAuth {
-		s.FailKey("method", "%q is no way to knock; choose udp, udp-v2, udp-seq, tcp-syn or tcp-syn-seq, or remove the key", method)
+		s.FailKey("method", "%q is not a knock method; choose udp, udp-v2, udp-seq, tcp-syn or tcp-syn-seq, or remove the key", method)
 	}
 }
 
-// parseSecrets reads the one secret of a client, or those that it has while they are being changed.
+// parseSecrets reads the secret of a client, or its secrets during a rotation.
 func (p *parser) parseSecrets(src *clientSource, c *Client) {
 	s := src.Section
 	if !s.Has("secrets") {
@@ -80,29 +83,31 @@ func (p *parser) parseSecrets(src *clientSource, c *Client) {
 			s.FailKey(key, "secrets is given too; move this one into its list, or remove it")
 		}
 	}
+
 	list := s.List("secrets", "name a secret, as in secrets: [{secret_file: client.key}]")
 	if len(list) > maxSecrets {
-		s.FailKey("secrets", "has %d secrets, and a client at most %d; remove those that nobody uses any more", len(list), maxSecrets)
+		s.FailKey("secrets", "has %d secrets, and a client at most %d; remove those that are no longer used", len(list), maxSecrets)
 		return
 	}
-	passed := 0
+	expired := 0
 	for _, it := range list {
 		e := s.NewSection(it.Node, it.Path, "secret", "secret_file", "until")
 		var until time.Time
 		if timestamp(e, "until", &until) && !until.After(p.options.now) {
-			passed++
-			e.Warn(e.At("until"), e.Key("until"), "the secret ended at %s and opens nothing; remove it, or give a later date",
+			expired++
+			e.Warn(e.At("until"), e.Key("until"), "the secret expired at %s; remove it, or give a later date",
 				until.Format(time.RFC3339))
 		}
 		p.parseSecret(src, c, e, until)
 	}
-	if passed > 0 && passed == len(list) {
-		s.Warn(s.At("secrets"), s.Key("secrets"), "all of them have ended, so client %q is locked out; "+
+	if expired > 0 && expired == len(list) {
+		s.Warn(s.At("secrets"), s.Key("secrets"), "all of them have expired, so client %q is locked out; "+
 			"add a new one, or remove the client", c.ID)
 	}
 }
 
-// parseSecret reads secret or secret_file of a section: a client, or an element of its secrets.
+// parseSecret reads secret or secret_file of a section, which is a client or an
+// element of its secrets.
 func (p *parser) parseSecret(src *clientSource, c *Client, s *strictyaml.Section, until time.Time) {
 	var text, key string
 	var secret Secret
@@ -120,6 +125,7 @@ func (p *parser) parseSecret(src *clientSource, c *Client, s *strictyaml.Section
 	case s.Missing("secret") && s.Missing("secret_file"):
 		s.Fail(s.Node, s.Path, "secret_file is missing; make the file with knockgw keygen and name it")
 	}
+
 	switch {
 	case key == "":
 	case err != nil:
@@ -130,7 +136,8 @@ func (p *parser) parseSecret(src *clientSource, c *Client, s *strictyaml.Section
 	}
 }
 
-// parseHours reads when a client may begin. What is absent leaves nothing out.
+// parseHours reads when a client may start connections. A missing key restricts
+// nothing.
 func (p *parser) parseHours(s *strictyaml.Section) *Hours {
 	h := &Hours{Days: allDays, To: minutesOfDay, Zone: time.UTC}
 	if s.Has("days") {
@@ -144,20 +151,22 @@ func (p *parser) parseHours(s *strictyaml.Section) *Hours {
 			h.Days |= DaysOf(weekday(i))
 		})
 	}
+
 	before := p.Failures()
 	timeOfDay(s, "from", &h.From)
 	timeOfDay(s, "to", &h.To)
 	switch {
 	case p.Failures() > before:
 	case h.From == minutesOfDay:
-		s.FailKey("from", "24:00 is the end of a day, where nothing begins; write 00:00")
+		s.FailKey("from", "24:00 is the end of a day; write 00:00 for its start")
 	case h.To == 0 && h.From == 0:
-		s.FailKey("to", "00:00 is the beginning of the day; write 24:00 for its end, or remove from and to for the whole day")
+		s.FailKey("to", "00:00 is the start of the day; write 24:00 for its end, or remove from and to for the whole day")
 	case h.To == h.From:
 		s.FailKey("to", "is the same as from; write a later time, or remove both for the whole day")
 	case h.To == 0:
-		h.To = minutesOfDay // which is when it is
+		h.To = minutesOfDay // the end of the day before
 	}
+
 	var zone string
 	if s.Text("zone", &zone) {
 		var err error
@@ -166,7 +175,7 @@ func (p *parser) parseHours(s *strictyaml.Section) *Hours {
 		}
 	}
 	if h.isUnrestricted() && !s.Broken {
-		s.Warn(s.Node, s.Path, "has no effect: no time of the week is left out; name days, or from and to")
+		s.Warn(s.Node, s.Path, "has no effect: it includes every time of the week; name days, or from and to")
 	}
 	return h
 }
@@ -185,20 +194,20 @@ func timeOfDay(s *strictyaml.Section, name string, to *int) {
 	*to = minute
 }
 
-// localZone is what package time calls the zone of the host.
+// localZone is the name of the host's zone in package time.
 const localZone = "Local"
 
-// zone finds a time zone among those of the system; each is read once for all clients.
+// zone returns a time zone of the system. Each is loaded once for all clients.
 func (p *parser) zone(name string) (*time.Location, error) {
 	if z := p.zones[name]; z != nil {
 		return z, nil
 	}
 	if name == localZone {
-		return nil, errors.New("the zone of the host may change without this file; name it, as in Europe/Berlin")
+		return nil, errors.New("the zone of the host may change independently of this file; name it, such as Europe/Berlin")
 	}
 	z, err := time.LoadLocation(name)
 	if err != nil {
-		return nil, fmt.Errorf("%q is not a time zone that this system knows (%w); write one as Europe/Berlin, "+
+		return nil, fmt.Errorf("%q is not a time zone of this system (%w); write one such as Europe/Berlin, "+
 			"or install the system's time zones (tzdata)", name, err)
 	}
 	if p.zones == nil {

@@ -12,21 +12,23 @@ func (p *parser) parseLimits(s *strictyaml.Section) {
 		Flows:           DefaultFlows,
 		Knocks:          DefaultKnocks,
 	}
+
 	s.Integer("grants_per_client", &l.GrantsPerClient, 1, maxShare)
 	s.Integer("flows_per_client", &l.FlowsPerClient, 1, maxShare)
 	s.Integer("grants_per_source", &l.GrantsPerSource, 1, maxShare)
 	s.Integer("flows_per_source", &l.FlowsPerSource, 1, maxShare)
 	s.Integer("flows", &l.Flows, 1, maxFlows)
 	s.Integer("knocks", &l.Knocks, minKnocks, maxKnocks)
+
 	for _, k := range []struct {
-		key  string
-		most int
+		key   string
+		value int
 	}{
 		{"flows_per_client", l.FlowsPerClient},
 		{"flows_per_source", l.FlowsPerSource},
 	} {
-		if s.Has(k.key) && k.most > l.Flows {
-			s.Warn(s.At(k.key), s.Key(k.key), "has no effect: limits.flows, which is for all together, is %d", l.Flows)
+		if s.Has(k.key) && k.value > l.Flows {
+			s.Warn(s.At(k.key), s.Key(k.key), "has no effect: limits.flows, the total, is %d", l.Flows)
 		}
 	}
 }
@@ -39,7 +41,7 @@ func (p *parser) parseBan(s *strictyaml.Section) {
 	s.Duration("for", &b.For, minBanTime, maxBanFor)
 	for _, key := range []string{"within", "for"} {
 		if b.After == 0 && s.Has(key) {
-			s.Warn(s.At(key), s.Key(key), "has no effect: after is 0, so nobody is banned")
+			s.Warn(s.At(key), s.Key(key), "has no effect: after is 0, so there are no bans")
 		}
 	}
 }

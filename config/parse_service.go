@@ -27,6 +27,7 @@ func (p *parser) parseService(i int, it strictyaml.Item) {
 		Idle:        DefaultIdle,
 		DialTimeout: DefaultDialTimeout,
 	}
+
 	p.parseName(s, i, &svc)
 	p.parseAddresses(s, &svc)
 	p.parseMode(s, &svc)
@@ -45,7 +46,7 @@ func (p *parser) parseService(i int, it strictyaml.Item) {
 
 	for _, key := range []string{"grant", "session"} {
 		if s.Has(key) && !svc.Mode.Knocks() {
-			s.Warn(s.At(key), s.Key(key), "has no effect in mode %s, which takes no knocks", svc.Mode)
+			s.Warn(s.At(key), s.Key(key), "has no effect in mode %s, which uses no knocks", svc.Mode)
 		}
 	}
 	if s.Has("auth") && !svc.Mode.Authenticates() {
@@ -63,25 +64,26 @@ func (p *parser) parseName(s *strictyaml.Section, i int, svc *Service) {
 		return
 	}
 	bad := strings.ContainsFunc(svc.Name, func(r rune) bool {
-		return r > '~' || !address.IsNameByte(byte(r)) && r != '.' // in ASCII
+		return r > '~' || !address.IsNameByte(byte(r)) && r != '.' // ASCII only
 	})
 	if bad || len(svc.Name) > maxName {
 		s.FailKey("name", "%q is not a name; use 1 to %d letters, digits, -, _ and .", svc.Name, maxName)
 	}
 }
 
-// parseAddresses reads where the service listens, what its clients seal, and where its flows go.
+// parseAddresses reads the listen address, the port in MACs, and the upstream.
 func (p *parser) parseAddresses(s *strictyaml.Section, svc *Service) {
 	var text string
 	if s.Text("listen", &text) {
 		var err error
 		if svc.Listen, svc.Port, err = parseListen(text); err != nil {
 			s.FailKey("listen", "%q: %v", text, err)
-			svc.Listen = netip.Prefix{} // not valid: the checks pass over it
+			svc.Listen = netip.Prefix{} // not valid, so that the checks skip it
 		}
 	} else if s.Missing("listen") {
-		s.FailKey("listen", "is missing; write the address and port that clients dial, as 10.77.0.1:22")
+		s.FailKey("listen", "is missing; write the address and port that clients dial, such as 10.77.0.1:22")
 	}
+
 	if s.Text("address", &text) {
 		host, port, err := address.ParseDial(text, exampleListenPort)
 		if err != nil {
@@ -90,8 +92,10 @@ func (p *parser) parseAddresses(s *strictyaml.Section, svc *Service) {
 			svc.Address = address.Join(host, port)
 		}
 	}
+
 	svc.MACPort = svc.Port
 	s.Port("port", &svc.MACPort)
+
 	if s.Text("upstream", &text) {
 		var err error
 		example := svc.Port
@@ -102,8 +106,9 @@ func (p *parser) parseAddresses(s *strictyaml.Section, svc *Service) {
 			s.FailKey("upstream", "%q: %v", text, err)
 		}
 	} else if s.Missing("upstream") && !p.options.noUpstream {
-		s.FailKey("upstream", "is missing; write where the service really is, as 10.0.2.2:22")
+		s.FailKey("upstream", "is missing; write the address of the service itself, such as 10.0.2.2:22")
 	}
+
 	if s.Text("upstream_device", &svc.UpstreamDevice) {
 		checkDevice(s, "upstream_device", svc.UpstreamDevice)
 		switch {
@@ -112,7 +117,7 @@ func (p *parser) parseAddresses(s *strictyaml.Section, svc *Service) {
 		case !s.Has("upstream"):
 			s.FailKey("upstream_device", "there is no upstream; remove it")
 		case svc.UpstreamDevice == p.c.TUN.Name:
-			s.FailKey("upstream_device", "%q is the gateway's own device; name the one that leads to the upstream", svc.UpstreamDevice)
+			s.FailKey("upstream_device", "%q is the gateway's own device; name the interface that leads to the upstream", svc.UpstreamDevice)
 		}
 	}
 }
@@ -131,9 +136,9 @@ func (p *parser) parseMode(s *strictyaml.Section, svc *Service) {
 	s.Boolean("visible", &svc.Visible)
 	switch {
 	case svc.Visible && svc.Mode == ModeAuth:
-		s.FailKey("visible", "mode auth answers everybody as it is; remove visible")
+		s.FailKey("visible", "mode auth answers every host already; remove visible")
 	case svc.Visible && svc.Mode == ModeKnock:
-		s.FailKey("visible", "mode knock cannot be visible: nothing would keep strangers out; remove it, or write mode: knock-auth")
+		s.FailKey("visible", "mode knock cannot be visible, since every host could connect; remove it, or write mode: knock-auth")
 	case alias && !svc.Visible:
 		s.FailKey("visible", "mode %s is visible; write mode: knock-auth for one that is not", text)
 	}
@@ -142,7 +147,7 @@ func (p *parser) parseMode(s *strictyaml.Section, svc *Service) {
 func (p *parser) parseMethods(s *strictyaml.Section, svc *Service) {
 	switch {
 	case !svc.Mode.Knocks() && s.Has("knock"):
-		s.FailKey("knock", "mode auth takes no knocks; remove it, or write mode: knock-auth")
+		s.FailKey("knock", "mode auth uses no knocks; remove it, or write mode: knock-auth")
 		return
 	case !svc.Mode.Knocks():
 		return

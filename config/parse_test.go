@@ -21,7 +21,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// minimal is the shortest configuration that protects something.
+// minimal is the shortest configuration with a service.
 const minimal = `tun: {routes: [10.77.0.0/24]}
 clients:
   - {id: alice, secret: 0123456789abcdef}
@@ -38,7 +38,7 @@ func mustParse(t *testing.T, text string, opts ...Option) *Config {
 	return c
 }
 
-// date is an instant in RFC 3339.
+// date parses a time in RFC 3339.
 func date(text string) time.Time {
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
@@ -47,10 +47,10 @@ func date(text string) time.Time {
 	return t.UTC()
 }
 
-// beforeItsDates is a day on which nothing in the example has ended.
+// beforeItsDates is a day on which nothing in the example has expired.
 var beforeItsDates = WithNow(date("2026-01-01T00:00:00Z"))
 
-// copyExample puts the example and its key where their modes are what they must be.
+// copyExample copies the example and its key to files with the required modes.
 func copyExample(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -149,7 +149,7 @@ func TestParseDefaults(t *testing.T) {
 	}
 }
 
-// withService is minimal with keys added to its service.
+// withService returns minimal with keys added to its service.
 func withService(keys string) string {
 	return strings.Replace(minimal, `"10.0.2.2:2222"}`, `"10.0.2.2:2222", `+keys+`}`, 1)
 }
@@ -359,9 +359,9 @@ func TestWarningsMethodKeys(t *testing.T) {
 		text string
 		want []string
 	}{
-		{udp + "knock: {gateway: a}", []string{"test.yaml:6: knock.gateway: has no effect: no service takes udp-v2"}},
-		{udp + "knock: {slot: 10s}", []string{"test.yaml:6: knock.slot: has no effect: no service takes udp-v2"}},
-		{udp + "knock: {sequence: {legacy: true}}", []string{"test.yaml:6: knock.sequence.legacy: has no effect: no service takes tcp-syn-seq"}},
+		{udp + "knock: {gateway: a}", []string{"test.yaml:6: knock.gateway: has no effect: no service accepts udp-v2"}},
+		{udp + "knock: {slot: 10s}", []string{"test.yaml:6: knock.slot: has no effect: no service accepts udp-v2"}},
+		{udp + "knock: {sequence: {legacy: true}}", []string{"test.yaml:6: knock.sequence.legacy: has no effect: no service accepts tcp-syn-seq"}},
 		{udp + "knock: {window: 1m}", nil},
 		{minimal + "knock: {gateway: a, slot: 30s, sequence: {legacy: true}}", nil},
 		{minimal + "knock: {slot: 10s}", []string{"test.yaml:6: knock.slot: udp-v2 knocks of clocks that differ by more than knock.slot, 10s"}},
@@ -373,7 +373,7 @@ func TestWarningsMethodKeys(t *testing.T) {
 		{minimal + "limits: {flows: 100}", nil},
 		{minimal + "limits: {flows: 100, flows_per_client: 101, flows_per_source: 101}",
 			[]string{"test.yaml:6: limits.flows_per_client: has no effect", "test.yaml:6: limits.flows_per_source: has no effect"}},
-		{withClientKeys("max_flows: 101") + "limits: {flows: 100}", []string{"test.yaml:3: clients[0].max_flows: has no effect: limits.flows, which is for all together, is 100"}},
+		{withClientKeys("max_flows: 101") + "limits: {flows: 100}", []string{"test.yaml:3: clients[0].max_flows: has no effect: limits.flows, the total, is 100"}},
 		{withClientKeys("max_flows: 100, max_grants: 300") + "limits: {flows: 100}", nil},
 	} {
 		wantWarnings(t, warnings(t, c.text), c.want)
@@ -498,7 +498,7 @@ func TestWarningsTrialDecryption(t *testing.T) {
 		}
 		warned := 0
 		for _, w := range cfg.Warnings {
-			if strings.Contains(w, "s0 (and 2 other services) takes knocks of the methods udp and udp-seq") {
+			if strings.Contains(w, "s0 (and 2 other services) accepts knocks of the methods udp and udp-seq") {
 				warned++
 			}
 		}

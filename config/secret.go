@@ -2,5 +2,5 @@ package config
 
 import "github.com/knockgw/knockgw/protocol"
 
-// Secret is a client's secret, which nothing prints.
+// Secret is a client's secret. Its formatting methods never print it.
 type Secret = protocol.Secret

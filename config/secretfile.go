@@ -6,8 +6,8 @@ import (
 	"github.com/knockgw/knockgw/internal/secretfile"
 )
 
-// readSecretFile reads the secret in the file of that name, relative to the
-// directory base.
+// readSecretFile reads the secret in the named file, relative to the directory
+// base.
 func readSecretFile(base, name string) (Secret, error) {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(base, name)
@@ -16,5 +16,6 @@ func readSecretFile(base, name string) (Secret, error) {
 }
 
 // ReadSecretFile reads the secret in a file, by the rules of the key
-// secret_file: readable by its owner only, one line, spelt as the key secret is.
+// secret_file: readable only by its owner, with one line in the syntax of the
+// key secret.
 func ReadSecretFile(path string) (Secret, error) { return secretfile.Read(path) }

@@ -10,19 +10,20 @@ import (
 	"github.com/knockgw/knockgw/internal/strictyaml"
 )
 
-// Socket returns control.socket of the file at path, empty if it has none, and
-// whatever else is wrong in the file: the running gateway is to be asked about
-// that, by somebody who may not read the secrets that it names.
+// Socket returns control.socket of the file at path, or "" if it has none. It
+// ignores other errors in the file: the caller asks the running gateway, and
+// may not be permitted to read the secret files.
 func Socket(path string) (string, error) {
 	f, err := os.Open(path) // the operator names it
 	if err != nil {
 		return "", &Error{File: path, Msg: cannotRead(err), Err: err}
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close() //nolint:errcheck // read only
 	data, err := io.ReadAll(io.LimitReader(f, maxFile))
 	if err != nil {
 		return "", &Error{File: path, Msg: cannotRead(err), Err: err}
 	}
+
 	r := strictyaml.NewReport(path)
 	root := r.Read(data)
 	if root == nil {
@@ -34,8 +35,9 @@ func Socket(path string) (string, error) {
 		} `yaml:"control"`
 	}
 	if err := root.Decode(&file); err != nil || file.Control.Socket.Value == "" {
-		return "", nil //nolint:nilerr // the gateway will say it better
+		return "", nil //nolint:nilerr // the gateway reports it better
 	}
+
 	socket := file.Control.Socket.Value
 	if filepath.IsAbs(socket) {
 		return socket, nil

@@ -5,21 +5,21 @@ import (
 	"strconv"
 )
 
-// Row is what one service looks like to whoever checks a configuration.
+// Row summarizes a service, for checking a configuration.
 type Row struct {
 	Service string   `json:"service"`
 	Listen  string   `json:"listen"`
 	Mode    Mode     `json:"mode"`
 	Visible bool     `json:"visible"`
-	Knock   []string `json:"knock"`   // the methods that it takes
-	Auth    []string `json:"auth"`    // the formats that it takes
-	Clients []string `json:"clients"` // ids, the first MaxRowClients of them
-	// NumClients is how many there are.
+	Knock   []string `json:"knock"`   // accepted methods
+	Auth    []string `json:"auth"`    // accepted formats
+	Clients []string `json:"clients"` // ids, at most MaxRowClients
+	// NumClients is the number of clients.
 	NumClients int    `json:"client_count"`
 	Upstream   string `json:"upstream"` // empty: the embedding program
 }
 
-// Table is a row for every service, in the file's order.
+// Table returns a row for every service, in the file's order.
 func (c *Config) Table() []Row {
 	rows := make([]Row, len(c.Services))
 	clients := c.serviceClients()
@@ -29,13 +29,15 @@ func (c *Config) Table() []Row {
 			Service: svc.Name,
 			Listen:  net.JoinHostPort(addressOrPrefix(svc.Listen), strconv.Itoa(int(svc.Port))),
 			Mode:    svc.Mode,
-			// A service that strangers can connect to is visible, whatever makes it so.
+			// A service that any host can connect to is visible, for whatever
+			// reason.
 			Visible:  svc.Visible || svc.Mode == ModeAuth,
 			Knock:    []string{},
 			Auth:     []string{},
 			Clients:  clients.ids(svc.Name),
 			Upstream: svc.Upstream.String(),
 		}
+
 		row.NumClients = clients.count(svc.Name)
 		for _, m := range svc.Knock {
 			row.Knock = append(row.Knock, string(m))
@@ -53,8 +55,8 @@ func (c *Config) Table() []Row {
 	return rows
 }
 
-// MaxRowClients is how many clients a Row names: thousands of services with thousands of clients each
-// would be millions of names.
+// MaxRowClients limits the clients that a Row lists: thousands of services with
+// thousands of clients each would be millions of names.
 const MaxRowClients = 1000
 
 // serviceClients indexes the clients by the services that they may use. It is
@@ -82,8 +84,8 @@ func (c *Config) serviceClients() *serviceClients {
 	return u
 }
 
-// ids returns the ids of the clients that may use a service, in the file's order,
-// at most MaxRowClients. The caller must not modify it.
+// ids returns the ids of the clients that may use a service, in the file's
+// order, at most MaxRowClients. The caller must not modify it.
 func (u *serviceClients) ids(service string) []string {
 	named, all := u.byService[service], u.all
 	if len(named) == 0 {
