@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
@@ -53,7 +54,7 @@ func junkSYN(v visitor, r *rand.ChaCha8) []byte {
 func benchWorld(b *testing.B, n int, families policy.MethodSet) *world {
 	return newWorld(b, every(having(manyClients(n)...), taking(families), func(p *policy.Options) {
 		p.Services = only(p.Services, "db4")
-	}), func(o *Options) { o.Limits, o.Knocked = Limits{Grants: 1 << 20}, func(KnockEvent) {} })
+	}), func(o *Options) { o.Limits, o.Knocked = Limits{Grants: 1 << 20}, func(knock.Event) {} })
 }
 
 // differentJunk is enough packets that none is in the processor's cache because the
@@ -99,7 +100,7 @@ func BenchmarkKnockJunk(b *testing.B) {
 					p = packet.Packet{Data: all[i&(len(all)-1)]}
 					p.Parse()
 					w.gate.Admit(&p)
-					w.worker.decide(w.worker.next())
+					w.worker.Step()
 					i++
 				}
 			})
@@ -152,16 +153,16 @@ func BenchmarkKnockValid(b *testing.B) {
 						p := packet.Packet{Data: data}
 						p.Parse()
 						w.gate.Admit(&p)
-						if k := w.worker.next(); k != nil {
-							w.worker.decide(k)
+						if k := w.worker.Next(); k != nil {
+							w.worker.Process(k)
 						}
 					}
 					spent += time.Since(start)
 					w.pass(2 * testWindow)
-					w.gate.turnSlots(&w.turner)
+					w.gate.rotateTable(w.builder)
 					w.gate.sweep()
 				}
-				if got := w.gate.stats.knocks[KnockOK].Load(); got != uint64(knocks) {
+				if got := w.gate.stats.knocks[knock.OK].Load(); got != uint64(knocks) {
 					b.Fatalf("%d of %d were accepted", got, knocks)
 				}
 				b.ReportMetric(float64(spent.Nanoseconds())/float64(knocks), "ns/knock")
@@ -183,14 +184,15 @@ func BenchmarkKnockTable(b *testing.B) {
 			p := w.gate.policy.Load()
 			for name, jump := range map[string]time.Duration{"turn": testWindow, "whole": time.Hour} {
 				b.Run(fmt.Sprintf("%s/clients=%d/%s", m.method, n, name), func(b *testing.B) {
-					now, old := w.options().Now(), w.gate.expected
-					build := builder{scratch: protocol.NewScratch(), made: &w.gate.stats.ahead}
+					now, old := w.options().Now(), w.gate.knocks.Table()
+					build := w.gate.knocks.NewBuilder()
 					for b.Loop() {
 						now = now.Add(jump)
-						e := build.build(p, now, old)
-						build.spare, old = old, e
+						t := build.Build(p, now, old)
+						build.Recycle(old)
+						old = t
 					}
-					b.ReportMetric(float64(len(old.cells)*16)/1024, "KiB")
+					b.ReportMetric(float64(old.Size()*16)/1024, "KiB")
 				})
 			}
 		}

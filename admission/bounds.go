@@ -1,11 +1,8 @@
 package admission
 
 import (
-	"sync/atomic"
-	"time"
-
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/policy"
-	"github.com/knockgw/knockgw/internal/ratelimit"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 )
@@ -21,13 +18,13 @@ type Bound struct {
 // bounded is a replay store that has limits of its own.
 type bounded interface{ Usage() []replay.Usage }
 
-// Bounds returns everything of the gate that strangers or clients could fill, and of
-// its store. It looks at all tables, a batch at a time, so it is for now and then.
+// Bounds returns everything of the gate that unauthorized hosts or clients could
+// fill, and of its store. It scans all tables, a batch at a time.
 func (g *Gate) Bounds() []Bound {
-	warm, cold := len(g.knocks.warm.ready), len(g.knocks.cold.ready)
 	list := g.tables()
 	l := &g.limits
 	most := g.mosts()
+	fast, slow, queueLimit := g.knocks.Queued()
 	g.mu.Lock()
 	list = append(list,
 		Bound{"flow_table_entries", len(g.flows), l.Flows},
@@ -45,21 +42,23 @@ func (g *Gate) Bounds() []Bound {
 		Bound{"open_service_flows", g.pendingOpen.n(), l.openLimit()},
 		Bound{"open_service_connections", g.pendingOpen.complete.n(), l.completeLimit()},
 		Bound{"unauthenticated_bytes", g.held, maxHeld},
-		Bound{"knock_queue_length", max(warm, cold), cap(g.knocks.warm.ready)},
+		Bound{"knock_queue_length", max(fast, slow), queueLimit},
 		Bound{"knocks_per_source", most.knocks, l.KnocksPerSource},
 		Bound{"deferred_syns", g.park.n, len(g.park.slots)},
 		Bound{"deferred_syns_per_source", most.parked, l.ParkedPerSource},
-		Bound{"known_sources", len(g.seen), maxSeen},
+		Bound{"known_sources", g.knocks.Known.Len(), knock.MaxKnownSources},
 		Bound{"failing_sources", g.bans.Len(), maxFailing},
-		Bound{"syn_sequences", len(g.sequences.byKey), maxSYNSequences},
-		Bound{"syn_sequences_per_client", most.places, synSources},
+		Bound{"syn_sequences", g.knocks.SYNSequences(), knock.MaxSYNSequences},
+		Bound{"syn_sequences_per_client", most.places, knock.SourcesPerSYNSequence},
 	)
 	halfOpen := 0
 	for _, at := range g.places {
 		halfOpen = max(halfOpen, at.pending.n())
 	}
 	list = append(list, Bound{"half_open_flows", halfOpen, l.HalfOpen})
-	list = append(list, g.budgets.bounds(g.mono())...)
+	for _, u := range g.knocks.Limiter.Usage(g.mono()) {
+		list = append(list, Bound{u.Resource, u.Used, u.Limit})
+	}
 	g.mu.Unlock()
 	if s, ok := g.store.(bounded); ok {
 		for _, u := range s.Usage() {
@@ -71,32 +70,18 @@ func (g *Gate) Bounds() []Bound {
 
 // tables are the bounds of what g.mu does not guard.
 func (g *Gate) tables() []Bound {
-	d := &g.deciding
 	g.frags.mu.Lock()
 	packets, bytes := g.frags.r.Usage()
 	g.frags.mu.Unlock()
-	return []Bound{
+	list := []Bound{
 		{"eviction_queue_length", max(len(g.evicted), len(g.evictedOpen)), cap(g.evicted)},
 		{"fragmented_packets", packets, packet.DefaultMaxDatagrams},
 		{"fragment_bytes", bytes, packet.DefaultMaxBytes},
-		{"udp_sequences", int(d.sequences.Load()), maxUDPSequences},
-		{"udp_sequences_per_source", int(d.ofSource.Load()), sequencesPerSource},
-		{"syn_knock_claims", int(d.owners.Load()), maxOwners},
 	}
-}
-
-// deciding is what the worker's own tables hold.
-type deciding struct{ owners, sequences, ofSource atomic.Int64 }
-
-// publish says what the worker's own tables hold.
-func (w *worker) publish() {
-	of := 0
-	for _, n := range w.sequences.bySource {
-		of = max(of, n)
+	for _, u := range g.knocks.WorkerUsage() {
+		list = append(list, Bound{u.Resource, u.Used, u.Limit})
 	}
-	w.deciding.owners.Store(int64(len(w.owners)))
-	w.deciding.sequences.Store(int64(w.sequences.inFlight))
-	w.deciding.ofSource.Store(int64(of))
+	return list
 }
 
 // mosts is what the greediest one has, by what is limited for each.
@@ -139,21 +124,9 @@ func (g *Gate) mosts() (m mosts) {
 		}
 		b.next(g)
 	}
-	for _, seq := range g.sequences.byKey {
-		m.places = max(m.places, seq.n)
+	g.knocks.SourcesPerSequence(func(n int) {
+		m.places = max(m.places, n)
 		b.next(g)
-	}
+	})
 	return m
-}
-
-// bounds are the purses for all: how much of them is spent, in HMACs. Those of single
-// sources share a table of fixed size; that one is spent is counted as a refusal.
-func (b *budgets) bounds(now time.Duration) []Bound {
-	spent := func(p *ratelimit.Bucket) int { return p.Used(rate(hmacRate, hmacBurst), now) }
-	return []Bound{
-		{"knock_rate_unknown", spent(&b.knocks.scans), hmacBurst},
-		{"knock_rate_known", spent(&b.known), hmacBurst},
-		{"knock_rate_expected", max(spent(&b.opens[warmV2]), spent(&b.opens[warmSYN])), hmacBurst},
-		{"authentication_budget", spent(&b.authentications.scans), hmacBurst},
-	}
 }

@@ -2,11 +2,8 @@ package admission
 
 import (
 	"fmt"
-	"slices"
 	"testing"
 	"time"
-
-	"github.com/knockgw/knockgw/packet"
 )
 
 // bound returns one of the gate's bounds.
@@ -51,26 +48,6 @@ func TestBoundsSayWhatTheGreediestHas(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestABudgetThatWasSpentFillsAgain(t *testing.T) {
-	var b budgets
-	now := time.Hour
-	spent := func() int {
-		all := b.bounds(now)
-		return all[slices.IndexFunc(all, func(b Bound) bool { return b.Of == "knock_rate_unknown" })].Now
-	}
-	if n := spent(); n != 0 {
-		t.Errorf("%d of a purse that nobody has used", n)
-	}
-	const candidates = 1000
-	if !b.knocks.allow(&b, packet.Addr{}, candidates, now) || spent() != candidates {
-		t.Errorf("%d are spent", spent())
-	}
-	now += time.Second
-	if n := spent(); n != 0 {
-		t.Errorf("%d are spent, a second later", n)
-	}
 }
 
 func TestABanIsToldOnceWithWhomAndForHowLong(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
@@ -22,7 +23,7 @@ func crowded(n int) func(*Options) {
 	}
 }
 
-func (w *world) tried() int { return int(w.gate.stats.tried.Load()) }
+func (w *world) tried() int { _, trials := w.gate.knocks.Computed(); return int(trials) }
 
 // siege is junk that looks like knocks, in simulated time: a datagram every
 // interval, each from where from says, against a worker that manages so many HMACs
@@ -40,11 +41,11 @@ func (s *siege) step() {
 	s.n++
 	s.gate.Admit(parsed(s.from(s.n).junk()))
 	for limit := s.tried() + s.hmacs; s.tried() < limit; {
-		k := s.worker.next()
+		k := s.worker.Next()
 		if k == nil {
 			break
 		}
-		s.worker.decide(k)
+		s.worker.Process(k)
 	}
 	s.pass(s.interval)
 }
@@ -85,7 +86,7 @@ func besiege(t *testing.T, from func(w *world, n int) visitor) {
 	for n := range 20 {
 		known := s.at("192.0.2.1").spoofed(1000000 + n)
 		s.gate.mu.Lock()
-		s.gate.remember(at(1000000+n), clients[n].ID, s.options().Mono()-30*time.Minute)
+		s.gate.knocks.Known.Record(at(1000000+n), clients[n].ID, s.options().Mono()-30*time.Minute)
 		s.gate.mu.Unlock()
 		d, ok := s.knock(known, clients[n].Keys[0].Identity)
 		if took = append(took, d); !ok {
@@ -125,10 +126,10 @@ func TestEveryBudgetIsSpentBeforeTheFirstHMAC(t *testing.T) {
 		from func(w *world, n int) visitor
 		most int
 	}{
-		{"one address", func(w *world, _ int) visitor { return w.at("198.51.100.1") }, coldBurst * clients},
-		{"one network", func(w *world, n int) visitor { return w.at(fmt.Sprintf("198.51.100.%d", 1+n%200)) }, coldPrefBurst * clients},
-		{"one IPv6 network", func(w *world, n int) visitor { return w.at(fmt.Sprintf("2001:db8::%x", 1+n)) }, coldPrefBurst * clients},
-		{"everywhere", func(w *world, n int) visitor { return w.at("192.0.2.1").spoofed(n * 257) }, hmacBurst},
+		{"one address", func(w *world, _ int) visitor { return w.at("198.51.100.1") }, testUnknownBurst * clients},
+		{"one network", func(w *world, n int) visitor { return w.at(fmt.Sprintf("198.51.100.%d", 1+n%200)) }, testUnknownSubnetBurst * clients},
+		{"one IPv6 network", func(w *world, n int) visitor { return w.at(fmt.Sprintf("2001:db8::%x", 1+n)) }, testUnknownSubnetBurst * clients},
+		{"everywhere", func(w *world, n int) visitor { return w.at("192.0.2.1").spoofed(n * 257) }, testHMACBurst},
 	} {
 		w := newWorld(t, crowded(clients))
 		for n := range 6000 {
@@ -140,8 +141,8 @@ func TestEveryBudgetIsSpentBeforeTheFirstHMAC(t *testing.T) {
 			if v.Reason == ReasonQueueFull {
 				t.Fatalf("%s: the queue is full", c.name)
 			}
-			for k := w.worker.next(); k != nil; k = w.worker.next() {
-				w.worker.decide(k)
+			for k := w.worker.Next(); k != nil; k = w.worker.Next() {
+				w.worker.Process(k)
 			}
 		}
 		if got := w.tried(); got > c.most || got < c.most-clients {
@@ -155,7 +156,7 @@ func TestAKnownSourcePaysForTheKeysOfEveryServiceOnThePort(t *testing.T) {
 	w := newWorld(t, every(having(manyClients(50)...), taking(policy.MethodUDP)), func(o *Options) { o.Limits = Limits{} })
 	v := w.at("192.0.2.1")
 	p := w.gate.policy.Load()
-	for n := range seenClients + 2 {
+	for n := range knock.ClientsPerSource + 2 {
 		v.knocks(p.Services()[0].Clients[n].Keys[0].Identity, "ssh", "")
 	}
 	w.pass(10 * time.Second)
@@ -166,15 +167,15 @@ func TestAKnownSourcePaysForTheKeysOfEveryServiceOnThePort(t *testing.T) {
 		if w.gate.Admit(parsed(v.junk())).Reason == ReasonBudget {
 			refused++
 		}
-		for k := w.worker.next(); k != nil; k = w.worker.next() {
-			w.worker.decide(k)
+		for k := w.worker.Next(); k != nil; k = w.worker.Next() {
+			w.worker.Process(k)
 		}
 	}
-	cost := p.TrialCost(packet.AddrFrom(v.gateway()), testKnockPort, seenClients)
-	if cost.Known != 4*seenClients || cost.All != 4*50 {
+	cost := p.TrialCost(packet.AddrFrom(v.gateway()), testKnockPort, knock.ClientsPerSource)
+	if cost.Known != 4*knock.ClientsPerSource || cost.All != 4*50 {
 		t.Fatalf("%+v", cost)
 	}
-	if got, most := w.tried()-before, warmBurst*cost.Known+coldBurst*cost.All; got > most || refused != junk-warmBurst {
+	if got, most := w.tried()-before, testKnownBurst*cost.Known+testUnknownBurst*cost.All; got > most || refused != junk-testKnownBurst {
 		t.Errorf("%d HMACs, %d were paid for; %d of %d datagrams refused", got, most, refused, junk)
 	}
 }
@@ -184,26 +185,26 @@ func TestTheWarmLaneIsServedFirst(t *testing.T) {
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "db", "")
 	w.events = nil
-	for n := range 2 * knockBatch {
+	for n := range 2 * knock.Batch {
 		w.want(v.spoofed(n).junk(), ReasonKnock)
 	}
 	// A batch of the cold lane has begun when a known client's knock comes.
-	k := w.worker.next()
+	k := w.worker.Next()
 	for _, b := range [][]byte{v.knock(alice, "db"), v.spoofed(100).v2(alice, "db"), v.spoofed(101).synKnock(bob, "db", 0)} {
 		if got := w.gate.Admit(parsed(b)); got.Reason != ReasonKnock {
 			t.Fatal(got.Reason)
 		}
 	}
-	w.worker.decide(k)
+	w.worker.Process(k)
 	if len(w.events) != 1 {
 		t.Fatalf("%d knocks were decided before that of the known client", len(w.events))
 	}
-	w.worker.decide(w.worker.next())
+	w.worker.Process(w.worker.Next())
 	if len(w.events) != 4 {
 		t.Fatalf("%d knocks decided", len(w.events))
 	}
 	for _, e := range w.events[1:] {
-		if e.Result != KnockOK {
+		if e.Result != knock.OK {
 			t.Errorf("%+v", e)
 		}
 	}
@@ -225,15 +226,13 @@ func TestACopyDoesNotOvertakeItsOriginal(t *testing.T) {
 	if len(w.delivered) != 1 || parsed([]byte(w.delivered[0].data)).Tuple != v.tuple(1, "db") {
 		t.Errorf("%+v", w.delivered)
 	}
-	for place, n := range w.gate.knocks.originals {
-		if n != 0 {
-			t.Errorf("place %d counts %d", place, n)
-		}
+	if err := w.gate.knocks.CheckNonces(); err != nil {
+		t.Error(err)
 	}
 }
 
 func TestAnOfficeBehindOneAddressGetsIn(t *testing.T) {
-	const people = 3 * seenClients
+	const people = 3 * knock.ClientsPerSource
 	w := newWorld(t, crowded(500), func(o *Options) { o.Knocked = nil })
 	v := w.at("192.0.2.1")
 	clients := w.gate.policy.Load().Services()[0].Clients
@@ -250,53 +249,11 @@ func TestAnOfficeBehindOneAddressGetsIn(t *testing.T) {
 	}
 	// Those who knocked last are found at once.
 	before := w.tried()
-	for n := people - seenClients; n < people; n++ {
+	for n := people - knock.ClientsPerSource; n < people; n++ {
 		w.gate.Admit(parsed(v.knock(clients[n].Keys[0].Identity, "ssh")))
 		w.decide()
 	}
-	if got := w.tried() - before; got > seenClients*seenClients {
-		t.Errorf("%d HMACs for %d known clients", got, seenClients)
-	}
-}
-
-func TestTheMemoryOfSourcesIsBoundedAndEnds(t *testing.T) {
-	w := newWorld(t)
-	g := w.gate
-	g.mu.Lock()
-	for n := range maxSeen + 1000 {
-		g.remember(at(n), "alice", time.Duration(n))
-	}
-	recent := 0
-	for n := maxSeen; n < maxSeen+1000; n++ {
-		if g.known(at(n), time.Duration(n)) {
-			recent++
-		}
-	}
-	total := len(g.seen)
-	g.mu.Unlock()
-	if total != maxSeen || recent < 990 {
-		t.Errorf("%d sources are remembered, %d of the latest thousand", total, recent)
-	}
-	w.pass(seenTime + time.Second)
-	for range 10 * maxSeen / sweepBatch {
-		g.sweepSeen()
-	}
-	if n := len(g.seen); n > maxSeen/100 {
-		t.Errorf("%d are left after an hour", n)
-	}
-}
-
-func TestTheLatestClientsOfASourceAreRemembered(t *testing.T) {
-	w := newWorld(t)
-	g := w.gate
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for n := range 20 {
-		g.remember(at(1), fmt.Sprint(n), 0)
-		g.remember(at(1), "often", 0)
-	}
-	want := []string{"often", "19", "18", "17", "16", "15", "14", "13"}
-	if got := g.seen[at(1)].ids; !slices.Equal(got[:], want) {
-		t.Errorf("%v", got)
+	if got := w.tried() - before; got > knock.ClientsPerSource*knock.ClientsPerSource {
+		t.Errorf("%d HMACs for %d known clients", got, knock.ClientsPerSource)
 	}
 }

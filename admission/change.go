@@ -2,8 +2,8 @@ package admission
 
 import (
 	"github.com/knockgw/knockgw/internal/policy"
+	"github.com/knockgw/knockgw/internal/ratelimit"
 	"github.com/knockgw/knockgw/packet"
-	"github.com/knockgw/knockgw/protocol"
 )
 
 // How one policy takes the place of another under running traffic:
@@ -31,15 +31,14 @@ type Revocation struct{ Grants, Flows int }
 // p should have been made After the gate's Policy. A Mirror that drops packets is to
 // let all of them pass meanwhile.
 func (g *Gate) SetPolicy(p *policy.Policy) Revocation {
-	g.turning.Lock()
-	defer g.turning.Unlock()
-	b := builder{scratch: protocol.NewScratch(), made: &g.stats.ahead}
-	e := b.build(p, g.now(), nil)
+	g.rebuildMu.Lock()
+	defer g.rebuildMu.Unlock()
+	t := g.knocks.NewBuilder().Build(p, g.now(), nil)
 	next := g.prepare(p)
-	e.tell(g.mirror) // before a knock can come that only the new policy takes
+	g.mirror.Expect(t.Len(), t.Fields()) // before a knock can come that only the new policy takes
 	g.mu.Lock()
 	g.install(next)
-	g.expected = e
+	g.knocks.SetTable(t)
 	g.mu.Unlock()
 	return g.revoke()
 }
@@ -61,6 +60,7 @@ func (g *Gate) SetLimits(l Limits, b Ban) {
 		}
 	}
 	g.ban = b
+	g.bans.SetPolicy(ratelimit.BanPolicy(b))
 }
 
 // installation is a policy with the places of its services.
@@ -71,7 +71,7 @@ type installation struct {
 	gone   []*place // that the policy has not got
 }
 
-// prepare finds and makes the places for p. The caller holds g.turning, so that
+// prepare finds and makes the places for p. The caller holds g.rebuildMu, so that
 // nobody else changes g.named and what the places are of.
 func (g *Gate) prepare(p *policy.Policy) installation {
 	i := installation{policy: p, named: make(map[string]*place, len(p.Services()))}
@@ -91,7 +91,7 @@ func (g *Gate) prepare(p *policy.Policy) installation {
 	return i
 }
 
-// install puts a policy in force. The caller holds g.turning and g.mu.
+// install puts a policy in force. The caller holds g.rebuildMu and g.mu.
 func (g *Gate) install(i installation) {
 	for n, s := range i.policy.Services() {
 		i.places[n].service = s

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
@@ -21,12 +22,12 @@ const raceTime = 2 * time.Second
 // and end, knocks are decided and strangers try.
 func TestPacketsAndKnocksMeetOnePolicyOrTheNextAndNothingInBetween(t *testing.T) {
 	w := newWorld(t, every()) // its clocks stand still; its gate is not used
-	results := make(chan KnockEvent, 1)
+	results := make(chan knock.Event, 1)
 	var stranger atomic.Int64
 	g, err := New(Options{
 		Policy: w.gate.Policy(), Store: replay.NewMemoryStore(w.options()), Now: w.options().Now,
 		Deliver: func(*packet.Packet, Verdict) {}, Evicted: func(packet.Tuple) {},
-		Knocked: func(e KnockEvent) { results <- e },
+		Knocked: func(e knock.Event) { results <- e },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +113,7 @@ func TestPacketsAndKnocksMeetOnePolicyOrTheNextAndNothingInBetween(t *testing.T)
 			return
 		}
 		e := <-results
-		if e.Result != KnockOK {
+		if e.Result != knock.OK {
 			t.Errorf("knock %d: %v", i, e.Result)
 			return
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
@@ -322,11 +323,11 @@ func TestWhatIsRevokedIsNotLetInBeforeItIsFound(t *testing.T) {
 				t.Errorf("without %s: authenticated to %s", name, s)
 			}
 		}
-		g.turning.Lock()
+		g.rebuildMu.Lock()
 		g.revoke()
-		g.turning.Unlock()
+		g.rebuildMu.Unlock()
 		g.mu.Lock()
-		g.expected = (&builder{scratch: protocol.NewScratch(), made: &g.stats.ahead}).build(g.Policy(), g.now(), nil)
+		g.knocks.SetTable(g.knocks.NewBuilder().Build(g.Policy(), g.now(), nil))
 		g.mu.Unlock()
 		w.check()
 	}
@@ -353,7 +354,7 @@ func TestAnAuthenticationDuringWhichItsClientGoesFails(t *testing.T) {
 }
 
 func TestAKnockThatWaitsIsDecidedByTheNewPolicy(t *testing.T) {
-	for method, knock := range map[string]func(visitor, *protocol.Client) []byte{
+	for method, send := range map[string]func(visitor, *protocol.Client) []byte{
 		"udp":     func(v visitor, c *protocol.Client) []byte { return v.knock(c, "db") },
 		"udp-v2":  func(v visitor, c *protocol.Client) []byte { return v.v2(c, "db") },
 		"tcp-syn": func(v visitor, c *protocol.Client) []byte { return v.synKnock(c, "db", 0) },
@@ -361,26 +362,26 @@ func TestAKnockThatWaitsIsDecidedByTheNewPolicy(t *testing.T) {
 		for _, c := range []struct {
 			name   string
 			change func(*policy.Options)
-			want   KnockResult
+			want   knock.Result
 		}{
-			{"nothing", func(*policy.Options) {}, KnockOK},
-			{"another client", without("bob"), KnockOK},
-			{"a service before it", removing("ssh"), KnockOK},
-			{"its client", without("alice"), KnockUnknown},
-			{"its service", removing("db"), KnockUnknown},
-			{"its secret", keyed("alice", other()), KnockUnknown},
-			{"its method", taking(0), KnockUnknown},
+			{"nothing", func(*policy.Options) {}, knock.OK},
+			{"another client", without("bob"), knock.OK},
+			{"a service before it", removing("ssh"), knock.OK},
+			{"its client", without("alice"), knock.UnknownClient},
+			{"its service", removing("db"), knock.UnknownClient},
+			{"its secret", keyed("alice", other()), knock.UnknownClient},
+			{"its method", taking(0), knock.UnknownClient},
 		} {
 			w := newWorld(t, every())
 			v := w.at("192.0.2.1")
-			w.want(knock(v, alice), ReasonKnock)
+			w.want(send(v, alice), ReasonKnock)
 			w.want(v.syn(40000, "db"), ReasonParked)
 			w.reloads(c.change)
 			w.decide()
 			if got := w.lastKnock(); got != c.want {
 				t.Errorf("%s without %s: %v, want %v", method, c.name, got, c.want)
 			}
-			if got := len(w.delivered); (got == 1) != (c.want == KnockOK) {
+			if got := len(w.delivered); (got == 1) != (c.want == knock.OK) {
 				t.Errorf("%s without %s: %d parked SYNs delivered", method, c.name, got)
 			}
 		}
@@ -396,7 +397,7 @@ func TestSequencesUnderWayOutliveAReload(t *testing.T) {
 	}
 	w.want(v.synPart(alice, "db", 0, 2), ReasonKnock)
 	w.decide()
-	if got := w.lastKnock(); got != KnockOK {
+	if got := w.lastKnock(); got != knock.OK {
 		t.Errorf("%v", got)
 	}
 }
@@ -410,13 +411,13 @@ func TestTheOwnerOfASYNKnockOutlivesAReload(t *testing.T) {
 	w.reloads(without("bob", "many"))
 	w.want(b, ReasonKnock)
 	w.decide()
-	if got := w.lastKnock(); got != KnockOK {
+	if got := w.lastKnock(); got != knock.OK {
 		t.Errorf("its owner: %v", got)
 	}
 	c := w.at("192.0.2.66").synAs(w.at("192.0.2.1").synFields(alice, "ssh", 0), w.at("192.0.2.1").server("ssh"))
 	w.want(c, ReasonKnock)
 	w.decide()
-	if got := w.lastKnock(); got != KnockReplay {
+	if got := w.lastKnock(); got != knock.Replayed {
 		t.Errorf("somebody else: %v", got)
 	}
 }
@@ -427,7 +428,7 @@ func TestBansBudgetsAndWhoKnockedOutliveAReload(t *testing.T) {
 	for range 3 {
 		v.fails(1, "web")
 	}
-	for range coldBurst {
+	for range testUnknownBurst {
 		w.want(v.junk(), ReasonKnock)
 		w.decide()
 	}
@@ -436,7 +437,7 @@ func TestBansBudgetsAndWhoKnockedOutliveAReload(t *testing.T) {
 	w.reloads(without("bob", "many"))
 	w.want(v.syn(1, "web"), ReasonBanned)
 	w.want(v.junk(), ReasonBudget)
-	if !w.gate.known(packet.AddrFrom(known.addr), w.gate.mono()) {
+	if !w.gate.knocks.Known.Known(packet.AddrFrom(known.addr), w.gate.mono()) {
 		t.Error("who knocked is forgotten")
 	}
 }
@@ -478,7 +479,7 @@ func TestANewServiceTakesKnocksOfEveryMethodAtOnce(t *testing.T) {
 	} {
 		w.want(b, ReasonKnock)
 		w.decide()
-		if got := w.lastKnock(); got != KnockOK {
+		if got := w.lastKnock(); got != knock.OK {
 			t.Errorf("%s: %v", method, got)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -43,7 +44,7 @@ var methods = map[string]func(v visitor, c *protocol.Client, service string) [][
 }
 
 // tries knocks by a method and returns how that ended.
-func (v visitor) tries(method string, c *protocol.Client, service string) KnockResult {
+func (v visitor) tries(method string, c *protocol.Client, service string) knock.Result {
 	v.w.Helper()
 	n := len(v.w.events)
 	for _, b := range methods[method](v, c, service) {
@@ -51,7 +52,7 @@ func (v visitor) tries(method string, c *protocol.Client, service string) KnockR
 		v.w.decide()
 	}
 	if len(v.w.events) == n {
-		return KnockUnknown // nothing was queued: it is like any other packet
+		return knock.UnknownClient // nothing was queued: it is like any other packet
 	}
 	return v.w.lastKnock()
 }
@@ -68,18 +69,18 @@ func TestAClientKnocksForItsServicesOnlyByEveryMethod(t *testing.T) {
 		}))
 		v := w.at("192.0.2.1")
 		// What is computed ahead is only what clients may send: of another port, it is like junk.
-		want := KnockUnknown
+		want := knock.UnknownClient
 		if method == "udp" || method == "udp-seq" {
-			want = KnockForbidden
+			want = knock.Forbidden
 		}
 		if got := v.tries(method, bob, "db"); got != want {
 			t.Errorf("%s: %v", method, got)
 		}
 		w.empty()
-		if got := v.tries(method, bob, "ssh"); got != KnockOK {
+		if got := v.tries(method, bob, "ssh"); got != knock.OK {
 			t.Errorf("%s, for his own: %v", method, got)
 		}
-		if got := v.tries(method, alice, "db"); got != KnockOK {
+		if got := v.tries(method, alice, "db"); got != knock.OK {
 			t.Errorf("%s, for hers: %v", method, got)
 		}
 	}
@@ -95,20 +96,20 @@ func TestSeveralSecretsOfAClientWorkEachUntilItsEnd(t *testing.T) {
 		})
 		v := w.at("192.0.2.1")
 		for _, id := range []*protocol.Client{older, newer} {
-			if got := v.tries(method, id, "db"); got != KnockOK {
+			if got := v.tries(method, id, "db"); got != knock.OK {
 				t.Errorf("%s: %v", method, got)
 			}
 		}
 		w.pass(time.Hour - time.Millisecond)
 		w.turn()
-		if got := v.tries(method, older, "db"); got != KnockOK {
+		if got := v.tries(method, older, "db"); got != knock.OK {
 			t.Errorf("%s, at the last moment: %v", method, got)
 		}
 		w.pass(time.Millisecond)
-		if got := v.spoofed(1).tries(method, older, "many"); got == KnockOK {
+		if got := v.spoofed(1).tries(method, older, "many"); got == knock.OK {
 			t.Errorf("%s: the old secret works after its end", method)
 		}
-		if got := v.spoofed(2).tries(method, newer, "many"); got != KnockOK {
+		if got := v.spoofed(2).tries(method, newer, "many"); got != knock.OK {
 			t.Errorf("%s, the new one: %v", method, got)
 		}
 	}
@@ -128,13 +129,13 @@ func TestAnExpiredClientAndOneOutOfHoursOpenNothingByAnyMethod(t *testing.T) {
 				every(legacy, having(c))(o)
 			})
 			v := w.at("192.0.2.1")
-			if got := v.tries(method, alice, "db"); got != KnockOK {
+			if got := v.tries(method, alice, "db"); got != knock.OK {
 				t.Errorf("%s, while it may: %v", method, got)
 			}
 			w.pass(time.Minute)
 			w.turn()
 			w.sweep()
-			if got := v.tries(method, alice, "db"); got != KnockNotNow && got != KnockUnknown {
+			if got := v.tries(method, alice, "db"); got != knock.OutsideSchedule && got != knock.UnknownClient {
 				t.Errorf("%s, %s: %v", method, name, got)
 			}
 			w.empty()
@@ -171,15 +172,15 @@ func TestAClientHasSoManyGrantsFromEverywhereAtOnce(t *testing.T) {
 		w := newWorld(t, every(legacy, having(c, policy.NewClient(bob))))
 		v := w.at("192.0.2.1")
 		for n, service := range []string{"ssh", "db", "many", "vpn"} {
-			want := KnockOK
+			want := knock.OK
 			if n == 3 {
-				want = KnockLimit
+				want = knock.LimitReached
 			}
 			if got := v.spoofed(n).tries(method, alice, service); got != want {
 				t.Errorf("%s, no. %d: %v, want %v", method, n, got, want)
 			}
 		}
-		if got := v.tries(method, bob, "db"); got != KnockOK {
+		if got := v.tries(method, bob, "db"); got != knock.OK {
 			t.Errorf("%s, another client: %v", method, got)
 		}
 		// A grant that was used up makes room, and one that is over.
@@ -188,7 +189,7 @@ func TestAClientHasSoManyGrantsFromEverywhereAtOnce(t *testing.T) {
 		w.pass(testWindow)
 		w.turn()
 		w.sweep()
-		if got := v.tries(method, alice, "db"); got != KnockOK {
+		if got := v.tries(method, alice, "db"); got != knock.OK {
 			t.Errorf("%s, later: %v", method, got)
 		}
 	}
@@ -200,10 +201,10 @@ func TestGrantsThatAreOverCountAgainstNoClientThoughNobodyHasSwept(t *testing.T)
 	w := newWorld(t, every(having(c, policy.NewClient(bob))))
 	v := w.at("192.0.2.1")
 	for n := range 5 { // a traveller
-		if got := v.spoofed(n).tries("udp", alice, "db"); got != KnockOK {
+		if got := v.spoofed(n).tries("udp", alice, "db"); got != knock.OK {
 			t.Fatalf("at address %d: %v", n, got)
 		}
-		if got := v.tries("udp-v2", alice, "db"); got != KnockLimit {
+		if got := v.tries("udp-v2", alice, "db"); got != knock.LimitReached {
 			t.Errorf("one too many: %v", got)
 		}
 		w.pass(testTTL + testDeadline + time.Millisecond)
@@ -272,7 +273,7 @@ func TestGateNamesTheClientThatMayNotUseAService(t *testing.T) {
 			}
 		}))
 		v := w.at("192.0.2.1")
-		if got := v.tries(method, bob, "ssh"); got != KnockForbidden {
+		if got := v.tries(method, bob, "ssh"); got != knock.Forbidden {
 			t.Errorf("%s: %v", method, got)
 			continue
 		}
@@ -289,7 +290,7 @@ func TestGateNamesTheClientThatHasExpired(t *testing.T) {
 	for _, method := range []string{"udp", "udp-v2"} {
 		w := newWorld(t, every(having(&policy.Client{ID: "alice", Keys: []policy.Key{{Identity: alice}}, Expires: newTestClocks().wall})))
 		v := w.at("192.0.2.1")
-		if got := v.tries(method, alice, "ssh"); got != KnockNotNow || w.events[len(w.events)-1].Client != "alice" {
+		if got := v.tries(method, alice, "ssh"); got != knock.OutsideSchedule || w.events[len(w.events)-1].Client != "alice" {
 			t.Errorf("%s: %v", method, got)
 		}
 		v.wantGrants(0)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
@@ -29,7 +30,7 @@ func afterwards(f failer) map[string]func() (*world, []byte) {
 		},
 		"knock, budget spent": func() (*world, []byte) {
 			w := newWorld(f)
-			for range coldBurst {
+			for range testUnknownBurst {
 				w.want(w.at("192.0.2.1").junk(), ReasonKnock)
 				w.decide()
 			}
@@ -131,7 +132,7 @@ func readdress(b []byte, n uint32) {
 }
 
 func TestJunkKnocksFromEverNewAddressesAllocateNothing(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Knocked = func(KnockEvent) {} })
+	w := newWorld(t, func(o *Options) { o.Knocked = func(knock.Event) {} })
 	b := w.at("10.0.0.1").junk()
 	n := uint32(0)
 	p := packet.Packet{Offload: packet.Offload{ChecksumValid: true}}
@@ -144,7 +145,7 @@ func TestJunkKnocksFromEverNewAddressesAllocateNothing(t *testing.T) {
 		if v := w.gate.Admit(&p); v.Reason != ReasonKnock {
 			t.Fatal(v.Reason)
 		}
-		w.worker.decide(w.worker.next())
+		w.worker.Step()
 	}
 	for range 5000 {
 		one() // the tables take their size
@@ -156,7 +157,7 @@ func TestJunkKnocksFromEverNewAddressesAllocateNothing(t *testing.T) {
 }
 
 func TestParkingAndDroppingASYNAllocatesNothing(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Knocked = func(KnockEvent) {} })
+	w := newWorld(t, func(o *Options) { o.Knocked = func(knock.Event) {} })
 	v := w.at("192.0.2.1")
 	junk, syn := v.junk(), v.syn(1, "db")
 	p := packet.Packet{}
@@ -169,7 +170,7 @@ func TestParkingAndDroppingASYNAllocatesNothing(t *testing.T) {
 				t.Fatal(got)
 			}
 		}
-		w.worker.decide(w.worker.next())
+		w.worker.Step()
 	}
 	one()
 	if got := testing.AllocsPerRun(1000, one); got != 0 {
@@ -252,7 +253,7 @@ func BenchmarkRefuse(b *testing.B) {
 func BenchmarkJunkKnock(b *testing.B) {
 	for _, n := range []int{1, 10_000} {
 		b.Run(fmt.Sprintf("clients=%d", n), func(b *testing.B) {
-			w := newWorld(b, func(o *Options) { o.Policy, o.Knocked = crowd(n), func(KnockEvent) {} })
+			w := newWorld(b, func(o *Options) { o.Policy, o.Knocked = crowd(n), func(knock.Event) {} })
 			data, p := w.at("192.0.2.1").junk(), packet.Packet{}
 			b.ReportAllocs()
 			for b.Loop() {
@@ -260,7 +261,7 @@ func BenchmarkJunkKnock(b *testing.B) {
 				p.Data = data
 				p.Parse()
 				w.gate.Admit(&p)
-				w.worker.decide(w.worker.next())
+				w.worker.Step()
 			}
 		})
 	}

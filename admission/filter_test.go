@@ -234,7 +234,7 @@ func TestTheFilterReadsTCPOptionsAsTheGateDoes(t *testing.T) {
 			w.pass(2 * time.Second) // no longer marked
 			f.Until(w.options().Mono())
 			v.w.gate.mu.Lock()
-			_, expected := w.gate.lookUpSYN(parsed(b))
+			_, expected := w.gate.knocks.MatchSYN(parsed(b), w.gate.Policy().Service(v.server("ssh")), w.gate.Policy())
 			v.w.gate.mu.Unlock()
 			if expected {
 				found++

@@ -170,8 +170,8 @@ func TestNothingCountsThatCameInFragmentsButDataOfAFlow(t *testing.T) {
 			}
 			w.decide()
 		}
-		if len(w.events) != 0 || len(w.gate.sequences.byKey) != 0 || w.gate.Stats().Flows != 1 {
-			t.Errorf("%+v, %d sequences, %d flows", w.events, len(w.gate.sequences.byKey), w.gate.Stats().Flows)
+		if len(w.events) != 0 || w.gate.knocks.SYNSequences() != 0 || w.gate.Stats().Flows != 1 {
+			t.Errorf("%+v, %d sequences, %d flows", w.events, w.gate.knocks.SYNSequences(), w.gate.Stats().Flows)
 		}
 		w.pass(packet.DefaultTimeout)
 		w.admit(inFragments(v.tcp(40000, "many", packet.ACK, 1001, 1, strings.Repeat("x", 64)), 10, 24)[0])

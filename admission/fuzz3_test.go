@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 )
@@ -51,7 +52,7 @@ func FuzzAdmitEveryMethod(f *testing.F) {
 		}
 		w.decide()
 		for _, e := range w.events {
-			if e.Client != "" || e.Result != KnockUnknown && e.Result != KnockBudget {
+			if e.Client != "" || e.Result != knock.UnknownClient && e.Result != knock.BudgetExceeded {
 				t.Fatalf("%+v", e)
 			}
 		}

@@ -8,12 +8,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/loglimit"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/ratelimit"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
-	"github.com/knockgw/knockgw/protocol"
 )
 
 // A Gate decides about packets. All methods are safe for concurrent use.
@@ -26,7 +26,7 @@ type Gate struct {
 	judged  func(*packet.Packet, Verdict) // a packet that was parked; may be nil
 	notify  func(packet.Tuple)
 	revoked func(packet.Tuple)
-	knocked func(KnockEvent)
+	knocked func(knock.Event)
 	banned  func(BanEvent)
 	settled func(packet.Tuple) Settlement
 	mirror  Mirror
@@ -38,17 +38,16 @@ type Gate struct {
 
 	stats counters
 
-	deciding deciding
-	frags    fragments
+	frags fragments
 
 	draining atomic.Bool
-	knocks   knockLanes
+	knocks   *knock.Pipeline
 	// Flows to be forgotten by the stack, of hidden services and of open ones: a
 	// flood of the latter must not hold up the former.
 	evicted     chan packet.Tuple
 	evictedOpen chan packet.Tuple
 
-	turning sync.Mutex // held while expected or policy is replaced; before mu
+	rebuildMu sync.Mutex // held while the table of knocks or the policy is replaced; before mu
 
 	mu            sync.Mutex    // guards all below; never held across I/O, crypto or calls out
 	tick          time.Duration // when the gate last swept
@@ -69,12 +68,8 @@ type Gate struct {
 	sites         map[packet.Addr]*site // by IPv6 /64
 	holdings      map[string]*holdings  // by client id
 	park          parking
-	seen          map[packet.Addr]*seen // who knocked from where, lately
-	budgets       budgets
-	expected      *expected // of the policy in force; replaced with turning held as well
-	sequences     synSequences
 	bans          *ratelimit.Bans[packet.Addr]
-	scratch       *protocol.Scratch
+	unparking     unparking     // the worker's
 	inboundOnly   bool          // of a Judge, until it sees a packet of the stack
 	decided       chan struct{} // closed and renewed when a knock is decided while a caller waits
 	waiting       int           // in Authenticate, for knocks to be decided
@@ -112,9 +107,7 @@ func New(o Options) (*Gate, error) {
 		freeSources: make([]*source, 0, freeSources),
 		sites:       make(map[packet.Addr]*site),
 		holdings:    make(map[string]*holdings),
-		seen:        make(map[packet.Addr]*seen),
 		bans:        ratelimit.NewBans[packet.Addr](ratelimit.BanPolicy(o.Ban), maxFailing),
-		scratch:     protocol.NewScratch(),
 		decided:     make(chan struct{}),
 	}
 	if g.now == nil {
@@ -140,20 +133,21 @@ func New(o Options) (*Gate, error) {
 		g.revoked = g.notify
 	}
 	if g.knocked == nil {
-		g.knocked = func(KnockEvent) {}
+		g.knocked = func(knock.Event) {}
 	}
 	if g.banned == nil {
 		g.banned = g.logBan
 	}
-	g.knocks.init(l.Knocks)
+	g.knocks = knock.New(knock.Options{
+		Lock: &g.mu, Policy: g.policy.Load, Store: o.Store, Now: g.now, Mono: g.mono, Queue: l.Knocks,
+		Pending: g.markPending, Done: g.knockDone,
+	})
 	g.park.init(l.Parked)
-	g.budgets.seed = ratelimit.NewSeed(0)
-	g.sequences.init()
 	g.frags.init(g.mono, &g.stats)
 	g.install(g.prepare(o.Policy))
-	first := builder{scratch: g.scratch, made: &g.stats.ahead}
-	g.expected = first.build(o.Policy, g.now(), nil)
-	g.expected.tell(g.mirror)
+	first := g.knocks.NewBuilder().Build(o.Policy, g.now(), nil)
+	g.knocks.SetTable(first)
+	g.mirror.Expect(first.Len(), first.Fields())
 	return g, nil
 }
 
@@ -191,7 +185,7 @@ func (g *Gate) admit(p *packet.Packet) Verdict {
 	case packet.TCP:
 		return g.admitTCP(p)
 	case packet.UDP:
-		return g.admitUDP(p)
+		return knockVerdicts[g.knocks.Datagram(p)]
 	default:
 		return g.admitICMP(p)
 	}
@@ -224,8 +218,8 @@ func (g *Gate) admitToService(p *packet.Packet, policy *policy.Policy, svc *poli
 	f := g.flows[p.Tuple]
 	if syn && (f == nil || p.Seq != f.isn) {
 		// First of all: a knock's port is drawn at random, and may be a flow's.
-		if h, ok := g.expectedSYN(p, svc, policy); ok {
-			return g.admitSYNKnock(p.Tuple, h)
+		if m, ok := g.knocks.MatchSYN(p, svc, policy); ok {
+			return knockVerdicts[g.knocks.SYN(p.Tuple, &m)]
 		}
 	}
 	if f != nil && (!syn || p.Seq == f.isn || f.state != closing) {
@@ -372,4 +366,14 @@ func (g *Gate) admitICMP(p *packet.Packet) Verdict {
 	}
 	g.mu.Unlock()
 	return v
+}
+
+// admitLegacy judges a SYN to a port that is no service's.
+func (g *Gate) admitLegacy(p *packet.Packet) Verdict {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if m, ok := g.knocks.MatchSYN(p, nil, g.policy.Load()); ok {
+		return knockVerdicts[g.knocks.SYN(p.Tuple, &m)]
+	}
+	return Verdict{Reason: ReasonNotService}
 }

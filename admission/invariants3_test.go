@@ -3,8 +3,6 @@ package admission
 import (
 	"maps"
 	"reflect"
-
-	"github.com/knockgw/knockgw/packet"
 )
 
 // checkAccounts verifies what must hold of everything that is counted per client,
@@ -14,13 +12,15 @@ func (w *world) checkAccounts() {
 	w.Helper()
 	w.checkHoldings()
 	w.checkSites()
-	w.checkSequences()
+	if err := w.worker.CheckSequences(); err != nil {
+		w.Fatalf("%v", err)
+	}
 	g := w.gate
 	if w.checks++; w.checks%64 == 0 {
-		w.checkOriginals() // 65,536 of them
+		w.checkNonces() // 65,536 of them
 	}
-	if g.bans.Len() > maxFailing || len(g.seen) > maxSeen || len(w.worker.owners) > maxOwners {
-		w.Fatalf("%d offences, %d sources seen, %d owners", g.bans.Len(), len(g.seen), len(w.worker.owners))
+	if g.bans.Len() > maxFailing {
+		w.Fatalf("%d failing sources", g.bans.Len())
 	}
 	for a, f := range g.bans.All() {
 		if f.Count >= g.ban.After || a != a.Subnet() {
@@ -29,15 +29,11 @@ func (w *world) checkAccounts() {
 	}
 }
 
-// checkOriginals: as many are counted as there are in the cold lane.
-func (w *world) checkOriginals() {
+// checkNonces verifies that the nonces counted are those of the slow queue.
+func (w *world) checkNonces() {
 	w.Helper()
-	counted := uint32(0)
-	for _, n := range w.gate.knocks.originals {
-		counted += n
-	}
-	if there := len(w.gate.knocks.cold.ready); int(counted) != there {
-		w.Fatalf("%d originals counted, %d in the cold lane", counted, there)
+	if err := w.gate.knocks.CheckNonces(); err != nil {
+		w.Fatalf("%v", err)
 	}
 }
 
@@ -126,52 +122,6 @@ func (w *world) checkSites() {
 	}
 }
 
-// checkSequences: what is on its way is in its place and counted.
-func (w *world) checkSequences() {
-	w.Helper()
-	q := &w.gate.sequences
-	if len(q.byKey) > maxSYNSequences {
-		w.Fatalf("%d SYN sequences", len(q.byKey))
-	}
-	free := map[*synSequence]bool{}
-	for _, s := range q.free {
-		if free[s] {
-			w.Fatalf("a SYN sequence is free twice")
-		}
-		free[s] = true
-	}
-	length := w.gate.policy.Load().Sequence().Length
-	for key, s := range q.byKey {
-		seen := map[packet.Addr]bool{}
-		for _, p := range s.places[:s.n] {
-			if seen[p.addr] || p.next < 1 || int(p.next) >= length {
-				w.Fatalf("%+v: place %+v", key, p)
-			}
-			seen[p.addr] = true
-		}
-		if free[s] || s.n == 0 {
-			w.Fatalf("%+v is free, or nobody is in it", key)
-		}
-	}
-	u := &w.worker.sequences
-	flying, by := 0, map[packet.Addr]int{}
-	for key, s := range u.byKey {
-		if !s.done {
-			flying++
-			by[key.src]++
-		}
-	}
-	if flying != u.inFlight || !maps.Equal(by, u.bySource) || flying > maxUDPSequences || len(u.byKey) > 2*maxUDPSequences {
-		w.Fatalf("%d of %d UDP sequences in flight, %d counted; %d sources, %d counted",
-			flying, len(u.byKey), u.inFlight, len(by), len(u.bySource))
-	}
-	for a, n := range by {
-		if n > sequencesPerSource {
-			w.Fatalf("%v has %d sequences in flight", a.Netip(), n)
-		}
-	}
-}
-
 // forgotten verifies that nothing at all is left of anybody, an hour after.
 func (w *world) forgotten() {
 	w.Helper()
@@ -179,13 +129,10 @@ func (w *world) forgotten() {
 	g := w.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	w.checkOriginals()
-	u := &w.worker.sequences
-	if n := len(g.holdings) + len(g.sites) + len(g.sequences.byKey) + g.bans.Len() + len(g.seen); n != 0 {
-		w.Fatalf("left: %d holdings, %d networks, %d SYN sequences, %d offences, %d sources seen",
-			len(g.holdings), len(g.sites), len(g.sequences.byKey), g.bans.Len(), len(g.seen))
+	if err := w.worker.CheckEmpty(); err != nil {
+		w.Fatalf("%v", err)
 	}
-	if n := len(w.worker.owners) + len(u.byKey) + len(u.bySource) + u.inFlight; n != 0 {
-		w.Fatalf("left: %d owners, %d UDP sequences", len(w.worker.owners), len(u.byKey))
+	if n := len(g.holdings) + len(g.sites) + g.bans.Len(); n != 0 {
+		w.Fatalf("left: %d holdings, %d networks, %d failing sources", len(g.holdings), len(g.sites), g.bans.Len())
 	}
 }

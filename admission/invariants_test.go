@@ -54,13 +54,9 @@ func (w *world) check() {
 	if grants != g.grants || grants > g.limits.Grants {
 		w.Fatalf("%d grants counted, %d there, limit %d", g.grants, grants, g.limits.Grants)
 	}
-	waiting := 0
-	for _, lane := range []*lane{&g.knocks.warm, &g.knocks.cold} {
-		ready, free := len(lane.ready), len(lane.free)
-		if ready+free != g.limits.Knocks {
-			w.Fatalf("%d knocks wait, %d slots are free of %d", ready, free, g.limits.Knocks)
-		}
-		waiting += ready
+	waiting, err := g.knocks.CheckQueues()
+	if err != nil {
+		w.Fatalf("%v", err)
 	}
 	if queued != waiting {
 		w.Fatalf("%d knocks counted; %d wait", queued, waiting)

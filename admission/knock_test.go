@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/protocol"
@@ -60,17 +61,17 @@ func TestAKnockThatDoesNotFitIsRefused(t *testing.T) {
 		name   string
 		client *protocol.Client
 		change func(m *protocol.KnockMessage)
-		want   KnockResult
+		want   knock.Result
 	}{
-		{"as it should be", alice, func(*protocol.KnockMessage) {}, KnockOK},
-		{"by a client nobody knows", carol, func(*protocol.KnockMessage) {}, KnockUnknown},
-		{"in the passive spelling", alice, func(m *protocol.KnockMessage) { m.Method = protocol.MethodUDPPassive }, KnockOK},
-		{"by another method", alice, func(m *protocol.KnockMessage) { m.Method = "tcp-syn" }, KnockMethod},
-		{"by a method that does not exist", alice, func(m *protocol.KnockMessage) { m.Method = "semaphore" }, KnockMethod},
-		{"without session id", alice, func(m *protocol.KnockMessage) { m.SessionID = nil }, KnockNoSession},
+		{"as it should be", alice, func(*protocol.KnockMessage) {}, knock.OK},
+		{"by a client nobody knows", carol, func(*protocol.KnockMessage) {}, knock.UnknownClient},
+		{"in the passive spelling", alice, func(m *protocol.KnockMessage) { m.Method = protocol.MethodUDPPassive }, knock.OK},
+		{"by another method", alice, func(m *protocol.KnockMessage) { m.Method = "tcp-syn" }, knock.MethodRefused},
+		{"by a method that does not exist", alice, func(m *protocol.KnockMessage) { m.Method = "semaphore" }, knock.MethodRefused},
+		{"without session id", alice, func(m *protocol.KnockMessage) { m.SessionID = nil }, knock.NoSession},
 		{"one part of a sequence", alice, func(m *protocol.KnockMessage) {
 			m.SequenceID, m.Total = make([]byte, 16), 3
-		}, KnockMethod},
+		}, knock.MethodRefused},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, strict)
@@ -83,7 +84,7 @@ func TestAKnockThatDoesNotFitIsRefused(t *testing.T) {
 				t.Fatalf("result %v, want %v", got, c.want)
 			}
 			want := ReasonNoGrant
-			if c.want == KnockOK {
+			if c.want == knock.OK {
 				want = ReasonGrant
 			}
 			w.want(v.syn(40000, "ssh"), want)
@@ -95,17 +96,17 @@ func TestTheTimeWindowIsInclusiveToTheMillisecond(t *testing.T) {
 	for _, c := range []struct {
 		off  time.Duration // the message's time less ours
 		rest time.Duration // of our clock, below a millisecond
-		want KnockResult
+		want knock.Result
 	}{
-		{0, 0, KnockOK},
-		{testWindow, 0, KnockOK},
-		{-testWindow, 0, KnockOK},
-		{testWindow, 999 * time.Microsecond, KnockOK},
-		{-testWindow, 999 * time.Microsecond, KnockOK}, // still the same millisecond on the wire
-		{testWindow + time.Millisecond, 0, KnockStale},
-		{testWindow + time.Millisecond, 999 * time.Microsecond, KnockStale},
-		{-testWindow - time.Millisecond, 0, KnockStale},
-		{1 << 62, 0, KnockStale},
+		{0, 0, knock.OK},
+		{testWindow, 0, knock.OK},
+		{-testWindow, 0, knock.OK},
+		{testWindow, 999 * time.Microsecond, knock.OK},
+		{-testWindow, 999 * time.Microsecond, knock.OK}, // still the same millisecond on the wire
+		{testWindow + time.Millisecond, 0, knock.Stale},
+		{testWindow + time.Millisecond, 999 * time.Microsecond, knock.Stale},
+		{-testWindow - time.Millisecond, 0, knock.Stale},
+		{1 << 62, 0, knock.Stale},
 	} {
 		w := newWorld(t)
 		v := w.at("192.0.2.1")
@@ -129,14 +130,14 @@ func TestASteppedClockMovesTheWindowAndNothingElse(t *testing.T) {
 	w.want(v.syn(40000, "db"), ReasonGrant) // a grant lasts by the monotonic clock
 	w.want(old, ReasonKnock)
 	w.decide()
-	if got := w.lastKnock(); got != KnockStale {
+	if got := w.lastKnock(); got != knock.Stale {
 		t.Errorf("an hour later by the wall clock: %v", got)
 	}
 	v.knocks(alice, "db", "")
 	w.step(-time.Hour)
 	w.want(old, ReasonKnock)
 	w.decide()
-	if got := w.lastKnock(); got != KnockOK {
+	if got := w.lastKnock(); got != knock.OK {
 		t.Errorf("with the clock set back: %v", got)
 	}
 }
@@ -150,7 +151,7 @@ func TestAKnockWorksOnce(t *testing.T) {
 	w.decide()
 	replayed := 0
 	for _, e := range w.events {
-		if e.Result == KnockReplay {
+		if e.Result == knock.Replayed {
 			replayed++
 		}
 	}
@@ -159,7 +160,7 @@ func TestAKnockWorksOnce(t *testing.T) {
 	}
 	w.want(thief.udp(testKnockPort, b[28:]), ReasonKnock)
 	w.decide()
-	if got := w.lastKnock(); got != KnockReplay {
+	if got := w.lastKnock(); got != knock.Replayed {
 		t.Fatalf("from another address: %v", got)
 	}
 	w.want(thief.syn(40000, "db"), ReasonNoGrant)
@@ -169,14 +170,14 @@ func TestAKnockWorksOnce(t *testing.T) {
 		w.sweep()
 		w.want(b, ReasonKnock)
 		w.decide()
-		if got := w.lastKnock(); got != KnockReplay && got != KnockStale {
+		if got := w.lastKnock(); got != knock.Replayed && got != knock.Stale {
 			t.Fatalf("later: %v", got)
 		}
 	}
 	w.step(-time.Minute)
 	w.want(b, ReasonKnock)
 	w.decide()
-	if got := w.lastKnock(); got != KnockReplay {
+	if got := w.lastKnock(); got != knock.Replayed {
 		t.Fatalf("with the clock set back: %v", got)
 	}
 }
@@ -192,14 +193,14 @@ func TestAKnockWorksOnceAlthoughTheStoreWasOpenedAgain(t *testing.T) {
 	b := w.at("192.0.2.1").knock(alice, "db")
 	w.want(b, ReasonKnock)
 	w.decide()
-	if got := w.lastKnock(); got != KnockOK {
+	if got := w.lastKnock(); got != knock.OK {
 		t.Fatal(got)
 	}
 	_ = w.gate.store.Close()
 	w = newWorld(t, file)
 	w.want(b, ReasonKnock)
 	w.decide()
-	if got := w.lastKnock(); got != KnockReplay {
+	if got := w.lastKnock(); got != knock.Replayed {
 		t.Fatalf("after a restart: %v", got)
 	}
 }
@@ -217,12 +218,12 @@ func (brokenStore) Close() error { return nil }
 func TestAStoreThatFailsOpensNothing(t *testing.T) {
 	for _, c := range []struct {
 		err  error
-		want KnockResult
+		want knock.Result
 	}{
-		{errors.New("disk is gone"), KnockStoreFailed},
-		{replay.ErrClosed, KnockStoreFailed},
-		{replay.ErrFull, KnockLimit},
-		{fmt.Errorf("wrapped: %w", replay.ErrReplayed), KnockReplay},
+		{errors.New("disk is gone"), knock.StoreFailed},
+		{replay.ErrClosed, knock.StoreFailed},
+		{replay.ErrFull, knock.LimitReached},
+		{fmt.Errorf("wrapped: %w", replay.ErrReplayed), knock.Replayed},
 	} {
 		w := newWorld(t, func(o *Options) { o.Store = brokenStore{c.err} })
 		v := w.at("192.0.2.1")
@@ -261,26 +262,26 @@ func TestTheKnockQueueIsBoundedAndSoIsEachSourcesShare(t *testing.T) {
 
 func TestGrantsAreBoundedInAllAndPerSource(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.Limits.Grants, o.Limits.GrantsPerSource = 3, 2 })
-	knock := func(addr string) KnockResult {
+	send := func(addr string) knock.Result {
 		w.want(w.at(addr).knock(alice, "db"), ReasonKnock)
 		w.decide()
 		return w.lastKnock()
 	}
-	for i, want := range []KnockResult{KnockOK, KnockOK, KnockLimit} {
-		if got := knock("192.0.2.1"); got != want {
+	for i, want := range []knock.Result{knock.OK, knock.OK, knock.LimitReached} {
+		if got := send("192.0.2.1"); got != want {
 			t.Fatalf("knock %d of a source: %v, want %v", i, got, want)
 		}
 	}
-	if got := knock("192.0.2.2"); got != KnockOK {
+	if got := send("192.0.2.2"); got != knock.OK {
 		t.Fatal(got)
 	}
-	if got := knock("192.0.2.3"); got != KnockLimit {
+	if got := send("192.0.2.3"); got != knock.LimitReached {
 		t.Fatal(got)
 	}
 	w.pass(testTTL + testDeadline + 1)
 	w.sweep()
 	w.empty()
-	if got := knock("192.0.2.3"); got != KnockOK {
+	if got := send("192.0.2.3"); got != knock.OK {
 		t.Fatal(got)
 	}
 }
@@ -292,7 +293,7 @@ func TestAnEventSaysWhoKnockedAndHowFarItsClockIsOff(t *testing.T) {
 	m.Time += 1500
 	w.want(v.sealed(bob, "db", m), ReasonKnock)
 	w.decide()
-	want := KnockEvent{Result: KnockOK, Source: v.addr, Client: "bob", Service: "db6", Method: "udp", Skew: 1500 * time.Millisecond, Timed: true}
+	want := knock.Event{Result: knock.OK, Source: v.addr, Client: "bob", Service: "db6", Method: "udp", Skew: 1500 * time.Millisecond, Timed: true}
 	if w.events[0] != want {
 		t.Errorf("%+v, want %+v", w.events[0], want)
 	}
@@ -304,7 +305,7 @@ func TestAnEventSaysWhoKnockedAndHowFarItsClockIsOff(t *testing.T) {
 	}
 	w.want(v.junk(), ReasonKnock)
 	w.decide()
-	if got := w.events[2]; got != (KnockEvent{Result: KnockUnknown, Source: v.addr}) {
+	if got := w.events[2]; got != (knock.Event{Result: knock.UnknownClient, Source: v.addr}) {
 		t.Errorf("%+v", got)
 	}
 }

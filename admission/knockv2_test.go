@@ -1,11 +1,13 @@
 package admission
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -21,7 +23,7 @@ func TestAKnockV2OpensTheDoorInTheSlotsAroundNow(t *testing.T) {
 				w.empty()
 				continue
 			}
-			if got := w.result(b); got != KnockOK {
+			if got := w.result(b); got != knock.OK {
 				t.Fatalf("slot %+d: %v", off, got)
 			}
 			if e := w.events[0]; e.Client != "alice" || e.Service != "ssh"+family(v) || e.Method != protocol.MethodUDPv2 {
@@ -65,26 +67,26 @@ func TestABoundKnockV2OpensTheDoorForWhatItIsBoundTo(t *testing.T) {
 		bind := func(to netip.Addr) func(*protocol.KnockV2Message) {
 			return func(m *protocol.KnockV2Message) { m.Source = to }
 		}
-		if got := w.result(v.v2(alice, "db", bind(v.addr.Next()))); got != KnockSource {
+		if got := w.result(v.v2(alice, "db", bind(v.addr.Next()))); got != knock.WrongSource {
 			t.Errorf("bound to another address: %v", got)
 		}
 		original := v.v2(alice, "db", bind(v.addr))
 		thief := v.spoofed(1)
-		if got := w.result(thief.from(original)); got != KnockSource {
+		if got := w.result(thief.from(original)); got != knock.WrongSource {
 			t.Errorf("a copy from elsewhere: %v", got)
 		}
 		// The copy has not spent it.
-		if got := w.result(original); got != KnockOK {
+		if got := w.result(original); got != knock.OK {
 			t.Errorf("the original: %v", got)
 		}
-		if got := w.result(original); got != KnockReplay {
+		if got := w.result(original); got != knock.Replayed {
 			t.Errorf("the original again: %v", got)
 		}
 		thief.wantGrants(0)
 		v.wantGrants(1)
 		if v.addr.Is4() {
 			mapped := netip.AddrFrom16(v.addr.As16())
-			if got := w.result(v.v2(alice, "db", bind(mapped))); got != KnockOK {
+			if got := w.result(v.v2(alice, "db", bind(mapped))); got != knock.OK {
 				t.Errorf("bound to the address in its mapped form: %v", got)
 			}
 		}
@@ -158,7 +160,7 @@ func TestSeveralKnocksV2OfOneSlotOpenAConnectionEach(t *testing.T) {
 		}
 	}
 	for _, b := range sent {
-		if got := w.result(b); got != KnockReplay {
+		if got := w.result(b); got != knock.Replayed {
 			t.Errorf("again: %v", got)
 		}
 	}
@@ -167,9 +169,9 @@ func TestSeveralKnocksV2OfOneSlotOpenAConnectionEach(t *testing.T) {
 func TestAKnockV2OutsideTheWindowIsStaleThoughItsSlotIsKnown(t *testing.T) {
 	w := newWorld(t, every())
 	v := w.at("192.0.2.1")
-	for off, want := range map[time.Duration]KnockResult{
-		testWindow: KnockOK, -testWindow: KnockOK,
-		testWindow + time.Millisecond: KnockStale, -testWindow - time.Millisecond: KnockStale,
+	for off, want := range map[time.Duration]knock.Result{
+		testWindow: knock.OK, -testWindow: knock.OK,
+		testWindow + time.Millisecond: knock.Stale, -testWindow - time.Millisecond: knock.Stale,
 	} {
 		b := v.v2(alice, "db", func(m *protocol.KnockV2Message) { m.Time += off.Milliseconds() })
 		if got := w.result(b); got != want {
@@ -185,13 +187,13 @@ func TestASessionIsRequiredOfAKnockV2WhereTheServiceSaysSo(t *testing.T) {
 		}
 	}))
 	v := w.at("192.0.2.1")
-	if got := w.result(v.v2(alice, "ssh")); got != KnockNoSession {
+	if got := w.result(v.v2(alice, "ssh")); got != knock.NoSession {
 		t.Error(got)
 	}
-	if got := w.result(v.v2(alice, "db")); got != KnockOK {
+	if got := w.result(v.v2(alice, "db")); got != knock.OK {
 		t.Errorf("where nobody authenticates: %v", got)
 	}
-	if got := w.result(v.v2(alice, "ssh", func(m *protocol.KnockV2Message) { m.SessionID[3] = 1 })); got != KnockOK {
+	if got := w.result(v.v2(alice, "ssh", func(m *protocol.KnockV2Message) { m.SessionID[3] = 1 })); got != knock.OK {
 		t.Error(got)
 	}
 }
@@ -205,11 +207,11 @@ func TestACopiedHintWithJunkOpensNothingAndTellsNobodysName(t *testing.T) {
 		b[at] ^= 1
 		w.want(v.from(b), ReasonKnock)
 		w.decide()
-		if e := w.events[len(w.events)-1]; e.Result != KnockUnknown || e.Client != "" || e.Service != "" {
+		if e := w.events[len(w.events)-1]; e.Result != knock.UnknownClient || e.Client != "" || e.Service != "" {
 			t.Fatalf("byte %d changed: %+v", at, e)
 		}
 	}
-	if got := w.result(hint); got != KnockOK {
+	if got := w.result(hint); got != knock.OK {
 		t.Errorf("the original: %v", got)
 	}
 }
@@ -218,26 +220,25 @@ func TestAFloodOfCopiedHintsBlocksNobodyElse(t *testing.T) {
 	w := newWorld(t, every())
 	v := w.at("192.0.2.1")
 	v.knocks(bob, "many", "") // is known now
-	hint, knock := v.v2(alice, "db"), v.synKnock(alice, "ssh", 0)
-	w.result(knock)
+	hint, syn := v.v2(alice, "db"), v.synKnock(alice, "ssh", 0)
+	w.result(syn)
 	refused, junk := 0, slices.Clone(hint)
 	junk[len(junk)-1] ^= 1
 	for n := range 60_000 { // in no time
 		b := junk
 		if n%2 == 0 {
-			b = knock
+			b = syn
 		}
 		if got := w.gate.Admit(parsed(v.spoofed(n).from(b))); got.Reason == ReasonBudget {
 			refused++
 		} else if got.Reason != ReasonKnock {
 			t.Fatal(got.Reason)
 		}
-		for k := w.worker.next(); k != nil; k = w.worker.next() {
-			w.worker.decide(k)
+		for w.worker.Step() {
 		}
 	}
 	w.events = nil
-	if opened := 60_000 - refused; opened > 2*foundBurst {
+	if opened := 60_000 - refused; opened > 2*testMatchedBurst {
 		t.Errorf("%d copies were decided", opened)
 	}
 	for name, b := range map[string][]byte{
@@ -249,19 +250,19 @@ func TestAFloodOfCopiedHintsBlocksNobodyElse(t *testing.T) {
 		"by another method":         v.synKnock(alice, "db", 0),
 		"of the next slot":          v.v2At(alice, "db", testGateway, 1),
 	} {
-		if got := w.result(b); got != KnockOK {
+		if got := w.result(b); got != knock.OK {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
 	for n := range 3 {
 		w.result(v.synPart(bob, "db", 0, n))
 	}
-	if got := w.lastKnock(); got != KnockOK {
+	if got := w.lastKnock(); got != knock.OK {
 		t.Errorf("a sequence: %v", got)
 	}
 	// What was copied works again as soon as the flood is over.
 	w.pass(time.Second)
-	if got := w.result(hint); got != KnockOK {
+	if got := w.result(hint); got != knock.OK {
 		t.Errorf("the original: %v", got)
 	}
 }
@@ -277,14 +278,14 @@ func TestKnocksV1AndV2ShareAPort(t *testing.T) {
 		if len(v.payload(b)) == protocol.KnockV2Size {
 			seen++
 		}
-		if got := w.result(b); got != KnockOK {
+		if got := w.result(b); got != knock.OK {
 			t.Errorf("v1, %d bytes: %v", len(v.payload(b)), got)
 		}
 	}
 	if seen != 1 {
 		t.Errorf("%d knocks v1 had the size of a v2", seen)
 	}
-	if got := w.result(v.v2(alice, "db")); got != KnockOK {
+	if got := w.result(v.v2(alice, "db")); got != knock.OK {
 		t.Errorf("v2: %v", got)
 	}
 	// Where v1 is off, nothing is searched.
@@ -302,11 +303,9 @@ func TestTheFieldsOfOneMethodAreNoKnockByAnother(t *testing.T) {
 	v := w.at("192.0.2.1")
 	hint := func(f protocol.SYNFields) []byte {
 		b := make([]byte, protocol.KnockV2Size)
-		k := synKey(f)
-		for i := range 8 {
-			b[i] = byte(k.a >> (56 - 8*i))
-		}
-		b[8], b[9] = byte(k.b>>8), byte(k.b)
+		binary.BigEndian.PutUint32(b, f.Seq)
+		binary.BigEndian.PutUint32(b[4:], f.TSVal)
+		binary.BigEndian.PutUint16(b[8:], f.Window)
 		return b
 	}
 	s := protocol.NewScratch()
@@ -318,8 +317,10 @@ func TestTheFieldsOfOneMethodAreNoKnockByAnother(t *testing.T) {
 			t.Errorf("the fields of %s in a datagram: %v", name, got.Reason)
 		}
 	}
-	h := hintKey(alice.KnockV2Hint(s, testGateway, 5432, w.slot(expectV2)))
-	f := protocol.SYNFields{Seq: uint32(h.a >> 32), TSVal: uint32(h.a), Window: h.b}
+	h := alice.KnockV2Hint(s, testGateway, 5432, w.slot(expectV2))
+	f := protocol.SYNFields{
+		Seq: binary.BigEndian.Uint32(h[:]), TSVal: binary.BigEndian.Uint32(h[4:]), Window: binary.BigEndian.Uint16(h[8:]),
+	}
 	for _, to := range []netip.AddrPort{v.server("db"), v.server("vpn"), netip.AddrPortFrom(v.gateway(), 999)} {
 		if got := w.admit(v.synAs(f, to)); got.Action == Hold {
 			t.Errorf("a hint in a SYN to %v: %v", to, got.Reason)

@@ -39,14 +39,3 @@ func (blind) Source(packet.Addr, bool)              {}
 func (blind) Site(packet.Addr, bool)                {}
 func (blind) Expect(int, iter.Seq2[uint64, uint16]) {}
 func (blind) Flooded()                              {}
-
-// tell tells m what is in the table.
-func (e *expected) tell(m Mirror) {
-	m.Expect(e.n, func(yield func(uint64, uint16) bool) {
-		for i := range e.cells {
-			if c := &e.cells[i]; c.what != 0 && !yield(c.a, c.b) {
-				return
-			}
-		}
-	})
-}

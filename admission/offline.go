@@ -1,6 +1,6 @@
 package admission
 
-import "github.com/knockgw/knockgw/protocol"
+import "github.com/knockgw/knockgw/internal/knock"
 
 // A Judge is a gate without goroutines, for packets of the past: what a running
 // gate's workers do by and by, Settle does at once, by the clocks of its Options,
@@ -9,8 +9,8 @@ import "github.com/knockgw/knockgw/protocol"
 // for a capture of one direction, and passes every segment of an admitted flow.
 type Judge struct {
 	*Gate
-	worker  *worker
-	builder builder
+	worker  *knock.Worker
+	builder *knock.Builder
 }
 
 // NewJudge makes a Judge. Its Gate's Run must not be called.
@@ -20,17 +20,14 @@ func NewJudge(o Options) (*Judge, error) {
 		return nil, err
 	}
 	g.inboundOnly = true
-	j := &Judge{Gate: g, worker: g.newWorker()}
-	j.builder = builder{scratch: protocol.NewScratch(), made: &g.stats.ahead}
-	return j, nil
+	return &Judge{Gate: g, worker: g.knocks.NewWorker(), builder: g.knocks.NewBuilder()}, nil
 }
 
 // Settle brings the gate up to now: it decides the knocks that wait, and the SYNs
 // that wait for them, forgets what is over, and turns the time slots.
 func (j *Judge) Settle() {
-	j.turnSlots(&j.builder)
-	for k := j.worker.next(); k != nil; k = j.worker.next() {
-		j.worker.decide(k)
+	j.rotateTable(j.builder)
+	for j.worker.Step() {
 	}
 	j.sweep()
 	for {

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
@@ -62,7 +63,7 @@ type Options struct {
 	// the table. Default: Evicted.
 	Revoked func(t packet.Tuple)
 	// Knocked is told of every knock that was decided, from a worker. Optional.
-	Knocked func(KnockEvent)
+	Knocked func(knock.Event)
 	// Banned is told of every ban that begins, from whoever called Failed. Default:
 	// it is logged, some a second.
 	Banned func(BanEvent)

@@ -3,6 +3,7 @@ package admission
 import (
 	"testing"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -81,16 +82,16 @@ func TestAFastConnectionDoesNotUseUpTheGrantOfASlowerOnes(t *testing.T) {
 func TestASYNIsNotHeldUpByKnocksThatComeAfterIt(t *testing.T) {
 	w := newWorld(t)
 	v := w.at("192.0.2.1")
-	for range knockBatch - 1 {
+	for range knock.Batch - 1 {
 		w.want(v.junk(), ReasonKnock)
 	}
 	w.want(v.knock(alice, "db"), ReasonKnock)
 	w.want(v.syn(40000, "db"), ReasonParked)
 	w.want(v.syn(40001, "db"), ReasonParked)
-	for range knockBatch {
+	for range knock.Batch {
 		w.want(v.junk(), ReasonKnock)
 	}
-	w.worker.decide(w.worker.next())
+	w.worker.Step()
 	w.check()
 	if len(w.delivered) != 2 {
 		t.Errorf("%d delivered", len(w.delivered))
@@ -122,12 +123,12 @@ func TestTicketsOfParkedSYNsWrapAround(t *testing.T) {
 	w.gate.mu.Lock()
 	w.gate.sources[packet.AddrFrom(v.addr)].done = 1<<32 - 2
 	w.gate.mu.Unlock()
-	for range knockBatch {
+	for range knock.Batch {
 		w.want(v.junk(), ReasonKnock)
 	}
 	w.want(v.knock(alice, "db"), ReasonKnock)
 	w.want(v.syn(40000, "db"), ReasonParked)
-	w.worker.decide(w.worker.next())
+	w.worker.Step()
 	w.check()
 	if len(w.delivered) != 0 || w.count(ReasonParkTimeout) != 0 {
 		t.Fatal("decided before its knock")

@@ -3,6 +3,7 @@ package admission
 import (
 	"testing"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 )
@@ -54,12 +55,12 @@ func TestASYNWaitsForAllTheKnocksOfItsSource(t *testing.T) {
 	w := newWorld(t)
 	v := w.at("192.0.2.1")
 	// More junk than one batch, so that decisions come before the knock's.
-	for range 2 * knockBatch {
+	for range 2 * knock.Batch {
 		w.want(v.junk(), ReasonKnock)
 	}
 	w.want(v.knock(alice, "db"), ReasonKnock)
 	w.want(v.syn(40000, "db"), ReasonParked)
-	w.worker.decide(w.worker.next())
+	w.worker.Step()
 	w.check()
 	if len(w.delivered) != 0 {
 		t.Fatal("delivered too early")

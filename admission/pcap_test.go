@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/gopacket/pcapgo"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
@@ -107,12 +108,12 @@ func TestACapturedLibknockClientKnocksSixTimesAndNothingElse(t *testing.T) {
 	var methods []string
 	for _, e := range w.events {
 		switch e.Result {
-		case KnockOK:
+		case knock.OK:
 			methods = append(methods, e.Method)
 			if e.Client != "client-001" || e.Skew.Abs() > time.Second || e.Source.String() != "10.0.1.2" {
 				t.Errorf("%+v", e)
 			}
-		case KnockPart:
+		case knock.Incomplete:
 		default:
 			t.Errorf("%+v", e)
 		}
@@ -134,7 +135,7 @@ func TestACapturedLibknockClientKnocksSixTimesAndNothingElse(t *testing.T) {
 		w.decide()
 	}
 	for _, e := range w.events {
-		if e.Result == KnockOK && e.Method != protocol.MethodTCPSYN { // of which its owner has eight more
+		if e.Result == knock.OK && e.Method != protocol.MethodTCPSYN { // of which its owner has eight more
 			t.Errorf("again: %+v", e)
 		}
 	}

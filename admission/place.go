@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/policy"
-	"github.com/knockgw/knockgw/packet"
 )
 
 // A place is what the gate keeps of a service, whatever policy is in force. Flows
@@ -16,19 +15,4 @@ type place struct {
 	pending   unproven        // flows of an open service
 	flooded   bool            // some of those were evicted
 	floodedAt time.Duration
-}
-
-// standing returns the key and the service of a knock that was found in the table
-// of an earlier policy, or of this one; nil if this policy has not got them.
-func standing(p *policy.Policy, h *hit) (*policy.ClientKey, *policy.Service) {
-	svc := h.service
-	if p.Has(svc) {
-		return h.expectation.Key, svc // where it is forbidden as well
-	}
-	// It was at this address and port, and is found there if it is the same.
-	s := p.Find(packet.AddrFrom(svc.Listen.Addr()), svc.Port, svc.SameEndpoint)
-	if s == nil || h.forbidden || !s.Accepts(h.expectation, h.kind.family()) {
-		return nil, nil
-	}
-	return s.KeyOf(h.expectation.Key.Identity), s
 }

@@ -8,6 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
@@ -22,7 +23,7 @@ type besieged struct {
 	credit map[netip.Addr]int // valid knocks from there that are not accepted yet
 	judged int                // events looked at
 	heard  []heard
-	spent  map[ownerKey]visitor // SYN knocks, and who presented them
+	spent  map[spentKnock]visitor // SYN knocks, and who presented them
 }
 
 // heard is a packet of somebody's knock, as everybody on the path has seen it.
@@ -47,7 +48,7 @@ func hiddenService(t *rapid.T) string {
 // judge looks at what was decided: nobody is let in who has not knocked.
 func (m *besieged) judge(t *rapid.T) {
 	for ; m.judged < len(m.events); m.judged++ {
-		if e := m.events[m.judged]; e.Result == KnockOK {
+		if e := m.events[m.judged]; e.Result == knock.OK {
 			if m.credit[e.Source]--; m.credit[e.Source] < 0 {
 				t.Fatalf("%+v, without a valid knock from there", e)
 			}
@@ -131,7 +132,7 @@ func (m *besieged) client(t *rapid.T) {
 	method := rapid.SampledFrom(methodNames).Draw(t, "method")
 	kind := map[string]expectedKind{"tcp-syn": expectSYN, "tcp-syn-seq": expectPart, "legacy": expectLegacyPart}[method]
 	if kind != 0 {
-		key := ownerKey{c, v.server(service).Port(), kind, m.slot(kind)}
+		key := spentKnock{c, v.server(service).Port(), kind, m.slot(kind)}
 		if _, ok := m.spent[key]; ok {
 			return // there is room for one in a slot
 		}
@@ -154,7 +155,7 @@ func (m *besieged) client(t *rapid.T) {
 	}
 	m.decide()
 	for _, e := range m.events[before:] {
-		if e.Result == KnockOK && e.Source == v.addr && e.Client == c.ID() && e.Service == service+family(v) {
+		if e.Result == knock.OK && e.Source == v.addr && e.Client == c.ID() && e.Service == service+family(v) {
 			m.judge(t)
 			return
 		}
@@ -223,7 +224,7 @@ func TestNobodyGetsInWithoutAKnockAndEverybodyWithOne(t *testing.T) {
 func bans(o *Options) { o.Ban = Ban{After: 3, Within: time.Minute, For: time.Minute} }
 
 func besiegedOf(w *world) *besieged {
-	return &besieged{world: w, credit: map[netip.Addr]int{}, spent: map[ownerKey]visitor{}}
+	return &besieged{world: w, credit: map[netip.Addr]int{}, spent: map[spentKnock]visitor{}}
 }
 
 func (m *besieged) whateverComes(t *rapid.T) {
@@ -238,11 +239,11 @@ func (m *besieged) whateverComes(t *rapid.T) {
 		m.gate.Forget(tuple)
 	}
 	for range 3 {
-		m.pass(2 * seenTime)
+		m.pass(2 * knock.KnownTime)
 		m.step(12 * time.Hour) // whatever it was set to
 		m.turn()
 		m.sweep()
-		m.worker.sweep()
+		m.worker.Sweep()
 	}
 	m.forgotten()
 }
@@ -284,10 +285,10 @@ func TestTwoGatesThatShareAStoreNeverAcceptOneKnock(t *testing.T) {
 			w.decide()
 			for _, e := range w.events {
 				name := e.Method + " of " + e.Client
-				if e.Result == KnockOK && accepted[name]&^(1<<i) != 0 {
+				if e.Result == knock.OK && accepted[name]&^(1<<i) != 0 {
 					t.Fatalf("%s was accepted by both", name)
 				}
-				if e.Result == KnockOK {
+				if e.Result == knock.OK {
 					accepted[name] |= 1 << i
 				}
 			}
@@ -297,7 +298,7 @@ func TestTwoGatesThatShareAStoreNeverAcceptOneKnock(t *testing.T) {
 
 func TestAFloodOfJunkOfEveryKindMakesNoGrantAndNoGarbage(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t, every(legacy), func(o *Options) { o.Limits, o.Knocked = Limits{}, func(KnockEvent) {} })
+		w := newWorld(t, every(legacy), func(o *Options) { o.Limits, o.Knocked = Limits{}, func(knock.Event) {} })
 		v := w.at(addr)
 		heardHint := v.v2(alice, "db", func(m *protocol.KnockV2Message) { m.SourcePort = 1 })
 		known := v.spoofed(1)
@@ -325,8 +326,8 @@ func TestAFloodOfJunkOfEveryKindMakesNoGrantAndNoGarbage(t *testing.T) {
 				p = packet.Packet{Data: b}
 				p.Parse()
 				w.gate.Admit(&p)
-				if k := w.worker.next(); k != nil {
-					w.worker.decide(k)
+				if k := w.worker.Next(); k != nil {
+					w.worker.Process(k)
 				}
 			}
 			most := 0.0
@@ -339,4 +340,12 @@ func TestAFloodOfJunkOfEveryKindMakesNoGrantAndNoGarbage(t *testing.T) {
 		}
 		v.wantGrants(0)
 	})
+}
+
+// spentKnock identifies a SYN knock that was presented.
+type spentKnock struct {
+	client *protocol.Client
+	port   uint16
+	kind   expectedKind
+	slot   int64
 }

@@ -9,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
@@ -113,7 +114,7 @@ func (v visitor) headers() int {
 
 // client knocks, somebody sends junk, and then its SYN comes. It must get in.
 func (m *model) client(t *rapid.T) {
-	if min(len(m.gate.knocks.warm.free), len(m.gate.knocks.cold.free)) < 40 {
+	if fast, slow, limit := m.gate.knocks.Queued(); limit-max(fast, slow) < 40 {
 		m.decide() // within the documented limits
 	}
 	v := m.somebody(t)
@@ -156,7 +157,7 @@ func (m *model) stack(t *rapid.T) {
 			m.entered[v.addr]++
 		}
 	case 1:
-		if len(m.gate.knocks.warm.ready)+len(m.gate.knocks.cold.ready) > 0 {
+		if m.gate.Stats().KnocksQueued > 0 {
 			m.decide() // or it would wait for that
 		}
 		client := rapid.SampledFrom([]*protocol.Client{alice, bob}).Draw(t, "client")
@@ -178,7 +179,7 @@ func (m *model) stack(t *rapid.T) {
 	earned := 0
 	for _, e := range m.events {
 		switch {
-		case e.Result != KnockOK || e.Source != v.addr:
+		case e.Result != knock.OK || e.Source != v.addr:
 		case strings.HasPrefix(e.Service, "many"):
 			earned += 3
 		default:

@@ -88,34 +88,3 @@ type Handling struct {
 	Unstamped bool
 	Timestamp uint32
 }
-
-// A KnockResult is how the decision about a knock ended.
-type KnockResult uint8
-
-// The results of a knock.
-const (
-	KnockOK          KnockResult = iota // it made a grant
-	KnockPart                           // a part of a sequence that is not complete yet
-	KnockRepeat                         // a SYN knock of its owner again, where that earns nothing
-	KnockUnknown                        // no client's key fits
-	KnockRefused                        // it opened, but something inside contradicts the format
-	KnockMethod                         // a method that the service does not take
-	KnockNoSession                      // no session id where one is required
-	KnockStale                          // outside the time window
-	KnockReplay                         // seen before
-	KnockNotNow                         // the client has expired, or it is outside its hours
-	KnockSource                         // bound to another source address
-	KnockLimit                          // too many grants or sequences, or the replay store is full
-	KnockBudget                         // the budget was spent before its client was found
-	KnockStoreFailed                    // the replay store could not write
-	KnockForbidden                      // of a known client that may not use the service
-	knockResultCount
-)
-
-var knockResultNames = [knockResultCount]string{
-	"ok", "part", "repeat", "unknown", "refused", "method", "no-session", "stale", "replay",
-	"not-now", "source", "limit", "budget", "store-failed", "forbidden",
-}
-
-// String returns the result's name, fit for a metric label.
-func (r KnockResult) String() string { return knockResultNames[r] }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/packet"
-	"github.com/knockgw/knockgw/protocol"
 )
 
 const (
@@ -39,9 +38,9 @@ const (
 func (g *Gate) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { g.decideKnocks(ctx) })
+	wg.Go(func() { g.knocks.NewWorker().Run(ctx) })
 	wg.Go(func() { g.tellEvictions(ctx) })
-	b := builder{scratch: protocol.NewScratch(), made: &g.stats.ahead}
+	b := g.knocks.NewBuilder()
 	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
 	for {
@@ -50,7 +49,7 @@ func (g *Gate) Run(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 			g.sweep()
-			g.turnSlots(&b)
+			g.rotateTable(b)
 		}
 	}
 }
@@ -90,9 +89,8 @@ func (g *Gate) sweep() {
 	g.sweepSilent()
 	for g.sweepGrants() {
 	}
-	g.sweepSequences()
+	g.knocks.Sweep(sweepBatch)
 	g.sweepBans()
-	g.sweepSeen()
 }
 
 // sweepParked decides for good about the SYNs that were parked for too long.

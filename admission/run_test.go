@@ -160,7 +160,7 @@ func TestAGateIsSafeForConcurrentUse(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	for len(w.gate.knocks.warm.ready)+len(w.gate.knocks.cold.ready) > 0 {
+	for w.gate.Stats().KnocksQueued > 0 {
 		time.Sleep(time.Millisecond)
 	}
 	cancel()

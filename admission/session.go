@@ -130,8 +130,9 @@ func (g *Gate) Candidates(t packet.Tuple) []*protocol.Client {
 			few = append(few, gr.key.ID())
 		}
 	}
-	if s := g.seen[t.Src]; s != nil && svc.Open() {
-		few = append(few, s.ids[:]...)
+	if svc.Open() {
+		ids := g.knocks.Known.Clients(t.Src)
+		few = append(few, ids[:]...)
 	}
 	g.mu.Unlock()
 
@@ -167,7 +168,7 @@ func (g *Gate) OtherCandidates(t packet.Tuple) (iter.Seq[*protocol.Client], bool
 	}
 	svc := f.place.service
 	n, _ := svc.NumKeys()
-	if !g.budgets.authentications.allow(&g.budgets, t.Src, n, g.mono()) {
+	if !g.knocks.Limiter.AllowAuthentication(t.Src, n, g.mono()) {
 		return nil, false
 	}
 	return func(yield func(*protocol.Client) bool) {
@@ -214,7 +215,7 @@ func (g *Gate) Authenticate(t packet.Tuple, client *protocol.Client, session str
 		case !g.enter(f, c, client):
 			err = ErrTooMany
 		default:
-			g.remember(t.Src, c.ID, g.mono())
+			g.knocks.Known.Record(t.Src, c.ID, g.mono())
 		}
 	}
 	if gr != nil {

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -30,7 +31,7 @@ func TestSkewIsTheClientsClockOrUnknown(t *testing.T) {
 		}, false},
 	} {
 		w := newWorld(t, every())
-		if got := w.result(c.knock(w.at("192.0.2.1"))); got != KnockOK {
+		if got := w.result(c.knock(w.at("192.0.2.1"))); got != knock.OK {
 			t.Fatalf("%s: %v", name, got)
 		}
 		e := w.events[len(w.events)-1]
@@ -52,9 +53,9 @@ func TestSkewOfAKnockV2IsExactAcrossItsSlots(t *testing.T) {
 			continue
 		}
 		b := v.v2At(alice, "db", testGateway, slots, func(m *protocol.KnockV2Message) { m.Time += off.Milliseconds() })
-		want := KnockOK
+		want := knock.OK
 		if off.Abs() > testWindow {
-			want = KnockStale
+			want = knock.Stale
 		}
 		got := w.result(b)
 		if e := w.events[len(w.events)-1]; got != want || !e.Timed || e.Skew != off {

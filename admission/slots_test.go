@@ -99,28 +99,28 @@ func TestNoHMACIsComputedWhileTheGatesLockIsHeld(t *testing.T) {
 	if want := len(testServices) - 1; perSlot != want*clients*(1+3+3+1) { // all but the one without knocks
 		t.Fatalf("%d HMACs a slot", perSlot)
 	}
-	ahead := func() int { return int(w.gate.stats.ahead.Load()) }
+	ahead := func() int { return int(w.precomputed()) }
 	for jump, want := range map[time.Duration]int{testWindow: perSlot, time.Hour: perSlot * policy.SlotsKept} {
 		w.step(jump)
 		// As long as the test holds the lock, the builder does not. So what it
 		// computes meanwhile, which turns out to be all, it computes without.
-		before, old := ahead(), w.gate.expected
+		before, old := ahead(), w.gate.knocks.Table()
 		w.gate.mu.Lock()
 		var finished atomic.Bool
 		var run sync.WaitGroup
 		run.Go(func() {
-			w.gate.turnSlots(&w.turner)
+			w.gate.rotateTable(w.builder)
 			finished.Store(true)
 		})
 		for ahead() < before+want {
 			runtime.Gosched()
 		}
-		if finished.Load() || w.gate.expected != old {
+		if finished.Load() || w.gate.knocks.Table() != old {
 			t.Error("the table was replaced without the lock")
 		}
 		w.gate.mu.Unlock()
 		run.Wait()
-		if got := ahead() - before; got != want || w.gate.expected == old {
+		if got := ahead() - before; got != want || w.gate.knocks.Table() == old {
 			t.Errorf("%d HMACs after %v, want %d", got, jump, want)
 		}
 	}
@@ -136,7 +136,7 @@ func TestADayOfSlotsLeavesMemoryAsItWas(t *testing.T) {
 	})
 	p := w.gate.policy.Load()
 	perSlot := clients * (1 + 3 + 1)
-	size := len(w.gate.expected.cells)
+	size := w.gate.knocks.Table().Size()
 	heap := func() uint64 {
 		runtime.GC()
 		var m runtime.MemStats
@@ -147,9 +147,9 @@ func TestADayOfSlotsLeavesMemoryAsItWas(t *testing.T) {
 	var early uint64
 	for turn := range day {
 		w.pass(testWindow)
-		before := w.gate.stats.ahead.Load()
-		w.gate.turnSlots(&w.turner)
-		if got := w.gate.stats.ahead.Load() - before; got != 2*clients && got != uint64(perSlot) {
+		before := w.precomputed()
+		w.gate.rotateTable(w.builder)
+		if got := w.precomputed() - before; got != 2*clients && got != uint64(perSlot) {
 			t.Fatalf("turn %d: %d HMACs", turn, got)
 		}
 		w.gate.sweep()
@@ -157,21 +157,19 @@ func TestADayOfSlotsLeavesMemoryAsItWas(t *testing.T) {
 			continue
 		}
 		used := 0
-		for i := range w.gate.expected.cells {
-			if w.gate.expected.cells[i].what != 0 {
-				used++
-			}
+		for range w.gate.knocks.Table().Fields() {
+			used++
 		}
-		if used != perSlot*policy.SlotsKept || len(w.gate.expected.cells) != size || 2*used > size {
-			t.Fatalf("turn %d: %d of %d cells, want %d of %d", turn, used, len(w.gate.expected.cells), perSlot*policy.SlotsKept, size)
+		if used != perSlot*policy.SlotsKept || w.gate.knocks.Table().Size() != size || 2*used > size {
+			t.Fatalf("turn %d: %d of %d cells, want %d of %d", turn, used, w.gate.knocks.Table().Size(), perSlot*policy.SlotsKept, size)
 		}
 		// Somebody knocks by every method now and then.
 		v, c := w.at("192.0.2.1").spoofed(turn), p.Services()[0].Clients[turn%clients].Keys[0].Identity
 		v.wantAll(v.all(c, "ssh"))
 		w.pass(testTTL + testDeadline + time.Second)
 		w.pass(testWindow - testTTL - testDeadline - time.Second)
-		w.gate.turnSlots(&w.turner)
-		w.worker.sweep()
+		w.gate.rotateTable(w.builder)
+		w.worker.Sweep()
 		w.sweep()
 		w.events = w.events[:0]
 		now := heap()
@@ -183,8 +181,8 @@ func TestADayOfSlotsLeavesMemoryAsItWas(t *testing.T) {
 		}
 	}
 	w.pass(time.Hour)
-	w.gate.turnSlots(&w.turner)
-	w.worker.sweep()
+	w.gate.rotateTable(w.builder)
+	w.worker.Sweep()
 	w.sweep()
 	w.empty()
 }

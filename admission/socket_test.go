@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/knock"
 )
 
 // datagram hands a packet's payload to the gate as a socket would.
@@ -38,7 +40,7 @@ func TestADatagramOfASocketIsJudgedAsAPacketIs(t *testing.T) {
 			}
 		}
 		w.decide()
-		if len(w.events) != 2 || w.events[0].Result != KnockOK || w.events[1].Result != KnockUnknown {
+		if len(w.events) != 2 || w.events[0].Result != knock.OK || w.events[1].Result != knock.UnknownClient {
 			t.Errorf("%+v", w.events)
 		}
 	})

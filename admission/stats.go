@@ -3,6 +3,7 @@ package admission
 import (
 	"sync/atomic"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -12,9 +13,7 @@ type counters struct {
 	reasons [reasonCount]atomic.Uint64
 	faults  [packet.NumDropReasons]atomic.Uint64
 	muted   atomic.Uint64
-	knocks  [knockResultCount]atomic.Uint64
-	ahead   atomic.Uint64
-	tried   atomic.Uint64
+	knocks  [knock.NumResults]atomic.Uint64
 }
 
 func (c *counters) count(p *packet.Packet, v Verdict) {
@@ -52,7 +51,7 @@ type PacketCount struct {
 
 // KnockCount counts the knocks that ended in one result.
 type KnockCount struct {
-	Result KnockResult
+	Result knock.Result
 	Count  uint64
 }
 
@@ -79,12 +78,13 @@ func (g *Gate) Stats() Stats {
 	for f := packet.NotDropped + 1; int(f) < packet.NumDropReasons; f++ {
 		s.Packets = append(s.Packets, PacketCount{Drop, "malformed-" + f.String(), g.stats.faults[f].Load()})
 	}
-	for r := range knockResultCount {
+	for r := range knock.NumResults {
 		s.Knocks = append(s.Knocks, KnockCount{r, g.stats.knocks[r].Load()})
 	}
 	s.Muted = g.stats.muted.Load()
-	s.HMACsAhead, s.HMACsTried = g.stats.ahead.Load(), g.stats.tried.Load()
-	s.KnocksQueued = len(g.knocks.warm.ready) + len(g.knocks.cold.ready)
+	s.HMACsAhead, s.HMACsTried = g.knocks.Computed()
+	fast, slow, _ := g.knocks.Queued()
+	s.KnocksQueued = fast + slow
 	s.Bans = g.countBans()
 	g.mu.Lock()
 	defer g.mu.Unlock()

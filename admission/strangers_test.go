@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/packet"
 )
@@ -132,10 +133,10 @@ func TestReasonsAndResultsHaveNamesOfTheirOwn(t *testing.T) {
 	for r := range reasonCount {
 		seen[r.String()] = true
 	}
-	for r := range knockResultCount {
+	for r := range knock.NumResults {
 		seen["knock "+r.String()] = true
 	}
-	if len(seen) != int(reasonCount)+int(knockResultCount) || seen[""] || seen["knock "] {
+	if len(seen) != int(reasonCount)+int(knock.NumResults) || seen[""] || seen["knock "] {
 		t.Errorf("%d names", len(seen))
 	}
 	for r, want := range map[Reason]Action{

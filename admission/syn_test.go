@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
@@ -25,7 +26,7 @@ func TestASYNKnockOpensTheDoorInTheSlotsAroundNow(t *testing.T) {
 			}
 			w.want(b, ReasonKnock)
 			w.decide()
-			if got := w.lastKnock(); got != KnockOK {
+			if got := w.lastKnock(); got != knock.OK {
 				t.Fatalf("slot %+d: %v", off, got)
 			}
 			if e := w.events[0]; e.Client != "alice" || e.Service != "ssh"+family(v) || e.Method != protocol.MethodTCPSYN {
@@ -135,14 +136,14 @@ func TestASYNKnockIsNeverPassedNorAnswered(t *testing.T) {
 }
 
 func TestTheOwnerOfASYNKnockMayPresentItEightTimesMore(t *testing.T) {
-	for service, most := range map[string]int{"ssh": 1 + synRenewals, "db": 1} {
+	for service, most := range map[string]int{"ssh": 1 + knock.MaxReuse, "db": 1} {
 		w := newWorld(t, every())
 		v := w.at("192.0.2.1")
 		b := v.synKnock(alice, service, 0)
 		for i := range 12 {
-			want := KnockOK
+			want := knock.OK
 			if i >= most {
-				want = KnockRepeat
+				want = knock.Repeated
 			}
 			if got := w.result(b); got != want {
 				t.Errorf("%s, time %d: %v, want %v", service, i+1, got, want)
@@ -165,23 +166,23 @@ func TestASYNKnockFromOrToElsewhereIsAReplay(t *testing.T) {
 		thief := v.spoofed(1)
 		w.want(thief.from(b), ReasonKnock) // in the same batch
 		w.decide()
-		if w.events[0].Result != KnockOK || w.events[1].Result != KnockReplay {
+		if w.events[0].Result != knock.OK || w.events[1].Result != knock.Replayed {
 			t.Fatalf("%+v", w.events)
 		}
 		thief.wantGrants(0)
 		w.want(thief.syn(40000, "ssh"), ReasonNoGrant)
 		other := v.synAs(v.synFields(alice, "ssh", 0), netip.AddrPortFrom(v.gateway().Next(), 22))
-		if got := w.result(other); got != KnockReplay {
+		if got := w.result(other); got != knock.Replayed {
 			t.Errorf("to another address: %v", got)
 		}
 		v.wantGrants(1)
 		// For as long as the slot is accepted, and the knock of the next slot is another.
 		w.pass(testWindow)
 		w.turn()
-		if got := w.result(thief.from(b)); got != KnockReplay {
+		if got := w.result(thief.from(b)); got != knock.Replayed {
 			t.Errorf("a slot later: %v", got)
 		}
-		if got := w.result(thief.synKnock(alice, "ssh", 0)); got != KnockOK {
+		if got := w.result(thief.synKnock(alice, "ssh", 0)); got != knock.OK {
 			t.Errorf("the next slot's: %v", got)
 		}
 		w.pass(testWindow)
@@ -198,21 +199,21 @@ func TestASYNKnockIsAReplayAfterTheStoreWasOpenedAgain(t *testing.T) {
 	v := w.at("192.0.2.1")
 	single := v.synKnock(alice, "ssh", 0)
 	sequence := [][]byte{v.synPart(alice, "db", 0, 0), v.synPart(alice, "db", 0, 1), v.synPart(alice, "db", 0, 2)}
-	present := func(v visitor) (one, three KnockResult) {
+	present := func(v visitor) (one, three knock.Result) {
 		one = v.w.result(v.from(single))
 		for _, b := range sequence {
 			three = v.w.result(v.from(b))
 		}
 		return one, three
 	}
-	if one, three := present(v); one != KnockOK || three != KnockOK {
+	if one, three := present(v); one != knock.OK || three != knock.OK {
 		t.Fatal(one, three)
 	}
 	_ = w.gate.store.Close()
 	w = newWorld(t, every(), file)
 	// Even its owner's: who that was is not in the store.
 	for _, addr := range []string{"192.0.2.1", "198.51.100.7"} {
-		if one, three := present(w.at(addr)); one != KnockReplay || three != KnockReplay {
+		if one, three := present(w.at(addr)); one != knock.Replayed || three != knock.Replayed {
 			t.Errorf("%s: %v, %v", addr, one, three)
 		}
 	}
@@ -230,7 +231,7 @@ func TestASYNKnockOfAClientThatMayNotNowOpensNothing(t *testing.T) {
 			every(having(c))(o)
 		})
 		v := w.at("192.0.2.1")
-		if got := w.result(v.synKnock(alice, "db", 0)); got != KnockNotNow {
+		if got := w.result(v.synKnock(alice, "db", 0)); got != knock.OutsideSchedule {
 			t.Errorf("%s: %v", name, got)
 		}
 		w.empty()
@@ -244,13 +245,13 @@ func TestTheSYNKnockOfASecretIsNotSpentByTheOther(t *testing.T) {
 	// Two devices while the secret is being changed.
 	for i, id := range []*protocol.Client{alice, newer} {
 		v := w.at("192.0.2.1").spoofed(i)
-		if got := w.result(v.synKnock(id, "db", 0)); got != KnockOK {
+		if got := w.result(v.synKnock(id, "db", 0)); got != knock.OK {
 			t.Errorf("with secret %d: %v", i+1, got)
 		}
 		for part := range 3 {
-			got, want := w.result(v.synPart(id, "db", 0, part)), KnockPart
+			got, want := w.result(v.synPart(id, "db", 0, part)), knock.Incomplete
 			if part == 2 {
-				want = KnockOK
+				want = knock.OK
 			}
 			if got != want {
 				t.Errorf("part %d with secret %d: %v, want %v", part, i+1, got, want)
@@ -264,10 +265,10 @@ func TestTwoGatesWithOneStoreShareASYNKnock(t *testing.T) {
 	share := func(o *Options) { o.Store = store }
 	one, two := newWorld(t, every(), share), newWorld(t, every(), share)
 	b := one.at("192.0.2.1").synKnock(alice, "ssh", 0)
-	if got := one.result(b); got != KnockOK {
+	if got := one.result(b); got != knock.OK {
 		t.Fatal(got)
 	}
-	if got := two.result(b); got != KnockReplay {
+	if got := two.result(b); got != knock.Replayed {
 		t.Errorf("at the other gate: %v", got)
 	}
 }
@@ -298,7 +299,7 @@ func TestASYNKnockFromThePortOfAFlowIsAKnock(t *testing.T) {
 		v.enters(40000, service, alice)
 		p := v.fieldsAs(v.synFields(bob, service, 0), v.server(service))
 		p.Src = netip.AddrPortFrom(v.addr, 40000)
-		if got := w.result(p.Packet()); got != KnockOK {
+		if got := w.result(p.Packet()); got != knock.OK {
 			t.Errorf("%s: %v", service, got)
 		}
 		w.want(v.syn(40000, service), ReasonFlow)

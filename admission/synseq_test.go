@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -34,7 +35,7 @@ func TestASYNSequenceOpensTheDoorInOrderAtAnyLength(t *testing.T) {
 					w.empty()
 					continue
 				}
-				if e := w.events[0]; len(w.events) != 1 || e.Result != KnockOK || e.Method != protocol.MethodTCPSYNSeq {
+				if e := w.events[0]; len(w.events) != 1 || e.Result != knock.OK || e.Method != protocol.MethodTCPSYNSeq {
 					t.Fatalf("%d parts, slot %+d: %+v", length, off, w.events)
 				}
 				if len(w.delivered) != 1 {
@@ -78,13 +79,13 @@ func TestPartsThatRepeatOrComeTooEarlyAreIgnored(t *testing.T) {
 	} {
 		w := newWorld(t, every())
 		v := w.at("192.0.2.1")
-		last := KnockPart
+		last := knock.Incomplete
 		for _, i := range c.order {
-			if got := w.result(v.synPart(alice, "db", 0, i)); got != KnockPart {
+			if got := w.result(v.synPart(alice, "db", 0, i)); got != knock.Incomplete {
 				last = got
 			}
 		}
-		if (last == KnockOK) != c.opens {
+		if (last == knock.OK) != c.opens {
 			t.Errorf("%v: %v", c.order, last)
 		}
 		v.wantGrants(len(w.events))
@@ -104,7 +105,7 @@ func TestASYNSequenceAcrossTwoSlotsOpensNothing(t *testing.T) {
 	w.decide()
 	v.wantGrants(0)
 	// The one that the first two were of is still good in the next slot.
-	if got := w.result(v.synPart(alice, "db", -1, 2)); got != KnockOK {
+	if got := w.result(v.synPart(alice, "db", -1, 2)); got != knock.OK {
 		t.Error(got)
 	}
 }
@@ -133,16 +134,16 @@ func TestASYNSequenceIsClaimedWhenItIsComplete(t *testing.T) {
 		w.want(thief.from(b), ReasonKnockPart)
 		w.want(thief.from(b), ReasonKnockPart)
 	}
-	if got := w.result(third); got != KnockOK {
+	if got := w.result(third); got != knock.OK {
 		t.Fatal(got)
 	}
 	v.wantGrants(1)
 	for _, b := range [][]byte{first, second, third} {
-		if got := w.result(thief.from(b)); got != KnockPart && got != KnockReplay {
+		if got := w.result(thief.from(b)); got != knock.Incomplete && got != knock.Replayed {
 			t.Error(got)
 		}
 	}
-	if w.lastKnock() != KnockReplay {
+	if w.lastKnock() != knock.Replayed {
 		t.Errorf("%+v", w.events)
 	}
 	thief.wantGrants(0)
@@ -150,7 +151,7 @@ func TestASYNSequenceIsClaimedWhenItIsComplete(t *testing.T) {
 	for _, b := range [][]byte{first, second, third} {
 		w.result(b)
 	}
-	if w.lastKnock() != KnockRepeat {
+	if w.lastKnock() != knock.Repeated {
 		t.Errorf("%+v", w.events)
 	}
 	v.wantGrants(1)
@@ -176,10 +177,10 @@ func TestCopiedFirstPartsBlockNobody(t *testing.T) {
 	w.want(v.synPart(alice, "db", 0, 1), ReasonKnockPart)
 	copies(0)
 	copies(1)
-	if got := w.result(bob1.synPart(bob, "db", 0, 2)); got != KnockOK {
+	if got := w.result(bob1.synPart(bob, "db", 0, 2)); got != knock.OK {
 		t.Errorf("somebody else's sequence: %v", got)
 	}
-	if got := w.result(v.synPart(alice, "db", 0, 2)); got != KnockOK {
+	if got := w.result(v.synPart(alice, "db", 0, 2)); got != knock.OK {
 		t.Errorf("the sequence that was copied: %v", got)
 	}
 	v.wantGrants(1)
@@ -188,17 +189,17 @@ func TestCopiedFirstPartsBlockNobody(t *testing.T) {
 func TestAPlaceThatNobodyUsesIsGivenAway(t *testing.T) {
 	w := newWorld(t, every())
 	v := w.at("192.0.2.1")
-	for i := range synSources {
+	for i := range knock.SourcesPerSYNSequence {
 		w.want(v.spoofed(i+1).synPart(alice, "db", 0, 0), ReasonKnockPart)
 	}
 	w.want(v.synPart(alice, "db", 0, 0), ReasonKnockPart)
 	w.want(v.synPart(alice, "db", 0, 1), ReasonKnockPart)
 	w.want(v.synPart(alice, "db", 0, 2), ReasonKnockPart)
-	w.pass(placeTime)
+	w.pass(knock.ReservedTime)
 	for i := range 2 {
 		w.want(v.synPart(alice, "db", 0, i), ReasonKnockPart)
 	}
-	if got := w.result(v.synPart(alice, "db", 0, 2)); got != KnockOK {
+	if got := w.result(v.synPart(alice, "db", 0, 2)); got != knock.OK {
 		t.Error(got)
 	}
 }
@@ -217,19 +218,18 @@ func TestThousandsOfClientsMayBeginASYNSequenceAtOnce(t *testing.T) {
 		for i, c := range all {
 			v := w.at("192.0.2.1").spoofed(i)
 			w.gate.Admit(parsed(v.synPart(c.Keys[0].Identity, "db", 0, part)))
-			for k := w.worker.next(); k != nil; k = w.worker.next() {
-				w.worker.decide(k)
+			for w.worker.Step() {
 				w.pass(time.Microsecond)
 			}
 		}
 	}
 	for _, e := range w.events {
-		if e.Result == KnockOK {
+		if e.Result == knock.OK {
 			ok++
 		}
 	}
-	if ok != clients || len(w.gate.sequences.byKey) != 0 {
-		t.Errorf("%d of %d got in; %d are on their way", ok, clients, len(w.gate.sequences.byKey))
+	if ok != clients || w.gate.knocks.SYNSequences() != 0 {
+		t.Errorf("%d of %d got in; %d are on their way", ok, clients, w.gate.knocks.SYNSequences())
 	}
 }
 
@@ -242,7 +242,7 @@ func TestTheLastPartMayComeAgainWhereItFoundTheQueueFull(t *testing.T) {
 	}
 	w.want(v.synPart(alice, "db", 0, 2), ReasonQueueFull)
 	w.decide()
-	if got := w.result(v.synPart(alice, "db", 0, 2)); got != KnockOK {
+	if got := w.result(v.synPart(alice, "db", 0, 2)); got != knock.OK {
 		t.Error(got)
 	}
 }
@@ -252,10 +252,10 @@ func TestSYNSequencesThatCameToNothingAreForgotten(t *testing.T) {
 	v := w.at("192.0.2.1")
 	w.want(v.synPart(alice, "db", 0, 0), ReasonKnockPart)
 	w.want(v.legacyPart(bob, "db", 0, 0), ReasonKnockPart)
-	w.pass(slotsAccepted * testWindow)
+	w.pass(knock.SlotsAccepted * testWindow)
 	w.turn()
 	w.sweep()
-	if n := len(w.gate.sequences.byKey); n != 0 {
+	if n := w.gate.knocks.SYNSequences(); n != 0 {
 		t.Errorf("%d left", n)
 	}
 	for i := range 3 {
@@ -295,7 +295,7 @@ func TestTheLegacySpellingIsTakenBehindItsSwitch(t *testing.T) {
 			for i := range 3 {
 				w.result(v.synPart(bob, "ssh", 0, i))
 			}
-			if w.lastKnock() != KnockOK {
+			if w.lastKnock() != knock.OK {
 				t.Errorf("legacy %v: %v", on, w.lastKnock())
 			}
 		}
@@ -353,7 +353,7 @@ func TestHalfSequencesOfOneSourceDoNotBlockAnothers(t *testing.T) {
 	}
 	granted := map[string]int{}
 	for _, e := range w.events {
-		if e.Result == KnockOK {
+		if e.Result == knock.OK {
 			granted[e.Client]++
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/protocol"
@@ -37,9 +38,9 @@ func TestAUDPSequenceOpensTheDoorInAnyOrderFromAnyPort(t *testing.T) {
 					Src: netip.AddrPortFrom(v.addr, uint16(1000*i+n+1)), Dst: netip.AddrPortFrom(v.gateway(), testKnockPort),
 					Payload: v.payload(v.part(alice, "ssh", fmt.Sprint(addr, order), index, 3)),
 				}.Packet()
-				want := KnockPart
+				want := knock.Incomplete
 				if i == 2 {
-					want = KnockOK
+					want = knock.OK
 				}
 				if got := w.result(b); got != want {
 					t.Fatalf("%v, part %d: %v, want %v", order, index, got, want)
@@ -59,12 +60,12 @@ func TestAUDPSequenceHasTheLengthThatIsConfigured(t *testing.T) {
 		for total := protocol.MinSequence; total <= protocol.MaxSequence; total++ {
 			id := fmt.Sprintf("of %d", total)
 			for i := range total {
-				want := KnockPart
+				want := knock.Incomplete
 				switch {
 				case total != length:
-					want = KnockRefused
+					want = knock.Malformed
 				case i == total-1:
-					want = KnockOK
+					want = knock.OK
 				}
 				if got := w.result(v.part(alice, "db", id, i, total)); got != want {
 					t.Fatalf("%d of %d where %d are wanted: %v, want %v", i, total, length, got, want)
@@ -80,34 +81,34 @@ func TestThePartsOfAUDPSequenceComeTogether(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		last func(v visitor) []byte // after parts 0 and 1
-		want KnockResult
+		want knock.Result
 	}{
-		{"as it should be", func(v visitor) []byte { return v.part(alice, "db", "id", 2, 3) }, KnockOK},
-		{"in the passive spelling", func(v visitor) []byte { return v.part(alice, "db", "id", 2, 3, passive) }, KnockOK},
+		{"as it should be", func(v visitor) []byte { return v.part(alice, "db", "id", 2, 3) }, knock.OK},
+		{"in the passive spelling", func(v visitor) []byte { return v.part(alice, "db", "id", 2, 3, passive) }, knock.OK},
 		{"of another session", func(v visitor) []byte {
 			return v.part(alice, "db", "id", 2, 3, func(m *protocol.KnockMessage) { m.SessionID = []byte("another session of hers") })
-		}, KnockRefused},
-		{"of another sequence", func(v visitor) []byte { return v.part(alice, "db", "other", 2, 3) }, KnockPart},
-		{"of another client", func(v visitor) []byte { return v.part(bob, "db", "id", 2, 3) }, KnockPart},
-		{"for another service", func(v visitor) []byte { return v.part(alice, "ssh", "id", 2, 3) }, KnockPart},
-		{"from another address", func(v visitor) []byte { return v.spoofed(1).part(alice, "db", "id", 2, 3) }, KnockPart},
-		{"one that was there", func(v visitor) []byte { return v.part(alice, "db", "id", 1, 3) }, KnockPart},
+		}, knock.Malformed},
+		{"of another sequence", func(v visitor) []byte { return v.part(alice, "db", "other", 2, 3) }, knock.Incomplete},
+		{"of another client", func(v visitor) []byte { return v.part(bob, "db", "id", 2, 3) }, knock.Incomplete},
+		{"for another service", func(v visitor) []byte { return v.part(alice, "ssh", "id", 2, 3) }, knock.Incomplete},
+		{"from another address", func(v visitor) []byte { return v.spoofed(1).part(alice, "db", "id", 2, 3) }, knock.Incomplete},
+		{"one that was there", func(v visitor) []byte { return v.part(alice, "db", "id", 1, 3) }, knock.Incomplete},
 		{"just in time", func(v visitor) []byte {
 			v.w.pass(policy.DefaultSequenceWindow)
 			return v.part(alice, "db", "id", 2, 3)
-		}, KnockOK},
+		}, knock.OK},
 		{"too late", func(v visitor) []byte {
 			v.w.pass(policy.DefaultSequenceWindow + 1)
 			return v.part(alice, "db", "id", 2, 3)
-		}, KnockPart},
+		}, knock.Incomplete},
 		{"by the method of a single knock", func(v visitor) []byte {
 			return v.part(alice, "db", "id", 2, 3, func(m *protocol.KnockMessage) { m.Method = protocol.MethodUDP })
-		}, KnockMethod},
+		}, knock.MethodRefused},
 	} {
 		w := newWorld(t, every())
 		v := w.at("192.0.2.1")
 		for i := range 2 {
-			if got := w.result(v.part(alice, "db", "id", i, 3)); got != KnockPart {
+			if got := w.result(v.part(alice, "db", "id", i, 3)); got != knock.Incomplete {
 				t.Fatal(got)
 			}
 		}
@@ -115,7 +116,7 @@ func TestThePartsOfAUDPSequenceComeTogether(t *testing.T) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 		grants := 0
-		if c.want == KnockOK {
+		if c.want == knock.OK {
 			grants = 1
 		}
 		v.wantGrants(grants)
@@ -125,12 +126,12 @@ func TestThePartsOfAUDPSequenceComeTogether(t *testing.T) {
 func TestAPartIsNoSingleKnock(t *testing.T) {
 	w := newWorld(t, every(taking(policy.MethodUDP)))
 	v := w.at("192.0.2.1")
-	if got := w.result(v.part(alice, "db", "id", 0, 3)); got != KnockMethod {
+	if got := w.result(v.part(alice, "db", "id", 0, 3)); got != knock.MethodRefused {
 		t.Error(got)
 	}
 	w = newWorld(t, every(taking(policy.MethodUDPSeq)))
 	v = w.at("192.0.2.1")
-	if got := w.result(v.knock(alice, "db")); got != KnockMethod {
+	if got := w.result(v.knock(alice, "db")); got != knock.MethodRefused {
 		t.Error(got)
 	}
 }
@@ -143,16 +144,16 @@ func TestPartsOfAFinishedUDPSequenceAreReplays(t *testing.T) {
 		sent = append(sent, v.part(alice, "db", "id", i, 3))
 		w.result(sent[i])
 	}
-	if w.lastKnock() != KnockOK {
+	if w.lastKnock() != knock.OK {
 		t.Fatal(w.lastKnock())
 	}
 	for i, b := range append(sent, v.spoofed(1).from(sent[0])) {
-		if got := w.result(b); got != KnockReplay {
+		if got := w.result(b); got != knock.Replayed {
 			t.Errorf("datagram %d again: %v", i, got)
 		}
 	}
 	for i := range 3 {
-		if got := w.result(v.part(alice, "db", "id", i, 3)); got != KnockReplay {
+		if got := w.result(v.part(alice, "db", "id", i, 3)); got != knock.Replayed {
 			t.Errorf("part %d, sealed anew: %v", i, got)
 		}
 	}
@@ -162,41 +163,30 @@ func TestPartsOfAFinishedUDPSequenceAreReplays(t *testing.T) {
 func TestUDPSequencesInFlightAreBoundedPerSourceAndInAll(t *testing.T) {
 	w := newWorld(t, every())
 	v := w.at("192.0.2.1")
-	begin := func(v visitor, n int) KnockResult {
+	begin := func(v visitor, n int) knock.Result {
 		w.pass(5 * time.Millisecond)
 		return w.result(v.part(alice, "db", fmt.Sprint("no. ", n), 0, 3))
 	}
-	for n := range sequencesPerSource {
-		if got := begin(v, n); got != KnockPart {
+	for n := range knock.UDPSequencesPerSource {
+		if got := begin(v, n); got != knock.Incomplete {
 			t.Fatalf("no. %d: %v", n, got)
 		}
 	}
-	if got := begin(v, 8); got != KnockLimit {
+	if got := begin(v, 8); got != knock.LimitReached {
 		t.Errorf("one too many: %v", got)
 	}
-	if got := begin(v.spoofed(1), 8); got != KnockPart {
+	if got := begin(v.spoofed(1), 8); got != knock.Incomplete {
 		t.Errorf("somebody else's: %v", got)
 	}
 	// Those that are over make room at once, though nobody has swept.
 	w.pass(policy.DefaultSequenceWindow + time.Second)
-	w.worker.swept = w.options().Mono()
-	if got := begin(v, 9); got != KnockPart {
+	if got := begin(v, 9); got != knock.Incomplete {
 		t.Errorf("when the others were over: %v", got)
 	}
-	p := w.gate.policy.Load()
-	for n := 0; w.worker.sequences.inFlight < maxUDPSequences; n++ {
-		d := decision{src: at(n), client: p.Services()[0].Clients[0], service: p.Services()[0], part: &udpPart{}}
-		if got := w.worker.sequences.take(&d, w.options().Mono(), p.Sequence()); got != KnockPart {
-			t.Fatal(got)
-		}
-	}
-	if got := begin(v.spoofed(5000), 10); got != KnockLimit {
-		t.Errorf("one too many in all: %v", got)
-	}
 	w.pass(time.Minute)
-	w.worker.sweep()
-	if u := &w.worker.sequences; len(u.byKey)+len(u.bySource)+u.inFlight != 0 {
-		t.Errorf("left: %d, of %d sources, %d in flight", len(u.byKey), len(u.bySource), u.inFlight)
+	w.worker.Sweep()
+	if err := w.worker.CheckEmpty(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -206,9 +196,9 @@ func TestFinishedUDPSequencesCountAgainstNobody(t *testing.T) {
 	// An office behind one address connects thirty times within a second.
 	for n := range 30 {
 		for i := range 3 {
-			got, want := w.result(v.part(alice, "db", fmt.Sprint("no. ", n), i, 3)), KnockPart
+			got, want := w.result(v.part(alice, "db", fmt.Sprint("no. ", n), i, 3)), knock.Incomplete
 			if i == 2 {
-				want = KnockOK
+				want = knock.OK
 			}
 			if got != want {
 				t.Fatalf("no. %d, part %d: %v, want %v", n, i, got, want)
@@ -250,7 +240,7 @@ func TestServicesMayShareAKnockPortOrHaveOneEach(t *testing.T) {
 			if !shared {
 				// At another service's port it is nobody's.
 				b := v.knock(alice, service)
-				if got := w.result(v.udp(v.server([]string{"db", "many", "ssh"}[n]).Port(), v.payload(b))); got != KnockUnknown {
+				if got := w.result(v.udp(v.server([]string{"db", "many", "ssh"}[n]).Port(), v.payload(b))); got != knock.UnknownClient {
 					t.Errorf("%s at another's port: %v", service, got)
 				}
 				w.want(v.v2(alice, service), ReasonNotService)

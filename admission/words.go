@@ -63,24 +63,3 @@ func ReasonNames() (names []string) {
 	}
 	return names
 }
-
-var knockResultWords = [knockResultCount]string{
-	KnockOK:          "the door is open",
-	KnockPart:        "a part of a sequence; the others have not come yet",
-	KnockRepeat:      "a SYN knock that its owner has repeated, which earns nothing more",
-	KnockUnknown:     "no client's secret opens it",
-	KnockRefused:     "it opens, but what is inside contradicts the format",
-	KnockMethod:      "the service does not take this method",
-	KnockNoSession:   "it has no session id, which the service requires",
-	KnockStale:       "its time is too far from ours: a clock is wrong, or it was held up",
-	KnockReplay:      "it was seen before",
-	KnockNotNow:      "the client has expired, or it is outside its hours",
-	KnockSource:      "it is good from another source address only",
-	KnockLimit:       "too many grants or sequences, or the replay store is full",
-	KnockBudget:      "the budget was spent before its client was found",
-	KnockStoreFailed: "the replay store could not write it down",
-	KnockForbidden:   "the client may not use this service (clients[].services)",
-}
-
-// Words explain the result in a sentence without its beginning.
-func (r KnockResult) Words() string { return knockResultWords[r] }

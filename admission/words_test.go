@@ -3,6 +3,8 @@ package admission
 import (
 	"slices"
 	"testing"
+
+	"github.com/knockgw/knockgw/internal/knock"
 )
 
 func TestEveryReasonAndResultIsExplained(t *testing.T) {
@@ -11,9 +13,9 @@ func TestEveryReasonAndResultIsExplained(t *testing.T) {
 			t.Errorf("%v has no words", Reason(r))
 		}
 	}
-	for r := range knockResultCount {
-		if KnockResult(r).Words() == "" {
-			t.Errorf("%v has no words", KnockResult(r))
+	for r := range knock.NumResults {
+		if knock.Result(r).Description() == "" {
+			t.Errorf("%v has no words", knock.Result(r))
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
@@ -69,13 +70,13 @@ func legacy(o *policy.Options) { o.Sequence.Legacy = true }
 // turn does what Run does when the clock may have moved.
 func (w *world) turn() {
 	w.Helper()
-	w.gate.turnSlots(&w.turner)
+	w.gate.rotateTable(w.builder)
 	w.check()
 }
 
 // slot is the current slot of a kind of knock.
 func (w *world) slot(kind expectedKind) int64 {
-	return slotNow(w.gate.policy.Load(), kind, w.options().Now())
+	return protocol.Slot(w.options().Now(), slotTime(w.gate.Policy(), kind))
 }
 
 // until lets time pass until d before a slot of a kind begins.
@@ -184,9 +185,9 @@ func (v visitor) from(b []byte) []byte {
 	return b
 }
 
-// result decides what waits and returns how the last knock ended; KnockPart if
+// result decides what waits and returns how the last knock ended; knock.Incomplete if
 // none waited.
-func (w *world) result(b []byte) KnockResult {
+func (w *world) result(b []byte) knock.Result {
 	w.Helper()
 	n := len(w.events)
 	if v := w.admit(b); v.Action != Hold {
@@ -194,7 +195,7 @@ func (w *world) result(b []byte) KnockResult {
 	}
 	w.decide()
 	if len(w.events) == n {
-		return KnockPart
+		return knock.Incomplete
 	}
 	return w.lastKnock()
 }
@@ -229,3 +230,41 @@ func (v visitor) spoofed(n int) visitor {
 func at(n int) packet.Addr {
 	return packet.AddrFrom(netip.AddrFrom4([4]byte{100, 64 + byte(n>>16), byte(n >> 8), byte(n)}))
 }
+
+// expectedKind is a kind of knocks that are precomputed in slots.
+type expectedKind uint8
+
+const (
+	expectSYN expectedKind = iota + 1
+	expectPart
+	expectLegacyPart
+	expectV2
+)
+
+// slotTime returns the length of a kind's slots.
+func slotTime(p *policy.Policy, kind expectedKind) time.Duration {
+	switch kind {
+	case expectSYN:
+		return p.Window()
+	case expectV2:
+		return p.Slot()
+	default:
+		return p.Sequence().Slot
+	}
+}
+
+// precomputed is how many HMACs were computed ahead.
+func (w *world) precomputed() uint64 {
+	ahead, _ := w.gate.knocks.Computed()
+	return ahead
+}
+
+// The budgets of package knock, as its documentation states them.
+const (
+	testUnknownBurst       = 128     // datagrams from one unknown address
+	testUnknownSubnetBurst = 512     // from one subnet
+	testKnownBurst         = 1024    // from one known address, by one method
+	testMatchedBurst       = 1024    // copies of one knock
+	testHMACRate           = 1 << 20 // HMACs a second, in all
+	testHMACBurst          = 1 << 18
+)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
@@ -28,12 +29,12 @@ type world struct {
 	failer
 	*testClocks
 	gate      *Gate
-	worker    *worker
-	turner    builder // of the tables of expected knocks
-	checks    int     // how often check was called
+	worker    *knock.Worker
+	builder   *knock.Builder // of the tables of precomputed knocks
+	checks    int            // how often check was called
 	delivered []delivery
 	evicted   []packet.Tuple
-	events    []KnockEvent
+	events    []knock.Event
 	stages    map[packet.Tuple]Settlement                // what the stack says of a flow; Gone otherwise
 	ids       uint32                                     // makes junk differ
 	random    *rand.ChaCha8                              // of nonces; the same in every run
@@ -117,7 +118,7 @@ func newWorld(f failer, change ...func(*Options)) *world {
 		Policy: testPolicy(alice, bob), Store: replay.NewMemoryStore(now), Now: now.Now, Mono: now.Mono,
 		Deliver: func(p *packet.Packet, v Verdict) { w.delivered = append(w.delivered, delivery{string(p.Data), v}) },
 		Evicted: func(t packet.Tuple) { w.evicted = append(w.evicted, t) },
-		Knocked: func(e KnockEvent) { w.events = append(w.events, e) },
+		Knocked: func(e knock.Event) { w.events = append(w.events, e) },
 		Settled: func(t packet.Tuple) Settlement { return w.stages[t] }, TimeWait: testTimeWait,
 		Limits: Limits{Knocks: 128, Parked: 256}, // less to check after every step
 	}
@@ -128,8 +129,7 @@ func newWorld(f failer, change ...func(*Options)) *world {
 	if err != nil {
 		f.Fatalf("%v", err)
 	}
-	w.gate, w.worker = g, g.newWorker()
-	w.turner.scratch, w.turner.made = protocol.NewScratch(), &g.stats.ahead
+	w.gate, w.worker, w.builder = g, g.knocks.NewWorker(), g.knocks.NewBuilder()
 	return w
 }
 
@@ -180,14 +180,13 @@ func (w *world) want(b []byte, r Reason) Verdict {
 // decide decides every knock that waits.
 func (w *world) decide() {
 	w.Helper()
-	for k := w.worker.next(); k != nil; k = w.worker.next() {
-		w.worker.decide(k)
+	for w.worker.Step() {
 		w.check()
 	}
 }
 
 // lastKnock is the result of the knock that was decided last.
-func (w *world) lastKnock() KnockResult {
+func (w *world) lastKnock() knock.Result {
 	w.Helper()
 	if len(w.events) == 0 {
 		w.Fatalf("no knock was decided")
@@ -311,7 +310,7 @@ func (v visitor) knocks(c *protocol.Client, service, session string) {
 	v.w.Helper()
 	v.w.want(v.sealed(c, service, v.message(session)), ReasonKnock)
 	v.w.decide()
-	if got := v.w.lastKnock(); got != KnockOK {
+	if got := v.w.lastKnock(); got != knock.OK {
 		v.w.Fatalf("knock: %v", got)
 	}
 }

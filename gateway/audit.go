@@ -14,6 +14,7 @@ import (
 	"github.com/knockgw/knockgw/flows"
 	"github.com/knockgw/knockgw/internal/audit"
 	"github.com/knockgw/knockgw/internal/buildinfo"
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -59,18 +60,18 @@ func (g *Gateway) everyday() slog.Level {
 }
 
 // auditKnock records a knock that was decided, of a client that is known.
-func (g *Gateway) auditKnock(e *admission.KnockEvent) {
+func (g *Gateway) auditKnock(e *knock.Event) {
 	kind := audit.Denied
 	switch e.Result {
-	case admission.KnockOK:
+	case knock.OK:
 		kind = audit.Knock
-	case admission.KnockPart, admission.KnockRepeat:
+	case knock.Incomplete, knock.Repeated:
 		return
 	}
 	a := audit.Event{Kind: kind, Client: e.Client, Source: e.Source.String(), Service: e.Service, Method: e.Method}
 	if kind == audit.Denied {
-		a.Reason = "knock: " + e.Result.Words()
-		if e.Result == admission.KnockStale {
+		a.Reason = "knock: " + e.Result.Description()
+		if e.Result == knock.Stale {
 			a.ClockDifference = seconds(e.Skew)
 		}
 	}

@@ -94,24 +94,25 @@ var known = map[string]string{
 	"replay.perClientShare":              "replay_keys_per_client",
 	"replay.segmentRoom":                 "replay_file_records",
 	"replay.maxLoaded":                   "replay_keys",
-	"admission.maxSeen":                  "known_sources",
+	"knock.MaxKnownSources":              "known_sources",
 	"admission.maxFailing":               "failing_sources",
-	"admission.maxUDPSequences":          "udp_sequences",
-	"admission.sequencesPerSource":       "udp_sequences_per_source",
-	"admission.maxSYNSequences":          "syn_sequences",
-	"admission.synSources":               "syn_sequences_per_client",
-	"admission.maxOwners":                "syn_knock_claims",
+	"knock.MaxUDPSequences":              "udp_sequences",
+	"knock.UDPSequencesPerSource":        "udp_sequences_per_source",
+	"knock.MaxSYNSequences":              "syn_sequences",
+	"knock.SourcesPerSYNSequence":        "syn_sequences_per_client",
+	"knock.MaxClaims":                    "syn_knock_claims",
 	"admission.evictedBacklog":           "eviction_queue_length",
-	"admission.hmacBurst":                "knock_rate_unknown",
-	"admission.maxExpected":              "expected_knocks",
-	"admission.maxListed":                fixed,
-	"admission.coldBurst":                count, // knockgw_packets_total, reason knock-budget
-	"admission.coldPrefBurst":            count,
-	"admission.warmBurst":                count,
-	"admission.foundBurst":               count,
+	"knock.hmacBurst":                    "knock_rate_unknown",
+	"policy.MaxPrecomputed":              "expected_knocks",
+	"policy.maxListed":                   fixed,
+	"knock.unknownBurst":                 count, // knockgw_packets_total, reason knock-budget
+	"knock.unknownSubnetBurst":           count,
+	"knock.knownBurst":                   count,
+	"knock.matchedBurst":                 count,
 	"admission.maxParked":                fixed,
 	"replay.MaxLifetime":                 fixed,
-	"admission.queue:n":                  "knock_queue_length",
+	"knock.MaxReuse":                     fixed,
+	"knock.queue:n":                      "knock_queue_length",
 	"packet.DefaultDatagrams":            "fragmented_packets",
 	"packet.DefaultReassemblyBytes":      "fragment_bytes",
 	"packet.DefaultPerSource":            count, // knockgw_packets_total, reason malformed-fragment-limit
@@ -182,7 +183,7 @@ func TestEveryBoundOfTheCodeIsAMetricOrHasAReasonNotToBe(t *testing.T) {
 	}
 	for _, pkg := range []string{
 		"admission", "capture", "flows", "gateway", "netstack", "packet", "tun",
-		"internal/audit", "internal/control", "internal/filter", "internal/replay", "internal/routing", "internal/statuspage",
+		"internal/audit", "internal/control", "internal/filter", "internal/knock", "internal/policy", "internal/replay", "internal/routing", "internal/statuspage",
 	} {
 		files, err := filepath.Glob(filepath.Join("..", filepath.FromSlash(pkg), "*.go"))
 		if err != nil || len(files) == 0 {

@@ -14,8 +14,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/testtool"
 )
 
@@ -178,7 +178,7 @@ func TestTheRulesAndTheDashboardAskForWhatThereIs(t *testing.T) {
 		}
 	}
 	results := map[string]bool{"ok": true, "failed": true, "timeout": true}
-	for r := range admission.KnockStoreFailed + 1 {
+	for r := range knock.NumResults {
 		results[r.String()] = true
 	}
 	for r := range auth.NumResults {

@@ -5,9 +5,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/internal/control"
+	"github.com/knockgw/knockgw/internal/knock"
 )
 
 // journal remembers of each client of the configuration when it was last seen and
@@ -66,18 +66,18 @@ func (j *journal) keep(clients map[string]bool) {
 }
 
 // knocked writes down a decided knock, if it is anybody's.
-func (j *journal) knocked(e admission.KnockEvent, now time.Time) {
-	if e.Client == "" || e.Result == admission.KnockPart {
+func (j *journal) knocked(e knock.Event, now time.Time) {
+	if e.Client == "" || e.Result == knock.Incomplete {
 		return
 	}
 	a := control.Attempt{
 		Time: now, Source: e.Source, Service: e.Service, Method: e.Method,
-		Result: e.Result.String(), Message: e.Result.Words(),
+		Result: e.Result.String(), Message: e.Result.Description(),
 	}
-	if e.Timed && e.Result != admission.KnockReplay {
+	if e.Timed && e.Result != knock.Replayed {
 		a.ClockDifference = clockDifference(e.Skew)
 	}
-	j.note(e.Client, e.Result == admission.KnockOK || e.Result == admission.KnockRepeat, a)
+	j.note(e.Client, e.Result == knock.OK || e.Result == knock.Repeated, a)
 }
 
 // authenticated writes down an authentication that succeeded.

@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/internal/control"
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -22,18 +22,18 @@ func difference(a *control.Attempt) (ahead float64, known bool) {
 func TestJournalHasADifferenceOfClocksOnlyWhereItWasMeasured(t *testing.T) {
 	const off = -1500 * time.Millisecond
 	for name, c := range map[string]struct {
-		event admission.KnockEvent
+		event knock.Event
 		known bool
 	}{
-		"accepted":             {admission.KnockEvent{Result: admission.KnockOK, Timed: true}, true},
-		"accepted SYN":         {admission.KnockEvent{Result: admission.KnockOK}, false},
-		"stale":                {admission.KnockEvent{Result: admission.KnockStale, Timed: true}, true},
-		"forbidden":            {admission.KnockEvent{Result: admission.KnockForbidden, Timed: true}, true},
-		"forbidden SYN":        {admission.KnockEvent{Result: admission.KnockForbidden}, false},
-		"outside the hours":    {admission.KnockEvent{Result: admission.KnockNotNow, Timed: true}, true},
-		"replay":               {admission.KnockEvent{Result: admission.KnockReplay, Timed: true}, false},
-		"malformed, but ours":  {admission.KnockEvent{Result: admission.KnockRefused}, false},
-		"SYN again, its owner": {admission.KnockEvent{Result: admission.KnockRepeat}, false},
+		"accepted":             {knock.Event{Result: knock.OK, Timed: true}, true},
+		"accepted SYN":         {knock.Event{Result: knock.OK}, false},
+		"stale":                {knock.Event{Result: knock.Stale, Timed: true}, true},
+		"forbidden":            {knock.Event{Result: knock.Forbidden, Timed: true}, true},
+		"forbidden SYN":        {knock.Event{Result: knock.Forbidden}, false},
+		"outside the hours":    {knock.Event{Result: knock.OutsideSchedule, Timed: true}, true},
+		"replay":               {knock.Event{Result: knock.Replayed, Timed: true}, false},
+		"malformed, but ours":  {knock.Event{Result: knock.Malformed}, false},
+		"SYN again, its owner": {knock.Event{Result: knock.Repeated}, false},
 	} {
 		var j journal
 		c.event.Client = "alice"
@@ -65,9 +65,9 @@ func TestRefusalsLeaveTheAcceptedDifferenceOfClocks(t *testing.T) {
 	peer.Message.Time = read.Add(off).UnixMilli()
 	j.authenticated(peer, "ssh", netip.MustParseAddr("192.0.2.1"), read.Add(waited))
 	for _, refuse := range []func(){
-		func() { j.knocked(admission.KnockEvent{Client: "alice", Result: admission.KnockForbidden}, read) },
+		func() { j.knocked(knock.Event{Client: "alice", Result: knock.Forbidden}, read) },
 		func() {
-			j.knocked(admission.KnockEvent{Client: "alice", Result: admission.KnockStale, Timed: true, Skew: -time.Hour}, read)
+			j.knocked(knock.Event{Client: "alice", Result: knock.Stale, Timed: true, Skew: -time.Hour}, read)
 		},
 		func() {
 			j.refused(&auth.Error{Client: alice, Result: auth.ResultReplay, ClockDiff: -20 * time.Second}, "ssh", netip.MustParseAddr("192.0.2.1"), read)

@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
@@ -84,13 +85,13 @@ type offPath struct {
 	fin      bool // the service's has come
 
 	requests, completed, failed, bans atomic.Int64
-	knocked                           chan admission.KnockEvent
+	knocked                           chan knock.Event
 	mu                                sync.Mutex
 	heard                             bytes.Buffer // by the service
 }
 
 func newOffPath(t *rapid.T) *offPath {
-	o := &offPath{failer: t, draws: t, knocked: make(chan admission.KnockEvent, 64), seq: offPathISN}
+	o := &offPath{failer: t, draws: t, knocked: make(chan knock.Event, 64), seq: offPathISN}
 	service := rapid.SampledFrom([]policy.Service{
 		{Name: "db", Port: 5432, Mode: policy.ModeKnock},
 		{Name: "ssh", Port: 22, Mode: policy.ModeKnockAuth},
@@ -131,7 +132,7 @@ func (o *offPath) start(service policy.Service, offload bool, ban admission.Ban)
 		Policy: policy, Store: replay.NewMemoryStore(replay.Options{}),
 		Deliver: func(p *packet.Packet, v admission.Verdict) { o.stack.Inject(p, decision(v)) },
 		Evicted: func(t packet.Tuple) { o.stack.Abort(t) },
-		Knocked: func(e admission.KnockEvent) { o.knocked <- e },
+		Knocked: func(e knock.Event) { o.knocked <- e },
 		Banned:  func(admission.BanEvent) { o.bans.Add(1) },
 		Settled: func(t packet.Tuple) admission.Settlement {
 			return [...]admission.Settlement{netstack.Closed: admission.Gone, netstack.TimeWait: admission.InTimeWait, netstack.Closing: admission.Busy}[o.stack.CloseState(t)]
@@ -219,7 +220,7 @@ func (o *offPath) knock() {
 	o.puts(packettest.UDP{Src: netip.AddrPortFrom(o.src.Addr(), 50000), Dst: netip.AddrPortFrom(o.dst.Addr(), offPathKnock), Payload: b}.Packet())
 	select {
 	case e := <-o.knocked:
-		if e.Result != admission.KnockOK {
+		if e.Result != knock.OK {
 			o.Fatalf("knock: %v", e.Result)
 		}
 	case <-time.After(offPathWait):
@@ -400,7 +401,7 @@ func (o *offPath) judge() {
 		o.Fatalf("%d handshakes, %d failed authentications, %d bans", o.completed.Load(), o.failed.Load(), o.bans.Load())
 	}
 	for len(o.knocked) > 0 {
-		if e := <-o.knocked; e.Result == admission.KnockOK {
+		if e := <-o.knocked; e.Result == knock.OK {
 			o.Fatalf("the attacker has knocked: %+v", e)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/flows"
 	"github.com/knockgw/knockgw/internal/buildinfo"
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/statuspage"
 )
 
@@ -76,9 +77,9 @@ func (g *Gateway) pageCounts() statuspage.Counts {
 	}
 	for _, n := range stats.Knocks {
 		switch n.Result {
-		case admission.KnockOK:
+		case knock.OK:
 			c.Knocks += n.Count
-		case admission.KnockPart, admission.KnockRepeat:
+		case knock.Incomplete, knock.Repeated:
 		default:
 			c.KnocksRefused += n.Count
 		}

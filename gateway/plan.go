@@ -14,6 +14,7 @@ import (
 	"github.com/knockgw/knockgw/auth"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/flows"
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/loglimit"
 	"github.com/knockgw/knockgw/netstack"
 	"github.com/knockgw/knockgw/packet"
@@ -220,19 +221,19 @@ func (p *parts) explain(service string, t packet.Tuple, e *auth.Error) {
 }
 
 // knocked is told of every decided knock.
-func (g *Gateway) knocked(e admission.KnockEvent) {
+func (g *Gateway) knocked(e knock.Event) {
 	g.metrics.gate.Knocked(e)
 	g.journal.knocked(e, g.o.Now())
-	if e.Result == admission.KnockStoreFailed {
+	if e.Result == knock.StoreFailed {
 		g.health.storeFailed.Store(g.o.Now().UnixNano())
 	}
 	g.watchKnock(&e)
 	attrs := []any{"client", e.Client, "service", e.Service, "from", e.Source, "method", e.Method}
 	switch e.Result {
-	case admission.KnockOK:
+	case knock.OK:
 		g.auditKnock(&e)
 		g.entered(context.Background(), "knock", attrs...)
-	case admission.KnockPart, admission.KnockRepeat:
+	case knock.Incomplete, knock.Repeated:
 		g.log.Debug("knock", append(attrs, "result", e.Result.String())...)
 	default:
 		if e.Client == "" {
@@ -244,7 +245,7 @@ func (g *Gateway) knocked(e admission.KnockEvent) {
 			return
 		}
 		attrs = append(attrs, "result", e.Result.String())
-		if e.Result == admission.KnockStale {
+		if e.Result == knock.Stale {
 			attrs = append(attrs, "clock_difference", e.Skew.Round(time.Millisecond))
 		}
 		g.log.Warn("knock refused", loglimit.Attrs(leftOut, attrs...)...)

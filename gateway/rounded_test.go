@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/capture"
 	"github.com/knockgw/knockgw/internal/control"
+	"github.com/knockgw/knockgw/internal/knock"
 )
 
 // noted keeps what a watcher is told.
@@ -20,8 +20,8 @@ func (n *noted) event(_ netip.Addr, e *control.TraceEvent) { n.events = append(n
 // What operators are told of a difference of clocks is the same wherever they look.
 func TestTheDifferenceOfTheClocksIsSaidToTheMillisecondEverywhere(t *testing.T) {
 	const want = -40.123
-	e := admission.KnockEvent{
-		Result: admission.KnockStale, Client: "alice", Source: netip.MustParseAddr("192.0.2.1"),
+	e := knock.Event{
+		Result: knock.Stale, Client: "alice", Source: netip.MustParseAddr("192.0.2.1"),
 		Timed: true, Skew: -40*time.Second - 123456789*time.Nanosecond,
 	}
 	g := &Gateway{o: Options{Now: time.Now}}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/loglimit"
 )
 
@@ -22,8 +22,8 @@ func TestRefusedKnocksDoNotFillTheLog(t *testing.T) {
 	}
 	var out bytes.Buffer
 	g := &Gateway{metrics: m, log: slog.New(slog.NewTextHandler(&out, nil)), o: Options{Now: func() time.Time { return now }}}
-	event := admission.KnockEvent{
-		Result: admission.KnockReplay, Source: netip.MustParseAddr("192.0.2.1"), Client: "alice", Service: "ssh", Method: "tcp-syn",
+	event := knock.Event{
+		Result: knock.Replayed, Source: netip.MustParseAddr("192.0.2.1"), Client: "alice", Service: "ssh", Method: "tcp-syn",
 	}
 	count := func() int { return strings.Count(out.String(), "knock refused") }
 	for range 10_000 {
@@ -33,7 +33,7 @@ func TestRefusedKnocksDoNotFillTheLog(t *testing.T) {
 		t.Errorf("%d lines about ten thousand copies", n)
 	}
 	// What a client does is said, whatever strangers do meanwhile.
-	g.knocked(admission.KnockEvent{Result: admission.KnockOK, Client: "alice", Service: "ssh", Method: "udp"})
+	g.knocked(knock.Event{Result: knock.OK, Client: "alice", Service: "ssh", Method: "udp"})
 	if n := strings.Count(out.String(), "msg=knock "); n != 1 {
 		t.Errorf("%d lines about a knock", n)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/knockgw/knockgw/capture"
 	"github.com/knockgw/knockgw/flows"
 	"github.com/knockgw/knockgw/internal/control"
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/verdict"
 	"github.com/knockgw/knockgw/netstack"
 	"github.com/knockgw/knockgw/packet"
@@ -149,13 +150,13 @@ func (g *Gateway) unparked(q *packet.Packet, v admission.Verdict) {
 }
 
 // watchKnock tells the watchers of a decided knock.
-func (g *Gateway) watchKnock(e *admission.KnockEvent) {
+func (g *Gateway) watchKnock(e *knock.Event) {
 	if g.watchers.all.Load() == nil {
 		return
 	}
 	t := control.TraceEvent{
 		Time: g.o.Now(), Step: control.StepKnock, Source: e.Source.String(), Detail: e.Method,
-		Verdict: e.Result.String(), Message: e.Result.Words(), Client: e.Client, Service: e.Service,
+		Verdict: e.Result.String(), Message: e.Result.Description(), Client: e.Client, Service: e.Service,
 		ClockDifference: seconds(e.Skew),
 	}
 	g.watchers.each(func(w watcher) { w.event(e.Source, &t) })

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/internal/knock"
 )
 
 const namespace = "knockgw"
@@ -37,7 +38,7 @@ func NewGate() *Gate {
 
 // Knocked counts a knock. Pass it as the hook of that name in the options of a
 // gate or of a guard.
-func (g *Gate) Knocked(e admission.KnockEvent) {
+func (g *Gate) Knocked(e knock.Event) {
 	g.knocks.WithLabelValues(e.Method, e.Result.String()).Inc()
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/metrics"
 )
 
@@ -31,8 +32,8 @@ func TestCollectorsExportAllMetrics(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
 	g, a := metrics.NewGate(), metrics.NewAuth()
 	registry.MustRegister(g, a)
-	g.Knocked(admission.KnockEvent{Result: admission.KnockOK, Method: "udp", Client: "alice"})
-	g.Knocked(admission.KnockEvent{Result: admission.KnockUnknown})
+	g.Knocked(knock.Event{Result: knock.OK, Method: "udp", Client: "alice"})
+	g.Knocked(knock.Event{Result: knock.UnknownClient})
 	g.Watch(gate{
 		Packets: []admission.PacketCount{{Action: admission.Drop, Reason: "no-grant", Count: 3}},
 		Muted:   1, Flows: 2, HalfOpen: 4, Grants: 5, Sources: 6, KnocksQueued: 7, Parked: 8, Bans: 9,
@@ -111,7 +112,7 @@ func gather(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 
 func TestGateCountsKnocksBeforeWatch(t *testing.T) {
 	g := metrics.NewGate()
-	g.Knocked(admission.KnockEvent{})
+	g.Knocked(knock.Event{})
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(g)
 	if got := gather(t, registry); len(got) != 1 || got["knockgw_knocks_total{method=,result=ok}"] != 1 {

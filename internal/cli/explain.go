@@ -9,10 +9,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/capture"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/internal/explain"
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/verdict"
 	"github.com/knockgw/knockgw/packet"
 )
@@ -149,13 +149,13 @@ func printExplained(w io.Writer, e *explain.Packet) error {
 }
 
 // describeKnock describes the result of a knock.
-func describeKnock(k *admission.KnockEvent) string {
+func describeKnock(k *knock.Event) string {
 	client := "an unknown client"
 	if k.Client != "" {
 		client = fmt.Sprintf("%q for %s by %s", k.Client, k.Service, k.Method)
 	}
-	text := fmt.Sprintf("knock of %s: %s, %s", client, k.Result, k.Result.Words())
-	if k.Result == admission.KnockStale {
+	text := fmt.Sprintf("knock of %s: %s, %s", client, k.Result, k.Result.Description())
+	if k.Result == knock.Stale {
 		text += " (" + describeSkew(k.Skew) + ")"
 	}
 	return text

@@ -15,6 +15,7 @@ import (
 	"github.com/knockgw/knockgw/capture"
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/internal/gateconfig"
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/replay"
 	"github.com/knockgw/knockgw/internal/verdict"
 	"github.com/knockgw/knockgw/packet"
@@ -43,7 +44,7 @@ type Packet struct {
 	// forwarded, as in captures of all interfaces. It has no verdict of its own.
 	Forwarded bool
 	// Knocks are the knocks that were processed because of this packet.
-	Knocks []admission.KnockEvent
+	Knocks []knock.Event
 	// Deferred are the verdicts on deferred SYNs that this packet's time or knock
 	// has settled.
 	Deferred []Deferred
@@ -81,7 +82,7 @@ func Capture(cfg *config.Config, r *capture.Reader, each func(*Packet) error) er
 		Deliver:  func(*packet.Packet, admission.Verdict) {},
 		Unparked: func(q *packet.Packet, v admission.Verdict) { x.p.Deferred = append(x.p.Deferred, Deferred{q.Tuple, v}) },
 		Evicted:  func(packet.Tuple) {},
-		Knocked:  func(e admission.KnockEvent) { x.p.Knocks = append(x.p.Knocks, e) },
+		Knocked:  func(e knock.Event) { x.p.Knocks = append(x.p.Knocks, e) },
 		Limits:   gateconfig.Limits(&cfg.Limits),
 		Ban:      admission.Ban(cfg.Ban),
 	})

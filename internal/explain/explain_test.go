@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/capture"
 	"github.com/knockgw/knockgw/config"
+	"github.com/knockgw/knockgw/internal/knock"
 )
 
 // explainedConfig is the configuration of the gateway in the capture.
@@ -30,7 +30,7 @@ services:
 }
 
 // explained judges the capture of a real client, with its times shifted.
-func explained(t *testing.T, secret string, shifted time.Duration) (verdicts []string, knocks []admission.KnockEvent) {
+func explained(t *testing.T, secret string, shifted time.Duration) (verdicts []string, knocks []knock.Event) {
 	t.Helper()
 	cfg := explainedConfig(t, secret)
 	b, err := os.ReadFile("../../admission/testdata/client.pcap")
@@ -102,7 +102,7 @@ func TestCaptureVerdictsMatchGateway(t *testing.T) {
 	verdicts, knocks := explained(t, capturedSecret, 0)
 	var methods []string
 	for _, k := range knocks {
-		if k.Result == admission.KnockOK {
+		if k.Result == knock.OK {
 			methods = append(methods, k.Method)
 		}
 	}
@@ -124,7 +124,7 @@ func TestCaptureVerdictsMatchGateway(t *testing.T) {
 func TestCaptureWithOtherSecretAdmitsNothing(t *testing.T) {
 	verdicts, knocks := explained(t, strings.Repeat("x", 32), 0)
 	for _, k := range knocks {
-		if k.Result != admission.KnockUnknown {
+		if k.Result != knock.UnknownClient {
 			t.Errorf("%+v", k)
 		}
 	}
@@ -137,7 +137,7 @@ func TestCaptureReportsClockDifference(t *testing.T) {
 	_, knocks := explained(t, capturedSecret, 41*time.Second) // the client's is behind then
 	stale := 0
 	for _, k := range knocks {
-		if k.Result == admission.KnockStale {
+		if k.Result == knock.Stale {
 			stale++
 			if k.Client != "client-001" || k.Skew.Round(time.Second) != -41*time.Second {
 				t.Errorf("%+v", k)

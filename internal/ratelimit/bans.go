@@ -34,6 +34,9 @@ func NewBans[K comparable](policy BanPolicy, maxSources int) *Bans[K] {
 	return &Bans[K]{policy: policy, max: maxSources, sources: make(map[K]*Failures)}
 }
 
+// SetPolicy replaces the policy, for bans and failures to come.
+func (b *Bans[K]) SetPolicy(p BanPolicy) { b.policy = p }
+
 // Fail records a failure of a source. It reports whether a ban begins with it,
 // and after how many failures.
 func (b *Bans[K]) Fail(source K, now time.Duration) (failures int, banned bool) {

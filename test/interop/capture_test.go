@@ -15,6 +15,7 @@ import (
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
@@ -132,7 +133,7 @@ func (d *endpoint) answerSYN(syn []byte, packets []captured) {
 // accepted are the methods of the knocks that opened the endpoint.
 func (d *endpoint) accepted() (methods []string) {
 	for _, e := range d.events {
-		if e.Result == admission.KnockOK {
+		if e.Result == knock.OK {
 			methods = append(methods, e.Method)
 		}
 	}

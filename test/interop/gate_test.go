@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/admission"
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
@@ -33,7 +34,7 @@ type endpoint struct {
 	t      *testing.T
 	began  time.Time // of the bubble's clock
 	clock  time.Time // what the gate's showed then
-	events []admission.KnockEvent
+	events []knock.Event
 }
 
 // newEndpoint is called in a bubble, and the gate has ended before that does.
@@ -52,7 +53,7 @@ func newEndpoint(t *testing.T, clock time.Time, s policy.Service, length int) *e
 	d.Gate, err = admission.New(admission.Options{
 		Policy: policy, Store: replay.NewMemoryStore(replay.Options{Now: d.now}), Now: d.now,
 		Deliver: func(*packet.Packet, admission.Verdict) {}, Evicted: func(packet.Tuple) {},
-		Knocked: func(e admission.KnockEvent) { d.events = append(d.events, e) },
+		Knocked: func(e knock.Event) { d.events = append(d.events, e) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -81,9 +82,9 @@ func (d *endpoint) admit(b []byte) (admission.Verdict, packet.Tuple) {
 }
 
 // last is what became of the last knock.
-func (d *endpoint) last() admission.KnockEvent {
+func (d *endpoint) last() knock.Event {
 	if len(d.events) == 0 {
-		return admission.KnockEvent{}
+		return knock.Event{}
 	}
 	return d.events[len(d.events)-1]
 }
@@ -104,11 +105,11 @@ func TestGateAcceptsUDPVectors(t *testing.T) {
 				Port: v.Port, Mode: policy.ModeKnockAuth, Methods: policy.MethodUDP | policy.MethodUDPSeq,
 				Clients: []*policy.Client{policy.NewClient(id)},
 			}, v.Total)
-			knock := packettest.UDP{Src: netip.AddrPortFrom(source, 50000), Dst: netip.AddrPortFrom(protected, knockPort), Payload: v.Frame}.Packet()
-			d.admit(knock)
-			want := admission.KnockOK
+			datagram := packettest.UDP{Src: netip.AddrPortFrom(source, 50000), Dst: netip.AddrPortFrom(protected, knockPort), Payload: v.Frame}.Packet()
+			d.admit(datagram)
+			want := knock.OK
 			if v.Total > 1 {
-				want = admission.KnockPart
+				want = knock.Incomplete
 			}
 			if e := d.last(); e.Result != want || e.Client != v.ClientID {
 				t.Errorf("%d, %s: %+v", i, v.Method, e)
@@ -116,7 +117,7 @@ func TestGateAcceptsUDPVectors(t *testing.T) {
 			if v.Total > 1 {
 				return
 			}
-			if d.admit(knock); d.last().Result != admission.KnockReplay {
+			if d.admit(datagram); d.last().Result != knock.Replayed {
 				t.Errorf("%d, once more: %+v", i, d.last())
 			}
 		})
@@ -129,7 +130,7 @@ func TestGateAcceptsSYNVectors(t *testing.T) {
 			d := synEndpoint(t, v.origin, v.Slot, 0)
 			to := netip.AddrPortFrom(protected, v.Port)
 			d.admit(synOf(netip.AddrPortFrom(source, 50001), to, v.Seq, v.Window, v.TSVal))
-			if e := d.last(); e.Result != admission.KnockOK || e.Client != v.ClientID || e.Method != protocol.MethodTCPSYN {
+			if e := d.last(); e.Result != knock.OK || e.Client != v.ClientID || e.Method != protocol.MethodTCPSYN {
 				t.Errorf("%d: %+v", i, e)
 			}
 			if v, _ := d.admit(packettest.SYN(netip.AddrPortFrom(source, 50002), to, 1)); v.Reason != admission.ReasonGrant {
@@ -146,7 +147,7 @@ func TestGateAcceptsSYNSequenceVectors(t *testing.T) {
 			for _, part := range v.Parts {
 				d.admit(synOf(netip.AddrPortFrom(source, 50001), netip.AddrPortFrom(protected, part.DstPort), part.Seq, part.Window, part.TSVal))
 			}
-			if e := d.last(); e.Result != admission.KnockOK || e.Client != v.ClientID || e.Method != protocol.MethodTCPSYNSeq {
+			if e := d.last(); e.Result != knock.OK || e.Client != v.ClientID || e.Method != protocol.MethodTCPSYNSeq {
 				t.Errorf("%d: %+v", i, e)
 			}
 		})
