@@ -3,13 +3,7 @@ package routing
 import (
 	"errors"
 	"net/netip"
-
-	"golang.org/x/sys/unix"
 )
-
-// localTable has the routes that the rules of Local lead to: a number of our
-// own, below 256 so that every iproute2 shows it.
-const localTable = 107
 
 // Install holds the ports and makes the blackholes and rules. From its return on the
 // host does not answer for the ports, and whoever closes the Guard does not
@@ -59,15 +53,4 @@ func (l HostPorts) routes() Routes {
 		r.Prefixes = append(r.Prefixes, netip.PrefixFrom(a, a.BitLen()))
 	}
 	return r
-}
-
-// eachPort calls f for each protocol of each hidden port.
-func (l HostPorts) eachPort(f func(p netip.AddrPort, protocol int)) {
-	for _, p := range l.Ports {
-		f(p, unix.IPPROTO_TCP)
-		f(p, unix.IPPROTO_UDP)
-	}
-	for _, p := range l.UDP {
-		f(p, unix.IPPROTO_UDP)
-	}
 }

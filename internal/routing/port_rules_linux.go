@@ -1,20 +1,12 @@
 package routing
 
 import (
-	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
-
-// rulePriority is the priority of every rule of ours. Of rules with equal priority
-// the kernel asks the one that was added first, and "ip rule flush" deletes none of
-// priority 0, so that a script which flushes the rules and adds its own deletes
-// neither ours nor the kernel's rule of the local table, which comes after them.
-const rulePriority = 0
 
 // maxRulePort is the last port that the kernel takes in a rule's range; why 65535
 // is none has no answer in its documentation.
@@ -56,27 +48,6 @@ func (l HostPorts) rules() []netlink.Rule {
 	return rules
 }
 
-func dropRule(a netip.Addr, protocol int) netlink.Rule {
-	r := newRule(a, protocol)
-	r.Type = unix.RTN_BLACKHOLE // FR_ACT_BLACKHOLE has the same number
-	return r
-}
-
-func newRule(a netip.Addr, protocol int) netlink.Rule {
-	r := netlink.NewRule()
-	r.Priority, r.Protocol, r.IPProto = rulePriority, RouteProtocol, protocol
-	r.Family = familyOf(a)
-	r.Dst = ipNet(netip.PrefixFrom(a, a.BitLen()))
-	return *r
-}
-
-func familyOf(a netip.Addr) int {
-	if a.Is4() {
-		return netlink.FAMILY_V4
-	}
-	return netlink.FAMILY_V6
-}
-
 // families are those of the addresses.
 func (l HostPorts) families() []int {
 	var all []int
@@ -96,42 +67,64 @@ func (l HostPorts) ownsRule(r *netlink.Rule) bool {
 	return slices.ContainsFunc(l.addrs(), func(a netip.Addr) bool { return r.Dst.IP.Equal(a.AsSlice()) })
 }
 
-// rulesEqual tells whether two rules of ours for the same family are the same.
-func rulesEqual(a, b *netlink.Rule) bool {
-	return a.Priority == b.Priority && a.Table == b.Table && a.IPProto == b.IPProto && a.Dst.String() == b.Dst.String() &&
-		a.IifName == b.IifName && a.Invert == b.Invert &&
-		portRange(a.Dport) == portRange(b.Dport) && portRange(a.Sport) == portRange(b.Sport)
-}
-
-func portRange(r *netlink.RulePortRange) netlink.RulePortRange {
-	if r == nil {
-		return netlink.RulePortRange{}
+// Plan is that of Routes.
+func (l HostPorts) Plan(index int) (rules []netlink.Rule, routes []netlink.Route) {
+	if len(l.addrs()) == 0 {
+		return nil, nil
 	}
-	return *r
+	_, routes = l.routes().Plan(index)
+	return l.rules(), routes
 }
 
-func listRules(family int) ([]netlink.Rule, error) {
-	var rules []netlink.Rule
-	err := retryDump(func() (err error) {
-		rules, err = netlink.RuleList(family)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list rules: %w", withRemedy(err))
-	}
-	return rules, nil
-}
-
-func addRule(r *netlink.Rule) error {
-	if err := netlink.RuleAdd(r); err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("add rule %v: %w", r, withRemedy(err))
+// setRules has the kernel ask our rules, in their order, before that of the local
+// table, and deletes those of an earlier run that are not wanted any more.
+func (l HostPorts) setRules() error {
+	wanted := l.rules()
+	for _, family := range l.families() {
+		if err := ruleOwner(l.ownsRule).reconcile(family, filterFamily(wanted, family)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func deleteRule(r *netlink.Rule) error {
-	if err := netlink.RuleDel(r); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("remove rule %v: %w", r, withRemedy(err))
+// removeRules deletes our rules. That of the local table is put back where an earlier
+// version, or a start that was killed, has left it elsewhere.
+func (l HostPorts) removeRules() (removed int, err error) {
+	for _, family := range l.families() {
+		have, err := listRules(family)
+		if err != nil {
+			return removed, err
+		}
+		if slices.ContainsFunc(have, func(r netlink.Rule) bool { return isSpareLocalRule(&r) }) && !ruleOwner(l.ownsRule).othersNeedSpare(have) {
+			if err := restoreLocalRule(family, have, false); err != nil {
+				return removed, err
+			}
+		}
+		for i := range have {
+			if !l.ownsRule(&have[i]) {
+				continue
+			}
+			if err := deleteRule(&have[i]); err != nil {
+				return removed, err
+			}
+			removed++
+		}
 	}
-	return nil
+	return removed, nil
 }
+
+// eachPort calls f for each protocol of each hidden port.
+func (l HostPorts) eachPort(f func(p netip.AddrPort, protocol int)) {
+	for _, p := range l.Ports {
+		f(p, unix.IPPROTO_TCP)
+		f(p, unix.IPPROTO_UDP)
+	}
+	for _, p := range l.UDP {
+		f(p, unix.IPPROTO_UDP)
+	}
+}
+
+// localTable has the routes that the rules of Local lead to: a number of our
+// own, below 256 so that every iproute2 shows it.
+const localTable = 107

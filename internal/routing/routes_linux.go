@@ -4,11 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"slices"
-	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -199,31 +197,6 @@ func (r Routes) removeTable() (removed int, err error) {
 	return removed, err
 }
 
-// Leftovers tells what Remove has left because it is not ours, or still at work: the
-// interface called name. It is prepared if it stays without a process.
-func Leftovers(name string) (there, prepared bool) {
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return false, false
-	}
-	device, ok := link.(*netlink.Tuntap)
-	return true, ok && !device.NonPersist
-}
-
-// RouteInterface names the interface by which the kernel would send to a, so
-// that a route into the device itself can be refused. It is "" where there is no route.
-func RouteInterface(a netip.Addr) string {
-	routes, err := netlink.RouteGet(a.AsSlice())
-	if err != nil || len(routes) == 0 {
-		return ""
-	}
-	link, err := netlink.LinkByIndex(routes[0].LinkIndex)
-	if err != nil {
-		return ""
-	}
-	return link.Attrs().Name
-}
-
 func (r Routes) hasPrefix(n *net.IPNet) bool {
 	p, ok := prefixOf(n)
 	return ok && slices.Contains(r.Prefixes, p)
@@ -239,15 +212,75 @@ func (r Routes) blackholeRoute(p netip.Prefix) *netlink.Route {
 	}
 }
 
-func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+// prefixTable has the routes of the prefixes: a number of our own, below 256 so that
+// every iproute2 shows it.
+const prefixTable = 108
+
+// perTable are the same prefixes for each of the tables that have their routes.
+func (r Routes) perTable() []Routes {
+	if r.table != 0 || len(r.Prefixes) == 0 {
+		return []Routes{r} // those of Local, which has rules of its own
+	}
+	return []Routes{r, {Prefixes: r.Prefixes, table: prefixTable}}
 }
 
-// withRemedy makes EPERM and EACCES from netlink readable as fs.ErrPermission with the remedy.
-func withRemedy(err error) error {
-	var errno syscall.Errno
-	if errors.As(err, &errno) && errors.Is(errno, fs.ErrPermission) {
-		return fmt.Errorf("%w; run as root or with CAP_NET_ADMIN", err)
+// attachedPrefixes are the prefixes that have a route to the device in this table. In the main
+// table, which is for what the host itself sends, those with hosts behind an
+// interface have none: it would win over the kernel's connected route.
+func (r Routes) attachedPrefixes() []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(r.Prefixes), r.hasUpstreamLink)
+}
+
+func (r Routes) hasUpstreamLink(p netip.Prefix) bool {
+	return r.table == 0 && slices.ContainsFunc(r.UpstreamLinks, func(in UpstreamLink) bool { return in.Prefix == p })
+}
+
+// InstallBlackholes installs the blackhole routes, as many of them as it can, and the rules
+// that lead to them. Those of an earlier run are kept.
+func (r Routes) InstallBlackholes() (err error) {
+	for _, t := range r.perTable() {
+		err = errors.Join(err, t.addBlackholes())
 	}
-	return err
+	return errors.Join(err, r.setRules())
+}
+
+// Remove takes away every route that Blackhole and Attach left, in this and in
+// earlier runs, for these prefixes, and the rules that lead to them, and nothing
+// else. It reports how many there were.
+func (r Routes) Remove() (removed int, err error) {
+	for _, t := range r.perTable() {
+		n, err := t.removeTable()
+		removed += n
+		if err != nil {
+			return removed, err
+		}
+	}
+	n, err := r.removeRules()
+	return removed + n, err
+}
+
+// Plan returns the rules and routes that Blackhole and Attach would make for a
+// device with the given index, in the order in which the kernel consults them, to
+// judge by them before they are there.
+func (r Routes) Plan(index int) (rules []netlink.Rule, routes []netlink.Route) {
+	for _, t := range r.perTable() {
+		for _, p := range t.attachedPrefixes() {
+			routes = append(routes, *t.deviceRoute(p, index))
+		}
+		for _, p := range t.Prefixes {
+			routes = append(routes, *t.blackholeRoute(p))
+		}
+	}
+	return r.rules(), routes
+}
+
+// families are those of the prefixes.
+func (r Routes) families() []int {
+	var all []int
+	for _, p := range r.Prefixes {
+		if f := familyOf(p.Addr()); !slices.Contains(all, f) {
+			all = append(all, f)
+		}
+	}
+	return all
 }

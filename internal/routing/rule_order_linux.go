@@ -47,31 +47,9 @@ func isSpareLocalRule(r *netlink.Rule) bool {
 	return isLocalRule(r) && (r.Priority == spareLocal || r.Priority == legacyLocal)
 }
 
-// setRules has the kernel ask our rules, in their order, before that of the local
-// table, and deletes those of an earlier run that are not wanted any more.
-func (l HostPorts) setRules() error {
-	wanted := l.rules()
-	for _, family := range l.families() {
-		if err := ruleOwner(l.ownsRule).reconcile(family, filterFamily(wanted, family)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // A ruleOwner reports which rules are those of one Local, or of the prefixes of one
 // Routes: the others of ours are left alone.
 type ruleOwner func(r *netlink.Rule) bool
-
-func filterFamily(rules []netlink.Rule, family int) []netlink.Rule {
-	var all []netlink.Rule
-	for i := range rules {
-		if rules[i].Family == family {
-			all = append(all, rules[i])
-		}
-	}
-	return all
-}
 
 // reconcile sets the rules of one family, and looks afterwards.
 func (ours ruleOwner) reconcile(family int, wanted []netlink.Rule) error {
@@ -189,41 +167,6 @@ func restoreLocalRule(family int, have []netlink.Rule, keep bool) error {
 	}
 	for _, priority := range []int{spareLocal, legacyLocal} {
 		if err := deleteRule(newLocalRule(family, priority)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// removeRules deletes our rules. That of the local table is put back where an earlier
-// version, or a start that was killed, has left it elsewhere.
-func (l HostPorts) removeRules() (removed int, err error) {
-	for _, family := range l.families() {
-		have, err := listRules(family)
-		if err != nil {
-			return removed, err
-		}
-		if slices.ContainsFunc(have, func(r netlink.Rule) bool { return isSpareLocalRule(&r) }) && !ruleOwner(l.ownsRule).othersNeedSpare(have) {
-			if err := restoreLocalRule(family, have, false); err != nil {
-				return removed, err
-			}
-		}
-		for i := range have {
-			if !l.ownsRule(&have[i]) {
-				continue
-			}
-			if err := deleteRule(&have[i]); err != nil {
-				return removed, err
-			}
-			removed++
-		}
-	}
-	return removed, nil
-}
-
-func addRules(rules []netlink.Rule) error {
-	for i := range rules {
-		if err := addRule(&rules[i]); err != nil {
 			return err
 		}
 	}

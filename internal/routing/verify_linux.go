@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -75,20 +76,6 @@ func missingAny(there map[netip.Prefix]bool, prefixes []netip.Prefix) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return !there[p] })
 }
 
-// maxDumpAttempts is how often it is tried to list what changes meanwhile.
-const maxDumpAttempts = 3
-
-// retryDump lists anew what has changed while it was listed: such a list may lack what was there all the time. Where it
-// does not stop changing the error is netlink.ErrDumpInterrupted.
-func retryDump(list func() error) (err error) {
-	for range maxDumpAttempts {
-		if err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return err
-		}
-	}
-	return err
-}
-
 // Verify says the same of what Hide and Attach have made.
 func (l HostPorts) Verify(name string) ([]string, error) {
 	if len(l.addrs()) == 0 {
@@ -129,39 +116,44 @@ func (ours ruleOwner) verify(family int, have, wanted []netlink.Rule) (missing [
 	return missing
 }
 
-// formatRule writes one of our rules as ip rule shows it.
-func formatRule(r *netlink.Rule) string {
-	text := formatSelectors(r)
-	if r.IPProto != 0 {
-		text += fmt.Sprintf(" ipproto %d", r.IPProto)
-	}
-	for _, p := range []struct {
-		word string
-		at   *netlink.RulePortRange
-	}{{"sport", r.Sport}, {"dport", r.Dport}} {
-		switch {
-		case p.at == nil:
-		case p.at.Start == p.at.End:
-			text += fmt.Sprintf(" %s %d", p.word, p.at.Start)
-		default:
-			text += fmt.Sprintf(" %s %d-%d", p.word, p.at.Start, p.at.End)
+// goneSuffix ends what is said of a device that is not there: its routes are not
+// missing for another reason.
+const goneSuffix = " is gone"
+
+// Verify says, in a line each, what is missing of what Blackhole and Attach have
+// made for the device called name. Asking takes no privilege.
+func (r Routes) Verify(name string) ([]string, error) {
+	var missing []string
+	for _, t := range r.perTable() {
+		more, err := t.verifyTable(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, line := range more { // of the device it is said once
+			if strings.HasSuffix(line, goneSuffix) {
+				return []string{line}, nil
+			}
+			if !slices.Contains(missing, line) {
+				missing = append(missing, line)
+			}
 		}
 	}
-	return text
+	more, err := r.verifyRules()
+	return append(missing, more...), err
 }
 
-func familyFlag(family int) string {
-	if family == netlink.FAMILY_V4 {
-		return "-4"
+// verifyRules says what is missing of the rules.
+func (r Routes) verifyRules() (missing []string, err error) {
+	if r.table != 0 {
+		return nil, nil
 	}
-	return "-6"
-}
-
-func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
-	if n == nil {
-		return netip.Prefix{}, false
+	wanted := r.rules()
+	for _, family := range r.families() {
+		have, err := listRules(family)
+		if err != nil {
+			return nil, err
+		}
+		missing = append(missing, ruleOwner(r.ownsRule).verify(family, have, filterFamily(wanted, family))...)
 	}
-	addr, ok := netip.AddrFromSlice(n.IP)
-	bits, _ := n.Mask.Size()
-	return netip.PrefixFrom(addr.Unmap(), bits), ok
+	return missing, nil
 }

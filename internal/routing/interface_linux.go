@@ -2,6 +2,7 @@ package routing
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -19,6 +20,31 @@ const (
 	// inetConf is IFLA_INET_CONF of linux/if_link.h, which has them all.
 	inetConf = 1
 )
+
+// Leftovers tells what Remove has left because it is not ours, or still at work: the
+// interface called name. It is prepared if it stays without a process.
+func Leftovers(name string) (there, prepared bool) {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return false, false
+	}
+	device, ok := link.(*netlink.Tuntap)
+	return true, ok && !device.NonPersist
+}
+
+// RouteInterface names the interface by which the kernel would send to a, so
+// that a route into the device itself can be refused. It is "" where there is no route.
+func RouteInterface(a netip.Addr) string {
+	routes, err := netlink.RouteGet(a.AsSlice())
+	if err != nil || len(routes) == 0 {
+		return ""
+	}
+	link, err := netlink.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return ""
+	}
+	return link.Attrs().Name
+}
 
 // configureInterface has the kernel forward what comes from the gateway's interface, also
 // where its source is an address of the host itself (tun.local) or one that is
