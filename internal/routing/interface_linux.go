@@ -9,21 +9,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Settings of an interface, by their numbers in linux/ip.h (IPV4_DEVCONF_*). IPv6
-// looks at no source in this way and needs none of them.
+// Settings of an interface, by their numbers in linux/ip.h (IPV4_DEVCONF_*).
+// IPv6 has no reverse-path filter and needs none of them.
 const (
 	devconfForwarding  = 1
 	devconfRPFilter    = 8
 	devconfAcceptLocal = 23
-	// rpFilterLoose takes packets whose source is reached by any interface.
+	// rpFilterLoose accepts packets whose source is reachable by any interface.
 	rpFilterLoose = 2
-	// inetConf is IFLA_INET_CONF of linux/if_link.h, which has them all.
+	// inetConf is IFLA_INET_CONF of linux/if_link.h, the array of the settings.
 	inetConf = 1
 )
 
-// Leftovers tells what Remove has left because it is not ours, or still at work: the
-// interface called name. It is prepared if it stays without a process.
-func Leftovers(name string) (there, prepared bool) {
+// Leftovers reports whether the interface called name, which Remove does not
+// remove, exists, and whether it is persistent: one that the operator has
+// created.
+func Leftovers(name string) (exists, persistent bool) {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return false, false
@@ -32,8 +33,9 @@ func Leftovers(name string) (there, prepared bool) {
 	return true, ok && !device.NonPersist
 }
 
-// RouteInterface names the interface by which the kernel would send to a, so
-// that a route into the device itself can be refused. It is "" where there is no route.
+// RouteInterface returns the name of the interface by which the kernel would
+// send packets to a, or "" if there is no route. A route to the gateway's own
+// device must be refused for an upstream.
 func RouteInterface(a netip.Addr) string {
 	routes, err := netlink.RouteGet(a.AsSlice())
 	if err != nil || len(routes) == 0 {
@@ -46,10 +48,10 @@ func RouteInterface(a netip.Addr) string {
 	return link.Attrs().Name
 }
 
-// configureInterface has the kernel forward what comes from the gateway's interface, also
-// where its source is an address of the host itself (tun.local) or one that is
-// reached by another interface (a prefix that is the host's own subnet). The kernel is told by netlink, because
-// a service manager may have made /proc/sys read-only.
+// configureInterface makes the kernel forward packets from the gateway's
+// interface even if their source is an address of the host itself (tun.local),
+// or is reached by another interface (a prefix that is the host's own subnet).
+// It uses netlink, because a service manager may have made /proc/sys read-only.
 func configureInterface(name string) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {

@@ -38,7 +38,7 @@ func familyFlag(family int) string {
 	return "-6"
 }
 
-// withRemedy makes EPERM and EACCES from netlink readable as fs.ErrPermission with the remedy.
+// withRemedy adds the remedy to the error of a missing privilege.
 func withRemedy(err error) error {
 	var errno syscall.Errno
 	if errors.As(err, &errno) && errors.Is(errno, fs.ErrPermission) {
@@ -47,11 +47,12 @@ func withRemedy(err error) error {
 	return err
 }
 
-// maxDumpAttempts is how often it is tried to list what changes meanwhile.
+// maxDumpAttempts is the number of attempts at a dump.
 const maxDumpAttempts = 3
 
-// retryDump lists anew what has changed while it was listed: such a list may lack what was there all the time. Where it
-// does not stop changing the error is netlink.ErrDumpInterrupted.
+// retryDump repeats a netlink dump that a concurrent change interrupted
+// (NLM_F_DUMP_INTR): it may omit objects that exist. If all attempts are
+// interrupted it returns netlink.ErrDumpInterrupted.
 func retryDump(list func() error) (err error) {
 	for range maxDumpAttempts {
 		if err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {

@@ -7,25 +7,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The packets of the prefixes are led to the device by a policy rule, which comes
-// before every other route and address of the host:
+// A policy rule leads the packets of the prefixes to the device, before all
+// other routes and addresses of the host:
 //
-//	0: to PREFIX iif DEVICE lookup local   \ for each Inside
+//	0: to PREFIX iif DEVICE lookup local   \ for each UpstreamLink
 //	0: to PREFIX iif DEVICE lookup main    /
-//	0: not from all iif lo lookup 108      what comes from outside
+//	0: not from all iif lo lookup 108      packets from outside
 //	0: from all lookup local               the kernel's, behind ours
 //
-// Table 108 has the routes of all prefixes and nothing else, so that other packets
-// go on to the next rule. No route of another table, however narrow or cheap, and
-// no address on an interface takes a packet from outside past the gateway. What the
-// host itself sends follows its other rules: it reaches upstreams in a prefix by the
-// routes of the main table, and the gateway by those that the prefixes have there.
+// Table 108 contains the routes of all prefixes and nothing else, so that other
+// packets continue with the next rule. No route of another table, however
+// specific, and no address on an interface makes a packet from outside bypass
+// the gateway. Packets of the host itself follow its other rules: it reaches
+// upstreams in a prefix by the routes of the main table, and the gateway by the
+// prefixes' routes there.
 
-// loopback is the interface by which, for rules, the host's own packets come.
+// loopback is the incoming interface of the host's own packets in rules.
 const loopback = "lo"
 
-// rules are those of the prefixes, in the order in which the kernel is to consult
-// them. Routes of Local have none.
+// rules returns the rules of the prefixes, in the order in which the kernel has
+// to consult them. The Routes of HostPorts have none.
 func (r Routes) rules() []netlink.Rule {
 	if r.table != 0 {
 		return nil
@@ -56,8 +57,8 @@ func isTableRule(rule *netlink.Rule) bool {
 	return rule.Protocol == RouteProtocol && rule.Invert && rule.IifName == loopback && rule.Table == prefixTable
 }
 
-// ownsRule reports whether a rule is one of the prefixes. That which leads to their
-// table is that of other gateways, too.
+// ownsRule reports whether a rule belongs to one of the prefixes. The rule that
+// leads to prefixTable also belongs to other gateways.
 func (r Routes) ownsRule(rule *netlink.Rule) bool {
 	if rule.Protocol != RouteProtocol || rule.IifName == "" {
 		return false
@@ -66,7 +67,8 @@ func (r Routes) ownsRule(rule *netlink.Rule) bool {
 	return isTableRule(rule) || ok && slices.Contains(r.Prefixes, p)
 }
 
-// setRules puts the rules of the prefixes before that of the local table.
+// setRules installs the rules of the prefixes before the rule of the local
+// table.
 func (r Routes) setRules() error {
 	if r.table != 0 {
 		return nil
@@ -80,8 +82,9 @@ func (r Routes) setRules() error {
 	return nil
 }
 
-// removeRules deletes the rules of the prefixes, whose routes are gone. That which
-// leads to their table stays where another gateway has routes there.
+// removeRules deletes the rules of the prefixes, whose routes have been
+// removed. The rule that leads to prefixTable stays if another gateway has
+// routes there.
 func (r Routes) removeRules() (removed int, err error) {
 	if r.table != 0 {
 		return 0, nil
@@ -95,6 +98,7 @@ func (r Routes) removeRules() (removed int, err error) {
 		if err != nil {
 			return removed, err
 		}
+
 		for i := range have {
 			if !r.ownsRule(&have[i]) || isTableRule(&have[i]) && len(others) > 0 {
 				continue

@@ -7,67 +7,70 @@ import (
 	"strings"
 )
 
-// A ProtectedSet is all that leads the packets of the protected addresses to the gateway and
-// keeps them silent without it: Routes and Local of one gateway, or of all of a host.
+// A ProtectedSet is the set of protected addresses of one gateway, or of all
+// gateways of a host.
 type ProtectedSet struct {
 	Prefixes      []netip.Prefix   `json:"prefixes,omitempty"`       // of Routes
-	Ports         []netip.AddrPort `json:"ports,omitempty"`          // of Local, as UDP
-	UDP           []netip.AddrPort `json:"udp_ports,omitempty"`      //
+	Ports         []netip.AddrPort `json:"ports,omitempty"`          // of HostPorts, TCP and UDP
+	UDP           []netip.AddrPort `json:"udp_ports,omitempty"`      // of HostPorts, UDP only
 	UpstreamLinks []UpstreamLink   `json:"upstream_links,omitempty"` // of Routes
 }
 
-// Routes are those of the prefixes.
-func (h ProtectedSet) Routes() Routes {
-	return Routes{Prefixes: h.Prefixes, UpstreamLinks: h.UpstreamLinks}
+// Routes returns the Routes of the prefixes.
+func (s ProtectedSet) Routes() Routes {
+	return Routes{Prefixes: s.Prefixes, UpstreamLinks: s.UpstreamLinks}
 }
 
-// HostPorts is what hides the ports.
-func (h ProtectedSet) HostPorts() HostPorts { return HostPorts{Ports: h.Ports, UDP: h.UDP} }
+// HostPorts returns the HostPorts of the ports.
+func (s ProtectedSet) HostPorts() HostPorts { return HostPorts{Ports: s.Ports, UDP: s.UDP} }
 
-// IsEmpty reports whether there is nothing to hold.
-func (h ProtectedSet) IsEmpty() bool { return len(h.Prefixes)+len(h.Ports)+len(h.UDP) == 0 }
+// IsEmpty reports whether the set has neither prefixes nor ports.
+func (s ProtectedSet) IsEmpty() bool { return len(s.Prefixes)+len(s.Ports)+len(s.UDP) == 0 }
 
-// Subtract returns what of h is not in other.
-func (h ProtectedSet) Subtract(other ProtectedSet) ProtectedSet {
+// Subtract returns the elements of s that are not in other.
+func (s ProtectedSet) Subtract(other ProtectedSet) ProtectedSet {
 	return ProtectedSet{
-		Prefixes:      subtract(h.Prefixes, other.Prefixes),
-		Ports:         subtract(h.Ports, other.Ports),
-		UDP:           subtract(h.UDP, slices.Concat(other.UDP, other.Ports)),
-		UpstreamLinks: slices.DeleteFunc(slices.Clone(h.UpstreamLinks), func(in UpstreamLink) bool { return slices.Contains(other.Prefixes, in.Prefix) }),
+		Prefixes: subtract(s.Prefixes, other.Prefixes),
+		Ports:    subtract(s.Ports, other.Ports),
+		UDP:      subtract(s.UDP, slices.Concat(other.UDP, other.Ports)),
+		UpstreamLinks: slices.DeleteFunc(slices.Clone(s.UpstreamLinks), func(l UpstreamLink) bool {
+			return slices.Contains(other.Prefixes, l.Prefix)
+		}),
 	}
 }
 
-func subtract[T comparable](all, not []T) []T {
-	return slices.DeleteFunc(slices.Clone(all), func(t T) bool { return slices.Contains(not, t) })
+func subtract[T comparable](a, b []T) []T {
+	return slices.DeleteFunc(slices.Clone(a), func(t T) bool { return slices.Contains(b, t) })
 }
 
-// Verify says, in a line each, what is missing of what leads packets to the device
-// called name. Asking takes no privilege.
-func (h ProtectedSet) Verify(name string) ([]string, error) {
-	missing, err := h.Routes().Verify(name)
+// Verify returns what is missing of the routes and rules that lead packets to
+// the device called name, a line each. It takes no privileges.
+func (s ProtectedSet) Verify(name string) ([]string, error) {
+	missing, err := s.Routes().Verify(name)
 	if err != nil {
 		return nil, err
 	}
-	more, err := h.HostPorts().Verify(name)
+	more, err := s.HostPorts().Verify(name)
 	return append(missing, more...), err
 }
 
-// InstallBlackholes makes the blackholes and the rules, as many of them as can be made. It needs
-// neither the device nor the addresses.
-func (h ProtectedSet) InstallBlackholes() error {
-	return errors.Join(h.Routes().InstallBlackholes(), h.HostPorts().installRules())
+// InstallBlackholes installs the blackholes and the rules, as many of them as
+// possible. It needs neither the device nor the addresses.
+func (s ProtectedSet) InstallBlackholes() error {
+	return errors.Join(s.Routes().InstallBlackholes(), s.HostPorts().installRules())
 }
 
-// Remove takes all of it away, and reports how many routes and rules there were.
-func (h ProtectedSet) Remove() (removed int, err error) {
-	removed, err = h.HostPorts().Remove()
-	n, rerr := h.Routes().Remove()
+// Remove removes all routes and rules of the set, and returns their number.
+func (s ProtectedSet) Remove() (removed int, err error) {
+	removed, err = s.HostPorts().Remove()
+	n, rerr := s.Routes().Remove()
 	return removed + n, errors.Join(err, rerr)
 }
 
-// blackholePrefix begins what Missing says of a blackhole.
+// blackholePrefix begins the lines of Verify about blackholes.
 const blackholePrefix = "the blackhole of "
 
-// AffectsTraffic reports whether what Missing says of keeps packets from the gateway. A
-// blackhole does not: it is for when the gateway is gone.
+// AffectsTraffic reports whether packets do not reach the gateway because of a
+// line of Verify. A missing blackhole does not affect them: it is for when
+// there is no gateway.
 func AffectsTraffic(missing string) bool { return !strings.HasPrefix(missing, blackholePrefix) }

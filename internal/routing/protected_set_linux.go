@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Restore makes what is missing of what leads packets to the device with this
-// interface index: blackholes and rules first.
+// Restore installs what is missing of the routes and rules that lead packets to
+// the device with this interface index: blackholes and rules first.
 func (h ProtectedSet) Restore(index int) error {
 	if err := h.InstallBlackholes(); err != nil {
 		return err
@@ -27,8 +27,9 @@ func (h ProtectedSet) Restore(index int) error {
 	return h.HostPorts().Attach(name)
 }
 
-// Installed returns what the kernel has of all gateways of this host, and nothing of
-// a file: the prefixes with a blackhole of ours, and the ports with a rule.
+// Installed returns the protected addresses of all gateways of this host, as
+// the kernel's tables have them: the prefixes with a blackhole of ours, and the
+// ports with a rule.
 func Installed() (ProtectedSet, error) {
 	var h ProtectedSet
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
@@ -51,7 +52,7 @@ func Installed() (ProtectedSet, error) {
 	return h, nil
 }
 
-// addUpstreamLinks adds the interfaces behind which hosts of a prefix are.
+// addUpstreamLinks adds the interfaces with hosts of a prefix behind them.
 func (h *ProtectedSet) addUpstreamLinks(rules []netlink.Rule) {
 	for i := range rules {
 		r := &rules[i]
@@ -86,13 +87,13 @@ func (h *ProtectedSet) addPorts(rules []netlink.Rule) {
 			h.UDP = append(h.UDP, at)
 		}
 	}
-	h.UDP = subtract(h.UDP, h.Ports) // which are UDP as well
+	h.UDP = subtract(h.UDP, h.Ports) // they include UDP
 }
 
-// installRules makes the blackholes and the rules of the ports.
-func (l HostPorts) installRules() error {
-	if len(l.addrs()) == 0 {
+// installRules installs the blackholes and the rules of the ports.
+func (h HostPorts) installRules() error {
+	if len(h.addrs()) == 0 {
 		return nil
 	}
-	return errors.Join(l.routes().InstallBlackholes(), l.setRules())
+	return errors.Join(h.routes().InstallBlackholes(), h.setRules())
 }

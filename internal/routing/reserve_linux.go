@@ -9,22 +9,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A PortReservation holds the hidden ports of the host itself with sockets that hear
-// nothing: a filter drops every packet before TCP or UDP answers it, so that the
-// host sends neither a reset nor an ICMP error, and nobody else can listen there.
+// A PortReservation holds the hidden ports of the host with sockets that
+// receive nothing: a filter drops each packet before TCP or UDP answers it. The
+// host sends neither a reset nor an ICMP error, and no other process can listen
+// on the ports.
 type PortReservation struct {
 	fds []int
 }
 
-// reservePorts holds the ports. It fails where somebody listens on one.
-func (l HostPorts) reservePorts() (*PortReservation, error) {
+// reservePorts reserves the ports. It fails if another process listens on one.
+func (h HostPorts) reservePorts() (*PortReservation, error) {
 	g := &PortReservation{}
-	for _, p := range l.Ports {
+	for _, p := range h.Ports {
 		if err := errors.Join(g.reserve(p, unix.SOCK_STREAM), g.reserve(p, unix.SOCK_DGRAM)); err != nil {
 			return nil, errors.Join(err, g.Close())
 		}
 	}
-	for _, p := range l.UDP {
+	for _, p := range h.UDP {
 		if err := g.reserve(p, unix.SOCK_DGRAM); err != nil {
 			return nil, errors.Join(err, g.Close())
 		}
@@ -32,7 +33,8 @@ func (l HostPorts) reservePorts() (*PortReservation, error) {
 	return g, nil
 }
 
-// reserve opens one socket. It is deaf before it is bound, so that it never answers.
+// reserve opens one socket. Its filter is attached before it is bound, so that
+// it never answers.
 func (g *PortReservation) reserve(p netip.AddrPort, kind int) error {
 	family, address := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(p.Port())})
 	if p.Addr().Is6() {
@@ -45,21 +47,24 @@ func (g *PortReservation) reserve(p netip.AddrPort, kind int) error {
 		return reserveError(p, kind, os.NewSyscallError("socket", err))
 	}
 	g.fds = append(g.fds, fd)
-	deaf := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}} // keeps no byte of any packet
-	program := &unix.SockFprog{Len: uint16(len(deaf)), Filter: &deaf[0]}
+
+	dropAll := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}} // keeps 0 bytes of each packet
+	program := &unix.SockFprog{Len: uint16(len(dropAll)), Filter: &dropAll[0]}
 	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, program); err != nil {
 		return reserveError(p, kind, os.NewSyscallError("setsockopt", err))
 	}
 	if kind == unix.SOCK_STREAM {
-		// Connections of before that are in TIME_WAIT are no reason not to start.
+		// Earlier connections in TIME_WAIT must not prevent the start.
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 			return reserveError(p, kind, os.NewSyscallError("setsockopt", err))
 		}
 	}
-	// The address may come later, as from DHCP, or be tentative still.
+
+	// The address may be added later, such as by DHCP, or be tentative.
 	if err := freebind(fd, p.Addr().Is6()); err != nil {
 		return reserveError(p, kind, os.NewSyscallError("setsockopt", err))
 	}
+
 	if err := unix.Bind(fd, address); err != nil {
 		return reserveError(p, kind, os.NewSyscallError("bind", err))
 	}
@@ -71,7 +76,7 @@ func (g *PortReservation) reserve(p netip.AddrPort, kind int) error {
 	return nil
 }
 
-// freebind lets a socket be bound to an address that no interface has.
+// freebind permits binding a socket to an address that no interface has.
 func freebind(fd int, v6 bool) error {
 	if v6 {
 		return unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_FREEBIND, 1)
@@ -86,8 +91,8 @@ func reserveError(p netip.AddrPort, kind int, err error) error {
 	}
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
-		return fmt.Errorf("hide %s port %s of this host: somebody listens there; "+
-			"have it listen on another address only, as 127.0.0.1:%d, and make that the upstream", protocol, p, p.Port())
+		return fmt.Errorf("hide %s port %s of this host: another process listens on it; "+
+			"make that listen on another address only, such as 127.0.0.1:%d, and use that as the upstream", protocol, p, p.Port())
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("hide %s port %s of this host: %w; run as root or with CAP_NET_BIND_SERVICE", protocol, p, err)
 	default:
@@ -95,7 +100,8 @@ func reserveError(p netip.AddrPort, kind int, err error) error {
 	}
 }
 
-// Close gives the ports up. What the host would answer for them, the rules keep from it.
+// Close releases the ports. The rules still keep the host from answering for
+// them.
 func (g *PortReservation) Close() error {
 	if g == nil {
 		return nil

@@ -9,10 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rulePriority is the priority of every rule of ours. Of rules with equal priority
-// the kernel asks the one that was added first, and "ip rule flush" deletes none of
-// priority 0, so that a script which flushes the rules and adds its own deletes
-// neither ours nor the kernel's rule of the local table, which comes after them.
+// rulePriority is the priority of all our rules. The kernel consults rules of
+// equal priority in the order in which they were added. "ip rule flush" does
+// not delete rules of priority 0, so that a script that flushes the rules and
+// adds its own deletes neither ours nor the kernel's rule of the local table,
+// which follows them.
 const rulePriority = 0
 
 func newRule(a netip.Addr, protocol int) netlink.Rule {
@@ -25,11 +26,11 @@ func newRule(a netip.Addr, protocol int) netlink.Rule {
 
 func dropRule(a netip.Addr, protocol int) netlink.Rule {
 	r := newRule(a, protocol)
-	r.Type = unix.RTN_BLACKHOLE // FR_ACT_BLACKHOLE has the same number
+	r.Type = unix.RTN_BLACKHOLE // equal to FR_ACT_BLACKHOLE
 	return r
 }
 
-// rulesEqual tells whether two rules of ours for the same family are the same.
+// rulesEqual reports whether two rules of ours for the same family are equal.
 func rulesEqual(a, b *netlink.Rule) bool {
 	return a.Priority == b.Priority && a.Table == b.Table && a.IPProto == b.IPProto && a.Dst.String() == b.Dst.String() &&
 		a.IifName == b.IifName && a.Invert == b.Invert &&
@@ -88,7 +89,7 @@ func filterFamily(rules []netlink.Rule, family int) []netlink.Rule {
 	return all
 }
 
-// formatSelectors writes the selectors of a rule of ours.
+// formatSelectors formats the selectors of a rule of ours.
 func formatSelectors(r *netlink.Rule) string {
 	text := fmt.Sprintf("%d:", r.Priority)
 	if r.Invert {
@@ -107,7 +108,7 @@ func formatSelectors(r *netlink.Rule) string {
 	return text
 }
 
-// formatRule writes one of our rules as ip rule shows it.
+// formatRule formats a rule of ours in the syntax of ip rule.
 func formatRule(r *netlink.Rule) string {
 	text := formatSelectors(r)
 	if r.IPProto != 0 {

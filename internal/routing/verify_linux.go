@@ -13,7 +13,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// verifyTable says what is missing of the routes of one table, and of the device.
+// goneSuffix ends the line about a device that does not exist: its routes are
+// missing for no other reason.
+const goneSuffix = " is gone"
+
+// Verify returns what is missing of the routes and rules that InstallBlackholes
+// and Attach have installed for the device called name, a line each. It takes
+// no privileges.
+func (r Routes) Verify(name string) ([]string, error) {
+	var missing []string
+	for _, t := range r.perTable() {
+		more, err := t.verifyTable(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, line := range more { // the device is reported once
+			if strings.HasSuffix(line, goneSuffix) {
+				return []string{line}, nil
+			}
+			if !slices.Contains(missing, line) {
+				missing = append(missing, line)
+			}
+		}
+	}
+	more, err := r.verifyRules()
+	return append(missing, more...), err
+}
+
+// verifyTable returns what is missing of the routes of one table, and of the
+// device.
 func (r Routes) verifyTable(name string) ([]string, error) {
 	if len(r.Prefixes) == 0 {
 		return nil, nil
@@ -25,10 +53,12 @@ func (r Routes) verifyTable(name string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the interface %s: %w", name, err)
 	}
+
 	var missing []string
 	if link.Attrs().Flags&net.FlagUp == 0 {
 		missing = append(missing, fmt.Sprintf("the interface %s is down", name))
 	}
+
 	var changing error
 	device, blackhole := make(map[netip.Prefix]bool), make(map[netip.Prefix]bool)
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
@@ -55,8 +85,9 @@ func (r Routes) verifyTable(name string) ([]string, error) {
 		changing = errors.Join(changing, err)
 	}
 	if changing != nil && (missingAny(device, r.attachedPrefixes()) || missingAny(blackhole, r.Prefixes)) {
-		return nil, fmt.Errorf("list routes, which change meanwhile: %w", changing) // those may be there all the same
+		return nil, fmt.Errorf("list routes, which keep changing: %w", changing) // they may exist all the same
 	}
+
 	where := ""
 	if r.table != 0 {
 		where = fmt.Sprintf(" of table %d", r.table)
@@ -76,27 +107,43 @@ func missingAny(there map[netip.Prefix]bool, prefixes []netip.Prefix) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return !there[p] })
 }
 
-// Verify says the same of what Hide and Attach have made.
-func (l HostPorts) Verify(name string) ([]string, error) {
-	if len(l.addrs()) == 0 {
+// verifyRules returns what is missing of the rules.
+func (r Routes) verifyRules() (missing []string, err error) {
+	if r.table != 0 {
 		return nil, nil
 	}
-	missing, err := l.routes().Verify(name)
-	if err != nil {
-		return nil, err
-	}
-	wanted := l.rules()
-	for _, family := range l.families() {
+	wanted := r.rules()
+	for _, family := range r.families() {
 		have, err := listRules(family)
 		if err != nil {
 			return nil, err
 		}
-		missing = append(missing, ruleOwner(l.ownsRule).verify(family, have, filterFamily(wanted, family))...)
+		missing = append(missing, ruleOwner(r.ownsRule).verify(family, have, filterFamily(wanted, family))...)
 	}
 	return missing, nil
 }
 
-// verify says what is missing of the rules of one family, or of their order.
+// Verify is Routes.Verify for what Install and Attach have installed.
+func (h HostPorts) Verify(name string) ([]string, error) {
+	if len(h.addrs()) == 0 {
+		return nil, nil
+	}
+	missing, err := h.routes().Verify(name)
+	if err != nil {
+		return nil, err
+	}
+	wanted := h.rules()
+	for _, family := range h.families() {
+		have, err := listRules(family)
+		if err != nil {
+			return nil, err
+		}
+		missing = append(missing, ruleOwner(h.ownsRule).verify(family, have, filterFamily(wanted, family))...)
+	}
+	return missing, nil
+}
+
+// verify returns what is missing of the rules of one family, or of their order.
 func (ours ruleOwner) verify(family int, have, wanted []netlink.Rule) (missing []string) {
 	for i := range wanted {
 		w := &wanted[i]
@@ -114,46 +161,4 @@ func (ours ruleOwner) verify(family int, have, wanted []netlink.Rule) (missing [
 		return []string{fmt.Sprintf("the order of our rules: ip %s rule", familyFlag(family))}
 	}
 	return missing
-}
-
-// goneSuffix ends what is said of a device that is not there: its routes are not
-// missing for another reason.
-const goneSuffix = " is gone"
-
-// Verify says, in a line each, what is missing of what Blackhole and Attach have
-// made for the device called name. Asking takes no privilege.
-func (r Routes) Verify(name string) ([]string, error) {
-	var missing []string
-	for _, t := range r.perTable() {
-		more, err := t.verifyTable(name)
-		if err != nil {
-			return nil, err
-		}
-		for _, line := range more { // of the device it is said once
-			if strings.HasSuffix(line, goneSuffix) {
-				return []string{line}, nil
-			}
-			if !slices.Contains(missing, line) {
-				missing = append(missing, line)
-			}
-		}
-	}
-	more, err := r.verifyRules()
-	return append(missing, more...), err
-}
-
-// verifyRules says what is missing of the rules.
-func (r Routes) verifyRules() (missing []string, err error) {
-	if r.table != 0 {
-		return nil, nil
-	}
-	wanted := r.rules()
-	for _, family := range r.families() {
-		have, err := listRules(family)
-		if err != nil {
-			return nil, err
-		}
-		missing = append(missing, ruleOwner(r.ownsRule).verify(family, have, filterFamily(wanted, family))...)
-	}
-	return missing, nil
 }

@@ -29,7 +29,8 @@ func TestRetryDump(t *testing.T) {
 	}
 }
 
-// A process without a descriptor left knows nothing of interfaces, and must not say that one is gone.
+// A process without a descriptor left knows nothing of interfaces, and must not
+// say that one is gone.
 func TestRoutesVerifyReturnsLookupError(t *testing.T) {
 	r := Routes{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}
 	if missing, err := r.Verify("knock-none"); err != nil || len(missing) != 1 {

@@ -283,7 +283,7 @@ func TestHostPortInUseIsNotHidden(t *testing.T) {
 	before := host(l)
 	run := site.Run()
 	out, err := l.Gateway.Run(soon(t, admitTime), run[0], run[1:]...)
-	if lab.ExitCode(err) != 1 || !strings.Contains(out, "somebody listens there") {
+	if lab.ExitCode(err) != 1 || !strings.Contains(out, "another process listens on it") {
 		t.Errorf("run says %v\n%s", err, out)
 	}
 	site.Down(t)
