@@ -12,7 +12,8 @@ import (
 	"github.com/knockgw/knockgw/internal/testtool"
 )
 
-// bashCompletion is where distributions have what completions in bash are built on. Another place can be named.
+// bashCompletion is where distributions have what completions in bash are built
+// on. Another place can be named.
 const (
 	bashCompletion         = "/usr/share/bash-completion/bash_completion"
 	bashCompletionVariable = "KNOCKGW_BASH_COMPLETION"
@@ -74,7 +75,8 @@ func TestBashCompletes(t *testing.T) {
 		{[]string{"knock", "--method", "tcp-syn-"}, "tcp-syn-seq"},
 		{[]string{"revoke", "--config", g.config, "--client", "a"}, "alice"},
 		{[]string{"revoke", "--config", g.config, "--flow", ""}, inside.String()},
-		// bash takes a colon for the end of a word, and what is before it is not offered again.
+		// bash takes a colon for the end of a word, and what is before it is
+		// not offered again.
 		{[]string{"revoke", "--config", g.config, "--flow", inside.Addr().String(), ":", "5"}, "50122"},
 		{[]string{"trace", "--config", g.config, "--from", "10."}, "10.1.1.2"},
 	} {

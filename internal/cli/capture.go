@@ -63,8 +63,8 @@ func captureCommand() *cobra.Command {
 }
 
 const (
-	// captureLimit is the default --limit, in MiB: a forgotten capture must not fill
-	// the disk.
+	// captureLimit is the default --limit, in MiB: a forgotten capture must not
+	// fill the disk.
 	captureLimit = 1024
 	// maxCaptureLimit is the largest --limit, in MiB: an exbibyte.
 	maxCaptureLimit int64 = 1 << 40
@@ -104,8 +104,8 @@ func (c *captureRun) validate(out io.Writer) error {
 	return nil
 }
 
-// run captures until the command is interrupted, the gateway stops, or the limit is
-// reached.
+// run captures until the command is interrupted, the gateway stops, or the
+// limit is reached.
 func (c *captureRun) run(cmd *cobra.Command, gateway *control.Client) error {
 	out := cmd.OutOrStdout()
 	if c.File != "-" {

@@ -89,9 +89,9 @@ func checkCommand() *cobra.Command {
 	return cmd
 }
 
-// auditWarnings returns a warning if this account cannot write the audit file. It
-// does not change the disk. The service manager may create the directory, so this
-// is not an error before the gateway starts.
+// auditWarnings returns a warning if this account cannot write the audit file.
+// It does not change the disk. The service manager may create the directory, so
+// this is not an error before the gateway starts.
 func auditWarnings(file string) []string {
 	if file == "" {
 		return nil
@@ -131,9 +131,9 @@ type reloadPreview struct {
 	Warnings []string        `json:"warnings"`          // what needs a restart to be complete
 }
 
-// previewReload asks the gateway at the configuration's socket what a reload would
-// change. It returns nil if none runs or access is denied: neither affects the exit
-// code of check.
+// previewReload asks the gateway at the configuration's socket what a reload
+// would change. It returns nil if none runs or access is denied: neither
+// affects the exit code of check.
 func previewReload(cmd *cobra.Command, cfg *config.Config, file string) (*reloadPreview, error) {
 	socket := cfg.Control.Socket
 	if socket == "" {

@@ -56,8 +56,8 @@ func (r *hostReport) exposure(row config.Row) string {
 	return "nothing"
 }
 
-// affects reports whether a problem with subject affects a service that listens at
-// listen. A subject other than a prefix, such as a hidden port, affects all.
+// affects reports whether a problem with subject affects a service that listens
+// at listen. A subject other than a prefix, such as a hidden port, affects all.
 func affects(subject, listen string) bool {
 	protected, err := netip.ParsePrefix(subject)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package cli is the command line of knockgw: one file per command, named after it,
-// and what the commands share.
+// Package cli is the command line of knockgw: one file per command, named after
+// it, and what the commands share.
 package cli
 
 import (

@@ -50,8 +50,8 @@ type clientListResult struct {
 	Invalid []invalidClient `json:"invalid"`
 }
 
-// invalidClient is an error in a file of clients_dir. With it, no gateway starts or
-// reloads.
+// invalidClient is an error in a file of clients_dir. With it, no gateway
+// starts or reloads.
 type invalidClient struct {
 	File    string `json:"file"`
 	Line    int    `json:"line"` // 0: the file as a whole
@@ -59,8 +59,8 @@ type invalidClient struct {
 	Problem string `json:"problem"`
 }
 
-// invalidFiles returns the errors of files that are joined in an error of package
-// config.
+// invalidFiles returns the errors of files that are joined in an error of
+// package config.
 func invalidFiles(err error) []invalidClient {
 	all := []invalidClient{}
 	for _, e := range errlist.Errors(err) {

@@ -10,7 +10,8 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// defaultOverlap is how long older secrets remain valid: a day to import the new one.
+// defaultOverlap is how long older secrets remain valid: a day to import the
+// new one.
 const defaultOverlap = 24 * time.Hour
 
 func clientRotateCommand() *cobra.Command {

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// answering is a gateway's control socket that gives every request one answer, and a configuration that
-// names it.
+// answering is a gateway's control socket that gives every request one answer,
+// and a configuration that names it.
 func answering(t *testing.T, status int, body string) (path string, asked *atomic.Int32) {
 	t.Helper()
 	if runtime.GOOS == "windows" {

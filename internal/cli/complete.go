@@ -12,50 +12,52 @@ import (
 	"github.com/knockgw/knockgw/client/profile"
 )
 
-// What the shell offers where something is to be written. It says nothing of what it cannot read, and offers files
-// where a file is meant and nowhere else.
+// Shell completion. Completions are silent about files that cannot be read, and
+// offer file names only where a file is expected.
 
-// completion is a function as cobra has it.
-type completion = func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective)
+// completion is the type of cobra's completion functions.
+type completion = func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective)
 
-// completeFlag has the shell offer values of a flag that cmd has.
-func completeFlag(cmd *cobra.Command, flag string, offer completion) {
-	if err := cmd.RegisterFlagCompletionFunc(flag, offer); err != nil {
-		panic(err) // there is no such flag: the program is wrong
+// completeFlag registers the completion of a flag of cmd.
+func completeFlag(cmd *cobra.Command, flag string, complete completion) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
+		panic(err) // no such flag: a bug
 	}
 }
 
-// completeOnce is for an argument: nothing is offered after it.
-func completeOnce(offer completion) completion {
-	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+// completeOnce completes the first argument only.
+func completeOnce(complete completion) completion {
+	return func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return offer(cmd, args, begun)
+		return complete(cmd, args, toComplete)
 	}
 }
 
-// completeFiles offers files whose names end in one of these ways; any if none is given.
-func completeFiles(endings ...string) completion {
-	if len(endings) == 0 {
+// completeFiles completes file names with one of the extensions; all file names
+// if none is given.
+func completeFiles(extensions ...string) completion {
+	if len(extensions) == 0 {
 		return cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault)
 	}
-	return cobra.FixedCompletions(endings, cobra.ShellCompDirectiveFilterFileExt)
+	return cobra.FixedCompletions(extensions, cobra.ShellCompDirectiveFilterFileExt)
 }
 
-// completeDirectories offers directories.
+// completeDirectories completes directory names.
 func completeDirectories(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return nil, cobra.ShellCompDirectiveFilterDirs
 }
 
-// completeSet offers what of returns, in order and once each.
+// completeSet completes the words that of returns, sorted and without
+// duplicates.
 func completeSet(of func() []string) completion {
 	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return slices.Compact(slices.Sorted(slices.Values(of()))), cobra.ShellCompDirectiveNoFileComp
 	}
 }
 
-// completeTargets offers the services of all profiles.
+// completeTargets completes the services of all profiles.
 func completeTargets() completion {
 	return completeSet(func() (names []string) {
 		all := loadProfiles()
@@ -78,7 +80,7 @@ func completeTargets() completion {
 	})
 }
 
-// completeProfiles offers what of gives of each profile.
+// completeProfiles completes a property of each profile.
 func completeProfiles(of func(*profile.Profile) string) completion {
 	return completeSet(func() (names []string) {
 		for _, p := range loadProfiles() {
@@ -88,23 +90,23 @@ func completeProfiles(of func(*profile.Profile) string) completion {
 	})
 }
 
-// loadProfiles are the profiles that can be read.
+// loadProfiles returns the profiles that can be read.
 func loadProfiles() []*profile.Profile {
 	dir, err := profile.DefaultDirectory()
 	if err != nil {
 		return nil
 	}
-	all, _ := dir.Load() // those that cannot be read have no names
+	all, _ := dir.Load() // profiles that cannot be read have no names
 	return all
 }
 
-// Where a system that has accounts lists them, a line each that begins with the name (passwd(5), group(5)).
+// The account databases: lines that begin with a name (passwd(5), group(5)).
 const (
 	accountsFile = "/etc/passwd"
 	groupsFile   = "/etc/group"
 )
 
-// completeAccounts offers the names that such a file lists.
+// completeAccounts completes the names in such a file.
 func completeAccounts(file string) completion {
 	return completeSet(func() (names []string) {
 		f, err := os.Open(file)
@@ -121,17 +123,18 @@ func completeAccounts(file string) completion {
 	})
 }
 
-// freeTextFlags are the flags that take text for which there is nothing to offer: new names and ids, addresses to listen
-// at, and sentences.
+// freeTextFlags are the flags with text that cannot be completed: new names and
+// ids, local addresses, and filter expressions.
 func freeTextFlags() []string {
 	return []string{"name", "session", "gateway", "listen", "bind-source", "bind-port", "filter"}
 }
 
-// setCompletionDefaults has the shell offer nothing for the flags and arguments that nothing is to be offered for: numbers and times,
-// ownWords, and commands without arguments. For others somebody must have said what to offer, or it would be files.
+// setCompletionDefaults disables completion where there is nothing to complete:
+// numbers and durations, freeTextFlags, and commands without arguments. All
+// other flags must have a completion, or the shell would offer file names.
 func setCompletionDefaults(cmd *cobra.Command) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if _, offered := cmd.GetFlagCompletionFunc(f.Name); offered || f.NoOptDefVal == "true" {
+		if _, ok := cmd.GetFlagCompletionFunc(f.Name); ok || f.NoOptDefVal == "true" {
 			return
 		}
 		switch kind := f.Value.Type(); {

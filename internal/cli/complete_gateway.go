@@ -12,14 +12,12 @@ import (
 	"github.com/knockgw/knockgw/internal/termsafe"
 )
 
-// What the shell offers of a configuration, and of the gateway that runs on it.
-
-// queryTimeout is how long somebody who presses a key waits for the gateway.
+// queryTimeout limits how long a completion waits for the gateway.
 const queryTimeout = time.Second
 
-// query asks the gateway that runs at a place; nil where none answers.
-func query[T any](cmd *cobra.Command, at gatewayFlags, ask func(context.Context, *control.Client) (*T, error)) *T {
-	c, err := at.client()
+// query sends a request to the running gateway; nil if it does not answer.
+func query[T any](cmd *cobra.Command, gateway gatewayFlags, ask func(context.Context, *control.Client) (*T, error)) *T {
+	c, err := gateway.client()
 	if err != nil {
 		return nil
 	}
@@ -36,28 +34,28 @@ func query[T any](cmd *cobra.Command, at gatewayFlags, ask func(context.Context,
 	return got
 }
 
-// completeClients offers the clients of the configuration; to whom may not read the secrets that it names,
-// those that the running gateway has.
-func completeClients(at gatewayFlags) completion {
-	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+// completeClients completes the clients of the configuration, or those of the
+// running gateway if the user cannot read the secret files that it names.
+func completeClients(gateway gatewayFlags) completion {
+	return func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 		return completeSet(func() (ids []string) {
-			if c, _ := config.LoadLenient(*at.config); c != nil {
+			if c, _ := config.LoadLenient(*gateway.config); c != nil {
 				for i := range c.Clients {
 					ids = append(ids, c.Clients[i].ID)
 				}
 				return ids
 			}
-			if list := query(cmd, at, clientsOf); list != nil {
+			if list := query(cmd, gateway, clientsOf); list != nil {
 				for _, c := range list.Clients {
 					ids = append(ids, c.ID)
 				}
 			}
 			return ids
-		})(cmd, args, begun)
+		})(cmd, args, toComplete)
 	}
 }
 
-// completeClientFiles offers the clients that have files of their own.
+// completeClientFiles completes the clients with a file of their own.
 func completeClientFiles(path *string) completion {
 	return completeSet(func() (ids []string) {
 		c, _ := config.LoadLenient(*path)
@@ -74,36 +72,36 @@ func completeClientFiles(path *string) completion {
 	})
 }
 
-// completeServices offers the services of the configuration; to whom may not read the secrets that it names,
-// those that somebody uses.
-func completeServices(at gatewayFlags) completion {
-	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+// completeServices completes the services of the configuration, or those in use
+// if the user cannot read the secret files that it names.
+func completeServices(gateway gatewayFlags) completion {
+	return func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 		return completeSet(func() (names []string) {
-			if c, _ := config.LoadLenient(*at.config); c != nil {
+			if c, _ := config.LoadLenient(*gateway.config); c != nil {
 				for i := range c.Services {
 					names = append(names, c.Services[i].Name)
 				}
 				return names
 			}
-			if list := query(cmd, at, flowsOf); list != nil {
+			if list := query(cmd, gateway, flowsOf); list != nil {
 				for _, f := range list.Flows {
 					names = append(names, f.Service)
 				}
 			}
-			if list := query(cmd, at, grantsOf); list != nil {
+			if list := query(cmd, gateway, grantsOf); list != nil {
 				for _, g := range list.Grants {
 					names = append(names, g.Service)
 				}
 			}
 			return names
-		})(cmd, args, begun)
+		})(cmd, args, toComplete)
 	}
 }
 
-// completeFlows offers the flows of the running gateway, by their clients' ends.
-func completeFlows(at gatewayFlags) completion {
+// completeFlows completes the flows of the running gateway, by their source.
+func completeFlows(gateway gatewayFlags) completion {
 	return func(cmd *cobra.Command, _ []string, _ string) (ends []string, _ cobra.ShellCompDirective) {
-		if list := query(cmd, at, flowsOf); list != nil {
+		if list := query(cmd, gateway, flowsOf); list != nil {
 			for _, f := range list.Flows {
 				ends = append(ends, cobra.CompletionWithDesc(f.Source.String(), termsafe.Name(f.Client)+" to "+f.Service))
 			}
@@ -112,22 +110,22 @@ func completeFlows(at gatewayFlags) completion {
 	}
 }
 
-// completeSources offers the addresses that the running gateway knows: those of flows and grants, and those from which
-// clients came in or stood outside.
-func completeSources(at gatewayFlags) completion {
-	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+// completeSources completes the addresses that the running gateway knows: those
+// of flows and grants, and of the last attempts of clients.
+func completeSources(gateway gatewayFlags) completion {
+	return func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 		return completeSet(func() (all []string) {
-			if list := query(cmd, at, flowsOf); list != nil {
+			if list := query(cmd, gateway, flowsOf); list != nil {
 				for _, f := range list.Flows {
 					all = append(all, f.Source.Addr().String())
 				}
 			}
-			if list := query(cmd, at, grantsOf); list != nil {
+			if list := query(cmd, gateway, grantsOf); list != nil {
 				for _, g := range list.Grants {
 					all = append(all, g.Source.String())
 				}
 			}
-			if list := query(cmd, at, clientsOf); list != nil {
+			if list := query(cmd, gateway, clientsOf); list != nil {
 				for _, c := range list.Clients {
 					for _, a := range []*control.Attempt{c.LastSeen, c.LastDenied} {
 						if a != nil {
@@ -137,14 +135,14 @@ func completeSources(at gatewayFlags) completion {
 				}
 			}
 			return all
-		})(cmd, args, begun)
+		})(cmd, args, toComplete)
 	}
 }
 
-// completeBans offers the sources that are banned.
-func completeBans(at gatewayFlags) completion {
+// completeBans completes banned sources.
+func completeBans(gateway gatewayFlags) completion {
 	return func(cmd *cobra.Command, _ []string, _ string) (all []string, _ cobra.ShellCompDirective) {
-		if list := query(cmd, at, bansOf); list != nil {
+		if list := query(cmd, gateway, bansOf); list != nil {
 			for _, b := range list.Bans {
 				all = append(all, b.Source.String())
 			}

@@ -25,8 +25,8 @@ func demoCommand() *cobra.Command {
 			"how to enter the namespaces and what to try there, and waits until it is interrupted.",
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// A closed pipe (knockgw demo | head) or terminal ends the demo as an
-			// interrupt does, and everything is removed.
+			// A closed pipe (knockgw demo | head) or terminal ends the demo as
+			// an interrupt does, and everything is removed.
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGPIPE, syscall.SIGHUP)
 			defer stop()
 			self, err := os.Executable()

@@ -11,12 +11,13 @@ import (
 	"github.com/knockgw/knockgw/client"
 )
 
-// noticeDelay is the time after which a command that connects to a service prints
-// what it is waiting for: users begin to wonder, and no network path takes as long.
+// noticeDelay is the time after which a command that connects to a service
+// prints what it is waiting for: users begin to wonder, and no network path
+// takes as long.
 const noticeDelay = 3 * time.Second
 
-// dialWithNotice connects to the service, and prints on w what it is waiting for if
-// that takes long.
+// dialWithNotice connects to the service, and prints on w what it is waiting
+// for if that takes long.
 func (t *target) dialWithNotice(ctx context.Context, w io.Writer) (net.Conn, error) {
 	var connected atomic.Bool
 	d := *t.Dialer

@@ -115,8 +115,8 @@ func printFindings(w io.Writer, all []doctor.Finding) error {
 	return nil
 }
 
-// lookupAccount looks up an account by name or number; for "" it returns the one that
-// run switches to by default, or the current user.
+// lookupAccount looks up an account by name or number; for "" it returns the
+// one that run switches to by default, or the current user.
 func lookupAccount(name string) (doctor.Account, error) {
 	if name == "" && os.Getuid() == 0 {
 		if _, err := user.Lookup(defaultUser); err == nil {

@@ -58,8 +58,8 @@ func downCommand() *cobra.Command {
 	return cmd
 }
 
-// installedSet returns what there is to remove, and the name of the interface if it
-// is known.
+// installedSet returns what there is to remove, and the name of the interface
+// if it is known.
 func installedSet(path string, all bool) (routing.ProtectedSet, string, error) {
 	if all {
 		made, err := routing.Installed()

@@ -12,8 +12,8 @@ import (
 	"github.com/knockgw/knockgw/client/relay"
 )
 
-// errReset is a connection that was reset. The kernel moves the bytes and does not
-// report which side sent the reset.
+// errReset is a connection that was reset. The kernel moves the bytes and does
+// not report which side sent the reset.
 var errReset = errors.New("connection reset by the program or by the gateway")
 
 // withoutContext returns the *client.EarlyCloseError in err, which is complete
@@ -37,8 +37,9 @@ func relayError(r relay.Result, d *client.Dialer) error {
 	if r.Stats.Down > 0 || early == nil {
 		return errReset
 	}
-	// With no byte from the service, the relay has written nothing to the program:
-	// a broken pipe is the gateway's, and so is a failure in copying from there.
+	// With no byte from the service, the relay has written nothing to the
+	// program: a broken pipe is the gateway's, and so is a failure in copying
+	// from there.
 	var failure *relay.Error
 	fromService := errors.As(r.Err, &failure) && failure.Side == relay.Service
 	if early.Late || isPipe || fromService {
@@ -47,14 +48,14 @@ func relayError(r relay.Result, d *client.Dialer) error {
 	return fmt.Errorf("%w (unless the program reset it)", early)
 }
 
-// probeTime is how long ping waits for a close after the authentication: on a local
-// network the upstream of a service that is down refuses at once, and over a long
-// path within a round trip.
+// probeTime is how long ping waits for a close after the authentication: on a
+// local network the upstream of a service that is down refuses at once, and
+// over a long path within a round trip.
 const probeTime = 300 * time.Millisecond
 
-// probeEarlyClose waits up to probeTime for the gateway to close a connection that
-// d has made, and returns what that means. It returns nil if the service sends
-// something, or nothing at all.
+// probeEarlyClose waits up to probeTime for the gateway to close a connection
+// that d has made, and returns what that means. It returns nil if the service
+// sends something, or nothing at all.
 func probeEarlyClose(conn net.Conn, d *client.Dialer) error {
 	if d.NoAuth {
 		return nil

@@ -31,8 +31,8 @@ const (
 	exitConfiguration = 78 // EX_CONFIG
 )
 
-// Help about exit codes: of most commands, of those that reach a service, of run,
-// and of the program.
+// Help about exit codes: of most commands, of those that reach a service, of
+// run, and of the program.
 const (
 	exitCodeHelp = "Exit codes: 0 success, 1 failure, 2 usage error, 77 permission denied,\n" +
 		"78 configuration error."

@@ -106,8 +106,8 @@ func (s *explainSummary) print(w io.Writer) {
 	}
 }
 
-// wholeKnock is the snaplen that truncates no knock, in bytes: the largest knock, and
-// headers.
+// wholeKnock is the snaplen that truncates no knock, in bytes: the largest
+// knock, and headers.
 const wholeKnock = capture.MaxKnock + 128
 
 // packetsWere begins a sentence about n packets.
@@ -118,8 +118,8 @@ func packetsWere(n int) string {
 	return fmt.Sprintf("%d packets were", n)
 }
 
-// printExplained prints a packet on a line, and a line for each knock and deferred
-// SYN that was decided because of it.
+// printExplained prints a packet on a line, and a line for each knock and
+// deferred SYN that was decided because of it.
 func printExplained(w io.Writer, e *explain.Packet) error {
 	verdict, reason := e.Record.Verdict, e.Record.Reason
 	switch {

@@ -7,7 +7,8 @@ import (
 	"github.com/knockgw/knockgw/internal/buildinfo"
 )
 
-// duration returns a number of seconds as a time.Duration, rounded to milliseconds.
+// duration returns a number of seconds as a time.Duration, rounded to
+// milliseconds.
 func duration(seconds float64) time.Duration {
 	return time.Duration(seconds * float64(time.Second)).Round(time.Millisecond)
 }
@@ -35,7 +36,8 @@ func formatSeconds(seconds float64) string {
 // formatTime formats a time in the time zone of this host.
 func formatTime(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
 
-// describeSkew describes the difference between a client's clock and the gateway's.
+// describeSkew describes the difference between a client's clock and the
+// gateway's.
 func describeSkew(ahead time.Duration) string {
 	if ahead < 0 {
 		return fmt.Sprintf("the client's clock is %v behind the gateway's", (-ahead).Round(time.Millisecond))

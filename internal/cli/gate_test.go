@@ -44,7 +44,8 @@ const (
 	aliceSecret = "alice's secret, of thirty-two b."
 )
 
-// gate is a gateway that hides nothing: it counts knocks, authenticates who connects, and serves them itself.
+// gate is a gateway that hides nothing: it counts knocks, authenticates who
+// connects, and serves them itself.
 type gate struct {
 	addr      string
 	knockPort uint16

@@ -29,12 +29,13 @@ func configFlag(cmd *cobra.Command) *string {
 	return path
 }
 
-// gatewayFlags locate the running gateway: by the configuration that it runs on, or
-// by its socket if that file is missing, invalid, or names another socket by now.
+// gatewayFlags locate the running gateway: by the configuration that it runs
+// on, or by its socket if that file is missing, invalid, or names another
+// socket by now.
 type gatewayFlags struct{ config, socket *string }
 
-// addGatewayFlags adds --config and --socket, which all commands have that talk to
-// the running gateway.
+// addGatewayFlags adds --config and --socket, which all commands have that talk
+// to the running gateway.
 func addGatewayFlags(cmd *cobra.Command) gatewayFlags {
 	f := gatewayFlags{configFlag(cmd), cmd.Flags().String("socket", "",
 		"control socket `file` of the running gateway (default: control.socket in the configuration)")}
@@ -55,8 +56,8 @@ func (f gatewayFlags) client() (*control.Client, error) {
 	return newControlClient(socket), nil
 }
 
-// newControlClient returns a client that notifies the user, once, when the gateway
-// takes long.
+// newControlClient returns a client that notifies the user, once, when the
+// gateway takes long.
 func newControlClient(socket string) *control.Client {
 	notified := false
 	return &control.Client{Socket: socket, Working: func() {

@@ -9,7 +9,8 @@ import (
 	"github.com/knockgw/knockgw/internal/control"
 )
 
-// gatewayRequest is a request to the running gateway and how to print the result.
+// gatewayRequest is a request to the running gateway and how to print the
+// result.
 type gatewayRequest[T any] struct {
 	ask   func(ctx context.Context, c *control.Client) (*T, error)
 	print func(w io.Writer, result *T) error // as text

@@ -15,25 +15,25 @@ import (
 	"github.com/knockgw/knockgw/internal/buildinfo"
 )
 
-// Only the build of packages has this command (go run -tags gen ./cmd/knockgw gen
-// DIRECTORY): what makes man pages is no part of the program.
+// This command is for building packages only (go run -tags gen ./cmd/knockgw gen
+// DIRECTORY); the program does not contain the generator of man pages.
 
 func addGenCommand(root *cobra.Command) { root.AddCommand(genCommand(root)) }
 
 func genCommand(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:    "gen DIRECTORY",
-		Short:  "Write man pages and shell completions; run it in the checkout",
+		Short:  "Write man pages and shell completions (in the root of the repository)",
 		Hidden: true,
-		Args:   exact(1),
+		Args:   exactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			man, completions := filepath.Join(args[0], "man"), filepath.Join(args[0], "completions")
 			for _, dir := range []string{man, completions} {
-				if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // for everybody to read
+				if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // public
 					return err
 				}
 			}
-			root.DisableAutoGenTag = true                                            // it has the date
+			root.DisableAutoGenTag = true                                            // it contains the date
 			seconds, err := strconv.ParseInt(os.Getenv("SOURCE_DATE_EPOCH"), 10, 64) // of the commit
 			if err != nil {
 				return fmt.Errorf("SOURCE_DATE_EPOCH: %w", err)

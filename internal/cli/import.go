@@ -19,11 +19,12 @@ import (
 	"github.com/knockgw/knockgw/internal/privatefile"
 )
 
-// maxLine is the number of bytes that a terminal keeps of a line, including its end
-// (Linux; less on the BSDs, where a truncated URI is rejected).
+// maxLine is the number of bytes that a terminal keeps of a line, including its
+// end (Linux; less on the BSDs, where a truncated URI is rejected).
 const maxLine = 4095
 
-// maxImport is the maximum size of the input in bytes: the largest profile as a URI.
+// maxImport is the maximum size of the input in bytes: the largest profile as a
+// URI.
 const maxImport = 96 << 10
 
 func importCommand() *cobra.Command {
@@ -82,7 +83,8 @@ func importCommand() *cobra.Command {
 	return cmd
 }
 
-// readImport reads the profile from the file in the arguments, or from standard input.
+// readImport reads the profile from the file in the arguments, or from standard
+// input.
 func readImport(cmd *cobra.Command, args []string) (*profile.Profile, error) {
 	if len(args) == 1 && args[0] != "-" {
 		text, err := privatefile.Read(args[0], maxImport)
@@ -133,8 +135,8 @@ func parseImport(name string, text []byte) (*profile.Profile, error) {
 	return p, nil
 }
 
-// looksLikeProfile reports whether text has a key of a profile at the beginning of a
-// line. For any other file, YAML errors would be meaningless.
+// looksLikeProfile reports whether text has a key of a profile at the beginning
+// of a line. For any other file, YAML errors would be meaningless.
 func looksLikeProfile(text []byte) bool {
 	if !utf8.Valid(text) {
 		return false
@@ -178,9 +180,9 @@ func importedServices(dir profile.Directory, p *profile.Profile) []importedServi
 // Well-known ports, from which the protocol is guessed.
 const sshPort, httpPort, httpsPort = "22", "80", "443"
 
-// suggestCommand returns a command to connect to a service with. It adds the local
-// port that it suggests to taken. A service with several addresses is addressed by
-// them.
+// suggestCommand returns a command to connect to a service with. It adds the
+// local port that it suggests to taken. A service with several addresses is
+// addressed by them.
 func suggestCommand(target string, s *profile.Service, taken map[string]bool) string {
 	host, port, err := net.SplitHostPort(s.Address)
 	switch several := strings.Contains(host, "/"); {

@@ -15,8 +15,8 @@ import (
 	"github.com/knockgw/knockgw/internal/privatefile"
 )
 
-// secretSize is the size of a new secret in bytes: the output size of SHA-256, beyond
-// which HMAC-SHA256 gains nothing, and twice the required minimum.
+// secretSize is the size of a new secret in bytes: the output size of SHA-256,
+// beyond which HMAC-SHA256 gains nothing, and twice the required minimum.
 const secretSize = 32
 
 func keygenCommand() *cobra.Command {

@@ -21,8 +21,8 @@ import (
 const (
 	// unixPrefix marks a --listen that is the path of a Unix socket.
 	unixPrefix = "unix:"
-	// socketMode restricts the socket to its owner: connections to it use the owner's
-	// key.
+	// socketMode restricts the socket to its owner: connections to it use the
+	// owner's key.
 	socketMode = 0o600
 	// drainNotice is the time after which draining is reported to the user.
 	drainNotice = 500 * time.Millisecond
@@ -91,8 +91,8 @@ func (f *listenFlags) open(ctx context.Context, warn *log.Logger) (net.Listener,
 	return l, nil
 }
 
-// network returns tcp, or tcp4 for an IPv4 address: with tcp, 0.0.0.0 would listen on
-// IPv6 too.
+// network returns tcp, or tcp4 for an IPv4 address: with tcp, 0.0.0.0 would
+// listen on IPv6 too.
 func (f *listenFlags) network() string {
 	host, _, err := net.SplitHostPort(f.listen)
 	if addr, bad := netip.ParseAddr(host); err == nil && bad == nil && addr.Is4() {
@@ -137,8 +137,8 @@ func listenAddress(addr net.Addr) string {
 	return addr.String()
 }
 
-// serve runs a server, and prints a notice if it is still draining some time after
-// ctx has ended.
+// serve runs a server, and prints a notice if it is still draining some time
+// after ctx has ended.
 func (f *listenFlags) serve(ctx context.Context, notify *log.Logger, server func() error) error {
 	done := make(chan struct{})
 	finished := make(chan struct{})

@@ -15,8 +15,8 @@ import (
 	"github.com/knockgw/knockgw/internal/buildinfo"
 )
 
-// configPage writes knockgw.yaml(5) into a file: what docs/configuration.md, a file of
-// Markdown, says.
+// configPage writes the manual page knockgw.yaml(5) to a file, from
+// docs/configuration.md.
 func configPage(file, markdown string, epoch time.Time) error {
 	text, err := os.ReadFile(markdown)
 	if err != nil {
@@ -26,17 +26,17 @@ func configPage(file, markdown string, epoch time.Time) error {
 		"# NAME\n\nknockgw.yaml - the configuration of knockgw, a gateway that hides network services\n\n"+
 		"# DESCRIPTION\n%s\n# SEE ALSO\n\n**knockgw(1)**, **knockgw-run(1)**, **knockgw-check(1)**\n",
 		epoch.Format("Jan 2006"), "knockgw "+buildinfo.This().Version, terms(string(text)))
-	return os.WriteFile(file, md2man.Render([]byte(page)), 0o644) //nolint:gosec // for everybody to read
+	return os.WriteFile(file, md2man.Render([]byte(page)), 0o644) //nolint:gosec // public
 }
 
-// seeConfig adds knockgw.yaml(5) to what the manual page in a file says to see.
+// seeConfig adds knockgw.yaml(5) to the SEE ALSO section of a manual page.
 func seeConfig(file string) error {
 	page, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
 	page = append(bytes.TrimRight(page, "\n"), ", \\fBknockgw.yaml(5)\\fP\n"...)
-	return os.WriteFile(file, page, 0o644) //nolint:gosec // for everybody to read
+	return os.WriteFile(file, page, 0o644) //nolint:gosec // public
 }
 
 var (
@@ -45,9 +45,10 @@ var (
 	see       = regexp.MustCompile(`docs/([a-z0-9-]+\.md)`)
 )
 
-// terms makes of each row of a table a term and what it means, as manual pages have
-// them: a terminal is too narrow for the tables. The document's title goes, its
-// sections are the page's, and other documents are where packages have them.
+// terms makes each table row a term with a description, as manual pages have
+// them: a terminal is too narrow for the tables. It omits the document's title,
+// makes its sections those of the page, and replaces links by the paths in the
+// packages.
 func terms(markdown string) string {
 	var page strings.Builder
 	lines := strings.Split(title.ReplaceAllString(markdown, ""), "\n")

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// asked is a command line of ours in a page: in a block of commands, which is indented or said to be sh, or
-// in quotes.
+// asked is a command line of ours in a page: in a block of commands, which is
+// indented or said to be sh, or in quotes.
 var (
 	asked    = regexp.MustCompile("(?m)(?:^    +|`)(?:sudo |\\$ |# )?knockgw ([a-z][^`\\n|'>]*)")
 	shell    = regexp.MustCompile("(?ms)^```sh.*?^```")

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// availableMemory is how much memory the process may take, in bytes: that of the
-// machine, or what its control group permits if that is less; 0 if it is not known.
+// availableMemory returns the memory available to the process in bytes: that of
+// the machine, or the limit of its control group if that is less; 0 if unknown.
 func availableMemory() int64 {
 	var total int64
 	var info unix.Sysinfo_t
@@ -24,8 +24,8 @@ func availableMemory() int64 {
 	return total
 }
 
-// cgroupMemory is memory.max of the control group (version 2) that file names,
-// below root; 0 if there is none.
+// cgroupMemory returns memory.max of the control group (version 2) that file
+// names, below root; 0 if there is none.
 func cgroupMemory(file, root string) int64 {
 	const unified = "0::"
 	text, err := os.ReadFile(file)

@@ -17,13 +17,15 @@ import (
 	"github.com/knockgw/knockgw/internal/control"
 )
 
-// operated is a gateway at a control socket, with somebody inside, somebody at the door and somebody who stood outside.
+// operated is a gateway at a control socket, with somebody inside, somebody at
+// the door and somebody who stood outside.
 type operated struct {
 	config string // the file that it runs on
 	result control.Result
 }
 
-// newOperated starts one, on a configuration with the client alice and the service ssh.
+// newOperated starts one, on a configuration with the client alice and the
+// service ssh.
 func newOperated(t *testing.T) *operated {
 	t.Helper()
 	if runtime.GOOS == "windows" {

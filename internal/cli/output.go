@@ -55,7 +55,8 @@ func printLine(cmd *cobra.Command, format string, result any, text func(io.Write
 	return json.NewEncoder(cmd.OutOrStdout()).Encode(result)
 }
 
-// enum describes a flag that takes one of several values. The first is the default.
+// enum describes a flag that takes one of several values. The first is the
+// default.
 type enum struct {
 	usage  string
 	values []string

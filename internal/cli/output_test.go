@@ -66,7 +66,8 @@ var snake = regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
 // documented is where the keys are said.
 const documented = "../../docs/reference.md"
 
-// wellFormed returns what is wrong with JSON that a command printed: keys that are not in snake case, and nulls.
+// wellFormed returns what is wrong with JSON that a command printed: keys that
+// are not in snake case, and nulls.
 func wellFormed(where string, v any) error {
 	switch v := v.(type) {
 	case nil:

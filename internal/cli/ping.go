@@ -80,8 +80,8 @@ type pinger struct {
 	printf   func(format string, args ...any) // prints a line of text
 }
 
-// ping connects to a service several times and prints the results. Its error is that
-// of the last failed attempt.
+// ping connects to a service several times and prints the results. Its error is
+// that of the last failed attempt.
 func ping(ctx context.Context, p pinger) error {
 	p.printf("%s at %s", p.name, p.address)
 	report := pingReport{Target: p.name, Address: p.address, Attempts: []pingAttempt{}}
@@ -163,8 +163,8 @@ func (p *pinger) once(ctx context.Context, number int) (pingAttempt, error) {
 // stepService follows the steps of a dialer: the service behind the gateway.
 const stepService = "service"
 
-// isSilent reports whether an attempt failed because nothing answered: the next one
-// would fail too.
+// isSilent reports whether an attempt failed because nothing answered: the next
+// one would fail too.
 func isSilent(err error) bool {
 	var step *client.StepError
 	return errors.As(err, &step) && step.Step == client.StepConnect && isTimeout(err)

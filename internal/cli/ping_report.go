@@ -49,8 +49,8 @@ func (w *dialTrace) hooks() *client.Trace {
 	}
 }
 
-// pingAttempt is the result of one attempt. The durations of steps that failed or
-// were not necessary are absent.
+// pingAttempt is the result of one attempt. The durations of steps that failed
+// or were not necessary are absent.
 type pingAttempt struct {
 	Number       int     `json:"number"`
 	OK           bool    `json:"ok"`

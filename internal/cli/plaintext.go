@@ -6,8 +6,8 @@ import (
 	"net"
 )
 
-// plainTextProtocol is the protocol that is spoken at a port without encryption,
-// or with it only where client and server ask for it; "" for none that is known.
+// plainTextProtocol returns the protocol of a port if it is unencrypted, or
+// encrypted only if both sides request it; "" if unknown.
 func plainTextProtocol(port string) string {
 	switch port {
 	case "21":
@@ -27,9 +27,9 @@ func plainTextProtocol(port string) string {
 	}
 }
 
-// notePlainText says on a person's terminal that what is forwarded to address is
-// not encrypted, where that is likely to matter: the local address looks as if it
-// were safe. Programs that read standard error are not told.
+// notePlainText notes on a terminal that connections to address are not
+// encrypted, if the port suggests it: the local address looks safe. It prints
+// nothing for programs that read standard error.
 func notePlainText(stderr io.Writer, address string) {
 	_, port, err := net.SplitHostPort(address)
 	if protocol := plainTextProtocol(port); err == nil && protocol != "" && isTerminal(stderr) {

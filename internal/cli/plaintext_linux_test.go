@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// newTerminal makes a terminal: what a program writes to the one can be read from
-// the other.
+// newTerminal makes a terminal: what a program writes to the one can be read
+// from the other.
 func newTerminal(t *testing.T) (program, person *os.File) {
 	t.Helper()
 	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)

@@ -22,8 +22,8 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// profileOutput prints or writes the profile of a client, for client add, rotate and
-// show.
+// profileOutput prints or writes the profile of a client, for client add,
+// rotate and show.
 type profileOutput struct {
 	name, method, out string
 	output            *string
@@ -79,16 +79,16 @@ func (o *profileOutput) validate() error {
 	return nil
 }
 
-// chooseOutput sets the default format: YAML, which import reads, unless the output
-// is a terminal.
+// chooseOutput sets the default format: YAML, which import reads, unless the
+// output is a terminal.
 func (o *profileOutput) chooseOutput(cmd *cobra.Command) {
 	if !cmd.Flags().Changed("output") && !isTerminal(cmd.OutOrStdout()) {
 		*o.output = asYAML
 	}
 }
 
-// run makes a change with a new secret, makes the gateway apply it, and delivers the
-// profile. If one of these fails, the change is undone.
+// run makes a change with a new secret, makes the gateway apply it, and
+// delivers the profile. If one of these fails, the change is undone.
 func (o *profileOutput) run(cmd *cobra.Command, change func(protocol.Secret) (*enroll.Change, error), id, done string) error {
 	if err := o.validate(); err != nil {
 		return err
@@ -226,7 +226,8 @@ func (o *profileOutput) json(p *profile.Profile, what profileResult) (string, er
 	return string(b) + "\n", err
 }
 
-// render returns a profile in the format of -o; with JSON, the YAML that --out gets.
+// render returns a profile in the format of -o; with JSON, the YAML that --out
+// gets.
 func (o *profileOutput) render(p *profile.Profile, terminal bool) (string, error) {
 	text, err := p.Marshal()
 	if err != nil {

@@ -23,8 +23,8 @@ func (e *reportedError) Unwrap() error { return e.error }
 // joined in it.
 func singleLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
-// report prints an error, one line for each that was joined. Control characters in
-// it are escaped, since it may contain text from outside.
+// report prints an error, one line for each that was joined. Control characters
+// in it are escaped, since it may contain text from outside.
 func report(w io.Writer, err error) {
 	var reported *reportedError
 	if errors.As(err, &reported) {

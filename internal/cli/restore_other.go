@@ -11,14 +11,14 @@ import (
 	"github.com/knockgw/knockgw/internal/sandbox"
 )
 
-// restorer is of Linux only: elsewhere the operator sets the routes.
+// restorer exists on Linux only: elsewhere the operator sets the routes.
 type restorer struct{}
 
 func newRestorer(*slog.Logger) *restorer { return &restorer{} }
 
 func (*restorer) close() error { return nil }
 
-func (*restorer) restores(*sandbox.Account) func(routing.ProtectedSet, int) error { return nil }
+func (*restorer) startFunc(*sandbox.Account) func(routing.ProtectedSet, int) error { return nil }
 
 // addRestoreCommand adds nothing.
 func addRestoreCommand(*cobra.Command) {}

@@ -59,7 +59,7 @@ func runCommand() *cobra.Command {
 		restorer := newRestorer(log)
 		defer restorer.close() //nolint:errcheck // ends with this process in any case
 		o := gateway.Options{Log: log, Load: load, Source: file, Confine: privileges.dropFunc(account, log),
-			Restorer: restorer.restores(account), Impaired: n.impaired}
+			Restorer: restorer.startFunc(account), Impaired: n.impaired}
 		if o.Device, err = device.open(cfg); err != nil {
 			return err
 		}
@@ -91,8 +91,9 @@ func loadAndWarn(path string, log *slog.Logger) (*config.Config, error) {
 	return cfg, nil
 }
 
-// serve runs the gateway, reloads it on SIGHUP, and notifies the service manager. A
-// SIGHUP before the gateway is ready waits; several at once count as one.
+// serve runs the gateway, reloads it on SIGHUP, and notifies the service
+// manager. A SIGHUP before the gateway is ready waits; several at once count as
+// one.
 func serve(ctx context.Context, gw *gateway.Gateway, n *notifier) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	hup := make(chan os.Signal, 1)
@@ -127,12 +128,12 @@ func serve(ctx context.Context, gw *gateway.Gateway, n *notifier) error {
 	return err
 }
 
-// gcPercent is half of Go's default (GOGC). The gateway produces so little garbage
-// that the additional collections do not show in its CPU time, and an idle flow
-// takes a tenth less memory.
+// gcPercent is half of Go's default (GOGC). The gateway produces so little
+// garbage that the additional collections do not show in its CPU time, and an
+// idle flow takes a tenth less memory.
 const gcPercent = 50
 
 // memoryShare is the part of the available memory beyond which garbage is
-// collected more often (GOMEMLIMIT): the kernel must not kill the process, and end
-// all flows, because of garbage.
+// collected more often (GOMEMLIMIT): the kernel must not kill the process, and
+// end all flows, because of garbage.
 func memoryShare(available int64) int64 { return available / 3 * 2 }

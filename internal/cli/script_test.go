@@ -11,7 +11,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(leakless{m}, map[string]func(){"knockgw": func() { os.Exit(Main()) }})
 }
 
-// Each script in testdata/script is a piece of the command line, as somebody would use it.
+// Each script in testdata/script is a piece of the command line, as somebody
+// would use it.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata/script", RequireExplicitExec: true, RequireUniqueNames: true})
 }

@@ -13,20 +13,20 @@ import (
 	"github.com/knockgw/knockgw/gateway"
 )
 
-// notifier are what the service manager is told (sd_notify(3)), where there is one
-// that listens: NOTIFY_SOCKET in the environment.
+// notifier sends notifications to the service manager, if there is one
+// (NOTIFY_SOCKET, sd_notify(3)).
 type notifier struct {
 	log *slog.Logger
 
 	mu       sync.Mutex
-	started  bool   // ready was told
-	problems string // what keeps clients out; "" for nothing
+	started  bool   // ready was sent
+	problems string // that keep clients out; "" for none
 }
 
-// send sends lines of the protocol, each a variable.
+// send sends variables, one per line.
 func (n *notifier) send(lines ...string) {
 	if _, err := daemon.SdNotify(false, strings.Join(lines, "\n")); err != nil {
-		n.log.Warn("the service manager was not told", "error", err)
+		n.log.Warn("cannot notify the service manager", "err", err)
 	}
 }
 
@@ -37,7 +37,8 @@ func (n *notifier) ready() {
 	n.send(daemon.SdNotifyReady, n.status(""))
 }
 
-// impaired tells what keeps clients out, which `systemctl status` shows.
+// impaired sends the problems that keep clients out, which systemctl status
+// shows.
 func (n *notifier) impaired(problems []string) {
 	n.mu.Lock()
 	n.problems = strings.Join(problems, "; ")
@@ -48,7 +49,7 @@ func (n *notifier) impaired(problems []string) {
 	}
 }
 
-// status is the line about how it is, with a remark.
+// status returns the STATUS variable, with a remark.
 func (n *notifier) status(remark string) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -59,47 +60,49 @@ func (n *notifier) status(remark string) string {
 	return text + remark
 }
 
-// reload tells that a reload begins, does it, and tells how it went.
-func (n *notifier) reload(renew func() error) {
+// reload calls reload and notifies before and after it.
+func (n *notifier) reload(reload func() error) {
 	n.send(daemon.SdNotifyReloading, daemon.SdNotifyMonotonicUsec(), "STATUS=Reloading")
 	remark := ""
-	if err := renew(); err != nil && !errors.Is(err, gateway.ErrNotRunning) {
-		remark = "; the last reload was refused, see the log"
+	if err := reload(); err != nil && !errors.Is(err, gateway.ErrNotRunning) {
+		remark = "; the last reload was rejected, see the log"
 	}
 	n.send(daemon.SdNotifyReady, n.status(remark))
 }
 
 func (n *notifier) stopping() { n.send(daemon.SdNotifyStopping, "STATUS=Waiting for flows to end") }
 
-// watchdogShare is how many signs of life the service manager gets in the time in
-// which it wants one (sd_watchdog_enabled(3) asks for two).
+// watchdogShare is the number of watchdog notifications in the period that the
+// service manager requests (sd_watchdog_enabled(3) recommends two).
 const watchdogShare = 2
 
-// watchdog sends a sign of life, until ctx ends, as long as the gate answers and the
-// packet reader is not stuck with a packet. It returns at once where the service
-// manager wants none.
+// watchdog sends notifications until ctx ends, as long as the gate answers and
+// the packet reader is not stalled. It returns at once if the service manager
+// requests none.
 func (n *notifier) watchdog(ctx context.Context, pulse func() (gateway.Pulse, error)) {
 	within, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
-		n.log.Warn("the service manager's watchdog cannot be served", "error", err)
+		n.log.Warn("cannot serve the watchdog of the service manager", "err", err)
 	}
 	if err != nil || within == 0 {
 		return
 	}
+
 	ticker := time.NewTicker(within / watchdogShare)
 	defer ticker.Stop()
 	var last gateway.Pulse
 	for {
-		now, err := pulse() // waits for the gate
+		now, err := pulse() // blocks until the gate answers
 		switch {
-		case errors.Is(err, gateway.ErrNotRunning): // it starts or stops, which has a time limit of its own
+		case errors.Is(err, gateway.ErrNotRunning): // starting or stopping, which has its own time limit
 			n.send(daemon.SdNotifyWatchdog)
 		case now.StuckSince(last):
-			n.log.Error("the packet reader is stuck; the service manager is not told that all is well")
+			n.log.Error("packet reader stalled; watchdog not notified")
 		default:
 			n.send(daemon.SdNotifyWatchdog)
 		}
 		last = now
+
 		select {
 		case <-ctx.Done():
 			return

@@ -8,14 +8,15 @@ import (
 	"time"
 )
 
-// signalGrace is for how long after the first signal others are part of it:
+// signalGrace is how long after the first signal further ones count as the same:
 // timeout(1) signals the process and then its group, and a shell and a service
-// manager may both pass one on.
+// manager may both forward one.
 const signalGrace = 500 * time.Millisecond
 
-// notifyContext is a context that ends with the first SIGTERM or interrupt: the
-// orderly end. From sameSignal later on, signals do what they do to any program,
-// so that a second one ends it at once. The caller calls stop.
+// notifyContext returns a context that ends with the first SIGTERM or
+// interrupt, for a regular shutdown. After signalGrace, signals have their
+// default action, so that a second one kills the process. The caller must call
+// stop.
 func notifyContext() (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 1)

@@ -12,12 +12,14 @@ import (
 	"github.com/knockgw/knockgw/internal/netx"
 )
 
-// errInterrupted is why a command ended that a signal has ended.
+// errInterrupted reports that a signal ended the command.
 var errInterrupted = errors.New("interrupted")
 
-// relayStdio copies in to conn and conn to out until conn ends, one of them fails, or ctx ends. The end of in is
-// passed on, and the answer to it still comes. Closing in and out must wake a Read and a Write that wait: join
-// owns and closes all three, and nothing of it runs when it returns.
+// relayStdio copies in to conn and conn to out until conn ends, one of them
+// fails, or ctx ends. The end of in is passed on, and the service can still
+// answer. Closing in and out must interrupt a blocked Read or Write: relayStdio
+// owns and closes all three, and none of its goroutines is running when it
+// returns.
 func relayStdio(ctx context.Context, conn net.Conn, in io.ReadCloser, out io.WriteCloser) error {
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -26,43 +28,45 @@ func relayStdio(ctx context.Context, conn net.Conn, in io.ReadCloser, out io.Wri
 		_ = in.Close()
 		_ = out.Close()
 	})
-	var sending error // once sent is closed
+	var sendErr error // valid when sent is closed
 	sent := make(chan struct{})
 	go func() {
 		defer close(sent)
-		sending = send(conn, in)
+		sendErr = send(conn, in)
 	}()
 
-	_, received := io.Copy(out, struct{ io.Reader }{conn})
-	// When the service has ended, so have we: somebody may sit before an input that does not end.
+	_, recvErr := io.Copy(out, struct{ io.Reader }{conn})
+
+	// The end of the service ends the command: the input may be a terminal.
 	var failed error
 	select {
 	case <-sent:
-		failed = sending
+		failed = sendErr
 	default:
 		_ = in.Close()
-		_ = conn.Close() // in case that send waits for it
-		<-sent           // what it says now is our own doing
+		_ = conn.Close() // send may be blocked in a write
+		<-sent           // its error is from closing
 	}
+
 	if !stop() {
 		<-interrupted
 		return errInterrupted
 	}
 	_ = in.Close()
-	_ = conn.Close() // both ways have ended, or failed already
-	closing := out.Close()
+	_ = conn.Close() // both directions have ended or failed
+	closeErr := out.Close()
 	switch {
-	case received != nil:
-		return fmt.Errorf("receive: %w", received)
+	case recvErr != nil:
+		return fmt.Errorf("receive: %w", recvErr)
 	case failed != nil:
 		return fmt.Errorf("send: %w", failed)
-	case closing != nil:
-		return fmt.Errorf("receive: %w", closing)
+	case closeErr != nil:
+		return fmt.Errorf("receive: %w", closeErr)
 	}
 	return nil
 }
 
-// send copies in to conn, and passes the end of it on.
+// send copies in to conn, and passes the end of the input on.
 func send(conn net.Conn, in io.Reader) error {
 	if _, err := io.Copy(conn, struct{ io.Reader }{in}); err != nil {
 		return err

@@ -50,8 +50,8 @@ func argName(cmd *cobra.Command, i int) string {
 	return "an argument"
 }
 
-// unknownCommand rejects the first argument of a command that has subcommands and
-// takes no arguments.
+// unknownCommand rejects the first argument of a command that has subcommands
+// and takes no arguments.
 func unknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil

@@ -28,8 +28,8 @@ func (e *TooWideError) Error() string {
 }
 
 // Write draws a QR code in half-block characters, two modules a character. With
-// colours it is black on white on any terminal; without, the background is taken to
-// be dark. Errors: *TooWideError, or an error of w.
+// colours it is black on white on any terminal; without, the background is
+// taken to be dark. Errors: *TooWideError, or an error of w.
 func Write(w io.Writer, content string, colours bool) error {
 	code, err := qr.Encode(content, qr.L)
 	if err != nil {

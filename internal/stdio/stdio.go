@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// Reader returns r with a Close that interrupts a blocked Read. It does not close
-// a file.
+// Reader returns r with a Close that interrupts a blocked Read. It does not
+// close a file.
 func Reader(r io.Reader) io.ReadCloser {
 	switch r := r.(type) {
 	case *os.File:
@@ -20,8 +20,8 @@ func Reader(r io.Reader) io.ReadCloser {
 	}
 }
 
-// Writer returns w with a Close that interrupts a blocked Write. It does not close
-// a file.
+// Writer returns w with a Close that interrupts a blocked Write. It does not
+// close a file.
 func Writer(w io.Writer) io.WriteCloser {
 	switch w := w.(type) {
 	case *os.File:

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// pipeSpace is how many bytes a pipe or terminal accepts without blocking once
-	// it is writable.
+	// pipeSpace is how many bytes a pipe or terminal accepts without blocking
+	// once it is writable.
 	pipeSpace = 4096
 	// socketSpace is the same for a socket, which is not writable before much of
 	// its buffer of some 200 KiB is free.

@@ -146,7 +146,7 @@ func TestRootKeptGivesUpCapabilities(t *testing.T) {
 	}
 	gateway := l.Gateway.Start(program.get(t).Path, "run", "--user", "root", "--config", site.Config)
 	said(t, gateway, admitTime, "msg=ready")
-	if log := gateway.Log(); !strings.Contains(log, "stays root") || !strings.Contains(log, "privileges given up") {
+	if log := gateway.Log(); !strings.Contains(log, "stays root") || !strings.Contains(log, "privileges dropped") {
 		t.Errorf("it says\n%s", log)
 	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", gateway.PID()))
