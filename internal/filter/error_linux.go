@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// explain says what is to be done about an error of Open.
+// explain adds to an error of Open what to do about it.
 func explain(err error) error {
 	var verifier *ebpf.VerifierError
 	switch {
-	case errors.As(err, &verifier): // whose errno is that of a missing permission, too
-		return fmt.Errorf("this kernel does not take the packet filter, which is for Linux 5.15 and later: %w", verifier)
+	case errors.As(err, &verifier): // its errno may be that of a missing permission
+		return fmt.Errorf("load the packet filter: the kernel rejects it; it needs Linux 5.15 or later: %w", verifier)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("load a packet filter: %w; it needs CAP_BPF (before Linux 5.8 CAP_SYS_ADMIN), and a kernel that is not locked down", fs.ErrPermission)
+		return fmt.Errorf("load the packet filter: %w; it needs CAP_BPF (before Linux 5.8 CAP_SYS_ADMIN), and a kernel that is not locked down", fs.ErrPermission)
 	case errors.Is(err, unix.ENOSYS), errors.Is(err, ebpf.ErrNotSupported):
 		return fmt.Errorf("%w: %w; it needs Linux 5.15 with CONFIG_BPF_SYSCALL", ErrUnsupported, err)
 	default:

@@ -7,33 +7,34 @@ import (
 	"github.com/knockgw/knockgw/internal/policy"
 )
 
-// ErrUnsupported says that this system, or its kernel, has no such filters.
-var ErrUnsupported = errors.New("no packet filters in this kernel")
+// ErrUnsupported reports that this system, or its kernel, has no packet filters.
+var ErrUnsupported = errors.New("the kernel has no packet filters")
 
 const (
-	// TickInterval is how often Tick is to be called.
+	// TickInterval is how often Tick must be called.
 	TickInterval = 100 * time.Millisecond
-	// FloodTime is for how long after Flooded stray ACKs to open services pass,
-	// at least: as long as the gate takes them for answers to SYN cookies.
+	// FloodTime is the minimum for which stray ACKs to open services pass after
+	// Flooded: as long as the gate takes them for answers to SYN cookies.
 	FloodTime = time.Minute
-	// markDuration is how long a source is let through after a knock, at least: the
-	// gate has seen the knock by then, or its client sends its SYN again.
+	// markDuration is the minimum for which the SYNs of a source pass after its
+	// knock. By then the gate has read the knock, or the client resends its SYN.
 	markDuration = time.Second
 )
 
-// Options say how much a Filter has room for. More than that still works, for
-// then it passes every packet.
+// Options sizes the tables of a Filter. With more entries than that it still
+// works: then it passes every packet.
 type Options struct {
-	Flows    int            // in the gate's table
-	Sources  int            // addresses with grants or knocks, besides those of the flows
-	Expected int            // knocks that are expected at a time, of all clients and slots
+	Flows    int            // flows in the gate's table
+	Sources  int            // addresses with grants or knocks, besides those of flows
+	Expected int            // knocks expected at a time, of all clients and slots
 	Policy   *policy.Policy // nil: no services
 }
 
-// A Reason is why a packet was dropped: the gate would have said the same.
+// A Reason is why a packet was dropped. The gate has the same reasons.
 type Reason uint8
 
-// The reasons, in the gate's own words (packet.DropReason, admission.Reason).
+// The reasons, as packet.DropReason and admission.Reason name them; enum reason
+// in bpf/tables.h.
 const (
 	reasonShort Reason = iota
 	reasonVersion
@@ -62,17 +63,17 @@ var reasonNames = [reasonCount]string{
 	"no-service", "no-flow", "no-grant", "not-a-knock", "icmp",
 }
 
-// String returns the reason's name, fit for a metric label.
+// String returns the reason's name, which is a metric label.
 func (r Reason) String() string { return reasonNames[r] }
 
-// A Table is how much of a table is in use. One that overflows lets packets pass that
-// the gate then refuses.
+// A Table is how much of a table is in use. A table that overflows makes packets
+// pass that the gate then drops.
 type Table struct {
-	Name        string // fit for a metric label
+	Name        string // a metric label
 	Used, Limit int
 }
 
-// A Count is how many packets were dropped for a reason.
+// A Count is the number of packets dropped for a reason.
 type Count struct {
 	Reason  Reason
 	Packets uint64

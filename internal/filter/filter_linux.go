@@ -39,17 +39,17 @@ type Filter struct {
 
 	endpoints map[endpoint]programAccepts // in the trie; SetPolicy's
 
-	mu            sync.Mutex // guards all below; the program reads its tables without
+	mu            sync.Mutex // guards all below; the program reads the tables without it
 	control       *programControlWords
 	entries       fingerprints
 	expected      []uint64 // two tables of the same size
-	expectedCount int      // knocks that are expected, whether there is room for them or not
+	expectedCount int      // expected knocks, whether there is room for them or not
 	numEndpoints  int      // in the trie
 	traced        map[packet.Addr]bool
 	closed        bool
 	bypassUntil   uint64 // the tick until which every packet passes
-	bypassTrace   bool   // every packet passes, for a trace
-	reconfiguring bool   // every packet passes while the policy changes
+	bypassTrace   bool   // every packet passes because of a trace
+	reconfiguring bool   // every packet passes because the policy changes
 }
 
 // Open makes a filter. Errors: ErrUnsupported, fs.ErrPermission (needs CAP_BPF,
@@ -70,11 +70,11 @@ func Open(o Options) (*Filter, error) {
 	return f, nil
 }
 
-// FD is the program's file descriptor, for the device.
+// FD returns the program's file descriptor, to attach to the device.
 func (f *Filter) FD() int { return f.objects.Program.FD() }
 
-// Close gives back what Open took. A device that has the program keeps it. What
-// is told to a closed filter is forgotten.
+// Close releases the program and its tables. A device that has the program keeps
+// it. The methods of a closed filter do nothing.
 func (f *Filter) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -82,6 +82,7 @@ func (f *Filter) Close() error {
 		return nil
 	}
 	f.closed = true
+
 	f.counting.Lock()
 	defer f.counting.Unlock()
 	errs := []error{f.objects.Close()}
@@ -94,7 +95,7 @@ func (f *Filter) Close() error {
 // set writes a word that the program reads.
 func set(word *uint64, n uint64) { atomic.StoreUint64(word, n) }
 
-// lock takes f.mu, unless the filter is closed.
+// lock acquires f.mu and returns true, unless the filter is closed.
 func (f *Filter) lock() bool {
 	f.mu.Lock()
 	if f.closed {
@@ -104,8 +105,8 @@ func (f *Filter) lock() bool {
 	return true
 }
 
-// Tick moves the filter's clock on. It is to be called every TickTime, and may be
-// called late.
+// Tick advances the filter's clock. It must be called every TickInterval, and may
+// be called late.
 func (f *Filter) Tick() {
 	if !f.lock() {
 		return
@@ -121,7 +122,7 @@ func (f *Filter) bypassBriefly() {
 	f.updateBypass()
 }
 
-// updateBypass tells the program until when every packet passes. The caller holds f.mu.
+// updateBypass sets until when every packet passes. The caller holds f.mu.
 func (f *Filter) updateBypass() {
 	if f.reconfiguring || f.bypassTrace || len(f.entries.overflow) > 0 {
 		set(&f.control.BypassUntil, forever)
@@ -130,7 +131,7 @@ func (f *Filter) updateBypass() {
 	}
 }
 
-// BypassSource has every packet of a source pass, or no longer.
+// BypassSource makes every packet of a source pass, or stops that.
 func (f *Filter) BypassSource(a netip.Addr, on bool) {
 	addr := packet.AddrFrom(a)
 	if !f.lock() {
@@ -145,12 +146,13 @@ func (f *Filter) BypassSource(a netip.Addr, on bool) {
 	} else {
 		delete(f.traced, addr)
 	}
+
 	set(&f.control.Traced, uint64(len(f.traced)))
-	k := addrKey(&addr, programKeyKindKEY_TRACED)
+	k := addrKey(&addr, kindTraced)
 	f.updateEntry(f.secret.hash(&k), on)
 }
 
-// BypassAll has every packet of everybody pass, or no longer.
+// BypassAll makes every packet pass, or stops that.
 func (f *Filter) BypassAll(on bool) {
 	if !f.lock() {
 		return
@@ -160,8 +162,8 @@ func (f *Filter) BypassAll(on bool) {
 	f.updateBypass()
 }
 
-// Tables returns how full the tables are. Those of flows and sources, and of
-// expected knocks, are meant to be half full at the most: this is of the half.
+// Tables returns how full the tables are. The tables of fingerprints work up to
+// half of their slots, which is their limit here.
 func (f *Filter) Tables() []Table {
 	if !f.lock() {
 		return nil
@@ -169,7 +171,7 @@ func (f *Filter) Tables() []Table {
 	defer f.mu.Unlock()
 	return []Table{
 		{"filter_flows_and_sources", f.entries.n + len(f.entries.overflow), len(f.entries.slots) / 2},
-		{"filter_expected_knocks", f.expectedCount, len(f.expected) / 2 / 2},
+		{"filter_expected_knocks", f.expectedCount, f.Capacity()},
 		{"filter_service_ports", f.numEndpoints, maxEndpoints},
 	}
 }
@@ -177,15 +179,16 @@ func (f *Filter) Tables() []Table {
 // Counts returns how many packets were dropped for each reason.
 func (f *Filter) Counts() ([]Count, error) {
 	counts := make([]Count, reasonCount)
-	var each []uint64 // by processor
+	var perCPU []uint64
+
 	f.counting.Lock()
 	defer f.counting.Unlock()
 	for r := range reasonCount {
-		if err := f.objects.Dropped.Lookup(uint32(r), &each); err != nil {
-			return nil, fmt.Errorf("read the packet filter's counts: %w", err)
+		if err := f.objects.Dropped.Lookup(uint32(r), &perCPU); err != nil {
+			return nil, fmt.Errorf("read the counts of the packet filter: %w", err)
 		}
 		counts[r].Reason = r
-		for _, n := range each {
+		for _, n := range perCPU {
 			counts[r].Packets += n
 		}
 	}

@@ -17,6 +17,15 @@ const (
 	keySize  = 8 * keyWords // bytes
 )
 
+// The kinds of keys.
+const (
+	kindFlow     = programKeyKindKEY_FLOW
+	kindSource   = programKeyKindKEY_SOURCE
+	kindSubnet   = programKeyKindKEY_SUBNET // that has flows
+	kindTraced   = programKeyKindKEY_TRACED // a source
+	kindExpected = programKeyKindKEY_EXPECTED
+)
+
 // lastWord returns the last word of a key: ports and kind.
 func lastWord(srcPort, dstPort uint16, kind programKeyKind) uint64 {
 	var b [8]byte
@@ -34,7 +43,7 @@ func addrWords(a *packet.Addr) (uint64, uint64) {
 func flowKey(t *packet.Tuple) (k key) {
 	k[0], k[1] = addrWords(&t.Src)
 	k[2], k[3] = addrWords(&t.Dst)
-	k[4] = lastWord(t.SrcPort, t.DstPort, programKeyKindKEY_FLOW)
+	k[4] = lastWord(t.SrcPort, t.DstPort, kindFlow)
 	return k
 }
 
@@ -45,7 +54,7 @@ func addrKey(a *packet.Addr, kind programKeyKind) (k key) {
 }
 
 func expectedKey(a uint64, b uint16) key {
-	return key{a, uint64(b), 0, 0, lastWord(0, 0, programKeyKindKEY_EXPECTED)}
+	return key{a, uint64(b), 0, 0, lastWord(0, 0, kindExpected)}
 }
 
 // secret keys the hash. An attacker who could choose colliding keys could fill a

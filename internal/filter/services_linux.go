@@ -16,14 +16,23 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// What services accept is in a trie of address prefixes, by protocol and port:
-// struct service_key in bpf/tables.h. Its key has the length in front that the
-// kernel wants, which counts the bits of protocol, IP header and port too.
+// A trie of address prefixes, by protocol and port, has what services accept
+// (struct service_key in bpf/tables.h). The length in front of a key, which the
+// kernel requires, counts the bits of protocol, IP header and port too.
 const (
 	keyBitsBeforeAddr = 32
 	mappedBits        = 96 // of an IPv4 address's form in packet.Addr
 
 	ipv4HeaderSize, ipv6HeaderSize = 20, 40 // bytes
+)
+
+// What is accepted at an endpoint.
+const (
+	acceptsFlows    = programAcceptsACCEPTS_FLOWS // of authorized clients
+	acceptsAll      = programAcceptsACCEPTS_ALL   // the service is open
+	acceptsSYNKnock = programAcceptsACCEPTS_SYN_KNOCK
+	acceptsUDPv1    = programAcceptsACCEPTS_UDP_V1
+	acceptsUDPv2    = programAcceptsACCEPTS_UDP_V2
 )
 
 // endpoint is an entry of the trie.
@@ -56,21 +65,21 @@ func (e endpoint) key() *programServiceKey {
 func endpoints(p *policy.Policy) map[endpoint]programAccepts {
 	all := make(map[endpoint]programAccepts)
 	for _, s := range p.Services() {
-		tcp := programAcceptsACCEPTS_FLOWS
+		tcp := acceptsFlows
 		if s.Open() {
-			tcp |= programAcceptsACCEPTS_ALL
+			tcp |= acceptsAll
 		}
 		if s.Methods&policy.MethodsSYN != 0 {
-			tcp |= programAcceptsACCEPTS_SYN_KNOCK
+			tcp |= acceptsSYNKnock
 		}
 		all[endpoint{unix.IPPROTO_TCP, s.Port, s.Listen}] |= tcp
 
 		var udp programAccepts
 		if s.Methods&policy.MethodsV1 != 0 {
-			udp |= programAcceptsACCEPTS_UDP_V1
+			udp |= acceptsUDPv1
 		}
 		if s.Methods&policy.MethodUDPv2 != 0 {
-			udp |= programAcceptsACCEPTS_UDP_V2
+			udp |= acceptsUDPv2
 		}
 		if udp == 0 {
 			continue

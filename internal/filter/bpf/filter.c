@@ -12,7 +12,7 @@
  *	check_tcp, else          of a flow; an ACK while SYN cookies are
  *	                         in use                                   pass
  *	check_udp                has the form of a knock                  mark the source, pass
- *	check_icmp               an error about a flow                    pass
+ *	check_icmp (icmp.h)      an error about a flow                    pass
  *	knockgw                  of a traced source; while all packets
  *	                         pass                                     pass
  *	                         else                                     count, drop
@@ -31,120 +31,11 @@
 #include "headers.h"
 #include "siphash.h"
 #include "tables.h"
+#include "packet.h"
+#include "icmp.h"
 
 /* The program calls only helpers that are not restricted to the GPL. */
 char __license[] SEC("license") = "Apache-2.0";
-
-/* A verdict is a reason to drop the packet, or one of these. */
-enum {
-	PASS = -1,
-	KNOCK = -2, /* mark the source and pass */
-	NEXT = -3,  /* go on with the next check */
-};
-
-struct packet {
-	struct __sk_buff *skb;
-	__u32 ip_header; /* bytes, without extension headers */
-	__u32 transport; /* offset of the transport header */
-	__u32 end;       /* offset of the packet's end, by its IP header */
-	__u8 protocol;
-	union key flow; /* addresses and ports */
-};
-
-/*
- * load copies size bytes of the packet. The caller has compared with the end, so
- * that a failure is unexpected, and the packet passes.
- */
-#define LOAD(p, offset, to, size)                                             \
-	do {                                                                  \
-		if (bpf_skb_load_bytes((p)->skb, offset, to, size))           \
-			return PASS;                                          \
-	} while (0)
-
-static __always_inline int is_equal(const struct addr *a, const struct addr *b)
-{
-	return a->halves[0] == b->halves[0] && a->halves[1] == b->halves[1];
-}
-
-static __always_inline void set_ipv4(struct addr *a, __be32 ipv4)
-{
-	a->halves[0] = 0;
-	a->words[2] = MAPPED_PREFIX;
-	a->words[3] = ipv4;
-}
-
-static __always_inline int is_mapped(const struct addr *a)
-{
-	return a->halves[0] == 0 && a->words[2] == MAPPED_PREFIX;
-}
-
-/* source_tag returns the fingerprint of the packet's source, as a key of a kind. */
-static __always_inline __u64 source_tag(const struct packet *p, enum key_kind kind)
-{
-	union key k = { .src = p->flow.src, .kind = kind };
-
-	return fingerprint(&k);
-}
-
-/* subnet_tag returns the fingerprint of an IPv4 source, or of an IPv6 /64. */
-static __always_inline __u64 subnet_tag(const struct packet *p)
-{
-	union key k = { .src = p->flow.src, .kind = KEY_SUBNET };
-
-	if (p->ip_header == sizeof(struct ipv6_header))
-		k.src.halves[1] = 0;
-	return fingerprint(&k);
-}
-
-/*
- * accepts_at returns what services accept at the packet's destination: enum
- * accepts, or 0.
- */
-static __always_inline enum accepts accepts_at(const struct packet *p)
-{
-	struct service_key k = {
-		.bits = SERVICE_KEY_BITS,
-		.protocol = p->protocol,
-		.ip_header = p->ip_header,
-		.port = p->flow.dst_port,
-	};
-	enum accepts *accepts;
-
-	__builtin_memcpy(k.addr, &p->flow.dst, sizeof(k.addr));
-	accepts = bpf_map_lookup_elem(&services, &k);
-	return accepts ? *accepts : 0;
-}
-
-/* is_expected_knock reports whether a knock with these fields is expected. */
-static __always_inline int is_expected_knock(__u64 a, __u16 b)
-{
-	union key k = { .src.halves = { a, b }, .kind = KEY_EXPECTED };
-
-	if (control.expected_any)
-		return 1;
-	if (is_expected(fingerprint(&k)))
-		return 1;
-	/* Asked again: the table may have been replaced by one that is too full. */
-	return control.expected_any != 0;
-}
-
-/*
- * load_tcp loads a TCP header and returns NEXT, or truncated if the header is
- * not there whole.
- */
-static __always_inline int load_tcp(const struct packet *p, struct tcp_header *h, int truncated)
-{
-	__u32 available = p->end - p->transport;
-	__u32 length;
-
-	if (available < sizeof(*h))
-		return truncated;
-	LOAD(p, p->transport, h, sizeof(*h));
-	length = (h->data_offset >> 4) * 4;
-	if (length < sizeof(*h) || length > available)
-		return truncated;
-	return NEXT;
-}
 
 /*
  * check_fragment drops a fragment unless its source has flows: the process
@@ -155,7 +46,7 @@ static __always_inline int check_fragment(const struct packet *p, __u16 offset)
 	struct tcp_header h;
 	int verdict;
 
-	if (is_entry(subnet_tag(p)))
+	if (is_entry(subnet_fingerprint(p)))
 		return PASS;
 	if (offset)
 		return REASON_MALFORMED_FRAGMENT;
@@ -191,7 +82,8 @@ static __always_inline int parse_ipv4(struct packet *p, const struct ipv4_header
 	if (p->transport > sizeof(*h))
 		return REASON_MALFORMED_IP_OPTIONS;
 	first = p->flow.src.bytes[12];
-	if (first == 0 || first == 127 || first >= 224) /* loopback, multicast, reserved */
+	/* "this network", loopback, multicast and reserved */
+	if (first == 0 || first == 127 || first >= 224)
 		return REASON_MALFORMED_ADDRESS;
 	return NEXT;
 }
@@ -199,7 +91,17 @@ static __always_inline int parse_ipv4(struct packet *p, const struct ipv4_header
 static __always_inline int is_extension(__u8 next_header)
 {
 	switch (next_header) {
-	case 0: case 43: case 50: case 51: case 59: case 60: case 135: case 139: case 140: case 253: case 254:
+	case 0:   /* hop-by-hop options */
+	case 43:  /* routing */
+	case 50:  /* ESP */
+	case 51:  /* AH */
+	case 59:  /* no next header */
+	case 60:  /* destination options */
+	case 135: /* mobility */
+	case 139: /* HIP */
+	case 140: /* shim6 */
+	case 253: /* experiments */
+	case 254:
 		return 1;
 	}
 	return 0;
@@ -216,7 +118,8 @@ static __always_inline int parse_ipv6_fragment(struct packet *p)
 	p->transport += sizeof(h);
 	p->protocol = h.next_header;
 	offset_flags = bpf_ntohs(h.offset_flags);
-	if (!(offset_flags & (IPV6_OFFSET | IPV6_MORE_FRAGMENTS))) /* all of its packet */
+	/* the only fragment of its packet */
+	if (!(offset_flags & (IPV6_OFFSET | IPV6_MORE_FRAGMENTS)))
 		return REASON_MALFORMED_FRAGMENT;
 	if (p->protocol != PROTO_TCP)
 		return REASON_MALFORMED_FRAGMENT;
@@ -249,12 +152,13 @@ static __always_inline int parse_ipv6(struct packet *p)
 		return REASON_MALFORMED_ADDRESS;
 	if (p->flow.src.bytes[0] == 0xff) /* multicast */
 		return REASON_MALFORMED_ADDRESS;
-	if (p->flow.src.halves[0] == 0 && bpf_be64_to_cpu(p->flow.src.halves[1]) <= 1) /* unspecified, loopback */
+	/* unspecified, loopback */
+	if (p->flow.src.halves[0] == 0 && bpf_be64_to_cpu(p->flow.src.halves[1]) <= 1)
 		return REASON_MALFORMED_ADDRESS;
 	return NEXT;
 }
 
-/* set_ports copies the ports, neither of which may be 0. */
+/* set_ports copies the ports. A port of 0 is malformed. */
 static __always_inline int set_ports(struct packet *p, __be16 src, __be16 dst)
 {
 	if (src == 0 || dst == 0)
@@ -279,7 +183,8 @@ static __noinline __s64 tcp_timestamp(struct __sk_buff *skb, __u32 offset, __u32
 		__be32 value;
 
 		/* Beyond the last byte there is no value either. */
-		if (offset >= end || bpf_skb_load_bytes(skb, offset, &option, sizeof(option)))
+		if (offset >= end ||
+		    bpf_skb_load_bytes(skb, offset, &option, sizeof(option)))
 			return NO_TIMESTAMP;
 		if (option.kind == TCP_OPTION_END)
 			return NO_TIMESTAMP;
@@ -289,7 +194,8 @@ static __noinline __s64 tcp_timestamp(struct __sk_buff *skb, __u32 offset, __u32
 		}
 		if (option.size < 2 || offset + option.size > end)
 			return NO_TIMESTAMP;
-		if (option.kind == TCP_OPTION_TIMESTAMPS && option.size == TCP_TIMESTAMPS_SIZE) {
+		if (option.kind == TCP_OPTION_TIMESTAMPS &&
+		    option.size == TCP_TIMESTAMPS_SIZE) {
 			if (bpf_skb_load_bytes(skb, offset + 2, &value, sizeof(value)))
 				return NO_TIMESTAMP;
 			return bpf_ntohl(value);
@@ -299,17 +205,20 @@ static __noinline __s64 tcp_timestamp(struct __sk_buff *skb, __u32 offset, __u32
 	return NO_TIMESTAMP;
 }
 
-static __always_inline int check_syn(const struct packet *p, const struct tcp_header *h, enum accepts accepts)
+static __always_inline int check_syn(const struct packet *p, const struct tcp_header *h,
+				     enum accepts accepts)
 {
-	__u64 tag, *mark;
+	__u64 source, *mark;
 
 	/* A knock is looked for first, from any source: its source must be marked. */
 	if (control.legacy | (accepts & ACCEPTS_SYN_KNOCK)) {
+		__u32 options = p->transport + sizeof(*h);
 		__u32 options_end = p->transport + (h->data_offset >> 4) * 4;
-		__s64 timestamp = tcp_timestamp(p->skb, p->transport + sizeof(*h), options_end);
+		__s64 timestamp = tcp_timestamp(p->skb, options, options_end);
+		__u64 seq = bpf_ntohl(h->seq);
 
 		if (timestamp != NO_TIMESTAMP &&
-		    is_expected_knock((__u64)bpf_ntohl(h->seq) << 32 | timestamp, bpf_ntohs(h->window)))
+		    is_expected_knock(seq << 32 | timestamp, bpf_ntohs(h->window)))
 			return KNOCK;
 	}
 
@@ -317,10 +226,10 @@ static __always_inline int check_syn(const struct packet *p, const struct tcp_he
 		return REASON_NO_SERVICE;
 	if (accepts & ACCEPTS_ALL)
 		return PASS;
-	tag = source_tag(p, KEY_SOURCE);
-	if (is_entry(tag))
+	source = source_fingerprint(p, KEY_SOURCE);
+	if (is_entry(source))
 		return PASS;
-	mark = mark_of(tag);
+	mark = mark_of(source);
 	if (!mark || control.tick < *mark)
 		return PASS;
 	return REASON_NO_GRANT;
@@ -349,7 +258,9 @@ static __always_inline int check_tcp(struct packet *p)
 		return PASS;
 
 	/* The answer to a SYN cookie? */
-	if ((h.flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_ACK || !(accepts & ACCEPTS_ALL))
+	if ((h.flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_ACK)
+		return REASON_NO_FLOW;
+	if (!(accepts & ACCEPTS_ALL))
 		return REASON_NO_FLOW;
 	return control.tick < control.cookies_until ? PASS : REASON_NO_FLOW;
 }
@@ -387,84 +298,11 @@ static __always_inline int check_udp(struct packet *p)
 	if (!(accepts & ACCEPTS_UDP_V1) || size < KNOCK_MIN || size > KNOCK_MAX)
 		return REASON_NOT_A_KNOCK;
 	LOAD(p, payload + KNOCK_TAIL, &tail, sizeof(tail));
-	if (KNOCK_HEADER + bpf_ntohs(tail.length) != size || (tail.flags & ~KNOCK_FLAGS) || tail.reserved)
+	if (KNOCK_HEADER + bpf_ntohs(tail.length) != size)
+		return REASON_NOT_A_KNOCK;
+	if ((tail.flags & ~KNOCK_FLAGS) || tail.reserved)
 		return REASON_NOT_A_KNOCK;
 	return KNOCK;
-}
-
-/*
- * check_quoted passes an ICMP error about a flow. The flow's key is that of
- * packets from the client, and the error quotes a packet to the client.
- */
-static __always_inline int check_quoted(const struct packet *p, union key *k, __u32 transport)
-{
-	struct {
-		__be16 src_port, dst_port;
-	} quoted;
-
-	if (transport + ICMP_QUOTED > p->end)
-		return REASON_ICMP;
-	if (!is_equal(&k->dst, &p->flow.dst))
-		return REASON_ICMP;
-	LOAD(p, transport, &quoted, sizeof(quoted));
-	k->src_port = quoted.dst_port;
-	k->dst_port = quoted.src_port;
-	k->kind = KEY_FLOW;
-	return is_entry(fingerprint(k)) ? PASS : REASON_ICMP;
-}
-
-static __always_inline int check_icmpv4(const struct packet *p, __u8 type, __u32 offset)
-{
-	struct ipv4_header h;
-	union key k;
-	__u32 length;
-
-	if (type != ICMP_DEST_UNREACHABLE && type != ICMP_TIME_EXCEEDED && type != ICMP_PARAMETER_PROBLEM)
-		return REASON_ICMP;
-	if (offset + sizeof(h) > p->end)
-		return REASON_ICMP;
-	LOAD(p, offset, &h, sizeof(h));
-	length = (h.version_ihl & 15) * 4;
-	if (h.version_ihl >> 4 != 4 || length < sizeof(h) || h.protocol != PROTO_TCP)
-		return REASON_ICMP;
-	if (bpf_ntohs(h.flags_offset) & IPV4_OFFSET)
-		return REASON_ICMP;
-	set_ipv4(&k.src, h.dst);
-	set_ipv4(&k.dst, h.src);
-	return check_quoted(p, &k, offset + length);
-}
-
-static __always_inline int check_icmpv6(const struct packet *p, __u8 type, __u32 offset)
-{
-	struct ipv6_header h;
-	union key k;
-
-	if (type < ICMPV6_FIRST_ERROR || type > ICMPV6_LAST_ERROR)
-		return REASON_ICMP;
-	if (offset + sizeof(h) > p->end)
-		return REASON_ICMP;
-	LOAD(p, offset, &h, sizeof(h));
-	if (h.version >> 4 != 6 || h.next_header != PROTO_TCP)
-		return REASON_ICMP;
-	k.src = h.dst;
-	k.dst = h.src;
-	return check_quoted(p, &k, offset + sizeof(h));
-}
-
-/* check_icmp passes errors about flows, as packet.Packet.OriginalDatagram reads them. */
-static __always_inline int check_icmp(const struct packet *p)
-{
-	struct icmp_header h;
-	int is_ipv4 = p->ip_header == sizeof(struct ipv4_header);
-
-	if (is_ipv4 != (p->protocol == PROTO_ICMP))
-		return REASON_MALFORMED_PROTOCOL;
-	if (p->end - p->transport < sizeof(h))
-		return REASON_MALFORMED_TRANSPORT_HEADER;
-	LOAD(p, p->transport, &h, sizeof(h));
-	if (is_ipv4)
-		return check_icmpv4(p, h.type, p->transport + sizeof(h));
-	return check_icmpv6(p, h.type, p->transport + sizeof(h));
 }
 
 static __always_inline int check_ip(struct packet *p)
@@ -502,23 +340,6 @@ static __always_inline int check_ip(struct packet *p)
 		return check_icmp(p);
 	}
 	return REASON_MALFORMED_PROTOCOL;
-}
-
-/*
- * mark_source lets the SYNs of a source pass for a while: its SYN may come before
- * the gate has read the knock.
- */
-static __always_inline void mark_source(const struct packet *p)
-{
-	__u64 *mark = mark_of(source_tag(p, KEY_SOURCE));
-
-	if (mark)
-		*(volatile __u64 *)mark = control.tick + mark_ticks;
-}
-
-static __always_inline int is_traced(const struct packet *p)
-{
-	return control.traced && is_entry(source_tag(p, KEY_TRACED));
 }
 
 /* A socket filter returns how many bytes of the packet are kept. */

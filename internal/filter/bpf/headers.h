@@ -102,7 +102,7 @@ struct icmp_header {
 #define ICMP_PARAMETER_PROBLEM 12
 #define ICMPV6_FIRST_ERROR 1
 #define ICMPV6_LAST_ERROR 4
-#define ICMP_QUOTED 8 /* bytes of the transport header that an error quotes, at least */
+#define ICMP_QUOTED 8 /* minimum of the transport header that an error quotes */
 
 /*
  * Knocks: what protocol.ParseKnock and protocol.ParseKnockV2 check without a

@@ -36,39 +36,39 @@ struct {
 } entries SEC(".maps"), expected SEC(".maps");
 
 /*
- * log2 of the numbers of buckets. The table of expected knocks is there twice,
- * one of which the process fills while the program reads the other.
+ * log2 of the numbers of buckets. There are two tables of expected knocks: the
+ * process fills one while the program reads the other.
  */
 const volatile __u32 entries_bits = 6, expected_bits = 6;
 
-static __always_inline int table_has(void *table, __u32 bits, __u32 base, __u64 tag)
+static __always_inline int table_has(void *table, __u32 bits, __u32 base, __u64 hash)
 {
-	__u64 hash = tag;
+	__u64 shifted = hash;
 
 #pragma unroll
-	for (int i = 0; i < 2; i++, hash <<= bits) {
-		__u32 index = base + (hash >> (64 - bits));
+	for (int i = 0; i < 2; i++, shifted <<= bits) {
+		__u32 index = base + (shifted >> (64 - bits));
 		const volatile struct bucket *b = bpf_map_lookup_elem(table, &index);
 
 		if (!b)
 			return 0;
 #pragma unroll
 		for (int slot = 0; slot < BUCKET_SLOTS; slot++)
-			if (b->slots[slot] == tag)
+			if (b->slots[slot] == hash)
 				return 1;
 	}
 	return 0;
 }
 
 /* Flows, sources, subnets with flows, traced sources, by their fingerprints. */
-static __noinline int is_entry(__u64 tag)
+static __noinline int is_entry(__u64 hash)
 {
-	return table_has(&entries, entries_bits, 0, tag);
+	return table_has(&entries, entries_bits, 0, hash);
 }
 
-static __noinline int is_expected(__u64 tag)
+static __noinline int is_expected(__u64 hash)
 {
-	return table_has(&expected, expected_bits, control.expected_base, tag);
+	return table_has(&expected, expected_bits, control.expected_base, hash);
 }
 
 /*
@@ -116,9 +116,9 @@ struct {
 
 const volatile __u32 mark_ticks; /* how long a mark lasts */
 
-static __always_inline __u64 *mark_of(__u64 tag)
+static __always_inline __u64 *mark_of(__u64 hash)
 {
-	__u32 index = tag >> (64 - MARK_BITS);
+	__u32 index = hash >> (64 - MARK_BITS);
 
 	return bpf_map_lookup_elem(&marks, &index);
 }

@@ -7,8 +7,10 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// setEntry adds a key's fingerprint to the table, or removes it. A key that was added n times
-// is there until it was removed n times.
+// The methods that the gate calls.
+
+// setEntry adds a key's fingerprint to the table, or removes it. A key that was
+// added n times is there until it is removed n times.
 func (f *Filter) setEntry(k key, in bool) {
 	hash := f.secret.hash(&k)
 	if !f.lock() {
@@ -26,33 +28,33 @@ func (f *Filter) updateEntry(hash uint64, in bool) {
 	} else {
 		f.entries.delete(hash)
 	}
+
 	switch after := len(f.entries.overflow); {
 	case after > 0 && before == 0:
 		f.updateBypass()
 	case after == 0 && before > 0:
-		// The program may have looked for one before it was in, and ask only
-		// now whether everything passes.
+		// The program may have looked for an entry before it was in the table,
+		// and check only now whether every packet passes.
 		f.bypassBriefly()
 	}
 }
 
-// Flow tells that the gate has taken a flow into its table, or out of it. The
-// tuple is that of packets from the client.
+// Flow reports that a flow was added to the gate's table, or removed. The tuple is
+// of packets from the client.
 func (f *Filter) Flow(t packet.Tuple, in bool) { f.setEntry(flowKey(&t), in) }
 
-// Source tells that an address has grants, knocks in the queue, parked SYNs or
-// flows now, or none of these any more.
+// Source reports that an address has grants, queued knocks, deferred SYNs or
+// flows, or none of these any more.
 func (f *Filter) Source(a packet.Addr, in bool) {
-	f.setEntry(addrKey(&a, programKeyKindKEY_SOURCE), in)
+	f.setEntry(addrKey(&a, kindSource), in)
 }
 
-// Site tells that there are flows now of which fragments are put together, or
-// none any more: from an IPv4 address, or from an IPv6 /64, whose last 8 bytes
-// are 0 then.
-func (f *Filter) Site(a packet.Addr, in bool) { f.setEntry(addrKey(&a, programKeyKindKEY_SUBNET), in) }
+// Site reports that there are flows whose fragments are reassembled, or none any
+// more: from an IPv4 address, or from an IPv6 /64, whose last 8 bytes are 0.
+func (f *Filter) Site(a packet.Addr, in bool) { f.setEntry(addrKey(&a, kindSubnet), in) }
 
-// Flooded tells that an open service has more half-open flows than it remembers:
-// an ACK without a flow may be an answer to a SYN cookie.
+// Flooded reports that an open service sends SYN cookies: an ACK without a flow
+// may be the answer to one.
 func (f *Filter) Flooded() {
 	if !f.lock() {
 		return
@@ -61,15 +63,16 @@ func (f *Filter) Flooded() {
 	set(&f.control.CookiesUntil, f.control.Tick+floodTicks)
 }
 
-// Expect replaces the knocks that are expected by n others: the fields of SYNs,
-// the hints of datagrams. When it returns, the program uses them.
+// Expect replaces the expected knocks by n others: the fields of SYNs, the hints
+// of datagrams. When it returns, the program uses them.
 func (f *Filter) Expect(n int, fields iter.Seq2[uint64, uint16]) {
 	if !f.lock() {
 		return
 	}
 	half := len(f.expected) / 2
-	next := uint64(half/bucketSlots) - f.control.ExpectedBase // that of the half which is not in use
+	next := uint64(half/bucketSlots) - f.control.ExpectedBase // of the table that is not in use
 	f.mu.Unlock()
+
 	t := fingerprints{slots: f.expected[next*bucketSlots:][:half], overflow: make(map[uint64]int)}
 	clear(t.slots)
 	tooMany := n > f.Capacity()
@@ -80,6 +83,7 @@ func (f *Filter) Expect(n int, fields iter.Seq2[uint64, uint16]) {
 		}
 		tooMany = len(t.overflow) > 0
 	}
+
 	if !f.lock() {
 		return
 	}
@@ -94,11 +98,12 @@ func (f *Filter) Expect(n int, fields iter.Seq2[uint64, uint16]) {
 	}
 }
 
-// Capacity is how many expected knocks there is room for.
-func (f *Filter) Capacity() int { return len(f.expected) / 4 } // half of the places of one of two tables
+// Capacity returns for how many expected knocks there is room: half of the slots
+// of one of the two tables.
+func (f *Filter) Capacity() int { return len(f.expected) / 2 / 2 }
 
-// Overflowed tells whether there were more expected knocks than there is room for, so
-// that whatever could be one passes.
+// Overflowed reports whether there are more expected knocks than there is room
+// for, so that every packet passes that could be one.
 func (f *Filter) Overflowed() bool {
 	if !f.lock() {
 		return false
@@ -107,21 +112,22 @@ func (f *Filter) Overflowed() bool {
 	return f.control.ExpectedAny != 0
 }
 
-// SetPolicy replaces the services. While it does, and for a second after,
-// everything passes; swap, which it calls, is to make the gate judge by the new
-// policy. After an error everything passes until another policy is set.
+// SetPolicy replaces the services. It calls swap, which must make the gate apply
+// the new policy. Until then, and for a second after, every packet passes; after
+// an error, until another policy is set.
 func (f *Filter) SetPolicy(p *policy.Policy, swap func()) error {
-	f.change(true)
+	f.setReconfiguring(true)
 	err := f.setServices(p)
 	swap()
 	if err == nil {
-		f.change(false)
+		f.setReconfiguring(false)
 	}
 	return err
 }
 
-// change begins or ends a time in which everything passes.
-func (f *Filter) change(on bool) {
+// setReconfiguring starts or ends the time in which every packet passes because
+// the policy changes.
+func (f *Filter) setReconfiguring(on bool) {
 	if !f.lock() {
 		return
 	}
