@@ -54,7 +54,7 @@ func (c *Client) Handshake(ctx context.Context, conn net.Conn) error {
 		return fmt.Errorf("auth: encode message: %w", err)
 	}
 	if err := conn.SetDeadline(time.Now().Add(clientDeadline)); err != nil {
-		return failed(ResultClosed, err)
+		return newError(ResultClosed, err)
 	}
 	stop := interrupt(ctx, conn)
 	failure := c.exchange(ctx, conn, message, proof)
@@ -62,10 +62,10 @@ func (c *Client) Handshake(ctx context.Context, conn net.Conn) error {
 	case failure != nil:
 		return failure
 	case ended:
-		return failed(ResultCanceled, context.Cause(ctx))
+		return newError(ResultCanceled, context.Cause(ctx))
 	}
 	if err := conn.SetDeadline(time.Time{}); err != nil {
-		return failed(ResultClosed, err)
+		return newError(ResultClosed, err)
 	}
 	return nil
 }
@@ -77,17 +77,17 @@ type verifier interface {
 
 func (c *Client) exchange(ctx context.Context, conn net.Conn, message []byte, sent verifier) error {
 	if _, err := conn.Write(message); err != nil {
-		return unread(ctx, err)
+		return readError(ctx, err)
 	}
 	if !c.Proof {
 		return nil
 	}
 	var proof [protocol.ProofSize]byte
 	if _, err := io.ReadFull(conn, proof[:]); err != nil {
-		return unread(ctx, err)
+		return readError(ctx, err)
 	}
 	if !sent.VerifyProof(protocol.NewScratch(), c.Identity, c.Port, proof[:]) {
-		return failed(ResultProof, nil)
+		return newError(ResultProof, nil)
 	}
 	return nil
 }

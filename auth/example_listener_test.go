@@ -48,18 +48,18 @@ func ExampleListener_Accept() {
 }
 
 // A connection is in hand until it is accepted, or reset.
-func ExampleListener_InHand() {
+func ExampleListener_InFlight() {
 	alice := identity("alice", "0123456789abcdef")
 	listener := listen(alice, auth.ListenerOptions{})
-	fmt.Println(listener.InHand())
+	fmt.Println(listener.InFlight())
 	near := knockless(alice, listener)
 	defer func() { _ = near.Close() }()
-	for listener.InHand() == 0 { // as a metric would see it
+	for listener.InFlight() == 0 { // as a metric would see it
 		time.Sleep(time.Millisecond)
 	}
-	fmt.Println(listener.InHand())
+	fmt.Println(listener.InFlight())
 	_ = listener.Close() // resets it
-	fmt.Println(listener.InHand())
+	fmt.Println(listener.InFlight())
 	// Output:
 	// 0
 	// 1

@@ -227,7 +227,7 @@ func ExampleListenerOptions_report() {
 			if e.Client != nil {
 				who = e.Client.ID()
 			}
-			events <- fmt.Sprintf("%s: %v, clock ahead by about %v", who, e.Result, e.ClockDiff.Round(time.Minute))
+			events <- fmt.Sprintf("%s: %v, clock ahead by about %v", who, e.Result, e.ClockOffset.Round(time.Minute))
 		},
 	})
 	defer func() { _ = listener.Close() }()
@@ -245,7 +245,7 @@ func ExampleListenerOptions_report() {
 		fmt.Println(<-events)
 		_ = conn.Close()
 	}
-	fmt.Println(listener.InHand() > 0) // alice's, which nobody has accepted
+	fmt.Println(listener.InFlight() > 0) // alice's, which nobody has accepted
 	// Output:
 	// alice: ok, clock ahead by about 0s
 	// alice: stale, clock ahead by about 1h0m0s
@@ -265,7 +265,7 @@ func ExampleResultOf() {
 	fmt.Println(auth.ResultOf(err), auth.ResultOf(nil))
 	var failure *auth.Error
 	if errors.As(err, &failure) {
-		fmt.Println(failure.Client.ID(), failure.ClockDiff)
+		fmt.Println(failure.Client.ID(), failure.ClockOffset)
 	}
 	fmt.Println(err)
 	// Output:

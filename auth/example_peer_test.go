@@ -51,7 +51,7 @@ func ExampleConn_Peer() {
 	conn := accepted(&auth.Client{Protocol: auth.V1}).(*auth.Conn)
 	defer func() { _ = conn.Close() }()
 	peer := conn.Peer()
-	fmt.Println(peer.ClientID(), peer.Protocol, peer.ClockDiff.Abs() < time.Minute)
+	fmt.Println(peer.ClientID(), peer.Protocol, peer.ClockOffset.Abs() < time.Minute)
 	// Output: alice v1 true
 }
 
@@ -102,7 +102,7 @@ func stale(behind time.Duration) error {
 func ExampleError() {
 	var failure *auth.Error
 	if errors.As(stale(2*time.Minute), &failure) {
-		fmt.Println(failure.Result, failure.Client.ID(), failure.ClockDiff)
+		fmt.Println(failure.Result, failure.Client.ID(), failure.ClockOffset)
 		fmt.Println(failure.Error())
 	}
 	// Output:

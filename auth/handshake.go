@@ -20,8 +20,8 @@ import (
 //	openV1, openV2  read, find the client, open
 //	verify          time, proof, authorization, claim
 
-// sealed is a message of either format, still needed after it was opened.
-type sealed interface {
+// openedMessage is a message of either format, still needed after it was opened.
+type openedMessage interface {
 	Nonce() []byte
 	AppendProof(dst []byte, s *protocol.Scratch, c *protocol.Client, port uint16) []byte
 }
@@ -61,7 +61,7 @@ func (s *Server) handshake(ctx context.Context, conn net.Conn, candidates iter.S
 	unbounded := conn.SetDeadline(deadline)
 	stop := interrupt(ctx, conn)
 	if unbounded != nil {
-		failure = failed(ResultClosed, unbounded)
+		failure = newError(ResultClosed, unbounded)
 	} else {
 		peer, failure = a.authenticate()
 	}
@@ -71,10 +71,10 @@ func (s *Server) handshake(ctx context.Context, conn net.Conn, candidates iter.S
 		return Peer{}, failure
 	}
 	if !stop() {
-		return Peer{}, &Error{Result: ResultCanceled, Client: peer.Client, ClockDiff: peer.ClockDiff, Err: context.Cause(ctx)}
+		return Peer{}, &Error{Result: ResultCanceled, Client: peer.Client, ClockOffset: peer.ClockOffset, Err: context.Cause(ctx)}
 	}
 	if err := conn.SetDeadline(time.Time{}); err != nil {
-		return Peer{}, &Error{Result: ResultClosed, Client: peer.Client, ClockDiff: peer.ClockDiff, Err: err}
+		return Peer{}, &Error{Result: ResultClosed, Client: peer.Client, ClockOffset: peer.ClockOffset, Err: err}
 	}
 	return peer, nil
 }
@@ -82,7 +82,7 @@ func (s *Server) handshake(ctx context.Context, conn net.Conn, candidates iter.S
 // authenticate reads and verifies the message and answers with the proof.
 func (a *attempt) authenticate() (Peer, *Error) {
 	if a.set.invalid != nil {
-		return Peer{}, failed(ResultMisconfigured, a.set.invalid)
+		return Peer{}, newError(ResultMisconfigured, a.set.invalid)
 	}
 	peer, message, failure := a.open()
 	if failure != nil {
@@ -95,8 +95,8 @@ func (a *attempt) authenticate() (Peer, *Error) {
 	if peer.Message.WantProof {
 		proof := message.AppendProof(nil, a.scratch, peer.Client, a.Port)
 		if _, err := a.conn.Write(proof); err != nil {
-			failure := unread(a.ctx, err)
-			failure.Client, failure.ClockDiff = peer.Client, peer.ClockDiff
+			failure := readError(a.ctx, err)
+			failure.Client, failure.ClockOffset = peer.Client, peer.ClockOffset
 			return Peer{}, failure
 		}
 	}
@@ -111,12 +111,12 @@ func (a *attempt) read(n int) *Error {
 	got, err := io.ReadFull(a.conn, a.buf[a.n:n])
 	a.n += got
 	if err != nil {
-		return unread(a.ctx, err)
+		return readError(a.ctx, err)
 	}
 	return nil
 }
 
-func (a *attempt) open() (Peer, sealed, *Error) {
+func (a *attempt) open() (Peer, openedMessage, *Error) {
 	if a.candidates == nil {
 		a.candidates = func(func(*protocol.Client) bool) {}
 	}
@@ -135,7 +135,7 @@ func (a *attempt) open() (Peer, sealed, *Error) {
 	return a.openV2()
 }
 
-func (a *attempt) openV1() (Peer, sealed, *Error) {
+func (a *attempt) openV1() (Peer, openedMessage, *Error) {
 	var frame protocol.FrameV1
 	for {
 		var size int
@@ -145,7 +145,7 @@ func (a *attempt) openV1() (Peer, sealed, *Error) {
 			break
 		}
 		if !errors.Is(err, protocol.ErrNeedMore) {
-			return Peer{}, nil, unopened(err)
+			return Peer{}, nil, openError(err)
 		}
 		if failure := a.read(size); failure != nil {
 			return Peer{}, nil, failure
@@ -174,7 +174,7 @@ func (a *attempt) openV1() (Peer, sealed, *Error) {
 	case failure != nil:
 		return Peer{}, nil, failure
 	default:
-		return Peer{}, nil, unopened(refusal)
+		return Peer{}, nil, openError(refusal)
 	}
 }
 
@@ -188,7 +188,7 @@ func (a *attempt) eachCandidate(try func(*protocol.Client) bool) *Error {
 	}
 	others, ok := a.others()
 	if !ok {
-		return failed(ResultLimited, nil)
+		return newError(ResultLimited, nil)
 	}
 	for c := range others {
 		if try(c) {
@@ -198,7 +198,7 @@ func (a *attempt) eachCandidate(try func(*protocol.Client) bool) *Error {
 	return nil
 }
 
-func (a *attempt) openV2() (Peer, sealed, *Error) {
+func (a *attempt) openV2() (Peer, openedMessage, *Error) {
 	// With hints, look for the client once and not for every bucket: they are there before any bucket is.
 	candidates, failure := a.matchV2()
 	if failure != nil {
@@ -211,11 +211,11 @@ func (a *attempt) openV2() (Peer, sealed, *Error) {
 		}
 		envelope, _, err := protocol.ParseEnvelopeV2(a.buf[:a.n], a.Hint)
 		if err != nil {
-			return Peer{}, nil, unopened(err)
+			return Peer{}, nil, openError(err)
 		}
 		for _, c := range candidates {
 			if trials++; trials > a.set.maxTrials {
-				return Peer{}, nil, unopened(refusal)
+				return Peer{}, nil, openError(refusal)
 			}
 			m, err := envelope.Open(a.scratch, c, a.Port, bucket)
 			if err == nil {
@@ -226,7 +226,7 @@ func (a *attempt) openV2() (Peer, sealed, *Error) {
 			}
 		}
 	}
-	return Peer{}, nil, unopened(refusal)
+	return Peer{}, nil, openError(refusal)
 }
 
 // matchV2 reads as far as the route hint and returns the candidates that it is of. Those of Others are
@@ -253,12 +253,12 @@ func (a *attempt) matchV2() ([]*protocol.Client, *Error) {
 		envelope, _, err = protocol.ParseEnvelopeV2(a.buf[:a.n], a.Hint)
 	}
 	if err != nil {
-		return nil, unopened(err)
+		return nil, openError(err)
 	}
 	for _, candidates := range []func() (iter.Seq[*protocol.Client], bool){a.first, a.others} {
 		list, ok := candidates()
 		if !ok {
-			return nil, failed(ResultLimited, nil)
+			return nil, newError(ResultLimited, nil)
 		}
 		for c := range list {
 			if envelope.Match(a.scratch, c, a.Port) {
@@ -269,7 +269,7 @@ func (a *attempt) matchV2() ([]*protocol.Client, *Error) {
 			return matched, nil
 		}
 	}
-	return nil, unopened(protocol.ErrSealed)
+	return nil, openError(protocol.ErrSealed)
 }
 
 // first are the candidates to be tried first.
@@ -287,9 +287,9 @@ func (a *attempt) others() (iter.Seq[*protocol.Client], bool) {
 func (a *attempt) verify(peer *Peer, nonce []byte) *Error {
 	now := a.set.now()
 	diff := protocol.ClockOffset(peer.Message.Time, now)
-	peer.Conn, peer.ClockDiff = a.conn, diff
+	peer.Conn, peer.ClockOffset = a.conn, diff
 	refuse := func(result Result, cause error) *Error {
-		return &Error{Result: result, ClockDiff: diff, Err: cause}
+		return &Error{Result: result, ClockOffset: diff, Err: cause}
 	}
 	if diff > a.set.window || diff < -a.set.window {
 		return refuse(ResultStale, nil)
@@ -319,10 +319,10 @@ func (a *attempt) verify(peer *Peer, nonce []byte) *Error {
 	case err != nil:
 		return refuse(ResultUnauthorized, err)
 	case !claimed:
-		return refuse(ResultUnauthorized, errUnclaimed)
+		return refuse(ResultUnauthorized, errNotClaimed)
 	}
 	return nil
 }
 
-// errUnclaimed keeps a mistake in Authorize from becoming a door for replays.
-var errUnclaimed = errors.New("auth: Authorize agreed without calling claim")
+// errNotClaimed keeps a mistake in Authorize from becoming a door for replays.
+var errNotClaimed = errors.New("auth: Authorize agreed without calling claim")

@@ -82,7 +82,7 @@ func handshake(s *Server, stream []byte, piece int, fin bool, wrap func(net.Conn
 	return o
 }
 
-func TestAllFormatsAuthenticateAndLeaveTheRestOfTheStream(t *testing.T) {
+func TestHandshakeReadsExactlyOneMessage(t *testing.T) {
 	alice, bob := identity(t, "alice"), identity(t, "bob")
 	for _, server := range []Protocol{V1, V2, V1 | V2} {
 		for _, format := range []Protocol{V1, V2} {
@@ -145,7 +145,7 @@ func (c *counted) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func TestNotOneByteBehindTheMessageIsRead(t *testing.T) {
+func TestHandshakeReadsNoByteBeyondMessage(t *testing.T) {
 	alice := identity(t, "alice")
 	for _, format := range []Protocol{V1, V2} {
 		for _, bucket := range protocol.DefaultBuckets() {
@@ -170,7 +170,7 @@ type refusing struct{ net.Conn }
 
 func (refusing) Read([]byte) (int, error) { return 0, syscall.ECONNRESET }
 
-func TestEveryFailureEndsAtTheDeadlineWithoutAByteBack(t *testing.T) {
+func TestHandshakeFailuresEndSilentlyAtDeadline(t *testing.T) {
 	alice, eve := identity(t, "alice"), identity(t, "eve")
 	junk := make([]byte, 1<<20)
 	if _, err := rand.Read(junk); err != nil {
@@ -262,7 +262,7 @@ func TestEveryFailureEndsAtTheDeadlineWithoutAByteBack(t *testing.T) {
 	}
 }
 
-func TestTheWindowIsInclusive(t *testing.T) {
+func TestServerWindowIsInclusive(t *testing.T) {
 	alice := identity(t, "alice")
 	synctest.Test(t, func(t *testing.T) {
 		now := time.UnixMilli(1790000000123)
@@ -284,8 +284,8 @@ func TestTheWindowIsInclusive(t *testing.T) {
 				t.Errorf("%v: %v, want %v", c.diff, o.err, c.want)
 			}
 			var failure *Error
-			if errors.As(o.err, &failure) && (failure.ClockDiff != c.diff || failure.Client != alice) {
-				t.Errorf("%v: told %v of %v", c.diff, failure.ClockDiff, failure.Client)
+			if errors.As(o.err, &failure) && (failure.ClockOffset != c.diff || failure.Client != alice) {
+				t.Errorf("%v: told %v of %v", c.diff, failure.ClockOffset, failure.Client)
 			}
 		}
 	})
@@ -296,7 +296,7 @@ type deafConn struct{ net.Conn }
 
 func (deafConn) Write([]byte) (int, error) { return 0, syscall.ECONNRESET }
 
-func TestErrorsAfterTheMessageWasReadSayItsClockDifference(t *testing.T) {
+func TestErrorReportsClockOffset(t *testing.T) {
 	const diff = 1234 * time.Millisecond
 	alice := identity(t, "alice")
 	synctest.Test(t, func(t *testing.T) {
@@ -305,13 +305,13 @@ func TestErrorsAfterTheMessageWasReadSayItsClockDifference(t *testing.T) {
 		raw := message(t, &Client{Identity: alice, Port: testPort, Proof: true, Now: func() time.Time { return now.Add(diff) }})
 		o := handshake(s, raw, 4096, false, func(c net.Conn) net.Conn { return deafConn{c} })
 		var failure *Error
-		if !errors.As(o.err, &failure) || failure.Client != alice || failure.ClockDiff != diff {
+		if !errors.As(o.err, &failure) || failure.Client != alice || failure.ClockOffset != diff {
 			t.Errorf("the proof was not taken: %+v", failure)
 		}
 	})
 }
 
-func TestAMessageThatFailsEarlierHasUsedUpNothing(t *testing.T) {
+func TestServerClaimsNonceLast(t *testing.T) {
 	alice := identity(t, "alice")
 	synctest.Test(t, func(t *testing.T) {
 		now, sent := time.Now(), time.Now()
@@ -357,7 +357,7 @@ func TestAMessageThatFailsEarlierHasUsedUpNothing(t *testing.T) {
 	})
 }
 
-func TestOneMessageAuthenticatesOneConnection(t *testing.T) {
+func TestServerRefusesReplay(t *testing.T) {
 	alice := identity(t, "alice")
 	synctest.Test(t, func(t *testing.T) {
 		s := &Server{Port: testPort, Clients: clients(alice)}
@@ -375,7 +375,7 @@ func TestOneMessageAuthenticatesOneConnection(t *testing.T) {
 	})
 }
 
-func TestTheContextEndsAHandshakeAtOnce(t *testing.T) {
+func TestHandshakeEndsWithContext(t *testing.T) {
 	alice := identity(t, "alice")
 	synctest.Test(t, func(t *testing.T) {
 		for _, stream := range [][]byte{nil, bytes.Repeat([]byte{9}, 5000)} {

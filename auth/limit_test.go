@@ -31,7 +31,7 @@ func allowed(l *RateLimiter, from string, n int) (count int) {
 	return count
 }
 
-func TestASourceHasABurstAndThenItsRate(t *testing.T) {
+func TestRateLimiterAllowsBurstThenRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := limiter(t, Rate{PerSecond: 2, Burst: 5})
 		for _, step := range []struct {
@@ -54,7 +54,7 @@ func TestASourceHasABurstAndThenItsRate(t *testing.T) {
 	})
 }
 
-func TestAnIPv6SourceIsItsNetwork(t *testing.T) {
+func TestRateLimiterCountsIPv6BySubnet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := limiter(t, Rate{PerSecond: 1, Burst: 4})
 		if got := allowed(l, "2001:db8:1:2::1", 3) + allowed(l, "2001:db8:1:2:ffff::2", 3); got != 4 {
@@ -66,7 +66,7 @@ func TestAnIPv6SourceIsItsNetwork(t *testing.T) {
 	})
 }
 
-func TestMoreSourcesThanThereIsRoomForShareARate(t *testing.T) {
+func TestRateLimiterSharesBucketWhenFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := limiter(t, Rate{PerSecond: 1, Burst: 2, Sources: 10})
 		count := 0
@@ -90,7 +90,7 @@ func TestMoreSourcesThanThereIsRoomForShareARate(t *testing.T) {
 	})
 }
 
-func TestARateThatMakesNoSenseIsRefused(t *testing.T) {
+func TestNewRateLimiterChecksRate(t *testing.T) {
 	for _, r := range []Rate{{}, {PerSecond: -1}, {PerSecond: 1e-12}, {PerSecond: 1e12}, {PerSecond: 1, Burst: -1}, {PerSecond: 1, Sources: -1}} {
 		if _, err := NewRateLimiter(r); !errors.Is(err, ErrOptions) {
 			t.Errorf("%+v: %v", r, err)
@@ -106,7 +106,7 @@ type from struct {
 
 func (f from) RemoteAddr() net.Addr { return f.addr }
 
-func TestTheSourceOfAConnectionIsItsAddressAlone(t *testing.T) {
+func TestRemoteAddr(t *testing.T) {
 	for want, addr := range map[string]net.Addr{
 		"192.0.2.1":   &net.TCPAddr{IP: net.ParseIP("::ffff:192.0.2.1"), Port: 1},
 		"fe80::1":     &net.TCPAddr{IP: net.ParseIP("fe80::1"), Port: 1, Zone: "eth0"},
@@ -129,7 +129,7 @@ type text string
 func (text) Network() string  { return "tcp" }
 func (a text) String() string { return string(a) }
 
-func TestWhoComesTooOftenIsResetUnread(t *testing.T) {
+func TestListenerResetsLimitedSourceUnread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := newPipeListener()
 		var mu sync.Mutex
@@ -159,12 +159,12 @@ func TestWhoComesTooOftenIsResetUnread(t *testing.T) {
 				t.Errorf("%d, %v after %v", n, err, time.Since(start))
 			}
 		}
-		if n := l.InHand(); n != 2 {
+		if n := l.InFlight(); n != 2 {
 			t.Errorf("%d in hand", n)
 		}
 		time.Sleep(DefaultDeadline + time.Second)
 		synctest.Wait()
-		if n := l.InHand(); n != 0 {
+		if n := l.InFlight(); n != 0 {
 			t.Errorf("%d in hand", n)
 		}
 		_ = l.Close()
@@ -174,7 +174,7 @@ func TestWhoComesTooOftenIsResetUnread(t *testing.T) {
 	})
 }
 
-func TestASourceHoldsNoMorePlacesThanItMay(t *testing.T) {
+func TestListenerMaxPerSource(t *testing.T) {
 	alice := identity(t, "alice")
 	synctest.Test(t, func(t *testing.T) {
 		inner := newPipeListener()
@@ -216,7 +216,7 @@ func TestASourceHoldsNoMorePlacesThanItMay(t *testing.T) {
 	})
 }
 
-func TestAnEventSaysWhoseMessageItWasAndHowFarTheClocksAreApart(t *testing.T) {
+func TestEventReportsClientAndClockOffset(t *testing.T) {
 	alice := identity(t, "alice")
 	synctest.Test(t, func(t *testing.T) {
 		inner := newPipeListener()
@@ -235,7 +235,7 @@ func TestAnEventSaysWhoseMessageItWasAndHowFarTheClocksAreApart(t *testing.T) {
 				t.Fatal(err)
 			}
 			e := <-events
-			if e.Result != test.want || e.Client != alice || e.ClockDiff != test.off {
+			if e.Result != test.want || e.Client != alice || e.ClockOffset != test.off {
 				t.Errorf("%+v", e)
 			}
 			if ok := e.Result == ResultOK; ok != (e.Peer.Client == alice) || ok != (e.Err == nil) || ok != (e.Took == 0) {

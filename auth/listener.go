@@ -20,8 +20,8 @@ const MaxHandshakes = 1024
 
 // What to do when accepting fails for a while, as it does when there are no file descriptors left.
 const (
-	firstRetry = 5 * time.Millisecond
-	lastRetry  = time.Second
+	minRetryDelay = 5 * time.Millisecond
+	maxRetryDelay = time.Second
 )
 
 // ListenerOptions are the options of NewListener. The zero value is fine.
@@ -52,27 +52,27 @@ type Event struct {
 	Peer   Peer // who it is; the zero Peer unless Result is ResultOK
 	// Client is whose message it was, also where that was refused; nil if none opened.
 	Client *protocol.Client
-	// ClockDiff is the message's time less ours, if Client is set and said a time.
-	ClockDiff time.Duration
-	Took      time.Duration // from the end of accepting on
-	Err       error         // nil or an *Error
+	// ClockOffset is the message's time less ours, if Client is set and said a time.
+	ClockOffset time.Duration
+	Took        time.Duration // from the end of accepting on
+	Err         error         // nil or an *Error
 }
 
 // Listener is a net.Listener of authenticated connections: Accept returns a *Conn.
 type Listener struct {
-	inner   net.Listener
-	server  Handshaker
-	limit   Limiter
-	sources *sourceCounts
-	report  func(Event)
-	ready   chan *Conn
-	slots   chan struct{}
-	inHand  atomic.Int64
-	ctx     context.Context // ends with the Listener; its cause is what Accept says then
-	cancel  context.CancelCauseFunc
-	running sync.WaitGroup
-	closing sync.Once
-	closed  error // what closing inner said
+	inner    net.Listener
+	server   Handshaker
+	limit    Limiter
+	sources  *sourceCounts
+	report   func(Event)
+	ready    chan *Conn
+	slots    chan struct{}
+	inFlight atomic.Int64
+	ctx      context.Context // ends with the Listener; its cause is what Accept says then
+	cancel   context.CancelCauseFunc
+	running  sync.WaitGroup
+	closing  sync.Once
+	closeErr error // what closing inner said
 }
 
 // NewListener authenticates what inner accepts with server, concurrently. A connection that fails is
@@ -125,15 +125,15 @@ func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
 func (l *Listener) Close() error {
 	l.closing.Do(func() {
 		l.cancel(net.ErrClosed)
-		l.closed = l.inner.Close()
+		l.closeErr = l.inner.Close()
 	})
 	l.running.Wait()
-	return l.closed
+	return l.closeErr
 }
 
 // acceptAll accepts until inner fails for good.
 func (l *Listener) acceptAll() {
-	retry := firstRetry
+	retry := minRetryDelay
 	for {
 		select {
 		case l.slots <- struct{}{}:
@@ -142,8 +142,8 @@ func (l *Listener) acceptAll() {
 		}
 		conn, err := l.inner.Accept()
 		if err == nil {
-			retry = firstRetry
-			l.begin(conn)
+			retry = minRetryDelay
+			l.start(conn)
 			continue
 		}
 		<-l.slots
@@ -154,30 +154,30 @@ func (l *Listener) acceptAll() {
 		}
 		select {
 		case <-time.After(retry):
-			retry = min(2*retry, lastRetry)
+			retry = min(2*retry, maxRetryDelay)
 		case <-l.ctx.Done():
 			return
 		}
 	}
 }
 
-// begin starts the handshake of a connection, unless a limit forbids it.
-func (l *Listener) begin(conn net.Conn) {
+// start starts the handshake of a connection, unless a limit forbids it.
+func (l *Listener) start(conn net.Conn) {
 	from := remoteAddr(conn)
 	refused := l.limit != nil && !l.limit.Allow(from)
 	if !refused && !l.sources.add(from) {
 		refused = true
 	}
 	if refused {
-		l.report(Event{Conn: conn, Result: ResultLimited, Err: failed(ResultLimited, nil)})
+		l.report(Event{Conn: conn, Result: ResultLimited, Err: newError(ResultLimited, nil)})
 		reset(conn)
 		<-l.slots
 		return
 	}
-	l.inHand.Add(1)
+	l.inFlight.Add(1)
 	l.running.Go(func() {
 		l.handle(conn)
-		l.inHand.Add(-1)
+		l.inFlight.Add(-1)
 		l.sources.remove(from)
 		<-l.slots
 	})
@@ -187,7 +187,7 @@ func (l *Listener) begin(conn net.Conn) {
 func (l *Listener) handle(conn net.Conn) {
 	start := time.Now()
 	peer, err := l.server.Handshake(l.ctx, conn)
-	l.report(event(conn, peer, err, time.Since(start)))
+	l.report(newEvent(conn, peer, err, time.Since(start)))
 	if err != nil {
 		reset(conn)
 		return
@@ -199,21 +199,21 @@ func (l *Listener) handle(conn net.Conn) {
 	}
 }
 
-// event says how a handshake ended.
-func event(conn net.Conn, peer Peer, err error, took time.Duration) Event {
+// newEvent says how a handshake ended.
+func newEvent(conn net.Conn, peer Peer, err error, took time.Duration) Event {
 	e := Event{
 		Conn: conn, Result: ResultOf(err), Peer: peer,
-		Client: peer.Client, ClockDiff: peer.ClockDiff, Took: took, Err: err,
+		Client: peer.Client, ClockOffset: peer.ClockOffset, Took: took, Err: err,
 	}
 	var failure *Error
 	if errors.As(err, &failure) {
-		e.Client, e.ClockDiff = failure.Client, failure.ClockDiff
+		e.Client, e.ClockOffset = failure.Client, failure.ClockOffset
 	}
 	return e
 }
 
-// InHand is how many connections are handshaking, or authenticated and not accepted yet.
-func (l *Listener) InHand() int { return int(l.inHand.Load()) }
+// InFlight is how many connections are handshaking, or authenticated and not accepted yet.
+func (l *Listener) InFlight() int { return int(l.inFlight.Load()) }
 
 // reset closes conn with a RST where it can, whatever was read or not: an ordinary close is a FIN or a
 // RST depending on whether unread input is left, and so would tell one failure from another.

@@ -49,7 +49,7 @@ func (l *pipeListener) DialContext(ctx context.Context, _, _ string) (net.Conn, 
 	}
 }
 
-func TestAListenerAcceptsTheAuthenticatedWhileStrangersHang(t *testing.T) {
+func TestListenerAcceptsWhileOthersHang(t *testing.T) {
 	alice := identity(t, "alice")
 	synctest.Test(t, func(t *testing.T) {
 		inner := newPipeListener()
@@ -116,7 +116,7 @@ func TestAListenerAcceptsTheAuthenticatedWhileStrangersHang(t *testing.T) {
 	})
 }
 
-func TestCloseEndsHandshakesAndWhatWasNotAccepted(t *testing.T) {
+func TestListenerCloseEndsHandshakes(t *testing.T) {
 	alice := identity(t, "alice")
 	synctest.Test(t, func(t *testing.T) {
 		inner := newPipeListener()
@@ -169,7 +169,7 @@ func (f *failing) Accept() (net.Conn, error) {
 	return nil, passing{errBroken}
 }
 
-func TestAListenerOutlivesPassingErrors(t *testing.T) {
+func TestListenerRetriesTemporaryErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := &failing{newPipeListener(), 12}
 		l := NewListener(inner, &Server{Port: testPort}, ListenerOptions{})
@@ -183,7 +183,7 @@ func TestAListenerOutlivesPassingErrors(t *testing.T) {
 }
 
 // On real sockets: whatever a stranger did, it gets a reset and no byte.
-func TestStrangersAreResetAlike(t *testing.T) {
+func TestListenerResetsFailuresAlike(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	alice := identity(t, "alice")
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
@@ -243,7 +243,7 @@ func TestStrangersAreResetAlike(t *testing.T) {
 	}
 }
 
-func TestADialerThatFailsClosesItsConnection(t *testing.T) {
+func TestDialerClosesConnOnFailure(t *testing.T) {
 	alice := identity(t, "alice")
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()

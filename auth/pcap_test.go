@@ -55,7 +55,7 @@ func capturedSegments(t *testing.T) (all []segment) {
 	}
 }
 
-func TestACapturedLibknockClientAuthenticates(t *testing.T) {
+func TestServerAuthenticatesCapturedLibknockClient(t *testing.T) {
 	client, err := protocol.NewClient("client-001", []byte("0123456789abcdef0123456789abcdef"))
 	if err != nil {
 		t.Fatal(err)

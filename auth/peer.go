@@ -15,8 +15,8 @@ type Peer struct {
 	Client   *protocol.Client
 	Protocol Protocol         // V1 or V2; 0 for who has only knocked
 	Message  protocol.Message // zero for who has only knocked
-	// ClockDiff is the message's time less ours: positive when the peer's clock is ahead.
-	ClockDiff time.Duration
+	// ClockOffset is the message's time less ours: positive when the peer's clock is ahead.
+	ClockOffset time.Duration
 }
 
 // ClientID is the client's id; "" for the zero Peer.
@@ -38,15 +38,15 @@ func (p Peer) SessionID() []byte { return p.Message.SessionID }
 // Extensions is what the client has sent along; this module gives it no meaning.
 func (p Peer) Extensions() []byte { return p.Message.Extensions }
 
-// maxWrapped is how many connections may be round one another before PeerOf gives up: more than anybody
+// maxWrappers is how many connections may be round one another before PeerOf gives up: more than anybody
 // stacks, and an end for those that are their own NetConn.
-const maxWrapped = 32
+const maxWrappers = 32
 
 // PeerOf tells who is at the other end of conn: a *Conn, anything that has its Peer method (a struct
 // that embeds a *Conn), or what says in a method NetConn() net.Conn that it is round one of these, as a
 // tls.Conn does. ok is false where there is none of them.
 func PeerOf(conn net.Conn) (peer Peer, ok bool) {
-	for range maxWrapped {
+	for range maxWrappers {
 		if c, ok := conn.(interface{ Peer() Peer }); ok {
 			return c.Peer(), true
 		}

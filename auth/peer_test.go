@@ -26,7 +26,7 @@ type endless struct{ net.Conn }
 
 func (e endless) NetConn() net.Conn { return e }
 
-func TestAPeerIsFoundThroughWhatIsRoundItsConnection(t *testing.T) {
+func TestPeerOfUnwrapsConns(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
 	defer far.Close()
@@ -84,7 +84,7 @@ func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	return tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key}, pool
 }
 
-func TestARequestKnowsItsPeerUnderTLS(t *testing.T) {
+func TestPeerFromContextUnderTLS(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	alice := identity(t, "alice")
 	inner, err := net.Listen("tcp", "127.0.0.1:0")

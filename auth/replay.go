@@ -47,17 +47,17 @@ type MemoryReplay struct {
 	now func() time.Time
 
 	mu      sync.Mutex
-	clients map[string]*seen
+	clients map[string]*nonceSet
 	total   int
 }
 
-// seen are one client's nonces. Expiry is checked from the oldest claim on, so it costs what expires.
-type seen struct {
+// nonceSet are one client's nonces. Expiry is checked from the oldest claim on, so it costs what expires.
+type nonceSet struct {
 	nonces map[string]struct{}
-	queue  []claimed // in order of claim
+	queue  []nonceExpiry // in order of claim
 }
 
-type claimed struct {
+type nonceExpiry struct {
 	nonce string
 	until time.Time
 }
@@ -67,7 +67,7 @@ func NewMemoryReplay(now func() time.Time) *MemoryReplay {
 	if now == nil {
 		now = time.Now
 	}
-	return &MemoryReplay{now: now, clients: make(map[string]*seen)}
+	return &MemoryReplay{now: now, clients: make(map[string]*nonceSet)}
 }
 
 // Claim implements Replay.
@@ -77,7 +77,7 @@ func (r *MemoryReplay) Claim(client string, nonce []byte, until time.Time) error
 	defer r.mu.Unlock()
 	mine := r.clients[client]
 	if mine == nil {
-		mine = &seen{nonces: make(map[string]struct{})}
+		mine = &nonceSet{nonces: make(map[string]struct{})}
 		r.clients[client] = mine
 	}
 	r.total -= mine.forget(now)
@@ -90,15 +90,15 @@ func (r *MemoryReplay) Claim(client string, nonce []byte, until time.Time) error
 	}
 	key := string(nonce)
 	mine.nonces[key] = struct{}{}
-	mine.queue = append(mine.queue, claimed{nonce: key, until: until})
+	mine.queue = append(mine.queue, nonceExpiry{nonce: key, until: until})
 	r.total++
 	return nil
 }
 
 // forget drops what has expired and returns how much that was.
-func (s *seen) forget(now time.Time) int {
+func (s *nonceSet) forget(now time.Time) int {
 	n := 0
-	for n < len(s.queue) && past(now, s.queue[n].until) {
+	for n < len(s.queue) && isPast(now, s.queue[n].until) {
 		delete(s.nonces, s.queue[n].nonce)
 		n++
 	}
@@ -107,8 +107,8 @@ func (s *seen) forget(now time.Time) int {
 	return n
 }
 
-// past reports whether now is past until on the monotonic clock (where both have a reading) and on the
+// isPast reports whether now is past until on the monotonic clock (where both have a reading) and on the
 // wall clock: a clock that was stepped re-opens nothing.
-func past(now, until time.Time) bool {
+func isPast(now, until time.Time) bool {
 	return now.After(until) && now.Round(0).After(until.Round(0))
 }

@@ -9,7 +9,7 @@ import (
 
 func nonceOf(i int) []byte { return binary.BigEndian.AppendUint64(nil, uint64(i)) }
 
-func TestANonceIsForgottenOnlyAfterItsTime(t *testing.T) {
+func TestMemoryReplayForgetsExpiredNonces(t *testing.T) {
 	now := time.Unix(1790000000, 0)
 	r := NewMemoryReplay(func() time.Time { return now })
 	until := now.Add(replayAge(DefaultWindow))
@@ -29,18 +29,18 @@ func TestANonceIsForgottenOnlyAfterItsTime(t *testing.T) {
 	}
 }
 
-func TestAWallClockSteppedBackForgetsNothing(t *testing.T) {
+func TestMemoryReplaySurvivesClockStepBack(t *testing.T) {
 	start := time.Now()
 	until := start.Add(time.Minute)
-	if past(start.Add(time.Minute), until) || !past(start.Add(time.Minute+1), until) {
+	if isPast(start.Add(time.Minute), until) || !isPast(start.Add(time.Minute+1), until) {
 		t.Error("both clocks moved: forgotten only after its time")
 	}
-	if past(start.Round(0).Add(-time.Hour), until) {
+	if isPast(start.Round(0).Add(-time.Hour), until) {
 		t.Error("forgotten before its time by the wall clock")
 	}
 }
 
-func TestNoClientFillsTheStoreForTheOthers(t *testing.T) {
+func TestMemoryReplayReservesRoomPerClient(t *testing.T) {
 	now := time.Unix(1790000000, 0)
 	r := NewMemoryReplay(func() time.Time { return now })
 	until := now.Add(time.Minute)

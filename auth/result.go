@@ -102,17 +102,17 @@ type Error struct {
 	// Client is whose message it was, or nil if none opened. A message that
 	// opened is authentic, whatever was wrong with it after that.
 	Client *protocol.Client
-	// ClockDiff is the message's time less ours, if Client is set: positive when the peer's clock is
+	// ClockOffset is the message's time less ours, if Client is set: positive when the peer's clock is
 	// ahead. It is where to look when the result is ResultStale.
-	ClockDiff time.Duration
-	Err       error // the cause, or nil
+	ClockOffset time.Duration
+	Err         error // the cause, or nil
 }
 
 // Error says what happened.
 func (e *Error) Error() string {
 	text := "auth: handshake failed: " + e.Result.String()
 	if e.Result == ResultStale {
-		text += " (clock differs by " + e.ClockDiff.String() + ")"
+		text += " (clock differs by " + e.ClockOffset.String() + ")"
 	}
 	if e.Err != nil {
 		text += ": " + e.Err.Error()
@@ -138,32 +138,32 @@ func ResultOf(err error) Result {
 	return ResultClosed
 }
 
-// failed is an *Error for a reason and its cause.
-func failed(result Result, cause error) *Error { return &Error{Result: result, Err: cause} }
+// newError is an *Error for a reason and its cause.
+func newError(result Result, cause error) *Error { return &Error{Result: result, Err: cause} }
 
-// unread is the *Error for a read or write that failed. err is what the connection said.
-func unread(ctx context.Context, err error) *Error {
+// readError is the *Error for a read or write that failed. err is what the connection said.
+func readError(ctx context.Context, err error) *Error {
 	var timeout interface{ Timeout() bool }
 	switch {
 	case ctx.Err() != nil:
-		return failed(ResultCanceled, context.Cause(ctx))
+		return newError(ResultCanceled, context.Cause(ctx))
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return failed(ResultTimeout, err)
+		return newError(ResultTimeout, err)
 	case errors.Is(err, io.EOF):
-		return failed(ResultClosed, io.ErrUnexpectedEOF)
+		return newError(ResultClosed, io.ErrUnexpectedEOF)
 	default:
-		return failed(ResultClosed, err)
+		return newError(ResultClosed, err)
 	}
 }
 
-// unopened is the *Error for what package protocol refused.
-func unopened(err error) *Error {
+// openError is the *Error for what package protocol refused.
+func openError(err error) *Error {
 	switch {
 	case errors.Is(err, protocol.ErrSealed),
 		errors.Is(err, protocol.ErrPort),
 		errors.Is(err, protocol.ErrClientHash):
-		return failed(ResultUnknown, err)
+		return newError(ResultUnknown, err)
 	default:
-		return failed(ResultMalformed, err)
+		return newError(ResultMalformed, err)
 	}
 }

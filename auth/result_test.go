@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestResultBlamesThePeerForItsOwnFailuresOnly(t *testing.T) {
+func TestResultPeerFailed(t *testing.T) {
 	blamed := map[Result]bool{ResultMalformed: true, ResultUnknown: true, ResultStale: true, ResultProof: true, ResultReplay: true}
 	for r := range Result(NumResults) {
 		if r.PeerFailed() != blamed[r] {
@@ -21,7 +21,7 @@ func TestResultBlamesThePeerForItsOwnFailuresOnly(t *testing.T) {
 }
 
 // Whatever a store says, in whatever wrapping, the sender is blamed only for a replay.
-func TestClaimResultIsAReplayOnlyIfTheStoreSaysSo(t *testing.T) {
+func TestClaimResult(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cause := rapid.SampledFrom([]error{nil, ErrReplayed, ErrReplayFull, errors.New("no space left on device"), errors.ErrUnsupported}).Draw(t, "cause")
 		err := cause

@@ -18,8 +18,8 @@ import (
 // A change costs a copy of the set, so fill it with Replace. What is removed opens nothing from then
 // on; a Server does not end the connections that it has opened before.
 type Secrets struct {
-	writing sync.Mutex // held by whoever makes the next snapshot
-	now     atomic.Pointer[snapshot]
+	mu  sync.Mutex // held by whoever makes the next snapshot
+	cur atomic.Pointer[snapshot]
 }
 
 // snapshot is the set as it was at a time. Nothing in it changes, but that changed is closed once.
@@ -92,17 +92,17 @@ func (s *Secrets) Changed() <-chan struct{} { return s.load().changed }
 
 // load returns the set as it is now.
 func (s *Secrets) load() *snapshot {
-	if now := s.now.Load(); now != nil {
+	if now := s.cur.Load(); now != nil {
 		return now
 	}
-	s.now.CompareAndSwap(nil, &snapshot{changed: make(chan struct{})})
-	return s.now.Load()
+	s.cur.CompareAndSwap(nil, &snapshot{changed: make(chan struct{})})
+	return s.cur.Load()
 }
 
 // change makes the next snapshot out of a copy of the last.
 func (s *Secrets) change(f func(keys map[string][]*protocol.Client)) {
-	s.writing.Lock()
-	defer s.writing.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	old := s.load()
 	next := &snapshot{keys: make(map[string][]*protocol.Client, len(old.keys)+1), changed: make(chan struct{})}
 	maps.Copy(next.keys, old.keys)
@@ -110,6 +110,6 @@ func (s *Secrets) change(f func(keys map[string][]*protocol.Client)) {
 	for _, id := range slices.Sorted(maps.Keys(next.keys)) {
 		next.all = append(next.all, next.keys[id]...)
 	}
-	s.now.Store(next)
+	s.cur.Store(next)
 	close(old.changed)
 }

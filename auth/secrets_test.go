@@ -19,7 +19,7 @@ func ids(clients iter.Seq[*protocol.Client]) (all []string) {
 	return all
 }
 
-func TestSecretsChangeOneAtATimeOrAllAtOnce(t *testing.T) {
+func TestSecretsChange(t *testing.T) {
 	alice, bob, carol := identity(t, "alice"), identity(t, "bob"), identity(t, "carol")
 	later, err := protocol.NewClient("alice", []byte("another secret of alice's"))
 	if err != nil {
@@ -63,7 +63,7 @@ func TestSecretsChangeOneAtATimeOrAllAtOnce(t *testing.T) {
 	want()
 }
 
-func TestWhoWaitsHearsOfAChange(t *testing.T) {
+func TestSecretsChanged(t *testing.T) {
 	var s Secrets
 	for _, change := range []func(){
 		func() { s.Set(identity(t, "alice")) },
@@ -86,7 +86,7 @@ func TestWhoWaitsHearsOfAChange(t *testing.T) {
 	}
 }
 
-func TestManyMayChangeAndReadSecretsAtATime(t *testing.T) {
+func TestSecretsConcurrentUse(t *testing.T) {
 	var s Secrets
 	var wait sync.WaitGroup
 	for _, id := range []string{"a", "b", "c", "d"} {
@@ -110,7 +110,7 @@ func TestManyMayChangeAndReadSecretsAtATime(t *testing.T) {
 	}
 }
 
-func TestAResolverIsAskedOnceForEachConnectionBeforeItIsRead(t *testing.T) {
+func TestServerResolvesOncePerConnection(t *testing.T) {
 	alice, bob := identity(t, "alice"), identity(t, "bob")
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0

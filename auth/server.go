@@ -21,8 +21,8 @@ const (
 	DefaultMaxTrials = 64                     // decryptions for one connection; libknock refuses more as well
 )
 
-// largestFrame is the largest a frame v1 can be, header included, in bytes: its length is a u16.
-const largestFrame = protocol.FrameV1Header + 1<<16 - 1
+// maxFrameV1 is the largest a frame v1 can be, header included, in bytes: its length is a u16.
+const maxFrameV1 = protocol.FrameV1Header + 1<<16 - 1
 
 // Protocol is a message format, or in Server.Protocols a set of them.
 type Protocol uint8
@@ -128,8 +128,8 @@ func (s *Server) Check() error {
 		return fmt.Errorf("%w: hint mode %q is neither %q nor %q", ErrOptions, s.Hint, protocol.HintRoute, protocol.HintNone)
 	case set.deadline < 0 || set.window < 0 || set.maxTrials < 0:
 		return fmt.Errorf("%w: Deadline, Window and MaxTrials must not be negative", ErrOptions)
-	case set.maxFrame < protocol.FrameV1Header || set.maxFrame > largestFrame:
-		return fmt.Errorf("%w: MaxFrame is %d to %d", ErrOptions, protocol.FrameV1Header, largestFrame)
+	case set.maxFrame < protocol.FrameV1Header || set.maxFrame > maxFrameV1:
+		return fmt.Errorf("%w: MaxFrame is %d to %d", ErrOptions, protocol.FrameV1Header, maxFrameV1)
 	}
 	if set.protocols&V2 == 0 {
 		return nil
@@ -209,7 +209,7 @@ func (s *Server) setup() {
 	}
 	size := max(s.set.maxFrame, protocol.FrameV1Header)
 	s.attempts.New = func() any {
-		return &attempt{scratch: protocol.NewScratch(), buf: make([]byte, min(size, largestFrame))}
+		return &attempt{scratch: protocol.NewScratch(), buf: make([]byte, min(size, maxFrameV1))}
 	}
 }
 

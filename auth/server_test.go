@@ -14,7 +14,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-func TestIdsThatShareASecretAreToldApart(t *testing.T) {
+func TestServerDistinguishesIDsWithSameSecret(t *testing.T) {
 	secret := []byte(strings.Repeat("s", 16))
 	var shared []*protocol.Client
 	for _, id := range []string{"a", "b", "c"} {
@@ -37,7 +37,7 @@ func TestIdsThatShareASecretAreToldApart(t *testing.T) {
 	})
 }
 
-func TestTrialsAreBounded(t *testing.T) {
+func TestServerMaxTrials(t *testing.T) {
 	all := make([]*protocol.Client, 14)
 	for i := range all {
 		all[i] = identity(t, strings.Repeat("x", i+1))
@@ -71,7 +71,7 @@ func TestTrialsAreBounded(t *testing.T) {
 	})
 }
 
-func TestOptionsAreChecked(t *testing.T) {
+func TestServerCheck(t *testing.T) {
 	alice := identity(t, "alice")
 	synctest.Test(t, func(t *testing.T) {
 		for _, s := range []*Server{
@@ -105,7 +105,7 @@ func TestOptionsAreChecked(t *testing.T) {
 	})
 }
 
-func TestAWrongProofIsNotBelieved(t *testing.T) {
+func TestClientRefusesWrongProof(t *testing.T) {
 	alice := identity(t, "alice")
 	for _, format := range []Protocol{V1, V2} {
 		synctest.Test(t, func(t *testing.T) {
@@ -124,7 +124,7 @@ func TestAWrongProofIsNotBelieved(t *testing.T) {
 	}
 }
 
-func TestAuthorizeMustClaim(t *testing.T) {
+func TestServerRequiresAuthorizeToClaim(t *testing.T) {
 	alice := identity(t, "alice")
 	synctest.Test(t, func(t *testing.T) {
 		s := &Server{Port: testPort, Clients: clients(alice), Authorize: func(context.Context, Peer, func() error) error { return nil }}
@@ -149,7 +149,7 @@ type timeless struct{ net.Conn }
 
 func (timeless) SetDeadline(time.Time) error { return errors.ErrUnsupported }
 
-func TestAConnWithoutDeadlinesFailsAtTheDeadlineToo(t *testing.T) {
+func TestServerWithoutConnDeadlines(t *testing.T) {
 	alice := identity(t, "alice")
 	synctest.Test(t, func(t *testing.T) {
 		s := &Server{Port: testPort, Clients: clients(alice)}

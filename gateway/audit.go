@@ -94,7 +94,7 @@ func refusedAuthentication(e *auth.Error, service string, t packet.Tuple) audit.
 		Reason: "authentication: " + cmp.Or(authWords(e.Result), e.Result.String()),
 	}
 	if e.Result == auth.ResultStale {
-		a.ClockDifference = seconds(e.ClockDiff)
+		a.ClockDifference = seconds(e.ClockOffset)
 	}
 	return a
 }

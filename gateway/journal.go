@@ -85,7 +85,7 @@ func (j *journal) authenticated(p *auth.Peer, service string, from netip.Addr, n
 	j.note(p.Client.ID(), true, control.Attempt{
 		Time: now, Source: from, Service: service, Method: "authentication " + p.Protocol.String(), Result: auth.ResultOK.String(),
 		// As of the moment that the message was read: it may have waited for its knock since.
-		ClockDifference: clockDifference(p.ClockDiff),
+		ClockDifference: clockDifference(p.ClockOffset),
 	})
 }
 
@@ -99,7 +99,7 @@ func (j *journal) refused(e *auth.Error, service string, from netip.Addr, now ti
 		Message: authWords(e.Result),
 	}
 	if e.Result != auth.ResultReplay {
-		a.ClockDifference = clockDifference(e.ClockDiff)
+		a.ClockDifference = clockDifference(e.ClockOffset)
 	}
 	if e.Result == auth.ResultUnauthorized && e.Err != nil {
 		a.Message = e.Err.Error()

@@ -61,7 +61,7 @@ func TestRefusalsLeaveTheAcceptedDifferenceOfClocks(t *testing.T) {
 	var j journal
 	read := time.Now()
 	// The message was read, and then waited for its knock.
-	peer := &auth.Peer{Client: alice, ClockDiff: off}
+	peer := &auth.Peer{Client: alice, ClockOffset: off}
 	peer.Message.Time = read.Add(off).UnixMilli()
 	j.authenticated(peer, "ssh", netip.MustParseAddr("192.0.2.1"), read.Add(waited))
 	for _, refuse := range []func(){
@@ -70,7 +70,7 @@ func TestRefusalsLeaveTheAcceptedDifferenceOfClocks(t *testing.T) {
 			j.knocked(knock.Event{Client: "alice", Result: knock.Stale, Timed: true, Skew: -time.Hour}, read)
 		},
 		func() {
-			j.refused(&auth.Error{Client: alice, Result: auth.ResultReplay, ClockDiff: -20 * time.Second}, "ssh", netip.MustParseAddr("192.0.2.1"), read)
+			j.refused(&auth.Error{Client: alice, Result: auth.ResultReplay, ClockOffset: -20 * time.Second}, "ssh", netip.MustParseAddr("192.0.2.1"), read)
 		},
 	} {
 		refuse()

@@ -205,7 +205,7 @@ func (p *parts) explain(service string, t packet.Tuple, e *auth.Error) {
 			attrs = append(attrs, "client", e.Client.ID())
 		}
 		if e.Result == auth.ResultStale {
-			attrs = append(attrs, "clock_difference", e.ClockDiff.Round(time.Millisecond))
+			attrs = append(attrs, "clock_difference", e.ClockOffset.Round(time.Millisecond))
 		}
 		if e.Err != nil {
 			attrs = append(attrs, "err", e.Err)

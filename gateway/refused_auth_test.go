@@ -19,7 +19,7 @@ func TestTheAuditSaysInWordsWhyAnAuthenticationWasRefused(t *testing.T) {
 		auth.ResultStale:  "a clock is wrong",
 		auth.ResultReplay: "seen before",
 	} {
-		got := refusedAuthentication(&auth.Error{Client: client, Result: result, ClockDiff: -77 * time.Second}, "ssh", packet.Tuple{})
+		got := refusedAuthentication(&auth.Error{Client: client, Result: result, ClockOffset: -77 * time.Second}, "ssh", packet.Tuple{})
 		if !strings.HasPrefix(got.Reason, "authentication: ") || !strings.Contains(got.Reason, want) || (got.ClockDifference == -77) != (result == auth.ResultStale) {
 			t.Errorf("%+v", got)
 		}

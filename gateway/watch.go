@@ -172,7 +172,7 @@ func (g *Gateway) watchAuth(service string, t packet.Tuple, peer *auth.Peer, fai
 		Service: service, Verdict: auth.ResultOK.String(),
 	}
 	if failed != nil {
-		e.Verdict, e.Message, e.ClockDifference = failed.Result.String(), authWords(failed.Result), seconds(failed.ClockDiff)
+		e.Verdict, e.Message, e.ClockDifference = failed.Result.String(), authWords(failed.Result), seconds(failed.ClockOffset)
 		if failed.Client != nil {
 			e.Client = failed.Client.ID()
 		}

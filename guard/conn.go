@@ -35,8 +35,8 @@ type conn struct {
 	tuple packet.Tuple
 	valid bool // the connection has addresses that make a tuple
 
-	closing sync.Once
-	closed  error // what closing said
+	closeOnce sync.Once
+	closeErr  error // what closing said
 }
 
 // NetConn is the connection that was accepted.
@@ -44,11 +44,11 @@ func (c *conn) NetConn() net.Conn { return c.Conn }
 
 // Close tells the gate first: once the socket is closed, its tuple may be another connection's.
 func (c *conn) Close() error {
-	c.closing.Do(func() {
-		c.guard.leave(c)
-		c.closed = c.Conn.Close()
+	c.closeOnce.Do(func() {
+		c.guard.unregister(c)
+		c.closeErr = c.Conn.Close()
 	})
-	return c.closed
+	return c.closeErr
 }
 
 // CloseWrite sends a FIN where the accepted connection can.
@@ -61,8 +61,8 @@ func (c *conn) SetLinger(sec int) error {
 	return netx.SetLinger(c.Conn, sec)
 }
 
-// come takes c up under its tuple. One that had it before is over for the host, whoever may still hold it.
-func (g *Guard) come(c *conn) {
+// register takes c up under its tuple. One that had it before is over for the host, whoever may still hold it.
+func (g *Guard) register(c *conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.conns[c.tuple] != nil {
@@ -71,8 +71,8 @@ func (g *Guard) come(c *conn) {
 	g.conns[c.tuple] = c
 }
 
-// leave is the end of c for the gate, unless its tuple is another's by now.
-func (g *Guard) leave(c *conn) {
+// unregister is the end of c for the gate, unless its tuple is another's by now.
+func (g *Guard) unregister(c *conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.conns[c.tuple] == c {

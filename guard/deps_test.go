@@ -18,7 +18,7 @@ var tunOnly = []string{
 	"github.com/knockgw/knockgw/tun", "github.com/knockgw/knockgw/netstack", "github.com/knockgw/knockgw/internal/filter", "github.com/knockgw/knockgw/internal/routing",
 }
 
-func TestPackagesWithoutTUNLinkNothingForIt(t *testing.T) {
+func TestTUNlessPackagesLinkNoTUN(t *testing.T) {
 	list := exec.Command("go", append([]string{"list", "-deps"}, tunless...)...)
 	list.Dir = ".."
 	out, err := list.Output()

@@ -23,7 +23,7 @@ func plain(text string) string {
 }
 
 // What docs/embedding.md shows is a part of an example, and so compiles.
-func TestTheDocumentationShowsWhatCompiles(t *testing.T) {
+func TestDocumentationSnippetsAreInExamples(t *testing.T) {
 	page, err := os.ReadFile("../docs/embedding.md")
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +63,7 @@ var defined = strings.Fields(`nil true false string byte error int len append ma
 	admission auth client config context gateway guard log metrics net http os filepath prometheus protocol fmt time io
 	events alice listener conn ctx`)
 
-func TestDocumentationSnippetsDefineTheNamesThatTheyUse(t *testing.T) {
+func TestDocumentationSnippetsDefineTheirNames(t *testing.T) {
 	page, err := os.ReadFile("../docs/embedding.md")
 	if err != nil {
 		t.Fatal(err)

@@ -76,7 +76,7 @@ func (g *Guard) newService(s Service) (*service, error) {
 		Port: s.Port, Protocols: s.Auth.Protocols, Hint: s.Auth.Hint, Buckets: s.Auth.Buckets, Proof: s.Auth.Proof,
 		Deadline: s.Auth.Deadline, MaxTrials: s.Auth.MaxTrials, Window: cmp.Or(g.o.Window, DefaultWindow), Now: g.o.Now,
 		Replay:    g.replay,
-		Others:    t.others,
+		Others:    t.otherCandidates,
 		Authorize: t.authorize,
 	}
 	if err := t.auth.Check(); err != nil {
@@ -117,7 +117,7 @@ func (g *Guard) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	for _, socket := range g.o.Knocks {
 		running.Go(func() {
-			if err := g.takeKnocks(work, socket); err != nil {
+			if err := g.readKnocks(work, socket); err != nil {
 				stop(err)
 			}
 		})
@@ -128,7 +128,7 @@ func (g *Guard) Run(ctx context.Context) error {
 		}
 	})
 	running.Go(func() {
-		if err := g.follow(work, g.changed); err != nil {
+		if err := g.watchSecrets(work, g.changed); err != nil {
 			stop(err)
 		}
 	})

@@ -18,12 +18,12 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-func TestWhoKnowsASecretGetsInInEveryMode(t *testing.T) {
+func TestGuardAdmitsClientInEveryMode(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "::1", "::"} {
 		t.Run(host, func(t *testing.T) {
-			w := newWorld(t, host)
+			w := newHarness(t, host)
 			for _, port := range []uint16{open, quiet, api, private, sequences, modern} {
-				near, far := w.visit(alice, port)
+				near, far := w.connect(alice, port)
 				if id := far.Peer().ClientID(); id != "alice" {
 					t.Errorf("port %d: %q", port, id)
 				}
@@ -51,11 +51,11 @@ func TestWhoKnowsASecretGetsInInEveryMode(t *testing.T) {
 }
 
 // An IPv4 client of a dual-stack socket is the same for the knock and for the connection.
-func TestADualStackSocketKnowsIPv4Clients(t *testing.T) {
-	w := newWorld(t, "::")
+func TestGuardDualStackSocket(t *testing.T) {
+	w := newHarness(t, "::")
 	_, port, _ := net.SplitHostPort(w.addrs[quiet])
 	w.addrs[quiet] = net.JoinHostPort("127.0.0.1", port)
-	near, far := w.visit(alice, quiet)
+	near, far := w.connect(alice, quiet)
 	_ = near.Close()
 	_ = far.Close()
 	w.mu.Lock()
@@ -70,11 +70,11 @@ func TestADualStackSocketKnowsIPv4Clients(t *testing.T) {
 	}
 }
 
-func TestAServiceOfModeKnockResetsWhoHasNotKnocked(t *testing.T) {
-	w := newWorld(t, "127.0.0.1")
+func TestGuardResetsConnWithoutKnock(t *testing.T) {
+	w := newHarness(t, "127.0.0.1")
 	start := time.Now()
 	w.refused(net.Dial("tcp", w.addrs[quiet]))
-	if took := time.Since(start); took > patience/4 {
+	if took := time.Since(start); took > timeout/4 {
 		t.Errorf("reset after %v", took)
 	}
 	for _, mistake := range []func(d *client.Dialer){
@@ -92,16 +92,16 @@ func TestAServiceOfModeKnockResetsWhoHasNotKnocked(t *testing.T) {
 	}
 }
 
-func TestAKnockIsGoodForOneConnection(t *testing.T) {
-	w := newWorld(t, "127.0.0.1")
-	near, far := w.visit(alice, quiet)
+func TestGuardGrantIsForOneConn(t *testing.T) {
+	w := newHarness(t, "127.0.0.1")
+	near, far := w.connect(alice, quiet)
 	w.refused(net.Dial("tcp", w.addrs[quiet]))
 	_ = near.Close()
 	_ = far.Close()
 }
 
-func TestACapturedKnockOpensNothing(t *testing.T) {
-	w := newWorld(t, "127.0.0.1")
+func TestGuardRefusesCapturedKnock(t *testing.T) {
+	w := newHarness(t, "127.0.0.1")
 	socket, err := net.Dial("udp", net.JoinHostPort("127.0.0.1", portText(w.knocks)))
 	if err != nil {
 		t.Fatal(err)
@@ -140,8 +140,8 @@ func TestACapturedKnockOpensNothing(t *testing.T) {
 	}
 }
 
-func TestAKnockThatComesBehindItsConnectionIsWaitedFor(t *testing.T) {
-	w := newWorld(t, "127.0.0.1")
+func TestGuardWaitsForLateKnock(t *testing.T) {
+	w := newHarness(t, "127.0.0.1")
 	for _, port := range []uint16{quiet, api} {
 		target := netip.MustParseAddrPort(w.addrs[port])
 		d := w.dialer(alice, port)
@@ -170,7 +170,7 @@ func TestAKnockThatComesBehindItsConnectionIsWaitedFor(t *testing.T) {
 		select {
 		case far := <-w.accepts[port]:
 			_ = far.Close()
-		case <-time.After(patience):
+		case <-time.After(timeout):
 			t.Errorf("port %d: not let in", port)
 		}
 		wait.Wait()
@@ -178,8 +178,8 @@ func TestAKnockThatComesBehindItsConnectionIsWaitedFor(t *testing.T) {
 	}
 }
 
-func TestAuthenticationNeedsTheKnockOfTheSameClientAndSession(t *testing.T) {
-	w := newWorld(t, "127.0.0.1")
+func TestGuardBindsAuthenticationToKnock(t *testing.T) {
+	w := newHarness(t, "127.0.0.1")
 	target := netip.MustParseAddrPort(w.addrs[api])
 	knock := func(id *protocol.Client, session string) {
 		if err := w.dialer(id, api).Knock(t.Context(), target, []byte(session)); err != nil {
@@ -217,9 +217,9 @@ func TestAuthenticationNeedsTheKnockOfTheSameClientAndSession(t *testing.T) {
 	w.empty()
 }
 
-func TestAClientGetsOnlyWhereItMay(t *testing.T) {
-	w := newWorld(t, "127.0.0.1")
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+func TestGuardServiceClients(t *testing.T) {
+	w := newHarness(t, "127.0.0.1")
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	if conn, err := w.dialer(bob, private).DialContext(ctx, "tcp", w.addrs[private]); err == nil {
 		_ = conn.Close()
@@ -227,21 +227,21 @@ func TestAClientGetsOnlyWhereItMay(t *testing.T) {
 	}
 }
 
-func TestAHundredConnectionsAtATime(t *testing.T) {
+func TestGuardHundredConcurrentConns(t *testing.T) {
 	const (
 		each = 100
 		// attempts is room for the knocks of a dialer that tries again and again.
 		attempts = 10
 	)
-	w := newWorld(t, "127.0.0.1", func(o *guard.Options) {
+	w := newHarness(t, "127.0.0.1", func(o *guard.Options) {
 		o.Limits.KnocksPerSource = attempts * each
 		for i := range o.Services {
-			o.Services[i].Auth.Deadline = patience // a hundred share the processors, with other tests at that
+			o.Services[i].Auth.Deadline = timeout // a hundred share the processors, with other tests at that
 		}
 	})
 	for _, port := range []uint16{quiet, api} {
 		for _, id := range []*protocol.Client{alice, bob} { // an address that nobody knows may knock 64 times
-			near, far := w.visit(id, port)
+			near, far := w.connect(id, port)
 			_ = near.Close()
 			_ = far.Close()
 		}
@@ -260,9 +260,9 @@ func TestAHundredConnectionsAtATime(t *testing.T) {
 	w.empty()
 }
 
-func TestNobodyGetsInAfterTheEnd(t *testing.T) {
-	w := newWorld(t, "127.0.0.1")
-	near, far := w.visit(alice, quiet)
+func TestGuardRefusesAfterRun(t *testing.T) {
+	w := newHarness(t, "127.0.0.1")
+	near, far := w.connect(alice, quiet)
 	w.stop()
 	if _, err := io.WriteString(far, "still here"); err != nil {
 		t.Error(err)
@@ -277,7 +277,7 @@ func TestNobodyGetsInAfterTheEnd(t *testing.T) {
 	}
 }
 
-func TestASocketThatIsClosedUnderwayIsAnError(t *testing.T) {
+func TestGuardRunReportsClosedSocket(t *testing.T) {
 	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Skip(err)
@@ -295,7 +295,7 @@ func TestASocketThatIsClosedUnderwayIsAnError(t *testing.T) {
 	}
 }
 
-func TestOptionsAreCheckedAndMistakesNamed(t *testing.T) {
+func TestNewChecksOptions(t *testing.T) {
 	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Skip(err)
@@ -332,8 +332,8 @@ func TestOptionsAreCheckedAndMistakesNamed(t *testing.T) {
 	}
 }
 
-func TestAProgramHasTheLastWord(t *testing.T) {
-	w := newWorld(t, "127.0.0.1", func(o *guard.Options) {
+func TestGuardAuthorizeAndClientOptions(t *testing.T) {
+	w := newHarness(t, "127.0.0.1", func(o *guard.Options) {
 		for i := range o.Services {
 			if s := &o.Services[i]; s.Mode != guard.ModeKnock {
 				s.Authorize = func(p auth.Peer) error {
@@ -351,7 +351,7 @@ func TestAProgramHasTheLastWord(t *testing.T) {
 			return c
 		}
 	})
-	near, far := w.visit(alice, api)
+	near, far := w.connect(alice, api)
 	_ = near.Close()
 	_ = far.Close()
 	if conn, err := w.dialer(bob, api).DialContext(t.Context(), "tcp", w.addrs[api]); err == nil {
@@ -360,13 +360,13 @@ func TestAProgramHasTheLastWord(t *testing.T) {
 	}
 }
 
-func TestAChangeOfTheSecretsIsInForceAtOnce(t *testing.T) {
-	w := newWorld(t, "127.0.0.1")
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+func TestGuardFollowsSecrets(t *testing.T) {
+	w := newHarness(t, "127.0.0.1")
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
-	knocked, far1 := w.visit(bob, quiet)
-	authenticated, far2 := w.visit(bob, api)
-	other, far3 := w.visit(alice, api)
+	knocked, far1 := w.connect(bob, quiet)
+	authenticated, far2 := w.connect(bob, api)
+	other, far3 := w.connect(alice, api)
 	w.secrets.Remove("bob")
 	w.refused(knocked, nil)
 	w.refused(authenticated, nil)
@@ -406,8 +406,8 @@ func TestAChangeOfTheSecretsIsInForceAtOnce(t *testing.T) {
 	}
 }
 
-func TestWhoKeepsFailingIsResetAtOnceUntilHeKnocks(t *testing.T) {
-	w := newWorld(t, "127.0.0.1", func(o *guard.Options) {
+func TestGuardBansFailingSource(t *testing.T) {
+	w := newHarness(t, "127.0.0.1", func(o *guard.Options) {
 		o.Ban = guard.Ban{After: 1, Within: time.Minute, For: time.Minute}
 	})
 	d := w.dialer(carol, open)
@@ -415,13 +415,13 @@ func TestWhoKeepsFailingIsResetAtOnceUntilHeKnocks(t *testing.T) {
 		_ = conn.Close()
 		t.Fatal("carol is in")
 	}
-	for deadline := time.Now().Add(patience); w.result(auth.ResultLimited) == 0; { // the ban is told after the reset
+	for deadline := time.Now().Add(timeout); w.result(auth.ResultLimited) == 0; { // the ban is told after the reset
 		w.refused(net.Dial("tcp", w.addrs[open]))
 		if time.Now().After(deadline) {
 			t.Fatal("carol is not banned")
 		}
 	}
-	near, far := w.visit(alice, api) // of the same address, but she has knocked
+	near, far := w.connect(alice, api) // of the same address, but she has knocked
 	_ = near.Close()
 	_ = far.Close()
 }

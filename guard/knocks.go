@@ -16,8 +16,8 @@ const (
 	readPause = 5 * time.Millisecond
 )
 
-// takeKnocks hands the gate what comes on a socket, until ctx ends. Nothing is ever sent on it.
-func (g *Guard) takeKnocks(ctx context.Context, socket net.PacketConn) error {
+// readKnocks hands the gate what comes on a socket, until ctx ends. Nothing is ever sent on it.
+func (g *Guard) readKnocks(ctx context.Context, socket net.PacketConn) error {
 	buf := make([]byte, datagramSize)
 	for {
 		n, from, err := receive(socket, buf)
@@ -25,7 +25,7 @@ func (g *Guard) takeKnocks(ctx context.Context, socket net.PacketConn) error {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil:
-			g.datagram(from, buf[:n])
+			g.handleDatagram(from, buf[:n])
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("guard: the socket for knocks, %v, was closed before its time: %w", socket.LocalAddr(), err)
 		default:
@@ -37,8 +37,8 @@ func (g *Guard) takeKnocks(ctx context.Context, socket net.PacketConn) error {
 	}
 }
 
-// datagram has the gate judge a datagram.
-func (g *Guard) datagram(from netip.AddrPort, payload []byte) {
+// handleDatagram has the gate judge a datagram.
+func (g *Guard) handleDatagram(from netip.AddrPort, payload []byte) {
 	if !from.IsValid() {
 		return // no address that a connection could come from
 	}

@@ -19,13 +19,13 @@ const knockPort = protocol.DefaultKnockPort
 // The gate knows services by address and port. Ours are at all addresses of the host, so every address
 // of ours is an IPv6 one for it: an IPv4 address in NAT64's prefix (RFC 6052, 2.1), which is nobody's own.
 var (
-	everywhere  = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	anyAddr     = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	nat64       = [16]byte{1: 0x64, 2: 0xff, 3: 0x9b}
 	knockTarget = netip.AddrPortFrom(netip.AddrFrom16(nat64), knockPort)
 )
 
-// inside is a local address as the gate knows it.
-func inside(a netip.Addr) netip.Addr {
+// mapAddr is a local address as the gate knows it.
+func mapAddr(a netip.Addr) netip.Addr {
 	a = a.Unmap().WithZone("")
 	if !a.Is4() {
 		return a
@@ -37,7 +37,7 @@ func inside(a netip.Addr) netip.Addr {
 
 // tupleOf names a connection that was accepted for the service of a port.
 func tupleOf(remote, local netip.AddrPort, port uint16) packet.Tuple {
-	return admission.TupleOf(remote, netip.AddrPortFrom(inside(local.Addr()), port))
+	return admission.TupleOf(remote, netip.AddrPortFrom(mapAddr(local.Addr()), port))
 }
 
 // newPolicy makes a policy of the services and the clients that there are now, to take the place of
@@ -67,7 +67,7 @@ func (g *Guard) newPolicy(after *policy.Policy) (*policy.Policy, error) {
 			return nil, err
 		}
 		t := policy.Service{
-			Name: s.Name, Listen: everywhere, Port: s.Port, Mode: policy.Mode(s.Mode),
+			Name: s.Name, Listen: anyAddr, Port: s.Port, Mode: policy.Mode(s.Mode),
 			Visible: s.Mode == ModeKnockAuth, // the host has answered the SYN by then
 			Methods: methods, SessionRequired: !s.NoSession && s.Mode == ModeKnockAuth,
 			GrantTTL: cmp.Or(s.GrantTTL, DefaultGrantTTL), GrantUses: cmp.Or(s.GrantUses, 1),
@@ -82,7 +82,7 @@ func (g *Guard) newPolicy(after *policy.Policy) (*policy.Policy, error) {
 				}
 			}
 		}
-		if err := g.fit(&t, after); err != nil {
+		if err := g.limitKeys(&t, after); err != nil {
 			return nil, err
 		}
 		p.Services = append(p.Services, t)
@@ -110,10 +110,10 @@ func (l *Limits) admission() admission.Limits {
 	}
 }
 
-// follow puts a new policy in force whenever Secrets changes, until ctx ends. changed is closed by the
+// watchSecrets puts a new policy in force whenever Secrets changes, until ctx ends. changed is closed by the
 // first change. Who is gone from it has his connections reset. Where no policy can be made, it returns
 // why: the one before would let in who was removed.
-func (g *Guard) follow(ctx context.Context, changed <-chan struct{}) error {
+func (g *Guard) watchSecrets(ctx context.Context, changed <-chan struct{}) error {
 	for {
 		select {
 		case <-changed:

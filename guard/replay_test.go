@@ -25,10 +25,10 @@ func (r *fullDisk) Claim(client string, nonce []byte, until time.Time) error {
 	return r.Replay.Claim(client, nonce, until)
 }
 
-func TestGuardBansNoClientForAStoreThatFails(t *testing.T) {
+func TestGuardBansNoClientForStoreFailure(t *testing.T) {
 	store := &fullDisk{Replay: auth.NewMemoryReplay(nil)}
 	store.full.Store(true)
-	w := newWorld(t, "127.0.0.1", func(o *guard.Options) {
+	w := newHarness(t, "127.0.0.1", func(o *guard.Options) {
 		o.Replay, o.Ban = store, guard.Ban{After: 2, Within: time.Minute, For: time.Minute}
 		for i := range o.Services {
 			o.Services[i].Auth.Deadline = 200 * time.Millisecond
@@ -44,12 +44,12 @@ func TestGuardBansNoClientForAStoreThatFails(t *testing.T) {
 		t.Errorf("%d bans, %d replays, %d failures of the store", n, w.result(auth.ResultReplay), w.result(auth.ResultStoreFailed))
 	}
 	store.full.Store(false)
-	near, far := w.visit(alice, open)
+	near, far := w.connect(alice, open)
 	_ = near.Close()
 	_ = far.Close()
 }
 
-func TestGuardRefusesKnocksThatAReplayHasSeen(t *testing.T) {
+func TestGuardReplayKinds(t *testing.T) {
 	for name, replay := range map[string]func(t *testing.T) auth.Replay{
 		"memory": func(*testing.T) auth.Replay { return nil },
 		"own":    func(*testing.T) auth.Replay { return auth.NewMemoryReplay(nil) },
@@ -63,11 +63,11 @@ func TestGuardRefusesKnocksThatAReplayHasSeen(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, "127.0.0.1", func(o *guard.Options) { o.Replay = replay(t) })
-			near, far := w.visit(alice, quiet)
+			w := newHarness(t, "127.0.0.1", func(o *guard.Options) { o.Replay = replay(t) })
+			near, far := w.connect(alice, quiet)
 			_ = near.Close()
 			_ = far.Close()
-			near, far = w.visit(alice, api)
+			near, far = w.connect(alice, api)
 			_ = near.Close()
 			_ = far.Close()
 			w.mu.Lock()
@@ -102,7 +102,7 @@ func TestGuardClaimsKnocksWithTheirKind(t *testing.T) {
 		"store-failed": errors.New("no space left on device"),
 	} {
 		r := &recorder{err: err}
-		w := newWorld(t, "127.0.0.1", func(o *guard.Options) { o.Replay = r })
+		w := newHarness(t, "127.0.0.1", func(o *guard.Options) { o.Replay = r })
 		w.refused(w.dialer(alice, quiet).DialContext(t.Context(), "tcp", w.addrs[quiet]))
 		w.mu.Lock()
 		if len(w.events) == 0 || w.events[0].Result.String() != want {

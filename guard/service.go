@@ -27,12 +27,12 @@ func (s *service) Handshake(ctx context.Context, accepted net.Conn) (auth.Peer, 
 		return auth.Peer{}, &auth.Error{Result: auth.ResultMisconfigured, Err: errNoAddress}
 	}
 	gate := s.guard.gate
-	s.guard.come(c)
+	s.guard.register(c)
 	if v, err := gate.Connected(ctx, c.tuple); err != nil {
-		return auth.Peer{}, &auth.Error{Result: refusal(ctx, v), Err: err}
+		return auth.Peer{}, &auth.Error{Result: resultOf(ctx, v), Err: err}
 	}
 	if s.auth == nil {
-		return s.knocked(c)
+		return s.knockPeer(c)
 	}
 	peer, err := s.auth.HandshakeWith(ctx, c, slices.Values(gate.Candidates(c.tuple)))
 	if auth.ResultOf(err).PeerFailed() {
@@ -44,8 +44,8 @@ func (s *service) Handshake(ctx context.Context, accepted net.Conn) (auth.Peer, 
 // errNoAddress: the gate knows sources by their addresses.
 var errNoAddress = errors.New("guard: the connection has no IP address and port; guard TCP listeners")
 
-// refusal is the Result of a connection that the gate has refused.
-func refusal(ctx context.Context, v admission.Verdict) auth.Result {
+// resultOf is the Result of a connection that the gate has refused.
+func resultOf(ctx context.Context, v admission.Verdict) auth.Result {
 	switch v.Reason {
 	case admission.ReasonBanned, admission.ReasonFlowLimit, admission.ReasonSourceLimit:
 		return auth.ResultLimited
@@ -57,8 +57,8 @@ func refusal(ctx context.Context, v admission.Verdict) auth.Result {
 	}
 }
 
-// knocked is the Peer of a connection that its client's grant has let in.
-func (s *service) knocked(c *conn) (auth.Peer, error) {
+// knockPeer is the Peer of a connection that its client's grant has let in.
+func (s *service) knockPeer(c *conn) (auth.Peer, error) {
 	id := s.guard.gate.Identity(c.tuple)
 	if id == nil {
 		return auth.Peer{}, &auth.Error{Result: auth.ResultUnauthorized, Err: admission.ErrGone}
@@ -66,8 +66,8 @@ func (s *service) knocked(c *conn) (auth.Peer, error) {
 	return auth.Peer{Conn: c, Client: id}, nil
 }
 
-// others is the auth.Server's: all clients of the service, within the gate's budget.
-func (s *service) others(accepted net.Conn) (iter.Seq[*protocol.Client], bool) {
+// otherCandidates is the auth.Server's: all clients of the service, within the gate's budget.
+func (s *service) otherCandidates(accepted net.Conn) (iter.Seq[*protocol.Client], bool) {
 	c, ok := accepted.(*conn)
 	if !ok {
 		return nil, false

@@ -8,12 +8,12 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// mostNamed is how many clients are named who have been left out: a line of a log, and not a list.
-const mostNamed = 8
+// maxListed is how many clients are named who have been left out: a line of a log, and not a list.
+const maxListed = 8
 
-// fit leaves no more secrets to a service than its authentication can try: the ones that it has in
+// limitKeys leaves no more secrets to a service than its authentication can try: the ones that it has in
 // after, and of the others those that come first. Without after, more are an error.
-func (g *Guard) fit(s *policy.Service, after *policy.Policy) error {
+func (g *Guard) limitKeys(s *policy.Service, after *policy.Policy) error {
 	server := g.services[s.Name].auth
 	if server == nil {
 		return nil
@@ -54,7 +54,7 @@ func (g *Guard) fit(s *policy.Service, after *policy.Policy) error {
 			}
 			own.Keys = append(own.Keys, k)
 		}
-		if len(own.Keys) < len(c.Keys) && len(leftOut) < mostNamed {
+		if len(own.Keys) < len(c.Keys) && len(leftOut) < maxListed {
 			leftOut = append(leftOut, c.ID)
 		}
 		if own.Keys != nil {

@@ -28,7 +28,7 @@ func hintless(secrets *auth.Secrets, log *slog.Logger) (*guard.Guard, error) {
 	})
 }
 
-func TestMoreClientsThanCanBeTriedWithoutHintsAreRefused(t *testing.T) {
+func TestNewRefusesTooManyKeysWithoutHints(t *testing.T) {
 	_, err := hintless(auth.NewSecrets(alice, bob, carol), nil)
 	if !errors.Is(err, guard.ErrOptions) || !strings.Contains(fmt.Sprint(err), "3 secrets are too many, the most are 2") {
 		t.Error(err)
@@ -38,7 +38,7 @@ func TestMoreClientsThanCanBeTriedWithoutHintsAreRefused(t *testing.T) {
 	}
 }
 
-func TestClientsThatCannotBeTriedAreLeftOutAndThoseRemovedAreGone(t *testing.T) {
+func TestGuardOmitsKeysBeyondLimit(t *testing.T) {
 	secrets := auth.NewSecrets(bob, carol)
 	var mu sync.Mutex
 	var log bytes.Buffer
@@ -75,7 +75,7 @@ func TestClientsThatCannotBeTriedAreLeftOutAndThoseRemovedAreGone(t *testing.T) 
 	defer stop()
 
 	in := func(id *protocol.Client) bool {
-		d := client.Dialer{Identity: id, Port: open, NoKnock: true, Timeout: patience, Auth: auth.Client{
+		d := client.Dialer{Identity: id, Port: open, NoKnock: true, Timeout: timeout, Auth: auth.Client{
 			Proof: true, Hint: protocol.HintNone, Buckets: []int{256, 512},
 		}}
 		conn, err := d.DialContext(ctx, "tcp", ln.Addr().String())
@@ -86,7 +86,7 @@ func TestClientsThatCannotBeTriedAreLeftOutAndThoseRemovedAreGone(t *testing.T) 
 	}
 	logged := func(what string, times int) { // that the change is in force
 		t.Helper()
-		for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(timeout); ; time.Sleep(time.Millisecond) {
 			mu.Lock()
 			n := strings.Count(log.String(), what)
 			mu.Unlock()
@@ -125,11 +125,11 @@ func (w lockedWriter) Write(b []byte) (int, error) {
 	return w.to.Write(b)
 }
 
-func TestClosingAListenerDoesNotWaitForAKnockThatWasLost(t *testing.T) {
-	w := newWorld(t, "127.0.0.1", func(o *guard.Options) {
+func TestGuardListenerCloseDoesNotWaitForKnock(t *testing.T) {
+	w := newHarness(t, "127.0.0.1", func(o *guard.Options) {
 		for i := range o.Services {
 			if s := &o.Services[i]; s.Name == "api" {
-				s.Auth.Deadline = patience
+				s.Auth.Deadline = timeout
 			}
 		}
 	})
@@ -145,7 +145,7 @@ func TestClosingAListenerDoesNotWaitForAKnockThatWasLost(t *testing.T) {
 	time.Sleep(50 * time.Millisecond) // so that it waits for its knock
 	start := time.Now()
 	w.stop()
-	if took := time.Since(start); took > patience/4 {
+	if took := time.Since(start); took > timeout/4 {
 		t.Errorf("closing took %v", took)
 	}
 	if n := w.result(auth.ResultCanceled); n != 1 {

@@ -26,9 +26,9 @@ type Auth struct {
 
 // Listener is read at each collection: an auth.Listener.
 type Listener interface {
-	// InHand returns how many connections are handshaking, or authenticated and
+	// InFlight returns how many connections are handshaking, or authenticated and
 	// not accepted yet.
-	InHand() int
+	InFlight() int
 }
 
 // NewAuth returns a collector for any number of services.
@@ -97,7 +97,7 @@ func (a *Auth) Collect(ch chan<- prometheus.Metric) {
 	for service, listeners := range a.listeners {
 		n := 0
 		for _, l := range listeners {
-			n += l.InHand()
+			n += l.InFlight()
 		}
 		ch <- prometheus.MustNewConstMetric(handshakes, prometheus.GaugeValue, float64(n), service)
 	}

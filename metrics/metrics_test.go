@@ -26,7 +26,7 @@ func (gate) Bounds() []admission.Bound {
 // listener has a fixed number of handshakes in flight.
 type listener int
 
-func (l listener) InHand() int { return int(l) }
+func (l listener) InFlight() int { return int(l) }
 
 func TestCollectorsExportAllMetrics(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()

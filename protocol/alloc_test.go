@@ -6,7 +6,7 @@ import (
 )
 
 // What a stranger can make happen without the secret: parse, and a hint that does not match.
-func TestRefusingAllocatesNothing(t *testing.T) {
+func TestRefusalDoesNotAllocate(t *testing.T) {
 	owner, stranger, s := testClient(t, "a"), testClient(t, "b"), NewScratch()
 	frame, knock := testFrame(t, owner), testKnock(t, owner)
 	envelope := testEnvelope(t, owner, HintRoute, 128)
@@ -61,7 +61,7 @@ func TestRefusingAllocatesNothing(t *testing.T) {
 // openAllocs is what x/crypto's AEADs allocate: the object, for XChaCha one more within.
 const openAllocs = 2
 
-func BenchmarkMatchAnotherClientsKnock(b *testing.B) {
+func BenchmarkMatchKnockOfOther(b *testing.B) {
 	owner, stranger, s := testClient(b, "a"), testClient(b, "b"), NewScratch()
 	k, err := ParseKnock(testKnock(b, owner))
 	if err != nil {
@@ -89,7 +89,7 @@ func BenchmarkOpenKnock(b *testing.B) {
 	}
 }
 
-func BenchmarkOpenEnvelopeOfAnotherClient(b *testing.B) {
+func BenchmarkOpenEnvelopeOfOther(b *testing.B) {
 	owner, stranger, s := testClient(b, "a"), testClient(b, "b"), NewScratch()
 	raw := testEnvelope(b, owner, HintNone, 512)
 	b.ReportAllocs()

@@ -34,7 +34,7 @@ func parsedKnockV2(t testing.TB, b []byte) KnockV2 {
 	return k
 }
 
-func TestAKnockV2HasOneSize(t *testing.T) {
+func TestKnockV2Size(t *testing.T) {
 	knock := testKnockV2(t, testClient(t, "a"), KnockV2Message{})
 	for n := range 2 * KnockV2Size {
 		_, err := ParseKnockV2(make([]byte, n))
@@ -44,7 +44,7 @@ func TestAKnockV2HasOneSize(t *testing.T) {
 	}
 }
 
-func TestWhateverIsKnockedInV2OpensAsItself(t *testing.T) {
+func TestKnockV2RoundTrip(t *testing.T) {
 	s := NewScratch()
 	rapid.Check(t, func(t *rapid.T) {
 		c, port, slot := drawClient(t), rapid.Uint16().Draw(t, "port"), rapid.Int64().Draw(t, "slot")
@@ -77,7 +77,7 @@ func TestWhateverIsKnockedInV2OpensAsItself(t *testing.T) {
 	})
 }
 
-func TestNoBitOfAKnockV2CanBeChanged(t *testing.T) {
+func TestKnockV2DetectsFlippedBits(t *testing.T) {
 	c, s := testClient(t, "a"), NewScratch()
 	knock := testKnockV2(t, c, KnockV2Message{Time: 1})
 	for i := range knock {
@@ -98,7 +98,7 @@ type doorV2 struct {
 	slot    int64
 }
 
-func TestAKnockV2IsForOneClientGatewayPortAndSlot(t *testing.T) {
+func TestKnockV2BindsContext(t *testing.T) {
 	c, s := testClient(t, "a"), NewScratch()
 	alias, err := NewClient("alias", c.secret) // the same secret under another id
 	if err != nil {
@@ -137,7 +137,7 @@ func TestAKnockV2IsForOneClientGatewayPortAndSlot(t *testing.T) {
 }
 
 // Where one text ends and the next field begins must not be a matter of opinion.
-func TestNoTwoContextsOfAKnockV2AreOneMACInput(t *testing.T) {
+func TestKnockV2MACInputIsUnambiguous(t *testing.T) {
 	s, secret := NewScratch(), []byte(strings.Repeat("k", 32))
 	seen := map[HintV2]bool{}
 	count := 0
@@ -159,7 +159,7 @@ func TestNoTwoContextsOfAKnockV2AreOneMACInput(t *testing.T) {
 	}
 }
 
-func TestKnocksV2OfOneSlotShareTheirHintAndNothingElse(t *testing.T) {
+func TestKnockV2SharesOnlyHintPerSlot(t *testing.T) {
 	c := testClient(t, "a")
 	random, m := testRandom(), KnockV2Message{Time: 1}
 	var knocks [][]byte
@@ -181,7 +181,7 @@ func TestKnocksV2OfOneSlotShareTheirHintAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestAKnockV2MustBeConsistent(t *testing.T) {
+func TestKnockV2ContentIsChecked(t *testing.T) {
 	c := testClient(t, "a")
 	for _, tc := range []struct {
 		name    string
@@ -213,7 +213,7 @@ func TestAKnockV2MustBeConsistent(t *testing.T) {
 }
 
 // The same id in the key keeps this from happening on the wire; the parser does not rely on it.
-func TestTheSealedCheckMustBeTheTags(t *testing.T) {
+func TestKnockV2CheckIsTag(t *testing.T) {
 	var mine, other [knockV2Check]byte
 	other[15] = 1
 	plain := (&KnockV2Message{Time: 1}).append(nil, &other, testPort)
@@ -225,7 +225,7 @@ func TestTheSealedCheckMustBeTheTags(t *testing.T) {
 	}
 }
 
-func TestABoundKnockV2AllowsItsSourceAlone(t *testing.T) {
+func TestKnockV2AllowsBoundSourceOnly(t *testing.T) {
 	addr := netip.MustParseAddr
 	for _, tc := range []struct {
 		bound, from netip.Addr
@@ -267,7 +267,7 @@ func TestABoundKnockV2AllowsItsSourceAlone(t *testing.T) {
 
 // On one port with knocks v1, what v1's header has at 24 to 27 lies within v2's nonce. Of random datagrams
 // of v2's size one in 2^29 passes for a v1 knock; the look-up comes first and keeps even that from it.
-func TestAKnockV2IsSeldomWellFormedAsV1(t *testing.T) {
+func TestKnockV2IsRarelyWellFormedV1(t *testing.T) {
 	c, random := testClient(t, "a"), testRandom()
 	for range 2000 {
 		b, err := AppendKnockV2(nil, c, testGateway, testPort, testSlot, &KnockV2Message{}, random)
@@ -295,13 +295,13 @@ func TestAKnockV2IsSeldomWellFormedAsV1(t *testing.T) {
 	}
 }
 
-func TestUDPv2IsAMethodOfItsOwn(t *testing.T) {
+func TestMethodUDPv2(t *testing.T) {
 	if method, err := ParseMethod("udp-v2"); method != MethodUDPv2 || err != nil || MethodFamily(method) != MethodUDPv2 {
 		t.Errorf("%q, %v", method, err)
 	}
 }
 
-func TestRefusingAKnockV2AllocatesNothing(t *testing.T) {
+func TestKnockV2RefusalDoesNotAllocate(t *testing.T) {
 	owner, stranger, s := testClient(t, "a"), testClient(t, "b"), NewScratch()
 	knock := testKnockV2(t, owner, KnockV2Message{Time: 1})
 	table := map[HintV2]*Client{stranger.KnockV2Hint(s, testGateway, testPort, testSlot): stranger}

@@ -179,7 +179,7 @@ func loadKnockV2Vectors(t testing.TB) []knockV2Vector {
 
 // With KNOCKGW_WRITE_VECTORS set, writes the file; without, holds it against the specification. A change
 // of the file is a change of the format.
-func TestKnockV2VectorsAreAsSpecified(t *testing.T) {
+func TestKnockV2VectorsMatchSpecification(t *testing.T) {
 	cases := knockV2Cases()
 	for i := range cases {
 		cases[i].seal(t)

@@ -18,7 +18,7 @@ type recorded struct {
 	TSVal  uint32   `json:"tsval"`
 }
 
-func TestALibknockClientIsUnderstood(t *testing.T) {
+func TestLibknockMessages(t *testing.T) {
 	raw, err := os.ReadFile("testdata/libknock-client.json")
 	if err != nil {
 		t.Fatal(err)

@@ -20,7 +20,7 @@ func referenceMAC(key []byte, parts ...[]byte) []byte {
 	return mac.Sum(nil)
 }
 
-func TestMACAndHKDFAgreeWithTheStandardLibrary(t *testing.T) {
+func TestMACMatchesStandardLibrary(t *testing.T) {
 	s := NewScratch()
 	rapid.Check(t, func(t *rapid.T) {
 		secret := rapid.SliceOfN(rapid.Byte(), MinSecret, 200).Draw(t, "secret")
@@ -42,7 +42,7 @@ func TestMACAndHKDFAgreeWithTheStandardLibrary(t *testing.T) {
 }
 
 // The vectors have no legacy sequence; this is its paragraph of the specification once more.
-func TestLegacySYNPartIsAsSpecified(t *testing.T) {
+func TestLegacySYNPart(t *testing.T) {
 	secret := []byte("0123456789abcdef0123456789abcdef")
 	c, err := NewClient("client-001", secret)
 	if err != nil {
@@ -71,13 +71,13 @@ func TestLegacySYNPartIsAsSpecified(t *testing.T) {
 	}
 }
 
-func TestSYNFieldsNeverHaveAZeroWindow(t *testing.T) {
+func TestSYNFieldsWindowIsNotZero(t *testing.T) {
 	if got := synFields(make([]byte, macSize)).Window; got != 1 {
 		t.Errorf("window %d, want 1", got)
 	}
 }
 
-func TestSlotCountsWholeSeconds(t *testing.T) {
+func TestSlot(t *testing.T) {
 	at := time.Unix(1790000000, 999)
 	for _, c := range []struct {
 		slot time.Duration

@@ -151,7 +151,7 @@ func openers(t testing.TB, c *Client) []opener {
 	}
 }
 
-func TestNoBitOfAMessageCanBeChanged(t *testing.T) {
+func TestMessageDetectsFlippedBits(t *testing.T) {
 	c, s := testClient(t, "a"), NewScratch()
 	for _, o := range openers(t, c) {
 		if _, err := o.open(o.bytes, s, c, testPort); err != nil {
@@ -167,7 +167,7 @@ func TestNoBitOfAMessageCanBeChanged(t *testing.T) {
 	}
 }
 
-func TestMessagesAreForOneClientAndPort(t *testing.T) {
+func TestMessageBindsClientAndPort(t *testing.T) {
 	c, other, s := testClient(t, "a"), testClient(t, "b"), NewScratch()
 	// The same secret under another id derives the same keys: only the client hash tells them apart.
 	alias, err := NewClient("alias", c.secret)
@@ -214,7 +214,7 @@ func resealed(t *testing.T, c *Client, flags byte, plain []byte) Knock {
 	return k
 }
 
-func TestKnockContentMustBeConsistent(t *testing.T) {
+func TestKnockContentIsChecked(t *testing.T) {
 	c, s := testClient(t, "a"), NewScratch()
 	session, sequence := make([]byte, 16), make([]byte, SequenceID)
 	part := KnockMessage{Method: MethodUDPSeq, SequenceID: sequence, Index: 1, Total: 3}
@@ -261,7 +261,7 @@ func TestKnockContentMustBeConsistent(t *testing.T) {
 	}
 }
 
-func TestIdentitiesAreChecked(t *testing.T) {
+func TestNewClientChecksIdentity(t *testing.T) {
 	secret := make([]byte, MinSecret)
 	for _, c := range []struct {
 		id     string
@@ -304,7 +304,7 @@ func TestClientNeverPrintsItsSecret(t *testing.T) {
 	}
 }
 
-func TestClientsAreEqualByIDAndSecret(t *testing.T) {
+func TestClientEqual(t *testing.T) {
 	a, again := testClient(t, "a"), testClient(t, "a")
 	other, err := NewClient("a", []byte(strings.Repeat("o", MinSecret)))
 	if err != nil {

@@ -32,7 +32,7 @@ func drawClient(t *rapid.T) *Client {
 	return c
 }
 
-func TestWhateverIsSealedOpensAsItself(t *testing.T) {
+func TestMessageRoundTrip(t *testing.T) {
 	s := NewScratch()
 	rapid.Check(t, func(t *rapid.T) {
 		c, port := drawClient(t), rapid.Uint16().Draw(t, "port")
@@ -71,7 +71,7 @@ func TestWhateverIsSealedOpensAsItself(t *testing.T) {
 	})
 }
 
-func TestWhateverIsKnockedOpensAsItself(t *testing.T) {
+func TestKnockRoundTrip(t *testing.T) {
 	s := NewScratch()
 	rapid.Check(t, func(t *rapid.T) {
 		c, port := drawClient(t), rapid.Uint16().Draw(t, "port")
@@ -108,7 +108,7 @@ func TestWhateverIsKnockedOpensAsItself(t *testing.T) {
 	})
 }
 
-func TestAnOpenedMessageOwnsItsMemory(t *testing.T) {
+func TestMessageOwnsItsMemory(t *testing.T) {
 	c, s := testClient(t, "a"), NewScratch()
 	m := KnockMessage{
 		Method: "strange", SessionID: bytes.Repeat([]byte{1}, 20),
@@ -133,7 +133,7 @@ func TestAnOpenedMessageOwnsItsMemory(t *testing.T) {
 	}
 }
 
-func TestAnEnvelopesFirstByteIsRedrawnUntilItIsNotAFrames(t *testing.T) {
+func TestEnvelopeFirstByteIsNoFrameVersion(t *testing.T) {
 	random := append(bytes.Repeat([]byte{FrameV1Version}, EnvelopePrefix+2), 7)
 	random = append(random, make([]byte, 128)...)
 	raw, err := AppendEnvelopeV2(nil, testClient(t, "a"), testPort, &Message{}, HintRoute, 128, bytes.NewReader(random))
@@ -142,7 +142,7 @@ func TestAnEnvelopesFirstByteIsRedrawnUntilItIsNotAFrames(t *testing.T) {
 	}
 }
 
-func TestBucketsArePickedEvenlyAmongThoseThatFit(t *testing.T) {
+func TestPickBucketIsUniform(t *testing.T) {
 	all := make([]byte, 256)
 	for i := range all {
 		all[i] = byte(i)

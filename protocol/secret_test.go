@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestASecretIsSpeltInHexBase64OrPlainText(t *testing.T) {
+func TestParseSecretFormats(t *testing.T) {
 	plain := []byte("0123456789abcdef")
 	for name, text := range map[string]string{
 		"plain text":            "0123456789abcdef",
@@ -30,7 +30,7 @@ func TestASecretIsSpeltInHexBase64OrPlainText(t *testing.T) {
 	}
 }
 
-func TestABadSecretIsRefusedWithoutRepeatingIt(t *testing.T) {
+func TestParseSecretErrorOmitsSecret(t *testing.T) {
 	for name, c := range map[string]struct{ text, says string }{
 		"too short":         {"hunter2", "7 bytes"},
 		"empty":             {"", "0 bytes"},
@@ -50,7 +50,7 @@ func TestABadSecretIsRefusedWithoutRepeatingIt(t *testing.T) {
 	}
 }
 
-func TestWhatRevealSpellsParsesToTheSameSecret(t *testing.T) {
+func TestSecretRevealRoundTrip(t *testing.T) {
 	s := Secret("\x00\x01hex:base64:\xff\xfe0123")
 	back, err := ParseSecret(s.Reveal())
 	if err != nil || !bytes.Equal(s, back) {
@@ -58,7 +58,7 @@ func TestWhatRevealSpellsParsesToTheSameSecret(t *testing.T) {
 	}
 }
 
-func TestASecretIsNeverPrinted(t *testing.T) {
+func TestSecretIsNeverPrinted(t *testing.T) {
 	s := Secret("0123456789abcdef")
 	holder := struct {
 		ID     string

@@ -52,21 +52,21 @@ var errLocked = errors.New("in use by another process")
 // still be held (the wall clock was set back), rotation waits until the segment being written is full,
 // and a new one that begins with them takes the other's place; only that takes more of the disk.
 type FileStore struct {
-	dir   string
-	opts  Options
-	lock  *os.File
-	lines loglimit.Limiter // about segments that cannot be begun, or made larger
+	dir      string
+	opts     Options
+	lock     *os.File
+	errorLog loglimit.Limiter // about segments that cannot be begun, or made larger
 
-	usage atomic.Pointer[[]Usage] // as they were last told
+	lastUsage atomic.Pointer[[]Usage] // as they were last told
 
-	mu     sync.Mutex
-	keys   *keySet
-	segs   [segmentCount]segment
-	closed bool
-	seg    uint8 // the one being written
-	begun  int64 // monotonic nanoseconds
-	retry  int64 // monotonic nanoseconds before which no rotation is tried
-	buf    []byte
+	mu        sync.Mutex
+	keys      *keySet
+	segs      [segmentCount]segment
+	closed    bool
+	seg       uint8 // the one being written
+	startedAt int64 // monotonic nanoseconds
+	retryAt   int64 // monotonic nanoseconds before which no rotation is tried
+	buf       []byte
 }
 
 // segment is one open segment of a store. Its numbers are of records, the header included.
@@ -74,7 +74,7 @@ type segment struct {
 	out        segmentFile
 	generation uint32
 	records    int64 // written
-	room       int64 // that the file has blocks for
+	allocated  int64 // that the file has blocks for
 	limit      int64 // that there may be
 }
 
@@ -125,7 +125,7 @@ func (s *FileStore) recover() error {
 	for seg := range uint8(segmentCount) {
 		var err error
 		content[seg], err = s.readFile(seg, func(e entry) {
-			if e.wall < t.wall && len(s.keys.seen) >= maxLoaded*s.opts.MaxKeys {
+			if e.wall < t.wall && len(s.keys.recorded) >= maxLoaded*s.opts.MaxKeys {
 				dropped++
 				return
 			}
@@ -152,7 +152,7 @@ func (s *FileStore) recover() error {
 	if int32(s.segs[1].generation-s.segs[0].generation) > 0 { // generations wrap around
 		s.seg = 1
 	}
-	s.begun = t.mono
+	s.startedAt = t.mono
 	return nil
 }
 
@@ -185,7 +185,7 @@ func (s *FileStore) open(seg uint8, c *segmentContent) error {
 		return err
 	}
 	s.segs[seg] = segment{
-		out: out, generation: c.generation, records: c.end, room: c.size,
+		out: out, generation: c.generation, records: c.end, allocated: c.size,
 		limit: max(c.end, s.records()),
 	}
 	return nil
@@ -237,7 +237,7 @@ func (s *FileStore) Claim(batch []Claim) {
 		return
 	}
 	to.records += int64(len(s.buf) / recordSize)
-	to.room = max(to.room, to.records)
+	to.allocated = max(to.allocated, to.records)
 }
 
 // refuseUnrecorded answers a batch whose keys could not be written.
@@ -245,11 +245,11 @@ func (s *FileStore) refuseUnrecorded(batch []Claim, err error) {
 	for i := range batch {
 		if batch[i].Err == nil {
 			batch[i].Err = err
-			s.keys.unrecorded(&batch[i])
+			s.keys.markUnrecorded(&batch[i])
 		}
 	}
 	for i := range batch { // a second claim of the batch for a key that is unrecorded now
-		if errors.Is(batch[i].Err, ErrReplayed) && !s.keys.recorded(&batch[i]) {
+		if errors.Is(batch[i].Err, ErrReplayed) && !s.keys.isRecorded(&batch[i]) {
 			batch[i].Err = err
 		}
 	}
@@ -270,7 +270,7 @@ func (s *FileStore) Usage() []Usage {
 			time.Sleep(usagePause)
 			continue
 		}
-		if last := s.usage.Load(); last != nil {
+		if last := s.lastUsage.Load(); last != nil {
 			return slices.Clone(*last)
 		}
 		return nil
@@ -282,7 +282,7 @@ func (s *FileStore) Usage() []Usage {
 	s.keys.expire(s.opts.instant(), expireWhenFull)
 	to := &s.segs[s.seg]
 	now := append(s.keys.usage(), Usage{"replay_file_records", int(to.records), int(to.limit)})
-	s.usage.Store(&now)
+	s.lastUsage.Store(&now)
 	return slices.Clone(now)
 }
 
@@ -297,11 +297,11 @@ func (s *FileStore) Writable() error {
 	if _, err := os.Stat(s.name(s.seg)); err != nil {
 		return err // it can be written, but is gone for the next start
 	}
-	if err := s.rotate(s.opts.instant(), probeRecords); err != nil {
+	if err := s.rotate(s.opts.instant(), probeSize); err != nil {
 		return err
 	}
 	to := &s.segs[s.seg]
-	_, err := to.out.WriteAt(make([]byte, probeRecords*recordSize), to.records*recordSize)
+	_, err := to.out.WriteAt(make([]byte, probeSize*recordSize), to.records*recordSize)
 	return err
 }
 

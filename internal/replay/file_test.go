@@ -33,7 +33,7 @@ func kill(s *FileStore) {
 	_ = s.lock.Close()
 }
 
-func TestKeysOutliveTheDeathOfTheProcess(t *testing.T) {
+func TestFileStoreSurvivesKill(t *testing.T) {
 	dir, clocks := t.TempDir(), newTestClocks()
 	s := openFile(t, dir, clocks.options())
 	wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
@@ -48,7 +48,7 @@ func TestKeysOutliveTheDeathOfTheProcess(t *testing.T) {
 	}
 }
 
-func TestAfterARestartTheMonotonicLifetimeStartsAnew(t *testing.T) {
+func TestFileStoreRestartsMonotonicLifetime(t *testing.T) {
 	dir, clocks := t.TempDir(), newTestClocks()
 	s := openFile(t, dir, clocks.options())
 	wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
@@ -60,7 +60,7 @@ func TestAfterARestartTheMonotonicLifetimeStartsAnew(t *testing.T) {
 	wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
 }
 
-func TestOutdatedKeysReadAtARestartTakeNobodysRoom(t *testing.T) {
+func TestFileStoreLoadsOutdatedKeysUncounted(t *testing.T) {
 	dir, clocks := t.TempDir(), newTestClocks()
 	opts := clocks.options()
 	opts.MaxKeys, opts.MaxPerClient = 20, 20
@@ -77,7 +77,7 @@ func TestOutdatedKeysReadAtARestartTakeNobodysRoom(t *testing.T) {
 	}
 }
 
-func TestDamageToASegmentCostsOnlyTheDamagedRecords(t *testing.T) {
+func TestFileStoreSkipsDamagedRecords(t *testing.T) {
 	record := func(n int) int64 { return int64(n+1) * recordSize } // the header is the first
 	cases := []struct {
 		name   string
@@ -147,7 +147,7 @@ func flip(t *testing.T, name string, at int64) {
 	}
 }
 
-func TestAFileThatIsNotASegmentIsLeftAlone(t *testing.T) {
+func TestFileStoreKeepsForeignFile(t *testing.T) {
 	for name, header := range map[string][]byte{
 		"another format":  bytes.Repeat([]byte("x"), recordSum),
 		"another version": append([]byte(segmentMagic), bytes.Repeat([]byte{3}, recordSum-len(segmentMagic))...),
@@ -172,7 +172,7 @@ func TestAFileThatIsNotASegmentIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestTwoStoresCannotShareADirectory(t *testing.T) {
+func TestFileStoreLocksDirectory(t *testing.T) {
 	dir := t.TempDir()
 	s := openFile(t, dir, Options{})
 	if _, err := OpenFileStore(dir, Options{}); !errors.Is(err, errLocked) || !strings.Contains(err.Error(), dir) {
@@ -184,7 +184,7 @@ func TestTwoStoresCannotShareADirectory(t *testing.T) {
 	openFile(t, dir, Options{})
 }
 
-func TestFilesAreNobodyElsesBusiness(t *testing.T) {
+func TestFileStorePermissions(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("no permission bits")
 	}
@@ -209,7 +209,7 @@ func TestFilesAreNobodyElsesBusiness(t *testing.T) {
 	}
 }
 
-func TestRotationKeepsWhatIsHeldAndBoundsTheDisk(t *testing.T) {
+func TestFileStoreRotationBoundsDisk(t *testing.T) {
 	dir, clocks := t.TempDir(), newTestClocks()
 	s := openFile(t, dir, clocks.options())
 	var n uint64
@@ -233,7 +233,7 @@ func TestRotationKeepsWhatIsHeldAndBoundsTheDisk(t *testing.T) {
 	}
 }
 
-func TestRotationCarriesKeysThatAClockSetBackKeepsAlive(t *testing.T) {
+func TestFileStoreRotationKeepsGracedKeys(t *testing.T) {
 	dir, clocks := t.TempDir(), newTestClocks()
 	opts := clocks.options()
 	opts.MaxKeys, opts.MaxPerClient = 100, 100
@@ -289,7 +289,7 @@ func (f faultyFile) WriteAt(b []byte, off int64) (int, error) {
 	return f.segmentFile.WriteAt(b, off)
 }
 
-func TestABatchIsOneWriteAndAReplayIsNone(t *testing.T) {
+func TestFileStoreWritesOncePerBatch(t *testing.T) {
 	var writes int
 	var fail bool
 	opts := newTestClocks().options()
@@ -312,7 +312,7 @@ func TestABatchIsOneWriteAndAReplayIsNone(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeWrittenIsRefusedAndStaysMarked(t *testing.T) {
+func TestFileStoreWriteErrorKeepsKeyMarked(t *testing.T) {
 	var writes int
 	var fail bool
 	dir, clocks := t.TempDir(), newTestClocks()
@@ -339,7 +339,7 @@ func TestWhatCannotBeWrittenIsRefusedAndStaysMarked(t *testing.T) {
 	wantErr(t, claimOne(s, knockClaim("alice", 5)), ErrReplayed)
 }
 
-func TestWithoutRoomForASegmentClaimsAreRefused(t *testing.T) {
+func TestFileStoreRefusesWithoutSegment(t *testing.T) {
 	dir, clocks := t.TempDir(), newTestClocks()
 	opts := clocks.options()
 	opts.MaxKeys, opts.MaxPerClient = 10, 10
@@ -376,7 +376,7 @@ func TestWithoutRoomForASegmentClaimsAreRefused(t *testing.T) {
 }
 
 // A file of the version before is read, and replaced by one of this.
-func TestStoreReadsSegmentsOfVersion1(t *testing.T) {
+func TestFileStoreReadsVersion1(t *testing.T) {
 	dir, clocks := t.TempDir(), newTestClocks()
 	s := openFile(t, t.TempDir(), clocks.options())
 	claims := []Claim{knockClaim("alice", 1), knockClaim("bob", 2)}
@@ -403,7 +403,7 @@ func TestStoreReadsSegmentsOfVersion1(t *testing.T) {
 }
 
 // A key is a replay only if it was given before: a disk that fails makes no replays.
-func TestStoreSaysReplayOnlyOfWhatItGave(t *testing.T) {
+func TestFileStoreReportsReplayOnlyOfGrantedKeys(t *testing.T) {
 	dir := t.TempDir()
 	rapid.Check(t, func(t *rapid.T) {
 		var writes int
@@ -463,7 +463,7 @@ func (f smallDisk) WriteAt(b []byte, off int64) (int, error) {
 	return f.segmentFile.WriteAt(b, off)
 }
 
-func TestStoreGoesOnAndStartsOnAFullDisk(t *testing.T) {
+func TestFileStoreRunsOnFullDisk(t *testing.T) {
 	var full bool
 	dir, clocks := t.TempDir(), newTestClocks()
 	opts := clocks.options()

@@ -47,20 +47,20 @@ type entry struct {
 
 // keySet is not safe for concurrent use: its store's lock guards it.
 type keySet struct {
-	seen      map[digest]bool // whether the key was recorded; false after an I/O error
-	running   entryHeap
-	lingering entryHeap
-	perClient map[uint64]int
-	live      [segmentCount]int // keys held of each segment
-	counted   int               // sum of perClient
-	longest   int64             // nanoseconds: the longest lifetime seen
-	max       int
-	maxClient int
+	recorded    map[digest]bool // whether the key was recorded; false after an I/O error
+	active      entryHeap
+	graced      entryHeap
+	perClient   map[uint64]int
+	live        [segmentCount]int // keys held of each segment
+	counted     int               // sum of perClient
+	maxLifetime int64             // nanoseconds: the longest lifetime seen
+	max         int
+	maxClient   int
 }
 
 func newKeySet(maxKeys, maxPerClient int) *keySet {
 	return &keySet{
-		seen:      map[digest]bool{},
+		recorded:  map[digest]bool{},
 		perClient: map[uint64]int{},
 		max:       maxKeys,
 		maxClient: maxPerClient,
@@ -83,15 +83,15 @@ func (k *keySet) claim(c *Claim, t instant, seg uint8) (entry, error) {
 		return entry{}, ErrInvalidClaim
 	}
 	key, client := hashClaim(c)
-	if recorded, ok := k.seen[key]; ok {
+	if recorded, ok := k.recorded[key]; ok {
 		if !recorded {
 			return entry{}, ErrUnrecorded
 		}
 		return entry{}, ErrReplayed
 	}
-	if k.perClient[client] >= k.allowed() {
+	if k.perClient[client] >= k.clientLimit() {
 		k.expire(t, expireWhenFull)
-		if k.perClient[client] >= k.allowed() {
+		if k.perClient[client] >= k.clientLimit() {
 			return entry{}, ErrFull
 		}
 	}
@@ -102,40 +102,40 @@ func (k *keySet) claim(c *Claim, t instant, seg uint8) (entry, error) {
 	return e, nil
 }
 
-// allowed is how many keys a client may have now: as many as are free, at most maxClient.
-func (k *keySet) allowed() int { return min(k.maxClient, k.max-k.counted) }
+// clientLimit is how many keys a client may have now: as many as are free, at most maxClient.
+func (k *keySet) clientLimit() int { return min(k.maxClient, k.max-k.counted) }
 
 // add starts e's monotonic lifetime now.
 func (k *keySet) add(e entry, t instant) {
 	life := int64(e.life) * int64(time.Millisecond)
 	e.due = t.mono + life
-	k.longest = max(k.longest, life)
-	k.seen[e.key] = true
+	k.maxLifetime = max(k.maxLifetime, life)
+	k.recorded[e.key] = true
 	k.live[e.seg]++
 	if e.client != 0 {
 		k.perClient[e.client]++
 		k.counted++
 	}
-	k.running.push(e)
+	k.active.push(e)
 }
 
-// unrecorded notes that the key of a claim that was answered with nil could not be written after all.
-func (k *keySet) unrecorded(c *Claim) {
+// markUnrecorded notes that the key of a claim that was answered with nil could not be written after all.
+func (k *keySet) markUnrecorded(c *Claim) {
 	key, _ := hashClaim(c)
-	k.seen[key] = false
+	k.recorded[key] = false
 }
 
-// recorded reports whether the key of a claim is held and was recorded.
-func (k *keySet) recorded(c *Claim) bool {
+// isRecorded reports whether the key of a claim is held and was recorded.
+func (k *keySet) isRecorded(c *Claim) bool {
 	key, _ := hashClaim(c)
-	return k.seen[key]
+	return k.recorded[key]
 }
 
 // load adds an entry read from a file, whose monotonic lifetime starts anew. One whose time is over by
 // the wall clock is kept, since that clock may have been set while nobody looked, but is counted
 // against nobody, or a restart would halve the room. It reports whether the entry was new.
 func (k *keySet) load(e entry, t instant) bool {
-	if _, ok := k.seen[e.key]; ok {
+	if _, ok := k.recorded[e.key]; ok {
 		return false
 	}
 	if e.wall < t.wall {
@@ -148,31 +148,31 @@ func (k *keySet) load(e entry, t instant) bool {
 // expire forgets what both clocks say is over: at most expireFloor + 2*adding keys from either heap.
 func (k *keySet) expire(t instant, adding int) {
 	budget := expireFloor + 2*adding
-	for n := budget; n > 0 && len(k.running) > 0 && k.running[0].due < t.mono; n-- {
-		over := k.running[0].wall < t.wall
-		if !over && len(k.lingering) >= k.max {
+	for n := budget; n > 0 && len(k.active) > 0 && k.active[0].due < t.mono; n-- {
+		over := k.active[0].wall < t.wall
+		if !over && len(k.graced) >= k.max {
 			break // keep them running, and counted: a full store refuses, it does not forget
 		}
-		e := k.running.pop()
+		e := k.active.pop()
 		k.release(e.client)
 		if over {
 			k.forget(e)
 			continue
 		}
 		e.client, e.due = 0, e.wall
-		k.lingering.push(e)
+		k.graced.push(e)
 	}
-	for n := budget; n > 0 && len(k.lingering) > 0 && k.lingering[0].due < t.wall; n-- {
-		k.forget(k.lingering.pop())
+	for n := budget; n > 0 && len(k.graced) > 0 && k.graced[0].due < t.wall; n-- {
+		k.forget(k.graced.pop())
 	}
-	if len(k.seen) == 0 && cap(k.running)+cap(k.lingering) > keepCapacity {
+	if len(k.recorded) == 0 && cap(k.active)+cap(k.graced) > keepCapacity {
 		// Neither maps nor slices give memory back on their own.
-		k.seen, k.running, k.lingering = map[digest]bool{}, nil, nil
+		k.recorded, k.active, k.graced = map[digest]bool{}, nil, nil
 	}
 }
 
 func (k *keySet) forget(e entry) {
-	delete(k.seen, e.key)
+	delete(k.recorded, e.key)
 	k.live[e.seg]--
 }
 
@@ -188,7 +188,7 @@ func (k *keySet) release(client uint64) {
 
 // each calls f with every entry of segment seg, in no order.
 func (k *keySet) each(seg uint8, f func(entry)) {
-	for _, h := range []entryHeap{k.running, k.lingering} {
+	for _, h := range []entryHeap{k.active, k.graced} {
 		for i := range h {
 			if h[i].seg == seg {
 				f(h[i])

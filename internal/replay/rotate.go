@@ -11,9 +11,9 @@ import (
 // How a file store goes from one segment to the other, and makes new ones.
 
 const (
-	// probeRecords is how many records Writable tries: more than a batch of knocks has, and more than a
+	// probeSize is how many records Writable tries: more than a batch of knocks has, and more than a
 	// block of the usual file systems, which they keep beside a file's name.
-	probeRecords = 100
+	probeSize = 100
 	// reserve is how many records a segment has blocks for besides those that it has: 1,500 messages a
 	// second, with the usual lifetime. 4 MiB. Where they are used up, as many are added.
 	reserve = 4 << 20 / recordSize
@@ -28,9 +28,9 @@ func (s *FileStore) rotate(t instant, adding int64) error {
 	from := &s.segs[s.seg]
 	need := from.records + adding
 	full := need > from.limit
-	old := from.records > 1 && t.mono-s.begun > s.keys.longest
-	cramped := !full && need > from.room && !s.grow(from, need, t)
-	if !full && (!old && !cramped || t.mono < s.retry) {
+	old := from.records > 1 && t.mono-s.startedAt > s.keys.maxLifetime
+	cramped := !full && need > from.allocated && !s.grow(from, need, t)
+	if !full && (!old && !cramped || t.mono < s.retryAt) {
 		return nil
 	}
 	var err error
@@ -43,20 +43,20 @@ func (s *FileStore) rotate(t instant, adding int64) error {
 		return nil // its keys are held still
 	}
 	if err == nil {
-		s.seg, s.begun = 1-s.seg, t.mono
+		s.seg, s.startedAt = 1-s.seg, t.mono
 		return nil
 	}
-	s.failed(t, "replay store: cannot begin a segment", err)
+	s.logFailure(t, "replay store: cannot begin a segment", err)
 	if full {
 		return err
 	}
 	return nil
 }
 
-// failed logs a failure, once in a while, and has what is not urgent wait for its next attempt.
-func (s *FileStore) failed(t instant, what string, err error) {
-	s.retry = t.mono + int64(rotateRetry)
-	if leftOut, ok := s.lines.Allow(s.opts.Now()); ok {
+// logFailure logs a failure, once in a while, and has what is not urgent wait for its next attempt.
+func (s *FileStore) logFailure(t instant, what string, err error) {
+	s.retryAt = t.mono + int64(rotateRetry)
+	if leftOut, ok := s.errorLog.Allow(s.opts.Now()); ok {
 		s.opts.Logger.Error(what, loglimit.Attrs(leftOut, "dir", s.dir, "error", err)...)
 	}
 }
@@ -64,15 +64,15 @@ func (s *FileStore) failed(t instant, what string, err error) {
 // grow reserves more of the disk for a segment that needs room for so many records. It reports whether
 // there is that room.
 func (s *FileStore) grow(to *segment, need int64, t instant) bool {
-	if t.mono < s.retry {
+	if t.mono < s.retryAt {
 		return false
 	}
-	room := max(need, min(to.room+reserve, to.limit))
-	if err := to.out.allocate(to.room*recordSize, (room-to.room)*recordSize); err != nil {
-		s.failed(t, "replay store: cannot reserve more of the disk", err)
+	room := max(need, min(to.allocated+reserve, to.limit))
+	if err := to.out.allocate(to.allocated*recordSize, (room-to.allocated)*recordSize); err != nil {
+		s.logFailure(t, "replay store: cannot reserve more of the disk", err)
 		return false
 	}
-	to.room = room
+	to.allocated = room
 	return true
 }
 
@@ -136,7 +136,7 @@ func (s *FileStore) fill(f *os.File, seg uint8, to *segment) (err error) {
 		}
 	})
 	flush()
-	to.room, to.limit = to.records, to.records+int64(segmentRoom*s.opts.MaxKeys)
+	to.allocated, to.limit = to.records, to.records+int64(segmentRoom*s.opts.MaxKeys)
 	if err != nil {
 		return err
 	}
@@ -148,10 +148,10 @@ func (s *FileStore) fill(f *os.File, seg uint8, to *segment) (err error) {
 // there are none is said, and no error: the store works as long as the disk is not full.
 func (s *FileStore) reserve(f *os.File, to *segment) {
 	var err error
-	wanted := min(reserve, to.limit-to.room)
-	for n := wanted; n >= min(probeRecords, wanted); n /= reserveStep {
-		if err = allocate(f, to.room*recordSize, n*recordSize); err == nil {
-			to.room += n
+	wanted := min(reserve, to.limit-to.allocated)
+	for n := wanted; n >= min(probeSize, wanted); n /= reserveStep {
+		if err = allocate(f, to.allocated*recordSize, n*recordSize); err == nil {
+			to.allocated += n
 			break
 		}
 	}

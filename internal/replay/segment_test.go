@@ -8,7 +8,7 @@ import (
 
 func appendSum(b []byte) []byte { return binary.BigEndian.AppendUint32(b, checksum(b)) }
 
-func TestZerosAreNoRecord(t *testing.T) {
+func TestSegmentZerosAreNoRecord(t *testing.T) {
 	if _, _, ok := decodeRecord(make([]byte, recordSize)); ok {
 		t.Fatal("zeros decode")
 	}

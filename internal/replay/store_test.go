@@ -73,7 +73,7 @@ func bothStores(t *testing.T, f func(t *testing.T, open func(Options) Store)) {
 	})
 }
 
-func TestAKeyIsGivenOnce(t *testing.T) {
+func TestStoreGrantsKeyOnce(t *testing.T) {
 	bothStores(t, func(t *testing.T, open func(Options) Store) {
 		s := open(newTestClocks().options())
 		wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
@@ -86,7 +86,7 @@ func TestAKeyIsGivenOnce(t *testing.T) {
 	})
 }
 
-func TestClientAndNonceDoNotRunIntoEachOther(t *testing.T) {
+func TestStoreSeparatesClientAndNonce(t *testing.T) {
 	s := NewMemoryStore(Options{})
 	a := Claim{Kind: KindUDP, Client: "ab", Nonce: []byte("c"), Lifetime: time.Second}
 	b := Claim{Kind: KindUDP, Client: "a", Nonce: []byte("bc"), Lifetime: time.Second}
@@ -94,7 +94,7 @@ func TestClientAndNonceDoNotRunIntoEachOther(t *testing.T) {
 	wantErr(t, claimOne(s, b), nil)
 }
 
-func TestTheSecondOfTwoEqualClaimsInABatchIsAReplay(t *testing.T) {
+func TestStoreDetectsReplayWithinBatch(t *testing.T) {
 	bothStores(t, func(t *testing.T, open func(Options) Store) {
 		batch := []Claim{knockClaim("alice", 1), knockClaim("alice", 2), knockClaim("alice", 1)}
 		open(newTestClocks().options()).Claim(batch)
@@ -104,7 +104,7 @@ func TestTheSecondOfTwoEqualClaimsInABatchIsAReplay(t *testing.T) {
 	})
 }
 
-func TestAClaimWithoutBoundsIsRefused(t *testing.T) {
+func TestStoreRefusesInvalidClaim(t *testing.T) {
 	s := NewMemoryStore(Options{})
 	for _, c := range []Claim{
 		{Client: "a", Nonce: []byte{1}, Lifetime: time.Second},
@@ -116,7 +116,7 @@ func TestAClaimWithoutBoundsIsRefused(t *testing.T) {
 	}
 }
 
-func TestAKeyIsForgottenOnlyWhenBothClocksSaySo(t *testing.T) {
+func TestStoreExpiresKeysByBothClocks(t *testing.T) {
 	cases := []struct {
 		name  string
 		then  func(*testClocks)
@@ -155,7 +155,7 @@ func TestAKeyIsForgottenOnlyWhenBothClocksSaySo(t *testing.T) {
 	})
 }
 
-func TestAFullStoreRefusesUntilItsKeysAreOver(t *testing.T) {
+func TestStoreRefusesWhenFull(t *testing.T) {
 	bothStores(t, func(t *testing.T, open func(Options) Store) {
 		clocks := newTestClocks()
 		opts := clocks.options()
@@ -170,7 +170,7 @@ func TestAFullStoreRefusesUntilItsKeysAreOver(t *testing.T) {
 	})
 }
 
-func TestNoClientFillsTheStoreForTheOthers(t *testing.T) {
+func TestStoreLimitsKeysPerClient(t *testing.T) {
 	bothStores(t, func(t *testing.T, open func(Options) Store) {
 		opts := newTestClocks().options()
 		opts.MaxKeys, opts.MaxPerClient = 1000, 400
@@ -196,7 +196,7 @@ func TestNoClientFillsTheStoreForTheOthers(t *testing.T) {
 	})
 }
 
-func TestKeysLeftByAWrongClockDoNotJamTheStore(t *testing.T) {
+func TestStoreDoesNotCountGracedKeys(t *testing.T) {
 	bothStores(t, func(t *testing.T, open func(Options) Store) {
 		clocks := newTestClocks()
 		opts := clocks.options()
@@ -214,7 +214,7 @@ func TestKeysLeftByAWrongClockDoNotJamTheStore(t *testing.T) {
 	})
 }
 
-func TestOneCallForgetsABoundedNumberOfKeys(t *testing.T) {
+func TestStoreExpiresBoundedNumberPerCall(t *testing.T) {
 	clocks := newTestClocks()
 	s := NewMemoryStore(clocks.options())
 	const keys = 10 * keepCapacity
@@ -223,19 +223,19 @@ func TestOneCallForgetsABoundedNumberOfKeys(t *testing.T) {
 	}
 	clocks.pass(testLifetime + time.Second)
 	s.Claim(nil)
-	if got := len(s.keys.seen); got != keys-expireFloor {
+	if got := len(s.keys.recorded); got != keys-expireFloor {
 		t.Fatalf("one call left %d of %d keys, want %d", got, keys, keys-expireFloor)
 	}
 	for range keys / expireFloor {
 		s.Claim(nil)
 	}
-	if len(s.keys.seen) != 0 || s.keys.counted != 0 || len(s.keys.perClient) != 0 || cap(s.keys.running) != 0 {
+	if len(s.keys.recorded) != 0 || s.keys.counted != 0 || len(s.keys.perClient) != 0 || cap(s.keys.active) != 0 {
 		t.Fatalf("an emptied store keeps %d keys, %d counted, %d clients, room for %d",
-			len(s.keys.seen), s.keys.counted, len(s.keys.perClient), cap(s.keys.running))
+			len(s.keys.recorded), s.keys.counted, len(s.keys.perClient), cap(s.keys.active))
 	}
 }
 
-func TestAClosedStoreRefuses(t *testing.T) {
+func TestStoreRefusesAfterClose(t *testing.T) {
 	bothStores(t, func(t *testing.T, open func(Options) Store) {
 		s := open(Options{})
 		for range 2 {
@@ -247,7 +247,7 @@ func TestAClosedStoreRefuses(t *testing.T) {
 	})
 }
 
-func TestOfManyAtOnceExactlyOneGetsAKey(t *testing.T) {
+func TestStoreConcurrentClaims(t *testing.T) {
 	bothStores(t, func(t *testing.T, open func(Options) Store) {
 		s := open(Options{})
 		const workers, keys = 8, 200
@@ -283,7 +283,7 @@ func TestOfManyAtOnceExactlyOneGetsAKey(t *testing.T) {
 
 // Whatever the clocks do, a key is not given again while either says that it lives, and its store
 // agrees with a naive one.
-func TestTheStoreAgreesWithANaiveOne(t *testing.T) {
+func TestStoreMatchesModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		clocks := newTestClocks()
 		opts := clocks.options()

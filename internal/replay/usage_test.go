@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestWhoAsksHowFullTheStoreIsDoesNotWaitForItsDisk(t *testing.T) {
+func TestFileStoreUsageDoesNotWaitForDisk(t *testing.T) {
 	s, err := OpenFileStore(t.TempDir(), Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestAStoreTellsWhetherItsDirectoryCanBeWritten(t *testing.T) {
+func TestFileStoreWritable(t *testing.T) {
 	dir := t.TempDir() + "/state"
 	s, err := OpenFileStore(dir, Options{})
 	if err != nil {

@@ -23,9 +23,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what must come: long, because several
+// timeout is how long a test waits for what must come: long, because several
 // processes of tests may share a processor.
-const patience = 30 * time.Second
+const timeout = 30 * time.Second
 
 // The services of tests, and their protected ports: the listeners' own are others.
 const (
@@ -51,8 +51,8 @@ var (
 	carol = identity("carol") // knows of the services, and nothing else
 )
 
-// world is a running Guard with a listener for each service, on loopback.
-type world struct {
+// harness is a running Guard with a listener for each service, on loopback.
+type harness struct {
 	*testing.T
 	guard   *guard.Guard
 	secrets *auth.Secrets
@@ -66,14 +66,14 @@ type world struct {
 	results map[auth.Result]int
 }
 
-// newWorld makes a world at host; it skips where the system has no such address.
-func newWorld(t *testing.T, host string, change ...func(*guard.Options)) *world {
+// newHarness makes a world at host; it skips where the system has no such address.
+func newHarness(t *testing.T, host string, change ...func(*guard.Options)) *harness {
 	t.Helper()
 	socket, err := net.ListenPacket("udp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		t.Skip("no such address here: ", err)
 	}
-	w := &world{
+	w := &harness{
 		T: t, secrets: auth.NewSecrets(alice, bob), knocks: netip.MustParseAddrPort(socket.LocalAddr().String()).Port(),
 		addrs: make(map[uint16]string), accepts: make(map[uint16]chan *auth.Conn), results: make(map[auth.Result]int),
 	}
@@ -145,21 +145,21 @@ func newWorld(t *testing.T, host string, change ...func(*guard.Options)) *world 
 	return w
 }
 
-func (w *world) report(e auth.Event) {
+func (w *harness) report(e auth.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.results[e.Result]++
 }
 
-func (w *world) result(r auth.Result) int {
+func (w *harness) result(r auth.Result) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.results[r]
 }
 
 // dialer is a client's, for a service.
-func (w *world) dialer(id *protocol.Client, port uint16) *client.Dialer {
-	d := &client.Dialer{Identity: id, Port: port, KnockPort: w.knocks, Auth: auth.Client{Proof: true}, Timeout: patience}
+func (w *harness) dialer(id *protocol.Client, port uint16) *client.Dialer {
+	d := &client.Dialer{Identity: id, Port: port, KnockPort: w.knocks, Auth: auth.Client{Proof: true}, Timeout: timeout}
 	switch port {
 	case open:
 		d.NoKnock = true
@@ -174,10 +174,10 @@ func (w *world) dialer(id *protocol.Client, port uint16) *client.Dialer {
 	return d
 }
 
-// visit dials and accepts.
-func (w *world) visit(id *protocol.Client, port uint16) (near net.Conn, far *auth.Conn) {
+// connect dials and accepts.
+func (w *harness) connect(id *protocol.Client, port uint16) (near net.Conn, far *auth.Conn) {
 	w.Helper()
-	ctx, cancel := context.WithTimeout(w.Context(), patience)
+	ctx, cancel := context.WithTimeout(w.Context(), timeout)
 	defer cancel()
 	near, err := w.dialer(id, port).DialContext(ctx, "tcp", w.addrs[port])
 	if err != nil {
@@ -189,10 +189,10 @@ func (w *world) visit(id *protocol.Client, port uint16) (near net.Conn, far *aut
 // far accepts the other end of a connection. On a busy machine a dialer makes
 // several attempts and keeps one of them; the gate may have let in each, and what
 // the dialer has given up is accepted, too.
-func (w *world) far(near net.Conn, port uint16) *auth.Conn {
+func (w *harness) far(near net.Conn, port uint16) *auth.Conn {
 	w.Helper()
 	want := unmapped(near.LocalAddr())
-	for deadline := time.After(patience); ; {
+	for deadline := time.After(timeout); ; {
 		select {
 		case far := <-w.accepts[port]:
 			if unmapped(far.RemoteAddr()) == want {
@@ -213,7 +213,7 @@ func unmapped(a net.Addr) netip.AddrPort {
 
 // greet serves the connections to a port, with one word for each, until stop,
 // however many attempts the dialers make.
-func (w *world) greet(port uint16) (stop func()) {
+func (w *harness) greet(port uint16) (stop func()) {
 	over, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -235,8 +235,8 @@ const greeting = "hello"
 
 // greeted dials and reads the greeting. Without an authentication a dialer cannot
 // know whether it was let in: where the knock was read too late, it comes again.
-func (w *world) greeted(id *protocol.Client, port uint16) error {
-	for deadline := time.Now().Add(patience); ; {
+func (w *harness) greeted(id *protocol.Client, port uint16) error {
+	for deadline := time.Now().Add(timeout); ; {
 		conn, err := w.dialer(id, port).DialContext(w.Context(), "tcp", w.addrs[port])
 		if err != nil {
 			return err
@@ -254,10 +254,10 @@ func (w *world) greeted(id *protocol.Client, port uint16) error {
 }
 
 // refused wants a connection to end in a reset, before anything is read from it.
-func (w *world) refused(conn net.Conn, err error) {
+func (w *harness) refused(conn net.Conn, err error) {
 	w.Helper()
 	if err == nil {
-		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		_ = conn.SetReadDeadline(time.Now().Add(timeout))
 		var n int
 		if n, err = conn.Read(make([]byte, 1)); n != 0 {
 			w.Error("a byte for a stranger")
@@ -272,9 +272,9 @@ func (w *world) refused(conn net.Conn, err error) {
 
 // empty waits until the gate has forgotten every flow, those included that
 // dialers have given up.
-func (w *world) empty() {
+func (w *harness) empty() {
 	w.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(timeout); ; time.Sleep(time.Millisecond) {
 		for _, accepts := range w.accepts {
 			select {
 			case far, ok := <-accepts:

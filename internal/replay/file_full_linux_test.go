@@ -38,7 +38,7 @@ func fillUp(t *testing.T, dir string) {
 	}
 }
 
-func TestStoreRecordsAndStartsOnAFullFileSystem(t *testing.T) {
+func TestFileStoreRunsOnFullFileSystem(t *testing.T) {
 	for size, claims := range map[string]uint64{"16M": 10_000, "1M": 100} {
 		dir, clocks := smallTmpfs(t, size), newTestClocks()
 		s := openFile(t, dir, clocks.options())
