@@ -213,7 +213,7 @@ func flags(parts ...string) string { return strings.TrimSpace(strings.Join(parts
 func (d *heldLab) variables() string {
 	text := fmt.Sprintf("D=%s\nexport %s=$D\n", d.dir, profile.DirectoryVariable)
 	for _, h := range []*netlab.Host{d.lab.Client, d.lab.Attacker, d.lab.Upstream, d.lab.Gateway} {
-		at := filepath.Join("/proc", strconv.Itoa(os.Getpid()), "fd", strconv.Itoa(int(h.FD())))
+		at := filepath.Join("/proc", strconv.Itoa(os.Getpid()), "fd", strconv.Itoa(h.FD()))
 		text += fmt.Sprintf("%s=\"nsenter --net=%s\"\n", strings.ToUpper(h.Name), at)
 	}
 	return text
