@@ -12,14 +12,14 @@ import (
 	"github.com/knockgw/knockgw/tun"
 )
 
-// link is a gVisor link endpoint on the device. Both interfaces of the stack
-// have one; they differ in nothing.
+// link is a gVisor link endpoint on the device. Each interface of the stack has
+// one.
 type link struct {
 	s          *Stack
 	mtu        uint32
 	offload    bool
 	dispatcher stack.NetworkDispatcher // set by Attach, before the first packet
-	writes     sync.Pool               // of *outgoing
+	writes     sync.Pool               // of *writeBuf
 }
 
 var (
@@ -30,16 +30,16 @@ var (
 func newLink(s *Stack) *link {
 	info := s.opts.Device.Info()
 	l := &link{s: s, mtu: uint32(info.MTU), offload: info.Offload} // an MTU is below 65536
-	l.writes.New = func() any { return new(outgoing) }
+	l.writes.New = func() any { return new(writeBuf) }
 	return l
 }
 
-// receive hands an admitted segment to the stack. The payload is copied into
-// one view of its own size and the headers into another, small one: when they
-// share a view, gVisor clones all of it to look at the header alone.
+// receive passes an admitted segment to the stack. It copies the payload into a
+// view of its own and the headers into another, small one: if they share a
+// view, gVisor clones all of it to parse the header.
 func (l *link) receive(p *packet.Packet, d Decision) {
 	if l.dispatcher == nil || p.DropReason != packet.NotDropped || p.Proto != packet.TCP {
-		return // ICMP errors are the gate's: the stack would never raise a path MTU again
+		return // the gate handles ICMP errors: the stack would never raise a path MTU again
 	}
 	var head *buffer.View
 	if d.AddTimestamp {
@@ -50,33 +50,35 @@ func (l *link) receive(p *packet.Packet, d Decision) {
 	if p.Flags&packet.SYN != 0 {
 		raiseMSS(head.AsSlice()[p.L4+header.TCPMinimumSize:])
 	}
+
 	b := buffer.MakeWithView(head)
 	if p.Payload < len(p.Data) {
 		v := buffer.NewViewWithData(p.Data[p.Payload:])
 		if err := b.Append(v); err != nil {
 			v.Release()
 			b.Release()
-			return // beyond what a Buffer may hold; a packet cannot be
+			return // larger than a Buffer; impossible for a packet
 		}
 	}
+
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: b})
 	l.dispatcher.DeliverNetworkPacket(networkProtocol(p.Tuple.Src), pkt)
 	pkt.DecRef()
 }
 
-// outgoing is the working memory of one send.
-type outgoing struct {
+// writeBuf is the working memory of one write.
+type writeBuf struct {
 	packet packet.Packet
 	parts  [tun.MaxParts][]byte
 	n      int    // parts in use
-	tail   []byte // what the last part and those that found no place are copied to
+	tail   []byte // a copy of the last part and of those in excess of MaxParts
 
-	header, payload []byte // of a segment that is cut here
+	header, payload []byte // of a packet that is segmented here
 }
 
 // add appends b, which is borrowed. gVisor makes one packet of all the small
-// writes that wait for the client's window, each of them a piece of its own.
-func (w *outgoing) add(b []byte) {
+// writes that wait for the client's window, with a view for each.
+func (w *writeBuf) add(b []byte) {
 	const last = tun.MaxParts - 1
 	switch {
 	case w.n < len(w.parts):
@@ -90,17 +92,17 @@ func (w *outgoing) add(b []byte) {
 	w.parts[last] = w.tail
 }
 
-// reset forgets the parts.
-func (w *outgoing) reset() {
+// reset removes the parts.
+func (w *writeBuf) reset() {
 	clear(w.parts[:w.n])
 	w.packet.Data = nil
 	w.n, w.tail = 0, w.tail[:0]
 }
 
-// WritePackets implements stack.LinkWriter. What the egress gate refuses, or
-// the device loses, is gone without a word: so it is on any link.
+// WritePackets implements stack.LinkWriter. Packets that the egress gate
+// rejects, or that the device loses, are lost without an error, as on any link.
 func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
-	w := l.writes.Get().(*outgoing)
+	w := l.writes.Get().(*writeBuf)
 	n := 0
 	for _, pkt := range pkts.AsSlice() {
 		if err := l.write(w, pkt); err != nil {
@@ -113,7 +115,7 @@ func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	return n, nil
 }
 
-func (l *link) write(w *outgoing, pkt *stack.PacketBuffer) error {
+func (l *link) write(w *writeBuf, pkt *stack.PacketBuffer) error {
 	defer w.reset()
 	views, skip := pkt.AsViewList()
 	for v := views.Front(); v != nil; v = v.Next() {
@@ -126,8 +128,9 @@ func (l *link) write(w *outgoing, pkt *stack.PacketBuffer) error {
 		skip = 0
 	}
 	if w.n == 0 || !w.packet.DecodeTCP(w.parts[0]) {
-		return nil // the stack's own ICMP, or whatever it thinks of: never ours to send
+		return nil // ICMP or other packets of the stack itself, which must not leave
 	}
+
 	size := pkt.Size() - w.packet.Payload
 	var o packet.Offload
 	if g := pkt.GSOOptions; g.Type == stack.GSOTCPv4 || g.Type == stack.GSOTCPv6 {
@@ -137,6 +140,7 @@ func (l *link) write(w *outgoing, pkt *stack.PacketBuffer) error {
 			o.SegmentSize = g.MSS
 		}
 	}
+
 	w.packet.Offload = o
 	if !l.s.opts.Egress(&w.packet, size) {
 		return nil
@@ -150,15 +154,15 @@ func (l *link) write(w *outgoing, pkt *stack.PacketBuffer) error {
 	return l.s.opts.Device.Write(o, w.parts[:w.n])
 }
 
-// maxGSO is the largest super-packet in bytes. gVisor takes it for the whole
-// packet with its headers, which the 16-bit length fields must hold.
+// maxGSO is the size of the largest super-packet in bytes. For gVisor it
+// includes the headers, whose length fields have 16 bits.
 const maxGSO = packet.MaxPacket
 
 // GSOMaxSize implements stack.GSOEndpoint.
 func (l *link) GSOMaxSize() uint32 { return maxGSO }
 
-// SupportedGSO implements stack.GSOEndpoint: the kernel cuts super-packets
-// where the device can carry them, gVisor itself elsewhere.
+// SupportedGSO implements stack.GSOEndpoint: the kernel segments super-packets
+// if the device supports it, otherwise gVisor does.
 func (l *link) SupportedGSO() stack.SupportedGSO {
 	if l.offload {
 		return stack.HostGSOSupported
@@ -166,16 +170,16 @@ func (l *link) SupportedGSO() stack.SupportedGSO {
 	return stack.GVisorGSOSupported
 }
 
-// Capabilities implements stack.LinkEndpoint. Checksums of what comes in have
-// been verified by Packet.Parse. Those of what goes out are not offloaded by
+// Capabilities implements stack.LinkEndpoint. Packet.Parse has verified the
+// checksums of incoming packets. Those of outgoing packets are not offloaded by
 // this flag, which would leave SYN-ACKs without one; packets with GSO options
-// leave theirs to the kernel all the same.
+// leave theirs to the kernel in any case.
 func (l *link) Capabilities() stack.LinkEndpointCapabilities {
 	return stack.CapabilityRXChecksumOffload
 }
 
-// Attach implements stack.LinkEndpoint. CreateNIC calls it before any packet
-// moves, and the stack's teardown after the last.
+// Attach implements stack.LinkEndpoint. CreateNIC calls it before the first
+// packet, and the stack's teardown after the last.
 func (l *link) Attach(d stack.NetworkDispatcher) {
 	if d != nil {
 		l.dispatcher = d
@@ -188,7 +192,7 @@ func (l *link) IsAttached() bool { return l.dispatcher != nil }
 // MTU implements stack.LinkEndpoint.
 func (l *link) MTU() uint32 { return l.mtu }
 
-// SetMTU implements stack.LinkEndpoint. The device's MTU is fixed.
+// SetMTU implements stack.LinkEndpoint. The MTU of the device is fixed.
 func (l *link) SetMTU(uint32) {}
 
 // MaxHeaderLength implements stack.LinkEndpoint: no link header.

@@ -14,21 +14,21 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// openPorts are the listeners of the open interface. Which ports there are may
-// change while the stack runs.
+// openPorts are the listeners of the open interface. They may change while the
+// stack is running.
 type openPorts struct {
 	mu        sync.Mutex
 	listeners map[uint16]*listener
 	running   bool
 	closed    bool
-	accepting sync.WaitGroup // one for each listener, while running
+	accepting sync.WaitGroup // the goroutines of the listeners
 }
 
 var errClosed = errors.New("netstack: the stack is closed")
 
 // SetOpenPorts listens on these ports of the open interface and on no others.
-// Connections to the others that are established live on; what has not been
-// handed over yet is aborted. After an error everything is as before.
+// Established connections to other ports continue, and connections that were
+// not accepted yet are aborted. On an error nothing changes.
 func (s *Stack) SetOpenPorts(ports []uint16) error {
 	o := &s.open
 	o.mu.Lock()
@@ -50,6 +50,7 @@ func (s *Stack) SetOpenPorts(ports []uint16) error {
 		}
 		added[port] = l
 	}
+
 	for port, l := range o.listeners {
 		if slices.Contains(ports, port) {
 			added[port] = l
@@ -57,6 +58,7 @@ func (s *Stack) SetOpenPorts(ports []uint16) error {
 		}
 		l.close()
 	}
+
 	before := o.listeners
 	o.listeners = added
 	for port, l := range o.listeners {
@@ -67,7 +69,7 @@ func (s *Stack) SetOpenPorts(ports []uint16) error {
 	return nil
 }
 
-// run has the listeners accept.
+// run starts the listeners.
 func (o *openPorts) run() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -77,7 +79,7 @@ func (o *openPorts) run() {
 	}
 }
 
-// close ends the listeners, for good, and waits for them.
+// close closes the listeners and waits for them. It is final.
 func (o *openPorts) close() {
 	o.mu.Lock()
 	o.closed = true
@@ -88,8 +90,8 @@ func (o *openPorts) close() {
 	o.accepting.Wait()
 }
 
-// listener accepts the connections to one port of the open interface, whatever
-// their address.
+// A listener accepts connections to one port of the open interface, at any
+// address.
 type listener struct {
 	s      *Stack
 	ep     tcpip.Endpoint
@@ -108,10 +110,11 @@ func listen(s *Stack, port uint16) (*listener, error) {
 		return fail("make endpoint for", err)
 	}
 	l.ep = ep
-	// One listener for both families, reached through the open interface only.
+
+	// One listener for both families, on the open interface only.
 	ep.SocketOptions().SetV6Only(false)
 	// A port that was closed while it had connections may be opened again: they
-	// hold on to it for as long as they live.
+	// keep it bound until they end.
 	ep.SocketOptions().SetReuseAddress(true)
 	if err := ep.SocketOptions().SetBindToDevice(int32(openNIC)); err != nil {
 		ep.Close()
@@ -128,7 +131,8 @@ func listen(s *Stack, port uint16) (*listener, error) {
 	return l, nil
 }
 
-// run hands every accepted connection to its own goroutine until close.
+// run accepts connections until close, and handles each in a goroutine of its
+// own.
 func (l *listener) run() {
 	entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents)
 	l.wq.EventRegister(&entry)

@@ -9,11 +9,11 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
-// The settings of the stack. Measure again when gVisor's version moves.
+// The settings of the stack. Measure again when gVisor is updated.
 const (
-	// Buffers, in bytes: least, to begin with, most. The middle values fill a
-	// gigabit at 8 ms; moderation raises the receive side from there. The largest
-	// leave room for 500 Mb/s at 100 ms.
+	// Buffer sizes in bytes. The defaults sustain a gigabit per second at 8 ms;
+	// moderation raises the receive buffer from there. The maximums allow for
+	// 500 Mb/s at 100 ms.
 	minRecvBuf     = 4 << 10
 	defaultRecvBuf = 1 << 20
 	maxRecvBuf     = 8 << 20
@@ -21,37 +21,37 @@ const (
 	defaultSendBuf = 1 << 20
 	maxSendBuf     = 6 << 20
 
-	// Probes keep alive what is on the way, as the state of a NAT, and find out
-	// that a peer has forgotten the connection. That none is answered ends
-	// nothing: the client may sleep. When it is time to give up is for the flow's
-	// idle time to say, which is silentTime at most; the same goes for what is
-	// sent again.
+	// Probes keep state in the network alive, such as that of a NAT, and detect
+	// that a peer has forgotten the connection. Missing answers do not end a
+	// connection, because the client may be asleep; the idle time of its flow
+	// does, which is at most maxSilence. The same applies to retransmissions.
 	keepaliveInterval = 60 * time.Second
 	keepaliveCount    = int(maxSilence / keepaliveInterval)
-	maxRTO            = 60 * time.Second // RFC 6298, 2.5; a client that wakes up waits no longer
+	maxRTO            = 60 * time.Second // RFC 6298, 2.5; a client that wakes up waits at most that long
 	maxRetries        = int(maxSilence/maxRTO) + retriesToMaxRTO
-	retriesToMaxRTO   = 10 // from gVisor's least, 200 ms
+	retriesToMaxRTO   = 10 // from gVisor's minimum of 200 ms
 	maxSilence        = 7 * 24 * time.Hour
 
-	// closeTimeout is how long what is left to send, and a FIN, is sent again after
-	// the connection was closed: what a kernel does.
+	// closeTimeout is how long unsent data and a FIN are retransmitted after the
+	// connection was closed, as in a kernel.
 	closeTimeout = 15 * time.Minute
 
-	// maxRequests bounds the connections of hidden services that have not
-	// completed their handshake. Each is a goroutine and an endpoint. It is twice
-	// as many as the gate admits, whose choice it is which of them goes: those
-	// that were evicted there take a moment to go here.
+	// maxRequests bounds the handshakes in progress with hidden services. Each
+	// takes a goroutine and an endpoint. It is twice the gate's limit, which
+	// chooses which of them is evicted: those evicted there take a moment to
+	// end here.
 	maxRequests = 8192
 
-	// backlog is how many handshakes with an open port may be under way before
-	// its listener answers with SYN cookies only, which cost no memory but know
-	// neither window scaling nor SACK. Also the connections not yet accepted.
+	// backlog is the number of handshakes in progress with an open port beyond
+	// which its listener answers with SYN cookies only. They take no memory,
+	// but support neither window scaling nor SACK. It also bounds the
+	// connections not accepted.
 	backlog = 1024
 )
 
-// TimeWaitTime is how long an endpoint stays in TIME_WAIT: shorter than RFC
-// 9293's 2 MSL of four minutes, as everywhere, and shorter than Linux's minute.
-// Each one is memory that a client can have us keep.
+// TimeWaitTime is how long an endpoint stays in TIME_WAIT: shorter than the
+// four minutes of RFC 9293 (2 MSL), and than Linux's minute. Clients can make
+// us keep many of them in memory.
 const TimeWaitTime = 10 * time.Second
 
 // applyOptions applies the settings to s.
@@ -60,8 +60,8 @@ func applyOptions(s *stack.Stack) error {
 		sack     = tcpip.TCPSACKEnabled(true)
 		cubic    = tcpip.CongestionControlOption("cubic")
 		moderate = tcpip.TCPModerateReceiveBufferOption(true)
-		// RACK is off: with it, 500 Mb/s x 40 ms of a single stream fell to a
-		// tenth in this version of gVisor.
+		// RACK is off: with it, the throughput of a single stream of 500 Mb/s x
+		// 40 ms fell to a tenth in this version of gVisor.
 		recovery = tcpip.TCPRecovery(0)
 		wait     = tcpip.TCPTimeWaitTimeoutOption(TimeWaitTime)
 		rto      = tcpip.TCPMaxRTOOption(maxRTO)
@@ -79,15 +79,15 @@ func applyOptions(s *stack.Stack) error {
 	return nil
 }
 
-// enableKeepalive switches probes on for a connection.
+// enableKeepalive enables keepalive probes for a connection.
 func enableKeepalive(ep tcpip.Endpoint) {
 	idle := tcpip.KeepaliveIdleOption(keepaliveInterval)
 	interval := tcpip.KeepaliveIntervalOption(keepaliveInterval)
-	// None of these can fail on a TCP endpoint; without them a flow still ends
-	// by its idle time.
+	// These cannot fail on a TCP endpoint, and a flow also ends by its idle
+	// time.
 	_ = ep.SetSockOpt(&idle)
 	_ = ep.SetSockOpt(&interval)
 	_ = ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepaliveCount)
 	ep.SocketOptions().SetKeepAlive(true)
-	ep.SocketOptions().SetDelayOption(false) // no Nagle: we relay what somebody else has already batched
+	ep.SocketOptions().SetDelayOption(false) // no Nagle: the data was batched by its sender
 }

@@ -16,42 +16,42 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// A Request is a connection that begins. Its owner ends it with one of Accept,
-// Refuse and Ignore, of which the first counts; one that it does not end is
-// ignored when Handle returns. Requests of open services have their handshake
-// behind them: their connection is aborted where it is not accepted.
+// A Request is a new connection. Its owner ends it with one of Accept, Reset
+// and Drop; the first call counts. If none is called, the request is dropped
+// when Handle returns. Requests of open services have completed their
+// handshake: unless they are accepted, their connection is aborted.
 //
-// Refuse and Ignore may be called while Accept waits for the client, which then
-// gives up.
+// Reset and Drop may be called while Accept waits for the client. Accept then
+// returns an error.
 type Request struct {
 	// Tuple is in the direction from the client.
 	Tuple packet.Tuple
 
 	forwarder  *tcp.ForwarderRequest // hidden services
 	conn       *Conn                 // open services
-	handshakes *atomic.Int64         // hidden services: one less when it is complete
+	handshakes *atomic.Int64         // hidden services: decremented when it is done
 	wq         waiter.Queue          // of the endpoint of a hidden service
 
 	mu    sync.Mutex
 	state requestState
-	reset bool          // how to give up
-	done  chan struct{} // closed when Accept has returned; nil before it
+	reset bool          // whether to abandon it with a reset
+	done  chan struct{} // closed when Accept returns; nil before Accept
 }
 
-//	Accept                 client answers, or never does
+// A requestState is the state of a Request:
 //
-// begun ------------------> shaking --------------------------> ended
-//
-//	|                          | Refuse, Ignore                   ^  ^
-//	|                          '-----> givenUp -------------------'  |
-//	'----------------------------------------------------------------'
-//	        Refuse, Ignore; Accept in open services
+//	         Accept                client answers, or times out
+//	pending --------> handshaking -----------------------------> done
+//	   |                   | Reset, Drop                         ^  ^
+//	   |                   '-----> abandoned --------------------'  |
+//	   '------------------------------------------------------------'
+//	     Reset, Drop; Accept in open services
 type requestState uint8
 
 const (
 	statePending     requestState = iota
 	stateHandshaking              // Accept waits for the client
-	stateAbandoned                // Accept is to return
+	stateAbandoned                // Accept is about to return an error
 	stateDone
 )
 
@@ -64,12 +64,11 @@ func tuple(id stack.TransportEndpointID) packet.Tuple {
 
 // Errors of Accept.
 var (
-	errAnswered  = errors.New("netstack: the request has been answered already")
-	errAbandoned = errors.New("netstack: the handshake was given up")
+	errAnswered  = errors.New("netstack: request already answered")
+	errAbandoned = errors.New("netstack: handshake abandoned")
 )
 
-// Accept completes the handshake, waiting for the client to do its part, and
-// returns the connection.
+// Accept completes the handshake with the client and returns the connection.
 func (r *Request) Accept() (*Conn, error) {
 	r.mu.Lock()
 	if r.state != statePending {
@@ -88,29 +87,29 @@ func (r *Request) Accept() (*Conn, error) {
 
 	ep, err := r.forwarder.CreateEndpoint(&r.wq)
 	r.mu.Lock()
-	gaveUp := r.state == stateAbandoned
+	abandoned := r.state == stateAbandoned
 	r.state = stateDone
 	r.mu.Unlock()
-	r.complete(gaveUp && r.reset && err != nil)
+	r.complete(abandoned && r.reset && err != nil)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("netstack: handshake with %s: %s", r.Tuple.Source(), err)
-	case gaveUp:
-		ep.Abort() // its handshake was done that very moment
+	case abandoned:
+		ep.Abort() // the handshake completed at the same time
 		return nil, errAbandoned
 	default:
 		return newConn(&r.wq, ep, r.Tuple), nil
 	}
 }
 
-// resetGrace is how long Refuse waits for a handshake that is under way: about
-// a round trip. A client that has had our half of it, and whose word is still on
-// its way, takes a reset only from an established connection: one that answers
-// its SYN has the wrong sequence number by then.
+// resetGrace is how long Reset waits for a handshake in progress: about a round
+// trip. A client that has received our SYN-ACK accepts a reset only from an
+// established connection: the sequence number of a reset that answers its SYN
+// is wrong by then.
 const resetGrace = 250 * time.Millisecond
 
-// Reset answers with a reset. If Accept is about to succeed it lets it, and the
-// reset is for the owner of the connection to send.
+// Reset answers with a reset. If Accept is about to succeed, Reset does
+// nothing, and the owner of the connection has to reset it.
 func (r *Request) Reset() {
 	r.mu.Lock()
 	done, waits := r.done, r.state == stateHandshaking
@@ -127,8 +126,8 @@ func (r *Request) Reset() {
 	r.abandon(true)
 }
 
-// Drop answers nothing. (Where the handshake is done, what Abort sends is for
-// the egress gate to hold back.)
+// Drop sends no answer. (If the handshake is complete, the egress gate drops
+// what Abort sends.)
 func (r *Request) Drop() { r.abandon(false) }
 
 func (r *Request) abandon(reset bool) {
@@ -154,18 +153,18 @@ func (r *Request) abandon(reset bool) {
 	}
 }
 
-// complete makes room for another request of a hidden service.
+// complete ends a request of a hidden service, which makes room for another.
 func (r *Request) complete(reset bool) {
 	r.forwarder.Complete(reset)
 	r.handshakes.Add(-1)
 }
 
-// wakeInterval is how often CreateEndpoint is told to look again: it may not
-// listen yet when it is told first.
+// wakeInterval is the interval between notifications of CreateEndpoint, which
+// may not have registered for the first one yet.
 const wakeInterval = time.Millisecond
 
-// wake ends the wait of CreateEndpoint, which gives a handshake up that is not
-// done when it is told that something has happened, and returns when Accept is over.
+// wake ends CreateEndpoint, which fails on a notification before the handshake
+// is complete, and returns when Accept does.
 func (r *Request) wake(done <-chan struct{}) {
 	ticker := time.NewTicker(wakeInterval)
 	defer ticker.Stop()
@@ -179,8 +178,8 @@ func (r *Request) wake(done <-chan struct{}) {
 	}
 }
 
-// A Conn is a client's connection: a net.Conn with the few things more that a
-// relay needs. (gonet's CloseRead and CloseWrite are there too.)
+// A Conn is a client's connection: a net.Conn with some additions for a relay.
+// (It also has gonet's CloseRead and CloseWrite.)
 type Conn struct {
 	*gonet.TCPConn
 	ep    tcpip.Endpoint
@@ -193,21 +192,24 @@ func newConn(wq *waiter.Queue, ep tcpip.Endpoint, t packet.Tuple) *Conn {
 	return &Conn{TCPConn: gonet.NewTCPConn(wq, ep), ep: ep, wq: wq, tuple: t}
 }
 
-// Close sends what was written and a FIN, for closeTime at most, and returns at once.
+// Close sends the data written and a FIN, for at most closeTimeout, and returns
+// at once.
 func (c *Conn) Close() error {
 	timeout := tcpip.TCPUserTimeoutOption(closeTimeout)
 	_ = c.ep.SetSockOpt(&timeout) // cannot fail on a TCP endpoint
 	return c.TCPConn.Close()
 }
 
-// Tuple names the connection, in the direction from the client.
+// Tuple returns the connection's tuple in the direction from the client.
 func (c *Conn) Tuple() packet.Tuple { return c.tuple }
 
-// CanRead tells whether Read would not wait, be it for data, the end or an error.
+// CanRead reports whether Read would not block: there is data, the end or an
+// error.
 func (c *Conn) CanRead() bool { return c.ep.Readiness(readable) != 0 }
 
-// NotifyRead has ready called whenever CanRead may have become true, until stop. ready must neither block nor use the
-// connection: it is called while the stack works on it.
+// NotifyRead calls ready whenever CanRead may have become true, until stop.
+// ready must neither block nor use the connection: it is called while the stack
+// holds its lock.
 func (c *Conn) NotifyRead(ready func()) (stop func()) {
 	var entry waiter.Entry
 	entry.Init(listenerFunc(ready), readable)
@@ -215,15 +217,15 @@ func (c *Conn) NotifyRead(ready func()) (stop func()) {
 	return func() { c.wq.EventUnregister(&entry) }
 }
 
-// listenerFunc makes a function a waiter.EventListener.
+// listenerFunc adapts a function to waiter.EventListener.
 type listenerFunc func()
 
 // NotifyEvent implements waiter.EventListener.
 func (f listenerFunc) NotifyEvent(waiter.EventMask) { f() }
 
-// readable is everything that a reader may be waiting for.
+// readable are the events that end a blocked Read.
 const readable = waiter.ReadableEvents | waiter.EventHUp | waiter.EventErr
 
-// Abort ends the connection with a reset, now. Whether that reaches the client
-// is for the egress gate to say.
+// Abort resets the connection. The egress gate decides whether the reset
+// reaches the client.
 func (c *Conn) Abort() { c.ep.Abort() }

@@ -9,13 +9,14 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// minMSS is the smallest MSS, in bytes, that the stack takes from a SYN: below
-// it, a client could have each kilobyte sent in dozens of packets. FreeBSD's
-// net.inet.tcp.minmss; no link that carries TCP has packets smaller than 256.
+// minMSS is the smallest MSS, in bytes, that the stack accepts from a SYN: with
+// a smaller one, a client could have each kilobyte sent in dozens of packets.
+// It is FreeBSD's net.inet.tcp.minmss; no link that carries TCP has an MTU
+// below 256.
 const minMSS = 216
 
-// raiseMSS raises the MSS in the options of a SYN to minMSS. The checksum, which
-// has been verified, is not kept right: the stack does not look at it.
+// raiseMSS raises the MSS in the options of a SYN to minMSS. It does not update
+// the checksum, which was verified: the stack ignores it.
 func raiseMSS(options []byte) {
 	for len(options) > 1 && options[0] != header.TCPOptionEOL {
 		length := int(options[1])
@@ -32,9 +33,9 @@ func raiseMSS(options []byte) {
 	}
 }
 
-// writeSegments writes the segment in w, size bytes of payload, in pieces of at most most
-// bytes: for devices that the kernel does not cut for.
-func (l *link) writeSegments(w *outgoing, size, most int) error {
+// writeSegments writes the packet in w, with size bytes of payload, in segments
+// of at most mss bytes: for devices without segmentation offload.
+func (l *link) writeSegments(w *writeBuf, size, mss int) error {
 	p := &w.packet
 	w.header = append(w.header[:0], w.parts[0][:p.Payload]...)
 	w.payload = append(w.payload[:0], w.parts[0][p.Payload:]...)
@@ -42,10 +43,10 @@ func (l *link) writeSegments(w *outgoing, size, most int) error {
 		w.payload = append(w.payload, part...)
 	}
 
-	for from := 0; from < size; from += most {
-		piece := w.payload[from:min(from+most, size)]
+	for from := 0; from < size; from += mss {
+		piece := w.payload[from:min(from+mss, size)]
 		flags := p.Flags
-		if from+most < size {
+		if from+mss < size {
 			flags &^= packet.FIN | packet.PSH
 		}
 		writeHeader(w.header, p, flags, p.Seq+uint32(from), piece)
@@ -56,8 +57,8 @@ func (l *link) writeSegments(w *outgoing, size, most int) error {
 	return nil
 }
 
-// writeHeader makes b, the headers of p, those of a segment with these flags,
-// this sequence number and this payload.
+// writeHeader turns b, the headers of p, into those of a segment with these
+// flags, this sequence number and this payload.
 func writeHeader(b []byte, p *packet.Packet, flags uint8, seq uint32, payload []byte) {
 	segment := header.TCP(b[p.L4:])
 	segment.SetSequenceNumber(seq)
@@ -80,11 +81,11 @@ func writeHeader(b []byte, p *packet.Packet, flags uint8, seq uint32, payload []
 	segment.SetChecksum(^segment.CalculateChecksum(checksum.Checksum(payload, sum)))
 }
 
-// resetTTL is the stack's own.
+// resetTTL is the stack's default TTL.
 const resetTTL = 64
 
-// sendReset answers a segment with a reset, if it acknowledges anything: then the
-// reset has the sequence number that its sender expects (RFC 9293, 3.5.2).
+// sendReset answers a segment with a reset if it acknowledges data: the reset
+// then has the sequence number that its sender expects (RFC 9293, 3.5.2).
 func (l *link) sendReset(p *packet.Packet) {
 	if p.DropReason != packet.NotDropped || p.Proto != packet.TCP || p.Flags&(packet.ACK|packet.RST) != packet.ACK {
 		return
@@ -107,16 +108,17 @@ func (l *link) sendReset(p *packet.Packet) {
 	var answer packet.Packet
 	writeHeader(b, p, packet.RST, p.Ack, nil)
 	if answer.DecodeTCP(b); l.s.opts.Egress(&answer, 0) {
-		// An error means that the device is gone, which its reader finds out too.
+		// An error means that the device is gone, which its reader notices too.
 		_ = l.s.opts.Device.Write(packet.Offload{}, [][]byte{b})
 	}
 }
 
-// timestampSize is the size of a Timestamps option, aligned, in bytes.
+// timestampSize is the size of an aligned Timestamps option in bytes.
 const timestampSize = 12
 
-// withTimestamp returns the headers of p with a Timestamps option of that value, which
-// echoes nothing. Where there is no room for it the other options give way.
+// withTimestamp returns the headers of p with a Timestamps option of that
+// value, which echoes nothing. If there is no room for it, it replaces the
+// other options.
 func withTimestamp(p *packet.Packet, value uint32) []byte {
 	options := p.TCPOptions()
 	if len(options)+timestampSize > header.TCPOptionsMaximumSize {

@@ -41,7 +41,8 @@ func TestConnectionOutlivesAClientThatSleeps(t *testing.T) {
 					if pending != "" {
 						client.expect(packet.ACK)
 					}
-					// One probe or retransmission a minute, and some more to begin with.
+					// One probe or retransmission a minute, and some more to
+					// begin with.
 					if n := pass(asleep); n < int(asleep/time.Minute)/2 || n > int(asleep/time.Minute)+12 {
 						t.Errorf("%d packets to a client that slept for %v", n, asleep)
 					}

@@ -1,15 +1,18 @@
-// Package netstack is gVisor's TCP/IP stack between a TUN device and the flows.
+// Package netstack runs gVisor's TCP/IP stack between a TUN device and the
+// flows.
 //
-// It reads the device, asks whether a packet may enter, and makes a Request of
-// every TCP connection that begins; on the way back it asks whether a packet
-// may leave. It has no policy of its own and no addresses of its own: whatever
-// it is handed is for it.
+// It reads packets from the device, asks whether they may enter, and makes a
+// Request of each new TCP connection; on the way back it asks whether a packet
+// may leave. It has no policy and no addresses of its own: it accepts every
+// destination.
 //
-// There are two interfaces in the stack, both on the one device. Flows of
-// hidden services enter through the first, where a forwarder lets us decide
-// before the handshake whether to answer. Flows of open services, whose
-// handshakes strangers may begin, enter through the second, where listeners
-// answer a flood with SYN cookies. A flood there touches nothing on the first.
+// The stack has two interfaces, both on the one device. Flows of hidden
+// services enter through the first, where a forwarder permits deciding before
+// the handshake whether to answer. Flows of open services, whose handshakes
+// unauthorized hosts may start, enter through the second, where listeners
+// answer a flood with SYN cookies. A flood there does not affect the first.
+//
+// The package is internal to the gateway and makes no compatibility promise.
 package netstack
 
 import (
@@ -38,42 +41,44 @@ const (
 	openNIC   tcpip.NICID = 2
 )
 
-// A Decision is what to do with a packet from the device.
+// A Decision is the verdict on a packet from the device.
 type Decision struct {
-	Pass        bool // into the stack; otherwise it is dropped
+	Pass        bool // into the stack; otherwise drop it
 	Open        bool // it belongs to a flow of an open service
 	TupleReused bool // a SYN whose tuple an endpoint in TIME_WAIT may still hold
 	Handling
 }
 
-// Handling is what the stack does with a packet that passes besides taking it. It
-// is apart from Decision because the compiler keeps structs of up to four fields
-// in registers, and only those.
+// Handling is how the stack treats a packet that passes. It is separate from
+// Decision because the compiler keeps only structs of up to four fields in
+// registers.
 type Handling struct {
-	// Reset: it is answered with a reset instead; its flow is over.
+	// Reset answers the packet with a reset instead: its flow has ended.
 	Reset bool
-	// AddTimestamp: the stack sees it with Timestamp, and no echo, in a TCP option.
+	// AddTimestamp adds a TCP Timestamps option with the value Timestamp, which
+	// echoes nothing, before the stack sees the packet.
 	AddTimestamp bool
 	Timestamp    uint32
 }
 
-// Options is what a Stack is made of. All fields are required.
+// Options configure a Stack. All fields are required.
 type Options struct {
 	Device tun.Device
-	// Admit judges a packet that was read, after its Parse. It is called by one
-	// goroutine and must not keep the packet.
+	// Admit decides about a packet that was read, after its Parse. It is called
+	// by one goroutine and must not retain the packet.
 	Admit func(p *packet.Packet) Decision
-	// Egress says whether a packet that the stack built may leave; size is its
-	// payload in bytes. Only DecodeTCP has been called on it, and succeeded; its
-	// Data, borrowed for the call, is the beginning of the packet with its headers.
-	// It may set or lower Offload.SegmentSize, to which the payload is cut then.
+	// Egress reports whether a packet that the stack built may leave. size is
+	// the size of its payload in bytes. The packet was decoded by DecodeTCP
+	// only; its Data, borrowed for the call, begins with the headers and may
+	// lack payload. Egress may set or lower Offload.SegmentSize, at which the
+	// payload is then segmented.
 	Egress func(p *packet.Packet, size int) bool
-	// Handle owns a request, on a goroutine of its own, until it returns.
+	// Handle owns a request until it returns. It runs in its own goroutine.
 	Handle func(r *Request)
 	// OpenPorts are the ports of open services; see SetOpenPorts.
 	OpenPorts []uint16
 
-	clock tcpip.Clock // of tests; nil is the system's
+	clock tcpip.Clock // for tests; nil means the system's
 }
 
 // A Stack is a running TCP/IP stack on a device.
@@ -82,17 +87,17 @@ type Stack struct {
 	stack      *stack.Stack
 	links      [openNIC + 1]*link // by NIC
 	open       openPorts
-	handshakes atomic.Int64  // handshakes with hidden services that are under way
-	ticks      atomic.Uint64 // of the packet reader: odd while it is with a packet
-	statsCache statsCache    // of all endpoints, now and then
+	handshakes atomic.Int64  // in progress with hidden services
+	ticks      atomic.Uint64 // of the packet reader: odd while it handles a packet
+	statsCache statsCache
 
 	mu       sync.RWMutex
-	closing  bool                  // no packet of Inject and no request is taken any more
+	closing  bool                  // Inject and track reject everything
 	requests map[*Request]struct{} // being handled
 	handlers sync.WaitGroup
 }
 
-// New makes the stack. Nothing moves until Run.
+// New returns a Stack. It moves no packets until Run.
 func New(o Options) (*Stack, error) {
 	s := &Stack{opts: o, requests: make(map[*Request]struct{})}
 	s.stack = stack.New(stack.Options{
@@ -124,15 +129,16 @@ func (s *Stack) build() error {
 	})
 	s.stack.SetTransportProtocolHandler(tcp.ProtocolNumber, func(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
 		forwarder.HandlePacket(id, pkt)
-		return true // always: false has the stack answer strays with a reset
+		return true // always: on false the stack would answer stray segments with a reset
 	})
+
 	for nic := hiddenNIC; nic <= openNIC; nic++ {
 		l := newLink(s)
 		if err := s.stack.CreateNIC(nic, l); err != nil {
 			return fmt.Errorf("netstack: create interface: %s", err)
 		}
-		// Every address is ours, as destination and as source: the gate has
-		// decided, and per-flow addresses would only be bookkeeping.
+		// Accept and send from every address: the gate has decided, and adding
+		// an address for each flow would gain nothing.
 		if err := s.stack.SetPromiscuousMode(nic, true); err != nil {
 			return fmt.Errorf("netstack: promiscuous mode: %s", err)
 		}
@@ -141,6 +147,7 @@ func (s *Stack) build() error {
 		}
 		s.links[nic] = l
 	}
+
 	s.stack.SetRouteTable([]tcpip.Route{
 		{Destination: header.IPv4EmptySubnet, NIC: hiddenNIC},
 		{Destination: header.IPv6EmptySubnet, NIC: hiddenNIC},
@@ -150,18 +157,19 @@ func (s *Stack) build() error {
 	return s.SetOpenPorts(s.opts.OpenPorts)
 }
 
-// Run moves packets until ctx ends or the device fails, and returns when all
-// handlers have. It resets the connections that are left, so that handlers which
-// use them come to an end; whoever ends ctx sees to it that the others do. It
-// closes the device and destroys the stack.
+// Run moves packets until ctx ends or the device fails, and returns once all
+// handlers have returned. It resets the remaining connections, so that handlers
+// that use them return; the caller has to stop other handlers when ctx ends.
+// Run closes the device and destroys the stack.
 func (s *Stack) Run(ctx context.Context) error {
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
-		s.shutdown() // while what it sends can still leave
-		// Wakes the reader; the error is reported by Close below.
-		_ = s.opts.Device.Close() // closing twice is harmless
+		s.shutdown() // while its packets can still leave
+		// Wake the reader. The call of Close below reports the error.
+		_ = s.opts.Device.Close() // may be called twice
 	})
+
 	s.open.run()
 	err := s.read()
 	if errors.Is(err, os.ErrClosed) && ctx.Err() != nil {
@@ -172,6 +180,7 @@ func (s *Stack) Run(ctx context.Context) error {
 	} else {
 		<-stopped
 	}
+
 	s.open.close()
 	s.handlers.Wait()
 	s.stack.Destroy()
@@ -181,9 +190,9 @@ func (s *Stack) Run(ctx context.Context) error {
 	return err
 }
 
-// track reports whether r may be handled. Its handler is waited for then, until end.
-// gVisor starts the goroutine of a request by itself, so one may come to life
-// after Run has begun to wait for those it knows of.
+// track reports whether r may be handled. If so, Run waits for its handler
+// until untrack. gVisor starts the goroutine of a request itself, so one may
+// start after Run has begun to wait for the others.
 func (s *Stack) track(r *Request) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -195,7 +204,7 @@ func (s *Stack) track(r *Request) bool {
 	return true
 }
 
-// untrack ends what the handler of r has not ended.
+// untrack drops r unless its handler has ended it.
 func (s *Stack) untrack(r *Request) {
 	r.Drop()
 	s.mu.Lock()
@@ -204,8 +213,8 @@ func (s *Stack) untrack(r *Request) {
 	s.handlers.Done()
 }
 
-// shutdown lets nothing begin any more, gives up the handshakes that are under way
-// and resets all connections.
+// shutdown rejects new requests, abandons the handshakes in progress and resets
+// all connections.
 func (s *Stack) shutdown() {
 	s.mu.Lock()
 	s.closing = true
@@ -235,22 +244,22 @@ func (s *Stack) read() error {
 	}
 }
 
-// Ticks counts how often the packet reader has taken up a packet, and how often it
-// was done with one. Odd, and the same as a while ago: it is stuck.
+// Ticks returns a counter that the packet reader increments before and after it
+// handles a packet. If it is odd and does not change, the reader has stalled.
 func (s *Stack) Ticks() uint64 { return s.ticks.Load() }
 
-// Inject puts an admitted packet, which it borrows for the call, into the
-// stack. It is safe to call from any goroutine at any time: before Run has begun
-// to end, the packet is taken, and dropped after that.
+// Inject passes an admitted packet, which it borrows for the call, to the
+// stack. It may be called from any goroutine at any time. Once Run has begun to
+// return, it drops the packet.
 func (s *Stack) Inject(p *packet.Packet, d Decision) {
-	s.mu.RLock() // so that the stack is not destroyed meanwhile
+	s.mu.RLock() // the stack must not be destroyed during the call
 	defer s.mu.RUnlock()
 	if !s.closing {
 		s.deliver(p, d)
 	}
 }
 
-// deliver is Inject for the reader, which is gone before the stack is.
+// deliver is Inject for the reader, which returns before the stack is destroyed.
 func (s *Stack) deliver(p *packet.Packet, d Decision) {
 	nic := hiddenNIC
 	if d.Open {
@@ -266,16 +275,17 @@ func (s *Stack) deliver(p *packet.Packet, d Decision) {
 	s.links[nic].receive(p, d)
 }
 
-// abortTimeWait aborts an endpoint in TIME_WAIT, so that a SYN of the same tuple does
-// not vanish in it: gVisor would look for a listener to hand the SYN to, and a
-// forwarder is none. The egress gate holds the reset back that this may send.
+// abortTimeWait aborts an endpoint in TIME_WAIT, so that it does not swallow a
+// SYN of the same tuple: gVisor would look for a listener to pass the SYN to,
+// and a forwarder is not one. The egress gate drops the reset that this may
+// send.
 func (s *Stack) abortTimeWait(nic tcpip.NICID, t packet.Tuple) {
 	if ep := s.findEndpoint(nic, t); ep != nil && ep.EndpointState() == tcp.StateTimeWait {
 		ep.Abort()
 	}
 }
 
-// findEndpoint returns the endpoint of a flow that came in through nic, nil if there is none.
+// findEndpoint returns the endpoint of a flow that entered through nic, or nil.
 func (s *Stack) findEndpoint(nic tcpip.NICID, t packet.Tuple) *tcp.Endpoint {
 	id := stack.TransportEndpointID{
 		LocalPort: t.DstPort, LocalAddress: toAddress(t.Dst),
@@ -289,17 +299,17 @@ func (s *Stack) findEndpoint(nic tcpip.NICID, t packet.Tuple) *tcp.Endpoint {
 	return ep
 }
 
-// CloseState is how far the endpoint of a flow is with closing.
+// A CloseState is the progress of closing an endpoint.
 type CloseState uint8
 
-// The stages of closing.
+// The states of closing.
 const (
 	Closed   CloseState = iota // there is no endpoint
 	TimeWait                   // it only answers late segments
-	Closing                    // it has something to send, or waits for its peer
+	Closing                    // it has data or a FIN to send, or waits for its peer
 )
 
-// CloseState tells how far a flow's endpoint is after its Conn was closed.
+// CloseState returns the state of a flow's endpoint after its Conn was closed.
 func (s *Stack) CloseState(t packet.Tuple) CloseState {
 	ep := s.findEndpoint(hiddenNIC, t)
 	if ep == nil {
@@ -315,10 +325,10 @@ func (s *Stack) CloseState(t packet.Tuple) CloseState {
 	}
 }
 
-// Abort ends the endpoints of a flow with a reset, whatever they have to send
-// still. Whether that reaches the client is for the egress gate to say.
+// Abort resets the endpoints of a flow and discards what they have to send. The
+// egress gate decides whether the reset reaches the client.
 func (s *Stack) Abort(t packet.Tuple) {
-	s.mu.RLock() // so that the stack is not destroyed meanwhile
+	s.mu.RLock() // the stack must not be destroyed during the call
 	defer s.mu.RUnlock()
 	if s.closing {
 		return
@@ -330,13 +340,13 @@ func (s *Stack) Abort(t packet.Tuple) {
 	}
 }
 
-// A Counter is one of the stack's own.
+// A Counter is one of the stack's own counters.
 type Counter struct {
-	Name  string // a word or two with underscores, fit for a metric's label
+	Name  string // suitable as a metric label
 	Count uint64
 }
 
-// Counters returns what the stack counts about TCP.
+// Counters returns the TCP counters of the stack.
 func (s *Stack) Counters() []Counter {
 	t := s.stack.Stats().TCP
 	return []Counter{
@@ -359,10 +369,10 @@ func (s *Stack) Counters() []Counter {
 	}
 }
 
-// Retransmits returns how many TCP segments the stack has sent again.
+// Retransmits returns the number of retransmitted TCP segments.
 func (s *Stack) Retransmits() uint64 { return s.stack.Stats().TCP.Retransmits.Value() }
 
-// toAddress converts to gVisor's form, which knows no IPv4-mapped addresses.
+// toAddress converts to gVisor's form, which has no IPv4-mapped addresses.
 func toAddress(a packet.Addr) tcpip.Address {
 	if a.Is4() {
 		return tcpip.AddrFrom4([4]byte(a[12:]))

@@ -9,55 +9,59 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
-// Handshakes is how many handshakes with hidden services are under way, and how many
-// there may be.
-func (s *Stack) Handshakes() (now, most int) { return int(s.handshakes.Load()), maxRequests }
+// Handshakes returns the number of handshakes in progress with hidden services,
+// and its limit.
+func (s *Stack) Handshakes() (used, limit int) { return int(s.handshakes.Load()), maxRequests }
 
-// Connections is what the stack's TCP endpoints are at and hold at a moment. How many
-// there may be is the gate's to say: each is a flow in its table.
+// Connections are statistics of the stack's TCP endpoints. The gate limits
+// their number: each is a flow in its table.
 type Connections struct {
 	Handshake, Established, Closing, TimeWait int
-	// Unread is what all of them have received and nobody has read, in bytes;
-	// UnreadMost is that of the one that has the most, of UnreadLimit.
+	// Unread is the number of bytes received and not yet read, of all endpoints;
+	// UnreadMax is that of the endpoint with most, at most UnreadLimit.
 	Unread, UnreadMax, UnreadLimit int
 }
 
-// A statsCache is the last look at all endpoints. gVisor keeps its table of them locked while it lists it, for about a
-// microsecond each: with hundreds of thousands of connections packets wait noticeably, so a long look is not repeated soon.
+// A statsCache holds the result of the last scan of all endpoints. gVisor locks
+// its table of endpoints during a scan, for about a microsecond each: with
+// hundreds of thousands of connections packets are delayed noticeably, so a
+// long scan is not repeated soon.
 type statsCache struct {
 	mu   sync.Mutex
 	last Connections
-	next time.Time // before which last has to do
+	next time.Time // when last expires
 }
 
 const (
-	// shortScan is a look that nobody notices: some thousand connections.
+	// shortScan is the duration of a scan that need not be limited: some
+	// thousand connections.
 	shortScan = 5 * time.Millisecond
-	// scanBackoff is how often as long as a longer one took there is none: packets wait a thousandth of the time at most.
+	// scanBackoff is the factor of a longer scan's duration for which no other
+	// is made: packets wait for at most a thousandth of the time.
 	scanBackoff = 1000
 )
 
-// get returns what there was at the last look, which it takes if it is time to.
-func (v *statsCache) get(now func() time.Time, at func() Connections) Connections {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	began := now()
-	if began.Before(v.next) {
-		return v.last
+// get returns the last result, or that of a new scan if it has expired.
+func (c *statsCache) get(now func() time.Time, scan func() Connections) Connections {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	start := now()
+	if start.Before(c.next) {
+		return c.last
 	}
-	v.last = at()
-	ended := now()
-	if took := ended.Sub(began); took > shortScan {
-		v.next = ended.Add(scanBackoff * took)
+	c.last = scan()
+	end := now()
+	if elapsed := end.Sub(start); elapsed > shortScan {
+		c.next = end.Add(scanBackoff * elapsed)
 	}
-	return v.last
+	return c.last
 }
 
-// Connections is what the endpoints were at and held at the last look at all of them, which is now unless there are
-// very many.
+// Connections returns statistics of the endpoints. With very many endpoints
+// they may be those of an earlier scan.
 func (s *Stack) Connections() Connections { return s.statsCache.get(time.Now, s.scanConnections) }
 
-// scanConnections looks at all endpoints.
+// scanConnections scans all endpoints.
 func (s *Stack) scanConnections() Connections {
 	c := Connections{UnreadLimit: maxRecvBuf}
 	for _, one := range s.endpoints() {
@@ -85,9 +89,10 @@ func (s *Stack) scanConnections() Connections {
 	return c
 }
 
-// endpoints lists them, and none when the stack is ending. They can be asked when it is gone.
+// endpoints returns all endpoints, or none once the stack is closing. They may
+// be used after it has closed.
 func (s *Stack) endpoints() []stack.TransportEndpoint {
-	s.mu.RLock() // so that the stack is not destroyed meanwhile
+	s.mu.RLock() // the stack must not be destroyed during the call
 	defer s.mu.RUnlock()
 	if s.closing {
 		return nil

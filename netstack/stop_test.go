@@ -30,8 +30,8 @@ func (w *world) ended() (err error) {
 }
 
 func TestWhateverEndsRunTheHandlersEndToo(t *testing.T) {
-	// Handlers in every stage: waiting for the handshake, reading, and writing to a client
-	// that does not read.
+	// Handlers in every stage: waiting for the handshake, reading, and writing
+	// to a client that does not read.
 	for name, c := range map[string]struct {
 		end  func(w *world)
 		fail bool

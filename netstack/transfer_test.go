@@ -53,8 +53,8 @@ func TestStreamsOfWritesOfAnySizeArriveIntactBothWays(t *testing.T) {
 }
 
 func TestManySmallWritesThatWaitForTheClientsWindowAreNotLost(t *testing.T) {
-	// When the window opens the stack makes one packet of what waits: more pieces
-	// than a device takes at once.
+	// When the window opens the stack makes one packet of what waits: more
+	// pieces than a device takes at once.
 	for family, f := range families {
 		t.Run(family, func(t *testing.T) {
 			w := newWorld(t, true)
@@ -117,7 +117,8 @@ func TestASuperPacketOfAnySizeIsTakenWhole(t *testing.T) {
 	}
 }
 
-// segmentSize is the size in bytes of the largest packet that p becomes on a wire.
+// segmentSize is the size in bytes of the largest packet that p becomes on a
+// wire.
 func segmentSize(p *packet.Packet) int {
 	if p.Offload.SegmentSize > 0 {
 		return p.Payload + int(p.Offload.SegmentSize)

@@ -127,7 +127,8 @@ func (w *world) mute() {
 	w.egress.Store(&f)
 }
 
-// next returns the next packet that leaves, parsed; nil if none does within the time.
+// next returns the next packet that leaves, parsed; nil if none does within the
+// time.
 func (w *world) next(within time.Duration) *packet.Packet {
 	w.Helper()
 	p := new(packet.Packet)
