@@ -327,7 +327,7 @@ func FuzzFilterEquivalence(f *testing.F) {
 	})
 	n := 0
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) == 0 || len(b) > filtertest.MostBytes {
+		if len(b) == 0 || len(b) > filtertest.MaxPacket {
 			return
 		}
 		w.failer = t

@@ -9,7 +9,7 @@ func newFingerprints(buckets int) *fingerprints {
 	return &fingerprints{slots: make([]uint64, buckets*bucketSlots), overflow: make(map[uint64]int)}
 }
 
-// has is what the program does, and then looks whether anything is spilt.
+// has looks a fingerprint up as the program does, and in the overflow.
 func (f *fingerprints) has(hash uint64) bool {
 	a, b := f.buckets(hash)
 	for _, bucket := range [][]uint64{a, b} {
@@ -22,17 +22,17 @@ func (f *fingerprints) has(hash uint64) bool {
 	return f.overflow[hash] > 0
 }
 
-func TestATagIsThereForAsOftenAsItWasAdded(t *testing.T) {
+func TestFingerprintsCountAdditions(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	set := newFingerprints(minBuckets)
-	tag := make([]uint64, 900) // more than there is room for
-	for i := range tag {
-		tag[i] = random.Uint64() | 1
+	hashes := make([]uint64, 900) // more than there is room for
+	for i := range hashes {
+		hashes[i] = random.Uint64() | 1
 	}
 	count := make(map[uint64]int)
-	spilt := 0
+	maxOverflow := 0
 	for step := range 50_000 {
-		x := tag[random.IntN(len(tag))]
+		x := hashes[random.IntN(len(hashes))]
 		if random.IntN(2) == 0 && count[x] < 3 {
 			set.add(x)
 			count[x]++
@@ -40,18 +40,18 @@ func TestATagIsThereForAsOftenAsItWasAdded(t *testing.T) {
 			set.delete(x)
 			count[x]--
 		}
-		spilt = max(spilt, len(set.overflow))
+		maxOverflow = max(maxOverflow, len(set.overflow))
 		if step%100 > 0 {
 			continue
 		}
-		for _, x := range tag {
+		for _, x := range hashes {
 			if set.has(x) != (count[x] > 0) {
-				t.Fatalf("step %d: a tag was added %d times, and there it is: %v", step, count[x], set.has(x))
+				t.Fatalf("step %d: has %v for a fingerprint that was added %d times", step, set.has(x), count[x])
 			}
 		}
 	}
-	if spilt == 0 {
-		t.Error("nothing was spilt")
+	if maxOverflow == 0 {
+		t.Error("nothing overflowed")
 	}
 	for x, n := range count {
 		for range n {
@@ -60,15 +60,15 @@ func TestATagIsThereForAsOftenAsItWasAdded(t *testing.T) {
 	}
 	for i, x := range set.slots {
 		if x != 0 {
-			t.Fatalf("place %d is not empty", i)
+			t.Fatalf("slot %d is not free", i)
 		}
 	}
 	if len(set.overflow) != 0 {
-		t.Errorf("%d tags are spilt of none", len(set.overflow))
+		t.Errorf("%d fingerprints in the overflow of an empty set", len(set.overflow))
 	}
 }
 
-func TestNothingIsSpiltAtHalfLoad(t *testing.T) {
+func TestFingerprintsFitAtHalfLoad(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for _, n := range []int{1, 1000, 100_000, 1 << 17} {
 		set := newFingerprints(bucketsFor(n))
@@ -76,7 +76,7 @@ func TestNothingIsSpiltAtHalfLoad(t *testing.T) {
 			set.add(random.Uint64() | 1)
 		}
 		if len(set.overflow) > 0 {
-			t.Errorf("of %d tags %d are spilt", n, len(set.overflow))
+			t.Errorf("%d fingerprints, %d in the overflow", n, len(set.overflow))
 		}
 	}
 }

@@ -58,18 +58,18 @@ func TestOpenNeedsOnlyBPF(t *testing.T) {
 	}
 }
 
-// What the verifier says is in the error, and stays on a few lines.
-func TestOpenErrorHasTheVerifiersReason(t *testing.T) {
+// The error has the verifier's message, in a few lines.
+func TestOpenErrorQuotesVerifier(t *testing.T) {
 	requireFilters(t)
 	spec, err := loadProgram()
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec.Programs[programProgKnockgw].Instructions = asm.Instructions{asm.Return()} // of no value
+	spec.Programs[programProgKnockgw].Instructions = asm.Instructions{asm.Return()} // without a value
 	var o objects
 	err = explain(spec.LoadAndAssign(&o, nil))
 	if err == nil {
-		t.Fatal("the verifier takes a program without a result")
+		t.Fatal("the verifier accepts a program without a result")
 	}
 	if s := err.Error(); !strings.Contains(s, "Linux 5.15") || !strings.Contains(s, "R0 !read_ok") || strings.Count(s, "\n") > 2 {
 		t.Errorf("%q", s)

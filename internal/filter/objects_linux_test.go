@@ -42,9 +42,9 @@ func generateCommand(t *testing.T) []string {
 
 var major = regexp.MustCompile(`clang version (\d+)`)
 
-// The same compiler makes the committed instructions and maps of the sources.
-// (Of its minor versions, one may write other debugging information.)
-func TestObjectsCompileToTheSameProgram(t *testing.T) {
+// The same compiler makes the same instructions and maps of the sources. (Its
+// minor versions may differ in debugging information.)
+func TestObjectsRecompileTheSame(t *testing.T) {
 	testtool.Require(t, "clang", "llvm-strip")
 	_, recorded := readSums(t)
 	version, err := exec.Command("clang", "--version").Output()
@@ -110,8 +110,8 @@ func contentsOf(t *testing.T, object []byte) string {
 	return b.String()
 }
 
-// Reason is enum reason of the program, name by name.
-func TestReasonsAreThoseOfTheProgram(t *testing.T) {
+// Reason in Go and enum reason in C have the same names and values.
+func TestReasonsMatchProgram(t *testing.T) {
 	spec, err := loadProgram()
 	if err != nil {
 		t.Fatal(err)

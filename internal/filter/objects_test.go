@@ -44,7 +44,7 @@ func readSums(t *testing.T) (sums map[string]string, compiler string) {
 }
 
 // The committed objects are those of the committed sources and flags.
-func TestObjectsAreOfTheseSources(t *testing.T) {
+func TestObjectsMatchSources(t *testing.T) {
 	sources, err := filepath.Glob("bpf/*.[ch]")
 	if err != nil || len(sources) == 0 {
 		t.Fatal(sources, err)
@@ -58,7 +58,7 @@ func TestObjectsAreOfTheseSources(t *testing.T) {
 		}
 		sum := sha256.Sum256(b)
 		if got := hex.EncodeToString(sum[:]); got != sums[filepath.ToSlash(name)] {
-			t.Errorf("%s is not the file that %s was made of: %s", name, sumsFile, makeObjects)
+			t.Errorf("%s is not the file that %s records: %s", name, sumsFile, makeObjects)
 		}
 	}
 	if len(sums) != len(files) {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// What a prefix takes is all that those around it take, whatever their order.
-func TestPortsInheritFromThePrefixesAroundThem(t *testing.T) {
+// A prefix accepts all that the prefixes around it accept, in any order.
+func TestEndpointsInherit(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
 		got, want := make(map[endpoint]programAccepts), make(map[endpoint]programAccepts)
@@ -22,9 +22,9 @@ func TestPortsInheritFromThePrefixesAroundThem(t *testing.T) {
 			got[endpoint{uint8(random.IntN(2)), uint16(random.IntN(2)), p}] |= 1 << random.IntN(8)
 		}
 		for inner := range got {
-			for outer, takes := range got {
+			for outer, accepts := range got {
 				if outer.contains(inner) {
-					want[inner] |= takes
+					want[inner] |= accepts
 				}
 			}
 		}

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package filtertest has tests put packets through a filter's program without a
-// device, by the kernel's own means for that (BPF_PROG_TEST_RUN).
+// Package filtertest runs a filter's program on packets without a device, for
+// tests (BPF_PROG_TEST_RUN).
 package filtertest
 
 import (
@@ -21,12 +21,12 @@ const (
 	// ethernetHeader is what the kernel strips from a packet before it runs a
 	// program of this type.
 	ethernetHeader = 14
-	// MostBytes is the largest packet that can be put through: with what the kernel
-	// has around it, it is to fit into a page.
-	MostBytes = 3000
+	// MaxPacket is the largest packet that the kernel runs a program on, in bytes:
+	// with the kernel's own data around it, it must fit into a page.
+	MaxPacket = 3000
 )
 
-// Require skips the test, saying why, where filters are not to be had.
+// Require skips the test where filters cannot be loaded, and logs why.
 func Require(tb testing.TB) {
 	tb.Helper()
 	f, err := New(filter.Options{})
@@ -42,7 +42,7 @@ func Require(tb testing.TB) {
 	}
 }
 
-// A Filter is a filter.Filter whose program can be put to the test.
+// A Filter is a filter.Filter whose program runs on the packets of a test.
 type Filter struct {
 	*filter.Filter
 
@@ -75,19 +75,20 @@ func (f *Filter) Close() error {
 	return f.Filter.Close()
 }
 
-// Until calls Tick for all the time from 0 until now, but not twice for any.
+// Until calls Tick for the time since the last call, until now.
 func (f *Filter) Until(now time.Duration) {
 	for ; f.ticks < uint64(now/filter.TickInterval); f.ticks++ {
 		f.Tick()
 	}
 }
 
-// Drops puts an IP packet through the program and tells whether it drops it, and
-// why. A packet of no bytes, or of more than MostBytes, passes.
+// Drops runs the program on an IP packet. It reports whether the program drops
+// it, and why. An empty packet, or one larger than MaxPacket, passes.
 func (f *Filter) Drops(packet []byte) (reason string, drops bool, err error) {
-	if len(packet) == 0 || len(packet) > MostBytes {
+	if len(packet) == 0 || len(packet) > MaxPacket {
 		return "", false, nil
 	}
+
 	before, err := f.Counts()
 	if err != nil {
 		return "", false, err
@@ -100,6 +101,7 @@ func (f *Filter) Drops(packet []byte) (reason string, drops bool, err error) {
 	if err != nil {
 		return "", false, err
 	}
+
 	for i := range after {
 		if after[i] != before[i] {
 			reason = after[i].Reason.String()
@@ -120,10 +122,10 @@ func (f *Filter) Time(packet []byte, n int) (time.Duration, error) {
 	return each, err
 }
 
-// frame puts a packet into an Ethernet frame of a type that nobody has: of IP the
-// kernel wants whole headers.
+// frame puts a packet into an Ethernet frame of an unused type: of IP, the kernel
+// requires complete headers.
 func frame(packet []byte) []byte {
 	b := make([]byte, ethernetHeader, ethernetHeader+len(packet))
-	b[12], b[13] = 0x88, 0xb5 // IEEE 802, local experimental
+	b[12], b[13] = 0x88, 0xb5 // IEEE 802, local experimental EtherType
 	return append(b, packet...)
 }
