@@ -124,7 +124,7 @@ func TestClientsDirInsecureFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := Load(path)
-	if err == nil || !strings.Contains(err.Error(), "bob.yaml: is open to others than its owner (mode 0640); chmod 600 it") {
+	if err == nil || !strings.Contains(err.Error(), "bob.yaml: is open to accounts other than its owner (mode 0640); chmod 600 it") {
 		t.Errorf("the error is %v", err)
 	}
 }

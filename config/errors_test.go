@@ -73,7 +73,7 @@ func errorCases() []errorCase {
 			4, "", `write "[fd77::1]:22" in quotes`},
 		{"original without quotes", "services:\n  - name: ssh\n    upstream: original:\n    mode: knock\n",
 			3, "", `write "original:" in quotes`},
-		{"unknown anchor", withSecret("*hunter2hunter2hunter2"), 3, "", "put text that begins with it in quotes"},
+		{"unknown anchor", withSecret("*hunter2hunter2hunter2"), 3, "", "put text that starts with it in quotes"},
 
 		{"version", "version: 2\n" + minimal, 1, "version", "write 1"},
 		{"unknown key at the top", minimal + "service: []\n", 6, "", "did you mean services?"},

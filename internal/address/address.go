@@ -1,4 +1,5 @@
-// Package address reads what people write for an address with a port, and says what was meant when it cannot.
+// Package address parses addresses with ports as people write them. Its errors
+// say what to write instead.
 package address
 
 import (
@@ -10,12 +11,12 @@ import (
 	"strings"
 )
 
-// Join is host:port, with brackets around an IPv6 address.
+// Join returns host:port, with brackets around an IPv6 address.
 func Join(host string, port uint16) string {
 	return net.JoinHostPort(host, strconv.Itoa(int(port)))
 }
 
-// ParsePort takes 1 to 65535.
+// ParsePort parses a port, 1 to 65535.
 func ParsePort(text string) (uint16, error) {
 	port, err := strconv.ParseUint(text, 10, 16)
 	if err != nil || port == 0 {
@@ -24,8 +25,8 @@ func ParsePort(text string) (uint16, error) {
 	return uint16(port), nil
 }
 
-// Split splits host:port, where host may be in brackets, and writes what was meant when it cannot.
-// example is a port to complete an address with.
+// Split splits host:port, where host may be in brackets. example is a port for
+// error messages.
 func Split(text string, example uint16) (host string, port uint16, err error) {
 	colon := strings.LastIndexByte(text, ':')
 	switch {
@@ -34,7 +35,7 @@ func Split(text string, example uint16) (host string, port uint16, err error) {
 	case strings.HasPrefix(text, "[") && strings.HasSuffix(text, "]"):
 		return "", 0, fmt.Errorf("a port is missing; write it as \"%s:%d\"", text, example)
 	case isAddress(text):
-		// fd77::1:22 is an address as it stands: nobody can tell what was meant.
+		// fd77::1:22 is a valid address, so that the intended port is ambiguous.
 		return "", 0, fmt.Errorf("an IPv6 address needs brackets and a port; write it as \"[address]:%d\"", example)
 	}
 	host = text[:colon]
@@ -57,9 +58,10 @@ func isAddress(text string) bool {
 	return err == nil
 }
 
-const mappedBits = 96 // the length of ::ffff:0:0/96, which has the IPv4-mapped addresses
+const mappedBits = 96 // the length of ::ffff:0:0/96, the prefix of IPv4-mapped addresses
 
-// ParsePrefix takes a prefix without host bits, IPv4-mapped ones as IPv4.
+// ParsePrefix parses a prefix without host bits. IPv4-mapped prefixes are
+// returned as IPv4.
 func ParsePrefix(text string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {
 		return netip.Prefix{}, fmt.Errorf("a prefix length is missing; write %s/%d for this one address", text, addr.BitLen())
@@ -70,38 +72,39 @@ func ParsePrefix(text string) (netip.Prefix, error) {
 	}
 	if addr := prefix.Addr(); addr.Is4In6() {
 		if prefix.Bits() < mappedBits {
-			return netip.Prefix{}, errors.New("the prefix has more than the IPv4-mapped addresses; write it as an IPv4 prefix")
+			return netip.Prefix{}, errors.New("the prefix contains more than the IPv4-mapped addresses; write it as an IPv4 prefix")
 		}
 		prefix = netip.PrefixFrom(addr.Unmap(), prefix.Bits()-mappedBits)
 	}
 	if prefix.Bits() == 0 {
-		return netip.Prefix{}, errors.New("the prefix has every address there is, upstreams included; name the protected ones")
+		return netip.Prefix{}, errors.New("the prefix contains every address, including the upstreams; name the protected ones")
 	}
 	if masked := prefix.Masked(); masked != prefix {
-		return netip.Prefix{}, fmt.Errorf("bits behind the prefix length are set; write %s for the network or %s/%d for the address",
+		return netip.Prefix{}, fmt.Errorf("bits beyond the prefix length are set; write %s for the network or %s/%d for the address",
 			masked, prefix.Addr(), prefix.Addr().BitLen())
 	}
 	_, err = Routable(prefix.Addr())
 	return prefix, err
 }
 
-// Routable unmaps an address that can be routed to a device.
+// Routable returns an address that can be routed to a device, unmapped.
 func Routable(addr netip.Addr) (netip.Addr, error) {
 	if addr.Zone() != "" {
-		return addr, errors.New("an address with a zone cannot be routed; remove % and what follows")
+		return addr, errors.New("an address with a zone cannot be routed; remove % and the zone")
 	}
 	addr = addr.Unmap()
 	switch {
 	case addr.IsUnspecified():
-		return addr, fmt.Errorf("%s is no address to route; name the address that clients dial", addr)
+		return addr, fmt.Errorf("%s cannot be routed; name the address that clients dial", addr)
 	case addr.IsLoopback(), addr.IsMulticast():
 		return addr, fmt.Errorf("%s cannot be routed to a device; use an address of a network of its own", addr)
 	}
 	return addr, nil
 }
 
-// ParseDial takes what can be dialled: address:port or name:port. The host of it is without brackets, and an
-// address in its usual spelling. example is a port for a remedy.
+// ParseDial parses an address to dial, address:port or name:port. host is
+// returned without brackets, and an address in canonical form. example is a
+// port for error messages.
 func ParseDial(text string, example uint16) (host string, port uint16, err error) {
 	host, port, err = Split(text, example)
 	if err != nil {
@@ -119,10 +122,11 @@ func ParseDial(text string, example uint16) (host string, port uint16, err error
 	return host, port, nil
 }
 
-const maxHostname = 253 // bytes, RFC 1035 as text
+const maxHostname = 253 // bytes, as text (RFC 1035)
 
-// IsHostname is lenient about what resolvers take, and strict about what could not be one: a name of
-// digits alone in its last label is a mistyped address.
+// IsHostname reports whether name can be a host name. It accepts what resolvers
+// accept, but rejects names whose last label consists of digits, which are
+// mistyped addresses.
 func IsHostname(name string) bool {
 	if name == "" || len(name) > maxHostname {
 		return false
@@ -143,8 +147,8 @@ func IsNameByte(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
 }
 
-// ParseSource takes an address or a network, as people name those whom packets come from. An address is a
-// network of its own; IPv4-mapped ones become IPv4.
+// ParseSource parses a source of packets, an address or a network. An address
+// is returned as a network of one address, and IPv4-mapped addresses as IPv4.
 func ParseSource(text string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(text); err == nil {
 		a = a.Unmap().WithZone("")
@@ -155,7 +159,7 @@ func ParseSource(text string) (netip.Prefix, error) {
 		return p, fmt.Errorf("%q is neither an address nor a network", text)
 	}
 	if p.Addr().Is4In6() {
-		return p, fmt.Errorf("%q is an IPv4 network in IPv6's clothes; write it as IPv4", text)
+		return p, fmt.Errorf("%q is an IPv4-mapped network; write it as IPv4", text)
 	}
 	if p != p.Masked() {
 		return p, fmt.Errorf("%q has bits set beyond its length; write %s for the network, or %s for the address", text, p.Masked(), p.Addr())

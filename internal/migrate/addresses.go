@@ -102,7 +102,8 @@ func (c *conversion) readUpstream(listen netip.Addr) (string, uint16) {
 	return address.Join(host, port), port
 }
 
-// readKnockPort is the UDP port of knocks: that of udp_listen or udp_knock_port, or the TCP one.
+// readKnockPort is the UDP port of knocks: that of udp_listen or
+// udp_knock_port, or the TCP one.
 func (c *conversion) readKnockPort(method string, where endpoints) uint16 {
 	const listen, knock, old = "knock.udp_listen", "knock.udp_knock_port", "knock.udp_port"
 	named := c.readUDPPort(knock, old)

@@ -13,10 +13,12 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// secretPlaceholder stands for the secret in a profile's text that is shown. No parser takes it for one.
+// secretPlaceholder stands for the secret in a profile's text that is shown. No
+// parser takes it for one.
 const secretPlaceholder = "hex:PUT THE SECRET HERE"
 
-// defaultProfile is the name of the profile where the server's host cannot be one.
+// defaultProfile is the name of the profile where the server's host cannot be
+// one.
 const defaultProfile = "libknock"
 
 // convertClient makes a profile.
@@ -79,7 +81,8 @@ func (c *conversion) readServer(s *profile.Service, method string) string {
 	return host
 }
 
-// readKnockTarget is the UDP port that knocks go to, which is always at the address that is dialled.
+// readKnockTarget is the UDP port that knocks go to, which is always at the
+// address that is dialled.
 func (c *conversion) readKnockTarget(host string, port uint16) uint16 {
 	const path = "client.udp_server_addr"
 	named := c.readUDPPort("knock.udp_knock_port", "knock.udp_port")
@@ -123,7 +126,8 @@ func (c *conversion) finishClient(p *profile.Profile, cred credential) {
 	c.noteFile("server: libknock says that the other side is a libknock server. When it is a knockgw gateway, remove that line: reaching it is %v quicker", libknockKnockDelay)
 }
 
-// libknockKnockDelay is what a libknock server is given between a knock and the authentication.
+// libknockKnockDelay is what a libknock server is given between a knock and the
+// authentication.
 const libknockKnockDelay = 50 * time.Millisecond
 
 // forwardCommand is the command that does what the client's own listener did.

@@ -1,14 +1,15 @@
-// Package migrate turns the file of libknock's command, knock-proxy, into ours: that of a server into a
-// configuration, that of a client into a profile.
+// Package migrate turns the file of libknock's command, knock-proxy, into ours:
+// that of a server into a configuration, that of a client into a profile.
 //
 //	their file --> leaves of known keys --> server or client --> text --> config.Parse or profile.Parse
 //	                 |                        |
 //	                 '--> unknown keys        '--> what has no counterpart, was changed, or is to be done:
 //	                                               Notes, each with the line that it is about
 //
-// No key is passed over in silence: each is made into something, or there is a note that says what it did
-// and what takes its place. What was made is read back by the parser that will read it later before
-// anybody gets it. Neither notes nor errors have a secret in them.
+// No key is passed over in silence: each is made into something, or there is a
+// note that says what it did and what takes its place. What was made is read
+// back by the parser that will read it later before anybody gets it. Neither
+// notes nor errors have a secret in them.
 //
 // The keys are those of knock-proxy's documentation; keys.go has all of them.
 package migrate
@@ -24,19 +25,22 @@ import (
 // Error is one mistake in their file, with its line. Several are joined.
 type Error = strictyaml.Error
 
-// maxFile is the size of a file in bytes: some thousand clients. More is the wrong file.
+// maxFile is the size of a file in bytes: some thousand clients. More is the
+// wrong file.
 const maxFile = 1 << 20
 
 // Options are what a file does not say.
 type Options struct {
-	// Listen is the protected address of a server, which is routed to the gateway's device; with port 0 the
-	// port is that of the file. If it is not valid, the address is the one that the file names, which must
-	// then be a single one.
+	// Listen is the protected address of a server, which is routed to the
+	// gateway's device; with port 0 the port is that of the file. If it is not
+	// valid, the address is the one that the file names, which must then be a
+	// single one.
 	Listen netip.AddrPort
 	// Service is the service's name; "" means one that the port suggests.
 	Service string
-	// TextOnly leaves secrets out, for a result that is shown and not kept: the configuration refers to files
-	// that are still to be made, and the profile has a gap. The notes say where each secret is.
+	// TextOnly leaves secrets out, for a result that is shown and not kept: the
+	// configuration refers to files that are still to be made, and the profile
+	// has a gap. The notes say where each secret is.
 	TextOnly bool
 }
 
@@ -90,8 +94,9 @@ func (n Note) String() string {
 const formats = "knockgw speaks the formats of today's libknock (UDP knock v1, tcp-auth-frame-v1, tcp-auth-envelope-v2, SYN knocks); " +
 	"a knock-proxy whose knocks and frames are JSON cannot talk to it, so update the other side before you switch"
 
-// Convert turns the content of a file into ours. Its name is for messages, and its directory is what the
-// relative paths in it start from. The error is *Errors, all mistakes joined.
+// Convert turns the content of a file into ours. Its name is for messages, and
+// its directory is what the relative paths in it start from. The error is
+// *Errors, all mistakes joined.
 func Convert(name string, data []byte, o Options) (*Result, error) {
 	r := strictyaml.NewReport(name)
 	if len(data) > maxFile {
@@ -135,7 +140,8 @@ func (c *conversion) convert() {
 	c.noteFile("%s", formats)
 }
 
-// sanitize is text that can be a file's name and a service's: what cannot be in one is left out.
+// sanitize is text that can be a file's name and a service's: what cannot be in
+// one is left out.
 func sanitize(text string) string {
 	var b strings.Builder
 	for _, r := range text {

@@ -9,7 +9,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// The configuration as it is written: no more of it than a server's file can ask for.
+// The configuration as it is written: no more of it than a server's file can
+// ask for.
 type (
 	document struct {
 		Version  int

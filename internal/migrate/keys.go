@@ -9,8 +9,9 @@ const (
 	noEffect   = "has no effect with the other keys of this file, so nothing was made of it"
 )
 
-// keys is every key that knock-proxy knows, and what a note says of it where nothing was made of it. Those of
-// auth for the newer formats are spelt as in the options of libknock.
+// keys is every key that knock-proxy knows, and what a note says of it where
+// nothing was made of it. Those of auth for the newer formats are spelt as in
+// the options of libknock.
 func keys() map[string]string {
 	return map[string]string{
 		"mode": noEffect,

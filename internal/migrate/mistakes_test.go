@@ -118,7 +118,7 @@ func TestConvertSecretFiles(t *testing.T) {
 		note   string
 	}{
 		{"private.key", false, ""},
-		{"open.key", true, "is open to others"},
+		{"open.key", true, "is open to accounts"},
 		{"padded.key", true, "white space"},
 	} {
 		file := strings.Replace(good, "secret: the secret of client a", "secret_file: "+c.file, 1)

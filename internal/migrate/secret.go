@@ -20,7 +20,8 @@ const maxSecret = 64 << 10
 type credential struct {
 	secret protocol.Secret
 	path   string // the key that it is under
-	// file is the absolute path of their own file, if it can stay; "" if a file must be made.
+	// file is the absolute path of their own file, if it can stay; "" if a file
+	// must be made.
 	file string
 }
 
@@ -49,7 +50,8 @@ func (c *conversion) readSecret(path string) (credential, bool) {
 	return credential{}, false
 }
 
-// readSecretFile reads their file, and decides whether a gateway can go on using it.
+// readSecretFile reads their file, and decides whether a gateway can go on
+// using it.
 func (c *conversion) readSecretFile(path, name string) (credential, bool) {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(c.dir, name)
@@ -82,7 +84,7 @@ func (c *conversion) readSecretFile(path, name string) (credential, bool) {
 	case c.options.TextOnly && padded:
 		c.warn(path, "there is white space around the secret in %s, which a gateway would take for a part of it; remove that", abs)
 	case c.result.Server && open != nil:
-		c.warn(path, "%s is open to others than its owner (mode %04o), so a copy that is not was made; remove it, and if others could log in, "+
+		c.warn(path, "%s is open to accounts other than its owner (mode %04o), so a copy that is not was made; remove it, and if others could log in, "+
 			"give the client a new secret", abs, open.Mode)
 		cred.file = ""
 	case c.result.Server && padded:
@@ -108,8 +110,8 @@ func readInsecure(path string) ([]byte, error) {
 	return data, nil
 }
 
-// keyFiles gives every secret that needs one a file name that no other has, on systems too that do not tell
-// letters by their case.
+// keyFiles gives every secret that needs one a file name that no other has, on
+// systems too that do not tell letters by their case.
 type keyFiles struct{ taken map[string]bool }
 
 func (k *keyFiles) name(id string, i int) string {

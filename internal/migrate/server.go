@@ -10,7 +10,8 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// ConfigName is the name of the configuration among the files of a server's Result.
+// ConfigName is the name of the configuration among the files of a server's
+// Result.
 const ConfigName = "knockgw.yaml"
 
 // What a configuration may have at the most; docs/configuration.md.
@@ -25,7 +26,8 @@ const (
 	maxFlows    = 1 << 20
 )
 
-// stateDir is where used knocks are remembered, so that a restart takes none of them again.
+// stateDir is where used knocks are remembered, so that a restart takes none of
+// them again.
 const stateDir = "/var/lib/knockgw"
 
 // convertServer makes a configuration.
@@ -145,7 +147,8 @@ func (c *conversion) serviceName(upstream uint16) string {
 // defaultService is the name of a service of which nothing is known.
 const defaultService = "service"
 
-// convertKnock is the section of the same name, nil where everything is as it is without.
+// convertKnock is the section of the same name, nil where everything is as it
+// is without.
 func (c *conversion) convertKnock(m mode, method string, window time.Duration, where endpoints) *knockDoc {
 	d := knockDoc{}
 	if window != defaultWindow {
@@ -221,7 +224,8 @@ func (c *conversion) convertMetrics(listen netip.Addr) *metricsDoc {
 	return &metricsDoc{netip.AddrPortFrom(addr, port).String()}
 }
 
-// finishServer has the configuration parsed with its secrets in it, and writes it with them in files.
+// finishServer has the configuration parsed with its secrets in it, and writes
+// it with them in files.
 func (c *conversion) finishServer(d *document, creds []credential) {
 	for i := range d.Clients {
 		d.Clients[i].Secret = creds[i].secret.Reveal()

@@ -29,8 +29,8 @@ type mode struct {
 func (m mode) knocks() bool        { return m.name != modeAuth }
 func (m mode) authenticates() bool { return m.name != modeKnock }
 
-// readMode reads access: proxy and direct, which require_tcp_auth may change, or a mode of libknock's gate,
-// which nothing changes.
+// readMode reads access: proxy and direct, which require_tcp_auth may change,
+// or a mode of libknock's gate, which nothing changes.
 func (c *conversion) readMode() mode {
 	text, given := c.text("access.mode")
 	if !given {
@@ -98,8 +98,8 @@ const (
 	maxWindow     = 5 * time.Minute
 )
 
-// readWindow reads how far the clocks may differ. For SYN methods it is the length of the slots too, which
-// must be the same on both sides to the second.
+// readWindow reads how far the clocks may differ. For SYN methods it is the
+// length of the slots too, which must be the same on both sides to the second.
 func (c *conversion) readWindow(m mode, method string) time.Duration {
 	if m.knocks() && isSYN(method) {
 		return c.readSlot()

@@ -12,7 +12,8 @@ import (
 	"github.com/knockgw/knockgw/internal/strictyaml"
 )
 
-// source is their file: the values of the keys that we know, and what there is to say of them.
+// source is their file: the values of the keys that we know, and what there is
+// to say of them.
 type source struct {
 	*strictyaml.Report
 	dir    string                // relative paths start from there
@@ -37,7 +38,8 @@ func newSource(r *strictyaml.Report, dir string) *source {
 	return &source{Report: r, dir: dir, keys: keys(), nodes: map[string]*yaml.Node{}, counts: map[string]int{}, leaves: map[string]*leaf{}}
 }
 
-// read finds the leaves. An unknown key is a note; what hangs on it is not looked at, as it may be a secret.
+// read finds the leaves. An unknown key is a note; what hangs on it is not
+// looked at, as it may be a secret.
 func (s *source) read(root *yaml.Node) {
 	s.readMapping(root, "", "")
 }
@@ -158,7 +160,8 @@ func (s *source) use(path string) *yaml.Node {
 	return strictyaml.Resolve(l.value)
 }
 
-// fail records a mistake in the value of a key, or in its section that it is missing.
+// fail records a mistake in the value of a key, or in its section that it is
+// missing.
 func (s *source) fail(path, format string, args ...any) {
 	if l := s.leaves[path]; l != nil {
 		s.Fail(l.value, path, format, args...)
@@ -191,7 +194,8 @@ func (s *source) noteFile(format string, args ...any) {
 	s.notes = append(s.notes, Note{File: s.File(), Text: oneLine(fmt.Sprintf(format, args...))})
 }
 
-// allNotes is what was said, and what keys.go says of every key that nothing was made of, by line.
+// allNotes is what was said, and what keys.go says of every key that nothing
+// was made of, by line.
 func (s *source) allNotes() []Note {
 	for _, l := range s.order {
 		if !l.used {
@@ -231,7 +235,8 @@ func (s *source) flag(path string, otherwise bool) bool {
 	return v
 }
 
-// number reads a whole number. 0 is as if the key were not there, and is said to be.
+// number reads a whole number. 0 is as if the key were not there, and is said
+// to be.
 func (s *source) number(path string) (int, bool) {
 	n := s.use(path)
 	if n == nil {
@@ -263,7 +268,8 @@ func (s *source) bounded(path, ours string, bound int) int {
 	return v
 }
 
-// seconds reads a time of whole seconds, brought within a bound with a note; 0 for an absent key.
+// seconds reads a time of whole seconds, brought within a bound with a note; 0
+// for an absent key.
 func (s *source) seconds(path, ours string, bound time.Duration) time.Duration {
 	v, ok := s.number(path)
 	if ok && v > int(bound/time.Second) {

@@ -12,8 +12,9 @@ import (
 	"github.com/knockgw/knockgw/internal/privatefile"
 )
 
-// Write puts the files into the directory dir, which must be empty or not there: all of them, for their
-// owner alone, or none. They are written and read back in a directory beside it, which then takes its name.
+// Write puts the files into the directory dir, which must be empty or not
+// there: all of them, for their owner alone, or none. They are written and read
+// back in a directory beside it, which then takes its name.
 func (r *Result) Write(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -40,7 +41,8 @@ func (r *Result) Write(dir string) error {
 	return nil
 }
 
-// CheckEmpty is nil if dir can be written to without touching what is there: it does not exist, or is empty.
+// CheckEmpty is nil if dir can be written to without touching what is there: it
+// does not exist, or is empty.
 func CheckEmpty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	switch {

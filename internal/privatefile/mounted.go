@@ -9,31 +9,31 @@ import (
 	"strings"
 )
 
-// groupRead is the one permission beyond its owner's that a secret may have
-// where a service manager mounts it: Kubernetes gives a volume with an fsGroup
-// mode 0440, and systemd a credential whose access list (ACL) lets the account
-// of the unit read it, which the mode shows as its group's permission.
+// groupRead is the only permission for others than the owner that a secret may
+// have if a service manager mounts it: Kubernetes sets mode 0440 in a volume
+// with an fsGroup, and systemd gives the unit's account access to a credential
+// by an ACL, which appears as the permission of the group.
 const groupRead fs.FileMode = 0o040
 
-// credentialsVariable names the directory that systemd puts a unit's
-// credentials into (LoadCredential=).
+// credentialsVariable is the environment variable with the directory of a
+// unit's credentials in systemd (LoadCredential=).
 const credentialsVariable = "CREDENTIALS_DIRECTORY"
 
-// An AccessError says that others can read a file.
+// An AccessError reports that accounts other than the owner can read a file.
 type AccessError struct {
 	Path string
 	Mode fs.FileMode
 
-	readOnly   bool // its mode cannot be changed where it is
-	otherOwner bool // it belongs to another account than this process's
+	readOnly   bool // the mount is read-only, so that the mode cannot be changed
+	otherOwner bool // the owner is not the account of this process
 }
 
-// Error says what to do.
+// Error returns the problem and what to do.
 func (e *AccessError) Error() string { return e.Path + " " + e.Remedy() }
 
-// Remedy is the error without the name of the file.
+// Remedy returns the error without the name of the file.
 func (e *AccessError) Remedy() string {
-	open := fmt.Sprintf("is open to others than its owner (mode %04o)", e.Mode)
+	open := fmt.Sprintf("is open to accounts other than its owner (mode %04o)", e.Mode)
 	switch {
 	case e.readOnly:
 		return open + " and mounted read-only; mount it with mode 0400 (Kubernetes: defaultMode: 0400 on the volume, " +
@@ -45,8 +45,8 @@ func (e *AccessError) Remedy() string {
 	}
 }
 
-// CheckAccess is an *OpenError if others than its owner could read a file, or
-// nil.
+// CheckAccess returns an *AccessError if accounts other than its owner could
+// read a file.
 func CheckAccess(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -55,10 +55,10 @@ func CheckAccess(f *os.File) error {
 	return checkAccess(f, info)
 }
 
-// checkAccess refuses a file that others can read. A read-only mount, or the
-// directory of systemd's credentials, is made for this process: there a file of
-// root's may be readable by a group as well, if the process is in that group or
-// systemd has granted the access.
+// checkAccess rejects a file that other accounts can read. A read-only mount
+// and systemd's directory of credentials are made for this process: there, a
+// file of root may also be readable by a group, if the process is in that group
+// or systemd has granted the access.
 func checkAccess(f *os.File, info fs.FileInfo) error {
 	mode := info.Mode().Perm()
 	if mode&Others == 0 || runtime.GOOS == "windows" {
@@ -73,8 +73,8 @@ func checkAccess(f *os.File, info fs.FileInfo) error {
 	return &AccessError{Path: f.Name(), Mode: mode, readOnly: readOnly, otherOwner: !ownedBySelf(info)}
 }
 
-// isCredential reports whether path is inside the directory of systemd's
-// credentials, links resolved.
+// isCredential reports whether path is in systemd's directory of credentials,
+// with links resolved.
 func isCredential(path string) bool {
 	dir := os.Getenv(credentialsVariable)
 	if !filepath.IsAbs(dir) {

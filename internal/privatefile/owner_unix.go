@@ -13,10 +13,11 @@ import (
 	"syscall"
 )
 
-// nonblock has opening a pipe not wait for who writes to it.
+// nonblock makes opening a pipe return without a writer.
 const nonblock = syscall.O_NONBLOCK
 
-// chownToParent gives a file that root writes into somebody else's directory to that one, who is to read it.
+// chownToParent gives a file that root writes to the owner of its directory,
+// who has to read it.
 func chownToParent(f *os.File, dir string) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -31,9 +32,10 @@ func chownToParent(f *os.File, dir string) error {
 	return nil
 }
 
-// chownDirToParent gives a directory that was just made to the owner of the one that it
-// is in. That one may put something else in its place meanwhile, and would be given
-// it: so a link is not followed, and what is not root's, or not empty, is refused.
+// chownDirToParent gives a new directory to the owner of its parent. That
+// account could replace the directory before it is opened here, so a link is
+// not followed, and a directory that is not empty or not owned by root is
+// rejected.
 func chownDirToParent(path string) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -42,23 +44,23 @@ func chownDirToParent(path string) error {
 	if err != nil {
 		return err
 	}
-	err = adoptNew(d, filepath.Dir(path))
+	err = chownNewDir(d, filepath.Dir(path))
 	return errors.Join(err, d.Close())
 }
 
-func adoptNew(d *os.File, dir string) error {
+func chownNewDir(d *os.File, dir string) error {
 	info, err := d.Stat()
 	if err != nil {
 		return err
 	}
 	_, err = d.Readdirnames(1)
 	if s, ok := info.Sys().(*syscall.Stat_t); !ok || s.Uid != 0 || !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s was replaced while it was made: look who writes in %s", d.Name(), dir)
+		return fmt.Errorf("%s was replaced while it was made; check which processes write to %s", d.Name(), dir)
 	}
 	return chownToParent(d, dir)
 }
 
-// ownedByRoot reports whether a file is root's, whom every process trusts.
+// ownedByRoot reports whether root owns a file.
 func ownedByRoot(info fs.FileInfo) bool {
 	s, ok := info.Sys().(*syscall.Stat_t)
 	return ok && s.Uid == 0

@@ -14,9 +14,9 @@ func TestWriteAsRootChownsToParent(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
-	const somebody = 4711
+	const account = 4711
 	dir := t.TempDir()
-	if err := os.Chown(dir, somebody, somebody); err != nil {
+	if err := os.Chown(dir, account, account); err != nil {
 		t.Skip(err)
 	}
 	path := filepath.Join(dir, "key")
@@ -27,8 +27,8 @@ func TestWriteAsRootChownsToParent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := info.Sys().(*syscall.Stat_t); s.Uid != somebody || s.Gid != somebody || info.Mode().Perm() != 0o600 {
-		t.Errorf("it is %d's and %d's, %v", s.Uid, s.Gid, info.Mode())
+	if s := info.Sys().(*syscall.Stat_t); s.Uid != account || s.Gid != account || info.Mode().Perm() != 0o600 {
+		t.Errorf("it has owner %d, group %d, %v", s.Uid, s.Gid, info.Mode())
 	}
 }
 
@@ -36,9 +36,9 @@ func TestMakeDirectoryAsRootChowns(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
-	const somebody = 4711
+	const account = 4711
 	dir := t.TempDir()
-	if err := os.Chown(dir, somebody, somebody); err != nil {
+	if err := os.Chown(dir, account, account); err != nil {
 		t.Skip(err)
 	}
 	path := filepath.Join(dir, "clients.d")
@@ -51,8 +51,8 @@ func TestMakeDirectoryAsRootChowns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := info.Sys().(*syscall.Stat_t); s.Uid != somebody || s.Gid != somebody || info.Mode().Perm() != 0o700 {
-		t.Errorf("it is %d's and %d's, %v", s.Uid, s.Gid, info.Mode())
+	if s := info.Sys().(*syscall.Stat_t); s.Uid != account || s.Gid != account || info.Mode().Perm() != 0o700 {
+		t.Errorf("it has owner %d, group %d, %v", s.Uid, s.Gid, info.Mode())
 	}
 }
 
@@ -60,7 +60,7 @@ func TestChownDirToParentReplaced(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
-	const somebody = 4711
+	const account = 4711
 	roots := t.TempDir()
 	for name, replace := range map[string]func(path string) error{
 		"a link": func(path string) error { return os.Symlink(roots, path) },
@@ -69,11 +69,11 @@ func TestChownDirToParentReplaced(t *testing.T) {
 			return os.MkdirAll(filepath.Join(path, "kept"), 0o700)
 		},
 		"another's": func(path string) error {
-			return errors.Join(os.Mkdir(path, 0o700), os.Chown(path, somebody+1, 0))
+			return errors.Join(os.Mkdir(path, 0o700), os.Chown(path, account+1, 0))
 		},
 	} {
 		dir := t.TempDir()
-		if err := os.Chown(dir, somebody, somebody); err != nil {
+		if err := os.Chown(dir, account, account); err != nil {
 			t.Skip(err)
 		}
 		path := filepath.Join(dir, "clients.d")
@@ -88,8 +88,8 @@ func TestChownDirToParentReplaced(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if s := info.Sys().(*syscall.Stat_t); s.Uid == somebody {
-				t.Errorf("%s: %s was given away", name, p)
+			if s := info.Sys().(*syscall.Stat_t); s.Uid == account {
+				t.Errorf("%s: %s has a new owner", name, p)
 			}
 		}
 	}

@@ -1,5 +1,5 @@
-// Package privatefile reads and writes files with secrets in them: those that others than their owner can
-// read are refused, and a new one is there whole or not at all.
+// Package privatefile reads and writes files that contain secrets. It rejects
+// files that accounts other than their owner can read, and writes atomically.
 package privatefile
 
 import (
@@ -14,22 +14,23 @@ import (
 )
 
 const (
-	// Others are the permissions of anybody but a file's owner.
+	// Others are the permissions of accounts other than a file's owner.
 	Others fs.FileMode = 0o077
-	// filePerm is the mode of a file that is written.
+	// filePerm is the mode of a new file.
 	filePerm fs.FileMode = 0o600
 )
 
-// Read returns what is in a regular file of at most limit bytes that its owner
-// alone can read, or that is mounted read-only for this process (mounted.go). On
-// Windows permissions are not looked at. An error of the system is as it is; the
-// others name the file and the remedy.
+// Read returns the content of a regular file of at most limit bytes that only
+// its owner can read, or that is mounted read-only for this process
+// (mounted.go). On Windows, permissions are not checked. Errors of the system
+// are returned unchanged; the others name the file and the remedy.
 func Read(path string, limit int64) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|nonblock, 0) // the user names it
+	f, err := os.OpenFile(path, os.O_RDONLY|nonblock, 0) // the user chooses the path
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close() //nolint:errcheck // read only
+
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -40,6 +41,7 @@ func Read(path string, limit int64) ([]byte, error) {
 	if err := checkAccess(f, info); err != nil {
 		return nil, err
 	}
+
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, err
@@ -50,23 +52,25 @@ func Read(path string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// Write makes a file that its owner alone can read: who writes it, or, if that is root, the owner of the
-// directory. It is written beside its name, synced and then moved
-// there, so that nobody sees a half of it, and a crash leaves the old one or the new. Without replace, a
-// file that is there already stays, and the error is fs.ErrExist. Root follows
-// no link of another account's on the way there (trustedDirectory).
+// Write writes a file that only its owner can read. The owner is this process's
+// account, or, if that is root, the owner of the directory. The file is written
+// to a temporary name, synced and then renamed, so that it is never incomplete,
+// and a crash leaves either the old or the new content. Without replace, an
+// existing file is kept and the error is fs.ErrExist. As root, Write follows no
+// link of another account in the path (trustedDirectory).
 func Write(path string, data []byte, replace bool) error {
 	dir, name := filepath.Split(path)
 	return withDirectory(dir, func(dir string) error { return write(dir, name, data, replace) })
 }
 
-// Remove deletes a file; root follows no link of another account's to it.
+// Remove deletes a file. As root, it follows no link of another account.
 func Remove(path string) error {
 	dir, name := filepath.Split(path)
 	return withDirectory(dir, func(dir string) error { return os.Remove(filepath.Join(dir, name)) })
 }
 
-// withDirectory calls do with a name of a directory that stays the directory's.
+// withDirectory calls do with a path that refers to the same directory even if
+// another account changes a link.
 func withDirectory(dir string, do func(dir string) error) error {
 	if dir == "" {
 		dir = "."
@@ -82,36 +86,37 @@ func withDirectory(dir string, do func(dir string) error) error {
 	return errors.Join(err, release())
 }
 
-// renameInError puts the name that the caller knows into an error of the system's.
+// renameInError replaces the internal path in a system error by the caller's.
 func renameInError(err error, name, dir string) {
-	spell := func(path *string) {
+	rename := func(path *string) {
 		if rest, ok := strings.CutPrefix(*path, name); ok {
 			*path = filepath.Join(dir, rest)
 		}
 	}
 	var path *fs.PathError
 	if errors.As(err, &path) {
-		spell(&path.Path)
+		rename(&path.Path)
 	}
 	var link *os.LinkError
 	if errors.As(err, &link) {
-		spell(&link.Old)
-		spell(&link.New)
+		rename(&link.Old)
+		rename(&link.New)
 	}
 }
 
-// write is Write into a directory.
+// write is Write in a trusted directory.
 func write(dir, name string, data []byte, replace bool) error {
 	path := filepath.Join(dir, name)
 	f, err := os.CreateTemp(dir, "."+name+".*.tmp") // with mode 0600
 	if err != nil {
 		return err
 	}
+
 	_, err = f.Write(data)
 	if err == nil {
 		err = f.Chmod(filePerm)
 		if runtime.GOOS == "windows" {
-			err = nil // it has no such modes
+			err = nil // Windows has no such modes
 		}
 	}
 	if err == nil {
@@ -121,6 +126,7 @@ func write(dir, name string, data []byte, replace bool) error {
 		err = f.Sync()
 	}
 	err = errors.Join(err, f.Close())
+
 	if err == nil {
 		err = move(f.Name(), path, replace)
 	}
@@ -130,11 +136,12 @@ func write(dir, name string, data []byte, replace bool) error {
 	return syncDir(dir)
 }
 
-// dirPerm is the mode of a directory that only its owner may use.
+// dirPerm is the mode of a new directory.
 const dirPerm fs.FileMode = 0o700
 
-// MakeDirectory makes a directory that its owner alone can use, who is that of a file that is written
-// where it is; its parent is there. One that is there already stays as it is.
+// MakeDirectory makes a directory that only its owner can use, with the same
+// owner as a file of [Write]. The parent must exist. An existing directory is
+// not changed.
 func MakeDirectory(path string) error {
 	parent, name := filepath.Split(filepath.Clean(path))
 	return withDirectory(parent, func(parent string) error {
@@ -150,8 +157,9 @@ func MakeDirectory(path string) error {
 	})
 }
 
-// move gives a file its name. A link is how to do that without taking the name from another; a file
-// system without links is looked at first.
+// move renames a file. Without replace, it uses a hard link, which does not
+// replace an existing file; on a file system without links, it checks for one
+// first.
 func move(from, to string, replace bool) error {
 	if replace {
 		return os.Rename(from, to)
@@ -169,7 +177,7 @@ func move(from, to string, replace bool) error {
 	return os.Rename(from, to)
 }
 
-// remove deletes a file that may be gone.
+// remove deletes a file if it exists.
 func remove(path string) error {
 	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -177,7 +185,8 @@ func remove(path string) error {
 	return nil
 }
 
-// syncDir makes a new name outlast a crash, where directories can be synced.
+// syncDir makes a new name survive a crash, on systems that can sync
+// directories.
 func syncDir(dir string) error {
 	if runtime.GOOS == "windows" {
 		return nil

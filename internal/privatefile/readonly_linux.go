@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// isReadOnlyMount reports whether f is on a mount that nothing can be written
-// to, where chmod fails too.
+// isReadOnlyMount reports whether f is on a read-only mount, where chmod fails,
+// too.
 func isReadOnlyMount(f *os.File) bool {
 	var s unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &s); err != nil {

@@ -4,5 +4,6 @@ package privatefile
 
 import "os"
 
-// isReadOnlyMount is not looked at where no service manager mounts secrets.
+// isReadOnlyMount returns false on systems whose service managers do not mount
+// secrets.
 func isReadOnlyMount(*os.File) bool { return false }

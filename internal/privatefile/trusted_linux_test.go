@@ -9,8 +9,7 @@ import (
 	"testing"
 )
 
-// ownedDirectory is one of another account's, with a link to a directory of
-// root's in it.
+// ownedDirectory returns a directory of another account that contains a link to a directory of root.
 func ownedDirectory(t *testing.T) (dir, link, roots string) {
 	t.Helper()
 	if os.Geteuid() != 0 {

@@ -2,8 +2,8 @@
 
 package privatefile
 
-// trustedDirectory is for systems where a directory can be named by its
-// descriptor; elsewhere, the name is what it is.
+// trustedDirectory returns dir on systems where a path cannot refer to a file
+// descriptor.
 func trustedDirectory(dir string) (name string, release func() error, err error) {
 	return dir, func() error { return nil }, nil
 }

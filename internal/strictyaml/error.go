@@ -1,6 +1,7 @@
-// Package strictyaml reads YAML in which nothing is ignored and no bad value replaced: an unknown key, a wrong
-// type or a number out of range is an Error with the line it stands on and what to write instead, and all of
-// them are reported at once. What the keys mean is for the packages that have files to read.
+// Package strictyaml parses YAML without ignoring keys or replacing invalid
+// values: an unknown key, a wrong type or a number out of range is an [Error]
+// with its line and what to write instead, and all errors are reported at once.
+// The packages that use it define the keys.
 package strictyaml
 
 import (
@@ -13,19 +14,19 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Error is one mistake in a file, in one line: what is wrong, where, and what to do about it.
-// It never has a secret in it.
+// Error is one error in a file, printed on one line: the position, what is
+// wrong, and what to do. It never contains a secret.
 type Error struct {
 	File string
 	Line int    // 0: the file as a whole
-	Key  string // as services[0].listen; empty: none in particular
+	Key  string // such as services[0].listen; may be empty
 	Msg  string
-	Err  error // what the system said, if it did
+	Err  error // the system's error, if any
 
-	order int // of its file
+	order int // of its file in the Report
 }
 
-// Error is file:line: key: message.
+// Error returns file:line: key: message.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.File)
@@ -41,27 +42,27 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Unwrap is what the system said.
+// Unwrap returns the system's error.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Report gathers the mistakes of one file, and of those that it names.
+// Report collects the errors of one file, and of the files that it refers to.
 type Report struct {
 	file  string
-	order int // of the file among those of the findings
+	order int // of the file among those of the Report
 	*findings
 }
 
-// findings are the mistakes and warnings of all files that are judged together.
+// findings are the errors and warnings of all files of a Report.
 type findings struct {
 	files    int
 	errs     []*Error
 	warnings []string
 }
 
-// NewReport is a report on the file of that name, with nothing in it yet.
+// NewReport returns an empty report for the named file.
 func NewReport(file string) *Report { return &Report{file: file, findings: &findings{files: 1}} }
 
-// InFile is the same report, for mistakes in another file.
+// InFile returns the same report for errors in another file.
 func (r *Report) InFile(file string) *Report {
 	r.files++
 	return &Report{file: file, order: r.files, findings: r.findings}
@@ -72,17 +73,18 @@ func (r *Report) add(e *Error) {
 	r.errs = append(r.errs, e)
 }
 
-// Failures is how many mistakes there are so far.
+// Failures returns the number of errors so far.
 func (r *Report) Failures() int { return len(r.errs) }
 
-// Warnings are lines, as an Error's, in the order in which they were found.
+// Warnings returns the warnings as lines in the format of an Error, in the
+// order in which they were found.
 func (r *Report) Warnings() []string { return r.warnings }
 
-// File is the name of the file that this report is for.
+// File returns the name of the file.
 func (r *Report) File() string { return r.file }
 
-// Place is where a node stands, for a mistake elsewhere to point at: "line 3", with the name of the file
-// when it is another one.
+// Place returns the position of a node, for errors that refer to it: "line 3",
+// with the name of the file if that is a different one.
 func (r *Report) Place(there *Report, n *yaml.Node) string {
 	if r.file == there.file {
 		return fmt.Sprintf("line %d", n.Line)
@@ -90,10 +92,12 @@ func (r *Report) Place(there *Report, n *yaml.Node) string {
 	return fmt.Sprintf("%s, line %d", there.file, n.Line)
 }
 
-// oneLine makes a line of a message with names in it that may have line ends.
+// oneLine replaces the line ends of a message, which may contain names with
+// line ends.
 func oneLine(msg string) string { return strings.NewReplacer("\n", " ", "\r", " ").Replace(msg) }
 
-// Fail records a mistake at node n. An error among the arguments is what the Error unwraps to.
+// Fail records an error at node n. If there is an error among the arguments,
+// the Error unwraps to it.
 func (r *Report) Fail(n *yaml.Node, key, format string, args ...any) {
 	e := &Error{File: r.file, Line: n.Line, Key: key, Msg: oneLine(fmt.Sprintf(format, args...))}
 	for _, a := range args {
@@ -104,18 +108,18 @@ func (r *Report) Fail(n *yaml.Node, key, format string, args ...any) {
 	r.add(e)
 }
 
-// FailFile records a mistake of the file as a whole.
+// FailFile records an error of the file as a whole.
 func (r *Report) FailFile(err error, format string, args ...any) {
 	r.add(&Error{File: r.file, Msg: oneLine(fmt.Sprintf(format, args...)), Err: err})
 }
 
-// Warn records something that is legal at node n.
+// Warn records a warning about valid content at node n.
 func (r *Report) Warn(n *yaml.Node, key, format string, args ...any) {
 	e := Error{File: r.file, Line: n.Line, Key: key, Msg: oneLine(fmt.Sprintf(format, args...))}
 	r.warnings = append(r.warnings, e.Error())
 }
 
-// Err is every mistake, by file and line, or nil.
+// Err returns all errors, sorted by file and line, or nil.
 func (r *Report) Err() error {
 	slices.SortStableFunc(r.errs, func(a, b *Error) int { return cmp.Or(cmp.Compare(a.order, b.order), cmp.Compare(a.Line, b.Line)) })
 	all := make([]error, len(r.errs))

@@ -1,17 +1,17 @@
 package strictyaml
 
-// Nearest is the known word that somebody who wrote this one most likely meant, or "" when none is near:
-// At most a third of it may differ, and at least two letters may.
+// Nearest returns the known word that is most similar to word, or "" if none is
+// similar: a third of the word may differ, or two letters of a short one.
 func Nearest(word string, known []string) string {
 	const (
-		slips = 2  // letters
-		share = 3  // of a word's length
-		most  = 64 // bytes; whoever writes more did not mean a key
+		minEdits = 2  // letters that may always differ
+		fraction = 3  // of a word's length that may differ
+		maxLen   = 64 // bytes; longer text is not a misspelt key
 	)
-	if len(word) > most {
+	if len(word) > maxLen {
 		return ""
 	}
-	best, distance := "", max(slips, len(word)/share)+1
+	best, distance := "", max(minEdits, len(word)/fraction)+1
 	for _, k := range known {
 		if d := editDistance(word, k); d < distance && d < len(k) {
 			best, distance = k, d
@@ -20,7 +20,8 @@ func Nearest(word string, known []string) string {
 	return best
 }
 
-// editDistance is the Levenshtein distance in bytes, with - and _ alike.
+// editDistance returns the Levenshtein distance in bytes. It treats - and _ as
+// equal, and ignores case.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

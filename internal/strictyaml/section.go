@@ -10,17 +10,18 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Section is one mapping of the file, read key by key. Its readers leave their target alone when the key
-// is absent, and report what is there and wrong.
+// Section is one mapping of the file. The methods that read a key do not modify
+// their target if the key is absent, and report an invalid value.
 type Section struct {
 	*Report
-	Path   string // services[0]; empty at the top
+	Path   string // such as services[0]; empty at the top level
 	Node   *yaml.Node
 	values map[string]*yaml.Node
-	Broken bool // not a mapping, or one with keys that were not read: what is missing is no news
+	Broken bool // not a mapping, or some keys were not read, so that missing keys are not reported
 }
 
-// NewSection reads n as a mapping with no keys but these. A mistake in one key hides no other.
+// NewSection reads n as a mapping with the given keys. It reports all errors,
+// not only the first.
 func (r *Report) NewSection(n *yaml.Node, path string, keys ...string) *Section {
 	s := &Section{Report: r, Path: path, Node: n, values: map[string]*yaml.Node{}}
 	n = Resolve(n)
@@ -29,6 +30,7 @@ func (r *Report) NewSection(n *yaml.Node, path string, keys ...string) *Section 
 		s.Broken = true
 		return s
 	}
+
 	first := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
@@ -55,7 +57,7 @@ func (r *Report) NewSection(n *yaml.Node, path string, keys ...string) *Section 
 func (r *Report) unknownKey(k *yaml.Node, path string, keys []string) {
 	switch near := Nearest(k.Value, keys); {
 	case k.Kind != yaml.ScalarNode || k.Tag == "!!merge":
-		r.Fail(k, path, "only plain keys may stand here; write one of %s", strings.Join(keys, ", "))
+		r.Fail(k, path, "only plain keys are allowed here; write one of %s", strings.Join(keys, ", "))
 	case near != "":
 		r.Fail(k, path, "unknown key %q; did you mean %s?", k.Value, near)
 	default:
@@ -63,7 +65,7 @@ func (r *Report) unknownKey(k *yaml.Node, path string, keys []string) {
 	}
 }
 
-// Key is the path of a key of the section.
+// Key returns the path of a key of the section.
 func (s *Section) Key(name string) string {
 	if s.Path == "" {
 		return name
@@ -71,16 +73,17 @@ func (s *Section) Key(name string) string {
 	return s.Path + "." + name
 }
 
-// Has reports whether the key is given, correct or not.
+// Has reports whether the key is present, even with an invalid value.
 func (s *Section) Has(name string) bool { return s.values[name] != nil }
 
-// Missing reports whether the key was left out, as against not read.
+// Missing reports whether the key is absent, rather than not read.
 func (s *Section) Missing(name string) bool { return s.values[name] == nil && !s.Broken }
 
-// Value is the value of a key, nil when it is absent.
+// Value returns the value of a key, or nil if it is absent.
 func (s *Section) Value(name string) *yaml.Node { return s.values[name] }
 
-// At is where to point for a key: its value, or the section when it is absent.
+// At returns the node for errors about a key: its value, or the section if it
+// is absent.
 func (s *Section) At(name string) *yaml.Node {
 	if n := s.values[name]; n != nil {
 		return n
@@ -88,12 +91,12 @@ func (s *Section) At(name string) *yaml.Node {
 	return s.Node
 }
 
-// FailKey reports a mistake in the value of a key.
+// FailKey records an error in the value of a key.
 func (s *Section) FailKey(name, format string, args ...any) {
 	s.Fail(s.At(name), s.Key(name), format, args...)
 }
 
-// Sub is the section under a key, empty when it is absent.
+// Sub returns the section under a key, which is empty if the key is absent.
 func (s *Section) Sub(name string, keys ...string) *Section {
 	n := s.values[name]
 	if n == nil {
@@ -108,7 +111,8 @@ type Item struct {
 	Path string
 }
 
-// List is the elements under a key, nil when it is absent. None at all is a mistake.
+// List returns the elements under a key, or nil if it is absent. An empty list
+// is an error; empty says what to do.
 func (s *Section) List(name, empty string) []Item {
 	n := s.values[name]
 	if n == nil {
@@ -129,7 +133,8 @@ func (s *Section) List(name, empty string) []Item {
 	return items
 }
 
-// Texts is list for elements of text; an element that is none is reported and left out.
+// Texts calls f for each element of a list of texts. It reports and skips other
+// elements.
 func (s *Section) Texts(name, empty string, f func(it Item, text string)) {
 	for _, it := range s.List(name, empty) {
 		if text, ok := s.TextOf(it.Node, it.Path); ok {
@@ -138,7 +143,8 @@ func (s *Section) Texts(name, empty string, f func(it Item, text string)) {
 	}
 }
 
-// TextOf is a node's text. No message repeats it: it may be a secret.
+// TextOf returns the text of a node. Errors do not contain it, since it may be
+// a secret.
 func (r *Report) TextOf(n *yaml.Node, path string) (string, bool) {
 	v := Resolve(n)
 	switch {
@@ -154,7 +160,7 @@ func (r *Report) TextOf(n *yaml.Node, path string) (string, bool) {
 	return "", false
 }
 
-// Text reads a key, and reports whether it did.
+// Text reads a text, and reports whether there was a valid one.
 func (s *Section) Text(name string, to *string) bool {
 	if !s.Has(name) {
 		return false
@@ -177,22 +183,22 @@ func (s *Section) Boolean(name string, to *bool) {
 	}
 }
 
-// Integer reads a number within bounds, inclusive.
-func (s *Section) Integer(name string, to *int, least, most int) {
+// Integer reads an integer from lower to upper.
+func (s *Section) Integer(name string, to *int, lower, upper int) {
 	n := s.values[name]
 	if n == nil {
 		return
 	}
 	if i, ok := s.IntegerOf(n, s.Key(name)); ok {
-		if i < least || i > most {
-			s.FailKey(name, "%d is out of range; write a number from %d to %d", i, least, most)
+		if i < lower || i > upper {
+			s.FailKey(name, "%d is out of range; write a number from %d to %d", i, lower, upper)
 			return
 		}
 		*to = i
 	}
 }
 
-// IntegerOf is a node's whole number.
+// IntegerOf returns the integer of a node.
 func (r *Report) IntegerOf(n *yaml.Node, path string) (i int, ok bool) {
 	v := Resolve(n)
 	if v.Kind != yaml.ScalarNode || v.ShortTag() != "!!int" {
@@ -200,7 +206,7 @@ func (r *Report) IntegerOf(n *yaml.Node, path string) (i int, ok bool) {
 		return 0, false
 	}
 	if v.Decode(&i) != nil {
-		r.Fail(n, path, "has more digits than any number here; write a smaller one")
+		r.Fail(n, path, "is too large; write a smaller number")
 		return 0, false
 	}
 	return i, true
@@ -212,11 +218,11 @@ const maxPort = 65535
 func (s *Section) Port(name string, to *uint16) {
 	port := int(*to)
 	s.Integer(name, &port, 1, maxPort)
-	*to = uint16(port) // within bounds
+	*to = uint16(port) // checked
 }
 
-// Duration reads a time with a unit within bounds, inclusive.
-func (s *Section) Duration(name string, to *time.Duration, least, most time.Duration) {
+// Duration reads a duration with a unit, from lower to upper.
+func (s *Section) Duration(name string, to *time.Duration, lower, upper time.Duration) {
 	n := s.values[name]
 	if n == nil {
 		return
@@ -232,22 +238,22 @@ func (s *Section) Duration(name string, to *time.Duration, least, most time.Dura
 		s.FailKey(name, "%s: a unit is missing; write %ss for seconds", v.Value, v.Value)
 	case err != nil:
 		s.FailKey(name, "%q is not a time; write it as %v or 1m30s", v.Value, *to)
-	case d < least || d > most:
-		s.FailKey(name, "%v is out of range; write a time from %v to %v", d, least, most)
+	case d < lower || d > upper:
+		s.FailKey(name, "%v is out of range; write a time from %v to %v", d, lower, upper)
 	default:
 		*to = d
 	}
 }
 
-// Seconds is Duration for what is counted in whole seconds.
-func (s *Section) Seconds(name string, to *time.Duration, least, most time.Duration) {
-	s.Duration(name, to, least, most)
+// Seconds is Duration for whole seconds.
+func (s *Section) Seconds(name string, to *time.Duration, lower, upper time.Duration) {
+	s.Duration(name, to, lower, upper)
 	if d := *to; d%time.Second != 0 {
 		s.FailKey(name, "%v is not a number of whole seconds; write %v", d, d.Truncate(time.Second))
 	}
 }
 
-// Choice reads one of several words.
+// Choice reads one of the given words.
 func (s *Section) Choice(name string, to *string, words ...string) {
 	var text string
 	if !s.Text(name, &text) {
@@ -261,7 +267,7 @@ func (s *Section) Choice(name string, to *string, words ...string) {
 	*to = text
 }
 
-// Integers reads a list of numbers out of a few that are known, ascending and each once.
+// Integers reads a list of known numbers, which it sorts and deduplicates.
 func (s *Section) Integers(name string, to *[]int, known []int) {
 	if !s.Has(name) {
 		return
@@ -287,7 +293,7 @@ func (s *Section) Integers(name string, to *[]int, known []int) {
 	*to = read
 }
 
-// Resolve follows a reference to an anchor.
+// Resolve returns the node that an alias refers to, or n itself.
 func Resolve(n *yaml.Node) *yaml.Node {
 	if n.Kind == yaml.AliasNode && n.Alias != nil {
 		return n.Alias
@@ -300,13 +306,13 @@ func isNull(n *yaml.Node) bool {
 	return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null"
 }
 
-// IsEmptyText reports whether a node is text without a letter.
+// IsEmptyText reports whether a node is an empty text.
 func IsEmptyText(n *yaml.Node) bool {
 	n = Resolve(n)
 	return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str" && n.Value == ""
 }
 
-// KindOf names what a node is, for somebody who expected something else there.
+// KindOf describes the kind of a node, for errors.
 func KindOf(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// read is the top section of a text with these keys.
+// read returns the top section of a text with the given keys.
 func read(t *testing.T, text string, keys ...string) *Section {
 	t.Helper()
 	r := NewReport("test.yaml")

@@ -12,8 +12,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Read returns the one document of the file as nodes, which know their lines, or nil: then it is no YAML,
-// and the report says why.
+// Read returns the document of the file as a node. If the file is not a single
+// YAML document, it records an error and returns nil.
 func (r *Report) Read(data []byte) *yaml.Node {
 	var doc, second yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(data))
@@ -28,7 +28,7 @@ func (r *Report) Read(data []byte) *yaml.Node {
 	}
 	switch err := decode(dec, &second); {
 	case err == nil:
-		r.add(&Error{File: r.file, Line: second.Line, Msg: "a second document begins; write everything into one, without ---"})
+		r.add(&Error{File: r.file, Line: second.Line, Msg: "a second document starts here; write everything into one, without ---"})
 		return nil
 	case !errors.Is(err, io.EOF):
 		r.add(syntaxError(r.file, data, err))
@@ -37,18 +37,20 @@ func (r *Report) Read(data []byte) *yaml.Node {
 	return doc.Content[0]
 }
 
-// decode is dec.Decode, whose parser panics on some comments that it did not foresee.
+// decode is dec.Decode, whose parser panics on some comments.
 func decode(dec *yaml.Decoder, n *yaml.Node) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("yaml: the parser gave up: %v", r)
+			err = fmt.Errorf("yaml: the parser failed: %v", r)
 		}
 	}()
 	return dec.Decode(n)
 }
 
-// syntaxError puts the parser's complaint into one line, and says what to write where our own syntax
-// invites the mistake. The parser itself names the line where the enclosing block began, or none.
+// syntaxError returns the parser's error on one line, with the line of the
+// file, and says what to write in cases where the syntax of our values causes
+// the error. The parser itself reports the line where the enclosing block
+// starts, or none.
 func syntaxError(name string, data []byte, err error) *Error {
 	bracket := regexp.MustCompile(`^[\s-]*[a-z_]+:\s*(\[[^\]"']*\]:\d+)\s*(#.*)?$`)
 	original := regexp.MustCompile(`^[\s-]*upstream:\s*original:\s*(#.*)?$`)
@@ -60,12 +62,12 @@ func syntaxError(name string, data []byte, err error) *Error {
 	line := bytes.TrimRight(lines[i], "\r\n")
 	switch m := bracket.FindSubmatch(line); {
 	case m != nil:
-		e.Msg = fmt.Sprintf("brackets begin a list in YAML; write %q in quotes", m[1])
+		e.Msg = fmt.Sprintf("brackets start a list in YAML; write %q in quotes", m[1])
 	case original.Match(line):
-		e.Msg = `a colon at the end begins a mapping in YAML; write "original:" in quotes`
+		e.Msg = `a colon at the end starts a mapping in YAML; write "original:" in quotes`
 	case strings.Contains(err.Error(), "unknown anchor"):
-		// The text may be a secret, and is in the parser's message: neither is repeated.
-		e.Msg = "* begins a reference in YAML; put text that begins with it in quotes"
+		// The text, which is in the parser's message, may be a secret.
+		e.Msg = "* starts a reference in YAML; put text that starts with it in quotes"
 	default:
 		msg := strings.ToValidUTF8(oneLine(position.ReplaceAllString(err.Error(), "")), "?")
 		e.Msg = "not YAML: " + msg + "; check the indentation and the quotes of this line"
@@ -73,14 +75,16 @@ func syntaxError(name string, data []byte, err error) *Error {
 	return e
 }
 
-// Up to these sizes locate tries every end, in at most some tenths of a second.
+// Up to these sizes, locate tries every line, in at most some tenths of a
+// second.
 const (
 	maxScanLines = 1000
 	maxScanBytes = 64 << 10
 )
 
-// locate is the index of the line with which a file that does not parse stops being the beginning of
-// one that does: behind the longest such beginning. In long files a shorter one will do.
+// locate returns the index of the line with the syntax error: the line after
+// the longest beginning of the file that parses. In long files, a binary search
+// finds some line after a beginning that parses.
 func locate(lines [][]byte, size int) int {
 	n := len(lines)
 	parses := func(k int) bool {
