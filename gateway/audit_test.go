@@ -97,7 +97,7 @@ func TestTheAuditSaysWhatOperatorsDidAndWhoWasBanned(t *testing.T) {
 		{Kind: audit.Reload, Operator: asked, Reason: "done"},
 		{Kind: audit.Reload, Operator: asked, Reason: "rejected: " + mistake.Error()},
 		{Kind: audit.Reload, Operator: "the program itself (knockgw run: SIGHUP)", Reason: "rejected: " + mistake.Error()},
-		{Kind: audit.Stop, Reason: "asked to"},
+		{Kind: audit.Stop, Reason: "requested"},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("it has\n%+v\nand should have\n%+v", got, want)
@@ -121,7 +121,7 @@ func operate(t *testing.T, l *lab, c *control.Client, wrong *atomic.Bool) {
 	if _, err := c.Reload(t.Context()); err == nil {
 		t.Error("a configuration with a mistake was taken")
 	}
-	if _, err := l.gw.Renew(); err == nil {
+	if _, err := l.gw.ReloadFromSource(); err == nil {
 		t.Error("a configuration with a mistake was taken")
 	}
 }

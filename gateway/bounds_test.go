@@ -124,8 +124,8 @@ var known = map[string]string{
 	"routing.maxDrain":                   fixed,
 	"routing.maxReconcileAttempts":       fixed,
 	"routing.maxDumpAttempts":            fixed,
-	"netstack.receiveMost":               "unread_bytes_per_connection",
-	"netstack.sendMost":                  fixed, // what an upstream sends waits in its kernel beyond
+	"netstack.maxRecvBuf":                "unread_bytes_per_connection",
+	"netstack.maxSendBuf":                fixed, // what an upstream sends waits in its kernel beyond
 	"netstack.maxGSO":                    fixed,
 	"netstack.maxOptionsSize":            fixed, // of one TCP header
 	"netstack.maxRTO":                    fixed, // a time
@@ -141,7 +141,6 @@ var known = map[string]string{
 	"capture.MaxSnaplen":                 fixed,
 	"capture.maxPerPacket":               fixed,
 	"capture.DefaultQueue":               "trace_queue_length",
-	"capture.maxQueued":                  "trace_queue_length",
 	"capture.queue:o.Queue":              "trace_queue_length",
 	"audit.DefaultPerSecond":             "audit_burst",
 	"audit.maxQueued":                    "audit_queue_length",
@@ -157,14 +156,19 @@ var known = map[string]string{
 	"control.maxMeasure":                 fixed,
 	"gateway.acceptBacklog":              "accept_queue_length",
 	"gateway.queue:acceptBacklog":        "accept_queue_length",
-	"gateway.maxHeader":                  fixed,
-	"gateway.maxScrapers":                "metrics_connections",
-	"gateway.maxScrapersOfOne":           fixed,
-	"gateway.maxWatchers":                "trace_sessions",
-	"gateway.watchQueue":                 "trace_queue_length",
-	"gateway.queue:watchQueue":           "trace_queue_length",
+	"observe.maxSummary":                 fixed,
+	"capture.maxBlock":                   fixed,
+	"capture.maxQueueBytes":              "trace_queue_length",
+	"flows.maxReadyAge":                  fixed, // a time
+	"netstack.maxSilence":                fixed, // a time
+	"observe.maxHeader":                  fixed,
+	"observe.maxConnections":             "metrics_connections",
+	"observe.maxPerAddress":              fixed,
+	"observe.maxSessions":                "trace_sessions",
+	"observe.traceQueue":                 "trace_queue_length",
+	"observe.queue:traceQueue":           "trace_queue_length",
 	"admission.queue:evictedBacklog":     "eviction_queue_length",
-	"gateway.mostLines":                  fixed,
+	"gateway.maxReloadLines":             fixed,
 	"statuspage.MaxSessions":             fixed,
 }
 
@@ -183,7 +187,7 @@ func TestEveryBoundOfTheCodeIsAMetricOrHasAReasonNotToBe(t *testing.T) {
 	}
 	for _, pkg := range []string{
 		"admission", "capture", "flows", "gateway", "netstack", "packet", "tun",
-		"internal/audit", "internal/control", "internal/filter", "internal/knock", "internal/policy", "internal/replay", "internal/routing", "internal/statuspage",
+		"internal/audit", "internal/control", "internal/filter", "internal/knock", "internal/observe", "internal/policy", "internal/replay", "internal/routing", "internal/statuspage",
 	} {
 		files, err := filepath.Glob(filepath.Join("..", filepath.FromSlash(pkg), "*.go"))
 		if err != nil || len(files) == 0 {

@@ -10,18 +10,17 @@ import (
 	"github.com/knockgw/knockgw/internal/control"
 )
 
-// alone returns an error if a gateway answers at the control socket already.
-func (g *Gateway) alone() error {
-	if socket := g.now.Load().cfg.Control.Socket; socket != "" {
+// checkNotRunning returns an error if a gateway answers at the control socket.
+func (g *Gateway) checkNotRunning() error {
+	if socket := g.snapshots.current.Load().cfg.Control.Socket; socket != "" {
 		return control.CheckFree(socket)
 	}
 	return nil
 }
 
-// listenControl makes the socket for the running gateway's commands; nil where the
-// configuration has none.
+// listenControl opens the control socket; nil if the configuration has none.
 func (g *Gateway) listenControl() (*controlServer, error) {
-	socket := g.now.Load().cfg.Control.Socket
+	socket := g.snapshots.current.Load().cfg.Control.Socket
 	if socket == "" {
 		return nil, nil
 	}
@@ -29,31 +28,31 @@ func (g *Gateway) listenControl() (*controlServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &controlServer{g, s}, nil
+	return &controlServer{s, operator{g}}, nil
 }
 
-// controlServer answers at the control socket; nil where there is none.
+// A controlServer serves the control socket. A nil one serves nothing.
 type controlServer struct {
-	g      *Gateway
-	server *control.Server
+	server  *control.Server
+	gateway control.Gateway
 }
 
 func (s *controlServer) run(ctx context.Context) error {
 	if s == nil {
 		return nil
 	}
-	return s.server.Serve(ctx, controlled{s.g})
+	return s.server.Serve(ctx, s.gateway)
 }
 
-// connections is how many clients there are at the socket, and how many there may be.
-func (s *controlServer) connections() (now, most int) {
+// connections returns the number of clients of the socket, and how many there may be.
+func (s *controlServer) connections() (used, limit int) {
 	if s == nil {
 		return 0, control.MaxConnections
 	}
 	return s.server.Connections()
 }
 
-// Close gives the socket back where run was never called.
+// Close closes the socket if run was not called.
 func (s *controlServer) Close() error {
 	if s == nil {
 		return nil
@@ -61,61 +60,62 @@ func (s *controlServer) Close() error {
 	return s.server.Close()
 }
 
-// controlled is the gateway as the control socket knows it.
-type controlled struct{ g *Gateway }
+// operator implements control.Gateway: the commands of operators.
+type operator struct{ g *Gateway }
 
 // Status implements control.Gateway.
-func (c controlled) Status() control.Status {
-	g := c.g
-	now := g.now.Load()
+func (op operator) Status() control.Status {
+	g := op.g
+	cfg := g.snapshots.current.Load().cfg
 	this := buildinfo.This()
 	s := control.Status{
 		Version: this.Version, Commit: this.Commit, Dirty: this.Dirty, Go: this.Go,
-		PID: os.Getpid(), Since: g.started, Config: g.o.Source,
-		Services: len(now.cfg.Services), Clients: len(now.cfg.Clients), Flows: g.flows.Len(),
+		PID: os.Getpid(), Since: g.observer.Started(), Config: g.o.Source,
+		Services: len(cfg.Services), Clients: len(cfg.Clients), Flows: g.flows.Len(),
 	}
-	s.Reloaded, s.ReloadFailed = g.metrics.lastReload()
+	s.Reloaded, s.ReloadFailed = g.observer.Metrics.LastReload()
 	s.PendingRestart, s.Problems = []string{}, []string{}
-	if restart := g.waiting.Load(); restart != nil {
-		s.PendingRestart = append(s.PendingRestart, *restart...)
+	if keys := g.pendingRestart.Load(); keys != nil {
+		s.PendingRestart = append(s.PendingRestart, *keys...)
 	}
-	if p := g.running.Load(); p != nil {
-		s.Problems = g.hostProblems(p)
+	if in := g.running.Load(); in != nil {
+		s.Problems = append(s.Problems, g.observer.HostProblems()...)
 		s.Ready = len(s.Problems) == 0
-		s.Grants = p.gate.Stats().Grants
+		s.Grants = in.gate.Stats().Grants
 	}
 	return s
 }
 
 // Reload implements control.Gateway.
-func (c controlled) Reload(operator string) (*control.Result, error) {
-	done, cfg, err := c.g.renew(operator)
+func (op operator) Reload(name string) (*control.Result, error) {
+	done, cfg, err := op.g.reloadFromSource(name)
 	if err != nil {
-		return nil, translated(err)
+		return nil, controlError(err)
 	}
-	r := c.result(&done, cfg)
+	r := op.result(&done, cfg)
 	r.Applied, r.Flows, r.Grants = true, done.ended.Flows, done.ended.Grants
 	return r, nil
 }
 
 // Check implements control.Gateway.
-func (c controlled) Check() (*control.Result, error) {
-	would, cfg, err := c.g.rehearse()
+func (op operator) Check() (*control.Result, error) {
+	result, cfg, err := op.g.dryRun()
 	if err != nil {
-		return nil, translated(err)
+		return nil, controlError(err)
 	}
-	return c.result(&would, cfg), nil
+	return op.result(&result, cfg), nil
 }
 
-func (c controlled) result(r *renewal, cfg *config.Config) *control.Result {
+func (op operator) result(r *reloadResult, cfg *config.Config) *control.Result {
 	warnings := append([]string{}, cfg.Warnings...)
-	if r.note != "" {
-		warnings = append(warnings, r.note)
+	if r.warning != "" {
+		warnings = append(warnings, r.warning)
 	}
-	return &control.Result{Config: c.g.o.Source, Changes: r.changes, Warnings: warnings}
+	return &control.Result{Config: op.g.o.Source, Changes: r.changes, Warnings: warnings}
 }
 
-func translated(err error) error {
+// controlError translates an error for the control socket.
+func controlError(err error) error {
 	if errors.Is(err, ErrNotRunning) {
 		return control.ErrUnavailable
 	}

@@ -1,16 +1,21 @@
-// Package gateway puts the parts together: a Config becomes a running gateway.
+// Package gateway runs a knockgw gateway: it hides the services of a Config, and
+// admits the connections of authorized clients to them.
 //
-// A Go program that wants its own services hidden, without a proxy in between,
-// makes one from a Config whose services have no upstream and takes their
-// connections from Listener:
+// A Go program that wants to hide its own services, without a proxy in between,
+// configures services without an upstream and accepts their connections from
+// Listener:
 //
 //	gw, err := gateway.New(cfg, gateway.Options{})
 //	ln, err := gw.Listener("api")
 //	go http.Serve(ln, handler)
 //	err = gw.Run(ctx)
 //
-// The parts do not know each other. What joins them is in plan.go: functions
-// from the stack to the gate, and from the flows to both.
+// Reload replaces the configuration while the gateway runs. Flows in progress
+// continue unless the new configuration revokes them.
+//
+// The packages of the gateway do not know each other. The file datapath.go joins the
+// device, the gate and the TCP/IP stack with functions, and internal/observe reports
+// what happens.
 package gateway
 
 import (
@@ -25,84 +30,80 @@ import (
 
 	"github.com/knockgw/knockgw/config"
 	"github.com/knockgw/knockgw/flows"
-	"github.com/knockgw/knockgw/internal/audit"
 	"github.com/knockgw/knockgw/internal/bypass"
-	"github.com/knockgw/knockgw/internal/loglimit"
+	"github.com/knockgw/knockgw/internal/observe"
 	"github.com/knockgw/knockgw/internal/routing"
 	"github.com/knockgw/knockgw/tun"
 )
 
-// DrainTime is how long an orderly stop waits for the flows to end by
-// themselves before it resets them: long enough for a request to get its
-// reply, well within what service supervisors wait for.
+var (
+	// ErrRoutesLost reports that another process removed routes or rules, and that
+	// they could not be added again. A restart of the gateway adds them.
+	ErrRoutesLost = observe.ErrRoutesLost
+	// ErrBypassed reports that unauthorized hosts would reach protected addresses
+	// past the gateway, that the host would answer for them itself, or that the host
+	// needs one of them.
+	ErrBypassed = observe.ErrBypassed
+)
+
+// DrainTime is how long an orderly stop waits for the flows to end before it resets
+// them: long enough for a request to get its reply, and well below the timeout of
+// service supervisors.
 const DrainTime = 5 * time.Second
 
-// Options are what a configuration cannot say.
+// Options configure a Gateway beyond its Config. All fields are optional.
 type Options struct {
-	// Device is used instead of opening the one that the configuration names;
-	// no routes are touched then. The gateway closes it.
+	// Device is used instead of opening the one that the configuration names; no
+	// routes are set then. The gateway closes it.
 	Device tun.Device
-	// Log gets events; default: discard. No secret is ever in one.
+	// Log receives events; the default discards them. No event contains a secret.
 	Log *slog.Logger
-	// Registry gets the metrics; default: one of the gateway's own. Either is
-	// served where metrics.listen says.
+	// Registry receives the metrics; default: a registry of the gateway's own. Either
+	// is served at metrics.listen.
 	Registry *prometheus.Registry
-	// Now is the wall clock by which messages are judged; default time.Now.
+	// Now is the wall clock against which messages are validated; default time.Now.
 	Now func() time.Time
 	// DrainTime overrides the constant of that name; negative means not to wait.
 	DrainTime time.Duration
-	// Load loads the configuration anew, for Renew and for the control socket.
-	// Optional.
+	// Load loads the configuration again, for ReloadFromSource and for the control
+	// socket.
 	Load func() (*config.Config, error)
-	// Source is where Load finds it, in words for people: a file's path.
+	// Source describes where Load reads, for people: the path of a file.
 	Source string
-	// Restorer may start what adds routes and rules again that another program
-	// deletes (RestoreRoutes), with the privileges that Confine takes away. It is
-	// called once, before Confine, with the interface index of the device, and not
-	// with a Device of the caller's. Optional: a gateway without Confine does it itself.
-	Restorer func(hold routing.ProtectedSet, device int) error
-	// Impaired gets what keeps clients out, each time that it changes: routes that
-	// were deleted, addresses of tun.local that are not there. Optional.
+	// Restorer may start a process that adds routes and rules again when another
+	// process deletes them, with the privileges that DropPrivileges drops. It is
+	// called once, before DropPrivileges, with the interface index of the device,
+	// unless Device is set. A gateway without DropPrivileges restores them itself.
+	Restorer func(routes routing.ProtectedSet, device int) error
+	// Impaired is called with what keeps clients out, each time that it changes:
+	// routes that were deleted, missing addresses of tun.local.
 	Impaired func(problems []string)
-	// Confine may take every privilege away. It is called once, when the device is
+	// DropPrivileges may drop all privileges. It is called once, when the device is
 	// open and the routes are set, before a packet is read and before the control
-	// socket, the state and the metrics are opened: these are the unprivileged
-	// account's. Optional.
-	Confine func() error
+	// socket, the state and the metrics are opened, which belong to the unprivileged
+	// account.
+	DropPrivileges func() error
 }
 
-// A Gateway is made of a configuration, which may change while it runs, and runs
+// A Gateway is created from a configuration, which may change while it runs, and runs
 // once.
 type Gateway struct {
 	o         Options
-	log       *slog.Logger
-	now       atomic.Pointer[setup]    // in force
-	next      atomic.Pointer[setup]    // while a reload puts it in the place of now
-	reloading sync.Mutex               // held by who changes now, next and running
-	running   atomic.Pointer[parts]    // from when it is ready until it stops
-	waiting   atomic.Pointer[[]string] // keys that wait for a restart
-	started   time.Time
-	hold      routing.ProtectedSet
-	guard     *routing.PortReservation // of local, from open to the end of Run; nil for none
+	routes    routing.ProtectedSet
 	flows     *flows.Table
-	metrics   *metricSet
-	own       *ownRegistry     // nil where the registry is somebody else's
-	refusals  loglimit.Limiter // about refused knocks and authentications
-	entries   loglimit.Limiter // about knocks and authentications that were let in
-	banLines  loglimit.Limiter
-	journal   journal
-	audit     *audit.Log // nil where none is kept
-	health    health
-	intact    intact
-	bypass    bypassMonitor
+	observer  *observe.Observer
+	process   *observe.ProcessRegistry // nil if Options.Registry is set
+	ready     chan struct{}
+	ran       atomic.Bool
+	snapshots snapshots
+	ports     *routing.PortReservation // of tun.local, until Run returns; may be nil
 
-	authsRefused atomic.Uint64
-	watchers     watchers
-	ready        chan struct{}
-	ran          atomic.Bool
+	reloading      sync.Mutex               // held to change snapshots, running and pendingRestart
+	running        atomic.Pointer[instance] // from when it is ready until it stops
+	pendingRestart atomic.Pointer[[]string] // keys whose change needs a restart
 }
 
-// New makes a gateway of a valid Config. It touches nothing outside itself.
+// New creates a Gateway from a valid Config. It has no side effects.
 func New(cfg *config.Config, o Options) (*Gateway, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -113,90 +114,56 @@ func New(cfg *config.Config, o Options) (*Gateway, error) {
 	if o.DrainTime == 0 {
 		o.DrainTime = DrainTime
 	}
-	var own *ownRegistry
+	g := &Gateway{o: o, routes: Protected(cfg), flows: flows.NewTable(o.Log), ready: make(chan struct{})}
 	if o.Registry == nil {
-		own = newRegistry()
-		o.Registry = own.Registry
+		g.process = observe.NewProcessRegistry()
+		g.o.Registry = g.process.Registry
 	}
-	g := &Gateway{
-		o: o, log: o.Log, own: own,
-		started: o.Now(),
-		hold:    Hold(cfg),
-		flows:   flows.NewTable(o.Log),
-		entries: loglimit.Limiter{PerSecond: audit.DefaultPerSecond},
-		ready:   make(chan struct{}),
-	}
-	first, err := g.newSetup(cfg, nil)
+
+	first, err := newSnapshot(cfg, nil, o.Now)
 	if err != nil {
 		return nil, err
 	}
-	g.now.Store(first)
-	if g.metrics, err = newMetrics(o.Registry); err != nil {
+	g.snapshots.current.Store(first)
+	g.observer, err = observe.New(observe.Options{
+		Log: o.Log, Registry: g.o.Registry, Now: o.Now, Flows: g.flows, Source: o.Source,
+		Config: func() *config.Config { return g.snapshots.current.Load().cfg },
+		Routes: g.routes, Restore: o.DropPrivileges == nil, Impaired: o.Impaired,
+	})
+	if err != nil {
 		return nil, err
 	}
-	g.metrics.reloads.began(g.started)
 	return g, nil
 }
 
-// Ready is closed once packets are admitted or refused.
+// Ready returns a channel that is closed once packets are admitted or dropped.
 func (g *Gateway) Ready() <-chan struct{} { return g.ready }
 
-// Run opens the device and moves packets until ctx ends, then drains: no new
-// flows, and those there are have DrainTime to end. It returns nil after an
-// orderly stop, and otherwise the first error; tun.ErrNoTUN and
-// fs.ErrPermission are among what it may wrap. Run may be called once.
+// Run opens the device and serves until ctx ends, then drains: there are no new
+// flows, and the others have DrainTime to end. It returns nil after an orderly stop,
+// and the first error otherwise; that may wrap tun.ErrNoTUN, fs.ErrPermission,
+// ErrBypassed or ErrRoutesLost. Run may be called once.
 func (g *Gateway) Run(ctx context.Context) error {
 	if g.ran.Swap(true) {
-		return errors.New("gateway: Run was called before")
+		return errors.New("gateway: Run called more than once")
 	}
-	defer g.own.open()()
+	defer g.process.Open()()
 	err := g.run(ctx)
-	if closing := g.guard.Close(); err == nil {
+	if closing := g.ports.Close(); err == nil {
 		err = closing
 	}
 	return err
 }
 
-func (g *Gateway) run(ctx context.Context) (err error) {
-	defer func() { g.now.Load().shut(nil) }() // their Accept ends when the gateway does, however it does
-	if err := g.alone(); err != nil {
-		return err // before anything else: its routes would be taken from the other
-	}
-	device, err := g.open()
-	if err != nil {
-		return err
-	}
-	p := &parts{g: g, device: device}
-	defer func() {
-		err = errors.Join(err, p.closeFilter())
-		if p.stack == nil { // which closes the device
-			err = errors.Join(err, device.Close())
-		}
-	}()
-	if p.filter, err = g.openFilter(device); err != nil {
-		return err
-	}
-	if err := g.attach(device); err != nil {
-		return err
-	}
-	if g.o.Restorer != nil && g.o.Device == nil && routing.RoutesManaged {
-		if err := g.o.Restorer(g.hold, device.Info().Index); err != nil {
-			g.log.Warn("routes that another program deletes cannot be restored without a restart", "error", err)
-		}
-	}
-	if g.o.Confine != nil {
-		if err := g.o.Confine(); err != nil {
-			return err
-		}
-	}
-	return p.open(ctx)
-}
+// Remove removes the routes and rules that a run of this configuration leaves behind
+// on purpose, including the blackholes, and returns their number.
+func Remove(cfg *config.Config) (int, error) { return Protected(cfg).Remove() }
 
-// Remove takes away the routes and rules that running this configuration leaves behind
-// on purpose, the blackholes among them. It reports how many there were.
-func Remove(cfg *config.Config) (int, error) { return Hold(cfg).Remove() }
-
-// Hold returns what a gateway with this configuration installs.
-func Hold(cfg *config.Config) routing.ProtectedSet {
-	return routing.ProtectedSet{Prefixes: cfg.TUN.Routes, Ports: cfg.TUN.Local, UDP: cfg.LocalUDP(), UpstreamLinks: bypass.ProtectedBy(cfg).Routes.UpstreamLinks}
+// Protected returns the prefixes, ports and rules that a gateway with this
+// configuration installs.
+func Protected(cfg *config.Config) routing.ProtectedSet {
+	return routing.ProtectedSet{
+		Prefixes: cfg.TUN.Routes, Ports: cfg.TUN.Local, UDP: cfg.LocalUDP(),
+		UpstreamLinks: bypass.ProtectedBy(cfg).Routes.UpstreamLinks,
+	}
 }

@@ -48,7 +48,7 @@ func newListener(s *config.Service) *listener {
 // called before Run, and for a new service after a Reload; Accept returns *Conn,
 // and net.ErrClosed once the gateway is stopping or the service was removed. Closing it refuses the service's further connections.
 func (g *Gateway) Listener(service string) (net.Listener, error) {
-	s := g.now.Load().services[service]
+	s := g.snapshots.current.Load().services[service]
 	if s == nil || s.listener == nil {
 		return nil, fmt.Errorf("gateway: %q is no service without an upstream", service)
 	}

@@ -66,7 +66,7 @@ func buildGateway(t *testing.T, load func() (*config.Config, error)) built {
 		t.Fatal(err)
 	}
 	gate, err := admission.New(admission.Options{
-		Policy: g.now.Load().policy, Store: replay.NewMemoryStore(replay.Options{}),
+		Policy: g.snapshots.current.Load().policy, Store: replay.NewMemoryStore(replay.Options{}),
 		Deliver: func(*packet.Packet, admission.Verdict) {}, Evicted: func(packet.Tuple) {},
 		Limits: gateconfig.Limits(&cfg.Limits), Ban: admission.Ban(cfg.Ban),
 	})

@@ -12,61 +12,71 @@ import (
 	"github.com/knockgw/knockgw/internal/gateconfig"
 )
 
-// A reload in order: all that may fail comes before the first thing that is seen
-// outside.
+// A reload in order. Everything that may fail comes before the first effect that is
+// visible outside.
 //
-//	load, validate        the caller, or Options.Load
-//	what can be changed   keys that wait for a restart stay as they are; what depends
-//	                      on them is refused
-//	build beside          policy, services, listeners of new services
-//	listen                in the stack, on the ports of new open services
-//	swap                  filter: everything passes; gate: the new policy, then what it
-//	                      revokes; filter: as before
-//	shut                  ports and listeners that nobody needs any more
+//	load, validate   the caller, or Options.Load
+//	stage            keys that need a restart keep their values; what depends on them
+//	                 is rejected. Policy, services and listeners of new services are
+//	                 created beside the current ones
+//	listen           in the stack, on the ports of new open services
+//	swap             filter: pass everything; gate: apply the new policy, then revoke;
+//	                 filter: resume
+//	close            ports and listeners that are no longer needed
 
 var (
-	// ErrNotRunning says that the gateway is not ready yet, or is stopping.
-	ErrNotRunning = errors.New("gateway: it is not running: starting, or stopping")
-	// errNoLoad says that there is nothing to be loaded anew.
-	errNoLoad = errors.New("gateway: there is no file to load: set Options.Load")
+	// ErrNotRunning reports that the gateway is not ready yet, or is stopping.
+	ErrNotRunning = errors.New("gateway: not running: starting or stopping")
+	// errNoLoad reports that there is no source to load.
+	errNoLoad = errors.New("gateway: no file to load: set Options.Load")
 )
 
-// Reload puts another configuration in force while the gateway runs, and returns
-// what has changed. Flows of services that are still there lose nothing; those of
-// services that are gone or at another address, and those of clients, secrets and
-// permissions that are gone, end at once with a reset. Keys that cannot be
-// changed while it runs stay as they are: Changes.Restart names them. After an error nothing has
-// changed. ErrNotRunning is one of them. Reloads wait for one another.
+// byProgram names the operator of reloads that do not come from the control socket.
+const byProgram = "the program itself (knockgw run: SIGHUP)"
+
+// Reload applies another configuration while the gateway runs, and returns what has
+// changed. Flows of services that remain are not affected. Flows of services that
+// were removed or moved, and those of removed clients, secrets and permissions, are
+// reset at once. Keys that cannot be changed while it runs keep their values:
+// Changes.PendingRestart names them. After an error nothing has changed; ErrNotRunning is
+// one. Reloads wait for one another.
 func (g *Gateway) Reload(cfg *config.Config) (config.Changes, error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	done, err := g.reload(cfg)
-	g.reloaded(done, byProgram, err)
+	g.reportReload(done, byProgram, err)
 	return done.changes, err
 }
 
-// Renew is Reload with what Options.Load returns; an error of that is a reload
-// that was refused as well: it is logged and counted.
-func (g *Gateway) Renew() (config.Changes, error) {
-	done, _, err := g.renew(byProgram)
+// ReloadFromSource is Reload with the configuration that Options.Load returns. An
+// error of that is a rejected reload, which is logged and counted.
+func (g *Gateway) ReloadFromSource() (config.Changes, error) {
+	done, _, err := g.reloadFromSource(byProgram)
 	return done.changes, err
 }
 
-// renewal is what a reload did.
-type renewal struct {
+// DryRun returns what ReloadFromSource would change, and the configuration, or why it
+// would be rejected. It changes nothing.
+func (g *Gateway) DryRun() (config.Changes, *config.Config, error) {
+	result, cfg, err := g.dryRun()
+	return result.changes, cfg, err
+}
+
+// reloadResult is what a reload did, or would do.
+type reloadResult struct {
 	changes config.Changes
 	ended   admission.Revocation
-	note    string // what falls short until a restart
+	warning string // what works worse until a restart; may be empty
 }
 
-// renew is Renew; operator is who asks, in words for the audit.
-func (g *Gateway) renew(operator string) (done renewal, cfg *config.Config, err error) {
+// reloadFromSource is ReloadFromSource for an operator, who is named in the audit.
+func (g *Gateway) reloadFromSource(operator string) (done reloadResult, cfg *config.Config, err error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	if cfg, err = g.load(); err == nil {
 		done, err = g.reload(cfg)
 	}
-	g.reloaded(done, operator, err)
+	g.reportReload(done, operator, err)
 	return done, cfg, err
 }
 
@@ -77,132 +87,131 @@ func (g *Gateway) load() (*config.Config, error) {
 	return g.o.Load()
 }
 
-// Rehearse returns what Renew would change, and the configuration, or why it would
-// be refused; nothing is changed.
-func (g *Gateway) Rehearse() (config.Changes, *config.Config, error) {
-	would, cfg, err := g.rehearse()
-	return would.changes, cfg, err
-}
-
-func (g *Gateway) rehearse() (would renewal, cfg *config.Config, err error) {
+func (g *Gateway) dryRun() (result reloadResult, cfg *config.Config, err error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	if cfg, err = g.load(); err != nil {
-		return renewal{}, nil, err
+		return reloadResult{}, nil, err
 	}
-	p := g.running.Load()
-	if p == nil {
-		return renewal{}, nil, ErrNotRunning
+	in := g.running.Load()
+	if in == nil {
+		return reloadResult{}, nil, ErrNotRunning
 	}
-	next, changes, err := p.prepare(cfg)
+	next, changes, err := g.stage(in, cfg)
 	if err != nil {
-		return renewal{changes: changes}, cfg, err
+		return reloadResult{changes: changes}, cfg, err
 	}
-	return renewal{changes: changes, note: p.crowding(next.policy)}, cfg, nil
+	return reloadResult{changes: changes, warning: in.capacityWarning(next.policy)}, cfg, nil
 }
 
-// prepare makes the setup that cfg comes down to, beside the one in force. The
-// caller holds g.reloading.
-func (p *parts) prepare(cfg *config.Config) (*setup, config.Changes, error) {
-	now := p.g.now.Load()
-	changes := config.Diff(now.cfg, cfg)
-	possible := config.KeepStatic(now.cfg, cfg)
-	if p.g.o.Device == nil {
-		if !slices.Equal(possible.LocalUDP(), now.cfg.LocalUDP()) {
-			return nil, changes, errors.New("knock.udp_port is hidden together with the ports of tun.local when the gateway starts, and cannot change before: restart the gateway")
+// stage creates the snapshot of cfg beside the current one. The caller holds
+// g.reloading.
+func (g *Gateway) stage(in *instance, cfg *config.Config) (*snapshot, config.Changes, error) {
+	current := g.snapshots.current.Load()
+	changes := config.Diff(current.cfg, cfg)
+	possible := config.KeepStatic(current.cfg, cfg)
+	if g.o.Device == nil {
+		if !slices.Equal(possible.LocalUDP(), current.cfg.LocalUDP()) {
+			return nil, changes, errors.New("knock.udp_port is hidden together with the ports of tun.local at the start, and changes only with a restart: restart the gateway")
 		}
-		if err := errors.Join(checkRoutes(possible), checkUpstreams(possible, p.deviceName()), checkInside(possible, p.g.hold.UpstreamLinks)); err != nil {
+		if err := errors.Join(checkRoutes(possible), checkUpstreams(possible, in.deviceName()), checkUpstreamLinks(possible, g.routes.UpstreamLinks)); err != nil {
 			return nil, changes, err
 		}
 	}
-	next, err := p.g.newSetup(possible, now)
+
+	next, err := newSnapshot(possible, current, g.o.Now)
 	if err != nil {
 		return nil, changes, err
 	}
 	for _, s := range next.services {
-		s.join(p.gate, p.replay)
+		s.bindGate(in.gate, in.replay)
 	}
 	return next, changes, nil
 }
 
-// reload is Reload without the words about it.
-func (g *Gateway) reload(cfg *config.Config) (renewal, error) {
-	p := g.running.Load()
-	if p == nil {
-		return renewal{}, ErrNotRunning
+// reload applies a configuration. The caller holds g.reloading.
+func (g *Gateway) reload(cfg *config.Config) (reloadResult, error) {
+	in := g.running.Load()
+	if in == nil {
+		return reloadResult{}, ErrNotRunning
 	}
-	next, changes, err := p.prepare(cfg)
+	next, changes, err := g.stage(in, cfg)
 	if err != nil {
-		return renewal{}, err
+		return reloadResult{}, err
 	}
-	now := g.now.Load()
-	if err := p.stack.SetOpenPorts(append(now.openPorts(), next.openPorts()...)); err != nil {
-		return renewal{}, err
+	prev := g.snapshots.current.Load()
+	if err := in.stack.SetOpenPorts(append(prev.openPorts(), next.openPorts()...)); err != nil {
+		return reloadResult{}, err
 	}
-	done := renewal{changes: changes, note: p.crowding(next.policy)}
-	swap := func() {
-		g.next.Store(next)
-		p.gate.SetLimits(gateconfig.Limits(&next.cfg.Limits), admission.Ban(next.cfg.Ban))
-		done.ended = p.gate.SetPolicy(next.policy)
-		g.now.Store(next)
-		g.next.Store(nil)
+	done := reloadResult{changes: changes, warning: in.capacityWarning(next.policy), ended: g.swap(in, next)}
+	if err := in.stack.SetOpenPorts(next.openPorts()); err != nil {
+		return done, fmt.Errorf("close ports: %w", err) // the stack is closed and has none
 	}
-	if p.filtering {
-		if err := p.filter.SetPolicy(next.policy, swap); err != nil {
-			g.log.Warn("the kernel's filter did not take the new services; until the next reload every packet is judged in user space", "err", err)
-		}
-	} else {
-		swap()
-	}
-	if err := p.stack.SetOpenPorts(next.openPorts()); err != nil {
-		return done, fmt.Errorf("close ports: %w", err) // the stack is closed: it has none
-	}
-	now.shut(next)
-	g.journal.keep(next.clients())
+
+	prev.closeListeners(next)
+	g.observer.LastSeen.Retain(next.clients())
 	for _, name := range changes.Services.Removed {
-		g.metrics.forget(name)
+		g.observer.Metrics.Forget(name)
 	}
-	g.waiting.Store(&changes.PendingRestart)
+	g.pendingRestart.Store(&changes.PendingRestart)
 	return done, nil
 }
 
-// mostLines bounds the lines about one reload in the log.
-const mostLines = 32
+// swap makes the next snapshot the current one, and returns what that revoked.
+func (g *Gateway) swap(in *instance, next *snapshot) (ended admission.Revocation) {
+	apply := func() {
+		g.snapshots.staged.Store(next)
+		in.gate.SetLimits(gateconfig.Limits(&next.cfg.Limits), admission.Ban(next.cfg.Ban))
+		ended = in.gate.SetPolicy(next.policy)
+		g.snapshots.current.Store(next)
+		g.snapshots.staged.Store(nil)
+	}
+	if !in.filterAttached {
+		apply()
+	} else if err := in.filter.SetPolicy(next.policy, apply); err != nil {
+		g.o.Log.Warn("cannot apply the new services to the kernel's filter; it passes every packet until the next reload", "err", err)
+	}
+	return ended
+}
 
-// reloaded tells of a reload. The caller holds g.reloading.
-func (g *Gateway) reloaded(done renewal, operator string, err error) {
-	if errors.Is(err, ErrNotRunning) { // nobody has looked at the configuration
-		g.log.Info("not reloaded: the gateway is starting or stopping")
+// maxReloadLines is the maximum number of lines about one reload in the log.
+const maxReloadLines = 32
+
+// reportReload counts, records and logs a reload. The caller holds g.reloading.
+func (g *Gateway) reportReload(done reloadResult, operator string, err error) {
+	if errors.Is(err, ErrNotRunning) { // the configuration was not read
+		g.o.Log.Info("not reloaded: the gateway is starting or stopping")
 		return
 	}
-	g.metrics.reloaded(err, g.o.Now())
-	g.auditReload(&done, operator, err)
+	g.observer.Metrics.Reloaded(err, g.o.Now())
+	g.observer.Audit.Reload(&done.changes, done.ended, operator, err)
 	if err != nil {
 		lines := errlist.Errors(err)
-		for _, line := range lines[:min(len(lines), mostLines)] {
-			g.log.Error("configuration refused; the one before stays in force", "err", line)
+		for _, line := range lines[:min(len(lines), maxReloadLines)] {
+			g.o.Log.Error("configuration rejected; keeping the previous one", "err", line)
 		}
 		return
 	}
+
 	c := &done.changes
-	attrs := []any{"by", operator, "flows_ended", done.ended.Flows, "grants_ended", done.ended.Grants}
+	attrs := []any{"operator", operator, "flows_ended", done.ended.Flows, "grants_ended", done.ended.Grants}
 	for _, list := range []struct {
-		name string
-		all  []string
+		key    string
+		values []string
 	}{
 		{"services_added", c.Services.Added}, {"services_removed", c.Services.Removed}, {"services_changed", names(c.Services.Changed)},
 		{"clients_added", c.Clients.Added}, {"clients_removed", c.Clients.Removed}, {"clients_changed", names(c.Clients.Changed)},
-		{"keys_changed", c.Keys}, {"wait_for_restart", c.PendingRestart},
+		{"keys_changed", c.Keys}, {"pending_restart", c.PendingRestart},
 	} {
-		if len(list.all) > mostLines {
-			attrs = append(attrs, slog.Int(list.name, len(list.all)))
-		} else if len(list.all) > 0 {
-			attrs = append(attrs, slog.Any(list.name, list.all))
+		if len(list.values) > maxReloadLines {
+			attrs = append(attrs, slog.Int(list.key, len(list.values)))
+		} else if len(list.values) > 0 {
+			attrs = append(attrs, slog.Any(list.key, list.values))
 		}
 	}
-	g.log.Info("configuration reloaded", attrs...)
-	if done.note != "" {
-		g.log.Warn(done.note)
+	g.o.Log.Info("configuration reloaded", attrs...)
+	if done.warning != "" {
+		g.o.Log.Warn(done.warning)
 	}
 }
 

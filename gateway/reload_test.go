@@ -276,7 +276,7 @@ func TestAReloadThatIsRefusedChangesNothing(t *testing.T) {
 	})
 	s := l.talks(alice, homes[0], modeKnock)
 	for range 2 {
-		if _, err := l.gw.Renew(); !errors.Is(err, words) {
+		if _, err := l.gw.ReloadFromSource(); !errors.Is(err, words) {
 			t.Errorf("%v", err)
 		}
 	}
@@ -294,12 +294,12 @@ func TestAReloadThatIsRefusedChangesNothing(t *testing.T) {
 	next = func() (*config.Config, error) {
 		return configured(t, aliceAndBob+"services:\n"+inEveryMode(up)+at("new", 5, asKnock, up)), nil
 	}
-	changes, cfg, err := l.gw.Rehearse()
+	changes, cfg, err := l.gw.DryRun()
 	if err != nil || len(cfg.Services) != 5 || !reflect.DeepEqual(changes.Services.Added, []string{"new"}) {
 		t.Errorf("rehearsed: %+v, %v", changes, err)
 	}
 	read(t, registry, want)
-	if _, err := l.gw.Renew(); err != nil {
+	if _, err := l.gw.ReloadFromSource(); err != nil {
 		t.Error(err)
 	}
 	read(t, registry, map[string]float64{

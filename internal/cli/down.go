@@ -72,7 +72,7 @@ func installedSet(path string, all bool) (routing.ProtectedSet, string, error) {
 	if err != nil {
 		return routing.ProtectedSet{}, "", err
 	}
-	return gateway.Hold(cfg), cfg.TUN.Name, nil
+	return gateway.Protected(cfg), cfg.TUN.Name, nil
 }
 
 // forget removes from the record what was removed from the kernel.

@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/knockgw/knockgw/gateway"
+	"github.com/knockgw/knockgw/internal/observe"
 	"github.com/knockgw/knockgw/internal/routing"
 	"github.com/knockgw/knockgw/internal/sandbox"
 )
@@ -177,7 +177,7 @@ func restoreCommand() *cobra.Command {
 			}()
 
 			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-			r := gateway.Restoration{Hold: request.Hold, Device: request.Device, Log: log, Alive: parentAlive}
+			r := observe.RouteRestorer{Routes: request.Hold, Device: request.Device, Log: log, Alive: parentAlive}
 			err := r.Run(ctx)
 			if ctx.Err() != nil || !parentAlive() {
 				return nil

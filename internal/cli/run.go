@@ -58,7 +58,7 @@ func runCommand() *cobra.Command {
 		n := &notifier{log: log}
 		restorer := newRestorer(log)
 		defer restorer.close() //nolint:errcheck // ends with this process in any case
-		o := gateway.Options{Log: log, Load: load, Source: file, Confine: privileges.dropFunc(account, log),
+		o := gateway.Options{Log: log, Load: load, Source: file, DropPrivileges: privileges.dropFunc(account, log),
 			Restorer: restorer.startFunc(account), Impaired: n.impaired}
 		if o.Device, err = device.open(cfg); err != nil {
 			return err
@@ -116,11 +116,11 @@ func serve(ctx context.Context, gw *gateway.Gateway, n *notifier) error {
 			case <-running.Done():
 				return
 			case <-hup:
-				n.reload(func() error { _, err := gw.Renew(); return err }) // which logs the result
+				n.reload(func() error { _, err := gw.ReloadFromSource(); return err }) // which logs the result
 			}
 		}
 	})
-	wg.Go(func() { n.watchdog(running, gw.Pulse) })
+	wg.Go(func() { n.watchdog(running, gw.Heartbeat) })
 
 	err := gw.Run(ctx)
 	stop()

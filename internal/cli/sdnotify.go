@@ -79,7 +79,7 @@ const watchdogShare = 2
 // watchdog sends notifications until ctx ends, as long as the gate answers and
 // the packet reader is not stalled. It returns at once if the service manager
 // requests none.
-func (n *notifier) watchdog(ctx context.Context, pulse func() (gateway.Pulse, error)) {
+func (n *notifier) watchdog(ctx context.Context, heartbeat func() (gateway.Liveness, error)) {
 	within, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
 		n.log.Warn("cannot serve the watchdog of the service manager", "err", err)
@@ -90,13 +90,13 @@ func (n *notifier) watchdog(ctx context.Context, pulse func() (gateway.Pulse, er
 
 	ticker := time.NewTicker(within / watchdogShare)
 	defer ticker.Stop()
-	var last gateway.Pulse
+	var last gateway.Liveness
 	for {
-		now, err := pulse() // blocks until the gate answers
+		now, err := heartbeat() // blocks until the gate answers
 		switch {
 		case errors.Is(err, gateway.ErrNotRunning): // starting or stopping, which has its own time limit
 			n.send(daemon.SdNotifyWatchdog)
-		case now.StuckSince(last):
+		case now.Stalled(last):
 			n.log.Error("packet reader stalled; watchdog not notified")
 		default:
 			n.send(daemon.SdNotifyWatchdog)

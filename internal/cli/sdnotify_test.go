@@ -90,9 +90,9 @@ func TestTheWatchdogIsToldAsLongAsTheGateAnswers(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		(&notifier{log: slog.New(slog.DiscardHandler)}).watchdog(ctx, func() (gateway.Pulse, error) {
+		(&notifier{log: slog.New(slog.DiscardHandler)}).watchdog(ctx, func() (gateway.Liveness, error) {
 			<-answers // the gate, when it is deadlocked
-			return gateway.Pulse{}, nil
+			return gateway.Liveness{}, nil
 		})
 	}()
 	for range 3 {
@@ -114,7 +114,7 @@ func TestNobodyIsToldWhereNobodyListens(t *testing.T) {
 	t.Setenv("WATCHDOG_USEC", "")
 	n := &notifier{log: slog.New(slog.DiscardHandler)}
 	n.ready()
-	n.watchdog(t.Context(), func() (gateway.Pulse, error) { t.Error("asked"); return gateway.Pulse{}, nil })
+	n.watchdog(t.Context(), func() (gateway.Liveness, error) { t.Error("asked"); return gateway.Liveness{}, nil })
 }
 
 func TestNoticesTellTheServiceManagerWhatKeepsClientsOut(t *testing.T) {

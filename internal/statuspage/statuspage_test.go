@@ -51,7 +51,7 @@ func TestThePageSaysWhatIsProtectedAndWhoIsInside(t *testing.T) {
 	body, header := got(t, p)
 	for _, want := range []string{
 		"v1.2.3", "1d 2h", "10.77.0.1:22", "knock-auth", "alice", "10.1.1.2:4711", "1m 30s", "5.0 MiB", "17 B", "4 grants",
-		"refused in the kernel", `content="15"`, "2026-03-04 05:06:07 UTC",
+		"dropped in the kernel", `content="15"`, "2026-03-04 05:06:07 UTC",
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("%q is missing", want)

@@ -104,8 +104,8 @@ func TestAuditSurvivesFullDiskAndRotation(t *testing.T) {
 	}
 	visit()
 	r.has(t, "how many events are missing", func(e *audit.Event) bool { return e.Dropped > 0 })
-	if n := strings.Count(g.Log(), "the audit cannot be written"); n != 1 {
-		t.Errorf("it was said %d times that the audit cannot be written", n)
+	if n := strings.Count(g.Log(), "cannot write the audit log"); n != 1 {
+		t.Errorf("it was said %d times that cannot write the audit log", n)
 	}
 	g.Stop()
 	r.has(t, "the end", func(e *audit.Event) bool { return e.Kind == audit.Stop })

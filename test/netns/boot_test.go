@@ -190,14 +190,14 @@ func TestHoldNeedsNeitherAddressNorLink(t *testing.T) {
 	var g *lab.Gateway
 	boot(func() {
 		g = site.Start(t)
-		said(t, g.Process, answerTime, "waiting for an address of tun.local")
+		said(t, g.Process, answerTime, "waiting for addresses of tun.local")
 		noticed(t, l, g, false)
 		if _, why := readiness(t, l); !strings.Contains(why, "no interface of this host has the address 10.1.3.1") {
 			t.Errorf("/readyz says %s", why)
 		}
 	})
 	noticed(t, l, g, true)
-	said(t, g.Process, answerTime, "the addresses of tun.local are all there")
+	said(t, g.Process, answerTime, "all addresses of tun.local are present")
 	works(t, l, all, s.Greeting)
 	mum(t, l, all, true)
 	others(t, l, other)
@@ -219,7 +219,7 @@ func TestGatewayStartsOnTentativeAddress(t *testing.T) {
 	if strings.Contains(f.Message, "listens") || strings.Contains(f.Message, "removed") {
 		t.Errorf("doctor says %+v", f)
 	}
-	said(t, g.Process, answerTime, "the addresses of tun.local are all there")
+	said(t, g.Process, answerTime, "all addresses of tun.local are present")
 	noticed(t, l, g, true)
 	works(t, l, all, s.Greeting)
 	mum(t, l, all, true)

@@ -193,7 +193,7 @@ func TestGatewayRunsWithoutFilterPermission(t *testing.T) {
 	if err := gateway.WaitLog(soon(t, admitTime), func(log string) bool { return strings.Contains(log, "msg=ready") }); err != nil {
 		t.Fatalf("%v\n%s", err, gateway.Log())
 	}
-	if n := strings.Count(gateway.Log(), "packets are refused in user space"); n != 1 {
+	if n := strings.Count(gateway.Log(), "packets are dropped in user space"); n != 1 {
 		t.Errorf("it says %d times that there is no filter:\n%s", n, gateway.Log())
 	}
 	for _, d := range all {

@@ -211,7 +211,7 @@ func TestCapabilitiesSufficeToStart(t *testing.T) {
 	ready(t, gateway)
 	unprivileged(t, gateway.PID())
 	works(t, l, all, s.Greeting)
-	if strings.Contains(gateway.Log(), "refused in user space") {
+	if strings.Contains(gateway.Log(), "dropped in user space") {
 		t.Errorf("there is no packet filter:\n%s", gateway.Log())
 	}
 	before := whatLeads(l)

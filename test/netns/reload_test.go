@@ -56,7 +56,7 @@ func hangUp(t *testing.T, g *lab.Gateway, words string, times int) {
 
 const (
 	reloadedWords = "configuration reloaded"
-	refusedWords  = "configuration refused"
+	refusedWords  = "configuration rejected"
 )
 
 // stream reads a long reply through an endpoint, and says at the end whether all of it came.

@@ -245,7 +245,7 @@ func TestRenamedInterfaceIsFollowed(t *testing.T) {
 	g := site.Start(t)
 	noticed(t, l, g, true)
 	l.Gateway.MustRun("ip", "link", "set", lab.Tunnel, "name", "other7")
-	said(t, g.Process, answerTime, "the interface was renamed")
+	said(t, g.Process, answerTime, "interface renamed")
 	noticed(t, l, g, true)
 	for name, value := range g.Metrics() {
 		if strings.HasPrefix(name, "knockgw_ready{") && value != 1 {

@@ -84,7 +84,7 @@ func TestContainerNeedsItsCapabilities(t *testing.T) {
 		{"all", all, "with", false, []string{
 			"Uid:\t65532\t65532\t65532\t65532", "CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2",
 		}},
-		{"no BPF", "+net_admin,+setuid,+setgid", "with", false, []string{"packets are refused in user space", "it needs CAP_BPF", "Seccomp:\t2"}},
+		{"no BPF", "+net_admin,+setuid,+setgid", "with", false, []string{"packets are dropped in user space", "it needs CAP_BPF", "Seccomp:\t2"}},
 		{"no NET_ADMIN", "+bpf,+setuid,+setgid", "with", true, []string{"with CAP_NET_ADMIN"}},
 		{"no SETUID", "+net_admin,+bpf,+setgid", "with", true, []string{"65532", "operation not permitted"}},
 		{"no SETGID", "+net_admin,+bpf,+setuid", "with", true, []string{"65532", "operation not permitted"}},

@@ -61,14 +61,14 @@ status=$(cat /proc/"$(show MainPID)"/status)
 echo "$status" | grep -w Uid: | grep -w "$(id -u knockgw)"
 echo "$status" | grep 'CapEff:.*0000000000000000'
 echo "$status" | grep 'Seccomp:.*2'
-journal | grep 'refused in user space' && exit 1 # so CAP_BPF was there
+journal | grep 'dropped in user space' && exit 1 # so CAP_BPF was there
 test "$(echo hello | session)" = hello
 
 # A reload is refused or done. Systemd before 253 has no way to ask for it.
 if [ "$version" -ge 253 ]; then
 	sed -i 's/mode: .*/mode: nonsense/' knockgw.yaml
 	systemctl reload knockgw
-	said 9 'configuration refused; the one before stays in force'
+	said 9 'configuration rejected; keeping the previous one'
 	show StatusText | grep refused
 	knockgw reload && exit 1
 	cp -p good.yaml knockgw.yaml
