@@ -86,7 +86,7 @@ func answer(channel ssh.Channel, requests <-chan *ssh.Request) {
 		if !exec {
 			continue
 		}
-		fmt.Fprintf(channel, "behind the gateway somebody asked for: %s\n", command.Text)
+		fmt.Fprintf(channel, "behind the gateway received: %s\n", command.Text)
 		_, _ = channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Code uint32 }{0}))
 		return
 	}

@@ -131,7 +131,7 @@ listen bench
 		conn, err := l.Client.Dial(ctx, "tcp", haproxyService.String())
 		if err == nil {
 			_ = conn.Close()
-			time.Sleep(nobody)
+			time.Sleep(iperfCloseDelay)
 			return p
 		}
 		select {
@@ -142,5 +142,5 @@ listen bench
 	}
 }
 
-// nobody is how long iperf3 takes to see that a connection was nobody's.
-const nobody = 100 * time.Millisecond
+// iperfCloseDelay is how long iperf3 takes to close an unused connection.
+const iperfCloseDelay = 100 * time.Millisecond

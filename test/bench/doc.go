@@ -12,13 +12,13 @@
 //	connections  short connections a second, and whether they get fewer
 //	latency      a byte there and back
 //	memory       what idle flows take
-//	lossy        a stream over a long link that loses packets now and then
+//	lossy        a stream over a long link that loses some packets
 //	flood        what a stream keeps while attackers send as fast as they can, and what that costs
 //	refused      processor time for one packet of an attacker, with few clients and with many
 //	junk         who gets in while attackers send what could be knocks
 //
 // What is compared takes turns, so that what else the machine does in the meantime meets all alike, and ratios are of
-// rounds next to each other. Where a goal was set, the report says whether it was met; to miss one is no failure. The
+// rounds next to each other. Where a goal was set, the report shows the result; to miss one is no failure. The
 // variables BENCH_ROUNDS, BENCH_OUT and BENCH_CONGESTION say how many rounds, where the report goes (bench-out in the
 // repository), and which congestion control of TCP, which else is the machine's own.
 package bench

@@ -25,7 +25,7 @@ const (
 	loadSources = 16
 	loadTries   = 30                     // of a known client, and twice as many of new ones
 	loadPause   = 100 * time.Millisecond // between two tries
-	loadSettle  = 2 * time.Second        // the purses are full when the junk begins, and soon empty
+	loadSettle  = 2 * time.Second        // the token buckets are full when the junk begins, and soon empty
 	// loadPatience is how long a client waits. It sends one knock, so that a second SYN would find no more than
 	// the first.
 	loadPatience = 900 * time.Millisecond
@@ -77,11 +77,11 @@ func (b *bench) junk(t *testing.T) {
 		{name: "forged addresses at random", rate: loadRate},
 		{name: "forged addresses at random, ten times as much", rate: 10 * loadRate},
 	} {
-		// A gateway of its own: nobody is known from the siege before.
-		d := newBesieged(t, b.build)
+		// A gateway of its own: no source is known from the earlier runs.
+		d := newAttackedGateway(t, b.build)
 		sent := s.lay(t, d)
 		if s.rate > 0 {
-			p.row(s.name+": in", "%").note("%.0f datagrams a second; %d packets of anybody's were lost on the way to the "+
+			p.row(s.name+": in", "%").note("%.0f datagrams a second; %d packets in all were lost on the way to the "+
 				"process", sent, d.l.Gateway.Dropped(lab.Tunnel)-d.filtered())
 		}
 		d.gateway.Kill()
@@ -90,7 +90,7 @@ func (b *bench) junk(t *testing.T) {
 }
 
 // filtered is how many packets the filter has refused.
-func (d besieged) filtered() int {
+func (d attackedGateway) filtered() int {
 	n := 0.0
 	for sample, v := range d.gateway.Metrics() {
 		if strings.HasPrefix(sample, "knockgw_filter_dropped_packets_total{") {
@@ -101,7 +101,7 @@ func (d besieged) filtered() int {
 }
 
 // lay lays the siege, until the client has tried often enough. It returns how many datagrams a second there were.
-func (s *siege) lay(t *testing.T, d besieged) float64 {
+func (s *siege) lay(t *testing.T, d attackedGateway) float64 {
 	t.Helper()
 	first := knocker(d.l.Client, loadClients-1) // whom a search through all finds last
 	if _, err := d.try(t.Context(), first); err != nil {
@@ -164,17 +164,17 @@ func (r *tries) note(took time.Duration, err error) {
 	r.took = append(r.took, took)
 }
 
-// besieged is a gateway with many clients, and addresses that it has not heard of.
-type besieged struct {
+// attackedGateway is a gateway with many clients, and unknown addresses.
+type attackedGateway struct {
 	l         *lab.Lab
 	gateway   *lab.Gateway
 	service   netip.AddrPort
 	newcomers []netip.Addr
 }
 
-func newBesieged(t *testing.T, build *lab.Build) besieged {
+func newAttackedGateway(t *testing.T, build *lab.Build) attackedGateway {
 	t.Helper()
-	d := besieged{l: lab.New(t), service: netip.MustParseAddrPort("10.77.0.1:22")}
+	d := attackedGateway{l: lab.New(t), service: netip.MustParseAddrPort("10.77.0.1:22")}
 	d.l.AnySource()
 	for i := range 2 * loadTries {
 		d.newcomers = append(d.newcomers, netip.AddrFrom4([4]byte{10, 1, 1, byte(100 + i)}))
@@ -187,7 +187,7 @@ func newBesieged(t *testing.T, build *lab.Build) besieged {
 }
 
 // try knocks by udp and connects, authenticates too, and returns how long it took until the connection was there.
-func (d besieged) try(ctx context.Context, v lab.Peer) (time.Duration, error) {
+func (d attackedGateway) try(ctx context.Context, v lab.Peer) (time.Duration, error) {
 	session := lab.NewSession()
 	knock, err := v.KnockFor(d.service, session)
 	if err != nil {
@@ -197,7 +197,7 @@ func (d besieged) try(ctx context.Context, v lab.Peer) (time.Duration, error) {
 }
 
 // tryV2 is try by udp-v2.
-func (d besieged) tryV2(ctx context.Context, v lab.Peer) (time.Duration, error) {
+func (d attackedGateway) tryV2(ctx context.Context, v lab.Peer) (time.Duration, error) {
 	id, err := protocol.NewClient(v.ID, v.Secret)
 	if err != nil {
 		return 0, err
@@ -212,7 +212,7 @@ func (d besieged) tryV2(ctx context.Context, v lab.Peer) (time.Duration, error) 
 	return d.tryWith(ctx, v, session, knock)
 }
 
-func (d besieged) tryWith(ctx context.Context, v lab.Peer, session, knock []byte) (took time.Duration, err error) {
+func (d attackedGateway) tryWith(ctx context.Context, v lab.Peer, session, knock []byte) (took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, loadPatience)
 	defer cancel()
 	auth, err := v.AuthFor(d.service, session)

@@ -29,7 +29,7 @@ const (
 
 	farDevice, nearDevice = "far0", "near0"
 
-	// usual is the congestion control that Linux has where nobody has chosen another.
+	// usual is the congestion control that Linux has by default.
 	usual = "cubic"
 
 	// linkDrain is how long the last packets of a run may be on their way.
@@ -41,7 +41,7 @@ var (
 	linkGateway = netip.MustParsePrefix("10.1.9.1/24")
 )
 
-// lossy is what a single stream gets out of a long link that loses packets now and then:
+// lossy is what a single stream gets out of a long link that loses some packets:
 //
 //	client --far0-- link: 20 ms, 0.1 % lost, each way --near0-- gateway: knockgw, HAProxy -- upstream
 //
@@ -54,7 +54,7 @@ func (b *bench) lossy(t *testing.T) {
 		controls = append(controls, own)
 	}
 	control := func(name string) {
-		// A route's, because a namespace may not choose one that the machine has not allowed to everybody.
+		// A route's, because a namespace may not choose one that the machine does not allow to all namespaces.
 		l.Client.Route(lab.Protected4, farDevice, name)
 		l.Client.Route(host(linkGateway), farDevice, name)
 		l.Gateway.Route(host(linkClient), nearDevice, name)

@@ -36,7 +36,7 @@ const (
 // memory is what admitted flows take that say nothing.
 func (b *bench) memory(t *testing.T) {
 	n := rounds(t, memoryRounds)
-	p := b.report.part("memory", "Memory of a proxy's process with so many flows, each of which has exchanged a few bytes "+
+	p := b.report.part("memory", "Memory of a proxy's process with so many flows; each has exchanged a few bytes "+
 		"and then says nothing, when it has become steady.", ours, theirs)
 	for range n {
 		for _, name := range []string{ours, theirs} {

@@ -74,7 +74,7 @@ func (b *bench) refused(t *testing.T) {
 				r.wants(atMost(refusedRatio))
 			}
 			for turn := range gateways {
-				g := gateways[(turn+round)%len(gateways)] // A B C, B C A: whoever comes later gains nothing by it
+				g := gateways[(turn+round)%len(gateways)] // A B C, B C A: no gateway gains by its position
 				r.add(g.name, g.refuse(t, k.junk))
 			}
 		}
@@ -87,7 +87,7 @@ func (b *bench) refused(t *testing.T) {
 	}
 }
 
-// refusing is a gateway with so many clients and nobody let in.
+// refusing is a gateway with so many clients that admits no client.
 type refusing struct {
 	name    string
 	clients int

@@ -187,7 +187,7 @@ func (r *row) finish() {
 	}
 }
 
-// compares tells whether the part's rows have ratios.
+// compares reports whether the part's rows have ratios.
 func (p *part) compares() bool { return p.ratio[0] != p.ratio[1] }
 
 // markdown is the report for people.

@@ -23,7 +23,7 @@ func TestReportFormatsAgree(t *testing.T) {
 		t.Error("a row was made twice")
 	}
 	p.row("memory", "KiB").wants(atMost(24).of(ours)).add(ours, 28.4)
-	p.row("unknown", "ns").wants(atMost(1)).note("nobody came")
+	p.row("unknown", "ns").wants(atMost(1)).note("not measured")
 	r.finish()
 	dir := filepath.Join(t.TempDir(), "made")
 	if err := r.write(dir); err != nil {
@@ -37,7 +37,7 @@ func TestReportFormatsAgree(t *testing.T) {
 		"| up | Gb/s | 12.0 | 10.0 | 2.00 (1.20 to 3.00) | ratio ≥ 1.25 | met |",
 		"| memory | KiB | 28.4 |  |  | knockgw ≤ 24 | **missed** |",
 		"| unknown | ns |  |  |  | ratio ≤ 1 |  |",
-		"- unknown: nobody came",
+		"- unknown: not measured",
 	} {
 		if !strings.Contains(string(text), line+"\n") {
 			t.Errorf("the table has no line %q:\n%s", line, text)

@@ -98,7 +98,7 @@ func serveIperf(t *testing.T, l *lab.Lab) {
 		conn, err := l.Client.Dial(ctx, "tcp", upstreamOf(l).String())
 		if err == nil {
 			_ = conn.Close()
-			time.Sleep(nobody)
+			time.Sleep(iperfCloseDelay)
 			return
 		}
 		select {

@@ -203,7 +203,7 @@ func TestLibknockClientAuthenticates(t *testing.T) {
 			t.Fatalf("%d connections, %d authentications", len(order), len(streams))
 		}
 
-		// All of it once more, by somebody who has recorded it, from another address.
+		// The same again, recorded and sent from another address.
 		d.events = nil
 		for _, p := range packets {
 			if v, _ := d.admit(p.from(netip.MustParseAddr("10.0.1.9"))); v.Action == admission.Pass {

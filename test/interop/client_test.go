@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	patience  = 5 * time.Second  // what takes as long on one host is lost
+	timeout   = 5 * time.Second  // what takes as long on one host is lost
 	gap       = time.Millisecond // between parts: nothing overtakes on loopback
 	nonceSize = 16               // bytes, of a UDP knock
 	filler    = 0xa5             // where a vector says nothing of the random bytes
@@ -35,7 +35,7 @@ func TestUDPKnocksMatchVectors(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = endpoint.Close() })
-	if err := endpoint.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := endpoint.SetReadDeadline(time.Now().Add(timeout)); err != nil {
 		t.Fatal(err)
 	}
 	at := endpoint.LocalAddr().(*net.UDPAddr).AddrPort()
@@ -105,7 +105,7 @@ func compareStream(t *testing.T, i int, v streamVector, p auth.Protocol, draws i
 		b := make([]byte, len(v.Frame))
 		conn, err := server.Accept()
 		if err == nil {
-			_ = conn.SetDeadline(time.Now().Add(patience))
+			_ = conn.SetDeadline(time.Now().Add(timeout))
 			if _, err = io.ReadFull(conn, b); err == nil && v.wantsProof() {
 				_, err = conn.Write(v.ServerProof)
 			}
@@ -127,7 +127,7 @@ func compareStream(t *testing.T, i int, v streamVector, p auth.Protocol, draws i
 	conn, err := d.DialContext(t.Context(), "tcp", server.Addr().String())
 	if err != nil {
 		t.Errorf("%v, %d: %v", p, i, err)
-		_ = server.Close() // nobody comes
+		_ = server.Close() // without connections
 	} else {
 		_ = conn.Close()
 	}

@@ -86,7 +86,7 @@ func TestAuditSurvivesFullDiskAndRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	visit()
-	r.has(t, "a session, in a file that was made anew,", session)
+	r.has(t, "a session, in a file that was created again,", session)
 
 	ballast := filepath.Join(r.dir, "ballast")
 	_ = os.WriteFile(ballast, make([]byte, 1<<16), 0o600) // as much of it as there is room for

@@ -66,7 +66,7 @@ func unboot(t *testing.T, l *lab.Lab) (boot func(between func())) {
 // reached waits until a port of the gateway's host answers.
 func reached(t *testing.T, from *lab.Host, to string) {
 	t.Helper()
-	ctx := soon(t, answerTime)
+	ctx := withTimeout(t, answerTime)
 	for {
 		attempt, cancel := context.WithTimeout(ctx, time.Second)
 		conn, err := from.Dial(attempt, "tcp", to)
@@ -131,7 +131,7 @@ func TestHoldKeepsHostSilentAfterBoot(t *testing.T) {
 
 	silent := func() {
 		t.Helper()
-		mum(t, l, own, false)
+		assertSilent(t, l, own, false)
 		unanswered(t, l, routed)
 		for _, d := range own {
 			if got := scanned(t, l.Attacker, d.listen.Addr(), hiddenPort, "-sS"); got != "filtered" {
@@ -149,7 +149,7 @@ func TestHoldKeepsHostSilentAfterBoot(t *testing.T) {
 	boot(func() {})
 	silent()
 	run := site.Run()
-	if out, err := l.Gateway.Run(soon(t, answerTime), run[0], run[1:]...); lab.ExitCode(err) != exitConfiguration {
+	if out, err := l.Gateway.Run(withTimeout(t, answerTime), run[0], run[1:]...); lab.ExitCode(err) != exitConfiguration {
 		t.Errorf("run says %v %s", err, out)
 	}
 	knockgwHold(t, l.Gateway, site) // as after a stop
@@ -199,7 +199,7 @@ func TestHoldNeedsNeitherAddressNorLink(t *testing.T) {
 	noticed(t, l, g, true)
 	said(t, g.Process, answerTime, "all addresses of tun.local are present")
 	works(t, l, all, s.Greeting)
-	mum(t, l, all, true)
+	assertSilent(t, l, all, true)
 	others(t, l, other)
 	g.Stop()
 	site.Down(t)
@@ -222,14 +222,14 @@ func TestGatewayStartsOnTentativeAddress(t *testing.T) {
 	said(t, g.Process, answerTime, "all addresses of tun.local are present")
 	noticed(t, l, g, true)
 	works(t, l, all, s.Greeting)
-	mum(t, l, all, true)
+	assertSilent(t, l, all, true)
 	// It goes, and comes back.
 	l.Gateway.MustRun("ip", "addr", "del", own6+"/64", "dev", "upstream0")
 	noticed(t, l, g, false)
 	l.Gateway.MustRun("ip", "addr", "add", own6+"/64", "dev", "upstream0", "nodad")
 	noticed(t, l, g, true)
 	works(t, l, all, s.Greeting)
-	mum(t, l, all, true)
+	assertSilent(t, l, all, true)
 }
 
 func TestDownWithoutConfigRemovesHold(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 )
 
 // v2 is a lab with a gateway before a udp-v2 endpoint of each family.
-func v2(t *testing.T) (l *lab.Lab, gateway *lab.Gateway, alice person, greeting string, all []methodEndpoint) {
+func v2(t *testing.T) (l *lab.Lab, gateway *lab.Gateway, alice cliClient, greeting string, all []methodEndpoint) {
 	t.Helper()
 	l = lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
@@ -21,7 +21,7 @@ func v2(t *testing.T) (l *lab.Lab, gateway *lab.Gateway, alice person, greeting 
 	for i := range all {
 		all[i].extra = nil // one use: what it leaves over would be the neighbour's to find
 	}
-	alice = newPerson(t, l.Client, "alice", aliceSecret)
+	alice = newCLIClient(t, l.Client, "alice", aliceSecret)
 	text := knocking("length: 3") + clients(alice) + services(endpointsOf(all)...)
 	return l, l.NewSite(t, program.get(t), text).Start(t), alice, s.Greeting, all
 }
@@ -45,7 +45,7 @@ func TestBoundKnockRejectsOtherAddress(t *testing.T) {
 		d.shut(t, there, nil)
 		alice.admitted(t, d.endpoint, session, greeting)
 
-		// A knock of the neighbour's that has been caught on its way: it opens nothing to whoever sends it on, and
+		// A knock of the neighbour's that has been caught on its way: it opens nothing for the host that forwards it, and
 		// the neighbour's own still opens his endpoint.
 		port := d.listen.Port()
 		session = alice.knock(t, d.listen,
@@ -62,7 +62,7 @@ func TestBoundKnockRejectsOtherAddress(t *testing.T) {
 		if err := l.Client.Inject(d.listen.Addr(), from(t, caught[0], neighbour)); err != nil {
 			t.Fatal(err)
 		}
-		conn, err := d.enterAs(soon(t, admitTime), there, session)
+		conn, err := d.enterAs(withTimeout(t, admitTime), there, session)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,8 +16,8 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// A person sits at a host and types commands: the built program's, for clients.
-type person struct {
+// A cliClient sits at a host and types commands: the built program's, for clients.
+type cliClient struct {
 	host       *lab.Host
 	program    string
 	id         string
@@ -25,10 +25,10 @@ type person struct {
 	secretFile string
 }
 
-// newPerson gives somebody at a host a file with a secret.
-func newPerson(t *testing.T, h *lab.Host, id, secret string) person {
+// newCLIClient makes a client on a host, with a file with its secret.
+func newCLIClient(t *testing.T, h *lab.Host, id, secret string) cliClient {
 	t.Helper()
-	p := person{host: h, program: program.get(t).Path, id: id, secret: secret,
+	p := cliClient{host: h, program: program.get(t).Path, id: id, secret: secret,
 		secretFile: filepath.Join(t.TempDir(), "secret")}
 	if err := os.WriteFile(p.secretFile, []byte(secret+"\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -36,25 +36,25 @@ func newPerson(t *testing.T, h *lab.Host, id, secret string) person {
 	return p
 }
 
-// at is the same person at another host.
-func (p person) at(h *lab.Host) person {
+// at returns the same client on another host.
+func (p cliClient) at(h *lab.Host) cliClient {
 	p.host = h
 	return p
 }
 
-// peer is the person without the program.
-func (p person) peer() lab.Peer {
+// peer returns the client without the program.
+func (p cliClient) peer() lab.Peer {
 	return lab.Peer{Host: p.host, ID: p.id, Secret: []byte(p.secret), KnockPort: knockPort}
 }
 
-func (p person) args(command string, target netip.AddrPort, flags []string) []string {
+func (p cliClient) args(command string, target netip.AddrPort, flags []string) []string {
 	return append([]string{command, target.String(), "--client", p.id, "--secret-file", p.secretFile}, flags...)
 }
 
 // knock runs "knockgw knock" and returns the session id that it prints.
-func (p person) knock(t *testing.T, target netip.AddrPort, flags ...string) []byte {
+func (p cliClient) knock(t *testing.T, target netip.AddrPort, flags ...string) []byte {
 	t.Helper()
-	out, err := p.host.Run(soon(t, admitTime), p.program, p.args("knock", target, flags)...)
+	out, err := p.host.Run(withTimeout(t, admitTime), p.program, p.args("knock", target, flags)...)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -67,25 +67,25 @@ func (p person) knock(t *testing.T, target netip.AddrPort, flags ...string) []by
 }
 
 // connect runs "knockgw connect", says a line and returns what came back.
-func (p person) connect(ctx context.Context, target netip.AddrPort, line string, flags ...string) (string, error) {
+func (p cliClient) connect(ctx context.Context, target netip.AddrPort, line string, flags ...string) (string, error) {
 	cmd := p.host.Command(ctx, p.program, p.args("connect", target, flags)...)
 	cmd.Stdin = strings.NewReader(line + "\n")
 	return p.host.RunCommand(cmd)
 }
 
 // reaches fails the test unless "knockgw connect" with these flags gets the greeting of the endpoint's upstream.
-func (p person) reaches(t *testing.T, d endpoint, greeting string, flags ...string) {
+func (p cliClient) reaches(t *testing.T, d endpoint, greeting string, flags ...string) {
 	t.Helper()
-	out, err := p.connect(soon(t, 2*admitTime), d.listen, "bye", flags...)
+	out, err := p.connect(withTimeout(t, 2*admitTime), d.listen, "bye", flags...)
 	if err != nil || strings.TrimSpace(out) != greeting {
 		t.Errorf("%s by %s: %v\n%s", d.name, p.id, err, out)
 	}
 }
 
 // admitted fails the test unless the endpoint takes the person for a session that a knock has carried.
-func (p person) admitted(t *testing.T, d endpoint, session []byte, greeting string) {
+func (p cliClient) admitted(t *testing.T, d endpoint, session []byte, greeting string) {
 	t.Helper()
-	conn, err := d.enterAs(soon(t, admitTime), p.peer(), session)
+	conn, err := d.enterAs(withTimeout(t, admitTime), p.peer(), session)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func (p person) admitted(t *testing.T, d endpoint, session []byte, greeting stri
 }
 
 // refused fails the test if one of the endpoints opens to the person, who tries them all at once.
-func (p person) refused(t *testing.T, endpoints ...endpoint) {
+func (p cliClient) refused(t *testing.T, endpoints ...endpoint) {
 	t.Helper()
 	var trying sync.WaitGroup
 	for _, d := range endpoints {
@@ -106,7 +106,7 @@ func (p person) refused(t *testing.T, endpoints ...endpoint) {
 }
 
 // clients is a configuration's list of people who may use every service.
-func clients(all ...person) string {
+func clients(all ...cliClient) string {
 	var b strings.Builder
 	b.WriteString("clients:\n")
 	for _, p := range all {

@@ -17,8 +17,8 @@ import (
 // answerTime is how long an upstream may take to answer through the gateway, on a busy machine.
 const answerTime = 10 * time.Second
 
-// soon is the test's context with a deadline.
-func soon(t *testing.T, d time.Duration) context.Context {
+// withTimeout is the test's context with a deadline.
+func withTimeout(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
@@ -57,7 +57,7 @@ func ask(t *testing.T, conn net.Conn, line string) string {
 	return answer
 }
 
-// timedOut says whether an error is for want of any answer, as against a refusal.
+// timedOut reports whether an error is a timeout and no refusal.
 func timedOut(err error) bool {
 	var ne net.Error
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) ||

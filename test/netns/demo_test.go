@@ -21,7 +21,7 @@ func TestDemoPassesAndCleansUp(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	before := host(l)
-	cmd := l.Gateway.Command(soon(t, demoTime), program.get(t).Path, "demo")
+	cmd := l.Gateway.Command(withTimeout(t, demoTime), program.get(t).Path, "demo")
 	cmd.Env = []string{"PATH=/nonexistent"} // it needs no other tool
 	out, err := l.Gateway.RunCommand(cmd)
 	if err != nil {

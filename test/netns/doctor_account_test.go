@@ -18,7 +18,7 @@ import (
 // findings are all that doctor says about the account of the lab's gateways.
 func findings(t *testing.T, site *lab.Site, args ...string) []doctor.Finding {
 	t.Helper()
-	out, err := site.Knockgw(soon(t, admitTime), "doctor", append([]string{"-o", "json", "--as", strconv.Itoa(nobody), "--skip-upstreams"}, args...)...)
+	out, err := site.Knockgw(withTimeout(t, admitTime), "doctor", append([]string{"-o", "json", "--as", strconv.Itoa(unprivilegedID), "--skip-upstreams"}, args...)...)
 	if code := lab.ExitCode(err); code != 0 && code != 1 {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -47,7 +47,7 @@ func TestDoctorFixesAccountPermissions(t *testing.T) {
 		check string
 	}{
 		"the configuration is root's":         {func(t *testing.T, s *lab.Site) { own(t, s.Config, 0) }, "configuration"},
-		"its directory lets nobody through":   {func(t *testing.T, s *lab.Site) { own(t, filepath.Dir(s.Config), 0) }, "configuration"},
+		"its directory is closed to others":   {func(t *testing.T, s *lab.Site) { own(t, filepath.Dir(s.Config), 0) }, "configuration"},
 		"the state is root's":                 {func(t *testing.T, s *lab.Site) { own(t, s.State, 0) }, "state.dir"},
 		"an earlier run of root's left state": {func(t *testing.T, s *lab.Site) { own(t, write(t, s.State, "seen", "x"), 0) }, "state.dir"},
 	} {
@@ -88,7 +88,7 @@ func TestDoctorFixesAccountPermissions(t *testing.T) {
 		if f == nil || !strings.Contains(f.Message, key) {
 			t.Fatalf("it says %+v", findings(t, site))
 		}
-		own(t, key, nobody)
+		own(t, key, unprivilegedID)
 		if f := failing(findings(t, site), ""); f != nil {
 			t.Errorf("then %+v", f)
 		}
@@ -125,16 +125,16 @@ func TestDoctorLeadsToPersistentDevice(t *testing.T) {
 	said(t, g, admitTime, "msg=ready")
 	works(t, l, all, s.Greeting)
 	g.Signal(syscall.SIGTERM)
-	if code, err := g.Wait(soon(t, admitTime)); err != nil || code != 0 {
+	if code, err := g.Wait(withTimeout(t, admitTime)); err != nil || code != 0 {
 		t.Errorf("it ended with %d, %v", code, err)
 	}
 	// Nothing of it is knockgw's, and so down leaves it, and says whose it is.
-	out, err := site.Knockgw(soon(t, admitTime), "down")
+	out, err := site.Knockgw(withTimeout(t, admitTime), "down")
 	if err != nil || !strings.Contains(out, "0 routes removed") || !strings.Contains(out, "ip tuntap del dev knock0 mode tun") {
 		t.Errorf("down says %v\n%s", err, out)
 	}
 	l.Gateway.MustRun("sh", "-ec", "ip tuntap del dev knock0 mode tun")
-	out, err = site.Knockgw(soon(t, admitTime), "down")
+	out, err = site.Knockgw(withTimeout(t, admitTime), "down")
 	if err != nil || strings.Contains(out, "tuntap") {
 		t.Errorf("down says %v\n%s", err, out)
 	}

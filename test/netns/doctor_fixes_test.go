@@ -20,7 +20,7 @@ func TestDoctorFixesWork(t *testing.T) {
 		check string
 		level doctor.Level
 		says  string
-		shut  bool // nobody gets in before
+		shut  bool // no client is admitted before
 	}{
 		"no forwarding":         {hurt: "sysctl -w net.ipv4.ip_forward=0", check: "forwarding IPv4", level: doctor.Fail, says: "off", shut: true},
 		"no forwarding of IPv6": {hurt: "sysctl -w net.ipv6.conf.all.forwarding=0", check: "forwarding IPv6", level: doctor.Fail, says: "off", shut: true},
@@ -31,7 +31,7 @@ func TestDoctorFixesWork(t *testing.T) {
 			check: "firewall", level: doctor.Warn, says: "inet f forward rejects", shut: true},
 		"iptables that drop":   {hurt: "iptables -P FORWARD DROP", check: "firewall", level: doctor.Warn, says: "ip filter FORWARD drops", shut: true},
 		"iptables that reject": {hurt: "iptables -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT && iptables -A FORWARD -j REJECT", check: "firewall", level: doctor.Warn, says: "ip filter FORWARD rejects", shut: true},
-		"everybody masqueraded": {hurt: `nft 'add table ip n; add chain ip n post { type nat hook postrouting priority 100; }; add rule ip n post masquerade'`,
+		"all sources masqueraded": {hurt: `nft 'add table ip n; add chain ip n post { type nat hook postrouting priority 100; }; add rule ip n post masquerade'`,
 			check: "firewall", level: doctor.Warn, says: "changes the source"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -41,7 +41,7 @@ func TestDoctorFixesWork(t *testing.T) {
 			site.Start(t)
 			visits := func(most time.Duration) error {
 				for _, d := range all {
-					if err := d.visit(soon(t, most), alice(l.Client), s.Greeting); err != nil {
+					if err := d.visit(withTimeout(t, most), alice(l.Client), s.Greeting); err != nil {
 						return err
 					}
 				}

@@ -14,7 +14,7 @@ import (
 	"github.com/knockgw/knockgw/internal/doctor"
 )
 
-// A prefix that is part of the client's own network: who is there asks for the addresses, and somebody must answer.
+// A prefix that is part of the client's own network: its hosts ask for the addresses, which needs an answer.
 func TestPrefixInClientSubnetNeedsProxyARP(t *testing.T) {
 	t.Parallel()
 	l, site, s, _ := site(t)
@@ -78,7 +78,7 @@ func TestRulesOfOthersComeAfterOurs(t *testing.T) {
 	for _, rule := range []string{"pref 0 lookup main", "pref 0 to " + own4 + " blackhole", "pref 1 lookup local", "pref 5 lookup main"} {
 		l.Gateway.MustRun("ip", append([]string{"rule", "add"}, strings.Fields(rule)...)...)
 		works(t, l, all, s.Greeting)
-		mum(t, l, all, true)
+		assertSilent(t, l, all, true)
 	}
 	noticed(t, l, g, true)
 	if f := diagnosis(t, site, 0)["ingress route"]; f.Level != doctor.OK {

@@ -17,7 +17,7 @@ import (
 // diagnosis is what doctor finds on the gateway, by check; those of what is the machine's, not the lab's, are left out.
 func diagnosis(t *testing.T, site *lab.Site, wantCode int, args ...string) map[string]doctor.Finding {
 	t.Helper()
-	out, err := site.Knockgw(soon(t, admitTime), "doctor", append([]string{"-o", "json", "--as", "root"}, args...)...)
+	out, err := site.Knockgw(withTimeout(t, admitTime), "doctor", append([]string{"-o", "json", "--as", "root"}, args...)...)
 	if code := lab.ExitCode(err); code != wantCode {
 		t.Errorf("doctor ended with %d (%v), want %d\n%s", code, err, wantCode, out)
 	}
@@ -125,11 +125,11 @@ func TestDoctorReportsBrokenHost(t *testing.T) {
 		t.Parallel()
 		l, site, _, _ := site(t)
 		for _, path := range []string{filepath.Dir(site.Config), site.Config, site.State} {
-			if err := os.Chown(path, nobody, nobody); err != nil {
+			if err := os.Chown(path, unprivilegedID, unprivilegedID); err != nil {
 				t.Fatal(err)
 			}
 		}
-		out := asNobody(t, l, site)
+		out := asUnprivileged(t, l, site)
 		for _, want := range []string{"fail  privileges: no CAP_NET_ADMIN", "-> run as root, or grant CAP_NET_ADMIN", "ok    state.dir"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("it does not say %q:\n%s", want, out)
@@ -146,11 +146,11 @@ func TestDoctorReportsBrokenHost(t *testing.T) {
 	})
 }
 
-// asNobody is what doctor tells somebody without any privilege.
-func asNobody(t *testing.T, l *lab.Lab, site *lab.Site) string {
+// asUnprivileged returns what doctor reports to an account without privileges.
+func asUnprivileged(t *testing.T, l *lab.Lab, site *lab.Site) string {
 	t.Helper()
-	cmd := l.Gateway.Command(soon(t, admitTime), program.get(t).Path, "doctor", "--config", site.Config)
-	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
+	cmd := l.Gateway.Command(withTimeout(t, admitTime), program.get(t).Path, "doctor", "--config", site.Config)
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: unprivilegedID, Gid: unprivilegedID}
 	out, err := l.Gateway.RunCommand(cmd)
 	if code := lab.ExitCode(err); code != 1 {
 		t.Errorf("doctor ended with %d, %v", code, err)
@@ -161,7 +161,7 @@ func asNobody(t *testing.T, l *lab.Lab, site *lab.Site) string {
 func TestDoctorReportsMissingTUN(t *testing.T) {
 	t.Parallel()
 	l, site, _, _ := site(t)
-	cmd := l.Gateway.Command(soon(t, admitTime), "sh", "-c", `mount -t tmpfs none /dev/net && exec "$0" doctor --config "$1"`,
+	cmd := l.Gateway.Command(withTimeout(t, admitTime), "sh", "-c", `mount -t tmpfs none /dev/net && exec "$0" doctor --config "$1"`,
 		program.get(t).Path, site.Config)
 	cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
 	out, err := l.Gateway.RunCommand(cmd)

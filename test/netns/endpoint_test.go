@@ -82,7 +82,7 @@ func configuration(all ...endpoint) string {
 	for _, d := range all {
 		fmt.Fprintf(&b, "%s, ", d.name)
 	}
-	// Bob's one service is before nothing and is nobody else's.
+	// Bob's one service has no upstream and no other client.
 	fmt.Fprintf(&b, "]}\n  - {id: bob, secret: %q, services: [bobs]}\n", bobSecret)
 	bobs := endpoint{name: "bobs", listen: netip.MustParseAddrPort("10.77.0.200:9999"), mode: "knock",
 		upstream: "10.1.3.2:9"}
@@ -165,8 +165,8 @@ func (d endpoint) visit(ctx context.Context, v lab.Peer, greeting string) error 
 	return errors.Join(err, conn.Close())
 }
 
-// shut fails the test unless an endpoint stays shut for somebody who has done whatever he could to prepare, and
-// who writes auth once he is connected. A hidden endpoint says nothing; an open one accepts the connection, says
+// shut fails the test unless an endpoint stays shut for a peer that has prepared whatever it could, and
+// which writes auth once it is connected. A hidden endpoint says nothing; an open one accepts the connection, says
 // nothing, and ends it no sooner and not much later than at the deadline.
 func (d endpoint) shut(t *testing.T, v lab.Peer, auth []byte) {
 	t.Helper()
@@ -184,7 +184,7 @@ func (d endpoint) shut(t *testing.T, v lab.Peer, auth []byte) {
 	}
 	conn, err := v.Dial(ctx, d.listen)
 	if err != nil {
-		t.Errorf("%s, which answers everybody, did not: %v", d.name, err)
+		t.Errorf("%s, which answers all sources, did not: %v", d.name, err)
 		return
 	}
 	d.mute(t, conn, auth)

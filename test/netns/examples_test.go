@@ -52,7 +52,7 @@ func hold(t *testing.T, h *lab.Host) *heldLab {
 	return d
 }
 
-// script is a command as somebody types it who has set the variables.
+// script returns a command as typed with the variables set.
 func (d *heldLab) script(command string) string {
 	return strings.Join(append(d.variables, "exec "+command), "\n")
 }
@@ -94,7 +94,7 @@ func TestDemoHoldCommandsWork(t *testing.T) {
 			p := d.host.StartCommand(t, d.host.Command(t.Context(), "sh", "-c", d.script(background)))
 			said(t, p, serverTime, "listening on")
 		case strings.HasPrefix(command, "go "):
-			d.run(soon(t, buildTime), t, command)
+			d.run(withTimeout(t, buildTime), t, command)
 		case strings.HasPrefix(command, "$ATTACKER nmap"):
 			if out := d.run(t.Context(), t, command); strings.Contains(out, "open") || !strings.Contains(out, "filtered") {
 				t.Errorf("%s:\n%s", command, out)
@@ -111,20 +111,20 @@ func TestDemoHoldCommandsWork(t *testing.T) {
 			case strings.Contains(command, "-service grpc"):
 				want = "the server behind the gateway is SERVING\n"
 			case strings.Contains(command, "-service ssh"):
-				want = "behind the gateway somebody asked for: uptime\n"
+				want = "behind the gateway received: uptime\n"
 			}
-			if out := d.run(soon(t, serverTime), t, command); out != want {
+			if out := d.run(withTimeout(t, serverTime), t, command); out != want {
 				t.Errorf("%s: it printed %q, want %q", command, out, want)
 			}
 		default:
-			d.run(soon(t, serverTime), t, command)
+			d.run(withTimeout(t, serverTime), t, command)
 		}
 	}
 	if examples != heldExamples {
 		t.Errorf("%d examples were run, want %d:\n%s", examples, heldExamples, d.Log())
 	}
 	d.Signal(syscall.SIGINT)
-	if code, err := d.Wait(soon(t, demoTime)); err != nil || code != 0 {
+	if code, err := d.Wait(withTimeout(t, demoTime)); err != nil || code != 0 {
 		t.Errorf("the demonstration ended with %d, %v", code, err)
 	}
 	if _, err := os.Stat(d.value("D")); !os.IsNotExist(err) {
@@ -138,7 +138,7 @@ func buildExamples(t *testing.T, h *lab.Host) string {
 	t.Helper()
 	lab.RequireTools(t, "go")
 	dir := t.TempDir()
-	cmd := h.Command(soon(t, buildTime), "go", "build", "-C", "examples", "-o", dir+"/", "./...")
+	cmd := h.Command(withTimeout(t, buildTime), "go", "build", "-C", "examples", "-o", dir+"/", "./...")
 	cmd.Dir = repository
 	if out, err := h.RunCommand(cmd); err != nil {
 		t.Fatalf("%v\n%s", err, out)

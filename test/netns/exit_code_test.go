@@ -21,7 +21,7 @@ const (
 	exitNotPermitted  = 77
 	exitConfiguration = 78
 
-	nobody = 65534
+	unprivilegedID = 65534
 )
 
 // host is everything about the gateway's machine that knockgw might touch.
@@ -89,7 +89,7 @@ func TestRunWithInvalidConfigChangesNothing(t *testing.T) {
 			site := l.NewSite(t, program.get(t), text)
 			before := host(l)
 			for _, command := range []string{"run", "check"} {
-				out, err := site.Knockgw(soon(t, answerTime), command)
+				out, err := site.Knockgw(withTimeout(t, answerTime), command)
 				if code := lab.ExitCode(err); code != exitConfiguration {
 					t.Errorf("%s ended with %d, want %d: %v\n%s", command, code, exitConfiguration, err, out)
 				}
@@ -110,7 +110,7 @@ func TestRunReportsMissingConfig(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	missing := filepath.Join(t.TempDir(), "missing.yaml")
-	out, err := l.Gateway.Run(soon(t, answerTime), program.get(t).Path, "run", "--config", missing)
+	out, err := l.Gateway.Run(withTimeout(t, answerTime), program.get(t).Path, "run", "--config", missing)
 	if code := lab.ExitCode(err); code != exitConfiguration || !strings.Contains(out, missing) {
 		t.Errorf("a missing file ended with %d, want %d:\n%s", code, exitConfiguration, out)
 	}
@@ -120,7 +120,7 @@ func TestRunReportsUnknownFlag(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	for _, args := range [][]string{{"run", "--no-such-flag"}, {"no-such-command"}} {
-		out, err := l.Gateway.Run(soon(t, answerTime), program.get(t).Path, args...)
+		out, err := l.Gateway.Run(withTimeout(t, answerTime), program.get(t).Path, args...)
 		if code := lab.ExitCode(err); code != exitUsage {
 			t.Errorf("%v ended with %d, want %d:\n%s", args, code, exitUsage, out)
 		}
@@ -134,7 +134,7 @@ func TestRunReportsMissingTUN(t *testing.T) {
 	before := host(l)
 	// A mount namespace of its own has no /dev/net in it; the machine's stays.
 	script := `mount -t tmpfs none /dev/net && exec "$0" "$@"`
-	cmd := l.Gateway.Command(soon(t, answerTime), "sh", append([]string{"-c", script}, site.Run()...)...)
+	cmd := l.Gateway.Command(withTimeout(t, answerTime), "sh", append([]string{"-c", script}, site.Run()...)...)
 	cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
 	out, err := l.Gateway.RunCommand(cmd)
 	if code := lab.ExitCode(err); code != exitNoTUN || !strings.Contains(out, "/dev/net/tun") {
@@ -156,13 +156,13 @@ func TestRunReportsMissingPrivileges(t *testing.T) {
 	site := l.NewSite(t, program.get(t), configuration(endpoints("10.1.3.2:7000")...))
 	// He may read the configuration and write the state, so that nothing else is in his way.
 	for _, path := range []string{filepath.Dir(site.Config), site.Config, site.State} {
-		if err := os.Chown(path, nobody, nobody); err != nil {
+		if err := os.Chown(path, unprivilegedID, unprivilegedID); err != nil {
 			t.Fatal(err)
 		}
 	}
 	before := host(l)
-	cmd := l.Gateway.Command(soon(t, answerTime), program.get(t).Path, "run", "--config", site.Config)
-	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
+	cmd := l.Gateway.Command(withTimeout(t, answerTime), program.get(t).Path, "run", "--config", site.Config)
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: unprivilegedID, Gid: unprivilegedID}
 	out, err := l.Gateway.RunCommand(cmd)
 	if code := lab.ExitCode(err); code != exitNotPermitted {
 		t.Errorf("without the right it ended with %d, want %d:\n%s", code, exitNotPermitted, out)

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// refusing is an address of the upstream at which nobody listens, and swallowing one behind it at which
+	// refusing is an address of the upstream without a listener, and swallowing one behind it at which
 	// every packet disappears.
 	refusing   = "10.1.3.2:9"
 	swallowing = "10.99.0.1:80"
@@ -37,7 +37,7 @@ func failingSite(t *testing.T, upstream string) (*lab.Lab, *lab.Gateway, []endpo
 // named fails the test unless the gateway's log comes to name the upstream.
 func named(t *testing.T, g *lab.Gateway, upstream string) {
 	t.Helper()
-	if err := g.WaitLog(soon(t, answerTime), func(log string) bool {
+	if err := g.WaitLog(withTimeout(t, answerTime), func(log string) bool {
 		return strings.Contains(log, upstream)
 	}); err != nil {
 		t.Errorf("the gateway's log does not name the upstream %s: %v", upstream, err)
@@ -50,7 +50,7 @@ func TestRefusingUpstreamResetsClient(t *testing.T) {
 	for _, d := range all {
 		t.Run(d.name, func(t *testing.T) {
 			began := time.Now()
-			conn, err := d.enter(soon(t, upstreamPatience), alice(l.Client))
+			conn, err := d.enter(withTimeout(t, upstreamPatience), alice(l.Client))
 			if !d.authenticates() {
 				// The upstream is asked before the handshake is answered, so the port looks closed.
 				if !errors.Is(err, syscall.ECONNREFUSED) {
@@ -86,7 +86,7 @@ func TestSilentUpstreamKeepsClientSilent(t *testing.T) {
 			}
 			t.Run(d.name, func(t *testing.T) {
 				capture := l.Client.Capture(lab.Link)
-				_, err := d.enter(soon(t, upstreamPatience), alice(l.Client))
+				_, err := d.enter(withTimeout(t, upstreamPatience), alice(l.Client))
 				if err == nil || !timedOut(err) {
 					t.Errorf("the client got %v, want no answer", err)
 				}
@@ -112,7 +112,7 @@ func TestSilentUpstreamSendsNoData(t *testing.T) {
 			}
 			t.Run(d.name, func(t *testing.T) {
 				t.Parallel()
-				conn, err := d.enter(soon(t, admitTime), alice(l.Client))
+				conn, err := d.enter(withTimeout(t, admitTime), alice(l.Client))
 				if err != nil {
 					t.Fatal(err)
 				}

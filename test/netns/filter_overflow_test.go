@@ -22,7 +22,7 @@ const (
 	crowdRate  = 2000
 )
 
-// A filter whose table is too small for the clients that a reload brings keeps nobody out and lets nobody in.
+// A filter whose table is too small for the clients that a reload brings excludes no client and admits no other.
 func TestFilterOverflowAdmitsClients(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
@@ -32,7 +32,7 @@ func TestFilterOverflowAdmitsClients(t *testing.T) {
 	// One service has every method, so that each client is expected in every form there.
 	every := everyMethod(s.Addr)[0]
 	every.listen = netip.MustParseAddrPort("10.77.0.3:22")
-	first := newPerson(t, l.Client, "alice", aliceSecret)
+	first := newCLIClient(t, l.Client, "alice", aliceSecret)
 	site := l.NewSite(t, program.get(t), knocking("length: 3")+clients(first)+services(append(endpointsOf(all), every)...))
 	gateway := site.Start(t)
 	crowded := func(want float64) {
@@ -44,14 +44,14 @@ func TestFilterOverflowAdmitsClients(t *testing.T) {
 	crowded(0)
 
 	var more strings.Builder
-	last := newPerson(t, l.Client, fmt.Sprintf("client-%d", crowd-1), fmt.Sprintf("the secret of client %d", crowd-1))
+	last := newCLIClient(t, l.Client, fmt.Sprintf("client-%d", crowd-1), fmt.Sprintf("the secret of client %d", crowd-1))
 	for i := range crowd {
 		fmt.Fprintf(&more, "  - {id: client-%d, secret: \"the secret of client %d\"}\n", i, i)
 	}
 	change(t, site, "services:\n", more.String()+"services:\n")
 	for _, command := range [][]string{{"check"}, {"reload", "--dry-run"}, {"reload"}} {
 		crowded(0)
-		out, err := site.Knockgw(soon(t, answerTime), command[0], command[1:]...)
+		out, err := site.Knockgw(withTimeout(t, answerTime), command[0], command[1:]...)
 		if err != nil || !strings.Contains(out, "until a restart") {
 			t.Errorf("%v says %v\n%.300s", command, err, out)
 		}
@@ -61,7 +61,7 @@ func TestFilterOverflowAdmitsClients(t *testing.T) {
 		t.Error("the log does not say so")
 	}
 	for _, d := range all {
-		for _, p := range []person{first, last} {
+		for _, p := range []cliClient{first, last} {
 			p.reaches(t, d.endpoint, s.Greeting, d.flags()...)
 		}
 	}
@@ -82,7 +82,7 @@ func TestFilterOverflowAdmitsClients(t *testing.T) {
 	l.Attacker.Silent(tap.Stop())
 
 	change(t, site, more.String(), "")
-	if out, err := site.Knockgw(soon(t, answerTime), "reload"); err != nil || strings.Contains(out, "until a restart") {
+	if out, err := site.Knockgw(withTimeout(t, answerTime), "reload"); err != nil || strings.Contains(out, "until a restart") {
 		t.Errorf("reload says %v\n%.300s", err, out)
 	}
 	crowded(0)

@@ -54,7 +54,7 @@ func everyMethod(upstream string) []endpoint {
 	}
 }
 
-// A flood that is for nobody costs the process nothing, gets no answer, and keeps nobody out.
+// A flood that matches no client costs the process nothing, gets no answer, and excludes no client.
 func TestFilterDropsFloods(t *testing.T) {
 	testtool.RequireLong(t, "measures the processor time of floods")
 	t.Parallel()
@@ -190,7 +190,7 @@ func TestGatewayRunsWithoutFilterPermission(t *testing.T) {
 	run := append([]string{"--bounding-set=-bpf,-sys_admin"}, site.Run()...)
 
 	gateway := l.Gateway.StartCommand(t, l.Gateway.Command(context.Background(), "setpriv", run...))
-	if err := gateway.WaitLog(soon(t, admitTime), func(log string) bool { return strings.Contains(log, "msg=ready") }); err != nil {
+	if err := gateway.WaitLog(withTimeout(t, admitTime), func(log string) bool { return strings.Contains(log, "msg=ready") }); err != nil {
 		t.Fatalf("%v\n%s", err, gateway.Log())
 	}
 	if n := strings.Count(gateway.Log(), "packets are dropped in user space"); n != 1 {
@@ -205,7 +205,7 @@ func TestGatewayRunsWithoutFilterPermission(t *testing.T) {
 	<-gateway.Ended()
 
 	filters(t, site, "require")
-	out, err := l.Gateway.Run(soon(t, admitTime), "setpriv", run...)
+	out, err := l.Gateway.Run(withTimeout(t, admitTime), "setpriv", run...)
 	if code := lab.ExitCode(err); code != exitNotPermitted || !strings.Contains(out, "CAP_BPF") {
 		t.Errorf("it ended with %d, want %d and what is missing:\n%s", code, exitNotPermitted, out)
 	}

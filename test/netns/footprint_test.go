@@ -32,7 +32,7 @@ const (
 	lookPause     = 10 * time.Millisecond
 )
 
-// A footprint is what a gateway has by itself when nobody does anything.
+// A footprint is what an idle gateway uses.
 type footprint map[string]float64
 
 // Parts of a footprint that have to be told apart.

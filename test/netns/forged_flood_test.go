@@ -48,8 +48,8 @@ func TestOpenServiceFloodSparesHiddenService(t *testing.T) {
 			for _, method := range []string{protocol.MethodUDP, protocol.MethodUDPv2} {
 				all = max(all, getsIn(t, attackedDialer(t, l, hidden, method), hidden, r.greeting, openFloodVisits))
 			}
-			person := newPerson(t, l.Client, "alice", aliceSecret)
-			if out, err := person.connect(soon(t, admitTime), hidden.listen, "hello", "--method", protocol.MethodTCPSYN, "--proof"); err != nil || !strings.Contains(out, r.greeting) {
+			person := newCLIClient(t, l.Client, "alice", aliceSecret)
+			if out, err := person.connect(withTimeout(t, admitTime), hidden.listen, "hello", "--method", protocol.MethodTCPSYN, "--proof"); err != nil || !strings.Contains(out, r.greeting) {
 				t.Errorf("by %s: %v\n%s", protocol.MethodTCPSYN, err, out)
 			}
 			return all

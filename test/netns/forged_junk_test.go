@@ -51,7 +51,7 @@ func junkV1(from netip.Addr, to netip.AddrPort, random *rand.Rand) func(b []byte
 	}
 }
 
-// Junk that looks like knocks v1, whether of anybody or of a client's own address,
+// Junk that looks like knocks v1, from any address or from a client's own,
 // leaves knocks udp-v2 alone: those of newcomers and those of known addresses.
 func TestJunkKnocksV1LeaveUDPv2Alone(t *testing.T) {
 	testtool.RequireLong(t, "floods for 10 s")

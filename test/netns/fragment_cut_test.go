@@ -68,7 +68,7 @@ type takeover struct {
 func (d endpoint) takeOver(t *testing.T, l *lab.Lab, greeting string) takeover {
 	t.Helper()
 	s := takeover{tap: l.Client.Capture(lab.Link), dst: d.listen}
-	conn, err := d.enter(soon(t, admitTime), alice(l.Client))
+	conn, err := d.enter(withTimeout(t, admitTime), alice(l.Client))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,8 +121,8 @@ func timestampOf(tcp *layers.TCP) uint32 {
 }
 
 // answered waits until the service has said text in one segment.
-func (s takeover) answered(text string, patience time.Duration) bool {
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+func (s takeover) answered(text string, timeout time.Duration) bool {
+	for deadline := time.Now().Add(timeout); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		for _, p := range s.tap.Packets() {
 			tcp := p.TCP()
 			if tcp != nil && p.Src == s.dst.Addr() && uint16(tcp.DstPort) == s.src.Port() &&

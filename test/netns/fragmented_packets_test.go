@@ -100,7 +100,7 @@ func TestFragmentedSYNIsDropped(t *testing.T) {
 				}
 			}
 			// The grant is there for a SYN in one piece.
-			conn, err := d.enterAs(soon(t, admitTime), alice(l.Client), session)
+			conn, err := d.enterAs(withTimeout(t, admitTime), alice(l.Client), session)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -117,10 +117,10 @@ func TestFragmentedKnockIsDropped(t *testing.T) {
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
 	all := methodEndpoints(s.Addr, protocol.MethodUDP, protocol.MethodUDPv2, protocol.MethodTCPSYN)
-	alice := newPerson(t, l.Client, "alice", aliceSecret)
+	alice := newCLIClient(t, l.Client, "alice", aliceSecret)
 	site := l.NewSite(t, program.get(t), knocking("length: 3")+clients(alice)+services(endpointsOf(all)...))
 	// The gateway gets the very packets that the program sends, but not before they are cut: it is not there yet,
-	// and nobody says so.
+	// and no answer says so.
 	site.Start(t).Stop()
 	tap := l.Client.Capture(lab.Link)
 	sessions := make(map[string][]byte)

@@ -34,7 +34,7 @@ func servePostgres(t *testing.T, h *lab.Host) *lab.Process {
 		bin = found[len(found)-1]
 	}
 	lab.RequireTools(t, "psql", filepath.Join(bin, "initdb"), filepath.Join(bin, "postgres"))
-	// It refuses to be root, so the directory and all above it are for everybody.
+	// It refuses to run as root, so the directory and its parents are world-readable.
 	dir, err := os.MkdirTemp("", "knockgw-postgres-")
 	if err != nil {
 		t.Fatal(err)
@@ -46,16 +46,16 @@ func servePostgres(t *testing.T, h *lab.Host) *lab.Process {
 	})
 	password := write(t, dir, "password", "%s\n", postgresSecret)
 	for _, path := range []string{dir, password} {
-		if err := os.Chown(path, nobody, nobody); err != nil {
+		if err := os.Chown(path, unprivilegedID, unprivilegedID); err != nil {
 			t.Fatal(err)
 		}
 	}
 	data := filepath.Join(dir, "data")
-	somebody := &syscall.Credential{Uid: nobody, Gid: nobody}
-	initdb := h.Command(soon(t, serverTime), filepath.Join(bin, "initdb"), "-D", data, "-U", "alice", "-A", "scram-sha-256",
+	account := &syscall.Credential{Uid: unprivilegedID, Gid: unprivilegedID}
+	initdb := h.Command(withTimeout(t, serverTime), filepath.Join(bin, "initdb"), "-D", data, "-U", "alice", "-A", "scram-sha-256",
 		"--pwfile", password, "--no-sync", "--locale", "C", "-E", "UTF8")
 	initdb.Dir = dir
-	initdb.SysProcAttr.Credential = somebody
+	initdb.SysProcAttr.Credential = account
 	if out, err := h.RunCommand(initdb); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -66,7 +66,7 @@ func servePostgres(t *testing.T, h *lab.Host) *lab.Process {
 	cmd := h.Command(t.Context(), filepath.Join(bin, "postgres"), "-D", data, "-h", h.Addr4.String(),
 		"-p", fmt.Sprint(postgresPort), "-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "log_statement=all")
 	cmd.Dir = dir
-	cmd.SysProcAttr.Credential = somebody
+	cmd.SysProcAttr.Credential = account
 	p := h.StartCommand(t, cmd)
 	t.Cleanup(func() { // an orderly end, so that it takes its shared memory with it
 		p.Signal(syscall.SIGINT)
@@ -114,18 +114,18 @@ func TestHiddenPostgreSQLServesClients(t *testing.T) {
 		}
 		for i, p := range all {
 			want := fmt.Sprintf("connection %d\n", i*11)
-			if code, err := p.Wait(soon(t, serverTime)); err != nil || code != 0 || !strings.Contains(p.Log(), want) {
+			if code, err := p.Wait(withTimeout(t, serverTime)); err != nil || code != 0 || !strings.Contains(p.Log(), want) {
 				t.Errorf("psql number %d ended with %d, %v:\n%s", i, code, err, p.Log())
 			}
 		}
 		big := h.psql(t, forwarded, "select sum(length(x)) from (select repeat(md5(i::text), 100) x from generate_series(1, 10000) i) t",
 			"select repeat('a', 30000000)")
-		if code, err := big.Wait(soon(t, serverTime)); err != nil || code != 0 || !strings.Contains(big.Log(), "32000000\n") ||
+		if code, err := big.Wait(withTimeout(t, serverTime)); err != nil || code != 0 || !strings.Contains(big.Log(), "32000000\n") ||
 			strings.Count(big.Log(), "a") < 30_000_000 {
 			t.Errorf("30 MB of an answer: psql ended with %d, %v, and said %d bytes", code, err, len(big.Log()))
 		}
 		t.Run("pgx with a profile", func(t *testing.T) {
-			cmd := h.command(soon(t, serverTime), filepath.Join(buildExamples(t, h.Client), "postgres"), "-profile", h.file(),
+			cmd := h.command(withTimeout(t, serverTime), filepath.Join(buildExamples(t, h.Client), "postgres"), "-profile", h.file(),
 				"-service", d.name, "-user", "alice", "select 'pgx says ' || count(*) from generate_series(1, 77)")
 			cmd.Env = append(cmd.Env, "PGPASSWORD="+postgresSecret)
 			if out, err := h.Client.RunCommand(cmd); err != nil || out != "pgx says 77\n" {
@@ -137,7 +137,7 @@ func TestHiddenPostgreSQLServesClients(t *testing.T) {
 	h.filtered(t, d)
 }
 
-// drained fails the test unless a forward that is asked to end takes nobody new, lets who is there finish, and ends.
+// drained fails the test unless a forward that is asked to end accepts no new connection, lets open ones finish, and ends.
 func drained(t *testing.T, h *hiding, forward, server *lab.Process) {
 	t.Helper()
 	last := h.psql(t, forwarded, "select pg_sleep(2), 'the last answer'")
@@ -146,7 +146,7 @@ func drained(t *testing.T, h *hiding, forward, server *lab.Process) {
 	refused := false
 	for range 50 { // the signal takes its time
 		p := h.psql(t, forwarded, "select 'too late'")
-		if code, err := p.Wait(soon(t, serverTime)); err != nil {
+		if code, err := p.Wait(withTimeout(t, serverTime)); err != nil {
 			t.Fatal(err)
 		} else if refused = code != 0; refused {
 			break
@@ -156,10 +156,10 @@ func drained(t *testing.T, h *hiding, forward, server *lab.Process) {
 	if !refused {
 		t.Error("a forward that was asked to end still takes connections")
 	}
-	if code, err := last.Wait(soon(t, serverTime)); err != nil || code != 0 || !strings.Contains(last.Log(), "the last answer") {
+	if code, err := last.Wait(withTimeout(t, serverTime)); err != nil || code != 0 || !strings.Contains(last.Log(), "the last answer") {
 		t.Errorf("the last psql ended with %d, %v:\n%s", code, err, last.Log())
 	}
-	if code, err := forward.Wait(soon(t, serverTime)); err != nil || code != 0 {
+	if code, err := forward.Wait(withTimeout(t, serverTime)); err != nil || code != 0 {
 		t.Errorf("the forward ended with %d, %v:\n%s", code, err, forward.Log())
 	}
 }

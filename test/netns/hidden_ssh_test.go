@@ -52,7 +52,7 @@ func serveSSH(t *testing.T, h *lab.Host, at netip.AddrPort) *sshServer {
 	}
 	authorized := write(t, s.dir, "authorized_keys", "%s", public("user"))
 	write(t, s.dir, "known_hosts", "ssh,10.77.0.1 %s", public("host"))
-	// Alice is a user here, and nobody is locked, whatever the machine's own files say.
+	// Alice is a user here, and no account is locked, whatever the machine's own files say.
 	shadow := write(t, s.dir, "shadow", "root:*:20000:0:99999:7:::\nalice:*:20000:0:99999:7:::\n")
 	users, err := os.ReadFile("/etc/passwd")
 	if err != nil {
@@ -104,7 +104,7 @@ func TestHiddenSSHServesClients(t *testing.T) {
 
 	h.unseen(t, d, func() {
 		t.Run("a command runs and its exit code comes through", func(t *testing.T) {
-			out, err := h.Client.RunCommand(h.command(soon(t, copyTime), "ssh",
+			out, err := h.Client.RunCommand(h.command(withTimeout(t, copyTime), "ssh",
 				ssh("root@ssh", "echo from $SSH_CONNECTION; exit 7")...))
 			if code := lab.ExitCode(err); code != 7 || !strings.Contains(out, "from 10.1.3.1 ") {
 				t.Errorf("ssh ended with %d, want 7: %v\n%s", code, err, out)
@@ -126,7 +126,7 @@ func TestHiddenSSHServesClients(t *testing.T) {
 			}
 			for i, p := range all {
 				want := fmt.Sprintf("number %d", i*11)
-				if code, err := p.Wait(soon(t, copyTime)); err != nil || code != 0 || !strings.Contains(p.Log(), want) {
+				if code, err := p.Wait(withTimeout(t, copyTime)); err != nil || code != 0 || !strings.Contains(p.Log(), want) {
 					t.Errorf("ssh number %d ended with %d, %v:\n%s", i, code, err, p.Log())
 				}
 			}
@@ -156,7 +156,7 @@ func interactive(t *testing.T, h *hiding, args []string) {
 	if _, err := fmt.Fprintln(in, "exit 9"); err != nil {
 		t.Fatal(err)
 	}
-	if code, err := p.Wait(soon(t, answerTime)); err != nil || code != 9 {
+	if code, err := p.Wait(withTimeout(t, answerTime)); err != nil || code != 9 {
 		t.Errorf("the session ended with %d, %v, want 9:\n%s", code, err, p.Log())
 	}
 }
@@ -173,7 +173,7 @@ func copies(t *testing.T, h *hiding, options []string) {
 	} {
 		began := time.Now()
 		args := append(append([]string{"-q"}, options...), way.from, way.to)
-		if out, err := h.Client.RunCommand(h.command(soon(t, copyTime), "scp", args...)); err != nil {
+		if out, err := h.Client.RunCommand(h.command(withTimeout(t, copyTime), "scp", args...)); err != nil {
 			t.Fatalf("scp %s: %v\n%s", way.result, err, out)
 		}
 		t.Logf("%s: %d MB in %v", way.result, copied/1_000_000, time.Since(began).Round(time.Millisecond))

@@ -138,7 +138,7 @@ func (h *hiding) unseen(t *testing.T, d endpoint, what func()) {
 // said waits until a process has said a text.
 func said(t *testing.T, p *lab.Process, within time.Duration, text string) {
 	t.Helper()
-	if err := p.WaitLog(soon(t, within), func(log string) bool { return strings.Contains(log, text) }); err != nil {
+	if err := p.WaitLog(withTimeout(t, within), func(log string) bool { return strings.Contains(log, text) }); err != nil {
 		t.Fatalf("%v: it has not said %q:\n%s", err, text, p.Log())
 	}
 }

@@ -119,7 +119,7 @@ func TestHiddenWebServesBrowser(t *testing.T) {
 			}
 		})
 		t.Run("http.Client with a Dialer", func(t *testing.T) {
-			got := done[fetched](soon(t, serverTime), t, l.Client, &fetching{Profile: h.file(), Service: d.name, Pages: 40})
+			got := done[fetched](withTimeout(t, serverTime), t, l.Client, &fetching{Profile: h.file(), Service: d.name, Pages: 40})
 			if want := hex.EncodeToString(web.large[:]); got.Large != want || got.Welcome != 2*40 {
 				t.Errorf("it was welcomed %d times of %d, and got a page with digest %s, want %s", got.Welcome, 2*40,
 					got.Large, want)

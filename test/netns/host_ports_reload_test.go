@@ -32,7 +32,7 @@ func TestReloadDefersHostPorts(t *testing.T) {
 		if all := strings.Fields(command); len(all) > 1 {
 			name, args = all[0], all[1:]
 		}
-		out, err := site.Knockgw(soon(t, answerTime), name, args...)
+		out, err := site.Knockgw(withTimeout(t, answerTime), name, args...)
 		if lab.ExitCode(err) != code {
 			t.Errorf("%s ended with %v, want %d:\n%s", command, err, code, out)
 		}
@@ -54,7 +54,7 @@ func TestReloadDefersHostPorts(t *testing.T) {
 		says(t, 0, "check", append(remedy, "would refuse")...)
 		hangUp(t, gateway, refusedWords, 2)
 		visits(t, alice(l.Client))
-		mum(t, l, all, true)
+		assertSilent(t, l, all, true)
 		change(t, site, udpPort(otherKnocks), udpPort(knockPort))
 	})
 

@@ -65,7 +65,7 @@ func answersOf(packets []lab.Packet, own netip.AddrPort) []lab.Packet {
 	return answers
 }
 
-// isError tells whether a packet is an ICMP message of either family but the neighbourhood's.
+// isError reports whether a packet is an ICMP message of either family other than neighbour discovery.
 func isError(p lab.Packet) bool {
 	icmp, ok := p.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6)
 	return p.Layer(layers.LayerTypeICMPv4) != nil || ok && icmp.TypeCode.Type() < 128
@@ -128,9 +128,9 @@ func udpDatagram(t *testing.T, src, dst netip.AddrPort, payload []byte) []byte {
 	return serialize(t, ip.(gopacket.SerializableLayer), udp, gopacket.Payload(payload))
 }
 
-// mum fails the test unless an attacker who tries everything at the hidden ports gets no answer. What a fragment of a
+// assertSilent fails the test unless an attacker who tries everything at the hidden ports gets no answer. What a fragment of a
 // datagram meets is the guard's, which is there while the gateway runs.
-func mum(t *testing.T, l *lab.Lab, all []endpoint, running bool) {
+func assertSilent(t *testing.T, l *lab.Lab, all []endpoint, running bool) {
 	t.Helper()
 	for _, d := range all {
 		capture := l.Attacker.Capture(lab.Link)
@@ -174,7 +174,7 @@ func scanned(t *testing.T, from *lab.Host, addr netip.Addr, port int, flags ...s
 func others(t *testing.T, l *lab.Lab, s *lab.LineServer) {
 	t.Helper()
 	for _, a := range []string{own4, own6} {
-		conn, err := l.Attacker.Dial(soon(t, admitTime), "tcp", netip.AddrPortFrom(netip.MustParseAddr(a), otherPort).String())
+		conn, err := l.Attacker.Dial(withTimeout(t, admitTime), "tcp", netip.AddrPortFrom(netip.MustParseAddr(a), otherPort).String())
 		if err != nil {
 			t.Errorf("a port that is not hidden: %v", err)
 			continue
@@ -184,7 +184,7 @@ func others(t *testing.T, l *lab.Lab, s *lab.LineServer) {
 		}
 		closeConn(t, conn)
 		if got := scanned(t, l.Attacker, netip.MustParseAddr(a), 24, "-sS"); got != "closed" {
-			t.Errorf("a port of %s at which nobody listens is %s, want closed", a, got)
+			t.Errorf("a port of %s without a listener is %s, want closed", a, got)
 		}
 	}
 }
@@ -197,7 +197,7 @@ func TestHostPortIsHidden(t *testing.T) {
 	gateway := site.Start(t)
 	hidden := func(t *testing.T, running bool) {
 		t.Helper()
-		mum(t, l, all, running)
+		assertSilent(t, l, all, running)
 		for _, d := range all {
 			for _, flags := range [][]string{{"-sS"}, {"-sT"}, {"-sA"}, {"-sS", "-f"}} {
 				if d.listen.Addr().Is6() && slices.Contains(flags, "-f") {
@@ -269,7 +269,7 @@ func TestHostPortWithoutForwardingIsHidden(t *testing.T) {
 		}
 		behind := netip.AddrPortFrom(l.Upstream.Addr(d.listen.Addr()), 7000)
 		l.Upstream.Listen("tcp", behind.String())
-		if conn, err := l.Client.Dial(soon(t, refuseTime), "tcp", behind.String()); err == nil {
+		if conn, err := l.Client.Dial(withTimeout(t, refuseTime), "tcp", behind.String()); err == nil {
 			t.Errorf("the host carries packets to %v", conn.RemoteAddr())
 			closeConn(t, conn)
 		}
@@ -282,7 +282,7 @@ func TestHostPortInUseIsNotHidden(t *testing.T) {
 	l.Gateway.Listen("tcp", all[0].listen.String())
 	before := host(l)
 	run := site.Run()
-	out, err := l.Gateway.Run(soon(t, admitTime), run[0], run[1:]...)
+	out, err := l.Gateway.Run(withTimeout(t, admitTime), run[0], run[1:]...)
 	if lab.ExitCode(err) != 1 || !strings.Contains(out, "another process listens on it") {
 		t.Errorf("run says %v\n%s", err, out)
 	}

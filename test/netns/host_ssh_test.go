@@ -51,7 +51,7 @@ func TestHostSSHIsHidden(t *testing.T) {
 		original := filepath.Join(t.TempDir(), "original")
 		want := random(t, original, 20_000_000)
 		h.run(t, "scp", append(append([]string{"-q"}, options...), original, "root@"+d.name+":"+original+".up")...)
-		mum(t, l, []endpoint{d}, true)
+		assertSilent(t, l, []endpoint{d}, true)
 		h.run(t, "scp", append(append([]string{"-q"}, options...), "root@"+d.name+":"+original+".up", original+".back")...)
 		if got := digest(t, original+".back"); got != want {
 			t.Error("what came back is not what went there")
@@ -67,7 +67,7 @@ func TestHostSSHIsHidden(t *testing.T) {
 				"a connection to elsewhere": {netip.AddrPortFrom(own, 0), netip.AddrPortFrom(l.Upstream.Addr(own), 7000)},
 				"a connection to itself":    {netip.AddrPortFrom(own, 0), netip.AddrPortFrom(own, otherPort)},
 			} {
-				conn, err := l.Gateway.DialFrom(soon(t, admitTime), c.from.Addr(), "tcp", c.to.String())
+				conn, err := l.Gateway.DialFrom(withTimeout(t, admitTime), c.from.Addr(), "tcp", c.to.String())
 				if err != nil {
 					t.Errorf("%s from %s: %v", what, a, err)
 					continue
@@ -82,7 +82,7 @@ func TestHostSSHIsHidden(t *testing.T) {
 				closeConn(t, conn)
 			}
 			udp := l.Gateway.ListenPacket("udp", netip.AddrPortFrom(own, 5353).String())
-			conn, err := l.Attacker.Dial(soon(t, admitTime), "udp", udp.LocalAddr().String())
+			conn, err := l.Attacker.Dial(withTimeout(t, admitTime), "udp", udp.LocalAddr().String())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -97,7 +97,7 @@ func TestHostSSHIsHidden(t *testing.T) {
 				t.Errorf("a datagram to another port of %s: %q, %v", a, b[:n], err)
 			}
 			closeConn(t, conn)
-			if out, err := l.Attacker.Run(soon(t, admitTime), "nmap", "-sn", "-n", "-PE", "--disable-arp-ping", family(own), a); err != nil || !strings.Contains(out, "1 host up") {
+			if out, err := l.Attacker.Run(withTimeout(t, admitTime), "nmap", "-sn", "-n", "-PE", "--disable-arp-ping", family(own), a); err != nil || !strings.Contains(out, "1 host up") {
 				t.Errorf("a ping of %s: %v\n%s", a, err, out)
 			}
 		}
@@ -114,7 +114,7 @@ func TestHostSSHIsHidden(t *testing.T) {
 	})
 	h.gateway.Stop()
 	h.filtered(t, ssh4)
-	mum(t, l, []endpoint{ssh4, ssh6}, false)
+	assertSilent(t, l, []endpoint{ssh4, ssh6}, false)
 	h.gateway.Down(t)
 	if now := rules(); now != before {
 		t.Errorf("the rules are\n%s\nand were\n%s", now, before)
@@ -145,7 +145,7 @@ func TestLocalRuleKeepsLowPriority(t *testing.T) {
 		t.Errorf("the local table is asked early:\n%s", now)
 	}
 	works(t, l, all, s.Greeting)
-	mum(t, l, all, true)
+	assertSilent(t, l, all, true)
 	others(t, l, other)
 	g.Stop()
 	site.Down(t)

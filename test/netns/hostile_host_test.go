@@ -157,10 +157,10 @@ func TestGatewayStartsOnHostileHostOrReports(t *testing.T) {
 			defer l.Gateway.MustRun("sh", "-c", c.undo)
 			run := site.Run()
 			g := l.Gateway.StartCommand(t, l.Gateway.Command(t.Context(), run[0], run[1:]...))
-			err := g.WaitLog(soon(t, tried), func(log string) bool { return strings.Contains(log, "msg=ready") || strings.Contains(log, "not ready") })
+			err := g.WaitLog(withTimeout(t, tried), func(log string) bool { return strings.Contains(log, "msg=ready") || strings.Contains(log, "not ready") })
 			if err != nil {
 				const unavailable = 69
-				code, _ := g.Wait(soon(t, admitTime))
+				code, _ := g.Wait(withTimeout(t, admitTime))
 				if code != unavailable || c.says == "" || !strings.Contains(g.Log(), c.says) {
 					t.Errorf("it ended with %d: %s", code, g.Log())
 				}

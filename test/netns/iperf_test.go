@@ -15,7 +15,7 @@ import (
 
 const (
 	iperfPort = 5201
-	// iperfReady is what iperf3's server says once it listens, which it does anew for each run.
+	// iperfReady is what iperf3's server says once it listens, which it prints again for each run.
 	iperfReady = "Server listening on"
 )
 

@@ -21,7 +21,7 @@ const (
 	junkPause   = 50 * time.Millisecond // between visits, so that each meets other junk
 )
 
-// Junk that could be knocks v1, of which each may be any client's: somebody who has been here before gets in all
+// Junk that could be knocks v1, each of any client: a client that is known is admitted all
 // the same, every time.
 func TestKnownClientAdmittedDuringJunk(t *testing.T) {
 	t.Parallel()
@@ -36,7 +36,7 @@ func TestKnownClientAdmittedDuringJunk(t *testing.T) {
 	}
 	text.WriteString(services(d))
 	gateway := l.NewSite(t, program.get(t), text.String()).Start(t)
-	last := manyClients - 1 // tried last by whoever tries all
+	last := manyClients - 1 // the last one tried
 	v := lab.Peer{Host: l.Client, ID: fmt.Sprintf("client-%d", last), KnockPort: knockPort,
 		Secret: fmt.Appendf(nil, "the secret of client %d", last)}
 	if err := d.visit(t.Context(), v, s.Greeting); err != nil {

@@ -86,7 +86,7 @@ func TestKnockMethodsAdmit(t *testing.T) {
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
 	all := methodEndpoints(s.Addr, methods()...)
 	// Alice knocks and connects in two steps, Carol in one.
-	one, two := newPerson(t, l.Client, "carol", "carol's secret, thirty-two bytes"), newPerson(t, l.Client, "alice", aliceSecret)
+	one, two := newCLIClient(t, l.Client, "carol", "carol's secret, thirty-two bytes"), newCLIClient(t, l.Client, "alice", aliceSecret)
 	l.NewSite(t, program.get(t), knocking("length: 3")+clients(one, two)+services(endpointsOf(all)...)).Start(t)
 	two.refused(t, endpointsOf(all)...)
 	for _, d := range all {
@@ -110,7 +110,7 @@ func TestKnockMethodsAreDistinct(t *testing.T) {
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
 	all := methodEndpoints(s.Addr, protocol.MethodUDP, protocol.MethodUDPSeq, protocol.MethodTCPSYN,
 		protocol.MethodTCPSYNSeq, protocol.MethodUDPv2)
-	alice := newPerson(t, l.Client, "alice", aliceSecret)
+	alice := newCLIClient(t, l.Client, "alice", aliceSecret)
 	l.NewSite(t, program.get(t), knocking("length: 3")+clients(alice)+services(endpointsOf(all)...)).Start(t)
 	for _, d := range all {
 		for _, method := range methods() {
@@ -127,7 +127,7 @@ func TestCapturedKnockOpensNothing(t *testing.T) {
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
 	all := methodEndpoints(s.Addr, methods()...)
-	alice := newPerson(t, l.Client, "alice", aliceSecret)
+	alice := newCLIClient(t, l.Client, "alice", aliceSecret)
 	gateway := l.NewSite(t, program.get(t), knocking("length: 3")+clients(alice)+services(endpointsOf(all)...)).Start(t)
 	tap, echo := l.Client.Capture(lab.Link), l.Attacker.Capture(lab.Link)
 	var stolen []lab.Packet
@@ -195,7 +195,7 @@ func knockPackets(packets []lab.Packet, service netip.AddrPort) []lab.Packet {
 	return knock
 }
 
-// from is a captured datagram or SYN as somebody else would send it.
+// from is a captured datagram or SYN as another host would send it.
 func from(t *testing.T, p lab.Packet, src netip.Addr) []byte {
 	t.Helper()
 	var ip gopacket.NetworkLayer

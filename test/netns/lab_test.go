@@ -56,7 +56,7 @@ func TestLabCountsRetransmittedSYN(t *testing.T) {
 	l.Upstream.MustRun("ip", "route", "add", "blackhole", "10.99.0.0/24")
 	l.Gateway.MustRun("ip", "route", "add", "10.99.0.0/24", "via", l.Upstream.Addr4.String())
 	capture := l.Client.Capture(lab.Link)
-	_, err := l.Client.Dial(soon(t, 1500*time.Millisecond), "tcp", "10.99.0.1:80")
+	_, err := l.Client.Dial(withTimeout(t, 1500*time.Millisecond), "tcp", "10.99.0.1:80")
 	if err == nil {
 		t.Fatal("a connection into a blackhole was answered")
 	}

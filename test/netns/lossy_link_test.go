@@ -92,10 +92,10 @@ func TestConnectOverLossyLink(t *testing.T) {
 	// What a dial leaves behind must not disturb the next one: grants of knocks that it did not need let in a
 	// connection whose own knock was lost.
 	t.Run("from one address", func(t *testing.T) { lossyTries(t, seed, 1) })
-	t.Run("from ten addresses by turns", func(t *testing.T) { lossyTries(t, seed, lossAtOnce) })
+	t.Run("from ten addresses in rotation", func(t *testing.T) { lossyTries(t, seed, lossAtOnce) })
 }
 
-// lossyTries makes all tries, some at a time, from so many addresses by turns, and wants enough of them to get through.
+// lossyTries makes all tries, some at a time, from so many addresses in rotation, and wants enough of them to get through.
 func lossyTries(t *testing.T, seed uint64, addresses int) {
 	t.Helper()
 	l := lab.New(t)
@@ -161,7 +161,7 @@ type attacker struct {
 	dir string // of profiles
 }
 
-// firstUID is the user of the first of them; nobody else has it.
+// firstUID is the user of the first of them; no other process has it.
 const firstUID = 70001
 
 // attacker makes number n of them.
@@ -178,7 +178,7 @@ func (h *hiding) attacker(t *testing.T, n int) attacker {
 		t.Fatal(err)
 	}
 	for _, mine := range []string{dir, path} {
-		if err := os.Chown(mine, int(who.uid), nobody); err != nil {
+		if err := os.Chown(mine, int(who.uid), unprivilegedID); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -198,7 +198,7 @@ func (h *hiding) tryConnect(t *testing.T, who attacker, greeting string) (time.D
 	cmd := h.Client.Command(context.Background(), program.get(t).Path, "connect", "lines")
 	cmd.Env = append(os.Environ(), profile.DirectoryVariable+"="+who.dir)
 	cmd.Dir = "/"
-	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: who.uid, Gid: nobody}
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: who.uid, Gid: unprivilegedID}
 	cmd.Stdin = strings.NewReader("hello\n")
 	ctx, cancel := context.WithTimeout(t.Context(), lossLimit)
 	defer cancel()

@@ -35,7 +35,7 @@ func TestThousandConnectionsOverOneProfile(t *testing.T) {
 			s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
 			h := hide(t, l, method, endpoint{name: "lines", listen: netip.MustParseAddrPort("10.77.0.1:7000"), upstream: s.Addr})
 			// The process that makes them fails if it leaves a goroutine behind.
-			got := done[visited](soon(t, manyTime), t, l.Client, &visiting{Profile: h.file(), Service: "lines",
+			got := done[visited](withTimeout(t, manyTime), t, l.Client, &visiting{Profile: h.file(), Service: "lines",
 				Visits: manyVisits, AtOnce: manyAtOnce, Greeting: s.Greeting})
 			for i, failure := range got.Failures {
 				if i < 10 {

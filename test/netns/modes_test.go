@@ -65,8 +65,8 @@ func TestUnauthorizedClientIsRefused(t *testing.T) {
 	before := s.Accepted()
 	for _, d := range all {
 		for name, v := range map[string]lab.Peer{
-			"somebody without a secret":    {Host: l.Client, ID: "alice", Secret: []byte("a guess, a guess, a guess!"), KnockPort: knockPort},
-			"somebody unknown":             {Host: l.Client, ID: "carol", Secret: []byte(aliceSecret), KnockPort: knockPort},
+			"a client without the secret":  {Host: l.Client, ID: "alice", Secret: []byte("a guess, a guess, a guess!"), KnockPort: knockPort},
+			"an unknown client":            {Host: l.Client, ID: "carol", Secret: []byte(aliceSecret), KnockPort: knockPort},
 			"a client of another endpoint": {Host: l.Client, ID: "bob", Secret: []byte(bobSecret), KnockPort: knockPort},
 			"a message too old":            {Host: l.Client, ID: "alice", Secret: []byte(aliceSecret), KnockPort: knockPort, Behind: 35 * time.Second},
 			"a message from the future":    {Host: l.Client, ID: "alice", Secret: []byte(aliceSecret), KnockPort: knockPort, Behind: -35 * time.Second},
@@ -130,7 +130,7 @@ func TestKnockAdmitsOnlyItsAddress(t *testing.T) {
 			}
 			d.shut(t, there, d.auth(t, there, session))
 			// The attempt has not cost the rightful client his grant.
-			conn, err := d.enterAs(soon(t, admitTime), here, session)
+			conn, err := d.enterAs(withTimeout(t, admitTime), here, session)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -158,14 +158,14 @@ func TestAuthNeedsSessionOfKnock(t *testing.T) {
 				t.Fatal(err)
 			}
 			for name, wrong := range map[string][]byte{"another session": lab.NewSession(), "no session": nil} {
-				conn, err := v.Dial(soon(t, admitTime), d.listen)
+				conn, err := v.Dial(withTimeout(t, admitTime), d.listen)
 				if err != nil {
 					t.Fatalf("connect after a knock, for %s: %v", name, err)
 				}
 				d.mute(t, conn, d.auth(t, v, wrong))
 			}
 			// A mismatch consumes nothing.
-			conn, err := d.enterAs(soon(t, admitTime), v, session)
+			conn, err := d.enterAs(withTimeout(t, admitTime), v, session)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -30,7 +30,7 @@ func TestSecretExpires(t *testing.T) {
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
 	all := methodEndpoints(s.Addr, families()...)
 	const ended, current = "the secret of the year before", "the secret of this year and on"
-	late, early := newPerson(t, l.Client, "alice", ended), newPerson(t, l.Client, "alice", current)
+	late, early := newCLIClient(t, l.Client, "alice", ended), newCLIClient(t, l.Client, "alice", current)
 	text := knocking("length: 3") + fmt.Sprintf(`clients:
   - id: alice
     secrets:
@@ -46,7 +46,7 @@ func TestSecretExpires(t *testing.T) {
 	for _, d := range all {
 		session := early.knock(t, d.listen, d.flags()...)
 		// A good knock does not make the old secret one to authenticate with.
-		conn, err := early.peer().Dial(soon(t, admitTime), d.listen)
+		conn, err := early.peer().Dial(withTimeout(t, admitTime), d.listen)
 		if err != nil {
 			t.Fatalf("%s: %v", d.name, err)
 		}
@@ -57,7 +57,7 @@ func TestSecretExpires(t *testing.T) {
 	mute.Wait()
 }
 
-// While a secret is being changed both are good, by every method: also by those of which a slot takes one knock.
+// While a secret is being changed both are good, by every method: also by those with one knock per slot.
 func TestSecretsOfClientOverlap(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
@@ -68,7 +68,7 @@ func TestSecretsOfClientOverlap(t *testing.T) {
 		one, other) + services(endpointsOf(all)...)
 	l.NewSite(t, program.get(t), text).Start(t)
 	for _, secret := range []string{one, other} {
-		alice := newPerson(t, l.Client, "alice", secret)
+		alice := newCLIClient(t, l.Client, "alice", secret)
 		for _, d := range all {
 			alice.admitted(t, d.endpoint, alice.knock(t, d.listen, d.flags()...), s.Greeting)
 		}
@@ -80,10 +80,10 @@ func TestClientReachesOnlyItsServices(t *testing.T) {
 	l := lab.New(t)
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
 	all := methodEndpoints(s.Addr, families()...)
-	alice, bob := newPerson(t, l.Client, "alice", aliceSecret), newPerson(t, l.Client, "bob", bobSecret)
-	may := map[person][]methodEndpoint{}
+	alice, bob := newCLIClient(t, l.Client, "alice", aliceSecret), newCLIClient(t, l.Client, "bob", bobSecret)
+	may := map[cliClient][]methodEndpoint{}
 	for i, d := range all {
-		who := []person{alice, bob}[i%2]
+		who := []cliClient{alice, bob}[i%2]
 		may[who] = append(may[who], d)
 	}
 	var text strings.Builder
@@ -119,13 +119,13 @@ const failuresToBan = 3
 // fail has a peer authenticate wrongly at an open endpoint, n times at once, to the end.
 func (d endpoint) fail(t *testing.T, v lab.Peer, n int) {
 	t.Helper()
-	v.Secret = []byte("not a secret of anybody's")
+	v.Secret = []byte("not a valid secret")
 	var failing sync.WaitGroup
 	for range n {
 		failing.Go(func() {
-			conn, err := v.Dial(soon(t, admitTime), d.listen)
+			conn, err := v.Dial(withTimeout(t, admitTime), d.listen)
 			if err != nil {
-				t.Errorf("%s, which answers everybody, did not: %v", d.name, err)
+				t.Errorf("%s, which answers all sources, did not: %v", d.name, err)
 				return
 			}
 			auth, err := v.AuthFor(d.listen, nil)
@@ -178,7 +178,7 @@ func TestBanSparesNeighbourThatKnocks(t *testing.T) {
 			} else if err := open.visit(t.Context(), neighbour, s.Greeting); err != nil {
 				t.Error(err)
 			}
-			// Others are as welcome as before, and so is whoever knocks there.
+			// Other sources are admitted as before, and so are those that knock.
 			for _, d := range []endpoint{open, visible, hidden} {
 				if err := d.visit(t.Context(), alice(l.Client), s.Greeting); err != nil {
 					t.Error(err)
@@ -196,7 +196,7 @@ func TestBanSparesNeighbourThatKnocks(t *testing.T) {
 	}
 }
 
-// banned fails the test unless an endpoint that answers everybody is to the peer as one that does not.
+// banned fails the test unless an endpoint that answers all sources does not answer the peer.
 func (d endpoint) banned(t *testing.T, v lab.Peer) {
 	t.Helper()
 	d.mode, d.visible = "knock-auth", false

@@ -22,11 +22,11 @@ import (
 // nothing is how /proc writes a set without capabilities.
 const nothing = "0000000000000000"
 
-// unprivileged fails the test unless every thread of a process is nobody's, has no capability, gets none back, and is
+// unprivileged fails the test unless every thread of a process has the unprivileged ids, has no capability, gets none back, and is
 // behind a filter of system calls.
 func unprivileged(t *testing.T, pid int) {
 	t.Helper()
-	ids := strings.TrimSuffix(strings.Repeat(strconv.Itoa(nobody)+"\t", 4), "\t")
+	ids := strings.TrimSuffix(strings.Repeat(strconv.Itoa(unprivilegedID)+"\t", 4), "\t")
 	want := map[string]string{
 		"Uid": ids, "Gid": ids, "Groups": "",
 		"CapInh": nothing, "CapPrm": nothing, "CapEff": nothing, "CapAmb": nothing,
@@ -86,7 +86,7 @@ func TestGatewayWorksUnprivileged(t *testing.T) {
 	added := endpoint{name: "added", listen: netip.MustParseAddrPort("10.77.0.50:50"), mode: "knock", upstream: s.Addr}
 	site.Write(t, strings.Replace(string(text), "services: [auth-v4", "services: [added, auth-v4", 1)+
 		strings.TrimPrefix(services(added), "services:\n"))
-	if out, err := site.Knockgw(soon(t, answerTime), "reload"); err != nil {
+	if out, err := site.Knockgw(withTimeout(t, answerTime), "reload"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	works(t, l, append(all, added), s.Greeting)
@@ -99,7 +99,7 @@ func TestGatewayWorksUnprivileged(t *testing.T) {
 		t.Errorf("the state directory has %v, %v", files, err)
 	}
 	gateway.Stop()
-	site.Start(t) // its own files are in nobody's way
+	site.Start(t) // its own files do not conflict
 	works(t, l, all, s.Greeting)
 }
 
@@ -119,11 +119,11 @@ func TestRootMustNameAccount(t *testing.T) {
 		"by default":     {nil, exitNotPermitted, "useradd"},
 		"root's groups":  {[]string{"--user", "root", "--group", "65534"}, exitUsage, "leave out --group"},
 		"no such user":   {[]string{"--user", "no-such-user"}, exitNotPermitted, "no-such-user"},
-		"both ways":      {[]string{"--user", "nobody", "--insecure-keep-privileges"}, exitUsage, "choose"},
+		"both ways":      {[]string{"--user", "daemon", "--insecure-keep-privileges"}, exitUsage, "choose"},
 		"two interfaces": {[]string{"--user", "65534", "--group", "65534", "--prepared", "--tun-fd", "3"}, exitUsage, "choose"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			out, err := site.Knockgw(soon(t, answerTime), "run", c.flags...)
+			out, err := site.Knockgw(withTimeout(t, answerTime), "run", c.flags...)
 			if code := lab.ExitCode(err); code != c.code || !strings.Contains(out, c.says) {
 				t.Errorf("it ended with %d, want %d and %q:\n%s", code, c.code, c.says, out)
 			}
@@ -170,8 +170,8 @@ func TestUnreadableFileIsReportedFirst(t *testing.T) {
 	}
 	before := host(l)
 	run := site.Run()
-	for _, command := range [][]string{run, {run[0], "check", "--config", site.Config, "--user", "nobody"}} {
-		out, err := l.Gateway.Run(soon(t, answerTime), command[0], command[1:]...)
+	for _, command := range [][]string{run, {run[0], "check", "--config", site.Config, "--user", "daemon"}} {
+		out, err := l.Gateway.Run(withTimeout(t, answerTime), command[0], command[1:]...)
 		if code := lab.ExitCode(err); code != exitConfiguration || !strings.Contains(out, site.Config) || !strings.Contains(out, "chown") {
 			t.Errorf("%v ended with %d, want %d, the file and a remedy:\n%s", command, code, exitConfiguration, out)
 		}
@@ -187,7 +187,7 @@ func TestUnwritableDirectoryIsReported(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := site.Run()
-	out, err := l.Gateway.Run(soon(t, answerTime), run[0], run[1:]...)
+	out, err := l.Gateway.Run(withTimeout(t, answerTime), run[0], run[1:]...)
 	if code := lab.ExitCode(err); code != exitNotPermitted || !strings.Contains(out, site.State) || !strings.Contains(out, "chown") {
 		t.Errorf("it ended with %d, want %d, the directory and a remedy:\n%s", code, exitNotPermitted, out)
 	}
@@ -202,8 +202,8 @@ func TestCapabilitiesSufficeToStart(t *testing.T) {
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
 	all := endpoints(s.Addr)
 	site := l.NewSite(t, program.get(t), configuration(all...))
-	number := strconv.Itoa(nobody)
-	script := everybodysTUN + `exec setpriv --reuid ` + number + ` --regid ` + number + ` --clear-groups --no-new-privs \
+	number := strconv.Itoa(unprivilegedID)
+	script := sharedTUN + `exec setpriv --reuid ` + number + ` --regid ` + number + ` --clear-groups --no-new-privs \
 		--bounding-set=-all,+net_admin,+bpf --inh-caps=-all,+net_admin,+bpf --ambient-caps=-all,+net_admin,+bpf "$0" run --config "$1"`
 	cmd := l.Gateway.Command(context.Background(), "sh", "-c", script, program.get(t).Path, site.Config)
 	cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
@@ -219,8 +219,8 @@ func TestCapabilitiesSufficeToStart(t *testing.T) {
 	restored(t, l, before)
 }
 
-// everybodysTUN gives a mount namespace a clone device that everybody may open, as udev sets it up.
-const everybodysTUN = `mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && `
+// sharedTUN gives a mount namespace a world-writable clone device, as udev sets it up.
+const sharedTUN = `mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && `
 
 func TestPersistentDeviceNeedsNoPrivilege(t *testing.T) {
 	t.Parallel()
@@ -229,8 +229,8 @@ func TestPersistentDeviceNeedsNoPrivilege(t *testing.T) {
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
 	all := endpoints(s.Addr)
 	site := l.NewSite(t, program.get(t), configuration(all...))
-	number := strconv.Itoa(nobody)
-	script := everybodysTUN + `exec setpriv --reuid ` + number + ` --regid ` + number + ` --clear-groups --bounding-set=-all "$0" run --config "$1" --prepared`
+	number := strconv.Itoa(unprivilegedID)
+	script := sharedTUN + `exec setpriv --reuid ` + number + ` --regid ` + number + ` --clear-groups --bounding-set=-all "$0" run --config "$1" --prepared`
 	start := func() *lab.Process {
 		cmd := l.Gateway.Command(context.Background(), "sh", "-c", script, program.get(t).Path, site.Config)
 		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
@@ -238,7 +238,7 @@ func TestPersistentDeviceNeedsNoPrivilege(t *testing.T) {
 	}
 
 	without := start()
-	if code, err := without.Wait(soon(t, answerTime)); code != exitFailed || !strings.Contains(without.Log(), "ip tuntap add") {
+	if code, err := without.Wait(withTimeout(t, answerTime)); code != exitFailed || !strings.Contains(without.Log(), "ip tuntap add") {
 		t.Errorf("without the device it ended with %d, %v, want %d and what to do:\n%s", code, err, exitFailed, without.Log())
 	}
 
@@ -251,7 +251,7 @@ func TestPersistentDeviceNeedsNoPrivilege(t *testing.T) {
 		unprivileged(t, gateway.PID())
 		works(t, l, all, s.Greeting)
 		gateway.Signal(syscall.SIGTERM)
-		if code, err := gateway.Wait(soon(t, answerTime)); code != 0 || err != nil {
+		if code, err := gateway.Wait(withTimeout(t, answerTime)); code != 0 || err != nil {
 			t.Errorf("it ended with %d, %v", code, err)
 		}
 	}
@@ -273,7 +273,7 @@ func TestDeviceDescriptorNeedsNoPrivilege(t *testing.T) {
 	device := l.Gateway.PreparedDevice(lab.Tunnel)
 	cmd := l.Gateway.Command(context.Background(), program.get(t).Path, "run", "--config", site.Config, "--tun-fd", "3")
 	cmd.ExtraFiles = []*os.File{device} // the first is descriptor 3
-	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: unprivilegedID, Gid: unprivilegedID}
 	gateway := l.Gateway.StartCommand(t, cmd)
 	if err := device.Close(); err != nil {
 		t.Error(err)
@@ -292,9 +292,9 @@ func TestDeviceDescriptorMustBeDevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	cmd := l.Gateway.Command(soon(t, answerTime), program.get(t).Path, "run", "--config", site.Config, "--tun-fd", "3")
+	cmd := l.Gateway.Command(withTimeout(t, answerTime), program.get(t).Path, "run", "--config", site.Config, "--tun-fd", "3")
 	cmd.ExtraFiles = []*os.File{file}
-	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: unprivilegedID, Gid: unprivilegedID}
 	out, err := l.Gateway.RunCommand(cmd)
 	if code := lab.ExitCode(err); code != exitFailed || !strings.Contains(out, "descriptor 3") {
 		t.Errorf("it ended with %d, want %d and which descriptor:\n%s", code, exitFailed, out)
@@ -307,7 +307,7 @@ const exitFailed = 1
 // ready waits until a gateway that was not started by its site admits packets.
 func ready(t *testing.T, gateway *lab.Process) {
 	t.Helper()
-	if err := gateway.WaitLog(soon(t, admitTime), func(log string) bool { return strings.Contains(log, "msg=ready") }); err != nil {
+	if err := gateway.WaitLog(withTimeout(t, admitTime), func(log string) bool { return strings.Contains(log, "msg=ready") }); err != nil {
 		t.Fatalf("%v\n%s", err, gateway.Log())
 	}
 }
@@ -356,7 +356,7 @@ func TestServiceManagerIsNotified(t *testing.T) {
 	hear("READY=1")
 	gateway.Signal(syscall.SIGTERM)
 	hear("STOPPING=1")
-	if code, err := gateway.Wait(soon(t, answerTime)); code != 0 || err != nil {
+	if code, err := gateway.Wait(withTimeout(t, answerTime)); code != 0 || err != nil {
 		t.Errorf("it ended with %d, %v", code, err)
 	}
 }
@@ -368,7 +368,7 @@ func TestSecondSIGTERMEndsGateway(t *testing.T) {
 	all := endpoints(s.Addr)
 	site := l.NewSite(t, program.get(t), configuration(all...))
 	gateway := site.Start(t)
-	conn, err := all[2].enter(soon(t, admitTime), alice(l.Client))
+	conn, err := all[2].enter(withTimeout(t, admitTime), alice(l.Client))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -377,7 +377,7 @@ func TestSecondSIGTERMEndsGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	gateway.Signal(syscall.SIGTERM)
-	if err := gateway.WaitLog(soon(t, admitTime), func(log string) bool { return strings.Contains(log, "msg=stopping") }); err != nil {
+	if err := gateway.WaitLog(withTimeout(t, admitTime), func(log string) bool { return strings.Contains(log, "msg=stopping") }); err != nil {
 		t.Fatal(err)
 	}
 	const apart = 600 * time.Millisecond // signals that come closer together are one

@@ -171,7 +171,7 @@ func TestQuickStartLeadsToShell(t *testing.T) {
 		case m == nil:
 			t.Fatalf("%v: there is no host %q", s, s.host)
 		case s.language == "yaml":
-			cmd := m.command(soon(t, serverTime), fmt.Sprintf("mkdir -p %q && umask 077 && cat >%q", filepath.Dir(s.rest), s.rest))
+			cmd := m.command(withTimeout(t, serverTime), fmt.Sprintf("mkdir -p %q && umask 077 && cat >%q", filepath.Dir(s.rest), s.rest))
 			cmd.Stdin = strings.NewReader(s.text)
 			if out, err := m.host.RunCommand(cmd); err != nil {
 				t.Fatalf("%v: %v\n%s", s, err, out)
@@ -181,12 +181,12 @@ func TestQuickStartLeadsToShell(t *testing.T) {
 			said(t, stays, serverTime, "msg=ready")
 		case s.rest == "shell":
 			shells++
-			out, code := m.run(soon(t, serverTime), t, s, "echo in the shell of $USER, from $SSH_CONNECTION\nexit 42\n")
+			out, code := m.run(withTimeout(t, serverTime), t, s, "echo in the shell of $USER, from $SSH_CONNECTION\nexit 42\n")
 			if want := "in the shell of alice, from 10.1.3.1 "; code != 42 || !strings.Contains(out, want) {
 				t.Fatalf("%v: it ended with %d, want 42 and %q", s, code, want)
 			}
 		default:
-			if _, code := m.run(soon(t, serverTime), t, s, ""); code != 0 {
+			if _, code := m.run(withTimeout(t, serverTime), t, s, ""); code != 0 {
 				t.Fatalf("%v: it ended with %d", s, code)
 			}
 			carry(t, gateway, client)

@@ -36,7 +36,7 @@ func readiness(t *testing.T, l *lab.Lab) (status int, why string) {
 			return l.Gateway.Dial(ctx, network, address)
 		},
 	}
-	req, err := http.NewRequestWithContext(soon(t, answerTime), http.MethodGet, "http://127.0.0.1:9091/readyz", nil)
+	req, err := http.NewRequestWithContext(withTimeout(t, answerTime), http.MethodGet, "http://127.0.0.1:9091/readyz", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ func TestReadinessFailsWhileDraining(t *testing.T) {
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 0).String())
 	all := endpoints(s.Addr)
 	g := l.NewSite(t, program.get(t), configuration(all...)).Start(t)
-	conn, err := all[0].enter(soon(t, answerTime), alice(l.Client))
+	conn, err := all[0].enter(withTimeout(t, answerTime), alice(l.Client))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func TestReadinessFailsWhileDraining(t *testing.T) {
 		t.Fatalf("%q", got)
 	}
 	g.Signal(syscall.SIGTERM)
-	if err := g.WaitLog(soon(t, answerTime), func(log string) bool { return strings.Contains(log, "stopping") }); err != nil {
+	if err := g.WaitLog(withTimeout(t, answerTime), func(log string) bool { return strings.Contains(log, "stopping") }); err != nil {
 		t.Fatal(err)
 	}
 	if status, why := readiness(t, l); status != http.StatusServiceUnavailable || !strings.Contains(why, "stopping") {

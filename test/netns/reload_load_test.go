@@ -29,7 +29,7 @@ const (
 	// visitPause is between two new connections of one endpoint.
 	visitPause = 50 * time.Millisecond
 
-	// bulkSeconds is how long one run of iperf3 takes, at bulkRate bits a second, in the one direction and in the other by turns.
+	// bulkSeconds is how long one run of iperf3 takes, at bulkRate bits a second, in the one direction and in the other alternating.
 	bulkSeconds = 2
 	bulkRate    = "200M"
 )
@@ -62,7 +62,7 @@ type load struct {
 	over   context.Context
 	stop   context.CancelFunc
 	all    sync.WaitGroup
-	lasts  []*drip // sessions that say something now and then
+	lasts  []*drip // sessions with rare traffic
 	echos  []net.Conn
 
 	bytes, visits, bulks atomic.Int64
@@ -94,7 +94,7 @@ func (b *load) keep(pause time.Duration, do func() error) {
 	})
 }
 
-// beginLoad begins sessions and streams, and whoever comes and goes.
+// beginLoad begins sessions and streams, and short connections.
 func (o *operator) beginLoad(t *testing.T, hidden []endpoint, bulk *iperf, echo endpoint) *load {
 	t.Helper()
 	b := &load{lasts: drips(t, o.Lab, hidden)}
@@ -106,7 +106,7 @@ func (o *operator) beginLoad(t *testing.T, hidden []endpoint, bulk *iperf, echo 
 	})
 	v := alice(o.Client)
 	for range exchanges {
-		conn, err := echo.enter(soon(t, admitTime), v)
+		conn, err := echo.enter(withTimeout(t, admitTime), v)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +134,7 @@ func (o *operator) beginLoad(t *testing.T, hidden []endpoint, bulk *iperf, echo 
 	return b
 }
 
-// An exchange is a stream of numbers there and back, of which none is lost, doubled or out of its place.
+// An exchange is a stream of numbers there and back, none of them lost, duplicated or reordered.
 type exchange struct {
 	conn net.Conn
 	next uint64

@@ -49,7 +49,7 @@ func change(t *testing.T, s *lab.Site, from, to string) {
 func hangUp(t *testing.T, g *lab.Gateway, words string, times int) {
 	t.Helper()
 	g.Signal(syscall.SIGHUP)
-	if err := g.WaitLog(soon(t, answerTime), func(log string) bool { return strings.Count(log, words) >= times }); err != nil {
+	if err := g.WaitLog(withTimeout(t, answerTime), func(log string) bool { return strings.Count(log, words) >= times }); err != nil {
 		t.Fatalf("%v\n%s", err, g.Log())
 	}
 }
@@ -108,7 +108,7 @@ func TestReloadUnderTraffic(t *testing.T) {
 		added := endpoint{name: "added", listen: netip.MustParseAddrPort("10.77.0.9:8100"), mode: "knock-auth", upstream: s.Addr}
 		change(t, site, "services:\n  - name", services(added)+"  - name")
 		change(t, site, "services: [", "services: [added, ")
-		if out, err := site.Knockgw(soon(t, answerTime), "check"); err != nil || !strings.Contains(out, "service added added") {
+		if out, err := site.Knockgw(withTimeout(t, answerTime), "check"); err != nil || !strings.Contains(out, "service added added") {
 			t.Errorf("check says %v\n%s", err, out)
 		}
 		hangUp(t, g, reloadedWords, 1)
@@ -121,7 +121,7 @@ func TestReloadUnderTraffic(t *testing.T) {
 	t.Run("a client is removed", func(t *testing.T) {
 		var hers []net.Conn
 		for _, d := range all {
-			conn, err := d.enter(soon(t, admitTime), carol(l.Attacker))
+			conn, err := d.enter(withTimeout(t, admitTime), carol(l.Attacker))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -136,14 +136,14 @@ func TestReloadUnderTraffic(t *testing.T) {
 		}
 		change(t, site, fmt.Sprintf("  - {id: carol, secret: %q}\n", carolSecret), "")
 		began := time.Now()
-		out, err := site.Knockgw(soon(t, answerTime), "reload")
+		out, err := site.Knockgw(withTimeout(t, answerTime), "reload")
 		if err != nil || !strings.Contains(out, "client carol removed") {
 			t.Fatalf("reload says %v\n%s", err, out)
 		}
 		time.Sleep(revokeTime - time.Since(began))
 		capture := l.Attacker.Capture(lab.Link)
 		for _, conn := range hers {
-			_, _ = conn.Write([]byte("is anybody there\n"))
+			_, _ = conn.Write([]byte("is the session alive\n"))
 		}
 		time.Sleep(2 * lab.DripInterval)
 		l.Attacker.Silent(capture.Stop())
@@ -159,7 +159,7 @@ func TestReloadUnderTraffic(t *testing.T) {
 		if !strings.Contains(g.Log(), site.Config+":") || !strings.Contains(g.Log(), "windows") {
 			t.Errorf("the log does not name the line:\n%s", g.Log())
 		}
-		out, err := site.Knockgw(soon(t, answerTime), "reload")
+		out, err := site.Knockgw(withTimeout(t, answerTime), "reload")
 		if code := lab.ExitCode(err); code != exitConfiguration || !strings.HasPrefix(out, site.Config+":") || strings.Count(out, "\n") != 1 {
 			t.Errorf("reload ended with %d:\n%s", code, out)
 		}
@@ -178,22 +178,22 @@ func TestReloadUnderTraffic(t *testing.T) {
 
 	t.Run("what needs a restart", func(t *testing.T) {
 		change(t, site, "routes: [", "routes: [10.79.0.0/24, ")
-		out, err := site.Knockgw(soon(t, answerTime), "reload")
+		out, err := site.Knockgw(withTimeout(t, answerTime), "reload")
 		if err != nil || !strings.Contains(out, "tun.routes changed: waits for a restart") {
 			t.Errorf("reload says %v\n%s", err, out)
 		}
 		outside := endpoint{name: "outside", listen: netip.MustParseAddrPort("10.79.0.1:8100"), mode: "knock", upstream: s.Addr}
 		change(t, site, "services:\n  - name", services(outside)+"  - name")
-		out, err = site.Knockgw(soon(t, answerTime), "reload")
+		out, err = site.Knockgw(withTimeout(t, answerTime), "reload")
 		if lab.ExitCode(err) != exitConfiguration || !strings.Contains(out, "restart the gateway") {
 			t.Errorf("a service outside of the routes: %v\n%s", err, out)
 		}
-		out, err = site.Knockgw(soon(t, answerTime), "check")
+		out, err = site.Knockgw(withTimeout(t, answerTime), "check")
 		if err != nil || !strings.Contains(out, "would refuse") || !strings.Contains(out, "outside") {
 			t.Errorf("check says %v\n%s", err, out)
 		}
 		// Without --config, as an operator does whose file has another place.
-		status := l.Gateway.Command(soon(t, answerTime), program.get(t).Path, "status")
+		status := l.Gateway.Command(withTimeout(t, answerTime), program.get(t).Path, "status")
 		status.Env = append(os.Environ(), "KNOCKGW_CONFIG="+site.Config)
 		out, err = l.Gateway.RunCommand(status)
 		if err != nil || !strings.Contains(out, "tun.routes") || !strings.Contains(out, "ready") {
@@ -207,7 +207,7 @@ func TestReloadUnderTraffic(t *testing.T) {
 
 	streams.Wait()
 	g.Stop()
-	out, err := site.Knockgw(soon(t, answerTime), "reload")
+	out, err := site.Knockgw(withTimeout(t, answerTime), "reload")
 	if lab.ExitCode(err) != 1 || !strings.Contains(out, "no gateway is running") {
 		t.Errorf("after the end: %v\n%s", err, out)
 	}

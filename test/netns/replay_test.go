@@ -61,7 +61,7 @@ func (r recorded) play(t *testing.T, v lab.Peer) {
 // connect connects and writes the recorded authentication, if there is one.
 func (r recorded) connect(t *testing.T, v lab.Peer) net.Conn {
 	t.Helper()
-	conn, err := v.Dial(soon(t, admitTime), r.endpoint.listen)
+	conn, err := v.Dial(withTimeout(t, admitTime), r.endpoint.listen)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func (r recorded) connect(t *testing.T, v lab.Peer) net.Conn {
 	return conn
 }
 
-// useless fails the test if the recorded messages still open the endpoint, to anybody on the client's side.
+// useless fails the test if the recorded messages still open the endpoint, to any host on the client's side.
 func (r recorded) useless(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	same, other := alice(l.Client), alice(l.Client)
@@ -110,7 +110,7 @@ func TestReplayedAuthIsRefused(t *testing.T) {
 			if err := v.Knock(t.Context(), d.listen, r.session); err != nil {
 				t.Fatal(err)
 			}
-			conn, err := v.Dial(soon(t, admitTime), d.listen)
+			conn, err := v.Dial(withTimeout(t, admitTime), d.listen)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -127,7 +127,7 @@ func TestReplayAfterCrashOpensNothing(t *testing.T) {
 	for _, d := range all {
 		tapes = append(tapes, d.admitted(t, alice(l.Client), s.Greeting))
 		if d.knocks() {
-			// A knock that nobody followed up is known all the same; its grant dies with the gateway.
+			// An unused knock is remembered too; its grant dies with the gateway.
 			unused := d.record(t, alice(l.Client))
 			unused.play(t, alice(l.Client))
 			tapes = append(tapes, unused)

@@ -93,7 +93,7 @@ func (k *talker) serve(conn net.Conn) {
 // begin has a peer enter an endpoint and be talked to.
 func (k *talker) begin(t *testing.T, d endpoint, v lab.Peer, name string) net.Conn {
 	t.Helper()
-	conn, err := d.enter(soon(t, admitTime), v)
+	conn, err := d.enter(withTimeout(t, admitTime), v)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func (k *talker) begin(t *testing.T, d endpoint, v lab.Peer, name string) net.Co
 }
 
 // Whatever names it, a session that is revoked is over within a second at its upstream and reset at its client, from
-// the moment at which the operator has pressed the key. Everybody else's goes on.
+// the moment at which the operator has pressed the key. All other sessions continue.
 func TestRevocationTakesEffectWithinSecond(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
@@ -139,7 +139,7 @@ func TestRevocationTakesEffectWithinSecond(t *testing.T) {
 			defer func() { _ = conn.Close() }()
 			tap := l.Client.Capture(lab.Link)
 			began := time.Now()
-			out, err := site.Knockgw(soon(t, answerTime), "revoke", test.args(conn)...)
+			out, err := site.Knockgw(withTimeout(t, answerTime), "revoke", test.args(conn)...)
 			returned := time.Now()
 			if err != nil || !strings.HasPrefix(out, "1 flow ") {
 				t.Fatalf("revoke says %v\n%s", err, out)
@@ -160,7 +160,7 @@ func TestRevocationTakesEffectWithinSecond(t *testing.T) {
 			if _, err := io.Copy(io.Discard, conn); !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("the client was not told of the end: %v", err)
 			}
-			_, _ = conn.Write([]byte("is anybody there\n"))
+			_, _ = conn.Write([]byte("is the session alive\n"))
 			time.Sleep(time.Until(began.Add(revokeTime + quietFor)))
 			said := lab.Answers(tap.Stop(), l.Client.Addr4, l.Client.Addr6)
 			if len(said) == 0 {
@@ -178,7 +178,7 @@ func TestRevocationTakesEffectWithinSecond(t *testing.T) {
 		})
 	}
 	if _, err := io.ReadFull(bystander, make([]byte, 1<<10)); err != nil {
-		t.Errorf("the session of somebody else: %v", err)
+		t.Errorf("the session of another client: %v", err)
 	}
 
 	t.Run("grant", func(t *testing.T) {
@@ -189,7 +189,7 @@ func TestRevocationTakesEffectWithinSecond(t *testing.T) {
 		var out string
 		for range answerTime / time.Millisecond { // until the knock is decided
 			var err error
-			if out, err = site.Knockgw(soon(t, answerTime), "revoke", "--grants-only", "--client", "alice"); err != nil {
+			if out, err = site.Knockgw(withTimeout(t, answerTime), "revoke", "--grants-only", "--client", "alice"); err != nil {
 				t.Fatal(err)
 			}
 			if !strings.HasPrefix(out, "0 flows and 0 ") {
@@ -201,7 +201,7 @@ func TestRevocationTakesEffectWithinSecond(t *testing.T) {
 		}
 		archive.shut(t, v, nil)
 		if _, err := io.ReadFull(bystander, make([]byte, 1<<10)); err != nil {
-			t.Errorf("the session of somebody else: %v", err)
+			t.Errorf("the session of another client: %v", err)
 		}
 	})
 }

@@ -30,7 +30,7 @@ func TestClientWhoseAddressRotatesIsAdmitted(t *testing.T) {
 			listen: netip.AddrPortFrom(hosts()["v6"], uint16(8101+i)), methods: []string{protocol.MethodTCPSYNSeq},
 		})
 	}
-	alice := newPerson(t, l.Client, "alice", aliceSecret)
+	alice := newCLIClient(t, l.Client, "alice", aliceSecret)
 	l.NewSite(t, program.get(t), knocking("length: 3")+clients(alice)+services(endpoints...)).Start(t)
 
 	ctx, stop := context.WithCancel(t.Context())

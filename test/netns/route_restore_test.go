@@ -116,7 +116,7 @@ func TestRoutesAndRulesAreRestored(t *testing.T) {
 		"the route to the device": {"ip route del 10.77.0.0/24 dev knock0"},
 		"the blackhole":           {"ip -6 route del blackhole fd77::/64 metric 9999"},
 		"the interface is down":   {"ip link set knock0 down"},
-		// An address that comes and goes takes the routes of IPv4 with it, of which the kernel does not tell.
+		// An address that comes and goes removes the IPv4 routes, without a notification of the kernel.
 		"an address on the interface for a moment": {"ip addr add 192.0.2.9/32 dev knock0", "ip addr del 192.0.2.9/32 dev knock0"},
 		"a rule":                             {"ip rule del pref 0 to 10.1.3.1 ipproto tcp dport 22 lookup 107"},
 		"the rules":                          {"while ip rule del pref 0 protocol 107; do :; done; while ip -6 rule del pref 0 protocol 107; do :; done"},
@@ -138,7 +138,7 @@ func TestRoutesAndRulesAreRestored(t *testing.T) {
 			restored(t, l, before)
 			noticed(t, l, g, true)
 			works(t, l, all, s.Greeting)
-			mum(t, l, all, true)
+			assertSilent(t, l, all, true)
 			others(t, l, other)
 			g.Stop()
 			site.Down(t)
@@ -151,7 +151,7 @@ func TestSessionSurvivesDeletedRoutes(t *testing.T) {
 	t.Parallel()
 	l, site, s, _, all := hides(t)
 	g := site.Start(t)
-	conn, err := all[0].enter(soon(t, admitTime), alice(l.Client))
+	conn, err := all[0].enter(withTimeout(t, admitTime), alice(l.Client))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,14 +189,14 @@ func TestGatewayEndsIfRoutesCannotBeRestored(t *testing.T) {
 			}
 			noticed(t, l, g, false)
 			said(t, g.Process, answerTime, c.says)
-			code, err := g.Wait(soon(t, 3*answerTime))
+			code, err := g.Wait(withTimeout(t, 3*answerTime))
 			if err != nil || code != 1 || !strings.Contains(g.Log(), "could not be restored") {
 				t.Errorf("it ended with %d, %v", code, err)
 			}
 			g = site.Start(t) // as the service manager does
 			noticed(t, l, g, true)
 			works(t, l, all, s.Greeting)
-			mum(t, l, all, true)
+			assertSilent(t, l, all, true)
 		})
 	}
 }
@@ -212,7 +212,7 @@ func TestGatewayContinuesWithoutBlackhole(t *testing.T) {
 	if f := diagnosis(t, site, 1)["routes"]; f.Level != doctor.Fail || !strings.Contains(f.Message, "the blackhole of fd77::/64") || !strings.Contains(f.Fix, "systemctl restart") {
 		t.Errorf("doctor says %+v", f)
 	}
-	if _, err := g.Wait(soon(t, 12*time.Second)); err == nil {
+	if _, err := g.Wait(withTimeout(t, 12*time.Second)); err == nil {
 		t.Fatal("the gateway has ended")
 	}
 	works(t, l, all, s.Greeting)
@@ -233,7 +233,7 @@ func TestPortsStaySilentWithoutRules(t *testing.T) {
 		l.Gateway.MustRun("ip", family, "route", "flush", "table", "107")
 	}
 	// The host says of a first fragment of IPv6 with half a header that it is one, whatever its port.
-	mum(t, l, all[:1], true)
+	assertSilent(t, l, all[:1], true)
 	if !strings.Contains(g.Log(), "could not be restored") {
 		noticed(t, l, g, false)
 	}
@@ -270,7 +270,7 @@ func TestStopAfterDeletedRulesIsSilent(t *testing.T) {
 	g := site.Start(t)
 	var sessions []net.Conn
 	for _, d := range all {
-		conn, err := d.enter(soon(t, admitTime), alice(l.Client))
+		conn, err := d.enter(withTimeout(t, admitTime), alice(l.Client))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -292,7 +292,7 @@ func TestStopAfterDeletedRulesIsSilent(t *testing.T) {
 			t.Errorf("the session with %v hangs: %v", conn.RemoteAddr(), err)
 		}
 	}
-	mum(t, l, all, false)
+	assertSilent(t, l, all, false)
 	g = site.Start(t)
 	noticed(t, l, g, true)
 	works(t, l, all, s.Greeting)

@@ -38,12 +38,12 @@ func TestRulesSurviveFlush(t *testing.T) {
 	}
 	noticed(t, l, g, true)
 	works(t, l, all, s.Greeting)
-	mum(t, l, all, true)
+	assertSilent(t, l, all, true)
 	others(t, l, other)
 	reached(t, l.Gateway, "127.0.0.1:22")
 	g.Stop()
 	flushRules(t, l)
-	mum(t, l, all, false)
+	assertSilent(t, l, all, false)
 	others(t, l, other)
 	site.Down(t)
 }
@@ -75,7 +75,7 @@ func TestRulesOfEarlierVersionAreMoved(t *testing.T) {
 		}
 	}
 	works(t, l, all, s.Greeting)
-	mum(t, l, all, true)
+	assertSilent(t, l, all, true)
 	others(t, l, other)
 	g.Stop()
 	site.Down(t)
@@ -95,7 +95,7 @@ func TestRulesOfHiddenPortPrecedeOlderRules(t *testing.T) {
 		t.Errorf("the port is %s, want filtered", got)
 	}
 	works(t, l, all, s.Greeting)
-	mum(t, l, all, true)
+	assertSilent(t, l, all, true)
 	g.Stop()
 	site.Down(t)
 	untouched(t, l, before)

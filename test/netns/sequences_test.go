@@ -19,8 +19,8 @@ func TestSequenceLengthIsConfigured(t *testing.T) {
 			l := lab.New(t)
 			s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
 			all := methodEndpoints(s.Addr, protocol.MethodUDPSeq, protocol.MethodUDPPassiveSeq, protocol.MethodTCPSYNSeq)
-			// Bob gets the length wrong. As a client of his own he takes nobody's place in a slot.
-			alice, bob := newPerson(t, l.Client, "alice", aliceSecret), newPerson(t, l.Client, "bob", bobSecret)
+			// Bob gets the length wrong. As a client of his own he uses no slot of another client.
+			alice, bob := newCLIClient(t, l.Client, "alice", aliceSecret), newCLIClient(t, l.Client, "bob", bobSecret)
 			text := knocking(fmt.Sprintf("length: %d", length)) + clients(alice, bob) + services(endpointsOf(all)...)
 			l.NewSite(t, program.get(t), text).Start(t)
 			right, wrong := fmt.Sprintf("--sequence-length=%d", length), fmt.Sprintf("--sequence-length=%d", length-1)
@@ -49,7 +49,7 @@ func TestLegacySequenceIsAcceptedIfEnabled(t *testing.T) {
 			l := lab.New(t)
 			s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
 			all := methodEndpoints(s.Addr, protocol.MethodTCPSYNSeq)
-			older, newer := newPerson(t, l.Client, "alice", aliceSecret), newPerson(t, l.Client, "bob", bobSecret)
+			older, newer := newCLIClient(t, l.Client, "alice", aliceSecret), newCLIClient(t, l.Client, "bob", bobSecret)
 			text := knocking(fmt.Sprintf("length: 4, legacy: %v", legacy)) + clients(older, newer) +
 				services(endpointsOf(all)...)
 			l.NewSite(t, program.get(t), text).Start(t)

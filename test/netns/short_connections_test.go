@@ -36,7 +36,7 @@ const (
 	wide = "1024 65000"
 )
 
-// Somebody who closes a connection keeps its ports in TIME_WAIT, and in TIME_WAIT the gateway's stack swallows
+// The side that closes a connection keeps its ports in TIME_WAIT, and in TIME_WAIT the gateway's stack swallows
 // the SYN of a client who uses them again. Half of the ways to meet that is to let the upstream close first, so
 // that it is the gateway which waits; a client with few ports makes it certain.
 //

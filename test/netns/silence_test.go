@@ -97,7 +97,7 @@ func drips(t *testing.T, l *lab.Lab, all []endpoint) []*drip {
 	t.Helper()
 	var begun []*drip
 	for _, endpoint := range all {
-		conn, err := endpoint.enter(soon(t, admitTime), alice(l.Client))
+		conn, err := endpoint.enter(withTimeout(t, admitTime), alice(l.Client))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -205,7 +205,7 @@ func TestSilenceDuringRestarts(t *testing.T) {
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
 	all := hiddenEndpoints(s.Addr)
 	site := l.NewSite(t, program.get(t), configuration(all...))
-	// Before the first start nobody has promised anything.
+	// Before the first start nothing is promised.
 	site.Start(t).Stop()
 
 	capture := l.Attacker.Capture(lab.Link)

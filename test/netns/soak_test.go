@@ -63,7 +63,7 @@ func newDay(t *testing.T) *day {
 // says runs one of the operator's commands and returns its words.
 func (d *day) says(t *testing.T, command string, args ...string) string {
 	t.Helper()
-	out, err := d.site.Knockgw(soon(t, answerTime), command, args...)
+	out, err := d.site.Knockgw(withTimeout(t, answerTime), command, args...)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -83,7 +83,7 @@ func (d *day) flows(t *testing.T) []control.Flow {
 // enter begins a session in the office.
 func (d *day) enter(t *testing.T, v lab.Peer) net.Conn {
 	t.Helper()
-	conn, err := d.office.enter(soon(t, admitTime), v)
+	conn, err := d.office.enter(withTimeout(t, admitTime), v)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,11 +100,11 @@ func TestGatewaySoak(t *testing.T) {
 	lab.RequireTools(t, "nmap", "iperf3", "tcpdump", "tshark")
 	d := newDay(t)
 	watch := d.watcher(t, "status", "--watch")
-	if err := watch.WaitLog(soon(t, answerTime), func(log string) bool { return strings.Count(log, "ready") >= 2 }); err != nil {
+	if err := watch.WaitLog(withTimeout(t, answerTime), func(log string) bool { return strings.Count(log, "ready") >= 2 }); err != nil {
 		t.Errorf("%v\n%s", err, watch.Log())
 	}
 	watch.Signal(syscall.SIGINT)
-	if code, err := watch.Wait(soon(t, answerTime)); err != nil || code != 0 {
+	if code, err := watch.Wait(withTimeout(t, answerTime)); err != nil || code != 0 {
 		t.Errorf("status --watch ended with %d, %v", code, err)
 	}
 	session := d.enter(t, alice(d.Client))
@@ -228,11 +228,11 @@ func (d *day) revokes(t *testing.T, conn net.Conn) {
 	_ = conn.Close()
 }
 
-// drains has the gateway end while somebody is inside, who may finish.
+// drains stops the gateway during a session, which may finish.
 func (d *day) drains(t *testing.T) {
 	conn := d.enter(t, alice(d.Client))
 	d.gateway.Signal(syscall.SIGTERM)
-	if err := d.gateway.WaitLog(soon(t, answerTime), func(log string) bool { return strings.Contains(log, "drain") }); err != nil {
+	if err := d.gateway.WaitLog(withTimeout(t, answerTime), func(log string) bool { return strings.Contains(log, "drain") }); err != nil {
 		t.Fatal(err)
 	}
 	if got := ask(t, conn, "echo one more thing"); got != "one more thing" {
@@ -245,7 +245,7 @@ func (d *day) drains(t *testing.T) {
 		t.Errorf("at the end: %q, %v", b, err)
 	}
 	closeConn(t, conn)
-	if code, err := d.gateway.Wait(soon(t, admitTime)); err != nil || code != 0 {
+	if code, err := d.gateway.Wait(withTimeout(t, admitTime)); err != nil || code != 0 {
 		t.Errorf("it ended with %d, %v", code, err)
 	}
 }
@@ -258,7 +258,7 @@ func (d *day) hasARecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm()&0o007 != 0 {
-		t.Errorf("anybody may read it: %v, %v", info.Mode(), err)
+		t.Errorf("it is world-readable: %v, %v", info.Mode(), err)
 	}
 	var events []audit.Event
 	for line := range strings.Lines(string(b)) {

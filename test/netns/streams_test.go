@@ -30,7 +30,7 @@ func TestHalfClosedClientGetsReply(t *testing.T) {
 	site.Start(t)
 	for _, d := range all {
 		t.Run(d.name, func(t *testing.T) {
-			conn, err := d.enter(soon(t, admitTime), alice(l.Client))
+			conn, err := d.enter(withTimeout(t, admitTime), alice(l.Client))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -75,7 +75,7 @@ func TestDownloadOutlastsIdleTimeout(t *testing.T) {
 		for _, d := range all {
 			t.Run(d.name, func(t *testing.T) {
 				t.Parallel()
-				conn, err := d.enter(soon(t, admitTime), alice(l.Client))
+				conn, err := d.enter(withTimeout(t, admitTime), alice(l.Client))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -103,7 +103,7 @@ func TestUploadOutlastsIdleTimeout(t *testing.T) {
 	t.Parallel()
 	l, _, all := idleSite(t)
 	d := all[1]
-	conn, err := d.enter(soon(t, admitTime), alice(l.Client))
+	conn, err := d.enter(withTimeout(t, admitTime), alice(l.Client))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestIdleSessionEnds(t *testing.T) {
 	t.Parallel()
 	l, s, all := idleSite(t)
 	d := all[1]
-	conn, err := d.enter(soon(t, admitTime), alice(l.Client))
+	conn, err := d.enter(withTimeout(t, admitTime), alice(l.Client))
 	if err != nil {
 		t.Fatal(err)
 	}

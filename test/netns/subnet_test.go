@@ -116,7 +116,7 @@ func TestGatewayLeavesOwnSubnetToInsideHosts(t *testing.T) {
 	l.Gateway.ServeLines("[::]:7001")
 	site.Start(t)
 	for _, a := range []netip.Addr{l.Upstream.Addr4, l.Upstream.Addr6} {
-		conn, err := l.Gateway.Dial(soon(t, admitTime), "tcp", netip.AddrPortFrom(a, 7000).String())
+		conn, err := l.Gateway.Dial(withTimeout(t, admitTime), "tcp", netip.AddrPortFrom(a, 7000).String())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +127,7 @@ func TestGatewayLeavesOwnSubnetToInsideHosts(t *testing.T) {
 	}
 	for _, from := range []*lab.Host{l.Upstream, l.Gateway} {
 		for _, a := range []string{own4, own6} {
-			conn, err := from.Dial(soon(t, admitTime), "tcp", netip.AddrPortFrom(netip.MustParseAddr(a), 7001).String())
+			conn, err := from.Dial(withTimeout(t, admitTime), "tcp", netip.AddrPortFrom(netip.MustParseAddr(a), 7001).String())
 			if err != nil {
 				t.Errorf("the host's own address: %v", err)
 				continue
@@ -144,7 +144,7 @@ func TestGatewayRefusesUplinkSubnet(t *testing.T) {
 	l, site, _, _ := subnetSite(t)
 	l.Gateway.MustRun("ip", "route", "add", "default", "via", "10.1.3.9", "dev", upstreamDevice)
 	run := site.Run()
-	out, err := l.Gateway.Run(soon(t, admitTime), run[0], run[1:]...)
+	out, err := l.Gateway.Run(withTimeout(t, admitTime), run[0], run[1:]...)
 	const unavailable = 69
 	if lab.ExitCode(err) != unavailable || !strings.Contains(out, "bypass the gateway") || !strings.Contains(out, "iif "+upstreamDevice) {
 		t.Errorf("run says %v\n%s", err, out)

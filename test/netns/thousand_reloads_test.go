@@ -81,11 +81,11 @@ func (o *operator) load(t *testing.T, text string, bySignal, refused bool) (ende
 	}
 	if bySignal {
 		o.gateway.Signal(syscall.SIGHUP)
-	} else if out, err := o.site.Knockgw(soon(t, answerTime), "reload"); lab.ExitCode(err) != code {
+	} else if out, err := o.site.Knockgw(withTimeout(t, answerTime), "reload"); lab.ExitCode(err) != code {
 		t.Fatalf("reload says %v\n%s", err, out)
 	}
 	var log string
-	if err := o.gateway.WaitLog(soon(t, answerTime), func(all string) bool {
+	if err := o.gateway.WaitLog(withTimeout(t, answerTime), func(all string) bool {
 		log = all
 		return strings.Count(all, reloadedWords)+strings.Count(all, refusedWords) >= o.reloaded+o.refused
 	}); err != nil {
@@ -131,7 +131,7 @@ func (o *operator) turns() []turn {
 			_ = o.inside.Close()
 		}
 		var err error
-		if o.inside, err = o.guest.enter(soon(t, admitTime), carols()); err != nil {
+		if o.inside, err = o.guest.enter(withTimeout(t, admitTime), carols()); err != nil {
 			t.Fatal(err)
 		}
 		ask(t, o.inside, "hello")
@@ -182,7 +182,7 @@ func (o *operator) turns() []turn {
 	}
 }
 
-// reload makes reload n, of which the first is 1.
+// reload makes reload n, counted from 1.
 func (o *operator) reload(t *testing.T, all []turn, n int) {
 	t.Helper()
 	at, round := (n-1)%len(all), (n-1)/len(all)
@@ -235,7 +235,7 @@ func newOperator(t *testing.T) (o *operator, hidden []endpoint, bulk *iperf, ech
 	return o, hidden, bulk, echo
 }
 
-// Nobody who has nothing to do with a change notices a thousand of them, and nothing is left behind by any.
+// A thousand changes do not affect unrelated clients, and leave nothing behind.
 func TestThousandReloadsUnderLoad(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "iperf3")

@@ -53,15 +53,15 @@ const (
 type onslaught struct {
 	packets     int // of a scan, in both ways of refusing them
 	sources     int // that knock and begin handshakes, each of its own address
-	connections int // to an open service, of which none authenticates
+	connections int // to an open service, all without authentication
 }
 
 func theOnslaught() onslaught {
 	return onslaught{packets: 10_000_000, sources: 100_000, connections: 20_000}
 }
 
-// besieged is a gateway under attack, and the most that it took.
-type besieged struct {
+// attackedGateway is a gateway under attack, and its peak usage.
+type attackedGateway struct {
 	*lab.Lab
 
 	gateway    *lab.Gateway
@@ -70,7 +70,7 @@ type besieged struct {
 	memory     int // bytes, anonymous
 	files      int
 	goroutines float64
-	fullest    map[string]float64 // what part of a limit was used at the most
+	fullest    map[string]float64 // the highest used part of each limit
 }
 
 // Memory and descriptors have bounds whatever attackers do, and the same done again takes no more.
@@ -84,7 +84,7 @@ func TestGatewayBoundsUnauthorizedUsage(t *testing.T) {
 			s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
 			open := endpoint{name: "open", mode: "auth", listen: netip.MustParseAddrPort("10.77.0.1:8001"), upstream: s.Addr}
 			hidden := endpoint{name: "hidden", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:8002"), upstream: s.Addr}
-			b := &besieged{Lab: l, open: open, greeting: s.Greeting, gateway: l.NewSite(t, program.get(t), configuration(open, hidden)).Start(t), fullest: make(map[string]float64)}
+			b := &attackedGateway{Lab: l, open: open, greeting: s.Greeting, gateway: l.NewSite(t, program.get(t), configuration(open, hidden)).Start(t), fullest: make(map[string]float64)}
 			for _, d := range []endpoint{open, hidden} {
 				if err := d.visit(t.Context(), alice(l.Client), s.Greeting); err != nil {
 					t.Fatal(err)
@@ -109,7 +109,7 @@ func TestGatewayBoundsUnauthorizedUsage(t *testing.T) {
 }
 
 // afterwards looks at what is left of an attack: no descriptors, and endpoints that open.
-func (b *besieged) afterwards(t *testing.T, files int, goroutines float64, endpoints ...endpoint) {
+func (b *attackedGateway) afterwards(t *testing.T, files int, goroutines float64, endpoints ...endpoint) {
 	t.Helper()
 	if b.files-files > attackersFiles {
 		t.Errorf("attackers took %d descriptors", b.files-files)
@@ -134,7 +134,7 @@ func (b *besieged) afterwards(t *testing.T, files int, goroutines float64, endpo
 }
 
 // attack does all of it, one after the other.
-func (b *besieged) attack(t *testing.T, o onslaught) {
+func (b *attackedGateway) attack(t *testing.T, o onslaught) {
 	t.Helper()
 	for _, part := range []struct {
 		name string
@@ -152,7 +152,7 @@ func (b *besieged) attack(t *testing.T, o onslaught) {
 }
 
 // during does a part of an attack and looks at the gateway all the while.
-func (b *besieged) during(t *testing.T, do func(ctx context.Context) (int, error)) (n int) {
+func (b *attackedGateway) during(t *testing.T, do func(ctx context.Context) (int, error)) (n int) {
 	t.Helper()
 	var (
 		acting errgroup.Group
@@ -181,7 +181,7 @@ func (b *besieged) during(t *testing.T, do func(ctx context.Context) (int, error
 }
 
 // look notes what the gateway has now, and fails the test where a table is larger than its limit.
-func (b *besieged) look(t *testing.T) {
+func (b *attackedGateway) look(t *testing.T) {
 	t.Helper()
 	b.memory = max(b.memory, b.gateway.Memory().Anonymous)
 	b.files = max(b.files, b.gateway.Descriptors())
@@ -206,7 +206,7 @@ func (b *besieged) look(t *testing.T) {
 
 // scan sends packets of every form from everywhere to any port, and returns how many of them were judged: a device's
 // queue has room for so many.
-func (b *besieged) scan(ctx context.Context, packets int) (judged int, err error) {
+func (b *attackedGateway) scan(ctx context.Context, packets int) (judged int, err error) {
 	anywhere := netip.AddrPortFrom(b.open.listen.Addr(), 0)
 	ctx, cancel := context.WithTimeout(ctx, onslaughtTime)
 	defer cancel()
@@ -224,7 +224,7 @@ func (b *besieged) scan(ctx context.Context, packets int) (judged int, err error
 }
 
 // crowd sends from that many sources a SYN to an open service and what could be a knock of either version, each.
-func (b *besieged) crowd(ctx context.Context, sources int) (sent int, err error) {
+func (b *attackedGateway) crowd(ctx context.Context, sources int) (sent int, err error) {
 	var all []netip.Addr
 	for i := range sources {
 		all = append(all, netip.AddrFrom4([4]byte{198, byte(18 + i>>16), byte(i >> 8), byte(i)}))
@@ -251,7 +251,7 @@ func (b *besieged) crowd(ctx context.Context, sources int) (sent int, err error)
 
 // connect opens connections to an open service, says something to each and holds it until the gateway ends it. It
 // returns how many were opened.
-func (b *besieged) connect(ctx context.Context, connections int) (opened int, err error) {
+func (b *attackedGateway) connect(ctx context.Context, connections int) (opened int, err error) {
 	var (
 		begun   atomic.Int64
 		holding sync.WaitGroup

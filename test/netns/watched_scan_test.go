@@ -79,7 +79,7 @@ func (d *day) watchesAScan(t *testing.T) {
 	capture := d.watcher(t, "capture", "-o", pcapng, "--filter", "host "+from)
 	tcpdump := d.Attacker.Start("tcpdump", "-n", "-U", "-Z", "root", "-i", lab.Link, "-w", pcap, "src", "host", from, "and", "dst", "net", lab.Protected4.String())
 	for p, words := range map[*lab.Process]string{capture: "capturing", tcpdump: "listening on"} {
-		if err := p.WaitLog(soon(t, answerTime), func(log string) bool { return strings.Contains(log, words) }); err != nil {
+		if err := p.WaitLog(withTimeout(t, answerTime), func(log string) bool { return strings.Contains(log, words) }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -93,7 +93,7 @@ func (d *day) watchesAScan(t *testing.T) {
 	time.Sleep(time.Second) // the last packets are on their way to all three
 	for _, p := range []*lab.Process{trace, capture, tcpdump} {
 		p.Signal(syscall.SIGINT)
-		if code, err := p.Wait(soon(t, answerTime)); err != nil || code != 0 {
+		if code, err := p.Wait(withTimeout(t, answerTime)); err != nil || code != 0 {
 			t.Fatalf("a watcher ended with %d, %v\n%s", code, err, p.Log())
 		}
 	}
@@ -147,7 +147,7 @@ func (d *day) readByTshark(t *testing.T, file string) (all []judged) {
 	return all
 }
 
-// explained has a capture judged anew.
+// explained runs explain on a capture.
 func (d *day) explained(t *testing.T, file string) (all []judged) {
 	t.Helper()
 	type packet struct{ Source, Destination, Verdict, Reason string }

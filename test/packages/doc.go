@@ -1,6 +1,6 @@
 // Package packages tests what operators install: the packages that `make packages`
 // builds, and the systemd unit in them. The machine that the tests run on is not
-// changed: packages are installed into a copy of it that nobody else sees.
+// changed: packages are installed into a private copy of it.
 //
 // What takes long or needs much is asked for: KNOCKGW_BOOT='bookworm trixie' boots these
 // releases of Debian and has the service live there (mmdebstrap, systemd-container),

@@ -69,7 +69,7 @@ test -s /usr/share/doc/knockgw/examples/grafana/knockgw.json
 
 begin /usr/share/doc/knockgw/examples/knockgw.yaml
 start
-test "$(stat -c %U /proc/$gateway/environ)" = root # nobody but root looks into it
+test "$(stat -c %U /proc/$gateway/environ)" = root # only root may read it
 grep -w Uid: /proc/$gateway/status | grep -w "$(id -u knockgw)"
 grep -w Seccomp: /proc/$gateway/status | grep -w 2
 knockgw reload

@@ -54,14 +54,14 @@ func TestUnitsAreValid(t *testing.T) {
 			}
 		}
 
-		const mostExposed = 2.0 // of 10; what is left is what the gateway is for: the network, TUN, the filter
+		const maxExposure = 2.0 // of 10; what is left is what the gateway is for: the network, TUN, the filter
 		out, err = exec.CommandContext(t.Context(), analyze, "security", "--offline=yes", unit).CombinedOutput()
 		found := regexp.MustCompile(`exposure level for \S+ ([0-9.]+)`).FindSubmatch(out)
 		if found == nil {
 			t.Skipf("this systemd-analyze does not judge files: %v\n%s", err, out)
 		}
-		if level, err := strconv.ParseFloat(string(found[1]), 64); err != nil || level > mostExposed {
-			t.Errorf("the unit is more exposed than %v:\n%s", mostExposed, out)
+		if level, err := strconv.ParseFloat(string(found[1]), 64); err != nil || level > maxExposure {
+			t.Errorf("the unit is more exposed than %v:\n%s", maxExposure, out)
 		}
 	}
 }

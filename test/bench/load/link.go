@@ -25,7 +25,7 @@ const firstDevice = 3
 func (l *Link) Run(out io.Writer) (any, error) {
 	var devices [2]*os.File
 	for i := range devices {
-		// Whoever hands over a file makes it blocking.
+		// os.File.Fd makes the file blocking.
 		if err := unix.SetNonblock(firstDevice+i, true); err != nil {
 			return nil, fmt.Errorf("prepare device %d: %w", i, err)
 		}

@@ -25,8 +25,8 @@ import (
 // RequestSize is the size in bytes of the request of one short connection, and of its reply.
 const RequestSize = 1 << 10
 
-// patience is how long anything here waits for an answer.
-const patience = 5 * time.Second
+// timeout is how long anything here waits for an answer.
+const timeout = 5 * time.Second
 
 // errTask says that Main was asked for something else than it can do.
 var errTask = errors.New("no such task")

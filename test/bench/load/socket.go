@@ -29,7 +29,7 @@ func dial(from netip.Addr, to netip.AddrPort) (socket, error) {
 }
 
 func (s socket) connect(from netip.Addr, to netip.AddrPort) error {
-	fd, limit := int(s), unix.NsecToTimeval(patience.Nanoseconds())
+	fd, limit := int(s), unix.NsecToTimeval(timeout.Nanoseconds())
 	err := errors.Join(
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit), // of connect too
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit),

@@ -23,7 +23,7 @@ const (
 
 // A Build is the program under test. A test binary makes one, for all its labs, with its TestMain.
 type Build struct {
-	// Path is the program; everybody may execute it.
+	// Path is the program, executable by all accounts.
 	Path string
 
 	dir string
@@ -41,7 +41,7 @@ func NewBuild() (b *Build, err error) {
 		return nil, fmt.Errorf("make a directory to build in: %w", err)
 	}
 	b = &Build{Path: filepath.Join(dir, "knockgw"), dir: dir}
-	// One of the tests runs it as nobody.
+	// One of the tests runs it as an unprivileged account.
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // see above
 		return nil, errors.Join(err, b.Remove())
 	}

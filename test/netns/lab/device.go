@@ -104,7 +104,7 @@ func (h *Host) Route(to netip.Prefix, device, control string) {
 }
 
 // Congestion has the hosts use a congestion control among each other (over IPv4), whatever is usual on the machine.
-// It is the routes', because a namespace may not choose one for itself that the machine does not allow to everybody.
+// It is the routes', because a namespace may not choose one for itself that the machine does not allow to all namespaces.
 func (l *Lab) Congestion(control string) {
 	l.tb.Helper()
 	for _, h := range []*Host{l.Client, l.Attacker, l.Upstream} {

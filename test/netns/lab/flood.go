@@ -20,7 +20,7 @@ const (
 	// floodBatch is how many packets one system call sends.
 	floodBatch = 64
 	// floodPause is the least that a flood sleeps. It sends evenly: in the pauses between bursts there would be
-	// more of a purse left than attackers leave.
+	// more tokens left in a bucket than attackers leave.
 	floodPause = 50 * time.Microsecond
 	// MaxPacket is the largest packet of a flood in bytes: what a link carries.
 	MaxPacket = 1500
@@ -56,7 +56,7 @@ func (h *Host) FloodWith(ctx context.Context, to netip.Addr, next func(b []byte)
 	return sent, nil
 }
 
-// FloodFrames is FloodWith for packets that no IP socket sends: of which next writes
+// FloodFrames is FloodWith for packets that no IP socket sends: next writes
 // every byte, the header's checksum and lengths included. They go to the gateway
 // over the host's link.
 func (h *Host) FloodFrames(ctx context.Context, gateway *Host, next func(b []byte) int, rate int) (sent int, err error) {
@@ -144,7 +144,7 @@ func flood(ctx context.Context, fd int, next func(b []byte) int, rate int) (sent
 		if n == 0 {
 			return sent, nil
 		}
-		done, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&messages)), //nolint:gosec // nobody else has a call for it
+		done, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&messages)), //nolint:gosec // no package has a call for it
 			uintptr(n), 0, 0, 0)
 		switch errno {
 		case 0:

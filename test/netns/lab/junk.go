@@ -22,7 +22,7 @@ const (
 	JunkV2                    // a datagram as large as a knock udp-v2
 	JunkDatagram              // a datagram that nothing is like
 	JunkFragment              // a piece of a datagram, the first or the last
-	JunkIllFormed             // by turns what is wrong with a segment or a datagram in each of several ways
+	JunkIllFormed             // segments and datagrams that are malformed in one of several ways, alternating
 )
 
 // A Junk is packets of attackers over IPv4, each with bytes of its own wherever a secret would show.

@@ -107,7 +107,7 @@ func RetransmittedSYNs(packets []Packet) int {
 	return again
 }
 
-// Sent counts the packets of a source to a prefix: whoever claims silence shows that something was asked.
+// Sent counts the packets of a source to a prefix: a claim of silence needs probes.
 func Sent(packets []Packet, src netip.Addr, to netip.Prefix) int {
 	n := 0
 	for _, p := range packets {

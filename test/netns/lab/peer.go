@@ -27,8 +27,8 @@ const (
 // maxFrame is the default limit of a frame v1 in bytes.
 const maxFrame = 1024
 
-// A Peer is somebody who knocks and authenticates, from a host of the lab: the rightful client, or with a
-// field changed, somebody who is not. It speaks through package protocol alone, message by message, so that
+// A Peer knocks and authenticates from a host of the lab: the authorized client, or with a
+// field changed, another one. It speaks through package protocol alone, message by message, so that
 // a test can hold back, repeat and mix up what a well-behaved client never would.
 type Peer struct {
 	Host *Host

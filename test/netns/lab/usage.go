@@ -24,7 +24,7 @@ const (
 // CPU is how much processor time the process has taken so far, in user and in kernel mode.
 func (p *Process) CPU() time.Duration {
 	p.tb.Helper()
-	// The clock of somebody else's process (clock_getcpuclockid(3)): /proc counts in units of 10 ms.
+	// The CPU clock of another process (clock_getcpuclockid(3)): /proc counts in units of 10 ms.
 	const scheduler = 2
 	var t unix.Timespec
 	if err := unix.ClockGettime(int32(^p.PID()<<3|scheduler), &t); err != nil {

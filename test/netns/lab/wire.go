@@ -170,7 +170,7 @@ func tooBig(to *os.File, packet []byte, mtu int) error {
 	return nil
 }
 
-// deliver hands packets over when they are due. After a failure it goes on to take them, so that nobody waits for it.
+// deliver hands packets over when they are due. After a failure it continues to drain, so that no sender blocks.
 func deliver(to *os.File, line <-chan parcel) (err error) {
 	for p := range line {
 		if err != nil {
