@@ -7,19 +7,19 @@ import (
 )
 
 const (
-	// halfClosedTimeout is how long a flow may be silent of which one direction has
-	// ended: its client, or its upstream, may have given up. A transfer that goes
-	// on in the other direction is none of that.
+	// halfClosedTimeout is the idle time of a flow with one direction ended: its
+	// client or its upstream may be gone. A transfer that continues in the other
+	// direction is not affected.
 	halfClosedTimeout = 5 * time.Minute
-	// stallTimeout is how long a client may leave more than stalledBytes
-	// unacknowledged while nothing moves: as long as a kernel tries (Linux's
-	// tcp_retries2). What else such a flow holds in buffers is worth megabytes,
-	// unlike a session at a prompt, which may wait for the idle time.
+	// stallTimeout is how long a client may leave more than stallBytes
+	// unacknowledged while no byte is relayed: as long as a kernel retransmits
+	// (Linux's tcp_retries2). Such a flow may hold megabytes in buffers, unlike
+	// an interactive session, which may wait for the idle time.
 	stallTimeout = 15 * time.Minute
 	stallBytes   = 16 << 10
 )
 
-// An idleTimer ends a flow in which nothing moves.
+// An idleTimer ends a flow without activity.
 type idleTimer struct {
 	f        *Flow
 	idle     time.Duration
@@ -31,8 +31,8 @@ type idleTimer struct {
 	stopped bool
 }
 
-// startIdleTimer ends the flow when no byte has moved in either direction for the
-// plan's idle time, or for one of the times above, until stop.
+// startIdleTimer ends the flow when no byte has been relayed for the plan's
+// idle time, or for one of the times above, until stop.
 func (f *Flow) startIdleTimer(p *Plan) (stop func()) {
 	w := &f.idleTimer
 	w.f, w.idle, w.inFlight = f, p.Idle, p.InFlight
@@ -46,7 +46,7 @@ func (f *Flow) startIdleTimer(p *Plan) (stop func()) {
 	return w.stop
 }
 
-// check ends the flow if it is time to, and waits on if not.
+// check ends the flow if it is time to, and otherwise restarts the timer.
 func (w *idleTimer) check() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -67,9 +67,9 @@ func (w *idleTimer) check() {
 	}
 }
 
-// halfClose notes that one direction of the flow has ended.
+// halfClose records that one direction of the flow has ended.
 func (w *idleTimer) halfClose() {
-	w.f.touch() // it may take the other a moment to answer
+	w.f.touch() // the other side may take a moment to answer
 	w.mu.Lock()
 	w.half = true
 	w.mu.Unlock()

@@ -12,18 +12,18 @@ import (
 )
 
 // bufferSize is how many bytes one step of a relay may move: four super-packets
-// of the stack, so that one system call to the upstream takes what several
-// packets brought.
+// of the stack, so that one system call to the upstream takes the payload of
+// several packets.
 const bufferSize = 256 << 10
 
-// pooledBuf is the buffer of one direction. It is held only while there is
-// something to move, so that an idle flow holds none.
+// A pooledBuf is the buffer of one direction. It is taken from the pool only
+// while there is something to move, so that idle flows have none.
 type pooledBuf struct {
 	pool *sync.Pool // of *[]byte, bufferSize bytes each
 	b    *[]byte    // nil when none is held
 }
 
-// get returns the buffer, fetching one if none is held.
+// get returns the buffer, after taking one from the pool if necessary.
 func (l *pooledBuf) get() []byte {
 	if l.b == nil {
 		l.b = l.pool.Get().(*[]byte)
@@ -31,7 +31,7 @@ func (l *pooledBuf) get() []byte {
 	return *l.b
 }
 
-// put gives the buffer back, if one is held.
+// put returns the buffer to the pool.
 func (l *pooledBuf) put() {
 	if l.b != nil {
 		l.pool.Put(l.b)
@@ -39,12 +39,13 @@ func (l *pooledBuf) put() {
 	}
 }
 
-// A bufReader reads into a buffer that it takes once there is something to read.
+// A bufReader reads into a buffer that it takes from the pool once there is
+// something to read.
 type bufReader interface {
 	readInto(l *pooledBuf) (int, error)
 }
 
-// reader returns how to read src.
+// reader returns the function that reads from src.
 func reader(src Conn) func(*pooledBuf) (int, error) {
 	if s, ok := src.(bufReader); ok {
 		return s.readInto
@@ -52,8 +53,8 @@ func reader(src Conn) func(*pooledBuf) (int, error) {
 	return func(l *pooledBuf) (int, error) { return src.Read(l.get()) }
 }
 
-// relay joins the two connections until both directions have ended, one of
-// them fails, or nothing moves for the idle time. It closes both.
+// relay joins the two connections until both directions have ended, one of them
+// fails, or no byte is relayed for the idle time. It closes both.
 func (s *Table) relay(ctx context.Context, f *Flow, client, upstream Conn, p *Plan) CloseReason {
 	s.countStarted()
 	defer f.startIdleTimer(p)()
@@ -62,7 +63,8 @@ func (s *Table) relay(ctx context.Context, f *Flow, client, upstream Conn, p *Pl
 		once sync.Once
 		wg   sync.WaitGroup
 	)
-	// The first failure is the cause, and makes the other direction fail.
+
+	// The first failure is the reason, and makes the other direction fail.
 	fail := func(e CloseReason) {
 		once.Do(func() {
 			end = e
@@ -71,6 +73,7 @@ func (s *Table) relay(ctx context.Context, f *Flow, client, upstream Conn, p *Pl
 		})
 	}
 	release := ctxutil.AfterFunc(ctx, func() { fail(closeReason(ctx, CloseKilled)) })
+
 	up := direction{
 		s: s, f: f, dst: upstream, src: client, moved: &f.up,
 		writeFailed: CloseUpstreamReset, readFailed: CloseClientReset,
@@ -79,6 +82,7 @@ func (s *Table) relay(ctx context.Context, f *Flow, client, upstream Conn, p *Pl
 		s: s, f: f, dst: client, src: upstream, moved: &f.down,
 		writeFailed: CloseClientReset, readFailed: CloseUpstreamReset,
 	}
+
 	wg.Add(1)
 	up.start(func(e CloseReason) {
 		defer wg.Done()
@@ -91,16 +95,17 @@ func (s *Table) relay(ctx context.Context, f *Flow, client, upstream Conn, p *Pl
 	}
 	wg.Wait()
 	release()
-	// Both are told: a connection that was aborted takes no harm.
+
+	// Closing a connection that was aborted has no effect.
 	_ = client.Close()
 	_ = upstream.Close()
 	return end
 }
 
-// counter is what a direction adds to.
+// A counter counts the bytes of a direction.
 type counter interface{ Add(uint64) uint64 }
 
-// direction is one half of a relay.
+// A direction is one half of a relay.
 type direction struct {
 	s                       *Table
 	f                       *Flow
@@ -109,7 +114,7 @@ type direction struct {
 	writeFailed, readFailed CloseReason // the results when writing or reading fails
 }
 
-// copyLoop moves bytes until src ends, and passes the end on.
+// copyLoop relays bytes until src ends, and then closes the write side of dst.
 func (d *direction) copyLoop() CloseReason {
 	read := reader(d.src)
 	l := pooledBuf{pool: &d.s.buffers}
@@ -123,7 +128,8 @@ func (d *direction) copyLoop() CloseReason {
 	}
 }
 
-// forward does with the outcome of a read what is to be done.
+// forward writes the result of a read to dst. It reports whether the direction
+// has ended.
 func (d *direction) forward(l *pooledBuf, n int, err error) (end CloseReason, over bool) {
 	if n > 0 {
 		d.f.touch()
@@ -143,17 +149,19 @@ func (d *direction) forward(l *pooledBuf, n int, err error) (end CloseReason, ov
 	return d.readFailed, err != nil
 }
 
-// A notifier says when it has something to read, so that nobody needs to wait.
+// A notifier is a source that says when it can be read, so that no goroutine
+// has to wait.
 type notifier interface {
-	// CanRead tells whether Read would not wait, be it for data, the end or an error.
+	// CanRead reports whether Read would not block: there is data, the end or
+	// an error.
 	CanRead() bool
-	// NotifyRead has ready called whenever CanRead may have become true, until stop.
+	// NotifyRead calls ready whenever CanRead may have become true, until stop.
 	NotifyRead(ready func()) (stop func())
 }
 
-// start pumps in a goroutine and calls over at the end. A source that notifies
-// has a goroutine only while there is something to move: the stacks are most of
-// what an idle flow would cost.
+// start relays in a goroutine and calls done at the end. A source that notifies
+// has a goroutine only while there is something to move: stacks are most of the
+// memory of idle flows.
 func (d *direction) start(over func(CloseReason)) {
 	src, ok := d.src.(notifier)
 	if !ok {
@@ -163,18 +171,18 @@ func (d *direction) start(over func(CloseReason)) {
 	p := &eventCopier{direction: d, src: src, done: over}
 	p.state.Store(copierRunning)
 	p.stop = src.NotifyRead(p.ready)
-	go p.run() // something may have come before
+	go p.run() // there may be data already
 }
 
-// eventCopier is a direction whose source notifies.
+// An eventCopier relays a direction whose source notifies.
 //
-//	       ready: a goroutine begins          ready
-//	asleep ------------------------> awake ----------> again
-//	   ^                              |  ^               |
-//	   '------------------------------'  '---------------'
-//	     nothing to read                   nothing to read: look once more
+//	      ready: a goroutine starts          ready
+//	idle --------------------------> running ------> rerun
+//	 ^                                |  ^             |
+//	 '--------------------------------'  '-------------'
+//	   nothing to read                     nothing to read: check again
 //
-// At the end it stays awake, so that none begins any more.
+// When it is done it stays running, so that no other goroutine starts.
 type eventCopier struct {
 	*direction
 	src   notifier
@@ -208,7 +216,7 @@ func (p *eventCopier) ready() {
 	}
 }
 
-// run moves what there is.
+// run relays the available bytes.
 func (p *eventCopier) run() {
 	for {
 		if end, over := p.drain(); over {
@@ -223,7 +231,7 @@ func (p *eventCopier) run() {
 	}
 }
 
-// drain moves bytes until there are none to be had, or no more will come.
+// drain relays bytes until none are available, or the direction has ended.
 func (p *eventCopier) drain() (end CloseReason, over bool) {
 	l := pooledBuf{pool: &p.s.buffers}
 	defer l.put()

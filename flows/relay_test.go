@@ -199,7 +199,8 @@ func TestAnIdleFlowHoldsNoBuffer(t *testing.T) {
 				synctest.Wait()
 			}
 		}
-		// One after the other they can do with one; a pool is per processor, though.
+		// One after the other they can do with one; a pool is per processor,
+		// though.
 		if made > relays/2 {
 			t.Errorf("%d buffers made for %d flows of which one moves at a time", made, relays)
 		}

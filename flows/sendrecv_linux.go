@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix" // package syscall has no number for these on 386
 )
 
-// tryRead and tryWrite read from and write to a socket without waiting for
-// anybody, but for its other user in the kernel. They do not tell the scheduler,
-// which would take the processor away from whoever is in a system call for some
+// recv and send read from and write to a socket without blocking, except for
+// its other users in the kernel. They do not notify the scheduler, which would
+// hand the processor of a goroutine in a system call to another after some
 // microseconds (syscall.RawSyscall).
 
 func recv(fd uintptr, b []byte) (n int, err syscall.Errno) {

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// tryRead and tryWrite read and write on a descriptor that does not block.
+// recv and send read from and write to a nonblocking descriptor.
 
 func recv(fd uintptr, b []byte) (n int, err syscall.Errno) {
 	return retryEINTR(func() (int, error) { return syscall.Read(int(fd), b) })

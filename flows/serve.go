@@ -10,7 +10,7 @@ import (
 	"github.com/knockgw/knockgw/internal/loglimit"
 )
 
-// serve is the life of a flow, in the order that the package comment draws.
+// serve serves a flow in the order that the package comment shows.
 func (s *Table) serve(ctx context.Context, f *Flow, r Request, p *Plan) CloseReason {
 	if p.DialFirst {
 		if p.Share != nil {
@@ -29,6 +29,7 @@ func (s *Table) serve(ctx context.Context, f *Flow, r Request, p *Plan) CloseRea
 		defer p.OnClose()
 		return s.relay(ctx, f, client, upstream, p)
 	}
+
 	client, end := s.accept(ctx, f, r, p)
 	if client == nil {
 		return end
@@ -41,6 +42,7 @@ func (s *Table) serve(ctx context.Context, f *Flow, r Request, p *Plan) CloseRea
 	if p.Serve != nil {
 		return s.serveConn(ctx, f, client, p)
 	}
+
 	upstream, end := s.dial(ctx, p)
 	if upstream == nil {
 		if !end.sendsReset() {
@@ -62,15 +64,13 @@ func reject(r Request, p *Plan, end CloseReason) {
 	p.OnDrop()
 }
 
-// sendsReset tells whether a client that waits for its upstream hears of this end.
-func (e CloseReason) sendsReset() bool { return e == CloseUpstreamRefused || e == CloseDrained }
-
-// handshakeTimeout bounds how long a client may take to complete its handshake. The
-// stack by itself would send its SYN-ACK again for two minutes. It has been sent
-// five times by then: after 0, 1, 3, 7 and 15 s.
+// handshakeTimeout bounds the time that a client may take to complete its
+// handshake. The stack itself would retransmit its SYN-ACK for two minutes. By
+// then it has been sent five times: after 0, 1, 3, 7 and 15 s.
 const handshakeTimeout = 20 * time.Second
 
-// accept completes the handshake. Where that fails the gate is told to be silent.
+// accept completes the handshake. On an error it silences the gate
+// (Plan.OnDrop).
 func (s *Table) accept(ctx context.Context, f *Flow, r Request, p *Plan) (Conn, CloseReason) {
 	shake, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
@@ -88,7 +88,7 @@ func (s *Table) accept(ctx context.Context, f *Flow, r Request, p *Plan) (Conn, 
 		return nil, closeReason(ctx, CloseHandshake)
 	}
 	if err := p.HandshakeDone(); err != nil {
-		client.Abort() // heard, if the flow is still admitted
+		client.Abort() // with a reset, if the flow is still admitted
 		p.OnDrop()
 		return nil, CloseNoGrant
 	}
@@ -111,7 +111,7 @@ func (s *Table) authenticate(ctx context.Context, f *Flow, client Conn, p *Plan)
 	return 0, true
 }
 
-// dial reaches the upstream, or says why not.
+// dial connects to the upstream, or returns the reason why it cannot.
 func (s *Table) dial(ctx context.Context, p *Plan) (Conn, CloseReason) {
 	dctx, cancel := context.WithTimeout(ctx, p.DialTimeout)
 	defer cancel()
@@ -132,8 +132,8 @@ func (s *Table) dial(ctx context.Context, p *Plan) (Conn, CloseReason) {
 	return nil, CloseUpstreamRefused
 }
 
-// serveConn gives the connection to the program that embeds the gateway, and waits
-// until that has closed it.
+// serveConn passes the connection to the embedding program, and waits until
+// that has closed it.
 func (s *Table) serveConn(ctx context.Context, f *Flow, client Conn, p *Plan) CloseReason {
 	s.countStarted()
 	defer f.startIdleTimer(p)()
@@ -148,19 +148,5 @@ func (s *Table) serveConn(ctx context.Context, f *Flow, client Conn, p *Plan) Cl
 		return CloseEOF
 	case <-ctx.Done():
 		return closeReason(ctx, CloseKilled)
-	}
-}
-
-// closeReason translates the reason for which a flow's context was ended.
-func closeReason(ctx context.Context, otherwise CloseReason) CloseReason {
-	switch cause := context.Cause(ctx); {
-	case errors.Is(cause, errKilled):
-		return CloseKilled
-	case errors.Is(cause, errIdle):
-		return CloseIdle
-	case cause != nil:
-		return CloseDrained
-	default:
-		return otherwise
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/knockgw/knockgw/internal/netx"
 )
 
-// newSocket makes a Conn of an upstream's connection.
+// newSocket returns a Conn for an upstream's connection.
 func newSocket(c net.Conn) Conn {
 	if tcp, ok := c.(*net.TCPConn); ok {
 		return newTCPSocket(tcp)
@@ -17,11 +17,11 @@ func newSocket(c net.Conn) Conn {
 	return stream{c}
 }
 
-// stream is any net.Conn as a Conn.
+// A stream adapts any net.Conn to Conn.
 type stream struct{ net.Conn }
 
-// CloseWrite closes the sending side where the connection can, and all of it
-// where it cannot: the peer must hear that nothing more comes.
+// CloseWrite closes the write side if the connection supports it, and otherwise
+// the whole connection: the peer has to see the end.
 func (s stream) CloseWrite() error {
 	err := netx.CloseWrite(s.Conn)
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -33,13 +33,13 @@ func (s stream) CloseWrite() error {
 // Abort closes the connection.
 func (s stream) Abort() { _ = s.Close() }
 
-// abortTCP closes a kernel connection with a reset.
+// abortTCP resets a kernel connection.
 func abortTCP(c *net.TCPConn) {
-	_ = c.SetLinger(0) // fails only on a connection that is closed already
+	_ = c.SetLinger(0) // fails only if the connection is closed
 	_ = c.Close()
 }
 
-// trackedConn is a client's connection in the hands of the embedding program.
+// A trackedConn is a client's connection that the embedding program uses.
 type trackedConn struct {
 	Conn
 	f      *Flow
@@ -47,7 +47,7 @@ type trackedConn struct {
 	once   sync.Once
 }
 
-// Read counts.
+// Read implements net.Conn and counts bytes.
 func (h *trackedConn) Read(b []byte) (int, error) {
 	n, err := h.Conn.Read(b)
 	h.count(&h.f.up, n)
@@ -57,7 +57,7 @@ func (h *trackedConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write counts.
+// Write implements net.Conn and counts bytes.
 func (h *trackedConn) Write(b []byte) (int, error) {
 	n, err := h.Conn.Write(b)
 	h.count(&h.f.down, n)

@@ -4,7 +4,7 @@ package flows
 
 import "net"
 
-// tcpSocket is a kernel connection.
+// A tcpSocket is a kernel connection.
 type tcpSocket struct{ *net.TCPConn }
 
 func newTCPSocket(c *net.TCPConn) Conn { return &tcpSocket{c} }

@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// tcpSocket is a kernel connection that takes a buffer only once there is
-// something to read, and whose system calls the scheduler does not hear of.
+// A tcpSocket is a kernel connection that takes a buffer only once there is
+// something to read, and makes system calls without notifying the scheduler.
 type tcpSocket struct {
 	*net.TCPConn
 	raw syscall.RawConn
@@ -21,7 +21,7 @@ type tcpSocket struct {
 func newTCPSocket(c *net.TCPConn) Conn {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return stream{c} // it is closed already, and Read will say so
+		return stream{c} // it is closed, and Read will return the error
 	}
 	s := &tcpSocket{TCPConn: c, raw: raw}
 	s.in.call = s.in.do
@@ -32,8 +32,8 @@ func newTCPSocket(c *net.TCPConn) Conn {
 // Abort implements Conn.
 func (s *tcpSocket) Abort() { abortTCP(s.TCPConn) }
 
-// readInto implements leaser: one system call where there is data, and no
-// buffer held while there is none.
+// readInto implements bufReader: one system call if there is data, and no
+// buffer held if there is none.
 func (s *tcpSocket) readInto(l *pooledBuf) (int, error) {
 	r := &s.in
 	r.lease = l
@@ -49,7 +49,7 @@ func (s *tcpSocket) readInto(l *pooledBuf) (int, error) {
 	return r.n, nil
 }
 
-// readOp is one read in progress; only one goroutine reads.
+// A readOp is one read in progress. Only one goroutine reads.
 type readOp struct {
 	lease *pooledBuf
 	n     int
@@ -57,7 +57,7 @@ type readOp struct {
 	call  func(fd uintptr) bool
 }
 
-// do runs on the descriptor; false waits until it is readable.
+// do runs on the descriptor. It returns false to wait until it is readable.
 func (r *readOp) do(fd uintptr) bool {
 	r.n, r.err = recv(fd, r.lease.get())
 	if r.err == syscall.EAGAIN {
@@ -80,14 +80,14 @@ func (s *tcpSocket) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// writeOp is one write in progress; only one goroutine writes.
+// A writeOp is one write in progress. Only one goroutine writes.
 type writeOp struct {
 	b    []byte // not yet written
 	err  syscall.Errno
 	call func(fd uintptr) bool
 }
 
-// do runs on the descriptor; false waits until it is writable.
+// do runs on the descriptor. It returns false to wait until it is writable.
 func (w *writeOp) do(fd uintptr) bool {
 	for len(w.b) > 0 {
 		var n int

@@ -5,35 +5,36 @@ import (
 	"time"
 )
 
-// Where the upstream is dialed before the client's handshake is complete, a SYN
-// is enough to have it dialed, and a SYN can be forged. So the flows of one grant
-// share the connections that they have dialed: there are at most as many as the
-// grant has uses left, and the flow whose handshake is complete takes one.
+// If the upstream is dialed before the client's handshake is complete, a SYN
+// makes the gateway dial, and a SYN can be forged. The flows of one grant
+// therefore share the connections that they dial: there are at most as many as
+// the grant has uses left, and a flow takes one when its handshake is complete.
 //
 //	flow 1:  dial ------ ok -> handshake ... never answered
 //	flow 2:  wait ---------'-> handshake -> takes the connection -> relay
 //
-// With as many uses as flows each dials for itself, and none waits.
+// With as many uses as flows, each flow dials, and none waits.
 
-// A ShareKey names what flows have in common that share upstream connections.
+// A ShareKey identifies flows that share upstream connections.
 type ShareKey struct {
 	Grant    any // comparable
 	Upstream string
 }
 
-// maxReadyAge is how long a connection may wait for a handshake and still be used:
-// many upstreams end one on which nothing is said. Another is dialed then.
+// maxReadyAge is how long a connection may wait for a handshake and still be
+// used: many upstreams close connections without data. Afterwards another is
+// dialed.
 const maxReadyAge = 2 * time.Second
 
-// upstreamPool is the upstream connections of the flows of one ShareKey. The Set's
-// dialing lock guards it.
+// An upstreamPool has the upstream connections of the flows of one ShareKey.
+// Table.poolsMu guards it.
 type upstreamPool struct {
-	users   int // flows that have not got their connection
+	users   int // flows that have no connection yet
 	dialing int
 	ready   []readyConn
-	wake    chan struct{} // closed, and replaced, when something has changed
-	failed  int           // dials that failed
-	end     CloseReason   // of the last of these
+	wake    chan struct{} // closed and replaced on every change
+	failed  int           // failed dials
+	reason  CloseReason   // of the last failed dial
 }
 
 type readyConn struct {
@@ -41,13 +42,13 @@ type readyConn struct {
 	since time.Time
 }
 
-// changed wakes the flows that wait.
+// changed wakes the waiting flows.
 func (h *upstreamPool) changed() {
 	close(h.wake)
 	h.wake = make(chan struct{})
 }
 
-// join adds a flow to those that share by that key.
+// join adds a flow to the pool of a key.
 func (s *Table) join(k ShareKey) *upstreamPool {
 	s.poolsMu.Lock()
 	defer s.poolsMu.Unlock()
@@ -60,7 +61,8 @@ func (s *Table) join(k ShareKey) *upstreamPool {
 	return h
 }
 
-// leave ends a flow's part in h, and the connections that no other flow needs.
+// leave removes a flow from h, and closes the connections that no other flow
+// needs.
 func (s *Table) leave(k ShareKey, h *upstreamPool) {
 	s.poolsMu.Lock()
 	h.users--
@@ -76,8 +78,8 @@ func (s *Table) leave(k ShareKey, h *upstreamPool) {
 	}
 }
 
-// acquire waits until h has an upstream connection, and dials one where another is
-// due. It returns false, and why, where there will be none.
+// acquire waits until h has an upstream connection, and dials one if another is
+// due. If there will be none it returns false and the reason.
 func (s *Table) acquire(ctx context.Context, h *upstreamPool, p *Plan) (CloseReason, bool) {
 	timeout := time.NewTimer(p.DialTimeout)
 	defer timeout.Stop()
@@ -90,7 +92,7 @@ func (s *Table) acquire(ctx context.Context, h *upstreamPool, p *Plan) (CloseRea
 			s.poolsMu.Unlock()
 			return CloseNoGrant, false
 		case len(h.ready) == 0 && h.failed != failed:
-			end := h.end
+			end := h.reason
 			s.poolsMu.Unlock()
 			return end, false
 		case have < min(h.users, limit):
@@ -101,6 +103,7 @@ func (s *Table) acquire(ctx context.Context, h *upstreamPool, p *Plan) (CloseRea
 			s.poolsMu.Unlock()
 			return 0, true
 		}
+
 		wake := h.wake
 		s.poolsMu.Unlock()
 		select {
@@ -123,16 +126,16 @@ func (s *Table) dialInto(ctx context.Context, h *upstreamPool, p *Plan) (CloseRe
 	switch {
 	case conn != nil:
 		h.ready = append(h.ready, readyConn{conn, time.Now()})
-	case ctx.Err() == nil: // the upstream's doing, and no other flow fares better
+	case ctx.Err() == nil: // the upstream's failure, which affects the other flows as well
 		h.failed++
-		h.end = end
+		h.reason = end
 	}
 	h.changed()
 	return end, conn != nil
 }
 
-// takeConn returns a connection of h whose flow has completed its handshake; nil if
-// there is none that is fresh.
+// takeConn returns a connection of h for a flow whose handshake is complete, or
+// nil if there is none below maxReadyAge.
 func (s *Table) takeConn(h *upstreamPool) Conn {
 	s.poolsMu.Lock()
 	var stale []readyConn
@@ -155,8 +158,7 @@ func (s *Table) takeConn(h *upstreamPool) Conn {
 	return conn
 }
 
-// serveShared is serve where the upstream is dialed first, with connections that
-// are shared.
+// serveShared is serve with DialFirst and shared upstream connections.
 func (s *Table) serveShared(ctx context.Context, f *Flow, r Request, p *Plan) CloseReason {
 	key, _ := p.Share()
 	h := s.join(key)
@@ -172,6 +174,7 @@ func (s *Table) serveShared(ctx context.Context, f *Flow, r Request, p *Plan) Cl
 		return end
 	}
 	defer p.OnClose()
+
 	upstream := s.takeConn(h)
 	s.leave(key, h)
 	if upstream == nil {
