@@ -14,8 +14,8 @@ import (
 	"github.com/knockgw/knockgw/internal/netlab"
 )
 
-// rejectReplays replays the client's knocks from the attacker, and knocks with wrong
-// secrets.
+// rejectReplays replays the client's knocks from the attacker, and knocks with
+// wrong secrets.
 func (s *scenario) rejectReplays(ctx context.Context) error {
 	s.step("Replayed knocks and wrong secrets")
 	visits := s.upstream.questions()
@@ -233,8 +233,8 @@ func (s *scenario) tally(what string, counts []netlab.Count) {
 	}
 }
 
-// lost returns how many packets the kernel dropped at the TUN device, for want of
-// room in its queue or by its filter.
+// lost returns how many packets the kernel dropped at the TUN device, for want
+// of room in its queue or by its filter.
 func (s *scenario) lost() (int, error) {
 	link, err := s.lab.Gateway.Routes.LinkByName(netlab.Tunnel)
 	if err != nil {

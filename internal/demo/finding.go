@@ -10,8 +10,8 @@ import (
 // findings are the states that a scan has found.
 type findings map[probe]state
 
-// summary lists the states of an address found by a technique, with the number of
-// ports: "1 open, 1024 filtered".
+// summary lists the states of an address found by a technique, with the number
+// of ports: "1 open, 1024 filtered".
 func (f findings) summary(t technique, a netip.Addr) string {
 	n := make(map[state]int)
 	for p, s := range f {
@@ -32,7 +32,8 @@ func (f findings) summary(t technique, a netip.Addr) string {
 	return strings.Join(parts, ", ")
 }
 
-// rows returns the findings as a table: a row for each technique, a column for each address.
+// rows returns the findings as a table: a row for each technique, a column for
+// each address.
 func (f findings) rows(addrs []netip.Addr) [][]string {
 	head := []string{"ports of"}
 	for _, a := range addrs {

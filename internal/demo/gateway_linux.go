@@ -27,7 +27,8 @@ const (
 	upstreamPort = 8080
 	knockPort    = protocol.DefaultKnockPort
 
-	// grantTTL is how long a grant lasts; short, so that its end can be waited for.
+	// grantTTL is how long a grant lasts; short, so that its end can be waited
+	// for.
 	grantTTL = time.Second
 	// authDeadline is how long a connection may stay unauthenticated; short for
 	// the same reason.

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// profileName is the profile of the gateway's services, and guardedName the one
-	// of a website on the gateway's host that verifies knocks itself.
+	// profileName is the profile of the gateway's services, and guardedName the
+	// one of a website on the gateway's host that verifies knocks itself.
 	profileName, guardedName = "demo", "guarded"
 	// guardedService and guardedPort are of that website.
 	guardedService = "site"
@@ -42,10 +42,10 @@ func examples() []example {
 	}
 }
 
-// Hold builds the lab with a gateway that hides a service for each of the examples,
-// prints how to enter its namespaces and what to try there, and waits for the end of
-// ctx, which is no error once everything is set up. It removes everything again. Its
-// errors are those of Run.
+// Hold builds the lab with a gateway that hides a service for each of the
+// examples, prints how to enter its namespaces and what to try there, and waits
+// for the end of ctx, which is no error once everything is set up. It removes
+// everything again. Its errors are those of Run.
 func Hold(ctx context.Context, o Options) (err error) {
 	d := &heldLab{report: report{w: o.Out}, secret: make([]byte, secretSize)}
 	_, _ = rand.Read(d.secret) // never fails
@@ -144,7 +144,8 @@ func (d *heldLab) profile() *profile.Profile {
 	return p
 }
 
-// guarded returns the client's profile for the website that verifies knocks itself.
+// guarded returns the client's profile for the website that verifies knocks
+// itself.
 func (d *heldLab) guarded() *profile.Profile {
 	return &profile.Profile{Name: guardedName, Client: clientID, Secret: protocol.Secret(d.secret),
 		Services: []profile.Service{service(guardedService, d.site())}}
@@ -157,8 +158,8 @@ func service(name string, at netip.AddrPort) profile.Service {
 	}
 }
 
-// printUsage prints what there is and how to use it. The commands are for a shell,
-// each on a line of its own.
+// printUsage prints what there is and how to use it. The commands are for a
+// shell, each on a line of its own.
 func (d *heldLab) printUsage() {
 	d.line("knockgw demo: a gateway that hides four services.")
 	d.line("")
@@ -197,7 +198,8 @@ func (d *heldLab) printUsage() {
 	d.line("To remove everything, interrupt this program (Ctrl-C).")
 }
 
-// program returns the path of this program: go run puts it in no directory of PATH.
+// program returns the path of this program: go run puts it in no directory of
+// PATH.
 func program() string {
 	path, err := os.Executable()
 	if err != nil {

@@ -30,7 +30,8 @@ func TestProbeIsWellFormedAndParsesBack(t *testing.T) {
 				p.port = 0
 			}
 			b := p.packet(a.from)
-			// The gateway's parser shares no code with the scanner, and verifies checksums.
+			// The gateway's parser shares no code with the scanner, and
+			// verifies checksums.
 			judge := packet.Packet{Data: b}
 			if !judge.Parse() {
 				t.Errorf("%s to %v: the gateway would call it malformed: %v", technique, a.to, judge.DropReason)

@@ -22,8 +22,8 @@ const (
 	burstPause = time.Millisecond
 )
 
-// A scan probes every port of every address with every technique; connect() is slow
-// and is used for a few ports.
+// A scan probes every port of every address with every technique; connect() is
+// slow and is used for a few ports.
 type scan struct {
 	from         *netlab.Host
 	capture      *capture
@@ -173,8 +173,8 @@ func (s scan) connect() (all connects, err error) {
 					return fmt.Errorf("open a socket: %w", err)
 				}
 				all = append(all, connect{probe{connectScan, a, port}, fd})
-				// A connection ends with a reset, which is not answered: an answer
-				// would be counted as one to the next scan.
+				// A connection ends with a reset, which is not answered: an
+				// answer would be counted as one to the next scan.
 				if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
 					return fmt.Errorf("set a socket's linger: %w", err)
 				}

@@ -19,7 +19,8 @@ import (
 const (
 	// wellKnown is the last of the ports that every scan probes.
 	wellKnown = 1024
-	// openPort and closedPort are ports of the gateway's own address, which is not hidden.
+	// openPort and closedPort are ports of the gateway's own address, which is
+	// not hidden.
 	openPort, closedPort = 7001, 7002
 
 	reachTimeout   = 5 * time.Second // to knock, connect and authenticate; it takes some milliseconds
@@ -36,9 +37,9 @@ func scannedPorts() []uint16 {
 	return ports
 }
 
-// scanControl scans an address that is not hidden, to show that the scanner works.
-// The listeners stay open to the end: closing one resets the connections that wait
-// in it, and the next scan would see the packets.
+// scanControl scans an address that is not hidden, to show that the scanner
+// works. The listeners stay open to the end: closing one resets the connections
+// that wait in it, and the next scan would see the packets.
 func (s *scenario) scanControl(ctx context.Context) error {
 	s.step("Control: an address that is not hidden, to show that the scanner works")
 	for _, a := range s.lab.routers() {
@@ -72,8 +73,9 @@ func (s *scenario) scanControl(ctx context.Context) error {
 	return nil
 }
 
-// scanHidden scans the protected addresses, which must not answer, from the attacker
-// and from the client at the same time. The table is what the attacker sees.
+// scanHidden scans the protected addresses, which must not answer, from the
+// attacker and from the client at the same time. The table is what the attacker
+// sees.
 func (s *scenario) scanHidden(ctx context.Context, table bool) error {
 	var (
 		from     = []*netlab.Host{s.lab.Attacker, s.lab.Client}
@@ -184,8 +186,8 @@ func (s *scenario) connect(ctx context.Context) error {
 	return nil
 }
 
-// reach dials a service from the client, and excludes the connection's packets from
-// the answers to scans.
+// reach dials a service from the client, and excludes the connection's packets
+// from the answers to scans.
 func (s *scenario) reach(ctx context.Context, d *client.Dialer, at netip.AddrPort) (net.Conn, error) {
 	conn, err := d.DialContext(ctx, "tcp", at.String())
 	if err != nil {

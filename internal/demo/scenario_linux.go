@@ -16,7 +16,8 @@ import (
 const secretSize = 32
 
 // Run builds the lab, runs the scenario in it, and removes everything again. It
-// returns nil if all checks pass, and otherwise errors that match ErrCheckFailed, fs.ErrPermission if the caller may not build a lab,
+// returns nil if all checks pass, and otherwise errors that match
+// ErrCheckFailed, fs.ErrPermission if the caller may not build a lab,
 // tun.ErrNoTUN if there is no TUN device, or ctx's cause.
 func Run(ctx context.Context, o Options) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, TimeLimit, fmt.Errorf("the demonstration took longer than %v", TimeLimit))

@@ -78,8 +78,8 @@ func demonstrate(ctx context.Context) (string, error) {
 	return out.String(), err
 }
 
-// alone skips the test where it cannot be run, gives it a directory for temporary
-// files of its own, and fails it if something is left there.
+// alone skips the test where it cannot be run, gives it a directory for
+// temporary files of its own, and fails it if something is left there.
 func alone(t *testing.T) {
 	t.Helper()
 	needLab(t)

@@ -57,8 +57,9 @@ const (
 // states lists them all, the most informative first.
 func states() []state { return []state{open, closed, unfiltered, up, filtered, openFiltered, noReply} }
 
-// conclude returns the state that an answer means. An open port does not answer a
-// FIN or an unknown datagram either, so silence there is open|filtered, as for nmap.
+// conclude returns the state that an answer means. An open port does not answer
+// a FIN or an unknown datagram either, so silence there is open|filtered, as
+// for nmap.
 func (t technique) conclude(a answer) state {
 	switch t {
 	case connectScan, synScan:
@@ -105,8 +106,8 @@ type probe struct {
 }
 
 // sourcePort returns the port from which a technique probes, so that an answer
-// identifies its probe. Such ports are below those that kernels assign to connections
-// (32768 and up), so that no probe looks like part of one.
+// identifies its probe. Such ports are below those that kernels assign to
+// connections (32768 and up), so that no probe looks like part of one.
 func (t technique) sourcePort() uint16 { return firstSourcePort + uint16(t) }
 
 const firstSourcePort = 20000

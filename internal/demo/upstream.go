@@ -18,10 +18,12 @@ import (
 const (
 	// tokenSize is the size of a token in bytes, which makes it unguessable.
 	tokenSize = 8
-	// askTimeout is how long an answer may take; it takes a fraction of a millisecond.
+	// askTimeout is how long an answer may take; it takes a fraction of a
+	// millisecond.
 	askTimeout = 5 * time.Second
 
-	// question is what the client sends, and greeting how the upstream's answers begin.
+	// question is what the client sends, and greeting how the upstream's
+	// answers begin.
 	question = "who are you?\n"
 	greeting = "I am the upstream; token "
 )

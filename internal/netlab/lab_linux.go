@@ -91,7 +91,8 @@ func (l *Lab) link(ctx context.Context, h *Host) error {
 		routers, addrs = append(routers, h.Router6), append(addrs, h.Addr6, h.Other6)
 	}
 
-	// The peer is named in its own namespace, so that every host can have a Link.
+	// The peer is named in its own namespace, so that every host can have a
+	// Link.
 	err := l.Gateway.Routes.LinkAdd(&netlink.Veth{
 		LinkAttrs:     netlink.LinkAttrs{Name: far},
 		PeerName:      Link,

@@ -93,7 +93,8 @@ func (p *Process) Wait(ctx context.Context) (int, error) {
 	}
 }
 
-// Err returns how the process has ended: nil while it runs and after exit code 0.
+// Err returns how the process has ended: nil while it runs and after exit code
+// 0.
 func (p *Process) Err() error {
 	select {
 	case <-p.ended:

@@ -10,7 +10,8 @@ import (
 // RequireLong.
 const LongVariable = "KNOCKGW_LONG"
 
-// Long reports whether a test that has a short and a long form runs the long one.
+// Long reports whether a test that has a short and a long form runs the long
+// one.
 func Long() bool { return os.Getenv(LongVariable) == "1" }
 
 // RequireLong skips a test that takes long unless long tests run. The reason

@@ -8,12 +8,13 @@ import (
 )
 
 const (
-	// RequireVariable names the environment variable that, set to 1, turns each skip
-	// for lack of a tool or of a privilege into a failure.
+	// RequireVariable names the environment variable that, set to 1, turns each
+	// skip for lack of a tool or of a privilege into a failure.
 	RequireVariable = "KNOCKGW_REQUIRE_TOOLS"
 
-	// ciVariable is set by every continuous integration service. There, the tools
-	// that make test installs are present, or their installation has failed.
+	// ciVariable is set by every continuous integration service. There, the
+	// tools that make test installs are present, or their installation has
+	// failed.
 	ciVariable = "CI"
 )
 

@@ -19,13 +19,15 @@ import (
 const (
 	// benchVariable set to 1 asks for measurements.
 	benchVariable = "KNOCKGW_BENCH"
-	// outVariable is the directory of the report; one that does not begin with / is the repository's.
+	// outVariable is the directory of the report; one that does not begin with
+	// / is the repository's.
 	outVariable = "BENCH_OUT"
 	outDefault  = "bench-out"
 	// roundsVariable is the number of rounds of every part, instead of its own.
 	roundsVariable = "BENCH_ROUNDS"
-	// congestionVariable is the congestion control of all the sockets, instead of the machine's own. What a proxy
-	// gets through depends on it a lot: one that paces sends smaller segments.
+	// congestionVariable is the congestion control of all the sockets, instead
+	// of the machine's own. What a proxy gets through depends on it a lot: one
+	// that paces sends smaller segments.
 	congestionVariable = "BENCH_CONGESTION"
 	// loadVariable set to 1 makes this program a generator of load.
 	loadVariable = "KNOCKGW_BENCH_LOAD"
@@ -96,7 +98,8 @@ func program(t *testing.T) *lab.Build {
 	return build
 }
 
-// newLab builds a lab whose sockets use the congestion control that was asked for.
+// newLab builds a lab whose sockets use the congestion control that was asked
+// for.
 func newLab(t *testing.T) *lab.Lab {
 	t.Helper()
 	l := lab.New(t)

@@ -10,7 +10,8 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// filterOff is the line of a configuration's section tun by which all that attackers send reaches the process.
+// filterOff is the line of a configuration's section tun by which all that
+// attackers send reaches the process.
 const filterOff = "  filter: off\n"
 
 // knocker is the client of a number among many.

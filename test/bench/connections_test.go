@@ -22,18 +22,21 @@ const (
 	lastingRatio = 0.8 // what must be left of the first round's ratio in the last
 )
 
-// connections is how many short connections there are in a second, and whether they get fewer.
+// connections is how many short connections there are in a second, and whether
+// they get fewer.
 func (b *bench) connections(t *testing.T) {
 	l := newLab(t)
-	// Each worker has an address of its own: ports that wait for their last segments do not run out, and a known
-	// source may knock 1,024 times a second.
+	// Each worker has an address of its own: ports that wait for their last
+	// segments do not run out, and a known source may knock 1,024 times a
+	// second.
 	var sources []netip.Addr
 	for i := range connectionWorkers {
 		sources = append(sources, netip.AddrFrom4([4]byte{10, 1, 1, byte(10 + i)}))
 	}
 	l.Client.AddAddrs(sources...)
-	// The proxies connect from one address to one port, so that ports have to be used again after a second
-	// instead of a minute, and as many as there are. It is the same kernel for both.
+	// The proxies connect from one address to one port, so that ports have to
+	// be used again after a second instead of a minute, and as many as there
+	// are. It is the same kernel for both.
 	for _, h := range []*lab.Host{l.Client, l.Gateway} {
 		h.Sysctl("ipv4/ip_local_port_range", "10000 65000")
 		h.Sysctl("ipv4/tcp_tw_reuse", "1")
@@ -62,7 +65,8 @@ func (b *bench) connections(t *testing.T) {
 			}
 		}
 	}
-	// The ratio of this row is that of the last round to that of the first: what slowed both down is not in it.
+	// The ratio of this row is that of the last round to that of the first:
+	// what slowed both down is not in it.
 	lasting := p.row("last round's rate to the first's", "ratio").wants(atLeast(lastingRatio))
 	for i, rates := range made.Rounds {
 		lasting.add(p.Columns[i], rates[len(rates)-1]/rates[0])

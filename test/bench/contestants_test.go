@@ -24,9 +24,11 @@ const (
 	startTime = 10 * time.Second
 	startPoll = 20 * time.Millisecond
 
-	// servicePort is the upstream's port, and that of knockgw's service in front of it.
+	// servicePort is the upstream's port, and that of knockgw's service in
+	// front of it.
 	servicePort = 5201
-	// oncePort is the port of a service in front of the same upstream that wants a knock for each connection.
+	// oncePort is the port of a service in front of the same upstream that
+	// wants a knock for each connection.
 	oncePort = 5202
 	// haproxyPort is where HAProxy listens, on the gateway's own address.
 	haproxyPort = 5203
@@ -49,7 +51,8 @@ type contestant struct {
 	proxy  *lab.Process // nil where there is none
 }
 
-// site is a lab with knockgw and HAProxy on the gateway, in front of the same upstream.
+// site is a lab with knockgw and HAProxy on the gateway, in front of the same
+// upstream.
 type site struct {
 	*lab.Lab
 	upstream netip.AddrPort
@@ -83,7 +86,8 @@ func (s *site) contestants() []contestant {
 	}
 }
 
-// open knocks from each of the sources for as many connections as a knock may open, and waits until it has.
+// open knocks from each of the sources for as many connections as a knock may
+// open, and waits until it has.
 func (s *site) open(t *testing.T, sources ...netip.Addr) {
 	t.Helper()
 	before := s.knocked()
@@ -108,7 +112,8 @@ func (s *site) knocked() int {
 // knock is how a generator knocks.
 func knock() *load.Knock { return &load.Knock{ID: alice, Secret: []byte(secret), Port: knockPort} }
 
-// startHAProxy starts HAProxy with nothing tuned and waits until it gets through to the upstream.
+// startHAProxy starts HAProxy with nothing tuned and waits until it gets
+// through to the upstream.
 func startHAProxy(t *testing.T, l *lab.Lab, upstream netip.AddrPort) *lab.Process {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "haproxy.cfg")

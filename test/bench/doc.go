@@ -1,6 +1,7 @@
-// Package bench measures knockgw in the lab of test/netns, in turns with HAProxy, with the plain kernel, or with
-// itself, and reports medians and ratios in Markdown and in JSON. It needs root, TUN devices, iperf3 and haproxy, and
-// runs only when asked to, all of it or a part:
+// Package bench measures knockgw in the lab of test/netns, in turns with
+// HAProxy, with the plain kernel, or with itself, and reports medians and
+// ratios in Markdown and in JSON. It needs root, TUN devices, iperf3 and
+// haproxy, and runs only when asked to, all of it or a part:
 //
 //	make bench
 //	KNOCKGW_BENCH=1 go test -count 1 -timeout 60m -v -run TestBench ./test/bench
@@ -17,8 +18,10 @@
 //	refused      processor time for one packet of an attacker, with few clients and with many
 //	junk         who gets in while attackers send what could be knocks
 //
-// What is compared takes turns, so that what else the machine does in the meantime meets all alike, and ratios are of
-// rounds next to each other. Where a goal was set, the report shows the result; to miss one is no failure. The
-// variables BENCH_ROUNDS, BENCH_OUT and BENCH_CONGESTION say how many rounds, where the report goes (bench-out in the
-// repository), and which congestion control of TCP, which else is the machine's own.
+// What is compared takes turns, so that what else the machine does in the
+// meantime meets all alike, and ratios are of rounds next to each other. Where
+// a goal was set, the report shows the result; to miss one is no failure. The
+// variables BENCH_ROUNDS, BENCH_OUT and BENCH_CONGESTION say how many rounds,
+// where the report goes (bench-out in the repository), and which congestion
+// control of TCP, which else is the machine's own.
 package bench

@@ -27,7 +27,8 @@ const (
 // blackholed is a network that the gateway's kernel drops the packets for.
 var blackholed = netip.MustParsePrefix("10.99.0.0/24")
 
-// flood is what an admitted stream keeps while attackers send as much as they can, and what that costs the process.
+// flood is what an admitted stream keeps while attackers send as much as they
+// can, and what that costs the process.
 func (b *bench) flood(t *testing.T) {
 	l := newLab(t)
 	l.AnySource()

@@ -49,7 +49,8 @@ func generate[R any](t *testing.T, h *lab.Host, task load.Task) (result R) {
 	return result
 }
 
-// start starts a task on a host that ends with the test, and waits until it is ready.
+// start starts a task on a host that ends with the test, and waits until it is
+// ready.
 func start(t *testing.T, h *lab.Host, task load.Task, devices ...*os.File) *lab.Process {
 	t.Helper()
 	cmd := generator(context.Background(), t, h, task)

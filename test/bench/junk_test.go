@@ -26,8 +26,8 @@ const (
 	loadTries   = 30                     // of a known client, and twice as many of new ones
 	loadPause   = 100 * time.Millisecond // between two tries
 	loadSettle  = 2 * time.Second        // the token buckets are full when the junk begins, and soon empty
-	// loadPatience is how long a client waits. It sends one knock, so that a second SYN would find no more than
-	// the first.
+	// loadPatience is how long a client waits. It sends one knock, so that a
+	// second SYN would find no more than the first.
 	loadPatience = 900 * time.Millisecond
 	loadMedian   = 50 // ms
 )
@@ -38,7 +38,8 @@ type tries struct {
 	failed int
 }
 
-// quantile is the time in milliseconds in which a share q of those that succeeded did.
+// quantile is the time in milliseconds in which a share q of those that
+// succeeded did.
 func (r tries) quantile(q float64) float64 {
 	s := slices.Sorted(slices.Values(r.took))
 	return float64(s[min(len(s)-1, int(q*float64(len(s))))]) / float64(time.Millisecond)
@@ -58,8 +59,8 @@ const (
 	newByV2      = "new address each time, by udp-v2"
 )
 
-// junk is about a client among a thousand who knocks with a v1 datagram and connects while attackers send what could
-// be one.
+// junk is about a client among a thousand who knocks with a v1 datagram and
+// connects while attackers send what could be one.
 func (b *bench) junk(t *testing.T) {
 	var same, apart []netip.Addr
 	for i := range loadSources {
@@ -100,7 +101,8 @@ func (d attackedGateway) filtered() int {
 	return int(n)
 }
 
-// lay lays the siege, until the client has tried often enough. It returns how many datagrams a second there were.
+// lay lays the siege, until the client has tried often enough. It returns how
+// many datagrams a second there were.
 func (s *siege) lay(t *testing.T, d attackedGateway) float64 {
 	t.Helper()
 	first := knocker(d.l.Client, loadClients-1) // whom a search through all finds last
@@ -186,7 +188,8 @@ func newAttackedGateway(t *testing.T, build *lab.Build) attackedGateway {
 	return d
 }
 
-// try knocks by udp and connects, authenticates too, and returns how long it took until the connection was there.
+// try knocks by udp and connects, authenticates too, and returns how long it
+// took until the connection was there.
 func (d attackedGateway) try(ctx context.Context, v lab.Peer) (time.Duration, error) {
 	session := lab.NewSession()
 	knock, err := v.KnockFor(d.service, session)

@@ -16,14 +16,16 @@ import (
 const (
 	lossyRounds  = 3
 	lossySeconds = 10
-	// cleanSeconds is how long the link is tried without its losses, to show what else it can.
+	// cleanSeconds is how long the link is tried without its losses, to show
+	// what else it can.
 	cleanSeconds = 5
 	lossyGoal    = 0.8
 
 	linkDelay = 20 * time.Millisecond // each way
 	linkLoss  = 0.001
-	// linkRate is far above what one connection gets at that delay and loss with the usual congestion control, some
-	// 15 Mb/s, and what the link's process carries with ease, as the rows without losses show.
+	// linkRate is far above what one connection gets at that delay and loss
+	// with the usual congestion control, some 15 Mb/s, and what the link's
+	// process carries with ease, as the rows without losses show.
 	linkRate  = 500e6
 	linkQueue = 50 * time.Millisecond
 
@@ -45,7 +47,8 @@ var (
 //
 //	client --far0-- link: 20 ms, 0.1 % lost, each way --near0-- gateway: knockgw, HAProxy -- upstream
 //
-// It is about the TCP at the gateway's end: netstack's in the one case, the kernel's in the other.
+// It is about the TCP at the gateway's end: netstack's in the one case, the
+// kernel's in the other.
 func (b *bench) lossy(t *testing.T) {
 	l := newLab(t)
 	devices := []*os.File{l.Client.Device(farDevice, linkClient), l.Gateway.Device(nearDevice, linkGateway)}
@@ -54,14 +57,16 @@ func (b *bench) lossy(t *testing.T) {
 		controls = append(controls, own)
 	}
 	control := func(name string) {
-		// A route's, because a namespace may not choose one that the machine does not allow to all namespaces.
+		// A route's, because a namespace may not choose one that the machine
+		// does not allow to all namespaces.
 		l.Client.Route(lab.Protected4, farDevice, name)
 		l.Client.Route(host(linkGateway), farDevice, name)
 		l.Gateway.Route(host(linkClient), nearDevice, name)
 	}
 	control(usual)
 	for _, h := range []*lab.Host{l.Client, l.Gateway} {
-		// What the kernel has learnt from one connection it would use in the next.
+		// What the kernel has learnt from one connection it would use in the
+		// next.
 		h.Sysctl("ipv4/tcp_no_metrics_save", "1")
 	}
 	serveIperf(t, l)

@@ -19,8 +19,8 @@ const (
 	// perIdleFlow is the goal in KiB of resident memory.
 	perIdleFlow = 24
 
-	// Memory is steady when so many samples in a row differ by no more than a share; it is read in the end even
-	// if it never is.
+	// Memory is steady when so many samples in a row differ by no more than a
+	// share; it is read in the end even if it never is.
 	steadySamples = 6
 	steadyEvery   = 500 * time.Millisecond
 	steadyShare   = 0.01
@@ -29,7 +29,8 @@ const (
 	kibibyte = 1 << 10
 	mebibyte = 1 << 20
 
-	// ownFiles is more descriptors than a proxy needs besides those of its flows.
+	// ownFiles is more descriptors than a proxy needs besides those of its
+	// flows.
 	ownFiles = 512
 )
 
@@ -45,7 +46,8 @@ func (b *bench) memory(t *testing.T) {
 	}
 }
 
-// idle measures one contestant in a lab of its own, with nothing in memory from before.
+// idle measures one contestant in a lab of its own, with nothing in memory from
+// before.
 func (b *bench) idle(t *testing.T, p *part, name string) {
 	l := newLab(t)
 	server := start(t, l.Upstream, &load.Echo{Listen: upstreamOf(l)})
@@ -75,7 +77,8 @@ func (b *bench) idle(t *testing.T, p *part, name string) {
 		flow.add(name, perFlow(after.Resident, before.Resident))
 		p.row(fmt.Sprintf("each of %d flows, without files", count), "KiB").add(name, perFlow(after.Anonymous, before.Anonymous))
 	}
-	// The lab is there until the part is over; the other contestant is to have the machine for itself.
+	// The lab is there until the part is over; the other contestant is to have
+	// the machine for itself.
 	for _, h := range append(holding, server, s.gateway.Process, s.haproxy) {
 		h.Kill()
 	}
@@ -83,7 +86,8 @@ func (b *bench) idle(t *testing.T, p *part, name string) {
 
 func memoryRow(flows int) string { return fmt.Sprintf("resident with %d flows", flows) }
 
-// affordable is how many flows a contestant has descriptors for: knockgw needs one for each, HAProxy two.
+// affordable is how many flows a contestant has descriptors for: knockgw needs
+// one for each, HAProxy two.
 func affordable(t *testing.T, name string) int {
 	t.Helper()
 	var limit unix.Rlimit

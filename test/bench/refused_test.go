@@ -19,7 +19,8 @@ const (
 	refusedDrain  = 100 * time.Millisecond
 	refusedRatio  = 1.2
 
-	// What is decided is measured slowly: all of it, and nothing else to speak of.
+	// What is decided is measured slowly: all of it, and nothing else to speak
+	// of.
 	decidedRounds = 3
 	decidedTime   = 2 * time.Second
 	decidedMost   = 2000    // knocks a second
@@ -56,8 +57,8 @@ func kinds() []kind {
 	}
 }
 
-// refused is what the gateway's process pays for an attacker's packet, the reading included, with one client and with
-// many.
+// refused is what the gateway's process pays for an attacker's packet, the
+// reading included, with one client and with many.
 func (b *bench) refused(t *testing.T) {
 	gateways := []refusing{newRefusing(t, b.build, one, 1), newRefusing(t, b.build, some, 100),
 		newRefusing(t, b.build, many, 10_000)}
@@ -116,7 +117,8 @@ func newRefusing(t *testing.T, build *lab.Build, name string, clients int) refus
 	return refusing{name, clients, l, l.NewSite(t, build, text).Start(t)}
 }
 
-// refuse floods the gateway for a round. It returns nanoseconds for each packet that the gateway has read.
+// refuse floods the gateway for a round. It returns nanoseconds for each packet
+// that the gateway has read.
 func (r refusing) refuse(t *testing.T, junk lab.Junk) float64 {
 	t.Helper()
 	before := r.count("knockgw_packets_total{")
@@ -124,7 +126,8 @@ func (r refusing) refuse(t *testing.T, junk lab.Junk) float64 {
 	return float64(spent) / (r.count("knockgw_packets_total{") - before)
 }
 
-// decide sends knocks slowly. It returns nanoseconds for each that was decided and each client.
+// decide sends knocks slowly. It returns nanoseconds for each that was decided
+// and each client.
 func (r refusing) decide(t *testing.T) float64 {
 	t.Helper()
 	rate := min(decidedMost, decidedTries/r.clients)
@@ -139,7 +142,8 @@ func (r refusing) decide(t *testing.T) float64 {
 	return float64(deciding-reading) / decided / float64(r.clients)
 }
 
-// flooded is the processor time that the gateway takes while it is flooded, and until what waits is read.
+// flooded is the processor time that the gateway takes while it is flooded, and
+// until what waits is read.
 func (r refusing) flooded(t *testing.T, junk lab.Junk, rate int, d time.Duration) time.Duration {
 	t.Helper()
 	before := r.gateway.CPU()

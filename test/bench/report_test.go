@@ -40,12 +40,13 @@ type part struct {
 	Columns []string `json:"columns"`
 	Rows    []*row   `json:"rows"`
 
-	// ratio is the two columns whose quotient the rows have: by default the first by the second. Two of the same
-	// are none.
+	// ratio is the two columns whose quotient the rows have: by default the
+	// first by the second. Two of the same are none.
 	ratio [2]int
 }
 
-// A row is one measurement of all the contestants, in rounds. A contestant that was not measured has none.
+// A row is one measurement of all the contestants, in rounds. A contestant that
+// was not measured has none.
 type row struct {
 	Name   string      `json:"name"`
 	Unit   string      `json:"unit"`
@@ -60,7 +61,8 @@ type row struct {
 	part *part
 }
 
-// spread is the median of some values, and between what the middle half of them is.
+// spread is the median of some values, and between what the middle half of them
+// is.
 type spread struct {
 	Median float64 `json:"median"`
 	Low    float64 `json:"low"`
@@ -130,7 +132,8 @@ func (r *row) wants(g *goal) *row {
 	return r
 }
 
-// add notes a round of one contestant. One in which there was nothing to divide by has no figure.
+// add notes a round of one contestant. One in which there was nothing to divide
+// by has no figure.
 func (r *row) add(column string, v float64) {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		r.note("a round of %s has no figure", column)
@@ -156,7 +159,8 @@ func (r *row) finish() {
 			r.Medians[i] = &m
 		}
 	}
-	// The ratio of two who took turns, turn by turn: what the machine did meanwhile met both.
+	// The ratio of two who took turns, turn by turn: what the machine did
+	// meanwhile met both.
 	above, below := r.Rounds[r.part.ratio[0]], r.Rounds[r.part.ratio[1]]
 	if !r.part.compares() {
 		above = nil

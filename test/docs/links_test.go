@@ -12,7 +12,8 @@ import (
 // root is the repository.
 const root = "../.."
 
-// texts returns the files of the repository with one of these endings, by their paths in it.
+// texts returns the files of the repository with one of these endings, by their
+// paths in it.
 func texts(t *testing.T, endings ...string) map[string]string {
 	t.Helper()
 	all := make(map[string]string)

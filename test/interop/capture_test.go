@@ -61,8 +61,9 @@ func readCapture(t *testing.T) (all []captured) {
 	}
 }
 
-// from is the packet as if it went from src to the protected address, with right checksums: the capture was
-// made where the kernel leaves them to the hardware.
+// from is the packet as if it went from src to the protected address, with
+// right checksums: the capture was made where the kernel leaves them to the
+// hardware.
 func (p *captured) from(src netip.Addr) []byte {
 	b := slices.Clone(p.b)
 	a := src.As4()
@@ -83,7 +84,8 @@ func (p *captured) data() []byte {
 	return p.b[header+int(p.b[header+12]>>4)*4 : binary.BigEndian.Uint16(p.b[2:])]
 }
 
-// capturedEndpoint is open to the captured client, by some methods, at the time of the first packet.
+// capturedEndpoint is open to the captured client, by some methods, at the time
+// of the first packet.
 func capturedEndpoint(t *testing.T, first time.Time, methods policy.MethodSet) (*endpoint, *protocol.Client) {
 	t.Helper()
 	id, err := protocol.NewClient(capturedID, []byte(capturedSecret))
@@ -107,8 +109,8 @@ func (d *endpoint) play(packets []captured, src netip.Addr, each func(p *capture
 	}
 }
 
-// answerSYN shows the gate the SYN-ACK that the captured client has acknowledged:
-// the capture has the client's packets alone.
+// answerSYN shows the gate the SYN-ACK that the captured client has
+// acknowledged: the capture has the client's packets alone.
 func (d *endpoint) answerSYN(syn []byte, packets []captured) {
 	const ports, sequence, acknowledgement = 20, 24, 28 // behind an IPv4 header without options
 	field := func(b []byte, at int) uint32 { return binary.BigEndian.Uint32(b[at:]) }
@@ -213,7 +215,8 @@ func TestLibknockClientAuthenticates(t *testing.T) {
 		if got := d.accepted(); got != nil {
 			t.Errorf("recorded knocks were taken: %v", got)
 		}
-		// The authentications again, on a connection that would have a grant of its own.
+		// The authentications again, on a connection that would have a grant of
+		// its own.
 		for _, tuple := range order {
 			if _, _, _, err := stream(t, server, streams[tuple], 0); !errors.Is(err, auth.ErrReplayed) {
 				t.Errorf("a recorded authentication: %v", err)
@@ -222,7 +225,8 @@ func TestLibknockClientAuthenticates(t *testing.T) {
 	})
 }
 
-// authenticate runs the server's handshake on a stream and asks the gate for its grant, as a gateway does.
+// authenticate runs the server's handshake on a stream and asks the gate for
+// its grant, as a gateway does.
 func authenticate(t *testing.T, s *auth.Server, g *admission.Gate, tuple packet.Tuple, b []byte) (auth.Peer, error) {
 	t.Helper()
 	peer, _, _, err := stream(t, s, b, 0)

@@ -26,7 +26,8 @@ const (
 	filler    = 0xa5             // where a vector says nothing of the random bytes
 )
 
-// random is where a client's random bytes come from, in the order in which it asks for them.
+// random is where a client's random bytes come from, in the order in which it
+// asks for them.
 func random(parts ...[]byte) io.Reader { return bytes.NewReader(bytes.Join(parts, nil)) }
 
 func TestUDPKnocksMatchVectors(t *testing.T) {
@@ -93,7 +94,8 @@ func TestAuthenticationsMatchVectors(t *testing.T) {
 	}
 }
 
-// compareStream connects to a server that answers as the vector does, and compares what it is sent.
+// compareStream connects to a server that answers as the vector does, and
+// compares what it is sent.
 func compareStream(t *testing.T, i int, v streamVector, p auth.Protocol, draws io.Reader) {
 	t.Helper()
 	server, err := net.Listen("tcp", "127.0.0.1:0")
@@ -138,7 +140,8 @@ func compareStream(t *testing.T, i int, v streamVector, p auth.Protocol, draws i
 	}
 }
 
-// padOf opens an envelope by the book for the random bytes at its end. (TCP envelope v2.)
+// padOf opens an envelope by the book for the random bytes at its end. (TCP
+// envelope v2.)
 func padOf(t *testing.T, v streamVector) []byte {
 	t.Helper()
 	const label = "tcp-auth-envelope-v2"
@@ -162,7 +165,8 @@ func padOf(t *testing.T, v streamVector) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// version, flags, time, client, port, three fields with their lengths, the pad with its length
+	// version, flags, time, client, port, three fields with their lengths, the
+	// pad with its length
 	at := 1 + 1 + 8 + 16 + 2 + 1 + len(v.Method) + 1 + len(v.SessionID) + 2 + len(v.Extensions) + 2
 	return plain[at:]
 }

@@ -27,8 +27,8 @@ var (
 	source    = netip.MustParseAddr("10.0.1.2")
 )
 
-// endpoint is a gate with one service and one client, on a clock that begins when the test says and goes on as
-// that of its synctest bubble.
+// endpoint is a gate with one service and one client, on a clock that begins
+// when the test says and goes on as that of its synctest bubble.
 type endpoint struct {
 	*admission.Gate
 	t      *testing.T

@@ -15,8 +15,9 @@ import (
 // application is what follows an authentication, and must come out untouched.
 const application = "what the application says first"
 
-// stream hands a server a connection on which these bytes come, and returns what it made of it: the peer, the
-// proof that it answered with, and what was left for the application.
+// stream hands a server a connection on which these bytes come, and returns
+// what it made of it: the peer, the proof that it answered with, and what was
+// left for the application.
 func stream(t *testing.T, s *auth.Server, b []byte, proof int) (peer auth.Peer, answer, rest []byte, err error) {
 	t.Helper()
 	near, far := net.Pipe()

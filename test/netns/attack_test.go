@@ -25,9 +25,10 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// What an attacker who is not on the path can do, tried from outside: he sends any
-// packets with any source address, and does not see what the gateway answers to
-// others. The client is a round trip of 60 ms away, which leaves him time:
+// What an attacker who is not on the path can do, tried from outside: he sends
+// any packets with any source address, and does not see what the gateway
+// answers to others. The client is a round trip of 60 ms away, which leaves him
+// time:
 //
 //	client --far4, far6-- wire, 30 ms each way --near4, near6-- gateway -- upstream
 //	                                      attacker (attacker) ----'
@@ -39,10 +40,11 @@ const (
 	attackSeed = 7
 
 	// attackSlack is how much longer the median of admissions may take under
-	// attack: less than it takes until a client knocks again. On a machine that does
-	// nothing else it is some milliseconds, which is logged.
+	// attack: less than it takes until a client knocks again. On a machine that
+	// does nothing else it is some milliseconds, which is logged.
 	attackSlack = 450 * time.Millisecond
-	// attackAnswer is how long the upstream may take to answer a client that is in.
+	// attackAnswer is how long the upstream may take to answer a client that is
+	// in.
 	attackAnswer = 3 * time.Second
 )
 
@@ -52,8 +54,8 @@ var (
 	farAddr6 = netip.MustParseAddr("fd01:9::2")
 )
 
-// withEachFilter runs a test with the kernel's filter and without it, both at the
-// same time: they mostly wait.
+// withEachFilter runs a test with the kernel's filter and without it, both at
+// the same time: they mostly wait.
 func withEachFilter(t *testing.T, test func(t *testing.T, l *lab.Lab)) {
 	for _, filter := range []string{"auto", "off"} {
 		t.Run("filter "+filter, func(t *testing.T) {
@@ -66,9 +68,9 @@ func withEachFilter(t *testing.T, test func(t *testing.T, l *lab.Lab)) {
 	}
 }
 
-// distant puts a wire between the client and the gateway, in both families, until
-// the test or the returned function ends it. seen, if it is not nil, is given every
-// packet: direction 0 is the client's.
+// distant puts a wire between the client and the gateway, in both families,
+// until the test or the returned function ends it. seen, if it is not nil, is
+// given every packet: direction 0 is the client's.
 func distant(t *testing.T, l *lab.Lab, seen func(direction int, packet []byte)) (end func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -155,7 +157,8 @@ func (r *recorder) connections() (n int, words []string) {
 	return r.Accepted(), slices.Clone(r.heard)
 }
 
-// onlyClients fails the test if anything but a client's line reached the upstream.
+// onlyClients fails the test if anything but a client's line reached the
+// upstream.
 func (r *recorder) onlyClients(t *testing.T) {
 	t.Helper()
 	_, words := r.connections()
@@ -215,8 +218,8 @@ func getIn(ctx context.Context, dialer *client.Dialer, d endpoint, greeting stri
 	return took, errors.Join(err, conn.Close())
 }
 
-// getsIn fails the test unless a client gets in every time, and returns the median
-// time to an answer.
+// getsIn fails the test unless a client gets in every time, and returns the
+// median time to an answer.
 func getsIn(t *testing.T, dialer *client.Dialer, d endpoint, greeting string, times int) time.Duration {
 	t.Helper()
 	var all []time.Duration
@@ -235,8 +238,8 @@ func getsIn(t *testing.T, dialer *client.Dialer, d endpoint, greeting string, ti
 	return quantile(all, 0.5)
 }
 
-// during floods from the attacker while do runs, and returns how many packets were
-// sent.
+// during floods from the attacker while do runs, and returns how many packets
+// were sent.
 func during(t *testing.T, l *lab.Lab, to netip.Addr, next func(b []byte) int, rate int, do func()) (sent int) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -279,7 +282,8 @@ func hiddenAt(addr, mode, upstream string, methods ...string) endpoint {
 	return endpoint{name: name, mode: mode, listen: listen, upstream: upstream, methods: methods}
 }
 
-// attackText is a configuration with these endpoints and the name of the gateway.
+// attackText is a configuration with these endpoints and the name of the
+// gateway.
 func attackText(more string, all ...endpoint) string {
 	return more + strings.Replace(configuration(all...), "knock: {", "knock: {gateway: "+gatewayName+", ", 1)
 }

@@ -38,7 +38,8 @@ func newRecord(t *testing.T) record {
 	return record{dir, filepath.Join(dir, "audit.log")}
 }
 
-// has waits until the file has an event that is meant, and fails the test if a line is not whole.
+// has waits until the file has an event that is meant, and fails the test if a
+// line is not whole.
 func (r record) has(t *testing.T, what string, meant func(e *audit.Event) bool) {
 	t.Helper()
 	for end := time.Now().Add(answerTime); ; time.Sleep(sampleEvery) {
@@ -61,7 +62,8 @@ func (r record) has(t *testing.T, what string, meant func(e *audit.Event) bool) 
 	}
 }
 
-// The gateway that writes it has no privileges, and neither a disk nor its file for sure.
+// The gateway that writes it has no privileges, and neither a disk nor its file
+// for sure.
 func TestAuditSurvivesFullDiskAndRotation(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)

@@ -21,14 +21,16 @@ func stateOf(site *lab.Site) string {
 	return filepath.Join(filepath.Dir(site.Config), "hold", "state.json")
 }
 
-// knockgwHold runs `knockgw hold` for a site on a host, without its configuration.
+// knockgwHold runs `knockgw hold` for a site on a host, without its
+// configuration.
 func knockgwHold(t *testing.T, h *lab.Host, site *lab.Site, args ...string) string {
 	t.Helper()
 	return h.MustRun(site.Run()[0], append([]string{"hold", "--state", stateOf(site)}, args...)...)
 }
 
-// unboot leaves the gateway's host as it is before its network is up: without rules, routes, addresses and links. What
-// it returns brings links and addresses up.
+// unboot leaves the gateway's host as it is before its network is up: without
+// rules, routes, addresses and links. What it returns brings links and
+// addresses up.
 func unboot(t *testing.T, l *lab.Lab) (boot func(between func())) {
 	t.Helper()
 	type address struct{ link, addr, extra string }
@@ -81,7 +83,8 @@ func reached(t *testing.T, from *lab.Host, to string) {
 	}
 }
 
-// unanswered fails the test unless an attacker who sends to protected addresses gets no answer.
+// unanswered fails the test unless an attacker who sends to protected addresses
+// gets no answer.
 func unanswered(t *testing.T, l *lab.Lab, all []endpoint) {
 	t.Helper()
 	capture := l.Attacker.Capture(lab.Link)
@@ -109,7 +112,8 @@ func unanswered(t *testing.T, l *lab.Lab, all []endpoint) {
 	}
 }
 
-// From the first start until down the host is silent, whatever becomes of the gateway at a boot.
+// From the first start until down the host is silent, whatever becomes of the
+// gateway at a boot.
 func TestHoldKeepsHostSilentAfterBoot(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap")
@@ -205,7 +209,8 @@ func TestHoldNeedsNeitherAddressNorLink(t *testing.T) {
 	site.Down(t)
 }
 
-// An IPv6 address that is tentative for long, as duplicate address detection makes it.
+// An IPv6 address that is tentative for long, as duplicate address detection
+// makes it.
 func TestGatewayStartsOnTentativeAddress(t *testing.T) {
 	t.Parallel()
 	l, site, s, _, all := hides(t)
@@ -262,7 +267,8 @@ func TestDownReportsRunningGateway(t *testing.T) {
 	g.Stop()
 }
 
-// The gateway's own subnet is silent after a boot, too, and the hosts behind it are reached as before.
+// The gateway's own subnet is silent after a boot, too, and the hosts behind it
+// are reached as before.
 func TestHoldCoversOwnSubnet(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := subnetSite(t)

@@ -45,8 +45,9 @@ func TestBoundKnockRejectsOtherAddress(t *testing.T) {
 		d.shut(t, there, nil)
 		alice.admitted(t, d.endpoint, session, greeting)
 
-		// A knock of the neighbour's that has been caught on its way: it opens nothing for the host that forwards it, and
-		// the neighbour's own still opens his endpoint.
+		// A knock of the neighbour's that has been caught on its way: it opens
+		// nothing for the host that forwards it, and the neighbour's own still
+		// opens his endpoint.
 		port := d.listen.Port()
 		session = alice.knock(t, d.listen,
 			d.flags("--bind-source="+neighbour.String(), "--udp-port", fmt.Sprint(port))...)

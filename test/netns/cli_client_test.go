@@ -16,7 +16,8 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// A cliClient sits at a host and types commands: the built program's, for clients.
+// A cliClient sits at a host and types commands: the built program's, for
+// clients.
 type cliClient struct {
 	host       *lab.Host
 	program    string
@@ -73,7 +74,8 @@ func (p cliClient) connect(ctx context.Context, target netip.AddrPort, line stri
 	return p.host.RunCommand(cmd)
 }
 
-// reaches fails the test unless "knockgw connect" with these flags gets the greeting of the endpoint's upstream.
+// reaches fails the test unless "knockgw connect" with these flags gets the
+// greeting of the endpoint's upstream.
 func (p cliClient) reaches(t *testing.T, d endpoint, greeting string, flags ...string) {
 	t.Helper()
 	out, err := p.connect(withTimeout(t, 2*admitTime), d.listen, "bye", flags...)
@@ -82,7 +84,8 @@ func (p cliClient) reaches(t *testing.T, d endpoint, greeting string, flags ...s
 	}
 }
 
-// admitted fails the test unless the endpoint takes the person for a session that a knock has carried.
+// admitted fails the test unless the endpoint takes the person for a session
+// that a knock has carried.
 func (p cliClient) admitted(t *testing.T, d endpoint, session []byte, greeting string) {
 	t.Helper()
 	conn, err := d.enterAs(withTimeout(t, admitTime), p.peer(), session)
@@ -95,7 +98,8 @@ func (p cliClient) admitted(t *testing.T, d endpoint, session []byte, greeting s
 	closeConn(t, conn)
 }
 
-// refused fails the test if one of the endpoints opens to the person, who tries them all at once.
+// refused fails the test if one of the endpoints opens to the person, who tries
+// them all at once.
 func (p cliClient) refused(t *testing.T, endpoints ...endpoint) {
 	t.Helper()
 	var trying sync.WaitGroup

@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// answerTime is how long an upstream may take to answer through the gateway, on a busy machine.
+// answerTime is how long an upstream may take to answer through the gateway, on
+// a busy machine.
 const answerTime = 10 * time.Second
 
 // withTimeout is the test's context with a deadline.

@@ -13,7 +13,8 @@ import (
 const (
 	// demoTime is what the demonstration promises to take at most.
 	demoTime = 30 * time.Second
-	// demoScans is how often it shows a scan that found nothing: before, during and after.
+	// demoScans is how often it shows a scan that found nothing: before, during
+	// and after.
 	demoScans = 3
 )
 

@@ -39,7 +39,8 @@ func failing(all []doctor.Finding, check string) *doctor.Finding {
 	return nil
 }
 
-// What the account may not read or write is found with its own eyes, and what doctor says to type gives it to the account.
+// What the account may not read or write is found with its own eyes, and what
+// doctor says to type gives it to the account.
 func TestDoctorFixesAccountPermissions(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -103,7 +104,8 @@ func own(t *testing.T, path string, user int) {
 	}
 }
 
-// From nothing, what doctor says to type is typed until it has nothing more to say; then the gateway runs on the device.
+// From nothing, what doctor says to type is typed until it has nothing more to
+// say; then the gateway runs on the device.
 func TestDoctorLeadsToPersistentDevice(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)

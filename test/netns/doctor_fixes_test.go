@@ -11,7 +11,8 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// What doctor says to type is typed, as it stands, and then the finding is gone and clients get in.
+// What doctor says to type is typed, as it stands, and then the finding is gone
+// and clients get in.
 func TestDoctorFixesWork(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nft", "iptables")

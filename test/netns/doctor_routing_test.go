@@ -14,7 +14,8 @@ import (
 	"github.com/knockgw/knockgw/internal/doctor"
 )
 
-// A prefix that is part of the client's own network: its hosts ask for the addresses, which needs an answer.
+// A prefix that is part of the client's own network: its hosts ask for the
+// addresses, which needs an answer.
 func TestPrefixInClientSubnetNeedsProxyARP(t *testing.T) {
 	t.Parallel()
 	l, site, s, _ := site(t)
@@ -41,7 +42,8 @@ func TestPrefixInClientSubnetNeedsProxyARP(t *testing.T) {
 	works(t, l, []endpoint{near4, near6}, s.Greeting)
 }
 
-// Rules that were there first are asked before the gateway's and lead packets away from it: the kernel is asked where they go.
+// Rules that were there first are asked before the gateway's and lead packets
+// away from it: the kernel is asked where they go.
 func TestDoctorFindsDivertingRules(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ rule, says string }{

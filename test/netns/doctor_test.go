@@ -14,7 +14,8 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// diagnosis is what doctor finds on the gateway, by check; those of what is the machine's, not the lab's, are left out.
+// diagnosis is what doctor finds on the gateway, by check; those of what is the
+// machine's, not the lab's, are left out.
 func diagnosis(t *testing.T, site *lab.Site, wantCode int, args ...string) map[string]doctor.Finding {
 	t.Helper()
 	out, err := site.Knockgw(withTimeout(t, admitTime), "doctor", append([]string{"-o", "json", "--as", "root"}, args...)...)

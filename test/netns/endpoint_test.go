@@ -19,10 +19,12 @@ import (
 
 const (
 	knockPort = 62201
-	// admitTime is how long a rightful client may take to get in, on a busy machine.
+	// admitTime is how long a rightful client may take to get in, on a busy
+	// machine.
 	admitTime = 10 * time.Second
-	// refuseTime is how long an attacker waits at a hidden endpoint. It is longer than a SYN waits for a knock, and
-	// than the kernel waits before it sends the SYN again.
+	// refuseTime is how long an attacker waits at a hidden endpoint. It is
+	// longer than a SYN waits for a knock, and than the kernel waits before it
+	// sends the SYN again.
 	refuseTime = 1500 * time.Millisecond
 	// authDeadline is what the configurations below give an authentication.
 	authDeadline = 2 * time.Second
@@ -39,12 +41,14 @@ type endpoint struct {
 	extra    []string // further lines of its configuration
 }
 
-// knocks and authenticates say what the endpoint demands, and hidden whether it is silent to an attacker's SYN.
+// knocks and authenticates say what the endpoint demands, and hidden whether it
+// is silent to an attacker's SYN.
 func (d endpoint) knocks() bool        { return d.mode != "auth" }
 func (d endpoint) authenticates() bool { return d.mode != "knock" }
 func (d endpoint) hidden() bool        { return d.mode != "auth" && !d.visible }
 
-// endpoints makes an endpoint of every kind in both families, all before one upstream.
+// endpoints makes an endpoint of every kind in both families, all before one
+// upstream.
 func endpoints(upstream string) []endpoint {
 	var all []endpoint
 	for _, host := range []string{"10.77.0.1", "fd77::1"} {
@@ -123,7 +127,8 @@ func alice(h *lab.Host) lab.Peer {
 	return lab.Peer{Host: h, ID: "alice", Secret: []byte(aliceSecret), KnockPort: knockPort}
 }
 
-// enter does what an endpoint demands, knock and SYN without a pause between them.
+// enter does what an endpoint demands, knock and SYN without a pause between
+// them.
 func (d endpoint) enter(ctx context.Context, v lab.Peer) (net.Conn, error) {
 	var session []byte
 	if d.authenticates() {
@@ -165,8 +170,9 @@ func (d endpoint) visit(ctx context.Context, v lab.Peer, greeting string) error 
 	return errors.Join(err, conn.Close())
 }
 
-// shut fails the test unless an endpoint stays shut for a peer that has prepared whatever it could, and
-// which writes auth once it is connected. A hidden endpoint says nothing; an open one accepts the connection, says
+// shut fails the test unless an endpoint stays shut for a peer that has
+// prepared whatever it could, and which writes auth once it is connected. A
+// hidden endpoint says nothing; an open one accepts the connection, says
 // nothing, and ends it no sooner and not much later than at the deadline.
 func (d endpoint) shut(t *testing.T, v lab.Peer, auth []byte) {
 	t.Helper()
@@ -190,8 +196,8 @@ func (d endpoint) shut(t *testing.T, v lab.Peer, auth []byte) {
 	d.mute(t, conn, auth)
 }
 
-// mute fails the test unless an endpoint that has accepted a connection takes auth without a word and ends it at
-// its deadline.
+// mute fails the test unless an endpoint that has accepted a connection takes
+// auth without a word and ends it at its deadline.
 func (d endpoint) mute(t *testing.T, conn net.Conn, auth []byte) {
 	t.Helper()
 	defer closeConn(t, conn)

@@ -17,9 +17,11 @@ import (
 
 const (
 	repository = "../.."
-	// buildTime is for the examples, whose dependencies may not have been built before.
+	// buildTime is for the examples, whose dependencies may not have been built
+	// before.
 	buildTime = 5 * time.Minute
-	// heldExamples is how many of the examples' clients can be run in the lab that stays, without other software.
+	// heldExamples is how many of the examples' clients can be run in the lab
+	// that stays, without other software.
 	heldExamples = 4
 )
 
@@ -32,7 +34,8 @@ type heldLab struct {
 	commands  []string // that are to be typed, in their order
 }
 
-// hold starts the demonstration that stays. It makes its own network namespaces, wherever it is started itself.
+// hold starts the demonstration that stays. It makes its own network
+// namespaces, wherever it is started itself.
 func hold(t *testing.T, h *lab.Host) *heldLab {
 	t.Helper()
 	d := &heldLab{host: h, Process: h.StartCommand(t, h.Command(t.Context(), program.get(t).Path, "demo", "--hold"))}
@@ -133,7 +136,8 @@ func TestDemoHoldCommandsWork(t *testing.T) {
 	untouched(t, l, before)
 }
 
-// buildExamples builds the programs of examples/ and returns the directory in which they are.
+// buildExamples builds the programs of examples/ and returns the directory in
+// which they are.
 func buildExamples(t *testing.T, h *lab.Host) string {
 	t.Helper()
 	lab.RequireTools(t, "go")

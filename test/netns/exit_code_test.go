@@ -41,7 +41,8 @@ func host(l *lab.Lab) string {
 	return regexp.MustCompile(`expires \d+sec|valid_lft \w+|preferred_lft \w+`).ReplaceAllString(b.String(), "")
 }
 
-// changes is what has been added to the gateway's machine, or is gone from it, line by line.
+// changes is what has been added to the gateway's machine, or is gone from it,
+// line by line.
 func changes(l *lab.Lab, before string) []string {
 	was, is := strings.Split(before, "\n"), strings.Split(host(l), "\n")
 	var changed []string
@@ -140,8 +141,8 @@ func TestRunReportsMissingTUN(t *testing.T) {
 	if code := lab.ExitCode(err); code != exitNoTUN || !strings.Contains(out, "/dev/net/tun") {
 		t.Errorf("without TUN it ended with %d, want %d and the device's name:\n%s", code, exitNoTUN, out)
 	}
-	// A gateway that cannot run may leave its addresses silent, and nothing else: the
-	// rule leads to their blackholes.
+	// A gateway that cannot run may leave its addresses silent, and nothing
+	// else: the rule leads to their blackholes.
 	const heldRule = "+ 0:\tnot from all iif lo lookup 108 proto 107"
 	for _, line := range changes(l, before) {
 		if !strings.HasPrefix(line, "+ blackhole ") && line != heldRule {
@@ -154,7 +155,8 @@ func TestRunReportsMissingPrivileges(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	site := l.NewSite(t, program.get(t), configuration(endpoints("10.1.3.2:7000")...))
-	// He may read the configuration and write the state, so that nothing else is in his way.
+	// He may read the configuration and write the state, so that nothing else
+	// is in his way.
 	for _, path := range []string{filepath.Dir(site.Config), site.Config, site.State} {
 		if err := os.Chown(path, unprivilegedID, unprivilegedID); err != nil {
 			t.Fatal(err)

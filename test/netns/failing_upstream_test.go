@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// refusing is an address of the upstream without a listener, and swallowing one behind it at which
-	// every packet disappears.
+	// refusing is an address of the upstream without a listener, and swallowing
+	// one behind it at which every packet disappears.
 	refusing   = "10.1.3.2:9"
 	swallowing = "10.99.0.1:80"
 	// upstreamPatience is longer than the gateway's own at its upstream, 5 s.
@@ -52,7 +52,8 @@ func TestRefusingUpstreamResetsClient(t *testing.T) {
 			began := time.Now()
 			conn, err := d.enter(withTimeout(t, upstreamPatience), alice(l.Client))
 			if !d.authenticates() {
-				// The upstream is asked before the handshake is answered, so the port looks closed.
+				// The upstream is asked before the handshake is answered, so
+				// the port looks closed.
 				if !errors.Is(err, syscall.ECONNREFUSED) {
 					t.Errorf("the client got %v, want a refusal", err)
 				}
@@ -130,7 +131,8 @@ func TestSilentUpstreamSendsNoData(t *testing.T) {
 	named(t, gateway, swallowing)
 }
 
-// A gateway that stops tells the clients whose sessions it ends; that is how they know.
+// A gateway that stops tells the clients whose sessions it ends; that is how
+// they know.
 func TestStopResetsRemainingSessions(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)

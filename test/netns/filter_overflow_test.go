@@ -15,21 +15,24 @@ import (
 )
 
 const (
-	// crowd is how many clients a reload brings: more than the filter of a gateway with a handful has room for.
+	// crowd is how many clients a reload brings: more than the filter of a
+	// gateway with a handful has room for.
 	crowd = 4000
 	// crowdFlood is how long each form of junk is sent, at crowdRate a second.
 	crowdFlood = 500 * time.Millisecond
 	crowdRate  = 2000
 )
 
-// A filter whose table is too small for the clients that a reload brings excludes no client and admits no other.
+// A filter whose table is too small for the clients that a reload brings
+// excludes no client and admits no other.
 func TestFilterOverflowAdmitsClients(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	l.TUN = "  filter: require\n"
 	s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
 	all := methodEndpoints(s.Addr, protocol.MethodUDP, protocol.MethodTCPSYN, protocol.MethodTCPSYNSeq, protocol.MethodUDPv2)
-	// One service has every method, so that each client is expected in every form there.
+	// One service has every method, so that each client is expected in every
+	// form there.
 	every := everyMethod(s.Addr)[0]
 	every.listen = netip.MustParseAddrPort("10.77.0.3:22")
 	first := newCLIClient(t, l.Client, "alice", aliceSecret)

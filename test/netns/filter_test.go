@@ -20,10 +20,12 @@ import (
 
 const (
 	floodTime = 2 * time.Second
-	// floodRate is in packets a second, no more than the tap on the attacker's link keeps up with.
+	// floodRate is in packets a second, no more than the tap on the attacker's
+	// link keeps up with.
 	floodRate = 20_000
-	// floodCPU is what a flood that the kernel refuses may take of one processor, in the process. (What it takes is
-	// less than one part in a hundred, most of it the visits that the test makes meanwhile.)
+	// floodCPU is what a flood that the kernel refuses may take of one
+	// processor, in the process. (What it takes is less than one part in a
+	// hundred, most of it the visits that the test makes meanwhile.)
 	floodCPU = 0.1
 
 	attached = "knockgw_filter_attached"
@@ -39,13 +41,15 @@ func filters(t *testing.T, site *lab.Site, value string) {
 	site.Write(t, strings.Replace(string(text), "\ntun:\n", "\ntun:\n  filter: "+value+"\n", 1))
 }
 
-// refused are the packets refused for a reason, in the process and in the kernel.
+// refused are the packets refused for a reason, in the process and in the
+// kernel.
 func refused(g *lab.Gateway, reason string) (process, kernel float64) {
 	m := g.Metrics()
 	return m[`knockgw_packets_total{reason="`+reason+`",verdict="drop"}`], m[`knockgw_filter_dropped_packets_total{reason="`+reason+`"}`]
 }
 
-// everyMethod is a hidden service that takes every kind of knock, and one that takes one and is at another address.
+// everyMethod is a hidden service that takes every kind of knock, and one that
+// takes one and is at another address.
 func everyMethod(upstream string) []endpoint {
 	return []endpoint{
 		{name: "every", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:22"), upstream: upstream, methods: []string{
@@ -54,7 +58,8 @@ func everyMethod(upstream string) []endpoint {
 	}
 }
 
-// A flood that matches no client costs the process nothing, gets no answer, and excludes no client.
+// A flood that matches no client costs the process nothing, gets no answer, and
+// excludes no client.
 func TestFilterDropsFloods(t *testing.T) {
 	testtool.RequireLong(t, "measures the processor time of floods")
 	t.Parallel()
@@ -179,7 +184,8 @@ func TestGatewayDropsFloodsWithoutFilter(t *testing.T) {
 	}
 }
 
-// A filter that may not be: the gateway says so and works without, or does not start, as it is told.
+// A filter that may not be: the gateway says so and works without, or does not
+// start, as it is told.
 func TestGatewayRunsWithoutFilterPermission(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "setpriv")

@@ -13,20 +13,23 @@ import (
 const (
 	// mayGrow is how much larger a footprint may be than one before.
 	mayGrow = 1.10
-	// threadsMore are threads that may come besides: Go makes one when all it has wait for the kernel at the
-	// same moment, and never ends it.
+	// threadsMore are threads that may come besides: Go makes one when all it
+	// has wait for the kernel at the same moment, and never ends it.
 	threadsMore = 4
-	// objectsMore and bytesMore may come besides while the gateway still fills up: with what it remembers for some
-	// time, of used messages and of connections in TIME_WAIT, and with the buffers of its first traffic. That is
-	// about 2,000 objects and 3 MB in the seconds of the short form; eighty policies that were left behind would be
-	// some 100,000 objects.
+	// objectsMore and bytesMore may come besides while the gateway still fills
+	// up: with what it remembers for some time, of used messages and of
+	// connections in TIME_WAIT, and with the buffers of its first traffic. That
+	// is about 2,000 objects and 3 MB in the seconds of the short form; eighty
+	// policies that were left behind would be some 100,000 objects.
 	objectsMore = 5000
 	bytesMore   = 8 << 20
 
-	// footprintCollections is how many times the gateway must have collected garbage, which the scrapes make,
-	// while it is looked at: what a pool keeps goes with the second.
+	// footprintCollections is how many times the gateway must have collected
+	// garbage, which the scrapes make, while it is looked at: what a pool keeps
+	// goes with the second.
 	footprintCollections = 3
-	// fewestLooks is how many times it is looked at, and footprintTime for how long at most.
+	// fewestLooks is how many times it is looked at, and footprintTime for how
+	// long at most.
 	fewestLooks   = 25
 	footprintTime = 30 * time.Second
 	lookPause     = 10 * time.Millisecond
@@ -37,10 +40,12 @@ type footprint map[string]float64
 
 // Parts of a footprint that have to be told apart.
 //
-// The live heap is what the garbage collector found reachable, which says most of all: go_memstats_next_gc_bytes is
-// in a fixed proportion to it, and does not depend on when in its cycle one looks. Of the number of objects the least
-// of several looks counts, which is right behind a collection. The process's own memory is what the kernel sees:
-// all of it, pages of the program among them, and its anonymous part, which is Go's heap and stacks.
+// The live heap is what the garbage collector found reachable, which says most
+// of all: go_memstats_next_gc_bytes is in a fixed proportion to it, and does
+// not depend on when in its cycle one looks. Of the number of objects the least
+// of several looks counts, which is right behind a collection. The process's
+// own memory is what the kernel sees: all of it, pages of the program among
+// them, and its anonymous part, which is Go's heap and stacks.
 const (
 	liveHeap  = "live heap" + inBytes
 	inUse     = "heap in use" + inBytes
@@ -51,7 +56,8 @@ const (
 	inBytes   = ", bytes"
 )
 
-// footprint looks at the gateway several times while nothing happens, and takes the middle of what it saw.
+// footprint looks at the gateway several times while nothing happens, and takes
+// the middle of what it saw.
 func (o *operator) footprint(t *testing.T) footprint {
 	t.Helper()
 	seen := make(map[string][]float64)
@@ -94,8 +100,8 @@ func (o *operator) footprint(t *testing.T) footprint {
 	return f
 }
 
-// within fails the test if anything is larger than it was before. The gateway is filled if it then had been running for
-// as long as it remembers anything.
+// within fails the test if anything is larger than it was before. The gateway
+// is filled if it then had been running for as long as it remembers anything.
 func (f footprint) within(t *testing.T, before footprint, filled bool) {
 	t.Helper()
 	names := make([]string, 0, len(f))

@@ -24,23 +24,24 @@ const (
 	// scatteredSegments of one byte are sent out of order in each connection.
 	scatteredSegments = 700
 	scatteredRate     = 40_000
-	// scatteredMemory is what each connection may take of the gateway, in bytes, and
-	// collectedLate what the garbage collector may leave besides.
+	// scatteredMemory is what each connection may take of the gateway, in
+	// bytes, and collectedLate what the garbage collector may leave besides.
 	scatteredMemory = 48 << 10
 	collectedLate   = 16 << 20
 	// scatteredDeadline leaves the attacker the time to send all of it.
 	scatteredDeadline = "60s"
 	scatteredTime     = 40 * time.Second
 
-	// junkAuthentications are tried each second, with as many secrets to try them on.
+	// junkAuthentications are tried each second, with as many secrets to try
+	// them on.
 	junkAuthentications = 100
 	junkClients         = 2000
 	junkEnvelope        = 200 // bytes
 	junkDialing         = 32
 )
 
-// scatteredConnections is how many there are: a connection took half a MiB of the
-// first version.
+// scatteredConnections is how many there are: a connection took half a MiB of
+// the first version.
 const scatteredConnections = 1000
 
 // numbers are the first sequence numbers of both sides of connections, by the
@@ -64,8 +65,8 @@ func (n *numbers) see(direction int, packet []byte) {
 	}
 }
 
-// Connections to an open service that do not authenticate, but send segments out of
-// order, take little of the gateway's memory.
+// Connections to an open service that do not authenticate, but send segments
+// out of order, take little of the gateway's memory.
 func TestScatteredSegmentsTakeLittleMemory(t *testing.T) {
 	testtool.RequireLong(t, "measures memory under attack")
 	withEachFilter(t, func(t *testing.T, l *lab.Lab) {
@@ -116,8 +117,8 @@ func dialJunk(t *testing.T, from *lab.Host, d endpoint, count int) []net.Conn {
 	return conns
 }
 
-// scatter sends every second byte of what is the next to come in each connection, a
-// segment each, and returns how many segments that were.
+// scatter sends every second byte of what is the next to come in each
+// connection, a segment each, and returns how many segments that were.
 func scatter(t *testing.T, l *lab.Lab, d endpoint, conns []net.Conn, n *numbers) (sent int) {
 	t.Helper()
 	over := make(chan struct{})
@@ -146,8 +147,8 @@ func scatter(t *testing.T, l *lab.Lab, d endpoint, conns []net.Conn, n *numbers)
 	})
 }
 
-// Junk instead of authentications at an open service, with many secrets to try it on,
-// keeps no client from a hidden one.
+// Junk instead of authentications at an open service, with many secrets to try
+// it on, keeps no client from a hidden one.
 func TestJunkAuthenticationsKeepNoClientOut(t *testing.T) {
 	testtool.RequireLong(t, "measures admission under attack")
 	withEachFilter(t, func(t *testing.T, l *lab.Lab) {

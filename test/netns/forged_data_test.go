@@ -19,19 +19,20 @@ import (
 )
 
 const (
-	// sweepStep is the distance of two guesses at a sequence number: several are in
-	// the smallest window that a flow has.
+	// sweepStep is the distance of two guesses at a sequence number: several
+	// are in the smallest window that a flow has.
 	sweepStep = 128 << 10
 	sweepRate = 60_000
-	// sweptBytes is what the client sends after the sweep: more than its window was.
+	// sweptBytes is what the client sends after the sweep: more than its window
+	// was.
 	sweptBytes = 4 << 20
 	sweptWord  = "EVIL"
 	sweptWords = 300
 	sweptTime  = 20 * time.Second
 )
 
-// spied is what the wire of a test knows of a flow, so that the attacker's guesses
-// can be wrong by as much as the test says.
+// spied is what the wire of a test knows of a flow, so that the attacker's
+// guesses can be wrong by as much as the test says.
 type spied struct {
 	mu       sync.Mutex
 	isn, iss uint32 // the client's first sequence number, and the gateway's
@@ -59,9 +60,10 @@ func (s *spied) see(direction int, packet []byte) {
 	}
 }
 
-// Data in the name of a client whose connection the attacker knows, with sequence
-// numbers all over the space and acknowledgement numbers that were never sent, is
-// not heard upstream, and a FIN among it does not end the connection.
+// Data in the name of a client whose connection the attacker knows, with
+// sequence numbers all over the space and acknowledgement numbers that were
+// never sent, is not heard upstream, and a FIN among it does not end the
+// connection.
 func TestForgedDataReachesNoUpstream(t *testing.T) {
 	withEachFilter(t, func(t *testing.T, l *lab.Lab) {
 		var spy spied
@@ -105,8 +107,8 @@ func TestForgedDataReachesNoUpstream(t *testing.T) {
 	})
 }
 
-// sweep forges segments of a connection over the whole sequence space: data and FIN,
-// with acknowledgement numbers wrong by 2^30 and by 2^31.
+// sweep forges segments of a connection over the whole sequence space: data and
+// FIN, with acknowledgement numbers wrong by 2^30 and by 2^31.
 func sweep(t *testing.T, l *lab.Lab, d endpoint, conn net.Conn, spy *spied) (sent int) {
 	t.Helper()
 	src := conn.LocalAddr().(*net.TCPAddr).AddrPort()
@@ -116,8 +118,8 @@ func sweep(t *testing.T, l *lab.Lab, d endpoint, conn net.Conn, spy *spied) (sen
 	var turn atomic.Int64
 	over := make(chan struct{})
 	end := sync.OnceFunc(func() { close(over) })
-	// As long as a segment: the client's own will end within it, and what is left
-	// would follow.
+	// As long as a segment: the client's own will end within it, and what is
+	// left would follow.
 	data := []byte(strings.Repeat(sweptWord, sweptWords))
 	next := func(b []byte) int {
 		n := turn.Add(1) - 1
@@ -153,8 +155,8 @@ const (
 	mtuRate  = 2000
 )
 
-// ICMP errors that a router would not send, or an attacker sends, do not make the
-// gateway cut its packets to pieces.
+// ICMP errors that a router would not send, or an attacker sends, do not make
+// the gateway cut its packets to pieces.
 func TestForgedPathMTULeavesTheThroughput(t *testing.T) {
 	testtool.RequireLong(t, "measures throughput")
 	withEachFilter(t, func(t *testing.T, l *lab.Lab) {

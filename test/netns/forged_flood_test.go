@@ -16,21 +16,22 @@ import (
 )
 
 const (
-	// openEndpoints is how many open services the SYNs are for: with their queues' sizes
-	// together they could take all of the table of flows, which has room for 131,072.
+	// openEndpoints is how many open services the SYNs are for: with their
+	// queues' sizes together they could take all of the table of flows, which
+	// has room for 131,072.
 	openEndpoints = 8
 	openFloodSYNs = 131_500
 	// openFillRate fills a table in some seconds, and openFloodRate, a megabit a
 	// second, keeps it full for days.
 	openFillRate  = 20_000
 	openFloodRate = 3_000
-	// openFloodVisits is how often clients come with each method, during the flood and
-	// again after it.
+	// openFloodVisits is how often clients come with each method, during the
+	// flood and again after it.
 	openFloodVisits = 8
 )
 
-// SYNs of sources that do not exist, as many as there are places for flows, leave
-// clients of a hidden service their places.
+// SYNs of sources that do not exist, as many as there are places for flows,
+// leave clients of a hidden service their places.
 func TestOpenServiceFloodSparesHiddenService(t *testing.T) {
 	testtool.RequireLong(t, "floods for 20 s")
 	withEachFilter(t, func(t *testing.T, l *lab.Lab) {

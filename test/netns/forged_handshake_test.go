@@ -15,8 +15,8 @@ import (
 const (
 	// forgedRate is what a home connection sends with ease, in packets a second.
 	forgedRate = 2000
-	// forgedPorts is how many handshakes are forged in turns: each is repeated every
-	// 40 ms, which is less than a round trip.
+	// forgedPorts is how many handshakes are forged in turns: each is repeated
+	// every 40 ms, which is less than a round trip.
 	forgedPorts = 40
 	freshPorts  = 30_000
 	firstForged = 2000
@@ -25,8 +25,9 @@ const (
 	forgedVisits = 8
 )
 
-// A forger makes handshakes of a client that has not begun them: the SYN, and some
-// time later the third packet, whose acknowledgement number is a guess, with data.
+// A forger makes handshakes of a client that has not begun them: the SYN, and
+// some time later the third packet, whose acknowledgement number is a guess,
+// with data.
 type forger struct {
 	from   netip.Addr
 	to     netip.AddrPort
@@ -59,8 +60,9 @@ func (f *forger) next(b []byte) int {
 	return len(s.Append(b[:0]))
 }
 
-// An attacker who knows a client's address and the service completes no handshake
-// in the client's name, however often the client comes, and brings no ban upon it.
+// An attacker who knows a client's address and the service completes no
+// handshake in the client's name, however often the client comes, and brings no
+// ban upon it.
 func TestForgedHandshakesReachNoUpstream(t *testing.T) {
 	withEachFilter(t, func(t *testing.T, l *lab.Lab) {
 		distant(t, l, nil)
@@ -87,7 +89,8 @@ func TestForgedHandshakesReachNoUpstream(t *testing.T) {
 	})
 }
 
-// A knock that is bound to its port leaves such an attacker nothing to take away.
+// A knock that is bound to its port leaves such an attacker nothing to take
+// away.
 func TestForgedHandshakesKeepNoBoundKnockOut(t *testing.T) {
 	withEachFilter(t, func(t *testing.T, l *lab.Lab) {
 		distant(t, l, nil)
@@ -150,8 +153,8 @@ func TestForgedSYNsDialTheUpstreamOnceForAGrant(t *testing.T) {
 // scarceRate is enough, in SYNs a second, for dozens within a round trip.
 const scarceRate = 1000
 
-// SYNs in a client's name may cost it a round trip, for which it knocks again, and
-// keep it out of nothing.
+// SYNs in a client's name may cost it a round trip, for which it knocks again,
+// and keep it out of nothing.
 func TestForgedSYNsKeepNoClientOut(t *testing.T) {
 	withEachFilter(t, func(t *testing.T, l *lab.Lab) {
 		distant(t, l, nil)

@@ -22,8 +22,8 @@ const (
 	junkPopulation = 1000 // clients of the gateway
 )
 
-// junkV1 makes what passes for a knock v1 until a secret is tried on it, from one
-// source or from any.
+// junkV1 makes what passes for a knock v1 until a secret is tried on it, from
+// one source or from any.
 func junkV1(from netip.Addr, to netip.AddrPort, random *rand.Rand) func(b []byte) int {
 	const sealed, udpHeader, ipHeader = 90, 8, 20
 	return func(b []byte) int {

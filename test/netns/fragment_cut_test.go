@@ -17,8 +17,8 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// cut makes fragments of an IP packet without options or extensions. Each goes from one offset into the packet's
-// payload, a multiple of 8, to the next.
+// cut makes fragments of an IP packet without options or extensions. Each goes
+// from one offset into the packet's payload, a multiple of 8, to the next.
 func cut(t *testing.T, packet []byte, offsets ...int) [][]byte {
 	t.Helper()
 	return cutAs(t, packet, rand.Uint32N(0xffff)+1, offsets...) // an id of 0 the kernel would replace
@@ -57,7 +57,8 @@ func cutAs(t *testing.T, packet []byte, id uint32, offsets ...int) [][]byte {
 	return pieces
 }
 
-// A takeover is a session that the client's kernel has begun, and that the test goes on with in packets of its own.
+// A takeover is a session that the client's kernel has begun, and that the test
+// goes on with in packets of its own.
 type takeover struct {
 	tap      *lab.Capture
 	src, dst netip.AddrPort
@@ -83,7 +84,8 @@ func (d endpoint) takeOver(t *testing.T, l *lab.Lab, greeting string) takeover {
 	return s
 }
 
-// segment is what the client's kernel would send next, if it were given text to send.
+// segment is what the client's kernel would send next, if it were given text to
+// send.
 func (s takeover) segment(t *testing.T, text string) []byte {
 	t.Helper()
 	next := layers.TCP{ACK: true, PSH: true, Window: 500}

@@ -70,8 +70,8 @@ func TestFragmentsThatOverlapAreDropped(t *testing.T) {
 	}
 }
 
-// With a grant, and with a flow from the same address, for which fragments are put together: a SYN in pieces
-// begins nothing.
+// With a grant, and with a flow from the same address, for which fragments are
+// put together: a SYN in pieces begins nothing.
 func TestFragmentedSYNIsDropped(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)
@@ -119,8 +119,8 @@ func TestFragmentedKnockIsDropped(t *testing.T) {
 	all := methodEndpoints(s.Addr, protocol.MethodUDP, protocol.MethodUDPv2, protocol.MethodTCPSYN)
 	alice := newCLIClient(t, l.Client, "alice", aliceSecret)
 	site := l.NewSite(t, program.get(t), knocking("length: 3")+clients(alice)+services(endpointsOf(all)...))
-	// The gateway gets the very packets that the program sends, but not before they are cut: it is not there yet,
-	// and no answer says so.
+	// The gateway gets the very packets that the program sends, but not before
+	// they are cut: it is not there yet, and no answer says so.
 	site.Start(t).Stop()
 	tap := l.Client.Capture(lab.Link)
 	sessions := make(map[string][]byte)

@@ -34,7 +34,8 @@ func servePostgres(t *testing.T, h *lab.Host) *lab.Process {
 		bin = found[len(found)-1]
 	}
 	lab.RequireTools(t, "psql", filepath.Join(bin, "initdb"), filepath.Join(bin, "postgres"))
-	// It refuses to run as root, so the directory and its parents are world-readable.
+	// It refuses to run as root, so the directory and its parents are
+	// world-readable.
 	dir, err := os.MkdirTemp("", "knockgw-postgres-")
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +108,8 @@ func TestHiddenPostgreSQLServesClients(t *testing.T) {
 	h.unseen(t, d, func() {
 		var all []*lab.Process
 		for i := range queries {
-			// Each waits for the others: they are there at the same time, or none ends.
+			// Each waits for the others: they are there at the same time, or
+			// none ends.
 			all = append(all, h.psql(t, forwarded, fmt.Sprintf("select 'connection ' || %d * 11", i), fmt.Sprintf(
 				`do $$ begin loop exit when (select count(*) from pg_stat_activity where usename = 'alice') >= %d;
 				perform pg_sleep(0.02); perform pg_stat_clear_snapshot(); end loop; perform pg_sleep(0.3); end $$`, queries)))
@@ -137,7 +139,8 @@ func TestHiddenPostgreSQLServesClients(t *testing.T) {
 	h.filtered(t, d)
 }
 
-// drained fails the test unless a forward that is asked to end accepts no new connection, lets open ones finish, and ends.
+// drained fails the test unless a forward that is asked to end accepts no new
+// connection, lets open ones finish, and ends.
 func drained(t *testing.T, h *hiding, forward, server *lab.Process) {
 	t.Helper()
 	last := h.psql(t, forwarded, "select pg_sleep(2), 'the last answer'")

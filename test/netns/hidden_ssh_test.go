@@ -22,20 +22,23 @@ import (
 const (
 	sshdPath = "/usr/sbin/sshd" // it wants to be started by its whole path
 	sshPort  = 22
-	// copied is how much is copied each way, in bytes: 200 MB, many times what is buffered anywhere.
+	// copied is how much is copied each way, in bytes: 200 MB, many times what
+	// is buffered anywhere.
 	copied = 200_000_000
 	// copyTime bounds a copy; on an idle machine it takes some seconds.
 	copyTime = 3 * time.Minute
 )
 
-// An sshServer is OpenSSH's, on the upstream, and what its users, root and alice, need to get in.
+// An sshServer is OpenSSH's, on the upstream, and what its users, root and
+// alice, need to get in.
 type sshServer struct {
 	*lab.Process
 
 	dir string
 }
 
-// serveSSH starts a real sshd on a host. Keys, and what it wants to find in /run and /etc, are the test's own.
+// serveSSH starts a real sshd on a host. Keys, and what it wants to find in
+// /run and /etc, are the test's own.
 func serveSSH(t *testing.T, h *lab.Host, at netip.AddrPort) *sshServer {
 	t.Helper()
 	lab.RequireTools(t, sshdPath, "ssh", "scp", "ssh-keygen")
@@ -52,7 +55,8 @@ func serveSSH(t *testing.T, h *lab.Host, at netip.AddrPort) *sshServer {
 	}
 	authorized := write(t, s.dir, "authorized_keys", "%s", public("user"))
 	write(t, s.dir, "known_hosts", "ssh,10.77.0.1 %s", public("host"))
-	// Alice is a user here, and no account is locked, whatever the machine's own files say.
+	// Alice is a user here, and no account is locked, whatever the machine's
+	// own files say.
 	shadow := write(t, s.dir, "shadow", "root:*:20000:0:99999:7:::\nalice:*:20000:0:99999:7:::\n")
 	users, err := os.ReadFile("/etc/passwd")
 	if err != nil {
@@ -81,7 +85,8 @@ Subsystem sftp internal-sftp
 	return s
 }
 
-// options are those of ssh and scp: the user's key, the server's, and nothing of the machine's own.
+// options are those of ssh and scp: the user's key, the server's, and nothing
+// of the machine's own.
 func (s *sshServer) options(proxy string) []string {
 	return []string{
 		"-F", "none", "-o", "ProxyCommand=" + proxy, "-i", filepath.Join(s.dir, "user"), "-o", "IdentitiesOnly=yes",
@@ -135,7 +140,8 @@ func TestHiddenSSHServesClients(t *testing.T) {
 	h.filtered(t, d)
 }
 
-// interactive is a session on a terminal: lines are written and answered, one by one.
+// interactive is a session on a terminal: lines are written and answered, one
+// by one.
 func interactive(t *testing.T, h *hiding, args []string) {
 	t.Helper()
 	cmd := h.command(t.Context(), "ssh", args...)
@@ -200,7 +206,8 @@ func digest(t *testing.T, path string) [sha256.Size]byte {
 	return sha256.Sum256(b)
 }
 
-// random writes a file of bytes that nothing compresses and returns their digest.
+// random writes a file of bytes that nothing compresses and returns their
+// digest.
 func random(t *testing.T, path string, size int64) [sha256.Size]byte {
 	t.Helper()
 	f, err := os.Create(path)

@@ -22,17 +22,20 @@ import (
 // serverTime is how long a real server may take to start on a busy machine.
 const serverTime = 30 * time.Second
 
-// A hiding is a lab whose gateway hides real software, and a client with a profile for it.
+// A hiding is a lab whose gateway hides real software, and a client with a
+// profile for it.
 type hiding struct {
 	*lab.Lab
 
 	gateway *lab.Gateway
 	profile *profile.Profile
-	// profiles is the client's directory of profiles, and bin has the program under test by its name.
+	// profiles is the client's directory of profiles, and bin has the program
+	// under test by its name.
 	profiles, bin string
 }
 
-// hide starts a gateway with these endpoints, all of mode knock-auth, and gives the client its profile.
+// hide starts a gateway with these endpoints, all of mode knock-auth, and gives
+// the client its profile.
 func hide(t *testing.T, l *lab.Lab, method string, all ...endpoint) *hiding {
 	t.Helper()
 	h := &hiding{Lab: l, profiles: t.TempDir(), bin: t.TempDir(), profile: &profile.Profile{
@@ -55,7 +58,8 @@ func hide(t *testing.T, l *lab.Lab, method string, all ...endpoint) *hiding {
 	return h
 }
 
-// hidingText is the gateway's configuration: as little as an operator would write, so that the rest are the defaults.
+// hidingText is the gateway's configuration: as little as an operator would
+// write, so that the rest are the defaults.
 func hidingText(all []endpoint) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "clients:\n  - {id: alice, secret: %q}\nservices:\n", aliceSecret)
@@ -91,7 +95,8 @@ func (h *hiding) run(t *testing.T, name string, args ...string) string {
 	return out
 }
 
-// filtered fails the test unless nmap reports the endpoint's port as filtered to attackers and clients alike.
+// filtered fails the test unless nmap reports the endpoint's port as filtered
+// to attackers and clients alike.
 func (h *hiding) filtered(t *testing.T, d endpoint) {
 	t.Helper()
 	for _, from := range []*lab.Host{h.Attacker, h.Client} {
@@ -105,7 +110,8 @@ func (h *hiding) filtered(t *testing.T, d endpoint) {
 	}
 }
 
-// unseen does something while an attacker scans the endpoint again and again, and fails the test if he gets an answer.
+// unseen does something while an attacker scans the endpoint again and again,
+// and fails the test if he gets an answer.
 func (h *hiding) unseen(t *testing.T, d endpoint, what func()) {
 	t.Helper()
 	capture := h.Attacker.Capture(lab.Link)

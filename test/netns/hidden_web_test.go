@@ -129,7 +129,8 @@ func TestHiddenWebServesBrowser(t *testing.T) {
 	h.filtered(t, d)
 }
 
-// fetching is a Go program with an http.Client that dials with a client.Dialer, and one that dials with a profile.
+// fetching is a Go program with an http.Client that dials with a client.Dialer,
+// and one that dials with a profile.
 type fetching struct {
 	Profile string // the file
 	Service string

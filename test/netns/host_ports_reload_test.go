@@ -11,7 +11,8 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// What is hidden of the host itself is hidden before the device is there, with rights that the gateway has given up.
+// What is hidden of the host itself is hidden before the device is there, with
+// rights that the gateway has given up.
 func TestReloadDefersHostPorts(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap")

@@ -18,13 +18,15 @@ import (
 )
 
 const (
-	// hiddenPort is the one of the gateway's own that the tests hide, and otherPort one that they do not.
+	// hiddenPort is the one of the gateway's own that the tests hide, and
+	// otherPort one that they do not.
 	hiddenPort, otherPort = 22, 23
 	// own4 and own6 are the gateway's own addresses on the link to the upstream.
 	own4, own6 = "10.1.3.1", "fd01:3::1"
 )
 
-// ownEndpoints hides a port of the gateway's own addresses, before a service that listens at its loopback.
+// ownEndpoints hides a port of the gateway's own addresses, before a service
+// that listens at its loopback.
 func ownEndpoints(upstream string) []endpoint {
 	var all []endpoint
 	for _, a := range []string{own4, own6} {
@@ -39,7 +41,8 @@ func ownEndpoints(upstream string) []endpoint {
 	return all
 }
 
-// hides makes a site that hides its own ports, with a service at the loopback, and one at a port that is not hidden.
+// hides makes a site that hides its own ports, with a service at the loopback,
+// and one at a port that is not hidden.
 func hides(t *testing.T) (l *lab.Lab, site *lab.Site, s, other *lab.LineServer, all []endpoint) {
 	t.Helper()
 	l = lab.New(t)
@@ -50,7 +53,8 @@ func hides(t *testing.T) (l *lab.Lab, site *lab.Site, s, other *lab.LineServer, 
 	return l, l.NewSite(t, program.get(t), configuration(all...)), s, other, all
 }
 
-// answersOf are the packets of a capture that a hidden port or the knock port sent, and the errors of ICMP, of whomever.
+// answersOf are the packets of a capture that a hidden port or the knock port
+// sent, and the errors of ICMP, of whomever.
 func answersOf(packets []lab.Packet, own netip.AddrPort) []lab.Packet {
 	var answers []lab.Packet
 	for _, p := range packets {
@@ -65,14 +69,15 @@ func answersOf(packets []lab.Packet, own netip.AddrPort) []lab.Packet {
 	return answers
 }
 
-// isError reports whether a packet is an ICMP message of either family other than neighbour discovery.
+// isError reports whether a packet is an ICMP message of either family other
+// than neighbour discovery.
 func isError(p lab.Packet) bool {
 	icmp, ok := p.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6)
 	return p.Layer(layers.LayerTypeICMPv4) != nil || ok && icmp.TypeCode.Type() < 128
 }
 
-// prying is what an attacker may send to a hidden port: every combination of flags, whole and in fragments, and
-// datagrams to it and to the knock port.
+// prying is what an attacker may send to a hidden port: every combination of
+// flags, whole and in fragments, and datagrams to it and to the knock port.
 func prying(t *testing.T, from *lab.Host, own netip.AddrPort, udp bool) [][]byte {
 	t.Helper()
 	var all [][]byte
@@ -86,7 +91,8 @@ func prying(t *testing.T, from *lab.Host, own netip.AddrPort, udp bool) [][]byte
 		}
 		if own.Addr().Is6() {
 			all = append(all, extended(t, whole, 14), extended(t, whole, 15), extended(t, whole, 16), extended(t, whole, 40))
-			// Fragment headers that cut nothing, one in another, and behind more headers than rules look through.
+			// Fragment headers that cut nothing, one in another, and behind
+			// more headers than rules look through.
 			atomic := cut(t, whole, 0)[0]
 			all = append(all, atomic, cut(t, atomic, 0)[0], cut(t, extended(t, whole, 1), 0)[0])
 			all = append(all, extended(t, atomic, 14), extended(t, atomic, 15), extended(t, atomic, 16), cut(t, extended(t, whole, 16), 0)[0])
@@ -104,7 +110,8 @@ func prying(t *testing.T, from *lab.Host, own netip.AddrPort, udp bool) [][]byte
 	return all
 }
 
-// extended puts n extension headers, options for the destination that are padding, before what an IPv6 packet carries.
+// extended puts n extension headers, options for the destination that are
+// padding, before what an IPv6 packet carries.
 func extended(t *testing.T, packet []byte, n int) []byte {
 	t.Helper()
 	const header6 = 40
@@ -128,8 +135,9 @@ func udpDatagram(t *testing.T, src, dst netip.AddrPort, payload []byte) []byte {
 	return serialize(t, ip.(gopacket.SerializableLayer), udp, gopacket.Payload(payload))
 }
 
-// assertSilent fails the test unless an attacker who tries everything at the hidden ports gets no answer. What a fragment of a
-// datagram meets is the guard's, which is there while the gateway runs.
+// assertSilent fails the test unless an attacker who tries everything at the
+// hidden ports gets no answer. What a fragment of a datagram meets is the
+// guard's, which is there while the gateway runs.
 func assertSilent(t *testing.T, l *lab.Lab, all []endpoint, running bool) {
 	t.Helper()
 	for _, d := range all {
@@ -170,7 +178,8 @@ func scanned(t *testing.T, from *lab.Host, addr netip.Addr, port int, flags ...s
 	return strings.Join(all, "|")
 }
 
-// others fails the test unless the ports of the gateway that are not hidden go on working.
+// others fails the test unless the ports of the gateway that are not hidden go
+// on working.
 func others(t *testing.T, l *lab.Lab, s *lab.LineServer) {
 	t.Helper()
 	for _, a := range []string{own4, own6} {
@@ -245,7 +254,8 @@ func TestHostPortIsHidden(t *testing.T) {
 	})
 }
 
-// Where the kernel looks strictly for the way back, and only the interface to the outside forwards.
+// Where the kernel looks strictly for the way back, and only the interface to
+// the outside forwards.
 func TestHostPortWithoutForwardingIsHidden(t *testing.T) {
 	t.Parallel()
 	l, site, s, _, all := hides(t)
@@ -253,7 +263,8 @@ func TestHostPortWithoutForwardingIsHidden(t *testing.T) {
 	l.Gateway.Sysctl("ipv4/conf/client0/forwarding", "1")
 	l.Gateway.Sysctl("ipv4/conf/all/rp_filter", "1")
 	l.Gateway.Sysctl("ipv4/conf/client0/rp_filter", "1")
-	// As the manual says of a host that is to be no router: from the outside only its own addresses are reached.
+	// As the manual says of a host that is to be no router: from the outside
+	// only its own addresses are reached.
 	for _, family := range []string{"-4", "-6"} {
 		l.Gateway.MustRun("ip", family, "rule", "add", "pref", "100", "iif", "client0", "blackhole")
 	}
@@ -290,7 +301,8 @@ func TestHostPortInUseIsNotHidden(t *testing.T) {
 	untouched(t, l, before)
 }
 
-// While it starts, stops and is given back, over and over, the hidden port is silent: the attacker's SYNs never stop.
+// While it starts, stops and is given back, over and over, the hidden port is
+// silent: the attacker's SYNs never stop.
 func TestHostPortNeverAnswers(t *testing.T) {
 	t.Parallel()
 	l, site, _, _, all := hides(t)

@@ -13,7 +13,8 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// othersRules are what others put beside ours: a VPN that marks its own packets, one with tables of its own, VRFs.
+// othersRules are what others put beside ours: a VPN that marks its own
+// packets, one with tables of its own, VRFs.
 const othersRules = `for f in -4 -6; do
 	ip $f rule add pref 1000 l3mdev protocol kernel
 	ip $f rule add pref 5210 fwmark 0x80000/0xff0000 lookup main
@@ -22,7 +23,8 @@ const othersRules = `for f in -4 -6; do
 	ip $f rule add pref 32764 not fwmark 51820 lookup 51820
 done`
 
-// The ssh of a rented server: one address, a hidden port beside visible ones, strict filtering of sources, rules of others.
+// The ssh of a rented server: one address, a hidden port beside visible ones,
+// strict filtering of sources, rules of others.
 func TestHostSSHIsHidden(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap")

@@ -14,9 +14,9 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// A hostileHost is something that may be configured on a gateway's host. Either an
-// unauthorized host hears nothing and a client gets in all the same, or the gateway
-// says what is wrong.
+// A hostileHost is something that may be configured on a gateway's host. Either
+// an unauthorized host hears nothing and a client gets in all the same, or the
+// gateway says what is wrong.
 type hostileHost struct {
 	name, hurt, undo string // commands
 	says             string // why the gateway is not ready, or does not start; "" if it copes
@@ -64,7 +64,8 @@ func hostileWhileRunning() []hostileHost {
 		{name: "own sources accepted", hurt: "sysctl -qw net.ipv4.conf.all.accept_local=1", undo: "sysctl -qw net.ipv4.conf.all.accept_local=0"},
 		{name: "a firewall that drops what it does not know", hurt: "iptables -P FORWARD DROP", undo: "iptables -P FORWARD ACCEPT", check: "firewall"},
 		{name: "a firewall that tracks connections", hurt: "nft 'add table inet d; add chain inet d f { type filter hook forward priority 0; }; add rule inet d f ct state invalid drop'", undo: "nft delete table inet d"},
-		// Where root deletes what is the gateway's own, the host's subnet is the host's until it is restored: for less than a second.
+		// Where root deletes what is the gateway's own, the host's subnet is
+		// the host's until it is restored: for less than a second.
 		{name: "a flush of the rules", hurt: "ip rule flush && ip rule add lookup main pref 32766 && ip rule add lookup default pref 32767", undo: "true"},
 		{name: "the gateway's rule deleted", hurt: "ip rule del pref 0 not iif lo lookup 108; sleep 1", undo: "true"},
 		{name: "the gateway's routes deleted", hurt: "ip route flush proto 107 table 108; ip -6 route flush proto 107 table 108; sleep 1", undo: "true"},
@@ -85,7 +86,8 @@ func hostileAtStart() []hostileHost {
 	}
 }
 
-// hostileLab protects a routed prefix and the gateway's own subnet, in both families.
+// hostileLab protects a routed prefix and the gateway's own subnet, in both
+// families.
 func hostileLab(t *testing.T) (*lab.Lab, *lab.Site, *lab.LineServer, []endpoint) {
 	t.Helper()
 	lab.RequireTools(t, "nft", "iptables")

@@ -15,7 +15,8 @@ import (
 
 const (
 	iperfPort = 5201
-	// iperfReady is what iperf3's server says once it listens, which it prints again for each run.
+	// iperfReady is what iperf3's server says once it listens, which it prints
+	// again for each run.
 	iperfReady = "Server listening on"
 )
 
@@ -37,8 +38,9 @@ func serveIperf(l *lab.Lab) *iperf {
 	}
 }
 
-// measure knocks and runs iperf3 through the endpoint, which says itself whether its connections stayed; there must be
-// bytes in every second. Runs are made one after the other.
+// measure knocks and runs iperf3 through the endpoint, which says itself
+// whether its connections stayed; there must be bytes in every second. Runs are
+// made one after the other.
 func (p *iperf) measure(ctx context.Context, v lab.Peer, seconds int, flags ...string) error {
 	ctx, stop := context.WithTimeout(ctx, time.Duration(seconds)*time.Second+serverTime)
 	defer stop()

@@ -21,8 +21,8 @@ const (
 	junkPause   = 50 * time.Millisecond // between visits, so that each meets other junk
 )
 
-// Junk that could be knocks v1, each of any client: a client that is known is admitted all
-// the same, every time.
+// Junk that could be knocks v1, each of any client: a client that is known is
+// admitted all the same, every time.
 func TestKnownClientAdmittedDuringJunk(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)

@@ -38,8 +38,8 @@ type methodEndpoint struct {
 	method string
 }
 
-// methodEndpoints makes an endpoint for every method in both families, with a port of its own: a slot has room for one SYN
-// knock of a client for a port.
+// methodEndpoints makes an endpoint for every method in both families, with a
+// port of its own: a slot has room for one SYN knock of a client for a port.
 func methodEndpoints(upstream string, names ...string) []methodEndpoint {
 	var all []methodEndpoint
 	port := uint16(8101)
@@ -132,7 +132,8 @@ func TestCapturedKnockOpensNothing(t *testing.T) {
 	tap, echo := l.Client.Capture(lab.Link), l.Attacker.Capture(lab.Link)
 	var stolen []lab.Packet
 	for _, d := range all {
-		// To the service's own number, by which the tap tells one knock from another.
+		// To the service's own number, by which the tap tells one knock from
+		// another.
 		session := alice.knock(t, d.listen, d.flags("--udp-port", fmt.Sprint(d.listen.Port()))...)
 		alice.admitted(t, d.endpoint, session, s.Greeting)
 		knock := knockPackets(tap.Packets(), d.listen)
@@ -153,7 +154,8 @@ func TestCapturedKnockOpensNothing(t *testing.T) {
 	l.Attacker.Silent(echo.Stop())
 	metrics := gateway.Metrics()
 	for _, method := range methods() {
-		// In both families, and but for SYNs from both addresses: a SYN again from its owner is no replay.
+		// In both families, and but for SYNs from both addresses: a SYN again
+		// from its owner is no replay.
 		want := 4 * parts(method)
 		if method == protocol.MethodTCPSYN || method == protocol.MethodTCPSYNSeq {
 			want = 2
@@ -174,8 +176,9 @@ func parts(method string) int {
 	return 1
 }
 
-// knockPackets are the datagrams and the SYNs among packets that went to a service and that no connection is
-// begun with: a connection's SYN says its MSS, a knock's does not.
+// knockPackets are the datagrams and the SYNs among packets that went to a
+// service and that no connection is begun with: a connection's SYN says its
+// MSS, a knock's does not.
 func knockPackets(packets []lab.Packet, service netip.AddrPort) []lab.Packet {
 	var knock []lab.Packet
 	for _, p := range packets {

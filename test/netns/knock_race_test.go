@@ -11,8 +11,8 @@ import (
 // attempts is how often a client knocks and connects in one breath.
 const attempts = 300
 
-// The knock is decided by a worker while the SYN is right behind it. Losing that race once costs the client a
-// second, so it shows as a SYN sent again.
+// The knock is decided by a worker while the SYN is right behind it. Losing
+// that race once costs the client a second, so it shows as a SYN sent again.
 func TestKnockThenSYNNeverWaits(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)

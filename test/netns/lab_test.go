@@ -15,7 +15,8 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// What the lab says about silence is worth something only if it hears what is not silent.
+// What the lab says about silence is worth something only if it hears what is
+// not silent.
 
 func TestLabCarriesBothFamilies(t *testing.T) {
 	t.Parallel()

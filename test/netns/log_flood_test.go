@@ -14,18 +14,22 @@ import (
 )
 
 const (
-	// lineFlood is how long attackers try, and repeated how many copies of one knock there are.
+	// lineFlood is how long attackers try, and repeated how many copies of one
+	// knock there are.
 	lineFlood = 2 * time.Second
 	repeated  = 2_000
 	// banned is how many sources have themselves banned.
 	banned = 40
-	// kinds is how many kinds of line the flood can bring about: knocks refused, authentications refused, bans.
+	// kinds is how many kinds of line the flood can bring about: knocks
+	// refused, authentications refused, bans.
 	kinds = 3
-	// oneOff is how many lines there may be besides: that the gateway is ready, alice's own knock and the like.
+	// oneOff is how many lines there may be besides: that the gateway is ready,
+	// alice's own knock and the like.
 	oneOff = 12
 )
 
-// Whatever attackers send, the log grows by a few lines a second, and by none for what is no client's.
+// Whatever attackers send, the log grows by a few lines a second, and by none
+// for what is no client's.
 func TestLogIsBoundedDuringFlood(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)

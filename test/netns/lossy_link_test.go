@@ -36,7 +36,8 @@ const (
 	lossTries  = 100
 	lossEnough = 98
 	lossAtOnce = 10
-	// lossLimit is how long a try may take: to connect, and as it is measured, to have an answer besides.
+	// lossLimit is how long a try may take: to connect, and as it is measured,
+	// to have an answer besides.
 	lossLimit = 10 * time.Second
 
 	farDevice, nearDevice = "far0", "near0"
@@ -47,7 +48,8 @@ var (
 	lossGateway = netip.MustParsePrefix("10.1.9.1/24")
 )
 
-// lossy puts a wire that loses packets between the client and the gateway, for all that they have for each other:
+// lossy puts a wire that loses packets between the client and the gateway, for
+// all that they have for each other:
 //
 //	client --far0-- wire: 10 ms, 20 % lost, each way --near0-- gateway -- upstream
 //
@@ -89,13 +91,14 @@ func TestConnectOverLossyLink(t *testing.T) {
 			t.Fatalf("%s is no number: %v", lossSeedVariable, err)
 		}
 	}
-	// What a dial leaves behind must not disturb the next one: grants of knocks that it did not need let in a
-	// connection whose own knock was lost.
+	// What a dial leaves behind must not disturb the next one: grants of knocks
+	// that it did not need let in a connection whose own knock was lost.
 	t.Run("from one address", func(t *testing.T) { lossyTries(t, seed, 1) })
 	t.Run("from ten addresses in rotation", func(t *testing.T) { lossyTries(t, seed, lossAtOnce) })
 }
 
-// lossyTries makes all tries, some at a time, from so many addresses in rotation, and wants enough of them to get through.
+// lossyTries makes all tries, some at a time, from so many addresses in
+// rotation, and wants enough of them to get through.
 func lossyTries(t *testing.T, seed uint64, addresses int) {
 	t.Helper()
 	l := lab.New(t)
@@ -154,8 +157,8 @@ func lossyTries(t *testing.T, seed uint64, addresses int) {
 	}
 }
 
-// An attacker to the others, who tries at the same time: with a user and an address of their own, as people are who have
-// nothing to do with one another.
+// An attacker to the others, who tries at the same time: with a user and an
+// address of their own, as people are who have nothing to do with one another.
 type attacker struct {
 	uid uint32
 	dir string // of profiles
@@ -193,7 +196,8 @@ func (h *hiding) attacker(t *testing.T, n int) attacker {
 	return who
 }
 
-// tryConnect runs "knockgw connect", and returns how long it took until the upstream's answer was there.
+// tryConnect runs "knockgw connect", and returns how long it took until the
+// upstream's answer was there.
 func (h *hiding) tryConnect(t *testing.T, who attacker, greeting string) (time.Duration, error) {
 	cmd := h.Client.Command(context.Background(), program.get(t).Path, "connect", "lines")
 	cmd.Env = append(os.Environ(), profile.DirectoryVariable+"="+who.dir)

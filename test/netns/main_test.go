@@ -1,10 +1,12 @@
 //go:build linux
 
-// Package netns_test is knockgw as it is used: the built program between real kernels in network namespaces,
-// asked by its clients and by its enemies' tools. See package lab for the drawing of who is where.
+// Package netns_test is knockgw as it is used: the built program between real
+// kernels in network namespaces, asked by its clients and by its enemies'
+// tools. See package lab for the drawing of who is where.
 //
-// It needs root and TUN devices, and single tests need nmap; what is missing is said in the skip. With CI set
-// or KNOCKGW_REQUIRE_TOOLS=1, a missing tool fails.
+// It needs root and TUN devices, and single tests need nmap; what is missing is
+// said in the skip. With CI set or KNOCKGW_REQUIRE_TOOLS=1, a missing tool
+// fails.
 package netns_test
 
 import (
@@ -36,7 +38,8 @@ func (b *built) get(tb testing.TB) *lab.Build {
 	return b.build
 }
 
-// home is the network namespace of the test itself, read while every thread is at home.
+// home is the network namespace of the test itself, read while every thread is
+// at home.
 var home string
 
 func TestMain(m *testing.M) {

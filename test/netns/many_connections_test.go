@@ -64,14 +64,16 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)].Round(10 * time.Microsecond)
 }
 
-// visiting is a Go program that makes many connections to a line server over one profile.
+// visiting is a Go program that makes many connections to a line server over
+// one profile.
 type visiting struct {
 	Profile, Service, Greeting string
 	Visits, AtOnce             int
 }
 
 type visited struct {
-	// FirstBytes is how long each connection took from its first knock to the first byte of the upstream's answer.
+	// FirstBytes is how long each connection took from its first knock to the
+	// first byte of the upstream's answer.
 	FirstBytes []time.Duration
 	Failures   []string
 	Took       time.Duration

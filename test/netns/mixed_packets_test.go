@@ -31,8 +31,8 @@ const (
 	mixedMin = 1000
 )
 
-// mixed makes packets to protected addresses: of everything that we know, and broken
-// in every way that a random number finds.
+// mixed makes packets to protected addresses: of everything that we know, and
+// broken in every way that a random number finds.
 type mixed struct {
 	random   *mathrand.Rand
 	messages [][]byte // knocks and authentications of a host without a secret
@@ -136,8 +136,8 @@ func (m *mixed) payload(src, dst netip.Addr) (proto byte, payload []byte) {
 	}
 }
 
-// wrapped puts an extension header or a fragment's before a payload, or makes of it
-// what looks like one; in IPv4 damage does the same to the header.
+// wrapped puts an extension header or a fragment's before a payload, or makes
+// of it what looks like one; in IPv4 damage does the same to the header.
 func (m *mixed) wrapped(dst netip.Addr, proto byte, payload []byte) (byte, []byte) {
 	r := m.random
 	if dst.Is4() {
@@ -149,8 +149,8 @@ func (m *mixed) wrapped(dst netip.Addr, proto byte, payload []byte) (byte, []byt
 	return []byte{0, 43, 44, 50, 51, 60, 135}[r.IntN(7)], append(extension, payload...)
 }
 
-// damage changes some bytes anywhere but in the addresses; those of an IPv4 header
-// among them are its length, its options' place and its fragment's.
+// damage changes some bytes anywhere but in the addresses; those of an IPv4
+// header among them are its length, its options' place and its fragment's.
 func (m *mixed) damage(b []byte) {
 	r := m.random
 	for range 1 + r.IntN(4) {
@@ -177,8 +177,8 @@ func fill(r *mathrand.Rand, b []byte) {
 	}
 }
 
-// Whatever a host sends, in whatever state the gateway is, no packet comes from a
-// protected address, to anywhere.
+// Whatever a host sends, in whatever state the gateway is, no packet comes from
+// a protected address, to anywhere.
 func TestMixedPacketsGetNoAnswer(t *testing.T) {
 	l := lab.New(t)
 	l.AnySource()
@@ -229,8 +229,8 @@ func TestMixedPacketsGetNoAnswer(t *testing.T) {
 	t.Logf("%d packets were sent", m.sent.Load())
 }
 
-// quiet floods while do runs, and goes on until enough packets were sent; it fails
-// the test if one packet left the gateway's host with a protected source.
+// quiet floods while do runs, and goes on until enough packets were sent; it
+// fails the test if one packet left the gateway's host with a protected source.
 func quiet(t *testing.T, l *lab.Lab, m *mixed, name string, packets int64, do func()) {
 	t.Helper()
 	var captures []*lab.Capture

@@ -10,7 +10,8 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// site is a lab with a gateway that has an endpoint of every kind, before one line server.
+// site is a lab with a gateway that has an endpoint of every kind, before one
+// line server.
 func site(t *testing.T) (*lab.Lab, *lab.Site, *lab.LineServer, []endpoint) {
 	t.Helper()
 	l := lab.New(t)
@@ -84,7 +85,8 @@ func TestUnauthorizedClientIsRefused(t *testing.T) {
 	})
 }
 
-// turnedAway fails the test unless a peer who does everything that the endpoint demands stays outside.
+// turnedAway fails the test unless a peer who does everything that the endpoint
+// demands stays outside.
 func (d endpoint) turnedAway(t *testing.T, v lab.Peer) {
 	t.Helper()
 	session := lab.NewSession()

@@ -23,7 +23,8 @@ func families() []string {
 		protocol.MethodUDPv2}
 }
 
-// Two secrets of one client, one of them over: the change from the one to the other, on the day after.
+// Two secrets of one client, one of them over: the change from the one to the
+// other, on the day after.
 func TestSecretExpires(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
@@ -57,7 +58,8 @@ func TestSecretExpires(t *testing.T) {
 	mute.Wait()
 }
 
-// While a secret is being changed both are good, by every method: also by those with one knock per slot.
+// While a secret is being changed both are good, by every method: also by those
+// with one knock per slot.
 func TestSecretsOfClientOverlap(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
@@ -116,7 +118,8 @@ func TestClientReachesOnlyItsServices(t *testing.T) {
 
 const failuresToBan = 3
 
-// fail has a peer authenticate wrongly at an open endpoint, n times at once, to the end.
+// fail has a peer authenticate wrongly at an open endpoint, n times at once, to
+// the end.
 func (d endpoint) fail(t *testing.T, v lab.Peer, n int) {
 	t.Helper()
 	v.Secret = []byte("not a valid secret")
@@ -166,11 +169,13 @@ func TestBanSparesNeighbourThatKnocks(t *testing.T) {
 			}
 			open.fail(t, alice(l.Attacker), 1)
 
-			// The ban holds at both endpoints that answer attackers, and shuts in silence.
+			// The ban holds at both endpoints that answer attackers, and shuts
+			// in silence.
 			for _, d := range []endpoint{open, visible} {
 				d.banned(t, alice(l.Attacker))
 			}
-			// In IPv6 it is the /64's, so that one more address is no way round it; in IPv4 the address's.
+			// In IPv6 it is the /64's, so that one more address is no way round
+			// it; in IPv4 the address's.
 			neighbour := alice(l.Attacker)
 			neighbour.From = l.Attacker.Other(open.listen.Addr())
 			if open.listen.Addr().Is6() {
@@ -196,7 +201,8 @@ func TestBanSparesNeighbourThatKnocks(t *testing.T) {
 	}
 }
 
-// banned fails the test unless an endpoint that answers all sources does not answer the peer.
+// banned fails the test unless an endpoint that answers all sources does not
+// answer the peer.
 func (d endpoint) banned(t *testing.T, v lab.Peer) {
 	t.Helper()
 	d.mode, d.visible = "knock-auth", false

@@ -22,8 +22,9 @@ import (
 // nothing is how /proc writes a set without capabilities.
 const nothing = "0000000000000000"
 
-// unprivileged fails the test unless every thread of a process has the unprivileged ids, has no capability, gets none back, and is
-// behind a filter of system calls.
+// unprivileged fails the test unless every thread of a process has the
+// unprivileged ids, has no capability, gets none back, and is behind a filter
+// of system calls.
 func unprivileged(t *testing.T, pid int) {
 	t.Helper()
 	ids := strings.TrimSuffix(strings.Repeat(strconv.Itoa(unprivilegedID)+"\t", 4), "\t")
@@ -78,7 +79,8 @@ func TestGatewayWorksUnprivileged(t *testing.T) {
 		t.Errorf("knockgw_filter_attached is %v", n)
 	}
 
-	// A new service: the file is read, the filter's tables change, the socket answers.
+	// A new service: the file is read, the filter's tables change, the socket
+	// answers.
 	text, err := os.ReadFile(site.Config)
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +196,8 @@ func TestUnwritableDirectoryIsReported(t *testing.T) {
 	blackholed(t, l) // as after a crash
 }
 
-// As the systemd unit starts it: an account from the start, with two capabilities.
+// As the systemd unit starts it: an account from the start, with two
+// capabilities.
 func TestCapabilitiesSufficeToStart(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "setpriv")
@@ -219,7 +222,8 @@ func TestCapabilitiesSufficeToStart(t *testing.T) {
 	restored(t, l, before)
 }
 
-// sharedTUN gives a mount namespace a world-writable clone device, as udev sets it up.
+// sharedTUN gives a mount namespace a world-writable clone device, as udev sets
+// it up.
 const sharedTUN = `mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && `
 
 func TestPersistentDeviceNeedsNoPrivilege(t *testing.T) {

@@ -24,7 +24,8 @@ const (
 	quickUpstream = "10.0.2.2"
 )
 
-// A step is a block of the document that says in its first line whose it is: the text of a file, or commands.
+// A step is a block of the document that says in its first line whose it is:
+// the text of a file, or commands.
 //
 //	```yaml gateway PATH    a file of the gateway
 //	```sh gateway           commands on the gateway; or client
@@ -40,7 +41,8 @@ type step struct {
 
 func (s step) String() string { return fmt.Sprintf("%s, line %d", filepath.Base(quickstart), s.line) }
 
-// steps reads the document. A block that says nothing of a host is for the reader only.
+// steps reads the document. A block that says nothing of a host is for the
+// reader only.
 func steps(t *testing.T) []step {
 	t.Helper()
 	b, err := os.ReadFile(quickstart)
@@ -70,8 +72,8 @@ func steps(t *testing.T) []step {
 	return all
 }
 
-// A machine is a host of the lab as the document finds it: empty. It has a file system of its own in the places
-// that the document's commands use.
+// A machine is a host of the lab as the document finds it: empty. It has a file
+// system of its own in the places that the document's commands use.
 type machine struct {
 	host   *lab.Host
 	bin    string
@@ -81,7 +83,8 @@ type machine struct {
 	holder *lab.Process
 }
 
-// newMachine makes a machine. The binds are directories of the test by the places where the machine has them.
+// newMachine makes a machine. The binds are directories of the test by the
+// places where the machine has them.
 func newMachine(t *testing.T, h *lab.Host, bin string, binds map[string]string) *machine {
 	t.Helper()
 	root, err := user.LookupId("0")
@@ -108,7 +111,8 @@ func (m *machine) command(ctx context.Context, text string) *exec.Cmd {
 	return cmd
 }
 
-// run types a step's commands, with something for their input, and returns what they say and how they end.
+// run types a step's commands, with something for their input, and returns what
+// they say and how they end.
 func (m *machine) run(ctx context.Context, t *testing.T, s step, input string) (string, int) {
 	t.Helper()
 	cmd := m.command(ctx, s.text)
@@ -132,7 +136,8 @@ func etc(t *testing.T) string {
 	return dir
 }
 
-// quickNetwork gives the lab the server of the document, where sshd knows alice, and what the steps are typed on.
+// quickNetwork gives the lab the server of the document, where sshd knows
+// alice, and what the steps are typed on.
 func quickNetwork(t *testing.T) (l *lab.Lab, gateway, client *machine) {
 	t.Helper()
 	l = lab.New(t)
@@ -198,8 +203,8 @@ func TestQuickStartLeadsToShell(t *testing.T) {
 	scan{flags: []string{"-sS"}}.blind(t, l.Attacker, netip.MustParseAddr("10.77.0.1"))
 }
 
-// carry brings what is new in the gateway's working directory to the client's, and deletes it there, as the document
-// asks for.
+// carry brings what is new in the gateway's working directory to the client's,
+// and deletes it there, as the document asks for.
 func carry(t *testing.T, from, to *machine) {
 	t.Helper()
 	files, err := os.ReadDir(from.dir)

@@ -45,8 +45,9 @@ func rawIP(t *testing.T, src, dst netip.Addr, proto layers.IPProtocol, payload [
 	return serialize(t, header(src, dst, proto).(gopacket.SerializableLayer), gopacket.Payload(payload))
 }
 
-// oddPackets is what nmap does not send, or not over IPv6: every TCP flag combination, every protocol,
-// fragments, extension headers, ICMP of every type, and headers that lie.
+// oddPackets is what nmap does not send, or not over IPv6: every TCP flag
+// combination, every protocol, fragments, extension headers, ICMP of every
+// type, and headers that lie.
 func oddPackets(t *testing.T, from *lab.Host) []rawPacket {
 	t.Helper()
 	var all []rawPacket
@@ -89,7 +90,8 @@ func tcpPacket(t *testing.T, src, dst netip.Addr, flags byte) []byte {
 	return serialize(t, ip.(gopacket.SerializableLayer), tcp)
 }
 
-// tcpSegment is a whole IP packet around a TCP header and what follows it, from one port to another.
+// tcpSegment is a whole IP packet around a TCP header and what follows it, from
+// one port to another.
 func tcpSegment(t *testing.T, src, dst netip.AddrPort, tcp layers.TCP, payload []byte) []byte {
 	t.Helper()
 	tcp.SrcPort, tcp.DstPort = layers.TCPPort(src.Port()), layers.TCPPort(dst.Port())
@@ -100,8 +102,8 @@ func tcpSegment(t *testing.T, src, dst netip.AddrPort, tcp layers.TCP, payload [
 	return serialize(t, ip.(gopacket.SerializableLayer), &tcp, gopacket.Payload(payload))
 }
 
-// icmpPacket is an ICMP message of the destination's family. Where it is an error it quotes a packet that the
-// gateway might have sent.
+// icmpPacket is an ICMP message of the destination's family. Where it is an
+// error it quotes a packet that the gateway might have sent.
 func icmpPacket(t *testing.T, src, dst netip.Addr, kind byte) []byte {
 	t.Helper()
 	quoted := tcpPacket(t, dst, src, 0x12)
@@ -118,8 +120,9 @@ func icmpPacket(t *testing.T, src, dst netip.Addr, kind byte) []byte {
 	return serialize(t, ip.(gopacket.SerializableLayer), icmp, gopacket.Payload(append(make([]byte, 4), quoted...)))
 }
 
-// fragments are pieces of a SYN: a whole datagram in two, a first without a last, a last without a first, and
-// over IPv6 also a SYN behind extension headers.
+// fragments are pieces of a SYN: a whole datagram in two, a first without a
+// last, a last without a first, and over IPv6 also a SYN behind extension
+// headers.
 func fragments(t *testing.T, src, dst netip.Addr) [][]byte {
 	t.Helper()
 	whole := tcpPacket(t, src, dst, 0x02)

@@ -52,7 +52,8 @@ func readiness(t *testing.T, l *lab.Lab) (status int, why string) {
 	return resp.StatusCode, string(b)
 }
 
-// unready waits until the gateway says what of it is not ready, and fails the test unless its metrics say the same.
+// unready waits until the gateway says what of it is not ready, and fails the
+// test unless its metrics say the same.
 func unready(t *testing.T, l *lab.Lab, g *lab.Gateway, check, words string) {
 	t.Helper()
 	for end := time.Now().Add(tried); ; time.Sleep(sampleEvery) {

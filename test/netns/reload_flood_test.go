@@ -16,15 +16,16 @@ import (
 
 const (
 	floodedReloads = 50
-	// floodedRate is in packets a second, of each form of junk: no more in all than a capture keeps up with beside
-	// everything else.
+	// floodedRate is in packets a second, of each form of junk: no more in all
+	// than a capture keeps up with beside everything else.
 	floodedRate = 2000
-	// floodedPause is between reloads, so that each meets other junk and the whole takes some seconds.
+	// floodedPause is between reloads, so that each meets other junk and the
+	// whole takes some seconds.
 	floodedPause = 50 * time.Millisecond
 )
 
-// Junk in every form that a knock has meets every moment of fifty reloads. Who knocks well gets in each time, and
-// no other host gets an answer.
+// Junk in every form that a knock has meets every moment of fifty reloads. Who
+// knocks well gets in each time, and no other host gets an answer.
 func TestReloadsDuringJunkFlood(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)

@@ -20,8 +20,9 @@ import (
 )
 
 const (
-	// exchanges are the streams both ways, and exchangeBlock what each has under way at a time, in bytes, every
-	// exchangePause: some 50 MB/s in all, which leaves the machine something for the reloads.
+	// exchanges are the streams both ways, and exchangeBlock what each has
+	// under way at a time, in bytes, every exchangePause: some 50 MB/s in all,
+	// which leaves the machine something for the reloads.
 	exchanges     = 4
 	exchangeBlock = 64 << 10
 	exchangePause = 5 * time.Millisecond
@@ -29,12 +30,14 @@ const (
 	// visitPause is between two new connections of one endpoint.
 	visitPause = 50 * time.Millisecond
 
-	// bulkSeconds is how long one run of iperf3 takes, at bulkRate bits a second, in the one direction and in the other alternating.
+	// bulkSeconds is how long one run of iperf3 takes, at bulkRate bits a
+	// second, in the one direction and in the other alternating.
 	bulkSeconds = 2
 	bulkRate    = "200M"
 )
 
-// serveEcho starts a service on the upstream that sends back what it is sent, and returns its address.
+// serveEcho starts a service on the upstream that sends back what it is sent,
+// and returns its address.
 func serveEcho(l *lab.Lab) string {
 	listener := l.Upstream.Listen("tcp", netip.AddrPortFrom(l.Upstream.Addr6, 7).String())
 	go func() {
@@ -54,8 +57,8 @@ func serveEcho(l *lab.Lab) string {
 	return listener.Addr().String()
 }
 
-// A load is the traffic of services that no change is about. It may be paused, when nothing is under way but the
-// connections stay.
+// A load is the traffic of services that no change is about. It may be paused,
+// when nothing is under way but the connections stay.
 type load struct {
 	moving sync.RWMutex // held for reading by who has something under way, and otherwise
 	paused bool         // in a pause
@@ -76,7 +79,8 @@ func (b *load) String() string {
 	return fmt.Sprintf("%d MB there and back, %d new connections, %d runs of iperf3", b.bytes.Load()/1e6, b.visits.Load(), b.bulks.Load())
 }
 
-// keep does something again and again until the load is over or something has failed.
+// keep does something again and again until the load is over or something has
+// failed.
 func (b *load) keep(pause time.Duration, do func() error) {
 	b.all.Go(func() {
 		for b.over.Err() == nil {
@@ -134,7 +138,8 @@ func (o *operator) beginLoad(t *testing.T, hidden []endpoint, bulk *iperf, echo 
 	return b
 }
 
-// An exchange is a stream of numbers there and back, none of them lost, duplicated or reordered.
+// An exchange is a stream of numbers there and back, none of them lost,
+// duplicated or reordered.
 type exchange struct {
 	conn net.Conn
 	next uint64
@@ -170,9 +175,10 @@ func (b *load) failed() bool {
 	return len(b.errs) > 0
 }
 
-// pause waits until nothing is under way, and the gateway serves no flows but those that last. Connections that
-// iperf3's server has closed stay in the gateway's table for the ten seconds of TIME_WAIT; forgotten says to wait
-// for that, too.
+// pause waits until nothing is under way, and the gateway serves no flows but
+// those that last. Connections that iperf3's server has closed stay in the
+// gateway's table for the ten seconds of TIME_WAIT; forgotten says to wait for
+// that, too.
 func (b *load) pause(t *testing.T, o *operator, forgotten bool) {
 	t.Helper()
 	b.moving.Lock()
@@ -192,7 +198,8 @@ func (b *load) pause(t *testing.T, o *operator, forgotten bool) {
 }
 
 const (
-	// quietTime is how long it takes at most until all that is over is forgotten: longer than TIME_WAIT.
+	// quietTime is how long it takes at most until all that is over is
+	// forgotten: longer than TIME_WAIT.
 	quietTime = 30 * time.Second
 	pausePoll = 100 * time.Millisecond
 )
@@ -217,7 +224,8 @@ func (b *load) end(t *testing.T) {
 		d.flows(t)
 	}
 	for _, conn := range b.echos {
-		// A stream that was not ended has nothing more to say than what was asked for, and then its end.
+		// A stream that was not ended has nothing more to say than what was
+		// asked for, and then its end.
 		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
 			t.Error(err)
 		}

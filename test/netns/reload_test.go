@@ -22,7 +22,8 @@ const (
 	carolSecret = "carol's secret, thirty-two bytes"
 	// revokeTime is within how long a session of who is gone is over.
 	revokeTime = time.Second
-	// reloadLines make a stream that is longer than the reloads beside it: 150 MB.
+	// reloadLines make a stream that is longer than the reloads beside it: 150
+	// MB.
 	reloadLines = 4_000_000
 )
 
@@ -45,7 +46,8 @@ func change(t *testing.T, s *lab.Site, from, to string) {
 	s.Write(t, text)
 }
 
-// hangUp sends the gateway SIGHUP and waits until it has said so many times what came of it.
+// hangUp sends the gateway SIGHUP and waits until it has said so many times
+// what came of it.
 func hangUp(t *testing.T, g *lab.Gateway, words string, times int) {
 	t.Helper()
 	g.Signal(syscall.SIGHUP)
@@ -59,7 +61,8 @@ const (
 	refusedWords  = "configuration rejected"
 )
 
-// stream reads a long reply through an endpoint, and says at the end whether all of it came.
+// stream reads a long reply through an endpoint, and says at the end whether
+// all of it came.
 func stream(ctx context.Context, d endpoint, v lab.Peer) error {
 	conn, err := d.enter(ctx, v)
 	if err != nil {

@@ -9,7 +9,8 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// recorded is what a wiretapper has of one admitted session: its knock and its authentication.
+// recorded is what a wiretapper has of one admitted session: its knock and its
+// authentication.
 type recorded struct {
 	endpoint    endpoint
 	knock, auth []byte
@@ -71,7 +72,8 @@ func (r recorded) connect(t *testing.T, v lab.Peer) net.Conn {
 	return conn
 }
 
-// useless fails the test if the recorded messages still open the endpoint, to any host on the client's side.
+// useless fails the test if the recorded messages still open the endpoint, to
+// any host on the client's side.
 func (r recorded) useless(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	same, other := alice(l.Client), alice(l.Client)
@@ -127,13 +129,15 @@ func TestReplayAfterCrashOpensNothing(t *testing.T) {
 	for _, d := range all {
 		tapes = append(tapes, d.admitted(t, alice(l.Client), s.Greeting))
 		if d.knocks() {
-			// An unused knock is remembered too; its grant dies with the gateway.
+			// An unused knock is remembered too; its grant dies with the
+			// gateway.
 			unused := d.record(t, alice(l.Client))
 			unused.play(t, alice(l.Client))
 			tapes = append(tapes, unused)
 		}
 	}
-	// The unused knocks are claimed a moment after they arrive; the visit behind them shows that they were.
+	// The unused knocks are claimed a moment after they arrive; the visit
+	// behind them shows that they were.
 	for _, d := range all {
 		if err := d.visit(t.Context(), alice(l.Client), s.Greeting); err != nil {
 			t.Fatal(err)

@@ -19,15 +19,17 @@ import (
 )
 
 const (
-	// talkPause is between two words of an upstream's that never stops talking: whatever it still says to a client
-	// after a revocation would be seen at once.
+	// talkPause is between two words of an upstream's that never stops talking:
+	// whatever it still says to a client after a revocation would be seen at
+	// once.
 	talkPause = 2 * time.Millisecond
-	// quietFor is for how long it is looked whether a session that is over stays so.
+	// quietFor is for how long it is looked whether a session that is over
+	// stays so.
 	quietFor = 250 * time.Millisecond
 )
 
-// A talker is an upstream that is told a name first, talks from then on, and notes when the connection of that name
-// has ended.
+// A talker is an upstream that is told a name first, talks from then on, and
+// notes when the connection of that name has ended.
 type talker struct {
 	addr string
 
@@ -106,8 +108,9 @@ func (k *talker) begin(t *testing.T, d endpoint, v lab.Peer, name string) net.Co
 	return conn
 }
 
-// Whatever names it, a session that is revoked is over within a second at its upstream and reset at its client, from
-// the moment at which the operator has pressed the key. All other sessions continue.
+// Whatever names it, a session that is revoked is over within a second at its
+// upstream and reset at its client, from the moment at which the operator has
+// pressed the key. All other sessions continue.
 func TestRevocationTakesEffectWithinSecond(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)

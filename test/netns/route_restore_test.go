@@ -17,10 +17,12 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// routesReady is the metric of whether all that leads packets to the gateway is there.
+// routesReady is the metric of whether all that leads packets to the gateway is
+// there.
 const routesReady = `knockgw_ready{check="routes"}`
 
-// noticed fails the test unless the gateway notices, soon, whether all that leads packets to it is there.
+// noticed fails the test unless the gateway notices, soon, whether all that
+// leads packets to it is there.
 func noticed(t *testing.T, l *lab.Lab, g *lab.Gateway, intact bool) {
 	t.Helper()
 	want := 0.0
@@ -75,7 +77,8 @@ func killRestorer(t *testing.T, g *lab.Gateway) {
 	said(t, g.Process, answerTime, "the process that restores routes has ended")
 }
 
-// deleteRules deletes the gateway's rules one by one: a flush leaves those of priority 0 alone.
+// deleteRules deletes the gateway's rules one by one: a flush leaves those of
+// priority 0 alone.
 func deleteRules(t *testing.T, l *lab.Lab, family string) {
 	t.Helper()
 	for {
@@ -96,7 +99,8 @@ func whatLeads(l *lab.Lab) string {
 	return regexp.MustCompile(` linkdown| +$`).ReplaceAllString(b.String(), "")
 }
 
-// restored fails the test unless all that leads packets to the gateway is soon as it was.
+// restored fails the test unless all that leads packets to the gateway is soon
+// as it was.
 func restored(t *testing.T, l *lab.Lab, before string) {
 	t.Helper()
 	var now string
@@ -116,7 +120,8 @@ func TestRoutesAndRulesAreRestored(t *testing.T) {
 		"the route to the device": {"ip route del 10.77.0.0/24 dev knock0"},
 		"the blackhole":           {"ip -6 route del blackhole fd77::/64 metric 9999"},
 		"the interface is down":   {"ip link set knock0 down"},
-		// An address that comes and goes removes the IPv4 routes, without a notification of the kernel.
+		// An address that comes and goes removes the IPv4 routes, without a
+		// notification of the kernel.
 		"an address on the interface for a moment": {"ip addr add 192.0.2.9/32 dev knock0", "ip addr del 192.0.2.9/32 dev knock0"},
 		"a rule":                             {"ip rule del pref 0 to 10.1.3.1 ipproto tcp dport 22 lookup 107"},
 		"the rules":                          {"while ip rule del pref 0 protocol 107; do :; done; while ip -6 rule del pref 0 protocol 107; do :; done"},
@@ -146,7 +151,8 @@ func TestRoutesAndRulesAreRestored(t *testing.T) {
 	}
 }
 
-// An open session outlives the deletion, and what is deleted over and over is added over and over.
+// An open session outlives the deletion, and what is deleted over and over is
+// added over and over.
 func TestSessionSurvivesDeletedRoutes(t *testing.T) {
 	t.Parallel()
 	l, site, s, _, all := hides(t)
@@ -171,7 +177,8 @@ func TestSessionSurvivesDeletedRoutes(t *testing.T) {
 	noticed(t, l, g, true)
 }
 
-// A gateway that has lost its routes and cannot add them again says so, and ends, for the service manager to start it.
+// A gateway that has lost its routes and cannot add them again says so, and
+// ends, for the service manager to start it.
 func TestGatewayEndsIfRoutesCannotBeRestored(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ hurt, says string }{
@@ -201,7 +208,8 @@ func TestGatewayEndsIfRoutesCannotBeRestored(t *testing.T) {
 	}
 }
 
-// A blackhole that is gone keeps nothing from the gateway: it goes on, and is not ready.
+// A blackhole that is gone keeps nothing from the gateway: it goes on, and is
+// not ready.
 func TestGatewayContinuesWithoutBlackhole(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := site(t)
@@ -232,7 +240,8 @@ func TestPortsStaySilentWithoutRules(t *testing.T) {
 		deleteRules(t, l, family)
 		l.Gateway.MustRun("ip", family, "route", "flush", "table", "107")
 	}
-	// The host says of a first fragment of IPv6 with half a header that it is one, whatever its port.
+	// The host says of a first fragment of IPv6 with half a header that it is
+	// one, whatever its port.
 	assertSilent(t, l, all[:1], true)
 	if !strings.Contains(g.Log(), "could not be restored") {
 		noticed(t, l, g, false)
@@ -262,8 +271,8 @@ func TestRenamedInterfaceIsFollowed(t *testing.T) {
 	g.Stop()
 }
 
-// The remedy for rules that were deleted is a restart, and a stop is as silent as ever: sessions are reset, and the host
-// does not answer for the ports.
+// The remedy for rules that were deleted is a restart, and a stop is as silent
+// as ever: sessions are reset, and the host does not answer for the ports.
 func TestStopAfterDeletedRulesIsSilent(t *testing.T) {
 	t.Parallel()
 	l, site, s, _, all := hides(t)

@@ -12,7 +12,8 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// routes is what the gateway's kernel has for one of the protected prefixes, over all tables.
+// routes is what the gateway's kernel has for one of the protected prefixes,
+// over all tables.
 func routes(l *lab.Lab) string {
 	all := l.Gateway.MustRun("ip", "route", "show", "table", "all") +
 		l.Gateway.MustRun("ip", "-6", "route", "show", "table", "all")

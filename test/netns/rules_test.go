@@ -14,13 +14,15 @@ func ruleOrder(l *lab.Lab, family string) string {
 	return strings.TrimSpace(l.Gateway.MustRun("ip", family, "rule"))
 }
 
-// flushRules does what a policy-routing script does: it deletes every rule that it can, and adds the usual ones.
+// flushRules does what a policy-routing script does: it deletes every rule that
+// it can, and adds the usual ones.
 func flushRules(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	for _, family := range []string{"-4", "-6"} {
 		l.Gateway.MustRun("ip", family, "rule", "flush")
 		for _, usual := range []string{"pref 32766 lookup main", "pref 32767 lookup default"} {
-			// The kernel keeps main of IPv6, and adding it again is an error then.
+			// The kernel keeps main of IPv6, and adding it again is an error
+			// then.
 			_, _ = l.Gateway.Run(t.Context(), "ip", append([]string{family, "rule", "add"}, strings.Fields(usual)...)...)
 		}
 	}
@@ -48,7 +50,8 @@ func TestRulesSurviveFlush(t *testing.T) {
 	site.Down(t)
 }
 
-// Rules where an earlier version had them, and the local table's rule behind them, which a flush would delete.
+// Rules where an earlier version had them, and the local table's rule behind
+// them, which a flush would delete.
 func TestRulesOfEarlierVersionAreMoved(t *testing.T) {
 	t.Parallel()
 	l, site, s, other, all := hides(t)
@@ -82,7 +85,8 @@ func TestRulesOfEarlierVersionAreMoved(t *testing.T) {
 	untouched(t, l, before)
 }
 
-// A port more is hidden, though the rule that gives the host its other ports is there already.
+// A port more is hidden, though the rule that gives the host its other ports is
+// there already.
 func TestRulesOfHiddenPortPrecedeOlderRules(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap")

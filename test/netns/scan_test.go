@@ -14,9 +14,11 @@ import (
 )
 
 const (
-	// scanPorts has the services' ports, the knock port, and some that mean nothing.
+	// scanPorts has the services' ports, the knock port, and some that mean
+	// nothing.
 	scanPorts = "22,23,53,80,443,8443,8444,9000,62201"
-	// scanProtocols has what a kernel likes to answer: ICMP in both families, IGMP, TCP, UDP, tunnels, SCTP.
+	// scanProtocols has what a kernel likes to answer: ICMP in both families,
+	// IGMP, TCP, UDP, tunnels, SCTP.
 	scanProtocols = "1,2,4,6,17,41,47,50,51,58,89,103,132,255"
 	scanTime      = 90 * time.Second
 )
@@ -38,7 +40,8 @@ func scans4() []scan {
 	}
 }
 
-// scans6 is scans4 without the one that nmap cannot do over IPv6, fragments; raw packets stand in for it.
+// scans6 is scans4 without the one that nmap cannot do over IPv6, fragments;
+// raw packets stand in for it.
 func scans6() []scan {
 	var scans []scan
 	for _, s := range scans4() {
@@ -65,7 +68,8 @@ type report struct {
 	} `xml:"host"`
 }
 
-// run scans one address and returns the states that nmap reported of any port or protocol.
+// run scans one address and returns the states that nmap reported of any port
+// or protocol.
 func (s scan) run(t *testing.T, from *lab.Host, target netip.Addr) map[string]bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), scanTime)

@@ -19,7 +19,8 @@ func TestSequenceLengthIsConfigured(t *testing.T) {
 			l := lab.New(t)
 			s := l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())
 			all := methodEndpoints(s.Addr, protocol.MethodUDPSeq, protocol.MethodUDPPassiveSeq, protocol.MethodTCPSYNSeq)
-			// Bob gets the length wrong. As a client of his own he uses no slot of another client.
+			// Bob gets the length wrong. As a client of his own he uses no slot
+			// of another client.
 			alice, bob := newCLIClient(t, l.Client, "alice", aliceSecret), newCLIClient(t, l.Client, "bob", bobSecret)
 			text := knocking(fmt.Sprintf("length: %d", length)) + clients(alice, bob) + services(endpointsOf(all)...)
 			l.NewSite(t, program.get(t), text).Start(t)

@@ -13,12 +13,13 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// atOnce is how many sessions begin at once: half of the knocks and SYNs that the gateway keeps undecided for
-// one address (docs/wire-formats.md), so that bursts of the machine's own do not count.
+// atOnce is how many sessions begin at once: half of the knocks and SYNs that
+// the gateway keeps undecided for one address (docs/wire-formats.md), so that
+// bursts of the machine's own do not count.
 const atOnce = 32
 
-// hold opens n sessions at an endpoint, asks each a question of its own while all are open, and closes
-// them all.
+// hold opens n sessions at an endpoint, asks each a question of its own while
+// all are open, and closes them all.
 func (d endpoint) hold(t *testing.T, v lab.Peer, n int) {
 	t.Helper()
 	conns := make([]net.Conn, n)

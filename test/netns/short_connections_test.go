@@ -23,21 +23,25 @@ const (
 	churnWorkers = 8
 	// churnLimit is how much slower than the first a round may be.
 	churnLimit = 1.5
-	// churnAttempts is how often all rounds are made while one of them is too slow: what the gateway does wrong it
-	// does every time, and what else the machine is busy with it does not.
+	// churnAttempts is how often all rounds are made while one of them is too
+	// slow: what the gateway does wrong it does every time, and what else the
+	// machine is busy with it does not.
 	churnAttempts = 3
-	// churnVisitTime is longer than a SYN takes to be sent again, so that a stall shows as slowness and is
-	// counted as such, not as a failure.
+	// churnVisitTime is longer than a SYN takes to be sent again, so that a
+	// stall shows as slowness and is counted as such, not as a failure.
 	churnVisitTime = 30 * time.Second
-	// wide is a range of ports with room for all the connections of a test. It matters on the gateway too: where
-	// the client closes first, the gateway closes first towards the upstream, and its kernel keeps each of those
-	// ports for a minute. In the usual range, 28232 ports, half of them preferred, any proxy's kernel runs short
-	// in the fifth round and spends its time looking for a free one: HAProxy's rate falls to a third there.
+	// wide is a range of ports with room for all the connections of a test. It
+	// matters on the gateway too: where the client closes first, the gateway
+	// closes first towards the upstream, and its kernel keeps each of those
+	// ports for a minute. In the usual range, 28232 ports, half of them
+	// preferred, any proxy's kernel runs short in the fifth round and spends
+	// its time looking for a free one: HAProxy's rate falls to a third there.
 	wide = "1024 65000"
 )
 
-// The side that closes a connection keeps its ports in TIME_WAIT, and in TIME_WAIT the gateway's stack swallows
-// the SYN of a client who uses them again. Half of the ways to meet that is to let the upstream close first, so
+// The side that closes a connection keeps its ports in TIME_WAIT, and in
+// TIME_WAIT the gateway's stack swallows the SYN of a client who uses them
+// again. Half of the ways to meet that is to let the upstream close first, so
 // that it is the gateway which waits; a client with few ports makes it certain.
 //
 // These do not run in parallel with anything: they compare times.
@@ -71,7 +75,8 @@ func readToTheEnd(conn io.ReadWriter) error {
 	return err
 }
 
-// churn makes rounds of short connections over endpoints with and without authentication.
+// churn makes rounds of short connections over endpoints with and without
+// authentication.
 func churn(t *testing.T, ports string, talk func(io.ReadWriter) error) {
 	t.Helper()
 	grant := []string{"grant: {ttl: 10m, uses: 60000}"}
@@ -92,7 +97,8 @@ func churn(t *testing.T, ports string, talk func(io.ReadWriter) error) {
 	}
 }
 
-// churned makes all rounds in a lab of their own. The error is about a round that was slower than the first.
+// churned makes all rounds in a lab of their own. The error is about a round
+// that was slower than the first.
 func (d endpoint) churned(t *testing.T, ports string, talk func(io.ReadWriter) error) error {
 	t.Helper()
 	l := lab.New(t)

@@ -17,13 +17,16 @@ import (
 )
 
 const (
-	// dripping is long enough for a session to outlast the scans beside it, in drips.
+	// dripping is long enough for a session to outlast the scans beside it, in
+	// drips.
 	dripping = int(10 * time.Minute / lab.DripInterval)
-	// scansAtOnce keeps the scans, which mostly wait, from waiting one after the other.
+	// scansAtOnce keeps the scans, which mostly wait, from waiting one after
+	// the other.
 	scansAtOnce = 8
 )
 
-// hiddenEndpoints is every kind of endpoint that is silent to attackers. All of them stand on two addresses.
+// hiddenEndpoints is every kind of endpoint that is silent to attackers. All of
+// them stand on two addresses.
 func hiddenEndpoints(upstream string) []endpoint {
 	var hidden []endpoint
 	for _, d := range endpoints(upstream) {
@@ -38,12 +41,14 @@ func hiddenEndpoints(upstream string) []endpoint {
 	return hidden
 }
 
-// targets are what the attacker looks at: where the endpoints are, and where nothing is.
+// targets are what the attacker looks at: where the endpoints are, and where
+// nothing is.
 func targets() []netip.Addr {
 	return []netip.Addr{netip.MustParseAddr("10.77.0.1"), netip.MustParseAddr("fd77::1")}
 }
 
-// silent scans everything in every way and fails the test if anything at all comes back.
+// silent scans everything in every way and fails the test if anything at all
+// comes back.
 func silent(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	capture := l.Attacker.Capture(lab.Link)
@@ -81,7 +86,8 @@ func silent(t *testing.T, l *lab.Lab) {
 	}
 }
 
-// A drip is a session of an admitted client that goes on while something else happens.
+// A drip is a session of an admitted client that goes on while something else
+// happens.
 type drip struct {
 	name string
 	conn net.Conn
@@ -197,8 +203,9 @@ func TestSilenceAfterCrash(t *testing.T) {
 	silent(t, l)
 }
 
-// Starting, stopping and crashing have moments of their own: the device is there and the routes are not yet,
-// or the other way round. An attacker who never stops asking meets them all.
+// Starting, stopping and crashing have moments of their own: the device is
+// there and the routes are not yet, or the other way round. An attacker who
+// never stops asking meets them all.
 func TestSilenceDuringRestarts(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)

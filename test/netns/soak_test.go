@@ -26,9 +26,11 @@ import (
 
 const (
 	daveSecret = "dave's secret, thirty-two bytes."
-	// daveBehind is how far Dave's clock is behind: more than the window of 30 s.
+	// daveBehind is how far Dave's clock is behind: more than the window of 30
+	// s.
 	daveBehind = 41 * time.Second
-	// clockError is how exactly that is said: what a knock takes on its way on a busy machine.
+	// clockError is how exactly that is said: what a knock takes on its way on
+	// a busy machine.
 	clockError = time.Second
 
 	// loadSeconds is how long iperf3 sends; both reloads are within that.
@@ -93,7 +95,8 @@ func (d *day) enter(t *testing.T, v lab.Peer) net.Conn {
 	return conn
 }
 
-// A day of an operator's, with the program as it is used and each command as it is typed.
+// A day of an operator's, with the program as it is used and each command as it
+// is typed.
 func TestGatewaySoak(t *testing.T) {
 	testtool.RequireLong(t, "takes an operator through a day under load")
 	t.Parallel()
@@ -132,7 +135,8 @@ func (d *day) seesASession(t *testing.T, conn net.Conn) {
 	}
 }
 
-// reloadsUnderLoad adds a service and removes Carol while iperf3 has the gateway busy.
+// reloadsUnderLoad adds a service and removes Carol while iperf3 has the
+// gateway busy.
 func (d *day) reloadsUnderLoad(t *testing.T, session net.Conn) {
 	hers := carol(d.Client)
 	hers.From = d.Client.Other4
@@ -213,7 +217,8 @@ func (d *day) explainsAClock(t *testing.T) {
 }
 
 // revokes ends a session from the operator's side: the client that was let in
-// hears a reset. (How soon, is measured by TestRevocationTakesEffectWithinSecond.)
+// hears a reset. (How soon, is measured by
+// TestRevocationTakesEffectWithinSecond.)
 func (d *day) revokes(t *testing.T, conn net.Conn) {
 	if out := d.says(t, "revoke", "--client", "alice"); !strings.Contains(out, "1 flow ") {
 		t.Errorf("revoke says\n%s", out)

@@ -16,10 +16,12 @@ import (
 )
 
 const (
-	// replyLines makes a reply of 11 MB: it does not fit into all the buffers on its way.
+	// replyLines makes a reply of 11 MB: it does not fit into all the buffers
+	// on its way.
 	replyLines = 300_000
-	// shortIdle is the idle time of the endpoints below, and oneWay a download's or upload's length in drips,
-	// which together last three times as long.
+	// shortIdle is the idle time of the endpoints below, and oneWay a
+	// download's or upload's length in drips, which together last three times
+	// as long.
 	shortIdle = 2 * time.Second
 	oneWay    = int(3 * shortIdle / lab.DripInterval)
 )

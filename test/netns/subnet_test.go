@@ -20,8 +20,8 @@ const (
 	upstreamDevice   = "upstream0"
 )
 
-// subnetSite protects the upstream's whole network, whose hosts are reached at the
-// addresses that they have.
+// subnetSite protects the upstream's whole network, whose hosts are reached at
+// the addresses that they have.
 func subnetSite(t *testing.T) (*lab.Lab, *lab.Site, *lab.LineServer, []endpoint) {
 	t.Helper()
 	l := lab.New(t)
@@ -45,8 +45,8 @@ func subnetSite(t *testing.T) (*lab.Lab, *lab.Site, *lab.LineServer, []endpoint)
 	return l, site, s, all
 }
 
-// tryAll sends from the attacker what draws an answer from any host that is there: a
-// SYN, an ACK, a datagram and an echo request to each address.
+// tryAll sends from the attacker what draws an answer from any host that is
+// there: a SYN, an ACK, a datagram and an echo request to each address.
 func tryAll(t *testing.T, from *lab.Host, addrs ...netip.Addr) {
 	t.Helper()
 	for _, a := range addrs {
@@ -87,8 +87,8 @@ func subnetAddrs() []netip.Addr {
 	return all
 }
 
-// A gateway in front of its own subnet: the kernel's connected route and its local
-// addresses would win over the gateway's routes.
+// A gateway in front of its own subnet: the kernel's connected route and its
+// local addresses would win over the gateway's routes.
 func TestGatewayHidesItsOwnSubnet(t *testing.T) {
 	t.Parallel()
 	l, site, s, all := subnetSite(t)
@@ -137,8 +137,8 @@ func TestGatewayLeavesOwnSubnetToInsideHosts(t *testing.T) {
 	}
 }
 
-// Where the upstreams' interface leads to other hosts, too, these would reach the
-// subnet directly: the gateway does not start.
+// Where the upstreams' interface leads to other hosts, too, these would reach
+// the subnet directly: the gateway does not start.
 func TestGatewayRefusesUplinkSubnet(t *testing.T) {
 	t.Parallel()
 	l, site, _, _ := subnetSite(t)

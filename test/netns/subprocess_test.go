@@ -15,11 +15,13 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// taskVariable names what this program does instead of its tests: client.Dialer makes goroutines and sockets as it
-// likes, and a namespace is a thread's, so a program that dials from a host of the lab is a process there.
+// taskVariable names what this program does instead of its tests: client.Dialer
+// makes goroutines and sockets as it likes, and a namespace is a thread's, so a
+// program that dials from a host of the lab is a process there.
 const taskVariable = "KNOCKGW_NETNS_TASK"
 
-// A task is a program around package client. It is done with what it is told in JSON, and says what came of it.
+// A task is a program around package client. It is done with what it is told in
+// JSON, and says what came of it.
 type task interface {
 	do(ctx context.Context) (result any, err error)
 }
@@ -35,8 +37,8 @@ func tasks() map[string]task {
 
 func taskName(t task) string { return fmt.Sprintf("%T", t) }
 
-// doTask does the task of the name, which standard input has the rest of, and returns the exit code. A task that
-// leaves a goroutine behind has failed.
+// doTask does the task of the name, which standard input has the rest of, and
+// returns the exit code. A task that leaves a goroutine behind has failed.
 func doTask(name string) int {
 	t, ok := tasks()[name]
 	err := json.NewDecoder(os.Stdin).Decode(t)

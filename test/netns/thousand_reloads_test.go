@@ -20,20 +20,22 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// The numbers of reloads after which the gateway is looked at are multiples of the number of changes, after which the
-// configuration is what it was: what differs then was left behind.
+// The numbers of reloads after which the gateway is looked at are multiples of
+// the number of changes, after which the configuration is what it was: what
+// differs then was left behind.
 const (
 	longReloads, longReference   = 1000, 100
 	shortReloads, shortReference = 100, 20
 
-	// shortPause and longPause are between reloads. In the long form, what a gateway remembers of messages it forgets within
-	// half a minute with the window below; the first hundred must take as long, or what fills up then would pass
-	// for something that was left behind.
+	// shortPause and longPause are between reloads. In the long form, what a
+	// gateway remembers of messages it forgets within half a minute with the
+	// window below; the first hundred must take as long, or what fills up then
+	// would pass for something that was left behind.
 	shortPause = 30 * time.Millisecond
 	longPause  = 350 * time.Millisecond
 
-	// manyNeighbours have one knock method each that the kernel's filter has a table for, so that a service more
-	// is a small part of it.
+	// manyNeighbours have one knock method each that the kernel's filter has a
+	// table for, so that a service more is a small part of it.
 	manyNeighbours = 100
 )
 
@@ -67,8 +69,8 @@ func (o *operator) text() string {
 	return text
 }
 
-// load has the gateway load a text, by one way or by the other, and returns how many flows that has ended; a text
-// that is to be refused must be.
+// load has the gateway load a text, by one way or by the other, and returns how
+// many flows that has ended; a text that is to be refused must be.
 func (o *operator) load(t *testing.T, text string, bySignal, refused bool) (ended int) {
 	t.Helper()
 	o.site.Write(t, text)
@@ -161,7 +163,8 @@ func (o *operator) turns() []turn {
 		}},
 		{name: "a client is removed", change: func(int) { o.secret = "" }, ends: true, check: func(t *testing.T) {
 			t.Helper()
-			// The gate lets nothing of hers out any more; the relay has to end yet.
+			// The gate lets nothing of hers out any more; the relay has to end
+			// yet.
 			for began := time.Now(); ; time.Sleep(time.Millisecond) {
 				list, err := o.control.Flows(t.Context(), 0)
 				if err != nil {
@@ -202,7 +205,8 @@ func (o *operator) reload(t *testing.T, all []turn, n int) {
 	}
 }
 
-// newOperator starts a gateway with endpoints of every kind, one before iperf3, and many clients.
+// newOperator starts a gateway with endpoints of every kind, one before iperf3,
+// and many clients.
 func newOperator(t *testing.T) (o *operator, hidden []endpoint, bulk *iperf, echo endpoint) {
 	t.Helper()
 	l := lab.New(t)

@@ -23,29 +23,33 @@ import (
 )
 
 const (
-	// attackersMemory is what attackers may take of the gateway's memory in all: 16,384 half-open flows of an open
-	// service at 20 KiB each, which is 320 MiB, and the tables of sources.
+	// attackersMemory is what attackers may take of the gateway's memory in
+	// all: 16,384 half-open flows of an open service at 20 KiB each, which is
+	// 320 MiB, and the tables of sources.
 	attackersMemory = 400 << 20
-	// againMemory is how much more a second attack like the first may take, which finds every table filled
-	// already: what the garbage collector happens to leave.
+	// againMemory is how much more a second attack like the first may take,
+	// which finds every table filled already: what the garbage collector
+	// happens to leave.
 	againMemory = 48 << 20
-	// attackersFiles is how many descriptors attackers may cost: theirs take none; a scrape takes one, and so does a
-	// command at the control socket.
+	// attackersFiles is how many descriptors attackers may cost: theirs take
+	// none; a scrape takes one, and so does a command at the control socket.
 	attackersFiles = 8
 
-	// attackersGoroutines is how many goroutines may be left of it all: those of a scrape and of visits that have
-	// just ended.
+	// attackersGoroutines is how many goroutines may be left of it all: those
+	// of a scrape and of visits that have just ended.
 	attackersGoroutines = 20
 	// shown is what part of a limit is worth a line.
 	shown = 0.1
 
 	// sampleEvery is how often the gateway is looked at during an attack.
 	sampleEvery = 50 * time.Millisecond
-	// scanSlice is how long one form of packet is sent before it is another's turn.
+	// scanSlice is how long one form of packet is sent before it is another's
+	// turn.
 	scanSlice = 200 * time.Millisecond
 	// onslaughtTime is how long that many packets may take.
 	onslaughtTime = 5 * time.Minute
-	// dialing is how many connections are begun at a time: each keeps a thread meanwhile.
+	// dialing is how many connections are begun at a time: each keeps a thread
+	// meanwhile.
 	dialing = 64
 )
 
@@ -73,7 +77,8 @@ type attackedGateway struct {
 	fullest    map[string]float64 // the highest used part of each limit
 }
 
-// Memory and descriptors have bounds whatever attackers do, and the same done again takes no more.
+// Memory and descriptors have bounds whatever attackers do, and the same done
+// again takes no more.
 func TestGatewayBoundsUnauthorizedUsage(t *testing.T) {
 	testtool.RequireLong(t, "sends ten million packets")
 	for _, filter := range []string{"auto", "off"} {
@@ -108,7 +113,8 @@ func TestGatewayBoundsUnauthorizedUsage(t *testing.T) {
 	}
 }
 
-// afterwards looks at what is left of an attack: no descriptors, and endpoints that open.
+// afterwards looks at what is left of an attack: no descriptors, and endpoints
+// that open.
 func (b *attackedGateway) afterwards(t *testing.T, files int, goroutines float64, endpoints ...endpoint) {
 	t.Helper()
 	if b.files-files > attackersFiles {
@@ -180,7 +186,8 @@ func (b *attackedGateway) during(t *testing.T, do func(ctx context.Context) (int
 	return n
 }
 
-// look notes what the gateway has now, and fails the test where a table is larger than its limit.
+// look notes what the gateway has now, and fails the test where a table is
+// larger than its limit.
 func (b *attackedGateway) look(t *testing.T) {
 	t.Helper()
 	b.memory = max(b.memory, b.gateway.Memory().Anonymous)
@@ -204,8 +211,8 @@ func (b *attackedGateway) look(t *testing.T) {
 	}
 }
 
-// scan sends packets of every form from everywhere to any port, and returns how many of them were judged: a device's
-// queue has room for so many.
+// scan sends packets of every form from everywhere to any port, and returns how
+// many of them were judged: a device's queue has room for so many.
 func (b *attackedGateway) scan(ctx context.Context, packets int) (judged int, err error) {
 	anywhere := netip.AddrPortFrom(b.open.listen.Addr(), 0)
 	ctx, cancel := context.WithTimeout(ctx, onslaughtTime)
@@ -223,7 +230,8 @@ func (b *attackedGateway) scan(ctx context.Context, packets int) (judged int, er
 	return judged, err
 }
 
-// crowd sends from that many sources a SYN to an open service and what could be a knock of either version, each.
+// crowd sends from that many sources a SYN to an open service and what could be
+// a knock of either version, each.
 func (b *attackedGateway) crowd(ctx context.Context, sources int) (sent int, err error) {
 	var all []netip.Addr
 	for i := range sources {
@@ -249,8 +257,8 @@ func (b *attackedGateway) crowd(ctx context.Context, sources int) (sent int, err
 	return sent, nil
 }
 
-// connect opens connections to an open service, says something to each and holds it until the gateway ends it. It
-// returns how many were opened.
+// connect opens connections to an open service, says something to each and
+// holds it until the gateway ends it. It returns how many were opened.
 func (b *attackedGateway) connect(ctx context.Context, connections int) (opened int, err error) {
 	var (
 		begun   atomic.Int64
@@ -280,7 +288,8 @@ func (b *attackedGateway) connect(ctx context.Context, connections int) (opened 
 	return int(begun.Load()), err
 }
 
-// wearOut says something to a service that answers attackers and waits until that has had enough.
+// wearOut says something to a service that answers attackers and waits until
+// that has had enough.
 func wearOut(conn net.Conn) {
 	defer func() { _ = conn.Close() }()
 	if conn.SetDeadline(time.Now().Add(authDeadline+answerTime)) != nil {

@@ -16,8 +16,9 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// An attacker's scan is seen four times over: by the metrics, by the trace, by the gateway's capture, which tshark
-// reads, and by explain, of what tcpdump saw where the attacker is. All four must tell the same.
+// An attacker's scan is seen four times over: by the metrics, by the trace, by
+// the gateway's capture, which tshark reads, and by explain, of what tcpdump
+// saw where the attacker is. All four must tell the same.
 
 // A judged is a packet of the scan's and what became of it, as text.
 type judged string
@@ -35,7 +36,8 @@ func tally(all []judged) map[judged]int {
 	return n
 }
 
-// refusedPackets is how many packets the metrics say were refused, by the process or in the kernel.
+// refusedPackets is how many packets the metrics say were refused, by the
+// process or in the kernel.
 func refusedPackets(g *lab.Gateway) (n float64) {
 	for sample, value := range g.Metrics() {
 		if strings.HasPrefix(sample, `knockgw_packets_total{`) && strings.Contains(sample, `verdict="drop"`) ||
@@ -59,7 +61,8 @@ func (d *day) watchesAScan(t *testing.T) {
 	tap := d.Attacker.Capture(lab.Link)
 	d.scan(t)
 	sent := lab.Sent(tap.Stop(), d.Attacker.Addr4, lab.Protected4)
-	// More may be refused meanwhile: Carol's kernel goes on about her connection.
+	// More may be refused meanwhile: Carol's kernel goes on about her
+	// connection.
 	if n := int(refusedPackets(d.gateway) - before); sent == 0 || n < sent {
 		t.Errorf("the metrics have %d refused packets of a scan of %d", n, sent)
 	}

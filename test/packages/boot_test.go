@@ -13,10 +13,12 @@ import (
 	"time"
 )
 
-// bootVariable names the Debian releases that are booted, with spaces between them.
+// bootVariable names the Debian releases that are booted, with spaces between
+// them.
 const bootVariable = "KNOCKGW_BOOT"
 
-// bootTime is how long a release may take to be fetched, booted and gone through.
+// bootTime is how long a release may take to be fetched, booted and gone
+// through.
 const bootTime = 8 * time.Minute
 
 // lifeUnit runs testdata/life.sh when the system is up, and ends the system.

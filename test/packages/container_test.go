@@ -13,8 +13,9 @@ import (
 	"testing"
 )
 
-// inAContainer runs the recipe's command in a root directory with the program and nothing else, with the rights that
-// docs/install.md names, and no program that makes containers.
+// inAContainer runs the recipe's command in a root directory with the program
+// and nothing else, with the rights that docs/install.md names, and no program
+// that makes containers.
 const inAContainer = `
 set -eu
 root=$1 tarball=$2 example=$3 rights=$4 device=$5

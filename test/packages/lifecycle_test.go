@@ -12,8 +12,9 @@ import (
 	"github.com/knockgw/knockgw/internal/testtool"
 )
 
-// steps are those that every life of a package has. The scripts run as root of a copy
-// of this machine, in namespaces of its own, with the package's file as $1.
+// steps are those that every life of a package has. The scripts run as root of
+// a copy of this machine, in namespaces of its own, with the package's file as
+// $1.
 const steps = `
 set -eux
 package=$1
@@ -126,7 +127,8 @@ test ! -e /etc/systemd/system/knockgw-hold.service
 test -e /var/lib/knockgw/replay.lock
 `
 
-// elsewhere makes a copy of this machine, whose changes are in memory, and runs the script in it.
+// elsewhere makes a copy of this machine, whose changes are in memory, and runs
+// the script in it.
 const elsewhere = `
 set -eu
 work=$1 package=$2
@@ -170,7 +172,8 @@ func live(t *testing.T, script, file string) {
 	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", elsewhere, "sh", t.TempDir(), file)
 	cmd.Env = append(os.Environ(), "SCRIPT="+script, "LC_ALL=C", "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		// What the gateway and its routes touch is this test's own; so are processes, which end with the first.
+		// What the gateway and its routes touch is this test's own; so are
+		// processes, which end with the first.
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS,
 		Pdeathsig:  syscall.SIGKILL,
 	}

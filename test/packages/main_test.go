@@ -20,7 +20,8 @@ const root = "../.."
 // version is that of the packages under test.
 const version = "1.2.3"
 
-// built is a directory with packages for this machine, built when the first test needs it.
+// built is a directory with packages for this machine, built when the first
+// test needs it.
 type built struct {
 	once sync.Once
 	dir  string
@@ -71,7 +72,8 @@ func build(t *testing.T, dir, arch string) error {
 	return nil
 }
 
-// exitNoPackager is the code of build.sh where what makes packages cannot be had.
+// exitNoPackager is the code of build.sh where what makes packages cannot be
+// had.
 const exitNoPackager = 87
 
 // one returns the one file in dir that a pattern names.

@@ -43,7 +43,8 @@ func TestUnitsAreValid(t *testing.T) {
 	if err != nil {
 		t.Skip("this machine has no systemd-analyze")
 	}
-	// What systemd of some releases that we support does not know, and ignores; the program is not installed here.
+	// What systemd of some releases that we support does not know, and ignores;
+	// the program is not installed here.
 	later := regexp.MustCompile(`notify-reload|RestartSteps|RestartMaxDelaySec|is not executable`)
 	for _, name := range []string{"knockgw.service", "knockgw-hold.service"} {
 		unit := filepath.Join(root, "deploy/systemd", name)

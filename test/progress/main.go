@@ -1,7 +1,7 @@
-// Command progress runs go test and shows how far it is: a line for each package,
-// and for each test of the packages given with -each, with the time since
-// STARTED (seconds since 1970). Tests that were skipped are listed at the end,
-// with their reasons. Output is shown only of what failed.
+// Command progress runs go test and shows how far it is: a line for each
+// package, and for each test of the packages given with -each, with the time
+// since STARTED (seconds since 1970). Tests that were skipped are listed at the
+// end, with their reasons. Output is shown only of what failed.
 //
 //	progress [-each PACKAGE,...] GO-TEST-ARGUMENTS
 package main

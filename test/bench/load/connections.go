@@ -15,8 +15,8 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// Connections makes short connections for a time, one after the other from each of the sources: connect, a request,
-// its reply, close.
+// Connections makes short connections for a time, one after the other from each
+// of the sources: connect, a request, its reply, close.
 type Connections struct {
 	Target  netip.AddrPort
 	Sources []netip.Addr

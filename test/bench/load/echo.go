@@ -10,7 +10,8 @@ import (
 	"net/netip"
 )
 
-// Echo is a server that sends back whatever it is sent, until it is killed. It says Ready.
+// Echo is a server that sends back whatever it is sent, until it is killed. It
+// says Ready.
 type Echo struct {
 	Listen netip.AddrPort
 }

@@ -13,10 +13,12 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// Flood sends junk as fast as it can until it is asked to end. It says Ready when it begins.
+// Flood sends junk as fast as it can until it is asked to end. It says Ready
+// when it begins.
 //
-// It stays on the last processor: attackers have machines of their own, and a flood that the scheduler moves about
-// disturbs now this process and now that one. What the kernel does to carry its packets is done there too.
+// It stays on the last processor: attackers have machines of their own, and a
+// flood that the scheduler moves about disturbs now this process and now that
+// one. What the kernel does to carry its packets is done there too.
 type Flood struct {
 	Junk lab.Junk
 }

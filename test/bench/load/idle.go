@@ -10,14 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Idle opens connections, has each exchange a few bytes, and then keeps them without a word until it is killed. It
-// says Ready when all are there.
+// Idle opens connections, has each exchange a few bytes, and then keeps them
+// without a word until it is killed. It says Ready when all are there.
 type Idle struct {
 	Target netip.AddrPort
 	Count  int
 }
 
-// idleRequest is what is exchanged, so that the connection has got through to the server.
+// idleRequest is what is exchanged, so that the connection has got through to
+// the server.
 const idleRequest = "hello, and no more"
 
 // Run implements Task; there is no result.

@@ -1,13 +1,17 @@
 //go:build linux
 
-// Package load generates what the measurements of test/bench need and no standard tool offers: short connections,
-// round trips, idle flows and the server for all of these, a flood, and a long link that loses packets. Each is a task that a process of its own does, so
-// that it stands on its host with nothing of the test's, and what it costs is not the test's:
+// Package load generates what the measurements of test/bench need and no
+// standard tool offers: short connections, round trips, idle flows and the
+// server for all of these, a flood, and a long link that loses packets. Each is
+// a task that a process of its own does, so that it stands on its host with
+// nothing of the test's, and what it costs is not the test's:
 //
 //	test --Start(task)--> this package's Main, in the network namespace of a host --JSON--> test
 //
-// The sockets are plain blocking ones on threads of their own: between the kernel's wake-up and the next byte is no
-// poller and no scheduler but the kernel's, whose cost would hide part of the difference that is to be measured.
+// The sockets are plain blocking ones on threads of their own: between the
+// kernel's wake-up and the next byte is no poller and no scheduler but the
+// kernel's, whose cost would hide part of the difference that is to be
+// measured.
 package load
 
 import (
@@ -22,7 +26,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RequestSize is the size in bytes of the request of one short connection, and of its reply.
+// RequestSize is the size in bytes of the request of one short connection, and
+// of its reply.
 const RequestSize = 1 << 10
 
 // timeout is how long anything here waits for an answer.
@@ -33,8 +38,8 @@ var errTask = errors.New("no such task")
 
 // A Task is what a process is started for. Its result is what Main prints.
 type Task interface {
-	// Run does the task and returns its result, or what went wrong. It says on out what the starter has to wait
-	// for, if there is anything.
+	// Run does the task and returns its result, or what went wrong. It says on
+	// out what the starter has to wait for, if there is anything.
 	Run(out io.Writer) (result any, err error)
 }
 
@@ -50,16 +55,18 @@ func tasks() map[string]Task {
 // Name is a task's name on the command line.
 func Name(t Task) string { return fmt.Sprintf("%T", t) }
 
-// untilAsked is a context that ends when the starter sends SIGTERM: by then it has seen enough, and wants the result.
+// untilAsked is a context that ends when the starter sends SIGTERM: by then it
+// has seen enough, and wants the result.
 func untilAsked() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), unix.SIGTERM)
 }
 
-// Ready is the line by which a task says that it has begun, or has got where it stays.
+// Ready is the line by which a task says that it has begun, or has got where it
+// stays.
 const Ready = "ready"
 
-// Main does the task that the arguments tell: its name, and the task itself in JSON. It prints the result on out,
-// in JSON.
+// Main does the task that the arguments tell: its name, and the task itself in
+// JSON. It prints the result on out, in JSON.
 func Main(args []string, out io.Writer) error {
 	if len(args) != 2 {
 		return fmt.Errorf("%w: want a name and a task, got %q", errTask, args)

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// RoundTrips sends single bytes over one connection and waits for each to come back.
+// RoundTrips sends single bytes over one connection and waits for each to come
+// back.
 type RoundTrips struct {
 	Target netip.AddrPort
 	Count  int

@@ -36,7 +36,8 @@ func (s socket) connect(from netip.Addr, to netip.AddrPort) error {
 		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
 	)
 	if from.IsValid() {
-		// The port is chosen when the other end is known: the same one can then be used towards several.
+		// The port is chosen when the other end is known: the same one can then
+		// be used towards several.
 		err = errors.Join(err, unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1),
 			unix.Bind(fd, &unix.SockaddrInet4{Addr: from.As4()}))
 	}
@@ -84,5 +85,6 @@ func (s socket) ask(request []byte) error {
 
 func (s socket) close() error { return unix.Close(int(s)) }
 
-// onThreads lets so many goroutines block in system calls at once without waiting for each other to be scheduled.
+// onThreads lets so many goroutines block in system calls at once without
+// waiting for each other to be scheduled.
 func onThreads(n int) { runtime.GOMAXPROCS(max(n+1, runtime.NumCPU())) }

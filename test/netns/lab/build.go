@@ -14,14 +14,16 @@ import (
 )
 
 const (
-	// BinaryVariable names a knockgw to test instead of the one that the checkout builds.
+	// BinaryVariable names a knockgw to test instead of the one that the
+	// checkout builds.
 	BinaryVariable = "KNOCKGW_BINARY"
 
 	buildTime   = 5 * time.Minute // a cold build of netstack on two cores takes two
 	mainPackage = "github.com/knockgw/knockgw/cmd/knockgw"
 )
 
-// A Build is the program under test. A test binary makes one, for all its labs, with its TestMain.
+// A Build is the program under test. A test binary makes one, for all its labs,
+// with its TestMain.
 type Build struct {
 	// Path is the program, executable by all accounts.
 	Path string
@@ -29,7 +31,8 @@ type Build struct {
 	dir string
 }
 
-// NewBuild builds knockgw out of the checkout that the test is part of, race-checked if the test itself is.
+// NewBuild builds knockgw out of the checkout that the test is part of,
+// race-checked if the test itself is.
 func NewBuild() (b *Build, err error) {
 	if path := os.Getenv(BinaryVariable); path != "" {
 		return &Build{Path: path}, nil

@@ -14,12 +14,14 @@ import (
 	"github.com/knockgw/knockgw/internal/netlab"
 )
 
-// deviceQueue is how many packets may wait for the reader of a device: a TCP that bursts sends some thousand at once,
-// and what becomes of them is the reader's business.
+// deviceQueue is how many packets may wait for the reader of a device: a TCP
+// that bursts sends some thousand at once, and what becomes of them is the
+// reader's business.
 const deviceQueue = 8192
 
-// Device gives the host a TUN device with an address, whose packets are the file's: one whole IP packet in each
-// read and write, without offloads. Both end with the test.
+// Device gives the host a TUN device with an address, whose packets are the
+// file's: one whole IP packet in each read and write, without offloads. Both
+// end with the test.
 func (h *Host) Device(name string, at netip.Prefix) *os.File {
 	h.tb.Helper()
 	var file *os.File
@@ -48,8 +50,9 @@ func (h *Host) Device(name string, at netip.Prefix) *os.File {
 	return file
 }
 
-// PreparedDevice makes a TUN device on the host as one that is handed to a gateway: with virtio-net headers, up, and
-// with the protected prefixes routed to it. It is gone when all who have it have closed it.
+// PreparedDevice makes a TUN device on the host as one that is handed to a
+// gateway: with virtio-net headers, up, and with the protected prefixes routed
+// to it. It is gone when all who have it have closed it.
 func (h *Host) PreparedDevice(name string) *os.File {
 	h.tb.Helper()
 	var file *os.File
@@ -67,7 +70,8 @@ func (h *Host) PreparedDevice(name string) *os.File {
 	return file
 }
 
-// RouteProtected routes the protected prefixes to an interface, as an operator does.
+// RouteProtected routes the protected prefixes to an interface, as an operator
+// does.
 func (h *Host) RouteProtected(name string) {
 	h.tb.Helper()
 	for _, p := range []netip.Prefix{Protected4, Protected6} {
@@ -92,8 +96,9 @@ func openDevice(name string, more uint16) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// Route sends what the host has for a network to a device, instead of where it went before. With a name in control
-// the host's own connections there use that congestion control, whatever is usual on the machine.
+// Route sends what the host has for a network to a device, instead of where it
+// went before. With a name in control the host's own connections there use that
+// congestion control, whatever is usual on the machine.
 func (h *Host) Route(to netip.Prefix, device, control string) {
 	h.tb.Helper()
 	link, err := h.Routes.LinkByName(device)
@@ -103,8 +108,10 @@ func (h *Host) Route(to netip.Prefix, device, control string) {
 	h.route(&netlink.Route{Dst: network(to), LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Congctl: control})
 }
 
-// Congestion has the hosts use a congestion control among each other (over IPv4), whatever is usual on the machine.
-// It is the routes', because a namespace may not choose one for itself that the machine does not allow to all namespaces.
+// Congestion has the hosts use a congestion control among each other (over
+// IPv4), whatever is usual on the machine. It is the routes', because a
+// namespace may not choose one for itself that the machine does not allow to
+// all namespaces.
 func (l *Lab) Congestion(control string) {
 	l.tb.Helper()
 	for _, h := range []*Host{l.Client, l.Attacker, l.Upstream} {

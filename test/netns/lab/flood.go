@@ -19,8 +19,9 @@ import (
 const (
 	// floodBatch is how many packets one system call sends.
 	floodBatch = 64
-	// floodPause is the least that a flood sleeps. It sends evenly: in the pauses between bursts there would be
-	// more tokens left in a bucket than attackers leave.
+	// floodPause is the least that a flood sleeps. It sends evenly: in the
+	// pauses between bursts there would be more tokens left in a bucket than
+	// attackers leave.
 	floodPause = 50 * time.Microsecond
 	// MaxPacket is the largest packet of a flood in bytes: what a link carries.
 	MaxPacket = 1500
@@ -32,15 +33,15 @@ type message struct {
 	_      uint32 // bytes sent
 }
 
-// Flood sends junk from the host, at a rate in packets a second, or with 0 as fast as it can, until ctx ends. It
-// returns how many packets it has sent.
+// Flood sends junk from the host, at a rate in packets a second, or with 0 as
+// fast as it can, until ctx ends. It returns how many packets it has sent.
 func (h *Host) Flood(ctx context.Context, junk Junk, rate int) (sent int, err error) {
 	return h.FloodWith(ctx, junk.To.Addr(), junk.next, rate)
 }
 
-// FloodWith is Flood for packets that next makes: it writes the next one, at most
-// MaxPacket bytes for an address of to's family, and returns its size. A size of 0
-// ends the flood.
+// FloodWith is Flood for packets that next makes: it writes the next one, at
+// most MaxPacket bytes for an address of to's family, and returns its size. A
+// size of 0 ends the flood.
 func (h *Host) FloodWith(ctx context.Context, to netip.Addr, next func(b []byte) int, rate int) (sent int, err error) {
 	var fd int
 	err = h.Do(func() error {
@@ -95,7 +96,8 @@ func (h *Host) FloodFrames(ctx context.Context, gateway *Host, next func(b []byt
 	}, rate)
 }
 
-// Flood is Host.Flood from where the caller itself is: for a process that a test has started on a host.
+// Flood is Host.Flood from where the caller itself is: for a process that a
+// test has started on a host.
 func Flood(ctx context.Context, junk Junk, rate int) (sent int, err error) {
 	fd, err := netlab.RawSocket(junk.To.Addr())
 	if err != nil {
@@ -159,8 +161,9 @@ func flood(ctx context.Context, fd int, next func(b []byte) int, rate int) (sent
 	return sent, nil
 }
 
-// punctual keeps the calling goroutine's thread from waiting for processors until restore: attackers have machines
-// of their own, and in a flood's involuntary pauses there would be more room than they leave.
+// punctual keeps the calling goroutine's thread from waiting for processors
+// until restore: attackers have machines of their own, and in a flood's
+// involuntary pauses there would be more room than they leave.
 func punctual() (restore func(), err error) {
 	runtime.LockOSThread()
 	set := func(policy, priority uint32) error {
@@ -177,7 +180,8 @@ func punctual() (restore func(), err error) {
 	}, nil
 }
 
-// AnySource has the gateway forward packets whatever their source, as if a neighbour sent them on.
+// AnySource has the gateway forward packets whatever their source, as if a
+// neighbour sent them on.
 func (l *Lab) AnySource() {
 	l.tb.Helper()
 	for _, link := range []string{"all", l.Attacker.Name + "0"} {

@@ -17,13 +17,16 @@ import (
 	"github.com/knockgw/knockgw/internal/netlab"
 )
 
-// readyWord is what the gateway logs once it admits packets, and "already" is not.
+// readyWord is what the gateway logs once it admits packets, and "already" is
+// not.
 var readyWord = regexp.MustCompile(`\bready\b`)
 
 const (
-	// readyTime is how long it may take to; a race-checked binary on a busy machine is slow to start.
+	// readyTime is how long it may take to; a race-checked binary on a busy
+	// machine is slow to start.
 	readyTime = 20 * time.Second
-	// stopTime is how long an orderly stop may take, the drain of live flows included.
+	// stopTime is how long an orderly stop may take, the drain of live flows
+	// included.
 	stopTime = 30 * time.Second
 	// scrapeTime bounds one read of the metrics.
 	scrapeTime = 5 * time.Second
@@ -31,20 +34,24 @@ const (
 	metricsAddress = "127.0.0.1:9091"
 )
 
-// A Site is one gateway's home: its configuration and what it keeps across restarts.
+// A Site is one gateway's home: its configuration and what it keeps across
+// restarts.
 type Site struct {
-	// Config is the configuration's path, State the directory in which it keeps what outlives it.
+	// Config is the configuration's path, State the directory in which it keeps
+	// what outlives it.
 	Config, State string
 
 	lab   *Lab
 	build *Build
 }
 
-// NewSite writes a configuration for the lab's gateway: the given text (clients, services, knock) under a
-// head with everything that is the lab's own (version, tun, state, control, metrics).
+// NewSite writes a configuration for the lab's gateway: the given text
+// (clients, services, knock) under a head with everything that is the lab's own
+// (version, tun, state, control, metrics).
 func (l *Lab) NewSite(tb testing.TB, build *Build, text string) *Site {
 	tb.Helper()
-	// Not tb.TempDir: it has the test's name in it, and a socket's path may have about a hundred bytes.
+	// Not tb.TempDir: it has the test's name in it, and a socket's path may
+	// have about a hundred bytes.
 	dir, err := os.MkdirTemp("", "knockgw-site-")
 	if err != nil {
 		tb.Fatal(err)
@@ -91,14 +98,16 @@ func (s *Site) give(tb testing.TB, path string) {
 	}
 }
 
-// account is the number of the user and of the group that gateways become; it need have no name.
+// account is the number of the user and of the group that gateways become; it
+// need have no name.
 const account = 65534
 
-// PrivilegedVariable in the environment has gateways keep their privileges, to compare.
+// PrivilegedVariable in the environment has gateways keep their privileges, to
+// compare.
 const PrivilegedVariable = "KNOCKGW_TEST_PRIVILEGED"
 
-// Run is the command that runs the gateway: as in production it gives up root and most system calls, so that
-// every test is one of what is left.
+// Run is the command that runs the gateway: as in production it gives up root
+// and most system calls, so that every test is one of what is left.
 func (s *Site) Run() []string {
 	command := []string{s.build.Path, "run", "--config", s.Config}
 	if os.Getenv(PrivilegedVariable) != "" {
@@ -130,7 +139,8 @@ func (s *Site) Start(tb testing.TB) *Gateway {
 	return g
 }
 
-// sane fails the test if the gateway has crashed, or has been caught at a data race.
+// sane fails the test if the gateway has crashed, or has been caught at a data
+// race.
 func (g *Gateway) sane() {
 	g.tb.Helper()
 	for _, sign := range []string{"panic: ", "fatal error: ", "DATA RACE"} {
@@ -141,7 +151,8 @@ func (g *Gateway) sane() {
 	}
 }
 
-// Knockgw runs one of the program's commands on the gateway to its end, with the site's configuration.
+// Knockgw runs one of the program's commands on the gateway to its end, with
+// the site's configuration.
 func (s *Site) Knockgw(ctx context.Context, command string, args ...string) (string, error) {
 	args = append([]string{command, "--config", s.Config}, args...)
 	return s.lab.Gateway.Run(ctx, s.build.Path, args...)
@@ -155,7 +166,8 @@ func (s *Site) Down(tb testing.TB) {
 	}
 }
 
-// Stop asks the gateway to end, as an operator does, and fails the test unless it ends well.
+// Stop asks the gateway to end, as an operator does, and fails the test unless
+// it ends well.
 func (g *Gateway) Stop() {
 	g.tb.Helper()
 	g.Signal(syscall.SIGTERM)
@@ -173,7 +185,8 @@ func (g *Gateway) Down(tb testing.TB) {
 	g.site.Down(tb)
 }
 
-// Metrics reads the gateway's metrics: every sample by its name and labels, as written.
+// Metrics reads the gateway's metrics: every sample by its name and labels, as
+// written.
 func (g *Gateway) Metrics() map[string]float64 {
 	g.tb.Helper()
 	samples, err := g.scrape()

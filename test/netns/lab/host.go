@@ -39,8 +39,9 @@ func (h *Host) AddAddrs(addrs ...netip.Addr) {
 	}
 }
 
-// Replace gives the host's link a new IPv6 address, from which connections begin
-// instead of the old one, which remains valid: as privacy addresses are replaced.
+// Replace gives the host's link a new IPv6 address, from which connections
+// begin instead of the old one, which remains valid: as privacy addresses are
+// replaced.
 func (h *Host) Replace(old, replacement netip.Addr) error {
 	if err := h.Configure(Link, replacement); err != nil {
 		return err

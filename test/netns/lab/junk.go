@@ -25,11 +25,13 @@ const (
 	JunkIllFormed             // segments and datagrams that are malformed in one of several ways, alternating
 )
 
-// A Junk is packets of attackers over IPv4, each with bytes of its own wherever a secret would show.
+// A Junk is packets of attackers over IPv4, each with bytes of its own wherever
+// a secret would show.
 type Junk struct {
 	Form Form
-	// Sources are where the packets come from, in turns. Without any they seem to come from everywhere in the
-	// networks that are set apart for measurements (RFC 2544), at random.
+	// Sources are where the packets come from, in turns. Without any they seem
+	// to come from everywhere in the networks that are set apart for
+	// measurements (RFC 2544), at random.
 	Sources []netip.Addr
 	// To is where they go; port 0 stands for any.
 	To netip.AddrPort
@@ -51,8 +53,8 @@ const (
 	smallest = 16
 )
 
-// next writes the next packet into b and returns its size. Of the IP header the kernel fills in the length and the
-// checksum.
+// next writes the next packet into b and returns its size. Of the IP header the
+// kernel fills in the length and the checksum.
 func (j *Junk) next(b []byte) int {
 	if j.random == nil {
 		j.random = rand.NewPCG(rand.Uint64(), rand.Uint64()) //nolint:gosec // junk need not be unguessable
@@ -94,7 +96,8 @@ func (j *Junk) next(b []byte) int {
 	}
 }
 
-// summed writes the checksum of a packet's TCP or UDP header, which is 0 until then, and returns the packet's size.
+// summed writes the checksum of a packet's TCP or UDP header, which is 0 until
+// then, and returns the packet's size.
 func summed(packet []byte, at int) int {
 	binary.BigEndian.PutUint16(packet[ipHeader+at:], transportChecksum(packet))
 	return len(packet)
@@ -117,7 +120,8 @@ func (j *Junk) segment(b, h []byte) int {
 	return summed(b[:ipHeader+tcpHeader], 16)
 }
 
-// datagram writes a UDP header after the ports, and what is in the datagram, and returns the packet's size.
+// datagram writes a UDP header after the ports, and what is in the datagram,
+// and returns the packet's size.
 func (j *Junk) datagram(b, h []byte) int {
 	size := smallest
 	switch j.Form {
@@ -160,8 +164,8 @@ func (j *Junk) illFormed(b, h []byte) int {
 	}
 }
 
-// transportChecksum returns the checksum of an IPv4 packet's TCP or UDP, whose own
-// field is 0.
+// transportChecksum returns the checksum of an IPv4 packet's TCP or UDP, whose
+// own field is 0.
 func transportChecksum(packet []byte) uint16 {
 	src, dst := netip.AddrFrom4([4]byte(packet[12:])), netip.AddrFrom4([4]byte(packet[16:]))
 	if sum := netlab.Checksum(src, dst, packet[9], packet[ipHeader:]); sum != 0 {

@@ -35,7 +35,8 @@ func (p *Process) NetlinkSockets() int {
 	return n
 }
 
-// descriptors are the paths of what the kernel tells about each of the process's descriptors.
+// descriptors are the paths of what the kernel tells about each of the
+// process's descriptors.
 func (p *Process) descriptors(what string) []string {
 	p.tb.Helper()
 	all, err := filepath.Glob(fmt.Sprintf("/proc/%d/%s/*", p.PID(), what))
@@ -45,8 +46,9 @@ func (p *Process) descriptors(what string) []string {
 	return all
 }
 
-// Tables is how much there is in the eBPF tables that the process has open: how many tables, and how many words
-// in them that are not 0, a key of a trie counting as one. Words of counters are left out.
+// Tables is how much there is in the eBPF tables that the process has open: how
+// many tables, and how many words in them that are not 0, a key of a trie
+// counting as one. Words of counters are left out.
 func (p *Process) Tables() (tables, words int) {
 	p.tb.Helper()
 	for _, file := range p.descriptors("fdinfo") {
@@ -64,7 +66,8 @@ func (p *Process) Tables() (tables, words int) {
 	return tables, words
 }
 
-// tableID is the kernel's number of the eBPF table that a descriptor is, if it is one.
+// tableID is the kernel's number of the eBPF table that a descriptor is, if it
+// is one.
 func tableID(fdinfo string) (id ebpf.MapID, ok bool) {
 	f, err := os.Open(fdinfo)
 	if err != nil {
@@ -107,7 +110,8 @@ func entries(id ebpf.MapID) (n int, err error) {
 	return n, all.Err()
 }
 
-// Ways is how many routes and rules the host's kernel has, of both families and over all tables.
+// Ways is how many routes and rules the host's kernel has, of both families and
+// over all tables.
 func (h *Host) Ways() int {
 	h.tb.Helper()
 	n := 0

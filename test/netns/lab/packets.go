@@ -14,7 +14,8 @@ import (
 	"github.com/knockgw/knockgw/internal/netlab"
 )
 
-// A Packet is one captured frame with its layers parsed. What is not IP has no addresses.
+// A Packet is one captured frame with its layers parsed. What is not IP has no
+// addresses.
 type Packet struct {
 	gopacket.Packet
 	Time     time.Time
@@ -24,7 +25,8 @@ type Packet struct {
 }
 
 func parsePacket(at time.Time, frame []byte) Packet {
-	// Not lazy and with its own copy: packets are read by several goroutines of a test.
+	// Not lazy and with its own copy: packets are read by several goroutines of
+	// a test.
 	p := Packet{Time: at, Packet: gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default)}
 	p.frame, _ = netlab.ParseFrame(frame)
 	switch ip := p.NetworkLayer().(type) {
@@ -53,9 +55,10 @@ func (p Packet) UDP() *layers.UDP {
 	return u
 }
 
-// Answers is what a scanner of the protected prefixes, at the given addresses of a host, was told: every
-// packet from the protected prefixes, to whomever, and everything that any other machine sent the scanner,
-// such as an ICMP error of the gateway's kernel, except IPv6's housekeeping.
+// Answers is what a scanner of the protected prefixes, at the given addresses
+// of a host, was told: every packet from the protected prefixes, to whomever,
+// and everything that any other machine sent the scanner, such as an ICMP error
+// of the gateway's kernel, except IPv6's housekeeping.
 func Answers(packets []Packet, scanner ...netip.Addr) []Packet {
 	var answers []Packet
 	for _, p := range packets {
@@ -69,8 +72,8 @@ func Answers(packets []Packet, scanner ...netip.Addr) []Packet {
 	return answers
 }
 
-// Silent fails the test if the host got any answer from the protected prefixes, or about them, in a capture
-// of its link.
+// Silent fails the test if the host got any answer from the protected prefixes,
+// or about them, in a capture of its link.
 func (h *Host) Silent(packets []Packet) {
 	h.tb.Helper()
 	const shown = 5
@@ -84,7 +87,8 @@ func (h *Host) Silent(packets []Packet) {
 	}
 }
 
-// RetransmittedSYNs counts the SYNs that a captured client sent again for want of an answer.
+// RetransmittedSYNs counts the SYNs that a captured client sent again for want
+// of an answer.
 func RetransmittedSYNs(packets []Packet) int {
 	type syn struct {
 		src, dst         netip.Addr
@@ -107,7 +111,8 @@ func RetransmittedSYNs(packets []Packet) int {
 	return again
 }
 
-// Sent counts the packets of a source to a prefix: a claim of silence needs probes.
+// Sent counts the packets of a source to a prefix: a claim of silence needs
+// probes.
 func Sent(packets []Packet, src netip.Addr, to netip.Prefix) int {
 	n := 0
 	for _, p := range packets {

@@ -27,9 +27,10 @@ const (
 // maxFrame is the default limit of a frame v1 in bytes.
 const maxFrame = 1024
 
-// A Peer knocks and authenticates from a host of the lab: the authorized client, or with a
-// field changed, another one. It speaks through package protocol alone, message by message, so that
-// a test can hold back, repeat and mix up what a well-behaved client never would.
+// A Peer knocks and authenticates from a host of the lab: the authorized
+// client, or with a field changed, another one. It speaks through package
+// protocol alone, message by message, so that a test can hold back, repeat and
+// mix up what a well-behaved client never would.
 type Peer struct {
 	Host *Host
 	// From is the source address; the zero Addr is the host's first.
@@ -41,7 +42,8 @@ type Peer struct {
 	Behind time.Duration
 	// KnockPort is where knocks go to; 0 is the service's own port number.
 	KnockPort uint16
-	// Format is the form of authentication, and Proof asks for the server's proof in it.
+	// Format is the form of authentication, and Proof asks for the server's
+	// proof in it.
 	Format Format
 	Proof  bool
 }
@@ -114,7 +116,8 @@ func (v Peer) AuthFor(service netip.AddrPort, session []byte) ([]byte, error) {
 	return protocol.AppendEnvelopeV2(nil, c, service.Port(), &m, protocol.HintRoute, bucket, rand.Reader)
 }
 
-// DialAuth connects to a service and authenticates; with Proof it waits for the server's and verifies it.
+// DialAuth connects to a service and authenticates; with Proof it waits for the
+// server's and verifies it.
 func (v Peer) DialAuth(ctx context.Context, service netip.AddrPort, session []byte) (net.Conn, error) {
 	auth, err := v.AuthFor(service, session)
 	if err != nil {

@@ -21,8 +21,8 @@ const (
 	logShown = 3 << 10
 )
 
-// Command prepares a program that RunCommand or StartCommand runs on the host. It
-// dies with this process.
+// Command prepares a program that RunCommand or StartCommand runs on the host.
+// It dies with this process.
 func (h *Host) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the tests choose what to run
 	cmd.WaitDelay = killDelay

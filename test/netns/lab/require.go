@@ -10,8 +10,9 @@ import (
 	"github.com/knockgw/knockgw/internal/testtool"
 )
 
-// Require skips the test, saying why, where namespaces and TUN devices are not to be had. Privileges are what the
-// machine gives: for want of them a test fails only where testtool.RequireVariable is 1.
+// Require skips the test, saying why, where namespaces and TUN devices are not
+// to be had. Privileges are what the machine gives: for want of them a test
+// fails only where testtool.RequireVariable is 1.
 func Require(tb testing.TB) {
 	tb.Helper()
 	lacking := func(format string, args ...any) {
@@ -40,7 +41,8 @@ func Require(tb testing.TB) {
 	}
 }
 
-// RequireTools skips or fails the test where one of the programs is not installed.
+// RequireTools skips or fails the test where one of the programs is not
+// installed.
 func RequireTools(tb testing.TB, names ...string) {
 	tb.Helper()
 	testtool.Require(tb, names...)

@@ -32,8 +32,8 @@ type Segment struct {
 	Payload  []byte
 }
 
-// Append appends the segment in an IP packet of the family of its addresses, with
-// right lengths and checksums.
+// Append appends the segment in an IP packet of the family of its addresses,
+// with right lengths and checksums.
 func (s *Segment) Append(b []byte) []byte {
 	tcp := make([]byte, netlab.TCPHeader, netlab.TCPHeader+len(s.Options)+len(s.Payload))
 	binary.BigEndian.PutUint16(tcp, s.Src.Port())
@@ -49,8 +49,8 @@ func (s *Segment) Append(b []byte) []byte {
 }
 
 // AppendTooBig appends the ICMP error of a router that a packet does not get
-// through: Fragmentation Needed or Packet Too Big, with that MTU, about the packet
-// quoted.
+// through: Fragmentation Needed or Packet Too Big, with that MTU, about the
+// packet quoted.
 func AppendTooBig(b []byte, router netip.Addr, mtu uint32, quoted []byte) []byte {
 	var dst netip.Addr
 	message := make([]byte, 8)
@@ -78,8 +78,8 @@ type SeenSegment struct {
 	Payload  []byte // borrowed
 }
 
-// ReadSegment reads an IP packet without extension headers; ok is false if there is
-// no TCP in it.
+// ReadSegment reads an IP packet without extension headers; ok is false if
+// there is no TCP in it.
 func ReadSegment(packet []byte) (s SeenSegment, ok bool) {
 	var src, dst netip.Addr
 	var tcp []byte

@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	// DripInterval is the time between two lines of a drip, in which the client says nothing.
+	// DripInterval is the time between two lines of a drip, in which the client
+	// says nothing.
 	DripInterval = 500 * time.Millisecond
 	// ReplyLine is the line that the reply to "whole N" repeats N times.
 	ReplyLine = "the whole reply, and not a byte less\n"
@@ -60,7 +61,8 @@ func (h *Host) Serve(address string, handle func(net.Conn)) (*netlab.Server, str
 	return s, l.Addr().String()
 }
 
-// serve answers one connection until one side ends it; a client that goes away is no failure here.
+// serve answers one connection until one side ends it; a client that goes away
+// is no failure here.
 func (s *LineServer) serve(conn net.Conn) {
 	in := bufio.NewReader(conn)
 	for {

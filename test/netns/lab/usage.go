@@ -13,18 +13,22 @@ import (
 )
 
 const (
-	// tick is the unit of times in /proc: USER_HZ is 100 on every architecture that Go has.
+	// tick is the unit of times in /proc: USER_HZ is 100 on every architecture
+	// that Go has.
 	tick = 10 * time.Millisecond
 	// kibibyte is the unit of sizes in /proc.
 	kibibyte = 1 << 10
-	// The fields of /proc/PID/stat that count from the process's state, which is the first after its name.
+	// The fields of /proc/PID/stat that count from the process's state, which
+	// is the first after its name.
 	statUser, statSystem = 11, 12
 )
 
-// CPU is how much processor time the process has taken so far, in user and in kernel mode.
+// CPU is how much processor time the process has taken so far, in user and in
+// kernel mode.
 func (p *Process) CPU() time.Duration {
 	p.tb.Helper()
-	// The CPU clock of another process (clock_getcpuclockid(3)): /proc counts in units of 10 ms.
+	// The CPU clock of another process (clock_getcpuclockid(3)): /proc counts
+	// in units of 10 ms.
 	const scheduler = 2
 	var t unix.Timespec
 	if err := unix.ClockGettime(int32(^p.PID()<<3|scheduler), &t); err != nil {
@@ -33,7 +37,8 @@ func (p *Process) CPU() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// Times is CPU in its two parts, of all threads, also those that have ended. They are counted in units of 10 ms.
+// Times is CPU in its two parts, of all threads, also those that have ended.
+// They are counted in units of 10 ms.
 func (p *Process) Times() (user, system time.Duration) {
 	p.tb.Helper()
 	b := p.proc("stat")
@@ -80,7 +85,8 @@ func (p *Process) Descriptors() int {
 	return len(all)
 }
 
-// size finds a size by its name in one of the files of /proc that have a line for each.
+// size finds a size by its name in one of the files of /proc that have a line
+// for each.
 func (p *Process) size(text []byte, name string) int {
 	p.tb.Helper()
 	for line := range bytes.Lines(text) {

@@ -17,19 +17,21 @@ import (
 )
 
 const (
-	// largest is the largest packet in bytes that a device without offloads hands over.
+	// largest is the largest packet in bytes that a device without offloads
+	// hands over.
 	largest = 64 << 10
-	// underway is how many packets of one direction may be on a wire, or the queue is full: more than a rate of
-	// 500 Mb/s needs.
+	// underway is how many packets of one direction may be on a wire, or the
+	// queue is full: more than a rate of 500 Mb/s needs.
 	underway = 1 << 14
 )
 
-// A Wire carries packets between two TUN devices, as Host.Device makes them. Each direction is the same:
+// A Wire carries packets between two TUN devices, as Host.Device makes them.
+// Each direction is the same:
 //
 //	device --> lost? --> queue, served at Rate --> Delay --> other device
 //
-// Which packets are lost depends on Seed and on how many were before in the direction, and on nothing else: two
-// wires of one seed lose the same ones.
+// Which packets are lost depends on Seed and on how many were before in the
+// direction, and on nothing else: two wires of one seed lose the same ones.
 type Wire struct {
 	Delay time.Duration // of each direction
 	Loss  float64       // share of the packets
@@ -44,9 +46,9 @@ type Wire struct {
 	// overtake them.
 	Late   float64
 	LateBy time.Duration
-	// Seen, if it is not nil, is given each packet that comes, before it is lost:
-	// direction 0 is that from the first device. It is called from one goroutine
-	// for each direction and borrows the packet.
+	// Seen, if it is not nil, is given each packet that comes, before it is
+	// lost: direction 0 is that from the first device. It is called from one
+	// goroutine for each direction and borrows the packet.
 	Seen func(direction int, packet []byte)
 }
 
@@ -58,9 +60,10 @@ type Carried struct {
 	TooBig     int // larger than the MTU
 }
 
-// Carry carries packets until ctx ends, and returns what the first device has sent and what the second has. The
-// devices must be in non-blocking mode; they are the caller's, and what ends a Carry is a deadline for reading that
-// stays set.
+// Carry carries packets until ctx ends, and returns what the first device has
+// sent and what the second has. The devices must be in non-blocking mode; they
+// are the caller's, and what ends a Carry is a deadline for reading that stays
+// set.
 func (w *Wire) Carry(ctx context.Context, devices [2]*os.File) ([2]Carried, error) {
 	var (
 		ways     sync.WaitGroup
@@ -150,7 +153,8 @@ func (w *Wire) carry(from, to *os.File, direction uint64) (c Carried, err error)
 	}
 }
 
-// tooBig tells the sender of a packet, as a router does, that it was larger than mtu.
+// tooBig tells the sender of a packet, as a router does, that it was larger
+// than mtu.
 func tooBig(to *os.File, packet []byte, mtu int) error {
 	const quoted = 68 // bytes: enough of either family
 	m := packettest.ICMP{Payload: packet[:min(len(packet), quoted)]}
@@ -170,7 +174,8 @@ func tooBig(to *os.File, packet []byte, mtu int) error {
 	return nil
 }
 
-// deliver hands packets over when they are due. After a failure it continues to drain, so that no sender blocks.
+// deliver hands packets over when they are due. After a failure it continues to
+// drain, so that no sender blocks.
 func deliver(to *os.File, line <-chan parcel) (err error) {
 	for p := range line {
 		if err != nil {
