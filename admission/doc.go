@@ -29,4 +29,7 @@
 // by their address. A refused packet costs at most one look-up in each; it
 // allocates nothing, and its cost depends neither on the number of clients nor
 // of grants nor of flows.
+//
+// The package is not part of the module's API and has no compatibility promise:
+// any version may change it.
 package admission

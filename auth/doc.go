@@ -29,4 +29,9 @@
 // The AEAD opens; the sealed port and client are the expected ones (both in package protocol); the
 // time is within the window; a proof, if it is asked for, is to be had; [Server.Authorize] agrees; and
 // last of all the nonce is claimed from [Replay]. A message that fails earlier has used up nothing.
+//
+// # Compatibility
+//
+// The package is part of the module's API: from version 1.0.0 on, programs that
+// use its exported names keep compiling and working within a major version.
 package auth

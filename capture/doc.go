@@ -9,4 +9,7 @@
 // and before it the number of those left out, all of which Wireshark shows.
 // A Reader takes pcapng and the older pcap, and gives IP packets whatever they
 // were framed in.
+//
+// The package is not part of the module's API and has no compatibility promise:
+// any version may change it.
 package capture

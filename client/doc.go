@@ -88,4 +88,9 @@
 // clock that is behind the time of the build is reported ([CheckClock]).
 // [Trace] shows each step as it happens. After an authentication,
 // [Dialer.DetectEarlyClose] reports a service that is down behind the gateway.
+//
+// # Compatibility
+//
+// The package is part of the module's API: from version 1.0.0 on, programs that
+// use its exported names keep compiling and working within a major version.
 package client

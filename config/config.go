@@ -9,6 +9,11 @@
 //
 // The package depends on no other part of the gateway, except for the names and
 // limits of the wire formats.
+//
+// # Compatibility
+//
+// The package is part of the module's API: from version 1.0.0 on, programs that
+// use its exported names keep compiling and working within a major version.
 package config
 
 import (

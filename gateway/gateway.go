@@ -16,6 +16,11 @@
 // The packages of the gateway do not know each other. The file datapath.go joins the
 // device, the gate and the TCP/IP stack with functions, and internal/observe reports
 // what happens.
+//
+// # Compatibility
+//
+// The package is part of the module's API: from version 1.0.0 on, programs that
+// use its exported names keep compiling and working within a major version.
 package gateway
 
 import (

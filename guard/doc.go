@@ -39,4 +39,9 @@
 //
 // A connection may overtake its knock, and cannot be put back as a packet can: it waits a moment for one,
 // see admission.Gate.Connected. With udp-seq the client waits between the parts anyway.
+//
+// # Compatibility
+//
+// The package is part of the module's API: from version 1.0.0 on, programs that
+// use its exported names keep compiling and working within a major version.
 package guard

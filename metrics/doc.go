@@ -12,4 +12,9 @@
 // Label values are results, reasons and methods, which are enumerations, and the
 // names that the program gives its services: no value comes from the network, and
 // there are no addresses.
+//
+// # Compatibility
+//
+// The package is part of the module's API: from version 1.0.0 on, programs that
+// use its exported names keep compiling and working within a major version.
 package metrics

@@ -11,7 +11,10 @@
 // A Packet borrows its bytes. What fills it, such as tun.Device.Read, says
 // for how long they are valid.
 //
-// The package is part of the API: tun.Device reads into a Packet.
+// # Compatibility
+//
+// The package is part of the module's API: from version 1.0.0 on, programs that
+// use its exported names keep compiling and working within a major version.
 package packet
 
 // MaxPacket is the size of the largest packet that a Device reads or writes, in

@@ -64,4 +64,9 @@
 // the caller's own. Append functions append to dst and keep neither dst nor the message.
 //
 // The section names in this package's comments are those of the wire format specification.
+//
+// # Compatibility
+//
+// The package is part of the module's API: from version 1.0.0 on, programs that
+// use its exported names keep compiling and working within a major version.
 package protocol

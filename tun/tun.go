@@ -10,6 +10,11 @@
 // systems packets are single and their checksums are complete.
 //
 // Package packet decodes the packets that a Device reads.
+//
+// # Compatibility
+//
+// The package is part of the module's API: from version 1.0.0 on, programs that
+// use its exported names keep compiling and working within a major version.
 package tun
 
 import (

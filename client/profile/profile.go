@@ -13,6 +13,11 @@
 //
 // Both forms of a profile contain the secret. Printing or logging a Profile
 // shows only its name.
+//
+// # Compatibility
+//
+// The package is part of the module's API: from version 1.0.0 on, programs that
+// use its exported names keep compiling and working within a major version.
 package profile
 
 import (

@@ -17,4 +17,9 @@
 // Clients do not authenticate, as is usual for a proxy on the local machine: any
 // process that can connect to the listener has the access of the key that Dial
 // uses. Listen on a loopback address.
+//
+// # Compatibility
+//
+// The package is part of the module's API: from version 1.0.0 on, programs that
+// use its exported names keep compiling and working within a major version.
 package proxy

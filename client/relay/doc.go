@@ -14,4 +14,9 @@
 //
 // The package does not know about knocks. To send one for each connection, dial
 // with the DialContext method of a client.Dialer or of a profile.
+//
+// # Compatibility
+//
+// The package is part of the module's API: from version 1.0.0 on, programs that
+// use its exported names keep compiling and working within a major version.
 package relay
