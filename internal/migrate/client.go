@@ -13,15 +13,15 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// secretPlaceholder stands for the secret in a profile's text that is shown. No
-// parser takes it for one.
+// secretPlaceholder replaces the secret in a profile that is printed. No parser
+// accepts it as a secret.
 const secretPlaceholder = "hex:PUT THE SECRET HERE"
 
-// defaultProfile is the name of the profile where the server's host cannot be
-// one.
+// defaultProfile is the name of the profile if the server's host is not a valid
+// name.
 const defaultProfile = "libknock"
 
-// convertClient makes a profile.
+// convertClient converts the file of a client to a profile.
 func (c *conversion) convertClient() {
 	m := c.readMode()
 	method := ""
@@ -37,13 +37,14 @@ func (c *conversion) convertClient() {
 	case protocol.MethodTCPSYNSeq:
 		s.Sequence.Slot = window
 	}
+
 	host := c.readServer(&s, method)
 	if name := sanitize(host); name != "" && name == host {
 		p.Name = name
 	}
 	var ok bool
 	if p.Client, ok = c.text("client.client_id"); !ok {
-		c.fail("client.client_id", "is missing; write the id that the server knows")
+		c.fail("client.client_id", "is missing; write the client id of the server's configuration")
 	}
 	cred, ok := c.readSecret("client")
 	p.Secret = cred.secret
@@ -52,18 +53,20 @@ func (c *conversion) convertClient() {
 		s.Auth = profile.Auth{Protocol: a.protocol, Hint: a.hint, Buckets: a.buckets}
 	}
 	c.readEncryption()
+
 	p.Services = []profile.Service{s}
 	if ok && c.Failures() == 0 {
 		c.finishClient(p, cred)
 	}
 }
 
-// readServer reads what to dial and where knocks go, and returns the host.
+// readServer reads the address to dial and the port of knocks, and returns the
+// host.
 func (c *conversion) readServer(s *profile.Service, method string) string {
 	const path, protected = "client.server_addr", "client.protected_tcp_port"
 	text, ok := c.text(path)
 	if !ok {
-		c.fail(path, "is missing; write what to dial, as example.com:443")
+		c.fail(path, "is missing; write the address to dial, such as example.com:443")
 		return ""
 	}
 	host, port, err := address.ParseDial(text, 443)
@@ -81,7 +84,7 @@ func (c *conversion) readServer(s *profile.Service, method string) string {
 	return host
 }
 
-// readKnockTarget is the UDP port that knocks go to, which is always at the
+// readKnockTarget returns the UDP port of knocks, which are always sent to the
 // address that is dialled.
 func (c *conversion) readKnockTarget(host string, port uint16) uint16 {
 	const path = "client.udp_server_addr"
@@ -99,38 +102,38 @@ func (c *conversion) readKnockTarget(host string, port uint16) uint16 {
 		return port
 	}
 	if !strings.EqualFold(at, host) {
-		c.warn(path, "knockgw knocks at the very address that it dials, %s, and not at %s; only the port was taken over", host, at)
+		c.warn(path, "knockgw sends knocks to the address that it dials, %s, and not to %s; only the port was converted", host, at)
 	}
 	return p
 }
 
-// finishClient has the profile parsed, and says how to use it.
+// finishClient checks the profile with its parser, and sets the result.
 func (c *conversion) finishClient(p *profile.Profile, cred credential) {
 	text, err := p.Marshal()
 	if err == nil {
 		_, err = profile.Parse(p.Name+".yaml", text)
 	}
 	if err != nil {
-		c.FailFile(nil, "what was made of it would be refused: %v", err)
+		c.FailFile(nil, "the result would be rejected: %v", err)
 		return
 	}
 	file := p.Name + ".yaml"
 	if c.options.TextOnly {
 		text = []byte(strings.ReplaceAll(string(text), p.Secret.Reveal(), fmt.Sprintf("%q", secretPlaceholder)))
-		c.note(cred.path, "secrets are not printed: the profile has a gap instead, which --out-dir fills")
+		c.note(cred.path, "secrets are not printed: the profile has a placeholder; use --out-dir to write the secret")
 	} else {
-		c.note(cred.path, "is in the profile now, which is for its owner alone; remove it here when you are done")
+		c.note(cred.path, "is in the profile now, which only its owner can read; remove it here when you are done")
 	}
 	c.result.Files = []File{{file, text}}
 	c.result.use = c.forwardCommand(p.Name + "/" + p.Services[0].Name)
-	c.noteFile("server: libknock says that the other side is a libknock server. When it is a knockgw gateway, remove that line: reaching it is %v quicker", libknockKnockDelay)
+	c.noteFile("server: libknock means that the server runs libknock. Remove that line when it is a knockgw gateway: each dial is %v faster", libknockKnockDelay)
 }
 
-// libknockKnockDelay is what a libknock server is given between a knock and the
-// authentication.
+// libknockKnockDelay is the time between a knock and the authentication for a
+// libknock server.
 const libknockKnockDelay = 50 * time.Millisecond
 
-// forwardCommand is the command that does what the client's own listener did.
+// forwardCommand returns the command that replaces the client's listener.
 func (c *conversion) forwardCommand(target string) string {
 	const path = "client.listen"
 	text, ok := c.text(path)
@@ -140,12 +143,12 @@ func (c *conversion) forwardCommand(target string) string {
 	command := "knockgw forward " + target + " --listen " + text
 	host, _, err := net.SplitHostPort(text)
 	if err != nil || strings.ContainsAny(text, " \t\r\n'\"\\$`") {
-		c.warn(path, "is not address:port; say where to listen with knockgw forward --listen")
+		c.warn(path, "is not address:port; set the listen address with knockgw forward --listen")
 		return "knockgw connect " + target
 	}
 	if addr, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !addr.IsLoopback()) {
-		c.warn(path, "is open to others than this host: they would go through the door as you; listen at 127.0.0.1 unless that is meant")
+		c.warn(path, "is reachable from other hosts, which could use the service with your key; listen at 127.0.0.1 unless that is intended")
 	}
-	c.note(path, "became --listen of knockgw forward: a profile does not listen by itself")
+	c.note(path, "became --listen of knockgw forward: a profile has no listen address")
 	return command
 }

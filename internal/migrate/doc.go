@@ -1,17 +1,16 @@
-// Package migrate turns the file of libknock's command, knock-proxy, into ours:
-// that of a server into a configuration, that of a client into a profile.
+// Package migrate converts files of knock-proxy, libknock's command, to ours:
+// the file of a server to a configuration, that of a client to a profile.
 //
-//	their file --> leaves of known keys --> server or client --> text --> config.Parse or profile.Parse
-//	                 |                        |
-//	                 '--> unknown keys        '--> what has no counterpart, was changed, or is to be done:
-//	                                               Notes, each with the line that it is about
+//	input --> leaves with known keys --> server or client --> text --> config.Parse or profile.Parse
+//	            |                          |
+//	            '--> unknown keys          '--> Notes, each with its line: keys that have no
+//	                                            counterpart, were changed, or need an action
 //
-// No key is passed over in silence: each is made into something, or there is a
-// note that says what it did and what takes its place. What was made is read
-// back by the parser that will read it later before anybody gets it. Neither
-// notes nor errors have a secret in them.
+// No key is ignored silently: each is converted, or a note says what it did and
+// what replaces it. The result is parsed by the same parser that will read it
+// later before it is returned. Neither notes nor errors contain secrets.
 //
-// The keys are those of knock-proxy's documentation; keys.go has all of them.
+// The keys are those of knock-proxy's documentation, listed in keys.go.
 package migrate
 
 import (
@@ -22,38 +21,37 @@ import (
 	"github.com/knockgw/knockgw/internal/strictyaml"
 )
 
-// Error is one mistake in their file, with its line. Several are joined.
+// Error is one error in the input, with its line. Several are joined.
 type Error = strictyaml.Error
 
-// maxFile is the size of a file in bytes: some thousand clients. More is the
-// wrong file.
+// maxFile is the size of a file in bytes: some thousand clients. A larger file
+// is the wrong one.
 const maxFile = 1 << 20
 
-// Options are what a file does not say.
+// Options supplement the file.
 type Options struct {
 	// Listen is the protected address of a server, which is routed to the
-	// gateway's device; with port 0 the port is that of the file. If it is not
-	// valid, the address is the one that the file names, which must then be a
-	// single one.
+	// gateway's device; with port 0, the port is that of the file. If it is not
+	// valid, the address is that of the file, which must be a single one.
 	Listen netip.AddrPort
-	// Service is the service's name; "" means one that the port suggests.
+	// Service is the service's name; "" means one that is derived from the port.
 	Service string
-	// TextOnly leaves secrets out, for a result that is shown and not kept: the
-	// configuration refers to files that are still to be made, and the profile
-	// has a gap. The notes say where each secret is.
+	// TextOnly omits secrets, for a result that is only printed: the
+	// configuration refers to files that do not exist yet, and the profile has
+	// a placeholder. The notes say where each secret is.
 	TextOnly bool
 }
 
-// A Result is what became of a file.
+// Result is the result of a conversion.
 type Result struct {
-	Server bool   // it is a configuration; otherwise a profile
-	Files  []File // the configuration or the profile first, then files with secrets
+	Server bool   // a configuration; else a profile
+	Files  []File // the configuration or profile, followed by files with secrets
 	Notes  []Note // by line
 
-	use string // the command that does what the client did
+	use string // the command that replaces the client
 }
 
-// Next are the commands to go on with, where the files are in dir.
+// Next returns the commands to continue with, if the files are in dir.
 func (r *Result) Next(dir string) []string {
 	if len(r.Files) == 0 {
 		return nil
@@ -65,22 +63,22 @@ func (r *Result) Next(dir string) []string {
 	return []string{"knockgw import " + file, r.use}
 }
 
-// A File is one to be written, with mode 0600.
+// File is a file of a Result, to be written with mode 0600.
 type File struct {
 	Name string // without a directory
 	Data []byte
 }
 
-// A Note says what became of a key, or what is to be done.
+// Note says how a key was converted, or what to do.
 type Note struct {
 	File    string
 	Line    int    // 0: about the file as a whole
-	Key     string // as knock.retry; "" with line 0
+	Key     string // such as knock.retry; "" if Line is 0
 	Text    string
-	Warning bool // something that was safe, or worked, is so no longer
+	Warning bool // something that was safe or worked no longer is or does
 }
 
-// String is file:line: key: text, as an Error's.
+// String returns file:line: key: text, in the format of an Error.
 func (n Note) String() string {
 	text := n.Text
 	if n.Warning {
@@ -90,13 +88,13 @@ func (n Note) String() string {
 	return e.Error()
 }
 
-// formats is what has to be known of every migration.
+// formats is the note for every migration.
 const formats = "knockgw speaks the formats of today's libknock (UDP knock v1, tcp-auth-frame-v1, tcp-auth-envelope-v2, SYN knocks); " +
-	"a knock-proxy whose knocks and frames are JSON cannot talk to it, so update the other side before you switch"
+	"a knock-proxy whose knocks and frames are JSON is not compatible, so update the other side before you switch"
 
-// Convert turns the content of a file into ours. Its name is for messages, and
-// its directory is what the relative paths in it start from. The error is
-// *Errors, all mistakes joined.
+// Convert converts the content of a file. name is used in messages, and its
+// directory is the base of relative paths. The error joins all errors of the
+// file, each of type *[Error].
 func Convert(name string, data []byte, o Options) (*Result, error) {
 	r := strictyaml.NewReport(name)
 	if len(data) > maxFile {
@@ -117,7 +115,7 @@ func Convert(name string, data []byte, o Options) (*Result, error) {
 	return &c.result, nil
 }
 
-// conversion is one file on its way.
+// conversion converts one file.
 type conversion struct {
 	*source
 	options Options
@@ -140,8 +138,8 @@ func (c *conversion) convert() {
 	c.noteFile("%s", formats)
 }
 
-// sanitize is text that can be a file's name and a service's: what cannot be in
-// one is left out.
+// sanitize removes the characters from text that cannot be in the names of
+// files and services.
 func sanitize(text string) string {
 	var b strings.Builder
 	for _, r := range text {
@@ -157,5 +155,5 @@ func sanitize(text string) string {
 	return name
 }
 
-// maxName is the most bytes of a name, as in config and profile.
+// maxName limits a name, in bytes, as in config and profile.
 const maxName = 64

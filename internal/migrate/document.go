@@ -9,8 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// The configuration as it is written: no more of it than a server's file can
-// ask for.
+// The configuration to write, with the keys that a server's file can determine.
 type (
 	document struct {
 		Version  int
@@ -37,7 +36,7 @@ type (
 	clientDoc struct {
 		ID         string `yaml:"id"`
 		SecretFile string `yaml:"secret_file,omitempty"`
-		Secret     string `yaml:",omitempty"` // only to have the whole parsed
+		Secret     string `yaml:",omitempty"` // only for checking with the parser
 		MaxFlows   int    `yaml:"max_flows,omitempty"`
 	}
 	serviceDoc struct {
@@ -82,10 +81,10 @@ type (
 
 const indent = 2 // spaces, as in the documentation
 
-// encode is the document's text, under a line that says where it comes from.
+// encode returns the document as text, with a comment that names the input.
 func (d *document) encode(from string) ([]byte, error) {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "# Made of %s by knockgw migrate.\n", printable(filepath.Base(from)))
+	fmt.Fprintf(&b, "# Converted from %s by knockgw migrate.\n", printable(filepath.Base(from)))
 	e := yaml.NewEncoder(&b)
 	e.SetIndent(indent)
 	if err := e.Encode(d); err != nil {
@@ -97,7 +96,7 @@ func (d *document) encode(from string) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// printable is text that can stand in a comment.
+// printable replaces the characters of text that cannot be in a comment.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
@@ -107,7 +106,8 @@ func printable(text string) string {
 	}, text)
 }
 
-// nonZero is a part of a document, or nil if there is nothing in it.
+// nonZero returns a pointer to a part of a document, or nil if the part is
+// empty.
 func nonZero[T comparable](part T) *T {
 	var empty T
 	if part == empty {

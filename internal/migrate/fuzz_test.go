@@ -11,8 +11,9 @@ import (
 	"github.com/knockgw/knockgw/config"
 )
 
-// Whatever the file is: a mistake is an error with a name on it, and all else is something that the gateway
-// or a client takes, with nothing of a secret in the notes or in a text to be shown.
+// FuzzConvert converts arbitrary files: each must be an error with the file's name,
+// or a result that the gateway or a client accepts, without secrets in the notes or
+// in a text to print.
 func FuzzConvert(f *testing.F) {
 	files, err := filepath.Glob("testdata/*.in.yaml")
 	if err != nil || len(files) == 0 {
@@ -76,7 +77,7 @@ func FuzzConvert(f *testing.F) {
 	})
 }
 
-// containsSecret reports whether a secret, as we spell it, is in a result.
+// containsSecret reports whether a result contains a secret.
 func containsSecret(r *Result, secret string) bool {
 	return strings.Contains(string(format(r)), secret)
 }

@@ -1,17 +1,17 @@
 package migrate
 
-// What is said of the keys of a whole section.
+// Notes that apply to several keys.
 const (
-	noFirewall = "No firewall is involved: knockgw reads the packets of its own device and drops what it does not know. " +
-		"Remove the rules of knock-proxy once it is off"
-	clientOnly = "is a client's, and of no use to a server; make each client a profile (knockgw migrate with its file)"
-	serverOnly = "is a server's, and a profile has no place for it"
-	noEffect   = "has no effect with the other keys of this file, so nothing was made of it"
+	noFirewall = "No firewall is involved: knockgw reads the packets of its own device and drops what it does not admit. " +
+		"Remove the rules of knock-proxy after stopping it"
+	clientOnly = "is a key for clients and has no effect on a server; make a profile for each client (knockgw migrate with its file)"
+	serverOnly = "is a key for servers; a profile has no counterpart"
+	noEffect   = "has no effect with the other keys of this file, and was not converted"
 )
 
-// keys is every key that knock-proxy knows, and what a note says of it where
-// nothing was made of it. Those of auth for the newer formats are spelt as in
-// the options of libknock.
+// keys returns every key of knock-proxy, with the note for a key that is not
+// converted. The keys of auth for the newer formats have the names of libknock's
+// options.
 func keys() map[string]string {
 	return map[string]string{
 		"mode": noEffect,
@@ -28,21 +28,21 @@ func keys() map[string]string {
 		"server.upstream":   serverOnly,
 
 		"access.mode":                       noEffect,
-		"access.require_tcp_auth":           "has no effect in this mode, which says by its name whether it authenticates",
-		"access.remove_after_first_connect": "ended the opening after the first connection. A grant is used up by as many as grant.uses says, at the gateway",
-		"access.max_connections_per_knock":  "is grant.uses at a gateway that takes knocks; clients need not know it",
+		"access.require_tcp_auth":           "has no effect in this mode, whose name determines whether it authenticates",
+		"access.remove_after_first_connect": "limited a knock to the first connection. At the gateway, grant.uses is the number of connections for a knock",
+		"access.max_connections_per_knock":  "is grant.uses at the gateway; clients do not need it",
 
 		"knock.method":              "the mode takes no knocks",
-		"knock.udp_listen":          "UDP knocks are sent to the protected address itself and read on their way; nothing listens. This method needs no UDP port",
+		"knock.udp_listen":          "the gateway reads UDP knocks from the packets to the protected address, without a listening socket. This method needs no UDP port",
 		"knock.udp_knock_port":      "this method needs no UDP port",
 		"knock.udp_port":            "this method needs no UDP port",
-		"knock.log_invalid_knock":   "knocks that open nothing are counted by reason at /metrics, not logged",
-		"knock.timeout_seconds":     "bounded one try of a client. knockgw's clients have one limit for all of reaching a service, and knock again by themselves",
-		"knock.retry":               "knockgw's clients knock again by themselves, each time with a fresh knock, until their time is over",
+		"knock.log_invalid_knock":   "invalid knocks are counted by reason at /metrics, not logged",
+		"knock.timeout_seconds":     "limited one attempt of a client. knockgw's clients have one limit for a dial as a whole (--timeout, 10 s), and repeat the knock automatically",
+		"knock.retry":               "knockgw's clients send fresh knocks automatically until they time out",
 		"knock.time_window_seconds": "the mode takes no knocks",
 
-		"auth.time_window_seconds": "is covered by knock.window, which holds for knocks and authentication",
-		"auth.nonce_cache_seconds": "knockgw keeps every used knock and frame for more than twice the window, however long that is, and through a restart (state.dir)",
+		"auth.time_window_seconds": "is covered by knock.window, which applies to knocks and to authentication",
+		"auth.nonce_cache_seconds": "knockgw remembers used knocks and frames for more than twice the window, and across a restart (state.dir)",
 		"auth.protocol":            "the mode does not authenticate",
 		"auth.hint_mode":           "the mode does not authenticate",
 		"auth.buckets":             "the mode does not authenticate",
@@ -53,38 +53,38 @@ func keys() map[string]string {
 		"auth.clients[].max_connections": serverOnly,
 
 		"firewall.backend":             noFirewall,
-		"firewall.port":                "the port that was hidden is that of the service's listen. " + noFirewall,
-		"firewall.default_action":      "whatever is not admitted is dropped, always. " + noFirewall,
-		"firewall.allow_seconds":       "is grant.ttl at a gateway that takes knocks; clients need not know it",
-		"firewall.remove_after_auth":   "a grant is used up by as many connections as grant.uses says, each by its own authentication. " + noFirewall,
-		"firewall.drop_udp_knock_port": "UDP knocks are never answered, and no socket has their port. " + noFirewall,
+		"firewall.port":                "the hidden port is that of the service's listen. " + noFirewall,
+		"firewall.default_action":      "packets that are not admitted are always dropped. " + noFirewall,
+		"firewall.allow_seconds":       "is grant.ttl at the gateway; clients do not need it",
+		"firewall.remove_after_auth":   "grant.uses is the number of connections for a knock, each with its own authentication. " + noFirewall,
+		"firewall.drop_udp_knock_port": "UDP knocks are never answered, and no socket listens at their port. " + noFirewall,
 		"firewall.nftables":            noFirewall,
 		"firewall.iptables":            noFirewall,
 		"firewall.ipset":               noFirewall,
-		"firewall.script":              "what the commands did besides opening a port has no counterpart. " + noFirewall,
+		"firewall.script":              "commands that do more than open a port have no counterpart. " + noFirewall,
 
 		"transport.encryption": noEffect,
-		"transport.method":     "knockgw relays what the client and the service say to each other as it is",
+		"transport.method":     "knockgw relays the data of client and service unchanged",
 
 		"limits.max_global_connections":     serverOnly,
 		"limits.max_connections_per_ip":     serverOnly,
 		"limits.max_connections_per_client": serverOnly,
-		"limits.knock_rate_per_ip":          "budgets are fixed: 32 datagrams a second from an address that has not knocked well before (a burst of 64), and what it costs to refuse one does not grow with the number of clients",
+		"limits.knock_rate_per_ip":          "rate limits are fixed: 32 datagrams per second from an address without a valid knock (burst 64), and the cost of rejecting one does not depend on the number of clients",
 		"limits.auth_fail_ban_seconds":      serverOnly,
-		"limits.max_tracked_ips":            "what is remembered of addresses is bounded by itself, and no address takes the place of one that has knocked well",
-		"limits.max_nonce_entries":          "used knocks have a share of their own for each client; a client that fills its share cannot shut out another",
+		"limits.max_tracked_ips":            "the table of addresses has a fixed limit, and no address displaces one with a valid knock",
+		"limits.max_nonce_entries":          "each client has its own limit of remembered knocks, so that one client cannot lock out another",
 
-		"timeouts.connect_seconds":          "knockgw's clients have one limit for all of reaching a service: 15 s",
+		"timeouts.connect_seconds":          "knockgw's clients have one limit for a dial as a whole: 10 s (--timeout)",
 		"timeouts.upstream_connect_seconds": serverOnly,
-		"timeouts.auth_seconds":             "a client's authentication is bounded by the one limit for all of reaching a service: 15 s",
-		"timeouts.idle_seconds":             "ending a silent connection is the gateway's: services[].idle",
+		"timeouts.auth_seconds":             "is included in the limit for a dial as a whole: 10 s (--timeout)",
+		"timeouts.idle_seconds":             "the gateway ends idle connections: services[].idle",
 
 		"metrics.enabled": serverOnly,
-		"metrics.listen":  "metrics were off, and are",
+		"metrics.listen":  "metrics were off, and remain off",
 		"metrics.path":    "is always /metrics",
 
-		"log.level":  "is given on a gateway's command line: knockgw run --log-level",
-		"log.format": "is given on a gateway's command line: knockgw run --log-format",
-		"log.file":   "the log goes to standard error, where systemd or a shell takes it from",
+		"log.level":  "is set on the command line of a gateway: knockgw run --log-level",
+		"log.format": "is set on the command line of a gateway: knockgw run --log-format",
+		"log.file":   "the log goes to standard error, which systemd or a shell can redirect",
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// cases are the files in testdata: NAME.in.yaml is theirs, NAME.golden what became of it.
+// cases are the files in testdata: NAME.in.yaml is converted to NAME.golden.
 var cases = []struct {
 	name string
 	Options
@@ -33,7 +33,7 @@ var cases = []struct {
 	{"client-direct", Options{}},
 }
 
-// inputOf is the file of a case, of which several may have one.
+// inputOf returns the input file of a case, which several cases may share.
 func inputOf(name string) string {
 	for _, suffix := range []string{"-other-port", "-shown"} {
 		name = strings.TrimSuffix(name, suffix)
@@ -71,7 +71,7 @@ func TestConvertAccountsForEveryKey(t *testing.T) {
 	}
 }
 
-// format is all of a result.
+// format returns a result as text.
 func format(r *Result) []byte {
 	var b bytes.Buffer
 	for _, f := range r.Files {
@@ -151,7 +151,7 @@ func TestWriteRefusesNonEmptyDirectory(t *testing.T) {
 	if err := r.Write(file); err == nil {
 		t.Error("a file was replaced by a directory")
 	}
-	// What would be refused later is not left behind either.
+	// A result that would be rejected later is not left behind either.
 	r.Files[0].Data = []byte("version: 2\n")
 	if err := r.Write(filepath.Join(parent, "bad")); err == nil {
 		t.Error("a bad configuration was written")

@@ -13,15 +13,15 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// maxSecret is the size of a secret's file in bytes, as for a gateway.
+// maxSecret limits the size of a secret file in bytes, as in a gateway.
 const maxSecret = 64 << 10
 
-// credential is a client's secret and where it is to be found.
+// credential is a client's secret and its position.
 type credential struct {
 	secret protocol.Secret
-	path   string // the key that it is under
-	// file is the absolute path of their own file, if it can stay; "" if a file
-	// must be made.
+	path   string // the key
+	// file is the absolute path of the existing secret file, if it can be used;
+	// "" if a file must be made.
 	file string
 }
 
@@ -45,13 +45,13 @@ func (c *conversion) readSecret(path string) (credential, bool) {
 	case !c.has(inline) && !c.has(inFile):
 		c.fail(path+".secret", "is missing, and so is secret_file; a client needs a secret of at least %d bytes", protocol.MinSecret)
 	default:
-		c.fail(path+".secret", "has no text in it")
+		c.fail(path+".secret", "is empty; write the secret")
 	}
 	return credential{}, false
 }
 
-// readSecretFile reads their file, and decides whether a gateway can go on
-// using it.
+// readSecretFile reads an existing secret file, and decides whether a gateway
+// can use it.
 func (c *conversion) readSecretFile(path, name string) (credential, bool) {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(c.dir, name)
@@ -67,24 +67,26 @@ func (c *conversion) readSecretFile(path, name string) (credential, bool) {
 		data, err = readInsecure(abs)
 	}
 	if err != nil {
-		c.fail(path, "%v; migrate where the file is, as somebody who may read it", err)
+		c.fail(path, "%v; run knockgw migrate on the host with the file, as an account that can read it", err)
 		return credential{}, false
 	}
+
 	text := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
 	secret, err := protocol.ParseSecret(strings.TrimSpace(text))
 	if err != nil {
 		c.fail(path, "%s: %v", abs, err)
 		return credential{}, false
 	}
+
 	cred := credential{secret: secret, path: path, file: abs}
 	padded := strings.TrimSpace(text) != text
 	switch {
 	case c.options.TextOnly && open != nil:
-		c.warn(path, "%v: a gateway refuses it as it is", open)
+		c.warn(path, "%v: a gateway rejects it", open)
 	case c.options.TextOnly && padded:
-		c.warn(path, "there is white space around the secret in %s, which a gateway would take for a part of it; remove that", abs)
+		c.warn(path, "there is white space around the secret in %s, which a gateway would treat as part of the secret; remove it", abs)
 	case c.result.Server && open != nil:
-		c.warn(path, "%s is open to accounts other than its owner (mode %04o), so a copy that is not was made; remove it, and if others could log in, "+
+		c.warn(path, "%s is open to accounts other than its owner (mode %04o), so a private copy was made; remove the original, and if others could log in, "+
 			"give the client a new secret", abs, open.Mode)
 		cred.file = ""
 	case c.result.Server && padded:
@@ -94,7 +96,7 @@ func (c *conversion) readSecretFile(path, name string) (credential, bool) {
 	return cred, true
 }
 
-// readInsecure reads a file that others may read as well.
+// readInsecure reads a file that other accounts can read, too.
 func readInsecure(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -110,8 +112,8 @@ func readInsecure(path string) ([]byte, error) {
 	return data, nil
 }
 
-// keyFiles gives every secret that needs one a file name that no other has, on
-// systems too that do not tell letters by their case.
+// keyFiles assigns file names to secrets, which are unique even on file systems
+// that ignore case.
 type keyFiles struct{ taken map[string]bool }
 
 func (k *keyFiles) name(id string, i int) string {
@@ -127,7 +129,7 @@ func (k *keyFiles) name(id string, i int) string {
 	}
 }
 
-// isReservedName reports whether Windows gives a name to a device.
+// isReservedName reports whether name is that of a device on Windows.
 func isReservedName(name string) bool {
 	if runtime.GOOS != "windows" {
 		return false

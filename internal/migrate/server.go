@@ -10,11 +10,10 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// ConfigName is the name of the configuration among the files of a server's
-// Result.
+// ConfigName is the file name of the configuration in a server's Result.
 const ConfigName = "knockgw.yaml"
 
-// What a configuration may have at the most; docs/configuration.md.
+// The limits of a configuration (docs/configuration.md).
 const (
 	maxGrantTTL = 24 * time.Hour
 	maxUses     = 65536
@@ -26,11 +25,11 @@ const (
 	maxFlows    = 1 << 20
 )
 
-// stateDir is where used knocks are remembered, so that a restart takes none of
-// them again.
+// stateDir is where used knocks are stored, so that they remain used after a
+// restart.
 const stateDir = "/var/lib/knockgw"
 
-// convertServer makes a configuration.
+// convertServer converts the file of a server to a configuration.
 func (c *conversion) convertServer() {
 	m := c.readMode()
 	method := ""
@@ -43,6 +42,7 @@ func (c *conversion) convertServer() {
 	d.TUN.Routes = []string{netip.PrefixFrom(where.listen.Addr(), where.listen.Addr().BitLen()).String()}
 	d.Services = []serviceDoc{c.convertService(m, method, where)}
 	d.Knock = c.convertKnock(m, method, window, where)
+
 	creds := c.convertClients(d)
 	d.Limits = nonZero(limitsDoc{
 		FlowsPerClient: c.bounded("limits.max_connections_per_client", "limits.flows_per_client", maxShare),
@@ -51,7 +51,7 @@ func (c *conversion) convertServer() {
 	})
 	if ban := c.seconds("limits.auth_fail_ban_seconds", "ban.for", maxBan); ban > 0 {
 		d.Ban = &banDoc{formatDuration(ban)}
-		c.note("limits.auth_fail_ban_seconds", "became ban.for; ban.after and ban.within say how many failures in which time, and a ban keeps no valid knock out")
+		c.note("limits.auth_fail_ban_seconds", "became ban.for; ban.after and ban.within are the number of failures and the time, and a ban does not block valid knocks")
 	}
 	d.Metrics = c.convertMetrics(where.listen.Addr())
 	c.readEncryption()
@@ -60,7 +60,7 @@ func (c *conversion) convertServer() {
 	}
 }
 
-// convertService is the one service of a server.
+// convertService returns the service of a server.
 func (c *conversion) convertService(m mode, method string, where endpoints) serviceDoc {
 	s := serviceDoc{
 		Name: c.serviceName(where.upPort), Listen: where.listen.String(), Upstream: where.upstream,
@@ -71,15 +71,17 @@ func (c *conversion) convertService(m mode, method string, where endpoints) serv
 	if where.port != where.listen.Port() {
 		s.Port = where.port
 	}
+
 	if m.knocks() {
 		s.Knock = []string{protocol.MethodFamily(method)}
 		s.Grant = c.convertGrant(m)
 		if m.authenticates() && !isSYN(method) {
 			s.Session = "optional"
-			c.noteFile("session: optional takes knocks without a session id, which some libknock clients send. " +
-				"Write session: required when every client sends one, as knockgw's do: then a knock is good for its own connection only")
+			c.noteFile("session: optional accepts knocks without a session id, which some libknock clients send. " +
+				"Write session: required when every client sends one, as knockgw's do: a knock is then valid only for its own connection")
 		}
 	}
+
 	if m.authenticates() {
 		s.Auth = c.convertAuth()
 	} else if path := "timeouts.auth_seconds"; c.has(path) {
@@ -105,13 +107,13 @@ func (c *conversion) convertGrant(m mode) *grantDoc {
 		once := c.flag(first, true)
 		switch {
 		case once && g.Uses > 1:
-			c.note(first, "ends the opening after one connection, against max_connections_per_knock; grant.uses is the latter, %d", g.Uses)
+			c.note(first, "contradicts max_connections_per_knock; grant.uses is the latter, %d", g.Uses)
 		case !once && g.Uses <= 1:
-			c.note(first, "left the opening to its time. A grant is for a number of connections: write grant.uses for more than one")
+			c.note(first, "limited a knock only by time. A grant is also limited to a number of connections: set grant.uses for more than one")
 		}
 	}
 	if path := "firewall.remove_after_auth"; m.authenticates() && c.has(path) && !c.flag(path, true) && g.Uses <= 1 {
-		c.note(path, "left the opening to its time. A grant is for a number of connections: write grant.uses for more than one")
+		c.note(path, "limited a knock only by time. A grant is also limited to a number of connections: set grant.uses for more than one")
 	}
 	return nonZero(g)
 }
@@ -129,7 +131,8 @@ func (c *conversion) convertAuth() *authDoc {
 	return &d
 }
 
-// serviceName is what is asked for, or what the upstream's port is known for.
+// serviceName returns the requested name, or a name for a well-known port of
+// the upstream.
 func (c *conversion) serviceName(upstream uint16) string {
 	if name := c.options.Service; name != "" {
 		if sanitize(name) != name {
@@ -144,11 +147,10 @@ func (c *conversion) serviceName(upstream uint16) string {
 	return defaultService
 }
 
-// defaultService is the name of a service of which nothing is known.
+// defaultService is the name of a service whose port is not well known.
 const defaultService = "service"
 
-// convertKnock is the section of the same name, nil where everything is as it
-// is without.
+// convertKnock returns the section knock, or nil if it has only defaults.
 func (c *conversion) convertKnock(m mode, method string, window time.Duration, where endpoints) *knockDoc {
 	d := knockDoc{}
 	if window != defaultWindow {
@@ -165,7 +167,7 @@ func (c *conversion) convertKnock(m mode, method string, window time.Duration, w
 	return nonZero(d)
 }
 
-// convertClients reads the clients into the document, and returns their secrets.
+// convertClients adds the clients to the document, and returns their secrets.
 func (c *conversion) convertClients(d *document) []credential {
 	var creds []credential
 	lines := map[string]int{}
@@ -175,10 +177,11 @@ func (c *conversion) convertClients(d *document) []credential {
 		if !ok {
 			c.fail(path+".client_id", "is missing; name the client")
 		} else if line := lines[id]; line != 0 {
-			c.fail(path+".client_id", "%q is already the client of line %d; give each client an id of its own", id, line)
+			c.fail(path+".client_id", "%q is already the client of line %d; give each client its own id", id, line)
 		} else {
 			lines[id] = c.leaves[path+".client_id"].key.Line
 		}
+
 		cred, ok := c.readSecret(path)
 		if !ok {
 			continue
@@ -187,12 +190,12 @@ func (c *conversion) convertClients(d *document) []credential {
 		d.Clients = append(d.Clients, clientDoc{ID: id, MaxFlows: c.bounded(path+".max_connections", "clients[].max_flows", maxShare)})
 	}
 	if len(d.Clients) == 0 && c.Failures() == 0 {
-		c.noteFile("there are no clients: nobody will get in until there are")
+		c.noteFile("there are no clients, so no connection will be admitted")
 	}
 	return creds
 }
 
-// convertMetrics is where Prometheus finds the metrics; nil for nowhere.
+// convertMetrics returns the section metrics, or nil if metrics are off.
 func (c *conversion) convertMetrics(listen netip.Addr) *metricsDoc {
 	const enabled, at, path = "metrics.enabled", "metrics.listen", "metrics.path"
 	if !c.flag(enabled, false) {
@@ -200,49 +203,51 @@ func (c *conversion) convertMetrics(listen netip.Addr) *metricsDoc {
 	}
 	text, ok := c.text(at)
 	if !ok {
-		text = "127.0.0.1:9090" // knock-proxy's
+		text = "127.0.0.1:9090" // knock-proxy's default
 	}
 	if p, ok := c.text(path); ok && p != "/metrics" {
-		c.note(path, "metrics are always at /metrics; change what scrapes them")
+		c.note(path, "metrics are always at /metrics; change the configuration of the scraper")
 	}
+
 	host, port, err := address.Split(text, 9090)
 	if err != nil {
 		c.fail(at, "%q: %v", text, err)
 		return nil
 	}
 	if host == "" {
-		host = "::" // as it stands for in Go
+		host = "::" // as in Go
 	}
 	if host == "localhost" {
 		host = "127.0.0.1"
 	}
 	addr, err := netip.ParseAddr(host)
 	if err != nil || addr == listen {
-		c.fail(at, "%q must have an address of this host that is not protected, as 127.0.0.1:9090", text)
+		c.fail(at, "%q must be an unprotected address of this host, such as 127.0.0.1:9090", text)
 		return nil
 	}
 	return &metricsDoc{netip.AddrPortFrom(addr, port).String()}
 }
 
-// finishServer has the configuration parsed with its secrets in it, and writes
-// it with them in files.
+// finishServer checks the configuration with its parser, secrets included, and
+// returns it with the secrets in separate files.
 func (c *conversion) finishServer(d *document, creds []credential) {
 	for i := range d.Clients {
 		d.Clients[i].Secret = creds[i].secret.Reveal()
 	}
 	whole, err := d.encode(c.File())
 	if err != nil {
-		c.FailFile(err, "cannot be written down: %v", err)
+		c.FailFile(err, "the result cannot be encoded: %v", err)
 		return
 	}
 	conf, err := config.Parse(ConfigName, whole)
 	if err != nil {
-		c.FailFile(nil, "a gateway would refuse what was made of it: %v", err)
+		c.FailFile(nil, "a gateway would reject the result: %v", err)
 		return
 	}
 	for _, w := range conf.Warnings {
-		c.noteFile("knockgw check will say: %s", w)
+		c.noteFile("knockgw check will warn: %s", w)
 	}
+
 	names := keyFiles{taken: map[string]bool{ConfigName: true}}
 	var keys []File
 	for i := range d.Clients {
@@ -253,17 +258,18 @@ func (c *conversion) finishServer(d *document, creds []credential) {
 		}
 		client.SecretFile = names.name(client.ID, i)
 		if c.options.TextOnly {
-			c.note(cred.path, "secrets are not printed: put this one into %s, beside the configuration and with mode 0600, or let --out-dir do it", client.SecretFile)
+			c.note(cred.path, "secrets are not printed: write this one to %s, next to the configuration and with mode 0600, or use --out-dir", client.SecretFile)
 			continue
 		}
-		c.note(cred.path, "is in %s now, and no longer in the configuration", client.SecretFile)
+		c.note(cred.path, "was moved from the configuration to %s", client.SecretFile)
 		keys = append(keys, File{client.SecretFile, []byte(cred.secret.Reveal() + "\n")})
 	}
+
 	text, err := d.encode(c.File())
 	if err != nil {
-		c.FailFile(err, "cannot be written down: %v", err)
+		c.FailFile(err, "the result cannot be encoded: %v", err)
 		return
 	}
 	c.result.Files = append([]File{{ConfigName, text}}, keys...)
-	c.noteFile("%s has to be routed to this host, which routes it on to knockgw's device; see docs/migrating.md", d.TUN.Routes[0])
+	c.noteFile("route %s to this host, which routes it to knockgw's device; see docs/migrating.md", d.TUN.Routes[0])
 }

@@ -11,16 +11,17 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// What both sides have in common: the mode, how to knock, how to authenticate.
+// Settings of both servers and clients: the mode, knocks and authentication.
 
-// The modes, as our files spell them.
+// The names of the modes in our files.
 const (
 	modeAuth      = "auth"
 	modeKnock     = "knock"
 	modeKnockAuth = "knock-auth"
 )
 
-// mode is what a client must do, and whether strangers see the port.
+// mode is how clients identify themselves, and whether unauthorized hosts see
+// the port.
 type mode struct {
 	name    string
 	visible bool
@@ -29,8 +30,8 @@ type mode struct {
 func (m mode) knocks() bool        { return m.name != modeAuth }
 func (m mode) authenticates() bool { return m.name != modeKnock }
 
-// readMode reads access: proxy and direct, which require_tcp_auth may change,
-// or a mode of libknock's gate, which nothing changes.
+// readMode reads access.mode: proxy or direct, which require_tcp_auth may
+// modify, or a mode of libknock's gateway, which it does not.
 func (c *conversion) readMode() mode {
 	text, given := c.text("access.mode")
 	if !given {
@@ -47,7 +48,7 @@ func (c *conversion) readMode() mode {
 		m.name = modeKnock
 		if c.flag("access.require_tcp_auth", false) {
 			m.name = modeKnockAuth
-			c.note("access.require_tcp_auth", "knock-proxy refuses it in mode direct; the mode became %s", m.name)
+			c.note("access.require_tcp_auth", "knock-proxy rejects it in mode direct; the mode became %s", m.name)
 		}
 	case "auth-only":
 		m.name = modeAuth
@@ -61,6 +62,7 @@ func (c *conversion) readMode() mode {
 		c.fail("access.mode", "%q is not known; write proxy, direct, auth-only, knock-auth-only, knock-firewall-only or knock-firewall-auth", text)
 		return mode{name: modeKnockAuth}
 	}
+
 	if given {
 		seen := ""
 		if m.visible {
@@ -71,11 +73,11 @@ func (c *conversion) readMode() mode {
 	return m
 }
 
-// readMethod reads how to knock, in libknock's spelling.
+// readMethod reads the knock method, with libknock's name.
 func (c *conversion) readMethod() string {
 	text, given := c.text("knock.method")
 	if !given {
-		c.noteFile("knock.method is absent, and stands for %s on servers and on clients with Linux; on other clients it is %s",
+		c.noteFile("knock.method is absent; the default is %s on servers and on Linux clients, and %s on other clients",
 			protocol.MethodTCPSYN, protocol.MethodUDP)
 		return protocol.MethodTCPSYN
 	}
@@ -92,18 +94,19 @@ func isSYN(method string) bool {
 	return method == protocol.MethodTCPSYN || method == protocol.MethodTCPSYNSeq
 }
 
-// The window's default and most, in libknock and in knockgw.
+// The default and the maximum of the window, in libknock and in knockgw.
 const (
 	defaultWindow = protocol.DefaultWindow
 	maxWindow     = 5 * time.Minute
 )
 
-// readWindow reads how far the clocks may differ. For SYN methods it is the
-// length of the slots too, which must be the same on both sides to the second.
+// readWindow reads the maximum clock difference. For SYN methods it is also the
+// length of the slots, which must be equal on both sides.
 func (c *conversion) readWindow(m mode, method string) time.Duration {
 	if m.knocks() && isSYN(method) {
 		return c.readSlot()
 	}
+
 	auth, knock := defaultWindow, time.Duration(0)
 	if d := c.seconds("auth.time_window_seconds", "knock.window", maxWindow); d > 0 {
 		auth = d
@@ -133,13 +136,13 @@ func (c *conversion) readSlot() time.Duration {
 		return defaultWindow
 	}
 	if v > int(maxWindow/time.Second) {
-		c.fail(path, "a slot of %d s is more than knockgw has, %d s, and both sides must have the same; shorten it on all sides first",
+		c.fail(path, "a slot of %d s exceeds the maximum of knockgw, %d s, and both sides must have the same; shorten it on all sides first",
 			v, int(maxWindow/time.Second))
 	}
 	return time.Duration(v) * time.Second
 }
 
-// authentication is how a stream begins.
+// authentication configures the authentication.
 type authentication struct {
 	protocol string // "v1", "v2" or "" for either
 	hint     string // "" for the default
@@ -158,6 +161,7 @@ func (c *conversion) readAuth() (a authentication) {
 			c.fail("auth.protocol", "%q is not known; write tcp-auth-envelope-v2 or tcp-auth-frame-v1", text)
 		}
 	}
+
 	if text, ok := c.text("auth.hint_mode"); ok {
 		if !protocol.HintMode(text).Valid() {
 			c.fail("auth.hint_mode", "%q is not known; write route-hint or none", text)
@@ -165,12 +169,13 @@ func (c *conversion) readAuth() (a authentication) {
 			a.hint = text
 		}
 	}
+
 	n := c.use("auth.buckets")
 	if n == nil {
 		return a
 	}
 	if n.Kind != yaml.SequenceNode || len(n.Content) == 0 {
-		c.fail("auth.buckets", "must be a list of sizes, as [128, 256]")
+		c.fail("auth.buckets", "must be a list of sizes, such as [128, 256]")
 		return a
 	}
 	for _, item := range n.Content {
@@ -187,20 +192,20 @@ func (c *conversion) readAuth() (a authentication) {
 	return a
 }
 
-// readEncryption warns of what was encrypted and is so no longer.
+// readEncryption warns if connections were encrypted and no longer will be.
 func (c *conversion) readEncryption() {
 	const path = "transport.encryption"
 	if !c.has(path) {
 		return
 	}
 	if !c.flag(path, false) {
-		c.note(path, "was off: what is relayed goes through as it is, with knockgw too")
+		c.note(path, "was off: data is relayed unencrypted, as with knockgw")
 		return
 	}
-	other := "its clients must set it to false"
+	other := "the clients must set it to false"
 	if !c.result.Server {
-		other = "it can only be used once the server has it set to false"
+		other = "the profile only works when the server has it set to false"
 	}
-	c.warn(path, "knockgw DOES NOT ENCRYPT what it relays, and this has no counterpart: whoever is on the way reads and changes it. "+
-		"Have the service itself speak TLS or SSH; and %s, as an encrypting side and one that does not cannot talk to each other", other)
+	c.warn(path, "knockgw DOES NOT ENCRYPT what it relays, and this key has no counterpart: anyone on the path can read and modify the data. "+
+		"Use TLS or SSH in the service itself. Also, %s, since an encrypting side is incompatible with one that does not encrypt", other)
 }

@@ -12,14 +12,13 @@ import (
 	"github.com/knockgw/knockgw/internal/strictyaml"
 )
 
-// source is their file: the values of the keys that we know, and what there is
-// to say of them.
+// source is the input file: the values of known keys, and the notes about them.
 type source struct {
 	*strictyaml.Report
-	dir    string                // relative paths start from there
-	keys   map[string]string     // every key there is; see keys.go
-	nodes  map[string]*yaml.Node // of sections and elements of lists
-	counts map[string]int        // elements of lists
+	dir    string                // base of relative paths
+	keys   map[string]string     // every known key; see keys.go
+	nodes  map[string]*yaml.Node // of sections and list elements
+	counts map[string]int        // of list elements
 	leaves map[string]*leaf
 	order  []*leaf
 	notes  []Note
@@ -31,15 +30,15 @@ type leaf struct {
 	pattern string // auth.clients[].secret
 	key     *yaml.Node
 	value   *yaml.Node
-	used    bool // something was made of it, or said
+	used    bool // it was converted, or there is a note about it
 }
 
 func newSource(r *strictyaml.Report, dir string) *source {
 	return &source{Report: r, dir: dir, keys: keys(), nodes: map[string]*yaml.Node{}, counts: map[string]int{}, leaves: map[string]*leaf{}}
 }
 
-// read finds the leaves. An unknown key is a note; what hangs on it is not
-// looked at, as it may be a secret.
+// read finds the leaves. For an unknown key it adds a note; the value is not
+// used, since it may be a secret.
 func (s *source) read(root *yaml.Node) {
 	s.readMapping(root, "", "")
 }
@@ -56,7 +55,7 @@ func (s *source) readMapping(n *yaml.Node, path, pattern string) {
 		k, v := m.Content[i], m.Content[i+1]
 		switch {
 		case k.Kind != yaml.ScalarNode || k.Tag == "!!merge":
-			s.Fail(k, path, "only plain keys can be read; write out what << or a reference stands for")
+			s.Fail(k, path, "only plain keys are supported; replace << or the reference by its content")
 		case first[k.Value] != 0:
 			s.Fail(k, join(path, k.Value), "is already given in line %d; remove one of them", first[k.Value])
 		default:
@@ -80,7 +79,7 @@ func (s *source) readKey(l *leaf) {
 	case known && !isNull(v):
 		s.leaves[l.path] = l
 		s.order = append(s.order, l)
-	case known: // without a value there is nothing to make of it
+	case known: // without a value there is nothing to convert
 	case s.hasPrefix(l.pattern + "[]."):
 		s.readList(l, v)
 	case s.hasPrefix(l.pattern + "."):
@@ -105,7 +104,7 @@ func (s *source) readList(l *leaf, v *yaml.Node) {
 	}
 }
 
-// hasPrefix reports whether there are keys that begin so.
+// hasPrefix reports whether there are keys with the prefix.
 func (s *source) hasPrefix(prefix string) bool {
 	for key := range s.keys {
 		if strings.HasPrefix(key, prefix) {
@@ -115,7 +114,7 @@ func (s *source) hasPrefix(prefix string) bool {
 	return false
 }
 
-// maxShown is how many bytes of an unknown key are repeated.
+// maxShown limits the bytes of an unknown key in a note.
 const maxShown = 40
 
 func (s *source) unknown(l *leaf) {
@@ -134,7 +133,7 @@ func (s *source) unknown(l *leaf) {
 		}
 	}
 	slices.Sort(siblings)
-	text := fmt.Sprintf("unknown key %q: nothing was made of it", name)
+	text := fmt.Sprintf("unknown key %q: not converted", name)
 	if near := strictyaml.Nearest(name, siblings); near != "" {
 		text += "; did you mean " + near + "?"
 	}
@@ -144,13 +143,14 @@ func (s *source) unknown(l *leaf) {
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
-// oneLine makes a line of text that may have names with line ends in it.
+// oneLine replaces the line ends of text, which may contain names with line
+// ends.
 func oneLine(text string) string { return strings.NewReplacer("\n", " ", "\r", " ").Replace(text) }
 
 // has reports whether a key has a value.
 func (s *source) has(path string) bool { return s.leaves[path] != nil }
 
-// use is the value of a key, which so is used, or nil.
+// use marks a key as used and returns its value, or nil.
 func (s *source) use(path string) *yaml.Node {
 	l := s.leaves[path]
 	if l == nil {
@@ -160,7 +160,7 @@ func (s *source) use(path string) *yaml.Node {
 	return strictyaml.Resolve(l.value)
 }
 
-// fail records a mistake in the value of a key, or in its section that it is
+// fail records an error in the value of a key, or in its section if the key is
 // missing.
 func (s *source) fail(path, format string, args ...any) {
 	if l := s.leaves[path]; l != nil {
@@ -174,10 +174,10 @@ func (s *source) fail(path, format string, args ...any) {
 	s.Fail(s.nodes[section], path, format, args...)
 }
 
-// note says something of a key that is there.
+// note adds a note about a key that is present.
 func (s *source) note(path, format string, args ...any) { s.addNote(path, false, format, args...) }
 
-// warn is note for what was safe, or worked, and is so no longer.
+// warn is note for something that was safe or worked and no longer is or does.
 func (s *source) warn(path, format string, args ...any) { s.addNote(path, true, format, args...) }
 
 func (s *source) addNote(path string, warning bool, format string, args ...any) {
@@ -189,13 +189,13 @@ func (s *source) addNote(path string, warning bool, format string, args ...any) 
 	s.notes = append(s.notes, n)
 }
 
-// noteFile says something of the file as a whole.
+// noteFile adds a note about the file as a whole.
 func (s *source) noteFile(format string, args ...any) {
 	s.notes = append(s.notes, Note{File: s.File(), Text: oneLine(fmt.Sprintf(format, args...))})
 }
 
-// allNotes is what was said, and what keys.go says of every key that nothing
-// was made of, by line.
+// allNotes returns the notes, and those of keys.go for every key that was not
+// used, sorted by line.
 func (s *source) allNotes() []Note {
 	for _, l := range s.order {
 		if !l.used {
@@ -206,7 +206,7 @@ func (s *source) allNotes() []Note {
 	return s.notes
 }
 
-// text reads a key of text; a number is text too.
+// text reads a text; a number is also accepted.
 func (s *source) text(path string) (string, bool) {
 	n := s.use(path)
 	switch {
@@ -216,27 +216,26 @@ func (s *source) text(path string) (string, bool) {
 		s.fail(path, "must be text, not %s", strictyaml.KindOf(n))
 		return "", false
 	case n.Value == "":
-		return "", false // as if it were not there
+		return "", false // as if absent
 	}
 	return n.Value, true
 }
 
-// flag reads true or false; otherwise is what an absent key stands for.
-func (s *source) flag(path string, otherwise bool) bool {
+// flag reads true or false; def is the default.
+func (s *source) flag(path string, def bool) bool {
 	n := s.use(path)
 	if n == nil {
-		return otherwise
+		return def
 	}
 	var v bool
 	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!bool" || n.Decode(&v) != nil {
 		s.fail(path, "must be true or false, not %s", strictyaml.KindOf(n))
-		return otherwise
+		return def
 	}
 	return v
 }
 
-// number reads a whole number. 0 is as if the key were not there, and is said
-// to be.
+// number reads an integer. 0 means the default, and adds a note.
 func (s *source) number(path string) (int, bool) {
 	n := s.use(path)
 	if n == nil {
@@ -247,33 +246,33 @@ func (s *source) number(path string) (int, bool) {
 	case n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int":
 		s.fail(path, "must be a whole number, not %s", strictyaml.KindOf(n))
 	case n.Decode(&v) != nil:
-		s.fail(path, "has more digits than any number here; write a smaller one")
+		s.fail(path, "is too large; write a smaller number")
 	case v < 0:
-		s.fail(path, "%d is less than nothing; write a number from 0", v)
+		s.fail(path, "%d is negative; write 0 or more", v)
 	case v == 0:
-		s.note(path, "0 is no number here; knockgw's default was left")
+		s.note(path, "0 has no effect; the default of knockgw applies")
 	default:
 		return v, true
 	}
 	return 0, false
 }
 
-// bounded is number within a bound, to which it is brought with a note.
+// bounded reads an integer, and reduces it to bound with a note.
 func (s *source) bounded(path, ours string, bound int) int {
 	v, ok := s.number(path)
 	if ok && v > bound {
-		s.note(path, "%d became %d, the most that %s may be", v, bound, ours)
+		s.note(path, "%d became %d, the maximum of %s", v, bound, ours)
 		return bound
 	}
 	return v
 }
 
-// seconds reads a time of whole seconds, brought within a bound with a note; 0
-// for an absent key.
+// seconds reads a number of seconds, and reduces it to bound with a note. It
+// returns 0 for an absent key.
 func (s *source) seconds(path, ours string, bound time.Duration) time.Duration {
 	v, ok := s.number(path)
 	if ok && v > int(bound/time.Second) {
-		s.note(path, "%d s became %v, the most that %s may be", v, formatDuration(bound), ours)
+		s.note(path, "%d s became %v, the maximum of %s", v, formatDuration(bound), ours)
 		return bound
 	}
 	return time.Duration(v) * time.Second
@@ -290,7 +289,7 @@ func (s *source) port(path string) (uint16, bool) {
 	return uint16(v), ok
 }
 
-// formatDuration is a time as people write it: 5m, not 5m0s.
+// formatDuration formats a duration in short form: 5m, not 5m0s.
 func formatDuration(d time.Duration) string {
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {

@@ -12,9 +12,10 @@ import (
 	"github.com/knockgw/knockgw/internal/privatefile"
 )
 
-// Write puts the files into the directory dir, which must be empty or not
-// there: all of them, for their owner alone, or none. They are written and read
-// back in a directory beside it, which then takes its name.
+// Write writes the files to the directory dir, which must be empty or not
+// exist. It writes all files, readable only by their owner, or none: they are
+// written to a temporary directory and read back, and the directory is then
+// renamed.
 func (r *Result) Write(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -28,10 +29,11 @@ func (r *Result) Write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("make a directory in %s: %w", parent, err)
 	}
+
 	if err := r.writeFiles(staging); err != nil {
 		return errors.Join(err, os.RemoveAll(staging))
 	}
-	// Only on Unix would an empty directory give way by itself.
+	// Only Unix replaces an empty directory in a rename.
 	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(fmt.Errorf("replace the empty directory: %w; name one that does not exist", err), os.RemoveAll(staging))
 	}
@@ -41,8 +43,7 @@ func (r *Result) Write(dir string) error {
 	return nil
 }
 
-// CheckEmpty is nil if dir can be written to without touching what is there: it
-// does not exist, or is empty.
+// CheckEmpty returns an error unless dir is empty or does not exist.
 func CheckEmpty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	switch {
@@ -56,7 +57,7 @@ func CheckEmpty(dir string) error {
 	return nil
 }
 
-// writeFiles writes the files and reads them as those will who use them.
+// writeFiles writes the files and reads them back with their parsers.
 func (r *Result) writeFiles(dir string) error {
 	for _, f := range r.Files {
 		if err := privatefile.Write(filepath.Join(dir, f.Name), f.Data, false); err != nil {

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// good is a server's file, and goodClient a client's, for a mistake to be added to.
+// good is a valid file of a server, and goodClient one of a client, to which the
+// cases add errors.
 const (
 	good = `mode: server
 server: {tcp_listen: "0.0.0.0:443", upstream: "127.0.0.1:22"}
@@ -32,25 +33,25 @@ func TestConvertErrors(t *testing.T) {
 		{"- a\n", "f.yaml:1: must be a mapping", Options{}},
 		{"log: {level: info}\n", "f.yaml:1: mode: is missing; write client or server", Options{}},
 		{"mode: both\n", `f.yaml:1: mode: "both" is not known; write client or server`, Options{}},
-		{good, "f.yaml:2: server.tcp_listen: \"0.0.0.0:443\" stands for every address of the host", Options{}},
-		{good, "say --listen 10.77.0.1", Options{}},
+		{good, "f.yaml:2: server.tcp_listen: \"0.0.0.0:443\" means every address of the host", Options{}},
+		{good, "set --listen 10.77.0.1", Options{}},
 		{good, "--listen: 127.0.0.1 cannot be routed", Options{Listen: netip.MustParseAddrPort("127.0.0.1:0")}},
 		{good, "--service: \"a b\" is not a name", Options{Listen: listen, Service: "a b"}},
 		{good + "mode: server\n", "f.yaml:4: mode: is already given in line 1", Options{Listen: listen}},
 		{good + "knock: [udp]\n", "f.yaml:4: knock: must be a mapping", Options{Listen: listen}},
 		{good + "knock: {method: dns}\n", `f.yaml:4: knock.method: "dns" is not a knock method`, Options{Listen: listen}},
 		{good + "knock: {method: udp, udp_port: 70000}\n", "knock.udp_port: 70000 is not a port", Options{Listen: listen}},
-		{good + "knock: {method: udp, udp_port: 1, udp_knock_port: 2}\n", "knock.udp_port: 1 is not what knock.udp_knock_port says", Options{Listen: listen}},
+		{good + "knock: {method: udp, udp_port: 1, udp_knock_port: 2}\n", "knock.udp_port: 1 contradicts knock.udp_knock_port", Options{Listen: listen}},
 		{good + "knock: {time_window_seconds: 301}\n", "both sides must have the same", Options{Listen: listen}},
-		{good + "knock: {time_window_seconds: -1}\n", "is less than nothing", Options{Listen: listen}},
+		{good + "knock: {time_window_seconds: -1}\n", "is negative", Options{Listen: listen}},
 		{good + "knock: {time_window_seconds: soon}\n", "must be a whole number, not text", Options{Listen: listen}},
 		{good + "access: {mode: open}\n", `access.mode: "open" is not known`, Options{Listen: listen}},
 		{good + "access: {require_tcp_auth: 3}\n", "must be true or false", Options{Listen: listen}},
 		{good + "metrics: {enabled: true, listen: 'somewhere:1'}\n", "f.yaml:4: metrics.listen", Options{Listen: listen}},
-		{good + "metrics: {enabled: true, listen: '10.77.0.1:1'}\n", "that is not protected", Options{Listen: listen}},
+		{good + "metrics: {enabled: true, listen: '10.77.0.1:1'}\n", "an unprotected address", Options{Listen: listen}},
 		{strings.Replace(good, "127.0.0.1:22", "10.77.0.1:22", 1), "server.upstream: \"10.77.0.1:22\" is at the protected address", Options{Listen: listen}},
 		{strings.Replace(good, "the secret of client a", "short", 1), "f.yaml:3: auth.clients[0].secret: the secret has 5 bytes", Options{Listen: listen}},
-		{strings.Replace(good, "secret: the secret of client a", "secret_file: /nowhere/to/be/found", 1), "migrate where the file is", Options{Listen: listen}},
+		{strings.Replace(good, "secret: the secret of client a", "secret_file: /nowhere/to/be/found", 1), "run knockgw migrate on the host with the file", Options{Listen: listen}},
 		{strings.Replace(good, "secret: the secret of client a", "", 1), "f.yaml:3: auth.clients[0].secret: is missing", Options{Listen: listen}},
 		{strings.Replace(good, "client_id: a, ", "", 1), "auth.clients[0].client_id: is missing", Options{Listen: listen}},
 		{strings.Replace(good, "[{", "[{client_id: a, secret: another secret of a}, {", 1), "is already the client of line 3", Options{Listen: listen}},
@@ -71,26 +72,26 @@ func TestConvertErrors(t *testing.T) {
 }
 
 func TestConvertUnknownKeys(t *testing.T) {
-	r, err := Convert("f.yaml", []byte(good+"knok: {x: hush}\nlog: {levl: hush}\nlimits:\n  zzz: hush\n"), Options{Listen: listen})
+	r, err := Convert("f.yaml", []byte(good+"knok: {x: classified}\nlog: {levl: classified}\nlimits:\n  zzz: classified\n"), Options{Listen: listen})
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := string(format(r))
 	for _, want := range []string{
-		`f.yaml:4: warning: unknown key "knok": nothing was made of it; did you mean knock?`,
-		`f.yaml:5: log: warning: unknown key "levl": nothing was made of it; did you mean level?`,
-		`f.yaml:7: limits: warning: unknown key "zzz": nothing was made of it`,
+		`f.yaml:4: warning: unknown key "knok": not converted; did you mean knock?`,
+		`f.yaml:5: log: warning: unknown key "levl": not converted; did you mean level?`,
+		`f.yaml:7: limits: warning: unknown key "zzz": not converted`,
 	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("%s\nlacks %s", all, want)
 		}
 	}
-	if strings.Contains(all, "hush") {
+	if strings.Contains(all, "classified") {
 		t.Errorf("a value is repeated: %s", all)
 	}
 }
 
-// secretFiles is a directory with files of secrets.
+// secretFiles returns a directory with secret files.
 func secretFiles(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
