@@ -64,7 +64,7 @@ func TestTheServiceManagerIsToldOfAReload(t *testing.T) {
 	if got := m.hear(soonEnough); got[0] != "READY=1" {
 		t.Errorf("told %q first", got)
 	}
-	for refusal, status := range map[error]string{nil: "STATUS=Protecting", errors.New("no"): "refused"} {
+	for refusal, status := range map[error]string{nil: "STATUS=Protecting", errors.New("no"): "rejected"} {
 		n.reload(func() error { return refusal })
 		begin, end := m.hear(soonEnough), m.hear(soonEnough)
 		stamp, ok := strings.CutPrefix(begin[1], "MONOTONIC_USEC=")
