@@ -147,10 +147,11 @@ var known = map[string]string{
 	"audit.queue:maxQueued":              "audit_queue_length",
 	"audit.DefaultMaxBytes":              fixed, // it rotates: it is full again and again
 	"audit.maxText":                      fixed,
+	"capture.maxBlock":                   fixed,
 	"control.MaxConnections":             "control_connections",
 	"control.maxHeader":                  fixed,
 	"control.maxBody":                    fixed,
-	"control.maxAnswer":                  fixed,
+	"control.maxResponse":                fixed,
 	"control.maxEvent":                   fixed,
 	"control.MaxList":                    fixed,
 	"control.maxMeasure":                 fixed,

@@ -111,7 +111,7 @@ func TestAnOperatorSeesGrantsAndEndsThem(t *testing.T) {
 			t.Errorf("%+v: %v", r, err)
 		}
 	}
-	if _, err := c.Revoke(t.Context(), control.Revocation{}); err == nil || !strings.Contains(err.Error(), "what is to be revoked") {
+	if _, err := c.Revoke(t.Context(), control.Revocation{}); err == nil || !strings.Contains(err.Error(), "select what to revoke") {
 		t.Errorf("%v", err)
 	}
 }

@@ -25,8 +25,8 @@ func clientAddCommand() *cobra.Command {
 	out.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return out.run(cmd, func(secret protocol.Secret) (*enroll.Change, error) {
-			return enroll.Add(*path, enroll.Newcomer{
-				ID: args[0], Secret: secret, Services: *services, Terms: enroll.Terms{Name: out.name, Method: out.method},
+			return enroll.Add(*path, enroll.NewClient{
+				ID: args[0], Secret: secret, Services: *services, Profile: enroll.ProfileOptions{Name: out.name, Method: out.method},
 			})
 		}, args[0], "added")
 	}

@@ -262,14 +262,14 @@ func (o *profileOutput) render(p *profile.Profile, terminal bool) (string, error
 
 // options returns the options of the profile: those of the flags, or else of the
 // previous profile.
-func (o *profileOutput) options(c *config.Config, id string) enroll.Terms {
+func (o *profileOutput) options(c *config.Config, id string) enroll.ProfileOptions {
 	var previous config.ClientProfile
 	for i := range c.Clients {
 		if c.Clients[i].ID == id {
 			previous = c.Clients[i].Profile
 		}
 	}
-	return enroll.Terms{Name: cmp.Or(o.name, previous.Name, profileName(c)), Method: cmp.Or(o.method, previous.Method)}
+	return enroll.ProfileOptions{Name: cmp.Or(o.name, previous.Name, profileName(c)), Method: cmp.Or(o.method, previous.Method)}
 }
 
 // profileName returns the default name of a profile.

@@ -17,54 +17,54 @@ import (
 	"syscall"
 )
 
-// maxAnswer bounds what a client takes for an answer, in bytes.
-const maxAnswer = 16 << 20
+// maxResponse limits a response, in bytes.
+const maxResponse = 16 << 20
 
-// A Client asks the gateway at a socket.
+// A Client sends requests to the gateway at a socket.
 type Client struct {
-	Socket string // its path
-	// Working, if not nil, is called whenever the gateway says that it is still working on
-	// what it was asked.
+	Socket string // path
+	// Working, if not nil, is called whenever the gateway reports that it is
+	// still working on a request.
 	Working func()
 }
 
-// Status asks how the gateway is.
+// Status returns the status of the gateway.
 func (c *Client) Status(ctx context.Context) (*Status, error) {
-	return ask[Status](ctx, c, http.MethodGet, "status", nil)
+	return request[Status](ctx, c, http.MethodGet, "status", nil)
 }
 
-// Reload has the gateway load its configuration anew and put it in force. A
-// *RefusedError says why it would not.
+// Reload makes the gateway load its configuration again and apply it. A
+// *RefusedError has the reasons if it rejects the configuration.
 func (c *Client) Reload(ctx context.Context) (*Result, error) {
-	return ask[Result](ctx, c, http.MethodPost, "reload", nil)
+	return request[Result](ctx, c, http.MethodPost, "reload", nil)
 }
 
-// Check asks what Reload would do.
+// Check returns what Reload would do.
 func (c *Client) Check(ctx context.Context) (*Result, error) {
-	return ask[Result](ctx, c, http.MethodPost, "check", nil)
+	return request[Result](ctx, c, http.MethodPost, "check", nil)
 }
 
-// ask sends one request, with a body as JSON unless that is nil, over a connection
-// of its own. Errors: ErrNotRunning, ErrUnavailable, fs.ErrPermission, a
-// *RefusedError, or what the system said.
-func ask[T any](ctx context.Context, c *Client, method, what string, body any) (*T, error) {
+// request sends a request, with a body as JSON unless that is nil, over its own
+// connection. Errors: ErrNotRunning, ErrUnavailable, fs.ErrPermission, a
+// *RefusedError, or that of the system.
+func request[T any](ctx context.Context, c *Client, method, what string, body any) (*T, error) {
 	resp, err := c.send(ctx, method, what, body)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close() //nolint:errcheck // only read
-	answer := new(T)
-	if err := c.understand(resp.Body, answer); err != nil {
+	response := new(T)
+	if err := c.decode(resp.Body, response); err != nil {
 		return nil, err
 	}
-	return answer, nil
+	return response, nil
 }
 
-// send sends one request and returns the answer to it, whose body the caller
-// closes, if the gateway does what it is asked.
+// send sends a request and returns the response with status 200. The caller
+// closes its body.
 func (c *Client) send(ctx context.Context, method, what string, body any) (*http.Response, error) {
 	if c.Socket == "" {
-		return nil, errors.New("the configuration has no control.socket, by which a running gateway is asked; set it and restart the gateway, or name its socket with --socket")
+		return nil, errors.New("the configuration has no control.socket for requests to a running gateway; set it and restart the gateway, or name its socket with --socket")
 	}
 	var in io.Reader
 	if body != nil {
@@ -74,6 +74,7 @@ func (c *Client) send(ctx context.Context, method, what string, body any) (*http
 		}
 		in = bytes.NewReader(text)
 	}
+
 	var connected atomic.Bool
 	transport := &http.Transport{
 		DisableKeepAlives: true,
@@ -90,23 +91,24 @@ func (c *Client) send(ctx context.Context, method, what string, body any) (*http
 		}
 		return nil
 	}})
-	// The host is the socket's; a URL needs a name.
+	// The socket determines the host; a URL needs a name.
 	req, err := http.NewRequestWithContext(ctx, method, "http://knockgw/v1/"+what, in)
 	if err != nil {
 		return nil, err
 	}
+
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	switch {
-	case nobodyListens(err):
+	case isNotRunning(err):
 		return nil, fmt.Errorf("%w at %s", ErrNotRunning, c.Socket)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("the gateway's socket %s is not yours to use: be root, or a member of the socket's group, "+
-			"which may enter its directory (%w)", c.Socket, fs.ErrPermission)
+		return nil, fmt.Errorf("access to the gateway's socket %s is denied: become root or a member of the socket's group, "+
+			"which needs access to its directory (%w)", c.Socket, fs.ErrPermission)
 	case err != nil && connected.Load() && ctx.Err() == nil:
-		return nil, fmt.Errorf("the gateway at %s has closed the connection without an answer: %d are open already, or it is ending; try again (%w)",
+		return nil, fmt.Errorf("the gateway at %s closed the connection without a response: it has %d connections already, or is stopping; try again (%w)",
 			c.Socket, MaxConnections, err)
 	case err != nil:
-		return nil, fmt.Errorf("ask the gateway at %s: %w", c.Socket, err)
+		return nil, fmt.Errorf("send a request to the gateway at %s: %w", c.Socket, err)
 	case resp.StatusCode != http.StatusOK:
 		defer resp.Body.Close() //nolint:errcheck // only read
 		return nil, c.refusal(resp)
@@ -114,11 +116,11 @@ func (c *Client) send(ctx context.Context, method, what string, body any) (*http
 	return resp, nil
 }
 
-// refusal makes an error of an answer that is none.
+// refusal returns the error for a response other than 200.
 func (c *Client) refusal(resp *http.Response) error {
 	var p Problems
-	if err := c.understand(resp.Body, &p); err != nil || len(p.Problems) == 0 {
-		return fmt.Errorf("the gateway does not understand (HTTP %d); is it of another version?", resp.StatusCode)
+	if err := c.decode(resp.Body, &p); err != nil || len(p.Problems) == 0 {
+		return fmt.Errorf("the gateway does not know the request (HTTP %d); compare its version (knockgw status)", resp.StatusCode)
 	}
 	switch resp.StatusCode {
 	case http.StatusUnprocessableEntity:
@@ -132,7 +134,8 @@ func (c *Client) refusal(resp *http.Response) error {
 	}
 }
 
-// nobodyListens tells whether a dial failed because there is nobody at the socket.
-func nobodyListens(err error) bool {
+// isNotRunning reports whether a dial failed because no process listens at the
+// socket.
+func isNotRunning(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 }

@@ -24,7 +24,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// After a bad request net/http waits for half a second before it is done with the connection.
+	// After a bad request net/http waits for half a second before it is done
+	// with the connection.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
 }
 
@@ -85,7 +86,8 @@ func (g *gateway) Check() (*Result, error) {
 	return g.result, g.err
 }
 
-// socketIn is a path that is short enough for a socket, whatever the test's name.
+// socketIn is a path that is short enough for a socket, whatever the test's
+// name.
 func socketIn(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "knockgw-")
@@ -403,7 +405,7 @@ func TestManyConnectionsAreClosed(t *testing.T) {
 		defer conn.Close()
 		open = append(open, conn)
 	}
-	if _, err := c.Status(t.Context()); err == nil || !strings.Contains(err.Error(), "are open already") {
+	if _, err := c.Status(t.Context()); err == nil || !strings.Contains(err.Error(), "connections already") {
 		t.Errorf("one more than the most: %v", err)
 	}
 	for _, conn := range open {

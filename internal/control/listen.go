@@ -13,16 +13,16 @@ import (
 )
 
 const (
-	// socketMode lets the owner and the group in.
+	// socketMode gives access to the owner and the group.
 	socketMode = 0o660
-	// directoryMode is that of the socket's directory, where it is made.
+	// directoryMode is the mode of the socket's directory, if it is created.
 	directoryMode = 0o750
-	// probeTime bounds the question whether somebody listens at a socket already.
-	probeTime = time.Second
+	// probeTimeout limits the check whether a process listens at a socket.
+	probeTimeout = time.Second
 )
 
-// Listen makes the socket, and its directory if there is none. A socket that a
-// dead process has left behind is replaced; ErrTaken says that the process lives.
+// Listen creates the socket, and its directory if there is none. A stale socket
+// is replaced; the error is ErrInUse if a process listens at it.
 func Listen(socket string) (*Server, error) {
 	fail := func(err error) (*Server, error) {
 		return nil, fmt.Errorf("control.socket: %w", err)
@@ -42,24 +42,25 @@ func Listen(socket string) (*Server, error) {
 	if err := os.Chmod(socket, socketMode); err != nil {
 		return fail(errors.Join(err, l.Close()))
 	}
-	p, err := peersOf(socket)
+	p, err := newAllowedPeers(socket)
 	if err != nil {
 		return fail(errors.Join(err, l.Close()))
 	}
 	return &Server{listener: &connlimit.Listener{Listener: l, Max: MaxConnections}, peers: p}, nil
 }
 
-// CheckFree returns ErrTaken if a process listens at the socket. It changes nothing.
+// CheckFree returns ErrInUse if a process listens at the socket. It changes
+// nothing.
 func CheckFree(socket string) error {
-	c, err := net.DialTimeout("unix", socket, probeTime)
+	c, err := net.DialTimeout("unix", socket, probeTimeout)
 	if err != nil {
-		return nil // Listen says what is wrong, if anything is
+		return nil // Listen reports other errors
 	}
 	_ = c.Close()
 	return fmt.Errorf("control.socket: %s: %w", socket, ErrInUse)
 }
 
-// removeStale removes a socket at which nobody listens.
+// removeStale removes a socket at which no process listens.
 func removeStale(socket string) error {
 	info, err := os.Lstat(socket)
 	switch {
@@ -68,14 +69,14 @@ func removeStale(socket string) error {
 	case err != nil:
 		return err
 	case info.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("%s is there and is no socket; remove it, or name another", socket)
+		return fmt.Errorf("%s exists and is not a socket; remove it, or name another", socket)
 	}
-	c, err := net.DialTimeout("unix", socket, probeTime)
+	c, err := net.DialTimeout("unix", socket, probeTimeout)
 	if err == nil {
 		_ = c.Close()
 		return fmt.Errorf("%s: %w", socket, ErrInUse)
 	}
-	if !nobodyListens(err) {
+	if !isNotRunning(err) {
 		return err
 	}
 	return os.Remove(socket)

@@ -10,17 +10,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockTries is how often it is tried to lock a directory, lockPause apart: as long as
-// somebody else may look whether anybody listens.
+// lock tries lockTries times, lockPause apart: longer than another gateway
+// needs to check whether a process listens.
 const (
 	lockTries = 40
 	lockPause = 50 * time.Millisecond
 )
 
-// lock keeps other gateways from making a socket in a directory until unlock, so that of
-// two which find one that was left behind the second does not remove the first's. Where
-// the directory cannot be read it does nothing, and who holds it for longer is no
-// gateway: neither keeps one from starting.
+// lock prevents other gateways from creating a socket in a directory until
+// unlock: of two that find a stale socket, the second must not remove the
+// first's new one. It does nothing if the directory cannot be read, and gives
+// up if the lock is held for longer, since no gateway does that: neither
+// prevents a start.
 func lock(dir string) (unlock func()) {
 	d, err := os.Open(dir)
 	if err != nil {

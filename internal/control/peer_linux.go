@@ -15,43 +15,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peers says which users may speak to the gateway: root, its own, and the members
-// of the group that the socket belongs to.
-type peers struct {
+// allowedPeers are the accounts with access: root, the gateway's own, and the
+// members of the group of the socket.
+type allowedPeers struct {
 	own   uint32
 	group uint32
 }
 
-func peersOf(socket string) (peers, error) {
+func newAllowedPeers(socket string) (allowedPeers, error) {
 	info, err := os.Stat(socket)
 	if err != nil {
-		return peers{}, err
+		return allowedPeers{}, err
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
-		return peers{}, errors.New("the system does not say whose the socket is")
+		return allowedPeers{}, errors.New("the system does not report the owner of the socket")
 	}
-	return peers{own: uint32(os.Geteuid()), group: st.Gid}, nil
+	return allowedPeers{own: uint32(os.Geteuid()), group: st.Gid}, nil
 }
 
-// peerKey is where a connection's context has its peer.
+// peerKey is the key of the peer in the context of a connection.
 type peerKey struct{}
 
-// A peer is who was at the other end when it connected.
+// A peer has the credentials of a client at the time it connected.
 type peer struct {
-	pid      int32
-	uid, gid uint32
-	groups   []uint32 // beyond gid
-	asked    bool     // the kernel has said which groups
+	pid         int32
+	uid, gid    uint32
+	groups      []uint32 // besides gid
+	groupsKnown bool     // by the kernel
 }
 
-// withPeer asks the kernel who is at the other end of c.
+// withPeer adds the credentials of the peer of c to ctx.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
-	who, err := peerOf(c)
+	remote, err := peerOf(c)
 	if err != nil {
 		return ctx
 	}
-	return context.WithValue(ctx, peerKey{}, who)
+	return context.WithValue(ctx, peerKey{}, remote)
 }
 
 func peerOf(c net.Conn) (*peer, error) {
@@ -66,33 +66,33 @@ func peerOf(c net.Conn) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	who := new(peer)
+	remote := new(peer)
 	var cerr error
 	if err := raw.Control(func(fd uintptr) {
 		var cred *unix.Ucred
 		if cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); cerr != nil {
 			return
 		}
-		who.pid, who.uid, who.gid = cred.Pid, cred.Uid, cred.Gid
-		who.groups, who.asked = groupsOf(fd)
+		remote.pid, remote.uid, remote.gid = cred.Pid, cred.Uid, cred.Gid
+		remote.groups, remote.groupsKnown = groupsOf(fd)
 	}); err != nil {
 		return nil, err
 	}
-	return who, cerr
+	return remote, cerr
 }
 
-// usualGroups is for how many groups of a process there is room at the first try.
-const usualGroups = 32
+// initialGroups is the number of groups that the first query has space for.
+const initialGroups = 32
 
-// groupsOf asks which groups the process at the other end of a socket had besides its own (SO_PEERGROUPS, since Linux
-// 4.13; the kernel has 65,536 of them at the most). Those are what its file permissions go by, whatever the group
-// database says: a service manager may give a process others.
+// groupsOf returns the supplementary groups that the peer of a socket had
+// (SO_PEERGROUPS, since Linux 4.13; at most 65,536). File permissions depend on
+// these, not on the group database: a service manager may set others.
 func groupsOf(fd uintptr) (groups []uint32, ok bool) {
-	groups = make([]uint32, usualGroups)
-	for range 2 { // too little room is answered with how much there must be
+	groups = make([]uint32, initialGroups)
+	for range 2 { // with too little space, the kernel returns the necessary size
 		size := uint32(len(groups) * int(unsafe.Sizeof(groups[0])))
 		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_PEERGROUPS,
-			uintptr(unsafe.Pointer(unsafe.SliceData(groups))), uintptr(unsafe.Pointer(&size)), 0) //nolint:gosec // nobody else has a call for it
+			uintptr(unsafe.Pointer(unsafe.SliceData(groups))), uintptr(unsafe.Pointer(&size)), 0) //nolint:gosec // x/sys has no function for it
 		n := int(size) / int(unsafe.Sizeof(groups[0]))
 		if errno == 0 {
 			return groups[:min(n, len(groups))], true
@@ -105,38 +105,38 @@ func groupsOf(fd uintptr) (groups []uint32, ok bool) {
 	return nil, false
 }
 
-// allow returns an error unless the peer of a request may ask.
-func (p peers) allow(ctx context.Context) error {
-	who, ok := ctx.Value(peerKey{}).(*peer)
+// allow returns an error unless the peer of a request has access.
+func (p allowedPeers) allow(ctx context.Context) error {
+	remote, ok := ctx.Value(peerKey{}).(*peer)
 	if !ok {
-		return errors.New("the kernel does not say who asks")
+		return errors.New("the credentials of the client are unknown")
 	}
-	if who.uid == 0 || who.uid == p.own || who.gid == p.group || who.in(p.group) {
+	if remote.uid == 0 || remote.uid == p.own || remote.gid == p.group || remote.inGroup(p.group) {
 		return nil
 	}
-	return fmt.Errorf("user %d is neither root nor in the socket's group (%d)", who.uid, p.group)
+	return fmt.Errorf("user %d is neither root nor in the socket's group (%d)", remote.uid, p.group)
 }
 
-// operatorOf is who asks, for the audit.
+// operatorOf describes the peer of a request, for the audit.
 func operatorOf(ctx context.Context) string {
-	who, ok := ctx.Value(peerKey{}).(*peer)
+	remote, ok := ctx.Value(peerKey{}).(*peer)
 	if !ok {
 		return ""
 	}
-	id := fmt.Sprintf("uid %d, pid %d", who.uid, who.pid)
-	if u, err := user.LookupId(strconv.FormatUint(uint64(who.uid), 10)); err == nil {
+	id := fmt.Sprintf("uid %d, pid %d", remote.uid, remote.pid)
+	if u, err := user.LookupId(strconv.FormatUint(uint64(remote.uid), 10)); err == nil {
 		return u.Username + " (" + id + ")"
 	}
 	return id
 }
 
-// in tells whether a peer is in a group beyond the one that it runs with. The group
-// database answers where the kernel does not.
-func (who *peer) in(group uint32) bool {
-	if who.asked {
-		return slices.Contains(who.groups, group)
+// inGroup reports whether a peer is in a supplementary group. The group database
+// decides if the kernel does not report the groups.
+func (remote *peer) inGroup(group uint32) bool {
+	if remote.groupsKnown {
+		return slices.Contains(remote.groups, group)
 	}
-	u, err := user.LookupId(strconv.FormatUint(uint64(who.uid), 10))
+	u, err := user.LookupId(strconv.FormatUint(uint64(remote.uid), 10))
 	if err != nil {
 		return false
 	}

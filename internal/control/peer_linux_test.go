@@ -15,7 +15,7 @@ import (
 )
 
 func TestRootTheGatewaysUserAndTheGroupMayAsk(t *testing.T) {
-	p := peers{own: 1001, group: 2001}
+	p := allowedPeers{own: 1001, group: 2001}
 	for _, c := range []struct {
 		name string
 		peer *peer
@@ -24,10 +24,10 @@ func TestRootTheGatewaysUserAndTheGroupMayAsk(t *testing.T) {
 		{"root", &peer{}, true},
 		{"the gateway's user", &peer{uid: 1001, gid: 1}, true},
 		{"one of the group", &peer{uid: 1002, gid: 2001}, true},
-		{"one who was given the group", &peer{uid: 1002, gid: 1002, groups: []uint32{7, 2001}, asked: true}, true},
-		{"one who was given others", &peer{uid: 1002, gid: 1002, groups: []uint32{7}, asked: true}, false},
+		{"one remote was given the group", &peer{uid: 1002, gid: 1002, groups: []uint32{7, 2001}, groupsKnown: true}, true},
+		{"one remote was given others", &peer{uid: 1002, gid: 1002, groups: []uint32{7}, groupsKnown: true}, false},
 		{"anybody else", &peer{uid: 1002, gid: 1002}, false},
-		{"nobody knows who", nil, false},
+		{"nobody knows remote", nil, false},
 	} {
 		ctx := context.Background()
 		if c.peer != nil {
@@ -54,7 +54,7 @@ func TestThePeersOwnGroupsCount(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to give a process groups")
 	}
-	for _, n := range []int{1, usualGroups, usualGroups + 1, 300} {
+	for _, n := range []int{1, initialGroups, initialGroups + 1, 300} {
 		var groups []uint32
 		for i := range n {
 			groups = append(groups, uint32(50_000+i))
@@ -74,15 +74,16 @@ func TestThePeersOwnGroupsCount(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		who, err := peerOf(c)
-		if err != nil || !who.asked || !slices.Equal(slices.Sorted(slices.Values(who.groups)), groups) {
-			t.Errorf("%d groups: %+v, %v", n, who, err)
+		remote, err := peerOf(c)
+		if err != nil || !remote.groupsKnown || !slices.Equal(slices.Sorted(slices.Values(remote.groups)), groups) {
+			t.Errorf("%d groups: %+v, %v", n, remote, err)
 		}
 		_, _ = c.Close(), s.Close()
 	}
 }
 
-// strangerAsks has this program ask at the socket that it names, and print what comes of it.
+// strangerAsks has this program ask at the socket that it names, and print what
+// comes of it.
 const strangerAsks = "KNOCKGW_TEST_STRANGER"
 
 func TestWhoMayNotUseTheSocketIsToldWhoMay(t *testing.T) {

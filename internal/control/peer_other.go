@@ -7,13 +7,13 @@ import (
 	"net"
 )
 
-// peers is the mode of the file alone on this system.
-type peers struct{}
+// allowedPeers is the mode of the file alone on this system.
+type allowedPeers struct{}
 
-func peersOf(string) (peers, error) { return peers{}, nil }
+func newAllowedPeers(string) (allowedPeers, error) { return allowedPeers{}, nil }
 
 func withPeer(ctx context.Context, _ net.Conn) context.Context { return ctx }
 
-func (peers) allow(context.Context) error { return nil }
+func (allowedPeers) allow(context.Context) error { return nil }
 
 func operatorOf(context.Context) string { return "" }

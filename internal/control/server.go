@@ -13,75 +13,77 @@ import (
 )
 
 const (
-	// MaxConnections is how many clients there may be at a time: some people and
-	// their scripts. Others find the connection closed.
+	// MaxConnections is the maximum number of connections: a few users and their
+	// scripts. Further ones are closed.
 	MaxConnections = 16
-	// maxHeader and maxBody bound a request, in bytes: none of them says much.
+	// maxHeader and maxBody limit a request, in bytes. Requests are small.
 	maxHeader = 8 << 10
 	maxBody   = 4 << 10
-	// readTime is how long a request may take to come in, idleTime how long a
-	// connection may wait for the next.
-	readTime = 5 * time.Second
-	idleTime = 30 * time.Second
-	// writeTime bounds the writing of an answer, from when there is one: the work for
-	// it, such as a reload with many clients on a busy machine, takes as long as it
-	// takes.
-	writeTime = time.Minute
-	// workingTime is how often a client is told that its request is being worked on.
-	workingTime = 10 * time.Second
+	// readTimeout limits reading a request, idleTimeout how long a connection
+	// may wait for the next.
+	readTimeout = 5 * time.Second
+	idleTimeout = 30 * time.Second
+	// writeTimeout limits writing a response. It begins when the response is
+	// complete: a reload with many clients on a loaded machine may take longer.
+	writeTimeout = time.Minute
+	// progressInterval is how often a client is told that its request is still
+	// processed.
+	progressInterval = 10 * time.Second
 )
 
-// A Gateway is who answers. Its methods are called concurrently.
+// A Gateway processes the requests. Its methods are called concurrently.
 type Gateway interface {
 	// Status must return at once.
 	Status() Status
-	// Reload and Check return why the configuration is refused, ErrUnavailable, or
-	// a Result; operator is who asked, in words for the audit.
+	// Reload and Check return why the configuration was rejected,
+	// ErrUnavailable, or a Result; operator describes the caller for the audit.
 	Reload(operator string) (*Result, error)
 	Check() (*Result, error)
-	Operation
-	Watching
+	Operator
+	Streamer
 }
 
 // A Server is the gateway's end of a socket.
 type Server struct {
 	listener *connlimit.Listener
-	peers    peers
+	peers    allowedPeers
 }
 
-// Serve answers until ctx ends, then closes the server. It returns when what it was
-// doing for clients is done.
+// Serve processes requests until ctx ends, then closes the server. It returns
+// when all requests have ended.
 func (s *Server) Serve(ctx context.Context, g Gateway) error {
-	var at requests
+	var tracker requestTracker
 	inner := s.handler(g)
 	server := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if at.begin() {
-				defer at.end()
+			if tracker.begin() {
+				defer tracker.end()
 				inner.ServeHTTP(w, r)
 			}
 		}),
-		ReadHeaderTimeout: readTime, ReadTimeout: readTime, IdleTimeout: idleTime,
+		ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeader, ConnContext: withPeer,
 	}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
+
 	err := server.Serve(s.listener)
-	at.close()
+	tracker.close()
 	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("control socket: %w", err)
 	}
 	return nil
 }
 
-// requests are those being answered, for which http.Server.Close does not wait.
-type requests struct {
+// requestTracker tracks requests in progress, for which http.Server.Close does
+// not wait.
+type requestTracker struct {
 	mu     sync.Mutex
 	closed bool
 	n      sync.WaitGroup
 }
 
-func (r *requests) begin() bool {
+func (r *requestTracker) begin() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.closed {
@@ -90,72 +92,74 @@ func (r *requests) begin() bool {
 	return !r.closed
 }
 
-func (r *requests) end() { r.n.Done() }
+func (r *requestTracker) end() { r.n.Done() }
 
-// close lets no more begin, and waits for those that have.
-func (r *requests) close() {
+// close rejects further requests, and waits for the others.
+func (r *requestTracker) close() {
 	r.mu.Lock()
 	r.closed = true
 	r.mu.Unlock()
 	r.n.Wait()
 }
 
-// Connections is how many clients there are, and how many there may be.
-func (s *Server) Connections() (now, most int) { return s.listener.Active(), MaxConnections }
+// Connections returns the number of connections, and the limit.
+func (s *Server) Connections() (used, limit int) { return s.listener.Active(), MaxConnections }
 
-// Close gives the socket back where Serve was never called.
+// Close closes the socket if Serve was not called.
 func (s *Server) Close() error { return s.listener.Close() }
 
-// A route is one request that is understood.
+// A route is a kind of request.
 type route struct {
-	pattern string // as http.ServeMux's
-	answer  func(r *http.Request) (any, error)
+	pattern string // for http.ServeMux
+	handle  func(r *http.Request) (any, error)
 }
 
-// routes are all the requests.
+// routes returns all routes.
 func routes(g Gateway) []route {
 	return append([]route{
 		{"GET /v1/status", func(*http.Request) (any, error) { return g.Status(), nil }},
 		{"POST /v1/reload", func(r *http.Request) (any, error) { return g.Reload(operatorOf(r.Context())) }},
 		{"POST /v1/check", func(*http.Request) (any, error) { return g.Check() }},
-	}, operations(g)...)
+	}, operatorRoutes(g)...)
 }
 
+// handler returns the HTTP handler, which checks the peer first.
 func (s *Server) handler(g Gateway) http.Handler {
 	mux := http.NewServeMux()
 	for _, r := range routes(g) {
 		mux.HandleFunc(r.pattern, func(w http.ResponseWriter, req *http.Request) {
-			answer, err := working(w, req, r.answer)
+			result, err := runWithProgress(w, req, r.handle)
 			switch {
 			case err == nil:
-				reply(w, http.StatusOK, answer)
+				writeJSON(w, http.StatusOK, result)
 			case errors.Is(err, ErrUnavailable):
-				reply(w, http.StatusServiceUnavailable, Problems{problems(err)})
+				writeJSON(w, http.StatusServiceUnavailable, Problems{problems(err)})
 			default:
-				reply(w, http.StatusUnprocessableEntity, Problems{problems(err)})
+				writeJSON(w, http.StatusUnprocessableEntity, Problems{problems(err)})
 			}
 		})
 	}
 	for _, s := range streams(g) {
 		mux.Handle(s.pattern, s)
 	}
+
 	bounded := http.MaxBytesHandler(mux, maxBody)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := s.peers.allow(r.Context()); err != nil {
-			reply(w, http.StatusForbidden, Problems{problems(err)})
+			writeJSON(w, http.StatusForbidden, Problems{problems(err)})
 			return
 		}
 		bounded.ServeHTTP(w, r)
 	})
 }
 
-// working returns what answer returns, and tells the client every workingTime that
-// it goes on, by an interim response (RFC 2518, 10.1).
-func working(w http.ResponseWriter, req *http.Request, answer func(*http.Request) (any, error)) (any, error) {
+// runWithProgress calls handle, and meanwhile sends an interim response (102
+// Processing, RFC 2518, section 10.1) every progressInterval.
+func runWithProgress(w http.ResponseWriter, req *http.Request, handle func(*http.Request) (any, error)) (any, error) {
 	done := make(chan struct{})
-	var telling sync.WaitGroup
-	telling.Go(func() {
-		ticker := time.NewTicker(workingTime)
+	var progress sync.WaitGroup
+	progress.Go(func() {
+		ticker := time.NewTicker(progressInterval)
 		defer ticker.Stop()
 		for {
 			select {
@@ -166,15 +170,16 @@ func working(w http.ResponseWriter, req *http.Request, answer func(*http.Request
 			}
 		}
 	})
-	defer telling.Wait()
+	defer progress.Wait()
 	defer close(done)
-	return answer(req)
+	return handle(req)
 }
 
-func reply(w http.ResponseWriter, status int, answer any) {
-	// Where no deadline can be set, the client is none that could hold us up.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime))
+// writeJSON writes a response.
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	// Connections that support no deadline cannot block either.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(answer) // whoever asked may be gone
+	_ = json.NewEncoder(w).Encode(body) // the client may have closed
 }

@@ -59,7 +59,7 @@ func TestAProfileSaysWhatTheGatewayIsSetTo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := Profile(c, "main", c.Clients[0].Secrets[0].Secret, Terms{Name: "edge"})
+	p, err := Profile(c, "main", c.Clients[0].Secrets[0].Secret, ProfileOptions{Name: "edge"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,12 +94,12 @@ func TestAProfileThatWouldNotWorkIsNotMade(t *testing.T) {
 	secret := c.Clients[0].Secrets[0].Secret
 	for _, c2 := range []struct {
 		name, id string
-		terms    Terms
+		terms    ProfileOptions
 		says     string
 	}{
-		{"an unknown client", "bob", Terms{Name: "edge"}, "there is no client"},
-		{"a method that a service does not take", "main", Terms{"edge", "tcp-syn"}, "service net does not take knocks of the method tcp-syn; choose udp-v2 or udp-seq"},
-		{"a bad name", "main", Terms{Name: "a/b"}, "is not a name"},
+		{"an unknown client", "bob", ProfileOptions{Name: "edge"}, "there is no client"},
+		{"a method that a service does not take", "main", ProfileOptions{"edge", "tcp-syn"}, "service net does not take knocks of the method tcp-syn; choose udp-v2 or udp-seq"},
+		{"a bad name", "main", ProfileOptions{Name: "a/b"}, "is not a name"},
 	} {
 		if p, err := Profile(c, c2.id, secret, c2.terms); err == nil || !strings.Contains(err.Error(), c2.says) {
 			t.Errorf("%s: %v, %v", c2.name, p, err)
@@ -129,7 +129,7 @@ func TestAnAddedClientIsInTheConfigurationUntilItIsUndone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		change, err := Add(path, Newcomer{ID: id, Secret: secret, Services: []string{"ssh"}})
+		change, err := Add(path, NewClient{ID: id, Secret: secret, Services: []string{"ssh"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -150,18 +150,18 @@ func TestWhatIsRefusedChangesNothing(t *testing.T) {
 	path := configured(t, map[string]string{"bob.yaml": bob, "eight.yaml": "id: eight\nsecrets:\n" + eight()})
 	secret := protocol.Secret("0123456789abcdeh")
 	for name, try := range map[string]func() (*Change, error){
-		"an id that is taken":    func() (*Change, error) { return Add(path, Newcomer{ID: "bob", Secret: secret}) },
-		"an id of the main file": func() (*Change, error) { return Add(path, Newcomer{ID: "main", Secret: secret}) },
+		"an id that is taken":    func() (*Change, error) { return Add(path, NewClient{ID: "bob", Secret: secret}) },
+		"an id of the main file": func() (*Change, error) { return Add(path, NewClient{ID: "main", Secret: secret}) },
 		"a service that is not there": func() (*Change, error) {
-			return Add(path, Newcomer{ID: "dora", Secret: secret, Services: []string{"shh"}})
+			return Add(path, NewClient{ID: "dora", Secret: secret, Services: []string{"shh"}})
 		},
-		"no id":                    func() (*Change, error) { return Add(path, Newcomer{ID: "", Secret: secret}) },
-		"a NUL":                    func() (*Change, error) { return Add(path, Newcomer{ID: "a\x00b", Secret: secret}) },
+		"no id":                    func() (*Change, error) { return Add(path, NewClient{ID: "", Secret: secret}) },
+		"a NUL":                    func() (*Change, error) { return Add(path, NewClient{ID: "a\x00b", Secret: secret}) },
 		"too many secrets":         func() (*Change, error) { return Rotate(path, "eight", secret, time.Now().Add(time.Hour)) },
 		"rotating one that is not": func() (*Change, error) { return Rotate(path, "carl", secret, time.Time{}) },
 		"rotating one of the main": func() (*Change, error) { return Rotate(path, "main", secret, time.Time{}) },
 		"removing one of the main": func() (*Change, error) { return Remove(path, "main") },
-		"a short secret":           func() (*Change, error) { return Add(path, Newcomer{ID: "dora", Secret: secret[:3]}) },
+		"a short secret":           func() (*Change, error) { return Add(path, NewClient{ID: "dora", Secret: secret[:3]}) },
 		"another's secret": func() (*Change, error) {
 			return Rotate(path, "bob", protocol.Secret("0123456789abcdeg"), time.Now().Add(time.Hour))
 		},
@@ -176,7 +176,7 @@ func TestWhatIsRefusedChangesNothing(t *testing.T) {
 			t.Errorf("%s: the files changed from %q to %q", name, before, after)
 		}
 	}
-	if _, err := Add(filepath.Join(t.TempDir(), "none.yaml"), Newcomer{ID: "bob", Secret: secret}); err == nil {
+	if _, err := Add(filepath.Join(t.TempDir(), "none.yaml"), NewClient{ID: "bob", Secret: secret}); err == nil {
 		t.Error("no configuration: no error")
 	}
 }
@@ -213,7 +213,7 @@ func TestWithoutAClientsDirItSaysSo(t *testing.T) {
 	if err := os.WriteFile(path, []byte(strings.Replace(gateway, "clients_dir: clients.d\n", "", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Add(path, Newcomer{ID: "bob", Secret: protocol.Secret("0123456789abcdeh")}); !errors.Is(err, ErrNoClientsDir) {
+	if _, err := Add(path, NewClient{ID: "bob", Secret: protocol.Secret("0123456789abcdeh")}); !errors.Is(err, ErrNoClientsDir) {
 		t.Errorf("the error is %v", err)
 	}
 }

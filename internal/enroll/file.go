@@ -46,17 +46,17 @@ func (c *Change) Undo() error { return c.undo() }
 var ErrNoClientsDir = errors.New("the configuration has no directory for clients; " +
 	"add the key clients_dir to it, as in clients_dir: clients.d")
 
-// Newcomer is a client that is to be made.
-type Newcomer struct {
+// NewClient is a client that is to be made.
+type NewClient struct {
 	ID       string
 	Secret   protocol.Secret
 	Services []string // names; none: all
-	Terms    Terms    // of the profile, which are kept for the next one
+	Profile    ProfileOptions    // of the profile, which are kept for the next one
 }
 
 // Add writes a new client's file into the clients_dir of the configuration at path. The configuration is
 // read again with it; if that fails there is no change.
-func Add(path string, who Newcomer) (*Change, error) {
+func Add(path string, who NewClient) (*Change, error) {
 	id, secret, services := who.ID, who.Secret, who.Services
 	if _, err := protocol.NewClient(id, secret); err != nil {
 		return nil, fmt.Errorf("client %q: %w", id, err)
@@ -72,7 +72,7 @@ func Add(path string, who Newcomer) (*Change, error) {
 		return nil, fmt.Errorf("there is a client %q already, at %s; choose another id, or give it a new secret with knockgw client rotate", id, place)
 	}
 	for _, name := range services {
-		if err := known(c, name); err != nil {
+		if err := checkService(c, name); err != nil {
 			return nil, err
 		}
 	}
@@ -80,8 +80,8 @@ func Add(path string, who Newcomer) (*Change, error) {
 		ID       string   `yaml:"id"`
 		Secret   string   `yaml:"secret"`
 		Services []string `yaml:"services,omitempty,flow"`
-		Profile  Terms    `yaml:"profile,omitempty,flow"`
-	}{id, secret.Reveal(), services, who.Terms})
+		Profile  ProfileOptions    `yaml:"profile,omitempty,flow"`
+	}{id, secret.Reveal(), services, who.Profile})
 	if err != nil {
 		return nil, fmt.Errorf("client %q: %w", id, err)
 	}
@@ -95,8 +95,8 @@ func Add(path string, who Newcomer) (*Change, error) {
 	return verify(path, &Change{File: file, undo: func() error { return privatefile.Remove(file) }})
 }
 
-// known is nil if there is a service of that name.
-func known(c *config.Config, name string) error {
+// checkService is nil if there is a service of that name.
+func checkService(c *config.Config, name string) error {
 	names := make([]string, len(c.Services))
 	for i := range c.Services {
 		if names[i] = c.Services[i].Name; names[i] == name {
@@ -116,8 +116,8 @@ func verify(path string, change *Change) (*Change, error) {
 	return change, nil
 }
 
-// owned is the file in clients_dir that a client stands in.
-func owned(path, id string) (*config.Config, string, error) {
+// clientFile is the file in clients_dir that a client stands in.
+func clientFile(path, id string) (*config.Config, string, error) {
 	c, err := config.Load(path)
 	if err != nil {
 		return nil, "", err
@@ -143,9 +143,9 @@ func orClientsDir(dir string) string {
 // Remove deletes a client's file, also one that has mistakes in it. A client that stands in the configuration
 // itself is refused.
 func Remove(path, id string) (*Change, error) {
-	_, file, err := owned(path, id)
+	_, file, err := clientFile(path, id)
 	if err != nil {
-		if file = broken(err, id); file == "" {
+		if file = invalidFile(err, id); file == "" {
 			return nil, err
 		}
 	}
@@ -159,9 +159,9 @@ func Remove(path, id string) (*Change, error) {
 	return verify(path, &Change{File: file, undo: func() error { return privatefile.Write(file, text, false) }})
 }
 
-// broken is the file of a client that has no place in the configuration because of mistakes in that file; ""
+// invalidFile is the file of a client that has no place in the configuration because of mistakes in that file; ""
 // if they are not there, or not there alone.
-func broken(err error, id string) string {
+func invalidFile(err error, id string) string {
 	file := ""
 	for _, err := range errlist.Errors(err) {
 		var mistake *config.Error
@@ -173,8 +173,8 @@ func broken(err error, id string) string {
 	return file
 }
 
-// maxPlain is how many bytes of a file's name are left to an id: file systems take 255.
-const maxPlain = 128
+// maxEncodedID is how many bytes of a file's name are left to an id: file systems take 255.
+const maxEncodedID = 128
 
 // fileName is where a client stands: its id, with % and two digits for each byte that is no letter, digit,
 // '.', '_' or '-' of ASCII, or that a name should not begin with. No two ids have the same.
@@ -190,9 +190,9 @@ func fileName(id string) string {
 		}
 	}
 	name := b.String()
-	if len(name) > maxPlain {
+	if len(name) > maxEncodedID {
 		sum := sha256.Sum256([]byte(id))
-		name = name[:maxPlain] + "~" + hex.EncodeToString(sum[:16])
+		name = name[:maxEncodedID] + "~" + hex.EncodeToString(sum[:16])
 	}
 	return name + config.ClientSuffix
 }

@@ -16,21 +16,21 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// Terms are what a profile is to be like.
-type Terms struct {
+// ProfileOptions are what a profile is to be like.
+type ProfileOptions struct {
 	Name   string `yaml:"name,omitempty"`   // of the profile
 	Method string `yaml:"method,omitempty"` // how to knock, of package protocol; empty: the first of preferred that a service takes
 }
 
-// preferred are the methods in the order in which they are chosen: those that need nothing on the client,
+// methodPreference are the methods in the order in which they are chosen: those that need nothing on the client,
 // first the one that the gateway finds by a single look-up, so that no flood gets in its way.
-func preferred() []config.Method {
+func methodPreference() []config.Method {
 	return []config.Method{config.MethodUDPv2, config.MethodUDP, config.MethodUDPSeq, config.MethodTCPSYN, config.MethodTCPSYNSeq}
 }
 
 // Profile is what the client of that id needs to reach every service that it may use, with one of its
 // secrets.
-func Profile(c *config.Config, id string, secret protocol.Secret, terms Terms) (*profile.Profile, error) {
+func Profile(c *config.Config, id string, secret protocol.Secret, terms ProfileOptions) (*profile.Profile, error) {
 	i := slices.IndexFunc(c.Clients, func(client config.Client) bool { return client.ID == id })
 	if i < 0 {
 		return nil, fmt.Errorf("there is no client %q", id)
@@ -44,7 +44,7 @@ func Profile(c *config.Config, id string, secret protocol.Secret, terms Terms) (
 		if !c.Clients[i].MayUse(svc.Name) {
 			continue
 		}
-		s, err := service(c, svc, terms.Method)
+		s, err := profileService(c, svc, terms.Method)
 		if err != nil {
 			return nil, err
 		}
@@ -59,8 +59,8 @@ func Profile(c *config.Config, id string, secret protocol.Secret, terms Terms) (
 	return p, nil
 }
 
-// service is what a client must know of a service.
-func service(c *config.Config, svc *config.Service, method string) (profile.Service, error) {
+// profileService is what a client must know of a service.
+func profileService(c *config.Config, svc *config.Service, method string) (profile.Service, error) {
 	s := profile.Service{
 		Name: svc.Name, Address: svc.Address, Mode: string(svc.Mode),
 		KnockPort: c.Knock.UDPPort, Port: svc.MACPort,
@@ -84,7 +84,7 @@ func service(c *config.Config, svc *config.Service, method string) (profile.Serv
 		return s, nil
 	}
 	var err error
-	if s.Method, err = knock(svc, method); err != nil {
+	if s.Method, err = chooseMethod(svc, method); err != nil {
 		return s, err
 	}
 	switch config.Method(protocol.MethodFamily(s.Method)) {
@@ -98,8 +98,8 @@ func service(c *config.Config, svc *config.Service, method string) (profile.Serv
 	return s, nil
 }
 
-// knock is the method that was asked for, if the service takes it, or the first that it takes.
-func knock(svc *config.Service, method string) (string, error) {
+// chooseMethod is the method that was asked for, if the service takes it, or the first that it takes.
+func chooseMethod(svc *config.Service, method string) (string, error) {
 	if method != "" {
 		if !slices.Contains(svc.Knock, config.Method(protocol.MethodFamily(method))) {
 			taken := make([]string, len(svc.Knock))
@@ -111,7 +111,7 @@ func knock(svc *config.Service, method string) (string, error) {
 		}
 		return method, nil
 	}
-	for _, m := range preferred() {
+	for _, m := range methodPreference() {
 		if slices.Contains(svc.Knock, m) {
 			return string(m), nil
 		}

@@ -18,7 +18,7 @@ const indent = 2 // spaces, as in the documentation
 
 // Rotate gives a client a new secret beside those that it has, which end at until; with until zero, at once.
 func Rotate(path, id string, secret protocol.Secret, until time.Time) (*Change, error) {
-	c, file, err := owned(path, id)
+	c, file, err := clientFile(path, id)
 	if err != nil {
 		return nil, err
 	}
@@ -53,59 +53,59 @@ func Rotate(path, id string, secret protocol.Secret, until time.Time) (*Change, 
 // now are left out, so that a client can be given new ones for ever.
 func rotate(client *yaml.Node, secret protocol.Secret, secrets []config.ClientSecret, until, now time.Time) {
 	list := &yaml.Node{Kind: yaml.SequenceNode}
-	list.Content = append(list.Content, entry("secret", text(secret.Reveal())))
-	for i, e := range entries(client) {
-		if i < len(secrets) && ended(secrets[i], now) {
+	list.Content = append(list.Content, singleKeyNode("secret", stringNode(secret.Reveal())))
+	for i, e := range secretNodes(client) {
+		if i < len(secrets) && expired(secrets[i], now) {
 			continue
 		}
-		if i >= len(secrets) || !until.IsZero() && ended(secrets[i], until) {
+		if i >= len(secrets) || !until.IsZero() && expired(secrets[i], until) {
 			list.Content = append(list.Content, e) // it ends before that by itself
 		} else if !until.IsZero() {
-			set(e, "until", &yaml.Node{Kind: yaml.ScalarNode, Value: until.UTC().Format(time.RFC3339)})
+			setKey(e, "until", &yaml.Node{Kind: yaml.ScalarNode, Value: until.UTC().Format(time.RFC3339)})
 			list.Content = append(list.Content, e)
 		}
 	}
 	for i := 0; i+1 < len(client.Content); i += 2 {
 		switch client.Content[i].Value {
 		case "secret", "secret_file", "secrets":
-			client.Content[i] = text("secrets")
+			client.Content[i] = stringNode("secrets")
 			client.Content[i+1] = list
 			return
 		}
 	}
 }
 
-func ended(s config.ClientSecret, until time.Time) bool {
+func expired(s config.ClientSecret, until time.Time) bool {
 	return !s.Until.IsZero() && s.Until.Before(until)
 }
 
-// entries are the secrets that a client's mapping has, each as an element of the list secrets.
-func entries(client *yaml.Node) []*yaml.Node {
+// secretNodes are the secrets that a client's mapping has, each as an element of the list secrets.
+func secretNodes(client *yaml.Node) []*yaml.Node {
 	for i := 0; i+1 < len(client.Content); i += 2 {
 		switch key, value := client.Content[i].Value, client.Content[i+1]; key {
 		case "secrets":
 			return strictyaml.Resolve(value).Content
 		case "secret", "secret_file":
-			return []*yaml.Node{entry(key, value)}
+			return []*yaml.Node{singleKeyNode(key, value)}
 		}
 	}
 	return nil
 }
 
-// entry is a mapping of one key.
-func entry(key string, value *yaml.Node) *yaml.Node {
-	return &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{text(key), value}}
+// singleKeyNode is a mapping of one key.
+func singleKeyNode(key string, value *yaml.Node) *yaml.Node {
+	return &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{stringNode(key), value}}
 }
 
-func text(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s} }
+func stringNode(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s} }
 
-// set gives a key of a mapping a value.
-func set(mapping *yaml.Node, key string, value *yaml.Node) {
+// setKey gives a key of a mapping a value.
+func setKey(mapping *yaml.Node, key string, value *yaml.Node) {
 	for i := 0; i+1 < len(mapping.Content); i += 2 {
 		if mapping.Content[i].Value == key {
 			mapping.Content[i+1] = value
 			return
 		}
 	}
-	mapping.Content = append(mapping.Content, text(key), value)
+	mapping.Content = append(mapping.Content, stringNode(key), value)
 }

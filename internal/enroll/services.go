@@ -64,7 +64,7 @@ func SetServices(path, id string, changes []string) (*Change, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	names, err := changed(c, client, changes)
+	names, err := applyChanges(c, client, changes)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -100,8 +100,8 @@ func SetServices(path, id string, changes []string) (*Change, []string, error) {
 	return change, names, err
 }
 
-// changed are the services of a client after changes; nil for all.
-func changed(c *config.Config, client *config.Client, changes []string) ([]string, error) {
+// applyChanges are the services of a client after changes; nil for all.
+func applyChanges(c *config.Config, client *config.Client, changes []string) ([]string, error) {
 	if len(changes) == 0 {
 		return nil, nil
 	}
@@ -116,7 +116,7 @@ func changed(c *config.Config, client *config.Client, changes []string) ([]strin
 	for _, change := range changes {
 		add, isAdd := strings.CutPrefix(change, "+")
 		remove, isRemove := strings.CutPrefix(change, "-")
-		if err := known(c, strings.TrimLeft(change, "+-")); err != nil {
+		if err := checkService(c, strings.TrimLeft(change, "+-")); err != nil {
 			return nil, err
 		}
 		switch at := slices.Index(names, remove); {
@@ -161,7 +161,7 @@ func setServices(client *yaml.Node, names []string) {
 		list := &yaml.Node{Kind: yaml.SequenceNode, Style: old.Style,
 			HeadComment: old.HeadComment, LineComment: old.LineComment, FootComment: old.FootComment}
 		for _, name := range names {
-			list.Content = append(list.Content, elementOf(old, name))
+			list.Content = append(list.Content, listElement(old, name))
 		}
 		client.Content[i+1] = list
 		return
@@ -171,17 +171,17 @@ func setServices(client *yaml.Node, names []string) {
 	}
 	list := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
 	for _, name := range names {
-		list.Content = append(list.Content, text(name))
+		list.Content = append(list.Content, stringNode(name))
 	}
-	client.Content = append(client.Content, text(servicesKey), list)
+	client.Content = append(client.Content, stringNode(servicesKey), list)
 }
 
-// elementOf is the element of a list with that value, or a new one.
-func elementOf(list *yaml.Node, value string) *yaml.Node {
+// listElement is the element of a list with that value, or a new one.
+func listElement(list *yaml.Node, value string) *yaml.Node {
 	for _, e := range list.Content {
 		if strictyaml.Resolve(e).Value == value {
 			return e
 		}
 	}
-	return text(value)
+	return stringNode(value)
 }

@@ -20,63 +20,62 @@ import (
 
 // Steps of a TraceEvent.
 const (
-	StepPacket = "packet" // judged by the gate
-	StepKnock  = "knock"  // decided by a worker
+	StepPacket = "packet" // verdict of the gate
+	StepKnock  = "knock"  // verdict of a knock worker
 	StepAuth   = "authentication"
 	StepFlow   = "flow" // ended
 )
 
-// A TraceEvent is one thing that happened to a source that is traced.
+// A TraceEvent is an event of a traced source.
 type TraceEvent struct {
 	Time   time.Time `json:"time"`
 	Step   string    `json:"step"`
-	Source string    `json:"source"` // address, with the port where there is one
+	Source string    `json:"source"` // address, with the port if there is one
 	Target string    `json:"target,omitempty"`
-	Out    bool      `json:"out,omitempty"` // of a packet: it was to leave
-	Detail string    `json:"detail"`        // the packet, the method, the format
-	// Verdict and Reason are what was decided, by the names of the metrics; Words
-	// are what that means.
+	Out    bool      `json:"out,omitempty"` // outgoing packet
+	Detail string    `json:"detail"`        // the packet, the method, or the format
+	// Verdict and Reason are the labels of the metrics; Message explains them.
 	Verdict         string  `json:"verdict"`
 	Reason          string  `json:"reason,omitempty"`
 	Message         string  `json:"message,omitempty"`
 	Client          string  `json:"client,omitempty"`
 	Service         string  `json:"service,omitempty"`
 	ClockDifference float64 `json:"clock_difference_seconds,omitempty"`
-	// Dropped is how many events before this one were left out.
+	// Dropped is the number of events missing before this one.
 	Dropped uint64 `json:"dropped,omitempty"`
 }
 
 // TraceOptions say what to trace.
 type TraceOptions struct {
-	From    netip.Prefix // whose packets
-	Service string       // for which service alone; "" for all, and for none
+	From    netip.Prefix // of the packets
+	Service string       // only this service; "" for all packets
 }
 
 // CaptureOptions say what to capture.
 type CaptureOptions struct {
-	Filter  string // as capture.ParseFilter takes it; "" for everything
-	Snaplen int    // bytes kept of each packet; 0: capture.DefaultSnaplen
+	Filter  string // for capture.ParseFilter; "" for all packets
+	Snaplen int    // bytes captured of each packet; 0 means capture.DefaultSnaplen
 }
 
-// Watching is what a Gateway lets its operator watch. Both methods go on until ctx
-// ends, or until their output fails.
-type Watching interface {
-	// Trace calls each, one at a time, with what happens. It fails with
-	// ErrUnavailable, or when too many are watching.
+// Streamer is the part of a Gateway that traces and captures. Both methods
+// return when ctx ends or their output fails.
+type Streamer interface {
+	// Trace calls each with the events, not concurrently. It returns
+	// ErrUnavailable, or an error if there are too many traces.
 	Trace(ctx context.Context, o TraceOptions, each func(*TraceEvent) error) error
-	// Capture writes pcapng to w, and calls flush when it has nothing more to write
-	// for the moment.
+	// Capture writes pcapng to w, and calls flush when there are no more
+	// packets for the moment.
 	Capture(ctx context.Context, o CaptureOptions, w io.Writer, flush func() error) error
 }
 
-// A stream is a request whose answer goes on until the client is gone.
+// A stream is a request whose response continues until the client closes it.
 type stream struct {
 	pattern, contentType string
 	run                  func(r *http.Request, w io.Writer, flush func() error) error
 }
 
-// streams are the requests that watch.
-func streams(g Watching) []stream {
+// streams returns the streams of a Streamer.
+func streams(g Streamer) []stream {
 	return []stream{
 		{"GET /v1/trace", "application/x-ndjson", func(r *http.Request, w io.Writer, flush func() error) error {
 			from, err := ParseSource(r.URL.Query().Get("from"))
@@ -89,7 +88,7 @@ func streams(g Watching) []stream {
 			})
 		}},
 		{"GET /v1/capture", "application/octet-stream", func(r *http.Request, w io.Writer, flush func() error) error {
-			snaplen, err := strconv.Atoi(orElse(r.URL.Query().Get("snaplen"), "0"))
+			snaplen, err := strconv.Atoi(orDefault(r.URL.Query().Get("snaplen"), "0"))
 			if err != nil || snaplen < 0 {
 				return errors.New("snaplen: write a number of bytes")
 			}
@@ -98,36 +97,36 @@ func streams(g Watching) []stream {
 	}
 }
 
-// ServeHTTP implements http.Handler. What is wrong with the request is said before
-// anything is written; an answer that has begun just ends.
+// ServeHTTP implements http.Handler. Errors are reported only before the first
+// byte of the response; after it, the response just ends.
 func (s stream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
-	began := false
-	begin := func() {
-		if !began {
-			began = true
+	started := false
+	start := func() {
+		if !started {
+			started = true
 			w.Header().Set("Content-Type", s.contentType)
 			w.WriteHeader(http.StatusOK)
 		}
 	}
 	out := writerFunc(func(b []byte) (int, error) {
-		begin()
-		// A client that does not read holds up nobody but itself.
-		if err := control.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+		start()
+		if err := control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 			return 0, err
 		}
 		return w.Write(b)
 	})
+
 	err := s.run(r, out, func() error {
-		begin()
+		start()
 		return control.Flush()
 	})
 	switch {
-	case began || r.Context().Err() != nil:
+	case started || r.Context().Err() != nil:
 	case errors.Is(err, ErrUnavailable):
-		reply(w, http.StatusServiceUnavailable, Problems{problems(err)})
+		writeJSON(w, http.StatusServiceUnavailable, Problems{problems(err)})
 	case err != nil:
-		reply(w, http.StatusUnprocessableEntity, Problems{problems(err)})
+		writeJSON(w, http.StatusUnprocessableEntity, Problems{problems(err)})
 	}
 }
 
@@ -136,10 +135,10 @@ type writerFunc func([]byte) (int, error)
 // Write implements io.Writer.
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
-// maxEvent bounds one TraceEvent's line, in bytes.
+// maxEvent limits the line of a TraceEvent, in bytes.
 const maxEvent = 1 << 20
 
-// Trace calls each with what happens, until ctx ends, the gateway stops or each
+// Trace calls each with the events, until ctx ends, the gateway stops or each
 // fails.
 func (c *Client) Trace(ctx context.Context, o TraceOptions, each func(*TraceEvent) error) error {
 	query := url.Values{"from": {o.From.String()}}
@@ -151,15 +150,16 @@ func (c *Client) Trace(ctx context.Context, o TraceOptions, each func(*TraceEven
 		return err
 	}
 	defer resp.Body.Close() //nolint:errcheck // only read
+
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, maxEvent)
 	for lines.Scan() {
 		var e TraceEvent
-		if err := c.understand(bytes.NewReader(lines.Bytes()), &e); err != nil {
+		if err := c.decode(bytes.NewReader(lines.Bytes()), &e); err != nil {
 			return err
 		}
 		if e.Step == "" {
-			continue // to show that it has begun
+			continue // shows that the trace has started
 		}
 		if err := each(&e); err != nil {
 			return err
@@ -168,20 +168,20 @@ func (c *Client) Trace(ctx context.Context, o TraceOptions, each func(*TraceEven
 	return lines.Err()
 }
 
-// captureEnd is how long the end of a capture may take, which its client waits for.
-const captureEnd = 2 * time.Second
+// captureGrace is how long the gateway may take to complete a capture.
+const captureGrace = 2 * time.Second
 
-// Capture copies pcapng to w until ctx ends, the gateway stops or w fails. When ctx
-// ends, the gateway is given the time to end the capture in order. begun is called
-// when the gateway watches.
-func (c *Client) Capture(ctx context.Context, o CaptureOptions, w io.Writer, begun func()) error {
+// Capture copies pcapng to w until ctx ends, the gateway stops or w fails. When
+// ctx ends, the gateway has captureGrace to complete the capture. started is
+// called when the gateway has started to capture.
+func (c *Client) Capture(ctx context.Context, o CaptureOptions, w io.Writer, started func()) error {
 	query := url.Values{"filter": {o.Filter}, "snaplen": {strconv.Itoa(o.Snaplen)}}
-	asked, cut := context.WithCancel(context.WithoutCancel(ctx))
-	defer cut()
-	stop := context.AfterFunc(ctx, cut)
+	reqCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, cancel)
 	var conn net.Conn
-	asked = httptrace.WithClientTrace(asked, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { conn = i.Conn }})
-	resp, err := c.send(asked, http.MethodGet, "capture?"+query.Encode(), nil)
+	reqCtx = httptrace.WithClientTrace(reqCtx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { conn = i.Conn }})
+	resp, err := c.send(reqCtx, http.MethodGet, "capture?"+query.Encode(), nil)
 	if err != nil {
 		return err
 	}
@@ -189,15 +189,16 @@ func (c *Client) Capture(ctx context.Context, o CaptureOptions, w io.Writer, beg
 	if !stop() {
 		return context.Cause(ctx)
 	}
-	// From here on the end of ctx is the end of what is asked, and not of the answer.
+
+	// From here on, the end of ctx ends the request, not the response.
 	stop = context.AfterFunc(ctx, func() {
 		if netx.CloseWrite(conn) != nil {
-			cut()
+			cancel()
 		}
-		time.AfterFunc(captureEnd, cut)
+		time.AfterFunc(captureGrace, cancel)
 	})
 	defer stop()
-	begun()
+	started()
 	_, err = io.Copy(w, resp.Body)
 	return err
 }

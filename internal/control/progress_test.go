@@ -23,9 +23,9 @@ func (w *interim) WriteHeader(status int) {
 
 func TestServerSaysThatItIsWorkingForAsLongAsItTakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for took, want := range map[time.Duration]int{time.Second: 0, 3*workingTime + time.Second: 3, 10 * time.Minute: 60} {
+		for took, want := range map[time.Duration]int{time.Second: 0, 3*progressInterval + time.Second: 3, 10 * time.Minute: 60} {
 			w := &interim{ResponseRecorder: httptest.NewRecorder()}
-			answer, err := working(w, nil, func(*http.Request) (any, error) {
+			answer, err := runWithProgress(w, nil, func(*http.Request) (any, error) {
 				time.Sleep(took)
 				return took, nil
 			})
@@ -47,7 +47,7 @@ func TestClientWaitsWhileTheGatewaySaysThatItIsWorking(t *testing.T) {
 		for range said {
 			w.WriteHeader(http.StatusProcessing)
 		}
-		reply(w, http.StatusOK, Result{Applied: true})
+		writeJSON(w, http.StatusOK, Result{Applied: true})
 	})}
 	done := make(chan error)
 	go func() { done <- server.Serve(ln) }()
