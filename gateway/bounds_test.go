@@ -158,7 +158,6 @@ var known = map[string]string{
 	"gateway.acceptBacklog":              "accept_queue_length",
 	"gateway.queue:acceptBacklog":        "accept_queue_length",
 	"observe.maxSummary":                 fixed,
-	"capture.maxBlock":                   fixed,
 	"capture.maxQueueBytes":              "trace_queue_length",
 	"flows.maxReadyAge":                  fixed, // a time
 	"netstack.maxSilence":                fixed, // a time

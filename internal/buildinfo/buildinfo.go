@@ -1,5 +1,6 @@
-// Package buildinfo tells which build of knockgw this program is. Whatever says a version takes it from here: the
-// command, the control socket, the status page, the metrics and the man pages.
+// Package buildinfo has the version of knockgw in this program. It is the only
+// source of the version: for the command, the control socket, the status page,
+// the metrics and the man pages.
 package buildinfo
 
 import (
@@ -10,25 +11,27 @@ import (
 	"time"
 )
 
-// What packages are built with (-X github.com/knockgw/knockgw/internal/build.version=...), where the checkout is
-// not looked at. Other builds know theirs from the module or the checkout.
+// Set by the linker in packages (-X
+// github.com/knockgw/knockgw/internal/buildinfo.version=...). Other builds get
+// theirs from the module or the checkout.
 var version, commit, dirty, epoch string
 
-// module is ours. A program that embeds the gateway has another, and ours among those that it needs.
+// module is the path of this module. A program that embeds the gateway has
+// another main module, and this one among its dependencies.
 const module = "github.com/knockgw/knockgw"
 
-// Unknown is the version of a build that does not know its own.
+// Unknown is the version of a build without version information.
 const Unknown = "(unknown)"
 
-// Info is what is known of a build.
+// Info describes a build.
 type Info struct {
 	Version string `json:"version"`
-	Commit  string `json:"commit"` // of the sources, in hex; empty if it is not known
-	Dirty   bool   `json:"dirty"`  // the sources were not those of the commit
+	Commit  string `json:"commit"` // of the sources, in hex; empty if unknown
+	Dirty   bool   `json:"dirty"`  // the sources differed from the commit
 	Go      string `json:"go_version"`
 }
 
-// This is the build of the running program.
+// This returns the build of the running program.
 var This = sync.OnceValue(func() Info {
 	program, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -37,7 +40,8 @@ var This = sync.OnceValue(func() Info {
 	return of(program, Info{Version: version, Commit: commit, Dirty: dirty == "true", Go: runtime.Version()})
 })
 
-// of adds to what the linker was told what Go has written into the program.
+// of returns the information set by the linker, or else that of the Go
+// toolchain.
 func of(program *debug.BuildInfo, i Info) Info {
 	if i.Version != "" {
 		return i
@@ -48,7 +52,7 @@ func of(program *debug.BuildInfo, i Info) Info {
 				i.Version = m.Version
 			}
 		}
-		return i // the commit would be the embedding program's
+		return i // the commit is that of the embedding program
 	}
 	if program.Main.Version != "" {
 		i.Version = program.Main.Version
@@ -64,11 +68,11 @@ func of(program *debug.BuildInfo, i Info) Info {
 	return i
 }
 
-// firstYear is what builds are later than that know no time of their own.
+// firstYear is the year of builds without a time.
 const firstYear = 2026
 
-// Time is a time that the running program was built after: that of the commit
-// it is of, where it is known.
+// Time returns a time before which the running program cannot have been built:
+// that of its commit, if known.
 var Time = sync.OnceValue(func() time.Time {
 	program, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -77,8 +81,8 @@ var Time = sync.OnceValue(func() time.Time {
 	return timeOf(program, epoch)
 })
 
-// timeOf is the time of a build, of which the linker was told epoch, in seconds
-// since 1970 (SOURCE_DATE_EPOCH), or nothing.
+// timeOf returns the time of a build. epoch is set by the linker, in seconds
+// since 1970 (SOURCE_DATE_EPOCH), or empty.
 func timeOf(program *debug.BuildInfo, epoch string) time.Time {
 	built := time.Date(firstYear, time.January, 1, 0, 0, 0, 0, time.UTC)
 	if seconds, err := strconv.ParseInt(epoch, 10, 64); err == nil {

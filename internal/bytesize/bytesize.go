@@ -1,9 +1,10 @@
-// Package bytesize writes numbers of bytes for people.
+// Package bytesize formats numbers of bytes.
 package bytesize
 
 import "fmt"
 
-// Text is a number of bytes in binary units (IEC 80000-13), as in 1.5 KiB.
+// Text formats a number of bytes in binary units (IEC 80000-13), for example
+// 1.5 KiB.
 func Text(n float64) string {
 	const step, units = 1024, "KMGTPE"
 	if n < step {

@@ -98,7 +98,7 @@ func TestAProfileThatWouldNotWorkIsNotMade(t *testing.T) {
 		says     string
 	}{
 		{"an unknown client", "bob", ProfileOptions{Name: "edge"}, "there is no client"},
-		{"a method that a service does not take", "main", ProfileOptions{"edge", "tcp-syn"}, "service net does not take knocks of the method tcp-syn; choose udp-v2 or udp-seq"},
+		{"a method that a service does not take", "main", ProfileOptions{"edge", "tcp-syn"}, "service net does not accept the method tcp-syn; choose udp-v2 or udp-seq"},
 		{"a bad name", "main", ProfileOptions{Name: "a/b"}, "is not a name"},
 	} {
 		if p, err := Profile(c, c2.id, secret, c2.terms); err == nil || !strings.Contains(err.Error(), c2.says) {

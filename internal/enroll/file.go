@@ -17,47 +17,47 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// SecretSize is the size of a new secret in bytes: the block that HMAC-SHA256 gets the most out of, twice
-// the least that is allowed.
+// SecretSize is the size of a new secret in bytes: the output size of SHA-256,
+// beyond which HMAC-SHA256 gains nothing, and twice the required minimum.
 const SecretSize = 32
 
-const maxFile = 64 << 10 // bytes of a client's file
+const maxFile = 64 << 10 // of a client's file, in bytes
 
-// NewSecret makes a secret.
+// NewSecret generates a secret.
 func NewSecret() (protocol.Secret, error) {
 	s := make(protocol.Secret, SecretSize)
 	if _, err := rand.Read(s); err != nil {
-		return nil, fmt.Errorf("make a secret: %w", err)
+		return nil, fmt.Errorf("generate a secret: %w", err)
 	}
 	return s, nil
 }
 
-// A Change is one that was made to the files of a configuration and can be taken back.
+// A Change is a change of a configuration's files that can be undone.
 type Change struct {
 	Config *config.Config // with the change
-	File   string         // the client's
+	File   string         // of the client
 	undo   func() error
 }
 
-// Undo makes the files as they were.
+// Undo restores the files.
 func (c *Change) Undo() error { return c.undo() }
 
-// ErrNoClientsDir says that a configuration has no place for clients of their own.
+// ErrNoClientsDir reports that a configuration has no directory of clients.
 var ErrNoClientsDir = errors.New("the configuration has no directory for clients; " +
-	"add the key clients_dir to it, as in clients_dir: clients.d")
+	"add the key clients_dir to it, for example clients_dir: clients.d")
 
-// NewClient is a client that is to be made.
+// NewClient describes a client to be added.
 type NewClient struct {
 	ID       string
 	Secret   protocol.Secret
-	Services []string // names; none: all
-	Profile    ProfileOptions    // of the profile, which are kept for the next one
+	Services []string       // names; none means all
+	Profile  ProfileOptions // kept for the next profile
 }
 
-// Add writes a new client's file into the clients_dir of the configuration at path. The configuration is
-// read again with it; if that fails there is no change.
-func Add(path string, who NewClient) (*Change, error) {
-	id, secret, services := who.ID, who.Secret, who.Services
+// Add writes a new client's file to the clients_dir of the configuration at
+// path, and loads the configuration with it. If that fails, nothing is changed.
+func Add(path string, n NewClient) (*Change, error) {
+	id, secret, services := n.ID, n.Secret, n.Services
 	if _, err := protocol.NewClient(id, secret); err != nil {
 		return nil, fmt.Errorf("client %q: %w", id, err)
 	}
@@ -69,25 +69,27 @@ func Add(path string, who NewClient) (*Change, error) {
 		return nil, ErrNoClientsDir
 	}
 	if place, ok := c.Position(id); ok {
-		return nil, fmt.Errorf("there is a client %q already, at %s; choose another id, or give it a new secret with knockgw client rotate", id, place)
+		return nil, fmt.Errorf("there is already a client %q, at %s; choose another id, or give it a new secret with knockgw client rotate", id, place)
 	}
 	for _, name := range services {
 		if err := checkService(c, name); err != nil {
 			return nil, err
 		}
 	}
-	text, err := yaml.Marshal(struct { //nolint:gosec // the file is for the secret
-		ID       string   `yaml:"id"`
-		Secret   string   `yaml:"secret"`
-		Services []string `yaml:"services,omitempty,flow"`
-		Profile  ProfileOptions    `yaml:"profile,omitempty,flow"`
-	}{id, secret.Reveal(), services, who.Profile})
+
+	text, err := yaml.Marshal(struct { //nolint:gosec // the file contains the secret
+		ID       string         `yaml:"id"`
+		Secret   string         `yaml:"secret"`
+		Services []string       `yaml:"services,omitempty,flow"`
+		Profile  ProfileOptions `yaml:"profile,omitempty,flow"`
+	}{id, secret.Reveal(), services, n.Profile})
 	if err != nil {
 		return nil, fmt.Errorf("client %q: %w", id, err)
 	}
 	if err := privatefile.MakeDirectory(c.ClientsDir); err != nil {
-		return nil, fmt.Errorf("make the directory of clients: %w", err)
+		return nil, fmt.Errorf("create the directory of clients: %w", err)
 	}
+
 	file := filepath.Join(c.ClientsDir, fileName(id))
 	if err := privatefile.Write(file, text, false); err != nil {
 		return nil, fmt.Errorf("write the client's file: %w", err)
@@ -95,7 +97,7 @@ func Add(path string, who NewClient) (*Change, error) {
 	return verify(path, &Change{File: file, undo: func() error { return privatefile.Remove(file) }})
 }
 
-// checkService is nil if there is a service of that name.
+// checkService returns an error if there is no service of that name.
 func checkService(c *config.Config, name string) error {
 	names := make([]string, len(c.Services))
 	for i := range c.Services {
@@ -106,7 +108,7 @@ func checkService(c *config.Config, name string) error {
 	return fmt.Errorf("there is no service %q; there is %s", name, strings.Join(names, ", "))
 }
 
-// verify reads the configuration with a change, and takes it back if it is refused.
+// verify loads the configuration with a change, and undoes it if that fails.
 func verify(path string, change *Change) (*Change, error) {
 	c, err := config.Load(path)
 	if err != nil {
@@ -116,7 +118,7 @@ func verify(path string, change *Change) (*Change, error) {
 	return change, nil
 }
 
-// clientFile is the file in clients_dir that a client stands in.
+// clientFile returns the file in clients_dir that contains a client.
 func clientFile(path, id string) (*config.Config, string, error) {
 	c, err := config.Load(path)
 	if err != nil {
@@ -127,21 +129,22 @@ func clientFile(path, id string) (*config.Config, string, error) {
 		return nil, "", &NoClientError{ID: id}
 	}
 	if c.ClientsDir == "" || filepath.Dir(place.File) != c.ClientsDir {
-		return nil, "", fmt.Errorf("client %q stands in the configuration itself, at %s; change it there, "+
+		return nil, "", fmt.Errorf("client %q is in the configuration file, at %s; change it there, "+
 			"or move it to a file in %s", id, place, orClientsDir(c.ClientsDir))
 	}
 	return c, place.File, nil
 }
 
+// orClientsDir returns the directory, or a description if there is none.
 func orClientsDir(dir string) string {
 	if dir == "" {
-		return "a directory that the key clients_dir names"
+		return "the directory of the key clients_dir"
 	}
 	return dir
 }
 
-// Remove deletes a client's file, also one that has mistakes in it. A client that stands in the configuration
-// itself is refused.
+// Remove deletes a client's file, even if it is invalid. A client in the
+// configuration file itself is an error.
 func Remove(path, id string) (*Change, error) {
 	_, file, err := clientFile(path, id)
 	if err != nil {
@@ -159,25 +162,27 @@ func Remove(path, id string) (*Change, error) {
 	return verify(path, &Change{File: file, undo: func() error { return privatefile.Write(file, text, false) }})
 }
 
-// invalidFile is the file of a client that has no place in the configuration because of mistakes in that file; ""
-// if they are not there, or not there alone.
+// invalidFile returns the file of a client that could not be loaded because of
+// errors in that file; "" if there are other errors.
 func invalidFile(err error, id string) string {
 	file := ""
 	for _, err := range errlist.Errors(err) {
-		var mistake *config.Error
-		if !errors.As(err, &mistake) || filepath.Base(mistake.File) != fileName(id) || file != "" && file != mistake.File {
+		var invalid *config.Error
+		if !errors.As(err, &invalid) || filepath.Base(invalid.File) != fileName(id) || file != "" && file != invalid.File {
 			return ""
 		}
-		file = mistake.File
+		file = invalid.File
 	}
 	return file
 }
 
-// maxEncodedID is how many bytes of a file's name are left to an id: file systems take 255.
+// maxEncodedID is the maximum length of the encoded id in a file name, in
+// bytes: file systems allow 255 for the name.
 const maxEncodedID = 128
 
-// fileName is where a client stands: its id, with % and two digits for each byte that is no letter, digit,
-// '.', '_' or '-' of ASCII, or that a name should not begin with. No two ids have the same.
+// fileName returns the file name for an id: the id, with % and two hex digits
+// for each byte other than ASCII letters, digits, '.', '_' and '-', and for a
+// leading '.', '_' or '-'. File names are unique.
 func fileName(id string) string {
 	var b strings.Builder
 	for i := range len(id) {

@@ -1,5 +1,5 @@
-// Package enroll is how a client comes to be known on both sides: from a configuration to the profile that
-// the client needs, and from a client to its file in the configuration's clients_dir.
+// Package enroll adds clients on both sides: it writes a client's file in the
+// clients_dir of a configuration, and creates the profile that the client needs.
 package enroll
 
 import (
@@ -16,27 +16,28 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// ProfileOptions are what a profile is to be like.
+// ProfileOptions are the options of a profile.
 type ProfileOptions struct {
 	Name   string `yaml:"name,omitempty"`   // of the profile
-	Method string `yaml:"method,omitempty"` // how to knock, of package protocol; empty: the first of preferred that a service takes
+	Method string `yaml:"method,omitempty"` // knock method of package protocol; "" for the first of methodPreference that a service accepts
 }
 
-// methodPreference are the methods in the order in which they are chosen: those that need nothing on the client,
-// first the one that the gateway finds by a single look-up, so that no flood gets in its way.
+// methodPreference lists the methods in order of preference: those that need no
+// privileges on the client, and of these first the one that the gateway
+// recognizes by a table look-up, which works during floods.
 func methodPreference() []config.Method {
 	return []config.Method{config.MethodUDPv2, config.MethodUDP, config.MethodUDPSeq, config.MethodTCPSYN, config.MethodTCPSYNSeq}
 }
 
-// Profile is what the client of that id needs to reach every service that it may use, with one of its
-// secrets.
-func Profile(c *config.Config, id string, secret protocol.Secret, terms ProfileOptions) (*profile.Profile, error) {
+// Profile returns the profile that a client needs for all services that it may
+// use, with one of its secrets.
+func Profile(c *config.Config, id string, secret protocol.Secret, o ProfileOptions) (*profile.Profile, error) {
 	i := slices.IndexFunc(c.Clients, func(client config.Client) bool { return client.ID == id })
 	if i < 0 {
 		return nil, fmt.Errorf("there is no client %q", id)
 	}
 	p := &profile.Profile{
-		Name: terms.Name, Client: id, Secret: secret, Gateway: c.Knock.Gateway, Window: c.Knock.Window,
+		Name: o.Name, Client: id, Secret: secret, Gateway: c.Knock.Gateway, Window: c.Knock.Window,
 		Server: profile.ServerKnockgw,
 	}
 	for j := range c.Services {
@@ -44,22 +45,22 @@ func Profile(c *config.Config, id string, secret protocol.Secret, terms ProfileO
 		if !c.Clients[i].MayUse(svc.Name) {
 			continue
 		}
-		s, err := profileService(c, svc, terms.Method)
+		s, err := profileService(c, svc, o.Method)
 		if err != nil {
 			return nil, err
 		}
 		p.Services = append(p.Services, s)
 	}
 	if len(p.Services) == 0 {
-		return nil, fmt.Errorf("client %q may use no service", id)
+		return nil, fmt.Errorf("client %q may not use any service", id)
 	}
-	if _, err := p.Marshal(); err != nil { // what the client would refuse
-		return nil, fmt.Errorf("no profile can say this: %w", err)
+	if _, err := p.Marshal(); err != nil { // which finds what the client would reject
+		return nil, fmt.Errorf("the profile would be invalid: %w", err)
 	}
 	return p, nil
 }
 
-// profileService is what a client must know of a service.
+// profileService returns a service of the profile.
 func profileService(c *config.Config, svc *config.Service, method string) (profile.Service, error) {
 	s := profile.Service{
 		Name: svc.Name, Address: svc.Address, Mode: string(svc.Mode),
@@ -98,16 +99,17 @@ func profileService(c *config.Config, svc *config.Service, method string) (profi
 	return s, nil
 }
 
-// chooseMethod is the method that was asked for, if the service takes it, or the first that it takes.
+// chooseMethod returns the method if the service accepts it, or the preferred
+// one that it accepts if method is "".
 func chooseMethod(svc *config.Service, method string) (string, error) {
 	if method != "" {
 		if !slices.Contains(svc.Knock, config.Method(protocol.MethodFamily(method))) {
-			taken := make([]string, len(svc.Knock))
+			accepted := make([]string, len(svc.Knock))
 			for i, m := range svc.Knock {
-				taken[i] = string(m)
+				accepted[i] = string(m)
 			}
-			return "", fmt.Errorf("service %s does not take knocks of the method %s; choose %s",
-				svc.Name, method, strings.Join(taken, " or "))
+			return "", fmt.Errorf("service %s does not accept the method %s; choose %s",
+				svc.Name, method, strings.Join(accepted, " or "))
 		}
 		return method, nil
 	}
@@ -116,5 +118,5 @@ func chooseMethod(svc *config.Service, method string) (string, error) {
 			return string(m), nil
 		}
 	}
-	return "", fmt.Errorf("service %s takes no knocks", svc.Name)
+	return "", fmt.Errorf("service %s accepts no knocks", svc.Name)
 }

@@ -16,7 +16,8 @@ import (
 
 const indent = 2 // spaces, as in the documentation
 
-// Rotate gives a client a new secret beside those that it has, which end at until; with until zero, at once.
+// Rotate adds a new secret to a client. Its other secrets expire at until, or
+// are removed if until is zero.
 func Rotate(path, id string, secret protocol.Secret, until time.Time) (*Change, error) {
 	c, file, err := clientFile(path, id)
 	if err != nil {
@@ -27,9 +28,10 @@ func Rotate(path, id string, secret protocol.Secret, until time.Time) (*Change, 
 		return nil, err
 	}
 	var doc yaml.Node
-	if err := yaml.Unmarshal(old, &doc); err != nil { // which config.Load did too
+	if err := yaml.Unmarshal(old, &doc); err != nil { // config.Load has parsed it
 		return nil, fmt.Errorf("read %s: %w", file, err)
 	}
+
 	var secrets []config.ClientSecret
 	for i := range c.Clients {
 		if c.Clients[i].ID == id {
@@ -37,6 +39,7 @@ func Rotate(path, id string, secret protocol.Secret, until time.Time) (*Change, 
 		}
 	}
 	rotate(doc.Content[0], secret, secrets, until, time.Now())
+
 	var text bytes.Buffer
 	e := yaml.NewEncoder(&text)
 	e.SetIndent(indent)
@@ -49,8 +52,9 @@ func Rotate(path, id string, secret protocol.Secret, until time.Time) (*Change, 
 	return verify(path, &Change{File: file, undo: func() error { return privatefile.Write(file, old, true) }})
 }
 
-// rotate puts the new secret in front of those of a client's mapping, and an end on these. Those that have ended by
-// now are left out, so that a client can be given new ones for ever.
+// rotate inserts the new secret before those in a client's mapping, and sets
+// the expiry of these. Secrets that have expired by now are removed, so that
+// rotation can be repeated forever.
 func rotate(client *yaml.Node, secret protocol.Secret, secrets []config.ClientSecret, until, now time.Time) {
 	list := &yaml.Node{Kind: yaml.SequenceNode}
 	list.Content = append(list.Content, singleKeyNode("secret", stringNode(secret.Reveal())))
@@ -59,7 +63,7 @@ func rotate(client *yaml.Node, secret protocol.Secret, secrets []config.ClientSe
 			continue
 		}
 		if i >= len(secrets) || !until.IsZero() && expired(secrets[i], until) {
-			list.Content = append(list.Content, e) // it ends before that by itself
+			list.Content = append(list.Content, e) // expires earlier anyway
 		} else if !until.IsZero() {
 			setKey(e, "until", &yaml.Node{Kind: yaml.ScalarNode, Value: until.UTC().Format(time.RFC3339)})
 			list.Content = append(list.Content, e)
@@ -75,11 +79,13 @@ func rotate(client *yaml.Node, secret protocol.Secret, secrets []config.ClientSe
 	}
 }
 
+// expired reports whether a secret has expired by a time.
 func expired(s config.ClientSecret, until time.Time) bool {
 	return !s.Until.IsZero() && s.Until.Before(until)
 }
 
-// secretNodes are the secrets that a client's mapping has, each as an element of the list secrets.
+// secretNodes returns the secrets in a client's mapping, each as an element of
+// the list secrets.
 func secretNodes(client *yaml.Node) []*yaml.Node {
 	for i := 0; i+1 < len(client.Content); i += 2 {
 		switch key, value := client.Content[i].Value, client.Content[i+1]; key {
@@ -92,14 +98,17 @@ func secretNodes(client *yaml.Node) []*yaml.Node {
 	return nil
 }
 
-// singleKeyNode is a mapping of one key.
+// singleKeyNode returns a mapping with one key.
 func singleKeyNode(key string, value *yaml.Node) *yaml.Node {
 	return &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{stringNode(key), value}}
 }
 
-func stringNode(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s} }
+// stringNode returns a scalar node.
+func stringNode(s string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s}
+}
 
-// setKey gives a key of a mapping a value.
+// setKey sets a key of a mapping.
 func setKey(mapping *yaml.Node, key string, value *yaml.Node) {
 	for i := 0; i+1 < len(mapping.Content); i += 2 {
 		if mapping.Content[i].Value == key {

@@ -17,13 +17,13 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// servicesKey is the key of a client's file with the services that it may use.
+// servicesKey is the key for the services of a client.
 const servicesKey = "services"
 
-// ErrServices says that a change of a client's services makes no sense.
+// ErrServices reports an invalid change of a client's services.
 var ErrServices = errors.New("services")
 
-// Find is the client of that id, and where it stands.
+// Find returns the client with that id, and its position.
 func Find(c *config.Config, id string) (*config.Client, config.Position, error) {
 	place, ok := c.Position(id)
 	i := slices.IndexFunc(c.Clients, func(client config.Client) bool { return client.ID == id })
@@ -33,28 +33,29 @@ func Find(c *config.Config, id string) (*config.Client, config.Position, error) 
 	return &c.Clients[i], place, nil
 }
 
-// NoClientError says that there is no client of that id.
+// NoClientError reports that there is no client with that id.
 type NoClientError struct{ ID string }
 
-// Error says where to look.
+// Error says how to list the clients.
 func (e *NoClientError) Error() string {
-	return fmt.Sprintf("there is no client %q; knockgw client list shows those that there are", e.ID)
+	return fmt.Sprintf("there is no client %q; knockgw client list shows all clients", e.ID)
 }
 
-// CurrentSecret is the secret that a client's profile has: the first that has
-// not ended by now, which is the newest of those that rotation has made.
+// CurrentSecret returns the secret for a client's profile: the first that has
+// not expired by now, which after rotations is the newest.
 func CurrentSecret(c *config.Client, now time.Time) (protocol.Secret, error) {
 	for _, s := range c.Secrets {
 		if s.Until.IsZero() || s.Until.After(now) {
 			return s.Secret, nil
 		}
 	}
-	return nil, fmt.Errorf("all secrets of client %q have ended; give it a new one with knockgw client rotate", c.ID)
+	return nil, fmt.Errorf("all secrets of client %q have expired; give it a new one with knockgw client rotate", c.ID)
 }
 
 // SetServices changes the services that a client in clients_dir may use: to the
-// named ones, or, where names begin with + or -, by adding and removing these.
-// With none, it may use all. The file's comments and other keys stay.
+// listed ones, or by adding and removing those that begin with + or -. An empty
+// list allows all services. Comments and other keys of the file are kept. It
+// returns the names, nil for all.
 func SetServices(path, id string, changes []string) (*Change, []string, error) {
 	c, err := config.Load(path)
 	if err != nil {
@@ -74,7 +75,7 @@ func SetServices(path, id string, changes []string) (*Change, []string, error) {
 		if names != nil {
 			edit = "write services: [" + strings.Join(names, ", ") + "]"
 		}
-		return nil, nil, fmt.Errorf("client %q stands in the configuration itself, at %s; %s there, then run knockgw reload", id, place, edit)
+		return nil, nil, fmt.Errorf("client %q is in the configuration file, at %s; %s there, then run knockgw reload", id, place, edit)
 	}
 
 	old, err := privatefile.Read(file, maxFile)
@@ -82,10 +83,11 @@ func SetServices(path, id string, changes []string) (*Change, []string, error) {
 		return nil, nil, err
 	}
 	var doc yaml.Node
-	if err := yaml.Unmarshal(old, &doc); err != nil { // which config.Load did too
+	if err := yaml.Unmarshal(old, &doc); err != nil { // config.Load has parsed it
 		return nil, nil, fmt.Errorf("read %s: %w", file, err)
 	}
 	setServices(strictyaml.Resolve(doc.Content[0]), names)
+
 	var text bytes.Buffer
 	e := yaml.NewEncoder(&text)
 	e.SetIndent(indent)
@@ -100,7 +102,7 @@ func SetServices(path, id string, changes []string) (*Change, []string, error) {
 	return change, names, err
 }
 
-// applyChanges are the services of a client after changes; nil for all.
+// applyChanges returns the services of a client after changes; nil for all.
 func applyChanges(c *config.Config, client *config.Client, changes []string) ([]string, error) {
 	if len(changes) == 0 {
 		return nil, nil
@@ -123,7 +125,7 @@ func applyChanges(c *config.Config, client *config.Client, changes []string) ([]
 		case isAdd && !slices.Contains(names, add):
 			names = append(names, add)
 		case isRemove && at < 0:
-			return nil, fmt.Errorf("%w: client %q may not use %s as it is; it may use %s", ErrServices, client.ID, remove, strings.Join(names, ", "))
+			return nil, fmt.Errorf("%w: client %q may not use %s now; it may use %s", ErrServices, client.ID, remove, strings.Join(names, ", "))
 		case isRemove:
 			names = slices.Delete(names, at, at+1)
 		case !isAdd && !slices.Contains(whole, change):
@@ -133,21 +135,22 @@ func applyChanges(c *config.Config, client *config.Client, changes []string) ([]
 			relative++
 		}
 	}
+
 	switch {
 	case relative > 0 && len(whole) > 0:
-		return nil, fmt.Errorf("%w: either name those that the client may use, or put + or - before each", ErrServices)
+		return nil, fmt.Errorf("%w: either list the services that the client may use, or write + or - before each", ErrServices)
 	case relative == 0:
 		names = whole
 	case client.Services == nil && len(names) == len(c.Services):
-		return nil, nil // it may still use all of them, new ones too
+		return nil, nil // still all services, including later ones
 	case len(names) == 0:
 		return nil, fmt.Errorf("%w: client %q would be left without a service; remove it with knockgw client remove", ErrServices, client.ID)
 	}
 	return names, nil
 }
 
-// setServices writes the names into a client's mapping, or with nil removes the
-// key. Elements that stay keep their comments.
+// setServices sets the services in a client's mapping, or removes the key if
+// names is nil. Elements that stay keep their comments.
 func setServices(client *yaml.Node, names []string) {
 	for i := 0; i+1 < len(client.Content); i += 2 {
 		if client.Content[i].Value != servicesKey {
@@ -176,7 +179,7 @@ func setServices(client *yaml.Node, names []string) {
 	client.Content = append(client.Content, stringNode(servicesKey), list)
 }
 
-// listElement is the element of a list with that value, or a new one.
+// listElement returns the element of a list with that value, or a new one.
 func listElement(list *yaml.Node, value string) *yaml.Node {
 	for _, e := range list.Content {
 		if strictyaml.Resolve(e).Value == value {

@@ -1,10 +1,11 @@
-// Package errlist takes apart what errors.Join has put together.
+// Package errlist splits errors that were joined with errors.Join.
 package errlist
 
 import "errors"
 
-// Errors are those that err was joined of, however deep; err itself where it was not:
-// an error that wraps several of them in a sentence is one.
+// Errors returns the errors that err was joined from, at any depth; err itself
+// if it was not. An error that wraps several others in a sentence is a single
+// one.
 func Errors(err error) []error {
 	joined, ok := err.(interface{ Unwrap() []error }) // itself, not what it wraps
 	if !ok || len(joined.Unwrap()) == 0 || err.Error() != errors.Join(joined.Unwrap()...).Error() {

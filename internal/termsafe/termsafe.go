@@ -1,5 +1,6 @@
-// Package termsafe keeps what others have written from being more than text where it is shown: a terminal obeys control
-// characters, and letters may be made to stand in another order than they were written.
+// Package termsafe makes text from outside safe to print on a terminal, which
+// obeys control characters, and on which letters can be made to appear in
+// another order than written.
 package termsafe
 
 import (
@@ -7,14 +8,15 @@ import (
 	"strings"
 )
 
-// Text is text as it is, but for control characters (C0, DEL, C1) and those that turn the direction of writing: they
-// are written as Go writes them, as in \x1b.
+// Text escapes control characters (C0, DEL, C1) and characters that change the
+// direction of writing, in the syntax of Go, for example \x1b.
 func Text(text string) string { return escape(text, "") }
 
-// Lines is Text of several lines, whose ends and tabs stay.
+// Lines is Text for several lines: line ends and tabs are kept.
 func Lines(text string) string { return escape(text, "\n\t") }
 
-// Name is a name as it is, or quoted as Go does if it has anything in it that is not printed.
+// Name returns a name unchanged, or quoted in the syntax of Go if it contains
+// anything that is not printable.
 func Name(name string) string {
 	if quoted := strconv.Quote(name); quoted != `"`+name+`"` {
 		return quoted
@@ -22,11 +24,11 @@ func Name(name string) string {
 	return name
 }
 
-// escape is Text, except for what is in stay. What is no UTF-8 is escaped too: a terminal of another encoding may
-// obey it.
-func escape(text, stay string) string {
+// escape is Text, except for the characters in keep. Invalid UTF-8 is escaped
+// too: a terminal with another encoding may obey it.
+func escape(text, keep string) string {
 	bad := func(r rune) bool {
-		return hidden(r) && !strings.ContainsRune(stay, r)
+		return hidden(r) && !strings.ContainsRune(keep, r)
 	}
 	if strings.IndexFunc(text, bad) < 0 {
 		return text
