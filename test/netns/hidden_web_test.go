@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
@@ -70,6 +71,15 @@ http {
 }
 `, dir, netip.AddrPortFrom(h.Addr4, webPort))
 	w.Process = h.Start(nginxPath, "-e", "stderr", "-p", dir, "-c", config)
+	// Killed, the master would leave its worker behind.
+	t.Cleanup(func() {
+		w.Signal(syscall.SIGTERM)
+		ctx, cancel := context.WithTimeout(context.Background(), serverTime)
+		defer cancel()
+		if _, err := w.Wait(ctx); err != nil {
+			t.Error(err)
+		}
+	})
 	said(t, w.Process, serverTime, "start worker process ")
 	return w
 }
