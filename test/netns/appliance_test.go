@@ -42,7 +42,7 @@ func TestApplianceAsDocumented(t *testing.T) {
 	}
 	t.Cleanup(remove)
 	gateway := l.Gateway.Start("ip", append([]string{"netns", "exec", name}, site.Run()...)...)
-	said(t, gateway, admitTime, "msg=ready")
+	waitLog(t, gateway, admitTime, "msg=ready")
 	for _, d := range all {
 		if err := d.visit(t.Context(), alice(l.Client), s.Greeting); err != nil {
 			t.Error(err)
@@ -58,7 +58,7 @@ func TestApplianceAsDocumented(t *testing.T) {
 				continue
 			}
 			capture := l.Attacker.Capture(lab.Link)
-			d.shut(t, lab.Peer{Host: l.Attacker}, nil)
+			d.assertShut(t, lab.Peer{Host: l.Attacker}, nil)
 			packets := capture.Stop()
 			l.Attacker.Silent(packets)
 			if lab.Sent(packets, l.Attacker.Addr(d.listen.Addr()), netip.PrefixFrom(d.listen.Addr(), d.listen.Addr().BitLen())) == 0 {

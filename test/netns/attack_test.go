@@ -196,8 +196,8 @@ func dialerFrom(d *client.Dialer, from netip.Addr) *client.Dialer {
 	return &other
 }
 
-// getIn dials an endpoint, asks its upstream and returns how long it took.
-func getIn(ctx context.Context, dialer *client.Dialer, d endpoint, greeting string) (time.Duration, error) {
+// admit dials an endpoint, asks its upstream and returns how long it took.
+func admit(ctx context.Context, dialer *client.Dialer, d endpoint, greeting string) (time.Duration, error) {
 	began := time.Now()
 	conn, err := dialer.DialContext(ctx, "tcp", d.listen.String())
 	if err != nil {
@@ -218,13 +218,13 @@ func getIn(ctx context.Context, dialer *client.Dialer, d endpoint, greeting stri
 	return took, errors.Join(err, conn.Close())
 }
 
-// getsIn fails the test unless a client gets in every time, and returns the
+// medianAdmission fails the test unless a client gets in every time, and returns the
 // median time to an answer.
-func getsIn(t *testing.T, dialer *client.Dialer, d endpoint, greeting string, times int) time.Duration {
+func medianAdmission(t *testing.T, dialer *client.Dialer, d endpoint, greeting string, times int) time.Duration {
 	t.Helper()
 	var all []time.Duration
 	for i := range times {
-		took, err := getIn(t.Context(), dialer, d, greeting)
+		took, err := admit(t.Context(), dialer, d, greeting)
 		if err != nil {
 			t.Errorf("%s, visit %d of %d: %v", d.name, i+1, times, err)
 			continue

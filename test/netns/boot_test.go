@@ -83,9 +83,9 @@ func reached(t *testing.T, from *lab.Host, to string) {
 	}
 }
 
-// unanswered fails the test unless an attacker who sends to protected addresses
+// assertUnanswered fails the test unless an attacker who sends to protected addresses
 // gets no answer.
-func unanswered(t *testing.T, l *lab.Lab, all []endpoint) {
+func assertUnanswered(t *testing.T, l *lab.Lab, all []endpoint) {
 	t.Helper()
 	capture := l.Attacker.Capture(lab.Link)
 	for _, d := range all {
@@ -130,13 +130,13 @@ func TestHoldKeepsHostSilentAfterBoot(t *testing.T) {
 	if out := knockgwHold(t, l.Gateway, site, "--save"); !strings.Contains(out, "2 prefixes and 4 ports") {
 		t.Errorf("hold --save says %s", out)
 	}
-	works(t, l, all, s.Greeting)
+	assertReachable(t, l, all, s.Greeting)
 	g.Kill()
 
 	silent := func() {
 		t.Helper()
 		assertSilent(t, l, own, false)
-		unanswered(t, l, routed)
+		assertUnanswered(t, l, routed)
 		for _, d := range own {
 			if got := scanned(t, l.Attacker, d.listen.Addr(), hiddenPort, "-sS"); got != "filtered" {
 				t.Errorf("nmap finds %v %s, want filtered", d.listen, got)
@@ -161,7 +161,7 @@ func TestHoldKeepsHostSilentAfterBoot(t *testing.T) {
 
 	site.Write(t, string(text))
 	g = site.Start(t)
-	works(t, l, all, s.Greeting)
+	assertReachable(t, l, all, s.Greeting)
 	g.Stop()
 	silent()
 	if out, err := site.Knockgw(t.Context(), "down", "--state", stateOf(site)); err != nil {
@@ -170,11 +170,11 @@ func TestHoldKeepsHostSilentAfterBoot(t *testing.T) {
 	if _, err := os.Stat(stateOf(site)); !os.IsNotExist(err) {
 		t.Errorf("down has left the state: %v", err)
 	}
-	untouched(t, l, before)
+	assertUnchanged(t, l, before)
 	if out := knockgwHold(t, l.Gateway, site); !strings.Contains(out, "0 prefixes and 0 ports") {
 		t.Errorf("after down, hold says %s", out)
 	}
-	untouched(t, l, before)
+	assertUnchanged(t, l, before)
 	if got := scanned(t, l.Attacker, own[0].listen.Addr(), hiddenPort, "-sS"); got != "closed" {
 		t.Errorf("after down the port is %s, want closed", got)
 	}
@@ -183,7 +183,7 @@ func TestHoldKeepsHostSilentAfterBoot(t *testing.T) {
 // Before the network is up: nothing is there but the namespace.
 func TestHoldNeedsNeitherAddressNorLink(t *testing.T) {
 	t.Parallel()
-	l, site, s, other, all := hides(t)
+	l, site, s, other, all := newHostPorts(t)
 	site.Start(t).Stop()
 	knockgwHold(t, l.Gateway, site, "--save")
 	boot := unboot(t, l)
@@ -194,15 +194,15 @@ func TestHoldNeedsNeitherAddressNorLink(t *testing.T) {
 	var g *lab.Gateway
 	boot(func() {
 		g = site.Start(t)
-		said(t, g.Process, answerTime, "waiting for addresses of tun.local")
+		waitLog(t, g.Process, answerTime, "waiting for addresses of tun.local")
 		noticed(t, l, g, false)
 		if _, why := readiness(t, l); !strings.Contains(why, "no interface of this host has the address 10.1.3.1") {
 			t.Errorf("/readyz says %s", why)
 		}
 	})
 	noticed(t, l, g, true)
-	said(t, g.Process, answerTime, "all addresses of tun.local are present")
-	works(t, l, all, s.Greeting)
+	waitLog(t, g.Process, answerTime, "all addresses of tun.local are present")
+	assertReachable(t, l, all, s.Greeting)
 	assertSilent(t, l, all, true)
 	others(t, l, other)
 	g.Stop()
@@ -213,33 +213,33 @@ func TestHoldNeedsNeitherAddressNorLink(t *testing.T) {
 // makes it.
 func TestGatewayStartsOnTentativeAddress(t *testing.T) {
 	t.Parallel()
-	l, site, s, _, all := hides(t)
+	l, site, s, _, all := newHostPorts(t)
 	l.Gateway.MustRun("ip", "addr", "del", own6+"/64", "dev", "upstream0")
 	l.Gateway.Sysctl("ipv6/conf/upstream0/accept_dad", "1")
 	l.Gateway.Sysctl("ipv6/conf/upstream0/dad_transmits", "6")
 	l.Gateway.MustRun("ip", "addr", "add", own6+"/64", "dev", "upstream0")
 	g := site.Start(t)
-	said(t, g.Process, answerTime, own6+" is tentative")
+	waitLog(t, g.Process, answerTime, own6+" is tentative")
 	f := diagnosis(t, site, 0)["host ports"]
 	if strings.Contains(f.Message, "listens") || strings.Contains(f.Message, "removed") {
 		t.Errorf("doctor says %+v", f)
 	}
-	said(t, g.Process, answerTime, "all addresses of tun.local are present")
+	waitLog(t, g.Process, answerTime, "all addresses of tun.local are present")
 	noticed(t, l, g, true)
-	works(t, l, all, s.Greeting)
+	assertReachable(t, l, all, s.Greeting)
 	assertSilent(t, l, all, true)
 	// It goes, and comes back.
 	l.Gateway.MustRun("ip", "addr", "del", own6+"/64", "dev", "upstream0")
 	noticed(t, l, g, false)
 	l.Gateway.MustRun("ip", "addr", "add", own6+"/64", "dev", "upstream0", "nodad")
 	noticed(t, l, g, true)
-	works(t, l, all, s.Greeting)
+	assertReachable(t, l, all, s.Greeting)
 	assertSilent(t, l, all, true)
 }
 
 func TestDownWithoutConfigRemovesHold(t *testing.T) {
 	t.Parallel()
-	l, site, _, _, _ := hides(t)
+	l, site, _, _, _ := newHostPorts(t)
 	before := host(l)
 	site.Start(t).Stop()
 	knockgwHold(t, l.Gateway, site, "--save")
@@ -247,7 +247,7 @@ func TestDownWithoutConfigRemovesHold(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Gateway.MustRun(site.Run()[0], "down", "--all", "--state", stateOf(site))
-	untouched(t, l, before)
+	assertUnchanged(t, l, before)
 	if _, err := os.Stat(stateOf(site)); !os.IsNotExist(err) {
 		t.Errorf("down has left the state: %v", err)
 	}
@@ -255,15 +255,15 @@ func TestDownWithoutConfigRemovesHold(t *testing.T) {
 
 func TestDownReportsRunningGateway(t *testing.T) {
 	t.Parallel()
-	l, site, s, _, all := hides(t)
+	l, site, s, _, all := newHostPorts(t)
 	g := site.Start(t)
-	before := whatLeads(l)
+	before := routesAndRules(l)
 	out, err := site.Knockgw(t.Context(), "down")
 	if lab.ExitCode(err) != 1 || !strings.Contains(out, "stop it") {
 		t.Errorf("down says %v\n%s", err, out)
 	}
-	restored(t, l, before)
-	works(t, l, all, s.Greeting)
+	assertRestored(t, l, before)
+	assertReachable(t, l, all, s.Greeting)
 	g.Stop()
 }
 
@@ -274,7 +274,7 @@ func TestHoldCoversOwnSubnet(t *testing.T) {
 	l, site, s, all := subnetSite(t)
 	before := host(l)
 	site.Start(t).Stop()
-	installed := whatLeads(l)
+	installed := routesAndRules(l)
 	knockgwHold(t, l.Gateway, site, "--save")
 	for _, family := range []string{"-4", "-6"} {
 		deleteRules(t, l, family)
@@ -282,18 +282,18 @@ func TestHoldCoversOwnSubnet(t *testing.T) {
 		l.Gateway.MustRun("ip", family, "route", "flush", "table", "108")
 	}
 	knockgwHold(t, l.Gateway, site)
-	if held := whatLeads(l); held != installed {
+	if held := routesAndRules(l); held != installed {
 		t.Errorf("after the stop there was\n%s\nand hold has made\n%s", installed, held)
 	}
-	silence(t, l, subnetAddrs()...)
+	assertSilence(t, l, subnetAddrs()...)
 	for _, d := range all {
 		reached(t, l.Gateway, d.listen.String())
 	}
 	g := site.Start(t)
-	works(t, l, all, s.Greeting)
+	assertReachable(t, l, all, s.Greeting)
 	g.Stop()
 	if out, err := site.Knockgw(t.Context(), "down", "--state", stateOf(site)); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	untouched(t, l, before)
+	assertUnchanged(t, l, before)
 }

@@ -42,8 +42,8 @@ func TestBoundKnockRejectsOtherAddress(t *testing.T) {
 
 		// Sent from the address that it is bound to.
 		session := alice.knock(t, d.listen, d.flags("--bind-source")...)
-		d.shut(t, there, nil)
-		alice.admitted(t, d.endpoint, session, greeting)
+		d.assertShut(t, there, nil)
+		alice.assertAdmitted(t, d.endpoint, session, greeting)
 
 		// A knock of the neighbour's that has been caught on its way: it opens
 		// nothing for the host that forwards it, and the neighbour's own still
@@ -51,8 +51,8 @@ func TestBoundKnockRejectsOtherAddress(t *testing.T) {
 		port := d.listen.Port()
 		session = alice.knock(t, d.listen,
 			d.flags("--bind-source="+neighbour.String(), "--udp-port", fmt.Sprint(port))...)
-		d.shut(t, here, nil)
-		d.shut(t, there, nil)
+		d.assertShut(t, here, nil)
+		d.assertShut(t, there, nil)
 		if got, want := knocked(gateway, "source"), i+1; got != want {
 			t.Errorf("%s: %d knocks were refused for their source, want %d", d.name, got, want)
 		}
@@ -80,9 +80,9 @@ func TestBoundKnockRejectsOtherPort(t *testing.T) {
 	for i, d := range all {
 		port := fmt.Sprintf("--bind-port=%d", 50123+i) // the last one's is in TIME_WAIT
 		session := hex.EncodeToString(alice.knock(t, d.listen, d.flags(port)...))
-		alice.refused(t, d.endpoint) // from a port that the kernel has chosen
-		alice.reaches(t, d.endpoint, greeting, "--no-knock", "--session", session, "--method", d.method, port)
-		alice.reaches(t, d.endpoint, greeting, d.flags("--bind-port", "--bind-source")...) // one step, a port of its choice
+		alice.assertRefused(t, d.endpoint) // from a port that the kernel has chosen
+		alice.assertReaches(t, d.endpoint, greeting, "--no-knock", "--session", session, "--method", d.method, port)
+		alice.assertReaches(t, d.endpoint, greeting, d.flags("--bind-port", "--bind-source")...) // one step, a port of its choice
 	}
 }
 
@@ -93,8 +93,8 @@ func TestKnockForOtherGatewayOpensNothing(t *testing.T) {
 		alice.knock(t, d.listen, "--method", d.method)
 		alice.knock(t, d.listen, "--method", d.method, "--gateway", "other."+gatewayName)
 		alice.knock(t, d.listen, d.flags("--port", fmt.Sprint(d.listen.Port()+1))...)
-		alice.refused(t, d.endpoint)
-		alice.admitted(t, d.endpoint, alice.knock(t, d.listen, d.flags()...), greeting)
+		alice.assertRefused(t, d.endpoint)
+		alice.assertAdmitted(t, d.endpoint, alice.knock(t, d.listen, d.flags()...), greeting)
 	}
 	if got := knocked(gateway, "ok"); got != len(all) {
 		t.Errorf("%d knocks were good, want %d", got, len(all))

@@ -74,9 +74,9 @@ func (p cliClient) connect(ctx context.Context, target netip.AddrPort, line stri
 	return p.host.RunCommand(cmd)
 }
 
-// reaches fails the test unless "knockgw connect" with these flags gets the
+// assertReaches fails the test unless "knockgw connect" with these flags gets the
 // greeting of the endpoint's upstream.
-func (p cliClient) reaches(t *testing.T, d endpoint, greeting string, flags ...string) {
+func (p cliClient) assertReaches(t *testing.T, d endpoint, greeting string, flags ...string) {
 	t.Helper()
 	out, err := p.connect(withTimeout(t, 2*admitTime), d.listen, "bye", flags...)
 	if err != nil || strings.TrimSpace(out) != greeting {
@@ -84,9 +84,9 @@ func (p cliClient) reaches(t *testing.T, d endpoint, greeting string, flags ...s
 	}
 }
 
-// admitted fails the test unless the endpoint takes the person for a session
+// assertAdmitted fails the test unless the endpoint takes the person for a session
 // that a knock has carried.
-func (p cliClient) admitted(t *testing.T, d endpoint, session []byte, greeting string) {
+func (p cliClient) assertAdmitted(t *testing.T, d endpoint, session []byte, greeting string) {
 	t.Helper()
 	conn, err := d.enterAs(withTimeout(t, admitTime), p.peer(), session)
 	if err != nil {
@@ -98,13 +98,13 @@ func (p cliClient) admitted(t *testing.T, d endpoint, session []byte, greeting s
 	closeConn(t, conn)
 }
 
-// refused fails the test if one of the endpoints opens to the person, who tries
+// assertRefused fails the test if one of the endpoints opens to the person, who tries
 // them all at once.
-func (p cliClient) refused(t *testing.T, endpoints ...endpoint) {
+func (p cliClient) assertRefused(t *testing.T, endpoints ...endpoint) {
 	t.Helper()
 	var trying sync.WaitGroup
 	for _, d := range endpoints {
-		trying.Go(func() { d.shut(t, p.peer(), nil) })
+		trying.Go(func() { d.assertShut(t, p.peer(), nil) })
 	}
 	trying.Wait()
 }

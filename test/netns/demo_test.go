@@ -34,5 +34,5 @@ func TestDemoPassesAndCleansUp(t *testing.T) {
 	if !strings.Contains(out, "knock") {
 		t.Errorf("the demonstration shows no knock:\n%s", out)
 	}
-	untouched(t, l, before)
+	assertUnchanged(t, l, before)
 }

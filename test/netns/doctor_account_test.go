@@ -124,8 +124,8 @@ func TestDoctorLeadsToPersistentDevice(t *testing.T) {
 	args := append(site.Run()[1:], "--prepared")
 	cmd := l.Gateway.Command(t.Context(), site.Run()[0], args...)
 	g := l.Gateway.StartCommand(t, cmd)
-	said(t, g, admitTime, "msg=ready")
-	works(t, l, all, s.Greeting)
+	waitLog(t, g, admitTime, "msg=ready")
+	assertReachable(t, l, all, s.Greeting)
 	g.Signal(syscall.SIGTERM)
 	if code, err := g.Wait(withTimeout(t, admitTime)); err != nil || code != 0 {
 		t.Errorf("it ended with %d, %v", code, err)

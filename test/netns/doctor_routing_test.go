@@ -39,7 +39,7 @@ func TestPrefixInClientSubnetNeedsProxyARP(t *testing.T) {
 	if f := diagnosis(t, site, 0)["routes"]; f.Level != doctor.OK {
 		t.Errorf("after what it said was typed: %+v", f)
 	}
-	works(t, l, []endpoint{near4, near6}, s.Greeting)
+	assertReachable(t, l, []endpoint{near4, near6}, s.Greeting)
 }
 
 // Rules that were there first are asked before the gateway's and lead packets
@@ -53,7 +53,7 @@ func TestDoctorFindsDivertingRules(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l, site, s, _, all := hides(t)
+			l, site, s, _, all := newHostPorts(t)
 			rule := strings.Fields(c.rule)
 			l.Gateway.MustRun("ip", append([]string{"rule", "add"}, rule...)...)
 			site.Start(t)
@@ -68,18 +68,18 @@ func TestDoctorFindsDivertingRules(t *testing.T) {
 			if f := diagnosis(t, site, 0)["ingress route"]; f.Level != doctor.OK {
 				t.Errorf("after: %+v", f)
 			}
-			works(t, l, all, s.Greeting)
+			assertReachable(t, l, all, s.Greeting)
 		})
 	}
 }
 
 func TestRulesOfOthersComeAfterOurs(t *testing.T) {
 	t.Parallel()
-	l, site, s, _, all := hides(t)
+	l, site, s, _, all := newHostPorts(t)
 	g := site.Start(t)
 	for _, rule := range []string{"pref 0 lookup main", "pref 0 to " + own4 + " blackhole", "pref 1 lookup local", "pref 5 lookup main"} {
 		l.Gateway.MustRun("ip", append([]string{"rule", "add"}, strings.Fields(rule)...)...)
-		works(t, l, all, s.Greeting)
+		assertReachable(t, l, all, s.Greeting)
 		assertSilent(t, l, all, true)
 	}
 	noticed(t, l, g, true)

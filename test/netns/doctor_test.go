@@ -55,7 +55,7 @@ func TestDoctorPassesHealthyHost(t *testing.T) {
 		}
 	}
 	well("before the first start")
-	untouched(t, l, before)
+	assertUnchanged(t, l, before)
 	gateway := site.Start(t)
 	well("while the gateway runs")
 	gateway.Kill()
@@ -64,7 +64,7 @@ func TestDoctorPassesHealthyHost(t *testing.T) {
 
 func TestDoctorPassesHostWithHiddenPorts(t *testing.T) {
 	t.Parallel()
-	l, site, _, _, _ := hides(t)
+	l, site, _, _, _ := newHostPorts(t)
 	before := host(l)
 	well := func(when string) {
 		t.Helper()
@@ -75,7 +75,7 @@ func TestDoctorPassesHostWithHiddenPorts(t *testing.T) {
 		}
 	}
 	well("before the first start")
-	untouched(t, l, before)
+	assertUnchanged(t, l, before)
 	site.Start(t)
 	well("while the gateway runs")
 	l.Gateway.MustRun("ip", "rule", "add", "pref", "0", "lookup", "local")
@@ -139,7 +139,7 @@ func TestDoctorReportsBrokenHost(t *testing.T) {
 	})
 	t.Run("a port of the host that is taken", func(t *testing.T) {
 		t.Parallel()
-		l, site, _, _, all := hides(t)
+		l, site, _, _, all := newHostPorts(t)
 		l.Gateway.Listen("tcp", all[0].listen.String())
 		if f := diagnosis(t, site, 1)["host ports"]; f.Level != doctor.Fail || !strings.Contains(f.Fix, "127.0.0.1:22") {
 			t.Errorf("it says %+v", f)

@@ -170,11 +170,11 @@ func (d endpoint) visit(ctx context.Context, v lab.Peer, greeting string) error 
 	return errors.Join(err, conn.Close())
 }
 
-// shut fails the test unless an endpoint stays shut for a peer that has
+// assertShut fails the test unless an endpoint stays shut for a peer that has
 // prepared whatever it could, and which writes auth once it is connected. A
 // hidden endpoint says nothing; an open one accepts the connection, says
 // nothing, and ends it no sooner and not much later than at the deadline.
-func (d endpoint) shut(t *testing.T, v lab.Peer, auth []byte) {
+func (d endpoint) assertShut(t *testing.T, v lab.Peer, auth []byte) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), refuseTime)
 	defer cancel()
@@ -193,12 +193,12 @@ func (d endpoint) shut(t *testing.T, v lab.Peer, auth []byte) {
 		t.Errorf("%s, which answers all sources, did not: %v", d.name, err)
 		return
 	}
-	d.mute(t, conn, auth)
+	d.assertMute(t, conn, auth)
 }
 
-// mute fails the test unless an endpoint that has accepted a connection takes
+// assertMute fails the test unless an endpoint that has accepted a connection takes
 // auth without a word and ends it at its deadline.
-func (d endpoint) mute(t *testing.T, conn net.Conn, auth []byte) {
+func (d endpoint) assertMute(t *testing.T, conn net.Conn, auth []byte) {
 	t.Helper()
 	defer closeConn(t, conn)
 	began := time.Now()

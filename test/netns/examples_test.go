@@ -39,7 +39,7 @@ type heldLab struct {
 func hold(t *testing.T, h *lab.Host) *heldLab {
 	t.Helper()
 	d := &heldLab{host: h, Process: h.StartCommand(t, h.Command(t.Context(), program.get(t).Path, "demo", "--hold"))}
-	said(t, d.Process, demoTime, "Ctrl-C")
+	waitLog(t, d.Process, demoTime, "Ctrl-C")
 	for line := range strings.Lines(d.Log()) {
 		indented := strings.HasPrefix(line, "  ")
 		line = strings.TrimSpace(line)
@@ -95,7 +95,7 @@ func TestDemoHoldCommandsWork(t *testing.T) {
 		switch {
 		case isBackground:
 			p := d.host.StartCommand(t, d.host.Command(t.Context(), "sh", "-c", d.script(background)))
-			said(t, p, serverTime, "listening on")
+			waitLog(t, p, serverTime, "listening on")
 		case strings.HasPrefix(command, "go "):
 			d.run(withTimeout(t, buildTime), t, command)
 		case strings.HasPrefix(command, "$ATTACKER nmap"):
@@ -133,7 +133,7 @@ func TestDemoHoldCommandsWork(t *testing.T) {
 	if _, err := os.Stat(d.value("D")); !os.IsNotExist(err) {
 		t.Errorf("the demonstration has left %s behind: %v", d.value("D"), err)
 	}
-	untouched(t, l, before)
+	assertUnchanged(t, l, before)
 }
 
 // buildExamples builds the programs of examples/ and returns the directory in

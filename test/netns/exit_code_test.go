@@ -59,8 +59,8 @@ func changes(l *lab.Lab, before string) []string {
 	return changed
 }
 
-// untouched fails the test if there are changes.
-func untouched(t *testing.T, l *lab.Lab, before string) {
+// assertUnchanged fails the test if there are changes.
+func assertUnchanged(t *testing.T, l *lab.Lab, before string) {
 	t.Helper()
 	if changed := changes(l, before); len(changed) > 0 {
 		t.Errorf("the host was touched:\n%s", strings.Join(changed, "\n"))
@@ -99,7 +99,7 @@ func TestRunWithInvalidConfigChangesNothing(t *testing.T) {
 					t.Errorf("%s said this, want one line that names file and line:\n%s", command, out)
 				}
 			}
-			untouched(t, l, before)
+			assertUnchanged(t, l, before)
 			if left, err := os.ReadDir(site.State); err != nil || len(left) != 0 {
 				t.Errorf("the state directory has %v, %v", left, err)
 			}
@@ -169,5 +169,5 @@ func TestRunReportsMissingPrivileges(t *testing.T) {
 	if code := lab.ExitCode(err); code != exitNotPermitted {
 		t.Errorf("without the right it ended with %d, want %d:\n%s", code, exitNotPermitted, out)
 	}
-	untouched(t, l, before)
+	assertUnchanged(t, l, before)
 }

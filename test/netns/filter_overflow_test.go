@@ -65,7 +65,7 @@ func TestFilterOverflowAdmitsClients(t *testing.T) {
 	}
 	for _, d := range all {
 		for _, p := range []cliClient{first, last} {
-			p.reaches(t, d.endpoint, s.Greeting, d.flags()...)
+			p.assertReaches(t, d.endpoint, s.Greeting, d.flags()...)
 		}
 	}
 	tap := l.Attacker.Capture(lab.Link)
@@ -93,5 +93,5 @@ func TestFilterOverflowAdmitsClients(t *testing.T) {
 	gateway.Stop()
 	gateway = site.Start(t)
 	crowded(0) // it has the room that it needs now
-	last.reaches(t, all[0].endpoint, s.Greeting, all[0].flags()...)
+	last.assertReaches(t, all[0].endpoint, s.Greeting, all[0].flags()...)
 }

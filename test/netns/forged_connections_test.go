@@ -78,12 +78,12 @@ func TestScatteredSegmentsTakeLittleMemory(t *testing.T) {
 		text := strings.ReplaceAll(attackText("", open, hidden), "deadline: "+authDeadline.String(), "deadline: "+scatteredDeadline)
 		gateway := l.NewSite(t, program.get(t), text).Start(t)
 		dialer := attackedDialer(t, l, hidden, protocol.MethodUDPv2)
-		getsIn(t, dialer, hidden, r.greeting, 3)
+		medianAdmission(t, dialer, hidden, r.greeting, 3)
 
 		before := gateway.Memory().Anonymous
 		conns := dialJunk(t, l.Client, open, scatteredConnections)
 		sent := scatter(t, l, open, conns, &n)
-		getsIn(t, dialer, hidden, r.greeting, 3)
+		medianAdmission(t, dialer, hidden, r.greeting, 3)
 		took := gateway.Memory().Anonymous - before
 		t.Logf("%d connections with %d segments took %d MiB", len(conns), sent, took>>20)
 		if limit := len(conns)*scatteredMemory + collectedLate; took > limit {
@@ -166,11 +166,11 @@ func TestJunkAuthenticationsKeepNoClientOut(t *testing.T) {
 		l.NewSite(t, program.get(t), text.String()).Start(t)
 
 		dialer := attackedDialer(t, l, hidden, protocol.MethodUDPv2)
-		before := getsIn(t, dialer, hidden, r.greeting, junkNewcomers)
+		before := medianAdmission(t, dialer, hidden, r.greeting, junkNewcomers)
 		ctx, stop := context.WithCancel(t.Context())
 		var attack sync.WaitGroup
 		attack.Go(func() { authenticateJunk(ctx, l.Attacker, open) })
-		under := getsIn(t, dialer, hidden, r.greeting, junkNewcomers)
+		under := medianAdmission(t, dialer, hidden, r.greeting, junkNewcomers)
 		stop()
 		attack.Wait()
 		t.Logf("median %v, under attack %v", before, under)

@@ -47,7 +47,7 @@ func TestOpenServiceFloodSparesHiddenService(t *testing.T) {
 		visits := func() time.Duration {
 			var all time.Duration
 			for _, method := range []string{protocol.MethodUDP, protocol.MethodUDPv2} {
-				all = max(all, getsIn(t, attackedDialer(t, l, hidden, method), hidden, r.greeting, openFloodVisits))
+				all = max(all, medianAdmission(t, attackedDialer(t, l, hidden, method), hidden, r.greeting, openFloodVisits))
 			}
 			person := newCLIClient(t, l.Client, "alice", aliceSecret)
 			if out, err := person.connect(withTimeout(t, admitTime), hidden.listen, "hello", "--method", protocol.MethodTCPSYN, "--proof"); err != nil || !strings.Contains(out, r.greeting) {

@@ -78,12 +78,12 @@ func TestForgedHandshakesReachNoUpstream(t *testing.T) {
 			f := &forger{from: farAddr(d.listen.Addr()), to: d.listen, data: forgedWords, random: seeded()}
 			var median time.Duration
 			sent := during(t, l, d.listen.Addr(), f.next, forgedRate, func() {
-				median = getsIn(t, attackedDialer(t, l, d, protocol.MethodUDP), d, r.greeting, forgedVisits)
+				median = medianAdmission(t, attackedDialer(t, l, d, protocol.MethodUDP), d, r.greeting, forgedVisits)
 			})
 			t.Logf("%s: %d packets were forged; the client got in after %v (median)", d.name, sent, median)
 			r.onlyClients(t)
 		}
-		if _, err := getIn(t.Context(), attackedDialer(t, l, open, ""), open, r.greeting); err != nil {
+		if _, err := admit(t.Context(), attackedDialer(t, l, open, ""), open, r.greeting); err != nil {
 			t.Errorf("the forged handshakes have banned the client: %v", err)
 		}
 	})
@@ -99,11 +99,11 @@ func TestForgedHandshakesKeepNoBoundKnockOut(t *testing.T) {
 		l.NewSite(t, program.get(t), attackText("", d)).Start(t)
 		dialer := attackedDialer(t, l, d, protocol.MethodUDPv2)
 		dialer.BindPort = true
-		before := getsIn(t, dialer, d, r.greeting, forgedVisits)
+		before := medianAdmission(t, dialer, d, r.greeting, forgedVisits)
 		f := &forger{from: farAddr4, to: d.listen, data: forgedWords, random: seeded()}
 		var under time.Duration
 		during(t, l, d.listen.Addr(), f.next, forgedRate, func() {
-			under = getsIn(t, dialer, d, r.greeting, forgedVisits)
+			under = medianAdmission(t, dialer, d, r.greeting, forgedVisits)
 		})
 		r.onlyClients(t)
 		t.Logf("median %v, under attack %v", before, under)
@@ -162,11 +162,11 @@ func TestForgedSYNsKeepNoClientOut(t *testing.T) {
 		d := hiddenAt("10.77.0.1:8003", "knock-auth", r.addr, protocol.MethodUDP)
 		l.NewSite(t, program.get(t), attackText("", d)).Start(t)
 		dialer := attackedDialer(t, l, d, protocol.MethodUDP)
-		before := getsIn(t, dialer, d, r.greeting, forgedVisits)
+		before := medianAdmission(t, dialer, d, r.greeting, forgedVisits)
 		f := &forger{from: farAddr4, to: d.listen}
 		var under time.Duration
 		sent := during(t, l, d.listen.Addr(), f.next, scarceRate, func() {
-			under = getsIn(t, dialer, d, r.greeting, forgedVisits)
+			under = medianAdmission(t, dialer, d, r.greeting, forgedVisits)
 		})
 		r.onlyClients(t)
 		t.Logf("median %v, under attack %v, %d SYNs", before, under, sent)

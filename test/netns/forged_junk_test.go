@@ -69,17 +69,17 @@ func TestJunkKnocksV1LeaveUDPv2Alone(t *testing.T) {
 		l.NewSite(t, program.get(t), text.String()).Start(t)
 		knocks := netip.AddrPortFrom(d.listen.Addr(), knockPort)
 		dialer := attackedDialer(t, l, d, protocol.MethodUDPv2)
-		before := getsIn(t, dialer, d, r.greeting, junkNewcomers)
+		before := medianAdmission(t, dialer, d, r.greeting, junkNewcomers)
 		var newcomers, known time.Duration
 		during(t, l, knocks.Addr(), junkV1(netip.Addr{}, knocks, seeded()), junkFlood, func() {
 			for i := range junkNewcomers { // each from an address that has never been here
 				from := netip.AddrFrom4([4]byte{10, 1, 9, byte(100 + i)})
 				l.Client.MustRun("ip", "addr", "add", from.String()+"/32", "dev", "far4")
-				newcomers += getsIn(t, dialerFrom(dialer, from), d, r.greeting, 1) / junkNewcomers
+				newcomers += medianAdmission(t, dialerFrom(dialer, from), d, r.greeting, 1) / junkNewcomers
 			}
 		})
 		during(t, l, knocks.Addr(), junkV1(farAddr4, knocks, seeded()), junkFlood, func() {
-			known = getsIn(t, dialer, d, r.greeting, junkNewcomers)
+			known = medianAdmission(t, dialer, d, r.greeting, junkNewcomers)
 		})
 		t.Logf("median %v, of newcomers %v (mean), of a forged address %v", before, newcomers, known)
 		if max(newcomers, known) > before+attackSlack {

@@ -137,11 +137,11 @@ func TestFragmentedKnockIsDropped(t *testing.T) {
 			}
 		}
 	}
-	alice.refused(t, endpointsOf(all)...)
+	alice.assertRefused(t, endpointsOf(all)...)
 	for _, d := range all {
 		for _, p := range knockPackets(knocks, d.listen) {
 			inject(t, l.Client, d.listen.Addr(), from(t, p, p.Src))
 		}
-		alice.admitted(t, d.endpoint, sessions[d.name], s.Greeting)
+		alice.assertAdmitted(t, d.endpoint, sessions[d.name], s.Greeting)
 	}
 }

@@ -73,12 +73,12 @@ func servePostgres(t *testing.T, h *lab.Host) *lab.Process {
 		p.Signal(syscall.SIGINT)
 		<-p.Ended()
 	})
-	said(t, p, serverTime, "ready to accept connections")
+	waitLog(t, p, serverTime, "ready to accept connections")
 	return p
 }
 
 // psql starts queries over the forward, or whatever else is at the address.
-func (h *hiding) psql(t *testing.T, at string, query ...string) *lab.Process {
+func (h *hiddenService) psql(t *testing.T, at string, query ...string) *lab.Process {
 	t.Helper()
 	host, port, err := net.SplitHostPort(at)
 	if err != nil {
@@ -103,7 +103,7 @@ func TestHiddenPostgreSQLServesClients(t *testing.T) {
 	h := hide(t, l, protocol.MethodUDP, d)
 	h.filtered(t, d)
 	forward := h.Client.StartCommand(t, h.command(t.Context(), "knockgw", "forward", "db", "--listen", forwarded))
-	said(t, forward, serverTime, forwarded)
+	waitLog(t, forward, serverTime, forwarded)
 
 	h.unseen(t, d, func() {
 		var all []*lab.Process
@@ -141,10 +141,10 @@ func TestHiddenPostgreSQLServesClients(t *testing.T) {
 
 // drained fails the test unless a forward that is asked to end accepts no new
 // connection, lets open ones finish, and ends.
-func drained(t *testing.T, h *hiding, forward, server *lab.Process) {
+func drained(t *testing.T, h *hiddenService, forward, server *lab.Process) {
 	t.Helper()
 	last := h.psql(t, forwarded, "select pg_sleep(2), 'the last answer'")
-	said(t, server, serverTime, "the last answer")
+	waitLog(t, server, serverTime, "the last answer")
 	forward.Signal(syscall.SIGTERM)
 	refused := false
 	for range 50 { // the signal takes its time

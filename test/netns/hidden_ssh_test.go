@@ -81,7 +81,7 @@ Subsystem sftp internal-sftp
 	cmd := h.Command(t.Context(), "sh", "-c", script, sshdPath, shadow, passwd, config)
 	cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
 	s.Process = h.StartCommand(t, cmd)
-	said(t, s.Process, serverTime, "listening on")
+	waitLog(t, s.Process, serverTime, "listening on")
 	return s
 }
 
@@ -142,7 +142,7 @@ func TestHiddenSSHServesClients(t *testing.T) {
 
 // interactive is a session on a terminal: lines are written and answered, one
 // by one.
-func interactive(t *testing.T, h *hiding, args []string) {
+func interactive(t *testing.T, h *hiddenService, args []string) {
 	t.Helper()
 	cmd := h.command(t.Context(), "ssh", args...)
 	in, err := cmd.StdinPipe()
@@ -157,7 +157,7 @@ func interactive(t *testing.T, h *hiding, args []string) {
 		if _, err := fmt.Fprintln(in, line[0]); err != nil {
 			t.Fatal(err)
 		}
-		said(t, p, answerTime, line[1])
+		waitLog(t, p, answerTime, line[1])
 	}
 	if _, err := fmt.Fprintln(in, "exit 9"); err != nil {
 		t.Fatal(err)
@@ -168,7 +168,7 @@ func interactive(t *testing.T, h *hiding, args []string) {
 }
 
 // copies copies a file there and back again.
-func copies(t *testing.T, h *hiding, options []string) {
+func copies(t *testing.T, h *hiddenService, options []string) {
 	t.Helper()
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }

@@ -22,9 +22,9 @@ import (
 // serverTime is how long a real server may take to start on a busy machine.
 const serverTime = 30 * time.Second
 
-// A hiding is a lab whose gateway hides real software, and a client with a
+// A hiddenService is a lab whose gateway hides real software, and a client with a
 // profile for it.
-type hiding struct {
+type hiddenService struct {
 	*lab.Lab
 
 	gateway *lab.Gateway
@@ -36,9 +36,9 @@ type hiding struct {
 
 // hide starts a gateway with these endpoints, all of mode knock-auth, and gives
 // the client its profile.
-func hide(t *testing.T, l *lab.Lab, method string, all ...endpoint) *hiding {
+func hide(t *testing.T, l *lab.Lab, method string, all ...endpoint) *hiddenService {
 	t.Helper()
-	h := &hiding{Lab: l, profiles: t.TempDir(), bin: t.TempDir(), profile: &profile.Profile{
+	h := &hiddenService{Lab: l, profiles: t.TempDir(), bin: t.TempDir(), profile: &profile.Profile{
 		Name: "lab", Client: "alice", Secret: protocol.Secret(aliceSecret),
 	}}
 	for i := range all {
@@ -71,10 +71,10 @@ func hidingText(all []endpoint) string {
 }
 
 // file is the path of the client's profile.
-func (h *hiding) file() string { return filepath.Join(h.profiles, h.profile.Name+".yaml") }
+func (h *hiddenService) file() string { return filepath.Join(h.profiles, h.profile.Name+".yaml") }
 
 // command prepares a program on the client, which finds knockgw and its profile.
-func (h *hiding) command(ctx context.Context, name string, args ...string) *exec.Cmd {
+func (h *hiddenService) command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	path := h.bin + ":" + os.Getenv("PATH")
 	// Not exec.LookPath's: it looks in the test's own PATH.
 	if name == "knockgw" {
@@ -86,7 +86,7 @@ func (h *hiding) command(ctx context.Context, name string, args ...string) *exec
 }
 
 // run runs a program on the client that must succeed.
-func (h *hiding) run(t *testing.T, name string, args ...string) string {
+func (h *hiddenService) run(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	out, err := h.Client.RunCommand(h.command(t.Context(), name, args...))
 	if err != nil {
@@ -97,7 +97,7 @@ func (h *hiding) run(t *testing.T, name string, args ...string) string {
 
 // filtered fails the test unless nmap reports the endpoint's port as filtered
 // to attackers and clients alike.
-func (h *hiding) filtered(t *testing.T, d endpoint) {
+func (h *hiddenService) filtered(t *testing.T, d endpoint) {
 	t.Helper()
 	for _, from := range []*lab.Host{h.Attacker, h.Client} {
 		for _, flag := range []string{"-sS", "-sT"} {
@@ -112,14 +112,14 @@ func (h *hiding) filtered(t *testing.T, d endpoint) {
 
 // unseen does something while an attacker scans the endpoint again and again,
 // and fails the test if he gets an answer.
-func (h *hiding) unseen(t *testing.T, d endpoint, what func()) {
+func (h *hiddenService) unseen(t *testing.T, d endpoint, what func()) {
 	t.Helper()
 	capture := h.Attacker.Capture(lab.Link)
 	over, scanned := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(scanned)
 		for {
-			scan{flags: []string{"-sS"}, v6: d.listen.Addr().Is6()}.blind(t, h.Attacker, d.listen.Addr())
+			scan{flags: []string{"-sS"}, v6: d.listen.Addr().Is6()}.assertBlind(t, h.Attacker, d.listen.Addr())
 			select {
 			case <-over:
 				return
@@ -141,8 +141,8 @@ func (h *hiding) unseen(t *testing.T, d endpoint, what func()) {
 	}
 }
 
-// said waits until a process has said a text.
-func said(t *testing.T, p *lab.Process, within time.Duration, text string) {
+// waitLog waits until a process has said a text.
+func waitLog(t *testing.T, p *lab.Process, within time.Duration, text string) {
 	t.Helper()
 	if err := p.WaitLog(withTimeout(t, within), func(log string) bool { return strings.Contains(log, text) }); err != nil {
 		t.Fatalf("%v: it has not said %q:\n%s", err, text, p.Log())

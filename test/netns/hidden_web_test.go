@@ -80,7 +80,7 @@ http {
 			t.Error(err)
 		}
 	})
-	said(t, w.Process, serverTime, "start worker process ")
+	waitLog(t, w.Process, serverTime, "start worker process ")
 	return w
 }
 
@@ -94,7 +94,7 @@ func TestHiddenWebServesBrowser(t *testing.T) {
 	h := hide(t, l, protocol.MethodUDP, d)
 	h.filtered(t, d)
 	proxy := h.Client.StartCommand(t, h.command(t.Context(), "knockgw", "proxy", "--listen", proxied))
-	said(t, proxy, serverTime, proxied)
+	waitLog(t, proxy, serverTime, proxied)
 
 	h.unseen(t, d, func() {
 		for name, flags := range map[string][]string{

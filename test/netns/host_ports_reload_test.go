@@ -16,7 +16,7 @@ import (
 func TestReloadDefersHostPorts(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap")
-	l, site, s, _, all := hides(t)
+	l, site, s, _, all := newHostPorts(t)
 	gateway := site.Start(t)
 	visits := func(t *testing.T, v lab.Peer) {
 		t.Helper()

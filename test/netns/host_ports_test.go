@@ -41,9 +41,9 @@ func ownEndpoints(upstream string) []endpoint {
 	return all
 }
 
-// hides makes a site that hides its own ports, with a service at the loopback,
+// newHostPorts makes a site that hides its own ports, with a service at the loopback,
 // and one at a port that is not hidden.
-func hides(t *testing.T) (l *lab.Lab, site *lab.Site, s, other *lab.LineServer, all []endpoint) {
+func newHostPorts(t *testing.T) (l *lab.Lab, site *lab.Site, s, other *lab.LineServer, all []endpoint) {
 	t.Helper()
 	l = lab.New(t)
 	s = l.Gateway.ServeLines(fmt.Sprintf("127.0.0.1:%d", hiddenPort))
@@ -201,7 +201,7 @@ func others(t *testing.T, l *lab.Lab, s *lab.LineServer) {
 func TestHostPortIsHidden(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap")
-	l, site, s, other, all := hides(t)
+	l, site, s, other, all := newHostPorts(t)
 	before := host(l)
 	gateway := site.Start(t)
 	hidden := func(t *testing.T, running bool) {
@@ -245,7 +245,7 @@ func TestHostPortIsHidden(t *testing.T) {
 	})
 	t.Run("down gives it back", func(t *testing.T) {
 		site.Down(t)
-		untouched(t, l, before)
+		assertUnchanged(t, l, before)
 		for _, d := range all {
 			if got := scanned(t, l.Attacker, d.listen.Addr(), hiddenPort, "-sS"); got != "closed" {
 				t.Errorf("%v is %s, want closed", d.listen, got)
@@ -258,7 +258,7 @@ func TestHostPortIsHidden(t *testing.T) {
 // the outside forwards.
 func TestHostPortWithoutForwardingIsHidden(t *testing.T) {
 	t.Parallel()
-	l, site, s, _, all := hides(t)
+	l, site, s, _, all := newHostPorts(t)
 	l.Gateway.Sysctl("ipv4/ip_forward", "0")
 	l.Gateway.Sysctl("ipv4/conf/client0/forwarding", "1")
 	l.Gateway.Sysctl("ipv4/conf/all/rp_filter", "1")
@@ -289,7 +289,7 @@ func TestHostPortWithoutForwardingIsHidden(t *testing.T) {
 
 func TestHostPortInUseIsNotHidden(t *testing.T) {
 	t.Parallel()
-	l, site, _, _, all := hides(t)
+	l, site, _, _, all := newHostPorts(t)
 	l.Gateway.Listen("tcp", all[0].listen.String())
 	before := host(l)
 	run := site.Run()
@@ -298,14 +298,14 @@ func TestHostPortInUseIsNotHidden(t *testing.T) {
 		t.Errorf("run says %v\n%s", err, out)
 	}
 	site.Down(t)
-	untouched(t, l, before)
+	assertUnchanged(t, l, before)
 }
 
 // While it starts, stops and is given back, over and over, the hidden port is
 // silent: the attacker's SYNs never stop.
 func TestHostPortNeverAnswers(t *testing.T) {
 	t.Parallel()
-	l, site, _, _, all := hides(t)
+	l, site, _, _, all := newHostPorts(t)
 	site.Start(t).Kill()
 	for _, d := range all {
 		capture := l.Attacker.Capture(lab.Link)

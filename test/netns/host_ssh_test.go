@@ -108,7 +108,7 @@ func TestHostSSHIsHidden(t *testing.T) {
 		noticed(t, l, h.gateway, true)
 		l.Gateway.MustRun("ip", "addr", "del", own4+"/24", "dev", "upstream0")
 		noticed(t, l, h.gateway, false)
-		said(t, h.gateway.Process, answerTime, "no interface of this host has the address "+own4)
+		waitLog(t, h.gateway.Process, answerTime, "no interface of this host has the address "+own4)
 		l.Gateway.MustRun("ip", "addr", "add", own4+"/24", "dev", "upstream0")
 		noticed(t, l, h.gateway, true)
 		h.filtered(t, ssh4)
@@ -134,7 +134,7 @@ func family(a netip.Addr) string {
 func TestLocalRuleKeepsLowPriority(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap")
-	l, site, s, other, all := hides(t)
+	l, site, s, other, all := newHostPorts(t)
 
 	for _, f := range []string{"-4", "-6"} {
 		l.Gateway.MustRun("sh", "-ec", "ip "+f+" rule add pref 32765 lookup local protocol kernel && ip "+f+" rule del pref 0")
@@ -146,7 +146,7 @@ func TestLocalRuleKeepsLowPriority(t *testing.T) {
 	if now := show(); strings.Contains(now, "13:") {
 		t.Errorf("the local table is asked early:\n%s", now)
 	}
-	works(t, l, all, s.Greeting)
+	assertReachable(t, l, all, s.Greeting)
 	assertSilent(t, l, all, true)
 	others(t, l, other)
 	g.Stop()

@@ -110,8 +110,8 @@ func hostileAddrs() []netip.Addr {
 	return append(subnetAddrs(), netip.MustParseAddr("10.77.0.1"), netip.MustParseAddr("10.77.0.5"), netip.MustParseAddr("10.77.0.200"), netip.MustParseAddr("fd77::1"), netip.MustParseAddr("fd77::5"))
 }
 
-// became waits until the gateway is ready or says what is wrong.
-func became(t *testing.T, l *lab.Lab, says string) {
+// waitReadiness waits until the gateway is ready or says what is wrong.
+func waitReadiness(t *testing.T, l *lab.Lab, says string) {
 	t.Helper()
 	for end := time.Now().Add(tried); ; time.Sleep(sampleEvery) {
 		status, why := readiness(t, l)
@@ -133,18 +133,18 @@ func TestGatewayToleratesHostileHost(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			l.Gateway.MustRun("sh", "-ec", c.hurt)
 			if c.says != "" {
-				became(t, l, c.says)
+				waitReadiness(t, l, c.says)
 			} else {
-				silence(t, l, hostileAddrs()...)
-				became(t, l, "")
+				assertSilence(t, l, hostileAddrs()...)
+				waitReadiness(t, l, "")
 				if c.check == "" {
-					works(t, l, all, s.Greeting)
+					assertReachable(t, l, all, s.Greeting)
 				} else if f := diagnosis(t, site, 0)[c.check]; f.Level != doctor.Warn {
 					t.Errorf("doctor says %+v", f)
 				}
 			}
 			l.Gateway.MustRun("sh", "-c", c.undo)
-			became(t, l, "")
+			waitReadiness(t, l, "")
 		})
 	}
 }
@@ -168,10 +168,10 @@ func TestGatewayStartsOnHostileHostOrReports(t *testing.T) {
 				}
 				return
 			}
-			became(t, l, c.says)
+			waitReadiness(t, l, c.says)
 			if c.says == "" {
-				silence(t, l, hostileAddrs()...)
-				works(t, l, all, s.Greeting)
+				assertSilence(t, l, hostileAddrs()...)
+				assertReachable(t, l, all, s.Greeting)
 			}
 			g.Kill()
 			<-g.Ended()

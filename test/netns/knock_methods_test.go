@@ -88,18 +88,18 @@ func TestKnockMethodsAdmit(t *testing.T) {
 	// Alice knocks and connects in two steps, Carol in one.
 	one, two := newCLIClient(t, l.Client, "carol", "carol's secret, thirty-two bytes"), newCLIClient(t, l.Client, "alice", aliceSecret)
 	l.NewSite(t, program.get(t), knocking("length: 3")+clients(one, two)+services(endpointsOf(all)...)).Start(t)
-	two.refused(t, endpointsOf(all)...)
+	two.assertRefused(t, endpointsOf(all)...)
 	for _, d := range all {
 		t.Run(d.name, func(t *testing.T) {
 			session := two.knock(t, d.listen, d.flags()...)
-			two.reaches(t, d.endpoint, s.Greeting, "--no-knock", "--session", hex.EncodeToString(session))
-			two.admitted(t, d.endpoint, session, s.Greeting)
+			two.assertReaches(t, d.endpoint, s.Greeting, "--no-knock", "--session", hex.EncodeToString(session))
+			two.assertAdmitted(t, d.endpoint, session, s.Greeting)
 		})
 	}
-	two.refused(t, endpointsOf(all)...) // the grants' two uses are spent
+	two.assertRefused(t, endpointsOf(all)...) // the grants' two uses are spent
 	for _, d := range all {
 		t.Run(d.name+" in one step", func(t *testing.T) {
-			one.reaches(t, d.endpoint, s.Greeting, d.flags("--proof")...)
+			one.assertReaches(t, d.endpoint, s.Greeting, d.flags("--proof")...)
 		})
 	}
 }
@@ -119,7 +119,7 @@ func TestKnockMethodsAreDistinct(t *testing.T) {
 			}
 		}
 	}
-	alice.refused(t, endpointsOf(all)...)
+	alice.assertRefused(t, endpointsOf(all)...)
 }
 
 func TestCapturedKnockOpensNothing(t *testing.T) {
@@ -135,7 +135,7 @@ func TestCapturedKnockOpensNothing(t *testing.T) {
 		// To the service's own number, by which the tap tells one knock from
 		// another.
 		session := alice.knock(t, d.listen, d.flags("--udp-port", fmt.Sprint(d.listen.Port()))...)
-		alice.admitted(t, d.endpoint, session, s.Greeting)
+		alice.assertAdmitted(t, d.endpoint, session, s.Greeting)
 		knock := knockPackets(tap.Packets(), d.listen)
 		if want := parts(d.method); len(knock) != want {
 			t.Fatalf("%s: the tap has %d packets of the knock, want %d", d.name, len(knock), want)
@@ -150,7 +150,7 @@ func TestCapturedKnockOpensNothing(t *testing.T) {
 			}
 		}
 	}
-	thief.refused(t, endpointsOf(all)...)
+	thief.assertRefused(t, endpointsOf(all)...)
 	l.Attacker.Silent(echo.Stop())
 	metrics := gateway.Metrics()
 	for _, method := range methods() {

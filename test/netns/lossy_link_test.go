@@ -168,7 +168,7 @@ type attacker struct {
 const firstUID = 70001
 
 // attacker makes number n of them.
-func (h *hiding) attacker(t *testing.T, n int) attacker {
+func (h *hiddenService) attacker(t *testing.T, n int) attacker {
 	t.Helper()
 	who := attacker{uid: uint32(firstUID + n)}
 	dir, err := os.MkdirTemp("", "knockgw-person-")
@@ -198,7 +198,7 @@ func (h *hiding) attacker(t *testing.T, n int) attacker {
 
 // tryConnect runs "knockgw connect", and returns how long it took until the
 // upstream's answer was there.
-func (h *hiding) tryConnect(t *testing.T, who attacker, greeting string) (time.Duration, error) {
+func (h *hiddenService) tryConnect(t *testing.T, who attacker, greeting string) (time.Duration, error) {
 	cmd := h.Client.Command(context.Background(), program.get(t).Path, "connect", "lines")
 	cmd.Env = append(os.Environ(), profile.DirectoryVariable+"="+who.dir)
 	cmd.Dir = "/"

@@ -74,7 +74,7 @@ func TestUnauthorizedClientIsRefused(t *testing.T) {
 		} {
 			t.Run(d.name+" and "+name, func(t *testing.T) {
 				t.Parallel()
-				d.turnedAway(t, v)
+				d.assertRefused(t, v)
 			})
 		}
 	}
@@ -85,9 +85,9 @@ func TestUnauthorizedClientIsRefused(t *testing.T) {
 	})
 }
 
-// turnedAway fails the test unless a peer who does everything that the endpoint
+// assertRefused fails the test unless a peer who does everything that the endpoint
 // demands stays outside.
-func (d endpoint) turnedAway(t *testing.T, v lab.Peer) {
+func (d endpoint) assertRefused(t *testing.T, v lab.Peer) {
 	t.Helper()
 	session := lab.NewSession()
 	if !d.authenticates() {
@@ -98,7 +98,7 @@ func (d endpoint) turnedAway(t *testing.T, v lab.Peer) {
 			t.Fatal(err)
 		}
 	}
-	d.shut(t, v, d.auth(t, v, session))
+	d.assertShut(t, v, d.auth(t, v, session))
 }
 
 // auth is the peer's authentication, empty where the endpoint wants none.
@@ -130,7 +130,7 @@ func TestKnockAdmitsOnlyItsAddress(t *testing.T) {
 			if err := here.Knock(t.Context(), d.listen, session); err != nil {
 				t.Fatal(err)
 			}
-			d.shut(t, there, d.auth(t, there, session))
+			d.assertShut(t, there, d.auth(t, there, session))
 			// The attempt has not cost the rightful client his grant.
 			conn, err := d.enterAs(withTimeout(t, admitTime), here, session)
 			if err != nil {
@@ -164,7 +164,7 @@ func TestAuthNeedsSessionOfKnock(t *testing.T) {
 				if err != nil {
 					t.Fatalf("connect after a knock, for %s: %v", name, err)
 				}
-				d.mute(t, conn, d.auth(t, v, wrong))
+				d.assertMute(t, conn, d.auth(t, v, wrong))
 			}
 			// A mismatch consumes nothing.
 			conn, err := d.enterAs(withTimeout(t, admitTime), v, session)

@@ -42,7 +42,7 @@ func TestSecretExpires(t *testing.T) {
 	for _, d := range all {
 		late.knock(t, d.listen, d.flags()...)
 	}
-	late.refused(t, endpointsOf(all)...)
+	late.assertRefused(t, endpointsOf(all)...)
 	var mute sync.WaitGroup
 	for _, d := range all {
 		session := early.knock(t, d.listen, d.flags()...)
@@ -52,8 +52,8 @@ func TestSecretExpires(t *testing.T) {
 			t.Fatalf("%s: %v", d.name, err)
 		}
 		auth := d.auth(t, late.peer(), session)
-		mute.Go(func() { d.mute(t, conn, auth) })
-		early.admitted(t, d.endpoint, session, s.Greeting)
+		mute.Go(func() { d.assertMute(t, conn, auth) })
+		early.assertAdmitted(t, d.endpoint, session, s.Greeting)
 	}
 	mute.Wait()
 }
@@ -72,7 +72,7 @@ func TestSecretsOfClientOverlap(t *testing.T) {
 	for _, secret := range []string{one, other} {
 		alice := newCLIClient(t, l.Client, "alice", secret)
 		for _, d := range all {
-			alice.admitted(t, d.endpoint, alice.knock(t, d.listen, d.flags()...), s.Greeting)
+			alice.assertAdmitted(t, d.endpoint, alice.knock(t, d.listen, d.flags()...), s.Greeting)
 		}
 	}
 }
@@ -107,11 +107,11 @@ func TestClientReachesOnlyItsServices(t *testing.T) {
 				others = append(others, d.endpoint)
 			}
 		}
-		who.refused(t, others...)
+		who.assertRefused(t, others...)
 	}
 	for who, endpoints := range may {
 		for _, d := range endpoints {
-			who.admitted(t, d.endpoint, who.knock(t, d.listen, d.flags()...), s.Greeting)
+			who.assertAdmitted(t, d.endpoint, who.knock(t, d.listen, d.flags()...), s.Greeting)
 		}
 	}
 }
@@ -135,7 +135,7 @@ func (d endpoint) fail(t *testing.T, v lab.Peer, n int) {
 			if err != nil {
 				t.Error(err)
 			}
-			d.mute(t, conn, auth)
+			d.assertMute(t, conn, auth)
 		})
 	}
 	failing.Wait()
@@ -172,14 +172,14 @@ func TestBanSparesNeighbourThatKnocks(t *testing.T) {
 			// The ban holds at both endpoints that answer attackers, and shuts
 			// in silence.
 			for _, d := range []endpoint{open, visible} {
-				d.banned(t, alice(l.Attacker))
+				d.assertBanned(t, alice(l.Attacker))
 			}
 			// In IPv6 it is the /64's, so that one more address is no way round
 			// it; in IPv4 the address's.
 			neighbour := alice(l.Attacker)
 			neighbour.From = l.Attacker.Other(open.listen.Addr())
 			if open.listen.Addr().Is6() {
-				open.banned(t, neighbour)
+				open.assertBanned(t, neighbour)
 			} else if err := open.visit(t.Context(), neighbour, s.Greeting); err != nil {
 				t.Error(err)
 			}
@@ -201,12 +201,12 @@ func TestBanSparesNeighbourThatKnocks(t *testing.T) {
 	}
 }
 
-// banned fails the test unless an endpoint that answers all sources does not
+// assertBanned fails the test unless an endpoint that answers all sources does not
 // answer the peer.
-func (d endpoint) banned(t *testing.T, v lab.Peer) {
+func (d endpoint) assertBanned(t *testing.T, v lab.Peer) {
 	t.Helper()
 	d.mode, d.visible = "knock-auth", false
-	d.shut(t, v, nil)
+	d.assertShut(t, v, nil)
 }
 
 // What does not come back proves nothing about who sent it.

@@ -51,8 +51,8 @@ func unprivileged(t *testing.T, pid int) {
 	}
 }
 
-// works fails the test unless the endpoints open.
-func works(t *testing.T, l *lab.Lab, all []endpoint, greeting string) {
+// assertReachable fails the test unless the endpoints open.
+func assertReachable(t *testing.T, l *lab.Lab, all []endpoint, greeting string) {
 	t.Helper()
 	for _, d := range all {
 		if err := d.visit(t.Context(), alice(l.Client), greeting); err != nil {
@@ -73,7 +73,7 @@ func TestGatewayWorksUnprivileged(t *testing.T) {
 	}
 
 	unprivileged(t, gateway.PID())
-	works(t, l, all, s.Greeting)
+	assertReachable(t, l, all, s.Greeting)
 	unprivileged(t, gateway.PID()) // threads that have begun since
 	if n := gateway.Metrics()["knockgw_filter_attached"]; n != 1 {
 		t.Errorf("knockgw_filter_attached is %v", n)
@@ -91,7 +91,7 @@ func TestGatewayWorksUnprivileged(t *testing.T) {
 	if out, err := site.Knockgw(withTimeout(t, answerTime), "reload"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	works(t, l, append(all, added), s.Greeting)
+	assertReachable(t, l, append(all, added), s.Greeting)
 	if n := gateway.Metrics()["knockgw_filter_attached"]; n != 1 {
 		t.Errorf("knockgw_filter_attached is %v after a reload", n)
 	}
@@ -102,7 +102,7 @@ func TestGatewayWorksUnprivileged(t *testing.T) {
 	}
 	gateway.Stop()
 	site.Start(t) // its own files do not conflict
-	works(t, l, all, s.Greeting)
+	assertReachable(t, l, all, s.Greeting)
 }
 
 func TestRootMustNameAccount(t *testing.T) {
@@ -131,7 +131,7 @@ func TestRootMustNameAccount(t *testing.T) {
 			}
 		})
 	}
-	untouched(t, l, before)
+	assertUnchanged(t, l, before)
 }
 
 // Root that is told to stay root loses all but its name.
@@ -147,7 +147,7 @@ func TestRootKeptGivesUpCapabilities(t *testing.T) {
 		}
 	}
 	gateway := l.Gateway.Start(program.get(t).Path, "run", "--user", "root", "--config", site.Config)
-	said(t, gateway, admitTime, "msg=ready")
+	waitLog(t, gateway, admitTime, "msg=ready")
 	if log := gateway.Log(); !strings.Contains(log, "stays root") || !strings.Contains(log, "privileges dropped") {
 		t.Errorf("it says\n%s", log)
 	}
@@ -160,7 +160,7 @@ func TestRootKeptGivesUpCapabilities(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, status)
 		}
 	}
-	works(t, l, all, s.Greeting)
+	assertReachable(t, l, all, s.Greeting)
 }
 
 func TestUnreadableFileIsReportedFirst(t *testing.T) {
@@ -178,7 +178,7 @@ func TestUnreadableFileIsReportedFirst(t *testing.T) {
 			t.Errorf("%v ended with %d, want %d, the file and a remedy:\n%s", command, code, exitConfiguration, out)
 		}
 	}
-	untouched(t, l, before)
+	assertUnchanged(t, l, before)
 }
 
 func TestUnwritableDirectoryIsReported(t *testing.T) {
@@ -193,7 +193,7 @@ func TestUnwritableDirectoryIsReported(t *testing.T) {
 	if code := lab.ExitCode(err); code != exitNotPermitted || !strings.Contains(out, site.State) || !strings.Contains(out, "chown") {
 		t.Errorf("it ended with %d, want %d, the directory and a remedy:\n%s", code, exitNotPermitted, out)
 	}
-	blackholed(t, l) // as after a crash
+	assertBlackholed(t, l) // as after a crash
 }
 
 // As the systemd unit starts it: an account from the start, with two
@@ -213,13 +213,13 @@ func TestCapabilitiesSufficeToStart(t *testing.T) {
 	gateway := l.Gateway.StartCommand(t, cmd)
 	ready(t, gateway)
 	unprivileged(t, gateway.PID())
-	works(t, l, all, s.Greeting)
+	assertReachable(t, l, all, s.Greeting)
 	if strings.Contains(gateway.Log(), "dropped in user space") {
 		t.Errorf("there is no packet filter:\n%s", gateway.Log())
 	}
-	before := whatLeads(l)
+	before := routesAndRules(l)
 	l.Gateway.MustRun("ip", "route", "flush", "proto", "107")
-	restored(t, l, before)
+	assertRestored(t, l, before)
 }
 
 // sharedTUN gives a mount namespace a world-writable clone device, as udev sets
@@ -253,7 +253,7 @@ func TestPersistentDeviceNeedsNoPrivilege(t *testing.T) {
 		gateway := start()
 		ready(t, gateway)
 		unprivileged(t, gateway.PID())
-		works(t, l, all, s.Greeting)
+		assertReachable(t, l, all, s.Greeting)
 		gateway.Signal(syscall.SIGTERM)
 		if code, err := gateway.Wait(withTimeout(t, answerTime)); code != 0 || err != nil {
 			t.Errorf("it ended with %d, %v", code, err)
@@ -284,7 +284,7 @@ func TestDeviceDescriptorNeedsNoPrivilege(t *testing.T) {
 	}
 	ready(t, gateway)
 	unprivileged(t, gateway.PID())
-	works(t, l, all, s.Greeting)
+	assertReachable(t, l, all, s.Greeting)
 }
 
 func TestDeviceDescriptorMustBeDevice(t *testing.T) {
@@ -393,5 +393,5 @@ func TestSecondSIGTERMEndsGateway(t *testing.T) {
 	if took := time.Since(begin); took > atOnce {
 		t.Errorf("it took %v", took)
 	}
-	blackholed(t, l)
+	assertBlackholed(t, l)
 }

@@ -100,7 +100,7 @@ func newMachine(t *testing.T, h *lab.Host, bin string, binds map[string]string) 
 	cmd := h.Command(context.Background(), "sh", "-e", "-c", script+"echo mounted; exec sleep 1000000")
 	cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
 	m.holder = h.StartCommand(t, cmd)
-	said(t, m.holder, serverTime, "mounted")
+	waitLog(t, m.holder, serverTime, "mounted")
 	return m
 }
 
@@ -183,7 +183,7 @@ func TestQuickStartLeadsToShell(t *testing.T) {
 			}
 		case s.rest == "stays":
 			stays = m.host.StartCommand(t, m.command(context.Background(), "exec "+s.text))
-			said(t, stays, serverTime, "msg=ready")
+			waitLog(t, stays, serverTime, "msg=ready")
 		case s.rest == "shell":
 			shells++
 			out, code := m.run(withTimeout(t, serverTime), t, s, "echo in the shell of $USER, from $SSH_CONNECTION\nexit 42\n")
@@ -200,7 +200,7 @@ func TestQuickStartLeadsToShell(t *testing.T) {
 	if shells != 1 || stays == nil {
 		t.Errorf("the document leads to %d shells, want 1, on a gateway that runs", shells)
 	}
-	scan{flags: []string{"-sS"}}.blind(t, l.Attacker, netip.MustParseAddr("10.77.0.1"))
+	scan{flags: []string{"-sS"}}.assertBlind(t, l.Attacker, netip.MustParseAddr("10.77.0.1"))
 }
 
 // carry brings what is new in the gateway's working directory to the client's,

@@ -105,7 +105,7 @@ func (o *operator) beginLoad(t *testing.T, hidden []endpoint, bulk *iperf, echo 
 	b.over, b.stop = context.WithCancel(t.Context())
 	t.Cleanup(func() {
 		b.stop()
-		b.goOn() // where the test has ended in a pause
+		b.resume() // where the test has ended in a pause
 		b.all.Wait()
 	})
 	v := alice(o.Client)
@@ -204,8 +204,8 @@ const (
 	pausePoll = 100 * time.Millisecond
 )
 
-// goOn ends a pause, if there is one.
-func (b *load) goOn() {
+// resume ends a pause, if there is one.
+func (b *load) resume() {
 	if b.paused {
 		b.paused = false
 		b.moving.Unlock()

@@ -72,15 +72,15 @@ func (r recorded) connect(t *testing.T, v lab.Peer) net.Conn {
 	return conn
 }
 
-// useless fails the test if the recorded messages still open the endpoint, to
+// assertUseless fails the test if the recorded messages still open the endpoint, to
 // any host on the client's side.
-func (r recorded) useless(t *testing.T, l *lab.Lab) {
+func (r recorded) assertUseless(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	same, other := alice(l.Client), alice(l.Client)
 	other.From = l.Client.Other(r.endpoint.listen.Addr())
 	for _, v := range []lab.Peer{same, other} {
 		r.play(t, v)
-		r.endpoint.shut(t, v, r.auth)
+		r.endpoint.assertShut(t, v, r.auth)
 	}
 }
 
@@ -92,7 +92,7 @@ func TestReplayedKnockOpensNothing(t *testing.T) {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
 			r := d.admitted(t, alice(l.Client), s.Greeting)
-			r.useless(t, l)
+			r.assertUseless(t, l)
 		})
 	}
 }
@@ -116,7 +116,7 @@ func TestReplayedAuthIsRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d.mute(t, conn, r.auth)
+			d.assertMute(t, conn, r.auth)
 		})
 	}
 }
@@ -150,7 +150,7 @@ func TestReplayAfterCrashOpensNothing(t *testing.T) {
 		for _, r := range tapes {
 			t.Run(r.endpoint.name, func(t *testing.T) {
 				t.Parallel()
-				r.useless(t, l)
+				r.assertUseless(t, l)
 			})
 		}
 	})

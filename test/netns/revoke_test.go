@@ -202,7 +202,7 @@ func TestRevocationTakesEffectWithinSecond(t *testing.T) {
 		if !strings.HasPrefix(out, "0 flows and 1 grant") {
 			t.Errorf("revoke says %s", out)
 		}
-		archive.shut(t, v, nil)
+		archive.assertShut(t, v, nil)
 		if _, err := io.ReadFull(bystander, make([]byte, 1<<10)); err != nil {
 			t.Errorf("the session of another client: %v", err)
 		}

@@ -55,7 +55,7 @@ func TestClientWhoseAddressRotatesIsAdmitted(t *testing.T) {
 
 	began := time.Now()
 	for _, d := range endpoints {
-		alice.reaches(t, d, s.Greeting, "--method", protocol.MethodTCPSYNSeq, "--proof")
+		alice.assertReaches(t, d, s.Greeting, "--method", protocol.MethodTCPSYNSeq, "--proof")
 	}
 	took := time.Since(began)
 	stop()

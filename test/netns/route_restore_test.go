@@ -74,7 +74,7 @@ func killRestorer(t *testing.T, g *lab.Gateway) {
 	if err := syscall.Kill(restorer(t, g), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	said(t, g.Process, answerTime, "the process that restores routes has ended")
+	waitLog(t, g.Process, answerTime, "the process that restores routes has ended")
 }
 
 // deleteRules deletes the gateway's rules one by one: a flush leaves those of
@@ -88,8 +88,8 @@ func deleteRules(t *testing.T, l *lab.Lab, family string) {
 	}
 }
 
-// whatLeads is all that leads packets to the gateway, as ip shows it.
-func whatLeads(l *lab.Lab) string {
+// routesAndRules is all that leads packets to the gateway, as ip shows it.
+func routesAndRules(l *lab.Lab) string {
 	var b strings.Builder
 	for _, family := range []string{"-4", "-6"} {
 		for _, show := range [][]string{{"rule"}, {"route", "show", "table", "all", "proto", "107"}} {
@@ -99,13 +99,13 @@ func whatLeads(l *lab.Lab) string {
 	return regexp.MustCompile(` linkdown| +$`).ReplaceAllString(b.String(), "")
 }
 
-// restored fails the test unless all that leads packets to the gateway is soon
+// assertRestored fails the test unless all that leads packets to the gateway is soon
 // as it was.
-func restored(t *testing.T, l *lab.Lab, before string) {
+func assertRestored(t *testing.T, l *lab.Lab, before string) {
 	t.Helper()
 	var now string
 	for began := time.Now(); time.Since(began) < answerTime; time.Sleep(20 * time.Millisecond) {
-		if now = whatLeads(l); now == before {
+		if now = routesAndRules(l); now == before {
 			return
 		}
 	}
@@ -131,18 +131,18 @@ func TestRoutesAndRulesAreRestored(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l, site, s, other, all := hides(t)
+			l, site, s, other, all := newHostPorts(t)
 			g := site.Start(t)
 			noticed(t, l, g, true)
-			before := whatLeads(l)
+			before := routesAndRules(l)
 			for _, command := range hurt {
 				if out, err := l.Gateway.Run(t.Context(), "sh", "-c", command); err != nil {
 					t.Logf("%s: %v %s", command, err, out)
 				}
 			}
-			restored(t, l, before)
+			assertRestored(t, l, before)
 			noticed(t, l, g, true)
-			works(t, l, all, s.Greeting)
+			assertReachable(t, l, all, s.Greeting)
 			assertSilent(t, l, all, true)
 			others(t, l, other)
 			g.Stop()
@@ -155,7 +155,7 @@ func TestRoutesAndRulesAreRestored(t *testing.T) {
 // added over and over.
 func TestSessionSurvivesDeletedRoutes(t *testing.T) {
 	t.Parallel()
-	l, site, s, _, all := hides(t)
+	l, site, s, _, all := newHostPorts(t)
 	g := site.Start(t)
 	conn, err := all[0].enter(withTimeout(t, admitTime), alice(l.Client))
 	if err != nil {
@@ -165,11 +165,11 @@ func TestSessionSurvivesDeletedRoutes(t *testing.T) {
 	if got := ask(t, conn, "hello"); got != s.Greeting {
 		t.Fatalf("the service said %q", got)
 	}
-	before := whatLeads(l)
+	before := routesAndRules(l)
 	for range 5 {
 		deleteRules(t, l, "-4")
 		l.Gateway.MustRun("ip", "route", "flush", "table", "107")
-		restored(t, l, before)
+		assertRestored(t, l, before)
 	}
 	if got := ask(t, conn, "hello"); got != s.Greeting {
 		t.Errorf("after that the service says %q", got)
@@ -187,7 +187,7 @@ func TestGatewayEndsIfRoutesCannotBeRestored(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l, site, s, _, all := hides(t)
+			l, site, s, _, all := newHostPorts(t)
 			g := site.Start(t)
 			noticed(t, l, g, true)
 			killRestorer(t, g)
@@ -195,14 +195,14 @@ func TestGatewayEndsIfRoutesCannotBeRestored(t *testing.T) {
 				t.Fatal(err)
 			}
 			noticed(t, l, g, false)
-			said(t, g.Process, answerTime, c.says)
+			waitLog(t, g.Process, answerTime, c.says)
 			code, err := g.Wait(withTimeout(t, 3*answerTime))
 			if err != nil || code != 1 || !strings.Contains(g.Log(), "could not be restored") {
 				t.Errorf("it ended with %d, %v", code, err)
 			}
 			g = site.Start(t) // as the service manager does
 			noticed(t, l, g, true)
-			works(t, l, all, s.Greeting)
+			assertReachable(t, l, all, s.Greeting)
 			assertSilent(t, l, all, true)
 		})
 	}
@@ -223,16 +223,16 @@ func TestGatewayContinuesWithoutBlackhole(t *testing.T) {
 	if _, err := g.Wait(withTimeout(t, 12*time.Second)); err == nil {
 		t.Fatal("the gateway has ended")
 	}
-	works(t, l, all, s.Greeting)
+	assertReachable(t, l, all, s.Greeting)
 	l.Gateway.MustRun("ip", "-6", "route", "add", "blackhole", "fd77::/64", "metric", "9999", "proto", "107")
 	noticed(t, l, g, true)
-	said(t, g.Process, answerTime, "all there again")
+	waitLog(t, g.Process, answerTime, "all there again")
 }
 
 // The sockets on the hidden ports hold them while the rules are gone.
 func TestPortsStaySilentWithoutRules(t *testing.T) {
 	t.Parallel()
-	l, site, _, _, all := hides(t)
+	l, site, _, _, all := newHostPorts(t)
 	g := site.Start(t)
 	noticed(t, l, g, true)
 	killRestorer(t, g)
@@ -254,17 +254,17 @@ func TestRenamedInterfaceIsFollowed(t *testing.T) {
 	g := site.Start(t)
 	noticed(t, l, g, true)
 	l.Gateway.MustRun("ip", "link", "set", lab.Tunnel, "name", "other7")
-	said(t, g.Process, answerTime, "interface renamed")
+	waitLog(t, g.Process, answerTime, "interface renamed")
 	noticed(t, l, g, true)
 	for name, value := range g.Metrics() {
 		if strings.HasPrefix(name, "knockgw_ready{") && value != 1 {
 			t.Errorf("%s is %v", name, value)
 		}
 	}
-	works(t, l, all, s.Greeting)
+	assertReachable(t, l, all, s.Greeting)
 	l.Gateway.MustRun("ip", "route", "flush", "proto", "107")
 	noticed(t, l, g, true)
-	works(t, l, all, s.Greeting)
+	assertReachable(t, l, all, s.Greeting)
 	if strings.Contains(g.Log(), "level=ERROR") && !strings.Contains(g.Log(), "added again") {
 		t.Errorf("it complains:\n%s", g.Log())
 	}
@@ -275,7 +275,7 @@ func TestRenamedInterfaceIsFollowed(t *testing.T) {
 // as ever: sessions are reset, and the host does not answer for the ports.
 func TestStopAfterDeletedRulesIsSilent(t *testing.T) {
 	t.Parallel()
-	l, site, s, _, all := hides(t)
+	l, site, s, _, all := newHostPorts(t)
 	g := site.Start(t)
 	var sessions []net.Conn
 	for _, d := range all {
@@ -304,5 +304,5 @@ func TestStopAfterDeletedRulesIsSilent(t *testing.T) {
 	assertSilent(t, l, all, false)
 	g = site.Start(t)
 	noticed(t, l, g, true)
-	works(t, l, all, s.Greeting)
+	assertReachable(t, l, all, s.Greeting)
 }

@@ -26,8 +26,8 @@ func routes(l *lab.Lab) string {
 	return strings.Join(ours, "\n")
 }
 
-// blackholed fails the test unless both prefixes end in a blackhole.
-func blackholed(t *testing.T, l *lab.Lab) {
+// assertBlackholed fails the test unless both prefixes end in a blackhole.
+func assertBlackholed(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	for _, prefix := range []string{"blackhole 10.77.0.0/24", "blackhole fd77::/64"} {
 		if have := routes(l); !strings.Contains(have, prefix) {
@@ -47,7 +47,7 @@ func TestBlackholeStaysUntilDown(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			gateway := site.Start(t)
-			blackholed(t, l)
+			assertBlackholed(t, l)
 			for _, prefix := range []string{"10.77.0.0/24 dev " + lab.Tunnel, "fd77::/64 dev " + lab.Tunnel} {
 				if have := routes(l); !strings.Contains(have, prefix) {
 					t.Errorf("there is no route %s:\n%s", prefix, have)
@@ -59,12 +59,12 @@ func TestBlackholeStaysUntilDown(t *testing.T) {
 				}
 			}
 			end(gateway)
-			blackholed(t, l)
+			assertBlackholed(t, l)
 			if have := routes(l); strings.Contains(have, lab.Tunnel) {
 				t.Errorf("a route leads to a device that is gone:\n%s", have)
 			}
 			site.Down(t)
-			untouched(t, l, before)
+			assertUnchanged(t, l, before)
 		})
 	}
 }
@@ -76,7 +76,7 @@ func TestDownWithNothingToDo(t *testing.T) {
 	before := host(l)
 	site.Down(t)
 	site.Down(t)
-	untouched(t, l, before)
+	assertUnchanged(t, l, before)
 }
 
 func TestGatewayStartsAfterCrash(t *testing.T) {
@@ -153,7 +153,7 @@ func TestWiderPrefixReplacesNarrower(t *testing.T) {
 	all := endpoints(s.Addr)
 	site := l.NewSite(t, program.get(t), configuration(all...))
 	site.Start(t).Stop()
-	blackholed(t, l)
+	assertBlackholed(t, l)
 	// One that another gateway stands beside is none of ours to take away.
 	l.Gateway.MustRun("ip", "tuntap", "add", "dev", "other0", "mode", "tun")
 	l.Gateway.MustRun("ip", "link", "set", "other0", "up")
@@ -168,5 +168,5 @@ func TestWiderPrefixReplacesNarrower(t *testing.T) {
 	if have := l.Gateway.MustRun("ip", "route"); !strings.Contains(have, "blackhole 10.77.200.0/24") {
 		t.Errorf("the other gateway's blackhole is gone:\n%s", have)
 	}
-	works(t, l, all, s.Greeting)
+	assertReachable(t, l, all, s.Greeting)
 }

@@ -31,7 +31,7 @@ func flushRules(t *testing.T, l *lab.Lab) {
 func TestRulesSurviveFlush(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap")
-	l, site, s, other, all := hides(t)
+	l, site, s, other, all := newHostPorts(t)
 	g := site.Start(t)
 	before := ruleOrder(l, "-4")
 	flushRules(t, l)
@@ -39,7 +39,7 @@ func TestRulesSurviveFlush(t *testing.T) {
 		t.Errorf("the rules were\n%s\nand are after a flush\n%s", before, after)
 	}
 	noticed(t, l, g, true)
-	works(t, l, all, s.Greeting)
+	assertReachable(t, l, all, s.Greeting)
 	assertSilent(t, l, all, true)
 	others(t, l, other)
 	reached(t, l.Gateway, "127.0.0.1:22")
@@ -54,7 +54,7 @@ func TestRulesSurviveFlush(t *testing.T) {
 // them, which a flush would delete.
 func TestRulesOfEarlierVersionAreMoved(t *testing.T) {
 	t.Parallel()
-	l, site, s, other, all := hides(t)
+	l, site, s, other, all := newHostPorts(t)
 	before := host(l)
 	for family, addr := range map[string]string{"-4": own4, "-6": own6} {
 		for _, r := range []string{
@@ -77,12 +77,12 @@ func TestRulesOfEarlierVersionAreMoved(t *testing.T) {
 			}
 		}
 	}
-	works(t, l, all, s.Greeting)
+	assertReachable(t, l, all, s.Greeting)
 	assertSilent(t, l, all, true)
 	others(t, l, other)
 	g.Stop()
 	site.Down(t)
-	untouched(t, l, before)
+	assertUnchanged(t, l, before)
 }
 
 // A port more is hidden, though the rule that gives the host its other ports is
@@ -90,7 +90,7 @@ func TestRulesOfEarlierVersionAreMoved(t *testing.T) {
 func TestRulesOfHiddenPortPrecedeOlderRules(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nmap")
-	l, site, s, _, all := hides(t)
+	l, site, s, _, all := newHostPorts(t)
 	before := host(l)
 	site.Start(t).Kill()
 	change(t, site, "  local: [", `  local: ["10.1.3.1:24", `)
@@ -98,9 +98,9 @@ func TestRulesOfHiddenPortPrecedeOlderRules(t *testing.T) {
 	if got := scanned(t, l.Attacker, all[0].listen.Addr(), 24, "-sS"); got != "filtered" {
 		t.Errorf("the port is %s, want filtered", got)
 	}
-	works(t, l, all, s.Greeting)
+	assertReachable(t, l, all, s.Greeting)
 	assertSilent(t, l, all, true)
 	g.Stop()
 	site.Down(t)
-	untouched(t, l, before)
+	assertUnchanged(t, l, before)
 }

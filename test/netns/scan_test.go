@@ -110,8 +110,8 @@ func (s scan) run(t *testing.T, from *lab.Host, target netip.Addr) map[string]bo
 	return states
 }
 
-// blind fails the test if nmap learns anything at all.
-func (s scan) blind(t *testing.T, from *lab.Host, target netip.Addr) {
+// assertBlind fails the test if nmap learns anything at all.
+func (s scan) assertBlind(t *testing.T, from *lab.Host, target netip.Addr) {
 	t.Helper()
 	for state := range s.run(t, from, target) {
 		if state != "filtered" && state != "open|filtered" {

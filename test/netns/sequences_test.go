@@ -34,9 +34,9 @@ func TestSequenceLengthIsConfigured(t *testing.T) {
 				}
 				bob.knock(t, d.listen, d.flags(wrong)...)
 			}
-			bob.refused(t, endpointsOf(all)...)
+			bob.assertRefused(t, endpointsOf(all)...)
 			for _, d := range all {
-				alice.admitted(t, d.endpoint, alice.knock(t, d.listen, d.flags(right)...), s.Greeting)
+				alice.assertAdmitted(t, d.endpoint, alice.knock(t, d.listen, d.flags(right)...), s.Greeting)
 			}
 		})
 	}
@@ -58,16 +58,16 @@ func TestLegacySequenceIsAcceptedIfEnabled(t *testing.T) {
 			for _, d := range all {
 				session := older.knock(t, d.listen, d.flags("--sequence-length=4", "--legacy")...)
 				if legacy {
-					older.admitted(t, d.endpoint, session, s.Greeting)
+					older.assertAdmitted(t, d.endpoint, session, s.Greeting)
 				} else {
-					older.refused(t, d.endpoint)
+					older.assertRefused(t, d.endpoint)
 				}
 				// Each of its ports is the service's own once in 64,511 times.
 				if n := len(knockPackets(tap.Packets(), d.listen)); n > 1 {
 					t.Errorf("%s: %d of 4 parts went to the service's own port", d.name, n)
 				}
 				// The spelling of today is as good as ever.
-				newer.admitted(t, d.endpoint, newer.knock(t, d.listen, d.flags("--sequence-length=4")...), s.Greeting)
+				newer.assertAdmitted(t, d.endpoint, newer.knock(t, d.listen, d.flags("--sequence-length=4")...), s.Greeting)
 			}
 		})
 	}

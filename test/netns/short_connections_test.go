@@ -59,15 +59,15 @@ func TestShortConnectionsClientClosesFirst(t *testing.T) {
 
 func TestShortConnectionsUpstreamClosesFirst(t *testing.T) {
 	testtool.RequireLong(t, "compares times")
-	churn(t, "32768 60999", readToTheEnd)
+	churn(t, "32768 60999", readAll)
 }
 
 func TestShortConnectionsFewPorts(t *testing.T) {
 	testtool.RequireLong(t, "compares times")
-	churn(t, "30000 37999", readToTheEnd)
+	churn(t, "30000 37999", readAll)
 }
 
-func readToTheEnd(conn io.ReadWriter) error {
+func readAll(conn io.ReadWriter) error {
 	_, err := io.WriteString(conn, "bye\n")
 	if err == nil {
 		_, err = io.Copy(io.Discard, conn)

@@ -61,7 +61,7 @@ func silent(t *testing.T, l *lab.Lab) {
 		}
 		for _, s := range scans {
 			all.Go(func() error {
-				s.blind(t, l.Attacker, target)
+				s.assertBlind(t, l.Attacker, target)
 				return nil
 			})
 		}
@@ -75,7 +75,7 @@ func silent(t *testing.T, l *lab.Lab) {
 		sent++
 	}
 	for _, a := range []netip.Addr{netip.MustParseAddr("10.77.0.99"), netip.MustParseAddr("fd77::99")} {
-		scan{flags: []string{"-sS"}, v6: a.Is6()}.blind(t, l.Attacker, a)
+		scan{flags: []string{"-sS"}, v6: a.Is6()}.assertBlind(t, l.Attacker, a)
 	}
 	packets := capture.Stop()
 	l.Attacker.Silent(packets)

@@ -37,8 +37,8 @@ const (
 	loadSeconds = 6
 )
 
-// A day is a gateway that an operator works at.
-type day struct {
+// A soak is a gateway that an operator works at.
+type soak struct {
 	*lab.Lab
 
 	site    *lab.Site
@@ -48,11 +48,11 @@ type day struct {
 	bulk    *iperf
 }
 
-// newDay starts the gateway with Alice, Carol and Dave, and an audit.
-func newDay(t *testing.T) *day {
+// newSoak starts the gateway with Alice, Carol and Dave, and an audit.
+func newSoak(t *testing.T) *soak {
 	t.Helper()
 	l := lab.New(t)
-	d := &day{Lab: l, lines: l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())}
+	d := &soak{Lab: l, lines: l.Upstream.ServeLines(netip.AddrPortFrom(l.Upstream.Addr4, 7000).String())}
 	d.office = endpoint{name: "office", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.1:22"), upstream: d.lines.Addr}
 	d.bulk = serveIperf(d.Lab)
 	text := strings.Replace(configuration(d.office, d.bulk.endpoint), "  - {id: bob", fmt.Sprintf("  - {id: carol, secret: %q}\n  - {id: dave, secret: %q}\n  - {id: bob",
@@ -62,8 +62,8 @@ func newDay(t *testing.T) *day {
 	return d
 }
 
-// says runs one of the operator's commands and returns its words.
-func (d *day) says(t *testing.T, command string, args ...string) string {
+// run runs one of the operator's commands and returns its words.
+func (d *soak) run(t *testing.T, command string, args ...string) string {
 	t.Helper()
 	out, err := d.site.Knockgw(withTimeout(t, answerTime), command, args...)
 	if err != nil {
@@ -73,17 +73,17 @@ func (d *day) says(t *testing.T, command string, args ...string) string {
 }
 
 // flows is what `knockgw flows` says.
-func (d *day) flows(t *testing.T) []control.Flow {
+func (d *soak) flows(t *testing.T) []control.Flow {
 	t.Helper()
 	var list control.Flows
-	if err := json.Unmarshal([]byte(d.says(t, "flows", "-o", "json")), &list); err != nil {
+	if err := json.Unmarshal([]byte(d.run(t, "flows", "-o", "json")), &list); err != nil {
 		t.Fatal(err)
 	}
 	return list.Flows
 }
 
 // enter begins a session in the office.
-func (d *day) enter(t *testing.T, v lab.Peer) net.Conn {
+func (d *soak) enter(t *testing.T, v lab.Peer) net.Conn {
 	t.Helper()
 	conn, err := d.office.enter(withTimeout(t, admitTime), v)
 	if err != nil {
@@ -101,8 +101,8 @@ func TestGatewaySoak(t *testing.T) {
 	testtool.RequireLong(t, "takes an operator through a day under load")
 	t.Parallel()
 	lab.RequireTools(t, "nmap", "iperf3", "tcpdump", "tshark")
-	d := newDay(t)
-	watch := d.watcher(t, "status", "--watch")
+	d := newSoak(t)
+	watch := d.start(t, "status", "--watch")
 	if err := watch.WaitLog(withTimeout(t, answerTime), func(log string) bool { return strings.Count(log, "ready") >= 2 }); err != nil {
 		t.Errorf("%v\n%s", err, watch.Log())
 	}
@@ -111,16 +111,16 @@ func TestGatewaySoak(t *testing.T) {
 		t.Errorf("status --watch ended with %d, %v", code, err)
 	}
 	session := d.enter(t, alice(d.Client))
-	t.Run("a session is among the flows", func(t *testing.T) { d.seesASession(t, session) })
+	t.Run("a session is among the flows", func(t *testing.T) { d.checkFlows(t, session) })
 	t.Run("reloads under load", func(t *testing.T) { d.reloadsUnderLoad(t, session) })
-	t.Run("a clock that is wrong", d.explainsAClock)
-	t.Run("a scan", func(t *testing.T) { d.watchesAScan(t) })
-	t.Run("a session is revoked", func(t *testing.T) { d.revokes(t, session) })
-	t.Run("the end", d.drains)
-	t.Run("the audit", d.hasARecord)
+	t.Run("a clock that is wrong", d.checkClock)
+	t.Run("a scan", func(t *testing.T) { d.checkTrace(t) })
+	t.Run("a session is revoked", func(t *testing.T) { d.checkRevoke(t, session) })
+	t.Run("the end", d.checkDrain)
+	t.Run("the audit", d.checkAudit)
 }
 
-func (d *day) seesASession(t *testing.T, conn net.Conn) {
+func (d *soak) checkFlows(t *testing.T, conn net.Conn) {
 	all := d.flows(t)
 	if len(all) != 1 {
 		t.Fatalf("%d flows: %+v", len(all), all)
@@ -130,14 +130,14 @@ func (d *day) seesASession(t *testing.T, conn net.Conn) {
 		f.Target != d.office.listen || f.Received == 0 || f.Sent == 0 || f.Age <= 0 {
 		t.Errorf("flows says %+v", f)
 	}
-	if out := d.says(t, "flows"); !strings.Contains(out, "alice") || !strings.Contains(out, conn.LocalAddr().String()) {
+	if out := d.run(t, "flows"); !strings.Contains(out, "alice") || !strings.Contains(out, conn.LocalAddr().String()) {
 		t.Errorf("flows says\n%s", out)
 	}
 }
 
 // reloadsUnderLoad adds a service and removes Carol while iperf3 has the
 // gateway busy.
-func (d *day) reloadsUnderLoad(t *testing.T, session net.Conn) {
+func (d *soak) reloadsUnderLoad(t *testing.T, session net.Conn) {
 	hers := carol(d.Client)
 	hers.From = d.Client.Other4
 	carols := d.enter(t, hers)
@@ -160,7 +160,7 @@ func (d *day) reloadsUnderLoad(t *testing.T, session net.Conn) {
 	added := endpoint{name: "added", mode: "knock-auth", listen: netip.MustParseAddrPort("10.77.0.9:8100"), upstream: d.lines.Addr}
 	change(t, d.site, "services:\n  - name", services(added)+"  - name")
 	change(t, d.site, "services: [", "services: [added, ")
-	if out := d.says(t, "reload"); !strings.Contains(out, "service added added") {
+	if out := d.run(t, "reload"); !strings.Contains(out, "service added added") {
 		t.Errorf("reload says\n%s", out)
 	}
 	if err := added.visit(t.Context(), alice(d.Client), d.lines.Greeting); err != nil {
@@ -168,7 +168,7 @@ func (d *day) reloadsUnderLoad(t *testing.T, session net.Conn) {
 	}
 
 	change(t, d.site, fmt.Sprintf("  - {id: carol, secret: %q}\n", carolSecret), "")
-	if out := d.says(t, "reload"); !strings.Contains(out, "client carol removed") {
+	if out := d.run(t, "reload"); !strings.Contains(out, "client carol removed") {
 		t.Errorf("reload says\n%s", out)
 	}
 	for _, f := range d.flows(t) {
@@ -181,7 +181,7 @@ func (d *day) reloadsUnderLoad(t *testing.T, session net.Conn) {
 	}
 }
 
-func (d *day) explainsAClock(t *testing.T) {
+func (d *soak) checkClock(t *testing.T) {
 	dave := lab.Peer{Host: d.Client, ID: "dave", Secret: []byte(daveSecret), KnockPort: knockPort, Behind: daveBehind}
 	if err := dave.Knock(t.Context(), d.office.listen, lab.NewSession()); err != nil {
 		t.Fatal(err)
@@ -189,7 +189,7 @@ func (d *day) explainsAClock(t *testing.T) {
 	var his control.ClientState
 	for range 100 { // until the knock is decided
 		var list control.Clients
-		if err := json.Unmarshal([]byte(d.says(t, "clients", "-o", "json")), &list); err != nil {
+		if err := json.Unmarshal([]byte(d.run(t, "clients", "-o", "json")), &list); err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range list.Clients {
@@ -211,16 +211,16 @@ func (d *day) explainsAClock(t *testing.T) {
 	if off := time.Duration(*his.LastDenied.ClockDifference*float64(time.Second)) + daveBehind; off.Abs() > clockError {
 		t.Errorf("clients says that Dave's clock is off by %v s; it is behind by %v", *his.LastDenied.ClockDifference, daveBehind)
 	}
-	if out := d.says(t, "clients"); !strings.Contains(out, "the client's clock is 41") || !strings.Contains(out, "behind the gateway's") {
+	if out := d.run(t, "clients"); !strings.Contains(out, "the client's clock is 41") || !strings.Contains(out, "behind the gateway's") {
 		t.Errorf("clients says\n%s", out)
 	}
 }
 
-// revokes ends a session from the operator's side: the client that was let in
+// checkRevoke ends a session from the operator's side: the client that was let in
 // hears a reset. (How soon, is measured by
 // TestRevocationTakesEffectWithinSecond.)
-func (d *day) revokes(t *testing.T, conn net.Conn) {
-	if out := d.says(t, "revoke", "--client", "alice"); !strings.Contains(out, "1 flow ") {
+func (d *soak) checkRevoke(t *testing.T, conn net.Conn) {
+	if out := d.run(t, "revoke", "--client", "alice"); !strings.Contains(out, "1 flow ") {
 		t.Errorf("revoke says\n%s", out)
 	}
 	if all := d.flows(t); len(all) != 0 {
@@ -233,8 +233,8 @@ func (d *day) revokes(t *testing.T, conn net.Conn) {
 	_ = conn.Close()
 }
 
-// drains stops the gateway during a session, which may finish.
-func (d *day) drains(t *testing.T) {
+// checkDrain stops the gateway during a session, which may finish.
+func (d *soak) checkDrain(t *testing.T) {
 	conn := d.enter(t, alice(d.Client))
 	d.gateway.Signal(syscall.SIGTERM)
 	if err := d.gateway.WaitLog(withTimeout(t, answerTime), func(log string) bool { return strings.Contains(log, "drain") }); err != nil {
@@ -255,8 +255,8 @@ func (d *day) drains(t *testing.T) {
 	}
 }
 
-// hasARecord looks for all of it in the audit, and for what must not be in it.
-func (d *day) hasARecord(t *testing.T) {
+// checkAudit looks for all of it in the audit, and for what must not be in it.
+func (d *soak) checkAudit(t *testing.T) {
 	file := filepath.Join(filepath.Dir(d.site.Config), "audit.log")
 	b, err := os.ReadFile(file)
 	if err != nil {

@@ -65,8 +65,8 @@ func tryAll(t *testing.T, from *lab.Host, addrs ...netip.Addr) {
 	}
 }
 
-// silence fails the test if the attacker gets any answer.
-func silence(t *testing.T, l *lab.Lab, addrs ...netip.Addr) {
+// assertSilence fails the test if the attacker gets any answer.
+func assertSilence(t *testing.T, l *lab.Lab, addrs ...netip.Addr) {
 	t.Helper()
 	capture := l.Attacker.Capture(lab.Link)
 	tryAll(t, l.Attacker, addrs...)
@@ -99,14 +99,14 @@ func TestGatewayHidesItsOwnSubnet(t *testing.T) {
 		if status, why := readiness(t, l); status != 200 {
 			t.Errorf("%d, %s", status, why)
 		}
-		silence(t, l, subnetAddrs()...)
-		works(t, l, all, s.Greeting)
+		assertSilence(t, l, subnetAddrs()...)
+		assertReachable(t, l, all, s.Greeting)
 		gateway.Stop()
-		silence(t, l, subnetAddrs()...)
+		assertSilence(t, l, subnetAddrs()...)
 	}
 	l.Gateway.Sysctl("ipv4/conf/all/rp_filter", "0")
 	site.Down(t)
-	untouched(t, l, before)
+	assertUnchanged(t, l, before)
 }
 
 // The host itself, and hosts of the subnet, reach each other as before.

@@ -265,7 +265,7 @@ func TestThousandReloadsUnderLoad(t *testing.T) {
 		t.Logf("%d reloads in %v beside %s", n, time.Since(began).Round(time.Second), b)
 		b.pause(t, o, long)
 		now := o.footprint(t)
-		b.goOn()
+		b.resume()
 		if n == reference {
 			first = now
 			continue

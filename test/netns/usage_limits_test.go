@@ -53,15 +53,15 @@ const (
 	dialing = 64
 )
 
-// An onslaught is what attackers do to a gateway.
-type onslaught struct {
+// An attackSize is what attackers do to a gateway.
+type attackSize struct {
 	packets     int // of a scan, in both ways of refusing them
 	sources     int // that knock and begin handshakes, each of its own address
 	connections int // to an open service, all without authentication
 }
 
-func theOnslaught() onslaught {
-	return onslaught{packets: 10_000_000, sources: 100_000, connections: 20_000}
+func fullAttack() attackSize {
+	return attackSize{packets: 10_000_000, sources: 100_000, connections: 20_000}
 }
 
 // attackedGateway is a gateway under attack, and its peak usage.
@@ -95,17 +95,17 @@ func TestGatewayBoundsUnauthorizedUsage(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			b.look(t)
+			b.sample(t)
 			memory, files, goroutines := b.memory, b.files, b.goroutines
 			t.Logf("before: %d MiB, %d descriptors, %.0f goroutines", memory>>20, files, b.goroutines)
 
-			b.attack(t, theOnslaught())
+			b.attack(t, fullAttack())
 			first := b.memory
 			if first-memory > attackersMemory {
 				t.Errorf("attackers took %d MiB, and may take %d", (first-memory)>>20, attackersMemory>>20)
 			}
 			defer b.afterwards(t, files, goroutines, open, hidden)
-			b.attack(t, theOnslaught())
+			b.attack(t, fullAttack())
 			if b.memory-first > againMemory {
 				t.Errorf("once more, they took %d MiB more", (b.memory-first)>>20)
 			}
@@ -132,7 +132,7 @@ func (b *attackedGateway) afterwards(t *testing.T, files int, goroutines float64
 		}
 	}
 	b.memory, b.files, b.goroutines = 0, 0, 0
-	b.look(t)
+	b.sample(t)
 	t.Logf("after: %d MiB, %d descriptors, %.0f goroutines", b.memory>>20, b.files, b.goroutines)
 	if b.goroutines > goroutines+attackersGoroutines {
 		t.Errorf("of %.0f goroutines there are %.0f after it all", goroutines, b.goroutines)
@@ -140,7 +140,7 @@ func (b *attackedGateway) afterwards(t *testing.T, files int, goroutines float64
 }
 
 // attack does all of it, one after the other.
-func (b *attackedGateway) attack(t *testing.T, o onslaught) {
+func (b *attackedGateway) attack(t *testing.T, o attackSize) {
 	t.Helper()
 	for _, part := range []struct {
 		name string
@@ -170,7 +170,7 @@ func (b *attackedGateway) during(t *testing.T, do func(ctx context.Context) (int
 		return err
 	})
 	for tick := time.NewTicker(sampleEvery); ; {
-		b.look(t)
+		b.sample(t)
 		select {
 		case <-tick.C:
 			continue
@@ -182,13 +182,13 @@ func (b *attackedGateway) during(t *testing.T, do func(ctx context.Context) (int
 	if err := acting.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	b.look(t)
+	b.sample(t)
 	return n
 }
 
-// look notes what the gateway has now, and fails the test where a table is
+// sample notes what the gateway has now, and fails the test where a table is
 // larger than its limit.
-func (b *attackedGateway) look(t *testing.T) {
+func (b *attackedGateway) sample(t *testing.T) {
 	t.Helper()
 	b.memory = max(b.memory, b.gateway.Memory().Anonymous)
 	b.files = max(b.files, b.gateway.Descriptors())

@@ -20,16 +20,16 @@ import (
 // the gateway's capture, which tshark reads, and by explain, of what tcpdump
 // saw where the attacker is. All four must tell the same.
 
-// A judged is a packet of the scan's and what became of it, as text.
-type judged string
+// A decision is a packet of the scan's and what became of it, as text.
+type decision string
 
-func judgedAs(source, target, verdict, reason string) judged {
-	return judged(fmt.Sprintf("%s > %s: %s: %s", source, target, verdict, reason))
+func judgedAs(source, target, verdict, reason string) decision {
+	return decision(fmt.Sprintf("%s > %s: %s: %s", source, target, verdict, reason))
 }
 
 // tally counts the same.
-func tally(all []judged) map[judged]int {
-	n := make(map[judged]int)
+func tally(all []decision) map[decision]int {
+	n := make(map[decision]int)
 	for _, j := range all {
 		n[j]++
 	}
@@ -49,14 +49,14 @@ func refusedPackets(g *lab.Gateway) (n float64) {
 }
 
 // scan asks for what nmap asks for, and must learn nothing.
-func (d *day) scan(t *testing.T) {
+func (d *soak) scan(t *testing.T) {
 	t.Helper()
 	for _, flag := range []string{"-sS", "-sA", "-sU"} {
-		scan{flags: []string{flag}}.blind(t, d.Attacker, d.office.listen.Addr())
+		scan{flags: []string{flag}}.assertBlind(t, d.Attacker, d.office.listen.Addr())
 	}
 }
 
-func (d *day) watchesAScan(t *testing.T) {
+func (d *soak) checkTrace(t *testing.T) {
 	before := refusedPackets(d.gateway)
 	tap := d.Attacker.Capture(lab.Link)
 	d.scan(t)
@@ -78,8 +78,8 @@ func (d *day) watchesAScan(t *testing.T) {
 
 	dir, from := t.TempDir(), d.Attacker.Addr4.String()
 	pcapng, pcap := filepath.Join(dir, "gateway.pcapng"), filepath.Join(dir, "attacker.pcap")
-	trace := d.watcher(t, "trace", "--from", from, "-o", "json")
-	capture := d.watcher(t, "capture", "-o", pcapng, "--filter", "host "+from)
+	trace := d.start(t, "trace", "--from", from, "-o", "json")
+	capture := d.start(t, "capture", "-o", pcapng, "--filter", "host "+from)
 	tcpdump := d.Attacker.Start("tcpdump", "-n", "-U", "-Z", "root", "-i", lab.Link, "-w", pcap, "src", "host", from, "and", "dst", "net", lab.Protected4.String())
 	for p, words := range map[*lab.Process]string{capture: "capturing", tcpdump: "listening on"} {
 		if err := p.WaitLog(withTimeout(t, answerTime), func(log string) bool { return strings.Contains(log, words) }); err != nil {
@@ -105,19 +105,19 @@ func (d *day) watchesAScan(t *testing.T) {
 	if len(seen) < sent/2 {
 		t.Errorf("the trace has %d packets of a scan of about %d", len(seen), sent)
 	}
-	same(t, "tshark", seen, d.readByTshark(t, pcapng))
-	same(t, "explain", seen, d.explained(t, pcap))
-	same(t, "explain, of the gateway's capture", seen, d.explained(t, pcapng))
+	assertSame(t, "tshark", seen, d.readByTshark(t, pcapng))
+	assertSame(t, "explain", seen, d.explained(t, pcap))
+	assertSame(t, "explain, of the gateway's capture", seen, d.explained(t, pcapng))
 }
 
-// watcher starts a command that goes on until it is interrupted.
-func (d *day) watcher(t *testing.T, command string, args ...string) *lab.Process {
+// start starts a command that goes on until it is interrupted.
+func (d *soak) start(t *testing.T, command string, args ...string) *lab.Process {
 	t.Helper()
 	return d.Gateway.Start(program.get(t).Path, append([]string{command, "--config", d.site.Config}, args...)...)
 }
 
 // traced reads `knockgw trace -o json`.
-func traced(t *testing.T, log string) (all []judged) {
+func traced(t *testing.T, log string) (all []decision) {
 	t.Helper()
 	events, err := jsonLines[control.TraceEvent](strings.NewReader(log))
 	if err != nil {
@@ -135,7 +135,7 @@ func traced(t *testing.T, log string) (all []judged) {
 }
 
 // readByTshark has the gateway's capture read by Wireshark's program.
-func (d *day) readByTshark(t *testing.T, file string) (all []judged) {
+func (d *soak) readByTshark(t *testing.T, file string) (all []decision) {
 	t.Helper()
 	out := d.Gateway.MustRun("tshark", "-r", file, "-T", "fields", "-E", "separator=|", "-e", "ip.src", "-e", "tcp.srcport", "-e", "udp.srcport",
 		"-e", "ip.dst", "-e", "tcp.dstport", "-e", "udp.dstport", "-e", "frame.comment")
@@ -151,7 +151,7 @@ func (d *day) readByTshark(t *testing.T, file string) (all []judged) {
 }
 
 // explained runs explain on a capture.
-func (d *day) explained(t *testing.T, file string) (all []judged) {
+func (d *soak) explained(t *testing.T, file string) (all []decision) {
 	t.Helper()
 	type packet struct{ Source, Destination, Verdict, Reason string }
 	out := d.Gateway.MustRun(program.get(t).Path, "explain", "--config", d.site.Config, "-o", "json", file)
@@ -165,8 +165,8 @@ func (d *day) explained(t *testing.T, file string) (all []judged) {
 	return all
 }
 
-// same fails the test where two have seen different things.
-func same(t *testing.T, who string, want, got []judged) {
+// assertSame fails the test where two have seen different things.
+func assertSame(t *testing.T, who string, want, got []decision) {
 	t.Helper()
 	a, b := tally(want), tally(got)
 	if maps.Equal(a, b) {
