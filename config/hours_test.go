@@ -22,7 +22,7 @@ func TestHoursAbsent(t *testing.T) {
 		t.Errorf("got %+v", h)
 	}
 	if got := h.Days.String(); got != "mon,sun" {
-		t.Errorf("spelt %s", got)
+		t.Errorf("formatted as %s", got)
 	}
 }
 

@@ -1,22 +1,15 @@
 package config
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
 	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"go.yaml.in/yaml/v3"
 
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -248,7 +241,7 @@ func TestUpstreamAddress(t *testing.T) {
 			t.Errorf("%s: dials %s, %v", text, up.Address(dialled), err)
 		}
 		if again, err := parseUpstream(up.String(), 22); err != nil || again != up {
-			t.Errorf("%s: spelt %s, which is %+v, %v", text, up, again, err)
+			t.Errorf("%s: formatted as %s, which is %+v, %v", text, up, again, err)
 		}
 	}
 	v6 := netip.MustParseAddrPort("[fd77::9]:22")
@@ -300,32 +293,6 @@ func TestParseSecretEncodings(t *testing.T) {
 	}
 }
 
-func TestSecretNeverPrinted(t *testing.T) {
-	c := mustParse(t, minimal)
-	client := c.Clients[0]
-	secret := client.Secrets[0]
-	var out strings.Builder
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%o", "%c"} {
-		fmt.Fprintf(&out, verb+verb+verb+verb+"\n", secret.Secret, secret, client, *c)
-	}
-	b, err := json.Marshal(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out.Write(b)
-	if b, err = yaml.Marshal(c); err != nil {
-		t.Fatal(err)
-	}
-	out.Write(b)
-	slog.New(slog.NewTextHandler(&out, nil)).Info("client", "secret", secret.Secret, "secrets", client.Secrets, "client", client)
-	slog.New(slog.NewJSONHandler(&out, nil)).Info("client", "secret", secret.Secret, "secrets", client.Secrets, "client", client)
-	for _, leak := range []string{"0123456789abcdef", "30313233", "48, 49", "48 49", "MDEyMzQ1"} {
-		if strings.Contains(out.String(), leak) {
-			t.Errorf("%q in the output:\n%s", leak, out.String())
-		}
-	}
-}
-
 func TestParseRelativePaths(t *testing.T) {
 	text := minimal + "state: {dir: state}\ncontrol: {socket: /run/x.sock}\n"
 	c, err := Parse("/etc/knockgw/knockgw.yaml", []byte(text))
@@ -337,46 +304,6 @@ func TestParseRelativePaths(t *testing.T) {
 	}
 	if c.Control.Socket != "/run/x.sock" && runtime.GOOS != "windows" {
 		t.Errorf("control.socket is %s", c.Control.Socket)
-	}
-}
-
-func TestWarningsNoEffect(t *testing.T) {
-	for keys, want := range map[string]string{
-		"mode: auth, grant: {uses: 2}":     "test.yaml:5: services[0].grant: has no effect in mode auth",
-		"mode: auth, session: optional":    "test.yaml:5: services[0].session: has no effect in mode auth",
-		"mode: knock, auth: {proof: true}": "test.yaml:5: services[0].auth: has no effect in mode knock",
-	} {
-		c := mustParse(t, withService(keys))
-		if len(c.Warnings) != 1 || !strings.HasPrefix(c.Warnings[0], want) {
-			t.Errorf("%s: warnings %q", keys, c.Warnings)
-		}
-	}
-}
-
-func TestWarningsMethodKeys(t *testing.T) {
-	udp := withService("knock: [udp]")
-	for _, c := range []struct {
-		text string
-		want []string
-	}{
-		{udp + "knock: {gateway: a}", []string{"test.yaml:6: knock.gateway: has no effect: no service accepts udp-v2"}},
-		{udp + "knock: {slot: 10s}", []string{"test.yaml:6: knock.slot: has no effect: no service accepts udp-v2"}},
-		{udp + "knock: {sequence: {legacy: true}}", []string{"test.yaml:6: knock.sequence.legacy: has no effect: no service accepts tcp-syn-seq"}},
-		{udp + "knock: {window: 1m}", nil},
-		{minimal + "knock: {gateway: a, slot: 30s, sequence: {legacy: true}}", nil},
-		{minimal + "knock: {slot: 10s}", []string{"test.yaml:6: knock.slot: udp-v2 knocks of clocks that differ by more than knock.slot, 10s"}},
-		{minimal + "knock: {window: 1m}", []string{"test.yaml:6: knock.window: udp-v2 knocks of clocks that differ by more than knock.slot, 30s"}},
-		{minimal + "knock: {window: 1m, slot: 1m}", nil},
-		{minimal + "knock: {window: 10s}", nil},
-		{minimal + "ban: {after: 0, within: 1m, for: 1m}", []string{"test.yaml:6: ban.within: has no effect: after is 0", "test.yaml:6: ban.for: has no effect"}},
-		{minimal + "ban: {after: 0}", nil},
-		{minimal + "limits: {flows: 100}", nil},
-		{minimal + "limits: {flows: 100, flows_per_client: 101, flows_per_source: 101}",
-			[]string{"test.yaml:6: limits.flows_per_client: has no effect", "test.yaml:6: limits.flows_per_source: has no effect"}},
-		{withClientKeys("max_flows: 101") + "limits: {flows: 100}", []string{"test.yaml:3: clients[0].max_flows: has no effect: limits.flows, the total, is 100"}},
-		{withClientKeys("max_flows: 100, max_grants: 300") + "limits: {flows: 100}", nil},
-	} {
-		wantWarnings(t, warnings(t, c.text), c.want)
 	}
 }
 
@@ -395,47 +322,6 @@ ban: {after: 3, within: 1s, for: 720h}
 	}
 }
 
-func TestLoadWarnsInsecureFile(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("no permission bits")
-	}
-	name := copyExample(t)
-	if err := os.Chmod(name, 0o644); err != nil { // the point
-		t.Fatal(err)
-	}
-	c, err := Load(name, beforeItsDates)
-	if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "chmod 600") {
-		t.Fatalf("%v, %v", c, err)
-	}
-}
-
-func TestLoadUnreadableFile(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "none.yaml")
-	_, err := Load(name)
-	var e *Error
-	if !errors.As(err, &e) || !errors.Is(err, fs.ErrNotExist) || e.File != name || e.Line != 0 {
-		t.Fatalf("got %#v", err)
-	}
-}
-
-func TestTable(t *testing.T) {
-	c, err := Load(copyExample(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := json.Marshal(c.Table())
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := `[{"service":"ssh","listen":"10.77.0.1:22","mode":"knock-auth","visible":false,"knock":["udp","udp-seq","tcp-syn","tcp-syn-seq","udp-v2"],"auth":["v2","v1"],"clients":["alice","bob"],"client_count":2,"upstream":"10.0.2.2:22"},` +
-		`{"service":"database","listen":"[fd77::5]:5432","mode":"knock","visible":false,"knock":["udp","udp-seq","tcp-syn","tcp-syn-seq","udp-v2"],"auth":[],"clients":["alice","bob"],"client_count":2,"upstream":"[fd00:2::5]:5432"},` +
-		`{"service":"web","listen":"10.77.0.2:443","mode":"knock-auth","visible":true,"knock":["udp","udp-seq","tcp-syn","tcp-syn-seq","udp-v2"],"auth":["v2","v1"],"clients":["bob"],"client_count":1,"upstream":"www.internal.example:8443"},` +
-		`{"service":"panel","listen":"10.77.0.128/28:8080","mode":"auth","visible":true,"knock":[],"auth":["v2"],"clients":["bob","carol"],"client_count":2,"upstream":"127.0.0.1:8080"}]`
-	if string(b) != want {
-		t.Errorf("got  %s\nwant %s", b, want)
-	}
-}
-
 func TestParseFilter(t *testing.T) {
 	for text, want := range map[string]Filter{
 		"": FilterAuto, "filter: auto, ": FilterAuto, "filter: off, ": FilterOff, `filter: "off", `: FilterOff,
@@ -450,60 +336,5 @@ func TestParseFilter(t *testing.T) {
 		t.Error("a filter is required where there are none")
 	case runtime.GOOS == "linux" && (err != nil || c.TUN.Filter != FilterRequire):
 		t.Errorf("%+v, %v", c, err)
-	}
-}
-
-func TestTableMaxClients(t *testing.T) {
-	c := &Config{Services: []Service{{Name: "a"}, {Name: "b"}}}
-	for i := range 3 * MaxRowClients {
-		cl := Client{ID: strconv.Itoa(i)}
-		if i%3 == 1 {
-			cl.Services = []string{"b"}
-		}
-		c.Clients = append(c.Clients, cl)
-	}
-	for i, r := range c.Table() {
-		if want := (2 + i) * MaxRowClients; r.NumClients != want || len(r.Clients) != MaxRowClients {
-			t.Errorf("%s: %d clients, want %d; %d are named", r.Service, r.NumClients, want, len(r.Clients))
-		}
-		for n, id := range r.Clients {
-			if want := []int{n/2*3 + n%2*2, n}[i]; id != strconv.Itoa(want) {
-				t.Fatalf("%s: client %d is %s, want %d", r.Service, n, id, want)
-			}
-		}
-	}
-}
-
-func TestWarningsTrialDecryption(t *testing.T) {
-	for _, c := range []struct {
-		clients int
-		knock   string
-		warns   bool
-	}{
-		{maxTrialClients, "", false}, {maxTrialClients + 1, "", true}, {maxTrialClients + 1, "knock: [udp-v2, tcp-syn], ", false},
-		{maxTrialClients + 1, "knock: [udp-seq], ", true},
-	} {
-		var b strings.Builder
-		b.WriteString("version: 1\ntun: {routes: [10.77.0.0/24]}\nclients:\n")
-		for i := range c.clients {
-			fmt.Fprintf(&b, "  - {id: c%d, secret: \"hex:%064x\"}\n", i, i+1)
-		}
-		b.WriteString("services:\n")
-		for port := range 3 {
-			fmt.Fprintf(&b, "  - {%sname: s%d, listen: \"10.77.0.1:%d\", upstream: \"10.0.2.2:22\"}\n", c.knock, port, port+1)
-		}
-		cfg, err := Parse("many.yaml", []byte(b.String()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		warned := 0
-		for _, w := range cfg.Warnings {
-			if strings.Contains(w, "s0 (and 2 other services) accepts knocks of the methods udp and udp-seq") {
-				warned++
-			}
-		}
-		if want := map[bool]int{true: 1}[c.warns]; warned != want {
-			t.Errorf("%d clients, %q: %d warnings: %v", c.clients, c.knock, warned, cfg.Warnings)
-		}
 	}
 }
