@@ -36,11 +36,11 @@ type BanEvent struct {
 // handshake is done. It does nothing for a flow that is gone, which the gate may
 // have evicted itself.
 func (g *Gate) Failed(t packet.Tuple) {
-	if e, banned := g.offend(t); banned {
+	if e, banned := g.recordFailure(t); banned {
 		if s := g.policy.Load().Lookup(t.Dst, t.DstPort); s != nil {
 			e.Service = s.Name
 		}
-		g.banned(e)
+		g.onBan(e)
 	}
 }
 
@@ -51,11 +51,11 @@ func (g *Gate) logBan(e BanEvent) {
 	}
 }
 
-// offend is Failed but for the telling.
-func (g *Gate) offend(t packet.Tuple) (e BanEvent, banned bool) {
+// recordFailure is Failed but for the telling.
+func (g *Gate) recordFailure(t packet.Tuple) (e BanEvent, banned bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if f := g.flows[t]; f == nil || f.state == opening {
+	if f := g.flows[t]; f == nil || f.state == stateHandshake {
 		return e, false
 	}
 	failures, banned := g.bans.Fail(t.Src.Subnet(), g.mono())
@@ -78,7 +78,7 @@ func (g *Gate) countBans() (n int) {
 		if f.Until > now {
 			n++
 		}
-		b.next(g)
+		b.yield(g)
 	}
 	return n
 }

@@ -17,7 +17,7 @@ func (v visitor) fails(port uint16, service string) {
 	v.w.want(v.syn(port, service), ReasonOpen)
 	v.handshakes(port, service)
 	v.w.gate.Failed(v.tuple(port, service))
-	v.w.gate.Forget(v.tuple(port, service))
+	v.w.gate.Remove(v.tuple(port, service))
 	v.w.check()
 }
 
@@ -98,7 +98,7 @@ func TestABanBlocksNoKnockNorWhatAGrantLetsIn(t *testing.T) {
 				v.fails(n+1, "web")
 			}
 			w.want(knock(v, "ssh"), ReasonKnock)
-			w.want(v.syn(20, "ssh"), ReasonParked)
+			w.want(v.syn(20, "ssh"), ReasonDeferred)
 			w.decide()
 			if len(w.delivered) != 1 {
 				t.Fatalf("%s: a hidden service is closed to a banned source", name)
@@ -108,7 +108,7 @@ func TestABanBlocksNoKnockNorWhatAGrantLetsIn(t *testing.T) {
 			// knock at once, and one that comes later.
 			w.want(v.syn(29, "vpn"), ReasonBanned)
 			w.want(knock(v, "vpn"), ReasonKnock)
-			w.want(v.syn(30, "vpn"), ReasonParked)
+			w.want(v.syn(30, "vpn"), ReasonDeferred)
 			w.want(v.syn(29, "web"), ReasonBanned)
 			w.decide()
 			if len(w.delivered) != 2 || !w.delivered[1].verdict.Open || w.delivered[1].verdict.Reason != ReasonOpen {
@@ -117,7 +117,7 @@ func TestABanBlocksNoKnockNorWhatAGrantLetsIn(t *testing.T) {
 			w.want(v.syn(31, "vpn"), ReasonOpen)
 			v.enters(30, "vpn", alice)
 			w.want(v.syn(32, "vpn"), ReasonBanned)
-			w.gate.Forget(v.tuple(31, "vpn"))
+			w.gate.Remove(v.tuple(31, "vpn"))
 		}
 	})
 }
@@ -129,7 +129,7 @@ func TestASYNOfABannedSourceWaitsForNoJunk(t *testing.T) {
 		v.fails(n+1, "web")
 	}
 	w.want(v.junk(), ReasonKnock)
-	w.want(v.syn(20, "vpn"), ReasonParked)
+	w.want(v.syn(20, "vpn"), ReasonDeferred)
 	w.decide()
 	if len(w.delivered) != 0 {
 		t.Error("let in")
@@ -153,11 +153,11 @@ func TestOffendersAreBoundedInNumber(t *testing.T) {
 	for n := range maxFailing + 100 {
 		v := w.at(at(n).Netip().String())
 		w.gate.Admit(parsed(v.syn(1, "web")))
-		if err := w.gate.Complete(v.tuple(1, "web")); err != nil {
+		if err := w.gate.HandshakeDone(v.tuple(1, "web")); err != nil {
 			t.Fatal(err)
 		}
 		w.gate.Failed(v.tuple(1, "web"))
-		w.gate.Forget(v.tuple(1, "web"))
+		w.gate.Remove(v.tuple(1, "web"))
 	}
 	if n := w.gate.bans.Len(); n != maxFailing {
 		t.Errorf("%d offenders", n)
@@ -190,11 +190,11 @@ func TestASourcesLimitIsNotUsedUpByForgedSYNs(t *testing.T) {
 		}
 		w.want(v.syn(300, "web"), ReasonSourceLimit)
 		// Those that were under way before do not get past it either.
-		if err := w.gate.Complete(v.tuple(1, "web")); !errors.Is(err, ErrTooMany) {
+		if err := w.gate.HandshakeDone(v.tuple(1, "web")); !errors.Is(err, ErrLimitExceeded) {
 			t.Error(err)
 		}
-		w.gate.Forget(v.tuple(1, "web"))
-		w.gate.Closed(v.tuple(200, "web"))
+		w.gate.Remove(v.tuple(1, "web"))
+		w.gate.RelayDone(v.tuple(200, "web"))
 		w.check()
 		w.want(v.syn(300, "web"), ReasonOpen)
 		v.enters(300, "web", alice)

@@ -219,8 +219,8 @@ func TestACopyDoesNotOvertakeItsOriginal(t *testing.T) {
 	original := v.knock(alice, "db")
 	w.want(original, ReasonKnock)
 	w.want(thief.from(original), ReasonKnock)
-	w.want(thief.syn(1, "db"), ReasonParked)
-	w.want(v.syn(1, "db"), ReasonParked)
+	w.want(thief.syn(1, "db"), ReasonDeferred)
+	w.want(v.syn(1, "db"), ReasonDeferred)
 	w.decide()
 	v.wantGrants(1)
 	if len(w.delivered) != 1 || parsed([]byte(w.delivered[0].data)).Tuple != v.tuple(1, "db") {

@@ -35,10 +35,10 @@ func TestAFlowThatIsEvictedDuringItsClaimSpendsNothing(t *testing.T) {
 	w.want(v.syn(40000, "ssh"), ReasonGrant)
 	v.handshakes(40000, "ssh")
 	err := w.gate.Authenticate(v.tuple(40000, "ssh"), alice, "", func() error {
-		w.gate.Forget(v.tuple(40000, "ssh"))
+		w.gate.Remove(v.tuple(40000, "ssh"))
 		return nil
 	})
-	if !errors.Is(err, ErrGone) {
+	if !errors.Is(err, ErrFlowClosed) {
 		t.Fatal(err)
 	}
 	w.want(v.syn(40001, "ssh"), ReasonGrant)
@@ -56,7 +56,7 @@ func TestAGrantThatIsRevokedDuringAClaimLetsNobodyIn(t *testing.T) {
 		ended = w.gate.Revoke(Target{Client: "alice"})
 		return nil
 	})
-	if !errors.Is(err, ErrGone) || ended.Grants != 1 {
+	if !errors.Is(err, ErrFlowClosed) || ended.Grants != 1 {
 		t.Errorf("%v, after %+v had been ended", err, ended)
 	}
 	if _, in := w.gate.flows[v.tuple(40000, "ssh")]; in {
@@ -87,27 +87,27 @@ func TestAFlowThatIsNotThereIsGone(t *testing.T) {
 	w := newWorld(t)
 	v := w.at("192.0.2.1")
 	tuple := v.tuple(40000, "ssh")
-	if err := w.gate.Complete(tuple); !errors.Is(err, ErrGone) {
+	if err := w.gate.HandshakeDone(tuple); !errors.Is(err, ErrFlowClosed) {
 		t.Error(err)
 	}
-	if err := w.gate.Authenticate(tuple, alice, "", ok); !errors.Is(err, ErrGone) {
+	if err := w.gate.Authenticate(tuple, alice, "", ok); !errors.Is(err, ErrFlowClosed) {
 		t.Error(err)
 	}
-	w.gate.Forget(tuple)
-	w.gate.Closed(tuple)
+	w.gate.Remove(tuple)
+	w.gate.RelayDone(tuple)
 	v.knocks(alice, "ssh", "")
 	w.want(v.syn(40000, "ssh"), ReasonGrant)
-	if err := w.gate.Authenticate(tuple, alice, "", ok); !errors.Is(err, ErrGone) {
+	if err := w.gate.Authenticate(tuple, alice, "", ok); !errors.Is(err, ErrFlowClosed) {
 		t.Errorf("authenticated before the handshake: %v", err)
 	}
 	v.handshakes(40000, "ssh")
-	if err := w.gate.Complete(tuple); !errors.Is(err, ErrGone) {
+	if err := w.gate.HandshakeDone(tuple); !errors.Is(err, ErrFlowClosed) {
 		t.Errorf("completed twice: %v", err)
 	}
 	if err := v.authenticates(40000, "ssh", alice, ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := v.authenticates(40000, "ssh", alice, ""); !errors.Is(err, ErrGone) {
+	if err := v.authenticates(40000, "ssh", alice, ""); !errors.Is(err, ErrFlowClosed) {
 		t.Errorf("authenticated twice: %v", err)
 	}
 }

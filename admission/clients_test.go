@@ -155,7 +155,7 @@ func TestAClientThatMayNotNowDoesNotAuthenticate(t *testing.T) {
 		w.admit(v.syn(port, service))
 		v.handshakes(port, service)
 		may = false
-		if err := v.authenticates(port, service, alice, ""); !errors.Is(err, ErrNotNow) {
+		if err := v.authenticates(port, service, alice, ""); !errors.Is(err, ErrOutsideSchedule) {
 			t.Errorf("%s: %v", service, err)
 		}
 		may = true
@@ -228,17 +228,17 @@ func TestAClientHasSoManyFlowsAtOnce(t *testing.T) {
 	v.knocks(alice, "db", "")
 	v.knocks(alice, "ssh", "")
 	w.want(v.syn(3, "db"), ReasonGrant)
-	if err := w.gate.Complete(v.tuple(3, "db")); !errors.Is(err, ErrTooMany) {
+	if err := w.gate.HandshakeDone(v.tuple(3, "db")); !errors.Is(err, ErrLimitExceeded) {
 		t.Errorf("mode knock: %v", err)
 	}
 	w.want(v.syn(4, "ssh"), ReasonGrant)
 	v.handshakes(4, "ssh")
-	if err := v.authenticates(4, "ssh", alice, ""); !errors.Is(err, ErrTooMany) {
+	if err := v.authenticates(4, "ssh", alice, ""); !errors.Is(err, ErrLimitExceeded) {
 		t.Errorf("mode knock-auth: %v", err)
 	}
 	w.want(v.syn(5, "web"), ReasonOpen)
 	v.handshakes(5, "web")
-	if err := v.authenticates(5, "web", alice, ""); !errors.Is(err, ErrTooMany) {
+	if err := v.authenticates(5, "web", alice, ""); !errors.Is(err, ErrLimitExceeded) {
 		t.Errorf("mode auth: %v", err)
 	}
 	if err := v.authenticates(5, "web", bob, ""); err != nil {
@@ -248,12 +248,12 @@ func TestAClientHasSoManyFlowsAtOnce(t *testing.T) {
 	// What was refused has spent nothing; a flow that ends makes room at once, though
 	// the stack keeps it in TIME_WAIT.
 	first := v.spoofed(0).tuple(1, "db")
-	w.stages[first] = InTimeWait
-	w.gate.Closed(first)
+	w.stages[first] = EndpointTimeWait
+	w.gate.RelayDone(first)
 	if err := v.authenticates(4, "ssh", alice, ""); err != nil {
 		t.Error(err)
 	}
-	w.gate.Forget(v.tuple(4, "ssh"))
+	w.gate.Remove(v.tuple(4, "ssh"))
 	w.want(v.syn(6, "db"), ReasonGrant)
 	v.enters(6, "db", alice)
 }

@@ -55,9 +55,9 @@ func afterwards(f failer) map[string]func() (*world, []byte) {
 			return w, v.tcp(1, "db", packet.ACK, 1001, 1<<31, "")
 		},
 		"SYN, parking full": func() (*world, []byte) {
-			w := newWorld(f, func(o *Options) { o.Limits.Parked = 1 })
+			w := newWorld(f, func(o *Options) { o.Limits.DeferredSYNs = 1 })
 			w.want(w.at("192.0.2.1").junk(), ReasonKnock)
-			w.want(w.at("192.0.2.1").syn(1, "db"), ReasonParked)
+			w.want(w.at("192.0.2.1").syn(1, "db"), ReasonDeferred)
 			return w, w.at("192.0.2.1").syn(2, "db")
 		},
 		"SYN, flow table full": func() (*world, []byte) {
@@ -119,7 +119,7 @@ func TestRefusingAPacketAllocatesNothing(t *testing.T) {
 		count(name, w.gate, b)
 	}
 	for r := range reasonCount {
-		if r.action() == Drop && r != ReasonParkTimeout && !seen[r] {
+		if r.action() == Drop && r != ReasonDeferTimeout && !seen[r] {
 			t.Errorf("no packet here is refused for %v", r)
 		}
 	}
@@ -276,7 +276,7 @@ func BenchmarkRefuseBesideMany(b *testing.B) {
 		v := visitor{w, other}
 		w.gate.Admit(parsed(v.syn(1, "web")))
 		w.gate.mu.Lock()
-		w.gate.addGrant(w.gate.sourceOf(packet.AddrFrom(other)), &grant{key: alice, place: w.gate.places[0], uses: 1, expires: testTTL}, friend, 0)
+		w.gate.addGrant(w.gate.sourceOf(packet.AddrFrom(other)), &grant{key: alice, service: w.gate.services[0], uses: 1, expires: testTTL}, friend, 0)
 		w.gate.mu.Unlock()
 		other = other.Next()
 	}

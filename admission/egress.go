@@ -16,7 +16,7 @@ func (g *Gate) Egress(p *packet.Packet, size int) bool {
 	ok := g.egress(p, size)
 	g.mu.Unlock()
 	if !ok {
-		g.stats.muted.Add(1)
+		g.stats.egressDropped.Add(1)
 	}
 	return ok
 }
@@ -30,6 +30,6 @@ func (g *Gate) egress(p *packet.Packet, size int) bool {
 	}
 
 	g.fitPath(f, p, size)
-	f.sending(p, size)
+	f.trackSend(p, size)
 	return true
 }

@@ -47,7 +47,7 @@ func fuzzStep(w *world, v visitor, b []byte) {
 	case before == nil:
 		return
 	case b[0] == 0:
-		_ = w.gate.Complete(v.tuple(40000, "web"))
+		_ = w.gate.HandshakeDone(v.tuple(40000, "web"))
 		w.check()
 		return
 	case b[0]&ofStack == 0:

@@ -42,7 +42,7 @@ func newFiltered(t tidy, change ...func(*Options)) (*world, *filtertest.Filter) 
 			t.Fatalf("%v", err)
 		}
 		t.Cleanup(func() { _ = f.Close() })
-		front, o.Mirror = f, f
+		front, o.Offload = f, f
 	})...)
 	w.front = func(b []byte) (string, bool) {
 		w.Helper()
@@ -274,7 +274,7 @@ func TestTheFiltersBoundsAreTheGates(t *testing.T) {
 			w.want(b, want)
 		}
 		// Answers to SYN cookies, once there are any.
-		if filter.FloodTime < FloodMemory {
+		if filter.FloodTime < CookieWindow {
 			t.Error("the filter forgets a flood before the gate does")
 		}
 		stray := v.tcp(30000, "web", packet.ACK, 1, 1, "")
@@ -282,7 +282,7 @@ func TestTheFiltersBoundsAreTheGates(t *testing.T) {
 		for port := range uint16(4) {
 			w.want(v.syn(31000+port, "web"), ReasonOpen)
 		}
-		w.pass(FloodMemory)
+		w.pass(CookieWindow)
 		w.want(stray, ReasonCookie)
 	})
 	w, _ := newFiltered(t)

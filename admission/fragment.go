@@ -28,14 +28,14 @@ func (f *fragments) init(mono func() time.Duration, stats *counters) {
 func (g *Gate) admitFragment(p *packet.Packet) Verdict {
 	g.mu.Lock()
 	s := g.sources[p.Tuple.Src]
-	stranger := s == nil || s.site == nil || s.site.flows+s.site.unproven == 0 // a SYN can be forged
+	stranger := s == nil || s.subnet == nil || s.subnet.flows+s.subnet.unauthenticated == 0 // a SYN can be forged
 	g.mu.Unlock()
 	if stranger {
 		return Verdict{Reason: ReasonMalformed}
 	}
-	g.frags.mu.Lock()
-	defer g.frags.mu.Unlock()
-	whole, fault := g.frags.r.Add(p)
+	g.fragments.mu.Lock()
+	defer g.fragments.mu.Unlock()
+	whole, fault := g.fragments.r.Add(p)
 	if fault != packet.NotDropped {
 		p.DropReason = fault
 		return Verdict{Reason: ReasonMalformed}

@@ -62,7 +62,7 @@ func (w *world) admitWhole(b []byte) (Verdict, string) {
 }
 
 func (w *world) held() int {
-	n, _ := w.gate.frags.r.Usage()
+	n, _ := w.gate.fragments.r.Usage()
 	return n
 }
 
@@ -125,7 +125,7 @@ func TestFragmentsOfStrangersAreDroppedWithoutState(t *testing.T) {
 		if got := w.admit(inFragments(b, 7, 64)[0]); got.Reason != ReasonFragment {
 			t.Errorf("a source with a flow: %v", got.Reason)
 		}
-		w.gate.Forget(v.tuple(2, "db"))
+		w.gate.Remove(v.tuple(2, "db"))
 		for _, f := range inFragments(b, 7, 64)[1:] {
 			if got := w.admit(f); got.Action != Drop {
 				t.Errorf("after the flow: %v", got.Reason)

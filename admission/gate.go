@@ -18,27 +18,27 @@ import (
 
 // A Gate decides about packets. All methods are safe for concurrent use.
 type Gate struct {
-	policy  atomic.Pointer[policy.Policy]
-	store   replay.Store
-	now     func() time.Time
-	mono    func() time.Duration
-	deliver func(*packet.Packet, Verdict)
-	judged  func(*packet.Packet, Verdict) // a packet that was parked; may be nil
-	notify  func(packet.Tuple)
-	revoked func(packet.Tuple)
-	knocked func(knock.Event)
-	banned  func(BanEvent)
-	settled func(packet.Tuple) Settlement
-	mirror  Mirror
-	wait    time.Duration
-	mtu     int
-	log     *slog.Logger
+	policy     atomic.Pointer[policy.Policy]
+	store      replay.Store
+	now        func() time.Time
+	mono       func() time.Duration
+	deliver    func(*packet.Packet, Verdict)
+	onDeferred func(*packet.Packet, Verdict) // a packet that was parked; may be nil
+	onEvicted  func(packet.Tuple)
+	onRevoked  func(packet.Tuple)
+	onKnock    func(knock.Event)
+	onBan      func(BanEvent)
+	closeState func(packet.Tuple) CloseState
+	offload    Offload
+	timeWait   time.Duration
+	mtu        int
+	log        *slog.Logger
 
 	banLines, storeLines loglimit.Limiter
 
 	stats counters
 
-	frags fragments
+	fragments fragments
 
 	draining atomic.Bool
 	knocks   *knock.Pipeline
@@ -49,30 +49,30 @@ type Gate struct {
 
 	rebuildMu sync.Mutex // held while the table of knocks or the policy is replaced; before mu
 
-	mu            sync.Mutex    // guards all below; never held across I/O, crypto or calls out
-	tick          time.Duration // when the gate last swept
-	limits        Limits
-	ban           Ban
-	flows         map[packet.Tuple]*flow
-	pendingOpen   unproven          // of all open services
-	pendingHidden unproven          // of all hidden services
-	sweptTo       [4]int            // how far sweepUnproven came in each of their sets
-	held          int               // bytes that all of them have sent, with overhead
-	ending        queue             // flows in state ending, those asked about longest ago first
-	closing       queue             // flows in state closing, oldest first
-	places        []*place          // of the policy's services, in its order
-	named         map[string]*place // the same by name; replaced with turning held as well
-	sources       map[packet.Addr]*source
-	freeSources   []*source
-	grants        int
-	sites         map[packet.Addr]*site // by IPv6 /64
-	holdings      map[string]*holdings  // by client id
-	park          parking
-	bans          *ratelimit.Bans[packet.Addr]
-	unparking     unparking     // the worker's
-	inboundOnly   bool          // of a Judge, until it sees a packet of the stack
-	decided       chan struct{} // closed and renewed when a knock is decided while a caller waits
-	waiting       int           // in Authenticate, for knocks to be decided
+	mu             sync.Mutex    // guards all below; never held across I/O, crypto or calls out
+	tick           time.Duration // when the gate last swept
+	limits         Limits
+	ban            Ban
+	flows          map[packet.Tuple]*flow
+	pendingOpen    pendingFlows             // of all open services
+	pendingHidden  pendingFlows             // of all hidden services
+	sweptTo        [4]int                   // how far sweepUnproven came in each of their sets
+	pendingBytes   int                      // bytes that all of them have sent, with overhead
+	closing        queue                    // flows in state ending, those asked about longest ago first
+	inTimeWait     queue                    // flows in state closing, oldest first
+	services       []*serviceState          // of the policy's services, in its order
+	servicesByName map[string]*serviceState // the same by name; replaced with turning held as well
+	sources        map[packet.Addr]*source
+	freeSources    []*source
+	grants         int
+	subnets        map[packet.Addr]*subnet // by IPv6 /64
+	clients        map[string]*clientUsage // by client id
+	deferred       deferredQueue
+	bans           *ratelimit.Bans[packet.Addr]
+	retry          retryBuffer   // the worker's
+	inboundOnly    bool          // of a Judge, until it sees a packet of the stack
+	decided        chan struct{} // closed and renewed when a knock is decided while a caller waits
+	waiting        int           // in Authenticate, for knocks to be decided
 }
 
 // New makes a gate. It decides knocks only while Run runs.
@@ -90,7 +90,7 @@ func New(o Options) (*Gate, error) {
 		{&l.GrantsPerClient, DefaultGrantsPerClient}, {&l.FlowsPerClient, DefaultFlowsPerClient},
 		{&l.FlowsPerSource, DefaultFlowsPerSource},
 		{&l.Knocks, DefaultKnocks}, {&l.KnocksPerSource, DefaultKnocksPerSource},
-		{&l.Parked, DefaultParked}, {&l.ParkedPerSource, DefaultParkedPerSource},
+		{&l.DeferredSYNs, DefaultDeferredSYNs}, {&l.DeferredSYNsPerSource, DefaultDeferredSYNsPerSource},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value
@@ -98,15 +98,15 @@ func New(o Options) (*Gate, error) {
 	}
 	g := &Gate{
 		store: o.Store, now: o.Now, mono: o.Mono,
-		deliver: o.Deliver, judged: o.Unparked, notify: o.Evicted, revoked: o.Revoked, knocked: o.Knocked, banned: o.Banned,
-		settled: o.Settled, mirror: o.Mirror, wait: o.TimeWait, mtu: o.MTU, limits: *l, ban: o.Ban, log: o.Log,
+		deliver: o.Deliver, onDeferred: o.Deferred, onEvicted: o.Evicted, onRevoked: o.Revoked, onKnock: o.Knocked, onBan: o.Banned,
+		closeState: o.CloseState, offload: o.Offload, timeWait: o.TimeWait, mtu: o.MTU, limits: *l, ban: o.Ban, log: o.Log,
 		evicted:     make(chan packet.Tuple, evictedBacklog),
 		evictedOpen: make(chan packet.Tuple, evictedBacklog),
 		flows:       make(map[packet.Tuple]*flow),
 		sources:     make(map[packet.Addr]*source, l.Knocks),
 		freeSources: make([]*source, 0, freeSources),
-		sites:       make(map[packet.Addr]*site),
-		holdings:    make(map[string]*holdings),
+		subnets:     make(map[packet.Addr]*subnet),
+		clients:     make(map[string]*clientUsage),
 		bans:        ratelimit.NewBans[packet.Addr](ratelimit.BanPolicy(o.Ban), maxFailing),
 		decided:     make(chan struct{}),
 	}
@@ -123,31 +123,31 @@ func New(o Options) (*Gate, error) {
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
-	if g.settled == nil {
-		g.settled = func(packet.Tuple) Settlement { return Gone }
+	if g.closeState == nil {
+		g.closeState = func(packet.Tuple) CloseState { return EndpointClosed }
 	}
-	if g.mirror == nil {
-		g.mirror = blind{}
+	if g.offload == nil {
+		g.offload = noOffload{}
 	}
-	if g.revoked == nil {
-		g.revoked = g.notify
+	if g.onRevoked == nil {
+		g.onRevoked = g.onEvicted
 	}
-	if g.knocked == nil {
-		g.knocked = func(knock.Event) {}
+	if g.onKnock == nil {
+		g.onKnock = func(knock.Event) {}
 	}
-	if g.banned == nil {
-		g.banned = g.logBan
+	if g.onBan == nil {
+		g.onBan = g.logBan
 	}
 	g.knocks = knock.New(knock.Options{
 		Lock: &g.mu, Policy: g.policy.Load, Store: o.Store, Now: g.now, Mono: g.mono, Queue: l.Knocks,
 		Pending: g.markPending, Done: g.knockDone,
 	})
-	g.park.init(l.Parked)
-	g.frags.init(g.mono, &g.stats)
-	g.install(g.prepare(o.Policy))
+	g.deferred.init(l.DeferredSYNs)
+	g.fragments.init(g.mono, &g.stats)
+	g.commit(g.stage(o.Policy))
 	first := g.knocks.NewBuilder().Build(o.Policy, g.now(), nil)
 	g.knocks.SetTable(first)
-	g.mirror.Expect(first.Len(), first.Fields())
+	g.offload.Expect(first.Len(), first.Fields())
 	return g, nil
 }
 
@@ -222,16 +222,16 @@ func (g *Gate) admitToService(p *packet.Packet, policy *policy.Policy, svc *poli
 			return knockVerdicts[g.knocks.SYN(p.Tuple, &m)]
 		}
 	}
-	if f != nil && (!syn || p.Seq == f.isn || f.state != closing) {
+	if f != nil && (!syn || p.Seq == f.isn || f.state != stateTimeWait) {
 		// A SYN in the middle of a flow may be forged. Only TIME_WAIT gives its
 		// tuple away (RFC 1122, 4.2.2.13).
 		return g.admitSegment(f, p)
 	}
 	switch {
 	case syn:
-		return g.admitSYN(p, g.places[svc.Index()], f)
+		return g.admitSYN(p, g.services[svc.Index()], f)
 	case svc.Open() && p.Flags&(packet.SYN|packet.ACK|packet.RST) == packet.ACK:
-		return g.admitCookie(p, g.places[svc.Index()])
+		return g.admitCookie(p, g.services[svc.Index()])
 	default:
 		return Verdict{Reason: ReasonNoFlow}
 	}
@@ -243,10 +243,10 @@ func (g *Gate) admitSegment(f *flow, p *packet.Packet) Verdict {
 	if !f.accepts(p) && !g.inboundOnly {
 		return Verdict{Reason: ReasonOutOfWindow, Open: f.open}
 	}
-	if !g.hold(f, p) {
-		return Verdict{Reason: ReasonUnproven, Open: f.open}
+	if !g.chargeBytes(f, p) {
+		return Verdict{Reason: ReasonUnauthenticated, Open: f.open}
 	}
-	f.heard = g.tick
+	f.lastHeard = g.tick
 	return Verdict{
 		Action: Pass, Reason: ReasonFlow, Open: f.open,
 		Handling: Handling{Reset: f.revoked, Unstamped: unstamped, Timestamp: f.echo},
@@ -255,54 +255,54 @@ func (g *Gate) admitSegment(f *flow, p *packet.Packet) Verdict {
 
 // admitSYN judges a SYN that begins a flow; old is the flow whose tuple it
 // takes over, if any. The caller holds g.mu.
-func (g *Gate) admitSYN(p *packet.Packet, at *place, old *flow) Verdict {
+func (g *Gate) admitSYN(p *packet.Packet, at *serviceState, old *flow) Verdict {
 	svc := at.service
 	s := g.sources[p.Tuple.Src]
 	if svc.Open() {
-		if g.isBanned(p.Tuple.Src) && (s == nil || s.grantFor(at, p.Tuple.SrcPort, g.mono()) == nil) {
+		if g.isBanned(p.Tuple.Src) && (s == nil || s.grantForSYN(at, p.Tuple.SrcPort, g.mono()) == nil) {
 			if svc.Methods != 0 && s != nil && s.queued > 0 {
-				return g.parkSYN(p, s) // it may have a knock of its own among them
+				return g.deferSYN(p, s) // it may have a knock of its own among them
 			}
 			return Verdict{Reason: ReasonBanned}
 		}
-		return g.record(p, at, old, nil, ReasonOpen)
+		return g.addFlow(p, at, old, nil, ReasonOpen)
 	}
 	if s == nil {
 		return Verdict{Reason: ReasonNoGrant}
 	}
-	if v := g.judgeSYN(p, at, s, old, s.queued == 0); v.Action != Hold {
+	if v := g.admitOnGrant(p, at, s, old, s.queued == 0); v.Action != Hold {
 		return v
 	}
-	return g.parkSYN(p, s)
+	return g.deferSYN(p, s)
 }
 
-// judgeSYN judges a SYN by the grants of its source: one to a hidden service, or
+// admitOnGrant judges a SYN by the grants of its source: one to a hidden service, or
 // from a banned source. final says that no knock that came before the SYN is
 // waiting; while one is, the SYN is to be held rather than take a place that
 // another needs: of connections that begin at once, each with its knock, none
 // must drive out another. The caller holds g.mu.
-func (g *Gate) judgeSYN(p *packet.Packet, at *place, s *source, old *flow, final bool) Verdict {
-	gr := s.grantFor(at, p.Tuple.SrcPort, g.mono())
+func (g *Gate) admitOnGrant(p *packet.Packet, at *serviceState, s *source, old *flow, final bool) Verdict {
+	gr := s.grantForSYN(at, p.Tuple.SrcPort, g.mono())
 	switch {
 	case gr != nil && at.service.Open(): // its source is banned, and the grant lets it in
-		return g.record(p, at, old, nil, ReasonOpen)
-	case gr != nil && (final || gr.room() > 0):
-		return g.record(p, at, old, gr, ReasonGrant)
+		return g.addFlow(p, at, old, nil, ReasonOpen)
+	case gr != nil && (final || gr.available() > 0):
+		return g.addFlow(p, at, old, gr, ReasonGrant)
 	case final:
 		return Verdict{Reason: ReasonNoGrant}
 	default:
-		return Verdict{Action: Hold, Reason: ReasonParked}
+		return Verdict{Action: Hold, Reason: ReasonDeferred}
 	}
 }
 
-// record lets a flow in, on a grant or, in open services, without. The caller holds g.mu.
-func (g *Gate) record(p *packet.Packet, at *place, old *flow, gr *grant, why Reason) Verdict {
+// addFlow lets a flow in, on a grant or, in open services, without. The caller holds g.mu.
+func (g *Gate) addFlow(p *packet.Packet, at *serviceState, old *flow, gr *grant, why Reason) Verdict {
 	if g.draining.Load() {
 		return Verdict{Reason: ReasonDraining}
 	}
 	s := g.sourceOf(p.Tuple.Src)
-	if !g.siteOf(s).admits(gr != nil, g.limits.FlowsPerSource) {
-		g.release(s)
+	if !g.subnetOf(s).admits(gr != nil, g.limits.FlowsPerSource) {
+		g.removeIfUnused(s)
 		return Verdict{Reason: ReasonSourceLimit}
 	}
 	s.flows++ // before others go, which may be the last to hold the source
@@ -311,39 +311,39 @@ func (g *Gate) record(p *packet.Packet, at *place, old *flow, gr *grant, why Rea
 	}
 	if gr == nil && !g.roomOpen(at) || gr != nil && !g.roomHidden(gr, s) {
 		s.flows--
-		g.release(s)
+		g.removeIfUnused(s)
 		return Verdict{Reason: ReasonFlowLimit}
 	}
 	f := &flow{
-		tuple: p.Tuple, place: at, grant: gr, source: s,
+		tuple: p.Tuple, service: at, grant: gr, source: s,
 		mode: at.service.Mode, open: at.service.Open(),
-		tcb: tcb{isn: p.Seq}, admitted: g.mono(), heard: g.mono(),
+		tcb: tcb{isn: p.Seq}, admittedAt: g.mono(), lastHeard: g.mono(),
 	}
 	if len(p.Data) == 0 {
-		f.heard = math.MaxInt64 // a socket's: no packet of it is seen here
+		f.lastHeard = math.MaxInt64 // a socket's: no packet of it is seen here
 	}
 	g.flows[f.tuple] = f
-	g.mirror.Flow(f.tuple, true)
-	if s.site.told++; s.site.told == 1 {
-		g.mirror.Site(s.addr.Subnet(), true)
+	g.offload.Flow(f.tuple, true)
+	if s.subnet.offloaded++; s.subnet.offloaded == 1 {
+		g.offload.Subnet(s.addr.Subnet(), true)
 	}
 	g.list(f)
-	return Verdict{Action: Pass, Reason: why, Open: f.open, Handling: Handling{Anew: old != nil}}
+	return Verdict{Action: Pass, Reason: why, Open: f.open, Handling: Handling{TupleReused: old != nil}}
 }
 
-// FloodMemory is how long after its quota last overflowed an open service's
+// CookieWindow is how long after its quota last overflowed an open service's
 // stray ACKs are taken for answers to SYN cookies. The stack's own cookies
 // live a little longer.
-const FloodMemory = 60 * time.Second
+const CookieWindow = 60 * time.Second
 
 // admitCookie judges an ACK to an open service that belongs to no flow: under a
 // SYN flood it may complete a handshake that was evicted here but that the
 // stack can verify from the acknowledgement number alone. The caller holds g.mu.
-func (g *Gate) admitCookie(p *packet.Packet, at *place) Verdict {
-	if !at.flooded || g.mono()-at.floodedAt > FloodMemory {
+func (g *Gate) admitCookie(p *packet.Packet, at *serviceState) Verdict {
+	if !at.flooded || g.mono()-at.floodedAt > CookieWindow {
 		return Verdict{Reason: ReasonNoFlow}
 	}
-	v := g.record(p, at, nil, nil, ReasonCookie)
+	v := g.addFlow(p, at, nil, nil, ReasonCookie)
 	if v.Action == Pass {
 		g.flows[p.Tuple].bearsCookie(p)
 	}

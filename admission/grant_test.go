@@ -16,7 +16,7 @@ func ok() error { return nil }
 func (v visitor) handshakes(port uint16, service string) {
 	v.w.Helper()
 	v.shakes(port, service)
-	if err := v.w.gate.Complete(v.tuple(port, service)); err != nil {
+	if err := v.w.gate.HandshakeDone(v.tuple(port, service)); err != nil {
 		v.w.Fatalf("Complete: %v", err)
 	}
 	v.w.check()
@@ -71,7 +71,7 @@ func TestOfFlowsOnOneGrantThoseThatAreFirstToCompleteAreLetIn(t *testing.T) {
 	w.want(v.syn(40000, "db"), ReasonGrant)
 	w.want(v.syn(40001, "db"), ReasonGrant)
 	v.handshakes(40001, "db")
-	if err := w.gate.Complete(v.tuple(40000, "db")); !errors.Is(err, ErrNoGrant) {
+	if err := w.gate.HandshakeDone(v.tuple(40000, "db")); !errors.Is(err, ErrNoGrant) {
 		t.Fatalf("the second: %v", err)
 	}
 	w.check()
@@ -79,7 +79,7 @@ func TestOfFlowsOnOneGrantThoseThatAreFirstToCompleteAreLetIn(t *testing.T) {
 	if !w.egress(v.reply(40000, "db", 0x14, 1, 1001, "")) {
 		t.Error("the reset is kept back")
 	}
-	w.gate.Forget(v.tuple(40000, "db"))
+	w.gate.Remove(v.tuple(40000, "db"))
 	w.check()
 }
 
@@ -194,7 +194,7 @@ func TestANeighbourCanNeitherTakeTheDoorByBeingFirstNorLockIt(t *testing.T) {
 				if err := v.authenticates(1000+port, service, alice, ""); err == nil {
 					t.Error("a second authentication on a grant of one use")
 				}
-			} else if err := w.gate.Complete(v.tuple(1000+port, service)); err == nil {
+			} else if err := w.gate.HandshakeDone(v.tuple(1000+port, service)); err == nil {
 				t.Error("a second flow on a grant of one use")
 			}
 		}
@@ -217,7 +217,7 @@ func TestAReservationOutlivesTheTTLByTheDeadlineOnly(t *testing.T) {
 				w.pass(1)
 			}
 			w.sweep()
-			err := w.gate.Complete(v.tuple(40000, service))
+			err := w.gate.HandshakeDone(v.tuple(40000, service))
 			if service == "ssh" && err == nil {
 				err = v.authenticates(40000, service, alice, "")
 			}
@@ -320,7 +320,7 @@ func TestASpentGrantIsForgottenAtOnce(t *testing.T) {
 			v.knocks(alice, service, "")
 			w.admit(v.syn(40000, service))
 			v.enters(40000, service, alice)
-			w.gate.Forget(v.tuple(40000, service))
+			w.gate.Remove(v.tuple(40000, service))
 		}
 		w.empty()
 	}
@@ -356,7 +356,7 @@ func TestManySourcesGrantsAreForgottenInAFewSweeps(t *testing.T) {
 	c.MaxGrants = 5000
 	w.gate.mu.Lock()
 	for range c.MaxGrants {
-		w.gate.addGrant(w.gate.sourceOf(packet.AddrFrom(v.addr)), &grant{key: alice, place: w.gate.places[0], uses: 1}, c, 0)
+		w.gate.addGrant(w.gate.sourceOf(packet.AddrFrom(v.addr)), &grant{key: alice, service: w.gate.services[0], uses: 1}, c, 0)
 		v.addr = v.addr.Next()
 	}
 	w.gate.mu.Unlock()

@@ -31,18 +31,18 @@ func (w *world) check() {
 		if s.flows != flows[s] {
 			w.Fatalf("source %v counts %d flows and has %d", a.Netip(), s.flows, flows[s])
 		}
-		if len(s.grants) == 0 && s.queued == 0 && s.parked == 0 && s.flows == 0 {
+		if len(s.grants) == 0 && s.queued == 0 && s.deferred == 0 && s.flows == 0 {
 			w.Fatalf("source %v is kept for nothing", a.Netip())
 		}
-		if s.queued > g.limits.KnocksPerSource || s.parked > g.limits.ParkedPerSource || len(s.grants) > g.limits.GrantsPerSource {
+		if s.queued > g.limits.KnocksPerSource || s.deferred > g.limits.DeferredSYNsPerSource || len(s.grants) > g.limits.GrantsPerSource {
 			w.Fatalf("source %v exceeds its limits: %+v", a.Netip(), s)
 		}
-		queued, parked, grants = queued+s.queued, parked+s.parked, grants+len(s.grants)
+		queued, parked, grants = queued+s.queued, parked+s.deferred, grants+len(s.grants)
 		delete(flows, s)
 		for _, gr := range s.grants {
-			w.checkSet(&gr.pending.opening, ofGroup, opening, HandshakesPerGrant)
-			w.checkSet(&gr.pending.complete, ofGroup, complete, ReservationsPerGrant)
-			groups[&gr.pending.opening], groups[&gr.pending.complete] = true, true
+			w.checkSet(&gr.pending.handshakes, ofGroup, stateHandshake, HandshakesPerGrant)
+			w.checkSet(&gr.pending.established, ofGroup, stateEstablished, ReservationsPerGrant)
+			groups[&gr.pending.handshakes], groups[&gr.pending.established] = true, true
 			if gr.uses < 0 {
 				w.Fatalf("%d uses on a grant", gr.uses)
 			}
@@ -66,40 +66,40 @@ func (w *world) check() {
 		if set := f.sets.set[ofGroup]; !f.open && set != nil && !groups[set] {
 			w.Fatalf("flow %v counts in a grant that is gone", f.tuple)
 		}
-		held += f.held
+		held += f.pendingBytes
 	}
-	if held != g.held || held > maxHeld {
-		w.Fatalf("%d bytes held, counted %d", held, g.held)
+	if held != g.pendingBytes || held > maxPendingBytes {
+		w.Fatalf("%d bytes held, counted %d", held, g.pendingBytes)
 	}
 	w.checkParking(parked)
 	w.checkFree()
 	if len(g.flows) > g.limits.Flows {
 		w.Fatalf("%d flows, limit %d", len(g.flows), g.limits.Flows)
 	}
-	for _, at := range g.places {
-		w.checkSet(&at.pending.opening, ofGroup, opening, g.limits.HalfOpen)
-		w.checkSet(&at.pending.complete, ofGroup, complete, g.limits.HalfOpen)
+	for _, at := range g.services {
+		w.checkSet(&at.pending.handshakes, ofGroup, stateHandshake, g.limits.HalfOpen)
+		w.checkSet(&at.pending.established, ofGroup, stateEstablished, g.limits.HalfOpen)
 		if n := at.pending.n(); n > g.limits.HalfOpen {
 			w.Fatalf("%d half-open flows of %s, limit %d", n, at.service.Name, g.limits.HalfOpen)
 		}
 	}
-	w.checkSet(&g.pendingOpen.opening, ofAll, opening, g.limits.openLimit())
-	w.checkSet(&g.pendingOpen.complete, ofAll, complete, g.limits.completeLimit())
-	w.checkSet(&g.pendingHidden.opening, ofAll, opening, g.limits.handshakeLimit())
-	w.checkSet(&g.pendingHidden.complete, ofAll, complete, g.limits.Flows)
+	w.checkSet(&g.pendingOpen.handshakes, ofAll, stateHandshake, g.limits.openLimit())
+	w.checkSet(&g.pendingOpen.established, ofAll, stateEstablished, g.limits.completeLimit())
+	w.checkSet(&g.pendingHidden.handshakes, ofAll, stateHandshake, g.limits.handshakeLimit())
+	w.checkSet(&g.pendingHidden.established, ofAll, stateEstablished, g.limits.Flows)
 	if n := g.pendingOpen.n(); n > g.limits.openLimit() {
 		w.Fatalf("%d flows of open services, limit %d", n, g.limits.openLimit())
 	}
 	for _, s := range g.sources {
-		if s.site != nil {
-			w.checkSet(&s.site.opening, ofSite, opening, maxHandshakesPerSource)
+		if s.subnet != nil {
+			w.checkSet(&s.subnet.handshakes, ofSite, stateHandshake, maxHandshakesPerSource)
 		}
 	}
-	for _, has := range g.holdings {
-		w.checkSet(&has.opening, ofClient, opening, maxHandshakesPerClient)
+	for _, has := range g.clients {
+		w.checkSet(&has.handshakes, ofClient, stateHandshake, maxHandshakesPerClient)
 	}
-	w.checkQueue(&g.ending, "ending")
-	w.checkQueue(&g.closing, "closing")
+	w.checkQueue(&g.closing, "ending")
+	w.checkQueue(&g.inTimeWait, "closing")
 	w.checkAccounts()
 }
 
@@ -107,14 +107,14 @@ func (w *world) check() {
 func (w *world) checkFlow(f *flow) {
 	w.Helper()
 	switch f.state {
-	case opening, complete:
+	case stateHandshake, stateEstablished:
 		all := &w.gate.pendingHidden
 		if f.open {
 			all = &w.gate.pendingOpen
 		}
-		set := &all.opening
-		if f.state == complete {
-			set = &all.complete
+		set := &all.handshakes
+		if f.state == stateEstablished {
+			set = &all.established
 		}
 		if f.sets.set[ofAll] != set || f.queue != nil {
 			w.Fatalf("flow %v, not let in, is in %v", f.tuple, f.sets)
@@ -122,22 +122,22 @@ func (w *world) checkFlow(f *flow) {
 		if f.open && f.sets.set[ofGroup] == nil {
 			w.Fatalf("flow %v is in no set of its service", f.tuple)
 		}
-		if f.state == opening && !f.open && (f.sets.set[ofSite] == nil || f.sets.set[ofClient] == nil) {
+		if f.state == stateHandshake && !f.open && (f.sets.set[ofSite] == nil || f.sets.set[ofClient] == nil) {
 			w.Fatalf("flow %v counts for no source or client", f.tuple)
 		}
 		if f.source == nil || (f.grant == nil) != f.open {
-			w.Fatalf("flow %v of %s has source %v, grant %v", f.tuple, f.place.service.Name, f.source, f.grant)
+			w.Fatalf("flow %v of %s has source %v, grant %v", f.tuple, f.service.service.Name, f.source, f.grant)
 		}
-	case live:
-		if f.queue != &w.gate.holdings[f.key.ID()].live || f.sets != (membership{}) || f.held != 0 {
+	case stateAuthorized:
+		if f.queue != &w.gate.clients[f.key.ID()].authorized || f.sets != (setMembership{}) || f.pendingBytes != 0 {
 			w.Fatalf("live flow %v is not in its client's queue, or in a set: %+v", f.tuple, f)
 		}
-	case ending:
-		if f.queue != &w.gate.ending {
+	case stateClosing:
+		if f.queue != &w.gate.closing {
 			w.Fatalf("ending flow %v is not in the queue", f.tuple)
 		}
-	case closing:
-		if f.queue != &w.gate.closing {
+	case stateTimeWait:
+		if f.queue != &w.gate.inTimeWait {
 			w.Fatalf("closing flow %v is not in the queue", f.tuple)
 		}
 	}
@@ -177,10 +177,10 @@ func (w *world) checkQueue(q *queue, what string) {
 // checkParking: every slot is in one list, and each address has as many as it counts.
 func (w *world) checkParking(counted int) {
 	w.Helper()
-	k, seen := &w.gate.park, map[int32]bool{}
+	k, seen := &w.gate.deferred, map[int32]bool{}
 	each := func(from int32, f func(i int32)) (last int32) {
-		last = none
-		for i := from; i != none; last, i = i, k.slots[i].next {
+		last = nilIndex
+		for i := from; i != nilIndex; last, i = i, k.slots[i].next {
 			if seen[i] {
 				w.Fatalf("parking slot %d is in two places", i)
 			}
@@ -196,7 +196,7 @@ func (w *world) checkParking(counted int) {
 	}
 	n := 0
 	for a, have := range parked {
-		if s := w.gate.sources[a]; s == nil || s.parked != have {
+		if s := w.gate.sources[a]; s == nil || s.deferred != have {
 			w.Fatalf("source %v has %d parked SYNs: %+v", a.Netip(), have, s)
 		}
 		n += have
@@ -211,7 +211,7 @@ func (w *world) checkFree() {
 	w.Helper()
 	seen := map[*source]bool{}
 	for _, s := range w.gate.freeSources {
-		if seen[s] || w.gate.sources[s.addr] == s || len(s.grants)+s.queued+s.parked+s.flows != 0 {
+		if seen[s] || w.gate.sources[s.addr] == s || len(s.grants)+s.queued+s.deferred+s.flows != 0 {
 			w.Fatalf("a free source is in use: %+v", s)
 		}
 		seen[s] = true
@@ -225,9 +225,9 @@ func (w *world) empty() {
 	g := w.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.flows)+len(g.sources)+g.grants+g.pendingOpen.n()+g.pendingHidden.n()+g.held+g.ending.n+g.closing.n != 0 || g.park.head != none {
+	if len(g.flows)+len(g.sources)+g.grants+g.pendingOpen.n()+g.pendingHidden.n()+g.pendingBytes+g.closing.n+g.inTimeWait.n != 0 || g.deferred.head != nilIndex {
 		w.Fatalf("left: %d flows, %d sources, %d grants, %d ending, %d closing, parked from %d",
-			len(g.flows), len(g.sources), g.grants, g.ending.n, g.closing.n, g.park.head)
+			len(g.flows), len(g.sources), g.grants, g.closing.n, g.inTimeWait.n, g.deferred.head)
 	}
 	for _, s := range g.freeSources {
 		for _, gr := range s.grants[:cap(s.grants)] {

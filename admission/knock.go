@@ -50,19 +50,19 @@ func (g *Gate) knockDone(d *knock.Decision) {
 	s.queued--
 	s.done++
 	if d.Event.Result == knock.OK {
-		d.Event.Result = g.earn(s, d)
+		d.Event.Result = g.issueGrant(s, d)
 	}
 	if g.waiting > 0 {
 		close(g.decided)
 		g.decided = make(chan struct{})
 	}
-	parked := s.parked
-	g.release(s)
+	parked := s.deferred
+	g.removeIfUnused(s)
 	g.mu.Unlock()
 
 	g.stats.knocks[d.Event.Result].Add(1)
 	for range parked {
-		if !g.unpark(&g.unparking, d.Src) {
+		if !g.retryDeferred(&g.retry, d.Src) {
 			break
 		}
 	}
@@ -71,13 +71,13 @@ func (g *Gate) knockDone(d *knock.Decision) {
 			g.log.Error("replay store failed; knock refused", loglimit.Attrs(suppressed, "err", e.Err)...)
 		}
 	}
-	g.knocked(d.Event)
+	g.onKnock(d.Event)
 }
 
-// earn makes the grant of a good knock from s, unless the policy has changed since
+// issueGrant makes the grant of a good knock from s, unless the policy has changed since
 // the knock was opened and has no room for it. The caller holds g.mu.
-func (g *Gate) earn(s *source, d *knock.Decision) knock.Result {
-	at := g.named[d.Service.Name]
+func (g *Gate) issueGrant(s *source, d *knock.Decision) knock.Result {
+	at := g.servicesByName[d.Service.Name]
 	if at == nil || !at.service.SameEndpoint(d.Service) {
 		return knock.UnknownClient
 	}
@@ -87,7 +87,7 @@ func (g *Gate) earn(s *source, d *knock.Decision) knock.Result {
 	}
 	now := g.mono()
 	gr := &grant{
-		key: d.Key, place: at, session: d.Event.Session, port: d.Port,
+		key: d.Key, service: at, session: d.Event.Session, port: d.Port,
 		expires: now + at.service.GrantTTL, uses: at.service.GrantUses,
 	}
 	g.knocks.Known.Record(d.Src, client.ID, now)
@@ -106,7 +106,7 @@ func (g *Gate) rotateTable(b *knock.Builder) {
 	if next == nil {
 		return
 	}
-	g.mirror.Expect(next.Len(), next.Fields())
+	g.offload.Expect(next.Len(), next.Fields())
 	g.mu.Lock()
 	old := g.knocks.SetTable(next)
 	g.mu.Unlock()

@@ -20,7 +20,7 @@ func TestAKnockThenASYNIsLetIn(t *testing.T) {
 			w.want(v.syn(40000, service), ReasonNoGrant)
 			v.knocks(alice, service, "")
 			w.want(w.at(v.addr.Next().String()).syn(40000, service), ReasonNoGrant)
-			if got := w.want(v.syn(40000, service), ReasonGrant); got.Open || got.Anew {
+			if got := w.want(v.syn(40000, service), ReasonGrant); got.Open || got.TupleReused {
 				t.Errorf("verdict %+v", got)
 			}
 			v.enters(40000, service, alice)
@@ -228,7 +228,7 @@ func TestAStoreThatFailsOpensNothing(t *testing.T) {
 		w := newWorld(t, func(o *Options) { o.Store = brokenStore{c.err} })
 		v := w.at("192.0.2.1")
 		w.want(v.knock(alice, "db"), ReasonKnock)
-		w.want(v.syn(40000, "db"), ReasonParked)
+		w.want(v.syn(40000, "db"), ReasonDeferred)
 		w.decide()
 		if got := w.lastKnock(); got != c.want {
 			t.Errorf("%v: %v, want %v", c.err, got, c.want)

@@ -100,7 +100,7 @@ func TestTheNeighbourCannotUseADoorThatIsBoundToAPort(t *testing.T) {
 			v := w.at(addr) // and everybody behind that NAT
 			bound := v.v2(alice, service, func(m *protocol.KnockV2Message) { m.SourcePort = 40000 })
 			w.want(bound, ReasonKnock)
-			w.want(v.syn(40000, "db"), ReasonParked)
+			w.want(v.syn(40000, "db"), ReasonDeferred)
 			w.decide()
 			w.delivered = nil
 			if service == "vpn" {
@@ -119,7 +119,7 @@ func TestTheNeighbourCannotUseADoorThatIsBoundToAPort(t *testing.T) {
 				}
 				// With a knock that waits, it waits; and is dropped when that was junk.
 				w.want(v.junk(), ReasonKnock)
-				w.want(v.syn(41000, service), ReasonParked)
+				w.want(v.syn(41000, service), ReasonDeferred)
 				w.decide()
 				if service != "db" && len(w.delivered) != 0 {
 					t.Error("the neighbour is in")
@@ -141,7 +141,7 @@ func TestSeveralKnocksV2OfOneSlotOpenAConnectionEach(t *testing.T) {
 		b := v.v2(alice, "ssh", func(m *protocol.KnockV2Message) { m.SourcePort = port; m.SessionID[0] = byte(port) })
 		sent = append(sent, b)
 		w.want(b, ReasonKnock)
-		w.want(v.syn(port, "ssh"), ReasonParked)
+		w.want(v.syn(port, "ssh"), ReasonDeferred)
 	}
 	w.decide()
 	v.wantGrants(6)

@@ -12,7 +12,7 @@ func TestAnOpenServiceAnswersStrangers(t *testing.T) {
 		for _, service := range []string{"web", "vpn"} {
 			w := newWorld(t)
 			v := w.at(addr)
-			if got := w.want(v.syn(40000, service), ReasonOpen); !got.Open || got.Anew {
+			if got := w.want(v.syn(40000, service), ReasonOpen); !got.Open || got.TupleReused {
 				t.Errorf("%s: %+v", service, got)
 			}
 			if !w.egress(v.reply(40000, service, packet.SYN|packet.ACK, 0, 1001, "")) {
@@ -73,7 +73,7 @@ func TestTheAnswerToASYNCookieEntersDuringAFloodOnly(t *testing.T) {
 	w.want(ack, ReasonFlow)
 	v.enters(40000, "web", alice)
 
-	w.pass(FloodMemory)
+	w.pass(CookieWindow)
 	w.want(v.tcp(40001, "web", packet.ACK, 1001, 555, ""), ReasonCookie)
 	w.pass(1)
 	w.want(v.tcp(40002, "web", packet.ACK, 1001, 555, ""), ReasonNoFlow)
@@ -98,14 +98,14 @@ func TestAHalfOpenFlowIsForgottenAfterItsTime(t *testing.T) {
 	}
 	v.handshakes(40001, "web")
 	v.enters(40002, "web", alice)
-	w.pass(openingTime)
+	w.pass(openHandshakeTime)
 	w.sweep()
 	w.want(v.syn(40000, "web"), ReasonFlow)
 	w.pass(1)
 	w.sweep()
 	w.want(v.tcp(40000, "web", packet.ACK, 1001, 1, ""), ReasonNoFlow)
 	w.want(v.tcp(40001, "web", packet.ACK, 1001, 1, ""), ReasonFlow)
-	w.pass(halfOpenTime - openingTime)
+	w.pass(halfOpenTime - openHandshakeTime)
 	w.sweep()
 	w.want(v.tcp(40001, "web", packet.ACK, 1001, 1, ""), ReasonNoFlow)
 	w.want(v.tcp(40002, "web", packet.ACK, 1001, 1, ""), ReasonFlow)

@@ -73,7 +73,7 @@ func TestAFastConnectionDoesNotUseUpTheGrantOfASlowerOnes(t *testing.T) {
 	w.decide()
 	w.want(v.knock(bob, "db"), ReasonKnock)
 	w.want(v.syn(40000, "db"), ReasonGrant)
-	w.want(v.syn(40001, "db"), ReasonParked) // on whose knock else
+	w.want(v.syn(40001, "db"), ReasonDeferred) // on whose knock else
 	v.handshakes(40000, "db")
 	w.decide()
 	v.handshakes(40001, "db")
@@ -86,8 +86,8 @@ func TestASYNIsNotHeldUpByKnocksThatComeAfterIt(t *testing.T) {
 		w.want(v.junk(), ReasonKnock)
 	}
 	w.want(v.knock(alice, "db"), ReasonKnock)
-	w.want(v.syn(40000, "db"), ReasonParked)
-	w.want(v.syn(40001, "db"), ReasonParked)
+	w.want(v.syn(40000, "db"), ReasonDeferred)
+	w.want(v.syn(40001, "db"), ReasonDeferred)
 	for range knock.Batch {
 		w.want(v.junk(), ReasonKnock)
 	}
@@ -106,9 +106,9 @@ func TestANeighboursJunkAndSYNsDoNotLockTheDoor(t *testing.T) {
 		w.want(v.syn(1000+port, "db"), ReasonGrant)
 	}
 	w.want(v.junk(), ReasonKnock)
-	w.want(v.syn(40000, "db"), ReasonParked)
+	w.want(v.syn(40000, "db"), ReasonDeferred)
 	// The junk is not decided in time. The SYN has a right to go in all the same.
-	w.pass(parkTime)
+	w.pass(deferTime)
 	w.sweep()
 	if len(w.delivered) != 1 || w.delivered[0].verdict.Reason != ReasonGrant {
 		t.Fatalf("delivered %+v", w.delivered)
@@ -127,10 +127,10 @@ func TestTicketsOfParkedSYNsWrapAround(t *testing.T) {
 		w.want(v.junk(), ReasonKnock)
 	}
 	w.want(v.knock(alice, "db"), ReasonKnock)
-	w.want(v.syn(40000, "db"), ReasonParked)
+	w.want(v.syn(40000, "db"), ReasonDeferred)
 	w.worker.Step()
 	w.check()
-	if len(w.delivered) != 0 || w.count(ReasonParkTimeout) != 0 {
+	if len(w.delivered) != 0 || w.count(ReasonDeferTimeout) != 0 {
 		t.Fatal("decided before its knock")
 	}
 	w.decide()

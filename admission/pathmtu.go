@@ -48,11 +48,11 @@ type pathMTU struct {
 
 // path is what a flow knows about its path by itself.
 type path struct {
-	mtu      pathMTU // where ICMP errors do not arrive
-	claimed  uint16  // MTU that an ICMP error claims, in bytes; 0: no claim
-	claimSeq uint32  // of the segment that the error quotes
-	stuckSeq uint32  // of the segment that was sent again last
-	stuck    uint8   // how often it was
+	mtu        pathMTU // where ICMP errors do not arrive
+	claimedMTU uint16  // MTU that an ICMP error claims, in bytes; 0: no claim
+	claimSeq   uint32  // of the segment that the error quotes
+	stuckSeq   uint32  // of the segment that was sent again last
+	stuck      uint8   // how often it was
 }
 
 // minPathMTU returns the smallest path MTU that is believed for a client's address.
@@ -70,8 +70,8 @@ func (g *Gate) claim(f *flow, mtu int, seq uint32) bool {
 		return false
 	}
 	p := &f.path
-	if p.claimed == 0 || seqAfter(f.una, p.claimSeq) || !seqAfter(seq, p.claimSeq) {
-		p.claimed, p.claimSeq = uint16(mtu), seq // below g.mtu, which is a packet's
+	if p.claimedMTU == 0 || seqAfter(f.una, p.claimSeq) || !seqAfter(seq, p.claimSeq) {
+		p.claimedMTU, p.claimSeq = uint16(mtu), seq // below g.mtu, which is a packet's
 	}
 	return true
 }
@@ -89,18 +89,18 @@ func (g *Gate) fitPath(f *flow, p *packet.Packet, size int) {
 		length = p.Payload + min(s, size)
 	}
 	now := g.mono()
-	fits := min(length, f.source.mtu.at(now), f.path.mtu.at(now))
+	fits := min(length, f.source.mtu.limit(now), f.path.mtu.limit(now))
 	if again {
 		g.sentAgain(f, p.Seq, size, fits)
-		fits = min(fits, f.source.mtu.at(now), f.path.mtu.at(now))
+		fits = min(fits, f.source.mtu.limit(now), f.path.mtu.limit(now))
 	}
 	if fits < length {
 		p.Offload.SegmentSize = uint16(fits - p.Payload) // headers are at most 100 bytes
 	}
 }
 
-// at returns the MTU at now, or more than any packet has.
-func (m *pathMTU) at(now time.Duration) int {
+// limit returns the MTU at now, or more than any packet has.
+func (m *pathMTU) limit(now time.Duration) int {
 	if m.bytes == 0 {
 		return packet.MaxPacket
 	}
@@ -117,14 +117,14 @@ func (m *pathMTU) at(now time.Duration) int {
 func (g *Gate) sentAgain(f *flow, seq uint32, size, length int) {
 	p := &f.path
 	until := g.mono() + pathMTUTime
-	if p.claimed != 0 {
+	if p.claimedMTU != 0 {
 		quoted := !seqAfter(seq, p.claimSeq) && seqAfter(seq+uint32(size), p.claimSeq)
 		switch {
 		case seqAfter(f.una, p.claimSeq): // it arrived
-			p.claimed = 0
-		case quoted && length > int(p.claimed):
-			f.source.mtu = pathMTU{p.claimed, until}
-			p.claimed, p.stuck = 0, 0
+			p.claimedMTU = 0
+		case quoted && length > int(p.claimedMTU):
+			f.source.mtu = pathMTU{p.claimedMTU, until}
+			p.claimedMTU, p.stuck = 0, 0
 			return
 		}
 	}

@@ -150,10 +150,10 @@ func (m *model) stack(t *rapid.T) {
 	v := m.somebody(t)
 	port, service := rapid.SampledFrom(append([]uint16{uint16(50000 + m.ids - 1)}, modelPorts...)).Draw(t, "port"), modelService(t)
 	tuple := v.tuple(port, service)
-	m.stages[tuple] = rapid.SampledFrom([]Settlement{Gone, InTimeWait, Busy}).Draw(t, "stage")
+	m.stages[tuple] = rapid.SampledFrom([]CloseState{EndpointClosed, EndpointTimeWait, EndpointBusy}).Draw(t, "stage")
 	switch rapid.IntRange(0, 4).Draw(t, "does") {
 	case 0:
-		if m.gate.Complete(tuple) == nil && (service == "db" || service == "many") {
+		if m.gate.HandshakeDone(tuple) == nil && (service == "db" || service == "many") {
 			m.entered[v.addr]++
 		}
 	case 1:
@@ -166,9 +166,9 @@ func (m *model) stack(t *rapid.T) {
 			m.entered[v.addr]++
 		}
 	case 2:
-		m.gate.Closed(tuple)
+		m.gate.RelayDone(tuple)
 	case 3:
-		m.gate.Forget(tuple)
+		m.gate.Remove(tuple)
 	case 4:
 		b := v.reply(port, service, rapid.Byte().Draw(t, "flags"), rapid.Uint32Range(0, 200).Draw(t, "seq"), 1001, "data")
 		if m.egress(b) && !m.admitted[tuple] {
@@ -236,8 +236,8 @@ func (m *model) over() {
 	m.decide()
 	clear(m.stages)
 	for t := range m.admitted {
-		if f := m.flow(t); f != nil && f.state == live {
-			m.gate.Closed(t)
+		if f := m.flow(t); f != nil && f.state == stateAuthorized {
+			m.gate.RelayDone(t)
 		}
 	}
 	for range 3 {

@@ -29,33 +29,33 @@ const (
 	// Hold.
 	ReasonKnock     // is or could be a knock, queued
 	ReasonKnockPart // a part of a SYN sequence that is not complete yet
-	ReasonParked    // SYN of a source whose knock is being decided, and without which it would have no place
+	ReasonDeferred  // SYN of a source whose knock is being decided, and without which it would have no place
 	ReasonFragment  // part of a packet of an admitted flow's source
 	// Drop.
-	ReasonMalformed   // Packet.Parse refused it; counted by packet.DropReason
-	ReasonNotService  // nothing is protected at that address and port
-	ReasonNoFlow      // TCP other than SYN, of no admitted flow
-	ReasonOutOfWindow // of an admitted flow, with numbers that its client cannot have sent
-	ReasonNoGrant     // SYN to a hidden service
-	ReasonNotKnock    // a datagram that cannot be a knock
-	ReasonICMP        // any other ICMP
-	ReasonBudget      // could be a knock, but its source, its neighbourhood or all together have spent their budget
-	ReasonQueueFull   // could be a knock, but too many wait, of all or of that source
-	ReasonParkFull    // too many parked SYNs, of all or of that source
-	ReasonParkTimeout // the knock was not decided in time, or it brought no grant
-	ReasonFlowLimit   // the flow table is full
-	ReasonUnproven    // the flow has sent as much as it may before it is let in
-	ReasonSourceLimit // the source has too many flows
-	ReasonBanned      // SYN to an open service from where authentication failed too often
-	ReasonDraining    // a new flow while the gateway stops
+	ReasonMalformed       // Packet.Parse refused it; counted by packet.DropReason
+	ReasonNotService      // nothing is protected at that address and port
+	ReasonNoFlow          // TCP other than SYN, of no admitted flow
+	ReasonOutOfWindow     // of an admitted flow, with numbers that its client cannot have sent
+	ReasonNoGrant         // SYN to a hidden service
+	ReasonNotKnock        // a datagram that cannot be a knock
+	ReasonICMP            // any other ICMP
+	ReasonBudget          // could be a knock, but its source, its neighbourhood or all together have spent their budget
+	ReasonQueueFull       // could be a knock, but too many wait, of all or of that source
+	ReasonDeferFull       // too many parked SYNs, of all or of that source
+	ReasonDeferTimeout    // the knock was not decided in time, or it brought no grant
+	ReasonFlowLimit       // the flow table is full
+	ReasonUnauthenticated // the flow has sent as much as it may before it is let in
+	ReasonSourceLimit     // the source has too many flows
+	ReasonBanned          // SYN to an open service from where authentication failed too often
+	ReasonDraining        // a new flow while the gateway stops
 	reasonCount
 )
 
 var reasonNames = [reasonCount]string{
 	"flow", "icmp-error", "open-service", "syn-cookie", "grant",
-	"knock", "knock-part", "parked", "fragment",
+	"knock", "knock-part", "deferred", "fragment",
 	"malformed", "no-service", "no-flow", "out-of-window", "no-grant", "not-a-knock", "icmp",
-	"knock-budget", "knock-queue-full", "park-full", "park-timeout",
+	"knock-budget", "knock-queue-full", "defer-full", "defer-timeout",
 	"flow-limit", "unauthenticated-limit", "source-limit", "banned", "draining",
 }
 
@@ -76,9 +76,9 @@ type Verdict struct {
 // is apart from Verdict because the compiler keeps structs of up to four fields in
 // registers, and only those.
 type Handling struct {
-	// Anew: the packet is a SYN that takes over the tuple of an older flow. The
+	// TupleReused: the packet is a SYN that takes over the tuple of an older flow. The
 	// stack is to forget what it may still hold of that one before it sees the SYN.
-	Anew bool
+	TupleReused bool
 	// Reset: the flow has been revoked. The stack is to answer with a reset, and
 	// not to look at the packet otherwise.
 	Reset bool

@@ -20,7 +20,7 @@ type Target struct {
 }
 
 func (t *Target) grant(gr *grant) bool {
-	return !t.Flow.IsValid() && (t.Client == "" || gr.key.ID() == t.Client) && t.at(gr.place, gr.source.addr)
+	return !t.Flow.IsValid() && (t.Client == "" || gr.key.ID() == t.Client) && t.at(gr.service, gr.source.addr)
 }
 
 func (t *Target) flow(f *flow) bool {
@@ -30,10 +30,10 @@ func (t *Target) flow(f *flow) bool {
 	if t.Flow.IsValid() && f.tuple.Source() != t.Flow {
 		return false
 	}
-	return t.at(f.place, f.tuple.Src)
+	return t.at(f.service, f.tuple.Src)
 }
 
-func (t *Target) at(at *place, from packet.Addr) bool {
+func (t *Target) at(at *serviceState, from packet.Addr) bool {
 	return (t.Service == "" || at.service.Name == t.Service) && (!t.Source.IsValid() || t.Source.Contains(from.Netip()))
 }
 
@@ -48,8 +48,8 @@ func (g *Gate) Revoke(t Target) Revocation {
 // after each batch: the packet path does not wait for the whole of a table.
 type batch struct{ looked int }
 
-// next counts one. The caller holds g.mu, and does again.
-func (b *batch) next(g *Gate) {
+// yield counts one. The caller holds g.mu, and does again.
+func (b *batch) yield(g *Gate) {
 	if b.looked++; b.looked%sweepBatch == 0 {
 		g.mu.Unlock()
 		runtime.Gosched()
@@ -63,7 +63,7 @@ func (g *Gate) end(grant func(*grant) bool, flow func(*flow) bool) (r Revocation
 	var b batch
 	for _, s := range g.sources {
 		r.Grants += g.endGrants(s, grant)
-		b.next(g)
+		b.yield(g)
 	}
 	var over [sweepBatch]packet.Tuple
 	n, ended := 0, 0
@@ -76,14 +76,14 @@ func (g *Gate) end(grant func(*grant) bool, flow func(*flow) bool) (r Revocation
 		}
 		if n++; n%sweepBatch == 0 {
 			g.mu.Unlock()
-			g.tellRevoked(over[:ended])
+			g.notifyRevoked(over[:ended])
 			ended = 0
 			runtime.Gosched()
 			g.mu.Lock()
 		}
 	}
 	g.mu.Unlock()
-	g.tellRevoked(over[:ended])
+	g.notifyRevoked(over[:ended])
 	return r
 }
 
@@ -100,13 +100,13 @@ func (g *Gate) revokeFlow(f *flow) {
 		g.drop(f)
 		return
 	}
-	if f.state < ending {
-		g.depart(f)
+	if f.state < stateClosing {
+		g.releaseQuota(f)
 	}
-	f.leave()
-	f.state, f.revoked = closing, true
-	f.expires = g.mono() + max(g.wait, revokeTime)
-	g.closing.push(f)
+	f.unlink()
+	f.state, f.revoked = stateTimeWait, true
+	f.expires = g.mono() + max(g.timeWait, revokeTime)
+	g.inTimeWait.push(f)
 }
 
 // endGrants ends the grants of s that are meant, and returns how many. The caller
@@ -121,7 +121,7 @@ func (g *Gate) endGrants(s *source, meant func(*grant) bool) int {
 	}
 	if n > 0 {
 		g.expireGrants(s, g.mono())
-		g.release(s)
+		g.removeIfUnused(s)
 	}
 	return n
 }
@@ -147,35 +147,35 @@ func (g *Gate) Grants(most int) []Grant {
 	)
 	for _, s := range g.sources {
 		for _, gr := range s.grants {
-			if gr.dead(now) {
+			if gr.expired(now) {
 				continue
 			}
 			if len(list) == most {
 				return list
 			}
 			list = append(list, Grant{
-				Client: gr.key.ID(), Service: gr.place.service.Name, Source: s.addr.Netip(), Port: gr.port,
+				Client: gr.key.ID(), Service: gr.service.service.Name, Source: s.addr.Netip(), Port: gr.port,
 				Left: gr.expires - now, Uses: gr.uses, Handshakes: gr.pending.n(),
 			})
 		}
-		b.next(g)
+		b.yield(g)
 	}
 	return list
 }
 
-// Banned is a source that is shut out of the open services.
-type Banned struct {
+// BanEntry is a source that is shut out of the open services.
+type BanEntry struct {
 	Source netip.Prefix // an IPv4 address, or an IPv6 /64
 	Left   time.Duration
 }
 
 // Bans lists up to most bans, in no order.
-func (g *Gate) Bans(most int) []Banned {
+func (g *Gate) Bans(most int) []BanEntry {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.mono()
 	var (
-		list []Banned
+		list []BanEntry
 		b    batch
 	)
 	for a, f := range g.bans.All() {
@@ -183,16 +183,16 @@ func (g *Gate) Bans(most int) []Banned {
 			if len(list) == most {
 				break
 			}
-			list = append(list, Banned{a.SubnetPrefix(), f.Until - now})
+			list = append(list, BanEntry{a.SubnetPrefix(), f.Until - now})
 		}
-		b.next(g)
+		b.yield(g)
 	}
 	return list
 }
 
-// Pardon ends the bans of sources that have something in common with p, and
+// Unban ends the bans of sources that have something in common with p, and
 // returns how many there were.
-func (g *Gate) Pardon(p netip.Prefix) int {
+func (g *Gate) Unban(p netip.Prefix) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now, n := g.mono(), 0
@@ -202,7 +202,7 @@ func (g *Gate) Pardon(p netip.Prefix) int {
 			g.bans.Remove(a)
 			n++
 		}
-		b.next(g)
+		b.yield(g)
 	}
 	return n
 }

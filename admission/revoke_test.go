@@ -138,10 +138,10 @@ func TestBansAreListedAndPardoned(t *testing.T) {
 			t.Fatalf("%+v", list)
 		}
 		w.want(v.syn(1, "web"), ReasonBanned)
-		if n := w.gate.Pardon(netip.MustParsePrefix("198.51.100.0/24")); n != 0 {
+		if n := w.gate.Unban(netip.MustParsePrefix("198.51.100.0/24")); n != 0 {
 			t.Errorf("%d others were pardoned", n)
 		}
-		if n := w.gate.Pardon(netip.PrefixFrom(v.addr, v.addr.BitLen())); n != 1 || len(w.gate.Bans(10)) != 0 {
+		if n := w.gate.Unban(netip.PrefixFrom(v.addr, v.addr.BitLen())); n != 1 || len(w.gate.Bans(10)) != 0 {
 			t.Errorf("%d were pardoned", n)
 		}
 		w.want(v.syn(1, "web"), ReasonOpen)
@@ -158,7 +158,7 @@ func TestWhoWaitsForTheLockGetsItBetweenBatches(t *testing.T) {
 		close(got)
 		g.mu.Unlock()
 	}()
-	for b := (batch{}); ; b.next(g) {
+	for b := (batch{}); ; b.yield(g) {
 		select {
 		case <-got:
 			return
@@ -181,7 +181,7 @@ func TestAListOfManyBatchesIsComplete(t *testing.T) {
 	if n := len(g.Bans(10)); n != 10 {
 		t.Errorf("%d of at most 10", n)
 	}
-	if n := g.Pardon(netip.MustParsePrefix("192.0.0.0/16")); n != many {
+	if n := g.Unban(netip.MustParsePrefix("192.0.0.0/16")); n != many {
 		t.Errorf("%d pardoned", n)
 	}
 }

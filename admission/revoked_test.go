@@ -33,7 +33,7 @@ func TestGateLetsOnlyResetsOutToARevokedClient(t *testing.T) {
 		// It may begin another, and this one is forgotten.
 		v.knocks(alice, "db", "")
 		w.want(v.tcp(40000, "db", packet.SYN, 900000, 0, ""), ReasonGrant)
-		w.gate.Forget(v.tuple(40000, "db"))
+		w.gate.Remove(v.tuple(40000, "db"))
 		v.session(40001, "db")
 		w.gate.Revoke(Target{})
 		w.pass(revokeTime + testTimeWait)

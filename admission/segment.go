@@ -102,7 +102,7 @@ func (f *flow) acceptsSYN(p *packet.Packet) bool {
 	switch {
 	case p.Flags&(packet.ACK|packet.RST|packet.FIN) != 0:
 		return false // we never send a SYN, so it answers none
-	case p.Seq == f.isn || f.twoSYNs && p.Seq == f.other || f.state != opening:
+	case p.Seq == f.isn || f.twoSYNs && p.Seq == f.other || f.state != stateHandshake:
 		return true
 	case endsHandshake(p.Seq, f.isn) || f.twoSYNs && endsHandshake(p.Seq, f.other):
 		return false
@@ -129,7 +129,7 @@ func (f *flow) acceptsRST(p *packet.Packet) bool {
 			}
 		}
 		return false
-	case f.state == opening:
+	case f.state == stateHandshake:
 		return p.Seq == f.rcvNxt // the stack may not have taken the ACK
 	default:
 		return p.Seq-f.rcvNxt <= f.rcvEdge-f.rcvNxt+finBeyond
@@ -181,7 +181,7 @@ func (f *flow) maySend(p *packet.Packet, size int) bool {
 	switch {
 	case p.Flags&packet.RST != 0:
 		// While the flow begins, of an earlier flow, or to an ACK that bore no cookie.
-		return f.state != opening || p.Flags&packet.ACK != 0 && p.Ack == f.isn+1
+		return f.state != stateHandshake || p.Flags&packet.ACK != 0 && p.Ack == f.isn+1
 	case p.Flags&packet.SYN != 0:
 		return f.maySendSYNACK(p)
 	case f.phase == cookieReceived:
@@ -194,8 +194,8 @@ func (f *flow) maySend(p *packet.Packet, size int) bool {
 	}
 }
 
-// sending notes what a segment says that the stack sends.
-func (f *flow) sending(p *packet.Packet, size int) {
+// trackSend notes what a segment says that the stack sends.
+func (f *flow) trackSend(p *packet.Packet, size int) {
 	if f.phase != synchronized || p.Flags&(packet.SYN|packet.RST) != 0 {
 		return
 	}
@@ -230,7 +230,7 @@ func (f *flow) maySendSYNACK(p *packet.Packet) bool {
 		}
 	}
 	isn := p.Ack - 1
-	if f.state != opening || isn != f.isn && (!f.twoSYNs || isn != f.other) {
+	if f.state != stateHandshake || isn != f.isn && (!f.twoSYNs || isn != f.other) {
 		return false
 	}
 	scale, _ := windowScale(p.TCPOptions())
@@ -244,7 +244,7 @@ func (f *flow) maySendSYNACK(p *packet.Packet) bool {
 // unstamped reports whether p, of a handshake under way, lacks the timestamp that
 // was negotiated.
 func (f *flow) unstamped(p *packet.Packet) bool {
-	if f.state != opening || !f.stamped || p.Flags&(packet.SYN|packet.RST|packet.ACK) != packet.ACK {
+	if f.state != stateHandshake || !f.stamped || p.Flags&(packet.SYN|packet.RST|packet.ACK) != packet.ACK {
 		return false
 	}
 	return option(p.TCPOptions(), optionTimestamp, timestampLength) == nil

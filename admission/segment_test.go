@@ -69,7 +69,7 @@ func TestGateTakesOnlyACKOfSYNACKInHandshake(t *testing.T) {
 			}
 			w.want(v.tcp(40000, service, packet.ACK, clientNext-1, ourISS+1, ""), ReasonOutOfWindow)
 			w.want(v.tcp(40000, service, packet.ACK, clientNext+1<<20, ourISS+1, ""), ReasonOutOfWindow)
-			if err := w.gate.Complete(v.tuple(40000, service)); !errors.Is(err, ErrGone) {
+			if err := w.gate.HandshakeDone(v.tuple(40000, service)); !errors.Is(err, ErrFlowClosed) {
 				t.Errorf("%s: completed without an ACK: %v", service, err)
 			}
 			if w.egress(v.reply(40000, service, packet.ACK, ourISS+1, clientNext, "secret")) {
@@ -270,8 +270,8 @@ func TestGateAnswersFINAgainInTIMEWAIT(t *testing.T) {
 	w.egress(v.reply(40000, "db", packet.FIN|packet.ACK, ourISS+101, clientNext, ""))
 	w.want(fin, ReasonFlow)
 	w.egress(v.reply(40000, "db", packet.ACK, ourISS+102, clientNext+1, ""))
-	w.stages[v.tuple(40000, "db")] = InTimeWait
-	w.gate.Closed(v.tuple(40000, "db"))
+	w.stages[v.tuple(40000, "db")] = EndpointTimeWait
+	w.gate.RelayDone(v.tuple(40000, "db"))
 	w.want(fin, ReasonFlow)
 	w.want(v.tcp(40000, "db", packet.FIN|packet.ACK, clientNext, ourISS+103, ""), ReasonOutOfWindow)
 	if !w.egress(v.reply(40000, "db", packet.ACK, ourISS+102, clientNext+1, "")) {
@@ -322,7 +322,7 @@ func TestGateCountsNothingAgainstUnprovenAddress(t *testing.T) {
 func TestJudgePassesFlowsOfOneDirection(t *testing.T) {
 	w := newWorld(t)
 	v := w.at("192.0.2.1")
-	judge, err := NewJudge(Options{
+	judge, err := NewSimulator(Options{
 		Policy: testPolicy(alice), Store: replay.NewMemoryStore(replay.Options{}),
 		Deliver: func(*packet.Packet, Verdict) {}, Evicted: func(packet.Tuple) {},
 	})

@@ -24,17 +24,17 @@ const (
 // evictSilent evicts the flow of a client from which nothing has come for the
 // longest time, if that is long enough, and reports whether it did. The caller
 // holds g.mu.
-func (g *Gate) evictSilent(has *holdings) bool {
-	f := has.live.head
+func (g *Gate) evictSilent(has *clientUsage) bool {
+	f := has.authorized.head
 	if f == nil {
 		return false
 	}
 	for other := f.next; other != nil; other = other.next {
-		if other.heard < f.heard {
+		if other.lastHeard < f.lastHeard {
 			f = other
 		}
 	}
-	if g.tick-f.heard < silentTime {
+	if g.tick-f.lastHeard < silentTime {
 		return false
 	}
 	g.evict(f)
@@ -51,7 +51,7 @@ func (g *Gate) sweepSilent() {
 		if len(g.flows) <= g.limits.Flows/4*silentShare || n == sweepBatch {
 			return
 		}
-		if n++; f.state == live && g.tick-f.heard >= silentTime {
+		if n++; f.state == stateAuthorized && g.tick-f.lastHeard >= silentTime {
 			g.evict(f)
 		}
 	}

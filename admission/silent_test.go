@@ -31,10 +31,10 @@ func TestGateEvictsASilentFlowOfAClientThatNeedsAnother(t *testing.T) {
 		w.want(v.syn(40003, "db"), ReasonGrant)
 		w.egress(v.reply(40003, "db", packet.SYN|packet.ACK, 5000, 1001, ""))
 		v.hear(40003)
-		if err := w.gate.Complete(v.tuple(40003, "db")); err != ErrTooMany {
+		if err := w.gate.HandshakeDone(v.tuple(40003, "db")); err != ErrLimitExceeded {
 			t.Fatalf("%s: a fourth flow, while all are lively: %v", addr, err)
 		}
-		w.gate.Forget(v.tuple(40003, "db"))
+		w.gate.Remove(v.tuple(40003, "db"))
 
 		w.pass(2 * time.Second)
 		w.sweep()

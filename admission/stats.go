@@ -10,10 +10,10 @@ import (
 // counters are what the gate has seen. Only the packet path adds to most of
 // them, so their cache lines do not move between processors.
 type counters struct {
-	reasons [reasonCount]atomic.Uint64
-	faults  [packet.NumDropReasons]atomic.Uint64
-	muted   atomic.Uint64
-	knocks  [knock.NumResults]atomic.Uint64
+	reasons       [reasonCount]atomic.Uint64
+	faults        [packet.NumDropReasons]atomic.Uint64
+	egressDropped atomic.Uint64
+	knocks        [knock.NumResults]atomic.Uint64
 }
 
 func (c *counters) count(p *packet.Packet, v Verdict) {
@@ -27,16 +27,16 @@ func (c *counters) count(p *packet.Packet, v Verdict) {
 // Stats is a snapshot of what the gate has counted since New, and of what its
 // tables hold now.
 type Stats struct {
-	Packets []PacketCount
-	Muted   uint64 // packets of our own stack that the egress gate kept back
-	Knocks  []KnockCount
+	Packets       []PacketCount
+	EgressDropped uint64 // packets of our own stack that the egress gate kept back
+	Knocks        []KnockCount
 	// HMACs computed: ahead, for the tables of knocks that could come, and to
 	// find the clients of v1 knocks that came.
 	HMACsAhead, HMACsTried uint64
 
 	Flows, HalfOpen, Grants, Sources int
 	KnocksQueued                     int
-	Parked, Bans                     int // SYNs that wait for a knock; sources shut out of open services
+	DeferredSYNs, Bans               int // SYNs that wait for a knock; sources shut out of open services
 
 	Limits Limits // in force
 }
@@ -81,7 +81,7 @@ func (g *Gate) Stats() Stats {
 	for r := range knock.NumResults {
 		s.Knocks = append(s.Knocks, KnockCount{r, g.stats.knocks[r].Load()})
 	}
-	s.Muted = g.stats.muted.Load()
+	s.EgressDropped = g.stats.egressDropped.Load()
 	s.HMACsAhead, s.HMACsTried = g.knocks.Computed()
 	fast, slow, _ := g.knocks.Queued()
 	s.KnocksQueued = fast + slow
@@ -90,8 +90,8 @@ func (g *Gate) Stats() Stats {
 	defer g.mu.Unlock()
 	s.Flows, s.Grants, s.Sources = len(g.flows), g.grants, len(g.sources)
 	s.Limits = g.limits
-	s.Parked = g.park.n
-	for _, at := range g.places {
+	s.DeferredSYNs = g.deferred.n
+	for _, at := range g.services {
 		s.HalfOpen += at.pending.n()
 	}
 	return s

@@ -26,7 +26,7 @@ func TestASYNSequenceOpensTheDoorInOrderAtAnyLength(t *testing.T) {
 						w.want(b, ReasonKnockPart)
 					default:
 						w.want(b, ReasonKnock)
-						w.want(v.syn(40000, "ssh"), ReasonParked) // the race is not lost
+						w.want(v.syn(40000, "ssh"), ReasonDeferred) // the race is not lost
 					}
 					w.pass(80 * time.Millisecond)
 				}

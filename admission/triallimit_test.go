@@ -79,7 +79,7 @@ func TestJunkAtOpenServicesKeepsNoClientOfHiddenOnesOut(t *testing.T) {
 		if got := w.gate.Admit(parsed(v.syn(40000, "web"))); got.Reason != ReasonOpen {
 			t.Fatal(got.Reason)
 		}
-		if err := w.gate.Complete(v.tuple(40000, "web")); err != nil {
+		if err := w.gate.HandshakeDone(v.tuple(40000, "web")); err != nil {
 			t.Fatal(err)
 		}
 		if all, ok := w.gate.OtherCandidates(v.tuple(40000, "web")); ok {
@@ -89,7 +89,7 @@ func TestJunkAtOpenServicesKeepsNoClientOfHiddenOnesOut(t *testing.T) {
 			}
 			w.gate.mu.Unlock()
 		}
-		w.gate.Forget(v.tuple(40000, "web"))
+		w.gate.Remove(v.tuple(40000, "web"))
 		if n%50 == 0 {
 			c := w.at("192.0.2.1").spoofed(1_000_000 + n)
 			w.gate.Admit(parsed(c.v2(all[n%clients].Keys[0].Identity, "db")))
@@ -143,7 +143,7 @@ func TestGateLetsAHundredClientsOfOneAddressInAtOnce(t *testing.T) {
 			if got := w.gate.Admit(parsed(knock(v, c.Keys[0].Identity))); got.Reason != ReasonKnock {
 				t.Fatalf("%s: knock %d: %v", name, n, got.Reason)
 			}
-			if got := w.gate.Admit(parsed(v.syn(uint16(40000+n), "ssh"))); got.Reason != ReasonParked {
+			if got := w.gate.Admit(parsed(v.syn(uint16(40000+n), "ssh"))); got.Reason != ReasonDeferred {
 				t.Fatalf("%s: SYN %d: %v", name, n, got.Reason)
 			}
 		}

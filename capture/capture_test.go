@@ -219,7 +219,7 @@ func TestAKnockIsKeptWholeWhateverTheSnaplen(t *testing.T) {
 		{datagram(142), "hold", "knock", headers + 142},
 		{datagram(1400), "hold", "knock", headers + MaxKnock},
 		{datagram(142), "drop", "no-grant", 60},
-		{datagram(142), "hold", "parked", 60},
+		{datagram(142), "hold", "deferred", 60},
 		{syn(t, "10.1.2.2", "10.77.0.1"), "hold", "knock", 40},
 	} {
 		tap.Enqueue(&Event{Packet: c.packet, Length: len(c.packet.Data), Verdict: c.verdict, Reason: c.reason})

@@ -189,7 +189,7 @@ func (op operator) Unban(source netip.Prefix, name string) int {
 	if in == nil {
 		return 0
 	}
-	n := in.gate.Pardon(source)
+	n := in.gate.Unban(source)
 	op.g.observer.Audit.Add(audit.Event{Kind: audit.Unban, Operator: name, Source: source.String(), Reason: fmt.Sprintf("%d bans", n)})
 	op.g.o.Log.Info("bans removed", "operator", name, "source", source, "bans", n)
 	return n

@@ -42,18 +42,18 @@ func (in *instance) wire(ctx context.Context, store replay.Store) (err error) {
 	in.replay = replay.Auth{Store: store, Now: in.o.Now}
 	in.gate, err = admission.New(admission.Options{
 		Policy: current.policy, Store: store, Now: in.o.Now, Log: in.o.Log,
-		Deliver:  in.deliver,
-		Unparked: in.deferred,
-		Evicted:  in.end,
-		Revoked:  in.end,
-		Knocked:  in.observer.Knock,
-		Banned:   in.observer.Ban,
-		Settled:  in.closeState,
-		Mirror:   in.mirror(),
-		MTU:      in.device.Info().MTU,
-		TimeWait: netstack.TimeWaitTime,
-		Limits:   gateconfig.Limits(&current.cfg.Limits),
-		Ban:      admission.Ban(current.cfg.Ban),
+		Deliver:    in.deliver,
+		Deferred:   in.deferred,
+		Evicted:    in.end,
+		Revoked:    in.end,
+		Knocked:    in.observer.Knock,
+		Banned:     in.observer.Ban,
+		CloseState: in.closeState,
+		Offload:    in.mirror(),
+		MTU:        in.device.Info().MTU,
+		TimeWait:   netstack.TimeWaitTime,
+		Limits:     gateconfig.Limits(&current.cfg.Limits),
+		Ban:        admission.Ban(current.cfg.Ban),
 	})
 	if err != nil {
 		return err
@@ -94,7 +94,7 @@ func (in *instance) admit(p *packet.Packet) netstack.Decision {
 // decision translates a verdict for the stack.
 func decision(v admission.Verdict) netstack.Decision {
 	return netstack.Decision{
-		Pass: v.Action == admission.Pass, Open: v.Open, TupleReused: v.Anew,
+		Pass: v.Action == admission.Pass, Open: v.Open, TupleReused: v.TupleReused,
 		Handling: netstack.Handling{Reset: v.Reset, AddTimestamp: v.Unstamped, Timestamp: v.Timestamp},
 	}
 }
@@ -115,7 +115,7 @@ func (in *instance) handle(ctx context.Context, r *netstack.Request) {
 	s := in.snapshot()
 	svc := s.policy.Service(target)
 	if svc == nil { // removed since the SYN
-		in.gate.Forget(r.Tuple)
+		in.gate.Remove(r.Tuple)
 		return
 	}
 	in.flows.Serve(ctx, request{r}, in.plan(s.services[svc.Name], r.Tuple, target))
@@ -145,9 +145,9 @@ func (in *instance) plan(s *service, t packet.Tuple, target netip.AddrPort) *flo
 		DialTimeout: s.DialTimeout, Idle: s.Idle,
 		InFlight:      func() int { return in.gate.InFlight(t) },
 		Admitted:      func() bool { return in.gate.Admitted(t) },
-		HandshakeDone: func() error { return in.gate.Complete(t) },
-		OnDrop:        func() { in.gate.Forget(t) },
-		OnClose:       func() { in.gate.Closed(t) },
+		HandshakeDone: func() error { return in.gate.HandshakeDone(t) },
+		OnDrop:        func() { in.gate.Remove(t) },
+		OnClose:       func() { in.gate.RelayDone(t) },
 		OnEnd:         in.observer.Flow,
 	}
 	if s.auth != nil {
@@ -201,7 +201,7 @@ func (in *instance) authenticate(ctx context.Context, s *service, t packet.Tuple
 		// The client's own knock was lost, and its SYN used the grant of another client
 		// behind the same address. Without that it would have got no answer, and
 		// retried.
-		in.gate.Forget(t)
+		in.gate.Remove(t)
 	}
 	return "", err
 }
@@ -238,13 +238,13 @@ func (in *instance) end(t packet.Tuple) {
 }
 
 // closeState translates the state of a closed flow for the gate.
-func (in *instance) closeState(t packet.Tuple) admission.Settlement {
+func (in *instance) closeState(t packet.Tuple) admission.CloseState {
 	switch in.stack.CloseState(t) {
 	case netstack.Closed:
-		return admission.Gone
+		return admission.EndpointClosed
 	case netstack.TimeWait:
-		return admission.InTimeWait
+		return admission.EndpointTimeWait
 	default:
-		return admission.Busy
+		return admission.EndpointBusy
 	}
 }

@@ -77,7 +77,7 @@ func (in *instance) drain() {
 	if left := in.flows.Drain(ctx); left > 0 {
 		in.o.Log.Info("flows reset", "count", left)
 	}
-	for in.gate.Unsettled() > 0 {
+	for in.gate.NumClosing() > 0 {
 		select {
 		case <-time.After(drainPoll):
 		case <-ctx.Done():

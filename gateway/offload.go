@@ -57,7 +57,7 @@ func withoutFilter(s *snapshot, log *slog.Logger, reason error) error {
 }
 
 // mirror returns the filter as the gate's mirror; nil if there is none.
-func (in *instance) mirror() admission.Mirror {
+func (in *instance) mirror() admission.Offload {
 	if in.filter == nil {
 		return nil
 	}

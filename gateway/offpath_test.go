@@ -126,7 +126,7 @@ func (o *offPath) start(service policy.Service, offload bool, ban admission.Ban)
 		o.Fatal(err)
 	}
 	decision := func(v admission.Verdict) netstack.Decision {
-		return netstack.Decision{Pass: v.Action == admission.Pass, Open: v.Open, TupleReused: v.Anew}
+		return netstack.Decision{Pass: v.Action == admission.Pass, Open: v.Open, TupleReused: v.TupleReused}
 	}
 	o.gate, err = admission.New(admission.Options{
 		Policy: policy, Store: replay.NewMemoryStore(replay.Options{}),
@@ -134,12 +134,12 @@ func (o *offPath) start(service policy.Service, offload bool, ban admission.Ban)
 		Evicted: func(t packet.Tuple) { o.stack.Abort(t) },
 		Knocked: func(e knock.Event) { o.knocked <- e },
 		Banned:  func(admission.BanEvent) { o.bans.Add(1) },
-		Settled: func(t packet.Tuple) admission.Settlement {
-			return [...]admission.Settlement{netstack.Closed: admission.Gone, netstack.TimeWait: admission.InTimeWait, netstack.Closing: admission.Busy}[o.stack.CloseState(t)]
+		CloseState: func(t packet.Tuple) admission.CloseState {
+			return [...]admission.CloseState{netstack.Closed: admission.EndpointClosed, netstack.TimeWait: admission.EndpointTimeWait, netstack.Closing: admission.EndpointBusy}[o.stack.CloseState(t)]
 		},
 		TimeWait: netstack.TimeWaitTime,
 		Ban:      ban,
-		Limits:   admission.Limits{Knocks: 16, Parked: 16},
+		Limits:   admission.Limits{Knocks: 16, DeferredSYNs: 16},
 	})
 	if err != nil {
 		o.Fatal(err)
@@ -174,16 +174,16 @@ func (o *offPath) serve(r *netstack.Request) {
 	o.requests.Add(1)
 	conn, err := r.Accept()
 	if err != nil {
-		o.gate.Forget(r.Tuple)
+		o.gate.Remove(r.Tuple)
 		return
 	}
-	if err := o.gate.Complete(r.Tuple); err != nil {
+	if err := o.gate.HandshakeDone(r.Tuple); err != nil {
 		conn.Abort()
-		o.gate.Forget(r.Tuple)
+		o.gate.Remove(r.Tuple)
 		return
 	}
 	o.completed.Add(1)
-	defer o.gate.Closed(r.Tuple)
+	defer o.gate.RelayDone(r.Tuple)
 	defer func() { _ = conn.Close() }()
 	if o.mode != policy.ModeKnock {
 		hello := make([]byte, len(offPathAuth))

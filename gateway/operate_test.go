@@ -234,7 +234,7 @@ func TestATraceOfAStrangerShowsWhyItIsOutside(t *testing.T) {
 		}
 	}, func(e *control.TraceEvent) bool {
 		unknown = unknown || e.Step == control.StepKnock && e.Verdict == "unknown"
-		waited = waited || e.Step == control.StepPacket && e.Verdict == "drop" && e.Reason == "park-timeout"
+		waited = waited || e.Step == control.StepPacket && e.Verdict == "drop" && e.Reason == "defer-timeout"
 		return unknown && waited
 	})
 }

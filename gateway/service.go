@@ -73,6 +73,6 @@ func (s *service) bindGate(gate *admission.Gate, r auth.Replay) {
 		if !ok {
 			return errors.New("gateway: not a connection of the stack")
 		}
-		return gate.AuthenticateInTime(ctx, c.Tuple(), p.Client, string(p.Message.SessionID), claim)
+		return gate.AuthenticateWithWait(ctx, c.Tuple(), p.Client, string(p.Message.SessionID), claim)
 	}
 }

@@ -52,7 +52,7 @@ func FuzzSegmentsToStack(f *testing.F) {
 		o.send(packet.RST, o.seq, "")
 		time.Sleep(offPathHush / 10)
 		o.drain()
-		o.gate.Forget(admission.TupleOf(o.src, o.dst))
+		o.gate.Remove(admission.TupleOf(o.src, o.dst))
 		o.stack.Abort(admission.TupleOf(o.src, o.dst))
 	})
 }

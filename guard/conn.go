@@ -66,7 +66,7 @@ func (g *Guard) register(c *conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.conns[c.tuple] != nil {
-		g.gate.Forget(c.tuple)
+		g.gate.Remove(c.tuple)
 	}
 	g.conns[c.tuple] = c
 }
@@ -77,7 +77,7 @@ func (g *Guard) unregister(c *conn) {
 	defer g.mu.Unlock()
 	if g.conns[c.tuple] == c {
 		delete(g.conns, c.tuple)
-		g.gate.Forget(c.tuple)
+		g.gate.Remove(c.tuple)
 	}
 }
 

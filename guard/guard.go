@@ -56,7 +56,7 @@ func New(o Options) (*Guard, error) {
 	}
 	g.gate, err = admission.New(admission.Options{
 		Policy: policy, Store: store, Now: o.Now, Log: o.Log, Limits: o.Limits.admission(), Ban: admission.Ban(o.Ban),
-		Deliver: func(*packet.Packet, admission.Verdict) {}, // nothing is ever parked
+		Deliver: func(*packet.Packet, admission.Verdict) {}, // nothing is ever deferred
 		Evicted: g.evicted, Revoked: g.evicted,
 		Knocked: o.Knocked,
 	})
@@ -101,8 +101,8 @@ func (g *Guard) Guard(service string, inner net.Listener, o auth.ListenerOptions
 // Stats is what the gate has counted and holds. Packets are datagrams and accepted connections here.
 func (g *Guard) Stats() Stats { return g.gate.Stats() }
 
-// Bounds is how full the tables of the gate are, and its store.
-func (g *Guard) Bounds() []Usage { return g.gate.Bounds() }
+// Usage is how full the tables of the gate are, and its store.
+func (g *Guard) Usage() []Usage { return g.gate.Usage() }
 
 // Run takes knocks and follows the changes of Options.Secrets until ctx ends, and closes Options.Knocks
 // then. It returns nil after that, and otherwise what is wrong with a socket, or why no policy could be

@@ -43,7 +43,7 @@ func (g *Guard) handleDatagram(from netip.AddrPort, payload []byte) {
 		return // no address that a connection could come from
 	}
 	from = netip.AddrPortFrom(from.Addr().Unmap().WithZone(""), from.Port())
-	g.gate.Datagram(from, knockTarget, payload)
+	g.gate.AdmitDatagram(from, knockTarget, payload)
 }
 
 // receive reads one datagram, without garbage where the socket is a *net.UDPConn.

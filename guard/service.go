@@ -28,7 +28,7 @@ func (s *service) Handshake(ctx context.Context, accepted net.Conn) (auth.Peer, 
 	}
 	gate := s.guard.gate
 	s.guard.register(c)
-	if v, err := gate.Connected(ctx, c.tuple); err != nil {
+	if v, err := gate.AdmitConn(ctx, c.tuple); err != nil {
 		return auth.Peer{}, &auth.Error{Result: resultOf(ctx, v), Err: err}
 	}
 	if s.auth == nil {
@@ -61,7 +61,7 @@ func resultOf(ctx context.Context, v admission.Verdict) auth.Result {
 func (s *service) knockPeer(c *conn) (auth.Peer, error) {
 	id := s.guard.gate.Identity(c.tuple)
 	if id == nil {
-		return auth.Peer{}, &auth.Error{Result: auth.ResultUnauthorized, Err: admission.ErrGone}
+		return auth.Peer{}, &auth.Error{Result: auth.ResultUnauthorized, Err: admission.ErrFlowClosed}
 	}
 	return auth.Peer{Conn: c, Client: id}, nil
 }
@@ -86,5 +86,5 @@ func (s *service) authorize(ctx context.Context, p auth.Peer, claim func() error
 	if !ok {
 		return errNoAddress
 	}
-	return s.guard.gate.AuthenticateInTime(ctx, c.tuple, p.Client, string(p.Message.SessionID), claim)
+	return s.guard.gate.AuthenticateWithWait(ctx, c.tuple, p.Client, string(p.Message.SessionID), claim)
 }

@@ -18,7 +18,7 @@ type (
 	// Stats are counters and gauges of a gate.
 	Stats = admission.Stats
 	// Usage is how much of a limited resource is used.
-	Usage = admission.Bound
+	Usage = admission.Usage
 )
 
 // The results of knocks that programs act on; for the others, see their String.

@@ -14,7 +14,7 @@ const namespace = "knockgw"
 // Source is read at each collection: an admission.Gate or a guard.Guard.
 type Source interface {
 	Stats() admission.Stats
-	Bounds() []admission.Bound
+	Usage() []admission.Usage
 }
 
 // Gate is a prometheus.Collector of a gate's knocks, packets, flows and grants.
@@ -91,19 +91,19 @@ func (g *Gate) Collect(ch chan<- prometheus.Metric) {
 	for _, p := range s.Packets {
 		ch <- prometheus.MustNewConstMetric(packets, prometheus.CounterValue, float64(p.Count), p.Action.String(), p.Reason)
 	}
-	ch <- prometheus.MustNewConstMetric(egressDropped, prometheus.CounterValue, float64(s.Muted))
+	ch <- prometheus.MustNewConstMetric(egressDropped, prometheus.CounterValue, float64(s.EgressDropped))
 	for _, m := range []struct {
 		desc  *prometheus.Desc
 		value int
 	}{
 		{flowEntries, s.Flows}, {halfOpen, s.HalfOpen}, {grants, s.Grants}, {sources, s.Sources}, {knocksQueued, s.KnocksQueued},
-		{deferred, s.Parked}, {bans, s.Bans},
+		{deferred, s.DeferredSYNs}, {bans, s.Bans},
 	} {
 		ch <- prometheus.MustNewConstMetric(m.desc, prometheus.GaugeValue, float64(m.value))
 	}
 
-	for _, b := range source.Bounds() {
-		CollectUsage(ch, b.Of, b.Now, b.Most)
+	for _, b := range source.Usage() {
+		CollectUsage(ch, b.Resource, b.Used, b.Limit)
 	}
 }
 

@@ -19,8 +19,8 @@ type gate admission.Stats
 
 func (g gate) Stats() admission.Stats { return admission.Stats(g) }
 
-func (gate) Bounds() []admission.Bound {
-	return []admission.Bound{{Of: "grants", Now: 5, Most: 13}, {Of: "udp_sequences", Now: 1, Most: 22}}
+func (gate) Usage() []admission.Usage {
+	return []admission.Usage{{Resource: "grants", Used: 5, Limit: 13}, {Resource: "udp_sequences", Used: 1, Limit: 22}}
 }
 
 // listener has a fixed number of handshakes in flight.
@@ -35,8 +35,8 @@ func TestCollectorsExportAllMetrics(t *testing.T) {
 	g.Knocked(knock.Event{Result: knock.OK, Method: "udp", Client: "alice"})
 	g.Knocked(knock.Event{Result: knock.UnknownClient})
 	g.Watch(gate{
-		Packets: []admission.PacketCount{{Action: admission.Drop, Reason: "no-grant", Count: 3}},
-		Muted:   1, Flows: 2, HalfOpen: 4, Grants: 5, Sources: 6, KnocksQueued: 7, Parked: 8, Bans: 9,
+		Packets:       []admission.PacketCount{{Action: admission.Drop, Reason: "no-grant", Count: 3}},
+		EgressDropped: 1, Flows: 2, HalfOpen: 4, Grants: 5, Sources: 6, KnocksQueued: 7, DeferredSYNs: 8, Bans: 9,
 	})
 	a.Authenticated("ssh", auth.ResultOK, 3*time.Millisecond)
 	a.Report("ssh")(auth.Event{Result: auth.ResultStale, Took: 3 * time.Second})

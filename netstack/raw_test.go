@@ -81,7 +81,7 @@ func (r *raw) tuple() packet.Tuple {
 	}
 }
 
-// inject hands a packet to the stack as the gate does with a parked SYN.
+// inject hands a packet to the stack as the gate does with a deferred SYN.
 func (w *world) inject(b []byte, d netstack.Decision) {
 	p := packet.Packet{Data: b}
 	if !p.Parse() {

@@ -142,7 +142,7 @@ func printExplained(w io.Writer, e *explain.Packet) error {
 	}
 	for _, p := range e.Deferred {
 		if err == nil {
-			_, err = fmt.Fprintf(w, "       deferred SYN %s: %s, %s\n", p.Tuple, p.Verdict.Action, p.Verdict.Reason.Words())
+			_, err = fmt.Fprintf(w, "       deferred SYN %s: %s, %s\n", p.Tuple, p.Verdict.Action, p.Verdict.Reason.Description())
 		}
 	}
 	return err

@@ -75,12 +75,12 @@ func Capture(cfg *config.Config, r *capture.Reader, each func(*Packet) error) er
 		return err
 	}
 	x := &explainer{cfg: cfg, dedup: dedup{seed: maphash.MakeSeed()}}
-	x.judge, err = admission.NewJudge(admission.Options{
+	x.judge, err = admission.NewSimulator(admission.Options{
 		Policy: policy,
 		Store:  replay.NewMemoryStore(replay.Options{Now: x.now, Mono: x.mono}),
 		Now:    x.now, Mono: x.mono,
 		Deliver:  func(*packet.Packet, admission.Verdict) {},
-		Unparked: func(q *packet.Packet, v admission.Verdict) { x.p.Deferred = append(x.p.Deferred, Deferred{q.Tuple, v}) },
+		Deferred: func(q *packet.Packet, v admission.Verdict) { x.p.Deferred = append(x.p.Deferred, Deferred{q.Tuple, v}) },
 		Evicted:  func(packet.Tuple) {},
 		Knocked:  func(e knock.Event) { x.p.Knocks = append(x.p.Knocks, e) },
 		Limits:   gateconfig.Limits(&cfg.Limits),
@@ -111,7 +111,7 @@ func Capture(cfg *config.Config, r *capture.Reader, each func(*Packet) error) er
 // explainer is the state of judging one capture.
 type explainer struct {
 	cfg   *config.Config
-	judge *admission.Judge
+	judge *admission.Simulator
 	dedup dedup
 	read  int // packets so far
 	first time.Time
@@ -134,9 +134,9 @@ func (x *explainer) explain(r capture.Record, number int) {
 	kept := len(r.Data)
 	x.parse(r, number)
 
-	x.judge.Settle()
+	x.judge.Advance()
 	v := x.decide()
-	x.judge.Settle()
+	x.judge.Advance()
 
 	p := &x.p
 	if p.Truncated && p.Protected && !p.Forwarded && x.inconclusive(v, kept) {
@@ -184,7 +184,7 @@ func (x *explainer) decide() (v admission.Verdict) {
 	case p.Protected:
 		v = x.judge.Admit(q)
 		p.Record.Verdict, p.Record.Reason = v.Action.String(), verdict.Reason(q, v)
-		p.description = v.Reason.Words()
+		p.description = v.Reason.Description()
 	}
 	return v
 }

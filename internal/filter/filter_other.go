@@ -31,8 +31,8 @@ func (*Filter) Flow(packet.Tuple, bool) {}
 // Source is not called.
 func (*Filter) Source(packet.Addr, bool) {}
 
-// Site is not called.
-func (*Filter) Site(packet.Addr, bool) {}
+// Subnet is not called.
+func (*Filter) Subnet(packet.Addr, bool) {}
 
 // Expect is not called.
 func (*Filter) Expect(int, iter.Seq2[uint64, uint16]) {}
@@ -43,8 +43,8 @@ func (*Filter) Capacity() int { return 0 }
 // Overflowed is not called.
 func (*Filter) Overflowed() bool { return false }
 
-// Flooded is not called.
-func (*Filter) Flooded() {}
+// CookieMode is not called.
+func (*Filter) CookieMode() {}
 
 // BypassSource is not called.
 func (*Filter) BypassSource(netip.Addr, bool) {}

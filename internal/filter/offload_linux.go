@@ -49,13 +49,13 @@ func (f *Filter) Source(a packet.Addr, in bool) {
 	f.setEntry(addrKey(&a, kindSource), in)
 }
 
-// Site reports that there are flows whose fragments are reassembled, or none any
+// Subnet reports that there are flows whose fragments are reassembled, or none any
 // more: from an IPv4 address, or from an IPv6 /64, whose last 8 bytes are 0.
-func (f *Filter) Site(a packet.Addr, in bool) { f.setEntry(addrKey(&a, kindSubnet), in) }
+func (f *Filter) Subnet(a packet.Addr, in bool) { f.setEntry(addrKey(&a, kindSubnet), in) }
 
-// Flooded reports that an open service sends SYN cookies: an ACK without a flow
+// CookieMode reports that an open service sends SYN cookies: an ACK without a flow
 // may be the answer to one.
-func (f *Filter) Flooded() {
+func (f *Filter) CookieMode() {
 	if !f.lock() {
 		return
 	}

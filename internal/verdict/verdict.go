@@ -24,7 +24,7 @@ func Reasons() []string {
 func Describe(out bool, reason string) string {
 	switch {
 	case !out:
-		return admission.ReasonWords(reason)
+		return admission.DescribeReason(reason)
 	case reason == EgressDropped:
 		return "no admitted flow has this answer"
 	default:

@@ -188,7 +188,7 @@ func TestLibknockClientAuthenticates(t *testing.T) {
 				d.answerSYN(p.b, packets)
 			case v.Reason == admission.ReasonFlow && !completed[tuple]: // the acknowledgement of the SYN-ACK
 				completed[tuple] = true
-				if err := d.Complete(tuple); err != nil {
+				if err := d.HandshakeDone(tuple); err != nil {
 					t.Errorf("complete: %v", err)
 				}
 			case len(b) > 0 && streams[tuple] == nil: // the authentication; the application's data follow

@@ -9,7 +9,7 @@ import (
 
 func TestEveryReasonAndResultIsExplained(t *testing.T) {
 	for r := range reasonCount {
-		if Reason(r).Words() == "" {
+		if Reason(r).Description() == "" {
 			t.Errorf("%v has no words", Reason(r))
 		}
 	}

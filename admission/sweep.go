@@ -15,18 +15,18 @@ const (
 	// sweepBatch is how many entries one hold of the lock looks at: the packet
 	// path waits no longer than that takes (some tens of microseconds).
 	sweepBatch = 256
-	// sweepWorth is the part of a batch of sources, one in so many, that must
+	// minYield is the part of a batch of sources, one in so many, that must
 	// have had grants to forget for a sweep to go on with another batch.
-	sweepWorth = 4
+	minYield = 4
 	// halfOpenTime is how long a flow may take to be let in, on an open service
 	// or after its grant: a minute to reach the upstream or to authenticate at the
 	// most, and the 127 s for which the stack repeats its SYN-ACK, rounded up. By
 	// then it has ended by itself, unless the stack never took its SYN.
 	halfOpenTime = 200 * time.Second
-	// openingTime is how long a handshake with an open service may take: the
+	// openHandshakeTime is how long a handshake with an open service may take: the
 	// time that those with hidden services have. The stack has sent its SYN-ACK
 	// five times by then, or has answered with a SYN cookie and forgotten.
-	openingTime = 20 * time.Second
+	openHandshakeTime = 20 * time.Second
 	// sweepBatches is how many batches of each set of flows that are not let in
 	// one sweep looks at: 32 Ki flows, the open services' share, within 2 s.
 	sweepBatches = 16
@@ -39,7 +39,7 @@ func (g *Gate) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { g.knocks.NewWorker().Run(ctx) })
-	wg.Go(func() { g.tellEvictions(ctx) })
+	wg.Go(func() { g.notifyEvictions(ctx) })
 	b := g.knocks.NewBuilder()
 	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
@@ -54,27 +54,27 @@ func (g *Gate) Run(ctx context.Context) error {
 	}
 }
 
-func (g *Gate) tellEvictions(ctx context.Context) {
+func (g *Gate) notifyEvictions(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case t := <-g.evicted:
-			g.tellEvicted(t)
+			g.notifyEvicted(t)
 		case t := <-g.evictedOpen:
-			g.tellEvicted(t)
+			g.notifyEvicted(t)
 		}
 	}
 }
 
-// tellEvicted has the stack forget a flow, unless its SYN has come again and been
+// notifyEvicted has the stack forget a flow, unless its SYN has come again and been
 // admitted since: what the stack holds is that flow's then.
-func (g *Gate) tellEvicted(t packet.Tuple) {
+func (g *Gate) notifyEvicted(t packet.Tuple) {
 	g.mu.Lock()
 	back := g.flows[t] != nil
 	g.mu.Unlock()
 	if !back {
-		g.notify(t)
+		g.onEvicted(t)
 	}
 }
 
@@ -96,12 +96,12 @@ func (g *Gate) sweep() {
 // sweepParked decides for good about the SYNs that were parked for too long.
 func (g *Gate) sweepParked() {
 	g.mu.Lock()
-	empty := g.park.head == none
+	empty := g.deferred.head == nilIndex
 	g.mu.Unlock()
 	if empty {
 		return
 	}
-	for u := new(unparking); g.unparkOverdue(u); {
+	for u := new(retryBuffer); g.expireDeferred(u); {
 	}
 }
 
@@ -109,13 +109,13 @@ func (g *Gate) sweepParked() {
 // called, once.
 func (g *Gate) sweepEnding() {
 	g.mu.Lock()
-	left := g.ending.n
+	left := g.closing.n
 	g.mu.Unlock()
 	var batch [sweepBatch]packet.Tuple
 	for left > 0 {
 		g.mu.Lock()
 		n := 0
-		for f := g.ending.head; f != nil && n < min(left, sweepBatch); f, n = f.next, n+1 {
+		for f := g.closing.head; f != nil && n < min(left, sweepBatch); f, n = f.next, n+1 {
 			batch[n] = f.tuple
 		}
 		g.mu.Unlock()
@@ -123,13 +123,13 @@ func (g *Gate) sweepEnding() {
 			return
 		}
 		left -= n
-		var how [sweepBatch]Settlement
+		var how [sweepBatch]CloseState
 		for i, t := range batch[:n] {
-			how[i] = g.settled(t)
+			how[i] = g.closeState(t)
 		}
 		g.mu.Lock()
 		for i, t := range batch[:n] {
-			if f := g.flows[t]; f != nil && f.state == ending {
+			if f := g.flows[t]; f != nil && f.state == stateClosing {
 				g.move(f, how[i])
 			}
 		}
@@ -137,27 +137,27 @@ func (g *Gate) sweepEnding() {
 	}
 }
 
-// Unsettled returns how many flows, of those whose relay is done, still have
+// NumClosing returns how many flows, of those whose relay is done, still have
 // something to send or wait for their peer's end. It asks the stack about each.
-func (g *Gate) Unsettled() int {
+func (g *Gate) NumClosing() int {
 	g.sweepEnding()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.ending.n
+	return g.closing.n
 }
 
 // move puts an ending flow where the stack's answer wants it. The caller holds g.mu.
-func (g *Gate) move(f *flow, how Settlement) {
-	f.leave()
+func (g *Gate) move(f *flow, how CloseState) {
+	f.unlink()
 	switch how {
-	case Gone:
+	case EndpointClosed:
 		g.drop(f)
-	case InTimeWait:
-		f.state = closing
-		f.expires = g.mono() + g.wait
+	case EndpointTimeWait:
+		f.state = stateTimeWait
+		f.expires = g.mono() + g.timeWait
+		g.inTimeWait.push(f)
+	case EndpointBusy:
 		g.closing.push(f)
-	case Busy:
-		g.ending.push(f)
 	}
 }
 
@@ -169,7 +169,7 @@ func (g *Gate) sweepFlows() bool {
 	now := g.mono()
 	g.tick = now
 	n := 0
-	for f := g.closing.head; f != nil && f.expires <= now && n < sweepBatch; f = g.closing.head {
+	for f := g.inTimeWait.head; f != nil && f.expires <= now && n < sweepBatch; f = g.inTimeWait.head {
 		g.drop(f)
 		n++
 	}
@@ -192,17 +192,17 @@ func (g *Gate) sweepGrants() bool {
 		if g.expireGrants(s, now) {
 			over++
 		}
-		g.release(s)
+		g.removeIfUnused(s)
 		if n++; n == sweepBatch {
-			return over > sweepBatch/sweepWorth
+			return over > sweepBatch/minYield
 		}
 	}
 	return false
 }
 
-// sweepSome calls drop for the entries of m that are over, of a batch at most:
+// sweepN calls drop for the entries of m that are over, of a batch at most:
 // the order of a map is random, so the turn of the others comes.
-func sweepSome[K comparable, V any](m map[K]V, over func(V) bool, drop func(K)) {
+func sweepN[K comparable, V any](m map[K]V, over func(V) bool, drop func(K)) {
 	n := 0
 	for k, v := range m {
 		if over(v) {

@@ -7,25 +7,25 @@ import (
 )
 
 // bound returns one of the gate's bounds.
-func (w *world) bound(of string) Bound {
+func (w *world) bound(of string) Usage {
 	w.Helper()
-	for _, b := range w.gate.Bounds() {
-		if b.Of == of {
+	for _, b := range w.gate.Usage() {
+		if b.Resource == of {
 			return b
 		}
 	}
 	w.Fatalf("there is no bound of %s", of)
-	return Bound{}
+	return Usage{}
 }
 
 func TestNoBoundIsThereTwice(t *testing.T) {
 	w := newWorld(t, every())
 	seen := make(map[string]bool)
-	for _, b := range w.gate.Bounds() {
-		if seen[b.Of] || b.Now != 0 && b.Of != "expected_knocks" || b.Most <= 0 {
-			t.Errorf("%+v (%v)", b, seen[b.Of])
+	for _, b := range w.gate.Usage() {
+		if seen[b.Resource] || b.Used != 0 && b.Resource != "expected_knocks" || b.Limit <= 0 {
+			t.Errorf("%+v (%v)", b, seen[b.Resource])
 		}
-		seen[b.Of] = true
+		seen[b.Resource] = true
 	}
 }
 
@@ -43,7 +43,7 @@ func TestBoundsSayWhatTheGreediestHas(t *testing.T) {
 		for of, want := range map[string]int{
 			"flow_table_entries": flows + 1, "half_open_flows": flows, "failing_sources": 1, "grants": 0, "knock_queue_length": 0,
 		} {
-			if b := w.bound(of); b.Now != want {
+			if b := w.bound(of); b.Used != want {
 				t.Errorf("%+v, want %d", b, want)
 			}
 		}
@@ -71,7 +71,7 @@ func TestABanIsToldOnceWithWhomAndForHowLong(t *testing.T) {
 			e.Failures != 3 || e.For != 10*time.Minute || e.Service != fmt.Sprintf("web%d", map[bool]int{true: 4, false: 6}[v.addr.Is4()]) {
 			t.Errorf("%+v", e)
 		}
-		if n := w.gate.Pardon(e.Source); n != 1 {
+		if n := w.gate.Unban(e.Source); n != 1 {
 			t.Errorf("%d were pardoned", n)
 		}
 		for n := range uint16(3) {

@@ -34,10 +34,10 @@ func (g *Gate) SetPolicy(p *policy.Policy) Revocation {
 	g.rebuildMu.Lock()
 	defer g.rebuildMu.Unlock()
 	t := g.knocks.NewBuilder().Build(p, g.now(), nil)
-	next := g.prepare(p)
-	g.mirror.Expect(t.Len(), t.Fields()) // before a knock can come that only the new policy takes
+	next := g.stage(p)
+	g.offload.Expect(t.Len(), t.Fields()) // before a knock can come that only the new policy takes
 	g.mu.Lock()
-	g.install(next)
+	g.commit(next)
 	g.knocks.SetTable(t)
 	g.mu.Unlock()
 	return g.revoke()
@@ -63,27 +63,27 @@ func (g *Gate) SetLimits(l Limits, b Ban) {
 	g.bans.SetPolicy(ratelimit.BanPolicy(b))
 }
 
-// installation is a policy with the places of its services.
-type installation struct {
+// policyUpdate is a policy with the places of its services.
+type policyUpdate struct {
 	policy *policy.Policy
-	places []*place
-	named  map[string]*place
-	gone   []*place // that the policy has not got
+	places []*serviceState
+	named  map[string]*serviceState
+	gone   []*serviceState // that the policy has not got
 }
 
-// prepare finds and makes the places for p. The caller holds g.rebuildMu, so that
+// stage finds and makes the places for p. The caller holds g.rebuildMu, so that
 // nobody else changes g.named and what the places are of.
-func (g *Gate) prepare(p *policy.Policy) installation {
-	i := installation{policy: p, named: make(map[string]*place, len(p.Services()))}
+func (g *Gate) stage(p *policy.Policy) policyUpdate {
+	i := policyUpdate{policy: p, named: make(map[string]*serviceState, len(p.Services()))}
 	for _, s := range p.Services() {
-		at := g.named[s.Name]
+		at := g.servicesByName[s.Name]
 		if at == nil || !at.service.SameEndpoint(s) {
-			at = &place{service: s}
+			at = &serviceState{service: s}
 		}
 		i.places = append(i.places, at)
 		i.named[s.Name] = at
 	}
-	for name, at := range g.named {
+	for name, at := range g.servicesByName {
 		if i.named[name] != at {
 			i.gone = append(i.gone, at)
 		}
@@ -91,15 +91,15 @@ func (g *Gate) prepare(p *policy.Policy) installation {
 	return i
 }
 
-// install puts a policy in force. The caller holds g.rebuildMu and g.mu.
-func (g *Gate) install(i installation) {
+// commit puts a policy in force. The caller holds g.rebuildMu and g.mu.
+func (g *Gate) commit(i policyUpdate) {
 	for n, s := range i.policy.Services() {
 		i.places[n].service = s
 	}
 	for _, at := range i.gone {
 		at.gone = true
 	}
-	g.places, g.named = i.places, i.named
+	g.services, g.servicesByName = i.places, i.named
 	g.policy.Store(i.policy)
 }
 
@@ -108,43 +108,43 @@ func (g *Gate) install(i installation) {
 // through a map that changes may miss that.
 func (g *Gate) revoke() Revocation {
 	return g.end(
-		func(gr *grant) bool { return gr.place.gone || gr.place.service.ClientOf(gr.key) == nil },
-		func(f *flow) bool { return !f.stands() },
+		func(gr *grant) bool { return gr.service.gone || gr.service.service.ClientOf(gr.key) == nil },
+		func(f *flow) bool { return !f.permitted() },
 	)
 }
 
-func (g *Gate) tellRevoked(flows []packet.Tuple) {
+func (g *Gate) notifyRevoked(flows []packet.Tuple) {
 	for _, t := range flows {
-		g.revoked(t)
+		g.onRevoked(t)
 	}
 }
 
-// asked tells whether the flow's service still asks what it asked when the SYN
+// unchanged tells whether the flow's service still asks what it asked when the SYN
 // came. Only a flow that has been let in may outlive a change of that.
-func (f *flow) asked() bool {
-	return !f.place.gone && f.mode == f.place.service.Mode && f.open == f.place.service.Open()
+func (f *flow) unchanged() bool {
+	return !f.service.gone && f.mode == f.service.service.Mode && f.open == f.service.service.Open()
 }
 
-// stands tells whether the policy in force has room for the flow.
-func (f *flow) stands() bool {
+// permitted tells whether the policy in force has room for the flow.
+func (f *flow) permitted() bool {
 	switch {
-	case f.place.gone:
+	case f.service.gone:
 		return false
 	case f.key != nil:
-		return f.place.service.ClientOf(f.key) != nil
-	case f.state >= live:
+		return f.service.service.ClientOf(f.key) != nil
+	case f.state >= stateAuthorized:
 		return true // it has ended before it was anybody's
-	case f.grant != nil && f.grant.revoked && f.source.queued == 0 && !f.source.mayEnter(f.place):
+	case f.grant != nil && f.grant.revoked && f.source.queued == 0 && !f.source.hasGrant(f.service):
 		return false
 	default:
-		return f.asked()
+		return f.unchanged()
 	}
 }
 
-// mayEnter tells whether the source has a grant for a service.
-func (s *source) mayEnter(at *place) bool {
+// hasGrant tells whether the source has a grant for a service.
+func (s *source) hasGrant(at *serviceState) bool {
 	for _, gr := range s.grants {
-		if gr.place == at {
+		if gr.service == at {
 			return true
 		}
 	}

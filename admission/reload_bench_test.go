@@ -26,7 +26,7 @@ func manyFlows(b *testing.B, g *Gate, v visitor, clients []*policy.Client, n int
 			b.Fatal(got.Reason)
 		}
 		c := clients[i%len(clients)].Keys[0].Identity
-		if err := g.Complete(t); err != nil {
+		if err := g.HandshakeDone(t); err != nil {
 			b.Fatal(err)
 		}
 		if err := g.Authenticate(t, c, "", ok); err != nil {
@@ -73,10 +73,10 @@ func BenchmarkSetPolicyBesideMany(b *testing.B) {
 	}()
 	n := 0
 	for b.Loop() {
-		i := g.prepare(next[n%2])
+		i := g.stage(next[n%2])
 		g.mu.Lock()
 		began := time.Now()
-		g.install(i)
+		g.commit(i)
 		held = max(held, time.Since(began))
 		g.mu.Unlock()
 		g.SetPolicy(next[n%2])

@@ -36,7 +36,7 @@ func TestOpenServicesFillOnlyTheirShareOfTheTable(t *testing.T) {
 			w.floodSYNs(flows, "web")
 			w.floodSYNs(flows, "vpn")
 		}
-		if b := w.bound("open_service_flows"); b.Now != flows/openShare || b.Most != flows/openShare {
+		if b := w.bound("open_service_flows"); b.Used != flows/openShare || b.Limit != flows/openShare {
 			t.Errorf("%+v", b)
 		}
 		for port := range uint16(flows - flows/openShare) {
@@ -57,9 +57,9 @@ func TestOpenServicesFillOnlyTheirShareOfTheTable(t *testing.T) {
 func TestTheShareOfOpenServicesIsFreeAgainSoonAfterAFlood(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.Limits.Flows = 128 })
 	w.floodSYNs(1000, "web")
-	w.pass(openingTime + 1)
+	w.pass(openHandshakeTime + 1)
 	w.sweep()
-	if b := w.bound("open_service_flows"); b.Now != 0 {
+	if b := w.bound("open_service_flows"); b.Used != 0 {
 		t.Errorf("%+v", b)
 	}
 }
@@ -75,7 +75,7 @@ func TestConnectionsThatDoNotAuthenticateHaveAShareOfTheirOwn(t *testing.T) {
 		w.want(other.syn(1, "web"), ReasonFlow) // a handshake under way makes no room for them
 	}
 	w.tell()
-	if b := w.bound("open_service_connections"); b.Now != flows/completeShare || b.Most != flows/completeShare {
+	if b := w.bound("open_service_connections"); b.Used != flows/completeShare || b.Limit != flows/completeShare {
 		t.Errorf("%+v", b)
 	}
 	if len(w.evicted) != flows-flows/completeShare {
@@ -194,7 +194,7 @@ func TestOneClientOrSourceTakesNotAllHandshakes(t *testing.T) {
 		}
 		w.check()
 		for _, of := range []string{"handshakes_per_source", "handshakes_per_client", "hidden_handshakes"} {
-			if b := w.bound(of); b.Now != maxHandshakesPerSource {
+			if b := w.bound(of); b.Used != maxHandshakesPerSource {
 				t.Errorf("%+v", b)
 			}
 		}
@@ -217,7 +217,7 @@ func TestAClientsShareOfHandshakesHoldsOverAllItsSources(t *testing.T) {
 		}
 	}
 	w.check()
-	if b := w.bound("handshakes_per_client"); b.Now != maxHandshakesPerClient {
+	if b := w.bound("handshakes_per_client"); b.Used != maxHandshakesPerClient {
 		t.Errorf("%+v", b)
 	}
 	w.pass(testTTL + testDeadline + 1)
@@ -289,19 +289,19 @@ func TestWhatIsSentBeforeAuthenticationIsBounded(t *testing.T) {
 					passed++
 				}
 			}
-			if limit := maxHeldPerFlow/segmentOverhead - segments; passed == 0 || passed > limit {
+			if limit := maxPendingBytesPerFlow/segmentOverhead - segments; passed == 0 || passed > limit {
 				t.Errorf("%d segments pass, limit %d", passed, limit)
 			}
-			w.want(v.tcp(1, service, packet.ACK, 40000, 1, "x"), ReasonUnproven)
+			w.want(v.tcp(1, service, packet.ACK, 40000, 1, "x"), ReasonUnauthenticated)
 			w.want(v.tcp(1, service, packet.ACK, 1001, 1, ""), ReasonFlow) // nothing to keep
-			if b := w.bound("unauthenticated_bytes"); b.Now == 0 || b.Now > maxHeldPerFlow {
+			if b := w.bound("unauthenticated_bytes"); b.Used == 0 || b.Used > maxPendingBytesPerFlow {
 				t.Errorf("%+v", b)
 			}
 			if err := v.authenticates(1, service, alice, ""); err != nil {
 				t.Fatal(err)
 			}
 			w.want(v.tcp(1, service, packet.ACK, 40000, 1, strings.Repeat("x", 1000)), ReasonFlow)
-			if b := w.bound("unauthenticated_bytes"); b.Now != 0 {
+			if b := w.bound("unauthenticated_bytes"); b.Used != 0 {
 				t.Errorf("%+v", b)
 			}
 		}
@@ -316,18 +316,18 @@ func TestBytesOfUnauthenticatedFlowsAreBoundedInAll(t *testing.T) {
 		w.bare(v.syn(port, "web"))
 		w.gate.Egress(parsed(v.reply(port, "web", packet.SYN|packet.ACK, 0, 1001, "")), 0)
 		w.bare(v.tcp(port, "web", packet.ACK, 1001, 1, ""))
-		if err := w.gate.Complete(v.tuple(port, "web")); err != nil {
+		if err := w.gate.HandshakeDone(v.tuple(port, "web")); err != nil {
 			t.Fatal(err)
 		}
 		for w.bare(v.tcp(port, "web", packet.ACK, 2000, 1, data)).Action == Pass {
 		}
 	}
-	for port := range uint16(maxHeld/maxHeldPerFlow + 500) {
+	for port := range uint16(maxPendingBytes/maxPendingBytesPerFlow + 500) {
 		fill(1 + port)
 		w.tell()
 	}
 	w.check() // the bound
-	if b := w.bound("unauthenticated_bytes"); b.Now < b.Most*9/10 {
+	if b := w.bound("unauthenticated_bytes"); b.Used < b.Limit*9/10 {
 		t.Errorf("%+v", b)
 	}
 	// An honest client's message gets through: others make room.

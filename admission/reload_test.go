@@ -121,7 +121,7 @@ func (v visitor) begins(c *protocol.Client, service string, port uint16) {
 	}
 	v.w.want(v.syn(port, service), why)
 	v.handshakes(port, service)
-	if v.w.flow(v.tuple(port, service)).place.service.Authenticates() {
+	if v.w.flow(v.tuple(port, service)).service.service.Authenticates() {
 		if err := v.authenticates(port, service, c, ""); err != nil {
 			v.w.Fatalf("%s: %v", service, err)
 		}
@@ -285,10 +285,10 @@ func TestAHandshakeDoesNotOutliveAChangeOfWhatItsServiceAsks(t *testing.T) {
 	if r.Flows != 3 || r.Grants != 0 {
 		t.Errorf("%+v were ended", r)
 	}
-	if err := w.gate.Complete(v.tuple(1, "ssh")); !errors.Is(err, ErrGone) {
+	if err := w.gate.HandshakeDone(v.tuple(1, "ssh")); !errors.Is(err, ErrFlowClosed) {
 		t.Errorf("ssh: %v", err)
 	}
-	if err := v.authenticates(1, "web", alice, ""); !errors.Is(err, ErrGone) {
+	if err := v.authenticates(1, "web", alice, ""); !errors.Is(err, ErrFlowClosed) {
 		t.Errorf("web: %v", err)
 	}
 	// Its knock was none of these handshakes' fault.
@@ -311,11 +311,11 @@ func TestWhatIsRevokedIsNotLetInBeforeItIsFound(t *testing.T) {
 		v.handshakes(1, "ssh")
 		v.handshakes(1, "web")
 		g := w.gate
-		next := g.prepare(renewed(g.Policy(), change))
+		next := g.stage(renewed(g.Policy(), change))
 		g.mu.Lock()
-		g.install(next)
+		g.commit(next)
 		g.mu.Unlock()
-		if err := g.Complete(v.tuple(1, "db")); err == nil {
+		if err := g.HandshakeDone(v.tuple(1, "db")); err == nil {
 			t.Errorf("without %s: Complete", name)
 		}
 		for _, s := range []string{"ssh", "web"} {
@@ -375,7 +375,7 @@ func TestAKnockThatWaitsIsDecidedByTheNewPolicy(t *testing.T) {
 			w := newWorld(t, every())
 			v := w.at("192.0.2.1")
 			w.want(send(v, alice), ReasonKnock)
-			w.want(v.syn(40000, "db"), ReasonParked)
+			w.want(v.syn(40000, "db"), ReasonDeferred)
 			w.reloads(c.change)
 			w.decide()
 			if got := w.lastKnock(); got != c.want {

@@ -60,7 +60,7 @@ func TestAnICMPErrorMayComeFromARouterOnTheWay(t *testing.T) {
 	packettest.Checksums(b)
 	w.want(b, ReasonICMP)
 	// The flow is over, and so is that.
-	w.gate.Forget(v.tuple(40000, "db"))
+	w.gate.Remove(v.tuple(40000, "db"))
 	w.want(router.icmpError(v.reply(40000, "db", packet.ACK, 5001, 1001, "x")), ReasonICMP)
 }
 
@@ -116,10 +116,10 @@ func TestNothingLeavesToWhoHasNoFlow(t *testing.T) {
 				t.Errorf("flags %x to the client itself are kept back", flags)
 			}
 		}
-		if n := w.gate.Stats().Muted; n != 12 {
+		if n := w.gate.Stats().EgressDropped; n != 12 {
 			t.Errorf("%d packets counted as kept back", n)
 		}
-		w.gate.Forget(v.tuple(40000, "db"))
+		w.gate.Remove(v.tuple(40000, "db"))
 		if w.egress(v.reply(40000, "db", packet.RST, 5001, 0, "")) {
 			t.Error("a flow that was forgotten is reset")
 		}
@@ -152,7 +152,7 @@ func TestASYNOnALiveFlowIsForTheStackToChallenge(t *testing.T) {
 	v := w.at("192.0.2.1")
 	v.session(40000, "db")
 	for _, seq := range []uint32{1000, 1001, 77777} {
-		if got := w.want(v.tcp(40000, "db", packet.SYN, seq, 0, ""), ReasonFlow); got.Anew {
+		if got := w.want(v.tcp(40000, "db", packet.SYN, seq, 0, ""), ReasonFlow); got.TupleReused {
 			t.Errorf("SYN with sequence %d: %+v", seq, got)
 		}
 	}
@@ -166,20 +166,20 @@ func TestASYNOnALiveFlowIsForTheStackToChallenge(t *testing.T) {
 func TestAFlowStaysUntilTheStackIsDoneWithIt(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		stages []Settlement
+		stages []CloseState
 		sweeps int // after which it is gone, without TIME_WAIT
 	}{
-		{"gone at once", []Settlement{Gone}, 0},
-		{"something left to send", []Settlement{Busy, Busy, Gone}, 2},
-		{"TIME_WAIT at once", []Settlement{InTimeWait}, -1},
-		{"TIME_WAIT later", []Settlement{Busy, Busy, InTimeWait}, -1},
+		{"gone at once", []CloseState{EndpointClosed}, 0},
+		{"something left to send", []CloseState{EndpointBusy, EndpointBusy, EndpointClosed}, 2},
+		{"TIME_WAIT at once", []CloseState{EndpointTimeWait}, -1},
+		{"TIME_WAIT later", []CloseState{EndpointBusy, EndpointBusy, EndpointTimeWait}, -1},
 	} {
 		w := newWorld(t)
 		v := w.at("192.0.2.1")
 		v.session(40000, "db")
 		tuple := v.tuple(40000, "db")
 		w.stages[tuple] = c.stages[0]
-		w.gate.Closed(tuple)
+		w.gate.RelayDone(tuple)
 		w.check()
 		for _, s := range c.stages[1:] {
 			w.want(v.tcp(40000, "db", packet.FIN|packet.ACK, 1001, 5101, ""), ReasonFlow)
@@ -214,8 +214,8 @@ func TestASYNInTIMEWAITBeginsAnew(t *testing.T) {
 			w.want(v.syn(40000, service), ReasonOpen)
 			v.enters(40000, service, alice)
 		}
-		w.stages[tuple] = InTimeWait
-		w.gate.Closed(tuple)
+		w.stages[tuple] = EndpointTimeWait
+		w.gate.RelayDone(tuple)
 		w.check()
 
 		w.want(v.syn(40000, service), ReasonFlow) // the old SYN, late
@@ -226,7 +226,7 @@ func TestASYNInTIMEWAITBeginsAnew(t *testing.T) {
 			v.knocks(alice, service, "")
 		}
 		got := w.admit(syn)
-		if got.Action != Pass || !got.Anew || got.Open != (service == "web") {
+		if got.Action != Pass || !got.TupleReused || got.Open != (service == "web") {
 			t.Fatalf("%s: %+v", service, got)
 		}
 		// What the stack still has of the old flow stays inside.
@@ -244,12 +244,12 @@ func TestAParkedSYNBeginsAnewInTIMEWAITToo(t *testing.T) {
 	w := newWorld(t)
 	v := w.at("192.0.2.1")
 	v.session(40000, "db")
-	w.stages[v.tuple(40000, "db")] = InTimeWait
-	w.gate.Closed(v.tuple(40000, "db"))
+	w.stages[v.tuple(40000, "db")] = EndpointTimeWait
+	w.gate.RelayDone(v.tuple(40000, "db"))
 	w.want(v.knock(alice, "db"), ReasonKnock)
-	w.want(v.tcp(40000, "db", packet.SYN, 99999, 0, ""), ReasonParked)
+	w.want(v.tcp(40000, "db", packet.SYN, 99999, 0, ""), ReasonDeferred)
 	w.decide()
-	if len(w.delivered) != 1 || w.delivered[0].verdict != (Verdict{Action: Pass, Reason: ReasonGrant, Handling: Handling{Anew: true}}) {
+	if len(w.delivered) != 1 || w.delivered[0].verdict != (Verdict{Action: Pass, Reason: ReasonGrant, Handling: Handling{TupleReused: true}}) {
 		t.Errorf("%+v", w.delivered)
 	}
 }
@@ -257,13 +257,13 @@ func TestAParkedSYNBeginsAnewInTIMEWAITToo(t *testing.T) {
 func TestManyEndingFlowsAreEachAskedAboutOnceASweep(t *testing.T) {
 	asked := map[packet.Tuple]int{}
 	w := newWorld(t, func(o *Options) {
-		o.Settled = func(t packet.Tuple) Settlement { asked[t]++; return Busy }
+		o.CloseState = func(t packet.Tuple) CloseState { asked[t]++; return EndpointBusy }
 	})
 	v := w.at("192.0.2.1")
 	const flows = 2*sweepBatch + 10
 	for port := range uint16(flows) {
 		w.gate.Admit(parsed(v.syn(10000+port, "web")))
-		w.gate.Closed(v.tuple(10000+port, "web"))
+		w.gate.RelayDone(v.tuple(10000+port, "web"))
 	}
 	w.sweep()
 	for tuple, n := range asked {
@@ -290,11 +290,11 @@ func TestAGateNeedsItsParts(t *testing.T) {
 	if g.limits != (Limits{
 		DefaultFlows, DefaultHalfOpen, DefaultGrants, DefaultGrantsPerSource,
 		DefaultGrantsPerClient, DefaultFlowsPerClient, DefaultFlowsPerSource,
-		DefaultKnocks, DefaultKnocksPerSource, DefaultParked, DefaultParkedPerSource,
+		DefaultKnocks, DefaultKnocksPerSource, DefaultDeferredSYNs, DefaultDeferredSYNsPerSource,
 	}) {
 		t.Errorf("limits %+v", g.limits)
 	}
-	if g.Policy() == nil || g.mono() < 0 || g.now().IsZero() || g.settled(packet.Tuple{}) != Gone {
+	if g.Policy() == nil || g.mono() < 0 || g.now().IsZero() || g.closeState(packet.Tuple{}) != EndpointClosed {
 		t.Error("defaults")
 	}
 }

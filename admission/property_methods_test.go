@@ -180,17 +180,17 @@ func (m *besieged) half(t *rapid.T) {
 func (m *besieged) stack(t *rapid.T) {
 	v, port, service := m.somebody(t), rapid.SampledFrom(modelPorts).Draw(t, "port"), modelService(t)
 	tuple := v.tuple(port, service)
-	m.stages[tuple] = rapid.SampledFrom([]Settlement{Gone, InTimeWait, Busy}).Draw(t, "stage")
+	m.stages[tuple] = rapid.SampledFrom([]CloseState{EndpointClosed, EndpointTimeWait, EndpointBusy}).Draw(t, "stage")
 	switch rapid.IntRange(0, 5).Draw(t, "does") {
 	case 0, 1:
-		_ = m.gate.Complete(tuple)
+		_ = m.gate.HandshakeDone(tuple)
 	case 2:
 		m.decide() // or it would wait for that
 		_ = m.gate.Authenticate(tuple, m.aClient(t), "", ok)
 	case 3:
-		m.gate.Closed(tuple)
+		m.gate.RelayDone(tuple)
 	case 4:
-		m.gate.Forget(tuple)
+		m.gate.Remove(tuple)
 	case 5:
 		if m.flow(tuple) != nil {
 			m.gate.Failed(tuple)
@@ -235,8 +235,8 @@ func (m *besieged) whateverComes(t *rapid.T) {
 	m.decide()
 	m.judge(t)
 	for tuple := range m.stages {
-		m.stages[tuple] = Gone
-		m.gate.Forget(tuple)
+		m.stages[tuple] = EndpointClosed
+		m.gate.Remove(tuple)
 	}
 	for range 3 {
 		m.pass(2 * knock.KnownTime)

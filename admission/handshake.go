@@ -13,57 +13,57 @@ import (
 
 // Errors of Complete and Authenticate.
 var (
-	// ErrGone says that the flow is not in the table any more: evicted, revoked, or never there.
-	ErrGone = errors.New("the flow is not admitted any more")
+	// ErrFlowClosed says that the flow is not in the table any more: evicted, revoked, or never there.
+	ErrFlowClosed = errors.New("the flow is not admitted any more")
 	// ErrNoGrant says that the client owns no grant that fits the flow.
 	ErrNoGrant = errors.New("no grant of this client fits the flow")
 	// ErrOtherSession is an ErrNoGrant of a client whose grants are for other sessions.
 	ErrOtherSession = fmt.Errorf("%w: its knock named another session", ErrNoGrant)
-	// ErrNotNow says that the client has expired or that it is outside its hours.
-	ErrNotNow = errors.New("the client may not begin a flow now")
-	// ErrTooMany says that the client, or its address, has as many flows as it may have.
-	ErrTooMany = errors.New("the client or its address has too many flows")
+	// ErrOutsideSchedule says that the client has expired or that it is outside its hours.
+	ErrOutsideSchedule = errors.New("the client may not begin a flow now")
+	// ErrLimitExceeded says that the client, or its address, has as many flows as it may have.
+	ErrLimitExceeded = errors.New("the client or its address has too many flows")
 )
 
-// settleTime is how long Authenticate waits for knocks of the flow's source
+// pendingKnockTimeout is how long Authenticate waits for knocks of the flow's source
 // that were queued before it: the same time that a SYN may be parked.
-const settleTime = time.Second
+const pendingKnockTimeout = time.Second
 
-// Complete tells the gate that a flow's handshake is done. In ModeKnock that
+// HandshakeDone tells the gate that a flow's handshake is done. In ModeKnock that
 // uses up the grant and lets the flow in; ErrNoGrant says that other flows have
 // used it up meanwhile, ErrTooMany that the client or its address has too many
 // flows: the caller is to reset this one and then Forget it. ErrGone says that the
 // flow is in the table no more: nothing gets out.
-func (g *Gate) Complete(t packet.Tuple) error {
+func (g *Gate) HandshakeDone(t packet.Tuple) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := g.flows[t]
-	if f == nil || f.state != opening || f.phase == synReceived || !f.asked() {
-		return ErrGone // in synReceived, the stack's handshake is another one
+	if f == nil || f.state != stateHandshake || f.phase == synReceived || !f.unchanged() {
+		return ErrFlowClosed // in synReceived, the stack's handshake is another one
 	}
-	if !g.prove(f) {
-		return ErrTooMany
+	if !g.markEstablished(f) {
+		return ErrLimitExceeded
 	}
-	if f.place.service.Authenticates() {
+	if f.service.service.Authenticates() {
 		return nil
 	}
 	now := g.mono()
 	gr := f.grant
-	if gr == nil || !gr.honours(f.admitted, now) {
-		if gr = f.source.grantFor(f.place, t.SrcPort, now); gr == nil {
+	if gr == nil || !gr.validFor(f.admittedAt, now) {
+		if gr = f.source.grantForSYN(f.service, t.SrcPort, now); gr == nil {
 			return ErrNoGrant
 		}
 		f.grant = gr // its client is who gets in
 	}
-	client := f.place.service.ClientOf(gr.key)
+	client := f.service.service.ClientOf(gr.key)
 	if client == nil {
-		return ErrGone // revoked; the gate is about to forget them
+		return ErrFlowClosed // revoked; the gate is about to forget them
 	}
-	if !g.enter(f, client, gr.key) {
-		return ErrTooMany
+	if !g.authorize(f, client, gr.key) {
+		return ErrLimitExceeded
 	}
 	gr.uses--
-	g.spent(f.source, gr)
+	g.removeIfUsed(f.source, gr)
 	return nil
 }
 
@@ -84,20 +84,20 @@ func (g *Gate) Uses(t packet.Tuple) (grant any, uses int) {
 		return nil, 0
 	}
 	now, gr := g.mono(), f.grant
-	if gr == nil || !gr.honours(f.admitted, now) {
-		if gr = f.source.grantFor(f.place, t.SrcPort, now); gr == nil {
+	if gr == nil || !gr.validFor(f.admittedAt, now) {
+		if gr = f.source.grantForSYN(f.service, t.SrcPort, now); gr == nil {
 			return nil, 0
 		}
 	}
 	return gr, gr.uses
 }
 
-// spent forgets gr, a grant of s, if that was its last use: where many knock, the
+// removeIfUsed forgets gr, a grant of s, if that was its last use: where many knock, the
 // sweep would leave too many of them. The caller holds g.mu.
-func (g *Gate) spent(s *source, gr *grant) {
-	if now := g.mono(); gr.dead(now) {
+func (g *Gate) removeIfUsed(s *source, gr *grant) {
+	if now := g.mono(); gr.expired(now) {
 		g.expireGrants(s, now)
-		g.release(s)
+		g.removeIfUnused(s)
 	}
 }
 
@@ -124,9 +124,9 @@ func (g *Gate) Candidates(t packet.Tuple) []*protocol.Client {
 		g.mu.Unlock()
 		return nil
 	}
-	svc := f.place.service
+	svc := f.service.service
 	for _, gr := range f.source.grants {
-		if gr.place == f.place {
+		if gr.service == f.service {
 			few = append(few, gr.key.ID())
 		}
 	}
@@ -166,7 +166,7 @@ func (g *Gate) OtherCandidates(t packet.Tuple) (iter.Seq[*protocol.Client], bool
 	if f == nil {
 		return nil, false
 	}
-	svc := f.place.service
+	svc := f.service.service
 	n, _ := svc.NumKeys()
 	if !g.knocks.Limiter.AllowAuthentication(t.Src, n, g.mono()) {
 		return nil, false
@@ -186,13 +186,13 @@ func (g *Gate) OtherCandidates(t packet.Tuple) (iter.Seq[*protocol.Client], bool
 func (g *Gate) Authenticate(t packet.Tuple, client *protocol.Client, session string, claim func() error) error {
 	svc := g.policy.Load().Lookup(t.Dst, t.DstPort)
 	if svc == nil {
-		return ErrGone
+		return ErrFlowClosed
 	}
 	c := svc.Client(client.ID())
 	if c == nil || !c.MayBegin(g.now()) {
-		return ErrNotNow
+		return ErrOutsideSchedule
 	}
-	gr, err := g.reserveUse(t, c.ID, session)
+	gr, err := g.reserve(t, c.ID, session)
 	if err != nil {
 		return err
 	}
@@ -202,18 +202,18 @@ func (g *Gate) Authenticate(t packet.Tuple, client *protocol.Client, session str
 	f := g.flows[t]
 	switch {
 	case err != nil:
-	case f == nil || f.state != complete || !f.asked():
-		err = ErrGone
+	case f == nil || f.state != stateEstablished || !f.unchanged():
+		err = ErrFlowClosed
 	case gr != nil && gr.revoked:
 		g.drop(f) // in silence, as if it had been let in a moment before
-		err = ErrGone
+		err = ErrFlowClosed
 	}
 	if err == nil {
-		switch c = f.place.service.ClientOf(client); {
+		switch c = f.service.service.ClientOf(client); {
 		case c == nil: // no longer
-			err = ErrNotNow
-		case !g.enter(f, c, client):
-			err = ErrTooMany
+			err = ErrOutsideSchedule
+		case !g.authorize(f, c, client):
+			err = ErrLimitExceeded
 		default:
 			g.knocks.Known.Record(t.Src, c.ID, g.mono())
 		}
@@ -223,21 +223,21 @@ func (g *Gate) Authenticate(t packet.Tuple, client *protocol.Client, session str
 		if err != nil {
 			gr.uses++
 		} else {
-			g.spent(f.source, gr)
+			g.removeIfUsed(f.source, gr)
 		}
 	}
 	return err
 }
 
-// reserveUse takes one use of a fitting grant; nil in ModeAuth.
-func (g *Gate) reserveUse(t packet.Tuple, client, session string) (*grant, error) {
+// reserve takes one use of a fitting grant; nil in ModeAuth.
+func (g *Gate) reserve(t packet.Tuple, client, session string) (*grant, error) {
 	var timeout <-chan time.Time
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for {
 		f := g.flows[t]
-		if f == nil || f.state != complete {
-			return nil, ErrGone
+		if f == nil || f.state != stateEstablished {
+			return nil, ErrFlowClosed
 		}
 		if f.mode == policy.ModeAuth {
 			return nil, nil
@@ -246,7 +246,7 @@ func (g *Gate) reserveUse(t packet.Tuple, client, session string) (*grant, error
 		if s == nil {
 			return nil, ErrNoGrant
 		}
-		if gr := s.grantTo(f, client, session, g.mono()); gr != nil {
+		if gr := s.grantForClient(f, client, session, g.mono()); gr != nil {
 			gr.uses--
 			gr.claiming++
 			return gr, nil
@@ -255,7 +255,7 @@ func (g *Gate) reserveUse(t packet.Tuple, client, session string) (*grant, error
 			return nil, s.noGrant(f, client)
 		}
 		if timeout == nil {
-			timeout = time.After(settleTime)
+			timeout = time.After(pendingKnockTimeout)
 		}
 		decided := g.decided
 		g.waiting++
@@ -277,35 +277,35 @@ func (g *Gate) reserveUse(t packet.Tuple, client, session string) (*grant, error
 // noGrant says why no grant of a client at s fits f. The caller holds g.mu.
 func (s *source) noGrant(f *flow, client string) error {
 	for _, gr := range s.grants {
-		if gr.place == f.place && gr.key.ID() == client && gr.session != "" {
+		if gr.service == f.service && gr.key.ID() == client && gr.session != "" {
 			return ErrOtherSession
 		}
 	}
 	return ErrNoGrant
 }
 
-// Closed tells the gate that a flow's relay is done. The flow stays in the
+// RelayDone tells the gate that a flow's relay is done. The flow stays in the
 // table for as long as the stack's endpoint has something to send or waits in
 // TIME_WAIT (Options.Settled), so that late segments are answered there.
-func (g *Gate) Closed(t packet.Tuple) {
+func (g *Gate) RelayDone(t packet.Tuple) {
 	// Asked at once, not only by the next sweep: where the upstream closed
 	// first, the endpoint is in TIME_WAIT by now while the client's port is free
 	// again already.
-	how := g.settled(t)
+	how := g.closeState(t)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := g.flows[t]
-	if f == nil || f.state >= ending {
+	if f == nil || f.state >= stateClosing {
 		return
 	}
-	g.depart(f)
-	f.state = ending
+	g.releaseQuota(f)
+	f.state = stateClosing
 	g.move(f, how)
 }
 
-// Forget takes a flow out of the table at once: nothing more gets out, and
+// Remove takes a flow out of the table at once: nothing more gets out, and
 // what its peer still sends is a stranger's.
-func (g *Gate) Forget(t packet.Tuple) {
+func (g *Gate) Remove(t packet.Tuple) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if f := g.flows[t]; f != nil {

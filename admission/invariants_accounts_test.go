@@ -54,15 +54,15 @@ func (w *world) checkHoldings() {
 		}
 	}
 	for _, f := range g.flows {
-		if f.state == live {
+		if f.state == stateAuthorized {
 			flows[f.key.ID()]++
 		}
-		if (f.key != nil) != (f.state >= live) && f.state < ending {
+		if (f.key != nil) != (f.state >= stateAuthorized) && f.state < stateClosing {
 			w.Fatalf("flow %v in state %d is of %v", f.tuple, f.state, f.key)
 		}
 	}
-	for client, h := range g.holdings {
-		if len(h.grants) == 0 && h.flows == 0 && h.opening.n() == 0 {
+	for client, h := range g.clients {
+		if len(h.grants) == 0 && h.flows == 0 && h.handshakes.n() == 0 {
 			w.Fatalf("holdings of %s are kept for nothing", client)
 		}
 		have := map[*grant]bool{}
@@ -83,39 +83,39 @@ func (w *world) checkHoldings() {
 // checkSites: every network's account is the sum of its sources'.
 func (w *world) checkSites() {
 	w.Helper()
-	want := map[*site]site{}
+	want := map[*subnet]subnet{}
 	for a, s := range w.gate.sources {
-		if s.site == nil {
+		if s.subnet == nil {
 			if len(s.grants)+s.flows > 0 {
 				w.Fatalf("source %v is counted nowhere", a.Netip())
 			}
 			continue
 		}
-		sum := want[s.site]
+		sum := want[s.subnet]
 		sum.grants += len(s.grants)
 		if !a.Is4() {
 			sum.sources++
-			if w.gate.sites[a.Subnet()] != s.site {
+			if w.gate.subnets[a.Subnet()] != s.subnet {
 				w.Fatalf("source %v is counted in another network", a.Netip())
 			}
 		}
-		want[s.site] = sum
+		want[s.subnet] = sum
 	}
 	for _, f := range w.gate.flows {
-		sum := want[f.source.site]
-		sum.told++
-		if f.state == complete || f.state == live {
+		sum := want[f.source.subnet]
+		sum.offloaded++
+		if f.state == stateEstablished || f.state == stateAuthorized {
 			*sum.count(f)++
 		}
-		want[f.source.site] = sum
+		want[f.source.subnet] = sum
 	}
 	for s, sum := range want {
-		have := site{grants: s.grants, flows: s.flows, unproven: s.unproven, sources: s.sources, told: s.told}
+		have := subnet{grants: s.grants, flows: s.flows, unauthenticated: s.unauthenticated, sources: s.sources, offloaded: s.offloaded}
 		if !reflect.DeepEqual(have, sum) || s.flows > w.gate.limits.FlowsPerSource+len(w.gate.flows) {
 			w.Fatalf("a network counts %+v and has %+v", have, sum)
 		}
 	}
-	for net, s := range w.gate.sites {
+	for net, s := range w.gate.subnets {
 		if _, ok := want[s]; !ok {
 			w.Fatalf("the account of %v is kept for nothing", net.Netip())
 		}
@@ -132,7 +132,7 @@ func (w *world) forgotten() {
 	if err := w.worker.CheckEmpty(); err != nil {
 		w.Fatalf("%v", err)
 	}
-	if n := len(g.holdings) + len(g.sites) + g.bans.Len(); n != 0 {
-		w.Fatalf("left: %d holdings, %d networks, %d failing sources", len(g.holdings), len(g.sites), g.bans.Len())
+	if n := len(g.clients) + len(g.subnets) + g.bans.Len(); n != 0 {
+		w.Fatalf("left: %d holdings, %d networks, %d failing sources", len(g.clients), len(g.subnets), g.bans.Len())
 	}
 }

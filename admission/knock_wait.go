@@ -14,20 +14,20 @@ import (
 // to be a client is therefore given some time for it.
 
 const (
-	// firstLook is after how long who waits looks for a grant again; after each look
+	// minPoll is after how long who waits looks for a grant again; after each look
 	// twice as long, up to lastLook, whatever others knock meanwhile.
-	firstLook = time.Millisecond
-	lastLook  = 25 * time.Millisecond
+	minPoll = time.Millisecond
+	maxPoll = 25 * time.Millisecond
 )
 
-// AuthenticateInTime is Authenticate for a client that may knock again. A source with
+// AuthenticateWithWait is Authenticate for a client that may knock again. A source with
 // grants that others have left over gets in without the knock that is the flow's
 // own, if that was lost; so where no grant fits it waits for one, until an eighth of
 // the service's AuthDeadline is left. Whoever fails fails at the deadline, and does
 // not see the difference. It ends with ctx, too, and when the flow is gone.
-func (g *Gate) AuthenticateInTime(ctx context.Context, t packet.Tuple, client *protocol.Client, session string, claim func() error) (err error) {
-	patience := g.patience(t)
-	g.keepLooking(ctx, func() time.Duration {
+func (g *Gate) AuthenticateWithWait(ctx context.Context, t packet.Tuple, client *protocol.Client, session string, claim func() error) (err error) {
+	patience := g.knockWait(t)
+	g.pollUntil(ctx, func() time.Duration {
 		if err = g.Authenticate(t, client, session, claim); errors.Is(err, ErrNoGrant) {
 			return patience
 		}
@@ -36,8 +36,8 @@ func (g *Gate) AuthenticateInTime(ctx context.Context, t packet.Tuple, client *p
 	return err
 }
 
-// patience is for how long from now a flow's authentication may wait for a knock.
-func (g *Gate) patience(t packet.Tuple) time.Duration {
+// knockWait is for how long from now a flow's authentication may wait for a knock.
+func (g *Gate) knockWait(t packet.Tuple) time.Duration {
 	const left = 8 // one part in so many of the deadline
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -45,15 +45,15 @@ func (g *Gate) patience(t packet.Tuple) time.Duration {
 	if f == nil {
 		return 0
 	}
-	deadline := f.place.service.AuthDeadline
-	return f.proved + deadline - deadline/left - g.mono()
+	deadline := f.service.service.AuthDeadline
+	return f.establishedAt + deadline - deadline/left - g.mono()
 }
 
-// keepLooking calls look again and again, until it says 0, until the time is over
+// pollUntil calls look again and again, until it says 0, until the time is over
 // for which it says that it is worth waiting in all, or until ctx ends.
-func (g *Gate) keepLooking(ctx context.Context, look func() (wait time.Duration)) {
+func (g *Gate) pollUntil(ctx context.Context, look func() (wait time.Duration)) {
 	start := time.Now()
-	for pause := firstLook; ; pause = min(2*pause, lastLook) {
+	for pause := minPoll; ; pause = min(2*pause, maxPoll) {
 		left := look() - time.Since(start)
 		if left <= 0 {
 			return

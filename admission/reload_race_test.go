@@ -61,7 +61,7 @@ func TestPacketsAndKnocksMeetOnePolicyOrTheNextAndNothingInBetween(t *testing.T)
 	if v := admit(lasting.tcp(1, "web", packet.ACK, 1001, 1, "")); v.Reason != ReasonFlow {
 		t.Fatal(v.Reason)
 	}
-	if err := errors.Join(g.Complete(lasting.tuple(1, "web")), g.Authenticate(lasting.tuple(1, "web"), alice, "", ok)); err != nil {
+	if err := errors.Join(g.HandshakeDone(lasting.tuple(1, "web")), g.Authenticate(lasting.tuple(1, "web"), alice, "", ok)); err != nil {
 		t.Fatal(err)
 	}
 	data, reply := lasting.tcp(1, "web", packet.ACK, 1001, 1, "data"), lasting.reply(1, "web", packet.ACK, 1, 1001, "data")
@@ -90,9 +90,9 @@ func TestPacketsAndKnocksMeetOnePolicyOrTheNextAndNothingInBetween(t *testing.T)
 	going(func(i int) {
 		port := uint16(i%5000 + 1)
 		admit(bobs.syn(port, "vpn"))
-		_ = g.Complete(bobs.tuple(port, "vpn"))
+		_ = g.HandshakeDone(bobs.tuple(port, "vpn"))
 		_ = g.Authenticate(bobs.tuple(port, "vpn"), bob, "", ok)
-		g.Closed(bobs.tuple(port, "vpn"))
+		g.RelayDone(bobs.tuple(port, "vpn"))
 	})
 	// Alice knocks by every method and enters, and no knock may be lost. Real time
 	// stands still for messages, so each needs words of its own.
@@ -122,10 +122,10 @@ func TestPacketsAndKnocksMeetOnePolicyOrTheNextAndNothingInBetween(t *testing.T)
 			t.Errorf("connection %d: %v", i, v.Reason)
 			return
 		}
-		if err := g.Complete(alices.tuple(port, "db")); err != nil {
+		if err := g.HandshakeDone(alices.tuple(port, "db")); err != nil {
 			t.Errorf("connection %d: %v", i, err)
 		}
-		g.Forget(alices.tuple(port, "db"))
+		g.Remove(alices.tuple(port, "db"))
 		entered++
 	})
 	reloads := 0

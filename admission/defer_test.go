@@ -15,7 +15,7 @@ func TestASYNThatCameBeforeItsKnockWasDecidedIsDeliveredAsItWas(t *testing.T) {
 			v := w.at(addr)
 			syn := v.syn(40000, service)
 			w.want(v.knock(alice, service), ReasonKnock)
-			w.want(syn, ReasonParked)
+			w.want(syn, ReasonDeferred)
 			w.decide()
 			if len(w.delivered) != 1 || w.delivered[0].data != string(syn) || w.delivered[0].verdict != (Verdict{Action: Pass, Reason: ReasonGrant}) {
 				t.Fatalf("%s %s: delivered %+v", addr, service, w.delivered)
@@ -32,7 +32,7 @@ func TestParkedSYNsAreDecidedInTheOrderInWhichTheyCame(t *testing.T) {
 		w.want(v.sealed(alice, "ssh", v.message(sessionID(i))), ReasonKnock)
 	}
 	for port := range uint16(6) {
-		w.want(v.syn(40000+port, "ssh"), ReasonParked)
+		w.want(v.syn(40000+port, "ssh"), ReasonDeferred)
 	}
 	w.decide()
 	for i, d := range w.delivered {
@@ -59,7 +59,7 @@ func TestASYNWaitsForAllTheKnocksOfItsSource(t *testing.T) {
 		w.want(v.junk(), ReasonKnock)
 	}
 	w.want(v.knock(alice, "db"), ReasonKnock)
-	w.want(v.syn(40000, "db"), ReasonParked)
+	w.want(v.syn(40000, "db"), ReasonDeferred)
 	w.worker.Step()
 	w.check()
 	if len(w.delivered) != 0 {
@@ -75,13 +75,13 @@ func TestASYNWhoseKnocksBringNoGrantIsDropped(t *testing.T) {
 	w := newWorld(t)
 	v := w.at("192.0.2.1")
 	w.want(v.junk(), ReasonKnock)
-	w.want(v.syn(40000, "db"), ReasonParked)
+	w.want(v.syn(40000, "db"), ReasonDeferred)
 	w.want(v.knock(alice, "ssh"), ReasonKnock)
 	w.decide()
 	if len(w.delivered) != 0 {
 		t.Errorf("delivered %v", w.delivered[0].verdict)
 	}
-	if got := w.count(ReasonParkTimeout); got != 1 {
+	if got := w.count(ReasonDeferTimeout); got != 1 {
 		t.Errorf("%d counted as dropped", got)
 	}
 	w.pass(testTTL + testDeadline + 1)
@@ -95,16 +95,16 @@ func TestASYNIsParkedForASecond(t *testing.T) {
 	w := newWorld(t)
 	v := w.at("192.0.2.1")
 	w.want(v.knock(alice, "db"), ReasonKnock)
-	w.want(v.syn(40000, "db"), ReasonParked)
-	w.pass(parkTime - 1)
-	w.want(v.syn(40001, "db"), ReasonParked)
+	w.want(v.syn(40000, "db"), ReasonDeferred)
+	w.pass(deferTime - 1)
+	w.want(v.syn(40001, "db"), ReasonDeferred)
 	w.sweep()
-	if got := w.count(ReasonParkTimeout); got != 0 {
+	if got := w.count(ReasonDeferTimeout); got != 0 {
 		t.Fatalf("%d dropped early", got)
 	}
 	w.pass(1)
 	w.sweep()
-	if got := w.count(ReasonParkTimeout); got != 1 {
+	if got := w.count(ReasonDeferTimeout); got != 1 {
 		t.Fatalf("%d dropped", got)
 	}
 	w.decide()
@@ -114,29 +114,29 @@ func TestASYNIsParkedForASecond(t *testing.T) {
 }
 
 func TestParkedSYNsAreBoundedInAllAndPerSource(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Limits.Parked, o.Limits.ParkedPerSource = 5, 3 })
+	w := newWorld(t, func(o *Options) { o.Limits.DeferredSYNs, o.Limits.DeferredSYNsPerSource = 5, 3 })
 	v, other := w.at("192.0.2.1"), w.at("192.0.2.2")
 	w.want(v.junk(), ReasonKnock)
 	w.want(other.junk(), ReasonKnock)
 	for port := range uint16(3) {
-		w.want(v.syn(40000+port, "db"), ReasonParked)
+		w.want(v.syn(40000+port, "db"), ReasonDeferred)
 	}
-	w.want(v.syn(40003, "db"), ReasonParkFull)
-	w.want(other.syn(40000, "db"), ReasonParked)
-	w.want(other.syn(40001, "db"), ReasonParked)
-	w.want(other.syn(40002, "db"), ReasonParkFull)
+	w.want(v.syn(40003, "db"), ReasonDeferFull)
+	w.want(other.syn(40000, "db"), ReasonDeferred)
+	w.want(other.syn(40001, "db"), ReasonDeferred)
+	w.want(other.syn(40002, "db"), ReasonDeferFull)
 	w.decide()
 	w.empty()
 	w.want(v.junk(), ReasonKnock)
-	w.want(v.syn(40000, "db"), ReasonParked)
+	w.want(v.syn(40000, "db"), ReasonDeferred)
 }
 
 func TestASYNThatIsTooLargeToBeParkedIsDropped(t *testing.T) {
 	w := newWorld(t)
 	v := w.at("2001:db8::1")
 	w.want(v.junk(), ReasonKnock)
-	w.want(v.tcp(40000, "db", packet.SYN, 1, 0, string(make([]byte, 40))), ReasonParked)
-	w.want(v.tcp(40001, "db", packet.SYN, 1, 0, string(make([]byte, 41))), ReasonParkFull)
+	w.want(v.tcp(40000, "db", packet.SYN, 1, 0, string(make([]byte, 40))), ReasonDeferred)
+	w.want(v.tcp(40001, "db", packet.SYN, 1, 0, string(make([]byte, 41))), ReasonDeferFull)
 }
 
 func TestOnlySYNsToHiddenServicesAreParked(t *testing.T) {
@@ -146,7 +146,7 @@ func TestOnlySYNsToHiddenServicesAreParked(t *testing.T) {
 	for _, c := range refusals(v) {
 		p := w.admit(c.b)
 		switch {
-		case c.want == ReasonNoGrant && p.Reason != ReasonParked:
+		case c.want == ReasonNoGrant && p.Reason != ReasonDeferred:
 			t.Errorf("%s: %v", c.name, p.Reason)
 		case c.want != ReasonNoGrant && p.Reason != c.want:
 			t.Errorf("%s: %v, want %v", c.name, p.Reason, c.want)
@@ -159,8 +159,8 @@ func TestWithTwoCopiesOfASYNParkedTheStackGetsBoth(t *testing.T) {
 	w := newWorld(t)
 	v := w.at("192.0.2.1")
 	w.want(v.knock(alice, "db"), ReasonKnock)
-	w.want(v.syn(40000, "db"), ReasonParked)
-	w.want(v.syn(40000, "db"), ReasonParked)
+	w.want(v.syn(40000, "db"), ReasonDeferred)
+	w.want(v.syn(40000, "db"), ReasonDeferred)
 	w.decide()
 	if len(w.delivered) != 2 || w.delivered[0].verdict.Reason != ReasonGrant || w.delivered[1].verdict.Reason != ReasonFlow {
 		t.Fatalf("%+v", w.delivered)
@@ -178,7 +178,7 @@ func TestAParkedSYNOfAServiceThatIsOpenOrGoneMeanwhileIsDropped(t *testing.T) {
 		w := newWorld(t)
 		v := w.at("192.0.2.1")
 		w.want(v.knock(alice, "db"), ReasonKnock)
-		w.want(v.syn(40000, "db"), ReasonParked)
+		w.want(v.syn(40000, "db"), ReasonDeferred)
 		o := policy.Options{Window: testWindow}
 		for _, s := range w.gate.Policy().Services() {
 			s := *s

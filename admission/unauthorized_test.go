@@ -140,7 +140,7 @@ func TestReasonsAndResultsHaveNamesOfTheirOwn(t *testing.T) {
 		t.Errorf("%d names", len(seen))
 	}
 	for r, want := range map[Reason]Action{
-		ReasonFlow: Pass, ReasonGrant: Pass, ReasonKnock: Hold, ReasonParked: Hold, ReasonMalformed: Drop, ReasonDraining: Drop,
+		ReasonFlow: Pass, ReasonGrant: Pass, ReasonKnock: Hold, ReasonDeferred: Hold, ReasonMalformed: Drop, ReasonDraining: Drop,
 	} {
 		if r.action() != want {
 			t.Errorf("%v goes with %v", r, r.action())
@@ -167,7 +167,7 @@ func TestASYNParkedBeforeTheDrainIsNotDelivered(t *testing.T) {
 	w := newWorld(t)
 	v := w.at("192.0.2.1")
 	w.want(v.knock(alice, "db"), ReasonKnock)
-	w.want(v.syn(40000, "db"), ReasonParked)
+	w.want(v.syn(40000, "db"), ReasonDeferred)
 	w.gate.Drain()
 	w.decide()
 	if len(w.delivered) != 0 {
@@ -187,7 +187,7 @@ func TestTheFlowTableIsBounded(t *testing.T) {
 	w.want(v.syn(40010, "db"), ReasonFlowLimit)
 	w.want(v.syn(40011, "web"), ReasonFlowLimit)
 	w.check()
-	w.gate.Forget(v.tuple(40000, "db"))
+	w.gate.Remove(v.tuple(40000, "db"))
 	w.want(v.syn(40010, "db"), ReasonGrant)
 	// A full table gives a newcomer with a grant the place of a flow that is not
 	// let in.

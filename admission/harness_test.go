@@ -35,7 +35,7 @@ type world struct {
 	delivered []delivery
 	evicted   []packet.Tuple
 	events    []knock.Event
-	stages    map[packet.Tuple]Settlement                // what the stack says of a flow; Gone otherwise
+	stages    map[packet.Tuple]CloseState                // what the stack says of a flow; Gone otherwise
 	ids       uint32                                     // makes junk differ
 	random    *rand.ChaCha8                              // of nonces; the same in every run
 	front     func(b []byte) (reason string, drops bool) // a filter before the gate; nil for none
@@ -112,15 +112,15 @@ func members(ids []*protocol.Client) []*policy.Client {
 
 func newWorld(f failer, change ...func(*Options)) *world {
 	f.Helper()
-	w := &world{failer: f, testClocks: newTestClocks(), stages: make(map[packet.Tuple]Settlement), random: rand.NewChaCha8([32]byte{})}
+	w := &world{failer: f, testClocks: newTestClocks(), stages: make(map[packet.Tuple]CloseState), random: rand.NewChaCha8([32]byte{})}
 	now := w.options()
 	o := Options{
 		Policy: testPolicy(alice, bob), Store: replay.NewMemoryStore(now), Now: now.Now, Mono: now.Mono,
-		Deliver: func(p *packet.Packet, v Verdict) { w.delivered = append(w.delivered, delivery{string(p.Data), v}) },
-		Evicted: func(t packet.Tuple) { w.evicted = append(w.evicted, t) },
-		Knocked: func(e knock.Event) { w.events = append(w.events, e) },
-		Settled: func(t packet.Tuple) Settlement { return w.stages[t] }, TimeWait: testTimeWait,
-		Limits: Limits{Knocks: 128, Parked: 256}, // less to check after every step
+		Deliver:    func(p *packet.Packet, v Verdict) { w.delivered = append(w.delivered, delivery{string(p.Data), v}) },
+		Evicted:    func(t packet.Tuple) { w.evicted = append(w.evicted, t) },
+		Knocked:    func(e knock.Event) { w.events = append(w.events, e) },
+		CloseState: func(t packet.Tuple) CloseState { return w.stages[t] }, TimeWait: testTimeWait,
+		Limits: Limits{Knocks: 128, DeferredSYNs: 256}, // less to check after every step
 	}
 	for _, c := range change {
 		c(&o)
@@ -206,9 +206,9 @@ func (w *world) tell() {
 	for {
 		select {
 		case t := <-w.gate.evicted:
-			w.gate.tellEvicted(t)
+			w.gate.notifyEvicted(t)
 		case t := <-w.gate.evictedOpen:
-			w.gate.tellEvicted(t)
+			w.gate.notifyEvicted(t)
 		default:
 			return
 		}
@@ -334,10 +334,10 @@ func (v visitor) enters(port uint16, service string, c *protocol.Client) {
 	v.w.Helper()
 	t := v.tuple(port, service)
 	v.shakes(port, service)
-	if err := v.w.gate.Complete(t); err != nil {
+	if err := v.w.gate.HandshakeDone(t); err != nil {
 		v.w.Fatalf("Complete: %v", err)
 	}
-	if v.w.flow(t).place.service.Authenticates() {
+	if v.w.flow(t).service.service.Authenticates() {
 		if err := v.w.gate.Authenticate(t, c, "", func() error { return nil }); err != nil {
 			v.w.Fatalf("Authenticate: %v", err)
 		}

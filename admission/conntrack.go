@@ -27,7 +27,7 @@ import (
 // place (see unproven.go). Those that are live are in the queue of their client.
 type flow struct {
 	tuple   packet.Tuple
-	place   *place
+	service *serviceState
 	grant   *grant // what it was reserved on; nil in open services
 	source  *source
 	key     *protocol.Client // who it is, and by which secret, once it is live
@@ -38,26 +38,26 @@ type flow struct {
 
 	tcb
 
-	path     path          // how large its packets may be
-	admitted time.Duration // when the SYN came
-	heard    time.Duration // when its client last sent something, to sweepInterval
-	proved   time.Duration // when the handshake was done
-	expires  time.Duration // when a closing flow is forgotten
+	path          path          // how large its packets may be
+	admittedAt    time.Duration // when the SYN came
+	lastHeard     time.Duration // when its client last sent something, to sweepInterval
+	establishedAt time.Duration // when the handshake was done
+	expires       time.Duration // when a closing flow is forgotten
 
-	held       int        // bytes that it has sent, with overhead, before it was let in
-	sets       membership // of flows that are not let in
-	queue      *queue     // of its client, or where it waits for its end
-	prev, next *flow
+	pendingBytes int           // bytes that it has sent, with overhead, before it was let in
+	sets         setMembership // of flows that are not let in
+	queue        *queue        // of its client, or where it waits for its end
+	prev, next   *flow
 }
 
 type flowState uint8
 
 const (
-	opening  flowState = iota // SYN admitted, handshake under way
-	complete                  // handshake done, not authenticated yet
-	live                      // let in
-	ending                    // the relay is done; the stack's endpoint may not be
-	closing                   // the stack's endpoint is in TIME_WAIT
+	stateHandshake   flowState = iota // SYN admitted, handshake under way
+	stateEstablished                  // handshake done, not authenticated yet
+	stateAuthorized                   // let in
+	stateClosing                      // the relay is done; the stack's endpoint may not be
+	stateTimeWait                     // the stack's endpoint is in TIME_WAIT
 )
 
 // queue is a first-in first-out list of flows, linked through the flows
@@ -78,8 +78,8 @@ func (q *queue) push(f *flow) {
 	q.n++
 }
 
-// leave takes f out of the queue that it is in, if any.
-func (f *flow) leave() {
+// unlink takes f out of the queue that it is in, if any.
+func (f *flow) unlink() {
 	q := f.queue
 	if q == nil {
 		return
@@ -101,71 +101,71 @@ func (f *flow) leave() {
 // drop takes f out of the table and everything that refers to it. From then on
 // its client is a stranger. The caller holds g.mu.
 func (g *Gate) drop(f *flow) {
-	f.leave()
+	f.unlink()
 	delete(g.flows, f.tuple)
-	g.mirror.Flow(f.tuple, false)
+	g.offload.Flow(f.tuple, false)
 	s := f.source
-	if f.state < ending {
-		g.depart(f)
+	if f.state < stateClosing {
+		g.releaseQuota(f)
 	}
-	if s.site.told--; s.site.told == 0 {
-		g.mirror.Site(s.addr.Subnet(), false)
+	if s.subnet.offloaded--; s.subnet.offloaded == 0 {
+		g.offload.Subnet(s.addr.Subnet(), false)
 	}
 	s.flows--
 	f.grant = nil
-	g.release(s)
+	g.removeIfUnused(s)
 }
 
-// prove notes that f's handshake is done, so that its address is nobody else's.
+// markEstablished notes that f's handshake is done, so that its address is nobody else's.
 // It reports false where the address has too many such flows. SYNs alone do not
 // count, or whoever forges them could shut the address out. The caller holds g.mu.
-func (g *Gate) prove(f *flow) bool {
-	f.state, f.proved = complete, g.mono()
-	site := f.source.site
+func (g *Gate) markEstablished(f *flow) bool {
+	f.state, f.establishedAt = stateEstablished, g.mono()
+	site := f.source.subnet
 	ok := site.admits(!f.open, g.limits.FlowsPerSource)
 	*site.count(f)++
 	g.listComplete(f)
 	return ok
 }
 
-// depart takes f off the accounts of its source and its client: what lingers
+// releaseQuota takes f off the accounts of its source and its client: what lingers
 // after its end is not counted against anybody. The caller holds g.mu.
-func (g *Gate) depart(f *flow) {
+func (g *Gate) releaseQuota(f *flow) {
 	g.unlist(f)
-	g.unhold(f)
-	if f.state != opening {
-		*f.source.site.count(f)--
+	g.releaseBytes(f)
+	if f.state != stateHandshake {
+		*f.source.subnet.count(f)--
 	}
 	if f.key != nil {
-		has := g.holdingsOf(f.key.ID())
+		has := g.usageOf(f.key.ID())
 		has.flows--
-		g.settleHoldings(f.key.ID(), has)
+		g.dropIfEmpty(f.key.ID(), has)
 	}
 }
 
-// enter makes f a full member of the table, in the name of client, who has proved
+// authorize makes f a full member of the table, in the name of client, who has proved
 // it with key. It reports false where the client has too many flows. The caller
 // holds g.mu.
-func (g *Gate) enter(f *flow, client *policy.Client, key *protocol.Client) bool {
+func (g *Gate) authorize(f *flow, client *policy.Client, key *protocol.Client) bool {
 	most := client.MaxFlows
 	if most == 0 {
 		most = g.limits.FlowsPerClient
 	}
-	has := g.holdingsOf(client.ID)
+	has := g.usageOf(client.ID)
 	if has.flows >= most && g.evictSilent(has) {
-		has = g.holdingsOf(client.ID) // it may have had no other
+		has = g.usageOf(client.ID) // it may have had no other
 	}
-	site := f.source.site
+	site := f.source.subnet
 	if has.flows >= most || f.open && site.flows >= g.limits.FlowsPerSource {
-		g.settleHoldings(client.ID, has)
+		g.dropIfEmpty(client.ID, has)
 		return false
 	}
 	has.flows++
 	*site.count(f)--
 	g.unlist(f)
-	g.unhold(f)
-	has.live.push(f)
-	f.state, f.key = live, key
+	g.releaseBytes(f)
+	has.authorized.push(f)
+	f.state, f.key = stateAuthorized, key
 	*site.count(f)++
 	return true
 }

@@ -47,14 +47,14 @@ const (
 	// segmentOverhead is what the stack keeps of a segment besides its payload,
 	// in bytes.
 	segmentOverhead = 768
-	// maxHeldPerFlow is how many bytes, overhead included, a flow may send before
+	// maxPendingBytesPerFlow is how many bytes, overhead included, a flow may send before
 	// it is let in: a message of authentication, 1 KiB at most, and what a client
 	// may send with it before it hears anything (RFC 6928: 10 segments).
-	maxHeldPerFlow = 32 << 10
-	// maxHeld is how many all such flows together may.
-	maxHeld = 64 << 20
-	// heldTries is how many flows at most are evicted for the bytes of another.
-	heldTries = 4
+	maxPendingBytesPerFlow = 32 << 10
+	// maxPendingBytes is how many all such flows together may.
+	maxPendingBytes = 64 << 20
+	// evictTries is how many flows at most are evicted for the bytes of another.
+	evictTries = 4
 )
 
 // The sets that a flow may be in at a time, by what they are of.
@@ -70,8 +70,8 @@ const (
 // value is empty.
 type flowSet struct{ flows []*flow }
 
-// membership is the sets that a flow is in, and at which index of each.
-type membership struct {
+// setMembership is the sets that a flow is in, and at which index of each.
+type setMembership struct {
 	set [numSets]*flowSet // nil: in none of that kind
 	at  [numSets]uint32
 }
@@ -112,28 +112,28 @@ func (s *flowSet) random() *flow {
 func (s *flowSet) oldest() *flow {
 	var first *flow
 	for _, f := range s.flows {
-		if first == nil || f.proved < first.proved {
+		if first == nil || f.establishedAt < first.establishedAt {
 			first = f
 		}
 	}
 	return first
 }
 
-// unproven are flows that have not been let in.
-type unproven struct {
-	opening  flowSet // handshake under way
-	complete flowSet // handshake done, not authenticated
+// pendingFlows are flows that have not been let in.
+type pendingFlows struct {
+	handshakes  flowSet // handshake under way
+	established flowSet // handshake done, not authenticated
 }
 
-func (u *unproven) n() int { return u.opening.n() + u.complete.n() }
+func (u *pendingFlows) n() int { return u.handshakes.n() + u.established.n() }
 
 // victim returns the flow that goes when another needs its place; nil if there
 // is none.
-func (u *unproven) victim() *flow {
-	if f := u.opening.random(); f != nil {
+func (u *pendingFlows) victim() *flow {
+	if f := u.handshakes.random(); f != nil {
 		return f
 	}
-	return u.complete.random()
+	return u.established.random()
 }
 
 // openLimit is how many unauthenticated flows of open services there may be, and
@@ -148,14 +148,14 @@ func (l *Limits) handshakeLimit() int { return max(1, min(maxHandshakes, l.Flows
 // g.mu.
 func (g *Gate) list(f *flow) {
 	if f.grant == nil {
-		f.place.pending.opening.add(f, ofGroup)
-		g.pendingOpen.opening.add(f, ofAll)
+		f.service.pending.handshakes.add(f, ofGroup)
+		g.pendingOpen.handshakes.add(f, ofAll)
 		return
 	}
-	f.grant.pending.opening.add(f, ofGroup)
-	g.pendingHidden.opening.add(f, ofAll)
-	f.source.site.opening.add(f, ofSite)
-	g.holdingsOf(f.grant.key.ID()).opening.add(f, ofClient)
+	f.grant.pending.handshakes.add(f, ofGroup)
+	g.pendingHidden.handshakes.add(f, ofAll)
+	f.source.subnet.handshakes.add(f, ofSite)
+	g.usageOf(f.grant.key.ID()).handshakes.add(f, ofClient)
 }
 
 // unlist takes f out of all sets. The caller holds g.mu.
@@ -166,7 +166,7 @@ func (g *Gate) unlist(f *flow) {
 	}
 	if client {
 		id := f.grant.key.ID()
-		g.settleHoldings(id, g.holdings[id])
+		g.dropIfEmpty(id, g.clients[id])
 	}
 }
 
@@ -175,32 +175,32 @@ func (g *Gate) unlist(f *flow) {
 func (g *Gate) listComplete(f *flow) {
 	orphan := f.sets.set[ofGroup] == nil
 	g.unlist(f)
-	all, group := &g.pendingHidden, (*unproven)(nil)
+	all, group := &g.pendingHidden, (*pendingFlows)(nil)
 	switch {
 	case f.open:
-		all, group = &g.pendingOpen, &f.place.pending
-		if all.complete.n() >= g.limits.completeLimit() {
-			g.evict(all.complete.random())
+		all, group = &g.pendingOpen, &f.service.pending
+		if all.established.n() >= g.limits.completeLimit() {
+			g.evict(all.established.random())
 		}
 	case !orphan:
 		group = &f.grant.pending
-		if group.complete.n() >= ReservationsPerGrant {
-			g.evict(group.complete.oldest())
+		if group.established.n() >= ReservationsPerGrant {
+			g.evict(group.established.oldest())
 		}
 	}
-	all.complete.add(f, ofAll)
+	all.established.add(f, ofAll)
 	if group != nil {
-		group.complete.add(f, ofGroup)
+		group.established.add(f, ofGroup)
 	}
 }
 
 // roomOpen makes room for a flow of an open service, which takes that of another
 // such flow where their share is full. It reports false where there is none to
 // be had. The caller holds g.mu.
-func (g *Gate) roomOpen(at *place) bool {
+func (g *Gate) roomOpen(at *serviceState) bool {
 	full := len(g.flows) >= g.limits.Flows
-	if full && g.closing.head != nil {
-		g.drop(g.closing.head) // in TIME_WAIT: the least loss
+	if full && g.inTimeWait.head != nil {
+		g.drop(g.inTimeWait.head) // in TIME_WAIT: the least loss
 		full = false
 	}
 	var victim *flow
@@ -222,8 +222,8 @@ func (g *Gate) roomOpen(at *place) bool {
 // evictOpen evicts a flow of an open service. Its client may complete the
 // handshake all the same, if the stack has answered with a SYN cookie.
 func (g *Gate) evictOpen(f *flow) {
-	f.place.flooded, f.place.floodedAt = true, g.mono()
-	g.mirror.Flooded()
+	f.service.flooded, f.service.floodedAt = true, g.mono()
+	g.offload.CookieMode()
 	g.evict(f)
 }
 
@@ -231,16 +231,16 @@ func (g *Gate) evictOpen(f *flow) {
 // none to be had. The caller holds g.mu.
 func (g *Gate) roomHidden(gr *grant, s *source) bool {
 	var crowd *flowSet
-	has := g.holdings[gr.key.ID()]
+	has := g.clients[gr.key.ID()]
 	switch {
-	case gr.pending.opening.n() >= HandshakesPerGrant:
-		crowd = &gr.pending.opening
-	case has != nil && has.opening.n() >= maxHandshakesPerClient:
-		crowd = &has.opening
-	case s.site.opening.n() >= maxHandshakesPerSource:
-		crowd = &s.site.opening
-	case g.pendingHidden.opening.n() >= g.limits.handshakeLimit():
-		crowd = &g.pendingHidden.opening
+	case gr.pending.handshakes.n() >= HandshakesPerGrant:
+		crowd = &gr.pending.handshakes
+	case has != nil && has.handshakes.n() >= maxHandshakesPerClient:
+		crowd = &has.handshakes
+	case s.subnet.handshakes.n() >= maxHandshakesPerSource:
+		crowd = &s.subnet.handshakes
+	case g.pendingHidden.handshakes.n() >= g.limits.handshakeLimit():
+		crowd = &g.pendingHidden.handshakes
 	}
 	full := len(g.flows) >= g.limits.Flows
 	switch {
@@ -248,15 +248,15 @@ func (g *Gate) roomHidden(gr *grant, s *source) bool {
 		return g.evictHidden(crowd.random())
 	case !full:
 		return true
-	case g.closing.head != nil:
-		g.drop(g.closing.head)
+	case g.inTimeWait.head != nil:
+		g.drop(g.inTimeWait.head)
 		return true
 	}
 	if f := g.pendingOpen.victim(); f != nil {
 		g.evictOpen(f)
 		return true
 	}
-	return g.evictHidden(g.pendingHidden.opening.random())
+	return g.evictHidden(g.pendingHidden.handshakes.random())
 }
 
 // evictHidden evicts f, a flow of a hidden service, unless the stack is behind in
@@ -270,38 +270,38 @@ func (g *Gate) evictHidden(f *flow) bool {
 	return true
 }
 
-// hold counts what a flow sends before it is let in, which the stack may have to
+// chargeBytes counts what a flow sends before it is let in, which the stack may have to
 // keep until then. It reports whether there is room for that. The caller holds
 // g.mu.
-func (g *Gate) hold(f *flow, p *packet.Packet) bool {
+func (g *Gate) chargeBytes(f *flow, p *packet.Packet) bool {
 	size := len(p.Data) - p.Payload
-	if f.state >= live || size <= 0 {
+	if f.state >= stateAuthorized || size <= 0 {
 		return true
 	}
 	size += segmentOverhead
-	if f.held+size > maxHeldPerFlow {
+	if f.pendingBytes+size > maxPendingBytesPerFlow {
 		return false
 	}
-	for try := 0; g.held+size > maxHeld; try++ {
-		victim := g.pendingOpen.complete.random()
+	for try := 0; g.pendingBytes+size > maxPendingBytes; try++ {
+		victim := g.pendingOpen.established.random()
 		if victim == nil {
-			victim = g.pendingHidden.complete.random()
+			victim = g.pendingHidden.established.random()
 		}
-		if victim == nil || victim == f || try == heldTries {
+		if victim == nil || victim == f || try == evictTries {
 			return false
 		}
 		g.evict(victim)
 	}
-	f.held += size
-	g.held += size
+	f.pendingBytes += size
+	g.pendingBytes += size
 	return true
 }
 
-// unhold ends the account of what f has sent: it is let in, or gone. The caller
+// releaseBytes ends the account of what f has sent: it is let in, or gone. The caller
 // holds g.mu.
-func (g *Gate) unhold(f *flow) {
-	g.held -= f.held
-	f.held = 0
+func (g *Gate) releaseBytes(f *flow) {
+	g.pendingBytes -= f.pendingBytes
+	f.pendingBytes = 0
 }
 
 // sweepUnproven evicts the flows that were not let in in time, of a bounded
@@ -311,8 +311,8 @@ func (g *Gate) sweepUnproven() {
 		set   *flowSet
 		limit int64
 	}{
-		{&g.pendingOpen.opening, int64(openingTime)}, {&g.pendingOpen.complete, int64(halfOpenTime)},
-		{&g.pendingHidden.opening, int64(halfOpenTime)}, {&g.pendingHidden.complete, int64(halfOpenTime)},
+		{&g.pendingOpen.handshakes, int64(openHandshakeTime)}, {&g.pendingOpen.established, int64(halfOpenTime)},
+		{&g.pendingHidden.handshakes, int64(halfOpenTime)}, {&g.pendingHidden.established, int64(halfOpenTime)},
 	} {
 		for range sweepBatches {
 			if !g.sweepSet(s.set, &g.sweptTo[i], s.limit) {
@@ -339,7 +339,7 @@ func (g *Gate) sweepSet(set *flowSet, at *int, limit int64) bool {
 		*at--
 		// What takes the place of an evicted flow is the last, which has been
 		// looked at.
-		if f := set.flows[*at]; int64(now-f.admitted) > limit {
+		if f := set.flows[*at]; int64(now-f.admittedAt) > limit {
 			g.evict(f)
 			*at = min(*at, set.n())
 		}

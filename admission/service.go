@@ -6,13 +6,13 @@ import (
 	"github.com/knockgw/knockgw/internal/policy"
 )
 
-// A place is what the gate keeps of a service, whatever policy is in force. Flows
+// A serviceState is what the gate keeps of a service, whatever policy is in force. Flows
 // and grants refer to it rather than to the service, so that a change of policy
 // touches the places alone, and none of the flows of what did not change.
-type place struct {
+type serviceState struct {
 	service   *policy.Service // by the policy in force; where the place is gone, the last
 	gone      bool            // no policy has it any more
-	pending   unproven        // flows of an open service
+	pending   pendingFlows    // flows of an open service
 	flooded   bool            // some of those were evicted
 	floodedAt time.Duration
 }

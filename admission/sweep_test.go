@@ -43,7 +43,7 @@ func TestARunningGateDecidesKnocksAndForgetsWhatIsOver(t *testing.T) {
 		}
 		synctest.Wait()
 		w.want(v.syn(40000, "db"), ReasonGrant)
-		w.gate.Forget(v.tuple(40000, "db"))
+		w.gate.Remove(v.tuple(40000, "db"))
 		time.Sleep(testTTL + testDeadline + 2*sweepInterval)
 		synctest.Wait()
 		w.empty()
@@ -68,7 +68,7 @@ func TestAuthenticationWaitsForItsOwnKnock(t *testing.T) {
 			t.Fatalf("did not wait: %v", err)
 		default:
 		}
-		time.Sleep(settleTime / 2)
+		time.Sleep(pendingKnockTimeout / 2)
 		w.decide()
 		if err := <-ended; err != nil {
 			t.Fatal(err)
@@ -81,7 +81,7 @@ func TestAuthenticationWaitsForOtherKnocksNoLongerThanItMust(t *testing.T) {
 		name    string
 		decided bool
 		want    time.Duration
-	}{{"all decided", true, 0}, {"never decided", false, settleTime}} {
+	}{{"all decided", true, 0}, {"never decided", false, pendingKnockTimeout}} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
 			v := w.at("192.0.2.1")
@@ -117,9 +117,9 @@ func TestAuthenticationDoesNotOutliveItsFlow(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- w.gate.Authenticate(v.tuple(40000, "vpn"), alice, "", ok) }()
 		synctest.Wait()
-		w.gate.Forget(v.tuple(40000, "vpn"))
+		w.gate.Remove(v.tuple(40000, "vpn"))
 		w.decide()
-		if err := <-ended; !errors.Is(err, ErrGone) {
+		if err := <-ended; !errors.Is(err, ErrFlowClosed) {
 			t.Error(err)
 		}
 	})
@@ -149,10 +149,10 @@ func TestAGateIsSafeForConcurrentUse(t *testing.T) {
 				w.gate.Admit(parsed(v.syn(port, "web")))
 				for _, service := range []string{"ssh", "web"} {
 					w.gate.Egress(parsed(v.reply(port, service, packet.SYN|packet.ACK, 5, 1001, "")), 0)
-					if w.gate.Complete(v.tuple(port, service)) == nil {
+					if w.gate.HandshakeDone(v.tuple(port, service)) == nil {
 						w.gate.Candidates(v.tuple(port, service))
 						_ = w.gate.Authenticate(v.tuple(port, service), alice, sessionID(i), ok)
-						w.gate.Closed(v.tuple(port, service))
+						w.gate.RelayDone(v.tuple(port, service))
 					}
 				}
 				w.gate.Stats()
