@@ -39,7 +39,7 @@ func syn(t *testing.T, src, dst string) *packet.Packet {
 	return p
 }
 
-func TestAFilterTakesWhatFitsAllItsTerms(t *testing.T) {
+func TestFilterMatch(t *testing.T) {
 	v4 := &Event{Packet: syn(t, "10.1.2.2", "10.77.0.1"), Verdict: "drop", Reason: "no-grant"}
 	v6 := &Event{Packet: syn(t, "fd01:2::2", "fd77::1"), Verdict: "pass", Reason: "grant", Out: true}
 	for _, c := range []struct {
@@ -89,7 +89,7 @@ func TestAFilterTakesWhatFitsAllItsTerms(t *testing.T) {
 	}
 }
 
-func TestABadFilterSaysWhatIsWrong(t *testing.T) {
+func TestParseFilterErrors(t *testing.T) {
 	for filter, says := range map[string]string{
 		"host":                           "without a value",
 		"host nobody":                    "neither an address nor a network",
@@ -117,7 +117,7 @@ func TestABadFilterSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestATapKeepsTheBeginningOfEachPacketAndCountsWhatItLeavesOut(t *testing.T) {
+func TestTapSnaplenAndDrops(t *testing.T) {
 	tap := NewTap(TapOptions{Snaplen: 24, Queue: 2})
 	e := &Event{Packet: syn(t, "10.1.2.2", "10.77.0.1"), Verdict: "drop", Reason: "no-grant"}
 	e.Length = len(e.Packet.Data)
@@ -148,14 +148,14 @@ func TestATapKeepsTheBeginningOfEachPacketAndCountsWhatItLeavesOut(t *testing.T)
 	}
 }
 
-func TestATapIsBoundedWhateverIsAskedFor(t *testing.T) {
+func TestTapBounds(t *testing.T) {
 	tap := NewTap(TapOptions{Snaplen: 1 << 30, Queue: 1 << 30})
 	if tap.Snaplen() != MaxSnaplen || cap(tap.records) > maxQueueBytes/MaxSnaplen {
 		t.Errorf("%d bytes, %d times", tap.Snaplen(), cap(tap.records))
 	}
 }
 
-func TestNothingIsAllocatedForWhatDoesNotFitOrIsLeftOut(t *testing.T) {
+func TestTapAllocs(t *testing.T) {
 	f, err := ParseFilter("host 10.9.9.9", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -198,7 +198,7 @@ func someRecords(t *testing.T) []Record {
 	}
 }
 
-func TestAKnockIsKeptWholeWhateverTheSnaplen(t *testing.T) {
+func TestTapKeepsWholeKnock(t *testing.T) {
 	datagram := func(size int) *packet.Packet {
 		p := &packet.Packet{Data: packettest.UDP{
 			Src: netip.MustParseAddrPort("10.1.2.2:1234"), Dst: netip.MustParseAddrPort("10.77.0.1:62201"), Payload: make([]byte, size),
@@ -234,7 +234,7 @@ func TestAKnockIsKeptWholeWhateverTheSnaplen(t *testing.T) {
 	}
 }
 
-func TestWhatIsWrittenIsReadBack(t *testing.T) {
+func TestWriterRoundTrip(t *testing.T) {
 	records := someRecords(t)
 	r, err := NewReader(bytes.NewReader(written(t, records...)))
 	if err != nil {
@@ -286,7 +286,7 @@ func older(t *testing.T, packet []byte) []byte {
 	return b.Bytes()
 }
 
-func TestACaptureMayBePacked(t *testing.T) {
+func TestReaderGzip(t *testing.T) {
 	records := someRecords(t)
 	for name, c := range map[string]struct {
 		plain   []byte
@@ -308,7 +308,7 @@ func TestACaptureMayBePacked(t *testing.T) {
 	}
 }
 
-func TestWhatUnpacksToMuchIsReadPieceByPiece(t *testing.T) {
+func TestReaderBoundsGzip(t *testing.T) {
 	const much = 12 * maxPerPacket   // bytes
 	const little = 10 * maxPerPacket // bytes
 	const header, trailer = 28, 4    // of a block with a packet, in bytes
@@ -345,7 +345,7 @@ func TestWhatUnpacksToMuchIsReadPieceByPiece(t *testing.T) {
 	}
 }
 
-func TestTsharkShowsVerdictAndReason(t *testing.T) {
+func TestWriterTsharkComments(t *testing.T) {
 	tshark, err := exec.LookPath("tshark")
 	if err != nil {
 		t.Skip("tshark is not installed")
@@ -366,7 +366,7 @@ func TestTsharkShowsVerdictAndReason(t *testing.T) {
 	}
 }
 
-func TestTheOlderFormatAndItsFramesAreRead(t *testing.T) {
+func TestReaderPcapLinkTypes(t *testing.T) {
 	f, err := os.Open(filepath.Join("..", "admission", "testdata", "client.pcap"))
 	if err != nil {
 		t.Skipf("no capture to read: %v", err)
@@ -396,7 +396,7 @@ func TestTheOlderFormatAndItsFramesAreRead(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoCaptureIsRefused(t *testing.T) {
+func TestReaderRejectsOtherFiles(t *testing.T) {
 	for _, text := range []string{"", "abc", "version: 1\n", strings.Repeat("\x00", 64)} {
 		if _, err := NewReader(strings.NewReader(text)); !errors.Is(err, ErrFormat) {
 			t.Errorf("%q: %v", text, err)

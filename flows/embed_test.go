@@ -23,7 +23,7 @@ func (w *world) embedded() <-chan net.Conn {
 	return conns
 }
 
-func TestTheEmbeddingProgramHasTheConnectionUntilItClosesIt(t *testing.T) {
+func TestServeConnUntilClose(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t)
 		conns := w.embedded()
@@ -53,7 +53,7 @@ func TestTheEmbeddingProgramHasTheConnectionUntilItClosesIt(t *testing.T) {
 	})
 }
 
-func TestAConnectionThatTheProgramDoesNotTakeIsReset(t *testing.T) {
+func TestServeConnErrorResets(t *testing.T) {
 	w := newWorld(t)
 	w.embedded()
 	w.plan.Serve = func(context.Context, net.Conn, string) error { return errors.New("too many") }
@@ -62,7 +62,7 @@ func TestAConnectionThatTheProgramDoesNotTakeIsReset(t *testing.T) {
 	w.ended(CloseUpstreamRefused)
 }
 
-func TestAFlowInTheHandsOfTheProgramIsRevokedDrainedAndEndedBySilenceLikeAnyOther(t *testing.T) {
+func TestServeConnKillDrainIdle(t *testing.T) {
 	for name, c := range map[string]struct {
 		end func(w *world)
 		why CloseReason
@@ -110,7 +110,7 @@ func TestAFlowInTheHandsOfTheProgramIsRevokedDrainedAndEndedBySilenceLikeAnyOthe
 	}
 }
 
-func TestTheProgramMayResetItsClient(t *testing.T) {
+func TestServeConnAbort(t *testing.T) {
 	w := newWorld(t)
 	conns := w.embedded()
 	done := w.serve()

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestFlowWithAnEndedDirectionEndsSooner(t *testing.T) {
+func TestIdleTimerHalfClosed(t *testing.T) {
 	for name, close := range map[string]func(w *world){
 		"client":   func(w *world) { w.client.CloseWrite() },
 		"upstream": func(w *world) { w.upstream.CloseWrite() },
@@ -28,7 +28,7 @@ func TestFlowWithAnEndedDirectionEndsSooner(t *testing.T) {
 	}
 }
 
-func TestFlowWithAnEndedDirectionLivesAsLongAsTheOtherMoves(t *testing.T) {
+func TestIdleTimerHalfClosedActive(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t).knocked()
 		w.plan.Idle = 24 * time.Hour
@@ -50,7 +50,7 @@ func TestFlowWithAnEndedDirectionLivesAsLongAsTheOtherMoves(t *testing.T) {
 	})
 }
 
-func TestFlowEndsWhoseClientLeavesMuchUnacknowledged(t *testing.T) {
+func TestIdleTimerStalledClient(t *testing.T) {
 	for inFlight, want := range map[int]time.Duration{0: 24 * time.Hour, stallBytes: 24 * time.Hour, stallBytes + 1: stallTimeout} {
 		bubble(t, func(t *testing.T) {
 			w := newWorld(t).knocked()
@@ -70,7 +70,7 @@ func TestFlowEndsWhoseClientLeavesMuchUnacknowledged(t *testing.T) {
 	}
 }
 
-func TestFlowWithoutIdleTimeStaysOpen(t *testing.T) {
+func TestIdleTimerDisabled(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t).knocked()
 		w.plan.Idle = 0

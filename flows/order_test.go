@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-func TestTheHandshakeIsNotCompletedBeforeTheUpstreamAnswered(t *testing.T) {
+func TestServeDialsBeforeHandshake(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t).knocked()
 		answer := make(chan struct{})
@@ -36,7 +36,7 @@ func TestTheHandshakeIsNotCompletedBeforeTheUpstreamAnswered(t *testing.T) {
 	})
 }
 
-func TestARefusedUpstreamRefusesTheClientAndASilentOneLeavesItInSilence(t *testing.T) {
+func TestServeMirrorsUpstreamFailure(t *testing.T) {
 	refused := &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 	silent := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	for name, c := range map[string]struct {
@@ -89,7 +89,7 @@ func TestARefusedUpstreamRefusesTheClientAndASilentOneLeavesItInSilence(t *testi
 	}
 }
 
-func TestTheUpstreamIsNeverDialledForTheUnauthenticated(t *testing.T) {
+func TestServeAuthenticatesBeforeDial(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.plan.Authenticate = func(context.Context, net.Conn) (string, error) {
@@ -103,7 +103,7 @@ func TestTheUpstreamIsNeverDialledForTheUnauthenticated(t *testing.T) {
 	})
 }
 
-func TestWhenTheGateObjectsTheClientIsResetAndTheUpstreamLetGo(t *testing.T) {
+func TestServeHandshakeDoneError(t *testing.T) {
 	object := func(w *world) func() error {
 		return func() error { w.events.add("complete"); return errors.New("used up meanwhile") }
 	}
@@ -124,7 +124,7 @@ func TestWhenTheGateObjectsTheClientIsResetAndTheUpstreamLetGo(t *testing.T) {
 	})
 }
 
-func TestAClientThatDoesNotCompleteItsHandshakeBecomesAStranger(t *testing.T) {
+func TestServeHandshakeTimeout(t *testing.T) {
 	w := newWorld(t).knocked()
 	w.accept = errors.New("timed out")
 	<-w.serve()
@@ -132,7 +132,7 @@ func TestAClientThatDoesNotCompleteItsHandshakeBecomesAStranger(t *testing.T) {
 	w.ended(CloseHandshake)
 }
 
-func TestWhoTheClientIsIsKnownOnceItIsIn(t *testing.T) {
+func TestFlowClient(t *testing.T) {
 	for name, w := range map[string]*world{"by knock": newWorld(t).knocked(), "by authentication": newWorld(t).authenticated()} {
 		t.Run(name, func(t *testing.T) {
 			w.T = t
@@ -152,7 +152,7 @@ func TestWhoTheClientIsIsKnownOnceItIsIn(t *testing.T) {
 	}
 }
 
-func TestARevokedFlowEndsWhereverItIs(t *testing.T) {
+func TestKillInEveryState(t *testing.T) {
 	held := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	for name, c := range map[string]struct {
 		prepare func(w *world)

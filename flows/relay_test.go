@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-func TestAHalfCloseEitherWayStillGetsTheWholeReply(t *testing.T) {
+func TestRelayHalfClose(t *testing.T) {
 	request, reply := strings.Repeat("request ", 1000), strings.Repeat("reply ", 10000)
 	for name, ends := range map[string]func(w *world) (asks, answers *pipeEnd){
 		"the client asks":   func(w *world) (*pipeEnd, *pipeEnd) { return w.client, w.upstream },
@@ -51,7 +51,7 @@ func TestAHalfCloseEitherWayStillGetsTheWholeReply(t *testing.T) {
 	}
 }
 
-func TestTrafficOneWayKeepsAFlowAliveAndSilenceEndsIt(t *testing.T) {
+func TestRelayIdle(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t).knocked()
 		done := w.serve()
@@ -71,7 +71,7 @@ func TestTrafficOneWayKeepsAFlowAliveAndSilenceEndsIt(t *testing.T) {
 	})
 }
 
-func TestAFlowWithoutAnIdleTimeIsNotEndedBySilence(t *testing.T) {
+func TestRelayWithoutIdleTime(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t).knocked()
 		w.plan.Idle = 0
@@ -84,7 +84,7 @@ func TestAFlowWithoutAnIdleTimeIsNotEndedBySilence(t *testing.T) {
 	})
 }
 
-func TestTheIdleClockLeavesNothingBehind(t *testing.T) {
+func TestIdleTimerStops(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t).knocked()
 		done := w.serve()
@@ -97,7 +97,7 @@ func TestTheIdleClockLeavesNothingBehind(t *testing.T) {
 	})
 }
 
-func TestAFailureOfOneSideResetsTheOtherAndIsTheReason(t *testing.T) {
+func TestRelayFailureResetsBoth(t *testing.T) {
 	for name, c := range map[string]struct {
 		fail func(w *world)
 		end  CloseReason
@@ -135,7 +135,7 @@ func (w *world) fill(s *pipeEnd) {
 	synctest.Wait()
 }
 
-func TestEndingAFlowUnblocksAWriterWhosePeerDoesNotRead(t *testing.T) {
+func TestKillUnblocksWrite(t *testing.T) {
 	for name, end := range map[string]func(w *world){
 		"killed": func(w *world) { w.set.Kill(key) },
 		"idle":   func(w *world) { time.Sleep(w.plan.Idle) },
@@ -163,7 +163,7 @@ func TestEndingAFlowUnblocksAWriterWhosePeerDoesNotRead(t *testing.T) {
 	}
 }
 
-func TestAnIdleFlowHoldsNoBuffer(t *testing.T) {
+func TestRelayIdleHoldsNoBuffer(t *testing.T) {
 	info, _ := debug.ReadBuildInfo()
 	if slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		t.Skip("with the race detector a Pool loses some of what it is given, on purpose")
@@ -239,7 +239,7 @@ func (s notifying) NotifyRead(ready func()) (stop func()) {
 	}
 }
 
-func TestClosedIsToldOnceAndLast(t *testing.T) {
+func TestServeCallsOnCloseOnceLast(t *testing.T) {
 	for range 200 {
 		w := newWorld(t).knocked()
 		done := w.serve()

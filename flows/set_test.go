@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-func TestDrainWaitsForFlowsThatEndByThemselves(t *testing.T) {
+func TestDrainWaits(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t).knocked()
 		done := w.serve()
@@ -33,7 +33,7 @@ func TestDrainWaitsForFlowsThatEndByThemselves(t *testing.T) {
 	})
 }
 
-func TestDrainResetsWhatIsLeftWhereverItIs(t *testing.T) {
+func TestDrainResetsRemaining(t *testing.T) {
 	held := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	for name, c := range map[string]struct {
 		prepare func(w *world)
@@ -73,7 +73,7 @@ func TestDrainResetsWhatIsLeftWhereverItIs(t *testing.T) {
 	}
 }
 
-func TestARequestThatComesAfterTheDrainIsRefused(t *testing.T) {
+func TestDrainRejectsNewRequests(t *testing.T) {
 	for name, timeout := range map[string]time.Duration{"an empty set": time.Hour, "no patience": 0} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -91,7 +91,7 @@ func TestARequestThatComesAfterTheDrainIsRefused(t *testing.T) {
 	}
 }
 
-func TestAFlowThatBeginsDuringTheDrainIsDrainedToo(t *testing.T) {
+func TestDrainIncludesNewFlows(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		set := NewTable(slog.New(slog.DiscardHandler))
 		first, second := newWorld(t).use(set).knocked(), newWorld(t).use(set).knocked()
@@ -119,7 +119,7 @@ func TestAFlowThatBeginsDuringTheDrainIsDrainedToo(t *testing.T) {
 	})
 }
 
-func TestANewFlowMayHaveTheTupleOfOneThatIsNotDone(t *testing.T) {
+func TestTableReusedTuple(t *testing.T) {
 	// Three flows of one tuple end in every order; the set loses none of them.
 	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
 		bubble(t, func(t *testing.T) {
@@ -148,7 +148,7 @@ func TestANewFlowMayHaveTheTupleOfOneThatIsNotDone(t *testing.T) {
 	}
 }
 
-func TestKillAndDrainEndEveryFlowOfATuple(t *testing.T) {
+func TestKillEndsAllOfTuple(t *testing.T) {
 	for name, end := range map[string]func(s *Table){
 		"kill":  func(s *Table) { s.Kill(key) },
 		"drain": func(s *Table) { ctx, cancel := context.WithCancel(context.Background()); cancel(); s.Drain(ctx) },
@@ -174,7 +174,7 @@ func TestKillAndDrainEndEveryFlowOfATuple(t *testing.T) {
 	}
 }
 
-func TestFlowsThatBeginAndEndWhileTheyAreKilledCountedAndDrainedLeaveNothing(t *testing.T) {
+func TestTableConcurrentUse(t *testing.T) {
 	set := NewTable(slog.New(slog.DiscardHandler))
 	var flows, others sync.WaitGroup
 	stop := make(chan struct{})
@@ -248,7 +248,7 @@ func TestFlowsThatBeginAndEndWhileTheyAreKilledCountedAndDrainedLeaveNothing(t *
 	}
 }
 
-func TestEveryEndHasAName(t *testing.T) {
+func TestCloseReasonNames(t *testing.T) {
 	seen := make(map[string]bool)
 	for e := range CloseReason(NumCloseReasons) {
 		if n := e.String(); n == "" || seen[n] {
@@ -258,7 +258,7 @@ func TestEveryEndHasAName(t *testing.T) {
 	}
 }
 
-func TestFlowsAreListedWhileTheyLastAndTheirEndIsTold(t *testing.T) {
+func TestTableAll(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t).knocked()
 		w.plan.Upstream = "10.0.2.2:22"

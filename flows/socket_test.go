@@ -37,7 +37,7 @@ func buffers() *sync.Pool {
 	return &sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
 }
 
-func TestASocketIsReadWhenThereIsSomethingToRead(t *testing.T) {
+func TestSocketReads(t *testing.T) {
 	near, far := loopback(t)
 	read := reader(newSocket(near))
 	l := &pooledBuf{pool: buffers()}
@@ -66,7 +66,7 @@ func TestASocketIsReadWhenThereIsSomethingToRead(t *testing.T) {
 	}
 }
 
-func TestASocketTellsEndResetAndCloseApart(t *testing.T) {
+func TestSocketReadErrors(t *testing.T) {
 	for name, c := range map[string]struct {
 		end  func(near, far *net.TCPConn)
 		want error
@@ -96,7 +96,7 @@ func TestASocketTellsEndResetAndCloseApart(t *testing.T) {
 	}
 }
 
-func TestAbortingASocketResetsAndUnblocksAWriterWhosePeerDoesNotRead(t *testing.T) {
+func TestSocketAbortUnblocksWrite(t *testing.T) {
 	near, far := loopback(t)
 	s := newSocket(near)
 	blocked := make(chan error)
@@ -118,7 +118,7 @@ func TestAbortingASocketResetsAndUnblocksAWriterWhosePeerDoesNotRead(t *testing.
 	s.Abort() // twice does no harm
 }
 
-func TestARelayBetweenSocketsLosesNothingAndLetsThemHalfClose(t *testing.T) {
+func TestRelayBetweenSockets(t *testing.T) {
 	w := newWorld(t).knocked()
 	near, client := loopback(t)
 	up, upstream := loopback(t)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestASocketWithNothingToReadHoldsNoBuffer(t *testing.T) {
+func TestSocketHoldsNoBuffer(t *testing.T) {
 	near, _ := loopback(t)
 	s := newSocket(near).(*tcpSocket)
 	taken := 0

@@ -76,7 +76,7 @@ func forged(t *testing.T, s *Table, h *sharing, took time.Duration, fails error)
 	return w
 }
 
-func TestForgedSYNsOfAGrantDialAsOftenAsItHasUses(t *testing.T) {
+func TestShareLimitsDials(t *testing.T) {
 	for _, uses := range []int64{1, 3} {
 		bubble(t, func(t *testing.T) {
 			h := new(sharing)
@@ -115,7 +115,7 @@ func TestForgedSYNsOfAGrantDialAsOftenAsItHasUses(t *testing.T) {
 	}
 }
 
-func TestFlowsWithUsesEnoughDialSideBySide(t *testing.T) {
+func TestShareDialsInParallel(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		const flows = 5
 		h := new(sharing)
@@ -146,7 +146,7 @@ func TestFlowsWithUsesEnoughDialSideBySide(t *testing.T) {
 	})
 }
 
-func TestFlowsThatWaitForADialShareItsFailure(t *testing.T) {
+func TestShareDialFailure(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h := new(sharing)
 		h.uses.Store(1)
@@ -169,7 +169,7 @@ func TestFlowsThatWaitForADialShareItsFailure(t *testing.T) {
 	})
 }
 
-func TestAnotherFlowDialsWhereTheOneThatDidIsEvicted(t *testing.T) {
+func TestShareRedialsAfterEviction(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h := new(sharing)
 		h.uses.Store(1)
@@ -194,7 +194,7 @@ func TestAnotherFlowDialsWhereTheOneThatDidIsEvicted(t *testing.T) {
 	})
 }
 
-func TestAFlowThatWasEvictedBeforeItBeganIsIgnored(t *testing.T) {
+func TestServeEvictedBeforeStart(t *testing.T) {
 	w := newWorld(t).authenticated()
 	w.plan.Admitted = func() bool { return !w.set.Kill(key) } // evicted just then
 	<-w.serve()
@@ -202,7 +202,7 @@ func TestAFlowThatWasEvictedBeforeItBeganIsIgnored(t *testing.T) {
 	w.ended(CloseKilled)
 }
 
-func TestAFlowWithoutAGrantDialsNothing(t *testing.T) {
+func TestShareWithoutGrant(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h := new(sharing)
 		w := newWorld(t).shared(h, time.Second, nil)
@@ -215,7 +215,7 @@ func TestAFlowWithoutAGrantDialsNothing(t *testing.T) {
 	})
 }
 
-func TestAConnectionThatWaitedForLongIsDialedAgain(t *testing.T) {
+func TestShareRedialsStale(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h := new(sharing)
 		h.uses.Store(1)

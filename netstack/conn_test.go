@@ -25,7 +25,7 @@ func waitRead(c *netstack.Conn) {
 	}
 }
 
-func TestAReaderIsNotifiedOfDataEndResetAndAbort(t *testing.T) {
+func TestConnNotifyRead(t *testing.T) {
 	for name, c := range map[string]struct {
 		cause func(client *raw, c *netstack.Conn)
 		n     int
@@ -70,7 +70,7 @@ func TestAReaderIsNotifiedOfDataEndResetAndAbort(t *testing.T) {
 	}
 }
 
-func TestAbortUnblocksAWriterWhoseClientDoesNotRead(t *testing.T) {
+func TestConnAbortUnblocksWrite(t *testing.T) {
 	w := newWorld(t, true)
 	w.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
 	c := w.accepted()

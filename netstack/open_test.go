@@ -10,7 +10,7 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-func TestAnOpenPortAnswersByItselfAndHandsOverWhatIsEstablished(t *testing.T) {
+func TestListenerHandlesEstablished(t *testing.T) {
 	for family, f := range families {
 		t.Run(family, func(t *testing.T) {
 			requests, release := make(chan *netstack.Request), make(chan struct{})
@@ -48,7 +48,7 @@ func TestAnOpenPortAnswersByItselfAndHandsOverWhatIsEstablished(t *testing.T) {
 	}
 }
 
-func TestAnOpenRequestThatIsNotAcceptedLeavesNoConnection(t *testing.T) {
+func TestListenerAbortsUnaccepted(t *testing.T) {
 	for name, answer := range map[string]func(r *netstack.Request){
 		"refused":   (*netstack.Request).Reset,
 		"ignored":   (*netstack.Request).Drop,
@@ -63,7 +63,7 @@ func TestAnOpenRequestThatIsNotAcceptedLeavesNoConnection(t *testing.T) {
 	}
 }
 
-func TestAFloodOfSYNsDoesNotKeepAClientFromAnOpenPort(t *testing.T) {
+func TestListenerSurvivesSYNFlood(t *testing.T) {
 	w := newWorld(t, true)
 	port := netip.AddrPortFrom(target4, openPort)
 	const n = 3000
@@ -94,7 +94,7 @@ func TestAFloodOfSYNsDoesNotKeepAClientFromAnOpenPort(t *testing.T) {
 	w.accepted()
 }
 
-func TestAnOpenPortDoesNotAnswerOnTheHiddenInterfaceNorAHiddenOneOnTheOpen(t *testing.T) {
+func TestStackSeparatesInterfaces(t *testing.T) {
 	requests := make(chan *netstack.Request, 1)
 	w := newWorld(t, true, func(w *world) {
 		w.handle = func(r *netstack.Request) { requests <- r }

@@ -8,7 +8,7 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-func TestOpenPortsComeAndGoWhileTheStackRuns(t *testing.T) {
+func TestSetOpenPortsWhileRunning(t *testing.T) {
 	const another = 8443
 	w := newWorld(t, true, func(w *world) {
 		w.admit = func(p *packet.Packet) netstack.Decision {
@@ -46,7 +46,7 @@ func TestOpenPortsComeAndGoWhileTheStackRuns(t *testing.T) {
 	}
 }
 
-func TestAbortingAFlowEndsItsEndpoint(t *testing.T) {
+func TestStackAbort(t *testing.T) {
 	for name, port := range map[string]uint16{"hidden": hiddenPort, "open": openPort} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, true)

@@ -21,7 +21,7 @@ func held(requests chan *netstack.Request, release chan struct{}) func(*world) {
 	}
 }
 
-func TestAHiddenRequestIsAnsweredByNothingUntilItsOwnerSaysHow(t *testing.T) {
+func TestRequestWaitsForOwner(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(r *netstack.Request)
 		flags  uint8 // of what then leaves; 0: nothing
@@ -60,7 +60,7 @@ func TestAHiddenRequestIsAnsweredByNothingUntilItsOwnerSaysHow(t *testing.T) {
 	}
 }
 
-func TestOnlyTheFirstAnswerToARequestCounts(t *testing.T) {
+func TestRequestFirstAnswerCounts(t *testing.T) {
 	requests, release := make(chan *netstack.Request), make(chan struct{})
 	w := newWorld(t, true, held(requests, release))
 	defer close(release)
@@ -80,7 +80,7 @@ func TestOnlyTheFirstAnswerToARequestCounts(t *testing.T) {
 	client.expect(packet.RST | packet.ACK)
 }
 
-func TestAHandshakeThatTheClientDoesNotCompleteCanBeGivenUp(t *testing.T) {
+func TestRequestAbandonHandshake(t *testing.T) {
 	for name, c := range map[string]struct {
 		giveUp func(r *netstack.Request)
 		flags  uint8
@@ -115,7 +115,7 @@ func TestAHandshakeThatTheClientDoesNotCompleteCanBeGivenUp(t *testing.T) {
 	}
 }
 
-func TestRefusingAHandshakeThatIsAboutToSucceedLetsIt(t *testing.T) {
+func TestRequestResetWaitsForHandshake(t *testing.T) {
 	requests, release := make(chan *netstack.Request), make(chan struct{})
 	w := newWorld(t, true, held(requests, release))
 	defer close(release)
@@ -140,7 +140,7 @@ func TestRefusingAHandshakeThatIsAboutToSucceedLetsIt(t *testing.T) {
 	}
 }
 
-func TestGivingUpRacesTheHandshakeWithoutHarm(t *testing.T) {
+func TestRequestAbandonRacesHandshake(t *testing.T) {
 	requests, release := make(chan *netstack.Request), make(chan struct{})
 	w := newWorld(t, true, held(requests, release))
 	defer close(release)
@@ -183,7 +183,7 @@ func TestGivingUpRacesTheHandshakeWithoutHarm(t *testing.T) {
 	t.Logf("%d of 300 were accepted", accepted)
 }
 
-func TestNothingLeavesThatEgressRefuses(t *testing.T) {
+func TestStackObeysEgress(t *testing.T) {
 	for family, f := range families {
 		t.Run(family, func(t *testing.T) {
 			w := newWorld(t, true)
@@ -204,7 +204,7 @@ func TestNothingLeavesThatEgressRefuses(t *testing.T) {
 	}
 }
 
-func TestTheStackSaysNothingOfItsOwnAccordEvenIfEgressWouldLetIt(t *testing.T) {
+func TestStackSendsNothingUnasked(t *testing.T) {
 	w := newWorld(t, true, func(w *world) {
 		w.admit = func(p *packet.Packet) netstack.Decision { return netstack.Decision{Pass: true} }
 		w.handle = func(r *netstack.Request) {}
@@ -230,7 +230,7 @@ func TestTheStackSaysNothingOfItsOwnAccordEvenIfEgressWouldLetIt(t *testing.T) {
 	w.silent()
 }
 
-func TestASYNOnATupleInTimeWaitIsTakenOnlyIfItIsAnew(t *testing.T) {
+func TestStackTupleReusedInTimeWait(t *testing.T) {
 	for name, anew := range map[string]bool{"anew": true, "not": false} {
 		for family, f := range families {
 			t.Run(name+" "+family, func(t *testing.T) {
@@ -269,7 +269,7 @@ func TestASYNOnATupleInTimeWaitIsTakenOnlyIfItIsAnew(t *testing.T) {
 	}
 }
 
-func TestAnewDoesNotTouchAConnectionThatIsNotInTimeWait(t *testing.T) {
+func TestStackTupleReusedKeepsConnection(t *testing.T) {
 	w := newWorld(t, true)
 	client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
 	c := w.accepted()
@@ -280,7 +280,7 @@ func TestAnewDoesNotTouchAConnectionThatIsNotInTimeWait(t *testing.T) {
 	}
 }
 
-func TestStackTakesAHandshakeWithoutTheTimestampThatItIsGiven(t *testing.T) {
+func TestStackAddsTimestamp(t *testing.T) {
 	timestamps := []byte{1, 1, 8, 10, 0xff, 0, 0, 1, 0, 0, 0, 0}
 	for name, options := range map[string][]byte{
 		"no options":  nil,

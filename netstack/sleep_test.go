@@ -27,7 +27,7 @@ func sleeping(t *testing.T) (w *world, pass func(d time.Duration) (sent int)) {
 	}
 }
 
-func TestConnectionOutlivesAClientThatSleeps(t *testing.T) {
+func TestConnOutlivesSleepingClient(t *testing.T) {
 	for family, f := range families {
 		for name, pending := range map[string]string{"idle": "", "with something to send": "while you slept"} {
 			t.Run(family+" "+name, func(t *testing.T) {
@@ -61,7 +61,7 @@ func TestConnectionOutlivesAClientThatSleeps(t *testing.T) {
 	}
 }
 
-func TestConnectionThatIsClosedIsNotKeptForAClientThatIsGone(t *testing.T) {
+func TestConnCloseTimeout(t *testing.T) {
 	w, pass := sleeping(t)
 	client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
 	c := w.accepted()
@@ -73,7 +73,7 @@ func TestConnectionThatIsClosedIsNotKeptForAClientThatIsGone(t *testing.T) {
 	client.settles(netstack.Closed)
 }
 
-func TestStackAnswersASegmentWithAReset(t *testing.T) {
+func TestStackSendsReset(t *testing.T) {
 	for family, f := range families {
 		t.Run(family, func(t *testing.T) {
 			over := false

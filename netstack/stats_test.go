@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestALongLookAtAllConnectionsIsNotRepeatedSoon(t *testing.T) {
+func TestStatsCacheBacksOff(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		takes time.Duration

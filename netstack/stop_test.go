@@ -29,7 +29,7 @@ func (w *world) ended() (err error) {
 	return err
 }
 
-func TestWhateverEndsRunTheHandlersEndToo(t *testing.T) {
+func TestRunWaitsForHandlers(t *testing.T) {
 	// Handlers in every stage: waiting for the handshake, reading, and writing
 	// to a client that does not read.
 	for name, c := range map[string]struct {
@@ -84,7 +84,7 @@ func TestWhateverEndsRunTheHandlersEndToo(t *testing.T) {
 	}
 }
 
-func TestAnOrderlyStopTellsTheClientsThatAreLeft(t *testing.T) {
+func TestRunResetsClients(t *testing.T) {
 	w := newWorld(t, true)
 	to := netip.AddrPortFrom(target4, hiddenPort)
 	client := w.raw(1000, to).open()
@@ -94,7 +94,7 @@ func TestAnOrderlyStopTellsTheClientsThatAreLeft(t *testing.T) {
 	client.expect(packet.RST | packet.ACK)
 }
 
-func TestAStackThatNeverSawAPacketEnds(t *testing.T) {
+func TestRunWithoutPackets(t *testing.T) {
 	device, _ := tuntest.Pair(testMTU, true)
 	s, err := netstack.New(netstack.Options{
 		Device: device,
@@ -112,7 +112,7 @@ func TestAStackThatNeverSawAPacketEnds(t *testing.T) {
 	}
 }
 
-func TestPacketsInjectedDuringAndAfterTheEndBeginNothing(t *testing.T) {
+func TestInjectDuringShutdown(t *testing.T) {
 	for range 20 {
 		var running, late atomic.Int64
 		var over atomic.Bool

@@ -33,7 +33,7 @@ func everyKind(t *testing.T, f func(t *testing.T, w *world, home, target netip.A
 	}
 }
 
-func TestStreamsOfWritesOfAnySizeArriveIntactBothWays(t *testing.T) {
+func TestConnTransfersAnySize(t *testing.T) {
 	everyKind(t, func(t *testing.T, w *world, home, target netip.Addr) {
 		rng := mrand.New(mrand.NewPCG(1, 2))
 		sizes := func() int { return 1 + rng.IntN(1<<(6+rng.IntN(12))) } // up to 128 KiB, small ones often
@@ -52,7 +52,7 @@ func TestStreamsOfWritesOfAnySizeArriveIntactBothWays(t *testing.T) {
 	})
 }
 
-func TestManySmallWritesThatWaitForTheClientsWindowAreNotLost(t *testing.T) {
+func TestConnSmallWritesBeyondWindow(t *testing.T) {
 	// When the window opens the stack makes one packet of what waits: more
 	// pieces than a device takes at once.
 	for family, f := range families {
@@ -91,7 +91,7 @@ func TestManySmallWritesThatWaitForTheClientsWindowAreNotLost(t *testing.T) {
 	}
 }
 
-func TestASuperPacketOfAnySizeIsTakenWhole(t *testing.T) {
+func TestLinkReceivesSuperPackets(t *testing.T) {
 	for family, f := range families {
 		t.Run(family, func(t *testing.T) {
 			w := newWorld(t, true)
@@ -126,7 +126,7 @@ func segmentSize(p *packet.Packet) int {
 	return len(p.Data)
 }
 
-func TestLinkKeepsICMPFromTheStack(t *testing.T) {
+func TestLinkDropsICMP(t *testing.T) {
 	for family, f := range families {
 		t.Run(family, func(t *testing.T) {
 			w := newWorld(t, true)
@@ -156,7 +156,7 @@ func TestLinkKeepsICMPFromTheStack(t *testing.T) {
 	}
 }
 
-func TestLinkCutsWhatIsLargerThanThePath(t *testing.T) {
+func TestLinkSegments(t *testing.T) {
 	const narrow = 700
 	everyKind(t, func(t *testing.T, w *world, home, target netip.Addr) {
 		limit := func(p *packet.Packet, size int) bool {
@@ -188,7 +188,7 @@ func TestLinkCutsWhatIsLargerThanThePath(t *testing.T) {
 	})
 }
 
-func TestLinkSendsTheFINWithTheLastPiece(t *testing.T) {
+func TestLinkSegmentsFINLast(t *testing.T) {
 	for family, f := range families {
 		t.Run(family, func(t *testing.T) {
 			w := newWorld(t, false)
@@ -225,7 +225,7 @@ func TestLinkSendsTheFINWithTheLastPiece(t *testing.T) {
 	}
 }
 
-func TestLinkRaisesATinyMSS(t *testing.T) {
+func TestLinkRaisesMSS(t *testing.T) {
 	for name, c := range map[string]struct {
 		options     []byte
 		least, most int // the stack keeps 36 bytes for SACK blocks
@@ -258,7 +258,7 @@ func TestLinkRaisesATinyMSS(t *testing.T) {
 	}
 }
 
-func TestASegmentSizeThatTheClientAsksForIsKept(t *testing.T) {
+func TestLinkKeepsMSS(t *testing.T) {
 	for offload, name := range map[bool]string{true: "offload", false: "no offload"} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, offload)
@@ -281,7 +281,7 @@ func TestASegmentSizeThatTheClientAsksForIsKept(t *testing.T) {
 	}
 }
 
-func TestClosingTellsWhetherThereIsSomethingToSend(t *testing.T) {
+func TestStackCloseState(t *testing.T) {
 	w := newWorld(t, true)
 	client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
 	c := w.accepted()

@@ -58,7 +58,7 @@ func checksum4(b []byte) {
 	copy(b, h)
 }
 
-func TestParseReadsAFragment(t *testing.T) {
+func TestParseFragment(t *testing.T) {
 	for name, e := range families {
 		whole := e.tcp(packettest.TCP{Flags: packet.ACK, Options: []byte{1, 1, 1, 0}, Payload: make([]byte, 1000)})
 		header := e.header()
@@ -116,7 +116,7 @@ func TestParseReadsAFragment(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeReassembledIsSaidToBeSo(t *testing.T) {
+func TestParseUnreassemblable(t *testing.T) {
 	e4, e6 := families["IPv4"], families["IPv6"]
 	tcp4 := e4.tcp(packettest.TCP{Payload: make([]byte, 100)})
 	tcp6 := e6.tcp(packettest.TCP{Payload: make([]byte, 100)})

@@ -80,7 +80,7 @@ func kinds() map[string][]byte {
 	return all
 }
 
-func TestParsingAllocatesNothing(t *testing.T) {
+func TestParseAllocs(t *testing.T) {
 	for name, b := range kinds() {
 		var p packet.Packet
 		if n := testing.AllocsPerRun(100, func() {

@@ -89,7 +89,7 @@ func drawPacket(t *rapid.T) ([]byte, gopacket.LayerType) {
 	return buf.Bytes(), first
 }
 
-func TestParseAgreesWithGopacketOnValidPackets(t *testing.T) {
+func TestParseAgreesWithGopacket(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b, first := drawPacket(t)
 		p := packet.Packet{Data: b}
@@ -138,7 +138,7 @@ func TestParseAgreesWithGopacketOnValidPackets(t *testing.T) {
 }
 
 // One's complement sums see every change of a single bit, so Parse must.
-func TestParseRefusesEveryFlippedBitOfWhatItReads(t *testing.T) {
+func TestParseDetectsBitFlips(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b, _ := drawPacket(t)
 		p := packet.Packet{Data: b}

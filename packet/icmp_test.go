@@ -19,7 +19,7 @@ func (e ends) errorTypes() []uint8 {
 	return []uint8{1, 2, 3, 4}
 }
 
-func TestAnICMPErrorQuotesTheSegmentItIsAbout(t *testing.T) {
+func TestOriginalDatagram(t *testing.T) {
 	for name, e := range families {
 		for _, kind := range e.errorTypes() {
 			for _, quoted := range [][]byte{e.sent(), e.sent()[:e.header()+8]} {
@@ -33,7 +33,7 @@ func TestAnICMPErrorQuotesTheSegmentItIsAbout(t *testing.T) {
 	}
 }
 
-func TestPathMTUIsThatOfErrorsThatHaveOne(t *testing.T) {
+func TestPathMTU(t *testing.T) {
 	for name, e := range families {
 		for kind := range uint8(20) {
 			for code := range uint8(6) {
@@ -61,7 +61,7 @@ func TestPathMTUIsThatOfErrorsThatHaveOne(t *testing.T) {
 	}
 }
 
-func TestTheQuotedHeaderOfIPv4MayHaveOptionsAndNoValidChecksum(t *testing.T) {
+func TestOriginalDatagramWithOptions(t *testing.T) {
 	e := families["IPv4"]
 	b := e.sent()
 	b = append(b[:20:20], append([]byte{1, 1, 1, 0}, b[20:]...)...)
@@ -72,7 +72,7 @@ func TestTheQuotedHeaderOfIPv4MayHaveOptionsAndNoValidChecksum(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoErrorAboutASegmentQuotesNothing(t *testing.T) {
+func TestOriginalDatagramRejects(t *testing.T) {
 	change := func(b []byte, at int, x byte) []byte { b[at] = x; return b }
 	for name, e := range families {
 		other := families["IPv6"]
@@ -113,7 +113,7 @@ func TestWhatIsNoErrorAboutASegmentQuotesNothing(t *testing.T) {
 	}
 }
 
-func TestDecodeTCPReadsTheHeadersOfOurOwnSegments(t *testing.T) {
+func TestDecodeTCP(t *testing.T) {
 	for name, e := range families {
 		b := packettest.TCP{Src: e.server, Dst: e.client, Flags: packet.SYN | packet.ACK, Seq: 7, Ack: 8, Options: []byte{2, 4, 5, 0xb4}}.Packet()
 		b[e.header()+16] ^= 0x55 // the checksum is the kernel's to make

@@ -54,7 +54,7 @@ func wantFault(t *testing.T, b []byte, want packet.DropReason) {
 	}
 }
 
-func TestParseReadsATCPSegment(t *testing.T) {
+func TestParseTCP(t *testing.T) {
 	options := []byte{2, 4, 5, 0xb4, 1, 3, 3, 7}
 	for name, e := range families {
 		t.Run(name, func(t *testing.T) {
@@ -91,7 +91,7 @@ func TestParseReadsATCPSegment(t *testing.T) {
 	}
 }
 
-func TestParseReadsADatagram(t *testing.T) {
+func TestParseUDP(t *testing.T) {
 	for name, e := range families {
 		for _, payload := range []string{"", "x", "an even number.."} {
 			p := parse(t, e.udp(payload))
@@ -102,7 +102,7 @@ func TestParseReadsADatagram(t *testing.T) {
 	}
 }
 
-func TestParseReadsICMPAndForgetsThePortsOfThePacketBefore(t *testing.T) {
+func TestParseICMPClearsPorts(t *testing.T) {
 	for name, e := range families {
 		p := parse(t, e.tcp(packettest.TCP{Flags: packet.SYN}))
 		p.Data = e.icmp(8, []byte("ping"))
@@ -115,7 +115,7 @@ func TestParseReadsICMPAndForgetsThePortsOfThePacketBefore(t *testing.T) {
 	}
 }
 
-func TestParseTrimsWhatFollowsTheIPLength(t *testing.T) {
+func TestParseTrimsToIPLength(t *testing.T) {
 	for name, e := range families {
 		for kind, b := range map[string][]byte{"TCP": e.tcp(packettest.TCP{Payload: []byte("abc")}), "UDP": e.udp("abc"), "ICMP": e.icmp(8, []byte("abc"))} {
 			p := parse(t, append(append([]byte(nil), b...), "ethernet padding"...))
@@ -126,9 +126,9 @@ func TestParseTrimsWhatFollowsTheIPLength(t *testing.T) {
 	}
 }
 
-// TestParseRefuses has for every fault the least that brings it about. What was
+// TestParseRejects has for every fault the least that brings it about. What was
 // changed in a packet is followed by right checksums, unless they are the fault.
-func TestParseRefuses(t *testing.T) {
+func TestParseRejects(t *testing.T) {
 	e4, e6 := families["IPv4"], families["IPv6"]
 	set := func(b []byte, at int, x ...byte) []byte { copy(b[at:], x); return b }
 	fixed := func(b []byte) []byte { packettest.Checksums(b); return b }
@@ -208,7 +208,7 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-func TestParseRefusesTransportHeaders(t *testing.T) {
+func TestParseRejectsTransportHeaders(t *testing.T) {
 	for family, e := range families {
 		l4 := e.header()
 		tcp := func() []byte { return e.tcp(packettest.TCP{Flags: packet.SYN, Payload: []byte("abcd")}) }
@@ -257,7 +257,7 @@ func TestParseRefusesTransportHeaders(t *testing.T) {
 	}
 }
 
-func TestADatagramWithoutChecksumIsFineInIPv4Only(t *testing.T) {
+func TestParseUDPWithoutChecksum(t *testing.T) {
 	for name, want := range map[string]packet.DropReason{"IPv4": packet.NotDropped, "IPv6": packet.DropChecksum} {
 		e := families[name]
 		b := e.udp("no checksum")
@@ -271,7 +271,7 @@ func TestADatagramWithoutChecksumIsFineInIPv4Only(t *testing.T) {
 	}
 }
 
-func TestTheKernelsWordCountsForTransportChecksumsOnly(t *testing.T) {
+func TestParseTrustsOffloadForTransportOnly(t *testing.T) {
 	for name, e := range families {
 		for kind, b := range map[string][]byte{"TCP": e.tcp(packettest.TCP{}), "UDP": e.udp("abc"), "ICMP": e.icmp(8, nil)} {
 			at := map[string]int{"TCP": 16, "UDP": 6, "ICMP": 2}[kind]
@@ -296,7 +296,7 @@ func TestTheKernelsWordCountsForTransportChecksumsOnly(t *testing.T) {
 	}
 }
 
-func TestEveryTruncationIsRefused(t *testing.T) {
+func TestParseRejectsTruncation(t *testing.T) {
 	for name, e := range families {
 		for kind, b := range map[string][]byte{
 			"TCP": e.tcp(packettest.TCP{Options: []byte{1, 1, 1, 1}, Payload: []byte("abc")}), "UDP": e.udp("abc"), "ICMP": e.icmp(8, []byte("abc")),
@@ -311,7 +311,7 @@ func TestEveryTruncationIsRefused(t *testing.T) {
 	}
 }
 
-func TestFaultsHaveNamesOfTheirOwn(t *testing.T) {
+func TestDropReasonNames(t *testing.T) {
 	seen := map[string]bool{}
 	for f := range packet.NumDropReasons {
 		name := packet.DropReason(f).String()

@@ -81,7 +81,7 @@ type step struct {
 }
 
 // The packet in this test has 20 bytes of TCP header and 100 of data.
-func TestFragments(t *testing.T) {
+func TestReassemblerAdd(t *testing.T) {
 	const (
 		none    = packet.NotDropped
 		tiny    = packet.DropTinyFragment
@@ -179,7 +179,7 @@ func TestFragments(t *testing.T) {
 	}
 }
 
-func TestADuplicateWithOtherBytesIsAnOverlap(t *testing.T) {
+func TestReassemblerDuplicateWithOtherBytes(t *testing.T) {
 	for name, e := range families {
 		r := newReassembly(packet.ReassemblerOptions{})
 		whole := e.tcp(packettest.TCP{Payload: pattern(9000)})
@@ -194,7 +194,7 @@ func TestADuplicateWithOtherBytesIsAnOverlap(t *testing.T) {
 	}
 }
 
-func TestThePingOfDeathIsRefused(t *testing.T) {
+func TestReassemblerRejectsOversize(t *testing.T) {
 	for name, e := range families {
 		segment := e.tcp(packettest.TCP{Payload: pattern(60000)})
 		// The most payload that fits behind the IP header.
@@ -222,7 +222,7 @@ func TestThePingOfDeathIsRefused(t *testing.T) {
 	}
 }
 
-func TestTheLargestPacketThereIsGetsReassembled(t *testing.T) {
+func TestReassemblerLargestPacket(t *testing.T) {
 	for name, e := range families {
 		whole := e.tcp(packettest.TCP{Payload: pattern(packet.MaxPacket - e.header() - 20)})
 		r := newReassembly(packet.ReassemblerOptions{})
@@ -240,7 +240,7 @@ func TestTheLargestPacketThereIsGetsReassembled(t *testing.T) {
 	}
 }
 
-func TestOnlyTheFirstFragmentsHeaderCounts(t *testing.T) {
+func TestReassemblerUsesFirstHeader(t *testing.T) {
 	for name, e := range families {
 		whole := e.tcp(packettest.TCP{Payload: pattern(100)})
 		other := append([]byte(nil), whole...)
@@ -263,7 +263,7 @@ func TestOnlyTheFirstFragmentsHeaderCounts(t *testing.T) {
 	}
 }
 
-func TestFragmentsOfDifferentPacketsAreNotMixed(t *testing.T) {
+func TestReassemblerSeparatesPackets(t *testing.T) {
 	for name, e := range families {
 		neighbour := ends{netip.AddrPortFrom(e.client.Addr().Next(), 40000), e.server}
 		elsewhere := ends{e.client, netip.AddrPortFrom(e.server.Addr().Next(), 22)}
@@ -286,7 +286,7 @@ func TestFragmentsOfDifferentPacketsAreNotMixed(t *testing.T) {
 	}
 }
 
-func TestUnfinishedPacketsTimeOut(t *testing.T) {
+func TestReassemblerTimeout(t *testing.T) {
 	for name, e := range families {
 		r := newReassembly(packet.ReassemblerOptions{Timeout: 10 * time.Second})
 		whole := e.tcp(packettest.TCP{Payload: pattern(100)})
@@ -314,7 +314,7 @@ func TestUnfinishedPacketsTimeOut(t *testing.T) {
 	}
 }
 
-func TestASourceBeyondItsShareLosesItsOldestPacket(t *testing.T) {
+func TestReassemblerEvictsOldestOfSource(t *testing.T) {
 	for name, e := range families {
 		r := newReassembly(packet.ReassemblerOptions{MaxPerSource: 3})
 		other := ends{netip.MustParseAddrPort("198.51.100.1:40000"), families["IPv4"].server}
@@ -346,7 +346,7 @@ func TestASourceBeyondItsShareLosesItsOldestPacket(t *testing.T) {
 	}
 }
 
-func TestTheAddressesOfASlash64AreOneSource(t *testing.T) {
+func TestReassemblerSourceIsSlash64(t *testing.T) {
 	e := families["IPv6"]
 	r := newReassembly(packet.ReassemblerOptions{MaxPerSource: 2})
 	for range 10 {
@@ -356,7 +356,7 @@ func TestTheAddressesOfASlash64AreOneSource(t *testing.T) {
 	r.wantHeld(t, 2, 2*4096)
 }
 
-func TestNobodyPushesOutSomebodyElsesPackets(t *testing.T) {
+func TestReassemblerKeepsOtherSources(t *testing.T) {
 	e := families["IPv4"]
 	from := func(i int) []byte {
 		e := ends{netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), 1), e.server}
@@ -379,7 +379,7 @@ func TestNobodyPushesOutSomebodyElsesPackets(t *testing.T) {
 	}
 }
 
-func TestASourceHasItsShareOfTheBytesOnly(t *testing.T) {
+func TestReassemblerLimitsBytesOfSource(t *testing.T) {
 	e := families["IPv6"]
 	r := newReassembly(packet.ReassemblerOptions{}) // 32 of the 256 blocks are one source's
 	whole := e.tcp(packettest.TCP{Payload: pattern(60000)})
@@ -399,7 +399,7 @@ func TestASourceHasItsShareOfTheBytesOnly(t *testing.T) {
 	}
 }
 
-func TestASourcesShareIsNeverLessThanOnePacket(t *testing.T) {
+func TestReassemblerShareFitsOnePacket(t *testing.T) {
 	e := families["IPv6"]
 	r := newReassembly(packet.ReassemblerOptions{MaxPerSource: 1, MaxBytes: 64 * 4096})
 	all := cut(e.tcp(packettest.TCP{Payload: pattern(65000)}), 7, 1224)
@@ -410,7 +410,7 @@ func TestASourcesShareIsNeverLessThanOnePacket(t *testing.T) {
 	}
 }
 
-func TestMemoryTakenByOthersRefusesAFragmentAndItsPacket(t *testing.T) {
+func TestReassemblerRejectsWhenFull(t *testing.T) {
 	e := families["IPv4"]
 	r := newReassembly(packet.ReassemblerOptions{MaxDatagrams: 4, MaxPerSource: 4, MaxBytes: 16 * 4096})
 	whole := e.tcp(packettest.TCP{Payload: pattern(60000)})
@@ -431,7 +431,7 @@ func TestMemoryTakenByOthersRefusesAFragmentAndItsPacket(t *testing.T) {
 	r.wantHeld(t, 1, 15*4096)
 }
 
-func TestAPacketInTooManyFragmentsIsRefused(t *testing.T) {
+func TestReassemblerLimitsFragments(t *testing.T) {
 	for name, e := range families {
 		r := newReassembly(packet.ReassemblerOptions{MaxFragments: 4})
 		all := cut(e.tcp(packettest.TCP{Payload: pattern(100)}), 7, 24) // 5
@@ -451,9 +451,9 @@ func TestAPacketInTooManyFragmentsIsRefused(t *testing.T) {
 	}
 }
 
-// TestAFloodOfFragmentsNeitherAllocatesNorGrows sends first fragments, later
+// TestReassemblerBoundsFlood sends first fragments, later
 // ones, tiny ones, duplicates and overlaps from few and from many sources.
-func TestAFloodOfFragmentsNeitherAllocatesNorGrows(t *testing.T) {
+func TestReassemblerBoundsFlood(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	var packets []packet.Packet
 	for range 4096 {
@@ -505,7 +505,7 @@ func TestAFloodOfFragmentsNeitherAllocatesNorGrows(t *testing.T) {
 	}
 }
 
-func TestReassemblingAllocatesNothing(t *testing.T) {
+func TestReassemblerAllocs(t *testing.T) {
 	for name, e := range families {
 		r := newReassembly(packet.ReassemblerOptions{})
 		all := cut(e.tcp(packettest.TCP{Payload: pattern(9000)}), 7, 1448)
@@ -556,7 +556,7 @@ func drawFragmentation(t *rapid.T, whole []byte, id uint32) (all [][]byte) {
 	return append(all, fragment(whole, id, at, n, false))
 }
 
-func TestAnyOrderOfAnyFragmentationGivesTheOriginal(t *testing.T) {
+func TestReassemblerAnyOrder(t *testing.T) {
 	r := newReassembly(packet.ReassemblerOptions{})
 	rapid.Check(t, func(t *rapid.T) {
 		var all [][]byte

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestADescriptorThatIsNoInterfaceIsRefusedAndStaysOpen(t *testing.T) {
+func TestOpenRejectsOtherDescriptor(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -16,7 +16,7 @@ func virtioHeader(flags, gso uint8, hdrLen, gsoSize, csumStart, csumOffset uint1
 	return b
 }
 
-func TestAVirtioHeaderSaysWhatTheKernelVouchesFor(t *testing.T) {
+func TestDecodeVirtio(t *testing.T) {
 	const size = 100
 	for _, c := range []struct {
 		name string
@@ -50,7 +50,7 @@ func TestAVirtioHeaderSaysWhatTheKernelVouchesFor(t *testing.T) {
 	}
 }
 
-func TestAVirtioHeaderIsWrittenOverWhatWasThere(t *testing.T) {
+func TestEncodeVirtio(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		o       packet.Offload

@@ -39,7 +39,7 @@ func OwnAddresses(s *State, p *Protected) []Problem {
 					device = l.Name
 				}
 			}
-			if device == p.Device || slices.Contains(t.inside, device) {
+			if device == p.Device || slices.Contains(t.upstreamLinks, device) {
 				continue
 			}
 			all = append(all, Problem{t.String(), Open, fmt.Sprintf("%s is an address of this host (on %s), which would lose it to the gateway", r.Dst.Addr(), termsafe.Name(device)),
@@ -56,7 +56,7 @@ func (p *Protected) targets() []target {
 		t := target{prefix: prefix.Masked()}
 		for _, in := range p.Routes.UpstreamLinks {
 			if in.Prefix == prefix {
-				t.inside = append(t.inside, in.Device)
+				t.upstreamLinks = append(t.upstreamLinks, in.Device)
 			}
 		}
 		all = append(all, t)
@@ -94,15 +94,15 @@ func (s *State) settings(p *Protected) []Problem {
 		all = append(all, s.forwarding4(p)...)
 		all = append(all, s.device4(p)...)
 	}
-	if v6 && !s.Forwarding6 && !slices.ContainsFunc(s.outside(p), func(l Link) bool { return l.ForceForwarding6 }) {
+	if v6 && !s.Forwarding6 && !slices.ContainsFunc(s.externalLinks(p), func(l Link) bool { return l.ForceForwarding6 }) {
 		all = append(all, Problem{"IPv6", Unusable, "forwarding is off (net.ipv6.conf.all.forwarding): the kernel drops what comes for the protected addresses, and clients get no answer",
 			"sysctl -w net.ipv6.conf.all.forwarding=1"})
 	}
 	return all
 }
 
-// outside are the interfaces by which packets may come from outside.
-func (s *State) outside(p *Protected) []Link {
+// externalLinks are the interfaces by which packets may come from outside.
+func (s *State) externalLinks(p *Protected) []Link {
 	inside := func(name string) bool {
 		return slices.ContainsFunc(p.Routes.UpstreamLinks, func(in routing.UpstreamLink) bool { return in.Device == name })
 	}
@@ -114,7 +114,7 @@ func (s *State) outside(p *Protected) []Link {
 // forwarding4: the setting of the interface by which a packet comes decides. Those
 // with a default route lead to the clients; where there is none, any may.
 func (s *State) forwarding4(p *Protected) []Problem {
-	links := s.outside(p)
+	links := s.externalLinks(p)
 	if leading := slices.DeleteFunc(slices.Clone(links), func(l Link) bool { return !s.hasDefault4(l.Index) }); len(leading) > 0 {
 		links = leading
 	}

@@ -96,13 +96,13 @@ func (s *State) withoutRules() {
 	s.Rules = slices.DeleteFunc(s.Rules, func(r Rule) bool { return r.Ours })
 }
 
-func TestEvaluateFindsNothingOnAHealthyHost(t *testing.T) {
+func TestEvaluateHealthyHost(t *testing.T) {
 	if all := Evaluate(healthy(), protects()); len(all) > 0 {
 		t.Errorf("%v", all)
 	}
 }
 
-func TestEvaluateNamesWhatBypassesTheGateway(t *testing.T) {
+func TestEvaluateReportsBypasses(t *testing.T) {
 	for name, c := range map[string]struct {
 		change   func(*State)
 		severity Severity // "" for no problem

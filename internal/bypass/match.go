@@ -8,19 +8,19 @@ import (
 	"strings"
 )
 
-// A matching reports whether a rule applies to packets from outside for a target.
-type matching int
+// A match reports whether a rule applies to packets from outside for a target.
+type match int
 
 const (
-	never matching = iota
-	perhaps
+	never match = iota
+	maybe
 	always
 )
 
 // matches reports whether a rule applies. A selector that is about what an
 // unauthorized host can choose, or about what another program sets, may match.
-func (w *walk) matches(r *Rule) matching {
-	m := w.selected(r)
+func (w *walk) matches(r *Rule) match {
+	m := w.matchesSelectors(r)
 	if !r.Invert {
 		return m
 	}
@@ -30,21 +30,21 @@ func (w *walk) matches(r *Rule) matching {
 	case never:
 		return always
 	default:
-		return perhaps
+		return maybe
 	}
 }
 
 // loopback is the interface by which, for rules, the host's own packets come.
 const loopback = "lo"
 
-// selected is matches without regard to inversion.
-func (w *walk) selected(r *Rule) matching {
+// matchesSelectors is matches without regard to inversion.
+func (w *walk) matchesSelectors(r *Rule) match {
 	m := always
-	uncertain := func() { m = min(m, perhaps) }
+	uncertain := func() { m = min(m, maybe) }
 
 	switch {
 	case r.In == "":
-	case r.In == loopback, r.In == w.p.Device, slices.Contains(w.t.inside, r.In) && !w.leadsOut(r.In):
+	case r.In == loopback, r.In == w.p.Device, slices.Contains(w.t.upstreamLinks, r.In) && !w.hasDefaultRoute(r.In):
 		return never
 	default:
 		uncertain()
@@ -79,16 +79,16 @@ func (w *walk) selected(r *Rule) matching {
 	return min(m, w.portsMatch(r))
 }
 
-// wholeMark is the mask of a rule that compares all of a mark.
-const wholeMark = 0xffffffff
+// fullMask is the mask of a rule that compares all of a mark.
+const fullMask = 0xffffffff
 
 // portsMatch compares the transport protocol and its ports.
-func (w *walk) portsMatch(r *Rule) matching {
+func (w *walk) portsMatch(r *Rule) match {
 	m := always
 	if r.IPProto != 0 {
 		switch w.t.protocol {
 		case 0:
-			m = perhaps
+			m = maybe
 		case r.IPProto:
 		default:
 			return never
@@ -97,20 +97,20 @@ func (w *walk) portsMatch(r *Rule) matching {
 	if r.Dport != (PortRange{}) {
 		switch {
 		case w.t.port == 0:
-			m = perhaps
+			m = maybe
 		case !r.Dport.contains(w.t.port):
 			return never
 		}
 	}
 	if r.Sport != (PortRange{}) {
-		m = perhaps
+		m = maybe
 	}
 	return m
 }
 
-// leadsOut reports whether a default route leads to an interface: then hosts
+// hasDefaultRoute reports whether a default route leads to an interface: then hosts
 // beyond the upstreams' network come by it, too.
-func (w *walk) leadsOut(name string) bool {
+func (w *walk) hasDefaultRoute(name string) bool {
 	l := w.s.named(name)
 	return l != nil && slices.ContainsFunc(w.s.Routes, func(r Route) bool {
 		return isDefault(&r) && r.Dst.Addr().Is6() == w.t.prefix.Addr().Is6() && slices.Contains(r.Links, l.Index)
@@ -154,7 +154,7 @@ func (r *Rule) selectors() string {
 	if r.Invert {
 		word("not")
 	}
-	word("from %s", orAll(r.From))
+	word("from %s", formatPrefix(r.From))
 	if r.To.IsValid() {
 		word("to %s", r.To)
 	}
@@ -163,7 +163,7 @@ func (r *Rule) selectors() string {
 	}
 	switch {
 	case r.Mark == 0 && r.Mask == 0:
-	case r.Mask == 0 || r.Mask == wholeMark:
+	case r.Mask == 0 || r.Mask == fullMask:
 		word("fwmark %#x", r.Mark)
 	default:
 		word("fwmark %#x/%#x", r.Mark, r.Mask)
@@ -198,7 +198,7 @@ func (r *Rule) selectors() string {
 	return b.String()
 }
 
-func orAll(p netip.Prefix) string {
+func formatPrefix(p netip.Prefix) string {
 	if !p.IsValid() || p.Bits() == 0 {
 		return "all"
 	}

@@ -165,7 +165,7 @@ func (s *State) readRoutes(p *Protected) error {
 		message := &nl.RtMsg{RtMsg: unix.RtMsg{Family: family}}
 		begin := func() { s.Routes = before[:len(before):len(before)] }
 		err := dump("routes", unix.RTM_GETROUTE, unix.RTM_NEWROUTE, message, begin, func(b []byte) {
-			if r, ok := routeOf(b, family, targets); ok {
+			if r, ok := parseRoute(b, family, targets); ok {
 				s.Routes = append(s.Routes, r)
 			}
 		})
@@ -176,8 +176,8 @@ func (s *State) readRoutes(p *Protected) error {
 	return nil
 }
 
-// routeOf reads a route that matters for the targets.
-func routeOf(b []byte, family uint8, targets []target) (r Route, ok bool) {
+// parseRoute reads a route that matters for the targets.
+func parseRoute(b []byte, family uint8, targets []target) (r Route, ok bool) {
 	if len(b) < unix.SizeofRtMsg {
 		return r, false
 	}
@@ -187,7 +187,7 @@ func routeOf(b []byte, family uint8, targets []target) (r Route, ok bool) {
 	}
 	all := attributes(b[unix.SizeofRtMsg:])
 	r = Route{
-		Dst: prefixOf(all[unix.RTA_DST], m.Dst_len, family), Table: uint32(m.Table), TOS: m.Tos, Type: Type(m.Type),
+		Dst: parsePrefix(all[unix.RTA_DST], m.Dst_len, family), Table: uint32(m.Table), TOS: m.Tos, Type: Type(m.Type),
 		Metric: number(all[unix.RTA_PRIORITY]), Nexthop: number(all[nexthopID]), Ours: m.Protocol == routing.RouteProtocol,
 	}
 	if !r.Dst.IsValid() || r.Dst.Bits() > 1 && !overlapsAny(r.Dst, targets) {
@@ -202,7 +202,7 @@ func routeOf(b []byte, family uint8, targets []target) (r Route, ok bool) {
 		r.Links = []int{int(number(oif))}
 	}
 	if hops, ok := all[unix.RTA_MULTIPATH]; ok {
-		r.Links = hopsOf(hops)
+		r.Links = nextHops(hops)
 	}
 	return r, true
 }
@@ -216,8 +216,8 @@ func overlapsAny(p netip.Prefix, targets []target) bool {
 	return false
 }
 
-// hopsOf reads the interfaces of a route with several next hops.
-func hopsOf(b []byte) (links []int) {
+// nextHops reads the interfaces of a route with several next hops.
+func nextHops(b []byte) (links []int) {
 	for len(b) >= unix.SizeofRtNexthop {
 		length := int(nl.NativeEndian().Uint16(b)) // struct rtnexthop: length, flags, hops, index
 		if length < unix.SizeofRtNexthop || length > len(b) {
@@ -232,8 +232,8 @@ func hopsOf(b []byte) (links []int) {
 	return links
 }
 
-// prefixOf is that of an attribute; without one it is for all addresses.
-func prefixOf(b []byte, bits, family uint8) netip.Prefix {
+// parsePrefix is that of an attribute; without one it is for all addresses.
+func parsePrefix(b []byte, bits, family uint8) netip.Prefix {
 	a := netip.IPv4Unspecified()
 	if family == unix.AF_INET6 {
 		a = netip.IPv6Unspecified()
@@ -251,7 +251,7 @@ func (s *State) readRules(*Protected) error {
 		begin := func() { s.Rules = before[:len(before):len(before)] }
 		err := dump("rules", unix.RTM_GETRULE, unix.RTM_NEWRULE, message, begin, func(b []byte) {
 			if len(b) >= unix.SizeofRtMsg && b[0] == family {
-				s.Rules = append(s.Rules, ruleOf(b))
+				s.Rules = append(s.Rules, parseRule(b))
 			}
 		})
 		if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
@@ -261,9 +261,9 @@ func (s *State) readRules(*Protected) error {
 	return nil
 }
 
-// ruleOf reads a rule. Its header is struct fib_rule_hdr, in which the type of a
+// parseRule reads a rule. Its header is struct fib_rule_hdr, in which the type of a
 // route is the action.
-func ruleOf(b []byte) Rule {
+func parseRule(b []byte) Rule {
 	m := nl.DeserializeRtMsg(b)
 	list, err := nl.ParseRouteAttr(b[unix.SizeofRtMsg:])
 	r := Rule{V6: m.Family == unix.AF_INET6, TOS: m.Tos, Table: uint32(m.Table), Action: Action(m.Type), SuppressLength: -1, Other: err != nil}
@@ -272,9 +272,9 @@ func ruleOf(b []byte) Rule {
 		v := a.Value
 		switch a.Attr.Type & nl.NLA_TYPE_MASK {
 		case nl.FRA_DST:
-			r.To = prefixOf(v, m.Dst_len, m.Family)
+			r.To = parsePrefix(v, m.Dst_len, m.Family)
 		case nl.FRA_SRC:
-			r.From = prefixOf(v, m.Src_len, m.Family)
+			r.From = parsePrefix(v, m.Src_len, m.Family)
 		case nl.FRA_IIFNAME:
 			r.In = name(v)
 		case nl.FRA_OIFNAME:
@@ -288,7 +288,7 @@ func ruleOf(b []byte) Rule {
 		case nl.FRA_FWMASK:
 			r.Mask = number(v)
 		case nl.FRA_TUN_ID:
-			r.TunID = wide(v)
+			r.TunID = number64(v)
 		case nl.FRA_SUPPRESS_IFGROUP:
 			r.SuppressGroup = number(v) != none
 		case nl.FRA_SUPPRESS_PREFIXLEN:
@@ -308,9 +308,9 @@ func ruleOf(b []byte) Rule {
 				r.IPProto = v[0]
 			}
 		case nl.FRA_SPORT_RANGE:
-			r.Sport = portsOf(v)
+			r.Sport = parsePorts(v)
 		case nl.FRA_DPORT_RANGE:
-			r.Dport = portsOf(v)
+			r.Dport = parsePorts(v)
 		case sportMask, dportMask: // of a range, and of one port, it is the whole port
 			r.Other = r.Other || len(v) < half || nl.NativeEndian().Uint16(v) != wholePort
 		case nl.FRA_FLOW, nl.FRA_PAD, nl.FRA_UNSPEC: // realms are no selector
@@ -332,15 +332,15 @@ const (
 	half = 2
 )
 
-// wide reads a number of 64 bits, in network byte order.
-func wide(b []byte) (n uint64) {
+// number64 reads a number of 64 bits, in network byte order.
+func number64(b []byte) (n uint64) {
 	for _, c := range b {
 		n = n<<8 | uint64(c)
 	}
 	return n
 }
 
-func portsOf(b []byte) PortRange {
+func parsePorts(b []byte) PortRange {
 	if len(b) < 2*half {
 		return PortRange{}
 	}

@@ -9,7 +9,7 @@ import (
 
 // A host of this kernel, in a namespace of its own, is read as the evaluation needs
 // it: with what a start would add, nothing is wrong but that it does not forward.
-func TestReadOfAnEmptyHost(t *testing.T) {
+func TestReadEmptyHost(t *testing.T) {
 	runtime.LockOSThread() // and never unlocked: the thread ends with the test
 	if _, err := netns.New(); err != nil {
 		t.Skipf("network namespaces need root: %v", err)

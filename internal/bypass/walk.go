@@ -10,10 +10,10 @@ import (
 
 // A target is one prefix or port whose packets must end at the device.
 type target struct {
-	prefix   netip.Prefix
-	inside   []string
-	port     uint16 // of a hidden port of the host; 0 for a prefix
-	protocol uint8
+	prefix        netip.Prefix
+	upstreamLinks []string
+	port          uint16 // of a hidden port of the host; 0 for a prefix
+	protocol      uint8
 }
 
 // String is what is protected, as the configuration names it.
@@ -64,7 +64,7 @@ func (w *walk) run(at int, cond string, decided []netip.Prefix) {
 			continue
 		}
 		when := cond
-		if match == perhaps {
+		if match == maybe {
 			when = strings.TrimSpace(cond + " " + r.selectors())
 		}
 
@@ -119,7 +119,7 @@ func (w *walk) decide(r *Rule, cond string, decided []netip.Prefix) []netip.Pref
 		}
 		return nil
 	case RuleBlackhole:
-		if w.serves(part) {
+		if w.isService(part) {
 			w.report(Unusable, cond, fmt.Sprintf("the rule %s drops what comes for %s", r, part), r.remove())
 		}
 	case RuleUnreachable, RuleProhibit:
@@ -133,7 +133,7 @@ func (w *walk) decide(r *Rule, cond string, decided []netip.Prefix) []netip.Pref
 // lookup looks a part of the target up in a table: the longest prefix wins, and of
 // one prefix the smallest metric.
 func (w *walk) lookup(r *Rule, table uint32, part netip.Prefix, cond string, decided []netip.Prefix) []netip.Prefix {
-	routes := w.in(table, part)
+	routes := w.routesIn(table, part)
 	seen := slices.Clone(decided)
 	var parts []netip.Prefix
 	for i := range routes {
@@ -147,7 +147,7 @@ func (w *walk) lookup(r *Rule, table uint32, part netip.Prefix, cond string, dec
 		}
 		suppressed := r.SuppressLength >= 0 && route.Dst.Bits() <= r.SuppressLength
 		if route.Type != Throw && !suppressed {
-			w.judge(route, at, cond)
+			w.checkRoute(route, at, cond)
 		}
 		if route.TOS != 0 {
 			continue // other packets go on
@@ -160,9 +160,9 @@ func (w *walk) lookup(r *Rule, table uint32, part netip.Prefix, cond string, dec
 	return parts
 }
 
-// in returns the routes of a table that a part can match, in the order in which
+// routesIn returns the routes of a table that a part can match, in the order in which
 // the kernel prefers them.
-func (w *walk) in(table uint32, part netip.Prefix) []Route {
+func (w *walk) routesIn(table uint32, part netip.Prefix) []Route {
 	var all []Route
 	for i := range w.s.Routes {
 		if r := &w.s.Routes[i]; r.Table == table && !r.Dead && r.Dst.Overlaps(part) {
@@ -175,11 +175,11 @@ func (w *walk) in(table uint32, part netip.Prefix) []Route {
 	return all
 }
 
-// judge reports a route that takes packets of a part elsewhere than to the device.
-func (w *walk) judge(r *Route, at netip.Prefix, cond string) {
+// checkRoute reports a route that takes packets of a part elsewhere than to the device.
+func (w *walk) checkRoute(r *Route, at netip.Prefix, cond string) {
 	switch r.Type {
 	case Blackhole:
-		if w.serves(at) {
+		if w.isService(at) {
 			w.report(Unusable, cond, fmt.Sprintf("%s is dropped by the route %s, which comes before that to %s", at, w.route(r), w.p.Device), w.removeRoute(r))
 		}
 	case LocalHost, Broadcast, Anycast, Multicast:
@@ -229,8 +229,8 @@ const maxJumps = 16
 // then the rest shows.
 const maxProblems = 32
 
-// serves reports whether a client may want to reach an address of the part.
-func (w *walk) serves(part netip.Prefix) bool {
+// isService reports whether a client may want to reach an address of the part.
+func (w *walk) isService(part netip.Prefix) bool {
 	return w.t.port != 0 || slices.ContainsFunc(w.p.Services, part.Overlaps)
 }
 

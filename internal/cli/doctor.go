@@ -81,7 +81,7 @@ func readAs(o *doctor.Options, named string) {
 	if len(o.Account.GIDs) > 0 {
 		account.GID = o.Account.GIDs[0] // the others are dropped
 	}
-	o.RunAs = func(f func() error) error { return sandbox.As(account, f) }
+	o.RunAs = func(f func() error) error { return sandbox.RunAs(account, f) }
 	o.Load = func() error { _, err := config.Load(o.File); return err }
 }
 

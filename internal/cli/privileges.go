@@ -91,7 +91,7 @@ func loadAs(a *sandbox.Account, load func() (*config.Config, error)) (cfg *confi
 	if a == nil || os.Geteuid() != 0 {
 		return load()
 	}
-	err = sandbox.As(a, func() (err error) {
+	err = sandbox.RunAs(a, func() (err error) {
 		cfg, err = load()
 		return err
 	})

@@ -23,7 +23,7 @@ func sample() routing.ProtectedSet {
 	}
 }
 
-func TestWriteIsReadBack(t *testing.T) {
+func TestWriteRead(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "made", "state.json")
 	if _, err := hold.Read(path); !errors.Is(err, fs.ErrNotExist) {
@@ -37,7 +37,7 @@ func TestWriteIsReadBack(t *testing.T) {
 	}
 }
 
-func TestForgetLeavesWhatIsOfOthers(t *testing.T) {
+func TestForgetKeepsOthers(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "state.json")
 	if err := hold.Forget(path, sample()); err != nil {
@@ -64,7 +64,7 @@ func TestForgetLeavesWhatIsOfOthers(t *testing.T) {
 	}
 }
 
-func TestReadRefusesWhatWasNotWritten(t *testing.T) {
+func TestReadRejectsInvalid(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
 		"nothing":            ``,
@@ -100,7 +100,7 @@ func TestReadRefusesWhatWasNotWritten(t *testing.T) {
 	}
 }
 
-func TestReadRefusesWhatOthersCanWrite(t *testing.T) {
+func TestReadRejectsUntrusted(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(path string) error{
 		"the file":      func(path string) error { return os.Chmod(path, 0o620) },

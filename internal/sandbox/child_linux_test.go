@@ -82,29 +82,29 @@ var attempts = map[string]func(dir string) error{
 	"replace itself by a program": func(string) error {
 		return syscall.Exec("/bin/true", []string{"true"}, nil)
 	},
-	"fork":           func(string) error { return call(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0) },
-	"fork by clone3": func(string) error { return call(unix.SYS_CLONE3, 0, 0, 0) },
-	"trace":          func(string) error { return call(unix.SYS_PTRACE, unix.PTRACE_ATTACH, 1, 0) },
+	"fork":           func(string) error { return filteredCall(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0) },
+	"fork by clone3": func(string) error { return filteredCall(unix.SYS_CLONE3, 0, 0, 0) },
+	"trace":          func(string) error { return filteredCall(unix.SYS_PTRACE, unix.PTRACE_ATTACH, 1, 0) },
 	"mount":          func(dir string) error { return unix.Mount("none", dir, "tmpfs", 0, "") },
-	"make a mount":   func(string) error { return call(unix.SYS_FSOPEN, 0, 0, 0) },
+	"make a mount":   func(string) error { return filteredCall(unix.SYS_FSOPEN, 0, 0, 0) },
 	"change root":    func(dir string) error { return unix.Chroot(dir) },
 	"enter a namespace of its own": func(string) error {
 		return unix.Unshare(unix.CLONE_NEWUSER)
 	},
-	"load a module": func(string) error { return call(unix.SYS_FINIT_MODULE, 0, 0, 0) },
-	"ask for keys":  func(string) error { return call(unix.SYS_KEYCTL, 0, 0, 0) },
-	"become root":   func(string) error { return call(unix.SYS_SETUID, 0, 0, 0) },
-	"use io_uring":  func(string) error { return call(unix.SYS_IO_URING_SETUP, 1, 0, 0) },
+	"load a module": func(string) error { return filteredCall(unix.SYS_FINIT_MODULE, 0, 0, 0) },
+	"ask for keys":  func(string) error { return filteredCall(unix.SYS_KEYCTL, 0, 0, 0) },
+	"become root":   func(string) error { return filteredCall(unix.SYS_SETUID, 0, 0, 0) },
+	"use io_uring":  func(string) error { return filteredCall(unix.SYS_IO_URING_SETUP, 1, 0, 0) },
 
 	"map memory that can be executed": func(string) error {
 		_, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON)
 		return err
 	},
 	"signal another process": func(string) error { return unix.Kill(1, 0) },
-	"load a BPF program":     func(string) error { return call(unix.SYS_BPF, unix.BPF_PROG_LOAD, 0, 0) },
-	"make a BPF table":       func(string) error { return call(unix.SYS_BPF, unix.BPF_MAP_CREATE, 0, 0) },
+	"load a BPF program":     func(string) error { return filteredCall(unix.SYS_BPF, unix.BPF_PROG_LOAD, 0, 0) },
+	"make a BPF table":       func(string) error { return filteredCall(unix.SYS_BPF, unix.BPF_MAP_CREATE, 0, 0) },
 	"make a device":          func(dir string) error { return unix.Mknod(filepath.Join(dir, "null"), unix.S_IFCHR|0o666, 0x103) },
-	"open another device":    func(string) error { return call(unix.SYS_IOCTL, 0, unix.TUNSETIFF, 0) },
+	"open another device":    func(string) error { return filteredCall(unix.SYS_IOCTL, 0, unix.TUNSETIFF, 0) },
 	"lift a limit": func(string) error {
 		return unix.Prlimit(0, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1 << 20, Max: 1 << 20}, nil)
 	},
@@ -168,7 +168,7 @@ var attempts = map[string]func(dir string) error{
 	"make many threads busy": func(string) error { busy(200); return nil },
 }
 
-func call(number, a, b, c uintptr) error {
+func filteredCall(number, a, b, c uintptr) error {
 	if _, _, errno := unix.Syscall(number, a, b, c); errno != 0 {
 		return errno
 	}

@@ -19,7 +19,7 @@ func Enter(o Options) error {
 		return fmt.Errorf("empty the bounding set of capabilities: %w", err)
 	}
 	if o.Account != nil {
-		if err := become(o.Account); err != nil {
+		if err := setAccount(o.Account); err != nil {
 			return err
 		}
 	}
@@ -36,18 +36,18 @@ func Enter(o Options) error {
 		if err := verify(o); err != nil || !Filters() {
 			return err
 		}
-		return filterCalls(routesCalls())
+		return enterFilter(routesCalls())
 	}
 	if Filters() {
-		if err := filterCalls(gatewayCalls()); err != nil {
+		if err := enterFilter(gatewayCalls()); err != nil {
 			return err
 		}
 	}
 	return verify(o)
 }
 
-func filterCalls(c calls) error {
-	if err := confine(c); err != nil {
+func enterFilter(c syscallList) error {
+	if err := installFilter(c); err != nil {
 		return fmt.Errorf("install the system call filter: %w", err)
 	}
 	return nil
@@ -68,9 +68,9 @@ func dropBounding() error {
 	return nil
 }
 
-// become makes the process one of the account's. The standard library does that
+// setAccount makes the process one of the account's. The standard library does that
 // to all threads.
-func become(a *Account) error {
+func setAccount(a *Account) error {
 	if os.Getuid() == a.UID && os.Geteuid() == a.UID && os.Getgid() == a.GID && os.Getegid() == a.GID {
 		return nil // a supervisor has done it
 	}
@@ -80,7 +80,7 @@ func become(a *Account) error {
 		func() error { return syscall.Setresuid(a.UID, a.UID, a.UID) },
 	} {
 		if err := step(); err != nil {
-			return lacking(a, err)
+			return annotate(a, err)
 		}
 	}
 	return nil

@@ -8,34 +8,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// As runs f with the account's rights to files, to find out what they will be
+// RunAs runs f with the account's rights to files, to find out what they will be
 // after Enter. The process keeps its own: only the thread that f runs on, which
 // ends with it, is given up. f must not leave its goroutine. It takes root.
-func As(a *Account, f func() error) error {
+func RunAs(a *Account, f func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		done <- as(a, f)
+		done <- runAs(a, f)
 	}()
 	return <-done
 }
 
-func as(a *Account, f func() error) error {
+func runAs(a *Account, f func() error) error {
 	// Raw system calls concern one thread.
 	if _, _, errno := syscall.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); errno != 0 {
-		return lacking(a, errno)
+		return annotate(a, errno)
 	}
 	for call, id := range map[uintptr]int{unix.SYS_SETFSGID: a.GID, unix.SYS_SETFSUID: a.UID} {
 		// They report no error but the number that was in force before.
 		_, _, _ = syscall.RawSyscall(call, uintptr(id), 0, 0)
 		if now, _, _ := syscall.RawSyscall(call, ^uintptr(0), 0, 0); int(int32(now)) != int(int32(id)) {
-			return lacking(a, syscall.EPERM)
+			return annotate(a, syscall.EPERM)
 		}
 	}
 	return f()
 }
 
-// lacking is the error of a process that cannot take the account's place.
-func lacking(a *Account, err error) error {
+// annotate is the error of a process that cannot take the account's place.
+func annotate(a *Account, err error) error {
 	return fmt.Errorf("%w: become %s: %w; that takes root, or CAP_SETUID and CAP_SETGID", ErrAccount, a.Name, err)
 }

@@ -75,7 +75,7 @@ func tryWith(t *testing.T, attempt string, attributes *syscall.SysProcAttr, env 
 	return strings.TrimSpace(rest), cmd.ProcessState
 }
 
-func TestWhatAGatewayDoesWorksInTheSandbox(t *testing.T) {
+func TestEnterPermitsGateway(t *testing.T) {
 	t.Parallel()
 	for _, attempt := range []string{
 		"nothing", "write and replace a file", "TCP to itself", "TCP over IPv6", "unix socket",
@@ -99,7 +99,7 @@ func needsFilter(t *testing.T) {
 	}
 }
 
-func TestWhatOnlyAnIntruderDoesKillsTheProcess(t *testing.T) {
+func TestEnterKillsOnForbiddenCalls(t *testing.T) {
 	t.Parallel()
 	needsFilter(t)
 	for _, attempt := range []string{
@@ -116,7 +116,7 @@ func TestWhatOnlyAnIntruderDoesKillsTheProcess(t *testing.T) {
 	}
 }
 
-func TestWhatAGatewayDoesNotNeedIsRefused(t *testing.T) {
+func TestEnterDeniesUnneededCalls(t *testing.T) {
 	t.Parallel()
 	needsFilter(t)
 	const (
@@ -147,7 +147,7 @@ func TestWhatAGatewayDoesNotNeedIsRefused(t *testing.T) {
 	}
 }
 
-func TestASignalEndsTheProcessInTheSandboxAsAnywhere(t *testing.T) {
+func TestEnterKeepsSignals(t *testing.T) {
 	t.Parallel()
 	said, state := try(t, "die of a signal")
 	if status := state.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGTERM {
@@ -155,7 +155,7 @@ func TestASignalEndsTheProcessInTheSandboxAsAnywhere(t *testing.T) {
 	}
 }
 
-func TestAnAccountIsFoundByNameAndByNumber(t *testing.T) {
+func TestLookup(t *testing.T) {
 	t.Parallel()
 	nobody, err := user.Lookup("nobody")
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 // other names, and arguments of other sizes, that nobody has listed and tried.
 func Filters() bool { return runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64" }
 
-// confine puts the filter before every thread.
-func confine(c calls) error {
+// installFilter puts the filter before every thread.
+func installFilter(c syscallList) error {
 	info, err := arch.GetInfo(runtime.GOARCH)
 	if err != nil {
 		return err
@@ -68,7 +68,7 @@ const x32Bit = 0x40000000
 // assemble makes the filter for an architecture.
 // Each call on a list is compared, and what follows a match ends in a verdict, so
 // that what is compared afterwards is the call's number still.
-func assemble(info *arch.Info, c calls) ([]bpf.Instruction, error) {
+func assemble(info *arch.Info, c syscallList) ([]bpf.Instruction, error) {
 	allow := bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW}
 	kill := bpf.RetConstant{Val: unix.SECCOMP_RET_KILL_PROCESS}
 	program := []bpf.Instruction{
@@ -95,25 +95,25 @@ func assemble(info *arch.Info, c calls) ([]bpf.Instruction, error) {
 	for _, name := range c.allowed {
 		on(name, allow)
 	}
-	for _, l := range c.limited {
-		on(l.name, l.judge()...)
+	for _, l := range c.argFiltered {
+		on(l.name, l.compile()...)
 	}
-	for _, name := range fatal {
+	for _, name := range killed {
 		on(name, kill)
 	}
-	for _, name := range absent {
-		on(name, refuse(unix.ENOSYS))
+	for _, name := range enosys {
+		on(name, errnoReturn(unix.ENOSYS))
 	}
-	return append(program, refuse(unix.EPERM)), failed
+	return append(program, errnoReturn(unix.EPERM)), failed
 }
 
-// refuse has a call fail.
-func refuse(e unix.Errno) bpf.Instruction {
+// errnoReturn has a call fail.
+func errnoReturn(e unix.Errno) bpf.Instruction {
 	return bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(e)}
 }
 
-// A call is allowed when all conditions of one of its alternatives hold.
-type call struct {
+// A filteredCall is allowed when all conditions of one of its alternatives hold.
+type filteredCall struct {
 	name  string
 	when  []alternative
 	errno unix.Errno // that it gets otherwise; 0 is EPERM
@@ -127,8 +127,8 @@ type condition struct {
 	mask, value uint64
 }
 
-// judge is the instructions that decide about a call of that number.
-func (c *call) judge() (code []bpf.Instruction) {
+// compile is the instructions that decide about a call of that number.
+func (c *filteredCall) compile() (code []bpf.Instruction) {
 	for _, a := range c.when {
 		var checks []bpf.Instruction
 		for _, cond := range a {
@@ -147,7 +147,7 @@ func (c *call) judge() (code []bpf.Instruction) {
 	if errno == 0 {
 		errno = unix.EPERM
 	}
-	return append(code, refuse(errno))
+	return append(code, errnoReturn(errno))
 }
 
 // check compares one half of the argument or both.
@@ -166,22 +166,22 @@ func (c condition) check() (code []bpf.Instruction) {
 	return code
 }
 
-// is holds when an argument, of which the kernel reads 32 bits, has the value.
-func is(argument int, value uint32) condition {
+// equals holds when an argument, of which the kernel reads 32 bits, has the value.
+func equals(argument int, value uint32) condition {
 	return condition{argument, math.MaxUint32, uint64(value)}
 }
 
-// null holds when an argument of 64 bits is 0.
-func null(argument int) condition { return condition{argument, math.MaxUint64, 0} }
+// isZero holds when an argument of 64 bits is 0.
+func isZero(argument int) condition { return condition{argument, math.MaxUint64, 0} }
 
-// with holds when an argument has all of the bits, without when it has none.
-func with(argument int, bits uint64) condition    { return condition{argument, bits, bits} }
-func without(argument int, bits uint64) condition { return condition{argument, bits, 0} }
+// hasBits holds when an argument has all of the bits, without when it has none.
+func hasBits(argument int, bits uint64) condition   { return condition{argument, bits, bits} }
+func lacksBits(argument int, bits uint64) condition { return condition{argument, bits, 0} }
 
 // oneOf holds when an argument, of which the kernel reads 32 bits, has one of the values.
 func oneOf(argument int, values ...uint32) (when []alternative) {
 	for _, v := range values {
-		when = append(when, alternative{is(argument, v)})
+		when = append(when, alternative{equals(argument, v)})
 	}
 	return when
 }
@@ -196,7 +196,7 @@ const (
 // sockets holds for sockets of a family and a type with one of the protocols.
 func sockets(family, kind uint32, protocols ...uint32) (when []alternative) {
 	for _, p := range protocols {
-		when = append(when, alternative{is(socketFamily, family), {socketType, typeMask, uint64(kind)}, is(socketProtocol, p)})
+		when = append(when, alternative{equals(socketFamily, family), {socketType, typeMask, uint64(kind)}, equals(socketProtocol, p)})
 	}
 	return when
 }

@@ -6,20 +6,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// calls are the system calls that are let through: whatever their arguments, or with
+// syscallList are the system calls that are let through: whatever their arguments, or with
 // some arguments only.
-type calls struct {
-	allowed []string
-	limited []call
+type syscallList struct {
+	allowed     []string
+	argFiltered []filteredCall
 }
 
 // gatewayCalls are those of a running gateway.
-func gatewayCalls() calls { return calls{allowed, limited(os.Getpid())} }
+func gatewayCalls() syscallList { return syscallList{allowed, argFiltered(os.Getpid())} }
 
 // routesCalls are those of the process that restores routes. It opens no file, makes
 // no connection, and is sent nothing but by its parent and the kernel.
-func routesCalls() calls {
-	return calls{
+func routesCalls() syscallList {
+	return syscallList{
 		allowed: []string{
 			// Its pipe and its log, which are open, and netlink sockets; socket is limited.
 			"read", "write", "close", "bind", "sendto", "recvfrom", "recvmsg", "sendmsg", "getsockname",
@@ -33,8 +33,8 @@ func routesCalls() calls {
 			"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack",
 			"munmap", "madvise", "brk", "set_robust_list", "rseq",
 		},
-		limited: append(common(os.Getpid()),
-			call{name: "socket", when: sockets(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE), errno: unix.EAFNOSUPPORT},
+		argFiltered: append(commonArgFiltered(os.Getpid()),
+			filteredCall{name: "socket", when: sockets(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE), errno: unix.EAFNOSUPPORT},
 		),
 	}
 }
@@ -78,10 +78,10 @@ var allowed = []string{
 const anyNamespace = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
 	unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWTIME
 
-// limited are the calls that are allowed with some arguments only. pid is the
+// argFiltered are the calls that are allowed with some arguments only. pid is the
 // number of this process.
-func limited(pid int) []call {
-	return append(common(pid), []call{
+func argFiltered(pid int) []filteredCall {
+	return append(commonArgFiltered(pid), []filteredCall{
 		// TCP, UDP and unix sockets; and questions about routes, which take no
 		// privilege: a reload asks whether an upstream would be reached by the device.
 		{name: "socket", when: anySocket(), errno: unix.EAFNOSUPPORT},
@@ -91,19 +91,19 @@ func limited(pid int) []call {
 		// that something about it has changed.
 		{name: "ioctl", when: oneOf(1, unix.TUNSETFILTEREBPF, unix.SIOCGIFMTU)},
 		// Asking for this process's limits, and setting none.
-		{name: "prlimit64", when: []alternative{{is(0, 0), null(2)}}},
+		{name: "prlimit64", when: []alternative{{equals(0, 0), isZero(2)}}},
 	}...)
 }
 
-// common are the limited calls that every program in Go makes. pid is the number of
+// commonArgFiltered are the limited calls that every program in Go makes. pid is the number of
 // this process.
-func common(pid int) []call {
-	return []call{
+func commonArgFiltered(pid int) []filteredCall {
+	return []filteredCall{
 		// Threads, and no processes.
-		{name: "clone", when: []alternative{{with(0, unix.CLONE_THREAD), without(0, anyNamespace)}}},
+		{name: "clone", when: []alternative{{hasBits(0, unix.CLONE_THREAD), lacksBits(0, anyNamespace)}}},
 		// Memory that holds no program.
-		{name: "mmap", when: []alternative{{without(2, unix.PROT_EXEC)}}},
-		{name: "mprotect", when: []alternative{{without(2, unix.PROT_EXEC)}}},
+		{name: "mmap", when: []alternative{{lacksBits(2, unix.PROT_EXEC)}}},
+		{name: "mprotect", when: []alternative{{lacksBits(2, unix.PROT_EXEC)}}},
 		// Signals to ourselves: the runtime interrupts its threads, and ends by the
 		// signal that it was sent.
 		{name: "tgkill", when: oneOf(0, uint32(pid))},
@@ -116,15 +116,15 @@ func common(pid int) []call {
 	}
 }
 
-// absent are calls that the kernel is said not to have: whoever tries them has
+// enosys are calls that the kernel is said not to have: whoever tries them has
 // another way. The C library falls back from clone3 to clone, whose arguments can
 // be judged; Go copies by itself.
-var absent = []string{"clone3", "statx", "sendmmsg", "splice", "sendfile", "copy_file_range", "openat2", "faccessat2", "epoll_pwait2", "renameat2"}
+var enosys = []string{"clone3", "statx", "sendmmsg", "splice", "sendfile", "copy_file_range", "openat2", "faccessat2", "epoll_pwait2", "renameat2"}
 
-// fatal are calls that nothing in a gateway makes. Whoever makes one is in it, and
+// killed are calls that nothing in a gateway makes. Whoever makes one is in it, and
 // is not to have another try: the process dies of SIGSYS, the kernel logs it, and the
 // blackhole routes keep the addresses silent.
-var fatal = []string{
+var killed = []string{
 	"execve", "execveat", "fork", "vfork",
 	"ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp", "pidfd_getfd",
 	"mount", "umount2", "pivot_root", "chroot", "move_mount", "open_tree", "fsopen", "fsmount", "fsconfig", "fspick", "mount_setattr",

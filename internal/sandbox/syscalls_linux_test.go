@@ -15,10 +15,10 @@ const testPID = 4711
 // architectures are those that packages are made for.
 var architectures = []*arch.Info{arch.X86_64, arch.AARCH64}
 
-func TestEveryNameOnTheListsIsASystemCall(t *testing.T) {
+func TestSyscallsExist(t *testing.T) {
 	t.Parallel()
-	names := slices.Concat(allowed, absent, fatal)
-	for _, c := range limited(testPID) {
+	names := slices.Concat(allowed, enosys, killed)
+	for _, c := range argFiltered(testPID) {
 		names = append(names, c.name)
 	}
 	for _, n := range names {
@@ -28,10 +28,10 @@ func TestEveryNameOnTheListsIsASystemCall(t *testing.T) {
 	}
 }
 
-func TestNoNameIsOnTwoLists(t *testing.T) {
+func TestSyscallsAreDisjoint(t *testing.T) {
 	t.Parallel()
-	names := slices.Concat(allowed, absent, fatal)
-	for _, c := range limited(testPID) {
+	names := slices.Concat(allowed, enosys, killed)
+	for _, c := range argFiltered(testPID) {
 		names = append(names, c.name)
 	}
 	slices.Sort(names)
@@ -50,7 +50,7 @@ type kernel struct {
 
 func newKernel(t *testing.T, info *arch.Info) *kernel {
 	t.Helper()
-	program, err := assemble(info, calls{allowed, limited(testPID)})
+	program, err := assemble(info, syscallList{allowed, argFiltered(testPID)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ const (
 	lacks  = unix.SECCOMP_RET_ERRNO | uint32(unix.EAFNOSUPPORT)
 )
 
-func TestTheFilterJudgesArguments(t *testing.T) {
+func TestFilterChecksArguments(t *testing.T) {
 	t.Parallel()
 	for _, info := range architectures {
 		k := newKernel(t, info)
@@ -151,7 +151,7 @@ func TestTheFilterJudgesArguments(t *testing.T) {
 }
 
 // An argument that a condition has looked at must not be taken for the number of a call.
-func TestNoArgumentMakesTheFilterAllowWhatIsOnNoList(t *testing.T) {
+func TestFilterDeniesUnlisted(t *testing.T) {
 	t.Parallel()
 	for _, info := range architectures {
 		k := newKernel(t, info)
@@ -173,7 +173,7 @@ func TestNoArgumentMakesTheFilterAllowWhatIsOnNoList(t *testing.T) {
 
 // holds judges a call of the lists without a program.
 func holds(name string, arguments []uint64) bool {
-	for _, c := range limited(testPID) {
+	for _, c := range argFiltered(testPID) {
 		if c.name != name {
 			continue
 		}
@@ -184,7 +184,7 @@ func holds(name string, arguments []uint64) bool {
 	return false
 }
 
-func TestCallsOfAnotherABIKillTheProcess(t *testing.T) {
+func TestFilterKillsOtherABI(t *testing.T) {
 	t.Parallel()
 	k := newKernel(t, arch.X86_64)
 	if got := k.call(t, arch.I386.ID, 3); got != kills { // read

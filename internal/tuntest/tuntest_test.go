@@ -10,7 +10,7 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-func TestEachEndReadsWhatTheOtherWrites(t *testing.T) {
+func TestPairWriteRead(t *testing.T) {
 	a, b := tuntest.Pair(1400, true)
 	if i := a.Info(); i.MTU != 1400 || !i.Offload || i.Name == b.Info().Name {
 		t.Errorf("%+v and %+v", i, b.Info())
@@ -30,7 +30,7 @@ func TestEachEndReadsWhatTheOtherWrites(t *testing.T) {
 	}
 }
 
-func TestWhatTheFarEndDoesNotReadIsLost(t *testing.T) {
+func TestPairDropsWhenFull(t *testing.T) {
 	a, b := tuntest.Pair(1500, false)
 	for range tuntest.QueueLength + 10 {
 		if err := a.Write(packet.Offload{}, [][]byte{{1}}); err != nil {
@@ -45,7 +45,7 @@ func TestWhatTheFarEndDoesNotReadIsLost(t *testing.T) {
 	}
 }
 
-func TestClosingOneEndWakesBoth(t *testing.T) {
+func TestPairCloseWakesBoth(t *testing.T) {
 	a, b := tuntest.Pair(1500, false)
 	ended := make(chan error, 2)
 	for _, d := range []*tuntest.Device{a, b} {
@@ -70,7 +70,7 @@ func TestClosingOneEndWakesBoth(t *testing.T) {
 	}
 }
 
-func TestWhatWasWrittenBeforeTheEndIsReadAfterIt(t *testing.T) {
+func TestPairReadsQueuedAfterClose(t *testing.T) {
 	a, b := tuntest.Pair(1500, false)
 	const many = 16 // a choice by chance would lose one of them
 	for range many {
