@@ -72,7 +72,7 @@ func cut(whole []byte, id uint32, size int) (all [][]byte) {
 	return all
 }
 
-// step is a fragment of the packet in TestFragments and what is to come of it.
+// step is a fragment of the packet in TestReassemblerAdd and what is to come of it.
 type step struct {
 	from, to int
 	last     bool
