@@ -52,7 +52,10 @@ func (h *Host) Run(cmd *exec.Cmd) (string, error) {
 func (h *Host) start(cmd *exec.Cmd) error {
 	// The signal is sent when the thread that forked ends. Go ends no thread but
 	// those that a goroutine kept locked, and Namespace.Do unlocks its own.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	if err := h.Do(cmd.Start); err != nil {
 		return fmt.Errorf("%s: start %s: %w", h.Name, cmd.Path, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ const (
 func (h *Host) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the tests choose what to run
 	cmd.WaitDelay = killDelay
+	cmd.SysProcAttr = &syscall.SysProcAttr{} // for the caller to add to
 	return cmd
 }
 
