@@ -37,28 +37,28 @@ func events(t *testing.T, file string) (all []audit.Event) {
 	return all
 }
 
-func TestTheAuditSaysWhatOperatorsDidAndWhoWasBanned(t *testing.T) {
+func TestAuditRecordsOperatorsAndBans(t *testing.T) {
 	dir, err := os.MkdirTemp("", "knockgw-") // short enough for a socket's path
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	file, socket := filepath.Join(dir, "audit.log"), filepath.Join(dir, "control.sock")
-	text := services(parrot(t)) + "audit: {file: " + file + "}\ncontrol: {socket: " + socket + "}\nban: {after: 1, within: 1m, for: 1h}\n"
+	text := services(echoUpstream(t)) + "audit: {file: " + file + "}\ncontrol: {socket: " + socket + "}\nban: {after: 1, within: 1m, for: 1h}\n"
 	mistake := errors.New("line 7: \x1b[2Jno such key")
 	var wrong atomic.Bool
-	var l *lab
+	var l *harness
 	t.Run("at work", func(t *testing.T) {
-		l = newLab(t, true, text, func(o *gateway.Options) {
+		l = newHarness(t, true, text, func(o *gateway.Options) {
 			o.Source = "/etc/knockgw.yaml"
 			o.Load = func() (*config.Config, error) {
 				if wrong.Load() {
 					return nil, mistake
 				}
-				return configured(t, aliceAndBob+"services:\n"+strings.ReplaceAll(text, "1h", "2h")), nil
+				return parseConfig(t, aliceAndBob+"services:\n"+strings.ReplaceAll(text, "1h", "2h")), nil
 			}
 		})
-		if _, err := l.visit(mallory, homes[0], modeAuth); err == nil {
+		if _, err := l.connectAs(mallory, clientAddrs[0], modeAuth); err == nil {
 			t.Error("mallory is in")
 		}
 		eventually(t, "the ban is in it", func() bool {
@@ -71,7 +71,7 @@ func TestTheAuditSaysWhatOperatorsDidAndWhoWasBanned(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked := fmt.Sprintf("%s (uid %s, pid %d)", me.Username, me.Uid, os.Getpid())
-	home := homes[0]
+	home := clientAddrs[0]
 	var got []audit.Event
 	for _, e := range events(t, file) {
 		if e.Kind == audit.Ban {
@@ -105,9 +105,9 @@ func TestTheAuditSaysWhatOperatorsDidAndWhoWasBanned(t *testing.T) {
 }
 
 // operate does what an operator does, and what goes wrong at times.
-func operate(t *testing.T, l *lab, c *control.Client, wrong *atomic.Bool) {
+func operate(t *testing.T, l *harness, c *control.Client, wrong *atomic.Bool) {
 	t.Helper()
-	home := homes[0]
+	home := clientAddrs[0]
 	if done, err := c.Unban(t.Context(), netip.PrefixFrom(home, home.BitLen())); err != nil || done.Bans != 1 {
 		t.Errorf("%+v were pardoned, %v", done, err)
 	}
@@ -126,18 +126,18 @@ func operate(t *testing.T, l *lab, c *control.Client, wrong *atomic.Bool) {
 	}
 }
 
-func TestTheAuditSaysWhoWasInsideAndWhoWasNot(t *testing.T) {
+func TestAuditRecordsSessionsAndDenials(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "audit.log")
-	l := newLab(t, true, services(parrot(t))+"audit: {file: "+file+"}\n")
-	home := homes[0]
-	conn, err := l.visit(alice, home, modeKnockAuth)
+	l := newHarness(t, true, services(echoUpstream(t))+"audit: {file: "+file+"}\n")
+	home := clientAddrs[0]
+	conn, err := l.connectAs(alice, home, modeKnockAuth)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.exchange(conn, 1<<12)
 	to := target(home, modeKnock)
 	l.datagram(home, to, knockFor(bob, to, newSession(), time.Now().Add(time.Hour)))
-	l.datagram(home, to, knockFor(mallory, to, newSession(), time.Now())) // a stranger: not in it
+	l.datagram(home, to, knockFor(mallory, to, newSession(), time.Now())) // unauthorized: not recorded
 	eventually(t, "everything is in it", func() bool {
 		b, err := os.ReadFile(file)
 		return err == nil && strings.Contains(string(b), `"session"`) && strings.Contains(string(b), `"denied"`)

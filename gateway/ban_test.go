@@ -20,7 +20,7 @@ func TestGatewayBansOnlyForPeerFailures(t *testing.T) {
 	for r := range auth.Result(auth.NumResults) {
 		for _, cause := range []error{nil, admission.ErrNoGrant, admission.ErrLimitExceeded, admission.ErrOutsideSchedule, admission.ErrFlowClosed,
 			fmt.Errorf("%w: no space left on device", replay.ErrUnrecorded), errors.New("disk is gone")} {
-			in, _ := refusing(t)
+			in, _ := refusingUpstream(t)
 			from := admission.TupleOf(netip.MustParseAddrPort("192.0.2.7:40000"), netip.MustParseAddrPort("10.77.0.1:8443"))
 			// Only a completed handshake counts.
 			if _, err := in.gate.AdmitConn(t.Context(), from); err != nil {
@@ -40,7 +40,7 @@ func TestGatewayBansOnlyForPeerFailures(t *testing.T) {
 }
 
 func TestGatewayNotReadyAfterStoreFailure(t *testing.T) {
-	in, _ := refusing(t)
+	in, _ := refusingUpstream(t)
 	if err := in.observer.Health.StoreWritable(in.replay.Store); err != nil {
 		t.Fatal(err)
 	}

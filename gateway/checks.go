@@ -10,8 +10,8 @@ import (
 	"github.com/knockgw/knockgw/internal/routing"
 )
 
-// checkRoutes rejects services outside the prefixes that are routed to the device:
-// routes are added only at the start.
+// checkRoutes rejects services outside the prefixes that are routed to the
+// device: routes are added only at the start.
 func checkRoutes(cfg *config.Config) error {
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
@@ -24,9 +24,9 @@ func checkRoutes(cfg *config.Config) error {
 	return nil
 }
 
-// checkUpstreamLinks rejects upstreams behind an interface from which packets for a
-// protected prefix go to the device: their answers would not come back. The rules
-// that exempt an interface are added only at the start.
+// checkUpstreamLinks rejects upstreams behind an interface from which packets
+// for a protected prefix go to the device: their answers would not come back.
+// The rules that exempt an interface are added only at the start.
 func checkUpstreamLinks(cfg *config.Config, started []routing.UpstreamLink) error {
 	for _, link := range bypass.ProtectedBy(cfg).Routes.UpstreamLinks {
 		if !slices.Contains(started, link) {
@@ -39,8 +39,8 @@ func checkUpstreamLinks(cfg *config.Config, started []routing.UpstreamLink) erro
 // covers reports whether a contains all of b.
 func covers(a, b netip.Prefix) bool { return a.Bits() <= b.Bits() && a.Contains(b.Addr()) }
 
-// checkUpstreams rejects upstreams that are routed through the device itself: their
-// flows would come back as packets of an unauthorized host.
+// checkUpstreams rejects upstreams that are routed through the device itself:
+// their flows would come back as packets of an unauthorized host.
 func checkUpstreams(cfg *config.Config, device string) error {
 	checked := make(map[netip.Addr]bool) // one query to the kernel per address
 	for i := range cfg.Services {

@@ -44,7 +44,8 @@ func (s *controlServer) run(ctx context.Context) error {
 	return s.server.Serve(ctx, s.gateway)
 }
 
-// connections returns the number of clients of the socket, and how many there may be.
+// connections returns the number of clients of the socket, and how many there
+// may be.
 func (s *controlServer) connections() (used, limit int) {
 	if s == nil {
 		return 0, control.MaxConnections

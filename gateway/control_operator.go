@@ -107,8 +107,8 @@ func (op operator) Clients() control.Clients {
 	return list
 }
 
-// lastSeen returns when a client was last seen: when it was last admitted, or when
-// its flow last transferred bytes.
+// lastSeen returns when a client was last seen: when it was last admitted, or
+// when its flow last transferred bytes.
 func (op operator) lastSeen(admitted *control.Attempt, f *flows.Flow) *control.Attempt {
 	if f == nil || admitted == nil {
 		return admitted
@@ -157,9 +157,9 @@ func (op operator) Revoke(r control.Revocation, name string) (control.Revoked, e
 	return control.Revoked{Flows: done.Flows, Grants: done.Grants}, nil
 }
 
-// checkExists rejects a revocation of an unknown client or service: a typo must not
-// look like success. A client that was removed from the configuration has nothing
-// left to revoke.
+// checkExists rejects a revocation of an unknown client or service: a typo must
+// not look like success. A client that was removed from the configuration has
+// nothing left to revoke.
 func (op operator) checkExists(r *control.Revocation) error {
 	cfg := op.g.snapshots.current.Load().cfg
 	if r.Client != "" && !slices.ContainsFunc(cfg.Clients, func(cl config.Client) bool { return cl.ID == r.Client }) {

@@ -35,8 +35,8 @@ import (
 // In the other direction, the gate asks the stack for the state of a connection
 // that was closed.
 
-// wire creates the gate and the stack and joins them. The instance has no stack if
-// it fails.
+// wire creates the gate and the stack and joins them. The instance has no stack
+// if it fails.
 func (in *instance) wire(ctx context.Context, store replay.Store) (err error) {
 	current := in.snapshots.current.Load()
 	in.replay = replay.Auth{Store: store, Now: in.o.Now}
@@ -77,8 +77,8 @@ func (in *instance) wire(ctx context.Context, store replay.Store) (err error) {
 	return err
 }
 
-// admit decides about a packet from the device. It does not allocate unless a trace
-// or a capture is in progress.
+// admit decides about a packet from the device. It does not allocate unless a
+// trace or a capture is in progress.
 func (in *instance) admit(p *packet.Packet) netstack.Decision {
 	if !in.observer.Capturing() {
 		return decision(in.gate.Admit(p))
@@ -178,8 +178,8 @@ func (in *instance) plan(s *service, t packet.Tuple, target netip.AddrPort) *flo
 	return plan
 }
 
-// authenticate runs the handshake with the clients that may be on a connection, and
-// returns the ID of the one that is.
+// authenticate runs the handshake with the clients that may be on a connection,
+// and returns the ID of the one that is.
 func (in *instance) authenticate(ctx context.Context, s *service, t packet.Tuple, conn net.Conn) (string, error) {
 	start, candidates := time.Now(), slices.Values(in.gate.Candidates(t))
 	peer, err := s.auth.HandshakeWith(ctx, conn, candidates)
@@ -198,16 +198,16 @@ func (in *instance) authenticate(ctx context.Context, s *service, t packet.Tuple
 	in.authFailed(event)
 	lost := errors.Is(err, admission.ErrNoGrant) && !errors.Is(err, admission.ErrOtherSession)
 	if lost && s.Mode == config.ModeKnockAuth && !s.Visible {
-		// The client's own knock was lost, and its SYN used the grant of another client
-		// behind the same address. Without that it would have got no answer, and
-		// retried.
+		// The client's own knock was lost, and its SYN used the grant of
+		// another client behind the same address. Without that it would have
+		// got no answer, and retried.
 		in.gate.Remove(t)
 	}
 	return "", err
 }
 
-// authFailed reports a failed authentication, and counts it toward a ban if the peer
-// failed.
+// authFailed reports a failed authentication, and counts it toward a ban if the
+// peer failed.
 func (in *instance) authFailed(e observe.AuthEvent) {
 	if e.Err != nil && e.Err.Result.PeerFailed() {
 		in.gate.Failed(e.Tuple)
@@ -229,8 +229,8 @@ func (in *instance) egress(p *packet.Packet, size int) bool {
 	return pass
 }
 
-// end ends a flow that was evicted or revoked. If its handshake with an open service
-// is in progress, or its relay is done, only the stack has it.
+// end ends a flow that was evicted or revoked. If its handshake with an open
+// service is in progress, or its relay is done, only the stack has it.
 func (in *instance) end(t packet.Tuple) {
 	if !in.flows.Kill(flowKey(t)) {
 		in.stack.Abort(t)

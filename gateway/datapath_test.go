@@ -12,8 +12,9 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// refusing returns an instance that does not run, and a packet that its gate drops.
-func refusing(tb testing.TB) (*instance, *packet.Packet) {
+// refusingUpstream returns an instance that does not run, and a packet that its
+// gate drops.
+func refusingUpstream(tb testing.TB) (*instance, *packet.Packet) {
 	tb.Helper()
 	cfg, err := config.Parse("refused.yaml", []byte(`
 version: 1
@@ -44,7 +45,7 @@ services:
 }
 
 func TestAdmitDoesNotAllocateForDroppedPackets(t *testing.T) {
-	in, p := refusing(t)
+	in, p := refusingUpstream(t)
 	if n := testing.AllocsPerRun(100, func() {
 		if !p.Parse() || in.admit(p).Pass {
 			t.Fatal("the SYN was not dropped")
@@ -57,7 +58,7 @@ func TestAdmitDoesNotAllocateForDroppedPackets(t *testing.T) {
 // BenchmarkRefuse measures an unauthorized SYN from the device's buffer to the
 // decision, without a trace or a capture.
 func BenchmarkRefuse(b *testing.B) {
-	in, p := refusing(b)
+	in, p := refusingUpstream(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		if !p.Parse() || in.admit(p).Pass {

@@ -27,7 +27,8 @@ const (
 	dashboardFile = "../deploy/grafana/knockgw.json"
 )
 
-// promtool runs Prometheus' tool, or skips where it is not and nobody has promised it.
+// promtool runs promtool, or skips the test if it is not installed and not
+// required.
 func promtool(t *testing.T, in string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), testtool.Require(t, "promtool")[0], args...)
@@ -40,8 +41,9 @@ func promtool(t *testing.T, in string, args ...string) string {
 	return out.String()
 }
 
-// scraped is what Prometheus gets of a gateway in which everything has happened once.
-func scraped(t *testing.T) string {
+// scrape is what Prometheus gets of a gateway in which everything has happened
+// once.
+func scrape(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -51,8 +53,8 @@ func scraped(t *testing.T) string {
 	if err := ln.Close(); err != nil {
 		t.Fatal(err)
 	}
-	l := newLab(t, true, services(parrot(t))+fmt.Sprintf("metrics: {listen: %q}\n", addr))
-	conn, err := l.visit(alice, homes[0], modeKnockAuth)
+	l := newHarness(t, true, services(echoUpstream(t))+fmt.Sprintf("metrics: {listen: %q}\n", addr))
+	conn, err := l.connectAs(alice, clientAddrs[0], modeKnockAuth)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,8 +67,8 @@ func scraped(t *testing.T) string {
 	return text
 }
 
-func TestPromtoolTakesTheMetricsAndTheRules(t *testing.T) {
-	if out := promtool(t, scraped(t), "check", "metrics"); out != "" {
+func TestPromtoolAcceptsMetricsAndRules(t *testing.T) {
+	if out := promtool(t, scrape(t), "check", "metrics"); out != "" {
 		t.Errorf("promtool check metrics says\n%s", out)
 	}
 	promtool(t, "", "check", "rules", rulesFile)
@@ -76,7 +78,7 @@ func TestPromtoolTakesTheMetricsAndTheRules(t *testing.T) {
 // grafana is what Grafana puts in the place of its variables.
 var grafana = strings.NewReplacer("$__rate_interval", "5m", "$job", ".*", "$instance", ".*")
 
-func TestPromtoolTakesTheQueriesOfTheDashboard(t *testing.T) {
+func TestPromtoolAcceptsDashboard(t *testing.T) {
 	type rule struct{ Record, Expr string }
 	var all []rule
 	for where, expr := range expressions(t) {
@@ -99,7 +101,8 @@ func TestPromtoolTakesTheQueriesOfTheDashboard(t *testing.T) {
 	promtool(t, "", "check", "rules", file)
 }
 
-// expressions are the queries of the rules and of the dashboard, by where they stand.
+// expressions are the queries of the rules and of the dashboard, by where they
+// stand.
 func expressions(t *testing.T) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
@@ -165,8 +168,8 @@ var (
 	typeOfNames = regexp.MustCompile(`(?m)^# TYPE (\S+) (\S+)$`)
 )
 
-func TestTheRulesAndTheDashboardAskForWhatThereIs(t *testing.T) {
-	text := scraped(t)
+func TestRulesAndDashboardUseKnownMetrics(t *testing.T) {
+	text := scrape(t)
 	// The device of this test takes no filter; test/netns looks for this one.
 	known := map[string]bool{"knockgw_filter_dropped_packets_total": true}
 	for _, m := range typeOfNames.FindAllStringSubmatch(text, -1) {

@@ -13,7 +13,8 @@ import (
 	"github.com/knockgw/knockgw/gateway"
 )
 
-// A program whose own services nobody can find: those of its configuration that have no upstream.
+// This example hides a service of the program itself: one whose configuration
+// has no upstream.
 func ExampleGateway_Listener() {
 	cfg, err := config.Load("/etc/api/knockgw.yaml", config.WithoutUpstream())
 	if err != nil {

@@ -13,9 +13,9 @@
 // Reload replaces the configuration while the gateway runs. Flows in progress
 // continue unless the new configuration revokes them.
 //
-// The packages of the gateway do not know each other. The file datapath.go joins the
-// device, the gate and the TCP/IP stack with functions, and internal/observe reports
-// what happens.
+// The packages of the gateway do not know each other. The file datapath.go
+// joins the device, the gate and the TCP/IP stack with functions, and
+// internal/observe reports what happens.
 //
 // # Compatibility
 //
@@ -42,18 +42,18 @@ import (
 )
 
 var (
-	// ErrRoutesLost reports that another process removed routes or rules, and that
-	// they could not be added again. A restart of the gateway adds them.
+	// ErrRoutesLost reports that another process removed routes or rules, and
+	// that they could not be added again. A restart of the gateway adds them.
 	ErrRoutesLost = observe.ErrRoutesLost
-	// ErrBypassed reports that unauthorized hosts would reach protected addresses
-	// past the gateway, that the host would answer for them itself, or that the host
-	// needs one of them.
+	// ErrBypassed reports that unauthorized hosts would reach protected
+	// addresses past the gateway, that the host would answer for them itself,
+	// or that the host needs one of them.
 	ErrBypassed = observe.ErrBypassed
 )
 
-// DrainTime is how long an orderly stop waits for the flows to end before it resets
-// them: long enough for a request to get its reply, and well below the timeout of
-// service supervisors.
+// DrainTime is how long an orderly stop waits for the flows to end before it
+// resets them: long enough for a request to get its reply, and well below the
+// timeout of service supervisors.
 const DrainTime = 5 * time.Second
 
 // Options configure a Gateway beyond its Config. All fields are optional.
@@ -61,37 +61,40 @@ type Options struct {
 	// Device is used instead of opening the one that the configuration names; no
 	// routes are set then. The gateway closes it.
 	Device tun.Device
-	// Log receives events; the default discards them. No event contains a secret.
+	// Log receives events; the default discards them. No event contains a
+	// secret.
 	Log *slog.Logger
-	// Registry receives the metrics; default: a registry of the gateway's own. Either
-	// is served at metrics.listen.
+	// Registry receives the metrics; default: a registry of the gateway's own.
+	// Either is served at metrics.listen.
 	Registry *prometheus.Registry
-	// Now is the wall clock against which messages are validated; default time.Now.
+	// Now is the wall clock against which messages are validated; default
+	// time.Now.
 	Now func() time.Time
 	// DrainTime overrides the constant of that name; negative means not to wait.
 	DrainTime time.Duration
-	// Load loads the configuration again, for ReloadFromSource and for the control
-	// socket.
+	// Load loads the configuration again, for ReloadFromSource and for the
+	// control socket.
 	Load func() (*config.Config, error)
 	// Source describes where Load reads, for people: the path of a file.
 	Source string
-	// Restorer may start a process that adds routes and rules again when another
-	// process deletes them, with the privileges that DropPrivileges drops. It is
-	// called once, before DropPrivileges, with the interface index of the device,
-	// unless Device is set. A gateway without DropPrivileges restores them itself.
+	// Restorer may start a process that adds routes and rules again when
+	// another process deletes them, with the privileges that DropPrivileges
+	// drops. It is called once, before DropPrivileges, with the interface index
+	// of the device, unless Device is set. A gateway without DropPrivileges
+	// restores them itself.
 	Restorer func(routes routing.ProtectedSet, device int) error
 	// Impaired is called with what keeps clients out, each time that it changes:
 	// routes that were deleted, missing addresses of tun.local.
 	Impaired func(problems []string)
-	// DropPrivileges may drop all privileges. It is called once, when the device is
-	// open and the routes are set, before a packet is read and before the control
-	// socket, the state and the metrics are opened, which belong to the unprivileged
-	// account.
+	// DropPrivileges may drop all privileges. It is called once, when the
+	// device is open and the routes are set, before a packet is read and before
+	// the control socket, the state and the metrics are opened, which belong to
+	// the unprivileged account.
 	DropPrivileges func() error
 }
 
-// A Gateway is created from a configuration, which may change while it runs, and runs
-// once.
+// A Gateway is created from a configuration, which may change while it runs,
+// and runs once.
 type Gateway struct {
 	o         Options
 	routes    routing.ProtectedSet
@@ -145,9 +148,9 @@ func New(cfg *config.Config, o Options) (*Gateway, error) {
 func (g *Gateway) Ready() <-chan struct{} { return g.ready }
 
 // Run opens the device and serves until ctx ends, then drains: there are no new
-// flows, and the others have DrainTime to end. It returns nil after an orderly stop,
-// and the first error otherwise; that may wrap tun.ErrNoTUN, fs.ErrPermission,
-// ErrBypassed or ErrRoutesLost. Run may be called once.
+// flows, and the others have DrainTime to end. It returns nil after an orderly
+// stop, and the first error otherwise; that may wrap tun.ErrNoTUN,
+// fs.ErrPermission, ErrBypassed or ErrRoutesLost. Run may be called once.
 func (g *Gateway) Run(ctx context.Context) error {
 	if g.ran.Swap(true) {
 		return errors.New("gateway: Run called more than once")
@@ -160,8 +163,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return err
 }
 
-// Remove removes the routes and rules that a run of this configuration leaves behind
-// on purpose, including the blackholes, and returns their number.
+// Remove removes the routes and rules that a run of this configuration leaves
+// behind on purpose, including the blackholes, and returns their number.
 func Remove(cfg *config.Config) (int, error) { return Protected(cfg).Remove() }
 
 // Protected returns the prefixes, ports and rules that a gateway with this

@@ -16,20 +16,20 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-func everywhere(t *testing.T, f func(t *testing.T, l *lab)) {
+func inBothFamilies(t *testing.T, f func(t *testing.T, l *harness)) {
 	for _, offload := range []bool{false, true} {
 		t.Run(fmt.Sprintf("offload=%v", offload), func(t *testing.T) {
-			f(t, newLab(t, offload, services(parrot(t))))
+			f(t, newHarness(t, offload, services(echoUpstream(t))))
 		})
 	}
 }
 
-func TestTheRightClientReachesTheUpstreamInEveryMode(t *testing.T) {
-	everywhere(t, func(t *testing.T, l *lab) {
-		for _, home := range homes {
+func TestGatewayRelaysInAllModes(t *testing.T) {
+	inBothFamilies(t, func(t *testing.T, l *harness) {
+		for _, home := range clientAddrs {
 			for port := uint16(modeAuth); port <= modeVisible; port++ {
 				for _, size := range []int{16, 1 << 18} {
-					conn, err := l.visit(alice, home, port)
+					conn, err := l.connectAs(alice, home, port)
 					if err != nil {
 						t.Fatalf("from %v to port %d: %v", home, port, err)
 					}
@@ -40,13 +40,13 @@ func TestTheRightClientReachesTheUpstreamInEveryMode(t *testing.T) {
 	})
 }
 
-func TestTheWrongSecretReachesNothing(t *testing.T) {
-	everywhere(t, func(t *testing.T, l *lab) {
+func TestGatewayDeniesWrongSecret(t *testing.T) {
+	inBothFamilies(t, func(t *testing.T, l *harness) {
 		var wg sync.WaitGroup
-		for _, home := range homes[1:] {
+		for _, home := range clientAddrs[1:] {
 			for port := uint16(modeAuth); port <= modeVisible; port++ {
 				wg.Go(func() {
-					if conn, err := l.visit(mallory, home, port); err == nil {
+					if conn, err := l.connectAs(mallory, home, port); err == nil {
 						t.Errorf("from %v to port %d: let in", home, port)
 						_ = conn.Close()
 					}
@@ -57,15 +57,15 @@ func TestTheWrongSecretReachesNothing(t *testing.T) {
 	})
 }
 
-func TestManyConnectionsAtOnceEachWithItsKnock(t *testing.T) {
+func TestGatewayServesConcurrentKnocks(t *testing.T) {
 	for _, offload := range []bool{false, true} {
 		// With all the time that a busy machine may take to authenticate forty.
-		l := newLab(t, offload, strings.ReplaceAll(services(parrot(t)), "deadline: 500ms", "deadline: 10s"))
+		l := newHarness(t, offload, strings.ReplaceAll(services(echoUpstream(t)), "deadline: 500ms", "deadline: 10s"))
 		var wg sync.WaitGroup
 		for i := range 40 {
 			wg.Go(func() {
 				who := []*protocol.Client{alice, bob}[i%2]
-				conn, err := l.visit(who, homes[0], modeKnockAuth)
+				conn, err := l.connectAs(who, clientAddrs[0], modeKnockAuth)
 				if err != nil {
 					t.Errorf("offload=%v, connection %d: %v", offload, i, err)
 					return
@@ -77,13 +77,13 @@ func TestManyConnectionsAtOnceEachWithItsKnock(t *testing.T) {
 	}
 }
 
-func TestAKnockOpensTheDoorForItsAddressOnce(t *testing.T) {
-	l := newLab(t, true, services(parrot(t)))
-	to := target(homes[0], modeKnock)
+func TestGrantAllowsOneConnectionFromAddress(t *testing.T) {
+	l := newHarness(t, true, services(echoUpstream(t)))
+	to := target(clientAddrs[0], modeKnock)
 	knock := knockFor(alice, to, nil, time.Now())
 	stale := knockFor(alice, to, nil, time.Now().Add(-31*time.Second))
 	reaches := func(home netip.Addr) bool {
-		conn, err := l.dial(home, to, hush)
+		conn, err := l.dial(home, to, quietPeriod)
 		if err == nil {
 			l.exchange(conn, 16)
 		}
@@ -96,13 +96,13 @@ func TestAKnockOpensTheDoorForItsAddressOnce(t *testing.T) {
 		dial netip.Addr
 		want bool
 	}{
-		{"no knock", nil, homes[0], homes[0], false},
-		{"a stale knock", stale, homes[0], homes[0], false},
-		{"another address", knock, homes[0], homes[1], false},
-		{"the knock's address", nil, homes[0], homes[0], true},
-		{"a second connection", nil, homes[0], homes[0], false},
-		{"a replay", knock, homes[0], homes[0], false},
-		{"a replay from elsewhere", knock, homes[1], homes[1], false},
+		{"no knock", nil, clientAddrs[0], clientAddrs[0], false},
+		{"a stale knock", stale, clientAddrs[0], clientAddrs[0], false},
+		{"another address", knock, clientAddrs[0], clientAddrs[1], false},
+		{"the knock's address", nil, clientAddrs[0], clientAddrs[0], true},
+		{"a second connection", nil, clientAddrs[0], clientAddrs[0], false},
+		{"a replay", knock, clientAddrs[0], clientAddrs[0], false},
+		{"a replay from elsewhere", knock, clientAddrs[1], clientAddrs[1], false},
 	} {
 		if c.send != nil {
 			l.datagram(c.from, to, c.send)
@@ -113,23 +113,23 @@ func TestAKnockOpensTheDoorForItsAddressOnce(t *testing.T) {
 	}
 }
 
-func TestASessionIDThatIsNotTheKnocksIsRefused(t *testing.T) {
-	l := newLab(t, true, services(parrot(t)))
-	to := target(homes[0], modeKnockAuth)
+func TestGatewayDeniesOtherSessionID(t *testing.T) {
+	l := newHarness(t, true, services(echoUpstream(t)))
+	to := target(clientAddrs[0], modeKnockAuth)
 	session := newSession()
-	l.datagram(homes[0], to, knockFor(alice, to, session, time.Now()))
+	l.datagram(clientAddrs[0], to, knockFor(alice, to, session, time.Now()))
 	for _, c := range []struct {
 		session []byte
 		want    bool
 	}{{newSession(), false}, {nil, false}, {session, true}} {
-		conn, err := l.dial(homes[0], to, patience)
+		conn, err := l.dial(clientAddrs[0], to, timeout)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
 		if !c.want { // and hears nothing, for its knock may have been lost
 			cancel()
-			ctx, cancel = context.WithTimeout(t.Context(), hush)
+			ctx, cancel = context.WithTimeout(t.Context(), quietPeriod)
 		}
 		err = (&auth.Client{Identity: alice, Port: modeKnockAuth, SessionID: c.session, Proof: true}).Handshake(ctx, conn)
 		cancel()
@@ -140,15 +140,15 @@ func TestASessionIDThatIsNotTheKnocksIsRefused(t *testing.T) {
 	}
 }
 
-func TestAStrangerHearsNothing(t *testing.T) {
-	everywhere(t, func(t *testing.T, l *lab) {
-		// During somebody's session, and from the neighbourhood of nobody.
-		conn, err := l.visit(alice, homes[0], modeKnock)
+func TestGatewayIsSilentToAttackers(t *testing.T) {
+	inBothFamilies(t, func(t *testing.T, l *harness) {
+		// During a session, and from a subnet without clients.
+		conn, err := l.connectAs(alice, clientAddrs[0], modeKnock)
 		if err != nil {
 			t.Fatal(err)
 		}
-		strangers := []netip.Addr{netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("2001:db8:1::7")}
-		for _, a := range strangers {
+		attackers := []netip.Addr{netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("2001:db8:1::7")}
+		for _, a := range attackers {
 			for _, port := range []uint16{modeKnock, modeKnockAuth, 22} {
 				for flags := range 64 {
 					b := packettest.TCP{
@@ -167,7 +167,7 @@ func TestAStrangerHearsNothing(t *testing.T) {
 				b := packettest.UDP{Src: netip.AddrPortFrom(a, 40000), Dst: target(a, port), Payload: make([]byte, 140)}.Packet()
 				_ = l.wire.Write(packet.Offload{}, [][]byte{b})
 			}
-			// To an open service: what is no SYN.
+			// To an open service: segments other than SYNs.
 			for flags := range 64 {
 				if flags&(packet.SYN|packet.ACK|packet.RST|packet.FIN) != packet.SYN {
 					b := packettest.TCP{Src: netip.AddrPortFrom(a, 40000), Dst: target(a, modeAuth), Flags: uint8(flags), Seq: 1, Ack: 2}.Packet()
@@ -176,17 +176,17 @@ func TestAStrangerHearsNothing(t *testing.T) {
 			}
 		}
 		l.exchange(conn, 1<<16) // behind all that
-		time.Sleep(hush)
-		for _, a := range strangers {
-			if n := l.heard(a); n != 0 {
+		time.Sleep(quietPeriod)
+		for _, a := range attackers {
+			if n := l.received(a); n != 0 {
 				t.Errorf("%v heard %d packets", a, n)
 			}
 		}
 	})
 }
 
-// refusing is an address where nobody listens.
-func refusing(t *testing.T) string {
+// refusingUpstream returns an address without a listener.
+func refusingUpstream(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -196,26 +196,26 @@ func refusing(t *testing.T) string {
 	return ln.Addr().String()
 }
 
-func TestAnUpstreamThatRefusesShowsAsAReset(t *testing.T) {
-	l := newLab(t, true, services(refusing(t)))
-	for _, home := range homes[1:] {
+func TestGatewayResetsWhenUpstreamRefuses(t *testing.T) {
+	l := newHarness(t, true, services(refusingUpstream(t)))
+	for _, home := range clientAddrs[1:] {
 		start := time.Now()
-		conn, err := l.visit(alice, home, modeKnock)
+		conn, err := l.connectAs(alice, home, modeKnock)
 		if err == nil {
 			t.Error("mode knock: the port looks open")
 			_ = conn.Close()
 		}
-		conn, err = l.visit(alice, home, modeKnockAuth)
+		conn, err = l.connectAs(alice, home, modeKnockAuth)
 		if err != nil {
 			t.Errorf("authenticate: %v", err)
 			continue
 		}
-		_ = conn.SetDeadline(time.Now().Add(patience))
+		_ = conn.SetDeadline(time.Now().Add(timeout))
 		if _, err := conn.Read(make([]byte, 1)); err == nil {
 			t.Error("read from nothing")
 		}
 		_ = conn.Close()
-		if took := time.Since(start); took > patience/2 {
+		if took := time.Since(start); took > timeout/2 {
 			t.Errorf("took %v: that was silence", took)
 		}
 	}

@@ -63,9 +63,9 @@ func (in *instance) deviceName() string {
 // drainPoll is how often the end of a drain checks whether everything was sent.
 const drainPoll = 10 * time.Millisecond
 
-// drain refuses new flows and waits for the others, until DrainTime is over. Then it
-// resets the rest. It also waits for what relays have passed to the stack: a flow is
-// over when its client has received everything.
+// drain refuses new flows and waits for the others, until DrainTime is over.
+// Then it resets the rest. It also waits for what relays have passed to the
+// stack: a flow is over when its client has received everything.
 func (in *instance) drain() {
 	timeout := max(in.o.DrainTime, 0)
 	in.gate.Drain()

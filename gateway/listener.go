@@ -12,23 +12,24 @@ import (
 )
 
 // acceptBacklog is how many admitted connections of one service may wait for
-// its Accept; more are reset.
+// Accept; further ones are reset.
 const acceptBacklog = 128
 
 // Conn is an admitted connection of a service without an upstream. RemoteAddr
-// is the client's address, LocalAddr the protected address that it dialled.
+// is the client's address, LocalAddr the protected address that it dialed.
 type Conn struct {
 	net.Conn
 	client string
 }
 
-// Client returns the id of the client that authenticated or, in mode knock, knocked.
+// Client returns the ID of the client that authenticated or, in mode knock,
+// knocked.
 func (c *Conn) Client() string { return c.client }
 
-// CloseWrite ends the sending direction; the other goes on.
+// CloseWrite closes the sending direction; the other continues.
 func (c *Conn) CloseWrite() error { return netx.CloseWrite(c.Conn) }
 
-// listener hands a service's connections to the program that embeds the gateway.
+// listener passes a service's connections to the embedding program.
 type listener struct {
 	addr   net.Addr
 	conns  chan net.Conn
@@ -45,12 +46,13 @@ func newListener(s *config.Service) *listener {
 }
 
 // Listener returns the listener of a service without an upstream. It may be
-// called before Run, and for a new service after a Reload; Accept returns *Conn,
-// and net.ErrClosed once the gateway is stopping or the service was removed. Closing it refuses the service's further connections.
+// called before Run, and for a new service after Reload. Accept returns a
+// *Conn, and net.ErrClosed once the gateway is stopping or the service was
+// removed. After Close the service's new connections are reset.
 func (g *Gateway) Listener(service string) (net.Listener, error) {
 	s := g.snapshots.current.Load().services[service]
 	if s == nil || s.listener == nil {
-		return nil, fmt.Errorf("gateway: %q is no service without an upstream", service)
+		return nil, fmt.Errorf("gateway: %q is not a service without an upstream", service)
 	}
 	return s.listener, nil
 }
@@ -70,7 +72,7 @@ func (l *listener) serve(ctx context.Context, conn net.Conn, client string) erro
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	default:
-		return fmt.Errorf("gateway: %d connections wait to be accepted", acceptBacklog)
+		return fmt.Errorf("gateway: %d connections are waiting for Accept", acceptBacklog)
 	}
 }
 
@@ -90,7 +92,7 @@ func (l *listener) Close() error {
 	return nil
 }
 
-// shut ends Accept and closes what nobody accepted.
+// shut ends Accept and closes the connections that were not accepted.
 func (l *listener) shut() {
 	l.once.Do(func() { close(l.closed) })
 	for {

@@ -3,9 +3,9 @@ package gateway
 // Liveness is the progress of the packet reader at one moment.
 type Liveness struct{ ticks uint64 }
 
-// Heartbeat acquires and releases the gate's lock, and returns the progress of the
-// packet reader. If it does not return, the packet path is deadlocked. It returns
-// ErrNotRunning before the gateway is ready, and once it stops.
+// Heartbeat acquires and releases the gate's lock, and returns the progress of
+// the packet reader. If it does not return, the packet path is deadlocked. It
+// returns ErrNotRunning before the gateway is ready, and once it stops.
 func (g *Gateway) Heartbeat() (Liveness, error) {
 	in := g.running.Load()
 	if in == nil {

@@ -18,19 +18,21 @@ import (
 )
 
 const (
-	// mayGrowBy is by how much more memory a configuration with twice the clients
-	// and twice the services takes: twice as much, and what tables that double
-	// their size have in reserve. Memory for each pair of the two would be 4.
-	mayGrowBy = 2.6
+	// maxGrowth is by how much more memory a configuration with twice the
+	// clients and twice the services takes: twice as much, and what tables that
+	// double their size have in reserve. Memory for each pair of the two would
+	// be 4.
+	maxGrowth = 2.6
 
-	// mostForEach is how many bytes there are for each client and each service.
-	// Some 4 KiB is usual; 200 bytes for each pair of 4,000 and 1,000 would be 160,000.
-	mostForEach = 8 << 10
+	// maxPerEntry is how many bytes there are for each client and each service.
+	// Some 4 KiB is usual; 200 bytes for each pair of 4,000 and 1,000 would be
+	// 160,000.
+	maxPerEntry = 8 << 10
 )
 
-// many is a configuration of so many clients and services. A client may use all
-// of them, or one.
-func many(clients, services int, all bool) []byte {
+// largeConfig is a configuration of so many clients and services. A client may
+// use all of them, or one.
+func largeConfig(clients, services int, all bool) []byte {
 	var b strings.Builder
 	b.WriteString("version: 1\ntun: {routes: [10.64.0.0/10]}\nknock: {gateway: gw.example.org}\nclients:\n")
 	for i := range clients {
@@ -86,8 +88,8 @@ func heap() int {
 	return int(m.HeapAlloc)
 }
 
-// takes is how many bytes a configuration takes in use, besides its text.
-func takes(t *testing.T, text []byte) int {
+// memoryOf is how many bytes a configuration takes in use, besides its text.
+func memoryOf(t *testing.T, text []byte) int {
 	t.Helper()
 	before := heap()
 	b := buildGateway(t, func() (*config.Config, error) { return config.Parse("many.yaml", text) })
@@ -97,33 +99,33 @@ func takes(t *testing.T, text []byte) int {
 	return after - before
 }
 
-func TestMemoryIsForClientsAndServicesAndNotForPairs(t *testing.T) {
+func TestMemoryGrowsLinearly(t *testing.T) {
 	const clients, services = 2000, 500
 	for name, all := range map[string]bool{"all services": true, "one service": false} {
 		began := time.Now()
-		least := takes(t, many(1, 1, all)) // tables of a fixed size
-		once := takes(t, many(clients, services, all)) - least
-		twice := takes(t, many(2*clients, 2*services, all)) - least
+		least := memoryOf(t, largeConfig(1, 1, all)) // tables of a fixed size
+		once := memoryOf(t, largeConfig(clients, services, all)) - least
+		twice := memoryOf(t, largeConfig(2*clients, 2*services, all)) - least
 		each := twice / (2*clients + 2*services)
 		t.Logf("%s for each client: %d KiB, then %d KiB with twice as many of both; %d bytes for each; %v",
 			name, once>>10, twice>>10, each, time.Since(began))
-		if float64(twice) > mayGrowBy*float64(once) {
+		if float64(twice) > maxGrowth*float64(once) {
 			t.Errorf("%s for each client: %d bytes, and %d with twice as many of both", name, once, twice)
 		}
-		if each > mostForEach {
+		if each > maxPerEntry {
 			t.Errorf("%s for each client: %d bytes for each client and service", name, each)
 		}
 	}
 }
 
-func TestTwentyThousandClientsOfFiveThousandServicesFit(t *testing.T) {
+func TestMemoryOfLargeConfiguration(t *testing.T) {
 	if os.Getenv("KNOCKGW_LONG") == "" {
 		t.Skip("takes seconds and 200 MiB: KNOCKGW_LONG=1")
 	}
 	const clients, services = 20000, 5000
 	for name, all := range map[string]bool{"all services": true, "one service": false} {
 		file := filepath.Join(t.TempDir(), "many.yaml")
-		if err := os.WriteFile(file, many(clients, services, all), 0o600); err != nil {
+		if err := os.WriteFile(file, largeConfig(clients, services, all), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		before, began := heap(), time.Now()
@@ -138,7 +140,7 @@ func TestTwentyThousandClientsOfFiveThousandServicesFit(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		t.Logf("%s for each client: loaded in %v, ready after %v; %d bytes for each client and service; %d MiB from the system",
 			name, loaded, took, each, m.Sys>>20)
-		if each > mostForEach {
+		if each > maxPerEntry {
 			t.Errorf("%s for each client: %d bytes for each client and service", name, each)
 		}
 		runtime.KeepAlive(b)

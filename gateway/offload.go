@@ -14,16 +14,16 @@ import (
 	"github.com/knockgw/knockgw/tun"
 )
 
-// The kernel's packet filter drops what the gate would drop. Without it, the gateway
-// drops the same packets at the cost of reading them.
+// The kernel's packet filter drops what the gate would drop. Without it, the
+// gateway drops the same packets at the cost of reading them.
 
 // errNoFilter is the reason why a device of an embedding program has no filter.
 var errNoFilter = errors.New("the device does not support a packet filter")
 
 const (
-	// The filter's table of expected knocks keeps its size until a restart. It has
-	// room for expectedGrowth times the knocks expected at the start, and for
-	// minExpected: 3,000 clients of a service with every method, in 2 MiB.
+	// The filter's table of expected knocks keeps its size until a restart. It
+	// has room for expectedGrowth times the knocks expected at the start, and
+	// for minExpected: 3,000 clients of a service with every method, in 2 MiB.
 	expectedGrowth = 2
 	minExpected    = 1 << 16
 )
@@ -46,8 +46,8 @@ func openFilter(s *snapshot, device tun.Device, log *slog.Logger) (*filter.Filte
 	return f, nil
 }
 
-// withoutFilter logs why there is no filter, or returns an error if the configuration
-// requires one.
+// withoutFilter logs why there is no filter, or returns an error if the
+// configuration requires one.
 func withoutFilter(s *snapshot, log *slog.Logger, reason error) error {
 	if s.cfg.TUN.Filter == config.FilterRequire {
 		return fmt.Errorf("tun.filter: %w", reason)
@@ -64,8 +64,8 @@ func (in *instance) mirror() admission.Offload {
 	return in.filter
 }
 
-// attachFilter attaches the filter, which has the gate's state, to the device, which
-// is not read yet.
+// attachFilter attaches the filter, which has the gate's state, to the device,
+// which is not read yet.
 func (in *instance) attachFilter() error {
 	if in.filter == nil {
 		return nil
@@ -79,8 +79,8 @@ func (in *instance) attachFilter() error {
 	return errors.Join(in.filter.Close(), withoutFilter(in.snapshots.current.Load(), in.o.Log, err))
 }
 
-// capacityWarning returns a warning if a policy expects more knocks than the filter
-// has room for; "" otherwise.
+// capacityWarning returns a warning if a policy expects more knocks than the
+// filter has room for; "" otherwise.
 func (in *instance) capacityWarning(p *policy.Policy) string {
 	if !in.filterAttached || p.NumPrecomputed() <= in.filter.Capacity() {
 		return ""

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"net/netip"
@@ -42,18 +41,18 @@ func TestOffPathAttackerChangesNothing(t *testing.T) {
 		defer o.end()
 		o.connect()
 		o.talk()
-		o.hangUp()
-		o.judge()
+		o.closeConn()
+		o.verify()
 	})
 }
 
 const (
 	offPathWait  = 10 * time.Second     // for what must happen
-	offPathHush  = 2 * time.Millisecond // for the stack to work off what it was given
+	offPathQuiet = 2 * time.Millisecond // for the stack to work off what it was given
 	offPathKnock = 62201
 	offPathISN   = 4_000_000_000 // wraps around after 295 MB
 	offPathAuth  = "PASS"        // the authentication of this test
-	offPathBye   = "BYE!"        // has the service close first
+	offPathClose = "BYE!"        // has the service close first
 )
 
 // failer is what a *rapid.T and a *testing.T have in common that is needed here.
@@ -205,7 +204,7 @@ func (o *offPath) serve(r *netstack.Request) {
 		o.mu.Lock()
 		o.heard.Write(b[:n])
 		o.mu.Unlock()
-		if _, werr := conn.Write(b[:n]); err != nil || werr != nil || bytes.HasSuffix(b[:n], []byte(offPathBye)) {
+		if _, werr := conn.Write(b[:n]); err != nil || werr != nil || bytes.HasSuffix(b[:n], []byte(offPathClose)) {
 			return
 		}
 	}
@@ -217,7 +216,7 @@ func (o *offPath) knock() {
 	if err != nil {
 		o.Fatal(err)
 	}
-	o.puts(packettest.UDP{Src: netip.AddrPortFrom(o.src.Addr(), 50000), Dst: netip.AddrPortFrom(o.dst.Addr(), offPathKnock), Payload: b}.Packet())
+	o.inject(packettest.UDP{Src: netip.AddrPortFrom(o.src.Addr(), 50000), Dst: netip.AddrPortFrom(o.dst.Addr(), offPathKnock), Payload: b}.Packet())
 	select {
 	case e := <-o.knocked:
 		if e.Result != knock.OK {
@@ -228,8 +227,8 @@ func (o *offPath) knock() {
 	}
 }
 
-// puts puts packets on the wire, and waits until the gate has judged them.
-func (o *offPath) puts(packets ...[]byte) {
+// inject puts packets on the wire, and waits until the gate has judged them.
+func (o *offPath) inject(packets ...[]byte) {
 	o.Helper()
 	for _, b := range packets {
 		if err := o.wire.Write(packet.Offload{}, [][]byte{b}); err != nil {
@@ -254,7 +253,7 @@ func (o *offPath) send(flags uint8, seq uint32, payload string) {
 	if flags&packet.SYN != 0 {
 		s.Options = []byte{2, 4, 5, 180, 1, 3, 3, 7}
 	}
-	o.puts(s.Packet())
+	o.inject(s.Packet())
 }
 
 // receive takes what comes until done, acknowledging data as a client does.
@@ -324,7 +323,7 @@ func (o *offPath) connect() {
 		return p.Ack == o.seq
 	})
 	o.attack("the SYN-ACK is on its way", true)
-	time.Sleep(offPathHush)
+	time.Sleep(offPathQuiet)
 	if n := o.completed.Load(); n != 0 {
 		o.Fatalf("the handshake is done, and the client has said nothing yet")
 	}
@@ -337,7 +336,7 @@ func (o *offPath) connect() {
 	}
 }
 
-// talk has some messages echoed, some of which come in the wrong order.
+// talk exchanges messages, some of them out of order.
 func (o *offPath) talk() {
 	for n := range rapid.IntRange(1, 4).Draw(o.draws, "messages") {
 		message := bytes.Repeat([]byte{byte('a' + n)}, rapid.IntRange(2, 1300).Draw(o.draws, "bytes"))
@@ -362,8 +361,8 @@ func (o *offPath) talk() {
 	}
 }
 
-// hangUp closes the connection in good order.
-func (o *offPath) hangUp() {
+// closeConn closes the connection in good order.
+func (o *offPath) closeConn() {
 	finished := func(p *packet.Packet) bool { return p.Ack == o.seq && o.fin }
 	if rapid.Bool().Draw(o.draws, "the client closes first") {
 		o.send(packet.FIN|packet.ACK, o.seq, "")
@@ -373,9 +372,9 @@ func (o *offPath) hangUp() {
 		o.send(packet.ACK, o.seq, "")
 		return
 	}
-	o.send(packet.ACK|packet.PSH, o.seq, offPathBye)
-	o.seq += uint32(len(offPathBye))
-	o.sent.WriteString(offPathBye)
+	o.send(packet.ACK|packet.PSH, o.seq, offPathClose)
+	o.seq += uint32(len(offPathClose))
+	o.sent.WriteString(offPathClose)
 	o.receive("the service's FIN", finished)
 	o.send(packet.ACK, o.seq, "")
 	o.attack("the service's FIN is acknowledged", true)
@@ -388,7 +387,7 @@ func (o *offPath) hangUp() {
 	}
 }
 
-func (o *offPath) judge() {
+func (o *offPath) verify() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !bytes.Equal(o.heard.Bytes(), o.sent.Bytes()) {
@@ -405,141 +404,4 @@ func (o *offPath) judge() {
 			o.Fatalf("the attacker has knocked: %+v", e)
 		}
 	}
-}
-
-// attack sends some forged packets. syns: SYNs may be among them.
-func (o *offPath) attack(when string, syns bool) {
-	o.Helper()
-	if o.draws == nil {
-		return
-	}
-	for range rapid.IntRange(0, 6).Draw(o.draws, when) {
-		switch rapid.IntRange(0, 9).Draw(o.draws, "kind") {
-		case 0:
-			o.puts(o.forgedICMP())
-		case 1, 2:
-			o.puts(o.pieces(o.forgedTCP(syns))...)
-		case 3:
-			o.puts(packettest.UDP{
-				Src: o.src, Dst: netip.AddrPortFrom(o.dst.Addr(), offPathKnock),
-				Payload: rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(o.draws, "datagram"),
-			}.Packet())
-		default:
-			o.puts(o.forgedTCP(syns))
-		}
-	}
-}
-
-const (
-	// aroundWindow is more than how far from the next number, in bytes, a segment's
-	// may be to matter; aroundACKs the same of acknowledgements.
-	aroundWindow = 1 << 25
-	aroundACKs   = 1 << 20
-)
-
-// ahead is how far ahead of what the client has received, in bytes, an
-// acknowledgement is of what was never sent: in the handshake by one.
-func (o *offPath) ahead() uint32 {
-	if o.sent.Len() == 0 {
-		return 1
-	}
-	const mostInFlight = 4096
-	return mostInFlight
-}
-
-// forgedTCP is a segment in the client's name.
-func (o *offPath) forgedTCP(syns bool) []byte {
-	s := packettest.TCP{
-		Src: o.src, Dst: o.dst, Flags: rapid.Byte().Draw(o.draws, "flags"),
-		Seq:     o.seq + rapid.Uint32Range(aroundWindow, 1<<32-1-aroundWindow).Draw(o.draws, "seq"),
-		Ack:     o.ack + rapid.Uint32Range(o.ahead(), 1<<32-1-aroundACKs).Draw(o.draws, "ack"),
-		Window:  rapid.Uint16().Draw(o.draws, "window"),
-		Payload: rapid.SliceOfN(rapid.Byte(), 0, 64).Draw(o.draws, "payload"),
-	}
-	if rapid.Bool().Draw(o.draws, "usual flags") {
-		s.Flags = rapid.SampledFrom([]uint8{packet.ACK, packet.ACK | packet.PSH, packet.FIN | packet.ACK, packet.RST, packet.RST | packet.ACK, packet.SYN, packet.SYN | packet.ACK}).Draw(o.draws, "which")
-	}
-	if !syns && s.Flags&packet.SYN != 0 {
-		s.Flags ^= packet.SYN
-	}
-	switch rapid.IntRange(0, 3).Draw(o.draws, "luck") {
-	case 0: // any number in the window but the next is as good for the attacker as another
-		first := uint32(0)
-		if s.Flags&packet.RST != 0 {
-			first = 1
-		}
-		s.Seq = o.seq + rapid.Uint32Range(first, 1000).Draw(o.draws, "seq in the window")
-	case 1: // in the handshake there is one acknowledgement only
-		s.Ack = o.ack
-	}
-	if rapid.IntRange(0, 3).Draw(o.draws, "has options") == 0 {
-		s.Options = rapid.SliceOfN(rapid.Byte(), 4, 4).Draw(o.draws, "options")
-	}
-	return s.Packet()
-}
-
-// forgedICMP is an error about something that the service may have sent.
-func (o *offPath) forgedICMP() []byte {
-	quoted := packettest.TCP{
-		Src: o.dst, Dst: o.src, Flags: packet.ACK,
-		Seq: o.ack + rapid.Uint32Range(aroundACKs, 1<<32-1-aroundACKs).Draw(o.draws, "quoted seq"),
-		Ack: o.seq, Payload: make([]byte, 8),
-	}.Packet()
-	m := packettest.ICMP{
-		Src: o.src.Addr(), Dst: o.dst.Addr(), Type: rapid.SampledFrom([]uint8{3, 11, 12, 0, 5}).Draw(o.draws, "type"),
-		Code: rapid.Byte().Draw(o.draws, "code"), Payload: quoted,
-	}
-	if o.src.Addr().Is6() {
-		m.Type = rapid.SampledFrom([]uint8{1, 2, 3, 4, 128, 137}).Draw(o.draws, "type of IPv6")
-	}
-	b := m.Packet()
-	at := len(b) - len(quoted) - 4 // the rest of the header: MTU, pointer
-	binary.BigEndian.PutUint32(b[at:], rapid.Uint32Range(0, 2000).Draw(o.draws, "MTU"))
-	packettest.Checksums(b)
-	return b
-}
-
-// pieces cuts a packet into fragments.
-func (o *offPath) pieces(b []byte) (all [][]byte) {
-	size := 8 * rapid.IntRange(1, 6).Draw(o.draws, "bytes of a piece / 8")
-	id := rapid.Uint32().Draw(o.draws, "id")
-	header := 20
-	if b[0]>>4 == 6 {
-		header = 40
-	}
-	body := b[header:]
-	for from := 0; from < len(body); from += size {
-		part := body[from:min(from+size, len(body))]
-		more := from+size < len(body)
-		all = append(all, piece(b[:header], id, from, more, part))
-	}
-	return all
-}
-
-// piece is one fragment of a packet with that header.
-func piece(header []byte, id uint32, offset int, more bool, part []byte) []byte {
-	b := bytes.Clone(header)
-	if b[0]>>4 == 4 {
-		const moreFragments = 0x2000
-		flags := uint16(offset >> 3)
-		if more {
-			flags |= moreFragments
-		}
-		binary.BigEndian.PutUint16(b[2:], uint16(len(b)+len(part)))
-		binary.BigEndian.PutUint16(b[4:], uint16(id))
-		binary.BigEndian.PutUint16(b[6:], flags)
-		packettest.Checksums(b) // of the header alone: nothing follows yet
-		return append(b, part...)
-	}
-	const fragmentHeader = 44
-	flags := uint16(offset)
-	if more {
-		flags |= 1
-	}
-	b = append(b, b[6], 0)
-	b[6] = fragmentHeader
-	b = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint16(b, flags), id)
-	b = append(b, part...)
-	binary.BigEndian.PutUint16(b[4:], uint16(len(b)-len(header)))
-	return b
 }

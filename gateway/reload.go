@@ -12,8 +12,8 @@ import (
 	"github.com/knockgw/knockgw/internal/gateconfig"
 )
 
-// A reload in order. Everything that may fail comes before the first effect that is
-// visible outside.
+// A reload in order. Everything that may fail comes before the first effect
+// that is visible outside.
 //
 //	load, validate   the caller, or Options.Load
 //	stage            keys that need a restart keep their values; what depends on them
@@ -31,15 +31,16 @@ var (
 	errNoLoad = errors.New("gateway: no file to load: set Options.Load")
 )
 
-// byProgram names the operator of reloads that do not come from the control socket.
+// byProgram names the operator of reloads that do not come from the control
+// socket.
 const byProgram = "the program itself (knockgw run: SIGHUP)"
 
-// Reload applies another configuration while the gateway runs, and returns what has
-// changed. Flows of services that remain are not affected. Flows of services that
-// were removed or moved, and those of removed clients, secrets and permissions, are
-// reset at once. Keys that cannot be changed while it runs keep their values:
-// Changes.PendingRestart names them. After an error nothing has changed; ErrNotRunning is
-// one. Reloads wait for one another.
+// Reload applies another configuration while the gateway runs, and returns what
+// has changed. Flows of services that remain are not affected. Flows of
+// services that were removed or moved, and those of removed clients, secrets
+// and permissions, are reset at once. Keys that cannot be changed while it runs
+// keep their values: Changes.PendingRestart names them. After an error nothing
+// has changed; ErrNotRunning is one. Reloads wait for one another.
 func (g *Gateway) Reload(cfg *config.Config) (config.Changes, error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
@@ -48,15 +49,15 @@ func (g *Gateway) Reload(cfg *config.Config) (config.Changes, error) {
 	return done.changes, err
 }
 
-// ReloadFromSource is Reload with the configuration that Options.Load returns. An
-// error of that is a rejected reload, which is logged and counted.
+// ReloadFromSource is Reload with the configuration that Options.Load returns.
+// An error of that is a rejected reload, which is logged and counted.
 func (g *Gateway) ReloadFromSource() (config.Changes, error) {
 	done, _, err := g.reloadFromSource(byProgram)
 	return done.changes, err
 }
 
-// DryRun returns what ReloadFromSource would change, and the configuration, or why it
-// would be rejected. It changes nothing.
+// DryRun returns what ReloadFromSource would change, and the configuration, or
+// why it would be rejected. It changes nothing.
 func (g *Gateway) DryRun() (config.Changes, *config.Config, error) {
 	result, cfg, err := g.dryRun()
 	return result.changes, cfg, err
@@ -69,7 +70,8 @@ type reloadResult struct {
 	warning string // what works worse until a restart; may be empty
 }
 
-// reloadFromSource is ReloadFromSource for an operator, who is named in the audit.
+// reloadFromSource is ReloadFromSource for an operator, who is named in the
+// audit.
 func (g *Gateway) reloadFromSource(operator string) (done reloadResult, cfg *config.Config, err error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()

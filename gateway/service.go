@@ -22,10 +22,10 @@ type service struct {
 	listener *listener // nil if there is an upstream
 }
 
-// upstreamKeepAlive detects upstreams that are gone without a FIN or RST, after 12
-// minutes: a network failure of some minutes or the migration of a machine ends no
-// session. The number of probes is the system's (9 on Linux): each setting costs
-// every connection a system call.
+// upstreamKeepAlive detects upstreams that are gone without a FIN or RST, after
+// 12 minutes: a network failure of some minutes or the migration of a machine
+// ends no session. The number of probes is the system's (9 on Linux): each
+// setting costs every connection a system call.
 var upstreamKeepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 75 * time.Second, Count: -1}
 
 // newService creates a service. Its authentication works after bindGate.

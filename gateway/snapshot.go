@@ -11,8 +11,9 @@ import (
 	"github.com/knockgw/knockgw/internal/policy"
 )
 
-// A snapshot is one configuration with what is derived from it. A reload creates
-// another; flows in progress keep the services of the one that they started with.
+// A snapshot is one configuration with what is derived from it. A reload
+// creates another; flows in progress keep the services of the one that they
+// started with.
 type snapshot struct {
 	cfg      *config.Config
 	policy   *policy.Policy
@@ -33,8 +34,8 @@ func (s *snapshots) byPolicy(p *policy.Policy) *snapshot {
 	return nil
 }
 
-// newSnapshot creates a snapshot that replaces prev, nil for the first. Its only side
-// effect is to create the listeners of new services.
+// newSnapshot creates a snapshot that replaces prev, nil for the first. Its
+// only side effect is to create the listeners of new services.
 func newSnapshot(cfg *config.Config, prev *snapshot, now func() time.Time) (*snapshot, error) {
 	s := &snapshot{cfg: cfg, services: make(map[string]*service)}
 	var prevPolicy *policy.Policy
@@ -62,8 +63,8 @@ func newSnapshot(cfg *config.Config, prev *snapshot, now func() time.Time) (*sna
 	return s, nil
 }
 
-// listener returns the listener of a service without an upstream, if it has one at
-// the same address; nil otherwise.
+// listener returns the listener of a service without an upstream, if it has one
+// at the same address; nil otherwise.
 func (s *snapshot) listener(c *config.Service) *listener {
 	if s == nil {
 		return nil
@@ -74,8 +75,8 @@ func (s *snapshot) listener(c *config.Service) *listener {
 	return nil
 }
 
-// closeListeners closes the listeners, except those that next has too; next may be
-// nil.
+// closeListeners closes the listeners, except those that next has too; next may
+// be nil.
 func (s *snapshot) closeListeners(next *snapshot) {
 	for _, svc := range s.services {
 		if l := svc.listener; l != nil && (next == nil || next.listener(svc.Service) != l) {
@@ -105,8 +106,8 @@ func (s *snapshot) openPorts() []uint16 {
 	return ports
 }
 
-// acceptQueue returns the number of connections waiting for Accept at the service
-// that has the most, and how many may.
+// acceptQueue returns the number of connections waiting for Accept at the
+// service that has the most, and how many may.
 func (s *snapshot) acceptQueue() (used, limit int) {
 	for _, svc := range s.services {
 		if svc.listener != nil {

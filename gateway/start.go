@@ -22,8 +22,8 @@ import (
 //	drain        refuse new flows, wait for the others
 //	stop         device, stack, gate, servers
 
-// errPreparedLocal: the rules and sockets of tun.local come with a device that the
-// gateway opens, and without them the ports are not hidden.
+// errPreparedLocal: the rules and sockets of tun.local come with a device that
+// the gateway opens, and without them the ports are not hidden.
 var errPreparedLocal = errors.New("tun.local needs a device that knockgw opens itself, not a prepared one: remove tun.local, or start without --prepared and --tun-fd")
 
 func (g *Gateway) run(ctx context.Context) (err error) {
@@ -85,8 +85,8 @@ func (g *Gateway) open() (tun.Device, error) {
 	return tun.Open(tun.Options{Name: t.Name, MTU: t.MTU})
 }
 
-// attach routes the protected prefixes to the device, which queues packets until the
-// gate is ready.
+// attach routes the protected prefixes to the device, which queues packets
+// until the gate is ready.
 func (g *Gateway) attach(device tun.Device) error {
 	if g.o.Device != nil {
 		return nil
@@ -143,9 +143,9 @@ func (g *Gateway) openStore() (replay.Store, error) {
 	return replay.NewMemoryStore(o), nil
 }
 
-// serve runs an instance until ctx ends, or until a part of it fails. The order of
-// the stop: refuse new flows, drain, close the device, wait for the stack, stop
-// processing knocks.
+// serve runs an instance until ctx ends, or until a part of it fails. The order
+// of the stop: refuse new flows, drain, close the device, wait for the stack,
+// stop processing knocks.
 func (g *Gateway) serve(ctx context.Context, in *instance) error {
 	work, stop := context.WithCancelCause(context.Background())
 	var (

@@ -10,8 +10,8 @@ import (
 )
 
 // handshakeSeconds are the upper bounds of the histogram's buckets: from a
-// handshake in a local network, which takes a round trip and some microseconds of
-// processing, to the default deadline of 3 s and longer ones.
+// handshake in a local network, which takes a round trip and some microseconds
+// of processing, to the default deadline of 3 s and longer ones.
 var handshakeSeconds = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 3.5, 10}
 
 // Auth is a prometheus.Collector of authentications. Its methods are safe for
@@ -26,8 +26,8 @@ type Auth struct {
 
 // Listener is read at each collection: an auth.Listener.
 type Listener interface {
-	// InFlight returns how many connections are handshaking, or authenticated and
-	// not accepted yet.
+	// InFlight returns how many connections are handshaking, or authenticated
+	// and not accepted yet.
 	InFlight() int
 }
 
@@ -47,8 +47,8 @@ func NewAuth() *Auth {
 	}
 }
 
-// Authenticated counts a completed authentication, and records its duration if it
-// succeeded: failed ones all take the same time.
+// Authenticated counts a completed authentication, and records its duration if
+// it succeeded: failed ones all take the same time.
 func (a *Auth) Authenticated(service string, r auth.Result, took time.Duration) {
 	a.results.WithLabelValues(service, r.String()).Inc()
 	if r == auth.ResultOK {

@@ -1,6 +1,6 @@
 // Package metrics provides Prometheus collectors for a gate and for TCP
-// authentications, to be registered in a program's own registry. The gateway uses
-// the same collectors, so that one dashboard fits both.
+// authentications, to be registered in a program's own registry. The gateway
+// uses the same collectors, so that one dashboard fits both.
 //
 //	gate, auths := metrics.NewGate(), metrics.NewAuth()
 //	registry.MustRegister(gate, auths)
@@ -9,9 +9,9 @@
 //	ln, err := g.Guard("api", inner, auth.ListenerOptions{Report: auths.Report("api")})
 //	auths.Watch("api", ln)
 //
-// Label values are results, reasons and methods, which are enumerations, and the
-// names that the program gives its services: no value comes from the network, and
-// there are no addresses.
+// Label values are results, reasons and methods, which are enumerations, and
+// the names that the program gives its services: no value comes from the
+// network, and there are no addresses.
 //
 // # Compatibility
 //

@@ -102,9 +102,9 @@ const (
 	DefaultPerSecond = 200
 	burstSeconds     = 10
 	// anonymousShare is the divisor of the rate for events that unauthorized
-	// hosts can cause, 5 per second: an attacker with many addresses can get each
-	// of them banned, and can replay messages that it captured. Neither must
-	// displace the sessions.
+	// hosts can cause, 5 per second: an attacker with many addresses can get
+	// each of them banned, and can replay messages that it captured. Neither
+	// must displace the sessions.
 	anonymousShare = 40
 	// maxQueued is how many events wait for a slow disk; reservedForOperators of
 	// these slots are kept for operators' events.

@@ -10,7 +10,8 @@ import (
 	"github.com/knockgw/knockgw/internal/audit"
 )
 
-// An event on its way into a file that rotates. Add never waits; whoever runs the Log does.
+// This example writes an event to a file that rotates. Add never blocks; Run
+// writes.
 func Example() {
 	dir, err := os.MkdirTemp("", "audit")
 	if err != nil {

@@ -32,8 +32,8 @@ func TestFileKeepsWholeLinesOnFullDisk(t *testing.T) {
 	}
 	const events = 1000
 	said := 0
-	// Lines of one length: a shorter one, of a time with fewer digits, may fit where
-	// the one before did not.
+	// Lines of one length: a shorter one, of a time with fewer digits, may fit
+	// where the one before did not.
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	l := New(f, Options{PerSecond: events, Now: func() time.Time { return at }, Failed: func(err error) {
 		if said++; !errors.Is(err, unix.ENOSPC) {
@@ -50,7 +50,7 @@ func TestFileKeepsWholeLinesOnFullDisk(t *testing.T) {
 	}
 	b, err := os.ReadFile(path)
 	if err != nil || len(b) > size || !strings.HasSuffix(string(b), "\n") {
-		t.Fatalf("%d bytes, %v, the end of which is %q", len(b), err, b[max(0, len(b)-20):])
+		t.Fatalf("%d bytes, %v, ending in %q", len(b), err, b[max(0, len(b)-20):])
 	}
 	lines := 0
 	for line := range strings.Lines(string(b)) {
@@ -58,8 +58,8 @@ func TestFileKeepsWholeLinesOnFullDisk(t *testing.T) {
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			t.Errorf("%q: %v", line, err)
 		}
-		// The last may be the one that says how many are missing: it is shorter, and
-		// fits if there is room for it by chance.
+		// The last may be the one that says how many are missing: it is
+		// shorter, and fits if there is room for it by chance.
 		if e.Kind != Dropped {
 			lines++
 		}

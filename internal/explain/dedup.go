@@ -7,15 +7,15 @@ import (
 	"github.com/knockgw/knockgw/capture"
 )
 
-// A capture of all interfaces (tcpdump -i any) has packets that the host forwards
-// twice: as received, and as sent, with the TTL reduced by one. The second is not a
-// packet of its own: a knock would be taken for its replay.
+// A capture of all interfaces (tcpdump -i any) has packets that the host
+// forwards twice: as received, and as sent, with the TTL reduced by one. The
+// second is not a packet of its own: a knock would be taken for its replay.
 
 const (
 	// forwardTime is how long a packet takes through a host that is not stalled.
 	forwardTime = 100 * time.Millisecond
-	// dedupSlots is how many packets are remembered, 40 bytes each; on a collision
-	// the newer one replaces the older.
+	// dedupSlots is how many packets are remembered, 40 bytes each; on a
+	// collision the newer one replaces the older.
 	dedupSlots = 4096
 )
 
@@ -43,8 +43,8 @@ const (
 	minHeaderV6  = 40
 )
 
-// forwarded reports whether r is a packet that was seen a moment ago with a TTL that
-// was higher by one. Otherwise it remembers r.
+// forwarded reports whether r is a packet that was seen a moment ago with a TTL
+// that was higher by one. Otherwise it remembers r.
 func (d *dedup) forwarded(r *capture.Record) bool {
 	b := r.Data
 	if len(b) == 0 {

@@ -1,5 +1,5 @@
-// Package explain judges the packets of a capture offline, as a gateway with a given
-// configuration would have judged them.
+// Package explain judges the packets of a capture offline, as a gateway with a
+// given configuration would have judged them.
 package explain
 
 import (
@@ -31,11 +31,12 @@ type Packet struct {
 	// packets have no verdict.
 	Protected bool
 	// BadChecksum reports whether the packet was judged as if its checksum were
-	// correct: captures on the sending host contain packets whose checksum is left
-	// to the hardware. A packet with a wrong checksum on the wire is dropped.
+	// correct: captures on the sending host contain packets whose checksum is
+	// left to the hardware. A packet with a wrong checksum on the wire is
+	// dropped.
 	BadChecksum bool
-	// Truncated reports whether the capture has only the beginning of the packet.
-	// The rest was taken for zeros.
+	// Truncated reports whether the capture has only the beginning of the
+	// packet. The rest was taken for zeros.
 	Truncated bool
 	// Inconclusive reports whether the verdict depends on the truncated part:
 	// whether the packet was a knock or malformed is unknown. It has no verdict.
@@ -45,8 +46,8 @@ type Packet struct {
 	Forwarded bool
 	// Knocks are the knocks that were processed because of this packet.
 	Knocks []knock.Event
-	// Deferred are the verdicts on deferred SYNs that this packet's time or knock
-	// has settled.
+	// Deferred are the verdicts on deferred SYNs that this packet's time or
+	// knock has settled.
 	Deferred []Deferred
 
 	description string
@@ -62,13 +63,13 @@ type Deferred struct {
 }
 
 // Capture judges the packets of a capture as a gateway with this configuration
-// would have, had it started with the first of them, by the clock of the capture.
-// It calls each with every packet, until that or reading fails. The Packet is
-// borrowed for the call.
+// would have, had it started with the first of them, by the clock of the
+// capture. It calls each with every packet, until that or reading fails. The
+// Packet is borrowed for the call.
 //
-// A capture does not show which client authenticated on an admitted connection, nor
-// replays of packets from before it. Capture writes nothing and does not use the
-// network.
+// A capture does not show which client authenticated on an admitted connection,
+// nor replays of packets from before it. Capture writes nothing and does not
+// use the network.
 func Capture(cfg *config.Config, r *capture.Reader, each func(*Packet) error) error {
 	policy, err := gateconfig.Policy(cfg, nil)
 	if err != nil {
@@ -144,8 +145,8 @@ func (x *explainer) explain(r capture.Record, number int) {
 	}
 }
 
-// parse makes the record the current packet. What the capture lacks of it becomes
-// zeros.
+// parse makes the record the current packet. What the capture lacks of it
+// becomes zeros.
 func (x *explainer) parse(r capture.Record, number int) {
 	x.p = Packet{Number: number, Record: r, Forwarded: x.dedup.forwarded(&r)}
 	p, q := &x.p, &x.p.Packet
@@ -189,8 +190,8 @@ func (x *explainer) decide() (v admission.Verdict) {
 	return v
 }
 
-// inconclusive reports whether a verdict depends on the part that is missing of a
-// packet, given the number of bytes that the capture has.
+// inconclusive reports whether a verdict depends on the part that is missing of
+// a packet, given the number of bytes that the capture has.
 func (x *explainer) inconclusive(v admission.Verdict, kept int) bool {
 	q := &x.p.Packet
 	switch {

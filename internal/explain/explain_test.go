@@ -58,7 +58,8 @@ func explained(t *testing.T, secret string, shifted time.Duration) (verdicts []s
 	return verdicts, knocks
 }
 
-// rewrite rewrites a capture, with the packets that each returns for one of them.
+// rewrite rewrites a capture, with the packets that each returns for one of
+// them.
 func rewrite(t *testing.T, pcap []byte, each func(capture.Record) []capture.Record) []byte {
 	t.Helper()
 	r, err := capture.NewReader(bytes.NewReader(pcap))
@@ -184,8 +185,9 @@ services:
 	})
 }
 
-// anyInterface turns a capture of a single interface into one of all interfaces of
-// a router: each packet is followed by its forwarded copy and one that is not IP.
+// anyInterface turns a capture of a single interface into one of all interfaces
+// of a router: each packet is followed by its forwarded copy and one that is
+// not IP.
 func anyInterface(t *testing.T, pcap []byte) []byte {
 	t.Helper()
 	return rewrite(t, pcap, func(r capture.Record) []capture.Record {

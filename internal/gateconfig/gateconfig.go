@@ -1,5 +1,5 @@
-// Package gateconfig translates a configuration into the policy and the limits of
-// an admission.Gate.
+// Package gateconfig translates a configuration into the policy and the limits
+// of an admission.Gate.
 package gateconfig
 
 import (
@@ -11,8 +11,8 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// Policy returns the policy that a configuration describes. prev is the policy that
-// it replaces, or nil: what is precomputed for it is reused.
+// Policy returns the policy that a configuration describes. prev is the policy
+// that it replaces, or nil: what is precomputed for it is reused.
 func Policy(cfg *config.Config, prev *policy.Policy) (*policy.Policy, error) {
 	var allServices []*policy.Client               // clients of all services
 	byService := make(map[string][]*policy.Client) // clients of listed services

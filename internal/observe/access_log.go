@@ -13,9 +13,9 @@ import (
 	"github.com/knockgw/knockgw/internal/loglimit"
 )
 
-// AccessLog logs which clients were admitted, denied and banned. Each kind of line
-// has a rate limit, so that neither clients nor attackers can fill a disk. Messages
-// that no client's secret decrypts are counted only.
+// AccessLog logs which clients were admitted, denied and banned. Each kind of
+// line has a rate limit, so that neither clients nor attackers can fill a disk.
+// Messages that no client's secret decrypts are counted only.
 type AccessLog struct {
 	noEvents
 	log   *slog.Logger
@@ -85,8 +85,8 @@ func (l *AccessLog) Auth(e *AuthEvent) {
 	l.deny(level, "authentication denied", attrs...)
 }
 
-// deniedClient reports whether a known client failed to authenticate: its message
-// decrypted. Other failures are counted only.
+// deniedClient reports whether a known client failed to authenticate: its
+// message decrypted. Other failures are counted only.
 func deniedClient(e *AuthEvent) bool {
 	if e.Err == nil {
 		return false

@@ -27,8 +27,8 @@ type Audit struct {
 	log *audit.Log // nil if the configuration has none
 }
 
-// Open opens the file that the configuration names, if any. It is called before the
-// first event.
+// Open opens the file that the configuration names, if any. It is called before
+// the first event.
 func (a *Audit) Open() error {
 	c := &a.o.Config().Audit
 	if c.File == "" {
@@ -44,8 +44,8 @@ func (a *Audit) Open() error {
 	return nil
 }
 
-// Run writes the audit log until ctx ends. A full disk does not stop the gateway:
-// the failure is logged and counted.
+// Run writes the audit log until ctx ends. A full disk does not stop the
+// gateway: the failure is logged and counted.
 func (a *Audit) Run(ctx context.Context) error {
 	if a.log == nil {
 		return nil
@@ -74,16 +74,16 @@ func (a *Audit) Knock(e *knock.Event) {
 	a.log.Add(event)
 }
 
-// Auth implements Sink. Only failures of known clients are recorded: a success shows
-// as a session.
+// Auth implements Sink. Only failures of known clients are recorded: a success
+// shows as a session.
 func (a *Audit) Auth(e *AuthEvent) {
 	if deniedClient(e) && e.Err.Client != nil {
 		a.log.Add(deniedAuth(e.Err, e.Service, e.Tuple))
 	}
 }
 
-// deniedAuth returns the event of a known client's failed authentication, described
-// as in the log and in traces.
+// deniedAuth returns the event of a known client's failed authentication,
+// described as in the log and in traces.
 func deniedAuth(e *auth.Error, service string, t packet.Tuple) audit.Event {
 	event := audit.Event{
 		Kind: audit.Denied, Client: e.Client.ID(), Source: t.Source().String(), Service: service,
@@ -116,7 +116,8 @@ func (a *Audit) Flow(f *flows.Flow, reason flows.CloseReason) {
 	})
 }
 
-// Start records that packets are admitted from now on, and by which configuration.
+// Start records that packets are admitted from now on, and by which
+// configuration.
 func (a *Audit) Start(cfg *config.Config) {
 	a.log.Add(audit.Event{
 		Kind: audit.Start, Reason: fmt.Sprintf("version %s, configuration %q, %d services, %d clients",

@@ -14,27 +14,27 @@ import (
 	"github.com/knockgw/knockgw/tun"
 )
 
-// ErrBypassed reports that unauthorized hosts would reach protected addresses past
-// the gateway, that the host would answer for them itself, or that the host needs
-// one of them.
+// ErrBypassed reports that unauthorized hosts would reach protected addresses
+// past the gateway, that the host would answer for them itself, or that the
+// host needs one of them.
 var ErrBypassed = errors.New("packets would bypass the gateway")
 
 const (
-	// bypassInterval is how often the host is examined without a change: the kernel
-	// does not announce every setting.
+	// bypassInterval is how often the host is examined without a change: the
+	// kernel does not announce every setting.
 	bypassInterval = 30 * time.Second
-	// bypassPause is the minimum time between two examinations, and bypassShare how
-	// many times longer than an examination the pause after it is: on a router with
-	// a million routes one takes a second.
+	// bypassPause is the minimum time between two examinations, and bypassShare
+	// how many times longer than an examination the pause after it is: on a
+	// router with a million routes one takes a second.
 	bypassPause = time.Second
 	bypassShare = 10
 )
 
-// A BypassMonitor examines the host's network. Its configuration may let packets
-// bypass the gateway, or keep clients out, whatever the gateway does: a rule before
-// ours, a route in our table, forwarding that is off. The host is examined at the
-// start, which fails if a protected address would be reachable, and on every change
-// that the kernel announces.
+// A BypassMonitor examines the host's network. Its configuration may let
+// packets bypass the gateway, or keep clients out, whatever the gateway does: a
+// rule before ours, a route in our table, forwarding that is off. The host is
+// examined at the start, which fails if a protected address would be reachable,
+// and on every change that the kernel announces.
 type BypassMonitor struct {
 	log      *slog.Logger
 	config   func() *config.Config
@@ -61,8 +61,8 @@ func (m *BypassMonitor) Problems() []string {
 // Open reports whether packets bypass the gateway.
 func (m *BypassMonitor) Open() bool { return len(bypass.Filter(m.problems.get(), bypass.Open)) > 0 }
 
-// CheckAddresses fails if the host itself uses a protected address, which it would
-// lose. It is called before the host is changed.
+// CheckAddresses fails if the host itself uses a protected address, which it
+// would lose. It is called before the host is changed.
 func (m *BypassMonitor) CheckAddresses() error {
 	if !routing.RoutesManaged {
 		return nil
@@ -75,8 +75,8 @@ func (m *BypassMonitor) CheckAddresses() error {
 	return bypassError(bypass.OwnAddresses(s, protected))
 }
 
-// Check fails if a protected address would be reachable past the gateway. It logs
-// what keeps clients out, which readiness shows, too.
+// Check fails if a protected address would be reachable past the gateway. It
+// logs what keeps clients out, which readiness shows, too.
 func (m *BypassMonitor) Check(device tun.Device) error {
 	if !routing.RoutesManaged {
 		return nil
@@ -123,9 +123,9 @@ func (m *BypassMonitor) Run(ctx context.Context, t *Target) error {
 	}
 }
 
-// reexamine examines the host. It reports whether to retry without waiting for a
-// change: while routes of the gateway are missing, which the RouteMonitor reports
-// and another process restores.
+// reexamine examines the host. It reports whether to retry without waiting for
+// a change: while routes of the gateway are missing, which the RouteMonitor
+// reports and another process restores.
 func (m *BypassMonitor) reexamine(t *Target) (retry bool) {
 	name := deviceName(t.Device)
 	if t.Managed {

@@ -87,7 +87,8 @@ func writeBatch(ctx context.Context, out *capture.Writer, tap *capture.Tap) erro
 	}
 }
 
-// endCapture writes the packets that are queued, and the number of those dropped.
+// endCapture writes the packets that are queued, and the number of those
+// dropped.
 func endCapture(out *capture.Writer, tap *capture.Tap) error {
 	tap.Close()
 	for {

@@ -12,8 +12,9 @@ import (
 	"github.com/knockgw/knockgw/internal/routing"
 )
 
-// A changeFeed waits for changes of the host's network that the kernel announces. If
-// it cannot subscribe to them, it only waits for the time to pass.
+// A changeFeed waits for changes of the host's network that the kernel
+// announces. If it cannot subscribe to them, it only waits for the time to
+// pass.
 type changeFeed struct {
 	log     *slog.Logger
 	polling time.Duration         // how often the caller looks without a change, for the log
@@ -30,7 +31,8 @@ func newChangeFeed(log *slog.Logger, polling time.Duration) *changeFeed {
 	return f
 }
 
-// wait waits for a change, for d at most, and reports whether ctx is still alive.
+// wait waits for a change, for d at most, and reports whether ctx is still
+// alive.
 func (f *changeFeed) wait(ctx context.Context, d time.Duration) bool {
 	if f.monitor == nil {
 		return sleep(ctx, d)

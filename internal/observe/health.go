@@ -18,8 +18,9 @@ import (
 	"github.com/knockgw/knockgw/tun"
 )
 
-// Health is what readiness depends on besides the gateway itself: the replay store
-// and the names of upstreams. As a Sink it notices failures of the replay store.
+// Health is what readiness depends on besides the gateway itself: the replay
+// store and the names of upstreams. As a Sink it notices failures of the replay
+// store.
 type Health struct {
 	noEvents
 	now         func() time.Time
@@ -32,8 +33,8 @@ type Health struct {
 }
 
 const (
-	// storeFailedTime is how long a failure of the replay store makes the gateway
-	// not ready: longer than the usual scrape interval.
+	// storeFailedTime is how long a failure of the replay store makes the
+	// gateway not ready: longer than the usual scrape interval.
 	storeFailedTime = time.Minute
 	// storeProbeInterval is the minimum time between two probes of the store.
 	storeProbeInterval = 5 * time.Second
@@ -78,8 +79,8 @@ func (ob *Observer) checks(ctx context.Context) []check {
 	return list
 }
 
-// HostProblems returns the problems of the device and of the host's network, without
-// asking other hosts; nil unless the gateway is running.
+// HostProblems returns the problems of the device and of the host's network,
+// without asking other hosts; nil unless the gateway is running.
 func (ob *Observer) HostProblems() []string {
 	t := ob.running.Load()
 	if t == nil {
@@ -123,8 +124,8 @@ func deviceName(d tun.Device) string {
 	return info.Name
 }
 
-// StoreWritable returns why the replay store cannot be written: as seen with recent
-// knocks, or with a probe.
+// StoreWritable returns why the replay store cannot be written: as seen with
+// recent knocks, or with a probe.
 func (h *Health) StoreWritable(store any) error {
 	if at := h.storeFailed.Load(); at != 0 && h.now().Sub(time.Unix(0, at)) < storeFailedTime {
 		return errors.New("the replay store cannot be written: knocks are denied")
@@ -139,8 +140,8 @@ func (h *Health) StoreWritable(store any) error {
 	return nil
 }
 
-// storeProbe probes whether the replay store can be written. On a disk that hangs,
-// only the caller that probes waits.
+// storeProbe probes whether the replay store can be written. On a disk that
+// hangs, only the caller that probes waits.
 type storeProbe struct {
 	mu   sync.Mutex // not held during the probe
 	at   time.Time  // when the last probe started or ended
@@ -199,7 +200,8 @@ func (h *Health) resolveUpstreams(ctx context.Context, cfg *config.Config) []str
 	return h.unresolved
 }
 
-// serveReady answers whether the gateway is ready: 200, or 503 with the problems.
+// serveReady answers whether the gateway is ready: 200, or 503 with the
+// problems.
 func (ob *Observer) serveReady(w http.ResponseWriter, r *http.Request) {
 	var problems []string
 	for _, c := range ob.checks(r.Context()) {

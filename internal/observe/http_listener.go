@@ -8,9 +8,10 @@ import (
 	"sync"
 )
 
-// A boundedListener limits the number of connections. At the limit, a new connection
-// replaces the oldest idle one: one that has not sent a request yet, or waits between
-// two requests. So idle connections cannot keep a probe from its response.
+// A boundedListener limits the number of connections. At the limit, a new
+// connection replaces the oldest idle one: one that has not sent a request yet,
+// or waits between two requests. So idle connections cannot keep a probe from
+// its response.
 type boundedListener struct {
 	net.Listener
 	max, maxPerAddress int
@@ -78,8 +79,8 @@ func (l *boundedListener) add(c *boundedConn) (evicted *boundedConn, ok bool) {
 	return evicted, true
 }
 
-// takeIdle removes and returns the oldest idle connection that match accepts. l.mu
-// is held.
+// takeIdle removes and returns the oldest idle connection that match accepts.
+// l.mu is held.
 func (l *boundedListener) takeIdle(match func(*boundedConn) bool) *boundedConn {
 	i := slices.IndexFunc(l.open, func(o *boundedConn) bool { return !o.busy && match(o) })
 	if i < 0 {

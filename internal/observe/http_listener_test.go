@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// serveBounded serves HTTP on a bounded listener on loopback, and returns its address.
+// serveBounded serves HTTP on a bounded listener on loopback, and returns its
+// address.
 func serveBounded(t *testing.T, max, maxPerAddress int) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -69,7 +70,8 @@ func TestListenerEvictsBetweenRequests(t *testing.T) {
 		_ = answer.Body.Close()
 	}
 
-	// The server notes that a connection is idle only after sending the response.
+	// The server notes that a connection is idle only after sending the
+	// response.
 	var second *http.Response
 	for range 200 {
 		if second, err = http.Get("http://" + at + "/"); err == nil {

@@ -21,22 +21,22 @@ import (
 
 const (
 	// headerTimeout bounds how long a client may take to send a request,
-	// writeTimeout how long a response may take, idleTimeout how long a connection
-	// waits for the next request (scrapers ask every 15 to 60 s), and maxHeader the
-	// size of a request's header, in bytes.
+	// writeTimeout how long a response may take, idleTimeout how long a
+	// connection waits for the next request (scrapers ask every 15 to 60 s),
+	// and maxHeader the size of a request's header, in bytes.
 	headerTimeout = 2 * time.Second
 	writeTimeout  = 10 * time.Second
 	idleTimeout   = 75 * time.Second
 	maxHeader     = 8 << 10
-	// maxConnections is how many connections are served at once: some scrapers and
-	// readers of the page. They cannot take the descriptors of flows.
+	// maxConnections is how many connections are served at once: some scrapers
+	// and readers of the page. They cannot take the descriptors of flows.
 	// maxPerAddress is how many of them one address may have.
 	maxConnections = 32
 	maxPerAddress  = 16
 )
 
-// A Server serves the metrics, readiness and the status page. A nil Server serves
-// nothing.
+// A Server serves the metrics, readiness and the status page. A nil Server
+// serves nothing.
 type Server struct {
 	listener *boundedListener
 	server   *http.Server

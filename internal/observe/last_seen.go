@@ -10,11 +10,11 @@ import (
 	"github.com/knockgw/knockgw/internal/knock"
 )
 
-// LastSeen records for each client of the configuration when it was last admitted
-// and how it last failed. Only messages that decrypted with a client's secret are
-// recorded; an attacker can cause a record only by replaying a captured message,
-// which shows as a replay. There is one record per client, and per client of the
-// configuration before.
+// LastSeen records for each client of the configuration when it was last
+// admitted and how it last failed. Only messages that decrypted with a client's
+// secret are recorded; an attacker can cause a record only by replaying a
+// captured message, which shows as a replay. There is one record per client,
+// and per client of the configuration before.
 type LastSeen struct {
 	noEvents
 	now func() time.Time
@@ -98,7 +98,8 @@ func (l *LastSeen) Auth(e *AuthEvent) {
 func (l *LastSeen) authenticated(p *auth.Peer, service string, from netip.Addr) {
 	l.record(p.Client.ID(), true, control.Attempt{
 		Time: l.now(), Source: from, Service: service, Method: "authentication " + p.Protocol.String(), Result: auth.ResultOK.String(),
-		// As of when the message was read: it may have waited for its knock since.
+		// As of when the message was read: it may have waited for its knock
+		// since.
 		ClockDifference: clockDifference(p.ClockOffset),
 	})
 }
@@ -118,8 +119,8 @@ func (l *LastSeen) denied(e *auth.Error, service string, from netip.Addr) {
 	l.record(e.Client.ID(), false, a)
 }
 
-// clockDifference returns a measured difference of clocks. A message without a time
-// stamp, or a replayed one, measures nothing and has none.
+// clockDifference returns a measured difference of clocks. A message without a
+// time stamp, or a replayed one, measures nothing and has none.
 func clockDifference(ahead time.Duration) *float64 {
 	s := seconds(ahead)
 	return &s
@@ -128,7 +129,8 @@ func clockDifference(ahead time.Duration) *float64 {
 // seconds returns a duration as shown to operators, in milliseconds' resolution.
 func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
 
-// describeAuth describes the result of an authentication whose message decrypted.
+// describeAuth describes the result of an authentication whose message
+// decrypted.
 func describeAuth(r auth.Result) string {
 	switch r {
 	case auth.ResultStale:

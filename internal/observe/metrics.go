@@ -15,9 +15,9 @@ import (
 )
 
 // Metrics counts events: those of the gate and of authentications with the
-// collectors of package metrics, which any program may use, and the gateway's own
-// here. Label values are enumerations and the names of configured services; none
-// comes from the network.
+// collectors of package metrics, which any program may use, and the gateway's
+// own here. Label values are enumerations and the names of configured services;
+// none comes from the network.
 type Metrics struct {
 	noEvents
 	registry   *prometheus.Registry

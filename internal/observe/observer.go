@@ -45,8 +45,8 @@ type Target struct {
 	Store  replay.Store
 	// Managed reports whether the gateway opened the device and set the routes.
 	Managed bool
-	// Filter is the kernel's packet filter, or nil; FilterAttached reports whether
-	// it drops packets.
+	// Filter is the kernel's packet filter, or nil; FilterAttached reports
+	// whether it drops packets.
 	Filter         *filter.Filter
 	FilterAttached bool
 	// AcceptQueue returns the connections waiting for Accept at the service that
@@ -108,8 +108,8 @@ func (ob *Observer) SetRunning(t *Target) { ob.running.Store(t) }
 // Started returns when the gateway was created.
 func (ob *Observer) Started() time.Time { return ob.started }
 
-// Capturing reports whether a trace or a capture is in progress, and packets are to
-// be reported. It costs one atomic load.
+// Capturing reports whether a trace or a capture is in progress, and packets
+// are to be reported. It costs one atomic load.
 func (ob *Observer) Capturing() bool { return ob.Sessions.active() }
 
 // Knock delivers a knock to the sinks.

@@ -10,10 +10,10 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// processCollector collects the resources of this process, under the same names as
-// the collector of the Prometheus client. That one calls statfs on /proc and opens
-// the directory of descriptors at each collection, which a gateway that has dropped
-// its privileges may not: this one does both at the start.
+// processCollector collects the resources of this process, under the same names
+// as the collector of the Prometheus client. That one calls statfs on /proc and
+// opens the directory of descriptors at each collection, which a gateway that
+// has dropped its privileges may not: this one does both at the start.
 type processCollector struct {
 	fs procfs.FS
 
@@ -29,7 +29,8 @@ func newProcessCollector() prometheus.Collector {
 	return &processCollector{fs: fs}
 }
 
-// open opens the directory of descriptors, until the returned function is called.
+// open opens the directory of descriptors, until the returned function is
+// called.
 func (c *processCollector) open() (done func()) {
 	f, err := os.Open("/proc/self/fd")
 	if err != nil {
@@ -62,7 +63,8 @@ func (c *processCollector) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. Values that cannot be read are omitted.
+// Collect implements prometheus.Collector. Values that cannot be read are
+// omitted.
 func (c *processCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)

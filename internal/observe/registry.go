@@ -5,8 +5,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// A ProcessRegistry is the registry of a gateway that is a program of its own: it
-// includes the metrics of the process.
+// A ProcessRegistry is the registry of a gateway that is a program of its own:
+// it includes the metrics of the process.
 type ProcessRegistry struct {
 	*prometheus.Registry
 	process prometheus.Collector // nil if the system has none
@@ -22,8 +22,9 @@ func NewProcessRegistry() *ProcessRegistry {
 	return r
 }
 
-// Open opens what the metrics are read from, while the process has the privileges
-// for that, until the returned function is called. A nil registry opens nothing.
+// Open opens what the metrics are read from, while the process has the
+// privileges for that, until the returned function is called. A nil registry
+// opens nothing.
 func (r *ProcessRegistry) Open() (closeFiles func()) {
 	if r != nil {
 		if p, ok := r.process.(interface{ open() func() }); ok {

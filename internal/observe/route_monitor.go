@@ -13,30 +13,32 @@ import (
 )
 
 const (
-	// routeInterval is how often the routes and rules are verified without a change:
-	// the kernel does not announce every route that is removed.
+	// routeInterval is how often the routes and rules are verified without a
+	// change: the kernel does not announce every route that is removed.
 	routeInterval = 30 * time.Second
-	// routePause is the minimum time between two verifications: on a host that learns
-	// routes from its neighbors they change all the time.
+	// routePause is the minimum time between two verifications: on a host that
+	// learns routes from its neighbors they change all the time.
 	routePause = time.Second
-	// restoreTime is how long the routes to the device may be missing before Run
-	// ends: several times what restoring them takes, and less than clients retry.
+	// restoreTime is how long the routes to the device may be missing before
+	// Run ends: several times what restoring them takes, and less than clients
+	// retry.
 	restoreTime = 10 * time.Second
 	// routeRemedy says what happens next.
 	routeRemedy = "knockgw adds them again if it can; otherwise the gateway exits after 10s, for the service manager to restart it; " +
 		"see knockgw doctor"
 )
 
-// ErrRoutesLost reports that another process removed routes or rules, and that they
-// could not be added again. A restart of the gateway adds them.
+// ErrRoutesLost reports that another process removed routes or rules, and that
+// they could not be added again. A restart of the gateway adds them.
 var ErrRoutesLost = errors.New("routes or rules were removed by another process and could not be restored")
 
-// A RouteMonitor watches the gateway's routes and rules. Another process may delete
-// them while the gateway runs: a restart of the network, or a network manager that
-// removes the routes of others. The gateway usually has no privilege left to add
-// them again, but a RouteRestorer in another process may have; if that fails, Run
-// returns ErrRoutesLost, so that a service manager restarts the gateway. Hidden ports
-// stay hidden: sockets that drop every packet reserve them.
+// A RouteMonitor watches the gateway's routes and rules. Another process may
+// delete them while the gateway runs: a restart of the network, or a network
+// manager that removes the routes of others. The gateway usually has no
+// privilege left to add them again, but a RouteRestorer in another process may
+// have; if that fails, Run returns ErrRoutesLost, so that a service manager
+// restarts the gateway. Hidden ports stay hidden: sockets that drop every
+// packet reserve them.
 type RouteMonitor struct {
 	log      *slog.Logger
 	routes   routing.ProtectedSet
@@ -78,8 +80,8 @@ func (m *RouteMonitor) Problems() []string {
 	return all
 }
 
-// Run verifies the routes and rules until ctx ends. It returns ErrRoutesLost when
-// they have been missing for restoreTime.
+// Run verifies the routes and rules until ctx ends. It returns ErrRoutesLost
+// when they have been missing for restoreTime.
 func (m *RouteMonitor) Run(ctx context.Context, t *Target) error {
 	if !t.Managed || !routing.RoutesManaged {
 		return nil // the operator sets the routes
@@ -98,8 +100,8 @@ func (m *RouteMonitor) Run(ctx context.Context, t *Target) error {
 	}
 }
 
-// verify finds out what is missing, and logs it if that has changed. It returns when
-// to verify again, or ErrRoutesLost.
+// verify finds out what is missing, and logs it if that has changed. It returns
+// when to verify again, or ErrRoutesLost.
 func (m *RouteMonitor) verify() (next time.Duration, err error) {
 	missing, absent, err := m.query()
 	if err != nil {
@@ -135,8 +137,8 @@ func (m *RouteMonitor) restore(missing, absent []string) (stillMissing, stillAbs
 	return stillMissing, stillAbsent
 }
 
-// deadline returns when to verify again, or ErrRoutesLost if the routes to the device
-// have been missing for too long.
+// deadline returns when to verify again, or ErrRoutesLost if the routes to the
+// device have been missing for too long.
 func (m *RouteMonitor) deadline(missing []string, now time.Time) (time.Duration, error) {
 	if !slices.ContainsFunc(missing, routing.AffectsTraffic) {
 		m.since = time.Time{}

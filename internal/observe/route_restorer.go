@@ -18,20 +18,21 @@ const (
 	restoreInterval = 5 * time.Second
 	// restoreLogInterval is the minimum time between two log lines.
 	restoreLogInterval = 10 * time.Second
-	// networkdRemedy prevents the removal by the network manager that does it most
-	// often.
+	// networkdRemedy prevents the removal by the network manager that does it
+	// most often.
 	networkdRemedy = "prevent the removal: systemd-networkd with ManageForeignRoutes=no and ManageForeignRoutingPolicyRules=no in networkd.conf; " +
 		"ip monitor shows other programs"
 )
 
-// A RouteRestorer adds the routes and rules of a gateway again when another process
-// deletes them. It needs CAP_NET_ADMIN, and runs in a process of its own.
+// A RouteRestorer adds the routes and rules of a gateway again when another
+// process deletes them. It needs CAP_NET_ADMIN, and runs in a process of its
+// own.
 type RouteRestorer struct {
 	Routes routing.ProtectedSet
 	Device int // interface index
 	Log    *slog.Logger
-	// Alive reports whether the gateway still runs. It is called after routes were
-	// found missing, so that none are added after the gateway's end.
+	// Alive reports whether the gateway still runs. It is called after routes
+	// were found missing, so that none are added after the gateway's end.
 	Alive func() bool
 
 	logged   time.Time

@@ -25,10 +25,10 @@ const (
 
 var errTooManySessions = fmt.Errorf("%d traces and captures are in progress: end one", maxSessions)
 
-// Sessions delivers events to the traces and captures in progress. Without any, the
-// cost is one atomic load per packet. A session copies events into a bounded queue
-// and never makes a packet wait. The kernel's filter passes the packets that a
-// session wants, so that it sees them.
+// Sessions delivers events to the traces and captures in progress. Without any,
+// the cost is one atomic load per packet. A session copies events into a
+// bounded queue and never makes a packet wait. The kernel's filter passes the
+// packets that a session wants, so that it sees them.
 type Sessions struct {
 	now    func() time.Time
 	filter atomic.Pointer[filter.Filter] // nil if the gateway has none
@@ -79,8 +79,8 @@ func (s *Sessions) Ban(e *admission.BanEvent) { s.each(func(one session) { one.B
 // Packet implements Sink.
 func (s *Sessions) Packet(e *capture.Event) { s.each(func(one session) { one.Packet(e) }) }
 
-// subscribe adds a session for the packets of a source, or of all sources if from is
-// not a single address, until the returned function is called.
+// subscribe adds a session for the packets of a source, or of all sources if
+// from is not a single address, until the returned function is called.
 func (s *Sessions) subscribe(one session, from netip.Prefix) (unsubscribe func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,8 +106,8 @@ func (s *Sessions) subscribe(one session, from netip.Prefix) (unsubscribe func()
 	}, nil
 }
 
-// syncFilter tells the kernel's filter to pass what delta more sessions want. The
-// caller holds s.mu.
+// syncFilter tells the kernel's filter to pass what delta more sessions want.
+// The caller holds s.mu.
 func (s *Sessions) syncFilter(from netip.Prefix, delta int) {
 	f := s.filter.Load()
 	if f == nil {

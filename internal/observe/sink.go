@@ -11,9 +11,9 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// A Sink receives the events of a running gateway. Its methods are called from many
-// goroutines, some of them on the packet path, and must not block. Events are
-// borrowed for the call.
+// A Sink receives the events of a running gateway. Its methods are called from
+// many goroutines, some of them on the packet path, and must not block. Events
+// are borrowed for the call.
 type Sink interface {
 	// Knock reports a knock that was processed.
 	Knock(e *knock.Event)

@@ -119,8 +119,8 @@ func rateText(v float64) string {
 // longestName is how many runes of a name the page shows: ids may have 64 KiB.
 const longestName = 64
 
-// nameText is a name as it is, or quoted if it has anything in it that does not show
-// or turns the order of letters round.
+// nameText is a name as it is, or quoted if it has anything in it that does not
+// show or turns the order of letters round.
 func nameText(name string) string {
 	runes := []rune(name)
 	if len(runes) > longestName {

@@ -14,7 +14,8 @@ import (
 	"github.com/knockgw/knockgw/internal/testtool"
 )
 
-// ScreenshotVariable names a file that the test leaves its picture of the page in.
+// ScreenshotVariable names a file that the test leaves its picture of the page
+// in.
 const screenshotVariable = "KNOCKGW_SCREENSHOT"
 
 // busy is a page with an hour behind it, of which one part was a scan.
@@ -57,10 +58,11 @@ func busy() *Page {
 	return p
 }
 
-// browserTime is when a browser that shows nothing is given up; it takes a second.
+// browserTime is when a browser that shows nothing is given up; it takes a
+// second.
 const browserTime = time.Minute
 
-func TestABrowserShowsThePage(t *testing.T) {
+func TestPageRendersInBrowser(t *testing.T) {
 	chromium := testtool.Require(t, "chromium")[0]
 	server := httptest.NewServer(busy())
 	defer server.Close()

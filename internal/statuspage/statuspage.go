@@ -22,15 +22,16 @@ import (
 )
 
 const (
-	// Interval is the time between two samples, and between two reloads of the page.
+	// Interval is the time between two samples, and between two reloads of the
+	// page.
 	Interval = 15 * time.Second
 	// span is how far back the plots go.
 	span = time.Hour
 	// sampled is how many samples are kept: one more than intervals, for rates
 	// are differences.
 	sampled = int(span/Interval) + 1
-	// MaxSessions is how many sessions are listed, the newest first: a page is for
-	// reading, and the rest is for `knockgw flows`.
+	// MaxSessions is how many sessions are listed, the newest first: a page is
+	// for reading, and the rest is for `knockgw flows`.
 	MaxSessions = 100
 )
 

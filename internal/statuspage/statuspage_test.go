@@ -40,7 +40,7 @@ func got(t *testing.T, p *Page) (string, http.Header) {
 	return w.Body.String(), w.Header()
 }
 
-func TestThePageSaysWhatIsProtectedAndWhoIsInside(t *testing.T) {
+func TestPageShowsServicesAndSessions(t *testing.T) {
 	p, now := begun(Source{})
 	p.source = source(Status{
 		Version: "v1.2.3", Device: "knock0", Started: now.Add(-26 * time.Hour), Ready: true, Filtered: true,
@@ -62,7 +62,7 @@ func TestThePageSaysWhatIsProtectedAndWhoIsInside(t *testing.T) {
 	}
 }
 
-func TestThePageLoadsNothingAndRunsNothing(t *testing.T) {
+func TestPageIsSelfContained(t *testing.T) {
 	p, _ := begun(source(Status{}, &Counts{}))
 	body, _ := got(t, p)
 	for _, bad := range []string{"<script", "src=", "href=", "url(", "@import", "http://", "https://"} {
@@ -72,7 +72,7 @@ func TestThePageLoadsNothingAndRunsNothing(t *testing.T) {
 	}
 }
 
-func TestNamesAreEscaped(t *testing.T) {
+func TestPageEscapesNames(t *testing.T) {
 	p, _ := begun(source(Status{
 		Sessions: []Session{{Client: `<script>alert(1)</script>`, Source: `"><img>`}},
 		Services: []Service{{Name: `</style><b>`}},
@@ -82,7 +82,7 @@ func TestNamesAreEscaped(t *testing.T) {
 	}
 }
 
-func TestNamesThatDoNotShowAreQuotedAndLongOnesCut(t *testing.T) {
+func TestPageQuotesAndTruncatesNames(t *testing.T) {
 	p, _ := begun(source(Status{
 		Sessions: []Session{{Client: "a\u202eb\x1b[31m\n"}, {Client: strings.Repeat("x", 1<<16)}},
 	}, &Counts{}))
@@ -92,7 +92,7 @@ func TestNamesThatDoNotShowAreQuotedAndLongOnesCut(t *testing.T) {
 	}
 }
 
-func TestManySessionsAreCountedNotShown(t *testing.T) {
+func TestPageTruncatesSessions(t *testing.T) {
 	s := Status{}
 	for i := range MaxSessions + 7 {
 		s.Sessions = append(s.Sessions, Session{Client: fmt.Sprintf("client-%d.", i)})
@@ -105,7 +105,7 @@ func TestManySessionsAreCountedNotShown(t *testing.T) {
 	}
 }
 
-func TestThePlotsShowRatesOfTheLastHour(t *testing.T) {
+func TestPlotsShowRates(t *testing.T) {
 	c := Counts{}
 	p, now := begun(source(Status{}, &c))
 	for range 3 * sampled {
@@ -132,7 +132,7 @@ func TestThePlotsShowRatesOfTheLastHour(t *testing.T) {
 	}
 }
 
-func TestCountersThatBeginAnewAreNoBurst(t *testing.T) {
+func TestPlotsIgnoreCounterReset(t *testing.T) {
 	c := Counts{Refused: 1000}
 	p, now := begun(source(Status{}, &c))
 	p.take()
@@ -144,7 +144,7 @@ func TestCountersThatBeginAnewAreNoBurst(t *testing.T) {
 	}
 }
 
-func TestThePageCanOnlyBeRead(t *testing.T) {
+func TestPageIsReadOnly(t *testing.T) {
 	p, _ := begun(source(Status{}, &Counts{}))
 	for method, code := range map[string]int{http.MethodPost: 405, http.MethodDelete: 405, http.MethodHead: 200} {
 		w := httptest.NewRecorder()

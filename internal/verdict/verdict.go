@@ -1,5 +1,6 @@
-// Package verdict names and describes the decisions about packets, both those of
-// the gate and those of its egress filter, for traces, captures and explanations.
+// Package verdict names and describes the decisions about packets, both those
+// of the gate and those of its egress filter, for traces, captures and
+// explanations.
 package verdict
 
 import (
@@ -19,8 +20,8 @@ func Reasons() []string {
 	return all
 }
 
-// Describe describes a reason in words; out reports whether the packet was sent by
-// the gateway.
+// Describe describes a reason in words; out reports whether the packet was sent
+// by the gateway.
 func Describe(out bool, reason string) string {
 	switch {
 	case !out:

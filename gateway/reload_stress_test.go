@@ -24,12 +24,13 @@ import (
 const (
 	manyReloads  = 1000
 	firstReloads = 100
-	// mayGrow is by how much more there may be after the last of them than after the first.
+	// mayGrow is by how much more there may be after the last of them than
+	// after the first.
 	mayGrow = 1.10
 )
 
-// footprint is what a process has: objects on the heap, and goroutines.
-func footprint() (objects uint64, goroutines int) {
+// resources is what a process has: objects on the heap, and goroutines.
+func resources() (objects uint64, goroutines int) {
 	var m runtime.MemStats
 	for range 3 { // what pools keep goes with the second
 		runtime.GC()
@@ -38,23 +39,23 @@ func footprint() (objects uint64, goroutines int) {
 	return m.HeapObjects, runtime.NumGoroutine()
 }
 
-func TestAThousandReloadsLoseNoFlowAndLeaveNothingBehind(t *testing.T) {
+func TestReloadThousandTimes(t *testing.T) {
 	up := caller(t, "up")
-	l := newLab(t, true, inEveryMode(up))
-	var sessions []*talk
+	l := newHarness(t, true, allModes(up))
+	var sessions []*session
 	for port := uint16(modeAuth); port <= modeVisible; port++ {
-		for _, home := range homes[:2] {
-			sessions = append(sessions, l.talks(alice, home, port))
+		for _, home := range clientAddrs[:2] {
+			sessions = append(sessions, l.open(alice, home, port))
 		}
 	}
-	base := aliceAndBob + "services:\n" + inEveryMode(up)
+	base := aliceAndBob + "services:\n" + allModes(up)
 	texts := []string{
 		base + at("new", 5, asVisible, up),
 		strings.Replace(base, "bob, whose", "bob, whose new", 1) + at("other", 6, asKnockAuth, up),
 		strings.Replace(base, "clients:\n", "clients:\n  - {id: carol, secret: carol whose secret is long}\n", 1) + "knock: {window: 40s, slot: 40s}\n",
 		base,
 	}
-	// Sessions talk all the time, and strangers try.
+	// Sessions exchange data, and an attacker probes.
 	var traffic sync.WaitGroup
 	var paused sync.RWMutex
 	var asked atomic.Int64
@@ -63,18 +64,18 @@ func TestAThousandReloadsLoseNoFlowAndLeaveNothingBehind(t *testing.T) {
 		traffic.Go(func() {
 			for ctx.Err() == nil {
 				paused.RLock()
-				s.goesOn()
+				s.assertAlive()
 				asked.Add(1)
 				paused.RUnlock()
 			}
 		})
 	}
-	stranger := netip.MustParseAddr("198.51.100.7")
+	attacker := netip.MustParseAddr("198.51.100.7")
 	traffic.Go(func() {
 		for i := 0; ctx.Err() == nil; i++ {
 			paused.RLock()
 			for _, port := range []uint16{modeKnock, modeKnockAuth, 6, 7} {
-				b := packettest.TCP{Src: netip.AddrPortFrom(stranger, uint16(1024+i%60000)), Dst: target(stranger, port), Flags: uint8(i % 64), Seq: 1, Ack: 2}
+				b := packettest.TCP{Src: netip.AddrPortFrom(attacker, uint16(1024+i%60000)), Dst: target(attacker, port), Flags: uint8(i % 64), Seq: 1, Ack: 2}
 				_ = l.wire.Write(packet.Offload{}, [][]byte{b.Packet()})
 			}
 			paused.RUnlock()
@@ -89,7 +90,7 @@ func TestAThousandReloadsLoseNoFlowAndLeaveNothingBehind(t *testing.T) {
 			continue
 		}
 		paused.Lock()
-		n, g := footprint()
+		n, g := resources()
 		paused.Unlock()
 		if i == firstReloads {
 			objects, goroutines = n, g
@@ -103,19 +104,19 @@ func TestAThousandReloadsLoseNoFlowAndLeaveNothingBehind(t *testing.T) {
 	}
 	stop()
 	traffic.Wait()
-	for _, s := range append(sessions, l.talks(alice, homes[0], modeKnockAuth)) {
-		s.goesOn()
+	for _, s := range append(sessions, l.open(alice, clientAddrs[0], modeKnockAuth)) {
+		s.assertAlive()
 	}
-	if n := l.heard(stranger); n != 0 {
-		t.Errorf("a stranger heard %d packets", n)
+	if n := l.received(attacker); n != 0 {
+		t.Errorf("an attacker received %d packets", n)
 	}
 }
 
-func TestReloadsWaitForOneAnotherAndForTheStop(t *testing.T) {
+func TestReloadSerializesWithStop(t *testing.T) {
 	up := caller(t, "up")
-	l := newLab(t, true, inEveryMode(up))
-	base := aliceAndBob + "services:\n" + inEveryMode(up)
-	cfgs := []*config.Config{configured(t, base), configured(t, base+at("new", 5, asVisible, up)), configured(t, base+at("new", 6, asAuth, up))}
+	l := newHarness(t, true, allModes(up))
+	base := aliceAndBob + "services:\n" + allModes(up)
+	cfgs := []*config.Config{parseConfig(t, base), parseConfig(t, base+at("new", 5, asVisible, up)), parseConfig(t, base+at("new", 6, asAuth, up))}
 	var wg sync.WaitGroup
 	for n := range 4 {
 		wg.Go(func() {
@@ -129,13 +130,13 @@ func TestReloadsWaitForOneAnotherAndForTheStop(t *testing.T) {
 			}
 		})
 	}
-	time.Sleep(hush)
+	time.Sleep(quietPeriod)
 	l.stop()
 	wg.Wait()
 }
 
-// socketFor is a path that is short enough for a socket.
-func socketFor(t *testing.T) string {
+// socketPath is a path that is short enough for a socket.
+func socketPath(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "knockgw-")
 	if err != nil {
@@ -145,19 +146,19 @@ func socketFor(t *testing.T) string {
 	return filepath.Join(dir, "control.sock")
 }
 
-func TestTheControlSocketReloadsAndTells(t *testing.T) {
+func TestControlReloadReportsChanges(t *testing.T) {
 	up := caller(t, "up")
-	socket := socketFor(t)
-	head := "control: {socket: " + socket + "}\n" + aliceAndBob + "services:\n" + inEveryMode(up)
+	socket := socketPath(t)
+	head := "control: {socket: " + socket + "}\n" + aliceAndBob + "services:\n" + allModes(up)
 	var next atomic.Pointer[string]
 	next.Store(&head)
-	l := newLab(t, true, inEveryMode(up)+"control: {socket: "+socket+"}\n", func(o *gateway.Options) {
+	l := newHarness(t, true, allModes(up)+"control: {socket: "+socket+"}\n", func(o *gateway.Options) {
 		o.Source = "lab.yaml"
 		o.Load = func() (*config.Config, error) {
 			return config.Parse("lab.yaml", []byte("version: 1\ntun: {routes: [10.77.0.0/24, \"fd77::/64\"]}\n"+*next.Load()))
 		}
 	})
-	s := l.talks(bob, homes[1], modeKnock)
+	s := l.open(bob, clientAddrs[1], modeKnock)
 	c := &control.Client{Socket: socket}
 	status, err := c.Status(t.Context())
 	if err != nil || !status.Ready || status.Services != 4 || status.Clients != 2 || status.Flows != 1 || status.Config != "lab.yaml" {
@@ -176,26 +177,26 @@ func TestTheControlSocketReloadsAndTells(t *testing.T) {
 	if status, err = c.Status(t.Context()); err != nil || !status.ReloadFailed {
 		t.Errorf("%+v, %v", status, err)
 	}
-	s.goesOn()
+	s.assertAlive()
 	good := strings.Replace(head, "bob, whose", "bob, whose new", 1) + "metrics: {listen: 127.0.0.1:1}\n"
 	next.Store(&good)
 	r, err = c.Reload(t.Context())
 	if err != nil || !r.Applied || r.Flows != 1 || len(r.Changes.Clients.Changed) != 1 || len(r.Changes.PendingRestart) != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	l.isOver(s, homes[1])
+	l.assertReset(s, clientAddrs[1])
 	if status, err = c.Status(t.Context()); err != nil || status.ReloadFailed || status.Reloaded.IsZero() || len(status.PendingRestart) != 1 || status.Flows != 0 {
 		t.Errorf("%+v, %v", status, err)
 	}
 }
 
-func TestASocketThatAnotherGatewayHasKeepsOneFromStarting(t *testing.T) {
+func TestGatewayFailsIfControlSocketInUse(t *testing.T) {
 	up := caller(t, "up")
-	socket := socketFor(t)
-	text := inEveryMode(up) + "control: {socket: " + socket + "}\n"
-	newLab(t, true, text)
+	socket := socketPath(t)
+	text := allModes(up) + "control: {socket: " + socket + "}\n"
+	newHarness(t, true, text)
 	device, wire := tuntest.Pair(testMTU, true)
-	gw, err := gateway.New(configured(t, aliceAndBob+"services:\n"+text), gateway.Options{Device: device})
+	gw, err := gateway.New(parseConfig(t, aliceAndBob+"services:\n"+text), gateway.Options{Device: device})
 	if err != nil {
 		t.Fatal(err)
 	}

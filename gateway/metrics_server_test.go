@@ -17,8 +17,8 @@ import (
 	"github.com/knockgw/knockgw/internal/buildinfo"
 )
 
-// observed is a lab whose metrics are served, and where.
-func observed(t *testing.T, more string) (*lab, string, *prometheus.Registry) {
+// withMetrics is a lab whose metrics are served, and where.
+func withMetrics(t *testing.T, more string) (*harness, string, *prometheus.Registry) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -29,7 +29,7 @@ func observed(t *testing.T, more string) (*lab, string, *prometheus.Registry) {
 		t.Fatal(err)
 	}
 	registry := prometheus.NewRegistry()
-	l := newLab(t, true, services(parrot(t))+more+fmt.Sprintf("metrics: {listen: %q}\n", addr),
+	l := newHarness(t, true, services(echoUpstream(t))+more+fmt.Sprintf("metrics: {listen: %q}\n", addr),
 		func(o *gateway.Options) { o.Registry = registry })
 	return l, "http://" + addr, registry
 }
@@ -49,9 +49,9 @@ func get(t *testing.T, url string) (int, string) {
 	return resp.StatusCode, string(b)
 }
 
-func TestTheListenerOfTheMetricsHasAPageAndSaysHowTheGatewayIs(t *testing.T) {
-	l, url, _ := observed(t, "")
-	conn, err := l.visit(alice, homes[2], modeKnockAuth)
+func TestMetricsServerServesPageAndHealth(t *testing.T) {
+	l, url, _ := withMetrics(t, "")
+	conn, err := l.connectAs(alice, clientAddrs[2], modeKnockAuth)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,8 +72,8 @@ func TestTheListenerOfTheMetricsHasAPageAndSaysHowTheGatewayIs(t *testing.T) {
 	}
 }
 
-func TestAPageOfTheWebCannotReadTheMetricsOfThisHost(t *testing.T) {
-	_, url, _ := observed(t, "")
+func TestMetricsServerRejectsForeignHost(t *testing.T) {
+	_, url, _ := withMetrics(t, "")
 	defer http.DefaultClient.CloseIdleConnections()
 	for host, want := range map[string]int{
 		"": 200, "localhost:9100": 200, "localhost": 200, "127.0.0.1": 200, "[::1]:9100": 200, "[::1]": 200,
@@ -98,8 +98,8 @@ func TestAPageOfTheWebCannotReadTheMetricsOfThisHost(t *testing.T) {
 }
 
 // Health checks of HTTP/1.0 name no host; browsers always do.
-func TestWhoNamesNoHostIsAnswered(t *testing.T) {
-	_, url, _ := observed(t, "")
+func TestMetricsServerAcceptsMissingHost(t *testing.T) {
+	_, url, _ := withMetrics(t, "")
 	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -113,8 +113,8 @@ func TestWhoNamesNoHostIsAnswered(t *testing.T) {
 	}
 }
 
-func TestConnectionsToTheMetricsAreBounded(t *testing.T) {
-	_, url, registry := observed(t, "")
+func TestMetricsServerLimitsConnections(t *testing.T) {
+	_, url, registry := withMetrics(t, "")
 	defer http.DefaultClient.CloseIdleConnections()
 	var idle []net.Conn
 	defer func() {
@@ -132,7 +132,7 @@ func TestConnectionsToTheMetricsAreBounded(t *testing.T) {
 	}
 	// Before the probe, which takes the oldest's place and gives it back.
 	eventually(t, "all connections are in use", func() bool {
-		used, limit := bounds(t, registry)
+		used, limit := usage(t, registry)
 		return used["metrics_connections"] == most && limit["metrics_connections"] == most
 	})
 	if code, _ := get(t, url+"/livez"); code != http.StatusOK { // the oldest makes room
@@ -146,8 +146,8 @@ func TestConnectionsToTheMetricsAreBounded(t *testing.T) {
 	}
 }
 
-func TestAnUpstreamWithoutAnAddressIsNotReady(t *testing.T) {
-	_, url, _ := observed(t, `  - {name: lost, listen: "10.77.0.1:99", upstream: "nowhere.invalid:1", mode: knock}`+"\n")
+func TestReadyzReportsUnresolvedUpstream(t *testing.T) {
+	_, url, _ := withMetrics(t, `  - {name: lost, listen: "10.77.0.1:99", upstream: "nowhere.invalid:1", mode: knock}`+"\n")
 	if code, body := get(t, url+"/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "service lost") {
 		t.Errorf("%d, %s", code, body)
 	}
@@ -156,9 +156,9 @@ func TestAnUpstreamWithoutAnAddressIsNotReady(t *testing.T) {
 	}
 }
 
-func TestMetricsAreNamedByTheConventionsAndSayTheLimits(t *testing.T) {
-	l, url, registry := observed(t, "")
-	conn, err := l.visit(alice, homes[0], modeKnockAuth)
+func TestMetricsFollowNamingConventions(t *testing.T) {
+	l, url, registry := withMetrics(t, "")
+	conn, err := l.connectAs(alice, clientAddrs[0], modeKnockAuth)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // A device in memory takes no filter.
-func TestWhereThereIsNoFilter(t *testing.T) {
+func TestFilterUnsupportedByDevice(t *testing.T) {
 	for value, want := range map[string]string{"auto": "packets are dropped in user space", "off": "", "require": "tun.filter"} {
 		if value == "require" && runtime.GOOS != "linux" {
 			continue // no configuration

@@ -15,39 +15,39 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-func drainFor(d time.Duration) func(*gateway.Options) {
+func withDrainTime(d time.Duration) func(*gateway.Options) {
 	return func(o *gateway.Options) { o.DrainTime = d }
 }
 
-func TestAStopLetsFlowsEndAndTakesNoNewOnes(t *testing.T) {
-	l := newLab(t, true, services(parrot(t)), drainFor(patience))
-	conn, err := l.visit(alice, homes[0], modeKnockAuth)
+func TestDrainWaitsForFlows(t *testing.T) {
+	l := newHarness(t, true, services(echoUpstream(t)), withDrainTime(timeout))
+	conn, err := l.connectAs(alice, clientAddrs[0], modeKnockAuth)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.stop()
-	time.Sleep(hush / 10)
-	to := target(homes[1], modeKnock)
-	l.datagram(homes[1], to, knockFor(alice, to, nil, time.Now()))
-	if other, err := l.dial(homes[1], to, hush); err == nil {
+	time.Sleep(quietPeriod / 10)
+	to := target(clientAddrs[1], modeKnock)
+	l.datagram(clientAddrs[1], to, knockFor(alice, to, nil, time.Now()))
+	if other, err := l.dial(clientAddrs[1], to, quietPeriod); err == nil {
 		t.Error("a new flow during the drain")
 		_ = other.Close()
 	}
-	if n := l.heard(homes[1]); n != 0 {
+	if n := l.received(clientAddrs[1]); n != 0 {
 		t.Errorf("the new client heard %d packets", n)
 	}
 	start := time.Now()
 	_ = conn.Close()
 	err = <-l.done
-	if took := time.Since(start); took > patience/2 {
+	if took := time.Since(start); took > timeout/2 {
 		t.Errorf("the last flow ended, and the gateway %v later", took)
 	}
 	l.done <- err // for the cleanup
 }
 
-func TestAStopWaitsForWhatTheStackHasNotSentYet(t *testing.T) {
-	l := newLab(t, true, services(parrot(t)), drainFor(patience))
-	conn, err := l.visit(alice, homes[0], modeKnockAuth)
+func TestDrainWaitsForUnsentData(t *testing.T) {
+	l := newHarness(t, true, services(echoUpstream(t)), withDrainTime(timeout))
+	conn, err := l.connectAs(alice, clientAddrs[0], modeKnockAuth)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,10 +55,10 @@ func TestAStopWaitsForWhatTheStackHasNotSentYet(t *testing.T) {
 	l.exchange(conn, 1<<18)
 }
 
-func TestAHandshakeThatNobodyFinishesDoesNotDelayTheStop(t *testing.T) {
-	l := newLab(t, true, services(parrot(t)), drainFor(hush))
+func TestDrainIgnoresUnfinishedHandshake(t *testing.T) {
+	l := newHarness(t, true, services(echoUpstream(t)), withDrainTime(quietPeriod))
 	for _, port := range []uint16{modeKnock, modeKnockAuth} {
-		from, to := netip.MustParseAddrPort("198.51.100.7:40000"), target(homes[0], port)
+		from, to := netip.MustParseAddrPort("198.51.100.7:40000"), target(clientAddrs[0], port)
 		knock := packettest.UDP{Src: from, Dst: netip.AddrPortFrom(to.Addr(), config.DefaultUDPPort), Payload: knockFor(alice, to, newSession(), time.Now())}
 		for _, b := range [][]byte{knock.Packet(), packettest.SYN(from, to, 1)} {
 			if err := l.wire.Write(packet.Offload{}, [][]byte{b}); err != nil {
@@ -66,8 +66,8 @@ func TestAHandshakeThatNobodyFinishesDoesNotDelayTheStop(t *testing.T) {
 			}
 		}
 	}
-	time.Sleep(hush)
-	if n := l.heard(netip.MustParseAddr("198.51.100.7")); n < 2 {
+	time.Sleep(quietPeriod)
+	if n := l.received(netip.MustParseAddr("198.51.100.7")); n < 2 {
 		t.Fatalf("%d SYN-ACKs", n)
 	}
 	start := time.Now()
@@ -75,24 +75,24 @@ func TestAHandshakeThatNobodyFinishesDoesNotDelayTheStop(t *testing.T) {
 	select {
 	case err := <-l.done:
 		l.done <- err
-		if took := time.Since(start); took > patience/2 {
+		if took := time.Since(start); took > timeout/2 {
 			t.Errorf("the gateway ended after %v", took)
 		}
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Error("the gateway goes on")
 	}
 }
 
-func TestFlowsThatTheDrainLeftOverAreReset(t *testing.T) {
-	l := newLab(t, true, services(parrot(t)), drainFor(hush))
+func TestDrainResetsRemainingFlows(t *testing.T) {
+	l := newHarness(t, true, services(echoUpstream(t)), withDrainTime(quietPeriod))
 	ended := make(map[uint16]chan error)
 	for _, port := range []uint16{modeAuth, modeKnock, modeKnockAuth} {
-		conn, err := l.visit(alice, homes[0], port)
+		conn, err := l.connectAs(alice, clientAddrs[0], port)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(patience))
+		_ = conn.SetDeadline(time.Now().Add(timeout))
 		end := make(chan error, 1)
 		ended[port] = end
 		go func() {
@@ -103,7 +103,7 @@ func TestFlowsThatTheDrainLeftOverAreReset(t *testing.T) {
 	start := time.Now()
 	l.stop()
 	err := <-l.done
-	if took := time.Since(start); took < hush || took > patience/2 {
+	if took := time.Since(start); took < quietPeriod || took > timeout/2 {
 		t.Errorf("the gateway ended after %v", took)
 	}
 	l.done <- err
@@ -114,16 +114,16 @@ func TestFlowsThatTheDrainLeftOverAreReset(t *testing.T) {
 	}
 }
 
-func TestAGatewayRunsOnce(t *testing.T) {
-	l := newLab(t, true, services(parrot(t)))
+func TestRunFailsSecondTime(t *testing.T) {
+	l := newHarness(t, true, services(echoUpstream(t)))
 	if err := l.gw.Run(t.Context()); err == nil {
 		t.Error("ran twice")
 	}
 }
 
-func TestStrangersOfOpenServicesDoNotDelayTheStop(t *testing.T) {
-	l := newLab(t, true, services(parrot(t)), drainFor(hush))
-	conn, err := l.dial(homes[0], target(homes[0], modeAuth), patience)
+func TestDrainIgnoresUnauthenticatedConnections(t *testing.T) {
+	l := newHarness(t, true, services(echoUpstream(t)), withDrainTime(quietPeriod))
+	conn, err := l.dial(clientAddrs[0], target(clientAddrs[0], modeAuth), timeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,16 +131,16 @@ func TestStrangersOfOpenServicesDoNotDelayTheStop(t *testing.T) {
 	start := time.Now()
 	l.stop()
 	err = <-l.done
-	if took := time.Since(start); took > patience/2 {
+	if took := time.Since(start); took > timeout/2 {
 		t.Errorf("the gateway ended after %v", took)
 	}
 	l.done <- err
 }
 
-func TestAClientWhoseKnockWasLostDoesNotDelayTheStop(t *testing.T) {
-	slow := strings.ReplaceAll(services(parrot(t)), "deadline: 500ms", "deadline: 10s")
-	l := newLab(t, true, slow, drainFor(hush))
-	conn, err := l.dial(homes[0], target(homes[0], modeVisible), patience)
+func TestDrainIgnoresClientWithLostKnock(t *testing.T) {
+	slow := strings.ReplaceAll(services(echoUpstream(t)), "deadline: 500ms", "deadline: 10s")
+	l := newHarness(t, true, slow, withDrainTime(quietPeriod))
+	conn, err := l.dial(clientAddrs[0], target(clientAddrs[0], modeVisible), timeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,11 +149,11 @@ func TestAClientWhoseKnockWasLostDoesNotDelayTheStop(t *testing.T) {
 	if err := who.Handshake(context.Background(), conn); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(hush) // so that it waits for its knock
+	time.Sleep(quietPeriod) // so that it waits for its knock
 	start := time.Now()
 	l.stop()
 	err = <-l.done
-	if took := time.Since(start); took > patience/2 {
+	if took := time.Since(start); took > timeout/2 {
 		t.Errorf("the gateway ended after %v", took)
 	}
 	l.done <- err

@@ -13,8 +13,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// bounds are the gateway's knockgw_resource_used and knockgw_resource_limit, by what they are of.
-func bounds(t *testing.T, r prometheus.Gatherer) (used, limit map[string]float64) {
+// usage are the gateway's knockgw_resource_used and knockgw_resource_limit, by
+// what they are of.
+func usage(t *testing.T, r prometheus.Gatherer) (used, limit map[string]float64) {
 	t.Helper()
 	families, err := r.Gather()
 	if err != nil {
@@ -36,14 +37,14 @@ func bounds(t *testing.T, r prometheus.Gatherer) (used, limit map[string]float64
 	return used, limit
 }
 
-func TestEveryLimitHasBesideItHowMuchOfItIsUsed(t *testing.T) {
-	l, _, registry := observed(t, "state: {dir: "+t.TempDir()+"}\n")
-	conn, err := l.visit(alice, homes[0], modeKnockAuth)
+func TestMetricsUsageMatchesLimits(t *testing.T) {
+	l, _, registry := withMetrics(t, "state: {dir: "+t.TempDir()+"}\n")
+	conn, err := l.connectAs(alice, clientAddrs[0], modeKnockAuth)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	used, limit := bounds(t, registry)
+	used, limit := usage(t, registry)
 	for of, most := range limit {
 		if now, ok := used[of]; !ok || most <= 0 || now < 0 || now > most {
 			t.Errorf("of %s, %v (%v) of %v are used", of, now, ok, most)
@@ -68,8 +69,8 @@ const (
 	setup = "the operator's own doing, once"
 )
 
-// known are the bounds in the code: the metric that each has, or why it has none.
-var known = map[string]string{
+// limitMetrics are the limits in the code: the metric that each has, or why it has none.
+var limitMetrics = map[string]string{
 	"admission.DefaultFlows":                 "flow_table_entries",
 	"admission.DefaultHalfOpen":              "half_open_flows",
 	"admission.DefaultGrants":                "grants",
@@ -173,15 +174,15 @@ var known = map[string]string{
 	"statuspage.MaxSessions":                 fixed,
 }
 
-// aBound is what the name of a constant looks like that bounds something.
-var aBound = regexp.MustCompile(`^([mM]ax|[mM]ost)[A-Z]|^Default(Flows|HalfOpen|Grants|Knocks|Deferred|Queue|Datagrams|Reassembly\w*Bytes|PerSource|PerSecond|Fragments)|(Backlog|Burst|Queue)$|^backlog$|^queued$`)
+// limitConst is what the name of a constant looks like that bounds something.
+var limitConst = regexp.MustCompile(`^([mM]ax|[mM]ost)[A-Z]|^Default(Flows|HalfOpen|Grants|Knocks|Deferred|Queue|Datagrams|Reassembly\w*Bytes|PerSource|PerSecond|Fragments)|(Backlog|Burst|Queue)$|^backlog$|^queued$`)
 
-// A bound that is added to the code is to be added to the metrics, or here with the
-// reason why not.
-func TestEveryBoundOfTheCodeIsAMetricOrHasAReasonNotToBe(t *testing.T) {
-	_, _, registry := observed(t, "state: {dir: "+t.TempDir()+"}\n")
-	_, limit := bounds(t, registry)
-	for name, of := range known {
+// A new limit in the code needs a metric, or an entry here with the reason why
+// not.
+func TestMetricsCoverLimitsInCode(t *testing.T) {
+	_, _, registry := withMetrics(t, "state: {dir: "+t.TempDir()+"}\n")
+	_, limit := usage(t, registry)
+	for name, of := range limitMetrics {
 		if _, ok := limit[of]; !ok && of != fixed && of != count && of != setup && !strings.HasPrefix(name, "filter.") { // which this lab's device has not got
 			t.Errorf("%s: there is no limit of %s", name, of)
 		}
@@ -199,8 +200,8 @@ func TestEveryBoundOfTheCodeIsAMetricOrHasAReasonNotToBe(t *testing.T) {
 			if strings.HasSuffix(file, "_test.go") {
 				continue
 			}
-			for _, name := range boundsOf(t, file) {
-				if known[pkg+"."+name] == "" {
+			for _, name := range limitsIn(t, file) {
+				if limitMetrics[pkg+"."+name] == "" {
 					t.Errorf("%s: %s.%s bounds something: give it a metric (knockgw_resource_used and knockgw_resource_limit), or a reason here", file, pkg, name)
 				}
 			}
@@ -208,8 +209,8 @@ func TestEveryBoundOfTheCodeIsAMetricOrHasAReasonNotToBe(t *testing.T) {
 	}
 }
 
-// boundsOf are the constants of a file that look like bounds, and its queues.
-func boundsOf(t *testing.T, file string) (names []string) {
+// limitsIn are the constants of a file that look like bounds, and its queues.
+func limitsIn(t *testing.T, file string) (names []string) {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -226,7 +227,7 @@ func boundsOf(t *testing.T, file string) (names []string) {
 		}
 		for _, s := range g.Specs {
 			for _, n := range s.(*ast.ValueSpec).Names {
-				if aBound.MatchString(n.Name) {
+				if limitConst.MatchString(n.Name) {
 					names = append(names, n.Name)
 				}
 			}

@@ -16,11 +16,11 @@ import (
 const (
 	fuzzedSegment  = 6
 	fuzzedSegments = 32   // of one connection at most
-	fuzzedProof    = 1000 // connections, after which one must work as usual
+	fuzzedCheck    = 1000 // connections, after which one must work as usual
 )
 
-// FuzzSegmentsToStack is a stranger with an address of his own at a service that
-// answers strangers: his segments reach the stack, for he knows all numbers.
+// FuzzSegmentsToStack attacks an open service from an attacker's own address:
+// its segments reach the stack, because it knows all sequence numbers.
 func FuzzSegmentsToStack(f *testing.F) {
 	f.Add([]byte{packet.ACK, 0, 0, 0, 0, 0})
 	f.Add([]byte{packet.ACK | packet.PSH, 4, 0, 0, 0, 0, packet.FIN | packet.ACK, 0, 0, 4, 0, 0})
@@ -33,7 +33,7 @@ func FuzzSegmentsToStack(f *testing.F) {
 	n := 0
 	f.Fuzz(func(t *testing.T, script []byte) {
 		o.failer = t
-		if n++; n%fuzzedProof == 1 {
+		if n++; n%fuzzedCheck == 1 {
 			o.next()
 			o.connect()
 			o.send(packet.ACK|packet.PSH, o.seq, "hello")
@@ -43,14 +43,14 @@ func FuzzSegmentsToStack(f *testing.F) {
 			o.send(packet.RST, o.seq, "")
 		}
 		o.next()
-		o.shake()
+		o.handshake()
 		for range min(len(script)/fuzzedSegment, fuzzedSegments) {
-			o.puts(o.fuzzed(script[:fuzzedSegment]))
+			o.inject(o.fuzzed(script[:fuzzedSegment]))
 			script = script[fuzzedSegment:]
 			o.drain()
 		}
 		o.send(packet.RST, o.seq, "")
-		time.Sleep(offPathHush / 10)
+		time.Sleep(offPathQuiet / 10)
 		o.drain()
 		o.gate.Remove(admission.TupleOf(o.src, o.dst))
 		o.stack.Abort(admission.TupleOf(o.src, o.dst))
@@ -73,8 +73,8 @@ func (o *offPath) next() {
 	o.mu.Unlock()
 }
 
-// shake begins a connection; the handshake may be left to the script.
-func (o *offPath) shake() {
+// handshake begins a connection; the handshake may be left to the script.
+func (o *offPath) handshake() {
 	o.send(packet.SYN, o.seq, "")
 	o.seq++
 	o.receive("the SYN-ACK", func(p *packet.Packet) bool {

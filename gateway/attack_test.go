@@ -25,14 +25,15 @@ import (
 )
 
 const (
-	// promptVisit is the median that a client's visit may take during an attack,
-	// unless it takes a fifth of that without one, as on a busy machine.
-	promptVisit = 50 * time.Millisecond
-	slowdown    = 5
-	visits      = 20
+	// promptConnect is the median that a client's visit may take during an
+	// attack, unless it takes a fifth of that without one, as on a busy
+	// machine.
+	promptConnect = 50 * time.Millisecond
+	slowdown      = 5
+	connects      = 20
 
-	// attackFlows is the size of the flow table under attack: small, to be filled
-	// soon.
+	// attackFlows is the size of the flow table under attack: small, to be
+	// filled soon.
 	attackFlows = 4096
 	// attackRate is how many packets a second an attack sends, after it has
 	// filled what it can.
@@ -50,12 +51,12 @@ func notUnderRace(t *testing.T) {
 	}
 }
 
-// attacked is a lab whose open services give clients a long time.
-func attacked(t *testing.T, flows int) (*lab, *prometheus.Registry) {
+// underAttack is a lab whose open services give clients a long time.
+func underAttack(t *testing.T, flows int) (*harness, *prometheus.Registry) {
 	t.Helper()
-	up := parrot(t)
+	up := echoUpstream(t)
 	registry := prometheus.NewRegistry()
-	l := newLab(t, true, fmt.Sprintf(`  - {name: open, listen: "10.77.0.1:1", upstream: %q, mode: auth, auth: {deadline: 60s}}
+	l := newHarness(t, true, fmt.Sprintf(`  - {name: open, listen: "10.77.0.1:1", upstream: %q, mode: auth, auth: {deadline: 60s}}
   - {name: open2, listen: "10.77.0.1:4", upstream: %q, mode: knock-auth, visible: true, auth: {deadline: 60s}}
   - {name: knock, listen: "10.77.0.1:2", upstream: %q, mode: knock, grant: {ttl: 30s}}
   - {name: hidden, listen: "10.77.0.1:3", upstream: %q, mode: knock-auth, grant: {ttl: 30s}}
@@ -65,11 +66,11 @@ ban: {after: 0}
 	return l, registry
 }
 
-func (l *lab) inject(b []byte) { _ = l.wire.Write(packet.Offload{}, [][]byte{b}) }
+func (l *harness) inject(b []byte) { _ = l.wire.Write(packet.Offload{}, [][]byte{b}) }
 
 // injectAll injects n packets no faster than the gateway takes them, and waits
 // until it has: what overflows the device is lost, a client's knock as well.
-func (l *lab) injectAll(n int, packet func(n int) []byte) {
+func (l *harness) injectAll(n int, packet func(n int) []byte) {
 	const burst = 256
 	for i := range n {
 		l.inject(packet(i))
@@ -82,13 +83,13 @@ func (l *lab) injectAll(n int, packet func(n int) []byte) {
 	}
 }
 
-// medianVisit is how long a client of a hidden service takes to be let in.
-func (l *lab) medianVisit(port uint16) time.Duration {
+// medianConnect is how long a client of a hidden service takes to be let in.
+func (l *harness) medianConnect(port uint16) time.Duration {
 	l.Helper()
 	var took []time.Duration
-	for range visits {
+	for range connects {
 		began := time.Now()
-		conn, err := l.visit(alice, homes[0], port)
+		conn, err := l.connectAs(alice, clientAddrs[0], port)
 		if err != nil {
 			l.Fatalf("a client does not get in: %v", err)
 		}
@@ -96,11 +97,11 @@ func (l *lab) medianVisit(port uint16) time.Duration {
 		_ = conn.Close()
 	}
 	slices.Sort(took)
-	return took[visits/2]
+	return took[connects/2]
 }
 
-// stranger is the address of an attacker of that number.
-func stranger(n int) netip.Addr {
+// attackerAddr is the address of an attacker of that number.
+func attackerAddr(n int) netip.Addr {
 	var b [4]byte
 	binary.BigEndian.PutUint32(b[:], 0xc6120000+uint32(n)%(1<<17)) // 198.18.0.0/15
 	return netip.AddrFrom4(b)
@@ -114,7 +115,7 @@ func synFrom(a netip.Addr, n int, port uint16) []byte {
 type attack struct {
 	name   string
 	fill   int
-	before func(l *lab)
+	before func(l *harness)
 	packet func(n int) []byte
 }
 
@@ -124,7 +125,7 @@ func handshakesOf(c *protocol.Client, from netip.Addr) attack {
 	to := target(from, modeKnockAuth)
 	return attack{
 		name: "handshakes of a client that completes none", fill: 20_000,
-		before: func(l *lab) {
+		before: func(l *harness) {
 			for range grants {
 				l.inject(packettest.UDP{
 					Src: netip.AddrPortFrom(from, 5000), Dst: netip.AddrPortFrom(to.Addr(), config.DefaultUDPPort),
@@ -137,24 +138,24 @@ func handshakesOf(c *protocol.Client, from netip.Addr) attack {
 	}
 }
 
-func TestGatewayAdmitsAClientDuringAttacksOnItsLimits(t *testing.T) {
+func TestGatewayAdmitsClientDuringAttack(t *testing.T) {
 	notUnderRace(t)
 	for _, a := range []attack{
 		{name: "SYNs to open services", fill: 4 * attackFlows, packet: func(n int) []byte {
-			return synFrom(stranger(n), n, []uint16{modeAuth, modeVisible}[n%2])
+			return synFrom(attackerAddr(n), n, []uint16{modeAuth, modeVisible}[n%2])
 		}},
 		{name: "SYNs to a hidden service with the client's address", fill: 1000, packet: func(n int) []byte {
-			return synFrom(homes[0], n, modeKnockAuth)
+			return synFrom(clientAddrs[0], n, modeKnockAuth)
 		}},
 		{name: "SYNs to a service of mode knock with the client's address", fill: 1000, packet: func(n int) []byte {
-			return synFrom(homes[0], n, modeKnock)
+			return synFrom(clientAddrs[0], n, modeKnock)
 		}},
 		handshakesOf(bob, netip.MustParseAddr("192.0.2.77")),
 	} {
 		t.Run(a.name, func(t *testing.T) {
-			l, registry := attacked(t, attackFlows)
+			l, registry := underAttack(t, attackFlows)
 			for _, port := range []uint16{modeKnockAuth, modeKnock} {
-				quiet := l.medianVisit(port)
+				quiet := l.medianConnect(port)
 				if a.before != nil {
 					a.before(l)
 				}
@@ -169,15 +170,15 @@ func TestGatewayAdmitsAClientDuringAttacksOnItsLimits(t *testing.T) {
 						<-ticker.C
 					}
 				})
-				got := l.medianVisit(port)
+				got := l.medianConnect(port)
 				stop()
 				wg.Wait()
 				t.Logf("a visit at port %d takes %v, without the attack %v", port, got, quiet)
-				if got > max(promptVisit, slowdown*quiet) {
+				if got > max(promptConnect, slowdown*quiet) {
 					t.Errorf("a visit at port %d takes %v, without the attack %v", port, got, quiet)
 				}
 			}
-			used, limit := bounds(t, registry)
+			used, limit := usage(t, registry)
 			for _, of := range []string{"handshakes", "open_service_flows", "hidden_handshakes", "flow_table_entries", "handshakes_per_source"} {
 				t.Logf("%s: %v of %v", of, used[of], limit[of])
 				if used[of] > limit[of] {
@@ -188,19 +189,19 @@ func TestGatewayAdmitsAClientDuringAttacksOnItsLimits(t *testing.T) {
 	}
 }
 
-func TestForgedSYNsReachTheUpstreamOnceForEachUseOfAGrant(t *testing.T) {
+func TestForgedSYNsDialOncePerGrantUse(t *testing.T) {
 	const forged = 5000
 	var dialed atomic.Int64
-	l := newLab(t, true, services(upstream(t, func(c net.Conn) {
+	l := newHarness(t, true, services(upstream(t, func(c net.Conn) {
 		dialed.Add(1)
 		_, _ = io.Copy(c, c)
 	})))
 
-	to, session := target(homes[0], modeKnock), newSession()
-	l.datagram(homes[0], to, knockFor(alice, to, session, time.Now()))
-	l.injectAll(forged, func(n int) []byte { return synFrom(homes[0], n, modeKnock) })
+	to, session := target(clientAddrs[0], modeKnock), newSession()
+	l.datagram(clientAddrs[0], to, knockFor(alice, to, session, time.Now()))
+	l.injectAll(forged, func(n int) []byte { return synFrom(clientAddrs[0], n, modeKnock) })
 	// The client whose grant it is completes its handshake.
-	conn, err := l.dial(homes[0], to, patience)
+	conn, err := l.dial(clientAddrs[0], to, timeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +216,7 @@ func TestForgedSYNsReachTheUpstreamOnceForEachUseOfAGrant(t *testing.T) {
 
 // junkConnections completes n handshakes with an open service from one address,
 // and returns the next sequence numbers of both sides, by source port.
-func (l *lab) junkConnections(from netip.Addr, n int) map[uint16][2]uint32 {
+func (l *harness) junkConnections(from netip.Addr, n int) map[uint16][2]uint32 {
 	l.Helper()
 	var mu sync.Mutex
 	open := make(map[uint16][2]uint32)
@@ -263,11 +264,11 @@ func TestJunkConnectionsHoldLittleMemory(t *testing.T) {
 	const (
 		connections = 1000
 		segments    = 700
-		mostMemory  = 64 << 20
+		maxMemory   = 64 << 20
 	)
 	notUnderRace(t)
-	l, registry := attacked(t, 1<<17)
-	quiet := l.medianVisit(modeKnockAuth)
+	l, registry := underAttack(t, 1<<17)
+	quiet := l.medianConnect(modeKnockAuth)
 	before := liveHeap()
 
 	from := netip.MustParseAddr("192.0.2.99")
@@ -280,18 +281,18 @@ func TestJunkConnectionsHoldLittleMemory(t *testing.T) {
 		})
 	}
 
-	got := l.medianVisit(modeKnockAuth)
+	got := l.medianConnect(modeKnockAuth)
 	grown := liveHeap() - before
-	used, limit := bounds(t, registry)
+	used, limit := usage(t, registry)
 	t.Logf("heap: %+.1f MiB; unauthenticated: %v connections, %.1f of %.1f MiB; a visit takes %v, before %v", float64(grown)/(1<<20),
 		used["open_service_connections"], used["unauthenticated_bytes"]/(1<<20), limit["unauthenticated_bytes"]/(1<<20), got, quiet)
-	if grown > mostMemory {
+	if grown > maxMemory {
 		t.Errorf("%d connections hold %d MiB", connections, grown>>20)
 	}
 	if used["open_service_connections"] < connections*9/10 || used["unauthenticated_bytes"] < 10<<20 {
 		t.Errorf("the attack fails: %v connections, %v bytes", used["open_service_connections"], used["unauthenticated_bytes"])
 	}
-	if got > max(promptVisit, slowdown*quiet) {
+	if got > max(promptConnect, slowdown*quiet) {
 		t.Errorf("a visit takes %v, without the attack %v", got, quiet)
 	}
 }

@@ -19,14 +19,14 @@ const embedded = `
   - {name: public, listen: "10.77.0.1:1", mode: auth}
 `
 
-func TestAProgramTakesTheConnectionsOfAServiceWithoutUpstream(t *testing.T) {
-	l := newLab(t, true, embedded)
+func TestListenerAcceptsConnections(t *testing.T) {
+	l := newHarness(t, true, embedded)
 	for name, port := range map[string]uint16{"quiet": modeKnock, "api": modeKnockAuth, "public": modeAuth} {
 		ln, err := l.gw.Listener(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, want := ln.Addr().String(), target(homes[0], port).String(); got != want {
+		if got, want := ln.Addr().String(), target(clientAddrs[0], port).String(); got != want {
 			t.Errorf("the listener is at %s, want %s", got, want)
 		}
 		served := make(chan error, 1)
@@ -39,7 +39,7 @@ func TestAProgramTakesTheConnectionsOfAServiceWithoutUpstream(t *testing.T) {
 				defer c.Close()
 				conn := c.(*gateway.Conn)
 				from, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
-				if conn.Client() != "bob" || from.Addr() != homes[0] || conn.LocalAddr().String() != ln.Addr().String() {
+				if conn.Client() != "bob" || from.Addr() != clientAddrs[0] || conn.LocalAddr().String() != ln.Addr().String() {
 					return fmt.Errorf("client %q, from %v to %v", conn.Client(), conn.RemoteAddr(), conn.LocalAddr())
 				}
 				b, err := io.ReadAll(conn)
@@ -55,7 +55,7 @@ func TestAProgramTakesTheConnectionsOfAServiceWithoutUpstream(t *testing.T) {
 				return conn.Close()
 			}()
 		}()
-		conn, err := l.visit(bob, homes[0], port)
+		conn, err := l.connectAs(bob, clientAddrs[0], port)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -66,8 +66,8 @@ func TestAProgramTakesTheConnectionsOfAServiceWithoutUpstream(t *testing.T) {
 	}
 }
 
-func TestAServiceWithAnUpstreamHasNoListener(t *testing.T) {
-	l := newLab(t, true, services(parrot(t)))
+func TestListenerRequiresServiceWithoutUpstream(t *testing.T) {
+	l := newHarness(t, true, services(echoUpstream(t)))
 	for _, name := range []string{"ipv4-1", "nothing"} {
 		if _, err := l.gw.Listener(name); err == nil {
 			t.Errorf("%s has a listener", name)
@@ -75,8 +75,8 @@ func TestAServiceWithAnUpstreamHasNoListener(t *testing.T) {
 	}
 }
 
-func TestAClosedListenerRefuses(t *testing.T) {
-	l := newLab(t, true, embedded)
+func TestListenerRefusesAfterClose(t *testing.T) {
+	l := newHarness(t, true, embedded)
 	ln, err := l.gw.Listener("quiet")
 	if err != nil {
 		t.Fatal(err)
@@ -87,11 +87,11 @@ func TestAClosedListenerRefuses(t *testing.T) {
 	if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Accept: %v", err)
 	}
-	conn, err := l.visit(alice, homes[0], modeKnock)
+	conn, err := l.connectAs(alice, clientAddrs[0], modeKnock)
 	if err != nil {
 		return // reset at once: as good
 	}
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(timeout))
 	if _, err := conn.Read(make([]byte, 1)); err == nil || isTimeout(err) {
 		t.Errorf("not reset: %v", err)
 	}
@@ -103,8 +103,8 @@ func isTimeout(err error) bool {
 	return errors.As(err, &e) && e.Timeout()
 }
 
-func TestAcceptEndsWithTheGateway(t *testing.T) {
-	l := newLab(t, true, embedded)
+func TestListenerClosesWithGateway(t *testing.T) {
+	l := newHarness(t, true, embedded)
 	ln, err := l.gw.Listener("api")
 	if err != nil {
 		t.Fatal(err)
@@ -120,19 +120,19 @@ func TestAcceptEndsWithTheGateway(t *testing.T) {
 		if !errors.Is(err, net.ErrClosed) {
 			t.Error(err)
 		}
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("Accept goes on waiting")
 	}
 }
 
-func TestAConnectionThatNobodyAcceptedIsClosedWithTheGateway(t *testing.T) {
-	l := newLab(t, true, embedded)
-	conn, err := l.visit(alice, homes[0], modeKnock)
+func TestListenerClosesPendingConnections(t *testing.T) {
+	l := newHarness(t, true, embedded)
+	conn, err := l.connectAs(alice, clientAddrs[0], modeKnock)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.stop()
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(timeout))
 	if _, err := conn.Read(make([]byte, 1)); err == nil || isTimeout(err) {
 		t.Errorf("not ended: %v", err)
 	}

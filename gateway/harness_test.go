@@ -36,12 +36,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// lab is a gateway in memory, and a world of clients and strangers in front of it:
+// harness is a gateway in memory with clients and attackers:
 //
 //	client stack (gVisor) --.
 //	                        wire ==== device -- gateway -- 127.0.0.1, the kernel's
-//	strangers' raw packets -'
-type lab struct {
+//	attackers' raw packets -'
+type harness struct {
 	*testing.T
 	gw   *gateway.Gateway
 	wire *tuntest.Device
@@ -62,8 +62,8 @@ const (
 	testMTU = 1500
 )
 
-// homes are the addresses of the client stack.
-var homes = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("2001:db8::1")}
+// clientAddrs are the addresses of the client stack.
+var clientAddrs = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("2001:db8::1")}
 
 var (
 	alice   = identity("alice", "alice, whose secret is long enough")
@@ -105,8 +105,9 @@ const aliceAndBob = `clients:
   - {id: bob, secret: "bob, whose secret is long enough"}
 `
 
-// configured is a configuration of the lab's, of which text is clients, services and what else there is.
-func configured(t *testing.T, text string) *config.Config {
+// parseConfig returns a configuration with the routes of the harness; text has
+// the clients, the services and other keys.
+func parseConfig(t *testing.T, text string) *config.Config {
 	t.Helper()
 	cfg, err := config.Parse("lab.yaml", []byte("version: 1\ntun: {routes: [10.77.0.0/24, \"fd77::/64\"]}\n"+text), config.WithoutUpstream())
 	if err != nil {
@@ -115,16 +116,16 @@ func configured(t *testing.T, text string) *config.Config {
 	return cfg
 }
 
-func newLab(t *testing.T, offload bool, services string, change ...func(*gateway.Options)) *lab {
+func newHarness(t *testing.T, offload bool, services string, change ...func(*gateway.Options)) *harness {
 	t.Helper()
-	cfg := configured(t, aliceAndBob+"services:\n"+services)
+	cfg := parseConfig(t, aliceAndBob+"services:\n"+services)
 	var err error
 	device, wire := tuntest.Pair(testMTU, offload)
 	o := gateway.Options{Device: device, DrainTime: -1}
 	for _, c := range change {
 		c(&o)
 	}
-	l := &lab{T: t, wire: wire, done: make(chan error, 1), got: make(map[netip.Addr]int), resets: make(map[netip.Addr]int)}
+	l := &harness{T: t, wire: wire, done: make(chan error, 1), got: make(map[netip.Addr]int), resets: make(map[netip.Addr]int)}
 	if l.gw, err = gateway.New(cfg, o); err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +142,7 @@ func newLab(t *testing.T, offload bool, services string, change ...func(*gateway
 }
 
 // connect puts the client stack on the wire.
-func (l *lab) connect(offload bool) {
+func (l *harness) connect(offload bool) {
 	link := channel.New(tuntest.QueueLength, testMTU, "")
 	link.LinkEPCapabilities = stack.CapabilityRXChecksumOffload
 	if offload {
@@ -154,7 +155,7 @@ func (l *lab) connect(offload bool) {
 	if err := l.ip.CreateNIC(nic, link); err != nil {
 		l.Fatal(err)
 	}
-	for _, a := range homes {
+	for _, a := range clientAddrs {
 		p := tcpip.ProtocolAddress{Protocol: number(a), AddressWithPrefix: address(a).WithPrefix()}
 		if err := l.ip.AddProtocolAddress(nic, p, stack.AddressProperties{}); err != nil {
 			l.Fatal(err)
@@ -177,7 +178,7 @@ func (l *lab) connect(offload bool) {
 	})
 }
 
-func (l *lab) send(ctx context.Context, link *channel.Endpoint) {
+func (l *harness) send(ctx context.Context, link *channel.Endpoint) {
 	for {
 		pkt := link.ReadContext(ctx)
 		if pkt == nil {
@@ -191,20 +192,20 @@ func (l *lab) send(ctx context.Context, link *channel.Endpoint) {
 			}
 		}
 		v := pkt.ToView()
-		_ = l.wire.Write(o, [][]byte{v.AsSlice()}) // after the end of the gateway, nobody reads
+		_ = l.wire.Write(o, [][]byte{v.AsSlice()}) // not read after the end of the gateway
 		v.Release()
 		pkt.DecRef()
 	}
 }
 
-func (l *lab) receive(link *channel.Endpoint) {
+func (l *harness) receive(link *channel.Endpoint) {
 	var p packet.Packet
 	for l.wire.Read(&p) == nil {
 		if !p.Parse() {
 			l.Errorf("the gateway sent a packet with a fault: %v", p.DropReason)
 		}
 		if len(p.Data) > testMTU && p.Offload.SegmentSize == 0 {
-			l.Errorf("the gateway sent %d bytes and no word about cutting them", len(p.Data))
+			l.Errorf("the gateway sent %d bytes without a segment size", len(p.Data))
 		}
 		if tap := l.tap.Load(); tap != nil {
 			(*tap)(&p)
@@ -222,15 +223,15 @@ func (l *lab) receive(link *channel.Endpoint) {
 	}
 }
 
-// heard is how many packets the gateway has sent to an address.
-func (l *lab) heard(a netip.Addr) int {
+// received is how many packets the gateway has sent to an address.
+func (l *harness) received(a netip.Addr) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.got[a]
 }
 
-// heardMore is heard without resets.
-func (l *lab) heardMore(a netip.Addr) int {
+// receivedData is received without resets.
+func (l *harness) receivedData(a netip.Addr) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.got[a] - l.resets[a]
@@ -269,7 +270,7 @@ func knockFor(c *protocol.Client, to netip.AddrPort, session []byte, at time.Tim
 }
 
 // datagram sends payload to the knock port of a service's address.
-func (l *lab) datagram(home netip.Addr, to netip.AddrPort, payload []byte) {
+func (l *harness) datagram(home netip.Addr, to netip.AddrPort, payload []byte) {
 	l.Helper()
 	local, remote := full(netip.AddrPortFrom(home, 0)), full(netip.AddrPortFrom(to.Addr(), config.DefaultUDPPort))
 	conn, err := gonet.DialUDP(l.ip, &local, &remote, number(home))
@@ -282,28 +283,30 @@ func (l *lab) datagram(home netip.Addr, to netip.AddrPort, payload []byte) {
 	_ = conn.Close()
 }
 
-// patience is how long what must happen may take, and hush how long what must not is waited for.
+// timeout is the limit for expected events, and quietPeriod how long the tests
+// wait for events that must not happen.
 const (
-	patience = 10 * time.Second
-	hush     = 300 * time.Millisecond
+	timeout     = 10 * time.Second
+	quietPeriod = 300 * time.Millisecond
 )
 
-func (l *lab) dial(home netip.Addr, to netip.AddrPort, within time.Duration) (*gonet.TCPConn, error) {
+func (l *harness) dial(home netip.Addr, to netip.AddrPort, within time.Duration) (*gonet.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	return gonet.DialTCPWithBind(ctx, l.ip, full(netip.AddrPortFrom(home, 0)), full(to), number(home))
 }
 
-// visit does what a client does to reach a service in its mode: knock, dial, authenticate.
-func (l *lab) visit(c *protocol.Client, home netip.Addr, port uint16) (*gonet.TCPConn, error) {
+// connectAs does what a client does to reach a service in its mode: knock,
+// dial, authenticate.
+func (l *harness) connectAs(c *protocol.Client, home netip.Addr, port uint16) (*gonet.TCPConn, error) {
 	l.Helper()
 	to, session := target(home, port), newSession()
 	if port != modeAuth {
 		l.datagram(home, to, knockFor(c, to, session, time.Now()))
 	}
-	within := patience
+	within := timeout
 	if c == mallory {
-		within = hush
+		within = quietPeriod
 	}
 	conn, err := l.dial(home, to, within)
 	if err != nil || port == modeKnock {
@@ -318,9 +321,9 @@ func (l *lab) visit(c *protocol.Client, home netip.Addr, port uint16) (*gonet.TC
 }
 
 // exchange sends a request, ends it, and wants all of it back.
-func (l *lab) exchange(conn net.Conn, size int) {
+func (l *harness) exchange(conn net.Conn, size int) {
 	l.Helper()
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(timeout))
 	request := bytes.Repeat([]byte("0123456789abcdef"), size/16)
 	sent := make(chan error, 1)
 	go func() {
@@ -335,13 +338,13 @@ func (l *lab) exchange(conn net.Conn, size int) {
 		l.Errorf("send the request: %v", err)
 	}
 	if err != nil || !bytes.Equal(reply, request) {
-		l.Errorf("%d bytes came back of %d: %v", len(reply), len(request), err)
+		l.Errorf("%d of %d bytes came back: %v", len(reply), len(request), err)
 	}
 	_ = conn.Close()
 }
 
-// upstream listens on loopback until the test ends, and serves each connection on a
-// goroutine of its own; the connection is closed afterwards.
+// upstream listens on loopback until the test ends, and serves each connection
+// on a goroutine of its own; the connection is closed afterwards.
 func upstream(t *testing.T, serve func(c net.Conn)) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -365,8 +368,8 @@ func upstream(t *testing.T, serve func(c net.Conn)) string {
 	return ln.Addr().String()
 }
 
-// parrot is an upstream that says at the end of a request what it was.
-func parrot(t *testing.T) string {
+// echoUpstream returns an upstream that echoes each request at its end.
+func echoUpstream(t *testing.T) string {
 	t.Helper()
 	return upstream(t, func(c net.Conn) {
 		if b, err := io.ReadAll(c); err == nil {

@@ -20,8 +20,8 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// operated is a lab with a control socket, and whoever asks at it.
-func operated(t *testing.T) (*lab, *control.Client) {
+// withControl returns a harness with a control socket, and a client of it.
+func withControl(t *testing.T) (*harness, *control.Client) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "knockgw-")
 	if err != nil {
@@ -29,24 +29,24 @@ func operated(t *testing.T) (*lab, *control.Client) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "control.sock")
-	l := newLab(t, true, services(parrot(t))+"control: {socket: "+socket+"}\n")
+	l := newHarness(t, true, services(echoUpstream(t))+"control: {socket: "+socket+"}\n")
 	return l, &control.Client{Socket: socket}
 }
 
 // eventually waits for what the gateway is about to notice.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !f(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(timeout); !f(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain until %s", what)
 		}
 	}
 }
 
-func TestAnOperatorSeesWhoIsInsideAndEndsIt(t *testing.T) {
-	l, c := operated(t)
-	for _, home := range homes {
-		conn, err := l.visit(alice, home, modeKnockAuth)
+func TestOperatorListsAndRevokesFlows(t *testing.T) {
+	l, c := withControl(t)
+	for _, home := range clientAddrs {
+		conn, err := l.connectAs(alice, home, modeKnockAuth)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,8 +68,8 @@ func TestAnOperatorSeesWhoIsInsideAndEndsIt(t *testing.T) {
 		if f.Client != "alice" || f.Source.Addr() != home || f.Target != target(home, modeKnockAuth) || f.Upstream == "" {
 			t.Errorf("%+v", f)
 		}
-		time.Sleep(hush) // until what it wrote is acknowledged
-		heard := l.heard(home)
+		time.Sleep(quietPeriod) // until what it wrote is acknowledged
+		heard := l.received(home)
 		r, err := c.Revoke(t.Context(), control.Revocation{Client: "alice"})
 		if err != nil || r.Flows != 1 {
 			t.Errorf("%+v, %v", r, err)
@@ -78,21 +78,21 @@ func TestAnOperatorSeesWhoIsInsideAndEndsIt(t *testing.T) {
 			list, err := c.Flows(t.Context(), 0)
 			return err == nil && len(list.Flows) == 0
 		})
-		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		_ = conn.SetReadDeadline(time.Now().Add(timeout))
 		if _, err := conn.Read(make([]byte, 1)); err == nil || isTimeout(err) {
 			t.Errorf("from %v: the client was not told: %v", home, err)
 		}
-		time.Sleep(hush)
-		if n := l.heard(home) - heard; n != 1 {
+		time.Sleep(quietPeriod)
+		if n := l.received(home) - heard; n != 1 {
 			t.Errorf("from %v: revoking was heard in %d packets, not in a reset", home, n)
 		}
 		_ = conn.Close()
 	}
 }
 
-func TestAnOperatorSeesGrantsAndEndsThem(t *testing.T) {
-	l, c := operated(t)
-	home := homes[0]
+func TestOperatorListsAndRevokesGrants(t *testing.T) {
+	l, c := withControl(t)
+	home := clientAddrs[0]
 	to := target(home, modeKnock)
 	l.datagram(home, to, knockFor(bob, to, newSession(), time.Now()))
 	eventually(t, "there is a grant", func() bool {
@@ -102,7 +102,7 @@ func TestAnOperatorSeesGrantsAndEndsThem(t *testing.T) {
 	if r, err := c.Revoke(t.Context(), control.Revocation{Grants: true, Source: netip.PrefixFrom(home, 32)}); err != nil || r.Grants != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if conn, err := l.dial(home, to, hush); err == nil {
+	if conn, err := l.dial(home, to, quietPeriod); err == nil {
 		t.Error("the grant still lets in")
 		_ = conn.Close()
 	}
@@ -116,9 +116,9 @@ func TestAnOperatorSeesGrantsAndEndsThem(t *testing.T) {
 	}
 }
 
-func TestClientsSayWhyTheyStandOutside(t *testing.T) {
-	l, c := operated(t)
-	home := homes[2]
+func TestClientsReportLastDenial(t *testing.T) {
+	l, c := withControl(t)
+	home := clientAddrs[2]
 	to := target(home, modeKnockAuth)
 	for range 2 {
 		l.datagram(home, to, knockFor(alice, to, newSession(), time.Now().Add(-41*time.Second)))
@@ -135,7 +135,7 @@ func TestClientsSayWhyTheyStandOutside(t *testing.T) {
 	if a.Result != "stale" || a.ClockDifference == nil || *a.ClockDifference > -40 || *a.ClockDifference < -43 || a.Source != home || !strings.Contains(a.Message, "clock") {
 		t.Errorf("%+v", a)
 	}
-	conn, err := l.visit(alice, home, modeKnockAuth)
+	conn, err := l.connectAs(alice, home, modeKnockAuth)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,10 +146,10 @@ func TestClientsSayWhyTheyStandOutside(t *testing.T) {
 	})
 }
 
-// traced collects what a trace says until it has something that found accepts.
+// traced collects the events of a trace until found accepts one.
 func traced(t *testing.T, c *control.Client, o control.TraceOptions, provoke func(), found func(*control.TraceEvent) bool) []control.TraceEvent {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	var (
 		all  []control.TraceEvent
@@ -162,7 +162,7 @@ func traced(t *testing.T, c *control.Client, o control.TraceOptions, provoke fun
 			once.Do(func() { time.Sleep(10 * time.Millisecond) })
 			provoke()
 			select {
-			case <-time.After(hush):
+			case <-time.After(quietPeriod):
 			case <-stop:
 				return
 			}
@@ -183,17 +183,17 @@ func traced(t *testing.T, c *control.Client, o control.TraceOptions, provoke fun
 	return all
 }
 
-func TestATraceShowsEachStep(t *testing.T) {
-	l, c := operated(t)
+func TestTraceReportsEachStep(t *testing.T) {
+	l, c := withControl(t)
 	wanted := []string{
 		"packet hold knock out=false", "knock ok  out=false", "packet pass grant out=false", "packet pass flow out=true",
 		"packet pass flow out=false", "authentication ok  out=false", "flow ended done out=false",
 	}
-	for _, home := range homes[1:] {
+	for _, home := range clientAddrs[1:] {
 		single := netip.PrefixFrom(home, home.BitLen())
 		steps := map[string]bool{}
 		traced(t, c, control.TraceOptions{From: single, Service: serviceName(home, modeKnockAuth)}, func() {
-			conn, err := l.visit(alice, home, modeKnockAuth)
+			conn, err := l.connectAs(alice, home, modeKnockAuth)
 			if err != nil {
 				t.Error(err)
 				return
@@ -205,7 +205,7 @@ func TestATraceShowsEachStep(t *testing.T) {
 				t.Errorf("no words: %+v", e)
 			}
 			if !strings.Contains(e.Source, home.String()) && !strings.Contains(e.Target, home.String()) {
-				t.Errorf("it is about somebody else: %+v", e)
+				t.Errorf("event of another source: %+v", e)
 			}
 			// A trace may begin within a visit, and see the end of that first.
 			return !slices.ContainsFunc(wanted, func(step string) bool { return !steps[step] })
@@ -221,10 +221,10 @@ func serviceName(home netip.Addr, port uint16) string {
 	return fmt.Sprintf("ipv6-%d", port)
 }
 
-func TestATraceOfAStrangerShowsWhyItIsOutside(t *testing.T) {
-	l, c := operated(t)
-	home := homes[0]
-	unknown, waited := false, false // the knock, and the SYN that was parked for its sake
+func TestTraceReportsWhyAttackerIsDropped(t *testing.T) {
+	l, c := withControl(t)
+	home := clientAddrs[0]
+	unknown, waited := false, false // the knock, and the SYN that was deferred for it
 	traced(t, c, control.TraceOptions{From: netip.PrefixFrom(home, 32)}, func() {
 		to := target(home, modeKnock)
 		l.datagram(home, to, knockFor(mallory, to, newSession(), time.Now()))
@@ -239,8 +239,8 @@ func TestATraceOfAStrangerShowsWhyItIsOutside(t *testing.T) {
 	})
 }
 
-func TestWhatDoesNotExistIsNotTraced(t *testing.T) {
-	_, c := operated(t)
+func TestTraceRejectsUnknownService(t *testing.T) {
+	_, c := withControl(t)
 	err := c.Trace(t.Context(), control.TraceOptions{From: netip.MustParsePrefix("10.0.0.0/8"), Service: "nothing"},
 		func(*control.TraceEvent) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), `no service "nothing"`) {
@@ -248,8 +248,8 @@ func TestWhatDoesNotExistIsNotTraced(t *testing.T) {
 	}
 }
 
-func TestACaptureHasThePacketsWithTheirVerdicts(t *testing.T) {
-	l, c := operated(t)
+func TestCaptureRecordsVerdicts(t *testing.T) {
+	l, c := withControl(t)
 	filter := fmt.Sprintf("proto tcp and port %d", modeKnockAuth)
 	var file bytes.Buffer
 	ctx, stop := context.WithCancel(t.Context())
@@ -258,12 +258,12 @@ func TestACaptureHasThePacketsWithTheirVerdicts(t *testing.T) {
 		done <- c.Capture(ctx, control.CaptureOptions{Filter: filter, Snaplen: 60}, &file, func() { close(begun) })
 	}()
 	<-begun
-	conn, err := l.visit(alice, homes[0], modeKnockAuth)
+	conn, err := l.connectAs(alice, clientAddrs[0], modeKnockAuth)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.exchange(conn, 1<<12)
-	time.Sleep(2 * hush)
+	time.Sleep(2 * quietPeriod)
 	stop()
 	if err := <-done; err != nil {
 		t.Error(err)
@@ -305,8 +305,8 @@ func TestACaptureHasThePacketsWithTheirVerdicts(t *testing.T) {
 	}
 }
 
-func TestThereIsAnEndToHowManyWatch(t *testing.T) {
-	_, c := operated(t)
+func TestTraceSessionsAreLimited(t *testing.T) {
+	_, c := withControl(t)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var wg sync.WaitGroup
@@ -324,16 +324,16 @@ func TestThereIsAnEndToHowManyWatch(t *testing.T) {
 		if !strings.Contains(err.Error(), "8 traces and captures") {
 			t.Error(err)
 		}
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Error("nine watch at once")
 	}
 	stop()
 	wg.Wait()
 }
 
-func TestClientsAreSeenWhileTheirSessionsMove(t *testing.T) {
-	l, c := operated(t)
-	conn, err := l.visit(alice, homes[2], modeKnockAuth)
+func TestClientsLastSeenFollowsTraffic(t *testing.T) {
+	l, c := withControl(t)
+	conn, err := l.connectAs(alice, clientAddrs[2], modeKnockAuth)
 	if err != nil {
 		t.Fatal(err)
 	}
