@@ -28,6 +28,7 @@ func (s *scenario) rejectReplays(ctx context.Context) error {
 	if err := s.checkKnocks(ctx, "replay", n, "%d captured knocks replayed by the attacker: %d rejected as replays"); err != nil {
 		return err
 	}
+
 	wrong := bytes.Repeat([]byte{'?'}, secretSize)
 	for _, h := range []*netlab.Host{s.lab.Attacker, s.lab.Client} {
 		d, err := s.dialer(h, wrong)
@@ -47,6 +48,7 @@ func (s *scenario) rejectReplays(ctx context.Context) error {
 	if err := s.checkKnocks(ctx, "unknown", 2*n, "%d knocks with a wrong secret: %d rejected as unknown"); err != nil {
 		return err
 	}
+
 	if err := s.rejectWrongSecret(ctx, wrong); err != nil {
 		return err
 	}
@@ -94,6 +96,7 @@ func (s *scenario) rejectWrongSecret(ctx context.Context, wrong []byte) error {
 	if err != nil {
 		return err
 	}
+
 	if right.SessionID, err = right.NewSession(); err != nil {
 		return err
 	}
@@ -108,6 +111,7 @@ func (s *scenario) rejectWrongSecret(ctx context.Context, wrong []byte) error {
 	if err := a.Handshake(ctx, conn); err != nil {
 		return errors.Join(fmt.Errorf("authenticate with a wrong secret: %w", err), conn.Close())
 	}
+
 	begin := time.Now()
 	err = conn.SetReadDeadline(begin.Add(reachTimeout))
 	got, ended := io.ReadAll(conn)
@@ -143,11 +147,13 @@ func (s *scenario) scanAfter(ctx context.Context) error {
 	if err := s.waitFlows(ctx, 0); err != nil {
 		return err
 	}
+
 	d, err := s.dialer(s.lab.Client, s.secret)
 	if err != nil {
 		return err
 	}
 	d.NoAuth = true
+
 	begin := time.Now()
 	for _, at := range s.services() {
 		conn, err := s.reach(ctx, d, at)
@@ -159,6 +165,7 @@ func (s *scenario) scanAfter(ctx context.Context) error {
 		}
 	}
 	s.check(true, "client: connects after a knock, does not authenticate, closes")
+
 	if err := netlab.Sleep(ctx, time.Until(begin.Add(grantTTL))); err != nil {
 		return err
 	}
@@ -180,6 +187,7 @@ func (s *scenario) checkCounters(ctx context.Context) error {
 		}
 		arrived += sent(packets, h, s.lab.hidden(), nil)
 	}
+
 	var (
 		c            netlab.Metrics
 		judged, lost int
@@ -197,6 +205,7 @@ func (s *scenario) checkCounters(ctx context.Context) error {
 	if err != nil && !errors.Is(err, netlab.ErrTimeout) {
 		return err
 	}
+
 	s.tally("kernel dropped", c.By("reason", "knockgw_filter_dropped_packets_total"))
 	s.tally("packets dropped", c.By("reason", "knockgw_packets_total", "verdict", "drop"))
 	s.tally("packets passed", c.By("reason", "knockgw_packets_total", "verdict", "pass"))
@@ -204,12 +213,14 @@ func (s *scenario) checkCounters(ctx context.Context) error {
 	s.tally("knocks", c.By("result", "knockgw_knocks_total"))
 	s.tally("authentications", c.By("result", "knockgw_authentications_total"))
 	s.tally("bytes relayed", c.By("direction", "knockgw_relayed_bytes_total"))
+
 	also := ""
 	if lost > 0 {
 		also = fmt.Sprintf(" (%d more were lost in the device's queue)", lost)
 	}
 	s.check(judged+lost >= arrived, "of %d packets to the hidden addresses the gateway processed %d%s",
 		arrived, min(judged, arrived), also)
+
 	n := len(s.lab.families)
 	const knocks, auths = "knockgw_knocks_total", "knockgw_authentications_total"
 	s.check(c.Sum(knocks, "result", "ok") == 2*n+1 && c.Sum(auths, "result", "ok") == n,

@@ -155,6 +155,7 @@ func (l *lab) configText() string {
 			quoted(netip.AddrPortFrom(l.Upstream.Addrs()[i], upstreamPort)),
 			grantTTL, authDeadline)
 	}
+
 	return fmt.Sprintf(`version: 1
 tun:
   name: %s

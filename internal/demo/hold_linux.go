@@ -170,6 +170,7 @@ func (d *heldLab) printUsage() {
 	d.block(d.variables())
 	d.line("")
 	d.line("$CLIENT, $ATTACKER, $UPSTREAM or $GATEWAY before a command runs it there.")
+
 	d.line("The programs of examples/, from the root of the repository; the first of two")
 	d.line("commands is the service, on the upstream, and the second its client:")
 	d.line("")
@@ -185,11 +186,13 @@ func (d *heldLab) printUsage() {
 		}
 		d.block(use + "\n")
 	}
+
 	d.line("")
 	d.line("A website that verifies knocks itself, without the gateway:")
 	d.line("")
 	which := " -profile $D/" + guardedName + ".yaml -service " + guardedService
 	d.block("$GATEWAY $D/http -serve " + d.site().String() + " -guard" + which + " &\n$CLIENT $D/http" + which + "\n")
+
 	d.line("")
 	d.line("What the client finds, and what an attacker finds:")
 	d.line("")

@@ -49,6 +49,7 @@ func (p probe) transport() (proto uint8, b []byte) {
 		binary.BigEndian.PutUint16(b[14:], 1024) // window
 		proto = netlab.ProtoTCP
 	}
+
 	binary.BigEndian.PutUint16(b, p.technique.sourcePort())
 	binary.BigEndian.PutUint16(b[2:], p.port)
 	return proto, b

@@ -51,6 +51,7 @@ func (s scan) run(ctx context.Context) (f finding, err error) {
 	if err != nil {
 		return f, err
 	}
+
 	probes := s.probes()
 	if err := s.send(ctx, probes); err != nil {
 		return f, err
@@ -62,6 +63,7 @@ func (s scan) run(ctx context.Context) (f finding, err error) {
 	if err != nil {
 		return f, err
 	}
+
 	f.probes = len(probes) + len(connects)
 	f.sent = sent(packets, s.from, s.addrs, s.except)
 	f.back = received(packets, s.from, s.except)
@@ -71,6 +73,7 @@ func (s scan) run(ctx context.Context) (f finding, err error) {
 			answers[q] = a
 		}
 	}
+
 	for _, p := range probes {
 		f.states[p] = p.technique.conclude(answers[p])
 	}
@@ -118,12 +121,14 @@ func (s scan) send(ctx context.Context, probes []probe) (err error) {
 	}); err != nil {
 		return fmt.Errorf("open a raw socket: %w", err)
 	}
+
 	defer func() {
 		err = errors.Join(err, unix.Close(raw4))
 		if raw6 != raw4 {
 			err = errors.Join(err, unix.Close(raw6))
 		}
 	}()
+
 	for i, p := range probes {
 		fd := raw4
 		if p.addr.Is6() {
@@ -173,6 +178,7 @@ func (s scan) connect() (all connects, err error) {
 					return fmt.Errorf("open a socket: %w", err)
 				}
 				all = append(all, connect{probe{connectScan, a, port}, fd})
+
 				// A connection ends with a reset, which is not answered: an
 				// answer would be counted as one to the next scan.
 				if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {

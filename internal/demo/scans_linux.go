@@ -49,6 +49,7 @@ func (s *scenario) scanControl(ctx context.Context) error {
 		}
 		s.listeners = append(s.listeners, l)
 	}
+
 	s.line("   The gateway's own address; one of the two ports has a listener.")
 	ports := []uint16{openPort, closedPort}
 	f, err := scan{
@@ -58,6 +59,7 @@ func (s *scenario) scanControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	s.table(f.states.rows(s.lab.routers()))
 	for t, want := range map[technique]string{
 		connectScan: "1 open, 1 closed", synScan: "1 open, 1 closed", ackScan: "2 unfiltered",
@@ -83,6 +85,7 @@ func (s *scenario) scanHidden(ctx context.Context, table bool) error {
 		errs     = make([]error, len(from))
 		scanning sync.WaitGroup
 	)
+
 	for i, h := range from {
 		scanning.Go(func() {
 			found[i], errs[i] = scan{
@@ -95,6 +98,7 @@ func (s *scenario) scanHidden(ctx context.Context, table bool) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+
 	if table {
 		s.table(found[0].states.rows(s.lab.hidden()))
 	}
@@ -156,6 +160,7 @@ func (s *scenario) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	for i, at := range s.services() {
 		mark, begin := s.captures[s.lab.Client].mark(), time.Now()
 		conn, err := s.reach(ctx, d, at)
@@ -169,9 +174,11 @@ func (s *scenario) connect(ctx context.Context) error {
 			return err
 		}
 		s.knocks = append(s.knocks, knock)
+
 		upstream := netip.AddrPortFrom(s.lab.Upstream.Addrs()[i], upstreamPort)
 		s.line("     client    knocks at %s with %d bytes of UDP,", netip.AddrPortFrom(at.Addr(), knockPort), len(knock))
 		s.line("               connects to %v, both sides authenticate: %.1f ms", at, float64(took.Microseconds())/1000)
+
 		got, err := s.sessions[i].ask(ctx)
 		if err != nil {
 			return fmt.Errorf("%w: over the session to %v: %w", ErrCheckFailed, at, err)

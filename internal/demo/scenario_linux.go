@@ -87,6 +87,7 @@ func (s *scenario) prepare(ctx context.Context, command []string) (err error) {
 	s.line("Four network namespaces joined by veth pairs; nothing outside is changed.")
 	s.line("")
 	s.block(s.lab.picture())
+
 	for _, h := range []*netlab.Host{s.lab.Client, s.lab.Attacker} {
 		c, err := startCapture(h)
 		if err != nil {
@@ -94,6 +95,7 @@ func (s *scenario) prepare(ctx context.Context, command []string) (err error) {
 		}
 		s.captures[h] = c
 	}
+
 	for _, a := range s.lab.Upstream.Addrs() {
 		l, err := s.lab.Upstream.Listen(ctx, "tcp", netip.AddrPortFrom(a, upstreamPort).String())
 		if err != nil {
@@ -101,11 +103,13 @@ func (s *scenario) prepare(ctx context.Context, command []string) (err error) {
 		}
 		s.upstream.Serve(l)
 	}
+
 	config := s.lab.configText()
 	s.line("")
 	s.line("The gateway's configuration (knockgw run --config %s):", configName)
 	s.line("")
 	s.block(config)
+
 	begin := time.Now()
 	if s.gateway, err = startGateway(s.lab.Gateway, command, config, s.secret); err != nil {
 		return err

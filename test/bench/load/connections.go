@@ -49,12 +49,14 @@ func (c *Connections) Run(io.Writer) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	onThreads(len(c.Sources))
 	var (
 		workers sync.WaitGroup
 		mu      sync.Mutex
 		all     Made
 	)
+
 	began := time.Now()
 	for _, from := range c.Sources {
 		workers.Go(func() {
@@ -68,6 +70,7 @@ func (c *Connections) Run(io.Writer) (any, error) {
 			}
 		})
 	}
+
 	workers.Wait()
 	all.Took = time.Since(began)
 	return all, nil

@@ -35,6 +35,7 @@ func (s socket) connect(from netip.Addr, to netip.AddrPort) error {
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit),
 		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
 	)
+
 	if from.IsValid() {
 		// The port is chosen when the other end is known: the same one can then
 		// be used towards several.
@@ -44,6 +45,7 @@ func (s socket) connect(from netip.Addr, to netip.AddrPort) error {
 	if err != nil {
 		return fmt.Errorf("prepare a socket: %w", err)
 	}
+
 	for {
 		err := unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
 		switch {
@@ -68,6 +70,7 @@ func (s socket) ask(request []byte) error {
 		}
 		b = b[n:]
 	}
+
 	for b := request; len(b) > 0; {
 		n, err := unix.Read(int(s), b)
 		switch {

@@ -37,6 +37,7 @@ func NewBuild() (b *Build, err error) {
 	if path := os.Getenv(BinaryVariable); path != "" {
 		return &Build{Path: path}, nil
 	}
+
 	ctx, cancel := context.WithTimeout(context.Background(), buildTime)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "knockgw-test-")
@@ -44,10 +45,12 @@ func NewBuild() (b *Build, err error) {
 		return nil, fmt.Errorf("make a directory to build in: %w", err)
 	}
 	b = &Build{Path: filepath.Join(dir, "knockgw"), dir: dir}
+
 	// One of the tests runs it as an unprivileged account.
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // see above
 		return nil, errors.Join(err, b.Remove())
 	}
+
 	args := []string{"build", "-o", b.Path}
 	if raceEnabled {
 		args = append(args, "-race")

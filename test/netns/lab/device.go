@@ -32,6 +32,7 @@ func (h *Host) Device(name string, at netip.Prefix) *os.File {
 	if err != nil {
 		h.tb.Fatalf("%s: make the device %s: %v", h.Name, name, err)
 	}
+
 	h.tb.Cleanup(func() {
 		if err := file.Close(); err != nil {
 			h.tb.Errorf("%s: give up the device %s: %v", h.Name, name, err)
@@ -40,6 +41,7 @@ func (h *Host) Device(name string, at netip.Prefix) *os.File {
 	if err := h.Configure(name, at.Addr()); err != nil {
 		h.tb.Fatalf("%s: %v", h.Name, err)
 	}
+
 	link, err := h.Routes.LinkByName(name)
 	if err == nil {
 		err = h.Routes.LinkSetTxQLen(link, deviceQueue)

@@ -69,6 +69,7 @@ func (h *Host) FloodFrames(ctx context.Context, gateway *Host, next func(b []byt
 	if err != nil {
 		return 0, fmt.Errorf("%s: find the link of %s: %w", gateway.Name, h.Name, err)
 	}
+
 	var fd int
 	err = h.Do(func() error {
 		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
@@ -80,6 +81,7 @@ func (h *Host) FloodFrames(ctx context.Context, gateway *Host, next func(b []byt
 	if err != nil {
 		return 0, fmt.Errorf("%s: open a packet socket: %w", h.Name, err)
 	}
+
 	const header, addr = 14, 6 // bytes of an Ethernet header, and of an address
 	return flood(ctx, fd, func(b []byte) int {
 		copy(b, far.Attrs().HardwareAddr)
@@ -114,11 +116,13 @@ func flood(ctx context.Context, fd int, next func(b []byte) int, rate int) (sent
 		pieces   [floodBatch]unix.Iovec
 		messages [floodBatch]message
 	)
+
 	for i := range messages {
 		pieces[i].Base = &packets[i][0]
 		messages[i].header.Iov = &pieces[i]
 		messages[i].header.SetIovlen(1)
 	}
+
 	if rate > 0 {
 		restore, err := punctual()
 		if err != nil {
@@ -126,6 +130,7 @@ func flood(ctx context.Context, fd int, next func(b []byte) int, rate int) (sent
 		}
 		defer restore()
 	}
+
 	for began := time.Now(); ctx.Err() == nil; {
 		n := floodBatch
 		if rate > 0 {
@@ -135,6 +140,7 @@ func flood(ctx context.Context, fd int, next func(b []byte) int, rate int) (sent
 				continue
 			}
 		}
+
 		for i := range n {
 			size := next(packets[i][:])
 			if size == 0 {

@@ -61,6 +61,7 @@ func (l *Lab) NewSite(tb testing.TB, build *Build, text string) *Site {
 			tb.Error(err)
 		}
 	})
+
 	s := &Site{Config: filepath.Join(dir, "knockgw.yaml"), State: filepath.Join(dir, "state"), lab: l, build: build}
 	head := fmt.Sprintf(`version: 1
 tun:
@@ -71,6 +72,7 @@ tun:
 control: {socket: %q}
 metrics: {listen: %q}
 `, Tunnel, Protected4, Protected6, l.TUN, s.State, filepath.Join(dir, "control.sock"), metricsAddress)
+
 	if err := os.Mkdir(s.State, 0o700); err != nil {
 		tb.Fatal(err)
 	}

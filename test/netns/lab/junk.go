@@ -66,10 +66,12 @@ func (j *Junk) next(b []byte) int {
 		binary.BigEndian.PutUint32(src[:], binary.BigEndian.Uint32(src[:])|uint32(j.random.Uint64())&0x1ffff)
 	}
 	j.n++
+
 	dst, port := j.To.Addr().As4(), j.To.Port()
 	if port == 0 {
 		port = uint16(j.random.Uint64()) | 1
 	}
+
 	clear(b[:ipHeader+tcpHeader])
 	b[0], b[8], b[9] = 4<<4|ipHeader/4, 64, protoUDP
 	binary.BigEndian.PutUint16(b[4:], uint16(j.n)|1)
@@ -78,6 +80,7 @@ func (j *Junk) next(b []byte) int {
 	h := b[ipHeader:]
 	binary.BigEndian.PutUint16(h, uint16(1024+j.random.Uint64()%60000))
 	binary.BigEndian.PutUint16(h[2:], port)
+
 	switch j.Form {
 	case JunkSYN, JunkACK:
 		return j.segment(b, h)

@@ -93,6 +93,7 @@ func entries(id ebpf.MapID) (n int, err error) {
 	if m.Type() == ebpf.PerCPUArray {
 		return 0, nil
 	}
+
 	key, value := make([]byte, m.KeySize()), make([]byte, m.ValueSize())
 	all := m.Iterate()
 	for all.Next(&key, &value) {

@@ -146,6 +146,7 @@ func (v Peer) verifyProof(ctx context.Context, conn net.Conn, service netip.Addr
 			return err
 		}
 	}
+
 	proof := make([]byte, protocol.ProofSize)
 	if _, err := io.ReadFull(conn, proof); err != nil {
 		return fmt.Errorf("read the server's proof: %w", err)
@@ -154,6 +155,7 @@ func (v Peer) verifyProof(ctx context.Context, conn net.Conn, service netip.Addr
 	if err != nil {
 		return err
 	}
+
 	var verified bool
 	if v.Format == FrameV1 {
 		f, _, err := protocol.ParseFrameV1(auth, maxFrame)
@@ -168,6 +170,7 @@ func (v Peer) verifyProof(ctx context.Context, conn net.Conn, service netip.Addr
 		}
 		verified = e.VerifyProof(protocol.NewScratch(), c, service.Port(), proof)
 	}
+
 	if !verified {
 		return errProof
 	}

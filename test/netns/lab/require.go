@@ -22,6 +22,7 @@ func Require(tb testing.TB) {
 		}
 		tb.Skipf(format, args...)
 	}
+
 	if os.Geteuid() != 0 {
 		lacking("this test builds network namespaces and so needs root")
 	}
@@ -32,6 +33,7 @@ func Require(tb testing.TB) {
 	if err := f.Close(); err != nil {
 		tb.Fatal(err)
 	}
+
 	n, err := netlab.NewNamespace()
 	if err != nil {
 		lacking("this test needs network namespaces: %v", err)

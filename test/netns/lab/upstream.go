@@ -70,6 +70,7 @@ func (s *LineServer) serve(conn net.Conn) {
 		if err != nil {
 			return
 		}
+
 		word, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		n, _ := strconv.Atoi(rest)
 		switch word {

@@ -100,8 +100,10 @@ func (w *Wire) carry(from, to *os.File, direction uint64) (c Carried, err error)
 		late.Wait()
 		err = errors.Join(err, failed)
 	}()
+
 	dice := rand.New(rand.NewPCG(w.Seed, direction)) //nolint:gosec // losses that can be repeated
 	var free time.Time                               // when the queue will be empty
+
 	b := make([]byte, largest)
 	for {
 		n, err := from.Read(b)
@@ -111,6 +113,7 @@ func (w *Wire) carry(from, to *os.File, direction uint64) (c Carried, err error)
 		if err != nil {
 			return c, fmt.Errorf("read a packet: %w", err)
 		}
+
 		c.Packets++
 		if w.Seen != nil {
 			w.Seen(int(direction), b[:n])
@@ -128,6 +131,7 @@ func (w *Wire) carry(from, to *os.File, direction uint64) (c Carried, err error)
 			}
 			continue
 		}
+
 		now := time.Now()
 		if free.Before(now) {
 			free = now
@@ -137,6 +141,7 @@ func (w *Wire) carry(from, to *os.File, direction uint64) (c Carried, err error)
 			continue
 		}
 		free = free.Add(time.Duration(float64(n*8) / w.Rate * float64(time.Second)))
+
 		if w.Late > 0 && dice.Float64() < w.Late {
 			packet, at := append([]byte(nil), b[:n]...), free.Add(w.Delay+w.LateBy)
 			late.Go(func() {
@@ -145,6 +150,7 @@ func (w *Wire) carry(from, to *os.File, direction uint64) (c Carried, err error)
 			})
 			continue
 		}
+
 		select {
 		case line <- parcel{free.Add(w.Delay), append([]byte(nil), b[:n]...)}:
 		default:
