@@ -1,10 +1,10 @@
 #!/bin/sh
-# Builds packages for Debian and Red Hat, and tarballs, into a directory. The same commit, version and Go make the same
-# bytes.
+# Builds packages for Debian and Red Hat, and tarballs, in a directory. The same commit, version and Go version produce
+# the same bytes.
 #
 #	deploy/packages/build.sh DIRECTORY VERSION ARCHITECTURE...
 #
-# It ends with 87 where the packager cannot be had.
+# It exits with 87 if the packager cannot be installed.
 set -eu
 
 out=$1 version=$2
@@ -16,20 +16,20 @@ SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
 umask 022
 
-# What the program says of itself: the checkout that it is of, and whether that was changed.
+# The build information of the program: the commit, and whether the working tree was modified.
 build=github.com/knockgw/knockgw/internal/buildinfo
 commit=$(git rev-parse HEAD 2>/dev/null || true)
 dirty=$(if [ -n "$commit" ] && ! git diff --quiet HEAD; then echo true; fi)
-says="-X $build.version=$version -X $build.commit=$commit -X $build.dirty=$dirty -X $build.epoch=$SOURCE_DATE_EPOCH"
+ldflags="-X $build.version=$version -X $build.commit=$commit -X $build.dirty=$dirty -X $build.epoch=$SOURCE_DATE_EPOCH"
 
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 
-"$go" run -tags gen -ldflags "$says" ./cmd/knockgw gen "$stage"
+"$go" run -tags gen -ldflags "$ldflags" ./cmd/knockgw gen "$stage"
 gzip -n9 "$stage"/man/*
-# Debian wants to be told what changed; the history has it.
+# Debian requires a changelog. CHANGELOG.md has the changes.
 gzip -n9 >"$stage/changelog.gz" <<END
 knockgw ($version-1) unstable; urgency=medium
 
@@ -38,13 +38,13 @@ knockgw ($version-1) unstable; urgency=medium
  -- the knockgw authors <knockgw@localhost>  $(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")
 END
 
-# Not the default of GOFLAGS: the packager is no requirement of ours.
+# The packager is not a dependency of the module.
 GOFLAGS=-mod=mod GOBIN="$stage/bin" "$go" install "$nfpm" || exit 87
 
 for arch in "$@"; do
 	CGO_ENABLED=0 GOOS=linux GOARCH=$arch "$go" build -trimpath -buildvcs=false \
-		-ldflags "-s -w -buildid= $says" -o "$stage/knockgw" ./cmd/knockgw
-	# Both at once: pressing the program takes the time.
+		-ldflags "-s -w -buildid= $ldflags" -o "$stage/knockgw" ./cmd/knockgw
+	# In parallel, since compression takes most of the time.
 	ARCH=$arch VERSION=$version STAGE=$stage \
 		"$stage/bin/nfpm" package --config deploy/packages/nfpm.yaml --packager rpm --target "$out" &
 	ARCH=$arch VERSION=$version STAGE=$stage \

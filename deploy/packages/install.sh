@@ -1,9 +1,9 @@
 #!/bin/sh
-# Installs what is beside it, as root, where there is no package to install: the program, the service, the manual and
-# the account. A second time is an upgrade, which restarts the service if it runs. It starts nothing else.
+# Installs the files next to it, as root, on systems without a suitable package: the program, the service, the manual
+# pages and the account. If knockgw is installed already, it is upgraded, and the service restarted if it is running.
 #
 #	./install.sh            into /usr/local
-#	./install.sh remove     stops the service and takes all of it away but configuration, secrets, state and account
+#	./install.sh remove     stops the service and removes everything except configuration, secrets, state and account
 set -eu
 
 cd "$(dirname "$0")"

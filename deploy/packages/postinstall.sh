@@ -1,8 +1,8 @@
 #!/bin/sh
-# After the files are there: the account, the directories, and, where systemd runs, the service as it was. A new
-# gateway is not started: it has no configuration yet.
+# Runs after the files are installed: creates the account and the directories, and restarts the service if it is running.
+# A new gateway is not started, since it has no configuration yet.
 #
-# dpkg says "configure VERSION" (the version before, if any), rpm 1 at the first installation and 2 at an upgrade.
+# dpkg passes "configure VERSION" (the previous version, if any); rpm passes 1 for an installation and 2 for an upgrade.
 set -eu
 
 case "${1:-}" in
@@ -16,7 +16,7 @@ elif ! getent passwd knockgw >/dev/null 2>&1; then
 	useradd --system --user-group --home-dir /var/lib/knockgw --no-create-home --shell /usr/sbin/nologin knockgw
 fi
 
-# tmpfiles.d says the same for systems on which it runs, and after each boot.
+# As in tmpfiles.d, which also runs at each boot, for systems without it.
 install -d -m 0750 -o knockgw -g knockgw /etc/knockgw /var/log/knockgw
 install -d -m 0700 -o knockgw -g knockgw /var/lib/knockgw
 if [ -d /run ]; then

@@ -1,6 +1,6 @@
 #!/bin/sh
-# After the files are gone. What the gateway remembers goes when the package is purged (dpkg); the configuration and the
-# clients' secrets are the operator's, and stay. So does the account, whose number files may have.
+# Runs after the files are removed. A purge (dpkg) deletes the gateway's state. The configuration and the clients' secrets
+# belong to the operator and are kept, as is the account, since files may have its number.
 set -eu
 
 if [ "${1:-}" = purge ]; then

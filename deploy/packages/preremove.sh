@@ -1,8 +1,8 @@
 #!/bin/sh
-# Before the files go: the gateway stops, and the protected addresses are ordinary again. An upgrade leaves both
-# alone: the addresses stay silent, and the service is restarted afterwards.
+# Runs before the files are removed: stops the gateway, and removes the blackhole routes and rules of the protected
+# addresses. An upgrade does neither: the addresses stay silent, and the service is restarted afterwards.
 #
-# dpkg says "remove" or "upgrade", rpm 0 when the last version goes.
+# dpkg passes "remove" or "upgrade"; rpm passes 0 when the last version is removed.
 set -eu
 
 case "${1:-}" in
@@ -13,6 +13,6 @@ esac
 if [ -d /run/systemd/system ]; then
 	systemctl disable --now knockgw.service || true
 fi
-# Whatever the configuration says by now, and after the next boot, too.
-knockgw down --all || echo "knockgw: blackhole routes may be left; see ip route show proto 107, /var/lib/knockgw-hold" >&2
+# Independent of the current configuration, and also for the next boot.
+knockgw down --all || echo "knockgw: blackhole routes may remain; see ip route show proto 107, /var/lib/knockgw-hold" >&2
 rmdir /var/lib/knockgw-hold 2>/dev/null || true
