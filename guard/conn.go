@@ -8,7 +8,7 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// listener makes a service's connections out of those of another listener.
+// listener wraps the connections of another listener for a service.
 type listener struct {
 	net.Listener
 	service *service
@@ -28,21 +28,22 @@ func (l *listener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// conn is an accepted connection that the gate knows as a flow until it is closed.
+// conn is an accepted connection, a flow of the gate until it is closed.
 type conn struct {
 	net.Conn
 	guard *Guard
 	tuple packet.Tuple
-	valid bool // the connection has addresses that make a tuple
+	valid bool // the connection has IP addresses, and tuple is set
 
 	closeOnce sync.Once
-	closeErr  error // what closing said
+	closeErr  error // of the connection
 }
 
-// NetConn is the connection that was accepted.
+// NetConn returns the accepted connection.
 func (c *conn) NetConn() net.Conn { return c.Conn }
 
-// Close tells the gate first: once the socket is closed, its tuple may be another connection's.
+// Close removes the flow first: once the socket is closed, another connection
+// may have its tuple.
 func (c *conn) Close() error {
 	c.closeOnce.Do(func() {
 		c.guard.unregister(c)
@@ -51,17 +52,19 @@ func (c *conn) Close() error {
 	return c.closeErr
 }
 
-// CloseWrite sends a FIN where the accepted connection can.
+// CloseWrite ends the sending direction, if the accepted connection can.
 func (c *conn) CloseWrite() error {
 	return netx.CloseWrite(c.Conn)
 }
 
-// SetLinger is what resets the connection where it can be.
+// SetLinger sets what Close does with unsent data, if the accepted connection
+// can.
 func (c *conn) SetLinger(sec int) error {
 	return netx.SetLinger(c.Conn, sec)
 }
 
-// register takes c up under its tuple. One that had it before is over for the host, whoever may still hold it.
+// register adds c under its tuple. A connection that had the tuple before has
+// ended for the host, even if the program still holds it.
 func (g *Guard) register(c *conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -71,7 +74,7 @@ func (g *Guard) register(c *conn) {
 	g.conns[c.tuple] = c
 }
 
-// unregister is the end of c for the gate, unless its tuple is another's by now.
+// unregister removes the flow of c, unless another connection has its tuple.
 func (g *Guard) unregister(c *conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -81,13 +84,13 @@ func (g *Guard) unregister(c *conn) {
 	}
 }
 
-// evicted ends a connection that the gate knows no more.
+// evicted resets a connection whose flow the gate has removed.
 func (g *Guard) evicted(t packet.Tuple) {
 	g.mu.Lock()
 	c := g.conns[t]
 	g.mu.Unlock()
 	if c != nil {
 		_ = c.SetLinger(0)
-		_ = c.Close() // it is being thrown away
+		_ = c.Close() // the connection is discarded
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// plain is text without indentation and empty lines.
+// plain returns text without indentation and empty lines.
 func plain(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
@@ -22,7 +22,7 @@ func plain(text string) string {
 	return b.String()
 }
 
-// What docs/embedding.md shows is a part of an example, and so compiles.
+// The snippets of docs/embedding.md are parts of examples, so they compile.
 func TestDocumentationSnippetsAreInExamples(t *testing.T) {
 	page, err := os.ReadFile("../docs/embedding.md")
 	if err != nil {
@@ -57,8 +57,8 @@ func TestDocumentationSnippetsAreInExamples(t *testing.T) {
 	}
 }
 
-// defined are names that a snippet takes from the text around it: predeclared
-// ones, packages, and what the snippet before it has made.
+// defined are names that a snippet may use without defining them: predeclared
+// ones, packages, and results of the snippet before it.
 var defined = strings.Fields(`nil true false string byte error int len append make any
 	admission auth client config context gateway guard log metrics net http os filepath prometheus protocol fmt time io
 	events alice listener conn ctx`)

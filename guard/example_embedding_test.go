@@ -17,8 +17,9 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// A whole server: knocks on a UDP socket, the service on a visible port, and what was accepted is
-// remembered in a file. A program would run until a signal, see signal.NotifyContext.
+// A complete server: knocks on a UDP socket, the service on a visible port, and
+// replay protection in a file. A program would run until a signal; see
+// signal.NotifyContext.
 func ExampleGuard_Run() {
 	alice, err := protocol.NewClient("alice", []byte("read this from a file"))
 	if err != nil {
@@ -87,7 +88,7 @@ func ExampleGuard_Run() {
 	// <nil>
 }
 
-// visit asks the web server of the example for its page, as one of its clients.
+// visit requests the page of the example's web server as one of its clients.
 func visit(who *protocol.Client, service, knocks net.Addr) string {
 	dialer := &client.Dialer{
 		Identity: who, Port: 8443, KnockPort: uint16(knocks.(*net.UDPAddr).Port), Auth: auth.Client{Proof: true},
@@ -128,7 +129,7 @@ func Example_client() {
 	// Output: a page for alice <nil>
 }
 
-// page is a guarded web server, which runs until stop.
+// page starts a guarded web server that runs until stop is called.
 func page(who *protocol.Client) (address string, knockPort uint16, stop func()) {
 	knocks, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {

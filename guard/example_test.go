@@ -16,7 +16,8 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// A web server for those who knock and authenticate, without privileges and on any system.
+// A web server for clients that knock and authenticate, without privileges and
+// on any system.
 func Example() {
 	alice, _ := protocol.NewClient("alice", []byte("0123456789abcdef"))
 	knocks, err := net.ListenPacket("udp", "127.0.0.1:0") // ":62201" where clients are elsewhere
@@ -83,7 +84,7 @@ func Example() {
 	// guard: <nil>
 }
 
-// Knocks as events, without a listener: for a program that opens doors of its own.
+// Knocks as events, without a listener: for a program that acts on them itself.
 func ExampleOptions_knocked() {
 	alice, _ := protocol.NewClient("alice", []byte("0123456789abcdef"))
 	knocks, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -120,7 +121,7 @@ func ExampleOptions_knocked() {
 	// Output: ok alice garage udp 127.0.0.1 16 bytes or more
 }
 
-// What cannot work is refused at once, with what to do about it.
+// Invalid options are refused with an error that says what to change.
 func ExampleNew() {
 	knocks, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -139,7 +140,8 @@ func ExampleNew() {
 	// Output: guard: invalid options: service "api": a tcp-syn knock is read from packets, which a listener never sees; use udp, udp-seq or udp-v2, or package gateway
 }
 
-// A listener without knocks: the same secrets, store and policy as the guarded ones of a program.
+// A listener without knocks, which shares the secrets, the store and the policy
+// of the guarded ones.
 func ExampleGuard_Guard() {
 	alice, _ := protocol.NewClient("alice", []byte("0123456789abcdef"))
 	g, err := guard.New(guard.Options{

@@ -14,8 +14,8 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// datagrams is a socket whose datagrams are the test's, and on which nothing must
-// be sent.
+// datagrams is a socket that receives the test's datagrams. Nothing must be
+// sent on it.
 type datagrams struct {
 	net.PacketConn
 	in     chan []byte
@@ -42,7 +42,7 @@ func (d *datagrams) LocalAddr() net.Addr             { return &net.UDPAddr{} }
 func (d *datagrams) SetReadDeadline(time.Time) error { return nil }
 func (d *datagrams) Close() error                    { d.once.Do(func() { close(d.closed) }); return nil }
 
-// FuzzDatagram gives a guard datagrams of a host without a secret: none makes a
+// FuzzDatagram sends a guard datagrams of a host without a secret: none makes a
 // grant, and none is answered.
 func FuzzDatagram(f *testing.F) {
 	mallory, err := protocol.NewClient("alice", []byte("not the secret that alice has"))

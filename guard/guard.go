@@ -22,15 +22,16 @@ type Guard struct {
 	gate     *admission.Gate
 	replay   auth.Replay // of the authentications
 	services map[string]*service
-	changed  <-chan struct{} // closed by the first change of Secrets that the gate does not know
+	changed  <-chan struct{} // closed by the first change of Secrets after New
 	ran      atomic.Bool
 
-	mu    sync.Mutex             // not held while the gate waits
-	conns map[packet.Tuple]*conn // of whom the gate was asked, until their end
+	mu    sync.Mutex             // not held during calls that wait
+	conns map[packet.Tuple]*conn // registered with the gate
 }
 
-// New makes a Guard. It touches nothing outside itself. What is wrong with the options is ErrOptions,
-// or as package policy says.
+// New returns a Guard. It has no effect outside of it: sockets are used by Run.
+// It returns an error that wraps ErrOptions, or another one, if the options are
+// invalid.
 func New(o Options) (*Guard, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -41,6 +42,7 @@ func New(o Options) (*Guard, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+
 	store, remember := o.newStore()
 	g := &Guard{o: o, replay: remember, services: make(map[string]*service), conns: make(map[packet.Tuple]*conn)}
 	g.changed = o.Secrets.Changed()
@@ -50,13 +52,14 @@ func New(o Options) (*Guard, error) {
 			return nil, err
 		}
 	}
+
 	policy, err := g.newPolicy(nil)
 	if err != nil {
 		return nil, err
 	}
 	g.gate, err = admission.New(admission.Options{
 		Policy: policy, Store: store, Now: o.Now, Log: o.Log, Limits: o.Limits.admission(), Ban: admission.Ban(o.Ban),
-		Deliver: func(*packet.Packet, admission.Verdict) {}, // nothing is ever deferred
+		Deliver: func(*packet.Packet, admission.Verdict) {}, // no SYN is ever deferred
 		Evicted: g.evicted, Revoked: g.evicted,
 		Knocked: o.Knocked,
 	})
@@ -66,7 +69,7 @@ func New(o Options) (*Guard, error) {
 	return g, nil
 }
 
-// newService makes what the connections of a service need.
+// newService returns the handshaker of a service.
 func (g *Guard) newService(s Service) (*service, error) {
 	t := &service{Service: s, guard: g}
 	if s.Mode == ModeKnock {
@@ -85,11 +88,12 @@ func (g *Guard) newService(s Service) (*service, error) {
 	return t, nil
 }
 
-// Guard returns a listener of those connections of inner that may use a service: its Accept returns an
-// *auth.Conn whose Peer tells the client. In ModeKnock that is all that the Peer tells. o is as for
-// auth.NewListener: in ModeKnock, too, a connection has a Handshake, which ends once the grant is found
-// or not. The listener owns inner; the caller must Close it. Several listeners may guard one service;
-// they let nobody in before Run runs.
+// Guard returns a listener for the connections of inner that may use a service.
+// Its Accept returns an *auth.Conn, whose Peer has the client; in ModeKnock the
+// Peer has nothing else. o is as for auth.NewListener; in ModeKnock the
+// handshake of a connection is the search for its grant. The listener takes
+// ownership of inner; the caller must Close the listener. Several listeners may
+// guard one service. They accept no connection before Run runs.
 func (g *Guard) Guard(service string, inner net.Listener, o auth.ListenerOptions) (*auth.Listener, error) {
 	s := g.services[service]
 	if s == nil {
@@ -98,20 +102,23 @@ func (g *Guard) Guard(service string, inner net.Listener, o auth.ListenerOptions
 	return auth.NewListener(&listener{Listener: inner, service: s}, s, o), nil
 }
 
-// Stats is what the gate has counted and holds. Packets are datagrams and accepted connections here.
+// Stats returns the counters and gauges of the gate. Here, packets are datagrams
+// and accepted connections.
 func (g *Guard) Stats() Stats { return g.gate.Stats() }
 
-// Usage is how full the tables of the gate are, and its store.
+// Usage returns the usage of all limited resources of the gate and its store.
 func (g *Guard) Usage() []Usage { return g.gate.Usage() }
 
-// Run takes knocks and follows the changes of Options.Secrets until ctx ends, and closes Options.Knocks
-// then. It returns nil after that, and otherwise what is wrong with a socket, or why no policy could be
-// made of the Secrets. From then on no connection gets in; those that are in live on,
-// and the listeners are their owner's to close. Run may be called once.
+// Run takes knocks and follows the changes of Options.Secrets until ctx ends;
+// then it closes Options.Knocks and returns nil. It returns an error if a
+// socket fails or the changed Secrets allow no policy. After it no connection
+// is admitted; established connections continue, and the listeners remain open
+// until their owner closes them. Run may be called once.
 func (g *Guard) Run(ctx context.Context) error {
 	if g.ran.Swap(true) {
 		return errors.New("guard: Run was called before")
 	}
+
 	work, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var running sync.WaitGroup
@@ -132,10 +139,11 @@ func (g *Guard) Run(ctx context.Context) error {
 			stop(err)
 		}
 	})
+
 	<-work.Done()
 	g.gate.Drain()
 	for _, socket := range g.o.Knocks {
-		_ = socket.Close() // there is nothing in flight that could be lost
+		_ = socket.Close() // nothing is being sent that could be lost
 	}
 	running.Wait()
 	if ctx.Err() != nil {

@@ -23,11 +23,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// timeout is how long a test waits for what must come: long, because several
-// processes of tests may share a processor.
+// timeout is how long a test waits for an expected event: long, because several
+// test processes may share a processor.
 const timeout = 30 * time.Second
 
-// The services of tests, and their protected ports: the listeners' own are others.
+// The services of tests by their protected ports, which their listeners do not
+// have.
 const (
 	open      = 8001 // mode auth
 	quiet     = 8002 // mode knock
@@ -66,7 +67,8 @@ type harness struct {
 	results map[auth.Result]int
 }
 
-// newHarness makes a world at host; it skips where the system has no such address.
+// newHarness starts a harness at host. It skips the test if the system has no
+// such address.
 func newHarness(t *testing.T, host string, change ...func(*guard.Options)) *harness {
 	t.Helper()
 	socket, err := net.ListenPacket("udp", net.JoinHostPort(host, "0"))
@@ -157,7 +159,7 @@ func (w *harness) result(r auth.Result) int {
 	return w.results[r]
 }
 
-// dialer is a client's, for a service.
+// dialer returns a dialer of a client for a service.
 func (w *harness) dialer(id *protocol.Client, port uint16) *client.Dialer {
 	d := &client.Dialer{Identity: id, Port: port, KnockPort: w.knocks, Auth: auth.Client{Proof: true}, Timeout: timeout}
 	switch port {
@@ -187,8 +189,8 @@ func (w *harness) connect(id *protocol.Client, port uint16) (near net.Conn, far 
 }
 
 // far accepts the other end of a connection. On a busy machine a dialer makes
-// several attempts and keeps one of them; the gate may have let in each, and what
-// the dialer has given up is accepted, too.
+// several attempts and keeps one of them; the gate may have admitted each, and
+// abandoned ones are accepted, too.
 func (w *harness) far(near net.Conn, port uint16) *auth.Conn {
 	w.Helper()
 	want := unmapped(near.LocalAddr())
@@ -205,13 +207,13 @@ func (w *harness) far(near net.Conn, port uint16) *auth.Conn {
 	}
 }
 
-// unmapped is an address as it is without IPv6 around it.
+// unmapped returns an address with an IPv4-mapped one as IPv4.
 func unmapped(a net.Addr) netip.AddrPort {
 	p := a.(*net.TCPAddr).AddrPort()
 	return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
 }
 
-// greet serves the connections to a port, with one word for each, until stop,
+// greet answers each connection to a port with one word until stop is called,
 // however many attempts the dialers make.
 func (w *harness) greet(port uint16) (stop func()) {
 	over, done := make(chan struct{}), make(chan struct{})
@@ -230,11 +232,12 @@ func (w *harness) greet(port uint16) (stop func()) {
 	return func() { close(over); <-done }
 }
 
-// greeting is what greet says.
+// greeting is the word of greet.
 const greeting = "hello"
 
-// greeted dials and reads the greeting. Without an authentication a dialer cannot
-// know whether it was let in: where the knock was read too late, it comes again.
+// greeted dials and reads the greeting. Without an authentication a dialer
+// cannot know whether it was admitted: if the knock was read too late, it dials
+// again.
 func (w *harness) greeted(id *protocol.Client, port uint16) error {
 	for deadline := time.Now().Add(timeout); ; {
 		conn, err := w.dialer(id, port).DialContext(w.Context(), "tcp", w.addrs[port])
@@ -253,14 +256,15 @@ func (w *harness) greeted(id *protocol.Client, port uint16) error {
 	}
 }
 
-// refused wants a connection to end in a reset, before anything is read from it.
+// refused checks that a connection ends in a reset before anything is read from
+// it.
 func (w *harness) refused(conn net.Conn, err error) {
 	w.Helper()
 	if err == nil {
 		_ = conn.SetReadDeadline(time.Now().Add(timeout))
 		var n int
 		if n, err = conn.Read(make([]byte, 1)); n != 0 {
-			w.Error("a byte for a stranger")
+			w.Error("a byte for an unauthorized host")
 		}
 		_ = conn.Close()
 	}
@@ -270,8 +274,8 @@ func (w *harness) refused(conn net.Conn, err error) {
 	}
 }
 
-// empty waits until the gate has forgotten every flow, those included that
-// dialers have given up.
+// empty waits until the gate has removed every flow, including those that
+// dialers have abandoned.
 func (w *harness) empty() {
 	w.Helper()
 	for deadline := time.Now().Add(timeout); ; time.Sleep(time.Millisecond) {
@@ -295,7 +299,7 @@ func (w *harness) empty() {
 
 func portText(port uint16) string { return strconv.Itoa(int(port)) }
 
-// nonces are bytes for one knock.
+// nonces are random bytes for one knock.
 type nonces struct{}
 
 func (nonces) Read(b []byte) (int, error) {

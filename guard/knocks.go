@@ -10,13 +10,15 @@ import (
 )
 
 const (
-	// datagramSize holds the largest datagram there is: Windows makes an error of one that is cut.
+	// datagramSize is the maximum size of a datagram: Windows reports a
+	// truncated one as an error.
 	datagramSize = 1 << 16
-	// readPause is how long a socket that fails is left alone.
+	// readPause is the pause after a read error.
 	readPause = 5 * time.Millisecond
 )
 
-// readKnocks hands the gate what comes on a socket, until ctx ends. Nothing is ever sent on it.
+// readKnocks passes the datagrams of a socket to the gate until ctx ends. It
+// never sends any.
 func (g *Guard) readKnocks(ctx context.Context, socket net.PacketConn) error {
 	buf := make([]byte, datagramSize)
 	for {
@@ -27,7 +29,7 @@ func (g *Guard) readKnocks(ctx context.Context, socket net.PacketConn) error {
 		case err == nil:
 			g.handleDatagram(from, buf[:n])
 		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("guard: the socket for knocks, %v, was closed before its time: %w", socket.LocalAddr(), err)
+			return fmt.Errorf("guard: the socket for knocks, %v, was closed while Run runs: %w", socket.LocalAddr(), err)
 		default:
 			select {
 			case <-time.After(readPause):
@@ -37,16 +39,17 @@ func (g *Guard) readKnocks(ctx context.Context, socket net.PacketConn) error {
 	}
 }
 
-// handleDatagram has the gate judge a datagram.
+// handleDatagram passes a datagram to the gate.
 func (g *Guard) handleDatagram(from netip.AddrPort, payload []byte) {
 	if !from.IsValid() {
-		return // no address that a connection could come from
+		return // no connection can come from there
 	}
 	from = netip.AddrPortFrom(from.Addr().Unmap().WithZone(""), from.Port())
 	g.gate.AdmitDatagram(from, knockTarget, payload)
 }
 
-// receive reads one datagram, without garbage where the socket is a *net.UDPConn.
+// receive reads one datagram, without allocating if the socket is a
+// *net.UDPConn.
 func receive(socket net.PacketConn, buf []byte) (int, netip.AddrPort, error) {
 	if udp, ok := socket.(*net.UDPConn); ok {
 		return udp.ReadFromUDPAddrPort(buf)
@@ -55,7 +58,7 @@ func receive(socket net.PacketConn, buf []byte) (int, netip.AddrPort, error) {
 	return n, addrPort(from), err
 }
 
-// addrPort is a as the standard library's pair; not valid where it has no IP address.
+// addrPort converts a. The result is not valid if a has no IP address.
 func addrPort(a net.Addr) netip.AddrPort {
 	if a == nil {
 		return netip.AddrPort{}
@@ -63,6 +66,6 @@ func addrPort(a net.Addr) netip.AddrPort {
 	if has, ok := a.(interface{ AddrPort() netip.AddrPort }); ok {
 		return has.AddrPort()
 	}
-	parsed, _ := netip.ParseAddrPort(a.String()) // the zero AddrPort where it is none
+	parsed, _ := netip.ParseAddrPort(a.String()) // the zero AddrPort on errors
 	return parsed
 }

@@ -53,7 +53,8 @@ type Options struct {
 	// auth.Replay, the nonces of knocks are claimed with one byte before them,
 	// so that they differ from the nonces of connections.
 	Replay auth.Replay
-	// Window is how far a message's time may be from ours; default DefaultWindow.
+	// Window is how far a message's time may be from ours; default
+	// DefaultWindow.
 	Window time.Duration
 	// Sequence describes knocks of several parts. Zero fields take the defaults.
 	Sequence Sequence

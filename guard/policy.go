@@ -13,18 +13,20 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// knockPort is what the gate is told as the port of every datagram. The sockets' own may be any.
+// knockPort is the destination port of every datagram for the gate, whatever
+// port its socket has.
 const knockPort = protocol.DefaultKnockPort
 
-// The gate knows services by address and port. Ours are at all addresses of the host, so every address
-// of ours is an IPv6 one for it: an IPv4 address in NAT64's prefix (RFC 6052, 2.1), which is nobody's own.
+// The gate finds services by address and port. Those of a Guard are at all
+// addresses of the host, so each local address is mapped to IPv6: an IPv4
+// address into the prefix of NAT64 (RFC 6052, 2.1), which no host has.
 var (
 	anyAddr     = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	nat64       = [16]byte{1: 0x64, 2: 0xff, 3: 0x9b}
 	knockTarget = netip.AddrPortFrom(netip.AddrFrom16(nat64), knockPort)
 )
 
-// mapAddr is a local address as the gate knows it.
+// mapAddr returns a local address for the gate.
 func mapAddr(a netip.Addr) netip.Addr {
 	a = a.Unmap().WithZone("")
 	if !a.Is4() {
@@ -35,14 +37,15 @@ func mapAddr(a netip.Addr) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// tupleOf names a connection that was accepted for the service of a port.
+// tupleOf returns the tuple of a connection to the service of a port.
 func tupleOf(remote, local netip.AddrPort, port uint16) packet.Tuple {
 	return admission.TupleOf(remote, netip.AddrPortFrom(mapAddr(local.Addr()), port))
 }
 
-// newPolicy makes a policy of the services and the clients that there are now, to take the place of
-// after. Where there are more clients than a service can try, that is an error if after is nil; or else
-// who was there before stays, and the others are left out and logged.
+// newPolicy returns a policy of the services and the current clients, to
+// replace after. If a service has more keys than it can try, that is an error
+// when after is nil; otherwise keys of after are kept, and the others are
+// omitted and logged.
 func (g *Guard) newPolicy(after *policy.Policy) (*policy.Policy, error) {
 	o := &g.o
 	clients := make(map[string]*policy.Client)
@@ -56,6 +59,7 @@ func (g *Guard) newPolicy(after *policy.Policy) (*policy.Policy, error) {
 		}
 		c.Keys = append(c.Keys, policy.Key{Identity: id})
 	}
+
 	p := policy.Options{
 		KnockPort: knockPort, Window: cmp.Or(o.Window, DefaultWindow),
 		Sequence: policy.Sequence{Length: o.Sequence.Length, Window: o.Sequence.Window}, Slot: o.Slot, Gateway: o.Gateway, After: after,
@@ -68,12 +72,13 @@ func (g *Guard) newPolicy(after *policy.Policy) (*policy.Policy, error) {
 		}
 		t := policy.Service{
 			Name: s.Name, Listen: anyAddr, Port: s.Port, Mode: policy.Mode(s.Mode),
-			Visible: s.Mode == ModeKnockAuth, // the host has answered the SYN by then
+			Visible: s.Mode == ModeKnockAuth, // the host has already answered the SYN
 			Methods: methods, SessionRequired: !s.NoSession && s.Mode == ModeKnockAuth,
 			GrantTTL: cmp.Or(s.GrantTTL, DefaultGrantTTL), GrantUses: cmp.Or(s.GrantUses, 1),
 			AuthDeadline: cmp.Or(s.Auth.Deadline, auth.DefaultDeadline),
 			Clients:      all,
 		}
+
 		if s.Clients != nil {
 			t.Clients = nil
 			for _, id := range s.Clients {
@@ -110,9 +115,10 @@ func (l *Limits) admission() admission.Limits {
 	}
 }
 
-// watchSecrets puts a new policy in force whenever Secrets changes, until ctx ends. changed is closed by the
-// first change. Who is gone from it has his connections reset. Where no policy can be made, it returns
-// why: the one before would let in who was removed.
+// watchSecrets sets a new policy whenever Secrets changes, until ctx ends.
+// changed is closed by the first change. Connections of removed clients are
+// reset. It returns an error if no policy can be made: the one before would
+// admit clients that were removed.
 func (g *Guard) watchSecrets(ctx context.Context, changed <-chan struct{}) error {
 	for {
 		select {

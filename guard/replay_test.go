@@ -12,7 +12,8 @@ import (
 	"github.com/knockgw/knockgw/guard"
 )
 
-// fullDisk is an auth.Replay that fails like one on a full disk while full is set.
+// fullDisk is an auth.Replay that fails like one on a full disk while full is
+// set.
 type fullDisk struct {
 	auth.Replay
 	full atomic.Bool

@@ -12,17 +12,17 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// service is a Service at work: the auth.Handshaker of its listeners.
+// service is the auth.Handshaker of the listeners of a Service.
 type service struct {
 	Service
 	guard *Guard
 	auth  *auth.Server // nil in ModeKnock
 }
 
-// Handshake implements auth.Handshaker: it asks the gate about a connection and then, but in ModeKnock,
-// the client itself.
+// Handshake implements auth.Handshaker: it asks the gate about a connection and
+// then, except in ModeKnock, authenticates the client.
 func (s *service) Handshake(ctx context.Context, accepted net.Conn) (auth.Peer, error) {
-	c := accepted.(*conn) // Guard's listener makes no others
+	c := accepted.(*conn) // listener.Accept returns no others
 	if !c.valid {
 		return auth.Peer{}, &auth.Error{Result: auth.ResultMisconfigured, Err: errNoAddress}
 	}
@@ -41,10 +41,10 @@ func (s *service) Handshake(ctx context.Context, accepted net.Conn) (auth.Peer, 
 	return peer, err
 }
 
-// errNoAddress: the gate knows sources by their addresses.
+// errNoAddress is for connections without the address that the gate needs.
 var errNoAddress = errors.New("guard: the connection has no IP address and port; guard TCP listeners")
 
-// resultOf is the Result of a connection that the gate has refused.
+// resultOf returns the Result for a connection that the gate refused.
 func resultOf(ctx context.Context, v admission.Verdict) auth.Result {
 	switch v.Reason {
 	case admission.ReasonBanned, admission.ReasonFlowLimit, admission.ReasonSourceLimit:
@@ -57,7 +57,7 @@ func resultOf(ctx context.Context, v admission.Verdict) auth.Result {
 	}
 }
 
-// knockPeer is the Peer of a connection that its client's grant has let in.
+// knockPeer returns the Peer of a connection that a grant admitted.
 func (s *service) knockPeer(c *conn) (auth.Peer, error) {
 	id := s.guard.gate.Identity(c.tuple)
 	if id == nil {
@@ -66,7 +66,8 @@ func (s *service) knockPeer(c *conn) (auth.Peer, error) {
 	return auth.Peer{Conn: c, Client: id}, nil
 }
 
-// otherCandidates is the auth.Server's: all clients of the service, within the gate's budget.
+// otherCandidates implements auth.Server.Others: all clients of the service,
+// within the gate's rate limits.
 func (s *service) otherCandidates(accepted net.Conn) (iter.Seq[*protocol.Client], bool) {
 	c, ok := accepted.(*conn)
 	if !ok {
@@ -75,7 +76,8 @@ func (s *service) otherCandidates(accepted net.Conn) (iter.Seq[*protocol.Client]
 	return s.guard.gate.OtherCandidates(c.tuple)
 }
 
-// authorize is the auth.Server's: the program agrees, then the gate.
+// authorize implements auth.Server.Authorize: the program decides, then the
+// gate.
 func (s *service) authorize(ctx context.Context, p auth.Peer, claim func() error) error {
 	if s.Authorize != nil {
 		if err := s.Authorize(p); err != nil {

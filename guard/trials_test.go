@@ -18,7 +18,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// hintless is a Guard whose service can try two secrets.
+// hintless returns a Guard whose service can try two secrets.
 func hintless(secrets *auth.Secrets, log *slog.Logger) (*guard.Guard, error) {
 	return guard.New(guard.Options{
 		Secrets: secrets, Log: log,
@@ -30,7 +30,7 @@ func hintless(secrets *auth.Secrets, log *slog.Logger) (*guard.Guard, error) {
 
 func TestNewRefusesTooManyKeysWithoutHints(t *testing.T) {
 	_, err := hintless(auth.NewSecrets(alice, bob, carol), nil)
-	if !errors.Is(err, guard.ErrOptions) || !strings.Contains(fmt.Sprint(err), "3 secrets are too many, the most are 2") {
+	if !errors.Is(err, guard.ErrOptions) || !strings.Contains(fmt.Sprint(err), "3 secrets are too many, the limit is 2") {
 		t.Error(err)
 	}
 	if _, err := hintless(auth.NewSecrets(alice, bob), nil); err != nil {
@@ -100,20 +100,20 @@ func TestGuardOmitsKeysBeyondLimit(t *testing.T) {
 	}
 	secrets.Set(alice) // before the others in their order, and nevertheless the last to come
 	logged("clients changed", 1)
-	logged("first_left_out=[alice]", 1)
+	logged("first_omitted=[alice]", 1)
 	if in(alice) || !in(bob) || !in(carol) {
 		t.Error("who was there before must stay, and who is too many be left out")
 	}
 	dave, erin := identity("dave"), identity("erin")
 	secrets.Replace(alice, identity("carol"), dave, erin) // bob is gone, and carol has the same secret
 	logged("clients changed", 2)
-	logged("first_left_out=\"[dave erin]\"", 1)
+	logged("first_omitted=\"[dave erin]\"", 1)
 	if in(bob) || !in(alice) || !in(carol) || in(dave) {
 		t.Error("a removal must take effect although there are too many, and its room be filled")
 	}
 }
 
-// lockedWriter is a Writer for a log that is read meanwhile.
+// lockedWriter is a Writer for a log that the test reads concurrently.
 type lockedWriter struct {
 	mu *sync.Mutex
 	to *bytes.Buffer
