@@ -11,43 +11,45 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// clientDeadline bounds a handshake whose context has no end: three times what a server takes at the
-// most, for what lies between.
+// clientDeadline limits a handshake whose context has no deadline: three times
+// the limit of a server, to allow for the network.
 const clientDeadline = 3 * DefaultDeadline
 
-// Client authenticates to a server. Its fields are options; it is safe for concurrent use while they
-// are left alone and Rand is.
+// Client authenticates to a server. Its fields are options. It is safe for
+// concurrent use as long as the fields are not modified and Rand is.
 type Client struct {
-	// Identity is who we are. Required.
+	// Identity is the client's ID and secret. Required.
 	Identity *protocol.Client
-	// Port is the protected port: the service's TCP port, whatever was dialled. Required.
+	// Port is the protected port: the service's TCP port, whatever port was
+	// dialled. Required.
 	Port uint16
 	// Protocol is V1 or V2; zero means V2.
 	Protocol Protocol
-	// Hint must be the server's; empty means protocol.HintRoute.
+	// Hint must equal the server's; empty means protocol.HintRoute.
 	Hint protocol.HintMode
-	// Buckets are the envelope sizes to pick from, in bytes, all of which the server must take; nil
-	// means protocol.DefaultBuckets.
+	// Buckets are the envelope sizes to pick from, in bytes. The server must
+	// accept all of them. nil means protocol.DefaultBuckets.
 	Buckets []int
-	// Proof asks the server to prove that it has the secret too.
+	// Proof requests a proof that the server has the secret too.
 	Proof bool
-	// Method is what the message says; most servers do not look.
+	// Method is the method in the message; most servers ignore it.
 	Method string
-	// SessionID is the one that was knocked with, if any.
+	// SessionID is the session ID of the knock, if any.
 	SessionID []byte
-	// Extensions are sent as they are.
+	// Extensions are sent unchanged.
 	Extensions []byte
 	// Now is the wall clock; nil means time.Now.
 	Now func() time.Time
-	// Rand is where nonces and pads come from; nil means crypto/rand.
+	// Rand is the source of nonces and padding; nil means crypto/rand.
 	Rand io.Reader
 }
 
-// Handshake writes the message on conn and, if Proof is set, reads exactly the server's proof and
-// verifies it: a wrong one is an *Error of ResultProof. A server that refuses says nothing, so that
-// failure shows as the connection's end or as time running out. Without Proof success means only that
-// the message was written. Handshake returns when ctx ends, and after 9 s at the latest; upon success it
-// has cleared the deadlines that it set. It never closes conn.
+// Handshake writes the message to conn and, if Proof is set, reads exactly the
+// server's proof and verifies it: a wrong one is an *Error of ResultProof. A
+// server that refuses sends nothing, so the handshake then fails when the
+// connection ends or time runs out. Without Proof, success means only that the
+// message was written. Handshake returns when ctx ends, and after at most 9 s;
+// on success it has cleared the deadlines that it set. It never closes conn.
 func (c *Client) Handshake(ctx context.Context, conn net.Conn) error {
 	message, proof, err := c.encode()
 	if err != nil {
@@ -70,7 +72,7 @@ func (c *Client) Handshake(ctx context.Context, conn net.Conn) error {
 	return nil
 }
 
-// verifier is a message that knows its proof.
+// verifier is a message that can verify its proof.
 type verifier interface {
 	VerifyProof(s *protocol.Scratch, c *protocol.Client, port uint16, proof []byte) bool
 }
@@ -92,7 +94,7 @@ func (c *Client) exchange(ctx context.Context, conn net.Conn, message []byte, se
 	return nil
 }
 
-// encode makes the message, and what verifies its proof.
+// encode returns the message and the verifier of its proof.
 func (c *Client) encode() ([]byte, verifier, error) {
 	now, random := c.Now, c.Rand
 	if now == nil {
@@ -109,6 +111,7 @@ func (c *Client) encode() ([]byte, verifier, error) {
 	case !c.Hint.Valid():
 		return nil, nil, fmt.Errorf("%w: hint mode %q is neither %q nor %q", ErrOptions, c.Hint, protocol.HintRoute, protocol.HintNone)
 	}
+
 	m := protocol.Message{
 		WantProof: c.Proof, Time: now().UnixMilli(), Method: c.Method,
 		SessionID: c.SessionID, Extensions: c.Extensions,

@@ -6,20 +6,20 @@ import (
 	"github.com/knockgw/knockgw/internal/netx"
 )
 
-// Conn is an authenticated connection. It is the connection that was accepted, and who is at its end.
+// Conn is an authenticated connection: the accepted connection and its Peer.
 type Conn struct {
 	net.Conn
 	peer Peer
 }
 
-// Peer is who is at the other end, and what its message said.
+// Peer returns the authenticated client and its message.
 func (c *Conn) Peer() Peer { return c.peer }
 
-// NetConn is the connection that was accepted.
+// NetConn returns the accepted connection.
 func (c *Conn) NetConn() net.Conn { return c.Conn }
 
-// CloseWrite sends a FIN where the accepted connection can, and fails with errors.ErrUnsupported
-// where it cannot.
+// CloseWrite ends the sending direction. It returns errors.ErrUnsupported if the
+// accepted connection cannot do that.
 func (c *Conn) CloseWrite() error {
 	return netx.CloseWrite(c.Conn)
 }

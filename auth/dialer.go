@@ -8,12 +8,13 @@ import (
 // Dialer dials and authenticates.
 type Dialer struct {
 	Client *Client
-	// Dial makes the connection; nil means a net.Dialer's DialContext.
+	// Dial connects; nil means the DialContext of a net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// DialContext dials, and does Client.Handshake. The connection returned is the one dialled, unwrapped;
-// the application's bytes are next. When the handshake fails it has closed the connection.
+// DialContext dials and calls Client.Handshake. It returns the dialled
+// connection, unwrapped; the application's bytes are next. If the handshake
+// fails, it closes the connection.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	dial := d.Dial
 	if dial == nil {
@@ -24,7 +25,7 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 		return nil, err
 	}
 	if err := d.Client.Handshake(ctx, conn); err != nil {
-		_ = conn.Close() // the handshake's error is the one to tell
+		_ = conn.Close() // the handshake's error is returned
 		return nil, err
 	}
 	return conn, nil

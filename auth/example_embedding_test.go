@@ -13,7 +13,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// A whole server that lets in who authenticates, without knocks; and one visit.
+// A complete server for clients that authenticate, without knocks, and a client.
 func ExampleListener() {
 	alice, err := protocol.NewClient("alice", []byte("read this from a file"))
 	if err != nil {

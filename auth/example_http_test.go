@@ -13,7 +13,8 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// An http.Server whose requests know who has sent them. ServeTLS would do as well as Serve.
+// An http.Server whose handlers know the client of a request. ServeTLS works as
+// well.
 func ExampleConnContext() {
 	alice, _ := protocol.NewClient("alice", []byte("0123456789abcdef"))
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
@@ -31,7 +32,7 @@ func ExampleConnContext() {
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			peer, ok := auth.PeerFromContext(r.Context())
 			if !ok {
-				http.Error(w, "nobody is here", http.StatusForbidden)
+				http.Error(w, "not authenticated", http.StatusForbidden)
 				return
 			}
 			fmt.Fprintf(w, "hello, %s", peer.ClientID())
@@ -58,12 +59,12 @@ func ExampleConnContext() {
 	// http: Server closed
 }
 
-// What a handler finds in its context.
+// The context of a handler has the Peer.
 func ExamplePeerFromContext() {
 	handle := func(ctx context.Context) {
 		peer, ok := auth.PeerFromContext(ctx)
 		if !ok {
-			fmt.Println("nobody")
+			fmt.Println("none")
 			return
 		}
 		fmt.Printf("%s by %s, knocked with %q, extensions %q\n", peer.ClientID(), peer.Protocol, peer.Method(), peer.Extensions())
@@ -74,10 +75,10 @@ func ExamplePeerFromContext() {
 	handle(context.Background())
 	// Output:
 	// alice by v2, knocked with "udp", extensions "v=2"
-	// nobody
+	// none
 }
 
-// Who is at the other end of a connection, whatever was put round it.
+// PeerOf finds the Peer under wrappers of a connection.
 func ExamplePeerOf() {
 	conn := accepted(&auth.Client{})
 	defer func() { _ = conn.Close() }()
@@ -86,7 +87,8 @@ func ExamplePeerOf() {
 	// Output: alice true
 }
 
-// An accepted connection says who is there; NetConn is what the listener inside has accepted.
+// An accepted connection has its Peer; NetConn is the connection of the inner
+// listener.
 func ExampleConn() {
 	conn := accepted(&auth.Client{SessionID: []byte("16 bytes or more")}).(*auth.Conn)
 	defer func() { _ = conn.Close() }()
@@ -100,7 +102,7 @@ func ExampleConn() {
 	// half-closed: true
 }
 
-// accepted is a connection of alice's, with c's options, as Accept returns it.
+// accepted returns a connection of alice, with the options of c, as Accept does.
 func accepted(c *auth.Client) net.Conn {
 	const port = 8443
 	alice, err := protocol.NewClient("alice", []byte("0123456789abcdef"))

@@ -12,7 +12,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// listen is a listener on loopback whose client is alice.
+// listen returns a listener on loopback whose client is alice.
 func listen(alice *protocol.Client, o auth.ListenerOptions) *auth.Listener {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -21,7 +21,7 @@ func listen(alice *protocol.Client, o auth.ListenerOptions) *auth.Listener {
 	return auth.NewListener(inner, &auth.Server{Port: 22, Clients: auth.NewSecrets(alice).All(), Deadline: 20 * time.Millisecond}, o)
 }
 
-// knockless dials a listener as somebody.
+// knockless dials a listener as a client.
 func knockless(who *protocol.Client, l *auth.Listener) net.Conn {
 	conn, err := (&auth.Dialer{Client: &auth.Client{Identity: who, Port: 22}}).DialContext(context.Background(), "tcp", l.Addr().String())
 	if err != nil {
@@ -30,7 +30,7 @@ func knockless(who *protocol.Client, l *auth.Listener) net.Conn {
 	return conn
 }
 
-// Only who has authenticated is accepted, and it is known who that is.
+// Accept returns authenticated connections only, with their Peer.
 func ExampleListener_Accept() {
 	alice := identity("alice", "0123456789abcdef")
 	listener := listen(alice, auth.ListenerOptions{})
@@ -47,7 +47,7 @@ func ExampleListener_Accept() {
 	// Output: alice
 }
 
-// A connection is in hand until it is accepted, or reset.
+// A connection is in flight until it is accepted or reset.
 func ExampleListener_InFlight() {
 	alice := identity("alice", "0123456789abcdef")
 	listener := listen(alice, auth.ListenerOptions{})
@@ -66,7 +66,7 @@ func ExampleListener_InFlight() {
 	// 0
 }
 
-// Where the listener inside is.
+// Addr is the address of the inner listener.
 func ExampleListener_Addr() {
 	listener := listen(identity("alice", "0123456789abcdef"), auth.ListenerOptions{})
 	defer func() { _ = listener.Close() }()
@@ -74,7 +74,7 @@ func ExampleListener_Addr() {
 	// Output: tcp 127.0.0.1
 }
 
-// The end of a listener is the end of its Accept.
+// Close ends Accept.
 func ExampleListener_Close() {
 	listener := listen(identity("alice", "0123456789abcdef"), auth.ListenerOptions{})
 	done := make(chan error, 1)
@@ -111,7 +111,7 @@ func ExampleEvent() {
 	// ok 2
 }
 
-// A token is taken for each connection that may begin.
+// Each connection takes a token.
 func ExampleRateLimiter_Allow() {
 	limit, err := auth.NewRateLimiter(auth.Rate{PerSecond: 0.1, Burst: 1})
 	if err != nil {
@@ -123,7 +123,7 @@ func ExampleRateLimiter_Allow() {
 	// Output: true false
 }
 
-// What cannot be kept to is refused.
+// Invalid rates are refused.
 func ExampleRate() {
 	for _, r := range []auth.Rate{{PerSecond: 5}, {PerSecond: 0.5, Burst: 10, Sources: 1000}, {Burst: 10}} {
 		_, err := auth.NewRateLimiter(r)
@@ -135,7 +135,7 @@ func ExampleRate() {
 	// true
 }
 
-// inside is a Limiter of one's own: those of some networks alone.
+// inside is a custom Limiter that allows some networks only.
 type inside []netip.Prefix
 
 // Allow implements auth.Limiter.
@@ -148,7 +148,7 @@ func (in inside) Allow(remote netip.Addr) bool {
 	return false
 }
 
-// Addresses that alone may connect. Who may not is reset at once.
+// An allowlist of addresses: other connections are reset at once.
 func ExampleLimiter() {
 	alice := identity("alice", "0123456789abcdef")
 	events := make(chan auth.Event, 1)
@@ -156,14 +156,14 @@ func ExampleLimiter() {
 	listener := listen(alice, auth.ListenerOptions{Limit: limit, Report: func(e auth.Event) { events <- e }})
 	defer func() { _ = listener.Close() }()
 	conn, err := net.Dial("tcp", listener.Addr().String())
-	if err == nil { // or else it was reset before it could be told of
+	if err == nil { // otherwise it was reset before the dial returned
 		defer func() { _ = conn.Close() }()
 	}
 	fmt.Println((<-events).Result)
 	// Output: limited
 }
 
-// careful is a Handshaker round another: it knows when somebody was there last.
+// careful wraps a Handshaker and records the time of the last client.
 type careful struct {
 	auth.Handshaker
 	seen chan<- string
@@ -178,7 +178,7 @@ func (c careful) Handshake(ctx context.Context, conn net.Conn) (auth.Peer, error
 	return peer, err
 }
 
-// What goes round a Server. A failure must be as late as the Server's.
+// A wrapper of a Server. Its failures must be as late as the Server's.
 func ExampleHandshaker() {
 	alice := identity("alice", "0123456789abcdef")
 	inner, err := net.Listen("tcp", "127.0.0.1:0")

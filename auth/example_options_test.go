@@ -14,13 +14,13 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// meet is one handshake over a pipe. What it returns is the server's side.
+// meet does a handshake over a pipe and returns the server's result.
 func meet(server *auth.Server, client *auth.Client) (auth.Peer, error) {
 	near, far := net.Pipe()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = client.Handshake(context.Background(), near) // without Proof it is not told the outcome
+		_ = client.Handshake(context.Background(), near) // without Proof it does not learn the outcome
 	}()
 	peer, err := server.Handshake(context.Background(), far)
 	_, _ = far.Close(), near.Close()
@@ -28,7 +28,7 @@ func meet(server *auth.Server, client *auth.Client) (auth.Peer, error) {
 	return peer, err
 }
 
-// Candidates that only this connection is tried with.
+// Candidates for a single connection.
 func ExampleServer_HandshakeWith() {
 	alice, _ := protocol.NewClient("alice", []byte("0123456789abcdef"))
 	near, far := net.Pipe()
@@ -45,7 +45,8 @@ func ExampleServer_HandshakeWith() {
 	// <nil>
 }
 
-// The client's side alone: with Proof, success means that the server has the secret, too.
+// The client's side: with Proof, success means that the server has the secret
+// too.
 func ExampleClient_Handshake() {
 	alice, _ := protocol.NewClient("alice", []byte("0123456789abcdef"))
 	near, far := net.Pipe()
@@ -61,7 +62,7 @@ func ExampleClient_Handshake() {
 	// Output: <nil>
 }
 
-// What DialContext returns is the connection that was dialled: the application's bytes are next.
+// DialContext returns the dialled connection: the application's bytes are next.
 func ExampleDialer_DialContext() {
 	alice, _ := protocol.NewClient("alice", []byte("0123456789abcdef"))
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
@@ -86,7 +87,7 @@ func ExampleDialer_DialContext() {
 	// Output: TCP: true
 }
 
-// What the options lack is said before a connection has to fail for it.
+// Check reports invalid options before a connection fails.
 func ExampleServer_Check() {
 	server := auth.Server{}
 	err := server.Check()
@@ -94,8 +95,8 @@ func ExampleServer_Check() {
 	// Output: true auth: invalid options: set Port to the protected port
 }
 
-// A policy: it is asked when all else is verified, claims the message's nonce, and then uses up what the
-// client had to have.
+// A policy: it is called when all else is verified, claims the message's nonce,
+// and then uses a permission of the client.
 func ExampleServer_authorize() {
 	alice, _ := protocol.NewClient("alice", []byte("0123456789abcdef"))
 	left := map[string]int{"alice": 1}
@@ -121,7 +122,7 @@ func ExampleServer_authorize() {
 	// auth: handshake failed: unauthorized: no more today
 }
 
-// Candidates by the address that a connection was accepted at. The answer comes from memory.
+// Candidates by the local address of a connection. The answer comes from memory.
 func ExampleServer_resolve() {
 	alice, _ := protocol.NewClient("alice", []byte("0123456789abcdef"))
 	tenants := map[string]*auth.Secrets{"pipe": auth.NewSecrets(alice)}
@@ -131,7 +132,7 @@ func ExampleServer_resolve() {
 			if tenant := tenants[conn.LocalAddr().String()]; tenant != nil {
 				return tenant.All()
 			}
-			return nil // nobody
+			return nil // no client
 		},
 	}
 	peer, err := meet(&server, &auth.Client{Identity: alice, Port: 22})
@@ -148,7 +149,7 @@ func ExampleSecrets() {
 
 	changed := secrets.Changed()
 	secrets.Set(bob)
-	<-changed // for whoever makes something of the set
+	<-changed // wakes goroutines that use the set
 	peer, err := meet(&server, &auth.Client{Identity: bob, Port: 22})
 	fmt.Println(peer.ClientID(), err, secrets.Len())
 
@@ -160,7 +161,7 @@ func ExampleSecrets() {
 	// unknown 0
 }
 
-// Both secrets are good while a client changes from one to the other.
+// Both secrets are valid while a client changes from one to the other.
 func ExampleSecrets_Add() {
 	before, _ := protocol.NewClient("alice", []byte("0123456789abcdef"))
 	after, _ := protocol.NewClient("alice", []byte("fedcba9876543210"))
@@ -169,7 +170,7 @@ func ExampleSecrets_Add() {
 	fmt.Println(len(secrets.Of("alice")))
 	secrets.Set(after)
 	fmt.Println(len(secrets.Of("alice")))
-	secrets.Replace() // nobody
+	secrets.Replace() // empty
 	fmt.Println(secrets.Len())
 	// Output:
 	// 2
@@ -177,7 +178,7 @@ func ExampleSecrets_Add() {
 	// 0
 }
 
-// A message that was captured opens nothing, for as long as it would be fresh.
+// A captured message is refused for as long as it is fresh.
 func ExampleMemoryReplay() {
 	replay := auth.NewMemoryReplay(nil)
 	until := time.Now().Add(time.Minute)
@@ -193,7 +194,7 @@ func ExampleMemoryReplay() {
 }
 
 // At most two connections at once from one address, and one more each second:
-// auth.NewListener(inner, server, auth.ListenerOptions{Limit: limit}) asks it.
+// auth.NewListener(inner, server, auth.ListenerOptions{Limit: limit}) uses it.
 func ExampleNewRateLimiter() {
 	limit, err := auth.NewRateLimiter(auth.Rate{PerSecond: 1, Burst: 2})
 	if err != nil {
@@ -201,15 +202,16 @@ func ExampleNewRateLimiter() {
 		return
 	}
 	from := netip.MustParseAddr("2001:db8::1")
-	neighbour := netip.MustParseAddr("2001:db8::2") // of the same /64
-	fmt.Println(limit.Allow(from), limit.Allow(neighbour), limit.Allow(from))
+	neighbor := netip.MustParseAddr("2001:db8::2") // of the same /64
+	fmt.Println(limit.Allow(from), limit.Allow(neighbor), limit.Allow(from))
 	fmt.Println(limit.Allow(netip.MustParseAddr("192.0.2.1")))
 	// Output:
 	// true true false
 	// true
 }
 
-// What became of each connection, for logs and counters: strangers learn nothing of it.
+// The outcome of each connection, for logs and counters. Peers learn nothing of
+// it.
 func ExampleListenerOptions_report() {
 	alice, _ := protocol.NewClient("alice", []byte("0123456789abcdef"))
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
@@ -223,7 +225,7 @@ func ExampleListenerOptions_report() {
 	}, auth.ListenerOptions{
 		MaxPerSource: 8,
 		Report: func(e auth.Event) {
-			who := "a stranger"
+			who := "unknown client"
 			if e.Client != nil {
 				who = e.Client.ID()
 			}
@@ -245,15 +247,15 @@ func ExampleListenerOptions_report() {
 		fmt.Println(<-events)
 		_ = conn.Close()
 	}
-	fmt.Println(listener.InFlight() > 0) // alice's, which nobody has accepted
+	fmt.Println(listener.InFlight() > 0) // alice's, which was not accepted
 	// Output:
 	// alice: ok, clock ahead by about 0s
 	// alice: stale, clock ahead by about 1h0m0s
-	// a stranger: unknown, clock ahead by about 0s
+	// unknown client: unknown, clock ahead by about 0s
 	// true
 }
 
-// Why a handshake failed, for the operator.
+// The reason for a failed handshake, for the operator.
 func ExampleResultOf() {
 	alice, _ := protocol.NewClient("alice", []byte("0123456789abcdef"))
 	server := auth.Server{
@@ -274,7 +276,7 @@ func ExampleResultOf() {
 	// auth: handshake failed: stale (clock differs by -41s)
 }
 
-// A server that takes the older format only.
+// A server that accepts the older format only.
 func ExampleProtocol() {
 	alice, _ := protocol.NewClient("alice", []byte("0123456789abcdef"))
 	server := auth.Server{

@@ -12,14 +12,14 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// Who it is; nobody is "".
+// The client's ID; "" for the zero Peer.
 func ExamplePeer_ClientID() {
 	alice := identity("alice", "0123456789abcdef")
 	fmt.Printf("%q %q\n", auth.Peer{Client: alice}.ClientID(), auth.Peer{}.ClientID())
 	// Output: "alice" ""
 }
 
-// What the client says it has knocked with.
+// The method with which the client says it knocked.
 func ExamplePeer_Method() {
 	conn := accepted(&auth.Client{Method: protocol.MethodUDPSeq})
 	defer func() { _ = conn.Close() }()
@@ -28,7 +28,7 @@ func ExamplePeer_Method() {
 	// Output: udp-seq
 }
 
-// The session of a knock and its connection, to find both in logs.
+// The session ID of a knock and its connection, to correlate both in logs.
 func ExamplePeer_SessionID() {
 	conn := accepted(&auth.Client{SessionID: []byte("16 bytes or more")})
 	defer func() { _ = conn.Close() }()
@@ -37,7 +37,7 @@ func ExamplePeer_SessionID() {
 	// Output: 16 bytes or more
 }
 
-// A program's own words, sealed with the rest.
+// Data of the application, sealed with the rest.
 func ExamplePeer_Extensions() {
 	conn := accepted(&auth.Client{Extensions: []byte("release=7")})
 	defer func() { _ = conn.Close() }()
@@ -46,7 +46,7 @@ func ExamplePeer_Extensions() {
 	// Output: release=7
 }
 
-// Who is at the other end.
+// The Peer of a connection.
 func ExampleConn_Peer() {
 	conn := accepted(&auth.Client{Protocol: auth.V1}).(*auth.Conn)
 	defer func() { _ = conn.Close() }()
@@ -64,7 +64,7 @@ func ExampleConn_NetConn() {
 	// Output: true <nil>
 }
 
-// The end of what there is to say: the peer reads it, and may still answer.
+// After CloseWrite the peer reads the end of the stream and may still answer.
 func ExampleConn_CloseWrite() {
 	alice := identity("alice", "0123456789abcdef")
 	listener := listen(alice, auth.ListenerOptions{})
@@ -86,7 +86,7 @@ func ExampleConn_CloseWrite() {
 	// all of it <nil>
 }
 
-// stale is how a handshake of alice's ends whose clock is behind.
+// stale returns the error of a handshake of alice, whose clock is behind.
 func stale(behind time.Duration) error {
 	alice := identity("alice", "0123456789abcdef")
 	now := time.Date(2024, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -98,7 +98,7 @@ func stale(behind time.Duration) error {
 	return err
 }
 
-// A client whose clock is wrong: its owner will want to know by how much.
+// The clock offset of a client whose clock is wrong.
 func ExampleError() {
 	var failure *auth.Error
 	if errors.As(stale(2*time.Minute), &failure) {
@@ -110,7 +110,7 @@ func ExampleError() {
 	// auth: handshake failed: stale (clock differs by -2m0s)
 }
 
-// The cause, where there is one.
+// The cause of a failure, if there is one.
 func ExampleError_Unwrap() {
 	full := &auth.Error{Result: auth.ResultFull, Err: auth.ErrReplayFull}
 	fmt.Println(full.Unwrap())
@@ -120,20 +120,21 @@ func ExampleError_Unwrap() {
 	// true
 }
 
-// The label of a metric.
+// A metric label.
 func ExampleResult_String() {
 	fmt.Println(auth.ResultOK.String(), auth.ResultReplay.String(), auth.Result(200).String())
 	// Output: ok replay invalid
 }
 
-// The formats by name.
+// The names of the formats.
 func ExampleProtocol_String() {
 	fmt.Println(auth.V1.String(), auth.V2.String(), (auth.V1 | auth.V2).String())
 	// Output: v1 v2 v1|v2
 }
 
-// table is a Replay of one's own. One that lasts would be in a database that all servers of a service
-// share; this one grows, which a real one must not.
+// table is a custom Replay. A persistent one could be in a database that all
+// servers of a service share. This one grows without bounds, which a real one
+// must not.
 type table struct {
 	mu   sync.Mutex
 	rows map[string]time.Time
@@ -151,7 +152,7 @@ func (t *table) Claim(client string, nonce []byte, until time.Time) error {
 	return nil
 }
 
-// Several servers that take a message once among them.
+// Several servers that share a Replay.
 func ExampleReplay() {
 	alice := identity("alice", "0123456789abcdef")
 	var seen auth.Replay = &table{rows: make(map[string]time.Time)}
@@ -166,7 +167,7 @@ func ExampleReplay() {
 	// replay
 }
 
-// zeros make a client that repeats itself, for tests alone.
+// zeros make a client that repeats its nonce, for tests only.
 type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) {
@@ -174,7 +175,7 @@ func (zeros) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Each nonce of a client is good once, until it is too old anyway.
+// Each nonce of a client can be claimed once while its message is fresh.
 func ExampleMemoryReplay_Claim() {
 	now := time.Date(2024, 1, 1, 12, 0, 0, 0, time.UTC)
 	replay := auth.NewMemoryReplay(func() time.Time { return now })
@@ -189,7 +190,8 @@ func ExampleMemoryReplay_Claim() {
 	// <nil>
 }
 
-// Without hints every secret is tried with every bucket, so that there can be few of them.
+// Without hints every secret is tried with every bucket, so only few are
+// possible.
 func ExampleServer_MaxClients() {
 	server := auth.Server{Port: 22, Hint: protocol.HintNone, Buckets: []int{256, 512}, MaxTrials: 64}
 	fmt.Println(server.MaxClients())

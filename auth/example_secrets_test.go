@@ -7,7 +7,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// identity is a client whose secret is read from a file in earnest.
+// identity returns a client. Programs read the secret from a file.
 func identity(id, secret string) *protocol.Client {
 	c, err := protocol.NewClient(id, []byte(secret))
 	if err != nil {
@@ -16,7 +16,7 @@ func identity(id, secret string) *protocol.Client {
 	return c
 }
 
-// A secret in place of all that the client had.
+// Set replaces all secrets of a client.
 func ExampleSecrets_Set() {
 	secrets := auth.NewSecrets(identity("alice", "0123456789abcdef"))
 	secrets.Set(identity("alice", "fedcba9876543210"))
@@ -25,14 +25,14 @@ func ExampleSecrets_Set() {
 	// Output: 1 2
 }
 
-// A client who is no more.
+// Remove removes a client.
 func ExampleSecrets_Remove() {
 	secrets := auth.NewSecrets(identity("alice", "0123456789abcdef"))
 	fmt.Println(secrets.Remove("alice"), secrets.Remove("bob"), secrets.Len())
 	// Output: true false 0
 }
 
-// The whole set at once, as it was read from a file that has changed.
+// Replace replaces the whole set, for instance after a file has changed.
 func ExampleSecrets_Replace() {
 	secrets := auth.NewSecrets(identity("alice", "0123456789abcdef"))
 	secrets.Replace(identity("bob", "0123456789abcdef"), identity("carol", "fedcba9876543210"))
@@ -44,20 +44,20 @@ func ExampleSecrets_Replace() {
 	// carol
 }
 
-// The candidates of a Server. Each time that they are ranged over they are those of that moment.
+// The candidates of a Server. Each iteration sees the current set.
 func ExampleSecrets_All() {
 	secrets := auth.NewSecrets(identity("bob", "0123456789abcdef"))
 	all := secrets.All()
 	secrets.Set(identity("alice", "fedcba9876543210"))
 	for c := range all {
-		fmt.Println(c) // the id, and never the secret
+		fmt.Println(c) // the ID, never the secret
 	}
 	// Output:
 	// client alice
 	// client bob
 }
 
-// Whether a client is in the set, and with how many secrets.
+// The secrets of a client; none if it is not in the set.
 func ExampleSecrets_Of() {
 	secrets := auth.NewSecrets(identity("alice", "0123456789abcdef"))
 	secrets.Add(identity("alice", "fedcba9876543210"))
@@ -65,14 +65,14 @@ func ExampleSecrets_Of() {
 	// Output: 2 0
 }
 
-// Secrets are counted, and not clients.
+// Len counts secrets, not clients.
 func ExampleSecrets_Len() {
 	secrets := auth.NewSecrets(identity("alice", "0123456789abcdef"), identity("alice", "fedcba9876543210"))
 	fmt.Println(secrets.Len())
 	// Output: 2
 }
 
-// To follow a set: ask for the channel first, then read, then wait.
+// To follow a set: get the channel first, then read, then wait.
 func ExampleSecrets_Changed() {
 	var secrets auth.Secrets
 	changed := secrets.Changed()

@@ -11,7 +11,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// Both sides of a handshake, with a proof that the server has the secret too.
+// Both sides of a handshake, with a server proof.
 func ExampleServer_Handshake() {
 	alice, err := protocol.NewClient("alice", []byte("0123456789abcdef"))
 	if err != nil {
@@ -35,7 +35,7 @@ func ExampleServer_Handshake() {
 		Clients: slices.Values([]*protocol.Client{alice}),
 		Proof:   true,
 		Authorize: func(_ context.Context, p auth.Peer, claim func() error) error {
-			// Find what p.Client may use; claim; and only then use it up.
+			// Find a grant of p.Client; claim; and only then use the grant.
 			return claim()
 		},
 	}

@@ -22,8 +22,8 @@ type recorded struct {
 func (r *recorded) Read(b []byte) (int, error)  { return r.in.Read(b) }
 func (r *recorded) Write(b []byte) (int, error) { r.written += len(b); return len(b), nil }
 
-// FuzzStream gives a stranger's stream to a server of both formats. Nothing authenticates but what a
-// client with the secret made, and nothing else is answered.
+// FuzzStream gives streams of unauthorized hosts to a server of both formats.
+// Only a message of a client with the secret authenticates and is answered.
 func FuzzStream(f *testing.F) {
 	alice := identity(f, "alice")
 	now := func() time.Time { return time.Unix(1790000000, 0) }

@@ -16,18 +16,18 @@ import (
 //
 //	handshake       deadline; watch ctx; authenticate, or discard until the deadline
 //	authenticate    the checks, in their order, then the proof
-//	open            the first byte tells the format where both are taken
+//	open            the first byte selects the format if both are accepted
 //	openV1, openV2  read, find the client, open
 //	verify          time, proof, authorization, claim
 
-// openedMessage is a message of either format, still needed after it was opened.
+// openedMessage is a message of either format after it was opened.
 type openedMessage interface {
 	Nonce() []byte
 	AppendProof(dst []byte, s *protocol.Scratch, c *protocol.Client, port uint16) []byte
 }
 
-// attempt is the memory of one handshake at a time. It is pooled: a flood of strangers costs one
-// message buffer for each open connection and no garbage.
+// attempt is the memory of one handshake at a time. It is pooled: a flood costs
+// one message buffer per open connection and no garbage.
 type attempt struct {
 	*Server
 	ctx        context.Context
@@ -35,17 +35,17 @@ type attempt struct {
 	candidates iter.Seq[*protocol.Client]
 
 	scratch *protocol.Scratch
-	buf     []byte // the message as far as it was read; after a failure, where input is discarded to
+	buf     []byte // the message as far as it was read; after a failure, discarded input
 	n       int    // bytes of the message in buf
 }
 
-// HandshakeWith is Handshake with other candidates than s.Clients. candidates is ranged over several
-// times.
+// HandshakeWith is like Handshake with other candidates than s.Clients. It
+// ranges over candidates several times.
 func (s *Server) HandshakeWith(ctx context.Context, conn net.Conn, candidates iter.Seq[*protocol.Client]) (Peer, error) {
 	return s.handshake(ctx, conn, candidates, time.Now())
 }
 
-// handshake is HandshakeWith, begun at start.
+// handshake is HandshakeWith for a connection that was accepted at start.
 func (s *Server) handshake(ctx context.Context, conn net.Conn, candidates iter.Seq[*protocol.Client], start time.Time) (Peer, error) {
 	s.once.Do(s.setup)
 	deadline := start.Add(s.set.deadline)
@@ -103,7 +103,8 @@ func (a *attempt) authenticate() (Peer, *Error) {
 	return peer, nil
 }
 
-// read reads until the message's first n bytes are in buf, and not one more.
+// read reads until the message's first n bytes are in buf, and not one byte
+// more.
 func (a *attempt) read(n int) *Error {
 	if n <= a.n {
 		return nil
@@ -151,7 +152,8 @@ func (a *attempt) openV1() (Peer, openedMessage, *Error) {
 			return Peer{}, nil, failure
 		}
 	}
-	// Two ids may have one secret, and so one hint: a hint that matches is not the end of the search.
+
+	// Two IDs may share a secret, and so a hint: the first match may be wrong.
 	refusal, trials, found := error(protocol.ErrSealed), 0, Peer{}
 	failure := a.eachCandidate(func(c *protocol.Client) bool {
 		if !frame.Match(a.scratch, c, a.Port) {
@@ -168,6 +170,7 @@ func (a *attempt) openV1() (Peer, openedMessage, *Error) {
 		found = Peer{Client: c, Protocol: V1, Message: m}
 		return true
 	})
+
 	switch {
 	case found.Client != nil:
 		return found, &frame, nil
@@ -178,8 +181,8 @@ func (a *attempt) openV1() (Peer, openedMessage, *Error) {
 	}
 }
 
-// eachCandidate calls try with each candidate until it returns true, and then, where it never did,
-// with those of Others.
+// eachCandidate calls try with each candidate until it returns true, then with
+// those of Others.
 func (a *attempt) eachCandidate(try func(*protocol.Client) bool) *Error {
 	for c := range a.candidates {
 		if try(c) {
@@ -199,11 +202,13 @@ func (a *attempt) eachCandidate(try func(*protocol.Client) bool) *Error {
 }
 
 func (a *attempt) openV2() (Peer, openedMessage, *Error) {
-	// With hints, look for the client once and not for every bucket: they are there before any bucket is.
+	// With hints, find the client once and not per bucket: hints precede all
+	// buckets.
 	candidates, failure := a.matchV2()
 	if failure != nil {
 		return Peer{}, nil, failure
 	}
+
 	refusal, trials := error(protocol.ErrSealed), 0
 	for _, bucket := range a.set.buckets {
 		if failure := a.read(bucket); failure != nil {
@@ -222,15 +227,16 @@ func (a *attempt) openV2() (Peer, openedMessage, *Error) {
 				return Peer{Client: c, Protocol: V2, Message: m}, &envelope, nil
 			}
 			if !errors.Is(err, protocol.ErrSealed) {
-				refusal = err // it opened: more telling than that other buckets do not
+				refusal = err // it opened: more significant than failures with other buckets
 			}
 		}
 	}
 	return Peer{}, nil, openError(refusal)
 }
 
-// matchV2 reads as far as the route hint and returns the candidates that it is of. Those of Others are
-// looked at where it is of none. Without hints it returns all, as far as they may be tried.
+// matchV2 reads as far as the route hint and returns the candidates that match
+// it, or those of Others if none does. Without hints it returns all candidates,
+// up to the limit of trials.
 func (a *attempt) matchV2() ([]*protocol.Client, *Error) {
 	var matched []*protocol.Client
 	if a.Hint == protocol.HintNone {
@@ -238,13 +244,14 @@ func (a *attempt) matchV2() ([]*protocol.Client, *Error) {
 			return nil, failure
 		}
 		failure := a.eachCandidate(func(c *protocol.Client) bool {
-			if !slices.Contains(matched, c) { // Others may have it again
+			if !slices.Contains(matched, c) { // Others may contain it again
 				matched = append(matched, c)
 			}
 			return len(matched) > a.set.maxTrials
 		})
 		return matched, failure
 	}
+
 	envelope, need, err := protocol.ParseEnvelopeV2(a.buf[:a.n], a.Hint)
 	if errors.Is(err, protocol.ErrNeedMore) {
 		if failure := a.read(need); failure != nil {
@@ -255,6 +262,7 @@ func (a *attempt) matchV2() ([]*protocol.Client, *Error) {
 	if err != nil {
 		return nil, openError(err)
 	}
+
 	for _, candidates := range []func() (iter.Seq[*protocol.Client], bool){a.first, a.others} {
 		list, ok := candidates()
 		if !ok {
@@ -272,10 +280,10 @@ func (a *attempt) matchV2() ([]*protocol.Client, *Error) {
 	return nil, openError(protocol.ErrSealed)
 }
 
-// first are the candidates to be tried first.
+// first returns the candidates to try first.
 func (a *attempt) first() (iter.Seq[*protocol.Client], bool) { return a.candidates, true }
 
-// others are those of Others.
+// others returns the candidates of Others.
 func (a *attempt) others() (iter.Seq[*protocol.Client], bool) {
 	if a.Others == nil {
 		return func(func(*protocol.Client) bool) {}, true
@@ -283,7 +291,7 @@ func (a *attempt) others() (iter.Seq[*protocol.Client], bool) {
 	return a.Others(a.conn)
 }
 
-// verify judges a message that opened, and claims its nonce when nothing else is left to ask.
+// verify checks a message that opened, and claims its nonce last.
 func (a *attempt) verify(peer *Peer, nonce []byte) *Error {
 	now := a.set.now()
 	diff := protocol.ClockOffset(peer.Message.Time, now)
@@ -297,14 +305,16 @@ func (a *attempt) verify(peer *Peer, nonce []byte) *Error {
 	if peer.Message.WantProof && !a.Proof {
 		return refuse(ResultProof, nil)
 	}
+
 	claimed, claimErr := false, error(nil)
 	claim := func() error {
-		if !claimed { // a second call does not make the first a replay
+		if !claimed { // a second call must not be a replay of the first
 			claimed = true
 			claimErr = a.set.replay.Claim(peer.Client.ID(), nonce, now.Add(replayAge(a.set.window)))
 		}
 		return claimErr
 	}
+
 	var err error
 	if a.Authorize == nil {
 		err = claim()
@@ -314,7 +324,7 @@ func (a *attempt) verify(peer *Peer, nonce []byte) *Error {
 	switch {
 	case claimErr != nil:
 		return refuse(claimResult(claimErr), claimErr)
-	case err != nil && a.ctx.Err() != nil: // it may have been waiting
+	case err != nil && a.ctx.Err() != nil: // Authorize may have waited
 		return refuse(ResultCanceled, context.Cause(a.ctx))
 	case err != nil:
 		return refuse(ResultUnauthorized, err)
@@ -324,5 +334,5 @@ func (a *attempt) verify(peer *Peer, nonce []byte) *Error {
 	return nil
 }
 
-// errNotClaimed keeps a mistake in Authorize from becoming a door for replays.
+// errNotClaimed prevents a mistake in Authorize from permitting replays.
 var errNotClaimed = errors.New("auth: Authorize agreed without calling claim")

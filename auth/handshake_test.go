@@ -49,8 +49,9 @@ type outcome struct {
 	answer  []byte // what the peer received before the server's end was closed
 }
 
-// handshake plays a stream against s, inside a synctest bubble: all of stream, in pieces of the given
-// size, then a FIN if fin. wrap, if not nil, wraps the server's end.
+// handshake plays a stream against s, inside a synctest bubble: all of stream,
+// in pieces of the given size, then a FIN if fin. wrap, if not nil, wraps the
+// server's end.
 func handshake(s *Server, stream []byte, piece int, fin bool, wrap func(net.Conn) net.Conn) outcome {
 	near, far := net.Pipe()
 	var o outcome
@@ -212,7 +213,7 @@ func TestHandshakeFailuresEndSilentlyAtDeadline(t *testing.T) {
 						scenario{p.String() + " cut short", raw[:len(raw)-1], ResultTimeout, nil},
 						scenario{p.String() + " stale", client(p, func(c *Client) { c.Now = at(-31 * time.Second) }), ResultStale, nil},
 						scenario{p.String() + " from the future", client(p, func(c *Client) { c.Now = at(31 * time.Second) }), ResultStale, nil},
-						scenario{p.String() + " of a stranger", append(client(p, func(c *Client) { c.Identity = eve }), junk[:512]...), ResultUnknown, nil},
+						scenario{p.String() + " of an unknown client", append(client(p, func(c *Client) { c.Identity = eve }), junk[:512]...), ResultUnknown, nil},
 						scenario{p.String() + " for another port", append(client(p, func(c *Client) { c.Port++ }), junk[:512]...), ResultUnknown, nil},
 						scenario{p.String() + " asking for a proof", client(p, func(c *Client) { c.Proof = true }), ResultProof, nil},
 						scenario{p.String() + " replayed", raw, ResultReplay, nil},

@@ -11,24 +11,27 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// A Limiter says whether a connection from an address may begin its handshake now. remote is unmapped
-// and without a zone, and not valid where the connection has no IP address. It must return at once.
+// A Limiter limits connections by their source.
 type Limiter interface {
+	// Allow reports whether a connection from an address may start its
+	// handshake now. remote is unmapped and without a zone, and not valid if
+	// the connection has no IP address. Allow must return at once.
 	Allow(remote netip.Addr) bool
 }
 
 // Defaults of a Rate.
 const (
-	DefaultBurst   = 20      // what a browser or a connection pool opens at a time, twice
-	DefaultSources = 1 << 16 // some 10 MiB when they are all there
+	DefaultBurst   = 20      // twice what a browser or a connection pool opens at once
+	DefaultSources = 1 << 16 // about 10 MiB if all are in use
 )
 
-// Rate is how often one source may connect.
+// Rate limits how often one source may connect.
 type Rate struct {
-	PerSecond float64 // in the long run; required
-	Burst     int     // at once, after a pause; zero means DefaultBurst
-	// Sources bounds the sources that are told apart; zero means DefaultSources. Those beyond share one
-	// rate, so that whoever has a great many addresses gains nothing by them.
+	PerSecond float64 // sustained; required
+	Burst     int     // at once; zero means DefaultBurst
+	// Sources limits how many sources have a bucket of their own; zero means
+	// DefaultSources. The others share one bucket, so that an attacker gains
+	// nothing from more addresses.
 	Sources int
 }
 
@@ -53,7 +56,8 @@ type RateLimiter struct {
 // maxFillTime bounds how long a bucket may take to fill.
 const maxFillTime = 365 * 24 * time.Hour
 
-// NewRateLimiter returns a RateLimiter whose buckets are full. What is wrong with r is ErrOptions.
+// NewRateLimiter returns a RateLimiter whose buckets are full. It returns an
+// error that wraps ErrOptions if r is invalid.
 func NewRateLimiter(r Rate) (*RateLimiter, error) {
 	if r.Burst == 0 {
 		r.Burst = DefaultBurst
@@ -110,8 +114,8 @@ func sourceOf(a netip.Addr) packet.Addr {
 	return packet.AddrFrom(a).Subnet()
 }
 
-// remoteAddr is the address that conn comes from, unmapped and without its zone; not valid where it has
-// none.
+// remoteAddr returns the remote IP address of conn, unmapped and without its
+// zone. It is not valid if there is none.
 func remoteAddr(conn net.Conn) netip.Addr {
 	remote := conn.RemoteAddr()
 	if remote == nil {
@@ -128,7 +132,8 @@ func remoteAddr(conn net.Conn) netip.Addr {
 	return from.AddrPort().Addr().Unmap().WithZone("")
 }
 
-// sourceCounts counts the connections in flight by source. A nil one has no limit.
+// sourceCounts counts the connections in flight by source. A nil one has no
+// limit.
 type sourceCounts struct {
 	max int
 

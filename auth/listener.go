@@ -13,52 +13,58 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// MaxHandshakes is how many connections a Listener has in its hands at once, by default: handshaking,
-// or authenticated and not accepted yet. Each holds one message's memory, 3 s at the most if it fails.
-// At the limit new connections wait in the kernel's queue.
+// MaxHandshakes is the default limit on the connections of a Listener that are
+// handshaking, or authenticated and not accepted yet. Each holds the memory of
+// one message, for at most 3 s if it fails. At the limit, new connections wait
+// in the kernel's queue.
 const MaxHandshakes = 1024
 
-// What to do when accepting fails for a while, as it does when there are no file descriptors left.
+// Delays between attempts while accepting fails, as it does without free file
+// descriptors.
 const (
 	minRetryDelay = 5 * time.Millisecond
 	maxRetryDelay = time.Second
 )
 
-// ListenerOptions are the options of NewListener. The zero value is fine.
+// ListenerOptions configure NewListener. The zero value is valid.
 type ListenerOptions struct {
-	// MaxHandshakes bounds the connections in hand; zero means the constant of this name.
+	// MaxHandshakes limits the connections in flight; zero means the constant of
+	// this name.
 	MaxHandshakes int
-	// MaxPerSource bounds those of one source: an IPv4 address, or an IPv6 /64. Zero means no bound of
-	// its own: a single source may then keep everybody waiting by filling MaxHandshakes.
+	// MaxPerSource limits those of one source: an IPv4 address, or an IPv6 /64.
+	// Zero means no limit: a single source may then block all others by filling
+	// MaxHandshakes.
 	MaxPerSource int
-	// Limit, if not nil, is asked about each connection before anything else. It is called by one
-	// goroutine at a time, which accepts nothing meanwhile.
+	// Limit, if not nil, is called for each connection before anything else, by
+	// one goroutine, which accepts no connection meanwhile.
 	Limit Limiter
-	// Report, if not nil, is told how each connection ended up, concurrently. It must return soon and
-	// not keep the connection.
+	// Report, if not nil, is called with the outcome of each connection,
+	// concurrently. It must return soon and not keep the connection.
 	Report func(Event)
 }
 
-// A Handshaker finds out who is at the other end of a connection: a *Server, or what goes round one.
-// It keeps to what Server.Handshake promises.
+// A Handshaker authenticates the peer of a connection: a *Server, or a wrapper
+// of one. It behaves as Server.Handshake is documented.
 type Handshaker interface {
 	Handshake(ctx context.Context, conn net.Conn) (Peer, error)
 }
 
-// Event is what became of one connection that a Listener has accepted.
+// Event is the outcome of a connection that a Listener accepted.
 type Event struct {
 	Conn   net.Conn // as it was accepted; borrowed for the call
 	Result Result
-	Peer   Peer // who it is; the zero Peer unless Result is ResultOK
-	// Client is whose message it was, also where that was refused; nil if none opened.
+	Peer   Peer // the zero Peer unless Result is ResultOK
+	// Client is the sender of the message, even if it was refused; nil if no
+	// message opened.
 	Client *protocol.Client
-	// ClockOffset is the message's time less ours, if Client is set and said a time.
+	// ClockOffset is the message's time minus ours, if Client is set.
 	ClockOffset time.Duration
-	Took        time.Duration // from the end of accepting on
+	Took        time.Duration // since the connection was accepted
 	Err         error         // nil or an *Error
 }
 
-// Listener is a net.Listener of authenticated connections: Accept returns a *Conn.
+// Listener is a net.Listener of authenticated connections: Accept returns a
+// *Conn.
 type Listener struct {
 	inner    net.Listener
 	server   Handshaker
@@ -68,18 +74,20 @@ type Listener struct {
 	ready    chan *Conn
 	slots    chan struct{}
 	inFlight atomic.Int64
-	ctx      context.Context // ends with the Listener; its cause is what Accept says then
+	ctx      context.Context // ends with the Listener; its cause is the error of Accept
 	cancel   context.CancelCauseFunc
 	running  sync.WaitGroup
 	closing  sync.Once
-	closeErr error // what closing inner said
+	closeErr error // of inner
 }
 
-// NewListener authenticates what inner accepts with server, concurrently. A connection that fails is
-// reset at the handshake's deadline, always alike. One over a limit is reset at once, as a server does
-// that has no room: not a byte of it was read, so that says nothing about what it would have been, only
-// that its source, or a neighbour behind the same address, has come too often. The Listener owns inner
-// and works from now on until Close, which the caller must call.
+// NewListener returns a Listener that authenticates the connections of inner
+// with server, concurrently. A connection that fails is reset at the
+// handshake's deadline, always alike. One over a limit is reset at once, as by
+// a server without room: not a byte of it was read, so that reveals only that
+// its source, or a neighbor behind the same address, connected too often. The
+// Listener takes ownership of inner and starts at once; the caller must Close
+// it.
 func NewListener(inner net.Listener, server Handshaker, options ListenerOptions) *Listener {
 	slots := options.MaxHandshakes
 	if slots <= 0 {
@@ -106,7 +114,7 @@ func NewListener(inner net.Listener, server Handshaker, options ListenerOptions)
 
 // Accept returns the next authenticated connection, a *Conn.
 func (l *Listener) Accept() (net.Conn, error) {
-	if l.ctx.Err() != nil { // rather than one that select may still find ready
+	if l.ctx.Err() != nil { // before select, which might choose a ready connection
 		return nil, context.Cause(l.ctx)
 	}
 	select {
@@ -117,11 +125,12 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Addr is inner's address.
+// Addr returns the address of inner.
 func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
 
-// Close closes inner, resets what was not accepted yet, and waits until nothing of the Listener runs
-// any more. Accepted connections live on. Accept then fails with net.ErrClosed.
+// Close closes inner, resets the connections that were not accepted yet, and
+// waits for all goroutines of the Listener. Accepted connections stay open.
+// Accept then fails with net.ErrClosed.
 func (l *Listener) Close() error {
 	l.closing.Do(func() {
 		l.cancel(net.ErrClosed)
@@ -131,7 +140,7 @@ func (l *Listener) Close() error {
 	return l.closeErr
 }
 
-// acceptAll accepts until inner fails for good.
+// acceptAll accepts until inner fails permanently.
 func (l *Listener) acceptAll() {
 	retry := minRetryDelay
 	for {
@@ -140,15 +149,17 @@ func (l *Listener) acceptAll() {
 		case <-l.ctx.Done():
 			return
 		}
+
 		conn, err := l.inner.Accept()
 		if err == nil {
 			retry = minRetryDelay
 			l.start(conn)
 			continue
 		}
+
 		<-l.slots
-		var passing interface{ Temporary() bool }
-		if !errors.As(err, &passing) || !passing.Temporary() {
+		var temporary interface{ Temporary() bool }
+		if !errors.As(err, &temporary) || !temporary.Temporary() {
 			l.cancel(err)
 			return
 		}
@@ -161,7 +172,7 @@ func (l *Listener) acceptAll() {
 	}
 }
 
-// start starts the handshake of a connection, unless a limit forbids it.
+// start starts the handshake of a connection within the limits.
 func (l *Listener) start(conn net.Conn) {
 	from := remoteAddr(conn)
 	refused := l.limit != nil && !l.limit.Allow(from)
@@ -183,7 +194,7 @@ func (l *Listener) start(conn net.Conn) {
 	})
 }
 
-// handle authenticates one connection and hands it to Accept.
+// handle authenticates a connection and passes it to Accept.
 func (l *Listener) handle(conn net.Conn) {
 	start := time.Now()
 	peer, err := l.server.Handshake(l.ctx, conn)
@@ -199,7 +210,7 @@ func (l *Listener) handle(conn net.Conn) {
 	}
 }
 
-// newEvent says how a handshake ended.
+// newEvent returns the outcome of a handshake.
 func newEvent(conn net.Conn, peer Peer, err error, took time.Duration) Event {
 	e := Event{
 		Conn: conn, Result: ResultOf(err), Peer: peer,
@@ -212,12 +223,14 @@ func newEvent(conn net.Conn, peer Peer, err error, took time.Duration) Event {
 	return e
 }
 
-// InFlight is how many connections are handshaking, or authenticated and not accepted yet.
+// InFlight returns the number of connections that are handshaking, or
+// authenticated and not accepted yet.
 func (l *Listener) InFlight() int { return int(l.inFlight.Load()) }
 
-// reset closes conn with a RST where it can, whatever was read or not: an ordinary close is a FIN or a
-// RST depending on whether unread input is left, and so would tell one failure from another.
+// reset closes conn with a RST if it can, whatever was read: an ordinary close
+// sends a FIN or a RST depending on whether unread input is left, which would
+// distinguish failures.
 func reset(conn net.Conn) {
 	_ = netx.SetLinger(conn, 0) // if it fails, the close is an orderly one
-	_ = conn.Close()            // it is being thrown away
+	_ = conn.Close()            // the connection is discarded
 }

@@ -63,9 +63,9 @@ func TestListenerAcceptsWhileOthersHang(t *testing.T) {
 			},
 		})
 		start := time.Now()
-		strangers := make([]net.Conn, 50)
-		for i := range strangers {
-			strangers[i], _ = inner.DialContext(t.Context(), "", "")
+		others := make([]net.Conn, 50)
+		for i := range others {
+			others[i], _ = inner.DialContext(t.Context(), "", "")
 		}
 		var wait sync.WaitGroup
 		wait.Go(func() {
@@ -95,14 +95,14 @@ func TestListenerAcceptsWhileOthersHang(t *testing.T) {
 		if elapsed := time.Since(start); elapsed != 0 {
 			t.Errorf("waited %v", elapsed)
 		}
-		for _, stranger := range strangers {
-			if n, err := stranger.Read(make([]byte, 1)); n != 0 || err != io.EOF {
-				t.Errorf("a stranger got %d bytes, %v", n, err)
+		for _, other := range others {
+			if n, err := other.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+				t.Errorf("an unauthorized client got %d bytes, %v", n, err)
 			}
 			if elapsed := time.Since(start); elapsed != DefaultDeadline {
-				t.Errorf("a stranger was closed after %v", elapsed)
+				t.Errorf("an unauthorized client was closed after %v", elapsed)
 			}
-			stranger.Close()
+			other.Close()
 		}
 		if err := l.Close(); err != nil {
 			t.Error(err)
@@ -122,7 +122,7 @@ func TestListenerCloseEndsHandshakes(t *testing.T) {
 		inner := newPipeListener()
 		l := NewListener(inner, &Server{Port: testPort, Clients: clients(alice)}, ListenerOptions{MaxHandshakes: 2})
 		start := time.Now()
-		stranger, _ := inner.DialContext(t.Context(), "", "")
+		other, _ := inner.DialContext(t.Context(), "", "")
 		d := Dialer{Client: &Client{Identity: alice, Port: testPort}, Dial: inner.DialContext}
 		friend, err := d.DialContext(t.Context(), "", "")
 		if err != nil {
@@ -136,7 +136,7 @@ func TestListenerCloseEndsHandshakes(t *testing.T) {
 		cancel()
 		_ = l.Close()
 		_ = l.Close()
-		for _, conn := range []net.Conn{stranger, friend} {
+		for _, conn := range []net.Conn{other, friend} {
 			if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
 				t.Errorf("%v", err)
 			}
@@ -153,7 +153,7 @@ type passing struct{ error }
 
 func (passing) Temporary() bool { return true }
 
-// failing fails a number of times in passing, then for good.
+// failing fails temporarily some times, then permanently.
 type failing struct {
 	*pipeListener
 	left int
@@ -182,7 +182,7 @@ func TestListenerRetriesTemporaryErrors(t *testing.T) {
 	})
 }
 
-// On real sockets: whatever a stranger did, it gets a reset and no byte.
+// On real sockets: whatever a other did, it gets a reset and no byte.
 func TestListenerResetsFailuresAlike(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	alice := identity(t, "alice")

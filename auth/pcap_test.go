@@ -16,8 +16,8 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// The stream data of a libknock client's packets, in the order sent: per connection
-// its authentication, then 18 bytes of the application's.
+// The stream data of a libknock client's packets, in the order sent: per
+// connection its authentication, then 18 bytes of the application's.
 type segment struct {
 	at      time.Time
 	payload []byte

@@ -8,18 +8,19 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// Peer is what a verified message said, and whose it was. It may be copied; what it points to is shared
-// by the copies, so read it and leave it alone.
+// Peer is a verified message and its sender. Copies share what it points to,
+// which must not be modified.
 type Peer struct {
-	Conn     net.Conn // the connection that it came on, as it was handed in
+	Conn     net.Conn // the connection, as it was passed to the handshake
 	Client   *protocol.Client
-	Protocol Protocol         // V1 or V2; 0 for who has only knocked
-	Message  protocol.Message // zero for who has only knocked
-	// ClockOffset is the message's time less ours: positive when the peer's clock is ahead.
+	Protocol Protocol         // V1 or V2; 0 for a client that only knocked
+	Message  protocol.Message // zero for a client that only knocked
+	// ClockOffset is the message's time minus ours: positive if the peer's
+	// clock is ahead.
 	ClockOffset time.Duration
 }
 
-// ClientID is the client's id; "" for the zero Peer.
+// ClientID returns the client's ID; "" for the zero Peer.
 func (p Peer) ClientID() string {
 	if p.Client == nil {
 		return ""
@@ -27,24 +28,25 @@ func (p Peer) ClientID() string {
 	return p.Client.ID()
 }
 
-// Method is what the client says it has knocked with. It is sealed, so it is the client's own word, but
-// nobody has compared it with the knock.
+// Method returns the method with which the client says it knocked. It is
+// sealed, so the client wrote it, but it was not compared with the knock.
 func (p Peer) Method() string { return p.Message.Method }
 
-// SessionID is the session that the client names, the one that it has knocked with where a knock was
-// needed; nil if it names none.
+// SessionID returns the session ID in the message: that of the knock if one was
+// required; nil if there is none.
 func (p Peer) SessionID() []byte { return p.Message.SessionID }
 
-// Extensions is what the client has sent along; this module gives it no meaning.
+// Extensions returns the extensions in the message. They have no meaning for
+// this module.
 func (p Peer) Extensions() []byte { return p.Message.Extensions }
 
-// maxWrappers is how many connections may be round one another before PeerOf gives up: more than anybody
-// stacks, and an end for those that are their own NetConn.
+// maxWrappers is how many nested wrappers PeerOf removes: more than programs
+// use, and an end for those that return themselves.
 const maxWrappers = 32
 
-// PeerOf tells who is at the other end of conn: a *Conn, anything that has its Peer method (a struct
-// that embeds a *Conn), or what says in a method NetConn() net.Conn that it is round one of these, as a
-// tls.Conn does. ok is false where there is none of them.
+// PeerOf returns the Peer of conn: a *Conn, any type with its Peer method (such
+// as a struct that embeds a *Conn), or a wrapper of one of these with a method
+// NetConn() net.Conn, such as a tls.Conn. ok is false if conn is none of them.
 func PeerOf(conn net.Conn) (peer Peer, ok bool) {
 	for range maxWrappers {
 		if c, ok := conn.(interface{ Peer() Peer }); ok {
@@ -59,12 +61,12 @@ func PeerOf(conn net.Conn) (peer Peer, ok bool) {
 	return Peer{}, false
 }
 
-// peerKey is where a context has its Peer.
+// peerKey is the key of the Peer in a context.
 type peerKey struct{}
 
-// ConnContext is for the field of this name of an http.Server: the requests that come on a Listener's
-// connections, with or without TLS on top, know their Peer then; see PeerFromContext. Requests on other
-// connections have none.
+// ConnContext is for the field of that name of an http.Server: it adds the Peer
+// to the context of requests on a Listener's connections, with or without TLS;
+// see PeerFromContext. Requests on other connections have none.
 func ConnContext(ctx context.Context, conn net.Conn) context.Context {
 	peer, ok := PeerOf(conn)
 	if !ok {
@@ -73,8 +75,9 @@ func ConnContext(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, peer)
 }
 
-// PeerFromContext tells who has sent a request, given its context. ok is false where the connection was
-// not a Listener's, or ConnContext not told of it: serve nobody then.
+// PeerFromContext returns the Peer that sent a request, given its context. ok is
+// false if the connection was not a Listener's, or the server does not use
+// ConnContext: do not serve the request then.
 func PeerFromContext(ctx context.Context) (peer Peer, ok bool) {
 	peer, ok = ctx.Value(peerKey{}).(Peer)
 	return peer, ok

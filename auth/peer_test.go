@@ -56,7 +56,7 @@ func TestPeerOfUnwrapsConns(t *testing.T) {
 		}
 	}
 	if _, ok := PeerFromContext(t.Context()); ok {
-		t.Error("a context that nobody has told of a peer has one")
+		t.Error("a context without a peer has one")
 	}
 }
 

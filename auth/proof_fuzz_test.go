@@ -19,8 +19,8 @@ func (*answering) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
 func (*answering) LocalAddr() net.Addr              { return &net.TCPAddr{} }
 func (*answering) Close() error                     { return nil }
 
-// FuzzProof gives a client what a server without the secret answers. None of it is
-// taken for the gateway's proof.
+// FuzzProof gives a client what a server without the secret answers. None of it
+// is taken for the gateway's proof.
 func FuzzProof(f *testing.F) {
 	f.Add(make([]byte, protocol.ProofSize), true)
 	f.Add(make([]byte, protocol.ProofSize-1), false)

@@ -6,43 +6,48 @@ import (
 	"time"
 )
 
-// Replay remembers which nonces were seen. It must be safe for concurrent use.
+// Replay remembers nonces. It must be safe for concurrent use.
 type Replay interface {
-	// Claim marks (client, nonce) as seen until a time, atomically. It fails with an error that is
-	// ErrReplayed if the pair is marked already, and with one that is ErrReplayFull if there is no
-	// room. Any other error says that the mark could not be recorded. The message is refused in each
-	// case, but only ErrReplayed is held against its sender. nonce is borrowed until Claim returns.
-	// until carries a monotonic reading where the clock gave one: forget only when both clocks are
-	// past it.
+	// Claim marks (client, nonce) as seen until a time, atomically. It returns
+	// an error that is ErrReplayed if the pair is marked already, and
+	// ErrReplayFull if there is no room. Any other error means that the mark
+	// could not be recorded. The message is refused in each case, but only
+	// ErrReplayed counts against its sender. nonce is borrowed until Claim
+	// returns. until has a monotonic reading if the clock gave one: forget the
+	// pair only when both clocks are past it.
 	Claim(client string, nonce []byte, until time.Time) error
 }
 
-// What a Replay answers when it does not answer nil.
+// Errors of a Replay.
 var (
 	ErrReplayed   = errors.New("auth: this message was seen before")
 	ErrReplayFull = errors.New("auth: the replay store is full")
 )
 
-// replaySlack is how much longer than twice the window a nonce is remembered: a message is fresh at
-// both ends of the window inclusive, and clocks tick in whole milliseconds on the wire.
+// replaySlack is how much longer than twice the window a nonce is remembered:
+// both ends of the window are inclusive, and times on the wire are in
+// milliseconds.
 const replaySlack = time.Second
 
-// replayAge is how long a nonce claimed now must be remembered: a message dated one window ahead is
-// fresh until two windows from now.
+// replayAge is how long a nonce claimed now must be remembered: a message dated
+// one window ahead is fresh until two windows from now.
 func replayAge(window time.Duration) time.Duration { return 2*window + replaySlack }
 
 // Limits of a MemoryReplay, in nonces of about 100 bytes each.
 const (
-	// MaxReplays is for all clients together: 1,000 connections a second for 61 s, 17 times.
+	// MaxReplays is for all clients together: 17,000 connections a second for
+	// 61 s.
 	MaxReplays = 1 << 20
-	// MaxReplaysPerClient is for one: what a client that connects 4,000 times a second needs.
+	// MaxReplaysPerClient is for one client: 4,000 connections a second.
 	MaxReplaysPerClient = 1 << 18
-	// ReservedReplays are a client's own even when others have filled the rest.
+	// ReservedReplays are available to each client even if others use all the
+	// rest.
 	ReservedReplays = 1 << 10
 )
 
-// MemoryReplay is a Replay in memory, bounded for each client and in all. A restart forgets it: where
-// a captured message must not work again after one, use a Replay that is stored.
+// MemoryReplay is a Replay in memory, bounded per client and in total. After a
+// restart, captured messages are accepted again while they are fresh; use a
+// Replay on disk to prevent that.
 type MemoryReplay struct {
 	now func() time.Time
 
@@ -51,7 +56,8 @@ type MemoryReplay struct {
 	total   int
 }
 
-// nonceSet are one client's nonces. Expiry is checked from the oldest claim on, so it costs what expires.
+// nonceSet is the nonces of one client. Expiry starts with the oldest claim, so
+// it costs only what expires.
 type nonceSet struct {
 	nonces map[string]struct{}
 	queue  []nonceExpiry // in order of claim
@@ -62,7 +68,8 @@ type nonceExpiry struct {
 	until time.Time
 }
 
-// NewMemoryReplay returns an empty store. now is the clock that it forgets by; nil means time.Now.
+// NewMemoryReplay returns an empty store. now is the clock for expiry; nil means
+// time.Now.
 func NewMemoryReplay(now func() time.Time) *MemoryReplay {
 	if now == nil {
 		now = time.Now
@@ -95,7 +102,7 @@ func (r *MemoryReplay) Claim(client string, nonce []byte, until time.Time) error
 	return nil
 }
 
-// forget drops what has expired and returns how much that was.
+// forget removes expired nonces and returns their number.
 func (s *nonceSet) forget(now time.Time) int {
 	n := 0
 	for n < len(s.queue) && isPast(now, s.queue[n].until) {
@@ -107,8 +114,8 @@ func (s *nonceSet) forget(now time.Time) int {
 	return n
 }
 
-// isPast reports whether now is past until on the monotonic clock (where both have a reading) and on the
-// wall clock: a clock that was stepped re-opens nothing.
+// isPast reports whether now is past until on the monotonic clock (if both have
+// a reading) and on the wall clock, so that a clock step permits no replay.
 func isPast(now, until time.Time) bool {
 	return now.After(until) && now.Round(0).After(until.Round(0))
 }

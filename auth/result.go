@@ -9,30 +9,30 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// Result is how a handshake ended: an enumeration, for counters.
+// Result is the outcome of a handshake, as an enumeration for counters.
 type Result uint8
 
 // The results.
 const (
 	ResultOK            Result = iota
-	ResultMalformed            // the bytes are no message of an enabled format, or say nonsense inside
+	ResultMalformed            // not a message of an enabled format, or inconsistent content
 	ResultUnknown              // no candidate's secret opens the message
 	ResultStale                // the time is outside the window
-	ResultProof                // server: a proof is asked for and disabled; client: the proof is wrong
+	ResultProof                // server: a proof is requested but disabled; client: the proof is wrong
 	ResultUnauthorized         // Authorize refused
 	ResultReplay               // the nonce was claimed before
 	ResultFull                 // the replay store is full
-	ResultTimeout              // the deadline passed before the whole message was there
-	ResultClosed               // the stream ended or failed before the whole message was there
+	ResultTimeout              // the deadline passed before the message was complete
+	ResultClosed               // the stream ended or failed before the message was complete
 	ResultCanceled             // the context ended
 	ResultMisconfigured        // the options do not pass Check
-	ResultLimited              // not tried: its source has, or all have, as much as they may
+	ResultLimited              // not tried: a limit of its source or of all sources
 	ResultStoreFailed          // the replay store could not record the nonce
 	// NumResults is the size of an array indexed by a Result.
 	NumResults int = iota
 )
 
-// String is a short constant name, fit for a metric's label.
+// String returns a short constant name, suitable as a metric label.
 func (r Result) String() string {
 	switch r {
 	case ResultOK:
@@ -68,9 +68,11 @@ func (r Result) String() string {
 	}
 }
 
-// PeerFailed reports whether the result is evidence against the peer: whether it counts towards a ban.
-// What this host could not do (record a nonce, find room, finish in time), what was not tried, and a
-// message that is authentic, fresh and unused but not authorized, are not: its sender knows the secret.
+// PeerFailed reports whether the result is evidence against the peer and counts
+// towards a ban. Failures of this host (to record a nonce, to find room, to
+// finish in time), handshakes that were not tried, and a message that is
+// authentic, fresh and unused but not authorized are not: its sender knows the
+// secret.
 func (r Result) PeerFailed() bool {
 	switch r {
 	case ResultMalformed, ResultUnknown, ResultStale, ResultProof, ResultReplay:
@@ -80,9 +82,9 @@ func (r Result) PeerFailed() bool {
 	}
 }
 
-// claimResult is the result of a handshake whose Replay has answered err. Only ErrReplayed says that the
-// message was seen before: an error that is not known is taken for a store that failed, which refuses
-// the message and is held against no peer.
+// claimResult returns the result for an error of Replay. Only ErrReplayed means
+// that the message was seen before: an unknown error is a failure of the store,
+// which refuses the message and does not count against the peer.
 func claimResult(err error) Result {
 	switch {
 	case err == nil:
@@ -96,19 +98,19 @@ func claimResult(err error) Result {
 	}
 }
 
-// Error is a failed handshake. It is for the operator's counters and logs, never for the peer.
+// Error is a failed handshake. It is for counters and logs, never for the peer.
 type Error struct {
 	Result Result
-	// Client is whose message it was, or nil if none opened. A message that
-	// opened is authentic, whatever was wrong with it after that.
+	// Client is the sender of the message, or nil if no message opened. A
+	// message that opened is authentic, whatever check failed after that.
 	Client *protocol.Client
-	// ClockOffset is the message's time less ours, if Client is set: positive when the peer's clock is
-	// ahead. It is where to look when the result is ResultStale.
+	// ClockOffset is the message's time minus ours, if Client is set: positive
+	// if the peer's clock is ahead. It explains ResultStale.
 	ClockOffset time.Duration
 	Err         error // the cause, or nil
 }
 
-// Error says what happened.
+// Error implements error.
 func (e *Error) Error() string {
 	text := "auth: handshake failed: " + e.Result.String()
 	if e.Result == ResultStale {
@@ -120,10 +122,11 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Unwrap is the cause.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// ResultOf is the Result in err: ResultOK for nil, and that of the *Error otherwise.
+// ResultOf returns the Result in err: ResultOK for nil, otherwise that of the
+// *Error.
 func ResultOf(err error) Result {
 	if err == nil {
 		return ResultOK
@@ -138,10 +141,10 @@ func ResultOf(err error) Result {
 	return ResultClosed
 }
 
-// newError is an *Error for a reason and its cause.
+// newError returns an *Error with a result and its cause.
 func newError(result Result, cause error) *Error { return &Error{Result: result, Err: cause} }
 
-// readError is the *Error for a read or write that failed. err is what the connection said.
+// readError returns the *Error for a failed read or write.
 func readError(ctx context.Context, err error) *Error {
 	var timeout interface{ Timeout() bool }
 	switch {
@@ -156,7 +159,7 @@ func readError(ctx context.Context, err error) *Error {
 	}
 }
 
-// openError is the *Error for what package protocol refused.
+// openError returns the *Error for a message that package protocol refused.
 func openError(err error) *Error {
 	switch {
 	case errors.Is(err, protocol.ErrSealed),

@@ -10,23 +10,25 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// Secrets is a set of clients in memory that can be changed while it is used: the one place for the
-// secrets of every Server and guard of a program. Reading it takes no lock, and whoever has begun to
-// read sees the clients of that moment. The zero value is an empty set. It is safe for concurrent use
-// and must not be copied.
+// Secrets is a set of clients in memory that can change while it is used. All
+// Servers and guards of a program can share one. Readers take no lock and see
+// the set as it was when they started. The zero value is an empty set. It is
+// safe for concurrent use and must not be copied.
 //
-// A change costs a copy of the set, so fill it with Replace. What is removed opens nothing from then
-// on; a Server does not end the connections that it has opened before.
+// A change copies the set, so fill it with Replace. A removed secret opens
+// nothing from then on; a Server does not close connections that it has
+// authenticated before.
 type Secrets struct {
-	mu  sync.Mutex // held by whoever makes the next snapshot
+	mu  sync.Mutex // held while the next snapshot is made
 	cur atomic.Pointer[snapshot]
 }
 
-// snapshot is the set as it was at a time. Nothing in it changes, but that changed is closed once.
+// snapshot is the set at some time. It is immutable, except that changed is
+// closed.
 type snapshot struct {
 	keys    map[string][]*protocol.Client // by id
 	all     []*protocol.Client            // in the order of the ids
-	changed chan struct{}                 // closed when another snapshot takes its place
+	changed chan struct{}                 // closed when another snapshot replaces it
 }
 
 // NewSecrets returns a set of clients.
@@ -36,19 +38,20 @@ func NewSecrets(clients ...*protocol.Client) *Secrets {
 	return s
 }
 
-// Set makes c the one secret of its id, in place of all that it had.
+// Set makes c the only secret of its ID.
 func (s *Secrets) Set(c *protocol.Client) {
 	s.change(func(keys map[string][]*protocol.Client) { keys[c.ID()] = []*protocol.Client{c} })
 }
 
-// Add makes c one more secret of its id: both are good while the client changes from one to the other.
+// Add adds a secret to those of its ID: both are valid while the client changes
+// from one to the other.
 func (s *Secrets) Add(c *protocol.Client) {
 	s.change(func(keys map[string][]*protocol.Client) {
 		keys[c.ID()] = append(slices.Clip(keys[c.ID()]), c)
 	})
 }
 
-// Remove takes a client with all its secrets out, and tells whether it was there.
+// Remove removes a client with all its secrets. It reports whether it was there.
 func (s *Secrets) Remove(id string) bool {
 	found := false
 	s.change(func(keys map[string][]*protocol.Client) {
@@ -58,7 +61,8 @@ func (s *Secrets) Remove(id string) bool {
 	return found
 }
 
-// Replace makes clients the whole set at once. Several of one id are several secrets of it.
+// Replace replaces the whole set at once. Several clients with one ID are
+// several secrets of it.
 func (s *Secrets) Replace(clients ...*protocol.Client) {
 	s.change(func(keys map[string][]*protocol.Client) {
 		clear(keys)
@@ -68,8 +72,8 @@ func (s *Secrets) Replace(clients ...*protocol.Client) {
 	})
 }
 
-// All are the secrets' clients, for Server.Clients. Each time it is ranged over it is the set of that
-// moment.
+// All iterates over the clients, for Server.Clients. Each iteration sees the
+// set as it is when the iteration starts.
 func (s *Secrets) All() iter.Seq[*protocol.Client] {
 	return func(yield func(*protocol.Client) bool) {
 		for _, c := range s.load().all {
@@ -80,17 +84,18 @@ func (s *Secrets) All() iter.Seq[*protocol.Client] {
 	}
 }
 
-// Of are the secrets of a client; nil if it is not in the set. The caller must not change the slice.
+// Of returns the secrets of a client; nil if it is not in the set. The caller
+// must not modify the slice.
 func (s *Secrets) Of(id string) []*protocol.Client { return s.load().keys[id] }
 
-// Len is how many secrets there are.
+// Len returns the number of secrets.
 func (s *Secrets) Len() int { return len(s.load().all) }
 
-// Changed returns a channel that is closed at the next change. Ask for it before reading the set, and
-// no change goes unseen.
+// Changed returns a channel that is closed by the next change. Call it before
+// reading the set, so that no change is missed.
 func (s *Secrets) Changed() <-chan struct{} { return s.load().changed }
 
-// load returns the set as it is now.
+// load returns the current set.
 func (s *Secrets) load() *snapshot {
 	if now := s.cur.Load(); now != nil {
 		return now
@@ -99,7 +104,7 @@ func (s *Secrets) load() *snapshot {
 	return s.cur.Load()
 }
 
-// change makes the next snapshot out of a copy of the last.
+// change makes the next snapshot from a copy of the last.
 func (s *Secrets) change(f func(keys map[string][]*protocol.Client)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

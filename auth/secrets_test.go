@@ -81,7 +81,7 @@ func TestSecretsChanged(t *testing.T) {
 		select {
 		case <-changed:
 		default:
-			t.Error("nobody was told")
+			t.Error("the channel was not closed")
 		}
 	}
 }

@@ -16,15 +16,16 @@ import (
 
 // Defaults of the options.
 const (
-	DefaultDeadline  = 3 * time.Second        // long enough for a slow path, short enough to hold strangers
-	DefaultWindow    = protocol.DefaultWindow // how far apart two clocks may be
-	DefaultMaxTrials = 64                     // decryptions for one connection; libknock refuses more as well
+	DefaultDeadline  = 3 * time.Second        // long enough for a slow path, short enough for unauthorized hosts
+	DefaultWindow    = protocol.DefaultWindow // how far two clocks may differ
+	DefaultMaxTrials = 64                     // decryptions per connection; libknock refuses more as well
 )
 
-// maxFrameV1 is the largest a frame v1 can be, header included, in bytes: its length is a u16.
+// maxFrameV1 is the maximum size of a frame v1, header included, in bytes: its
+// length is a u16.
 const maxFrameV1 = protocol.FrameV1Header + 1<<16 - 1
 
-// Protocol is a message format, or in Server.Protocols a set of them.
+// Protocol is a message format, or a set of them in Server.Protocols.
 type Protocol uint8
 
 // The formats.
@@ -33,7 +34,7 @@ const (
 	V2                      // envelope v2
 )
 
-// String is v1, v2 or v1|v2.
+// String returns v1, v2 or v1|v2.
 func (p Protocol) String() string {
 	switch p {
 	case V1:
@@ -47,51 +48,64 @@ func (p Protocol) String() string {
 	}
 }
 
-// Server authenticates connections. Its fields are options: set them before the first use and leave
-// them alone after it. It is safe for concurrent use, and must not be copied after the first use.
+// Server authenticates connections. Its fields are options, which must not
+// change after the first use. It is safe for concurrent use and must not be
+// copied after the first use.
 type Server struct {
-	// Port is the protected port: the service's TCP port as clients know it. Required.
+	// Port is the protected port: the service's TCP port as clients know it.
+	// Required.
 	Port uint16
-	// Clients are the candidates. It is ranged over several times in a handshake, concurrently with
-	// other handshakes. HandshakeWith takes others. Secrets.All is one whose clients can change.
+	// Clients are the candidates. A handshake iterates several times,
+	// concurrently with other handshakes. HandshakeWith takes others. The
+	// clients of Secrets.All can change.
 	Clients iter.Seq[*protocol.Client]
-	// Resolve, if not nil, is asked instead of Clients: once for each connection, before anything is
-	// read from it, and what it returns is ranged over several times, in this handshake alone. Every
-	// stranger who connects has it asked, and who he is cannot be known yet: a message names no client,
-	// it fits the secret of one. So it must answer from memory and at once. Where the clients are in a
-	// database, keep a Secrets filled from there.
+	// Resolve, if not nil, replaces Clients: it is called once per connection,
+	// before anything is read from it, and the handshake iterates over its
+	// result several times. It is called for every connection of every host,
+	// whose client is not known yet: a message names no client, it matches the
+	// secret of one. So it must return at once, from memory. If the clients are
+	// in a database, keep a Secrets up to date from there.
 	Resolve func(conn net.Conn) iter.Seq[*protocol.Client]
-	// Others, if not nil, is asked for further candidates when a message has come that is of none of
-	// the first: so a caller with many clients can try the likely ones first. Where it reports false, they
-	// are too many to be tried now, and the handshake fails with ResultLimited, in the same silence as
-	// any other. It is asked once for a connection at most, and must answer at once.
+	// Others, if not nil, returns further candidates for a message that matches
+	// none of the first, so that a caller with many clients can try the likely
+	// ones first. If it reports false, they are too many to try now, and the
+	// handshake fails with ResultLimited, as silently as with any other. It is
+	// called at most once per connection and must return at once.
 	Others func(conn net.Conn) (iter.Seq[*protocol.Client], bool)
-	// Protocols are the formats taken; zero means both. With both, a first byte of 0x01 means v1;
-	// with V2 alone an envelope may begin with any byte.
+	// Protocols are the accepted formats; zero means both. With both, a first
+	// byte of 0x01 means v1; with V2 alone, an envelope may begin with any
+	// byte.
 	Protocols Protocol
-	// Hint is how envelopes are taken; empty means protocol.HintRoute. It is not on the wire.
+	// Hint is the hint mode of envelopes; empty means protocol.HintRoute. It is
+	// not on the wire.
 	Hint protocol.HintMode
-	// Buckets are the envelope sizes taken, in bytes; nil means protocol.DefaultBuckets. Those over
-	// MaxFrame are not taken.
+	// Buckets are the accepted envelope sizes, in bytes; nil means
+	// protocol.DefaultBuckets. Those over MaxFrame are not accepted.
 	Buckets []int
-	// Proof enables the server proof. A client that asks for one fails where it is disabled.
+	// Proof enables the server proof. If it is disabled, clients that request
+	// one fail.
 	Proof bool
-	// Deadline is when a handshake that has not succeeded fails; zero means DefaultDeadline.
+	// Deadline is when a handshake fails, counted from its start; zero means
+	// DefaultDeadline.
 	Deadline time.Duration
-	// Window is how far a message's time may be from ours, inclusive; zero means DefaultWindow.
+	// Window is how far a message's time may be from ours, inclusive; zero
+	// means DefaultWindow.
 	Window time.Duration
-	// MaxFrame is the largest message in bytes; zero means protocol.DefaultMaxFrame.
+	// MaxFrame is the largest message in bytes; zero means
+	// protocol.DefaultMaxFrame.
 	MaxFrame int
-	// MaxTrials bounds the decryptions tried for one connection; zero means DefaultMaxTrials.
+	// MaxTrials limits the decryptions per connection; zero means
+	// DefaultMaxTrials.
 	MaxTrials int
-	// Now is the wall clock that messages are judged by; nil means time.Now.
+	// Now is the wall clock that messages are compared with; nil means time.Now.
 	Now func() time.Time
 	// Replay remembers nonces; nil means a MemoryReplay of this Server's own.
 	Replay Replay
-	// Authorize, if not nil, is asked when everything about the message is verified but its replay.
-	// It must call claim last, and use something up (a grant) only if claim returned nil. It returns
-	// claim's error as it is, or one of its own to refuse. ctx is the handshake's: one that waits must
-	// return when ctx ends, and bound its waiting by Deadline itself.
+	// Authorize, if not nil, is called when everything about the message but
+	// its replay is verified. It must call claim last, and use a grant or the
+	// like only if claim returned nil. It returns claim's error unchanged, or
+	// an error of its own to refuse. ctx is the handshake's: an Authorize that
+	// waits must return when ctx ends, and limit the time to Deadline itself.
 	Authorize func(ctx context.Context, p Peer, claim func() error) error
 
 	once     sync.Once
@@ -112,11 +126,11 @@ type settings struct {
 	invalid   error // what Check says
 }
 
-// ErrOptions is what the errors of Check wrap.
+// ErrOptions is wrapped by the errors of Check.
 var ErrOptions = errors.New("auth: invalid options")
 
-// Check says what is wrong with the options. A handshake of a Server that does not pass fails with
-// ResultMisconfigured, in the same silence as any other.
+// Check returns an error if the options are invalid. Handshakes then fail with
+// ResultMisconfigured, as silently as with any other.
 func (s *Server) Check() error {
 	set := s.resolve()
 	switch {
@@ -131,14 +145,15 @@ func (s *Server) Check() error {
 	case set.maxFrame < protocol.FrameV1Header || set.maxFrame > maxFrameV1:
 		return fmt.Errorf("%w: MaxFrame is %d to %d", ErrOptions, protocol.FrameV1Header, maxFrameV1)
 	}
+
 	if set.protocols&V2 == 0 {
 		return nil
 	}
 	if len(set.buckets) == 0 {
 		return fmt.Errorf("%w: no bucket is within MaxFrame, %d bytes", ErrOptions, set.maxFrame)
 	}
-	if least := protocol.MinBucket(s.Hint); set.buckets[0] < least {
-		return fmt.Errorf("%w: a bucket of %d bytes holds no message; the least is %d", ErrOptions, set.buckets[0], least)
+	if minBucket := protocol.MinBucket(s.Hint); set.buckets[0] < minBucket {
+		return fmt.Errorf("%w: a bucket of %d bytes holds no message; the minimum is %d", ErrOptions, set.buckets[0], minBucket)
 	}
 	if s.Hint == protocol.HintNone && s.Clients != nil && s.Resolve == nil {
 		clients := 0
@@ -153,8 +168,9 @@ func (s *Server) Check() error {
 	return nil
 }
 
-// MaxClients is how many clients a handshake can be tried with: with protocol.HintNone MaxTrials for
-// the buckets that there are, and with hints math.MaxInt, for they say whom to try.
+// MaxClients returns the maximum number of candidates of a handshake: with
+// protocol.HintNone, MaxTrials divided by the number of buckets; with hints,
+// math.MaxInt, since a hint selects the client.
 func (s *Server) MaxClients() int {
 	set := s.resolve()
 	return set.maxClients(s.Hint)
@@ -167,12 +183,13 @@ func (set *settings) maxClients(hint protocol.HintMode) int {
 	return set.maxTrials / len(set.buckets)
 }
 
-// resolve fills in the defaults.
+// resolve returns the options with defaults filled in.
 func (s *Server) resolve() settings {
 	set := settings{
 		protocols: s.Protocols, buckets: slices.Clone(s.Buckets), deadline: s.Deadline, window: s.Window,
 		maxFrame: s.MaxFrame, maxTrials: s.MaxTrials, now: s.Now, replay: s.Replay,
 	}
+
 	if set.protocols == 0 {
 		set.protocols = V1 | V2
 	}
@@ -194,6 +211,7 @@ func (s *Server) resolve() settings {
 	if set.now == nil {
 		set.now = time.Now
 	}
+
 	slices.Sort(set.buckets)
 	set.buckets = slices.Compact(set.buckets)
 	set.buckets = slices.DeleteFunc(set.buckets, func(bucket int) bool { return bucket > set.maxFrame })
@@ -213,11 +231,12 @@ func (s *Server) setup() {
 	}
 }
 
-// Handshake authenticates conn as one of s.Clients, or of those that s.Resolve names. On success it has
-// read exactly the message, has sent the proof if one was asked for, and has cleared the deadlines that
-// it set: the application's bytes are next. On failure it returns an *Error, at the deadline and not
-// before, unless ctx ends. It never closes conn. Nobody else may read from conn or set its deadlines
-// meanwhile.
+// Handshake authenticates conn as one of s.Clients or of the result of
+// s.Resolve. On success it has read exactly the message, has sent the proof if
+// one was requested, and has cleared the deadlines that it set: the
+// application's bytes are next. On failure it returns an *Error, at the
+// deadline and not before unless ctx ends. It never closes conn. The caller
+// must not read from conn or set its deadlines meanwhile.
 func (s *Server) Handshake(ctx context.Context, conn net.Conn) (Peer, error) {
 	start, candidates := time.Now(), s.Clients
 	if s.Resolve != nil {
