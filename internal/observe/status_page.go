@@ -20,7 +20,7 @@ func (ob *Observer) pageStatus() statuspage.Status {
 
 	flowsOf := make(map[string]int) // by service
 	all := NewestFlows(ob.o.Flows)
-	s.Flows, s.More = len(all), max(0, len(all)-statuspage.MaxSessions)
+	s.Flows, s.Remaining = len(all), max(0, len(all)-statuspage.MaxSessions)
 	for _, f := range all {
 		flowsOf[f.Service]++
 	}
@@ -28,7 +28,7 @@ func (ob *Observer) pageStatus() statuspage.Status {
 		up, down := f.Bytes()
 		s.Sessions = append(s.Sessions, statuspage.Session{
 			Client: f.Client(), Source: f.Key.Client.String(), Service: f.Service, Upstream: f.Upstream,
-			For: time.Since(f.Started), Received: up, Sent: down,
+			Age: time.Since(f.Started), Received: up, Sent: down,
 		})
 	}
 
@@ -41,7 +41,7 @@ func (ob *Observer) pageStatus() statuspage.Status {
 			visible = "unknown: packets bypass the gateway"
 		}
 		s.Services = append(s.Services, statuspage.Service{
-			Name: r.Service, Listen: r.Listen, Mode: string(r.Mode), StrangersSee: visible,
+			Name: r.Service, Listen: r.Listen, Mode: string(r.Mode), VisibleAs: visible,
 			Knock: cmp.Or(strings.Join(r.Knock, ", "), "-"), Auth: cmp.Or(strings.Join(r.Auth, ", "), "-"),
 			Clients: r.NumClients, Flows: flowsOf[r.Service],
 		})
@@ -65,7 +65,7 @@ func NewestFlows(t *flows.Table) []*flows.Flow {
 // pageCounts returns the counts that the status page plots.
 func (ob *Observer) pageCounts() statuspage.Counts {
 	totals := ob.o.Flows.Totals()
-	c := statuspage.Counts{Received: totals.Up, Sent: totals.Down, Flows: ob.o.Flows.Len(), AuthsRefused: ob.Metrics.authFailed.Load()}
+	c := statuspage.Counts{Received: totals.Up, Sent: totals.Down, Flows: ob.o.Flows.Len(), AuthsDenied: ob.Metrics.authFailed.Load()}
 	t := ob.running.Load()
 	if t == nil {
 		return c
@@ -74,7 +74,7 @@ func (ob *Observer) pageCounts() statuspage.Counts {
 	stats := t.Gate.Stats()
 	for _, n := range stats.Packets {
 		if n.Action == admission.Drop {
-			c.Refused += n.Count
+			c.Dropped += n.Count
 		}
 	}
 	for _, n := range stats.Knocks {
@@ -83,11 +83,11 @@ func (ob *Observer) pageCounts() statuspage.Counts {
 			c.Knocks += n.Count
 		case knock.Incomplete, knock.Repeated:
 		default:
-			c.KnocksRefused += n.Count
+			c.KnocksDenied += n.Count
 		}
 	}
 	for _, n := range t.filterCounts() {
-		c.RefusedEarlier += n.Packets
+		c.DroppedInKernel += n.Packets
 	}
 	return c
 }

@@ -10,18 +10,18 @@ import (
 	"github.com/knockgw/knockgw/internal/bytesize"
 )
 
-// The plots are drawn here, as SVG, in a box of these units.
+// Plots are drawn as SVG, in a view box of this size.
 const (
 	width, height = 480.0, 120.0
-	headroom      = 1.08 // between the largest value and the frame
+	headroom      = 1.08 // ratio of the height to the largest value
 )
 
-// A plot is one picture of the last hour.
+// A plot is one diagram of the last hour.
 type plot struct {
 	Title string
 	Unit  string
 	Lines []line
-	Most  string // what the top of the frame stands for
+	Max   string // the largest value
 }
 
 // A line is one quantity over time.
@@ -32,34 +32,34 @@ type line struct {
 	Last   string // the newest value
 }
 
-// quantity is how a line's values come from two samples that follow each other.
+// A quantity computes the values of a line from two consecutive samples.
 type quantity struct {
 	name  string
 	value func(before, after *sample) float64
 }
 
-// per makes a rate, a second or a minute, of a total.
+// per returns the rate of a total, per second or minute.
 func per(unit time.Duration, total func(*sample) uint64) func(a, b *sample) float64 {
 	return func(a, b *sample) float64 {
 		was, is, took := total(a), total(b), b.at.Sub(a.at)
 		if is < was || took <= 0 {
-			return 0 // the counters began anew, or the clock was set
+			return 0 // the counters were reset, or the clock was set
 		}
 		return float64(is-was) * float64(unit) / float64(took)
 	}
 }
 
-// plots draws what the samples say, ending now.
+// plots draws the samples, up to now.
 func plots(samples []sample, now time.Time) []plot {
 	return []plot{
-		draw(samples, now, "Refused packets", "/s", rateText, []quantity{
-			{"by the gate", per(time.Second, func(s *sample) uint64 { return s.Refused })},
-			{"in the kernel", per(time.Second, func(s *sample) uint64 { return s.RefusedEarlier })},
+		draw(samples, now, "Dropped packets", "/s", formatRate, []quantity{
+			{"by the gate", per(time.Second, func(s *sample) uint64 { return s.Dropped })},
+			{"in the kernel", per(time.Second, func(s *sample) uint64 { return s.DroppedInKernel })},
 		}),
-		draw(samples, now, "Knocks and authentications", "/min", rateText, []quantity{
-			{"knocks that opened", per(time.Minute, func(s *sample) uint64 { return s.Knocks })},
-			{"knocks refused", per(time.Minute, func(s *sample) uint64 { return s.KnocksRefused })},
-			{"authentications refused", per(time.Minute, func(s *sample) uint64 { return s.AuthsRefused })},
+		draw(samples, now, "Knocks and authentications", "/min", formatRate, []quantity{
+			{"knocks accepted", per(time.Minute, func(s *sample) uint64 { return s.Knocks })},
+			{"knocks denied", per(time.Minute, func(s *sample) uint64 { return s.KnocksDenied })},
+			{"authentications denied", per(time.Minute, func(s *sample) uint64 { return s.AuthsDenied })},
 		}),
 		draw(samples, now, "Flows", "", func(v float64) string { return fmt.Sprintf("%.0f", v) }, []quantity{
 			{"flows", func(_, b *sample) float64 { return float64(b.Flows) }},
@@ -71,23 +71,25 @@ func plots(samples []sample, now time.Time) []plot {
 	}
 }
 
-// classes are the lines' styles, in their order.
+// classes are the styles of the lines of a plot, in order.
 const classes = "abc"
 
-func draw(samples []sample, now time.Time, title, unit string, text func(float64) string, of []quantity) plot {
+func draw(samples []sample, now time.Time, title, unit string, text func(float64) string, quantities []quantity) plot {
 	p := plot{Title: title, Unit: unit}
-	most := 0.0
-	values := make([][]float64, len(of))
-	for i, q := range of {
+
+	top := 0.0
+	values := make([][]float64, len(quantities))
+	for i, q := range quantities {
 		for j := 1; j < len(samples); j++ {
 			v := q.value(&samples[j-1], &samples[j])
 			values[i] = append(values[i], v)
-			most = max(most, v)
+			top = max(top, v)
 		}
 	}
-	p.Most = text(most)
-	scale := height / max(most*headroom, math.SmallestNonzeroFloat32)
-	for i, q := range of {
+
+	p.Max = text(top)
+	scale := height / max(top*headroom, math.SmallestNonzeroFloat32)
+	for i, q := range quantities {
 		l := line{Name: q.name, Class: classes[i : i+1]}
 		var b strings.Builder
 		for j, v := range values[i] {
@@ -104,8 +106,8 @@ func draw(samples []sample, now time.Time, title, unit string, text func(float64
 	return p
 }
 
-// rateText is a number as short as it is useful.
-func rateText(v float64) string {
+// formatRate formats a rate with up to one decimal.
+func formatRate(v float64) string {
 	switch {
 	case v == 0:
 		return "0"
@@ -116,15 +118,16 @@ func rateText(v float64) string {
 	}
 }
 
-// longestName is how many runes of a name the page shows: ids may have 64 KiB.
-const longestName = 64
+// maxName is how many runes of a name the page shows: a client ID may have 64
+// KiB.
+const maxName = 64
 
-// nameText is a name as it is, or quoted if it has anything in it that does not
-// show or turns the order of letters round.
-func nameText(name string) string {
+// formatName returns a name, quoted if it contains characters that are not
+// printable or change the direction of text.
+func formatName(name string) string {
 	runes := []rune(name)
-	if len(runes) > longestName {
-		name = string(runes[:longestName]) + "..."
+	if len(runes) > maxName {
+		name = string(runes[:maxName]) + "..."
 	}
 	if quoted := strconv.Quote(name); quoted != `"`+name+`"` {
 		return quoted
@@ -132,8 +135,8 @@ func nameText(name string) string {
 	return name
 }
 
-// sinceText is a duration in its two largest units.
-func sinceText(d time.Duration) string {
+// formatDuration formats a duration in its two largest units.
+func formatDuration(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch d = d.Round(time.Second); {
 	case d >= day:
@@ -147,5 +150,5 @@ func sinceText(d time.Duration) string {
 	}
 }
 
-// clockText is a moment for people and machines.
-func clockText(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+// formatTime formats a time in UTC.
+func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
