@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestABuildKnowsItsVersionFromWhoeverSaysIt(t *testing.T) {
+func TestOfPrefersLinkerValues(t *testing.T) {
 	vcs := []debug.BuildSetting{{Key: "vcs.revision", Value: "abc"}, {Key: "vcs.modified", Value: "true"}}
 	ours := debug.BuildInfo{Main: debug.Module{Path: module, Version: "v1.2.3"}, Settings: vcs}
 	for _, c := range []struct {

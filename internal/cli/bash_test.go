@@ -41,7 +41,7 @@ func TestBashCompletes(t *testing.T) {
 		}
 		t.Skip("needs bash's package bash-completion")
 	}
-	g := newOperated(t)
+	g := newFakeGateway(t)
 	dir := t.TempDir()
 	self, err := os.Executable() // which testscript makes a knockgw, if it is called that
 	if err != nil {
@@ -74,10 +74,10 @@ func TestBashCompletes(t *testing.T) {
 		{[]string{"flows", ""}, ""},
 		{[]string{"knock", "--method", "tcp-syn-"}, "tcp-syn-seq"},
 		{[]string{"revoke", "--config", g.config, "--client", "a"}, "alice"},
-		{[]string{"revoke", "--config", g.config, "--flow", ""}, inside.String()},
+		{[]string{"revoke", "--config", g.config, "--flow", ""}, clientAddr.String()},
 		// bash takes a colon for the end of a word, and what is before it is
 		// not offered again.
-		{[]string{"revoke", "--config", g.config, "--flow", inside.Addr().String(), ":", "5"}, "50122"},
+		{[]string{"revoke", "--config", g.config, "--flow", clientAddr.Addr().String(), ":", "5"}, "50122"},
 		{[]string{"trace", "--config", g.config, "--from", "10."}, "10.1.1.2"},
 	} {
 		cmd := exec.CommandContext(t.Context(), bash, append([]string{"--norc", "-c", complete, "bash", base, script, "knockgw"}, c.words...)...)

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-func TestTheShellOffersNames(t *testing.T) {
+func TestCompletionOfNames(t *testing.T) {
 	g := newGate(t, echo)
 	profiles(t, g.profile("lab", "echo"), g.profile("home", "echo"), g.profile("work", "ssh"))
 	config := filepath.Join(t.TempDir(), "knockgw.yaml")
@@ -58,7 +58,7 @@ func TestTheShellOffersNames(t *testing.T) {
 		{"flows ", ""},
 		{"help client ", "add list remove rotate set show"},
 	} {
-		out, _, err := perform(t, nil, append([]string{"__complete"}, strings.Split(c.line, " ")...)...)
+		out, _, err := runCommandLine(t, nil, append([]string{"__complete"}, strings.Split(c.line, " ")...)...)
 		offer, _, _ := strings.Cut(out, ":")
 		if got := strings.Join(strings.Fields(offer), " "); err != nil || got != c.want {
 			t.Errorf("%s: %q, %v, want %q", c.line, got, err, c.want)
@@ -66,9 +66,9 @@ func TestTheShellOffersNames(t *testing.T) {
 	}
 }
 
-func TestEveryFlagAndArgumentHasSomethingToOffer(t *testing.T) {
+func TestCompletionExistsForAllFlags(t *testing.T) {
 	root := command()
-	each(root, func(c *cobra.Command, name string) {
+	eachCommand(root, func(c *cobra.Command, name string) {
 		c.Flags().VisitAll(func(f *pflag.Flag) {
 			if _, ok := c.GetFlagCompletionFunc(f.Name); !ok && f.Value.Type() != "bool" {
 				t.Errorf("%s --%s: say with completeFlag what the shell is to offer", name, f.Name)
@@ -81,9 +81,9 @@ func TestEveryFlagAndArgumentHasSomethingToOffer(t *testing.T) {
 }
 
 // Files are offered for what is read or written, and nowhere else.
-func TestFilesAreOfferedWhereAFileIsMeant(t *testing.T) {
+func TestCompletionOfFiles(t *testing.T) {
 	files := map[string]bool{"config": true, "state": true, "secret-file": true, "socket": true, "out": true}
-	each(command(), func(c *cobra.Command, name string) {
+	eachCommand(command(), func(c *cobra.Command, name string) {
 		c.Flags().VisitAll(func(f *pflag.Flag) {
 			offer, ok := c.GetFlagCompletionFunc(f.Name)
 			if !ok || f.Name == "output" && name == "capture" {
@@ -97,15 +97,15 @@ func TestFilesAreOfferedWhereAFileIsMeant(t *testing.T) {
 	})
 }
 
-func TestTheShellOffersWhatTheRunningGatewayKnows(t *testing.T) {
-	g := newOperated(t)
+func TestCompletionFromRunningGateway(t *testing.T) {
+	g := newFakeGateway(t)
 	unreadable := filepath.Join(filepath.Dir(g.config), "unreadable.yaml")
 	text := "tun: {routes: [10.77.0.0/24]}\ncontrol: {socket: s}\nclients: [{id: alice, secret_file: none}]\nservices: []\n"
 	if err := os.WriteFile(unreadable, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ line, config, want string }{
-		{"revoke --flow ", g.config, fmt.Sprint(inside)},
+		{"revoke --flow ", g.config, fmt.Sprint(clientAddr)},
 		{"revoke --source ", g.config, "10.1.1.2 fd01:1::2"},
 		{"trace --from ", g.config, "10.1.1.2 fd01:1::2"},
 		{"trace --service ", g.config, "ssh"},
@@ -114,56 +114,10 @@ func TestTheShellOffersWhatTheRunningGatewayKnows(t *testing.T) {
 		{"revoke --service ", unreadable, "ssh"},
 	} {
 		words := strings.Split(c.line, " ")
-		out, _, err := perform(t, nil, append([]string{cobra.ShellCompNoDescRequestCmd, words[0], "--config", c.config}, words[1:]...)...)
+		out, _, err := runCommandLine(t, nil, append([]string{cobra.ShellCompNoDescRequestCmd, words[0], "--config", c.config}, words[1:]...)...)
 		offer, _, _ := strings.Cut(out, "\n:")
 		if got := strings.Join(strings.Fields(offer), " "); err != nil || got != c.want {
 			t.Errorf("%s: %q, %v, want %q", c.line, got, err, c.want)
 		}
-	}
-}
-
-func TestTheVersionIsAFlagToo(t *testing.T) {
-	if out, _, err := perform(t, nil, "--version"); err != nil || !strings.HasPrefix(out, "knockgw ") {
-		t.Errorf("%q, %v", out, err)
-	}
-}
-
-func TestAnArgumentThatIsMissingIsNamed(t *testing.T) {
-	for _, c := range [][]string{{"connect", "TARGET is missing"}, {"explain", "CAPTURE is missing"}, {"client", "remove", "ID is missing"}} {
-		_, _, err := perform(t, nil, c[:len(c)-1]...)
-		if exitCode(err) != exitUsage || !strings.Contains(err.Error(), c[len(c)-1]) {
-			t.Errorf("%v: %v", c, err)
-		}
-	}
-}
-
-func TestErrorsNameNoPackages(t *testing.T) {
-	for line, want := range map[string]string{
-		"knock x:1 --client a --secret-file f --method x": "--method x: unknown method; choose udp",
-		"ping x -c x":              "--count x: invalid syntax; see knockgw ping --help",
-		"ping x -c 1e9":            "--count 1e9: invalid syntax",
-		"knock x --udp-port 65536": "--udp-port 65536: value out of range",
-	} {
-		line = strings.Replace(line, "-file f", "-file "+secretFile(t, aliceSecret), 1)
-		if _, _, err := perform(t, nil, strings.Fields(line)...); err == nil || !strings.HasPrefix(err.Error(), want) {
-			t.Errorf("%s: %v", line, err)
-		}
-	}
-}
-
-func TestATargetOfSeveralProfilesIsAUsageError(t *testing.T) {
-	g := newGate(t, echo)
-	dir := profiles(t, g.profile("lab", "echo"), g.profile("home", "echo"), g.profile("work", "ssh"))
-	if _, _, err := perform(t, nil, "knock", "echo"); exitCode(err) != exitUsage || !strings.Contains(err.Error(), "choose home/echo or lab/echo") {
-		t.Errorf("%v", err)
-	}
-	if err := os.WriteFile(filepath.Join(string(dir), "bad.yaml"), []byte("bad: true\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, errs, err := perform(t, nil, "knock", "ssh", "-q"); err != nil || len(out) != 33 || !strings.Contains(errs, "using work/ssh; a profile that cannot be read") {
-		t.Errorf("%q %q %v", out, errs, err)
-	}
-	if _, _, err := perform(t, nil, "connect", "ssh", "--buckets", "100"); exitCode(err) != exitUsage {
-		t.Errorf("%v", err)
 	}
 }

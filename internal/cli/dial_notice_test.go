@@ -40,7 +40,7 @@ func silentTarget(t *testing.T) *target {
 	}}
 }
 
-func TestDialSaysAfterThreeSecondsWhatItWaitsFor(t *testing.T) {
+func TestDialWithNotice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var said bytes.Buffer
 		began := time.Now()
@@ -53,18 +53,6 @@ func TestDialSaysAfterThreeSecondsWhatItWaitsFor(t *testing.T) {
 		}
 		if text := err.Error(); strings.Contains(text, "deadline") || strings.Index(text, "gateway runs") > strings.Index(text, "secret") {
 			t.Errorf("the error is %s", text)
-		}
-	})
-}
-
-func TestPingEndsAfterAnAttemptWithoutAnswer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var said bytes.Buffer
-		began := time.Now()
-		err := ping(t.Context(), pinger{target: silentTarget(t), count: 3, interval: time.Second,
-			printf: func(string, ...any) {}, errs: &said})
-		if exitCode(err) != exitConnect || time.Since(began) != client.DefaultTimeout {
-			t.Errorf("it took %v: %v", time.Since(began), err)
 		}
 	})
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -19,7 +18,7 @@ func reset(c net.Conn) {
 	_ = c.(interface{ NetConn() net.Conn }).NetConn().(*net.TCPConn).SetLinger(0)
 }
 
-func TestAServiceThatIsDownBehindTheGatewayIsNamed(t *testing.T) {
+func TestEarlyCloseNamesService(t *testing.T) {
 	g := newGate(t, reset)
 	proven := g.profile("lab", "down")
 	proven.Services[0].Auth.Proof = true
@@ -27,24 +26,24 @@ func TestAServiceThatIsDownBehindTheGatewayIsNamed(t *testing.T) {
 	early := (&client.EarlyCloseError{Proven: true}).Error()
 	r, w := io.Pipe()
 	defer w.Close()
-	if _, _, err := perform(t, r, "connect", "down"); exitCode(err) != exitFailed || err.Error() != early {
+	if _, _, err := runCommandLine(t, r, "connect", "down"); exitCode(err) != exitFailed || err.Error() != early {
 		t.Errorf("connect: %d, %v", exitCode(err), err)
 	}
-	out, _, err := perform(t, nil, "ping", "down", "-c", "1", "-o", "json")
+	out, _, err := runCommandLine(t, nil, "ping", "down", "-c", "1", "-o", "json")
 	var report pingReport
 	if bad := json.Unmarshal([]byte(out), &report); bad != nil || exitCode(err) != exitFailed ||
 		report.Succeeded != 0 || report.Attempts[0].Step != stepService || report.Attempts[0].Error != early {
 		t.Errorf("ping: %v, %v, %+v", bad, err, report)
 	}
 	// Without a proof it may also be the authentication.
-	if _, _, err := perform(t, nil, "ping", "down", "-c", "1", "--proof=false", "--timeout", "1s"); exitCode(err) != exitAuthenticate {
+	if _, _, err := runCommandLine(t, nil, "ping", "down", "-c", "1", "--proof=false", "--timeout", "1s"); exitCode(err) != exitAuthenticate {
 		t.Errorf("ping without a proof: %v", err)
 	}
 
 	l := listen(t, "forward", "down")
 	c, err := net.Dial("tcp", l.addr)
 	if err == nil { // unless it is reset at once
-		_ = c.SetDeadline(time.Now().Add(patience))
+		_ = c.SetDeadline(time.Now().Add(timeout))
 		_, _ = io.WriteString(c, "hello")
 		_, _ = io.ReadAll(c)
 		_ = c.Close()
@@ -56,7 +55,7 @@ func TestAServiceThatIsDownBehindTheGatewayIsNamed(t *testing.T) {
 
 	l = listen(t, "proxy", "--listen", "127.0.0.1:0")
 	transport := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: l.addr})}
-	answer, err := (&http.Client{Transport: transport, Timeout: patience}).Get("http://down/")
+	answer, err := (&http.Client{Transport: transport, Timeout: timeout}).Get("http://down/")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,36 +71,13 @@ func TestAServiceThatIsDownBehindTheGatewayIsNamed(t *testing.T) {
 	}
 }
 
-func TestAServiceThatOnlyTakesIsNotDown(t *testing.T) {
+func TestEarlyCloseSilentService(t *testing.T) {
 	g := newGate(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
 	profiles(t, g.profile("lab", "sink"))
-	if _, _, err := perform(t, strings.NewReader("taken"), "connect", "sink", "--proof"); err != nil {
+	if _, _, err := runCommandLine(t, strings.NewReader("taken"), "connect", "sink", "--proof"); err != nil {
 		t.Error(err)
 	}
-	if out, _, err := perform(t, nil, "ping", "sink", "--proof", "-c", "1"); err != nil {
+	if out, _, err := runCommandLine(t, nil, "ping", "sink", "--proof", "-c", "1"); err != nil {
 		t.Errorf("%v: %s", err, out)
-	}
-}
-
-func TestAKnockTakesNoTimeout(t *testing.T) {
-	g := newGate(t, echo)
-	secret := secretFile(t, aliceSecret)
-	who := []string{g.addr, "--client", "alice", "--secret-file", secret, "--port", fmt.Sprint(g.port), "--udp-port", fmt.Sprint(g.knockPort)}
-	if _, _, err := perform(t, nil, append([]string{"knock"}, who...)...); err != nil {
-		t.Error(err)
-	}
-	if _, _, err := perform(t, nil, append([]string{"connect", "--timeout", "0"}, who...)...); exitCode(err) != exitUsage {
-		t.Errorf("connect without time: %v", err)
-	}
-}
-
-func TestAnAddressOfIPv4IsListenedAtAlone(t *testing.T) {
-	for listen, want := range map[string]string{
-		"0.0.0.0:0": "tcp4", "127.0.0.1:1": "tcp4", "[::]:0": "tcp", "[::1]:1": "tcp", ":1": "tcp", "localhost:1": "tcp",
-	} {
-		f := listenFlags{listen: listen}
-		if got := f.network(); got != want {
-			t.Errorf("%s: %s, want %s", listen, got, want)
-		}
 	}
 }

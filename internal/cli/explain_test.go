@@ -41,7 +41,7 @@ func captured(t *testing.T, snaplen int, packets ...[]byte) string {
 	return path
 }
 
-func TestExplainDoesNotJudgeAKnockThatWasCutOff(t *testing.T) {
+func TestExplainTruncatedKnock(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "knockgw.yaml")
 	text := "version: 1\ntun: {routes: [10.77.0.0/24]}\nclients: [{id: alice, secret: \"" + aliceSecret + "\"}]\n" +
 		"services: [{name: ssh, listen: \"10.77.0.1:22\", upstream: \"10.0.2.2:22\"}]\n"
@@ -70,7 +70,7 @@ func TestExplainDoesNotJudgeAKnockThatWasCutOff(t *testing.T) {
 		{128, "truncated: verdict unknown, capture with --snaplen", "knock of", "2 packets were truncated"},
 		{wholeKnock, `knock of "alice"`, "truncated", "1 packet was accepted in spite of a bad checksum"},
 	} {
-		out, errs, err := perform(t, nil, "explain", captured(t, c.snaplen, datagram, wrong), "--config", config)
+		out, errs, err := runCommandLine(t, nil, "explain", captured(t, c.snaplen, datagram, wrong), "--config", config)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,14 +80,8 @@ func TestExplainDoesNotJudgeAKnockThatWasCutOff(t *testing.T) {
 	}
 }
 
-func TestWhatACaptureKeepsOfAKnockIsTheLargest(t *testing.T) {
-	if capture.MaxKnock != protocol.MaxKnock {
-		t.Errorf("%d is kept of a knock of %d bytes", capture.MaxKnock, protocol.MaxKnock)
-	}
-}
-
 // What decides about these is within the bytes that the capture has.
-func TestExplainJudgesAPacketWhoseRestDoesNotMatter(t *testing.T) {
+func TestExplainTruncatedPayload(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "knockgw.yaml")
 	text := "version: 1\ntun: {routes: [10.77.0.0/24]}\nclients: [{id: alice, secret: \"" + aliceSecret + "\"}]\n" +
 		"services: [{name: ssh, listen: \"10.77.0.1:22\", upstream: \"10.0.2.2:22\"}]\n"
@@ -98,13 +92,13 @@ func TestExplainJudgesAPacketWhoseRestDoesNotMatter(t *testing.T) {
 	to := func(target string, size int) []byte {
 		return packettest.UDP{Src: from, Dst: netip.MustParseAddrPort(target), Payload: make([]byte, size)}.Packet()
 	}
-	out, errs, err := perform(t, nil, "explain", captured(t, 46, to("10.77.0.1:53", 100), to("10.77.0.1:62201", protocol.MaxKnock+1)), "--config", config)
+	out, errs, err := runCommandLine(t, nil, "explain", captured(t, 46, to("10.77.0.1:53", 100), to("10.77.0.1:62201", protocol.MaxKnock+1)), "--config", config)
 	if err != nil || !strings.Contains(out, "no-service") || !strings.Contains(out, "not-a-knock") || strings.Contains(errs, "truncated") {
 		t.Errorf("%v: %s%s", err, out, errs)
 	}
 }
 
-func TestACaptureThatEndsWithinAPacketIsSaidToBeCutOff(t *testing.T) {
+func TestExplainTruncatedFile(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "knockgw.yaml")
 	text := "version: 1\ntun: {routes: [10.77.0.0/24]}\nservices: [{name: ssh, listen: \"10.77.0.1:22\", upstream: \"10.0.2.2:22\"}]\n"
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
@@ -125,7 +119,7 @@ func TestACaptureThatEndsWithinAPacketIsSaidToBeCutOff(t *testing.T) {
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := perform(t, nil, "explain", path, "--config", config); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := runCommandLine(t, nil, "explain", path, "--config", config); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}

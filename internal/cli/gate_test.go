@@ -23,10 +23,10 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// leakless runs the tests, and fails if they leave goroutines behind.
-type leakless struct{ *testing.M }
+// leakChecker runs the tests, and fails if they leave goroutines behind.
+type leakChecker struct{ *testing.M }
 
-func (m leakless) Run() int {
+func (m leakChecker) Run() int {
 	code := m.M.Run()
 	if err := goleak.Find(); err != nil && code == exitOK {
 		fmt.Fprintln(os.Stderr, err)
@@ -36,10 +36,10 @@ func (m leakless) Run() int {
 }
 
 const (
-	// patience is how long a test waits for what should happen at once.
-	patience = 10 * time.Second
-	// refusalTime is the deadline of authentications at a test's gate.
-	refusalTime = 50 * time.Millisecond
+	// timeout is how long a test waits for what should happen at once.
+	timeout = 10 * time.Second
+	// authDeadline is the deadline of authentications at a test's gate.
+	authDeadline = 50 * time.Millisecond
 
 	aliceSecret = "alice's secret, of thirty-two b."
 )
@@ -72,7 +72,7 @@ func newGate(t *testing.T, serve func(net.Conn)) *gate {
 	}
 	g.addr = inner.Addr().String()
 	l := auth.NewListener(inner, &auth.Server{
-		Port: g.port, Clients: slices.Values([]*protocol.Client{alice}), Proof: true, Deadline: refusalTime,
+		Port: g.port, Clients: slices.Values([]*protocol.Client{alice}), Proof: true, Deadline: authDeadline,
 	}, auth.ListenerOptions{})
 	var all sync.WaitGroup
 	all.Go(func() {
@@ -143,30 +143,30 @@ func secretFile(t *testing.T, secret string) string {
 	return path
 }
 
-// lines is what a command printed, and what it has yet to print.
-type lines struct {
+// syncBuffer is what a command printed, and what it has yet to print.
+type syncBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-func (l *lines) Write(b []byte) (int, error) {
+func (l *syncBuffer) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(b)
 }
 
-func (l *lines) String() string {
+func (l *syncBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
 }
 
-// perform runs a command line to its end.
-func perform(t *testing.T, in io.Reader, args ...string) (out, errs string, err error) {
+// runCommandLine runs a command line to its end.
+func runCommandLine(t *testing.T, in io.Reader, args ...string) (out, errs string, err error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
-	var stdout, stderr lines
+	var stdout, stderr syncBuffer
 	cmd := command()
 	cmd.SetArgs(args)
 	cmd.SetIn(in)
@@ -176,20 +176,20 @@ func perform(t *testing.T, in io.Reader, args ...string) (out, errs string, err 
 	return stdout.String(), stderr.String(), err
 }
 
-// listening is a command that listens at an address.
-type listening struct {
+// listeningCommand is a command that listens at an address.
+type listeningCommand struct {
 	addr   string
-	said   string // when it was ready
+	output string // when it was ready
 	stop   context.CancelFunc
 	done   chan error
-	stderr *lines
+	stderr *syncBuffer
 }
 
 // listen runs a command that says at which address it listens.
-func listen(t *testing.T, args ...string) listening {
+func listen(t *testing.T, args ...string) listeningCommand {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
-	l := listening{stop: stop, done: make(chan error, 1), stderr: &lines{}}
+	l := listeningCommand{stop: stop, done: make(chan error, 1), stderr: &syncBuffer{}}
 	r, w := io.Pipe()
 	cmd := command()
 	cmd.SetArgs(args)
@@ -207,12 +207,12 @@ func listen(t *testing.T, args ...string) listening {
 	if err != nil {
 		t.Fatalf("%v: %v\n%s", args, <-l.done, l.stderr)
 	}
-	l.said = string(b[:n])
+	l.output = string(b[:n])
 	if said := (listenResult{}); json.Unmarshal(b[:n], &said) == nil {
 		l.addr = said.Listening
 		return l
 	}
-	words := strings.Fields(l.said)
+	words := strings.Fields(l.output)
 	if len(words) < 3 || words[0] != "listening" {
 		t.Fatalf("%v printed %q", args, b[:n])
 	}
@@ -221,7 +221,7 @@ func listen(t *testing.T, args ...string) listening {
 }
 
 // end ends the command.
-func (l listening) end(t *testing.T) {
+func (l listeningCommand) end(t *testing.T) {
 	t.Helper()
 	l.stop()
 	select {
@@ -229,7 +229,7 @@ func (l listening) end(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("the command does not end")
 	}
 }

@@ -1,12 +1,13 @@
 package cli
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/knockgw/knockgw/client/profile"
 )
 
-func TestServicesAreReachedByWaysThatDoNotCollide(t *testing.T) {
+func TestSuggestCommandPorts(t *testing.T) {
 	taken := map[string]bool{}
 	for _, c := range []struct{ target, address, want string }{
 		{"ssh", "10.77.0.1:22", "ssh -o ProxyCommand='knockgw connect ssh' USER@ssh"},
@@ -24,5 +25,16 @@ func TestServicesAreReachedByWaysThatDoNotCollide(t *testing.T) {
 		if got := suggestCommand(c.target, &profile.Service{Name: name, Address: c.address}, taken); got != c.want {
 			t.Errorf("%s: %s, want %s", c.target, got, c.want)
 		}
+	}
+}
+
+func TestImportRejectsOtherFiles(t *testing.T) {
+	for _, junk := range []string{"\x7fELF\x02\x01", "-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n", "<html>", "a: b: c", "#!/bin/sh\n"} {
+		if _, err := parseImport("x", []byte(junk)); err == nil || !strings.Contains(err.Error(), "neither a profile nor its URI") {
+			t.Errorf("%q: %v", junk, err)
+		}
+	}
+	if _, err := parseImport("x", []byte("client: alice\n")); err == nil || strings.Contains(err.Error(), "neither a profile") {
+		t.Errorf("an incomplete profile: %v", err)
 	}
 }

@@ -48,7 +48,7 @@ func hasFlag(c *cobra.Command, flag string) bool {
 	return c.Flags().ShorthandLookup(flag[1:2]) != nil
 }
 
-func TestCommandsAndFlagsOfTheManualAreThere(t *testing.T) {
+func TestDocsNameExistingCommands(t *testing.T) {
 	seen := 0
 	for page, text := range pages(t) {
 		for _, m := range asked.FindAllStringSubmatch(text, -1) {

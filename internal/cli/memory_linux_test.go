@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestCgroupMemoryIsTheLimitOfTheOwnGroup(t *testing.T) {
+func TestCgroupMemory(t *testing.T) {
 	for _, c := range []struct {
 		name, file, limit string
 		want              int64

@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,18 +32,18 @@ var withoutOutput = map[string]string{
 	"completion powershell": "for a shell",
 }
 
-// each calls f with every command that does something, and its name.
-func each(cmd *cobra.Command, f func(c *cobra.Command, name string)) {
+// eachCommand calls f with every command that does something, and its name.
+func eachCommand(cmd *cobra.Command, f func(c *cobra.Command, name string)) {
 	for _, c := range cmd.Commands() {
-		each(c, f)
+		eachCommand(c, f)
 	}
 	if _, name, below := strings.Cut(cmd.CommandPath(), " "); below && !cmd.HasSubCommands() {
 		f(cmd, name)
 	}
 }
 
-func TestEveryCommandHasJSON(t *testing.T) {
-	each(command(), func(c *cobra.Command, name string) {
+func TestOutputFlagOfAllCommands(t *testing.T) {
+	eachCommand(command(), func(c *cobra.Command, name string) {
 		o := c.Flags().Lookup("output")
 		switch {
 		case withoutOutput[name] != "":
@@ -106,16 +104,16 @@ func keysOf(v any, f func(key string)) {
 	}
 }
 
-func TestWhatIsPrintedAsJSONIsNothingElseAndDocumented(t *testing.T) {
+func TestJSONIsDocumented(t *testing.T) {
 	doc, err := os.ReadFile(documented)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, contract, _ := strings.Cut(string(doc), "## Output for programs")
 	contract, _, _ = strings.Cut(contract, "\n## ")
-	g := newOperated(t)
+	g := newFakeGateway(t)
 	door := newGate(t, echo)
-	datagram := packettest.UDP{Src: inside, Dst: netip.MustParseAddrPort("10.77.0.1:62201"), Payload: []byte("hello")}.Packet()
+	datagram := packettest.UDP{Src: clientAddr, Dst: netip.MustParseAddrPort("10.77.0.1:62201"), Payload: []byte("hello")}.Packet()
 	profiles(t, door.profile("lab", "echo"))
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "libknock.yaml"), []byte("mode: knock-auth\n"), 0o600); err != nil {
@@ -160,7 +158,7 @@ func TestWhatIsPrintedAsJSONIsNothingElseAndDocumented(t *testing.T) {
 		{"explain " + captured(t, 1000, datagram, datagram), at, "destination knocks length_bytes number protocol reason source time verdict", 1},
 	} {
 		args := append(append(strings.Fields(c.line), c.args...), "-o", "json")
-		out, _, err := perform(t, nil, args...)
+		out, _, err := runCommandLine(t, nil, args...)
 		if err != nil && c.line != "doctor --skip-upstreams" {
 			t.Errorf("%s: %v", c.line, err)
 			continue
@@ -194,108 +192,14 @@ func TestWhatIsPrintedAsJSONIsNothingElseAndDocumented(t *testing.T) {
 	}
 }
 
-func TestCheckTellsProgramsWhatAReloadWouldChange(t *testing.T) {
-	g := newOperated(t)
-	out, _, err := perform(t, nil, "check", "--config", g.config, "-o", "json")
-	var got checkResult
-	if err := errors.Join(err, json.Unmarshal([]byte(out), &got)); err != nil {
-		t.Fatal(err)
-	}
-	if r := got.Gateway; r == nil || r.Changes == nil || !slices.Equal(r.Changes.PendingRestart, []string{"tun.mtu"}) || r.File != got.File {
-		t.Errorf("%s", out)
-	}
-	g.result.Config = "/another.yaml"
-	out, _, err = perform(t, nil, "check", "--config", g.config, "-o", "json")
-	got = checkResult{}
-	if err := errors.Join(err, json.Unmarshal([]byte(out), &got)); err != nil {
-		t.Fatal(err)
-	}
-	if r := got.Gateway; r == nil || r.Changes != nil || r.File != "/another.yaml" {
-		t.Errorf("of another file: %s", out)
-	}
-}
-
-func TestCheckQuotesNamesThatDoNotShow(t *testing.T) {
-	config := filepath.Join(t.TempDir(), "knockgw.yaml")
-	text := "version: 1\ntun: {routes: [10.77.0.0/24]}\nclients: [{id: \"a\\u202eb\\e[31m\\nc\", secret: \"" + aliceSecret + "\"}]\n" +
-		"services: [{name: ssh, listen: \"10.77.0.1:22\", upstream: \"10.0.2.2:22\"}]\n"
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out, _, err := perform(t, nil, "check", "--config", config)
-	if err != nil || !strings.Contains(out, `"a\u202eb\x1b[31m\nc"`) {
-		t.Errorf("%v: %q", err, out)
-	}
-}
-
-func TestACaptureIsSummedUp(t *testing.T) {
-	g := newOperated(t)
-	file := filepath.Join(t.TempDir(), "f.pcapng")
-	out, _, err := perform(t, nil, "capture", "--config", g.config, "-o", file, "--summary", "json")
-	var sum captureRun
-	if err := errors.Join(err, json.Unmarshal([]byte(out), &sum)); err != nil {
-		t.Fatal(err)
-	}
-	info, err := os.Stat(file)
-	if err != nil || sum.Packets != 2 || sum.Dropped != 9 || sum.Bytes != info.Size() || sum.File != file || sum.Full {
-		t.Errorf("%s of %v", out, info)
-	}
-	out, errs, err := perform(t, nil, "capture", "--config", g.config, "-o", "-", "--summary", "json")
-	if err != nil || int64(len(out)) != info.Size() || !strings.Contains(errs, `"packets":2`) {
-		t.Errorf("%v, %d bytes, %s", err, len(out), errs)
-	}
-	_, errs, err = perform(t, nil, "capture", "--config", g.config, "-o", file+"2")
-	if err != nil || !strings.Contains(errs, "2 packets, ") || !strings.Contains(errs, "9 more were dropped") {
-		t.Errorf("%v: %s", err, errs)
-	}
-	for _, word := range []string{asJSON, asText} {
-		if _, _, err := perform(t, nil, "capture", "--config", g.config, "-o", word); exitCode(err) != exitUsage || !strings.Contains(err.Error(), "--summary "+word) {
-			t.Errorf("-o %s: %v", word, err)
-		}
-	}
-}
-
-func TestAProgramIsToldTheAddressToConnectTo(t *testing.T) {
-	g := newGate(t, echo)
-	profiles(t, g.profile("lab", "echo"))
-	for _, args := range [][]string{{"forward", "echo", "--listen", "127.0.0.1:0"}, {"proxy", "--listen", "127.0.0.1:0"}} {
-		l := listen(t, append(args, "-o", "json")...)
-		var got listenResult
-		if err := json.Unmarshal([]byte(l.said), &got); err != nil || got.Listening != l.addr || len(got.Services) != 1 {
-			t.Errorf("%v: %s, %v", args, l.said, err)
-		}
-		l.end(t)
-	}
-}
-
-func TestAFormatThatThereIsNotIsAMistakeOfUsage(t *testing.T) {
-	each(command(), func(c *cobra.Command, name string) {
+func TestUnknownFormatIsUsageError(t *testing.T) {
+	eachCommand(command(), func(c *cobra.Command, name string) {
 		if withoutOutput[name] != "" {
 			return
 		}
-		_, _, err := perform(t, nil, append(strings.Fields(name), "-o", "xml")...)
+		_, _, err := runCommandLine(t, nil, append(strings.Fields(name), "-o", "xml")...)
 		if exitCode(err) != exitUsage || !strings.Contains(err.Error(), "json") {
 			t.Errorf("%s -o xml: %v", name, err)
 		}
 	})
-}
-
-func TestTheStatusIsWatchedByLines(t *testing.T) {
-	g := newOperated(t)
-	r, w := io.Pipe()
-	cmd := command()
-	cmd.SetArgs([]string{"status", "--watch", "-o", "json", "--config", g.config})
-	cmd.SetOut(w)
-	ctx, interrupt := context.WithCancel(t.Context())
-	done := make(chan error)
-	go func() { done <- cmd.ExecuteContext(ctx) }()
-	line := make([]byte, 4096)
-	n, err := r.Read(line)
-	if err != nil || bytes.Count(line[:n], []byte("\n")) != 1 || !json.Valid(line[:n]) {
-		t.Errorf("%q, %v", line[:n], err)
-	}
-	interrupt()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
 }

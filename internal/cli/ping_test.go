@@ -8,13 +8,16 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/knockgw/knockgw/client"
 )
 
-func TestPingTellsEachStepAndSumsUp(t *testing.T) {
+func TestPingReport(t *testing.T) {
 	g := newGate(t, echo)
 	profiles(t, g.profile("lab", "echo"))
-	out, _, err := perform(t, nil, "ping", "echo", "-c", "2", "--interval", "1ms")
+	out, _, err := runCommandLine(t, nil, "ping", "echo", "-c", "2", "--interval", "1ms")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,7 +26,7 @@ func TestPingTellsEachStepAndSumsUp(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}
 	}
-	out, _, err = perform(t, nil, "ping", "echo", "-c", "2", "--interval", "1ms", "-o", "json")
+	out, _, err = runCommandLine(t, nil, "ping", "echo", "-c", "2", "--interval", "1ms", "-o", "json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,16 +40,16 @@ func TestPingTellsEachStepAndSumsUp(t *testing.T) {
 	}
 }
 
-func TestPingSaysWhichStepFailed(t *testing.T) {
+func TestPingNamesFailedStep(t *testing.T) {
 	g := newGate(t, echo)
 	profiles(t, g.profile("lab", "echo"))
 	wrong := secretFile(t, "another secret, of thirty-two b.")
-	out, _, err := perform(t, nil, "ping", "echo", "-c", "1", "--no-knock", "--secret-file", wrong)
+	out, _, err := runCommandLine(t, nil, "ping", "echo", "-c", "1", "--no-knock", "--secret-file", wrong)
 	if exitCode(err) != exitAuthenticate || !strings.Contains(out, "1: failed after ") || !strings.Contains(out, "authenticate: ") ||
 		!strings.Contains(out, "0 of 1 succeeded") {
 		t.Errorf("%v\n%s", err, out)
 	}
-	out, _, err = perform(t, nil, "ping", "echo", "-c", "1", "--no-knock", "--secret-file", wrong, "-o", "json")
+	out, _, err = runCommandLine(t, nil, "ping", "echo", "-c", "1", "--no-knock", "--secret-file", wrong, "-o", "json")
 	var report pingReport
 	if bad := json.Unmarshal([]byte(out), &report); bad != nil || exitCode(err) != exitAuthenticate {
 		t.Fatal(bad, err)
@@ -56,7 +59,7 @@ func TestPingSaysWhichStepFailed(t *testing.T) {
 	}
 }
 
-func TestAnInterruptedPingSumsUp(t *testing.T) {
+func TestPingInterrupted(t *testing.T) {
 	g := newGate(t, echo)
 	profiles(t, g.profile("lab", "echo"))
 	found, err := targetOf(t, "echo")
@@ -77,4 +80,16 @@ func TestAnInterruptedPingSumsUp(t *testing.T) {
 	if !strings.Contains(out.String(), "1 of 1 succeeded") {
 		t.Errorf("%s", &out)
 	}
+}
+
+func TestPingStopsWithoutAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var said bytes.Buffer
+		began := time.Now()
+		err := ping(t.Context(), pinger{target: silentTarget(t), count: 3, interval: time.Second,
+			printf: func(string, ...any) {}, errs: &said})
+		if exitCode(err) != exitConnect || time.Since(began) != client.DefaultTimeout {
+			t.Errorf("it took %v: %v", time.Since(began), err)
+		}
+	})
 }

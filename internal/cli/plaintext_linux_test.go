@@ -30,7 +30,7 @@ func newTerminal(t *testing.T) (program, person *os.File) {
 	return program, person
 }
 
-func TestForwardNotesOnATerminalThatPlainTextIsNotEncrypted(t *testing.T) {
+func TestForwardNotesPlainText(t *testing.T) {
 	const end = "end\n"
 	for address, want := range map[string]string{
 		"10.77.0.1:5432": "10.77.0.1:5432 (PostgreSQL) is not encrypted by knockgw; use the protocol's own TLS",

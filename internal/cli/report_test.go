@@ -1,14 +1,17 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
+
+	"github.com/knockgw/knockgw/internal/control"
 )
 
-func TestErrorsThatWereJoinedAreReportedALineEachAndOthersInTheirOwnWords(t *testing.T) {
+func TestReportPrintsJoinedErrors(t *testing.T) {
 	t.Parallel()
 	one, two := errors.New("one"), errors.New("two")
 	for _, c := range []struct {
@@ -24,5 +27,13 @@ func TestErrorsThatWereJoinedAreReportedALineEachAndOthersInTheirOwnWords(t *tes
 		if report(&out, c.err); out.String() != c.want {
 			t.Errorf("%q is reported as %q, want %q", c.err, out.String(), c.want)
 		}
+	}
+}
+
+func TestReportEscapesText(t *testing.T) {
+	var said bytes.Buffer
+	report(&said, errors.Join(errors.New("malformed \x1b[2J"), &control.RefusedError{Problems: []string{"one \u009b1m", "two"}}))
+	if want := "knockgw: malformed \\x1b[2J\none \\u009b1m\ntwo\n"; said.String() != want {
+		t.Errorf("%q", said.String())
 	}
 }

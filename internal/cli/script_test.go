@@ -8,7 +8,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(leakless{m}, map[string]func(){"knockgw": func() { os.Exit(Main()) }})
+	testscript.Main(leakChecker{m}, map[string]func(){"knockgw": func() { os.Exit(Main()) }})
 }
 
 // Each script in testdata/script is a piece of the command line, as somebody

@@ -57,7 +57,7 @@ func (m *manager) hear(d time.Duration) []string {
 
 const soonEnough = 10 * time.Second
 
-func TestTheServiceManagerIsToldOfAReload(t *testing.T) {
+func TestNotifierReload(t *testing.T) {
 	m := newManager(t)
 	n := &notifier{log: slog.New(slog.DiscardHandler)}
 	n.ready()
@@ -81,7 +81,7 @@ func TestTheServiceManagerIsToldOfAReload(t *testing.T) {
 	}
 }
 
-func TestTheWatchdogIsToldAsLongAsTheGateAnswers(t *testing.T) {
+func TestNotifierWatchdog(t *testing.T) {
 	m := newManager(t)
 	t.Setenv("WATCHDOG_USEC", "20000")
 	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
@@ -109,7 +109,7 @@ func TestTheWatchdogIsToldAsLongAsTheGateAnswers(t *testing.T) {
 	<-done
 }
 
-func TestNobodyIsToldWhereNobodyListens(t *testing.T) {
+func TestNotifierWithoutServiceManager(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	t.Setenv("WATCHDOG_USEC", "")
 	n := &notifier{log: slog.New(slog.DiscardHandler)}
@@ -117,7 +117,7 @@ func TestNobodyIsToldWhereNobodyListens(t *testing.T) {
 	n.watchdog(t.Context(), func() (gateway.Liveness, error) { t.Error("asked"); return gateway.Liveness{}, nil })
 }
 
-func TestNoticesTellTheServiceManagerWhatKeepsClientsOut(t *testing.T) {
+func TestNotifierImpaired(t *testing.T) {
 	m := newManager(t)
 	n := &notifier{log: slog.New(slog.DiscardHandler)}
 	n.impaired([]string{"waiting for an address"}) // told with ready

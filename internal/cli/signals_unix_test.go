@@ -13,7 +13,7 @@ import (
 // signalledVariable makes the test program one that waits for signals.
 const signalledVariable = "KNOCKGW_TEST_SIGNALLED"
 
-func TestSignalsAtOnceBeginTheOrderlyEndAndALaterOneKills(t *testing.T) {
+func TestNotifyContextSignals(t *testing.T) {
 	if os.Getenv(signalledVariable) != "" {
 		ctx, stop := notifyContext()
 		defer stop()

@@ -28,7 +28,7 @@ func couple(t *testing.T) (near, far *net.TCPConn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = b.SetDeadline(time.Now().Add(patience))
+	_ = b.SetDeadline(time.Now().Add(timeout))
 	t.Cleanup(func() { _, _ = a.Close(), b.Close() })
 	return a.(*net.TCPConn), b.(*net.TCPConn)
 }
@@ -53,13 +53,13 @@ func (j joining) wait(t *testing.T) error {
 	select {
 	case err := <-j.done:
 		return err
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("join does not end")
 		return nil
 	}
 }
 
-func TestTheAnswerToTheEndOfTheInputStillComes(t *testing.T) {
+func TestRelayStdioHalfClose(t *testing.T) {
 	near, far := couple(t)
 	j := startJoin(t.Context(), near)
 	go func() {
@@ -79,7 +79,7 @@ func TestTheAnswerToTheEndOfTheInputStillComes(t *testing.T) {
 	}
 }
 
-func TestTheEndOfTheServiceIsTheEndThoughTheInputStaysOpen(t *testing.T) {
+func TestRelayStdioEndsWithService(t *testing.T) {
 	near, far := couple(t)
 	j := startJoin(t.Context(), near)
 	_, _ = io.WriteString(far, "bye")
@@ -92,7 +92,7 @@ func TestTheEndOfTheServiceIsTheEndThoughTheInputStaysOpen(t *testing.T) {
 	}
 }
 
-func TestAResetIsAnError(t *testing.T) {
+func TestRelayStdioReset(t *testing.T) {
 	near, far := couple(t)
 	j := startJoin(t.Context(), near)
 	relay.Reset(far)
@@ -101,7 +101,7 @@ func TestAResetIsAnError(t *testing.T) {
 	}
 }
 
-func TestAnInputThatFailsIsAnError(t *testing.T) {
+func TestRelayStdioInputError(t *testing.T) {
 	near, far := couple(t)
 	j := startJoin(t.Context(), near)
 	torn := errors.New("torn off")
@@ -112,7 +112,7 @@ func TestAnInputThatFailsIsAnError(t *testing.T) {
 	}
 }
 
-func TestAnInterruptEndsAJoinThatReadsAndOneThatWrites(t *testing.T) {
+func TestRelayStdioInterrupt(t *testing.T) {
 	for name, before := range map[string]func(far net.Conn){
 		"reading": func(net.Conn) {},
 		"writing": func(far net.Conn) { _, _ = io.WriteString(far, "nobody reads this") },

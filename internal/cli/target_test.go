@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -45,7 +46,7 @@ func home() *profile.Profile {
 	}
 }
 
-func TestATargetIsFoundByNameOrAddressAndFlagsOverride(t *testing.T) {
+func TestFindTarget(t *testing.T) {
 	work := home()
 	work.Name, work.Services = "work", work.Services[1:]
 	profiles(t, home(), work)
@@ -83,7 +84,7 @@ func TestATargetIsFoundByNameOrAddressAndFlagsOverride(t *testing.T) {
 	}
 }
 
-func TestWithBothFlagsNoProfileIsAsked(t *testing.T) {
+func TestFindTargetWithoutProfile(t *testing.T) {
 	t.Setenv(profile.DirectoryVariable, filepath.Join(t.TempDir(), "none"))
 	d, err := targetOf(t, "10.77.0.1:22", "--client", "bob", "--secret-file", secretFile(t, "bob's secret, of thirty-two byte."))
 	if err != nil {
@@ -94,7 +95,7 @@ func TestWithBothFlagsNoProfileIsAsked(t *testing.T) {
 	}
 }
 
-func TestATargetThatIsNoneIsAMistakeOfUsageThatSaysWhatThereIs(t *testing.T) {
+func TestFindUnknownTarget(t *testing.T) {
 	for name, c := range map[string]struct {
 		profiles []*profile.Profile
 		args     []string
@@ -119,7 +120,7 @@ func TestATargetThatIsNoneIsAMistakeOfUsageThatSaysWhatThereIs(t *testing.T) {
 	}
 }
 
-func TestTheExitCodeTellsTheStep(t *testing.T) {
+func TestExitCodeOfStep(t *testing.T) {
 	g := newGate(t, echo)
 	profiles(t, g.profile("lab", "echo"))
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
@@ -148,7 +149,7 @@ func TestTheExitCodeTellsTheStep(t *testing.T) {
 				if command == "ping" {
 					args = append(args, "-c", "1")
 				}
-				_, _, err := perform(t, strings.NewReader(""), args...)
+				_, _, err := runCommandLine(t, strings.NewReader(""), args...)
 				if code := exitCode(err); code != c.code {
 					t.Errorf("%s ended with %d: %v", command, code, err)
 				}
@@ -160,5 +161,22 @@ func TestTheExitCodeTellsTheStep(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestTargetInSeveralProfiles(t *testing.T) {
+	g := newGate(t, echo)
+	dir := profiles(t, g.profile("lab", "echo"), g.profile("home", "echo"), g.profile("work", "ssh"))
+	if _, _, err := runCommandLine(t, nil, "knock", "echo"); exitCode(err) != exitUsage || !strings.Contains(err.Error(), "choose home/echo or lab/echo") {
+		t.Errorf("%v", err)
+	}
+	if err := os.WriteFile(filepath.Join(string(dir), "bad.yaml"), []byte("bad: true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, errs, err := runCommandLine(t, nil, "knock", "ssh", "-q"); err != nil || len(out) != 33 || !strings.Contains(errs, "using work/ssh; a profile that cannot be read") {
+		t.Errorf("%q %q %v", out, errs, err)
+	}
+	if _, _, err := runCommandLine(t, nil, "connect", "ssh", "--buckets", "100"); exitCode(err) != exitUsage {
+		t.Errorf("%v", err)
 	}
 }

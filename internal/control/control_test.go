@@ -29,39 +29,39 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
 }
 
-// gateway answers as it is told.
-type gateway struct {
+// fakeGateway answers as it is told.
+type fakeGateway struct {
 	result *Result
 	err    error
 	calls  []string
-	by     string // who asked for a reload
+	operator     string // who asked for a reload
 }
 
-func (g *gateway) Status() Status {
+func (g *fakeGateway) Status() Status {
 	return Status{PID: 7, Services: 3, PendingRestart: []string{"tun.mtu"}}
 }
 
-func (g *gateway) Reload(operator string) (*Result, error) {
-	g.calls, g.by = append(g.calls, "reload"), operator
+func (g *fakeGateway) Reload(operator string) (*Result, error) {
+	g.calls, g.operator = append(g.calls, "reload"), operator
 	return g.result, g.err
 }
 
-func (*gateway) Flows(context.Context, time.Duration) Flows { return Flows{} }
-func (*gateway) Grants() Grants                             { return Grants{} }
-func (*gateway) Clients() Clients                           { return Clients{} }
-func (*gateway) Bans() Bans                                 { return Bans{} }
+func (*fakeGateway) Flows(context.Context, time.Duration) Flows { return Flows{} }
+func (*fakeGateway) Grants() Grants                             { return Grants{} }
+func (*fakeGateway) Clients() Clients                           { return Clients{} }
+func (*fakeGateway) Bans() Bans                                 { return Bans{} }
 
-func (g *gateway) Revoke(r Revocation, operator string) (Revoked, error) {
+func (g *fakeGateway) Revoke(r Revocation, operator string) (Revoked, error) {
 	g.calls = append(g.calls, "revoke "+r.Client+r.Source.String()+" by "+operator)
 	return Revoked{Flows: 1, Grants: 2}, nil
 }
 
-func (g *gateway) Unban(p netip.Prefix, _ string) int {
+func (g *fakeGateway) Unban(p netip.Prefix, _ string) int {
 	g.calls = append(g.calls, "unban "+p.String())
 	return 3
 }
 
-func (g *gateway) Trace(ctx context.Context, o TraceOptions, each func(*TraceEvent) error) error {
+func (g *fakeGateway) Trace(ctx context.Context, o TraceOptions, each func(*TraceEvent) error) error {
 	for _, e := range []TraceEvent{{}, {Step: StepPacket, Source: o.From.String(), Reason: o.Service}} {
 		if err := each(&e); err != nil {
 			return err
@@ -71,7 +71,7 @@ func (g *gateway) Trace(ctx context.Context, o TraceOptions, each func(*TraceEve
 	return nil
 }
 
-func (g *gateway) Capture(ctx context.Context, o CaptureOptions, w io.Writer, flush func() error) error {
+func (g *fakeGateway) Capture(ctx context.Context, o CaptureOptions, w io.Writer, flush func() error) error {
 	_, err := fmt.Fprintf(w, "%s %d", o.Filter, o.Snaplen)
 	if err := errors.Join(err, flush()); err != nil || o.Filter != "" {
 		return err
@@ -81,14 +81,14 @@ func (g *gateway) Capture(ctx context.Context, o CaptureOptions, w io.Writer, fl
 	return err
 }
 
-func (g *gateway) Check() (*Result, error) {
+func (g *fakeGateway) Check() (*Result, error) {
 	g.calls = append(g.calls, "check")
 	return g.result, g.err
 }
 
-// socketIn is a path that is short enough for a socket, whatever the test's
+// tempSocket is a path that is short enough for a socket, whatever the test's
 // name.
-func socketIn(t *testing.T) string {
+func tempSocket(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "knockgw-")
 	if err != nil {
@@ -101,7 +101,7 @@ func socketIn(t *testing.T) string {
 // serve has g answer at a socket until the test ends.
 func serve(t *testing.T, g Gateway) *Client {
 	t.Helper()
-	socket := socketIn(t)
+	socket := tempSocket(t)
 	s, err := Listen(socket)
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func serve(t *testing.T, g Gateway) *Client {
 	return &Client{Socket: socket}
 }
 
-func TestAClientHearsWhatTheGatewaySays(t *testing.T) {
+func TestClientRequests(t *testing.T) {
 	want := &Result{
 		Config: "f.yaml", Applied: true, Warnings: []string{"w"}, Flows: 2,
 		Changes: config.Changes{
@@ -130,7 +130,7 @@ func TestAClientHearsWhatTheGatewaySays(t *testing.T) {
 			Keys:     []string{}, PendingRestart: []string{},
 		},
 	}
-	g := &gateway{result: want}
+	g := &fakeGateway{result: want}
 	c := serve(t, g)
 	for name, ask := range map[string]func(context.Context) (*Result, error){"reload": c.Reload, "check": c.Check} {
 		g.calls = nil
@@ -138,8 +138,8 @@ func TestAClientHearsWhatTheGatewaySays(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(got, want) || len(g.calls) != 1 || g.calls[0] != name {
 			t.Errorf("%s: %+v, %v; the gateway was asked %q", name, got, err, g.calls)
 		}
-		if want := fmt.Sprintf("uid %d, pid %d", os.Getuid(), os.Getpid()); runtime.GOOS == "linux" && name == "reload" && !strings.Contains(g.by, want) {
-			t.Errorf("the gateway was told that %q asked, and it was %s", g.by, want)
+		if want := fmt.Sprintf("uid %d, pid %d", os.Getuid(), os.Getpid()); runtime.GOOS == "linux" && name == "reload" && !strings.Contains(g.operator, want) {
+			t.Errorf("the gateway was told that %q asked, and it was %s", g.operator, want)
 		}
 	}
 	s, err := c.Status(t.Context())
@@ -148,8 +148,8 @@ func TestAClientHearsWhatTheGatewaySays(t *testing.T) {
 	}
 }
 
-func TestAnOperatorEndsWhatHeNames(t *testing.T) {
-	g := &gateway{}
+func TestClientRevokeAndUnban(t *testing.T) {
+	g := &fakeGateway{}
 	c := serve(t, g)
 	if r, err := c.Revoke(t.Context(), Revocation{Client: "alice", Source: netip.MustParsePrefix("10.0.0.0/8")}); err != nil || r.Grants != 2 {
 		t.Errorf("%+v, %v", r, err)
@@ -169,8 +169,8 @@ func TestAnOperatorEndsWhatHeNames(t *testing.T) {
 	}
 }
 
-func TestATraceGoesOnUntilItsReaderHasEnough(t *testing.T) {
-	c := serve(t, &gateway{})
+func TestTraceEndsWithItsReader(t *testing.T) {
+	c := serve(t, &fakeGateway{})
 	var got []TraceEvent
 	enough := errors.New("enough")
 	err := c.Trace(t.Context(), TraceOptions{From: netip.MustParsePrefix("10.1.0.0/16"), Service: "ssh"}, func(e *TraceEvent) error {
@@ -182,8 +182,8 @@ func TestATraceGoesOnUntilItsReaderHasEnough(t *testing.T) {
 	}
 }
 
-func TestACaptureIsHandedThrough(t *testing.T) {
-	c := serve(t, &gateway{})
+func TestCaptureCopiesStream(t *testing.T) {
+	c := serve(t, &fakeGateway{})
 	var b strings.Builder
 	begun := false
 	err := c.Capture(t.Context(), CaptureOptions{Filter: "host 10.1.1.1 and verdict drop", Snaplen: 99}, &b, func() { begun = true })
@@ -192,8 +192,8 @@ func TestACaptureIsHandedThrough(t *testing.T) {
 	}
 }
 
-func TestACaptureThatIsInterruptedHasItsEnd(t *testing.T) {
-	c := serve(t, &gateway{})
+func TestCaptureInterruptedIsComplete(t *testing.T) {
+	c := serve(t, &fakeGateway{})
 	var b strings.Builder
 	ctx, interrupt := context.WithCancel(t.Context())
 	err := c.Capture(ctx, CaptureOptions{Snaplen: 99}, &b, interrupt)
@@ -206,8 +206,8 @@ func TestACaptureThatIsInterruptedHasItsEnd(t *testing.T) {
 	}
 }
 
-func TestARefusalHasEveryLineOfTheGatewaysWords(t *testing.T) {
-	g := &gateway{err: errors.Join(errors.New("f.yaml:3: one"), errors.New("f.yaml:9: two"))}
+func TestRefusedErrorHasAllProblems(t *testing.T) {
+	g := &fakeGateway{err: errors.Join(errors.New("f.yaml:3: one"), errors.New("f.yaml:9: two"))}
 	_, err := serve(t, g).Reload(t.Context())
 	var refused *RefusedError
 	if !errors.As(err, &refused) || err.Error() != "f.yaml:3: one\nf.yaml:9: two" {
@@ -215,15 +215,15 @@ func TestARefusalHasEveryLineOfTheGatewaysWords(t *testing.T) {
 	}
 }
 
-func TestAGatewayThatIsNotReadySaysSo(t *testing.T) {
-	_, err := serve(t, &gateway{err: ErrUnavailable}).Reload(t.Context())
+func TestErrUnavailableWhileStarting(t *testing.T) {
+	_, err := serve(t, &fakeGateway{err: ErrUnavailable}).Reload(t.Context())
 	if !errors.Is(err, ErrUnavailable) {
 		t.Errorf("%v", err)
 	}
 }
 
-func TestWhereNobodyListensNoGatewayIsRunning(t *testing.T) {
-	socket := socketIn(t)
+func TestErrNotRunning(t *testing.T) {
+	socket := tempSocket(t)
 	c := &Client{Socket: socket}
 	if _, err := c.Status(t.Context()); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("no socket: %v", err)
@@ -251,8 +251,8 @@ func leaveBehind(t *testing.T, socket string) {
 	_ = l.Close()
 }
 
-func TestASocketThatWasLeftBehindIsReplaced(t *testing.T) {
-	socket := socketIn(t)
+func TestListenReplacesStaleSocket(t *testing.T) {
+	socket := tempSocket(t)
 	leaveBehind(t, socket)
 	s, err := Listen(socket)
 	if err != nil {
@@ -261,9 +261,9 @@ func TestASocketThatWasLeftBehindIsReplaced(t *testing.T) {
 	_ = s.Close()
 }
 
-func TestOfTwoThatFindASocketLeftBehindOneHasIt(t *testing.T) {
+func TestListenConcurrentlyOnStaleSocket(t *testing.T) {
 	for range 50 {
-		socket := socketIn(t)
+		socket := tempSocket(t)
 		leaveBehind(t, socket)
 		var wg sync.WaitGroup
 		servers, errs := make([]*Server, 4), make([]error, 4)
@@ -286,8 +286,8 @@ func TestOfTwoThatFindASocketLeftBehindOneHasIt(t *testing.T) {
 	}
 }
 
-func TestTheSocketOfARunningGatewayIsNotTaken(t *testing.T) {
-	c := serve(t, &gateway{})
+func TestListenErrInUse(t *testing.T) {
+	c := serve(t, &fakeGateway{})
 	if _, err := Listen(c.Socket); !errors.Is(err, ErrInUse) {
 		t.Errorf("%v", err)
 	}
@@ -296,8 +296,8 @@ func TestTheSocketOfARunningGatewayIsNotTaken(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoSocketIsLeftAlone(t *testing.T) {
-	socket := socketIn(t)
+func TestListenKeepsOtherFiles(t *testing.T) {
+	socket := tempSocket(t)
 	if err := os.MkdirAll(filepath.Dir(socket), 0o750); err != nil {
 		t.Fatal(err)
 	}
@@ -312,11 +312,11 @@ func TestWhatIsNoSocketIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestOwnerAndGroupAloneMayUseTheSocket(t *testing.T) {
+func TestListenSocketMode(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("no modes")
 	}
-	c := serve(t, &gateway{})
+	c := serve(t, &fakeGateway{})
 	for path, want := range map[string]fs.FileMode{c.Socket: 0o660, filepath.Dir(c.Socket): 0o750} {
 		info, err := os.Stat(path)
 		if err != nil {
@@ -338,8 +338,8 @@ func (c *Client) http() *http.Client {
 	}}
 }
 
-func TestRequestsThatNobodyKnowsDoNothing(t *testing.T) {
-	g := &gateway{}
+func TestServerRejectsUnknownRequests(t *testing.T) {
+	g := &fakeGateway{}
 	c := serve(t, g)
 	for _, r := range []struct {
 		method, path string
@@ -367,8 +367,8 @@ func TestRequestsThatNobodyKnowsDoNothing(t *testing.T) {
 	}
 }
 
-func TestARevocationIsOneObjectAndNothingElse(t *testing.T) {
-	g := &gateway{}
+func TestServerRejectsInvalidRevocations(t *testing.T) {
+	g := &fakeGateway{}
 	c := serve(t, g)
 	for body, want := range map[string]int{
 		`{"all":true}` + "\n":      http.StatusOK,
@@ -394,8 +394,8 @@ func TestARevocationIsOneObjectAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestManyConnectionsAreClosed(t *testing.T) {
-	c := serve(t, &gateway{})
+func TestServerLimitsConnections(t *testing.T) {
+	c := serve(t, &fakeGateway{})
 	var open []net.Conn
 	for range MaxConnections {
 		conn, err := net.Dial("unix", c.Socket)
@@ -415,13 +415,13 @@ func TestManyConnectionsAreClosed(t *testing.T) {
 		if _, err := c.Status(t.Context()); err == nil {
 			return
 		} else if time.Now().After(end) {
-			t.Fatalf("nobody is answered after they are closed: %v", err)
+			t.Fatalf("no response after they are closed: %v", err)
 		}
 	}
 }
 
-func TestALongHeaderIsRefused(t *testing.T) {
-	c := serve(t, &gateway{})
+func TestServerRejectsLongHeaders(t *testing.T) {
+	c := serve(t, &fakeGateway{})
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://knockgw/v1/status", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -438,7 +438,7 @@ func TestALongHeaderIsRefused(t *testing.T) {
 }
 
 // hostile says what a gateway would that has been taken over.
-type hostile struct{ gateway }
+type hostile struct{ fakeGateway }
 
 const escape = "\x1b[2J\u009b1m"
 
@@ -453,8 +453,8 @@ func (*hostile) Trace(_ context.Context, _ TraceOptions, each func(*TraceEvent) 
 	return each(&TraceEvent{Step: StepFlow, Message: escape, Detail: "a <b> & c"})
 }
 
-func TestWhatTheGatewaySaysIsNoMoreThanText(t *testing.T) {
-	g := &hostile{gateway{err: errors.New("f.yaml:3: " + escape)}}
+func TestClientEscapesText(t *testing.T) {
+	g := &hostile{fakeGateway{err: errors.New("f.yaml:3: " + escape)}}
 	c := serve(t, g)
 	flows, err := c.Flows(t.Context(), 0)
 	if err != nil || flows.Remaining != 1<<40 || flows.Flows[0].Sent != 1<<64-1 {

@@ -28,7 +28,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add(byte(4), "filter=not+(udp+or+(host+::1))", []byte(nil))
 	f.Fuzz(func(t *testing.T, which byte, query string, body []byte) {
 		method, path, _ := strings.Cut(requests[int(which)%len(requests)], " ")
-		g := &gateway{result: &Result{}}
+		g := &fakeGateway{result: &Result{}}
 		r := httptest.NewRequest(method, "/", bytes.NewReader(body))
 		r = r.WithContext(context.WithValue(t.Context(), peerKey{}, &peer{})) // root
 		r.URL = &url.URL{Path: path, RawQuery: query}

@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-func TestRootTheGatewaysUserAndTheGroupMayAsk(t *testing.T) {
+func TestAllowedPeersAllow(t *testing.T) {
 	p := allowedPeers{own: 1001, group: 2001}
 	for _, c := range []struct {
 		name string
@@ -27,7 +27,7 @@ func TestRootTheGatewaysUserAndTheGroupMayAsk(t *testing.T) {
 		{"one remote was given the group", &peer{uid: 1002, gid: 1002, groups: []uint32{7, 2001}, groupsKnown: true}, true},
 		{"one remote was given others", &peer{uid: 1002, gid: 1002, groups: []uint32{7}, groupsKnown: true}, false},
 		{"anybody else", &peer{uid: 1002, gid: 1002}, false},
-		{"nobody knows remote", nil, false},
+		{"unknown peer", nil, false},
 	} {
 		ctx := context.Background()
 		if c.peer != nil {
@@ -39,11 +39,11 @@ func TestRootTheGatewaysUserAndTheGroupMayAsk(t *testing.T) {
 	}
 }
 
-// groupsAsk has this program connect to the socket that it names, and end.
-const groupsAsk = "KNOCKGW_TEST_GROUPS"
+// testGroupsEnv has this program connect to the socket that it names, and end.
+const testGroupsEnv = "KNOCKGW_TEST_GROUPS"
 
-func TestThePeersOwnGroupsCount(t *testing.T) {
-	if socket := os.Getenv(groupsAsk); socket != "" {
+func TestPeerGroups(t *testing.T) {
+	if socket := os.Getenv(testGroupsEnv); socket != "" {
 		c, err := net.Dial("unix", socket)
 		if err != nil {
 			t.Fatal(err)
@@ -59,13 +59,13 @@ func TestThePeersOwnGroupsCount(t *testing.T) {
 		for i := range n {
 			groups = append(groups, uint32(50_000+i))
 		}
-		socket := socketIn(t)
+		socket := tempSocket(t)
 		s, err := Listen(socket)
 		if err != nil {
 			t.Fatal(err)
 		}
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
-		cmd.Env = append(os.Environ(), groupsAsk+"="+socket, "GORACE=atexit_sleep_ms=0")
+		cmd.Env = append(os.Environ(), testGroupsEnv+"="+socket, "GORACE=atexit_sleep_ms=0")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Groups: groups}}
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
@@ -82,12 +82,12 @@ func TestThePeersOwnGroupsCount(t *testing.T) {
 	}
 }
 
-// strangerAsks has this program ask at the socket that it names, and print what
+// testDeniedEnv has this program ask at the socket that it names, and print what
 // comes of it.
-const strangerAsks = "KNOCKGW_TEST_STRANGER"
+const testDeniedEnv = "KNOCKGW_TEST_STRANGER"
 
-func TestWhoMayNotUseTheSocketIsToldWhoMay(t *testing.T) {
-	if socket := os.Getenv(strangerAsks); socket != "" {
+func TestClientPermissionDenied(t *testing.T) {
+	if socket := os.Getenv(testDeniedEnv); socket != "" {
 		_, err := (&Client{Socket: socket}).Status(t.Context())
 		if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), socket) || !strings.Contains(err.Error(), "group") {
 			t.Error(err)
@@ -95,10 +95,10 @@ func TestWhoMayNotUseTheSocketIsToldWhoMay(t *testing.T) {
 		return
 	}
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, to become somebody else")
+		t.Skip("needs root, to switch the account")
 	}
 	const stranger = 4711
-	dir, err := os.MkdirTemp("", "knockgw-") // t.TempDir's parents let nobody else through
+	dir, err := os.MkdirTemp("", "knockgw-") // other accounts cannot traverse the parents of t.TempDir
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestWhoMayNotUseTheSocketIsToldWhoMay(t *testing.T) {
 	}
 	cmd := exec.CommandContext(t.Context(), program, "-test.run=^"+t.Name()+"$")
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), strangerAsks+"="+socket, "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(os.Environ(), testDeniedEnv+"="+socket, "GORACE=atexit_sleep_ms=0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stranger, Gid: stranger}}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)

@@ -21,7 +21,7 @@ func (w *interim) WriteHeader(status int) {
 	}
 }
 
-func TestServerSaysThatItIsWorkingForAsLongAsItTakes(t *testing.T) {
+func TestServerReportsProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for took, want := range map[time.Duration]int{time.Second: 0, 3*progressInterval + time.Second: 3, 10 * time.Minute: 60} {
 			w := &interim{ResponseRecorder: httptest.NewRecorder()}
@@ -36,7 +36,7 @@ func TestServerSaysThatItIsWorkingForAsLongAsItTakes(t *testing.T) {
 	})
 }
 
-func TestClientWaitsWhileTheGatewaySaysThatItIsWorking(t *testing.T) {
+func TestClientWaitsForProgress(t *testing.T) {
 	const said = 20 // more than net/http takes from a server by default
 	path := t.TempDir() + "/s.sock"
 	ln, err := net.Listen("unix", path)

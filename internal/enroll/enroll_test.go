@@ -54,7 +54,7 @@ func merged(files map[string]string, name, text string) map[string]string {
 	return all
 }
 
-func TestAProfileSaysWhatTheGatewayIsSetTo(t *testing.T) {
+func TestProfileHasGatewaySettings(t *testing.T) {
 	c, err := config.Load(configured(t, nil))
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +86,7 @@ func TestAProfileSaysWhatTheGatewayIsSetTo(t *testing.T) {
 	}
 }
 
-func TestAProfileThatWouldNotWorkIsNotMade(t *testing.T) {
+func TestProfileRejectsUnusableOptions(t *testing.T) {
 	c, err := config.Load(configured(t, nil))
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func secrets(t *testing.T, path, id string) []config.ClientSecret {
 	return nil
 }
 
-func TestAnAddedClientIsInTheConfigurationUntilItIsUndone(t *testing.T) {
+func TestAddAndUndo(t *testing.T) {
 	path := configured(t, nil)
 	for _, id := range []string{"bob", "../bob", "Bøb", ".bob", strings.Repeat("b", 300), strings.Repeat("b", 301), "\n", "5", "null"} {
 		secret, err := NewSecret()
@@ -145,7 +145,7 @@ func TestAnAddedClientIsInTheConfigurationUntilItIsUndone(t *testing.T) {
 	}
 }
 
-func TestWhatIsRefusedChangesNothing(t *testing.T) {
+func TestErrorsChangeNothing(t *testing.T) {
 	const bob = "# Bob's\nid: bob\nsecret: 0123456789abcdeg\n"
 	path := configured(t, map[string]string{"bob.yaml": bob, "eight.yaml": "id: eight\nsecrets:\n" + eight()})
 	secret := protocol.Secret("0123456789abcdeh")
@@ -208,7 +208,7 @@ func snapshot(t *testing.T, dir string) map[string]string {
 	return files
 }
 
-func TestWithoutAClientsDirItSaysSo(t *testing.T) {
+func TestAddWithoutClientsDir(t *testing.T) {
 	path := configured(t, nil)
 	if err := os.WriteFile(path, []byte(strings.Replace(gateway, "clients_dir: clients.d\n", "", 1)), 0o600); err != nil {
 		t.Fatal(err)
@@ -218,7 +218,7 @@ func TestWithoutAClientsDirItSaysSo(t *testing.T) {
 	}
 }
 
-func TestRotatingKeepsTheOldSecretsUntilTheirEndAndTheRestOfTheFile(t *testing.T) {
+func TestRotateKeepsOldSecretsAndFile(t *testing.T) {
 	until := time.Now().Add(24 * time.Hour).Truncate(time.Second).UTC()
 	soon := until.Add(-time.Hour)
 	for _, c := range []struct {
@@ -262,7 +262,7 @@ func TestRotatingKeepsTheOldSecretsUntilTheirEndAndTheRestOfTheFile(t *testing.T
 	}
 }
 
-func TestARemovedClientIsGoneUntilThatIsUndone(t *testing.T) {
+func TestRemoveAndUndo(t *testing.T) {
 	path := configured(t, map[string]string{"whatever.yaml": "id: bob\nsecret: 0123456789abcdeg\n"})
 	before := snapshot(t, filepath.Dir(path))
 	change, err := Remove(path, "bob")

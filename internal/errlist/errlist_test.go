@@ -13,7 +13,7 @@ type empty struct{}
 func (empty) Error() string   { return "nothing in it" }
 func (empty) Unwrap() []error { return nil }
 
-func TestErrorsTakesApartWhatWasJoinedAndNothingElse(t *testing.T) {
+func TestErrorsSplitsJoinedErrors(t *testing.T) {
 	a, b, c := errors.New("a"), errors.New("b"), errors.New("c")
 	for _, x := range []struct {
 		name string

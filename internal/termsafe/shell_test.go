@@ -17,7 +17,7 @@ func hostileWords() []string {
 	}
 }
 
-func TestShellWordIsPassedOnUnchanged(t *testing.T) {
+func TestShellRoundTrip(t *testing.T) {
 	bash, err := exec.LookPath("bash")
 	if err != nil {
 		t.Skip("bash is missing")
@@ -32,7 +32,7 @@ func TestShellWordIsPassedOnUnchanged(t *testing.T) {
 }
 
 // A shell without $'...' gets another word, and still runs nothing.
-func TestShellWordRunsNothingInAPlainShell(t *testing.T) {
+func TestShellWithoutDollarQuotes(t *testing.T) {
 	for _, word := range hostileWords() {
 		out, err := exec.CommandContext(t.Context(), "sh", "-c", "set -- "+Shell(word)+"; echo $#").CombinedOutput()
 		if string(out) != "1\n" || err != nil {
@@ -41,7 +41,7 @@ func TestShellWordRunsNothingInAPlainShell(t *testing.T) {
 	}
 }
 
-func TestShellWordCannotMoveATerminal(t *testing.T) {
+func TestShellEscapesControlCharacters(t *testing.T) {
 	for _, word := range hostileWords() {
 		quoted := Shell(word)
 		if strings.IndexFunc(quoted, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }) >= 0 {

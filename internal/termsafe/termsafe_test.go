@@ -2,7 +2,7 @@ package termsafe
 
 import "testing"
 
-func TestATerminalIsToldNothingByWhatOthersWrote(t *testing.T) {
+func TestTextEscapesControlCharacters(t *testing.T) {
 	for text, want := range map[string][2]string{
 		"":                       {"", ""},
 		"alice's größe 日本 \\ 🙂":  {"alice's größe 日本 \\ 🙂", "alice's größe 日本 \\ 🙂"},
@@ -19,7 +19,7 @@ func TestATerminalIsToldNothingByWhatOthersWrote(t *testing.T) {
 	}
 }
 
-func TestANameIsQuotedOnlyIfItWouldNotBeSeenAsItIs(t *testing.T) {
+func TestNameQuotesUnprintable(t *testing.T) {
 	for name, want := range map[string]string{"alice": "alice", "a b": "a b", "a\nb": `"a\nb"`, `a"b`: `"a\"b"`, "\u202eecila": `"\u202eecila"`} {
 		if got := Name(name); got != want {
 			t.Errorf("%q is shown as %s, want %s", name, got, want)

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
 
@@ -17,16 +16,16 @@ import (
 	"github.com/knockgw/knockgw/internal/control"
 )
 
-// operated is a gateway at a control socket, with somebody inside, somebody at
+// fakeGateway is a gateway at a control socket, with somebody inside, somebody at
 // the door and somebody who stood outside.
-type operated struct {
+type fakeGateway struct {
 	config string // the file that it runs on
 	result control.Result
 }
 
-// newOperated starts one, on a configuration with the client alice and the
+// newFakeGateway starts one, on a configuration with the client alice and the
 // service ssh.
-func newOperated(t *testing.T) *operated {
+func newFakeGateway(t *testing.T) *fakeGateway {
 	t.Helper()
 	if runtime.GOOS == "windows" {
 		t.Skip("needs unix sockets with paths")
@@ -36,7 +35,7 @@ func newOperated(t *testing.T) *operated {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	g := &operated{config: filepath.Join(dir, "knockgw.yaml")}
+	g := &fakeGateway{config: filepath.Join(dir, "knockgw.yaml")}
 	text := "tun: {routes: [10.77.0.0/24]}\ncontrol: {socket: s}\nclients: [{id: alice, secret: 0123456789abcdef}]\nservices:\n" +
 		`  - {name: ssh, listen: "10.77.0.1:22", upstream: "10.0.2.2:22"}` + "\n"
 	if err := os.WriteFile(g.config, []byte(text), 0o600); err != nil {
@@ -62,50 +61,50 @@ func newOperated(t *testing.T) *operated {
 }
 
 var (
-	inside  = netip.MustParseAddrPort("10.1.1.2:50122")
-	outside = netip.MustParseAddr("fd01:1::2")
+	clientAddr = netip.MustParseAddrPort("10.1.1.2:50122")
+	deniedAddr = netip.MustParseAddr("fd01:1::2")
 )
 
-func (g *operated) Status() control.Status {
+func (g *fakeGateway) Status() control.Status {
 	return control.Status{Version: "v1", Go: "go1", Since: time.Unix(1, 0), PendingRestart: []string{}, Problems: []string{}, Ready: true}
 }
 
-func (g *operated) Reload(string) (*control.Result, error) {
+func (g *fakeGateway) Reload(string) (*control.Result, error) {
 	r := g.result
 	r.Applied, r.Flows = true, 2
 	return &r, nil
 }
 
-func (g *operated) Check() (*control.Result, error) {
+func (g *fakeGateway) Check() (*control.Result, error) {
 	r := g.result
 	return &r, nil
 }
 
-func (*operated) Flows(context.Context, time.Duration) control.Flows {
-	return control.Flows{Flows: []control.Flow{{Client: "alice", Source: inside, Service: "ssh", Target: inside, Received: 3 << 10}}}
+func (*fakeGateway) Flows(context.Context, time.Duration) control.Flows {
+	return control.Flows{Flows: []control.Flow{{Client: "alice", Source: clientAddr, Service: "ssh", Target: clientAddr, Received: 3 << 10}}}
 }
 
-func (*operated) Grants() control.Grants {
-	return control.Grants{Grants: []control.Grant{{Client: "alice", Service: "ssh", Source: inside.Addr()}}}
+func (*fakeGateway) Grants() control.Grants {
+	return control.Grants{Grants: []control.Grant{{Client: "alice", Service: "ssh", Source: clientAddr.Addr()}}}
 }
 
-func (*operated) Clients() control.Clients {
+func (*fakeGateway) Clients() control.Clients {
 	return control.Clients{Clients: []control.ClientState{
-		{ID: "alice", LastSeen: &control.Attempt{Source: inside.Addr()}, LastDenied: &control.Attempt{Source: outside, Result: staleResult}},
+		{ID: "alice", LastSeen: &control.Attempt{Source: clientAddr.Addr()}, LastDenied: &control.Attempt{Source: deniedAddr, Result: staleResult}},
 	}}
 }
 
-func (*operated) Bans() control.Bans {
+func (*fakeGateway) Bans() control.Bans {
 	return control.Bans{Bans: []control.Ban{{Source: netip.MustParsePrefix("10.9.0.0/16"), Left: 3}}}
 }
 
-func (*operated) Revoke(control.Revocation, string) (control.Revoked, error) {
+func (*fakeGateway) Revoke(control.Revocation, string) (control.Revoked, error) {
 	return control.Revoked{Flows: 1}, nil
 }
 
-func (*operated) Unban(netip.Prefix, string) int { return 1 }
+func (*fakeGateway) Unban(netip.Prefix, string) int { return 1 }
 
-func (*operated) Trace(_ context.Context, _ control.TraceOptions, each func(*control.TraceEvent) error) error {
+func (*fakeGateway) Trace(_ context.Context, _ control.TraceOptions, each func(*control.TraceEvent) error) error {
 	for _, e := range []control.TraceEvent{{Step: control.StepPacket, Source: "10.1.1.2:1"}, {Step: control.StepFlow, Dropped: 2}} {
 		if err := each(&e); err != nil {
 			return err
@@ -114,7 +113,7 @@ func (*operated) Trace(_ context.Context, _ control.TraceOptions, each func(*con
 	return nil
 }
 
-func (*operated) Capture(_ context.Context, _ control.CaptureOptions, to io.Writer, flush func() error) error {
+func (*fakeGateway) Capture(_ context.Context, _ control.CaptureOptions, to io.Writer, flush func() error) error {
 	w, err := capture.NewWriter(to, capture.WriterOptions{Interface: "knock0"})
 	if err != nil {
 		return err
@@ -127,24 +126,4 @@ func (*operated) Capture(_ context.Context, _ control.CaptureOptions, to io.Writ
 		}
 	}
 	return errors.Join(w.Close(2), flush())
-}
-
-func TestClientsSetAStaleTimeBesideWhatWasAccepted(t *testing.T) {
-	behind, ahead := -21600.0, 0.012
-	stale := &control.Attempt{Result: staleResult, ClockDifference: &behind}
-	for _, c := range []struct {
-		seen *control.Attempt
-		want string
-	}{
-		{nil, "the client's clock is 6h0m0s behind the gateway's"},
-		{&control.Attempt{}, "the client's clock is 6h0m0s behind the gateway's"}, // a SYN, which says no time
-		{&control.Attempt{ClockDifference: &ahead}, ": 12ms)"},
-	} {
-		if got := describeFailure(stale, c.seen); !strings.HasSuffix(got, c.want) {
-			t.Errorf("%q, want it to end with %q", got, c.want)
-		}
-	}
-	if got := describeFailure(&control.Attempt{Result: staleResult}, nil); strings.Contains(got, "clock") {
-		t.Errorf("a difference that was not measured: %q", got)
-	}
 }
