@@ -33,9 +33,9 @@ func demoCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			nobody := strconv.Itoa(demo.Account)
+			account := strconv.Itoa(demo.Account)
 			o := demo.Options{
-				Out: cmd.OutOrStdout(), Gateway: []string{self, "run", "--user", nobody, "--group", nobody, "--config"},
+				Out: cmd.OutOrStdout(), Gateway: []string{self, "run", "--user", account, "--group", account, "--config"},
 			}
 			if hold {
 				return demo.Hold(ctx, o)

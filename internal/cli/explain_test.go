@@ -17,7 +17,7 @@ import (
 // capturedAt is when the packets of captures were seen.
 var capturedAt = time.Unix(1_700_000_000, 0)
 
-// captured is a file with the packets, of each of which snaplen bytes are kept.
+// captured writes a capture file with snaplen bytes of each packet.
 func captured(t *testing.T, snaplen int, packets ...[]byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "some.pcapng")

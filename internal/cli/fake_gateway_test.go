@@ -16,21 +16,21 @@ import (
 	"github.com/knockgw/knockgw/internal/control"
 )
 
-// fakeGateway is a gateway at a control socket, with somebody inside, somebody at
-// the door and somebody who stood outside.
+// fakeGateway is a gateway at a control socket, with one flow, one grant and one
+// denied attempt.
 type fakeGateway struct {
 	config string // the file that it runs on
 	result control.Result
 }
 
-// newFakeGateway starts one, on a configuration with the client alice and the
-// service ssh.
+// newFakeGateway starts a fakeGateway, on a configuration with the client alice
+// and the service ssh.
 func newFakeGateway(t *testing.T) *fakeGateway {
 	t.Helper()
 	if runtime.GOOS == "windows" {
 		t.Skip("needs unix sockets with paths")
 	}
-	dir, err := os.MkdirTemp("", "knockgw-") // short enough for a socket's path, whatever the test's name
+	dir, err := os.MkdirTemp("", "knockgw-") // short enough for the path of a socket
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,7 @@ func TestForwardUnixSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	left.SetUnlinkOnClose(false)
-	_ = left.Close() // somebody was killed here
+	_ = left.Close() // a killed process
 	l := listen(t, "forward", "echo", "--listen", "unix:"+path)
 	if l.addr != "unix:"+path {
 		t.Errorf("says %s", l.addr)
@@ -115,5 +115,22 @@ func TestForwardReportsDialErrors(t *testing.T) {
 	l.end(t)
 	if text := l.stderr.String(); !strings.Contains(text, "authenticate: ") || strings.Count(text, "\n") != 1 {
 		t.Errorf("said %q", text)
+	}
+}
+
+// exchange sends text to an address and expects it back.
+func exchange(t *testing.T, network, addr, text string) {
+	t.Helper()
+	c, err := net.Dial(network, addr)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(timeout))
+	_, _ = io.WriteString(c, text)
+	_ = c.(interface{ CloseWrite() error }).CloseWrite()
+	if got, err := io.ReadAll(c); err != nil || string(got) != text {
+		t.Errorf("%q, %v", got, err)
 	}
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// leakChecker runs the tests, and fails if they leave goroutines behind.
+// leakChecker runs the tests, and fails if they leak goroutines.
 type leakChecker struct{ *testing.M }
 
 func (m leakChecker) Run() int {
@@ -36,16 +36,16 @@ func (m leakChecker) Run() int {
 }
 
 const (
-	// timeout is how long a test waits for what should happen at once.
+	// timeout limits the waiting of a test.
 	timeout = 10 * time.Second
-	// authDeadline is the deadline of authentications at a test's gate.
+	// authDeadline is the authentication deadline of a gate.
 	authDeadline = 50 * time.Millisecond
 
 	aliceSecret = "alice's secret, of thirty-two b."
 )
 
-// gate is a gateway that hides nothing: it counts knocks, authenticates who
-// connects, and serves them itself.
+// gate is a gateway without hiding: it counts knocks, authenticates
+// connections, and serves them itself.
 type gate struct {
 	addr      string
 	knockPort uint16
@@ -53,7 +53,7 @@ type gate struct {
 	knocks    atomic.Int64
 }
 
-// newGate makes a gate for alice.
+// newGate starts a gate for the client alice.
 func newGate(t *testing.T, serve func(net.Conn)) *gate {
 	t.Helper()
 	g := &gate{port: 22}
@@ -104,12 +104,12 @@ func newGate(t *testing.T, serve func(net.Conn)) *gate {
 	return g
 }
 
-// echo serves what it hears.
+// echo returns what it receives.
 func echo(c net.Conn) {
 	_, _ = io.Copy(c, c)
 }
 
-// profiles makes a directory of profiles the user's own.
+// profiles creates the user's directory of profiles.
 func profiles(t *testing.T, all ...*profile.Profile) profile.Directory {
 	t.Helper()
 	dir := profile.Directory(t.TempDir())
@@ -122,7 +122,7 @@ func profiles(t *testing.T, all ...*profile.Profile) profile.Directory {
 	return dir
 }
 
-// profile is a client's of the gate, with one service.
+// profile returns a profile of the gate with one service.
 func (g *gate) profile(name, service string) *profile.Profile {
 	return &profile.Profile{
 		Name: name, Client: "alice", Secret: protocol.Secret(aliceSecret),
@@ -133,7 +133,7 @@ func (g *gate) profile(name, service string) *profile.Profile {
 	}
 }
 
-// secretFile is a file with a secret.
+// secretFile writes a secret to a file.
 func secretFile(t *testing.T, secret string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "secret")
@@ -143,7 +143,7 @@ func secretFile(t *testing.T, secret string) string {
 	return path
 }
 
-// syncBuffer is what a command printed, and what it has yet to print.
+// syncBuffer is a buffer for concurrent use.
 type syncBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -161,7 +161,7 @@ func (l *syncBuffer) String() string {
 	return l.text.String()
 }
 
-// runCommandLine runs a command line to its end.
+// runCommandLine runs a command line.
 func runCommandLine(t *testing.T, in io.Reader, args ...string) (out, errs string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
@@ -176,7 +176,7 @@ func runCommandLine(t *testing.T, in io.Reader, args ...string) (out, errs strin
 	return stdout.String(), stderr.String(), err
 }
 
-// listeningCommand is a command that listens at an address.
+// listeningCommand is a running command that listens at an address.
 type listeningCommand struct {
 	addr   string
 	output string // when it was ready
@@ -185,7 +185,7 @@ type listeningCommand struct {
 	stderr *syncBuffer
 }
 
-// listen runs a command that says at which address it listens.
+// listen starts a command that prints the address it listens at.
 func listen(t *testing.T, args ...string) listeningCommand {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -220,7 +220,7 @@ func listen(t *testing.T, args ...string) listeningCommand {
 	return l
 }
 
-// end ends the command.
+// end stops the command.
 func (l listeningCommand) end(t *testing.T) {
 	t.Helper()
 	l.stop()

@@ -38,7 +38,7 @@ func pages(t *testing.T) map[string]string {
 	return all
 }
 
-// hasFlag tells whether a command takes a flag, as it is written: --name or -n.
+// hasFlag reports whether a command has a flag, written as --name or -n.
 func hasFlag(c *cobra.Command, flag string) bool {
 	c.InitDefaultHelpFlag()
 	name, long := strings.CutPrefix(flag, "--")

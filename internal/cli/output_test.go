@@ -20,7 +20,7 @@ import (
 
 // withoutOutput are the commands that have no -o json, and why.
 var withoutOutput = map[string]string{
-	"run":                   "its output is its log, of which --log-format decides",
+	"run":                   "its output is the log, with --log-format",
 	"restore-routes":        "run starts it, and reads what it prints",
 	"connect":               "its output is what the service sends",
 	"demo":                  "it is a demonstration, for people",
@@ -58,7 +58,7 @@ func TestOutputFlagOfAllCommands(t *testing.T) {
 	})
 }
 
-// snake is how keys are spelt.
+// snake matches keys in snake case.
 var snake = regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
 
 // documented is where the keys are said.

@@ -115,7 +115,7 @@ func TestRelayStdioInputError(t *testing.T) {
 func TestRelayStdioInterrupt(t *testing.T) {
 	for name, before := range map[string]func(far net.Conn){
 		"reading": func(net.Conn) {},
-		"writing": func(far net.Conn) { _, _ = io.WriteString(far, "nobody reads this") },
+		"writing": func(far net.Conn) { _, _ = io.WriteString(far, "never read") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			near, far := couple(t)

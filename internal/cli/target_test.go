@@ -180,3 +180,12 @@ func TestTargetInSeveralProfiles(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func dirOf(t *testing.T) profile.Directory {
+	t.Helper()
+	dir, err := profile.DefaultDirectory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}

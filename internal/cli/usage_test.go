@@ -76,7 +76,7 @@ func TestInvalidFlagsAreUsageErrors(t *testing.T) {
 	profiles(t, g.profile("lab", "echo"))
 	for _, args := range [][]string{
 		{"forward", "echo", "--listen", "nonsense"}, {"forward", "echo", "--drain", "-1s"}, {"proxy", "--max-connections", "0"},
-		{"proxy", "--profile", "nobody"}, {"ping", "echo", "-c", "0"}, {"ping", "echo", "-o", "xml"}, {"ping", "echo", "--interval", "-1s"},
+		{"proxy", "--profile", "nosuch"}, {"ping", "echo", "-c", "0"}, {"ping", "echo", "-o", "xml"}, {"ping", "echo", "--interval", "-1s"},
 		{"knock", "echo", "--bind-port"}, {"connect", "echo", "--timeout", "-1s"},
 	} {
 		if _, _, err := runCommandLine(t, nil, args...); exitCode(err) != exitUsage {

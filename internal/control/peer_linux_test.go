@@ -26,7 +26,7 @@ func TestAllowedPeersAllow(t *testing.T) {
 		{"one of the group", &peer{uid: 1002, gid: 2001}, true},
 		{"one remote was given the group", &peer{uid: 1002, gid: 1002, groups: []uint32{7, 2001}, groupsKnown: true}, true},
 		{"one remote was given others", &peer{uid: 1002, gid: 1002, groups: []uint32{7}, groupsKnown: true}, false},
-		{"anybody else", &peer{uid: 1002, gid: 1002}, false},
+		{"another user", &peer{uid: 1002, gid: 1002}, false},
 		{"unknown peer", nil, false},
 	} {
 		ctx := context.Background()
@@ -84,7 +84,7 @@ func TestPeerGroups(t *testing.T) {
 
 // testDeniedEnv has this program ask at the socket that it names, and print what
 // comes of it.
-const testDeniedEnv = "KNOCKGW_TEST_STRANGER"
+const testDeniedEnv = "KNOCKGW_TEST_DENIED"
 
 func TestClientPermissionDenied(t *testing.T) {
 	if socket := os.Getenv(testDeniedEnv); socket != "" {
@@ -97,7 +97,7 @@ func TestClientPermissionDenied(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to switch the account")
 	}
-	const stranger = 4711
+	const deniedID = 4711
 	dir, err := os.MkdirTemp("", "knockgw-") // other accounts cannot traverse the parents of t.TempDir
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func TestClientPermissionDenied(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	program := filepath.Join(dir, "test") // where a stranger may run it
+	program := filepath.Join(dir, "test") // executable by other accounts
 	for _, open := range []func() error{
 		func() error { return os.Chmod(dir, 0o755) },
 		func() error { return copyFile(program, os.Args[0]) },
@@ -121,7 +121,7 @@ func TestClientPermissionDenied(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), program, "-test.run=^"+t.Name()+"$")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), testDeniedEnv+"="+socket, "GORACE=atexit_sleep_ms=0")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stranger, Gid: stranger}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: deniedID, Gid: deniedID}}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}

@@ -26,7 +26,7 @@ func TestShellRoundTrip(t *testing.T) {
 		quoted := Shell(word)
 		out, err := exec.CommandContext(t.Context(), bash, "-c", "printf '%s|' "+quoted+" end").CombinedOutput()
 		if got, ok := strings.CutSuffix(string(out), "|end|"); err != nil || !ok || got != word {
-			t.Errorf("%q is quoted as %s, of which bash makes %q (%v)", word, quoted, out, err)
+			t.Errorf("%q is quoted as %s, which bash expands to %q (%v)", word, quoted, out, err)
 		}
 	}
 }
@@ -61,7 +61,7 @@ func FuzzShell(f *testing.F) {
 		quoted := Shell(word)
 		out, err := exec.CommandContext(t.Context(), "bash", "-c", "printf '%s|' "+quoted+" end").CombinedOutput()
 		if got, ok := strings.CutSuffix(string(out), "|end|"); err != nil || !ok || got != word {
-			t.Errorf("%q is quoted as %s, of which bash makes %q (%v)", word, quoted, out, err)
+			t.Errorf("%q is quoted as %s, which bash expands to %q (%v)", word, quoted, out, err)
 		}
 	})
 }
