@@ -273,7 +273,8 @@ func gzipped(t *testing.T, parts ...[]byte) []byte {
 	return b.Bytes()
 }
 
-// older is a packet in the older format, of which every system has the header's numbers in its own order.
+// older is a packet in the older format, of which every system has the header's
+// numbers in its own order.
 func older(t *testing.T, packet []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -404,7 +405,8 @@ func TestReaderRejectsOtherFiles(t *testing.T) {
 	}
 }
 
-// deflates is what a byte can be unpacked to, in bytes (RFC 1951: 258 bytes from two bits).
+// deflates is what a byte can be unpacked to, in bytes (RFC 1951: 258 bytes
+// from two bits).
 const deflates = 1032
 
 // FuzzReader: whatever a file has in it, reading it ends.

@@ -1,15 +1,14 @@
-// Package capture records packets with what was decided about them, and reads
-// captures of anybody's back.
+// Package capture records packets with their verdicts, and reads captures of
+// other programs.
 //
-//	packet path --Offer--> Tap: filter, copy --> bounded queue --Next--> Writer --> pcapng
+//	packet path --Enqueue--> Tap: filter, copy --> bounded queue --Next--> Writer --> pcapng
 //
-// A Tap never makes the packet path wait: what finds the queue full is counted
-// and left out. A Writer makes pcapng of it (draft-ietf-opsawg-pcapng), in which
-// each packet has its verdict and reason as a comment, its direction as a flag
-// and before it the number of those left out, all of which Wireshark shows.
-// A Reader takes pcapng and the older pcap, and gives IP packets whatever they
-// were framed in.
+// A Tap never blocks the packet path: packets that find the queue full are
+// counted and dropped. A Writer writes pcapng (draft-ietf-opsawg-pcapng), in
+// which each packet has its verdict and reason as a comment, its direction as a
+// flag and the number of packets dropped before it, all of which Wireshark
+// shows. A Reader reads pcapng and the older pcap, and returns IP packets
+// whatever their link layer is.
 //
-// The package is not part of the module's API and has no compatibility promise:
-// any version may change it.
+// The package is internal to the gateway and makes no compatibility promise.
 package capture

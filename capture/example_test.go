@@ -13,7 +13,8 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// A packet and what was decided about it, from the packet path into a file and back.
+// A packet and what was decided about it, from the packet path into a file and
+// back.
 func Example() {
 	filter, err := capture.ParseFilter("verdict drop and not port 22", nil)
 	if err != nil {

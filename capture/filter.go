@@ -11,39 +11,39 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// ErrFilter is what the errors of ParseFilter wrap.
+// ErrFilter is wrapped by the errors of ParseFilter.
 var ErrFilter = errors.New("bad filter")
 
-// maxTerms bounds a filter: each packet is held against every term.
+// maxTerms bounds a filter: each packet is compared with every term.
 const maxTerms = 32
 
-// A Filter says which packets are of interest: those that all its terms fit.
-// The zero Filter takes everything.
+// A Filter selects packets: those that match all its terms. The zero Filter
+// selects all.
 type Filter struct {
 	terms []term
 	text  string
 }
 
-// term is one condition.
+// A term is one condition.
 type term struct {
 	negate bool
 	match  func(*Event) bool
 }
 
-// ParseFilter reads a filter, terms joined by `and`:
+// ParseFilter parses a filter, terms joined by `and`:
 //
 //	host 10.1.2.2           from or to an address
 //	net fd01:2::/64         from or to a network
-//	src 10.1.2.2, dst ...   from, or to, an address or network; src host, src net say the same
+//	src 10.1.2.2, dst ...   from, or to, an address or network; also src host, src net
 //	port 22                 TCP or UDP, either end
 //	src port 22, dst ...    that end
-//	proto tcp               tcp, udp, icmp or icmp6; the word alone says the same
-//	in, out                 what came from the device, or what was to leave by it
+//	proto tcp               tcp, udp, icmp or icmp6; also the word alone
+//	in, out                 packets from the device, or to be sent by it
 //	verdict drop            pass, hold or drop
-//	reason no-grant         as the metrics call it
+//	reason no-grant         as named in metrics
 //
-// `not` before a term turns it round. Empty text takes everything. reasons are
-// those that there are; without any, every word is taken for one.
+// `not` before a term negates it. An empty text selects all packets. reasons
+// are the known reasons; without any, every word is accepted.
 func ParseFilter(text string, reasons []string) (Filter, error) {
 	f := Filter{text: strings.TrimSpace(text)}
 	words := strings.Fields(text)
@@ -60,20 +60,20 @@ func ParseFilter(text string, reasons []string) (Filter, error) {
 			break
 		}
 		if rest[0] == "or" || rest[0] == "||" {
-			return Filter{}, fmt.Errorf("%w: there is no or; take a wider filter, as one network for two hosts, or run it once for each", ErrFilter)
+			return Filter{}, fmt.Errorf("%w: or is not supported; use a wider filter, such as one network for two hosts, or run it once for each", ErrFilter)
 		}
 		if rest[0] != "and" || len(rest) == 1 {
-			return Filter{}, fmt.Errorf("%w: %q after a term; join terms by and", ErrFilter, rest[0])
+			return Filter{}, fmt.Errorf("%w: %q after a term; join terms with and", ErrFilter, rest[0])
 		}
 		words = rest[1:]
 	}
 	return f, nil
 }
 
-// String is the filter as it was written.
+// String returns the text that was parsed.
 func (f Filter) String() string { return f.text }
 
-// Match reports whether an event fits all terms.
+// Match reports whether an event matches all terms.
 func (f Filter) Match(e *Event) bool {
 	for i := range f.terms {
 		if f.terms[i].match(e) == f.terms[i].negate {
@@ -83,7 +83,7 @@ func (f Filter) Match(e *Event) bool {
 	return true
 }
 
-// parseTerm reads one term and returns the words behind it.
+// parseTerm parses one term and returns the words after it.
 func parseTerm(words, reasons []string) (t term, rest []string, err error) {
 	if words[0] == "not" {
 		t.negate = true
@@ -104,14 +104,16 @@ func parseTerm(words, reasons []string) (t term, rest []string, err error) {
 		t.match, err = parseValue("proto", key, valueScope{})
 		return t, words, err
 	}
+
 	of, name := valueScope{src: true, dst: true, reasons: reasons}, key
-	if key == "src" || key == "dst" { // which end of it, as in src port 22
+	if key == "src" || key == "dst" { // such as src port 22
 		of.src, of.dst, key = key == "src", key == "dst", "net"
 		if len(words) > 0 && (words[0] == "host" || words[0] == "net" || words[0] == "port") {
 			key, words = words[0], words[1:]
 			name += " " + key
 		}
 	}
+
 	value := ""
 	if len(words) > 0 {
 		value, words = words[0], words[1:]
@@ -122,16 +124,16 @@ func parseTerm(words, reasons []string) (t term, rest []string, err error) {
 	return t, words, nil
 }
 
-// valueScope is what a term's value is held against.
+// A valueScope is what the value of a term is compared with.
 type valueScope struct {
 	src, dst bool     // that end of a packet
-	reasons  []string // those that there are
+	reasons  []string // the known reasons
 }
 
-// parseValue makes the condition of a term that has a value.
+// parseValue returns the condition of a term with a value.
 func parseValue(key, value string, of valueScope) (func(*Event) bool, error) {
 	if value == "" {
-		return nil, errors.New("says nothing without a value; terms are host, net, src, dst, port, proto, in, out, verdict and reason")
+		return nil, errors.New("needs a value; terms are host, net, src, dst, port, proto, in, out, verdict and reason")
 	}
 	switch key {
 	case "host", "net":
@@ -164,6 +166,6 @@ func parseValue(key, value string, of valueScope) (func(*Event) bool, error) {
 		}
 		return func(e *Event) bool { return e.Reason == value }, nil
 	default:
-		return nil, errors.New("is not a term; terms are host, net, src, dst, port, proto, in, out, verdict and reason")
+		return nil, errors.New("unknown term; terms are host, net, src, dst, port, proto, in, out, verdict and reason")
 	}
 }

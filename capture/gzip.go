@@ -7,22 +7,25 @@ import (
 	"io"
 )
 
-// maxPerPacket bounds what is read for one packet, and for what stands before it, in bytes: tools take packets of up to
-// 256 KiB, and a block without a packet may carry keys or names. A packed file of a few MiB could have one of many GiB.
+// maxPerPacket bounds what is read for one packet, and for the blocks before
+// it, in bytes. Tools capture packets of up to 256 KiB, and a block without a
+// packet may contain keys or names. A compressed file of a few MiB could expand
+// to many GiB.
 const maxPerPacket = 4 << 20
 
-// errTooLarge says that a capture has more than that.
-var errTooLarge = errors.New("a packet or block of more than 4 MiB: no capture is like that")
+// errTooLarge means that a capture exceeds maxPerPacket.
+var errTooLarge = errors.New("a packet or block exceeds 4 MiB")
 
-// gzipMagic begins what is packed with gzip (RFC 1952, section 2.3.1).
+// gzipMagic begins data compressed with gzip (RFC 1952, section 2.3.1).
 const gzipMagic = "\x1f\x8b"
 
-// decompress is a capture as it was before gzip, if it was packed.
+// decompress returns the content of a capture, which may be compressed with
+// gzip.
 func decompress(r io.Reader) (*limitedReader, error) {
 	in := bufio.NewReader(r)
 	begin, err := in.Peek(len(gzipMagic))
 	if err != nil || string(begin) != gzipMagic {
-		return &limitedReader{from: in, left: maxPerPacket}, nil // whoever reads on sees the error
+		return &limitedReader{from: in, left: maxPerPacket}, nil // the next read returns the error
 	}
 	packed, err := gzip.NewReader(in)
 	if err != nil {
@@ -31,8 +34,8 @@ func decompress(r io.Reader) (*limitedReader, error) {
 	return &limitedReader{from: packed, left: maxPerPacket}, nil
 }
 
-// limitedReader reads as much as is left of a bound. It ends with its first error: what
-// comes after that is io.EOF, so that nobody asks for ever.
+// A limitedReader reads up to a limit. After its first error it returns io.EOF,
+// so that no caller retries forever.
 type limitedReader struct {
 	from io.Reader
 	left int
@@ -50,7 +53,7 @@ func (b *limitedReader) Read(p []byte) (n int, err error) {
 	}
 	b.left -= n
 	if n > 0 {
-		return n, nil // an error that comes with bytes is easily overlooked
+		return n, nil // the error is returned by the next call
 	}
 	err = b.err
 	if err != nil {

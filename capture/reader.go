@@ -13,13 +13,14 @@ import (
 	"github.com/gopacket/gopacket/pcapgo"
 )
 
-// ErrFormat says that what is read is no capture, or one of a kind that is not known.
+// ErrFormat means that the input is not a capture, or one of an unknown kind.
 var ErrFormat = errors.New("neither pcap nor pcapng")
 
 // ngMagic begins a pcapng file: the type of its section header block.
 const ngMagic = 0x0a0d0d0a
 
-// source is what both formats have in common. The data is borrowed until the next call.
+// source is the common interface of both formats. The data is borrowed until
+// the next call.
 type source interface {
 	ZeroCopyReadPacketData() ([]byte, gopacket.CaptureInfo, error)
 }
@@ -28,19 +29,20 @@ type source interface {
 type Reader struct {
 	in      *limitedReader
 	source  source
-	mixed   bool // pcapng says the link type with each packet
+	mixed   bool // pcapng states the link type with each packet
 	link    layers.LinkType
 	Skipped int // packets so far that were not IP
 }
 
-// NewReader reads a capture's header. It fails with ErrFormat. A capture may be
-// packed with gzip, of which no more is unpacked at a time than is read.
+// NewReader reads the header of a capture. Its errors wrap ErrFormat. The
+// capture may be compressed with gzip, which is decompressed no faster than it
+// is read.
 func NewReader(r io.Reader) (*Reader, error) {
-	bounded, err := decompress(r)
+	input, err := decompress(r)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
-	in := bufio.NewReader(bounded)
+	in := bufio.NewReader(input)
 	magic, err := in.Peek(4)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
@@ -50,22 +52,22 @@ func NewReader(r io.Reader) (*Reader, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 		}
-		return &Reader{in: bounded, source: ng, mixed: true}, nil
+		return &Reader{in: input, source: ng, mixed: true}, nil
 	}
 	old, err := pcapgo.NewReader(in)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	if !linkKnown(old.LinkType()) {
-		return nil, fmt.Errorf("%w of a kind that is known: its packets have headers of the link type %d; Ethernet, raw IP, null and Linux cooked are",
+		return nil, fmt.Errorf("%w with a supported link type: it has type %d; Ethernet, raw IP, null and Linux cooked are supported",
 			ErrFormat, old.LinkType())
 	}
-	return &Reader{in: bounded, source: old, link: old.LinkType()}, nil
+	return &Reader{in: input, source: old, link: old.LinkType()}, nil
 }
 
-// Next returns the next IP packet, the caller's own, or io.EOF. What is no IP
-// is passed over and counted in Skipped. A capture that was cut off ends with
-// an error that is io.ErrUnexpectedEOF.
+// Next returns the next IP packet, which the caller owns, or io.EOF. It skips
+// other packets and counts them in Skipped. The error at the end of a truncated
+// capture is io.ErrUnexpectedEOF.
 func (r *Reader) Next() (Record, error) {
 	for {
 		r.in.left = maxPerPacket
@@ -92,7 +94,7 @@ func (r *Reader) Next() (Record, error) {
 	}
 }
 
-// Sizes of link layer headers, in bytes, and where their types are.
+// Sizes of link layer headers in bytes, and the types that they contain.
 const (
 	ethernetHeader = 14
 	vlanTag        = 4
@@ -104,10 +106,10 @@ const (
 	etherIPv6 = 0x86dd
 	etherVLAN = 0x8100
 	etherQinQ = 0x88a8
-	dltRaw    = 12 // what some systems call LinkTypeRaw
+	dltRaw    = 12 // LinkTypeRaw on some systems
 )
 
-// linkKnown tells whether linkHeader can know a packet of that link type.
+// linkKnown reports whether linkHeader supports a link type.
 func linkKnown(link layers.LinkType) bool {
 	switch link {
 	case layers.LinkTypeRaw, layers.LinkTypeIPv4, layers.LinkTypeIPv6, dltRaw, layers.LinkTypeEthernet,
@@ -117,7 +119,7 @@ func linkKnown(link layers.LinkType) bool {
 	return false
 }
 
-// linkHeader is how long the link layer's header is in front of an IP packet.
+// linkHeader returns the size of the link layer header of an IP packet.
 func linkHeader(link layers.LinkType, b []byte) (n int, ok bool) {
 	switch link {
 	case layers.LinkTypeRaw, layers.LinkTypeIPv4, layers.LinkTypeIPv6, dltRaw:

@@ -11,76 +11,80 @@ import (
 )
 
 const (
-	// DefaultSnaplen is how many bytes of a packet are kept unless told
-	// otherwise: its headers and the beginning of what it carries, not a
+	// DefaultSnaplen is the default size of the part of a packet that is
+	// captured, in bytes: its headers and the beginning of its payload, not a
 	// session's content.
 	DefaultSnaplen = 128
-	// MaxKnock is how many bytes of a datagram that is held as a knock are kept whatever
-	// the snaplen: the largest knock (docs/wire-formats.md; protocol.MaxKnock). Cut off, it could
-	// not be judged again, and whoever lacks the secret sees noise in it.
+	// MaxKnock is the part of the payload of a datagram held as a knock that is
+	// captured whatever the snaplen is, in bytes: the largest knock
+	// (docs/wire-formats.md; protocol.MaxKnock). A truncated knock could not be
+	// evaluated again, and without the secret it is indistinguishable from
+	// noise.
 	MaxKnock = 1024
-	// maxHeaders is how many bytes may stand before a datagram's payload: an IPv4 header
-	// with options, or IPv6 with extension headers of that size, and UDP's.
+	// maxHeaders is the size of the headers before the payload of a datagram,
+	// at most, in bytes: an IPv4 header with options, or IPv6 with extension
+	// headers of that size, and UDP's.
 	maxHeaders = 128
-	// MaxSnaplen is the most that may be asked for.
+	// MaxSnaplen is the largest snaplen.
 	MaxSnaplen = packet.MaxPacket
-	// DefaultQueue is how many packets may wait for their reader.
+	// DefaultQueue is the default length of the queue in packets.
 	DefaultQueue = 1024
-	// maxQueueBytes bounds the bytes that a queue may come to hold, whatever the snaplen.
+	// maxQueueBytes bounds the memory of a queue, whatever the snaplen is.
 	maxQueueBytes = 4 << 20
 )
 
-// An Event is one packet and what was decided about it, as the packet path has
-// it: everything is borrowed for the call.
+// An Event is one packet and its verdict, as on the packet path: everything is
+// borrowed for the call.
 type Event struct {
 	// Packet has been through Parse, or DecodeTCP when Out is set.
 	Packet *packet.Packet
-	// Length is the packet's in bytes, of which Packet.Data may be a part.
+	// Length of the packet in bytes. Packet.Data may be a part of it.
 	Length int
-	// Out says that the packet was to leave by the device.
+	// Out reports that the stack sent the packet.
 	Out bool
 	// Verdict and Reason are constant names, as in metrics.
 	Verdict, Reason string
 }
 
-// tuple is what Parse could read; zero of a packet that it could not.
+// tuple returns the tuple, which is zero for packets that Parse could not
+// decode.
 func (e *Event) tuple() *packet.Tuple { return &e.Packet.Tuple }
 
-// A Record is one packet of a capture, the owner's own.
+// A Record is one packet of a capture, owned by the caller.
 type Record struct {
 	Time   time.Time
-	Data   []byte // from the IP header on, Snaplen bytes at most, or a whole knock
+	Data   []byte // from the IP header, at most Snaplen bytes, or a whole knock
 	Length int    // of the whole packet
 	Out    bool
-	// Verdict and Reason are what was decided, in what a Tap gives; a Reader leaves them empty.
+	// Verdict and Reason are set by a Tap, but not by a Reader.
 	Verdict, Reason string
-	// Dropped is how many packets before this one were left out.
+	// Dropped is the number of packets dropped before this one.
 	Dropped uint64
 
-	buf *[]byte // by a Tap, which Data lies in; nil for the owner's own
+	buf *[]byte // that Data is in, if it belongs to a Tap
 }
 
-// TapOptions are the options of NewTap. The zero value takes everything.
+// TapOptions are the options of NewTap. The zero value captures all packets.
 type TapOptions struct {
 	Filter  Filter
-	Snaplen int              // bytes kept of each packet but a knock; default DefaultSnaplen
-	Queue   int              // packets that may wait; default DefaultQueue
+	Snaplen int              // bytes captured of each packet except a knock; default DefaultSnaplen
+	Queue   int              // length in packets; default DefaultQueue
 	Now     func() time.Time // default time.Now
 }
 
-// A Tap takes copies of packets out of the packet path. Offer and Next may be
-// called from any goroutine.
+// A Tap copies packets from the packet path. Its methods may be called from any
+// goroutine.
 type Tap struct {
 	opts       TapOptions
 	records    chan Record
-	free       sync.Pool // of *[]byte, with room for Snaplen
-	unreported atomic.Uint64
-	dropped    atomic.Uint64
+	free       sync.Pool     // of *[]byte, with room for Snaplen
+	unreported atomic.Uint64 // dropped since the last record
+	dropped    atomic.Uint64 // in all
 	closed     chan struct{}
 	closing    sync.Once
 }
 
-// NewTap returns a Tap, which takes packets until Close.
+// NewTap returns a Tap that captures packets until Close.
 func NewTap(o TapOptions) *Tap {
 	if o.Snaplen <= 0 {
 		o.Snaplen = DefaultSnaplen
@@ -101,8 +105,8 @@ func NewTap(o TapOptions) *Tap {
 	return t
 }
 
-// Enqueue takes a copy of a packet that fits the filter, or counts it as missed
-// when the queue is full. It never waits.
+// Enqueue copies a packet that matches the filter into the queue, or counts it
+// as dropped if the queue is full. It never blocks.
 func (t *Tap) Enqueue(e *Event) {
 	if !t.opts.Filter.Match(e) {
 		return
@@ -113,21 +117,21 @@ func (t *Tap) Enqueue(e *Event) {
 		Data: append((*data)[:0], e.Packet.Data[:min(len(e.Packet.Data), t.captureLen(e))]...),
 		buf:  data,
 	}
-	missed := t.unreported.Swap(0)
-	r.Dropped = missed
+	dropped := t.unreported.Swap(0)
+	r.Dropped = dropped
 	select {
 	case t.records <- r:
 	default:
-		t.unreported.Add(missed + 1)
+		t.unreported.Add(dropped + 1)
 		t.dropped.Add(1)
 		t.Free(&r)
 	}
 }
 
-// What a datagram that is or could be a knock is called, in metrics and here.
+// The verdict and reason of a datagram that is or could be a knock.
 const heldVerdict, knockReason = "hold", "knock"
 
-// captureLen is how many bytes of a packet are kept.
+// captureLen returns how many bytes of a packet are captured.
 func (t *Tap) captureLen(e *Event) int {
 	p := e.Packet
 	if e.Verdict != heldVerdict || e.Reason != knockReason || p.Proto != packet.UDP || p.Payload > maxHeaders {
@@ -136,8 +140,8 @@ func (t *Tap) captureLen(e *Event) int {
 	return max(t.opts.Snaplen, p.Payload+MaxKnock)
 }
 
-// Next waits for the next packet. It fails with io.EOF after Close, when there
-// are none left, and with ctx's cause.
+// Next waits for the next packet. It fails with io.EOF after Close, once the
+// queue is empty, and with the cause of ctx.
 func (t *Tap) Next(ctx context.Context) (Record, error) {
 	select {
 	case r := <-t.records:
@@ -159,8 +163,8 @@ func (t *Tap) Next(ctx context.Context) (Record, error) {
 	}
 }
 
-// Free gives a record of Next back: its Data is used again. Whoever keeps a
-// record does not call it.
+// Free returns a record of Next, whose Data is reused. Records that are
+// retained must not be freed.
 func (t *Tap) Free(r *Record) {
 	if r.buf != nil {
 		t.free.Put(r.buf)
@@ -168,21 +172,22 @@ func (t *Tap) Free(r *Record) {
 	}
 }
 
-// Dropped is how many packets found the queue full, in all.
+// Dropped returns the number of packets dropped because the queue was full.
 func (t *Tap) Dropped() uint64 { return t.dropped.Load() }
 
-// Unreported is how many found the queue full of which no record tells: since the last.
+// Unreported returns the number of packets dropped since the last record.
 func (t *Tap) Unreported() uint64 { return t.unreported.Load() }
 
-// Queued is how many packets wait for Next, and how many may.
-func (t *Tap) Queued() (now, most int) { return len(t.records), cap(t.records) }
+// Queued returns the number of packets in the queue, and its limit.
+func (t *Tap) Queued() (used, limit int) { return len(t.records), cap(t.records) }
 
-// Snaplen is how many bytes of a packet the Tap keeps at most, a knock's among them.
+// Snaplen returns the largest number of bytes that the Tap captures of a
+// packet, including knocks.
 func (t *Tap) Snaplen() int { return max(t.opts.Snaplen, maxHeaders+MaxKnock) }
 
-// Filter is what the Tap takes.
+// Filter returns the filter.
 func (t *Tap) Filter() Filter { return t.opts.Filter }
 
-// Close ends Next, once it has given out what is queued. Offer is still safe to
-// call, and of no effect that anybody sees.
+// Close ends the capture: Next fails once the queue is empty. Enqueue may still
+// be called, and has no effect.
 func (t *Tap) Close() { t.closing.Do(func() { close(t.closed) }) }

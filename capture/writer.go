@@ -11,10 +11,10 @@ import (
 	"github.com/gopacket/gopacket/pcapgo"
 )
 
-// WriterOptions describe a capture in its own header.
+// WriterOptions describe a capture in its header.
 type WriterOptions struct {
 	Interface string // the device's name
-	Snaplen   int    // bytes kept of each packet
+	Snaplen   int    // bytes captured of each packet
 	Filter    string
 }
 
@@ -26,11 +26,11 @@ type Writer struct {
 	dropped uint64
 }
 
-// nanoseconds is the resolution of the times in what a Writer writes, as the
-// negative exponent of ten.
+// nanoseconds is the resolution of the times in a capture, as the negative
+// exponent of ten.
 const nanoseconds = 9
 
-// NewWriter writes the header to w, which Flush must be called for.
+// NewWriter writes the header to w. Call Flush to write buffered data.
 func NewWriter(w io.Writer, o WriterOptions) (*Writer, error) {
 	ng, err := pcapgo.NewNgWriterInterface(w, pcapgo.NgInterface{
 		Name: o.Interface, Filter: o.Filter, OS: runtime.GOOS,
@@ -44,7 +44,7 @@ func NewWriter(w io.Writer, o WriterOptions) (*Writer, error) {
 	return &Writer{w: ng, began: time.Now()}, nil
 }
 
-// Write writes one packet. It keeps nothing of r.
+// Write writes one packet. It does not retain r.
 func (w *Writer) Write(r *Record) error {
 	o := pcapgo.NgPacketOptions{Flags: &pcapgo.NgEpbFlags{Direction: pcapgo.NgEpbFlagDirectionInbound}}
 	if r.Out {
@@ -63,19 +63,19 @@ func (w *Writer) Write(r *Record) error {
 	}, r.Data, o)
 }
 
-// Comment is what a packet's comment says, as in "drop: no-grant".
+// Comment returns the comment of a packet, such as "drop: no-grant".
 func Comment(r *Record) string { return r.Verdict + ": " + r.Reason }
 
-// Flush hands over what is buffered.
+// Flush writes buffered data.
 func (w *Writer) Flush() error { return w.w.Flush() }
 
-// Close ends the capture with its statistics, and flushes it. missed is how
-// many packets were left out after the last that was written.
-func (w *Writer) Close(missed uint64) error {
+// Close ends the capture with its statistics, and flushes it. dropped is the
+// number of packets dropped after the last one that was written.
+func (w *Writer) Close(dropped uint64) error {
 	now := time.Now()
 	err := w.w.WriteInterfaceStats(0, pcapgo.NgInterfaceStatistics{
 		LastUpdate: now, StartTime: w.began, EndTime: now,
-		PacketsReceived: w.written, PacketsDropped: w.dropped + missed,
+		PacketsReceived: w.written, PacketsDropped: w.dropped + dropped,
 	})
 	if err != nil {
 		return err

@@ -26,7 +26,8 @@ func (a Addr) Subnet() Addr {
 	return a
 }
 
-// SubnetPrefix returns the network that Subnet stands for: a /32, or an IPv6 /64.
+// SubnetPrefix returns the network that Subnet stands for: a /32, or an IPv6
+// /64.
 func (a Addr) SubnetPrefix() netip.Prefix {
 	const ipv6Bits = 64
 	addr := a.Subnet().Netip()

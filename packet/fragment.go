@@ -2,9 +2,10 @@ package packet
 
 import "encoding/binary"
 
-// A Fragment is what Parse decodes from the headers of a fragment. Parse also sets
-// the Version and Proto of the packet, the addresses of its Tuple, and, in the
-// first fragment of a TCP segment, the ports. They are 0 in other fragments.
+// A Fragment is what Parse decodes from the headers of a fragment. Parse also
+// sets the Version and Proto of the packet, the addresses of its Tuple, and, in
+// the first fragment of a TCP segment, the ports. They are 0 in other
+// fragments.
 //
 // It is the zero Fragment, and the other fields are not valid, if the packet
 // cannot be reassembled: it has IPv4 options, IPv6 addresses that would be taken
@@ -15,14 +16,15 @@ type Fragment struct {
 	ID     uint32 // identification, common to all fragments of a packet; 16 bits in IPv4
 	Offset int    // of this fragment in the payload of the whole packet, in bytes
 	More   bool   // more fragments follow; false in the last one
-	// Payload is the offset in Data of this fragment's part of the payload, which
-	// extends to the end of Data.
+	// Payload is the offset in Data of this fragment's part of the payload,
+	// which extends to the end of Data.
 	Payload int
 }
 
-// Reassemblable reports whether p, after Parse, is a fragment that a Reassembler
-// accepts. If so, its Fragment is valid, and its Tuple identifies the packet. Only
-// TCP is reassembled, because the gateway forwards nothing else.
+// Reassemblable reports whether p, after Parse, is a fragment that a
+// Reassembler accepts. If so, its Fragment is valid, and its Tuple identifies
+// the packet. Only TCP is reassembled, because the gateway forwards nothing
+// else.
 func (p *Packet) Reassemblable() bool {
 	return (p.DropReason == DropFragment || p.DropReason == DropTinyFragment) &&
 		p.Fragment.Payload > 0 && p.Proto == TCP
@@ -47,7 +49,8 @@ const (
 	ipv6OffsetMask         = 0xfff8
 )
 
-// fragmentUnit is the unit of the length of all fragments but the last, in bytes.
+// fragmentUnit is the unit of the length of all fragments but the last, in
+// bytes.
 const fragmentUnit = 8
 
 // parseFragment4 decodes the fragment b, trimmed to the length in its header.
@@ -69,8 +72,8 @@ func (p *Packet) parseFragment4(b []byte, headerLen int) DropReason {
 	})
 }
 
-// parseFragment6 decodes the packet b, trimmed to the length in its header, whose
-// first extension header is a fragment header.
+// parseFragment6 decodes the packet b, trimmed to the length in its header,
+// whose first extension header is a fragment header.
 func (p *Packet) parseFragment6(b []byte) DropReason {
 	p.Fragment = Fragment{}
 	const payload = ipv6HeaderSize + ipv6FragmentHeaderSize
@@ -98,8 +101,8 @@ func (p *Packet) parseFragment6(b []byte) DropReason {
 }
 
 // parseFragment checks the first fragment of a TCP segment. Ports and flags in
-// different fragments evade filters that inspect only the first (RFC 1858), and no
-// link is so narrow that it has to split a TCP header.
+// different fragments evade filters that inspect only the first (RFC 1858), and
+// no link is so narrow that it has to split a TCP header.
 func (p *Packet) parseFragment(f Fragment) DropReason {
 	p.Fragment = f
 	if p.Proto != TCP || f.Offset > 0 {
@@ -118,7 +121,8 @@ func (p *Packet) parseFragment(f Fragment) DropReason {
 	return DropFragment
 }
 
-// validateFragment checks a fragment by itself, without the others of its packet.
+// validateFragment checks a fragment by itself, without the others of its
+// packet.
 func (p *Packet) validateFragment() DropReason {
 	f := &p.Fragment
 	size := len(p.Data) - f.Payload

@@ -51,7 +51,8 @@ func ipHeader(b []byte) int {
 	return 40
 }
 
-// checksum4 makes the header checksum right and leaves the rest alone, unlike packettest.Checksums.
+// checksum4 makes the header checksum right and leaves the rest alone, unlike
+// packettest.Checksums.
 func checksum4(b []byte) {
 	h := append([]byte(nil), b[:ipHeader(b)]...)
 	packettest.Checksums(h)

@@ -96,7 +96,8 @@ func TestParseAgreesWithGopacket(t *testing.T) {
 		if !p.Parse() {
 			t.Fatalf("refused: %v\n%x", p.DropReason, b)
 		}
-		// It fails on what it takes for an application's by the port; the layers below are there.
+		// It fails on what it takes for an application's by the port; the
+		// layers below are there.
 		other := gopacket.NewPacket(b, first, gopacket.Default)
 		flow := other.NetworkLayer().NetworkFlow()
 		src, _ := netip.AddrFromSlice(flow.Src().Raw())

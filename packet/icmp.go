@@ -22,8 +22,8 @@ const originalBytes = 8
 // OriginalDatagram decodes the packet that an ICMP error returns to its sender
 // (RFC 792, "original data datagram"). It returns the tuple in the direction in
 // which that packet was sent, and its TCP sequence number. ok is false unless p
-// is an ICMP error (RFC 792, RFC 4443) about an unfragmented TCP segment of which
-// at least 8 bytes were returned.
+// is an ICMP error (RFC 792, RFC 4443) about an unfragmented TCP segment of
+// which at least 8 bytes were returned.
 func (p *Packet) OriginalDatagram() (t Tuple, seq uint32, ok bool) {
 	b := p.Data[p.Payload:]
 	switch p.Proto {

@@ -263,7 +263,8 @@ func TestParseUDPWithoutChecksum(t *testing.T) {
 		b := e.udp("no checksum")
 		b[e.header()+6], b[e.header()+7] = 0, 0
 		wantFault(t, b, want)
-		// Not even if the kernel vouches for it: it is a zero on the wire all the same.
+		// Not even if the kernel vouches for it: it is a zero on the wire all
+		// the same.
 		p := packet.Packet{Data: b, Offload: packet.Offload{ChecksumValid: true}}
 		if p.Parse(); p.DropReason != want {
 			t.Errorf("%s, vouched for: fault %v, want %v", name, p.DropReason, want)

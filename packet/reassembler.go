@@ -33,14 +33,15 @@ const (
 	// for lost fragments of a fast sender, long before the 16-bit identification
 	// of IPv4 wraps around (RFC 4963).
 	DefaultMaxPerSource = 8
-	// DefaultMaxFragments suffices for a packet of 64 KiB over a link with an MTU
-	// of 1280 bytes, the minimum of IPv6 (52 fragments), with some to spare.
+	// DefaultMaxFragments suffices for a packet of 64 KiB over a link with an
+	// MTU of 1280 bytes, the minimum of IPv6 (52 fragments), with some to
+	// spare.
 	DefaultMaxFragments = 64
-	// DefaultTimeout is far below the 60 s of RFC 8200. Fragments leave the sender,
-	// or the router that made them, back to back; a gap larger than the delay
-	// between two paths means that one was lost. A longer timeout gains nothing,
-	// because TCP retransmits the data within seconds, with another identification.
-	// A shorter one is safe too: it costs one retransmission.
+	// DefaultTimeout is far below the 60 s of RFC 8200. Fragments leave the
+	// sender, or the router that made them, back to back; a gap larger than the
+	// delay between two paths means that one was lost. A longer timeout gains
+	// nothing, because TCP retransmits the data within seconds, with another
+	// identification. A shorter one is safe too: it costs one retransmission.
 	DefaultTimeout = 10 * time.Second
 )
 
@@ -85,8 +86,9 @@ func NewReassembler(o ReassemblerOptions) *Reassembler {
 
 	r := &Reassembler{
 		opts: o, numBlocks: len(blocks),
-		// The share of a source in the bytes is that in the datagrams, so that it
-		// takes as many sources to exhaust either, but at least one whole packet.
+		// The share of a source in the bytes is that in the datagrams, so that
+		// it takes as many sources to exhaust either, but at least one whole
+		// packet.
 		maxSourceBlocks: max(len(blocks)*o.MaxPerSource/o.MaxDatagrams, blocksPerDatagram),
 		active:          make([]*datagram, 0, len(datagrams)),
 		freeDatagrams:   make([]*datagram, 0, len(datagrams)),
@@ -127,7 +129,8 @@ func (o *ReassemblerOptions) setDefaults() {
 	}
 }
 
-// Usage returns the number of incomplete packets and the bytes reserved for them.
+// Usage returns the number of incomplete packets and the bytes reserved for
+// them.
 func (r *Reassembler) Usage() (datagrams, size int) {
 	return len(r.active), (r.numBlocks - len(r.freeBlocks)) * blockSize
 }
@@ -189,8 +192,9 @@ func (r *Reassembler) expire(now time.Duration) {
 	}
 }
 
-// find returns the packet that p is a fragment of, or nil if p is the first of its
-// fragments to arrive. Fragments arrive in bursts, so it searches from the newest.
+// find returns the packet that p is a fragment of, or nil if p is the first of
+// its fragments to arrive. Fragments arrive in bursts, so it searches from the
+// newest.
 func (r *Reassembler) find(p *Packet) *datagram {
 	for _, d := range slices.Backward(r.active) {
 		if d.id == p.Fragment.ID && d.src == p.Tuple.Src && d.dst == p.Tuple.Dst {
@@ -200,8 +204,9 @@ func (r *Reassembler) find(p *Packet) *datagram {
 	return nil
 }
 
-// start makes room for the packet that p is a fragment of, by discarding the oldest
-// packet of the same source if necessary. It returns nil if there is none.
+// start makes room for the packet that p is a fragment of, by discarding the
+// oldest packet of the same source if necessary. It returns nil if there is
+// none.
 func (r *Reassembler) start(p *Packet, now time.Duration) *datagram {
 	subnet := p.Tuple.Src.Subnet()
 	oldest, n, _ := r.sourceUsage(subnet, nil)
@@ -221,8 +226,8 @@ func (r *Reassembler) start(p *Packet, now time.Duration) *datagram {
 	return d
 }
 
-// allocBlocks allocates the blocks that d needs for s, by discarding older packets
-// of the same source if necessary. It reports whether they suffice.
+// allocBlocks allocates the blocks that d needs for s, by discarding older
+// packets of the same source if necessary. It reports whether they suffice.
 func (r *Reassembler) allocBlocks(d *datagram, s byteRange) bool {
 	first, last := int(s.from)/blockSize, (int(s.to)-1)/blockSize
 	need := 0
@@ -257,8 +262,8 @@ func (r *Reassembler) allocBlocks(d *datagram, s byteRange) bool {
 	return true
 }
 
-// sourceUsage returns the oldest packet of a source, the number of its packets and
-// that of their blocks. It does not count the packet except.
+// sourceUsage returns the oldest packet of a source, the number of its packets
+// and that of their blocks. It does not count the packet except.
 func (r *Reassembler) sourceUsage(subnet Addr, except *datagram) (oldest *datagram, datagrams, blocks int) {
 	for _, d := range r.active {
 		if d == except || d.subnet != subnet {

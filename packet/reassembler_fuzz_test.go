@@ -60,7 +60,8 @@ func (p places) add(part string, at int) {
 	}
 }
 
-// make tells whether b can be put together from at most n fragments, one at each place.
+// make tells whether b can be put together from at most n fragments, one at
+// each place.
 func (p places) make(b string, at, n int) bool {
 	if b == "" {
 		return true

@@ -43,7 +43,8 @@ func (r *reassembly) wantHeld(t *testing.T, datagrams, size int) {
 	}
 }
 
-// pattern is n bytes that differ from their neighbours and from those 4 KiB away.
+// pattern is n bytes that differ from their neighbours and from those 4 KiB
+// away.
 func pattern(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -52,7 +53,8 @@ func pattern(n int) []byte {
 	return b
 }
 
-// unfragmented is what a reassembled packet must be: whole, without what belongs to fragments.
+// unfragmented is what a reassembled packet must be: whole, without what
+// belongs to fragments.
 func unfragmented(whole []byte, id uint32) []byte {
 	b := append([]byte(nil), whole...)
 	if b[0]>>4 == 4 {
@@ -72,7 +74,8 @@ func cut(whole []byte, id uint32, size int) (all [][]byte) {
 	return all
 }
 
-// step is a fragment of the packet in TestReassemblerAdd and what is to come of it.
+// step is a fragment of the packet in TestReassemblerAdd and what is to come of
+// it.
 type step struct {
 	from, to int
 	last     bool

@@ -8,9 +8,9 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 )
 
-// blockSize is the unit, in bytes, in which a Reassembler allocates its memory. A
-// packet of 1500 bytes, fragmented at a narrow link, takes one block; a packet of
-// 64 KiB wastes at most one.
+// blockSize is the unit, in bytes, in which a Reassembler allocates its memory.
+// A packet of 1500 bytes, fragmented at a narrow link, takes one block; a
+// packet of 64 KiB wastes at most one.
 const blockSize = 4096
 
 // blocksPerDatagram holds the largest payload that Add accepts.

@@ -16,14 +16,15 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// offloads are the tasks that the kernel may leave to us on packets that we read.
-// CreateTUN also enables UDP segmentation, which the gateway does not support;
-// TUNSETOFFLOAD replaces the whole set.
+// offloads are the tasks that the kernel may leave to us on packets that we
+// read. CreateTUN also enables UDP segmentation, which the gateway does not
+// support; TUNSETOFFLOAD replaces the whole set.
 const offloads = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6
 
-// device is a TUN interface with virtio-net headers. Package wireguard/tun opens,
-// names and sizes it; packets are read from and written to the descriptor, because
-// the package's Read and Write split super-packets at the MTU.
+// device is a TUN interface with virtio-net headers. Package wireguard/tun
+// opens, names and sizes it; packets are read from and written to the
+// descriptor, because the package's Read and Write split super-packets at the
+// MTU.
 type device struct {
 	wg     wgtun.Device
 	file   *os.File
@@ -57,7 +58,8 @@ func Open(o Options) (Device, error) {
 	d.read.init(d.buf)
 	d.writes.New = func() any { w := new(writeOp); w.call = w.do; return w }
 	d.events.Go(func() {
-		// wireguard/tun blocks on an unread event. Read reports all that matters.
+		// wireguard/tun blocks on an unread event. Read reports all that
+		// matters.
 		for range wg.Events() { // drain
 		}
 	})
@@ -119,16 +121,16 @@ func openError(o Options, err error) error {
 	}
 }
 
-// cloneDeviceMissing detects the error of wireguard/tun for a missing clone device,
-// which wraps nothing.
+// cloneDeviceMissing detects the error of wireguard/tun for a missing clone
+// device, which wraps nothing.
 func cloneDeviceMissing() bool {
 	_, err := os.Stat(cloneDevicePath)
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// readOp is the readv of Device.Read. System calls on the device never block, so
-// neither it nor writeOp notifies the scheduler, which would hand the processor of
-// a goroutine in a system call to another after some microseconds
+// readOp is the readv of Device.Read. System calls on the device never block,
+// so neither it nor writeOp notifies the scheduler, which would hand the
+// processor of a goroutine in a system call to another after some microseconds
 // (syscall.RawSyscall).
 type readOp struct {
 	header [virtioHeaderSize]byte
@@ -155,7 +157,8 @@ func (r *readOp) do(fd uintptr) bool {
 	}
 }
 
-// Read implements Device. It blocks in the runtime's poller, so that Close wakes it.
+// Read implements Device. It blocks in the runtime's poller, so that Close
+// wakes it.
 func (d *device) Read(p *packet.Packet) error {
 	r := &d.read
 	for {
@@ -184,8 +187,8 @@ func (d *device) Read(p *packet.Packet) error {
 	}
 }
 
-// writeOp is one writev in flight. It is pooled, together with the function value
-// that the runtime calls, so that Write allocates nothing.
+// writeOp is one writev in flight. It is pooled, together with the function
+// value that the runtime calls, so that Write allocates nothing.
 type writeOp struct {
 	header [virtioHeaderSize]byte
 	iov    [MaxParts + 1]unix.Iovec
@@ -194,9 +197,9 @@ type writeOp struct {
 	call   func(fd uintptr) bool
 }
 
-// do runs on the descriptor. A TUN device that cannot take a packet returns an error
-// at once, and the packet is lost, as on any link. Waiting until the device is
-// writable would only delay the packets behind it.
+// do runs on the descriptor. A TUN device that cannot take a packet returns an
+// error at once, and the packet is lost, as on any link. Waiting until the
+// device is writable would only delay the packets behind it.
 func (w *writeOp) do(fd uintptr) bool {
 	for {
 		_, _, w.err = syscall.RawSyscall(syscall.SYS_WRITEV, fd, iovecAddr(&w.iov[0]), uintptr(w.n))

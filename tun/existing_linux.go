@@ -12,9 +12,9 @@ import (
 )
 
 // An existing device was created by a process with the necessary privileges: a
-// persistent interface that the user of this process owns (ip tuntap add ... user),
-// or an open descriptor. Using it takes no privileges, and nothing of it is changed
-// but the header of the packets that this process reads and writes.
+// persistent interface that the user of this process owns (ip tuntap add ...
+// user), or an open descriptor. Using it takes no privileges, and nothing of it
+// is changed but the header of the packets that this process reads and writes.
 
 // cloneDevicePath is opened for a new descriptor, before TUNSETIFF selects an
 // interface.
@@ -43,8 +43,9 @@ func openExisting(o Options) (wgtun.Device, error) {
 	return wg, err
 }
 
-// openPersistent opens the persistent interface of that name. It checks that there
-// is one, because TUNSETIFF creates it for a process that has the privileges.
+// openPersistent opens the persistent interface of that name. It checks that
+// there is one, because TUNSETIFF creates it for a process that has the
+// privileges.
 func openPersistent(name string) (fd int, err error) {
 	if _, err := net.InterfaceByName(name); err != nil {
 		return -1, fmt.Errorf("%w; create it: ip tuntap add dev %s mode tun user USER", err, name)
@@ -76,6 +77,7 @@ func checkFlags(fd int) error {
 	if have := request.Uint16(); have&requiredFlags != requiredFlags {
 		return fmt.Errorf("descriptor %d: the interface has flags %#x; open it with IFF_TUN, IFF_NO_PI and IFF_VNET_HDR", fd, have)
 	}
-	// An earlier owner of a persistent interface may have chosen another header size.
+	// An earlier owner of a persistent interface may have chosen another header
+	// size.
 	return os.NewSyscallError("TUNSETVNETHDRSZ", unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, virtioHeaderSize))
 }

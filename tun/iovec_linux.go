@@ -12,7 +12,8 @@ func setIovec(v *unix.Iovec, b []byte) {
 	v.SetLen(len(b))
 }
 
-// iovecAddr returns the address of a vector, for use in the next system call only.
+// iovecAddr returns the address of a vector, for use in the next system call
+// only.
 func iovecAddr(first *unix.Iovec) uintptr {
 	return uintptr(unsafe.Pointer(first)) //nolint:gosec // readv and writev take the address of their vector
 }

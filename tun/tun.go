@@ -3,11 +3,11 @@
 // A Device is a point-to-point layer-3 interface whose far end is this process.
 // Open creates one, without addresses or routes, or takes over one that exists.
 //
-// On Linux every packet carries a virtio-net header in both directions. One read
-// may return a TCP super-packet of up to 64 KiB whose checksum the kernel vouches
-// for, and one write may pass the kernel a super-packet to segment. The number of
-// bytes per system call determines the throughput of a TUN device. On other
-// systems packets are single and their checksums are complete.
+// On Linux every packet carries a virtio-net header in both directions. One
+// read may return a TCP super-packet of up to 64 KiB whose checksum the kernel
+// vouches for, and one write may pass the kernel a super-packet to segment. The
+// number of bytes per system call determines the throughput of a TUN device. On
+// other systems packets are single and their checksums are complete.
 //
 // Package packet decodes the packets that a Device reads.
 //
@@ -53,9 +53,9 @@ type Device interface {
 // packet before it is queued for Read.
 type FilterAttacher interface {
 	// AttachFilter attaches the loaded eBPF program with the descriptor fd, in
-	// place of the one before. Its type is SOCKET_FILTER; its input is the packet
-	// from the IP header, and its result the number of bytes of it to keep: 0 drops
-	// the packet.
+	// place of the one before. Its type is SOCKET_FILTER; its input is the
+	// packet from the IP header, and its result the number of bytes of it to
+	// keep: 0 drops the packet.
 	AttachFilter(fd int) error
 }
 
@@ -70,8 +70,9 @@ type Info struct {
 	// renamed; 0 if there is no interface, or if the system has no indexes.
 	Index int
 	MTU   int // bytes of the largest IP packet, without offload
-	// Offload reports whether Write accepts super-packets (Offload.SegmentSize) and
-	// packets whose TCP checksum is left to the kernel (Offload.NeedsChecksum).
+	// Offload reports whether Write accepts super-packets (Offload.SegmentSize)
+	// and packets whose TCP checksum is left to the kernel
+	// (Offload.NeedsChecksum).
 	Offload bool
 }
 
@@ -92,7 +93,7 @@ type Options struct {
 	// Its packets are read and written, but its settings and routes belong to
 	// whatever created it. Linux only.
 	Existing bool
-	// FD is a descriptor of an existing interface, or 0. Open takes ownership of it
-	// unless it fails. Name is ignored.
+	// FD is a descriptor of an existing interface, or 0. Open takes ownership
+	// of it unless it fails. Name is ignored.
 	FD int
 }

@@ -24,10 +24,10 @@ const (
 	tcpChecksumOffset = 16 // of the checksum field in a TCP header
 )
 
-// decodeVirtio decodes the header b, at least virtioHeaderSize bytes, of a packet of
-// size bytes. It ignores hdr_len, which is only a hint and not always correct. ok is
-// false for segmentation types that Open does not enable, and for a checksum field
-// outside the packet.
+// decodeVirtio decodes the header b, at least virtioHeaderSize bytes, of a
+// packet of size bytes. It ignores hdr_len, which is only a hint and not always
+// correct. ok is false for segmentation types that Open does not enable, and
+// for a checksum field outside the packet.
 func decodeVirtio(b []byte, size int) (o packet.Offload, ok bool) {
 	flags, gso := b[0], b[1]&^virtioGSOECN
 	switch gso {

@@ -1,17 +1,18 @@
 // Package bypass finds what in the host's own network configuration lets
 // packets bypass the gateway, or keeps clients out.
 //
-// Whether a protected address is hidden is decided by the kernel's policy rules
-// and routing tables: a narrower route, a rule of higher priority, an address on
-// an interface, or forwarding that is off. Evaluate walks a State, a snapshot of
-// all of them, as the kernel does for a packet from outside, and returns a
-// Problem for each way that does not end at the gateway's device. It is a pure
-// function: Read takes the snapshot, and With adds what a gateway would install,
-// so that a host can be examined before the gateway has ever started.
+// The kernel's policy rules and routing tables determine whether a protected
+// address is hidden. A more specific route, a rule of higher priority, an
+// address on an interface, or disabled forwarding can bypass the gateway.
+// Evaluate walks a State, a snapshot of all of them, like the kernel does for a
+// packet from outside, and returns a Problem for each path that does not end at
+// the gateway's device. It is a pure function: Read takes the snapshot, and
+// With adds the routes and rules that a gateway would install, so that a host
+// can be examined before the gateway has ever started.
 //
-// It errs on the side of reporting: a rule whose selectors could match a packet
-// from outside (a mark, a source, an interface) counts as matching. What it does
-// not see: packet filters, and what other hosts do.
+// Evaluate prefers false alarms: a rule whose selectors could match a packet
+// from outside (a mark, a source, an interface) counts as matching. It takes
+// neither packet filters nor other hosts into account.
 package bypass
 
 import (
@@ -25,13 +26,13 @@ import (
 type State struct {
 	Links  []Link
 	Rules  []Rule  // of both families, each in the order in which the kernel consults them
-	Routes []Route // those that a protected address can match, and the default routes
-	// Forwarding6 is the IPv6 setting for all interfaces, which decides for each.
+	Routes []Route // those that match a protected address, and the default routes
+	// Forwarding6 is the IPv6 setting that applies to all interfaces.
 	Forwarding6 bool
 	// RPFilter is the IPv4 setting for all interfaces; the larger of it and an
 	// interface's own takes effect.
 	RPFilter int
-	// NoSettings says that the settings of interfaces could not be read.
+	// NoSettings reports that the settings of interfaces could not be read.
 	NoSettings bool
 }
 
@@ -46,7 +47,7 @@ type Link struct {
 	Forwarding  bool // IPv4
 	RPFilter    int  // IPv4
 	AcceptLocal bool // IPv4
-	// ForceForwarding6 forwards whatever State.Forwarding6 says.
+	// ForceForwarding6 forwards packets regardless of State.Forwarding6.
 	ForceForwarding6 bool
 }
 
@@ -57,14 +58,14 @@ type Route struct {
 	Metric  uint32
 	TOS     uint8 // IPv4: only packets with it
 	Type    Type
-	Links   []int // interfaces that it leads to; more than one where it is multipath
+	Links   []int // outgoing interfaces; several for a multipath route
 	Gateway bool  // the next hop is a router
 	Nexthop uint32
 	Ours    bool
 	Dead    bool // not used while its interface is down
 }
 
-// Type is what a route does with packets (rtnetlink(7), rtm_type).
+// A Type is the type of a route (rtnetlink(7), rtm_type).
 type Type uint8
 
 // The types of rtnetlink(7).
@@ -80,7 +81,7 @@ const (
 	Throw       Type = 9
 )
 
-// String is the name that ip route shows.
+// String returns the name in the syntax of ip route.
 func (t Type) String() string {
 	names := []string{"none", "unicast", "local", "broadcast", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw"}
 	if int(t) < len(names) {
@@ -89,7 +90,7 @@ func (t Type) String() string {
 	return "unknown"
 }
 
-// Action is what a policy rule does (linux/fib_rules.h).
+// An Action is the action of a policy rule (linux/fib_rules.h).
 type Action uint8
 
 // The actions of linux/fib_rules.h.
@@ -116,11 +117,11 @@ type Rule struct {
 	IPProto        uint8
 	Sport, Dport   PortRange
 	L3MDev         bool // the table is that of the packet's VRF
-	Other          bool // has selectors that are not known here
+	Other          bool // has unknown selectors
 	Action         Action
 	Table          uint32
 	GotoPriority   uint32
-	SuppressLength int // routes of this prefix length or shorter do not count; -1 for none
+	SuppressLength int // ignores routes of this prefix length or shorter; -1 for none
 	SuppressGroup  bool
 	Ours           bool
 }
@@ -130,7 +131,7 @@ type PortRange struct{ First, Last uint16 }
 
 func (r PortRange) contains(port uint16) bool { return r.First <= port && port <= r.Last }
 
-// Protected is what a configuration protects.
+// Protected is the part of a configuration that Evaluate needs.
 type Protected struct {
 	// Device is the name of the gateway's interface.
 	Device string
@@ -146,15 +147,16 @@ type Severity string
 
 // The severities.
 const (
-	// Open: unauthorized hosts are answered, or their packets pass the gateway by.
+	// Open: unauthorized hosts are answered, or their packets bypass the
+	// gateway.
 	Open Severity = "open"
-	// Unusable: silent, but clients do not get in.
+	// Unusable: silent, but clients are not admitted.
 	Unusable Severity = "unreachable"
-	// Unknown: it could not be determined.
+	// Unknown: could not be determined.
 	Unknown Severity = "unknown"
 )
 
-// A Problem is a way in which packets do not come to the gateway.
+// A Problem is a path by which packets do not reach the gateway.
 type Problem struct {
 	Subject  string   `json:"subject"` // the prefix or port
 	Severity Severity `json:"severity"`
@@ -162,7 +164,7 @@ type Problem struct {
 	Remedy   string   `json:"remedy"` // a command, or what to do
 }
 
-// String is a line for people.
+// String formats the problem in one line.
 func (p Problem) String() string { return p.Subject + ": " + p.Message + "; remedy: " + p.Remedy }
 
 // Filter returns the problems of one severity.
@@ -170,19 +172,19 @@ func Filter(all []Problem, s Severity) []Problem {
 	return slices.DeleteFunc(slices.Clone(all), func(p Problem) bool { return p.Severity != s })
 }
 
-// link returns the interface with an index or a name.
+// link returns the interface with an index, or nil.
 func (s *State) link(index int) *Link {
-	for i := range s.Links {
-		if s.Links[i].Index == index {
-			return &s.Links[i]
-		}
-	}
-	return nil
+	return s.findLink(func(l *Link) bool { return l.Index == index })
 }
 
+// named returns the interface with a name, or nil.
 func (s *State) named(name string) *Link {
+	return s.findLink(func(l *Link) bool { return l.Name == name })
+}
+
+func (s *State) findLink(match func(*Link) bool) *Link {
 	for i := range s.Links {
-		if s.Links[i].Name == name {
+		if match(&s.Links[i]) {
 			return &s.Links[i]
 		}
 	}

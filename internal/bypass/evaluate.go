@@ -10,8 +10,8 @@ import (
 	"github.com/knockgw/knockgw/internal/termsafe"
 )
 
-// Evaluate returns all ways in which packets from outside for what is protected do
-// not come to the gateway, or its answers do not leave.
+// Evaluate returns the paths by which packets from outside for protected
+// addresses do not reach the gateway, or its answers do not leave.
 func Evaluate(s *State, p *Protected) []Problem {
 	var all []Problem
 	for _, t := range p.targets() {
@@ -22,9 +22,9 @@ func Evaluate(s *State, p *Protected) []Problem {
 	return append(all, s.settings(p)...)
 }
 
-// OwnAddresses returns the addresses of the host that are in a protected prefix, and
-// not those of an interface behind which hosts of the prefix are. A start would take
-// them from the host, with every connection to them: it is refused.
+// OwnAddresses returns the addresses of the host in a protected prefix, except
+// for those of its upstream links. A start would take them from the host, with
+// all their connections: it is refused.
 func OwnAddresses(s *State, p *Protected) []Problem {
 	var all []Problem
 	for _, t := range p.targets() {
@@ -49,7 +49,7 @@ func OwnAddresses(s *State, p *Protected) []Problem {
 	return all
 }
 
-// targets are all prefixes and ports.
+// targets returns all prefixes and ports.
 func (p *Protected) targets() []target {
 	var all []target
 	for _, prefix := range p.Routes.Prefixes {
@@ -95,7 +95,7 @@ func (s *State) settings(p *Protected) []Problem {
 		all = append(all, s.device4(p)...)
 	}
 	if v6 && !s.Forwarding6 && !slices.ContainsFunc(s.externalLinks(p), func(l Link) bool { return l.ForceForwarding6 }) {
-		all = append(all, Problem{"IPv6", Unusable, "forwarding is off (net.ipv6.conf.all.forwarding): the kernel drops what comes for the protected addresses, and clients get no answer",
+		all = append(all, Problem{"IPv6", Unusable, "forwarding is off (net.ipv6.conf.all.forwarding): the kernel drops packets for the protected addresses, and clients get no answer",
 			"sysctl -w net.ipv6.conf.all.forwarding=1"})
 	}
 	return all
@@ -111,8 +111,8 @@ func (s *State) externalLinks(p *Protected) []Link {
 	})
 }
 
-// forwarding4: the setting of the interface by which a packet comes decides. Those
-// with a default route lead to the clients; where there is none, any may.
+// forwarding4: the setting of the interface by which a packet comes decides.
+// Those with a default route lead to the clients; where there is none, any may.
 func (s *State) forwarding4(p *Protected) []Problem {
 	links := s.externalLinks(p)
 	if leading := slices.DeleteFunc(slices.Clone(links), func(l Link) bool { return !s.hasDefault4(l.Index) }); len(leading) > 0 {
@@ -125,7 +125,7 @@ func (s *State) forwarding4(p *Protected) []Problem {
 	for _, l := range links {
 		names = append(names, termsafe.Name(l.Name))
 	}
-	return []Problem{{"IPv4", Unusable, fmt.Sprintf("forwarding is off (net.ipv4.ip_forward, and that of %s): the kernel drops what comes for the protected addresses, and clients get no answer",
+	return []Problem{{"IPv4", Unusable, fmt.Sprintf("forwarding is off (net.ipv4.ip_forward, and that of %s): the kernel drops packets for the protected addresses, and clients get no answer",
 		strings.Join(names, ", ")), "sysctl -w net.ipv4.ip_forward=1"}}
 }
 

@@ -170,7 +170,7 @@ func TestEvaluateReportsBypasses(t *testing.T) {
 		}, Unusable, []string{"tun_id 5"}},
 		"a rule with an unknown selector": {func(s *State) {
 			s.first(Rule{Other: true, Action: RuleBlackhole})
-		}, Unusable, []string{"not known here"}},
+		}, Unusable, []string{"unknown selectors"}},
 		"a rule for other addresses": {func(s *State) {
 			s.first(Rule{To: prefix("192.0.2.0/24"), Action: RuleUnreachable})
 		}, "", nil},
@@ -308,7 +308,8 @@ func TestCoveredByHalves(t *testing.T) {
 	}
 }
 
-// A hostile or large set of rules must not make the walk long: each rule is a goto.
+// A hostile or large set of rules must not make the walk long: each rule is a
+// goto.
 func TestEvaluateIsBoundedWithManyJumps(t *testing.T) {
 	s := healthy()
 	const jumps = 1000

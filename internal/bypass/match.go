@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// A match reports whether a rule applies to packets from outside for a target.
+// A match says whether a rule applies to packets from outside for a target.
 type match int
 
 const (
@@ -17,14 +17,14 @@ const (
 	always
 )
 
-// matches reports whether a rule applies. A selector that is about what an
-// unauthorized host can choose, or about what another program sets, may match.
+// matches reports whether a rule applies. A selector that depends on what an
+// unauthorized host chooses, or on what another program sets, may match.
 func (w *walk) matches(r *Rule) match {
 	m := w.matchesSelectors(r)
 	if !r.Invert {
 		return m
 	}
-	switch m { // as in "not iif lo": all that comes from outside
+	switch m { // such as "not iif lo": all packets from outside
 	case always:
 		return never
 	case never:
@@ -34,10 +34,10 @@ func (w *walk) matches(r *Rule) match {
 	}
 }
 
-// loopback is the interface by which, for rules, the host's own packets come.
+// loopback is the incoming interface of the host's own packets in rules.
 const loopback = "lo"
 
-// matchesSelectors is matches without regard to inversion.
+// matchesSelectors is matches without inversion.
 func (w *walk) matchesSelectors(r *Rule) match {
 	m := always
 	uncertain := func() { m = min(m, maybe) }
@@ -51,7 +51,7 @@ func (w *walk) matchesSelectors(r *Rule) match {
 	}
 	if r.Out != "" {
 		if l := w.s.named(r.Out); l == nil || l.VRFTable == 0 {
-			return never // only what a socket bound to it sends
+			return never // only packets of a socket bound to it
 		}
 		uncertain()
 	}
@@ -79,7 +79,7 @@ func (w *walk) matchesSelectors(r *Rule) match {
 	return min(m, w.portsMatch(r))
 }
 
-// fullMask is the mask of a rule that compares all of a mark.
+// fullMask is the mask of a rule that compares a whole mark.
 const fullMask = 0xffffffff
 
 // portsMatch compares the transport protocol and its ports.
@@ -108,8 +108,8 @@ func (w *walk) portsMatch(r *Rule) match {
 	return m
 }
 
-// hasDefaultRoute reports whether a default route leads to an interface: then hosts
-// beyond the upstreams' network come by it, too.
+// hasDefaultRoute reports whether a default route leads to an interface:
+// packets from hosts beyond the upstreams' network then arrive by it, too.
 func (w *walk) hasDefaultRoute(name string) bool {
 	l := w.s.named(name)
 	return l != nil && slices.ContainsFunc(w.s.Routes, func(r Route) bool {
@@ -117,11 +117,11 @@ func (w *walk) hasDefaultRoute(name string) bool {
 	})
 }
 
-// isDefault reports whether a route is for all addresses, or for half of them, as
-// some VPNs spell it.
+// isDefault reports whether a route is for all addresses, or for half of them,
+// as some VPNs install it.
 func isDefault(r *Route) bool { return r.Dst.Bits() <= 1 && r.Type == Unicast && !r.Dead }
 
-// String writes a rule as ip rule shows it.
+// String formats a rule in the syntax of ip rule.
 func (r *Rule) String() string {
 	text := r.selectors()
 	switch r.Action {
@@ -142,7 +142,7 @@ func (r *Rule) String() string {
 	return fmt.Sprintf("%d: %s", r.Priority, text)
 }
 
-// selectors writes what packets a rule is for.
+// selectors formats the selectors of a rule.
 func (r *Rule) selectors() string {
 	var b strings.Builder
 	word := func(format string, args ...any) {
@@ -193,7 +193,7 @@ func (r *Rule) selectors() string {
 		word("tun_id %d", r.TunID)
 	}
 	if r.Other {
-		word("and selectors that are not known here")
+		word("and unknown selectors")
 	}
 	return b.String()
 }
@@ -212,7 +212,7 @@ const (
 	tableLocal   = 255
 )
 
-// tableName is how ip route takes a table.
+// tableName returns the name of a table in the syntax of ip route.
 func tableName(n uint32) string {
 	switch n {
 	case tableLocal:

@@ -15,8 +15,8 @@ import (
 // plannedIndex is that of a device that is not there yet; no interface has it.
 const plannedIndex = -1
 
-// With returns the snapshot as it would be after a start: with the gateway's device,
-// routes and rules.
+// With returns the snapshot as it would be after a start: with the gateway's
+// device, routes and rules.
 func (s *State) With(p *Protected) *State {
 	planned := *s
 	index := plannedIndex

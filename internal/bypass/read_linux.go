@@ -14,12 +14,14 @@ import (
 
 // Numbers of the kernel's that package unix does not have.
 const (
-	// Of linux/netconf.h: attributes, and the index that stands for all interfaces.
+	// Of linux/netconf.h: attributes, and the index that stands for all
+	// interfaces.
 	netconfIndex, netconfForwarding, netconfRPFilter, netconfForce6 = 1, 2, 3, 9
 	netconfAll                                                      = -1
 	// Of linux/ip.h (IPV4_DEVCONF_*), as the first of the list has number 1.
 	devconfForwarding, devconfRPFilter, devconfAcceptLocal = 1, 8, 23
-	// Of linux/if_link.h: IFLA_INET_CONF, IFLA_VRF_TABLE, RTEXT_FILTER_SKIP_STATS.
+	// Of linux/if_link.h: IFLA_INET_CONF, IFLA_VRF_TABLE,
+	// RTEXT_FILTER_SKIP_STATS.
 	inetConf, vrfTable, skipStatistics = 1, 1, 1 << 3
 	// sizeofNetconf is that of struct netconfmsg, aligned.
 	sizeofNetconf = 4
@@ -30,11 +32,12 @@ const (
 )
 
 // tries is how often a list is asked for that changes while it is read. What is
-// there all the time is in one of them, nearly always; the rest is for the next look.
+// there all the time is in one of them, nearly always; the rest is for the next
+// look.
 const tries = 3
 
-// Read takes a snapshot of this host, as far as it is about what is protected. It
-// takes no privilege. Its cost is linear in the routes of the host.
+// Read takes a snapshot of this host, as far as it is about what is protected.
+// It takes no privilege. Its cost is linear in the routes of the host.
 func Read(p *Protected) (*State, error) {
 	s := &State{}
 	for _, ask := range []func(*Protected) error{s.readLinks, s.readSettings, s.readRules, s.readRoutes} {
@@ -66,8 +69,8 @@ func dump(what string, question, answer uint16, data nl.NetlinkRequestData, begi
 	return nil
 }
 
-// attributes are those of a message by their number, without the flags of nesting
-// and byte order; a later one replaces an earlier.
+// attributes are those of a message by their number, without the flags of
+// nesting and byte order; a later one replaces an earlier.
 func attributes(b []byte) map[uint16][]byte {
 	list, err := nl.ParseRouteAttr(b)
 	if err != nil {
@@ -127,8 +130,8 @@ type netconf struct{ family byte }
 func (n netconf) Len() int          { return sizeofNetconf }
 func (n netconf) Serialize() []byte { return []byte{n.family, 0, 0, 0} }
 
-// readSettings reads those that are for all interfaces. A kernel without IPv6 has
-// none of it.
+// readSettings reads those that are for all interfaces. A kernel without IPv6
+// has none of it.
 func (s *State) readSettings(*Protected) error {
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		err := dump("network settings", unix.RTM_GETNETCONF, unix.RTM_NEWNETCONF, netconf{family}, func() {}, func(b []byte) {
@@ -261,8 +264,8 @@ func (s *State) readRules(*Protected) error {
 	return nil
 }
 
-// parseRule reads a rule. Its header is struct fib_rule_hdr, in which the type of a
-// route is the action.
+// parseRule reads a rule. Its header is struct fib_rule_hdr, in which the type
+// of a route is the action.
 func parseRule(b []byte) Rule {
 	m := nl.DeserializeRtMsg(b)
 	list, err := nl.ParseRouteAttr(b[unix.SizeofRtMsg:])

@@ -7,8 +7,9 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// A host of this kernel, in a namespace of its own, is read as the evaluation needs
-// it: with what a start would add, nothing is wrong but that it does not forward.
+// A host of this kernel, in a namespace of its own, is read as the evaluation
+// needs it: with what a start would add, nothing is wrong but that it does not
+// forward.
 func TestReadEmptyHost(t *testing.T) {
 	runtime.LockOSThread() // and never unlocked: the thread ends with the test
 	if _, err := netns.New(); err != nil {

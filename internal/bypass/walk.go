@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// A target is one prefix or port whose packets must end at the device.
+// A target is a prefix or port whose packets must be routed to the device.
 type target struct {
 	prefix        netip.Prefix
 	upstreamLinks []string
@@ -16,7 +16,7 @@ type target struct {
 	protocol      uint8
 }
 
-// String is what is protected, as the configuration names it.
+// String returns the target in the syntax of the configuration.
 func (t target) String() string {
 	if t.port != 0 {
 		name := map[uint8]string{protocolTCP: "TCP", protocolUDP: "UDP"}[t.protocol]
@@ -31,7 +31,7 @@ const (
 	protocolUDP = 17
 )
 
-// A walk follows the policy rules for the packets of one target, as the kernel
+// A walk follows the policy rules for the packets of one target, like the kernel
 // does: the first rule that leads to a route decides.
 type walk struct {
 	s        *State
@@ -53,8 +53,9 @@ func newWalk(s *State, p *Protected, t target) *walk {
 	return w
 }
 
-// run consults the rules from an index on. cond is what packets must be for the
-// walk to come here, "" for all of them; decided is what needs no more looking.
+// run consults the rules from an index on. cond is the condition under which
+// packets get here, "" for all of them; decided are the parts that need no more
+// rules.
 func (w *walk) run(at int, cond string, decided []netip.Prefix) {
 	for at < len(w.rules) && !covered(decided, w.t.prefix) {
 		r := &w.rules[at]
@@ -71,13 +72,13 @@ func (w *walk) run(at int, cond string, decided []netip.Prefix) {
 		switch r.Action {
 		case Goto:
 			next := slices.IndexFunc(w.rules, func(o Rule) bool { return o.Priority >= r.GotoPriority })
-			if next < at { // the kernel ignores a target that is not there
+			if next < at { // the kernel ignores a missing target
 				continue
 			}
 			if match == always {
 				at = next
 			} else if len(w.visited) >= maxJumps {
-				w.report(Unknown, "", "there are too many rules with goto to follow them all", "ip rule show")
+				w.report(Unknown, "", "there are too many rules with goto to evaluate", "ip rule show")
 			} else if !w.visited[next] {
 				w.visited[next] = true
 				w.run(next, when, slices.Clone(decided))
@@ -97,8 +98,8 @@ func (w *walk) run(at int, cond string, decided []netip.Prefix) {
 	}
 }
 
-// decide applies a rule that is no goto, and returns the parts of the target that
-// it decides about.
+// decide applies a rule other than a goto, and returns the parts of the target
+// that it decides about.
 func (w *walk) decide(r *Rule, cond string, decided []netip.Prefix) []netip.Prefix {
 	part := w.t.prefix
 	if r.To.IsValid() && !r.Invert && r.To.Bits() > part.Bits() {
@@ -120,18 +121,18 @@ func (w *walk) decide(r *Rule, cond string, decided []netip.Prefix) []netip.Pref
 		return nil
 	case RuleBlackhole:
 		if w.isService(part) {
-			w.report(Unusable, cond, fmt.Sprintf("the rule %s drops what comes for %s", r, part), r.remove())
+			w.report(Unusable, cond, fmt.Sprintf("the rule %s drops packets for %s", r, part), r.remove())
 		}
 	case RuleUnreachable, RuleProhibit:
-		w.report(Open, cond, fmt.Sprintf("the rule %s has this host answer for %s with an ICMP error", r, part), r.remove())
+		w.report(Open, cond, fmt.Sprintf("the rule %s makes this host answer for %s with an ICMP error", r, part), r.remove())
 	default:
-		w.report(Unknown, cond, fmt.Sprintf("the rule %s has an action that is not known here (%d)", r, r.Action), "ip rule show")
+		w.report(Unknown, cond, fmt.Sprintf("the rule %s has an unknown action (%d)", r, r.Action), "ip rule show")
 	}
 	return []netip.Prefix{part}
 }
 
-// lookup looks a part of the target up in a table: the longest prefix wins, and of
-// one prefix the smallest metric.
+// lookup looks up a part of the target in a table: the longest prefix wins, and
+// among equal prefixes the smallest metric.
 func (w *walk) lookup(r *Rule, table uint32, part netip.Prefix, cond string, decided []netip.Prefix) []netip.Prefix {
 	routes := w.routesIn(table, part)
 	seen := slices.Clone(decided)
@@ -150,7 +151,7 @@ func (w *walk) lookup(r *Rule, table uint32, part netip.Prefix, cond string, dec
 			w.checkRoute(route, at, cond)
 		}
 		if route.TOS != 0 {
-			continue // other packets go on
+			continue // packets with another TOS continue
 		}
 		seen = append(seen, at)
 		if route.Type != Throw && !suppressed && !r.SuppressGroup {
@@ -160,8 +161,8 @@ func (w *walk) lookup(r *Rule, table uint32, part netip.Prefix, cond string, dec
 	return parts
 }
 
-// routesIn returns the routes of a table that a part can match, in the order in which
-// the kernel prefers them.
+// routesIn returns the routes of a table that match addresses of a part, in the
+// kernel's order of preference.
 func (w *walk) routesIn(table uint32, part netip.Prefix) []Route {
 	var all []Route
 	for i := range w.s.Routes {
@@ -175,12 +176,13 @@ func (w *walk) routesIn(table uint32, part netip.Prefix) []Route {
 	return all
 }
 
-// checkRoute reports a route that takes packets of a part elsewhere than to the device.
+// checkRoute reports a route that sends packets of a part elsewhere than to the
+// device.
 func (w *walk) checkRoute(r *Route, at netip.Prefix, cond string) {
 	switch r.Type {
 	case Blackhole:
 		if w.isService(at) {
-			w.report(Unusable, cond, fmt.Sprintf("%s is dropped by the route %s, which comes before that to %s", at, w.route(r), w.p.Device), w.removeRoute(r))
+			w.report(Unusable, cond, fmt.Sprintf("%s is dropped by the route %s, which takes precedence over the one to %s", at, w.route(r), w.p.Device), w.removeRoute(r))
 		}
 	case LocalHost, Broadcast, Anycast, Multicast:
 		if w.t.port != 0 { // the sockets on hidden ports drop it
@@ -201,16 +203,16 @@ func (w *walk) checkRoute(r *Route, at netip.Prefix, cond string) {
 			others = []string{"an unknown interface"}
 		}
 		if len(others) > 0 {
-			w.report(Open, cond, fmt.Sprintf("packets for %s go to %s by the route %s, past the gateway", at, strings.Join(others, " and "), w.route(r)), w.removeRoute(r))
+			w.report(Open, cond, fmt.Sprintf("the route %[3]s sends packets for %[1]s to %[2]s, which bypasses the gateway", at, strings.Join(others, " and "), w.route(r)), w.removeRoute(r))
 		}
 	case Unreachable, Prohibit:
-		w.report(Open, cond, fmt.Sprintf("the route %s has this host answer for %s with an ICMP error", w.route(r), at), w.removeRoute(r))
+		w.report(Open, cond, fmt.Sprintf("the route %s makes this host answer for %s with an ICMP error", w.route(r), at), w.removeRoute(r))
 	default:
-		w.report(Unknown, cond, fmt.Sprintf("the route %s has a type that is not known here (%d)", w.route(r), r.Type), "ip route show table all")
+		w.report(Unknown, cond, fmt.Sprintf("the route %s has an unknown type (%d)", w.route(r), r.Type), "ip route show table all")
 	}
 }
 
-// report adds a problem, once.
+// report adds a problem unless it was added before.
 func (w *walk) report(s Severity, cond, found, remedy string) {
 	if cond != "" {
 		found += " (packets that match: " + cond + ")"
@@ -221,15 +223,15 @@ func (w *walk) report(s Severity, cond, found, remedy string) {
 	}
 }
 
-// maxJumps bounds how many rules with goto and a condition are followed: from each
-// on, the walk consults the rest of the rules once more.
+// maxJumps bounds the conditional gotos that are followed: each walks the
+// remaining rules once more.
 const maxJumps = 16
 
-// maxProblems bounds what is reported of one target: each needs a correction, and
-// then the rest shows.
+// maxProblems bounds the problems of one target. Once they are fixed, the
+// others are reported.
 const maxProblems = 32
 
-// isService reports whether a client may want to reach an address of the part.
+// isService reports whether clients use an address of the part.
 func (w *walk) isService(part netip.Prefix) bool {
 	return w.t.port != 0 || slices.ContainsFunc(w.p.Services, part.Overlaps)
 }

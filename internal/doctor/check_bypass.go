@@ -7,8 +7,8 @@ import (
 	"github.com/knockgw/knockgw/internal/bypass"
 )
 
-// checkBypass reports the rules, routes and addresses that let packets from outside
-// bypass the gateway. Settings have checks of their own.
+// checkBypass reports the rules, routes and addresses that let packets from
+// outside bypass the gateway. Settings have checks of their own.
 func checkBypass(_ context.Context, c *checker) {
 	if c.Existing && !c.running {
 		return // the operator may add its routes later

@@ -6,14 +6,15 @@ import (
 )
 
 const (
-	// flowDescriptors is the number of descriptors of a flow: the connection to its
-	// upstream.
+	// flowDescriptors is the number of descriptors of a flow: the connection to
+	// its upstream.
 	flowDescriptors = 1
 	// spareDescriptors is for everything else.
 	spareDescriptors = 64
 )
 
-// checkDescriptors checks that the process may open enough files for limits.flows.
+// checkDescriptors checks that the process may open enough files for
+// limits.flows.
 func checkDescriptors(_ context.Context, c *checker) {
 	limit, ok := query(c, c.host.Descriptors)
 	if !ok {

@@ -88,8 +88,8 @@ func singleLine(err error) string {
 	return strings.Join(strings.Split(strings.TrimSpace(err.Error()), "\n"), "; ")
 }
 
-// checkClientsDir checks clients_dir. If it does not exist, it has no clients, and
-// the first one creates it.
+// checkClientsDir checks clients_dir. If it does not exist, it has no clients,
+// and the first one creates it.
 func checkClientsDir(c *checker, dir string) {
 	if _, err := c.host.File(dir); errors.Is(err, fs.ErrNotExist) {
 		c.report(Warn, "knockgw client add NAME # which makes it, or correct the path", "there is no directory %s yet, and no client in it", dir)
@@ -98,8 +98,8 @@ func checkClientsDir(c *checker, dir string) {
 	checkReadable(c, dir)
 }
 
-// checkContents checks that the account can write the files that an earlier run has
-// left in a directory. It stops at the first that it cannot.
+// checkContents checks that the account can write the files that an earlier run
+// has left in a directory. It stops at the first that it cannot.
 func checkContents(c *checker, dir string) {
 	if c.host.ReadDir == nil {
 		return
@@ -127,8 +127,8 @@ func checkWritableFile(c *checker, file string) bool {
 	return ok
 }
 
-// checkWritableDir checks that the account can create files in a directory, or the
-// directory itself.
+// checkWritableDir checks that the account can create files in a directory, or
+// the directory itself.
 func checkWritableDir(c *checker, dir string) bool {
 	existing, f, err := c.existingParent(dir)
 	fix := fmt.Sprintf("install -d -m 0750 -o %s %s", termsafe.Shell(c.Account.Name), termsafe.Shell(dir))

@@ -31,8 +31,8 @@ func checkFilter(_ context.Context, c *checker) {
 	}
 }
 
-// mapsRestricted reports whether a process without CAP_BPF cannot access the maps
-// that it has open: before 5.19, if the setting says so.
+// mapsRestricted reports whether a process without CAP_BPF cannot access the
+// maps that it has open: before 5.19, if the setting says so.
 func mapsRestricted(c *checker) bool {
 	if c.host.Kernel == nil || c.host.Setting == nil {
 		return false

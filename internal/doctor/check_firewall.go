@@ -76,7 +76,8 @@ func checkDrops(c *checker, w *Firewall, chain *Chain) {
 	}
 }
 
-// checkDNAT looks for a rule that changes the destination of packets for the gateway.
+// checkDNAT looks for a rule that changes the destination of packets for the
+// gateway.
 func checkDNAT(c *checker, w *Firewall, chain *Chain) {
 	w.walk(chain, func(r *Rule) bool {
 		if r.Verdict != "dnat" || irrelevant(c.Config, r) {
@@ -88,7 +89,8 @@ func checkDNAT(c *checker, w *Firewall, chain *Chain) {
 	})
 }
 
-// checkMasquerade looks for a rule that gives all clients the same source address.
+// checkMasquerade looks for a rule that gives all clients the same source
+// address.
 func checkMasquerade(c *checker, w *Firewall, chain *Chain) {
 	w.walk(chain, func(r *Rule) bool {
 		if accepts(c.Config, r) && r.Out != "" {
@@ -109,8 +111,8 @@ func accepts(cfg *config.Config, r *Rule) bool {
 		(r.Out == "" || r.Out == cfg.TUN.Name)
 }
 
-// irrelevant reports whether a rule matches only interfaces, addresses or ports that
-// are not the gateway's.
+// irrelevant reports whether a rule matches only interfaces, addresses or ports
+// that are not the gateway's.
 func irrelevant(cfg *config.Config, r *Rule) bool {
 	t := &cfg.TUN
 	switch {
@@ -127,8 +129,8 @@ func irrelevant(cfg *config.Config, r *Rule) bool {
 	}
 }
 
-// acceptFix returns the command that makes a chain accept packets to and from the
-// device.
+// acceptFix returns the command that makes a chain accept packets to and from
+// the device.
 func acceptFix(cfg *config.Config, chain *Chain) string {
 	name := cfg.TUN.Name
 	if !isIdentifier(chain.Table) || !isIdentifier(chain.Name) || !isIdentifier(name) { // nft would parse it as more than a name
@@ -171,8 +173,8 @@ func isIdentifier(name string) bool {
 	return name != "" && name[0] != '-' && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") == ""
 }
 
-// conntrackFull returns the usage of the kernel's connection tracking table if it is
-// nearly full; otherwise "".
+// conntrackFull returns the usage of the kernel's connection tracking table if
+// it is nearly full; otherwise "".
 func conntrackFull(c *checker) string {
 	if c.host.Setting == nil {
 		return ""

@@ -69,8 +69,9 @@ func checkForwarding6(c *checker) {
 	}
 }
 
-// acceptRAFix returns the commands that keep interfaces learning routes from router
-// advertisements, which a host that forwards packets does not do by default.
+// acceptRAFix returns the commands that keep interfaces learning routes from
+// router advertisements, which a host that forwards packets does not do by
+// default.
 func acceptRAFix(c *checker) string {
 	if c.host.Links == nil {
 		return ""

@@ -46,7 +46,8 @@ func checkHostPorts(_ context.Context, c *checker) {
 	}
 }
 
-// checkHostPort checks that the host has the address of p and that the port is free.
+// checkHostPort checks that the host has the address of p and that the port is
+// free.
 func checkHostPort(c *checker, p netip.AddrPort, links []Link) {
 	has := func(a netip.Prefix) bool { return a.Addr() == p.Addr() }
 	if !slices.ContainsFunc(links, func(l Link) bool { return slices.ContainsFunc(l.Addrs, has) }) {

@@ -9,8 +9,8 @@ import (
 	"github.com/knockgw/knockgw/internal/termsafe"
 )
 
-// checkIngressRoute asks the kernel where it would route packets for the services
-// that arrive by each interface.
+// checkIngressRoute asks the kernel where it would route packets for the
+// services that arrive by each interface.
 func checkIngressRoute(_ context.Context, c *checker) {
 	if !c.running || c.host.IngressRoute == nil {
 		return // without a device there is no route to it
@@ -29,8 +29,8 @@ func checkIngressRoute(_ context.Context, c *checker) {
 	}
 }
 
-// checkIngressLink checks packets that arrive by l, and reports at most one problem.
-// It returns the number of routes that it queried.
+// checkIngressLink checks packets that arrive by l, and reports at most one
+// problem. It returns the number of routes that it queried.
 func checkIngressLink(c *checker, l Link, links []Link) (asked int) {
 	for i := range c.Config.Services {
 		s := &c.Config.Services[i]

@@ -11,8 +11,8 @@ import (
 // unprivilegedMetricsPort is suggested in place of a privileged port.
 const unprivilegedMetricsPort = 9090
 
-// checkMetrics checks that the gateway can listen on metrics.listen, which it does
-// after it has given up its privileges.
+// checkMetrics checks that the gateway can listen on metrics.listen, which it
+// does after it has given up its privileges.
 func checkMetrics(_ context.Context, c *checker) {
 	listen := c.Config.Metrics.Listen
 	if !listen.IsValid() || c.host.Bind == nil {

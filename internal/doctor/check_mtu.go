@@ -7,8 +7,8 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// checkMTU checks that no interface has a larger MTU than the gateway's: the kernel
-// would answer larger packets of unauthorized hosts.
+// checkMTU checks that no interface has a larger MTU than the gateway's: the
+// kernel would answer larger packets of unauthorized hosts.
 func checkMTU(_ context.Context, c *checker) {
 	if c.host.Links == nil {
 		c.skipped()

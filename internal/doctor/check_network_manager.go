@@ -2,8 +2,8 @@ package doctor
 
 import "context"
 
-// checkNetworkManager warns of a network manager that removes the routes and rules
-// of other programs.
+// checkNetworkManager warns of a network manager that removes the routes and
+// rules of other programs.
 func checkNetworkManager(_ context.Context, c *checker) {
 	if c.host.ForeignRouteCleanup == nil || c.Existing {
 		return

@@ -12,7 +12,8 @@ import (
 	"github.com/knockgw/knockgw/internal/termsafe"
 )
 
-// checkRoutes checks that packets for the prefixes of tun.routes reach the gateway.
+// checkRoutes checks that packets for the prefixes of tun.routes reach the
+// gateway.
 func checkRoutes(_ context.Context, c *checker) {
 	links, ok := query(c, c.host.Links)
 	if !ok {
@@ -45,9 +46,9 @@ func checkRoutes(_ context.Context, c *checker) {
 	}
 }
 
-// checkRouteOnLink checks the prefix r against the addresses of an interface. The
-// host answers for its own addresses, and nobody answers neighbor queries for
-// addresses within the network of an interface.
+// checkRouteOnLink checks the prefix r against the addresses of an interface.
+// The host answers for its own addresses, and nobody answers neighbor queries
+// for addresses within the network of an interface.
 func checkRouteOnLink(c *checker, r netip.Prefix, l Link) {
 	for _, a := range l.Addrs {
 		switch {

@@ -10,8 +10,9 @@ import (
 // (RFC 3704).
 const rpFilterStrict = 1
 
-// checkRPFilter checks for strict reverse-path filtering, which drops clients whose
-// packets arrive by another interface than the one that answers would leave by.
+// checkRPFilter checks for strict reverse-path filtering, which drops clients
+// whose packets arrive by another interface than the one that answers would
+// leave by.
 func checkRPFilter(_ context.Context, c *checker) {
 	if v4, _ := c.protectedFamilies(); !v4 || c.host.Setting == nil {
 		return

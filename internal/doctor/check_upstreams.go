@@ -11,11 +11,12 @@ import (
 	"github.com/knockgw/knockgw/internal/termsafe"
 )
 
-// dialTimeout bounds a connection to an upstream, including the lookup of its name.
+// dialTimeout bounds a connection to an upstream, including the lookup of its
+// name.
 const dialTimeout = 3 * time.Second
 
-// checkUpstreams checks that the upstream of each service resolves and answers, and
-// is not reached through the gateway.
+// checkUpstreams checks that the upstream of each service resolves and answers,
+// and is not reached through the gateway.
 func checkUpstreams(ctx context.Context, c *checker) {
 	for i := range c.Config.Services {
 		s := &c.Config.Services[i]

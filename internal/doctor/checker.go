@@ -17,7 +17,8 @@ type examination struct {
 	findings []Finding
 }
 
-// A checker is an examination as one check sees it: findings bear the check's name.
+// A checker is an examination as one check sees it: findings bear the check's
+// name.
 type checker struct {
 	*examination
 	check string
@@ -46,7 +47,8 @@ func (c *checker) skipped() {
 	c.report(Warn, "look yourself: see docs/host-modes.md", "not checked on %s", c.host.System)
 }
 
-// query calls a function of the host. If it returns no answer, query reports why.
+// query calls a function of the host. If it returns no answer, query reports
+// why.
 func query[T any](c *checker, ask func() (T, error)) (answer T, ok bool) {
 	if ask == nil {
 		c.skipped()
@@ -79,14 +81,15 @@ func (c *checker) setting(name string) (int, error) {
 	return strconv.Atoi(text)
 }
 
-// externalLinks returns the interfaces that packets may arrive by: up, and neither
-// the loopback interface nor the gateway's own.
+// externalLinks returns the interfaces that packets may arrive by: up, and
+// neither the loopback interface nor the gateway's own.
 func (c *checker) externalLinks() ([]Link, error) {
 	links, err := c.host.Links()
 	return slices.DeleteFunc(links, func(l Link) bool { return !l.Up || l.Loopback || l.Name == c.Config.TUN.Name }), err
 }
 
-// sysctlName returns an interface's name in the syntax of sysctl, quoted for a shell.
+// sysctlName returns an interface's name in the syntax of sysctl, quoted for a
+// shell.
 func sysctlName(name string) string { return termsafe.Shell(strings.ReplaceAll(name, ".", "/")) }
 
 // restartFix makes the gateway install its routes and rules again.

@@ -1,10 +1,10 @@
-// Package doctor examines whether a host can run the gateway that a configuration
-// describes, and says how to fix what prevents it.
+// Package doctor examines whether a host can run the gateway that a
+// configuration describes, and says how to fix what prevents it.
 //
 // It changes nothing. The only trace on other hosts is a connection to each
 // upstream, which is closed at once. All queries go through a Host, a struct of
-// functions, so that each check can be tested with a simulated host. A check whose
-// function the system does not provide reports that it was not made.
+// functions, so that each check can be tested with a simulated host. A check
+// whose function the system does not provide reports that it was not made.
 //
 // Each check has a file of its own, check_*.go, and a line in the list that
 // Examine runs.
@@ -39,17 +39,19 @@ type Finding struct {
 type Options struct {
 	Config *config.Config
 	File   string // the configuration's path
-	// Account is the one that the gateway runs as and that needs access to its files.
+	// Account is the one that the gateway runs as and that needs access to its
+	// files.
 	Account Account
-	// RunAs calls f with the account's rights to files. Optional: without it, the
-	// permission bits are evaluated.
+	// RunAs calls f with the account's rights to files. Optional: without it,
+	// the permission bits are evaluated.
 	RunAs func(f func() error) error
 	// Load loads the configuration, to check that the account can. Optional.
 	Load func() error
-	// MissingAccount is the account that the gateway would switch to and that does
-	// not exist on this system; otherwise "".
+	// MissingAccount is the account that the gateway would switch to and that
+	// does not exist on this system; otherwise "".
 	MissingAccount string
-	// Existing reports that the interface is prepared by the operator (knockgw run
+	// Existing reports that the interface is prepared by the operator (knockgw
+	// run
 	// --prepared): neither it nor its routes belong to knockgw.
 	Existing bool
 	// SkipUpstreams skips the connections to upstreams. Their names are resolved
@@ -57,8 +59,8 @@ type Options struct {
 	SkipUpstreams bool
 }
 
-// A check examines one aspect of the host and reports at least one finding, unless
-// it does not apply.
+// A check examines one aspect of the host and reports at least one finding,
+// unless it does not apply.
 type check struct {
 	name string
 	run  func(ctx context.Context, c *checker)

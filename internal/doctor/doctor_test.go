@@ -14,7 +14,8 @@ import (
 	"github.com/knockgw/knockgw/internal/control"
 )
 
-// healthy is a host on which everything is as it should be, and a configuration for it.
+// healthy is a host on which everything is as it should be, and a configuration
+// for it.
 func healthy(t *testing.T) (*Host, Options) {
 	t.Helper()
 	cfg, err := config.Parse("/etc/knockgw/knockgw.yaml", []byte(`

@@ -9,7 +9,8 @@ import (
 	"github.com/knockgw/knockgw/internal/doctor"
 )
 
-// A host of one's own making: what it has no function for is not looked at. That of the machine is ThisHost.
+// A host of one's own making: what it has no function for is not looked at.
+// That of the machine is ThisHost.
 func ExampleExamine() {
 	host := &doctor.Host{
 		System:  "linux",
@@ -26,7 +27,8 @@ func ExampleExamine() {
 	}
 	fmt.Println("something fails:", doctor.Failed(findings))
 	// Output:
-	// fail forwarding IPv4: off: packets for the protected addresses are dropped
-	// sysctl -w net.ipv4.ip_forward=1 # or net.ipv4.conf.IFACE.forwarding=1, of the interface that clients come from
+	// fail forwarding IPv4: off: packets for the protected addresses are
+	// dropped sysctl -w net.ipv4.ip_forward=1 # or
+	// net.ipv4.conf.IFACE.forwarding=1, of the interface that clients come from
 	// something fails: true
 }

@@ -12,8 +12,8 @@ type Firewall struct {
 	Legacy []string // tables of legacy iptables, whose rules are not read
 }
 
-// A Chain is a list of rules. A base chain has a Hook; other chains are reached by
-// jumps.
+// A Chain is a list of rules. A base chain has a Hook; other chains are reached
+// by jumps.
 type Chain struct {
 	Family, Table, Name string // in the syntax of nft
 	Hook                string // "prerouting", "forward", "postrouting"; "" for others
@@ -37,8 +37,8 @@ type Rule struct {
 	Narrowed bool   // it has other matches
 }
 
-// nestedIn returns the rule as it applies to packets that the rule outer has sent to
-// its chain, which have to match both.
+// nestedIn returns the rule as it applies to packets that the rule outer has
+// sent to its chain, which have to match both.
 func (r Rule) nestedIn(outer *Rule) Rule {
 	r.Source, r.Narrowed = r.Source || outer.Source, r.Narrowed || outer.Narrowed
 	if r.In == "" && r.Out == "" {
@@ -56,15 +56,16 @@ func (r Rule) nestedIn(outer *Rule) Rule {
 }
 
 const (
-	// maxRules bounds the rules that walk visits from one base chain: chains that
-	// jump to each other form a tree of exponential size.
+	// maxRules bounds the rules that walk visits from one base chain: chains
+	// that jump to each other form a tree of exponential size.
 	maxRules = 10_000
-	// maxJumps is the depth of jumps that the kernel permits (NFT_JUMP_STACK_SIZE).
+	// maxJumps is the depth of jumps that the kernel permits
+	// (NFT_JUMP_STACK_SIZE).
 	maxJumps = 16
 )
 
-// walk calls f with the rules that packets of a base chain may reach, in their order,
-// until f returns false.
+// walk calls f with the rules that packets of a base chain may reach, in their
+// order, until f returns false.
 func (w *Firewall) walk(base *Chain, f func(*Rule) bool) {
 	left := maxRules
 	var visit func(c *Chain, outer *Rule, depth int) bool

@@ -60,7 +60,8 @@ func readFirewall() (*Firewall, error) {
 	return legacyTables(w, firewallError(err))
 }
 
-// firewallError ignores the errors of a kernel without nftables, which has no rules.
+// firewallError ignores the errors of a kernel without nftables, which has no
+// rules.
 func firewallError(err error) error {
 	if err == nil || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) {
 		return nil
@@ -83,9 +84,9 @@ func legacyTables(w *Firewall, err error) (*Firewall, error) {
 	return w, nil
 }
 
-// eachRule calls f with all rules. It does not use nftables.Conn.GetRules, which
-// takes a request per chain and omits the expressions that it does not know: a rule
-// whose match is omitted would seem to match every packet.
+// eachRule calls f with all rules. It does not use nftables.Conn.GetRules,
+// which takes a request per chain and omits the expressions that it does not
+// know: a rule whose match is omitted would seem to match every packet.
 func eachRule(f func(chainID, Rule)) error {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
@@ -146,7 +147,8 @@ func parseRule(family byte, b []byte) (id chainID, r Rule, err error) {
 	return id, r, attributes.Err()
 }
 
-// A ruleParser derives a Rule from its expressions, which run in order on registers.
+// A ruleParser derives a Rule from its expressions, which run in order on
+// registers.
 type ruleParser struct {
 	family byte
 	rule   *Rule

@@ -33,14 +33,14 @@ type Host struct {
 
 	// Route returns the interface by which packets to an address leave, or "".
 	Route func(netip.Addr) (device string, err error)
-	// IngressRoute returns the interface that a packet from outside is routed to,
-	// or "".
+	// IngressRoute returns the interface that a packet from outside is routed
+	// to, or "".
 	IngressRoute func(IngressPacket) (device string, err error)
-	// MissingRoutes returns what is missing of the routes and rules that a running
-	// gateway has installed for tun.routes and tun.local.
+	// MissingRoutes returns what is missing of the routes and rules that a
+	// running gateway has installed for tun.routes and tun.local.
 	MissingRoutes func() (routes, ports []string, err error)
-	// UnavailableAddrs returns the addresses of tun.local that the host cannot use
-	// yet, with the reason.
+	// UnavailableAddrs returns the addresses of tun.local that the host cannot
+	// use yet, with the reason.
 	UnavailableAddrs func() ([]string, error)
 	// Bypass returns what lets packets bypass the gateway. Unless it is running,
 	// the routes and rules that it would install are taken into account.

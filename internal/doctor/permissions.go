@@ -32,8 +32,8 @@ func (a Account) may(f File, want fs.FileMode) bool {
 	return bits&want == want
 }
 
-// may reports whether the account has all of want for a path, including access to
-// the directories above it.
+// may reports whether the account has all of want for a path, including access
+// to the directories above it.
 func (c *checker) may(path string, want fs.FileMode) (bool, error) {
 	if c.RunAs != nil && c.host.Access != nil {
 		err := c.RunAs(func() error { return c.host.Access(path, want) })

@@ -15,12 +15,13 @@ import (
 	"github.com/knockgw/knockgw/internal/bypass"
 )
 
-// hostileNames are what an account may write into the files that it owns, and what
-// the kernel permits as a name of an interface.
+// hostileNames are what an account may write into the files that it owns, and
+// what the kernel permits as a name of an interface.
 var hostileNames = []string{"a;touch EVIL", "$(touch EVIL)", "`touch EVIL`", "a'b;touch EVIL;'", "a\ntouch EVIL", "a\"b", "-rf", "\x1b[2J", "a b", "#x", "a&touch EVIL"}
 
-// Every command that is printed as one that can be typed is typed, with commands of
-// the host replaced by ones that do nothing: only what the names say could run.
+// Every command that is printed as one that can be typed is typed, with
+// commands of the host replaced by ones that do nothing: only what the names
+// say could run.
 func TestFixesQuoteNames(t *testing.T) {
 	t.Parallel()
 	for _, name := range hostileNames {
@@ -46,7 +47,8 @@ func TestFixesQuoteNames(t *testing.T) {
 	}
 }
 
-// runHarmless has bash take a command with none of the host's in its path, but one.
+// runHarmless has bash take a command with none of the host's in its path, but
+// one.
 func runHarmless(t *testing.T, dir, command string) {
 	t.Helper()
 	bash, err := exec.LookPath("bash")
@@ -66,7 +68,8 @@ func runHarmless(t *testing.T, dir, command string) {
 	_ = cmd.Run() // the commands are not found
 }
 
-// hostileFindings are those of hosts on which everything that has a name has this one.
+// hostileFindings are those of hosts on which everything that has a name has
+// this one.
 func hostileFindings(t *testing.T, name string) []Finding {
 	t.Helper()
 	h, o := healthy(t)
@@ -108,7 +111,8 @@ func hostileFindings(t *testing.T, name string) []Finding {
 	return append(all, Examine(t.Context(), h, o)...)
 }
 
-// A directory of clients that is not there yet is no failure: check and run warn.
+// A directory of clients that is not there yet is no failure: check and run
+// warn.
 func TestFilesCheckWarnsOfMissingClientsDir(t *testing.T) {
 	t.Parallel()
 	h, o := healthy(t)

@@ -19,8 +19,8 @@ import (
 	"github.com/knockgw/knockgw/internal/routing"
 )
 
-// missingRoutes returns what is missing of the routes and rules that a gateway with
-// this configuration has installed.
+// missingRoutes returns what is missing of the routes and rules that a gateway
+// with this configuration has installed.
 func missingRoutes(cfg *config.Config) (routes, ports []string, err error) {
 	routes, err = bypass.ProtectedBy(cfg).Routes.Verify(cfg.TUN.Name)
 	if err == nil {
@@ -29,8 +29,8 @@ func missingRoutes(cfg *config.Config) (routes, ports []string, err error) {
 	return routes, ports, err
 }
 
-// findBypasses evaluates this host, with the routes and rules that a start would add
-// unless the gateway is running.
+// findBypasses evaluates this host, with the routes and rules that a start
+// would add unless the gateway is running.
 func findBypasses(cfg *config.Config, running bool) ([]bypass.Problem, error) {
 	protected := bypass.ProtectedBy(cfg)
 	s, err := bypass.Read(protected)
@@ -87,7 +87,8 @@ func ingressRoute(p IngressPacket) (string, error) {
 	return "", nil
 }
 
-// proxiedAddrs returns the addresses that an interface answers neighbor queries for.
+// proxiedAddrs returns the addresses that an interface answers neighbor queries
+// for.
 func proxiedAddrs(device string) ([]netip.Addr, error) {
 	link, err := netlink.LinkByName(device)
 	if err != nil {
@@ -125,8 +126,8 @@ func tunInterface(name string) (TUNInterface, error) {
 	return p, nil
 }
 
-// foreignRouteCleanup returns a description of systemd-networkd if it runs on this
-// host and removes the routes or rules of other programs.
+// foreignRouteCleanup returns a description of systemd-networkd if it runs on
+// this host and removes the routes or rules of other programs.
 func foreignRouteCleanup() (string, error) {
 	if _, err := os.Stat("/run/systemd/netif/state"); err != nil {
 		return "", nil

@@ -11,8 +11,8 @@ import (
 	"github.com/knockgw/knockgw/internal/control"
 )
 
-// ThisHost returns a Host that queries the system that the program runs on, about
-// the gateway of a configuration.
+// ThisHost returns a Host that queries the system that the program runs on,
+// about the gateway of a configuration.
 func ThisHost(cfg *config.Config) *Host {
 	h := &Host{
 		System: runtime.GOOS,

@@ -97,8 +97,8 @@ func (h *Host) addQueries(cfg *config.Config) {
 	}
 }
 
-// field returns the first word after name in the line of a /proc file that begins
-// with it.
+// field returns the first word after name in the line of a /proc file that
+// begins with it.
 func field(path, name string) (string, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {

@@ -1,12 +1,13 @@
-// Package hold records across boots what stays silent without a gateway: the
-// blackholes and rules of the last start that succeeded, in a file that root alone
-// can write. An early unit installs them before the network is up (knockgw hold), a
-// stop and a crash of the service do the same, and `knockgw down` forgets them.
+// Package hold records which addresses stay silent after a boot, before a
+// gateway starts: the blackholes and rules of the last successful start, in a
+// file that only root can write. An early unit installs them before the network
+// is up (knockgw hold), stops and crashes of the service do the same, and
+// `knockgw down` removes them.
 //
-// The file is not in the directory of the gateway's account: what gets into a gateway
-// could then have the next boot black-hole whatever it likes, or nothing. For the same
-// reason it is a copy of what the kernel has, not of the configuration, and is written
-// by root, not by the gateway.
+// The file is not in the directory of the gateway's account: an attacker in a
+// gateway could otherwise make the next boot drop packets of any address, or of
+// none. For the same reason it is a copy of the kernel's tables, not of the
+// configuration, and is written by root.
 package hold
 
 import (
@@ -26,31 +27,33 @@ import (
 	"github.com/knockgw/knockgw/internal/routing"
 )
 
-// DefaultPath is where the file is.
+// DefaultPath is the default path of the file.
 const DefaultPath = "/var/lib/knockgw-hold/state.json"
 
 const (
 	// format is the version of the file.
 	format = 1
-	// maxDevice is the longest name of an interface that the kernel takes.
-	maxDevice = 15
-	// maxSize bounds the file in bytes: some ten thousand prefixes.
+	// maxDeviceName is the longest name of an interface in bytes (IFNAMSIZ).
+	maxDeviceName = 15
+	// maxSize is the largest size of the file in bytes: some ten thousand
+	// prefixes.
 	maxSize = 1 << 20
-	// directoryMode is that of the file's directory, which root alone needs.
+	// directoryMode is the mode of the file's directory, which only root needs.
 	directoryMode = 0o700
 )
 
-// ErrInvalid says that the file is not one that this package wrote, or that others
-// than root could have changed it.
+// ErrInvalid means that the file was not written by this package, or that an
+// account other than root could have changed it.
 var ErrInvalid = errors.New("not a valid state of knockgw hold")
 
-// state is what is in the file.
+// state is the content of the file.
 type state struct {
 	Version int `json:"version"`
 	routing.ProtectedSet
 }
 
-// Read returns what the file has. Errors: fs.ErrNotExist, ErrInvalid, or the system's.
+// Read reads the file. Errors: fs.ErrNotExist, ErrInvalid, or those of the
+// system.
 func Read(path string) (routing.ProtectedSet, error) {
 	for _, name := range []string{filepath.Dir(path), path} {
 		info, err := os.Lstat(name)
@@ -72,7 +75,7 @@ func Read(path string) (routing.ProtectedSet, error) {
 	return h, nil
 }
 
-// decode reads what is in a file, and nothing else.
+// decode parses the content of a file, without trailing data.
 func decode(data []byte) (routing.ProtectedSet, error) {
 	var s state
 	d := json.NewDecoder(bytes.NewReader(data))
@@ -81,24 +84,24 @@ func decode(data []byte) (routing.ProtectedSet, error) {
 		return routing.ProtectedSet{}, err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return routing.ProtectedSet{}, errors.New("there is more behind it")
+		return routing.ProtectedSet{}, errors.New("trailing data")
 	}
 	if s.Version != format {
-		return routing.ProtectedSet{}, fmt.Errorf("version %d is not known here", s.Version)
+		return routing.ProtectedSet{}, fmt.Errorf("unknown version %d", s.Version)
 	}
 	return s.ProtectedSet, check(s.ProtectedSet)
 }
 
-// check refuses what no configuration can bring about.
+// check rejects what no configuration can cause.
 func check(h routing.ProtectedSet) error {
 	for _, p := range h.Prefixes {
 		if !p.IsValid() || p.Bits() == 0 || p != p.Masked() || !routable(p.Addr()) {
 			return fmt.Errorf("prefix %s", p)
 		}
 	}
-	for _, in := range h.UpstreamLinks {
-		if !slices.Contains(h.Prefixes, in.Prefix) || in.Device == "" || len(in.Device) > maxDevice || strings.ContainsAny(in.Device, "/ \x00") {
-			return fmt.Errorf("inside %s of %s", in.Device, in.Prefix)
+	for _, l := range h.UpstreamLinks {
+		if !slices.Contains(h.Prefixes, l.Prefix) || l.Device == "" || len(l.Device) > maxDeviceName || strings.ContainsAny(l.Device, "/ \x00") {
+			return fmt.Errorf("upstream link %q of %s", l.Device, l.Prefix)
 		}
 	}
 	for _, p := range slices.Concat(h.Ports, h.UDP) {
@@ -106,25 +109,16 @@ func check(h routing.ProtectedSet) error {
 			return fmt.Errorf("port %s", p)
 		}
 	}
-	for _, in := range h.UpstreamLinks {
-		if !slices.Contains(h.Prefixes, in.Prefix) || in.Device == "" || len(in.Device) > maxDeviceName {
-			return fmt.Errorf("inside %s of %q", in.Prefix, in.Device)
-		}
-	}
 	return nil
 }
 
-// maxDeviceName is how long the name of an interface may be in bytes (IFNAMSIZ).
-const maxDeviceName = 15
-
-// routable reports whether an address can be one that is protected: as in a
-// configuration.
+// routable reports whether a configuration can protect an address.
 func routable(a netip.Addr) bool {
 	return a.Zone() == "" && !a.Is4In6() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast()
 }
 
-// Write replaces the file, and its directory where there is none. With nothing to
-// hold, there is no file.
+// Write replaces the file, and creates its directory. For an empty set it
+// removes the file.
 func Write(path string, h routing.ProtectedSet) error {
 	if h.IsEmpty() {
 		return Remove(path)
@@ -142,7 +136,7 @@ func Write(path string, h routing.ProtectedSet) error {
 	return privatefile.Write(path, append(data, '\n'), true)
 }
 
-// Forget takes h out of the file, if there is one.
+// Forget removes the elements of h from the file, if it exists.
 func Forget(path string, h routing.ProtectedSet) error {
 	have, err := Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -154,7 +148,7 @@ func Forget(path string, h routing.ProtectedSet) error {
 	return Write(path, have.Subtract(h))
 }
 
-// Remove deletes the file, if there is one.
+// Remove deletes the file, if it exists.
 func Remove(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

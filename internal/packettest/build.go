@@ -1,5 +1,6 @@
-// Package packettest builds packets for tests byte by byte, with its own Internet
-// checksum: a decoder must not share its mistakes with the encoder that tests it.
+// Package packettest builds packets for tests byte by byte, with its own
+// Internet checksum: a decoder must not share its mistakes with the encoder
+// that tests it.
 package packettest
 
 import (
@@ -64,7 +65,8 @@ func (d UDP) Packet() []byte {
 	return IP(d.Src.Addr(), d.Dst.Addr(), packet.UDP, append(b, d.Payload...))
 }
 
-// ICMP is a message of ICMP or ICMPv6 to be built: which one is for the addresses to say.
+// ICMP is a message of ICMP or ICMPv6 to be built: which one is for the
+// addresses to say.
 type ICMP struct {
 	Src, Dst   netip.Addr
 	Type, Code uint8

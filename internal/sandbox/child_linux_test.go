@@ -20,7 +20,8 @@ import (
 	"github.com/knockgw/knockgw/internal/sandbox"
 )
 
-// childVariable has the name of what this test program does in place of its tests.
+// childVariable has the name of what this test program does in place of its
+// tests.
 const childVariable = "KNOCKGW_SANDBOX_TEST"
 
 // routesVariable has the child keep what setting routes takes.
@@ -33,8 +34,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child enters the sandbox and does one thing in it. It prints "entered", and what
-// came of that: "done", or an error.
+// child enters the sandbox and does one thing in it. It prints "entered", and
+// what came of that: "done", or an error.
 func child(name string) int {
 	o := sandbox.Options{}
 	if os.Getenv(routesVariable) != "" {
@@ -59,7 +60,8 @@ func child(name string) int {
 	return 0
 }
 
-// nobody is the number of that user and group on most systems; it need not exist.
+// nobody is the number of that user and group on most systems; it need not
+// exist.
 const nobody = 65534
 
 // busy has n threads wait in the kernel at once.
@@ -74,7 +76,8 @@ func busy(n int) {
 	wg.Wait()
 }
 
-// attempts are what a child may be asked to try. Each gets a directory of its own.
+// attempts are what a child may be asked to try. Each gets a directory of its
+// own.
 var attempts = map[string]func(dir string) error{
 	"nothing": func(string) error { return nil },
 

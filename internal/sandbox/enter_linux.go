@@ -10,10 +10,10 @@ import (
 	"kernel.org/pub/linux/libs/security/libcap/cap"
 )
 
-// Enter does what the package comment says. It is to be called once, when
-// everything that needs more than reading, writing and the network is done.
-// Errors: ErrAccount, or what the kernel said; the process may have given up a
-// part then, and should end.
+// Enter does what the package comment describes. Call it once, after everything
+// that needs more than reading, writing and the network. Errors: ErrAccount, or
+// those of the kernel; the process may then have given up some privileges, and
+// should exit.
 func Enter(o Options) error {
 	if err := dropBounding(); err != nil {
 		return fmt.Errorf("empty the bounding set of capabilities: %w", err)
@@ -26,13 +26,14 @@ func Enter(o Options) error {
 	if err := dropCapabilities(o.KeepRoutes); err != nil {
 		return fmt.Errorf("give up capabilities: %w", err)
 	}
+
 	if _, err := cap.Prctlw(unix.PR_SET_NO_NEW_PRIVS, 1); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("make the process undumpable: %w", err)
 	}
-	if o.KeepRoutes { // it opens no file afterwards, not even to look at itself
+	if o.KeepRoutes { // the filter permits opening no file, so verify first
 		if err := verify(o); err != nil || !Filters() {
 			return err
 		}
@@ -53,8 +54,9 @@ func enterFilter(c syscallList) error {
 	return nil
 }
 
-// dropBounding empties the bounding set where that is permitted. Where it is not,
-// no_new_privs does as much: the set bounds what a program that is executed gets.
+// dropBounding empties the bounding set if permitted. Otherwise no_new_privs
+// has the same effect: the set limits the capabilities of programs that the
+// process executes.
 func dropBounding() error {
 	may, err := cap.GetProc().GetFlag(cap.Effective, cap.SETPCAP)
 	if err != nil || !may {
@@ -68,11 +70,11 @@ func dropBounding() error {
 	return nil
 }
 
-// setAccount makes the process one of the account's. The standard library does that
-// to all threads.
+// setAccount switches to the account. The standard library applies it to all
+// threads.
 func setAccount(a *Account) error {
 	if os.Getuid() == a.UID && os.Geteuid() == a.UID && os.Getgid() == a.GID && os.Getegid() == a.GID {
-		return nil // a supervisor has done it
+		return nil // a supervisor has switched already
 	}
 	for _, step := range []func() error{
 		func() error { return syscall.Setgroups(nil) },

@@ -4,5 +4,5 @@ package sandbox
 
 import "errors"
 
-// Enter is not to be had on this system: errors.ErrUnsupported.
+// Enter is not supported: errors.ErrUnsupported.
 func Enter(Options) error { return errors.ErrUnsupported }

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// Enter makes the process one of the account's: on this system there is no more
-// that it could give up. Errors: ErrAccount.
+// Enter switches to the account, which is all that it can do on this system.
+// Errors: ErrAccount.
 func Enter(o Options) error {
 	a := o.Account
 	if a == nil || syscall.Getuid() == a.UID && syscall.Geteuid() == a.UID {
@@ -20,7 +20,7 @@ func Enter(o Options) error {
 		func() error { return syscall.Setuid(a.UID) },
 	} {
 		if err := step(); err != nil {
-			return fmt.Errorf("%w: become %s: %w; that takes root", ErrAccount, a.Name, err)
+			return fmt.Errorf("%w: become %s: %w; it requires root", ErrAccount, a.Name, err)
 		}
 	}
 	return nil

@@ -7,7 +7,8 @@ import (
 	"github.com/knockgw/knockgw/internal/sandbox"
 )
 
-// The last step of a start: what needs root is open, and from here on nothing needs it.
+// The last step of a start: what needs root is open, and from here on nothing
+// needs it.
 func ExampleEnter() {
 	account, err := sandbox.Lookup("knockgw", "")
 	if err != nil {

@@ -54,8 +54,9 @@ func tryWith(t *testing.T, attempt string, attributes *syscall.SysProcAttr, env 
 	ctx, cancel := context.WithTimeout(t.Context(), childTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	// Under go test -cover the child writes at its end what it has covered, where it
-	// may write; what it has to say about that is no part of its answer.
+	// Under go test -cover the child writes at its end what it has covered,
+	// where it may write; what it has to say about that is no part of its
+	// answer.
 	cmd.SysProcAttr = attributes
 	cmd.Env = append(append(os.Environ(), env...), childVariable+"="+attempt, "DIR="+dir, "GORACE=atexit_sleep_ms=0", "GOCOVERDIR="+dir)
 	var out, complaints bytes.Buffer
@@ -90,8 +91,8 @@ func TestEnterPermitsGateway(t *testing.T) {
 	}
 }
 
-// needsFilter skips what other architectures do not have; the rest of the sandbox
-// they do, and a gateway works in it.
+// needsFilter skips what other architectures do not have; the rest of the
+// sandbox they do, and a gateway works in it.
 func needsFilter(t *testing.T) {
 	t.Helper()
 	if !sandbox.Filters() {

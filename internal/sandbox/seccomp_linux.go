@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Filters tells whether there is a filter for this architecture. Others have calls of
-// other names, and arguments of other sizes, that nobody has listed and tried.
+// Filters reports whether there is a filter for this architecture. Others have
+// system calls with other names and argument sizes, which are untested.
 func Filters() bool { return runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64" }
 
-// installFilter puts the filter before every thread.
+// installFilter installs the filter for all threads.
 func installFilter(c syscallList) error {
 	info, err := arch.GetInfo(runtime.GOARCH)
 	if err != nil {
@@ -31,16 +31,18 @@ func installFilter(c syscallList) error {
 	if err != nil {
 		return err
 	}
+
 	code := make([]unix.SockFilter, len(raw))
 	for i, r := range raw {
 		code[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
 	}
 	prog := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
+
 	var pinned runtime.Pinner
 	pinned.Pin(prog.Filter)
 	defer pinned.Unpin()
 	thread, _, errno := syscall.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC,
-		uintptr(unsafe.Pointer(&prog))) //nolint:gosec // as seccomp(2) wants it
+		uintptr(unsafe.Pointer(&prog))) //nolint:gosec // required by seccomp(2)
 	switch {
 	case errno != 0:
 		return errno
@@ -51,8 +53,8 @@ func installFilter(c syscallList) error {
 	}
 }
 
-// The fields of struct seccomp_data (seccomp(2)), in bytes from its start. Those
-// of 64 bits have their lower half first on the machines that we know.
+// The offsets in struct seccomp_data (seccomp(2)), in bytes. Fields of 64 bits
+// have their lower half first on the supported architectures.
 const (
 	dataNumber    = 0
 	dataArch      = 4
@@ -61,13 +63,14 @@ const (
 	word          = 4
 )
 
-// x32Bit is in the number of a call of amd64's other ABI (__X32_SYSCALL_BIT), whose
-// numbers mean something else and which has the same name of architecture.
+// x32Bit is in the number of a call of amd64's other ABI (__X32_SYSCALL_BIT),
+// whose numbers mean something else and which has the same name of
+// architecture.
 const x32Bit = 0x40000000
 
-// assemble makes the filter for an architecture.
-// Each call on a list is compared, and what follows a match ends in a verdict, so
-// that what is compared afterwards is the call's number still.
+// assemble makes the filter for an architecture. Each call on a list is
+// compared, and what follows a match ends in a verdict, so that what is
+// compared afterwards is the call's number still.
 func assemble(info *arch.Info, c syscallList) ([]bpf.Instruction, error) {
 	allow := bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW}
 	kill := bpf.RetConstant{Val: unix.SECCOMP_RET_KILL_PROCESS}
@@ -107,34 +110,37 @@ func assemble(info *arch.Info, c syscallList) ([]bpf.Instruction, error) {
 	return append(program, errnoReturn(unix.EPERM)), failed
 }
 
-// errnoReturn has a call fail.
+// errnoReturn makes a call fail.
 func errnoReturn(e unix.Errno) bpf.Instruction {
 	return bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(e)}
 }
 
-// A filteredCall is allowed when all conditions of one of its alternatives hold.
+// A filteredCall is allowed if all conditions of one of its alternatives are
+// true.
 type filteredCall struct {
 	name  string
 	when  []alternative
-	errno unix.Errno // that it gets otherwise; 0 is EPERM
+	errno unix.Errno // otherwise; 0 means EPERM
 }
 
 type alternative []condition
 
-// A condition holds when the bits of an argument that are in mask have the value.
+// A condition is true if the bits of an argument that are in mask have the
+// value.
 type condition struct {
 	argument    int
 	mask, value uint64
 }
 
-// compile is the instructions that decide about a call of that number.
+// compile returns the instructions for a call of that number.
 func (c *filteredCall) compile() (code []bpf.Instruction) {
 	for _, a := range c.when {
 		var checks []bpf.Instruction
 		for _, cond := range a {
 			checks = append(checks, cond.check()...)
 		}
-		// What fails goes to the next alternative: behind the verdict of this one.
+		// A failed check continues with the next alternative, behind the
+		// verdict of this one.
 		for i, in := range checks {
 			if j, ok := in.(bpf.JumpIf); ok {
 				j.SkipFalse = uint8(len(checks) - i)
@@ -150,7 +156,7 @@ func (c *filteredCall) compile() (code []bpf.Instruction) {
 	return append(code, errnoReturn(errno))
 }
 
-// check compares one half of the argument or both.
+// check compares one half of the argument, or both.
 func (c condition) check() (code []bpf.Instruction) {
 	for half := range 2 {
 		mask, value := uint32(c.mask>>(32*half)), uint32(c.value>>(32*half))
@@ -166,19 +172,21 @@ func (c condition) check() (code []bpf.Instruction) {
 	return code
 }
 
-// equals holds when an argument, of which the kernel reads 32 bits, has the value.
+// equals is true if an argument, of which the kernel uses 32 bits, has the
+// value.
 func equals(argument int, value uint32) condition {
 	return condition{argument, math.MaxUint32, uint64(value)}
 }
 
-// isZero holds when an argument of 64 bits is 0.
+// isZero is true if an argument of 64 bits is 0.
 func isZero(argument int) condition { return condition{argument, math.MaxUint64, 0} }
 
-// hasBits holds when an argument has all of the bits, without when it has none.
+// hasBits is true if an argument has all of the bits, lacksBits if it has none.
 func hasBits(argument int, bits uint64) condition   { return condition{argument, bits, bits} }
 func lacksBits(argument int, bits uint64) condition { return condition{argument, bits, 0} }
 
-// oneOf holds when an argument, of which the kernel reads 32 bits, has one of the values.
+// oneOf is true if an argument, of which the kernel uses 32 bits, has one of
+// the values.
 func oneOf(argument int, values ...uint32) (when []alternative) {
 	for _, v := range values {
 		when = append(when, alternative{equals(argument, v)})
@@ -186,14 +194,14 @@ func oneOf(argument int, values ...uint32) (when []alternative) {
 	return when
 }
 
-// The arguments of socket(2). Of the second only these bits are the type.
+// The arguments of socket(2). The second contains the type in these bits.
 const (
 	socketFamily, socketType, socketProtocol = 0, 1, 2
 
 	typeMask = 0xf // SOCK_TYPE_MASK of linux/net.h
 )
 
-// sockets holds for sockets of a family and a type with one of the protocols.
+// sockets is true for sockets of a family and a type with one of the protocols.
 func sockets(family, kind uint32, protocols ...uint32) (when []alternative) {
 	for _, p := range protocols {
 		when = append(when, alternative{equals(socketFamily, family), {socketType, typeMask, uint64(kind)}, equals(socketProtocol, p)})
@@ -201,7 +209,7 @@ func sockets(family, kind uint32, protocols ...uint32) (when []alternative) {
 	return when
 }
 
-// anySocket is what socket(2) may be asked for.
+// anySocket is true for the sockets that a gateway may open.
 func anySocket() []alternative {
 	return slices.Concat(
 		sockets(unix.AF_INET, unix.SOCK_STREAM, 0, unix.IPPROTO_TCP, unix.IPPROTO_MPTCP),

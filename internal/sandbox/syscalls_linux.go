@@ -6,22 +6,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syscallList are the system calls that are let through: whatever their arguments, or with
-// some arguments only.
+// A syscallList contains the system calls that are allowed: with any arguments,
+// or with some arguments only.
 type syscallList struct {
 	allowed     []string
 	argFiltered []filteredCall
 }
 
-// gatewayCalls are those of a running gateway.
+// gatewayCalls returns the system calls of a running gateway.
 func gatewayCalls() syscallList { return syscallList{allowed, argFiltered(os.Getpid())} }
 
-// routesCalls are those of the process that restores routes. It opens no file, makes
-// no connection, and is sent nothing but by its parent and the kernel.
+// routesCalls returns the system calls of the process that restores routes. It
+// opens no file, makes no connection, and receives messages from its parent and
+// the kernel only.
 func routesCalls() syscallList {
 	return syscallList{
 		allowed: []string{
-			// Its pipe and its log, which are open, and netlink sockets; socket is limited.
+			// Its pipe and its log, which are open, and netlink sockets; see
+			// also socket below.
 			"read", "write", "close", "bind", "sendto", "recvfrom", "recvmsg", "sendmsg", "getsockname",
 			"setsockopt", "getsockopt", "poll", "ppoll",
 
@@ -39,91 +41,93 @@ func routesCalls() syscallList {
 	}
 }
 
-// allowed are the system calls that a running gateway makes, whatever their
-// arguments. A name that an architecture does not have is left out there. Whoever
-// adds one says what for; the gateways of test/netns run with this list.
+// allowed are the system calls that a running gateway makes with any arguments.
+// Names that an architecture does not have are left out there. Give the reason
+// for each addition; the gateways of test/netns run with this list.
 var allowed = []string{
-	// Packets, connections, files: what is open already.
+	// Open descriptors: packets, connections, files.
 	"read", "write", "readv", "writev", "pread64", "pwrite64", "close", "lseek",
 	"fstat", "ftruncate", "fallocate", "fsync", "fdatasync", "flock", "getdents64",
 
 	// The runtime's poller and its wake-ups.
 	"epoll_create1", "epoll_ctl", "epoll_pwait", "eventfd2",
 
-	// The runtime's scheduler, its clocks where the kernel has no page for them, its signals.
+	// The runtime's scheduler, its clocks where there is no vDSO, its signals.
 	"futex", "nanosleep", "clock_nanosleep", "clock_gettime", "gettimeofday",
 	"sched_yield", "sched_getaffinity", "restart_syscall", "getrandom",
 	"getpid", "gettid", "exit", "exit_group",
 	"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack",
 
-	// Memory; mmap and mprotect are limited.
+	// Memory; for mmap and mprotect see commonArgFiltered.
 	"munmap", "madvise", "brk",
 
 	// Connections to upstreams and resolvers, the metrics and control sockets,
-	// notices to the service manager; socket is limited.
+	// notices to the service manager; for socket see argFiltered.
 	"bind", "listen", "accept4", "connect", "shutdown", "getsockname", "getpeername",
 	"setsockopt", "getsockopt", "sendto", "recvfrom", "sendmsg", "recvmsg",
 
-	// The state directory, the audit log, a reload, /etc/resolv.conf, time zones, /proc/self.
+	// The state directory, the audit log, a reload, /etc/resolv.conf, time
+	// zones, /proc/self.
 	"openat", "newfstatat", "readlinkat", "renameat", "unlinkat", "mkdirat", "fchmod", "fchmodat",
 
-	// Who we are, and what kernel this is.
+	// Identity, and the version of the kernel.
 	"getuid", "geteuid", "getgid", "getegid", "uname",
 
-	// Where a build has C in it: its threads, and its resolver.
+	// Builds with cgo: threads and the resolver of the C library.
 	"set_robust_list", "rseq", "poll", "ppoll",
 }
 
-// anyNamespace are the flags of clone(2) that make a namespace.
+// anyNamespace are the flags of clone(2) that create a namespace.
 const anyNamespace = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
 	unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWTIME
 
-// argFiltered are the calls that are allowed with some arguments only. pid is the
-// number of this process.
+// argFiltered returns the calls of a gateway that are allowed with some
+// arguments only. pid is the number of this process.
 func argFiltered(pid int) []filteredCall {
 	return append(commonArgFiltered(pid), []filteredCall{
-		// TCP, UDP and unix sockets; and questions about routes, which take no
-		// privilege: a reload asks whether an upstream would be reached by the device.
+		// TCP, UDP and unix sockets; and route queries, which take no
+		// privileges: a reload checks whether an upstream would be reached
+		// through the device.
 		{name: "socket", when: anySocket(), errno: unix.EAFNOSUPPORT},
-		// The tables of the packet filter, which are open; no program and no table more.
+		// The maps of the packet filter, which are open; no new program or map.
 		{name: "bpf", when: oneOf(0, unix.BPF_MAP_LOOKUP_ELEM, unix.BPF_MAP_UPDATE_ELEM, unix.BPF_MAP_DELETE_ELEM)},
-		// Taking the filter off the device; the device's size, when the kernel says
-		// that something about it has changed.
+		// Detaching the filter from the device; the device's MTU, when the
+		// kernel reports a change.
 		{name: "ioctl", when: oneOf(1, unix.TUNSETFILTEREBPF, unix.SIOCGIFMTU)},
-		// Asking for this process's limits, and setting none.
+		// Reading this process's limits, but not setting any.
 		{name: "prlimit64", when: []alternative{{equals(0, 0), isZero(2)}}},
 	}...)
 }
 
-// commonArgFiltered are the limited calls that every program in Go makes. pid is the number of
-// this process.
+// commonArgFiltered returns the calls of all Go programs that are allowed with
+// some arguments only. pid is the number of this process.
 func commonArgFiltered(pid int) []filteredCall {
 	return []filteredCall{
-		// Threads, and no processes.
+		// Threads, but no processes.
 		{name: "clone", when: []alternative{{hasBits(0, unix.CLONE_THREAD), lacksBits(0, anyNamespace)}}},
-		// Memory that holds no program.
+		// Memory that is not executable.
 		{name: "mmap", when: []alternative{{lacksBits(2, unix.PROT_EXEC)}}},
 		{name: "mprotect", when: []alternative{{lacksBits(2, unix.PROT_EXEC)}}},
-		// Signals to ourselves: the runtime interrupts its threads, and ends by the
-		// signal that it was sent.
+		// Signals to this process: the runtime preempts its threads, and exits
+		// by the signal that it received.
 		{name: "tgkill", when: oneOf(0, uint32(pid))},
 		{name: "kill", when: oneOf(0, uint32(pid))},
-		// Flags of descriptors, and copies of these; no owner, whom the kernel would send
-		// signals of the file's choice.
+		// Flags and copies of descriptors; but no owner, which would receive
+		// arbitrary signals.
 		{name: "fcntl", when: oneOf(1, unix.F_GETFL, unix.F_SETFL, unix.F_GETFD, unix.F_SETFD, unix.F_DUPFD_CLOEXEC)},
 		// Names for the runtime's memory.
 		{name: "prctl", when: oneOf(0, unix.PR_SET_VMA)},
 	}
 }
 
-// enosys are calls that the kernel is said not to have: whoever tries them has
-// another way. The C library falls back from clone3 to clone, whose arguments can
-// be judged; Go copies by itself.
+// enosys are calls that fail with ENOSYS, because their callers have a
+// fallback. The C library falls back from clone3 to clone, whose arguments can
+// be checked; Go copies by itself.
 var enosys = []string{"clone3", "statx", "sendmmsg", "splice", "sendfile", "copy_file_range", "openat2", "faccessat2", "epoll_pwait2", "renameat2"}
 
-// killed are calls that nothing in a gateway makes. Whoever makes one is in it, and
-// is not to have another try: the process dies of SIGSYS, the kernel logs it, and the
-// blackhole routes keep the addresses silent.
+// killed are calls that nothing in a gateway makes. An attacker who makes one
+// must not get another try: the process dies of SIGSYS, the kernel logs it, and
+// the blackhole routes keep the addresses silent.
 var killed = []string{
 	"execve", "execveat", "fork", "vfork",
 	"ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp", "pidfd_getfd",

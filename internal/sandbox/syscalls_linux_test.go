@@ -42,7 +42,8 @@ func TestSyscallsAreDisjoint(t *testing.T) {
 	}
 }
 
-// A kernel runs a filter as the kernel does, over system calls of its architecture.
+// A kernel runs a filter as the kernel does, over system calls of its
+// architecture.
 type kernel struct {
 	*arch.Info
 	vm *bpf.VM
@@ -65,8 +66,8 @@ func newKernel(t *testing.T, info *arch.Info) *kernel {
 	return &kernel{info, vm}
 }
 
-// call returns the verdict. (The machine of package bpf reads words with the highest
-// byte first, so that is how they are written.)
+// call returns the verdict. (The machine of package bpf reads words with the
+// highest byte first, so that is how they are written.)
 func (k *kernel) call(t *testing.T, id arch.AuditArch, number uint32, arguments ...uint64) uint32 {
 	t.Helper()
 	words := []uint32{number, uint32(id), 0, 0}
@@ -150,7 +151,8 @@ func TestFilterChecksArguments(t *testing.T) {
 	}
 }
 
-// An argument that a condition has looked at must not be taken for the number of a call.
+// An argument that a condition has looked at must not be taken for the number
+// of a call.
 func TestFilterDeniesUnlisted(t *testing.T) {
 	t.Parallel()
 	for _, info := range architectures {

@@ -11,11 +11,11 @@ import (
 	"strings"
 )
 
-// threads is where the kernel tells about each thread of this process.
+// threads has a directory for each thread of this process.
 const threads = "/proc/self/task"
 
-// verify looks whether every thread has given up what it should have. Where /proc
-// is not mounted there is nothing to look at.
+// verify checks that every thread has given up its privileges. Without /proc it
+// checks nothing.
 func verify(o Options) error {
 	a := o.Account
 	want := map[string]string{
@@ -25,7 +25,7 @@ func verify(o Options) error {
 	if o.KeepRoutes {
 		want["CapPrm"], want["CapEff"] = netAdmin, netAdmin
 	}
-	if Filters() && !o.KeepRoutes { // whose filter comes later
+	if Filters() && !o.KeepRoutes { // with KeepRoutes the filter is installed later
 		want["Seccomp"] = "2" // SECCOMP_MODE_FILTER
 	}
 	if a != nil {
@@ -48,10 +48,10 @@ func verify(o Options) error {
 	return nil
 }
 
-// none is how /proc writes a set without capabilities.
+// none is a set without capabilities in the syntax of /proc.
 const none = "0000000000000000"
 
-// netAdmin is the set with CAP_NET_ADMIN alone, which has the number 12.
+// netAdmin is the set with CAP_NET_ADMIN only, which has the number 12.
 const netAdmin = "0000000000001000"
 
 func verifyThread(path string, want map[string]string) error {

@@ -12,7 +12,8 @@ import (
 )
 
 // QueueLength is how many packets may wait at one end of a Pair; more are lost,
-// as on a kernel device. Large enough that tests do not lose packets by accident.
+// as on a kernel device. Large enough that tests do not lose packets by
+// accident.
 const QueueLength = 4096
 
 // Pair returns two connected devices with the given MTU in bytes. With offload
@@ -32,8 +33,8 @@ type frame struct {
 	offload packet.Offload
 }
 
-// Device is one end of a Pair. Closing either end closes both; what had been written
-// by then, the other can still read.
+// Device is one end of a Pair. Closing either end closes both; what had been
+// written by then, the other can still read.
 type Device struct {
 	info    tun.Info
 	in, out chan frame
@@ -85,7 +86,8 @@ func (d *Device) Write(o packet.Offload, parts [][]byte) error {
 	return nil
 }
 
-// Unread returns how many packets that were written here the far end has not read.
+// Unread returns how many packets that were written here the far end has not
+// read.
 func (d *Device) Unread() int { return len(d.out) }
 
 // Info implements tun.Device.

@@ -75,8 +75,8 @@ func hostileWhileRunning() []hostileHost {
 // hostileAtStart are hosts on which a gateway is started.
 func hostileAtStart() []hostileHost {
 	return []hostileHost{
-		{name: "a rule that comes first", hurt: "ip rule add pref 0 lookup main", undo: "ip rule del pref 0 lookup main", says: "past the gateway"},
-		{name: "a rule that drops comes first", hurt: "ip rule add pref 0 to 10.77.0.0/24 blackhole", undo: "ip rule del pref 0 to 10.77.0.0/24 blackhole", says: "drops what comes for"},
+		{name: "a rule that comes first", hurt: "ip rule add pref 0 lookup main", undo: "ip rule del pref 0 lookup main", says: "bypasses the gateway"},
+		{name: "a rule that drops comes first", hurt: "ip rule add pref 0 to 10.77.0.0/24 blackhole", undo: "ip rule del pref 0 to 10.77.0.0/24 blackhole", says: "drops packets for"},
 		{name: "a rule by interface comes first", hurt: "ip rule add pref 0 iif attacker0 prohibit", undo: "ip rule del pref 0 iif attacker0 prohibit", says: "iif attacker0"},
 		{name: "a protected address on the loopback", hurt: "ip addr add 10.77.0.1/32 dev lo", undo: "ip addr del 10.77.0.1/32 dev lo", says: "is an address of this host"},
 		{name: "a narrower route in the gateway's table", hurt: "ip route add 10.77.0.0/25 dev upstream0 table 108", undo: "ip route del 10.77.0.0/25 table 108", says: "10.77.0.0/25"},
