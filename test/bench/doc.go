@@ -1,4 +1,4 @@
-// Package bench measures knockgw in the lab of test/netns, in turns with
+// Package bench measures knockgw in the lab of test/netns, interleaved with
 // HAProxy, with the plain kernel, or with itself, and reports medians and
 // ratios in Markdown and in JSON. It needs root, TUN devices, iperf3 and
 // haproxy, and runs only when asked to, all of it or a part:
@@ -16,12 +16,12 @@
 //	lossy        a stream over a long link that loses some packets
 //	flood        what a stream keeps while attackers send as fast as they can, and what that costs
 //	refused      processor time for one packet of an attacker, with few clients and with many
-//	junk         who gets in while attackers send what could be knocks
+//	junk         admissions while attackers send plausible knocks
 //
-// What is compared takes turns, so that what else the machine does in the
-// meantime meets all alike, and ratios are of rounds next to each other. Where
+// What is compared is interleaved, so that other work of the
+// machine affects all alike, and ratios are of rounds next to each other. Where
 // a goal was set, the report shows the result; to miss one is no failure. The
 // variables BENCH_ROUNDS, BENCH_OUT and BENCH_CONGESTION say how many rounds,
 // where the report goes (bench-out in the repository), and which congestion
-// control of TCP, which else is the machine's own.
+// control TCP uses (by default the machine's).
 package bench

@@ -38,7 +38,7 @@ func (b *bench) flood(t *testing.T) {
 	s.open(t, l.Client.Addr4)
 	n := rounds(t, floodRounds)
 	p := b.report.part("flood", fmt.Sprintf("One admitted stream of iperf3, up, while an attacker sends as fast as one processor "+
-		"can, to the protected address or to one that the gateway's kernel drops; %d rounds of %d s in turns. The process's "+
+		"can, to the protected address or to one that the gateway's kernel drops; %d interleaved rounds of %d s. The process's "+
 		"time is that of %v without the stream; what the filter in the kernel takes is in neither, but in the stream's loss.", n, streamSeconds, floodAlone), gated, blackhole, quiet)
 	hole := blackholed.Addr().Next()
 	for range n {

@@ -68,7 +68,7 @@ func (b *bench) junk(t *testing.T) {
 		apart = append(apart, netip.AddrFrom4([4]byte{10, 9, byte(i), 1}))
 	}
 	p := b.report.part("junk", fmt.Sprintf("From a knock (v1, and udp-v2 where it says so) to the established connection, "+
-		"%d tries of a client among %d in turns, while attackers send plausible knocks v1.", loadTries, loadClients),
+		"%d tries of a client among %d, in rotation, while attackers send plausible knocks v1.", loadTries, loadClients),
 		knownAddress, newAddress, newByV2)
 	p.ratio = [2]int{} // different things
 	for _, s := range []siege{

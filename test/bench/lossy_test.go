@@ -78,7 +78,7 @@ func (b *bench) lossy(t *testing.T) {
 
 	n := rounds(t, lossyRounds)
 	p := b.report.part("lossy path", fmt.Sprintf("One stream of iperf3 over a link of %v and %.1f %% loss each way, %.0f Mb/s, a "+
-		"queue of %v; %d rounds of %d s in turns, both of a round with the same losses. Kernels use the congestion control "+
+		"queue of %v; %d interleaved rounds of %d s, both of a round with the same losses. Kernels use the congestion control "+
 		"that is named: client and HAProxy, not knockgw.", linkDelay, 100*linkLoss, linkRate/1e6, linkQueue, n,
 		lossySeconds), ours, theirs)
 	over := func(r *row, c contestant, how load.Link, seconds int, flags ...string) {

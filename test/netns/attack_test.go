@@ -25,7 +25,7 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// What an attacker who is not on the path can do, tried from outside: he sends
+// What an attacker that is not on the path can do, tried from outside: he sends
 // any packets with any source address, and does not see what the gateway
 // answers to others. The client is a round trip of 60 ms away, which leaves him
 // time:
@@ -218,8 +218,8 @@ func admit(ctx context.Context, dialer *client.Dialer, d endpoint, greeting stri
 	return took, errors.Join(err, conn.Close())
 }
 
-// medianAdmission fails the test unless a client gets in every time, and returns the
-// median time to an answer.
+// medianAdmission fails the test unless a client gets in every time, and
+// returns the median time to an answer.
 func medianAdmission(t *testing.T, dialer *client.Dialer, d endpoint, greeting string, times int) time.Duration {
 	t.Helper()
 	var all []time.Duration

@@ -83,8 +83,8 @@ func reached(t *testing.T, from *lab.Host, to string) {
 	}
 }
 
-// assertUnanswered fails the test unless an attacker who sends to protected addresses
-// gets no answer.
+// assertUnanswered fails the test unless an attacker that sends to protected
+// addresses gets no answer.
 func assertUnanswered(t *testing.T, l *lab.Lab, all []endpoint) {
 	t.Helper()
 	capture := l.Attacker.Capture(lab.Link)

@@ -74,8 +74,8 @@ func (p cliClient) connect(ctx context.Context, target netip.AddrPort, line stri
 	return p.host.RunCommand(cmd)
 }
 
-// assertReaches fails the test unless "knockgw connect" with these flags gets the
-// greeting of the endpoint's upstream.
+// assertReaches fails the test unless "knockgw connect" with these flags gets
+// the greeting of the endpoint's upstream.
 func (p cliClient) assertReaches(t *testing.T, d endpoint, greeting string, flags ...string) {
 	t.Helper()
 	out, err := p.connect(withTimeout(t, 2*admitTime), d.listen, "bye", flags...)
@@ -84,8 +84,8 @@ func (p cliClient) assertReaches(t *testing.T, d endpoint, greeting string, flag
 	}
 }
 
-// assertAdmitted fails the test unless the endpoint takes the person for a session
-// that a knock has carried.
+// assertAdmitted fails the test unless the endpoint takes the person for a
+// session that a knock has carried.
 func (p cliClient) assertAdmitted(t *testing.T, d endpoint, session []byte, greeting string) {
 	t.Helper()
 	conn, err := d.enterAs(withTimeout(t, admitTime), p.peer(), session)
@@ -98,8 +98,8 @@ func (p cliClient) assertAdmitted(t *testing.T, d endpoint, session []byte, gree
 	closeConn(t, conn)
 }
 
-// assertRefused fails the test if one of the endpoints opens to the person, who tries
-// them all at once.
+// assertRefused fails the test if one of the endpoints opens to the client,
+// which tries them all at once.
 func (p cliClient) assertRefused(t *testing.T, endpoints ...endpoint) {
 	t.Helper()
 	var trying sync.WaitGroup
@@ -109,7 +109,7 @@ func (p cliClient) assertRefused(t *testing.T, endpoints ...endpoint) {
 	trying.Wait()
 }
 
-// clients is a configuration's list of people who may use every service.
+// clients is a configuration's list of clients that may use every service.
 func clients(all ...cliClient) string {
 	var b strings.Builder
 	b.WriteString("clients:\n")

@@ -112,7 +112,7 @@ func TestDoctorFindsPortConflicts(t *testing.T) {
 	if f.Level != doctor.Fail {
 		t.Errorf("it says %+v", f)
 	}
-	// Unix sockets are shown in the namespace of who listens.
+	// Unix sockets are shown in the namespace of the listener.
 	if out, err := exec.CommandContext(t.Context(), "sh", "-ec", f.Fix).CombinedOutput(); err != nil || !strings.Contains(string(out), "control.sock") {
 		t.Errorf("what it says to type shows %v\n%s", err, out)
 	}

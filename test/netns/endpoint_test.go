@@ -122,7 +122,7 @@ func services(all ...endpoint) string {
 	return b.String()
 }
 
-// alice is the client who may enter every endpoint.
+// alice is the client that may use every endpoint.
 func alice(h *lab.Host) lab.Peer {
 	return lab.Peer{Host: h, ID: "alice", Secret: []byte(aliceSecret), KnockPort: knockPort}
 }
@@ -196,8 +196,8 @@ func (d endpoint) assertShut(t *testing.T, v lab.Peer, auth []byte) {
 	d.assertMute(t, conn, auth)
 }
 
-// assertMute fails the test unless an endpoint that has accepted a connection takes
-// auth without a word and ends it at its deadline.
+// assertMute fails the test unless an endpoint that has accepted a connection
+// takes auth without a word and ends it at its deadline.
 func (d endpoint) assertMute(t *testing.T, conn net.Conn, auth []byte) {
 	t.Helper()
 	defer closeConn(t, conn)

@@ -213,8 +213,8 @@ func (s *spied) watch(d time.Duration) (bytes, segment int) {
 	return s.bytes - bytes, (s.bytes - bytes) / max(1, s.packets-packets)
 }
 
-// lies makes ICMP errors about the segments that have just left: an attacker who
-// guesses best.
+// lies makes ICMP errors about the segments that have just left: an attacker
+// that guesses best.
 func (s *spied) lies(from netip.Addr, mtu uint32) func(b []byte) int {
 	var quoted []byte
 	return func(b []byte) int {

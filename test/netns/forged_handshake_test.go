@@ -15,8 +15,8 @@ import (
 const (
 	// forgedRate is what a home connection sends with ease, in packets a second.
 	forgedRate = 2000
-	// forgedPorts is how many handshakes are forged in turns: each is repeated
-	// every 40 ms, which is less than a round trip.
+	// forgedPorts is how many handshakes are forged in rotation: each is
+	// repeated every 40 ms, which is less than a round trip.
 	forgedPorts = 40
 	freshPorts  = 30_000
 	firstForged = 2000
@@ -60,7 +60,7 @@ func (f *forger) next(b []byte) int {
 	return len(s.Append(b[:0]))
 }
 
-// An attacker who knows a client's address and the service completes no
+// An attacker that knows a client's address and the service completes no
 // handshake in the client's name, however often the client comes, and brings no
 // ban upon it.
 func TestForgedHandshakesReachNoUpstream(t *testing.T) {

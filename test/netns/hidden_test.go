@@ -22,8 +22,8 @@ import (
 // serverTime is how long a real server may take to start on a busy machine.
 const serverTime = 30 * time.Second
 
-// A hiddenService is a lab whose gateway hides real software, and a client with a
-// profile for it.
+// A hiddenService is a lab whose gateway hides real software, and a client with
+// a profile for it.
 type hiddenService struct {
 	*lab.Lab
 

@@ -41,8 +41,8 @@ func ownEndpoints(upstream string) []endpoint {
 	return all
 }
 
-// newHostPorts makes a site that hides its own ports, with a service at the loopback,
-// and one at a port that is not hidden.
+// newHostPorts makes a site that hides its own ports, with a service at the
+// loopback, and one at a port that is not hidden.
 func newHostPorts(t *testing.T) (l *lab.Lab, site *lab.Site, s, other *lab.LineServer, all []endpoint) {
 	t.Helper()
 	l = lab.New(t)
@@ -54,7 +54,7 @@ func newHostPorts(t *testing.T) (l *lab.Lab, site *lab.Site, s, other *lab.LineS
 }
 
 // answersOf are the packets of a capture that a hidden port or the knock port
-// sent, and the errors of ICMP, of whomever.
+// sent, and the errors of ICMP, of any source.
 func answersOf(packets []lab.Packet, own netip.AddrPort) []lab.Packet {
 	var answers []lab.Packet
 	for _, p := range packets {
@@ -135,7 +135,7 @@ func udpDatagram(t *testing.T, src, dst netip.AddrPort, payload []byte) []byte {
 	return serialize(t, ip.(gopacket.SerializableLayer), udp, gopacket.Payload(payload))
 }
 
-// assertSilent fails the test unless an attacker who tries everything at the
+// assertSilent fails the test unless an attacker that tries everything at the
 // hidden ports gets no answer. What a fragment of a datagram meets is the
 // guard's, which is there while the gateway runs.
 func assertSilent(t *testing.T, l *lab.Lab, all []endpoint, running bool) {
@@ -230,7 +230,7 @@ func TestHostPortIsHidden(t *testing.T) {
 			}
 		}
 	}
-	t.Run("a client who knocks is let in", visits)
+	t.Run("a client that knocks is let in", visits)
 	t.Run("an attacker finds nothing", func(t *testing.T) { hidden(t, true) })
 	t.Run("it stays hidden after a crash", func(t *testing.T) {
 		gateway.Kill()

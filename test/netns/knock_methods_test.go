@@ -16,7 +16,7 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// gatewayName is who the gateway is in the udp-v2 knocks of these tests.
+// gatewayName is the gateway's name in the udp-v2 knocks of these tests.
 const gatewayName = "gw.example.net"
 
 // methods are all the ways to knock.

@@ -1,8 +1,8 @@
 //go:build linux
 
 // Package netns_test is knockgw as it is used: the built program between real
-// kernels in network namespaces, asked by its clients and by its enemies'
-// tools. See package lab for the drawing of who is where.
+// kernels in network namespaces, used by its clients and by attackers'
+// tools. See package netlab for a drawing of the network.
 //
 // It needs root and TUN devices, and single tests need nmap; what is missing is
 // said in the skip. With CI set or KNOCKGW_REQUIRE_TOOLS=1, a missing tool

@@ -85,8 +85,8 @@ func TestUnauthorizedClientIsRefused(t *testing.T) {
 	})
 }
 
-// assertRefused fails the test unless a peer who does everything that the endpoint
-// demands stays outside.
+// assertRefused fails the test unless a peer that does everything that the
+// endpoint demands stays outside.
 func (d endpoint) assertRefused(t *testing.T, v lab.Peer) {
 	t.Helper()
 	session := lab.NewSession()

@@ -201,8 +201,8 @@ func TestBanSparesNeighbourThatKnocks(t *testing.T) {
 	}
 }
 
-// assertBanned fails the test unless an endpoint that answers all sources does not
-// answer the peer.
+// assertBanned fails the test unless an endpoint that answers all sources does
+// not answer the peer.
 func (d endpoint) assertBanned(t *testing.T, v lab.Peer) {
 	t.Helper()
 	d.mode, d.visible = "knock-auth", false

@@ -20,7 +20,7 @@ import (
 
 const (
 	carolSecret = "carol's secret, thirty-two bytes"
-	// revokeTime is within how long a session of who is gone is over.
+	// revokeTime is how soon a session of a removed client must end.
 	revokeTime = time.Second
 	// reloadLines make a stream that is longer than the reloads beside it: 150
 	// MB.
@@ -216,7 +216,7 @@ func TestReloadUnderTraffic(t *testing.T) {
 	}
 }
 
-// An attacker who never stops asking meets every moment of a reload.
+// An attacker that never stops asking meets every moment of a reload.
 func TestSilenceDuringReloads(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)

@@ -72,8 +72,8 @@ func (r recorded) connect(t *testing.T, v lab.Peer) net.Conn {
 	return conn
 }
 
-// assertUseless fails the test if the recorded messages still open the endpoint, to
-// any host on the client's side.
+// assertUseless fails the test if the recorded messages still open the
+// endpoint, to any host on the client's side.
 func (r recorded) assertUseless(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	same, other := alice(l.Client), alice(l.Client)

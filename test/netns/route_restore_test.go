@@ -99,8 +99,8 @@ func routesAndRules(l *lab.Lab) string {
 	return regexp.MustCompile(` linkdown| +$`).ReplaceAllString(b.String(), "")
 }
 
-// assertRestored fails the test unless all that leads packets to the gateway is soon
-// as it was.
+// assertRestored fails the test unless all that leads packets to the gateway is
+// soon as it was.
 func assertRestored(t *testing.T, l *lab.Lab, before string) {
 	t.Helper()
 	var now string

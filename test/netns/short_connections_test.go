@@ -40,7 +40,7 @@ const (
 )
 
 // The side that closes a connection keeps its ports in TIME_WAIT, and in
-// TIME_WAIT the gateway's stack swallows the SYN of a client who uses them
+// TIME_WAIT the gateway's stack swallows the SYN of a client that uses them
 // again. Half of the ways to meet that is to let the upstream close first, so
 // that it is the gateway which waits; a client with few ports makes it certain.
 //

@@ -204,7 +204,7 @@ func TestSilenceAfterCrash(t *testing.T) {
 }
 
 // Starting, stopping and crashing have moments of their own: the device is
-// there and the routes are not yet, or the other way round. An attacker who
+// there and the routes are not yet, or the other way round. An attacker that
 // never stops asking meets them all.
 func TestSilenceDuringRestarts(t *testing.T) {
 	t.Parallel()

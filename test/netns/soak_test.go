@@ -216,8 +216,8 @@ func (d *soak) checkClock(t *testing.T) {
 	}
 }
 
-// checkRevoke ends a session from the operator's side: the client that was let in
-// hears a reset. (How soon, is measured by
+// checkRevoke ends a session from the operator's side: the client that was let
+// in hears a reset. (How soon, is measured by
 // TestRevocationTakesEffectWithinSecond.)
 func (d *soak) checkRevoke(t *testing.T, conn net.Conn) {
 	if out := d.run(t, "revoke", "--client", "alice"); !strings.Contains(out, "1 flow ") {

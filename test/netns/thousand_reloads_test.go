@@ -195,7 +195,7 @@ func (o *operator) reload(t *testing.T, all []turn, n int) {
 	if s.refused != nil {
 		text = s.refused(text)
 	}
-	ended := o.load(t, text, (at+round)%2 == 0, s.refused != nil) // each change by either way, in turns
+	ended := o.load(t, text, (at+round)%2 == 0, s.refused != nil) // each change by both methods, alternating
 	if s.ends && ended == 0 {
 		t.Errorf("reload %d, %s: Carol's session goes on", n, s.name)
 	}

@@ -142,7 +142,7 @@ func (d *soak) readByTshark(t *testing.T, file string) (all []decision) {
 	for line := range strings.Lines(out) {
 		f := strings.Split(strings.TrimSpace(line), "|")
 		if len(f) != 7 {
-			continue // tshark's own warning about who runs it
+			continue // tshark's own warning about its account
 		}
 		verdict, reason, _ := strings.Cut(f[6], ": ")
 		all = append(all, judgedAs(f[0]+":"+f[1]+f[2], f[3]+":"+f[4]+f[5], verdict, reason))

@@ -25,7 +25,7 @@ type Connections struct {
 	Knock *Knock
 }
 
-// Knock is who knocks, with a v1 datagram.
+// Knock is the client that knocks, with a v1 datagram.
 type Knock struct {
 	ID     string
 	Secret []byte

@@ -54,7 +54,7 @@ func (h *Host) Device(name string, at netip.Prefix) *os.File {
 
 // PreparedDevice makes a TUN device on the host as one that is handed to a
 // gateway: with virtio-net headers, up, and with the protected prefixes routed
-// to it. It is gone when all who have it have closed it.
+// to it. It is gone when all holders have closed it.
 func (h *Host) PreparedDevice(name string) *os.File {
 	h.tb.Helper()
 	var file *os.File

@@ -29,7 +29,7 @@ const (
 // a secret would show.
 type Junk struct {
 	Form Form
-	// Sources are where the packets come from, in turns. Without any they seem
+	// Sources are the source addresses, in rotation. Without any they seem
 	// to come from everywhere in the networks that are set apart for
 	// measurements (RFC 2544), at random.
 	Sources []netip.Addr

@@ -56,7 +56,7 @@ func (p Packet) UDP() *layers.UDP {
 }
 
 // Answers is what a scanner of the protected prefixes, at the given addresses
-// of a host, was told: every packet from the protected prefixes, to whomever,
+// of a host, was told: every packet from the protected prefixes, to any address,
 // and everything that any other machine sent the scanner, such as an ICMP error
 // of the gateway's kernel, except IPv6's housekeeping.
 func Answers(packets []Packet, scanner ...netip.Addr) []Packet {
