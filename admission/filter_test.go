@@ -274,7 +274,7 @@ func TestTheFiltersBoundsAreTheGates(t *testing.T) {
 			w.want(b, want)
 		}
 		// Answers to SYN cookies, once there are any.
-		if filter.FloodTime < CookieWindow {
+		if filter.CookieWindow < CookieWindow {
 			t.Error("the filter forgets a flood before the gate does")
 		}
 		stray := v.tcp(30000, "web", packet.ACK, 1, 1, "")

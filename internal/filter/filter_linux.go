@@ -15,12 +15,12 @@ import (
 const (
 	// markTicks is markTime in ticks, and the one that has begun already.
 	markTicks = uint64(markDuration/TickInterval) + 1
-	// floodTicks is FloodTime in ticks, and the one that has begun already.
-	floodTicks = uint64(FloodTime/TickInterval) + 1
+	// cookieTicks is CookieWindow in ticks, and the one that has begun already.
+	cookieTicks = uint64(CookieWindow/TickInterval) + 1
 	// maxExpected bounds the table of expected knocks: 8 bytes for half of the
 	// slots, twice. (Ten thousand clients with every method for one service are
-	// 200,000.) Beyond it, every SYN with the Timestamps option to a service that
-	// accepts SYN knocks passes, and every datagram of udp-v2's size.
+	// 200,000.) Beyond it, every SYN with the Timestamps option to a service
+	// that accepts SYN knocks passes, and every datagram of udp-v2's size.
 	maxExpected = 1 << 20
 	// maxEndpoints bounds the trie: ports and prefixes of services.
 	maxEndpoints = 1 << 14
@@ -105,8 +105,8 @@ func (f *Filter) lock() bool {
 	return true
 }
 
-// Tick advances the filter's clock. It must be called every TickInterval, and may
-// be called late.
+// Tick advances the filter's clock. It must be called every TickInterval, and
+// may be called late.
 func (f *Filter) Tick() {
 	if !f.lock() {
 		return

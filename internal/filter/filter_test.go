@@ -105,7 +105,7 @@ func TestFilterPassesCookieACKs(t *testing.T) {
 		h.passes("a SYN to an open service", p.tcp(1000, 443, packet.SYN))
 		h.drops("a stray ACK", ack, "no-flow")
 		h.CookieMode()
-		h.advance(filter.FloodTime)
+		h.advance(filter.CookieWindow)
 		h.passes("a stray ACK in a flood", ack)
 		h.drops("a stray RST in a flood", p.tcp(1000, 443, packet.RST|packet.ACK), "no-flow")
 		h.drops("a stray ACK to a hidden service", p.tcp(1000, 22, packet.ACK), "no-flow")

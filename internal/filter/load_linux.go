@@ -31,8 +31,8 @@ func (o *objects) Close() error {
 		o.Services.Close(), o.Dropped.Close())
 }
 
-// load loads the program, with tables of the sizes in o, and maps the tables that
-// this process writes into memory.
+// load loads the program, with tables of the sizes in o, and maps the tables
+// that this process writes into memory.
 func (f *Filter) load(o *Options) error {
 	spec, err := loadProgram()
 	if err != nil {

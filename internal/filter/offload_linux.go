@@ -39,8 +39,8 @@ func (f *Filter) updateEntry(hash uint64, in bool) {
 	}
 }
 
-// Flow reports that a flow was added to the gate's table, or removed. The tuple is
-// of packets from the client.
+// Flow reports that a flow was added to the gate's table, or removed. The tuple
+// is of packets from the client.
 func (f *Filter) Flow(t packet.Tuple, in bool) { f.setEntry(flowKey(&t), in) }
 
 // Source reports that an address has grants, queued knocks, deferred SYNs or
@@ -49,18 +49,19 @@ func (f *Filter) Source(a packet.Addr, in bool) {
 	f.setEntry(addrKey(&a, kindSource), in)
 }
 
-// Subnet reports that there are flows whose fragments are reassembled, or none any
-// more: from an IPv4 address, or from an IPv6 /64, whose last 8 bytes are 0.
+// Subnet reports that there are flows whose fragments are reassembled, or none
+// any more: from an IPv4 address, or from an IPv6 /64, whose last 8 bytes are
+// 0.
 func (f *Filter) Subnet(a packet.Addr, in bool) { f.setEntry(addrKey(&a, kindSubnet), in) }
 
-// CookieMode reports that an open service sends SYN cookies: an ACK without a flow
-// may be the answer to one.
+// CookieMode reports that an open service sends SYN cookies: an ACK without a
+// flow may be the answer to one.
 func (f *Filter) CookieMode() {
 	if !f.lock() {
 		return
 	}
 	defer f.mu.Unlock()
-	set(&f.control.CookiesUntil, f.control.Tick+floodTicks)
+	set(&f.control.CookiesUntil, f.control.Tick+cookieTicks)
 }
 
 // Expect replaces the expected knocks by n others: the fields of SYNs, the hints

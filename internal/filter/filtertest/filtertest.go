@@ -21,8 +21,8 @@ const (
 	// ethernetHeader is what the kernel strips from a packet before it runs a
 	// program of this type.
 	ethernetHeader = 14
-	// MaxPacket is the largest packet that the kernel runs a program on, in bytes:
-	// with the kernel's own data around it, it must fit into a page.
+	// MaxPacket is the largest packet that the kernel runs a program on, in
+	// bytes: with the kernel's own data around it, it must fit into a page.
 	MaxPacket = 3000
 )
 
@@ -122,8 +122,8 @@ func (f *Filter) Time(packet []byte, n int) (time.Duration, error) {
 	return each, err
 }
 
-// frame puts a packet into an Ethernet frame of an unused type: of IP, the kernel
-// requires complete headers.
+// frame puts a packet into an Ethernet frame of an unused type: of IP, the
+// kernel requires complete headers.
 func frame(packet []byte) []byte {
 	b := make([]byte, ethernetHeader, ethernetHeader+len(packet))
 	b[12], b[13] = 0x88, 0xb5 // IEEE 802, local experimental EtherType
