@@ -6,7 +6,8 @@ import (
 	"syscall"
 )
 
-// allocate reserves blocks by fallocate(2), or, on a file system that has none, by writing zeros.
+// allocate reserves blocks with fallocate(2), or by writing zeros if the file
+// system does not support it.
 func allocate(f *os.File, off, n int64) error {
 	for {
 		err := syscall.Fallocate(int(f.Fd()), 0, off, n)

@@ -18,46 +18,51 @@ import (
 const (
 	lockName    = "replay.lock"
 	newName     = "replay.new" // a segment until it is complete and renamed
-	fileMode    = 0o600        // who claimed what, and when, is nobody else's business
+	fileMode    = 0o600        // the claims are private
 	dirMode     = 0o700
-	worldWrites = 0o002 // whoever may remove the files may replay the messages
+	worldWrites = 0o002 // a user that can remove the files can replay the messages
 
-	// segmentRoom is how many records a segment takes besides those it began with, in multiples of
-	// MaxKeys. Ordinarily a segment ends by age, with as many records as messages came in one
-	// lifetime; the bound is met only when a clock that was set back keeps old keys alive. With 2,
-	// the disk holds 2 segments of 2 MaxKeys records, 160 MB at the defaults, and what lingers.
+	// segmentRoom is how many records a segment takes besides those it started
+	// with, in multiples of MaxKeys. Usually a segment ends by age, with as
+	// many records as messages in one lifetime; the limit is reached only if a
+	// clock that was set back keeps old keys alive. With 2, the disk holds 2
+	// segments of 2 MaxKeys records, 160 MB at the defaults, and the graced
+	// keys.
 	segmentRoom = 2
 
-	// maxLoaded bounds, in multiples of MaxKeys, the keys that opening keeps although the wall clock
-	// says they are over: two segments' worth.
+	// maxLoaded limits, in multiples of MaxKeys, the keys that are loaded
+	// although the wall clock says they have expired: two segments.
 	maxLoaded = 2 * segmentRoom
 
-	// rotateRetry is how long a rotation that failed, and is not urgent, waits for its next attempt.
+	// rotateRetry is the delay after a failed rotation that is not urgent.
 	rotateRetry = time.Second
 )
 
 var errLocked = errors.New("in use by another process")
 
-// FileStore is a Store that outlives its process. The truth is in memory; every batch is also appended
-// to a file with one write(2) before it is answered, which survives the death of the process at any
-// moment. It is not synced to the disk: a power cut may take the last seconds with it.
+// FileStore is a Store that survives its process. It decides from memory; every
+// batch is also appended to a file with one write(2) before Claim returns,
+// which survives the death of the process at any moment. It is not synced to
+// the disk: a power cut may lose the last seconds.
 //
-//	dir/replay.lock    held for as long as the store is open
+//	dir/replay.lock    locked while the store is open
 //	dir/replay.0, .1   the segment being written and the one before it, in either order
-//	dir/replay.new     a segment while it is being made
+//	dir/replay.new     a segment while it is being created
 //
-// Both segments have blocks on the disk before they are written: another program that fills the disk
-// stops neither the store nor its next opening. When the segment being written is older than the longest
-// lifetime, every key of the other is over, and that is used again, in place. Should keys in the other
-// still be held (the wall clock was set back), rotation waits until the segment being written is full,
-// and a new one that begins with them takes the other's place; only that takes more of the disk.
+// Blocks of both segments are allocated before they are written: another
+// program that fills the disk stops neither the store nor its next start. When
+// the segment being written is older than the longest lifetime, every key of
+// the other has expired, and that one is reused in place. If keys in the other
+// are still held (the wall clock was set back), rotation waits until the
+// segment being written is full, and a new one that starts with these keys
+// replaces the other; only that needs more of the disk.
 type FileStore struct {
 	dir      string
 	opts     Options
 	lock     *os.File
-	errorLog loglimit.Limiter // about segments that cannot be begun, or made larger
+	errorLog loglimit.Limiter // for segments that cannot be started or enlarged
 
-	lastUsage atomic.Pointer[[]Usage] // as they were last told
+	lastUsage atomic.Pointer[[]Usage] // of the last call of Usage
 
 	mu        sync.Mutex
 	keys      *keySet
@@ -69,18 +74,18 @@ type FileStore struct {
 	buf       []byte
 }
 
-// segment is one open segment of a store. Its numbers are of records, the header included.
+// segment is an open segment of a store. It counts records, the header included.
 type segment struct {
 	out        segmentFile
 	generation uint32
 	records    int64 // written
-	allocated  int64 // that the file has blocks for
-	limit      int64 // that there may be
+	allocated  int64 // records that the file has blocks for
+	limit      int64 // maximum
 }
 
-// OpenFileStore opens the store in dir, which it makes when it is missing, and reads what is there. It
-// fails when another process has the store open, when a file is not its own, and when dir cannot be
-// written.
+// OpenFileStore opens the store in dir, which it creates if it is missing, and
+// reads its files. It fails if another process has the store open, if a file is
+// not a segment, and if dir cannot be written.
 func OpenFileStore(dir string, opts Options) (*FileStore, error) {
 	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("replay store: %w", err)
@@ -111,12 +116,13 @@ func makeDir(dir string) error {
 		return err
 	}
 	if runtime.GOOS != "windows" && info.Mode().Perm()&worldWrites != 0 {
-		return fmt.Errorf("%s is writable by everybody; chmod 700 it", dir)
+		return fmt.Errorf("%s is writable by all users; chmod 700 it", dir)
 	}
 	return nil
 }
 
-// recover reads both segments, and makes those that are missing, damaged or of an older version.
+// recover reads both segments and creates those that are missing, damaged or of
+// an older version.
 func (s *FileStore) recover() error {
 	s.keys = newKeySet(s.opts.MaxKeys, s.opts.MaxPerClient)
 	t := s.opts.instant()
@@ -141,7 +147,7 @@ func (s *FileStore) recover() error {
 		}
 	}
 	if dropped > 0 {
-		s.opts.Logger.Warn("replay store: more outdated keys than fit, the rest dropped", "dropped", dropped)
+		s.opts.Logger.Warn("replay store: too many outdated keys, the rest dropped", "dropped", dropped)
 	}
 
 	for seg := range uint8(segmentCount) {
@@ -156,14 +162,15 @@ func (s *FileStore) recover() error {
 	return nil
 }
 
-// restore opens a segment that was read, to be written on, or makes it from the keys that were in it. A
-// damaged one that cannot be made again, for want of room on the disk, is good enough.
+// restore opens a segment that was read, for writing, or creates it from the
+// keys that were in it. A damaged one that cannot be replaced, because the disk
+// is full, is used as it is.
 func (s *FileStore) restore(seg uint8, content *[segmentCount]segmentContent) error {
 	c := &content[seg]
 	if c.usable && c.damage == (segmentDamage{}) {
 		return s.open(seg, c)
 	}
-	generation := 1 - uint32(seg) // of two new ones, the first is written
+	generation := 1 - uint32(seg) // of two new segments, the first is written
 	switch other := &content[1-seg]; {
 	case c.usable:
 		generation = c.generation
@@ -174,11 +181,11 @@ func (s *FileStore) restore(seg uint8, content *[segmentCount]segmentContent) er
 	if err == nil || !c.usable {
 		return err
 	}
-	s.opts.Logger.Warn("replay store: a damaged segment is used as it is", "file", s.name(seg), "error", err)
+	s.opts.Logger.Warn("replay store: using a damaged segment as it is", "file", s.name(seg), "err", err)
 	return s.open(seg, c)
 }
 
-// open opens a segment to be written behind what was read from it.
+// open opens a segment for writing after the records that were read from it.
 func (s *FileStore) open(seg uint8, c *segmentContent) error {
 	out, err := s.opts.open(s.name(seg))
 	if err != nil {
@@ -191,7 +198,8 @@ func (s *FileStore) open(seg uint8, c *segmentContent) error {
 	return nil
 }
 
-// records is how many records a segment may have that begins empty, header included.
+// records is the maximum number of records of a segment that starts empty,
+// header included.
 func (s *FileStore) records() int64 { return 1 + int64(segmentRoom*s.opts.MaxKeys) }
 
 func (s *FileStore) readFile(seg uint8, f func(entry)) (segmentContent, error) {
@@ -217,9 +225,10 @@ func (s *FileStore) Claim(batch []Claim) {
 	t := s.opts.instant()
 	s.keys.expire(t, len(batch))
 	if err := s.rotate(t, int64(len(batch))); err != nil {
-		refuseAll(batch, fmt.Errorf("%w: begin a segment: %w", ErrUnrecorded, err))
+		refuseAll(batch, fmt.Errorf("%w: start a segment: %w", ErrUnrecorded, err))
 		return
 	}
+
 	to := &s.segs[s.seg]
 	s.buf = s.buf[:0]
 	for i := range batch {
@@ -231,7 +240,8 @@ func (s *FileStore) Claim(batch []Claim) {
 	if len(s.buf) == 0 {
 		return
 	}
-	// At an offset, so that what a failed write left behind is overwritten by the next.
+
+	// At an offset, so that the next write overwrites the rest of a failed one.
 	if _, err := to.out.WriteAt(s.buf, to.records*recordSize); err != nil {
 		s.refuseUnrecorded(batch, fmt.Errorf("%w: write %s: %w", ErrUnrecorded, s.name(s.seg), err))
 		return
@@ -240,7 +250,7 @@ func (s *FileStore) Claim(batch []Claim) {
 	to.allocated = max(to.allocated, to.records)
 }
 
-// refuseUnrecorded answers a batch whose keys could not be written.
+// refuseUnrecorded sets the errors of a batch whose keys could not be written.
 func (s *FileStore) refuseUnrecorded(batch []Claim, err error) {
 	for i := range batch {
 		if batch[i].Err == nil {
@@ -248,22 +258,22 @@ func (s *FileStore) refuseUnrecorded(batch []Claim, err error) {
 			s.keys.markUnrecorded(&batch[i])
 		}
 	}
-	for i := range batch { // a second claim of the batch for a key that is unrecorded now
+	for i := range batch { // a second claim of the batch for an unrecorded key
 		if errors.Is(batch[i].Err, ErrReplayed) && !s.keys.isRecorded(&batch[i]) {
 			batch[i].Err = err
 		}
 	}
 }
 
-// usageTries is how often Bounds tries, usagePause apart, to ask a store that is
-// being written: longer than a disk takes that is well.
+// usageTries is how often Usage tries to lock a store that is being written,
+// with usagePause between tries: longer than a healthy disk takes.
 const (
 	usageTries = 100
 	usagePause = time.Millisecond
 )
 
-// Bounds returns how full the store is, and its file; where its disk hangs, how full it
-// was when somebody last asked.
+// Usage returns the usage of the store and its file; if the disk hangs, that of
+// the last call.
 func (s *FileStore) Usage() []Usage {
 	for left := usageTries; !s.mu.TryLock(); left-- {
 		if left > 0 {
@@ -286,8 +296,8 @@ func (s *FileStore) Usage() []Usage {
 	return slices.Clone(now)
 }
 
-// Writable reports by its error why the next claims could not be written: it writes zeros where they
-// would go, which no reader takes for records.
+// Writable returns an error if the next claims could not be written: it writes
+// zeros in their place, which are not valid records.
 func (s *FileStore) Writable() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -295,7 +305,7 @@ func (s *FileStore) Writable() error {
 		return ErrClosed
 	}
 	if _, err := os.Stat(s.name(s.seg)); err != nil {
-		return err // it can be written, but is gone for the next start
+		return err // writable, but missing at the next start
 	}
 	if err := s.rotate(s.opts.instant(), probeSize); err != nil {
 		return err
@@ -309,7 +319,7 @@ func (s *FileStore) name(seg uint8) string {
 	return filepath.Join(s.dir, fmt.Sprintf("replay.%d", seg))
 }
 
-// Close implements Store. What was claimed is already in the file.
+// Close implements Store. All claims are in the file already.
 func (s *FileStore) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,52 +6,58 @@ import (
 	"time"
 )
 
-// What a store knows, in memory: a set of keys and the order in which they end.
+// The state of a store: a set of keys and the order in which they expire.
 //
-//	                 the monotonic              the wall clock
-//	 claimed  ──►  running  ── clock is past ──►  lingering ── is past ──►  forgotten
-//	                 │                                              ▲
-//	                 └───────── both clocks are past ───────────────┘
+//	                the monotonic             the wall clock
+//	 claimed  ──►  active  ── clock is past ──►  graced ── is past ──►  removed
+//	                 │                                           ▲
+//	                 └───────── both clocks are past ────────────┘
 //
-// A clock stepped forward ends nothing early, because running keys wait for the monotonic clock; a
-// clock stepped back lets its messages become fresh again, so their keys linger until it has caught
-// up. (What was forgotten before a clock was set back stays forgotten: only a key kept for ever could
-// refuse such a message.) Lingering keys are not counted against anybody: a clock that was years ahead for a moment must
-// not jam the store for years.
+// A clock step forward ends nothing early, because active keys wait for the
+// monotonic clock; a step back makes old messages fresh again, so their keys
+// are graced until the wall clock has caught up. (Keys that were removed before
+// the step stay removed: only keys that are kept forever could refuse such
+// messages.) Graced keys do not count against any client: a clock that was
+// years ahead for a moment must not fill the store for years.
 
 const (
-	// expireFloor is how many keys a call may forget besides two for each that it adds: enough that
-	// an idle store empties, and under 10 us of work.
+	// expireFloor is how many keys a call may remove besides two for each key
+	// that it adds: enough to empty an idle store, and less than 10 us of work.
 	expireFloor = 32
-	// expireWhenFull is how many more it may forget when a claim would be refused for want of room:
-	// some 0.5 ms once, instead of a refusal that old keys do not justify.
+	// expireWhenFull is how many more it may remove before a claim is refused
+	// because the store is full: about 0.5 ms once, instead of a refusal
+	// because of old keys.
 	expireWhenFull = 2048
-	// claimPrefix is the size of what precedes the client's id in a hashed claim: kind and length.
+	// claimPrefix is the size of what precedes the client's ID in a hashed
+	// claim: kind and length.
 	claimPrefix = 1 + 4
-	// keepCapacity is the number of keys below which an emptied store keeps its memory (100 KB).
+	// keepCapacity is the number of keys below which an emptied store keeps its
+	// memory (100 KB).
 	keepCapacity = 1024
 )
 
-// digest is a truncated SHA-256 of a claim; 128 bits is past any chance of two messages meeting.
+// digest is a truncated SHA-256 of a claim. With 128 bits, two messages do not
+// collide.
 type digest [16]byte
 
-// entry is 48 bytes without a pointer, so that a million of them cost the collector nothing.
+// entry is 48 bytes without pointers, so that a million of them cost the garbage
+// collector nothing.
 type entry struct {
 	key    digest
-	due    int64  // running: monotonic nanoseconds; lingering: the same as wall
-	wall   int64  // Unix milliseconds at which the wall clock says it is over
-	client uint64 // whom it is counted against; 0: nobody
-	life   uint32 // milliseconds, for counting the monotonic lifetime anew after a restart
-	seg    uint8  // the file segment it is in; 0 in a store in memory
+	due    int64  // active: monotonic nanoseconds; graced: the same as wall
+	wall   int64  // Unix milliseconds at which it expires by the wall clock
+	client uint64 // the client against which it counts; 0: none
+	life   uint32 // milliseconds, to restart the monotonic lifetime after a restart
+	seg    uint8  // its file segment; 0 in a MemoryStore
 }
 
-// keySet is not safe for concurrent use: its store's lock guards it.
+// keySet is not safe for concurrent use; its store has a lock.
 type keySet struct {
-	recorded    map[digest]bool // whether the key was recorded; false after an I/O error
+	recorded    map[digest]bool // the value is false after an I/O error
 	active      entryHeap
 	graced      entryHeap
 	perClient   map[uint64]int
-	live        [segmentCount]int // keys held of each segment
+	live        [segmentCount]int // keys per segment
 	counted     int               // sum of perClient
 	maxLifetime int64             // nanoseconds: the longest lifetime seen
 	max         int
@@ -67,8 +73,8 @@ func newKeySet(maxKeys, maxPerClient int) *keySet {
 	}
 }
 
-// usage returns how many keys are counted against clients, and against the one that has
-// the most.
+// usage returns the number of keys that count against clients, and that of the
+// client with the most.
 func (k *keySet) usage() []Usage {
 	of := 0
 	for _, n := range k.perClient {
@@ -77,7 +83,7 @@ func (k *keySet) usage() []Usage {
 	return []Usage{{"replay_keys", k.counted, k.max}, {"replay_keys_per_client", of, k.maxClient}}
 }
 
-// claim marks the claim's key as belonging to segment seg and returns its entry, or says why not.
+// claim adds the claim's key to segment seg and returns its entry, or an error.
 func (k *keySet) claim(c *Claim, t instant, seg uint8) (entry, error) {
 	if c.Kind == 0 || len(c.Nonce) == 0 || c.Lifetime <= 0 || c.Lifetime > MaxLifetime {
 		return entry{}, ErrInvalidClaim
@@ -95,17 +101,18 @@ func (k *keySet) claim(c *Claim, t instant, seg uint8) (entry, error) {
 			return entry{}, ErrFull
 		}
 	}
-	// Rounded up, and strictly later than the last fresh millisecond.
+	// Rounded up, to be later than the last fresh millisecond.
 	life := uint32((c.Lifetime + time.Millisecond - 1) / time.Millisecond)
 	e := entry{key: key, wall: t.wall + int64(life), client: client, life: life, seg: seg}
 	k.add(e, t)
 	return e, nil
 }
 
-// clientLimit is how many keys a client may have now: as many as are free, at most maxClient.
+// clientLimit returns how many keys a client may have now: as many as are free,
+// at most maxClient.
 func (k *keySet) clientLimit() int { return min(k.maxClient, k.max-k.counted) }
 
-// add starts e's monotonic lifetime now.
+// add adds e and starts its monotonic lifetime.
 func (k *keySet) add(e entry, t instant) {
 	life := int64(e.life) * int64(time.Millisecond)
 	e.due = t.mono + life
@@ -119,21 +126,22 @@ func (k *keySet) add(e entry, t instant) {
 	k.active.push(e)
 }
 
-// markUnrecorded notes that the key of a claim that was answered with nil could not be written after all.
+// markUnrecorded marks the key of a successful claim that could not be written.
 func (k *keySet) markUnrecorded(c *Claim) {
 	key, _ := hashClaim(c)
 	k.recorded[key] = false
 }
 
-// isRecorded reports whether the key of a claim is held and was recorded.
+// isRecorded reports whether the key of a claim is held and was written.
 func (k *keySet) isRecorded(c *Claim) bool {
 	key, _ := hashClaim(c)
 	return k.recorded[key]
 }
 
-// load adds an entry read from a file, whose monotonic lifetime starts anew. One whose time is over by
-// the wall clock is kept, since that clock may have been set while nobody looked, but is counted
-// against nobody, or a restart would halve the room. It reports whether the entry was new.
+// load adds an entry from a file and restarts its monotonic lifetime. An entry
+// that has expired by the wall clock is kept, since that clock may have been
+// set between the runs, but does not count against its client, or a restart
+// would halve the capacity. load reports whether the entry was new.
 func (k *keySet) load(e entry, t instant) bool {
 	if _, ok := k.recorded[e.key]; ok {
 		return false
@@ -145,13 +153,14 @@ func (k *keySet) load(e entry, t instant) bool {
 	return true
 }
 
-// expire forgets what both clocks say is over: at most expireFloor + 2*adding keys from either heap.
+// expire removes keys that have expired by both clocks: at most expireFloor +
+// 2*adding from either heap.
 func (k *keySet) expire(t instant, adding int) {
 	budget := expireFloor + 2*adding
 	for n := budget; n > 0 && len(k.active) > 0 && k.active[0].due < t.mono; n-- {
 		over := k.active[0].wall < t.wall
 		if !over && len(k.graced) >= k.max {
-			break // keep them running, and counted: a full store refuses, it does not forget
+			break // keep them active and counted: a full store refuses, it does not forget
 		}
 		e := k.active.pop()
 		k.release(e.client)
@@ -166,7 +175,7 @@ func (k *keySet) expire(t instant, adding int) {
 		k.forget(k.graced.pop())
 	}
 	if len(k.recorded) == 0 && cap(k.active)+cap(k.graced) > keepCapacity {
-		// Neither maps nor slices give memory back on their own.
+		// Neither maps nor slices release memory when they shrink.
 		k.recorded, k.active, k.graced = map[digest]bool{}, nil, nil
 	}
 }
@@ -186,7 +195,7 @@ func (k *keySet) release(client uint64) {
 	}
 }
 
-// each calls f with every entry of segment seg, in no order.
+// each calls f with every entry of segment seg, in no particular order.
 func (k *keySet) each(seg uint8, f func(entry)) {
 	for _, h := range []entryHeap{k.active, k.graced} {
 		for i := range h {
@@ -197,19 +206,20 @@ func (k *keySet) each(seg uint8, f func(entry)) {
 	}
 }
 
-// hashClaim returns the claim's key, SHA-256 of kind || u32 len || client || nonce cut to 16 bytes, and
-// whom it counts against, SHA-256 of the client cut to 8 and never 0.
+// hashClaim returns the claim's key, SHA-256 of kind || u32 len || client ||
+// nonce truncated to 16 bytes, and its client, SHA-256 of the ID truncated to 8
+// bytes and never 0.
 func hashClaim(c *Claim) (digest, uint64) {
-	var stack [256]byte // an id and a nonce of usual length; longer ones spill to the heap
+	var stack [256]byte // enough for the usual IDs and nonces; longer ones escape to the heap
 	buf := append(stack[:0], byte(c.Kind))
-	buf = binary.BigEndian.AppendUint32(buf, uint32(len(c.Client))) // an id has 65535 bytes at most
+	buf = binary.BigEndian.AppendUint32(buf, uint32(len(c.Client))) // an ID has at most 65535 bytes
 	buf = append(buf, c.Client...)
 	client := sha256.Sum256(buf[claimPrefix:])
 	sum := sha256.Sum256(append(buf, c.Nonce...))
 	return digest(sum[:16]), max(1, binary.BigEndian.Uint64(client[:]))
 }
 
-// entryHeap is a binary heap, the earliest due first.
+// entryHeap is a binary heap, earliest due first.
 type entryHeap []entry
 
 func (h *entryHeap) push(e entry) {
@@ -227,7 +237,7 @@ func (h *entryHeap) push(e entry) {
 	s[i] = e
 }
 
-// pop takes the first entry off a heap that is not empty.
+// pop removes the first entry of a non-empty heap.
 func (h *entryHeap) pop() entry {
 	s := *h
 	first, last := s[0], s[len(s)-1]
@@ -236,6 +246,7 @@ func (h *entryHeap) pop() entry {
 	if len(s) == 0 {
 		return first
 	}
+
 	i := 0
 	for {
 		child := 2*i + 1

@@ -4,5 +4,5 @@ package replay
 
 import "os"
 
-// lockFile does nothing: on this system two gateways must not be given one directory.
+// lockFile does nothing: on this system, do not give two gateways one directory.
 func lockFile(*os.File) error { return nil }

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// lockFile takes an exclusive lock that ends with the file or the process, whichever is first. It
-// fails with errLocked when somebody has it.
+// lockFile takes an exclusive lock, which ends when the file is closed or the
+// process ends. It returns errLocked if another process has it.
 func lockFile(f *os.File) error {
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// lockFile takes an exclusive lock that ends with the file or the process, whichever is first. It
-// fails with errLocked when somebody has it.
+// lockFile takes an exclusive lock, which ends when the file is closed or the
+// process ends. It returns errLocked if another process has it.
 func lockFile(f *os.File) error {
 	err := windows.LockFileEx(windows.Handle(f.Fd()),
 		windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, &windows.Overlapped{})

@@ -8,22 +8,25 @@ import (
 	"github.com/knockgw/knockgw/internal/loglimit"
 )
 
-// How a file store goes from one segment to the other, and makes new ones.
+// Rotation between the segments of a file store.
 
 const (
-	// probeSize is how many records Writable tries: more than a batch of knocks has, and more than a
-	// block of the usual file systems, which they keep beside a file's name.
+	// probeSize is how many records Writable writes: more than a batch of
+	// knocks has, and more than the usual file systems store in a file's
+	// metadata.
 	probeSize = 100
-	// reserve is how many records a segment has blocks for besides those that it has: 1,500 messages a
-	// second, with the usual lifetime. 4 MiB. Where they are used up, as many are added.
+	// reserve is how many further records a segment has blocks for, 4 MiB:
+	// 1,500 messages per second with the usual lifetime. When they are used, as
+	// many are added.
 	reserve = 4 << 20 / recordSize
-	// reserveStep is by how much less is tried where that does not fit.
+	// reserveStep divides the reserve for the next try if it does not fit.
 	reserveStep = 4
 )
 
-// rotate makes room for adding more records: in the segment being written, or in the other, when that
-// is time or when there is none here. It fails only where there may be no more records here and the
-// other cannot be begun; where the disk is full, the write that follows says so.
+// rotate makes room for adding records: in the segment being written, or in the
+// other one if it is time or there is no room. It fails only if this segment is
+// at its limit and the other cannot be started; if the disk is full, the write
+// that follows fails.
 func (s *FileStore) rotate(t instant, adding int64) error {
 	from := &s.segs[s.seg]
 	need := from.records + adding
@@ -33,6 +36,7 @@ func (s *FileStore) rotate(t instant, adding int64) error {
 	if !full && (!old && !cramped || t.mono < s.retryAt) {
 		return nil
 	}
+
 	var err error
 	switch {
 	case s.keys.live[1-s.seg] == 0:
@@ -40,43 +44,44 @@ func (s *FileStore) rotate(t instant, adding int64) error {
 	case full:
 		err = s.create(1-s.seg, from.generation+1)
 	default:
-		return nil // its keys are held still
+		return nil // its keys are still held
 	}
 	if err == nil {
 		s.seg, s.startedAt = 1-s.seg, t.mono
 		return nil
 	}
-	s.logFailure(t, "replay store: cannot begin a segment", err)
+	s.logFailure(t, "replay store: cannot start a segment", err)
 	if full {
 		return err
 	}
 	return nil
 }
 
-// logFailure logs a failure, once in a while, and has what is not urgent wait for its next attempt.
+// logFailure logs a failure, at a limited rate, and delays the next attempt
+// that is not urgent.
 func (s *FileStore) logFailure(t instant, what string, err error) {
 	s.retryAt = t.mono + int64(rotateRetry)
-	if leftOut, ok := s.errorLog.Allow(s.opts.Now()); ok {
-		s.opts.Logger.Error(what, loglimit.Attrs(leftOut, "dir", s.dir, "error", err)...)
+	if suppressed, ok := s.errorLog.Allow(s.opts.Now()); ok {
+		s.opts.Logger.Error(what, loglimit.Attrs(suppressed, "dir", s.dir, "err", err)...)
 	}
 }
 
-// grow reserves more of the disk for a segment that needs room for so many records. It reports whether
-// there is that room.
+// grow reserves more of the disk for a segment that needs room for so many
+// records. It reports whether there is that room.
 func (s *FileStore) grow(to *segment, need int64, t instant) bool {
 	if t.mono < s.retryAt {
 		return false
 	}
 	room := max(need, min(to.allocated+reserve, to.limit))
 	if err := to.out.allocate(to.allocated*recordSize, (room-to.allocated)*recordSize); err != nil {
-		s.logFailure(t, "replay store: cannot reserve more of the disk", err)
+		s.logFailure(t, "replay store: cannot reserve more disk space", err)
 		return false
 	}
 	to.allocated = room
 	return true
 }
 
-// reuse begins a segment, all of whose keys are over, by another header.
+// reuse starts a segment whose keys have all expired, with a new header.
 func (s *FileStore) reuse(seg uint8) error {
 	to := &s.segs[seg]
 	generation := s.segs[1-seg].generation + 1
@@ -87,15 +92,16 @@ func (s *FileStore) reuse(seg uint8) error {
 	return nil
 }
 
-// create replaces segment seg by a new one with the keys of it that are still held. It is written under
-// another name and renamed into place, so that at any moment one complete file has its keys. When it
-// fails, nothing has changed.
+// create replaces segment seg by a new one with those of its keys that are
+// still held. It is written under another name and renamed, so that at any
+// moment one complete file has the keys. If create fails, nothing has changed.
 func (s *FileStore) create(seg uint8, generation uint32) error {
 	name := filepath.Join(s.dir, newName)
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode) // the operator's directory
 	if err != nil {
 		return err
 	}
+
 	to := segment{generation: generation}
 	err = s.fill(f, seg, &to)
 	err = errors.Join(err, f.Close())
@@ -106,17 +112,18 @@ func (s *FileStore) create(seg uint8, generation uint32) error {
 		to.out, err = s.opts.open(s.name(seg))
 	}
 	if err != nil {
-		_ = os.Remove(name) // its blocks are wanted elsewhere
+		_ = os.Remove(name) // to free its blocks
 		return err
 	}
 	if old := s.segs[seg].out; old != nil {
-		_ = old.Close() // its writes were answered for one by one
+		_ = old.Close() // its writes were checked one by one
 	}
 	s.segs[seg] = to
 	return nil
 }
 
-// fill writes the header and the keys of segment seg to f, reserves what is to follow, and notes both.
+// fill writes the header and the keys of segment seg to f, reserves blocks for
+// more, and updates to.
 func (s *FileStore) fill(f *os.File, seg uint8, to *segment) (err error) {
 	buf := appendHeader(make([]byte, 0, segmentBuffer), to.generation)
 	flush := func() {
@@ -125,6 +132,7 @@ func (s *FileStore) fill(f *os.File, seg uint8, to *segment) (err error) {
 			buf = buf[:0]
 		}
 	}
+
 	to.records = 1
 	s.keys.each(seg, func(e entry) {
 		if len(buf)+recordSize > segmentBuffer {
@@ -144,8 +152,9 @@ func (s *FileStore) fill(f *os.File, seg uint8, to *segment) (err error) {
 	return nil
 }
 
-// reserve takes the blocks for what is to follow in a new segment; on a small disk, fewer of them. That
-// there are none is said, and no error: the store works as long as the disk is not full.
+// reserve allocates blocks for further records in a new segment; on a small
+// disk, fewer. If there are none, that is logged and not an error: the store
+// works as long as the disk is not full.
 func (s *FileStore) reserve(f *os.File, to *segment) {
 	var err error
 	wanted := min(reserve, to.limit-to.allocated)
@@ -156,7 +165,7 @@ func (s *FileStore) reserve(f *os.File, to *segment) {
 		}
 	}
 	if err != nil {
-		s.opts.Logger.Warn("replay store: cannot reserve room on the disk; should it fill up, clients are refused: free some",
-			"dir", s.dir, "bytes", wanted*recordSize, "error", err)
+		s.opts.Logger.Warn("replay store: cannot reserve disk space; clients will be refused if the disk fills up: free some space",
+			"dir", s.dir, "bytes", wanted*recordSize, "err", err)
 	}
 }

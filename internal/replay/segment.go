@@ -10,28 +10,29 @@ import (
 	"os"
 )
 
-// A segment of a file store: a header, then records, all of one size so that a damaged record does not
-// take its followers with it. Integers are big-endian.
+// A segment of a file store is a header and records, all of one size so that a
+// damaged record does not affect those after it. Integers are big-endian.
 //
 //	header   magic[8] || u32 version || u32 generation || zero[24] || u32 crc
 //	record   key[16] || i64 wall end, Unix ms || u64 client || u32 lifetime, ms || u32 generation || u32 crc
 //
-// A segment is preallocated, and used again when all its keys are over, by a header of another
-// generation: a disk that is full does not stop the store. So the records end with the last one of the
-// header's generation; what follows is zeros, a write that was never answered, or of an earlier
-// generation. The CRC is Castagnoli's, over what precedes it. Of zero bytes it is not zero.
+// A segment is preallocated, and reused when all its keys have expired, with a
+// header of another generation, so that a full disk does not stop the store.
+// The records end with the last one of the header's generation; zeros, an
+// incomplete write, or records of an earlier generation follow. The CRC is
+// Castagnoli's, over the bytes before it. That of zero bytes is not zero.
 //
-// Version 1 had no generations: 24 zero bytes followed the version, and records were 4 bytes shorter.
-// It is read, and replaced when the store is opened.
+// Version 1 had no generations: 24 zero bytes followed the version, and records
+// were 4 bytes shorter. It is read, and replaced when the store is opened.
 
 const (
 	segmentCount   = 2  // the one being written, and the one before it
-	recordSize     = 44 // bytes; the header's too, so that records lie at multiples of it
+	recordSize     = 44 // bytes, also of the header, so that records are at multiples of it
 	recordSum      = recordSize - 4
 	recordSizeV1   = 40
 	segmentVersion = 2
 	segmentMagic   = "KGREPLAY"
-	segmentBuffer  = 64 << 10 // bytes read or written at once when a whole segment is
+	segmentBuffer  = 64 << 10 // bytes per read or write of a whole segment
 )
 
 var (
@@ -39,12 +40,12 @@ var (
 	errSegmentMagic   = errors.New("not a replay segment")
 )
 
-// segmentFile is what a store needs of an open segment.
+// segmentFile is an open segment.
 type segmentFile interface {
 	io.WriterAt
 	io.Closer
-	// allocate reserves the blocks of n bytes from offset off on, so that writing there takes no more
-	// room on the disk. The file grows by them, of zeros.
+	// allocate reserves the blocks of n bytes at offset off, so that writing
+	// there needs no further disk space. The file grows by zeros.
 	allocate(off, n int64) error
 }
 
@@ -52,7 +53,7 @@ type segmentFile interface {
 type osSegment struct{ *os.File }
 
 func openSegment(name string) (segmentFile, error) {
-	f, err := os.OpenFile(name, os.O_WRONLY, fileMode) // a name of ours in the store's directory
+	f, err := os.OpenFile(name, os.O_WRONLY, fileMode) // a fixed name in the store's directory
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +62,7 @@ func openSegment(name string) (segmentFile, error) {
 
 func (f osSegment) allocate(off, n int64) error { return allocate(f.File, off, n) }
 
-// writeZeros is allocate by writing, where the system has no call for it.
+// writeZeros implements allocate by writing, for systems without a call for it.
 func writeZeros(f *os.File, off, n int64) error {
 	zeros := make([]byte, min(n, segmentBuffer))
 	for n > 0 {
@@ -93,7 +94,8 @@ func appendRecord(b []byte, e entry, generation uint32) []byte {
 	return binary.BigEndian.AppendUint32(b, checksum(b[start:]))
 }
 
-// decodeRecord reports whether b, of recordSize or recordSizeV1 bytes, is a record.
+// decodeRecord decodes a record of recordSize or recordSizeV1 bytes. ok reports
+// whether b is one.
 func decodeRecord(b []byte) (e entry, generation uint32, ok bool) {
 	if !intact(b) {
 		return entry{}, 0, false
@@ -109,31 +111,33 @@ func decodeRecord(b []byte) (e entry, generation uint32, ok bool) {
 	}, generation, true
 }
 
-// intact reports whether a header or a record has the CRC of its bytes.
+// intact reports whether the CRC of a header or record is right.
 func intact(b []byte) bool {
 	const sum = 4
 	return binary.BigEndian.Uint32(b[len(b)-sum:]) == checksum(b[:len(b)-sum])
 }
 
-// segmentDamage is what was wrong with a segment.
+// segmentDamage is the damage found in a segment.
 type segmentDamage struct {
 	corrupt int // records skipped
 	torn    int // bytes of an incomplete record at the end
 }
 
-// segmentContent is what reading a segment has found besides its records.
+// segmentContent is the result of reading a segment, besides its records.
 type segmentContent struct {
-	usable     bool   // it has the header of this version: it can be written on
+	usable     bool   // it has a header of this version and can be appended to
 	generation uint32 // of the header
 	end        int64  // records up to the last valid one, header included
-	size       int64  // records that the file has room for
+	size       int64  // records that the file has space for
 	damage     segmentDamage
 }
 
-// readSegment hands every valid record of r to f. An empty segment, or one that ends within its header,
-// has no records: a process killed while creating it leaves that. A header that is complete and not
-// ours is an error, since the file is another program's. Where the header is corrupt, the records of
-// any generation are handed over: those of earlier ones have been over for long, and do no harm.
+// readSegment calls f with every valid record of r. An empty segment, or one
+// that ends within its header, has no records: a process killed while creating
+// it leaves that. A complete header of another format is an error, since the
+// file belongs to another program. If the header is corrupt, records of any
+// generation are used: those of earlier ones have expired long ago and do no
+// harm.
 func readSegment(r io.Reader, f func(entry)) (segmentContent, error) {
 	var c segmentContent
 	br := bufio.NewReaderSize(r, segmentBuffer)
@@ -141,6 +145,7 @@ func readSegment(r io.Reader, f func(entry)) (segmentContent, error) {
 	if err != nil || size == 0 {
 		return c, err
 	}
+
 	c.size, c.end = 1, 1
 	var buf [recordSize]byte
 	for unknown := 0; ; c.size++ {
@@ -148,7 +153,7 @@ func readSegment(r io.Reader, f func(entry)) (segmentContent, error) {
 		switch {
 		case errors.Is(err, io.EOF):
 			if size == recordSizeV1 {
-				c.damage.corrupt += unknown // it had nothing behind its records
+				c.damage.corrupt += unknown // version 1 had nothing after its records
 			}
 			return c, nil
 		case errors.Is(err, io.ErrUnexpectedEOF):
@@ -169,7 +174,8 @@ func readSegment(r io.Reader, f func(entry)) (segmentContent, error) {
 	}
 }
 
-// readHeader reads the header and returns the size of the records that follow, 0 where there is none.
+// readHeader reads the header and returns the size of the records that follow,
+// 0 if there are none.
 func (c *segmentContent) readHeader(br *bufio.Reader) (size int, err error) {
 	b, err := br.Peek(recordSize)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -179,12 +185,13 @@ func (c *segmentContent) readHeader(br *bufio.Reader) (size int, err error) {
 		c.damage.torn = len(b)
 		return 0, nil
 	}
+
 	ours := bytes.HasPrefix(b, []byte(segmentMagic))
 	version := binary.BigEndian.Uint32(b[len(segmentMagic):])
 	whole := len(b) == recordSize && intact(b)
 	switch {
 	case !whole && !intact(b[:recordSizeV1]):
-		c.damage.corrupt++ // its records speak for themselves
+		c.damage.corrupt++ // its records have CRCs of their own
 	case !ours:
 		return 0, errSegmentMagic
 	case whole && version == segmentVersion:

@@ -7,11 +7,12 @@ import (
 	"time"
 )
 
-// Kind keeps the replay keys of different messages apart: the same nonce may appear once in each.
-// The numbers are part of what a file store writes; never renumber them.
+// Kind separates the keys of different kinds of message: each may use the same
+// nonce once. The numbers are part of the keys in files; never renumber them.
 type Kind uint8
 
-// The kinds of claim, and what their nonce is. (docs/wire-formats.md, Grants and replays.)
+// The kinds of message and their nonces. (docs/wire-formats.md, Grants and
+// replays.)
 const (
 	KindUDP    Kind = 1 // a UDP knock: the datagram's 16-byte nonce
 	KindTCPv1  Kind = 2 // TCP frame v1: its 16-byte nonce
@@ -21,80 +22,91 @@ const (
 	KindUDPv2  Kind = 6 // a udp-v2 knock: the datagram's 24-byte nonce
 )
 
-// Claim asks a Store for one replay key.
+// Claim is a request to a Store for one replay key.
 type Claim struct {
 	Kind     Kind
-	Client   string        // the client's id; also whom the key is counted against
+	Client   string        // the client's ID, against whose limit the key counts
 	Nonce    []byte        // borrowed until Store.Claim returns
-	Lifetime time.Duration // for how long the message could still be fresh; at most MaxLifetime
+	Lifetime time.Duration // how long the message can be fresh; at most MaxLifetime
 
-	// Err is the answer. Nil: the key was free and is now the caller's. ErrReplayed: it was the caller's
-	// or another's before. ErrFull, ErrInvalidClaim, ErrClosed: refused. Anything else is
-	// ErrUnrecorded, and refused as well: what could not be written would be forgotten by a restart.
-	// Only ErrReplayed says anything about the message and its sender.
+	// Err is the result. nil: the key was free and is now claimed. ErrReplayed:
+	// it was claimed before. ErrFull, ErrInvalidClaim, ErrClosed: refused. Any
+	// other error is ErrUnrecorded and a refusal as well: a key that could not
+	// be written would be lost by a restart. Only ErrReplayed is evidence
+	// against the sender.
 	Err error
 }
 
-// Store remembers which messages were already accepted. It is safe for concurrent use.
+// Store remembers which messages were accepted. It is safe for concurrent use.
 type Store interface {
-	// Claim answers every claim of the batch in its Err, in order: of two equal claims in one batch
-	// the second is a replay. A key is checked and marked in one step. A key refused with an I/O error
-	// stays marked, so that a copy of the message cannot succeed where the message failed; claimed
-	// again, it is ErrUnrecorded, for it never was anyone's. An empty batch only forgets what is over.
+	// Claim sets the Err of every claim of the batch, in order: of two equal
+	// claims in one batch the second is a replay. A key is checked and marked
+	// in one step. A key refused with an I/O error stays marked, so that a copy
+	// of the message cannot succeed where the message failed; claimed again, it
+	// is ErrUnrecorded, since it was never accepted. An empty batch only
+	// expires keys.
 	Claim(batch []Claim)
-	// Close gives up what the store holds; claims fail with ErrClosed from then on.
+	// Close releases the store's resources. Later claims fail with ErrClosed.
 	Close() error
 }
 
-// Usage is how much of a limited resource is used. For a limit that counts for
-// each client, Used is that of the client that has the most.
+// Usage is how much of a limited resource is used. For a limit per client, Used
+// is the highest usage of any client.
 type Usage struct {
 	Resource    string // a metric label
 	Used, Limit int
 }
 
-// The refusals of a Store.
+// Errors of a Store.
 var (
 	ErrReplayed     = errors.New("message was already used")
-	ErrFull         = errors.New("replay store is full, or full of this client's keys")
+	ErrFull         = errors.New("replay store is full, or its share for this client")
 	ErrInvalidClaim = errors.New("claim without kind, nonce or a lifetime within bounds")
 	ErrClosed       = errors.New("replay store is closed")
-	// ErrUnrecorded says that the store could not record the key: its disk is full, gone or read-only.
+	// ErrUnrecorded means that the key could not be written: the disk is full,
+	// gone or read-only.
 	ErrUnrecorded = errors.New("replay store could not record the message")
 )
 
 const (
-	// DefaultMaxKeys is how many keys a store holds that may still be replayed. With the usual 61 s
-	// of lifetime it is room for 17,000 messages a second. A key takes about 100 bytes of memory
-	// while it lives (48 in a heap, 20 to 40 in the map, the rest is slack of growing), so a full
-	// store takes some 100 MB; an idle one takes nothing.
+	// DefaultMaxKeys is how many keys that may still be replayed a store holds.
+	// With the usual lifetime of 61 s that is 17,000 messages per second. A
+	// live key takes about 100 bytes of memory (48 in a heap, 20 to 40 in the
+	// map, the rest is spare capacity), so a full store takes about 100 MB; an
+	// idle one takes none.
 	DefaultMaxKeys = 1 << 20
 
-	// perClientShare is the default of MaxPerClient as a part of MaxKeys: a quarter, 262,144 keys or
-	// 4,200 messages a second, which is more than one client was measured to open as connections.
+	// perClientShare is the default of MaxPerClient as a fraction of MaxKeys: a
+	// quarter, 262,144 keys or 4,200 messages per second, more connections than
+	// one client was measured to open.
 	perClientShare = 4
 
-	// MaxLifetime bounds a key's lifetime. The longest that configuration leads to is three
-	// slots of 5 minutes; a day is far from that and far from overflowing anything.
+	// MaxLifetime is the maximum lifetime of a key. The longest that
+	// configurations lead to is three slots of 5 minutes; a day is far above
+	// that and far below any overflow.
 	MaxLifetime = 24 * time.Hour
 )
 
-// Options are the options of both stores; the zero value is fit for use.
+// Options configure both kinds of store. The zero value is valid.
 type Options struct {
-	// Now is the wall clock, by which messages are dated; time.Now when nil.
+	// Now is the wall clock, which dates messages; time.Now if nil.
 	Now func() time.Time
-	// Mono is a clock that is never set, from any origin; the time since the store was made when nil.
+	// Mono is a monotonic clock with any origin; the time since the store was
+	// made if nil.
 	Mono func() time.Duration
-	// MaxKeys bounds the keys held that may still be replayed; DefaultMaxKeys when 0.
+	// MaxKeys limits the keys that may still be replayed; DefaultMaxKeys if 0.
 	MaxKeys int
-	// MaxPerClient bounds the keys of one client; a quarter of MaxKeys when 0. Apart from it, nobody
-	// may have more keys than there are free ones, so n greedy clients leave one part in n+1 to the
-	// others, and a single client fills half of a store at most.
+	// MaxPerClient limits the keys of one client; a quarter of MaxKeys if 0. In
+	// addition, no client may have more keys than are free, so n greedy clients
+	// leave one part in n+1 to the others, and a single client fills at most
+	// half a store.
 	MaxPerClient int
-	// Logger hears of damage found in files and of failures to rotate them; nobody does when nil.
+	// Logger receives reports of damaged files and of failures to rotate them;
+	// nil discards them.
 	Logger *slog.Logger
 
-	// open opens a segment for writing at offsets; tests put a faulty one here.
+	// open opens a segment for writing at offsets; tests replace it by a faulty
+	// one.
 	open func(name string) (segmentFile, error)
 }
 
@@ -121,7 +133,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// MemoryStore is a Store that ends with the process: after a restart, a message that was captured
+// MemoryStore is a Store in memory: after a restart, a message that was captured
 // within its window is accepted once more.
 type MemoryStore struct {
 	opts Options
@@ -152,7 +164,7 @@ func (s *MemoryStore) Claim(batch []Claim) {
 	}
 }
 
-// Bounds returns how full the store is.
+// Usage returns the usage of the store.
 func (s *MemoryStore) Usage() []Usage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,7 +184,7 @@ func (s *MemoryStore) Close() error {
 	return nil
 }
 
-// instant is one reading of both clocks.
+// instant is a reading of both clocks.
 type instant struct {
 	wall int64 // Unix milliseconds
 	mono int64 // nanoseconds of the monotonic clock

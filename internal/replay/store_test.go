@@ -161,7 +161,7 @@ func TestStoreRefusesWhenFull(t *testing.T) {
 		opts := clocks.options()
 		opts.MaxKeys, opts.MaxPerClient = 100, 100
 		s := open(opts)
-		for n := range uint64(100) { // a client each: everybody may have one while one is free
+		for n := range uint64(100) { // a client each: any client may have one while one is free
 			wantErr(t, claimOne(s, knockClaim(fmt.Sprint(n), n)), nil)
 		}
 		wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrFull)
@@ -281,8 +281,8 @@ func TestStoreConcurrentClaims(t *testing.T) {
 	})
 }
 
-// Whatever the clocks do, a key is not given again while either says that it lives, and its store
-// agrees with a naive one.
+// Whatever the clocks do, a key is not given again while either says that it
+// lives, and its store agrees with a naive one.
 func TestStoreMatchesModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		clocks := newTestClocks()
