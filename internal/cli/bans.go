@@ -40,6 +40,7 @@ func bansRemoveCommand() *cobra.Command {
 	gateway := addGatewayFlags(cmd)
 	output := outputFlag(cmd)
 	cmd.ValidArgsFunction = completeOnce(completeBans(gateway))
+
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		source, err := control.ParseSource(args[0])
 		if err != nil {

@@ -141,6 +141,7 @@ func previewReload(cmd *cobra.Command, cfg *config.Config, file string) (*reload
 	}
 	result, err := (&control.Client{Socket: socket}).Check(cmd.Context())
 	r := &reloadPreview{Socket: socket, Problems: []string{}, Warnings: []string{}}
+
 	var refused *control.RefusedError
 	switch {
 	case errors.As(err, &refused): // valid, but it needs a restart; or another file
@@ -154,6 +155,7 @@ func previewReload(cmd *cobra.Command, cfg *config.Config, file string) (*reload
 	case err != nil:
 		return nil, err
 	}
+
 	if r.File = result.Config; r.File == file {
 		r.Changes = &result.Changes
 		for _, w := range result.Warnings {

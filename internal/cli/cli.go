@@ -46,24 +46,29 @@ func command() *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(helpCommand(root))
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
-	root.AddCommand(
-		// The gateway.
-		runCommand(), downCommand(), holdCommand(), checkCommand(), doctorCommand(), demoCommand(), version,
-
-		// A running gateway.
+	addGroup(root, "Gateway:",
+		runCommand(), downCommand(), holdCommand(), checkCommand(), doctorCommand())
+	addGroup(root, "Running gateway:",
 		reloadCommand(), statusCommand(), flowsCommand(), grantsCommand(), clientsCommand(), bansCommand(),
-		revokeCommand(), traceCommand(), captureCommand(), explainCommand(),
-
-		// Its clients.
-		clientCommand(), keygenCommand(), migrateCommand(),
-
-		// The client side.
-		importCommand(), knockCommand(), connectCommand(), pingCommand(), forwardCommand(), proxyCommand(),
-	)
+		revokeCommand(), traceCommand(), captureCommand(), explainCommand())
+	addGroup(root, "Clients of a gateway:",
+		clientCommand(), keygenCommand(), migrateCommand())
+	addGroup(root, "Client side:",
+		importCommand(), pingCommand(), connectCommand(), forwardCommand(), proxyCommand(), knockCommand())
+	root.AddCommand(demoCommand(), version)
 	addRestoreCommand(root)
 	addGenCommand(root)
 	strictCompletion(root)
 	setCompletionDefaults(root)
 	addExitCodeHelp(root)
 	return root
+}
+
+// addGroup adds commands under a title in the help of root.
+func addGroup(root *cobra.Command, title string, commands ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: title, Title: title})
+	for _, c := range commands {
+		c.GroupID = title
+	}
+	root.AddCommand(commands...)
 }

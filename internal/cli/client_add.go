@@ -23,6 +23,7 @@ func clientAddCommand() *cobra.Command {
 	completeFlag(cmd, "service", completeServices(gatewayFlags{config: path}))
 	var out profileOutput
 	out.add(cmd)
+
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return out.run(cmd, func(secret protocol.Secret) (*enroll.Change, error) {
 			return enroll.Add(*path, enroll.NewClient{

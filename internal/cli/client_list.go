@@ -26,6 +26,7 @@ func clientListCommand() *cobra.Command {
 	}
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
+
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, bad := config.LoadLenient(*path)
 		if c == nil {

@@ -21,6 +21,7 @@ func clientRemoveCommand() *cobra.Command {
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
 	cmd.ValidArgsFunction = completeOnce(completeClientFiles(path))
+
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		change, err := enroll.Remove(*path, args[0])
 		if err != nil {

@@ -28,6 +28,7 @@ func clientRotateCommand() *cobra.Command {
 	after := cmd.Flags().Duration("overlap", defaultOverlap, "how long older secrets remain valid; 0 for not at all")
 	out := profileOutput{replace: true}
 	out.add(cmd)
+
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var until time.Time
 		switch {

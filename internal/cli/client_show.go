@@ -18,6 +18,7 @@ func clientShowCommand() *cobra.Command {
 	cmd.ValidArgsFunction = completeOnce(completeClients(gatewayFlags{config: path}))
 	out := profileOutput{replace: true}
 	out.add(cmd)
+
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return out.show(cmd, *path, args[0]) }
 	return cmd
 }

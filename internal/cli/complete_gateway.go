@@ -125,6 +125,7 @@ func completeSources(gateway gatewayFlags) completion {
 					all = append(all, g.Source.String())
 				}
 			}
+
 			if list := query(cmd, gateway, clientsOf); list != nil {
 				for _, c := range list.Clients {
 					for _, a := range []*control.Attempt{c.LastSeen, c.LastDenied} {

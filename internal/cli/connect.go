@@ -20,6 +20,7 @@ func connectCommand() *cobra.Command {
 	cmd.ValidArgsFunction = completeOnce(completeTargets())
 	var f clientFlags
 	f.addConnecting(cmd)
+
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		t, err := f.find(cmd, args[0])
 		if err != nil {

@@ -29,6 +29,7 @@ func demoCommand() *cobra.Command {
 			// an interrupt does, and everything is removed.
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGPIPE, syscall.SIGHUP)
 			defer stop()
+
 			self, err := os.Executable()
 			if err != nil {
 				return err

@@ -34,6 +34,7 @@ func doctorCommand() *cobra.Command {
 	completeFlag(cmd, "as", completeAccounts(accountsFile))
 	prepared := cmd.Flags().Bool("prepared", false, "the interface was prepared, as for knockgw run --prepared")
 	skip := cmd.Flags().Bool("skip-upstreams", false, "do not connect to upstreams")
+
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		account, err := lookupAccount(*name)
 		if err != nil {
@@ -43,6 +44,7 @@ func doctorCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+
 		o := doctor.Options{File: file, Account: account, Existing: *prepared, SkipUpstreams: *skip}
 		readAs(&o, *name)
 		findings := examine(cmd, file, o)
@@ -132,12 +134,14 @@ func lookupAccount(name string) (doctor.Account, error) {
 		a.GIDs = append(groups, os.Getgid())
 		return a, err
 	}
+
 	u, err := user.Lookup(name)
 	if err != nil {
 		if u, err = user.LookupId(name); err != nil {
 			return doctor.Account{}, &usageError{fmt.Errorf("--as %s: there is no such account", name)}
 		}
 	}
+
 	a := doctor.Account{Name: u.Username}
 	if a.UID, err = strconv.Atoi(u.Uid); err != nil {
 		return a, err

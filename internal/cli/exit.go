@@ -88,6 +88,7 @@ func exitCode(err error) int {
 		refused  *control.RefusedError
 		noClient *enroll.NoClientError // also from a running gateway
 	)
+
 	switch {
 	case err == nil:
 		return exitOK

@@ -31,7 +31,8 @@ func explainCommand() *cobra.Command {
 	path := configFlag(cmd)
 	output := linesFlag(cmd)
 	cmd.ValidArgsFunction = completeOnce(completeFiles("pcap", "pcapng", "cap"))
-	terms := cmd.Flags().String("filter", "", "print only these packets, for example 'host 10.1.2.2 and verdict drop'")
+	terms := cmd.Flags().String("filter", "", "print only packets that match this `expression`, for example 'host 10.1.2.2 and verdict drop'")
+
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		filter, err := capture.ParseFilter(*terms, verdict.Reasons())
 		if err != nil {

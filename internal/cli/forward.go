@@ -30,6 +30,7 @@ func forwardCommand() *cobra.Command {
 	)
 	f.addConnecting(cmd)
 	local.add(cmd, "127.0.0.1:0")
+
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := local.validate(); err != nil {
 			return err
@@ -43,10 +44,12 @@ func forwardCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+
 		if err := local.printReady(cmd, listener.Addr(), t.name); err != nil {
 			return errors.Join(err, listener.Close())
 		}
 		notePlainText(cmd.ErrOrStderr(), t.address)
+
 		return local.serve(ctx, errs, func() error {
 			return relay.Serve(ctx, relay.Options{
 				Listener: listener, Dial: t.dial, MaxConns: local.conns, Drain: local.drain,

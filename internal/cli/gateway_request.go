@@ -21,6 +21,7 @@ func (r gatewayRequest[T]) build(cmd *cobra.Command) *cobra.Command {
 	cmd.Args = exactArgs(0)
 	gateway := addGatewayFlags(cmd)
 	output := outputFlag(cmd)
+
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return r.run(cmd, gateway, *output) }
 	return cmd
 }

@@ -39,6 +39,7 @@ func genCommand(root *cobra.Command) *cobra.Command {
 				return fmt.Errorf("SOURCE_DATE_EPOCH: %w", err)
 			}
 			epoch := time.Unix(seconds, 0).UTC()
+
 			header := &doc.GenManHeader{Section: "1", Source: "knockgw " + buildinfo.This().Version, Manual: "knockgw", Date: &epoch}
 			if err := doc.GenManTree(root, header, man); err != nil {
 				return err
@@ -51,6 +52,7 @@ func genCommand(root *cobra.Command) *cobra.Command {
 					return err
 				}
 			}
+
 			for name, write := range map[string]func(string) error{
 				"knockgw.bash": func(f string) error { return root.GenBashCompletionFileV2(f, true) },
 				"_knockgw":     root.GenZshCompletionFile,

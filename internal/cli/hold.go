@@ -65,7 +65,7 @@ type stateFile struct{ path string }
 // stateFlag adds --state.
 func stateFlag(cmd *cobra.Command) *stateFile {
 	s := &stateFile{}
-	cmd.Flags().StringVar(&s.path, "state", hold.DefaultPath, "`file` with the record for the next boot")
+	cmd.Flags().StringVar(&s.path, "state", hold.DefaultPath, "`file` that records the routes for the next boot")
 	completeFlag(cmd, "state", completeFiles("json"))
 	return s
 }

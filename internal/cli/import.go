@@ -51,6 +51,7 @@ func importCommand() *cobra.Command {
 	cmd.ValidArgsFunction = completeOnce(completeFiles())
 	output := outputFlag(cmd)
 	replace := cmd.Flags().Bool("replace", false, "replace an existing profile of that name")
+
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		p, err := readImport(cmd, args)
 		if err != nil {
@@ -63,6 +64,7 @@ func importCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+
 		path, err := dir.Save(p, *replace)
 		if errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("%w; choose another --name, or use --replace", err)
@@ -70,6 +72,7 @@ func importCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+
 		made := importResult{Profile: p.Name, File: path, Services: importedServices(dir, p)}
 		return printResult(cmd, *output, made, func(w io.Writer) error {
 			fmt.Fprintf(w, "profile %s saved to %s\n\n", p.Name, path)
@@ -93,6 +96,7 @@ func readImport(cmd *cobra.Command, args []string) (*profile.Profile, error) {
 		}
 		return parseImport(args[0], text)
 	}
+
 	in := cmd.InOrStdin()
 	if f, ok := in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		fmt.Fprint(cmd.ErrOrStderr(), "Paste the profile's URI and press Enter (no echo): ")
@@ -106,6 +110,7 @@ func readImport(cmd *cobra.Command, args []string) (*profile.Profile, error) {
 		}
 		return parseImport("the input", text)
 	}
+
 	text, err := io.ReadAll(io.LimitReader(in, maxImport+1))
 	if err != nil {
 		return nil, fmt.Errorf("import: read standard input: %w", err)

@@ -28,7 +28,7 @@ func knockCommand() *cobra.Command {
 	cmd.ValidArgsFunction = completeOnce(completeTargets())
 	var f clientFlags
 	f.addKnocking(cmd)
-	quiet := cmd.Flags().BoolP("quiet", "q", false, "print only the session id, as --session takes it")
+	quiet := cmd.Flags().BoolP("quiet", "q", false, "print only the session id, for --session")
 	output := outputFlag(cmd)
 
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -119,6 +119,7 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 			}
 		}
 	}
+
 	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("--listen %s%s: %w", unixPrefix, path, err)

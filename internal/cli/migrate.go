@@ -32,6 +32,7 @@ func migrateCommand() *cobra.Command {
 	output := outputFlag(cmd)
 	service := flags.String("service", "", "`name` of the service (default: derived from its port)")
 	completeFlag(cmd, "service", cobra.NoFileCompletions) // a new name
+
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o := migrate.Options{Service: *service, TextOnly: *dir == ""}
 		if *listen != "" {
@@ -45,6 +46,7 @@ func migrateCommand() *cobra.Command {
 				return fmt.Errorf("--out-dir: %w", err)
 			}
 		}
+
 		data, err := os.ReadFile(args[0])
 		if err != nil {
 			return err
@@ -53,6 +55,7 @@ func migrateCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+
 		if *output != asJSON {
 			for _, n := range r.Notes {
 				fmt.Fprintln(cmd.ErrOrStderr(), n)
@@ -63,6 +66,7 @@ func migrateCommand() *cobra.Command {
 				return fmt.Errorf("--out-dir: %w", err)
 			}
 		}
+
 		return printResult(cmd, *output, newMigrateResult(r, *dir), func(w io.Writer) error {
 			if *dir == "" {
 				_, err := w.Write(r.Files[0].Data)

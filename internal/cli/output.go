@@ -33,7 +33,7 @@ func outputFlag(cmd *cobra.Command) *string {
 
 // linesFlag adds -o to a command that prints a sequence of results.
 func linesFlag(cmd *cobra.Command) *string {
-	return enum{"output `format`, JSON with one object per line", formats()}.flag(cmd, "output", "o")
+	return enum{"output `format` (JSON: one object per line)", formats()}.flag(cmd, "output", "o")
 }
 
 // printResult prints a result as JSON, or calls text to print it.

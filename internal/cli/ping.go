@@ -134,6 +134,7 @@ func (p *pinger) once(ctx context.Context, number int) (pingAttempt, error) {
 	d.Trace = w.hooks()
 	t := *p.target
 	t.Dialer = &d
+
 	conn, err := t.dialWithNotice(ctx, p.errs)
 	a := w.result(number, time.Since(w.start))
 	var failure *client.StepError

@@ -40,7 +40,7 @@ func (p *privilegeFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&p.group, "group", "", "`group` to switch to (default: the account's)")
 	completeFlag(cmd, "user", completeAccounts(accountsFile))
 	completeFlag(cmd, "group", completeAccounts(groupsFile))
-	flags.BoolVar(&p.keep, keepFlag, false, "keep all privileges and system calls: a vulnerability in the gateway is then\none of root")
+	flags.BoolVar(&p.keep, keepFlag, false, "do not drop privileges or filter system calls")
 }
 
 // account returns the account to switch to; nil to keep the current one. Root
@@ -62,6 +62,7 @@ func (p *privilegeFlags) account(cmd *cobra.Command) (*sandbox.Account, error) {
 		}
 		return nil, nil
 	}
+
 	a, err := sandbox.Lookup(p.user, p.group)
 	if err != nil && !p.chosen {
 		return nil, fmt.Errorf("%w\nthe gateway does not stay root by default: create the account (useradd --system --user-group "+
@@ -139,6 +140,7 @@ func (p *privilegeFlags) dropFunc(a *sandbox.Account, log *slog.Logger) func() e
 			log.Warn("privileges are kept: not supported on this system")
 			return nil
 		}
+
 		if err == nil {
 			p.dropped = true
 			if p.root {

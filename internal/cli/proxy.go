@@ -39,6 +39,7 @@ func proxyCommand() *cobra.Command {
 	only := cmd.Flags().StringArray("profile", nil, "`profile` whose services are reachable; repeatable (default: all)")
 	completeFlag(cmd, "profile", completeProfiles(func(p *profile.Profile) string { return p.Name }))
 	timeout := cmd.Flags().Duration("timeout", client.DefaultTimeout, "maximum `duration` of connecting to a service")
+
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := local.validate(); err != nil {
 			return err
@@ -47,6 +48,7 @@ func proxyCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+
 		s := proxyServices{dir: dir, only: *only, timeout: *timeout}
 		ctx, errs := cmd.Context(), log.New(cmd.ErrOrStderr(), "knockgw: ", 0)
 		names, err := s.check(errs)
@@ -57,9 +59,11 @@ func proxyCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+
 		if err := local.printReady(cmd, listener.Addr(), names...); err != nil {
 			return errors.Join(err, listener.Close())
 		}
+
 		return local.serve(ctx, errs, func() error {
 			return proxy.Serve(ctx, proxy.Options{
 				Listener: listener, Dial: s.dial, MaxConns: local.conns, Drain: local.drain,

@@ -22,6 +22,7 @@ func reloadCommand() *cobra.Command {
 	gateway := addGatewayFlags(cmd)
 	output := outputFlag(cmd)
 	dryRun := cmd.Flags().Bool("dry-run", false, "print what would change, and change nothing")
+
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := gateway.client()
 		if err != nil {

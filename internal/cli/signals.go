@@ -22,6 +22,7 @@ func notifyContext() (ctx context.Context, stop func()) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	done, ended := make(chan struct{}), make(chan struct{})
+
 	go func() {
 		defer close(ended)
 		defer signal.Stop(signals)
@@ -38,6 +39,7 @@ func notifyContext() (ctx context.Context, stop func()) {
 		case <-done:
 		}
 	}()
+
 	return ctx, func() {
 		close(done)
 		<-ended

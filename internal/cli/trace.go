@@ -25,7 +25,7 @@ func traceCommand() *cobra.Command {
 	}
 	gateway := addGatewayFlags(cmd)
 	from := cmd.Flags().String("from", "", "source `address` or network (required)")
-	service := cmd.Flags().String("service", "", "show only this service, and datagrams")
+	service := cmd.Flags().String("service", "", "show only the service of this `name`, and datagrams")
 	output := linesFlag(cmd)
 	completeFlag(cmd, "from", completeSources(gateway))
 	completeFlag(cmd, "service", completeServices(gateway))

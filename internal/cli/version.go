@@ -18,6 +18,7 @@ func versionCommand() *cobra.Command {
 		Args: exactArgs(0),
 	}
 	output := outputFlag(cmd)
+
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		this := buildinfo.This()
 		return printResult(cmd, *output, this, func(w io.Writer) error {

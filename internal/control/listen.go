@@ -35,6 +35,7 @@ func Listen(socket string) (*Server, error) {
 	if err := removeStale(socket); err != nil {
 		return fail(err)
 	}
+
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		return fail(err)

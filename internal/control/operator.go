@@ -165,6 +165,7 @@ func operatorRoutes(g Operator) []route {
 		{"GET /v1/grants", func(*http.Request) (any, error) { return g.Grants(), nil }},
 		{"GET /v1/clients", func(*http.Request) (any, error) { return g.Clients(), nil }},
 		{"GET /v1/bans", func(*http.Request) (any, error) { return g.Bans(), nil }},
+
 		{"POST /v1/revoke", func(r *http.Request) (any, error) {
 			var what Revocation
 			if err := readBody(r, &what); err != nil {

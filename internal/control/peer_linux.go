@@ -66,6 +66,7 @@ func peerOf(c net.Conn) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	remote := new(peer)
 	var cerr error
 	if err := raw.Control(func(fd uintptr) {

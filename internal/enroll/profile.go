@@ -40,6 +40,7 @@ func Profile(c *config.Config, id string, secret protocol.Secret, o ProfileOptio
 		Name: o.Name, Client: id, Secret: secret, Gateway: c.Knock.Gateway, Window: c.Knock.Window,
 		Server: profile.ServerKnockgw,
 	}
+
 	for j := range c.Services {
 		svc := &c.Services[j]
 		if !c.Clients[i].MayUse(svc.Name) {
@@ -73,6 +74,7 @@ func profileService(c *config.Config, svc *config.Service, method string) (profi
 		}
 		s.Address = net.JoinHostPort(host, strconv.Itoa(int(svc.Port)))
 	}
+
 	if svc.Mode.Authenticates() {
 		s.Auth = profile.Auth{
 			Protocol: profile.AuthV2, Hint: string(svc.Auth.Hint), Buckets: svc.Auth.Buckets, Proof: svc.Auth.Proof,
@@ -84,6 +86,7 @@ func profileService(c *config.Config, svc *config.Service, method string) (profi
 	if !svc.Mode.Knocks() {
 		return s, nil
 	}
+
 	var err error
 	if s.Method, err = chooseMethod(svc, method); err != nil {
 		return s, err

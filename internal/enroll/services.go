@@ -172,6 +172,7 @@ func setServices(client *yaml.Node, names []string) {
 	if names == nil {
 		return
 	}
+
 	list := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
 	for _, name := range names {
 		list.Content = append(list.Content, stringNode(name))
