@@ -25,7 +25,7 @@ const (
 
 // DialContext resolves address, knocks, connects and authenticates, as the
 // fields of d ask for; the package comment describes how. network is tcp, tcp4
-// or tcp6. It returns when Timeout or ctx ends at the latest, and has then
+// or tcp6. It returns no later than at the end of Timeout or ctx, and has then
 // closed all sockets except the connection that it returns. The error is a
 // [*StepError].
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {

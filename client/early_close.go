@@ -20,10 +20,10 @@ const maxUpstreamDial = time.Minute
 // service only after it has accepted the authentication, and closes the client's
 // connection if that fails: the service is most likely down.
 type EarlyCloseError struct {
-	// Proven reports whether the gateway had proved that it accepted the
-	// authentication. If not, it may have refused it.
+	// Proven is true if a server proof was verified: the gateway had accepted
+	// the authentication. Else it may have refused it.
 	Proven bool
-	// Late reports that the connection had been open for longer than a gateway
+	// Late is true if the connection had been open for longer than a gateway
 	// tries to reach the service: the connection was idle for too long, access
 	// was revoked, or the gateway or the service ended it.
 	Late bool
@@ -32,7 +32,7 @@ type EarlyCloseError struct {
 	Err error
 }
 
-// Error says what the end means and what to check.
+// Error returns what the close means and what to check.
 func (e *EarlyCloseError) Error() string {
 	switch {
 	case e.Late:
@@ -49,7 +49,7 @@ func (e *EarlyCloseError) Error() string {
 // Unwrap returns the error of the connection.
 func (e *EarlyCloseError) Unwrap() error { return e.Err }
 
-// EarlyClose returns what it means that a connection of d ended with cause, age
+// EarlyClose returns the error for a connection of d that ended with cause, age
 // after it was established and before the service sent a byte. It returns nil
 // with NoAuth, since such a connection is answered only when the service was
 // reached.

@@ -7,8 +7,8 @@ import (
 
 // Trace has functions that DialContext calls as it proceeds. Each may be nil.
 // They are called by the goroutine that called DialContext, one at a time, and
-// so block the dial while they run. An attempt that another one has overtaken
-// is not reported any more.
+// so block the dial while they run. An attempt is no longer reported after
+// another one has succeeded.
 type Trace struct {
 	// Resolved is called with all addresses, in the order of their first
 	// attempts.
