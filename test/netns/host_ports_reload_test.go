@@ -52,7 +52,7 @@ func TestReloadDefersHostPorts(t *testing.T) {
 		remedy := []string{"knock.udp_port", "tun.local", "restart the gateway"}
 		says(t, exitConfiguration, "reload", remedy...)
 		says(t, exitConfiguration, "reload --dry-run", remedy...)
-		says(t, 0, "check", append(remedy, "would refuse")...)
+		says(t, 0, "check", append(remedy, "would reject")...)
 		hangUp(t, gateway, refusedWords, 2)
 		visits(t, alice(l.Client))
 		assertSilent(t, l, all, true)

@@ -119,10 +119,10 @@ func TestRootMustNameAccount(t *testing.T) {
 		says  string
 	}{
 		"by default":     {nil, exitNotPermitted, "useradd"},
-		"root's groups":  {[]string{"--user", "root", "--group", "65534"}, exitUsage, "leave out --group"},
+		"root's groups":  {[]string{"--user", "root", "--group", "65534"}, exitUsage, "omit --group"},
 		"no such user":   {[]string{"--user", "no-such-user"}, exitNotPermitted, "no-such-user"},
-		"both ways":      {[]string{"--user", "daemon", "--insecure-keep-privileges"}, exitUsage, "choose"},
-		"two interfaces": {[]string{"--user", "65534", "--group", "65534", "--prepared", "--tun-fd", "3"}, exitUsage, "choose"},
+		"both ways":      {[]string{"--user", "daemon", "--insecure-keep-privileges"}, exitUsage, "exclude"},
+		"two interfaces": {[]string{"--user", "65534", "--group", "65534", "--prepared", "--tun-fd", "3"}, exitUsage, "exclude"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, err := site.Knockgw(withTimeout(t, answerTime), "run", c.flags...)

@@ -192,7 +192,7 @@ func TestReloadUnderTraffic(t *testing.T) {
 			t.Errorf("a service outside of the routes: %v\n%s", err, out)
 		}
 		out, err = site.Knockgw(withTimeout(t, answerTime), "check")
-		if err != nil || !strings.Contains(out, "would refuse") || !strings.Contains(out, "outside") {
+		if err != nil || !strings.Contains(out, "would reject") || !strings.Contains(out, "outside") {
 			t.Errorf("check says %v\n%s", err, out)
 		}
 		// Without --config, as an operator does whose file has another place.

@@ -226,7 +226,7 @@ func TestGatewayContinuesWithoutBlackhole(t *testing.T) {
 	assertReachable(t, l, all, s.Greeting)
 	l.Gateway.MustRun("ip", "-6", "route", "add", "blackhole", "fd77::/64", "metric", "9999", "proto", "107")
 	noticed(t, l, g, true)
-	waitLog(t, g.Process, answerTime, "all there again")
+	waitLog(t, g.Process, answerTime, "routes and rules are complete again")
 }
 
 // The sockets on the hidden ports hold them while the rules are gone.
