@@ -28,6 +28,7 @@ func (op operator) Flows(ctx context.Context, measure time.Duration) control.Flo
 	if len(all) > control.MaxList {
 		list.Remaining, all = len(all)-control.MaxList, all[:control.MaxList]
 	}
+
 	type bytes struct{ up, down uint64 }
 	before := make([]bytes, len(all))
 	var took time.Duration
@@ -42,6 +43,7 @@ func (op operator) Flows(ctx context.Context, measure time.Duration) control.Flo
 		}
 		took = time.Since(began)
 	}
+
 	for i, f := range all {
 		up, down := f.Bytes()
 		one := control.Flow{
@@ -91,6 +93,7 @@ func (op operator) Clients() control.Clients {
 			grantsOf[gr.Client]++
 		}
 	}
+
 	list := control.Clients{Clients: []control.ClientState{}}
 	all := op.g.snapshots.current.Load().cfg.Clients
 	if len(all) > control.MaxList {

@@ -15,14 +15,14 @@ import (
 // A reload in order. Everything that may fail comes before the first effect
 // that is visible outside.
 //
-//	load, validate   the caller, or Options.Load
-//	stage            keys that need a restart keep their values; what depends on them
-//	                 is rejected. Policy, services and listeners of new services are
-//	                 created beside the current ones
-//	listen           in the stack, on the ports of new open services
-//	swap             filter: pass everything; gate: apply the new policy, then revoke;
-//	                 filter: resume
-//	close            ports and listeners that are no longer needed
+//	load      and validate: the caller, or Options.Load
+//	stage     keys that need a restart keep their values; what depends on them is
+//	          rejected. Policy, services and listeners of new services are created
+//	          beside the current ones
+//	listen    in the stack, on the ports of new open services
+//	swap      filter: pass everything; gate: apply the new policy, then revoke;
+//	          filter: resume
+//	close     ports and listeners that are no longer needed
 
 var (
 	// ErrNotRunning reports that the gateway is not ready yet, or is stopping.

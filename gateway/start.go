@@ -117,6 +117,7 @@ func (g *Gateway) start(ctx context.Context, in *instance) (err error) {
 	if in.control, err = g.listenControl(); err != nil {
 		return err
 	}
+
 	store, err := g.openStore()
 	if err != nil {
 		return err

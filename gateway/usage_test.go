@@ -69,7 +69,8 @@ const (
 	setup = "the operator's own doing, once"
 )
 
-// limitMetrics are the limits in the code: the metric that each has, or why it has none.
+// limitMetrics maps the limits in the code to their metrics, or to the reason
+// why they have none.
 var limitMetrics = map[string]string{
 	"admission.DefaultFlows":                 "flow_table_entries",
 	"admission.DefaultHalfOpen":              "half_open_flows",

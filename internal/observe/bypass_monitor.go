@@ -169,6 +169,7 @@ func (m *BypassMonitor) update(problems []bypass.Problem) {
 			m.log.Error("more problems of this kind: knockgw doctor lists all", "count", len(problems))
 			break
 		}
+
 		attrs := []any{"protected", p.Subject, "problem", p.Message, "remedy", p.Remedy}
 		switch p.Severity {
 		case bypass.Open:
