@@ -91,24 +91,24 @@ func TestFilterMatch(t *testing.T) {
 
 func TestParseFilterErrors(t *testing.T) {
 	for filter, says := range map[string]string{
-		"host":                           "without a value",
+		"host":                           "needs a value",
 		"host nobody":                    "neither an address nor a network",
 		"port ssh":                       "not a port",
 		"port 65536":                     "not a port",
 		"proto sctp":                     "tcp, udp, icmp",
 		"verdict maybe":                  "pass, hold or drop",
-		"tcp port 22":                    "join terms by and",
-		"sctp":                           "without a value",
-		"colour red":                     "not a term",
-		"in out":                         "join terms by and",
-		"in and":                         "join terms by and",
+		"tcp port 22":                    "join terms with and",
+		"sctp":                           "needs a value",
+		"colour red":                     "unknown term",
+		"in out":                         "join terms with and",
+		"in and":                         "join terms with and",
 		"not":                            "nothing after not",
 		strings.Repeat("in and ", 40):    "more than 32",
-		"host 10.1.1.1 or host 10.1.1.2": "there is no or; take a wider filter",
+		"host 10.1.1.1 or host 10.1.1.2": "or is not supported; use a wider filter",
 		"reason nosuch":                  "not known; choose one of grant, no-grant",
 		"src port ssh":                   "not a port",
-		"src":                            "without a value",
-		"dst port":                       "without a value",
+		"src":                            "needs a value",
+		"dst port":                       "needs a value",
 		"src proto tcp":                  "neither an address nor a network",
 	} {
 		if _, err := ParseFilter(filter, []string{"grant", "no-grant"}); !errors.Is(err, ErrFilter) || !strings.Contains(err.Error(), says) {
@@ -273,8 +273,7 @@ func gzipped(t *testing.T, parts ...[]byte) []byte {
 	return b.Bytes()
 }
 
-// older is a packet in the older format, of which every system has the header's
-// numbers in its own order.
+// older returns a packet in pcap format.
 func older(t *testing.T, packet []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer

@@ -57,7 +57,7 @@ func Example() {
 		return
 	}
 
-	// And where somebody looks at them:
+	// Read them:
 	r, err := capture.NewReader(&file)
 	if err != nil {
 		fmt.Println(err)

@@ -11,12 +11,12 @@ import (
 )
 
 // embedded has the program take the connection; it comes out of the channel.
-func (w *world) embedded() <-chan net.Conn {
-	w.authenticated()
+func (th *harness) embedded() <-chan net.Conn {
+	th.authenticated()
 	conns := make(chan net.Conn, 1)
-	w.plan.Dial = nil
-	w.plan.Serve = func(_ context.Context, c net.Conn, client string) error {
-		w.events.add("serve " + client)
+	th.plan.Dial = nil
+	th.plan.Serve = func(_ context.Context, c net.Conn, client string) error {
+		th.events.add("serve " + client)
 		conns <- c
 		return nil
 	}
@@ -25,18 +25,18 @@ func (w *world) embedded() <-chan net.Conn {
 
 func TestServeConnUntilClose(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(t)
-		conns := w.embedded()
-		done := w.serve()
+		th := newHarness(t)
+		conns := th.embedded()
+		done := th.serve()
 		c := <-conns
-		w.send(w.client, "question")
-		w.receive(c, "question")
-		w.send(c, "the answer")
-		w.receive(w.client, "the answer")
-		w.client.CloseWrite()
-		w.receiveEnd(c, io.EOF)
+		th.send(th.client, "question")
+		th.receive(c, "question")
+		th.send(c, "the answer")
+		th.receive(th.client, "the answer")
+		th.client.CloseWrite()
+		th.receiveEnd(c, io.EOF)
 		synctest.Wait()
-		if w.set.Len() != 1 {
+		if th.set.Len() != 1 {
 			t.Error("it ended before the program closed it")
 		}
 		for range 2 {
@@ -45,48 +45,48 @@ func TestServeConnUntilClose(t *testing.T) {
 			}
 		}
 		<-done
-		w.happened("accept", "complete", "authenticate", "serve alice", "close client", "closed")
-		w.ended(CloseEOF)
-		if got := w.set.Totals(); got.Up != 8 || got.Down != 10 || got.Flows != 1 {
+		th.happened("accept", "complete", "authenticate", "serve alice", "close client", "closed")
+		th.ended(CloseEOF)
+		if got := th.set.Totals(); got.Up != 8 || got.Down != 10 || got.Flows != 1 {
 			t.Errorf("%+v", got)
 		}
 	})
 }
 
 func TestServeConnErrorResets(t *testing.T) {
-	w := newWorld(t)
-	w.embedded()
-	w.plan.Serve = func(context.Context, net.Conn, string) error { return errors.New("too many") }
-	<-w.serve()
-	w.happened("accept", "complete", "authenticate", "abort client", "closed")
-	w.ended(CloseUpstreamRefused)
+	th := newHarness(t)
+	th.embedded()
+	th.plan.Serve = func(context.Context, net.Conn, string) error { return errors.New("too many") }
+	<-th.serve()
+	th.happened("accept", "complete", "authenticate", "abort client", "closed")
+	th.ended(CloseUpstreamRefused)
 }
 
 func TestServeConnKillDrainIdle(t *testing.T) {
 	for name, c := range map[string]struct {
-		end func(w *world)
+		end func(th *harness)
 		why CloseReason
 	}{
-		"killed": {func(w *world) { w.set.Kill(key) }, CloseKilled},
-		"drained": {func(w *world) {
-			ctx, cancel := context.WithCancel(w.Context())
+		"killed": {func(th *harness) { th.set.Kill(key) }, CloseKilled},
+		"drained": {func(th *harness) {
+			ctx, cancel := context.WithCancel(th.Context())
 			cancel()
-			w.set.Drain(ctx)
+			th.set.Drain(ctx)
 		}, CloseDrained},
-		"silent":  {func(*world) { time.Sleep(time.Minute) }, CloseIdle},
-		"aborted": {func(w *world) { w.near.Abort() }, CloseEOF},
+		"silent":  {func(*harness) { time.Sleep(time.Minute) }, CloseIdle},
+		"aborted": {func(th *harness) { th.near.Abort() }, CloseEOF},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				w := newWorld(t)
-				conns := w.embedded()
-				done := w.serve()
+				th := newHarness(t)
+				conns := th.embedded()
+				done := th.serve()
 				conn := <-conns
-				time.Sleep(w.plan.Idle / 2)
-				w.send(w.client, "x")
-				w.receive(conn, "x")
-				time.Sleep(w.plan.Idle / 2)
-				if w.set.Len() != 1 {
+				time.Sleep(th.plan.Idle / 2)
+				th.send(th.client, "x")
+				th.receive(conn, "x")
+				time.Sleep(th.plan.Idle / 2)
+				if th.set.Len() != 1 {
 					t.Fatal("it ended within the idle time")
 				}
 				blocked := make(chan error)
@@ -96,12 +96,12 @@ func TestServeConnKillDrainIdle(t *testing.T) {
 					blocked <- err
 				}()
 				synctest.Wait()
-				c.end(w)
+				c.end(th)
 				if err := <-blocked; err == nil {
 					t.Error("the program wrote to a client that reads no more")
 				}
 				<-done
-				w.ended(c.why)
+				th.ended(c.why)
 				if err := conn.Close(); err != nil {
 					t.Errorf("closing it afterwards: %v", err)
 				}
@@ -111,12 +111,12 @@ func TestServeConnKillDrainIdle(t *testing.T) {
 }
 
 func TestServeConnAbort(t *testing.T) {
-	w := newWorld(t)
-	conns := w.embedded()
-	done := w.serve()
+	th := newHarness(t)
+	conns := th.embedded()
+	done := th.serve()
 	(<-conns).(Conn).Abort()
 	<-done
-	w.receiveEnd(w.client, errReset)
-	w.happened("accept", "complete", "authenticate", "serve alice", "abort client", "closed")
-	w.ended(CloseEOF)
+	th.receiveEnd(th.client, errReset)
+	th.happened("accept", "complete", "authenticate", "serve alice", "abort client", "closed")
+	th.ended(CloseEOF)
 }

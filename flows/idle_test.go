@@ -6,20 +6,20 @@ import (
 )
 
 func TestIdleTimerHalfClosed(t *testing.T) {
-	for name, close := range map[string]func(w *world){
-		"client":   func(w *world) { w.client.CloseWrite() },
-		"upstream": func(w *world) { w.upstream.CloseWrite() },
+	for name, close := range map[string]func(th *harness){
+		"client":   func(th *harness) { th.client.CloseWrite() },
+		"upstream": func(th *harness) { th.upstream.CloseWrite() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				w := newWorld(t).knocked()
-				w.plan.Idle = 24 * time.Hour
+				th := newHarness(t).knocked()
+				th.plan.Idle = 24 * time.Hour
 				begin := time.Now()
-				done := w.serve()
+				done := th.serve()
 				time.Sleep(time.Hour)
-				close(w)
+				close(th)
 				<-done
-				w.ended(CloseIdle)
+				th.ended(CloseIdle)
 				if took := time.Since(begin); took != time.Hour+halfClosedTimeout {
 					t.Errorf("it ended after %v", took)
 				}
@@ -30,20 +30,20 @@ func TestIdleTimerHalfClosed(t *testing.T) {
 
 func TestIdleTimerHalfClosedActive(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(t).knocked()
-		w.plan.Idle = 24 * time.Hour
-		done := w.serve()
-		w.send(w.client, "question")
-		w.receive(w.upstream, "question")
-		w.client.CloseWrite()
+		th := newHarness(t).knocked()
+		th.plan.Idle = 24 * time.Hour
+		done := th.serve()
+		th.send(th.client, "question")
+		th.receive(th.upstream, "question")
+		th.client.CloseWrite()
 		for range 100 {
 			time.Sleep(halfClosedTimeout - time.Second)
-			w.send(w.upstream, "a line")
-			w.receive(w.client, "a line")
+			th.send(th.upstream, "a line")
+			th.receive(th.client, "a line")
 		}
 		last := time.Now()
 		<-done
-		w.ended(CloseIdle)
+		th.ended(CloseIdle)
 		if took := time.Since(last); took != halfClosedTimeout {
 			t.Errorf("it ended %v after the last line", took)
 		}
@@ -53,16 +53,16 @@ func TestIdleTimerHalfClosedActive(t *testing.T) {
 func TestIdleTimerStalledClient(t *testing.T) {
 	for inFlight, want := range map[int]time.Duration{0: 24 * time.Hour, stallBytes: 24 * time.Hour, stallBytes + 1: stallTimeout} {
 		bubble(t, func(t *testing.T) {
-			w := newWorld(t).knocked()
-			w.plan.Idle = 24 * time.Hour
-			w.plan.InFlight = func() int { return inFlight }
-			done := w.serve()
+			th := newHarness(t).knocked()
+			th.plan.Idle = 24 * time.Hour
+			th.plan.InFlight = func() int { return inFlight }
+			done := th.serve()
 			time.Sleep(time.Minute)
-			w.send(w.upstream, "a line")
-			w.receive(w.client, "a line")
+			th.send(th.upstream, "a line")
+			th.receive(th.client, "a line")
 			last := time.Now()
 			<-done
-			w.ended(CloseIdle)
+			th.ended(CloseIdle)
 			if took := time.Since(last); took != want {
 				t.Errorf("with %d bytes unacknowledged it ended after %v, not %v", inFlight, took, want)
 			}
@@ -72,15 +72,15 @@ func TestIdleTimerStalledClient(t *testing.T) {
 
 func TestIdleTimerDisabled(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(t).knocked()
-		w.plan.Idle = 0
-		done := w.serve()
+		th := newHarness(t).knocked()
+		th.plan.Idle = 0
+		done := th.serve()
 		time.Sleep(1000 * time.Hour)
-		if w.set.Len() != 1 {
+		if th.set.Len() != 1 {
 			t.Error("it ended")
 		}
-		w.set.Kill(key)
+		th.set.Kill(key)
 		<-done
-		w.ended(CloseKilled)
+		th.ended(CloseKilled)
 	})
 }

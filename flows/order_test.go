@@ -14,25 +14,25 @@ import (
 
 func TestServeDialsBeforeHandshake(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(t).knocked()
+		th := newHarness(t).knocked()
 		answer := make(chan struct{})
-		dial := w.plan.Dial
-		w.plan.Dial = func(ctx context.Context) (net.Conn, error) {
+		dial := th.plan.Dial
+		th.plan.Dial = func(ctx context.Context) (net.Conn, error) {
 			c, err := dial(ctx)
 			<-answer
 			return c, err
 		}
-		done := w.serve()
+		done := th.serve()
 		synctest.Wait()
-		w.happened("dial")
+		th.happened("dial")
 		close(answer)
 		synctest.Wait()
-		w.happened("dial", "accept", "complete")
-		w.client.CloseWrite()
-		w.upstream.CloseWrite()
+		th.happened("dial", "accept", "complete")
+		th.client.CloseWrite()
+		th.upstream.CloseWrite()
 		<-done
-		w.happened("dial", "accept", "complete", "close client", "close upstream", "closed")
-		w.ended(CloseEOF)
+		th.happened("dial", "accept", "complete", "close client", "close upstream", "closed")
+		th.ended(CloseEOF)
 	})
 }
 
@@ -46,44 +46,44 @@ func TestServeMirrorsUpstreamFailure(t *testing.T) {
 	}{
 		"refused": {
 			func(context.Context) error { return refused },
-			[]string{"dial", "refuse", "silence"},
+			[]string{"dial", "reset", "on-drop"},
 			[]string{"accept", "complete", "authenticate", "dial", "abort client", "closed"}, CloseUpstreamRefused,
 		},
 		"silent": {
 			silent,
-			[]string{"dial", "ignore", "silence"},
-			[]string{"accept", "complete", "authenticate", "dial", "silence", "abort client", "closed"}, CloseUpstreamTimeout,
+			[]string{"dial", "drop", "on-drop"},
+			[]string{"accept", "complete", "authenticate", "dial", "on-drop", "abort client", "closed"}, CloseUpstreamTimeout,
 		},
 		"given up by the kernel": {
 			func(context.Context) error {
 				return &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ETIMEDOUT)}
 			},
-			[]string{"dial", "ignore", "silence"},
-			[]string{"accept", "complete", "authenticate", "dial", "silence", "abort client", "closed"}, CloseUpstreamTimeout,
+			[]string{"dial", "drop", "on-drop"},
+			[]string{"accept", "complete", "authenticate", "dial", "on-drop", "abort client", "closed"}, CloseUpstreamTimeout,
 		},
 	} {
-		dial := func(w *world) {
-			w.plan.Dial = func(ctx context.Context) (net.Conn, error) {
-				w.events.add("dial")
+		dial := func(th *harness) {
+			th.plan.Dial = func(ctx context.Context) (net.Conn, error) {
+				th.events.add("dial")
 				return nil, c.dial(ctx)
 			}
 		}
 		t.Run(name+", dialled first", func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				w := newWorld(t).knocked()
-				dial(w)
-				<-w.serve()
-				w.happened(c.first...)
-				w.ended(c.end)
+				th := newHarness(t).knocked()
+				dial(th)
+				<-th.serve()
+				th.happened(c.first...)
+				th.ended(c.end)
 			})
 		})
 		t.Run(name+", dialled after authentication", func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				w := newWorld(t).authenticated()
-				dial(w)
-				<-w.serve()
-				w.happened(c.after...)
-				w.ended(c.end)
+				th := newHarness(t).authenticated()
+				dial(th)
+				<-th.serve()
+				th.happened(c.after...)
+				th.ended(c.end)
 			})
 		})
 	}
@@ -91,63 +91,63 @@ func TestServeMirrorsUpstreamFailure(t *testing.T) {
 
 func TestServeAuthenticatesBeforeDial(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(t)
-		w.plan.Authenticate = func(context.Context, net.Conn) (string, error) {
-			w.events.add("authenticate")
+		th := newHarness(t)
+		th.plan.Authenticate = func(context.Context, net.Conn) (string, error) {
+			th.events.add("authenticate")
 			time.Sleep(3 * time.Second)
 			return "", errors.New("not a client")
 		}
-		<-w.serve()
-		w.happened("accept", "complete", "authenticate", "abort client", "closed")
-		w.ended(CloseUnauthenticated)
+		<-th.serve()
+		th.happened("accept", "complete", "authenticate", "abort client", "closed")
+		th.ended(CloseUnauthenticated)
 	})
 }
 
 func TestServeHandshakeDoneError(t *testing.T) {
-	object := func(w *world) func() error {
-		return func() error { w.events.add("complete"); return errors.New("used up meanwhile") }
+	object := func(th *harness) func() error {
+		return func() error { th.events.add("complete"); return errors.New("used up meanwhile") }
 	}
 	t.Run("dialled first", func(t *testing.T) {
-		w := newWorld(t).knocked()
-		w.plan.HandshakeDone = object(w)
-		<-w.serve()
+		th := newHarness(t).knocked()
+		th.plan.HandshakeDone = object(th)
+		<-th.serve()
 		// An in-memory upstream cannot be reset; it is closed.
-		w.happened("dial", "accept", "complete", "abort client", "silence", "close upstream")
-		w.ended(CloseNoGrant)
+		th.happened("dial", "accept", "complete", "abort client", "on-drop", "close upstream")
+		th.ended(CloseNoGrant)
 	})
 	t.Run("authentication", func(t *testing.T) {
-		w := newWorld(t).authenticated()
-		w.plan.HandshakeDone = object(w)
-		<-w.serve()
-		w.happened("accept", "complete", "abort client", "silence")
-		w.ended(CloseNoGrant)
+		th := newHarness(t).authenticated()
+		th.plan.HandshakeDone = object(th)
+		<-th.serve()
+		th.happened("accept", "complete", "abort client", "on-drop")
+		th.ended(CloseNoGrant)
 	})
 }
 
 func TestServeHandshakeTimeout(t *testing.T) {
-	w := newWorld(t).knocked()
-	w.accept = errors.New("timed out")
-	<-w.serve()
-	w.happened("dial", "accept", "silence", "close upstream")
-	w.ended(CloseHandshake)
+	th := newHarness(t).knocked()
+	th.accept = errors.New("timed out")
+	<-th.serve()
+	th.happened("dial", "accept", "on-drop", "close upstream")
+	th.ended(CloseHandshake)
 }
 
 func TestFlowClient(t *testing.T) {
-	for name, w := range map[string]*world{"by knock": newWorld(t).knocked(), "by authentication": newWorld(t).authenticated()} {
+	for name, th := range map[string]*harness{"by knock": newHarness(t).knocked(), "by authentication": newHarness(t).authenticated()} {
 		t.Run(name, func(t *testing.T) {
-			w.T = t
-			done := w.serve()
-			w.send(w.upstream, "welcome")
-			w.receive(w.client, "welcome")
-			w.set.mu.Lock()
-			if f := w.set.flows[key]; f == nil || f.Client() != "alice" || f.Service != "ssh" || f.Key != key {
+			th.T = t
+			done := th.serve()
+			th.send(th.upstream, "welcome")
+			th.receive(th.client, "welcome")
+			th.set.mu.Lock()
+			if f := th.set.flows[key]; f == nil || f.Client() != "alice" || f.Service != "ssh" || f.Key != key {
 				t.Errorf("%+v", f)
 			}
-			w.set.mu.Unlock()
-			w.client.CloseWrite()
-			w.upstream.CloseWrite()
+			th.set.mu.Unlock()
+			th.client.CloseWrite()
+			th.upstream.CloseWrite()
 			<-done
-			w.receiveEnd(w.client, io.EOF)
+			th.receiveEnd(th.client, io.EOF)
 		})
 	}
 }
@@ -155,41 +155,41 @@ func TestFlowClient(t *testing.T) {
 func TestKillInEveryState(t *testing.T) {
 	held := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	for name, c := range map[string]struct {
-		prepare func(w *world)
+		prepare func(th *harness)
 		want    []string
 	}{
-		"while the upstream is dialled": {func(w *world) {
-			w.knocked().plan.Dial = func(ctx context.Context) (net.Conn, error) { return nil, held(ctx) }
-		}, []string{"ignore", "silence"}},
-		"during the handshake": {func(w *world) {
-			w.knocked().hold = make(chan struct{})
-		}, []string{"dial", "accept", "ignore", "silence", "close upstream"}},
-		"during the handshake before authentication": {func(w *world) {
-			w.authenticated().hold = make(chan struct{})
-		}, []string{"accept", "ignore", "silence"}},
-		"during authentication": {func(w *world) {
-			w.plan.Authenticate = func(ctx context.Context, _ net.Conn) (string, error) { return "", held(ctx) }
+		"while the upstream is dialled": {func(th *harness) {
+			th.knocked().plan.Dial = func(ctx context.Context) (net.Conn, error) { return nil, held(ctx) }
+		}, []string{"drop", "on-drop"}},
+		"during the handshake": {func(th *harness) {
+			th.knocked().hold = make(chan struct{})
+		}, []string{"dial", "accept", "drop", "on-drop", "close upstream"}},
+		"during the handshake before authentication": {func(th *harness) {
+			th.authenticated().hold = make(chan struct{})
+		}, []string{"accept", "drop", "on-drop"}},
+		"during authentication": {func(th *harness) {
+			th.plan.Authenticate = func(ctx context.Context, _ net.Conn) (string, error) { return "", held(ctx) }
 		}, []string{"accept", "complete", "abort client", "closed"}},
-		"while the upstream is dialled after authentication": {func(w *world) {
-			w.authenticated().plan.Dial = func(ctx context.Context) (net.Conn, error) { return nil, held(ctx) }
-		}, []string{"accept", "complete", "authenticate", "silence", "abort client", "closed"}},
-		"during the relay": {func(w *world) {
-			w.knocked()
+		"while the upstream is dialled after authentication": {func(th *harness) {
+			th.authenticated().plan.Dial = func(ctx context.Context) (net.Conn, error) { return nil, held(ctx) }
+		}, []string{"accept", "complete", "authenticate", "on-drop", "abort client", "closed"}},
+		"during the relay": {func(th *harness) {
+			th.knocked()
 		}, []string{"dial", "accept", "complete", "abort client", "close upstream", "close client", "close upstream", "closed"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				w := newWorld(t)
-				c.prepare(w)
-				w.plan.DialTimeout = time.Hour
+				th := newHarness(t)
+				c.prepare(th)
+				th.plan.DialTimeout = time.Hour
 				begin := time.Now()
-				done := w.serve()
+				done := th.serve()
 				synctest.Wait()
-				w.set.Kill(Key{key.Target, key.Client}) // another
-				w.set.Kill(key)
+				th.set.Kill(Key{key.Target, key.Client}) // another
+				th.set.Kill(key)
 				<-done
-				w.happened(c.want...)
-				w.ended(CloseKilled)
+				th.happened(c.want...)
+				th.ended(CloseKilled)
 				if time.Since(begin) != 0 {
 					t.Errorf("it took %v", time.Since(begin))
 				}

@@ -17,33 +17,33 @@ import (
 
 func TestRelayHalfClose(t *testing.T) {
 	request, reply := strings.Repeat("request ", 1000), strings.Repeat("reply ", 10000)
-	for name, ends := range map[string]func(w *world) (asks, answers *pipeEnd){
-		"the client asks":   func(w *world) (*pipeEnd, *pipeEnd) { return w.client, w.upstream },
-		"the upstream asks": func(w *world) (*pipeEnd, *pipeEnd) { return w.upstream, w.client },
+	for name, ends := range map[string]func(th *harness) (asks, answers *pipeEnd){
+		"the client asks":   func(th *harness) (*pipeEnd, *pipeEnd) { return th.client, th.upstream },
+		"the upstream asks": func(th *harness) (*pipeEnd, *pipeEnd) { return th.upstream, th.client },
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				w := newWorld(t).knocked()
-				done := w.serve()
-				asks, answers := ends(w)
+				th := newHarness(t).knocked()
+				done := th.serve()
+				asks, answers := ends(th)
 				go func() {
-					w.receive(answers, request)
-					w.receiveEnd(answers, io.EOF)
+					th.receive(answers, request)
+					th.receiveEnd(answers, io.EOF)
 					time.Sleep(30 * time.Second) // within the idle time
-					w.send(answers, reply)
+					th.send(answers, reply)
 					answers.CloseWrite()
 				}()
-				w.send(asks, request)
+				th.send(asks, request)
 				asks.CloseWrite()
-				w.receive(asks, reply)
-				w.receiveEnd(asks, io.EOF)
+				th.receive(asks, reply)
+				th.receiveEnd(asks, io.EOF)
 				<-done
-				w.ended(CloseEOF)
+				th.ended(CloseEOF)
 				up, down := len(request), len(reply)
-				if asks == w.upstream {
+				if asks == th.upstream {
 					up, down = down, up
 				}
-				if got := w.set.Totals(); got.Up != uint64(up) || got.Down != uint64(down) || got.Flows != 1 {
+				if got := th.set.Totals(); got.Up != uint64(up) || got.Down != uint64(down) || got.Flows != 1 {
 					t.Errorf("%+v; wanted %d up and %d down", got, up, down)
 				}
 			})
@@ -53,75 +53,75 @@ func TestRelayHalfClose(t *testing.T) {
 
 func TestRelayIdle(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(t).knocked()
-		done := w.serve()
+		th := newHarness(t).knocked()
+		done := th.serve()
 		begin := time.Now()
 		for range 10 {
-			time.Sleep(w.plan.Idle - time.Second)
-			w.send(w.upstream, "x")
-			w.receive(w.client, "x")
+			time.Sleep(th.plan.Idle - time.Second)
+			th.send(th.upstream, "x")
+			th.receive(th.client, "x")
 		}
 		last := time.Now()
 		<-done
-		if idle := time.Since(last); idle != w.plan.Idle {
+		if idle := time.Since(last); idle != th.plan.Idle {
 			t.Errorf("ended %v after the last byte, %v after it began", idle, time.Since(begin))
 		}
-		w.ended(CloseIdle)
-		w.receiveEnd(w.client, errReset)
+		th.ended(CloseIdle)
+		th.receiveEnd(th.client, errReset)
 	})
 }
 
 func TestRelayWithoutIdleTime(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(t).knocked()
-		w.plan.Idle = 0
-		done := w.serve()
+		th := newHarness(t).knocked()
+		th.plan.Idle = 0
+		done := th.serve()
 		time.Sleep(1000 * time.Hour)
-		w.send(w.client, "still there?")
-		w.receive(w.upstream, "still there?")
-		w.set.Kill(key)
+		th.send(th.client, "still there?")
+		th.receive(th.upstream, "still there?")
+		th.set.Kill(key)
 		<-done
 	})
 }
 
 func TestIdleTimerStops(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(t).knocked()
-		done := w.serve()
-		time.Sleep(w.plan.Idle - 1) // the clock fires while the flow ends
-		w.client.CloseWrite()
-		w.upstream.CloseWrite()
+		th := newHarness(t).knocked()
+		done := th.serve()
+		time.Sleep(th.plan.Idle - 1) // the clock fires while the flow ends
+		th.client.CloseWrite()
+		th.upstream.CloseWrite()
 		<-done
-		time.Sleep(10 * w.plan.Idle)
-		w.ended(CloseEOF)
+		time.Sleep(10 * th.plan.Idle)
+		th.ended(CloseEOF)
 	})
 }
 
 func TestRelayFailureResetsBoth(t *testing.T) {
 	for name, c := range map[string]struct {
-		fail func(w *world)
+		fail func(th *harness)
 		end  CloseReason
 	}{
-		"the client resets":   {func(w *world) { w.client.Abort() }, CloseClientReset},
-		"the upstream resets": {func(w *world) { w.upstream.Abort() }, CloseUpstreamReset},
-		"the client resets after its FIN": {func(w *world) {
-			w.client.CloseWrite()
+		"the client resets":   {func(th *harness) { th.client.Abort() }, CloseClientReset},
+		"the upstream resets": {func(th *harness) { th.upstream.Abort() }, CloseUpstreamReset},
+		"the client resets after its FIN": {func(th *harness) {
+			th.client.CloseWrite()
 			synctest.Wait()
-			w.client.Abort()
-			w.upstream.Write([]byte("x"))
+			th.client.Abort()
+			th.upstream.Write([]byte("x"))
 		}, CloseClientReset},
-		"the upstream resets while it is written to": {func(w *world) { w.fill(w.client); w.upstream.Abort() }, CloseUpstreamReset},
-		"the client resets while it is written to":   {func(w *world) { w.fill(w.upstream); w.client.Abort() }, CloseClientReset},
+		"the upstream resets while it is written to": {func(th *harness) { th.fill(th.client); th.upstream.Abort() }, CloseUpstreamReset},
+		"the client resets while it is written to":   {func(th *harness) { th.fill(th.upstream); th.client.Abort() }, CloseClientReset},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				w := newWorld(t).knocked()
-				done := w.serve()
+				th := newHarness(t).knocked()
+				done := th.serve()
 				synctest.Wait()
-				c.fail(w)
+				c.fail(th)
 				<-done
-				w.ended(c.end)
-				if _, err := io.Copy(io.Discard, w.client); c.end == CloseUpstreamReset && !errors.Is(err, errReset) {
+				th.ended(c.end)
+				if _, err := io.Copy(io.Discard, th.client); c.end == CloseUpstreamReset && !errors.Is(err, errReset) {
 					t.Errorf("the client read %v", err)
 				}
 			})
@@ -130,32 +130,32 @@ func TestRelayFailureResetsBoth(t *testing.T) {
 }
 
 // fill writes to s until the gateway takes no more.
-func (w *world) fill(s *pipeEnd) {
+func (th *harness) fill(s *pipeEnd) {
 	go s.Write(make([]byte, 10*streamRoom))
 	synctest.Wait()
 }
 
 func TestKillUnblocksWrite(t *testing.T) {
-	for name, end := range map[string]func(w *world){
-		"killed": func(w *world) { w.set.Kill(key) },
-		"idle":   func(w *world) { time.Sleep(w.plan.Idle) },
-		"drained": func(w *world) {
-			ctx, cancel := context.WithTimeout(w.Context(), time.Second)
+	for name, end := range map[string]func(th *harness){
+		"killed": func(th *harness) { th.set.Kill(key) },
+		"idle":   func(th *harness) { time.Sleep(th.plan.Idle) },
+		"drained": func(th *harness) {
+			ctx, cancel := context.WithTimeout(th.Context(), time.Second)
 			defer cancel()
-			if n := w.set.Drain(ctx); n != 1 {
-				w.Errorf("%d flows were left", n)
+			if n := th.set.Drain(ctx); n != 1 {
+				th.Errorf("%d flows were left", n)
 			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				w := newWorld(t).knocked()
-				done := w.serve()
-				w.fill(w.client)
-				w.fill(w.upstream)
-				end(w)
+				th := newHarness(t).knocked()
+				done := th.serve()
+				th.fill(th.client)
+				th.fill(th.upstream)
+				end(th)
 				<-done
-				if w.set.Len() != 0 {
+				if th.set.Len() != 0 {
 					t.Error("it is still there")
 				}
 			})
@@ -174,16 +174,16 @@ func TestRelayIdleHoldsNoBuffer(t *testing.T) {
 		fresh, made := set.buffers.New, 0
 		set.buffers.New = func() any { made++; return fresh() }
 		ctx, cancel := context.WithCancel(t.Context())
-		var worlds [relays]*world
+		var harnesses [relays]*harness
 		var ended sync.WaitGroup
-		for i := range worlds {
-			w := newWorld(t)
-			worlds[i] = w
-			near, far := pair(&w.events, "upstream")
-			w.upstream = far
+		for i := range harnesses {
+			th := newHarness(t)
+			harnesses[i] = th
+			near, far := pair(&th.events, "upstream")
+			th.upstream = far
 			ended.Go(func() {
 				f := &Flow{Started: time.Now(), cancel: func(error) {}}
-				set.relay(ctx, f, notifying{w.near}, notifying{near}, new(Plan))
+				set.relay(ctx, f, notifying{th.near}, notifying{near}, new(Plan))
 			})
 		}
 		synctest.Wait()
@@ -191,18 +191,18 @@ func TestRelayIdleHoldsNoBuffer(t *testing.T) {
 			t.Errorf("%d buffers taken before there was a byte to read", made)
 		}
 		for range 3 {
-			for _, w := range worlds {
-				w.send(w.client, "x")
-				w.receive(w.upstream, "x")
-				w.send(w.upstream, "y")
-				w.receive(w.client, "y")
+			for _, th := range harnesses {
+				th.send(th.client, "x")
+				th.receive(th.upstream, "x")
+				th.send(th.upstream, "y")
+				th.receive(th.client, "y")
 				synctest.Wait()
 			}
 		}
 		// One after the other they can do with one; a pool is per processor,
 		// though.
 		if made > relays/2 {
-			t.Errorf("%d buffers made for %d flows of which one moves at a time", made, relays)
+			t.Errorf("%d buffers made for %d flows that are active one at a time", made, relays)
 		}
 		cancel()
 		ended.Wait()
@@ -241,13 +241,13 @@ func (s notifying) NotifyRead(ready func()) (stop func()) {
 
 func TestServeCallsOnCloseOnceLast(t *testing.T) {
 	for range 200 {
-		w := newWorld(t).knocked()
-		done := w.serve()
-		w.client.CloseWrite()
-		go w.set.Kill(key)
-		w.upstream.CloseWrite()
+		th := newHarness(t).knocked()
+		done := th.serve()
+		th.client.CloseWrite()
+		go th.set.Kill(key)
+		th.upstream.CloseWrite()
 		<-done
-		all := w.events.list()
+		all := th.events.list()
 		at := slices.Index(all, "closed")
 		killedBefore := at < 0 && !slices.Contains(all, "complete")
 		if at != len(all)-1 && !killedBefore {

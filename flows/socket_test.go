@@ -119,14 +119,14 @@ func TestSocketAbortUnblocksWrite(t *testing.T) {
 }
 
 func TestRelayBetweenSockets(t *testing.T) {
-	w := newWorld(t).knocked()
+	th := newHarness(t).knocked()
 	near, client := loopback(t)
 	up, upstream := loopback(t)
 	data := make([]byte, 5<<20)
 	rand.Read(data)
 	f := &Flow{Started: time.Now(), cancel: func(error) {}}
 	done := make(chan CloseReason, 1)
-	go func() { done <- w.set.relay(t.Context(), f, newSocket(near), newSocket(up), &Plan{Idle: time.Minute}) }()
+	go func() { done <- th.set.relay(t.Context(), f, newSocket(near), newSocket(up), &Plan{Idle: time.Minute}) }()
 	go func() {
 		client.Write(data)
 		client.CloseWrite()

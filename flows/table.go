@@ -46,8 +46,8 @@ func NewTable(log *slog.Logger) *Table {
 }
 
 // Serve serves a request and returns when its flow has ended. The goroutine's
-// stack is most of the memory of an idle flow: one of which less than 2 KiB is
-// in use shrinks to 4 KiB at the next garbage collection.
+// stack is most of the memory of an idle flow: a stack with less than 2 KiB in
+// use shrinks to 4 KiB at the next garbage collection.
 func (s *Table) Serve(ctx context.Context, r Request, p *Plan) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -35,17 +35,17 @@ func (c counted) CloseWrite() error {
 }
 
 // shared has the flow of w share the connections of h, each dialed in took.
-func (w *world) shared(h *sharing, took time.Duration, fails error) *world {
-	w.knocked()
-	w.plan.Share = func() (ShareKey, int) { return ShareKey{Grant: h, Upstream: "u"}, int(h.uses.Load()) }
-	w.plan.HandshakeDone = func() error {
+func (th *harness) shared(h *sharing, took time.Duration, fails error) *harness {
+	th.knocked()
+	th.plan.Share = func() (ShareKey, int) { return ShareKey{Grant: h, Upstream: "u"}, int(h.uses.Load()) }
+	th.plan.HandshakeDone = func() error {
 		if h.uses.Add(-1) < 0 {
 			h.uses.Add(1)
 			return errors.New("no grant")
 		}
 		return nil
 	}
-	w.plan.Dial = func(ctx context.Context) (net.Conn, error) {
+	th.plan.Dial = func(ctx context.Context) (net.Conn, error) {
 		h.dials.Add(1)
 		h.peak.Store(max(h.peak.Load(), h.open.Add(1)))
 		once := new(sync.Once)
@@ -60,20 +60,20 @@ func (w *world) shared(h *sharing, took time.Duration, fails error) *world {
 			once.Do(over)
 			return nil, fails
 		}
-		near, far := pair(&w.events, "upstream")
+		near, far := pair(&th.events, "upstream")
 		h.mu.Lock()
 		h.upstreamEnds = append(h.upstreamEnds, far)
 		h.mu.Unlock()
 		return counted{near, once, over}, nil
 	}
-	return w
+	return th
 }
 
 // forged is a flow whose client never answers.
-func forged(t *testing.T, s *Table, h *sharing, took time.Duration, fails error) *world {
-	w := newWorld(t).use(s).shared(h, took, fails)
-	w.hold = make(chan struct{})
-	return w
+func forged(t *testing.T, s *Table, h *sharing, took time.Duration, fails error) *harness {
+	th := newHarness(t).use(s).shared(h, took, fails)
+	th.hold = make(chan struct{})
+	return th
 }
 
 func TestShareLimitsDials(t *testing.T) {
@@ -81,7 +81,7 @@ func TestShareLimitsDials(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			h := new(sharing)
 			h.uses.Store(uses)
-			set := newWorld(t).set
+			set := newHarness(t).set
 			var done []<-chan struct{}
 			for range 500 {
 				done = append(done, forged(t, set, h, 10*time.Millisecond, nil).serve())
@@ -91,15 +91,15 @@ func TestShareLimitsDials(t *testing.T) {
 				t.Errorf("%d connections at a time, uses %d", h.peak.Load(), uses)
 			}
 			// A client that answers gets in meanwhile.
-			w := newWorld(t).use(set).shared(h, 10*time.Millisecond, nil)
-			served := w.serve()
+			th := newHarness(t).use(set).shared(h, 10*time.Millisecond, nil)
+			served := th.serve()
 			synctest.Wait()
 			h.mu.Lock()
 			far := h.upstreamEnds[len(h.upstreamEnds)-1]
 			h.mu.Unlock()
-			w.send(w.client, "hello")
-			w.receive(far, "hello")
-			_ = w.client.Close()
+			th.send(th.client, "hello")
+			th.receive(far, "hello")
+			_ = th.client.Close()
 			_ = far.Close()
 			<-served
 			for _, d := range done {
@@ -120,13 +120,13 @@ func TestShareDialsInParallel(t *testing.T) {
 		const flows = 5
 		h := new(sharing)
 		h.uses.Store(flows)
-		set := newWorld(t).set
+		set := newHarness(t).set
 		began := time.Now()
 		var done []<-chan struct{}
 		for range flows {
-			w := newWorld(t).use(set).shared(h, 100*time.Millisecond, nil)
-			done = append(done, w.serve())
-			defer w.client.Close()
+			th := newHarness(t).use(set).shared(h, 100*time.Millisecond, nil)
+			done = append(done, th.serve())
+			defer th.client.Close()
 		}
 		for set.Totals().Flows < flows {
 			time.Sleep(time.Millisecond)
@@ -150,17 +150,17 @@ func TestShareDialFailure(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h := new(sharing)
 		h.uses.Store(1)
-		set := newWorld(t).set
-		var worlds []*world
+		set := newHarness(t).set
+		var harnesses []*harness
 		var done []<-chan struct{}
 		for range 50 {
-			w := forged(t, set, h, 10*time.Millisecond, errors.New("refused"))
-			worlds, done = append(worlds, w), append(done, w.serve())
+			th := forged(t, set, h, 10*time.Millisecond, errors.New("refused"))
+			harnesses, done = append(harnesses, th), append(done, th.serve())
 		}
 		for i, d := range done {
 			<-d
-			if !slices.Equal(worlds[i].events.list(), []string{"refuse", "silence"}) {
-				t.Errorf("%q", worlds[i].events.list())
+			if !slices.Equal(harnesses[i].events.list(), []string{"reset", "on-drop"}) {
+				t.Errorf("%q", harnesses[i].events.list())
 			}
 		}
 		if h.dials.Load() != 1 {
@@ -173,42 +173,42 @@ func TestShareRedialsAfterEviction(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h := new(sharing)
 		h.uses.Store(1)
-		first := forged(t, newWorld(t).set, h, time.Second/2, nil)
+		first := forged(t, newHarness(t).set, h, time.Second/2, nil)
 		done := first.serve()
 		synctest.Wait()
-		w := newWorld(t).use(first.set).shared(h, time.Second/2, nil)
-		w.plan.Key.Client = netip.MustParseAddrPort("192.0.2.1:2000")
-		served := w.serve()
+		th := newHarness(t).use(first.set).shared(h, time.Second/2, nil)
+		th.plan.Key.Client = netip.MustParseAddrPort("192.0.2.1:2000")
+		served := th.serve()
 		synctest.Wait()
 		first.set.Kill(first.plan.Key)
 		<-done
-		first.happened("ignore", "silence")
+		first.happened("drop", "on-drop")
 		for first.set.Totals().Flows == 0 {
 			time.Sleep(time.Millisecond)
 		}
 		if h.dials.Load() != 2 || h.peak.Load() != 1 {
 			t.Errorf("%d dials, %d at a time", h.dials.Load(), h.peak.Load())
 		}
-		first.set.Kill(w.plan.Key)
+		first.set.Kill(th.plan.Key)
 		<-served
 	})
 }
 
 func TestServeEvictedBeforeStart(t *testing.T) {
-	w := newWorld(t).authenticated()
-	w.plan.Admitted = func() bool { return !w.set.Kill(key) } // evicted just then
-	<-w.serve()
-	w.happened("ignore")
-	w.ended(CloseKilled)
+	th := newHarness(t).authenticated()
+	th.plan.Admitted = func() bool { return !th.set.Kill(key) } // evicted just then
+	<-th.serve()
+	th.happened("drop")
+	th.ended(CloseKilled)
 }
 
 func TestShareWithoutGrant(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h := new(sharing)
-		w := newWorld(t).shared(h, time.Second, nil)
-		<-w.serve()
-		w.happened("ignore", "silence")
-		w.ended(CloseNoGrant)
+		th := newHarness(t).shared(h, time.Second, nil)
+		<-th.serve()
+		th.happened("drop", "on-drop")
+		th.ended(CloseNoGrant)
 		if h.dials.Load() != 0 {
 			t.Error("dialed")
 		}
@@ -219,18 +219,18 @@ func TestShareRedialsStale(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h := new(sharing)
 		h.uses.Store(1)
-		w := newWorld(t).shared(h, time.Millisecond, nil)
-		w.hold = make(chan struct{})
-		served := w.serve()
+		th := newHarness(t).shared(h, time.Millisecond, nil)
+		th.hold = make(chan struct{})
+		served := th.serve()
 		time.Sleep(maxReadyAge + time.Second)
-		close(w.hold)
-		for w.set.Totals().Flows == 0 {
+		close(th.hold)
+		for th.set.Totals().Flows == 0 {
 			time.Sleep(time.Millisecond)
 		}
 		if h.dials.Load() != 2 || h.peak.Load() != 1 {
 			t.Errorf("%d dials, %d at a time", h.dials.Load(), h.peak.Load())
 		}
-		w.set.Kill(key)
+		th.set.Kill(key)
 		<-served
 	})
 }

@@ -24,7 +24,7 @@ type peer struct {
 	src, dst netip.AddrPort
 	data     []byte // a super-packet; its sequence number is written at every Read
 	first    []byte // a smaller one
-	ack      []byte // an acknowledgement, likewise
+	ack      []byte // an acknowledgement, as well
 
 	mu      sync.Mutex
 	cond    *sync.Cond

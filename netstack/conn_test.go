@@ -40,9 +40,9 @@ func TestConnNotifyRead(t *testing.T) {
 	} {
 		for when, wait := range map[string]time.Duration{"already": 0, "later": 20 * time.Millisecond} {
 			t.Run(name+" "+when, func(t *testing.T) {
-				w := newWorld(t, true)
-				client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
-				conn := w.accepted()
+				th := newHarness(t, true)
+				client := th.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
+				conn := th.accepted()
 				waited := make(chan struct{})
 				if wait == 0 {
 					c.cause(client, conn)
@@ -58,7 +58,7 @@ func TestConnNotifyRead(t *testing.T) {
 				}
 				select {
 				case <-waited:
-				case <-time.After(patience):
+				case <-time.After(timeout):
 					t.Fatal("it waits on")
 				}
 				n, err := conn.Read(make([]byte, 10))
@@ -71,9 +71,9 @@ func TestConnNotifyRead(t *testing.T) {
 }
 
 func TestConnAbortUnblocksWrite(t *testing.T) {
-	w := newWorld(t, true)
-	w.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
-	c := w.accepted()
+	th := newHarness(t, true)
+	th.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
+	c := th.accepted()
 	blocked := make(chan error, 1)
 	go func() {
 		var err error
@@ -85,12 +85,12 @@ func TestConnAbortUnblocksWrite(t *testing.T) {
 	select {
 	case err := <-blocked:
 		t.Fatalf("the stack takes all there is: %v", err)
-	case <-time.After(hush):
+	case <-time.After(quietPeriod):
 	}
 	c.Abort()
 	select {
 	case <-blocked:
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Error("it writes on")
 	}
 	c.Abort()

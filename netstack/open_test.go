@@ -14,15 +14,15 @@ func TestListenerHandlesEstablished(t *testing.T) {
 	for family, f := range families {
 		t.Run(family, func(t *testing.T) {
 			requests, release := make(chan *netstack.Request), make(chan struct{})
-			w := newWorld(t, true, held(requests, release))
+			th := newHarness(t, true, held(requests, release))
 			defer close(release)
-			client := w.raw(1000, netip.AddrPortFrom(f.target, openPort))
+			client := th.raw(1000, netip.AddrPortFrom(f.target, openPort))
 			client.send(packet.SYN, nil)
 			client.expect(packet.SYN | packet.ACK)
 			select {
 			case <-requests:
 				t.Error("a request before the handshake is done")
-			case <-time.After(hush):
+			case <-time.After(quietPeriod):
 			}
 			client.send(packet.ACK, nil)
 			r := <-requests
@@ -55,8 +55,8 @@ func TestListenerAbortsUnaccepted(t *testing.T) {
 		"forgotten": func(*netstack.Request) {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, true, func(w *world) { w.handle = answer })
-			client := w.raw(1000, netip.AddrPortFrom(target4, openPort)).open()
+			th := newHarness(t, true, func(th *harness) { th.handle = answer })
+			client := th.raw(1000, netip.AddrPortFrom(target4, openPort)).open()
 			client.expect(packet.RST | packet.ACK)
 			client.settles(netstack.Closed)
 		})
@@ -64,46 +64,46 @@ func TestListenerAbortsUnaccepted(t *testing.T) {
 }
 
 func TestListenerSurvivesSYNFlood(t *testing.T) {
-	w := newWorld(t, true)
+	th := newHarness(t, true)
 	port := netip.AddrPortFrom(target4, openPort)
 	const n = 3000
 	cookies := 0
 	for i := range n {
-		stranger := w.raw(1000, port)
-		stranger.src = netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 1000)
-		stranger.options = []byte{2, 4, 5, 0xb4, 4, 2, 1, 1} // MSS, SACK permitted
-		stranger.send(packet.SYN, nil)
-		if p := stranger.expect(packet.SYN | packet.ACK); len(p.TCPOptions()) < 8 {
+		attacker := th.raw(1000, port)
+		attacker.src = netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 1000)
+		attacker.options = []byte{2, 4, 5, 0xb4, 4, 2, 1, 1} // MSS, SACK permitted
+		attacker.send(packet.SYN, nil)
+		if p := attacker.expect(packet.SYN | packet.ACK); len(p.TCPOptions()) < 8 {
 			cookies++ // a cookie has no room for what the client can do
 		}
 	}
 	if cookies < n/2 || cookies == n {
 		t.Errorf("%d of %d answers were cookies", cookies, n)
 	}
-	client := w.raw(2000, port).open()
+	client := th.raw(2000, port).open()
 	client.send(packet.ACK|packet.PSH, []byte("hello"))
-	c := w.accepted()
+	c := th.accepted()
 	b := make([]byte, 5)
 	if _, err := io.ReadFull(c, b); err != nil || string(b) != "hello" {
 		t.Errorf("%q, %v", b, err)
 	}
 	// The hidden interface is untouched.
-	hidden := w.raw(2001, netip.AddrPortFrom(target4, hiddenPort))
+	hidden := th.raw(2001, netip.AddrPortFrom(target4, hiddenPort))
 	hidden.seq = 77
 	hidden.open()
-	w.accepted()
+	th.accepted()
 }
 
 func TestStackSeparatesInterfaces(t *testing.T) {
 	requests := make(chan *netstack.Request, 1)
-	w := newWorld(t, true, func(w *world) {
-		w.handle = func(r *netstack.Request) { requests <- r }
-		w.admit = func(p *packet.Packet) netstack.Decision {
+	th := newHarness(t, true, func(th *harness) {
+		th.handle = func(r *netstack.Request) { requests <- r }
+		th.admit = func(p *packet.Packet) netstack.Decision {
 			return netstack.Decision{Pass: p.DropReason == packet.NotDropped, Open: p.Tuple.DstPort == hiddenPort}
 		}
 	})
-	w.raw(1000, netip.AddrPortFrom(target4, openPort)).send(packet.SYN, nil)
+	th.raw(1000, netip.AddrPortFrom(target4, openPort)).send(packet.SYN, nil)
 	<-requests
-	w.raw(1001, netip.AddrPortFrom(target4, hiddenPort)).send(packet.SYN, nil)
-	w.silent()
+	th.raw(1001, netip.AddrPortFrom(target4, hiddenPort)).send(packet.SYN, nil)
+	th.silent()
 }

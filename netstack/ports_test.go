@@ -10,20 +10,20 @@ import (
 
 func TestSetOpenPortsWhileRunning(t *testing.T) {
 	const another = 8443
-	w := newWorld(t, true, func(w *world) {
-		w.admit = func(p *packet.Packet) netstack.Decision {
+	th := newHarness(t, true, func(th *harness) {
+		th.admit = func(p *packet.Packet) netstack.Decision {
 			return netstack.Decision{Pass: p.DropReason == packet.NotDropped, Open: true}
 		}
 	})
-	client := w.raw(2000, netip.AddrPortFrom(target4, openPort)).open()
-	c := w.accepted()
-	if err := w.stack.SetOpenPorts([]uint16{openPort, another, another}); err != nil {
+	client := th.raw(2000, netip.AddrPortFrom(target4, openPort)).open()
+	c := th.accepted()
+	if err := th.stack.SetOpenPorts([]uint16{openPort, another, another}); err != nil {
 		t.Fatal(err)
 	}
-	added := w.raw(1000, netip.AddrPortFrom(target4, another))
+	added := th.raw(1000, netip.AddrPortFrom(target4, another))
 	added.send(packet.SYN, nil)
 	added.expect(packet.SYN | packet.ACK)
-	if err := w.stack.SetOpenPorts([]uint16{another}); err != nil {
+	if err := th.stack.SetOpenPorts([]uint16{another}); err != nil {
 		t.Fatal(err)
 	}
 	// What is established lives on.
@@ -32,16 +32,16 @@ func TestSetOpenPortsWhileRunning(t *testing.T) {
 	if _, err := c.Read(b); err != nil || string(b) != "hello" {
 		t.Errorf("%q, %v", b, err)
 	}
-	if err := w.stack.SetOpenPorts([]uint16{openPort}); err != nil {
+	if err := th.stack.SetOpenPorts([]uint16{openPort}); err != nil {
 		t.Fatal(err)
 	}
-	fresh := w.raw(3000, netip.AddrPortFrom(target4, openPort)).open()
+	fresh := th.raw(3000, netip.AddrPortFrom(target4, openPort)).open()
 	fresh.send(packet.ACK|packet.PSH, []byte("again"))
-	if _, err := w.accepted().Read(b); err != nil || string(b) != "again" {
+	if _, err := th.accepted().Read(b); err != nil || string(b) != "again" {
 		t.Errorf("%q, %v", b, err)
 	}
-	w.end()
-	if err := w.stack.SetOpenPorts(nil); err == nil {
+	th.end()
+	if err := th.stack.SetOpenPorts(nil); err == nil {
 		t.Error("ports change after the end")
 	}
 }
@@ -49,18 +49,18 @@ func TestSetOpenPortsWhileRunning(t *testing.T) {
 func TestStackAbort(t *testing.T) {
 	for name, port := range map[string]uint16{"hidden": hiddenPort, "open": openPort} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, true)
-			client := w.raw(1000, netip.AddrPortFrom(target4, port)).open()
-			c := w.accepted()
-			w.mute()
+			th := newHarness(t, true)
+			client := th.raw(1000, netip.AddrPortFrom(target4, port)).open()
+			c := th.accepted()
+			th.mute()
 			if _, err := c.Write([]byte("never acknowledged")); err != nil {
 				t.Fatal(err)
 			}
 			_ = c.Close()
 			client.settles(netstack.Closing)
-			w.stack.Abort(client.tuple())
+			th.stack.Abort(client.tuple())
 			client.settles(netstack.Closed)
-			w.silent()
+			th.silent()
 		})
 	}
 }

@@ -11,19 +11,19 @@ import (
 
 // raw is a client that is made of packets.
 type raw struct {
-	w        *world
+	th       *harness
 	src, dst netip.AddrPort
 	seq, ack uint32
 	options  []byte // of the SYN
 	window   uint16 // 0: 65535
 }
 
-func (w *world) raw(port uint16, dst netip.AddrPort) *raw {
+func (th *harness) raw(port uint16, dst netip.AddrPort) *raw {
 	src := client4
 	if dst.Addr().Is6() {
 		src = client6
 	}
-	return &raw{w: w, src: netip.AddrPortFrom(src, port), dst: dst, seq: 1000}
+	return &raw{th: th, src: netip.AddrPortFrom(src, port), dst: dst, seq: 1000}
 }
 
 func (r *raw) packet(flags uint8, payload []byte) []byte {
@@ -36,8 +36,8 @@ func (r *raw) packet(flags uint8, payload []byte) []byte {
 
 // send puts a segment on the wire and counts what it occupies.
 func (r *raw) send(flags uint8, payload []byte) {
-	r.w.Helper()
-	r.w.put(r.packet(flags, payload))
+	r.th.Helper()
+	r.th.put(r.packet(flags, payload))
 	r.seq += uint32(len(payload))
 	if flags&(packet.SYN|packet.FIN) != 0 {
 		r.seq++
@@ -46,16 +46,16 @@ func (r *raw) send(flags uint8, payload []byte) {
 
 // expect returns the next packet to this client, which must have these flags.
 func (r *raw) expect(flags uint8) *packet.Packet {
-	r.w.Helper()
-	p := r.w.next(patience)
+	r.th.Helper()
+	p := r.th.next(timeout)
 	for p != nil && p.Tuple != r.tuple().Reverse() {
-		p = r.w.next(patience) // another's
+		p = r.th.next(timeout) // another's
 	}
 	if p == nil {
-		r.w.Fatalf("nothing came, flags %#x were expected", flags)
+		r.th.Fatalf("nothing came, flags %#x were expected", flags)
 	}
 	if p.Flags&^packet.PSH != flags {
-		r.w.Fatalf("%v with flags %#x came, %#x were expected", p.Tuple, p.Flags, flags)
+		r.th.Fatalf("%v with flags %#x came, %#x were expected", p.Tuple, p.Flags, flags)
 	}
 	r.ack = p.Seq + uint32(len(p.Data)-p.Payload)
 	if flags&(packet.SYN|packet.FIN) != 0 {
@@ -66,7 +66,7 @@ func (r *raw) expect(flags uint8) *packet.Packet {
 
 // open does the client's part of a handshake.
 func (r *raw) open() *raw {
-	r.w.Helper()
+	r.th.Helper()
 	r.send(packet.SYN, nil)
 	r.expect(packet.SYN | packet.ACK)
 	r.send(packet.ACK, nil)
@@ -82,23 +82,23 @@ func (r *raw) tuple() packet.Tuple {
 }
 
 // inject hands a packet to the stack as the gate does with a deferred SYN.
-func (w *world) inject(b []byte, d netstack.Decision) {
+func (th *harness) inject(b []byte, d netstack.Decision) {
 	p := packet.Packet{Data: b}
 	if !p.Parse() {
-		w.Errorf("a packet of this test's own has a fault: %v", p.DropReason)
+		th.Errorf("a packet of this test's own has a fault: %v", p.DropReason)
 	}
-	w.stack.Inject(&p, d)
+	th.stack.Inject(&p, d)
 }
 
 // settles fails unless the connection's endpoint comes to that stage. It sends
 // its last packet a moment before.
 func (r *raw) settles(stage netstack.CloseState) {
-	r.w.Helper()
-	got := r.w.stack.CloseState(r.tuple())
-	for end := time.Now().Add(patience); got != stage && time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
-		got = r.w.stack.CloseState(r.tuple())
+	r.th.Helper()
+	got := r.th.stack.CloseState(r.tuple())
+	for end := time.Now().Add(timeout); got != stage && time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
+		got = r.th.stack.CloseState(r.tuple())
 	}
 	if got != stage {
-		r.w.Errorf("closing is at stage %d, not %d", got, stage)
+		r.th.Errorf("closing is at stage %d, not %d", got, stage)
 	}
 }

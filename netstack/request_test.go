@@ -15,9 +15,9 @@ import (
 )
 
 // held hands requests to the test, and waits until it is done with them.
-func held(requests chan *netstack.Request, release chan struct{}) func(*world) {
-	return func(w *world) {
-		w.handle = func(r *netstack.Request) { requests <- r; <-release }
+func held(requests chan *netstack.Request, release chan struct{}) func(*harness) {
+	return func(th *harness) {
+		th.handle = func(r *netstack.Request) { requests <- r; <-release }
 	}
 }
 
@@ -34,21 +34,21 @@ func TestRequestWaitsForOwner(t *testing.T) {
 		for family, f := range families {
 			t.Run(name+" "+family, func(t *testing.T) {
 				requests, release := make(chan *netstack.Request), make(chan struct{})
-				w := newWorld(t, true, held(requests, release))
+				th := newHarness(t, true, held(requests, release))
 				var once sync.Once
 				free := func() { once.Do(func() { close(release) }) }
 				defer free()
-				client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort))
+				client := th.raw(1000, netip.AddrPortFrom(f.target, hiddenPort))
 				client.send(packet.SYN, nil)
 				r := <-requests
 				if r.Tuple != client.tuple() {
 					t.Errorf("the request is %v", r.Tuple)
 				}
-				w.silent()
+				th.silent()
 				c.answer(r)
 				if c.flags == 0 {
 					free()
-					w.silent()
+					th.silent()
 					return
 				}
 				p := client.expect(c.flags)
@@ -62,9 +62,9 @@ func TestRequestWaitsForOwner(t *testing.T) {
 
 func TestRequestFirstAnswerCounts(t *testing.T) {
 	requests, release := make(chan *netstack.Request), make(chan struct{})
-	w := newWorld(t, true, held(requests, release))
+	th := newHarness(t, true, held(requests, release))
 	defer close(release)
-	client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort))
+	client := th.raw(1000, netip.AddrPortFrom(target4, hiddenPort))
 	client.send(packet.SYN, nil)
 	r := <-requests
 	r.Drop()
@@ -72,7 +72,7 @@ func TestRequestFirstAnswerCounts(t *testing.T) {
 	if c, err := r.Accept(); err == nil || c != nil {
 		t.Errorf("%v, %v", c, err)
 	}
-	w.silent()
+	th.silent()
 	// Once it is answered, the client may try again.
 	client.seq = 5000
 	client.send(packet.SYN, nil)
@@ -90,9 +90,9 @@ func TestRequestAbandonHandshake(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			requests, release := make(chan *netstack.Request), make(chan struct{})
-			w := newWorld(t, true, held(requests, release))
+			th := newHarness(t, true, held(requests, release))
 			defer close(release)
-			client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort))
+			client := th.raw(1000, netip.AddrPortFrom(target4, hiddenPort))
 			client.send(packet.SYN, nil)
 			r := <-requests
 			accepted := make(chan error, 1)
@@ -109,7 +109,7 @@ func TestRequestAbandonHandshake(t *testing.T) {
 			if c.flags != 0 {
 				client.expect(c.flags)
 			}
-			w.silent()
+			th.silent()
 			client.settles(netstack.Closed)
 		})
 	}
@@ -117,9 +117,9 @@ func TestRequestAbandonHandshake(t *testing.T) {
 
 func TestRequestResetWaitsForHandshake(t *testing.T) {
 	requests, release := make(chan *netstack.Request), make(chan struct{})
-	w := newWorld(t, true, held(requests, release))
+	th := newHarness(t, true, held(requests, release))
 	defer close(release)
-	client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort))
+	client := th.raw(1000, netip.AddrPortFrom(target4, hiddenPort))
 	client.send(packet.SYN, nil)
 	r := <-requests
 	conns := make(chan *netstack.Conn, 1)
@@ -142,11 +142,11 @@ func TestRequestResetWaitsForHandshake(t *testing.T) {
 
 func TestRequestAbandonRacesHandshake(t *testing.T) {
 	requests, release := make(chan *netstack.Request), make(chan struct{})
-	w := newWorld(t, true, held(requests, release))
+	th := newHarness(t, true, held(requests, release))
 	defer close(release)
 	accepted := 0
 	for n := range 300 {
-		client := w.raw(uint16(1000+n), netip.AddrPortFrom(target4, hiddenPort))
+		client := th.raw(uint16(1000+n), netip.AddrPortFrom(target4, hiddenPort))
 		client.send(packet.SYN, nil)
 		r := <-requests
 		var both sync.WaitGroup
@@ -165,7 +165,7 @@ func TestRequestAbandonRacesHandshake(t *testing.T) {
 				waiting = false
 			default:
 				var p packet.Packet
-				if w.wire.TryRead(&p) && p.Parse() && p.Flags == packet.SYN|packet.ACK && p.Tuple == client.tuple().Reverse() {
+				if th.wire.TryRead(&p) && p.Parse() && p.Flags == packet.SYN|packet.ACK && p.Tuple == client.tuple().Reverse() {
 					client.ack = p.Seq + 1
 					client.send(packet.ACK, nil)
 				}
@@ -186,37 +186,37 @@ func TestRequestAbandonRacesHandshake(t *testing.T) {
 func TestStackObeysEgress(t *testing.T) {
 	for family, f := range families {
 		t.Run(family, func(t *testing.T) {
-			w := newWorld(t, true)
+			th := newHarness(t, true)
 			to := netip.AddrPortFrom(f.target, hiddenPort)
-			client := w.raw(1000, to).open()
-			c := w.accepted()
-			w.mute()
-			before := w.refused.Load()
+			client := th.raw(1000, to).open()
+			c := th.accepted()
+			th.mute()
+			before := th.refused.Load()
 			c.Write([]byte("unheard"))
 			c.Abort()
-			if w.refused.Load() < before+2 {
-				t.Errorf("%d packets were held back", w.refused.Load()-before)
+			if th.refused.Load() < before+2 {
+				t.Errorf("%d packets were held back", th.refused.Load()-before)
 			}
-			w.raw(1001, to).send(packet.ACK, nil) // a stray
+			th.raw(1001, to).send(packet.ACK, nil) // a stray
 			client.send(packet.ACK|packet.PSH, []byte("after the end"))
-			w.silent()
+			th.silent()
 		})
 	}
 }
 
 func TestStackSendsNothingUnasked(t *testing.T) {
-	w := newWorld(t, true, func(w *world) {
-		w.admit = func(p *packet.Packet) netstack.Decision { return netstack.Decision{Pass: true} }
-		w.handle = func(r *netstack.Request) {}
+	th := newHarness(t, true, func(th *harness) {
+		th.admit = func(p *packet.Packet) netstack.Decision { return netstack.Decision{Pass: true} }
+		th.handle = func(r *netstack.Request) {}
 	})
-	w.silent() // no multicast listener report, router solicitation, or duplicate address detection
+	th.silent() // no multicast listener report, router solicitation, or duplicate address detection
 	for _, f := range families {
 		src, dst := netip.AddrPortFrom(f.home, 1000), netip.AddrPortFrom(f.target, hiddenPort)
 		echo, proto := uint8(8), uint8(13) // echo; timestamp
 		if f.home.Is6() {
 			echo, proto = 128, 135 // echo; neighbor solicitation
 		}
-		w.put(
+		th.put(
 			packettest.UDP{Src: src, Dst: dst, Payload: []byte("x")}.Packet(),
 			packettest.ICMP{Src: f.home, Dst: f.target, Type: echo, Payload: []byte("ping")}.Packet(),
 			packettest.ICMP{Src: f.home, Dst: f.target, Type: proto, Payload: make([]byte, 16)}.Packet(),
@@ -224,25 +224,25 @@ func TestStackSendsNothingUnasked(t *testing.T) {
 			packettest.IP(f.home, f.target, packet.TCP, make([]byte, 20)),
 		)
 		for flags := range uint8(64) {
-			w.put(packettest.TCP{Src: src, Dst: dst, Flags: flags, Seq: 1, Ack: 1, Payload: []byte("x")}.Packet())
+			th.put(packettest.TCP{Src: src, Dst: dst, Flags: flags, Seq: 1, Ack: 1, Payload: []byte("x")}.Packet())
 		}
 	}
-	w.silent()
+	th.silent()
 }
 
 func TestStackTupleReusedInTimeWait(t *testing.T) {
-	for name, anew := range map[string]bool{"anew": true, "not": false} {
+	for name, reused := range map[string]bool{"reused": true, "not": false} {
 		for family, f := range families {
 			t.Run(name+" "+family, func(t *testing.T) {
-				w := newWorld(t, true, func(w *world) {
-					w.admit = func(p *packet.Packet) netstack.Decision {
-						return netstack.Decision{Pass: p.DropReason == packet.NotDropped, TupleReused: anew && p.Flags&packet.SYN != 0}
+				th := newHarness(t, true, func(th *harness) {
+					th.admit = func(p *packet.Packet) netstack.Decision {
+						return netstack.Decision{Pass: p.DropReason == packet.NotDropped, TupleReused: reused && p.Flags&packet.SYN != 0}
 					}
 				})
-				client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort))
+				client := th.raw(1000, netip.AddrPortFrom(f.target, hiddenPort))
 				client.settles(netstack.Closed)
 				client.open()
-				c := w.accepted()
+				c := th.accepted()
 				c.Close() // first: TIME_WAIT is ours
 				client.expect(packet.FIN | packet.ACK)
 				client.settles(netstack.Closing)
@@ -250,18 +250,18 @@ func TestStackTupleReusedInTimeWait(t *testing.T) {
 				client.expect(packet.ACK)
 				client.settles(netstack.TimeWait)
 				refuse := func(p *packet.Packet, _ int) bool { return p.Flags&packet.RST == 0 }
-				w.egress.Store(&refuse) // as the gate does
+				th.egress.Store(&refuse) // as the gate does
 				client.seq += 100_000
 				client.ack = 0
 				client.send(packet.SYN, nil)
-				if !anew {
-					w.silent() // what this is for
+				if !reused {
+					th.silent() // what this is for
 					return
 				}
 				client.expect(packet.SYN | packet.ACK)
 				client.send(packet.ACK|packet.PSH, []byte("again"))
 				b := make([]byte, 5)
-				if _, err := io.ReadFull(w.accepted(), b); err != nil || string(b) != "again" {
+				if _, err := io.ReadFull(th.accepted(), b); err != nil || string(b) != "again" {
 					t.Errorf("%q, %v", b, err)
 				}
 			})
@@ -270,10 +270,10 @@ func TestStackTupleReusedInTimeWait(t *testing.T) {
 }
 
 func TestStackTupleReusedKeepsConnection(t *testing.T) {
-	w := newWorld(t, true)
-	client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
-	c := w.accepted()
-	w.inject(client.packet(packet.ACK|packet.PSH, []byte("on")), netstack.Decision{Pass: true, TupleReused: true})
+	th := newHarness(t, true)
+	client := th.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
+	c := th.accepted()
+	th.inject(client.packet(packet.ACK|packet.PSH, []byte("on")), netstack.Decision{Pass: true, TupleReused: true})
 	b := make([]byte, 2)
 	if _, err := io.ReadFull(c, b); err != nil || string(b) != "on" {
 		t.Errorf("%q, %v", b, err)
@@ -290,26 +290,26 @@ func TestStackAddsTimestamp(t *testing.T) {
 		for family, f := range families {
 			for _, port := range []uint16{hiddenPort, openPort} {
 				t.Run(fmt.Sprintf("%s %s %d", name, family, port), func(t *testing.T) {
-					w := newWorld(t, false, func(w *world) {
-						admit := w.admit
-						w.admit = func(p *packet.Packet) netstack.Decision {
+					th := newHarness(t, false, func(th *harness) {
+						admit := th.admit
+						th.admit = func(p *packet.Packet) netstack.Decision {
 							d := admit(p)
 							d.AddTimestamp, d.Timestamp = p.Flags&packet.SYN == 0, 0xff000001
 							return d
 						}
 					})
-					client := w.raw(1000, netip.AddrPortFrom(f.target, port))
+					client := th.raw(1000, netip.AddrPortFrom(f.target, port))
 					client.options = timestamps
 					client.send(packet.SYN, nil)
 					if p := client.expect(packet.SYN | packet.ACK); !bytes.Contains(p.TCPOptions(), []byte{8, 10}) {
 						t.Fatal("no timestamps were agreed on")
 					}
-					w.put(packettest.TCP{
+					th.put(packettest.TCP{
 						Src: client.src, Dst: client.dst, Flags: packet.ACK, Seq: client.seq, Ack: client.ack,
 						Options: options, Payload: []byte("hello"),
 					}.Packet())
 					got := make([]byte, len("hello"))
-					if _, err := io.ReadFull(w.accepted(), got); err != nil || string(got) != "hello" {
+					if _, err := io.ReadFull(th.accepted(), got); err != nil || string(got) != "hello" {
 						t.Errorf("%q, %v", got, err)
 					}
 				})

@@ -12,15 +12,15 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// sleeping is a world in which time passes only when the test lets it.
-func sleeping(t *testing.T) (w *world, pass func(d time.Duration) (sent int)) {
+// sleeping is a harness in which time passes only when the test lets it.
+func sleeping(t *testing.T) (th *harness, pass func(d time.Duration) (sent int)) {
 	clock := faketime.NewManualClock()
-	w = newWorld(t, true, func(w *world) { w.clock = clock })
-	return w, func(d time.Duration) (sent int) {
+	th = newHarness(t, true, func(th *harness) { th.clock = clock })
+	return th, func(d time.Duration) (sent int) {
 		const step = 10 * time.Second
 		for ; d > 0; d -= step {
 			clock.Advance(min(d, step))
-			for p := new(packet.Packet); w.wire.TryRead(p); sent++ {
+			for p := new(packet.Packet); th.wire.TryRead(p); sent++ {
 			}
 		}
 		return sent
@@ -32,9 +32,9 @@ func TestConnOutlivesSleepingClient(t *testing.T) {
 		for name, pending := range map[string]string{"idle": "", "with something to send": "while you slept"} {
 			t.Run(family+" "+name, func(t *testing.T) {
 				for _, asleep := range []time.Duration{270 * time.Second, 9 * time.Hour, 60 * time.Hour} {
-					w, pass := sleeping(t)
-					client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort)).open()
-					c := w.accepted()
+					th, pass := sleeping(t)
+					client := th.raw(1000, netip.AddrPortFrom(f.target, hiddenPort)).open()
+					c := th.accepted()
 					if _, err := io.WriteString(c, pending); err != nil {
 						t.Fatal(err)
 					}
@@ -62,9 +62,9 @@ func TestConnOutlivesSleepingClient(t *testing.T) {
 }
 
 func TestConnCloseTimeout(t *testing.T) {
-	w, pass := sleeping(t)
-	client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
-	c := w.accepted()
+	th, pass := sleeping(t)
+	client := th.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
+	c := th.accepted()
 	c.Write(noise(5000))
 	client.expect(packet.ACK)
 	pass(time.Hour)
@@ -77,24 +77,24 @@ func TestStackSendsReset(t *testing.T) {
 	for family, f := range families {
 		t.Run(family, func(t *testing.T) {
 			over := false
-			w := newWorld(t, true, func(w *world) {
-				admit := w.admit
-				w.admit = func(p *packet.Packet) netstack.Decision {
+			th := newHarness(t, true, func(th *harness) {
+				admit := th.admit
+				th.admit = func(p *packet.Packet) netstack.Decision {
 					d := admit(p)
 					d.Reset = over
 					return d
 				}
 			})
-			client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort)).open()
-			c := w.accepted()
+			client := th.raw(1000, netip.AddrPortFrom(f.target, hiddenPort)).open()
+			c := th.accepted()
 			over = true
 			for _, flags := range []uint8{packet.SYN, packet.RST, packet.RST | packet.ACK, packet.FIN, 0} {
-				w.put(client.packet(flags, nil))
+				th.put(client.packet(flags, nil))
 			}
-			w.silent()
+			th.silent()
 			before := client.ack
 			for _, flags := range []uint8{packet.ACK, packet.ACK | packet.PSH, packet.FIN | packet.ACK} {
-				w.put(client.packet(flags, []byte("is anybody there?")))
+				th.put(client.packet(flags, []byte("are you there?")))
 				if p := client.expect(packet.RST); p.Seq != before || len(p.Data) != p.L4+20 {
 					t.Errorf("a reset with sequence number %d, not %d, in %d bytes", p.Seq, before, len(p.Data))
 				}

@@ -17,13 +17,13 @@ import (
 )
 
 // ended waits for Run and returns its error.
-func (w *world) ended() (err error) {
-	w.Helper()
-	w.once.Do(func() {
+func (th *harness) ended() (err error) {
+	th.Helper()
+	th.once.Do(func() {
 		select {
-		case err = <-w.done:
-		case <-time.After(patience):
-			w.Fatal("Run does not return")
+		case err = <-th.done:
+		case <-time.After(timeout):
+			th.Fatal("Run does not return")
 		}
 	})
 	return err
@@ -33,17 +33,17 @@ func TestRunWaitsForHandlers(t *testing.T) {
 	// Handlers in every stage: waiting for the handshake, reading, and writing
 	// to a client that does not read.
 	for name, c := range map[string]struct {
-		end  func(w *world)
+		end  func(th *harness)
 		fail bool
 	}{
-		"the context ends": {func(w *world) { w.stop() }, false},
-		"the device fails": {func(w *world) { w.wire.Close() }, true},
+		"the context ends": {func(th *harness) { th.stop() }, false},
+		"the device fails": {func(th *harness) { th.wire.Close() }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var running atomic.Int64
 			accepted := make(chan struct{}, 2)
-			w := newWorld(t, true, func(w *world) {
-				w.handle = func(r *netstack.Request) {
+			th := newHarness(t, true, func(th *harness) {
+				th.handle = func(r *netstack.Request) {
 					running.Add(1)
 					defer running.Add(-1)
 					c, err := r.Accept()
@@ -61,17 +61,17 @@ func TestRunWaitsForHandlers(t *testing.T) {
 				}
 			})
 			to := netip.AddrPortFrom(target4, hiddenPort)
-			w.raw(1001, netip.AddrPortFrom(target4, openPort)).open()
-			w.raw(1002, to).open()
-			w.raw(1000, to).send(packet.SYN, nil)
+			th.raw(1001, netip.AddrPortFrom(target4, openPort)).open()
+			th.raw(1002, to).open()
+			th.raw(1000, to).send(packet.SYN, nil)
 			<-accepted
 			<-accepted
 			for running.Load() < 3 {
 				time.Sleep(time.Millisecond)
 			}
 			begin := time.Now()
-			c.end(w)
-			if err := w.ended(); (err != nil) != c.fail || c.fail && !errors.Is(err, os.ErrClosed) {
+			c.end(th)
+			if err := th.ended(); (err != nil) != c.fail || c.fail && !errors.Is(err, os.ErrClosed) {
 				t.Errorf("Run: %v", err)
 			}
 			if running.Load() != 0 {
@@ -85,12 +85,12 @@ func TestRunWaitsForHandlers(t *testing.T) {
 }
 
 func TestRunResetsClients(t *testing.T) {
-	w := newWorld(t, true)
+	th := newHarness(t, true)
 	to := netip.AddrPortFrom(target4, hiddenPort)
-	client := w.raw(1000, to).open()
-	w.accepted()
-	w.stop()
-	_ = w.ended()
+	client := th.raw(1000, to).open()
+	th.accepted()
+	th.stop()
+	_ = th.ended()
 	client.expect(packet.RST | packet.ACK)
 }
 
@@ -116,8 +116,8 @@ func TestInjectDuringShutdown(t *testing.T) {
 	for range 20 {
 		var running, late atomic.Int64
 		var over atomic.Bool
-		w := newWorld(t, true, func(w *world) {
-			w.handle = func(r *netstack.Request) {
+		th := newHarness(t, true, func(th *harness) {
+			th.handle = func(r *netstack.Request) {
 				running.Add(1)
 				defer running.Add(-1)
 				if over.Load() {
@@ -146,13 +146,13 @@ func TestInjectDuringShutdown(t *testing.T) {
 						time.Sleep(50 * time.Microsecond) // the others want to run, too
 					}
 					b := packettest.SYN(netip.AddrPortFrom(client4, 1024+n%60_000), netip.AddrPortFrom(target4, port), 1)
-					w.inject(b, netstack.Decision{Pass: true, Open: n%2 == 0, TupleReused: n%5 == 0})
+					th.inject(b, netstack.Decision{Pass: true, Open: n%2 == 0, TupleReused: n%5 == 0})
 				}
 			})
 		}
 		time.Sleep(2 * time.Millisecond)
-		w.stop()
-		if err := w.ended(); err != nil {
+		th.stop()
+		if err := th.ended(); err != nil {
 			t.Error(err)
 		}
 		over.Store(true)

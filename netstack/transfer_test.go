@@ -21,32 +21,32 @@ func noise(n int) []byte {
 }
 
 // everyKind runs f with and without offload, in both families.
-func everyKind(t *testing.T, f func(t *testing.T, w *world, home, target netip.Addr)) {
+func everyKind(t *testing.T, f func(t *testing.T, th *harness, home, target netip.Addr)) {
 	for offload, name := range map[bool]string{true: "offload", false: "no offload"} {
 		for family, a := range families {
 			t.Run(name+" "+family, func(t *testing.T) {
-				w := newWorld(t, offload)
-				w.connect()
-				f(t, w, a.home, a.target)
+				th := newHarness(t, offload)
+				th.connect()
+				f(t, th, a.home, a.target)
 			})
 		}
 	}
 }
 
 func TestConnTransfersAnySize(t *testing.T) {
-	everyKind(t, func(t *testing.T, w *world, home, target netip.Addr) {
+	everyKind(t, func(t *testing.T, th *harness, home, target netip.Addr) {
 		rng := mrand.New(mrand.NewPCG(1, 2))
 		sizes := func() int { return 1 + rng.IntN(1<<(6+rng.IntN(12))) } // up to 128 KiB, small ones often
 		for _, port := range []uint16{hiddenPort, openPort} {
-			client := w.must(home, netip.AddrPortFrom(target, port))
-			c := w.accepted()
+			client := th.must(home, netip.AddrPortFrom(target, port))
+			c := th.accepted()
 			data := noise(1 << 20)
-			w.transfer(client, c, data, sizes)
-			w.transfer(c, client, data, sizes)
+			th.transfer(client, c, data, sizes)
+			th.transfer(c, client, data, sizes)
 			c.Close()
 			client.Close()
 		}
-		if big := w.biggest.Load(); w.wire.Info().Offload != (big > testMTU) || big > packet.MaxPacket {
+		if big := th.biggest.Load(); th.wire.Info().Offload != (big > testMTU) || big > packet.MaxPacket {
 			t.Errorf("the biggest packet had %d bytes", big)
 		}
 	})
@@ -57,12 +57,12 @@ func TestConnSmallWritesBeyondWindow(t *testing.T) {
 	// pieces than a device takes at once.
 	for family, f := range families {
 		t.Run(family, func(t *testing.T) {
-			w := newWorld(t, true)
-			client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort))
+			th := newHarness(t, true)
+			client := th.raw(1000, netip.AddrPortFrom(f.target, hiddenPort))
 			client.options = []byte{2, 4, 5, 0xa0} // MSS 1440
 			client.window = 100
 			client.open()
-			c := w.accepted()
+			c := th.accepted()
 			data := noise(10_000)
 			for b := data; len(b) > 0; b = b[50:] {
 				if _, err := c.Write(b[:50]); err != nil {
@@ -83,7 +83,7 @@ func TestConnSmallWritesBeyondWindow(t *testing.T) {
 			if !bytes.Equal(got, data) {
 				t.Errorf("%d bytes of %d arrived", len(got), len(data))
 			}
-			if n := w.stack.Retransmits(); n != 0 {
+			if n := th.stack.Retransmits(); n != 0 {
 				t.Errorf("%d segments were lost at first", n)
 			}
 			c.Abort()
@@ -94,16 +94,16 @@ func TestConnSmallWritesBeyondWindow(t *testing.T) {
 func TestLinkReceivesSuperPackets(t *testing.T) {
 	for family, f := range families {
 		t.Run(family, func(t *testing.T) {
-			w := newWorld(t, true)
-			client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort)).open()
-			c := w.accepted()
+			th := newHarness(t, true)
+			client := th.raw(1000, netip.AddrPortFrom(f.target, hiddenPort)).open()
+			c := th.accepted()
 			most := packet.MaxPacket - 20 - 40
 			for _, size := range []int{1, 1460, 1461, 32768, most - 1, most} {
 				payload := noise(size)
 				b := client.packet(packet.ACK|packet.PSH, payload)
 				o := packet.Offload{NeedsChecksum: true, ChecksumStart: 20, SegmentSize: 1440}
 				b[len(b)-size-4]++ // the kernel vouches for it, right or not
-				if err := w.wire.Write(o, [][]byte{b}); err != nil {
+				if err := th.wire.Write(o, [][]byte{b}); err != nil {
 					t.Fatal(err)
 				}
 				client.seq += uint32(size)
@@ -129,11 +129,11 @@ func segmentSize(p *packet.Packet) int {
 func TestLinkDropsICMP(t *testing.T) {
 	for family, f := range families {
 		t.Run(family, func(t *testing.T) {
-			w := newWorld(t, true)
-			client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort))
+			th := newHarness(t, true)
+			client := th.raw(1000, netip.AddrPortFrom(f.target, hiddenPort))
 			client.options = []byte{2, 4, 5, 0xb4} // MSS 1460
 			client.open()
-			c := w.accepted()
+			c := th.accepted()
 			c.Write(noise(8000))
 			first := client.expect(packet.ACK)
 			for _, mtu := range []uint16{0, 67, 68, 551, 552, 1300, 65535} {
@@ -142,11 +142,11 @@ func TestLinkDropsICMP(t *testing.T) {
 					m.Src, m.Type, m.Code = netip.MustParseAddr("2001:db8:1::1"), 2, 0
 				}
 				binary.BigEndian.PutUint16(m.Rest[2:], mtu)
-				w.inject(m.Packet(), netstack.Decision{Pass: true})
+				th.inject(m.Packet(), netstack.Decision{Pass: true})
 			}
-			again := w.next(patience) // by the retransmission timer
+			again := th.next(timeout) // by the retransmission timer
 			for again != nil && again.Seq != first.Seq {
-				again = w.next(patience)
+				again = th.next(timeout)
 			}
 			if again == nil || segmentSize(again) < segmentSize(first) {
 				t.Errorf("sent again as %+v, at first as %+v", again, first)
@@ -158,7 +158,7 @@ func TestLinkDropsICMP(t *testing.T) {
 
 func TestLinkSegments(t *testing.T) {
 	const narrow = 700
-	everyKind(t, func(t *testing.T, w *world, home, target netip.Addr) {
+	everyKind(t, func(t *testing.T, th *harness, home, target netip.Addr) {
 		limit := func(p *packet.Packet, size int) bool {
 			segment := size
 			if s := int(p.Offload.SegmentSize); s > 0 {
@@ -169,17 +169,17 @@ func TestLinkSegments(t *testing.T) {
 			}
 			return true
 		}
-		w.egress.Store(&limit)
+		th.egress.Store(&limit)
 		var large atomic.Int64
-		w.seen = func(p *packet.Packet) {
+		th.seen = func(p *packet.Packet) {
 			if segmentSize(p) > narrow {
 				large.Add(1)
 			}
 		}
-		client := w.must(home, netip.AddrPortFrom(target, hiddenPort))
-		c := w.accepted()
+		client := th.must(home, netip.AddrPortFrom(target, hiddenPort))
+		c := th.accepted()
 		rng := mrand.New(mrand.NewPCG(1, 2))
-		w.transfer(c, client, noise(1<<20), func() int { return 1 + rng.IntN(1<<(6+rng.IntN(12))) })
+		th.transfer(c, client, noise(1<<20), func() int { return 1 + rng.IntN(1<<(6+rng.IntN(12))) })
 		if n := large.Load(); n != 0 {
 			t.Errorf("%d packets were larger than %d bytes", n, narrow)
 		}
@@ -191,21 +191,21 @@ func TestLinkSegments(t *testing.T) {
 func TestLinkSegmentsFINLast(t *testing.T) {
 	for family, f := range families {
 		t.Run(family, func(t *testing.T) {
-			w := newWorld(t, false)
+			th := newHarness(t, false)
 			limit := func(p *packet.Packet, size int) bool {
 				if size > 100 {
 					p.Offload.SegmentSize = 100
 				}
 				return true
 			}
-			w.egress.Store(&limit)
-			client := w.raw(1000, netip.AddrPortFrom(f.target, hiddenPort)).open()
-			c := w.accepted()
+			th.egress.Store(&limit)
+			client := th.raw(1000, netip.AddrPortFrom(f.target, hiddenPort)).open()
+			c := th.accepted()
 			c.Write(noise(450))
 			c.Close()
 			var got []byte
 			for fin := false; !fin; {
-				p := w.next(patience)
+				p := th.next(timeout)
 				if p == nil {
 					t.Fatal("no FIN")
 				}
@@ -237,17 +237,17 @@ func TestLinkRaisesMSS(t *testing.T) {
 		"after the end":           {[]byte{0, 2, 4, 1}, 536, 536},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, false)
-			client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort))
+			th := newHarness(t, false)
+			client := th.raw(1000, netip.AddrPortFrom(target4, hiddenPort))
 			client.options = c.options
 			client.send(packet.SYN, nil)
-			if p := w.next(hush); p == nil {
+			if p := th.next(quietPeriod); p == nil {
 				return // the stack does not take such options at all
 			} else {
 				client.ack = p.Seq + 1
 			}
 			client.send(packet.ACK, nil)
-			conn := w.accepted()
+			conn := th.accepted()
 			conn.Write(noise(5000))
 			p := client.expect(packet.ACK)
 			if n := len(p.Data) - p.Payload; n < c.least || n > c.most {
@@ -261,13 +261,13 @@ func TestLinkRaisesMSS(t *testing.T) {
 func TestLinkKeepsMSS(t *testing.T) {
 	for offload, name := range map[bool]string{true: "offload", false: "no offload"} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, offload)
-			client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort))
+			th := newHarness(t, offload)
+			client := th.raw(1000, netip.AddrPortFrom(target4, hiddenPort))
 			client.options = binary.BigEndian.AppendUint16([]byte{2, 4}, 700)
 			client.open()
-			c := w.accepted()
+			c := th.accepted()
 			c.Write(noise(5000))
-			for p := w.next(patience); p != nil; p = w.next(hush) {
+			for p := th.next(timeout); p != nil; p = th.next(quietPeriod) {
 				size := len(p.Data) - p.Payload
 				if p.Offload.SegmentSize > 0 {
 					size = int(p.Offload.SegmentSize)
@@ -282,16 +282,16 @@ func TestLinkKeepsMSS(t *testing.T) {
 }
 
 func TestStackCloseState(t *testing.T) {
-	w := newWorld(t, true)
-	client := w.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
-	c := w.accepted()
+	th := newHarness(t, true)
+	client := th.raw(1000, netip.AddrPortFrom(target4, hiddenPort)).open()
+	c := th.accepted()
 	c.Write(noise(1000))
 	client.send(packet.FIN|packet.ACK, nil)
 	waitRead(c)
 	c.Close() // LAST_ACK: no TIME_WAIT on this side
 	client.expect(packet.ACK)
 	client.settles(netstack.Closing)
-	for p := w.next(hush); p != nil; p = w.next(hush) {
+	for p := th.next(quietPeriod); p != nil; p = th.next(quietPeriod) {
 		client.ack = max(client.ack, p.Seq+uint32(len(p.Data)-p.Payload)+uint32(p.Flags&packet.FIN))
 	}
 	client.send(packet.ACK, nil)

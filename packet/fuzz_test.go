@@ -7,7 +7,7 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// inside tells whether part lies within the memory of whole.
+// inside reports whether part lies within the memory of whole.
 func inside(part, whole []byte) bool {
 	return len(part) == 0 || len(part) <= len(whole) && &part[0] == &whole[0]
 }

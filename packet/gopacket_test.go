@@ -11,7 +11,7 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// drawIP draws addresses that somebody could wait for an answer at.
+// drawIP draws valid source addresses.
 func drawIP(t *rapid.T, v6 bool, label string) netip.Addr {
 	if v6 {
 		b := [16]byte(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, label))

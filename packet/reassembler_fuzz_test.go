@@ -60,8 +60,8 @@ func (p places) add(part string, at int) {
 	}
 }
 
-// make tells whether b can be put together from at most n fragments, one at
-// each place.
+// make reports whether b can be reassembled from at most n fragments, one at each
+// offset.
 func (p places) make(b string, at, n int) bool {
 	if b == "" {
 		return true

@@ -295,7 +295,7 @@ func TestReassemblerTimeout(t *testing.T) {
 		whole := e.tcp(packettest.TCP{Payload: pattern(100)})
 		r.add(fragment(whole, 7, 0, 40, true))
 		r.now += 10*time.Second - 1
-		r.add(fragment(whole, 7, 40, 80, false)) // does not begin the time anew
+		r.add(fragment(whole, 7, 40, 80, false)) // does not restart the timeout
 		r.now++
 		r.add(fragment(whole, 9, 0, 40, true))
 		r.wantHeld(t, 1, 4096)
@@ -341,7 +341,7 @@ func TestReassemblerEvictsOldestOfSource(t *testing.T) {
 			}
 		}
 		if got, _ := r.add(fragment(theirs, 1, 40, 120, false)); got == nil {
-			t.Errorf("%s: somebody else's packet was thrown away", name)
+			t.Errorf("%s: a packet of another source was dropped", name)
 		}
 		if got, _ := r.add(fragment(whole, 0, 40, 120, false)); got != nil {
 			t.Errorf("%s: the oldest packet was still there", name)

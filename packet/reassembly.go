@@ -18,7 +18,7 @@ const blocksPerDatagram = (MaxPacket + blockSize - 1) / blockSize
 
 type block [blockSize]byte
 
-// A datagram is a packet of which some fragments have arrived.
+// A datagram is an incomplete packet.
 type datagram struct {
 	src, dst  Addr // the key; the protocol is always TCP
 	id        uint32

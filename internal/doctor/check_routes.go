@@ -47,7 +47,7 @@ func checkRoutes(_ context.Context, c *checker) {
 }
 
 // checkRouteOnLink checks the prefix r against the addresses of an interface.
-// The host answers for its own addresses, and nobody answers neighbor queries
+// The host answers for its own addresses, and no host answers neighbor queries
 // for addresses within the network of an interface.
 func checkRouteOnLink(c *checker, r netip.Prefix, l Link) {
 	for _, a := range l.Addrs {

@@ -102,16 +102,16 @@ func TestExamineReportsFixForEachProblem(t *testing.T) {
 	}
 	runs := func(h *Host) { h.Running = func(context.Context) (int, error) { return 7, nil } }
 	for name, c := range map[string]struct {
-		hurt  func(*Host, *Options)
-		check string
-		level Level
-		mend  string
+		damage func(*Host, *Options)
+		check  string
+		level  Level
+		fix    string
 	}{
 		"no control socket": {func(_ *Host, o *Options) { o.Config.Control.Socket = "" }, "gateway", Warn, "control.sock"},
 		"a gateway one may not ask": {func(h *Host, _ *Options) {
 			h.Running = func(context.Context) (int, error) { return 0, fs.ErrPermission }
 		}, "gateway", Warn, "as root"},
-		"somebody else at the control socket": {func(h *Host, _ *Options) {
+		"another process at the control socket": {func(h *Host, _ *Options) {
 			h.Running = func(context.Context) (int, error) { return 0, errors.New("malformed HTTP response") }
 		}, "gateway", Fail, "ss -lxp src /run/knockgw/control.sock"},
 		"an old kernel":           {func(h *Host, _ *Options) { h.Kernel = func() (string, error) { return "5.10.0", nil } }, "system", Warn, "update"},
@@ -158,13 +158,13 @@ func TestExamineReportsFixForEachProblem(t *testing.T) {
 			o.Config.TUN.Routes = append(o.Config.TUN.Routes, netip.MustParsePrefix("203.0.113.64/28"))
 			o.Config.Services[0].Listen = netip.MustParsePrefix("203.0.113.65/32")
 		}, "routes", Warn, "ip neigh add proxy"},
-		"a prefix in a neighbouring network whose services nobody answers for": {func(_ *Host, o *Options) {
+		"a prefix in a connected network without proxy ARP": {func(_ *Host, o *Options) {
 			o.Config.TUN.Routes = append(o.Config.TUN.Routes, netip.MustParsePrefix("203.0.113.64/28"))
 			s := o.Config.Services[0]
 			s.Listen = netip.MustParsePrefix("203.0.113.65/32")
 			o.Config.Services = append(o.Config.Services, s)
 		}, "routes", Warn, "ip neigh add proxy 203.0.113.65 dev eth0"},
-		"routes that somebody took": {func(h *Host, _ *Options) {
+		"removed routes": {func(h *Host, _ *Options) {
 			runs(h)
 			h.MissingRoutes = func() (routes, ports []string, err error) { return []string{"the blackhole of 10.77.0.0/24"}, nil, nil }
 		}, "routes", Fail, "systemctl restart knockgw"},
@@ -197,7 +197,7 @@ func TestExamineReportsFixForEachProblem(t *testing.T) {
 				return File{Mode: fs.ModeDir | 0o777}, nil
 			}
 		}, "TUN device", Fail, "chmod 0666 /dev/net/tun"},
-		"a prepared device of somebody else's":    {func(_ *Host, o *Options) { o.Existing = true }, "prepared device", Fail, "ip tuntap del dev knock0 mode tun"},
+		"a prepared device of another user":       {func(_ *Host, o *Options) { o.Existing = true }, "prepared device", Fail, "ip tuntap del dev knock0 mode tun"},
 		"a prepared device that nothing leads to": {func(_ *Host, o *Options) { o.Existing = true }, "routes", Fail, "ip route add 10.77.0.0/24 dev knock0"},
 		"ports of the host and a prepared device": {func(h *Host, o *Options) { o.Existing = true; hide(h, o) }, "prepared device", Fail, "tun.local"},
 		"a full table of connections": {func(h *Host, o *Options) {
@@ -215,7 +215,7 @@ func TestExamineReportsFixForEachProblem(t *testing.T) {
 			hide(h, o)
 			h.Bind = func(netip.AddrPort, bool) error { return errors.New("address in use") }
 		}, "host ports", Fail, "127.0.0.1:22"},
-		"rules that somebody took": {func(h *Host, o *Options) {
+		"removed rules": {func(h *Host, o *Options) {
 			hide(h, o)
 			runs(h)
 			h.MissingRoutes = func() (routes, ports []string, err error) { return nil, []string{"the rule 0"}, nil }
@@ -252,7 +252,7 @@ func TestExamineReportsFixForEachProblem(t *testing.T) {
 				return File{Mode: fs.ModeDir | 0o755}, nil
 			}
 		}, "configuration", Fail, "chown knockgw /etc/knockgw/knockgw.yaml"},
-		"a directory that lets nobody through": {func(h *Host, o *Options) {
+		"a directory that cannot be entered": {func(h *Host, o *Options) {
 			o.Account = Account{Name: "knockgw", UID: 999}
 			h.File = func(path string) (File, error) {
 				if path == "/etc" {
@@ -265,7 +265,7 @@ func TestExamineReportsFixForEachProblem(t *testing.T) {
 			o.Account = Account{Name: "knockgw", UID: 999}
 			o.Load = func() error { return errors.New("alice.key: permission denied") }
 		}, "secrets", Fail, "chown knockgw"},
-		"what another has left in state.dir": {func(h *Host, o *Options) {
+		"a foreign file in state.dir": {func(h *Host, o *Options) {
 			o.Account = Account{Name: "knockgw", UID: 999}
 			h.ReadDir = func(string) ([]string, error) { return []string{"/var/lib/knockgw/seen.0"}, nil }
 			h.File = func(path string) (File, error) {
@@ -281,17 +281,17 @@ func TestExamineReportsFixForEachProblem(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h, o := healthy(t)
-			c.hurt(h, &o)
+			c.damage(h, &o)
 			all := Examine(t.Context(), h, o)
 			found := false
 			for _, f := range all {
-				found = found || f.Check == c.check && f.Level == c.level && strings.Contains(f.Fix, c.mend)
+				found = found || f.Check == c.check && f.Level == c.level && strings.Contains(f.Fix, c.fix)
 				if f.Level != OK && f.Fix == "" {
-					t.Errorf("nothing is said of how to mend %+v", f)
+					t.Errorf("no fix for %+v", f)
 				}
 			}
 			if !found {
-				t.Errorf("no %s about %s that says %q among\n%s", c.level, c.check, c.mend, lines(all))
+				t.Errorf("no %s about %s that says %q among\n%s", c.level, c.check, c.fix, lines(all))
 			}
 			if c.level == Fail && !Failed(all) {
 				t.Error("it does not count as failed")

@@ -18,8 +18,8 @@ func TestFirewallCheckFindsBlockingRules(t *testing.T) {
 	}
 	accept := Rule{Verdict: "accept", Out: "knock0"}
 	for name, c := range map[string]struct {
-		w    *Firewall
-		mend string // "" for nothing to mend
+		w   *Firewall
+		fix string // "" if none is needed
 	}{
 		"no rules":                          {chains(forward(false)), ""},
 		"a policy to drop":                  {chains(forward(true)), "nft insert rule inet filter forward oifname knock0 accept && nft insert rule inet filter forward iifname knock0 accept"},
@@ -41,7 +41,7 @@ func TestFirewallCheckFindsBlockingRules(t *testing.T) {
 		"chains that jump round":             {chains(forward(false, Rule{Verdict: "jump", Chain: "forward"}, Rule{Verdict: "jump", Chain: "forward"})), ""},
 		"of another family":                  {chains(Chain{Family: "ip6", Table: "filter", Name: "forward", Hook: "forward", Drops: true}), ""},
 		"of iptables":                        {chains(Chain{Family: "ip", Table: "filter", Name: "FORWARD", Hook: "forward", Drops: true}), "iptables -t filter -I FORWARD -o knock0 -j ACCEPT && iptables -t filter -I FORWARD -i knock0 -j ACCEPT"},
-		"input is nobody's business":         {chains(Chain{Family: "ip", Table: "filter", Name: "INPUT", Drops: true, Rules: []Rule{{Verdict: "reject"}}}), ""},
+		"input chains do not matter":         {chains(Chain{Family: "ip", Table: "filter", Name: "INPUT", Drops: true, Rules: []Rule{{Verdict: "reject"}}}), ""},
 		"another destination for everything": {chains(Chain{Family: "ip", Table: "nat", Name: "pre", Hook: "prerouting", Rules: []Rule{{Verdict: "dnat"}}}), "nft -a list chain ip nat pre"},
 		"another destination for our port":   {chains(Chain{Family: "ip", Table: "nat", Name: "pre", Hook: "prerouting", Rules: []Rule{{Verdict: "dnat", Port: 22}}}), "nft -a list chain ip nat pre"},
 		"for another port":                   {chains(Chain{Family: "ip", Table: "nat", Name: "pre", Hook: "prerouting", Rules: []Rule{{Verdict: "dnat", Port: 8080}}}), ""},
@@ -58,8 +58,8 @@ func TestFirewallCheckFindsBlockingRules(t *testing.T) {
 			o.Config.TUN.Routes = o.Config.TUN.Routes[:1] // of IPv4
 			h.Firewall = func() (*Firewall, error) { return c.w, nil }
 			for _, f := range Examine(t.Context(), h, o) {
-				if f.Check == "firewall" && (f.Level == OK) != (c.mend == "") || f.Check == "firewall" && !strings.Contains(f.Fix, c.mend) {
-					t.Errorf("it says %+v, want %q", f, c.mend)
+				if f.Check == "firewall" && (f.Level == OK) != (c.fix == "") || f.Check == "firewall" && !strings.Contains(f.Fix, c.fix) {
+					t.Errorf("it says %+v, want %q", f, c.fix)
 				}
 			}
 		})

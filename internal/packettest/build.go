@@ -1,6 +1,6 @@
-// Package packettest builds packets for tests byte by byte, with its own
-// Internet checksum: a decoder must not share its mistakes with the encoder
-// that tests it.
+// Package packettest builds packets for tests byte by byte, with its own Internet
+// checksum, so that the decoder under test does not share the mistakes of the
+// encoder.
 package packettest
 
 import (
@@ -18,7 +18,7 @@ const (
 	hopLimit   = 64
 )
 
-// TCP is a segment to be built.
+// TCP is a segment to build.
 type TCP struct {
 	Src, Dst netip.AddrPort // both of one family
 	Flags    uint8          // packet.SYN and so on
@@ -28,7 +28,7 @@ type TCP struct {
 	Payload  []byte
 }
 
-// Packet returns the segment as an IP packet with right checksums.
+// Packet returns the segment as an IP packet with correct checksums.
 func (s TCP) Packet() []byte {
 	b := make([]byte, tcpHeader, tcpHeader+len(s.Options)+len(s.Payload))
 	binary.BigEndian.PutUint16(b, s.Src.Port())
@@ -50,13 +50,13 @@ func SYN(src, dst netip.AddrPort, seq uint32) []byte {
 	return TCP{Src: src, Dst: dst, Flags: packet.SYN, Seq: seq}.Packet()
 }
 
-// UDP is a datagram to be built.
+// UDP is a datagram to build.
 type UDP struct {
 	Src, Dst netip.AddrPort
 	Payload  []byte
 }
 
-// Packet returns the datagram as an IP packet with right checksums.
+// Packet returns the datagram as an IP packet with correct checksums.
 func (d UDP) Packet() []byte {
 	b := make([]byte, udpHeader, udpHeader+len(d.Payload))
 	binary.BigEndian.PutUint16(b, d.Src.Port())
@@ -65,16 +65,15 @@ func (d UDP) Packet() []byte {
 	return IP(d.Src.Addr(), d.Dst.Addr(), packet.UDP, append(b, d.Payload...))
 }
 
-// ICMP is a message of ICMP or ICMPv6 to be built: which one is for the
-// addresses to say.
+// ICMP is a message to build: ICMP or ICMPv6, depending on the addresses.
 type ICMP struct {
 	Src, Dst   netip.Addr
 	Type, Code uint8
 	Rest       [4]byte // the header's second half
-	Payload    []byte  // of an error: the packet that it is about, from the IP header
+	Payload    []byte  // of an error: the original packet, from the IP header
 }
 
-// Packet returns the message as an IP packet with right checksums.
+// Packet returns the message as an IP packet with correct checksums.
 func (m ICMP) Packet() []byte {
 	b := append([]byte{m.Type, m.Code, 0, 0}, m.Rest[:]...)
 	proto := packet.ICMP
@@ -84,7 +83,7 @@ func (m ICMP) Packet() []byte {
 	return IP(m.Src, m.Dst, proto, append(b, m.Payload...))
 }
 
-// IP returns transport behind an IP header. The checksum fields of TCP, UDP and
+// IP returns transport with an IP header in front. The checksum fields of TCP, UDP and
 // ICMP are filled in.
 func IP(src, dst netip.Addr, proto packet.Protocol, transport []byte) []byte {
 	var b []byte
@@ -109,9 +108,9 @@ func IP(src, dst netip.Addr, proto packet.Protocol, transport []byte) []byte {
 	return b
 }
 
-// Checksums writes the right checksums into a packet that was tampered with:
-// that of the IPv4 header, and that of TCP, UDP or ICMP if its header directly
-// follows the IP header and is all there.
+// Checksums writes correct checksums into a modified packet: that of the IPv4 header,
+// and that of TCP, UDP or ICMP if its header directly follows the IP header and is
+// complete.
 func Checksums(b []byte) {
 	var (
 		header int
@@ -125,11 +124,13 @@ func Checksums(b []byte) {
 	} else {
 		header, proto, addrs = ipv6Header, packet.Protocol(b[6]), b[8:40]
 	}
+
 	at, ok := map[packet.Protocol]int{packet.TCP: 16, packet.UDP: 6, packet.ICMP: 2, packet.ICMPv6: 2}[proto]
 	t := b[min(header, len(b)):]
 	if !ok || len(t) < at+2 {
 		return
 	}
+
 	pseudo := uint32(0)
 	if proto != packet.ICMP {
 		pseudo = sum(addrs) + uint32(proto) + uint32(len(t))

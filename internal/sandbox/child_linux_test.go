@@ -49,7 +49,7 @@ func child(name string) int {
 		fmt.Println("enter:", err)
 		return 1
 	}
-	busy(8) // threads of which some are new
+	busy(8) // threads, some of them new
 	fmt.Println("entered")
 	err := attempts[name](dir)
 	if err == nil {

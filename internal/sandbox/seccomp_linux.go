@@ -172,7 +172,7 @@ func (c condition) check() (code []bpf.Instruction) {
 	return code
 }
 
-// equals is true if an argument, of which the kernel uses 32 bits, has the
+// equals is true if a 32-bit argument has the
 // value.
 func equals(argument int, value uint32) condition {
 	return condition{argument, math.MaxUint32, uint64(value)}
@@ -185,7 +185,7 @@ func isZero(argument int) condition { return condition{argument, math.MaxUint64,
 func hasBits(argument int, bits uint64) condition   { return condition{argument, bits, bits} }
 func lacksBits(argument int, bits uint64) condition { return condition{argument, bits, 0} }
 
-// oneOf is true if an argument, of which the kernel uses 32 bits, has one of
+// oneOf is true if a 32-bit argument has one of
 // the values.
 func oneOf(argument int, values ...uint32) (when []alternative) {
 	for _, v := range values {

@@ -1,5 +1,5 @@
-// Package tuntest has TUN devices that need no kernel and no privileges: a
-// Pair of connected devices, each of which reads what the other writes.
+// Package tuntest provides TUN devices for tests that need no kernel and no
+// privileges: a Pair of connected devices, where one reads what the other writes.
 package tuntest
 
 import (
@@ -16,8 +16,8 @@ import (
 // accident.
 const QueueLength = 4096
 
-// Pair returns two connected devices with the given MTU in bytes. With offload
-// set they carry super-packets and unfinished checksums, like Linux's.
+// Pair returns two connected devices with the given MTU in bytes. With offload they
+// accept super-packets and incomplete checksums, like those of Linux.
 func Pair(mtu int, offload bool) (a, b *Device) {
 	ab, ba := make(chan frame, QueueLength), make(chan frame, QueueLength)
 	closed := make(chan struct{})
@@ -57,7 +57,7 @@ func (d *Device) Read(p *packet.Packet) error {
 	}
 }
 
-// TryRead is Read, but returns false at once when no packet waits.
+// TryRead is Read, but returns false at once if no packet is queued.
 func (d *Device) TryRead(p *packet.Packet) bool {
 	select {
 	case q := <-d.in:
@@ -81,7 +81,7 @@ func (d *Device) Write(o packet.Offload, parts [][]byte) error {
 	}
 	select {
 	case d.out <- frame{data, o}:
-	default: // the far end does not keep up: lost
+	default: // the queue is full: lost
 	}
 	return nil
 }

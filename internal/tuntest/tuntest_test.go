@@ -26,7 +26,7 @@ func TestPairWriteRead(t *testing.T) {
 		t.Errorf("%q %+v %v", p.Data, p.Offload, err)
 	}
 	if a.TryRead(&p) || b.TryRead(&p) {
-		t.Error("a packet that nobody wrote")
+		t.Error("a packet that was not written")
 	}
 }
 

@@ -14,78 +14,78 @@ import (
 
 func TestDrainWaits(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(t).knocked()
-		done := w.serve()
+		th := newHarness(t).knocked()
+		done := th.serve()
 		synctest.Wait()
 		go func() {
 			time.Sleep(3 * time.Second)
-			w.client.CloseWrite()
-			w.upstream.CloseWrite()
+			th.client.CloseWrite()
+			th.upstream.CloseWrite()
 		}()
 		begin := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		if left := w.set.Drain(ctx); left != 0 || time.Since(begin) != 3*time.Second {
+		if left := th.set.Drain(ctx); left != 0 || time.Since(begin) != 3*time.Second {
 			t.Errorf("%d left after %v", left, time.Since(begin))
 		}
 		<-done
-		w.ended(CloseEOF)
+		th.ended(CloseEOF)
 	})
 }
 
 func TestDrainResetsRemaining(t *testing.T) {
 	held := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	for name, c := range map[string]struct {
-		prepare func(w *world)
+		prepare func(th *harness)
 		want    []string
 	}{
 		// Each client hears of it.
-		"while the upstream is dialled": {func(w *world) {
-			w.knocked().plan.Dial = func(ctx context.Context) (net.Conn, error) { return nil, held(ctx) }
-		}, []string{"refuse", "silence"}},
-		"during the handshake": {func(w *world) {
-			w.authenticated().hold = make(chan struct{})
-		}, []string{"accept", "refuse", "silence"}},
-		"while the upstream is dialled after authentication": {func(w *world) {
-			w.authenticated().plan.Dial = func(ctx context.Context) (net.Conn, error) { return nil, held(ctx) }
+		"while the upstream is dialled": {func(th *harness) {
+			th.knocked().plan.Dial = func(ctx context.Context) (net.Conn, error) { return nil, held(ctx) }
+		}, []string{"reset", "on-drop"}},
+		"during the handshake": {func(th *harness) {
+			th.authenticated().hold = make(chan struct{})
+		}, []string{"accept", "reset", "on-drop"}},
+		"while the upstream is dialled after authentication": {func(th *harness) {
+			th.authenticated().plan.Dial = func(ctx context.Context) (net.Conn, error) { return nil, held(ctx) }
 		}, []string{"accept", "complete", "authenticate", "abort client", "closed"}},
-		"during the relay": {func(w *world) { w.knocked() },
+		"during the relay": {func(th *harness) { th.knocked() },
 			[]string{"dial", "accept", "complete", "abort client", "close upstream", "close client", "close upstream", "closed"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				w := newWorld(t)
-				c.prepare(w)
-				w.plan.DialTimeout = time.Hour
-				done := w.serve()
+				th := newHarness(t)
+				c.prepare(th)
+				th.plan.DialTimeout = time.Hour
+				done := th.serve()
 				synctest.Wait()
 				begin := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 				defer cancel()
-				if left := w.set.Drain(ctx); left != 1 || time.Since(begin) != 5*time.Second {
+				if left := th.set.Drain(ctx); left != 1 || time.Since(begin) != 5*time.Second {
 					t.Errorf("%d left after %v", left, time.Since(begin))
 				}
-				w.ended(CloseDrained) // already, when Drain returns
+				th.ended(CloseDrained) // already, when Drain returns
 				<-done
-				w.happened(c.want...)
+				th.happened(c.want...)
 			})
 		})
 	}
 }
 
 func TestDrainRejectsNewRequests(t *testing.T) {
-	for name, timeout := range map[string]time.Duration{"an empty set": time.Hour, "no patience": 0} {
+	for name, timeout := range map[string]time.Duration{"an empty set": time.Hour, "no timeout": 0} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				w := newWorld(t).authenticated()
+				th := newHarness(t).authenticated()
 				ctx, cancel := context.WithTimeout(t.Context(), timeout)
 				defer cancel()
-				if left := w.set.Drain(ctx); left != 0 {
+				if left := th.set.Drain(ctx); left != 0 {
 					t.Errorf("%d left", left)
 				}
-				<-w.serve()
-				w.happened("refuse", "silence")
-				w.ended(CloseDrained)
+				<-th.serve()
+				th.happened("reset", "on-drop")
+				th.ended(CloseDrained)
 			})
 		})
 	}
@@ -94,7 +94,7 @@ func TestDrainRejectsNewRequests(t *testing.T) {
 func TestDrainIncludesNewFlows(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		set := NewTable(slog.New(slog.DiscardHandler))
-		first, second := newWorld(t).use(set).knocked(), newWorld(t).use(set).knocked()
+		first, second := newHarness(t).use(set).knocked(), newHarness(t).use(set).knocked()
 		second.plan.Key.Client = netip.MustParseAddrPort("192.0.2.2:1000")
 		ends := []<-chan struct{}{first.serve()}
 		synctest.Wait()
@@ -124,21 +124,21 @@ func TestTableReusedTuple(t *testing.T) {
 	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
 		bubble(t, func(t *testing.T) {
 			set := NewTable(slog.New(slog.DiscardHandler))
-			worlds := make([]*world, 3)
+			harnesses := make([]*harness, 3)
 			ends := make([]<-chan struct{}, 3)
-			for i := range worlds {
-				worlds[i] = newWorld(t).use(set).knocked()
-				ends[i] = worlds[i].serve()
+			for i := range harnesses {
+				harnesses[i] = newHarness(t).use(set).knocked()
+				ends[i] = harnesses[i].serve()
 				synctest.Wait()
-				worlds[i].send(worlds[i].client, "hello")
-				worlds[i].receive(worlds[i].upstream, "hello")
+				harnesses[i].send(harnesses[i].client, "hello")
+				harnesses[i].receive(harnesses[i].upstream, "hello")
 			}
 			for n, i := range order {
 				if got := set.Totals().Up; set.Len() != 3-n || got != 15 {
 					t.Errorf("%v: %d flows, %d bytes after %d ended", order, set.Len(), got, n)
 				}
-				worlds[i].client.CloseWrite()
-				worlds[i].upstream.CloseWrite()
+				harnesses[i].client.CloseWrite()
+				harnesses[i].upstream.CloseWrite()
 				<-ends[i]
 			}
 			if set.Len() != 0 || len(set.flows) != 0 {
@@ -156,7 +156,7 @@ func TestKillEndsAllOfTuple(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				set := NewTable(slog.New(slog.DiscardHandler))
-				old, young := newWorld(t).use(set).knocked(), newWorld(t).use(set).knocked()
+				old, young := newHarness(t).use(set).knocked(), newHarness(t).use(set).knocked()
 				ends := []<-chan struct{}{old.serve()}
 				synctest.Wait()
 				ends = append(ends, young.serve())
@@ -207,26 +207,26 @@ func TestTableConcurrentUse(t *testing.T) {
 	for worker := range 8 {
 		flows.Go(func() {
 			for n := range 100 {
-				w := newWorld(t).use(set)
+				th := newHarness(t).use(set)
 				if n%2 == 0 {
-					w.knocked()
+					th.knocked()
 				} else {
-					w.authenticated()
+					th.authenticated()
 				}
 				if worker%2 == 0 {
-					w.plan.Key.Client = netip.AddrPortFrom(key.Client.Addr(), uint16(worker))
+					th.plan.Key.Client = netip.AddrPortFrom(key.Client.Addr(), uint16(worker))
 				}
-				done := w.serve()
+				done := th.serve()
 				go func() {
-					io.Copy(w.upstream, w.upstream)
-					w.upstream.CloseWrite()
+					io.Copy(th.upstream, th.upstream)
+					th.upstream.CloseWrite()
 				}()
-				w.client.Write([]byte("hello"))
-				w.client.CloseWrite()
-				io.Copy(io.Discard, w.client)
+				th.client.Write([]byte("hello"))
+				th.client.CloseWrite()
+				io.Copy(io.Discard, th.client)
 				<-done
-				w.client.Abort()
-				w.upstream.Abort()
+				th.client.Abort()
+				th.upstream.Abort()
 			}
 		})
 	}
@@ -260,11 +260,11 @@ func TestCloseReasonNames(t *testing.T) {
 
 func TestTableAll(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(t).knocked()
-		w.plan.Upstream = "10.0.2.2:22"
+		th := newHarness(t).knocked()
+		th.plan.Upstream = "10.0.2.2:22"
 		var told []CloseReason
-		w.plan.OnEnd = func(f *Flow, end CloseReason) {
-			if len(w.set.All()) != 0 {
+		th.plan.OnEnd = func(f *Flow, end CloseReason) {
+			if len(th.set.All()) != 0 {
 				t.Error("it is told of while it is listed")
 			}
 			if up, down := f.Bytes(); up != 3 || down != 0 {
@@ -272,18 +272,18 @@ func TestTableAll(t *testing.T) {
 			}
 			told = append(told, end)
 		}
-		done := w.serve()
+		done := th.serve()
 		synctest.Wait()
-		if _, err := w.client.Write([]byte("abc")); err != nil {
+		if _, err := th.client.Write([]byte("abc")); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		list := w.set.All()
-		if len(list) != 1 || list[0].Upstream != "10.0.2.2:22" || list[0].Service != w.plan.Service || list[0].Idle() != time.Second {
+		list := th.set.All()
+		if len(list) != 1 || list[0].Upstream != "10.0.2.2:22" || list[0].Service != th.plan.Service || list[0].Idle() != time.Second {
 			t.Errorf("%+v", list)
 		}
-		w.client.CloseWrite()
-		w.upstream.CloseWrite()
+		th.client.CloseWrite()
+		th.upstream.CloseWrite()
 		<-done
 		if len(told) != 1 || told[0] != CloseEOF {
 			t.Errorf("told of %v", told)

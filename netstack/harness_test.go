@@ -30,11 +30,11 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
-	testMTU    = 1500
-	openPort   = 443
-	hiddenPort = 22
-	patience   = 10 * time.Second       // how long what must happen may take
-	hush       = 100 * time.Millisecond // how long what must not is waited for
+	testMTU     = 1500
+	openPort    = 443
+	hiddenPort  = 22
+	timeout     = 10 * time.Second       // for events that have to happen
+	quietPeriod = 100 * time.Millisecond // without events that must not happen
 )
 
 var (
@@ -44,9 +44,9 @@ var (
 	target6 = netip.MustParseAddr("fd77::1")
 )
 
-// world is a Stack on an in-memory device. What a test needs of the far end it
+// harness is a Stack on an in-memory device. What a test needs of the far end it
 // makes itself: raw packets, or a client's stack with connect.
-type world struct {
+type harness struct {
 	*testing.T
 	stack *netstack.Stack
 	wire  *tuntest.Device
@@ -66,124 +66,124 @@ type world struct {
 	seen    func(p *packet.Packet) // called with every packet that left; may be nil
 }
 
-// newWorld makes a world; change may set handle and admit before it moves.
-func newWorld(t *testing.T, offload bool, change ...func(w *world)) *world {
+// newHarness makes a harness; change may set handle and admit before it moves.
+func newHarness(t *testing.T, offload bool, change ...func(th *harness)) *harness {
 	t.Helper()
 	device, wire := tuntest.Pair(testMTU, offload)
-	w := &world{T: t, wire: wire, done: make(chan error, 1), conns: make(chan *netstack.Conn, 5000)}
-	w.admit = func(p *packet.Packet) netstack.Decision {
+	th := &harness{T: t, wire: wire, done: make(chan error, 1), conns: make(chan *netstack.Conn, 5000)}
+	th.admit = func(p *packet.Packet) netstack.Decision {
 		return netstack.Decision{Pass: p.DropReason == packet.NotDropped, Open: p.Tuple.DstPort == openPort}
 	}
-	w.handle = func(r *netstack.Request) {
+	th.handle = func(r *netstack.Request) {
 		if c, err := r.Accept(); err == nil {
-			w.conns <- c
+			th.conns <- c
 		}
 	}
 	for _, c := range change {
-		c(w)
+		c(th)
 	}
 	var err error
-	w.stack, err = netstack.New(netstack.Options.WithClock(netstack.Options{
+	th.stack, err = netstack.New(netstack.Options.WithClock(netstack.Options{
 		Device: device,
-		Admit:  func(p *packet.Packet) netstack.Decision { return w.admit(p) },
+		Admit:  func(p *packet.Packet) netstack.Decision { return th.admit(p) },
 		Egress: func(p *packet.Packet, size int) bool {
-			if f := w.egress.Load(); f != nil && !(*f)(p, size) {
-				w.refused.Add(1)
+			if f := th.egress.Load(); f != nil && !(*f)(p, size) {
+				th.refused.Add(1)
 				return false
 			}
 			return true
 		},
-		Handle:    func(r *netstack.Request) { w.handle(r) },
+		Handle:    func(r *netstack.Request) { th.handle(r) },
 		OpenPorts: []uint16{openPort},
-	}, w.clock))
+	}, th.clock))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	w.stop = stop
-	go func() { w.done <- w.stack.Run(ctx) }()
-	t.Cleanup(w.end)
-	return w
+	th.stop = stop
+	go func() { th.done <- th.stack.Run(ctx) }()
+	t.Cleanup(th.end)
+	return th
 }
 
 // end ends the stack in good order.
-func (w *world) end() {
-	w.stop()
-	w.once.Do(func() {
+func (th *harness) end() {
+	th.stop()
+	th.once.Do(func() {
 		select {
-		case err := <-w.done:
+		case err := <-th.done:
 			if err != nil {
-				w.Errorf("Run: %v", err)
+				th.Errorf("Run: %v", err)
 			}
-		case <-time.After(patience):
-			w.Error("Run does not return")
+		case <-time.After(timeout):
+			th.Error("Run does not return")
 		}
 	})
 }
 
 // mute has Egress refuse everything.
-func (w *world) mute() {
+func (th *harness) mute() {
 	f := func(*packet.Packet, int) bool { return false }
-	w.egress.Store(&f)
+	th.egress.Store(&f)
 }
 
 // next returns the next packet that leaves, parsed; nil if none does within the
 // time.
-func (w *world) next(within time.Duration) *packet.Packet {
-	w.Helper()
+func (th *harness) next(within time.Duration) *packet.Packet {
+	th.Helper()
 	p := new(packet.Packet)
-	for end := time.Now().Add(within); !w.wire.TryRead(p); time.Sleep(100 * time.Microsecond) {
+	for end := time.Now().Add(within); !th.wire.TryRead(p); time.Sleep(100 * time.Microsecond) {
 		if time.Now().After(end) {
 			return nil
 		}
 	}
-	w.check(p)
+	th.check(p)
 	return p
 }
 
 // silent fails if anything leaves.
-func (w *world) silent() {
-	w.Helper()
-	if p := w.next(hush); p != nil {
-		w.Errorf("a packet left: %v, flags %#x", p.Tuple, p.Flags)
+func (th *harness) silent() {
+	th.Helper()
+	if p := th.next(quietPeriod); p != nil {
+		th.Errorf("a packet left: %v, flags %#x", p.Tuple, p.Flags)
 	}
 }
 
 // check fails unless the packet is one that a kernel would take, and parses it.
-func (w *world) check(p *packet.Packet) {
-	w.Helper()
+func (th *harness) check(p *packet.Packet) {
+	th.Helper()
 	o := p.Offload
 	whole := len(p.Data)
 	if !p.Parse() {
-		w.Errorf("a packet with a fault left: %v", p.DropReason)
+		th.Errorf("a packet with a fault left: %v", p.DropReason)
 		return
 	}
 	if len(p.Data) != whole {
-		w.Errorf("the IP header says %d bytes of %d", len(p.Data), whole)
+		th.Errorf("the IP header says %d bytes of %d", len(p.Data), whole)
 	}
-	if w.seen != nil {
-		w.seen(p)
+	if th.seen != nil {
+		th.seen(p)
 	}
-	w.biggest.Store(max(w.biggest.Load(), int64(whole)))
+	th.biggest.Store(max(th.biggest.Load(), int64(whole)))
 	biggest := whole
 	if o.SegmentSize > 0 {
 		biggest = p.Payload + int(o.SegmentSize)
 		if int(o.HeaderLength) != p.Payload || len(p.Data) <= biggest || !o.NeedsChecksum {
-			w.Errorf("a super-packet of %d bytes with %+v", whole, o)
+			th.Errorf("a super-packet of %d bytes with %+v", whole, o)
 		}
 	}
 	if biggest > testMTU {
-		w.Errorf("a packet of %d bytes for an MTU of %d (%+v)", biggest, testMTU, o)
+		th.Errorf("a packet of %d bytes for an MTU of %d (%+v)", biggest, testMTU, o)
 	}
 	if o.NeedsChecksum {
 		if int(o.ChecksumStart) != p.L4 {
-			w.Errorf("checksum starts at %d, TCP at %d", o.ChecksumStart, p.L4)
+			th.Errorf("checksum starts at %d, TCP at %d", o.ChecksumStart, p.L4)
 		}
 		// The field holds the sum of the pseudo header; with it, the sum of the
 		// segment is what a whole checksum would make zero.
 		field := binary.BigEndian.Uint16(p.Data[p.L4+16:])
 		if want := pseudo(p); field != want {
-			w.Errorf("the checksum field holds %#x, the pseudo header sums to %#x", field, want)
+			th.Errorf("the checksum field holds %#x, the pseudo header sums to %#x", field, want)
 		}
 	}
 }
@@ -194,23 +194,23 @@ func pseudo(p *packet.Packet) uint16 {
 }
 
 // put puts raw packets on the wire.
-func (w *world) put(packets ...[]byte) {
-	w.Helper()
+func (th *harness) put(packets ...[]byte) {
+	th.Helper()
 	for _, b := range packets {
-		if err := w.wire.Write(packet.Offload{}, [][]byte{b}); err != nil {
-			w.Error(err)
+		if err := th.wire.Write(packet.Offload{}, [][]byte{b}); err != nil {
+			th.Error(err)
 		}
 	}
 }
 
 // accepted is the next connection that the default handler accepted.
-func (w *world) accepted() *netstack.Conn {
-	w.Helper()
+func (th *harness) accepted() *netstack.Conn {
+	th.Helper()
 	select {
-	case c := <-w.conns:
+	case c := <-th.conns:
 		return c
-	case <-time.After(patience):
-		w.Fatal("no connection")
+	case <-time.After(timeout):
+		th.Fatal("no connection")
 		return nil
 	}
 }
@@ -231,41 +231,41 @@ func full(a netip.AddrPort) tcpip.FullAddress {
 }
 
 // connect puts a client's stack on the wire.
-func (w *world) connect() {
-	w.Helper()
+func (th *harness) connect() {
+	th.Helper()
 	link := channel.New(tuntest.QueueLength, testMTU, "")
 	link.LinkEPCapabilities = stack.CapabilityRXChecksumOffload // check has seen them
-	if w.wire.Info().Offload {
+	if th.wire.Info().Offload {
 		link.SupportedGSOKind = stack.HostGSOSupported
 	}
-	w.client = stack.New(stack.Options{
+	th.client = stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol},
 	})
-	if err := w.client.CreateNIC(nic, link); err != nil {
-		w.Fatal(err)
+	if err := th.client.CreateNIC(nic, link); err != nil {
+		th.Fatal(err)
 	}
 	for _, a := range []netip.Addr{client4, client6} {
 		p := tcpip.ProtocolAddress{Protocol: number(a), AddressWithPrefix: toAddress(a).WithPrefix()}
-		if err := w.client.AddProtocolAddress(nic, p, stack.AddressProperties{}); err != nil {
-			w.Fatal(err)
+		if err := th.client.AddProtocolAddress(nic, p, stack.AddressProperties{}); err != nil {
+			th.Fatal(err)
 		}
 	}
-	w.client.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nic}, {Destination: header.IPv6EmptySubnet, NIC: nic}})
+	th.client.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nic}, {Destination: header.IPv6EmptySubnet, NIC: nic}})
 	ctx, cancel := context.WithCancel(context.Background())
 	var pumps sync.WaitGroup
-	pumps.Go(func() { w.send(ctx, link) })
-	pumps.Go(func() { w.receive(link) })
-	w.Cleanup(func() {
-		w.end()
+	pumps.Go(func() { th.send(ctx, link) })
+	pumps.Go(func() { th.receive(link) })
+	th.Cleanup(func() {
+		th.end()
 		cancel()
 		pumps.Wait()
 		link.Close()
-		w.client.Destroy()
+		th.client.Destroy()
 	})
 }
 
-func (w *world) send(ctx context.Context, link *channel.Endpoint) {
+func (th *harness) send(ctx context.Context, link *channel.Endpoint) {
 	for pkt := link.ReadContext(ctx); pkt != nil; pkt = link.ReadContext(ctx) {
 		var o packet.Offload
 		if g := pkt.GSOOptions; g.Type == stack.GSOTCPv4 || g.Type == stack.GSOTCPv6 {
@@ -275,16 +275,16 @@ func (w *world) send(ctx context.Context, link *channel.Endpoint) {
 			}
 		}
 		v := pkt.ToView()
-		_ = w.wire.Write(o, [][]byte{v.AsSlice()})
+		_ = th.wire.Write(o, [][]byte{v.AsSlice()})
 		v.Release()
 		pkt.DecRef()
 	}
 }
 
-func (w *world) receive(link *channel.Endpoint) {
+func (th *harness) receive(link *channel.Endpoint) {
 	var p packet.Packet
-	for w.wire.Read(&p) == nil {
-		w.check(&p)
+	for th.wire.Read(&p) == nil {
+		th.check(&p)
 		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(p.Data)})
 		link.InjectInbound(number(p.Tuple.Dst.Netip()), pkt)
 		pkt.DecRef()
@@ -297,27 +297,27 @@ var families = map[string]struct{ home, target netip.Addr }{
 	"IPv6": {client6, target6},
 }
 
-func (w *world) dial(home netip.Addr, to netip.AddrPort, within time.Duration) (*gonet.TCPConn, error) {
+func (th *harness) dial(home netip.Addr, to netip.AddrPort, within time.Duration) (*gonet.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	return gonet.DialTCPWithBind(ctx, w.client, full(netip.AddrPortFrom(home, 0)), full(to), number(home))
+	return gonet.DialTCPWithBind(ctx, th.client, full(netip.AddrPortFrom(home, 0)), full(to), number(home))
 }
 
 // must dials and fails the test where that fails.
-func (w *world) must(home netip.Addr, to netip.AddrPort) *gonet.TCPConn {
-	w.Helper()
-	c, err := w.dial(home, to, patience)
+func (th *harness) must(home netip.Addr, to netip.AddrPort) *gonet.TCPConn {
+	th.Helper()
+	c, err := th.dial(home, to, timeout)
 	if err != nil {
-		w.Fatalf("dial %v: %v", to, err)
+		th.Fatalf("dial %v: %v", to, err)
 	}
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(timeout))
 	return c
 }
 
 // transfer sends data from one end to the other in writes of these sizes, with
 // a FIN behind it, and fails unless all of it arrives.
-func (w *world) transfer(from io.Writer, to io.Reader, data []byte, sizes func() int) {
-	w.Helper()
+func (th *harness) transfer(from io.Writer, to io.Reader, data []byte, sizes func() int) {
+	th.Helper()
 	sent := make(chan error, 1)
 	go func() {
 		var err error
@@ -333,9 +333,9 @@ func (w *world) transfer(from io.Writer, to io.Reader, data []byte, sizes func()
 	}()
 	got, err := io.ReadAll(to)
 	if err != nil || !bytes.Equal(got, data) {
-		w.Errorf("%d bytes of %d arrived: %v", len(got), len(data), err)
+		th.Errorf("%d bytes of %d arrived: %v", len(got), len(data), err)
 	}
 	if err := <-sent; err != nil {
-		w.Errorf("send: %v", err)
+		th.Errorf("send: %v", err)
 	}
 }

@@ -27,7 +27,7 @@ type half struct {
 	room int
 	err  error // what a reader gets after b; io.EOF after a FIN
 
-	notify func() // told of whatever can be read; nil for nobody
+	notify func() // called when it can be read; may be nil
 }
 
 const streamRoom = 1000
@@ -83,7 +83,7 @@ func (h *half) end(err error) {
 	h.changed()
 }
 
-// changed wakes whoever waits. The caller holds h.mu.
+// changed wakes the waiting goroutines. The caller holds h.mu.
 func (h *half) changed() {
 	h.cond.Broadcast()
 	if h.notify != nil {
@@ -100,7 +100,7 @@ type pipeEnd struct {
 	name    string
 }
 
-// pair returns the two ends: near is the gateway's, far whom it talks to.
+// pair returns the two ends of a connection: near is the gateway's.
 func pair(e *events, name string) (near, far *pipeEnd) {
 	a, b := newHalf(), newHalf()
 	return &pipeEnd{a, b, e, name}, &pipeEnd{b, a, new(events), name}
@@ -144,8 +144,8 @@ func (e *events) list() []string {
 	return slices.Clone(e.all)
 }
 
-// world is one request and what answers it: a client and an upstream in memory.
-type world struct {
+// A harness is a request with a client and an upstream in memory.
+type harness struct {
 	*testing.T
 	events   events
 	set      *Table
@@ -162,124 +162,124 @@ type world struct {
 
 var key = Key{netip.MustParseAddrPort("192.0.2.1:1000"), netip.MustParseAddrPort("10.77.0.1:22")}
 
-func newWorld(t *testing.T) *world {
-	w := &world{T: t, set: NewTable(slog.New(slog.DiscardHandler)), given: make(chan struct{})}
-	w.use(w.set)
-	return w
+func newHarness(t *testing.T) *harness {
+	th := &harness{T: t, set: NewTable(slog.New(slog.DiscardHandler)), given: make(chan struct{})}
+	th.use(th.set)
+	return th
 }
 
-func (w *world) use(s *Table) *world {
-	w.set = s
+func (th *harness) use(s *Table) *harness {
+	th.set = s
 	var near *pipeEnd
-	w.near, w.client = pair(&w.events, "client")
-	near, w.upstream = pair(&w.events, "upstream")
-	w.plan = Plan{
+	th.near, th.client = pair(&th.events, "client")
+	near, th.upstream = pair(&th.events, "upstream")
+	th.plan = Plan{
 		Key: key, Service: "ssh", DialTimeout: time.Second, Idle: time.Minute,
-		HandshakeDone: func() error { w.events.add("complete"); return nil },
+		HandshakeDone: func() error { th.events.add("complete"); return nil },
 		Dial: func(context.Context) (net.Conn, error) {
-			w.events.add("dial")
+			th.events.add("dial")
 			return near, nil
 		},
-		OnDrop:  func() { w.events.add("silence") },
-		OnClose: func() { w.events.add("closed") },
+		OnDrop:  func() { th.events.add("on-drop") },
+		OnClose: func() { th.events.add("closed") },
 	}
-	return w
+	return th
 }
 
 // authenticated has the client authenticate as alice.
-func (w *world) authenticated() *world {
-	w.plan.Authenticate = func(context.Context, net.Conn) (string, error) {
-		w.events.add("authenticate")
+func (th *harness) authenticated() *harness {
+	th.plan.Authenticate = func(context.Context, net.Conn) (string, error) {
+		th.events.add("authenticate")
 		return "alice", nil
 	}
-	return w
+	return th
 }
 
 // knocked has the upstream dialled first.
-func (w *world) knocked() *world {
-	w.plan.DialFirst = true
-	w.plan.Client = func() string { return "alice" }
-	return w
+func (th *harness) knocked() *harness {
+	th.plan.DialFirst = true
+	th.plan.Client = func() string { return "alice" }
+	return th
 }
 
-func (w *world) Accept() (Conn, error) {
-	w.events.add("accept")
-	if w.hold != nil {
+func (th *harness) Accept() (Conn, error) {
+	th.events.add("accept")
+	if th.hold != nil {
 		select {
-		case <-w.hold:
-		case <-w.given:
+		case <-th.hold:
+		case <-th.given:
 			return nil, errors.New("given up")
 		}
 	}
-	if w.accept != nil {
-		return nil, w.accept
+	if th.accept != nil {
+		return nil, th.accept
 	}
-	return notifying{w.near}, nil
+	return notifying{th.near}, nil
 }
 
-func (w *world) Reset() { w.give("refuse") }
-func (w *world) Drop()  { w.give("ignore") }
+func (th *harness) Reset() { th.give("reset") }
+func (th *harness) Drop()  { th.give("drop") }
 
-func (w *world) give(how string) {
-	w.once.Do(func() {
-		w.events.add(how)
-		close(w.given)
-		w.near.in.end(errReset)
-		w.near.out.end(errReset)
+func (th *harness) give(how string) {
+	th.once.Do(func() {
+		th.events.add(how)
+		close(th.given)
+		th.near.in.end(errReset)
+		th.near.out.end(errReset)
 	})
 }
 
 // serve serves the request and returns a channel that is closed at its end.
-func (w *world) serve() <-chan struct{} {
+func (th *harness) serve() <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		w.set.Serve(context.Background(), w, &w.plan)
+		th.set.Serve(context.Background(), th, &th.plan)
 	}()
 	return done
 }
 
 // happened fails unless exactly this happened, in this order.
-func (w *world) happened(want ...string) {
-	w.Helper()
-	if got := w.events.list(); !slices.Equal(got, want) {
-		w.Errorf("happened:\n  %q\nwanted:\n  %q", got, want)
+func (th *harness) happened(want ...string) {
+	th.Helper()
+	if got := th.events.list(); !slices.Equal(got, want) {
+		th.Errorf("happened:\n  %q\nwanted:\n  %q", got, want)
 	}
 }
 
 // ended fails unless one flow ended, and did so for this reason.
-func (w *world) ended(e CloseReason) {
-	w.Helper()
-	totals := w.set.Totals()
+func (th *harness) ended(e CloseReason) {
+	th.Helper()
+	totals := th.set.Totals()
 	var want [NumCloseReasons]uint64
 	want[e] = 1
-	if totals.Closed != want || w.set.Len() != 0 {
-		w.Errorf("ends %v, %d flows left; wanted one %q", totals.Closed, w.set.Len(), e)
+	if totals.Closed != want || th.set.Len() != 0 {
+		th.Errorf("ends %v, %d flows left; wanted one %q", totals.Closed, th.set.Len(), e)
 	}
 }
 
 // send writes b from an end in the hands of the test.
-func (w *world) send(s io.Writer, b string) {
-	w.Helper()
+func (th *harness) send(s io.Writer, b string) {
+	th.Helper()
 	if _, err := io.WriteString(s, b); err != nil {
-		w.Errorf("write: %v", err)
+		th.Errorf("write: %v", err)
 	}
 }
 
 // receive fails unless this comes next.
-func (w *world) receive(s io.Reader, want string) {
-	w.Helper()
+func (th *harness) receive(s io.Reader, want string) {
+	th.Helper()
 	b := make([]byte, len(want))
 	if _, err := io.ReadFull(s, b); err != nil || string(b) != want {
-		w.Errorf("received %q, %v; wanted %q", b, err, want)
+		th.Errorf("received %q, %v; wanted %q", b, err, want)
 	}
 }
 
 // receiveEnd fails unless the stream ends like this.
-func (w *world) receiveEnd(s io.Reader, want error) {
-	w.Helper()
+func (th *harness) receiveEnd(s io.Reader, want error) {
+	th.Helper()
 	if n, err := s.Read(make([]byte, 1)); n != 0 || !errors.Is(err, want) {
-		w.Errorf("received %d bytes, %v; wanted %v", n, err, want)
+		th.Errorf("received %d bytes, %v; wanted %v", n, err, want)
 	}
 }
 
