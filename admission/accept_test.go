@@ -68,13 +68,13 @@ func TestAConnectionIsJudgedByWhatItsSourceHasKnocked(t *testing.T) {
 			connect(4, "ssh", ReasonNoGrant, ErrNoGrant, reorderGrace)
 			connect(5, "db", ReasonGrant, nil, 0)
 			connect(6, "db", ReasonNoGrant, ErrNoGrant, reorderGrace)
-			if id := w.gate.Identity(v.tuple(5, "db")); id != alice {
+			if id := w.gate.Client(v.tuple(5, "db")); id != alice {
 				t.Errorf("let in as %v", id)
 			}
-			if id := w.gate.Identity(v.tuple(1, "web")); id != nil {
+			if id := w.gate.Client(v.tuple(1, "web")); id != nil {
 				t.Errorf("nobody yet, but %v", id)
 			}
-			if w.gate.Identity(v.tuple(6, "db")) != nil || w.flow(v.tuple(6, "db")) != nil {
+			if w.gate.Client(v.tuple(6, "db")) != nil || w.flow(v.tuple(6, "db")) != nil {
 				t.Error("who was refused is in the table")
 			}
 			w.want(v.junk(), ReasonKnock)

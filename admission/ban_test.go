@@ -47,7 +47,7 @@ func TestASourceThatKeepsFailingIsBannedForAWhile(t *testing.T) {
 		w.want(v.syn(10, "web"), ReasonOpen)
 		w.pass(time.Minute)
 		w.sweep()
-		if n := w.gate.bans.Len(); n != 0 {
+		if n := w.gate.bans.sources.Len(); n != 0 {
 			t.Errorf("%d offenders are remembered", n)
 		}
 	})
@@ -79,7 +79,7 @@ func TestNobodyIsBannedWithoutACompletedHandshake(t *testing.T) {
 		w.pass(time.Second)
 		w.decide()
 	}
-	if n := w.gate.bans.Len(); n != 0 {
+	if n := w.gate.bans.sources.Len(); n != 0 {
 		t.Fatalf("%d offenders", n)
 	}
 	w.want(v.syn(1000, "web"), ReasonOpen)
@@ -159,17 +159,17 @@ func TestOffendersAreBoundedInNumber(t *testing.T) {
 		w.gate.Failed(v.tuple(1, "web"))
 		w.gate.Remove(v.tuple(1, "web"))
 	}
-	if n := w.gate.bans.Len(); n != maxFailing {
+	if n := w.gate.bans.sources.Len(); n != maxFailing {
 		t.Errorf("%d offenders", n)
 	}
 	w.pass(2 * time.Minute)
 	for range maxFailing/sweepBatch + 1 {
-		w.gate.sweepBans()
+		w.gate.bans.sweep()
 	}
 	for range 3000 { // the batches are random
-		w.gate.sweepBans()
+		w.gate.bans.sweep()
 	}
-	if n := w.gate.bans.Len(); n != 0 {
+	if n := w.gate.bans.sources.Len(); n != 0 {
 		t.Errorf("%d are left", n)
 	}
 }

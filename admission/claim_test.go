@@ -59,7 +59,7 @@ func TestAGrantThatIsRevokedDuringAClaimLetsNobodyIn(t *testing.T) {
 	if !errors.Is(err, ErrFlowClosed) || ended.Grants != 1 {
 		t.Errorf("%v, after %+v had been ended", err, ended)
 	}
-	if _, in := w.gate.flows[v.tuple(40000, "ssh")]; in {
+	if _, in := w.gate.flows.byTuple[v.tuple(40000, "ssh")]; in {
 		t.Error("the flow is in the table")
 	}
 	w.check()

@@ -294,7 +294,7 @@ func TestAGateNeedsItsParts(t *testing.T) {
 	}) {
 		t.Errorf("limits %+v", g.limits)
 	}
-	if g.Policy() == nil || g.mono() < 0 || g.now().IsZero() || g.closeState(packet.Tuple{}) != EndpointClosed {
+	if g.Policy() == nil || g.mono() < 0 || g.now().IsZero() || g.flows.closeState(packet.Tuple{}) != EndpointClosed {
 		t.Error("defaults")
 	}
 }

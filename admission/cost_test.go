@@ -276,7 +276,7 @@ func BenchmarkRefuseBesideMany(b *testing.B) {
 		v := visitor{w, other}
 		w.gate.Admit(parsed(v.syn(1, "web")))
 		w.gate.mu.Lock()
-		w.gate.addGrant(w.gate.sourceOf(packet.AddrFrom(other)), &grant{key: alice, service: w.gate.services[0], uses: 1, expires: testTTL}, friend, 0)
+		w.gate.sources.addGrant(w.gate.sources.get(packet.AddrFrom(other)), &grant{key: alice, service: w.gate.services[0], uses: 1, expires: testTTL}, friend, 0)
 		w.gate.mu.Unlock()
 		other = other.Next()
 	}

@@ -10,12 +10,12 @@ const (
 	// deferTime is how long a SYN waits for the knock that was queued before it:
 	// until the client's kernel would send it again anyway (RFC 6298, 2.1).
 	deferTime = time.Second
-	// maxDeferredSYN is the largest SYN, in bytes, that can be parked: an IPv6
-	// header and a TCP header full of options. One with data goes without.
+	// maxDeferredSYN is the largest SYN, in bytes, that can be deferred: an IPv6
+	// header and a TCP header full of options. One with data is dropped.
 	maxDeferredSYN = 40 + 60
 )
 
-// deferredSYN is a SYN waiting for a decision, in a slot that is made once.
+// deferredSYN is a SYN waiting for a decision, in a slot that is allocated once.
 type deferredSYN struct {
 	data  [maxDeferredSYN]byte
 	size  int
@@ -26,7 +26,7 @@ type deferredSYN struct {
 }
 
 // deferredQueue is a fixed number of slots. Waiting SYNs are linked in order of
-// arrival, so that the overdue ones are in front.
+// arrival, so that the overdue ones are in front. The gate's lock guards it.
 type deferredQueue struct {
 	slots      []deferredSYN
 	free       int32
@@ -37,65 +37,65 @@ type deferredQueue struct {
 // nilIndex ends the lists of slots.
 const nilIndex = -1
 
-func (k *deferredQueue) init(n int) {
-	k.slots = make([]deferredSYN, n)
-	for i := range k.slots {
-		k.slots[i].next = int32(i) + 1 // n is a limit in the thousands
+func (q *deferredQueue) init(n int) {
+	q.slots = make([]deferredSYN, n)
+	for i := range q.slots {
+		q.slots[i].next = int32(i) + 1 // n is a limit in the thousands
 	}
-	k.slots[n-1].next = nilIndex
-	k.free, k.head, k.tail = 0, nilIndex, nilIndex
+	q.slots[n-1].next = nilIndex
+	q.free, q.head, q.tail = 0, nilIndex, nilIndex
 }
 
-// deferSYN copies a SYN of a pending source. The caller holds g.mu.
-func (g *Gate) deferSYN(p *packet.Packet, s *source) Verdict {
-	k := &g.deferred
-	if s.deferred >= g.limits.DeferredSYNsPerSource || k.free == nilIndex || len(p.Data) > maxDeferredSYN {
+// add copies a SYN of s, a pending source, which may have limit of them.
+func (q *deferredQueue) add(p *packet.Packet, s *source, now time.Duration, limit int) Verdict {
+	if s.deferred >= limit || q.free == nilIndex || len(p.Data) > maxDeferredSYN {
 		return Verdict{Reason: ReasonDeferFull}
 	}
-	i := k.free
-	slot := &k.slots[i]
-	k.free = slot.next
+	i := q.free
+	slot := &q.slots[i]
+	q.free = slot.next
 	slot.size = copy(slot.data[:], p.Data)
-	slot.src, slot.since, slot.next = s.addr, g.mono(), nilIndex
+	slot.src, slot.since, slot.next = s.addr, now, nilIndex
 	slot.after = s.done + uint32(s.queued) // a limit in the thousands
-	if k.tail == nilIndex {
-		k.head = i
+
+	if q.tail == nilIndex {
+		q.head = i
 	} else {
-		k.slots[k.tail].next = i
+		q.slots[q.tail].next = i
 	}
-	k.tail = i
-	k.n++
+	q.tail = i
+	q.n++
 	s.deferred++
 	return Verdict{Action: Hold, Reason: ReasonDeferred}
 }
 
-// unlink takes slot i, which follows prev, out of the line and frees it. The
-// caller holds g.mu and has copied what it needs.
-func (k *deferredQueue) unlink(prev, i int32) {
-	slot := &k.slots[i]
+// remove takes slot i, which follows prev, out of the queue and frees it. The
+// caller has copied what it needs.
+func (q *deferredQueue) remove(prev, i int32) {
+	slot := &q.slots[i]
 	if prev == nilIndex {
-		k.head = slot.next
+		q.head = slot.next
 	} else {
-		k.slots[prev].next = slot.next
+		q.slots[prev].next = slot.next
 	}
-	if k.tail == i {
-		k.tail = prev
+	if q.tail == i {
+		q.tail = prev
 	}
-	slot.next, k.free = k.free, i
-	k.n--
+	slot.next, q.free = q.free, i
+	q.n--
 }
 
-// retryBuffer is the memory in which a parked SYN is judged again.
+// retryBuffer is the memory in which a deferred SYN is decided again.
 type retryBuffer struct {
 	syn packet.Packet
 	buf [maxDeferredSYN]byte
 }
 
-// retryDeferred judges the oldest parked SYN of an address that can be decided now. It
-// reports whether there was one.
-func (g *Gate) retryDeferred(u *retryBuffer, a packet.Addr) bool {
+// retryDeferred decides the oldest deferred SYN of an address that can be decided
+// now. It reports whether there was one.
+func (g *Gate) retryDeferred(b *retryBuffer, a packet.Addr) bool {
 	g.mu.Lock()
-	s := g.sources[a]
+	s := g.sources.byAddr[a]
 	if s == nil {
 		g.mu.Unlock()
 		return false
@@ -106,8 +106,8 @@ func (g *Gate) retryDeferred(u *retryBuffer, a packet.Addr) bool {
 		if slot.src != a {
 			continue
 		}
-		if v := g.recheckDeferred(u, slot, s, int32(s.done-slot.after) >= 0); v.Action != Hold {
-			g.resolveDeferred(u, prev, i, s, v)
+		if v := g.recheckDeferred(b, slot, s, int32(s.done-slot.after) >= 0); v.Action != Hold {
+			g.resolveDeferred(b, prev, i, s, v)
 			return true
 		}
 	}
@@ -115,9 +115,9 @@ func (g *Gate) retryDeferred(u *retryBuffer, a packet.Addr) bool {
 	return false
 }
 
-// expireDeferred judges the SYN that has been parked the longest, for good, if
-// its time is over. It reports whether there was one.
-func (g *Gate) expireDeferred(u *retryBuffer) bool {
+// expireDeferred makes the final decision about the SYN that has been deferred the
+// longest, if its time is over. It reports whether there was one.
+func (g *Gate) expireDeferred(b *retryBuffer) bool {
 	g.mu.Lock()
 	i := g.deferred.head
 	if i == nilIndex || g.mono()-g.deferred.slots[i].since < deferTime {
@@ -125,40 +125,25 @@ func (g *Gate) expireDeferred(u *retryBuffer) bool {
 		return false
 	}
 	slot := &g.deferred.slots[i]
-	s := g.sources[slot.src] // exists: this SYN is counted in it
-	g.resolveDeferred(u, nilIndex, i, s, g.recheckDeferred(u, slot, s, true))
+	s := g.sources.byAddr[slot.src] // exists: this SYN is counted in it
+	g.resolveDeferred(b, nilIndex, i, s, g.recheckDeferred(b, slot, s, true))
 	return true
 }
 
-// resolveDeferred takes slot i, which follows prev, out of the line and does what v
-// says with its SYN. The caller holds g.mu; unparked lets go of it.
-func (g *Gate) resolveDeferred(u *retryBuffer, prev, i int32, s *source, v Verdict) {
-	g.deferred.unlink(prev, i)
-	s.deferred--
-	g.removeIfUnused(s)
-	g.mu.Unlock()
-	g.stats.count(&u.syn, v)
-	if g.onDeferred != nil {
-		g.onDeferred(&u.syn, v)
-	}
-	if v.Action == Pass {
-		g.deliver(&u.syn, v)
-	}
-}
-
-// recheckDeferred decides about a parked SYN again, in u; Hold means that it stays
-// where it is. The caller holds g.mu.
-func (g *Gate) recheckDeferred(u *retryBuffer, slot *deferredSYN, s *source, final bool) Verdict {
-	p := &u.syn
-	p.Data = u.buf[:copy(u.buf[:], slot.data[:slot.size])]
+// recheckDeferred decides about a deferred SYN again, in b; Hold means that it
+// stays where it is. The caller holds g.mu.
+func (g *Gate) recheckDeferred(b *retryBuffer, slot *deferredSYN, s *source, final bool) Verdict {
+	p := &b.syn
+	p.Data = b.buf[:copy(b.buf[:], slot.data[:slot.size])]
 	// It was verified when it came; the bytes are ours and the same.
 	p.Offload.ChecksumValid = true
 	p.Parse()
 	svc := g.policy.Load().Lookup(p.Tuple.Dst, p.Tuple.DstPort)
 	if svc == nil {
-		return Verdict{Reason: ReasonDeferTimeout} // the policy changed meanwhile
+		return Verdict{Reason: ReasonDeferTimeout} // the policy has changed
 	}
-	old := g.flows[p.Tuple]
+
+	old := g.flows.byTuple[p.Tuple]
 	if old != nil && (old.isn == p.Seq || old.state != stateTimeWait) {
 		return g.admitSegment(old, p) // its retransmission was faster
 	}
@@ -167,4 +152,21 @@ func (g *Gate) recheckDeferred(u *retryBuffer, slot *deferredSYN, s *source, fin
 		v.Reason = ReasonDeferTimeout
 	}
 	return v
+}
+
+// resolveDeferred removes slot i, which follows prev, and does what v says with
+// its SYN. The caller holds g.mu; resolveDeferred unlocks it.
+func (g *Gate) resolveDeferred(b *retryBuffer, prev, i int32, s *source, v Verdict) {
+	g.deferred.remove(prev, i)
+	s.deferred--
+	g.sources.removeIfUnused(s)
+	g.mu.Unlock()
+
+	g.stats.count(&b.syn, v)
+	if g.onDeferred != nil {
+		g.onDeferred(&b.syn, v)
+	}
+	if v.Action == Pass {
+		g.deliver(&b.syn, v)
+	}
 }

@@ -252,11 +252,11 @@ func TestTheClientOfAFlowIsWhoseGrantItUsed(t *testing.T) {
 	v.knocks(bob, "db", "")
 	v.handshakes(40001, "db") // on bob's: alice's is used up
 	for port, want := range map[uint16]string{40000: "alice", 40001: "bob"} {
-		if got := w.gate.Client(v.tuple(port, "db")); got != want {
+		if got := w.clientOf(v.tuple(port, "db")); got != want {
 			t.Errorf("port %d: %q, want %q", port, got, want)
 		}
 	}
-	if got := w.gate.Client(v.tuple(40002, "db")); got != "" {
+	if got := w.clientOf(v.tuple(40002, "db")); got != "" {
 		t.Errorf("a flow that is not there is of %q", got)
 	}
 }
@@ -356,7 +356,7 @@ func TestManySourcesGrantsAreForgottenInAFewSweeps(t *testing.T) {
 	c.MaxGrants = 5000
 	w.gate.mu.Lock()
 	for range c.MaxGrants {
-		w.gate.addGrant(w.gate.sourceOf(packet.AddrFrom(v.addr)), &grant{key: alice, service: w.gate.services[0], uses: 1}, c, 0)
+		w.gate.sources.addGrant(w.gate.sources.get(packet.AddrFrom(v.addr)), &grant{key: alice, service: w.gate.services[0], uses: 1}, c, 0)
 		v.addr = v.addr.Next()
 	}
 	w.gate.mu.Unlock()

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"iter"
@@ -11,59 +12,70 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// Errors of Complete and Authenticate.
+// A flow from its handshake to its end, in order: HandshakeDone, Candidates,
+// Authenticate, RelayDone, Remove.
+
+// Errors of HandshakeDone and Authenticate.
 var (
-	// ErrFlowClosed says that the flow is not in the table any more: evicted, revoked, or never there.
+	// ErrFlowClosed: the flow is not in the table any more: evicted, revoked, or never there.
 	ErrFlowClosed = errors.New("the flow is not admitted any more")
-	// ErrNoGrant says that the client owns no grant that fits the flow.
+	// ErrNoGrant: the client has no grant that fits the flow.
 	ErrNoGrant = errors.New("no grant of this client fits the flow")
 	// ErrOtherSession is an ErrNoGrant of a client whose grants are for other sessions.
 	ErrOtherSession = fmt.Errorf("%w: its knock named another session", ErrNoGrant)
-	// ErrOutsideSchedule says that the client has expired or that it is outside its hours.
+	// ErrOutsideSchedule: the client has expired, or it is outside its hours.
 	ErrOutsideSchedule = errors.New("the client may not begin a flow now")
-	// ErrLimitExceeded says that the client, or its address, has as many flows as it may have.
+	// ErrLimitExceeded: the client, or its address, has its maximum number of flows.
 	ErrLimitExceeded = errors.New("the client or its address has too many flows")
 )
 
-// pendingKnockTimeout is how long Authenticate waits for knocks of the flow's source
-// that were queued before it: the same time that a SYN may be parked.
-const pendingKnockTimeout = time.Second
+const (
+	// pendingKnockTimeout is how long Authenticate waits for knocks of the flow's
+	// source that were queued before it: the time that a SYN may be deferred.
+	pendingKnockTimeout = time.Second
 
-// HandshakeDone tells the gate that a flow's handshake is done. In ModeKnock that
-// uses up the grant and lets the flow in; ErrNoGrant says that other flows have
-// used it up meanwhile, ErrTooMany that the client or its address has too many
-// flows: the caller is to reset this one and then Forget it. ErrGone says that the
-// flow is in the table no more: nothing gets out.
+	// minPoll is the time until AuthenticateWithWait looks for a grant again; it
+	// doubles after each attempt, up to maxPoll, whatever other clients knock.
+	minPoll = time.Millisecond
+	maxPoll = 25 * time.Millisecond
+)
+
+// HandshakeDone reports to the gate that a flow's handshake is done. In ModeKnock
+// that uses up the grant and authorizes the flow. It fails with ErrNoGrant where
+// other flows have used the grant up, and with ErrLimitExceeded: the caller resets
+// the flow and then calls Remove. It fails with ErrFlowClosed where the flow is not
+// in the table: then nothing of it leaves.
 func (g *Gate) HandshakeDone(t packet.Tuple) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	f := g.flows[t]
+	f := g.flows.byTuple[t]
 	if f == nil || f.state != stateHandshake || f.phase == synReceived || !f.unchanged() {
 		return ErrFlowClosed // in synReceived, the stack's handshake is another one
 	}
-	if !g.markEstablished(f) {
+	if !g.flows.markEstablished(f) {
 		return ErrLimitExceeded
 	}
 	if f.service.service.Authenticates() {
 		return nil
 	}
+
 	now := g.mono()
 	gr := f.grant
 	if gr == nil || !gr.validFor(f.admittedAt, now) {
 		if gr = f.source.grantForSYN(f.service, t.SrcPort, now); gr == nil {
 			return ErrNoGrant
 		}
-		f.grant = gr // its client is who gets in
+		f.grant = gr // the flow is its client's
 	}
 	client := f.service.service.ClientOf(gr.key)
 	if client == nil {
-		return ErrFlowClosed // revoked; the gate is about to forget them
+		return ErrFlowClosed // revoked; the gate is about to forget both
 	}
-	if !g.authorize(f, client, gr.key) {
+	if !g.flows.authorize(f, client, gr.key) {
 		return ErrLimitExceeded
 	}
 	gr.uses--
-	g.removeIfUsed(f.source, gr)
+	g.sources.removeIfUsed(f.source, gr)
 	return nil
 }
 
@@ -71,15 +83,15 @@ func (g *Gate) HandshakeDone(t packet.Tuple) error {
 func (g *Gate) Admitted(t packet.Tuple) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.flows[t] != nil
+	return g.flows.byTuple[t] != nil
 }
 
-// Uses returns the grant on which a flow can be let in, which can be compared
-// with that of another flow, and how many flows can still be let in on it.
+// Uses returns the grant on which a flow can be authorized, which can be compared
+// with that of another flow, and how many flows can still be authorized on it.
 func (g *Gate) Uses(t packet.Tuple) (grant any, uses int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	f := g.flows[t]
+	f := g.flows.byTuple[t]
 	if f == nil {
 		return nil, 0
 	}
@@ -92,34 +104,26 @@ func (g *Gate) Uses(t packet.Tuple) (grant any, uses int) {
 	return gr, gr.uses
 }
 
-// removeIfUsed forgets gr, a grant of s, if that was its last use: where many knock, the
-// sweep would leave too many of them. The caller holds g.mu.
-func (g *Gate) removeIfUsed(s *source, gr *grant) {
-	if now := g.mono(); gr.expired(now) {
-		g.expireGrants(s, now)
-		g.removeIfUnused(s)
-	}
-}
-
-// Client returns who a flow has been let in as; "" if that is not known.
-func (g *Gate) Client(t packet.Tuple) string {
+// Client returns the client as which a flow was authorized; nil if that is not
+// known.
+func (g *Gate) Client(t packet.Tuple) *protocol.Client {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if f := g.flows[t]; f != nil && f.key != nil {
-		return f.key.ID()
+	if f := g.flows.byTuple[t]; f != nil {
+		return f.key
 	}
-	return ""
+	return nil
 }
 
-// Candidates returns the keys with which the client of a flow most likely
-// authenticates, a few: of those who hold a grant at the flow's source, and, in
-// open services, of those who got in from there lately. Where none of them fits,
-// OtherCandidates has the rest. It is nil for a flow that is gone.
+// Candidates returns the few keys with which the client of a flow most likely
+// authenticates: of clients that hold a grant at the flow's source, and, in open
+// services, of those that were authorized from there lately. Where none of them
+// fits, OtherCandidates has the rest. It returns nil for a flow that is gone.
 func (g *Gate) Candidates(t packet.Tuple) []*protocol.Client {
 	now := g.now()
-	var few []string
+	var likely []string
 	g.mu.Lock()
-	f := g.flows[t]
+	f := g.flows.byTuple[t]
 	if f == nil {
 		g.mu.Unlock()
 		return nil
@@ -127,18 +131,18 @@ func (g *Gate) Candidates(t packet.Tuple) []*protocol.Client {
 	svc := f.service.service
 	for _, gr := range f.source.grants {
 		if gr.service == f.service {
-			few = append(few, gr.key.ID())
+			likely = append(likely, gr.key.ID())
 		}
 	}
 	if svc.Open() {
 		ids := g.knocks.Known.Clients(t.Src)
-		few = append(few, ids[:]...)
+		likely = append(likely, ids[:]...)
 	}
 	g.mu.Unlock()
 
 	var ids []*protocol.Client
-	tried := make(map[string]bool, len(few))
-	for _, id := range few {
+	tried := make(map[string]bool, len(likely))
+	for _, id := range likely {
 		if tried[id] {
 			continue
 		}
@@ -152,17 +156,17 @@ func (g *Gate) Candidates(t packet.Tuple) []*protocol.Client {
 	return ids
 }
 
-// OtherCandidates returns the keys of all clients of a flow's service: a client
-// may be faster than the decision about its knock, or its knock was lost and its
-// SYN has found the grant of a neighbour. Their format makes us try one after the
-// other, which is paid for as v1 knocks are; it reports false where the budget for
-// that is spent, or the flow is gone. The gate's lock is not held meanwhile, and
-// nothing is copied.
+// OtherCandidates returns the keys of all clients of a flow's service: a client may
+// be faster than the decision about its knock, or its knock was lost and its SYN
+// has used the grant of a neighbor. Their format forces us to try one after the
+// other, which is charged as v1 knocks are; it reports false where the budget for
+// that is used up, or the flow is gone. The gate's lock is not held while the
+// caller iterates, and nothing is copied.
 func (g *Gate) OtherCandidates(t packet.Tuple) (iter.Seq[*protocol.Client], bool) {
 	now := g.now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	f := g.flows[t]
+	f := g.flows.byTuple[t]
 	if f == nil {
 		return nil, false
 	}
@@ -176,13 +180,13 @@ func (g *Gate) OtherCandidates(t packet.Tuple) (iter.Seq[*protocol.Client], bool
 	}, true
 }
 
-// Authenticate lets a flow in for the client whose message has been verified.
-// In modes with knocks the client must own a grant for the flow's source and
-// service, with that session or with none; one use of it is spent if claim,
-// which is called without any lock held, returns nil. A mismatch, a failed
-// claim or a flow that has gone meanwhile consumes nothing. If knocks of the
-// source are still being decided it waits for them, up to settleTime: a client
-// must never lose the race against its own knock.
+// Authenticate authorizes a flow for the client whose message has been verified.
+// In modes with knocks the client must have a grant for the flow's source and
+// service, with that session or with none; one use of it is used up if claim, which
+// is called without any lock held, returns nil. A mismatch, a failed claim or a
+// flow that is gone consumes nothing. If knocks of the source are still being
+// decided it waits for them, up to pendingKnockTimeout: a client must never lose
+// the race against its own knock.
 func (g *Gate) Authenticate(t packet.Tuple, client *protocol.Client, session string, claim func() error) error {
 	svc := g.policy.Load().Lookup(t.Dst, t.DstPort)
 	if svc == nil {
@@ -197,22 +201,23 @@ func (g *Gate) Authenticate(t packet.Tuple, client *protocol.Client, session str
 		return err
 	}
 	err = claim()
+
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	f := g.flows[t]
+	f := g.flows.byTuple[t]
 	switch {
 	case err != nil:
 	case f == nil || f.state != stateEstablished || !f.unchanged():
 		err = ErrFlowClosed
 	case gr != nil && gr.revoked:
-		g.drop(f) // in silence, as if it had been let in a moment before
+		g.flows.drop(f) // in silence, as if it had been revoked a moment later
 		err = ErrFlowClosed
 	}
 	if err == nil {
 		switch c = f.service.service.ClientOf(client); {
 		case c == nil: // no longer
 			err = ErrOutsideSchedule
-		case !g.authorize(f, c, client):
+		case !g.flows.authorize(f, c, client):
 			err = ErrLimitExceeded
 		default:
 			g.knocks.Known.Record(t.Src, c.ID, g.mono())
@@ -223,7 +228,7 @@ func (g *Gate) Authenticate(t packet.Tuple, client *protocol.Client, session str
 		if err != nil {
 			gr.uses++
 		} else {
-			g.removeIfUsed(f.source, gr)
+			g.sources.removeIfUsed(f.source, gr)
 		}
 	}
 	return err
@@ -235,14 +240,14 @@ func (g *Gate) reserve(t packet.Tuple, client, session string) (*grant, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for {
-		f := g.flows[t]
+		f := g.flows.byTuple[t]
 		if f == nil || f.state != stateEstablished {
 			return nil, ErrFlowClosed
 		}
 		if f.mode == policy.ModeAuth {
 			return nil, nil
 		}
-		s := g.sources[t.Src]
+		s := g.sources.byAddr[t.Src]
 		if s == nil {
 			return nil, ErrNoGrant
 		}
@@ -254,6 +259,7 @@ func (g *Gate) reserve(t packet.Tuple, client, session string) (*grant, error) {
 		if s.queued == 0 {
 			return nil, s.noGrant(f, client)
 		}
+
 		if timeout == nil {
 			timeout = time.After(pendingKnockTimeout)
 		}
@@ -274,41 +280,100 @@ func (g *Gate) reserve(t packet.Tuple, client, session string) (*grant, error) {
 	}
 }
 
-// noGrant says why no grant of a client at s fits f. The caller holds g.mu.
-func (s *source) noGrant(f *flow, client string) error {
-	for _, gr := range s.grants {
-		if gr.service == f.service && gr.key.ID() == client && gr.session != "" {
-			return ErrOtherSession
-		}
+// AuthenticateWithWait is Authenticate for a client that may knock again. A knock
+// may arrive after the connection that it is for: the network has reordered them,
+// it has not been read yet, or it was lost and its client sends another. A source
+// with unused grants of other clients is admitted without the flow's own knock, if
+// that was lost; so where no grant fits, it waits for one until an eighth of the
+// service's AuthDeadline is left. A client that fails fails at the deadline, and
+// cannot tell the difference. It ends with ctx, too, and when the flow is gone.
+func (g *Gate) AuthenticateWithWait(ctx context.Context, t packet.Tuple, client *protocol.Client, session string, claim func() error) (err error) {
+	var wait time.Duration
+	g.mu.Lock()
+	if f := g.flows.byTuple[t]; f != nil {
+		wait = f.knockWait(g.mono())
 	}
-	return ErrNoGrant
+	g.mu.Unlock()
+	pollUntil(ctx, func() time.Duration {
+		if err = g.Authenticate(t, client, session, claim); errors.Is(err, ErrNoGrant) {
+			return wait
+		}
+		return 0
+	})
+	return err
 }
 
-// RelayDone tells the gate that a flow's relay is done. The flow stays in the
+// knockWait is for how long from now the flow's authentication may wait for a
+// knock.
+func (f *flow) knockWait(now time.Duration) time.Duration {
+	const left = 8 // one part in so many of the deadline
+	deadline := f.service.service.AuthDeadline
+	return f.establishedAt + deadline - deadline/left - now
+}
+
+// pollUntil calls poll repeatedly, until it returns 0, until the time that it
+// returns has passed since the first call, or until ctx ends.
+func pollUntil(ctx context.Context, poll func() (wait time.Duration)) {
+	start := time.Now()
+	for pause := minPoll; ; pause = min(2*pause, maxPoll) {
+		left := poll() - time.Since(start)
+		if left <= 0 {
+			return
+		}
+		timer := time.NewTimer(min(pause, left))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// RelayDone reports to the gate that a flow's relay is done. The flow stays in the
 // table for as long as the stack's endpoint has something to send or waits in
-// TIME_WAIT (Options.Settled), so that late segments are answered there.
+// TIME_WAIT (Options.CloseState), so that late segments are answered there.
 func (g *Gate) RelayDone(t packet.Tuple) {
-	// Asked at once, not only by the next sweep: where the upstream closed
-	// first, the endpoint is in TIME_WAIT by now while the client's port is free
-	// again already.
-	how := g.closeState(t)
+	// Asked at once, not only by the next sweep: where the upstream closed first,
+	// the endpoint is in TIME_WAIT by now while the client's port is free again
+	// already.
+	state := g.flows.closeState(t)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	f := g.flows[t]
+	f := g.flows.byTuple[t]
 	if f == nil || f.state >= stateClosing {
 		return
 	}
-	g.releaseQuota(f)
+	g.flows.releaseQuota(f)
 	f.state = stateClosing
-	g.move(f, how)
+	g.flows.setCloseState(f, state)
 }
 
-// Remove takes a flow out of the table at once: nothing more gets out, and
-// what its peer still sends is a stranger's.
+// NumClosing returns how many flows, of those whose relay is done, still have
+// something to send or wait for their peer's end. It asks the stack about each.
+func (g *Gate) NumClosing() int {
+	g.flows.pollClosing()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.flows.closing.n
+}
+
+// InFlight returns how many bytes of a flow its client has not acknowledged.
+func (g *Gate) InFlight(t packet.Tuple) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if f := g.flows.byTuple[t]; f != nil {
+		return int(f.nxt - f.una)
+	}
+	return 0
+}
+
+// Remove removes a flow from the table at once: nothing more of it leaves, and
+// what its peer still sends belongs to no flow.
 func (g *Gate) Remove(t packet.Tuple) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if f := g.flows[t]; f != nil {
-		g.drop(f)
+	if f := g.flows.byTuple[t]; f != nil {
+		g.flows.drop(f)
 	}
 }

@@ -204,7 +204,7 @@ func (w *world) result(b []byte) knock.Result {
 func (w *world) grantsOf(addr netip.Addr) int {
 	w.gate.mu.Lock()
 	defer w.gate.mu.Unlock()
-	if s := w.gate.sources[packet.AddrFrom(addr)]; s != nil {
+	if s := w.gate.sources.byAddr[packet.AddrFrom(addr)]; s != nil {
 		return len(s.grants)
 	}
 	return 0

@@ -205,10 +205,10 @@ func (w *world) sweep() {
 func (w *world) tell() {
 	for {
 		select {
-		case t := <-w.gate.evicted:
-			w.gate.notifyEvicted(t)
-		case t := <-w.gate.evictedOpen:
-			w.gate.notifyEvicted(t)
+		case t := <-w.gate.flows.evicted:
+			w.gate.flows.notifyEvicted(t)
+		case t := <-w.gate.flows.evictedOpen:
+			w.gate.flows.notifyEvicted(t)
 		default:
 			return
 		}
@@ -348,7 +348,7 @@ func (v visitor) enters(port uint16, service string, c *protocol.Client) {
 func (w *world) flow(t packet.Tuple) *flow {
 	w.gate.mu.Lock()
 	defer w.gate.mu.Unlock()
-	return w.gate.flows[t]
+	return w.gate.flows.byTuple[t]
 }
 
 func sessionID(n int) string { return fmt.Sprintf("session %08d", n) }
@@ -358,4 +358,12 @@ func everywhere(f func(addr string)) {
 	for _, a := range []string{"192.0.2.1", "2001:db8::1"} {
 		f(a)
 	}
+}
+
+// clientOf is the id of the client as which a flow was authorized; "" for none.
+func (w *world) clientOf(t packet.Tuple) string {
+	if id := w.gate.Client(t); id != nil {
+		return id.ID()
+	}
+	return ""
 }

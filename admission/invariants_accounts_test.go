@@ -19,11 +19,11 @@ func (w *world) checkAccounts() {
 	if w.checks++; w.checks%64 == 0 {
 		w.checkNonces() // 65,536 of them
 	}
-	if g.bans.Len() > maxFailing {
-		w.Fatalf("%d failing sources", g.bans.Len())
+	if g.bans.sources.Len() > maxFailing {
+		w.Fatalf("%d failing sources", g.bans.sources.Len())
 	}
-	for a, f := range g.bans.All() {
-		if f.Count >= g.ban.After || a != a.Subnet() {
+	for a, f := range g.bans.sources.All() {
+		if f.Count >= g.bans.policy.After || a != a.Subnet() {
 			w.Fatalf("failures of %v: %+v", a.Netip(), f)
 		}
 	}
@@ -42,7 +42,7 @@ func (w *world) checkHoldings() {
 	w.Helper()
 	g := w.gate
 	grants, flows := map[string]map[*grant]bool{}, map[string]int{}
-	for _, s := range g.sources {
+	for _, s := range g.sources.byAddr {
 		for _, gr := range s.grants {
 			if gr.source != s {
 				w.Fatalf("a grant at %v says that it is elsewhere", s.addr.Netip())
@@ -53,7 +53,7 @@ func (w *world) checkHoldings() {
 			grants[gr.key.ID()][gr] = true
 		}
 	}
-	for _, f := range g.flows {
+	for _, f := range g.flows.byTuple {
 		if f.state == stateAuthorized {
 			flows[f.key.ID()]++
 		}
@@ -61,7 +61,7 @@ func (w *world) checkHoldings() {
 			w.Fatalf("flow %v in state %d is of %v", f.tuple, f.state, f.key)
 		}
 	}
-	for client, h := range g.clients {
+	for client, h := range g.sources.clients {
 		if len(h.grants) == 0 && h.flows == 0 && h.handshakes.n() == 0 {
 			w.Fatalf("holdings of %s are kept for nothing", client)
 		}
@@ -84,7 +84,7 @@ func (w *world) checkHoldings() {
 func (w *world) checkSites() {
 	w.Helper()
 	want := map[*subnet]subnet{}
-	for a, s := range w.gate.sources {
+	for a, s := range w.gate.sources.byAddr {
 		if s.subnet == nil {
 			if len(s.grants)+s.flows > 0 {
 				w.Fatalf("source %v is counted nowhere", a.Netip())
@@ -95,13 +95,13 @@ func (w *world) checkSites() {
 		sum.grants += len(s.grants)
 		if !a.Is4() {
 			sum.sources++
-			if w.gate.subnets[a.Subnet()] != s.subnet {
+			if w.gate.sources.subnets[a.Subnet()] != s.subnet {
 				w.Fatalf("source %v is counted in another network", a.Netip())
 			}
 		}
 		want[s.subnet] = sum
 	}
-	for _, f := range w.gate.flows {
+	for _, f := range w.gate.flows.byTuple {
 		sum := want[f.source.subnet]
 		sum.offloaded++
 		if f.state == stateEstablished || f.state == stateAuthorized {
@@ -111,11 +111,11 @@ func (w *world) checkSites() {
 	}
 	for s, sum := range want {
 		have := subnet{grants: s.grants, flows: s.flows, unauthenticated: s.unauthenticated, sources: s.sources, offloaded: s.offloaded}
-		if !reflect.DeepEqual(have, sum) || s.flows > w.gate.limits.FlowsPerSource+len(w.gate.flows) {
+		if !reflect.DeepEqual(have, sum) || s.flows > w.gate.limits.FlowsPerSource+len(w.gate.flows.byTuple) {
 			w.Fatalf("a network counts %+v and has %+v", have, sum)
 		}
 	}
-	for net, s := range w.gate.subnets {
+	for net, s := range w.gate.sources.subnets {
 		if _, ok := want[s]; !ok {
 			w.Fatalf("the account of %v is kept for nothing", net.Netip())
 		}
@@ -132,7 +132,7 @@ func (w *world) forgotten() {
 	if err := w.worker.CheckEmpty(); err != nil {
 		w.Fatalf("%v", err)
 	}
-	if n := len(g.clients) + len(g.subnets) + g.bans.Len(); n != 0 {
-		w.Fatalf("left: %d holdings, %d networks, %d failing sources", len(g.clients), len(g.subnets), g.bans.Len())
+	if n := len(g.sources.clients) + len(g.sources.subnets) + g.bans.sources.Len(); n != 0 {
+		w.Fatalf("left: %d holdings, %d networks, %d failing sources", len(g.sources.clients), len(g.sources.subnets), g.bans.sources.Len())
 	}
 }

@@ -14,7 +14,7 @@ func (w *world) check() {
 	defer g.mu.Unlock()
 
 	flows, grants, groups := map[*source]int{}, 0, map[*flowSet]bool{}
-	for t, f := range g.flows {
+	for t, f := range g.flows.byTuple {
 		if f.tuple != t {
 			w.Fatalf("flow %v is in the table as %v", f.tuple, t)
 		}
@@ -24,7 +24,7 @@ func (w *world) check() {
 		}
 	}
 	queued, parked := 0, 0
-	for a, s := range g.sources {
+	for a, s := range g.sources.byAddr {
 		if s.addr != a {
 			w.Fatalf("source %v is in the table as %v", s.addr.Netip(), a.Netip())
 		}
@@ -51,8 +51,8 @@ func (w *world) check() {
 	if len(flows) != 0 {
 		w.Fatalf("flows refer to %d sources that are gone", len(flows))
 	}
-	if grants != g.grants || grants > g.limits.Grants {
-		w.Fatalf("%d grants counted, %d there, limit %d", g.grants, grants, g.limits.Grants)
+	if grants != g.sources.grants || grants > g.limits.Grants {
+		w.Fatalf("%d grants counted, %d there, limit %d", g.sources.grants, grants, g.limits.Grants)
 	}
 	waiting, err := g.knocks.CheckQueues()
 	if err != nil {
@@ -62,19 +62,19 @@ func (w *world) check() {
 		w.Fatalf("%d knocks counted; %d wait", queued, waiting)
 	}
 	held := 0
-	for _, f := range g.flows {
+	for _, f := range g.flows.byTuple {
 		if set := f.sets.set[ofGroup]; !f.open && set != nil && !groups[set] {
 			w.Fatalf("flow %v counts in a grant that is gone", f.tuple)
 		}
 		held += f.pendingBytes
 	}
-	if held != g.pendingBytes || held > maxPendingBytes {
-		w.Fatalf("%d bytes held, counted %d", held, g.pendingBytes)
+	if held != g.flows.pendingBytes || held > maxPendingBytes {
+		w.Fatalf("%d bytes held, counted %d", held, g.flows.pendingBytes)
 	}
 	w.checkParking(parked)
 	w.checkFree()
-	if len(g.flows) > g.limits.Flows {
-		w.Fatalf("%d flows, limit %d", len(g.flows), g.limits.Flows)
+	if len(g.flows.byTuple) > g.limits.Flows {
+		w.Fatalf("%d flows, limit %d", len(g.flows.byTuple), g.limits.Flows)
 	}
 	for _, at := range g.services {
 		w.checkSet(&at.pending.handshakes, ofGroup, stateHandshake, g.limits.HalfOpen)
@@ -83,23 +83,23 @@ func (w *world) check() {
 			w.Fatalf("%d half-open flows of %s, limit %d", n, at.service.Name, g.limits.HalfOpen)
 		}
 	}
-	w.checkSet(&g.pendingOpen.handshakes, ofAll, stateHandshake, g.limits.openLimit())
-	w.checkSet(&g.pendingOpen.established, ofAll, stateEstablished, g.limits.completeLimit())
-	w.checkSet(&g.pendingHidden.handshakes, ofAll, stateHandshake, g.limits.handshakeLimit())
-	w.checkSet(&g.pendingHidden.established, ofAll, stateEstablished, g.limits.Flows)
-	if n := g.pendingOpen.n(); n > g.limits.openLimit() {
+	w.checkSet(&g.flows.pendingOpen.handshakes, ofAll, stateHandshake, g.limits.openLimit())
+	w.checkSet(&g.flows.pendingOpen.established, ofAll, stateEstablished, g.limits.establishedLimit())
+	w.checkSet(&g.flows.pendingHidden.handshakes, ofAll, stateHandshake, g.limits.handshakeLimit())
+	w.checkSet(&g.flows.pendingHidden.established, ofAll, stateEstablished, g.limits.Flows)
+	if n := g.flows.pendingOpen.n(); n > g.limits.openLimit() {
 		w.Fatalf("%d flows of open services, limit %d", n, g.limits.openLimit())
 	}
-	for _, s := range g.sources {
+	for _, s := range g.sources.byAddr {
 		if s.subnet != nil {
 			w.checkSet(&s.subnet.handshakes, ofSite, stateHandshake, maxHandshakesPerSource)
 		}
 	}
-	for _, has := range g.clients {
+	for _, has := range g.sources.clients {
 		w.checkSet(&has.handshakes, ofClient, stateHandshake, maxHandshakesPerClient)
 	}
-	w.checkQueue(&g.closing, "ending")
-	w.checkQueue(&g.inTimeWait, "closing")
+	w.checkQueue(&g.flows.closing, "ending")
+	w.checkQueue(&g.flows.inTimeWait, "closing")
 	w.checkAccounts()
 }
 
@@ -108,9 +108,9 @@ func (w *world) checkFlow(f *flow) {
 	w.Helper()
 	switch f.state {
 	case stateHandshake, stateEstablished:
-		all := &w.gate.pendingHidden
+		all := &w.gate.flows.pendingHidden
 		if f.open {
-			all = &w.gate.pendingOpen
+			all = &w.gate.flows.pendingOpen
 		}
 		set := &all.handshakes
 		if f.state == stateEstablished {
@@ -129,15 +129,15 @@ func (w *world) checkFlow(f *flow) {
 			w.Fatalf("flow %v of %s has source %v, grant %v", f.tuple, f.service.service.Name, f.source, f.grant)
 		}
 	case stateAuthorized:
-		if f.queue != &w.gate.clients[f.key.ID()].authorized || f.sets != (setMembership{}) || f.pendingBytes != 0 {
+		if f.queue != &w.gate.sources.clients[f.key.ID()].authorized || f.sets != (setMembership{}) || f.pendingBytes != 0 {
 			w.Fatalf("live flow %v is not in its client's queue, or in a set: %+v", f.tuple, f)
 		}
 	case stateClosing:
-		if f.queue != &w.gate.closing {
+		if f.queue != &w.gate.flows.closing {
 			w.Fatalf("ending flow %v is not in the queue", f.tuple)
 		}
 	case stateTimeWait:
-		if f.queue != &w.gate.inTimeWait {
+		if f.queue != &w.gate.flows.inTimeWait {
 			w.Fatalf("closing flow %v is not in the queue", f.tuple)
 		}
 	}
@@ -150,7 +150,7 @@ func (w *world) checkSet(set *flowSet, kind int, state flowState, limit int) {
 		w.Fatalf("%d flows in a set of kind %d, limit %d", set.n(), kind, limit)
 	}
 	for i, f := range set.flows {
-		if f.sets.set[kind] != set || f.sets.at[kind] != uint32(i) || f.state != state || w.gate.flows[f.tuple] != f {
+		if f.sets.set[kind] != set || f.sets.at[kind] != uint32(i) || f.state != state || w.gate.flows.byTuple[f.tuple] != f {
 			w.Fatalf("flow %v is %d. in a set of kind %d: %+v", f.tuple, i, kind, f)
 		}
 	}
@@ -165,7 +165,7 @@ func (w *world) checkQueue(q *queue, what string) {
 		if f.queue != q || f.prev != last {
 			w.Fatalf("%s: flow %v is linked wrongly", what, f.tuple)
 		}
-		if w.gate.flows[f.tuple] != f {
+		if w.gate.flows.byTuple[f.tuple] != f {
 			w.Fatalf("%s: flow %v is not in the table", what, f.tuple)
 		}
 	}
@@ -196,7 +196,7 @@ func (w *world) checkParking(counted int) {
 	}
 	n := 0
 	for a, have := range parked {
-		if s := w.gate.sources[a]; s == nil || s.deferred != have {
+		if s := w.gate.sources.byAddr[a]; s == nil || s.deferred != have {
 			w.Fatalf("source %v has %d parked SYNs: %+v", a.Netip(), have, s)
 		}
 		n += have
@@ -210,8 +210,8 @@ func (w *world) checkParking(counted int) {
 func (w *world) checkFree() {
 	w.Helper()
 	seen := map[*source]bool{}
-	for _, s := range w.gate.freeSources {
-		if seen[s] || w.gate.sources[s.addr] == s || len(s.grants)+s.queued+s.deferred+s.flows != 0 {
+	for _, s := range w.gate.sources.free {
+		if seen[s] || w.gate.sources.byAddr[s.addr] == s || len(s.grants)+s.queued+s.deferred+s.flows != 0 {
 			w.Fatalf("a free source is in use: %+v", s)
 		}
 		seen[s] = true
@@ -225,11 +225,11 @@ func (w *world) empty() {
 	g := w.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.flows)+len(g.sources)+g.grants+g.pendingOpen.n()+g.pendingHidden.n()+g.pendingBytes+g.closing.n+g.inTimeWait.n != 0 || g.deferred.head != nilIndex {
+	if len(g.flows.byTuple)+len(g.sources.byAddr)+g.sources.grants+g.flows.pendingOpen.n()+g.flows.pendingHidden.n()+g.flows.pendingBytes+g.flows.closing.n+g.flows.inTimeWait.n != 0 || g.deferred.head != nilIndex {
 		w.Fatalf("left: %d flows, %d sources, %d grants, %d ending, %d closing, parked from %d",
-			len(g.flows), len(g.sources), g.grants, g.closing.n, g.inTimeWait.n, g.deferred.head)
+			len(g.flows.byTuple), len(g.sources.byAddr), g.sources.grants, g.flows.closing.n, g.flows.inTimeWait.n, g.deferred.head)
 	}
-	for _, s := range g.freeSources {
+	for _, s := range g.sources.free {
 		for _, gr := range s.grants[:cap(s.grants)] {
 			if gr != nil {
 				w.Fatalf("a free source holds a grant in memory")

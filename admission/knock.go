@@ -1,11 +1,8 @@
 package admission
 
 import (
-	"time"
-
 	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/loglimit"
-	"github.com/knockgw/knockgw/packet"
 )
 
 // What makes a source pending, and what ends that:
@@ -21,32 +18,11 @@ import (
 // Knocks that come after a SYN do not delay it: a neighbor's junk could do that
 // forever.
 
-// knockVerdicts are the gate's verdicts by the answers of package knock.
-var knockVerdicts = [...]Verdict{
-	knock.NotService:   {Reason: ReasonNotService},
-	knock.NotKnock:     {Reason: ReasonNotKnock},
-	knock.OverBudget:   {Reason: ReasonBudget},
-	knock.QueueFull:    {Reason: ReasonQueueFull},
-	knock.PartReceived: {Action: Hold, Reason: ReasonKnockPart},
-	knock.Queued:       {Action: Hold, Reason: ReasonKnock},
-}
-
-// markPending notes that a knock of src is being decided. It reports false where
-// there are too many. The caller holds g.mu.
-func (g *Gate) markPending(src packet.Addr) bool {
-	s := g.sourceOf(src)
-	if s.queued >= g.limits.KnocksPerSource {
-		return false
-	}
-	s.queued++
-	return true
-}
-
 // knockDone ends a knock: it makes the grant, if there is one to make, and has the
 // source's deferred SYNs judged again.
 func (g *Gate) knockDone(d *knock.Decision) {
 	g.mu.Lock()
-	s := g.sources[d.Src] // exists: this knock is counted in it
+	s := g.sources.byAddr[d.Src] // exists: this knock is counted in it
 	s.queued--
 	s.done++
 	if d.Event.Result == knock.OK {
@@ -57,7 +33,7 @@ func (g *Gate) knockDone(d *knock.Decision) {
 		g.decided = make(chan struct{})
 	}
 	parked := s.deferred
-	g.removeIfUnused(s)
+	g.sources.removeIfUnused(s)
 	g.mu.Unlock()
 
 	g.stats.knocks[d.Event.Result].Add(1)
@@ -91,7 +67,7 @@ func (g *Gate) issueGrant(s *source, d *knock.Decision) knock.Result {
 		expires: now + at.service.GrantTTL, uses: at.service.GrantUses,
 	}
 	g.knocks.Known.Record(d.Src, client.ID, now)
-	if !g.addGrant(s, gr, client, now) {
+	if !g.sources.addGrant(s, gr, client, now) {
 		return knock.LimitReached
 	}
 	return knock.OK
@@ -112,5 +88,3 @@ func (g *Gate) rotateTable(b *knock.Builder) {
 	g.mu.Unlock()
 	b.Recycle(old) // look-ups hold the lock, so nothing reads it any more
 }
-
-var _ = time.Second

@@ -121,7 +121,7 @@ func TestTicketsOfParkedSYNsWrapAround(t *testing.T) {
 	v := w.at("192.0.2.1")
 	w.want(v.junk(), ReasonKnock)
 	w.gate.mu.Lock()
-	w.gate.sources[packet.AddrFrom(v.addr)].done = 1<<32 - 2
+	w.gate.sources.byAddr[packet.AddrFrom(v.addr)].done = 1<<32 - 2
 	w.gate.mu.Unlock()
 	for range knock.Batch {
 		w.want(v.junk(), ReasonKnock)

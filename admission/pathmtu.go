@@ -63,23 +63,23 @@ func minPathMTU(a packet.Addr) int {
 	return minPathMTU6
 }
 
-// claim notes what an ICMP error about the segment at seq, which is in flight,
-// says. It reports whether the gate could believe it. The caller holds g.mu.
-func (g *Gate) claim(f *flow, mtu int, seq uint32) bool {
-	if mtu < minPathMTU(f.tuple.Src) || mtu >= g.mtu {
+// claimMTU notes what an ICMP error about the segment at seq, which is in flight,
+// claims. It reports whether the claim is credible, on a device with an MTU of
+// deviceMTU bytes.
+func (f *flow) claimMTU(mtu int, seq uint32, deviceMTU int) bool {
+	if mtu < minPathMTU(f.tuple.Src) || mtu >= deviceMTU {
 		return false
 	}
 	p := &f.path
 	if p.claimedMTU == 0 || seqAfter(f.una, p.claimSeq) || !seqAfter(seq, p.claimSeq) {
-		p.claimedMTU, p.claimSeq = uint16(mtu), seq // below g.mtu, which is a packet's
+		p.claimedMTU, p.claimSeq = uint16(mtu), seq // below deviceMTU, which is a packet's
 	}
 	return true
 }
 
 // fitPath lowers the segment size of p, which f's stack sends with size bytes of
-// payload, to what the path carries. The caller holds g.mu and has not noted yet
-// that p is sent.
-func (g *Gate) fitPath(f *flow, p *packet.Packet, size int) {
+// payload, to what the path carries. The caller has not noted yet that p is sent.
+func (f *flow) fitPath(p *packet.Packet, size int, mono func() time.Duration) {
 	again := f.phase == synchronized && seqAfter(f.nxt, p.Seq)
 	if size == 0 || !again && f.path.mtu.bytes == 0 && f.source.mtu.bytes == 0 {
 		return
@@ -88,10 +88,11 @@ func (g *Gate) fitPath(f *flow, p *packet.Packet, size int) {
 	if s := int(p.Offload.SegmentSize); s > 0 {
 		length = p.Payload + min(s, size)
 	}
-	now := g.mono()
+
+	now := mono()
 	fits := min(length, f.source.mtu.limit(now), f.path.mtu.limit(now))
 	if again {
-		g.sentAgain(f, p.Seq, size, fits)
+		f.resent(p.Seq, size, fits, now)
 		fits = min(fits, f.source.mtu.limit(now), f.path.mtu.limit(now))
 	}
 	if fits < length {
@@ -111,12 +112,12 @@ func (m *pathMTU) limit(now time.Duration) int {
 	return int(m.bytes)
 }
 
-// sentAgain looks at what the stack sends again, size bytes from seq on in
-// packets of length bytes: whether a claim comes true, and whether the path
-// swallows packets of that length. The caller holds g.mu.
-func (g *Gate) sentAgain(f *flow, seq uint32, size, length int) {
+// resent examines what the stack sends again, size bytes from seq on in packets of
+// length bytes: whether it confirms a claim, and whether the path is a black hole
+// for packets of that length.
+func (f *flow) resent(seq uint32, size, length int, now time.Duration) {
 	p := &f.path
-	until := g.mono() + pathMTUTime
+	until := now + pathMTUTime
 	if p.claimedMTU != 0 {
 		quoted := !seqAfter(seq, p.claimSeq) && seqAfter(seq+uint32(size), p.claimSeq)
 		switch {

@@ -54,7 +54,7 @@ func (m *besieged) judge(t *rapid.T) {
 			}
 		}
 	}
-	for a, s := range m.gate.sources {
+	for a, s := range m.gate.sources.byAddr {
 		if _, ok := m.credit[a.Netip()]; !ok && len(s.grants) > 0 {
 			t.Fatalf("%v has a grant and never knocked", a.Netip())
 		}

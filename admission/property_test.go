@@ -62,12 +62,12 @@ func (m *model) judge(t *rapid.T) {
 	g := m.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for a, s := range g.sources {
+	for a, s := range g.sources.byAddr {
 		if len(s.grants) > 0 && !m.knocked[a.Netip()] {
 			t.Fatalf("%v has a grant and never knocked", a.Netip())
 		}
 	}
-	for tuple, f := range g.flows {
+	for tuple, f := range g.flows.byTuple {
 		if !f.open && !m.knocked[tuple.Src.Netip()] {
 			t.Fatalf("%v is in a hidden service and never knocked", tuple)
 		}

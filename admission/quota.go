@@ -137,55 +137,55 @@ func (u *pendingFlows) victim() *flow {
 }
 
 // openLimit is how many unauthenticated flows of open services there may be, and
-// completeLimit how many of these whose handshake is complete.
-func (l *Limits) openLimit() int     { return max(1, l.Flows/openShare) }
-func (l *Limits) completeLimit() int { return max(1, l.Flows/completeShare) }
+// establishedLimit how many of these whose handshake is complete.
+func (l *Limits) openLimit() int        { return max(1, l.Flows/openShare) }
+func (l *Limits) establishedLimit() int { return max(1, l.Flows/completeShare) }
 
 // handshakeLimit is how many handshakes with hidden services may be under way.
 func (l *Limits) handshakeLimit() int { return max(1, min(maxHandshakes, l.Flows/openShare)) }
 
 // list puts a flow that begins into the sets that it counts in. The caller holds
 // g.mu.
-func (g *Gate) list(f *flow) {
+func (c *conntrack) list(f *flow) {
 	if f.grant == nil {
 		f.service.pending.handshakes.add(f, ofGroup)
-		g.pendingOpen.handshakes.add(f, ofAll)
+		c.pendingOpen.handshakes.add(f, ofAll)
 		return
 	}
 	f.grant.pending.handshakes.add(f, ofGroup)
-	g.pendingHidden.handshakes.add(f, ofAll)
+	c.pendingHidden.handshakes.add(f, ofAll)
 	f.source.subnet.handshakes.add(f, ofSite)
-	g.usageOf(f.grant.key.ID()).handshakes.add(f, ofClient)
+	c.sources.usageOf(f.grant.key.ID()).handshakes.add(f, ofClient)
 }
 
 // unlist takes f out of all sets. The caller holds g.mu.
-func (g *Gate) unlist(f *flow) {
+func (c *conntrack) unlist(f *flow) {
 	client := f.sets.set[ofClient] != nil
 	for kind := range numSets {
 		f.leaveSet(kind)
 	}
 	if client {
 		id := f.grant.key.ID()
-		g.dropIfEmpty(id, g.clients[id])
+		c.sources.dropIfEmpty(id, c.sources.clients[id])
 	}
 }
 
-// listComplete moves f to the sets of flows whose handshake is complete, and
+// listEstablished moves f to the sets of flows whose handshake is complete, and
 // makes room for it there. The caller holds g.mu.
-func (g *Gate) listComplete(f *flow) {
+func (c *conntrack) listEstablished(f *flow) {
 	orphan := f.sets.set[ofGroup] == nil
-	g.unlist(f)
-	all, group := &g.pendingHidden, (*pendingFlows)(nil)
+	c.unlist(f)
+	all, group := &c.pendingHidden, (*pendingFlows)(nil)
 	switch {
 	case f.open:
-		all, group = &g.pendingOpen, &f.service.pending
-		if all.established.n() >= g.limits.completeLimit() {
-			g.evict(all.established.random())
+		all, group = &c.pendingOpen, &f.service.pending
+		if all.established.n() >= c.limits.establishedLimit() {
+			c.evict(all.established.random())
 		}
 	case !orphan:
 		group = &f.grant.pending
 		if group.established.n() >= ReservationsPerGrant {
-			g.evict(group.established.oldest())
+			c.evict(group.established.oldest())
 		}
 	}
 	all.established.add(f, ofAll)
@@ -197,41 +197,41 @@ func (g *Gate) listComplete(f *flow) {
 // roomOpen makes room for a flow of an open service, which takes that of another
 // such flow where their share is full. It reports false where there is none to
 // be had. The caller holds g.mu.
-func (g *Gate) roomOpen(at *serviceState) bool {
-	full := len(g.flows) >= g.limits.Flows
-	if full && g.inTimeWait.head != nil {
-		g.drop(g.inTimeWait.head) // in TIME_WAIT: the least loss
+func (c *conntrack) roomOpen(at *serviceState) bool {
+	full := len(c.byTuple) >= c.limits.Flows
+	if full && c.inTimeWait.head != nil {
+		c.drop(c.inTimeWait.head) // in TIME_WAIT: the least loss
 		full = false
 	}
 	var victim *flow
 	switch {
-	case at.pending.n() >= g.limits.HalfOpen:
+	case at.pending.n() >= c.limits.HalfOpen:
 		victim = at.pending.victim()
-	case full || g.pendingOpen.n() >= g.limits.openLimit():
-		victim = g.pendingOpen.victim()
+	case full || c.pendingOpen.n() >= c.limits.openLimit():
+		victim = c.pendingOpen.victim()
 	default:
 		return true
 	}
 	if victim == nil {
 		return false
 	}
-	g.evictOpen(victim)
+	c.evictOpen(victim)
 	return true
 }
 
 // evictOpen evicts a flow of an open service. Its client may complete the
 // handshake all the same, if the stack has answered with a SYN cookie.
-func (g *Gate) evictOpen(f *flow) {
-	f.service.flooded, f.service.floodedAt = true, g.mono()
-	g.offload.CookieMode()
-	g.evict(f)
+func (c *conntrack) evictOpen(f *flow) {
+	f.service.flooded, f.service.floodedAt = true, c.mono()
+	c.offload.CookieMode()
+	c.evict(f)
 }
 
 // roomHidden makes room for a flow of s on gr. It reports false where there is
 // none to be had. The caller holds g.mu.
-func (g *Gate) roomHidden(gr *grant, s *source) bool {
+func (c *conntrack) roomHidden(gr *grant, s *source) bool {
 	var crowd *flowSet
-	has := g.clients[gr.key.ID()]
+	has := c.sources.clients[gr.key.ID()]
 	switch {
 	case gr.pending.handshakes.n() >= HandshakesPerGrant:
 		crowd = &gr.pending.handshakes
@@ -239,41 +239,41 @@ func (g *Gate) roomHidden(gr *grant, s *source) bool {
 		crowd = &has.handshakes
 	case s.subnet.handshakes.n() >= maxHandshakesPerSource:
 		crowd = &s.subnet.handshakes
-	case g.pendingHidden.handshakes.n() >= g.limits.handshakeLimit():
-		crowd = &g.pendingHidden.handshakes
+	case c.pendingHidden.handshakes.n() >= c.limits.handshakeLimit():
+		crowd = &c.pendingHidden.handshakes
 	}
-	full := len(g.flows) >= g.limits.Flows
+	full := len(c.byTuple) >= c.limits.Flows
 	switch {
 	case crowd != nil:
-		return g.evictHidden(crowd.random())
+		return c.evictHidden(crowd.random())
 	case !full:
 		return true
-	case g.inTimeWait.head != nil:
-		g.drop(g.inTimeWait.head)
+	case c.inTimeWait.head != nil:
+		c.drop(c.inTimeWait.head)
 		return true
 	}
-	if f := g.pendingOpen.victim(); f != nil {
-		g.evictOpen(f)
+	if f := c.pendingOpen.victim(); f != nil {
+		c.evictOpen(f)
 		return true
 	}
-	return g.evictHidden(g.pendingHidden.handshakes.random())
+	return c.evictHidden(c.pendingHidden.handshakes.random())
 }
 
 // evictHidden evicts f, a flow of a hidden service, unless the stack is behind in
 // forgetting those that were evicted before: then it would hold more handshakes
 // than there may be.
-func (g *Gate) evictHidden(f *flow) bool {
-	if f == nil || len(g.evicted) == cap(g.evicted) {
+func (c *conntrack) evictHidden(f *flow) bool {
+	if f == nil || len(c.evicted) == cap(c.evicted) {
 		return false
 	}
-	g.evict(f)
+	c.evict(f)
 	return true
 }
 
 // chargeBytes counts what a flow sends before it is let in, which the stack may have to
 // keep until then. It reports whether there is room for that. The caller holds
 // g.mu.
-func (g *Gate) chargeBytes(f *flow, p *packet.Packet) bool {
+func (c *conntrack) chargeBytes(f *flow, p *packet.Packet) bool {
 	size := len(p.Data) - p.Payload
 	if f.state >= stateAuthorized || size <= 0 {
 		return true
@@ -282,40 +282,40 @@ func (g *Gate) chargeBytes(f *flow, p *packet.Packet) bool {
 	if f.pendingBytes+size > maxPendingBytesPerFlow {
 		return false
 	}
-	for try := 0; g.pendingBytes+size > maxPendingBytes; try++ {
-		victim := g.pendingOpen.established.random()
+	for try := 0; c.pendingBytes+size > maxPendingBytes; try++ {
+		victim := c.pendingOpen.established.random()
 		if victim == nil {
-			victim = g.pendingHidden.established.random()
+			victim = c.pendingHidden.established.random()
 		}
 		if victim == nil || victim == f || try == evictTries {
 			return false
 		}
-		g.evict(victim)
+		c.evict(victim)
 	}
 	f.pendingBytes += size
-	g.pendingBytes += size
+	c.pendingBytes += size
 	return true
 }
 
 // releaseBytes ends the account of what f has sent: it is let in, or gone. The caller
 // holds g.mu.
-func (g *Gate) releaseBytes(f *flow) {
-	g.pendingBytes -= f.pendingBytes
+func (c *conntrack) releaseBytes(f *flow) {
+	c.pendingBytes -= f.pendingBytes
 	f.pendingBytes = 0
 }
 
-// sweepUnproven evicts the flows that were not let in in time, of a bounded
+// sweepPending evicts the flows that were not let in in time, of a bounded
 // number of each set: the others' turn comes.
-func (g *Gate) sweepUnproven() {
+func (c *conntrack) sweepPending() {
 	for i, s := range []struct {
 		set   *flowSet
 		limit int64
 	}{
-		{&g.pendingOpen.handshakes, int64(openHandshakeTime)}, {&g.pendingOpen.established, int64(halfOpenTime)},
-		{&g.pendingHidden.handshakes, int64(halfOpenTime)}, {&g.pendingHidden.established, int64(halfOpenTime)},
+		{&c.pendingOpen.handshakes, int64(openHandshakeTime)}, {&c.pendingOpen.established, int64(halfOpenTime)},
+		{&c.pendingHidden.handshakes, int64(halfOpenTime)}, {&c.pendingHidden.established, int64(halfOpenTime)},
 	} {
 		for range sweepBatches {
-			if !g.sweepSet(s.set, &g.sweptTo[i], s.limit) {
+			if !c.sweepSet(s.set, &c.sweptTo[i], s.limit) {
 				break
 			}
 		}
@@ -324,10 +324,10 @@ func (g *Gate) sweepUnproven() {
 
 // sweepSet looks at a batch of a set, downwards from *at, where it notes how far
 // it came. It reports false at the end.
-func (g *Gate) sweepSet(set *flowSet, at *int, limit int64) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	now := g.mono()
+func (c *conntrack) sweepSet(set *flowSet, at *int, limit int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.mono()
 	*at = min(*at, set.n())
 	if *at == 0 {
 		*at = set.n()
@@ -340,7 +340,7 @@ func (g *Gate) sweepSet(set *flowSet, at *int, limit int64) bool {
 		// What takes the place of an evicted flow is the last, which has been
 		// looked at.
 		if f := set.flows[*at]; int64(now-f.admittedAt) > limit {
-			g.evict(f)
+			c.evict(f)
 			*at = min(*at, set.n())
 		}
 	}

@@ -1,46 +1,52 @@
 package admission
 
 import (
+	"time"
+
 	"github.com/knockgw/knockgw/internal/policy"
-	"github.com/knockgw/knockgw/internal/ratelimit"
-	"github.com/knockgw/knockgw/packet"
 )
 
-// How one policy takes the place of another under running traffic:
+// How one policy replaces another under running traffic:
 //
-//	beside      places for the new services, those of the old ones where nothing
-//	            but their properties has changed; the table of expected knocks
-//	lock held   the new policy, its places and its table are put in force: a store
-//	            for each service, none for a client, a flow or a grant
+//	before      states for new services; services that only differ in their
+//	            properties keep theirs; the table of precomputed knocks
+//	lock held   the new policy, its services and its table are put in force: a
+//	            store for each service, none for a client, a flow or a grant
 //	afterwards  grants and flows that have lost their service, their client or
-//	            their secret are looked for, a batch at a time, and ended
+//	            their secret are searched for, a batch at a time, and ended
 //
-// Budgets, bans, sequences under way and who knocked from where are kept by
-// address, client id and identity, which outlive policies. In the moment before a
-// revoked flow is found its packets may pass still; nothing new is let in.
+// Budgets, bans, sequences in progress and known sources are kept by address,
+// client id and identity, which outlive policies. Until a revoked flow is found its
+// packets may still pass; no new flow is admitted.
 
-// Revocation is what a change of policy has ended.
+// Revocation counts what a change of policy has ended.
 type Revocation struct{ Grants, Flows int }
 
-// SetPolicy puts p in force, and returns when what it revokes has been ended: the
-// flows and grants of services that are gone, or at another address; those of
+// SetPolicy puts p in force, and returns when everything that it revokes has been
+// ended: the flows and grants of services that are gone, or at another address; of
 // clients' keys that are gone, or that may not use the service any more; and the
-// handshakes under way, not the flows that are let in, of services that ask for
-// something else now. Of what is ended nothing more gets out.
+// handshakes under way, not the authorized flows, of services that have other
+// requirements now. Nothing more of what is ended leaves.
 //
-// p should have been made After the gate's Policy. A Mirror that drops packets is to
-// let all of them pass meanwhile.
+// p should have been built After the gate's Policy. An Offload that drops packets
+// must let all of them pass until SetPolicy returns.
 func (g *Gate) SetPolicy(p *policy.Policy) Revocation {
 	g.rebuildMu.Lock()
 	defer g.rebuildMu.Unlock()
 	t := g.knocks.NewBuilder().Build(p, g.now(), nil)
-	next := g.stage(p)
+	next := stagePolicy(p, g.servicesByName)
 	g.offload.Expect(t.Len(), t.Fields()) // before a knock can come that only the new policy takes
+
 	g.mu.Lock()
 	g.commit(next)
 	g.knocks.SetTable(t)
 	g.mu.Unlock()
-	return g.revoke()
+	// Whatever is admitted from now on, p allows: so it does not matter that the
+	// walk through a map that changes may miss it.
+	return g.revokeMatching(
+		func(gr *grant) bool { return !gr.permitted() },
+		func(f *flow) bool { return !f.permitted() },
+	)
 }
 
 // SetLimits replaces the limits of clients and of sources, and the ban. Fields of l
@@ -59,73 +65,66 @@ func (g *Gate) SetLimits(l Limits, b Ban) {
 			*d.field = d.value
 		}
 	}
-	g.ban = b
-	g.bans.SetPolicy(ratelimit.BanPolicy(b))
+	g.bans.setPolicy(b)
 }
 
-// policyUpdate is a policy with the places of its services.
+// A serviceState is what the gate keeps of a service, whatever policy is in force.
+// Flows and grants refer to it rather than to the service, so that a change of
+// policy touches the states alone, and none of the flows of unchanged services.
+type serviceState struct {
+	service   *policy.Service // of the policy in force; where the state is gone, the last one
+	gone      bool            // no policy has it any more
+	pending   pendingFlows    // flows of an open service
+	flooded   bool            // some of those were evicted
+	floodedAt time.Duration
+}
+
+// policyUpdate is a policy with the states of its services.
 type policyUpdate struct {
-	policy *policy.Policy
-	places []*serviceState
-	named  map[string]*serviceState
-	gone   []*serviceState // that the policy has not got
+	policy   *policy.Policy
+	services []*serviceState
+	byName   map[string]*serviceState
+	gone     []*serviceState // that the policy does not have
 }
 
-// stage finds and makes the places for p. The caller holds g.rebuildMu, so that
-// nobody else changes g.named and what the places are of.
-func (g *Gate) stage(p *policy.Policy) policyUpdate {
-	i := policyUpdate{policy: p, named: make(map[string]*serviceState, len(p.Services()))}
+// stagePolicy finds and creates the states for p; current are those in use. The
+// caller holds rebuildMu, so that nothing else changes them.
+func stagePolicy(p *policy.Policy, current map[string]*serviceState) policyUpdate {
+	u := policyUpdate{policy: p, byName: make(map[string]*serviceState, len(p.Services()))}
 	for _, s := range p.Services() {
-		at := g.servicesByName[s.Name]
+		at := current[s.Name]
 		if at == nil || !at.service.SameEndpoint(s) {
 			at = &serviceState{service: s}
 		}
-		i.places = append(i.places, at)
-		i.named[s.Name] = at
+		u.services = append(u.services, at)
+		u.byName[s.Name] = at
 	}
-	for name, at := range g.servicesByName {
-		if i.named[name] != at {
-			i.gone = append(i.gone, at)
+	for name, at := range current {
+		if u.byName[name] != at {
+			u.gone = append(u.gone, at)
 		}
 	}
-	return i
+	return u
 }
 
-// commit puts a policy in force. The caller holds g.rebuildMu and g.mu.
-func (g *Gate) commit(i policyUpdate) {
-	for n, s := range i.policy.Services() {
-		i.places[n].service = s
+// commit puts a policy in force. The caller holds rebuildMu and mu.
+func (g *Gate) commit(u policyUpdate) {
+	for i, s := range u.policy.Services() {
+		u.services[i].service = s
 	}
-	for _, at := range i.gone {
+	for _, at := range u.gone {
 		at.gone = true
 	}
-	g.services, g.servicesByName = i.places, i.named
-	g.policy.Store(i.policy)
+	g.services, g.servicesByName = u.services, u.byName
+	g.policy.Store(u.policy)
 }
 
-// revoke ends the grants, and then the flows, that the policy in force does not
-// allow. What is let in meanwhile, it allows: so it is no matter that the walk
-// through a map that changes may miss that.
-func (g *Gate) revoke() Revocation {
-	return g.end(
-		func(gr *grant) bool { return gr.service.gone || gr.service.service.ClientOf(gr.key) == nil },
-		func(f *flow) bool { return !f.permitted() },
-	)
+// permitted reports whether the policy in force allows the grant.
+func (gr *grant) permitted() bool {
+	return !gr.service.gone && gr.service.service.ClientOf(gr.key) != nil
 }
 
-func (g *Gate) notifyRevoked(flows []packet.Tuple) {
-	for _, t := range flows {
-		g.onRevoked(t)
-	}
-}
-
-// unchanged tells whether the flow's service still asks what it asked when the SYN
-// came. Only a flow that has been let in may outlive a change of that.
-func (f *flow) unchanged() bool {
-	return !f.service.gone && f.mode == f.service.service.Mode && f.open == f.service.service.Open()
-}
-
-// permitted tells whether the policy in force has room for the flow.
+// permitted reports whether the policy in force allows the flow.
 func (f *flow) permitted() bool {
 	switch {
 	case f.service.gone:
@@ -133,7 +132,7 @@ func (f *flow) permitted() bool {
 	case f.key != nil:
 		return f.service.service.ClientOf(f.key) != nil
 	case f.state >= stateAuthorized:
-		return true // it has ended before it was anybody's
+		return true // it ended before it was authorized
 	case f.grant != nil && f.grant.revoked && f.source.queued == 0 && !f.source.hasGrant(f.service):
 		return false
 	default:
@@ -141,12 +140,8 @@ func (f *flow) permitted() bool {
 	}
 }
 
-// hasGrant tells whether the source has a grant for a service.
-func (s *source) hasGrant(at *serviceState) bool {
-	for _, gr := range s.grants {
-		if gr.service == at {
-			return true
-		}
-	}
-	return false
+// unchanged reports whether the flow's service has the requirements that it had
+// when the SYN came. Only an authorized flow may outlive a change of them.
+func (f *flow) unchanged() bool {
+	return !f.service.gone && f.mode == f.service.service.Mode && f.open == f.service.service.Open()
 }

@@ -73,7 +73,7 @@ func BenchmarkSetPolicyBesideMany(b *testing.B) {
 	}()
 	n := 0
 	for b.Loop() {
-		i := g.stage(next[n%2])
+		i := stagePolicy(next[n%2], g.servicesByName)
 		g.mu.Lock()
 		began := time.Now()
 		g.commit(i)

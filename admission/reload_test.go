@@ -311,7 +311,7 @@ func TestWhatIsRevokedIsNotLetInBeforeItIsFound(t *testing.T) {
 		v.handshakes(1, "ssh")
 		v.handshakes(1, "web")
 		g := w.gate
-		next := g.stage(renewed(g.Policy(), change))
+		next := stagePolicy(renewed(g.Policy(), change), g.servicesByName)
 		g.mu.Lock()
 		g.commit(next)
 		g.mu.Unlock()
@@ -324,7 +324,10 @@ func TestWhatIsRevokedIsNotLetInBeforeItIsFound(t *testing.T) {
 			}
 		}
 		g.rebuildMu.Lock()
-		g.revoke()
+		g.revokeMatching(
+			func(gr *grant) bool { return !gr.permitted() },
+			func(f *flow) bool { return !f.permitted() },
+		)
 		g.rebuildMu.Unlock()
 		g.mu.Lock()
 		g.knocks.SetTable(g.knocks.NewBuilder().Build(g.Policy(), g.now(), nil))

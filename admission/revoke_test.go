@@ -158,7 +158,7 @@ func TestWhoWaitsForTheLockGetsItBetweenBatches(t *testing.T) {
 		close(got)
 		g.mu.Unlock()
 	}()
-	for b := (batch{}); ; b.yield(g) {
+	for b := (batch{}); ; b.yield(&g.mu) {
 		select {
 		case <-got:
 			return
@@ -172,7 +172,7 @@ func TestAListOfManyBatchesIsComplete(t *testing.T) {
 	const many = 3*sweepBatch + 1
 	g.mu.Lock()
 	for i := range many {
-		g.bans.Fail(packet.AddrFrom(netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)})), 0)
+		g.bans.sources.Fail(packet.AddrFrom(netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)})), 0)
 	}
 	g.mu.Unlock()
 	if n := len(g.Bans(2 * many)); n != many {

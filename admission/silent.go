@@ -2,8 +2,6 @@ package admission
 
 import (
 	"time"
-
-	"github.com/knockgw/knockgw/packet"
 )
 
 // Flows that idle may wait for a day, and one whose client is gone looks the
@@ -24,7 +22,7 @@ const (
 // evictSilent evicts the flow of a client from which nothing has come for the
 // longest time, if that is long enough, and reports whether it did. The caller
 // holds g.mu.
-func (g *Gate) evictSilent(has *clientUsage) bool {
+func (c *conntrack) evictSilent(has *clientUsage) bool {
 	f := has.authorized.head
 	if f == nil {
 		return false
@@ -34,35 +32,25 @@ func (g *Gate) evictSilent(has *clientUsage) bool {
 			f = other
 		}
 	}
-	if g.tick-f.lastHeard < silentTime {
+	if c.tick-f.lastHeard < silentTime {
 		return false
 	}
-	g.evict(f)
+	c.evict(f)
 	return true
 }
 
 // sweepSilent evicts silent flows of a batch while the table is nearly full: the
 // order of a map is random, so the turn of the others comes.
-func (g *Gate) sweepSilent() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (c *conntrack) sweepSilent() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	n := 0
-	for _, f := range g.flows {
-		if len(g.flows) <= g.limits.Flows/4*silentShare || n == sweepBatch {
+	for _, f := range c.byTuple {
+		if len(c.byTuple) <= c.limits.Flows/4*silentShare || n == sweepBatch {
 			return
 		}
-		if n++; f.state == stateAuthorized && g.tick-f.lastHeard >= silentTime {
-			g.evict(f)
+		if n++; f.state == stateAuthorized && c.tick-f.lastHeard >= silentTime {
+			c.evict(f)
 		}
 	}
-}
-
-// InFlight returns how many bytes of a flow's its client has not acknowledged.
-func (g *Gate) InFlight(t packet.Tuple) int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if f := g.flows[t]; f != nil {
-		return int(f.nxt - f.una)
-	}
-	return 0
 }

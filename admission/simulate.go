@@ -2,9 +2,9 @@ package admission
 
 import "github.com/knockgw/knockgw/internal/knock"
 
-// A Simulator is a gate without goroutines, for packets of the past: what a running
-// gate's workers do by and by, Settle does at once, by the clocks of its Options,
-// which whoever has the packets sets to the time of each. It is for one
+// A Simulator is a gate without goroutines, for packets of the past: what the
+// goroutines of a running gate do over time, Advance does at once, by the clocks
+// of its Options, which the caller sets to the time of each packet. It is for one
 // goroutine. Until it is asked about a packet of the stack, it takes the packets
 // for a capture of one direction, and passes every segment of an admitted flow.
 type Simulator struct {
@@ -13,7 +13,7 @@ type Simulator struct {
 	builder *knock.Builder
 }
 
-// NewSimulator makes a Judge. Its Gate's Run must not be called.
+// NewSimulator makes a Simulator. Its Gate's Run must not be called.
 func NewSimulator(o Options) (*Simulator, error) {
 	g, err := New(o)
 	if err != nil {
@@ -24,16 +24,17 @@ func NewSimulator(o Options) (*Simulator, error) {
 }
 
 // Advance brings the gate up to now: it decides the knocks that wait, and the SYNs
-// that wait for them, forgets what is over, and turns the time slots.
-func (j *Simulator) Advance() {
-	j.rotateTable(j.builder)
-	for j.worker.Step() {
+// that wait for them, forgets what has expired, and computes the knocks of new
+// time slots.
+func (s *Simulator) Advance() {
+	s.rotateTable(s.builder)
+	for s.worker.Step() {
 	}
-	j.sweep()
+	s.sweep()
 	for {
 		select {
-		case t := <-j.evicted:
-			j.onEvicted(t)
+		case t := <-s.flows.evicted:
+			s.flows.onEvicted(t)
 		default:
 			return
 		}

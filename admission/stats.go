@@ -2,6 +2,7 @@ package admission
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/packet"
@@ -85,10 +86,14 @@ func (g *Gate) Stats() Stats {
 	s.HMACsAhead, s.HMACsTried = g.knocks.Computed()
 	fast, slow, _ := g.knocks.Queued()
 	s.KnocksQueued = fast + slow
-	s.Bans = g.countBans()
+	g.bans.each(func(packet.Addr, time.Duration) bool {
+		s.Bans++
+		return true
+	})
+
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	s.Flows, s.Grants, s.Sources = len(g.flows), g.grants, len(g.sources)
+	s.Flows, s.Grants, s.Sources = len(g.flows.byTuple), g.sources.grants, len(g.sources.byAddr)
 	s.Limits = g.limits
 	s.DeferredSYNs = g.deferred.n
 	for _, at := range g.services {

@@ -7,126 +7,120 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// A Usage is a table, a queue or a purse: how much of it is taken, and how much
-// there is. Of a limit that counts for each source, client or the like, Now is what
-// the one has that has the most.
+// A Usage is how much of a table, a queue or a budget is used, and its limit. Of a
+// limit for each source, client or the like, Used is the largest count of any.
 type Usage struct {
 	Resource    string // fit for a metric label
 	Used, Limit int
 }
 
-// bounded is a replay store that has limits of its own.
-type bounded interface{ Usage() []replay.Usage }
+// storeUsage is a replay store that has limits of its own.
+type storeUsage interface{ Usage() []replay.Usage }
 
-// Usage returns everything of the gate that unauthorized hosts or clients could
-// fill, and of its store. It scans all tables, a batch at a time.
+// Usage returns the usage of everything in the gate that unauthorized hosts or
+// clients could fill, and of its store. It examines all tables, a batch at a time.
 func (g *Gate) Usage() []Usage {
-	list := g.tables()
-	l := &g.limits
-	most := g.peaks()
+	g.fragments.mu.Lock()
+	packets, bytes := g.fragments.r.Usage()
+	g.fragments.mu.Unlock()
 	fast, slow, queueLimit := g.knocks.Queued()
+
 	g.mu.Lock()
-	list = append(list,
-		Usage{"flow_table_entries", len(g.flows), l.Flows},
-		Usage{"grants", g.grants, l.Grants},
-		Usage{"expected_knocks", g.policy.Load().NumPrecomputed(), policy.MaxPrecomputed},
-		Usage{"grants_per_source", most.grantsOfSource, l.GrantsPerSource},
-		Usage{"grants_per_client", most.grantsOfClient, l.GrantsPerClient},
-		Usage{"flows_per_source", most.flowsOfSource, l.FlowsPerSource},
-		Usage{"flows_per_client", most.flowsOfClient, l.FlowsPerClient},
-		Usage{"handshakes_per_grant", most.handshakes, HandshakesPerGrant},
-		Usage{"handshakes_per_source", most.handshakesOfSource, maxHandshakesPerSource},
-		Usage{"handshakes_per_client", most.handshakesOfClient, maxHandshakesPerClient},
-		Usage{"hidden_handshakes", g.pendingHidden.handshakes.n(), l.handshakeLimit()},
-		Usage{"unauthenticated_flows_per_grant", most.reservations, ReservationsPerGrant},
-		Usage{"open_service_flows", g.pendingOpen.n(), l.openLimit()},
-		Usage{"open_service_connections", g.pendingOpen.established.n(), l.completeLimit()},
-		Usage{"unauthenticated_bytes", g.pendingBytes, maxPendingBytes},
-		Usage{"knock_queue_length", max(fast, slow), queueLimit},
-		Usage{"knocks_per_source", most.knocks, l.KnocksPerSource},
-		Usage{"deferred_syns", g.deferred.n, len(g.deferred.slots)},
-		Usage{"deferred_syns_per_source", most.parked, l.DeferredSYNsPerSource},
-		Usage{"known_sources", g.knocks.Known.Len(), knock.MaxKnownSources},
-		Usage{"failing_sources", g.bans.Len(), maxFailing},
-		Usage{"syn_sequences", g.knocks.SYNSequences(), knock.MaxSYNSequences},
-		Usage{"syn_sequences_per_client", most.places, knock.SourcesPerSYNSequence},
-	)
+	l, c, pol := &g.limits, &g.flows, g.policy.Load()
+	m := g.sources.peaks(pol)
+	var b batch
+	perSequence := 0
+	g.knocks.SourcesPerSequence(func(n int) {
+		perSequence = max(perSequence, n)
+		b.yield(&g.mu)
+	})
 	halfOpen := 0
 	for _, at := range g.services {
 		halfOpen = max(halfOpen, at.pending.n())
 	}
-	list = append(list, Usage{"half_open_flows", halfOpen, l.HalfOpen})
-	for _, u := range g.knocks.Limiter.Usage(g.mono()) {
-		list = append(list, Usage{u.Resource, u.Used, u.Limit})
-	}
-	g.mu.Unlock()
-	if s, ok := g.store.(bounded); ok {
-		for _, u := range s.Usage() {
-			list = append(list, Usage{u.Resource, u.Used, u.Limit})
-		}
-	}
-	return list
-}
 
-// tables are the bounds of what g.mu does not guard.
-func (g *Gate) tables() []Usage {
-	g.fragments.mu.Lock()
-	packets, bytes := g.fragments.r.Usage()
-	g.fragments.mu.Unlock()
 	list := []Usage{
-		{"eviction_queue_length", max(len(g.evicted), len(g.evictedOpen)), cap(g.evicted)},
+		{"eviction_queue_length", max(len(c.evicted), len(c.evictedOpen)), cap(c.evicted)},
 		{"fragmented_packets", packets, packet.DefaultMaxDatagrams},
 		{"fragment_bytes", bytes, packet.DefaultMaxBytes},
+		{"flow_table_entries", len(c.byTuple), l.Flows},
+		{"grants", g.sources.grants, l.Grants},
+		{"expected_knocks", pol.NumPrecomputed(), policy.MaxPrecomputed},
+		{"grants_per_source", m.grantsOfSource, l.GrantsPerSource},
+		{"grants_per_client", m.grantsOfClient, l.GrantsPerClient},
+		{"flows_per_source", m.flowsOfSource, l.FlowsPerSource},
+		{"flows_per_client", m.flowsOfClient, l.FlowsPerClient},
+		{"handshakes_per_grant", m.handshakes, HandshakesPerGrant},
+		{"handshakes_per_source", m.handshakesOfSource, maxHandshakesPerSource},
+		{"handshakes_per_client", m.handshakesOfClient, maxHandshakesPerClient},
+		{"hidden_handshakes", c.pendingHidden.handshakes.n(), l.handshakeLimit()},
+		{"unauthenticated_flows_per_grant", m.reservations, ReservationsPerGrant},
+		{"half_open_flows", halfOpen, l.HalfOpen},
+		{"open_service_flows", c.pendingOpen.n(), l.openLimit()},
+		{"open_service_connections", c.pendingOpen.established.n(), l.establishedLimit()},
+		{"unauthenticated_bytes", c.pendingBytes, maxPendingBytes},
+		{"knock_queue_length", max(fast, slow), queueLimit},
+		{"knocks_per_source", m.knocks, l.KnocksPerSource},
+		{"deferred_syns", g.deferred.n, len(g.deferred.slots)},
+		{"deferred_syns_per_source", m.deferred, l.DeferredSYNsPerSource},
+		{"known_sources", g.knocks.Known.Len(), knock.MaxKnownSources},
+		{"failing_sources", g.bans.sources.Len(), maxFailing},
+		{"syn_sequences", g.knocks.SYNSequences(), knock.MaxSYNSequences},
+		{"syn_sequences_per_client", perSequence, knock.SourcesPerSYNSequence},
 	}
-	for _, u := range g.knocks.WorkerUsage() {
-		list = append(list, Usage{u.Resource, u.Used, u.Limit})
+	for _, u := range append(g.knocks.Limiter.Usage(g.mono()), g.knocks.WorkerUsage()...) {
+		list = append(list, Usage(u))
+	}
+	g.mu.Unlock()
+
+	if s, ok := g.store.(storeUsage); ok {
+		for _, u := range s.Usage() {
+			list = append(list, Usage(u))
+		}
 	}
 	return list
 }
 
-// peaks is what the greediest one has, by what is limited for each.
+// peaks are the largest counts of a single source, client, grant or sequence.
 type peaks struct {
-	grantsOfSource, flowsOfSource, grantsOfClient, flowsOfClient, knocks, parked, places int
-	handshakes, handshakesOfSource, handshakesOfClient, reservations                     int
+	grantsOfSource, flowsOfSource, grantsOfClient, flowsOfClient, knocks, deferred int
+	handshakes, handshakesOfSource, handshakesOfClient, reservations               int
 }
 
-// peaks looks at all sources and clients, a batch at a time. A client with a limit of
-// its own is not looked at.
-func (g *Gate) peaks() (m peaks) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	policy := g.policy.Load()
-	site := func(s *subnet) {
-		m.grantsOfSource, m.flowsOfSource = max(m.grantsOfSource, s.grants), max(m.flowsOfSource, s.flows, s.unauthenticated)
-		m.handshakesOfSource = max(m.handshakesOfSource, s.handshakes.n())
-	}
+// addSubnet takes the counts of a subnet into account.
+func (m *peaks) addSubnet(n *subnet) {
+	m.grantsOfSource = max(m.grantsOfSource, n.grants)
+	m.flowsOfSource = max(m.flowsOfSource, n.flows, n.unauthenticated)
+	m.handshakesOfSource = max(m.handshakesOfSource, n.handshakes.n())
+}
+
+// peaks examines all sources and clients, a batch at a time. A client with a limit
+// of its own in pol is left out. The caller holds the lock.
+func (t *sourceTable) peaks(pol *policy.Policy) (m peaks) {
 	var b batch
-	for _, s := range g.sources {
-		m.knocks, m.parked = max(m.knocks, s.queued), max(m.parked, s.deferred)
-		site(&s.self)
+	for _, s := range t.byAddr {
+		m.knocks, m.deferred = max(m.knocks, s.queued), max(m.deferred, s.deferred)
+		m.addSubnet(&s.self)
 		for _, gr := range s.grants {
-			m.handshakes, m.reservations = max(m.handshakes, gr.pending.handshakes.n()), max(m.reservations, gr.pending.established.n())
+			m.handshakes = max(m.handshakes, gr.pending.handshakes.n())
+			m.reservations = max(m.reservations, gr.pending.established.n())
 		}
-		b.yield(g)
+		b.yield(t.mu)
 	}
-	for _, s := range g.subnets {
-		site(s)
-		b.yield(g)
+	for _, n := range t.subnets {
+		m.addSubnet(n)
+		b.yield(t.mu)
 	}
-	for id, has := range g.clients {
-		m.handshakesOfClient = max(m.handshakesOfClient, has.handshakes.n())
-		grants, flows := policy.LimitsOf(id)
+	for id, u := range t.clients {
+		m.handshakesOfClient = max(m.handshakesOfClient, u.handshakes.n())
+		grants, flows := pol.LimitsOf(id)
 		if grants == 0 {
-			m.grantsOfClient = max(m.grantsOfClient, len(has.grants))
+			m.grantsOfClient = max(m.grantsOfClient, len(u.grants))
 		}
 		if flows == 0 {
-			m.flowsOfClient = max(m.flowsOfClient, has.flows)
+			m.flowsOfClient = max(m.flowsOfClient, u.flows)
 		}
-		b.yield(g)
+		b.yield(t.mu)
 	}
-	g.knocks.SourcesPerSequence(func(n int) {
-		m.places = max(m.places, n)
-		b.yield(g)
-	})
 	return m
 }

@@ -155,7 +155,12 @@ func (in *instance) plan(s *service, t packet.Tuple, target netip.AddrPort) *flo
 			return in.authenticate(ctx, s, t, conn)
 		}
 	} else {
-		plan.Client = func() string { return in.gate.Client(t) }
+		plan.Client = func() string {
+			if id := in.gate.Client(t); id != nil {
+				return id.ID()
+			}
+			return ""
+		}
 	}
 	if l := s.listener; l != nil {
 		plan.Serve = l.serve

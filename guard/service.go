@@ -59,7 +59,7 @@ func resultOf(ctx context.Context, v admission.Verdict) auth.Result {
 
 // knockPeer returns the Peer of a connection that a grant admitted.
 func (s *service) knockPeer(c *conn) (auth.Peer, error) {
-	id := s.guard.gate.Identity(c.tuple)
+	id := s.guard.gate.Client(c.tuple)
 	if id == nil {
 		return auth.Peer{}, &auth.Error{Result: auth.ResultUnauthorized, Err: admission.ErrFlowClosed}
 	}
