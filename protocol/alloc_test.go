@@ -5,9 +5,10 @@ import (
 	"testing"
 )
 
-// What a stranger can make happen without the secret: parse, and a hint that does not match.
+// What a host without a secret can cause: parsing, and a hint that does not
+// match.
 func TestRefusalDoesNotAllocate(t *testing.T) {
-	owner, stranger, s := testClient(t, "a"), testClient(t, "b"), NewScratch()
+	owner, other, s := testClient(t, "a"), testClient(t, "b"), NewScratch()
 	frame, knock := testFrame(t, owner), testKnock(t, owner)
 	envelope := testEnvelope(t, owner, HintRoute, 128)
 	bare := testEnvelope(t, owner, HintNone, 128)
@@ -20,34 +21,35 @@ func TestRefusalDoesNotAllocate(t *testing.T) {
 		{"malformed knock", 0, func() bool { _, err := ParseKnock(frame); return err != nil }},
 		{"frame of another client", 0, func() bool {
 			f, _, err := ParseFrameV1(frame, DefaultMaxFrame)
-			return err == nil && !f.Match(s, stranger, testPort)
+			return err == nil && !f.Match(s, other, testPort)
 		}},
 		{"envelope of another client", 0, func() bool {
 			e, _, err := ParseEnvelopeV2(envelope, HintRoute)
-			return err == nil && !e.Match(s, stranger, testPort)
+			return err == nil && !e.Match(s, other, testPort)
 		}},
 		{"knock of another client", 0, func() bool {
 			k, err := ParseKnock(knock)
-			return err == nil && !k.Match(s, stranger, testPort)
+			return err == nil && !k.Match(s, other, testPort)
 		}},
-		// Opening with a wrong key is dearer, but only a matching hint leads there, or HintNone.
+		// Opening with a wrong key is dearer, but only a matching hint leads
+		// there, or HintNone.
 		{"opening a frame", openAllocs, func() bool {
 			f, _, _ := ParseFrameV1(frame, DefaultMaxFrame)
-			_, err := f.Open(s, stranger, testPort)
+			_, err := f.Open(s, other, testPort)
 			return err == ErrSealed
 		}},
 		{"opening an envelope", openAllocs, func() bool {
 			e, _, _ := ParseEnvelopeV2(bare, HintNone)
-			_, err := e.Open(s, stranger, testPort, len(bare))
+			_, err := e.Open(s, other, testPort, len(bare))
 			return err == ErrSealed
 		}},
 		{"opening a knock", openAllocs, func() bool {
 			k, _ := ParseKnock(knock)
-			_, err := k.Open(s, stranger, testPort)
+			_, err := k.Open(s, other, testPort)
 			return err == ErrSealed
 		}},
-		{"SYN fields", 0, func() bool { return stranger.SYN(s, testPort, 1) != owner.SYN(s, testPort, 1) }},
-		{"SYN part", 0, func() bool { return stranger.SYNPart(s, testPort, 1, 1) != owner.SYNPart(s, testPort, 1, 1) }},
+		{"SYN fields", 0, func() bool { return other.SYN(s, testPort, 1) != owner.SYN(s, testPort, 1) }},
+		{"SYN part", 0, func() bool { return other.SYNPart(s, testPort, 1, 1) != owner.SYNPart(s, testPort, 1, 1) }},
 	} {
 		if !c.run() {
 			t.Errorf("%s: not refused", c.name)
@@ -58,18 +60,19 @@ func TestRefusalDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// openAllocs is what x/crypto's AEADs allocate: the object, for XChaCha one more within.
+// openAllocs is what x/crypto's AEADs allocate: the object, for XChaCha one
+// more within.
 const openAllocs = 2
 
 func BenchmarkMatchKnockOfOther(b *testing.B) {
-	owner, stranger, s := testClient(b, "a"), testClient(b, "b"), NewScratch()
+	owner, other, s := testClient(b, "a"), testClient(b, "b"), NewScratch()
 	k, err := ParseKnock(testKnock(b, owner))
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if k.Match(s, stranger, testPort) {
+		if k.Match(s, other, testPort) {
 			b.Fatal("matched")
 		}
 	}
@@ -90,12 +93,12 @@ func BenchmarkOpenKnock(b *testing.B) {
 }
 
 func BenchmarkOpenEnvelopeOfOther(b *testing.B) {
-	owner, stranger, s := testClient(b, "a"), testClient(b, "b"), NewScratch()
+	owner, other, s := testClient(b, "a"), testClient(b, "b"), NewScratch()
 	raw := testEnvelope(b, owner, HintNone, 512)
 	b.ReportAllocs()
 	for b.Loop() {
 		e, _, _ := ParseEnvelopeV2(raw, HintNone)
-		if _, err := e.Open(s, stranger, testPort, len(raw)); err != ErrSealed {
+		if _, err := e.Open(s, other, testPort, len(raw)); err != ErrSealed {
 			b.Fatal(err)
 		}
 	}

@@ -11,35 +11,36 @@ import (
 
 // Limits of an identity. (Conventions.)
 const (
-	MinSecret   = 16    // bytes; 128 bits is the least that is worth a MAC
-	MaxClientID = 65535 // bytes; the length travels in a u16 where a SYN's fields are derived
+	MinSecret   = 16    // bytes; a MAC with fewer than 128 bits is weak
+	MaxClientID = 65535 // bytes; the derivation of SYN fields has its length as a u16
 )
 
-// The labels that keep one use of a secret from being taken for another.
+// Labels separate the uses of a secret.
 const (
 	labelTCPClient = "client-id"
-	labelUDPClient = "libknock client-id v1" // UDP's label is not TCP's
+	labelUDPClient = "libknock client-id v1" // differs from that of TCP
 )
 
-// Client is an identity: a client id and its secret, with everything that can be derived once already
-// derived. It is immutable and safe for concurrent use. Whatever it is printed or logged with, it
-// shows the id and never the secret.
+// Client is an identity: a client ID and its secret, with all values that can
+// be derived in advance. It is immutable and safe for concurrent use. However
+// it is printed or logged, it shows the ID and never the secret.
 type Client struct {
 	id    string
-	*keys // a pointer: fmt prints fields behind one as an address, whatever verb, copy or wrapper
+	*keys // a pointer: fmt prints it as an address, whatever verb, copy or wrapper
 }
 
-// keys is what is derived from an identity, and the secret itself.
+// keys is the secret and the values derived from it.
 type keys struct {
-	rawID   []byte // id again, so that hashing it converts nothing
+	rawID   []byte // the ID again, to hash it without a conversion
 	secret  []byte // HKDF's input key material
 	states  midstates
 	tcpHash [clientHashSize]byte
 	udpHash [clientHashSize]byte
 }
 
-// NewClient derives a client's identity from its id (1 to 65535 bytes of UTF-8 without NUL) and its
-// secret (at least 16 bytes), which it copies. It fails with ErrClientID or ErrShortSecret.
+// NewClient returns a client with an ID (1 to 65535 bytes of UTF-8 without NUL)
+// and a secret (at least 16 bytes), which it copies. It returns ErrClientID or
+// ErrShortSecret if they are invalid.
 func NewClient(id string, secret []byte) (*Client, error) {
 	if id == "" || len(id) > MaxClientID || !utf8.ValidString(id) || strings.IndexByte(id, 0) >= 0 {
 		return nil, ErrClientID
@@ -66,8 +67,8 @@ func (s *Scratch) clientHash(out *[clientHashSize]byte, c *Client, label string)
 	copy(out[:], s.finish(&c.states))
 }
 
-// Equal reports whether o has the same id and the same secret, the latter in constant time: a reload
-// asks it to find the clients that it must end. Either may be nil.
+// Equal reports whether o has the same ID and the same secret, the latter in
+// constant time. A reload uses it to find removed clients. Either may be nil.
 func (c *Client) Equal(o *Client) bool {
 	if c == nil || o == nil {
 		return c == o
@@ -75,18 +76,19 @@ func (c *Client) Equal(o *Client) bool {
 	return c.id == o.id && subtle.ConstantTimeCompare(c.secret, o.secret) == 1
 }
 
-// ID is the client's id.
+// ID returns the client's ID.
 func (c *Client) ID() string { return c.id }
 
-// String is the client's id, marked as such. It never has the secret in it.
+// String returns "client " and the ID, never the secret.
 func (c Client) String() string { return "client " + c.id }
 
 // GoString is String: %#v must not print the secret either.
 func (c Client) GoString() string { return c.String() }
 
-// Format prints String under every verb, because fmt prints the fields of a struct under verbs that a
-// Stringer does not handle, such as %d. The receiver is a value so that a copy is covered as well.
+// Format prints String for every verb, because fmt prints the fields of a
+// struct for verbs that a Stringer does not handle, such as %d. The receiver is
+// a value so that copies are covered as well.
 func (c Client) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
 
-// LogValue logs the id alone.
+// LogValue returns the ID.
 func (c Client) LogValue() slog.Value { return slog.StringValue(c.id) }

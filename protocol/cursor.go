@@ -5,8 +5,9 @@ import (
 	"math"
 )
 
-// cursor reads fields off the front of opened plaintext. The first field that is not there makes it
-// bad for good, and every later field zero, so that a parser reads straight through and asks once.
+// cursor reads fields from the front of opened plaintext. The first missing
+// field sets bad permanently, and all later fields are zero, so that a parser
+// checks once at the end.
 type cursor struct {
 	rest []byte
 	bad  bool
@@ -37,7 +38,7 @@ func (c *cursor) u16() uint16 {
 	return 0
 }
 
-// millis reads Unix milliseconds. A time beyond what an int64 holds is no time.
+// millis reads Unix milliseconds. A time that exceeds an int64 is invalid.
 func (c *cursor) millis() int64 {
 	field := c.take(timeSize)
 	if field == nil {
@@ -67,7 +68,7 @@ func appendLong(dst, field []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(dst, uint16(len(field))), field...)
 }
 
-// owned is a copy that is the caller's own; empty is nil.
+// owned returns a copy of field; nil if it is empty.
 func owned(field []byte) []byte {
 	return append([]byte(nil), field...)
 }

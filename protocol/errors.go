@@ -1,29 +1,31 @@
 package protocol
 
-// Error is a reason to refuse a message or an identity. It is a constant, so that refusing allocates
-// nothing, compares with == and errors.Is, and can index an array of counters of NumErrors.
+// Error is a reason to refuse a message or an identity. It is a constant, so
+// that refusing does not allocate. It compares with == and errors.Is and can
+// index an array of NumErrors counters.
 type Error uint8
 
-// The reasons. ErrNeedMore is not a refusal: the bytes so far are well-formed and there are too few.
+// The reasons. ErrNeedMore is not a refusal: the bytes so far are well-formed
+// but too few.
 const (
 	errNone        Error = iota
-	ErrNeedMore          // more bytes are needed before anything can be said
-	ErrMalformed         // lengths, version, reserved bytes or flags are not the format's
-	ErrTooLong           // longer than the receiver takes, or too long to encode
+	ErrNeedMore          // more bytes are needed
+	ErrMalformed         // lengths, version, reserved bytes or flags do not match the format
+	ErrTooLong           // longer than the receiver accepts, or too long to encode
 	ErrSealed            // the AEAD did not open: another secret, another port, or altered
 	ErrPort              // opened, but sealed for another port
 	ErrClientHash        // opened, but sealed for another client id
-	ErrContent           // opened, but what was inside does not parse or contradicts the header
+	ErrContent           // opened, but the content does not parse or contradicts the header
 	ErrNoBucket          // no configured bucket is large enough for the message
 	ErrCipher            // the platform refuses the cipher (FIPS 140-only mode)
 	ErrShortSecret       // the secret has fewer than MinSecret bytes
 	ErrClientID          // the client id is empty, too long, not UTF-8 or has a NUL
 	ErrMethod            // not the name of a method
-	// NumErrors is one more than the last Error: the size of an array indexed by one.
+	// NumErrors is the size of an array indexed by an Error.
 	NumErrors int = iota
 )
 
-// Error says what was wrong, without any of the message's bytes.
+// Error describes the reason, without any bytes of the message.
 func (e Error) Error() string {
 	switch e {
 	case ErrNeedMore:
@@ -55,7 +57,7 @@ func (e Error) Error() string {
 	}
 }
 
-// Label is a short constant name, fit for a metric's label.
+// Label returns a short constant name, suitable as a metric label.
 func (e Error) Label() string {
 	switch e {
 	case errNone:

@@ -5,8 +5,9 @@ import (
 	"testing"
 )
 
-// The fuzzers give strangers' bytes to the decoders, and also seal them: what a client with a valid
-// secret could put inside reaches the parsers behind the AEAD too.
+// The fuzzers give arbitrary bytes to the decoders, and also seal them: what a
+// client with a valid secret could put inside reaches the parsers behind the
+// AEAD too.
 
 func FuzzFrameV1(f *testing.F) {
 	for _, v := range loadVectors(f).FrameV1 {
@@ -76,7 +77,8 @@ func FuzzKnock(f *testing.F) {
 	})
 }
 
-// FuzzKnockMessage parses plaintexts, with the client hash put right, and encodes what it accepts.
+// FuzzKnockMessage parses plaintexts, with the client hash put right, and
+// encodes what it accepts.
 func FuzzKnockMessage(f *testing.F) {
 	s := NewScratch()
 	for _, v := range loadVectors(f).Knock {

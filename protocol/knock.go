@@ -14,14 +14,16 @@ import (
 //	nonce[16] hint[8] sealed_len  flags reserved sealed ...
 //	'------------ associated data, with 0x01 and the port
 //
-// The AEAD is the IETF's ChaCha20-Poly1305, with the first twelve bytes of the nonce. Twelve random
-// bytes are few for one key, but the key is derived from all sixteen and is new with every knock.
+// The AEAD is ChaCha20-Poly1305 (RFC 8439) with the first twelve bytes of the
+// nonce. Twelve random bytes are few for one key, but the key is derived from
+// all sixteen and differs with every knock.
 const (
 	// KnockHeader is the size of a knock's header in bytes.
 	KnockHeader = 28
-	// MaxKnock is the largest knock in bytes: well below any path's MTU.
+	// MaxKnock is the maximum size of a knock in bytes, well below the MTU of
+	// any path.
 	MaxKnock = 1024
-	// KnockNonce is the size in bytes of a knock's nonce, its replay key.
+	// KnockNonce is the size in bytes of the nonce of a knock, its replay key.
 	KnockNonce = 16
 
 	knockHint     = KnockNonce
@@ -38,21 +40,22 @@ const (
 	labelHintKnock  = "libknock udp-knock hint v1"
 	labelKeyKnock   = "libknock udp-knock frame v1"
 
-	// knockMinSealed is the sealed size of the shortest knock: type, hash, time, a method of one byte,
-	// port, and empty session, sequence, index, total, random and TLVs.
+	// knockMinSealed is the sealed size of the shortest knock: type, hash,
+	// time, a method of one byte, port, and empty session, sequence, index,
+	// total, random and TLVs.
 	knockMinSealed = 1 + clientHashSize + timeSize + 2 + portSize + 1 + 1 + 1 + 1 + 1 + 2 + tagSize
 )
 
-// Knock is a UDP knock whose header has been checked and whose content is still sealed. It borrows the
+// Knock is a UDP knock with a checked header and sealed content. It borrows the
 // datagram. (UDP knock v1.)
 type Knock struct {
 	header []byte
 	sealed []byte
 }
 
-// ParseKnock makes the checks that need no cryptography: b, a whole datagram's payload, has the length
-// that its header says, at most MaxKnock, and no flag or reserved bit that is unknown. It fails with
-// ErrMalformed or ErrTooLong. The knock borrows b.
+// ParseKnock does the checks that need no cryptography: b, the payload of a
+// datagram, has the length in its header, at most MaxKnock, and no unknown flag
+// or reserved bit. It returns ErrMalformed or ErrTooLong. The knock borrows b.
 func ParseKnock(b []byte) (Knock, error) {
 	switch {
 	case len(b) < KnockHeader+knockMinSealed:
@@ -67,21 +70,23 @@ func ParseKnock(b []byte) (Knock, error) {
 	return Knock{header: b[:KnockHeader:KnockHeader], sealed: b[KnockHeader:len(b):len(b)]}, nil
 }
 
-// Nonce is the knock's replay key: 16 bytes, borrowed.
+// Nonce returns the knock's replay key: 16 bytes, borrowed.
 func (k *Knock) Nonce() []byte { return k.header[:KnockNonce:KnockNonce] }
 
 func (k *Knock) hint() []byte { return k.header[knockHint:knockLength:knockLength] }
 
-// Match reports, in constant time, whether the knock's hint is the one that c makes for port.
+// Match reports, in constant time, whether the knock's hint is that of c for
+// port.
 func (k *Knock) Match(s *Scratch, c *Client, port uint16) bool {
 	s.hintMessage(labelHintKnock, k.Nonce(), port)
 	return subtle.ConstantTimeCompare(s.mac(&c.states)[:hintSize], k.hint()) == 1
 }
 
-// Open opens the knock as c's for port and checks all that the message itself must satisfy. The
-// KnockMessage is a copy. It fails with ErrSealed, ErrPort, ErrClientHash or ErrContent. It judges
-// neither the time, nor the replay key, nor whether the service takes the method, the missing session
-// id or the sequence's length.
+// Open opens the knock as c's for port and checks that the message is
+// consistent. The KnockMessage is a copy. It returns ErrSealed, ErrPort,
+// ErrClientHash or ErrContent. It checks neither the time, nor the replay key,
+// nor whether the service accepts the method, a missing session ID or the
+// sequence's length.
 func (k *Knock) Open(s *Scratch, c *Client, port uint16) (KnockMessage, error) {
 	aead, err := chacha20poly1305.New(k.key(s, c))
 	if err != nil {
@@ -94,13 +99,13 @@ func (k *Knock) Open(s *Scratch, c *Client, port uint16) (KnockMessage, error) {
 	return parseKnockMessage(plain, k.header[knockFlags], c, port)
 }
 
-// key is the knock's AEAD key, in s.
+// key returns the knock's AEAD key, in s.
 func (k *Knock) key(s *Scratch, c *Client) []byte {
 	s.msg = append(s.msg[:0], labelKeyKnock...)
 	return s.hkdf(c.secret, k.Nonce())
 }
 
-// aad is the associated data, in s.
+// aad returns the associated data, in s.
 func (k *Knock) aad(s *Scratch, port uint16) []byte {
 	s.aad = append(s.aad[:0], k.header...)
 	s.aad = append(s.aad, knockAADVersion)
@@ -108,9 +113,10 @@ func (k *Knock) aad(s *Scratch, port uint16) []byte {
 	return s.aad
 }
 
-// AppendKnock appends a knock from c for port to dst. It reads 16 bytes, the nonce, from rand, and 16
-// more if m.ClientRandom is nil. It fails with ErrContent when m breaks a rule that Open checks, with
-// ErrTooLong when the knock would exceed MaxKnock or a field its length, or as rand does.
+// AppendKnock appends a knock from c for port to dst. It reads 16 bytes, the
+// nonce, from rand, and 16 more if m.ClientRandom is nil. It returns ErrContent
+// if m violates a rule that Open checks, ErrTooLong if the knock would exceed
+// MaxKnock or a field its maximum length, or an error of rand.
 func AppendKnock(dst []byte, c *Client, port uint16, m *KnockMessage, rand io.Reader) ([]byte, error) {
 	if err := m.check(); err != nil {
 		return dst, err

@@ -7,43 +7,45 @@ import (
 
 // Limits of a knock's content. (UDP knock v1, Sequences.)
 const (
-	MinSessionID = 16 // bytes of a session id, when there is one: not to be guessed
+	MinSessionID = 16 // bytes of a session ID, if there is one: too many to guess
 	MaxSessionID = 255
-	SequenceID   = 16 // bytes of a sequence id
+	SequenceID   = 16 // bytes of a sequence ID
 	MinSequence  = 2  // parts: one part is a single knock
 	MaxSequence  = 8  // parts
 
-	clientRandom = 16 // bytes that AppendKnock draws
+	clientRandom = 16 // bytes that AppendKnock reads
 
 	typeSingle   = 1
 	typeSequence = 2
 )
 
-// KnockMessage is what a knock says. (UDP knock v1.) An opened KnockMessage owns its memory.
+// KnockMessage is the content of a knock. An opened KnockMessage owns its
+// memory. (UDP knock v1.)
 type KnockMessage struct {
-	Method    string // 1 to 255 bytes; compare MethodFamily with what the service allows
-	Time      int64  // Unix milliseconds, not negative; the caller judges its freshness
+	Method    string // 1 to 255 bytes; compare its MethodFamily with those of the service
+	Time      int64  // Unix milliseconds, not negative; the caller checks that it is fresh
 	SessionID []byte // empty, or 16 to 255 bytes
 
-	// A part of a sequence has a sequence id of 16 bytes, which all parts share, a Total of 2 to 8
-	// and an Index below it. In a single knock all three are zero.
+	// A part of a sequence has a sequence ID of 16 bytes, which all parts
+	// share, a Total of 2 to 8, and an Index below it. In a single knock all
+	// three are zero.
 	SequenceID   []byte
 	Index, Total uint8
 
-	ClientRandom []byte // 0 to 255 bytes; AppendKnock draws 16 where it is nil
-	TLVs         []TLV  // extensions, of which unknown types are ignored
+	ClientRandom []byte // 0 to 255 bytes; AppendKnock reads 16 if it is nil
+	TLVs         []TLV  // extensions; unknown types are ignored
 }
 
 // TLV is an extension of a knock.
 type TLV struct {
 	Type  uint16
-	Value []byte // at most 65535 bytes, and the knock at most MaxKnock
+	Value []byte // at most 65535 bytes, and within MaxKnock
 }
 
-// Sequence reports whether the knock is one part of several.
+// Sequence reports whether the knock is a part of a sequence.
 func (m *KnockMessage) Sequence() bool { return m.Total != 0 }
 
-// check applies the consistency rules, to what is to be encoded and to what was decoded alike.
+// check applies the consistency rules, before encoding and after decoding.
 func (m *KnockMessage) check() error {
 	session := len(m.SessionID)
 	switch {
@@ -69,7 +71,7 @@ func (m *KnockMessage) check() error {
 	return nil
 }
 
-// flags are the header's flags, which follow from the content.
+// flags returns the header's flags, which follow from the content.
 func (m *KnockMessage) flags() byte {
 	var flags byte
 	if m.Sequence() {
@@ -84,7 +86,7 @@ func (m *KnockMessage) flags() byte {
 	return flags
 }
 
-// append appends the plaintext of a message that has passed check.
+// append appends the plaintext of a message that passed check.
 func (m *KnockMessage) append(dst []byte, c *Client, port uint16, random []byte) []byte {
 	kind := byte(typeSingle)
 	if m.Sequence() {
@@ -99,6 +101,7 @@ func (m *KnockMessage) append(dst []byte, c *Client, port uint16, random []byte)
 	dst = appendShort(dst, m.SequenceID)
 	dst = append(dst, m.Index, m.Total)
 	dst = appendShort(dst, random)
+
 	size := 0
 	for _, tlv := range m.TLVs {
 		size += 2 + 2 + len(tlv.Value)
@@ -111,7 +114,7 @@ func (m *KnockMessage) append(dst []byte, c *Client, port uint16, random []byte)
 	return dst
 }
 
-// parseKnockMessage parses an opened knock and copies out what it says.
+// parseKnockMessage parses an opened knock and copies its content.
 func parseKnockMessage(plain []byte, flags byte, c *Client, port uint16) (KnockMessage, error) {
 	in := cursor{rest: plain}
 	kind, hash, ms, method := in.u8(), in.take(clientHashSize), in.millis(), in.short()
@@ -124,6 +127,7 @@ func parseKnockMessage(plain []byte, flags byte, c *Client, port uint16) (KnockM
 		tlvs.long()
 		count++
 	}
+
 	switch {
 	case in.bad || len(in.rest) != 0 || tlvs.bad:
 		return KnockMessage{}, ErrContent
@@ -134,6 +138,7 @@ func parseKnockMessage(plain []byte, flags byte, c *Client, port uint16) (KnockM
 	case kind != typeSingle && kind != typeSequence, (kind == typeSequence) != (total != 0):
 		return KnockMessage{}, ErrContent
 	}
+
 	m := KnockMessage{
 		Method:       methodText(method),
 		Time:         ms,
@@ -141,7 +146,7 @@ func parseKnockMessage(plain []byte, flags byte, c *Client, port uint16) (KnockM
 		SequenceID:   owned(sequence),
 		Index:        index,
 		Total:        total,
-		ClientRandom: append([]byte{}, random...), // not nil, so that encoding it again draws nothing
+		ClientRandom: append([]byte{}, random...), // not nil, so that encoding it again reads nothing from rand
 	}
 	if count > 0 {
 		m.TLVs = make([]TLV, 0, count)

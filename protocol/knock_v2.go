@@ -8,48 +8,52 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// A knock udp-v2 is one datagram of exactly this form, every byte of which looks uniformly random to
-// whoever lacks the secret:
+// A knock udp-v2 is one datagram of exactly this form. Every byte is uniformly
+// random without the secret:
 //
 //	0        10        34                              128
 //	hint[10] nonce[24] sealed ...                        |
 //
-// Hint and key are MACs of the same context, which is not on the wire: client id, gateway, port, slot.
-// Neither depends on the nonce. So a receiver knows the hints before the knocks come, finds a knock's
-// client by one look into a table, and one stranger's datagram costs what another's does, however many
-// clients there are. (docs/udp-v2.md)
+// Hint and key are MACs of one context, which is not on the wire: client ID,
+// gateway, port, slot. Neither depends on the nonce. So a receiver knows the
+// hints in advance and finds the client of a knock with one table lookup, whose
+// cost does not depend on the number of clients. (docs/udp-v2.md)
 const (
-	// KnockV2Size is the size of every knock udp-v2 in bytes: below any path's MTU, equal to a bucket of
-	// the envelopes, and 16 more than today's fields take.
+	// KnockV2Size is the size of every knock udp-v2 in bytes: below the MTU of
+	// any path, equal to a bucket of the envelopes, and 16 more than the
+	// current fields need.
 	KnockV2Size = 128
-	// KnockV2Nonce is the size in bytes of the nonce, a knock's replay key.
+	// KnockV2Nonce is the size in bytes of the nonce, the replay key of a knock.
 	KnockV2Nonce = chacha20poly1305.NonceSizeX
-	// MaxGateway is the longest identity of a gateway, in bytes.
+	// MaxGateway is the maximum length of a gateway's identity, in bytes.
 	MaxGateway = 255
 
-	knockV2HintSize = 10 // as many bits as a SYN knock has, with which a receiver may share its table
+	knockV2HintSize = 10 // as many bits as a SYN knock, which may share a receiver's table
 	knockV2Sealed   = knockV2HintSize + KnockV2Nonce
 	knockV2Plain    = KnockV2Size - knockV2Sealed - tagSize
-	knockV2Check    = clientHashSize // the part of the tag that is sealed
+	knockV2Check    = clientHashSize // the sealed part of the tag
 
 	labelKnockV2Tag = "knockgw udp-v2 tag"
 	labelKnockV2Key = "knockgw udp-v2 key"
 	labelKnockV2AAD = "knockgw udp-v2"
 )
 
-// HintV2 begins every knock of one client, for one port of one gateway, in one slot. It is a map key: a
-// receiver tables the hints of the slots -1, 0 and +1 and looks a datagram's up. The look-up need not
-// take constant time: a hint is no secret once it has been sent, and lets nobody in.
+// HintV2 is the start of every knock of one client, for one port of one
+// gateway, in one slot. It is a map key: a receiver keeps the hints of the
+// slots -1, 0 and +1 in a table and looks datagrams up. The lookup need not
+// take constant time: a hint is no secret once it has been sent, and
+// authenticates nothing.
 type HintV2 [knockV2HintSize]byte
 
-// KnockV2 is a datagram of the right size, taken as a knock udp-v2, still sealed. It borrows the
-// datagram. (docs/udp-v2.md, Format.)
+// KnockV2 is a datagram of the right size, interpreted as a knock udp-v2, still
+// sealed. It borrows the datagram. (docs/udp-v2.md, Format.)
 type KnockV2 struct {
 	raw *[KnockV2Size]byte
 }
 
-// ParseKnockV2 takes b, a whole datagram's payload, as a knock. There is nothing to check in random
-// bytes but their number, which is KnockV2Size, or the error ErrMalformed. The knock borrows b.
+// ParseKnockV2 interprets b, the payload of a datagram, as a knock. Random
+// bytes permit no check but that of their number: it returns ErrMalformed
+// unless there are KnockV2Size. The knock borrows b.
 func ParseKnockV2(b []byte) (KnockV2, error) {
 	if len(b) != KnockV2Size {
 		return KnockV2{}, ErrMalformed
@@ -57,30 +61,33 @@ func ParseKnockV2(b []byte) (KnockV2, error) {
 	return KnockV2{raw: (*[KnockV2Size]byte)(b)}, nil
 }
 
-// Hint is what to look the knock up by.
+// Hint returns the key for looking up the knock.
 func (k *KnockV2) Hint() HintV2 { return HintV2(k.raw[:knockV2HintSize]) }
 
-// Nonce is the knock's replay key: 24 bytes, borrowed.
+// Nonce returns the knock's replay key: 24 bytes, borrowed.
 func (k *KnockV2) Nonce() []byte { return k.raw[knockV2HintSize:knockV2Sealed:knockV2Sealed] }
 
-// KnockV2Hint is the hint of c's knocks for port of the gateway in slot, which [Slot] counts. It costs one
-// HMAC. gateway is the gateway's identity, at most MaxGateway bytes; no knock of a longer one exists.
+// KnockV2Hint returns the hint of c's knocks for port of the gateway in slot
+// (see [Slot]). It computes one HMAC. gateway is the gateway's identity, at
+// most MaxGateway bytes; there are no knocks for longer ones.
 func (c *Client) KnockV2Hint(s *Scratch, gateway string, port uint16, slot int64) HintV2 {
 	return HintV2(s.knockV2MAC(c, labelKnockV2Tag, gateway, port, slot)[:knockV2HintSize])
 }
 
-// Open opens the knock as c's, for port of the gateway in slot: what the table says of its hint. It checks
-// all that the message itself must satisfy and fails with ErrSealed, ErrPort, ErrClientHash or ErrContent,
-// and with ErrTooLong where gateway exceeds MaxGateway. It judges neither the time, nor the replay key, nor
-// whether the service takes a missing session id, nor where the knock came from: ask AllowsSource, before
-// the replay key is claimed. (docs/udp-v2.md, Receiving.)
+// Open opens the knock as c's, for port of the gateway in slot, which are those
+// of its hint in the table. It checks that the message is consistent and
+// returns ErrSealed, ErrPort, ErrClientHash or ErrContent, and ErrTooLong if
+// gateway exceeds MaxGateway. It checks neither the time, nor the replay key,
+// nor whether the service accepts a missing session ID, nor the source of the
+// knock: call AllowsSource before claiming the replay key. (docs/udp-v2.md,
+// Receiving.)
 func (k *KnockV2) Open(s *Scratch, c *Client, gateway string, port uint16, slot int64) (KnockV2Message, error) {
 	if len(gateway) > MaxGateway {
 		return KnockV2Message{}, ErrTooLong
 	}
 	tag := s.knockV2MAC(c, labelKnockV2Tag, gateway, port, slot)
 	if subtle.ConstantTimeCompare(tag[:knockV2HintSize], k.raw[:knockV2HintSize]) != 1 {
-		return KnockV2Message{}, ErrSealed // looked up wrongly, or in a table of another slot
+		return KnockV2Message{}, ErrSealed // the hint of another client or slot
 	}
 	check := knockV2CheckOf(tag)
 	aead, err := chacha20poly1305.NewX(s.knockV2MAC(c, labelKnockV2Key, gateway, port, slot))
@@ -94,10 +101,11 @@ func (k *KnockV2) Open(s *Scratch, c *Client, gateway string, port uint16, slot 
 	return parseKnockV2Message(plain, &check, port)
 }
 
-// AppendKnockV2 appends a knock from c, for port of the gateway in slot, to dst: KnockV2Size bytes. It
-// reads 24 bytes, the nonce, from rand. Slot and m.Time come from one look at the clock. It fails with
-// ErrContent when m breaks a rule that Open checks, with ErrTooLong where gateway exceeds MaxGateway, or
-// as rand does.
+// AppendKnockV2 appends a knock from c, for port of the gateway in slot, to
+// dst: KnockV2Size bytes. It reads 24 bytes, the nonce, from rand. Take slot
+// and m.Time from one reading of the clock. It returns ErrContent if m violates
+// a rule that Open checks, ErrTooLong if gateway exceeds MaxGateway, or an
+// error of rand.
 func AppendKnockV2(dst []byte, c *Client, gateway string, port uint16, slot int64, m *KnockV2Message, rand io.Reader) ([]byte, error) {
 	if len(gateway) > MaxGateway {
 		return dst, ErrTooLong
@@ -113,6 +121,7 @@ func AppendKnockV2(dst []byte, c *Client, gateway string, port uint16, slot int6
 	tag := s.knockV2MAC(c, labelKnockV2Tag, gateway, port, slot)
 	copy(k.raw[:], tag[:knockV2HintSize])
 	check := knockV2CheckOf(tag)
+
 	aead, err := chacha20poly1305.NewX(s.knockV2MAC(c, labelKnockV2Key, gateway, port, slot))
 	if err != nil {
 		return dst, ErrCipher
@@ -122,19 +131,21 @@ func AppendKnockV2(dst []byte, c *Client, gateway string, port uint16, slot int6
 	return append(dst, k.raw[:]...), nil
 }
 
-// knockV2MAC is H(label || u16 len, client_id || context), good until the next MAC. Tag and key differ in
-// the label alone.
+// knockV2MAC returns H(label || u16 len, client_id || context), valid until the
+// next MAC. Tag and key differ in the label only.
 func (s *Scratch) knockV2MAC(c *Client, label, gateway string, port uint16, slot int64) []byte {
 	s.msg = appendKnockV2Context(s.msg[:0], gateway, port, slot)
 	return s.synTag(c, label)
 }
 
-// knockV2CheckOf is the part of a tag that follows the hint and is never on the wire in the clear.
+// knockV2CheckOf returns the part of a tag after the hint, which is never on
+// the wire in the clear.
 func knockV2CheckOf(tag []byte) [knockV2Check]byte {
 	return [knockV2Check]byte(tag[knockV2HintSize:])
 }
 
-// aad is the associated data, in s: the hint, and what is not on the wire at all.
+// aad returns the associated data, in s: the hint, and values that are not on
+// the wire.
 func (k *KnockV2) aad(s *Scratch, gateway string, port uint16, slot int64) []byte {
 	s.aad = append(s.aad[:0], labelKnockV2AAD...)
 	s.aad = append(s.aad, k.raw[:knockV2HintSize]...)

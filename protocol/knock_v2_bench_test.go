@@ -14,7 +14,8 @@ func BenchmarkKnockV2Hint(b *testing.B) {
 	}
 }
 
-// A stranger's datagram: parse, and a look into a table of three slots for each client.
+// A datagram without a valid hint: parsing, and a lookup in a table of three
+// slots per client.
 func BenchmarkMissKnockV2(b *testing.B) {
 	for _, clients := range []int{1, 100, 1000, 10000} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// FuzzKnockV2 gives strangers' bytes to the parser and, because no stranger has a hint, to Open with the
-// hint put right.
+// FuzzKnockV2 gives arbitrary bytes to the parser and, because these have no
+// hint, to Open with the hint put right.
 func FuzzKnockV2(f *testing.F) {
 	for _, v := range loadKnockV2Vectors(f) {
 		f.Add([]byte(v.Datagram))
@@ -33,8 +33,8 @@ func FuzzKnockV2(f *testing.F) {
 	})
 }
 
-// FuzzKnockV2Message parses plaintexts, which a client with a valid secret could seal, with the check put
-// right, and encodes what it accepts.
+// FuzzKnockV2Message parses plaintexts, which a client with a valid secret
+// could seal, with the check put right, and encodes what it accepts.
 func FuzzKnockV2Message(f *testing.F) {
 	var check [knockV2Check]byte
 	for _, v := range loadKnockV2Vectors(f) {

@@ -6,13 +6,15 @@ import (
 	"net/netip"
 )
 
-// The plaintext of a knock udp-v2 has the same length and layout whatever it says. A flag is set exactly
-// if its field is not zero, and what is reserved is zero, so that every message has one encoding:
+// The plaintext of a knock udp-v2 has one length and layout, whatever its
+// content. A flag is set if and only if its field is not zero, and reserved
+// bytes are zero, so that every message has one encoding:
 //
 //	0       1     2       10        26   28          44         60          62             78
 //	version flags unix_ms check[16] port session[16] source[16] source_port reserved[16]    |
 //
-// check is the part of the tag that the hint leaves over: it names client, gateway, port and slot.
+// check is the part of the tag after the hint: it depends on client, gateway,
+// port and slot.
 const (
 	knockV2Version = 0x02
 
@@ -25,21 +27,22 @@ const (
 	knockV2Reserved = knockV2Plain - 1 - 1 - timeSize - knockV2Check - portSize - sessionV2Size - sourceV2Size - portSize
 )
 
-// KnockV2Message is what a knock udp-v2 says. It has no pointers into the datagram, and compares with ==.
-// (docs/udp-v2.md, Format.)
+// KnockV2Message is the content of a knock udp-v2. It has no pointers into the
+// datagram and compares with ==. (docs/udp-v2.md, Format.)
 type KnockV2Message struct {
-	Time      int64               // Unix milliseconds, not negative; the caller judges its freshness
-	SessionID [sessionV2Size]byte // random, the same as in the TCP authentication that follows; zero: none
+	Time      int64               // Unix milliseconds, not negative; the caller checks that it is fresh
+	SessionID [sessionV2Size]byte // random, as in the TCP authentication that follows; zero: none
 
-	// Source, if it is valid, is the only address that the knock may come from and be for: the client's,
-	// as the gateway sees it. It has no zone, is not unspecified, and is never IPv4-mapped when opened.
+	// Source, if valid, is the only address that the knock may come from and be
+	// for: the client's, as the gateway sees it. It has no zone, is not
+	// unspecified, and is never IPv4-mapped in an opened message.
 	Source netip.Addr
-	// SourcePort, if it is not 0, is the only TCP source port that the door opens for, as the gateway
-	// sees it.
+	// SourcePort, if not 0, is the only TCP source port that the knock admits,
+	// as the gateway sees it.
 	SourcePort uint16
 }
 
-// Session is the session id, borrowed, or nil if there is none.
+// Session returns the session ID, borrowed, or nil if there is none.
 func (m *KnockV2Message) Session() []byte {
 	if m.SessionID == [sessionV2Size]byte{} {
 		return nil
@@ -47,23 +50,24 @@ func (m *KnockV2Message) Session() []byte {
 	return m.SessionID[:]
 }
 
-// AllowsSource reports, in constant time, whether the knock may come from source: the one that it is bound
-// to, or any. IPv4-mapped is IPv4.
+// AllowsSource reports, in constant time, whether the knock may come from
+// source: the address that it is bound to, if any. IPv4-mapped addresses are
+// IPv4.
 func (m *KnockV2Message) AllowsSource(source netip.Addr) bool {
 	if !m.Source.IsValid() {
 		return true
 	}
-	want, got := m.Source.As16(), source.As16() // an invalid source is zero, which Source is not
+	want, got := m.Source.As16(), source.As16() // an invalid source is zero, unlike Source
 	return subtle.ConstantTimeCompare(want[:], got[:]) == 1
 }
 
-// AllowsSourcePort reports, in constant time, whether the door opens for a SYN from TCP port port: the one
-// that the knock is bound to, or any.
+// AllowsSourcePort reports, in constant time, whether the knock admits a SYN
+// from TCP port port: the port that it is bound to, if any.
 func (m *KnockV2Message) AllowsSourcePort(port uint16) bool {
 	return m.SourcePort == 0 || subtle.ConstantTimeEq(int32(m.SourcePort), int32(port)) == 1
 }
 
-// check applies the consistency rules, to what is to be encoded and to what was decoded alike.
+// check applies the consistency rules, before encoding and after decoding.
 func (m *KnockV2Message) check() error {
 	source := m.Source.Unmap()
 	if m.Time < 0 || source.Zone() != "" || source.IsUnspecified() {
@@ -72,7 +76,7 @@ func (m *KnockV2Message) check() error {
 	return nil
 }
 
-// flags are what follows from the content.
+// flags returns the flags, which follow from the content.
 func (m *KnockV2Message) flags() byte {
 	var flags byte
 	if m.Session() != nil {
@@ -87,7 +91,7 @@ func (m *KnockV2Message) flags() byte {
 	return flags
 }
 
-// append appends the plaintext of a message that has passed check.
+// append appends the plaintext of a message that passed check.
 func (m *KnockV2Message) append(dst []byte, check *[knockV2Check]byte, port uint16) []byte {
 	var source [sourceV2Size]byte
 	if m.Source.IsValid() {

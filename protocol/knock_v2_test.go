@@ -126,7 +126,8 @@ func TestKnockV2BindsContext(t *testing.T) {
 		if _, err := k.Open(s, d.c, d.gateway, d.port, d.slot); err != ErrSealed {
 			t.Errorf("%s: %v", name, err)
 		}
-		// With the hint put right it is still not that one's: the key is another.
+		// With the hint put right it is still not that one's: the key is
+		// another.
 		forged := bytes.Clone(knock)
 		copy(forged, hint[:])
 		k = parsedKnockV2(t, forged)
@@ -212,7 +213,8 @@ func TestKnockV2ContentIsChecked(t *testing.T) {
 	}
 }
 
-// The same id in the key keeps this from happening on the wire; the parser does not rely on it.
+// The same id in the key keeps this from happening on the wire; the parser does
+// not rely on it.
 func TestKnockV2CheckIsTag(t *testing.T) {
 	var mine, other [knockV2Check]byte
 	other[15] = 1
@@ -265,8 +267,9 @@ func TestKnockV2AllowsBoundSourceOnly(t *testing.T) {
 	}
 }
 
-// On one port with knocks v1, what v1's header has at 24 to 27 lies within v2's nonce. Of random datagrams
-// of v2's size one in 2^29 passes for a v1 knock; the look-up comes first and keeps even that from it.
+// On one port with knocks v1, what v1's header has at 24 to 27 lies within v2's
+// nonce. Of random datagrams of v2's size one in 2^29 passes for a v1 knock;
+// the look-up comes first and keeps even that from it.
 func TestKnockV2IsRarelyWellFormedV1(t *testing.T) {
 	c, random := testClient(t, "a"), testRandom()
 	for range 2000 {
@@ -278,7 +281,7 @@ func TestKnockV2IsRarelyWellFormedV1(t *testing.T) {
 			t.Fatalf("%x: %v", b, err)
 		}
 	}
-	// And a v1 knock of that size is in nobody's table of hints.
+	// And a v1 knock of that size is in no table of hints.
 	m := KnockMessage{Method: MethodUDP, SessionID: make([]byte, MinSessionID), ClientRandom: make([]byte, 30)}
 	v1, err := AppendKnock(nil, c, testPort, &m, random)
 	if err != nil || len(v1) != KnockV2Size {
@@ -302,9 +305,9 @@ func TestMethodUDPv2(t *testing.T) {
 }
 
 func TestKnockV2RefusalDoesNotAllocate(t *testing.T) {
-	owner, stranger, s := testClient(t, "a"), testClient(t, "b"), NewScratch()
+	owner, other, s := testClient(t, "a"), testClient(t, "b"), NewScratch()
 	knock := testKnockV2(t, owner, KnockV2Message{Time: 1})
-	table := map[HintV2]*Client{stranger.KnockV2Hint(s, testGateway, testPort, testSlot): stranger}
+	table := map[HintV2]*Client{other.KnockV2Hint(s, testGateway, testPort, testSlot): other}
 	forged := altered(knock, KnockV2Size-1, knock[KnockV2Size-1]^1)
 	gateway := strings.Repeat("g", MaxGateway) // outgrows a new Scratch, once
 	for _, c := range []struct {
@@ -319,7 +322,7 @@ func TestKnockV2RefusalDoesNotAllocate(t *testing.T) {
 		}},
 		{"looked up wrongly", 0, func() bool {
 			k, _ := ParseKnockV2(knock)
-			_, err := k.Open(s, stranger, testGateway, testPort, testSlot)
+			_, err := k.Open(s, other, testGateway, testPort, testSlot)
 			return err == ErrSealed
 		}},
 		{"a hint that was overheard", openAllocs, func() bool {

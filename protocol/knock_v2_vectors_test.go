@@ -17,8 +17,8 @@ import (
 
 const knockV2Vectors = "testdata/udp-v2.json"
 
-// knockV2Vector is a case of testdata/udp-v2.json: what goes into a knock and what comes out. Refused is
-// empty, or the Label of the Error that Open gives.
+// knockV2Vector is a case of testdata/udp-v2.json: what goes into a knock and
+// what comes out. Refused is empty, or the Label of the Error that Open gives.
 type knockV2Vector struct {
 	Name string `json:"name"`
 	identity
@@ -44,8 +44,8 @@ type knockV2Vector struct {
 
 func (h hexBytes) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h), nil }
 
-// seal fills in what comes out. It is the specification once more, and uses nothing of the package's: no
-// constant, no layout, no MAC.
+// seal fills in what comes out. It is the specification once more, and uses
+// nothing of the package's: no constant, no layout, no MAC.
 func (v *knockV2Vector) seal(t testing.TB) {
 	t.Helper()
 	join := func(parts ...any) []byte {
@@ -96,7 +96,8 @@ func (v *knockV2Vector) message() KnockV2Message {
 	return m
 }
 
-// knockV2Cases are the vectors' inputs: the first in full, each other by what differs.
+// knockV2Cases are the vectors' inputs: the first in full, each other by what
+// differs.
 func knockV2Cases() []knockV2Vector {
 	zero := hexBytes(make([]byte, 16))
 	source4 := hexBytes("\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xc0\x00\x02\x07") // 192.0.2.7
@@ -177,8 +178,8 @@ func loadKnockV2Vectors(t testing.TB) []knockV2Vector {
 	return all
 }
 
-// With KNOCKGW_WRITE_VECTORS set, writes the file; without, holds it against the specification. A change
-// of the file is a change of the format.
+// With KNOCKGW_WRITE_VECTORS set, writes the file; without, holds it against
+// the specification. A change of the file is a change of the format.
 func TestKnockV2VectorsMatchSpecification(t *testing.T) {
 	cases := knockV2Cases()
 	for i := range cases {

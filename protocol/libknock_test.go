@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// testdata/libknock-client.json is what a libknock client put on the wire, in order: one knock by each
-// method, then one TCP authentication in each format. Times are the packets' own.
+// testdata/libknock-client.json is what a libknock client put on the wire, in
+// order: one knock by each method, then one TCP authentication in each format.
+// Times are the packets' own.
 type recorded struct {
 	Kind   string   `json:"kind"`
 	UnixMS int64    `json:"unix_ms"`

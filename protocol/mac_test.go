@@ -41,7 +41,8 @@ func TestMACMatchesStandardLibrary(t *testing.T) {
 	})
 }
 
-// The vectors have no legacy sequence; this is its paragraph of the specification once more.
+// The vectors have no legacy sequence; this is its paragraph of the
+// specification once more.
 func TestLegacySYNPart(t *testing.T) {
 	secret := []byte("0123456789abcdef0123456789abcdef")
 	c, err := NewClient("client-001", secret)

@@ -5,27 +5,28 @@ import (
 	"math"
 )
 
-// Flag bits of frame v1 and envelope v2; any other bit is refused.
+// Flag bits of frame v1 and envelope v2; other bits are refused.
 const flagProof = 0x01
 
-const maxShort = math.MaxUint8 // what a u8 length can say, in bytes
+const maxShort = math.MaxUint8 // bytes: the maximum of a u8 length
 
-// Message is what a client says in a TCP authentication, in either format. (TCP frame v1, TCP
-// envelope v2.) An opened Message owns its memory.
+// Message is the content of a TCP authentication, in either format. An opened
+// Message owns its memory. (TCP frame v1, TCP envelope v2.)
 type Message struct {
-	WantProof  bool   // the client asks for a server proof
-	Time       int64  // Unix milliseconds, not negative; the caller judges its freshness
+	WantProof  bool   // the client requests a server proof
+	Time       int64  // Unix milliseconds, not negative; the caller checks that it is fresh
 	Method     string // at most 255 bytes; unchecked: clients send "" or "tcp-auth"
-	SessionID  []byte // at most 255 bytes; ties the connection to the knock that carried the same
-	Extensions []byte // opaque here
+	SessionID  []byte // at most 255 bytes; binds the connection to the knock with the same ID
+	Extensions []byte // opaque
 }
 
-// size is the message's part of a plaintext: three lengths and what they measure.
+// size returns the message's size in a plaintext: three lengths and their
+// fields.
 func (m *Message) size() int {
 	return 1 + len(m.Method) + 1 + len(m.SessionID) + 2 + len(m.Extensions)
 }
 
-// check fails with ErrContent or ErrTooLong when the message cannot be encoded.
+// check returns ErrContent or ErrTooLong if the message cannot be encoded.
 func (m *Message) check() error {
 	switch {
 	case m.Time < 0:
@@ -50,7 +51,8 @@ func (m *Message) append(dst []byte) []byte {
 	return appendLong(dst, m.Extensions)
 }
 
-// sameHash reports whether a sealed client hash is the expected one, in constant time.
+// sameHash reports whether a sealed client hash is the expected one, in
+// constant time.
 func sameHash(sealed []byte, want *[clientHashSize]byte) bool {
 	return subtle.ConstantTimeCompare(sealed, want[:]) == 1
 }

@@ -1,7 +1,7 @@
 package protocol
 
-// The methods, as they are spelt on the wire and in configuration. A knock's method is sealed in it;
-// the SYN methods and tcp-auth have no text that anybody checks.
+// The names of the methods on the wire and in configuration. A knock's method
+// is sealed in it; those of SYN knocks and tcp-auth are not checked.
 const (
 	MethodUDP           = "udp"             // one datagram
 	MethodUDPSeq        = "udp-seq"         // several datagrams, in any order
@@ -13,9 +13,10 @@ const (
 	MethodTCPAuth       = "tcp-auth"        // no knock: authentication on the stream
 )
 
-// ParseMethod returns the wire spelling of a method's name, of which configuration may use an alias:
-// udp-sequence, udp-passive-sequence and tcp-syn-sequence. It fails with ErrMethod. (What a client
-// must know about a libknock server.)
+// ParseMethod returns the wire name of a method. Configuration may use the
+// aliases udp-sequence, udp-passive-sequence and tcp-syn-sequence. It returns
+// ErrMethod for unknown names. (What a client must know about a libknock
+// server.)
 func ParseMethod(name string) (string, error) {
 	switch name {
 	case "udp-sequence":
@@ -31,8 +32,9 @@ func ParseMethod(name string) (string, error) {
 	return "", ErrMethod
 }
 
-// MethodFamily is the method that a packet-level gateway enables or disables as one: udp for udp and
-// udp-passive, udp-seq for their sequences, any other text itself. (UDP knock v1.)
+// MethodFamily returns the method that a packet-level gateway enables together
+// with method: udp for udp and udp-passive, udp-seq for their sequences, and
+// method itself otherwise. (UDP knock v1.)
 func MethodFamily(method string) string {
 	switch method {
 	case MethodUDPPassive:
@@ -44,8 +46,9 @@ func MethodFamily(method string) string {
 	}
 }
 
-// knownMethod returns the constant equal to text, or "", so that decoding a usual method copies no
-// string. (The compiler compares in a switch over string(text) without converting.)
+// knownMethod returns the constant equal to text, or "", so that decoding a
+// known method does not allocate. (The compiler does not convert in a switch
+// over string(text).)
 func knownMethod(text []byte) string {
 	switch string(text) {
 	case MethodUDP:
@@ -69,7 +72,7 @@ func knownMethod(text []byte) string {
 	}
 }
 
-// methodText is text as a string of its own.
+// methodText returns text as a string.
 func methodText(text []byte) string {
 	if known := knownMethod(text); known != "" {
 		return known

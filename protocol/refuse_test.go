@@ -169,7 +169,8 @@ func TestMessageDetectsFlippedBits(t *testing.T) {
 
 func TestMessageBindsClientAndPort(t *testing.T) {
 	c, other, s := testClient(t, "a"), testClient(t, "b"), NewScratch()
-	// The same secret under another id derives the same keys: only the client hash tells them apart.
+	// The same secret under another id derives the same keys: only the client
+	// hash tells them apart.
 	alias, err := NewClient("alias", c.secret)
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +187,7 @@ func TestMessageBindsClientAndPort(t *testing.T) {
 			t.Errorf("%s, another port: %v, want %v", o.name, err, want)
 		}
 		if o.name == "envelope v2 without hint" {
-			continue // matches everybody
+			continue // matches every client
 		}
 		for _, who := range []struct {
 			c    *Client

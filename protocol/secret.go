@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// Secret is a client's secret. Whatever prints, logs or encodes it shows that it is there, not what it
-// is; converting it to []byte is how to use it, and Reveal how to write it down.
+// Secret is a client's secret. Printing, logging or encoding it yields a
+// placeholder. Convert it to []byte to use it; Reveal returns its text.
 type Secret []byte
 
 const redacted = "[secret]"
@@ -22,7 +22,7 @@ func (Secret) String() string { return redacted }
 // GoString is a placeholder.
 func (Secret) GoString() string { return redacted }
 
-// Format writes the placeholder under every verb: %x asks no Stringer.
+// Format writes the placeholder for every verb: %x calls no Stringer.
 func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
 // MarshalText encodes the placeholder, for JSON, YAML and XML alike.
@@ -37,13 +37,14 @@ func (Secret) MarshalYAML() (any, error) { return redacted, nil }
 // LogValue is a placeholder.
 func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// hexPrefix and base64Prefix begin the spellings of a secret that is not plain text.
+// Prefixes of encoded secrets; other secrets are plain text.
 const (
 	hexPrefix    = "hex:"
 	base64Prefix = "base64:"
 )
 
-// Reveal spells the secret as ParseSecret reads it, hex:..., for a file that only its owner can read.
+// Reveal returns the secret as hex:..., which ParseSecret reads, for a file
+// that only its owner can read.
 func (s Secret) Reveal() string { return hexPrefix + hex.EncodeToString(s) }
 
 var (
@@ -51,11 +52,11 @@ var (
 	errSecretBase64 = errors.New("what follows base64: is not base64; make one with knockgw keygen")
 )
 
-// ParseSecret decodes the spellings of a secret: hex:..., base64:... or plain
-// text, of at least MinSecret bytes. Plain text that an editor, a shell or a
-// copy has likely added something to is refused: the secret would silently be
-// another one on this side than on the other. The errors have nothing of the
-// secret in them, which is why they do not wrap those of the decoders.
+// ParseSecret decodes a secret: hex:..., base64:... or plain text, of at least
+// MinSecret bytes. It refuses plain text to which an editor, a shell or copying
+// has probably added something: the two sides would have different secrets. Its
+// errors contain nothing of the secret and therefore do not wrap those of the
+// decoders.
 func ParseSecret(text string) (Secret, error) {
 	if err := plainFault(text); err != nil {
 		return nil, err
@@ -81,7 +82,8 @@ func ParseSecret(text string) (Secret, error) {
 	return secret, nil
 }
 
-// decodeBase64 takes either alphabet, padded or not: keys come from many tools.
+// decodeBase64 accepts either alphabet, padded or not, since many tools make
+// keys.
 func decodeBase64(text string) ([]byte, error) {
 	text = strings.TrimRight(text, "=")
 	text = strings.NewReplacer("-", "+", "_", "/").Replace(text)

@@ -8,15 +8,14 @@ import (
 	"unicode/utf8"
 )
 
-// orHex is the remedy for a secret that really has such characters in it.
+// orHex is the remedy for a secret that contains such characters.
 const orHex = "remove it; if it belongs to the secret, write the secret as hex:..."
 
-// quoteMarks are the characters that are written around text, those that word
-// processors make of them included.
+// quoteMarks are quotation marks, including typographic ones.
 const quoteMarks = "\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
 
-// plainFault is what is likely no part of a secret spelt so, nil if there is
-// nothing. It says where, and never what.
+// plainFault returns an error if text probably contains something that is not
+// part of the secret. It says where, and never repeats the text.
 func plainFault(text string) error {
 	switch {
 	case strings.HasPrefix(text, "\uFEFF"):
@@ -33,7 +32,7 @@ func plainFault(text string) error {
 		return errors.New("a line end stands after the secret; " + orHex)
 	}
 	if text == "" {
-		return nil // which is too short
+		return nil // ParseSecret reports that it is too short
 	}
 
 	first, _ := utf8.DecodeRuneInString(text)
@@ -53,7 +52,7 @@ func plainFault(text string) error {
 	return hiddenFault(text)
 }
 
-// hiddenFault is a character that cannot be seen, or a prefix that is none.
+// hiddenFault returns an error for an invisible character or a misplaced prefix.
 func hiddenFault(text string) error {
 	for i, r := range text {
 		if !unicode.IsPrint(r) {

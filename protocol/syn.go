@@ -10,7 +10,8 @@ const (
 	MinSYNSequence = 2 // parts
 	MaxSYNSequence = 5 // parts
 
-	// A legacy sequence's parts go to a port above the reserved ones, taken modulo this many.
+	// Parts of a legacy sequence go to a port above the reserved ones, modulo
+	// this number.
 	legacyFirstPort = 1024
 	legacyPorts     = 64511
 
@@ -18,38 +19,39 @@ const (
 	labelSYNSeq    = "libknock/tcp-syn-seq/v1"
 	labelLegacySeq = "knock-proxy/tcp-syn-seq/v1"
 
-	synPortBytes = 2 // where a sequence's tag begins with the port that the legacy spelling uses
+	synPortBytes = 2 // the start of a sequence's tag: the port in the legacy format
 )
 
-// SYNFields are the fields of a TCP header that say a SYN knock. They depend on client, port, slot and
-// index alone: compute them once a slot and use them as a map key, so that looking a stranger's SYN up
-// costs the same however many clients there are. (TCP SYN knock.)
+// SYNFields are the TCP header fields of a SYN knock. They depend only on
+// client, port, slot and index: compute them once per slot and use them as a
+// map key, so that the cost of a lookup does not depend on the number of
+// clients. (TCP SYN knock.)
 type SYNFields struct {
 	Seq    uint32 // the TCP sequence number
 	Window uint16 // the window field, never 0
 	TSVal  uint32 // the value of the Timestamps option
 }
 
-// Slot is the number of the time slot that t falls into: Unix seconds by whole seconds of slot. A slot
-// under a second counts as a second.
+// Slot returns the number of the time slot of t: Unix seconds divided by whole
+// seconds of slot. A slot shorter than a second counts as a second.
 func Slot(t time.Time, slot time.Duration) int64 {
 	return t.Unix() / max(1, int64(slot/time.Second))
 }
 
-// SYN is the fields of c's SYN knock for port in slot. (TCP SYN knock.)
+// SYN returns the fields of c's SYN knock for port in slot. (TCP SYN knock.)
 func (c *Client) SYN(s *Scratch, port uint16, slot int64) SYNFields {
 	s.msg = binary.BigEndian.AppendUint16(s.msg[:0], port)
 	s.msg = binary.BigEndian.AppendUint64(s.msg, uint64(slot))
 	return synFields(s.synTag(c, labelSYN))
 }
 
-// SYNPart is the fields of part index, from 0, of c's SYN sequence for port in slot. Its SYN goes to
-// port itself. (TCP SYN sequence.)
+// SYNPart returns the fields of part index, from 0, of c's SYN sequence for
+// port in slot. Its SYN goes to port. (TCP SYN sequence.)
 func (c *Client) SYNPart(s *Scratch, port uint16, slot int64, index int) SYNFields {
 	return synFields(s.partTag(c, labelSYNSeq, port, slot, index)[synPortBytes:])
 }
 
-// SYNPartLegacy is SYNPart in the legacy spelling, whose SYN goes to a port of its own, dst.
+// SYNPartLegacy is SYNPart in the legacy format, whose SYN goes to the port dst.
 func (c *Client) SYNPartLegacy(s *Scratch, port uint16, slot int64, index int) (fields SYNFields, dst uint16) {
 	tag := s.partTag(c, labelLegacySeq, port, slot, index)
 	dst = legacyFirstPort + binary.BigEndian.Uint16(tag)%legacyPorts
@@ -63,8 +65,9 @@ func (s *Scratch) partTag(c *Client, label string, port uint16, slot int64, inde
 	return s.synTag(c, label)
 }
 
-// synTag is H(label || u16 len, client_id || s.msg), good until the next MAC. The id is hashed where it
-// lies: it may be 64 KiB, for which s.msg has no room.
+// synTag returns H(label || u16 len, client_id || s.msg), valid until the next
+// MAC. The ID is hashed without a copy: it may have 64 KiB, more than s.msg can
+// hold.
 func (s *Scratch) synTag(c *Client, label string) []byte {
 	tail := len(s.msg)
 	s.msg = append(s.msg, label...)
@@ -76,7 +79,7 @@ func (s *Scratch) synTag(c *Client, label string) []byte {
 	return s.finish(&c.states)
 }
 
-// synFields reads sequence number, window and timestamp off the front of a tag.
+// synFields reads sequence number, window and timestamp from the front of a tag.
 func synFields(tag []byte) SYNFields {
 	fields := SYNFields{
 		Seq:    binary.BigEndian.Uint32(tag[0:]),
@@ -84,7 +87,7 @@ func synFields(tag []byte) SYNFields {
 		TSVal:  binary.BigEndian.Uint32(tag[6:]),
 	}
 	if fields.Window == 0 {
-		fields.Window = 1 // a SYN with a zero window would stand out
+		fields.Window = 1 // a SYN with a zero window would be conspicuous
 	}
 	return fields
 }

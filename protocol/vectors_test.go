@@ -193,8 +193,8 @@ func TestEnvelopeV2VectorsDecodeAndEncode(t *testing.T) {
 		if !e.VerifyProof(s, c, v.Port, v.ServerProof) {
 			t.Fatalf("%d: proof does not verify", i)
 		}
-		// The random bytes of a vector are its prefix and its pad, which lies at the end of what
-		// Open left in the scratch.
+		// The random bytes of a vector are its prefix and its pad, which lies
+		// at the end of what Open left in the scratch.
 		pad := v.Bucket - envelopeSize(&m, v.HintMode)
 		plain := s.plain[:v.Bucket-len(e.head())-tagSize]
 		random := append(append([]byte(nil), e.Nonce()...), plain[len(plain)-pad:]...)
