@@ -41,45 +41,39 @@ func diagnosis(t *testing.T, site *lab.Site, wantCode int, args ...string) map[s
 	return found
 }
 
+// assertHealthy fails the test if doctor finds anything but Bob's service, which has
+// no upstream.
+func assertHealthy(t *testing.T, site *lab.Site, when string) {
+	t.Helper()
+	for _, f := range diagnosis(t, site, 0) {
+		if f.Level != doctor.OK && f.Check != "upstream of bobs" {
+			t.Errorf("%s: %+v", when, f)
+		}
+	}
+}
+
 func TestDoctorPassesHealthyHost(t *testing.T) {
 	t.Parallel()
 	l, site, _, _ := site(t)
 	before := host(l)
-	well := func(when string) {
-		t.Helper()
-		for _, f := range diagnosis(t, site, 0) {
-			// Bob's service is before nothing.
-			if f.Level != doctor.OK && f.Check != "upstream of bobs" {
-				t.Errorf("%s: %+v", when, f)
-			}
-		}
-	}
-	well("before the first start")
+	assertHealthy(t, site, "before the first start")
 	assertUnchanged(t, l, before)
 	gateway := site.Start(t)
-	well("while the gateway runs")
+	assertHealthy(t, site, "while the gateway runs")
 	gateway.Kill()
-	well("after a crash")
+	assertHealthy(t, site, "after a crash")
 }
 
 func TestDoctorPassesHostWithHiddenPorts(t *testing.T) {
 	t.Parallel()
 	l, site, _, _, _ := newHostPorts(t)
 	before := host(l)
-	well := func(when string) {
-		t.Helper()
-		for _, f := range diagnosis(t, site, 0) {
-			if f.Level != doctor.OK && f.Check != "upstream of bobs" {
-				t.Errorf("%s: %+v", when, f)
-			}
-		}
-	}
-	well("before the first start")
+	assertHealthy(t, site, "before the first start")
 	assertUnchanged(t, l, before)
 	site.Start(t)
-	well("while the gateway runs")
+	assertHealthy(t, site, "while the gateway runs")
 	l.Gateway.MustRun("ip", "rule", "add", "pref", "0", "lookup", "local")
-	well("while another rule comes after the gateway's")
+	assertHealthy(t, site, "while another rule comes after the gateway's")
 }
 
 func TestDoctorReportsBrokenHost(t *testing.T) {

@@ -226,23 +226,7 @@ func TestSilenceDuringReloads(t *testing.T) {
 	g := site.Start(t)
 	sessions := drips(t, l, all)
 	capture := l.Attacker.Capture(lab.Link)
-	over := make(chan struct{})
-	var asking sync.WaitGroup
-	odd := oddPackets(t, l.Attacker)
-	asking.Go(func() {
-		for {
-			for _, p := range odd {
-				if err := l.Attacker.Inject(p.dst, p.bytes); err != nil {
-					t.Errorf("inject %s: %v", p.name, err)
-				}
-			}
-			select {
-			case <-over:
-				return
-			case <-time.After(time.Millisecond):
-			}
-		}
-	})
+	stop := keepInjecting(t, l.Attacker)
 	added := services(endpoint{name: "added", listen: netip.MustParseAddrPort("10.77.0.9:8100"), mode: "knock", upstream: s.Addr})
 	for i := range 10 {
 		change(t, site, "services:\n  - name", added+"  - name")
@@ -250,8 +234,7 @@ func TestSilenceDuringReloads(t *testing.T) {
 		change(t, site, added, "services:\n")
 		hangUp(t, g, reloadedWords, 2*i+2)
 	}
-	close(over)
-	asking.Wait()
+	stop()
 	l.Attacker.Silent(capture.Stop())
 	for _, d := range sessions {
 		d.flows(t)

@@ -216,28 +216,38 @@ func TestSilenceDuringRestarts(t *testing.T) {
 	site.Start(t).Stop()
 
 	capture := l.Attacker.Capture(lab.Link)
-	over := make(chan struct{})
-	var asking sync.WaitGroup
-	odd := oddPackets(t, l.Attacker)
-	asking.Go(func() {
+	stop := keepInjecting(t, l.Attacker)
+	for range 3 {
+		site.Start(t).Stop()
+		site.Start(t).Kill()
+	}
+	stop()
+	l.Attacker.Silent(capture.Stop())
+}
+
+// keepInjecting injects oddPackets again and again until stop is called, which waits
+// for the end.
+func keepInjecting(t *testing.T, from *lab.Host) (stop func()) {
+	t.Helper()
+	odd := oddPackets(t, from)
+	done := make(chan struct{})
+	var injecting sync.WaitGroup
+	injecting.Go(func() {
 		for {
 			for _, p := range odd {
-				if err := l.Attacker.Inject(p.dst, p.bytes); err != nil {
+				if err := from.Inject(p.dst, p.bytes); err != nil {
 					t.Errorf("inject %s: %v", p.name, err)
 				}
 			}
 			select {
-			case <-over:
+			case <-done:
 				return
 			case <-time.After(time.Millisecond):
 			}
 		}
 	})
-	for range 3 {
-		site.Start(t).Stop()
-		site.Start(t).Kill()
+	return func() {
+		close(done)
+		injecting.Wait()
 	}
-	close(over)
-	asking.Wait()
-	l.Attacker.Silent(capture.Stop())
 }
