@@ -51,6 +51,7 @@ func ParseFilter(text string, reasons []string) (Filter, error) {
 		if len(f.terms) == maxTerms {
 			return Filter{}, fmt.Errorf("%w: more than %d terms", ErrFilter, maxTerms)
 		}
+
 		t, rest, err := parseTerm(words, reasons)
 		if err != nil {
 			return Filter{}, err

@@ -47,6 +47,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
+
 	if binary.BigEndian.Uint32(magic) == ngMagic {
 		ng, err := pcapgo.NewNgReader(in, pcapgo.NgReaderOptions{WantMixedLinkType: true, SkipUnknownVersion: true})
 		if err != nil {
@@ -54,6 +55,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 		}
 		return &Reader{in: input, source: ng, mixed: true}, nil
 	}
+
 	old, err := pcapgo.NewReader(in)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
@@ -78,6 +80,7 @@ func (r *Reader) Next() (Record, error) {
 			}
 			return Record{}, fmt.Errorf("read the capture: %w", err)
 		}
+
 		link := r.link
 		if r.mixed {
 			link, _ = info.AncillaryData[0].(layers.LinkType)

@@ -81,12 +81,14 @@ func (s *Table) accept(ctx context.Context, f *Flow, r Request, p *Plan) (Conn, 
 			r.Drop()
 		}
 	})
+
 	client, err := r.Accept()
 	release()
 	if err != nil {
 		p.OnDrop()
 		return nil, closeReason(ctx, CloseHandshake)
 	}
+
 	if err := p.HandshakeDone(); err != nil {
 		client.Abort() // with a reset, if the flow is still admitted
 		p.OnDrop()

@@ -81,6 +81,7 @@ func (s *Stack) scanConnections() Connections {
 		default:
 			c.Closing++
 		}
+
 		if n, err := ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption); err == nil {
 			c.Unread += n
 			c.UnreadMax = max(c.UnreadMax, n)

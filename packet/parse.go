@@ -72,6 +72,7 @@ func (p *Packet) parse4(b []byte) DropReason {
 	if headerLen > ipv4HeaderSize {
 		return DropOptions
 	}
+
 	p.Version = 4
 	p.Proto = Protocol(b[9])
 	p.Tuple.Src = addr4(b[12:16])
@@ -89,6 +90,7 @@ func (p *Packet) parse6(b []byte) DropReason {
 	if total > len(b) {
 		return DropLength
 	}
+
 	// Extension header numbers: IANA "IPv6 Extension Header Types".
 	switch next := b[6]; next {
 	case ipv6FragmentHeader:
@@ -130,6 +132,7 @@ func (p *Packet) parseTransport() DropReason {
 		if (p.Proto == ICMPv6) != (p.Version == 6) {
 			return DropProtocol
 		}
+
 		if len(b) < icmpHeaderSize {
 			return DropTransport
 		}

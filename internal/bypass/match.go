@@ -161,6 +161,7 @@ func (r *Rule) selectors() string {
 	if r.TOS != 0 {
 		word("tos %#x", r.TOS)
 	}
+
 	switch {
 	case r.Mark == 0 && r.Mask == 0:
 	case r.Mask == 0 || r.Mask == fullMask:
@@ -168,6 +169,7 @@ func (r *Rule) selectors() string {
 	default:
 		word("fwmark %#x/%#x", r.Mark, r.Mask)
 	}
+
 	if r.In != "" {
 		word("iif %s", r.In)
 	}
@@ -180,6 +182,7 @@ func (r *Rule) selectors() string {
 	if r.L3MDev {
 		word("l3mdev")
 	}
+
 	if r.IPProto != 0 {
 		word("ipproto %d", r.IPProto)
 	}

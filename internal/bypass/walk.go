@@ -108,6 +108,7 @@ func (w *walk) decide(r *Rule, cond string, decided []netip.Prefix) []netip.Pref
 	if covered(decided, part) {
 		return nil
 	}
+
 	switch r.Action {
 	case ToTable:
 		if !r.L3MDev {
@@ -146,6 +147,7 @@ func (w *walk) lookup(r *Rule, table uint32, part netip.Prefix, cond string, dec
 		if covered(seen, at) {
 			continue
 		}
+
 		suppressed := r.SuppressLength >= 0 && route.Dst.Bits() <= r.SuppressLength
 		if route.Type != Throw && !suppressed {
 			w.checkRoute(route, at, cond)

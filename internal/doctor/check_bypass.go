@@ -21,6 +21,7 @@ func checkBypass(_ context.Context, c *checker) {
 	if !ok {
 		return
 	}
+
 	before := len(c.findings)
 	for _, p := range problems {
 		if strings.HasPrefix(p.Message, "forwarding is off (") {

@@ -23,6 +23,7 @@ func checkFiles(_ context.Context, c *checker) {
 	if dir := c.Config.ClientsDir; dir != "" {
 		checkClientsDir(c.named("clients_dir"), dir)
 	}
+
 	state := c.named("state.dir")
 	if dir := c.Config.State.Dir; dir == "" {
 		state.report(Warn, "write state: {dir: /var/lib/knockgw}", "not set: a captured knock works again after a restart, within knock.window")

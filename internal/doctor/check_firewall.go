@@ -23,6 +23,7 @@ func checkFirewall(_ context.Context, c *checker) {
 		c.report(Warn, "iptables-legacy-save -t "+termsafe.Shell(table)+" # and ip6tables-legacy-save; to accept: iptables-legacy -I FORWARD -o "+termsafe.Shell(c.Config.TUN.Name)+" -j ACCEPT, and with -i",
 			"there is a table %s of iptables-legacy, whose rules are not read here: check whether one rejects packets for the protected addresses", table)
 	}
+
 	for i := range w.Chains {
 		chain := &w.Chains[i]
 		if !appliesTo(c, chain) {
@@ -38,6 +39,7 @@ func checkFirewall(_ context.Context, c *checker) {
 			checkMasquerade(c, w, chain)
 		}
 	}
+
 	if usage := conntrackFull(c); usage != "" {
 		c.report(Warn, "sysctl -w net.netfilter.nf_conntrack_max=1048576", "%s: the kernel drops packets that it cannot track", usage)
 	}

@@ -19,6 +19,7 @@ func checkHostPorts(_ context.Context, c *checker) {
 	if !ok {
 		return
 	}
+
 	before := len(c.findings)
 	for _, p := range c.Config.TUN.Local {
 		checkHostPort(c, p, links)
@@ -32,6 +33,7 @@ func checkHostPorts(_ context.Context, c *checker) {
 			c.report(Warn, "ip addr # wait until it has gone, or correct tun.local", "%s; until then its ports are silent, for clients too", reason)
 		}
 	}
+
 	if c.running && c.host.MissingRoutes != nil {
 		_, missing, err := c.host.MissingRoutes()
 		switch {

@@ -40,6 +40,7 @@ func checkIngressLink(c *checker, l Link, links []Link) (asked int) {
 			continue
 		}
 		p.From = from
+
 		device, err := c.host.IngressRoute(p)
 		if err != nil {
 			continue // the interface rejects that source, or does not forward: other checks report it

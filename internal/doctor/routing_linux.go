@@ -49,6 +49,7 @@ func ingressRoute(p IngressPacket) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	req := nl.NewNetlinkRequest(unix.RTM_GETROUTE, unix.NLM_F_REQUEST)
 	family, bits := unix.AF_INET, uint8(p.To.BitLen())
 	if p.To.Is6() {
@@ -64,6 +65,7 @@ func ingressRoute(p IngressPacket) (string, error) {
 		const client = 40000 // any port of a client
 		req.AddData(nl.NewRtAttr(unix.RTA_SPORT, []byte{client >> 8, client & 0xff}))
 	}
+
 	all, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENETUNREACH) {
 		return "", nil // the answers of blackhole, prohibit and unreachable routes
@@ -71,6 +73,7 @@ func ingressRoute(p IngressPacket) (string, error) {
 	if err != nil || len(all) == 0 {
 		return "", err
 	}
+
 	attributes, err := nl.ParseRouteAttr(all[0][unix.SizeofRtMsg:])
 	if err != nil {
 		return "", err
@@ -141,6 +144,7 @@ func foreignRouteCleanup() (string, error) {
 		}
 		files = append(files, more...)
 	}
+
 	for _, file := range files {
 		b, err := os.ReadFile(file)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -159,6 +163,7 @@ func foreignRouteCleanup() (string, error) {
 			}
 		}
 	}
+
 	if keeps["ManageForeignRoutes"] && keeps["ManageForeignRoutingPolicyRules"] {
 		return "", nil
 	}

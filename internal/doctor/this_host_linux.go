@@ -47,6 +47,7 @@ func (h *Host) addQueries(cfg *config.Config) {
 		b, err := os.ReadFile(filepath.Join("/proc/sys/net", filepath.FromSlash(name)))
 		return strings.TrimSpace(string(b)), err
 	}
+
 	h.Route = func(a netip.Addr) (string, error) { return routing.RouteInterface(a), nil }
 	h.MissingRoutes = func() (routes, ports []string, err error) { return missingRoutes(cfg) }
 	h.UnavailableAddrs = func() ([]string, error) {
@@ -55,6 +56,7 @@ func (h *Host) addQueries(cfg *config.Config) {
 	h.Bypass = func(running bool) ([]bypass.Problem, error) { return findBypasses(cfg, running) }
 	h.IngressRoute, h.ProxiedAddrs, h.Interface = ingressRoute, proxiedAddrs, tunInterface
 	h.Firewall, h.ForeignRouteCleanup = readFirewall, foreignRouteCleanup
+
 	h.ReadDir = func(dir string) ([]string, error) {
 		entries, err := os.ReadDir(dir)
 		paths := make([]string, 0, len(entries))
@@ -66,6 +68,7 @@ func (h *Host) addQueries(cfg *config.Config) {
 	h.Access = func(path string, want fs.FileMode) error {
 		return unix.Faccessat(unix.AT_FDCWD, path, uint32(want), unix.AT_EACCESS)
 	}
+
 	h.Bind = bind
 	h.ClockSynced = func() (bool, error) {
 		state, err := unix.Adjtimex(&unix.Timex{})
@@ -82,6 +85,7 @@ func (h *Host) addQueries(cfg *config.Config) {
 		}
 		return f, nil
 	}
+
 	h.Descriptors = func() (uint64, error) {
 		var r unix.Rlimit
 		err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r)
@@ -124,6 +128,7 @@ func bind(p netip.AddrPort, udp bool) error {
 	if udp {
 		kind = unix.SOCK_DGRAM
 	}
+
 	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err

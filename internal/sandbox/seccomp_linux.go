@@ -95,6 +95,7 @@ func assemble(info *arch.Info, c syscallList) ([]bpf.Instruction, error) {
 		program = append(program, bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(number), SkipFalse: uint8(len(then))})
 		program = append(program, then...)
 	}
+
 	for _, name := range c.allowed {
 		on(name, allow)
 	}

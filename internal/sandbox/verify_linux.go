@@ -33,6 +33,7 @@ func verify(o Options) error {
 		want["Uid"] = strings.Join([]string{uid, uid, uid, uid}, "\t") // real, effective, saved, file system
 		want["Gid"] = strings.Join([]string{gid, gid, gid, gid}, "\t")
 	}
+
 	entries, err := os.ReadDir(threads)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
