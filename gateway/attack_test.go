@@ -25,25 +25,25 @@ import (
 )
 
 const (
-	// promptConnect is the median that a client's visit may take during an
-	// attack, unless it takes a fifth of that without one, as on a busy
+	// promptConnect is the maximum median time of a client's connection during
+	// an attack, unless it takes a fifth of that without one, as on a busy
 	// machine.
 	promptConnect = 50 * time.Millisecond
 	slowdown      = 5
 	connects      = 20
 
-	// attackFlows is the size of the flow table under attack: small, to be
-	// filled soon.
+	// attackFlows is the size of the flow table under attack: small, so that it
+	// fills quickly.
 	attackFlows = 4096
-	// attackRate is how many packets a second an attack sends, after it has
+	// attackRate is the rate of an attack in packets per second, after it has
 	// filled what it can.
 	attackRate = 1000
 
-	// resend is when a SYN of an attacker is sent again.
+	// resend is the interval between SYNs of an attacker.
 	resend = 100 * time.Millisecond
 )
 
-// notUnderRace skips a test that measures what a gateway does under full load.
+// notUnderRace skips a test that measures a gateway under full load.
 func notUnderRace(t *testing.T) {
 	t.Helper()
 	if raceEnabled {
@@ -51,7 +51,7 @@ func notUnderRace(t *testing.T) {
 	}
 }
 
-// underAttack is a lab whose open services give clients a long time.
+// underAttack returns a harness whose open services have a long deadline.
 func underAttack(t *testing.T, flows int) (*harness, *prometheus.Registry) {
 	t.Helper()
 	up := echoUpstream(t)
@@ -68,8 +68,8 @@ ban: {after: 0}
 
 func (l *harness) inject(b []byte) { _ = l.wire.Write(packet.Offload{}, [][]byte{b}) }
 
-// injectAll injects n packets no faster than the gateway takes them, and waits
-// until it has: what overflows the device is lost, a client's knock as well.
+// injectAll injects n packets no faster than the gateway reads them, and waits
+// for that: packets that overflow the device are lost, including knocks.
 func (l *harness) injectAll(n int, packet func(n int) []byte) {
 	const burst = 256
 	for i := range n {
@@ -83,7 +83,8 @@ func (l *harness) injectAll(n int, packet func(n int) []byte) {
 	}
 }
 
-// medianConnect is how long a client of a hidden service takes to be let in.
+// medianConnect returns the median time in which a client reaches a hidden
+// service.
 func (l *harness) medianConnect(port uint16) time.Duration {
 	l.Helper()
 	var took []time.Duration
@@ -100,7 +101,7 @@ func (l *harness) medianConnect(port uint16) time.Duration {
 	return took[connects/2]
 }
 
-// attackerAddr is the address of an attacker of that number.
+// attackerAddr returns the address of the n-th attacker.
 func attackerAddr(n int) netip.Addr {
 	var b [4]byte
 	binary.BigEndian.PutUint32(b[:], 0xc6120000+uint32(n)%(1<<17)) // 198.18.0.0/15
@@ -111,7 +112,7 @@ func synFrom(a netip.Addr, n int, port uint16) []byte {
 	return packettest.SYN(netip.AddrPortFrom(a, uint16(1024+n%60000)), target(a, port), rand.Uint32())
 }
 
-// An attack fills what it can, and then goes on with one packet after another.
+// An attack fills tables, and then continues with one packet after another.
 type attack struct {
 	name   string
 	fill   int
@@ -119,7 +120,8 @@ type attack struct {
 	packet func(n int) []byte
 }
 
-// handshakesOf is the attack of a client that knocks and completes no handshake.
+// handshakesOf returns the attack of a client that knocks and completes no
+// handshake.
 func handshakesOf(c *protocol.Client, from netip.Addr) attack {
 	const grants = 100
 	to := target(from, modeKnockAuth)
@@ -200,14 +202,14 @@ func TestForgedSYNsDialOncePerGrantUse(t *testing.T) {
 	to, session := target(clientAddrs[0], modeKnock), newSession()
 	l.datagram(clientAddrs[0], to, knockFor(alice, to, session, time.Now()))
 	l.injectAll(forged, func(n int) []byte { return synFrom(clientAddrs[0], n, modeKnock) })
-	// The client whose grant it is completes its handshake.
+	// The client that owns the grant completes its handshake.
 	conn, err := l.dial(clientAddrs[0], to, timeout)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.exchange(conn, 1<<10)
-	// Each time that no handshake was under way, the connection was closed, and
-	// dialed again for the next.
+	// Whenever no handshake was in progress, the connection was closed, and
+	// dialed again for the next one.
 	t.Logf("%d forged SYNs, %d connections at the upstream", forged, dialed.Load())
 	if n := dialed.Load(); n == 0 || n > forged/10 {
 		t.Errorf("%d forged SYNs of a grant of one use, %d connections at the upstream", forged, n)

@@ -20,7 +20,7 @@ import (
 	"github.com/knockgw/knockgw/internal/control"
 )
 
-// events reads the record of a gateway.
+// events reads the audit log of a gateway.
 func events(t *testing.T, file string) (all []audit.Event) {
 	t.Helper()
 	b, err := os.ReadFile(file)
@@ -104,7 +104,7 @@ func TestAuditRecordsOperatorsAndBans(t *testing.T) {
 	}
 }
 
-// operate does what an operator does, and what goes wrong at times.
+// operate performs the actions of an operator, including failures.
 func operate(t *testing.T, l *harness, c *control.Client, wrong *atomic.Bool) {
 	t.Helper()
 	home := clientAddrs[0]

@@ -33,7 +33,7 @@ func withControl(t *testing.T) (*harness, *control.Client) {
 	return l, &control.Client{Socket: socket}
 }
 
-// eventually waits for what the gateway is about to notice.
+// eventually waits until f returns true.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(timeout); !f(); time.Sleep(time.Millisecond) {
@@ -207,13 +207,13 @@ func TestTraceReportsEachStep(t *testing.T) {
 			if !strings.Contains(e.Source, home.String()) && !strings.Contains(e.Target, home.String()) {
 				t.Errorf("event of another source: %+v", e)
 			}
-			// A trace may begin within a visit, and see the end of that first.
+			// A trace may start during a connection, and report its end first.
 			return !slices.ContainsFunc(wanted, func(step string) bool { return !steps[step] })
 		})
 	}
 }
 
-// serviceName is what the lab's service at a port is called.
+// serviceName returns the name of the harness's service at a port.
 func serviceName(home netip.Addr, port uint16) string {
 	if home.Is4() {
 		return fmt.Sprintf("ipv4-%d", port)

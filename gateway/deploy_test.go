@@ -19,7 +19,8 @@ import (
 	"github.com/knockgw/knockgw/internal/testtool"
 )
 
-// What deploy/ has for Prometheus and Grafana must fit what the gateway counts.
+// The files in deploy/ for Prometheus and Grafana must match the gateway's
+// metrics.
 
 const (
 	rulesFile     = "../deploy/prometheus/knockgw.rules.yaml"
@@ -41,7 +42,7 @@ func promtool(t *testing.T, in string, args ...string) string {
 	return out.String()
 }
 
-// scrape is what Prometheus gets of a gateway in which everything has happened
+// scrape returns the metrics of a gateway in which every event has happened
 // once.
 func scrape(t *testing.T) string {
 	t.Helper()
@@ -75,7 +76,7 @@ func TestPromtoolAcceptsMetricsAndRules(t *testing.T) {
 	promtool(t, "", "test", "rules", rulesTests)
 }
 
-// grafana is what Grafana puts in the place of its variables.
+// grafana replaces variables as Grafana does.
 var grafana = strings.NewReplacer("$__rate_interval", "5m", "$job", ".*", "$instance", ".*")
 
 func TestPromtoolAcceptsDashboard(t *testing.T) {
@@ -101,8 +102,8 @@ func TestPromtoolAcceptsDashboard(t *testing.T) {
 	promtool(t, "", "check", "rules", file)
 }
 
-// expressions are the queries of the rules and of the dashboard, by where they
-// stand.
+// expressions returns the queries of the rules and of the dashboard, by their
+// location.
 func expressions(t *testing.T) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
@@ -170,7 +171,7 @@ var (
 
 func TestRulesAndDashboardUseKnownMetrics(t *testing.T) {
 	text := scrape(t)
-	// The device of this test takes no filter; test/netns looks for this one.
+	// The device of this test supports no filter; test/netns checks this metric.
 	known := map[string]bool{"knockgw_filter_dropped_packets_total": true}
 	for _, m := range typeOfNames.FindAllStringSubmatch(text, -1) {
 		known[m[1]] = true

@@ -59,7 +59,8 @@ func TestGatewayDeniesWrongSecret(t *testing.T) {
 
 func TestGatewayServesConcurrentKnocks(t *testing.T) {
 	for _, offload := range []bool{false, true} {
-		// With all the time that a busy machine may take to authenticate forty.
+		// With the time that a busy machine may need to authenticate forty
+		// clients.
 		l := newHarness(t, offload, strings.ReplaceAll(services(echoUpstream(t)), "deadline: 500ms", "deadline: 10s"))
 		var wg sync.WaitGroup
 		for i := range 40 {

@@ -53,7 +53,7 @@ type harness struct {
 
 	mu  sync.Mutex
 	got map[netip.Addr]int // packets that left the gateway, by destination
-	// resets are those of them that are resets.
+	// resets counts those that are resets.
 	resets map[netip.Addr]int
 }
 
@@ -79,7 +79,8 @@ func identity(id, secret string) *protocol.Client {
 	return c
 }
 
-// services is the configuration of services in every mode, in both families.
+// services returns the configuration of services in every mode, in both
+// families.
 func services(upstream string) string {
 	var b strings.Builder
 	for family, address := range map[string]string{"4": "10.77.0.1", "6": "[fd77::1]"} {
@@ -99,7 +100,7 @@ const (
 	modeVisible
 )
 
-// aliceAndBob are the clients of a configuration.
+// aliceAndBob configures two clients.
 const aliceAndBob = `clients:
   - {id: alice, secret: "alice, whose secret is long enough"}
   - {id: bob, secret: "bob, whose secret is long enough"}
@@ -141,7 +142,7 @@ func newHarness(t *testing.T, offload bool, services string, change ...func(*gat
 	return l
 }
 
-// connect puts the client stack on the wire.
+// connect connects the client stack to the wire.
 func (l *harness) connect(offload bool) {
 	link := channel.New(tuntest.QueueLength, testMTU, "")
 	link.LinkEPCapabilities = stack.CapabilityRXChecksumOffload
@@ -223,7 +224,7 @@ func (l *harness) receive(link *channel.Endpoint) {
 	}
 }
 
-// received is how many packets the gateway has sent to an address.
+// received returns how many packets the gateway has sent to an address.
 func (l *harness) received(a netip.Addr) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -250,7 +251,7 @@ func full(a netip.AddrPort) tcpip.FullAddress {
 	return tcpip.FullAddress{NIC: nic, Addr: address(a.Addr()), Port: a.Port()}
 }
 
-// target is the protected address of a service in the family of home.
+// target returns the protected address of a service in the family of home.
 func target(home netip.Addr, port uint16) netip.AddrPort {
 	if home.Is4() {
 		return netip.AddrPortFrom(netip.MustParseAddr("10.77.0.1"), port)
@@ -296,7 +297,7 @@ func (l *harness) dial(home netip.Addr, to netip.AddrPort, within time.Duration)
 	return gonet.DialTCPWithBind(ctx, l.ip, full(netip.AddrPortFrom(home, 0)), full(to), number(home))
 }
 
-// connectAs does what a client does to reach a service in its mode: knock,
+// connectAs reaches a service as a client does in its mode: knock,
 // dial, authenticate.
 func (l *harness) connectAs(c *protocol.Client, home netip.Addr, port uint16) (*gonet.TCPConn, error) {
 	l.Helper()
@@ -320,7 +321,7 @@ func (l *harness) connectAs(c *protocol.Client, home netip.Addr, port uint16) (*
 	return conn, nil
 }
 
-// exchange sends a request, ends it, and wants all of it back.
+// exchange sends a request, ends it, and requires an identical reply.
 func (l *harness) exchange(conn net.Conn, size int) {
 	l.Helper()
 	_ = conn.SetDeadline(time.Now().Add(timeout))

@@ -12,7 +12,7 @@ import (
 	"github.com/knockgw/knockgw/gateway"
 )
 
-// embedded is the configuration of services that a program takes itself.
+// embedded configures services of the program itself.
 const embedded = `
   - {name: quiet, listen: "10.77.0.1:2", mode: knock}
   - {name: api, listen: "10.77.0.1:3", mode: knock-auth}

@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// logBuffer keeps what was logged.
+// logBuffer stores log output.
 type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer

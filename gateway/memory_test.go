@@ -18,20 +18,20 @@ import (
 )
 
 const (
-	// maxGrowth is by how much more memory a configuration with twice the
-	// clients and twice the services takes: twice as much, and what tables that
-	// double their size have in reserve. Memory for each pair of the two would
-	// be 4.
+	// maxGrowth is the maximum ratio of memory between a configuration with
+	// twice the clients and services and the original: 2, and the reserve of
+	// tables that double their size. Memory for each pair of the two would be
+	// 4.
 	maxGrowth = 2.6
 
-	// maxPerEntry is how many bytes there are for each client and each service.
-	// Some 4 KiB is usual; 200 bytes for each pair of 4,000 and 1,000 would be
-	// 160,000.
+	// maxPerEntry is the maximum number of bytes for each client and each
+	// service. Some 4 KiB is usual; 200 bytes for each pair of 4,000 and 1,000
+	// would be 160,000.
 	maxPerEntry = 8 << 10
 )
 
-// largeConfig is a configuration of so many clients and services. A client may
-// use all of them, or one.
+// largeConfig returns a configuration with many clients and services. A client
+// may use all of them, or one.
 func largeConfig(clients, services int, all bool) []byte {
 	var b strings.Builder
 	b.WriteString("version: 1\ntun: {routes: [10.64.0.0/10]}\nknock: {gateway: gw.example.org}\nclients:\n")
@@ -51,7 +51,7 @@ func largeConfig(clients, services int, all bool) []byte {
 	return []byte(b.String())
 }
 
-// built is a gateway of a configuration, ready to admit packets.
+// built is a gateway that is ready to admit packets.
 type built struct {
 	gateway *Gateway
 	gate    *admission.Gate
@@ -78,7 +78,7 @@ func buildGateway(t *testing.T, load func() (*config.Config, error)) built {
 	return built{g, gate}
 }
 
-// heap is how many bytes are in use.
+// heap returns how many bytes are in use.
 func heap() int {
 	var m runtime.MemStats
 	for range 3 { // what pools keep goes with the second
@@ -88,7 +88,7 @@ func heap() int {
 	return int(m.HeapAlloc)
 }
 
-// memoryOf is how many bytes a configuration takes in use, besides its text.
+// memoryOf returns the memory of a configuration in bytes, without its text.
 func memoryOf(t *testing.T, text []byte) int {
 	t.Helper()
 	before := heap()

@@ -17,7 +17,7 @@ import (
 	"github.com/knockgw/knockgw/internal/buildinfo"
 )
 
-// withMetrics is a lab whose metrics are served, and where.
+// withMetrics returns a harness that serves metrics, and their URL.
 func withMetrics(t *testing.T, more string) (*harness, string, *prometheus.Registry) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -97,7 +97,7 @@ func TestMetricsServerRejectsForeignHost(t *testing.T) {
 	}
 }
 
-// Health checks of HTTP/1.0 name no host; browsers always do.
+// Health checks with HTTP/1.0 send no Host header; browsers always do.
 func TestMetricsServerAcceptsMissingHost(t *testing.T) {
 	_, url, _ := withMetrics(t, "")
 	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))

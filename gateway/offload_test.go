@@ -13,7 +13,7 @@ import (
 	"github.com/knockgw/knockgw/internal/tuntest"
 )
 
-// A device in memory takes no filter.
+// A device in memory supports no filter.
 func TestFilterUnsupportedByDevice(t *testing.T) {
 	for value, want := range map[string]string{"auto": "packets are dropped in user space", "off": "", "require": "tun.filter"} {
 		if value == "require" && runtime.GOOS != "linux" {

@@ -3,23 +3,26 @@ package gateway_test
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 
 	"pgregory.net/rapid"
 
+	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/packet"
 )
 
 const (
-	// aroundWindow is more than how far from the next number, in bytes, a
-	// segment's may be to matter; aroundACKs the same of acknowledgements.
+	// aroundWindow is more than the distance from the next sequence number, in
+	// bytes, at which a segment matters; aroundACKs is the same for ACKs.
 	aroundWindow = 1 << 25
 	aroundACKs   = 1 << 20
 )
 
-// maxInFlight is how far ahead of what the client has received, in bytes, an
-// acknowledgement is of what was never sent: in the handshake by one.
+// maxInFlight returns the distance in bytes, after what the client has
+// received, at which an ACK is for data that was never sent: in the handshake,
+// one.
 func (o *offPath) maxInFlight() uint32 {
 	if o.sent.Len() == 0 {
 		return 1
@@ -28,7 +31,7 @@ func (o *offPath) maxInFlight() uint32 {
 	return limit
 }
 
-// forgedTCP is a segment in the client's name.
+// forgedTCP returns a segment with the client's address.
 func (o *offPath) forgedTCP(syns bool) []byte {
 	s := packettest.TCP{
 		Src: o.src, Dst: o.dst, Flags: rapid.Byte().Draw(o.draws, "flags"),
@@ -59,7 +62,7 @@ func (o *offPath) forgedTCP(syns bool) []byte {
 	return s.Packet()
 }
 
-// forgedICMP is an error about something that the service may have sent.
+// forgedICMP returns an error about a packet that the service may have sent.
 func (o *offPath) forgedICMP() []byte {
 	quoted := packettest.TCP{
 		Src: o.dst, Dst: o.src, Flags: packet.ACK,
@@ -80,7 +83,7 @@ func (o *offPath) forgedICMP() []byte {
 	return b
 }
 
-// fragments cuts a packet into fragments.
+// fragments splits a packet into fragments.
 func (o *offPath) fragments(b []byte) (all [][]byte) {
 	size := 8 * rapid.IntRange(1, 6).Draw(o.draws, "bytes of a piece / 8")
 	id := rapid.Uint32().Draw(o.draws, "id")
@@ -97,7 +100,7 @@ func (o *offPath) fragments(b []byte) (all [][]byte) {
 	return all
 }
 
-// fragment is one fragment of a packet with that header.
+// fragment returns one fragment of a packet with this header.
 func fragment(header []byte, id uint32, offset int, more bool, part []byte) []byte {
 	b := bytes.Clone(header)
 	if b[0]>>4 == 4 {
@@ -125,7 +128,7 @@ func fragment(header []byte, id uint32, offset int, more bool, part []byte) []by
 	return b
 }
 
-// attack sends some forged packets. syns: SYNs may be among them.
+// attack sends forged packets; syns permits SYNs among them.
 func (o *offPath) attack(when string, syns bool) {
 	o.Helper()
 	if o.draws == nil {
@@ -146,4 +149,37 @@ func (o *offPath) attack(when string, syns bool) {
 			o.inject(o.forgedTCP(syns))
 		}
 	}
+}
+
+func (o *offPath) verify() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !bytes.Equal(o.heard.Bytes(), o.sent.Bytes()) {
+		o.Fatalf("the service hears %d bytes, the client said %d", o.heard.Len(), o.sent.Len())
+	}
+	if n := o.requests.Load(); n != 1 {
+		o.Fatalf("%d connections reach the service", n)
+	}
+	if o.completed.Load() != 1 || o.failed.Load() != 0 || o.bans.Load() != 0 {
+		o.Fatalf("%d handshakes, %d failed authentications, %d bans", o.completed.Load(), o.failed.Load(), o.bans.Load())
+	}
+	for len(o.knocked) > 0 {
+		if e := <-o.knocked; e.Result == knock.OK {
+			o.Fatalf("the attacker has knocked: %+v", e)
+		}
+	}
+}
+
+// state describes the connection.
+func (o *offPath) state() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s := fmt.Sprintf("%d connections, %d handshakes, %d failed authentications; the service has heard %d bytes, the client %d of %d",
+		o.requests.Load(), o.completed.Load(), o.failed.Load(), o.heard.Len(), o.echoed.Len(), o.sent.Len())
+	for _, c := range o.gate.Stats().Packets {
+		if c.Count > 0 {
+			s += fmt.Sprintf("; %d %v %s", c.Count, c.Action, c.Reason)
+		}
+	}
+	return s
 }

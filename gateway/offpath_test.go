@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"fmt"
 	"io"
 	"net/netip"
 	"sync"
@@ -25,12 +24,13 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// An attacker off the path knows the addresses and ports of a connection, and
-// can send anything in the client's name. He does not see the packets, so he
-// knows no number of either direction. A lucky guess may hit the window or an
-// acknowledgement, which are ranges, but not both at once, and no single number.
-// Whatever he sends, at any time and in any number of pieces, the connection is
-// what it would be without him, and nothing is counted against its client.
+// An off-path attacker knows the addresses and ports of a connection, and can
+// send anything with the client's address. It does not see the packets, so it
+// knows no sequence number of either direction. A guess may hit the window or
+// an acknowledgment, which are ranges, but not both at once, and no single
+// number. Whatever it sends, at any time and in any number of fragments, the
+// connection is what it would be without the attack, and no failure is counted
+// for its client.
 //
 //	client of packets --.
 //	                    wire ==== device -- netstack.Stack, asking the gate -- echo
@@ -55,14 +55,14 @@ const (
 	offPathClose = "BYE!"        // has the service close first
 )
 
-// failer is what a *rapid.T and a *testing.T have in common that is needed here.
+// failer has the methods of *rapid.T and *testing.T that the test needs.
 type failer interface {
 	Helper()
 	Fatal(args ...any)
 	Fatalf(format string, args ...any)
 }
 
-// offPath is one connection to a service, and the attacker on it.
+// offPath is a connection to a service, and an attacker.
 type offPath struct {
 	failer
 	draws *rapid.T // nil where nothing is drawn
@@ -107,7 +107,7 @@ func newOffPath(t *rapid.T) *offPath {
 	return o
 }
 
-// start starts a gate with that service, and the stack behind it.
+// start starts a gate with this service, and the stack behind it.
 func (o *offPath) start(service policy.Service, offload bool, ban admission.Ban) {
 	var err error
 	if o.alice, err = protocol.NewClient("alice", []byte("alice, whose secret is long enough")); err != nil {
@@ -168,7 +168,7 @@ func (o *offPath) end() {
 	o.wg.Wait()
 }
 
-// serve is what the flows do, with an authentication of four bytes, and an echo.
+// serve acts as the flows do, with an authentication of four bytes and an echo.
 func (o *offPath) serve(r *netstack.Request) {
 	o.requests.Add(1)
 	conn, err := r.Accept()
@@ -227,7 +227,7 @@ func (o *offPath) knock() {
 	}
 }
 
-// inject puts packets on the wire, and waits until the gate has judged them.
+// inject puts packets on the wire, and waits until the gate has processed them.
 func (o *offPath) inject(packets ...[]byte) {
 	o.Helper()
 	for _, b := range packets {
@@ -243,7 +243,7 @@ func (o *offPath) inject(packets ...[]byte) {
 	}
 }
 
-// send is a segment of the client.
+// send sends a segment of the client.
 func (o *offPath) send(flags uint8, seq uint32, payload string) {
 	o.Helper()
 	s := packettest.TCP{Src: o.src, Dst: o.dst, Flags: flags, Seq: seq, Window: 60000, Payload: []byte(payload)}
@@ -256,7 +256,7 @@ func (o *offPath) send(flags uint8, seq uint32, payload string) {
 	o.inject(s.Packet())
 }
 
-// receive takes what comes until done, acknowledging data as a client does.
+// receive reads packets until done, and acknowledges data as a client does.
 func (o *offPath) receive(what string, done func(p *packet.Packet) bool) {
 	o.Helper()
 	var p packet.Packet
@@ -286,21 +286,7 @@ func (o *offPath) receive(what string, done func(p *packet.Packet) bool) {
 	}
 }
 
-// state is what has become of the connection.
-func (o *offPath) state() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	s := fmt.Sprintf("%d connections, %d handshakes, %d failed authentications; the service has heard %d bytes, the client %d of %d",
-		o.requests.Load(), o.completed.Load(), o.failed.Load(), o.heard.Len(), o.echoed.Len(), o.sent.Len())
-	for _, c := range o.gate.Stats().Packets {
-		if c.Count > 0 {
-			s += fmt.Sprintf("; %d %v %s", c.Count, c.Action, c.Reason)
-		}
-	}
-	return s
-}
-
-// take takes a segment that is the next.
+// take processes the next segment in order.
 func (o *offPath) take(p *packet.Packet) {
 	payload := p.Data[p.Payload:]
 	o.echoed.Write(payload)
@@ -361,7 +347,7 @@ func (o *offPath) talk() {
 	}
 }
 
-// closeConn closes the connection in good order.
+// closeConn closes the connection in an orderly way.
 func (o *offPath) closeConn() {
 	finished := func(p *packet.Packet) bool { return p.Ack == o.seq && o.fin }
 	if rapid.Bool().Draw(o.draws, "the client closes first") {
@@ -384,24 +370,5 @@ func (o *offPath) closeConn() {
 		o.receive("the last ACK", func(p *packet.Packet) bool { return p.Ack == o.seq })
 		// A SYN may reuse the tuple in TIME_WAIT (RFC 1122, 4.2.2.13).
 		o.attack("the endpoint is in TIME_WAIT", false)
-	}
-}
-
-func (o *offPath) verify() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if !bytes.Equal(o.heard.Bytes(), o.sent.Bytes()) {
-		o.Fatalf("the service hears %d bytes, the client said %d", o.heard.Len(), o.sent.Len())
-	}
-	if n := o.requests.Load(); n != 1 {
-		o.Fatalf("%d connections reach the service", n)
-	}
-	if o.completed.Load() != 1 || o.failed.Load() != 0 || o.bans.Load() != 0 {
-		o.Fatalf("%d handshakes, %d failed authentications, %d bans", o.completed.Load(), o.failed.Load(), o.bans.Load())
-	}
-	for len(o.knocked) > 0 {
-		if e := <-o.knocked; e.Result == knock.OK {
-			o.Fatalf("the attacker has knocked: %+v", e)
-		}
 	}
 }

@@ -21,7 +21,7 @@ func TestMetricsMatchReference(t *testing.T) {
 	for _, m := range documentedMetric.FindAllStringSubmatch(string(b), -1) {
 		said[m[1]] = true
 	}
-	// The device of this test takes no filter.
+	// The device of this test supports no filter.
 	there := map[string]bool{"knockgw_filter_dropped_packets_total": true}
 	for _, m := range typeOfNames.FindAllStringSubmatch(scrape(t), -1) {
 		if name := m[1]; strings.HasPrefix(name, "knockgw_") {

@@ -33,7 +33,7 @@ type session struct {
 	name  string // the caller's
 }
 
-// open begins a session of c's with the service at a port.
+// open starts a session of c with the service at a port.
 func (l *harness) open(c *protocol.Client, home netip.Addr, port uint16) *session {
 	l.Helper()
 	conn, err := l.connectAs(c, home, port)
@@ -56,7 +56,7 @@ func (t *session) read() string {
 	return strings.TrimSpace(line)
 }
 
-// assertAlive fails the test unless the session does.
+// assertAlive fails the test unless the session continues.
 func (t *session) assertAlive() {
 	t.Helper()
 	if _, err := t.conn.Write([]byte("and now\n")); err != nil {
@@ -67,8 +67,7 @@ func (t *session) assertAlive() {
 	}
 }
 
-// assertReset fails the test unless nothing but resets comes of the session any
-// more.
+// assertReset fails the test if the session receives anything but resets.
 func (l *harness) assertReset(t *session, home netip.Addr) {
 	l.Helper()
 	before := l.receivedData(home)
@@ -83,7 +82,7 @@ func (l *harness) assertReset(t *session, home netip.Addr) {
 	}
 }
 
-// at is one service in the first home's family.
+// at returns the configuration of a service in the first client's family.
 func at(name string, port uint16, mode, upstream string) string {
 	return fmt.Sprintf("  - {name: %s, listen: \"10.77.0.1:%d\", upstream: %q, %s, auth: {deadline: 5s}}\n", name, port, upstream, mode)
 }
@@ -95,13 +94,13 @@ const (
 	asVisible   = "mode: knock-auth, visible: true"
 )
 
-// allModes are four services before one upstream.
+// allModes returns services in four modes with one upstream.
 func allModes(upstream string) string {
 	return at("auth", modeAuth, asAuth, upstream) + at("knock", modeKnock, asKnock, upstream) +
 		at("knock-auth", modeKnockAuth, asKnockAuth, upstream) + at("visible", modeVisible, asVisible, upstream)
 }
 
-// reload puts another configuration in force.
+// reload applies another configuration.
 func (l *harness) reload(text string) config.Changes {
 	l.Helper()
 	changes, err := l.gw.Reload(parseConfig(l.T, text))

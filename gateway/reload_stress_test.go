@@ -24,12 +24,12 @@ import (
 const (
 	manyReloads  = 1000
 	firstReloads = 100
-	// mayGrow is by how much more there may be after the last of them than
-	// after the first.
+	// mayGrow is the maximum ratio of resources after the last reload to those
+	// after the first ones.
 	mayGrow = 1.10
 )
 
-// resources is what a process has: objects on the heap, and goroutines.
+// resources returns the objects on the heap and the goroutines of the process.
 func resources() (objects uint64, goroutines int) {
 	var m runtime.MemStats
 	for range 3 { // what pools keep goes with the second
@@ -135,7 +135,7 @@ func TestReloadSerializesWithStop(t *testing.T) {
 	wg.Wait()
 }
 
-// socketPath is a path that is short enough for a socket.
+// socketPath returns a path that is short enough for a socket.
 func socketPath(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "knockgw-")

@@ -139,7 +139,7 @@ func TestReloadAddsAndRemovesServices(t *testing.T) {
 	}
 }
 
-// A service that is closed and opened again, with a session that lasts over it.
+// The service is hidden and opened again while a session continues.
 func TestReloadOpensAndHidesService(t *testing.T) {
 	up := caller(t, "up")
 	l := newHarness(t, true, at("door", modeVisible, asVisible, up))
@@ -209,7 +209,7 @@ func TestReloadRejectedChangesNothing(t *testing.T) {
 	s.assertAlive()
 }
 
-// checkMetrics wants metrics to be so: by name and the value of the label, if
+// checkMetrics checks the values of metrics by name and label, if
 // there is one.
 func checkMetrics(t *testing.T, r *prometheus.Registry, want map[string]float64) {
 	t.Helper()

@@ -11,8 +11,8 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// A fuzzed segment takes so many bytes: flags, size, and how far its numbers are
-// from those that are due; then the first bytes of its options.
+// A fuzzed segment has this many bytes: flags, size, and the distance of its
+// numbers from the expected ones; then the first bytes of its options.
 const (
 	fuzzedSegment  = 6
 	fuzzedSegments = 32   // of one connection at most
@@ -57,7 +57,7 @@ func FuzzSegmentsToStack(f *testing.F) {
 	})
 }
 
-// next is another connection.
+// next starts another connection.
 func (o *offPath) next() {
 	const first = 1024
 	o.src = netip.AddrPortFrom(o.src.Addr(), max(o.src.Port()+1, first))
@@ -73,7 +73,7 @@ func (o *offPath) next() {
 	o.mu.Unlock()
 }
 
-// handshake begins a connection; the handshake may be left to the script.
+// handshake starts a connection; the input may complete the handshake.
 func (o *offPath) handshake() {
 	o.send(packet.SYN, o.seq, "")
 	o.seq++
@@ -83,7 +83,7 @@ func (o *offPath) handshake() {
 	})
 }
 
-// fuzzed is a segment whose numbers are near those that are due.
+// fuzzed returns a segment whose numbers are near the expected ones.
 func (o *offPath) fuzzed(b []byte) []byte {
 	near := func(hi, lo byte) uint32 { return uint32(int32(int16(uint16(hi)<<8 | uint16(lo)))) }
 	s := packettest.TCP{
@@ -99,7 +99,7 @@ func (o *offPath) fuzzed(b []byte) []byte {
 	return s.Packet()
 }
 
-// drain takes what has left: only segments to this peer may.
+// drain reads the sent packets: only segments to this peer are permitted.
 func (o *offPath) drain() {
 	o.Helper()
 	for p := (packet.Packet{}); o.wire.TryRead(&p); {

@@ -13,8 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// usage are the gateway's knockgw_resource_used and knockgw_resource_limit, by
-// what they are of.
+// usage returns the gateway's knockgw_resource_used and knockgw_resource_limit,
+// by resource.
 func usage(t *testing.T, r prometheus.Gatherer) (used, limit map[string]float64) {
 	t.Helper()
 	families, err := r.Gather()
@@ -57,16 +57,16 @@ func TestMetricsUsageMatchesLimits(t *testing.T) {
 	}
 	for _, of := range []string{"flow_table_entries", "flows_per_source", "flows_per_client", "replay_keys", "replay_keys_per_client", "replay_file_records"} {
 		if used[of] < 1 {
-			t.Errorf("alice is inside, and of %s nothing is used", of)
+			t.Errorf("alice is connected, but the usage of %s is 0", of)
 		}
 	}
 }
 
-// fixed is why something that has a bound has no metric.
+// fixed, count and setup are reasons why a limit has no metric.
 const (
-	fixed = "its size is that of a message, a packet, a line or a list: there is nothing that fills"
-	count = "its own counts tell when it is full"
-	setup = "the operator's own doing, once"
+	fixed = "the size of a message, a packet, a line or a list: it does not fill"
+	count = "another metric counts when it is full"
+	setup = "configured by the operator"
 )
 
 // limitMetrics maps the limits in the code to their metrics, or to the reason
@@ -175,7 +175,7 @@ var limitMetrics = map[string]string{
 	"statuspage.MaxSessions":                 fixed,
 }
 
-// limitConst is what the name of a constant looks like that bounds something.
+// limitConst matches the names of constants that are limits.
 var limitConst = regexp.MustCompile(`^([mM]ax|[mM]ost)[A-Z]|^Default(Flows|HalfOpen|Grants|Knocks|Deferred|Queue|Datagrams|Reassembly\w*Bytes|PerSource|PerSecond|Fragments)|(Backlog|Burst|Queue)$|^backlog$|^queued$`)
 
 // A new limit in the code needs a metric, or an entry here with the reason why
@@ -185,7 +185,7 @@ func TestMetricsCoverLimitsInCode(t *testing.T) {
 	_, limit := usage(t, registry)
 	for name, of := range limitMetrics {
 		if _, ok := limit[of]; !ok && of != fixed && of != count && of != setup && !strings.HasPrefix(name, "filter.") { // which this lab's device has not got
-			t.Errorf("%s: there is no limit of %s", name, of)
+			t.Errorf("%s: no metric for the limit of %s", name, of)
 		}
 	}
 	for _, pkg := range []string{
@@ -203,14 +203,15 @@ func TestMetricsCoverLimitsInCode(t *testing.T) {
 			}
 			for _, name := range limitsIn(t, file) {
 				if limitMetrics[pkg+"."+name] == "" {
-					t.Errorf("%s: %s.%s bounds something: give it a metric (knockgw_resource_used and knockgw_resource_limit), or a reason here", file, pkg, name)
+					t.Errorf("%s: %s.%s is a limit: add a metric (knockgw_resource_used and knockgw_resource_limit), or a reason here", file, pkg, name)
 				}
 			}
 		}
 	}
 }
 
-// limitsIn are the constants of a file that look like bounds, and its queues.
+// limitsIn returns the constants of a file that look like limits, and its
+// queues.
 func limitsIn(t *testing.T, file string) (names []string) {
 	t.Helper()
 	text, err := os.ReadFile(file)
