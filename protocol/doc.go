@@ -9,7 +9,7 @@
 // # The messages
 //
 // A client and a gateway share an identity: a client ID, which is public text,
-// and a secret of at least sixteen bytes. There are four kinds of message. Each
+// and a secret of at least sixteen bytes. There are five kinds of message. Each
 // is for one protected port, the TCP port of the service behind the gateway,
 // whatever port the bytes are sent to:
 //
@@ -17,6 +17,7 @@
 //	frame v1             start of a TCP stream    time and random nonce       FrameV1
 //	envelope v2          start of a TCP stream    time and random prefix      EnvelopeV2
 //	UDP knock v1         one datagram             time and random nonce       Knock
+//	UDP knock v2         one datagram             time, slot, random nonce    KnockV2
 //	TCP SYN knock        fields of a SYN          the time slot it is for     SYNFields
 //
 // The first two authenticate a connection and may be answered with a server

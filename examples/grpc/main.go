@@ -1,14 +1,15 @@
-// Command grpc calls a hidden gRPC server: it asks how a service of it is, with the standard's own health check.
+// Command grpc calls a hidden gRPC server: it requests the standard health
+// check.
 //
 //	grpc -profile FILE -service grpc
 //
-// The connection is gRPC's over a dialer that knocks and authenticates, and so is every reconnection. With -serve it
-// is the server:
+// gRPC dials, and redials, with a dialer that knocks and authenticates. With
+// -serve it is the server:
 //
 //	grpc -serve 10.1.3.2:50051
 //
-// It is without TLS, like much that runs behind a gateway. What the gateway authenticates it does not encrypt: on
-// the way to it, use TLS as you would without it.
+// The example has no TLS. A gateway authenticates connections and does not
+// encrypt them: use TLS as you would without a gateway.
 package main
 
 import (
@@ -30,7 +31,7 @@ import (
 	"github.com/knockgw/knockgw/examples/internal/target"
 )
 
-// timeout bounds a call.
+// timeout is the time limit of a call.
 const timeout = 20 * time.Second
 
 func main() {
@@ -38,7 +39,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	which := target.Define("grpc")
-	address := flag.String("serve", "", "be the server, at this `address`")
+	address := flag.String("serve", "", "run the server at this `address`")
 	flag.Parse()
 	var err error
 	if *address != "" {
@@ -51,13 +52,13 @@ func main() {
 	}
 }
 
-// call asks for the server's health and prints it.
+// call requests the server's health and prints it.
 func call(ctx context.Context, which target.Flags) (err error) {
 	endpoint, err := which.Find()
 	if err != nil {
 		return err
 	}
-	// passthrough: the name is the profile's, which no DNS knows.
+	// passthrough: the profile resolves the name, not DNS.
 	conn, err := grpc.NewClient("passthrough:///"+endpoint.Service.Name,
 		grpc.WithContextDialer(func(ctx context.Context, name string) (net.Conn, error) {
 			return endpoint.Profile.DialContext(ctx, "tcp", name)
@@ -67,9 +68,11 @@ func call(ctx context.Context, which target.Flags) (err error) {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
+
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	// Without WaitForReady a failed dial is the call's error, which says which step of it failed.
+	// Without WaitForReady a failed dial is the error of the call, which names
+	// the step that failed.
 	reply, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
 	if err != nil {
 		return err
@@ -78,7 +81,7 @@ func call(ctx context.Context, which target.Flags) (err error) {
 	return nil
 }
 
-// serve is a gRPC server like any other.
+// serve runs an ordinary gRPC server.
 func serve(ctx context.Context, address string) error {
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", address)

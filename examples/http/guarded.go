@@ -18,9 +18,10 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// guarded is a website that needs no gateway: it takes the knocks itself, on a UDP port, and who has not knocked
-// and authenticated gets nothing but a reset. (That there is a port, everybody sees; hiding that is the gateway's.)
-// The profile is for the address at which the website is, and has the one client that it knows.
+// guarded runs a website that needs no gateway: it takes the knocks itself, on
+// a UDP port, and resets connections that have not knocked and authenticated.
+// (The port is visible; only a gateway hides it.) The profile is for the
+// address of the website and has its only client.
 func guarded(ctx context.Context, address string, which target.Flags) error {
 	endpoint, err := which.Find()
 	if err != nil {
@@ -30,12 +31,13 @@ func guarded(ctx context.Context, address string, which target.Flags) error {
 	if err != nil {
 		return err
 	}
+
 	var config net.ListenConfig
 	knocks, err := config.ListenPacket(ctx, "udp", netip.AddrPortFrom(at.Addr(), endpoint.Service.KnockPort).String())
 	if err != nil {
 		return err
 	}
-	g, err := guardOf(endpoint, at.Port(), knocks)
+	g, err := newGuard(endpoint, at.Port(), knocks)
 	if err != nil {
 		return errors.Join(err, knocks.Close())
 	}
@@ -47,15 +49,17 @@ func guarded(ctx context.Context, address string, which target.Flags) error {
 	if err != nil {
 		return errors.Join(err, inner.Close(), knocks.Close())
 	}
+
 	site := &http.Server{
 		ReadHeaderTimeout: timeout,
-		ConnContext:       auth.ConnContext, // so that a request knows whose it is
+		ConnContext:       auth.ConnContext, // adds the client to requests
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			peer, _ := auth.PeerFromContext(r.Context())
 			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 			fmt.Fprintf(w, "hello %s: %s %s\n", peer.ClientID(), r.Method, r.URL.Path) //nolint:gosec // see the type
 		}),
 	}
+
 	log.Println("listening on", inner.Addr())
 	both, ctx := errgroup.WithContext(ctx)
 	both.Go(func() error { return g.Run(ctx) })
@@ -69,8 +73,8 @@ func guarded(ctx context.Context, address string, which target.Flags) error {
 	return both.Wait()
 }
 
-// guardOf makes a guard that knows the client and the service of the profile.
-func guardOf(endpoint *profile.Endpoint, port uint16, knocks net.PacketConn) (*guard.Guard, error) {
+// newGuard returns a guard for the client and the service of the profile.
+func newGuard(endpoint *profile.Endpoint, port uint16, knocks net.PacketConn) (*guard.Guard, error) {
 	client, err := protocol.NewClient(endpoint.Profile.Client, endpoint.Profile.Secret)
 	if err != nil {
 		return nil, err

@@ -2,12 +2,14 @@
 //
 //	http -profile FILE -service web [PATH]
 //
-// A profile is the dialer of an http.Transport: its services are the hosts of URLs, and every connection of the
-// transport's pool has a knock and an authentication of its own. With -serve it is the website:
+// A profile is the dialer of an http.Transport: its services are the hosts of
+// URLs. Each connection of the transport's pool has its own knock and
+// authentication. With -serve it is the website:
 //
 //	http -serve 10.1.3.2:8080
 //
-// and with -guard too, one that takes the knocks itself, without a gateway:
+// and with -guard as well, a website that takes the knocks itself, without a
+// gateway:
 //
 //	http -serve 10.1.1.1:8081 -guard -profile FILE -service site
 package main
@@ -29,7 +31,7 @@ import (
 	"github.com/knockgw/knockgw/examples/internal/target"
 )
 
-// timeout bounds one request, and how long a server waits for a request's header.
+// timeout is the time limit of a request, and of a server for reading a header.
 const timeout = 20 * time.Second
 
 func main() {
@@ -37,7 +39,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	which := target.Define("web")
-	address := flag.String("serve", "", "be the website, at this `address`")
+	address := flag.String("serve", "", "run the website at this `address`")
 	guard := flag.Bool("guard", false, "with -serve: take the knocks of the profile's client, without a gateway")
 	flag.Parse()
 	var err error
@@ -60,6 +62,7 @@ func fetch(ctx context.Context, which target.Flags, path string) error {
 	if err != nil {
 		return err
 	}
+
 	client := &http.Client{
 		Timeout:   timeout,
 		Transport: &http.Transport{DialContext: endpoint.Profile.DialContext},
@@ -80,7 +83,7 @@ func fetch(ctx context.Context, which target.Flags, path string) error {
 	return errors.Join(err, resp.Body.Close())
 }
 
-// serve is a website like any other: the gateway in front of it hides it.
+// serve runs an ordinary website, which the gateway in front of it hides.
 func serve(ctx context.Context, address string) error {
 	site := &http.Server{
 		Addr: address, ReadHeaderTimeout: timeout,

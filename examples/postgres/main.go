@@ -1,8 +1,9 @@
-// Command postgres asks a hidden PostgreSQL with pgx.
+// Command postgres queries a hidden PostgreSQL server with pgx.
 //
 //	postgres -profile FILE -service postgres -user alice -database postgres [QUERY]
 //
-// Passwords come from where libpq takes them: PGPASSWORD, or ~/.pgpass, where the host is the service's name.
+// The password is read like libpq does: from PGPASSWORD, or from ~/.pgpass,
+// where the host is the service's name.
 package main
 
 import (
@@ -20,7 +21,7 @@ import (
 	"github.com/knockgw/knockgw/examples/internal/target"
 )
 
-// timeout bounds connecting and the query.
+// timeout is the time limit for connecting and the query.
 const timeout = 20 * time.Second
 
 func main() {
@@ -54,13 +55,15 @@ func query(ctx context.Context, which target.Flags, user, database, text string)
 	}
 	config.User, config.Database = user, database
 	config.DialFunc = endpoint.Profile.DialContext
-	// The name is the profile's, which no DNS knows.
+	// The profile resolves the name, not DNS.
 	config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
+
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+
 	rows, err := conn.Query(ctx, text)
 	if err != nil {
 		return err

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// makeKey writes a new key to a file, and its public half to another, as ssh-keygen does.
+// makeKey writes a new key to a file, and its public key to another, as
+// ssh-keygen does.
 func makeKey(path string) error {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

@@ -1,13 +1,14 @@
-// Command ssh runs a command on a hidden SSH server, with golang.org/x/crypto/ssh.
+// Command ssh runs a command on a hidden SSH server, with
+// golang.org/x/crypto/ssh.
 //
 //	ssh -profile FILE -service ssh -keys DIR COMMAND
 //
-// With -serve it is a server that runs nothing, but says what it was asked for:
+// With -serve it is a server that runs nothing and echoes the command:
 //
 //	ssh -serve 10.1.3.2:2222 -keys DIR
 //
-// Both know each other by the keys in DIR, which the server makes when there are none: host and host.pub, and
-// user and user.pub, the client's.
+// Both use the keys in DIR, which the server creates if they are missing: host
+// and host.pub, and user and user.pub of the client.
 package main
 
 import (
@@ -28,7 +29,7 @@ import (
 	"github.com/knockgw/knockgw/examples/internal/target"
 )
 
-// timeout bounds the handshake of SSH; the dialer has its own.
+// timeout is the time limit of the SSH handshake; the dialer has its own.
 const timeout = 20 * time.Second
 
 func main() {
@@ -36,7 +37,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	which := target.Define("ssh")
-	address := flag.String("serve", "", "be the server, at this `address`")
+	address := flag.String("serve", "", "run the server at this `address`")
 	keys := flag.String("keys", "keys", "the `directory` of the keys")
 	flag.Parse()
 	command := strings.Join(flag.Args(), " ")
@@ -54,7 +55,7 @@ func main() {
 	}
 }
 
-// execute runs a command and prints what it says.
+// execute runs a command and prints its output.
 func execute(ctx context.Context, which target.Flags, keys, command string) (err error) {
 	endpoint, err := which.Find()
 	if err != nil {
@@ -68,6 +69,7 @@ func execute(ctx context.Context, which target.Flags, keys, command string) (err
 	if err != nil {
 		return err
 	}
+
 	dialer, err := endpoint.Dialer()
 	if err != nil {
 		return err
@@ -81,8 +83,9 @@ func execute(ctx context.Context, which target.Flags, keys, command string) (err
 	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
+
 	c, channels, requests, err := ssh.NewClientConn(conn, endpoint.Service.Name, &ssh.ClientConfig{
-		User: "visitor", Auth: []ssh.AuthMethod{ssh.PublicKeys(user)}, HostKeyCallback: ssh.FixedHostKey(host),
+		User: "user", Auth: []ssh.AuthMethod{ssh.PublicKeys(user)}, HostKeyCallback: ssh.FixedHostKey(host),
 	})
 	if err != nil {
 		return err
@@ -92,6 +95,7 @@ func execute(ctx context.Context, which target.Flags, keys, command string) (err
 	if err := conn.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
+
 	session, err := client.NewSession()
 	if err != nil {
 		return err

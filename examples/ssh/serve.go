@@ -13,7 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// serve is an SSH server like any other, for one user.
+// serve runs an ordinary SSH server for one user.
 func serve(ctx context.Context, address, keys string) error {
 	if err := makeKeys(keys); err != nil {
 		return err
@@ -26,6 +26,7 @@ func serve(ctx context.Context, address, keys string) error {
 	if err != nil {
 		return err
 	}
+
 	config := &ssh.ServerConfig{
 		PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 			if string(key.Marshal()) != string(user.Marshal()) {
@@ -35,8 +36,9 @@ func serve(ctx context.Context, address, keys string) error {
 		},
 	}
 	config.AddHostKey(host)
-	var listening net.ListenConfig
-	l, err := listening.Listen(ctx, "tcp", address)
+
+	var listener net.ListenConfig
+	l, err := listener.Listen(ctx, "tcp", address)
 	if err != nil {
 		return err
 	}
@@ -50,12 +52,12 @@ func serve(ctx context.Context, address, keys string) error {
 		if err != nil {
 			return err
 		}
-		go attend(conn, config) // until the client goes, or the process ends
+		go handleConn(conn, config) // until the connection or the process ends
 	}
 }
 
-// attend is one connection.
-func attend(conn net.Conn, config *ssh.ServerConfig) {
+// handleConn serves a connection.
+func handleConn(conn net.Conn, config *ssh.ServerConfig) {
 	defer func() { _ = conn.Close() }()
 	_, channels, requests, err := ssh.NewServerConn(conn, config)
 	if err != nil {
@@ -63,21 +65,21 @@ func attend(conn net.Conn, config *ssh.ServerConfig) {
 		return
 	}
 	go ssh.DiscardRequests(requests) // ends with the connection
-	for asked := range channels {
-		if asked.ChannelType() != "session" {
-			_ = asked.Reject(ssh.UnknownChannelType, "only sessions")
+	for request := range channels {
+		if request.ChannelType() != "session" {
+			_ = request.Reject(ssh.UnknownChannelType, "only sessions")
 			continue
 		}
-		channel, requests, err := asked.Accept()
+		channel, requests, err := request.Accept()
 		if err != nil {
 			return
 		}
-		go answer(channel, requests) // ends with the connection
+		go handleSession(channel, requests) // ends with the connection
 	}
 }
 
-// answer is one session: the command is repeated, and counts as done.
-func answer(channel ssh.Channel, requests <-chan *ssh.Request) {
+// handleSession serves a session: it echoes the command and reports success.
+func handleSession(channel ssh.Channel, requests <-chan *ssh.Request) {
 	defer func() { _ = channel.Close() }()
 	for r := range requests {
 		var command struct{ Text string }
@@ -92,7 +94,7 @@ func answer(channel ssh.Channel, requests <-chan *ssh.Request) {
 	}
 }
 
-// makeKeys makes the keys that are missing.
+// makeKeys creates missing keys.
 func makeKeys(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -103,7 +105,7 @@ func makeKeys(dir string) error {
 			continue
 		}
 		if err := makeKey(path); err != nil {
-			return fmt.Errorf("make the key %s: %w", path, err)
+			return fmt.Errorf("create the key %s: %w", path, err)
 		}
 	}
 	return nil

@@ -1,4 +1,5 @@
-// Package exampletest holds a package to having an example of all that it exports.
+// Package exampletest checks that a package has an example for each exported
+// name.
 package exampletest
 
 import (
@@ -11,9 +12,10 @@ import (
 	"testing"
 )
 
-// RequireExamples fails the test unless whatever the package in the working directory, whose name is this, exports is
-// in an example that runs: it has one of its name, or is named in the body of another. Of methods the name alone is
-// compared.
+// RequireExamples fails the test unless each exported name of the package in
+// the working directory, whose name is this, is in an example that runs: it has
+// an example of its own, or another example uses it. Methods are compared by
+// name only.
 func RequireExamples(t *testing.T, this string) {
 	t.Helper()
 	names, err := filepath.Glob("*.go")
@@ -36,8 +38,9 @@ func RequireExamples(t *testing.T, this string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var titles []string
-	used := make(map[string]bool) // names behind a dot, those of the package with its own before it
+	used := make(map[string]bool) // selectors; names of the package with its name before them
 	var tests []*ast.File
 	for _, f := range files {
 		if f.Name.Name != this {
@@ -46,7 +49,7 @@ func RequireExamples(t *testing.T, this string) {
 	}
 	for _, e := range doc.Examples(tests...) {
 		if e.Output == "" && !e.EmptyOutput {
-			t.Errorf("Example%s has no output, and so does not run", e.Name)
+			t.Errorf("Example%s has no output, so it does not run", e.Name)
 			continue
 		}
 		titles = append(titles, e.Name)
@@ -60,6 +63,7 @@ func RequireExamples(t *testing.T, this string) {
 			return true
 		})
 	}
+
 	want := func(title, use string) {
 		for _, have := range titles {
 			if have == title || strings.HasPrefix(have, title+"_") {
@@ -67,9 +71,10 @@ func RequireExamples(t *testing.T, this string) {
 			}
 		}
 		if !used[use] {
-			t.Errorf("no example has %s: write Example%s, with its output", strings.ReplaceAll(title, "_", "."), title)
+			t.Errorf("no example uses %s: write Example%s, with its output", strings.ReplaceAll(title, "_", "."), title)
 		}
 	}
+
 	funcs := pkg.Funcs
 	for _, typ := range pkg.Types {
 		want(typ.Name, this+"."+typ.Name)

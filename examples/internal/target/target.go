@@ -1,4 +1,4 @@
-// Package target finds the service that an example is to reach.
+// Package target finds the service that an example connects to.
 package target
 
 import (
@@ -7,19 +7,20 @@ import (
 	"github.com/knockgw/knockgw/client/profile"
 )
 
-// Flags are how an example is told which service to reach. They are flag's own, so that they are read after
-// flag.Parse.
+// Flags select the service of an example. They point to values of package flag,
+// which flag.Parse sets.
 type Flags struct{ file, service *string }
 
-// Define defines -profile and -service, whose default is given.
+// Define defines -profile and -service, with service as the default of the
+// latter.
 func Define(service string) Flags {
 	return Flags{
-		file:    flag.String("profile", "", "the profile's `file` (default: all that knockgw import has kept)"),
+		file:    flag.String("profile", "", "the profile's `file` (default: all profiles that knockgw import stored)"),
 		service: flag.String("service", service, "the service's `name` in the profile"),
 	}
 }
 
-// Find is the endpoint to the service.
+// Find returns the endpoint of the service.
 func (f Flags) Find() (*profile.Endpoint, error) {
 	if *f.file != "" {
 		p, err := profile.Load(*f.file)
