@@ -172,6 +172,8 @@ var limitMetrics = map[string]string{
 	"observe.queue:traceQueue":               "trace_queue_length",
 	"admission.queue:evictedBacklog":         "eviction_queue_length",
 	"gateway.maxReloadLines":                 fixed,
+	"statuspage.maxName":                     fixed,
+	"statuspage.maxSamples":                  fixed,
 	"statuspage.MaxSessions":                 fixed,
 }
 
