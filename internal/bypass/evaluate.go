@@ -75,7 +75,7 @@ func (p *Protected) targets() []target {
 	return all
 }
 
-// families reports which families have something to protect.
+// families reports which address families have protected addresses.
 func (p *Protected) families() (v4, v6 bool) {
 	for _, t := range p.targets() {
 		v4, v6 = v4 || t.prefix.Addr().Is4(), v6 || t.prefix.Addr().Is6()
@@ -83,7 +83,8 @@ func (p *Protected) families() (v4, v6 bool) {
 	return v4, v6
 }
 
-// settings finds what makes the kernel drop packets for the device, or from it.
+// settings returns the settings that make the kernel drop packets to the device
+// or from it.
 func (s *State) settings(p *Protected) []Problem {
 	v4, v6 := p.families()
 	if s.NoSettings {
@@ -101,7 +102,7 @@ func (s *State) settings(p *Protected) []Problem {
 	return all
 }
 
-// externalLinks are the interfaces by which packets may come from outside.
+// externalLinks returns the interfaces that packets from outside may arrive by.
 func (s *State) externalLinks(p *Protected) []Link {
 	inside := func(name string) bool {
 		return slices.ContainsFunc(p.Routes.UpstreamLinks, func(in routing.UpstreamLink) bool { return in.Device == name })
@@ -111,8 +112,9 @@ func (s *State) externalLinks(p *Protected) []Link {
 	})
 }
 
-// forwarding4: the setting of the interface by which a packet comes decides.
-// Those with a default route lead to the clients; where there is none, any may.
+// forwarding4 checks IPv4 forwarding, which is a setting of the incoming
+// interface. Interfaces with a default route lead to clients; without one, any
+// may.
 func (s *State) forwarding4(p *Protected) []Problem {
 	links := s.externalLinks(p)
 	if leading := slices.DeleteFunc(slices.Clone(links), func(l Link) bool { return !s.hasDefault4(l.Index) }); len(leading) > 0 {
@@ -135,7 +137,7 @@ func (s *State) hasDefault4(index int) bool {
 	})
 }
 
-// device4 looks at the settings of the gateway's own interface, by which its
+// device4 checks the settings of the gateway's own interface, by which its
 // answers leave. A start sets them.
 func (s *State) device4(p *Protected) []Problem {
 	d := s.named(p.Device)
@@ -162,10 +164,10 @@ func (s *State) device4(p *Protected) []Problem {
 	return all
 }
 
-// sysctlName is the name of an interface as sysctl takes it.
+// sysctlName returns an interface's name in the syntax of sysctl.
 func sysctlName(name string) string { return strings.ReplaceAll(name, ".", "/") }
 
-// route writes a route as ip route takes it.
+// route formats a route in the syntax of ip route.
 func (w *walk) route(r *Route) string {
 	var b strings.Builder
 	if r.Type != Unicast {
@@ -190,7 +192,7 @@ func (w *walk) route(r *Route) string {
 	return b.String()
 }
 
-// removeRoute is the command that takes a route out of the way.
+// removeRoute returns the command that removes a route.
 func (w *walk) removeRoute(r *Route) string {
 	family := "ip"
 	if r.Dst.Addr().Is6() {
@@ -204,7 +206,7 @@ func (w *walk) removeRoute(r *Route) string {
 	return family + " route del " + w.route(r)
 }
 
-// remove is the command that deletes a rule.
+// remove returns the command that deletes a rule.
 func (r *Rule) remove() string {
 	family := "ip"
 	if r.V6 {

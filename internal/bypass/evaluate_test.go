@@ -82,7 +82,7 @@ func protects() *Protected {
 	}
 }
 
-// first puts a rule before all others.
+// first inserts a rule before all others.
 func (s *State) first(r Rule) {
 	r.SuppressLength = -1
 	if r.Action == 0 {
@@ -91,7 +91,7 @@ func (s *State) first(r Rule) {
 	s.Rules = append([]Rule{r}, s.Rules...)
 }
 
-// withoutRules leaves the rules that a host has without knockgw's.
+// withoutRules removes the rules of knockgw.
 func (s *State) withoutRules() {
 	s.Rules = slices.DeleteFunc(s.Rules, func(r Rule) bool { return r.Ours })
 }
@@ -273,7 +273,7 @@ func TestEvaluateReportsBypasses(t *testing.T) {
 	}
 }
 
-// Names of interfaces may have anything but a slash and white space in them.
+// Names of interfaces may contain anything but slashes and white space.
 func TestEvaluateQuotesNamesInRemedies(t *testing.T) {
 	s := healthy()
 	s.Links[2].Name = "e;reboot"
@@ -308,8 +308,7 @@ func TestCoveredByHalves(t *testing.T) {
 	}
 }
 
-// A hostile or large set of rules must not make the walk long: each rule is a
-// goto.
+// Many rules with goto must not make the walk long.
 func TestEvaluateIsBoundedWithManyJumps(t *testing.T) {
 	s := healthy()
 	const jumps = 1000

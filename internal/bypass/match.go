@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// A match is the result of matching: whether a rule applies to packets from outside for a target.
+// A match is the result of matching: whether a rule applies to packets from
+// outside for a target.
 type match int
 
 const (

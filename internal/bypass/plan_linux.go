@@ -12,7 +12,7 @@ import (
 	"github.com/knockgw/knockgw/internal/routing"
 )
 
-// plannedIndex is that of a device that is not there yet; no interface has it.
+// plannedIndex is the index of a device that does not exist yet.
 const plannedIndex = -1
 
 // With returns the snapshot as it would be after a start: with the gateway's
@@ -40,7 +40,7 @@ func (s *State) With(p *Protected) *State {
 	return &planned
 }
 
-// looseFilter is the rp_filter that a start gives the device.
+// looseFilter is the rp_filter setting that a start applies to the device.
 const looseFilter = 2
 
 func plannedRule(r *netlink.Rule) Rule {

@@ -8,7 +8,7 @@ import (
 	"github.com/knockgw/knockgw/internal/routing"
 )
 
-// ProtectedBy returns what a configuration protects.
+// ProtectedBy returns the part of a configuration that Evaluate needs.
 func ProtectedBy(cfg *config.Config) *Protected {
 	p := &Protected{
 		Device:    cfg.TUN.Name,
@@ -29,7 +29,8 @@ func ProtectedBy(cfg *config.Config) *Protected {
 }
 
 // upstreamWithin reports whether an upstream of a service has an address of the
-// prefix: then its answers come by its interface, and must not go to the device.
+// prefix: its answers then arrive by its interface, and must not be routed to
+// the device.
 func upstreamWithin(s *config.Service, prefix netip.Prefix) bool {
 	if s.Upstream.Original {
 		return s.Listen.Overlaps(prefix)

@@ -12,32 +12,32 @@ import (
 	"github.com/knockgw/knockgw/internal/routing"
 )
 
-// Numbers of the kernel's that package unix does not have.
+// Kernel constants that package unix lacks.
 const (
-	// Of linux/netconf.h: attributes, and the index that stands for all
-	// interfaces.
+	// From linux/netconf.h: attributes, and the index that means all interfaces.
 	netconfIndex, netconfForwarding, netconfRPFilter, netconfForce6 = 1, 2, 3, 9
 	netconfAll                                                      = -1
-	// Of linux/ip.h (IPV4_DEVCONF_*), as the first of the list has number 1.
+	// From linux/ip.h (IPV4_DEVCONF_*), numbered from 1.
 	devconfForwarding, devconfRPFilter, devconfAcceptLocal = 1, 8, 23
-	// Of linux/if_link.h: IFLA_INET_CONF, IFLA_VRF_TABLE,
+	// From linux/if_link.h: IFLA_INET_CONF, IFLA_VRF_TABLE,
 	// RTEXT_FILTER_SKIP_STATS.
 	inetConf, vrfTable, skipStatistics = 1, 1, 1 << 3
-	// sizeofNetconf is that of struct netconfmsg, aligned.
+	// sizeofNetconf is the aligned size of struct netconfmsg.
 	sizeofNetconf = 4
-	// Of linux/rtnetlink.h: RTA_NH_ID.
+	// From linux/rtnetlink.h: RTA_NH_ID.
 	nexthopID = 30
-	// word is the size of a number.
+	// word is the size of a 32-bit number.
 	word = 4
 )
 
-// tries is how often a list is asked for that changes while it is read. What is
-// there all the time is in one of them, nearly always; the rest is for the next
-// look.
+// tries is the number of attempts at a dump that a concurrent change
+// interrupts. Objects that exist throughout are nearly always in one of the
+// results; the next snapshot has the others.
 const tries = 3
 
-// Read takes a snapshot of this host, as far as it is about what is protected.
-// It takes no privilege. Its cost is linear in the routes of the host.
+// Read takes a snapshot of this host, as far as it concerns the protected
+// addresses. It takes no privileges. Its cost is linear in the number of
+// routes.
 func Read(p *Protected) (*State, error) {
 	s := &State{}
 	for _, ask := range []func(*Protected) error{s.readLinks, s.readSettings, s.readRules, s.readRoutes} {
@@ -48,7 +48,7 @@ func Read(p *Protected) (*State, error) {
 	return s, nil
 }
 
-// dump asks for all messages of a kind.
+// dump requests all messages of a kind.
 func dump(what string, question, answer uint16, data nl.NetlinkRequestData, begin func(), each func([]byte)) error {
 	var err error
 	for range tries {
@@ -69,8 +69,8 @@ func dump(what string, question, answer uint16, data nl.NetlinkRequestData, begi
 	return nil
 }
 
-// attributes are those of a message by their number, without the flags of
-// nesting and byte order; a later one replaces an earlier.
+// attributes returns the attributes of a message by type, without the flags of
+// nesting and byte order. A later one replaces an earlier one.
 func attributes(b []byte) map[uint16][]byte {
 	list, err := nl.ParseRouteAttr(b)
 	if err != nil {
@@ -83,7 +83,7 @@ func attributes(b []byte) map[uint16][]byte {
 	return all
 }
 
-// number reads one of 32 bits, 0 where there is none.
+// number returns a 32-bit number, or 0 without one.
 func number(b []byte) uint32 {
 	if len(b) < word {
 		return 0
@@ -91,7 +91,7 @@ func number(b []byte) uint32 {
 	return nl.NativeEndian().Uint32(b)
 }
 
-// name reads one that ends with a zero.
+// name returns a string that ends with a zero byte.
 func name(b []byte) string {
 	if len(b) == 0 {
 		return ""
@@ -124,14 +124,14 @@ func (s *State) readLinks(*Protected) error {
 	})
 }
 
-// netconf is struct netconfmsg: a family.
+// netconf is struct netconfmsg: an address family.
 type netconf struct{ family byte }
 
 func (n netconf) Len() int          { return sizeofNetconf }
 func (n netconf) Serialize() []byte { return []byte{n.family, 0, 0, 0} }
 
-// readSettings reads those that are for all interfaces. A kernel without IPv6
-// has none of it.
+// readSettings reads the settings for all interfaces. A kernel without IPv6 has
+// no IPv6 settings.
 func (s *State) readSettings(*Protected) error {
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		err := dump("network settings", unix.RTM_GETNETCONF, unix.RTM_NEWNETCONF, netconf{family}, func() {}, func(b []byte) {
@@ -179,7 +179,7 @@ func (s *State) readRoutes(p *Protected) error {
 	return nil
 }
 
-// parseRoute reads a route that matters for the targets.
+// parseRoute parses a route. ok is false unless it concerns the targets.
 func parseRoute(b []byte, family uint8, targets []target) (r Route, ok bool) {
 	if len(b) < unix.SizeofRtMsg {
 		return r, false
@@ -219,7 +219,7 @@ func overlapsAny(p netip.Prefix, targets []target) bool {
 	return false
 }
 
-// nextHops reads the interfaces of a route with several next hops.
+// nextHops returns the interfaces of a multipath route.
 func nextHops(b []byte) (links []int) {
 	for len(b) >= unix.SizeofRtNexthop {
 		length := int(nl.NativeEndian().Uint16(b)) // struct rtnexthop: length, flags, hops, index
@@ -235,7 +235,8 @@ func nextHops(b []byte) (links []int) {
 	return links
 }
 
-// parsePrefix is that of an attribute; without one it is for all addresses.
+// parsePrefix parses the prefix of an attribute; without one, it contains all
+// addresses.
 func parsePrefix(b []byte, bits, family uint8) netip.Prefix {
 	a := netip.IPv4Unspecified()
 	if family == unix.AF_INET6 {
@@ -264,8 +265,8 @@ func (s *State) readRules(*Protected) error {
 	return nil
 }
 
-// parseRule reads a rule. Its header is struct fib_rule_hdr, in which the type
-// of a route is the action.
+// parseRule parses a rule. Its header is struct fib_rule_hdr, whose action
+// takes the place of the type of a route.
 func parseRule(b []byte) Rule {
 	m := nl.DeserializeRtMsg(b)
 	list, err := nl.ParseRouteAttr(b[unix.SizeofRtMsg:])
@@ -325,17 +326,17 @@ func parseRule(b []byte) Rule {
 }
 
 const (
-	// none is what suppresses nothing.
+	// none means that nothing is suppressed.
 	none = 0xffffffff
-	// Of linux/fib_rules.h: FRA_SPORT_MASK and FRA_DPORT_MASK, and the mask that
-	// compares all of a port.
+	// From linux/fib_rules.h: FRA_SPORT_MASK and FRA_DPORT_MASK, and the mask
+	// that compares a whole port.
 	sportMask, dportMask = 28, 29
 	wholePort            = 0xffff
 	// half is the size of a port.
 	half = 2
 )
 
-// number64 reads a number of 64 bits, in network byte order.
+// number64 returns a 64-bit number in network byte order.
 func number64(b []byte) (n uint64) {
 	for _, c := range b {
 		n = n<<8 | uint64(c)

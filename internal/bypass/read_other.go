@@ -4,8 +4,8 @@ package bypass
 
 import "errors"
 
-// Read is of Linux only.
+// Read is not supported.
 func Read(*Protected) (*State, error) { return nil, errors.ErrUnsupported }
 
-// With is of Linux only.
+// With returns s: routes are not managed.
 func (s *State) With(*Protected) *State { return s }

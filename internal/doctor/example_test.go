@@ -27,8 +27,7 @@ func ExampleExamine() {
 	}
 	fmt.Println("something fails:", doctor.Failed(findings))
 	// Output:
-	// fail forwarding IPv4: off: packets for the protected addresses are
-	// dropped sysctl -w net.ipv4.ip_forward=1 # or
-	// net.ipv4.conf.IFACE.forwarding=1, of the interface that clients come from
+	// fail forwarding IPv4: off: packets for the protected addresses are dropped
+	// sysctl -w net.ipv4.ip_forward=1 # or net.ipv4.conf.IFACE.forwarding=1, of the interface that clients come from
 	// something fails: true
 }
