@@ -5,16 +5,15 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/knockgw/knockgw/admission"
-	"github.com/knockgw/knockgw/internal/knock"
+	"github.com/knockgw/knockgw/guard"
 )
 
 const namespace = "knockgw"
 
 // Source is read at each collection: an admission.Gate or a guard.Guard.
 type Source interface {
-	Stats() admission.Stats
-	Usage() []admission.Usage
+	Stats() guard.Stats
+	Usage() []guard.Usage
 }
 
 // Gate is a prometheus.Collector of a gate's knocks, packets, flows and grants.
@@ -38,7 +37,7 @@ func NewGate() *Gate {
 
 // Knocked counts a knock. Pass it as the hook of that name in the options of a
 // gate or of a guard.
-func (g *Gate) Knocked(e knock.Event) {
+func (g *Gate) Knocked(e guard.KnockEvent) {
 	g.knocks.WithLabelValues(e.Method, e.Result.String()).Inc()
 }
 
