@@ -55,8 +55,8 @@ func reader(src Conn) func(*pooledBuf) (int, error) {
 
 // relay joins the two connections until both directions have ended, one of them
 // fails, or no byte is relayed for the idle time. It closes both.
-func (s *Table) relay(ctx context.Context, f *Flow, client, upstream Conn, p *Plan) CloseReason {
-	s.countStarted()
+func (t *Table) relay(ctx context.Context, f *Flow, client, upstream Conn, p *Plan) CloseReason {
+	t.countStarted()
 	defer f.startIdleTimer(p)()
 	var (
 		end  = CloseEOF
@@ -75,11 +75,11 @@ func (s *Table) relay(ctx context.Context, f *Flow, client, upstream Conn, p *Pl
 	release := ctxutil.AfterFunc(ctx, func() { fail(closeReason(ctx, CloseKilled)) })
 
 	up := direction{
-		s: s, f: f, dst: upstream, src: client, moved: &f.up,
+		table: t, f: f, dst: upstream, src: client, moved: &f.up,
 		writeFailed: CloseUpstreamReset, readFailed: CloseClientReset,
 	}
 	down := direction{
-		s: s, f: f, dst: client, src: upstream, moved: &f.down,
+		table: t, f: f, dst: client, src: upstream, moved: &f.down,
 		writeFailed: CloseClientReset, readFailed: CloseUpstreamReset,
 	}
 
@@ -107,7 +107,7 @@ type counter interface{ Add(uint64) uint64 }
 
 // A direction is one half of a relay.
 type direction struct {
-	s                       *Table
+	table                   *Table
 	f                       *Flow
 	dst, src                Conn
 	moved                   counter
@@ -117,7 +117,7 @@ type direction struct {
 // copyLoop relays bytes until src ends, and then closes the write side of dst.
 func (d *direction) copyLoop() CloseReason {
 	read := reader(d.src)
-	l := pooledBuf{pool: &d.s.buffers}
+	l := pooledBuf{pool: &d.table.buffers}
 	defer l.put()
 	for {
 		n, err := read(&l)
@@ -233,7 +233,7 @@ func (p *eventCopier) run() {
 
 // drain relays bytes until none are available, or the direction has ended.
 func (p *eventCopier) drain() (end CloseReason, over bool) {
-	l := pooledBuf{pool: &p.s.buffers}
+	l := pooledBuf{pool: &p.table.buffers}
 	defer l.put()
 	for p.src.CanRead() {
 		n, err := p.direction.src.Read(l.get())

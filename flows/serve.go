@@ -11,39 +11,39 @@ import (
 )
 
 // serve serves a flow in the order that the package comment shows.
-func (s *Table) serve(ctx context.Context, f *Flow, r Request, p *Plan) CloseReason {
+func (t *Table) serve(ctx context.Context, f *Flow, r Request, p *Plan) CloseReason {
 	if p.DialFirst {
 		if p.Share != nil {
-			return s.serveShared(ctx, f, r, p)
+			return t.serveShared(ctx, f, r, p)
 		}
-		upstream, end := s.dial(ctx, p)
+		upstream, end := t.dial(ctx, p)
 		if upstream == nil {
 			reject(r, p, end)
 			return end
 		}
-		client, end := s.accept(ctx, f, r, p)
+		client, end := t.accept(ctx, f, r, p)
 		if client == nil {
 			upstream.Abort()
 			return end
 		}
 		defer p.OnClose()
-		return s.relay(ctx, f, client, upstream, p)
+		return t.relay(ctx, f, client, upstream, p)
 	}
 
-	client, end := s.accept(ctx, f, r, p)
+	client, end := t.accept(ctx, f, r, p)
 	if client == nil {
 		return end
 	}
 	defer p.OnClose()
-	if end, ok := s.authenticate(ctx, f, client, p); !ok {
+	if end, ok := t.authenticate(ctx, f, client, p); !ok {
 		client.Abort()
 		return end
 	}
 	if p.Serve != nil {
-		return s.serveConn(ctx, f, client, p)
+		return t.serveConn(ctx, f, client, p)
 	}
 
-	upstream, end := s.dial(ctx, p)
+	upstream, end := t.dial(ctx, p)
 	if upstream == nil {
 		if !end.sendsReset() {
 			p.OnDrop()
@@ -51,7 +51,7 @@ func (s *Table) serve(ctx context.Context, f *Flow, r Request, p *Plan) CloseRea
 		client.Abort()
 		return end
 	}
-	return s.relay(ctx, f, client, upstream, p)
+	return t.relay(ctx, f, client, upstream, p)
 }
 
 // reject ends a request whose upstream was not reached.
@@ -71,7 +71,7 @@ const handshakeTimeout = 20 * time.Second
 
 // accept completes the handshake. On an error it silences the gate
 // (Plan.OnDrop).
-func (s *Table) accept(ctx context.Context, f *Flow, r Request, p *Plan) (Conn, CloseReason) {
+func (t *Table) accept(ctx context.Context, f *Flow, r Request, p *Plan) (Conn, CloseReason) {
 	shake, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	release := ctxutil.AfterFunc(shake, func() {
@@ -101,7 +101,7 @@ func (s *Table) accept(ctx context.Context, f *Flow, r Request, p *Plan) (Conn, 
 	return client, 0
 }
 
-func (s *Table) authenticate(ctx context.Context, f *Flow, client Conn, p *Plan) (CloseReason, bool) {
+func (t *Table) authenticate(ctx context.Context, f *Flow, client Conn, p *Plan) (CloseReason, bool) {
 	if p.Authenticate == nil {
 		return 0, true
 	}
@@ -114,7 +114,7 @@ func (s *Table) authenticate(ctx context.Context, f *Flow, client Conn, p *Plan)
 }
 
 // dial connects to the upstream, or returns the reason why it cannot.
-func (s *Table) dial(ctx context.Context, p *Plan) (Conn, CloseReason) {
+func (t *Table) dial(ctx context.Context, p *Plan) (Conn, CloseReason) {
 	dctx, cancel := context.WithTimeout(ctx, p.DialTimeout)
 	defer cancel()
 	conn, err := p.Dial(dctx)
@@ -124,8 +124,8 @@ func (s *Table) dial(ctx context.Context, p *Plan) (Conn, CloseReason) {
 	if ctx.Err() != nil {
 		return nil, closeReason(ctx, CloseUpstreamTimeout)
 	}
-	if leftOut, ok := s.dialWarnings.Allow(time.Now()); ok {
-		s.log.Warn("upstream does not answer", loglimit.Attrs(leftOut, "service", p.Service, "upstream", p.Upstream, "err", err)...)
+	if leftOut, ok := t.dialWarnings.Allow(time.Now()); ok {
+		t.log.Warn("upstream does not answer", loglimit.Attrs(leftOut, "service", p.Service, "upstream", p.Upstream, "err", err)...)
 	}
 	var timeout net.Error
 	if dctx.Err() != nil || errors.As(err, &timeout) && timeout.Timeout() {
@@ -136,8 +136,8 @@ func (s *Table) dial(ctx context.Context, p *Plan) (Conn, CloseReason) {
 
 // serveConn passes the connection to the embedding program, and waits until
 // that has closed it.
-func (s *Table) serveConn(ctx context.Context, f *Flow, client Conn, p *Plan) CloseReason {
-	s.countStarted()
+func (t *Table) serveConn(ctx context.Context, f *Flow, client Conn, p *Plan) CloseReason {
+	t.countStarted()
 	defer f.startIdleTimer(p)()
 	c := &trackedConn{Conn: client, f: f, closed: make(chan struct{})}
 	defer ctxutil.AfterFunc(ctx, client.Abort)()

@@ -40,19 +40,19 @@ type Table struct {
 func NewTable(log *slog.Logger) *Table {
 	empty := make(chan struct{})
 	close(empty)
-	s := &Table{log: log, flows: make(map[Key]*Flow), empty: empty, pools: make(map[ShareKey]*upstreamPool)}
-	s.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
-	return s
+	t := &Table{log: log, flows: make(map[Key]*Flow), empty: empty, pools: make(map[ShareKey]*upstreamPool)}
+	t.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
+	return t
 }
 
 // Serve serves a request and returns when its flow has ended. The goroutine's
 // stack is most of the memory of an idle flow: a stack with less than 2 KiB in
 // use shrinks to 4 KiB at the next garbage collection.
-func (s *Table) Serve(ctx context.Context, r Request, p *Plan) {
+func (t *Table) Serve(ctx context.Context, r Request, p *Plan) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	f := &Flow{Key: p.Key, Service: p.Service, Upstream: p.Upstream, Started: time.Now(), cancel: cancel}
-	if !s.add(f) {
+	if !t.add(f) {
 		r.Reset()
 		p.OnDrop()
 		return
@@ -60,70 +60,70 @@ func (s *Table) Serve(ctx context.Context, r Request, p *Plan) {
 
 	end := CloseKilled
 	if p.Admitted == nil || p.Admitted() {
-		end = s.serve(ctx, f, r, p)
+		end = t.serve(ctx, f, r, p)
 	} else {
 		r.Drop()
 	}
-	s.remove(f, end)
-	s.finish(f, p, end)
+	t.remove(f, end)
+	t.finish(f, p, end)
 }
 
 // finish reports the end of a flow.
-func (s *Table) finish(f *Flow, p *Plan, end CloseReason) {
+func (t *Table) finish(f *Flow, p *Plan, end CloseReason) {
 	if p.OnEnd != nil {
 		p.OnEnd(f, end)
 	}
-	if !s.log.Enabled(context.Background(), slog.LevelDebug) {
+	if !t.log.Enabled(context.Background(), slog.LevelDebug) {
 		return // before evaluating the arguments
 	}
 	up, down := f.Bytes()
-	s.log.Debug("flow ended", "service", p.Service, "client", f.Client(), "from", p.Key.Client,
+	t.log.Debug("flow ended", "service", p.Service, "client", f.Client(), "from", p.Key.Client,
 		"why", end.String(), "up", up, "down", down, "for", time.Since(f.Started))
 }
 
 // add reports whether the table accepts f.
-func (s *Table) add(f *Flow) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.drained {
-		s.totals.Closed[CloseDrained]++
+func (t *Table) add(f *Flow) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.drained {
+		t.totals.Closed[CloseDrained]++
 		return false
 	}
-	if s.n == 0 {
-		s.empty = make(chan struct{})
+	if t.n == 0 {
+		t.empty = make(chan struct{})
 	}
-	s.n++
-	f.prev = s.flows[f.Key]
-	s.flows[f.Key] = f
+	t.n++
+	f.prev = t.flows[f.Key]
+	t.flows[f.Key] = f
 	return true
 }
 
-func (s *Table) remove(f *Flow, end CloseReason) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (t *Table) remove(f *Flow, end CloseReason) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	up, down := f.Bytes()
-	s.totals.Up += up
-	s.totals.Down += down
-	s.totals.Closed[end]++
-	switch newest := s.flows[f.Key]; {
+	t.totals.Up += up
+	t.totals.Down += down
+	t.totals.Closed[end]++
+	switch newest := t.flows[f.Key]; {
 	case newest != f:
 		for newest.prev != f {
 			newest = newest.prev
 		}
 		newest.prev = f.prev
 	case f.prev != nil:
-		s.flows[f.Key] = f.prev
+		t.flows[f.Key] = f.prev
 	default:
-		delete(s.flows, f.Key)
+		delete(t.flows, f.Key)
 	}
-	if s.n--; s.n == 0 {
-		close(s.empty)
+	if t.n--; t.n == 0 {
+		close(t.empty)
 	}
 }
 
-// all yields every flow. The caller holds s.mu.
-func (s *Table) all(yield func(*Flow) bool) {
-	for _, f := range s.flows {
+// all yields every flow. The caller holds t.mu.
+func (t *Table) all(yield func(*Flow) bool) {
+	for _, f := range t.flows {
 		for ; f != nil; f = f.prev {
 			if !yield(f) {
 				return
@@ -134,10 +134,10 @@ func (s *Table) all(yield func(*Flow) bool) {
 
 // Kill ends the flows of a key at once, and reports whether there were any. For
 // a silent end the caller has to close the gate for them first.
-func (s *Table) Kill(k Key) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	newest := s.flows[k]
+func (t *Table) Kill(k Key) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	newest := t.flows[k]
 	for f := newest; f != nil; f = f.prev {
 		f.cancel(errKilled)
 	}
@@ -147,71 +147,71 @@ func (s *Table) Kill(k Key) bool {
 // Drain waits until there are no flows, or until ctx ends; then it resets the
 // remaining ones and waits for them. It returns their number. Once it stops
 // waiting, new requests are reset.
-func (s *Table) Drain(ctx context.Context) (left int) {
+func (t *Table) Drain(ctx context.Context) (left int) {
 	for {
-		s.mu.Lock()
-		if s.n == 0 {
-			s.drained = true
-			s.mu.Unlock()
+		t.mu.Lock()
+		if t.n == 0 {
+			t.drained = true
+			t.mu.Unlock()
 			return 0
 		}
-		empty := s.empty
-		s.mu.Unlock()
+		empty := t.empty
+		t.mu.Unlock()
 		select {
 		case <-empty: // unless another flow has begun since
 		case <-ctx.Done():
-			return s.reset()
+			return t.reset()
 		}
 	}
 }
 
 // reset ends all flows, waits for them, and returns their number.
-func (s *Table) reset() int {
-	s.mu.Lock()
-	s.drained = true
-	n, empty := s.n, s.empty
-	for f := range s.all {
+func (t *Table) reset() int {
+	t.mu.Lock()
+	t.drained = true
+	n, empty := t.n, t.empty
+	for f := range t.all {
 		f.cancel(errDrained)
 	}
-	s.mu.Unlock()
+	t.mu.Unlock()
 	<-empty
 	return n
 }
 
 // All returns the current flows, in no particular order.
-func (s *Table) All() []*Flow {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	list := make([]*Flow, 0, s.n)
-	for f := range s.all {
+func (t *Table) All() []*Flow {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := make([]*Flow, 0, t.n)
+	for f := range t.all {
 		list = append(list, f)
 	}
 	return list
 }
 
 // Len returns the number of flows.
-func (s *Table) Len() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.n
+func (t *Table) Len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.n
 }
 
 // Totals returns the counters, including the bytes of running flows.
-func (s *Table) Totals() Totals {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t := s.totals
-	for f := range s.all {
+func (t *Table) Totals() Totals {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	totals := t.totals
+	for f := range t.all {
 		up, down := f.Bytes()
-		t.Up += up
-		t.Down += down
+		totals.Up += up
+		totals.Down += down
 	}
-	return t
+	return totals
 }
 
 // countStarted counts a flow whose client was admitted.
-func (s *Table) countStarted() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.totals.Flows++
+func (t *Table) countStarted() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.totals.Flows++
 }

@@ -49,13 +49,13 @@ func (h *upstreamPool) changed() {
 }
 
 // join adds a flow to the pool of a key.
-func (s *Table) join(k ShareKey) *upstreamPool {
-	s.poolsMu.Lock()
-	defer s.poolsMu.Unlock()
-	h := s.pools[k]
+func (t *Table) join(k ShareKey) *upstreamPool {
+	t.poolsMu.Lock()
+	defer t.poolsMu.Unlock()
+	h := t.pools[k]
 	if h == nil {
 		h = &upstreamPool{wake: make(chan struct{})}
-		s.pools[k] = h
+		t.pools[k] = h
 	}
 	h.users++
 	return h
@@ -63,16 +63,16 @@ func (s *Table) join(k ShareKey) *upstreamPool {
 
 // leave removes a flow from h, and closes the connections that no other flow
 // needs.
-func (s *Table) leave(k ShareKey, h *upstreamPool) {
-	s.poolsMu.Lock()
+func (t *Table) leave(k ShareKey, h *upstreamPool) {
+	t.poolsMu.Lock()
 	h.users--
 	if h.users == 0 {
-		delete(s.pools, k)
+		delete(t.pools, k)
 	}
 	n := max(0, min(len(h.ready), len(h.ready)+h.dialing-h.users))
 	excess := h.ready[:n]
 	h.ready = h.ready[n:]
-	s.poolsMu.Unlock()
+	t.poolsMu.Unlock()
 	for _, r := range excess {
 		r.conn.Abort()
 	}
@@ -80,32 +80,32 @@ func (s *Table) leave(k ShareKey, h *upstreamPool) {
 
 // acquire waits until h has an upstream connection, and dials one if another is
 // due. If there will be none it returns false and the reason.
-func (s *Table) acquire(ctx context.Context, h *upstreamPool, p *Plan) (CloseReason, bool) {
+func (t *Table) acquire(ctx context.Context, h *upstreamPool, p *Plan) (CloseReason, bool) {
 	timeout := time.NewTimer(p.DialTimeout)
 	defer timeout.Stop()
-	s.poolsMu.Lock()
+	t.poolsMu.Lock()
 	failed := h.failed
 	for {
 		_, limit := p.Share()
 		switch have := len(h.ready) + h.dialing; {
 		case limit <= 0:
-			s.poolsMu.Unlock()
+			t.poolsMu.Unlock()
 			return CloseNoGrant, false
 		case len(h.ready) == 0 && h.failed != failed:
 			end := h.reason
-			s.poolsMu.Unlock()
+			t.poolsMu.Unlock()
 			return end, false
 		case have < min(h.users, limit):
 			h.dialing++
-			s.poolsMu.Unlock()
-			return s.dialInto(ctx, h, p)
+			t.poolsMu.Unlock()
+			return t.dialInto(ctx, h, p)
 		case len(h.ready) > 0:
-			s.poolsMu.Unlock()
+			t.poolsMu.Unlock()
 			return 0, true
 		}
 
 		wake := h.wake
-		s.poolsMu.Unlock()
+		t.poolsMu.Unlock()
 		select {
 		case <-wake:
 		case <-timeout.C:
@@ -113,15 +113,15 @@ func (s *Table) acquire(ctx context.Context, h *upstreamPool, p *Plan) (CloseRea
 		case <-ctx.Done():
 			return closeReason(ctx, CloseUpstreamTimeout), false
 		}
-		s.poolsMu.Lock()
+		t.poolsMu.Lock()
 	}
 }
 
 // dialInto dials a connection for h, which counts it already.
-func (s *Table) dialInto(ctx context.Context, h *upstreamPool, p *Plan) (CloseReason, bool) {
-	conn, end := s.dial(ctx, p)
-	s.poolsMu.Lock()
-	defer s.poolsMu.Unlock()
+func (t *Table) dialInto(ctx context.Context, h *upstreamPool, p *Plan) (CloseReason, bool) {
+	conn, end := t.dial(ctx, p)
+	t.poolsMu.Lock()
+	defer t.poolsMu.Unlock()
 	h.dialing--
 	switch {
 	case conn != nil:
@@ -136,8 +136,8 @@ func (s *Table) dialInto(ctx context.Context, h *upstreamPool, p *Plan) (CloseRe
 
 // takeConn returns a connection of h for a flow whose handshake is complete, or
 // nil if there is none below maxReadyAge.
-func (s *Table) takeConn(h *upstreamPool) Conn {
-	s.poolsMu.Lock()
+func (t *Table) takeConn(h *upstreamPool) Conn {
+	t.poolsMu.Lock()
 	var stale []readyConn
 	var conn Conn
 	for conn == nil && len(h.ready) > 0 {
@@ -151,7 +151,7 @@ func (s *Table) takeConn(h *upstreamPool) Conn {
 		}
 	}
 	h.changed()
-	s.poolsMu.Unlock()
+	t.poolsMu.Unlock()
 	for _, r := range stale {
 		r.conn.Abort()
 	}
@@ -159,26 +159,26 @@ func (s *Table) takeConn(h *upstreamPool) Conn {
 }
 
 // serveShared is serve with DialFirst and shared upstream connections.
-func (s *Table) serveShared(ctx context.Context, f *Flow, r Request, p *Plan) CloseReason {
+func (t *Table) serveShared(ctx context.Context, f *Flow, r Request, p *Plan) CloseReason {
 	key, _ := p.Share()
-	h := s.join(key)
-	end, ok := s.acquire(ctx, h, p)
+	h := t.join(key)
+	end, ok := t.acquire(ctx, h, p)
 	if !ok {
-		s.leave(key, h)
+		t.leave(key, h)
 		reject(r, p, end)
 		return end
 	}
-	client, end := s.accept(ctx, f, r, p)
+	client, end := t.accept(ctx, f, r, p)
 	if client == nil {
-		s.leave(key, h)
+		t.leave(key, h)
 		return end
 	}
 	defer p.OnClose()
 
-	upstream := s.takeConn(h)
-	s.leave(key, h)
+	upstream := t.takeConn(h)
+	t.leave(key, h)
 	if upstream == nil {
-		if upstream, end = s.dial(ctx, p); upstream == nil {
+		if upstream, end = t.dial(ctx, p); upstream == nil {
 			if !end.sendsReset() {
 				p.OnDrop()
 			}
@@ -186,5 +186,5 @@ func (s *Table) serveShared(ctx context.Context, f *Flow, r Request, p *Plan) Cl
 			return end
 		}
 	}
-	return s.relay(ctx, f, client, upstream, p)
+	return t.relay(ctx, f, client, upstream, p)
 }
