@@ -1,15 +1,10 @@
 package admission
 
 import (
-	"errors"
-	"io"
 	"net/netip"
-	"os"
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/google/gopacket/pcapgo"
 
 	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/packettest"
@@ -28,29 +23,11 @@ type captured struct {
 // one knock by each method, then two connections.
 func readCapture(t *testing.T) []captured {
 	t.Helper()
-	f, err := os.Open("testdata/client.pcap")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	r, err := pcapgo.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var all []captured
-	for {
-		b, info, err := r.ReadPacketData()
-		if errors.Is(err, io.EOF) {
-			return all
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		const ethernet = 14
-		if b[12] == 8 && b[13] == 0 {
-			all = append(all, captured{info.Timestamp, slices.Clone(b[ethernet:])})
-		}
+	for _, p := range packettest.ReadCapture(t, "testdata/client.pcap") {
+		all = append(all, captured{p.Time, p.Data})
 	}
+	return all
 }
 
 // to is the packet on its way to a protected address, with right checksums: the

@@ -6,13 +6,11 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"testing"
 	"time"
 
-	"github.com/google/gopacket/pcapgo"
-
 	"github.com/knockgw/knockgw/auth"
+	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -25,34 +23,19 @@ type segment struct {
 
 func capturedSegments(t *testing.T) (all []segment) {
 	t.Helper()
-	f, err := os.Open("../admission/testdata/client.pcap")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	r, err := pcapgo.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		b, info, err := r.ReadPacketData()
-		if errors.Is(err, io.EOF) {
-			return all
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		const ethernet, tcp = 14, 6
-		ip := b[ethernet:]
-		if ip[0]>>4 != 4 || ip[9] != tcp {
+	for _, p := range packettest.ReadCapture(t, "../admission/testdata/client.pcap") {
+		const tcp = 6
+		ip := p.Data
+		if ip[9] != tcp {
 			continue
 		}
 		header := int(ip[0]&15) * 4
 		data := ip[header+int(ip[header+12]>>4)*4 : binary.BigEndian.Uint16(ip[2:])]
 		if len(data) > 0 {
-			all = append(all, segment{info.Timestamp, data})
+			all = append(all, segment{p.Time, data})
 		}
 	}
+	return all
 }
 
 func TestServerAuthenticatesCapturedLibknockClient(t *testing.T) {

@@ -5,16 +5,13 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"os"
 	"testing"
 	"time"
 
-	"github.com/google/gopacket/pcapgo"
-
+	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -161,31 +158,15 @@ func withoutRandom(b []byte) []byte {
 // from the IP header on, and their times.
 func capturedSYNs(t *testing.T) (all [][]byte, at []time.Time) {
 	t.Helper()
-	f, err := os.Open("../admission/testdata/client.pcap")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	r, err := pcapgo.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		frame, info, err := r.ReadPacketData()
-		if errors.Is(err, io.EOF) {
-			return all, at
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		const ethernet = 14
-		b := frame[ethernet:]
+	for _, p := range packettest.ReadCapture(t, "../admission/testdata/client.pcap") {
+		b := p.Data
 		if b[0] != 4<<4|ipv4Header/4 || b[9] != protocolTCP {
 			continue
 		}
 		if tcp := b[ipv4Header:]; tcp[12]>>4 == tcpHeader/4 && tcp[13] == flagSYN {
 			all = append(all, bytes.Clone(b[:ipv4Header+tcpHeader]))
-			at = append(at, info.Timestamp)
+			at = append(at, p.Time)
 		}
 	}
+	return all, at
 }

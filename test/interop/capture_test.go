@@ -3,15 +3,11 @@ package interop
 import (
 	"encoding/binary"
 	"errors"
-	"io"
 	"net/netip"
-	"os"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/google/gopacket/pcapgo"
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/auth"
@@ -37,28 +33,10 @@ type captured struct {
 
 func readCapture(t *testing.T) (all []captured) {
 	t.Helper()
-	f, err := os.Open("../../admission/testdata/client.pcap")
-	if err != nil {
-		t.Fatal(err)
+	for _, p := range packettest.ReadCapture(t, "../../admission/testdata/client.pcap") {
+		all = append(all, captured{p.Time, p.Data})
 	}
-	defer func() { _ = f.Close() }()
-	r, err := pcapgo.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		b, info, err := r.ReadPacketData()
-		if errors.Is(err, io.EOF) {
-			return all
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		const ethernet = 14
-		if b[12] == 8 && b[13] == 0 {
-			all = append(all, captured{info.Timestamp, slices.Clone(b[ethernet:])})
-		}
-	}
+	return all
 }
 
 // from is the packet as if it went from src to the protected address, with
