@@ -12,8 +12,8 @@ import (
 
 // Restore installs what is missing of the routes and rules that lead packets to
 // the device with this interface index: blackholes and rules first.
-func (h ProtectedSet) Restore(index int) error {
-	if err := h.InstallBlackholes(); err != nil {
+func (s ProtectedSet) Restore(index int) error {
+	if err := s.InstallBlackholes(); err != nil {
 		return err
 	}
 	link, err := netlink.LinkByIndex(index)
@@ -21,52 +21,52 @@ func (h ProtectedSet) Restore(index int) error {
 		return fmt.Errorf("find the gateway's interface: %w", err)
 	}
 	name := link.Attrs().Name
-	if err := h.Routes().Attach(name); err != nil {
+	if err := s.Routes().Attach(name); err != nil {
 		return err
 	}
-	return h.HostPorts().Attach(name)
+	return s.HostPorts().Attach(name)
 }
 
 // Installed returns the protected addresses of all gateways of this host, as
 // the kernel's tables have them: the prefixes with a blackhole of ours, and the
 // ports with a rule.
 func Installed() (ProtectedSet, error) {
-	var h ProtectedSet
+	var s ProtectedSet
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		routes, err := Routes{}.listOwn(family)
 		if err != nil {
 			return ProtectedSet{}, err
 		}
 		for i := range routes {
-			if p, ok := prefixOf(routes[i].Dst); ok && routes[i].Type == unix.RTN_BLACKHOLE && !slices.Contains(h.Prefixes, p) {
-				h.Prefixes = append(h.Prefixes, p)
+			if p, ok := prefixOf(routes[i].Dst); ok && routes[i].Type == unix.RTN_BLACKHOLE && !slices.Contains(s.Prefixes, p) {
+				s.Prefixes = append(s.Prefixes, p)
 			}
 		}
 		rules, err := listRules(family)
 		if err != nil {
 			return ProtectedSet{}, err
 		}
-		h.addPorts(rules)
-		h.addUpstreamLinks(rules)
+		s.addPorts(rules)
+		s.addUpstreamLinks(rules)
 	}
-	return h, nil
+	return s, nil
 }
 
 // addUpstreamLinks adds the interfaces with hosts of a prefix behind them.
-func (h *ProtectedSet) addUpstreamLinks(rules []netlink.Rule) {
+func (s *ProtectedSet) addUpstreamLinks(rules []netlink.Rule) {
 	for i := range rules {
 		r := &rules[i]
 		p, ok := prefixOf(r.Dst)
 		in := UpstreamLink{Prefix: p, Device: r.IifName}
 		if ok && r.Protocol == RouteProtocol && r.Table == unix.RT_TABLE_MAIN && r.IifName != "" && !r.Invert &&
-			slices.Contains(h.Prefixes, p) && !slices.Contains(h.UpstreamLinks, in) {
-			h.UpstreamLinks = append(h.UpstreamLinks, in)
+			slices.Contains(s.Prefixes, p) && !slices.Contains(s.UpstreamLinks, in) {
+			s.UpstreamLinks = append(s.UpstreamLinks, in)
 		}
 	}
 }
 
 // addPorts adds the ports that rules lead to localTable.
-func (h *ProtectedSet) addPorts(rules []netlink.Rule) {
+func (s *ProtectedSet) addPorts(rules []netlink.Rule) {
 	tcp, udp := make(map[netip.AddrPort]bool), make(map[netip.AddrPort]bool)
 	for i := range rules {
 		r := &rules[i]
@@ -81,13 +81,13 @@ func (h *ProtectedSet) addPorts(rules []netlink.Rule) {
 		switch {
 		case r.IPProto == unix.IPPROTO_TCP && !tcp[at]:
 			tcp[at] = true
-			h.Ports = append(h.Ports, at)
+			s.Ports = append(s.Ports, at)
 		case r.IPProto == unix.IPPROTO_UDP && !udp[at]:
 			udp[at] = true
-			h.UDP = append(h.UDP, at)
+			s.UDP = append(s.UDP, at)
 		}
 	}
-	h.UDP = subtract(h.UDP, h.Ports) // they include UDP
+	s.UDP = subtract(s.UDP, s.Ports) // they include UDP
 }
 
 // installRules installs the blackholes and the rules of the ports.

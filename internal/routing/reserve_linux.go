@@ -19,23 +19,23 @@ type PortReservation struct {
 
 // reservePorts reserves the ports. It fails if another process listens on one.
 func (h HostPorts) reservePorts() (*PortReservation, error) {
-	g := &PortReservation{}
+	r := &PortReservation{}
 	for _, p := range h.Ports {
-		if err := errors.Join(g.reserve(p, unix.SOCK_STREAM), g.reserve(p, unix.SOCK_DGRAM)); err != nil {
-			return nil, errors.Join(err, g.Close())
+		if err := errors.Join(r.reserve(p, unix.SOCK_STREAM), r.reserve(p, unix.SOCK_DGRAM)); err != nil {
+			return nil, errors.Join(err, r.Close())
 		}
 	}
 	for _, p := range h.UDP {
-		if err := g.reserve(p, unix.SOCK_DGRAM); err != nil {
-			return nil, errors.Join(err, g.Close())
+		if err := r.reserve(p, unix.SOCK_DGRAM); err != nil {
+			return nil, errors.Join(err, r.Close())
 		}
 	}
-	return g, nil
+	return r, nil
 }
 
 // reserve opens one socket. Its filter is attached before it is bound, so that
 // it never answers.
-func (g *PortReservation) reserve(p netip.AddrPort, kind int) error {
+func (r *PortReservation) reserve(p netip.AddrPort, kind int) error {
 	family, address := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(p.Port())})
 	if p.Addr().Is6() {
 		family, address = unix.AF_INET6, &unix.SockaddrInet6{Port: int(p.Port()), Addr: p.Addr().As16()}
@@ -46,7 +46,7 @@ func (g *PortReservation) reserve(p netip.AddrPort, kind int) error {
 	if err != nil {
 		return reserveError(p, kind, os.NewSyscallError("socket", err))
 	}
-	g.fds = append(g.fds, fd)
+	r.fds = append(r.fds, fd)
 
 	dropAll := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}} // keeps 0 bytes of each packet
 	program := &unix.SockFprog{Len: uint16(len(dropAll)), Filter: &dropAll[0]}
@@ -102,14 +102,14 @@ func reserveError(p netip.AddrPort, kind int, err error) error {
 
 // Close releases the ports. The rules still keep the host from answering for
 // them.
-func (g *PortReservation) Close() error {
-	if g == nil {
+func (r *PortReservation) Close() error {
+	if r == nil {
 		return nil
 	}
 	var err error
-	for _, fd := range g.fds {
+	for _, fd := range r.fds {
 		err = errors.Join(err, os.NewSyscallError("close", unix.Close(fd)))
 	}
-	g.fds = nil
+	r.fds = nil
 	return err
 }
