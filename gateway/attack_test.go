@@ -56,43 +56,43 @@ func underAttack(t *testing.T, flows int) (*harness, *prometheus.Registry) {
 	t.Helper()
 	up := echoUpstream(t)
 	registry := prometheus.NewRegistry()
-	l := newHarness(t, true, fmt.Sprintf(`  - {name: open, listen: "10.77.0.1:1", upstream: %q, mode: auth, auth: {deadline: 60s}}
+	h := newHarness(t, true, fmt.Sprintf(`  - {name: open, listen: "10.77.0.1:1", upstream: %q, mode: auth, auth: {deadline: 60s}}
   - {name: open2, listen: "10.77.0.1:4", upstream: %q, mode: knock-auth, visible: true, auth: {deadline: 60s}}
   - {name: knock, listen: "10.77.0.1:2", upstream: %q, mode: knock, grant: {ttl: 30s}}
   - {name: hidden, listen: "10.77.0.1:3", upstream: %q, mode: knock-auth, grant: {ttl: 30s}}
 limits: {flows: %d}
 ban: {after: 0}
 `, up, up, up, up, flows), func(o *gateway.Options) { o.Registry = registry })
-	return l, registry
+	return h, registry
 }
 
-func (l *harness) inject(b []byte) { _ = l.wire.Write(packet.Offload{}, [][]byte{b}) }
+func (h *harness) inject(b []byte) { _ = h.wire.Write(packet.Offload{}, [][]byte{b}) }
 
 // injectAll injects n packets no faster than the gateway reads them, and waits
 // for that: packets that overflow the device are lost, including knocks.
-func (l *harness) injectAll(n int, packet func(n int) []byte) {
+func (h *harness) injectAll(n int, packet func(n int) []byte) {
 	const burst = 256
 	for i := range n {
-		l.inject(packet(i))
-		for i%burst == burst-1 && l.wire.Unread() > burst {
+		h.inject(packet(i))
+		for i%burst == burst-1 && h.wire.Unread() > burst {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	for l.wire.Unread() > 0 {
+	for h.wire.Unread() > 0 {
 		time.Sleep(time.Millisecond)
 	}
 }
 
 // medianConnect returns the median time in which a client reaches a hidden
 // service.
-func (l *harness) medianConnect(port uint16) time.Duration {
-	l.Helper()
+func (h *harness) medianConnect(port uint16) time.Duration {
+	h.Helper()
 	var took []time.Duration
 	for range connects {
 		began := time.Now()
-		conn, err := l.connectAs(alice, clientAddrs[0], port)
+		conn, err := h.connectAs(alice, clientAddrs[0], port)
 		if err != nil {
-			l.Fatalf("a client does not get in: %v", err)
+			h.Fatalf("a client does not get in: %v", err)
 		}
 		took = append(took, time.Since(began))
 		_ = conn.Close()
@@ -116,7 +116,7 @@ func synFrom(a netip.Addr, n int, port uint16) []byte {
 type attack struct {
 	name   string
 	fill   int
-	before func(l *harness)
+	before func(h *harness)
 	packet func(n int) []byte
 }
 
@@ -127,9 +127,9 @@ func handshakesOf(c *protocol.Client, from netip.Addr) attack {
 	to := target(from, modeKnockAuth)
 	return attack{
 		name: "handshakes of a client that completes none", fill: 20_000,
-		before: func(l *harness) {
+		before: func(h *harness) {
 			for range grants {
-				l.inject(packettest.UDP{
+				h.inject(packettest.UDP{
 					Src: netip.AddrPortFrom(from, 5000), Dst: netip.AddrPortFrom(to.Addr(), config.DefaultUDPPort),
 					Payload: knockFor(c, to, newSession(), time.Now()),
 				}.Packet())
@@ -155,24 +155,24 @@ func TestGatewayAdmitsClientDuringAttack(t *testing.T) {
 		handshakesOf(bob, netip.MustParseAddr("192.0.2.77")),
 	} {
 		t.Run(a.name, func(t *testing.T) {
-			l, registry := underAttack(t, attackFlows)
+			h, registry := underAttack(t, attackFlows)
 			for _, port := range []uint16{modeKnockAuth, modeKnock} {
-				quiet := l.medianConnect(port)
+				quiet := h.medianConnect(port)
 				if a.before != nil {
-					a.before(l)
+					a.before(h)
 				}
-				l.injectAll(a.fill, a.packet)
+				h.injectAll(a.fill, a.packet)
 				ctx, stop := context.WithCancel(t.Context())
 				var wg sync.WaitGroup
 				wg.Go(func() {
 					ticker := time.NewTicker(time.Second / attackRate)
 					defer ticker.Stop()
 					for n := a.fill; ctx.Err() == nil; n++ {
-						l.inject(a.packet(n))
+						h.inject(a.packet(n))
 						<-ticker.C
 					}
 				})
-				got := l.medianConnect(port)
+				got := h.medianConnect(port)
 				stop()
 				wg.Wait()
 				t.Logf("a visit at port %d takes %v, without the attack %v", port, got, quiet)
@@ -194,20 +194,20 @@ func TestGatewayAdmitsClientDuringAttack(t *testing.T) {
 func TestForgedSYNsDialOncePerGrantUse(t *testing.T) {
 	const forged = 5000
 	var dialed atomic.Int64
-	l := newHarness(t, true, services(upstream(t, func(c net.Conn) {
+	h := newHarness(t, true, services(upstream(t, func(c net.Conn) {
 		dialed.Add(1)
 		_, _ = io.Copy(c, c)
 	})))
 
 	to, session := target(clientAddrs[0], modeKnock), newSession()
-	l.datagram(clientAddrs[0], to, knockFor(alice, to, session, time.Now()))
-	l.injectAll(forged, func(n int) []byte { return synFrom(clientAddrs[0], n, modeKnock) })
+	h.datagram(clientAddrs[0], to, knockFor(alice, to, session, time.Now()))
+	h.injectAll(forged, func(n int) []byte { return synFrom(clientAddrs[0], n, modeKnock) })
 	// The client that owns the grant completes its handshake.
-	conn, err := l.dial(clientAddrs[0], to, timeout)
+	conn, err := h.dial(clientAddrs[0], to, timeout)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.exchange(conn, 1<<10)
+	h.exchange(conn, 1<<10)
 	// Whenever no handshake was in progress, the connection was closed, and
 	// dialed again for the next one.
 	t.Logf("%d forged SYNs, %d connections at the upstream", forged, dialed.Load())
@@ -218,8 +218,8 @@ func TestForgedSYNsDialOncePerGrantUse(t *testing.T) {
 
 // junkConnections completes n handshakes with an open service from one address,
 // and returns the next sequence numbers of both sides, by source port.
-func (l *harness) junkConnections(from netip.Addr, n int) map[uint16][2]uint32 {
-	l.Helper()
+func (h *harness) junkConnections(from netip.Addr, n int) map[uint16][2]uint32 {
+	h.Helper()
 	var mu sync.Mutex
 	open := make(map[uint16][2]uint32)
 	tap := func(p *packet.Packet) {
@@ -230,23 +230,23 @@ func (l *harness) junkConnections(from netip.Addr, n int) map[uint16][2]uint32 {
 		defer mu.Unlock()
 		open[p.Tuple.DstPort] = [2]uint32{p.Ack, p.Seq + 1}
 	}
-	l.tap.Store(&tap)
-	defer l.tap.Store(nil)
+	h.tap.Store(&tap)
+	defer h.tap.Store(nil)
 	to := target(from, modeAuth)
 	for port := range uint16(n) {
 		src := netip.AddrPortFrom(from, 1024+port)
-		l.inject(packettest.SYN(src, to, 1000))
+		h.inject(packettest.SYN(src, to, 1000))
 		for sent := time.Now(); ; {
 			mu.Lock()
 			numbers, ok := open[src.Port()]
 			mu.Unlock()
 			if ok {
-				l.inject(packettest.TCP{Src: src, Dst: to, Flags: packet.ACK, Seq: numbers[0], Ack: numbers[1]}.Packet())
+				h.inject(packettest.TCP{Src: src, Dst: to, Flags: packet.ACK, Seq: numbers[0], Ack: numbers[1]}.Packet())
 				break
 			}
 			if time.Since(sent) > resend {
 				sent = time.Now()
-				l.inject(packettest.SYN(src, to, 1000))
+				h.inject(packettest.SYN(src, to, 1000))
 			}
 			runtime.Gosched()
 		}
@@ -269,21 +269,21 @@ func TestJunkConnectionsHoldLittleMemory(t *testing.T) {
 		maxMemory   = 64 << 20
 	)
 	notUnderRace(t)
-	l, registry := underAttack(t, 1<<17)
-	quiet := l.medianConnect(modeKnockAuth)
+	h, registry := underAttack(t, 1<<17)
+	quiet := h.medianConnect(modeKnockAuth)
 	before := liveHeap()
 
 	from := netip.MustParseAddr("192.0.2.99")
 	to := target(from, modeAuth)
-	open := l.junkConnections(from, connections)
+	open := h.junkConnections(from, connections)
 	for port, numbers := range open {
 		src := netip.AddrPortFrom(from, port)
-		l.injectAll(segments, func(n int) []byte { // of a byte, with holes between them
+		h.injectAll(segments, func(n int) []byte { // of a byte, with holes between them
 			return packettest.TCP{Src: src, Dst: to, Flags: packet.ACK, Seq: numbers[0] + 10 + 2*uint32(n), Ack: numbers[1], Payload: []byte("x")}.Packet()
 		})
 	}
 
-	got := l.medianConnect(modeKnockAuth)
+	got := h.medianConnect(modeKnockAuth)
 	grown := liveHeap() - before
 	used, limit := usage(t, registry)
 	t.Logf("heap: %+.1f MiB; unauthenticated: %v connections, %.1f of %.1f MiB; a visit takes %v, before %v", float64(grown)/(1<<20),

@@ -47,9 +47,9 @@ func TestAuditRecordsOperatorsAndBans(t *testing.T) {
 	text := services(echoUpstream(t)) + "audit: {file: " + file + "}\ncontrol: {socket: " + socket + "}\nban: {after: 1, within: 1m, for: 1h}\n"
 	mistake := errors.New("line 7: \x1b[2Jno such key")
 	var wrong atomic.Bool
-	var l *harness
+	var h *harness
 	t.Run("at work", func(t *testing.T) {
-		l = newHarness(t, true, text, func(o *gateway.Options) {
+		h = newHarness(t, true, text, func(o *gateway.Options) {
 			o.Source = "/etc/knockgw.yaml"
 			o.Load = func() (*config.Config, error) {
 				if wrong.Load() {
@@ -58,13 +58,13 @@ func TestAuditRecordsOperatorsAndBans(t *testing.T) {
 				return parseConfig(t, aliceAndBob+"services:\n"+strings.ReplaceAll(text, "1h", "2h")), nil
 			}
 		})
-		if _, err := l.connectAs(mallory, clientAddrs[0], modeAuth); err == nil {
+		if _, err := h.connectAs(mallory, clientAddrs[0], modeAuth); err == nil {
 			t.Error("mallory is in")
 		}
 		eventually(t, "the ban is in it", func() bool {
 			return slices.ContainsFunc(events(t, file), func(e audit.Event) bool { return e.Kind == audit.Ban })
 		})
-		operate(t, l, &control.Client{Socket: socket}, &wrong)
+		operate(t, h, &control.Client{Socket: socket}, &wrong)
 	})
 	me, err := user.Current()
 	if err != nil {
@@ -105,7 +105,7 @@ func TestAuditRecordsOperatorsAndBans(t *testing.T) {
 }
 
 // operate performs the actions of an operator, including failures.
-func operate(t *testing.T, l *harness, c *control.Client, wrong *atomic.Bool) {
+func operate(t *testing.T, h *harness, c *control.Client, wrong *atomic.Bool) {
 	t.Helper()
 	home := clientAddrs[0]
 	if done, err := c.Unban(t.Context(), netip.PrefixFrom(home, home.BitLen())); err != nil || done.Bans != 1 {
@@ -121,23 +121,23 @@ func operate(t *testing.T, l *harness, c *control.Client, wrong *atomic.Bool) {
 	if _, err := c.Reload(t.Context()); err == nil {
 		t.Error("a configuration with a mistake was taken")
 	}
-	if _, err := l.gw.ReloadFromSource(); err == nil {
+	if _, err := h.gw.ReloadFromSource(); err == nil {
 		t.Error("a configuration with a mistake was taken")
 	}
 }
 
 func TestAuditRecordsSessionsAndDenials(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "audit.log")
-	l := newHarness(t, true, services(echoUpstream(t))+"audit: {file: "+file+"}\n")
+	h := newHarness(t, true, services(echoUpstream(t))+"audit: {file: "+file+"}\n")
 	home := clientAddrs[0]
-	conn, err := l.connectAs(alice, home, modeKnockAuth)
+	conn, err := h.connectAs(alice, home, modeKnockAuth)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.exchange(conn, 1<<12)
+	h.exchange(conn, 1<<12)
 	to := target(home, modeKnock)
-	l.datagram(home, to, knockFor(bob, to, newSession(), time.Now().Add(time.Hour)))
-	l.datagram(home, to, knockFor(mallory, to, newSession(), time.Now())) // unauthorized: not recorded
+	h.datagram(home, to, knockFor(bob, to, newSession(), time.Now().Add(time.Hour)))
+	h.datagram(home, to, knockFor(mallory, to, newSession(), time.Now())) // unauthorized: not recorded
 	eventually(t, "everything is in it", func() bool {
 		b, err := os.ReadFile(file)
 		return err == nil && strings.Contains(string(b), `"session"`) && strings.Contains(string(b), `"denied"`)

@@ -29,8 +29,8 @@ func withControl(t *testing.T) (*harness, *control.Client) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "control.sock")
-	l := newHarness(t, true, services(echoUpstream(t))+"control: {socket: "+socket+"}\n")
-	return l, &control.Client{Socket: socket}
+	h := newHarness(t, true, services(echoUpstream(t))+"control: {socket: "+socket+"}\n")
+	return h, &control.Client{Socket: socket}
 }
 
 // eventually waits until f returns true.
@@ -44,9 +44,9 @@ func eventually(t *testing.T, what string, f func() bool) {
 }
 
 func TestOperatorListsAndRevokesFlows(t *testing.T) {
-	l, c := withControl(t)
+	h, c := withControl(t)
 	for _, home := range clientAddrs {
-		conn, err := l.connectAs(alice, home, modeKnockAuth)
+		conn, err := h.connectAs(alice, home, modeKnockAuth)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +69,7 @@ func TestOperatorListsAndRevokesFlows(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 		time.Sleep(quietPeriod) // until what it wrote is acknowledged
-		heard := l.received(home)
+		heard := h.received(home)
 		r, err := c.Revoke(t.Context(), control.Revocation{Client: "alice"})
 		if err != nil || r.Flows != 1 {
 			t.Errorf("%+v, %v", r, err)
@@ -83,7 +83,7 @@ func TestOperatorListsAndRevokesFlows(t *testing.T) {
 			t.Errorf("from %v: the client was not told: %v", home, err)
 		}
 		time.Sleep(quietPeriod)
-		if n := l.received(home) - heard; n != 1 {
+		if n := h.received(home) - heard; n != 1 {
 			t.Errorf("from %v: revoking was heard in %d packets, not in a reset", home, n)
 		}
 		_ = conn.Close()
@@ -91,10 +91,10 @@ func TestOperatorListsAndRevokesFlows(t *testing.T) {
 }
 
 func TestOperatorListsAndRevokesGrants(t *testing.T) {
-	l, c := withControl(t)
+	h, c := withControl(t)
 	home := clientAddrs[0]
 	to := target(home, modeKnock)
-	l.datagram(home, to, knockFor(bob, to, newSession(), time.Now()))
+	h.datagram(home, to, knockFor(bob, to, newSession(), time.Now()))
 	eventually(t, "there is a grant", func() bool {
 		list, err := c.Grants(t.Context())
 		return err == nil && len(list.Grants) == 1 && list.Grants[0].Client == "bob" && list.Grants[0].Source == home && list.Grants[0].Left > 0
@@ -102,7 +102,7 @@ func TestOperatorListsAndRevokesGrants(t *testing.T) {
 	if r, err := c.Revoke(t.Context(), control.Revocation{Grants: true, Source: netip.PrefixFrom(home, 32)}); err != nil || r.Grants != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if conn, err := l.dial(home, to, quietPeriod); err == nil {
+	if conn, err := h.dial(home, to, quietPeriod); err == nil {
 		t.Error("the grant still lets in")
 		_ = conn.Close()
 	}
@@ -117,11 +117,11 @@ func TestOperatorListsAndRevokesGrants(t *testing.T) {
 }
 
 func TestClientsReportLastDenial(t *testing.T) {
-	l, c := withControl(t)
+	h, c := withControl(t)
 	home := clientAddrs[2]
 	to := target(home, modeKnockAuth)
 	for range 2 {
-		l.datagram(home, to, knockFor(alice, to, newSession(), time.Now().Add(-41*time.Second)))
+		h.datagram(home, to, knockFor(alice, to, newSession(), time.Now().Add(-41*time.Second)))
 	}
 	var a *control.Attempt
 	eventually(t, "the refusals are known", func() bool {
@@ -135,7 +135,7 @@ func TestClientsReportLastDenial(t *testing.T) {
 	if a.Result != "stale" || a.ClockDifference == nil || *a.ClockDifference > -40 || *a.ClockDifference < -43 || a.Source != home || !strings.Contains(a.Message, "clock") {
 		t.Errorf("%+v", a)
 	}
-	conn, err := l.connectAs(alice, home, modeKnockAuth)
+	conn, err := h.connectAs(alice, home, modeKnockAuth)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func traced(t *testing.T, c *control.Client, o control.TraceOptions, provoke fun
 }
 
 func TestTraceReportsEachStep(t *testing.T) {
-	l, c := withControl(t)
+	h, c := withControl(t)
 	wanted := []string{
 		"packet hold knock out=false", "knock ok  out=false", "packet pass grant out=false", "packet pass flow out=true",
 		"packet pass flow out=false", "authentication ok  out=false", "flow ended done out=false",
@@ -193,12 +193,12 @@ func TestTraceReportsEachStep(t *testing.T) {
 		single := netip.PrefixFrom(home, home.BitLen())
 		steps := map[string]bool{}
 		traced(t, c, control.TraceOptions{From: single, Service: serviceName(home, modeKnockAuth)}, func() {
-			conn, err := l.connectAs(alice, home, modeKnockAuth)
+			conn, err := h.connectAs(alice, home, modeKnockAuth)
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			l.exchange(conn, 16)
+			h.exchange(conn, 16)
 		}, func(e *control.TraceEvent) bool {
 			steps[fmt.Sprintf("%s %s %s out=%v", e.Step, e.Verdict, e.Reason, e.Out)] = true
 			if e.Step == control.StepPacket && e.Message == "" {
@@ -222,13 +222,13 @@ func serviceName(home netip.Addr, port uint16) string {
 }
 
 func TestTraceReportsWhyAttackerIsDropped(t *testing.T) {
-	l, c := withControl(t)
+	h, c := withControl(t)
 	home := clientAddrs[0]
 	unknown, waited := false, false // the knock, and the SYN that was deferred for it
 	traced(t, c, control.TraceOptions{From: netip.PrefixFrom(home, 32)}, func() {
 		to := target(home, modeKnock)
-		l.datagram(home, to, knockFor(mallory, to, newSession(), time.Now()))
-		if conn, err := l.dial(home, to, 50*time.Millisecond); err == nil {
+		h.datagram(home, to, knockFor(mallory, to, newSession(), time.Now()))
+		if conn, err := h.dial(home, to, 50*time.Millisecond); err == nil {
 			t.Error("let in")
 			_ = conn.Close()
 		}
@@ -249,7 +249,7 @@ func TestTraceRejectsUnknownService(t *testing.T) {
 }
 
 func TestCaptureRecordsVerdicts(t *testing.T) {
-	l, c := withControl(t)
+	h, c := withControl(t)
 	filter := fmt.Sprintf("proto tcp and port %d", modeKnockAuth)
 	var file bytes.Buffer
 	ctx, stop := context.WithCancel(t.Context())
@@ -258,11 +258,11 @@ func TestCaptureRecordsVerdicts(t *testing.T) {
 		done <- c.Capture(ctx, control.CaptureOptions{Filter: filter, Snaplen: 60}, &file, func() { close(begun) })
 	}()
 	<-begun
-	conn, err := l.connectAs(alice, clientAddrs[0], modeKnockAuth)
+	conn, err := h.connectAs(alice, clientAddrs[0], modeKnockAuth)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.exchange(conn, 1<<12)
+	h.exchange(conn, 1<<12)
 	time.Sleep(2 * quietPeriod)
 	stop()
 	if err := <-done; err != nil {
@@ -332,8 +332,8 @@ func TestTraceSessionsAreLimited(t *testing.T) {
 }
 
 func TestClientsLastSeenFollowsTraffic(t *testing.T) {
-	l, c := withControl(t)
-	conn, err := l.connectAs(alice, clientAddrs[2], modeKnockAuth)
+	h, c := withControl(t)
+	conn, err := h.connectAs(alice, clientAddrs[2], modeKnockAuth)
 	if err != nil {
 		t.Fatal(err)
 	}

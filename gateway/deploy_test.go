@@ -54,12 +54,12 @@ func scrape(t *testing.T) string {
 	if err := ln.Close(); err != nil {
 		t.Fatal(err)
 	}
-	l := newHarness(t, true, services(echoUpstream(t))+fmt.Sprintf("metrics: {listen: %q}\n", addr))
-	conn, err := l.connectAs(alice, clientAddrs[0], modeKnockAuth)
+	h := newHarness(t, true, services(echoUpstream(t))+fmt.Sprintf("metrics: {listen: %q}\n", addr))
+	conn, err := h.connectAs(alice, clientAddrs[0], modeKnockAuth)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.exchange(conn, 1<<10)
+	h.exchange(conn, 1<<10)
 	var text string
 	eventually(t, "the flow is counted", func() bool {
 		_, text = get(t, "http://"+addr+"/metrics")

@@ -20,61 +20,61 @@ func withDrainTime(d time.Duration) func(*gateway.Options) {
 }
 
 func TestDrainWaitsForFlows(t *testing.T) {
-	l := newHarness(t, true, services(echoUpstream(t)), withDrainTime(timeout))
-	conn, err := l.connectAs(alice, clientAddrs[0], modeKnockAuth)
+	h := newHarness(t, true, services(echoUpstream(t)), withDrainTime(timeout))
+	conn, err := h.connectAs(alice, clientAddrs[0], modeKnockAuth)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.stop()
+	h.stop()
 	time.Sleep(quietPeriod / 10)
 	to := target(clientAddrs[1], modeKnock)
-	l.datagram(clientAddrs[1], to, knockFor(alice, to, nil, time.Now()))
-	if other, err := l.dial(clientAddrs[1], to, quietPeriod); err == nil {
+	h.datagram(clientAddrs[1], to, knockFor(alice, to, nil, time.Now()))
+	if other, err := h.dial(clientAddrs[1], to, quietPeriod); err == nil {
 		t.Error("a new flow during the drain")
 		_ = other.Close()
 	}
-	if n := l.received(clientAddrs[1]); n != 0 {
+	if n := h.received(clientAddrs[1]); n != 0 {
 		t.Errorf("the new client heard %d packets", n)
 	}
 	start := time.Now()
 	_ = conn.Close()
-	err = <-l.done
+	err = <-h.done
 	if took := time.Since(start); took > timeout/2 {
 		t.Errorf("the last flow ended, and the gateway %v later", took)
 	}
-	l.done <- err // for the cleanup
+	h.done <- err // for the cleanup
 }
 
 func TestDrainWaitsForUnsentData(t *testing.T) {
-	l := newHarness(t, true, services(echoUpstream(t)), withDrainTime(timeout))
-	conn, err := l.connectAs(alice, clientAddrs[0], modeKnockAuth)
+	h := newHarness(t, true, services(echoUpstream(t)), withDrainTime(timeout))
+	conn, err := h.connectAs(alice, clientAddrs[0], modeKnockAuth)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.stop()
-	l.exchange(conn, 1<<18)
+	h.stop()
+	h.exchange(conn, 1<<18)
 }
 
 func TestDrainIgnoresUnfinishedHandshake(t *testing.T) {
-	l := newHarness(t, true, services(echoUpstream(t)), withDrainTime(quietPeriod))
+	h := newHarness(t, true, services(echoUpstream(t)), withDrainTime(quietPeriod))
 	for _, port := range []uint16{modeKnock, modeKnockAuth} {
 		from, to := netip.MustParseAddrPort("198.51.100.7:40000"), target(clientAddrs[0], port)
 		knock := packettest.UDP{Src: from, Dst: netip.AddrPortFrom(to.Addr(), config.DefaultUDPPort), Payload: knockFor(alice, to, newSession(), time.Now())}
 		for _, b := range [][]byte{knock.Packet(), packettest.SYN(from, to, 1)} {
-			if err := l.wire.Write(packet.Offload{}, [][]byte{b}); err != nil {
+			if err := h.wire.Write(packet.Offload{}, [][]byte{b}); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	time.Sleep(quietPeriod)
-	if n := l.received(netip.MustParseAddr("198.51.100.7")); n < 2 {
+	if n := h.received(netip.MustParseAddr("198.51.100.7")); n < 2 {
 		t.Fatalf("%d SYN-ACKs", n)
 	}
 	start := time.Now()
-	l.stop()
+	h.stop()
 	select {
-	case err := <-l.done:
-		l.done <- err
+	case err := <-h.done:
+		h.done <- err
 		if took := time.Since(start); took > timeout/2 {
 			t.Errorf("the gateway ended after %v", took)
 		}
@@ -84,10 +84,10 @@ func TestDrainIgnoresUnfinishedHandshake(t *testing.T) {
 }
 
 func TestDrainResetsRemainingFlows(t *testing.T) {
-	l := newHarness(t, true, services(echoUpstream(t)), withDrainTime(quietPeriod))
+	h := newHarness(t, true, services(echoUpstream(t)), withDrainTime(quietPeriod))
 	ended := make(map[uint16]chan error)
 	for _, port := range []uint16{modeAuth, modeKnock, modeKnockAuth} {
-		conn, err := l.connectAs(alice, clientAddrs[0], port)
+		conn, err := h.connectAs(alice, clientAddrs[0], port)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,12 +101,12 @@ func TestDrainResetsRemainingFlows(t *testing.T) {
 		}()
 	}
 	start := time.Now()
-	l.stop()
-	err := <-l.done
+	h.stop()
+	err := <-h.done
 	if took := time.Since(start); took < quietPeriod || took > timeout/2 {
 		t.Errorf("the gateway ended after %v", took)
 	}
-	l.done <- err
+	h.done <- err
 	for port, end := range ended { // before the connections are closed at this end
 		if err := <-end; err == nil || err == io.EOF || isTimeout(err) {
 			t.Errorf("port %d: not reset: %v", port, err)
@@ -115,32 +115,32 @@ func TestDrainResetsRemainingFlows(t *testing.T) {
 }
 
 func TestRunFailsSecondTime(t *testing.T) {
-	l := newHarness(t, true, services(echoUpstream(t)))
-	if err := l.gw.Run(t.Context()); err == nil {
+	h := newHarness(t, true, services(echoUpstream(t)))
+	if err := h.gw.Run(t.Context()); err == nil {
 		t.Error("ran twice")
 	}
 }
 
 func TestDrainIgnoresUnauthenticatedConnections(t *testing.T) {
-	l := newHarness(t, true, services(echoUpstream(t)), withDrainTime(quietPeriod))
-	conn, err := l.dial(clientAddrs[0], target(clientAddrs[0], modeAuth), timeout)
+	h := newHarness(t, true, services(echoUpstream(t)), withDrainTime(quietPeriod))
+	conn, err := h.dial(clientAddrs[0], target(clientAddrs[0], modeAuth), timeout)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	start := time.Now()
-	l.stop()
-	err = <-l.done
+	h.stop()
+	err = <-h.done
 	if took := time.Since(start); took > timeout/2 {
 		t.Errorf("the gateway ended after %v", took)
 	}
-	l.done <- err
+	h.done <- err
 }
 
 func TestDrainIgnoresClientWithLostKnock(t *testing.T) {
 	slow := strings.ReplaceAll(services(echoUpstream(t)), "deadline: 500ms", "deadline: 10s")
-	l := newHarness(t, true, slow, withDrainTime(quietPeriod))
-	conn, err := l.dial(clientAddrs[0], target(clientAddrs[0], modeVisible), timeout)
+	h := newHarness(t, true, slow, withDrainTime(quietPeriod))
+	conn, err := h.dial(clientAddrs[0], target(clientAddrs[0], modeVisible), timeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,10 +151,10 @@ func TestDrainIgnoresClientWithLostKnock(t *testing.T) {
 	}
 	time.Sleep(quietPeriod) // so that it waits for its knock
 	start := time.Now()
-	l.stop()
-	err = <-l.done
+	h.stop()
+	err = <-h.done
 	if took := time.Since(start); took > timeout/2 {
 		t.Errorf("the gateway ended after %v", took)
 	}
-	l.done <- err
+	h.done <- err
 }

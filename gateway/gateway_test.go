@@ -16,7 +16,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-func inBothFamilies(t *testing.T, f func(t *testing.T, l *harness)) {
+func inBothFamilies(t *testing.T, f func(t *testing.T, h *harness)) {
 	for _, offload := range []bool{false, true} {
 		t.Run(fmt.Sprintf("offload=%v", offload), func(t *testing.T) {
 			f(t, newHarness(t, offload, services(echoUpstream(t))))
@@ -25,15 +25,15 @@ func inBothFamilies(t *testing.T, f func(t *testing.T, l *harness)) {
 }
 
 func TestGatewayRelaysInAllModes(t *testing.T) {
-	inBothFamilies(t, func(t *testing.T, l *harness) {
+	inBothFamilies(t, func(t *testing.T, h *harness) {
 		for _, home := range clientAddrs {
 			for port := uint16(modeAuth); port <= modeVisible; port++ {
 				for _, size := range []int{16, 1 << 18} {
-					conn, err := l.connectAs(alice, home, port)
+					conn, err := h.connectAs(alice, home, port)
 					if err != nil {
 						t.Fatalf("from %v to port %d: %v", home, port, err)
 					}
-					l.exchange(conn, size)
+					h.exchange(conn, size)
 				}
 			}
 		}
@@ -41,12 +41,12 @@ func TestGatewayRelaysInAllModes(t *testing.T) {
 }
 
 func TestGatewayDeniesWrongSecret(t *testing.T) {
-	inBothFamilies(t, func(t *testing.T, l *harness) {
+	inBothFamilies(t, func(t *testing.T, h *harness) {
 		var wg sync.WaitGroup
 		for _, home := range clientAddrs[1:] {
 			for port := uint16(modeAuth); port <= modeVisible; port++ {
 				wg.Go(func() {
-					if conn, err := l.connectAs(mallory, home, port); err == nil {
+					if conn, err := h.connectAs(mallory, home, port); err == nil {
 						t.Errorf("from %v to port %d: let in", home, port)
 						_ = conn.Close()
 					}
@@ -61,17 +61,17 @@ func TestGatewayServesConcurrentKnocks(t *testing.T) {
 	for _, offload := range []bool{false, true} {
 		// With the time that a busy machine may need to authenticate forty
 		// clients.
-		l := newHarness(t, offload, strings.ReplaceAll(services(echoUpstream(t)), "deadline: 500ms", "deadline: 10s"))
+		h := newHarness(t, offload, strings.ReplaceAll(services(echoUpstream(t)), "deadline: 500ms", "deadline: 10s"))
 		var wg sync.WaitGroup
 		for i := range 40 {
 			wg.Go(func() {
 				who := []*protocol.Client{alice, bob}[i%2]
-				conn, err := l.connectAs(who, clientAddrs[0], modeKnockAuth)
+				conn, err := h.connectAs(who, clientAddrs[0], modeKnockAuth)
 				if err != nil {
 					t.Errorf("offload=%v, connection %d: %v", offload, i, err)
 					return
 				}
-				l.exchange(conn, 1<<12)
+				h.exchange(conn, 1<<12)
 			})
 		}
 		wg.Wait()
@@ -79,14 +79,14 @@ func TestGatewayServesConcurrentKnocks(t *testing.T) {
 }
 
 func TestGrantAllowsOneConnectionFromAddress(t *testing.T) {
-	l := newHarness(t, true, services(echoUpstream(t)))
+	h := newHarness(t, true, services(echoUpstream(t)))
 	to := target(clientAddrs[0], modeKnock)
 	knock := knockFor(alice, to, nil, time.Now())
 	stale := knockFor(alice, to, nil, time.Now().Add(-31*time.Second))
 	reaches := func(home netip.Addr) bool {
-		conn, err := l.dial(home, to, quietPeriod)
+		conn, err := h.dial(home, to, quietPeriod)
 		if err == nil {
-			l.exchange(conn, 16)
+			h.exchange(conn, 16)
 		}
 		return err == nil
 	}
@@ -106,7 +106,7 @@ func TestGrantAllowsOneConnectionFromAddress(t *testing.T) {
 		{"a replay from elsewhere", knock, clientAddrs[1], clientAddrs[1], false},
 	} {
 		if c.send != nil {
-			l.datagram(c.from, to, c.send)
+			h.datagram(c.from, to, c.send)
 		}
 		if got := reaches(c.dial); got != c.want {
 			t.Errorf("%s: reached %v, want %v", c.name, got, c.want)
@@ -115,15 +115,15 @@ func TestGrantAllowsOneConnectionFromAddress(t *testing.T) {
 }
 
 func TestGatewayDeniesOtherSessionID(t *testing.T) {
-	l := newHarness(t, true, services(echoUpstream(t)))
+	h := newHarness(t, true, services(echoUpstream(t)))
 	to := target(clientAddrs[0], modeKnockAuth)
 	session := newSession()
-	l.datagram(clientAddrs[0], to, knockFor(alice, to, session, time.Now()))
+	h.datagram(clientAddrs[0], to, knockFor(alice, to, session, time.Now()))
 	for _, c := range []struct {
 		session []byte
 		want    bool
 	}{{newSession(), false}, {nil, false}, {session, true}} {
-		conn, err := l.dial(clientAddrs[0], to, timeout)
+		conn, err := h.dial(clientAddrs[0], to, timeout)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,9 +142,9 @@ func TestGatewayDeniesOtherSessionID(t *testing.T) {
 }
 
 func TestGatewayIsSilentToAttackers(t *testing.T) {
-	inBothFamilies(t, func(t *testing.T, l *harness) {
+	inBothFamilies(t, func(t *testing.T, h *harness) {
 		// During a session, and from a subnet without clients.
-		conn, err := l.connectAs(alice, clientAddrs[0], modeKnock)
+		conn, err := h.connectAs(alice, clientAddrs[0], modeKnock)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -156,30 +156,30 @@ func TestGatewayIsSilentToAttackers(t *testing.T) {
 						Src: netip.AddrPortFrom(a, 40000), Dst: target(a, port),
 						Flags: uint8(flags), Seq: 1, Ack: 2, Payload: []byte("hello"),
 					}.Packet()
-					if err := l.wire.Write(packet.Offload{}, [][]byte{b}); err != nil {
+					if err := h.wire.Write(packet.Offload{}, [][]byte{b}); err != nil {
 						t.Fatal(err)
 					}
 				}
 			}
 			for _, kind := range []uint8{3, 8, 13, 1, 2, 128, 135} {
-				_ = l.wire.Write(packet.Offload{}, [][]byte{packettest.ICMP{Src: a, Dst: target(a, 1).Addr(), Type: kind, Payload: make([]byte, 40)}.Packet()})
+				_ = h.wire.Write(packet.Offload{}, [][]byte{packettest.ICMP{Src: a, Dst: target(a, 1).Addr(), Type: kind, Payload: make([]byte, 40)}.Packet()})
 			}
 			for _, port := range []uint16{53, modeKnock, modeAuth, 62201} {
 				b := packettest.UDP{Src: netip.AddrPortFrom(a, 40000), Dst: target(a, port), Payload: make([]byte, 140)}.Packet()
-				_ = l.wire.Write(packet.Offload{}, [][]byte{b})
+				_ = h.wire.Write(packet.Offload{}, [][]byte{b})
 			}
 			// To an open service: segments other than SYNs.
 			for flags := range 64 {
 				if flags&(packet.SYN|packet.ACK|packet.RST|packet.FIN) != packet.SYN {
 					b := packettest.TCP{Src: netip.AddrPortFrom(a, 40000), Dst: target(a, modeAuth), Flags: uint8(flags), Seq: 1, Ack: 2}.Packet()
-					_ = l.wire.Write(packet.Offload{}, [][]byte{b})
+					_ = h.wire.Write(packet.Offload{}, [][]byte{b})
 				}
 			}
 		}
-		l.exchange(conn, 1<<16) // behind all that
+		h.exchange(conn, 1<<16) // behind all that
 		time.Sleep(quietPeriod)
 		for _, a := range attackers {
-			if n := l.received(a); n != 0 {
+			if n := h.received(a); n != 0 {
 				t.Errorf("%v heard %d packets", a, n)
 			}
 		}
@@ -198,15 +198,15 @@ func refusingUpstream(t *testing.T) string {
 }
 
 func TestGatewayResetsWhenUpstreamRefuses(t *testing.T) {
-	l := newHarness(t, true, services(refusingUpstream(t)))
+	h := newHarness(t, true, services(refusingUpstream(t)))
 	for _, home := range clientAddrs[1:] {
 		start := time.Now()
-		conn, err := l.connectAs(alice, home, modeKnock)
+		conn, err := h.connectAs(alice, home, modeKnock)
 		if err == nil {
 			t.Error("mode knock: the port looks open")
 			_ = conn.Close()
 		}
-		conn, err = l.connectAs(alice, home, modeKnockAuth)
+		conn, err = h.connectAs(alice, home, modeKnockAuth)
 		if err != nil {
 			t.Errorf("authenticate: %v", err)
 			continue

@@ -126,60 +126,60 @@ func newHarness(t *testing.T, offload bool, services string, change ...func(*gat
 	for _, c := range change {
 		c(&o)
 	}
-	l := &harness{T: t, wire: wire, done: make(chan error, 1), got: make(map[netip.Addr]int), resets: make(map[netip.Addr]int)}
-	if l.gw, err = gateway.New(cfg, o); err != nil {
+	h := &harness{T: t, wire: wire, done: make(chan error, 1), got: make(map[netip.Addr]int), resets: make(map[netip.Addr]int)}
+	if h.gw, err = gateway.New(cfg, o); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	l.stop = stop
-	go func() { l.done <- l.gw.Run(ctx) }()
+	h.stop = stop
+	go func() { h.done <- h.gw.Run(ctx) }()
 	select {
-	case <-l.gw.Ready():
-	case err := <-l.done:
+	case <-h.gw.Ready():
+	case err := <-h.done:
 		t.Fatalf("the gateway ended: %v", err)
 	}
-	l.connect(offload)
-	return l
+	h.connect(offload)
+	return h
 }
 
 // connect connects the client stack to the wire.
-func (l *harness) connect(offload bool) {
+func (h *harness) connect(offload bool) {
 	link := channel.New(tuntest.QueueLength, testMTU, "")
 	link.LinkEPCapabilities = stack.CapabilityRXChecksumOffload
 	if offload {
 		link.SupportedGSOKind = stack.HostGSOSupported
 	}
-	l.ip = stack.New(stack.Options{
+	h.ip = stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol},
 	})
-	if err := l.ip.CreateNIC(nic, link); err != nil {
-		l.Fatal(err)
+	if err := h.ip.CreateNIC(nic, link); err != nil {
+		h.Fatal(err)
 	}
 	for _, a := range clientAddrs {
 		p := tcpip.ProtocolAddress{Protocol: number(a), AddressWithPrefix: address(a).WithPrefix()}
-		if err := l.ip.AddProtocolAddress(nic, p, stack.AddressProperties{}); err != nil {
-			l.Fatal(err)
+		if err := h.ip.AddProtocolAddress(nic, p, stack.AddressProperties{}); err != nil {
+			h.Fatal(err)
 		}
 	}
-	l.ip.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nic}, {Destination: header.IPv6EmptySubnet, NIC: nic}})
+	h.ip.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nic}, {Destination: header.IPv6EmptySubnet, NIC: nic}})
 	ctx, cancel := context.WithCancel(context.Background())
 	var pumps sync.WaitGroup
-	pumps.Go(func() { l.send(ctx, link) })
-	pumps.Go(func() { l.receive(link) })
-	l.Cleanup(func() {
-		l.stop()
-		if err := <-l.done; err != nil {
-			l.Errorf("Run: %v", err)
+	pumps.Go(func() { h.send(ctx, link) })
+	pumps.Go(func() { h.receive(link) })
+	h.Cleanup(func() {
+		h.stop()
+		if err := <-h.done; err != nil {
+			h.Errorf("Run: %v", err)
 		}
 		cancel()
 		pumps.Wait()
 		link.Close()
-		l.ip.Destroy()
+		h.ip.Destroy()
 	})
 }
 
-func (l *harness) send(ctx context.Context, link *channel.Endpoint) {
+func (h *harness) send(ctx context.Context, link *channel.Endpoint) {
 	for {
 		pkt := link.ReadContext(ctx)
 		if pkt == nil {
@@ -193,31 +193,31 @@ func (l *harness) send(ctx context.Context, link *channel.Endpoint) {
 			}
 		}
 		v := pkt.ToView()
-		_ = l.wire.Write(o, [][]byte{v.AsSlice()}) // not read after the end of the gateway
+		_ = h.wire.Write(o, [][]byte{v.AsSlice()}) // not read after the end of the gateway
 		v.Release()
 		pkt.DecRef()
 	}
 }
 
-func (l *harness) receive(link *channel.Endpoint) {
+func (h *harness) receive(link *channel.Endpoint) {
 	var p packet.Packet
-	for l.wire.Read(&p) == nil {
+	for h.wire.Read(&p) == nil {
 		if !p.Parse() {
-			l.Errorf("the gateway sent a packet with a fault: %v", p.DropReason)
+			h.Errorf("the gateway sent a packet with a fault: %v", p.DropReason)
 		}
 		if len(p.Data) > testMTU && p.Offload.SegmentSize == 0 {
-			l.Errorf("the gateway sent %d bytes without a segment size", len(p.Data))
+			h.Errorf("the gateway sent %d bytes without a segment size", len(p.Data))
 		}
-		if tap := l.tap.Load(); tap != nil {
+		if tap := h.tap.Load(); tap != nil {
 			(*tap)(&p)
 		}
 		dst := p.Tuple.Dst.Netip()
-		l.mu.Lock()
-		l.got[dst]++
+		h.mu.Lock()
+		h.got[dst]++
 		if p.Flags&packet.RST != 0 {
-			l.resets[dst]++
+			h.resets[dst]++
 		}
-		l.mu.Unlock()
+		h.mu.Unlock()
 		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(p.Data)})
 		link.InjectInbound(number(dst), pkt)
 		pkt.DecRef()
@@ -225,17 +225,17 @@ func (l *harness) receive(link *channel.Endpoint) {
 }
 
 // received returns how many packets the gateway has sent to an address.
-func (l *harness) received(a netip.Addr) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.got[a]
+func (h *harness) received(a netip.Addr) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.got[a]
 }
 
 // receivedData is received without resets.
-func (l *harness) receivedData(a netip.Addr) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.got[a] - l.resets[a]
+func (h *harness) receivedData(a netip.Addr) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.got[a] - h.resets[a]
 }
 
 func number(a netip.Addr) tcpip.NetworkProtocolNumber {
@@ -271,15 +271,15 @@ func knockFor(c *protocol.Client, to netip.AddrPort, session []byte, at time.Tim
 }
 
 // datagram sends payload to the knock port of a service's address.
-func (l *harness) datagram(home netip.Addr, to netip.AddrPort, payload []byte) {
-	l.Helper()
+func (h *harness) datagram(home netip.Addr, to netip.AddrPort, payload []byte) {
+	h.Helper()
 	local, remote := full(netip.AddrPortFrom(home, 0)), full(netip.AddrPortFrom(to.Addr(), config.DefaultUDPPort))
-	conn, err := gonet.DialUDP(l.ip, &local, &remote, number(home))
+	conn, err := gonet.DialUDP(h.ip, &local, &remote, number(home))
 	if err != nil {
-		l.Fatal(err)
+		h.Fatal(err)
 	}
 	if _, err := conn.Write(payload); err != nil {
-		l.Error(err)
+		h.Error(err)
 	}
 	_ = conn.Close()
 }
@@ -291,25 +291,25 @@ const (
 	quietPeriod = 300 * time.Millisecond
 )
 
-func (l *harness) dial(home netip.Addr, to netip.AddrPort, within time.Duration) (*gonet.TCPConn, error) {
+func (h *harness) dial(home netip.Addr, to netip.AddrPort, within time.Duration) (*gonet.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	return gonet.DialTCPWithBind(ctx, l.ip, full(netip.AddrPortFrom(home, 0)), full(to), number(home))
+	return gonet.DialTCPWithBind(ctx, h.ip, full(netip.AddrPortFrom(home, 0)), full(to), number(home))
 }
 
 // connectAs reaches a service as a client does in its mode: knock,
 // dial, authenticate.
-func (l *harness) connectAs(c *protocol.Client, home netip.Addr, port uint16) (*gonet.TCPConn, error) {
-	l.Helper()
+func (h *harness) connectAs(c *protocol.Client, home netip.Addr, port uint16) (*gonet.TCPConn, error) {
+	h.Helper()
 	to, session := target(home, port), newSession()
 	if port != modeAuth {
-		l.datagram(home, to, knockFor(c, to, session, time.Now()))
+		h.datagram(home, to, knockFor(c, to, session, time.Now()))
 	}
 	within := timeout
 	if c == mallory {
 		within = quietPeriod
 	}
-	conn, err := l.dial(home, to, within)
+	conn, err := h.dial(home, to, within)
 	if err != nil || port == modeKnock {
 		return conn, err
 	}
@@ -322,8 +322,8 @@ func (l *harness) connectAs(c *protocol.Client, home netip.Addr, port uint16) (*
 }
 
 // exchange sends a request, ends it, and requires an identical reply.
-func (l *harness) exchange(conn net.Conn, size int) {
-	l.Helper()
+func (h *harness) exchange(conn net.Conn, size int) {
+	h.Helper()
 	_ = conn.SetDeadline(time.Now().Add(timeout))
 	request := bytes.Repeat([]byte("0123456789abcdef"), size/16)
 	sent := make(chan error, 1)
@@ -336,10 +336,10 @@ func (l *harness) exchange(conn net.Conn, size int) {
 	}()
 	reply, err := io.ReadAll(conn)
 	if err := <-sent; err != nil {
-		l.Errorf("send the request: %v", err)
+		h.Errorf("send the request: %v", err)
 	}
 	if err != nil || !bytes.Equal(reply, request) {
-		l.Errorf("%d of %d bytes came back: %v", len(reply), len(request), err)
+		h.Errorf("%d of %d bytes came back: %v", len(reply), len(request), err)
 	}
 	_ = conn.Close()
 }

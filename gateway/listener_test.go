@@ -20,9 +20,9 @@ const embedded = `
 `
 
 func TestListenerAcceptsConnections(t *testing.T) {
-	l := newHarness(t, true, embedded)
+	h := newHarness(t, true, embedded)
 	for name, port := range map[string]uint16{"quiet": modeKnock, "api": modeKnockAuth, "public": modeAuth} {
-		ln, err := l.gw.Listener(name)
+		ln, err := h.gw.Listener(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,11 +55,11 @@ func TestListenerAcceptsConnections(t *testing.T) {
 				return conn.Close()
 			}()
 		}()
-		conn, err := l.connectAs(bob, clientAddrs[0], port)
+		conn, err := h.connectAs(bob, clientAddrs[0], port)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		l.exchange(conn, 1<<16)
+		h.exchange(conn, 1<<16)
 		if err := <-served; err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -67,17 +67,17 @@ func TestListenerAcceptsConnections(t *testing.T) {
 }
 
 func TestListenerRequiresServiceWithoutUpstream(t *testing.T) {
-	l := newHarness(t, true, services(echoUpstream(t)))
+	h := newHarness(t, true, services(echoUpstream(t)))
 	for _, name := range []string{"ipv4-1", "nothing"} {
-		if _, err := l.gw.Listener(name); err == nil {
+		if _, err := h.gw.Listener(name); err == nil {
 			t.Errorf("%s has a listener", name)
 		}
 	}
 }
 
 func TestListenerRefusesAfterClose(t *testing.T) {
-	l := newHarness(t, true, embedded)
-	ln, err := l.gw.Listener("quiet")
+	h := newHarness(t, true, embedded)
+	ln, err := h.gw.Listener("quiet")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestListenerRefusesAfterClose(t *testing.T) {
 	if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Accept: %v", err)
 	}
-	conn, err := l.connectAs(alice, clientAddrs[0], modeKnock)
+	conn, err := h.connectAs(alice, clientAddrs[0], modeKnock)
 	if err != nil {
 		return // reset at once: as good
 	}
@@ -104,8 +104,8 @@ func isTimeout(err error) bool {
 }
 
 func TestListenerClosesWithGateway(t *testing.T) {
-	l := newHarness(t, true, embedded)
-	ln, err := l.gw.Listener("api")
+	h := newHarness(t, true, embedded)
+	ln, err := h.gw.Listener("api")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestListenerClosesWithGateway(t *testing.T) {
 		_, err := ln.Accept()
 		ended <- err
 	}()
-	l.stop()
+	h.stop()
 	select {
 	case err := <-ended:
 		if !errors.Is(err, net.ErrClosed) {
@@ -126,12 +126,12 @@ func TestListenerClosesWithGateway(t *testing.T) {
 }
 
 func TestListenerClosesPendingConnections(t *testing.T) {
-	l := newHarness(t, true, embedded)
-	conn, err := l.connectAs(alice, clientAddrs[0], modeKnock)
+	h := newHarness(t, true, embedded)
+	conn, err := h.connectAs(alice, clientAddrs[0], modeKnock)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.stop()
+	h.stop()
 	_ = conn.SetDeadline(time.Now().Add(timeout))
 	if _, err := conn.Read(make([]byte, 1)); err == nil || isTimeout(err) {
 		t.Errorf("not ended: %v", err)

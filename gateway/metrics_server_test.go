@@ -29,9 +29,9 @@ func withMetrics(t *testing.T, more string) (*harness, string, *prometheus.Regis
 		t.Fatal(err)
 	}
 	registry := prometheus.NewRegistry()
-	l := newHarness(t, true, services(echoUpstream(t))+more+fmt.Sprintf("metrics: {listen: %q}\n", addr),
+	h := newHarness(t, true, services(echoUpstream(t))+more+fmt.Sprintf("metrics: {listen: %q}\n", addr),
 		func(o *gateway.Options) { o.Registry = registry })
-	return l, "http://" + addr, registry
+	return h, "http://" + addr, registry
 }
 
 func get(t *testing.T, url string) (int, string) {
@@ -50,8 +50,8 @@ func get(t *testing.T, url string) (int, string) {
 }
 
 func TestMetricsServerServesPageAndHealth(t *testing.T) {
-	l, url, _ := withMetrics(t, "")
-	conn, err := l.connectAs(alice, clientAddrs[2], modeKnockAuth)
+	h, url, _ := withMetrics(t, "")
+	conn, err := h.connectAs(alice, clientAddrs[2], modeKnockAuth)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,8 +157,8 @@ func TestReadyzReportsUnresolvedUpstream(t *testing.T) {
 }
 
 func TestMetricsFollowNamingConventions(t *testing.T) {
-	l, url, registry := withMetrics(t, "")
-	conn, err := l.connectAs(alice, clientAddrs[0], modeKnockAuth)
+	h, url, registry := withMetrics(t, "")
+	conn, err := h.connectAs(alice, clientAddrs[0], modeKnockAuth)
 	if err != nil {
 		t.Fatal(err)
 	}

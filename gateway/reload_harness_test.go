@@ -34,14 +34,14 @@ type session struct {
 }
 
 // open starts a session of c with the service at a port.
-func (l *harness) open(c *protocol.Client, home netip.Addr, port uint16) *session {
-	l.Helper()
-	conn, err := l.connectAs(c, home, port)
+func (h *harness) open(c *protocol.Client, home netip.Addr, port uint16) *session {
+	h.Helper()
+	conn, err := h.connectAs(c, home, port)
 	if err != nil {
-		l.Fatalf("from %v to port %d: %v", home, port, err)
+		h.Fatalf("from %v to port %d: %v", home, port, err)
 	}
-	l.Cleanup(func() { _ = conn.Close() })
-	t := &session{T: l.T, conn: conn, lines: bufio.NewReader(conn)}
+	h.Cleanup(func() { _ = conn.Close() })
+	t := &session{T: h.T, conn: conn, lines: bufio.NewReader(conn)}
 	t.name = t.read()
 	return t
 }
@@ -68,17 +68,17 @@ func (t *session) assertAlive() {
 }
 
 // assertReset fails the test if the session receives anything but resets.
-func (l *harness) assertReset(t *session, home netip.Addr) {
-	l.Helper()
-	before := l.receivedData(home)
+func (h *harness) assertReset(t *session, home netip.Addr) {
+	h.Helper()
+	before := h.receivedData(home)
 	_, _ = t.conn.Write([]byte("and now\n"))
 	_ = t.conn.SetReadDeadline(time.Now().Add(timeout))
 	if _, err := t.conn.Read(make([]byte, 1)); err == nil || isTimeout(err) {
-		l.Errorf("its client hears %v", err)
+		h.Errorf("its client hears %v", err)
 	}
 	time.Sleep(quietPeriod)
-	if n := l.receivedData(home) - before; n != 0 {
-		l.Errorf("its client was sent %d packets besides the reset", n)
+	if n := h.receivedData(home) - before; n != 0 {
+		h.Errorf("its client was sent %d packets besides the reset", n)
 	}
 }
 
@@ -101,11 +101,11 @@ func allModes(upstream string) string {
 }
 
 // reload applies another configuration.
-func (l *harness) reload(text string) config.Changes {
-	l.Helper()
-	changes, err := l.gw.Reload(parseConfig(l.T, text))
+func (h *harness) reload(text string) config.Changes {
+	h.Helper()
+	changes, err := h.gw.Reload(parseConfig(h.T, text))
 	if err != nil {
-		l.Fatalf("reload: %v", err)
+		h.Fatalf("reload: %v", err)
 	}
 	return changes
 }

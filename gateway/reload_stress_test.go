@@ -41,11 +41,11 @@ func resources() (objects uint64, goroutines int) {
 
 func TestReloadThousandTimes(t *testing.T) {
 	up := caller(t, "up")
-	l := newHarness(t, true, allModes(up))
+	h := newHarness(t, true, allModes(up))
 	var sessions []*session
 	for port := uint16(modeAuth); port <= modeVisible; port++ {
 		for _, home := range clientAddrs[:2] {
-			sessions = append(sessions, l.open(alice, home, port))
+			sessions = append(sessions, h.open(alice, home, port))
 		}
 	}
 	base := aliceAndBob + "services:\n" + allModes(up)
@@ -76,7 +76,7 @@ func TestReloadThousandTimes(t *testing.T) {
 			paused.RLock()
 			for _, port := range []uint16{modeKnock, modeKnockAuth, 6, 7} {
 				b := packettest.TCP{Src: netip.AddrPortFrom(attacker, uint16(1024+i%60000)), Dst: target(attacker, port), Flags: uint8(i % 64), Seq: 1, Ack: 2}
-				_ = l.wire.Write(packet.Offload{}, [][]byte{b.Packet()})
+				_ = h.wire.Write(packet.Offload{}, [][]byte{b.Packet()})
 			}
 			paused.RUnlock()
 			time.Sleep(time.Millisecond)
@@ -85,7 +85,7 @@ func TestReloadThousandTimes(t *testing.T) {
 	var objects uint64
 	var goroutines int
 	for i := 1; i <= manyReloads; i++ {
-		l.reload(texts[i%len(texts)])
+		h.reload(texts[i%len(texts)])
 		if i != firstReloads && i != manyReloads {
 			continue
 		}
@@ -104,24 +104,24 @@ func TestReloadThousandTimes(t *testing.T) {
 	}
 	stop()
 	traffic.Wait()
-	for _, s := range append(sessions, l.open(alice, clientAddrs[0], modeKnockAuth)) {
+	for _, s := range append(sessions, h.open(alice, clientAddrs[0], modeKnockAuth)) {
 		s.assertAlive()
 	}
-	if n := l.received(attacker); n != 0 {
+	if n := h.received(attacker); n != 0 {
 		t.Errorf("an attacker received %d packets", n)
 	}
 }
 
 func TestReloadSerializesWithStop(t *testing.T) {
 	up := caller(t, "up")
-	l := newHarness(t, true, allModes(up))
+	h := newHarness(t, true, allModes(up))
 	base := aliceAndBob + "services:\n" + allModes(up)
 	cfgs := []*config.Config{parseConfig(t, base), parseConfig(t, base+at("new", 5, asVisible, up)), parseConfig(t, base+at("new", 6, asAuth, up))}
 	var wg sync.WaitGroup
 	for n := range 4 {
 		wg.Go(func() {
 			for i := n; ; i++ {
-				if _, err := l.gw.Reload(cfgs[i%len(cfgs)]); err != nil {
+				if _, err := h.gw.Reload(cfgs[i%len(cfgs)]); err != nil {
 					if !errors.Is(err, gateway.ErrNotRunning) {
 						t.Error(err)
 					}
@@ -131,7 +131,7 @@ func TestReloadSerializesWithStop(t *testing.T) {
 		})
 	}
 	time.Sleep(quietPeriod)
-	l.stop()
+	h.stop()
 	wg.Wait()
 }
 
@@ -152,13 +152,13 @@ func TestControlReloadReportsChanges(t *testing.T) {
 	head := "control: {socket: " + socket + "}\n" + aliceAndBob + "services:\n" + allModes(up)
 	var next atomic.Pointer[string]
 	next.Store(&head)
-	l := newHarness(t, true, allModes(up)+"control: {socket: "+socket+"}\n", func(o *gateway.Options) {
+	h := newHarness(t, true, allModes(up)+"control: {socket: "+socket+"}\n", func(o *gateway.Options) {
 		o.Source = "lab.yaml"
 		o.Load = func() (*config.Config, error) {
 			return config.Parse("lab.yaml", []byte("version: 1\ntun: {routes: [10.77.0.0/24, \"fd77::/64\"]}\n"+*next.Load()))
 		}
 	})
-	s := l.open(bob, clientAddrs[1], modeKnock)
+	s := h.open(bob, clientAddrs[1], modeKnock)
 	c := &control.Client{Socket: socket}
 	status, err := c.Status(t.Context())
 	if err != nil || !status.Ready || status.Services != 4 || status.Clients != 2 || status.Flows != 1 || status.Config != "lab.yaml" {
@@ -184,7 +184,7 @@ func TestControlReloadReportsChanges(t *testing.T) {
 	if err != nil || !r.Applied || r.Flows != 1 || len(r.Changes.Clients.Changed) != 1 || len(r.Changes.PendingRestart) != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	l.assertReset(s, clientAddrs[1])
+	h.assertReset(s, clientAddrs[1])
 	if status, err = c.Status(t.Context()); err != nil || status.ReloadFailed || status.Reloaded.IsZero() || len(status.PendingRestart) != 1 || status.Flows != 0 {
 		t.Errorf("%+v, %v", status, err)
 	}

@@ -20,10 +20,10 @@ import (
 
 func TestReloadKeepsUnchangedFlows(t *testing.T) {
 	one, two := caller(t, "one"), caller(t, "two")
-	l := newHarness(t, true, allModes(one))
+	h := newHarness(t, true, allModes(one))
 	var all []*session
 	for port := uint16(modeAuth); port <= modeVisible; port++ {
-		all = append(all, l.open(alice, clientAddrs[0], port))
+		all = append(all, h.open(alice, clientAddrs[0], port))
 	}
 	goOn := func() {
 		t.Helper()
@@ -41,14 +41,14 @@ func TestReloadKeepsUnchangedFlows(t *testing.T) {
 		"limits and bans":  text + "limits: {flows_per_client: 10}\nban: {after: 3}\n",
 		"another upstream": strings.ReplaceAll(text, one, two),
 	} {
-		l.reload(text)
+		h.reload(text)
 		goOn()
 		want := "one"
 		if name == "another upstream" {
 			want = "two"
 		}
 		for port := uint16(modeAuth); port <= modeVisible; port++ {
-			s := l.open(alice, clientAddrs[0], port)
+			s := h.open(alice, clientAddrs[0], port)
 			if s.name != want {
 				t.Errorf("%s: a new session is with upstream %s, want %s", name, s.name, want)
 			}
@@ -74,13 +74,13 @@ func TestReloadResetsRevokedFlows(t *testing.T) {
 		"services moved": {strings.NewReplacer("0.1:1\"", "0.1:11\"", "0.1:2\"", "0.1:12\"").Replace(text), []uint16{1, 2}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newHarness(t, true, allModes(up))
+			h := newHarness(t, true, allModes(up))
 			var bobs []*session
 			for port := uint16(modeAuth); port <= modeVisible; port++ {
-				bobs = append(bobs, l.open(bob, clientAddrs[1], port))
+				bobs = append(bobs, h.open(bob, clientAddrs[1], port))
 			}
 			before := time.Now()
-			l.reload(c.text)
+			h.reload(c.text)
 			if took := time.Since(before); took > time.Second {
 				t.Errorf("the reload took %v", took)
 			}
@@ -90,7 +90,7 @@ func TestReloadResetsRevokedFlows(t *testing.T) {
 					over = over || int(port) == i+1
 				}
 				if over {
-					l.assertReset(s, clientAddrs[1])
+					h.assertReset(s, clientAddrs[1])
 				} else {
 					s.assertAlive()
 				}
@@ -101,39 +101,39 @@ func TestReloadResetsRevokedFlows(t *testing.T) {
 
 func TestReloadAddsAndRemovesServices(t *testing.T) {
 	up := caller(t, "up")
-	l := newHarness(t, true, at("first", 9, asKnock, up))
+	h := newHarness(t, true, at("first", 9, asKnock, up))
 	for _, mode := range []struct {
 		port uint16
 		as   string
 	}{{modeAuth, asAuth}, {modeKnock, asKnock}, {modeKnockAuth, asKnockAuth}, {modeVisible, asVisible}} {
 		with := aliceAndBob + "services:\n" + at("first", 9, asKnock, up) + at("new", mode.port, mode.as, up)
-		changes := l.reload(with)
+		changes := h.reload(with)
 		if want := []string{"new"}; !reflect.DeepEqual(changes.Services.Added, want) || !reflect.DeepEqual(changes.Services, config.Difference{Added: want}) {
 			t.Errorf("%s: changes %+v", mode.as, changes)
 		}
-		s := l.open(alice, clientAddrs[0], mode.port)
+		s := h.open(alice, clientAddrs[0], mode.port)
 		s.assertAlive()
-		changes = l.reload(aliceAndBob + "services:\n" + at("first", 9, asKnock, up))
+		changes = h.reload(aliceAndBob + "services:\n" + at("first", 9, asKnock, up))
 		if !reflect.DeepEqual(changes.Services.Removed, []string{"new"}) {
 			t.Errorf("%s: changes %+v", mode.as, changes)
 		}
-		l.assertReset(s, clientAddrs[0])
+		h.assertReset(s, clientAddrs[0])
 		// An attacker, and former clients.
 		attacker := netip.MustParseAddr("198.51.100.7")
 		for flags := range 64 {
 			b := packettest.TCP{Src: netip.AddrPortFrom(attacker, 40000), Dst: target(attacker, mode.port), Flags: uint8(flags), Seq: 1, Ack: 2}.Packet()
-			if err := l.wire.Write(packet.Offload{}, [][]byte{b}); err != nil {
+			if err := h.wire.Write(packet.Offload{}, [][]byte{b}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		before := l.received(clientAddrs[1])
+		before := h.received(clientAddrs[1])
 		to := target(clientAddrs[1], mode.port)
-		l.datagram(clientAddrs[1], to, knockFor(alice, to, nil, time.Now()))
-		if conn, err := l.dial(clientAddrs[1], to, quietPeriod); err == nil {
+		h.datagram(clientAddrs[1], to, knockFor(alice, to, nil, time.Now()))
+		if conn, err := h.dial(clientAddrs[1], to, quietPeriod); err == nil {
 			t.Errorf("%s: it is reached after it was removed", mode.as)
 			_ = conn.Close()
 		}
-		if l.received(attacker) != 0 || l.received(clientAddrs[1]) != before {
+		if h.received(attacker) != 0 || h.received(clientAddrs[1]) != before {
 			t.Errorf("%s: a removed service answers", mode.as)
 		}
 	}
@@ -142,22 +142,22 @@ func TestReloadAddsAndRemovesServices(t *testing.T) {
 // The service is hidden and opened again while a session continues.
 func TestReloadOpensAndHidesService(t *testing.T) {
 	up := caller(t, "up")
-	l := newHarness(t, true, at("door", modeVisible, asVisible, up))
-	sessions := []*session{l.open(alice, clientAddrs[0], modeVisible)}
+	h := newHarness(t, true, at("door", modeVisible, asVisible, up))
+	sessions := []*session{h.open(alice, clientAddrs[0], modeVisible)}
 	attacker := netip.MustParseAddr("198.51.100.7")
 	for i := range 4 {
 		as, answers := asVisible, 1
 		if i%2 == 0 {
 			as, answers = asKnockAuth, 0
 		}
-		l.reload(aliceAndBob + "services:\n" + at("door", modeVisible, as, up))
-		before := l.received(attacker)
+		h.reload(aliceAndBob + "services:\n" + at("door", modeVisible, as, up))
+		before := h.received(attacker)
 		syn := packettest.SYN(netip.AddrPortFrom(attacker, uint16(40000+i)), target(attacker, modeVisible), 1)
-		if err := l.wire.Write(packet.Offload{}, [][]byte{syn}); err != nil {
+		if err := h.wire.Write(packet.Offload{}, [][]byte{syn}); err != nil {
 			t.Fatal(err)
 		}
-		sessions = append(sessions, l.open(alice, clientAddrs[0], modeVisible)) // behind the SYN
-		if got := l.received(attacker) - before; got < answers || answers == 0 && got > 0 {
+		sessions = append(sessions, h.open(alice, clientAddrs[0], modeVisible)) // behind the SYN
+		if got := h.received(attacker) - before; got < answers || answers == 0 && got > 0 {
 			t.Errorf("%s: an unauthorized SYN has %d answers, want %d", as, got, answers)
 		}
 		for _, s := range sessions {
@@ -172,17 +172,17 @@ func TestReloadRejectedChangesNothing(t *testing.T) {
 	words := errors.Join(&config.Error{File: "f.yaml", Line: 3, Msg: "one"}, &config.Error{File: "f.yaml", Line: 9, Msg: "two"})
 	next := func() (*config.Config, error) { return nil, words }
 	var log logBuffer
-	l := newHarness(t, true, allModes(up), func(o *gateway.Options) {
+	h := newHarness(t, true, allModes(up), func(o *gateway.Options) {
 		o.Registry, o.Log, o.Load = registry, log.logger(), func() (*config.Config, error) { return next() }
 	})
-	s := l.open(alice, clientAddrs[0], modeKnock)
+	s := h.open(alice, clientAddrs[0], modeKnock)
 	for range 2 {
-		if _, err := l.gw.ReloadFromSource(); !errors.Is(err, words) {
+		if _, err := h.gw.ReloadFromSource(); !errors.Is(err, words) {
 			t.Errorf("%v", err)
 		}
 	}
 	s.assertAlive()
-	l.open(alice, clientAddrs[0], modeKnockAuth).assertAlive()
+	h.open(alice, clientAddrs[0], modeKnockAuth).assertAlive()
 	want := map[string]float64{
 		"knockgw_config_last_reload_successful": 0, "knockgw_config_reloads_total{rejected}": 2, "knockgw_config_reloads_total{ok}": 0,
 	}
@@ -195,12 +195,12 @@ func TestReloadRejectedChangesNothing(t *testing.T) {
 	next = func() (*config.Config, error) {
 		return parseConfig(t, aliceAndBob+"services:\n"+allModes(up)+at("new", 5, asKnock, up)), nil
 	}
-	changes, cfg, err := l.gw.DryRun()
+	changes, cfg, err := h.gw.DryRun()
 	if err != nil || len(cfg.Services) != 5 || !reflect.DeepEqual(changes.Services.Added, []string{"new"}) {
 		t.Errorf("rehearsed: %+v, %v", changes, err)
 	}
 	checkMetrics(t, registry, want)
-	if _, err := l.gw.ReloadFromSource(); err != nil {
+	if _, err := h.gw.ReloadFromSource(); err != nil {
 		t.Error(err)
 	}
 	checkMetrics(t, registry, map[string]float64{
@@ -236,12 +236,12 @@ func checkMetrics(t *testing.T, r *prometheus.Registry, want map[string]float64)
 
 func TestReloadReportsPendingRestart(t *testing.T) {
 	up := caller(t, "up")
-	l := newHarness(t, true, at("knock", modeKnock, asKnock, up))
-	s := l.open(alice, clientAddrs[0], modeKnock)
+	h := newHarness(t, true, at("knock", modeKnock, asKnock, up))
+	s := h.open(alice, clientAddrs[0], modeKnock)
 	text := aliceAndBob + "services:\n" + at("knock", modeKnock, asKnock, up) + at("new", 5, asKnockAuth, up) +
 		"state: {dir: /nowhere}\nlimits: {flows: 1, knocks: 64}\n"
 	for i := range 2 {
-		changes := l.reload(text)
+		changes := h.reload(text)
 		if want := []string{"limits.flows", "limits.knocks", "state.dir"}; !reflect.DeepEqual(changes.PendingRestart, want) {
 			t.Errorf("these wait for a restart: %q, want %q", changes.PendingRestart, want)
 		}
@@ -250,7 +250,7 @@ func TestReloadReportsPendingRestart(t *testing.T) {
 		}
 	}
 	s.assertAlive()
-	l.open(alice, clientAddrs[0], 5).assertAlive()
+	h.open(alice, clientAddrs[0], 5).assertAlive()
 }
 
 func TestReloadRequiresRunningGateway(t *testing.T) {
@@ -269,41 +269,41 @@ func TestReloadRequiresRunningGateway(t *testing.T) {
 	if log.contains("refused") || !log.contains("starting or stopping") {
 		t.Error("the log calls that a configuration that was refused")
 	}
-	l := newHarness(t, true, embedded)
-	l.stop()
-	err = <-l.done
-	l.done <- err
-	if _, err := l.gw.Reload(cfg); !errors.Is(err, gateway.ErrNotRunning) {
+	h := newHarness(t, true, embedded)
+	h.stop()
+	err = <-h.done
+	h.done <- err
+	if _, err := h.gw.Reload(cfg); !errors.Is(err, gateway.ErrNotRunning) {
 		t.Errorf("after Run: %v", err)
 	}
 }
 
 func TestReloadOpensAndClosesListeners(t *testing.T) {
-	l := newHarness(t, true, embedded)
-	quiet, err := l.gw.Listener("quiet")
+	h := newHarness(t, true, embedded)
+	quiet, err := h.gw.Listener("quiet")
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := l.gw.Listener("api")
+	api, err := h.gw.Listener("api")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.reload(aliceAndBob + `services:
+	h.reload(aliceAndBob + `services:
   - {name: quiet, listen: "10.77.0.1:2", mode: knock, idle: 1m}
   - {name: new, listen: "10.77.0.1:9", mode: knock-auth}
 `)
 	if _, err := api.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("the listener of a removed service: %v", err)
 	}
-	if _, err := l.gw.Listener("api"); err == nil {
+	if _, err := h.gw.Listener("api"); err == nil {
 		t.Error("a removed service has a listener")
 	}
-	fresh, err := l.gw.Listener("new")
+	fresh, err := h.gw.Listener("new")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for port, ln := range map[uint16]net.Listener{2: quiet, 9: fresh} {
-		conn, err := l.connectAs(alice, clientAddrs[0], port)
+		conn, err := h.connectAs(alice, clientAddrs[0], port)
 		if err != nil {
 			t.Fatal(err)
 		}

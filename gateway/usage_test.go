@@ -38,8 +38,8 @@ func usage(t *testing.T, r prometheus.Gatherer) (used, limit map[string]float64)
 }
 
 func TestMetricsUsageMatchesLimits(t *testing.T) {
-	l, _, registry := withMetrics(t, "state: {dir: "+t.TempDir()+"}\n")
-	conn, err := l.connectAs(alice, clientAddrs[0], modeKnockAuth)
+	h, _, registry := withMetrics(t, "state: {dir: "+t.TempDir()+"}\n")
+	conn, err := h.connectAs(alice, clientAddrs[0], modeKnockAuth)
 	if err != nil {
 		t.Fatal(err)
 	}
