@@ -9,7 +9,7 @@
 # PACKAGE the package is called like the program.
 set -eu
 
-# installed PROGRAM: is it there?
+# installed PROGRAM reports whether it is installed.
 installed() {
 	case $1 in
 	/*) # shellcheck disable=SC2086 # a pattern
@@ -31,7 +31,7 @@ if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" -ne 0 ]; then
 fi
 echo "installing what tests need:$missing" >&2
 apt-get update -qq
-# A server that a package starts would be none of ours: keep it down.
+# Keep packages from starting their servers, which are not those of the tests.
 if [ ! -e /usr/sbin/policy-rc.d ]; then
 	printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
 	chmod 755 /usr/sbin/policy-rc.d

@@ -218,7 +218,7 @@ func admit(ctx context.Context, dialer *client.Dialer, d endpoint, greeting stri
 	return took, errors.Join(err, conn.Close())
 }
 
-// medianAdmission fails the test unless a client gets in every time, and
+// medianAdmission fails the test unless a client is admitted every time, and
 // returns the median time to an answer.
 func medianAdmission(t *testing.T, dialer *client.Dialer, d endpoint, greeting string, times int) time.Duration {
 	t.Helper()

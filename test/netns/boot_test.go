@@ -112,7 +112,7 @@ func assertUnanswered(t *testing.T, l *lab.Lab, all []endpoint) {
 	}
 }
 
-// From the first start until down the host is silent, whatever becomes of the
+// From the first start until down the host is silent, in all states of the
 // gateway at a boot.
 func TestHoldKeepsHostSilentAfterBoot(t *testing.T) {
 	t.Parallel()

@@ -12,7 +12,7 @@ import (
 )
 
 // What doctor says to type is typed, as it stands, and then the finding is gone
-// and clients get in.
+// and clients are admitted.
 func TestDoctorFixesWork(t *testing.T) {
 	t.Parallel()
 	lab.RequireTools(t, "nft", "iptables")

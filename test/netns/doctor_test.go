@@ -14,8 +14,8 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// diagnosis is what doctor finds on the gateway, by check; those of what is the
-// machine's, not the lab's, are left out.
+// diagnosis returns what doctor finds on the gateway, by check; those of what
+// is the machine's, not the lab's, are left out.
 func diagnosis(t *testing.T, site *lab.Site, wantCode int, args ...string) map[string]doctor.Finding {
 	t.Helper()
 	out, err := site.Knockgw(withTimeout(t, admitTime), "doctor", append([]string{"-o", "json", "--as", "root"}, args...)...)
@@ -41,8 +41,8 @@ func diagnosis(t *testing.T, site *lab.Site, wantCode int, args ...string) map[s
 	return found
 }
 
-// assertHealthy fails the test if doctor finds anything but Bob's service, which has
-// no upstream.
+// assertHealthy fails the test if doctor finds anything but Bob's service,
+// which has no upstream.
 func assertHealthy(t *testing.T, site *lab.Site, when string) {
 	t.Helper()
 	for _, f := range diagnosis(t, site, 0) {

@@ -19,8 +19,8 @@ import (
 
 const (
 	knockPort = 62201
-	// admitTime is how long a rightful client may take to get in, on a busy
-	// machine.
+	// admitTime is how long an authorized client may take to be admitted, on a
+	// busy machine.
 	admitTime = 10 * time.Second
 	// refuseTime is how long an attacker waits at a hidden endpoint. It is
 	// longer than a SYN waits for a knock, and than the kernel waits before it

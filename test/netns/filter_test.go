@@ -25,7 +25,7 @@ const (
 	floodRate = 20_000
 	// floodCPU is what a flood that the kernel refuses may take of one
 	// processor, in the process. (What it takes is less than one part in a
-	// hundred, most of it the visits that the test makes meanwhile.)
+	// hundred, mostly for the test's own connections.)
 	floodCPU = 0.1
 
 	attached = "knockgw_filter_attached"

@@ -58,7 +58,7 @@ func cutAs(t *testing.T, packet []byte, id uint32, offsets ...int) [][]byte {
 }
 
 // A takeover is a session that the client's kernel has begun, and that the test
-// goes on with in packets of its own.
+// continues with packets of its own.
 type takeover struct {
 	tap      *lab.Capture
 	src, dst netip.AddrPort

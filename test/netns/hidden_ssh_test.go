@@ -30,7 +30,7 @@ const (
 )
 
 // An sshServer is OpenSSH's, on the upstream, and what its users, root and
-// alice, need to get in.
+// alice, need to be admitted.
 type sshServer struct {
 	*lab.Process
 

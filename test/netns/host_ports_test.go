@@ -263,7 +263,7 @@ func TestHostPortWithoutForwardingIsHidden(t *testing.T) {
 	l.Gateway.Sysctl("ipv4/conf/client0/forwarding", "1")
 	l.Gateway.Sysctl("ipv4/conf/all/rp_filter", "1")
 	l.Gateway.Sysctl("ipv4/conf/client0/rp_filter", "1")
-	// As the manual says of a host that is to be no router: from the outside
+	// As the manual says of a host that is no router: from the outside
 	// only its own addresses are reached.
 	for _, family := range []string{"-4", "-6"} {
 		l.Gateway.MustRun("ip", family, "rule", "add", "pref", "100", "iif", "client0", "blackhole")

@@ -15,7 +15,7 @@ import (
 )
 
 // A hostileHost is something that may be configured on a gateway's host. Either
-// an unauthorized host hears nothing and a client gets in all the same, or the
+// an unauthorized host gets no answer and a client is admitted, or the
 // gateway says what is wrong.
 type hostileHost struct {
 	name, hurt, undo string // commands

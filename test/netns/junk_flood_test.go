@@ -22,7 +22,7 @@ const (
 )
 
 // Junk that could be knocks v1, each of any client: a client that is known is
-// admitted all the same, every time.
+// admitted every time.
 func TestKnownClientAdmittedDuringJunk(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)

@@ -15,7 +15,7 @@ import (
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
-// What the lab says about silence is worth something only if it hears what is
+// The lab's silence is evidence only if it captures what is
 // not silent.
 
 func TestLabCarriesBothFamilies(t *testing.T) {

@@ -92,7 +92,7 @@ func TestConnectOverLossyLink(t *testing.T) {
 		}
 	}
 	// What a dial leaves behind must not disturb the next one: grants of knocks
-	// that it did not need let in a connection whose own knock was lost.
+	// that it did not need admitted a connection whose own knock was lost.
 	t.Run("from one address", func(t *testing.T) { lossyTries(t, seed, 1) })
 	t.Run("from ten addresses in rotation", func(t *testing.T) { lossyTries(t, seed, lossAtOnce) })
 }

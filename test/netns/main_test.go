@@ -4,7 +4,7 @@
 // kernels in network namespaces, used by its clients and by attackers'
 // tools. See package netlab for a drawing of the network.
 //
-// It needs root and TUN devices, and single tests need nmap; what is missing is
+// It needs root and TUN devices, and single tests need nmap; missing ones are
 // said in the skip. With CI set or KNOCKGW_REQUIRE_TOOLS=1, a missing tool
 // fails.
 package netns_test

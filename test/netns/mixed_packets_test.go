@@ -229,7 +229,7 @@ func TestMixedPacketsGetNoAnswer(t *testing.T) {
 	t.Logf("%d packets were sent", m.sent.Load())
 }
 
-// quiet floods while do runs, and goes on until enough packets were sent; it
+// quiet floods while do runs, and continues until enough packets were sent; it
 // fails the test if one packet left the gateway's host with a protected source.
 func quiet(t *testing.T, l *lab.Lab, m *mixed, name string, packets int64, do func()) {
 	t.Helper()

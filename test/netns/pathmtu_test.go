@@ -103,7 +103,7 @@ func TestTransfersPassNarrowHop(t *testing.T) {
 	}
 }
 
-// throughNarrow loads down, and up as well where the client's kernel is told.
+// throughNarrow downloads, and uploads too if the client's kernel is told.
 func throughNarrow(t *testing.T, l *lab.Lab, d endpoint, up bool) {
 	t.Helper()
 	conn, err := d.enter(withTimeout(t, admitTime), alice(l.Client))

@@ -118,8 +118,8 @@ func TestClientReachesOnlyItsServices(t *testing.T) {
 
 const failuresToBan = 3
 
-// fail has a peer authenticate wrongly at an open endpoint, n times at once, to
-// the end.
+// fail makes a peer fail to authenticate at an open endpoint, n times in
+// parallel, to the end.
 func (d endpoint) fail(t *testing.T, v lab.Peer, n int) {
 	t.Helper()
 	v.Secret = []byte("not a valid secret")

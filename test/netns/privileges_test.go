@@ -305,7 +305,7 @@ func TestDeviceDescriptorMustBeDevice(t *testing.T) {
 	}
 }
 
-// exitFailed is the code of a failure that has none of its own.
+// exitFailed is the exit code of other failures.
 const exitFailed = 1
 
 // ready waits until a gateway that was not started by its site admits packets.

@@ -25,7 +25,7 @@ const (
 )
 
 // Junk in every form that a knock has meets every moment of fifty reloads. Who
-// knocks well gets in each time, and no other host gets an answer.
+// knocks correctly is admitted each time, and no other host gets an answer.
 func TestReloadsDuringJunkFlood(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)

@@ -68,7 +68,7 @@ func restorer(t *testing.T, g *lab.Gateway) int {
 	return pid
 }
 
-// killRestorer leaves the gateway alone with what is deleted.
+// killRestorer leaves the gateway without its restorer.
 func killRestorer(t *testing.T, g *lab.Gateway) {
 	t.Helper()
 	if err := syscall.Kill(restorer(t, g), syscall.SIGKILL); err != nil {
@@ -208,7 +208,7 @@ func TestGatewayEndsIfRoutesCannotBeRestored(t *testing.T) {
 	}
 }
 
-// A blackhole that is gone keeps nothing from the gateway: it goes on, and is
+// A missing blackhole does not stop the gateway: it continues, and is
 // not ready.
 func TestGatewayContinuesWithoutBlackhole(t *testing.T) {
 	t.Parallel()

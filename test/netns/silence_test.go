@@ -86,7 +86,7 @@ func silent(t *testing.T, l *lab.Lab) {
 	}
 }
 
-// A drip is a session of an admitted client that goes on while something else
+// A drip is a session of an admitted client that continues while something else
 // happens.
 type drip struct {
 	name string
@@ -225,8 +225,8 @@ func TestSilenceDuringRestarts(t *testing.T) {
 	l.Attacker.Silent(capture.Stop())
 }
 
-// keepInjecting injects oddPackets again and again until stop is called, which waits
-// for the end.
+// keepInjecting injects oddPackets again and again until stop is called, which
+// waits for the end.
 func keepInjecting(t *testing.T, from *lab.Host) (stop func()) {
 	t.Helper()
 	odd := oddPackets(t, from)

@@ -113,7 +113,7 @@ func TestGatewayBoundsUnauthorizedUsage(t *testing.T) {
 	}
 }
 
-// afterwards looks at what is left of an attack: no descriptors, and endpoints
+// afterwards checks what an attack leaves behind: no descriptors, and endpoints
 // that open.
 func (b *attackedGateway) afterwards(t *testing.T, files int, goroutines float64, endpoints ...endpoint) {
 	t.Helper()

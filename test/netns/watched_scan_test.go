@@ -61,7 +61,7 @@ func (d *soak) checkTrace(t *testing.T) {
 	tap := d.Attacker.Capture(lab.Link)
 	d.scan(t)
 	sent := lab.Sent(tap.Stop(), d.Attacker.Addr4, lab.Protected4)
-	// More may be refused meanwhile: Carol's kernel goes on about her
+	// More may be refused at the same time: Carol's kernel continues with her
 	// connection.
 	if n := int(refusedPackets(d.gateway) - before); sent == 0 || n < sent {
 		t.Errorf("the metrics have %d refused packets of a scan of %d", n, sent)
@@ -110,7 +110,7 @@ func (d *soak) checkTrace(t *testing.T) {
 	assertSame(t, "explain, of the gateway's capture", seen, d.explained(t, pcapng))
 }
 
-// start starts a command that goes on until it is interrupted.
+// start starts a command that runs until it is interrupted.
 func (d *soak) start(t *testing.T, command string, args ...string) *lab.Process {
 	t.Helper()
 	return d.Gateway.Start(program.get(t).Path, append([]string{command, "--config", d.site.Config}, args...)...)
