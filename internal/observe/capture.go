@@ -16,16 +16,14 @@ import (
 // captureDelay is how long packets may be collected before the client gets them.
 const captureDelay = 100 * time.Millisecond
 
-// A captureSession is a session that captures packets.
-type captureSession struct {
+// captureSink captures packets.
+type captureSink struct {
 	noEvents
 	tap *capture.Tap
 }
 
-func (s captureSession) queued() (used, limit int) { return s.tap.Queued() }
-
 // Packet implements Sink.
-func (s captureSession) Packet(e *capture.Event) { s.tap.Enqueue(e) }
+func (s captureSink) Packet(e *capture.Event) { s.tap.Enqueue(e) }
 
 // Capture writes the packets that o selects to w as pcapng, until ctx ends or w
 // fails. It calls flush when there is nothing more to write for the moment.
@@ -40,7 +38,7 @@ func (ob *Observer) Capture(ctx context.Context, o control.CaptureOptions, w io.
 	}
 	tap := capture.NewTap(capture.TapOptions{Filter: filter, Snaplen: o.Snaplen, Now: ob.o.Now})
 	defer tap.Close()
-	unsubscribe, err := ob.Sessions.subscribe(captureSession{tap: tap}, netip.Prefix{})
+	unsubscribe, err := ob.Sessions.subscribe(&session{captureSink{tap: tap}, tap.Queued}, netip.Prefix{})
 	if err != nil {
 		return err
 	}

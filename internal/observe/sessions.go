@@ -32,7 +32,7 @@ var errTooManySessions = fmt.Errorf("%d traces and captures are in progress: end
 type Sessions struct {
 	now    func() time.Time
 	filter atomic.Pointer[filter.Filter] // nil if the gateway has none
-	all    atomic.Pointer[[]session]     // nil for none; replaced, never modified
+	all    atomic.Pointer[[]*session]    // nil for none; replaced, never modified
 
 	mu       sync.Mutex // held to replace all and to update the filter
 	sources  map[netip.Addr]int
@@ -40,17 +40,17 @@ type Sessions struct {
 }
 
 // A session is a trace or a capture in progress.
-type session interface {
+type session struct {
 	Sink
 	// queued returns how many events wait for the reader, and how many may.
-	queued() (used, limit int)
+	queued func() (used, limit int)
 }
 
 // active reports whether there is any session.
 func (s *Sessions) active() bool { return s.all.Load() != nil }
 
 // each calls f with every session.
-func (s *Sessions) each(f func(session)) {
+func (s *Sessions) each(f func(*session)) {
 	if all := s.all.Load(); all != nil {
 		for _, one := range *all {
 			f(one)
@@ -59,32 +59,32 @@ func (s *Sessions) each(f func(session)) {
 }
 
 // Knock implements Sink.
-func (s *Sessions) Knock(e *knock.Event) { s.each(func(one session) { one.Knock(e) }) }
+func (s *Sessions) Knock(e *knock.Event) { s.each(func(one *session) { one.Knock(e) }) }
 
 // Auth implements Sink.
 func (s *Sessions) Auth(e *AuthEvent) {
 	if !e.canceled() {
-		s.each(func(one session) { one.Auth(e) })
+		s.each(func(one *session) { one.Auth(e) })
 	}
 }
 
 // Flow implements Sink.
 func (s *Sessions) Flow(f *flows.Flow, reason flows.CloseReason) {
-	s.each(func(one session) { one.Flow(f, reason) })
+	s.each(func(one *session) { one.Flow(f, reason) })
 }
 
 // Ban implements Sink.
-func (s *Sessions) Ban(e *admission.BanEvent) { s.each(func(one session) { one.Ban(e) }) }
+func (s *Sessions) Ban(e *admission.BanEvent) { s.each(func(one *session) { one.Ban(e) }) }
 
 // Packet implements Sink.
-func (s *Sessions) Packet(e *capture.Event) { s.each(func(one session) { one.Packet(e) }) }
+func (s *Sessions) Packet(e *capture.Event) { s.each(func(one *session) { one.Packet(e) }) }
 
 // subscribe adds a session for the packets of a source, or of all sources if
 // from is not a single address, until the returned function is called.
-func (s *Sessions) subscribe(one session, from netip.Prefix) (unsubscribe func(), err error) {
+func (s *Sessions) subscribe(one *session, from netip.Prefix) (unsubscribe func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var all []session
+	var all []*session
 	if p := s.all.Load(); p != nil {
 		all = *p
 	}
@@ -98,7 +98,7 @@ func (s *Sessions) subscribe(one session, from netip.Prefix) (unsubscribe func()
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		rest := slices.DeleteFunc(slices.Clone(*s.all.Load()), func(o session) bool { return o == one })
+		rest := slices.DeleteFunc(slices.Clone(*s.all.Load()), func(o *session) bool { return o == one })
 		if s.all.Store(&rest); len(rest) == 0 {
 			s.all.Store(nil)
 		}
@@ -132,7 +132,7 @@ func (s *Sessions) syncFilter(from netip.Prefix, delta int) {
 // usage returns the number of sessions, and the usage of the fullest queue.
 func (s *Sessions) usage() (sessions, queued, limit int) {
 	limit = traceQueue
-	s.each(func(one session) {
+	s.each(func(one *session) {
 		sessions++
 		if used, size := one.queued(); used*limit >= queued*size {
 			queued, limit = used, size

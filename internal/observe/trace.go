@@ -19,7 +19,7 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// A trace is a session that describes the events of one source, or of all.
+// trace is the sink of a session that describes the events of one source, or of all.
 type trace struct {
 	noEvents
 	o       control.TraceOptions
@@ -39,7 +39,7 @@ func (ob *Observer) Trace(ctx context.Context, o control.TraceOptions, each func
 		return fmt.Errorf("there is no service %q", o.Service)
 	}
 	t := &trace{o: o, now: ob.o.Now, policy: target.Gate.Policy, events: make(chan control.TraceEvent, traceQueue)}
-	unsubscribe, err := ob.Sessions.subscribe(t, o.From)
+	unsubscribe, err := ob.Sessions.subscribe(&session{t, t.queued}, o.From)
 	if err != nil {
 		return err
 	}

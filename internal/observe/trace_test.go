@@ -18,7 +18,7 @@ func TestClockDifferenceHasMilliseconds(t *testing.T) {
 	one := &trace{now: time.Now, o: control.TraceOptions{From: netip.MustParsePrefix("0.0.0.0/0")}, events: make(chan control.TraceEvent, 1)}
 	seen := &LastSeen{now: time.Now}
 	sessions := new(Sessions)
-	sessions.all.Store(&[]session{one})
+	sessions.all.Store(&[]*session{{one, one.queued}})
 	for _, s := range []Sink{sessions, seen} {
 		s.Knock(&e)
 	}
