@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// embedded has the program take the connection; it comes out of the channel.
+// embedded makes the program serve the connection, which it sends on the
+// channel.
 func (th *harness) embedded() <-chan net.Conn {
 	th.authenticated()
 	conns := make(chan net.Conn, 1)
@@ -37,7 +38,7 @@ func TestServeConnUntilClose(t *testing.T) {
 		th.receiveEnd(c, io.EOF)
 		synctest.Wait()
 		if th.set.Len() != 1 {
-			t.Error("it ended before the program closed it")
+			t.Error("the flow ended before the program closed it")
 		}
 		for range 2 {
 			if err := c.Close(); err != nil {
@@ -87,7 +88,7 @@ func TestServeConnKillDrainIdle(t *testing.T) {
 				th.receive(conn, "x")
 				time.Sleep(th.plan.Idle / 2)
 				if th.set.Len() != 1 {
-					t.Fatal("it ended within the idle time")
+					t.Fatal("the flow ended within the idle time")
 				}
 				blocked := make(chan error)
 				go func() {
@@ -98,12 +99,12 @@ func TestServeConnKillDrainIdle(t *testing.T) {
 				synctest.Wait()
 				c.end(th)
 				if err := <-blocked; err == nil {
-					t.Error("the program wrote to a client that reads no more")
+					t.Error("write to a dead client succeeded")
 				}
 				<-done
 				th.ended(c.why)
 				if err := conn.Close(); err != nil {
-					t.Errorf("closing it afterwards: %v", err)
+					t.Errorf("close afterwards: %v", err)
 				}
 			})
 		})

@@ -18,14 +18,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// half is one direction of a stream in memory. Like a kernel's it takes a
-// limited number of bytes before a writer must wait.
+// A half is one direction of a stream in memory. Like in a kernel, its buffer is
+// limited.
 type half struct {
 	mu   sync.Mutex
 	cond *sync.Cond
 	b    []byte
 	room int
-	err  error // what a reader gets after b; io.EOF after a FIN
+	err  error // returned to a reader after b; io.EOF after a FIN
 
 	notify func() // called when it can be read; may be nil
 }
@@ -93,7 +93,7 @@ func (h *half) changed() {
 
 var errReset = errors.New("connection reset")
 
-// pipeEnd is one end of a stream in memory, whatever waits to be read in it.
+// A pipeEnd is one end of a stream in memory.
 type pipeEnd struct {
 	in, out *half
 	events  *events
@@ -126,7 +126,7 @@ func (s *pipeEnd) SetDeadline(time.Time) error      { return nil }
 func (s *pipeEnd) SetReadDeadline(time.Time) error  { return nil }
 func (s *pipeEnd) SetWriteDeadline(time.Time) error { return nil }
 
-// events is what happened, in order.
+// events are the events of a flow, in order.
 type events struct {
 	mu  sync.Mutex
 	all []string
@@ -154,8 +154,8 @@ type harness struct {
 	upstream *pipeEnd // the upstream's own end
 	near     *pipeEnd // the gateway's end of the client's connection
 
-	accept error         // what Accept fails with
-	hold   chan struct{} // Accept waits for it, if there is one
+	accept error         // the error of Accept
+	hold   chan struct{} // Accept waits for it, unless it is nil
 	given  chan struct{} // closed by Reset and Drop
 	once   sync.Once
 }
@@ -186,7 +186,7 @@ func (th *harness) use(s *Table) *harness {
 	return th
 }
 
-// authenticated has the client authenticate as alice.
+// authenticated makes the client authenticate as alice.
 func (th *harness) authenticated() *harness {
 	th.plan.Authenticate = func(context.Context, net.Conn) (string, error) {
 		th.events.add("authenticate")
@@ -195,7 +195,7 @@ func (th *harness) authenticated() *harness {
 	return th
 }
 
-// knocked has the upstream dialled first.
+// knocked makes the flow dial the upstream first.
 func (th *harness) knocked() *harness {
 	th.plan.DialFirst = true
 	th.plan.Client = func() string { return "alice" }
@@ -239,26 +239,26 @@ func (th *harness) serve() <-chan struct{} {
 	return done
 }
 
-// happened fails unless exactly this happened, in this order.
+// happened fails unless the events are these, in this order.
 func (th *harness) happened(want ...string) {
 	th.Helper()
 	if got := th.events.list(); !slices.Equal(got, want) {
-		th.Errorf("happened:\n  %q\nwanted:\n  %q", got, want)
+		th.Errorf("happened:\n  %q\nwant:\n  %q", got, want)
 	}
 }
 
-// ended fails unless one flow ended, and did so for this reason.
+// ended fails unless one flow ended, for this reason.
 func (th *harness) ended(e CloseReason) {
 	th.Helper()
 	totals := th.set.Totals()
 	var want [NumCloseReasons]uint64
 	want[e] = 1
 	if totals.Closed != want || th.set.Len() != 0 {
-		th.Errorf("ends %v, %d flows left; wanted one %q", totals.Closed, th.set.Len(), e)
+		th.Errorf("reasons %v, %d flows left; want one %q", totals.Closed, th.set.Len(), e)
 	}
 }
 
-// send writes b from an end in the hands of the test.
+// send writes b to an end that the test holds.
 func (th *harness) send(s io.Writer, b string) {
 	th.Helper()
 	if _, err := io.WriteString(s, b); err != nil {
@@ -266,22 +266,22 @@ func (th *harness) send(s io.Writer, b string) {
 	}
 }
 
-// receive fails unless this comes next.
+// receive fails unless it reads want.
 func (th *harness) receive(s io.Reader, want string) {
 	th.Helper()
 	b := make([]byte, len(want))
 	if _, err := io.ReadFull(s, b); err != nil || string(b) != want {
-		th.Errorf("received %q, %v; wanted %q", b, err, want)
+		th.Errorf("received %q, %v; want %q", b, err, want)
 	}
 }
 
-// receiveEnd fails unless the stream ends like this.
+// receiveEnd fails unless the stream ends with this error.
 func (th *harness) receiveEnd(s io.Reader, want error) {
 	th.Helper()
 	if n, err := s.Read(make([]byte, 1)); n != 0 || !errors.Is(err, want) {
-		th.Errorf("received %d bytes, %v; wanted %v", n, err, want)
+		th.Errorf("received %d bytes, %v; want %v", n, err, want)
 	}
 }
 
-// bubble runs f with a clock that runs only while all goroutines wait.
+// bubble runs f with a fake clock (testing/synctest).
 func bubble(t *testing.T, f func(t *testing.T)) { t.Helper(); synctest.Test(t, f) }

@@ -88,7 +88,7 @@ func TestIdleTimerStops(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		th := newHarness(t).knocked()
 		done := th.serve()
-		time.Sleep(th.plan.Idle - 1) // the clock fires while the flow ends
+		time.Sleep(th.plan.Idle - 1) // the timer fires while the flow ends
 		th.client.CloseWrite()
 		th.upstream.CloseWrite()
 		<-done
@@ -129,7 +129,7 @@ func TestRelayFailureResetsBoth(t *testing.T) {
 	}
 }
 
-// fill writes to s until the gateway takes no more.
+// fill writes to s until the buffers are full.
 func (th *harness) fill(s *pipeEnd) {
 	go s.Write(make([]byte, 10*streamRoom))
 	synctest.Wait()
@@ -156,7 +156,7 @@ func TestKillUnblocksWrite(t *testing.T) {
 				end(th)
 				<-done
 				if th.set.Len() != 0 {
-					t.Error("it is still there")
+					t.Error("the flow still exists")
 				}
 			})
 		})
@@ -199,8 +199,8 @@ func TestRelayIdleHoldsNoBuffer(t *testing.T) {
 				synctest.Wait()
 			}
 		}
-		// One after the other they can do with one; a pool is per processor,
-		// though.
+		// One buffer suffices for them one after another, but a pool is per
+		// processor.
 		if made > relays/2 {
 			t.Errorf("%d buffers made for %d flows that are active one at a time", made, relays)
 		}
@@ -209,8 +209,8 @@ func TestRelayIdleHoldsNoBuffer(t *testing.T) {
 	})
 }
 
-// notifying is a stream that says when it can be read, as the stack's do, or
-// takes a buffer only then, as sockets do.
+// A notifying is a stream that notifies when it can be read, like those of the
+// stack, and that takes a buffer only then, like sockets.
 type notifying struct{ *pipeEnd }
 
 func (s notifying) CanRead() bool {

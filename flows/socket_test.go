@@ -52,7 +52,7 @@ func TestSocketReads(t *testing.T) {
 	}
 	for range 3 {
 		go step()
-		time.Sleep(10 * time.Millisecond) // it has found nothing and waits
+		time.Sleep(10 * time.Millisecond) // wait until it blocks
 		far.Write([]byte("hello"))
 		if r := <-results; r.n != 5 || r.err != nil || string((*l.b)[:5]) != "hello" {
 			t.Errorf("%+v", r)
@@ -115,7 +115,7 @@ func TestSocketAbortUnblocksWrite(t *testing.T) {
 	if _, err := io.Copy(io.Discard, far); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the peer read %v", err)
 	}
-	s.Abort() // twice does no harm
+	s.Abort() // may be called twice
 }
 
 func TestRelayBetweenSockets(t *testing.T) {

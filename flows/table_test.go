@@ -39,7 +39,7 @@ func TestDrainResetsRemaining(t *testing.T) {
 		prepare func(th *harness)
 		want    []string
 	}{
-		// Each client hears of it.
+		// Each client gets a reset.
 		"while the upstream is dialled": {func(th *harness) {
 			th.knocked().plan.Dial = func(ctx context.Context) (net.Conn, error) { return nil, held(ctx) }
 		}, []string{"reset", "on-drop"}},
@@ -65,7 +65,7 @@ func TestDrainResetsRemaining(t *testing.T) {
 				if left := th.set.Drain(ctx); left != 1 || time.Since(begin) != 5*time.Second {
 					t.Errorf("%d left after %v", left, time.Since(begin))
 				}
-				th.ended(CloseDrained) // already, when Drain returns
+				th.ended(CloseDrained) // before Drain returns
 				<-done
 				th.happened(c.want...)
 			})
@@ -120,7 +120,7 @@ func TestDrainIncludesNewFlows(t *testing.T) {
 }
 
 func TestTableReusedTuple(t *testing.T) {
-	// Three flows of one tuple end in every order; the set loses none of them.
+	// Three flows of one tuple end in every order; the table loses none of them.
 	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
 		bubble(t, func(t *testing.T) {
 			set := NewTable(slog.New(slog.DiscardHandler))
@@ -252,7 +252,7 @@ func TestCloseReasonNames(t *testing.T) {
 	seen := make(map[string]bool)
 	for e := range CloseReason(NumCloseReasons) {
 		if n := e.String(); n == "" || seen[n] {
-			t.Errorf("end %d is called %q", e, n)
+			t.Errorf("reason %d has the name %q", e, n)
 		}
 		seen[e.String()] = true
 	}
@@ -265,7 +265,7 @@ func TestTableAll(t *testing.T) {
 		var told []CloseReason
 		th.plan.OnEnd = func(f *Flow, end CloseReason) {
 			if len(th.set.All()) != 0 {
-				t.Error("it is told of while it is listed")
+				t.Error("OnEnd was called for a listed flow")
 			}
 			if up, down := f.Bytes(); up != 3 || down != 0 {
 				t.Errorf("%d bytes up and %d down", up, down)
@@ -286,7 +286,7 @@ func TestTableAll(t *testing.T) {
 		th.upstream.CloseWrite()
 		<-done
 		if len(told) != 1 || told[0] != CloseEOF {
-			t.Errorf("told of %v", told)
+			t.Errorf("OnEnd: %v", told)
 		}
 	})
 }

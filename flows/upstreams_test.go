@@ -22,7 +22,7 @@ type sharing struct {
 	upstreamEnds []*pipeEnd
 }
 
-// counted is an upstream connection that notes its end.
+// A counted is an upstream connection that records its end.
 type counted struct {
 	net.Conn
 	once *sync.Once
@@ -34,7 +34,7 @@ func (c counted) CloseWrite() error {
 	return c.Conn.(interface{ CloseWrite() error }).CloseWrite()
 }
 
-// shared has the flow of w share the connections of h, each dialed in took.
+// shared makes the flow of th share the connections of h, each dialed in took.
 func (th *harness) shared(h *sharing, took time.Duration, fails error) *harness {
 	th.knocked()
 	th.plan.Share = func() (ShareKey, int) { return ShareKey{Grant: h, Upstream: "u"}, int(h.uses.Load()) }
@@ -69,7 +69,7 @@ func (th *harness) shared(h *sharing, took time.Duration, fails error) *harness 
 	return th
 }
 
-// forged is a flow whose client never answers.
+// forged is a flow with a client that never answers.
 func forged(t *testing.T, s *Table, h *sharing, took time.Duration, fails error) *harness {
 	th := newHarness(t).use(s).shared(h, took, fails)
 	th.hold = make(chan struct{})
@@ -90,7 +90,7 @@ func TestShareLimitsDials(t *testing.T) {
 			if h.peak.Load() != uses {
 				t.Errorf("%d connections at a time, uses %d", h.peak.Load(), uses)
 			}
-			// A client that answers gets in meanwhile.
+			// A client that answers is admitted.
 			th := newHarness(t).use(set).shared(h, 10*time.Millisecond, nil)
 			served := th.serve()
 			synctest.Wait()
@@ -109,7 +109,7 @@ func TestShareLimitsDials(t *testing.T) {
 				t.Errorf("%d connections and %d flows are left", h.open.Load(), set.Len())
 			}
 			if len(set.pools) != 0 {
-				t.Error("a share is left")
+				t.Error("a pool is left")
 			}
 		})
 	}

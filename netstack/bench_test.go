@@ -14,17 +14,17 @@ import (
 	"github.com/knockgw/knockgw/tun"
 )
 
-// peer is a device whose far end is a client that costs next to nothing, so that
-// what is measured is the stack:
+// A peer is a device with a client at its far end that takes almost no time, so
+// that the benchmark measures the stack:
 //
 //	Read <- a SYN, an ACK, then super-packets within the window (into)
 //	                       or acknowledgements (out of)
-//	Write -> notes what was acknowledged, or acknowledges it
+//	Write -> records the acknowledgement, or acknowledges the data
 type peer struct {
 	src, dst netip.AddrPort
 	data     []byte // a super-packet; its sequence number is written at every Read
 	first    []byte // a smaller one
-	ack      []byte // an acknowledgement, as well
+	ack      []byte // an acknowledgement
 
 	mu      sync.Mutex
 	cond    *sync.Cond
@@ -41,7 +41,7 @@ type peer struct {
 
 const (
 	benchPayload = 64000    // bytes of a super-packet
-	benchFirst   = benchMSS // of one that fits into a window that is nearly shut
+	benchFirst   = benchMSS // of one that fits into a small window
 	benchMSS     = 1440
 )
 
@@ -64,7 +64,7 @@ func (p *peer) Close() error {
 	return nil
 }
 
-// talk has the client send as much as the window lets it, or stop.
+// talk makes the client send as much as the window permits, or stop.
 func (p *peer) talk(on bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -102,7 +102,7 @@ func (p *peer) Read(q *packet.Packet) error {
 	}
 }
 
-// room is how many bytes the window has left.
+// room returns the rest of the window in bytes.
 func (p *peer) room() int {
 	if !p.synack {
 		return 0
@@ -150,7 +150,7 @@ func (p *peer) Write(_ packet.Offload, parts [][]byte) error {
 
 var _ tun.Device = (*peer)(nil)
 
-// scale and shift keep the window scale in step: a SYN-ACK's third option.
+// scale and shift are the window scale, the third option of a SYN-ACK.
 func (p *peer) scale(options []byte) {
 	for len(options) > 0 {
 		switch options[0] {
@@ -167,7 +167,7 @@ func (p *peer) scale(options []byte) {
 
 func (p *peer) shift() int { return p.step - 1 }
 
-// stream runs a stack on a peer and hands f its one connection.
+// stream runs a stack on a peer and calls f with its connection.
 func stream(b *testing.B, f func(p *peer, c *netstack.Conn)) {
 	p := newPeer()
 	conns := make(chan *netstack.Conn, 1)
@@ -207,7 +207,8 @@ func stream(b *testing.B, f func(p *peer, c *netstack.Conn)) {
 	}
 }
 
-// BenchmarkStreamIn is one super-packet of 64,000 bytes from the device to Read.
+// BenchmarkStreamIn measures a super-packet of 64,000 bytes from the device to
+// Read.
 func BenchmarkStreamIn(b *testing.B) {
 	stream(b, func(p *peer, c *netstack.Conn) {
 		buf := make([]byte, 256<<10)
@@ -224,7 +225,8 @@ func BenchmarkStreamIn(b *testing.B) {
 	})
 }
 
-// BenchmarkStreamOut is 64,000 bytes from Write to the device, in super-packets.
+// BenchmarkStreamOut measures 64,000 bytes from Write to the device, in
+// super-packets.
 func BenchmarkStreamOut(b *testing.B) {
 	stream(b, func(_ *peer, c *netstack.Conn) {
 		buf := make([]byte, 256000)

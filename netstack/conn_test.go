@@ -11,7 +11,7 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// waitRead returns when a Read would not wait.
+// waitRead returns when Read would not block.
 func waitRead(c *netstack.Conn) {
 	ready := make(chan struct{}, 1)
 	defer c.NotifyRead(func() {

@@ -44,8 +44,8 @@ var (
 	target6 = netip.MustParseAddr("fd77::1")
 )
 
-// harness is a Stack on an in-memory device. What a test needs of the far end it
-// makes itself: raw packets, or a client's stack with connect.
+// A harness is a Stack on an in-memory device. Tests provide the far end: raw
+// packets, or a client's stack with connect.
 type harness struct {
 	*testing.T
 	stack *netstack.Stack
@@ -55,18 +55,19 @@ type harness struct {
 	once  sync.Once
 
 	handle func(r *netstack.Request)                // default: accept and wait for the test
-	admit  func(p *packet.Packet) netstack.Decision // default: everything that Parse takes
+	admit  func(p *packet.Packet) netstack.Decision // default: everything that Parse accepts
 	egress atomic.Pointer[func(p *packet.Packet, size int) bool]
 	conns  chan *netstack.Conn // what the default handler accepted
 
 	clock   tcpip.Clock // the stack's; nil is the system's
 	client  *stack.Stack
 	biggest atomic.Int64           // bytes of the largest packet that left
-	refused atomic.Int64           // packets that Egress held back
+	refused atomic.Int64           // packets that Egress rejected
 	seen    func(p *packet.Packet) // called with every packet that left; may be nil
 }
 
-// newHarness makes a harness; change may set handle and admit before it moves.
+// newHarness returns a harness. change may set handle and admit before it
+// starts.
 func newHarness(t *testing.T, offload bool, change ...func(th *harness)) *harness {
 	t.Helper()
 	device, wire := tuntest.Pair(testMTU, offload)
@@ -106,7 +107,7 @@ func newHarness(t *testing.T, offload bool, change ...func(th *harness)) *harnes
 	return th
 }
 
-// end ends the stack in good order.
+// end stops the stack.
 func (th *harness) end() {
 	th.stop()
 	th.once.Do(func() {
@@ -121,14 +122,13 @@ func (th *harness) end() {
 	})
 }
 
-// mute has Egress refuse everything.
+// mute makes Egress reject everything.
 func (th *harness) mute() {
 	f := func(*packet.Packet, int) bool { return false }
 	th.egress.Store(&f)
 }
 
-// next returns the next packet that leaves, parsed; nil if none does within the
-// time.
+// next returns the next packet that leaves, parsed, or nil after the timeout.
 func (th *harness) next(within time.Duration) *packet.Packet {
 	th.Helper()
 	p := new(packet.Packet)
@@ -141,7 +141,7 @@ func (th *harness) next(within time.Duration) *packet.Packet {
 	return p
 }
 
-// silent fails if anything leaves.
+// silent fails if a packet leaves.
 func (th *harness) silent() {
 	th.Helper()
 	if p := th.next(quietPeriod); p != nil {
@@ -149,13 +149,13 @@ func (th *harness) silent() {
 	}
 }
 
-// check fails unless the packet is one that a kernel would take, and parses it.
+// check parses a packet, and fails unless a kernel would accept it.
 func (th *harness) check(p *packet.Packet) {
 	th.Helper()
 	o := p.Offload
 	whole := len(p.Data)
 	if !p.Parse() {
-		th.Errorf("a packet with a fault left: %v", p.DropReason)
+		th.Errorf("a malformed packet left: %v", p.DropReason)
 		return
 	}
 	if len(p.Data) != whole {
@@ -179,8 +179,7 @@ func (th *harness) check(p *packet.Packet) {
 		if int(o.ChecksumStart) != p.L4 {
 			th.Errorf("checksum starts at %d, TCP at %d", o.ChecksumStart, p.L4)
 		}
-		// The field holds the sum of the pseudo header; with it, the sum of the
-		// segment is what a whole checksum would make zero.
+		// The field holds the sum of the pseudo header.
 		field := binary.BigEndian.Uint16(p.Data[p.L4+16:])
 		if want := pseudo(p); field != want {
 			th.Errorf("the checksum field holds %#x, the pseudo header sums to %#x", field, want)
@@ -193,7 +192,7 @@ func pseudo(p *packet.Packet) uint16 {
 	return header.PseudoHeaderChecksum(header.TCPProtocolNumber, toAddress(p.Tuple.Src.Netip()), toAddress(p.Tuple.Dst.Netip()), uint16(len(p.Data)-p.L4))
 }
 
-// put puts raw packets on the wire.
+// put sends raw packets to the stack.
 func (th *harness) put(packets ...[]byte) {
 	th.Helper()
 	for _, b := range packets {
@@ -203,7 +202,7 @@ func (th *harness) put(packets ...[]byte) {
 	}
 }
 
-// accepted is the next connection that the default handler accepted.
+// accepted returns the next connection that the default handler accepted.
 func (th *harness) accepted() *netstack.Conn {
 	th.Helper()
 	select {
@@ -230,11 +229,11 @@ func full(a netip.AddrPort) tcpip.FullAddress {
 	return tcpip.FullAddress{NIC: nic, Addr: toAddress(a.Addr()), Port: a.Port()}
 }
 
-// connect puts a client's stack on the wire.
+// connect connects a client's stack.
 func (th *harness) connect() {
 	th.Helper()
 	link := channel.New(tuntest.QueueLength, testMTU, "")
-	link.LinkEPCapabilities = stack.CapabilityRXChecksumOffload // check has seen them
+	link.LinkEPCapabilities = stack.CapabilityRXChecksumOffload // verified by check
 	if th.wire.Info().Offload {
 		link.SupportedGSOKind = stack.HostGSOSupported
 	}
@@ -291,7 +290,7 @@ func (th *harness) receive(link *channel.Endpoint) {
 	}
 }
 
-// families are a client and a target each.
+// families are the addresses of a client and a target.
 var families = map[string]struct{ home, target netip.Addr }{
 	"IPv4": {client4, target4},
 	"IPv6": {client6, target6},
@@ -303,7 +302,7 @@ func (th *harness) dial(home netip.Addr, to netip.AddrPort, within time.Duration
 	return gonet.DialTCPWithBind(ctx, th.client, full(netip.AddrPortFrom(home, 0)), full(to), number(home))
 }
 
-// must dials and fails the test where that fails.
+// must dials, and fails the test on an error.
 func (th *harness) must(home netip.Addr, to netip.AddrPort) *gonet.TCPConn {
 	th.Helper()
 	c, err := th.dial(home, to, timeout)
@@ -314,8 +313,8 @@ func (th *harness) must(home netip.Addr, to netip.AddrPort) *gonet.TCPConn {
 	return c
 }
 
-// transfer sends data from one end to the other in writes of these sizes, with
-// a FIN behind it, and fails unless all of it arrives.
+// transfer sends data from one end to the other in writes of these sizes,
+// followed by a FIN, and fails unless all of it arrives.
 func (th *harness) transfer(from io.Writer, to io.Reader, data []byte, sizes func() int) {
 	th.Helper()
 	sent := make(chan error, 1)

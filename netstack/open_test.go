@@ -74,7 +74,7 @@ func TestListenerSurvivesSYNFlood(t *testing.T) {
 		attacker.options = []byte{2, 4, 5, 0xb4, 4, 2, 1, 1} // MSS, SACK permitted
 		attacker.send(packet.SYN, nil)
 		if p := attacker.expect(packet.SYN | packet.ACK); len(p.TCPOptions()) < 8 {
-			cookies++ // a cookie has no room for what the client can do
+			cookies++ // a cookie cannot encode the client's options
 		}
 	}
 	if cookies < n/2 || cookies == n {
@@ -87,7 +87,7 @@ func TestListenerSurvivesSYNFlood(t *testing.T) {
 	if _, err := io.ReadFull(c, b); err != nil || string(b) != "hello" {
 		t.Errorf("%q, %v", b, err)
 	}
-	// The hidden interface is untouched.
+	// The hidden interface is not affected.
 	hidden := th.raw(2001, netip.AddrPortFrom(target4, hiddenPort))
 	hidden.seq = 77
 	hidden.open()

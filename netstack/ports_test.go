@@ -26,7 +26,7 @@ func TestSetOpenPortsWhileRunning(t *testing.T) {
 	if err := th.stack.SetOpenPorts([]uint16{another}); err != nil {
 		t.Fatal(err)
 	}
-	// What is established lives on.
+	// Established connections continue.
 	client.send(packet.ACK|packet.PSH, []byte("hello"))
 	b := make([]byte, 5)
 	if _, err := c.Read(b); err != nil || string(b) != "hello" {

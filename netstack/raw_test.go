@@ -9,7 +9,7 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// raw is a client that is made of packets.
+// A raw is a client that sends raw packets.
 type raw struct {
 	th       *harness
 	src, dst netip.AddrPort
@@ -34,7 +34,7 @@ func (r *raw) packet(flags uint8, payload []byte) []byte {
 	return s.Packet()
 }
 
-// send puts a segment on the wire and counts what it occupies.
+// send sends a segment and advances the sequence number.
 func (r *raw) send(flags uint8, payload []byte) {
 	r.th.Helper()
 	r.th.put(r.packet(flags, payload))
@@ -49,7 +49,7 @@ func (r *raw) expect(flags uint8) *packet.Packet {
 	r.th.Helper()
 	p := r.th.next(timeout)
 	for p != nil && p.Tuple != r.tuple().Reverse() {
-		p = r.th.next(timeout) // another's
+		p = r.th.next(timeout) // of another client
 	}
 	if p == nil {
 		r.th.Fatalf("nothing came, flags %#x were expected", flags)
@@ -64,7 +64,7 @@ func (r *raw) expect(flags uint8) *packet.Packet {
 	return p
 }
 
-// open does the client's part of a handshake.
+// open completes the client's side of a handshake.
 func (r *raw) open() *raw {
 	r.th.Helper()
 	r.send(packet.SYN, nil)
@@ -73,7 +73,7 @@ func (r *raw) open() *raw {
 	return r
 }
 
-// tuple names the connection as a Stack does.
+// tuple returns the tuple of the connection, as in a Stack.
 func (r *raw) tuple() packet.Tuple {
 	return packet.Tuple{
 		Src: packet.AddrFrom(r.src.Addr()), SrcPort: r.src.Port(),
@@ -81,11 +81,11 @@ func (r *raw) tuple() packet.Tuple {
 	}
 }
 
-// inject hands a packet to the stack as the gate does with a deferred SYN.
+// inject passes a packet to the stack, as the gate does with a deferred SYN.
 func (th *harness) inject(b []byte, d netstack.Decision) {
 	p := packet.Packet{Data: b}
 	if !p.Parse() {
-		th.Errorf("a packet of this test's own has a fault: %v", p.DropReason)
+		th.Errorf("a packet of this test is malformed: %v", p.DropReason)
 	}
 	th.stack.Inject(&p, d)
 }

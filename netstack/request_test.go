@@ -14,7 +14,7 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// held hands requests to the test, and waits until it is done with them.
+// held passes requests to the test, and waits until it is done with them.
 func held(requests chan *netstack.Request, release chan struct{}) func(*harness) {
 	return func(th *harness) {
 		th.handle = func(r *netstack.Request) { requests <- r; <-release }
@@ -24,7 +24,7 @@ func held(requests chan *netstack.Request, release chan struct{}) func(*harness)
 func TestRequestWaitsForOwner(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(r *netstack.Request)
-		flags  uint8 // of what then leaves; 0: nothing
+		flags  uint8 // of the answer; 0: none
 	}{
 		"refused":   {(*netstack.Request).Reset, packet.RST | packet.ACK},
 		"ignored":   {(*netstack.Request).Drop, 0},
@@ -197,7 +197,7 @@ func TestStackObeysEgress(t *testing.T) {
 			if th.refused.Load() < before+2 {
 				t.Errorf("%d packets were held back", th.refused.Load()-before)
 			}
-			th.raw(1001, to).send(packet.ACK, nil) // a stray
+			th.raw(1001, to).send(packet.ACK, nil) // of no connection
 			client.send(packet.ACK|packet.PSH, []byte("after the end"))
 			th.silent()
 		})
@@ -255,7 +255,7 @@ func TestStackTupleReusedInTimeWait(t *testing.T) {
 				client.ack = 0
 				client.send(packet.SYN, nil)
 				if !reused {
-					th.silent() // what this is for
+					th.silent() // the actual test
 					return
 				}
 				client.expect(packet.SYN | packet.ACK)

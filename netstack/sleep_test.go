@@ -12,7 +12,7 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// sleeping is a harness in which time passes only when the test lets it.
+// sleeping is a harness whose clock the test controls.
 func sleeping(t *testing.T) (th *harness, pass func(d time.Duration) (sent int)) {
 	clock := faketime.NewManualClock()
 	th = newHarness(t, true, func(th *harness) { th.clock = clock })

@@ -9,7 +9,7 @@ func TestStatsCacheBacksOff(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		takes time.Duration
-		after time.Duration // the first look
+		after time.Duration // the first scan
 		looks int
 	}{
 		{"a brief one is", shortScan, 0, 2},

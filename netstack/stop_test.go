@@ -30,7 +30,7 @@ func (th *harness) ended() (err error) {
 }
 
 func TestRunWaitsForHandlers(t *testing.T) {
-	// Handlers in every stage: waiting for the handshake, reading, and writing
+	// Handlers in every state: waiting for the handshake, reading, and writing
 	// to a client that does not read.
 	for name, c := range map[string]struct {
 		end  func(th *harness)
@@ -143,7 +143,7 @@ func TestInjectDuringShutdown(t *testing.T) {
 						port = openPort
 					}
 					if n%16 == 0 {
-						time.Sleep(50 * time.Microsecond) // the others want to run, too
+						time.Sleep(50 * time.Microsecond) // let the others run
 					}
 					b := packettest.SYN(netip.AddrPortFrom(client4, 1024+n%60_000), netip.AddrPortFrom(target4, port), 1)
 					th.inject(b, netstack.Decision{Pass: true, Open: n%2 == 0, TupleReused: n%5 == 0})

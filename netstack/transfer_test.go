@@ -53,8 +53,8 @@ func TestConnTransfersAnySize(t *testing.T) {
 }
 
 func TestConnSmallWritesBeyondWindow(t *testing.T) {
-	// When the window opens the stack makes one packet of what waits: more
-	// pieces than a device takes at once.
+	// When the window opens, the stack makes one packet of the pending writes:
+	// more parts than a device accepts.
 	for family, f := range families {
 		t.Run(family, func(t *testing.T) {
 			th := newHarness(t, true)
@@ -227,8 +227,8 @@ func TestLinkSegmentsFINLast(t *testing.T) {
 
 func TestLinkRaisesMSS(t *testing.T) {
 	for name, c := range map[string]struct {
-		options     []byte
-		least, most int // the stack keeps 36 bytes for SACK blocks
+		options          []byte
+		minSize, maxSize int // the stack keeps 36 bytes for SACK blocks
 	}{
 		"1":                       {[]byte{2, 4, 0, 1}, 216, 216},
 		"215 after other options": {[]byte{1, 3, 3, 7, 4, 2, 1, 1, 2, 4, 0, 215, 0, 0, 0, 0}, 216 - 36, 216 - 36},
@@ -250,7 +250,7 @@ func TestLinkRaisesMSS(t *testing.T) {
 			conn := th.accepted()
 			conn.Write(noise(5000))
 			p := client.expect(packet.ACK)
-			if n := len(p.Data) - p.Payload; n < c.least || n > c.most {
+			if n := len(p.Data) - p.Payload; n < c.minSize || n > c.maxSize {
 				t.Errorf("a segment of %d bytes", n)
 			}
 			conn.Abort()
