@@ -113,7 +113,7 @@ func TestExplainTruncatedFile(t *testing.T) {
 	whole := append(append([]byte(nil), raw...), packet...)
 	for want, b := range map[string][]byte{
 		"cut off after packet 1": append(append([]byte(nil), whole...), packet[:40]...),
-		"link type 147":          append(append([]byte(nil), header...), 147, 0, 0, 0),
+		"it has type 147":        append(append([]byte(nil), header...), 147, 0, 0, 0),
 	} {
 		path := filepath.Join(t.TempDir(), "some.pcap")
 		if err := os.WriteFile(path, b, 0o600); err != nil {
