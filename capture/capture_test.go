@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// syn is a SYN of 10.1.2.2:1234 (or its like in IPv6) to port 22.
+// syn returns a SYN from 10.1.2.2:1234 (or its like in IPv6) to port 22.
 func syn(t *testing.T, src, dst string) *packet.Packet {
 	t.Helper()
 	p := &packet.Packet{Data: packettest.TCP{
@@ -33,7 +33,7 @@ func syn(t *testing.T, src, dst string) *packet.Packet {
 	return p
 }
 
-// written is a capture of records.
+// written returns a capture of records.
 func written(t *testing.T, records ...Record) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -102,6 +102,6 @@ func TestWriterTsharkComments(t *testing.T) {
 	}
 }
 
-// deflates is what a byte can be unpacked to, in bytes (RFC 1951: 258 bytes
-// from two bits).
+// deflates is the largest expansion of a byte (RFC 1951: 258 bytes from two
+// bits).
 const deflates = 1032

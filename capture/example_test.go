@@ -13,8 +13,7 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// A packet and what was decided about it, from the packet path into a file and
-// back.
+// A packet and its verdict, from the packet path into a file and back.
 func Example() {
 	filter, err := capture.ParseFilter("verdict drop and not port 22", nil)
 	if err != nil {
@@ -23,7 +22,7 @@ func Example() {
 	}
 	tap := capture.NewTap(capture.TapOptions{Filter: filter})
 
-	// Where packets are decided:
+	// On the packet path:
 	for _, port := range []uint16{22, 443} {
 		data := packettest.SYN(netip.MustParseAddrPort("192.0.2.7:40000"), netip.AddrPortFrom(netip.MustParseAddr("10.77.0.1"), port), 1)
 		packet := &packet.Packet{Data: data}
@@ -32,7 +31,7 @@ func Example() {
 	}
 	tap.Close()
 
-	// Where they are written, at leisure:
+	// In another goroutine:
 	var file bytes.Buffer
 	w, err := capture.NewWriter(&file, capture.WriterOptions{Interface: "knock0", Snaplen: capture.DefaultSnaplen, Filter: filter.String()})
 	if err != nil {

@@ -2,5 +2,5 @@
 
 package capture
 
-// raceEnabled: a sync.Pool forgets at random under the race detector.
+// raceEnabled: a sync.Pool drops items at random under the race detector.
 const raceEnabled = true

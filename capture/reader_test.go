@@ -19,7 +19,7 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// gzipped packs what the parts are together.
+// gzipped compresses the concatenated parts.
 func gzipped(t *testing.T, parts ...[]byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -77,13 +77,13 @@ func TestReaderBoundsGzip(t *testing.T) {
 	const much = 12 * maxPerPacket   // bytes
 	const little = 10 * maxPerPacket // bytes
 	const header, trailer = 28, 4    // of a block with a packet, in bytes
-	const nobodys, packet = 0xbad, 6 // types of blocks
+	const unknown, packet = 0xbad, 6 // types of blocks
 	for name, c := range map[string]struct {
 		kind uint32
 		size int
 	}{
-		"small blocks":         {nobodys, maxPerPacket / 2}, // and no packet in any
-		"a block that is one":  {nobodys, much},
+		"small blocks":         {unknown, maxPerPacket / 2}, // without packets
+		"a block that is one":  {unknown, much},
 		"a packet that is one": {packet, much},
 	} {
 		block := make([]byte, c.size)
@@ -148,7 +148,7 @@ func TestReaderRejectsOtherFiles(t *testing.T) {
 	}
 }
 
-// FuzzReader: whatever a file has in it, reading it ends.
+// FuzzReader checks that reading ends, whatever the file contains.
 func FuzzReader(f *testing.F) {
 	f.Add([]byte("\x0a\x0d\x0d\x0a"))
 	f.Add([]byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"))

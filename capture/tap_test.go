@@ -19,7 +19,7 @@ func TestTapSnaplenAndDrops(t *testing.T) {
 		tap.Enqueue(e)
 	}
 	if tap.Unreported() != 3 {
-		t.Errorf("%d are told of by no record, not 3", tap.Unreported())
+		t.Errorf("%d unreported, want 3", tap.Unreported())
 	}
 	first, err := tap.Next(t.Context())
 	if err != nil || len(first.Data) != 24 || first.Length != e.Length || first.Verdict != "drop" || first.Dropped != 0 {
@@ -34,7 +34,7 @@ func TestTapSnaplenAndDrops(t *testing.T) {
 	}
 	tap.Enqueue(e)
 	if r, err := tap.Next(t.Context()); err != nil || r.Dropped != 3 || tap.Dropped() != 3 || tap.Unreported() != 0 {
-		t.Errorf("3 were left out: %d said, %d counted, %v", r.Dropped, tap.Dropped(), err)
+		t.Errorf("3 dropped: record %d, total %d, %v", r.Dropped, tap.Dropped(), err)
 	}
 	tap.Close()
 	if _, err := tap.Next(t.Context()); !errors.Is(err, io.EOF) {

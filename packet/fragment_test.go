@@ -8,8 +8,8 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// fragment returns the bytes from..to of what follows the IP header of whole as
-// a fragment of it. Offsets off the grid of 8 bytes are cut down to it.
+// fragment returns the bytes from..to of the payload of whole as a fragment.
+// Offsets are rounded down to a multiple of 8 bytes.
 func fragment(whole []byte, id uint32, from, to int, more bool) []byte {
 	return fragmentOf(whole, id, from, more, whole[ipHeader(whole):][from:to])
 }
@@ -51,8 +51,7 @@ func ipHeader(b []byte) int {
 	return 40
 }
 
-// checksum4 makes the header checksum right and leaves the rest alone, unlike
-// packettest.Checksums.
+// checksum4 updates the header checksum only, unlike packettest.Checksums.
 func checksum4(b []byte) {
 	h := append([]byte(nil), b[:ipHeader(b)]...)
 	packettest.Checksums(h)
@@ -70,7 +69,7 @@ func TestParseFragment(t *testing.T) {
 		for _, c := range []struct {
 			name       string
 			b          []byte
-			fault      packet.DropReason
+			reason     packet.DropReason
 			offset     int
 			more       bool
 			ports      bool
@@ -87,10 +86,10 @@ func TestParseFragment(t *testing.T) {
 			{"one with padding behind it", append(fragment(whole, id, 768, 1024, false), "ethernet"...), packet.DropFragment, 768, false, false, 256},
 		} {
 			t.Run(name+" "+c.name, func(t *testing.T) {
-				p := packet.Packet{Tuple: packet.Tuple{SrcPort: 1, DstPort: 2}} // of the packet before
+				p := packet.Packet{Tuple: packet.Tuple{SrcPort: 1, DstPort: 2}} // of an earlier packet
 				p.Data = c.b
-				if p.Parse() || p.DropReason != c.fault {
-					t.Fatalf("fault %v, want %v", p.DropReason, c.fault)
+				if p.Parse() || p.DropReason != c.reason {
+					t.Fatalf("reason %v, want %v", p.DropReason, c.reason)
 				}
 				want := packet.Fragment{ID: id, Offset: c.offset, More: c.more, Payload: header}
 				if p.Fragment != want {
@@ -146,7 +145,7 @@ func TestParseUnreassemblable(t *testing.T) {
 		"a fragment with a bad checksum":   change(fragment(tcp4, 7, 0, 64, true), 11, 0x55),
 		"a fragment cut short":             fragment(tcp4, 7, 0, 64, true)[:80],
 	} {
-		// What is left of the packet before must not count.
+		// The fields of an earlier packet must not matter.
 		p := packet.Packet{Data: fragment(tcp6, 7, 64, 120, false)}
 		p.Parse()
 		p.Data = b

@@ -27,7 +27,7 @@ func FuzzParse(f *testing.F) {
 		p := packet.Packet{Data: b, Offload: packet.Offload{ChecksumValid: vouched}}
 		if !p.Parse() {
 			if p.DropReason.String() == "unknown" {
-				t.Fatalf("fault %d", p.DropReason)
+				t.Fatalf("unknown reason %d", p.DropReason)
 			}
 			return
 		}
@@ -66,7 +66,7 @@ func FuzzDecodeTCP(f *testing.F) {
 	})
 }
 
-// kinds are packets of every kind that Parse takes, and some that it does not.
+// kinds are packets of every kind that Parse accepts, and some others.
 func kinds() map[string][]byte {
 	all := map[string][]byte{"garbage": []byte("this is no packet at all")}
 	for name, e := range families {

@@ -78,7 +78,7 @@ func drawPacket(t *rapid.T) ([]byte, gopacket.LayerType) {
 		if err := icmp.SetNetworkLayerForChecksum(network); err != nil {
 			t.Fatal(err)
 		}
-		payload = append(make(gopacket.Payload, 4), payload...) // gopacket leaves the header's second half out
+		payload = append(make(gopacket.Payload, 4), payload...) // gopacket omits the second half of the header
 		transport = icmp
 	}
 	buf := gopacket.NewSerializeBuffer()
@@ -94,10 +94,10 @@ func TestParseAgreesWithGopacket(t *testing.T) {
 		b, first := drawPacket(t)
 		p := packet.Packet{Data: b}
 		if !p.Parse() {
-			t.Fatalf("refused: %v\n%x", p.DropReason, b)
+			t.Fatalf("rejected: %v\n%x", p.DropReason, b)
 		}
-		// It fails on what it takes for an application's by the port; the
-		// layers below are there.
+		// It fails on payloads that it decodes by their port; the layers below
+		// are valid.
 		other := gopacket.NewPacket(b, first, gopacket.Default)
 		flow := other.NetworkLayer().NetworkFlow()
 		src, _ := netip.AddrFromSlice(flow.Src().Raw())
@@ -119,7 +119,7 @@ func TestParseAgreesWithGopacket(t *testing.T) {
 			}
 			var q packet.Packet
 			if !q.DecodeTCP(b) || q.Tuple != p.Tuple || q.Seq != p.Seq || q.Ack != p.Ack || q.Flags != p.Flags || q.Payload != p.Payload {
-				t.Fatalf("DecodeTCP reads otherwise than Parse: %+v %+v", q, p)
+				t.Fatalf("DecodeTCP and Parse differ: %+v %+v", q, p)
 			}
 		case packet.UDP:
 			udp := other.Layer(layers.LayerTypeUDP).(*layers.UDP)
@@ -138,13 +138,13 @@ func TestParseAgreesWithGopacket(t *testing.T) {
 	})
 }
 
-// One's complement sums see every change of a single bit, so Parse must.
+// A one's complement sum detects every change of a single bit.
 func TestParseDetectsBitFlips(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b, _ := drawPacket(t)
 		p := packet.Packet{Data: b}
 		if !p.Parse() {
-			t.Fatalf("refused: %v", p.DropReason)
+			t.Fatalf("rejected: %v", p.DropReason)
 		}
 		from := 0
 		if p.Version == 6 {

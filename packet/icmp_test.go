@@ -7,7 +7,7 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// sent is a segment of the gateway's, which errors quote.
+// sent returns a segment of the gateway, which errors return.
 func (e ends) sent() []byte {
 	return packettest.TCP{Src: e.server, Dst: e.client, Flags: packet.ACK, Seq: 0xdeadbeef, Payload: []byte("data")}.Packet()
 }
@@ -107,7 +107,7 @@ func TestOriginalDatagramRejects(t *testing.T) {
 				t.Errorf("%s %s: %v", name, what, p.DropReason)
 			}
 			if tuple, _, ok := p.OriginalDatagram(); ok {
-				t.Errorf("%s %s quotes %v", name, what, tuple)
+				t.Errorf("%s %s returns %v", name, what, tuple)
 			}
 		}
 	}
@@ -116,14 +116,14 @@ func TestOriginalDatagramRejects(t *testing.T) {
 func TestDecodeTCP(t *testing.T) {
 	for name, e := range families {
 		b := packettest.TCP{Src: e.server, Dst: e.client, Flags: packet.SYN | packet.ACK, Seq: 7, Ack: 8, Options: []byte{2, 4, 5, 0xb4}}.Packet()
-		b[e.header()+16] ^= 0x55 // the checksum is the kernel's to make
+		b[e.header()+16] ^= 0x55 // the kernel completes the checksum
 		var p packet.Packet
 		if !p.DecodeTCP(b) || p.Tuple.Source() != e.server || p.Tuple.Destination() != e.client ||
 			p.Flags != packet.SYN|packet.ACK || p.Seq != 7 || p.Ack != 8 || p.Payload != len(b) || int(p.Version) != int(b[0]>>4) {
 			t.Errorf("%s: %+v", name, p)
 		}
 		if p.DecodeTCP(e.udp("x")) || p.DecodeTCP(e.icmp(0, make([]byte, 60))) {
-			t.Errorf("%s: something else passes for TCP", name)
+			t.Errorf("%s: another protocol is accepted as TCP", name)
 		}
 		for n := range e.header() + 20 {
 			if p.DecodeTCP(b[:n]) {

@@ -10,7 +10,7 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// ends are a client and a protected port, in either family.
+// ends are a client and a protected port of one family.
 type ends struct{ client, server netip.AddrPort }
 
 var families = map[string]ends{
@@ -42,15 +42,15 @@ func parse(t *testing.T, b []byte) packet.Packet {
 	t.Helper()
 	p := packet.Packet{Data: b}
 	if ok := p.Parse(); ok != (p.DropReason == packet.NotDropped) {
-		t.Fatalf("Parse returned %v with fault %v", ok, p.DropReason)
+		t.Fatalf("Parse returned %v with reason %v", ok, p.DropReason)
 	}
 	return p
 }
 
-func wantFault(t *testing.T, b []byte, want packet.DropReason) {
+func wantDropReason(t *testing.T, b []byte, want packet.DropReason) {
 	t.Helper()
 	if p := parse(t, b); p.DropReason != want {
-		t.Fatalf("fault %v, want %v", p.DropReason, want)
+		t.Fatalf("reason %v, want %v", p.DropReason, want)
 	}
 }
 
@@ -120,14 +120,14 @@ func TestParseTrimsToIPLength(t *testing.T) {
 		for kind, b := range map[string][]byte{"TCP": e.tcp(packettest.TCP{Payload: []byte("abc")}), "UDP": e.udp("abc"), "ICMP": e.icmp(8, []byte("abc"))} {
 			p := parse(t, append(append([]byte(nil), b...), "ethernet padding"...))
 			if p.DropReason != packet.NotDropped || string(p.Data) != string(b) {
-				t.Errorf("%s %s: fault %v, %d bytes, want %d", name, kind, p.DropReason, len(p.Data), len(b))
+				t.Errorf("%s %s: reason %v, %d bytes, want %d", name, kind, p.DropReason, len(p.Data), len(b))
 			}
 		}
 	}
 }
 
-// TestParseRejects has for every fault the least that brings it about. What was
-// changed in a packet is followed by right checksums, unless they are the fault.
+// TestParseRejects makes the smallest change for each reason. The checksums are
+// updated afterwards, unless they are the reason.
 func TestParseRejects(t *testing.T) {
 	e4, e6 := families["IPv4"], families["IPv6"]
 	set := func(b []byte, at int, x ...byte) []byte { copy(b[at:], x); return b }
@@ -136,7 +136,7 @@ func TestParseRejects(t *testing.T) {
 		e.client = netip.AddrPortFrom(netip.MustParseAddr(a), 40000)
 		return e.tcp(packettest.TCP{Flags: packet.SYN})
 	}
-	// extended puts IPv6 extension headers before the segment.
+	// extended inserts IPv6 extension headers before the segment.
 	extended := func(next byte, headers ...byte) []byte {
 		b := e6.tcp(packettest.TCP{Flags: packet.SYN})
 		b = append(b[:40:40], append(headers, b[40:]...)...)
@@ -153,9 +153,9 @@ func TestParseRejects(t *testing.T) {
 	tcp4 := func() []byte { return e4.tcp(packettest.TCP{Flags: packet.SYN}) }
 	tcp6 := func() []byte { return e6.tcp(packettest.TCP{Flags: packet.SYN}) }
 	for _, c := range []struct {
-		name  string
-		b     []byte
-		fault packet.DropReason
+		name   string
+		b      []byte
+		reason packet.DropReason
 	}{
 		{"nothing", nil, packet.DropShort},
 		{"an IPv4 header cut short", tcp4()[:19], packet.DropShort},
@@ -204,7 +204,7 @@ func TestParseRejects(t *testing.T) {
 		{"ICMPv6 in IPv4", packettest.IP(e4.client.Addr(), e4.server.Addr(), packet.ICMPv6, make([]byte, 8)), packet.DropProtocol},
 		{"ICMP in IPv6", packettest.IP(e6.client.Addr(), e6.server.Addr(), packet.ICMP, make([]byte, 8)), packet.DropProtocol},
 	} {
-		t.Run(c.name, func(t *testing.T) { wantFault(t, c.b, c.fault) })
+		t.Run(c.name, func(t *testing.T) { wantDropReason(t, c.b, c.reason) })
 	}
 }
 
@@ -230,9 +230,9 @@ func TestParseRejectsTransportHeaders(t *testing.T) {
 			icmp = packet.ICMPv6
 		}
 		for _, c := range []struct {
-			name  string
-			b     []byte
-			fault packet.DropReason
+			name   string
+			b      []byte
+			reason packet.DropReason
 		}{
 			{"no TCP header", raw(packet.TCP, 0), packet.DropTransport},
 			{"a TCP header cut short", raw(packet.TCP, 19), packet.DropTransport},
@@ -252,7 +252,7 @@ func TestParseRejectsTransportHeaders(t *testing.T) {
 			{"an ICMP header cut short", raw(icmp, 7), packet.DropTransport},
 			{"an ICMP checksum", change(e.icmp(8, nil), l4+2, ^e.icmp(8, nil)[l4+2], false), packet.DropChecksum},
 		} {
-			t.Run(family+" "+c.name, func(t *testing.T) { wantFault(t, c.b, c.fault) })
+			t.Run(family+" "+c.name, func(t *testing.T) { wantDropReason(t, c.b, c.reason) })
 		}
 	}
 }
@@ -262,12 +262,11 @@ func TestParseUDPWithoutChecksum(t *testing.T) {
 		e := families[name]
 		b := e.udp("no checksum")
 		b[e.header()+6], b[e.header()+7] = 0, 0
-		wantFault(t, b, want)
-		// Not even if the kernel vouches for it: it is a zero on the wire all
-		// the same.
+		wantDropReason(t, b, want)
+		// Not even if the kernel vouches for it: it is zero on the wire.
 		p := packet.Packet{Data: b, Offload: packet.Offload{ChecksumValid: true}}
 		if p.Parse(); p.DropReason != want {
-			t.Errorf("%s, vouched for: fault %v, want %v", name, p.DropReason, want)
+			t.Errorf("%s, vouched for: reason %v, want %v", name, p.DropReason, want)
 		}
 	}
 }
@@ -279,21 +278,21 @@ func TestParseTrustsOffloadForTransportOnly(t *testing.T) {
 			b[e.header()+at] ^= 0x55
 			p := packet.Packet{Data: b, Offload: packet.Offload{ChecksumValid: true}}
 			if !p.Parse() {
-				t.Errorf("%s %s with a valid checksum by the kernel's word: %v", name, kind, p.DropReason)
+				t.Errorf("%s %s with ChecksumValid: %v", name, kind, p.DropReason)
 			}
 		}
 		b := e.tcp(packettest.TCP{})
 		b[e.header()+16] ^= 0x55
 		p := packet.Packet{Data: b, Offload: packet.Offload{NeedsChecksum: true}}
 		if !p.Parse() {
-			t.Errorf("%s TCP whose checksum is still to be made: %v", name, p.DropReason)
+			t.Errorf("%s TCP with NeedsChecksum: %v", name, p.DropReason)
 		}
 	}
 	b := families["IPv4"].tcp(packettest.TCP{})
 	b[10] ^= 0x55
 	p := packet.Packet{Data: b, Offload: packet.Offload{ChecksumValid: true, NeedsChecksum: true}}
 	if p.Parse(); p.DropReason != packet.DropIPChecksum {
-		t.Errorf("an IPv4 header checksum by the kernel's word: %v", p.DropReason)
+		t.Errorf("a wrong IPv4 header checksum with ChecksumValid: %v", p.DropReason)
 	}
 }
 
@@ -317,11 +316,11 @@ func TestDropReasonNames(t *testing.T) {
 	for f := range packet.NumDropReasons {
 		name := packet.DropReason(f).String()
 		if name == "" || name == "unknown" || seen[name] {
-			t.Errorf("fault %d is called %q", f, name)
+			t.Errorf("reason %d has the name %q", f, name)
 		}
 		seen[name] = true
 	}
 	if got := packet.DropReason(packet.NumDropReasons).String(); got != "unknown" {
-		t.Errorf("a fault that does not exist is called %q", got)
+		t.Errorf("an unknown reason has the name %q", got)
 	}
 }

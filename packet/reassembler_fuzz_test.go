@@ -12,15 +12,15 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// recordSize is how many bytes of a fuzzer's input make one fragment:
+// recordSize is the number of input bytes for one fragment:
 //
 //	u8 what || u8 id, source || u16 offset || u16 length || u8 at || u8 change
 //
-// what: 1 IPv6, 2 more, 4 the offset and the length are cut to the grid,
-// 8 as large as the length says (else 1/16), 16 a second passes.
+// what: 1 IPv6, 2 more fragments, 4 round the offset and the length to 8 bytes,
+// 8 use the whole length (else 1/16), 16 advance the clock by a second.
 const recordSize = 8
 
-// record makes a fragment of the first bytes of b.
+// record decodes a fragment from the first bytes of b.
 func record(b []byte) []byte {
 	name := "IPv4"
 	if b[0]&1 != 0 {
@@ -51,7 +51,7 @@ func record(b []byte) []byte {
 	return f
 }
 
-// places are the fragments of one packet that were added, by their offsets.
+// places are the fragments added of one packet, by their offsets.
 type places map[int][]string
 
 func (p places) add(part string, at int) {
@@ -60,8 +60,8 @@ func (p places) add(part string, at int) {
 	}
 }
 
-// make reports whether b can be reassembled from at most n fragments, one at each
-// offset.
+// make reports whether b can be reassembled from at most n fragments, one at
+// each offset.
 func (p places) make(b string, at, n int) bool {
 	if b == "" {
 		return true
@@ -89,7 +89,7 @@ func FuzzReassemble(f *testing.F) {
 		add([8]byte{14 | v, 1, 0, 0, 0, 8}, [8]byte{8 | v, 1, 0xff, 0xf8, 5, 5})                                // tiny, ping of death
 		add([8]byte{14 | v, 1, 0, 0, 16, 0}, [8]byte{14 | v, 9, 16, 0, 16, 0}, [8]byte{24 | v, 1, 16, 0, 1, 1}) // blocks
 	}
-	const limit = 6 // small enough to be met
+	const limit = 6 // small enough to be reached
 	o := packet.ReassemblerOptions{
 		MaxDatagrams: limit, MaxPerSource: 3, MaxBytes: 20 * 4096, MaxFragments: 5, Timeout: 10 * time.Second,
 	}
@@ -115,18 +115,18 @@ func FuzzReassemble(f *testing.F) {
 				}
 				added[src][fr.ID].add(string(p.Data[fr.Payload:]), fr.Offset)
 			}
-			whole, fault := r.Add(&p)
-			if fault == packet.NotDropped && p.Reassemblable() {
+			whole, reason := r.Add(&p)
+			if reason == packet.NotDropped && p.Reassemblable() {
 				kept++
 			}
 			if n, size := r.Usage(); n > limit || size > o.MaxBytes {
-				t.Fatalf("%d packets in %d bytes are held", n, size)
+				t.Fatalf("%d packets in %d bytes are stored", n, size)
 			}
 			if whole == nil {
 				continue
 			}
-			if fault != packet.NotDropped || !p.Reassemblable() {
-				t.Fatalf("%v gave a whole packet", fault)
+			if reason != packet.NotDropped || !p.Reassemblable() {
+				t.Fatalf("%v gave a whole packet", reason)
 			}
 			q := packet.Packet{Data: whole}
 			switch q.Parse(); q.DropReason {
@@ -138,20 +138,20 @@ func FuzzReassemble(f *testing.F) {
 				t.Fatalf("made %d bytes of a packet of %d, protocol %d, %v", len(whole), len(q.Data), q.Proto, q.Tuple)
 			}
 			if !added[src][fr.ID].make(string(whole[q.L4:]), 0, o.MaxFragments) {
-				t.Fatalf("made a packet of what was not added: %x", whole)
+				t.Fatalf("made a packet of bytes that were not added: %x", whole)
 			}
 		}
 		r.now += time.Hour
 		r.add(nil)
 		if n, size := r.Usage(); n != 0 || size != 0 {
-			t.Fatalf("%d packets in %d bytes are left for ever", n, size)
+			t.Fatalf("%d packets in %d bytes remain", n, size)
 		}
 		gone := 0
 		for _, n := range r.dropped {
 			gone += n
 		}
 		if gone > kept {
-			t.Fatalf("%d fragments thrown away of %d kept", gone, kept)
+			t.Fatalf("%d fragments dropped of %d kept", gone, kept)
 		}
 	})
 }

@@ -19,19 +19,19 @@ func TestReassemblerTimeout(t *testing.T) {
 		r.add(fragment(whole, 7, 40, 80, false)) // does not restart the timeout
 		r.now++
 		r.add(fragment(whole, 9, 0, 40, true))
-		r.wantHeld(t, 1, 4096)
+		r.wantUsage(t, 1, 4096)
 		if n := r.dropped[packet.DropFragmentTimeout]; n != 0 {
 			t.Errorf("%s: %d fragments of a finished packet timed out", name, n)
 		}
 		r.add(fragment(whole, 10, 0, 40, true))
 		r.add(fragment(whole, 10, 40, 80, true))
 		r.now += 10*time.Second - 1
-		r.wantHeld(t, 2, 8192)
+		r.wantUsage(t, 2, 8192)
 		r.now++
 		if got, f := r.add(fragment(whole, 10, 80, 120, false)); got != nil || f != packet.NotDropped {
 			t.Errorf("%s: finished after the timeout: %v", name, f)
 		}
-		r.wantHeld(t, 1, 4096)
+		r.wantUsage(t, 1, 4096)
 		if n := r.dropped[packet.DropFragmentTimeout]; n != 3 {
 			t.Errorf("%s: %d fragments timed out, want 3", name, n)
 		}
@@ -51,11 +51,11 @@ func TestReassemblerEvictsOldestOfSource(t *testing.T) {
 			}
 		}
 		if n := r.dropped[packet.DropFragmentLimit]; n != 1 {
-			t.Errorf("%s: %d fragments thrown away, want 1", name, n)
+			t.Errorf("%s: %d fragments dropped, want 1", name, n)
 		}
 		for id, want := range []bool{false, true, true, true} {
 			if id == 0 {
-				continue // its rest would push out another
+				continue // its other fragment would evict another
 			}
 			if got, _ := r.add(fragment(whole, uint32(id), 40, 120, false)); (got != nil) != want {
 				t.Errorf("%s: packet %d finished: %v", name, id, !want)
@@ -77,7 +77,7 @@ func TestReassemblerSourceIsSlash64(t *testing.T) {
 		e.client = netip.AddrPortFrom(e.client.Addr().Next(), 40000)
 		r.add(fragment(e.tcp(packettest.TCP{Payload: pattern(100)}), 7, 0, 40, true))
 	}
-	r.wantHeld(t, 2, 2*4096)
+	r.wantUsage(t, 2, 2*4096)
 }
 
 func TestReassemblerKeepsOtherSources(t *testing.T) {
@@ -91,10 +91,10 @@ func TestReassemblerKeepsOtherSources(t *testing.T) {
 		r.add(fragment(from(i), 7, 0, 40, true))
 	}
 	if _, f := r.add(fragment(from(9), 7, 0, 40, true)); f != packet.DropFragmentLimit {
-		t.Errorf("fault %v with all places taken by others", f)
+		t.Errorf("reason %v with all memory used by other sources", f)
 	}
 	if _, f := r.add(fragment(from(0), 8, 0, 40, true)); f != packet.NotDropped {
-		t.Errorf("fault %v for a source with a packet to give up", f)
+		t.Errorf("reason %v for a source with a packet to evict", f)
 	}
 	for i := 1; i < 4; i++ {
 		if got, f := r.add(fragment(from(i), 7, 40, 120, false)); got == nil {
@@ -117,9 +117,9 @@ func TestReassemblerLimitsBytesOfSource(t *testing.T) {
 			t.Fatalf("one source holds %d bytes", size)
 		}
 	}
-	r.wantHeld(t, 2, 30*4096)
+	r.wantUsage(t, 2, 30*4096)
 	if got, _ := r.add(cut(whole, 7, 1224)[0]); got == nil {
-		t.Error("the newest packet was thrown away")
+		t.Error("the newest packet was dropped")
 	}
 }
 
@@ -141,18 +141,18 @@ func TestReassemblerRejectsWhenFull(t *testing.T) {
 	for _, b := range cut(whole, 7, 1224)[1:] {
 		r.add(b)
 	}
-	r.wantHeld(t, 1, 15*4096)
+	r.wantUsage(t, 1, 15*4096)
 	e.client = netip.MustParseAddrPort("198.51.100.1:1")
 	theirs := e.tcp(packettest.TCP{Payload: pattern(9000)})
 	for i, want := range []packet.DropReason{packet.NotDropped, packet.DropFragmentLimit} {
 		if _, f := r.add(cut(theirs, 7, 4096)[i]); f != want {
-			t.Errorf("fragment %d: fault %v, want %v", i, f, want)
+			t.Errorf("fragment %d: reason %v, want %v", i, f, want)
 		}
 	}
 	if n := r.dropped[packet.DropFragmentLimit]; n != 1 {
-		t.Errorf("%d fragments thrown away, want 1", n)
+		t.Errorf("%d fragments dropped, want 1", n)
 	}
-	r.wantHeld(t, 1, 15*4096)
+	r.wantUsage(t, 1, 15*4096)
 }
 
 func TestReassemblerLimitsFragments(t *testing.T) {
@@ -168,9 +168,9 @@ func TestReassemblerLimitsFragments(t *testing.T) {
 				t.Errorf("%s: fragment %d: %v", name, i, f)
 			}
 		}
-		r.wantHeld(t, 0, 0)
+		r.wantUsage(t, 0, 0)
 		if n := r.dropped[packet.DropFragmentLimit]; n != 4 {
-			t.Errorf("%s: %d fragments thrown away", name, n)
+			t.Errorf("%s: %d fragments dropped", name, n)
 		}
 	}
 }
@@ -209,23 +209,23 @@ func TestReassemblerBoundsFlood(t *testing.T) {
 					kept++
 				}
 				if d, s := r.Usage(); d > most || s > bytes {
-					t.Fatalf("%d packets in %d bytes are held", d, s)
+					t.Fatalf("%d packets in %d bytes are stored", d, s)
 				}
 			}
 		}); n != 0 {
 			t.Errorf("%v allocations in %d fragments", n, len(packets))
 		}
 		for f, n := range r.dropped {
-			t.Logf("%d fragments thrown away: %v", n, packet.DropReason(f))
+			t.Logf("%d fragments dropped: %v", n, packet.DropReason(f))
 			gone += n
 		}
 		if kept < len(packets) || gone < len(packets)/2 {
-			t.Errorf("%d fragments were kept, %d thrown away: no flood", kept, gone)
+			t.Errorf("%d fragments were kept, %d dropped: too few for a flood", kept, gone)
 		}
-		// All of it comes back.
+		// All memory is freed.
 		r.now += time.Hour
 		r.add(nil)
-		r.wantHeld(t, 0, 0)
+		r.wantUsage(t, 0, 0)
 	}
 }
 
@@ -270,7 +270,7 @@ func BenchmarkReassemble(b *testing.B) {
 			}
 		})
 	}
-	// From 8 sources as many packets as they may hold, each in its turn.
+	// As many packets from 8 sources as permitted, interleaved.
 	flood := func(part func(segment []byte, id uint32) []byte) (all [][]byte) {
 		for i := range 1024 {
 			e := families["IPv4"]

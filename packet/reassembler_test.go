@@ -13,7 +13,7 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// reassembly is a Reassembler with a clock to turn, and what it threw away.
+// A reassembly is a Reassembler with a fake clock, and the fragments it dropped.
 type reassembly struct {
 	*packet.Reassembler
 	now     time.Duration
@@ -35,14 +35,14 @@ func (r *reassembly) add(b []byte) ([]byte, packet.DropReason) {
 	return r.Add(&p)
 }
 
-func (r *reassembly) wantHeld(t *testing.T, datagrams, size int) {
+func (r *reassembly) wantUsage(t *testing.T, datagrams, size int) {
 	t.Helper()
 	if n, s := r.Usage(); n != datagrams || s != size {
-		t.Errorf("%d packets in %d bytes are held, want %d in %d", n, s, datagrams, size)
+		t.Errorf("%d packets in %d bytes are stored, want %d in %d", n, s, datagrams, size)
 	}
 }
 
-// pattern is n bytes that differ from their neighbours and from those 4 KiB
+// pattern returns n bytes that differ from adjacent ones and from those 4 KiB
 // away.
 func pattern(n int) []byte {
 	b := make([]byte, n)
@@ -52,8 +52,8 @@ func pattern(n int) []byte {
 	return b
 }
 
-// unfragmented is what a reassembled packet must be: whole, without what
-// belongs to fragments.
+// unfragmented returns the expected reassembled packet: whole, without the
+// fields of fragments.
 func unfragmented(whole []byte, id uint32) []byte {
 	b := append([]byte(nil), whole...)
 	if b[0]>>4 == 4 {
@@ -73,12 +73,12 @@ func cut(whole []byte, id uint32, size int) (all [][]byte) {
 	return all
 }
 
-// step is a fragment of the packet in TestReassemblerAdd and what is to come of
-// it.
+// A step is a fragment of the packet in TestReassemblerAdd and the expected
+// result.
 type step struct {
 	from, to int
 	last     bool
-	fault    packet.DropReason
+	reason   packet.DropReason
 	whole    bool
 }
 
@@ -93,7 +93,7 @@ func TestReassemblerAdd(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		steps []step
-		held  int // unfinished packets at the end
+		held  int // incomplete packets at the end
 	}{
 		{"in order", []step{{0, 40, false, none, false}, {40, 80, false, none, false}, {80, 120, true, none, true}}, 0},
 		{"reversed", []step{{80, 120, true, none, false}, {40, 80, false, none, false}, {0, 40, false, none, true}}, 0},
@@ -142,8 +142,8 @@ func TestReassemblerAdd(t *testing.T) {
 				for i, s := range c.steps {
 					segment := e.tcp(packettest.TCP{Flags: packet.ACK, Payload: data})
 					whole, f := r.add(fragment(segment, id, s.from, s.to, !s.last))
-					if f != s.fault || (whole != nil) != s.whole {
-						t.Fatalf("step %d: fault %v and %d bytes, want %v", i, f, len(whole), s.fault)
+					if f != s.reason || (whole != nil) != s.whole {
+						t.Fatalf("step %d: reason %v and %d bytes, want %v", i, f, len(whole), s.reason)
 					}
 					switch {
 					case s.whole:
@@ -163,7 +163,7 @@ func TestReassemblerAdd(t *testing.T) {
 						kept = 0
 					case f != packet.NotDropped:
 						if r.dropped[f] != kept {
-							t.Errorf("step %d: %d fragments thrown away, want %d", i, r.dropped[f], kept)
+							t.Errorf("step %d: %d fragments dropped, want %d", i, r.dropped[f], kept)
 						}
 						kept, refused = 0, f
 					case c.name != "exact duplicates":
@@ -172,10 +172,10 @@ func TestReassemblerAdd(t *testing.T) {
 				}
 				for f, n := range r.dropped {
 					if n > 0 && packet.DropReason(f) != refused {
-						t.Errorf("%d fragments thrown away for %v", n, packet.DropReason(f))
+						t.Errorf("%d fragments dropped for %v", n, packet.DropReason(f))
 					}
 				}
-				r.wantHeld(t, c.held, c.held*4096)
+				r.wantUsage(t, c.held, c.held*4096)
 			})
 		}
 	}
@@ -185,26 +185,26 @@ func TestReassemblerDuplicateWithOtherBytes(t *testing.T) {
 	for name, e := range families {
 		r := newReassembly(packet.ReassemblerOptions{})
 		whole := e.tcp(packettest.TCP{Payload: pattern(9000)})
-		all := cut(whole, 7, 4504) // over the boundary of a block
+		all := cut(whole, 7, 4504) // across a block boundary
 		r.add(all[0])
 		forged := append([]byte(nil), all[0]...)
 		forged[len(forged)-1] ^= 1
 		if _, f := r.add(forged); f != packet.DropFragmentOverlap {
-			t.Errorf("%s: fault %v", name, f)
+			t.Errorf("%s: reason %v", name, f)
 		}
-		r.wantHeld(t, 0, 0)
+		r.wantUsage(t, 0, 0)
 	}
 }
 
 func TestReassemblerRejectsOversize(t *testing.T) {
 	for name, e := range families {
 		segment := e.tcp(packettest.TCP{Payload: pattern(60000)})
-		// The most payload that fits behind the IP header.
+		// The largest payload.
 		most := packet.MaxPacket - e.header()
 		for _, c := range []struct {
 			offset, size int
 			more         bool
-			fault        packet.DropReason
+			reason       packet.DropReason
 		}{
 			{0xfff8, 1, false, packet.DropFragmentLength},
 			{0xfff8, 1400, false, packet.DropFragmentLength},
@@ -217,8 +217,8 @@ func TestReassemblerRejectsOversize(t *testing.T) {
 			if _, f := r.add(fragment(segment, 7, 0, 800, true)); f != packet.NotDropped {
 				t.Fatalf("%s: %v", name, f)
 			}
-			if _, f := r.add(fragmentOf(segment, 7, c.offset, c.more, pattern(c.size))); f != c.fault {
-				t.Errorf("%s: %d bytes at %d: fault %v, want %v", name, c.size, c.offset, f, c.fault)
+			if _, f := r.add(fragmentOf(segment, 7, c.offset, c.more, pattern(c.size))); f != c.reason {
+				t.Errorf("%s: %d bytes at %d: reason %v, want %v", name, c.size, c.offset, f, c.reason)
 			}
 		}
 	}
@@ -238,7 +238,7 @@ func TestReassemblerLargestPacket(t *testing.T) {
 		if !bytes.Equal(got, unfragmented(whole, 7)) {
 			t.Fatalf("%s: %d bytes, want %d", name, len(got), len(whole))
 		}
-		wantFault(t, got, packet.NotDropped)
+		wantDropReason(t, got, packet.NotDropped)
 	}
 }
 
@@ -279,11 +279,11 @@ func TestReassemblerSeparatesPackets(t *testing.T) {
 			fragment(e.udp(string(pattern(112))), 7, 40, 120, false),
 		} {
 			if whole, _ := r.add(b); whole != nil {
-				t.Errorf("%s %d: another packet's fragment fitted", name, i)
+				t.Errorf("%s %d: a fragment of another packet was accepted", name, i)
 			}
 		}
 		if whole, f := r.add(fragment(segment(e), 7, 40, 120, false)); whole == nil {
-			t.Errorf("%s: its own fragment did not fit: %v", name, f)
+			t.Errorf("%s: its own fragment was rejected: %v", name, f)
 		}
 	}
 }
@@ -297,8 +297,8 @@ func drawSegment(t *rapid.T, label string) []byte {
 	})
 }
 
-// drawFragmentation cuts whole at random places, as many as one packet may have
-// fragments, but not in its TCP header.
+// drawFragmentation fragments whole at random offsets behind its TCP header,
+// within the limit of fragments.
 func drawFragmentation(t *rapid.T, whole []byte, id uint32) (all [][]byte) {
 	header := ipHeader(whole)
 	n := len(whole) - header
@@ -335,22 +335,22 @@ func TestReassemblerAnyOrder(t *testing.T) {
 		for _, b := range rapid.Permutation(all).Draw(t, "order") {
 			whole, f := r.add(b)
 			if f != packet.NotDropped {
-				t.Fatalf("refused: %v", f)
+				t.Fatalf("rejected: %v", f)
 			}
 			if whole == nil {
 				continue
 			}
 			if want[string(whole)]--; want[string(whole)] < 0 {
-				t.Fatalf("%d bytes came out that did not go in", len(whole))
+				t.Fatalf("%d bytes were returned that were not added", len(whole))
 			}
 			p := packet.Packet{Data: whole}
 			if !p.Parse() {
-				t.Fatalf("the reassembled packet is refused: %v", p.DropReason)
+				t.Fatalf("the reassembled packet is rejected: %v", p.DropReason)
 			}
 		}
 		for b, n := range want {
 			if n != 0 {
-				t.Fatalf("a packet of %d bytes did not come out", len(b))
+				t.Fatalf("a packet of %d bytes was not returned", len(b))
 			}
 		}
 		if n, size := r.Usage(); n != 0 || size != 0 {

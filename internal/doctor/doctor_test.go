@@ -14,8 +14,7 @@ import (
 	"github.com/knockgw/knockgw/internal/control"
 )
 
-// healthy is a host on which everything is as it should be, and a configuration
-// for it.
+// healthy returns a host without problems, and a configuration for it.
 func healthy(t *testing.T) (*Host, Options) {
 	t.Helper()
 	cfg, err := config.Parse("/etc/knockgw/knockgw.yaml", []byte(`
@@ -300,7 +299,7 @@ func TestExamineReportsFixForEachProblem(t *testing.T) {
 	}
 }
 
-// A system that answers nothing is told so, and nothing breaks.
+// Checks without a query report that they were not made.
 func TestExamineReportsUncheckedOnOtherSystems(t *testing.T) {
 	t.Parallel()
 	h, o := healthy(t)
@@ -313,7 +312,7 @@ func TestExamineReportsUncheckedOnOtherSystems(t *testing.T) {
 	}
 }
 
-// Every error of the system's own is a finding.
+// Every error of a query is a finding.
 func TestExamineReportsQueryErrors(t *testing.T) {
 	t.Parallel()
 	h, o := healthy(t)
@@ -341,7 +340,7 @@ func lines(all []Finding) string {
 	return b.String()
 }
 
-// A Host may lack any function but those that every system has.
+// A Host may lack all functions that some systems lack.
 func TestExamineAcceptsMinimalHost(t *testing.T) {
 	t.Parallel()
 	h, o := healthy(t)

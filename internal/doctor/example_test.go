@@ -9,8 +9,8 @@ import (
 	"github.com/knockgw/knockgw/internal/doctor"
 )
 
-// A host of one's own making: what it has no function for is not looked at.
-// That of the machine is ThisHost.
+// A simulated host: checks without a function are not made. ThisHost returns the real
+// one.
 func ExampleExamine() {
 	host := &doctor.Host{
 		System:  "linux",

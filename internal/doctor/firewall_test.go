@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// chains makes a firewall of one base chain and others that it may jump to.
+// chains returns a firewall with a base chain and others that it may jump to.
 func chains(base Chain, others ...Chain) *Firewall {
 	return &Firewall{Chains: append([]Chain{base}, others...)}
 }
@@ -59,7 +59,7 @@ func TestFirewallCheckFindsBlockingRules(t *testing.T) {
 			h.Firewall = func() (*Firewall, error) { return c.w, nil }
 			for _, f := range Examine(t.Context(), h, o) {
 				if f.Check == "firewall" && (f.Level == OK) != (c.fix == "") || f.Check == "firewall" && !strings.Contains(f.Fix, c.fix) {
-					t.Errorf("it says %+v, want %q", f, c.fix)
+					t.Errorf("got %+v, want %q", f, c.fix)
 				}
 			}
 		})

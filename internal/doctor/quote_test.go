@@ -15,13 +15,12 @@ import (
 	"github.com/knockgw/knockgw/internal/bypass"
 )
 
-// hostileNames are what an account may write into the files that it owns, and
-// what the kernel permits as a name of an interface.
+// hostileNames are names that an account can write into its files, or that the
+// kernel permits for an interface.
 var hostileNames = []string{"a;touch EVIL", "$(touch EVIL)", "`touch EVIL`", "a'b;touch EVIL;'", "a\ntouch EVIL", "a\"b", "-rf", "\x1b[2J", "a b", "#x", "a&touch EVIL"}
 
-// Every command that is printed as one that can be typed is typed, with
-// commands of the host replaced by ones that do nothing: only what the names
-// say could run.
+// Runs every command of a fix, without the commands of the host in the path:
+// only a name could run something.
 func TestFixesQuoteNames(t *testing.T) {
 	t.Parallel()
 	for _, name := range hostileNames {
@@ -41,14 +40,13 @@ func TestFixesQuoteNames(t *testing.T) {
 				t.Errorf("%q runs in\n%s", name, command)
 			}
 			if strings.ContainsAny(command, "\n\x1b") {
-				t.Errorf("%q is printed as it stands: %q", name, command)
+				t.Errorf("%q is printed unquoted: %q", name, command)
 			}
 		}
 	}
 }
 
-// runHarmless has bash take a command with none of the host's in its path, but
-// one.
+// runHarmless runs a command with bash, with only touch in its path.
 func runHarmless(t *testing.T, dir, command string) {
 	t.Helper()
 	bash, err := exec.LookPath("bash")
@@ -68,8 +66,7 @@ func runHarmless(t *testing.T, dir, command string) {
 	_ = cmd.Run() // the commands are not found
 }
 
-// hostileFindings are those of hosts on which everything that has a name has
-// this one.
+// hostileFindings returns the findings on a host where everything has this name.
 func hostileFindings(t *testing.T, name string) []Finding {
 	t.Helper()
 	h, o := healthy(t)
@@ -111,8 +108,7 @@ func hostileFindings(t *testing.T, name string) []Finding {
 	return append(all, Examine(t.Context(), h, o)...)
 }
 
-// A directory of clients that is not there yet is no failure: check and run
-// warn.
+// A missing clients_dir is not a failure: check and run warn, too.
 func TestFilesCheckWarnsOfMissingClientsDir(t *testing.T) {
 	t.Parallel()
 	h, o := healthy(t)

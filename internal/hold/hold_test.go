@@ -60,7 +60,7 @@ func TestForgetKeepsOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a file with nothing in it is left: %v", err)
+		t.Errorf("an empty file remains: %v", err)
 	}
 }
 

@@ -20,11 +20,10 @@ import (
 	"github.com/knockgw/knockgw/internal/sandbox"
 )
 
-// childVariable has the name of what this test program does in place of its
-// tests.
+// childVariable names what this test program does instead of running tests.
 const childVariable = "KNOCKGW_SANDBOX_TEST"
 
-// routesVariable has the child keep what setting routes takes.
+// routesVariable makes the child keep the privileges to set routes.
 const routesVariable = "KNOCKGW_SANDBOX_TEST_ROUTES"
 
 func TestMain(m *testing.M) {
@@ -34,8 +33,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child enters the sandbox and does one thing in it. It prints "entered", and
-// what came of that: "done", or an error.
+// child enters the sandbox and makes one attempt in it. It prints "entered" and
+// the result: "done", or an error.
 func child(name string) int {
 	o := sandbox.Options{}
 	if os.Getenv(routesVariable) != "" {
@@ -43,7 +42,7 @@ func child(name string) int {
 	} else if os.Getuid() == 0 {
 		o.Account = &sandbox.Account{Name: "nobody", UID: nobody, GID: nobody}
 	}
-	busy(4) // threads there are before
+	busy(4) // threads before
 	dir := os.Getenv("DIR")
 	if err := sandbox.Enter(o); err != nil {
 		fmt.Println("enter:", err)
@@ -60,11 +59,10 @@ func child(name string) int {
 	return 0
 }
 
-// nobody is the number of that user and group on most systems; it need not
-// exist.
+// nobody is the number of the user and group of that name on most systems.
 const nobody = 65534
 
-// busy has n threads wait in the kernel at once.
+// busy blocks n threads in the kernel at once.
 func busy(n int) {
 	var wg sync.WaitGroup
 	for range n {
@@ -76,8 +74,7 @@ func busy(n int) {
 	wg.Wait()
 }
 
-// attempts are what a child may be asked to try. Each gets a directory of its
-// own.
+// attempts are what a child can attempt. Each gets its own directory.
 var attempts = map[string]func(dir string) error{
 	"nothing": func(string) error { return nil },
 
@@ -127,7 +124,7 @@ var attempts = map[string]func(dir string) error{
 	"change routes":          changeRoutes,
 	"die of a signal": func(string) error {
 		err := unix.Kill(os.Getpid(), unix.SIGTERM)
-		time.Sleep(childTime) // it comes to whichever thread has time
+		time.Sleep(childTime) // any thread may receive it
 		return err
 	},
 	"write and replace a file": replaceFile,
@@ -188,7 +185,7 @@ func socket(family, kind, protocol int) func(string) error {
 	}
 }
 
-// replaceFile writes as the state, the audit log and a profile are written.
+// replaceFile writes a file like the state, the audit log and profiles.
 func replaceFile(dir string) error {
 	f, err := os.CreateTemp(dir, "new-")
 	if err != nil {
@@ -243,7 +240,7 @@ func serve(string) error {
 		return err
 	}
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		b, _ := os.ReadFile("/proc/self/limits") // as the collector of a process's metrics does
+		b, _ := os.ReadFile("/proc/self/limits") // like the process collector of metrics
 		w.Write(b)
 	})}
 	defer s.Close()

@@ -7,8 +7,7 @@ import (
 	"github.com/knockgw/knockgw/internal/sandbox"
 )
 
-// The last step of a start: what needs root is open, and from here on nothing
-// needs it.
+// The last step of a start: everything that needs root is open.
 func ExampleEnter() {
 	account, err := sandbox.Lookup("knockgw", "")
 	if err != nil {
@@ -16,7 +15,7 @@ func ExampleEnter() {
 		return
 	}
 	if err := sandbox.Enter(sandbox.Options{Account: account}); err != nil {
-		fmt.Println(err) // a part may be given up already: the process ends
+		fmt.Println(err) // some privileges may be gone: exit
 		return
 	}
 }

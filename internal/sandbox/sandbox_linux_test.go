@@ -17,10 +17,10 @@ import (
 	"github.com/knockgw/knockgw/internal/sandbox"
 )
 
-// t0 is a context for children, which have no test.
+// t0 is the context of children, which have no testing.T.
 func t0() context.Context { return context.Background() }
 
-// changeRoutes asks the kernel for a change that takes CAP_NET_ADMIN.
+// changeRoutes requests a change that requires CAP_NET_ADMIN.
 func changeRoutes(string) error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
@@ -32,7 +32,7 @@ func changeRoutes(string) error {
 // childTime bounds one child; it takes a tenth of a second.
 const childTime = 20 * time.Second
 
-// try has a child attempt something in the sandbox.
+// try runs a child that makes an attempt in the sandbox.
 func try(t *testing.T, attempt string) (said string, state *os.ProcessState) {
 	t.Helper()
 	return tryWith(t, attempt, nil)
@@ -91,8 +91,7 @@ func TestEnterPermitsGateway(t *testing.T) {
 	}
 }
 
-// needsFilter skips what other architectures do not have; the rest of the
-// sandbox they do, and a gateway works in it.
+// needsFilter skips a test on architectures without a filter.
 func needsFilter(t *testing.T) {
 	t.Helper()
 	if !sandbox.Filters() {
@@ -130,7 +129,7 @@ func TestEnterDeniesUnneededCalls(t *testing.T) {
 		"bluetooth socket": noFamily, "kernel cryptography": noFamily, "XDP socket": noFamily,
 		"pair of packet sockets": no,
 
-		"run a program":  no, // there is not even a process to run it in
+		"run a program":  no, // not even a process to run it in
 		"fork":           no,
 		"fork by clone3": "function not implemented",
 
@@ -168,8 +167,8 @@ func TestLookup(t *testing.T) {
 	}{
 		{"nobody", "", true},
 		{nobody.Uid, "", true},
-		{"4000000", "4000001", true}, // numbers that have no name
-		{"4000000", "", false},       // of which group?
+		{"4000000", "4000001", true}, // numbers without a name
+		{"4000000", "", false},       // no group
 		{"no-such-user", "", false},
 		{"nobody", "no-such-group", false},
 		{"root", "", false},
@@ -187,7 +186,7 @@ func TestLookup(t *testing.T) {
 	}
 }
 
-// The process that restores routes can set them, and do nothing else.
+// The process that restores routes can set routes only.
 func TestEnterKeepsRoutesAlone(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {

@@ -12,7 +12,7 @@ import (
 
 const testPID = 4711
 
-// architectures are those that packages are made for.
+// architectures are those of the packages.
 var architectures = []*arch.Info{arch.X86_64, arch.AARCH64}
 
 func TestSyscallsExist(t *testing.T) {
@@ -42,8 +42,7 @@ func TestSyscallsAreDisjoint(t *testing.T) {
 	}
 }
 
-// A kernel runs a filter as the kernel does, over system calls of its
-// architecture.
+// A kernel runs a filter on system calls of an architecture.
 type kernel struct {
 	*arch.Info
 	vm *bpf.VM
@@ -55,9 +54,9 @@ func newKernel(t *testing.T, info *arch.Info) *kernel {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const most = 4096 // BPF_MAXINSNS
-	if len(program) > most {
-		t.Errorf("the filter has %d instructions, more than %d", len(program), most)
+	const limit = 4096 // BPF_MAXINSNS
+	if len(program) > limit {
+		t.Errorf("the filter has %d instructions, more than %d", len(program), limit)
 	}
 	vm, err := bpf.NewVM(program)
 	if err != nil {
@@ -151,8 +150,8 @@ func TestFilterChecksArguments(t *testing.T) {
 	}
 }
 
-// An argument that a condition has looked at must not be taken for the number
-// of a call.
+// An argument that a condition has loaded must not be taken for the number of a
+// call.
 func TestFilterDeniesUnlisted(t *testing.T) {
 	t.Parallel()
 	for _, info := range architectures {
@@ -173,7 +172,7 @@ func TestFilterDeniesUnlisted(t *testing.T) {
 	}
 }
 
-// holds judges a call of the lists without a program.
+// holds evaluates a call of the lists without a program.
 func holds(name string, arguments []uint64) bool {
 	for _, c := range argFiltered(testPID) {
 		if c.name != name {
