@@ -16,9 +16,14 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// attemptTime limits an attempt that nothing answers: long enough for its SYN
-// to be sent.
-const attemptTime = 100 * time.Millisecond
+const (
+	// connectTime limits a connection that nothing answers: long enough for its
+	// SYN to be sent.
+	connectTime = 100 * time.Millisecond
+
+	// attemptTime limits an attempt, in case the machine is busy.
+	attemptTime = 10 * time.Second
+)
 
 // preferAddr makes the system choose addr for connections of its family.
 func (h host) preferAddr(t *testing.T, addr netip.Addr) {
@@ -53,6 +58,7 @@ func attemptWithChange(t *testing.T, d *Dialer, target netip.AddrPort, between f
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), attemptTime)
 	defer cancel()
+	d.Net.Timeout = connectTime
 	conn, step, err := d.reachTarget(ctx, target, []byte(testSession16), func(err error) {
 		if err != nil {
 			t.Fatal(err)
