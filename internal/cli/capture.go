@@ -40,7 +40,8 @@ func captureCommand() *cobra.Command {
 	var c captureRun
 	flags := cmd.Flags()
 	flags.StringVarP(&c.File, "output", "o", "", "new `file`, with mode 0600; - for standard output (required)")
-	flags.StringVar(&c.filter, "filter", "", "capture only packets that match this `expression`, for example 'host 10.1.2.2 and verdict drop'")
+	flags.StringVar(&c.filter, "filter", "",
+		"capture only packets that match this `expression`, for example 'host 10.1.2.2 and verdict drop'")
 	flags.IntVar(&c.snaplen, "snaplen", capture.DefaultSnaplen, "`bytes` captured of each packet, except of possible knocks")
 	flags.Int64Var(&c.limit, "limit", captureLimit, "maximum size of the file in `MiB`; 0 for none")
 	completeFlag(cmd, "output", completeFiles("pcapng"))

@@ -205,7 +205,8 @@ func printServices(w io.Writer, rows []config.Row, host *hostReport) error {
 		for _, id := range r.Clients[:min(len(r.Clients), maxListed)] {
 			clients = append(clients, termsafe.Name(id))
 		}
-		addRow(t, termsafe.Name(r.Service), r.Listen, r.Mode, see, joinLimited(r.Knock), joinLimited(r.Auth), joinLimitedOf(clients, r.NumClients), upstream)
+		addRow(t, termsafe.Name(r.Service), r.Listen, r.Mode, see,
+			joinLimited(r.Knock), joinLimited(r.Auth), joinLimitedOf(clients, r.NumClients), upstream)
 	}
 	return t.Flush()
 }

@@ -27,7 +27,8 @@ func clientSetCommand() *cobra.Command {
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
 	cmd.ValidArgsFunction = completeOnce(completeClientFiles(path))
-	services := cmd.Flags().StringArray("service", nil, "`name` of a service that the client may use; +NAME adds one, -NAME removes one;\nrepeatable")
+	services := cmd.Flags().StringArray("service", nil,
+		"`name` of a service that the client may use; +NAME adds one, -NAME removes one;\nrepeatable")
 	all := cmd.Flags().Bool("all-services", false, "allow all services, including those added later")
 	completeFlag(cmd, "service", completeServices(gatewayFlags{config: path}))
 

@@ -30,7 +30,8 @@ func doctorCommand() *cobra.Command {
 	}
 	path := configFlag(cmd)
 	output := outputFlag(cmd)
-	name := cmd.Flags().String("as", "", "`account` that the gateway runs as (default: "+defaultUser+" for root if it exists, else the current user)")
+	name := cmd.Flags().String("as", "",
+		"`account` that the gateway runs as (default: "+defaultUser+" for root if it exists, else the current user)")
 	completeFlag(cmd, "as", completeAccounts(accountsFile))
 	prepared := cmd.Flags().Bool("prepared", false, "the interface was prepared, as for knockgw run --prepared")
 	skip := cmd.Flags().Bool("skip-upstreams", false, "do not connect to upstreams")

@@ -93,7 +93,8 @@ func (s *stateFile) forget(made routing.ProtectedSet, all bool) error {
 }
 
 // errStillRunning says that the gateway was not stopped.
-var errStillRunning = errors.New("the gateway is running and restores its routes: stop it (systemctl stop knockgw), then run knockgw down again")
+var errStillRunning = errors.New("the gateway is running and restores its routes: " +
+	"stop it (systemctl stop knockgw), then run knockgw down again")
 
 // printLeftovers prints what down does not remove because the operator made it.
 func printLeftovers(w io.Writer, name string) error {

@@ -31,7 +31,8 @@ func explainCommand() *cobra.Command {
 	path := configFlag(cmd)
 	output := linesFlag(cmd)
 	cmd.ValidArgsFunction = completeOnce(completeFiles("pcap", "pcapng", "cap"))
-	terms := cmd.Flags().String("filter", "", "print only packets that match this `expression`, for example 'host 10.1.2.2 and verdict drop'")
+	terms := cmd.Flags().String("filter", "",
+		"print only packets that match this `expression`, for example 'host 10.1.2.2 and verdict drop'")
 
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		filter, err := capture.ParseFilter(*terms, verdict.Reasons())
@@ -206,7 +207,10 @@ func printExplainedJSON(w io.Writer, e *explain.Packet) error {
 		Knocks: []explainedKnock{},
 	}
 	for _, k := range e.Knocks {
-		p.Knocks = append(p.Knocks, explainedKnock{k.Client, k.Service, k.Method, k.Result.String(), k.Skew.Round(time.Millisecond).Seconds()})
+		p.Knocks = append(p.Knocks, explainedKnock{
+			Client: k.Client, Service: k.Service, Method: k.Method, Result: k.Result.String(),
+			ClockDifference: k.Skew.Round(time.Millisecond).Seconds(),
+		})
 	}
 	return json.NewEncoder(w).Encode(p)
 }

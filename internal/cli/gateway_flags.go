@@ -51,7 +51,8 @@ func (f gatewayFlags) client() (*control.Client, error) {
 	}
 	socket, err := config.Socket(*f.config)
 	if err != nil {
-		return nil, errors.Join(err, errors.New("if the configuration cannot be read, name the socket of the running gateway with --socket"))
+		return nil, errors.Join(err,
+			errors.New("if the configuration cannot be read, name the socket of the running gateway with --socket"))
 	}
 	return newControlClient(socket), nil
 }

@@ -132,7 +132,8 @@ func (p *privilegeFlags) annotate(a *sandbox.Account, err error) error {
 func (p *privilegeFlags) dropFunc(a *sandbox.Account, log *slog.Logger) func() error {
 	return func() error {
 		if p.keep {
-			log.Warn("privileges are kept: a vulnerability in the gateway is one of this account", "flag", "--"+keepFlag, "uid", os.Geteuid())
+			log.Warn("privileges are kept: a vulnerability in the gateway is one of this account",
+				"flag", "--"+keepFlag, "uid", os.Geteuid())
 			return nil
 		}
 		err := sandbox.Enter(sandbox.Options{Account: a})

@@ -50,7 +50,8 @@ func (o *profileOutput) add(cmd *cobra.Command) {
 	flags.StringVar(&o.name, "name", "", "`name` of the profile on the client (default: knock.gateway, or this host's name)")
 	flags.StringVar(&o.method, "method", "", "knock `method` of the client (default: udp-v2, or one that the service accepts)")
 	flags.StringVar(&o.out, "out", "", "write the profile to this new `file`")
-	o.output = enum{"output `format` (default without a terminal: yaml)", []string{asText, asYAML, asURI, asQR, asJSON}}.flag(cmd, "output", "o")
+	formats := []string{asText, asYAML, asURI, asQR, asJSON}
+	o.output = enum{"output `format` (default without a terminal: yaml)", formats}.flag(cmd, "output", "o")
 	completeFlag(cmd, "method", cobra.FixedCompletions(profileMethods(), cobra.ShellCompDirectiveNoFileComp))
 	completeFlag(cmd, "out", completeFiles())
 }
@@ -173,7 +174,9 @@ func (o *profileOutput) show(cmd *cobra.Command, path, id string) error {
 
 // deliver creates the profile, writes it to --out, and makes the gateway reload:
 // the steps that can fail.
-func (o *profileOutput) deliver(cmd *cobra.Command, made *enroll.Change, id string, secret protocol.Secret) (text string, status reloadStatus, err error) {
+func (o *profileOutput) deliver(
+	cmd *cobra.Command, made *enroll.Change, id string, secret protocol.Secret,
+) (text string, status reloadStatus, err error) {
 	p, err := enroll.Profile(made.Config, id, secret, o.options(made.Config, id))
 	if err != nil {
 		return "", "", err

@@ -111,7 +111,9 @@ func (s *proxyServices) check(warn *log.Logger) ([]string, error) {
 	all, bad := s.profiles()
 	for _, name := range s.only {
 		if !slices.ContainsFunc(all, func(p *profile.Profile) bool { return strings.EqualFold(name, p.Name) }) {
-			return nil, errors.Join(&usageError{fmt.Errorf("--profile %s: there is no such profile in %s; knockgw import creates one", name, s.dir)}, bad)
+			return nil, errors.Join(&usageError{
+				fmt.Errorf("--profile %s: there is no such profile in %s; knockgw import creates one", name, s.dir),
+			}, bad)
 		}
 	}
 	if len(all) == 0 {

@@ -17,8 +17,10 @@ func revokeCommand() *cobra.Command {
 		Short: "End flows and grants at once",
 		Long: "Ends the flows and grants that match all of the given flags. The client can knock\n" +
 			"again unless it is first removed from the configuration (knockgw client remove).",
-		Example: "  knockgw revoke --client alice\n  knockgw revoke --source 10.1.0.0/16 --service ssh\n  knockgw revoke --flow 10.1.1.2:50122",
-		Args:    exactArgs(0),
+		Example: "  knockgw revoke --client alice\n" +
+			"  knockgw revoke --source 10.1.0.0/16 --service ssh\n" +
+			"  knockgw revoke --flow 10.1.1.2:50122",
+		Args: exactArgs(0),
 	}
 	gateway := addGatewayFlags(cmd)
 	output := outputFlag(cmd)

@@ -24,7 +24,8 @@ func statusCommand() *cobra.Command {
 	}
 	gateway := addGatewayFlags(cmd)
 	output := outputFlag(cmd)
-	watch := cmd.Flags().Bool("watch", false, fmt.Sprintf("repeat every %v until interrupted; JSON with one object per line", followInterval))
+	watch := cmd.Flags().Bool("watch", false,
+		fmt.Sprintf("repeat every %v until interrupted; JSON with one object per line", followInterval))
 
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := gateway.client()

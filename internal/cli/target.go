@@ -146,7 +146,8 @@ func (f *clientFlags) find(cmd *cobra.Command, text string) (*target, error) {
 		return nil, err
 	}
 	if _, bad := dir.Load(); bad != nil && !strings.Contains(text, "/") {
-		fmt.Fprintf(cmd.ErrOrStderr(), "knockgw: using %s; a profile that cannot be read may contain it too: %s\n", endpoint, singleLine(bad))
+		fmt.Fprintf(cmd.ErrOrStderr(), "knockgw: using %s; a profile that cannot be read may contain it too: %s\n",
+			endpoint, singleLine(bad))
 	}
 	d, err := endpoint.Dialer()
 	if err != nil {
@@ -186,7 +187,8 @@ func (f *clientFlags) apply(d *client.Dialer, given func(flag string) bool) erro
 	}
 	for _, bucket := range f.buckets {
 		if !slices.Contains(protocol.DefaultBuckets(), bucket) {
-			return &usageError{fmt.Errorf("--buckets %d: no gateway accepts envelopes of this size; choose from %v", bucket, protocol.DefaultBuckets())}
+			return &usageError{fmt.Errorf("--buckets %d: no gateway accepts envelopes of this size; choose from %v",
+				bucket, protocol.DefaultBuckets())}
 		}
 	}
 

@@ -64,7 +64,8 @@ func request[T any](ctx context.Context, c *Client, method, what string, body an
 // closes its body.
 func (c *Client) send(ctx context.Context, method, what string, body any) (*http.Response, error) {
 	if c.Socket == "" {
-		return nil, errors.New("the configuration has no control.socket for requests to a running gateway; set it and restart the gateway, or name its socket with --socket")
+		return nil, errors.New("the configuration has no control.socket for requests to a running gateway; " +
+			"set it and restart the gateway, or name its socket with --socket")
 	}
 	var in io.Reader
 	if body != nil {
@@ -105,7 +106,8 @@ func (c *Client) send(ctx context.Context, method, what string, body any) (*http
 		return nil, fmt.Errorf("access to the gateway's socket %s is denied: become root or a member of the socket's group, "+
 			"which needs access to its directory (%w)", c.Socket, fs.ErrPermission)
 	case err != nil && connected.Load() && ctx.Err() == nil:
-		return nil, fmt.Errorf("the gateway at %s closed the connection without a response: it has %d connections already, or is stopping; try again (%w)",
+		return nil, fmt.Errorf("the gateway at %s closed the connection without a response: "+
+			"it has %d connections already, or is stopping; try again (%w)",
 			c.Socket, MaxConnections, err)
 	case err != nil:
 		return nil, fmt.Errorf("send a request to the gateway at %s: %w", c.Socket, err)

@@ -92,8 +92,9 @@ func groupsOf(fd uintptr) (groups []uint32, ok bool) {
 	groups = make([]uint32, initialGroups)
 	for range 2 { // with too little space, the kernel returns the necessary size
 		size := uint32(len(groups) * int(unsafe.Sizeof(groups[0])))
+		//nolint:gosec // x/sys has no function for it
 		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_PEERGROUPS,
-			uintptr(unsafe.Pointer(unsafe.SliceData(groups))), uintptr(unsafe.Pointer(&size)), 0) //nolint:gosec // x/sys has no function for it
+			uintptr(unsafe.Pointer(unsafe.SliceData(groups))), uintptr(unsafe.Pointer(&size)), 0)
 		n := int(size) / int(unsafe.Sizeof(groups[0]))
 		if errno == 0 {
 			return groups[:min(n, len(groups))], true

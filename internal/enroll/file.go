@@ -69,7 +69,8 @@ func Add(path string, n NewClient) (*Change, error) {
 		return nil, ErrNoClientsDir
 	}
 	if place, ok := c.Position(id); ok {
-		return nil, fmt.Errorf("there is already a client %q, at %s; choose another id, or give it a new secret with knockgw client rotate", id, place)
+		return nil, fmt.Errorf("there is already a client %q, at %s; "+
+			"choose another id, or give it a new secret with knockgw client rotate", id, place)
 	}
 	for _, name := range services {
 		if err := checkService(c, name); err != nil {

@@ -18,8 +18,10 @@ import (
 
 // ProfileOptions are the options of a profile.
 type ProfileOptions struct {
-	Name   string `yaml:"name,omitempty"`   // of the profile
-	Method string `yaml:"method,omitempty"` // knock method of package protocol; "" for the first of methodPreference that a service accepts
+	Name string `yaml:"name,omitempty"` // of the profile
+	// Method is a knock method of package protocol; "" for the first of
+	// methodPreference that a service accepts.
+	Method string `yaml:"method,omitempty"`
 }
 
 // methodPreference lists the methods in order of preference: those that need no

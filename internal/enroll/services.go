@@ -125,7 +125,8 @@ func applyChanges(c *config.Config, client *config.Client, changes []string) ([]
 		case isAdd && !slices.Contains(names, add):
 			names = append(names, add)
 		case isRemove && at < 0:
-			return nil, fmt.Errorf("%w: client %q may not use %s now; it may use %s", ErrServices, client.ID, remove, strings.Join(names, ", "))
+			return nil, fmt.Errorf("%w: client %q may not use %s now; it may use %s",
+				ErrServices, client.ID, remove, strings.Join(names, ", "))
 		case isRemove:
 			names = slices.Delete(names, at, at+1)
 		case !isAdd && !slices.Contains(whole, change):
@@ -144,7 +145,8 @@ func applyChanges(c *config.Config, client *config.Client, changes []string) ([]
 	case client.Services == nil && len(names) == len(c.Services):
 		return nil, nil // still all services, including later ones
 	case len(names) == 0:
-		return nil, fmt.Errorf("%w: client %q would be left without a service; remove it with knockgw client remove", ErrServices, client.ID)
+		return nil, fmt.Errorf("%w: client %q would be left without a service; remove it with knockgw client remove",
+			ErrServices, client.ID)
 	}
 	return names, nil
 }
