@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/testtool"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
 
@@ -24,6 +25,7 @@ const (
 // Junk that could be knocks v1, each of any client: a client that is known is
 // admitted every time.
 func TestKnownClientAdmittedDuringJunk(t *testing.T) {
+	testtool.RequireLong(t, "floods the knock worker")
 	t.Parallel()
 	l := lab.New(t)
 	l.AnySource()

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/knockgw/knockgw/internal/testtool"
 	"github.com/knockgw/knockgw/protocol"
 	"github.com/knockgw/knockgw/test/netns/lab"
 )
@@ -27,6 +28,7 @@ const (
 // Junk in every form that a knock has meets every moment of fifty reloads. Who
 // knocks correctly is admitted each time, and no other host gets an answer.
 func TestReloadsDuringJunkFlood(t *testing.T) {
+	testtool.RequireLong(t, "floods the knock worker")
 	t.Parallel()
 	l := lab.New(t)
 	l.AnySource()
