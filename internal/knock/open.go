@@ -1,7 +1,6 @@
 package knock
 
 import (
-	"encoding/binary"
 	"errors"
 	"time"
 
@@ -265,25 +264,4 @@ func (a *attempt) found(k *policy.ClientKey, s *policy.Service, method string) {
 // timed notes the time that an opened message names.
 func (a *attempt) timed(ms int64, now time.Time) {
 	a.Event.Skew, a.Event.Timed = protocol.ClockOffset(ms, now), true
-}
-
-// timestamp returns TSval of a SYN's Timestamps option (RFC 7323, 3.2).
-func timestamp(p *packet.Packet) (uint32, bool) {
-	const end, nop, timestamps, size = 0, 1, 8, 10
-	o := p.TCPOptions()
-	for len(o) > 0 {
-		switch {
-		case o[0] == end:
-			return 0, false
-		case o[0] == nop:
-			o = o[1:]
-		case len(o) < 2 || o[1] < 2 || int(o[1]) > len(o):
-			return 0, false
-		case o[0] == timestamps && o[1] == size:
-			return binary.BigEndian.Uint32(o[2:]), true
-		default:
-			o = o[o[1]:]
-		}
-	}
-	return 0, false
 }

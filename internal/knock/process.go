@@ -2,8 +2,7 @@ package knock
 
 import (
 	"context"
-	"sync"
-	"sync/atomic"
+	"encoding/binary"
 	"time"
 
 	"github.com/knockgw/knockgw/internal/policy"
@@ -28,58 +27,6 @@ import (
 // A client sends its knock and then at once its SYN. The packet path sees both in
 // that order and marks the source before it looks at the SYN, so the SYN finds
 // the grant, or the source pending. There is no third case.
-
-// Options configures a Pipeline. All fields are required.
-type Options struct {
-	// Lock is the gate's. It guards the packet path's half: the table, the
-	// limiter, known sources and SYN sequences.
-	Lock   *sync.Mutex
-	Policy func() *policy.Policy
-	Store  replay.Store
-	Now    func() time.Time     // wall clock
-	Mono   func() time.Duration // monotonic clock
-	Queue  int                  // knocks that may wait in each of the two queues
-
-	// Pending marks a source as one whose knock is being decided, and reports
-	// false where it has too many already. The lock is held.
-	Pending func(src packet.Addr) bool
-	// Done receives each knock that was decided, from the worker. It counts the
-	// source's pending knock as done. d is borrowed for the call.
-	Done func(d *Decision)
-}
-
-// A Pipeline takes the knocks for one gate.
-type Pipeline struct {
-	Limiter *Limiter     // guarded by the lock
-	Known   KnownSources // guarded by the lock
-
-	mu          *sync.Mutex
-	policy      func() *policy.Policy
-	store       replay.Store
-	now         func() time.Time
-	mono        func() time.Duration
-	markPending func(src packet.Addr) bool
-	done        func(*Decision)
-
-	queues    *queues
-	table     *Table
-	sequences synSequences
-	scratch   *protocol.Scratch // guarded by the lock
-
-	computed, trials atomic.Uint64 // HMACs ahead, and to find the clients of v1 knocks
-	worker           workerUsage
-}
-
-// New makes a pipeline. The caller builds the first table, with NewBuilder, and
-// sets it.
-func New(o Options) *Pipeline {
-	return &Pipeline{
-		Limiter: newLimiter(), Known: newKnownSources(),
-		mu: o.Lock, policy: o.Policy, store: o.Store, now: o.Now, mono: o.Mono,
-		markPending: o.Pending, done: o.Done,
-		queues: newQueues(o.Queue), sequences: newSYNSequences(), scratch: protocol.NewScratch(),
-	}
-}
 
 // Datagram queues a datagram that is or could be a knock. It does only what needs
 // no key. p is borrowed.
@@ -172,6 +119,27 @@ func (p *Pipeline) MatchSYN(d *packet.Packet, svc *policy.Service, pol *policy.P
 	return m, m.forbidden || svc.Accepts(m.template, m.kind.method())
 }
 
+// timestamp returns TSval of a SYN's Timestamps option (RFC 7323, 3.2).
+func timestamp(p *packet.Packet) (uint32, bool) {
+	const end, nop, timestamps, size = 0, 1, 8, 10
+	o := p.TCPOptions()
+	for len(o) > 0 {
+		switch {
+		case o[0] == end:
+			return 0, false
+		case o[0] == nop:
+			o = o[1:]
+		case len(o) < 2 || o[1] < 2 || int(o[1]) > len(o):
+			return 0, false
+		case o[0] == timestamps && o[1] == size:
+			return binary.BigEndian.Uint32(o[2:]), true
+		default:
+			o = o[o[1]:]
+		}
+	}
+	return 0, false
+}
+
 // matchLegacy finds the service of a part of a SYN sequence in the legacy form,
 // whose parts have ports of their own. The caller holds the lock.
 func (p *Pipeline) matchLegacy(m Match, t packet.Tuple, pol *policy.Policy) (Match, bool) {
@@ -199,6 +167,26 @@ func (p *Pipeline) SYN(t packet.Tuple, m *Match) Answer {
 		p.sequences.finish(m.claimKey())
 	}
 	return a
+}
+
+// enqueue copies a knock into a queue and marks its source as pending. payload is
+// empty for SYN knocks. The caller holds the lock.
+func (p *Pipeline) enqueue(q *queue, t packet.Tuple, payload []byte, m Match) Answer {
+	var k *Item
+	select {
+	case k = <-q.free:
+	default:
+		return QueueFull
+	}
+	if !p.markPending(t.Src) {
+		q.free <- k
+		return QueueFull
+	}
+
+	k.src, k.dst, k.port, k.match = t.Src, t.Dst, t.DstPort, m
+	k.size = copy(k.data[:], payload)
+	q.ready <- k // never blocks: there are no more entries than room for them
+	return Queued
 }
 
 // Batch is how many knocks the worker decides between two claims: one write of
@@ -350,14 +338,4 @@ func (w *Worker) Sweep() {
 	w.claims.sweep(now)
 	w.sequences.sweep(now)
 	w.updateUsage()
-}
-
-// Sweep forgets what has expired of the packet path's half, up to batch entries
-// of each table.
-func (p *Pipeline) Sweep(batch int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := p.mono()
-	p.sequences.sweep(batch, now)
-	p.Known.Sweep(batch, now)
 }

@@ -84,23 +84,3 @@ func (q *queues) next() *Item {
 	}
 	return q.slow.next()
 }
-
-// enqueue copies a knock into a queue and marks its source as pending. payload is
-// empty for SYN knocks. The caller holds the lock.
-func (p *Pipeline) enqueue(q *queue, t packet.Tuple, payload []byte, m Match) Answer {
-	var k *Item
-	select {
-	case k = <-q.free:
-	default:
-		return QueueFull
-	}
-	if !p.markPending(t.Src) {
-		q.free <- k
-		return QueueFull
-	}
-
-	k.src, k.dst, k.port, k.match = t.Src, t.Dst, t.DstPort, m
-	k.size = copy(k.data[:], payload)
-	q.ready <- k // never blocks: there are no more entries than room for them
-	return Queued
-}
