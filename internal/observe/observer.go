@@ -80,7 +80,7 @@ func New(o Options) (*Observer, error) {
 		o: o, started: o.Now(),
 		LastSeen: &LastSeen{now: o.Now},
 		Health:   &Health{now: o.Now},
-		Sessions: &Sessions{now: o.Now},
+		Sessions: new(Sessions),
 		Audit:    &Audit{o: o},
 		Routes:   newRouteMonitor(o),
 		Bypass:   newBypassMonitor(o),

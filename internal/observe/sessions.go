@@ -6,7 +6,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/knockgw/knockgw/admission"
 	"github.com/knockgw/knockgw/capture"
@@ -30,7 +29,6 @@ var errTooManySessions = fmt.Errorf("%d traces and captures are in progress: end
 // bounded queue and never makes a packet wait. The kernel's filter passes the
 // packets that a session wants, so that it sees them.
 type Sessions struct {
-	now    func() time.Time
 	filter atomic.Pointer[filter.Filter] // nil if the gateway has none
 	all    atomic.Pointer[[]*session]    // nil for none; replaced, never modified
 
