@@ -58,9 +58,9 @@ func explainCommand() *cobra.Command {
 			return fmt.Errorf("%s: %w", args[0], err)
 		}
 
-		print := printExplained
+		printer := printExplained
 		if *output == asJSON {
-			print = printExplainedJSON
+			printer = printExplainedJSON
 		}
 		var summary explainSummary
 		err = explain.Capture(cfg, r, func(e *explain.Packet) error {
@@ -71,7 +71,7 @@ func explainCommand() *cobra.Command {
 				return nil
 			}
 			summary.count(e)
-			return print(cmd.OutOrStdout(), e)
+			return printer(cmd.OutOrStdout(), e)
 		})
 		summary.skipped = r.Skipped
 		summary.print(cmd.ErrOrStderr())
