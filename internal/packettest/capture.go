@@ -20,7 +20,7 @@ type CapturedPacket struct {
 // ReadCapture reads the IPv4 packets of a capture of an Ethernet link.
 func ReadCapture(tb testing.TB, path string) []CapturedPacket {
 	tb.Helper()
-	f, err := os.Open(path) //nolint:gosec // a file of the test
+	f, err := os.Open(path)
 	if err != nil {
 		tb.Fatal(err)
 	}
