@@ -36,7 +36,7 @@ func ExampleListener() {
 		Limit:        limit,
 		MaxPerSource: 64,
 		Report: func(e auth.Event) {
-			if e.Client != nil && e.Err != nil { // a client who is outside will want to know why
+			if e.Client != nil && e.Err != nil { // for the log: the client authenticated but was refused
 				log.Printf("%s from %s: %v", e.Client.ID(), e.Conn.RemoteAddr(), e.Err)
 			}
 		},

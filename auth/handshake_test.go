@@ -31,7 +31,7 @@ func identity(t testing.TB, id string) *protocol.Client {
 
 func clients(all ...*protocol.Client) iter.Seq[*protocol.Client] { return slices.Values(all) }
 
-// message is what c would send.
+// message returns the message that c would send.
 func message(t testing.TB, c *Client) []byte {
 	t.Helper()
 	raw, _, err := c.encode()
@@ -41,7 +41,7 @@ func message(t testing.TB, c *Client) []byte {
 	return raw
 }
 
-// outcome is what one handshake came to, seen from both ends.
+// outcome is the outcome of a handshake on both sides.
 type outcome struct {
 	peer    Peer
 	err     error
@@ -134,7 +134,7 @@ func TestHandshakeReadsExactlyOneMessage(t *testing.T) {
 	}
 }
 
-// counted counts what was read from a conn.
+// counted counts the bytes read from a conn.
 type counted struct {
 	net.Conn
 	read int
@@ -286,13 +286,13 @@ func TestServerWindowIsInclusive(t *testing.T) {
 			}
 			var failure *Error
 			if errors.As(o.err, &failure) && (failure.ClockOffset != c.diff || failure.Client != alice) {
-				t.Errorf("%v: told %v of %v", c.diff, failure.ClockOffset, failure.Client)
+				t.Errorf("%v: reported %v of %v", c.diff, failure.ClockOffset, failure.Client)
 			}
 		}
 	})
 }
 
-// deafConn is a connection whose peer does not take the proof.
+// deafConn is a connection whose peer does not accept the proof.
 type deafConn struct{ net.Conn }
 
 func (deafConn) Write([]byte) (int, error) { return 0, syscall.ECONNRESET }

@@ -21,7 +21,7 @@ func limiter(t *testing.T, r Rate) *RateLimiter {
 	return l
 }
 
-// allowed is how many of n connections at once are.
+// allowed returns how many of n connections at once are allowed.
 func allowed(l *RateLimiter, from string, n int) (count int) {
 	for range n {
 		if l.Allow(netip.MustParseAddr(from)) {
@@ -98,7 +98,7 @@ func TestNewRateLimiterChecksRate(t *testing.T) {
 	}
 }
 
-// from is a connection that says where it comes from.
+// from is a connection with a given remote address.
 type from struct {
 	net.Conn
 	addr net.Addr
@@ -123,7 +123,7 @@ func TestRemoteAddr(t *testing.T) {
 	}
 }
 
-// text is an address of another package's.
+// text is an address type of another package.
 type text string
 
 func (text) Network() string  { return "tcp" }
@@ -160,12 +160,12 @@ func TestListenerResetsLimitedSourceUnread(t *testing.T) {
 			}
 		}
 		if n := l.InFlight(); n != 2 {
-			t.Errorf("%d in hand", n)
+			t.Errorf("%d in flight", n)
 		}
 		time.Sleep(DefaultDeadline + time.Second)
 		synctest.Wait()
 		if n := l.InFlight(); n != 0 {
-			t.Errorf("%d in hand", n)
+			t.Errorf("%d in flight", n)
 		}
 		_ = l.Close()
 		if want := []Result{ResultLimited, ResultLimited, ResultTimeout, ResultTimeout}; !slices.Equal(results, want) {

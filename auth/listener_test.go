@@ -148,7 +148,7 @@ func TestListenerCloseEndsHandshakes(t *testing.T) {
 	})
 }
 
-// passing is an error that a net.Listener may recover from.
+// passing is a temporary error of a net.Listener.
 type passing struct{ error }
 
 func (passing) Temporary() bool { return true }
@@ -182,7 +182,8 @@ func TestListenerRetriesTemporaryErrors(t *testing.T) {
 	})
 }
 
-// On real sockets: whatever a other did, it gets a reset and no byte.
+// On real sockets: whatever an unauthorized host sent, it receives a reset and no
+// byte.
 func TestListenerResetsFailuresAlike(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	alice := identity(t, "alice")

@@ -16,12 +16,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-// wrapper is round another connection, and says so.
+// wrapper wraps another connection and has NetConn.
 type wrapper struct{ net.Conn }
 
 func (w wrapper) NetConn() net.Conn { return w.Conn }
 
-// endless is round itself.
+// endless wraps itself.
 type endless struct{ net.Conn }
 
 func (e endless) NetConn() net.Conn { return e }
@@ -60,7 +60,7 @@ func TestPeerOfUnwrapsConns(t *testing.T) {
 	}
 }
 
-// certificate is one for 127.0.0.1 that is its own authority.
+// certificate returns a self-signed certificate for 127.0.0.1.
 func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

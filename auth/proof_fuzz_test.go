@@ -9,7 +9,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// answering is a conn whose other end answers anything at all.
+// answering is a conn whose other end sends arbitrary bytes.
 type answering struct{ recorded }
 
 func (*answering) SetDeadline(time.Time) error      { return nil }
@@ -19,8 +19,8 @@ func (*answering) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
 func (*answering) LocalAddr() net.Addr              { return &net.TCPAddr{} }
 func (*answering) Close() error                     { return nil }
 
-// FuzzProof gives a client what a server without the secret answers. None of it
-// is taken for the gateway's proof.
+// FuzzProof gives a client the answers of a server without the secret. None is
+// accepted as the gateway's proof.
 func FuzzProof(f *testing.F) {
 	f.Add(make([]byte, protocol.ProofSize), true)
 	f.Add(make([]byte, protocol.ProofSize-1), false)

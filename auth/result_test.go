@@ -20,8 +20,8 @@ func TestResultPeerFailed(t *testing.T) {
 	}
 }
 
-// Whatever a store says, in whatever wrapping, the sender is blamed only for a
-// replay.
+// Whatever error a store returns, wrapped or not, only a replay counts against
+// the sender.
 func TestClaimResult(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cause := rapid.SampledFrom([]error{nil, ErrReplayed, ErrReplayFull, errors.New("no space left on device"), errors.ErrUnsupported}).Draw(t, "cause")

@@ -51,7 +51,7 @@ func TestServerMaxTrials(t *testing.T) {
 		t.Errorf("12 clients: %v", err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		// Candidates that only a handshake knows are bounded there.
+		// Candidates of a single handshake are limited there.
 		s := &Server{Port: testPort, Hint: protocol.HintNone, MaxTrials: len(all) - 1, Protocols: V2}
 		for i, want := range map[int]Result{12: ResultOK, 13: ResultUnknown} {
 			s.Clients = nil
@@ -144,7 +144,7 @@ func TestServerRequiresAuthorizeToClaim(t *testing.T) {
 	})
 }
 
-// timeless is a conn that takes no deadlines.
+// timeless is a conn without deadlines.
 type timeless struct{ net.Conn }
 
 func (timeless) SetDeadline(time.Time) error { return errors.ErrUnsupported }

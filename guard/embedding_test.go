@@ -85,7 +85,7 @@ func TestDocumentationSnippetsDefineTheirNames(t *testing.T) {
 			}
 		}
 		if i == 0 && !strings.Contains(snippet, "alice, err :=") {
-			t.Error("the first program does not say who alice is")
+			t.Error("the first program does not define alice")
 		}
 	}
 }

@@ -62,7 +62,7 @@ func TestGuardDualStackSocket(t *testing.T) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.events) == 0 {
-		t.Error("no knock was heard of")
+		t.Error("no knock was reported")
 	}
 	for _, e := range w.events { // of more attempts than one, if the machine is busy
 		if e.Source != netip.MustParseAddr("127.0.0.1") {
@@ -172,7 +172,7 @@ func TestGuardWaitsForLateKnock(t *testing.T) {
 		case far := <-w.accepts[port]:
 			_ = far.Close()
 		case <-time.After(timeout):
-			t.Errorf("port %d: not let in", port)
+			t.Errorf("port %d: not admitted", port)
 		}
 		wait.Wait()
 		_ = conn.Close()
@@ -206,7 +206,7 @@ func TestGuardBindsAuthenticationToKnock(t *testing.T) {
 	} {
 		wait.Go(func() {
 			if err := try(a); err == nil {
-				t.Errorf("%s was let in", name)
+				t.Errorf("%s was admitted", name)
 			}
 		})
 	}

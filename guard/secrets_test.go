@@ -39,7 +39,7 @@ func TestGuardFollowsSecrets(t *testing.T) {
 	_ = other.Close()
 
 	w.secrets.Set(carol)
-	for { // until the gate has heard of it
+	for { // until the gate has the change
 		conn, err := w.dialer(carol, quiet).DialContext(ctx, "tcp", w.addrs[quiet])
 		if err != nil {
 			t.Fatal(err)
@@ -53,7 +53,7 @@ func TestGuardFollowsSecrets(t *testing.T) {
 			_ = conn.Close()
 		}
 		if ctx.Err() != nil {
-			t.Fatal("carol is not let in")
+			t.Fatal("carol is not admitted")
 		}
 	}
 }
@@ -67,7 +67,7 @@ func TestGuardBansFailingSource(t *testing.T) {
 		_ = conn.Close()
 		t.Fatal("carol is in")
 	}
-	for deadline := time.Now().Add(timeout); w.result(auth.ResultLimited) == 0; { // the ban is told after the reset
+	for deadline := time.Now().Add(timeout); w.result(auth.ResultLimited) == 0; { // the ban is recorded after the reset
 		w.refused(net.Dial("tcp", w.addrs[open]))
 		if time.Now().After(deadline) {
 			t.Fatal("carol is not banned")

@@ -102,7 +102,7 @@ func TestGuardOmitsKeysBeyondLimit(t *testing.T) {
 	logged("clients changed", 1)
 	logged("first_omitted=[alice]", 1)
 	if in(alice) || !in(bob) || !in(carol) {
-		t.Error("who was there before must stay, and who is too many be left out")
+		t.Error("existing clients must stay, and those beyond the limit be omitted")
 	}
 	dave, erin := identity("dave"), identity("erin")
 	secrets.Replace(alice, identity("carol"), dave, erin) // bob is gone, and carol has the same secret

@@ -31,7 +31,7 @@ func TestRefusalDoesNotAllocate(t *testing.T) {
 			k, err := ParseKnock(knock)
 			return err == nil && !k.Match(s, other, testPort)
 		}},
-		// Opening with a wrong key is dearer, but only a matching hint leads
+		// Opening with a wrong key costs more, but only a matching hint leads
 		// there, or HintNone.
 		{"opening a frame", openAllocs, func() bool {
 			f, _, _ := ParseFrameV1(frame, DefaultMaxFrame)

@@ -8,7 +8,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// A client knocks; a gateway finds out who it was.
+// A client knocks; a gateway finds the client.
 func Example_knock() {
 	secret := []byte("0123456789abcdef0123456789abcdef")
 	alice, err := protocol.NewClient("alice", secret)
@@ -43,7 +43,7 @@ func Example_knock() {
 	// Output: alice udp <nil>
 }
 
-// A frame v1 arrives in pieces: ParseFrameV1 says how much more to read.
+// A frame v1 arrives in pieces: ParseFrameV1 returns how much to read.
 func ExampleParseFrameV1() {
 	alice, _ := protocol.NewClient("alice", []byte("0123456789abcdef"))
 	stream, _ := protocol.AppendFrameV1(nil, alice, 22, &protocol.Message{WantProof: true}, rand.Reader)
@@ -64,7 +64,7 @@ func ExampleParseFrameV1() {
 	// true <nil>
 }
 
-// The fields of a SYN knock are computed once a slot and looked up.
+// The fields of a SYN knock are computed once per slot and looked up.
 func ExampleClient_SYN() {
 	alice, _ := protocol.NewClient("alice", []byte("0123456789abcdef"))
 	scratch := protocol.NewScratch()

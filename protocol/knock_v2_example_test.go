@@ -9,14 +9,15 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// The hints of a slot are computed before the knocks come; a knock is found by one look-up.
+// The hints of a slot are computed in advance; one lookup finds the client of a
+// knock.
 func Example_knockV2() {
 	alice, _ := protocol.NewClient("alice", []byte("0123456789abcdef0123456789abcdef"))
 	const (
 		gateway = "gw.example.net" // configured on both sides, never sent
 		port    = 22               // the service's, not the one that the datagram is sent to
 	)
-	now := time.Now() // one look at the clock for the slot and for the time
+	now := time.Now() // one reading of the clock for slot and time
 	slot := protocol.Slot(now, 30*time.Second)
 	datagram, err := protocol.AppendKnockV2(nil, alice, gateway, port, slot, &protocol.KnockV2Message{
 		Time:      now.UnixMilli(),

@@ -90,8 +90,8 @@ func TestKnockV2DetectsFlippedBits(t *testing.T) {
 	}
 }
 
-// doorV2 is everything that a hint and a key are made of.
-type doorV2 struct {
+// contextV2 is the context of a hint and a key.
+type contextV2 struct {
 	c       *Client
 	gateway string
 	port    uint16
@@ -105,9 +105,9 @@ func TestKnockV2BindsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	knock := testKnockV2(t, c, KnockV2Message{Time: 1})
-	here := doorV2{c, testGateway, testPort, testSlot}
+	here := contextV2{c, testGateway, testPort, testSlot}
 	hints := map[HintV2]string{here.c.KnockV2Hint(s, here.gateway, here.port, here.slot): "here"}
-	for name, d := range map[string]doorV2{
+	for name, d := range map[string]contextV2{
 		"another client":                {testClient(t, "b"), here.gateway, here.port, here.slot},
 		"another id":                    {alias, here.gateway, here.port, here.slot},
 		"another gateway":               {c, testGateway + ".", here.port, here.slot},
@@ -137,7 +137,7 @@ func TestKnockV2BindsContext(t *testing.T) {
 	}
 }
 
-// Where one text ends and the next field begins must not be a matter of opinion.
+// The boundary between a text and the next field must be unambiguous.
 func TestKnockV2MACInputIsUnambiguous(t *testing.T) {
 	s, secret := NewScratch(), []byte(strings.Repeat("k", 32))
 	seen := map[HintV2]bool{}
@@ -269,7 +269,7 @@ func TestKnockV2AllowsBoundSourceOnly(t *testing.T) {
 
 // On one port with knocks v1, what v1's header has at 24 to 27 lies within v2's
 // nonce. Of random datagrams of v2's size one in 2^29 passes for a v1 knock;
-// the look-up comes first and keeps even that from it.
+// the lookup comes first and keeps even that from it.
 func TestKnockV2IsRarelyWellFormedV1(t *testing.T) {
 	c, random := testClient(t, "a"), testRandom()
 	for range 2000 {

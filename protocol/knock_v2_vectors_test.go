@@ -44,8 +44,8 @@ type knockV2Vector struct {
 
 func (h hexBytes) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h), nil }
 
-// seal fills in what comes out. It is the specification once more, and uses
-// nothing of the package's: no constant, no layout, no MAC.
+// seal computes the result. It implements the specification independently of the
+// package: no constant, layout or MAC is shared.
 func (v *knockV2Vector) seal(t testing.TB) {
 	t.Helper()
 	join := func(parts ...any) []byte {

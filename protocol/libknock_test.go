@@ -37,7 +37,7 @@ func TestLibknockMessages(t *testing.T) {
 	fresh := func(p recorded, at int64) {
 		t.Helper()
 		if late := p.UnixMS - at; late < -1000 || late > 1000 {
-			t.Errorf("%s says a time %d ms from its packet's", p.Kind, late)
+			t.Errorf("%s: its time differs by %d ms from its packet's", p.Kind, late)
 		}
 	}
 	var methods []string

@@ -52,7 +52,7 @@ func testKnock(t testing.TB, c *Client) []byte {
 	return b
 }
 
-// altered is b with one byte replaced.
+// altered returns b with one byte replaced.
 func altered(b []byte, at int, value byte) []byte {
 	b = bytes.Clone(b)
 	b[at] = value
@@ -170,7 +170,7 @@ func TestMessageDetectsFlippedBits(t *testing.T) {
 func TestMessageBindsClientAndPort(t *testing.T) {
 	c, other, s := testClient(t, "a"), testClient(t, "b"), NewScratch()
 	// The same secret under another id derives the same keys: only the client
-	// hash tells them apart.
+	// hash distinguishes them.
 	alias, err := NewClient("alias", c.secret)
 	if err != nil {
 		t.Fatal(err)
@@ -201,7 +201,7 @@ func TestMessageBindsClientAndPort(t *testing.T) {
 	}
 }
 
-// resealed seals plain as a knock's content, with whatever flags.
+// resealed seals plain as the content of a knock, with any flags.
 func resealed(t *testing.T, c *Client, flags byte, plain []byte) Knock {
 	t.Helper()
 	s := NewScratch()

@@ -17,7 +17,7 @@ func (h *hexBytes) UnmarshalText(text []byte) error {
 	return err
 }
 
-// identity is what every vector says of its client.
+// identity is the client of a vector.
 type identity struct {
 	ClientID string   `json:"client_id"`
 	Secret   hexBytes `json:"secret"`

@@ -115,7 +115,7 @@ func TestFileStoreRefusesWithoutSegment(t *testing.T) {
 	wantErr(t, claimOne(s, knockClaim("alice", 100)), nil)
 }
 
-// A file of the version before is read, and replaced by one of this.
+// A file of the previous version is read and replaced.
 func TestFileStoreReadsVersion1(t *testing.T) {
 	dir, clocks := t.TempDir(), newTestClocks()
 	s := openFile(t, t.TempDir(), clocks.options())
@@ -142,7 +142,7 @@ func TestFileStoreReadsVersion1(t *testing.T) {
 	}
 }
 
-// A key is a replay only if it was given before: a disk that fails makes no
+// A key is a replay only if it was granted before: a failing disk makes no
 // replays.
 func TestFileStoreReportsReplayOnlyOfGrantedKeys(t *testing.T) {
 	dir := t.TempDir()
@@ -231,8 +231,7 @@ func TestFileStoreRunsOnFullDisk(t *testing.T) {
 	}
 
 	const knockBatch = 16 // the gate's
-	// More than was reserved: then, and only until its keys are over, it
-	// refuses.
+	// More than was reserved: the store refuses until its keys expire.
 	var batch []Claim
 	for range 2*reserve + 1000 {
 		n++

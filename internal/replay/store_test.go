@@ -281,8 +281,8 @@ func TestStoreConcurrentClaims(t *testing.T) {
 	})
 }
 
-// Whatever the clocks do, a key is not given again while either says that it
-// lives, and its store agrees with a naive one.
+// Whatever the clocks do, a key is not granted again while it lives by either of
+// them, and the store agrees with a simple model.
 func TestStoreMatchesModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		clocks := newTestClocks()
