@@ -46,11 +46,11 @@ func TestOpenNeedsOnlyBPF(t *testing.T) {
 	}
 	requireFilters(t)
 
-	const nobody = 65534
+	const unprivileged = 65534
 	child := exec.Command("/proc/self/exe", "-test.run", "^TestOpenNeedsOnlyBPF$")
 	child.Env = append(os.Environ(), childVariable+"=1")
 	child.SysProcAttr = &syscall.SysProcAttr{
-		Credential:  &syscall.Credential{Uid: nobody, Gid: nobody},
+		Credential:  &syscall.Credential{Uid: unprivileged, Gid: unprivileged},
 		AmbientCaps: []uintptr{unix.CAP_BPF},
 	}
 	if out, err := child.CombinedOutput(); err != nil {

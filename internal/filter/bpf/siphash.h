@@ -23,16 +23,25 @@ enum key_kind {
 	KEY_EXPECTED,
 };
 
-#define KEY_WORDS 5
-
-union key {
+union last_word {
 	struct {
-		struct addr src, dst;
 		__be16 src_port, dst_port;
 		enum key_kind kind;
 	};
-	__u64 words[KEY_WORDS];
+	__u64 word;
 };
+
+struct key {
+	struct addr src, dst;
+	union last_word last;
+};
+
+static __always_inline __u64 last_word(__be16 src_port, __be16 dst_port, enum key_kind kind)
+{
+	union last_word last = { { src_port, dst_port, kind } };
+
+	return last.word;
+}
 
 /* Drawn at each start. An attacker who knew it could fill a bucket. */
 const volatile __u64 secret0, secret1;
@@ -71,7 +80,7 @@ static __always_inline void sip_word(struct sip *s, __u64 word)
  * fingerprint returns the hash of a key. Its lowest bit is set: 0 is a free slot
  * of a table.
  */
-static __noinline __u64 fingerprint(const union key *k)
+static __noinline __u64 fingerprint(const struct key *k)
 {
 	__u64 k0 = secret0, k1 = secret1;
 	struct sip s = {
@@ -79,9 +88,11 @@ static __noinline __u64 fingerprint(const union key *k)
 		k0 ^ 0x6c7967656e657261, k1 ^ 0x7465646279746573,
 	};
 
-#pragma unroll
-	for (int i = 0; i < KEY_WORDS; i++)
-		sip_word(&s, k->words[i]);
+	sip_word(&s, k->src.halves[0]);
+	sip_word(&s, k->src.halves[1]);
+	sip_word(&s, k->dst.halves[0]);
+	sip_word(&s, k->dst.halves[1]);
+	sip_word(&s, k->last.word);
 	sip_word(&s, (__u64)sizeof(*k) << 56);
 
 	s.v2 ^= 0xff;

@@ -41,14 +41,29 @@ struct {
  */
 const volatile __u32 entries_bits = 6, expected_bits = 6;
 
+/*
+ * An index as the key of an array, in the word at slot. Stores to the stack are
+ * of eight bytes: packet.h says why.
+ */
+static __always_inline const void *index_key(__u64 *slot, __u32 index)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	*slot = index;
+#else
+	*slot = (__u64)index << 32;
+#endif
+	return slot;
+}
+
 static __always_inline int table_has(void *table, __u32 bits, __u32 base, __u64 hash)
 {
-	__u64 shifted = hash;
+	__u64 shifted = hash, slot;
 
 #pragma unroll
 	for (int i = 0; i < 2; i++, shifted <<= bits) {
 		__u32 index = base + (shifted >> (64 - bits));
-		const volatile struct bucket *b = bpf_map_lookup_elem(table, &index);
+		const volatile struct bucket *b =
+			bpf_map_lookup_elem(table, index_key(&slot, index));
 
 		if (!b)
 			return 0;
@@ -116,11 +131,9 @@ struct {
 
 const volatile __u32 mark_ticks; /* how long a mark lasts */
 
-static __always_inline __u64 *mark_of(__u64 hash)
+static __always_inline __u64 *mark_of(__u64 *slot, __u64 hash)
 {
-	__u32 index = hash >> (64 - MARK_BITS);
-
-	return bpf_map_lookup_elem(&marks, &index);
+	return bpf_map_lookup_elem(&marks, index_key(slot, hash >> (64 - MARK_BITS)));
 }
 
 /* Why a packet was dropped, and how many were: Reason in filter.go. */
