@@ -76,7 +76,7 @@ func (g *Gate) admitTCP(p *packet.Packet) Verdict {
 	pol := g.policy.Load()
 	svc := pol.Lookup(p.Tuple.Dst, p.Tuple.DstPort)
 	syn := p.Flags&(packet.SYN|packet.ACK|packet.RST|packet.FIN) == packet.SYN
-	if svc == nil && !(syn && pol.Legacy()) {
+	if svc == nil && (!syn || !pol.Legacy()) {
 		return Verdict{Reason: ReasonNotService}
 	}
 

@@ -58,14 +58,6 @@ func openAndHidden(clients []*policy.Client) func(*Options) {
 	}
 }
 
-// service is a hidden one like others of tests, with other properties.
-func serviceAs(change func(*policy.Service)) policy.Service {
-	s := *testPolicy(alice).Services()[0]
-	s.Clients = nil
-	change(&s)
-	return s
-}
-
 // junkPerSecond is what once took two processors with ten thousand clients.
 const junkPerSecond = 270
 

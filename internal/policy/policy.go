@@ -13,7 +13,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// PolicyOptions configures a Policy.
+// Options configures a Policy.
 type Options struct {
 	Services  []Service
 	KnockPort uint16        // takes knocks besides each service's own port; 0 for none
@@ -63,7 +63,7 @@ type Policy struct {
 	numKeys        int                // of those
 }
 
-// NewPolicy checks o and builds the policy. It copies o.Services, and keeps only
+// New checks o and builds the policy. It copies o.Services, and keeps only
 // identities of o.After.
 func New(o Options) (*Policy, error) {
 	if o.Window <= 0 {

@@ -12,10 +12,12 @@ const (
 	// in every slot.
 	MaxPrecomputed = 1 << 23
 
-	// SlotsBefore and SlotsAfter are the time slots that are computed around the
-	// current one, SlotsKept all of them.
-	SlotsBefore, SlotsAfter = 1, 2
-	SlotsKept               = SlotsBefore + 1 + SlotsAfter
+	// SlotsBefore is how many time slots are computed before the current one.
+	SlotsBefore = 1
+	// SlotsAfter is how many time slots are computed after the current one.
+	SlotsAfter = 2
+	// SlotsKept is how many time slots are computed in all.
+	SlotsKept = SlotsBefore + 1 + SlotsAfter
 )
 
 // A Template is what knocks are computed from ahead of time: a client's key for
