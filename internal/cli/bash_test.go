@@ -12,14 +12,14 @@ import (
 	"github.com/knockgw/knockgw/internal/testtool"
 )
 
-// bashCompletion is where distributions have what completions in bash are built
-// on. Another place can be named.
+// bashCompletion is where distributions have the library of bash completions.
+// The environment can name another path.
 const (
 	bashCompletion         = "/usr/share/bash-completion/bash_completion"
 	bashCompletionVariable = "KNOCKGW_BASH_COMPLETION"
 )
 
-// complete prints what bash offers for the last of the words of its arguments.
+// complete prints what bash offers for the last word of the arguments.
 const complete = `
 source "$1" && source "$2" && shift 2 || exit
 line="$*"
@@ -75,8 +75,7 @@ func TestBashCompletes(t *testing.T) {
 		{[]string{"knock", "--method", "tcp-syn-"}, "tcp-syn-seq"},
 		{[]string{"revoke", "--config", g.config, "--client", "a"}, "alice"},
 		{[]string{"revoke", "--config", g.config, "--flow", ""}, clientAddr.String()},
-		// bash takes a colon for the end of a word, and what is before it is
-		// not offered again.
+		// bash ends words at a colon, and offers only what follows it.
 		{[]string{"revoke", "--config", g.config, "--flow", clientAddr.Addr().String(), ":", "5"}, "50122"},
 		{[]string{"trace", "--config", g.config, "--from", "10."}, "10.1.1.2"},
 	} {

@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// answering is a gateway's control socket that gives every request one answer,
-// and a configuration that names it.
-func answering(t *testing.T, status int, body string) (path string, asked *atomic.Int32) {
+// newReplyGateway starts a control socket that gives every request the same
+// reply, and writes a configuration that names it.
+func newReplyGateway(t *testing.T, status int, body string) (path string, asked *atomic.Int32) {
 	t.Helper()
 	if runtime.GOOS == "windows" {
 		t.Skip("needs unix sockets with paths")
@@ -47,8 +47,8 @@ func answering(t *testing.T, status int, body string) (path string, asked *atomi
 	return path, asked
 }
 
-// execute runs a command line, and returns what it printed.
-func execute(t *testing.T, args ...string) (stdout, stderr string, err error) {
+// runClientCommand runs a command line, and returns its output.
+func runClientCommand(t *testing.T, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	cmd := command()
 	var out, errs bytes.Buffer
@@ -71,9 +71,9 @@ func TestClientAddReloadsGateway(t *testing.T) {
 		{"it is starting", http.StatusServiceUnavailable, `{"problems": ["starting"]}`, "run knockgw reload"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			path, asked := answering(t, c.status, c.body)
+			path, asked := newReplyGateway(t, c.status, c.body)
 			for i, args := range [][]string{{"add", "alice"}, {"rotate", "alice"}, {"remove", "alice"}} {
-				out, said, err := execute(t, append(append([]string{"client"}, args...), "--config", path)...)
+				out, said, err := runClientCommand(t, append(append([]string{"client"}, args...), "--config", path)...)
 				if err != nil || !strings.Contains(out+said, c.says) {
 					t.Errorf("%s: %v\n%s", args[0], err, said)
 				}
@@ -86,9 +86,9 @@ func TestClientAddReloadsGateway(t *testing.T) {
 }
 
 func TestClientAddUndoneIfGatewayRejects(t *testing.T) {
-	path, _ := answering(t, http.StatusUnprocessableEntity, `{"problems": ["knockgw.yaml:1: no"]}`)
+	path, _ := newReplyGateway(t, http.StatusUnprocessableEntity, `{"problems": ["knockgw.yaml:1: no"]}`)
 	profile := filepath.Join(t.TempDir(), "alice.yaml")
-	out, _, err := execute(t, "client", "add", "alice", "--config", path, "--out", profile)
+	out, _, err := runClientCommand(t, "client", "add", "alice", "--config", path, "--out", profile)
 	if err == nil || !strings.Contains(err.Error(), "knockgw.yaml:1: no") || out != "" {
 		t.Errorf("the error is %v; printed %q", err, out)
 	}
@@ -100,7 +100,7 @@ func TestClientAddUndoneIfGatewayRejects(t *testing.T) {
 }
 
 func TestClientRemoveKeptIfGatewayRejects(t *testing.T) {
-	path, _ := answering(t, http.StatusUnprocessableEntity, `{"problems": ["no"]}`)
+	path, _ := newReplyGateway(t, http.StatusUnprocessableEntity, `{"problems": ["no"]}`)
 	file := filepath.Join(filepath.Dir(path), "clients.d", "bob.yaml")
 	if err := os.Mkdir(filepath.Dir(file), 0o700); err != nil {
 		t.Fatal(err)
@@ -108,7 +108,7 @@ func TestClientRemoveKeptIfGatewayRejects(t *testing.T) {
 	if err := os.WriteFile(file, []byte("{id: bob, secret: 0123456789abcdef}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, _, err := execute(t, "client", "remove", "bob", "--config", path)
+	_, _, err := runClientCommand(t, "client", "remove", "bob", "--config", path)
 	if err == nil || !strings.Contains(err.Error(), "still accepts it") {
 		t.Errorf("the error is %v", err)
 	}

@@ -80,7 +80,7 @@ func TestCompletionExistsForAllFlags(t *testing.T) {
 	})
 }
 
-// Files are offered for what is read or written, and nowhere else.
+// Only arguments and flags that name files complete to file names.
 func TestCompletionOfFiles(t *testing.T) {
 	files := map[string]bool{"config": true, "state": true, "secret-file": true, "socket": true, "out": true}
 	eachCommand(command(), func(c *cobra.Command, name string) {

@@ -13,15 +13,15 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// swallowed is a UDP socket from which nothing arrives anywhere.
-type swallowed struct{ net.Conn }
+// deafUDP returns a UDP socket that never replies.
+type deafUDP struct{ net.Conn }
 
-func (swallowed) Write(b []byte) (int, error) { return len(b), nil }
-func (swallowed) Close() error                { return nil }
-func (swallowed) LocalAddr() net.Addr         { return &net.UDPAddr{} }
+func (deafUDP) Write(b []byte) (int, error) { return len(b), nil }
+func (deafUDP) Close() error                { return nil }
+func (deafUDP) LocalAddr() net.Addr         { return &net.UDPAddr{} }
 
-// silentTarget is a service from which nothing comes, as where the secret is
-// wrong, or the gateway down.
+// silentTarget is a service that does not answer, as with a wrong secret or a
+// gateway that is down.
 func silentTarget(t *testing.T) *target {
 	t.Helper()
 	identity, err := protocol.NewClient("alice", []byte("0123456789abcdef"))
@@ -32,7 +32,7 @@ func silentTarget(t *testing.T) *target {
 		Identity: identity, Timeout: client.DefaultTimeout,
 		Dial: func(ctx context.Context, _ *net.Dialer, network, _ string) (net.Conn, error) {
 			if network == "udp" {
-				return swallowed{}, nil
+				return deafUDP{}, nil
 			}
 			<-ctx.Done()
 			return nil, ctx.Err()

@@ -13,7 +13,7 @@ import (
 	"github.com/knockgw/knockgw/client"
 )
 
-// reset breaks a connection off, as a gateway does whose service is down.
+// reset resets a connection, as a gateway does if the service is down.
 func reset(c net.Conn) {
 	_ = c.(interface{ NetConn() net.Conn }).NetConn().(*net.TCPConn).SetLinger(0)
 }
@@ -35,7 +35,7 @@ func TestEarlyCloseNamesService(t *testing.T) {
 		report.Succeeded != 0 || report.Attempts[0].Step != stepService || report.Attempts[0].Error != early {
 		t.Errorf("ping: %v, %v, %+v", bad, err, report)
 	}
-	// Without a proof it may also be the authentication.
+	// Without a proof, the authentication may have failed too.
 	if _, _, err := runCommandLine(t, nil, "ping", "down", "-c", "1", "--proof=false", "--timeout", "1s"); exitCode(err) != exitAuthenticate {
 		t.Errorf("ping without a proof: %v", err)
 	}

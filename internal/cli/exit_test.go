@@ -7,8 +7,8 @@ import (
 )
 
 func TestUnknownClientExitCode(t *testing.T) {
-	path, _ := answering(t, 0, "")
-	_, _, err := execute(t, "client", "remove", "nosuch", "--config", path)
+	path, _ := newReplyGateway(t, 0, "")
+	_, _, err := runClientCommand(t, "client", "remove", "nosuch", "--config", path)
 	if got, want := exitCode(err), exitCode(&control.RefusedError{Problems: []string{"there is no client"}}); got != want {
 		t.Errorf("client remove ends with %d, revoke with %d", got, want)
 	}

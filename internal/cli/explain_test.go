@@ -14,7 +14,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// capturedAt is when the packets of captures were seen.
+// capturedAt is the time of the packets in captures.
 var capturedAt = time.Unix(1_700_000_000, 0)
 
 // captured writes a capture file with snaplen bytes of each packet.
@@ -80,7 +80,7 @@ func TestExplainTruncatedKnock(t *testing.T) {
 	}
 }
 
-// What decides about these is within the bytes that the capture has.
+// The verdict on these depends only on the captured bytes.
 func TestExplainTruncatedPayload(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "knockgw.yaml")
 	text := "version: 1\ntun: {routes: [10.77.0.0/24]}\nclients: [{id: alice, secret: \"" + aliceSecret + "\"}]\n" +

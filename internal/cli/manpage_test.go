@@ -10,13 +10,13 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// asked is a command line of ours in a page: in a block of commands, which is
-// indented or said to be sh, or in quotes.
+// commandPattern matches a knockgw command line in a page: in a code block,
+// which is indented or marked sh, or in quotes.
 var (
-	asked    = regexp.MustCompile("(?m)(?:^    +|`)(?:sudo |\\$ |# )?knockgw ([a-z][^`\\n|'>]*)")
-	shell    = regexp.MustCompile("(?ms)^```sh.*?^```")
-	newLine  = regexp.MustCompile(`(?m)^`)
-	flagName = regexp.MustCompile(`^--?[a-z][a-z0-9-]*`)
+	commandPattern = regexp.MustCompile("(?m)(?:^    +|`)(?:sudo |\\$ |# )?knockgw ([a-z][^`\\n|'>]*)")
+	shell          = regexp.MustCompile("(?ms)^```sh.*?^```")
+	newLine        = regexp.MustCompile(`(?m)^`)
+	flagName       = regexp.MustCompile(`^--?[a-z][a-z0-9-]*`)
 )
 
 // pages are the manual and the README, by their paths.
@@ -51,7 +51,7 @@ func hasFlag(c *cobra.Command, flag string) bool {
 func TestDocsNameExistingCommands(t *testing.T) {
 	seen := 0
 	for page, text := range pages(t) {
-		for _, m := range asked.FindAllStringSubmatch(text, -1) {
+		for _, m := range commandPattern.FindAllStringSubmatch(text, -1) {
 			line := strings.TrimSpace(m[1])
 			words := strings.Fields(line)
 			switch words[0] {

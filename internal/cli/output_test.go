@@ -18,7 +18,7 @@ import (
 	"github.com/knockgw/knockgw/internal/packettest"
 )
 
-// withoutOutput are the commands that have no -o json, and why.
+// withoutOutput lists the commands without -o json, with the reason.
 var withoutOutput = map[string]string{
 	"run":                   "its output is the log, with --log-format",
 	"restore-routes":        "run starts it, and reads what it prints",
@@ -32,7 +32,7 @@ var withoutOutput = map[string]string{
 	"completion powershell": "for a shell",
 }
 
-// eachCommand calls f with every command that does something, and its name.
+// eachCommand calls f with every runnable command, and its name.
 func eachCommand(cmd *cobra.Command, f func(c *cobra.Command, name string)) {
 	for _, c := range cmd.Commands() {
 		eachCommand(c, f)
@@ -61,11 +61,11 @@ func TestOutputFlagOfAllCommands(t *testing.T) {
 // snake matches keys in snake case.
 var snake = regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
 
-// documented is where the keys are said.
+// documented is the page that documents the keys.
 const documented = "../../docs/reference.md"
 
-// wellFormed returns what is wrong with JSON that a command printed: keys that
-// are not in snake case, and nulls.
+// wellFormed returns an error for keys that are not in snake case, and for
+// nulls.
 func wellFormed(where string, v any) error {
 	switch v := v.(type) {
 	case nil:
@@ -89,7 +89,7 @@ func wellFormed(where string, v any) error {
 	return nil
 }
 
-// keysOf calls f with each key that v has in it.
+// keysOf calls f with each key in v.
 func keysOf(v any, f func(key string)) {
 	switch v := v.(type) {
 	case []any:

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// newTerminal makes a terminal: what a program writes to the one can be read
+// newTerminal opens a pseudo-terminal: what is written to one end can be read
 // from the other.
 func newTerminal(t *testing.T) (program, person *os.File) {
 	t.Helper()

@@ -15,7 +15,7 @@ import (
 	"github.com/knockgw/knockgw/gateway"
 )
 
-// manager is a service manager that listens.
+// manager is a service manager that receives notifications.
 type manager struct {
 	t *testing.T
 	c *net.UnixConn
@@ -38,7 +38,7 @@ func newManager(t *testing.T) *manager {
 	return &manager{t, c}
 }
 
-// hear returns the next message's lines; none if nothing comes within d.
+// hear returns the lines of the next message; none if none arrives within d.
 func (m *manager) hear(d time.Duration) []string {
 	m.t.Helper()
 	if err := m.c.SetReadDeadline(time.Now().Add(d)); err != nil {

@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// signalledVariable makes the test program one that waits for signals.
-const signalledVariable = "KNOCKGW_TEST_SIGNALLED"
+// signalTestEnv makes the test program wait for signals.
+const signalTestEnv = "KNOCKGW_TEST_SIGNALLED"
 
 func TestNotifyContextSignals(t *testing.T) {
-	if os.Getenv(signalledVariable) != "" {
+	if os.Getenv(signalTestEnv) != "" {
 		ctx, stop := notifyContext()
 		defer stop()
 		_, _ = os.Stdout.WriteString("ready\n")
@@ -24,7 +24,7 @@ func TestNotifyContextSignals(t *testing.T) {
 		return
 	}
 	p := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$")
-	p.Env = append(os.Environ(), signalledVariable+"=1")
+	p.Env = append(os.Environ(), signalTestEnv+"=1")
 	out, err := p.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

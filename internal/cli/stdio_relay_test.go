@@ -12,8 +12,8 @@ import (
 	"github.com/knockgw/knockgw/client/relay"
 )
 
-// couple makes two ends of a TCP connection on loopback.
-func couple(t *testing.T) (near, far *net.TCPConn) {
+// tcpPair returns both ends of a TCP connection on loopback.
+func tcpPair(t *testing.T) (near, far *net.TCPConn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -33,22 +33,22 @@ func couple(t *testing.T) (near, far *net.TCPConn) {
 	return a.(*net.TCPConn), b.(*net.TCPConn)
 }
 
-// joining is a join that a test has started.
-type joining struct {
+// runningRelay is a call of relayStdio in progress.
+type runningRelay struct {
 	in   *io.PipeWriter
 	out  *io.PipeReader
 	done chan error
 }
 
-func startJoin(ctx context.Context, conn net.Conn) joining {
+func startJoin(ctx context.Context, conn net.Conn) runningRelay {
 	inRead, in := io.Pipe()
 	out, outWrite := io.Pipe()
-	j := joining{in: in, out: out, done: make(chan error, 1)}
+	j := runningRelay{in: in, out: out, done: make(chan error, 1)}
 	go func() { j.done <- relayStdio(ctx, conn, inRead, outWrite) }()
 	return j
 }
 
-func (j joining) wait(t *testing.T) error {
+func (j runningRelay) wait(t *testing.T) error {
 	t.Helper()
 	select {
 	case err := <-j.done:
@@ -60,7 +60,7 @@ func (j joining) wait(t *testing.T) error {
 }
 
 func TestRelayStdioHalfClose(t *testing.T) {
-	near, far := couple(t)
+	near, far := tcpPair(t)
 	j := startJoin(t.Context(), near)
 	go func() {
 		_, _ = io.WriteString(j.in, "question")
@@ -80,7 +80,7 @@ func TestRelayStdioHalfClose(t *testing.T) {
 }
 
 func TestRelayStdioEndsWithService(t *testing.T) {
-	near, far := couple(t)
+	near, far := tcpPair(t)
 	j := startJoin(t.Context(), near)
 	_, _ = io.WriteString(far, "bye")
 	_ = far.Close()
@@ -93,7 +93,7 @@ func TestRelayStdioEndsWithService(t *testing.T) {
 }
 
 func TestRelayStdioReset(t *testing.T) {
-	near, far := couple(t)
+	near, far := tcpPair(t)
 	j := startJoin(t.Context(), near)
 	relay.Reset(far)
 	if err := j.wait(t); err == nil || !strings.HasPrefix(err.Error(), "receive: ") || exitCode(err) != exitFailed {
@@ -102,7 +102,7 @@ func TestRelayStdioReset(t *testing.T) {
 }
 
 func TestRelayStdioInputError(t *testing.T) {
-	near, far := couple(t)
+	near, far := tcpPair(t)
 	j := startJoin(t.Context(), near)
 	torn := errors.New("torn off")
 	_ = j.in.CloseWithError(torn)
@@ -118,7 +118,7 @@ func TestRelayStdioInterrupt(t *testing.T) {
 		"writing": func(far net.Conn) { _, _ = io.WriteString(far, "never read") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			near, far := couple(t)
+			near, far := tcpPair(t)
 			ctx, cancel := context.WithCancel(t.Context())
 			j := startJoin(ctx, near)
 			before(far)

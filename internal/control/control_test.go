@@ -18,8 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// After a bad request net/http waits for half a second before it is done
-	// with the connection.
+	// After a bad request net/http keeps the connection for half a second.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
 }
 

@@ -12,17 +12,17 @@ import (
 	"github.com/knockgw/knockgw/internal/control"
 )
 
-// office stands in for a gateway: one client is inside. It answers nothing else.
-type office struct{ control.Gateway }
+// exampleGateway is a gateway with one flow.
+type exampleGateway struct{ control.Gateway }
 
-func (office) Flows(context.Context, time.Duration) control.Flows {
+func (exampleGateway) Flows(context.Context, time.Duration) control.Flows {
 	return control.Flows{Flows: []control.Flow{{
 		Client: "alice", Source: netip.MustParseAddrPort("192.0.2.7:40000"), Service: "ssh",
 		Target: netip.MustParseAddrPort("10.77.0.1:22"), Received: 18432,
 	}}}
 }
 
-// A program asks the gateway that runs who is inside, as `knockgw flows` does.
+// List the flows of the running gateway, as knockgw flows does.
 func Example() {
 	dir, err := os.MkdirTemp("", "c")
 	if err != nil {
@@ -42,7 +42,7 @@ func Example() {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error)
-	go func() { done <- server.Serve(ctx, office{}) }()
+	go func() { done <- server.Serve(ctx, exampleGateway{}) }()
 
 	inside, err := gateway.Flows(ctx, 0)
 	if err != nil {

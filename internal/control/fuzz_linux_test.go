@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// FuzzRequest sends requests with any query and body. Each is answered, with
-// JSON or a stream; what is refused acts on nothing.
+// FuzzRequest sends requests with any query and body. Each must have a
+// response, JSON or a stream; rejected requests must have no effect.
 func FuzzRequest(f *testing.F) {
 	requests := []string{
 		"GET /v1/flows", "POST /v1/revoke", "POST /v1/pardon", "GET /v1/trace", "GET /v1/capture", "POST /v1/reload",

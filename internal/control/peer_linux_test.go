@@ -39,7 +39,8 @@ func TestAllowedPeersAllow(t *testing.T) {
 	}
 }
 
-// testGroupsEnv has this program connect to the socket that it names, and end.
+// testGroupsEnv makes this program connect to the socket that it names, and
+// exit.
 const testGroupsEnv = "KNOCKGW_TEST_GROUPS"
 
 func TestPeerGroups(t *testing.T) {
@@ -82,8 +83,8 @@ func TestPeerGroups(t *testing.T) {
 	}
 }
 
-// testDeniedEnv has this program ask at the socket that it names, and print what
-// comes of it.
+// testDeniedEnv makes this program send a request to the socket that it names,
+// and print the result.
 const testDeniedEnv = "KNOCKGW_TEST_DENIED"
 
 func TestClientPermissionDenied(t *testing.T) {

@@ -29,8 +29,8 @@ services:
   - {name: syn, listen: "10.77.0.3:22", address: "syn.example.org:2022", upstream: "10.0.2.2:22", knock: [tcp-syn]}
 `
 
-// configured is the path of a configuration with these files in its clients_dir.
-func configured(t *testing.T, files map[string]string) string {
+// writeConfig writes a configuration with these files in its clients_dir.
+func writeConfig(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "clients.d"), 0o700); err != nil {
@@ -55,7 +55,7 @@ func merged(files map[string]string, name, text string) map[string]string {
 }
 
 func TestProfileHasGatewaySettings(t *testing.T) {
-	c, err := config.Load(configured(t, nil))
+	c, err := config.Load(writeConfig(t, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestProfileHasGatewaySettings(t *testing.T) {
 }
 
 func TestProfileRejectsUnusableOptions(t *testing.T) {
-	c, err := config.Load(configured(t, nil))
+	c, err := config.Load(writeConfig(t, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestProfileRejectsUnusableOptions(t *testing.T) {
 	}
 }
 
-// secrets are those of a client in the configuration at path.
+// secrets returns the secrets of a client in the configuration at path.
 func secrets(t *testing.T, path, id string) []config.ClientSecret {
 	t.Helper()
 	c, err := config.Load(path)
@@ -123,7 +123,7 @@ func secrets(t *testing.T, path, id string) []config.ClientSecret {
 }
 
 func TestAddAndUndo(t *testing.T) {
-	path := configured(t, nil)
+	path := writeConfig(t, nil)
 	for _, id := range []string{"bob", "../bob", "Bøb", ".bob", strings.Repeat("b", 300), strings.Repeat("b", 301), "\n", "5", "null"} {
 		secret, err := NewSecret()
 		if err != nil {
@@ -147,7 +147,7 @@ func TestAddAndUndo(t *testing.T) {
 
 func TestErrorsChangeNothing(t *testing.T) {
 	const bob = "# Bob's\nid: bob\nsecret: 0123456789abcdeg\n"
-	path := configured(t, map[string]string{"bob.yaml": bob, "eight.yaml": "id: eight\nsecrets:\n" + eight()})
+	path := writeConfig(t, map[string]string{"bob.yaml": bob, "eight.yaml": "id: eight\nsecrets:\n" + maxSecrets()})
 	secret := protocol.Secret("0123456789abcdeh")
 	for name, try := range map[string]func() (*Change, error){
 		"an id that is taken":    func() (*Change, error) { return Add(path, NewClient{ID: "bob", Secret: secret}) },
@@ -181,8 +181,8 @@ func TestErrorsChangeNothing(t *testing.T) {
 	}
 }
 
-// eight are as many secrets as a client may have.
-func eight() string {
+// maxSecrets returns as many secrets as a client may have.
+func maxSecrets() string {
 	var b strings.Builder
 	for _, c := range "hijklmno" {
 		b.WriteString("  - secret: 0123456789abcde" + strings.ToUpper(string(c)) + "\n")
@@ -190,7 +190,7 @@ func eight() string {
 	return b.String()
 }
 
-// snapshot is what is in the files under a directory.
+// snapshot returns the contents of the files under a directory.
 func snapshot(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -209,7 +209,7 @@ func snapshot(t *testing.T, dir string) map[string]string {
 }
 
 func TestAddWithoutClientsDir(t *testing.T) {
-	path := configured(t, nil)
+	path := writeConfig(t, nil)
 	if err := os.WriteFile(path, []byte(strings.Replace(gateway, "clients_dir: clients.d\n", "", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +234,7 @@ func TestRotateKeepsOldSecretsAndFile(t *testing.T) {
 		{"at once", "secrets: [{secret: 0123456789abcdeg}, {secret_file: bob.key}]", time.Time{}, []time.Time{{}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			path := configured(t, map[string]string{
+			path := writeConfig(t, map[string]string{
 				"bob.yaml": "# Bob, of the night shift\nid: bob\n" + c.before + "\nmax_flows: 7 # enough\n", "bob.key": "0123456789abcdeh\n",
 			})
 			before := snapshot(t, filepath.Dir(path))
@@ -263,7 +263,7 @@ func TestRotateKeepsOldSecretsAndFile(t *testing.T) {
 }
 
 func TestRemoveAndUndo(t *testing.T) {
-	path := configured(t, map[string]string{"whatever.yaml": "id: bob\nsecret: 0123456789abcdeg\n"})
+	path := writeConfig(t, map[string]string{"whatever.yaml": "id: bob\nsecret: 0123456789abcdeg\n"})
 	before := snapshot(t, filepath.Dir(path))
 	change, err := Remove(path, "bob")
 	if err != nil || secrets(t, path, "bob") != nil {

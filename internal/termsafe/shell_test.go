@@ -7,7 +7,7 @@ import (
 	"unicode"
 )
 
-// hostileWords are values that an account which owns a file may write into it.
+// hostileWords are values that the owner of a file may write to it.
 func hostileWords() []string {
 	return []string{
 		"", "eth0", "/etc/knockgw/knockgw.yaml", "a b", "~", "~root", "a=b", "#x", "-rf", "!!", "!x", "*", "[a]", "{a,b}",
@@ -31,7 +31,7 @@ func TestShellRoundTrip(t *testing.T) {
 	}
 }
 
-// A shell without $'...' gets another word, and still runs nothing.
+// A shell without $'...' receives another word, and executes nothing either.
 func TestShellWithoutDollarQuotes(t *testing.T) {
 	for _, word := range hostileWords() {
 		out, err := exec.CommandContext(t.Context(), "sh", "-c", "set -- "+Shell(word)+"; echo $#").CombinedOutput()
