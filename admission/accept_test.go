@@ -12,7 +12,7 @@ import (
 )
 
 // datagram hands a packet's payload to the gate as a socket would.
-func (w *world) datagram(b []byte) Verdict {
+func (w *harness) datagram(b []byte) Verdict {
 	w.Helper()
 	p := parsed(b)
 	v := w.gate.AdmitDatagram(p.Tuple.Source(), p.Tuple.Destination(), p.Data[p.Payload:])
@@ -20,9 +20,9 @@ func (w *world) datagram(b []byte) Verdict {
 	return v
 }
 
-func TestADatagramOfASocketIsJudgedAsAPacketIs(t *testing.T) {
+func TestAdmitDatagramMatchesAdmit(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at(addr)
 		for _, test := range []struct {
 			packet []byte
@@ -46,10 +46,10 @@ func TestADatagramOfASocketIsJudgedAsAPacketIs(t *testing.T) {
 	})
 }
 
-func TestAConnectionIsJudgedByWhatItsSourceHasKnocked(t *testing.T) {
+func TestAdmitConnUsesGrant(t *testing.T) {
 	everywhere(func(addr string) {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t)
+			w := newHarness(t)
 			v := w.at(addr)
 			connect := func(port uint16, service string, want Reason, is error, after time.Duration) {
 				t.Helper()
@@ -103,9 +103,9 @@ func TestAConnectionIsJudgedByWhatItsSourceHasKnocked(t *testing.T) {
 	})
 }
 
-func TestAConnectionWaitsForItsKnock(t *testing.T) {
+func TestAdmitConnWaitsForKnock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at("192.0.2.1")
 		for _, service := range []string{"db", "vpn"} {
 			knock := v.knock(alice, service)
@@ -130,10 +130,10 @@ func TestAConnectionWaitsForItsKnock(t *testing.T) {
 	})
 }
 
-func TestAnAuthenticationWaitsForAKnockThatComesAgain(t *testing.T) {
+func TestAuthenticateWithWaitAwaitsResentKnock(t *testing.T) {
 	everywhere(func(addr string) {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, func(o *Options) { o.Mono = nil })
+			w := newHarness(t, func(o *Options) { o.Mono = nil })
 			v := w.at(addr)
 			// A neighbour's grant, or one left over, lets the SYN in.
 			v.knocks(alice, "ssh", sessionID(1))
@@ -166,9 +166,9 @@ func TestAnAuthenticationWaitsForAKnockThatComesAgain(t *testing.T) {
 	})
 }
 
-func TestAWaitingConnectionEndsWithItsContext(t *testing.T) {
+func TestAdmitConnEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at("192.0.2.1")
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
@@ -180,9 +180,9 @@ func TestAWaitingConnectionEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestABannedSourceIsRefusedUnlessItHasKnocked(t *testing.T) {
+func TestBanBlocksSourceWithoutKnock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, func(o *Options) { o.Ban = Ban{After: 1, Within: time.Minute, For: time.Hour} })
+		w := newHarness(t, func(o *Options) { o.Ban = Ban{After: 1, Within: time.Minute, For: time.Hour} })
 		v := w.at("192.0.2.1")
 		if _, err := w.gate.AdmitConn(t.Context(), v.tuple(1, "vpn")); err != nil {
 			t.Fatal(err)
@@ -201,8 +201,8 @@ func TestABannedSourceIsRefusedUnlessItHasKnocked(t *testing.T) {
 	})
 }
 
-func TestADatagramThatIsRefusedMakesNoGarbage(t *testing.T) {
-	w := newWorld(t)
+func TestAdmitDatagramAllocatesNothing(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	from, to := netip.AddrPortFrom(v.addr, 1), netip.AddrPortFrom(v.gateway(), testKnockPort)
 	junk := make([]byte, 100)

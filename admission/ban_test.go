@@ -12,7 +12,7 @@ import (
 func banning(o *Options) { o.Ban = Ban{After: 3, Within: time.Minute, For: 10 * time.Minute} }
 
 // fails is a flow of v whose handshake is done and whose authentication fails.
-func (v visitor) fails(port uint16, service string) {
+func (v testPeer) fails(port uint16, service string) {
 	v.w.Helper()
 	v.w.want(v.syn(port, service), ReasonOpen)
 	v.handshakes(port, service)
@@ -21,9 +21,9 @@ func (v visitor) fails(port uint16, service string) {
 	v.w.check()
 }
 
-func TestASourceThatKeepsFailingIsBannedForAWhile(t *testing.T) {
+func TestBanAfterFailures(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t, every(), banning)
+		w := newHarness(t, every(), banning)
 		v := w.at(addr)
 		for n := range uint16(3) {
 			v.fails(n+1, "vpn")
@@ -53,8 +53,8 @@ func TestASourceThatKeepsFailingIsBannedForAWhile(t *testing.T) {
 	})
 }
 
-func TestFailuresFarApartBanNobody(t *testing.T) {
-	w := newWorld(t, every(), banning)
+func TestBanNeedsFailuresWithinTime(t *testing.T) {
+	w := newHarness(t, every(), banning)
 	v := w.at("192.0.2.1")
 	for n := range uint16(20) {
 		v.fails(n+1, "web")
@@ -64,8 +64,8 @@ func TestFailuresFarApartBanNobody(t *testing.T) {
 	w.want(v.syn(100, "web"), ReasonOpen)
 }
 
-func TestNobodyIsBannedWithoutACompletedHandshake(t *testing.T) {
-	w := newWorld(t, every(), banning)
+func TestBanNeedsCompletedHandshake(t *testing.T) {
+	w := newHarness(t, every(), banning)
 	v := w.at("192.0.2.1")
 	// Everything that somebody can forge in its name.
 	for n := range 50 {
@@ -85,14 +85,14 @@ func TestNobodyIsBannedWithoutACompletedHandshake(t *testing.T) {
 	w.want(v.syn(1000, "web"), ReasonOpen)
 }
 
-func TestABanBlocksNoKnockNorWhatAGrantLetsIn(t *testing.T) {
+func TestBanExemptsKnocksAndGrants(t *testing.T) {
 	everywhere(func(addr string) {
-		for name, knock := range map[string]func(v visitor, service string) []byte{
-			"udp":     func(v visitor, service string) []byte { return v.knock(alice, service) },
-			"tcp-syn": func(v visitor, service string) []byte { return v.synKnock(alice, service, 0) },
-			"udp-v2":  func(v visitor, service string) []byte { return v.v2(alice, service) },
+		for name, knock := range map[string]func(v testPeer, service string) []byte{
+			"udp":     func(v testPeer, service string) []byte { return v.knock(alice, service) },
+			"tcp-syn": func(v testPeer, service string) []byte { return v.synKnock(alice, service, 0) },
+			"udp-v2":  func(v testPeer, service string) []byte { return v.v2(alice, service) },
 		} {
-			w := newWorld(t, every(), banning)
+			w := newHarness(t, every(), banning)
 			v := w.at(addr)
 			for n := range uint16(3) {
 				v.fails(n+1, "web")
@@ -122,8 +122,8 @@ func TestABanBlocksNoKnockNorWhatAGrantLetsIn(t *testing.T) {
 	})
 }
 
-func TestASYNOfABannedSourceWaitsForNoJunk(t *testing.T) {
-	w := newWorld(t, every(), banning)
+func TestBannedSYNIsNotDeferredForJunk(t *testing.T) {
+	w := newHarness(t, every(), banning)
 	v := w.at("192.0.2.1")
 	for n := range uint16(3) {
 		v.fails(n+1, "web")
@@ -137,8 +137,8 @@ func TestASYNOfABannedSourceWaitsForNoJunk(t *testing.T) {
 	w.empty()
 }
 
-func TestFlowsOfABannedSourceGoOn(t *testing.T) {
-	w := newWorld(t, every(), banning)
+func TestBanKeepsFlows(t *testing.T) {
+	w := newHarness(t, every(), banning)
 	v := w.at("192.0.2.1")
 	w.want(v.syn(20, "web"), ReasonOpen)
 	v.enters(20, "web", alice)
@@ -148,8 +148,8 @@ func TestFlowsOfABannedSourceGoOn(t *testing.T) {
 	w.want(v.tcp(20, "web", packet.ACK, 1001, 1, "more"), ReasonFlow)
 }
 
-func TestOffendersAreBoundedInNumber(t *testing.T) {
-	w := newWorld(t, every(), banning)
+func TestBanTableIsBounded(t *testing.T) {
+	w := newHarness(t, every(), banning)
 	for n := range maxFailing + 100 {
 		v := w.at(at(n).Netip().String())
 		w.gate.Admit(parsed(v.syn(1, "web")))
@@ -174,12 +174,12 @@ func TestOffendersAreBoundedInNumber(t *testing.T) {
 	}
 }
 
-func TestASourcesLimitIsNotUsedUpByForgedSYNs(t *testing.T) {
+func TestSourceLimitIgnoresForgedSYNs(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t, every(), func(o *Options) { o.Limits.FlowsPerSource = 4 })
+		w := newHarness(t, every(), func(o *Options) { o.Limits.FlowsPerSource = 4 })
 		v := w.at(addr)
 		for n := range uint16(20) {
-			w.want(v.syn(n+1, "web"), ReasonOpen) // by somebody else, in its name
+			w.want(v.syn(n+1, "web"), ReasonOpen) // by another host, in its name
 		}
 		v.knocks(alice, "ssh", "")
 		w.want(v.syn(100, "ssh"), ReasonGrant)
@@ -201,15 +201,15 @@ func TestASourcesLimitIsNotUsedUpByForgedSYNs(t *testing.T) {
 	})
 }
 
-func TestEverybodyOfAnIPv6NetworkCountsTogether(t *testing.T) {
-	w := newWorld(t, every(), func(o *Options) { o.Limits.FlowsPerSource = 2 })
+func TestIPv6NetworkSharesLimits(t *testing.T) {
+	w := newHarness(t, every(), func(o *Options) { o.Limits.FlowsPerSource = 2 })
 	a := netip.MustParseAddr("2001:db8::1")
 	for range 2 {
-		v := visitor{w, a}
+		v := testPeer{w, a}
 		w.want(v.syn(1, "web"), ReasonOpen)
 		v.enters(1, "web", alice)
 		a = a.Next()
 	}
-	w.want(visitor{w, a}.syn(1, "web"), ReasonSourceLimit)
+	w.want(testPeer{w, a}.syn(1, "web"), ReasonSourceLimit)
 	w.want(w.at("2001:db8:0:1::1").syn(1, "web"), ReasonOpen)
 }

@@ -21,7 +21,7 @@ var clientCounts = []int{1, 100, 1_000, 10_000}
 var benchFamilies = []struct {
 	method   string
 	families policy.MethodSet
-	junk     func(v visitor, r *rand.ChaCha8) []byte
+	junk     func(v testPeer, r *rand.ChaCha8) []byte
 }{
 	{"udp", policy.MethodUDP, junkV1},
 	{"udp-seq", policy.MethodUDPSeq, junkV1},
@@ -31,35 +31,35 @@ var benchFamilies = []struct {
 }
 
 // junkV1 is a datagram that nothing but its hint distinguishes from a knock v1.
-func junkV1(v visitor, r *rand.ChaCha8) []byte {
+func junkV1(v testPeer, r *rand.ChaCha8) []byte {
 	b := make([]byte, 150)
 	_, _ = r.Read(b)
 	b[24], b[25], b[26], b[27] = 0, byte(len(b)-protocol.KnockHeader), 2, 0
 	return v.udp(testKnockPort, b)
 }
 
-func junkV2(v visitor, r *rand.ChaCha8) []byte {
+func junkV2(v testPeer, r *rand.ChaCha8) []byte {
 	b := make([]byte, protocol.KnockV2Size)
 	_, _ = r.Read(b)
 	return v.udp(testKnockPort, b)
 }
 
-func junkSYN(v visitor, r *rand.ChaCha8) []byte {
+func junkSYN(v testPeer, r *rand.ChaCha8) []byte {
 	n := r.Uint64()
 	f := protocol.SYNFields{Seq: uint32(n), TSVal: uint32(n >> 32), Window: uint16(r.Uint64())}
 	return v.synAs(f, v.server("db"))
 }
 
-// benchWorld has one service that n clients may knock at.
-func benchWorld(b *testing.B, n int, families policy.MethodSet) *world {
-	return newWorld(b, every(having(manyClients(n)...), taking(families), func(p *policy.Options) {
+// benchHarness has one service that n clients may knock at.
+func benchHarness(b *testing.B, n int, families policy.MethodSet) *harness {
+	return newHarness(b, every(having(manyClients(n)...), taking(families), func(p *policy.Options) {
 		p.Services = only(p.Services, "db4")
 	}), func(o *Options) { o.Limits, o.Knocked = Limits{Grants: 1 << 20}, func(knock.Event) {} })
 }
 
 // differentJunk is enough packets that none is in the processor's cache because the
 // one before it was the same.
-func differentJunk(w *world, junk func(visitor, *rand.ChaCha8) []byte) [][]byte {
+func differentJunk(w *harness, junk func(testPeer, *rand.ChaCha8) []byte) [][]byte {
 	all := make([][]byte, 8192)
 	for i := range all {
 		all[i] = junk(w.at("192.0.2.1").spoofed(i*257), w.random)
@@ -74,7 +74,7 @@ func BenchmarkKnockJunk(b *testing.B) {
 		for _, n := range clientCounts {
 			name := fmt.Sprintf("%s/clients=%d", m.method, n)
 			b.Run(name, func(b *testing.B) {
-				w := benchWorld(b, n, m.families)
+				w := benchHarness(b, n, m.families)
 				all := differentJunk(w, m.junk)
 				var p packet.Packet
 				i := 0
@@ -90,7 +90,7 @@ func BenchmarkKnockJunk(b *testing.B) {
 				continue
 			}
 			b.Run(name+"/scan", func(b *testing.B) {
-				w := benchWorld(b, n, m.families)
+				w := benchHarness(b, n, m.families)
 				all := differentJunk(w, m.junk)
 				var p packet.Packet
 				i := 0
@@ -110,10 +110,10 @@ func BenchmarkKnockJunk(b *testing.B) {
 
 // A service that takes everything: the table is at its largest.
 func BenchmarkKnockJunkAtEveryMethod(b *testing.B) {
-	for name, junk := range map[string]func(visitor, *rand.ChaCha8) []byte{"SYN": junkSYN, "datagram": junkV2} {
+	for name, junk := range map[string]func(testPeer, *rand.ChaCha8) []byte{"SYN": junkSYN, "datagram": junkV2} {
 		for _, n := range clientCounts {
 			b.Run(fmt.Sprintf("%s/clients=%d", name, n), func(b *testing.B) {
-				w := benchWorld(b, n, allFamilies)
+				w := benchHarness(b, n, allFamilies)
 				all := differentJunk(w, junk)
 				var p packet.Packet
 				i := 0
@@ -135,7 +135,7 @@ func BenchmarkKnockValid(b *testing.B) {
 	for _, m := range benchFamilies {
 		for _, n := range clientCounts {
 			b.Run(fmt.Sprintf("%s/clients=%d", m.method, n), func(b *testing.B) {
-				w := benchWorld(b, n, m.families)
+				w := benchHarness(b, n, m.families)
 				clients := w.gate.policy.Load().Services()[0].Clients
 				v := w.at("192.0.2.1")
 				var spent time.Duration
@@ -180,7 +180,7 @@ func BenchmarkKnockTable(b *testing.B) {
 			if m.families&policy.MethodsV1 != 0 {
 				continue
 			}
-			w := benchWorld(b, n, m.families)
+			w := benchHarness(b, n, m.families)
 			p := w.gate.policy.Load()
 			for name, jump := range map[string]time.Duration{"turn": testWindow, "whole": time.Hour} {
 				b.Run(fmt.Sprintf("%s/clients=%d/%s", m.method, n, name), func(b *testing.B) {
@@ -200,9 +200,9 @@ func BenchmarkKnockTable(b *testing.B) {
 }
 
 // The packets of the benchmarks are what they are said to be.
-func TestTheJunkOfTheBenchmarksIsJunk(t *testing.T) {
+func TestBenchmarkJunk(t *testing.T) {
 	for _, m := range benchFamilies {
-		w := newWorld(t, every(taking(m.families)))
+		w := newHarness(t, every(taking(m.families)))
 		want := map[policy.MethodSet]Reason{
 			policy.MethodUDP: ReasonKnock, policy.MethodUDPSeq: ReasonKnock, policy.MethodUDPv2: ReasonNotKnock, policy.MethodSYN: ReasonNoGrant, policy.MethodSYNSeq: ReasonNoGrant,
 		}[m.families]

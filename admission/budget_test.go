@@ -23,21 +23,21 @@ func crowded(n int) func(*Options) {
 	}
 }
 
-func (w *world) tried() int { _, trials := w.gate.knocks.Computed(); return int(trials) }
+func (w *harness) tried() int { _, trials := w.gate.knocks.Computed(); return int(trials) }
 
-// siege is junk that looks like knocks, in simulated time: a datagram every
+// flood is junk that looks like knocks, in simulated time: a datagram every
 // interval, each from where from says, against a worker that manages so many HMACs
 // meanwhile.
-type siege struct {
-	*world
-	from     func(n int) visitor
+type flood struct {
+	*harness
+	from     func(n int) testPeer
 	interval time.Duration
 	hmacs    int
 	n        int
 }
 
 // step is one interval.
-func (s *siege) step() {
+func (s *flood) step() {
 	s.n++
 	s.gate.Admit(parsed(s.from(s.n).junk()))
 	for limit := s.tried() + s.hmacs; s.tried() < limit; {
@@ -50,8 +50,8 @@ func (s *siege) step() {
 	s.pass(s.interval)
 }
 
-// wait lets the siege go on until done, and tells for how long; at most for most.
-func (s *siege) wait(most time.Duration, done func() bool) (time.Duration, bool) {
+// wait lets the flood go on until done, and tells for how long; at most for most.
+func (s *flood) wait(most time.Duration, done func() bool) (time.Duration, bool) {
 	start := s.options().Mono()
 	for !done() {
 		if s.options().Mono()-start >= most {
@@ -63,7 +63,7 @@ func (s *siege) wait(most time.Duration, done func() bool) (time.Duration, bool)
 }
 
 // knock has c knock from v, in the middle of it all, and tells how long it took.
-func (s *siege) knock(v visitor, c *protocol.Client) (time.Duration, bool) {
+func (s *flood) knock(v testPeer, c *protocol.Client) (time.Duration, bool) {
 	for range s.random.Uint64() % 50 {
 		s.step()
 	}
@@ -75,14 +75,14 @@ func (s *siege) knock(v visitor, c *protocol.Client) (time.Duration, bool) {
 // besiege sends 5,000 datagrams a second at a gate with 1,000 clients, and asks for
 // what the issue wants: a client seen within the hour gets through within 50 ms.
 // The worker is given half a processor, which does some six HMACs a microsecond.
-func besiege(t *testing.T, from func(w *world, n int) visitor) {
+func besiege(t *testing.T, from func(w *harness, n int) testPeer) {
 	t.Helper()
-	w := newWorld(t, crowded(1000))
-	s := &siege{world: w, interval: 200 * time.Microsecond, hmacs: 600, from: func(n int) visitor { return from(w, n) }}
+	w := newHarness(t, crowded(1000))
+	s := &flood{harness: w, interval: 200 * time.Microsecond, hmacs: 600, from: func(n int) testPeer { return from(w, n) }}
 	clients := s.gate.policy.Load().Services()[0].Clients
 	s.wait(time.Second, func() bool { return false })
 	var took []time.Duration
-	refused, strangers := 0, 0
+	refused, outsiders := 0, 0
 	for n := range 20 {
 		known := s.at("192.0.2.1").spoofed(1000000 + n)
 		s.gate.mu.Lock()
@@ -93,45 +93,45 @@ func besiege(t *testing.T, from func(w *world, n int) visitor) {
 			refused++
 		}
 		if _, ok := s.knock(s.at("192.0.2.1").spoofed(2000000+n), clients[n].Keys[0].Identity); ok {
-			strangers++
+			outsiders++
 		}
 	}
 	slices.Sort(took)
 	t.Logf("a client seen within the hour: median %v, slowest %v, %d of 20 refused; a new one: %d of 20 within 400 ms",
-		took[10], took[19], refused, strangers)
+		took[10], took[19], refused, outsiders)
 	if refused > 0 || took[19] > 50*time.Millisecond {
 		t.Errorf("%d known clients refused, the slowest took %v", refused, took[19])
 	}
-	if strangers == 0 {
+	if outsiders == 0 {
 		t.Error("a new client never gets in")
 	}
 }
 
-func TestJunkFromSixteenSourcesKeepsNoKnownClientOut(t *testing.T) {
-	besiege(t, func(w *world, n int) visitor { return w.at(fmt.Sprintf("198.51.%d.7", n%16)) })
+func TestJunkFromSixteenSourcesSparesKnownClients(t *testing.T) {
+	besiege(t, func(w *harness, n int) testPeer { return w.at(fmt.Sprintf("198.51.%d.7", n%16)) })
 }
 
-func TestJunkFromOneNetworkKeepsNoKnownClientOut(t *testing.T) {
-	besiege(t, func(w *world, n int) visitor { return w.at(fmt.Sprintf("198.51.100.%d", n%16)) })
+func TestJunkFromNetworkSparesKnownClients(t *testing.T) {
+	besiege(t, func(w *harness, n int) testPeer { return w.at(fmt.Sprintf("198.51.100.%d", n%16)) })
 }
 
-func TestJunkFromEverywhereKeepsNoKnownClientOut(t *testing.T) {
-	besiege(t, func(w *world, n int) visitor { return w.at("192.0.2.1").spoofed(n * 257) }) // in ever new networks
+func TestJunkFromEverywhereSparesKnownClients(t *testing.T) {
+	besiege(t, func(w *harness, n int) testPeer { return w.at("192.0.2.1").spoofed(n * 257) }) // in ever new networks
 }
 
-func TestEveryBudgetIsSpentBeforeTheFirstHMAC(t *testing.T) {
+func TestBudgetIsChargedBeforeHMAC(t *testing.T) {
 	const clients = 100
 	for _, c := range []struct {
 		name string
-		from func(w *world, n int) visitor
+		from func(w *harness, n int) testPeer
 		most int
 	}{
-		{"one address", func(w *world, _ int) visitor { return w.at("198.51.100.1") }, testUnknownBurst * clients},
-		{"one network", func(w *world, n int) visitor { return w.at(fmt.Sprintf("198.51.100.%d", 1+n%200)) }, testUnknownSubnetBurst * clients},
-		{"one IPv6 network", func(w *world, n int) visitor { return w.at(fmt.Sprintf("2001:db8::%x", 1+n)) }, testUnknownSubnetBurst * clients},
-		{"everywhere", func(w *world, n int) visitor { return w.at("192.0.2.1").spoofed(n * 257) }, testHMACBurst},
+		{"one address", func(w *harness, _ int) testPeer { return w.at("198.51.100.1") }, testUnknownBurst * clients},
+		{"one network", func(w *harness, n int) testPeer { return w.at(fmt.Sprintf("198.51.100.%d", 1+n%200)) }, testUnknownSubnetBurst * clients},
+		{"one IPv6 network", func(w *harness, n int) testPeer { return w.at(fmt.Sprintf("2001:db8::%x", 1+n)) }, testUnknownSubnetBurst * clients},
+		{"everywhere", func(w *harness, n int) testPeer { return w.at("192.0.2.1").spoofed(n * 257) }, testHMACBurst},
 	} {
-		w := newWorld(t, crowded(clients))
+		w := newHarness(t, crowded(clients))
 		for n := range 6000 {
 			before := w.tried()
 			v := w.gate.Admit(parsed(c.from(w, n).junk()))
@@ -152,8 +152,8 @@ func TestEveryBudgetIsSpentBeforeTheFirstHMAC(t *testing.T) {
 	}
 }
 
-func TestAKnownSourcePaysForTheKeysOfEveryServiceOnThePort(t *testing.T) {
-	w := newWorld(t, every(having(manyClients(50)...), taking(policy.MethodUDP)), func(o *Options) { o.Limits = Limits{} })
+func TestKnownSourcePaysForAllServices(t *testing.T) {
+	w := newHarness(t, every(having(manyClients(50)...), taking(policy.MethodUDP)), func(o *Options) { o.Limits = Limits{} })
 	v := w.at("192.0.2.1")
 	p := w.gate.policy.Load()
 	for n := range knock.ClientsPerSource + 2 {
@@ -180,8 +180,8 @@ func TestAKnownSourcePaysForTheKeysOfEveryServiceOnThePort(t *testing.T) {
 	}
 }
 
-func TestTheWarmLaneIsServedFirst(t *testing.T) {
-	w := newWorld(t, every())
+func TestFastQueueIsServedFirst(t *testing.T) {
+	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "db", "")
 	w.events = nil
@@ -212,10 +212,10 @@ func TestTheWarmLaneIsServedFirst(t *testing.T) {
 	w.check()
 }
 
-func TestACopyDoesNotOvertakeItsOriginal(t *testing.T) {
-	w := newWorld(t, every())
+func TestKnockCopyStaysBehindOriginal(t *testing.T) {
+	w := newHarness(t, every())
 	thief, v := w.at("198.51.100.7"), w.at("192.0.2.1")
-	thief.knocks(bob, "many", "") // or somebody else has, there
+	thief.knocks(bob, "many", "") // or another host has, there
 	original := v.knock(alice, "db")
 	w.want(original, ReasonKnock)
 	w.want(thief.from(original), ReasonKnock)
@@ -231,9 +231,9 @@ func TestACopyDoesNotOvertakeItsOriginal(t *testing.T) {
 	}
 }
 
-func TestAnOfficeBehindOneAddressGetsIn(t *testing.T) {
+func TestKnocksOfManyClientsBehindNAT(t *testing.T) {
 	const people = 3 * knock.ClientsPerSource
-	w := newWorld(t, crowded(500), func(o *Options) { o.Knocked = nil })
+	w := newHarness(t, crowded(500), func(o *Options) { o.Knocked = nil })
 	v := w.at("192.0.2.1")
 	clients := w.gate.policy.Load().Services()[0].Clients
 	for round := range 5 {

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-func TestAClaimThatFailsGivesTheUseBack(t *testing.T) {
-	w := newWorld(t)
+func TestAuthenticateReturnsUseOnFailedClaim(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "ssh", sessionID(1))
 	v.knocks(alice, "ssh", sessionID(2))
@@ -28,8 +28,8 @@ func TestAClaimThatFailsGivesTheUseBack(t *testing.T) {
 	}
 }
 
-func TestAFlowThatIsEvictedDuringItsClaimSpendsNothing(t *testing.T) {
-	w := newWorld(t)
+func TestAuthenticateReturnsUseOnEviction(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "ssh", "")
 	w.want(v.syn(40000, "ssh"), ReasonGrant)
@@ -45,8 +45,8 @@ func TestAFlowThatIsEvictedDuringItsClaimSpendsNothing(t *testing.T) {
 	v.enters(40001, "ssh", alice)
 }
 
-func TestAGrantThatIsRevokedDuringAClaimLetsNobodyIn(t *testing.T) {
-	w := newWorld(t)
+func TestAuthenticateFailsOnRevokedGrant(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "ssh", "")
 	w.want(v.syn(40000, "ssh"), ReasonGrant)
@@ -65,8 +65,8 @@ func TestAGrantThatIsRevokedDuringAClaimLetsNobodyIn(t *testing.T) {
 	w.check()
 }
 
-func TestAUseIsReservedWhileItIsClaimed(t *testing.T) {
-	w := newWorld(t)
+func TestAuthenticateReservesUse(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "ssh", "")
 	for port := uint16(40000); port < 40002; port++ {
@@ -83,8 +83,8 @@ func TestAUseIsReservedWhileItIsClaimed(t *testing.T) {
 	}
 }
 
-func TestAFlowThatIsNotThereIsGone(t *testing.T) {
-	w := newWorld(t)
+func TestGateReportsUnknownFlow(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	tuple := v.tuple(40000, "ssh")
 	if err := w.gate.HandshakeDone(tuple); !errors.Is(err, ErrFlowClosed) {

@@ -12,39 +12,39 @@ import (
 )
 
 // methods are the ways to knock, each as what has to be sent for it.
-var methods = map[string]func(v visitor, c *protocol.Client, service string) [][]byte{
-	"udp": func(v visitor, c *protocol.Client, service string) [][]byte {
+var methods = map[string]func(v testPeer, c *protocol.Client, service string) [][]byte{
+	"udp": func(v testPeer, c *protocol.Client, service string) [][]byte {
 		return [][]byte{v.knock(c, service)}
 	},
-	"udp-seq": func(v visitor, c *protocol.Client, service string) (all [][]byte) {
+	"udp-seq": func(v testPeer, c *protocol.Client, service string) (all [][]byte) {
 		v.w.ids++
 		for i := range 3 {
 			all = append(all, v.part(c, service, sessionID(int(v.w.ids)), i, 3))
 		}
 		return all
 	},
-	"tcp-syn": func(v visitor, c *protocol.Client, service string) [][]byte {
+	"tcp-syn": func(v testPeer, c *protocol.Client, service string) [][]byte {
 		return [][]byte{v.synKnock(c, service, 0)}
 	},
-	"tcp-syn-seq": func(v visitor, c *protocol.Client, service string) (all [][]byte) {
+	"tcp-syn-seq": func(v testPeer, c *protocol.Client, service string) (all [][]byte) {
 		for i := range 3 {
 			all = append(all, v.synPart(c, service, 0, i))
 		}
 		return all
 	},
-	"legacy": func(v visitor, c *protocol.Client, service string) (all [][]byte) {
+	"legacy": func(v testPeer, c *protocol.Client, service string) (all [][]byte) {
 		for i := range 3 {
 			all = append(all, v.legacyPart(c, service, 0, i))
 		}
 		return all
 	},
-	"udp-v2": func(v visitor, c *protocol.Client, service string) [][]byte {
+	"udp-v2": func(v testPeer, c *protocol.Client, service string) [][]byte {
 		return [][]byte{v.v2(c, service)}
 	},
 }
 
 // tries knocks by a method and returns how that ended.
-func (v visitor) tries(method string, c *protocol.Client, service string) knock.Result {
+func (v testPeer) tries(method string, c *protocol.Client, service string) knock.Result {
 	v.w.Helper()
 	n := len(v.w.events)
 	for _, b := range methods[method](v, c, service) {
@@ -57,9 +57,9 @@ func (v visitor) tries(method string, c *protocol.Client, service string) knock.
 	return v.w.lastKnock()
 }
 
-func TestAClientKnocksForItsServicesOnlyByEveryMethod(t *testing.T) {
+func TestKnockGrantsOnlyOwnServices(t *testing.T) {
 	for method := range methods {
-		w := newWorld(t, every(legacy, func(o *policy.Options) {
+		w := newHarness(t, every(legacy, func(o *policy.Options) {
 			for i := range o.Services {
 				o.Services[i].Clients = members([]*protocol.Client{alice})
 				if o.Services[i].Port == 22 {
@@ -86,11 +86,11 @@ func TestAClientKnocksForItsServicesOnlyByEveryMethod(t *testing.T) {
 	}
 }
 
-func TestSeveralSecretsOfAClientWorkEachUntilItsEnd(t *testing.T) {
+func TestKnockWithSeveralSecrets(t *testing.T) {
 	for method := range methods {
 		var until time.Time
 		older, newer := alice, testSecret("alice", 2)
-		w := newWorld(t, func(o *Options) {
+		w := newHarness(t, func(o *Options) {
 			until = o.Now().Add(time.Hour)
 			every(legacy, having(&policy.Client{ID: "alice", Keys: []policy.Key{{Identity: older, Until: until}, {Identity: newer}}}))(o)
 		})
@@ -115,7 +115,7 @@ func TestSeveralSecretsOfAClientWorkEachUntilItsEnd(t *testing.T) {
 	}
 }
 
-func TestAnExpiredClientAndOneOutOfHoursOpenNothingByAnyMethod(t *testing.T) {
+func TestKnockOutsideSchedule(t *testing.T) {
 	for method := range methods {
 		for name, change := range map[string]func(*policy.Client, time.Time){
 			"expired": func(c *policy.Client, now time.Time) { c.Expires = now.Add(time.Minute) },
@@ -123,7 +123,7 @@ func TestAnExpiredClientAndOneOutOfHoursOpenNothingByAnyMethod(t *testing.T) {
 				c.Hours = func(t time.Time) bool { return t.Before(now.Add(time.Minute)) }
 			},
 		} {
-			w := newWorld(t, func(o *Options) {
+			w := newHarness(t, func(o *Options) {
 				c := policy.NewClient(alice)
 				change(c, o.Now())
 				every(legacy, having(c))(o)
@@ -143,11 +143,11 @@ func TestAnExpiredClientAndOneOutOfHoursOpenNothingByAnyMethod(t *testing.T) {
 	}
 }
 
-func TestAClientThatMayNotNowDoesNotAuthenticate(t *testing.T) {
+func TestAuthenticateRejectsOutsideSchedule(t *testing.T) {
 	may := true
 	c := policy.NewClient(alice)
 	c.Hours = func(time.Time) bool { return may }
-	w := newWorld(t, every(having(c)))
+	w := newHarness(t, every(having(c)))
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "ssh", "")
 	for n, service := range []string{"ssh", "web"} {
@@ -165,11 +165,11 @@ func TestAClientThatMayNotNowDoesNotAuthenticate(t *testing.T) {
 	}
 }
 
-func TestAClientHasSoManyGrantsFromEverywhereAtOnce(t *testing.T) {
+func TestGateLimitsGrantsPerClient(t *testing.T) {
 	for method := range methods {
 		c := policy.NewClient(alice)
 		c.MaxGrants = 3
-		w := newWorld(t, every(legacy, having(c, policy.NewClient(bob))))
+		w := newHarness(t, every(legacy, having(c, policy.NewClient(bob))))
 		v := w.at("192.0.2.1")
 		for n, service := range []string{"ssh", "db", "many", "vpn"} {
 			want := knock.OK
@@ -195,10 +195,10 @@ func TestAClientHasSoManyGrantsFromEverywhereAtOnce(t *testing.T) {
 	}
 }
 
-func TestGrantsThatAreOverCountAgainstNoClientThoughNobodyHasSwept(t *testing.T) {
+func TestGrantLimitIgnoresExpired(t *testing.T) {
 	c := policy.NewClient(alice)
 	c.MaxGrants = 1
-	w := newWorld(t, every(having(c, policy.NewClient(bob))))
+	w := newHarness(t, every(having(c, policy.NewClient(bob))))
 	v := w.at("192.0.2.1")
 	for n := range 5 { // a traveller
 		if got := v.spoofed(n).tries("udp", alice, "db"); got != knock.OK {
@@ -214,10 +214,10 @@ func TestGrantsThatAreOverCountAgainstNoClientThoughNobodyHasSwept(t *testing.T)
 	}
 }
 
-func TestAClientHasSoManyFlowsAtOnce(t *testing.T) {
+func TestGateLimitsFlowsPerClient(t *testing.T) {
 	c := policy.NewClient(alice)
 	c.MaxFlows = 2
-	w := newWorld(t, every(having(c, policy.NewClient(bob))))
+	w := newHarness(t, every(having(c, policy.NewClient(bob))))
 	v := w.at("192.0.2.1")
 	for n, service := range []string{"db", "ssh"} {
 		v := v.spoofed(n)
@@ -260,10 +260,10 @@ func TestAClientHasSoManyFlowsAtOnce(t *testing.T) {
 
 // A known client at a service that it may not use is recognised, by the methods
 // that can tell, and gets no grant and no answer.
-func TestGateNamesTheClientThatMayNotUseAService(t *testing.T) {
+func TestKnockNamesForbiddenClient(t *testing.T) {
 	for _, method := range []string{"udp", "udp-seq", "udp-v2", "tcp-syn"} {
 		// Two services of one port: bob may use the one at 10.77.1.0/24 alone.
-		w := newWorld(t, every(having(members([]*protocol.Client{alice})...), func(o *policy.Options) {
+		w := newHarness(t, every(having(members([]*protocol.Client{alice})...), func(o *policy.Options) {
 			for _, s := range o.Services {
 				if s.Name == "ssh4" {
 					s.Name, s.Listen, s.Clients = "other", netip.MustParsePrefix("10.77.1.0/24"), members([]*protocol.Client{bob})
@@ -286,9 +286,9 @@ func TestGateNamesTheClientThatMayNotUseAService(t *testing.T) {
 	}
 }
 
-func TestGateNamesTheClientThatHasExpired(t *testing.T) {
+func TestKnockNamesExpiredClient(t *testing.T) {
 	for _, method := range []string{"udp", "udp-v2"} {
-		w := newWorld(t, every(having(&policy.Client{ID: "alice", Keys: []policy.Key{{Identity: alice}}, Expires: newTestClocks().wall})))
+		w := newHarness(t, every(having(&policy.Client{ID: "alice", Keys: []policy.Key{{Identity: alice}}, Expires: newTestClocks().wall})))
 		v := w.at("192.0.2.1")
 		if got := v.tries(method, alice, "ssh"); got != knock.OutsideSchedule || w.events[len(w.events)-1].Client != "alice" {
 			t.Errorf("%s: %v", method, got)

@@ -9,7 +9,7 @@ import (
 )
 
 // session has v let in to a service, the handshake done, with 100 bytes in flight to it.
-func (v visitor) session(port uint16, service string) {
+func (v testPeer) session(port uint16, service string) {
 	v.w.Helper()
 	v.knocks(alice, service, "")
 	v.w.want(v.syn(port, service), ReasonGrant)
@@ -23,12 +23,12 @@ func (v visitor) session(port uint16, service string) {
 	}
 }
 
-func (v visitor) icmpError(b []byte) []byte {
+func (v testPeer) icmpError(b []byte) []byte {
 	const mtu = 1400
 	return v.tooBig(mtu, b)
 }
 
-func TestAnICMPErrorPassesOnlyAboutWhatIsInFlight(t *testing.T) {
+func TestICMPErrorMustQuoteFlight(t *testing.T) {
 	everywhere(func(addr string) {
 		for _, c := range []struct {
 			seq  uint32
@@ -37,7 +37,7 @@ func TestAnICMPErrorPassesOnlyAboutWhatIsInFlight(t *testing.T) {
 			{5000, ReasonICMP}, {5001, ReasonICMPError}, {5100, ReasonICMPError}, {5101, ReasonICMPError},
 			{5102, ReasonICMP}, {0, ReasonICMP}, {1 << 31, ReasonICMP}, {1<<32 - 1, ReasonICMP},
 		} {
-			w := newWorld(t)
+			w := newHarness(t)
 			v := w.at(addr)
 			v.session(40000, "db")
 			w.want(v.icmpError(v.reply(40000, "db", packet.ACK, c.seq, 1001, "x")), c.want)
@@ -45,12 +45,12 @@ func TestAnICMPErrorPassesOnlyAboutWhatIsInFlight(t *testing.T) {
 	})
 }
 
-func TestAnICMPErrorMayComeFromARouterOnTheWay(t *testing.T) {
-	w := newWorld(t)
+func TestICMPErrorFromRouter(t *testing.T) {
+	w := newHarness(t)
 	v, router := w.at("192.0.2.1"), w.at("203.0.113.9")
 	v.session(40000, "db")
 	w.want(router.icmpError(v.reply(40000, "db", packet.ACK, 5001, 1001, "x")), ReasonICMPError)
-	// About a packet to somebody else, to another port, from another port, or
+	// About a packet to another host, to another port, from another port, or
 	// sent to another of our addresses than the one it quotes.
 	w.want(router.icmpError(router.reply(40000, "db", packet.ACK, 5001, 1001, "x")), ReasonICMP)
 	w.want(router.icmpError(v.reply(40001, "db", packet.ACK, 5001, 1001, "x")), ReasonICMP)
@@ -64,16 +64,16 @@ func TestAnICMPErrorMayComeFromARouterOnTheWay(t *testing.T) {
 	w.want(router.icmpError(v.reply(40000, "db", packet.ACK, 5001, 1001, "x")), ReasonICMP)
 }
 
-func TestBeforeAnythingIsSentNothingIsInFlight(t *testing.T) {
-	w := newWorld(t)
+func TestICMPErrorBeforeSYNACK(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "db", "")
 	w.want(v.syn(40000, "db"), ReasonGrant)
 	w.want(v.icmpError(v.reply(40000, "db", packet.ACK, 0, 1001, "x")), ReasonICMP)
 }
 
-func TestAnACKOfWhatWasNeverSentMovesNothing(t *testing.T) {
-	w := newWorld(t)
+func TestGateDropsACKOfUnsentData(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.session(40000, "db")
 	w.want(v.tcp(40000, "db", packet.ACK, 1001, 9999, ""), ReasonOutOfWindow)
@@ -84,7 +84,7 @@ func TestAnACKOfWhatWasNeverSentMovesNothing(t *testing.T) {
 }
 
 func TestSequenceNumbersInFlightWrapAround(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "db", "")
 	w.want(v.syn(40000, "db"), ReasonGrant)
@@ -96,9 +96,9 @@ func TestSequenceNumbersInFlightWrapAround(t *testing.T) {
 	}
 }
 
-func TestNothingLeavesToWhoHasNoFlow(t *testing.T) {
+func TestEgressNeedsFlow(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at(addr)
 		v.session(40000, "db")
 		neighbour := w.at(v.addr.Next().String())
@@ -126,7 +126,7 @@ func TestNothingLeavesToWhoHasNoFlow(t *testing.T) {
 	})
 }
 
-func TestAResetOfABeginningFlowMustAnswerItsOwnSYN(t *testing.T) {
+func TestGateChecksRSTInHandshake(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		flags uint8
@@ -137,7 +137,7 @@ func TestAResetOfABeginningFlowMustAnswerItsOwnSYN(t *testing.T) {
 		{"of an older flow", packet.RST | packet.ACK, 777, false},
 		{"without an acknowledgement", packet.RST, 1001, false},
 	} {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at("192.0.2.1")
 		v.knocks(alice, "db", "")
 		w.want(v.syn(40000, "db"), ReasonGrant)
@@ -147,8 +147,8 @@ func TestAResetOfABeginningFlowMustAnswerItsOwnSYN(t *testing.T) {
 	}
 }
 
-func TestASYNOnALiveFlowIsForTheStackToChallenge(t *testing.T) {
-	w := newWorld(t)
+func TestGatePassesSYNOfAuthorizedFlow(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.session(40000, "db")
 	for _, seq := range []uint32{1000, 1001, 77777} {
@@ -163,7 +163,7 @@ func TestASYNOnALiveFlowIsForTheStackToChallenge(t *testing.T) {
 	}
 }
 
-func TestAFlowStaysUntilTheStackIsDoneWithIt(t *testing.T) {
+func TestFlowStaysUntilEndpointCloses(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		stages []CloseState
@@ -174,7 +174,7 @@ func TestAFlowStaysUntilTheStackIsDoneWithIt(t *testing.T) {
 		{"TIME_WAIT at once", []CloseState{EndpointTimeWait}, -1},
 		{"TIME_WAIT later", []CloseState{EndpointBusy, EndpointBusy, EndpointTimeWait}, -1},
 	} {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at("192.0.2.1")
 		v.session(40000, "db")
 		tuple := v.tuple(40000, "db")
@@ -203,9 +203,9 @@ func TestAFlowStaysUntilTheStackIsDoneWithIt(t *testing.T) {
 	}
 }
 
-func TestASYNInTIMEWAITBeginsAnew(t *testing.T) {
+func TestSYNReusesTimeWait(t *testing.T) {
 	for _, service := range []string{"db", "web"} {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at("192.0.2.1")
 		tuple := v.tuple(40000, service)
 		if service == "db" {
@@ -240,8 +240,8 @@ func TestASYNInTIMEWAITBeginsAnew(t *testing.T) {
 	}
 }
 
-func TestAParkedSYNBeginsAnewInTIMEWAITToo(t *testing.T) {
-	w := newWorld(t)
+func TestDeferredSYNReusesTimeWait(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.session(40000, "db")
 	w.stages[v.tuple(40000, "db")] = EndpointTimeWait
@@ -254,9 +254,9 @@ func TestAParkedSYNBeginsAnewInTIMEWAITToo(t *testing.T) {
 	}
 }
 
-func TestManyEndingFlowsAreEachAskedAboutOnceASweep(t *testing.T) {
+func TestSweepPollsEachClosingFlowOnce(t *testing.T) {
 	asked := map[packet.Tuple]int{}
-	w := newWorld(t, func(o *Options) {
+	w := newHarness(t, func(o *Options) {
 		o.CloseState = func(t packet.Tuple) CloseState { asked[t]++; return EndpointBusy }
 	})
 	v := w.at("192.0.2.1")
@@ -276,7 +276,7 @@ func TestManyEndingFlowsAreEachAskedAboutOnceASweep(t *testing.T) {
 	}
 }
 
-func TestAGateNeedsItsParts(t *testing.T) {
+func TestNewRequiresOptions(t *testing.T) {
 	if _, err := New(Options{}); err == nil {
 		t.Error("made of nothing")
 	}

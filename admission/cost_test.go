@@ -15,59 +15,59 @@ import (
 )
 
 // afterwards has the refusals that need something to have happened before, each
-// on a world of its own.
-func afterwards(f failer) map[string]func() (*world, []byte) {
-	return map[string]func() (*world, []byte){
-		"knock, queue full": func() (*world, []byte) {
-			w := newWorld(f, func(o *Options) { o.Limits.Knocks = 1 })
+// on a harness of its own.
+func afterwards(f failer) map[string]func() (*harness, []byte) {
+	return map[string]func() (*harness, []byte){
+		"knock, queue full": func() (*harness, []byte) {
+			w := newHarness(f, func(o *Options) { o.Limits.Knocks = 1 })
 			w.want(w.at("192.0.2.9").junk(), ReasonKnock)
 			return w, w.at("192.0.2.1").junk()
 		},
-		"knock, source's share full": func() (*world, []byte) {
-			w := newWorld(f, func(o *Options) { o.Limits.KnocksPerSource = 1 })
+		"knock, source's share full": func() (*harness, []byte) {
+			w := newHarness(f, func(o *Options) { o.Limits.KnocksPerSource = 1 })
 			w.want(w.at("192.0.2.1").junk(), ReasonKnock)
 			return w, w.at("192.0.2.1").junk()
 		},
-		"knock, budget spent": func() (*world, []byte) {
-			w := newWorld(f)
+		"knock, budget spent": func() (*harness, []byte) {
+			w := newHarness(f)
 			for range testUnknownBurst {
 				w.want(w.at("192.0.2.1").junk(), ReasonKnock)
 				w.decide()
 			}
 			return w, w.at("192.0.2.1").junk()
 		},
-		"SYN, source has its share": func() (*world, []byte) {
-			w := newWorld(f, func(o *Options) { o.Limits.FlowsPerSource = 1 })
+		"SYN, source has its share": func() (*harness, []byte) {
+			w := newHarness(f, func(o *Options) { o.Limits.FlowsPerSource = 1 })
 			v := w.at("192.0.2.1")
 			w.want(v.syn(1, "web"), ReasonOpen)
 			v.handshakes(1, "web")
 			return w, v.syn(2, "web")
 		},
-		"SYN, source banned": func() (*world, []byte) {
-			w := newWorld(f, func(o *Options) { o.Ban = Ban{After: 1, Within: time.Minute, For: time.Minute} })
+		"SYN, source banned": func() (*harness, []byte) {
+			w := newHarness(f, func(o *Options) { o.Ban = Ban{After: 1, Within: time.Minute, For: time.Minute} })
 			w.at("192.0.2.1").fails(1, "web")
 			return w, w.at("192.0.2.1").syn(1, "web")
 		},
-		"ACK, of what was never sent": func() (*world, []byte) {
-			w := newWorld(f)
+		"ACK, of what was never sent": func() (*harness, []byte) {
+			w := newHarness(f)
 			v := w.at("192.0.2.1")
 			v.session(1, "db")
 			return w, v.tcp(1, "db", packet.ACK, 1001, 1<<31, "")
 		},
-		"SYN, parking full": func() (*world, []byte) {
-			w := newWorld(f, func(o *Options) { o.Limits.DeferredSYNs = 1 })
+		"SYN, deferral full": func() (*harness, []byte) {
+			w := newHarness(f, func(o *Options) { o.Limits.DeferredSYNs = 1 })
 			w.want(w.at("192.0.2.1").junk(), ReasonKnock)
 			w.want(w.at("192.0.2.1").syn(1, "db"), ReasonDeferred)
 			return w, w.at("192.0.2.1").syn(2, "db")
 		},
-		"SYN, flow table full": func() (*world, []byte) {
-			w := newWorld(f, func(o *Options) { o.Limits.Flows = 1 })
+		"SYN, flow table full": func() (*harness, []byte) {
+			w := newHarness(f, func(o *Options) { o.Limits.Flows = 1 })
 			w.want(w.at("192.0.2.9").syn(1, "web"), ReasonOpen)
 			w.at("192.0.2.9").enters(1, "web", alice)
 			return w, w.at("192.0.2.1").syn(2, "vpn")
 		},
-		"data, share of the unauthenticated full": func() (*world, []byte) {
-			w := newWorld(f)
+		"data, share of the unauthenticated full": func() (*harness, []byte) {
+			w := newHarness(f)
 			v := w.at("192.0.2.1")
 			w.want(v.syn(1, "web"), ReasonOpen)
 			v.handshakes(1, "web")
@@ -76,13 +76,13 @@ func afterwards(f failer) map[string]func() (*world, []byte) {
 			}
 			return w, data
 		},
-		"SYN, draining": func() (*world, []byte) {
-			w := newWorld(f)
+		"SYN, draining": func() (*harness, []byte) {
+			w := newHarness(f)
 			w.gate.Drain()
 			return w, w.at("192.0.2.1").syn(2, "web")
 		},
-		"SYN, grant used up": func() (*world, []byte) {
-			w := newWorld(f)
+		"SYN, grant used up": func() (*harness, []byte) {
+			w := newHarness(f)
 			v := w.at("192.0.2.1")
 			v.knocks(alice, "db", "")
 			w.want(v.syn(1, "db"), ReasonGrant)
@@ -92,7 +92,7 @@ func afterwards(f failer) map[string]func() (*world, []byte) {
 	}
 }
 
-func TestRefusingAPacketAllocatesNothing(t *testing.T) {
+func TestGateRefusalAllocatesNothing(t *testing.T) {
 	count := func(name string, g *Gate, b []byte) {
 		p := packet.Packet{}
 		if n := testing.AllocsPerRun(200, func() {
@@ -107,7 +107,7 @@ func TestRefusingAPacketAllocatesNothing(t *testing.T) {
 	}
 	seen := map[Reason]bool{}
 	everywhere(func(addr string) {
-		w := newWorld(t)
+		w := newHarness(t)
 		for _, c := range refusals(w.at(addr)) {
 			seen[c.want] = true
 			count(addr+" "+c.name, w.gate, c.b)
@@ -131,8 +131,8 @@ func readdress(b []byte, n uint32) {
 	b[12], b[13], b[14], b[15] = 10, byte(n>>16), byte(n>>8), byte(n)
 }
 
-func TestJunkKnocksFromEverNewAddressesAllocateNothing(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Knocked = func(knock.Event) {} })
+func TestJunkKnocksAllocateNothing(t *testing.T) {
+	w := newHarness(t, func(o *Options) { o.Knocked = func(knock.Event) {} })
 	b := w.at("10.0.0.1").junk()
 	n := uint32(0)
 	p := packet.Packet{Offload: packet.Offload{ChecksumValid: true}}
@@ -156,8 +156,8 @@ func TestJunkKnocksFromEverNewAddressesAllocateNothing(t *testing.T) {
 	w.empty()
 }
 
-func TestParkingAndDroppingASYNAllocatesNothing(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Knocked = func(knock.Event) {} })
+func TestDeferredSYNAllocatesNothing(t *testing.T) {
+	w := newHarness(t, func(o *Options) { o.Knocked = func(knock.Event) {} })
 	v := w.at("192.0.2.1")
 	junk, syn := v.junk(), v.syn(1, "db")
 	p := packet.Packet{}
@@ -180,7 +180,7 @@ func TestParkingAndDroppingASYNAllocatesNothing(t *testing.T) {
 }
 
 func FuzzAdmit(f *testing.F) {
-	seeds := newWorld(f)
+	seeds := newHarness(f)
 	everywhere(func(addr string) {
 		v := seeds.at(addr)
 		for _, c := range refusals(v) {
@@ -191,7 +191,7 @@ func FuzzAdmit(f *testing.F) {
 		f.Add(v.icmpError(v.reply(40000, "web", packet.ACK, 1, 2, "")))
 	})
 	// Nobody's knock in the corpus is known here.
-	w := newWorld(f, func(o *Options) { o.Policy = testPolicy(testClient("dave")) })
+	w := newHarness(f, func(o *Options) { o.Policy = testPolicy(testClient("dave")) })
 	n := 0
 	f.Fuzz(func(t *testing.T, b []byte) {
 		w.failer = t
@@ -224,7 +224,7 @@ func BenchmarkRefuse(b *testing.B) {
 	for _, n := range []int{1, 10_000} {
 		policy := crowd(n)
 		b.Run(fmt.Sprintf("clients=%d", n), func(b *testing.B) {
-			w := newWorld(b, func(o *Options) { o.Policy = policy })
+			w := newHarness(b, func(o *Options) { o.Policy = policy })
 			run := func(name string, g *Gate, data []byte) {
 				b.Run(name, func(b *testing.B) {
 					p := packet.Packet{}
@@ -242,7 +242,7 @@ func BenchmarkRefuse(b *testing.B) {
 					run(c.name, w.gate, c.b)
 				}
 			}
-			full := newWorld(b, func(o *Options) { o.Policy, o.Limits.Knocks = policy, 1 })
+			full := newHarness(b, func(o *Options) { o.Policy, o.Limits.Knocks = policy, 1 })
 			full.admit(full.at("192.0.2.9").junk())
 			run("junk knock, queue full", full.gate, full.at("192.0.2.1").junk())
 		})
@@ -253,7 +253,7 @@ func BenchmarkRefuse(b *testing.B) {
 func BenchmarkJunkKnock(b *testing.B) {
 	for _, n := range []int{1, 10_000} {
 		b.Run(fmt.Sprintf("clients=%d", n), func(b *testing.B) {
-			w := newWorld(b, func(o *Options) { o.Policy, o.Knocked = crowd(n), func(knock.Event) {} })
+			w := newHarness(b, func(o *Options) { o.Policy, o.Knocked = crowd(n), func(knock.Event) {} })
 			data, p := w.at("192.0.2.1").junk(), packet.Packet{}
 			b.ReportAllocs()
 			for b.Loop() {
@@ -269,11 +269,11 @@ func BenchmarkJunkKnock(b *testing.B) {
 
 // A refused SYN beside many flows, and among many grants of other sources.
 func BenchmarkRefuseBesideMany(b *testing.B) {
-	w := newWorld(b)
+	w := newHarness(b)
 	other, friend := netip.MustParseAddr("10.0.0.1"), policy.NewClient(alice)
 	friend.MaxGrants = 10_000
 	for range 10_000 {
-		v := visitor{w, other}
+		v := testPeer{w, other}
 		w.gate.Admit(parsed(v.syn(1, "web")))
 		w.gate.mu.Lock()
 		w.gate.sources.addGrant(w.gate.sources.get(packet.AddrFrom(other)), &grant{key: alice, service: w.gate.services[0], uses: 1, expires: testTTL}, friend, 0)
@@ -290,7 +290,7 @@ func BenchmarkRefuseBesideMany(b *testing.B) {
 }
 
 func BenchmarkPassAndEgress(b *testing.B) {
-	w := newWorld(b)
+	w := newHarness(b)
 	v := w.at("192.0.2.1")
 	v.session(40000, "db")
 	for name, f := range map[string]func(*packet.Packet){

@@ -8,10 +8,10 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-func TestASYNThatCameBeforeItsKnockWasDecidedIsDeliveredAsItWas(t *testing.T) {
+func TestDeferredSYNIsDeliveredUnchanged(t *testing.T) {
 	everywhere(func(addr string) {
 		for _, service := range []string{"db", "ssh"} {
-			w := newWorld(t)
+			w := newHarness(t)
 			v := w.at(addr)
 			syn := v.syn(40000, service)
 			w.want(v.knock(alice, service), ReasonKnock)
@@ -25,8 +25,8 @@ func TestASYNThatCameBeforeItsKnockWasDecidedIsDeliveredAsItWas(t *testing.T) {
 	})
 }
 
-func TestParkedSYNsAreDecidedInTheOrderInWhichTheyCame(t *testing.T) {
-	w := newWorld(t)
+func TestDeferredSYNOrder(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	for i := range 6 {
 		w.want(v.sealed(alice, "ssh", v.message(sessionID(i))), ReasonKnock)
@@ -51,8 +51,8 @@ func TestParkedSYNsAreDecidedInTheOrderInWhichTheyCame(t *testing.T) {
 	}
 }
 
-func TestASYNWaitsForAllTheKnocksOfItsSource(t *testing.T) {
-	w := newWorld(t)
+func TestDeferredSYNWaitsForAllKnocks(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	// More junk than one batch, so that decisions come before the knock's.
 	for range 2 * knock.Batch {
@@ -71,8 +71,8 @@ func TestASYNWaitsForAllTheKnocksOfItsSource(t *testing.T) {
 	}
 }
 
-func TestASYNWhoseKnocksBringNoGrantIsDropped(t *testing.T) {
-	w := newWorld(t)
+func TestDeferredSYNWithoutGrantIsDropped(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	w.want(v.junk(), ReasonKnock)
 	w.want(v.syn(40000, "db"), ReasonDeferred)
@@ -89,10 +89,10 @@ func TestASYNWhoseKnocksBringNoGrantIsDropped(t *testing.T) {
 	w.empty()
 }
 
-func (w *world) count(r Reason) uint64 { return w.gate.stats.reasons[r].Load() }
+func (w *harness) count(r Reason) uint64 { return w.gate.stats.reasons[r].Load() }
 
-func TestASYNIsParkedForASecond(t *testing.T) {
-	w := newWorld(t)
+func TestDeferredSYNTimesOut(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	w.want(v.knock(alice, "db"), ReasonKnock)
 	w.want(v.syn(40000, "db"), ReasonDeferred)
@@ -113,8 +113,8 @@ func TestASYNIsParkedForASecond(t *testing.T) {
 	}
 }
 
-func TestParkedSYNsAreBoundedInAllAndPerSource(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Limits.DeferredSYNs, o.Limits.DeferredSYNsPerSource = 5, 3 })
+func TestDeferredSYNLimits(t *testing.T) {
+	w := newHarness(t, func(o *Options) { o.Limits.DeferredSYNs, o.Limits.DeferredSYNsPerSource = 5, 3 })
 	v, other := w.at("192.0.2.1"), w.at("192.0.2.2")
 	w.want(v.junk(), ReasonKnock)
 	w.want(other.junk(), ReasonKnock)
@@ -131,16 +131,16 @@ func TestParkedSYNsAreBoundedInAllAndPerSource(t *testing.T) {
 	w.want(v.syn(40000, "db"), ReasonDeferred)
 }
 
-func TestASYNThatIsTooLargeToBeParkedIsDropped(t *testing.T) {
-	w := newWorld(t)
+func TestDeferredSYNSizeLimit(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("2001:db8::1")
 	w.want(v.junk(), ReasonKnock)
 	w.want(v.tcp(40000, "db", packet.SYN, 1, 0, string(make([]byte, 40))), ReasonDeferred)
 	w.want(v.tcp(40001, "db", packet.SYN, 1, 0, string(make([]byte, 41))), ReasonDeferFull)
 }
 
-func TestOnlySYNsToHiddenServicesAreParked(t *testing.T) {
-	w := newWorld(t)
+func TestDeferOnlyHiddenServices(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	w.want(v.junk(), ReasonKnock)
 	for _, c := range refusals(v) {
@@ -155,8 +155,8 @@ func TestOnlySYNsToHiddenServicesAreParked(t *testing.T) {
 	w.want(v.syn(40000, "web"), ReasonOpen)
 }
 
-func TestWithTwoCopiesOfASYNParkedTheStackGetsBoth(t *testing.T) {
-	w := newWorld(t)
+func TestDeferredSYNCopiesAreBothDelivered(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	w.want(v.knock(alice, "db"), ReasonKnock)
 	w.want(v.syn(40000, "db"), ReasonDeferred)
@@ -170,12 +170,12 @@ func TestWithTwoCopiesOfASYNParkedTheStackGetsBoth(t *testing.T) {
 	}
 }
 
-func TestAParkedSYNOfAServiceThatIsOpenOrGoneMeanwhileIsDropped(t *testing.T) {
+func TestReloadDropsDeferredSYN(t *testing.T) {
 	for name, change := range map[string]func(s *policy.Service){
 		"open": func(s *policy.Service) { s.Mode = policy.ModeAuth },
 		"gone": func(s *policy.Service) { s.Port = 9999 },
 	} {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at("192.0.2.1")
 		w.want(v.knock(alice, "db"), ReasonKnock)
 		w.want(v.syn(40000, "db"), ReasonDeferred)

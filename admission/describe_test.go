@@ -7,7 +7,7 @@ import (
 	"github.com/knockgw/knockgw/internal/knock"
 )
 
-func TestEveryReasonAndResultIsExplained(t *testing.T) {
+func TestDescriptionsAreComplete(t *testing.T) {
 	for r := range reasonCount {
 		if Reason(r).Description() == "" {
 			t.Errorf("%v has no words", Reason(r))
@@ -20,9 +20,9 @@ func TestEveryReasonAndResultIsExplained(t *testing.T) {
 	}
 }
 
-func TestTheNamesOfReasonsAreThoseOfTheCounts(t *testing.T) {
+func TestReasonNamesMatchStats(t *testing.T) {
 	var counted []string
-	for _, c := range newWorld(t).gate.Stats().Packets {
+	for _, c := range newHarness(t).gate.Stats().Packets {
 		counted = append(counted, c.Reason)
 	}
 	if names := ReasonNames(); !slices.Equal(names, counted) {

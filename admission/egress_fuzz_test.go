@@ -15,16 +15,16 @@ import (
 // that need not be one.
 func FuzzGateEgress(f *testing.F) {
 	synACK := []byte{0x80 | packet.SYN | packet.ACK, 0, 0, 0, 0, 0, 7}
-	seeds := newWorld(f).at("192.0.2.1")
+	seeds := newHarness(f).at("192.0.2.1")
 	f.Add(seeds.reply(40000, "web", packet.ACK, 1, 1001, "data"), synACK)
 	f.Add(seeds.syn(40000, "web"), append(synACK, packet.ACK, 0, 0, 0, 0, 1, 0, 0x80|packet.ACK, 9, 0, 1, 0, 1, 0))
 	f.Add([]byte{0x45}, []byte{packet.SYN, 0, 0xff, 0xff, 0, 0, 0, 0x80 | packet.RST | packet.ACK, 0, 0, 0, 0, 1, 0})
 	f.Fuzz(func(t *testing.T, raw, script []byte) {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at("192.0.2.1")
 		w.want(v.syn(40000, "web"), ReasonOpen)
-		const step, mostSteps = 7, 64
-		for range min(len(script)/step, mostSteps) {
+		const step, maxSteps = 7, 64
+		for range min(len(script)/step, maxSteps) {
 			fuzzStep(w, v, script[:step])
 			script = script[step:]
 		}
@@ -37,7 +37,7 @@ func FuzzGateEgress(f *testing.F) {
 }
 
 // fuzzStep is a segment of either end, or the end of the handshake.
-func fuzzStep(w *world, v visitor, b []byte) {
+func fuzzStep(w *harness, v testPeer, b []byte) {
 	const ofStack = 0x80
 	seq := uint32(int32(int16(binary.BigEndian.Uint16(b[2:]))))
 	ack := uint32(int32(int16(binary.BigEndian.Uint16(b[4:]))))

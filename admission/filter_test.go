@@ -21,8 +21,8 @@ import (
 )
 
 // The filter in the kernel and the gate are to agree: what the one drops, the
-// other would drop for the same reason. So in a filtered world every packet of
-// whatever test goes through the filter's program first, and world.admit compares.
+// other would drop for the same reason. So in a filtered harness every packet of
+// whatever test goes through the filter's program first, and harness.admit compares.
 
 // tidy is a test at whose end something can be done.
 type tidy interface {
@@ -30,11 +30,11 @@ type tidy interface {
 	Cleanup(func())
 }
 
-// newFiltered is newWorld with a filter in front of the gate.
-func newFiltered(t tidy, change ...func(*Options)) (*world, *filtertest.Filter) {
+// newFiltered is newHarness with a filter in front of the gate.
+func newFiltered(t tidy, change ...func(*Options)) (*harness, *filtertest.Filter) {
 	t.Helper()
 	var front *filtertest.Filter
-	w := newWorld(t, append(change, func(o *Options) {
+	w := newHarness(t, append(change, func(o *Options) {
 		f, err := filtertest.New(filter.Options{
 			Flows: 1000, Sources: 1000, Expected: o.Policy.NumPrecomputed(), Policy: o.Policy,
 		})
@@ -56,9 +56,9 @@ func newFiltered(t tidy, change ...func(*Options)) (*world, *filtertest.Filter) 
 	return w, front
 }
 
-// What a stranger sends is dropped by the filter already, unless it looks like a
+// What an unauthorized host sends is dropped by the filter already, unless it looks like a
 // knock or its checksum is what is wrong with it.
-func TestTheFilterDropsWhatTheGateDrops(t *testing.T) {
+func TestFilterAgreesWithGate(t *testing.T) {
 	filtertest.Require(t)
 	for name, change := range map[string][]func(*Options){
 		"v1": nil, "every method": {every()}, "legacy": {every(legacy)},
@@ -94,7 +94,7 @@ func always(t *testing.T) {
 
 // What holds of the gate alone holds with the filter before it, which drops
 // nothing that the gate would not.
-func TestWhateverGoesInThroughTheFilter(t *testing.T) {
+func TestFilterProperties(t *testing.T) {
 	filtertest.Require(t)
 	always(t)
 	rapid.Check(t, func(t *rapid.T) {
@@ -103,7 +103,7 @@ func TestWhateverGoesInThroughTheFilter(t *testing.T) {
 	})
 }
 
-func TestEverybodyWithAKnockGetsInThroughTheFilter(t *testing.T) {
+func TestFilterPassesEveryKnock(t *testing.T) {
 	filtertest.Require(t)
 	always(t)
 	rapid.Check(t, func(t *rapid.T) {
@@ -116,7 +116,7 @@ func TestEverybodyWithAKnockGetsInThroughTheFilter(t *testing.T) {
 const mutilated = 6000
 
 // The program reads headers as Packet.Parse does: whatever is wrong with them.
-func TestTheFilterReadsMutilatedPacketsAsTheGateDoes(t *testing.T) {
+func TestFilterMutatedPackets(t *testing.T) {
 	filtertest.Require(t)
 	random := rand.New(rand.NewPCG(7, 7))
 	everywhere(func(addr string) {
@@ -171,7 +171,7 @@ func TestTheFilterReadsMutilatedPacketsAsTheGateDoes(t *testing.T) {
 }
 
 // What may be a knock is the protocol's to say; the filter has a copy of that.
-func TestTheFilterKnowsTheFormOfKnocks(t *testing.T) {
+func TestFilterKnockFormats(t *testing.T) {
 	filtertest.Require(t)
 	everywhere(func(addr string) {
 		w, _ := newFiltered(t, every())
@@ -196,7 +196,7 @@ func TestTheFilterKnowsTheFormOfKnocks(t *testing.T) {
 }
 
 // A SYN's options are read as admission reads them, however they are arranged.
-func TestTheFilterReadsTCPOptionsAsTheGateDoes(t *testing.T) {
+func TestFilterTCPOptions(t *testing.T) {
 	filtertest.Require(t)
 	random := rand.New(rand.NewPCG(8, 8))
 	everywhere(func(addr string) {
@@ -251,7 +251,7 @@ func TestTheFilterReadsTCPOptionsAsTheGateDoes(t *testing.T) {
 }
 
 // What is just within the gate's bounds is within the filter's, too.
-func TestTheFiltersBoundsAreTheGates(t *testing.T) {
+func TestFilterLimitsAgreeWithGate(t *testing.T) {
 	filtertest.Require(t)
 	everywhere(func(addr string) {
 		w, _ := newFiltered(t, every(), fewHalfOpen)
@@ -287,7 +287,7 @@ func TestTheFiltersBoundsAreTheGates(t *testing.T) {
 	})
 	w, _ := newFiltered(t)
 	for first := range 256 {
-		v := visitor{w, netip.AddrFrom4([4]byte{byte(first), 2, 3, 4})}
+		v := testPeer{w, netip.AddrFrom4([4]byte{byte(first), 2, 3, 4})}
 		p := parsed(v.syn(1000, "web"))
 		if _, drops := w.front(p.Data); drops != (p.DropReason != packet.NotDropped) {
 			t.Errorf("%v is dropped: %v; it is to be refused for %v", v.addr, drops, p.DropReason)
@@ -307,7 +307,7 @@ func TestTheFiltersBoundsAreTheGates(t *testing.T) {
 func FuzzFilterEquivalence(f *testing.F) {
 	filtertest.Require(f)
 	everywhere(func(addr string) {
-		v := newWorld(f, every(legacy)).at(addr)
+		v := newHarness(f, every(legacy)).at(addr)
 		f.Add(v.tcp(40000, "many", packet.ACK, 1001, 1, "data"))
 		f.Add(v.tcp(40000, "many", packet.RST, 1001, 0, ""))
 		f.Add(v.icmpError(v.reply(40000, "many", packet.ACK, 1, 1001, "")))

@@ -52,7 +52,7 @@ func fragmentOf(header []byte, id uint32, offset int, more bool, part []byte) []
 }
 
 // admitWhole is admit, and returns what the packet has become too.
-func (w *world) admitWhole(b []byte) (Verdict, string) {
+func (w *harness) admitWhole(b []byte) (Verdict, string) {
 	w.Helper()
 	p := packet.Packet{Data: append([]byte(nil), b...)}
 	p.Parse()
@@ -61,14 +61,14 @@ func (w *world) admitWhole(b []byte) (Verdict, string) {
 	return v, string(p.Data[min(p.Payload, len(p.Data)):])
 }
 
-func (w *world) held() int {
+func (w *harness) held() int {
 	n, _ := w.gate.fragments.r.Usage()
 	return n
 }
 
-func TestFragmentsOfAnAdmittedFlowArePutTogetherInAnyOrder(t *testing.T) {
+func TestFragmentsAreReassembledInAnyOrder(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t, every())
+		w := newHarness(t, every())
 		v := w.at(addr)
 		v.knocks(alice, "db", "")
 		w.want(v.syn(40000, "db"), ReasonGrant)
@@ -95,12 +95,12 @@ func TestFragmentsOfAnAdmittedFlowArePutTogetherInAnyOrder(t *testing.T) {
 	})
 }
 
-func TestFragmentsOfStrangersAreDroppedWithoutState(t *testing.T) {
+func TestFragmentsOfUnknownSourceAreDropped(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t, every())
+		w := newHarness(t, every())
 		v := w.at(addr)
 		b := v.tcp(40000, "db", packet.ACK, 1001, 1, strings.Repeat("x", 400))
-		stranger := func(what string) {
+		outsider := func(what string) {
 			t.Helper()
 			for _, f := range inFragments(b, 7, 64) {
 				if got := w.admit(f); got.Action != Drop {
@@ -111,16 +111,16 @@ func TestFragmentsOfStrangersAreDroppedWithoutState(t *testing.T) {
 				t.Errorf("%s: its fragments are kept", what)
 			}
 		}
-		stranger("a stranger")
+		outsider("an unauthorized host")
 		w.want(v.junk(), ReasonKnock)
-		stranger("a source whose junk waits")
+		outsider("a source whose junk waits")
 		w.decide()
 		w.want(v.syn(1, "web"), ReasonOpen) // which anybody can forge in its name
-		stranger("a source of a SYN to an open service")
+		outsider("a source of a SYN to an open service")
 		v.knocks(alice, "db", "")
-		stranger("a source with a grant")
+		outsider("a source with a grant")
 		w.want(v.syn(2, "db"), ReasonGrant)
-		stranger("a source of a SYN on a grant")
+		outsider("a source of a SYN on a grant")
 		v.enters(2, "db", alice)
 		if got := w.admit(inFragments(b, 7, 64)[0]); got.Reason != ReasonFragment {
 			t.Errorf("a source with a flow: %v", got.Reason)
@@ -134,9 +134,9 @@ func TestFragmentsOfStrangersAreDroppedWithoutState(t *testing.T) {
 	})
 }
 
-func TestNothingCountsThatCameInFragmentsButDataOfAFlow(t *testing.T) {
+func TestFragmentedKnocksAndSYNsAreDropped(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t, every(legacy))
+		w := newHarness(t, every(legacy))
 		v := w.at(addr)
 		v.knocks(alice, "many", "")
 		w.want(v.syn(40000, "many"), ReasonGrant)
@@ -182,16 +182,16 @@ func TestNothingCountsThatCameInFragmentsButDataOfAFlow(t *testing.T) {
 }
 
 // l4 is what follows the IP header.
-func (v visitor) l4(b []byte) []byte { return b[v.headers()-8:] }
+func (v testPeer) l4(b []byte) []byte { return b[v.headers()-8:] }
 
 func broken(b []byte) []byte {
 	b[len(b)-1] ^= 1
 	return b
 }
 
-func TestFragmentsThatOverlapOrAreTinyEndTheirPacket(t *testing.T) {
+func TestFragmentsOverlappingOrTiny(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t, every())
+		w := newHarness(t, every())
 		v := w.at(addr)
 		w.want(v.syn(1, "web"), ReasonOpen)
 		v.enters(1, "web", alice)
@@ -222,8 +222,8 @@ func TestFragmentsThatOverlapOrAreTinyEndTheirPacket(t *testing.T) {
 	})
 }
 
-func TestFragmentsThatAreKeptAllocateNothing(t *testing.T) {
-	w := newWorld(t, every())
+func TestFragmentsAllocateNothing(t *testing.T) {
+	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
 	w.want(v.syn(1, "web"), ReasonOpen)
 	v.enters(1, "web", alice)

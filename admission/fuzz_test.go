@@ -12,7 +12,7 @@ import (
 // Whatever comes, no knock of a client that has not knocked is found in it, by any
 // method, and nothing gets in but by an open service.
 func FuzzAdmitEveryMethod(f *testing.F) {
-	seeds := newWorld(f, every(legacy))
+	seeds := newHarness(f, every(legacy))
 	everywhere(func(addr string) {
 		v := seeds.at(addr)
 		for _, c := range refusals(v) {
@@ -29,7 +29,7 @@ func FuzzAdmitEveryMethod(f *testing.F) {
 		f.Add(v.syn(40000, "web"))
 	})
 	// Nobody's knock in the corpus is known here.
-	w := newWorld(f, every(legacy, having(policy.NewClient(testClient("dave")))), banning)
+	w := newHarness(f, every(legacy, having(policy.NewClient(testClient("dave")))), banning)
 	everywhere(func(addr string) {
 		v := w.at(addr) // has a flow, so that its fragments are kept
 		v.knocks(testClient("dave"), "db", "")

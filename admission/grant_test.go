@@ -13,7 +13,7 @@ import (
 func ok() error { return nil }
 
 // handshakes completes the TCP handshake of a flow.
-func (v visitor) handshakes(port uint16, service string) {
+func (v testPeer) handshakes(port uint16, service string) {
 	v.w.Helper()
 	v.shakes(port, service)
 	if err := v.w.gate.HandshakeDone(v.tuple(port, service)); err != nil {
@@ -22,15 +22,15 @@ func (v visitor) handshakes(port uint16, service string) {
 	v.w.check()
 }
 
-func (v visitor) authenticates(port uint16, service string, c *protocol.Client, session string) error {
+func (v testPeer) authenticates(port uint16, service string, c *protocol.Client, session string) error {
 	v.w.Helper()
 	err := v.w.gate.Authenticate(v.tuple(port, service), c, session, ok)
 	v.w.check()
 	return err
 }
 
-func TestAGrantLetsInUntilItsTTLIsOver(t *testing.T) {
-	w := newWorld(t)
+func TestGrantExpires(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "db", "")
 	w.pass(testTTL)
@@ -41,8 +41,8 @@ func TestAGrantLetsInUntilItsTTLIsOver(t *testing.T) {
 	w.want(v.syn(40000, "db"), ReasonFlow) // a retransmission
 }
 
-func TestAGrantLetsInAsOftenAsItHasUses(t *testing.T) {
-	w := newWorld(t)
+func TestGrantLimitsUses(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "many", "")
 	for port := range uint16(3) {
@@ -52,8 +52,8 @@ func TestAGrantLetsInAsOftenAsItHasUses(t *testing.T) {
 	w.want(v.syn(40003, "many"), ReasonNoGrant)
 }
 
-func TestASpoofedSYNBurnsNothing(t *testing.T) {
-	w := newWorld(t)
+func TestGrantSurvivesSpoofedSYN(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "db", "")
 	for port := range uint16(100) {
@@ -64,8 +64,8 @@ func TestASpoofedSYNBurnsNothing(t *testing.T) {
 	w.want(v.syn(40001, "db"), ReasonNoGrant)
 }
 
-func TestOfFlowsOnOneGrantThoseThatAreFirstToCompleteAreLetIn(t *testing.T) {
-	w := newWorld(t)
+func TestGrantGoesToFirstEstablished(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "db", "")
 	w.want(v.syn(40000, "db"), ReasonGrant)
@@ -83,9 +83,9 @@ func TestOfFlowsOnOneGrantThoseThatAreFirstToCompleteAreLetIn(t *testing.T) {
 	w.check()
 }
 
-func TestSeveralGrantsOfOneClientLiveSideBySide(t *testing.T) {
+func TestGrantsOfOneClientCoexist(t *testing.T) {
 	for _, service := range []string{"db", "ssh"} {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at("192.0.2.1")
 		for i := range 6 {
 			v.knocks(alice, service, sessionID(i))
@@ -110,7 +110,7 @@ func TestSeveralGrantsOfOneClientLiveSideBySide(t *testing.T) {
 	}
 }
 
-func TestASessionIDTiesTheAuthenticationToTheKnock(t *testing.T) {
+func TestSessionBindsAuthentication(t *testing.T) {
 	for _, c := range []struct {
 		name           string
 		knocked, named string
@@ -126,7 +126,7 @@ func TestASessionIDTiesTheAuthenticationToTheKnock(t *testing.T) {
 		{"none, by another client", "", "", bob, ErrNoGrant},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t)
+			w := newHarness(t)
 			v := w.at("192.0.2.1")
 			v.knocks(alice, "ssh", c.knocked)
 			w.want(v.syn(40000, "ssh"), ReasonGrant)
@@ -144,8 +144,8 @@ func TestASessionIDTiesTheAuthenticationToTheKnock(t *testing.T) {
 	}
 }
 
-func TestTheVeryGrantIsUsedWhereOneWithoutSessionWouldDo(t *testing.T) {
-	w := newWorld(t)
+func TestGrantWithSessionIsPreferred(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	for _, s := range []string{"", sessionID(1), ""} {
 		v.knocks(alice, "ssh", s)
@@ -159,9 +159,9 @@ func TestTheVeryGrantIsUsedWhereOneWithoutSessionWouldDo(t *testing.T) {
 	}
 }
 
-func TestANeighbourCanNeitherTakeTheDoorByBeingFirstNorLockIt(t *testing.T) {
+func TestNeighborCannotTakeGrant(t *testing.T) {
 	for _, service := range []string{"db", "ssh"} {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at("192.0.2.1") // both are behind it
 		v.knocks(alice, service, "")
 		for port := range uint16(ReservationsPerGrant) {
@@ -201,13 +201,13 @@ func TestANeighbourCanNeitherTakeTheDoorByBeingFirstNorLockIt(t *testing.T) {
 	}
 }
 
-func TestAReservationOutlivesTheTTLByTheDeadlineOnly(t *testing.T) {
+func TestReservationExpires(t *testing.T) {
 	for _, c := range []struct {
 		late bool
 		want error
 	}{{false, nil}, {true, ErrNoGrant}} {
 		for _, service := range []string{"db", "ssh"} {
-			w := newWorld(t)
+			w := newHarness(t)
 			v := w.at("192.0.2.1")
 			v.knocks(alice, service, "")
 			w.pass(testTTL)
@@ -228,8 +228,8 @@ func TestAReservationOutlivesTheTTLByTheDeadlineOnly(t *testing.T) {
 	}
 }
 
-func TestAFlowFromBeforeTheKnockMayUseAGrantThatCameLater(t *testing.T) {
-	w := newWorld(t)
+func TestGrantServesEarlierFlow(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	w.want(v.syn(40000, "vpn"), ReasonOpen)
 	v.handshakes(40000, "vpn")
@@ -242,8 +242,8 @@ func TestAFlowFromBeforeTheKnockMayUseAGrantThatCameLater(t *testing.T) {
 	}
 }
 
-func TestTheClientOfAFlowIsWhoseGrantItUsed(t *testing.T) {
-	w := newWorld(t)
+func TestGateClientOwnsUsedGrant(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "db", "")
 	w.want(v.syn(40000, "db"), ReasonGrant)
@@ -262,7 +262,7 @@ func TestTheClientOfAFlowIsWhoseGrantItUsed(t *testing.T) {
 }
 
 // others are the further candidates of a flow.
-func (w *world) others(t packet.Tuple) []*protocol.Client {
+func (w *harness) others(t packet.Tuple) []*protocol.Client {
 	all, ok := w.gate.OtherCandidates(t)
 	if !ok {
 		return nil
@@ -277,8 +277,8 @@ func names(clients []*protocol.Client) (s string) {
 	return s
 }
 
-func TestTheCandidatesOfAFlowAreThoseWhoKnockedFromItsSource(t *testing.T) {
-	w := newWorld(t)
+func TestCandidatesKnockedFromSource(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.knocks(bob, "ssh", "")
 	v.knocks(bob, "ssh", "")
@@ -296,8 +296,8 @@ func TestTheCandidatesOfAFlowAreThoseWhoKnockedFromItsSource(t *testing.T) {
 	}
 }
 
-func TestAClientWhoseKnockIsBeingDecidedIsACandidate(t *testing.T) {
-	w := newWorld(t)
+func TestCandidatesIncludePendingKnock(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1") // both are behind it
 	v.knocks(alice, "ssh", "")
 	w.want(v.knock(bob, "ssh"), ReasonKnock)
@@ -312,9 +312,9 @@ func TestAClientWhoseKnockIsBeingDecidedIsACandidate(t *testing.T) {
 	}
 }
 
-func TestASpentGrantIsForgottenAtOnce(t *testing.T) {
+func TestGrantIsRemovedAfterLastUse(t *testing.T) {
 	for _, service := range []string{"db", "ssh", "vpn"} {
-		w := newWorld(t, func(o *Options) { o.Limits.Grants = 2 })
+		w := newHarness(t, func(o *Options) { o.Limits.Grants = 2 })
 		v := w.at("192.0.2.1")
 		for range 10 { // never a sweep
 			v.knocks(alice, service, "")
@@ -326,9 +326,9 @@ func TestASpentGrantIsForgottenAtOnce(t *testing.T) {
 	}
 }
 
-func TestAFlowThatTheStackNeverTookIsForgotten(t *testing.T) {
+func TestSweepForgetsUntakenFlow(t *testing.T) {
 	for _, service := range []string{"db", "ssh", "web", "vpn"} {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at("192.0.2.1")
 		if service == "db" || service == "ssh" {
 			v.knocks(alice, service, "")
@@ -349,8 +349,8 @@ func TestAFlowThatTheStackNeverTookIsForgotten(t *testing.T) {
 	}
 }
 
-func TestManySourcesGrantsAreForgottenInAFewSweeps(t *testing.T) {
-	w := newWorld(t)
+func TestSweepForgetsManyGrants(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("10.0.0.1")
 	c := policy.NewClient(alice)
 	c.MaxGrants = 5000

@@ -13,7 +13,7 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// What the tests of the other knock methods need of a world: services that take
+// What the tests of the other knock methods need of a harness: services that take
 // every method, and the packets by which each knocks.
 
 const (
@@ -64,23 +64,23 @@ func parts(n int) func(*policy.Options) {
 	return func(o *policy.Options) { o.Sequence.Length = n }
 }
 
-// legacy takes SYN sequences in the legacy spelling too.
+// legacy takes SYN sequences in the legacy form too.
 func legacy(o *policy.Options) { o.Sequence.Legacy = true }
 
 // turn does what Run does when the clock may have moved.
-func (w *world) turn() {
+func (w *harness) turn() {
 	w.Helper()
 	w.gate.rotateTable(w.builder)
 	w.check()
 }
 
 // slot is the current slot of a kind of knock.
-func (w *world) slot(kind expectedKind) int64 {
+func (w *harness) slot(kind expectedKind) int64 {
 	return protocol.Slot(w.options().Now(), slotTime(w.gate.Policy(), kind))
 }
 
 // until lets time pass until d before a slot of a kind begins.
-func (w *world) until(kind expectedKind, d time.Duration) {
+func (w *harness) until(kind expectedKind, d time.Duration) {
 	w.Helper()
 	length := slotTime(w.gate.Policy(), kind).Truncate(time.Second)
 	now := w.options().Now()
@@ -99,11 +99,11 @@ func timestamps(val uint32) []byte {
 }
 
 // synAs is a SYN with fields to the dialled port of a service.
-func (v visitor) synAs(f protocol.SYNFields, to netip.AddrPort) []byte {
+func (v testPeer) synAs(f protocol.SYNFields, to netip.AddrPort) []byte {
 	return v.fieldsAs(f, to).Packet()
 }
 
-func (v visitor) fieldsAs(f protocol.SYNFields, to netip.AddrPort) packettest.TCP {
+func (v testPeer) fieldsAs(f protocol.SYNFields, to netip.AddrPort) packettest.TCP {
 	v.w.ids++
 	return packettest.TCP{
 		Src: netip.AddrPortFrom(v.addr, uint16(20000+v.w.ids%10000)), Dst: to,
@@ -112,33 +112,33 @@ func (v visitor) fieldsAs(f protocol.SYNFields, to netip.AddrPort) packettest.TC
 }
 
 // synKnock is a SYN knock of c for a service, in a slot so far from the current one.
-func (v visitor) synKnock(c *protocol.Client, service string, off int64) []byte {
+func (v testPeer) synKnock(c *protocol.Client, service string, off int64) []byte {
 	return v.synAs(v.synFields(c, service, off), v.server(service))
 }
 
-func (v visitor) synFields(c *protocol.Client, service string, off int64) protocol.SYNFields {
+func (v testPeer) synFields(c *protocol.Client, service string, off int64) protocol.SYNFields {
 	return c.SYN(protocol.NewScratch(), v.server(service).Port(), v.w.slot(expectSYN)+off)
 }
 
 // synPart is a part of a SYN sequence, in a slot so far from the current one.
-func (v visitor) synPart(c *protocol.Client, service string, off int64, index int) []byte {
+func (v testPeer) synPart(c *protocol.Client, service string, off int64, index int) []byte {
 	f := c.SYNPart(protocol.NewScratch(), v.server(service).Port(), v.w.slot(expectPart)+off, index)
 	return v.synAs(f, v.server(service))
 }
 
-// legacyPart is synPart in the legacy spelling.
-func (v visitor) legacyPart(c *protocol.Client, service string, off int64, index int) []byte {
+// legacyPart is synPart in the legacy form.
+func (v testPeer) legacyPart(c *protocol.Client, service string, off int64, index int) []byte {
 	to := v.server(service)
 	f, port := c.SYNPartLegacy(protocol.NewScratch(), to.Port(), v.w.slot(expectLegacyPart)+off, index)
 	return v.synAs(f, netip.AddrPortFrom(to.Addr(), port))
 }
 
 // v2 is a datagram udp-v2 of c, which change may bind.
-func (v visitor) v2(c *protocol.Client, service string, change ...func(*protocol.KnockV2Message)) []byte {
+func (v testPeer) v2(c *protocol.Client, service string, change ...func(*protocol.KnockV2Message)) []byte {
 	return v.v2At(c, service, testGateway, 0, change...)
 }
 
-func (v visitor) v2At(
+func (v testPeer) v2At(
 	c *protocol.Client, service, gateway string, off int64, change ...func(*protocol.KnockV2Message),
 ) []byte {
 	m := protocol.KnockV2Message{Time: v.w.options().Now().UnixMilli()}
@@ -153,7 +153,7 @@ func (v visitor) v2At(
 }
 
 // part is a part of a UDP sequence.
-func (v visitor) part(c *protocol.Client, service, id string, index, total int, change ...func(*protocol.KnockMessage)) []byte {
+func (v testPeer) part(c *protocol.Client, service, id string, index, total int, change ...func(*protocol.KnockMessage)) []byte {
 	m := v.message("the session of sequence " + id)
 	m.Method = protocol.MethodUDPSeq
 	m.SequenceID, m.Index, m.Total = append([]byte(id), make([]byte, protocol.SequenceID)...)[:protocol.SequenceID], uint8(index), uint8(total)
@@ -164,7 +164,7 @@ func (v visitor) part(c *protocol.Client, service, id string, index, total int, 
 }
 
 // payload is what a datagram of v carries.
-func (v visitor) payload(b []byte) []byte {
+func (v testPeer) payload(b []byte) []byte {
 	if v.addr.Is4() {
 		return b[28:]
 	}
@@ -172,7 +172,7 @@ func (v visitor) payload(b []byte) []byte {
 }
 
 // from is the same packet as v would send it.
-func (v visitor) from(b []byte) []byte {
+func (v testPeer) from(b []byte) []byte {
 	b = slices.Clone(b)
 	if v.addr.Is4() {
 		s := v.addr.As4()
@@ -187,7 +187,7 @@ func (v visitor) from(b []byte) []byte {
 
 // result decides what waits and returns how the last knock ended; knock.Incomplete if
 // none waited.
-func (w *world) result(b []byte) knock.Result {
+func (w *harness) result(b []byte) knock.Result {
 	w.Helper()
 	n := len(w.events)
 	if v := w.admit(b); v.Action != Hold {
@@ -201,7 +201,7 @@ func (w *world) result(b []byte) knock.Result {
 }
 
 // grantsOf counts the grants at an address.
-func (w *world) grantsOf(addr netip.Addr) int {
+func (w *harness) grantsOf(addr netip.Addr) int {
 	w.gate.mu.Lock()
 	defer w.gate.mu.Unlock()
 	if s := w.gate.sources.byAddr[packet.AddrFrom(addr)]; s != nil {
@@ -211,7 +211,7 @@ func (w *world) grantsOf(addr netip.Addr) int {
 }
 
 // wantGrants expects so many grants at v's address.
-func (v visitor) wantGrants(n int) {
+func (v testPeer) wantGrants(n int) {
 	v.w.Helper()
 	if got := v.w.grantsOf(v.addr); got != n {
 		v.w.Fatalf("%v has %d grants, want %d", v.addr, got, n)
@@ -219,7 +219,7 @@ func (v visitor) wantGrants(n int) {
 }
 
 // spoofed are n addresses of v's family, none of them v's nor each other's.
-func (v visitor) spoofed(n int) visitor {
+func (v testPeer) spoofed(n int) testPeer {
 	if v.addr.Is4() {
 		return v.w.at(netip.AddrFrom4([4]byte{100, 64 + byte(n>>16), byte(n >> 8), byte(n)}).String())
 	}
@@ -254,7 +254,7 @@ func slotTime(p *policy.Policy, kind expectedKind) time.Duration {
 }
 
 // precomputed is how many HMACs were computed ahead.
-func (w *world) precomputed() uint64 {
+func (w *harness) precomputed() uint64 {
 	ahead, _ := w.gate.knocks.Computed()
 	return ahead
 }

@@ -15,17 +15,17 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// failer is what a world needs of a *testing.T, *testing.B or *rapid.T.
+// failer is what a harness needs of a *testing.T, *testing.B or *rapid.T.
 type failer interface {
 	Helper()
 	Fatalf(format string, args ...any)
 	Errorf(format string, args ...any)
 }
 
-// world is a gate on clocks that only the test moves, without goroutines:
+// harness is a gate on clocks that only the test moves, without goroutines:
 // knocks are decided when the test calls decide, the rest is forgotten when it
 // calls sweep. After every step the gate's tables are checked (check).
-type world struct {
+type harness struct {
 	failer
 	*testClocks
 	gate      *Gate
@@ -110,9 +110,9 @@ func members(ids []*protocol.Client) []*policy.Client {
 	return all
 }
 
-func newWorld(f failer, change ...func(*Options)) *world {
+func newHarness(f failer, change ...func(*Options)) *harness {
 	f.Helper()
-	w := &world{failer: f, testClocks: newTestClocks(), stages: make(map[packet.Tuple]CloseState), random: rand.NewChaCha8([32]byte{})}
+	w := &harness{failer: f, testClocks: newTestClocks(), stages: make(map[packet.Tuple]CloseState), random: rand.NewChaCha8([32]byte{})}
 	now := w.options()
 	o := Options{
 		Policy: testPolicy(alice, bob), Store: replay.NewMemoryStore(now), Now: now.Now, Mono: now.Mono,
@@ -134,7 +134,7 @@ func newWorld(f failer, change ...func(*Options)) *world {
 }
 
 // admit parses and judges raw bytes, as the reader does.
-func (w *world) admit(b []byte) Verdict {
+func (w *harness) admit(b []byte) Verdict {
 	w.Helper()
 	p := packet.Packet{Data: slices.Clone(b)}
 	reason, dropped := "", false
@@ -153,7 +153,7 @@ func (w *world) admit(b []byte) Verdict {
 
 // agree checks that what the filter has dropped, the gate drops for the same
 // reason. The filter does not look at checksums, and so goes on where they are wrong.
-func (w *world) agree(b []byte, reason string, v Verdict, fault packet.DropReason) {
+func (w *harness) agree(b []byte, reason string, v Verdict, fault packet.DropReason) {
 	w.Helper()
 	why := v.Reason.String()
 	if v.Reason == ReasonMalformed {
@@ -168,7 +168,7 @@ func (w *world) agree(b []byte, reason string, v Verdict, fault packet.DropReaso
 }
 
 // want admits b and expects a reason.
-func (w *world) want(b []byte, r Reason) Verdict {
+func (w *harness) want(b []byte, r Reason) Verdict {
 	w.Helper()
 	v := w.admit(b)
 	if v.Reason != r || v.Action != r.action() {
@@ -178,7 +178,7 @@ func (w *world) want(b []byte, r Reason) Verdict {
 }
 
 // decide decides every knock that waits.
-func (w *world) decide() {
+func (w *harness) decide() {
 	w.Helper()
 	for w.worker.Step() {
 		w.check()
@@ -186,7 +186,7 @@ func (w *world) decide() {
 }
 
 // lastKnock is the result of the knock that was decided last.
-func (w *world) lastKnock() knock.Result {
+func (w *harness) lastKnock() knock.Result {
 	w.Helper()
 	if len(w.events) == 0 {
 		w.Fatalf("no knock was decided")
@@ -195,14 +195,14 @@ func (w *world) lastKnock() knock.Result {
 }
 
 // sweep sweeps, and tells evictions.
-func (w *world) sweep() {
+func (w *harness) sweep() {
 	w.Helper()
 	w.gate.sweep()
 	w.tell()
 	w.check()
 }
 
-func (w *world) tell() {
+func (w *harness) tell() {
 	for {
 		select {
 		case t := <-w.gate.flows.evicted:
@@ -215,16 +215,16 @@ func (w *world) tell() {
 	}
 }
 
-// visitor is somebody at an address, in the family of that address.
-type visitor struct {
-	w    *world
+// testPeer is somebody at an address, in the family of that address.
+type testPeer struct {
+	w    *harness
 	addr netip.Addr
 }
 
-func (w *world) at(addr string) visitor { return visitor{w, netip.MustParseAddr(addr)} }
+func (w *harness) at(addr string) testPeer { return testPeer{w, netip.MustParseAddr(addr)} }
 
 // server is the protected address and port of a service as seen from v.
-func (v visitor) server(service string) netip.AddrPort {
+func (v testPeer) server(service string) netip.AddrPort {
 	for _, s := range testServices {
 		if s.name == service {
 			return netip.AddrPortFrom(v.gateway(), s.port)
@@ -233,31 +233,31 @@ func (v visitor) server(service string) netip.AddrPort {
 	panic(service)
 }
 
-func (v visitor) gateway() netip.Addr {
+func (v testPeer) gateway() netip.Addr {
 	if v.addr.Is4() {
 		return netip.MustParseAddr("10.77.0.1")
 	}
 	return netip.MustParseAddr("fd77::1")
 }
 
-func (v visitor) tcp(port uint16, service string, flags uint8, seq, ack uint32, payload string) []byte {
+func (v testPeer) tcp(port uint16, service string, flags uint8, seq, ack uint32, payload string) []byte {
 	return packettest.TCP{
 		Src: netip.AddrPortFrom(v.addr, port), Dst: v.server(service),
 		Flags: flags, Seq: seq, Ack: ack, Payload: []byte(payload),
 	}.Packet()
 }
 
-func (v visitor) syn(port uint16, service string) []byte {
+func (v testPeer) syn(port uint16, service string) []byte {
 	return v.tcp(port, service, packet.SYN, 1000, 0, "")
 }
 
-func (v visitor) tuple(port uint16, service string) packet.Tuple {
+func (v testPeer) tuple(port uint16, service string) packet.Tuple {
 	s := v.server(service)
 	return packet.Tuple{Src: packet.AddrFrom(v.addr), Dst: packet.AddrFrom(s.Addr()), SrcPort: port, DstPort: s.Port()}
 }
 
 // reply is what the stack would send on a flow of v.
-func (v visitor) reply(port uint16, service string, flags uint8, seq, ack uint32, payload string) []byte {
+func (v testPeer) reply(port uint16, service string, flags uint8, seq, ack uint32, payload string) []byte {
 	return packettest.TCP{
 		Src: v.server(service), Dst: netip.AddrPortFrom(v.addr, port),
 		Flags: flags, Seq: seq, Ack: ack, Payload: []byte(payload),
@@ -265,7 +265,7 @@ func (v visitor) reply(port uint16, service string, flags uint8, seq, ack uint32
 }
 
 // egress asks the gate about a packet of the stack's.
-func (w *world) egress(b []byte) bool {
+func (w *harness) egress(b []byte) bool {
 	w.Helper()
 	var p packet.Packet
 	if !p.DecodeTCP(b) {
@@ -276,17 +276,17 @@ func (w *world) egress(b []byte) bool {
 	return ok
 }
 
-func (v visitor) udp(port uint16, payload []byte) []byte {
+func (v testPeer) udp(port uint16, payload []byte) []byte {
 	return packettest.UDP{Src: netip.AddrPortFrom(v.addr, 50000), Dst: netip.AddrPortFrom(v.gateway(), port), Payload: payload}.Packet()
 }
 
 // message is the content of a valid knock now.
-func (v visitor) message(session string) protocol.KnockMessage {
+func (v testPeer) message(session string) protocol.KnockMessage {
 	return protocol.KnockMessage{Method: protocol.MethodUDP, Time: v.w.options().Now().UnixMilli(), SessionID: []byte(session)}
 }
 
 // sealed is a knock of c for a service.
-func (v visitor) sealed(c *protocol.Client, service string, m protocol.KnockMessage) []byte {
+func (v testPeer) sealed(c *protocol.Client, service string, m protocol.KnockMessage) []byte {
 	b, err := protocol.AppendKnock(nil, c, v.server(service).Port(), &m, v.w.random)
 	if err != nil {
 		panic(err)
@@ -294,19 +294,19 @@ func (v visitor) sealed(c *protocol.Client, service string, m protocol.KnockMess
 	return v.udp(testKnockPort, b)
 }
 
-func (v visitor) knock(c *protocol.Client, service string) []byte {
+func (v testPeer) knock(c *protocol.Client, service string) []byte {
 	return v.sealed(c, service, v.message(""))
 }
 
 // junk looks like a knock and is nobody's.
-func (v visitor) junk() []byte {
+func (v testPeer) junk() []byte {
 	v.w.ids++
 	m := v.message(fmt.Sprintf("junk session no. %8d", v.w.ids))
 	return v.sealed(carol, "ssh", m)
 }
 
 // knocks has a knock of c accepted.
-func (v visitor) knocks(c *protocol.Client, service, session string) {
+func (v testPeer) knocks(c *protocol.Client, service, session string) {
 	v.w.Helper()
 	v.w.want(v.sealed(c, service, v.message(session)), ReasonKnock)
 	v.w.decide()
@@ -317,7 +317,7 @@ func (v visitor) knocks(c *protocol.Client, service, session string) {
 
 // shakes does the packets of a flow's handshake, where that has not begun: the
 // stack's initial sequence number is 0.
-func (v visitor) shakes(port uint16, service string) {
+func (v testPeer) shakes(port uint16, service string) {
 	v.w.Helper()
 	f := v.w.flow(v.tuple(port, service))
 	if f == nil || f.phase != listen {
@@ -330,7 +330,7 @@ func (v visitor) shakes(port uint16, service string) {
 }
 
 // enters has a flow of v authenticated or, in mode knock, completed.
-func (v visitor) enters(port uint16, service string, c *protocol.Client) {
+func (v testPeer) enters(port uint16, service string, c *protocol.Client) {
 	v.w.Helper()
 	t := v.tuple(port, service)
 	v.shakes(port, service)
@@ -345,7 +345,7 @@ func (v visitor) enters(port uint16, service string, c *protocol.Client) {
 	v.w.check()
 }
 
-func (w *world) flow(t packet.Tuple) *flow {
+func (w *harness) flow(t packet.Tuple) *flow {
 	w.gate.mu.Lock()
 	defer w.gate.mu.Unlock()
 	return w.gate.flows.byTuple[t]
@@ -361,7 +361,7 @@ func everywhere(f func(addr string)) {
 }
 
 // clientOf is the id of the client as which a flow was authorized; "" for none.
-func (w *world) clientOf(t packet.Tuple) string {
+func (w *harness) clientOf(t packet.Tuple) string {
 	if id := w.gate.Client(t); id != nil {
 		return id.ID()
 	}

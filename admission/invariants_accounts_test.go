@@ -8,7 +8,7 @@ import (
 // checkAccounts verifies what must hold of everything that is counted per client,
 // per network and per knock, and of what is remembered. The caller holds the
 // gate's lock.
-func (w *world) checkAccounts() {
+func (w *harness) checkAccounts() {
 	w.Helper()
 	w.checkHoldings()
 	w.checkSites()
@@ -30,7 +30,7 @@ func (w *world) checkAccounts() {
 }
 
 // checkNonces verifies that the nonces counted are those of the slow queue.
-func (w *world) checkNonces() {
+func (w *harness) checkNonces() {
 	w.Helper()
 	if err := w.gate.knocks.CheckNonces(); err != nil {
 		w.Fatalf("%v", err)
@@ -38,7 +38,7 @@ func (w *world) checkNonces() {
 }
 
 // checkHoldings: every client's holdings are what the tables have of its.
-func (w *world) checkHoldings() {
+func (w *harness) checkHoldings() {
 	w.Helper()
 	g := w.gate
 	grants, flows := map[string]map[*grant]bool{}, map[string]int{}
@@ -81,7 +81,7 @@ func (w *world) checkHoldings() {
 }
 
 // checkSites: every network's account is the sum of its sources'.
-func (w *world) checkSites() {
+func (w *harness) checkSites() {
 	w.Helper()
 	want := map[*subnet]subnet{}
 	for a, s := range w.gate.sources.byAddr {
@@ -123,7 +123,7 @@ func (w *world) checkSites() {
 }
 
 // forgotten verifies that nothing at all is left of anybody, an hour after.
-func (w *world) forgotten() {
+func (w *harness) forgotten() {
 	w.Helper()
 	w.empty()
 	g := w.gate

@@ -7,7 +7,7 @@ import (
 // check verifies what must hold of the gate's tables between any two calls: all
 // counts are those of what is there, every flow is in the queue of its state,
 // nothing is kept that nothing refers to, and no limit is exceeded.
-func (w *world) check() {
+func (w *harness) check() {
 	w.Helper()
 	g := w.gate
 	g.mu.Lock()
@@ -23,7 +23,7 @@ func (w *world) check() {
 			flows[f.source]++
 		}
 	}
-	queued, parked := 0, 0
+	queued, deferred := 0, 0
 	for a, s := range g.sources.byAddr {
 		if s.addr != a {
 			w.Fatalf("source %v is in the table as %v", s.addr.Netip(), a.Netip())
@@ -37,7 +37,7 @@ func (w *world) check() {
 		if s.queued > g.limits.KnocksPerSource || s.deferred > g.limits.DeferredSYNsPerSource || len(s.grants) > g.limits.GrantsPerSource {
 			w.Fatalf("source %v exceeds its limits: %+v", a.Netip(), s)
 		}
-		queued, parked, grants = queued+s.queued, parked+s.deferred, grants+len(s.grants)
+		queued, deferred, grants = queued+s.queued, deferred+s.deferred, grants+len(s.grants)
 		delete(flows, s)
 		for _, gr := range s.grants {
 			w.checkSet(&gr.pending.handshakes, ofGroup, stateHandshake, HandshakesPerGrant)
@@ -71,7 +71,7 @@ func (w *world) check() {
 	if held != g.flows.pendingBytes || held > maxPendingBytes {
 		w.Fatalf("%d bytes held, counted %d", held, g.flows.pendingBytes)
 	}
-	w.checkParking(parked)
+	w.checkParking(deferred)
 	w.checkFree()
 	if len(g.flows.byTuple) > g.limits.Flows {
 		w.Fatalf("%d flows, limit %d", len(g.flows.byTuple), g.limits.Flows)
@@ -92,7 +92,7 @@ func (w *world) check() {
 	}
 	for _, s := range g.sources.byAddr {
 		if s.subnet != nil {
-			w.checkSet(&s.subnet.handshakes, ofSite, stateHandshake, maxHandshakesPerSource)
+			w.checkSet(&s.subnet.handshakes, ofSubnet, stateHandshake, maxHandshakesPerSource)
 		}
 	}
 	for _, has := range g.sources.clients {
@@ -104,7 +104,7 @@ func (w *world) check() {
 }
 
 // checkFlow: a flow that is not live has somewhere to wait, or it would stay for ever.
-func (w *world) checkFlow(f *flow) {
+func (w *harness) checkFlow(f *flow) {
 	w.Helper()
 	switch f.state {
 	case stateHandshake, stateEstablished:
@@ -122,7 +122,7 @@ func (w *world) checkFlow(f *flow) {
 		if f.open && f.sets.set[ofGroup] == nil {
 			w.Fatalf("flow %v is in no set of its service", f.tuple)
 		}
-		if f.state == stateHandshake && !f.open && (f.sets.set[ofSite] == nil || f.sets.set[ofClient] == nil) {
+		if f.state == stateHandshake && !f.open && (f.sets.set[ofSubnet] == nil || f.sets.set[ofClient] == nil) {
 			w.Fatalf("flow %v counts for no source or client", f.tuple)
 		}
 		if f.source == nil || (f.grant == nil) != f.open {
@@ -144,7 +144,7 @@ func (w *world) checkFlow(f *flow) {
 }
 
 // checkSet: each flow of a set knows its place in it, and is of that state.
-func (w *world) checkSet(set *flowSet, kind int, state flowState, limit int) {
+func (w *harness) checkSet(set *flowSet, kind int, state flowState, limit int) {
 	w.Helper()
 	if set.n() > limit {
 		w.Fatalf("%d flows in a set of kind %d, limit %d", set.n(), kind, limit)
@@ -156,7 +156,7 @@ func (w *world) checkSet(set *flowSet, kind int, state flowState, limit int) {
 	}
 }
 
-func (w *world) checkQueue(q *queue, what string) {
+func (w *harness) checkQueue(q *queue, what string) {
 	w.Helper()
 	n := 0
 	var last *flow
@@ -175,14 +175,14 @@ func (w *world) checkQueue(q *queue, what string) {
 }
 
 // checkParking: every slot is in one list, and each address has as many as it counts.
-func (w *world) checkParking(counted int) {
+func (w *harness) checkParking(counted int) {
 	w.Helper()
 	k, seen := &w.gate.deferred, map[int32]bool{}
 	each := func(from int32, f func(i int32)) (last int32) {
 		last = nilIndex
 		for i := from; i != nilIndex; last, i = i, k.slots[i].next {
 			if seen[i] {
-				w.Fatalf("parking slot %d is in two places", i)
+				w.Fatalf("deferral slot %d is in two places", i)
 			}
 			seen[i] = true
 			f(i)
@@ -190,24 +190,24 @@ func (w *world) checkParking(counted int) {
 		return last
 	}
 	each(k.free, func(int32) {})
-	parked := map[packet.Addr]int{}
-	if last := each(k.head, func(i int32) { parked[k.slots[i].src]++ }); last != k.tail {
-		w.Fatalf("the parked SYNs end at %d, not at %d", last, k.tail)
+	deferred := map[packet.Addr]int{}
+	if last := each(k.head, func(i int32) { deferred[k.slots[i].src]++ }); last != k.tail {
+		w.Fatalf("the deferred SYNs end at %d, not at %d", last, k.tail)
 	}
 	n := 0
-	for a, have := range parked {
+	for a, have := range deferred {
 		if s := w.gate.sources.byAddr[a]; s == nil || s.deferred != have {
-			w.Fatalf("source %v has %d parked SYNs: %+v", a.Netip(), have, s)
+			w.Fatalf("source %v has %d deferred SYNs: %+v", a.Netip(), have, s)
 		}
 		n += have
 	}
 	if n != counted || len(seen) != len(k.slots) {
-		w.Fatalf("%d SYNs parked, %d counted; %d of %d slots in lists", n, counted, len(seen), len(k.slots))
+		w.Fatalf("%d SYNs deferred, %d counted; %d of %d slots in lists", n, counted, len(seen), len(k.slots))
 	}
 }
 
 // checkFree: what waits to be used again refers to nothing and is used by nobody.
-func (w *world) checkFree() {
+func (w *harness) checkFree() {
 	w.Helper()
 	seen := map[*source]bool{}
 	for _, s := range w.gate.sources.free {
@@ -219,14 +219,14 @@ func (w *world) checkFree() {
 }
 
 // empty verifies that nothing is left of anybody.
-func (w *world) empty() {
+func (w *harness) empty() {
 	w.Helper()
 	w.check()
 	g := w.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.flows.byTuple)+len(g.sources.byAddr)+g.sources.grants+g.flows.pendingOpen.n()+g.flows.pendingHidden.n()+g.flows.pendingBytes+g.flows.closing.n+g.flows.inTimeWait.n != 0 || g.deferred.head != nilIndex {
-		w.Fatalf("left: %d flows, %d sources, %d grants, %d ending, %d closing, parked from %d",
+		w.Fatalf("left: %d flows, %d sources, %d grants, %d ending, %d closing, deferred from %d",
 			len(g.flows.byTuple), len(g.sources.byAddr), g.sources.grants, g.flows.closing.n, g.flows.inTimeWait.n, g.deferred.head)
 	}
 	for _, s := range g.sources.free {

@@ -19,7 +19,7 @@ import (
 // forever.
 
 // knockDone ends a knock: it makes the grant, if there is one to make, and has the
-// source's deferred SYNs judged again.
+// source's deferred SYNs decided again.
 func (g *Gate) knockDone(d *knock.Decision) {
 	g.mu.Lock()
 	s := g.sources.byAddr[d.Src] // exists: this knock is counted in it
@@ -32,12 +32,12 @@ func (g *Gate) knockDone(d *knock.Decision) {
 		close(g.decided)
 		g.decided = make(chan struct{})
 	}
-	parked := s.deferred
+	deferred := s.deferred
 	g.sources.removeIfUnused(s)
 	g.mu.Unlock()
 
 	g.stats.knocks[d.Event.Result].Add(1)
-	for range parked {
+	for range deferred {
 		if !g.retryDeferred(&g.retry, d.Src) {
 			break
 		}

@@ -12,10 +12,10 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-func TestAKnockThenASYNIsLetIn(t *testing.T) {
+func TestKnockThenSYNIsAdmitted(t *testing.T) {
 	everywhere(func(addr string) {
 		for _, service := range []string{"db", "ssh"} {
-			w := newWorld(t)
+			w := newHarness(t)
 			v := w.at(addr)
 			w.want(v.syn(40000, service), ReasonNoGrant)
 			v.knocks(alice, service, "")
@@ -29,8 +29,8 @@ func TestAKnockThenASYNIsLetIn(t *testing.T) {
 	})
 }
 
-func TestAKnockIsForItsServiceOnly(t *testing.T) {
-	w := newWorld(t)
+func TestKnockGrantsOneService(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "db", "")
 	w.want(v.syn(40000, "ssh"), ReasonNoGrant)
@@ -38,8 +38,8 @@ func TestAKnockIsForItsServiceOnly(t *testing.T) {
 	w.want(v.syn(40000, "db"), ReasonGrant)
 }
 
-func TestAKnockMayGoToTheServicesOwnNumber(t *testing.T) {
-	w := newWorld(t)
+func TestKnockAtServicePort(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	b := v.knock(alice, "db")
 	w.want(v.udp(5432, b[28:]), ReasonKnock)
@@ -47,7 +47,7 @@ func TestAKnockMayGoToTheServicesOwnNumber(t *testing.T) {
 	w.want(v.syn(40000, "db"), ReasonGrant)
 }
 
-func TestAKnockThatDoesNotFitIsRefused(t *testing.T) {
+func TestKnockValidation(t *testing.T) {
 	strict := func(o *Options) {
 		p := policy.Options{KnockPort: testKnockPort, Window: testWindow}
 		for _, s := range o.Policy.Services() {
@@ -64,8 +64,8 @@ func TestAKnockThatDoesNotFitIsRefused(t *testing.T) {
 		want   knock.Result
 	}{
 		{"as it should be", alice, func(*protocol.KnockMessage) {}, knock.OK},
-		{"by a client nobody knows", carol, func(*protocol.KnockMessage) {}, knock.UnknownClient},
-		{"in the passive spelling", alice, func(m *protocol.KnockMessage) { m.Method = protocol.MethodUDPPassive }, knock.OK},
+		{"by a client is unknown", carol, func(*protocol.KnockMessage) {}, knock.UnknownClient},
+		{"in the passive form", alice, func(m *protocol.KnockMessage) { m.Method = protocol.MethodUDPPassive }, knock.OK},
 		{"by another method", alice, func(m *protocol.KnockMessage) { m.Method = "tcp-syn" }, knock.MethodRefused},
 		{"by a method that does not exist", alice, func(m *protocol.KnockMessage) { m.Method = "semaphore" }, knock.MethodRefused},
 		{"without session id", alice, func(m *protocol.KnockMessage) { m.SessionID = nil }, knock.NoSession},
@@ -74,7 +74,7 @@ func TestAKnockThatDoesNotFitIsRefused(t *testing.T) {
 		}, knock.MethodRefused},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, strict)
+			w := newHarness(t, strict)
 			v := w.at("192.0.2.1")
 			m := v.message(sessionID(1))
 			c.change(&m)
@@ -92,7 +92,7 @@ func TestAKnockThatDoesNotFitIsRefused(t *testing.T) {
 	}
 }
 
-func TestTheTimeWindowIsInclusiveToTheMillisecond(t *testing.T) {
+func TestKnockWindowIsInclusive(t *testing.T) {
 	for _, c := range []struct {
 		off  time.Duration // the message's time less ours
 		rest time.Duration // of our clock, below a millisecond
@@ -108,7 +108,7 @@ func TestTheTimeWindowIsInclusiveToTheMillisecond(t *testing.T) {
 		{-testWindow - time.Millisecond, 0, knock.Stale},
 		{1 << 62, 0, knock.Stale},
 	} {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at("192.0.2.1")
 		m := v.message("")
 		m.Time += c.off.Milliseconds()
@@ -121,8 +121,8 @@ func TestTheTimeWindowIsInclusiveToTheMillisecond(t *testing.T) {
 	}
 }
 
-func TestASteppedClockMovesTheWindowAndNothingElse(t *testing.T) {
-	w := newWorld(t)
+func TestClockStepMovesOnlyWindow(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	old := v.knock(alice, "db")
 	v.knocks(alice, "db", "")
@@ -142,8 +142,8 @@ func TestASteppedClockMovesTheWindowAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestAKnockWorksOnce(t *testing.T) {
-	w := newWorld(t)
+func TestKnockIsAcceptedOnce(t *testing.T) {
+	w := newHarness(t)
 	v, thief := w.at("192.0.2.1"), w.at("198.51.100.7")
 	b := v.knock(alice, "db")
 	w.want(b, ReasonKnock)
@@ -182,14 +182,14 @@ func TestAKnockWorksOnce(t *testing.T) {
 	}
 }
 
-func TestAKnockWorksOnceAlthoughTheStoreWasOpenedAgain(t *testing.T) {
+func TestKnockReplayAfterRestart(t *testing.T) {
 	dir := t.TempDir()
 	clocks := newTestClocks()
 	file := func(o *Options) {
 		s := openFile(t, dir, clocks.options())
 		o.Store, o.Now, o.Mono = s, clocks.options().Now, clocks.options().Mono
 	}
-	w := newWorld(t, file)
+	w := newHarness(t, file)
 	b := w.at("192.0.2.1").knock(alice, "db")
 	w.want(b, ReasonKnock)
 	w.decide()
@@ -197,7 +197,7 @@ func TestAKnockWorksOnceAlthoughTheStoreWasOpenedAgain(t *testing.T) {
 		t.Fatal(got)
 	}
 	_ = w.gate.store.Close()
-	w = newWorld(t, file)
+	w = newHarness(t, file)
 	w.want(b, ReasonKnock)
 	w.decide()
 	if got := w.lastKnock(); got != knock.Replayed {
@@ -215,7 +215,7 @@ func (s brokenStore) Claim(batch []replay.Claim) {
 }
 func (brokenStore) Close() error { return nil }
 
-func TestAStoreThatFailsOpensNothing(t *testing.T) {
+func TestKnockFailsWithStore(t *testing.T) {
 	for _, c := range []struct {
 		err  error
 		want knock.Result
@@ -225,7 +225,7 @@ func TestAStoreThatFailsOpensNothing(t *testing.T) {
 		{replay.ErrFull, knock.LimitReached},
 		{fmt.Errorf("wrapped: %w", replay.ErrReplayed), knock.Replayed},
 	} {
-		w := newWorld(t, func(o *Options) { o.Store = brokenStore{c.err} })
+		w := newHarness(t, func(o *Options) { o.Store = brokenStore{c.err} })
 		v := w.at("192.0.2.1")
 		w.want(v.knock(alice, "db"), ReasonKnock)
 		w.want(v.syn(40000, "db"), ReasonDeferred)
@@ -235,14 +235,14 @@ func TestAStoreThatFailsOpensNothing(t *testing.T) {
 		}
 		w.want(v.syn(40001, "db"), ReasonNoGrant)
 		if len(w.delivered) != 0 {
-			t.Errorf("%v: the parked SYN was delivered", c.err)
+			t.Errorf("%v: the deferred SYN was delivered", c.err)
 		}
 		w.empty()
 	}
 }
 
-func TestTheKnockQueueIsBoundedAndSoIsEachSourcesShare(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Limits.Knocks, o.Limits.KnocksPerSource = 10, 4 })
+func TestKnockQueueLimits(t *testing.T) {
+	w := newHarness(t, func(o *Options) { o.Limits.Knocks, o.Limits.KnocksPerSource = 10, 4 })
 	greedy := w.at("198.51.100.1")
 	for range 4 {
 		w.want(greedy.junk(), ReasonKnock)
@@ -260,8 +260,8 @@ func TestTheKnockQueueIsBoundedAndSoIsEachSourcesShare(t *testing.T) {
 	w.at("192.0.2.1").knocks(alice, "db", "")
 }
 
-func TestGrantsAreBoundedInAllAndPerSource(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Limits.Grants, o.Limits.GrantsPerSource = 3, 2 })
+func TestGrantLimits(t *testing.T) {
+	w := newHarness(t, func(o *Options) { o.Limits.Grants, o.Limits.GrantsPerSource = 3, 2 })
 	send := func(addr string) knock.Result {
 		w.want(w.at(addr).knock(alice, "db"), ReasonKnock)
 		w.decide()
@@ -286,8 +286,8 @@ func TestGrantsAreBoundedInAllAndPerSource(t *testing.T) {
 	}
 }
 
-func TestAnEventSaysWhoKnockedAndHowFarItsClockIsOff(t *testing.T) {
-	w := newWorld(t)
+func TestEventNamesClientAndSkew(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("2001:db8::1")
 	m := v.message("")
 	m.Time += 1500

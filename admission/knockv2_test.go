@@ -12,10 +12,10 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-func TestAKnockV2OpensTheDoorInTheSlotsAroundNow(t *testing.T) {
+func TestKnockV2AcceptedSlots(t *testing.T) {
 	everywhere(func(addr string) {
 		for off := int64(-3); off <= 3; off++ {
-			w := newWorld(t, every(taking(policy.MethodUDPv2)))
+			w := newHarness(t, every(taking(policy.MethodUDPv2)))
 			v := w.at(addr)
 			b := v.v2At(alice, "ssh", testGateway, off)
 			if off < -1 || off > 1 {
@@ -35,8 +35,8 @@ func TestAKnockV2OpensTheDoorInTheSlotsAroundNow(t *testing.T) {
 	})
 }
 
-func TestAKnockV2IsForItsGatewayServiceAndClientOnly(t *testing.T) {
-	w := newWorld(t, every(taking(policy.MethodUDPv2)))
+func TestKnockV2IsForOneGatewayAndService(t *testing.T) {
+	w := newHarness(t, every(taking(policy.MethodUDPv2)))
 	v := w.at("192.0.2.1")
 	w.want(v.v2At(alice, "ssh", "gw.example.org", 0), ReasonNotKnock)
 	w.want(v.v2At(alice, "ssh", "", 0), ReasonNotKnock)
@@ -53,16 +53,16 @@ func TestAKnockV2IsForItsGatewayServiceAndClientOnly(t *testing.T) {
 }
 
 // authenticatesAt has c authenticate on a new connection of v.
-func (v visitor) authenticatesAt(port uint16, service string, c *protocol.Client) error {
+func (v testPeer) authenticatesAt(port uint16, service string, c *protocol.Client) error {
 	v.w.Helper()
 	v.w.want(v.syn(port, service), ReasonGrant)
 	v.handshakes(port, service)
 	return v.authenticates(port, service, c, "")
 }
 
-func TestABoundKnockV2OpensTheDoorForWhatItIsBoundTo(t *testing.T) {
+func TestKnockV2BindingsHold(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t, every())
+		w := newHarness(t, every())
 		v := w.at(addr)
 		bind := func(to netip.Addr) func(*protocol.KnockV2Message) {
 			return func(m *protocol.KnockV2Message) { m.Source = to }
@@ -93,10 +93,10 @@ func TestABoundKnockV2OpensTheDoorForWhatItIsBoundTo(t *testing.T) {
 	})
 }
 
-func TestTheNeighbourCannotUseADoorThatIsBoundToAPort(t *testing.T) {
+func TestGrantBoundToPort(t *testing.T) {
 	everywhere(func(addr string) {
 		for _, service := range []string{"db", "ssh", "vpn"} {
-			w := newWorld(t, every(), banning)
+			w := newHarness(t, every(), banning)
 			v := w.at(addr) // and everybody behind that NAT
 			bound := v.v2(alice, service, func(m *protocol.KnockV2Message) { m.SourcePort = 40000 })
 			w.want(bound, ReasonKnock)
@@ -133,8 +133,8 @@ func TestTheNeighbourCannotUseADoorThatIsBoundToAPort(t *testing.T) {
 	})
 }
 
-func TestSeveralKnocksV2OfOneSlotOpenAConnectionEach(t *testing.T) {
-	w := newWorld(t, every())
+func TestKnockV2SeveralPerSlot(t *testing.T) {
+	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
 	var sent [][]byte
 	for port := uint16(1); port <= 6; port++ {
@@ -166,8 +166,8 @@ func TestSeveralKnocksV2OfOneSlotOpenAConnectionEach(t *testing.T) {
 	}
 }
 
-func TestAKnockV2OutsideTheWindowIsStaleThoughItsSlotIsKnown(t *testing.T) {
-	w := newWorld(t, every())
+func TestKnockV2OutsideWindowIsStale(t *testing.T) {
+	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
 	for off, want := range map[time.Duration]knock.Result{
 		testWindow: knock.OK, -testWindow: knock.OK,
@@ -180,8 +180,8 @@ func TestAKnockV2OutsideTheWindowIsStaleThoughItsSlotIsKnown(t *testing.T) {
 	}
 }
 
-func TestASessionIsRequiredOfAKnockV2WhereTheServiceSaysSo(t *testing.T) {
-	w := newWorld(t, every(func(o *policy.Options) {
+func TestKnockV2RequiresSession(t *testing.T) {
+	w := newHarness(t, every(func(o *policy.Options) {
 		for i := range o.Services {
 			o.Services[i].SessionRequired = true
 		}
@@ -198,8 +198,8 @@ func TestASessionIsRequiredOfAKnockV2WhereTheServiceSaysSo(t *testing.T) {
 	}
 }
 
-func TestACopiedHintWithJunkOpensNothingAndTellsNobodysName(t *testing.T) {
-	w := newWorld(t, every())
+func TestKnockV2CopiedHintIsAnonymous(t *testing.T) {
+	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
 	hint := v.v2(alice, "db")
 	for at := 28 + 10; at < len(hint); at++ {
@@ -216,8 +216,8 @@ func TestACopiedHintWithJunkOpensNothingAndTellsNobodysName(t *testing.T) {
 	}
 }
 
-func TestAFloodOfCopiedHintsBlocksNobodyElse(t *testing.T) {
-	w := newWorld(t, every())
+func TestKnockV2CopiesBlockOnlyOriginal(t *testing.T) {
+	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
 	v.knocks(bob, "many", "") // is known now
 	hint, syn := v.v2(alice, "db"), v.synKnock(alice, "ssh", 0)
@@ -267,8 +267,8 @@ func TestAFloodOfCopiedHintsBlocksNobodyElse(t *testing.T) {
 	}
 }
 
-func TestKnocksV1AndV2ShareAPort(t *testing.T) {
-	w := newWorld(t, every())
+func TestKnockVersionsShareAPort(t *testing.T) {
+	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
 	seen := 0
 	for size := range 40 {
@@ -289,7 +289,7 @@ func TestKnocksV1AndV2ShareAPort(t *testing.T) {
 		t.Errorf("v2: %v", got)
 	}
 	// Where v1 is off, nothing is searched.
-	w = newWorld(t, every(taking(policy.MethodUDPv2)))
+	w = newHarness(t, every(taking(policy.MethodUDPv2)))
 	v = w.at("192.0.2.1")
 	w.want(v.knock(alice, "db"), ReasonNotKnock)
 	w.want(v.udp(testKnockPort, make([]byte, protocol.KnockV2Size)), ReasonNotKnock)
@@ -298,8 +298,8 @@ func TestKnocksV1AndV2ShareAPort(t *testing.T) {
 	}
 }
 
-func TestTheFieldsOfOneMethodAreNoKnockByAnother(t *testing.T) {
-	w := newWorld(t, every(legacy))
+func TestTableSeparatesMethods(t *testing.T) {
+	w := newHarness(t, every(legacy))
 	v := w.at("192.0.2.1")
 	hint := func(f protocol.SYNFields) []byte {
 		b := make([]byte, protocol.KnockV2Size)
@@ -332,7 +332,7 @@ func TestTheFieldsOfOneMethodAreNoKnockByAnother(t *testing.T) {
 	}
 }
 
-func TestAPolicyRefusesAnIdentityThatNoKnockV2CouldBear(t *testing.T) {
+func TestPolicyRejectsLongGatewayIdentity(t *testing.T) {
 	o := policy.Options{
 		Window: time.Second, Gateway: string(make([]byte, protocol.MaxGateway+1)),
 		Services: []policy.Service{{Name: "ssh", Listen: netip.MustParsePrefix("10.0.0.1/32"), Port: 22, Mode: policy.ModeKnock, Methods: policy.MethodUDP}},

@@ -17,8 +17,8 @@ import (
 // pass; what an attacker forges, who has at most one of the two numbers right,
 // must neither pass nor change the flow.
 type dialogue struct {
-	*world
-	v       visitor
+	*harness
+	v       testPeer
 	service string
 	scale   uint8
 
@@ -38,7 +38,7 @@ type late struct {
 const dialoguePort = 40000
 
 func newDialogue(t *rapid.T) *dialogue {
-	d := &dialogue{world: newWorld(t), service: rapid.SampledFrom([]string{"db", "ssh", "web"}).Draw(t, "service")}
+	d := &dialogue{harness: newHarness(t), service: rapid.SampledFrom([]string{"db", "ssh", "web"}).Draw(t, "service")}
 	d.v = d.at(rapid.SampledFrom([]string{"192.0.2.1", "2001:db8::1"}).Draw(t, "client"))
 	d.scale = rapid.Uint8Range(0, 8).Draw(t, "scale")
 	near := func(what string) uint32 { // where numbers wrap around, more often than not

@@ -7,10 +7,10 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-func TestAnOpenServiceAnswersStrangers(t *testing.T) {
+func TestOpenServiceAnswersAnyHost(t *testing.T) {
 	everywhere(func(addr string) {
 		for _, service := range []string{"web", "vpn"} {
-			w := newWorld(t)
+			w := newHarness(t)
 			v := w.at(addr)
 			if got := w.want(v.syn(40000, service), ReasonOpen); !got.Open || got.TupleReused {
 				t.Errorf("%s: %+v", service, got)
@@ -25,8 +25,8 @@ func TestAnOpenServiceAnswersStrangers(t *testing.T) {
 	})
 }
 
-func TestASYNFloodEvictsOpeningFlowsOfItsServiceOnly(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Limits.HalfOpen = 4 })
+func TestSYNFloodEvictsOwnService(t *testing.T) {
+	w := newHarness(t, func(o *Options) { o.Limits.HalfOpen = 4 })
 	v, flood := w.at("192.0.2.1"), w.at("198.51.100.1")
 	w.want(v.syn(40000, "web"), ReasonOpen)
 	v.enters(40000, "web", alice)
@@ -51,8 +51,8 @@ func TestASYNFloodEvictsOpeningFlowsOfItsServiceOnly(t *testing.T) {
 	}
 }
 
-func TestTheAnswerToASYNCookieEntersDuringAFloodOnly(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Limits.HalfOpen = 4 })
+func TestSYNCookieOnlyDuringFlood(t *testing.T) {
+	w := newHarness(t, func(o *Options) { o.Limits.HalfOpen = 4 })
 	v, flood := w.at("192.0.2.1"), w.at("198.51.100.1")
 	ack := v.tcp(40000, "web", packet.ACK, 1001, 555, "")
 	w.want(v.syn(40000, "web"), ReasonOpen)
@@ -79,8 +79,8 @@ func TestTheAnswerToASYNCookieEntersDuringAFloodOnly(t *testing.T) {
 	w.want(v.tcp(40002, "web", packet.ACK, 1001, 555, ""), ReasonNoFlow)
 }
 
-func TestAStrayACKThatBoreNoCookieIsNotAnsweredWithAReset(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Limits.HalfOpen = 1 })
+func TestStrayACKGetsNoReset(t *testing.T) {
+	w := newHarness(t, func(o *Options) { o.Limits.HalfOpen = 1 })
 	v := w.at("192.0.2.1")
 	w.want(w.at("198.51.100.1").syn(1, "web"), ReasonOpen)
 	w.want(w.at("198.51.100.2").syn(1, "web"), ReasonOpen)
@@ -90,8 +90,8 @@ func TestAStrayACKThatBoreNoCookieIsNotAnsweredWithAReset(t *testing.T) {
 	}
 }
 
-func TestAHalfOpenFlowIsForgottenAfterItsTime(t *testing.T) {
-	w := newWorld(t)
+func TestSweepForgetsHalfOpenFlow(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	for port := range uint16(3) {
 		w.want(v.syn(40000+port, "web"), ReasonOpen)
@@ -114,8 +114,8 @@ func TestAHalfOpenFlowIsForgottenAfterItsTime(t *testing.T) {
 	}
 }
 
-func TestAnOpenServicesKnockIsForItAloneAndAddsNoDoor(t *testing.T) {
-	w := newWorld(t)
+func TestOpenServiceKnock(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	w.want(v.udp(443, make([]byte, 140)), ReasonNotService) // mode auth takes no knocks
 	v.knocks(alice, "vpn", "")
@@ -124,8 +124,8 @@ func TestAnOpenServicesKnockIsForItAloneAndAddsNoDoor(t *testing.T) {
 	v.enters(40000, "vpn", alice)
 }
 
-func TestMoreEvictionsThanTheBacklogHarmNobody(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Limits.HalfOpen = 1 })
+func TestEvictionBacklogOverflow(t *testing.T) {
+	w := newHarness(t, func(o *Options) { o.Limits.HalfOpen = 1 })
 	flood := w.at("198.51.100.1")
 	for range evictedBacklog + 100 {
 		if v := w.gate.admit(parsed(flood.syn(1, "web"))); v.Reason != ReasonOpen {

@@ -17,7 +17,7 @@ type Limits struct {
 	Grants                int // in all; default DefaultGrants
 	GrantsPerSource       int // default DefaultGrantsPerSource
 	GrantsPerClient       int // where the client has no limit of its own; default DefaultGrantsPerClient
-	FlowsPerClient        int // likewise; default DefaultFlowsPerClient
+	FlowsPerClient        int // where the client has no limit of its own; default DefaultFlowsPerClient
 	FlowsPerSource        int // from one address; default DefaultFlowsPerSource
 	Knocks                int // waiting to be decided; default DefaultKnocks
 	KnocksPerSource       int // of these, from one address; default DefaultKnocksPerSource
@@ -34,13 +34,13 @@ const (
 	DefaultGrantsPerClient       = 256
 	DefaultFlowsPerClient        = 4096
 	DefaultFlowsPerSource        = 4096
-	DefaultKnocks                = 512 // in each of two lanes, of up to protocol.MaxKnock bytes: half a MiB
-	DefaultKnocksPerSource       = 128 // an office behind one address, all of which connect at once
+	DefaultKnocks                = 512 // in each of two queues, of up to protocol.MaxKnock bytes: half a MiB
+	DefaultKnocksPerSource       = 128 // an office behind one address that connects at the same moment
 	DefaultDeferredSYNs          = 4096
 	DefaultDeferredSYNsPerSource = 128 // for as many knocks
 )
 
-// Options is what a Gate is made of.
+// Options configures a Gate.
 type Options struct {
 	Policy *policy.Policy // required
 	Store  replay.Store   // required; the gate does not close it
@@ -51,27 +51,27 @@ type Options struct {
 	// since New.
 	Mono func() time.Duration
 
-	// Deliver hands a packet, parked until now, to the stack. The packet is
-	// borrowed for the call. Required.
+	// Deliver passes a packet that was deferred to the stack. The packet is borrowed
+	// for the call. Required.
 	Deliver func(p *packet.Packet, v Verdict)
-	// Deferred is told what became of a packet that was parked: a Pass, which is
-	// delivered next, or a Drop. The packet is borrowed for the call. Optional.
+	// Deferred receives the verdict about a packet that was deferred: a Pass, which
+	// is delivered next, or a Drop. The packet is borrowed for the call. Optional.
 	Deferred func(p *packet.Packet, v Verdict)
-	// Evicted tells the stack to forget a flow that is in the table no more. Required.
+	// Evicted makes the stack forget a flow that is no longer in the table. Required.
 	Evicted func(t packet.Tuple)
-	// Revoked tells the stack to forget a flow that a change of policy has taken out of
+	// Revoked makes the stack forget a flow that a change of policy has removed from
 	// the table. Default: Evicted.
 	Revoked func(t packet.Tuple)
-	// Knocked is told of every knock that was decided, from a worker. Optional.
+	// Knocked receives every knock that was decided, from a worker. Optional.
 	Knocked func(knock.Event)
-	// Banned is told of every ban that begins, from whoever called Failed. Default:
-	// it is logged, some a second.
+	// Banned receives every ban that begins, from the caller of Failed. Default: it
+	// is logged, at a limited rate.
 	Banned func(BanEvent)
 
-	// CloseState tells how far the stack is with a flow whose relay is done.
-	// Default: it is done too.
+	// CloseState returns how far the stack is with closing a flow whose relay is
+	// done. Default: EndpointClosed.
 	CloseState func(t packet.Tuple) CloseState
-	// Offload is told what the gate lets in. Optional.
+	// Offload is told what the gate admits. Optional.
 	Offload Offload
 	// MTU is the device's, in bytes: no larger path MTU is of interest. Default:
 	// packet.MaxPacket.
@@ -86,9 +86,9 @@ type Options struct {
 // A CloseState is how far the stack's endpoint of a flow is with closing.
 type CloseState uint8
 
-// The settlements.
+// The close states.
 const (
-	EndpointClosed   CloseState = iota // there is no endpoint any more
+	EndpointClosed   CloseState = iota // the endpoint is gone
 	EndpointTimeWait                   // it only answers late segments
 	EndpointBusy                       // it has something to send, or waits for the peer's FIN
 )

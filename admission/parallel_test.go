@@ -8,10 +8,10 @@ import (
 )
 
 // Many connections that begin at once, each with its knock, from one address.
-func TestConnectionsThatBeginAtOnceDoNotDriveOutOneAnother(t *testing.T) {
+func TestSimultaneousConnectionsAreAdmitted(t *testing.T) {
 	const n = 40
-	for name, order := range map[string]func(w *world, knock, syn func(i int)){
-		"all knocks, then all SYNs": func(_ *world, knock, syn func(int)) {
+	for name, order := range map[string]func(w *harness, knock, syn func(i int)){
+		"all knocks, then all SYNs": func(_ *harness, knock, syn func(int)) {
 			for i := range n {
 				knock(i)
 			}
@@ -19,13 +19,13 @@ func TestConnectionsThatBeginAtOnceDoNotDriveOutOneAnother(t *testing.T) {
 				syn(i)
 			}
 		},
-		"each SYN behind its knock": func(_ *world, knock, syn func(int)) {
+		"each SYN behind its knock": func(_ *harness, knock, syn func(int)) {
 			for i := range n {
 				knock(i)
 				syn(i)
 			}
 		},
-		"the first knock decided before the SYNs come": func(w *world, knock, syn func(int)) {
+		"the first knock decided before the SYNs come": func(w *harness, knock, syn func(int)) {
 			knock(0)
 			w.decide()
 			for i := 1; i < n; i++ {
@@ -37,7 +37,7 @@ func TestConnectionsThatBeginAtOnceDoNotDriveOutOneAnother(t *testing.T) {
 		},
 	} {
 		for _, service := range []string{"db", "ssh"} {
-			w := newWorld(t)
+			w := newHarness(t)
 			v := w.at("192.0.2.1")
 			order(w, func(i int) {
 				w.want(v.sealed(alice, service, v.message(sessionID(i))), ReasonKnock)
@@ -66,8 +66,8 @@ func TestConnectionsThatBeginAtOnceDoNotDriveOutOneAnother(t *testing.T) {
 	}
 }
 
-func TestAFastConnectionDoesNotUseUpTheGrantOfASlowerOnes(t *testing.T) {
-	w := newWorld(t)
+func TestGrantSurvivesFasterConnection(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	w.want(v.knock(alice, "db"), ReasonKnock)
 	w.decide()
@@ -79,8 +79,8 @@ func TestAFastConnectionDoesNotUseUpTheGrantOfASlowerOnes(t *testing.T) {
 	v.handshakes(40001, "db")
 }
 
-func TestASYNIsNotHeldUpByKnocksThatComeAfterIt(t *testing.T) {
-	w := newWorld(t)
+func TestDeferredSYNIgnoresLaterKnocks(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	for range knock.Batch - 1 {
 		w.want(v.junk(), ReasonKnock)
@@ -98,8 +98,8 @@ func TestASYNIsNotHeldUpByKnocksThatComeAfterIt(t *testing.T) {
 	}
 }
 
-func TestANeighboursJunkAndSYNsDoNotLockTheDoor(t *testing.T) {
-	w := newWorld(t)
+func TestNeighborJunkDoesNotBlockClient(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1") // both are behind it
 	v.knocks(alice, "db", "")
 	for port := range uint16(ReservationsPerGrant) {
@@ -116,8 +116,8 @@ func TestANeighboursJunkAndSYNsDoNotLockTheDoor(t *testing.T) {
 	v.enters(40000, "db", alice)
 }
 
-func TestTicketsOfParkedSYNsWrapAround(t *testing.T) {
-	w := newWorld(t)
+func TestDeferredSYNCounterWraps(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	w.want(v.junk(), ReasonKnock)
 	w.gate.mu.Lock()

@@ -10,7 +10,7 @@ import (
 // stack, which never raises a path MTU that it has lowered and takes any value
 // down to segments of one byte. Egress has larger segments cut.
 //
-// An ICMP error is a claim that anybody may forge (RFC 5927, 7). It is believed
+// An ICMP error is a claim that any host can forge (RFC 5927, 7). It is believed
 // when the gateway has to send again, unacknowledged, the very segment that it
 // quotes, and that segment is larger than the claimed MTU. If the segment is
 // acknowledged instead, the claim was false or does not matter any more. What is

@@ -18,7 +18,7 @@ const testMTU = 1500
 func deviceMTU(o *Options) { o.MTU = testMTU }
 
 // tooBig is a router's word that a packet of ours, quoted, was larger than mtu.
-func (v visitor) tooBig(mtu uint16, quoted []byte) []byte {
+func (v testPeer) tooBig(mtu uint16, quoted []byte) []byte {
 	m := packettest.ICMP{Src: v.addr, Dst: v.gateway(), Type: 3, Code: 4, Payload: quoted}
 	if v.addr.Is6() {
 		m.Type, m.Code = 2, 0
@@ -28,11 +28,11 @@ func (v visitor) tooBig(mtu uint16, quoted []byte) []byte {
 }
 
 // floor is the smallest path MTU that is believed in v's family.
-func (v visitor) floor() int { return minPathMTU(packet.AddrFrom(v.addr)) }
+func (v testPeer) floor() int { return minPathMTU(packet.AddrFrom(v.addr)) }
 
 // sends has the stack send size bytes at seq in segments of the device's MTU, and
 // returns the length of the packets that they leave in.
-func (v visitor) sends(port uint16, seq uint32, size int) int {
+func (v testPeer) sends(port uint16, seq uint32, size int) int {
 	v.w.Helper()
 	b := v.reply(port, "db", packet.ACK, seq, 1001, "")
 	var p packet.Packet
@@ -50,11 +50,11 @@ func (v visitor) sends(port uint16, seq uint32, size int) int {
 }
 
 // quote is the beginning of a segment of v's at seq.
-func (v visitor) quote(seq uint32) []byte { return v.reply(40000, "db", packet.ACK, seq, 1001, "x") }
+func (v testPeer) quote(seq uint32) []byte { return v.reply(40000, "db", packet.ACK, seq, 1001, "x") }
 
-func TestGateBelievesAPathMTUOnceTheSegmentIsSentAgain(t *testing.T) {
+func TestPathMTUClaimNeedsRetransmission(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t, deviceMTU)
+		w := newHarness(t, deviceMTU)
 		v := w.at(addr)
 		v.session(40000, "db")
 		w.want(v.tcp(40000, "db", packet.ACK, 1001, 5101, ""), ReasonFlow)
@@ -93,9 +93,9 @@ func TestGateBelievesAPathMTUOnceTheSegmentIsSentAgain(t *testing.T) {
 	})
 }
 
-func TestGateForgetsAPathMTUWhenTheQuotedSegmentArrives(t *testing.T) {
+func TestPathMTUClaimEndsWithACK(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t, deviceMTU)
+		w := newHarness(t, deviceMTU)
 		v := w.at(addr)
 		v.session(40000, "db")
 		v.sends(40000, 5101, 9000)
@@ -109,7 +109,7 @@ func TestGateForgetsAPathMTUWhenTheQuotedSegmentArrives(t *testing.T) {
 
 func TestGateRefusesIncredibleICMP(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t, deviceMTU)
+		w := newHarness(t, deviceMTU)
 		v := w.at(addr)
 		v.session(40000, "db")
 		v.sends(40000, 5101, 9000)
@@ -135,12 +135,12 @@ func TestGateRefusesIncredibleICMP(t *testing.T) {
 	})
 }
 
-// Whatever strangers claim, a flow whose segments arrive keeps its size, and
+// Whatever unauthorized hosts claim, a flow whose segments arrive keeps its size, and
 // none has packets below the floor.
-func TestForgedPathMTUsDoNoHarm(t *testing.T) {
+func TestPathMTUIgnoresForgedErrors(t *testing.T) {
 	everywhere(func(addr string) {
 		rapid.Check(t, func(t *rapid.T) {
-			w := newWorld(t, deviceMTU)
+			w := newHarness(t, deviceMTU)
 			v := w.at(addr)
 			v.session(40000, "db")
 			una, nxt, lossy := uint32(5001), uint32(5101), false
@@ -179,12 +179,12 @@ func TestForgedPathMTUsDoNoHarm(t *testing.T) {
 	})
 }
 
-func TestGateTriesSmallerSegmentsWhereNoneIsAcknowledged(t *testing.T) {
+func TestPathMTUBlackHoleDetection(t *testing.T) {
 	for addr, want := range map[string][]int{
 		"192.0.2.1":   {1500, 1400, 1280, 1024, 552, 552, 552},
 		"2001:db8::1": {1500, 1400, 1280, 1280, 1280},
 	} {
-		w := newWorld(t, deviceMTU)
+		w := newHarness(t, deviceMTU)
 		v := w.at(addr)
 		v.session(40000, "db")
 		w.want(v.tcp(40000, "db", packet.ACK, 1001, 5101, ""), ReasonFlow)
@@ -207,8 +207,8 @@ func TestGateTriesSmallerSegmentsWhereNoneIsAcknowledged(t *testing.T) {
 	}
 }
 
-func TestGateKeepsTheSegmentSizeOfALossyPath(t *testing.T) {
-	w := newWorld(t, deviceMTU)
+func TestPathMTUKeepsSizeOnLoss(t *testing.T) {
+	w := newHarness(t, deviceMTU)
 	v := w.at("192.0.2.1")
 	v.session(40000, "db")
 	seq := uint32(5101)
@@ -223,7 +223,7 @@ func TestGateKeepsTheSegmentSizeOfALossyPath(t *testing.T) {
 }
 
 func TestEgressAllocatesNothingForThePathMTU(t *testing.T) {
-	w := newWorld(t, deviceMTU)
+	w := newHarness(t, deviceMTU)
 	v := w.at("192.0.2.1")
 	v.session(40000, "db")
 	b := v.reply(40000, "db", packet.ACK, 5101, 1001, "")

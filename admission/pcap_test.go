@@ -40,7 +40,7 @@ func (c *captured) to(dst netip.Addr) []byte {
 	return b
 }
 
-func TestACapturedLibknockClientKnocksSixTimesAndNothingElse(t *testing.T) {
+func TestGateAcceptsCapturedLibknockClient(t *testing.T) {
 	client, err := protocol.NewClient("client-001", []byte("0123456789abcdef0123456789abcdef"))
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +55,7 @@ func TestACapturedLibknockClientKnocksSixTimesAndNothingElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, func(o *Options) { o.Policy = policy })
+	w := newHarness(t, func(o *Options) { o.Policy = policy })
 	w.step(packets[0].at.Sub(w.options().Now()))
 	w.turn()
 	var admitted []packet.Tuple

@@ -16,28 +16,28 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// besieged is a gate that takes every method, and what a test knows about it from
+// attack is a gate that takes every method, and what a test knows about it from
 // outside: who has knocked, and what has gone over the wire.
-type besieged struct {
-	*world
+type attack struct {
+	*harness
 	credit map[netip.Addr]int // valid knocks from there that are not accepted yet
 	judged int                // events looked at
 	heard  []heard
-	spent  map[spentKnock]visitor // SYN knocks, and who presented them
+	spent  map[spentKnock]testPeer // SYN knocks, and who presented them
 }
 
 // heard is a packet of somebody's knock, as everybody on the path has seen it.
 type heard struct {
-	v       visitor
+	v       testPeer
 	b       []byte
 	renewed bool // presented again by the same pair, it may earn another grant
 }
 
-func (m *besieged) somebody(t *rapid.T) visitor {
+func (m *attack) randomPeer(t *rapid.T) testPeer {
 	return m.at(rapid.SampledFrom(modelAddrs).Draw(t, "from"))
 }
 
-func (m *besieged) aClient(t *rapid.T) *protocol.Client {
+func (m *attack) aClient(t *rapid.T) *protocol.Client {
 	return rapid.SampledFrom([]*protocol.Client{alice, bob}).Draw(t, "client")
 }
 
@@ -46,7 +46,7 @@ func hiddenService(t *rapid.T) string {
 }
 
 // judge looks at what was decided: nobody is let in who has not knocked.
-func (m *besieged) judge(t *rapid.T) {
+func (m *attack) judge(t *rapid.T) {
 	for ; m.judged < len(m.events); m.judged++ {
 		if e := m.events[m.judged]; e.Result == knock.OK {
 			if m.credit[e.Source]--; m.credit[e.Source] < 0 {
@@ -65,15 +65,15 @@ func (m *besieged) judge(t *rapid.T) {
 }
 
 // hear admits a packet of a knock, which others may copy from now on.
-func (m *besieged) hear(v visitor, b []byte, renewed bool) Verdict {
+func (m *attack) hear(v testPeer, b []byte, renewed bool) Verdict {
 	m.heard = append(m.heard, heard{v, b, renewed})
 	return m.admit(b)
 }
 
 // junk is anything from anybody who has no secret, but has heard all.
-func (m *besieged) junk(t *rapid.T) {
+func (m *attack) junk(t *rapid.T) {
 	m.pass(100 * time.Millisecond) // for the budgets
-	v := m.somebody(t)
+	v := m.randomPeer(t)
 	switch rapid.IntRange(0, 7).Draw(t, "junk") {
 	case 0:
 		m.admit(v.junk())
@@ -100,7 +100,7 @@ func (m *besieged) junk(t *rapid.T) {
 	m.judge(t)
 }
 
-func (m *besieged) replay(t *rapid.T, v visitor) {
+func (m *attack) replay(t *rapid.T, v testPeer) {
 	if len(m.heard) == 0 {
 		return
 	}
@@ -125,10 +125,10 @@ func (m *besieged) replay(t *rapid.T, v visitor) {
 var methodNames = []string{"udp", "udp-seq", "tcp-syn", "tcp-syn-seq", "legacy", "udp-v2"}
 
 // client knocks by any method, with junk in between. It must get in.
-func (m *besieged) client(t *rapid.T) {
+func (m *attack) client(t *rapid.T) {
 	m.pass(time.Second)
 	m.until(expectPart, policy.DefaultSlot-2*time.Second) // not where a slot ends in between
-	v, c, service := m.somebody(t), m.aClient(t), hiddenService(t)
+	v, c, service := m.randomPeer(t), m.aClient(t), hiddenService(t)
 	method := rapid.SampledFrom(methodNames).Draw(t, "method")
 	kind := map[string]expectedKind{"tcp-syn": expectSYN, "tcp-syn-seq": expectPart, "legacy": expectLegacyPart}[method]
 	if kind != 0 {
@@ -164,9 +164,9 @@ func (m *besieged) client(t *rapid.T) {
 }
 
 // half is a sequence that is given up.
-func (m *besieged) half(t *rapid.T) {
+func (m *attack) half(t *rapid.T) {
 	m.until(expectPart, policy.DefaultSlot-time.Second)
-	v := m.somebody(t)
+	v := m.randomPeer(t)
 	method := rapid.SampledFrom([]string{"udp-seq", "tcp-syn-seq", "legacy"}).Draw(t, "method")
 	all := methods[method](v, m.aClient(t), hiddenService(t))
 	for _, b := range all[:rapid.IntRange(1, 2).Draw(t, "parts")] {
@@ -177,8 +177,8 @@ func (m *besieged) half(t *rapid.T) {
 }
 
 // stack does something that the stack, or what is behind it, may do with a flow.
-func (m *besieged) stack(t *rapid.T) {
-	v, port, service := m.somebody(t), rapid.SampledFrom(modelPorts).Draw(t, "port"), modelService(t)
+func (m *attack) stack(t *rapid.T) {
+	v, port, service := m.randomPeer(t), rapid.SampledFrom(modelPorts).Draw(t, "port"), modelService(t)
 	tuple := v.tuple(port, service)
 	m.stages[tuple] = rapid.SampledFrom([]CloseState{EndpointClosed, EndpointTimeWait, EndpointBusy}).Draw(t, "stage")
 	switch rapid.IntRange(0, 5).Draw(t, "does") {
@@ -200,7 +200,7 @@ func (m *besieged) stack(t *rapid.T) {
 }
 
 // time passes, on both clocks or on one.
-func (m *besieged) time(t *rapid.T) {
+func (m *attack) time(t *rapid.T) {
 	m.decide()
 	m.pass(time.Duration(rapid.IntRange(0, 40_000).Draw(t, "ms")) * time.Millisecond)
 	if rapid.IntRange(0, 4).Draw(t, "set") == 0 {
@@ -215,19 +215,19 @@ func (m *besieged) time(t *rapid.T) {
 	m.judge(t)
 }
 
-func TestNobodyGetsInWithoutAKnockAndEverybodyWithOne(t *testing.T) {
+func TestGatePropertyKnocks(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		besiegedOf(newWorld(t, every(legacy), bans)).whateverComes(t)
+		besiegedOf(newHarness(t, every(legacy), bans)).whateverComes(t)
 	})
 }
 
 func bans(o *Options) { o.Ban = Ban{After: 3, Within: time.Minute, For: time.Minute} }
 
-func besiegedOf(w *world) *besieged {
-	return &besieged{world: w, credit: map[netip.Addr]int{}, spent: map[spentKnock]visitor{}}
+func besiegedOf(w *harness) *attack {
+	return &attack{harness: w, credit: map[netip.Addr]int{}, spent: map[spentKnock]testPeer{}}
 }
 
-func (m *besieged) whateverComes(t *rapid.T) {
+func (m *attack) whateverComes(t *rapid.T) {
 	t.Repeat(map[string]func(*rapid.T){
 		"junk": m.junk, "client": m.client, "half a sequence": m.half, "stack": m.stack, "time": m.time,
 		"reload": func(*rapid.T) { m.reloads() },
@@ -248,12 +248,12 @@ func (m *besieged) whateverComes(t *rapid.T) {
 	m.forgotten()
 }
 
-func TestTwoGatesThatShareAStoreNeverAcceptOneKnock(t *testing.T) {
+func TestKnockWithSharedStore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		clocks := newTestClocks()
 		store := replay.NewMemoryStore(clocks.options())
 		share := func(o *Options) { o.Store, o.Now, o.Mono = store, clocks.options().Now, clocks.options().Mono }
-		gates := []*world{newWorld(t, every(legacy), share), newWorld(t, every(legacy), share)}
+		gates := []*harness{newHarness(t, every(legacy), share), newHarness(t, every(legacy), share)}
 		accepted := map[string]int{}
 		type sent struct {
 			name string
@@ -296,9 +296,9 @@ func TestTwoGatesThatShareAStoreNeverAcceptOneKnock(t *testing.T) {
 	})
 }
 
-func TestAFloodOfJunkOfEveryKindMakesNoGrantAndNoGarbage(t *testing.T) {
+func TestGateWithstandsJunkFlood(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t, every(legacy), func(o *Options) { o.Limits, o.Knocked = Limits{}, func(knock.Event) {} })
+		w := newHarness(t, every(legacy), func(o *Options) { o.Limits, o.Knocked = Limits{}, func(knock.Event) {} })
 		v := w.at(addr)
 		heardHint := v.v2(alice, "db", func(m *protocol.KnockV2Message) { m.SourcePort = 1 })
 		known := v.spoofed(1)
@@ -314,11 +314,11 @@ func TestAFloodOfJunkOfEveryKindMakesNoGrantAndNoGarbage(t *testing.T) {
 			"a second part":               v.synPart(alice, "ssh", 0, 1),
 			"a legacy part, to another port": v.synAs(v.legacyFields(alice, "ssh", 0),
 				netip.AddrPortFrom(v.gateway(), 4444)),
-			"junk of the size of a udp-v2": v.udp(testKnockPort, make([]byte, protocol.KnockV2Size)),
-			"udp-v2 of a stranger":         v.v2(carol, "ssh"),
-			"a copied hint":                heardHint,
-			"udp of a stranger":            v.junk(),
-			"udp of a known source":        known.junk(),
+			"junk of the size of a udp-v2":   v.udp(testKnockPort, make([]byte, protocol.KnockV2Size)),
+			"udp-v2 of an unauthorized host": v.v2(carol, "ssh"),
+			"a copied hint":                  heardHint,
+			"udp of an unauthorized host":    v.junk(),
+			"udp of a known source":          known.junk(),
 		} {
 			var p packet.Packet
 			one := func() {

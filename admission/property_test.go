@@ -17,7 +17,7 @@ import (
 
 // model is what a test knows about a gate from outside, without its tables.
 type model struct {
-	*world
+	*harness
 	knocked  map[netip.Addr]bool   // a valid, new knock came from there
 	admitted map[packet.Tuple]bool // some packet was let in that begins a flow
 	entered  map[netip.Addr]int    // flows of its that used up a grant
@@ -34,7 +34,7 @@ func modelService(t *rapid.T) string {
 	return rapid.SampledFrom([]string{"ssh", "db", "many", "web", "vpn"}).Draw(t, "service")
 }
 
-func (m *model) somebody(t *rapid.T) visitor {
+func (m *model) randomPeer(t *rapid.T) testPeer {
 	return m.at(rapid.SampledFrom(modelAddrs).Draw(t, "from"))
 }
 
@@ -79,7 +79,7 @@ func (m *model) judge(t *rapid.T) {
 
 // junk is something from somebody without any secret.
 func (m *model) junk(t *rapid.T) {
-	v := m.somebody(t)
+	v := m.randomPeer(t)
 	switch rapid.IntRange(0, 5).Draw(t, "junk") {
 	case 0: // any segment
 		m.receive(t, v.tcp(rapid.SampledFrom(modelPorts).Draw(t, "port"), modelService(t), rapid.Byte().Draw(t, "flags"),
@@ -98,14 +98,14 @@ func (m *model) junk(t *rapid.T) {
 		}
 		m.receive(t, v.udp(testKnockPort, b))
 	case 4: // an error about whatever
-		m.receive(t, v.icmpError(m.somebody(t).reply(rapid.SampledFrom(modelPorts).Draw(t, "port"), modelService(t), packet.ACK,
+		m.receive(t, v.icmpError(m.randomPeer(t).reply(rapid.SampledFrom(modelPorts).Draw(t, "port"), modelService(t), packet.ACK,
 			rapid.Uint32Range(0, 200).Draw(t, "seq"), 1001, "x")))
 	case 5: // bytes
 		m.receive(t, rapid.SliceOfN(rapid.Byte(), 0, 80).Draw(t, "bytes"))
 	}
 }
 
-func (v visitor) headers() int {
+func (v testPeer) headers() int {
 	if v.addr.Is4() {
 		return 28
 	}
@@ -117,7 +117,7 @@ func (m *model) client(t *rapid.T) {
 	if fast, slow, limit := m.gate.knocks.Queued(); limit-max(fast, slow) < 40 {
 		m.decide() // within the documented limits
 	}
-	v := m.somebody(t)
+	v := m.randomPeer(t)
 	service := rapid.SampledFrom([]string{"ssh", "db", "many"}).Draw(t, "hidden service")
 	knock := v.knock(alice, service)
 	m.knocked[v.addr] = true
@@ -147,7 +147,7 @@ func (m *model) client(t *rapid.T) {
 
 // stack does something that the stack, or what is behind it, may do with a flow.
 func (m *model) stack(t *rapid.T) {
-	v := m.somebody(t)
+	v := m.randomPeer(t)
 	port, service := rapid.SampledFrom(append([]uint16{uint16(50000 + m.ids - 1)}, modelPorts...)).Draw(t, "port"), modelService(t)
 	tuple := v.tuple(port, service)
 	m.stages[tuple] = rapid.SampledFrom([]CloseState{EndpointClosed, EndpointTimeWait, EndpointBusy}).Draw(t, "stage")
@@ -192,17 +192,17 @@ func (m *model) stack(t *rapid.T) {
 }
 
 func newModel(t *rapid.T, change ...func(*Options)) *model {
-	return modelOf(newWorld(t, change...))
+	return modelOf(newHarness(t, change...))
 }
 
-func modelOf(w *world) *model {
+func modelOf(w *harness) *model {
 	return &model{
-		world: w, knocked: map[netip.Addr]bool{},
+		harness: w, knocked: map[netip.Addr]bool{},
 		admitted: map[packet.Tuple]bool{}, entered: map[netip.Addr]int{},
 	}
 }
 
-func TestWhateverGoesIn(t *testing.T) {
+func TestGateProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		newModel(t, fewHalfOpen).whateverGoesIn(t)
 	})
@@ -248,7 +248,7 @@ func (m *model) over() {
 }
 
 // Without any valid knock nothing hidden opens, however long one tries.
-func TestWithoutAKnockNothingHiddenOpens(t *testing.T) {
+func TestHiddenServiceNeedsKnock(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := newModel(t)
 		for _, c := range []*protocol.Client{alice, bob} {

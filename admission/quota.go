@@ -23,7 +23,7 @@ const (
 	// unauthenticated flows of all open services together may fill.
 	openShare = 4
 	// completeShare is the part of the table that those of them may fill whose
-	// handshake is complete: each is an endpoint and a goroutine, 27 KiB.
+	// handshake is done: each is an endpoint and a goroutine, 27 KiB.
 	completeShare = 16
 
 	// maxHandshakes is how many handshakes with hidden services may be under way:
@@ -61,12 +61,12 @@ const (
 const (
 	ofGroup  = iota // its grant, or its open service
 	ofAll           // all hidden services, or all open ones
-	ofSite          // its source; hidden services
+	ofSubnet        // its source; hidden services
 	ofClient        // the client whose grant it is; hidden services
 	numSets
 )
 
-// A flowSet is a set of flows out of which one can be chosen at random. The zero
+// A flowSet is a set of flows from which one can be chosen at random. The zero
 // value is empty.
 type flowSet struct{ flows []*flow }
 
@@ -154,11 +154,11 @@ func (c *conntrack) list(f *flow) {
 	}
 	f.grant.pending.handshakes.add(f, ofGroup)
 	c.pendingHidden.handshakes.add(f, ofAll)
-	f.source.subnet.handshakes.add(f, ofSite)
+	f.source.subnet.handshakes.add(f, ofSubnet)
 	c.sources.usageOf(f.grant.key.ID()).handshakes.add(f, ofClient)
 }
 
-// unlist takes f out of all sets. The caller holds g.mu.
+// unlist takes f out of all sets.
 func (c *conntrack) unlist(f *flow) {
 	client := f.sets.set[ofClient] != nil
 	for kind := range numSets {
@@ -171,7 +171,7 @@ func (c *conntrack) unlist(f *flow) {
 }
 
 // listEstablished moves f to the sets of flows whose handshake is complete, and
-// makes room for it there. The caller holds g.mu.
+// makes room for it there.
 func (c *conntrack) listEstablished(f *flow) {
 	orphan := f.sets.set[ofGroup] == nil
 	c.unlist(f)
@@ -194,15 +194,15 @@ func (c *conntrack) listEstablished(f *flow) {
 	}
 }
 
-// roomOpen makes room for a flow of an open service, which takes that of another
-// such flow where their share is full. It reports false where there is none to
-// be had. The caller holds g.mu.
+// roomOpen makes room for a flow of an open service, by evicting another such flow
+// where their share is full. It reports false where that is impossible.
 func (c *conntrack) roomOpen(at *serviceState) bool {
 	full := len(c.byTuple) >= c.limits.Flows
 	if full && c.inTimeWait.head != nil {
 		c.drop(c.inTimeWait.head) // in TIME_WAIT: the least loss
 		full = false
 	}
+
 	var victim *flow
 	switch {
 	case at.pending.n() >= c.limits.HalfOpen:
@@ -227,8 +227,8 @@ func (c *conntrack) evictOpen(f *flow) {
 	c.evict(f)
 }
 
-// roomHidden makes room for a flow of s on gr. It reports false where there is
-// none to be had. The caller holds g.mu.
+// roomHidden makes room for a flow of s on gr. It reports false where that is
+// impossible.
 func (c *conntrack) roomHidden(gr *grant, s *source) bool {
 	var crowd *flowSet
 	has := c.sources.clients[gr.key.ID()]
@@ -242,6 +242,7 @@ func (c *conntrack) roomHidden(gr *grant, s *source) bool {
 	case c.pendingHidden.handshakes.n() >= c.limits.handshakeLimit():
 		crowd = &c.pendingHidden.handshakes
 	}
+
 	full := len(c.byTuple) >= c.limits.Flows
 	switch {
 	case crowd != nil:
@@ -260,8 +261,8 @@ func (c *conntrack) roomHidden(gr *grant, s *source) bool {
 }
 
 // evictHidden evicts f, a flow of a hidden service, unless the stack is behind in
-// forgetting those that were evicted before: then it would hold more handshakes
-// than there may be.
+// forgetting those that were evicted before: then it would exceed the limit of
+// handshakes.
 func (c *conntrack) evictHidden(f *flow) bool {
 	if f == nil || len(c.evicted) == cap(c.evicted) {
 		return false
@@ -270,9 +271,8 @@ func (c *conntrack) evictHidden(f *flow) bool {
 	return true
 }
 
-// chargeBytes counts what a flow sends before it is let in, which the stack may have to
-// keep until then. It reports whether there is room for that. The caller holds
-// g.mu.
+// chargeBytes counts what a flow sends before it is authorized, which the stack may
+// have to keep until then. It reports whether there is room for that.
 func (c *conntrack) chargeBytes(f *flow, p *packet.Packet) bool {
 	size := len(p.Data) - p.Payload
 	if f.state >= stateAuthorized || size <= 0 {
@@ -297,15 +297,14 @@ func (c *conntrack) chargeBytes(f *flow, p *packet.Packet) bool {
 	return true
 }
 
-// releaseBytes ends the account of what f has sent: it is let in, or gone. The caller
-// holds g.mu.
+// releaseBytes takes what f has sent off the count: it is authorized, or gone.
 func (c *conntrack) releaseBytes(f *flow) {
 	c.pendingBytes -= f.pendingBytes
 	f.pendingBytes = 0
 }
 
-// sweepPending evicts the flows that were not let in in time, of a bounded
-// number of each set: the others' turn comes.
+// sweepPending evicts the flows that were not authorized in time, among a bounded
+// number of each set; later calls reach the others.
 func (c *conntrack) sweepPending() {
 	for i, s := range []struct {
 		set   *flowSet

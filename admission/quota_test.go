@@ -11,12 +11,12 @@ import (
 )
 
 // bare has a packet judged without a look at all tables, for floods.
-func (w *world) bare(b []byte) Verdict {
+func (w *harness) bare(b []byte) Verdict {
 	return w.gate.Admit(parsed(b))
 }
 
 // floodSYNs sends n SYNs to a service, each from an address of its own.
-func (w *world) floodSYNs(n int, service string) {
+func (w *harness) floodSYNs(n int, service string) {
 	w.Helper()
 	v := w.at("198.51.100.1")
 	for range n {
@@ -27,10 +27,10 @@ func (w *world) floodSYNs(n int, service string) {
 	w.check()
 }
 
-func TestOpenServicesFillOnlyTheirShareOfTheTable(t *testing.T) {
+func TestOpenServicesShareOfTable(t *testing.T) {
 	const flows = 128
 	everywhere(func(addr string) {
-		w := newWorld(t, func(o *Options) { o.Limits.Flows = flows })
+		w := newHarness(t, func(o *Options) { o.Limits.Flows = flows })
 		v := w.at(addr)
 		for range 10 { // as many as the table has, and more
 			w.floodSYNs(flows, "web")
@@ -54,8 +54,8 @@ func TestOpenServicesFillOnlyTheirShareOfTheTable(t *testing.T) {
 	})
 }
 
-func TestTheShareOfOpenServicesIsFreeAgainSoonAfterAFlood(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Limits.Flows = 128 })
+func TestOpenServiceShareRecovers(t *testing.T) {
+	w := newHarness(t, func(o *Options) { o.Limits.Flows = 128 })
 	w.floodSYNs(1000, "web")
 	w.pass(openHandshakeTime + 1)
 	w.sweep()
@@ -64,9 +64,9 @@ func TestTheShareOfOpenServicesIsFreeAgainSoonAfterAFlood(t *testing.T) {
 	}
 }
 
-func TestConnectionsThatDoNotAuthenticateHaveAShareOfTheirOwn(t *testing.T) {
+func TestUnauthenticatedConnectionsHaveOwnQuota(t *testing.T) {
 	const flows = 128
-	w := newWorld(t, func(o *Options) { o.Limits.Flows = flows })
+	w := newHarness(t, func(o *Options) { o.Limits.Flows = flows })
 	v, other := w.at("192.0.2.1"), w.at("192.0.2.2")
 	w.want(other.syn(1, "web"), ReasonOpen)
 	for port := range uint16(flows) {
@@ -84,9 +84,9 @@ func TestConnectionsThatDoNotAuthenticateHaveAShareOfTheirOwn(t *testing.T) {
 	other.enters(1, "web", alice)
 }
 
-func TestANeighborsConnectionsTakeNoneOfAClientsShare(t *testing.T) {
+func TestNeighborDoesNotUseClientQuota(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t, func(o *Options) { o.Limits.FlowsPerSource = 4 })
+		w := newHarness(t, func(o *Options) { o.Limits.FlowsPerSource = 4 })
 		v := w.at(addr) // both are behind it
 		for port := range uint16(4) {
 			w.want(v.syn(1000+port, "web"), ReasonOpen)
@@ -104,9 +104,9 @@ func TestANeighborsConnectionsTakeNoneOfAClientsShare(t *testing.T) {
 	})
 }
 
-func TestWhichOpeningFlowIsEvictedIsRandom(t *testing.T) {
+func TestEvictionIsRandom(t *testing.T) {
 	const slots = 64
-	w := newWorld(t, func(o *Options) { o.Limits.HalfOpen = slots })
+	w := newHarness(t, func(o *Options) { o.Limits.HalfOpen = slots })
 	w.floodSYNs(2*slots, "web")
 	first, second := 0, 0
 	v := w.at("198.51.100.1")
@@ -127,9 +127,9 @@ func TestWhichOpeningFlowIsEvictedIsRandom(t *testing.T) {
 	}
 }
 
-func TestForgedSYNsOnAGrantEvictNoCompleteHandshake(t *testing.T) {
+func TestForgedSYNsKeepEstablishedFlows(t *testing.T) {
 	for _, service := range []string{"ssh", "vpn"} {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at("192.0.2.1")
 		if service == "ssh" {
 			v.knocks(alice, service, "")
@@ -150,13 +150,13 @@ func TestForgedSYNsOnAGrantEvictNoCompleteHandshake(t *testing.T) {
 	}
 }
 
-func TestAHandshakeSurvivesThousandsOfForgedSYNsOnItsGrant(t *testing.T) {
+func TestHandshakeSurvivesForgedSYNs(t *testing.T) {
 	const (
 		rounds = 200
 		forged = 120 // in a round trip of 60 ms, at 2,000 a second
 	)
 	completed := 0
-	w := newWorld(t)
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "ssh", "")
 	for port := range uint16(2 * HandshakesPerGrant) {
@@ -180,9 +180,9 @@ func TestAHandshakeSurvivesThousandsOfForgedSYNsOnItsGrant(t *testing.T) {
 	}
 }
 
-func TestOneClientOrSourceTakesNotAllHandshakes(t *testing.T) {
+func TestHandshakeSharesPerClientAndSource(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at(addr)
 		grants := maxHandshakes / HandshakesPerGrant * 2
 		for range grants {
@@ -205,8 +205,8 @@ func TestOneClientOrSourceTakesNotAllHandshakes(t *testing.T) {
 	})
 }
 
-func TestAClientsShareOfHandshakesHoldsOverAllItsSources(t *testing.T) {
-	w := newWorld(t)
+func TestGateLimitsHandshakesPerClient(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	for range 2 * maxHandshakesPerClient / HandshakesPerGrant {
 		v.addr = v.addr.Next()
@@ -228,8 +228,8 @@ func TestAClientsShareOfHandshakesHoldsOverAllItsSources(t *testing.T) {
 	w.empty()
 }
 
-func TestAGrantTakesNoMoreHandshakesThanTheStackForgets(t *testing.T) {
-	w := newWorld(t)
+func TestGrantHandshakesAwaitEvictions(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "ssh", "")
 	for port := range uint16(HandshakesPerGrant + evictedBacklog) {
@@ -243,8 +243,8 @@ func TestAGrantTakesNoMoreHandshakesThanTheStackForgets(t *testing.T) {
 	}
 }
 
-func TestAFloodOfOpenServicesDoesNotDelayEvictionsOfHiddenOnes(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Limits.HalfOpen = 1 })
+func TestEvictionsOfHiddenServicesAreNotDelayed(t *testing.T) {
+	w := newHarness(t, func(o *Options) { o.Limits.HalfOpen = 1 })
 	v, flood := w.at("192.0.2.1"), w.at("198.51.100.1")
 	v.knocks(alice, "ssh", "")
 	for range 2 * evictedBacklog {
@@ -257,8 +257,8 @@ func TestAFloodOfOpenServicesDoesNotDelayEvictionsOfHiddenOnes(t *testing.T) {
 	w.want(v.syn(40000, "ssh"), ReasonGrant)
 }
 
-func TestTheStackDoesNotForgetAFlowThatCameBack(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Limits.HalfOpen = 1 })
+func TestEvictionSparesReadmittedFlow(t *testing.T) {
+	w := newHarness(t, func(o *Options) { o.Limits.HalfOpen = 1 })
 	v := w.at("192.0.2.1")
 	w.want(v.syn(1, "web"), ReasonOpen)
 	w.want(v.syn(2, "web"), ReasonOpen)
@@ -269,10 +269,10 @@ func TestTheStackDoesNotForgetAFlowThatCameBack(t *testing.T) {
 	}
 }
 
-func TestWhatIsSentBeforeAuthenticationIsBounded(t *testing.T) {
+func TestGateLimitsBytesBeforeAuthentication(t *testing.T) {
 	everywhere(func(addr string) {
 		for _, service := range []string{"web", "ssh"} {
-			w := newWorld(t)
+			w := newHarness(t)
 			v := w.at(addr)
 			v.knocks(alice, "ssh", "")
 			w.want(v.syn(1, service), map[bool]Reason{true: ReasonOpen, false: ReasonGrant}[service == "web"])
@@ -308,8 +308,8 @@ func TestWhatIsSentBeforeAuthenticationIsBounded(t *testing.T) {
 	})
 }
 
-func TestBytesOfUnauthenticatedFlowsAreBoundedInAll(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Limits.FlowsPerSource = 1 << 20 })
+func TestGateLimitsUnauthenticatedBytes(t *testing.T) {
+	w := newHarness(t, func(o *Options) { o.Limits.FlowsPerSource = 1 << 20 })
 	v := w.at("192.0.2.1")
 	data := strings.Repeat("x", 1400)
 	fill := func(port uint16) {
@@ -346,7 +346,7 @@ func TestBytesOfUnauthenticatedFlowsAreBoundedInAll(t *testing.T) {
 func BenchmarkEvictionOfAnOpeningFlow(b *testing.B) {
 	for _, slots := range []int{16, 1 << 14} {
 		b.Run(fmt.Sprint(slots), func(b *testing.B) {
-			w := newWorld(b, func(o *Options) { o.Limits.HalfOpen = slots })
+			w := newHarness(b, func(o *Options) { o.Limits.HalfOpen = slots })
 			v := w.at("198.51.100.1")
 			packets := make([][]byte, 1<<15)
 			for i := range packets {

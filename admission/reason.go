@@ -29,22 +29,22 @@ const (
 	// Hold.
 	ReasonKnock     // is or could be a knock, queued
 	ReasonKnockPart // a part of a SYN sequence that is not complete yet
-	ReasonDeferred  // SYN of a source whose knock is being decided, and without which it would have no place
+	ReasonDeferred  // SYN of a source whose knock is being decided, and without which it may not pass
 	ReasonFragment  // part of a packet of an admitted flow's source
 	// Drop.
 	ReasonMalformed       // Packet.Parse refused it; counted by packet.DropReason
-	ReasonNotService      // nothing is protected at that address and port
+	ReasonNotService      // no service is at that address and port
 	ReasonNoFlow          // TCP other than SYN, of no admitted flow
 	ReasonOutOfWindow     // of an admitted flow, with numbers that its client cannot have sent
 	ReasonNoGrant         // SYN to a hidden service
 	ReasonNotKnock        // a datagram that cannot be a knock
 	ReasonICMP            // any other ICMP
-	ReasonBudget          // could be a knock, but its source, its neighbourhood or all together have spent their budget
+	ReasonBudget          // could be a knock, but its source, its subnet or all together have used up their budget
 	ReasonQueueFull       // could be a knock, but too many wait, of all or of that source
-	ReasonDeferFull       // too many parked SYNs, of all or of that source
-	ReasonDeferTimeout    // the knock was not decided in time, or it brought no grant
+	ReasonDeferFull       // too many deferred SYNs, of all or of that source
+	ReasonDeferTimeout    // the knock was not decided in time, or it made no grant
 	ReasonFlowLimit       // the flow table is full
-	ReasonUnauthenticated // the flow has sent as much as it may before it is let in
+	ReasonUnauthenticated // the flow has sent as much as it may before it is authorized
 	ReasonSourceLimit     // the source has too many flows
 	ReasonBanned          // SYN to an open service from where authentication failed too often
 	ReasonDraining        // a new flow while the gateway stops
@@ -66,8 +66,8 @@ func (r Reason) String() string { return reasonNames[r] }
 type Verdict struct {
 	Action Action
 	Reason Reason
-	// Open: the flow is of an open service, where strangers may knock at the
-	// stack itself. The stack keeps those apart.
+	// Open: the flow is of an open service, where any host can reach the stack
+	// itself. The stack keeps those apart.
 	Open bool
 	Handling
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // manyFlows lets n flows in, of the clients in turn, and returns them.
-func manyFlows(b *testing.B, g *Gate, v visitor, clients []*policy.Client, n int) {
+func manyFlows(b *testing.B, g *Gate, v testPeer, clients []*policy.Client, n int) {
 	b.Helper()
 	for i := range n {
 		var a [4]byte
@@ -47,7 +47,7 @@ func BenchmarkSetPolicyBesideMany(b *testing.B) {
 		}
 		all = append(all, policy.NewClient(id))
 	}
-	w := newWorld(b, every(having(all...)), func(o *Options) { o.Limits.HalfOpen = 100 })
+	w := newHarness(b, every(having(all...)), func(o *Options) { o.Limits.HalfOpen = 100 })
 	v := w.at("10.0.0.1")
 	manyFlows(b, w.gate, v, all, flows)
 	g := w.gate

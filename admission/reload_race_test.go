@@ -19,11 +19,11 @@ import (
 const raceTime = 2 * time.Second
 
 // A gate on real clocks whose policy changes all the time, while flows go on, come
-// and end, knocks are decided and strangers try.
-func TestPacketsAndKnocksMeetOnePolicyOrTheNextAndNothingInBetween(t *testing.T) {
-	w := newWorld(t, every()) // its clocks stand still; its gate is not used
+// and end, knocks are decided and outsiders try.
+func TestReloadIsAtomic(t *testing.T) {
+	w := newHarness(t, every()) // its clocks stand still; its gate is not used
 	results := make(chan knock.Event, 1)
-	var stranger atomic.Int64
+	var outsider atomic.Int64
 	g, err := New(Options{
 		Policy: w.gate.Policy(), Store: replay.NewMemoryStore(w.options()), Now: w.options().Now,
 		Deliver: func(*packet.Packet, Verdict) {}, Evicted: func(packet.Tuple) {},
@@ -81,9 +81,9 @@ func TestPacketsAndKnocksMeetOnePolicyOrTheNextAndNothingInBetween(t *testing.T)
 	}
 	going(func(i int) {
 		if v := admit(junk[i%len(junk)]); v.Action != Drop {
-			t.Errorf("a stranger's packet: %v", v.Reason)
+			t.Errorf("an unauthorized host's packet: %v", v.Reason)
 		}
-		stranger.Add(1)
+		outsider.Add(1)
 	})
 	// Bob, whose services come and go.
 	bobs := w.at("192.0.2.7")
@@ -148,8 +148,8 @@ func TestPacketsAndKnocksMeetOnePolicyOrTheNextAndNothingInBetween(t *testing.T)
 	end()
 	deciding.Wait()
 	const few = 5 // as many as a machine that is busy with other things does at least
-	if entered < few || reloads < few || stranger.Load() < few {
-		t.Errorf("only %d knocks, %d reloads and %d packets of strangers", entered, reloads, stranger.Load())
+	if entered < few || reloads < few || outsider.Load() < few {
+		t.Errorf("only %d knocks, %d reloads and %d packets of unauthorized hosts", entered, reloads, outsider.Load())
 	}
-	t.Logf("%d knocks, %d reloads, %d packets of strangers", entered, reloads, stranger.Load())
+	t.Logf("%d knocks, %d reloads, %d packets of unauthorized hosts", entered, reloads, outsider.Load())
 }

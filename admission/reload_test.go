@@ -47,7 +47,7 @@ func renewed(p *policy.Policy, change ...func(*policy.Options)) *policy.Policy {
 }
 
 // reloads puts a policy in force that differs from the one before by a change.
-func (w *world) reloads(change ...func(*policy.Options)) Revocation {
+func (w *harness) reloads(change ...func(*policy.Options)) Revocation {
 	w.Helper()
 	r := w.gate.SetPolicy(renewed(w.gate.Policy(), change...))
 	w.check()
@@ -110,7 +110,7 @@ func other() *protocol.Client {
 }
 
 // begins has c enter a service on a flow from port.
-func (v visitor) begins(c *protocol.Client, service string, port uint16) {
+func (v testPeer) begins(c *protocol.Client, service string, port uint16) {
 	v.w.Helper()
 	why := ReasonOpen
 	if s := v.w.gate.Policy().Service(v.server(service)); s.Mode != policy.ModeAuth {
@@ -129,7 +129,7 @@ func (v visitor) begins(c *protocol.Client, service string, port uint16) {
 }
 
 // lives tells whether packets of a flow pass, either way.
-func (v visitor) lives(port uint16, service string) bool {
+func (v testPeer) lives(port uint16, service string) bool {
 	v.w.Helper()
 	judged := v.w.admit(v.tcp(port, service, 0x10, 1001, 1, "data"))
 	in := judged.Action == Pass && !judged.Reset
@@ -141,7 +141,7 @@ func (v visitor) lives(port uint16, service string) bool {
 
 var everyService = []string{"ssh", "db", "many", "web", "vpn"}
 
-func TestAReloadEndsTheFlowsOfWhatIsGoneAndOfNothingElse(t *testing.T) {
+func TestReloadRevokesFlows(t *testing.T) {
 	elsewhere := func(s *policy.Service) { s.Port += 1000 }
 	for _, c := range []struct {
 		name   string
@@ -176,7 +176,7 @@ func TestAReloadEndsTheFlowsOfWhatIsGoneAndOfNothingElse(t *testing.T) {
 		{"nothing, but the window is another", func(o *policy.Options) { o.Window *= 2 }, nil},
 	} {
 		everywhere(func(addr string) {
-			w := newWorld(t)
+			w := newHarness(t)
 			v := w.at(addr)
 			ports := map[*protocol.Client]uint16{alice: 1000, bob: 2000}
 			for client, port := range ports {
@@ -208,7 +208,7 @@ func TestAReloadEndsTheFlowsOfWhatIsGoneAndOfNothingElse(t *testing.T) {
 	}
 }
 
-func TestAReloadEndsTheGrantsOfWhatIsGoneAndOfNothingElse(t *testing.T) {
+func TestReloadRevokesGrants(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		change func(*policy.Options)
@@ -224,7 +224,7 @@ func TestAReloadEndsTheGrantsOfWhatIsGoneAndOfNothingElse(t *testing.T) {
 		{"nothing, but there is a new secret", keyed("alice", testClient("alice"), other()), true},
 	} {
 		everywhere(func(addr string) {
-			w := newWorld(t)
+			w := newHarness(t)
 			v := w.at(addr)
 			v.knocks(alice, "db", "")
 			r := w.reloads(c.change)
@@ -245,9 +245,9 @@ func TestAReloadEndsTheGrantsOfWhatIsGoneAndOfNothingElse(t *testing.T) {
 	}
 }
 
-func TestAFlowInTheMiddleOfItsHandshakeOutlivesAReload(t *testing.T) {
+func TestReloadKeepsHandshake(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at(addr)
 		for _, s := range []string{"ssh", "db"} {
 			v.knocks(alice, s, "")
@@ -271,8 +271,8 @@ func TestAFlowInTheMiddleOfItsHandshakeOutlivesAReload(t *testing.T) {
 }
 
 // A flow that was let in to authenticate must not be let in without, and the other way round.
-func TestAHandshakeDoesNotOutliveAChangeOfWhatItsServiceAsks(t *testing.T) {
-	w := newWorld(t)
+func TestReloadEndsHandshakeOfChangedService(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "ssh", "")
 	w.want(v.syn(1, "ssh"), ReasonGrant)
@@ -297,11 +297,11 @@ func TestAHandshakeDoesNotOutliveAChangeOfWhatItsServiceAsks(t *testing.T) {
 }
 
 // Between the swap and the end of the walk through the tables.
-func TestWhatIsRevokedIsNotLetInBeforeItIsFound(t *testing.T) {
+func TestRevokedIsRefusedAtOnce(t *testing.T) {
 	for name, change := range map[string]func(*policy.Options){
 		"the client": without("alice"), "the service": removing("db", "ssh", "web"), "the secret": keyed("alice", other()),
 	} {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at("192.0.2.1")
 		for _, s := range []string{"ssh", "db"} {
 			v.knocks(alice, s, "")
@@ -336,9 +336,9 @@ func TestWhatIsRevokedIsNotLetInBeforeItIsFound(t *testing.T) {
 	}
 }
 
-func TestAnAuthenticationDuringWhichItsClientGoesFails(t *testing.T) {
+func TestAuthenticateFailsOnRemovedClient(t *testing.T) {
 	for _, s := range []string{"ssh", "web"} {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at("192.0.2.1")
 		if s == "ssh" {
 			v.knocks(alice, s, "")
@@ -356,11 +356,11 @@ func TestAnAuthenticationDuringWhichItsClientGoesFails(t *testing.T) {
 	}
 }
 
-func TestAKnockThatWaitsIsDecidedByTheNewPolicy(t *testing.T) {
-	for method, send := range map[string]func(visitor, *protocol.Client) []byte{
-		"udp":     func(v visitor, c *protocol.Client) []byte { return v.knock(c, "db") },
-		"udp-v2":  func(v visitor, c *protocol.Client) []byte { return v.v2(c, "db") },
-		"tcp-syn": func(v visitor, c *protocol.Client) []byte { return v.synKnock(c, "db", 0) },
+func TestReloadAppliesToQueuedKnocks(t *testing.T) {
+	for method, send := range map[string]func(testPeer, *protocol.Client) []byte{
+		"udp":     func(v testPeer, c *protocol.Client) []byte { return v.knock(c, "db") },
+		"udp-v2":  func(v testPeer, c *protocol.Client) []byte { return v.v2(c, "db") },
+		"tcp-syn": func(v testPeer, c *protocol.Client) []byte { return v.synKnock(c, "db", 0) },
 	} {
 		for _, c := range []struct {
 			name   string
@@ -375,7 +375,7 @@ func TestAKnockThatWaitsIsDecidedByTheNewPolicy(t *testing.T) {
 			{"its secret", keyed("alice", other()), knock.UnknownClient},
 			{"its method", taking(0), knock.UnknownClient},
 		} {
-			w := newWorld(t, every())
+			w := newHarness(t, every())
 			v := w.at("192.0.2.1")
 			w.want(send(v, alice), ReasonKnock)
 			w.want(v.syn(40000, "db"), ReasonDeferred)
@@ -385,14 +385,14 @@ func TestAKnockThatWaitsIsDecidedByTheNewPolicy(t *testing.T) {
 				t.Errorf("%s without %s: %v, want %v", method, c.name, got, c.want)
 			}
 			if got := len(w.delivered); (got == 1) != (c.want == knock.OK) {
-				t.Errorf("%s without %s: %d parked SYNs delivered", method, c.name, got)
+				t.Errorf("%s without %s: %d deferred SYNs delivered", method, c.name, got)
 			}
 		}
 	}
 }
 
-func TestSequencesUnderWayOutliveAReload(t *testing.T) {
-	w := newWorld(t, every())
+func TestReloadKeepsSequences(t *testing.T) {
+	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
 	for i := range 2 {
 		w.want(v.synPart(alice, "db", 0, i), ReasonKnockPart)
@@ -406,8 +406,8 @@ func TestSequencesUnderWayOutliveAReload(t *testing.T) {
 }
 
 // The fields of a SYN knock name no source: whoever presented them first may again.
-func TestTheOwnerOfASYNKnockOutlivesAReload(t *testing.T) {
-	w := newWorld(t, every())
+func TestReloadKeepsSYNKnockClaim(t *testing.T) {
+	w := newHarness(t, every())
 	b := w.at("192.0.2.1").synKnock(alice, "ssh", 0)
 	w.want(b, ReasonKnock)
 	w.decide()
@@ -421,12 +421,12 @@ func TestTheOwnerOfASYNKnockOutlivesAReload(t *testing.T) {
 	w.want(c, ReasonKnock)
 	w.decide()
 	if got := w.lastKnock(); got != knock.Replayed {
-		t.Errorf("somebody else: %v", got)
+		t.Errorf("another host: %v", got)
 	}
 }
 
-func TestBansBudgetsAndWhoKnockedOutliveAReload(t *testing.T) {
-	w := newWorld(t, bans)
+func TestReloadKeepsBansAndBudgets(t *testing.T) {
+	w := newHarness(t, bans)
 	v, known := w.at("192.0.2.1"), w.at("192.0.2.2")
 	for range 3 {
 		v.fails(1, "web")
@@ -445,8 +445,8 @@ func TestBansBudgetsAndWhoKnockedOutliveAReload(t *testing.T) {
 	}
 }
 
-func TestLimitsMayChange(t *testing.T) {
-	w := newWorld(t)
+func TestSetLimits(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.begins(alice, "web", 1)
 	w.gate.SetLimits(Limits{FlowsPerSource: 1}, Ban{After: 1, Within: time.Minute, For: time.Minute})
@@ -459,8 +459,8 @@ func TestLimitsMayChange(t *testing.T) {
 	w.want(v.syn(3, "web"), ReasonOpen)
 }
 
-func TestAFloodIsRememberedOverAReload(t *testing.T) {
-	w := newWorld(t, fewHalfOpen)
+func TestReloadKeepsCookieMode(t *testing.T) {
+	w := newHarness(t, fewHalfOpen)
 	v := w.at("192.0.2.1")
 	for port := range uint16(5) {
 		w.want(v.syn(1000+port, "web"), ReasonOpen)
@@ -469,8 +469,8 @@ func TestAFloodIsRememberedOverAReload(t *testing.T) {
 	w.want(v.tcp(1, "web", 0x10, 1001, 1, ""), ReasonCookie)
 }
 
-func TestANewServiceTakesKnocksOfEveryMethodAtOnce(t *testing.T) {
-	w := newWorld(t, every(removing("db")))
+func TestReloadAddsServiceForAllMethods(t *testing.T) {
+	w := newHarness(t, every(removing("db")))
 	v := w.at("192.0.2.1")
 	before := w.gate.Policy()
 	full := renewed(testPolicy(alice, bob), taking(allFamilies))
@@ -488,8 +488,8 @@ func TestANewServiceTakesKnocksOfEveryMethodAtOnce(t *testing.T) {
 	}
 }
 
-func TestAPolicyHasNothingOfTheOneBeforeItButIdentities(t *testing.T) {
-	w := newWorld(t, every())
+func TestPolicySharesIdentities(t *testing.T) {
+	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
 	v.begins(alice, "db", 1)
 	old := w.gate.Policy()

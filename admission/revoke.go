@@ -7,13 +7,12 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// A Target says whose grants and flows are meant: those that fit every field that
-// is set. One without any means everybody's.
+// A Target selects grants and flows: those that match every field that is set. The zero Target matches all.
 type Target struct {
 	Client  string
 	Service string
 	Source  netip.Prefix   // that they come from
-	Flow    netip.AddrPort // the client's end of one connection; no grants are meant then
+	Flow    netip.AddrPort // the client's end of one connection; selects no grants
 	// GrantsOnly leaves the flows alone.
 	GrantsOnly bool
 }
@@ -36,9 +35,9 @@ func (t *Target) at(at *serviceState, from packet.Addr) bool {
 	return (t.Service == "" || at.service.Name == t.Service) && (!t.Source.IsValid() || t.Source.Contains(from.Netip()))
 }
 
-// Revoke ends grants and flows. Of flows that still must authenticate nothing more
-// gets out; of those that were let in, a reset (see revokeFlow). A client may knock
-// again; one that must not is taken out of the policy.
+// Revoke ends grants and flows. Nothing more leaves of flows that have yet to
+// authenticate; of authorized ones, a reset does (see conntrack.revoke). A client
+// may knock again; one that must not has to be removed from the policy.
 func (g *Gate) Revoke(t Target) Revocation {
 	return g.revokeMatching(t.grant, t.flow)
 }

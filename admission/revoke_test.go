@@ -10,35 +10,35 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-func TestWhatAnOperatorRevokesEndsAndNothingElse(t *testing.T) {
+func TestRevokeTargets(t *testing.T) {
 	everywhere(func(addr string) {
 		here := netip.MustParseAddr(addr)
 		elsewhere := here.Next()
 		for _, c := range []struct {
 			name   string
-			target func(v visitor) Target
+			target func(v testPeer) Target
 			ends   func(client, service string, from netip.Addr) bool
 		}{
-			{"everything", func(visitor) Target { return Target{} },
+			{"everything", func(testPeer) Target { return Target{} },
 				func(string, string, netip.Addr) bool { return true }},
-			{"a client", func(visitor) Target { return Target{Client: "alice"} },
+			{"a client", func(testPeer) Target { return Target{Client: "alice"} },
 				func(client, _ string, _ netip.Addr) bool { return client == "alice" }},
-			{"a service", func(v visitor) Target { return Target{Service: v.w.gate.Policy().Service(v.server("db")).Name} },
+			{"a service", func(v testPeer) Target { return Target{Service: v.w.gate.Policy().Service(v.server("db")).Name} },
 				func(_, service string, _ netip.Addr) bool { return service == "db" }},
-			{"a source", func(visitor) Target { return Target{Source: netip.PrefixFrom(here, here.BitLen())} },
+			{"a source", func(testPeer) Target { return Target{Source: netip.PrefixFrom(here, here.BitLen())} },
 				func(_, _ string, from netip.Addr) bool { return from == here }},
-			{"a client's at a source", func(visitor) Target {
+			{"a client's at a source", func(testPeer) Target {
 				return Target{Client: "bob", Source: netip.PrefixFrom(elsewhere, elsewhere.BitLen())}
 			}, func(client, _ string, from netip.Addr) bool { return client == "bob" && from == elsewhere }},
-			{"grants alone", func(visitor) Target { return Target{Client: "alice", GrantsOnly: true} },
+			{"grants alone", func(testPeer) Target { return Target{Client: "alice", GrantsOnly: true} },
 				func(string, string, netip.Addr) bool { return false }},
-			{"a stranger", func(visitor) Target { return Target{Client: "mallory"} },
+			{"an unauthorized host", func(testPeer) Target { return Target{Client: "mallory"} },
 				func(string, string, netip.Addr) bool { return false }},
 		} {
-			w := newWorld(t)
-			visitors := []visitor{w.at(addr), w.at(elsewhere.String())}
+			w := newHarness(t)
+			testPeers := []testPeer{w.at(addr), w.at(elsewhere.String())}
 			ports := map[*protocol.Client]uint16{alice: 1000, bob: 2000}
-			for _, v := range visitors {
+			for _, v := range testPeers {
 				for client, port := range ports {
 					for _, s := range everyService {
 						v.begins(client, s, port)
@@ -46,10 +46,10 @@ func TestWhatAnOperatorRevokesEndsAndNothingElse(t *testing.T) {
 				}
 			}
 			w.evicted = nil
-			r := w.gate.Revoke(c.target(visitors[0]))
+			r := w.gate.Revoke(c.target(testPeers[0]))
 			w.check()
 			want := 0
-			for _, v := range visitors {
+			for _, v := range testPeers {
 				for client, port := range ports {
 					for _, s := range everyService {
 						over := c.ends(client.ID(), s, v.addr)
@@ -69,9 +69,9 @@ func TestWhatAnOperatorRevokesEndsAndNothingElse(t *testing.T) {
 	})
 }
 
-func TestARevokedGrantLetsNobodyInAndAnotherKnockDoes(t *testing.T) {
+func TestRevokedGrantAllowsNewKnock(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at(addr)
 		v.knocks(alice, "db", "")
 		v.knocks(bob, "many", "")
@@ -86,8 +86,8 @@ func TestARevokedGrantLetsNobodyInAndAnotherKnockDoes(t *testing.T) {
 	})
 }
 
-func TestOneFlowIsRevokedWithoutItsGrant(t *testing.T) {
-	w := newWorld(t)
+func TestRevokeOneFlow(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "many", "")
 	for _, port := range []uint16{1, 2} {
@@ -101,9 +101,9 @@ func TestOneFlowIsRevokedWithoutItsGrant(t *testing.T) {
 	w.want(v.syn(3, "many"), ReasonGrant) // the third use
 }
 
-func TestGrantsAreListedUntilTheyAreOver(t *testing.T) {
+func TestGrantsListsUnexpired(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at(addr)
 		v.knocks(alice, "many", "")
 		w.want(v.syn(1, "many"), ReasonGrant)
@@ -126,9 +126,9 @@ func TestGrantsAreListedUntilTheyAreOver(t *testing.T) {
 	})
 }
 
-func TestBansAreListedAndPardoned(t *testing.T) {
+func TestBansListAndUnban(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t, bans)
+		w := newHarness(t, bans)
 		v := w.at(addr)
 		for range 3 {
 			v.fails(1, "web")
@@ -148,8 +148,8 @@ func TestBansAreListedAndPardoned(t *testing.T) {
 	})
 }
 
-func TestWhoWaitsForTheLockGetsItBetweenBatches(t *testing.T) {
-	g := newWorld(t).gate
+func TestBatchYieldsLock(t *testing.T) {
+	g := newHarness(t).gate
 	got := make(chan struct{})
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -167,8 +167,8 @@ func TestWhoWaitsForTheLockGetsItBetweenBatches(t *testing.T) {
 	}
 }
 
-func TestAListOfManyBatchesIsComplete(t *testing.T) {
-	g := newWorld(t, func(o *Options) { o.Ban = Ban{After: 1, Within: time.Hour, For: time.Hour} }).gate
+func TestGrantsListsAllBatches(t *testing.T) {
+	g := newHarness(t, func(o *Options) { o.Ban = Ban{After: 1, Within: time.Hour, For: time.Hour} }).gate
 	const many = 3*sweepBatch + 1
 	g.mu.Lock()
 	for i := range many {

@@ -6,9 +6,9 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-func TestGateLetsOnlyResetsOutToARevokedClient(t *testing.T) {
+func TestRevokedFlowSendsOnlyResets(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at(addr)
 		v.session(40000, "db")
 		w.gate.Revoke(Target{Client: "alice"})
@@ -45,9 +45,9 @@ func TestGateLetsOnlyResetsOutToARevokedClient(t *testing.T) {
 	})
 }
 
-func TestGateIsSilentToARevokedClientThatWasNotLetIn(t *testing.T) {
+func TestRevokedHandshakeGetsNoReset(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at(addr)
 		w.want(v.syn(40000, "web"), ReasonOpen)
 		w.egress(v.reply(40000, "web", packet.SYN|packet.ACK, 5000, 1001, ""))

@@ -13,7 +13,7 @@ import (
 )
 
 // The numbers of these tests' handshakes: the client's first segment after its
-// SYN (which visitor.syn sends with 1000), and ours.
+// SYN (which testPeer.syn sends with 1000), and ours.
 const (
 	clientNext = 1001
 	ourISS     = 5000
@@ -21,7 +21,7 @@ const (
 
 // answered has a SYN of v admitted to a service, with a grant where it takes one,
 // and the stack answer it.
-func (v visitor) answered(port uint16, service string) {
+func (v testPeer) answered(port uint16, service string) {
 	v.w.Helper()
 	if service != "web" {
 		v.knocks(alice, service, "")
@@ -37,7 +37,7 @@ func (v visitor) answered(port uint16, service string) {
 func TestGateDropsACKBeforeSYNACK(t *testing.T) {
 	everywhere(func(addr string) {
 		for _, service := range []string{"db", "ssh", "web", "vpn"} {
-			w := newWorld(t)
+			w := newHarness(t)
 			v := w.at(addr)
 			if service == "db" || service == "ssh" {
 				v.knocks(alice, service, "")
@@ -59,7 +59,7 @@ func TestGateDropsACKBeforeSYNACK(t *testing.T) {
 func TestGateTakesOnlyACKOfSYNACKInHandshake(t *testing.T) {
 	everywhere(func(addr string) {
 		for _, service := range []string{"db", "ssh", "web", "vpn"} {
-			w := newWorld(t)
+			w := newHarness(t)
 			v := w.at(addr)
 			v.answered(40000, service)
 			for _, ack := range []uint32{ourISS, ourISS + 2, ourISS - 1, 0, 1, 0xdeadbeef, ourISS + 1 + 1<<31, math.MaxUint32} {
@@ -84,7 +84,7 @@ func TestGateTakesOnlyACKOfSYNACKInHandshake(t *testing.T) {
 }
 
 func TestGateTakesOnlyExactRSTInHandshake(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.answered(40000, "db")
 	for _, seq := range []uint32{clientNext - 1, clientNext + 1, clientNext + 1000, clientNext + math.MaxUint16, 0} {
@@ -96,7 +96,7 @@ func TestGateTakesOnlyExactRSTInHandshake(t *testing.T) {
 }
 
 func TestGateLeavesRSTInWindowToChallenge(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.session(40000, "db") // window 65535
 	for seq, want := range map[uint32]Reason{
@@ -108,7 +108,7 @@ func TestGateLeavesRSTInWindowToChallenge(t *testing.T) {
 
 func TestGateDropsSYNThatWouldEndHandshake(t *testing.T) {
 	for _, service := range []string{"db", "web"} {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at("192.0.2.1")
 		v.answered(40000, service)
 		for _, seq := range []uint32{clientNext, clientNext + 1, clientNext + 30000, clientNext + math.MaxUint16} {
@@ -130,7 +130,7 @@ func TestGateDropsSYNThatWouldEndHandshake(t *testing.T) {
 func TestGateKeepsHandshakeBesideForgedSYN(t *testing.T) {
 	const forged, forgedISS = 1 << 30, 7777
 	for name, forgedFirst := range map[string]bool{"forged later": false, "forged first": true} {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at("192.0.2.1")
 		answer := func(seq, iss uint32) {
 			t.Helper()
@@ -161,7 +161,7 @@ func TestGateKeepsHandshakeBesideForgedSYN(t *testing.T) {
 // another number when the flood is over. The client has the first.
 func TestGateTakesACKOfEitherSYNACK(t *testing.T) {
 	for _, acked := range []uint32{ourISS, 900000} {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at("192.0.2.1")
 		v.answered(40000, "web")
 		w.want(v.syn(40000, "web"), ReasonFlow)
@@ -175,7 +175,7 @@ func TestGateTakesACKOfEitherSYNACK(t *testing.T) {
 }
 
 func TestGateDropsSYNACKToUnknownSYN(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.answered(40000, "web")
 	if w.egress(v.reply(40000, "web", packet.SYN|packet.ACK, 1, 4242, "")) {
@@ -195,7 +195,7 @@ func TestGateDropsSYNACKToUnknownSYN(t *testing.T) {
 // numbers wrap around.
 func TestGateTakesACKsWithinWindowOnly(t *testing.T) {
 	for _, iss := range []uint32{ourISS, math.MaxUint32 - 100_000, math.MaxUint32, 1<<31 - 1} {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at("192.0.2.1")
 		v.knocks(alice, "db", "")
 		w.want(v.syn(40000, "db"), ReasonGrant)
@@ -219,7 +219,7 @@ func TestGateTakesACKsWithinWindowOnly(t *testing.T) {
 }
 
 func TestGateTakesWhatWindowAllows(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "db", "")
 	w.want(v.syn(40000, "db"), ReasonGrant)
@@ -254,7 +254,7 @@ func TestGateTakesWhatWindowAllows(t *testing.T) {
 }
 
 func TestGateDropsSegmentsWithoutACK(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.session(40000, "db")
 	for _, flags := range []uint8{0, packet.FIN, packet.PSH, packet.URG, packet.FIN | packet.PSH | packet.URG, packet.SYN | packet.ACK, packet.SYN | packet.FIN, packet.SYN | packet.RST} {
@@ -263,7 +263,7 @@ func TestGateDropsSegmentsWithoutACK(t *testing.T) {
 }
 
 func TestGateAnswersFINAgainInTIMEWAIT(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.session(40000, "db") // 100 bytes in flight from ourISS+1
 	fin := v.tcp(40000, "db", packet.FIN|packet.ACK, clientNext, ourISS+102, "")
@@ -282,7 +282,7 @@ func TestGateAnswersFINAgainInTIMEWAIT(t *testing.T) {
 // The stack alone can verify a cookie, so a forged ACK must not keep the client's
 // from it.
 func TestGateLeavesCookiesToStack(t *testing.T) {
-	w := newWorld(t, fewHalfOpen, banning)
+	w := newHarness(t, fewHalfOpen, banning)
 	v, flood := w.at("192.0.2.1"), w.at("198.51.100.1")
 	for port := range uint16(4) {
 		w.want(flood.syn(port+1, "web"), ReasonOpen)
@@ -297,7 +297,7 @@ func TestGateLeavesCookiesToStack(t *testing.T) {
 }
 
 func TestGateCountsNothingAgainstUnprovenAddress(t *testing.T) {
-	w := newWorld(t, banning, func(o *Options) { o.Limits.FlowsPerSource = 2 })
+	w := newHarness(t, banning, func(o *Options) { o.Limits.FlowsPerSource = 2 })
 	v := w.at("192.0.2.1")
 	v.answered(1, "web")
 	for range 10 {
@@ -319,8 +319,8 @@ func TestGateCountsNothingAgainstUnprovenAddress(t *testing.T) {
 }
 
 // A capture may have one direction only.
-func TestJudgePassesFlowsOfOneDirection(t *testing.T) {
-	w := newWorld(t)
+func TestSimulatorPassesOneDirection(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	judge, err := NewSimulator(Options{
 		Policy: testPolicy(alice), Store: replay.NewMemoryStore(replay.Options{}),
@@ -368,7 +368,7 @@ func TestWindowScaleReadsOptions(t *testing.T) {
 
 // The half-open flow whose stack has given up is taken over by its client's next SYN.
 func TestGateTakesNewSYNOfAbandonedHandshake(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.answered(40000, "web")
 	w.want(v.tcp(40000, "web", packet.RST, clientNext, 0, ""), ReasonFlow)

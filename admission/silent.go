@@ -4,17 +4,16 @@ import (
 	"time"
 )
 
-// Flows that idle may wait for a day, and one whose client is gone looks the
-// same as one whose client sleeps. So the latter is tried: a flow from whose
-// client nothing came for a while, not even an answer to a probe, gives way to
-// a new one of its client that would be one too many, and to anybody's when the
-// table is nearly full.
+// Idle flows may stay for a day, and a flow whose client is gone looks the same as
+// one whose client sleeps. So a flow is evicted if nothing came from its client for
+// a while, not even an answer to a probe, where a new flow of its client would
+// exceed the limit, or where the table is nearly full.
 
 const (
-	// silentTime is how long nothing must have come from a client for its flow
-	// to give way: it has answered none of the stack's probes, one a minute.
+	// silentTime is how long nothing must have come from a client for its flow to
+	// be evicted: it has answered none of the stack's probes, one a minute.
 	silentTime = 10 * time.Minute
-	// silentShare is how full the table may be before such flows give way, in
+	// silentShare is how full the table may be before such flows are evicted, in
 	// quarters.
 	silentShare = 3
 )

@@ -11,14 +11,14 @@ import (
 func fewFlows(o *Options) { o.Limits.FlowsPerClient = 3 }
 
 // hear has v send something on a flow.
-func (v visitor) hear(port uint16) {
+func (v testPeer) hear(port uint16) {
 	v.w.Helper()
 	v.w.want(v.tcp(port, "db", packet.ACK, 1001, 5001, ""), ReasonFlow)
 }
 
-func TestGateEvictsASilentFlowOfAClientThatNeedsAnother(t *testing.T) {
+func TestGateEvictsSilentFlowOfClient(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t, fewFlows)
+		w := newHarness(t, fewFlows)
 		v := w.at(addr)
 		for port := range uint16(3) {
 			v.session(40000+port, "db")
@@ -48,9 +48,9 @@ func TestGateEvictsASilentFlowOfAClientThatNeedsAnother(t *testing.T) {
 	})
 }
 
-func TestGateEvictsSilentFlowsOnlyWhenItsTableIsNearlyFull(t *testing.T) {
+func TestSweepEvictsSilentFlowsWhenFull(t *testing.T) {
 	for _, size := range []int{8, 16} {
-		w := newWorld(t, func(o *Options) { o.Limits.Flows = size })
+		w := newHarness(t, func(o *Options) { o.Limits.Flows = size })
 		v := w.at("192.0.2.1")
 		for port := range uint16(8) {
 			v.session(40000+port, "db")
@@ -71,8 +71,8 @@ func TestGateEvictsSilentFlowsOnlyWhenItsTableIsNearlyFull(t *testing.T) {
 	}
 }
 
-func TestInFlightIsWhatTheClientHasNotAcknowledged(t *testing.T) {
-	w := newWorld(t)
+func TestInFlight(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.session(40000, "db")
 	if n := w.gate.InFlight(v.tuple(40000, "db")); n != 100 {

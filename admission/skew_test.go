@@ -8,29 +8,29 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-func TestSkewIsTheClientsClockOrUnknown(t *testing.T) {
+func TestEventSkew(t *testing.T) {
 	off := 250 * time.Millisecond
 	for name, c := range map[string]struct {
-		knock func(v visitor) []byte // by a client whose clock is ahead by off
+		knock func(v testPeer) []byte // by a client whose clock is ahead by off
 		timed bool
 	}{
-		"udp": {func(v visitor) []byte {
+		"udp": {func(v testPeer) []byte {
 			m := v.message("")
 			m.Time += off.Milliseconds()
 			return v.sealed(alice, "db", m)
 		}, true},
-		"udp-v2": {func(v visitor) []byte {
+		"udp-v2": {func(v testPeer) []byte {
 			return v.v2(alice, "db", func(m *protocol.KnockV2Message) { m.Time += off.Milliseconds() })
 		}, true},
-		"tcp-syn": {func(v visitor) []byte { return v.synKnock(alice, "db", 1) }, false},
-		"tcp-syn-seq": {func(v visitor) []byte {
+		"tcp-syn": {func(v testPeer) []byte { return v.synKnock(alice, "db", 1) }, false},
+		"tcp-syn-seq": {func(v testPeer) []byte {
 			for i := range 2 {
 				v.w.want(v.synPart(alice, "db", 1, i), ReasonKnockPart)
 			}
 			return v.synPart(alice, "db", 1, 2)
 		}, false},
 	} {
-		w := newWorld(t, every())
+		w := newHarness(t, every())
 		if got := w.result(c.knock(w.at("192.0.2.1"))); got != knock.OK {
 			t.Fatalf("%s: %v", name, got)
 		}
@@ -43,8 +43,8 @@ func TestSkewIsTheClientsClockOrUnknown(t *testing.T) {
 
 // The slot of a udp-v2 knock bounds the difference. Within that, it is not a
 // constant of the slots or of the window.
-func TestSkewOfAKnockV2IsExactAcrossItsSlots(t *testing.T) {
-	w := newWorld(t, every())
+func TestKnockV2SkewIsExact(t *testing.T) {
+	w := newHarness(t, every())
 	v := w.at("2001:db8::1")
 	now := w.options().Now()
 	for off := -2 * testWindow; off <= 2*testWindow; off += 1234 * time.Millisecond {

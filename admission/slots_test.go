@@ -15,7 +15,7 @@ import (
 
 // all are a valid knock by every method that is computed ahead, each of a
 // client and service of its own.
-func (v visitor) all(c *protocol.Client, service string) [][]byte {
+func (v testPeer) all(c *protocol.Client, service string) [][]byte {
 	return [][]byte{
 		v.synKnock(c, service, 0), v.v2(c, service),
 		v.synPart(c, service, 0, 0), v.synPart(c, service, 0, 1), v.synPart(c, service, 0, 2),
@@ -23,7 +23,7 @@ func (v visitor) all(c *protocol.Client, service string) [][]byte {
 }
 
 // wantAll presents what all returned and expects three grants of it.
-func (v visitor) wantAll(packets [][]byte) {
+func (v testPeer) wantAll(packets [][]byte) {
 	v.w.Helper()
 	had := v.w.grantsOf(v.addr)
 	for _, b := range packets {
@@ -32,8 +32,8 @@ func (v visitor) wantAll(packets [][]byte) {
 	v.wantGrants(had + 3)
 }
 
-func TestKnocksAreFoundAtAnyMomentAndAfterTheClockHasJumped(t *testing.T) {
-	w := newWorld(t, every())
+func TestTableFindsKnocksAfterClockJump(t *testing.T) {
+	w := newHarness(t, every())
 	jump := []time.Duration{
 		0, time.Second, testWindow, 7 * time.Minute, time.Hour, 127 * testWindow, 128 * testWindow, 129 * testWindow,
 		255 * testWindow, 256 * testWindow, 257 * testWindow, 24 * time.Hour, 1000 * time.Hour,
@@ -56,11 +56,11 @@ func TestKnocksAreFoundAtAnyMomentAndAfterTheClockHasJumped(t *testing.T) {
 	}
 }
 
-func TestAnOldKnockIsNotTakenForANewOneRightAfterTheClockHasJumped(t *testing.T) {
+func TestTableIgnoresOldSlotAfterClockJump(t *testing.T) {
 	// The table has eight bits of a slot's number, and is not made anew yet.
 	for _, slots := range []time.Duration{2, 3, 127, 128, 129, 254, 255, 256, 257, 258, 512, 1 << 16} {
 		for _, sign := range []time.Duration{1, -1} {
-			w := newWorld(t, every())
+			w := newHarness(t, every())
 			v := w.at("192.0.2.1")
 			packets := v.all(alice, "db")
 			w.step(sign * slots * testWindow)
@@ -74,8 +74,8 @@ func TestAnOldKnockIsNotTakenForANewOneRightAfterTheClockHasJumped(t *testing.T)
 	}
 }
 
-func TestTheNextSlotsAreInTheTableBeforeTheyBegin(t *testing.T) {
-	w := newWorld(t, every())
+func TestTableHasNextSlots(t *testing.T) {
+	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
 	for range 5 {
 		for _, kind := range []expectedKind{expectSYN, expectV2, expectPart} {
@@ -91,9 +91,9 @@ func TestTheNextSlotsAreInTheTableBeforeTheyBegin(t *testing.T) {
 	}
 }
 
-func TestNoHMACIsComputedWhileTheGatesLockIsHeld(t *testing.T) {
+func TestTableIsBuiltWithoutLock(t *testing.T) {
 	const clients = 500
-	w := newWorld(t, every(legacy, having(manyClients(clients)...)))
+	w := newHarness(t, every(legacy, having(manyClients(clients)...)))
 	p := w.gate.policy.Load()
 	perSlot := p.NumPrecomputed() / policy.SlotsKept
 	if want := len(testServices) - 1; perSlot != want*clients*(1+3+3+1) { // all but the one without knocks
@@ -126,9 +126,9 @@ func TestNoHMACIsComputedWhileTheGatesLockIsHeld(t *testing.T) {
 	}
 }
 
-func TestADayOfSlotsLeavesMemoryAsItWas(t *testing.T) {
+func TestTableRotationKeepsMemory(t *testing.T) {
 	const clients = 1000
-	w := newWorld(t, func(o *Options) {
+	w := newHarness(t, func(o *Options) {
 		every(having(manyClients(clients)...), func(o *policy.Options) {
 			o.Services = only(o.Services, "ssh4")
 			o.Sequence.Slot = 10 * testWindow

@@ -32,7 +32,7 @@ type subnet struct {
 	// and must not take the room of the former.
 	flows, unauthenticated int
 	sources                int     // that are counted here; IPv6 only
-	offloaded              int     // flows in the table, of which the Offload is told
+	offloaded              int     // flows in the table that the Offload knows
 	handshakes             flowSet // with hidden services under way
 }
 

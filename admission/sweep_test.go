@@ -12,10 +12,10 @@ import (
 )
 
 // running runs f in a bubble while the gate runs, and ends it afterwards.
-func running(t *testing.T, f func(t *testing.T, w *world)) {
+func running(t *testing.T, f func(t *testing.T, w *harness)) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		w := newWorld(t, func(o *Options) {
+		w := newHarness(t, func(o *Options) {
 			o.Now, o.Mono = nil, func() time.Duration { return time.Since(start) }
 			var mu sync.Mutex
 			o.Evicted = func(packet.Tuple) { mu.Lock(); defer mu.Unlock() }
@@ -34,8 +34,8 @@ func running(t *testing.T, f func(t *testing.T, w *world)) {
 	})
 }
 
-func TestARunningGateDecidesKnocksAndForgetsWhatIsOver(t *testing.T) {
-	running(t, func(t *testing.T, w *world) {
+func TestGateRun(t *testing.T) {
+	running(t, func(t *testing.T, w *harness) {
 		v := w.at("192.0.2.1")
 		b := v.knock(alice, "db")
 		if got := w.gate.Admit(parsed(b)); got.Reason != ReasonKnock {
@@ -50,9 +50,9 @@ func TestARunningGateDecidesKnocksAndForgetsWhatIsOver(t *testing.T) {
 	})
 }
 
-func TestAuthenticationWaitsForItsOwnKnock(t *testing.T) {
+func TestAuthenticateWaitsForKnock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at("192.0.2.1")
 		w.want(v.syn(40000, "vpn"), ReasonOpen) // visible: the handshake may be faster
 		v.handshakes(40000, "vpn")
@@ -76,14 +76,14 @@ func TestAuthenticationWaitsForItsOwnKnock(t *testing.T) {
 	})
 }
 
-func TestAuthenticationWaitsForOtherKnocksNoLongerThanItMust(t *testing.T) {
+func TestAuthenticateWaitIsBounded(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		decided bool
 		want    time.Duration
 	}{{"all decided", true, 0}, {"never decided", false, pendingKnockTimeout}} {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t)
+			w := newHarness(t)
 			v := w.at("192.0.2.1")
 			w.want(v.syn(40000, "vpn"), ReasonOpen)
 			v.handshakes(40000, "vpn")
@@ -107,9 +107,9 @@ func TestAuthenticationWaitsForOtherKnocksNoLongerThanItMust(t *testing.T) {
 	}
 }
 
-func TestAuthenticationDoesNotOutliveItsFlow(t *testing.T) {
+func TestAuthenticateFailsOnClosedFlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at("192.0.2.1")
 		w.want(v.syn(40000, "vpn"), ReasonOpen)
 		v.handshakes(40000, "vpn")
@@ -126,8 +126,8 @@ func TestAuthenticationDoesNotOutliveItsFlow(t *testing.T) {
 }
 
 // Many at once: for the race detector, and for the counts at the end.
-func TestAGateIsSafeForConcurrentUse(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Limits.HalfOpen, o.Limits.Flows = 50, 200 })
+func TestGateConcurrentUse(t *testing.T) {
+	w := newHarness(t, func(o *Options) { o.Limits.HalfOpen, o.Limits.Flows = 50, 200 })
 	ctx, cancel := context.WithCancel(t.Context())
 	var run, wg sync.WaitGroup
 	run.Go(func() { _ = w.gate.Run(ctx) })

@@ -13,10 +13,10 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-func TestASYNKnockOpensTheDoorInTheSlotsAroundNow(t *testing.T) {
+func TestSYNKnockAcceptedSlots(t *testing.T) {
 	everywhere(func(addr string) {
 		for off := int64(-3); off <= 3; off++ {
-			w := newWorld(t, every())
+			w := newHarness(t, every())
 			v := w.at(addr)
 			b := v.synKnock(alice, "ssh", off)
 			if off < -1 || off > 1 {
@@ -39,8 +39,8 @@ func TestASYNKnockOpensTheDoorInTheSlotsAroundNow(t *testing.T) {
 	})
 }
 
-func TestASYNKnockIsFoundWhereverItsSlotHasGoneWhenTheTableIsLate(t *testing.T) {
-	w := newWorld(t, every())
+func TestTableFindsSlotsWhenLate(t *testing.T) {
+	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
 	// Made in this slot, it arrives in the next one, and in the one after that,
 	// while nothing has been computed anew.
@@ -56,9 +56,9 @@ func TestASYNKnockIsFoundWhereverItsSlotHasGoneWhenTheTableIsLate(t *testing.T) 
 	w.want(v.synKnock(alice, "db", 1), ReasonKnock)
 }
 
-func TestOnlyASYNWithAllTheFieldsIsAKnock(t *testing.T) {
+func TestSYNKnockNeedsAllFields(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t, every())
+		w := newHarness(t, every())
 		v := w.at(addr)
 		f := v.synFields(alice, "ssh", 0)
 		as := func(change func(*packettest.TCP)) []byte {
@@ -92,7 +92,7 @@ func TestOnlyASYNWithAllTheFieldsIsAKnock(t *testing.T) {
 			{"without SYN", as(func(p *packettest.TCP) { p.Flags = 0 }), ReasonNoFlow},
 			{"to another service", as(func(p *packettest.TCP) { p.Dst = v.server("db") }), ReasonNoGrant},
 			{"to a port without service", as(func(p *packettest.TCP) { p.Dst = netip.AddrPortFrom(v.gateway(), 23) }), ReasonNotService},
-			{"of a client nobody knows", v.synKnock(carol, "ssh", 0), ReasonNoGrant},
+			{"of a client is unknown", v.synKnock(carol, "ssh", 0), ReasonNoGrant},
 			{"with a bad checksum", broken, ReasonMalformed},
 		} {
 			if got := w.admit(c.b); got.Reason != c.want {
@@ -110,10 +110,10 @@ func TestOnlyASYNWithAllTheFieldsIsAKnock(t *testing.T) {
 	})
 }
 
-func TestASYNKnockIsNeverPassedNorAnswered(t *testing.T) {
+func TestSYNKnockIsNeverPassed(t *testing.T) {
 	// Not to a service that answers everybody either, nor with a grant there.
 	for _, service := range []string{"ssh", "db", "vpn"} {
-		w := newWorld(t, every())
+		w := newHarness(t, every())
 		v := w.at("192.0.2.1")
 		b := v.synKnock(alice, service, 0)
 		for range 5 {
@@ -135,9 +135,9 @@ func TestASYNKnockIsNeverPassedNorAnswered(t *testing.T) {
 	}
 }
 
-func TestTheOwnerOfASYNKnockMayPresentItEightTimesMore(t *testing.T) {
+func TestSYNKnockReuse(t *testing.T) {
 	for service, most := range map[string]int{"ssh": 1 + knock.MaxReuse, "db": 1} {
-		w := newWorld(t, every())
+		w := newHarness(t, every())
 		v := w.at("192.0.2.1")
 		b := v.synKnock(alice, service, 0)
 		for i := range 12 {
@@ -157,9 +157,9 @@ func TestTheOwnerOfASYNKnockMayPresentItEightTimesMore(t *testing.T) {
 	}
 }
 
-func TestASYNKnockFromOrToElsewhereIsAReplay(t *testing.T) {
+func TestSYNKnockBindsAddresses(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t, every())
+		w := newHarness(t, every())
 		v := w.at(addr)
 		b := v.synKnock(alice, "ssh", 0)
 		w.want(b, ReasonKnock)
@@ -190,16 +190,16 @@ func TestASYNKnockFromOrToElsewhereIsAReplay(t *testing.T) {
 	})
 }
 
-func TestASYNKnockIsAReplayAfterTheStoreWasOpenedAgain(t *testing.T) {
+func TestSYNKnockReplayAfterRestart(t *testing.T) {
 	dir, clocks := t.TempDir(), newTestClocks()
 	file := func(o *Options) {
 		o.Store, o.Now, o.Mono = openFile(t, dir, clocks.options()), clocks.options().Now, clocks.options().Mono
 	}
-	w := newWorld(t, every(), file)
+	w := newHarness(t, every(), file)
 	v := w.at("192.0.2.1")
 	single := v.synKnock(alice, "ssh", 0)
 	sequence := [][]byte{v.synPart(alice, "db", 0, 0), v.synPart(alice, "db", 0, 1), v.synPart(alice, "db", 0, 2)}
-	present := func(v visitor) (one, three knock.Result) {
+	present := func(v testPeer) (one, three knock.Result) {
 		one = v.w.result(v.from(single))
 		for _, b := range sequence {
 			three = v.w.result(v.from(b))
@@ -210,7 +210,7 @@ func TestASYNKnockIsAReplayAfterTheStoreWasOpenedAgain(t *testing.T) {
 		t.Fatal(one, three)
 	}
 	_ = w.gate.store.Close()
-	w = newWorld(t, every(), file)
+	w = newHarness(t, every(), file)
 	// Even its owner's: who that was is not in the store.
 	for _, addr := range []string{"192.0.2.1", "198.51.100.7"} {
 		if one, three := present(w.at(addr)); one != knock.Replayed || three != knock.Replayed {
@@ -219,13 +219,13 @@ func TestASYNKnockIsAReplayAfterTheStoreWasOpenedAgain(t *testing.T) {
 	}
 }
 
-func TestASYNKnockOfAClientThatMayNotNowOpensNothing(t *testing.T) {
+func TestSYNKnockOutsideSchedule(t *testing.T) {
 	for name, change := range map[string]func(*policy.Client, time.Time){
 		"expired":        func(c *policy.Client, now time.Time) { c.Expires = now },
 		"secret is over": func(c *policy.Client, now time.Time) { c.Keys[0].Until = now },
 		"out of hours":   func(c *policy.Client, _ time.Time) { c.Hours = func(time.Time) bool { return false } },
 	} {
-		w := newWorld(t, every(), func(o *Options) {
+		w := newHarness(t, every(), func(o *Options) {
 			c := policy.NewClient(alice)
 			change(c, o.Now())
 			every(having(c))(o)
@@ -238,10 +238,10 @@ func TestASYNKnockOfAClientThatMayNotNowOpensNothing(t *testing.T) {
 	}
 }
 
-func TestTheSYNKnockOfASecretIsNotSpentByTheOther(t *testing.T) {
+func TestSYNKnockPerSecret(t *testing.T) {
 	newer := testSecret("alice", 2)
 	c := &policy.Client{ID: "alice", Keys: []policy.Key{{Identity: alice}, {Identity: newer}}}
-	w := newWorld(t, every(having(c)))
+	w := newHarness(t, every(having(c)))
 	// Two devices while the secret is being changed.
 	for i, id := range []*protocol.Client{alice, newer} {
 		v := w.at("192.0.2.1").spoofed(i)
@@ -260,10 +260,10 @@ func TestTheSYNKnockOfASecretIsNotSpentByTheOther(t *testing.T) {
 	}
 }
 
-func TestTwoGatesWithOneStoreShareASYNKnock(t *testing.T) {
+func TestSYNKnockWithSharedStore(t *testing.T) {
 	store := replay.NewMemoryStore(newTestClocks().options())
 	share := func(o *Options) { o.Store = store }
-	one, two := newWorld(t, every(), share), newWorld(t, every(), share)
+	one, two := newHarness(t, every(), share), newHarness(t, every(), share)
 	b := one.at("192.0.2.1").synKnock(alice, "ssh", 0)
 	if got := one.result(b); got != knock.OK {
 		t.Fatal(got)
@@ -274,7 +274,7 @@ func TestTwoGatesWithOneStoreShareASYNKnock(t *testing.T) {
 }
 
 // family is what the names of services at v's gateway end in.
-func family(v visitor) string {
+func family(v testPeer) string {
 	if v.addr.Is4() {
 		return "4"
 	}
@@ -290,9 +290,9 @@ func testSecret(id string, n int) *protocol.Client {
 	return c
 }
 
-func TestASYNKnockFromThePortOfAFlowIsAKnock(t *testing.T) {
+func TestSYNKnockFromFlowPort(t *testing.T) {
 	for _, service := range []string{"db", "vpn"} {
-		w := newWorld(t, every())
+		w := newHarness(t, every())
 		v := w.at("192.0.2.1")
 		v.knocks(alice, service, "")
 		w.admit(v.syn(40000, service))

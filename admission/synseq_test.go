@@ -11,11 +11,11 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-func TestASYNSequenceOpensTheDoorInOrderAtAnyLength(t *testing.T) {
+func TestSYNSequenceInOrder(t *testing.T) {
 	everywhere(func(addr string) {
 		for length := protocol.MinSYNSequence; length <= protocol.MaxSYNSequence; length++ {
 			for off := int64(-2); off <= 2; off++ {
-				w := newWorld(t, every(parts(length)))
+				w := newHarness(t, every(parts(length)))
 				v := w.at(addr)
 				for i := range length {
 					b := v.synPart(alice, "ssh", off, i)
@@ -47,7 +47,7 @@ func TestASYNSequenceOpensTheDoorInOrderAtAnyLength(t *testing.T) {
 	})
 }
 
-func TestASYNSequenceOfAnotherLengthIsRefusedAsAPolicy(t *testing.T) {
+func TestPolicyRejectsLongSYNSequence(t *testing.T) {
 	for _, n := range []int{-1, 1, 6, 8, 9} {
 		o := policy.Options{Window: testWindow, Sequence: policy.Sequence{Length: n}, Services: []policy.Service{{
 			Name: "ssh", Listen: netip.MustParsePrefix("10.77.0.1/32"), Port: 22, Mode: policy.ModeKnock, Methods: policy.MethodSYNSeq,
@@ -62,7 +62,7 @@ func TestASYNSequenceOfAnotherLengthIsRefusedAsAPolicy(t *testing.T) {
 	}
 }
 
-func TestPartsThatRepeatOrComeTooEarlyAreIgnored(t *testing.T) {
+func TestSYNSequenceIgnoresRepeatedParts(t *testing.T) {
 	for _, c := range []struct {
 		order []int
 		opens bool
@@ -77,7 +77,7 @@ func TestPartsThatRepeatOrComeTooEarlyAreIgnored(t *testing.T) {
 		{[]int{0, 2}, false},
 		{[]int{0, 0, 0}, false},
 	} {
-		w := newWorld(t, every())
+		w := newHarness(t, every())
 		v := w.at("192.0.2.1")
 		last := knock.Incomplete
 		for _, i := range c.order {
@@ -92,8 +92,8 @@ func TestPartsThatRepeatOrComeTooEarlyAreIgnored(t *testing.T) {
 	}
 }
 
-func TestASYNSequenceAcrossTwoSlotsOpensNothing(t *testing.T) {
-	w := newWorld(t, every())
+func TestSYNSequenceAcrossSlotsIsIgnored(t *testing.T) {
+	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
 	w.until(expectPart, 100*time.Millisecond)
 	w.want(v.synPart(alice, "db", 0, 0), ReasonKnockPart)
@@ -110,8 +110,8 @@ func TestASYNSequenceAcrossTwoSlotsOpensNothing(t *testing.T) {
 	}
 }
 
-func TestASYNSequenceFromTwoAddressesOpensNothing(t *testing.T) {
-	w := newWorld(t, every())
+func TestSYNSequenceFromTwoAddressesIsIgnored(t *testing.T) {
+	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
 	thief := v.spoofed(1)
 	w.want(v.synPart(alice, "db", 0, 0), ReasonKnockPart)
@@ -123,8 +123,8 @@ func TestASYNSequenceFromTwoAddressesOpensNothing(t *testing.T) {
 	}
 }
 
-func TestASYNSequenceIsClaimedWhenItIsComplete(t *testing.T) {
-	w := newWorld(t, every())
+func TestSYNSequenceIsClaimedOnce(t *testing.T) {
+	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
 	thief := v.spoofed(1)
 	first, second, third := v.synPart(alice, "db", 0, 0), v.synPart(alice, "db", 0, 1), v.synPart(alice, "db", 0, 2)
@@ -157,8 +157,8 @@ func TestASYNSequenceIsClaimedWhenItIsComplete(t *testing.T) {
 	v.wantGrants(1)
 }
 
-func TestCopiedFirstPartsBlockNobody(t *testing.T) {
-	w := newWorld(t, every())
+func TestSYNSequenceCopiesDoNotBlock(t *testing.T) {
+	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
 	w.want(v.synPart(alice, "db", 0, 0), ReasonKnockPart)
 	// Everybody who has heard the first part sends it, from ever new addresses,
@@ -178,7 +178,7 @@ func TestCopiedFirstPartsBlockNobody(t *testing.T) {
 	copies(0)
 	copies(1)
 	if got := w.result(bob1.synPart(bob, "db", 0, 2)); got != knock.OK {
-		t.Errorf("somebody else's sequence: %v", got)
+		t.Errorf("another host's sequence: %v", got)
 	}
 	if got := w.result(v.synPart(alice, "db", 0, 2)); got != knock.OK {
 		t.Errorf("the sequence that was copied: %v", got)
@@ -186,8 +186,8 @@ func TestCopiedFirstPartsBlockNobody(t *testing.T) {
 	v.wantGrants(1)
 }
 
-func TestAPlaceThatNobodyUsesIsGivenAway(t *testing.T) {
-	w := newWorld(t, every())
+func TestSYNSequenceReplacesIdleSource(t *testing.T) {
+	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
 	for i := range knock.SourcesPerSYNSequence {
 		w.want(v.spoofed(i+1).synPart(alice, "db", 0, 0), ReasonKnockPart)
@@ -204,9 +204,9 @@ func TestAPlaceThatNobodyUsesIsGivenAway(t *testing.T) {
 	}
 }
 
-func TestThousandsOfClientsMayBeginASYNSequenceAtOnce(t *testing.T) {
+func TestSYNSequencesOfThousands(t *testing.T) {
 	const clients = 4000
-	w := newWorld(t, func(o *Options) {
+	w := newHarness(t, func(o *Options) {
 		every(having(manyClients(clients)...), taking(policy.MethodSYNSeq), func(p *policy.Options) {
 			p.Services = only(p.Services, "db4")
 		})(o)
@@ -233,8 +233,8 @@ func TestThousandsOfClientsMayBeginASYNSequenceAtOnce(t *testing.T) {
 	}
 }
 
-func TestTheLastPartMayComeAgainWhereItFoundTheQueueFull(t *testing.T) {
-	w := newWorld(t, every(), func(o *Options) { o.Limits.Knocks = 2 })
+func TestSYNSequenceRetriesLastPart(t *testing.T) {
+	w := newHarness(t, every(), func(o *Options) { o.Limits.Knocks = 2 })
 	v := w.at("192.0.2.1")
 	for i := range 2 {
 		w.want(v.synPart(alice, "db", 0, i), ReasonKnockPart)
@@ -247,8 +247,8 @@ func TestTheLastPartMayComeAgainWhereItFoundTheQueueFull(t *testing.T) {
 	}
 }
 
-func TestSYNSequencesThatCameToNothingAreForgotten(t *testing.T) {
-	w := newWorld(t, every(legacy))
+func TestSYNSequenceExpires(t *testing.T) {
+	w := newHarness(t, every(legacy))
 	v := w.at("192.0.2.1")
 	w.want(v.synPart(alice, "db", 0, 0), ReasonKnockPart)
 	w.want(v.legacyPart(bob, "db", 0, 0), ReasonKnockPart)
@@ -264,14 +264,14 @@ func TestSYNSequencesThatCameToNothingAreForgotten(t *testing.T) {
 	v.wantGrants(1)
 }
 
-func TestTheLegacySpellingIsTakenBehindItsSwitch(t *testing.T) {
+func TestSYNSequenceLegacySwitch(t *testing.T) {
 	everywhere(func(addr string) {
 		for _, on := range []bool{true, false} {
 			change := []func(*policy.Options){taking(policy.MethodSYNSeq)}
 			if on {
 				change = append(change, legacy)
 			}
-			w := newWorld(t, every(change...))
+			w := newHarness(t, every(change...))
 			v := w.at(addr)
 			for i := range 3 {
 				b := v.legacyPart(alice, "ssh", 0, i)
@@ -291,7 +291,7 @@ func TestTheLegacySpellingIsTakenBehindItsSwitch(t *testing.T) {
 			} else {
 				w.empty()
 			}
-			// Our own spelling is taken either way, and is a knock of its own.
+			// Our own form is taken either way, and is a knock of its own.
 			for i := range 3 {
 				w.result(v.synPart(bob, "ssh", 0, i))
 			}
@@ -302,8 +302,8 @@ func TestTheLegacySpellingIsTakenBehindItsSwitch(t *testing.T) {
 	})
 }
 
-func TestTheTwoSpellingsDoNotMix(t *testing.T) {
-	w := newWorld(t, every(legacy))
+func TestSYNSequenceFormsDoNotMix(t *testing.T) {
+	w := newHarness(t, every(legacy))
 	v := w.at("192.0.2.1")
 	w.want(v.synPart(alice, "ssh", 0, 0), ReasonKnockPart)
 	w.want(v.legacyPart(alice, "ssh", 0, 1), ReasonKnockPart)
@@ -312,13 +312,13 @@ func TestTheTwoSpellingsDoNotMix(t *testing.T) {
 	w.empty()
 }
 
-func TestALegacyPartWhosePortIsAServicesIsAPartStill(t *testing.T) {
+func TestLegacyPartAtServicePort(t *testing.T) {
 	// The port of the second part, by chance, is that of a service: a hidden one,
 	// and one that would answer.
-	w := newWorld(t)
+	w := newHarness(t)
 	_, port := alice.SYNPartLegacy(protocol.NewScratch(), 22, protocol.Slot(w.options().Now(), testWindow), 1)
 	for _, mode := range []policy.Mode{policy.ModeKnock, policy.ModeAuth} {
-		w := newWorld(t, every(legacy, func(o *policy.Options) {
+		w := newHarness(t, every(legacy, func(o *policy.Options) {
 			s := o.Services[0]
 			s.Name, s.Listen, s.Port, s.MACPort, s.Mode = "chance", netip.MustParsePrefix("10.77.0.0/24"), port, port, mode
 			o.Services = append(o.Services, s)
@@ -332,21 +332,21 @@ func TestALegacyPartWhosePortIsAServicesIsAPartStill(t *testing.T) {
 	}
 }
 
-func TestHalfSequencesOfOneSourceDoNotBlockAnothers(t *testing.T) {
-	w := newWorld(t, every())
+func TestUDPSequencesAreLimitedPerSource(t *testing.T) {
+	w := newHarness(t, every())
 	clients := []*protocol.Client{alice, bob}
 	random := rand.New(rand.NewPCG(1, 2))
-	var visitors []visitor
+	var testPeers []testPeer
 	next := map[int]int{}
 	for i := range 20 {
-		visitors = append(visitors, w.at("192.0.2.1").spoofed(i))
+		testPeers = append(testPeers, w.at("192.0.2.1").spoofed(i))
 	}
 	// Twenty sources shuffle their way through the sequences of two clients; the
 	// first to finish each is let in.
 	for range 400 {
-		i := random.IntN(len(visitors))
+		i := random.IntN(len(testPeers))
 		c, part := clients[i%2], random.IntN(3)
-		w.result(visitors[i].synPart(c, "db", 0, part))
+		w.result(testPeers[i].synPart(c, "db", 0, part))
 		if part == next[i] {
 			next[i]++
 		}
@@ -362,8 +362,8 @@ func TestHalfSequencesOfOneSourceDoNotBlockAnothers(t *testing.T) {
 	}
 }
 
-// legacyFields are those of a part in the legacy spelling.
-func (v visitor) legacyFields(c *protocol.Client, service string, index int) protocol.SYNFields {
+// legacyFields are those of a part in the legacy form.
+func (v testPeer) legacyFields(c *protocol.Client, service string, index int) protocol.SYNFields {
 	f, _ := c.SYNPartLegacy(protocol.NewScratch(), v.server(service).Port(), v.w.slot(expectLegacyPart), index)
 	return f
 }

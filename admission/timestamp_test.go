@@ -8,17 +8,17 @@ import (
 )
 
 // with is a segment of v's at db with TCP options.
-func (v visitor) with(flags uint8, seq, ack uint32, options []byte) []byte {
+func (v testPeer) with(flags uint8, seq, ack uint32, options []byte) []byte {
 	s := v.server("db")
 	return packettest.TCP{
 		Src: v.tuple(40000, "db").Source(), Dst: s, Flags: flags, Seq: seq, Ack: ack, Options: options,
 	}.Packet()
 }
 
-func TestGateSaysWhenAHandshakeLacksItsTimestamp(t *testing.T) {
+func TestGateReportsMissingTimestamp(t *testing.T) {
 	everywhere(func(addr string) {
 		for _, agreed := range []bool{true, false} {
-			w := newWorld(t)
+			w := newHarness(t)
 			v := w.at(addr)
 			v.knocks(alice, "db", "")
 			w.want(v.syn(40000, "db"), ReasonGrant)

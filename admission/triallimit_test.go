@@ -15,9 +15,9 @@ import (
 // What merely looks like a v1 knock, with a known client's address, must not
 // drain the buckets of the methods that are found by a look-up, nor the other way
 // round.
-func TestKnockMethodsHaveTokenBucketsOfTheirOwn(t *testing.T) {
+func TestKnockMethodsHaveOwnBudgets(t *testing.T) {
 	const perSecond, seconds = 5000, 3
-	w := newWorld(t, every(), func(o *Options) { o.Limits = Limits{} })
+	w := newHarness(t, every(), func(o *Options) { o.Limits = Limits{} })
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "db", "") // the address is known
 	for n := range perSecond * seconds {
@@ -43,8 +43,8 @@ func TestKnockMethodsHaveTokenBucketsOfTheirOwn(t *testing.T) {
 	w.decide()
 }
 
-// expire ends the grants of the visitor.
-func (v visitor) expire() {
+// expire ends the grants of the testPeer.
+func (v testPeer) expire() {
 	v.w.gate.Revoke(Target{GrantsOnly: true})
 }
 
@@ -61,10 +61,10 @@ func openAndHidden(clients []*policy.Client) func(*Options) {
 // junkPerSecond is what once took two processors with ten thousand clients.
 const junkPerSecond = 270
 
-func TestJunkAtOpenServicesKeepsNoClientOfHiddenOnesOut(t *testing.T) {
+func TestJunkAtOpenServiceSparesHidden(t *testing.T) {
 	const clients, seconds = 10_000, 3
 	all := manyClients(clients)
-	w := newWorld(t, openAndHidden(all))
+	w := newHarness(t, openAndHidden(all))
 	hmacs, knocked := 0, 0
 	for n := range junkPerSecond * seconds {
 		v := w.at("198.51.100.1").spoofed(n * 257)
@@ -101,10 +101,10 @@ func TestJunkAtOpenServicesKeepsNoClientOfHiddenOnesOut(t *testing.T) {
 	}
 }
 
-func TestCandidatesCostNothingForEachClient(t *testing.T) {
+func TestCandidatesCost(t *testing.T) {
 	for _, clients := range []int{10, 10_000} {
 		t.Run(fmt.Sprint(clients), func(t *testing.T) {
-			w := newWorld(t, openAndHidden(manyClients(clients)))
+			w := newHarness(t, openAndHidden(manyClients(clients)))
 			v := w.at("192.0.2.1")
 			w.gate.Admit(parsed(v.syn(40000, "web")))
 			const most = 8 // whatever the number of clients
@@ -121,15 +121,15 @@ func TestCandidatesCostNothingForEachClient(t *testing.T) {
 
 // A hundred clients behind one address, each with its knock and its connection at
 // the same moment, by any method.
-func TestGateLetsAHundredClientsOfOneAddressInAtOnce(t *testing.T) {
+func TestGateAdmitsHundredClientsOfOneAddress(t *testing.T) {
 	const people = 100
-	for name, knock := range map[string]func(visitor, *protocol.Client) []byte{
-		"udp":     func(v visitor, c *protocol.Client) []byte { return v.knock(c, "ssh") },
-		"udp-v2":  func(v visitor, c *protocol.Client) []byte { return v.v2(c, "ssh") },
-		"tcp-syn": func(v visitor, c *protocol.Client) []byte { return v.synKnock(c, "ssh", 0) },
+	for name, knock := range map[string]func(testPeer, *protocol.Client) []byte{
+		"udp":     func(v testPeer, c *protocol.Client) []byte { return v.knock(c, "ssh") },
+		"udp-v2":  func(v testPeer, c *protocol.Client) []byte { return v.v2(c, "ssh") },
+		"tcp-syn": func(v testPeer, c *protocol.Client) []byte { return v.synKnock(c, "ssh", 0) },
 	} {
 		all := manyClients(people)
-		w := newWorld(t, every(having(all...)), func(o *Options) { o.Limits = Limits{} })
+		w := newHarness(t, every(having(all...)), func(o *Options) { o.Limits = Limits{} })
 		v := w.at("192.0.2.1")
 		for n, c := range all {
 			if got := w.gate.Admit(parsed(knock(v, c.Keys[0].Identity))); got.Reason != ReasonKnock {
@@ -154,8 +154,8 @@ func TestGateLetsAHundredClientsOfOneAddressInAtOnce(t *testing.T) {
 
 // A client whose own knock was dropped, and whose SYN found a neighbour's grant,
 // is recognised all the same, and waits for the knock that it sends again.
-func TestGateWaitsForTheKnockOfAClientOnANeighboursGrant(t *testing.T) {
-	w := newWorld(t)
+func TestAuthenticateOnNeighborsGrant(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "ssh", "")
 	w.want(v.syn(40000, "ssh"), ReasonGrant) // bob's

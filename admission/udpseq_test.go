@@ -27,9 +27,9 @@ func orders(n int) [][]int {
 	return all
 }
 
-func TestAUDPSequenceOpensTheDoorInAnyOrderFromAnyPort(t *testing.T) {
+func TestUDPSequenceInAnyOrder(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t, every())
+		w := newHarness(t, every())
 		v := w.at(addr)
 		for n, order := range orders(3) {
 			v := v.spoofed(n)
@@ -53,9 +53,9 @@ func TestAUDPSequenceOpensTheDoorInAnyOrderFromAnyPort(t *testing.T) {
 	})
 }
 
-func TestAUDPSequenceHasTheLengthThatIsConfigured(t *testing.T) {
+func TestUDPSequenceLength(t *testing.T) {
 	for length := protocol.MinSequence; length <= protocol.MaxSequence; length++ {
-		w := newWorld(t, every(parts(length), taking(policy.MethodUDPSeq)))
+		w := newHarness(t, every(parts(length), taking(policy.MethodUDPSeq)))
 		v := w.at("192.0.2.1")
 		for total := protocol.MinSequence; total <= protocol.MaxSequence; total++ {
 			id := fmt.Sprintf("of %d", total)
@@ -76,36 +76,36 @@ func TestAUDPSequenceHasTheLengthThatIsConfigured(t *testing.T) {
 	}
 }
 
-func TestThePartsOfAUDPSequenceComeTogether(t *testing.T) {
+func TestUDPSequenceWindow(t *testing.T) {
 	passive := func(m *protocol.KnockMessage) { m.Method = protocol.MethodUDPPassiveSeq }
 	for _, c := range []struct {
 		name string
-		last func(v visitor) []byte // after parts 0 and 1
+		last func(v testPeer) []byte // after parts 0 and 1
 		want knock.Result
 	}{
-		{"as it should be", func(v visitor) []byte { return v.part(alice, "db", "id", 2, 3) }, knock.OK},
-		{"in the passive spelling", func(v visitor) []byte { return v.part(alice, "db", "id", 2, 3, passive) }, knock.OK},
-		{"of another session", func(v visitor) []byte {
+		{"as it should be", func(v testPeer) []byte { return v.part(alice, "db", "id", 2, 3) }, knock.OK},
+		{"in the passive form", func(v testPeer) []byte { return v.part(alice, "db", "id", 2, 3, passive) }, knock.OK},
+		{"of another session", func(v testPeer) []byte {
 			return v.part(alice, "db", "id", 2, 3, func(m *protocol.KnockMessage) { m.SessionID = []byte("another session of hers") })
 		}, knock.Malformed},
-		{"of another sequence", func(v visitor) []byte { return v.part(alice, "db", "other", 2, 3) }, knock.Incomplete},
-		{"of another client", func(v visitor) []byte { return v.part(bob, "db", "id", 2, 3) }, knock.Incomplete},
-		{"for another service", func(v visitor) []byte { return v.part(alice, "ssh", "id", 2, 3) }, knock.Incomplete},
-		{"from another address", func(v visitor) []byte { return v.spoofed(1).part(alice, "db", "id", 2, 3) }, knock.Incomplete},
-		{"one that was there", func(v visitor) []byte { return v.part(alice, "db", "id", 1, 3) }, knock.Incomplete},
-		{"just in time", func(v visitor) []byte {
+		{"of another sequence", func(v testPeer) []byte { return v.part(alice, "db", "other", 2, 3) }, knock.Incomplete},
+		{"of another client", func(v testPeer) []byte { return v.part(bob, "db", "id", 2, 3) }, knock.Incomplete},
+		{"for another service", func(v testPeer) []byte { return v.part(alice, "ssh", "id", 2, 3) }, knock.Incomplete},
+		{"from another address", func(v testPeer) []byte { return v.spoofed(1).part(alice, "db", "id", 2, 3) }, knock.Incomplete},
+		{"one that was there", func(v testPeer) []byte { return v.part(alice, "db", "id", 1, 3) }, knock.Incomplete},
+		{"just in time", func(v testPeer) []byte {
 			v.w.pass(policy.DefaultSequenceWindow)
 			return v.part(alice, "db", "id", 2, 3)
 		}, knock.OK},
-		{"too late", func(v visitor) []byte {
+		{"too late", func(v testPeer) []byte {
 			v.w.pass(policy.DefaultSequenceWindow + 1)
 			return v.part(alice, "db", "id", 2, 3)
 		}, knock.Incomplete},
-		{"by the method of a single knock", func(v visitor) []byte {
+		{"by the method of a single knock", func(v testPeer) []byte {
 			return v.part(alice, "db", "id", 2, 3, func(m *protocol.KnockMessage) { m.Method = protocol.MethodUDP })
 		}, knock.MethodRefused},
 	} {
-		w := newWorld(t, every())
+		w := newHarness(t, every())
 		v := w.at("192.0.2.1")
 		for i := range 2 {
 			if got := w.result(v.part(alice, "db", "id", i, 3)); got != knock.Incomplete {
@@ -123,21 +123,21 @@ func TestThePartsOfAUDPSequenceComeTogether(t *testing.T) {
 	}
 }
 
-func TestAPartIsNoSingleKnock(t *testing.T) {
-	w := newWorld(t, every(taking(policy.MethodUDP)))
+func TestUDPSequencePartAloneIsRejected(t *testing.T) {
+	w := newHarness(t, every(taking(policy.MethodUDP)))
 	v := w.at("192.0.2.1")
 	if got := w.result(v.part(alice, "db", "id", 0, 3)); got != knock.MethodRefused {
 		t.Error(got)
 	}
-	w = newWorld(t, every(taking(policy.MethodUDPSeq)))
+	w = newHarness(t, every(taking(policy.MethodUDPSeq)))
 	v = w.at("192.0.2.1")
 	if got := w.result(v.knock(alice, "db")); got != knock.MethodRefused {
 		t.Error(got)
 	}
 }
 
-func TestPartsOfAFinishedUDPSequenceAreReplays(t *testing.T) {
-	w := newWorld(t, every())
+func TestUDPSequenceFinishedPartsAreReplays(t *testing.T) {
+	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
 	var sent [][]byte
 	for i := range 3 {
@@ -160,10 +160,10 @@ func TestPartsOfAFinishedUDPSequenceAreReplays(t *testing.T) {
 	v.wantGrants(1)
 }
 
-func TestUDPSequencesInFlightAreBoundedPerSourceAndInAll(t *testing.T) {
-	w := newWorld(t, every())
+func TestUDPSequenceLimits(t *testing.T) {
+	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
-	begin := func(v visitor, n int) knock.Result {
+	begin := func(v testPeer, n int) knock.Result {
 		w.pass(5 * time.Millisecond)
 		return w.result(v.part(alice, "db", fmt.Sprint("no. ", n), 0, 3))
 	}
@@ -176,7 +176,7 @@ func TestUDPSequencesInFlightAreBoundedPerSourceAndInAll(t *testing.T) {
 		t.Errorf("one too many: %v", got)
 	}
 	if got := begin(v.spoofed(1), 8); got != knock.Incomplete {
-		t.Errorf("somebody else's: %v", got)
+		t.Errorf("another host's: %v", got)
 	}
 	// Those that are over make room at once, though nobody has swept.
 	w.pass(policy.DefaultSequenceWindow + time.Second)
@@ -190,8 +190,8 @@ func TestUDPSequencesInFlightAreBoundedPerSourceAndInAll(t *testing.T) {
 	}
 }
 
-func TestFinishedUDPSequencesCountAgainstNobody(t *testing.T) {
-	w := newWorld(t, every())
+func TestUDPSequenceFinishedIsFree(t *testing.T) {
+	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
 	// An office behind one address connects thirty times within a second.
 	for n := range 30 {
@@ -209,9 +209,9 @@ func TestFinishedUDPSequencesCountAgainstNobody(t *testing.T) {
 	v.wantGrants(30)
 }
 
-func TestServicesMayShareAKnockPortOrHaveOneEach(t *testing.T) {
+func TestKnockPorts(t *testing.T) {
 	for _, shared := range []bool{true, false} {
-		w := newWorld(t, every(func(o *policy.Options) {
+		w := newHarness(t, every(func(o *policy.Options) {
 			if !shared {
 				o.KnockPort = 0
 			}

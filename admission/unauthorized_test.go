@@ -9,16 +9,16 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// strangersPacket is something that a stranger may send, and what becomes of it.
-type strangersPacket struct {
+// unauthorizedPacket is something that an unauthorized host may send, and what becomes of it.
+type unauthorizedPacket struct {
 	name string
 	b    []byte
 	want Reason
 }
 
-// refusals has a packet for every reason for which a stranger's is dropped that
+// refusals has a packet for every reason for which an unauthorized host's is dropped that
 // does not need anything to have happened before.
-func refusals(v visitor) []strangersPacket {
+func refusals(v testPeer) []unauthorizedPacket {
 	flags := func(f uint8) []byte { return v.tcp(1234, "ssh", f, 7, 8, "") }
 	elsewhere := func(addr netip.Addr, port uint16) []byte {
 		return packettest.SYN(netip.AddrPortFrom(v.addr, 1234), netip.AddrPortFrom(addr, port), 7)
@@ -36,7 +36,7 @@ func refusals(v visitor) []strangersPacket {
 	if v.addr.Is6() {
 		neighbour = netip.MustParseAddr("fd77:0:0:1::1")
 	}
-	return []strangersPacket{
+	return []unauthorizedPacket{
 		{"SYN", v.syn(1234, "ssh"), ReasonNoGrant},
 		{"SYN with data", v.tcp(1234, "db", packet.SYN, 7, 0, "data"), ReasonNoGrant},
 		{"SYN with PSH and URG", flags(packet.SYN | packet.PSH | packet.URG), ReasonNoGrant},
@@ -73,9 +73,9 @@ func refusals(v visitor) []strangersPacket {
 	}
 }
 
-func TestAStrangersPacketIsDroppedForTheRightReason(t *testing.T) {
+func TestUnauthorizedPacketReasons(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t)
+		w := newHarness(t)
 		for _, c := range refusals(w.at(addr)) {
 			if v := w.admit(c.b); v.Action != Drop || v.Reason != c.want {
 				t.Errorf("%s, %s: %v %v, want %v", addr, c.name, v.Action, v.Reason, c.want)
@@ -85,9 +85,9 @@ func TestAStrangersPacketIsDroppedForTheRightReason(t *testing.T) {
 	})
 }
 
-func TestAStrangersPacketIsDroppedDuringSomebodyElsesSession(t *testing.T) {
+func TestUnauthorizedPacketsDuringSession(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t)
+		w := newHarness(t)
 		v := w.at(addr)
 		v.knocks(alice, "db", "")
 		w.want(v.syn(40000, "db"), ReasonGrant)
@@ -106,8 +106,8 @@ func TestAStrangersPacketIsDroppedDuringSomebodyElsesSession(t *testing.T) {
 	})
 }
 
-func TestEveryDropIsCountedByItsReason(t *testing.T) {
-	w := newWorld(t)
+func TestStatsCountDropsByReason(t *testing.T) {
+	w := newHarness(t)
 	want := map[string]uint64{}
 	for _, c := range refusals(w.at("192.0.2.1")) {
 		w.admit(c.b)
@@ -128,7 +128,7 @@ func TestEveryDropIsCountedByItsReason(t *testing.T) {
 	}
 }
 
-func TestReasonsAndResultsHaveNamesOfTheirOwn(t *testing.T) {
+func TestReasonNamesAreUnique(t *testing.T) {
 	seen := map[string]bool{}
 	for r := range reasonCount {
 		seen[r.String()] = true
@@ -148,8 +148,8 @@ func TestReasonsAndResultsHaveNamesOfTheirOwn(t *testing.T) {
 	}
 }
 
-func TestADrainingGateTakesNoNewFlowsAndKeepsTheOld(t *testing.T) {
-	w := newWorld(t)
+func TestGateDrainKeepsFlows(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "many", "")
 	w.want(v.syn(40000, "many"), ReasonGrant)
@@ -163,8 +163,8 @@ func TestADrainingGateTakesNoNewFlowsAndKeepsTheOld(t *testing.T) {
 	}
 }
 
-func TestASYNParkedBeforeTheDrainIsNotDelivered(t *testing.T) {
-	w := newWorld(t)
+func TestDrainDropsDeferredSYN(t *testing.T) {
+	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	w.want(v.knock(alice, "db"), ReasonKnock)
 	w.want(v.syn(40000, "db"), ReasonDeferred)
@@ -175,8 +175,8 @@ func TestASYNParkedBeforeTheDrainIsNotDelivered(t *testing.T) {
 	}
 }
 
-func TestTheFlowTableIsBounded(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Limits.Flows = 3 })
+func TestFlowTableLimit(t *testing.T) {
+	w := newHarness(t, func(o *Options) { o.Limits.Flows = 3 })
 	v := w.at("192.0.2.1")
 	for port := range uint16(3) {
 		v.knocks(alice, "db", "")

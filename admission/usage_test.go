@@ -7,7 +7,7 @@ import (
 )
 
 // bound returns one of the gate's bounds.
-func (w *world) bound(of string) Usage {
+func (w *harness) bound(of string) Usage {
 	w.Helper()
 	for _, b := range w.gate.Usage() {
 		if b.Resource == of {
@@ -18,8 +18,8 @@ func (w *world) bound(of string) Usage {
 	return Usage{}
 }
 
-func TestNoBoundIsThereTwice(t *testing.T) {
-	w := newWorld(t, every())
+func TestUsageResourcesAreUnique(t *testing.T) {
+	w := newHarness(t, every())
 	seen := make(map[string]bool)
 	for _, b := range w.gate.Usage() {
 		if seen[b.Resource] || b.Used != 0 && b.Resource != "expected_knocks" || b.Limit <= 0 {
@@ -29,9 +29,9 @@ func TestNoBoundIsThereTwice(t *testing.T) {
 	}
 }
 
-func TestBoundsSayWhatTheGreediestHas(t *testing.T) {
+func TestUsageReportsPeaks(t *testing.T) {
 	everywhere(func(addr string) {
-		w := newWorld(t, every(), banning)
+		w := newHarness(t, every(), banning)
 		v := w.at(addr)
 		const flows = 3
 		for n := range uint16(flows) {
@@ -50,10 +50,10 @@ func TestBoundsSayWhatTheGreediestHas(t *testing.T) {
 	})
 }
 
-func TestABanIsToldOnceWithWhomAndForHowLong(t *testing.T) {
+func TestBanIsReportedOnce(t *testing.T) {
 	everywhere(func(addr string) {
 		var told []BanEvent
-		w := newWorld(t, every(), banning, func(o *Options) { o.Banned = func(e BanEvent) { told = append(told, e) } })
+		w := newHarness(t, every(), banning, func(o *Options) { o.Banned = func(e BanEvent) { told = append(told, e) } })
 		v := w.at(addr)
 		const failures = 9 // three times as many as a ban takes: some handshakes were under way when it began
 		for n := range uint16(failures) {

@@ -182,7 +182,7 @@ func (t *Table) has(k kind, slot int64) bool {
 	return slot >= t.slots[k]-policy.SlotsBefore && slot <= t.slots[k]+policy.SlotsAfter
 }
 
-// slotOf returns a cell's slot, of which the cell has only the low bits: the one
+// slotOf returns a cell's slot. The cell has only its low bits: it is the one
 // nearest to the slot for which the table was built. (The current time may be any
 // number of slots away, and must not be used.)
 func (t *Table) slotOf(c *cell) int64 {
