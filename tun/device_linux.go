@@ -107,7 +107,7 @@ func openError(o Options, err error) error {
 	name := o.Name
 	switch {
 	case o.FD != 0:
-		return fmt.Errorf("take the TUN device of descriptor %d: %w", o.FD, err)
+		return fmt.Errorf("use the TUN device with descriptor %d: %w", o.FD, err)
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO), cloneDeviceMissing():
 		return fmt.Errorf("%w: /dev/net/tun is missing; load the tun module or pass the device into the container", ErrNoTUN)
 	case errors.Is(err, unix.EBUSY):
