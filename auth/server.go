@@ -17,7 +17,7 @@ import (
 // Defaults of the options.
 const (
 	DefaultDeadline  = 3 * time.Second        // long enough for a slow path, short enough for unauthorized hosts
-	DefaultWindow    = protocol.DefaultWindow // how far two clocks may differ
+	DefaultWindow    = protocol.DefaultWindow // 30 s: how far two clocks may differ
 	DefaultMaxTrials = 64                     // decryptions per connection; libknock refuses more as well
 )
 

@@ -24,9 +24,9 @@ const (
 
 // Defaults of the options, which are those of the gateway.
 const (
-	DefaultGrantTTL = protocol.DefaultGrantTTL // from the knock to the connection
-	DefaultWindow   = protocol.DefaultWindow
-	DefaultSlot     = protocol.DefaultSlot
+	DefaultGrantTTL = protocol.DefaultGrantTTL // 15 s from the knock to the connection
+	DefaultWindow   = protocol.DefaultWindow   // 30 s
+	DefaultSlot     = protocol.DefaultSlot     // 30 s
 )
 
 // ErrOptions is wrapped by all errors about invalid options.

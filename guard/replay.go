@@ -11,7 +11,7 @@ import (
 )
 
 // FileReplay is an auth.Replay that survives restarts: it is in memory, and
-// every accepted message is written to a file before it is answered. It is not
+// every accepted message is written to a file before Claim returns. It is not
 // synced to the disk, so a power cut may lose the last seconds. One process at a
 // time can open a directory. Its methods are safe for concurrent use.
 type FileReplay struct{ store *replay.FileStore }
