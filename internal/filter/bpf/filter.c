@@ -57,8 +57,7 @@ static __always_inline int check_fragment(const struct packet *p, struct frame *
 static __always_inline int parse_ipv4(struct packet *p, struct frame *f)
 {
 	const struct ipv4_header *h = &f->ip.ipv4;
-	__u16 total, fragment;
-	__u8 first;
+	__u64 total, fragment, first;
 
 	set_ipv4(&f->flow.src, h->src);
 	set_ipv4(&f->flow.dst, h->dst);
@@ -132,7 +131,7 @@ static __always_inline int parse_ipv6_fragment(struct packet *p, struct frame *f
 static __always_inline int parse_ipv6(struct packet *p, struct frame *f)
 {
 	struct ipv6_header *h = &f->ip.ipv6;
-	__u32 length;
+	__u64 length;
 
 	LOAD(p, 0, h, sizeof(*h));
 	set_addr(&f->flow.src, &h->src);
@@ -177,7 +176,7 @@ static __always_inline int set_ports(struct packet *p, struct frame *f, __be16 s
  * is unrolled: without CAP_PERFMON, the verifier of Linux 6.1 follows the
  * speculative way past the end of a loop, again and again.
  */
-static __noinline __s64 tcp_timestamp(struct __sk_buff *skb, __u32 offset, __u32 end)
+static __noinline __s64 tcp_timestamp(struct __sk_buff *skb, __u64 offset, __u64 end)
 {
 #pragma unroll
 	for (int i = 0; i < TCP_MAX_OPTIONS; i++) {
@@ -217,8 +216,8 @@ static __always_inline int check_syn(const struct packet *p, struct frame *f, en
 
 	/* A knock is looked for first, from any source: its source must be marked. */
 	if (control.legacy | (accepts & ACCEPTS_SYN_KNOCK)) {
-		__u32 options = p->transport + sizeof(*h);
-		__u32 options_end = p->transport + (h->data_offset >> 4) * 4;
+		__u64 options = p->transport + sizeof(*h);
+		__u64 options_end = p->transport + (h->data_offset >> 4) * 4;
 		__s64 timestamp = tcp_timestamp(p->skb, options, options_end);
 		__u64 seq = bpf_ntohl(h->seq);
 
@@ -276,7 +275,7 @@ static __always_inline int check_udp(struct packet *p, struct frame *f)
 	const struct udp_header *h = &f->transport.udp;
 	const struct knock_v2_hint *hint = &f->transport.hint;
 	const struct knock_tail *tail = &f->transport.tail;
-	__u32 payload, size;
+	__u64 payload, size;
 	enum accepts accepts;
 	int verdict;
 

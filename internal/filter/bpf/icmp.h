@@ -10,7 +10,7 @@
  * check_quoted passes an ICMP error about a flow. The flow's key is that of
  * packets from the client, and the error quotes a packet to the client.
  */
-static __always_inline int check_quoted(const struct packet *p, struct frame *f, __u32 offset)
+static __always_inline int check_quoted(const struct packet *p, struct frame *f, __u64 offset)
 {
 	const struct tcp_header *h = &f->transport.tcp;
 
@@ -23,11 +23,11 @@ static __always_inline int check_quoted(const struct packet *p, struct frame *f,
 	return is_entry(fingerprint(&f->key)) ? PASS : REASON_ICMP;
 }
 
-static __always_inline int check_icmpv4(const struct packet *p, struct frame *f, __u32 offset)
+static __always_inline int check_icmpv4(const struct packet *p, struct frame *f, __u64 offset)
 {
 	const struct ipv4_header *h = &f->ip.ipv4;
 	__u8 type = f->transport.icmp.type;
-	__u32 length;
+	__u64 length;
 
 	if (type != ICMP_DEST_UNREACHABLE && type != ICMP_TIME_EXCEEDED &&
 	    type != ICMP_PARAMETER_PROBLEM)
@@ -46,7 +46,7 @@ static __always_inline int check_icmpv4(const struct packet *p, struct frame *f,
 	return check_quoted(p, f, offset + length);
 }
 
-static __always_inline int check_icmpv6(const struct packet *p, struct frame *f, __u32 offset)
+static __always_inline int check_icmpv6(const struct packet *p, struct frame *f, __u64 offset)
 {
 	const struct ipv6_header *h = &f->ip.ipv6;
 	__u8 type = f->transport.icmp.type;

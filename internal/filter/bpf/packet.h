@@ -42,9 +42,9 @@ struct frame {
 /* The rest of what is known of the packet, which the compiler keeps in registers. */
 struct packet {
 	struct __sk_buff *skb;
-	__u32 ip_header; /* bytes, without extension headers */
-	__u32 transport; /* offset of the transport header */
-	__u32 end;       /* offset of the packet's end, by its IP header */
+	__u64 ip_header; /* bytes, without extension headers */
+	__u64 transport; /* offset of the transport header */
+	__u64 end;       /* offset of the packet's end, by its IP header */
 	__u8 protocol;
 	__be16 dst_port;
 };
@@ -149,8 +149,8 @@ static __always_inline int is_expected_knock(struct frame *f, __u64 a, __u16 b)
 static __always_inline int load_tcp(const struct packet *p, struct frame *f, int truncated)
 {
 	struct tcp_header *h = &f->transport.tcp;
-	__u32 available = p->end - p->transport;
-	__u32 length;
+	__u64 available = p->end - p->transport;
+	__u64 length;
 
 	if (available < sizeof(*h))
 		return truncated;
