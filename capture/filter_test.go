@@ -59,7 +59,7 @@ func TestFilterMatch(t *testing.T) {
 func TestParseFilterErrors(t *testing.T) {
 	for filter, says := range map[string]string{
 		"host":                           "needs a value",
-		"host nobody":                    "neither an address nor a network",
+		"host nowhere":                   "neither an address nor a network",
 		"port ssh":                       "not a port",
 		"port 65536":                     "not a port",
 		"proto sctp":                     "tcp, udp, icmp",

@@ -52,7 +52,7 @@ func pingCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		// A profile says whether the service sends proofs.
+		// A profile states if the service sends proofs.
 		if !flags.Changed("proof") && !t.profile {
 			t.Auth.Proof = true
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/knockgw/knockgw/internal/control"
 )
 
-// reloadStatus says whether the running gateway applies a change of a client's
+// reloadStatus reports whether the running gateway applies a change of a client's
 // file. Its values appear in JSON.
 type reloadStatus string
 

@@ -40,7 +40,7 @@ func child(name string) int {
 	if os.Getenv(routesVariable) != "" {
 		o.KeepRoutes = true
 	} else if os.Getuid() == 0 {
-		o.Account = &sandbox.Account{Name: "nobody", UID: nobody, GID: nobody}
+		o.Account = &sandbox.Account{Name: "unprivileged", UID: unprivileged, GID: unprivileged}
 	}
 	busy(4) // threads before
 	dir := os.Getenv("DIR")
@@ -59,8 +59,8 @@ func child(name string) int {
 	return 0
 }
 
-// nobody is the number of the user and group of that name on most systems.
-const nobody = 65534
+// unprivileged is the number of the unprivileged user and group of most systems.
+const unprivileged = 65534
 
 // busy blocks n threads in the kernel at once.
 func busy(n int) {

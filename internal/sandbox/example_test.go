@@ -21,7 +21,7 @@ func ExampleEnter() {
 }
 
 func ExampleLookup() {
-	_, err := sandbox.Lookup("nobody of this name", "")
+	_, err := sandbox.Lookup("no-such-user", "")
 	fmt.Println(errors.Is(err, sandbox.ErrAccount))
 	// Output: true
 }

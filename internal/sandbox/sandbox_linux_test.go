@@ -157,20 +157,20 @@ func TestEnterKeepsSignals(t *testing.T) {
 
 func TestLookup(t *testing.T) {
 	t.Parallel()
-	nobody, err := user.Lookup("nobody")
+	daemon, err := user.Lookup("daemon")
 	if err != nil {
-		t.Skip("this system has no user nobody")
+		t.Skip("this system has no user daemon")
 	}
 	for _, c := range []struct {
 		name, group string
 		ok          bool
 	}{
-		{"nobody", "", true},
-		{nobody.Uid, "", true},
+		{"daemon", "", true},
+		{daemon.Uid, "", true},
 		{"4000000", "4000001", true}, // numbers without a name
 		{"4000000", "", false},       // no group
 		{"no-such-user", "", false},
-		{"nobody", "no-such-group", false},
+		{"daemon", "no-such-group", false},
 		{"root", "", false},
 		{"0", "0", false},
 		{"4294967295", "1", false}, // means: do not change
