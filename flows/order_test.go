@@ -68,7 +68,7 @@ func TestServeMirrorsUpstreamFailure(t *testing.T) {
 				return nil, c.dial(ctx)
 			}
 		}
-		t.Run(name+", dialled first", func(t *testing.T) {
+		t.Run(name+", dialed first", func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				th := newHarness(t).knocked()
 				dial(th)
@@ -77,7 +77,7 @@ func TestServeMirrorsUpstreamFailure(t *testing.T) {
 				th.ended(c.end)
 			})
 		})
-		t.Run(name+", dialled after authentication", func(t *testing.T) {
+		t.Run(name+", dialed after authentication", func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				th := newHarness(t).authenticated()
 				dial(th)
@@ -107,7 +107,7 @@ func TestServeHandshakeDoneError(t *testing.T) {
 	object := func(th *harness) func() error {
 		return func() error { th.events.add("complete"); return errors.New("used up meanwhile") }
 	}
-	t.Run("dialled first", func(t *testing.T) {
+	t.Run("dialed first", func(t *testing.T) {
 		th := newHarness(t).knocked()
 		th.plan.HandshakeDone = object(th)
 		<-th.serve()
@@ -158,7 +158,7 @@ func TestKillInEveryState(t *testing.T) {
 		prepare func(th *harness)
 		want    []string
 	}{
-		"while the upstream is dialled": {func(th *harness) {
+		"while the upstream is dialed": {func(th *harness) {
 			th.knocked().plan.Dial = func(ctx context.Context) (net.Conn, error) { return nil, held(ctx) }
 		}, []string{"drop", "on-drop"}},
 		"during the handshake": {func(th *harness) {
@@ -170,7 +170,7 @@ func TestKillInEveryState(t *testing.T) {
 		"during authentication": {func(th *harness) {
 			th.plan.Authenticate = func(ctx context.Context, _ net.Conn) (string, error) { return "", held(ctx) }
 		}, []string{"accept", "complete", "abort client", "closed"}},
-		"while the upstream is dialled after authentication": {func(th *harness) {
+		"while the upstream is dialed after authentication": {func(th *harness) {
 			th.authenticated().plan.Dial = func(ctx context.Context) (net.Conn, error) { return nil, held(ctx) }
 		}, []string{"accept", "complete", "authenticate", "on-drop", "abort client", "closed"}},
 		"during the relay": {func(th *harness) {

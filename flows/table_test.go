@@ -40,13 +40,13 @@ func TestDrainResetsRemaining(t *testing.T) {
 		want    []string
 	}{
 		// Each client gets a reset.
-		"while the upstream is dialled": {func(th *harness) {
+		"while the upstream is dialed": {func(th *harness) {
 			th.knocked().plan.Dial = func(ctx context.Context) (net.Conn, error) { return nil, held(ctx) }
 		}, []string{"reset", "on-drop"}},
 		"during the handshake": {func(th *harness) {
 			th.authenticated().hold = make(chan struct{})
 		}, []string{"accept", "reset", "on-drop"}},
-		"while the upstream is dialled after authentication": {func(th *harness) {
+		"while the upstream is dialed after authentication": {func(th *harness) {
 			th.authenticated().plan.Dial = func(ctx context.Context) (net.Conn, error) { return nil, held(ctx) }
 		}, []string{"accept", "complete", "authenticate", "abort client", "closed"}},
 		"during the relay": {func(th *harness) { th.knocked() },

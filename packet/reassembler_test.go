@@ -267,14 +267,14 @@ func TestReassemblerUsesFirstHeader(t *testing.T) {
 
 func TestReassemblerSeparatesPackets(t *testing.T) {
 	for name, e := range families {
-		neighbour := ends{netip.AddrPortFrom(e.client.Addr().Next(), 40000), e.server}
+		neighbor := ends{netip.AddrPortFrom(e.client.Addr().Next(), 40000), e.server}
 		elsewhere := ends{e.client, netip.AddrPortFrom(e.server.Addr().Next(), 22)}
 		r := newReassembly(packet.ReassemblerOptions{})
 		segment := func(e ends) []byte { return e.tcp(packettest.TCP{Payload: pattern(100)}) }
 		r.add(fragment(segment(e), 7, 0, 40, true))
 		for i, b := range [][]byte{
 			fragment(segment(e), 8, 40, 120, false),
-			fragment(segment(neighbour), 7, 40, 120, false),
+			fragment(segment(neighbor), 7, 40, 120, false),
 			fragment(segment(elsewhere), 7, 40, 120, false),
 			fragment(e.udp(string(pattern(112))), 7, 40, 120, false),
 		} {

@@ -153,7 +153,7 @@ func TestExamineReportsFixForEachProblem(t *testing.T) {
 		"a protected address of the host's own": {func(_ *Host, o *Options) {
 			o.Config.TUN.Routes = append(o.Config.TUN.Routes, netip.MustParsePrefix("203.0.113.7/32"))
 		}, "routes", Fail, "ip addr del 203.0.113.7/24 dev eth0"},
-		"a prefix in a neighbouring network": {func(_ *Host, o *Options) {
+		"a prefix in a neighboring network": {func(_ *Host, o *Options) {
 			o.Config.TUN.Routes = append(o.Config.TUN.Routes, netip.MustParsePrefix("203.0.113.64/28"))
 			o.Config.Services[0].Listen = netip.MustParsePrefix("203.0.113.65/32")
 		}, "routes", Warn, "ip neigh add proxy"},
