@@ -17,24 +17,24 @@ import (
 //	(none) -- AdmitConn: recorded, its handshake done at once --> established, or authorized in ModeKnock
 //	established -- AuthenticateWithWait --> authorized
 //
-// There is no egress to guard, nothing is deferred, and the caller resets what is
-// refused.
+// There is no egress to guard, nothing is deferred, and the caller resets what
+// is refused.
 
-// ErrRefused is the error of AdmitConn for other reasons than a missing grant; the
-// error that wraps it names the Reason.
+// ErrRefused is the error of AdmitConn for other reasons than a missing grant;
+// the error that wraps it names the Reason.
 var ErrRefused = errors.New("the connection is refused")
 
-// reorderGrace is how long a connection waits for a grant to come. A client sends
-// its knock first, but the two take different paths: the network may reorder them,
-// and the host's stack may have accepted the connection before the knock was read.
-// A SYN that is dropped comes again after a second; a connection that is reset does
-// not. The time is more than networks reorder packets by, and short enough to hold
-// an unauthorized host for.
+// reorderGrace is how long a connection waits for a grant to come. A client
+// sends its knock first, but the two take different paths: the network may
+// reorder them, and the host's stack may have accepted the connection before
+// the knock was read. A SYN that is dropped comes again after a second; a
+// connection that is reset does not. The time is more than networks reorder
+// packets by, and short enough to hold an unauthorized host for.
 const reorderGrace = 250 * time.Millisecond
 
-// AdmitDatagram decides about a datagram that a socket has received, as Admit does;
-// payload is borrowed. A socket rarely knows which of the host's addresses it was
-// sent to: to may be any that the services cover.
+// AdmitDatagram decides about a datagram that a socket has received, as Admit
+// does; payload is borrowed. A socket rarely knows which of the host's
+// addresses it was sent to: to may be any that the services cover.
 func (g *Gate) AdmitDatagram(from, to netip.AddrPort, payload []byte) Verdict {
 	p := packet.Packet{Data: payload, Proto: packet.UDP, Tuple: TupleOf(from, to)}
 	return g.Admit(&p)
@@ -50,10 +50,10 @@ func TupleOf(from, to netip.AddrPort) packet.Tuple {
 
 // AdmitConn decides about a connection that the host's stack has accepted, and
 // records it as a flow; in ModeKnock that authorizes it and uses up its grant.
-// Where there is no grant it waits for knocks of its source that are being decided,
-// up to a second, and briefly for one that has not been read yet. It fails with
-// ErrNoGrant, ErrLimitExceeded or ErrRefused; v has the reason. The caller reports
-// the end of the connection with Remove.
+// Where there is no grant it waits for knocks of its source that are being
+// decided, up to a second, and briefly for one that has not been read yet. It
+// fails with ErrNoGrant, ErrLimitExceeded or ErrRefused; v has the reason. The
+// caller reports the end of the connection with Remove.
 func (g *Gate) AdmitConn(ctx context.Context, t packet.Tuple) (v Verdict, err error) {
 	p := packet.Packet{Proto: packet.TCP, Flags: packet.SYN, Tuple: t}
 	pollUntil(ctx, func() (wait time.Duration) {
@@ -86,8 +86,8 @@ func (g *Gate) AdmitConn(ctx context.Context, t packet.Tuple) (v Verdict, err er
 	return v, err
 }
 
-// admitConn is admitSYN for connections, which cannot be deferred. wait is for how
-// long another attempt is worth it.
+// admitConn is admitSYN for connections, which cannot be deferred. wait is for
+// how long another attempt is worth it.
 func (g *Gate) admitConn(p *packet.Packet) (v Verdict, wait time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -72,7 +72,7 @@ func TestAdmitConnUsesGrant(t *testing.T) {
 				t.Errorf("let in as %v", id)
 			}
 			if id := w.gate.Client(v.tuple(1, "web")); id != nil {
-				t.Errorf("nobody yet, but %v", id)
+				t.Errorf("no client yet, but %v", id)
 			}
 			if w.gate.Client(v.tuple(6, "db")) != nil || w.flow(v.tuple(6, "db")) != nil {
 				t.Error("who was refused is in the table")

@@ -33,10 +33,10 @@ import (
 // deferred SYN goes on in defer.go. What a flow may do is in conntrack.go and
 // segment.go.
 
-// Admit decides about a packet that came from outside, after its Parse. It never
-// blocks, logs or does I/O, and does not keep p. It allocates only to add a flow.
-// Where p was the last missing fragment of an admitted flow's packet, it becomes
-// that packet.
+// Admit decides about a packet that came from outside, after its Parse. It
+// never blocks, logs or does I/O, and does not keep p. It allocates only to add
+// a flow. Where p was the last missing fragment of an admitted flow's packet,
+// it becomes that packet.
 func (g *Gate) Admit(p *packet.Packet) Verdict {
 	v := g.admit(p)
 	g.stats.count(p, v)
@@ -158,11 +158,11 @@ func (g *Gate) admitSYN(p *packet.Packet, at *serviceState, old *flow) Verdict {
 	return g.deferred.add(p, s, g.mono(), g.limits.DeferredSYNsPerSource)
 }
 
-// admitOnGrant decides about a SYN by the grants of its source: a SYN to a hidden
-// service, or from a banned source. final says that no knock that came before the
-// SYN is waiting; while one is, the SYN is held rather than take a place that
-// another needs: of connections that begin at once, each with its knock, none must
-// evict another. The caller holds g.mu.
+// admitOnGrant decides about a SYN by the grants of its source: a SYN to a
+// hidden service, or from a banned source. final says that no knock that came
+// before the SYN is waiting; while one is, the SYN is held rather than take a
+// place that another needs: of connections that begin at once, each with its
+// knock, none must evict another. The caller holds g.mu.
 func (g *Gate) admitOnGrant(p *packet.Packet, at *serviceState, s *source, old *flow, final bool) Verdict {
 	gr := s.grantForSYN(at, p.Tuple.SrcPort, g.mono())
 	switch {
@@ -177,8 +177,8 @@ func (g *Gate) admitOnGrant(p *packet.Packet, at *serviceState, s *source, old *
 	}
 }
 
-// addFlow adds a flow to the table, on a grant or, in open services, without. The
-// caller holds g.mu.
+// addFlow adds a flow to the table, on a grant or, in open services, without.
+// The caller holds g.mu.
 func (g *Gate) addFlow(p *packet.Packet, at *serviceState, old *flow, gr *grant, why Reason) Verdict {
 	if g.draining.Load() {
 		return Verdict{Reason: ReasonDraining}
@@ -211,14 +211,15 @@ func (g *Gate) addFlow(p *packet.Packet, at *serviceState, old *flow, gr *grant,
 	return Verdict{Action: Pass, Reason: why, Open: f.open, Handling: Handling{TupleReused: old != nil}}
 }
 
-// CookieWindow is for how long after its quota last overflowed an open service's
-// stray ACKs are taken for answers to SYN cookies. The stack's own cookies live a
-// little longer.
+// CookieWindow is for how long after its quota last overflowed an open
+// service's stray ACKs are taken for answers to SYN cookies. The stack's own
+// cookies live a little longer.
 const CookieWindow = 60 * time.Second
 
 // admitCookie decides about an ACK to an open service that belongs to no flow:
-// under a SYN flood it may complete a handshake that was evicted here but that the
-// stack can verify from the acknowledgment number alone. The caller holds g.mu.
+// under a SYN flood it may complete a handshake that was evicted here but that
+// the stack can verify from the acknowledgment number alone. The caller holds
+// g.mu.
 func (g *Gate) admitCookie(p *packet.Packet, at *serviceState) Verdict {
 	if !at.flooded || g.mono()-at.floodedAt > CookieWindow {
 		return Verdict{Reason: ReasonNoFlow}
@@ -230,9 +231,9 @@ func (g *Gate) admitCookie(p *packet.Packet, at *serviceState) Verdict {
 	return v
 }
 
-// admitICMP decides about an ICMP packet. Only a path MTU is of interest, and only
-// as a claim (see pathmtu.go): all other errors are soft for flows that are in the
-// table (RFC 5927, 5). No ICMP reaches the stack.
+// admitICMP decides about an ICMP packet. Only a path MTU is of interest, and
+// only as a claim (see pathmtu.go): all other errors are soft for flows that
+// are in the table (RFC 5927, 5). No ICMP reaches the stack.
 func (g *Gate) admitICMP(p *packet.Packet) Verdict {
 	sent, seq, ok := p.OriginalDatagram()
 	if !ok || sent.Src != p.Tuple.Dst {
@@ -251,8 +252,9 @@ func (g *Gate) admitICMP(p *packet.Packet) Verdict {
 
 // admitFragment decides about a fragment. When it completes a packet of an
 // admitted flow, *p becomes that packet, borrowed until the next fragment.
-// Fragments of sources without a flow are dropped unread. A complete packet counts
-// only as a segment of a flow: a knock or a SYN is never accepted in fragments.
+// Fragments of sources without a flow are dropped unread. A complete packet
+// counts only as a segment of a flow: a knock or a SYN is never accepted in
+// fragments.
 func (g *Gate) admitFragment(p *packet.Packet) Verdict {
 	g.mu.Lock()
 	s := g.sources.byAddr[p.Tuple.Src]
@@ -288,11 +290,12 @@ func (g *Gate) admitFragment(p *packet.Packet) Verdict {
 }
 
 // Egress decides whether a packet of the stack may leave: only TCP of a flow in
-// the table may, and of these neither what an earlier flow of the same tuple has
-// left behind, nor data before the client has proved that it receives what is sent
-// to its address. p needs only what DecodeTCP sets, and Offload.SegmentSize where
-// it is a super-packet, which Egress lowers, or sets, where the path to the client
-// carries only smaller segments; size is its payload in bytes.
+// the table may, and of these neither what an earlier flow of the same tuple
+// has left behind, nor data before the client has proved that it receives what
+// is sent to its address. p needs only what DecodeTCP sets, and
+// Offload.SegmentSize where it is a super-packet, which Egress lowers, or sets,
+// where the path to the client carries only smaller segments; size is its
+// payload in bytes.
 func (g *Gate) Egress(p *packet.Packet, size int) bool {
 	g.mu.Lock()
 	g.inboundOnly = false

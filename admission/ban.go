@@ -14,9 +14,9 @@ import (
 // Ban says when a source that keeps failing to authenticate is banned from the
 // open services. Only completed handshakes count, which prove that the address
 // receives what is sent to it: an attacker cannot have another host banned by
-// forging packets. A ban is for the address, or the /64 in IPv6. It never blocks a
-// knock, nor a connection that a grant admits: a neighbor behind the same NAT may
-// hold it.
+// forging packets. A ban is for the address, or the /64 in IPv6. It never
+// blocks a knock, nor a connection that a grant admits: a neighbor behind the
+// same NAT may hold it.
 type Ban struct {
 	After  int           // failures; 0 for no bans
 	Within time.Duration // of each other
@@ -65,7 +65,8 @@ func (b *banTable) isBanned(a packet.Addr) bool {
 	return b.sources.Len() > 0 && b.sources.Banned(a.Subnet(), b.mono())
 }
 
-// each calls f for every banned source until it returns false, a batch at a time.
+// each calls f for every banned source until it returns false, a batch at a
+// time.
 func (b *banTable) each(f func(a packet.Addr, left time.Duration) bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -109,7 +110,8 @@ func (g *Gate) Failed(t packet.Tuple) {
 	g.onBan(e)
 }
 
-// newBanLogger returns the default of Options.Banned: it logs, at a limited rate.
+// newBanLogger returns the default of Options.Banned: it logs, at a limited
+// rate.
 func newBanLogger(log *slog.Logger, now func() time.Time) func(BanEvent) {
 	var lines loglimit.Limiter
 	return func(e BanEvent) {

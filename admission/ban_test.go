@@ -31,7 +31,8 @@ func TestBanAfterFailures(t *testing.T) {
 		for _, service := range []string{"web", "vpn"} {
 			w.want(v.syn(10, service), ReasonBanned)
 		}
-		// The neighbour's address is its own in IPv4, and the same /64's in IPv6.
+		// The neighbour's address is its own in IPv4, and the same /64's in
+		// IPv6.
 		want := ReasonOpen
 		if v.addr.Is6() {
 			want = ReasonBanned
@@ -67,7 +68,7 @@ func TestBanNeedsFailuresWithinTime(t *testing.T) {
 func TestBanNeedsCompletedHandshake(t *testing.T) {
 	w := newHarness(t, every(), banning)
 	v := w.at("192.0.2.1")
-	// Everything that somebody can forge in its name.
+	// Everything that another host can forge in its name.
 	for n := range 50 {
 		for _, c := range refusals(v) {
 			w.admit(c.b)
@@ -104,8 +105,8 @@ func TestBanExemptsKnocksAndGrants(t *testing.T) {
 				t.Fatalf("%s: a hidden service is closed to a banned source", name)
 			}
 			v.enters(20, "ssh", alice)
-			// To a service that answers everybody but those: the SYN that follows its
-			// knock at once, and one that comes later.
+			// To a service that answers any host but those: the SYN that
+			// follows its knock at once, and one that comes later.
 			w.want(v.syn(29, "vpn"), ReasonBanned)
 			w.want(knock(v, "vpn"), ReasonKnock)
 			w.want(v.syn(30, "vpn"), ReasonDeferred)

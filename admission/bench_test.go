@@ -57,8 +57,8 @@ func benchHarness(b *testing.B, n int, families policy.MethodSet) *harness {
 	}), func(o *Options) { o.Limits, o.Knocked = Limits{Grants: 1 << 20}, func(knock.Event) {} })
 }
 
-// differentJunk is enough packets that none is in the processor's cache because the
-// one before it was the same.
+// differentJunk is enough packets that none is in the processor's cache because
+// the one before it was the same.
 func differentJunk(w *harness, junk func(testPeer, *rand.ChaCha8) []byte) [][]byte {
 	all := make([][]byte, 8192)
 	for i := range all {
@@ -129,8 +129,8 @@ func BenchmarkKnockJunkAtEveryMethod(b *testing.B) {
 	}
 }
 
-// What a valid knock costs, from its first packet to its grant. The time to make it,
-// and that to make the next slot's table, are left out.
+// What a valid knock costs, from its first packet to its grant. The time to
+// make it, and that to make the next slot's table, are left out.
 func BenchmarkKnockValid(b *testing.B) {
 	for _, m := range benchFamilies {
 		for _, n := range clientCounts {
@@ -172,8 +172,8 @@ func BenchmarkKnockValid(b *testing.B) {
 	}
 }
 
-// What the table of expected knocks costs: all of it, as at the start and after a
-// jump of the clock, and what each turn of the slots adds.
+// What the table of expected knocks costs: all of it, as at the start and after
+// a jump of the clock, and what each turn of the slots adds.
 func BenchmarkKnockTable(b *testing.B) {
 	for _, n := range clientCounts {
 		for _, m := range benchFamilies {

@@ -26,8 +26,8 @@ func crowded(n int) func(*Options) {
 func (w *harness) tried() int { _, trials := w.gate.knocks.Computed(); return int(trials) }
 
 // flood is junk that looks like knocks, in simulated time: a datagram every
-// interval, each from where from says, against a worker that manages so many HMACs
-// meanwhile.
+// interval, each from where from says, against a worker that manages so many
+// HMACs meanwhile.
 type flood struct {
 	*harness
 	from     func(n int) testPeer
@@ -50,7 +50,8 @@ func (s *flood) step() {
 	s.pass(s.interval)
 }
 
-// wait lets the flood go on until done, and tells for how long; at most for most.
+// wait lets the flood go on until done, and tells for how long; at most for
+// most.
 func (s *flood) wait(most time.Duration, done func() bool) (time.Duration, bool) {
 	start := s.options().Mono()
 	for !done() {
@@ -72,9 +73,10 @@ func (s *flood) knock(v testPeer, c *protocol.Client) (time.Duration, bool) {
 	return s.wait(400*time.Millisecond, func() bool { return s.grantsOf(v.addr) > had })
 }
 
-// besiege sends 5,000 datagrams a second at a gate with 1,000 clients, and asks for
-// what the issue wants: a client seen within the hour gets through within 50 ms.
-// The worker is given half a processor, which does some six HMACs a microsecond.
+// besiege sends 5,000 datagrams a second at a gate with 1,000 clients, and asks
+// for what the issue wants: a client seen within the hour gets through within
+// 50 ms. The worker is given half a processor, which does some six HMACs a
+// microsecond.
 func besiege(t *testing.T, from func(w *harness, n int) testPeer) {
 	t.Helper()
 	w := newHarness(t, crowded(1000))

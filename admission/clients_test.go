@@ -68,7 +68,8 @@ func TestKnockGrantsOnlyOwnServices(t *testing.T) {
 			}
 		}))
 		v := w.at("192.0.2.1")
-		// What is computed ahead is only what clients may send: of another port, it is like junk.
+		// What is computed ahead is only what clients may send: of another
+		// port, it is like junk.
 		want := knock.UnknownClient
 		if method == "udp" || method == "udp-seq" {
 			want = knock.Forbidden
@@ -245,8 +246,8 @@ func TestGateLimitsFlowsPerClient(t *testing.T) {
 		t.Errorf("another client: %v", err)
 	}
 	w.check()
-	// What was refused has spent nothing; a flow that ends makes room at once, though
-	// the stack keeps it in TIME_WAIT.
+	// What was refused has spent nothing; a flow that ends makes room at once,
+	// though the stack keeps it in TIME_WAIT.
 	first := v.spoofed(0).tuple(1, "db")
 	w.stages[first] = EndpointTimeWait
 	w.gate.RelayDone(first)

@@ -193,8 +193,8 @@ func (c *conntrack) markEstablished(f *flow) bool {
 	return ok
 }
 
-// authorize makes f a flow of client, which has authenticated or knocked with key.
-// It reports false where the client has too many flows.
+// authorize makes f a flow of client, which has authenticated or knocked with
+// key. It reports false where the client has too many flows.
 func (c *conntrack) authorize(f *flow, client *policy.Client, key *protocol.Client) bool {
 	limit := client.MaxFlows
 	if limit == 0 {
@@ -239,10 +239,10 @@ func (c *conntrack) releaseQuota(f *flow) {
 const revokeTime = time.Second
 
 // revoke ends a flow. An authorized client knows of the service, and would wait
-// for minutes if it heard nothing: from now on a reset of its flow may leave, and
-// nothing else. The flow stays for as long as in TIME_WAIT, so that segments that
-// the client sends because the reset was lost are answered with another. The
-// caller then makes the stack abort the flow.
+// for minutes if it heard nothing: from now on a reset of its flow may leave,
+// and nothing else. The flow stays for as long as in TIME_WAIT, so that
+// segments that the client sends because the reset was lost are answered with
+// another. The caller then makes the stack abort the flow.
 func (c *conntrack) revoke(f *flow) {
 	if f.key == nil {
 		c.drop(f)
@@ -272,8 +272,8 @@ func (c *conntrack) setCloseState(f *flow, s CloseState) {
 	}
 }
 
-// pollClosing asks the stack about every flow that was closing when it was called,
-// once.
+// pollClosing asks the stack about every flow that was closing when it was
+// called, once.
 func (c *conntrack) pollClosing() {
 	c.mu.Lock()
 	left := c.closing.n
@@ -305,8 +305,8 @@ func (c *conntrack) pollClosing() {
 	}
 }
 
-// sweepTimeWait forgets up to a batch of flows whose TIME_WAIT is over, and reports
-// whether it was a full one.
+// sweepTimeWait forgets up to a batch of flows whose TIME_WAIT is over, and
+// reports whether it was a full one.
 func (c *conntrack) sweepTimeWait() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -8,7 +8,8 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// session has v let in to a service, the handshake done, with 100 bytes in flight to it.
+// session has v let in to a service, the handshake done, with 100 bytes in
+// flight to it.
 func (v testPeer) session(port uint16, service string) {
 	v.w.Helper()
 	v.knocks(alice, service, "")
@@ -276,7 +277,7 @@ func TestSweepPollsEachClosingFlowOnce(t *testing.T) {
 	}
 }
 
-func TestNewRequiresOptions(t *testing.T) {
+func TestGateRequiresOptions(t *testing.T) {
 	if _, err := New(Options{}); err == nil {
 		t.Error("made of nothing")
 	}

@@ -190,7 +190,7 @@ func FuzzAdmit(f *testing.F) {
 		f.Add(v.syn(40000, "web"))
 		f.Add(v.icmpError(v.reply(40000, "web", packet.ACK, 1, 2, "")))
 	})
-	// Nobody's knock in the corpus is known here.
+	// No knock in the corpus is known here.
 	w := newHarness(f, func(o *Options) { o.Policy = testPolicy(testClient("dave")) })
 	n := 0
 	f.Fuzz(func(t *testing.T, b []byte) {

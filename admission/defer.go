@@ -91,8 +91,8 @@ type retryBuffer struct {
 	buf [maxDeferredSYN]byte
 }
 
-// retryDeferred decides the oldest deferred SYN of an address that can be decided
-// now. It reports whether there was one.
+// retryDeferred decides the oldest deferred SYN of an address that can be
+// decided now. It reports whether there was one.
 func (g *Gate) retryDeferred(b *retryBuffer, a packet.Addr) bool {
 	g.mu.Lock()
 	s := g.sources.byAddr[a]
@@ -115,8 +115,8 @@ func (g *Gate) retryDeferred(b *retryBuffer, a packet.Addr) bool {
 	return false
 }
 
-// expireDeferred makes the final decision about the SYN that has been deferred the
-// longest, if its time is over. It reports whether there was one.
+// expireDeferred makes the final decision about the SYN that has been deferred
+// the longest, if its time is over. It reports whether there was one.
 func (g *Gate) expireDeferred(b *retryBuffer) bool {
 	g.mu.Lock()
 	i := g.deferred.head

@@ -21,8 +21,9 @@ import (
 )
 
 // The filter in the kernel and the gate are to agree: what the one drops, the
-// other would drop for the same reason. So in a filtered harness every packet of
-// whatever test goes through the filter's program first, and harness.admit compares.
+// other would drop for the same reason. So in a filtered harness every packet
+// of whatever test goes through the filter's program first, and harness.admit
+// compares.
 
 // tidy is a test at whose end something can be done.
 type tidy interface {
@@ -56,8 +57,8 @@ func newFiltered(t tidy, change ...func(*Options)) (*harness, *filtertest.Filter
 	return w, front
 }
 
-// What an unauthorized host sends is dropped by the filter already, unless it looks like a
-// knock or its checksum is what is wrong with it.
+// What an unauthorized host sends is dropped by the filter already, unless it
+// looks like a knock or its checksum is what is wrong with it.
 func TestFilterAgreesWithGate(t *testing.T) {
 	filtertest.Require(t)
 	for name, change := range map[string][]func(*Options){

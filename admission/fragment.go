@@ -7,8 +7,8 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// fragments reassembles the fragments of admitted flows before they are judged, in
-// bounded memory.
+// fragments reassembles the fragments of admitted flows before they are judged,
+// in bounded memory.
 type fragments struct {
 	mu sync.Mutex // one packet at a time; fragments of unknown sources never get here
 	r  *packet.Reassembler

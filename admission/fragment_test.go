@@ -115,7 +115,7 @@ func TestFragmentsOfUnknownSourceAreDropped(t *testing.T) {
 		w.want(v.junk(), ReasonKnock)
 		outsider("a source whose junk waits")
 		w.decide()
-		w.want(v.syn(1, "web"), ReasonOpen) // which anybody can forge in its name
+		w.want(v.syn(1, "web"), ReasonOpen) // which any host can forge in its name
 		outsider("a source of a SYN to an open service")
 		v.knocks(alice, "db", "")
 		outsider("a source with a grant")

@@ -9,8 +9,8 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// Whatever comes, no knock of a client that has not knocked is found in it, by any
-// method, and nothing gets in but by an open service.
+// Whatever comes, no knock of a client that has not knocked is found in it, by
+// any method, and nothing gets in but by an open service.
 func FuzzAdmitEveryMethod(f *testing.F) {
 	seeds := newHarness(f, every(legacy))
 	everywhere(func(addr string) {
@@ -28,7 +28,7 @@ func FuzzAdmitEveryMethod(f *testing.F) {
 		}
 		f.Add(v.syn(40000, "web"))
 	})
-	// Nobody's knock in the corpus is known here.
+	// No knock in the corpus is known here.
 	w := newHarness(f, every(legacy, having(policy.NewClient(testClient("dave")))), banning)
 	everywhere(func(addr string) {
 		v := w.at(addr) // has a flow, so that its fragments are kept

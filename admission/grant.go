@@ -29,8 +29,9 @@ func (gr *grant) usable(port uint16, now time.Duration) bool {
 	return gr.uses > 0 && now <= gr.expires && (gr.port == 0 || gr.port == port)
 }
 
-// validFor reports whether a flow admitted at then may still be authorized on the
-// grant at now: a reservation outlives the TTL by the authentication deadline.
+// validFor reports whether a flow admitted at then may still be authorized on
+// the grant at now: a reservation outlives the TTL by the authentication
+// deadline.
 func (gr *grant) validFor(then, now time.Duration) bool {
 	return gr.uses > 0 && then <= gr.expires && now <= gr.expires+gr.service.service.AuthDeadline
 }
@@ -43,12 +44,12 @@ func (gr *grant) expired(now time.Duration) bool {
 	return gr.pending.n() == 0 && gr.uses == 0 || now > gr.expires+gr.service.service.AuthDeadline
 }
 
-// available is how many more flows can be admitted on the grant without competing
-// for its uses. It is negative where more SYNs than that came.
+// available is how many more flows can be admitted on the grant without
+// competing for its uses. It is negative where more SYNs than that came.
 func (gr *grant) available() int { return min(gr.uses, ReservationsPerGrant) - gr.pending.n() }
 
-// grantForSYN picks the grant on which a SYN to a service from port is admitted: of
-// those that are usable, the one with the most available.
+// grantForSYN picks the grant on which a SYN to a service from port is
+// admitted: of those that are usable, the one with the most available.
 func (s *source) grantForSYN(at *serviceState, port uint16, now time.Duration) *grant {
 	var best *grant
 	for _, gr := range s.grants {

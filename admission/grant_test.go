@@ -57,7 +57,7 @@ func TestGrantSurvivesSpoofedSYN(t *testing.T) {
 	v := w.at("192.0.2.1")
 	v.knocks(alice, "db", "")
 	for port := range uint16(100) {
-		w.want(v.syn(1000+port, "db"), ReasonGrant) // somebody who writes our address on it
+		w.want(v.syn(1000+port, "db"), ReasonGrant) // another host that forges our address
 	}
 	w.want(v.syn(40000, "db"), ReasonGrant)
 	v.enters(40000, "db", alice)

@@ -17,21 +17,25 @@ import (
 
 // Errors of HandshakeDone and Authenticate.
 var (
-	// ErrFlowClosed: the flow is not in the table any more: evicted, revoked, or never there.
+	// ErrFlowClosed: the flow is not in the table any more: evicted, revoked,
+	// or never there.
 	ErrFlowClosed = errors.New("the flow is not admitted any more")
 	// ErrNoGrant: the client has no grant that fits the flow.
 	ErrNoGrant = errors.New("no grant of this client fits the flow")
-	// ErrOtherSession is an ErrNoGrant of a client whose grants are for other sessions.
+	// ErrOtherSession is an ErrNoGrant of a client whose grants are for other
+	// sessions.
 	ErrOtherSession = fmt.Errorf("%w: its knock named another session", ErrNoGrant)
 	// ErrOutsideSchedule: the client has expired, or it is outside its hours.
 	ErrOutsideSchedule = errors.New("the client may not begin a flow now")
-	// ErrLimitExceeded: the client, or its address, has its maximum number of flows.
+	// ErrLimitExceeded: the client, or its address, has its maximum number of
+	// flows.
 	ErrLimitExceeded = errors.New("the client or its address has too many flows")
 )
 
 const (
-	// pendingKnockTimeout is how long Authenticate waits for knocks of the flow's
-	// source that were queued before it: the time that a SYN may be deferred.
+	// pendingKnockTimeout is how long Authenticate waits for knocks of the
+	// flow's source that were queued before it: the time that a SYN may be
+	// deferred.
 	pendingKnockTimeout = time.Second
 
 	// minPoll is the time until AuthenticateWithWait looks for a grant again; it
@@ -40,11 +44,12 @@ const (
 	maxPoll = 25 * time.Millisecond
 )
 
-// HandshakeDone reports to the gate that a flow's handshake is done. In ModeKnock
-// that uses up the grant and authorizes the flow. It fails with ErrNoGrant where
-// other flows have used the grant up, and with ErrLimitExceeded: the caller resets
-// the flow and then calls Remove. It fails with ErrFlowClosed where the flow is not
-// in the table: then nothing of it leaves.
+// HandshakeDone reports to the gate that a flow's handshake is done. In
+// ModeKnock that uses up the grant and authorizes the flow. It fails with
+// ErrNoGrant where other flows have used the grant up, and with
+// ErrLimitExceeded: the caller resets the flow and then calls Remove. It fails
+// with ErrFlowClosed where the flow is not in the table: then nothing of it
+// leaves.
 func (g *Gate) HandshakeDone(t packet.Tuple) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -86,8 +91,9 @@ func (g *Gate) Admitted(t packet.Tuple) bool {
 	return g.flows.byTuple[t] != nil
 }
 
-// Uses returns the grant on which a flow can be authorized, which can be compared
-// with that of another flow, and how many flows can still be authorized on it.
+// Uses returns the grant on which a flow can be authorized, which can be
+// compared with that of another flow, and how many flows can still be
+// authorized on it.
 func (g *Gate) Uses(t packet.Tuple) (grant any, uses int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -156,12 +162,12 @@ func (g *Gate) Candidates(t packet.Tuple) []*protocol.Client {
 	return ids
 }
 
-// OtherCandidates returns the keys of all clients of a flow's service: a client may
-// be faster than the decision about its knock, or its knock was lost and its SYN
-// has used the grant of a neighbor. Their format forces us to try one after the
-// other, which is charged as v1 knocks are; it reports false where the budget for
-// that is used up, or the flow is gone. The gate's lock is not held while the
-// caller iterates, and nothing is copied.
+// OtherCandidates returns the keys of all clients of a flow's service: a client
+// may be faster than the decision about its knock, or its knock was lost and
+// its SYN has used the grant of a neighbor. Their format forces us to try one
+// after the other, which is charged as v1 knocks are; it reports false where
+// the budget for that is used up, or the flow is gone. The gate's lock is not
+// held while the caller iterates, and nothing is copied.
 func (g *Gate) OtherCandidates(t packet.Tuple) (iter.Seq[*protocol.Client], bool) {
 	now := g.now()
 	g.mu.Lock()
@@ -180,13 +186,13 @@ func (g *Gate) OtherCandidates(t packet.Tuple) (iter.Seq[*protocol.Client], bool
 	}, true
 }
 
-// Authenticate authorizes a flow for the client whose message has been verified.
-// In modes with knocks the client must have a grant for the flow's source and
-// service, with that session or with none; one use of it is used up if claim, which
-// is called without any lock held, returns nil. A mismatch, a failed claim or a
-// flow that is gone consumes nothing. If knocks of the source are still being
-// decided it waits for them, up to pendingKnockTimeout: a client must never lose
-// the race against its own knock.
+// Authenticate authorizes a flow for the client whose message has been
+// verified. In modes with knocks the client must have a grant for the flow's
+// source and service, with that session or with none; one use of it is used up
+// if claim, which is called without any lock held, returns nil. A mismatch, a
+// failed claim or a flow that is gone consumes nothing. If knocks of the source
+// are still being decided it waits for them, up to pendingKnockTimeout: a
+// client must never lose the race against its own knock.
 func (g *Gate) Authenticate(t packet.Tuple, client *protocol.Client, session string, claim func() error) error {
 	svc := g.policy.Load().Lookup(t.Dst, t.DstPort)
 	if svc == nil {
@@ -280,13 +286,14 @@ func (g *Gate) reserve(t packet.Tuple, client, session string) (*grant, error) {
 	}
 }
 
-// AuthenticateWithWait is Authenticate for a client that may knock again. A knock
-// may arrive after the connection that it is for: the network has reordered them,
-// it has not been read yet, or it was lost and its client sends another. A source
-// with unused grants of other clients is admitted without the flow's own knock, if
-// that was lost; so where no grant fits, it waits for one until an eighth of the
-// service's AuthDeadline is left. A client that fails fails at the deadline, and
-// cannot tell the difference. It ends with ctx, too, and when the flow is gone.
+// AuthenticateWithWait is Authenticate for a client that may knock again. A
+// knock may arrive after the connection that it is for: the network has
+// reordered them, it has not been read yet, or it was lost and its client sends
+// another. A source with unused grants of other clients is admitted without the
+// flow's own knock, if that was lost; so where no grant fits, it waits for one
+// until an eighth of the service's AuthDeadline is left. A client that fails
+// fails at the deadline, and cannot tell the difference. It ends with ctx, too,
+// and when the flow is gone.
 func (g *Gate) AuthenticateWithWait(ctx context.Context, t packet.Tuple, client *protocol.Client, session string, claim func() error) (err error) {
 	var wait time.Duration
 	g.mu.Lock()
@@ -330,13 +337,13 @@ func pollUntil(ctx context.Context, poll func() (wait time.Duration)) {
 	}
 }
 
-// RelayDone reports to the gate that a flow's relay is done. The flow stays in the
-// table for as long as the stack's endpoint has something to send or waits in
-// TIME_WAIT (Options.CloseState), so that late segments are answered there.
+// RelayDone reports to the gate that a flow's relay is done. The flow stays in
+// the table for as long as the stack's endpoint has something to send or waits
+// in TIME_WAIT (Options.CloseState), so that late segments are answered there.
 func (g *Gate) RelayDone(t packet.Tuple) {
-	// Asked at once, not only by the next sweep: where the upstream closed first,
-	// the endpoint is in TIME_WAIT by now while the client's port is free again
-	// already.
+	// Asked at once, not only by the next sweep: where the upstream closed
+	// first, the endpoint is in TIME_WAIT by now while the client's port is
+	// free again already.
 	state := g.flows.closeState(t)
 	g.mu.Lock()
 	defer g.mu.Unlock()

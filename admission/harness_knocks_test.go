@@ -13,8 +13,8 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// What the tests of the other knock methods need of a harness: services that take
-// every method, and the packets by which each knocks.
+// What the tests of the other knock methods need of a harness: services that
+// take every method, and the packets by which each knocks.
 
 const (
 	allFamilies = policy.MethodsUDP | policy.MethodsSYN
@@ -111,7 +111,8 @@ func (v testPeer) fieldsAs(f protocol.SYNFields, to netip.AddrPort) packettest.T
 	}
 }
 
-// synKnock is a SYN knock of c for a service, in a slot so far from the current one.
+// synKnock is a SYN knock of c for a service, in a slot so far from the current
+// one.
 func (v testPeer) synKnock(c *protocol.Client, service string, off int64) []byte {
 	return v.synAs(v.synFields(c, service, off), v.server(service))
 }
@@ -185,8 +186,8 @@ func (v testPeer) from(b []byte) []byte {
 	return b
 }
 
-// result decides what waits and returns how the last knock ended; knock.Incomplete if
-// none waited.
+// result decides what waits and returns how the last knock ended;
+// knock.Incomplete if none waited.
 func (w *harness) result(b []byte) knock.Result {
 	w.Helper()
 	n := len(w.events)

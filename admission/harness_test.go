@@ -152,7 +152,8 @@ func (w *harness) admit(b []byte) Verdict {
 }
 
 // agree checks that what the filter has dropped, the gate drops for the same
-// reason. The filter does not look at checksums, and so goes on where they are wrong.
+// reason. The filter does not look at checksums, and so goes on where they are
+// wrong.
 func (w *harness) agree(b []byte, reason string, v Verdict, fault packet.DropReason) {
 	w.Helper()
 	why := v.Reason.String()
@@ -215,7 +216,7 @@ func (w *harness) tell() {
 	}
 }
 
-// testPeer is somebody at an address, in the family of that address.
+// testPeer is a host at an address, in the family of that address.
 type testPeer struct {
 	w    *harness
 	addr netip.Addr
@@ -298,7 +299,7 @@ func (v testPeer) knock(c *protocol.Client, service string) []byte {
 	return v.sealed(c, service, v.message(""))
 }
 
-// junk looks like a knock and is nobody's.
+// junk looks like a knock and is no client's.
 func (v testPeer) junk() []byte {
 	v.w.ids++
 	m := v.message(fmt.Sprintf("junk session no. %8d", v.w.ids))
@@ -353,7 +354,8 @@ func (w *harness) flow(t packet.Tuple) *flow {
 
 func sessionID(n int) string { return fmt.Sprintf("session %08d", n) }
 
-// everywhere runs f for an address of either family, and one a neighbour might have.
+// everywhere runs f for an address of either family, and one a neighbour might
+// have.
 func everywhere(f func(addr string)) {
 	for _, a := range []string{"192.0.2.1", "2001:db8::1"} {
 		f(a)

@@ -5,9 +5,9 @@ import (
 	"reflect"
 )
 
-// checkAccounts verifies what must hold of everything that is counted per client,
-// per network and per knock, and of what is remembered. The caller holds the
-// gate's lock.
+// checkAccounts verifies what must hold of everything that is counted per
+// client, per network and per knock, and of what is remembered. The caller
+// holds the gate's lock.
 func (w *harness) checkAccounts() {
 	w.Helper()
 	w.checkHoldings()
@@ -76,7 +76,7 @@ func (w *harness) checkHoldings() {
 		delete(flows, client)
 	}
 	if len(grants)+len(flows) > 0 {
-		w.Fatalf("holdings that nobody counts: %v, %v", grants, flows)
+		w.Fatalf("uncounted usage: %v, %v", grants, flows)
 	}
 }
 
@@ -122,7 +122,7 @@ func (w *harness) checkSites() {
 	}
 }
 
-// forgotten verifies that nothing at all is left of anybody, an hour after.
+// forgotten verifies that nothing at all is left, an hour after.
 func (w *harness) forgotten() {
 	w.Helper()
 	w.empty()

@@ -103,7 +103,8 @@ func (w *harness) check() {
 	w.checkAccounts()
 }
 
-// checkFlow: a flow that is not live has somewhere to wait, or it would stay for ever.
+// checkFlow: a flow that is not live has somewhere to wait, or it would stay
+// for ever.
 func (w *harness) checkFlow(f *flow) {
 	w.Helper()
 	switch f.state {
@@ -174,7 +175,8 @@ func (w *harness) checkQueue(q *queue, what string) {
 	}
 }
 
-// checkParking: every slot is in one list, and each address has as many as it counts.
+// checkParking: every slot is in one list, and each address has as many as it
+// counts.
 func (w *harness) checkParking(counted int) {
 	w.Helper()
 	k, seen := &w.gate.deferred, map[int32]bool{}
@@ -206,7 +208,7 @@ func (w *harness) checkParking(counted int) {
 	}
 }
 
-// checkFree: what waits to be used again refers to nothing and is used by nobody.
+// checkFree: what waits to be used again refers to nothing and is not in use.
 func (w *harness) checkFree() {
 	w.Helper()
 	seen := map[*source]bool{}
@@ -218,7 +220,7 @@ func (w *harness) checkFree() {
 	}
 }
 
-// empty verifies that nothing is left of anybody.
+// empty verifies that nothing is left.
 func (w *harness) empty() {
 	w.Helper()
 	w.check()

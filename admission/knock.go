@@ -18,8 +18,8 @@ import (
 // Knocks that come after a SYN do not delay it: a neighbor's junk could do that
 // forever.
 
-// knockDone ends a knock: it makes the grant, if there is one to make, and has the
-// source's deferred SYNs decided again.
+// knockDone ends a knock: it makes the grant, if there is one to make, and has
+// the source's deferred SYNs decided again.
 func (g *Gate) knockDone(d *knock.Decision) {
 	g.mu.Lock()
 	s := g.sources.byAddr[d.Src] // exists: this knock is counted in it
@@ -50,8 +50,9 @@ func (g *Gate) knockDone(d *knock.Decision) {
 	g.onKnock(d.Event)
 }
 
-// issueGrant makes the grant of a good knock from s, unless the policy has changed since
-// the knock was opened and has no room for it. The caller holds g.mu.
+// issueGrant makes the grant of a good knock from s, unless the policy has
+// changed since the knock was opened and has no room for it. The caller holds
+// g.mu.
 func (g *Gate) issueGrant(s *source, d *knock.Decision) knock.Result {
 	at := g.servicesByName[d.Service.Name]
 	if at == nil || !at.service.SameEndpoint(d.Service) {

@@ -97,14 +97,15 @@ func TestGrantBoundToPort(t *testing.T) {
 	everywhere(func(addr string) {
 		for _, service := range []string{"db", "ssh", "vpn"} {
 			w := newHarness(t, every(), banning)
-			v := w.at(addr) // and everybody behind that NAT
+			v := w.at(addr) // and every host behind that NAT
 			bound := v.v2(alice, service, func(m *protocol.KnockV2Message) { m.SourcePort = 40000 })
 			w.want(bound, ReasonKnock)
 			w.want(v.syn(40000, "db"), ReasonDeferred)
 			w.decide()
 			w.delivered = nil
 			if service == "vpn" {
-				// It answers everybody, but authenticates nobody else on that grant.
+				// It answers any host, but authenticates no other client on
+				// that grant.
 				w.want(v.syn(41000, service), ReasonOpen)
 				v.handshakes(41000, service)
 				if err := v.authenticates(41000, service, alice, ""); err == nil {
@@ -117,7 +118,8 @@ func TestGrantBoundToPort(t *testing.T) {
 						w.want(v.syn(port, service), ReasonNoGrant)
 					}
 				}
-				// With a knock that waits, it waits; and is dropped when that was junk.
+				// With a knock that waits, it waits; and is dropped when that
+				// was junk.
 				w.want(v.junk(), ReasonKnock)
 				w.want(v.syn(41000, service), ReasonDeferred)
 				w.decide()
@@ -191,7 +193,7 @@ func TestKnockV2RequiresSession(t *testing.T) {
 		t.Error(got)
 	}
 	if got := w.result(v.v2(alice, "db")); got != knock.OK {
-		t.Errorf("where nobody authenticates: %v", got)
+		t.Errorf("without authentication: %v", got)
 	}
 	if got := w.result(v.v2(alice, "ssh", func(m *protocol.KnockV2Message) { m.SessionID[3] = 1 })); got != knock.OK {
 		t.Error(got)
@@ -338,7 +340,7 @@ func TestPolicyRejectsLongGatewayIdentity(t *testing.T) {
 		Services: []policy.Service{{Name: "ssh", Listen: netip.MustParsePrefix("10.0.0.1/32"), Port: 22, Mode: policy.ModeKnock, Methods: policy.MethodUDP}},
 	}
 	if _, err := policy.New(o); err != nil {
-		t.Errorf("where nobody takes them: %v", err)
+		t.Errorf("where no service takes them: %v", err)
 	}
 	o.Services[0].Methods = policy.MethodUDPv2
 	if _, err := policy.New(o); err == nil {

@@ -14,20 +14,21 @@ import (
 type Offload interface {
 	// Flow reports that a flow is in the table from now on, or no longer.
 	Flow(t packet.Tuple, in bool)
-	// Source reports that an address has grants, knocks in the queue, deferred SYNs
-	// or flows; or none of them any more. SYNs of other addresses to hidden services
-	// are dropped, unless they are knocks.
+	// Source reports that an address has grants, knocks in the queue, deferred
+	// SYNs or flows; or none of them any more. SYNs of other addresses to
+	// hidden services are dropped, unless they are knocks.
 	Source(a packet.Addr, in bool)
-	// Subnet reports that there are flows from an IPv4 address, or from an IPv6 /64,
-	// or none any more. Fragments of others are dropped; of these, the gate takes
-	// them once a handshake is done, which it may learn after the fragments came.
+	// Subnet reports that there are flows from an IPv4 address, or from an IPv6
+	// /64, or none any more. Fragments of others are dropped; of these, the
+	// gate takes them once a handshake is done, which it may learn after the
+	// fragments came.
 	Subnet(a packet.Addr, in bool)
-	// Expect replaces the n SYN knocks and udp-v2 hints that are expected now, by
-	// their 80 bits. It is called by New, by Run and by SetPolicy, one at a time,
-	// without the lock.
+	// Expect replaces the n SYN knocks and udp-v2 hints that are expected now,
+	// by their 80 bits. It is called by New, by Run and by SetPolicy, one at a
+	// time, without the lock.
 	Expect(n int, fields iter.Seq2[uint64, uint16])
-	// CookieMode reports that for CookieWindow from now an open service may take an
-	// ACK without a flow for the answer to a SYN cookie.
+	// CookieMode reports that for CookieWindow from now an open service may
+	// take an ACK without a flow for the answer to a SYN cookie.
 	CookieMode()
 }
 

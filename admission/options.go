@@ -51,21 +51,23 @@ type Options struct {
 	// since New.
 	Mono func() time.Duration
 
-	// Deliver passes a packet that was deferred to the stack. The packet is borrowed
-	// for the call. Required.
+	// Deliver passes a packet that was deferred to the stack. The packet is
+	// borrowed for the call. Required.
 	Deliver func(p *packet.Packet, v Verdict)
-	// Deferred receives the verdict about a packet that was deferred: a Pass, which
-	// is delivered next, or a Drop. The packet is borrowed for the call. Optional.
+	// Deferred receives the verdict about a packet that was deferred: a Pass,
+	// which is delivered next, or a Drop. The packet is borrowed for the call.
+	// Optional.
 	Deferred func(p *packet.Packet, v Verdict)
-	// Evicted makes the stack forget a flow that is no longer in the table. Required.
+	// Evicted makes the stack forget a flow that is no longer in the table.
+	// Required.
 	Evicted func(t packet.Tuple)
-	// Revoked makes the stack forget a flow that a change of policy has removed from
-	// the table. Default: Evicted.
+	// Revoked makes the stack forget a flow that a change of policy has removed
+	// from the table. Default: Evicted.
 	Revoked func(t packet.Tuple)
 	// Knocked receives every knock that was decided, from a worker. Optional.
 	Knocked func(knock.Event)
-	// Banned receives every ban that begins, from the caller of Failed. Default: it
-	// is logged, at a limited rate.
+	// Banned receives every ban that begins, from the caller of Failed.
+	// Default: it is logged, at a limited rate.
 	Banned func(BanEvent)
 
 	// CloseState returns how far the stack is with closing a flow whose relay is

@@ -107,7 +107,8 @@ func TestNeighborJunkDoesNotBlockClient(t *testing.T) {
 	}
 	w.want(v.junk(), ReasonKnock)
 	w.want(v.syn(40000, "db"), ReasonDeferred)
-	// The junk is not decided in time. The SYN has a right to go in all the same.
+	// The junk is not decided in time. The SYN has a right to go in all the
+	// same.
 	w.pass(deferTime)
 	w.sweep()
 	if len(w.delivered) != 1 || w.delivered[0].verdict.Reason != ReasonGrant {

@@ -55,7 +55,8 @@ type path struct {
 	stuck      uint8   // how often it was
 }
 
-// minPathMTU returns the smallest path MTU that is believed for a client's address.
+// minPathMTU returns the smallest path MTU that is believed for a client's
+// address.
 func minPathMTU(a packet.Addr) int {
 	if a.Is4() {
 		return minPathMTU4
@@ -63,9 +64,9 @@ func minPathMTU(a packet.Addr) int {
 	return minPathMTU6
 }
 
-// claimMTU notes what an ICMP error about the segment at seq, which is in flight,
-// claims. It reports whether the claim is credible, on a device with an MTU of
-// deviceMTU bytes.
+// claimMTU notes what an ICMP error about the segment at seq, which is in
+// flight, claims. It reports whether the claim is credible, on a device with an
+// MTU of deviceMTU bytes.
 func (f *flow) claimMTU(mtu int, seq uint32, deviceMTU int) bool {
 	if mtu < minPathMTU(f.tuple.Src) || mtu >= deviceMTU {
 		return false
@@ -77,8 +78,9 @@ func (f *flow) claimMTU(mtu int, seq uint32, deviceMTU int) bool {
 	return true
 }
 
-// fitPath lowers the segment size of p, which f's stack sends with size bytes of
-// payload, to what the path carries. The caller has not noted yet that p is sent.
+// fitPath lowers the segment size of p, which f's stack sends with size bytes
+// of payload, to what the path carries. The caller has not noted yet that p is
+// sent.
 func (f *flow) fitPath(p *packet.Packet, size int, mono func() time.Duration) {
 	again := f.phase == synchronized && seqAfter(f.nxt, p.Seq)
 	if size == 0 || !again && f.path.mtu.bytes == 0 && f.source.mtu.bytes == 0 {
@@ -112,9 +114,9 @@ func (m *pathMTU) limit(now time.Duration) int {
 	return int(m.bytes)
 }
 
-// resent examines what the stack sends again, size bytes from seq on in packets of
-// length bytes: whether it confirms a claim, and whether the path is a black hole
-// for packets of that length.
+// resent examines what the stack sends again, size bytes from seq on in packets
+// of length bytes: whether it confirms a claim, and whether the path is a black
+// hole for packets of that length.
 func (f *flow) resent(seq uint32, size, length int, now time.Duration) {
 	p := &f.path
 	until := now + pathMTUTime

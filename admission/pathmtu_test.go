@@ -30,8 +30,8 @@ func (v testPeer) tooBig(mtu uint16, quoted []byte) []byte {
 // floor is the smallest path MTU that is believed in v's family.
 func (v testPeer) floor() int { return minPathMTU(packet.AddrFrom(v.addr)) }
 
-// sends has the stack send size bytes at seq in segments of the device's MTU, and
-// returns the length of the packets that they leave in.
+// sends has the stack send size bytes at seq in segments of the device's MTU,
+// and returns the length of the packets that they leave in.
 func (v testPeer) sends(port uint16, seq uint32, size int) int {
 	v.w.Helper()
 	b := v.reply(port, "db", packet.ACK, seq, 1001, "")
@@ -135,8 +135,8 @@ func TestGateRefusesIncredibleICMP(t *testing.T) {
 	})
 }
 
-// Whatever unauthorized hosts claim, a flow whose segments arrive keeps its size, and
-// none has packets below the floor.
+// Whatever unauthorized hosts claim, a flow whose segments arrive keeps its
+// size, and none has packets below the floor.
 func TestPathMTUIgnoresForgedErrors(t *testing.T) {
 	everywhere(func(addr string) {
 		rapid.Check(t, func(t *rapid.T) {

@@ -19,8 +19,8 @@ type captured struct {
 	b  []byte
 }
 
-// readCapture reads testdata/client.pcap: what a libknock client put on the wire,
-// one knock by each method, then two connections.
+// readCapture reads testdata/client.pcap: what a libknock client put on the
+// wire, one knock by each method, then two connections.
 func readCapture(t *testing.T) []captured {
 	t.Helper()
 	var all []captured
@@ -112,7 +112,7 @@ func TestGateAcceptsCapturedLibknockClient(t *testing.T) {
 		w.decide()
 	}
 	for _, e := range w.events {
-		if e.Result == knock.OK && e.Method != protocol.MethodTCPSYN { // of which its owner has eight more
+		if e.Result == knock.OK && e.Method != protocol.MethodTCPSYN { // whose sender may repeat it eight times
 			t.Errorf("again: %+v", e)
 		}
 	}

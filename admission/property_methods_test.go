@@ -26,7 +26,7 @@ type attack struct {
 	spent  map[spentKnock]testPeer // SYN knocks, and who presented them
 }
 
-// heard is a packet of somebody's knock, as everybody on the path has seen it.
+// heard is a packet of a client's knock, as seen on the path.
 type heard struct {
 	v       testPeer
 	b       []byte
@@ -45,7 +45,7 @@ func hiddenService(t *rapid.T) string {
 	return rapid.SampledFrom([]string{"ssh", "db", "many", "vpn"}).Draw(t, "hidden service")
 }
 
-// judge looks at what was decided: nobody is let in who has not knocked.
+// judge looks at what was decided: no client is admitted that has not knocked.
 func (m *attack) judge(t *rapid.T) {
 	for ; m.judged < len(m.events); m.judged++ {
 		if e := m.events[m.judged]; e.Result == knock.OK {
@@ -70,7 +70,7 @@ func (m *attack) hear(v testPeer, b []byte, renewed bool) Verdict {
 	return m.admit(b)
 }
 
-// junk is anything from anybody who has no secret, but has heard all.
+// junk is anything from a host that has no secret, but has seen every packet.
 func (m *attack) junk(t *rapid.T) {
 	m.pass(100 * time.Millisecond) // for the budgets
 	v := m.randomPeer(t)

@@ -77,7 +77,7 @@ func (m *model) judge(t *rapid.T) {
 	}
 }
 
-// junk is something from somebody without any secret.
+// junk is something from a host without a secret.
 func (m *model) junk(t *rapid.T) {
 	v := m.randomPeer(t)
 	switch rapid.IntRange(0, 5).Draw(t, "junk") {
@@ -88,7 +88,7 @@ func (m *model) junk(t *rapid.T) {
 		m.receive(t, v.syn(rapid.SampledFrom(modelPorts).Draw(t, "port"), modelService(t)))
 	case 2:
 		m.receive(t, v.udp(testKnockPort, parsed(v.junk()).Data[v.headers():]))
-	case 3: // a knock that somebody saw, from anywhere, perhaps changed
+	case 3: // a knock that was captured, from anywhere, perhaps changed
 		if len(m.captured) == 0 {
 			return
 		}
@@ -112,7 +112,8 @@ func (v testPeer) headers() int {
 	return 48
 }
 
-// client knocks, somebody sends junk, and then its SYN comes. It must get in.
+// client knocks, another host sends junk, and then its SYN comes. It must get
+// in.
 func (m *model) client(t *rapid.T) {
 	if fast, slow, limit := m.gate.knocks.Queued(); limit-max(fast, slow) < 40 {
 		m.decide() // within the documented limits
@@ -222,7 +223,8 @@ func (m *model) whateverGoesIn(t *rapid.T) {
 		"time passes": func(t *rapid.T) {
 			m.pass(time.Duration(rapid.IntRange(0, 20_000).Draw(t, "ms")) * time.Millisecond)
 		},
-		// Ahead only: set back behind a key that was forgotten, it makes the message fresh again (storekeys.go).
+		// Ahead only: set back behind a key that was forgotten, it makes the
+		// message fresh again (storekeys.go).
 		"the clock is set": func(t *rapid.T) {
 			m.step(time.Duration(rapid.IntRange(0, 3600).Draw(t, "s")) * time.Second)
 		},

@@ -7,8 +7,8 @@ import (
 )
 
 // What unauthorized hosts can bring about is kept apart from what clients hold.
-// Flows that have not been let in are counted in sets, and where a set is full, a
-// newer flow takes the place of another one of the same set:
+// Flows that are not authorized are counted in sets, and where a set is full, a
+// newer flow evicts another one of the same set:
 //
 //	open services       each: Limits.HalfOpen; all together: a share of the table
 //	hidden services     each grant, each source, each client; all together
@@ -26,17 +26,18 @@ const (
 	// handshake is done: each is an endpoint and a goroutine, 27 KiB.
 	completeShare = 16
 
-	// maxHandshakes is how many handshakes with hidden services may be under way:
-	// each is an endpoint and a goroutine. Only sources with grants get here.
+	// maxHandshakes is how many handshakes with hidden services may be under
+	// way: each is an endpoint and a goroutine. Only sources with grants get
+	// here.
 	maxHandshakes = 4096
 	// maxHandshakesPerSource and maxHandshakesPerClient are the shares of an
 	// address (in IPv6, a /64) and of the client whose grant it is: with round
 	// trips of 100 ms, 5,000 connections a second.
 	maxHandshakesPerSource = maxHandshakes / 8
 	maxHandshakesPerClient = maxHandshakes / 8
-	// HandshakesPerGrant is how many handshakes may be under way on one grant: so
-	// many that a client whose address is forged completes its own at the first
-	// try, at some thousand forged SYNs a second.
+	// HandshakesPerGrant is how many handshakes may be under way on one grant:
+	// so many that a client whose address is forged completes its own at the
+	// first try, at some thousand forged SYNs a second.
 	HandshakesPerGrant = 256
 	// ReservationsPerGrant is how many flows on one grant may have completed
 	// their handshake without having authenticated; a newer one evicts the
@@ -47,9 +48,10 @@ const (
 	// segmentOverhead is what the stack keeps of a segment besides its payload,
 	// in bytes.
 	segmentOverhead = 768
-	// maxPendingBytesPerFlow is how many bytes, overhead included, a flow may send before
-	// it is let in: a message of authentication, 1 KiB at most, and what a client
-	// may send with it before it hears anything (RFC 6928: 10 segments).
+	// maxPendingBytesPerFlow is how many bytes, overhead included, a flow may
+	// send before it is authorized: a message of authentication, 1 KiB at most,
+	// and what a client may send with it before it hears anything (RFC 6928: 10
+	// segments).
 	maxPendingBytesPerFlow = 32 << 10
 	// maxPendingBytes is how many all such flows together may.
 	maxPendingBytes = 64 << 20
@@ -119,7 +121,7 @@ func (s *flowSet) oldest() *flow {
 	return first
 }
 
-// pendingFlows are flows that have not been let in.
+// pendingFlows are flows that are not authorized.
 type pendingFlows struct {
 	handshakes  flowSet // handshake under way
 	established flowSet // handshake done, not authenticated
@@ -194,8 +196,8 @@ func (c *conntrack) listEstablished(f *flow) {
 	}
 }
 
-// roomOpen makes room for a flow of an open service, by evicting another such flow
-// where their share is full. It reports false where that is impossible.
+// roomOpen makes room for a flow of an open service, by evicting another such
+// flow where their share is full. It reports false where that is impossible.
 func (c *conntrack) roomOpen(at *serviceState) bool {
 	full := len(c.byTuple) >= c.limits.Flows
 	if full && c.inTimeWait.head != nil {
@@ -260,9 +262,9 @@ func (c *conntrack) roomHidden(gr *grant, s *source) bool {
 	return c.evictHidden(c.pendingHidden.handshakes.random())
 }
 
-// evictHidden evicts f, a flow of a hidden service, unless the stack is behind in
-// forgetting those that were evicted before: then it would exceed the limit of
-// handshakes.
+// evictHidden evicts f, a flow of a hidden service, unless the stack is behind
+// in forgetting those that were evicted before: then it would exceed the limit
+// of handshakes.
 func (c *conntrack) evictHidden(f *flow) bool {
 	if f == nil || len(c.evicted) == cap(c.evicted) {
 		return false
@@ -271,8 +273,8 @@ func (c *conntrack) evictHidden(f *flow) bool {
 	return true
 }
 
-// chargeBytes counts what a flow sends before it is authorized, which the stack may
-// have to keep until then. It reports whether there is room for that.
+// chargeBytes counts what a flow sends before it is authorized, which the stack
+// may have to keep until then. It reports whether there is room for that.
 func (c *conntrack) chargeBytes(f *flow, p *packet.Packet) bool {
 	size := len(p.Data) - p.Payload
 	if f.state >= stateAuthorized || size <= 0 {
@@ -303,8 +305,8 @@ func (c *conntrack) releaseBytes(f *flow) {
 	f.pendingBytes = 0
 }
 
-// sweepPending evicts the flows that were not authorized in time, among a bounded
-// number of each set; later calls reach the others.
+// sweepPending evicts the flows that were not authorized in time, among a
+// bounded number of each set; later calls reach the others.
 func (c *conntrack) sweepPending() {
 	for i, s := range []struct {
 		set   *flowSet

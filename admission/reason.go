@@ -72,19 +72,21 @@ type Verdict struct {
 	Handling
 }
 
-// Handling is what the stack does with a packet that passes besides taking it. It
-// is apart from Verdict because the compiler keeps structs of up to four fields in
-// registers, and only those.
+// Handling is what the stack does with a packet that passes besides taking it.
+// It is apart from Verdict because the compiler keeps structs of up to four
+// fields in registers, and only those.
 type Handling struct {
-	// TupleReused: the packet is a SYN that takes over the tuple of an older flow. The
-	// stack is to forget what it may still hold of that one before it sees the SYN.
+	// TupleReused: the packet is a SYN that takes over the tuple of an older
+	// flow. The stack is to forget what it may still hold of that one before it
+	// sees the SYN.
 	TupleReused bool
 	// Reset: the flow has been revoked. The stack is to answer with a reset, and
 	// not to look at the packet otherwise.
 	Reset bool
 	// Unstamped: the client, or a middlebox, has left out the timestamp option
-	// that was negotiated. The stack would not take the ACK of its SYN-ACK without
-	// one, as other stacks do: it is to see Timestamp, that of the client's SYN.
+	// that was negotiated. The stack would not take the ACK of its SYN-ACK
+	// without one, as other stacks do: it is to see Timestamp, that of the
+	// client's SYN.
 	Unstamped bool
 	Timestamp uint32
 }

@@ -16,20 +16,20 @@ import (
 //	            their secret are searched for, a batch at a time, and ended
 //
 // Budgets, bans, sequences in progress and known sources are kept by address,
-// client id and identity, which outlive policies. Until a revoked flow is found its
-// packets may still pass; no new flow is admitted.
+// client id and identity, which outlive policies. Until a revoked flow is found
+// its packets may still pass; no new flow is admitted.
 
 // Revocation counts what a change of policy has ended.
 type Revocation struct{ Grants, Flows int }
 
-// SetPolicy puts p in force, and returns when everything that it revokes has been
-// ended: the flows and grants of services that are gone, or at another address; of
-// clients' keys that are gone, or that may not use the service any more; and the
-// handshakes under way, not the authorized flows, of services that have other
-// requirements now. Nothing more of what is ended leaves.
+// SetPolicy puts p in force, and returns when everything that it revokes has
+// been ended: the flows and grants of services that are gone, or at another
+// address; of clients' keys that are gone, or that may not use the service any
+// more; and the handshakes under way, not the authorized flows, of services
+// that have other requirements now. Nothing more of what is ended leaves.
 //
-// p should have been built After the gate's Policy. An Offload that drops packets
-// must let all of them pass until SetPolicy returns.
+// p should have been built After the gate's Policy. An Offload that drops
+// packets must let all of them pass until SetPolicy returns.
 func (g *Gate) SetPolicy(p *policy.Policy) Revocation {
 	g.rebuildMu.Lock()
 	defer g.rebuildMu.Unlock()
@@ -49,8 +49,8 @@ func (g *Gate) SetPolicy(p *policy.Policy) Revocation {
 	)
 }
 
-// SetLimits replaces the limits of clients and of sources, and the ban. Fields of l
-// that are zero, and the sizes of tables, stay as they are.
+// SetLimits replaces the limits of clients and of sources, and the ban. Fields
+// of l that are zero, and the sizes of tables, stay as they are.
 func (g *Gate) SetLimits(l Limits, b Ban) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -68,9 +68,10 @@ func (g *Gate) SetLimits(l Limits, b Ban) {
 	g.bans.setPolicy(b)
 }
 
-// A serviceState is what the gate keeps of a service, whatever policy is in force.
-// Flows and grants refer to it rather than to the service, so that a change of
-// policy touches the states alone, and none of the flows of unchanged services.
+// A serviceState is what the gate keeps of a service, whatever policy is in
+// force. Flows and grants refer to it rather than to the service, so that a
+// change of policy touches the states alone, and none of the flows of unchanged
+// services.
 type serviceState struct {
 	service   *policy.Service // of the policy in force; where the state is gone, the last one
 	gone      bool            // no policy has it any more

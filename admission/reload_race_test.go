@@ -18,8 +18,8 @@ import (
 // raceTime is how long the packets and the reloads race.
 const raceTime = 2 * time.Second
 
-// A gate on real clocks whose policy changes all the time, while flows go on, come
-// and end, knocks are decided and outsiders try.
+// A gate on real clocks whose policy changes all the time, while flows go on,
+// come and end, knocks are decided and outsiders try.
 func TestReloadIsAtomic(t *testing.T) {
 	w := newHarness(t, every()) // its clocks stand still; its gate is not used
 	results := make(chan knock.Event, 1)
@@ -75,7 +75,7 @@ func TestReloadIsAtomic(t *testing.T) {
 			t.Error("a packet of a flow was kept back")
 		}
 	})
-	// Strangers, in the middle of it.
+	// Unauthorized hosts, in the middle of it.
 	junk := [][]byte{
 		w.at("192.0.2.66").syn(1, "db"), w.at("192.0.2.66").syn(1, "ssh"), w.at("192.0.2.66").tcp(1, "db", packet.ACK, 5, 5, "x"),
 	}
@@ -94,8 +94,8 @@ func TestReloadIsAtomic(t *testing.T) {
 		_ = g.Authenticate(bobs.tuple(port, "vpn"), bob, "", ok)
 		g.RelayDone(bobs.tuple(port, "vpn"))
 	})
-	// Alice knocks by every method and enters, and no knock may be lost. Real time
-	// stands still for messages, so each needs words of its own.
+	// Alice knocks by every method and enters, and no knock may be lost. Real
+	// time stands still for messages, so each needs words of its own.
 	alices := w.at("192.0.2.1")
 	entered := 0
 	knocks := func(i int) []byte {

@@ -7,7 +7,8 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// A Target selects grants and flows: those that match every field that is set. The zero Target matches all.
+// A Target selects grants and flows: those that match every field that is set.
+// The zero Target matches all.
 type Target struct {
 	Client  string
 	Service string
@@ -36,8 +37,8 @@ func (t *Target) at(at *serviceState, from packet.Addr) bool {
 }
 
 // Revoke ends grants and flows. Nothing more leaves of flows that have yet to
-// authenticate; of authorized ones, a reset does (see conntrack.revoke). A client
-// may knock again; one that must not has to be removed from the policy.
+// authenticate; of authorized ones, a reset does (see conntrack.revoke). A
+// client may knock again; one that must not has to be removed from the policy.
 func (g *Gate) Revoke(t Target) Revocation {
 	return g.revokeMatching(t.grant, t.flow)
 }

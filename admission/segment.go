@@ -61,16 +61,19 @@ type synACK struct {
 
 const (
 	// minAckWindow is how old an acknowledgement may be at least, in bytes: a
-	// client's window before scaling. RFC 5961, 5.2 takes the largest window that
-	// the client has announced; the most that was ever in flight is never more.
+	// client's window before scaling. RFC 5961, 5.2 takes the largest window
+	// that the client has announced; the most that was ever in flight is never
+	// more.
 	minAckWindow = math.MaxUint16
 	// handshakeWindow is the largest window that a SYN-ACK can announce. A SYN
 	// within it ends a handshake in gVisor; one outside is only answered with an
 	// ACK.
 	handshakeWindow = math.MaxUint16
-	// keepaliveBefore is how far before the window a probe may be (RFC 9293, 3.8.4).
+	// keepaliveBefore is how far before the window a probe may be (RFC 9293,
+	// 3.8.4).
 	keepaliveBefore = 1
-	// finBeyond is how far beyond the window a segment may be that follows a FIN.
+	// finBeyond is how far beyond the window a segment may be that follows a
+	// FIN.
 	finBeyond = 1
 )
 
@@ -180,7 +183,8 @@ func (f *flow) synchronize(a *synACK) {
 func (f *flow) maySend(p *packet.Packet, size int) bool {
 	switch {
 	case p.Flags&packet.RST != 0:
-		// While the flow begins, of an earlier flow, or to an ACK that bore no cookie.
+		// While the flow begins, of an earlier flow, or to an ACK that bore no
+		// cookie.
 		return f.state != stateHandshake || p.Flags&packet.ACK != 0 && p.Ack == f.isn+1
 	case p.Flags&packet.SYN != 0:
 		return f.maySendSYNACK(p)
@@ -218,8 +222,8 @@ func (f *flow) trackSend(p *packet.Packet, size int) {
 	f.rcvWnd = max(f.rcvWnd, window)
 }
 
-// maySendSYNACK is maySend for a SYN-ACK: the same again, or one that answers a SYN
-// of this flow whose handshake is not done.
+// maySendSYNACK is maySend for a SYN-ACK: the same again, or one that answers a
+// SYN of this flow whose handshake is not done.
 func (f *flow) maySendSYNACK(p *packet.Packet) bool {
 	if p.Flags&packet.ACK == 0 {
 		return false
@@ -241,8 +245,8 @@ func (f *flow) maySendSYNACK(p *packet.Packet) bool {
 	return true
 }
 
-// unstamped reports whether p, of a handshake under way, lacks the timestamp that
-// was negotiated.
+// unstamped reports whether p, of a handshake under way, lacks the timestamp
+// that was negotiated.
 func (f *flow) unstamped(p *packet.Packet) bool {
 	if f.state != stateHandshake || !f.stamped || p.Flags&(packet.SYN|packet.RST|packet.ACK) != packet.ACK {
 		return false

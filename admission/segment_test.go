@@ -19,8 +19,8 @@ const (
 	ourISS     = 5000
 )
 
-// answered has a SYN of v admitted to a service, with a grant where it takes one,
-// and the stack answer it.
+// answered has a SYN of v admitted to a service, with a grant where it takes
+// one, and the stack answer it.
 func (v testPeer) answered(port uint16, service string) {
 	v.w.Helper()
 	if service != "web" {
@@ -126,7 +126,8 @@ func TestGateDropsSYNThatWouldEndHandshake(t *testing.T) {
 	}
 }
 
-// Under a flood the stack answers both, each with a cookie, and remembers neither.
+// Under a flood the stack answers both, each with a cookie, and remembers
+// neither.
 func TestGateKeepsHandshakeBesideForgedSYN(t *testing.T) {
 	const forged, forgedISS = 1 << 30, 7777
 	for name, forgedFirst := range map[string]bool{"forged later": false, "forged first": true} {
@@ -191,8 +192,8 @@ func TestGateDropsSYNACKToUnknownSYN(t *testing.T) {
 	}
 }
 
-// RFC 5961, 5: not what was never sent, and nothing long acknowledged. The flow's
-// numbers wrap around.
+// RFC 5961, 5: not what was never sent, and nothing long acknowledged. The
+// flow's numbers wrap around.
 func TestGateTakesACKsWithinWindowOnly(t *testing.T) {
 	for _, iss := range []uint32{ourISS, math.MaxUint32 - 100_000, math.MaxUint32, 1<<31 - 1} {
 		w := newHarness(t)
@@ -279,8 +280,8 @@ func TestGateAnswersFINAgainInTIMEWAIT(t *testing.T) {
 	}
 }
 
-// The stack alone can verify a cookie, so a forged ACK must not keep the client's
-// from it.
+// The stack alone can verify a cookie, so a forged ACK must not keep the
+// client's from it.
 func TestGateLeavesCookiesToStack(t *testing.T) {
 	w := newHarness(t, fewHalfOpen, banning)
 	v, flood := w.at("192.0.2.1"), w.at("198.51.100.1")
@@ -366,7 +367,8 @@ func TestWindowScaleReadsOptions(t *testing.T) {
 	}
 }
 
-// The half-open flow whose stack has given up is taken over by its client's next SYN.
+// The half-open flow whose stack has given up is taken over by its client's
+// next SYN.
 func TestGateTakesNewSYNOfAbandonedHandshake(t *testing.T) {
 	w := newHarness(t)
 	v := w.at("192.0.2.1")

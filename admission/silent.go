@@ -4,14 +4,14 @@ import (
 	"time"
 )
 
-// Idle flows may stay for a day, and a flow whose client is gone looks the same as
-// one whose client sleeps. So a flow is evicted if nothing came from its client for
-// a while, not even an answer to a probe, where a new flow of its client would
-// exceed the limit, or where the table is nearly full.
+// Idle flows may stay for a day, and a flow whose client is gone looks the same
+// as one whose client sleeps. So a flow is evicted if nothing came from its
+// client for a while, not even an answer to a probe, where a new flow of its
+// client would exceed the limit, or where the table is nearly full.
 
 const (
-	// silentTime is how long nothing must have come from a client for its flow to
-	// be evicted: it has answered none of the stack's probes, one a minute.
+	// silentTime is how long nothing must have come from a client for its flow
+	// to be evicted: it has answered none of the stack's probes, one a minute.
 	silentTime = 10 * time.Minute
 	// silentShare is how full the table may be before such flows are evicted, in
 	// quarters.

@@ -71,7 +71,7 @@ func TestSweepEvictsSilentFlowsWhenFull(t *testing.T) {
 	}
 }
 
-func TestInFlight(t *testing.T) {
+func TestGateInFlight(t *testing.T) {
 	w := newHarness(t)
 	v := w.at("192.0.2.1")
 	v.session(40000, "db")

@@ -57,7 +57,7 @@ func TestTableFindsKnocksAfterClockJump(t *testing.T) {
 }
 
 func TestTableIgnoresOldSlotAfterClockJump(t *testing.T) {
-	// The table has eight bits of a slot's number, and is not made anew yet.
+	// The table has eight bits of a slot's number, and is not rebuilt yet.
 	for _, slots := range []time.Duration{2, 3, 127, 128, 129, 254, 255, 256, 257, 258, 512, 1 << 16} {
 		for _, sign := range []time.Duration{1, -1} {
 			w := newHarness(t, every())
@@ -163,7 +163,7 @@ func TestTableRotationKeepsMemory(t *testing.T) {
 		if used != perSlot*policy.SlotsKept || w.gate.knocks.Table().Size() != size || 2*used > size {
 			t.Fatalf("turn %d: %d of %d cells, want %d of %d", turn, used, w.gate.knocks.Table().Size(), perSlot*policy.SlotsKept, size)
 		}
-		// Somebody knocks by every method now and then.
+		// A client knocks by every method from time to time.
 		v, c := w.at("192.0.2.1").spoofed(turn), p.Services()[0].Clients[turn%clients].Keys[0].Identity
 		v.wantAll(v.all(c, "ssh"))
 		w.pass(testTTL + testDeadline + time.Second)

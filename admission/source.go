@@ -28,8 +28,8 @@ type subnet struct {
 	grants int
 	// Flows whose handshake is done and whose relay is not, for a SYN can be
 	// forged: those of clients and on grants, and those of open services that
-	// have not authenticated. A neighbor behind the same NAT can cause the latter,
-	// and must not take the room of the former.
+	// have not authenticated. A neighbor behind the same NAT can cause the
+	// latter, and must not take the room of the former.
 	flows, unauthenticated int
 	sources                int     // that are counted here; IPv6 only
 	offloaded              int     // flows in the table that the Offload knows
@@ -44,13 +44,15 @@ func (n *subnet) count(f *flow) *int {
 	return &n.flows
 }
 
-// admits reports whether another flow may begin from the subnet, on a grant or not.
+// admits reports whether another flow may begin from the subnet, on a grant or
+// not.
 func (n *subnet) admits(granted bool, limit int) bool {
 	return n.flows < limit && (granted || n.unauthenticated < limit)
 }
 
-// freeSources is how many records of addresses are kept for reuse: the number that
-// a flood of forged SYNs to an open service goes through in some milliseconds.
+// freeSources is how many records of addresses are kept for reuse: the number
+// that a flood of forged SYNs to an open service goes through in some
+// milliseconds.
 const freeSources = 4096
 
 // A sourceTable has the sources, their subnets, and the grants and flows of

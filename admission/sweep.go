@@ -8,8 +8,9 @@ import (
 )
 
 const (
-	// sweepInterval is how often expired entries are forgotten. Nothing depends on
-	// its being prompt: whatever has a deadline is checked against it when used.
+	// sweepInterval is how often expired entries are forgotten. Nothing depends
+	// on its being prompt: whatever has a deadline is checked against it when
+	// used.
 	sweepInterval = 250 * time.Millisecond
 	// sweepBatch is how many entries are examined while the lock is held: the
 	// packet path waits no longer than that takes (some tens of microseconds).
@@ -19,22 +20,24 @@ const (
 	minYield = 4
 	// halfOpenTime is how long a flow may take to be authorized, on an open
 	// service or after its grant: a minute at most to reach the upstream or to
-	// authenticate, and the 127 s for which the stack repeats its SYN-ACK, rounded
-	// up. By then it has ended by itself, unless the stack never took its SYN.
+	// authenticate, and the 127 s for which the stack repeats its SYN-ACK,
+	// rounded up. By then it has ended by itself, unless the stack never took
+	// its SYN.
 	halfOpenTime = 200 * time.Second
-	// openHandshakeTime is how long a handshake with an open service may take: the
-	// time that handshakes with hidden services have. The stack has sent its
-	// SYN-ACK five times by then, or has answered with a SYN cookie and forgotten.
+	// openHandshakeTime is how long a handshake with an open service may take:
+	// the time that handshakes with hidden services have. The stack has sent
+	// its SYN-ACK five times by then, or has answered with a SYN cookie and
+	// forgotten.
 	openHandshakeTime = 20 * time.Second
 	// sweepBatches is how many batches of each set of flows that are not
-	// authorized one sweep examines: 32 Ki flows, the open services' share, within
-	// 2 s.
+	// authorized one sweep examines: 32 Ki flows, the open services' share,
+	// within 2 s.
 	sweepBatches = 16
 )
 
-// Run decides knocks and forgets what has expired, until ctx ends; then it waits
-// for its workers. One worker decides: with more than that, a flood of junk knocks
-// could take every processor from the packets.
+// Run decides knocks and forgets what has expired, until ctx ends; then it
+// waits for its workers. One worker decides: with more than that, a flood of
+// junk knocks could take every processor from the packets.
 func (g *Gate) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -55,8 +58,8 @@ func (g *Gate) Run(ctx context.Context) error {
 	}
 }
 
-// sweep forgets closed flows, half-open ones that came to nothing, and grants and
-// deferred SYNs that have expired.
+// sweep forgets closed flows, half-open ones that came to nothing, and grants
+// and deferred SYNs that have expired.
 func (g *Gate) sweep() {
 	g.mu.Lock()
 	deferred := g.deferred.n
@@ -77,8 +80,9 @@ func (g *Gate) sweep() {
 	g.bans.sweep()
 }
 
-// batch counts entries that were examined while a lock is held, which it releases
-// after each sweepBatch: the packet path does not wait for a whole table.
+// batch counts entries that were examined while a lock is held, which it
+// releases after each sweepBatch: the packet path does not wait for a whole
+// table.
 type batch struct{ n int }
 
 // yield counts one. The caller holds mu before and after.

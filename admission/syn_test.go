@@ -43,7 +43,7 @@ func TestTableFindsSlotsWhenLate(t *testing.T) {
 	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
 	// Made in this slot, it arrives in the next one, and in the one after that,
-	// while nothing has been computed anew.
+	// while nothing has been computed again.
 	b := v.synKnock(alice, "db", 0)
 	w.pass(testWindow)
 	w.want(b, ReasonKnock)
@@ -111,7 +111,7 @@ func TestSYNKnockNeedsAllFields(t *testing.T) {
 }
 
 func TestSYNKnockIsNeverPassed(t *testing.T) {
-	// Not to a service that answers everybody either, nor with a grant there.
+	// Not to a service that answers any host either, nor with a grant there.
 	for _, service := range []string{"ssh", "db", "vpn"} {
 		w := newHarness(t, every())
 		v := w.at("192.0.2.1")
@@ -176,7 +176,8 @@ func TestSYNKnockBindsAddresses(t *testing.T) {
 			t.Errorf("to another address: %v", got)
 		}
 		v.wantGrants(1)
-		// For as long as the slot is accepted, and the knock of the next slot is another.
+		// For as long as the slot is accepted, and the knock of the next slot
+		// is another.
 		w.pass(testWindow)
 		w.turn()
 		if got := w.result(thief.from(b)); got != knock.Replayed {

@@ -128,7 +128,7 @@ func TestSYNSequenceIsClaimedOnce(t *testing.T) {
 	v := w.at("192.0.2.1")
 	thief := v.spoofed(1)
 	first, second, third := v.synPart(alice, "db", 0, 0), v.synPart(alice, "db", 0, 1), v.synPart(alice, "db", 0, 2)
-	// Somebody copies what he hears, and is always faster.
+	// An attacker copies every packet, and is always faster.
 	for _, b := range [][]byte{first, second} {
 		w.want(b, ReasonKnockPart)
 		w.want(thief.from(b), ReasonKnockPart)
@@ -161,7 +161,7 @@ func TestSYNSequenceCopiesDoNotBlock(t *testing.T) {
 	w := newHarness(t, every())
 	v := w.at("192.0.2.1")
 	w.want(v.synPart(alice, "db", 0, 0), ReasonKnockPart)
-	// Everybody who has heard the first part sends it, from ever new addresses,
+	// Every host that has seen the first part sends it, from ever new addresses,
 	// in between, and the second one too as soon as it is out.
 	copies := func(index int) {
 		for range 200 {
@@ -313,8 +313,8 @@ func TestSYNSequenceFormsDoNotMix(t *testing.T) {
 }
 
 func TestLegacyPartAtServicePort(t *testing.T) {
-	// The port of the second part, by chance, is that of a service: a hidden one,
-	// and one that would answer.
+	// The port of the second part, by chance, is that of a service: a hidden
+	// one, and one that would answer.
 	w := newHarness(t)
 	_, port := alice.SYNPartLegacy(protocol.NewScratch(), 22, protocol.Slot(w.options().Now(), testWindow), 1)
 	for _, mode := range []policy.Mode{policy.ModeKnock, policy.ModeAuth} {

@@ -13,8 +13,8 @@ import (
 )
 
 // What merely looks like a v1 knock, with a known client's address, must not
-// drain the buckets of the methods that are found by a look-up, nor the other way
-// round.
+// drain the buckets of the methods that are found by a look-up, nor the other
+// way round.
 func TestKnockMethodsHaveOwnBudgets(t *testing.T) {
 	const perSecond, seconds = 5000, 3
 	w := newHarness(t, every(), func(o *Options) { o.Limits = Limits{} })
@@ -48,7 +48,8 @@ func (v testPeer) expire() {
 	v.w.gate.Revoke(Target{GrantsOnly: true})
 }
 
-// openAndHidden has clients of an open service and of a hidden one that takes udp-v2.
+// openAndHidden has clients of an open service and of a hidden one that takes
+// udp-v2.
 func openAndHidden(clients []*policy.Client) func(*Options) {
 	return func(o *Options) {
 		every(having(clients...), taking(policy.MethodUDPv2), func(p *policy.Options) {
@@ -119,8 +120,8 @@ func TestCandidatesCost(t *testing.T) {
 	}
 }
 
-// A hundred clients behind one address, each with its knock and its connection at
-// the same moment, by any method.
+// A hundred clients behind one address, each with its knock and its connection
+// at the same moment, by any method.
 func TestGateAdmitsHundredClientsOfOneAddress(t *testing.T) {
 	const people = 100
 	for name, knock := range map[string]func(testPeer, *protocol.Client) []byte{

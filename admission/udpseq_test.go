@@ -154,7 +154,7 @@ func TestUDPSequenceFinishedPartsAreReplays(t *testing.T) {
 	}
 	for i := range 3 {
 		if got := w.result(v.part(alice, "db", "id", i, 3)); got != knock.Replayed {
-			t.Errorf("part %d, sealed anew: %v", i, got)
+			t.Errorf("part %d, sealed again: %v", i, got)
 		}
 	}
 	v.wantGrants(1)
@@ -178,7 +178,7 @@ func TestUDPSequenceLimits(t *testing.T) {
 	if got := begin(v.spoofed(1), 8); got != knock.Incomplete {
 		t.Errorf("another host's: %v", got)
 	}
-	// Those that are over make room at once, though nobody has swept.
+	// Those that are over make room at once, though no sweep has run.
 	w.pass(policy.DefaultSequenceWindow + time.Second)
 	if got := begin(v, 9); got != knock.Incomplete {
 		t.Errorf("when the others were over: %v", got)
@@ -238,7 +238,7 @@ func TestKnockPorts(t *testing.T) {
 				}
 			}
 			if !shared {
-				// At another service's port it is nobody's.
+				// At another service's port it belongs to no client.
 				b := v.knock(alice, service)
 				if got := w.result(v.udp(v.server([]string{"db", "many", "ssh"}[n]).Port(), v.payload(b))); got != knock.UnknownClient {
 					t.Errorf("%s at another's port: %v", service, got)

@@ -9,15 +9,16 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// unauthorizedPacket is something that an unauthorized host may send, and what becomes of it.
+// unauthorizedPacket is something that an unauthorized host may send, and what
+// becomes of it.
 type unauthorizedPacket struct {
 	name string
 	b    []byte
 	want Reason
 }
 
-// refusals has a packet for every reason for which an unauthorized host's is dropped that
-// does not need anything to have happened before.
+// refusals has a packet for every reason for which an unauthorized host's is
+// dropped that does not need anything to have happened before.
 func refusals(v testPeer) []unauthorizedPacket {
 	flags := func(f uint8) []byte { return v.tcp(1234, "ssh", f, 7, 8, "") }
 	elsewhere := func(addr netip.Addr, port uint16) []byte {

@@ -7,8 +7,9 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// A Usage is how much of a table, a queue or a budget is used, and its limit. Of a
-// limit for each source, client or the like, Used is the largest count of any.
+// A Usage is how much of a table, a queue or a budget is used, and its limit.
+// Of a limit for each source, client or the like, Used is the largest count of
+// any.
 type Usage struct {
 	Resource    string // fit for a metric label
 	Used, Limit int
@@ -18,7 +19,8 @@ type Usage struct {
 type storeUsage interface{ Usage() []replay.Usage }
 
 // Usage returns the usage of everything in the gate that unauthorized hosts or
-// clients could fill, and of its store. It examines all tables, a batch at a time.
+// clients could fill, and of its store. It examines all tables, a batch at a
+// time.
 func (g *Gate) Usage() []Usage {
 	g.fragments.mu.Lock()
 	packets, bytes := g.fragments.r.Usage()
@@ -94,8 +96,8 @@ func (m *peaks) addSubnet(n *subnet) {
 	m.handshakesOfSource = max(m.handshakesOfSource, n.handshakes.n())
 }
 
-// peaks examines all sources and clients, a batch at a time. A client with a limit
-// of its own in pol is left out. The caller holds the lock.
+// peaks examines all sources and clients, a batch at a time. A client with a
+// limit of its own in pol is left out. The caller holds the lock.
 func (t *sourceTable) peaks(pol *policy.Policy) (m peaks) {
 	var b batch
 	for _, s := range t.byAddr {

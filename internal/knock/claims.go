@@ -20,7 +20,8 @@ const (
 	// synLifetime is how long a SYN knock's replay key is kept, in slots: the
 	// knock is accepted in three, and one more allows for clocks that are set.
 	synLifetime = 4
-	// MaxClaims bounds the claims remembered; each is a knock that a client made.
+	// MaxClaims bounds the claims remembered; each is a knock that a client
+	// made.
 	MaxClaims = 1 << 16
 )
 
@@ -78,8 +79,8 @@ func (w *Worker) claimSYN(k *Item) (Result, error) {
 }
 
 // synNonce is a SYN knock's replay key: what its fields are made from, but the
-// client, and the fields (of a sequence, the last part's), which differ where the
-// client has several secrets.
+// client, and the fields (of a sequence, the last part's), which differ where
+// the client has several secrets.
 func synNonce(m *Match) []byte {
 	n := make([]byte, 0, 1+2+8+fieldBytes)
 	n = append(n, byte(m.kind))

@@ -8,8 +8,9 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// CheckQueues returns an error if an entry of a queue is lost, and how many knocks
-// wait. It and the checks below are for the tests of gates; nothing else may run.
+// CheckQueues returns an error if an entry of a queue is lost, and how many
+// knocks wait. It and the checks below are for the tests of gates; nothing else
+// may run.
 func (p *Pipeline) CheckQueues() (waiting int, err error) {
 	for _, q := range []*queue{&p.queues.fast, &p.queues.slow} {
 		ready, free := len(q.ready), len(q.free)

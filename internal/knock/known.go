@@ -94,8 +94,8 @@ func (n *KnownSources) evict() {
 	delete(n.byAddr, oldest)
 }
 
-// Sweep forgets those of up to batch sources that have not knocked for KnownTime.
-// The order of a map is random, so later calls reach the others.
+// Sweep forgets those of up to batch sources that have not knocked for
+// KnownTime. The order of a map is random, so later calls reach the others.
 func (n *KnownSources) Sweep(batch int, now time.Duration) {
 	for a, s := range n.byAddr {
 		if now-s.last > KnownTime {

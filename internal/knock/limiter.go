@@ -7,25 +7,26 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// The cost of a datagram that may be a v1 knock grows with the number of clients
-// that could have sent it: their format forces us to try one key after the other.
-// So it is charged before the first HMAC to token buckets: its source's, its
-// subnet's, and one for all. The last two are counted in HMACs (some 160 ns each),
-// which bounds the processor time that unknown sources can take, whatever the
-// number of clients; the packets themselves never wait for it. A subnet may take a
-// part of the total, so that junk from one leaves the others their share. The
-// authentications of open services cost the same, and have buckets of their own.
+// The cost of a datagram that may be a v1 knock grows with the number of
+// clients that could have sent it: their format forces us to try one key after
+// the other. So it is charged before the first HMAC to token buckets: its
+// source's, its subnet's, and one for all. The last two are counted in HMACs
+// (some 160 ns each), which bounds the processor time that unknown sources can
+// take, whatever the number of clients; the packets themselves never wait for
+// it. A subnet may take a part of the total, so that junk from one leaves the
+// others their share. The authentications of open services cost the same, and
+// have buckets of their own.
 //
 // A source that has knocked successfully within the last hour is tried with the
 // clients that it had then, which is cheap and has buckets of its own: junk from
 // elsewhere cannot lock it out.
 //
 // A knock that matches the precomputed table is a client's, or a copy off the
-// wire. It is charged to buckets of its method, which datagrams that merely look
-// like v1 knocks cannot drain. Copies can arrive from everywhere, so these are
-// charged to the knock that they copy, too: an attacker who has seen one client's
-// knock can obstruct that client's knocks to one service, with a thousand copies a
-// second, and no others.
+// wire. It is charged to buckets of its method, which datagrams that merely
+// look like v1 knocks cannot drain. Copies can arrive from everywhere, so these
+// are charged to the knock that they copy, too: an attacker who has seen one
+// client's knock can obstruct that client's knocks to one service, with a
+// thousand copies a second, and no others.
 const (
 	unknownRate, unknownBurst             = 32, 128    // datagrams or connections a second, from one address
 	unknownSubnetRate, unknownSubnetBurst = 256, 512   // from one IPv4 /24 or IPv6 /64
@@ -79,8 +80,8 @@ type trialLimit struct {
 	total   ratelimit.Bucket // HMACs
 }
 
-// allow charges a trial of n keys for a to its source's bucket, its subnet's, and
-// the one for all.
+// allow charges a trial of n keys for a to its source's bucket, its subnet's,
+// and the one for all.
 func (t *trialLimit) allow(l *Limiter, a packet.Addr, n int, now time.Duration) bool {
 	l.seed.Rotate(now)
 	subnet, keys := a.Network(), float64(n)
@@ -92,12 +93,14 @@ func (t *trialLimit) allow(l *Limiter, a packet.Addr, n int, now time.Duration) 
 		t.total.Take(keys, rate(hmacRate, burst), now)
 }
 
-// AllowAuthentication charges an authentication from a that is tried with n keys.
+// AllowAuthentication charges an authentication from a that is tried with n
+// keys.
 func (l *Limiter) AllowAuthentication(a packet.Addr, n int, now time.Duration) bool {
 	return l.authentications.allow(l, a, n, now)
 }
 
-// allowUnknown charges a datagram of an unknown source that is tried with n keys.
+// allowUnknown charges a datagram of an unknown source that is tried with n
+// keys.
 func (l *Limiter) allowUnknown(a packet.Addr, n int, now time.Duration) bool {
 	return l.knocks.allow(l, a, n, now)
 }

@@ -86,9 +86,10 @@ func (w *Worker) allowTrials(src packet.Addr, n int) bool {
 	return w.p.Limiter.allowUnknown(src, n, w.p.mono())
 }
 
-// tryForbidden tries the clients that may not use the services that a v1 datagram
-// may be for, so that the operator is told what is wrong: those as which the
-// source knocked lately, and the others as far as the budget for that allows.
+// tryForbidden tries the clients that may not use the services that a v1
+// datagram may be for, so that the operator is told what is wrong: those as
+// which the source knocked lately, and the others as far as the budget for that
+// allows.
 func (w *Worker) tryForbidden(knock *protocol.Knock, k *Item, a *attempt, pol *policy.Policy) {
 	w.p.mu.Lock()
 	ids := w.p.Known.Clients(k.src)
@@ -159,8 +160,8 @@ func validate(s *policy.Service, m *protocol.KnockMessage, skew time.Duration, p
 	return OK
 }
 
-// allows reports whether the service takes the method that a knock names, and the
-// knock has that method's form.
+// allows reports whether the service takes the method that a knock names, and
+// the knock has that method's form.
 func allows(s *policy.Service, m *protocol.KnockMessage) bool {
 	switch protocol.MethodFamily(m.Method) {
 	case protocol.MethodUDP:
@@ -172,8 +173,8 @@ func allows(s *policy.Service, m *protocol.KnockMessage) bool {
 	}
 }
 
-// methodName is what a knock calls its method, if that is an existing name: it may
-// end up in a metric's label.
+// methodName is what a knock calls its method, if that is an existing name: it
+// may end up in a metric's label.
 func methodName(method string) string {
 	if name, err := protocol.ParseMethod(method); err == nil && name == method {
 		return method

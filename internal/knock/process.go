@@ -24,12 +24,12 @@ import (
 //
 // The first step that fails ends it; the source gets no answer either way.
 //
-// A client sends its knock and then at once its SYN. The packet path sees both in
-// that order and marks the source before it looks at the SYN, so the SYN finds
-// the grant, or the source pending. There is no third case.
+// A client sends its knock and then at once its SYN. The packet path sees both
+// in that order and marks the source before it looks at the SYN, so the SYN
+// finds the grant, or the source pending. There is no third case.
 
-// Datagram queues a datagram that is or could be a knock. It does only what needs
-// no key. p is borrowed.
+// Datagram queues a datagram that is or could be a knock. It does only what
+// needs no key. p is borrowed.
 func (p *Pipeline) Datagram(d *packet.Packet) Answer {
 	pol := p.policy()
 	methods := pol.MethodsAt(d.Tuple.Dst, d.Tuple.DstPort)
@@ -92,10 +92,10 @@ func (p *Pipeline) datagramV2(t packet.Tuple, payload []byte, h protocol.HintV2)
 	return p.enqueue(&p.queues.fast, t, payload, m)
 }
 
-// MatchSYN looks up a SYN to svc, or to a port that is no service's where svc is
-// nil. A SYN that matches is a knock and never a connection (docs/wire-formats.md,
-// TCP SYN knock and TCP SYN sequence); the caller passes it to SYN. The caller
-// holds the lock, under which pol is in force.
+// MatchSYN looks up a SYN to svc, or to a port that is no service's where svc
+// is nil. A SYN that matches is a knock and never a connection
+// (docs/wire-formats.md, TCP SYN knock and TCP SYN sequence); the caller passes
+// it to SYN. The caller holds the lock, under which pol is in force.
 func (p *Pipeline) MatchSYN(d *packet.Packet, svc *policy.Service, pol *policy.Policy) (Match, bool) {
 	if !pol.Legacy() && (svc == nil || svc.Methods&policy.MethodsSYN == 0) {
 		return Match{}, false
@@ -147,7 +147,8 @@ func (p *Pipeline) matchLegacy(m Match, t packet.Tuple, pol *policy.Policy) (Mat
 	if m.service = pol.ServiceFor(t.Dst, x, policy.MethodSYNSeq); m.service == nil {
 		return Match{}, false
 	}
-	// The port is not in the table; this is one HMAC, for a sender who knew 80 bits.
+	// The port is not in the table; this is one HMAC, for a sender who knew 80
+	// bits.
 	_, port := x.Key.Identity.SYNPartLegacy(p.scratch, x.Port, m.slot, m.part)
 	return m, port == t.DstPort
 }
@@ -169,8 +170,8 @@ func (p *Pipeline) SYN(t packet.Tuple, m *Match) Answer {
 	return a
 }
 
-// enqueue copies a knock into a queue and marks its source as pending. payload is
-// empty for SYN knocks. The caller holds the lock.
+// enqueue copies a knock into a queue and marks its source as pending. payload
+// is empty for SYN knocks. The caller holds the lock.
 func (p *Pipeline) enqueue(q *queue, t packet.Tuple, payload []byte, m Match) Answer {
 	var k *Item
 	select {
@@ -194,9 +195,9 @@ func (p *Pipeline) enqueue(q *queue, t packet.Tuple, payload []byte, m Match) An
 // not wait noticeably for the last (some 20 microseconds each).
 const Batch = 16
 
-// A Worker decides knocks, a batch at a time, in memory of its own. There is one
-// for each pipeline: with more, a flood of junk knocks could take every processor
-// from the packets.
+// A Worker decides knocks, a batch at a time, in memory of its own. There is
+// one for each pipeline: with more, a flood of junk knocks could take every
+// processor from the packets.
 type Worker struct {
 	p         *Pipeline
 	scratch   *protocol.Scratch
@@ -263,9 +264,10 @@ func (w *Worker) Step() bool {
 // Next takes the knock that is decided next out of its queue; nil if none waits.
 func (w *Worker) Next() *Item { return w.p.queues.next() }
 
-// Process decides k and what waits behind it in its queue, up to a batch. A knock
-// in the fast queue waits for at most one of the slow queue, which takes some
-// milliseconds where there are ten thousand clients, never for a batch of them.
+// Process decides k and what waits behind it in its queue, up to a batch. A
+// knock in the fast queue waits for at most one of the slow queue, which takes
+// some milliseconds where there are ten thousand clients, never for a batch of
+// them.
 func (w *Worker) Process(k *Item) {
 	n := 0
 	for k != nil {

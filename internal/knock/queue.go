@@ -7,10 +7,10 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// There are two queues. The slow one takes v1 datagrams of unknown sources, which
-// may have to be tried with every client. The fast one takes whatever is matched
-// at once: v1 datagrams of sources that have knocked lately, udp-v2, SYN knocks.
-// The worker serves the fast queue first.
+// There are two queues. The slow one takes v1 datagrams of unknown sources,
+// which may have to be tried with every client. The fast one takes whatever is
+// matched at once: v1 datagrams of sources that have knocked lately, udp-v2,
+// SYN knocks. The worker serves the fast queue first.
 
 // An Item is a knock waiting for the worker.
 type Item struct {
@@ -54,9 +54,9 @@ func (q *queue) next() *Item {
 type queues struct {
 	fast, slow queue
 	seed       maphash.Seed
-	// pendingNonces counts the v1 datagrams in the slow queue, by a hash of their
-	// nonce. Where the queue is full, one in a hundred other datagrams is taken for
-	// a copy.
+	// pendingNonces counts the v1 datagrams in the slow queue, by a hash of
+	// their nonce. Where the queue is full, one in a hundred other datagrams is
+	// taken for a copy.
 	pendingNonces [1 << 16]uint32
 }
 

@@ -8,10 +8,10 @@ import (
 )
 
 // The progress of a SYN sequence is kept per client, port and slot, and within
-// that per source: an attacker who sends copies of a first part only competes with
-// other sources for the entries of that one client in that one slot. The attacker
-// comes too late: there is nothing to copy before the client has its entry, and an
-// entry is reserved for as long as a sequence may take.
+// that per source: an attacker who sends copies of a first part only competes
+// with other sources for the entries of that one client in that one slot. The
+// attacker comes too late: there is nothing to copy before the client has its
+// entry, and an entry is reserved for as long as a sequence may take.
 const (
 	SourcesPerSYNSequence = 16              // in progress through one client's sequence
 	MaxSYNSequences       = 1 << 14         // clients' sequences in all; some 500 bytes each
@@ -43,10 +43,10 @@ func newSYNSequences() synSequences {
 	return synSequences{byKey: make(map[claimKey]*synSequence)}
 }
 
-// advance takes a part and reports whether it completes its sequence; then, once
-// the knock is queued, the caller calls finish: until then the last part may come
-// again. Parts come in order; one that was received already, or that comes too
-// early, is ignored. The caller holds the lock.
+// advance takes a part and reports whether it completes its sequence; then,
+// once the knock is queued, the caller calls finish: until then the last part
+// may come again. Parts come in order; one that was received already, or that
+// comes too early, is ignored. The caller holds the lock.
 func (q *synSequences) advance(src packet.Addr, m *Match, pol *policy.Policy, now time.Duration) bool {
 	key := m.claimKey()
 	seq := q.byKey[key]
@@ -92,8 +92,8 @@ func (q *synSequences) finish(key claimKey) {
 	}
 }
 
-// sweep forgets those of up to batch sequences whose time is over. The order of a
-// map is random, so later calls reach the others.
+// sweep forgets those of up to batch sequences whose time is over. The order of
+// a map is random, so later calls reach the others.
 func (q *synSequences) sweep(batch int, now time.Duration) {
 	for key, seq := range q.byKey {
 		if seq.expires <= now {

@@ -14,10 +14,10 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// SYN knocks, SYN sequences and the hints of udp-v2 depend only on the client, the
-// port and the time slot. So every knock that could come is computed ahead, once a
-// slot, and a packet is looked up: one probe of one table, whatever the number of
-// clients.
+// SYN knocks, SYN sequences and the hints of udp-v2 depend only on the client,
+// the port and the time slot. So every knock that could come is computed ahead,
+// once a slot, and a packet is looked up: one probe of one table, whatever the
+// number of clients.
 //
 //	slot      s-1      s     s+1     s+2
 //	          |--------now----|-------|
@@ -27,8 +27,8 @@ import (
 // The table holds a slot more than is accepted. When the clock reaches s+1, the
 // sweep has a whole slot's time to build the next table; there is no moment at
 // which everything must be computed at once, and no HMAC is computed while the
-// lock of the gate is held: the new table is built beside the old one and swapped
-// for it.
+// lock of the gate is held: the new table is built beside the old one and
+// swapped for it.
 
 // kind is the kind of a precomputed knock, 0 being an empty cell. Replay keys
 // contain it; never renumber.
@@ -70,8 +70,8 @@ func slotTime(p *policy.Policy, k kind) time.Duration {
 	}
 }
 
-// SlotsAccepted is how many slots a knock is accepted in: the current one and its
-// neighbors.
+// SlotsAccepted is how many slots a knock is accepted in: the current one and
+// its neighbors.
 const SlotsAccepted = 3
 
 // fields are the 80 bits by which a knock is found: sequence number, timestamp
@@ -183,8 +183,8 @@ func (t *Table) has(k kind, slot int64) bool {
 }
 
 // slotOf returns a cell's slot. The cell has only its low bits: it is the one
-// nearest to the slot for which the table was built. (The current time may be any
-// number of slots away, and must not be used.)
+// nearest to the slot for which the table was built. (The current time may be
+// any number of slots away, and must not be used.)
 func (t *Table) slotOf(c *cell) int64 {
 	built := t.slots[c.kind()]
 	return built + int64(int8(c.slot-uint8(built)))
@@ -296,8 +296,8 @@ func (b *Builder) fill(t *Table, p *policy.Policy, k kind, slot int64) {
 	}
 }
 
-// yield counts n HMACs and lets other goroutines run from time to time: the table
-// is needed in half a minute, packets are waiting now.
+// yield counts n HMACs and lets other goroutines run from time to time: the
+// table is needed in half a minute, packets are waiting now.
 func (b *Builder) yield(n int) {
 	b.computed.Add(uint64(n))
 	if b.sinceYield += n; b.sinceYield >= hmacsPerYield {
@@ -351,7 +351,8 @@ func (m *Match) resolve(pol *policy.Policy) (*policy.ClientKey, *policy.Service)
 	if pol.Has(svc) {
 		return m.template.Key, svc // even where it is forbidden
 	}
-	// The service was at this address and port, and is found there if it is the same.
+	// The service was at this address and port, and is found there if it is the
+	// same.
 	s := pol.Find(packet.AddrFrom(svc.Listen.Addr()), svc.Port, svc.SameEndpoint)
 	if s == nil || m.forbidden || !s.Accepts(m.template, m.kind.method()) {
 		return nil, nil

@@ -57,8 +57,8 @@ func newUDPSequences() udpSequences {
 	return udpSequences{byKey: make(map[udpSequenceKey]udpSequence), bySource: make(map[packet.Addr]int)}
 }
 
-// add adds a part: Incomplete while more are missing, OK for the one that completes
-// the sequence.
+// add adds a part: Incomplete while more are missing, OK for the one that
+// completes the sequence.
 func (u *udpSequences) add(a *attempt, now time.Duration, o policy.Sequence) Result {
 	key := udpSequenceKey{a.Src, a.client.ID, a.Service.MACPort, a.part.id}
 	all := uint8(1<<o.Length - 1)
@@ -126,7 +126,8 @@ func (u *udpSequences) sweep(now time.Duration) {
 	}
 }
 
-// maxPerSource returns how many sequences in flight the source with the most has.
+// maxPerSource returns how many sequences in flight the source with the most
+// has.
 func (u *udpSequences) maxPerSource() (n int) {
 	for _, of := range u.bySource {
 		n = max(n, of)

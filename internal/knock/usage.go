@@ -52,13 +52,13 @@ func (p *Pipeline) SourcesPerSequence(f func(n int)) {
 	}
 }
 
-// Computed returns how many HMACs were computed: ahead, for the table, and to find
-// the clients of v1 knocks.
+// Computed returns how many HMACs were computed: ahead, for the table, and to
+// find the clients of v1 knocks.
 func (p *Pipeline) Computed() (ahead, trials uint64) { return p.computed.Load(), p.trials.Load() }
 
-// Usage returns how much of each budget for all is used, in HMACs. The buckets of
-// single sources share tables of fixed size; each one that is empty is counted as
-// a refusal.
+// Usage returns how much of each budget for all is used, in HMACs. The buckets
+// of single sources share tables of fixed size; each one that is empty is
+// counted as a refusal.
 func (l *Limiter) Usage(now time.Duration) []Usage {
 	used := func(b *ratelimit.Bucket) int { return b.Used(rate(hmacRate, hmacBurst), now) }
 	return []Usage{

@@ -6,10 +6,10 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// A clientSet indexes the clients of a service. Services that were given the same
-// slice of clients share one set, and a client's keys are the same in all of
-// them: a policy takes memory for its clients and for its services, not for each
-// pair of the two.
+// A clientSet indexes the clients of a service. Services that were given the
+// same slice of clients share one set, and a client's keys are the same in all
+// of them: a policy takes memory for its clients and for its services, not for
+// each pair of the two.
 type clientSet struct {
 	keys    []*ClientKey // the order of trying
 	byID    map[string]*Holder

@@ -21,9 +21,9 @@ type Options struct {
 	Sequence  Sequence
 	Slot      time.Duration // of udp-v2; default DefaultSlot
 	Gateway   string        // this gateway's identity in udp-v2 knocks
-	// After is the policy that this one will replace, nil for none. Where a client
-	// has the same key in both, the identity is shared: sequences under way and
-	// accepted knocks are remembered by it.
+	// After is the policy that this one will replace, nil for none. Where a
+	// client has the same key in both, the identity is shared: sequences under
+	// way and accepted knocks are remembered by it.
 	After *Policy
 }
 
@@ -217,7 +217,8 @@ func (p *Policy) NumPrecomputed() int { return p.numPrecomputed }
 // NumKeys is how many keys all clients have.
 func (p *Policy) NumKeys() int { return p.numKeys }
 
-// KnockPort is the port that takes knocks besides each service's own; 0 for none.
+// KnockPort is the port that takes knocks besides each service's own; 0 for
+// none.
 func (p *Policy) KnockPort() uint16 { return p.knockPort }
 
 // Legacy reports whether SYNs to any port of a protected address may be parts of

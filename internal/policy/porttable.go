@@ -8,8 +8,8 @@ import (
 )
 
 // portTable finds the services of an address and port without hashing the port:
-// an index by port into lists, list 0 being empty. The cost of a look-up does not
-// depend on how many other services have the same port.
+// an index by port into lists, list 0 being empty. The cost of a look-up does
+// not depend on how many other services have the same port.
 type portTable struct {
 	index [1 << 16]uint16
 	lists []portList
@@ -104,8 +104,8 @@ func (t *portTable) find(dst packet.Addr, port uint16, fits func(*Service) bool)
 	return nil
 }
 
-// A subnet is a netip.Prefix in the form of a packet's addresses: every packet is
-// compared with some, and netip's takes ten times as long.
+// A subnet is a netip.Prefix in the form of a packet's addresses: every packet
+// is compared with some, and netip's takes ten times as long.
 type subnet struct {
 	high, low         uint64 // of its addresses
 	maskHigh, maskLow uint64

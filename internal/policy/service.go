@@ -42,7 +42,8 @@ type Client struct {
 	Keys    []Key                  // of the same id; several while a secret is being changed
 	Expires time.Time              // from then on the client is unknown; zero: never
 	Hours   func(t time.Time) bool // when the client may begin a flow; nil: always
-	// MaxGrants and MaxFlows bound what the client has at a time; 0: Limits' defaults.
+	// MaxGrants and MaxFlows bound what the client has at a time; 0: Limits'
+	// defaults.
 	MaxGrants, MaxFlows int
 }
 
@@ -117,14 +118,14 @@ func (s *Service) Accepts(t *Template, method MethodSet) bool {
 	return t.Port == s.MACPort && s.Methods&method != 0 && s.Client(t.Key.Client.ID) != nil
 }
 
-// SameEndpoint reports whether clients reach o where they reach s: then it is the
-// same service with other properties.
+// SameEndpoint reports whether clients reach o where they reach s: then it is
+// the same service with other properties.
 func (s *Service) SameEndpoint(o *Service) bool {
 	return s.Name == o.Name && s.Port == o.Port && s.Listen == o.Listen
 }
 
-// ClientOf returns the client of the service that has the key id; nil if there is
-// none.
+// ClientOf returns the client of the service that has the key id; nil if there
+// is none.
 func (s *Service) ClientOf(id *protocol.Client) *Client {
 	if k := s.KeyOf(id); k != nil {
 		return k.Client

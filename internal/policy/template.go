@@ -8,8 +8,8 @@ import (
 
 const (
 	// MaxPrecomputed bounds the knocks that are computed ahead: 32 bytes each,
-	// in each of two tables, half a GiB in all, and for a quarter of them an HMAC
-	// in every slot.
+	// in each of two tables, half a GiB in all, and for a quarter of them an
+	// HMAC in every slot.
 	MaxPrecomputed = 1 << 23
 
 	// SlotsBefore is how many time slots are computed before the current one.
