@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// ReassemblerOptions bound what a Reassembler stores. Fields that are 0 take the
-// defaults.
+// ReassemblerOptions bound what a Reassembler stores. Fields that are 0 take
+// the defaults.
 type ReassemblerOptions struct {
 	MaxDatagrams int           // incomplete packets; searched linearly, so keep it small
 	MaxBytes     int           // memory for all fragments, used in blocks of 4 KiB
@@ -24,14 +24,14 @@ type ReassemblerOptions struct {
 // Defaults of ReassemblerOptions.
 const (
 	// DefaultMaxDatagrams suffices for 8 sources that use all of
-	// DefaultMaxPerSource. TCP is fragmented only where path MTU discovery fails
-	// or is switched off, and then one packet at a time.
+	// DefaultMaxPerSource. TCP is fragmented only where path MTU discovery
+	// fails or is switched off, and then one packet at a time.
 	DefaultMaxDatagrams = 64
 	// DefaultMaxBytes is 16 packets of 64 KiB or 256 of up to 4 KiB.
 	DefaultMaxBytes = 1 << 20
 	// DefaultMaxPerSource allows for interleaved packets. It also ends the wait
-	// for lost fragments of a fast sender, long before the 16-bit identification
-	// of IPv4 wraps around (RFC 4963).
+	// for lost fragments of a fast sender, long before the 16-bit
+	// identification of IPv4 wraps around (RFC 4963).
 	DefaultMaxPerSource = 8
 	// DefaultMaxFragments suffices for a packet of 64 KiB over a link with an
 	// MTU of 1280 bytes, the minimum of IPv6 (52 fragments), with some to
@@ -58,14 +58,18 @@ const (
 //     fragments start a new one, which times out. Exact duplicates are ignored,
 //     as RFC 8200 (4.5) allows: networks duplicate packets, and identical bytes
 //     at the same offset are not ambiguous. Different bytes there are an overlap.
-//   - The first fragment must contain the whole TCP header; no other may overlap it.
-//   - A rejected fragment discards its packet, which cannot be completed without it.
-//   - A source that exceeds its share loses its own oldest packet. A source without
-//     packets is rejected while others fill the memory: no source can evict packets
-//     of another. A source is one address in IPv4 and a /64 in IPv6.
-//   - Only the IP header of the first fragment is used. Hop limit, traffic class
-//     and ECN of the others are ignored. RFC 3168 (5.3) preserves a congestion mark
-//     of any fragment; gVisor's TCP does not support ECN and would not read it.
+//   - The first fragment must contain the whole TCP header; no other may
+//     overlap it.
+//   - A rejected fragment discards its packet, which cannot be completed
+//     without it.
+//   - A source that exceeds its share loses its own oldest packet. A source
+//     without packets is rejected while others fill the memory: no source can
+//     evict packets of another. A source is one address in IPv4 and a /64 in
+//     IPv6.
+//   - Only the IP header of the first fragment is used. Hop limit, traffic
+//     class and ECN of the others are ignored. RFC 3168 (5.3) preserves a
+//     congestion mark of any fragment; gVisor's TCP does not support ECN and
+//     would not read it.
 type Reassembler struct {
 	opts            ReassemblerOptions
 	maxSourceBlocks int         // blocks that one source may use
@@ -76,8 +80,8 @@ type Reassembler struct {
 	out             [MaxPacket]byte // the packet that Add returns
 }
 
-// NewReassembler returns a Reassembler and allocates all the memory that it will
-// ever use.
+// NewReassembler returns a Reassembler and allocates all the memory that it
+// will ever use.
 func NewReassembler(o ReassemblerOptions) *Reassembler {
 	o.setDefaults()
 	blocks := make([]block, o.MaxBytes/blockSize)
@@ -135,12 +139,12 @@ func (r *Reassembler) Usage() (datagrams, size int) {
 	return len(r.active), (r.numBlocks - len(r.freeBlocks)) * blockSize
 }
 
-// Add stores the fragment p, which Parse has decoded, by copying its bytes. Once
-// no fragment is missing, it returns the whole packet as it would have arrived
-// unfragmented, borrowed until the next call of Add; otherwise whole is nil. The
-// IP length and header checksum of whole are correct. The TCP checksum is the
-// sender's and covers the whole packet, whatever p.Offload says of a fragment:
-// Parse whole without an Offload.
+// Add stores the fragment p, which Parse has decoded, by copying its bytes.
+// Once no fragment is missing, it returns the whole packet as it would have
+// arrived unfragmented, borrowed until the next call of Add; otherwise whole is
+// nil. The IP length and header checksum of whole are correct. The TCP checksum
+// is the sender's and covers the whole packet, whatever p.Offload says of a
+// fragment: Parse whole without an Offload.
 //
 // A reason other than NotDropped means that the fragment was rejected, together
 // with the fragments of its packet stored before. Add returns p.DropReason for
@@ -184,8 +188,8 @@ func (r *Reassembler) Add(p *Packet) (whole []byte, reason DropReason) {
 	return r.out[:n], NotDropped
 }
 
-// expire discards the packets whose timeout has passed. They are ordered by age,
-// so it stops at the first that has time left.
+// expire discards the packets whose timeout has passed. They are ordered by
+// age, so it stops at the first that has time left.
 func (r *Reassembler) expire(now time.Duration) {
 	for len(r.active) > 0 && now-r.active[0].startedAt >= r.opts.Timeout {
 		r.drop(r.active[0], DropFragmentTimeout)

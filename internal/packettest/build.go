@@ -1,6 +1,6 @@
-// Package packettest builds packets for tests byte by byte, with its own Internet
-// checksum, so that the decoder under test does not share the mistakes of the
-// encoder.
+// Package packettest builds packets for tests byte by byte, with its own
+// Internet checksum, so that the decoder under test does not share the mistakes
+// of the encoder.
 package packettest
 
 import (
@@ -83,8 +83,8 @@ func (m ICMP) Packet() []byte {
 	return IP(m.Src, m.Dst, proto, append(b, m.Payload...))
 }
 
-// IP returns transport with an IP header in front. The checksum fields of TCP, UDP and
-// ICMP are filled in.
+// IP returns transport with an IP header in front. The checksum fields of TCP,
+// UDP and ICMP are filled in.
 func IP(src, dst netip.Addr, proto packet.Protocol, transport []byte) []byte {
 	var b []byte
 	if src.Is4() {
@@ -108,9 +108,9 @@ func IP(src, dst netip.Addr, proto packet.Protocol, transport []byte) []byte {
 	return b
 }
 
-// Checksums writes correct checksums into a modified packet: that of the IPv4 header,
-// and that of TCP, UDP or ICMP if its header directly follows the IP header and is
-// complete.
+// Checksums writes correct checksums into a modified packet: that of the IPv4
+// header, and that of TCP, UDP or ICMP if its header directly follows the IP
+// header and is complete.
 func Checksums(b []byte) {
 	var (
 		header int

@@ -13,7 +13,8 @@ import (
 // our rules therefore takes three steps, and none leaves the host without
 // its addresses, or a hidden port without its rule:
 //
-//  1. our rules are added at spareRules, and the rule of the local table at spareLocal;
+//  1. our rules are added at spareRules, and the rule of the local table at
+//     spareLocal;
 //  2. those at 0 are deleted, and added at 0 in the right order;
 //  3. the spare rules are deleted.
 const (
@@ -24,8 +25,8 @@ const (
 	legacyFirst, legacyLocal = 10, 13
 )
 
-// maxReconcileAttempts is the number of attempts to put the rules in order while
-// another program changes them.
+// maxReconcileAttempts is the number of attempts to put the rules in order
+// while another program changes them.
 const maxReconcileAttempts = 4
 
 // newLocalRule returns the rule of the local table. It bears the kernel's

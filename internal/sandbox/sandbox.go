@@ -8,17 +8,17 @@
 // process, in an order in which each step is still permitted:
 //
 //  1. the bounding set is emptied, if permitted (CAP_SETPCAP);
-//  2. supplementary groups, group and user become those of an account without privileges, if
-//     one is given;
+//  2. supplementary groups, group and user become those of an account without
+//     privileges, if one is given;
 //  3. ambient, inheritable, permitted and effective capabilities are emptied;
-//  4. no_new_privs is set, so that no file's set-user-ID bit or capabilities restore any
-//     privileges;
-//  5. the process is made undumpable, so that no other process of that account can trace it,
-//     and no core file contains the clients' secrets;
+//  4. no_new_privs is set, so that no file's set-user-ID bit or capabilities
+//     restore any privileges;
+//  5. the process is made undumpable, so that no other process of that account
+//     can trace it, and no core file contains the clients' secrets;
 //  6. a seccomp filter is installed. It allows the system calls listed in
-//     syscalls_linux.go, kills the process at those that only an attacker makes (executing
-//     another program, tracing, mounting, ...), and denies all others. It supports amd64 and
-//     arm64 (Filters).
+//     syscalls_linux.go, kills the process at those that only an attacker makes
+//     (executing another program, tracing, mounting, ...), and denies all
+//     others. It supports amd64 and arm64 (Filters).
 //
 // All steps apply to every thread, and are verified in /proc afterwards. What
 // is open stays open: devices, sockets, files.
@@ -37,7 +37,8 @@ var ErrAccount = errors.New("cannot run as this account")
 
 // Options say what the process keeps.
 type Options struct {
-	// Account is the account to switch to; nil leaves user and groups unchanged.
+	// Account is the account to switch to; nil leaves user and groups
+	// unchanged.
 	Account *Account
 	// KeepRoutes keeps CAP_NET_ADMIN and allows only the system calls that set
 	// routes and rules: for the process that does nothing else. Linux only.

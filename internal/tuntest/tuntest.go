@@ -1,5 +1,6 @@
 // Package tuntest provides TUN devices for tests that need no kernel and no
-// privileges: a Pair of connected devices, where one reads what the other writes.
+// privileges: a Pair of connected devices, where one reads what the other
+// writes.
 package tuntest
 
 import (
@@ -16,8 +17,8 @@ import (
 // accident.
 const QueueLength = 4096
 
-// Pair returns two connected devices with the given MTU in bytes. With offload they
-// accept super-packets and incomplete checksums, like those of Linux.
+// Pair returns two connected devices with the given MTU in bytes. With offload
+// they accept super-packets and incomplete checksums, like those of Linux.
 func Pair(mtu int, offload bool) (a, b *Device) {
 	ab, ba := make(chan frame, QueueLength), make(chan frame, QueueLength)
 	closed := make(chan struct{})
