@@ -237,7 +237,7 @@ func (d *soak) checkRevoke(t *testing.T, conn net.Conn) {
 func (d *soak) checkDrain(t *testing.T) {
 	conn := d.enter(t, alice(d.Client))
 	d.gateway.Signal(syscall.SIGTERM)
-	if err := d.gateway.WaitLog(withTimeout(t, answerTime), func(log string) bool { return strings.Contains(log, "drain") }); err != nil {
+	if err := d.gateway.WaitLog(withTimeout(t, answerTime), func(log string) bool { return strings.Contains(log, "msg=stopping") }); err != nil {
 		t.Fatal(err)
 	}
 	if got := ask(t, conn, "echo one more thing"); got != "one more thing" {
