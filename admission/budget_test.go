@@ -12,10 +12,10 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// crowded has n clients of one service.
-func crowded(n int) func(*Options) {
+// withClientCount gives one service n clients.
+func withClientCount(n int) func(*Options) {
 	return func(o *Options) {
-		every(having(manyClients(n)...), taking(policy.MethodUDP), func(p *policy.Options) {
+		allMethods(withClients(manyClients(n)...), withMethods(policy.MethodUDP), func(p *policy.Options) {
 			p.Services = append(only(slices.Clone(p.Services), "ssh4"), only(slices.Clone(p.Services), "ssh6")...)
 		})(o)
 		o.Limits = Limits{}
@@ -23,11 +23,11 @@ func crowded(n int) func(*Options) {
 	}
 }
 
-func (w *harness) tried() int { _, trials := w.gate.knocks.Computed(); return int(trials) }
+func (h *harness) tried() int { _, trials := h.gate.knocks.Computed(); return int(trials) }
 
-// flood is junk that looks like knocks, in simulated time: a datagram every
-// interval, each from where from says, against a worker that manages so many
-// HMACs meanwhile.
+// flood sends junk that looks like knocks in simulated time: a datagram every
+// interval, from the source that from returns, to a worker that computes the
+// given number of HMACs in each interval.
 type flood struct {
 	*harness
 	from     func(n int) testPeer
@@ -36,7 +36,7 @@ type flood struct {
 	n        int
 }
 
-// step is one interval.
+// step runs one interval.
 func (s *flood) step() {
 	s.n++
 	s.gate.Admit(parsed(s.from(s.n).junk()))
@@ -47,11 +47,11 @@ func (s *flood) step() {
 		}
 		s.worker.Process(k)
 	}
-	s.pass(s.interval)
+	s.advance(s.interval)
 }
 
-// wait lets the flood go on until done, and tells for how long; at most for
-// most.
+// wait continues the flood until done, for at most limit, and returns the time
+// it took.
 func (s *flood) wait(most time.Duration, done func() bool) (time.Duration, bool) {
 	start := s.options().Mono()
 	for !done() {
@@ -63,38 +63,38 @@ func (s *flood) wait(most time.Duration, done func() bool) (time.Duration, bool)
 	return s.options().Mono() - start, true
 }
 
-// knock has c knock from v, in the middle of it all, and tells how long it took.
-func (s *flood) knock(v testPeer, c *protocol.Client) (time.Duration, bool) {
+// knock sends a knock of c from peer during the flood and returns the time it
+// took.
+func (s *flood) knock(peer testPeer, c *protocol.Client) (time.Duration, bool) {
 	for range s.random.Uint64() % 50 {
 		s.step()
 	}
-	had := s.grantsOf(v.addr)
-	s.gate.Admit(parsed(v.knock(c, "ssh")))
-	return s.wait(400*time.Millisecond, func() bool { return s.grantsOf(v.addr) > had })
+	had := s.grantsOf(peer.addr)
+	s.gate.Admit(parsed(peer.knock(c, "ssh")))
+	return s.wait(400*time.Millisecond, func() bool { return s.grantsOf(peer.addr) > had })
 }
 
-// besiege sends 5,000 datagrams a second at a gate with 1,000 clients, and asks
-// for what the issue wants: a client seen within the hour gets through within
-// 50 ms. The worker is given half a processor, which does some six HMACs a
-// microsecond.
-func besiege(t *testing.T, from func(w *harness, n int) testPeer) {
+// testJunkFlood sends 5,000 datagrams a second to a gate with 1,000 clients. A
+// client seen within the last hour must be admitted within 50 ms. The worker
+// gets half a processor, about six HMACs a microsecond.
+func testJunkFlood(t *testing.T, from func(h *harness, n int) testPeer) {
 	t.Helper()
-	w := newHarness(t, crowded(1000))
-	s := &flood{harness: w, interval: 200 * time.Microsecond, hmacs: 600, from: func(n int) testPeer { return from(w, n) }}
+	h := newHarness(t, withClientCount(1000))
+	s := &flood{harness: h, interval: 200 * time.Microsecond, hmacs: 600, from: func(n int) testPeer { return from(h, n) }}
 	clients := s.gate.policy.Load().Services()[0].Clients
 	s.wait(time.Second, func() bool { return false })
 	var took []time.Duration
 	refused, outsiders := 0, 0
 	for n := range 20 {
-		known := s.at("192.0.2.1").spoofed(1000000 + n)
+		known := s.peer("192.0.2.1").spoofed(1000000 + n)
 		s.gate.mu.Lock()
-		s.gate.knocks.Known.Record(at(1000000+n), clients[n].ID, s.options().Mono()-30*time.Minute)
+		s.gate.knocks.Known.Record(testAddr(1000000+n), clients[n].ID, s.options().Mono()-30*time.Minute)
 		s.gate.mu.Unlock()
 		d, ok := s.knock(known, clients[n].Keys[0].Identity)
 		if took = append(took, d); !ok {
 			refused++
 		}
-		if _, ok := s.knock(s.at("192.0.2.1").spoofed(2000000+n), clients[n].Keys[0].Identity); ok {
+		if _, ok := s.knock(s.peer("192.0.2.1").spoofed(2000000+n), clients[n].Keys[0].Identity); ok {
 			outsiders++
 		}
 	}
@@ -110,152 +110,153 @@ func besiege(t *testing.T, from func(w *harness, n int) testPeer) {
 }
 
 func TestJunkFromSixteenSourcesSparesKnownClients(t *testing.T) {
-	besiege(t, func(w *harness, n int) testPeer { return w.at(fmt.Sprintf("198.51.%d.7", n%16)) })
+	testJunkFlood(t, func(h *harness, n int) testPeer { return h.peer(fmt.Sprintf("198.51.%d.7", n%16)) })
 }
 
 func TestJunkFromNetworkSparesKnownClients(t *testing.T) {
-	besiege(t, func(w *harness, n int) testPeer { return w.at(fmt.Sprintf("198.51.100.%d", n%16)) })
+	testJunkFlood(t, func(h *harness, n int) testPeer { return h.peer(fmt.Sprintf("198.51.100.%d", n%16)) })
 }
 
 func TestJunkFromEverywhereSparesKnownClients(t *testing.T) {
-	besiege(t, func(w *harness, n int) testPeer { return w.at("192.0.2.1").spoofed(n * 257) }) // in ever new networks
+	testJunkFlood(t, func(h *harness, n int) testPeer { return h.peer("192.0.2.1").spoofed(n * 257) }) // each in another network
 }
 
 func TestBudgetIsChargedBeforeHMAC(t *testing.T) {
 	const clients = 100
 	for _, c := range []struct {
 		name string
-		from func(w *harness, n int) testPeer
+		from func(h *harness, n int) testPeer
 		most int
 	}{
-		{"one address", func(w *harness, _ int) testPeer { return w.at("198.51.100.1") }, testUnknownBurst * clients},
-		{"one network", func(w *harness, n int) testPeer { return w.at(fmt.Sprintf("198.51.100.%d", 1+n%200)) }, testUnknownSubnetBurst * clients},
-		{"one IPv6 network", func(w *harness, n int) testPeer { return w.at(fmt.Sprintf("2001:db8::%x", 1+n)) }, testUnknownSubnetBurst * clients},
-		{"everywhere", func(w *harness, n int) testPeer { return w.at("192.0.2.1").spoofed(n * 257) }, testHMACBurst},
+		{"one address", func(h *harness, _ int) testPeer { return h.peer("198.51.100.1") }, testUnknownBurst * clients},
+		{"one network", func(h *harness, n int) testPeer { return h.peer(fmt.Sprintf("198.51.100.%d", 1+n%200)) }, testUnknownSubnetBurst * clients},
+		{"one IPv6 network", func(h *harness, n int) testPeer { return h.peer(fmt.Sprintf("2001:db8::%x", 1+n)) }, testUnknownSubnetBurst * clients},
+		{"everywhere", func(h *harness, n int) testPeer { return h.peer("192.0.2.1").spoofed(n * 257) }, testHMACBurst},
 	} {
-		w := newHarness(t, crowded(clients))
+		h := newHarness(t, withClientCount(clients))
 		for n := range 6000 {
-			before := w.tried()
-			v := w.gate.Admit(parsed(c.from(w, n).junk()))
-			if w.tried() != before {
+			before := h.tried()
+			v := h.gate.Admit(parsed(c.from(h, n).junk()))
+			if h.tried() != before {
 				t.Fatalf("%s: an HMAC on the packet path", c.name)
 			}
 			if v.Reason == ReasonQueueFull {
 				t.Fatalf("%s: the queue is full", c.name)
 			}
-			for k := w.worker.Next(); k != nil; k = w.worker.Next() {
-				w.worker.Process(k)
+			for k := h.worker.Next(); k != nil; k = h.worker.Next() {
+				h.worker.Process(k)
 			}
 		}
-		if got := w.tried(); got > c.most || got < c.most-clients {
+		if got := h.tried(); got > c.most || got < c.most-clients {
 			t.Errorf("%s: %d HMACs, %d were paid for", c.name, got, c.most)
 		}
-		w.empty()
+		h.wantEmpty()
 	}
 }
 
 func TestKnownSourcePaysForAllServices(t *testing.T) {
-	w := newHarness(t, every(having(manyClients(50)...), taking(policy.MethodUDP)), func(o *Options) { o.Limits = Limits{} })
-	v := w.at("192.0.2.1")
-	p := w.gate.policy.Load()
+	h := newHarness(t, allMethods(withClients(manyClients(50)...), withMethods(policy.MethodUDP)), func(o *Options) { o.Limits = Limits{} })
+	peer := h.peer("192.0.2.1")
+	p := h.gate.policy.Load()
 	for n := range knock.ClientsPerSource + 2 {
-		v.knocks(p.Services()[0].Clients[n].Keys[0].Identity, "ssh", "")
+		peer.mustKnock(p.Services()[0].Clients[n].Keys[0].Identity, "ssh", "")
 	}
-	w.pass(10 * time.Second)
-	before := w.tried()
+	h.advance(10 * time.Second)
+	before := h.tried()
 	const junk = 5000
 	refused := 0
 	for range junk {
-		if w.gate.Admit(parsed(v.junk())).Reason == ReasonBudget {
+		if h.gate.Admit(parsed(peer.junk())).Reason == ReasonBudget {
 			refused++
 		}
-		for k := w.worker.Next(); k != nil; k = w.worker.Next() {
-			w.worker.Process(k)
+		for k := h.worker.Next(); k != nil; k = h.worker.Next() {
+			h.worker.Process(k)
 		}
 	}
-	cost := p.TrialCost(packet.AddrFrom(v.gateway()), testKnockPort, knock.ClientsPerSource)
+	cost := p.TrialCost(packet.AddrFrom(peer.gateway()), testKnockPort, knock.ClientsPerSource)
 	if cost.Known != 4*knock.ClientsPerSource || cost.All != 4*50 {
 		t.Fatalf("%+v", cost)
 	}
-	if got, most := w.tried()-before, testKnownBurst*cost.Known+testUnknownBurst*cost.All; got > most || refused != junk-testKnownBurst {
+	if got, most := h.tried()-before, testKnownBurst*cost.Known+testUnknownBurst*cost.All; got > most || refused != junk-testKnownBurst {
 		t.Errorf("%d HMACs, %d were paid for; %d of %d datagrams refused", got, most, refused, junk)
 	}
 }
 
 func TestFastQueueIsServedFirst(t *testing.T) {
-	w := newHarness(t, every())
-	v := w.at("192.0.2.1")
-	v.knocks(alice, "db", "")
-	w.events = nil
+	h := newHarness(t, allMethods())
+	peer := h.peer("192.0.2.1")
+	peer.mustKnock(alice, "db", "")
+	h.events = nil
 	for n := range 2 * knock.Batch {
-		w.want(v.spoofed(n).junk(), ReasonKnock)
+		h.want(peer.spoofed(n).junk(), ReasonKnock)
 	}
-	// A batch of the cold lane has begun when a known client's knock comes.
-	k := w.worker.Next()
-	for _, b := range [][]byte{v.knock(alice, "db"), v.spoofed(100).v2(alice, "db"), v.spoofed(101).synKnock(bob, "db", 0)} {
-		if got := w.gate.Admit(parsed(b)); got.Reason != ReasonKnock {
+	// A batch of the slow queue has started when a known client's knock
+	// arrives.
+	k := h.worker.Next()
+	for _, b := range [][]byte{peer.knock(alice, "db"), peer.spoofed(100).v2(alice, "db"), peer.spoofed(101).synKnock(bob, "db", 0)} {
+		if got := h.gate.Admit(parsed(b)); got.Reason != ReasonKnock {
 			t.Fatal(got.Reason)
 		}
 	}
-	w.worker.Process(k)
-	if len(w.events) != 1 {
-		t.Fatalf("%d knocks were decided before that of the known client", len(w.events))
+	h.worker.Process(k)
+	if len(h.events) != 1 {
+		t.Fatalf("%d knocks were decided before that of the known client", len(h.events))
 	}
-	w.worker.Process(w.worker.Next())
-	if len(w.events) != 4 {
-		t.Fatalf("%d knocks decided", len(w.events))
+	h.worker.Process(h.worker.Next())
+	if len(h.events) != 4 {
+		t.Fatalf("%d knocks decided", len(h.events))
 	}
-	for _, e := range w.events[1:] {
+	for _, e := range h.events[1:] {
 		if e.Result != knock.OK {
 			t.Errorf("%+v", e)
 		}
 	}
-	w.decide()
-	w.check()
+	h.decide()
+	h.check()
 }
 
 func TestKnockCopyStaysBehindOriginal(t *testing.T) {
-	w := newHarness(t, every())
-	thief, v := w.at("198.51.100.7"), w.at("192.0.2.1")
-	thief.knocks(bob, "many", "") // or another host has, there
-	original := v.knock(alice, "db")
-	w.want(original, ReasonKnock)
-	w.want(thief.from(original), ReasonKnock)
-	w.want(thief.syn(1, "db"), ReasonDeferred)
-	w.want(v.syn(1, "db"), ReasonDeferred)
-	w.decide()
-	v.wantGrants(1)
-	if len(w.delivered) != 1 || parsed([]byte(w.delivered[0].data)).Tuple != v.tuple(1, "db") {
-		t.Errorf("%+v", w.delivered)
+	h := newHarness(t, allMethods())
+	thief, peer := h.peer("198.51.100.7"), h.peer("192.0.2.1")
+	thief.mustKnock(bob, "many", "") // or another host has, there
+	original := peer.knock(alice, "db")
+	h.want(original, ReasonKnock)
+	h.want(thief.readdress(original), ReasonKnock)
+	h.want(thief.syn(1, "db"), ReasonDeferred)
+	h.want(peer.syn(1, "db"), ReasonDeferred)
+	h.decide()
+	peer.wantGrants(1)
+	if len(h.delivered) != 1 || parsed([]byte(h.delivered[0].data)).Tuple != peer.tuple(1, "db") {
+		t.Errorf("%+v", h.delivered)
 	}
-	if err := w.gate.knocks.CheckNonces(); err != nil {
+	if err := h.gate.knocks.CheckNonces(); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestKnocksOfManyClientsBehindNAT(t *testing.T) {
 	const people = 3 * knock.ClientsPerSource
-	w := newHarness(t, crowded(500), func(o *Options) { o.Knocked = nil })
-	v := w.at("192.0.2.1")
-	clients := w.gate.policy.Load().Services()[0].Clients
+	h := newHarness(t, withClientCount(500), func(o *Options) { o.Knocked = nil })
+	peer := h.peer("192.0.2.1")
+	clients := h.gate.policy.Load().Services()[0].Clients
 	for round := range 5 {
 		for n := range people {
-			had := w.grantsOf(v.addr)
-			w.gate.Admit(parsed(v.knock(clients[n].Keys[0].Identity, "ssh")))
-			w.decide()
-			if w.grantsOf(v.addr) != had+1 {
+			had := h.grantsOf(peer.addr)
+			h.gate.Admit(parsed(peer.knock(clients[n].Keys[0].Identity, "ssh")))
+			h.decide()
+			if h.grantsOf(peer.addr) != had+1 {
 				t.Fatalf("round %d: person %d is outside", round, n)
 			}
-			w.pass(100 * time.Millisecond)
+			h.advance(100 * time.Millisecond)
 		}
 	}
-	// Those who knocked last are found at once.
-	before := w.tried()
+	// The latest clients are found at once.
+	before := h.tried()
 	for n := people - knock.ClientsPerSource; n < people; n++ {
-		w.gate.Admit(parsed(v.knock(clients[n].Keys[0].Identity, "ssh")))
-		w.decide()
+		h.gate.Admit(parsed(peer.knock(clients[n].Keys[0].Identity, "ssh")))
+		h.decide()
 	}
-	if got := w.tried() - before; got > knock.ClientsPerSource*knock.ClientsPerSource {
+	if got := h.tried() - before; got > knock.ClientsPerSource*knock.ClientsPerSource {
 		t.Errorf("%d HMACs for %d known clients", got, knock.ClientsPerSource)
 	}
 }

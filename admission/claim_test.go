@@ -6,76 +6,76 @@ import (
 )
 
 func TestAuthenticateReturnsUseOnFailedClaim(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.knocks(alice, "ssh", sessionID(1))
-	v.knocks(alice, "ssh", sessionID(2))
-	w.want(v.syn(40000, "ssh"), ReasonGrant)
-	v.handshakes(40000, "ssh")
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.mustKnock(alice, "ssh", sessionID(1))
+	peer.mustKnock(alice, "ssh", sessionID(2))
+	h.want(peer.syn(40000, "ssh"), ReasonGrant)
+	peer.mustHandshake(40000, "ssh")
 	refused := errors.New("disk is gone")
-	// Whatever happens while the store writes: the sweep takes no grant away
-	// whose use is not spent yet.
-	err := w.gate.Authenticate(v.tuple(40000, "ssh"), alice, sessionID(2), func() error {
-		w.sweep()
+	// While the store writes, the sweep must not remove a grant whose use is
+	// not yet committed.
+	err := h.gate.Authenticate(peer.tuple(40000, "ssh"), alice, sessionID(2), func() error {
+		h.sweep()
 		return refused
 	})
 	if !errors.Is(err, refused) {
 		t.Fatal(err)
 	}
-	w.check()
-	if err := v.authenticates(40000, "ssh", alice, sessionID(2)); err != nil {
+	h.check()
+	if err := peer.authenticate(40000, "ssh", alice, sessionID(2)); err != nil {
 		t.Fatalf("after a failed claim: %v", err)
 	}
 }
 
 func TestAuthenticateReturnsUseOnEviction(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.knocks(alice, "ssh", "")
-	w.want(v.syn(40000, "ssh"), ReasonGrant)
-	v.handshakes(40000, "ssh")
-	err := w.gate.Authenticate(v.tuple(40000, "ssh"), alice, "", func() error {
-		w.gate.Remove(v.tuple(40000, "ssh"))
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.mustKnock(alice, "ssh", "")
+	h.want(peer.syn(40000, "ssh"), ReasonGrant)
+	peer.mustHandshake(40000, "ssh")
+	err := h.gate.Authenticate(peer.tuple(40000, "ssh"), alice, "", func() error {
+		h.gate.Remove(peer.tuple(40000, "ssh"))
 		return nil
 	})
 	if !errors.Is(err, ErrFlowClosed) {
 		t.Fatal(err)
 	}
-	w.want(v.syn(40001, "ssh"), ReasonGrant)
-	v.enters(40001, "ssh", alice)
+	h.want(peer.syn(40001, "ssh"), ReasonGrant)
+	peer.mustEnter(40001, "ssh", alice)
 }
 
 func TestAuthenticateFailsOnRevokedGrant(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.knocks(alice, "ssh", "")
-	w.want(v.syn(40000, "ssh"), ReasonGrant)
-	v.handshakes(40000, "ssh")
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.mustKnock(alice, "ssh", "")
+	h.want(peer.syn(40000, "ssh"), ReasonGrant)
+	peer.mustHandshake(40000, "ssh")
 	var ended Revocation
-	err := w.gate.Authenticate(v.tuple(40000, "ssh"), alice, "", func() error {
-		ended = w.gate.Revoke(Target{Client: "alice"})
+	err := h.gate.Authenticate(peer.tuple(40000, "ssh"), alice, "", func() error {
+		ended = h.gate.Revoke(Target{Client: "alice"})
 		return nil
 	})
 	if !errors.Is(err, ErrFlowClosed) || ended.Grants != 1 {
 		t.Errorf("%v, after %+v had been ended", err, ended)
 	}
-	if _, in := w.gate.flows.byTuple[v.tuple(40000, "ssh")]; in {
+	if _, in := h.gate.flows.byTuple[peer.tuple(40000, "ssh")]; in {
 		t.Error("the flow is in the table")
 	}
-	w.check()
+	h.check()
 }
 
 func TestAuthenticateReservesUse(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.knocks(alice, "ssh", "")
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.mustKnock(alice, "ssh", "")
 	for port := uint16(40000); port < 40002; port++ {
-		w.want(v.syn(port, "ssh"), ReasonGrant)
-		v.handshakes(port, "ssh")
+		h.want(peer.syn(port, "ssh"), ReasonGrant)
+		peer.mustHandshake(port, "ssh")
 	}
 	var inner error
-	err := w.gate.Authenticate(v.tuple(40000, "ssh"), alice, "", func() error {
-		inner = v.authenticates(40001, "ssh", alice, "")
+	err := h.gate.Authenticate(peer.tuple(40000, "ssh"), alice, "", func() error {
+		inner = peer.authenticate(40001, "ssh", alice, "")
 		return nil
 	})
 	if err != nil || !errors.Is(inner, ErrNoGrant) {
@@ -84,30 +84,30 @@ func TestAuthenticateReservesUse(t *testing.T) {
 }
 
 func TestGateReportsUnknownFlow(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	tuple := v.tuple(40000, "ssh")
-	if err := w.gate.HandshakeDone(tuple); !errors.Is(err, ErrFlowClosed) {
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	tuple := peer.tuple(40000, "ssh")
+	if err := h.gate.HandshakeDone(tuple); !errors.Is(err, ErrFlowClosed) {
 		t.Error(err)
 	}
-	if err := w.gate.Authenticate(tuple, alice, "", ok); !errors.Is(err, ErrFlowClosed) {
+	if err := h.gate.Authenticate(tuple, alice, "", succeed); !errors.Is(err, ErrFlowClosed) {
 		t.Error(err)
 	}
-	w.gate.Remove(tuple)
-	w.gate.RelayDone(tuple)
-	v.knocks(alice, "ssh", "")
-	w.want(v.syn(40000, "ssh"), ReasonGrant)
-	if err := w.gate.Authenticate(tuple, alice, "", ok); !errors.Is(err, ErrFlowClosed) {
+	h.gate.Remove(tuple)
+	h.gate.RelayDone(tuple)
+	peer.mustKnock(alice, "ssh", "")
+	h.want(peer.syn(40000, "ssh"), ReasonGrant)
+	if err := h.gate.Authenticate(tuple, alice, "", succeed); !errors.Is(err, ErrFlowClosed) {
 		t.Errorf("authenticated before the handshake: %v", err)
 	}
-	v.handshakes(40000, "ssh")
-	if err := w.gate.HandshakeDone(tuple); !errors.Is(err, ErrFlowClosed) {
+	peer.mustHandshake(40000, "ssh")
+	if err := h.gate.HandshakeDone(tuple); !errors.Is(err, ErrFlowClosed) {
 		t.Errorf("completed twice: %v", err)
 	}
-	if err := v.authenticates(40000, "ssh", alice, ""); err != nil {
+	if err := peer.authenticate(40000, "ssh", alice, ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := v.authenticates(40000, "ssh", alice, ""); !errors.Is(err, ErrFlowClosed) {
+	if err := peer.authenticate(40000, "ssh", alice, ""); !errors.Is(err, ErrFlowClosed) {
 		t.Errorf("authenticated twice: %v", err)
 	}
 }

@@ -11,77 +11,77 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// methods are the ways to knock, each as what has to be sent for it.
-var methods = map[string]func(v testPeer, c *protocol.Client, service string) [][]byte{
-	"udp": func(v testPeer, c *protocol.Client, service string) [][]byte {
-		return [][]byte{v.knock(c, service)}
+// methods maps each method to a function that returns its packets.
+var methods = map[string]func(peer testPeer, c *protocol.Client, service string) [][]byte{
+	"udp": func(peer testPeer, c *protocol.Client, service string) [][]byte {
+		return [][]byte{peer.knock(c, service)}
 	},
-	"udp-seq": func(v testPeer, c *protocol.Client, service string) (all [][]byte) {
-		v.w.ids++
+	"udp-seq": func(peer testPeer, c *protocol.Client, service string) (all [][]byte) {
+		peer.h.ids++
 		for i := range 3 {
-			all = append(all, v.part(c, service, sessionID(int(v.w.ids)), i, 3))
+			all = append(all, peer.udpPart(c, service, sessionID(int(peer.h.ids)), i, 3))
 		}
 		return all
 	},
-	"tcp-syn": func(v testPeer, c *protocol.Client, service string) [][]byte {
-		return [][]byte{v.synKnock(c, service, 0)}
+	"tcp-syn": func(peer testPeer, c *protocol.Client, service string) [][]byte {
+		return [][]byte{peer.synKnock(c, service, 0)}
 	},
-	"tcp-syn-seq": func(v testPeer, c *protocol.Client, service string) (all [][]byte) {
+	"tcp-syn-seq": func(peer testPeer, c *protocol.Client, service string) (all [][]byte) {
 		for i := range 3 {
-			all = append(all, v.synPart(c, service, 0, i))
+			all = append(all, peer.synPart(c, service, 0, i))
 		}
 		return all
 	},
-	"legacy": func(v testPeer, c *protocol.Client, service string) (all [][]byte) {
+	"legacy": func(peer testPeer, c *protocol.Client, service string) (all [][]byte) {
 		for i := range 3 {
-			all = append(all, v.legacyPart(c, service, 0, i))
+			all = append(all, peer.legacyPart(c, service, 0, i))
 		}
 		return all
 	},
-	"udp-v2": func(v testPeer, c *protocol.Client, service string) [][]byte {
-		return [][]byte{v.v2(c, service)}
+	"udp-v2": func(peer testPeer, c *protocol.Client, service string) [][]byte {
+		return [][]byte{peer.v2(c, service)}
 	},
 }
 
-// tries knocks by a method and returns how that ended.
-func (v testPeer) tries(method string, c *protocol.Client, service string) knock.Result {
-	v.w.Helper()
-	n := len(v.w.events)
-	for _, b := range methods[method](v, c, service) {
-		v.w.admit(b)
-		v.w.decide()
+// tryMethod knocks by a method and returns the result.
+func (peer testPeer) tryMethod(method string, c *protocol.Client, service string) knock.Result {
+	peer.h.Helper()
+	n := len(peer.h.events)
+	for _, b := range methods[method](peer, c, service) {
+		peer.h.admit(b)
+		peer.h.decide()
 	}
-	if len(v.w.events) == n {
-		return knock.UnknownClient // nothing was queued: it is like any other packet
+	if len(peer.h.events) == n {
+		return knock.UnknownClient // nothing was queued: treated as any other packet
 	}
-	return v.w.lastKnock()
+	return peer.h.lastKnock()
 }
 
 func TestKnockGrantsOnlyOwnServices(t *testing.T) {
 	for method := range methods {
-		w := newHarness(t, every(legacy, func(o *policy.Options) {
+		h := newHarness(t, allMethods(withLegacySequences, func(o *policy.Options) {
 			for i := range o.Services {
-				o.Services[i].Clients = members([]*protocol.Client{alice})
+				o.Services[i].Clients = policyClients([]*protocol.Client{alice})
 				if o.Services[i].Port == 22 {
-					o.Services[i].Clients = members([]*protocol.Client{alice, bob})
+					o.Services[i].Clients = policyClients([]*protocol.Client{alice, bob})
 				}
 			}
 		}))
-		v := w.at("192.0.2.1")
-		// What is computed ahead is only what clients may send: of another
-		// port, it is like junk.
+		peer := h.peer("192.0.2.1")
+		// Only the knocks that clients may send are precomputed: one for
+		// another port is treated as junk.
 		want := knock.UnknownClient
 		if method == "udp" || method == "udp-seq" {
 			want = knock.Forbidden
 		}
-		if got := v.tries(method, bob, "db"); got != want {
+		if got := peer.tryMethod(method, bob, "db"); got != want {
 			t.Errorf("%s: %v", method, got)
 		}
-		w.empty()
-		if got := v.tries(method, bob, "ssh"); got != knock.OK {
+		h.wantEmpty()
+		if got := peer.tryMethod(method, bob, "ssh"); got != knock.OK {
 			t.Errorf("%s, for his own: %v", method, got)
 		}
-		if got := v.tries(method, alice, "db"); got != knock.OK {
+		if got := peer.tryMethod(method, alice, "db"); got != knock.OK {
 			t.Errorf("%s, for hers: %v", method, got)
 		}
 	}
@@ -91,26 +91,26 @@ func TestKnockWithSeveralSecrets(t *testing.T) {
 	for method := range methods {
 		var until time.Time
 		older, newer := alice, testSecret("alice", 2)
-		w := newHarness(t, func(o *Options) {
+		h := newHarness(t, func(o *Options) {
 			until = o.Now().Add(time.Hour)
-			every(legacy, having(&policy.Client{ID: "alice", Keys: []policy.Key{{Identity: older, Until: until}, {Identity: newer}}}))(o)
+			allMethods(withLegacySequences, withClients(&policy.Client{ID: "alice", Keys: []policy.Key{{Identity: older, Until: until}, {Identity: newer}}}))(o)
 		})
-		v := w.at("192.0.2.1")
+		peer := h.peer("192.0.2.1")
 		for _, id := range []*protocol.Client{older, newer} {
-			if got := v.tries(method, id, "db"); got != knock.OK {
+			if got := peer.tryMethod(method, id, "db"); got != knock.OK {
 				t.Errorf("%s: %v", method, got)
 			}
 		}
-		w.pass(time.Hour - time.Millisecond)
-		w.turn()
-		if got := v.tries(method, older, "db"); got != knock.OK {
+		h.advance(time.Hour - time.Millisecond)
+		h.rotateTable()
+		if got := peer.tryMethod(method, older, "db"); got != knock.OK {
 			t.Errorf("%s, at the last moment: %v", method, got)
 		}
-		w.pass(time.Millisecond)
-		if got := v.spoofed(1).tries(method, older, "many"); got == knock.OK {
+		h.advance(time.Millisecond)
+		if got := peer.spoofed(1).tryMethod(method, older, "many"); got == knock.OK {
 			t.Errorf("%s: the old secret works after its end", method)
 		}
-		if got := v.spoofed(2).tries(method, newer, "many"); got != knock.OK {
+		if got := peer.spoofed(2).tryMethod(method, newer, "many"); got != knock.OK {
 			t.Errorf("%s, the new one: %v", method, got)
 		}
 	}
@@ -124,22 +124,22 @@ func TestKnockOutsideSchedule(t *testing.T) {
 				c.Hours = func(t time.Time) bool { return t.Before(now.Add(time.Minute)) }
 			},
 		} {
-			w := newHarness(t, func(o *Options) {
+			h := newHarness(t, func(o *Options) {
 				c := policy.NewClient(alice)
 				change(c, o.Now())
-				every(legacy, having(c))(o)
+				allMethods(withLegacySequences, withClients(c))(o)
 			})
-			v := w.at("192.0.2.1")
-			if got := v.tries(method, alice, "db"); got != knock.OK {
+			peer := h.peer("192.0.2.1")
+			if got := peer.tryMethod(method, alice, "db"); got != knock.OK {
 				t.Errorf("%s, while it may: %v", method, got)
 			}
-			w.pass(time.Minute)
-			w.turn()
-			w.sweep()
-			if got := v.tries(method, alice, "db"); got != knock.OutsideSchedule && got != knock.UnknownClient {
+			h.advance(time.Minute)
+			h.rotateTable()
+			h.sweep()
+			if got := peer.tryMethod(method, alice, "db"); got != knock.OutsideSchedule && got != knock.UnknownClient {
 				t.Errorf("%s, %s: %v", method, name, got)
 			}
-			w.empty()
+			h.wantEmpty()
 		}
 	}
 }
@@ -148,19 +148,19 @@ func TestAuthenticateRejectsOutsideSchedule(t *testing.T) {
 	may := true
 	c := policy.NewClient(alice)
 	c.Hours = func(time.Time) bool { return may }
-	w := newHarness(t, every(having(c)))
-	v := w.at("192.0.2.1")
-	v.knocks(alice, "ssh", "")
+	h := newHarness(t, allMethods(withClients(c)))
+	peer := h.peer("192.0.2.1")
+	peer.mustKnock(alice, "ssh", "")
 	for n, service := range []string{"ssh", "web"} {
 		port := uint16(n + 1)
-		w.admit(v.syn(port, service))
-		v.handshakes(port, service)
+		h.admit(peer.syn(port, service))
+		peer.mustHandshake(port, service)
 		may = false
-		if err := v.authenticates(port, service, alice, ""); !errors.Is(err, ErrOutsideSchedule) {
+		if err := peer.authenticate(port, service, alice, ""); !errors.Is(err, ErrOutsideSchedule) {
 			t.Errorf("%s: %v", service, err)
 		}
 		may = true
-		if err := v.authenticates(port, service, alice, ""); err != nil {
+		if err := peer.authenticate(port, service, alice, ""); err != nil {
 			t.Errorf("%s: %v", service, err)
 		}
 	}
@@ -170,27 +170,27 @@ func TestGateLimitsGrantsPerClient(t *testing.T) {
 	for method := range methods {
 		c := policy.NewClient(alice)
 		c.MaxGrants = 3
-		w := newHarness(t, every(legacy, having(c, policy.NewClient(bob))))
-		v := w.at("192.0.2.1")
+		h := newHarness(t, allMethods(withLegacySequences, withClients(c, policy.NewClient(bob))))
+		peer := h.peer("192.0.2.1")
 		for n, service := range []string{"ssh", "db", "many", "vpn"} {
 			want := knock.OK
 			if n == 3 {
 				want = knock.LimitReached
 			}
-			if got := v.spoofed(n).tries(method, alice, service); got != want {
+			if got := peer.spoofed(n).tryMethod(method, alice, service); got != want {
 				t.Errorf("%s, no. %d: %v, want %v", method, n, got, want)
 			}
 		}
-		if got := v.tries(method, bob, "db"); got != knock.OK {
+		if got := peer.tryMethod(method, bob, "db"); got != knock.OK {
 			t.Errorf("%s, another client: %v", method, got)
 		}
-		// A grant that was used up makes room, and one that is over.
-		w.want(v.spoofed(1).syn(1, "db"), ReasonGrant)
-		v.spoofed(1).enters(1, "db", alice)
-		w.pass(testWindow)
-		w.turn()
-		w.sweep()
-		if got := v.tries(method, alice, "db"); got != knock.OK {
+		// A spent grant and an expired one make room.
+		h.want(peer.spoofed(1).syn(1, "db"), ReasonGrant)
+		peer.spoofed(1).mustEnter(1, "db", alice)
+		h.advance(testWindow)
+		h.rotateTable()
+		h.sweep()
+		if got := peer.tryMethod(method, alice, "db"); got != knock.OK {
 			t.Errorf("%s, later: %v", method, got)
 		}
 	}
@@ -199,18 +199,18 @@ func TestGateLimitsGrantsPerClient(t *testing.T) {
 func TestGrantLimitIgnoresExpired(t *testing.T) {
 	c := policy.NewClient(alice)
 	c.MaxGrants = 1
-	w := newHarness(t, every(having(c, policy.NewClient(bob))))
-	v := w.at("192.0.2.1")
-	for n := range 5 { // a traveller
-		if got := v.spoofed(n).tries("udp", alice, "db"); got != knock.OK {
+	h := newHarness(t, allMethods(withClients(c, policy.NewClient(bob))))
+	peer := h.peer("192.0.2.1")
+	for n := range 5 { // a client that moves between networks
+		if got := peer.spoofed(n).tryMethod("udp", alice, "db"); got != knock.OK {
 			t.Fatalf("at address %d: %v", n, got)
 		}
-		if got := v.tries("udp-v2", alice, "db"); got != knock.LimitReached {
+		if got := peer.tryMethod("udp-v2", alice, "db"); got != knock.LimitReached {
 			t.Errorf("one too many: %v", got)
 		}
-		w.pass(testTTL + testDeadline + time.Millisecond)
+		h.advance(testTTL + testDeadline + time.Millisecond)
 	}
-	if n := w.gate.Stats().Grants; n != 1 {
+	if n := h.gate.Stats().Grants; n != 1 {
 		t.Errorf("%d grants", n)
 	}
 }
@@ -218,82 +218,82 @@ func TestGrantLimitIgnoresExpired(t *testing.T) {
 func TestGateLimitsFlowsPerClient(t *testing.T) {
 	c := policy.NewClient(alice)
 	c.MaxFlows = 2
-	w := newHarness(t, every(having(c, policy.NewClient(bob))))
-	v := w.at("192.0.2.1")
+	h := newHarness(t, allMethods(withClients(c, policy.NewClient(bob))))
+	peer := h.peer("192.0.2.1")
 	for n, service := range []string{"db", "ssh"} {
-		v := v.spoofed(n)
-		v.knocks(alice, service, "")
-		w.want(v.syn(1, service), ReasonGrant)
-		v.enters(1, service, alice)
+		peer := peer.spoofed(n)
+		peer.mustKnock(alice, service, "")
+		h.want(peer.syn(1, service), ReasonGrant)
+		peer.mustEnter(1, service, alice)
 	}
-	v.knocks(alice, "db", "")
-	v.knocks(alice, "ssh", "")
-	w.want(v.syn(3, "db"), ReasonGrant)
-	if err := w.gate.HandshakeDone(v.tuple(3, "db")); !errors.Is(err, ErrLimitExceeded) {
+	peer.mustKnock(alice, "db", "")
+	peer.mustKnock(alice, "ssh", "")
+	h.want(peer.syn(3, "db"), ReasonGrant)
+	if err := h.gate.HandshakeDone(peer.tuple(3, "db")); !errors.Is(err, ErrLimitExceeded) {
 		t.Errorf("mode knock: %v", err)
 	}
-	w.want(v.syn(4, "ssh"), ReasonGrant)
-	v.handshakes(4, "ssh")
-	if err := v.authenticates(4, "ssh", alice, ""); !errors.Is(err, ErrLimitExceeded) {
+	h.want(peer.syn(4, "ssh"), ReasonGrant)
+	peer.mustHandshake(4, "ssh")
+	if err := peer.authenticate(4, "ssh", alice, ""); !errors.Is(err, ErrLimitExceeded) {
 		t.Errorf("mode knock-auth: %v", err)
 	}
-	w.want(v.syn(5, "web"), ReasonOpen)
-	v.handshakes(5, "web")
-	if err := v.authenticates(5, "web", alice, ""); !errors.Is(err, ErrLimitExceeded) {
+	h.want(peer.syn(5, "web"), ReasonOpen)
+	peer.mustHandshake(5, "web")
+	if err := peer.authenticate(5, "web", alice, ""); !errors.Is(err, ErrLimitExceeded) {
 		t.Errorf("mode auth: %v", err)
 	}
-	if err := v.authenticates(5, "web", bob, ""); err != nil {
+	if err := peer.authenticate(5, "web", bob, ""); err != nil {
 		t.Errorf("another client: %v", err)
 	}
-	w.check()
-	// What was refused has spent nothing; a flow that ends makes room at once,
-	// though the stack keeps it in TIME_WAIT.
-	first := v.spoofed(0).tuple(1, "db")
-	w.stages[first] = EndpointTimeWait
-	w.gate.RelayDone(first)
-	if err := v.authenticates(4, "ssh", alice, ""); err != nil {
+	h.check()
+	// The refused flows have spent nothing. A flow that ends makes room at
+	// once, although the stack keeps it in TIME_WAIT.
+	first := peer.spoofed(0).tuple(1, "db")
+	h.closeStates[first] = EndpointTimeWait
+	h.gate.RelayDone(first)
+	if err := peer.authenticate(4, "ssh", alice, ""); err != nil {
 		t.Error(err)
 	}
-	w.gate.Remove(v.tuple(4, "ssh"))
-	w.want(v.syn(6, "db"), ReasonGrant)
-	v.enters(6, "db", alice)
+	h.gate.Remove(peer.tuple(4, "ssh"))
+	h.want(peer.syn(6, "db"), ReasonGrant)
+	peer.mustEnter(6, "db", alice)
 }
 
-// A known client at a service that it may not use is recognised, by the methods
-// that can tell, and gets no grant and no answer.
+// A known client at a forbidden service is recognized, by the methods that can
+// tell, and gets neither a grant nor an answer.
 func TestKnockNamesForbiddenClient(t *testing.T) {
 	for _, method := range []string{"udp", "udp-seq", "udp-v2", "tcp-syn"} {
-		// Two services of one port: bob may use the one at 10.77.1.0/24 alone.
-		w := newHarness(t, every(having(members([]*protocol.Client{alice})...), func(o *policy.Options) {
+		// Two services share a port: bob may use only the one at 10.77.1.0/24.
+		h := newHarness(t, allMethods(withClients(policyClients([]*protocol.Client{alice})...), func(o *policy.Options) {
 			for _, s := range o.Services {
 				if s.Name == "ssh4" {
-					s.Name, s.Listen, s.Clients = "other", netip.MustParsePrefix("10.77.1.0/24"), members([]*protocol.Client{bob})
+					s.Name, s.Listen, s.Clients = "other", netip.MustParsePrefix("10.77.1.0/24"), policyClients([]*protocol.Client{bob})
 					o.Services = append(o.Services, s)
 					break
 				}
 			}
 		}))
-		v := w.at("192.0.2.1")
-		if got := v.tries(method, bob, "ssh"); got != knock.Forbidden {
+		peer := h.peer("192.0.2.1")
+		if got := peer.tryMethod(method, bob, "ssh"); got != knock.Forbidden {
 			t.Errorf("%s: %v", method, got)
 			continue
 		}
-		if e := w.events[len(w.events)-1]; e.Client != "bob" || e.Service != "ssh4" {
+		if e := h.events[len(h.events)-1]; e.Client != "bob" || e.Service != "ssh4" {
 			t.Errorf("%s: %+v", method, e)
 		}
-		v.wantGrants(0)
-		w.want(v.syn(40000, "ssh"), ReasonNoGrant)
-		w.empty()
+		peer.wantGrants(0)
+		h.want(peer.syn(40000, "ssh"), ReasonNoGrant)
+		h.wantEmpty()
 	}
 }
 
 func TestKnockNamesExpiredClient(t *testing.T) {
 	for _, method := range []string{"udp", "udp-v2"} {
-		w := newHarness(t, every(having(&policy.Client{ID: "alice", Keys: []policy.Key{{Identity: alice}}, Expires: newTestClocks().wall})))
-		v := w.at("192.0.2.1")
-		if got := v.tries(method, alice, "ssh"); got != knock.OutsideSchedule || w.events[len(w.events)-1].Client != "alice" {
+		h := newHarness(t, allMethods(withClients(&policy.Client{ID: "alice", Keys: []policy.Key{{Identity: alice}}, Expires: newTestClocks().wall})))
+		peer := h.peer("192.0.2.1")
+		if got := peer.tryMethod(method, alice, "ssh"); got != knock.OutsideSchedule || h.events[len(h.events)-1].Client != "alice" {
 			t.Errorf("%s: %v", method, got)
 		}
-		v.wantGrants(0)
+		peer.wantGrants(0)
 	}
 }

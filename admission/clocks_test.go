@@ -8,7 +8,7 @@ import (
 	"github.com/knockgw/knockgw/internal/replay"
 )
 
-// testClocks are two clocks that a test moves apart.
+// testClocks are a wall clock and a monotonic clock that a test moves apart.
 type testClocks struct {
 	mu   sync.Mutex
 	wall time.Time
@@ -19,15 +19,15 @@ func newTestClocks() *testClocks {
 	return &testClocks{wall: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 }
 
-// pass lets time pass on both.
-func (c *testClocks) pass(d time.Duration) {
+// advance moves both clocks.
+func (c *testClocks) advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.wall, c.mono = c.wall.Add(d), c.mono+d
 }
 
-// step sets the wall clock.
-func (c *testClocks) step(d time.Duration) {
+// stepWall moves the wall clock only.
+func (c *testClocks) stepWall(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.wall = c.wall.Add(d)
@@ -40,9 +40,8 @@ func (c *testClocks) options() replay.Options {
 	}
 }
 
-// openFile opens a store that the test closes at its end. Closing it is what
-// the death of its process does: every claim is in the file before it is
-// answered.
+// openFile opens a store that the test closes at its end. Closing it equals the
+// death of its process: every claim is in the file before it is answered.
 func openFile(t testing.TB, dir string, o replay.Options) *replay.FileStore {
 	t.Helper()
 	s, err := replay.OpenFileStore(dir, o)

@@ -8,29 +8,29 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// session has v let in to a service, the handshake done, with 100 bytes in
-// flight to it.
-func (v testPeer) session(port uint16, service string) {
-	v.w.Helper()
-	v.knocks(alice, service, "")
-	v.w.want(v.syn(port, service), ReasonGrant)
-	if !v.w.egress(v.reply(port, service, packet.SYN|packet.ACK, 5000, 1001, "")) {
-		v.w.Fatalf("no SYN-ACK")
+// establish admits a flow to a service, completes its handshake and puts 100
+// bytes in flight to it.
+func (peer testPeer) establish(port uint16, service string) {
+	peer.h.Helper()
+	peer.mustKnock(alice, service, "")
+	peer.h.want(peer.syn(port, service), ReasonGrant)
+	if !peer.h.egress(peer.reply(port, service, packet.SYN|packet.ACK, 5000, 1001, "")) {
+		peer.h.Fatalf("no SYN-ACK")
 	}
-	v.w.want(v.tcp(port, service, packet.ACK, 1001, 5001, ""), ReasonFlow)
-	v.enters(port, service, alice)
-	if !v.w.egress(v.reply(port, service, packet.ACK, 5001, 1001, string(make([]byte, 100)))) {
-		v.w.Fatalf("no data")
+	peer.h.want(peer.tcp(port, service, packet.ACK, 1001, 5001, ""), ReasonFlow)
+	peer.mustEnter(port, service, alice)
+	if !peer.h.egress(peer.reply(port, service, packet.ACK, 5001, 1001, string(make([]byte, 100)))) {
+		peer.h.Fatalf("no data")
 	}
 }
 
-func (v testPeer) icmpError(b []byte) []byte {
+func (peer testPeer) icmpError(b []byte) []byte {
 	const mtu = 1400
-	return v.tooBig(mtu, b)
+	return peer.tooBig(mtu, b)
 }
 
 func TestICMPErrorMustQuoteFlight(t *testing.T) {
-	everywhere(func(addr string) {
+	forEachFamily(func(addr string) {
 		for _, c := range []struct {
 			seq  uint32
 			want Reason
@@ -38,90 +38,91 @@ func TestICMPErrorMustQuoteFlight(t *testing.T) {
 			{5000, ReasonICMP}, {5001, ReasonICMPError}, {5100, ReasonICMPError}, {5101, ReasonICMPError},
 			{5102, ReasonICMP}, {0, ReasonICMP}, {1 << 31, ReasonICMP}, {1<<32 - 1, ReasonICMP},
 		} {
-			w := newHarness(t)
-			v := w.at(addr)
-			v.session(40000, "db")
-			w.want(v.icmpError(v.reply(40000, "db", packet.ACK, c.seq, 1001, "x")), c.want)
+			h := newHarness(t)
+			peer := h.peer(addr)
+			peer.establish(40000, "db")
+			h.want(peer.icmpError(peer.reply(40000, "db", packet.ACK, c.seq, 1001, "x")), c.want)
 		}
 	})
 }
 
 func TestICMPErrorFromRouter(t *testing.T) {
-	w := newHarness(t)
-	v, router := w.at("192.0.2.1"), w.at("203.0.113.9")
-	v.session(40000, "db")
-	w.want(router.icmpError(v.reply(40000, "db", packet.ACK, 5001, 1001, "x")), ReasonICMPError)
-	// About a packet to another host, to another port, from another port, or
-	// sent to another of our addresses than the one it quotes.
-	w.want(router.icmpError(router.reply(40000, "db", packet.ACK, 5001, 1001, "x")), ReasonICMP)
-	w.want(router.icmpError(v.reply(40001, "db", packet.ACK, 5001, 1001, "x")), ReasonICMP)
-	w.want(router.icmpError(v.reply(40000, "ssh", packet.ACK, 5001, 1001, "x")), ReasonICMP)
-	b := router.icmpError(v.reply(40000, "db", packet.ACK, 5001, 1001, "x"))
+	h := newHarness(t)
+	peer, router := h.peer("192.0.2.1"), h.peer("203.0.113.9")
+	peer.establish(40000, "db")
+	h.want(router.icmpError(peer.reply(40000, "db", packet.ACK, 5001, 1001, "x")), ReasonICMPError)
+	// The quoted packet goes to another host, to another port, comes from
+	// another port, or the error goes to another local address than the one it
+	// quotes.
+	h.want(router.icmpError(router.reply(40000, "db", packet.ACK, 5001, 1001, "x")), ReasonICMP)
+	h.want(router.icmpError(peer.reply(40001, "db", packet.ACK, 5001, 1001, "x")), ReasonICMP)
+	h.want(router.icmpError(peer.reply(40000, "ssh", packet.ACK, 5001, 1001, "x")), ReasonICMP)
+	b := router.icmpError(peer.reply(40000, "db", packet.ACK, 5001, 1001, "x"))
 	b[19]++
 	packettest.Checksums(b)
-	w.want(b, ReasonICMP)
-	// The flow is over, and so is that.
-	w.gate.Remove(v.tuple(40000, "db"))
-	w.want(router.icmpError(v.reply(40000, "db", packet.ACK, 5001, 1001, "x")), ReasonICMP)
+	h.want(b, ReasonICMP)
+	// After the end of the flow its errors are dropped too.
+	h.gate.Remove(peer.tuple(40000, "db"))
+	h.want(router.icmpError(peer.reply(40000, "db", packet.ACK, 5001, 1001, "x")), ReasonICMP)
 }
 
 func TestICMPErrorBeforeSYNACK(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.knocks(alice, "db", "")
-	w.want(v.syn(40000, "db"), ReasonGrant)
-	w.want(v.icmpError(v.reply(40000, "db", packet.ACK, 0, 1001, "x")), ReasonICMP)
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.mustKnock(alice, "db", "")
+	h.want(peer.syn(40000, "db"), ReasonGrant)
+	h.want(peer.icmpError(peer.reply(40000, "db", packet.ACK, 0, 1001, "x")), ReasonICMP)
 }
 
 func TestGateDropsACKOfUnsentData(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.session(40000, "db")
-	w.want(v.tcp(40000, "db", packet.ACK, 1001, 9999, ""), ReasonOutOfWindow)
-	w.want(v.tcp(40000, "db", packet.ACK, 1001, 4000, ""), ReasonFlow) // an old one, late
-	w.want(v.icmpError(v.reply(40000, "db", packet.ACK, 5001, 1001, "x")), ReasonICMPError)
-	w.want(v.tcp(40000, "db", packet.ACK, 1001, 5101, ""), ReasonFlow)
-	w.want(v.icmpError(v.reply(40000, "db", packet.ACK, 5001, 1001, "x")), ReasonICMP)
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.establish(40000, "db")
+	h.want(peer.tcp(40000, "db", packet.ACK, 1001, 9999, ""), ReasonOutOfWindow)
+	h.want(peer.tcp(40000, "db", packet.ACK, 1001, 4000, ""), ReasonFlow) // an old ACK, delayed
+	h.want(peer.icmpError(peer.reply(40000, "db", packet.ACK, 5001, 1001, "x")), ReasonICMPError)
+	h.want(peer.tcp(40000, "db", packet.ACK, 1001, 5101, ""), ReasonFlow)
+	h.want(peer.icmpError(peer.reply(40000, "db", packet.ACK, 5001, 1001, "x")), ReasonICMP)
 }
 
 func TestSequenceNumbersInFlightWrapAround(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.knocks(alice, "db", "")
-	w.want(v.syn(40000, "db"), ReasonGrant)
-	w.egress(v.reply(40000, "db", packet.SYN|packet.ACK, 1<<32-10, 1001, ""))
-	w.want(v.tcp(40000, "db", packet.ACK, 1001, 1<<32-9, ""), ReasonFlow)
-	w.egress(v.reply(40000, "db", packet.ACK, 1<<32-9, 1001, string(make([]byte, 100))))
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.mustKnock(alice, "db", "")
+	h.want(peer.syn(40000, "db"), ReasonGrant)
+	h.egress(peer.reply(40000, "db", packet.SYN|packet.ACK, 1<<32-10, 1001, ""))
+	h.want(peer.tcp(40000, "db", packet.ACK, 1001, 1<<32-9, ""), ReasonFlow)
+	h.egress(peer.reply(40000, "db", packet.ACK, 1<<32-9, 1001, string(make([]byte, 100))))
 	for seq, want := range map[uint32]Reason{1<<32 - 10: ReasonICMP, 1<<32 - 9: ReasonICMPError, 0: ReasonICMPError, 91: ReasonICMPError, 92: ReasonICMP} {
-		w.want(v.icmpError(v.reply(40000, "db", packet.ACK, seq, 1001, "x")), want)
+		h.want(peer.icmpError(peer.reply(40000, "db", packet.ACK, seq, 1001, "x")), want)
 	}
 }
 
 func TestEgressNeedsFlow(t *testing.T) {
-	everywhere(func(addr string) {
-		w := newHarness(t)
-		v := w.at(addr)
-		v.session(40000, "db")
-		neighbour := w.at(v.addr.Next().String())
+	forEachFamily(func(addr string) {
+		h := newHarness(t)
+		peer := h.peer(addr)
+		peer.establish(40000, "db")
+		neighbor := h.peer(peer.addr.Next().String())
 		for _, flags := range []uint8{packet.ACK, packet.RST, packet.RST | packet.ACK, packet.FIN | packet.ACK} {
 			for name, b := range map[string][]byte{
-				"another address": neighbour.reply(40000, "db", flags, 5001, 1001, ""),
-				"another port":    v.reply(40001, "db", flags, 5001, 1001, ""),
-				"another service": v.reply(40000, "ssh", flags, 5001, 1001, ""),
+				"another address": neighbor.reply(40000, "db", flags, 5001, 1001, ""),
+				"another port":    peer.reply(40001, "db", flags, 5001, 1001, ""),
+				"another service": peer.reply(40000, "ssh", flags, 5001, 1001, ""),
 			} {
-				if w.egress(b) {
+				if h.egress(b) {
 					t.Errorf("flags %x to %s", flags, name)
 				}
 			}
-			if !w.egress(v.reply(40000, "db", flags, 5001, 1001, "")) {
+			if !h.egress(peer.reply(40000, "db", flags, 5001, 1001, "")) {
 				t.Errorf("flags %x to the client itself are kept back", flags)
 			}
 		}
-		if n := w.gate.Stats().EgressDropped; n != 12 {
+		if n := h.gate.Stats().EgressDropped; n != 12 {
 			t.Errorf("%d packets counted as kept back", n)
 		}
-		w.gate.Remove(v.tuple(40000, "db"))
-		if w.egress(v.reply(40000, "db", packet.RST, 5001, 0, "")) {
+		h.gate.Remove(peer.tuple(40000, "db"))
+		if h.egress(peer.reply(40000, "db", packet.RST, 5001, 0, "")) {
 			t.Error("a flow that was forgotten is reset")
 		}
 	})
@@ -138,28 +139,28 @@ func TestGateChecksRSTInHandshake(t *testing.T) {
 		{"of an older flow", packet.RST | packet.ACK, 777, false},
 		{"without an acknowledgement", packet.RST, 1001, false},
 	} {
-		w := newHarness(t)
-		v := w.at("192.0.2.1")
-		v.knocks(alice, "db", "")
-		w.want(v.syn(40000, "db"), ReasonGrant)
-		if got := w.egress(v.reply(40000, "db", c.flags, 0, c.ack, "")); got != c.want {
+		h := newHarness(t)
+		peer := h.peer("192.0.2.1")
+		peer.mustKnock(alice, "db", "")
+		h.want(peer.syn(40000, "db"), ReasonGrant)
+		if got := h.egress(peer.reply(40000, "db", c.flags, 0, c.ack, "")); got != c.want {
 			t.Errorf("a reset %s: %v", c.name, got)
 		}
 	}
 }
 
 func TestGatePassesSYNOfAuthorizedFlow(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.session(40000, "db")
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.establish(40000, "db")
 	for _, seq := range []uint32{1000, 1001, 77777} {
-		if got := w.want(v.tcp(40000, "db", packet.SYN, seq, 0, ""), ReasonFlow); got.TupleReused {
+		if got := h.want(peer.tcp(40000, "db", packet.SYN, seq, 0, ""), ReasonFlow); got.TupleReused {
 			t.Errorf("SYN with sequence %d: %+v", seq, got)
 		}
 	}
-	v.knocks(alice, "db", "")
-	w.want(v.tcp(40000, "db", packet.SYN, 77777, 0, ""), ReasonFlow)
-	if n := w.gate.Stats().Grants; n != 1 {
+	peer.mustKnock(alice, "db", "")
+	h.want(peer.tcp(40000, "db", packet.SYN, 77777, 0, ""), ReasonFlow)
+	if n := h.gate.Stats().Grants; n != 1 {
 		t.Error("a SYN on a live flow touched the grant")
 	}
 }
@@ -175,98 +176,98 @@ func TestFlowStaysUntilEndpointCloses(t *testing.T) {
 		{"TIME_WAIT at once", []CloseState{EndpointTimeWait}, -1},
 		{"TIME_WAIT later", []CloseState{EndpointBusy, EndpointBusy, EndpointTimeWait}, -1},
 	} {
-		w := newHarness(t)
-		v := w.at("192.0.2.1")
-		v.session(40000, "db")
-		tuple := v.tuple(40000, "db")
-		w.stages[tuple] = c.stages[0]
-		w.gate.RelayDone(tuple)
-		w.check()
+		h := newHarness(t)
+		peer := h.peer("192.0.2.1")
+		peer.establish(40000, "db")
+		tuple := peer.tuple(40000, "db")
+		h.closeStates[tuple] = c.stages[0]
+		h.gate.RelayDone(tuple)
+		h.check()
 		for _, s := range c.stages[1:] {
-			w.want(v.tcp(40000, "db", packet.FIN|packet.ACK, 1001, 5101, ""), ReasonFlow)
-			w.stages[tuple] = s
-			w.sweep()
+			h.want(peer.tcp(40000, "db", packet.FIN|packet.ACK, 1001, 5101, ""), ReasonFlow)
+			h.closeStates[tuple] = s
+			h.sweep()
 		}
 		if c.sweeps < 0 {
-			w.pass(testTimeWait - 1)
-			w.sweep()
-			w.want(v.tcp(40000, "db", packet.ACK, 1001, 5101, ""), ReasonFlow)
-			w.pass(1)
-			w.sweep()
+			h.advance(testTimeWait - 1)
+			h.sweep()
+			h.want(peer.tcp(40000, "db", packet.ACK, 1001, 5101, ""), ReasonFlow)
+			h.advance(1)
+			h.sweep()
 		}
-		w.want(v.tcp(40000, "db", packet.ACK, 1001, 5101, ""), ReasonNoFlow)
-		if w.egress(v.reply(40000, "db", packet.RST, 5101, 0, "")) {
+		h.want(peer.tcp(40000, "db", packet.ACK, 1001, 5101, ""), ReasonNoFlow)
+		if h.egress(peer.reply(40000, "db", packet.RST, 5101, 0, "")) {
 			t.Errorf("%s: answered after its end", c.name)
 		}
-		w.pass(testTTL)
-		w.sweep()
-		w.empty()
+		h.advance(testTTL)
+		h.sweep()
+		h.wantEmpty()
 	}
 }
 
 func TestSYNReusesTimeWait(t *testing.T) {
 	for _, service := range []string{"db", "web"} {
-		w := newHarness(t)
-		v := w.at("192.0.2.1")
-		tuple := v.tuple(40000, service)
+		h := newHarness(t)
+		peer := h.peer("192.0.2.1")
+		tuple := peer.tuple(40000, service)
 		if service == "db" {
-			v.session(40000, service)
+			peer.establish(40000, service)
 		} else {
-			w.want(v.syn(40000, service), ReasonOpen)
-			v.enters(40000, service, alice)
+			h.want(peer.syn(40000, service), ReasonOpen)
+			peer.mustEnter(40000, service, alice)
 		}
-		w.stages[tuple] = EndpointTimeWait
-		w.gate.RelayDone(tuple)
-		w.check()
+		h.closeStates[tuple] = EndpointTimeWait
+		h.gate.RelayDone(tuple)
+		h.check()
 
-		w.want(v.syn(40000, service), ReasonFlow) // the old SYN, late
-		syn := v.tcp(40000, service, packet.SYN, 99999, 0, "")
+		h.want(peer.syn(40000, service), ReasonFlow) // the old SYN, delayed
+		syn := peer.tcp(40000, service, packet.SYN, 99999, 0, "")
 		if service == "db" {
-			w.want(syn, ReasonNoGrant) // it takes a knock, as any
-			w.want(v.tcp(40000, service, packet.ACK, 1001, 5101, ""), ReasonFlow)
-			v.knocks(alice, service, "")
+			h.want(syn, ReasonNoGrant) // it needs a knock, as any other
+			h.want(peer.tcp(40000, service, packet.ACK, 1001, 5101, ""), ReasonFlow)
+			peer.mustKnock(alice, service, "")
 		}
-		got := w.admit(syn)
+		got := h.admit(syn)
 		if got.Action != Pass || !got.TupleReused || got.Open != (service == "web") {
 			t.Fatalf("%s: %+v", service, got)
 		}
-		// What the stack still has of the old flow stays inside.
-		if w.egress(v.reply(40000, service, packet.RST|packet.ACK, 5101, 1002, "")) {
+		// What the stack still has of the old flow is not sent.
+		if h.egress(peer.reply(40000, service, packet.RST|packet.ACK, 5101, 1002, "")) {
 			t.Error("the old flow's reset gets out")
 		}
-		v.enters(40000, service, alice)
-		w.pass(testTimeWait + 1)
-		w.sweep()
-		w.want(v.tcp(40000, service, packet.ACK, 100000, 1, ""), ReasonFlow) // the old one's end is not its end
+		peer.mustEnter(40000, service, alice)
+		h.advance(testTimeWait + 1)
+		h.sweep()
+		h.want(peer.tcp(40000, service, packet.ACK, 100000, 1, ""), ReasonFlow) // the end of the old flow does not end the new one
 	}
 }
 
 func TestDeferredSYNReusesTimeWait(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.session(40000, "db")
-	w.stages[v.tuple(40000, "db")] = EndpointTimeWait
-	w.gate.RelayDone(v.tuple(40000, "db"))
-	w.want(v.knock(alice, "db"), ReasonKnock)
-	w.want(v.tcp(40000, "db", packet.SYN, 99999, 0, ""), ReasonDeferred)
-	w.decide()
-	if len(w.delivered) != 1 || w.delivered[0].verdict != (Verdict{Action: Pass, Reason: ReasonGrant, Handling: Handling{TupleReused: true}}) {
-		t.Errorf("%+v", w.delivered)
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.establish(40000, "db")
+	h.closeStates[peer.tuple(40000, "db")] = EndpointTimeWait
+	h.gate.RelayDone(peer.tuple(40000, "db"))
+	h.want(peer.knock(alice, "db"), ReasonKnock)
+	h.want(peer.tcp(40000, "db", packet.SYN, 99999, 0, ""), ReasonDeferred)
+	h.decide()
+	if len(h.delivered) != 1 || h.delivered[0].verdict != (Verdict{Action: Pass, Reason: ReasonGrant, Handling: Handling{TupleReused: true}}) {
+		t.Errorf("%+v", h.delivered)
 	}
 }
 
 func TestSweepPollsEachClosingFlowOnce(t *testing.T) {
 	asked := map[packet.Tuple]int{}
-	w := newHarness(t, func(o *Options) {
+	h := newHarness(t, func(o *Options) {
 		o.CloseState = func(t packet.Tuple) CloseState { asked[t]++; return EndpointBusy }
 	})
-	v := w.at("192.0.2.1")
+	peer := h.peer("192.0.2.1")
 	const flows = 2*sweepBatch + 10
 	for port := range uint16(flows) {
-		w.gate.Admit(parsed(v.syn(10000+port, "web")))
-		w.gate.RelayDone(v.tuple(10000+port, "web"))
+		h.gate.Admit(parsed(peer.syn(10000+port, "web")))
+		h.gate.RelayDone(peer.tuple(10000+port, "web"))
 	}
-	w.sweep()
+	h.sweep()
 	for tuple, n := range asked {
 		if n != 2 { // once by Closed
 			t.Fatalf("%v: %d times", tuple, n)

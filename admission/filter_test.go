@@ -20,22 +20,21 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// The filter in the kernel and the gate are to agree: what the one drops, the
-// other would drop for the same reason. So in a filtered harness every packet
-// of whatever test goes through the filter's program first, and harness.admit
-// compares.
+// The filter in the kernel and the gate must agree: the gate drops what the
+// filter drops, for the same reason. In a filtered harness every packet passes
+// the filter's program first, and harness.admit compares the results.
 
-// tidy is a test at whose end something can be done.
-type tidy interface {
+// cleanupTB is a test that runs functions at its end.
+type cleanupTB interface {
 	failer
 	Cleanup(func())
 }
 
-// newFiltered is newHarness with a filter in front of the gate.
-func newFiltered(t tidy, change ...func(*Options)) (*harness, *filtertest.Filter) {
+// newFilteredHarness is newHarness with a filter before the gate.
+func newFilteredHarness(t cleanupTB, change ...func(*Options)) (*harness, *filtertest.Filter) {
 	t.Helper()
 	var front *filtertest.Filter
-	w := newHarness(t, append(change, func(o *Options) {
+	h := newHarness(t, append(change, func(o *Options) {
 		f, err := filtertest.New(filter.Options{
 			Flows: 1000, Sources: 1000, Expected: o.Policy.NumPrecomputed(), Policy: o.Policy,
 		})
@@ -45,40 +44,40 @@ func newFiltered(t tidy, change ...func(*Options)) (*harness, *filtertest.Filter
 		t.Cleanup(func() { _ = f.Close() })
 		front, o.Offload = f, f
 	})...)
-	w.front = func(b []byte) (string, bool) {
-		w.Helper()
-		front.Until(w.options().Mono())
+	h.filter = func(b []byte) (string, bool) {
+		h.Helper()
+		front.Until(h.options().Mono())
 		reason, drops, err := front.Drops(b)
 		if err != nil {
-			w.Fatalf("%v", err)
+			h.Fatalf("%v", err)
 		}
 		return reason, drops
 	}
-	return w, front
+	return h, front
 }
 
-// What an unauthorized host sends is dropped by the filter already, unless it
-// looks like a knock or its checksum is what is wrong with it.
+// The filter drops the packets of unauthorized hosts, except those that look
+// like a knock or have only a wrong checksum.
 func TestFilterAgreesWithGate(t *testing.T) {
 	filtertest.Require(t)
 	for name, change := range map[string][]func(*Options){
-		"v1": nil, "every method": {every()}, "legacy": {every(legacy)},
+		"v1": nil, "every method": {allMethods()}, "legacy": {allMethods(withLegacySequences)},
 	} {
-		everywhere(func(addr string) {
-			w, _ := newFiltered(t, change...)
-			for _, c := range refusals(w.at(addr)) {
-				if _, dropped := w.front(c.b); !dropped && c.name != "a bad checksum" {
+		forEachFamily(func(addr string) {
+			h, _ := newFilteredHarness(t, change...)
+			for _, c := range unauthorizedPackets(h.peer(addr)) {
+				if _, dropped := h.filter(c.b); !dropped && c.name != "a bad checksum" {
 					t.Errorf("%s, %s: %s passes the filter", name, addr, c.name)
 				}
-				w.want(c.b, c.want)
+				h.want(c.b, c.want)
 			}
-			w.empty()
+			h.wantEmpty()
 		})
 	}
 }
 
-// always has rapid draw the same in every run.
-func always(t *testing.T) {
+// fixRapidSeed makes rapid draw the same values in every run.
+func fixRapidSeed(t *testing.T) {
 	t.Helper()
 	for name, value := range map[string]string{"rapid.seed": "77", "rapid.checks": "40"} {
 		f := flag.Lookup(name)
@@ -93,52 +92,52 @@ func always(t *testing.T) {
 	}
 }
 
-// What holds of the gate alone holds with the filter before it, which drops
+// The properties of the gate alone hold with the filter before it, which drops
 // nothing that the gate would not.
 func TestFilterProperties(t *testing.T) {
 	filtertest.Require(t)
-	always(t)
+	fixRapidSeed(t)
 	rapid.Check(t, func(t *rapid.T) {
-		w, _ := newFiltered(t, fewHalfOpen)
-		modelOf(w).whateverGoesIn(t)
+		h, _ := newFilteredHarness(t, fewHalfOpen)
+		newModelOf(h).run(t)
 	})
 }
 
 func TestFilterPassesEveryKnock(t *testing.T) {
 	filtertest.Require(t)
-	always(t)
+	fixRapidSeed(t)
 	rapid.Check(t, func(t *rapid.T) {
-		w, _ := newFiltered(t, every(legacy), bans)
-		besiegedOf(w).whateverComes(t)
+		h, _ := newFilteredHarness(t, allMethods(withLegacySequences), withShortBans)
+		newMethodModel(h).run(t)
 	})
 }
 
-// mutilated is how many packets are looked at, of either family.
-const mutilated = 6000
+// mutatedPackets is the number of packets to compare, per family.
+const mutatedPackets = 6000
 
-// The program reads headers as Packet.Parse does: whatever is wrong with them.
+// The program reads headers as Packet.Parse does, also damaged ones.
 func TestFilterMutatedPackets(t *testing.T) {
 	filtertest.Require(t)
 	random := rand.New(rand.NewPCG(7, 7))
-	everywhere(func(addr string) {
-		w, _ := newFiltered(t, every(legacy))
-		v := w.at(addr)
-		v.knocks(alice, "many", "")
-		w.want(v.syn(40000, "many"), ReasonGrant)
-		v.enters(40000, "many", alice)
-		w.want(v.syn(40000, "vpn"), ReasonOpen)
+	forEachFamily(func(addr string) {
+		h, _ := newFilteredHarness(t, allMethods(withLegacySequences))
+		peer := h.peer(addr)
+		peer.mustKnock(alice, "many", "")
+		h.want(peer.syn(40000, "many"), ReasonGrant)
+		peer.mustEnter(40000, "many", alice)
+		h.want(peer.syn(40000, "vpn"), ReasonOpen)
 		good := [][]byte{
-			v.tcp(40000, "many", packet.ACK, 1001, 1, "data"), v.syn(40000, "ssh"), v.syn(40000, "web"),
-			v.knock(bob, "ssh"), v.v2(bob, "ssh"), v.synKnock(bob, "ssh", 0), v.legacyPart(bob, "ssh", 0, 0),
-			v.icmpError(v.reply(40000, "many", packet.ACK, 1, 1001, "")),
-			w.at(v.addr.Next().Next().String()).knock(bob, "ssh"),
+			peer.tcp(40000, "many", packet.ACK, 1001, 1, "data"), peer.syn(40000, "ssh"), peer.syn(40000, "web"),
+			peer.knock(bob, "ssh"), peer.v2(bob, "ssh"), peer.synKnock(bob, "ssh", 0), peer.legacyPart(bob, "ssh", 0, 0),
+			peer.icmpError(peer.reply(40000, "many", packet.ACK, 1, 1001, "")),
+			h.peer(peer.addr.Next().Next().String()).knock(bob, "ssh"),
 		}
-		good = append(good, inFragments(good[0], 1, 8)...)
-		for _, c := range refusals(v) {
+		good = append(good, splitFragments(good[0], 1, 8)...)
+		for _, c := range unauthorizedPackets(peer) {
 			good = append(good, c.b)
 		}
 		dropped := 0
-		for range mutilated {
+		for range mutatedPackets {
 			b := slices.Clone(good[random.IntN(len(good))])
 			for range random.IntN(4) {
 				at := random.IntN(min(len(b), 100))
@@ -160,23 +159,23 @@ func TestFilterMutatedPackets(t *testing.T) {
 			if len(b) > 40 && random.IntN(4) > 0 && (b[0]>>4 == 6 || b[0] == 0x45) {
 				packettest.Checksums(b)
 			}
-			if _, drops := w.front(b); drops {
+			if _, drops := h.filter(b); drops {
 				dropped++
 			}
-			w.admit(b)
-			w.decide()
-			w.pass(5 * time.Millisecond)
+			h.admit(b)
+			h.decide()
+			h.advance(5 * time.Millisecond)
 		}
-		t.Logf("%s: the filter dropped %d of %d", addr, dropped, mutilated)
+		t.Logf("%s: the filter dropped %d of %d", addr, dropped, mutatedPackets)
 	})
 }
 
-// What may be a knock is the protocol's to say; the filter has a copy of that.
+// The protocol defines the form of knocks; the filter has a copy of it.
 func TestFilterKnockFormats(t *testing.T) {
 	filtertest.Require(t)
-	everywhere(func(addr string) {
-		w, _ := newFiltered(t, every())
-		v := w.at(addr)
+	forEachFamily(func(addr string) {
+		h, _ := newFilteredHarness(t, allMethods())
+		peer := h.peer(addr)
 		for n := range protocol.MaxKnock + 8 {
 			payload := make([]byte, n)
 			for _, more := range []int{-1, 0, 1} {
@@ -186,8 +185,8 @@ func TestFilterKnockFormats(t *testing.T) {
 						binary.BigEndian.PutUint16(payload[26:], flags)
 					}
 					_, err := protocol.ParseKnock(payload)
-					b := v.udp(testKnockPort, payload)
-					if _, drops := w.front(b); drops != (err != nil) {
+					b := peer.udp(testKnockPort, payload)
+					if _, drops := h.filter(b); drops != (err != nil) {
 						t.Fatalf("%d bytes, length off by %d, flags %04x: the filter drops it: %v; it is %v", n, more, flags, drops, err)
 					}
 				}
@@ -196,14 +195,14 @@ func TestFilterKnockFormats(t *testing.T) {
 	})
 }
 
-// A SYN's options are read as admission reads them, however they are arranged.
+// The filter reads the options of a SYN as the gate does, in any arrangement.
 func TestFilterTCPOptions(t *testing.T) {
 	filtertest.Require(t)
 	random := rand.New(rand.NewPCG(8, 8))
-	everywhere(func(addr string) {
-		w, f := newFiltered(t, every())
-		v := w.at(addr)
-		fields := v.synFields(alice, "ssh", 0)
+	forEachFamily(func(addr string) {
+		h, f := newFilteredHarness(t, allMethods())
+		peer := h.peer(addr)
+		fields := peer.synFields(alice, "ssh", 0)
 		stamp := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32([]byte{8, 10}, fields.TSVal), 0)
 		found := 0
 		for range 3000 {
@@ -229,19 +228,19 @@ func TestFilterTCPOptions(t *testing.T) {
 				copy(options[size-min(size, len(stamp)):], stamp[:min(size, len(stamp))])
 			}
 			b := packettest.TCP{
-				Src: netip.AddrPortFrom(v.addr, 1000), Dst: v.server("ssh"), Flags: packet.SYN,
+				Src: netip.AddrPortFrom(peer.addr, 1000), Dst: peer.server("ssh"), Flags: packet.SYN,
 				Seq: fields.Seq, Window: fields.Window, Options: options[:size],
 			}.Packet()
-			w.pass(2 * time.Second) // no longer marked
-			f.Until(w.options().Mono())
-			v.w.gate.mu.Lock()
-			_, expected := w.gate.knocks.MatchSYN(parsed(b), w.gate.Policy().Service(v.server("ssh")), w.gate.Policy())
-			v.w.gate.mu.Unlock()
+			h.advance(2 * time.Second) // no longer marked
+			f.Until(h.options().Mono())
+			peer.h.gate.mu.Lock()
+			_, expected := h.gate.knocks.MatchSYN(parsed(b), h.gate.Policy().Service(peer.server("ssh")), h.gate.Policy())
+			peer.h.gate.mu.Unlock()
 			if expected {
 				found++
 			}
-			w.step(-2 * time.Second) // but still expected
-			if _, drops := w.front(b); drops == expected {
+			h.stepWall(-2 * time.Second) // but still expected
+			if _, drops := h.filter(b); drops == expected {
 				t.Fatalf("options %x: the filter drops it: %v; expected: %v", options[:size], drops, expected)
 			}
 		}
@@ -251,96 +250,96 @@ func TestFilterTCPOptions(t *testing.T) {
 	})
 }
 
-// What is just within the gate's bounds is within the filter's, too.
+// The largest values that the gate accepts also pass the filter.
 func TestFilterLimitsAgreeWithGate(t *testing.T) {
 	filtertest.Require(t)
-	everywhere(func(addr string) {
-		w, _ := newFiltered(t, every(), fewHalfOpen)
-		v := w.at(addr)
-		v.knocks(alice, "many", "")
-		w.want(v.syn(40000, "many"), ReasonGrant)
-		v.enters(40000, "many", alice)
-		// An error that quotes no more than it must.
-		whole := v.reply(40000, "many", packet.ACK, 1, 1001, "")
-		header := v.headers() - 8
+	forEachFamily(func(addr string) {
+		h, _ := newFilteredHarness(t, allMethods(), fewHalfOpen)
+		peer := h.peer(addr)
+		peer.mustKnock(alice, "many", "")
+		h.want(peer.syn(40000, "many"), ReasonGrant)
+		peer.mustEnter(40000, "many", alice)
+		// An error that quotes the minimum.
+		whole := peer.reply(40000, "many", packet.ACK, 1, 1001, "")
+		header := peer.headers() - 8
 		for n := header; n <= len(whole); n++ {
 			want := ReasonICMPError
 			if n < header+8 {
 				want = ReasonICMP
 			}
-			b := v.icmpError(whole[:n])
-			if _, drops := w.front(b); drops != (want == ReasonICMP) {
+			b := peer.icmpError(whole[:n])
+			if _, drops := h.filter(b); drops != (want == ReasonICMP) {
 				t.Errorf("%s: an error that quotes %d bytes is dropped: %v", addr, n, drops)
 			}
-			w.want(b, want)
+			h.want(b, want)
 		}
-		// Answers to SYN cookies, once there are any.
+		// Answers to SYN cookies, once cookies were sent.
 		if filter.CookieWindow < CookieWindow {
 			t.Error("the filter forgets a flood before the gate does")
 		}
-		stray := v.tcp(30000, "web", packet.ACK, 1, 1, "")
-		w.want(stray, ReasonNoFlow)
+		stray := peer.tcp(30000, "web", packet.ACK, 1, 1, "")
+		h.want(stray, ReasonNoFlow)
 		for port := range uint16(4) {
-			w.want(v.syn(31000+port, "web"), ReasonOpen)
+			h.want(peer.syn(31000+port, "web"), ReasonOpen)
 		}
-		w.pass(CookieWindow)
-		w.want(stray, ReasonCookie)
+		h.advance(CookieWindow)
+		h.want(stray, ReasonCookie)
 	})
-	w, _ := newFiltered(t)
+	h, _ := newFilteredHarness(t)
 	for first := range 256 {
-		v := testPeer{w, netip.AddrFrom4([4]byte{byte(first), 2, 3, 4})}
-		p := parsed(v.syn(1000, "web"))
-		if _, drops := w.front(p.Data); drops != (p.DropReason != packet.NotDropped) {
-			t.Errorf("%v is dropped: %v; it is to be refused for %v", v.addr, drops, p.DropReason)
+		peer := testPeer{h, netip.AddrFrom4([4]byte{byte(first), 2, 3, 4})}
+		p := parsed(peer.syn(1000, "web"))
+		if _, drops := h.filter(p.Data); drops != (p.DropReason != packet.NotDropped) {
+			t.Errorf("%v is dropped: %v; it is to be refused for %v", peer.addr, drops, p.DropReason)
 		}
 	}
 	for _, a := range []string{"::", "::1", "::2", "1::", "fe80::1", "feff::1", "ff00::", "ff02::1", "fffe::", "::fffe:102:304", "::1:ffff:102:304"} {
-		v := w.at(a)
-		p := parsed(v.syn(1000, "web"))
-		if _, drops := w.front(p.Data); drops != (p.DropReason != packet.NotDropped) {
-			t.Errorf("%v is dropped: %v; it is to be refused for %v", v.addr, drops, p.DropReason)
+		peer := h.peer(a)
+		p := parsed(peer.syn(1000, "web"))
+		if _, drops := h.filter(p.Data); drops != (p.DropReason != packet.NotDropped) {
+			t.Errorf("%v is dropped: %v; it is to be refused for %v", peer.addr, drops, p.DropReason)
 		}
 	}
 }
 
-// FuzzFilterEquivalence puts any packet through the filter's program and the
-// gate: what the one drops, the other drops for the same reason.
+// FuzzFilterEquivalence sends any packet to the filter's program and to the
+// gate: the gate must drop what the filter drops, for the same reason.
 func FuzzFilterEquivalence(f *testing.F) {
 	filtertest.Require(f)
-	everywhere(func(addr string) {
-		v := newHarness(f, every(legacy)).at(addr)
-		f.Add(v.tcp(40000, "many", packet.ACK, 1001, 1, "data"))
-		f.Add(v.tcp(40000, "many", packet.RST, 1001, 0, ""))
-		f.Add(v.icmpError(v.reply(40000, "many", packet.ACK, 1, 1001, "")))
-		f.Add(v.synKnock(bob, "ssh", 0))
-		f.Add(v.v2(bob, "ssh"))
-		f.Add(v.knock(bob, "ssh"))
-		for _, b := range inFragments(v.tcp(40000, "many", packet.ACK, 1001, 1, "data of the flow"), 1, 24) {
+	forEachFamily(func(addr string) {
+		peer := newHarness(f, allMethods(withLegacySequences)).peer(addr)
+		f.Add(peer.tcp(40000, "many", packet.ACK, 1001, 1, "data"))
+		f.Add(peer.tcp(40000, "many", packet.RST, 1001, 0, ""))
+		f.Add(peer.icmpError(peer.reply(40000, "many", packet.ACK, 1, 1001, "")))
+		f.Add(peer.synKnock(bob, "ssh", 0))
+		f.Add(peer.v2(bob, "ssh"))
+		f.Add(peer.knock(bob, "ssh"))
+		for _, b := range splitFragments(peer.tcp(40000, "many", packet.ACK, 1001, 1, "data of the flow"), 1, 24) {
 			f.Add(b)
 		}
 	})
-	w, _ := newFiltered(f, every(legacy))
-	everywhere(func(addr string) {
-		v := w.at(addr)
-		v.knocks(alice, "many", "")
-		w.want(v.syn(40000, "many"), ReasonGrant)
-		v.enters(40000, "many", alice)
+	h, _ := newFilteredHarness(f, allMethods(withLegacySequences))
+	forEachFamily(func(addr string) {
+		peer := h.peer(addr)
+		peer.mustKnock(alice, "many", "")
+		h.want(peer.syn(40000, "many"), ReasonGrant)
+		peer.mustEnter(40000, "many", alice)
 	})
 	n := 0
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) == 0 || len(b) > filtertest.MaxPacket {
 			return
 		}
-		w.failer = t
-		const remembered = 1000 // packets, after which what they have begun is forgotten
+		h.failer = t
+		const remembered = 1000 // packets, after which the harness is reset
 		if n++; n%remembered == 0 {
-			w.pass(halfOpenTime + 1)
-			w.turn()
-			w.sweep()
+			h.advance(halfOpenTime + 1)
+			h.rotateTable()
+			h.sweep()
 		}
-		w.admit(b) // which compares
-		w.decide()
-		w.events = nil
-		w.pass(5 * time.Millisecond)
+		h.admit(b) // which compares
+		h.decide()
+		h.events = nil
+		h.advance(5 * time.Millisecond)
 	})
 }

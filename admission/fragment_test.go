@@ -12,8 +12,8 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// inFragments cuts a packet into fragments of so many bytes each.
-func inFragments(b []byte, id uint32, size int) (all [][]byte) {
+// splitFragments cuts a packet into fragments of size bytes each.
+func splitFragments(b []byte, id uint32, size int) (all [][]byte) {
 	header := 20
 	if b[0]>>4 == 6 {
 		header = 40
@@ -51,36 +51,36 @@ func fragmentOf(header []byte, id uint32, offset int, more bool, part []byte) []
 	return b
 }
 
-// admitWhole is admit, and returns what the packet has become too.
-func (w *harness) admitWhole(b []byte) (Verdict, string) {
-	w.Helper()
+// admitWhole is admit, and also returns the payload of the packet that results.
+func (h *harness) admitWhole(b []byte) (Verdict, string) {
+	h.Helper()
 	p := packet.Packet{Data: append([]byte(nil), b...)}
 	p.Parse()
-	v := w.gate.Admit(&p)
-	w.check()
+	v := h.gate.Admit(&p)
+	h.check()
 	return v, string(p.Data[min(p.Payload, len(p.Data)):])
 }
 
-func (w *harness) held() int {
-	n, _ := w.gate.fragments.r.Usage()
+func (h *harness) heldFragments() int {
+	n, _ := h.gate.fragments.r.Usage()
 	return n
 }
 
 func TestFragmentsAreReassembledInAnyOrder(t *testing.T) {
-	everywhere(func(addr string) {
-		w := newHarness(t, every())
-		v := w.at(addr)
-		v.knocks(alice, "db", "")
-		w.want(v.syn(40000, "db"), ReasonGrant)
-		v.enters(40000, "db", alice)
+	forEachFamily(func(addr string) {
+		h := newHarness(t, allMethods())
+		peer := h.peer(addr)
+		peer.mustKnock(alice, "db", "")
+		h.want(peer.syn(40000, "db"), ReasonGrant)
+		peer.mustEnter(40000, "db", alice)
 		data := strings.Repeat("0123456789abcdef", 50)
-		b := v.tcp(40000, "db", packet.ACK|packet.PSH, 1001, 1, data)
+		b := peer.tcp(40000, "db", packet.ACK|packet.PSH, 1001, 1, data)
 		random := rand.New(rand.NewPCG(1, 1))
 		for id := range uint32(50) {
-			all := inFragments(b, id, 8*(3+random.IntN(30)))
+			all := splitFragments(b, id, 8*(3+random.IntN(30)))
 			random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 			for i, f := range all {
-				v, payload := w.admitWhole(f)
+				v, payload := h.admitWhole(f)
 				switch last := i == len(all)-1; {
 				case !last && (v.Action != Hold || v.Reason != ReasonFragment):
 					t.Fatalf("fragment %d of %d: %v %v", i, len(all), v.Action, v.Reason)
@@ -88,7 +88,7 @@ func TestFragmentsAreReassembledInAnyOrder(t *testing.T) {
 					t.Fatalf("the last of %d: %v %v, %d bytes", len(all), v.Action, v.Reason, len(payload))
 				}
 			}
-			if w.held() != 0 {
+			if h.heldFragments() != 0 {
 				t.Fatal("something is left")
 			}
 		}
@@ -96,38 +96,38 @@ func TestFragmentsAreReassembledInAnyOrder(t *testing.T) {
 }
 
 func TestFragmentsOfUnknownSourceAreDropped(t *testing.T) {
-	everywhere(func(addr string) {
-		w := newHarness(t, every())
-		v := w.at(addr)
-		b := v.tcp(40000, "db", packet.ACK, 1001, 1, strings.Repeat("x", 400))
+	forEachFamily(func(addr string) {
+		h := newHarness(t, allMethods())
+		peer := h.peer(addr)
+		b := peer.tcp(40000, "db", packet.ACK, 1001, 1, strings.Repeat("x", 400))
 		outsider := func(what string) {
 			t.Helper()
-			for _, f := range inFragments(b, 7, 64) {
-				if got := w.admit(f); got.Action != Drop {
+			for _, f := range splitFragments(b, 7, 64) {
+				if got := h.admit(f); got.Action != Drop {
 					t.Fatalf("%s: %v", what, got.Reason)
 				}
 			}
-			if w.held() != 0 {
+			if h.heldFragments() != 0 {
 				t.Errorf("%s: its fragments are kept", what)
 			}
 		}
 		outsider("an unauthorized host")
-		w.want(v.junk(), ReasonKnock)
+		h.want(peer.junk(), ReasonKnock)
 		outsider("a source whose junk waits")
-		w.decide()
-		w.want(v.syn(1, "web"), ReasonOpen) // which any host can forge in its name
+		h.decide()
+		h.want(peer.syn(1, "web"), ReasonOpen) // which any host can forge in its name
 		outsider("a source of a SYN to an open service")
-		v.knocks(alice, "db", "")
+		peer.mustKnock(alice, "db", "")
 		outsider("a source with a grant")
-		w.want(v.syn(2, "db"), ReasonGrant)
+		h.want(peer.syn(2, "db"), ReasonGrant)
 		outsider("a source of a SYN on a grant")
-		v.enters(2, "db", alice)
-		if got := w.admit(inFragments(b, 7, 64)[0]); got.Reason != ReasonFragment {
+		peer.mustEnter(2, "db", alice)
+		if got := h.admit(splitFragments(b, 7, 64)[0]); got.Reason != ReasonFragment {
 			t.Errorf("a source with a flow: %v", got.Reason)
 		}
-		w.gate.Remove(v.tuple(2, "db"))
-		for _, f := range inFragments(b, 7, 64)[1:] {
-			if got := w.admit(f); got.Action != Drop {
+		h.gate.Remove(peer.tuple(2, "db"))
+		for _, f := range splitFragments(b, 7, 64)[1:] {
+			if got := h.admit(f); got.Action != Drop {
 				t.Errorf("after the flow: %v", got.Reason)
 			}
 		}
@@ -135,69 +135,69 @@ func TestFragmentsOfUnknownSourceAreDropped(t *testing.T) {
 }
 
 func TestFragmentedKnocksAndSYNsAreDropped(t *testing.T) {
-	everywhere(func(addr string) {
-		w := newHarness(t, every(legacy))
-		v := w.at(addr)
-		v.knocks(alice, "many", "")
-		w.want(v.syn(40000, "many"), ReasonGrant)
-		v.enters(40000, "many", alice)
-		w.events = nil
-		id := uint32(100) // or what is left of one case could complete another
-		long := func(m *protocol.KnockMessage) []byte { return v.sealed(alice, "ssh", *m) }
-		m := v.message(sessionID(1))
+	forEachFamily(func(addr string) {
+		h := newHarness(t, allMethods(withLegacySequences))
+		peer := h.peer(addr)
+		peer.mustKnock(alice, "many", "")
+		h.want(peer.syn(40000, "many"), ReasonGrant)
+		peer.mustEnter(40000, "many", alice)
+		h.events = nil
+		id := uint32(100) // or the rest of one case could complete another
+		long := func(m *protocol.KnockMessage) []byte { return peer.sealKnock(alice, "ssh", *m) }
+		m := peer.message(sessionID(1))
 		for name, b := range map[string][]byte{
-			"udp": long(&m), "udp-v2": v.v2(alice, "ssh"), "tcp-syn": v.synKnock(alice, "ssh", 0),
-			"tcp-syn-seq": v.synPart(alice, "ssh", 0, 0), "legacy": v.legacyPart(alice, "ssh", 0, 0),
-			"a SYN with a grant": v.syn(40001, "many"), "a SYN to an open service": v.syn(40001, "web"),
-			"a SYN of the flow":        v.syn(40000, "many"),
-			"data of no flow":          v.tcp(40009, "many", packet.ACK, 1001, 1, strings.Repeat("x", 64)),
-			"with a bad checksum":      broken(v.tcp(40000, "many", packet.ACK, 1001, 1, strings.Repeat("x", 64))),
-			"data for another address": v.tcp(40000, "ssh", packet.ACK, 1001, 1, strings.Repeat("x", 64)),
+			"udp": long(&m), "udp-v2": peer.v2(alice, "ssh"), "tcp-syn": peer.synKnock(alice, "ssh", 0),
+			"tcp-syn-seq": peer.synPart(alice, "ssh", 0, 0), "legacy": peer.legacyPart(alice, "ssh", 0, 0),
+			"a SYN with a grant": peer.syn(40001, "many"), "a SYN to an open service": peer.syn(40001, "web"),
+			"a SYN of the flow":        peer.syn(40000, "many"),
+			"data of no flow":          peer.tcp(40009, "many", packet.ACK, 1001, 1, strings.Repeat("x", 64)),
+			"with a bad checksum":      corrupted(peer.tcp(40000, "many", packet.ACK, 1001, 1, strings.Repeat("x", 64))),
+			"data for another address": peer.tcp(40000, "ssh", packet.ACK, 1001, 1, strings.Repeat("x", 64)),
 		} {
 			size := 24
 			if strings.HasPrefix(name, "tcp") || name == "legacy" {
-				size = 32 // or it would be a tiny one: no part of the header may be missing
+				size = 32 // without it one would be a tiny fragment: the whole header is required
 			}
 			id++
-			all := inFragments(b, id, size)
+			all := splitFragments(b, id, size)
 			if len(all) == 1 { // all in one fragment, which says that more will come
-				all = [][]byte{fragmentOf(b[:len(b)-len(v.l4(b))], id, 0, true, v.l4(b))}
+				all = [][]byte{fragmentOf(b[:len(b)-len(peer.transport(b))], id, 0, true, peer.transport(b))}
 			}
 			for _, f := range all {
-				if got := w.admit(f); got.Action == Pass {
+				if got := h.admit(f); got.Action == Pass {
 					t.Errorf("%s: passed as %v", name, got.Reason)
 				}
 			}
-			w.decide()
+			h.decide()
 		}
-		if len(w.events) != 0 || w.gate.knocks.SYNSequences() != 0 || w.gate.Stats().Flows != 1 {
-			t.Errorf("%+v, %d sequences, %d flows", w.events, w.gate.knocks.SYNSequences(), w.gate.Stats().Flows)
+		if len(h.events) != 0 || h.gate.knocks.SYNSequences() != 0 || h.gate.Stats().Flows != 1 {
+			t.Errorf("%+v, %d sequences, %d flows", h.events, h.gate.knocks.SYNSequences(), h.gate.Stats().Flows)
 		}
-		w.pass(packet.DefaultTimeout)
-		w.admit(inFragments(v.tcp(40000, "many", packet.ACK, 1001, 1, strings.Repeat("x", 64)), 10, 24)[0])
-		if w.held() != 1 {
-			t.Errorf("%d unfinished packets are kept", w.held())
+		h.advance(packet.DefaultTimeout)
+		h.admit(splitFragments(peer.tcp(40000, "many", packet.ACK, 1001, 1, strings.Repeat("x", 64)), 10, 24)[0])
+		if h.heldFragments() != 1 {
+			t.Errorf("%d unfinished packets are kept", h.heldFragments())
 		}
 	})
 }
 
-// l4 is what follows the IP header.
-func (v testPeer) l4(b []byte) []byte { return b[v.headers()-8:] }
+// transport returns what follows the IP header.
+func (peer testPeer) transport(b []byte) []byte { return b[peer.headers()-8:] }
 
-func broken(b []byte) []byte {
+func corrupted(b []byte) []byte {
 	b[len(b)-1] ^= 1
 	return b
 }
 
 func TestFragmentsOverlappingOrTiny(t *testing.T) {
-	everywhere(func(addr string) {
-		w := newHarness(t, every())
-		v := w.at(addr)
-		w.want(v.syn(1, "web"), ReasonOpen)
-		v.enters(1, "web", alice)
-		b := v.tcp(1, "web", packet.ACK, 1001, 1, strings.Repeat("x", 300))
-		header, body := b[:v.headers()-8], v.l4(b)
-		fault := func(f packet.DropReason) uint64 { return w.gate.stats.faults[f].Load() }
+	forEachFamily(func(addr string) {
+		h := newHarness(t, allMethods())
+		peer := h.peer(addr)
+		h.want(peer.syn(1, "web"), ReasonOpen)
+		peer.mustEnter(1, "web", alice)
+		b := peer.tcp(1, "web", packet.ACK, 1001, 1, strings.Repeat("x", 300))
+		header, body := b[:peer.headers()-8], peer.transport(b)
+		fault := func(f packet.DropReason) uint64 { return h.gate.stats.faults[f].Load() }
 		for name, c := range map[string]struct {
 			parts [][]byte
 			want  packet.DropReason
@@ -210,33 +210,33 @@ func TestFragmentsOverlappingOrTiny(t *testing.T) {
 		} {
 			before := fault(c.want)
 			for i, f := range c.parts {
-				if got := w.admit(f); (got.Action == Drop) != (i == len(c.parts)-1) {
+				if got := h.admit(f); (got.Action == Drop) != (i == len(c.parts)-1) {
 					t.Errorf("%s, fragment %d: %v", name, i, got.Reason)
 				}
 			}
-			if fault(c.want) == before || w.held() != 0 {
-				t.Errorf("%s: counted %d times, %d kept", name, fault(c.want)-before, w.held())
+			if fault(c.want) == before || h.heldFragments() != 0 {
+				t.Errorf("%s: counted %d times, %d kept", name, fault(c.want)-before, h.heldFragments())
 			}
 		}
-		w.want(v.tcp(1, "web", packet.ACK, 1001, 1, "whole"), ReasonFlow)
+		h.want(peer.tcp(1, "web", packet.ACK, 1001, 1, "whole"), ReasonFlow)
 	})
 }
 
 func TestFragmentsAllocateNothing(t *testing.T) {
-	w := newHarness(t, every())
-	v := w.at("192.0.2.1")
-	w.want(v.syn(1, "web"), ReasonOpen)
-	v.enters(1, "web", alice)
-	all := inFragments(v.tcp(1, "web", packet.ACK, 1001, 1, strings.Repeat("x", 1000)), 1, 512)
-	alien := inFragments(w.at("192.0.2.2").tcp(1, "web", packet.ACK, 1001, 1, strings.Repeat("x", 1000)), 1, 512)
+	h := newHarness(t, allMethods())
+	peer := h.peer("192.0.2.1")
+	h.want(peer.syn(1, "web"), ReasonOpen)
+	peer.mustEnter(1, "web", alice)
+	all := splitFragments(peer.tcp(1, "web", packet.ACK, 1001, 1, strings.Repeat("x", 1000)), 1, 512)
+	alien := splitFragments(h.peer("192.0.2.2").tcp(1, "web", packet.ACK, 1001, 1, strings.Repeat("x", 1000)), 1, 512)
 	var p packet.Packet
 	if n := testing.AllocsPerRun(500, func() {
 		for _, f := range append(alien[:2:2], all...) {
 			p = packet.Packet{Data: f}
 			p.Parse()
-			w.gate.Admit(&p)
+			h.gate.Admit(&p)
 		}
-		w.pass(time.Millisecond)
+		h.advance(time.Millisecond)
 	}); n > 1 { // the slice above
 		t.Errorf("%v allocations", n)
 	}

@@ -9,56 +9,56 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// Whatever comes, no knock of a client that has not knocked is found in it, by
-// any method, and nothing gets in but by an open service.
+// No input contains a valid knock of a client that has not knocked, by any
+// method, and only open services admit.
 func FuzzAdmitEveryMethod(f *testing.F) {
-	seeds := newHarness(f, every(legacy))
-	everywhere(func(addr string) {
-		v := seeds.at(addr)
-		for _, c := range refusals(v) {
+	seeds := newHarness(f, allMethods(withLegacySequences))
+	forEachFamily(func(addr string) {
+		peer := seeds.peer(addr)
+		for _, c := range unauthorizedPackets(peer) {
 			f.Add(c.b)
 		}
 		for _, method := range methodNames {
-			for _, b := range methods[method](v, alice, "ssh") {
+			for _, b := range methods[method](peer, alice, "ssh") {
 				f.Add(b)
 			}
 		}
-		for _, b := range inFragments(v.tcp(40000, "vpn", packet.ACK, 1001, 1, "0123456789abcdef0123456789abcdef"), 1, 24) {
+		for _, b := range splitFragments(peer.tcp(40000, "vpn", packet.ACK, 1001, 1, "0123456789abcdef0123456789abcdef"), 1, 24) {
 			f.Add(b)
 		}
-		f.Add(v.syn(40000, "web"))
+		f.Add(peer.syn(40000, "web"))
 	})
-	// No knock in the corpus is known here.
-	w := newHarness(f, every(legacy, having(policy.NewClient(testClient("dave")))), banning)
-	everywhere(func(addr string) {
-		v := w.at(addr) // has a flow, so that its fragments are kept
-		v.knocks(testClient("dave"), "db", "")
-		w.want(v.syn(30000, "db"), ReasonGrant)
-		v.enters(30000, "db", alice)
+	// No knock in the corpus is known to this gate.
+	h := newHarness(f, allMethods(withLegacySequences, withClients(policy.NewClient(testClient("dave")))), withBans)
+	forEachFamily(func(addr string) {
+		peer := h.peer(addr) // has a flow, so that its fragments are kept
+		peer.mustKnock(testClient("dave"), "db", "")
+		h.want(peer.syn(30000, "db"), ReasonGrant)
+		peer.mustEnter(30000, "db", alice)
 	})
 	n := 0
 	f.Fuzz(func(t *testing.T, b []byte) {
-		w.failer = t
-		w.events = w.events[:0]
-		w.pass(50 * time.Millisecond)
+		h.failer = t
+		h.events = h.events[:0]
+		h.advance(50 * time.Millisecond)
 		if n++; n%1000 == 0 {
-			w.pass(halfOpenTime + 1)
-			w.turn()
-			w.sweep()
+			h.advance(halfOpenTime + 1)
+			h.rotateTable()
+			h.sweep()
 		}
-		v := w.admit(b)
+		v := h.admit(b)
 		if v.Action != v.Reason.action() || v.Reason == ReasonGrant || v.Reason == ReasonKnockPart {
 			t.Fatalf("%v %v", v.Action, v.Reason)
 		}
-		w.decide()
-		for _, e := range w.events {
+		h.decide()
+		for _, e := range h.events {
 			if e.Client != "" || e.Result != knock.UnknownClient && e.Result != knock.BudgetExceeded {
 				t.Fatalf("%+v", e)
 			}
 		}
 		if v.Reason == ReasonFlow {
 			if p := parsed(b); p.Tuple.DstPort != 443 && p.Tuple.DstPort != 8443 && p.Tuple.SrcPort != 30000 && p.DropReason == packet.NotDropped {
-				t.Fatalf("let in: %v", p.Tuple)
+				t.Fatalf("admitted: %v", p.Tuple)
 			}
 		}
 	})

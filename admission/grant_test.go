@@ -10,101 +10,101 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-func ok() error { return nil }
+func succeed() error { return nil }
 
-// handshakes completes the TCP handshake of a flow.
-func (v testPeer) handshakes(port uint16, service string) {
-	v.w.Helper()
-	v.shakes(port, service)
-	if err := v.w.gate.HandshakeDone(v.tuple(port, service)); err != nil {
-		v.w.Fatalf("Complete: %v", err)
+// mustHandshake completes the TCP handshake of a flow.
+func (peer testPeer) mustHandshake(port uint16, service string) {
+	peer.h.Helper()
+	peer.completeHandshake(port, service)
+	if err := peer.h.gate.HandshakeDone(peer.tuple(port, service)); err != nil {
+		peer.h.Fatalf("Complete: %v", err)
 	}
-	v.w.check()
+	peer.h.check()
 }
 
-func (v testPeer) authenticates(port uint16, service string, c *protocol.Client, session string) error {
-	v.w.Helper()
-	err := v.w.gate.Authenticate(v.tuple(port, service), c, session, ok)
-	v.w.check()
+func (peer testPeer) authenticate(port uint16, service string, c *protocol.Client, session string) error {
+	peer.h.Helper()
+	err := peer.h.gate.Authenticate(peer.tuple(port, service), c, session, succeed)
+	peer.h.check()
 	return err
 }
 
 func TestGrantExpires(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.knocks(alice, "db", "")
-	w.pass(testTTL)
-	w.want(v.syn(40000, "db"), ReasonGrant)
-	w.pass(1)
-	w.sweep()
-	w.want(v.syn(40001, "db"), ReasonNoGrant)
-	w.want(v.syn(40000, "db"), ReasonFlow) // a retransmission
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.mustKnock(alice, "db", "")
+	h.advance(testTTL)
+	h.want(peer.syn(40000, "db"), ReasonGrant)
+	h.advance(1)
+	h.sweep()
+	h.want(peer.syn(40001, "db"), ReasonNoGrant)
+	h.want(peer.syn(40000, "db"), ReasonFlow) // a retransmission
 }
 
 func TestGrantLimitsUses(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.knocks(alice, "many", "")
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.mustKnock(alice, "many", "")
 	for port := range uint16(3) {
-		w.want(v.syn(40000+port, "many"), ReasonGrant)
-		v.enters(40000+port, "many", alice)
+		h.want(peer.syn(40000+port, "many"), ReasonGrant)
+		peer.mustEnter(40000+port, "many", alice)
 	}
-	w.want(v.syn(40003, "many"), ReasonNoGrant)
+	h.want(peer.syn(40003, "many"), ReasonNoGrant)
 }
 
 func TestGrantSurvivesSpoofedSYN(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.knocks(alice, "db", "")
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.mustKnock(alice, "db", "")
 	for port := range uint16(100) {
-		w.want(v.syn(1000+port, "db"), ReasonGrant) // another host that forges our address
+		h.want(peer.syn(1000+port, "db"), ReasonGrant) // another host that forges our address
 	}
-	w.want(v.syn(40000, "db"), ReasonGrant)
-	v.enters(40000, "db", alice)
-	w.want(v.syn(40001, "db"), ReasonNoGrant)
+	h.want(peer.syn(40000, "db"), ReasonGrant)
+	peer.mustEnter(40000, "db", alice)
+	h.want(peer.syn(40001, "db"), ReasonNoGrant)
 }
 
 func TestGrantGoesToFirstEstablished(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.knocks(alice, "db", "")
-	w.want(v.syn(40000, "db"), ReasonGrant)
-	w.want(v.syn(40001, "db"), ReasonGrant)
-	v.handshakes(40001, "db")
-	if err := w.gate.HandshakeDone(v.tuple(40000, "db")); !errors.Is(err, ErrNoGrant) {
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.mustKnock(alice, "db", "")
+	h.want(peer.syn(40000, "db"), ReasonGrant)
+	h.want(peer.syn(40001, "db"), ReasonGrant)
+	peer.mustHandshake(40001, "db")
+	if err := h.gate.HandshakeDone(peer.tuple(40000, "db")); !errors.Is(err, ErrNoGrant) {
 		t.Fatalf("the second: %v", err)
 	}
-	w.check()
-	// It is still admitted, so that its client hears the reset.
-	if !w.egress(v.reply(40000, "db", 0x14, 1, 1001, "")) {
+	h.check()
+	// It is still admitted, so that its client gets the reset.
+	if !h.egress(peer.reply(40000, "db", 0x14, 1, 1001, "")) {
 		t.Error("the reset is kept back")
 	}
-	w.gate.Remove(v.tuple(40000, "db"))
-	w.check()
+	h.gate.Remove(peer.tuple(40000, "db"))
+	h.check()
 }
 
 func TestGrantsOfOneClientCoexist(t *testing.T) {
 	for _, service := range []string{"db", "ssh"} {
-		w := newHarness(t)
-		v := w.at("192.0.2.1")
+		h := newHarness(t)
+		peer := h.peer("192.0.2.1")
 		for i := range 6 {
-			v.knocks(alice, service, sessionID(i))
+			peer.mustKnock(alice, service, sessionID(i))
 		}
 		for port := range uint16(6) {
-			w.want(v.syn(40000+port, service), ReasonGrant)
+			h.want(peer.syn(40000+port, service), ReasonGrant)
 		}
 		for i := range 6 {
 			port := 40000 + uint16((i+3)%6) // the streams need not come in the order of the knocks
-			v.handshakes(port, service)
+			peer.mustHandshake(port, service)
 			if service == "ssh" {
-				if err := v.authenticates(port, service, alice, sessionID(i)); err != nil {
+				if err := peer.authenticate(port, service, alice, sessionID(i)); err != nil {
 					t.Fatalf("connection %d: %v", i, err)
 				}
 			}
 		}
-		w.want(v.syn(40010, service), ReasonNoGrant)
-		w.sweep()
-		if n := w.gate.Stats().Grants; n != 0 {
+		h.want(peer.syn(40010, service), ReasonNoGrant)
+		h.sweep()
+		if n := h.gate.Stats().Grants; n != 0 {
 			t.Errorf("%s: %d grants left", service, n)
 		}
 	}
@@ -126,17 +126,17 @@ func TestSessionBindsAuthentication(t *testing.T) {
 		{"none, by another client", "", "", bob, ErrNoGrant},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newHarness(t)
-			v := w.at("192.0.2.1")
-			v.knocks(alice, "ssh", c.knocked)
-			w.want(v.syn(40000, "ssh"), ReasonGrant)
-			v.handshakes(40000, "ssh")
-			if err := v.authenticates(40000, "ssh", c.client, c.named); !errors.Is(err, c.want) {
+			h := newHarness(t)
+			peer := h.peer("192.0.2.1")
+			peer.mustKnock(alice, "ssh", c.knocked)
+			h.want(peer.syn(40000, "ssh"), ReasonGrant)
+			peer.mustHandshake(40000, "ssh")
+			if err := peer.authenticate(40000, "ssh", c.client, c.named); !errors.Is(err, c.want) {
 				t.Fatalf("%v, want %v", err, c.want)
 			}
 			if c.want != nil {
 				// A mismatch consumes nothing.
-				if err := v.authenticates(40000, "ssh", alice, c.knocked); err != nil {
+				if err := peer.authenticate(40000, "ssh", alice, c.knocked); err != nil {
 					t.Fatalf("the rightful one after it: %v", err)
 				}
 			}
@@ -145,15 +145,15 @@ func TestSessionBindsAuthentication(t *testing.T) {
 }
 
 func TestGrantWithSessionIsPreferred(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
 	for _, s := range []string{"", sessionID(1), ""} {
-		v.knocks(alice, "ssh", s)
+		peer.mustKnock(alice, "ssh", s)
 	}
 	for i, session := range []string{sessionID(1), sessionID(2), sessionID(3)} {
-		w.want(v.syn(40000+uint16(i), "ssh"), ReasonGrant)
-		v.handshakes(40000+uint16(i), "ssh")
-		if err := v.authenticates(40000+uint16(i), "ssh", alice, session); err != nil {
+		h.want(peer.syn(40000+uint16(i), "ssh"), ReasonGrant)
+		peer.mustHandshake(40000+uint16(i), "ssh")
+		if err := peer.authenticate(40000+uint16(i), "ssh", alice, session); err != nil {
 			t.Fatalf("session %d: %v", i+1, err)
 		}
 	}
@@ -161,40 +161,40 @@ func TestGrantWithSessionIsPreferred(t *testing.T) {
 
 func TestNeighborCannotTakeGrant(t *testing.T) {
 	for _, service := range []string{"db", "ssh"} {
-		w := newHarness(t)
-		v := w.at("192.0.2.1") // both are behind it
-		v.knocks(alice, service, "")
+		h := newHarness(t)
+		peer := h.peer("192.0.2.1") // both share this address
+		peer.mustKnock(alice, service, "")
 		for port := range uint16(ReservationsPerGrant) {
-			w.want(v.syn(1000+port, service), ReasonGrant)
+			h.want(peer.syn(1000+port, service), ReasonGrant)
 			if service == "ssh" {
-				w.pass(1)
-				v.handshakes(1000+port, service)
+				h.advance(1)
+				peer.mustHandshake(1000+port, service)
 			}
 		}
-		w.want(v.syn(40000, service), ReasonGrant)
-		w.tell()
-		if len(w.evicted) != 0 {
-			t.Fatalf("a SYN evicts %v", w.evicted)
+		h.want(peer.syn(40000, service), ReasonGrant)
+		h.notifyEvictions()
+		if len(h.evicted) != 0 {
+			t.Fatalf("a SYN evicts %v", h.evicted)
 		}
-		v.enters(40000, service, alice)
-		w.tell()
-		if service == "ssh" { // the one that has been thinking for the longest
-			if len(w.evicted) != 1 || w.evicted[0] != v.tuple(1000, service) {
-				t.Fatalf("evicted: %v", w.evicted)
+		peer.mustEnter(40000, service, alice)
+		h.notifyEvictions()
+		if service == "ssh" { // the one that has been waiting longest
+			if len(h.evicted) != 1 || h.evicted[0] != peer.tuple(1000, service) {
+				t.Fatalf("evicted: %v", h.evicted)
 			}
-			w.want(v.tcp(1000, service, 0x10, 1001, 1, ""), ReasonNoFlow)
-			if w.egress(v.reply(1000, service, 0x11, 1, 1001, "")) {
+			h.want(peer.tcp(1000, service, 0x10, 1001, 1, ""), ReasonNoFlow)
+			if h.egress(peer.reply(1000, service, 0x11, 1, 1001, "")) {
 				t.Error("an evicted flow is answered")
 			}
 		}
-		// The door has closed behind us, for all who waited.
-		w.want(v.syn(1100, service), ReasonNoGrant)
+		// The grant is spent, for all who waited.
+		h.want(peer.syn(1100, service), ReasonNoGrant)
 		for port := range uint16(ReservationsPerGrant) {
 			if service == "ssh" {
-				if err := v.authenticates(1000+port, service, alice, ""); err == nil {
+				if err := peer.authenticate(1000+port, service, alice, ""); err == nil {
 					t.Error("a second authentication on a grant of one use")
 				}
-			} else if err := w.gate.HandshakeDone(v.tuple(1000+port, service)); err == nil {
+			} else if err := h.gate.HandshakeDone(peer.tuple(1000+port, service)); err == nil {
 				t.Error("a second flow on a grant of one use")
 			}
 		}
@@ -207,19 +207,19 @@ func TestReservationExpires(t *testing.T) {
 		want error
 	}{{false, nil}, {true, ErrNoGrant}} {
 		for _, service := range []string{"db", "ssh"} {
-			w := newHarness(t)
-			v := w.at("192.0.2.1")
-			v.knocks(alice, service, "")
-			w.pass(testTTL)
-			w.want(v.syn(40000, service), ReasonGrant)
-			w.pass(testDeadline)
+			h := newHarness(t)
+			peer := h.peer("192.0.2.1")
+			peer.mustKnock(alice, service, "")
+			h.advance(testTTL)
+			h.want(peer.syn(40000, service), ReasonGrant)
+			h.advance(testDeadline)
 			if c.late {
-				w.pass(1)
+				h.advance(1)
 			}
-			w.sweep()
-			err := w.gate.HandshakeDone(v.tuple(40000, service))
+			h.sweep()
+			err := h.gate.HandshakeDone(peer.tuple(40000, service))
 			if service == "ssh" && err == nil {
-				err = v.authenticates(40000, service, alice, "")
+				err = peer.authenticate(40000, service, alice, "")
 			}
 			if !errors.Is(err, c.want) {
 				t.Errorf("%s, late %v: %v, want %v", service, c.late, err, c.want)
@@ -229,41 +229,41 @@ func TestReservationExpires(t *testing.T) {
 }
 
 func TestGrantServesEarlierFlow(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	w.want(v.syn(40000, "vpn"), ReasonOpen)
-	v.handshakes(40000, "vpn")
-	if err := v.authenticates(40000, "vpn", alice, ""); !errors.Is(err, ErrNoGrant) {
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	h.want(peer.syn(40000, "vpn"), ReasonOpen)
+	peer.mustHandshake(40000, "vpn")
+	if err := peer.authenticate(40000, "vpn", alice, ""); !errors.Is(err, ErrNoGrant) {
 		t.Fatalf("without knock: %v", err)
 	}
-	v.knocks(alice, "vpn", "")
-	if err := v.authenticates(40000, "vpn", alice, ""); err != nil {
+	peer.mustKnock(alice, "vpn", "")
+	if err := peer.authenticate(40000, "vpn", alice, ""); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestGateClientOwnsUsedGrant(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.knocks(alice, "db", "")
-	w.want(v.syn(40000, "db"), ReasonGrant)
-	w.want(v.syn(40001, "db"), ReasonGrant)
-	v.handshakes(40000, "db")
-	v.knocks(bob, "db", "")
-	v.handshakes(40001, "db") // on bob's: alice's is used up
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.mustKnock(alice, "db", "")
+	h.want(peer.syn(40000, "db"), ReasonGrant)
+	h.want(peer.syn(40001, "db"), ReasonGrant)
+	peer.mustHandshake(40000, "db")
+	peer.mustKnock(bob, "db", "")
+	peer.mustHandshake(40001, "db") // on bob's: alice's is used up
 	for port, want := range map[uint16]string{40000: "alice", 40001: "bob"} {
-		if got := w.clientOf(v.tuple(port, "db")); got != want {
+		if got := h.clientID(peer.tuple(port, "db")); got != want {
 			t.Errorf("port %d: %q, want %q", port, got, want)
 		}
 	}
-	if got := w.clientOf(v.tuple(40002, "db")); got != "" {
+	if got := h.clientID(peer.tuple(40002, "db")); got != "" {
 		t.Errorf("a flow that is not there is of %q", got)
 	}
 }
 
-// others are the further candidates of a flow.
-func (w *harness) others(t packet.Tuple) []*protocol.Client {
-	all, ok := w.gate.OtherCandidates(t)
+// candidates returns the further candidates of a flow.
+func (h *harness) candidates(t packet.Tuple) []*protocol.Client {
+	all, ok := h.gate.OtherCandidates(t)
 	if !ok {
 		return nil
 	}
@@ -278,91 +278,91 @@ func names(clients []*protocol.Client) (s string) {
 }
 
 func TestCandidatesKnockedFromSource(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.knocks(bob, "ssh", "")
-	v.knocks(bob, "ssh", "")
-	v.knocks(alice, "db", "")
-	w.want(v.syn(40000, "ssh"), ReasonGrant)
-	w.want(v.syn(40000, "web"), ReasonOpen)
-	w.want(v.syn(40000, "vpn"), ReasonOpen)
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.mustKnock(bob, "ssh", "")
+	peer.mustKnock(bob, "ssh", "")
+	peer.mustKnock(alice, "db", "")
+	h.want(peer.syn(40000, "ssh"), ReasonGrant)
+	h.want(peer.syn(40000, "web"), ReasonOpen)
+	h.want(peer.syn(40000, "vpn"), ReasonOpen)
 	for service, want := range map[string]string{"ssh": "bob ", "web": "alice bob ", "vpn": "alice bob ", "db": ""} {
-		if got := names(w.gate.Candidates(v.tuple(40000, service))); got != want {
+		if got := names(h.gate.Candidates(peer.tuple(40000, service))); got != want {
 			t.Errorf("%s: %q, want %q", service, got, want)
 		}
-		if got := names(w.others(v.tuple(40000, service))); got != "" && got != "alice bob " || (got == "") != (want == "") {
+		if got := names(h.candidates(peer.tuple(40000, service))); got != "" && got != "alice bob " || (got == "") != (want == "") {
 			t.Errorf("%s: others are %q", service, got)
 		}
 	}
 }
 
 func TestCandidatesIncludePendingKnock(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1") // both are behind it
-	v.knocks(alice, "ssh", "")
-	w.want(v.knock(bob, "ssh"), ReasonKnock)
-	w.want(v.syn(40000, "ssh"), ReasonGrant) // bob's, let in on alice's grant
-	v.handshakes(40000, "ssh")
-	if got, others := names(w.gate.Candidates(v.tuple(40000, "ssh"))), names(w.others(v.tuple(40000, "ssh"))); got != "alice " || others != "alice bob " {
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1") // both share this address
+	peer.mustKnock(alice, "ssh", "")
+	h.want(peer.knock(bob, "ssh"), ReasonKnock)
+	h.want(peer.syn(40000, "ssh"), ReasonGrant) // bob's, admitted on alice's grant
+	peer.mustHandshake(40000, "ssh")
+	if got, others := names(h.gate.Candidates(peer.tuple(40000, "ssh"))), names(h.candidates(peer.tuple(40000, "ssh"))); got != "alice " || others != "alice bob " {
 		t.Errorf("candidates: %q, and %q", got, others)
 	}
-	w.decide()
-	if err := v.authenticates(40000, "ssh", bob, ""); err != nil {
+	h.decide()
+	if err := peer.authenticate(40000, "ssh", bob, ""); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestGrantIsRemovedAfterLastUse(t *testing.T) {
 	for _, service := range []string{"db", "ssh", "vpn"} {
-		w := newHarness(t, func(o *Options) { o.Limits.Grants = 2 })
-		v := w.at("192.0.2.1")
+		h := newHarness(t, func(o *Options) { o.Limits.Grants = 2 })
+		peer := h.peer("192.0.2.1")
 		for range 10 { // never a sweep
-			v.knocks(alice, service, "")
-			w.admit(v.syn(40000, service))
-			v.enters(40000, service, alice)
-			w.gate.Remove(v.tuple(40000, service))
+			peer.mustKnock(alice, service, "")
+			h.admit(peer.syn(40000, service))
+			peer.mustEnter(40000, service, alice)
+			h.gate.Remove(peer.tuple(40000, service))
 		}
-		w.empty()
+		h.wantEmpty()
 	}
 }
 
 func TestSweepForgetsUntakenFlow(t *testing.T) {
 	for _, service := range []string{"db", "ssh", "web", "vpn"} {
-		w := newHarness(t)
-		v := w.at("192.0.2.1")
+		h := newHarness(t)
+		peer := h.peer("192.0.2.1")
 		if service == "db" || service == "ssh" {
-			v.knocks(alice, service, "")
+			peer.mustKnock(alice, service, "")
 		}
-		if got := w.admit(v.syn(40000, service)); got.Action != Pass {
+		if got := h.admit(peer.syn(40000, service)); got.Action != Pass {
 			t.Fatal(got)
 		}
-		w.pass(testTTL + testDeadline + 1)
-		w.sweep()
-		w.want(v.syn(40000, service), ReasonFlow) // its handshake may go on
-		w.pass(halfOpenTime)
-		w.sweep()
-		w.want(v.tcp(40000, service, packet.ACK, 1001, 1, ""), ReasonNoFlow)
-		if len(w.evicted) != 1 {
-			t.Errorf("%s: evicted %v", service, w.evicted)
+		h.advance(testTTL + testDeadline + 1)
+		h.sweep()
+		h.want(peer.syn(40000, service), ReasonFlow) // its handshake may go on
+		h.advance(halfOpenTime)
+		h.sweep()
+		h.want(peer.tcp(40000, service, packet.ACK, 1001, 1, ""), ReasonNoFlow)
+		if len(h.evicted) != 1 {
+			t.Errorf("%s: evicted %v", service, h.evicted)
 		}
-		w.empty()
+		h.wantEmpty()
 	}
 }
 
 func TestSweepForgetsManyGrants(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("10.0.0.1")
+	h := newHarness(t)
+	peer := h.peer("10.0.0.1")
 	c := policy.NewClient(alice)
 	c.MaxGrants = 5000
-	w.gate.mu.Lock()
+	h.gate.mu.Lock()
 	for range c.MaxGrants {
-		w.gate.sources.addGrant(w.gate.sources.get(packet.AddrFrom(v.addr)), &grant{key: alice, service: w.gate.services[0], uses: 1}, c, 0)
-		v.addr = v.addr.Next()
+		h.gate.sources.addGrant(h.gate.sources.get(packet.AddrFrom(peer.addr)), &grant{key: alice, service: h.gate.services[0], uses: 1}, c, 0)
+		peer.addr = peer.addr.Next()
 	}
-	w.gate.mu.Unlock()
-	w.check()
-	w.pass(testTTL + testDeadline + 1)
-	w.gate.sweep()
-	w.gate.sweep()
-	w.empty()
+	h.gate.mu.Unlock()
+	h.check()
+	h.advance(testTTL + testDeadline + 1)
+	h.gate.sweep()
+	h.gate.sweep()
+	h.wantEmpty()
 }

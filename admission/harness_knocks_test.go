@@ -13,16 +13,16 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// What the tests of the other knock methods need of a harness: services that
-// take every method, and the packets by which each knocks.
+// The fixtures of the other knock methods: services that accept every method,
+// and the packets of each.
 
 const (
 	allFamilies = policy.MethodsUDP | policy.MethodsSYN
 	testGateway = "gw.example.net"
 )
 
-// every returns a policy like testPolicy, but with every method taken.
-func every(change ...func(*policy.Options)) func(*Options) {
+// allMethods returns a policy like testPolicy that accepts every method.
+func allMethods(change ...func(*policy.Options)) func(*Options) {
 	return func(o *Options) {
 		p := policy.Options{KnockPort: testKnockPort, Window: testWindow, Gateway: testGateway}
 		for _, s := range o.Policy.Services() {
@@ -41,8 +41,8 @@ func every(change ...func(*policy.Options)) func(*Options) {
 	}
 }
 
-// taking changes the methods of all services.
-func taking(methods policy.MethodSet) func(*policy.Options) {
+// withMethods changes the methods of all services.
+func withMethods(methods policy.MethodSet) func(*policy.Options) {
 	return func(o *policy.Options) {
 		for i := range o.Services {
 			o.Services[i].Methods = methods
@@ -50,8 +50,8 @@ func taking(methods policy.MethodSet) func(*policy.Options) {
 	}
 }
 
-// having has other clients use all services.
-func having(clients ...*policy.Client) func(*policy.Options) {
+// withClients replaces the clients of all services.
+func withClients(clients ...*policy.Client) func(*policy.Options) {
 	return func(o *policy.Options) {
 		for i := range o.Services {
 			o.Services[i].Clients = clients
@@ -59,176 +59,176 @@ func having(clients ...*policy.Client) func(*policy.Options) {
 	}
 }
 
-// parts sets the length of sequences.
-func parts(n int) func(*policy.Options) {
+// withSequenceLength sets the length of sequences.
+func withSequenceLength(n int) func(*policy.Options) {
 	return func(o *policy.Options) { o.Sequence.Length = n }
 }
 
-// legacy takes SYN sequences in the legacy form too.
-func legacy(o *policy.Options) { o.Sequence.Legacy = true }
+// withLegacySequences also accepts SYN sequences in the legacy encoding.
+func withLegacySequences(o *policy.Options) { o.Sequence.Legacy = true }
 
-// turn does what Run does when the clock may have moved.
-func (w *harness) turn() {
-	w.Helper()
-	w.gate.rotateTable(w.builder)
-	w.check()
+// rotateTable does what Run does when the clock may have moved.
+func (h *harness) rotateTable() {
+	h.Helper()
+	h.gate.rotateTable(h.builder)
+	h.check()
 }
 
-// slot is the current slot of a kind of knock.
-func (w *harness) slot(kind expectedKind) int64 {
-	return protocol.Slot(w.options().Now(), slotTime(w.gate.Policy(), kind))
+// slot returns the current slot of a kind of knock.
+func (h *harness) slot(kind expectedKind) int64 {
+	return protocol.Slot(h.options().Now(), slotTime(h.gate.Policy(), kind))
 }
 
-// until lets time pass until d before a slot of a kind begins.
-func (w *harness) until(kind expectedKind, d time.Duration) {
-	w.Helper()
-	length := slotTime(w.gate.Policy(), kind).Truncate(time.Second)
-	now := w.options().Now()
-	next := time.Unix((w.slot(kind)+1)*int64(length/time.Second), 0)
+// advanceToSlot moves the clocks until d before the next slot of a kind.
+func (h *harness) advanceToSlot(kind expectedKind, d time.Duration) {
+	h.Helper()
+	length := slotTime(h.gate.Policy(), kind).Truncate(time.Second)
+	now := h.options().Now()
+	next := time.Unix((h.slot(kind)+1)*int64(length/time.Second), 0)
 	wait := next.Sub(now) - d
 	if wait < 0 {
 		wait += length
 	}
-	w.pass(wait)
-	w.turn()
+	h.advance(wait)
+	h.rotateTable()
 }
 
-// options of a SYN knock: two NOPs and the Timestamps option.
+// timestamps returns the options of a SYN knock: two NOPs and Timestamps.
 func timestamps(val uint32) []byte {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32([]byte{1, 1, 8, 10}, val), 0)
 }
 
-// synAs is a SYN with fields to the dialled port of a service.
-func (v testPeer) synAs(f protocol.SYNFields, to netip.AddrPort) []byte {
-	return v.fieldsAs(f, to).Packet()
+// synAs returns a SYN with the given fields to a port of a service.
+func (peer testPeer) synAs(f protocol.SYNFields, to netip.AddrPort) []byte {
+	return peer.fieldsAs(f, to).Packet()
 }
 
-func (v testPeer) fieldsAs(f protocol.SYNFields, to netip.AddrPort) packettest.TCP {
-	v.w.ids++
+func (peer testPeer) fieldsAs(f protocol.SYNFields, to netip.AddrPort) packettest.TCP {
+	peer.h.ids++
 	return packettest.TCP{
-		Src: netip.AddrPortFrom(v.addr, uint16(20000+v.w.ids%10000)), Dst: to,
+		Src: netip.AddrPortFrom(peer.addr, uint16(20000+peer.h.ids%10000)), Dst: to,
 		Flags: packet.SYN, Seq: f.Seq, Window: f.Window, Options: timestamps(f.TSVal),
 	}
 }
 
-// synKnock is a SYN knock of c for a service, in a slot so far from the current
+// synKnock returns a SYN knock of c for a service, off slots from the current
 // one.
-func (v testPeer) synKnock(c *protocol.Client, service string, off int64) []byte {
-	return v.synAs(v.synFields(c, service, off), v.server(service))
+func (peer testPeer) synKnock(c *protocol.Client, service string, off int64) []byte {
+	return peer.synAs(peer.synFields(c, service, off), peer.server(service))
 }
 
-func (v testPeer) synFields(c *protocol.Client, service string, off int64) protocol.SYNFields {
-	return c.SYN(protocol.NewScratch(), v.server(service).Port(), v.w.slot(expectSYN)+off)
+func (peer testPeer) synFields(c *protocol.Client, service string, off int64) protocol.SYNFields {
+	return c.SYN(protocol.NewScratch(), peer.server(service).Port(), peer.h.slot(expectSYN)+off)
 }
 
-// synPart is a part of a SYN sequence, in a slot so far from the current one.
-func (v testPeer) synPart(c *protocol.Client, service string, off int64, index int) []byte {
-	f := c.SYNPart(protocol.NewScratch(), v.server(service).Port(), v.w.slot(expectPart)+off, index)
-	return v.synAs(f, v.server(service))
+// synPart returns a part of a SYN sequence, off slots from the current one.
+func (peer testPeer) synPart(c *protocol.Client, service string, off int64, index int) []byte {
+	f := c.SYNPart(protocol.NewScratch(), peer.server(service).Port(), peer.h.slot(expectPart)+off, index)
+	return peer.synAs(f, peer.server(service))
 }
 
 // legacyPart is synPart in the legacy form.
-func (v testPeer) legacyPart(c *protocol.Client, service string, off int64, index int) []byte {
-	to := v.server(service)
-	f, port := c.SYNPartLegacy(protocol.NewScratch(), to.Port(), v.w.slot(expectLegacyPart)+off, index)
-	return v.synAs(f, netip.AddrPortFrom(to.Addr(), port))
+func (peer testPeer) legacyPart(c *protocol.Client, service string, off int64, index int) []byte {
+	to := peer.server(service)
+	f, port := c.SYNPartLegacy(protocol.NewScratch(), to.Port(), peer.h.slot(expectLegacyPart)+off, index)
+	return peer.synAs(f, netip.AddrPortFrom(to.Addr(), port))
 }
 
-// v2 is a datagram udp-v2 of c, which change may bind.
-func (v testPeer) v2(c *protocol.Client, service string, change ...func(*protocol.KnockV2Message)) []byte {
-	return v.v2At(c, service, testGateway, 0, change...)
+// v2 returns a udp-v2 knock of c; change may add bindings.
+func (peer testPeer) v2(c *protocol.Client, service string, change ...func(*protocol.KnockV2Message)) []byte {
+	return peer.v2At(c, service, testGateway, 0, change...)
 }
 
-func (v testPeer) v2At(
+func (peer testPeer) v2At(
 	c *protocol.Client, service, gateway string, off int64, change ...func(*protocol.KnockV2Message),
 ) []byte {
-	m := protocol.KnockV2Message{Time: v.w.options().Now().UnixMilli()}
+	m := protocol.KnockV2Message{Time: peer.h.options().Now().UnixMilli()}
 	for _, f := range change {
 		f(&m)
 	}
-	b, err := protocol.AppendKnockV2(nil, c, gateway, v.server(service).Port(), v.w.slot(expectV2)+off, &m, v.w.random)
+	b, err := protocol.AppendKnockV2(nil, c, gateway, peer.server(service).Port(), peer.h.slot(expectV2)+off, &m, peer.h.random)
 	if err != nil {
 		panic(err)
 	}
-	return v.udp(testKnockPort, b)
+	return peer.udp(testKnockPort, b)
 }
 
-// part is a part of a UDP sequence.
-func (v testPeer) part(c *protocol.Client, service, id string, index, total int, change ...func(*protocol.KnockMessage)) []byte {
-	m := v.message("the session of sequence " + id)
+// udpPart returns a part of a UDP sequence.
+func (peer testPeer) udpPart(c *protocol.Client, service, id string, index, total int, change ...func(*protocol.KnockMessage)) []byte {
+	m := peer.message("the session of sequence " + id)
 	m.Method = protocol.MethodUDPSeq
 	m.SequenceID, m.Index, m.Total = append([]byte(id), make([]byte, protocol.SequenceID)...)[:protocol.SequenceID], uint8(index), uint8(total)
 	for _, f := range change {
 		f(&m)
 	}
-	return v.sealed(c, service, m)
+	return peer.sealKnock(c, service, m)
 }
 
-// payload is what a datagram of v carries.
-func (v testPeer) payload(b []byte) []byte {
-	if v.addr.Is4() {
+// payload returns the payload of a datagram of peer.
+func (peer testPeer) payload(b []byte) []byte {
+	if peer.addr.Is4() {
 		return b[28:]
 	}
 	return b[48:]
 }
 
-// from is the same packet as v would send it.
-func (v testPeer) from(b []byte) []byte {
+// readdress returns the same packet with peer's source address.
+func (peer testPeer) readdress(b []byte) []byte {
 	b = slices.Clone(b)
-	if v.addr.Is4() {
-		s := v.addr.As4()
+	if peer.addr.Is4() {
+		s := peer.addr.As4()
 		copy(b[12:], s[:])
 	} else {
-		s := v.addr.As16()
+		s := peer.addr.As16()
 		copy(b[8:], s[:])
 	}
 	packettest.Checksums(b)
 	return b
 }
 
-// result decides what waits and returns how the last knock ended;
-// knock.Incomplete if none waited.
-func (w *harness) result(b []byte) knock.Result {
-	w.Helper()
-	n := len(w.events)
-	if v := w.admit(b); v.Action != Hold {
-		w.Fatalf("%v %v, want it held", v.Action, v.Reason)
+// knockResult decides the queued knocks and returns the result of the last one;
+// knock.Incomplete if none was queued.
+func (h *harness) knockResult(b []byte) knock.Result {
+	h.Helper()
+	n := len(h.events)
+	if v := h.admit(b); v.Action != Hold {
+		h.Fatalf("%v %v, want it held", v.Action, v.Reason)
 	}
-	w.decide()
-	if len(w.events) == n {
+	h.decide()
+	if len(h.events) == n {
 		return knock.Incomplete
 	}
-	return w.lastKnock()
+	return h.lastKnock()
 }
 
 // grantsOf counts the grants at an address.
-func (w *harness) grantsOf(addr netip.Addr) int {
-	w.gate.mu.Lock()
-	defer w.gate.mu.Unlock()
-	if s := w.gate.sources.byAddr[packet.AddrFrom(addr)]; s != nil {
+func (h *harness) grantsOf(addr netip.Addr) int {
+	h.gate.mu.Lock()
+	defer h.gate.mu.Unlock()
+	if s := h.gate.sources.byAddr[packet.AddrFrom(addr)]; s != nil {
 		return len(s.grants)
 	}
 	return 0
 }
 
-// wantGrants expects so many grants at v's address.
-func (v testPeer) wantGrants(n int) {
-	v.w.Helper()
-	if got := v.w.grantsOf(v.addr); got != n {
-		v.w.Fatalf("%v has %d grants, want %d", v.addr, got, n)
+// wantGrants expects n grants at the peer's address.
+func (peer testPeer) wantGrants(n int) {
+	peer.h.Helper()
+	if got := peer.h.grantsOf(peer.addr); got != n {
+		peer.h.Fatalf("%v has %d grants, want %d", peer.addr, got, n)
 	}
 }
 
-// spoofed are n addresses of v's family, none of them v's nor each other's.
-func (v testPeer) spoofed(n int) testPeer {
-	if v.addr.Is4() {
-		return v.w.at(netip.AddrFrom4([4]byte{100, 64 + byte(n>>16), byte(n >> 8), byte(n)}).String())
+// spoofed returns the nth of many other addresses of peer's family.
+func (peer testPeer) spoofed(n int) testPeer {
+	if peer.addr.Is4() {
+		return peer.h.peer(netip.AddrFrom4([4]byte{100, 64 + byte(n>>16), byte(n >> 8), byte(n)}).String())
 	}
-	return v.w.at(netip.AddrFrom16([16]byte{0: 0x24, 2: byte(n >> 16), 3: byte(n >> 8), 4: byte(n), 15: 1}).String())
+	return peer.h.peer(netip.AddrFrom16([16]byte{0: 0x24, 2: byte(n >> 16), 3: byte(n >> 8), 4: byte(n), 15: 1}).String())
 }
 
-// at is address n of many.
-func at(n int) packet.Addr {
+// testAddr returns the nth of many addresses.
+func testAddr(n int) packet.Addr {
 	return packet.AddrFrom(netip.AddrFrom4([4]byte{100, 64 + byte(n>>16), byte(n >> 8), byte(n)}))
 }
 
@@ -254,9 +254,9 @@ func slotTime(p *policy.Policy, kind expectedKind) time.Duration {
 	}
 }
 
-// precomputed is how many HMACs were computed ahead.
-func (w *harness) precomputed() uint64 {
-	ahead, _ := w.gate.knocks.Computed()
+// precomputed returns the number of HMACs computed ahead.
+func (h *harness) precomputed() uint64 {
+	ahead, _ := h.gate.knocks.Computed()
 	return ahead
 }
 

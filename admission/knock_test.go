@@ -13,38 +13,38 @@ import (
 )
 
 func TestKnockThenSYNIsAdmitted(t *testing.T) {
-	everywhere(func(addr string) {
+	forEachFamily(func(addr string) {
 		for _, service := range []string{"db", "ssh"} {
-			w := newHarness(t)
-			v := w.at(addr)
-			w.want(v.syn(40000, service), ReasonNoGrant)
-			v.knocks(alice, service, "")
-			w.want(w.at(v.addr.Next().String()).syn(40000, service), ReasonNoGrant)
-			if got := w.want(v.syn(40000, service), ReasonGrant); got.Open || got.TupleReused {
+			h := newHarness(t)
+			peer := h.peer(addr)
+			h.want(peer.syn(40000, service), ReasonNoGrant)
+			peer.mustKnock(alice, service, "")
+			h.want(h.peer(peer.addr.Next().String()).syn(40000, service), ReasonNoGrant)
+			if got := h.want(peer.syn(40000, service), ReasonGrant); got.Open || got.TupleReused {
 				t.Errorf("verdict %+v", got)
 			}
-			v.enters(40000, service, alice)
-			w.want(v.tcp(40000, service, 0x10, 1001, 1, "data"), ReasonFlow)
+			peer.mustEnter(40000, service, alice)
+			h.want(peer.tcp(40000, service, 0x10, 1001, 1, "data"), ReasonFlow)
 		}
 	})
 }
 
 func TestKnockGrantsOneService(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.knocks(alice, "db", "")
-	w.want(v.syn(40000, "ssh"), ReasonNoGrant)
-	w.want(v.syn(40000, "many"), ReasonNoGrant)
-	w.want(v.syn(40000, "db"), ReasonGrant)
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.mustKnock(alice, "db", "")
+	h.want(peer.syn(40000, "ssh"), ReasonNoGrant)
+	h.want(peer.syn(40000, "many"), ReasonNoGrant)
+	h.want(peer.syn(40000, "db"), ReasonGrant)
 }
 
 func TestKnockAtServicePort(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	b := v.knock(alice, "db")
-	w.want(v.udp(5432, b[28:]), ReasonKnock)
-	w.decide()
-	w.want(v.syn(40000, "db"), ReasonGrant)
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	b := peer.knock(alice, "db")
+	h.want(peer.udp(5432, b[28:]), ReasonKnock)
+	h.decide()
+	h.want(peer.syn(40000, "db"), ReasonGrant)
 }
 
 func TestKnockValidation(t *testing.T) {
@@ -63,7 +63,7 @@ func TestKnockValidation(t *testing.T) {
 		change func(m *protocol.KnockMessage)
 		want   knock.Result
 	}{
-		{"as it should be", alice, func(*protocol.KnockMessage) {}, knock.OK},
+		{"valid", alice, func(*protocol.KnockMessage) {}, knock.OK},
 		{"by a client is unknown", carol, func(*protocol.KnockMessage) {}, knock.UnknownClient},
 		{"in the passive form", alice, func(m *protocol.KnockMessage) { m.Method = protocol.MethodUDPPassive }, knock.OK},
 		{"by another method", alice, func(m *protocol.KnockMessage) { m.Method = "tcp-syn" }, knock.MethodRefused},
@@ -74,20 +74,20 @@ func TestKnockValidation(t *testing.T) {
 		}, knock.MethodRefused},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newHarness(t, strict)
-			v := w.at("192.0.2.1")
-			m := v.message(sessionID(1))
+			h := newHarness(t, strict)
+			peer := h.peer("192.0.2.1")
+			m := peer.message(sessionID(1))
 			c.change(&m)
-			w.want(v.sealed(c.client, "ssh", m), ReasonKnock)
-			w.decide()
-			if got := w.lastKnock(); got != c.want {
+			h.want(peer.sealKnock(c.client, "ssh", m), ReasonKnock)
+			h.decide()
+			if got := h.lastKnock(); got != c.want {
 				t.Fatalf("result %v, want %v", got, c.want)
 			}
 			want := ReasonNoGrant
 			if c.want == knock.OK {
 				want = ReasonGrant
 			}
-			w.want(v.syn(40000, "ssh"), want)
+			h.want(peer.syn(40000, "ssh"), want)
 		})
 	}
 }
@@ -108,76 +108,76 @@ func TestKnockWindowIsInclusive(t *testing.T) {
 		{-testWindow - time.Millisecond, 0, knock.Stale},
 		{1 << 62, 0, knock.Stale},
 	} {
-		w := newHarness(t)
-		v := w.at("192.0.2.1")
-		m := v.message("")
+		h := newHarness(t)
+		peer := h.peer("192.0.2.1")
+		m := peer.message("")
 		m.Time += c.off.Milliseconds()
-		w.step(c.rest)
-		w.want(v.sealed(alice, "db", m), ReasonKnock)
-		w.decide()
-		if got := w.lastKnock(); got != c.want {
+		h.stepWall(c.rest)
+		h.want(peer.sealKnock(alice, "db", m), ReasonKnock)
+		h.decide()
+		if got := h.lastKnock(); got != c.want {
 			t.Errorf("%v off, %v into the millisecond: %v, want %v", c.off, c.rest, got, c.want)
 		}
 	}
 }
 
 func TestClockStepMovesOnlyWindow(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	old := v.knock(alice, "db")
-	v.knocks(alice, "db", "")
-	w.step(time.Hour)
-	w.want(v.syn(40000, "db"), ReasonGrant) // a grant lasts by the monotonic clock
-	w.want(old, ReasonKnock)
-	w.decide()
-	if got := w.lastKnock(); got != knock.Stale {
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	old := peer.knock(alice, "db")
+	peer.mustKnock(alice, "db", "")
+	h.stepWall(time.Hour)
+	h.want(peer.syn(40000, "db"), ReasonGrant) // a grant lasts by the monotonic clock
+	h.want(old, ReasonKnock)
+	h.decide()
+	if got := h.lastKnock(); got != knock.Stale {
 		t.Errorf("an hour later by the wall clock: %v", got)
 	}
-	v.knocks(alice, "db", "")
-	w.step(-time.Hour)
-	w.want(old, ReasonKnock)
-	w.decide()
-	if got := w.lastKnock(); got != knock.OK {
+	peer.mustKnock(alice, "db", "")
+	h.stepWall(-time.Hour)
+	h.want(old, ReasonKnock)
+	h.decide()
+	if got := h.lastKnock(); got != knock.OK {
 		t.Errorf("with the clock set back: %v", got)
 	}
 }
 
 func TestKnockIsAcceptedOnce(t *testing.T) {
-	w := newHarness(t)
-	v, thief := w.at("192.0.2.1"), w.at("198.51.100.7")
-	b := v.knock(alice, "db")
-	w.want(b, ReasonKnock)
-	w.want(b, ReasonKnock) // in the same batch
-	w.decide()
+	h := newHarness(t)
+	peer, thief := h.peer("192.0.2.1"), h.peer("198.51.100.7")
+	b := peer.knock(alice, "db")
+	h.want(b, ReasonKnock)
+	h.want(b, ReasonKnock) // in the same batch
+	h.decide()
 	replayed := 0
-	for _, e := range w.events {
+	for _, e := range h.events {
 		if e.Result == knock.Replayed {
 			replayed++
 		}
 	}
-	if replayed != 1 || len(w.events) != 2 {
-		t.Fatalf("events: %+v", w.events)
+	if replayed != 1 || len(h.events) != 2 {
+		t.Fatalf("events: %+v", h.events)
 	}
-	w.want(thief.udp(testKnockPort, b[28:]), ReasonKnock)
-	w.decide()
-	if got := w.lastKnock(); got != knock.Replayed {
+	h.want(thief.udp(testKnockPort, b[28:]), ReasonKnock)
+	h.decide()
+	if got := h.lastKnock(); got != knock.Replayed {
 		t.Fatalf("from another address: %v", got)
 	}
-	w.want(thief.syn(40000, "db"), ReasonNoGrant)
-	// For as long as it is fresh, whatever the wall clock does meanwhile.
+	h.want(thief.syn(40000, "db"), ReasonNoGrant)
+	// While it is fresh, whatever the wall clock does.
 	for range 6 {
-		w.pass(10 * time.Second)
-		w.sweep()
-		w.want(b, ReasonKnock)
-		w.decide()
-		if got := w.lastKnock(); got != knock.Replayed && got != knock.Stale {
+		h.advance(10 * time.Second)
+		h.sweep()
+		h.want(b, ReasonKnock)
+		h.decide()
+		if got := h.lastKnock(); got != knock.Replayed && got != knock.Stale {
 			t.Fatalf("later: %v", got)
 		}
 	}
-	w.step(-time.Minute)
-	w.want(b, ReasonKnock)
-	w.decide()
-	if got := w.lastKnock(); got != knock.Replayed {
+	h.stepWall(-time.Minute)
+	h.want(b, ReasonKnock)
+	h.decide()
+	if got := h.lastKnock(); got != knock.Replayed {
 		t.Fatalf("with the clock set back: %v", got)
 	}
 }
@@ -189,23 +189,23 @@ func TestKnockReplayAfterRestart(t *testing.T) {
 		s := openFile(t, dir, clocks.options())
 		o.Store, o.Now, o.Mono = s, clocks.options().Now, clocks.options().Mono
 	}
-	w := newHarness(t, file)
-	b := w.at("192.0.2.1").knock(alice, "db")
-	w.want(b, ReasonKnock)
-	w.decide()
-	if got := w.lastKnock(); got != knock.OK {
+	h := newHarness(t, file)
+	b := h.peer("192.0.2.1").knock(alice, "db")
+	h.want(b, ReasonKnock)
+	h.decide()
+	if got := h.lastKnock(); got != knock.OK {
 		t.Fatal(got)
 	}
-	_ = w.gate.store.Close()
-	w = newHarness(t, file)
-	w.want(b, ReasonKnock)
-	w.decide()
-	if got := w.lastKnock(); got != knock.Replayed {
+	_ = h.gate.store.Close()
+	h = newHarness(t, file)
+	h.want(b, ReasonKnock)
+	h.decide()
+	if got := h.lastKnock(); got != knock.Replayed {
 		t.Fatalf("after a restart: %v", got)
 	}
 }
 
-// brokenStore refuses everything with an error.
+// brokenStore answers every claim with an error.
 type brokenStore struct{ err error }
 
 func (s brokenStore) Claim(batch []replay.Claim) {
@@ -225,47 +225,47 @@ func TestKnockFailsWithStore(t *testing.T) {
 		{replay.ErrFull, knock.LimitReached},
 		{fmt.Errorf("wrapped: %w", replay.ErrReplayed), knock.Replayed},
 	} {
-		w := newHarness(t, func(o *Options) { o.Store = brokenStore{c.err} })
-		v := w.at("192.0.2.1")
-		w.want(v.knock(alice, "db"), ReasonKnock)
-		w.want(v.syn(40000, "db"), ReasonDeferred)
-		w.decide()
-		if got := w.lastKnock(); got != c.want {
+		h := newHarness(t, func(o *Options) { o.Store = brokenStore{c.err} })
+		peer := h.peer("192.0.2.1")
+		h.want(peer.knock(alice, "db"), ReasonKnock)
+		h.want(peer.syn(40000, "db"), ReasonDeferred)
+		h.decide()
+		if got := h.lastKnock(); got != c.want {
 			t.Errorf("%v: %v, want %v", c.err, got, c.want)
 		}
-		w.want(v.syn(40001, "db"), ReasonNoGrant)
-		if len(w.delivered) != 0 {
+		h.want(peer.syn(40001, "db"), ReasonNoGrant)
+		if len(h.delivered) != 0 {
 			t.Errorf("%v: the deferred SYN was delivered", c.err)
 		}
-		w.empty()
+		h.wantEmpty()
 	}
 }
 
 func TestKnockQueueLimits(t *testing.T) {
-	w := newHarness(t, func(o *Options) { o.Limits.Knocks, o.Limits.KnocksPerSource = 10, 4 })
-	greedy := w.at("198.51.100.1")
+	h := newHarness(t, func(o *Options) { o.Limits.Knocks, o.Limits.KnocksPerSource = 10, 4 })
+	greedy := h.peer("198.51.100.1")
 	for range 4 {
-		w.want(greedy.junk(), ReasonKnock)
+		h.want(greedy.junk(), ReasonKnock)
 	}
-	w.want(greedy.junk(), ReasonQueueFull)
-	others := w.at("198.51.100.2")
+	h.want(greedy.junk(), ReasonQueueFull)
+	others := h.peer("198.51.100.2")
 	for range 6 {
-		w.want(others.junk(), ReasonKnock)
+		h.want(others.junk(), ReasonKnock)
 		others.addr = others.addr.Next()
 	}
-	w.want(others.junk(), ReasonQueueFull)
-	w.want(w.at("192.0.2.1").knock(alice, "db"), ReasonQueueFull)
-	w.decide()
-	w.empty()
-	w.at("192.0.2.1").knocks(alice, "db", "")
+	h.want(others.junk(), ReasonQueueFull)
+	h.want(h.peer("192.0.2.1").knock(alice, "db"), ReasonQueueFull)
+	h.decide()
+	h.wantEmpty()
+	h.peer("192.0.2.1").mustKnock(alice, "db", "")
 }
 
 func TestGrantLimits(t *testing.T) {
-	w := newHarness(t, func(o *Options) { o.Limits.Grants, o.Limits.GrantsPerSource = 3, 2 })
+	h := newHarness(t, func(o *Options) { o.Limits.Grants, o.Limits.GrantsPerSource = 3, 2 })
 	send := func(addr string) knock.Result {
-		w.want(w.at(addr).knock(alice, "db"), ReasonKnock)
-		w.decide()
-		return w.lastKnock()
+		h.want(h.peer(addr).knock(alice, "db"), ReasonKnock)
+		h.decide()
+		return h.lastKnock()
 	}
 	for i, want := range []knock.Result{knock.OK, knock.OK, knock.LimitReached} {
 		if got := send("192.0.2.1"); got != want {
@@ -278,34 +278,34 @@ func TestGrantLimits(t *testing.T) {
 	if got := send("192.0.2.3"); got != knock.LimitReached {
 		t.Fatal(got)
 	}
-	w.pass(testTTL + testDeadline + 1)
-	w.sweep()
-	w.empty()
+	h.advance(testTTL + testDeadline + 1)
+	h.sweep()
+	h.wantEmpty()
 	if got := send("192.0.2.3"); got != knock.OK {
 		t.Fatal(got)
 	}
 }
 
 func TestEventNamesClientAndSkew(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("2001:db8::1")
-	m := v.message("")
+	h := newHarness(t)
+	peer := h.peer("2001:db8::1")
+	m := peer.message("")
 	m.Time += 1500
-	w.want(v.sealed(bob, "db", m), ReasonKnock)
-	w.decide()
-	want := knock.Event{Result: knock.OK, Source: v.addr, Client: "bob", Service: "db6", Method: "udp", Skew: 1500 * time.Millisecond, Timed: true}
-	if w.events[0] != want {
-		t.Errorf("%+v, want %+v", w.events[0], want)
+	h.want(peer.sealKnock(bob, "db", m), ReasonKnock)
+	h.decide()
+	want := knock.Event{Result: knock.OK, Source: peer.addr, Client: "bob", Service: "db6", Method: "udp", Skew: 1500 * time.Millisecond, Timed: true}
+	if h.events[0] != want {
+		t.Errorf("%+v, want %+v", h.events[0], want)
 	}
 	m.Method = "a label that a client made up"
-	w.want(v.sealed(bob, "db", m), ReasonKnock)
-	w.decide()
-	if got := w.events[1].Method; got != "other" {
+	h.want(peer.sealKnock(bob, "db", m), ReasonKnock)
+	h.decide()
+	if got := h.events[1].Method; got != "other" {
 		t.Errorf("method %q goes into a metric", got)
 	}
-	w.want(v.junk(), ReasonKnock)
-	w.decide()
-	if got := w.events[2]; got != (knock.Event{Result: knock.UnknownClient, Source: v.addr}) {
+	h.want(peer.junk(), ReasonKnock)
+	h.decide()
+	if got := h.events[2]; got != (knock.Event{Result: knock.UnknownClient, Source: peer.addr}) {
 		t.Errorf("%+v", got)
 	}
 }

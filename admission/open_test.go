@@ -8,17 +8,17 @@ import (
 )
 
 func TestOpenServiceAnswersAnyHost(t *testing.T) {
-	everywhere(func(addr string) {
+	forEachFamily(func(addr string) {
 		for _, service := range []string{"web", "vpn"} {
-			w := newHarness(t)
-			v := w.at(addr)
-			if got := w.want(v.syn(40000, service), ReasonOpen); !got.Open || got.TupleReused {
+			h := newHarness(t)
+			peer := h.peer(addr)
+			if got := h.want(peer.syn(40000, service), ReasonOpen); !got.Open || got.TupleReused {
 				t.Errorf("%s: %+v", service, got)
 			}
-			if !w.egress(v.reply(40000, service, packet.SYN|packet.ACK, 0, 1001, "")) {
+			if !h.egress(peer.reply(40000, service, packet.SYN|packet.ACK, 0, 1001, "")) {
 				t.Errorf("%s: no answer", service)
 			}
-			if got := w.want(v.tcp(40000, service, packet.ACK, 1001, 1, ""), ReasonFlow); !got.Open {
+			if got := h.want(peer.tcp(40000, service, packet.ACK, 1001, 1, ""), ReasonFlow); !got.Open {
 				t.Errorf("%s: %+v", service, got)
 			}
 		}
@@ -26,117 +26,117 @@ func TestOpenServiceAnswersAnyHost(t *testing.T) {
 }
 
 func TestSYNFloodEvictsOwnService(t *testing.T) {
-	w := newHarness(t, func(o *Options) { o.Limits.HalfOpen = 4 })
-	v, flood := w.at("192.0.2.1"), w.at("198.51.100.1")
-	w.want(v.syn(40000, "web"), ReasonOpen)
-	v.enters(40000, "web", alice)
-	w.want(v.syn(40001, "web"), ReasonOpen)
-	v.handshakes(40001, "web") // not authenticated yet
-	w.want(v.syn(40002, "vpn"), ReasonOpen)
+	h := newHarness(t, func(o *Options) { o.Limits.HalfOpen = 4 })
+	peer, flood := h.peer("192.0.2.1"), h.peer("198.51.100.1")
+	h.want(peer.syn(40000, "web"), ReasonOpen)
+	peer.mustEnter(40000, "web", alice)
+	h.want(peer.syn(40001, "web"), ReasonOpen)
+	peer.mustHandshake(40001, "web") // not authenticated yet
+	h.want(peer.syn(40002, "vpn"), ReasonOpen)
 	const floods = 40
 	for range floods {
-		w.want(flood.syn(1234, "web"), ReasonOpen)
+		h.want(flood.syn(1234, "web"), ReasonOpen)
 		flood.addr = flood.addr.Next()
 	}
-	w.tell()
+	h.notifyEvictions()
 	const left = 3 // of the flood
-	if len(w.evicted) != floods-left {
-		t.Fatalf("evicted: %v", w.evicted)
+	if len(h.evicted) != floods-left {
+		t.Fatalf("evicted: %v", h.evicted)
 	}
-	w.want(v.tcp(40000, "web", packet.ACK, 1001, 1, "data"), ReasonFlow) // let in: never evicted
-	w.want(v.tcp(40001, "web", packet.ACK, 1001, 1, ""), ReasonFlow)     // its handshake is complete
-	w.want(v.syn(40002, "vpn"), ReasonFlow)                              // another service's
-	if n := w.gate.Stats().HalfOpen; n != 5 {
+	h.want(peer.tcp(40000, "web", packet.ACK, 1001, 1, "data"), ReasonFlow) // authenticated: never evicted
+	h.want(peer.tcp(40001, "web", packet.ACK, 1001, 1, ""), ReasonFlow)     // its handshake is complete
+	h.want(peer.syn(40002, "vpn"), ReasonFlow)                              // another service's
+	if n := h.gate.Stats().HalfOpen; n != 5 {
 		t.Errorf("%d half-open flows", n)
 	}
 }
 
 func TestSYNCookieOnlyDuringFlood(t *testing.T) {
-	w := newHarness(t, func(o *Options) { o.Limits.HalfOpen = 4 })
-	v, flood := w.at("192.0.2.1"), w.at("198.51.100.1")
-	ack := v.tcp(40000, "web", packet.ACK, 1001, 555, "")
-	w.want(v.syn(40000, "web"), ReasonOpen)
-	for evicted := false; !evicted; { // which goes is chosen at random
-		w.want(flood.syn(1234, "web"), ReasonOpen)
+	h := newHarness(t, func(o *Options) { o.Limits.HalfOpen = 4 })
+	peer, flood := h.peer("192.0.2.1"), h.peer("198.51.100.1")
+	ack := peer.tcp(40000, "web", packet.ACK, 1001, 555, "")
+	h.want(peer.syn(40000, "web"), ReasonOpen)
+	for evicted := false; !evicted; { // the evicted flow is chosen at random
+		h.want(flood.syn(1234, "web"), ReasonOpen)
 		flood.addr = flood.addr.Next()
-		w.tell()
-		evicted = slices.Contains(w.evicted, v.tuple(40000, "web"))
+		h.notifyEvictions()
+		evicted = slices.Contains(h.evicted, peer.tuple(40000, "web"))
 	}
-	w.want(v.tcp(40000, "vpn", packet.ACK, 1001, 555, ""), ReasonNoFlow) // no flood there
-	w.want(v.tcp(40000, "db", packet.ACK, 1001, 555, ""), ReasonNoFlow)
+	h.want(peer.tcp(40000, "vpn", packet.ACK, 1001, 555, ""), ReasonNoFlow) // no flood there
+	h.want(peer.tcp(40000, "db", packet.ACK, 1001, 555, ""), ReasonNoFlow)
 	for _, flags := range []uint8{0, packet.FIN, packet.RST, packet.RST | packet.ACK, packet.SYN | packet.ACK} {
-		w.want(v.tcp(40000, "web", flags, 1001, 555, ""), ReasonNoFlow)
+		h.want(peer.tcp(40000, "web", flags, 1001, 555, ""), ReasonNoFlow)
 	}
-	if got := w.want(ack, ReasonCookie); !got.Open {
+	if got := h.want(ack, ReasonCookie); !got.Open {
 		t.Errorf("%+v", got)
 	}
-	w.want(ack, ReasonFlow)
-	v.enters(40000, "web", alice)
+	h.want(ack, ReasonFlow)
+	peer.mustEnter(40000, "web", alice)
 
-	w.pass(CookieWindow)
-	w.want(v.tcp(40001, "web", packet.ACK, 1001, 555, ""), ReasonCookie)
-	w.pass(1)
-	w.want(v.tcp(40002, "web", packet.ACK, 1001, 555, ""), ReasonNoFlow)
+	h.advance(CookieWindow)
+	h.want(peer.tcp(40001, "web", packet.ACK, 1001, 555, ""), ReasonCookie)
+	h.advance(1)
+	h.want(peer.tcp(40002, "web", packet.ACK, 1001, 555, ""), ReasonNoFlow)
 }
 
 func TestStrayACKGetsNoReset(t *testing.T) {
-	w := newHarness(t, func(o *Options) { o.Limits.HalfOpen = 1 })
-	v := w.at("192.0.2.1")
-	w.want(w.at("198.51.100.1").syn(1, "web"), ReasonOpen)
-	w.want(w.at("198.51.100.2").syn(1, "web"), ReasonOpen)
-	w.want(v.tcp(40000, "web", packet.ACK, 1001, 555, ""), ReasonCookie)
-	if w.egress(v.reply(40000, "web", packet.RST, 555, 0, "")) {
+	h := newHarness(t, func(o *Options) { o.Limits.HalfOpen = 1 })
+	peer := h.peer("192.0.2.1")
+	h.want(h.peer("198.51.100.1").syn(1, "web"), ReasonOpen)
+	h.want(h.peer("198.51.100.2").syn(1, "web"), ReasonOpen)
+	h.want(peer.tcp(40000, "web", packet.ACK, 1001, 555, ""), ReasonCookie)
+	if h.egress(peer.reply(40000, "web", packet.RST, 555, 0, "")) {
 		t.Error("the stack's reset gets out")
 	}
 }
 
 func TestSweepForgetsHalfOpenFlow(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
 	for port := range uint16(3) {
-		w.want(v.syn(40000+port, "web"), ReasonOpen)
+		h.want(peer.syn(40000+port, "web"), ReasonOpen)
 	}
-	v.handshakes(40001, "web")
-	v.enters(40002, "web", alice)
-	w.pass(openHandshakeTime)
-	w.sweep()
-	w.want(v.syn(40000, "web"), ReasonFlow)
-	w.pass(1)
-	w.sweep()
-	w.want(v.tcp(40000, "web", packet.ACK, 1001, 1, ""), ReasonNoFlow)
-	w.want(v.tcp(40001, "web", packet.ACK, 1001, 1, ""), ReasonFlow)
-	w.pass(halfOpenTime - openHandshakeTime)
-	w.sweep()
-	w.want(v.tcp(40001, "web", packet.ACK, 1001, 1, ""), ReasonNoFlow)
-	w.want(v.tcp(40002, "web", packet.ACK, 1001, 1, ""), ReasonFlow)
-	if len(w.evicted) != 2 {
-		t.Errorf("evicted: %v", w.evicted)
+	peer.mustHandshake(40001, "web")
+	peer.mustEnter(40002, "web", alice)
+	h.advance(openHandshakeTime)
+	h.sweep()
+	h.want(peer.syn(40000, "web"), ReasonFlow)
+	h.advance(1)
+	h.sweep()
+	h.want(peer.tcp(40000, "web", packet.ACK, 1001, 1, ""), ReasonNoFlow)
+	h.want(peer.tcp(40001, "web", packet.ACK, 1001, 1, ""), ReasonFlow)
+	h.advance(halfOpenTime - openHandshakeTime)
+	h.sweep()
+	h.want(peer.tcp(40001, "web", packet.ACK, 1001, 1, ""), ReasonNoFlow)
+	h.want(peer.tcp(40002, "web", packet.ACK, 1001, 1, ""), ReasonFlow)
+	if len(h.evicted) != 2 {
+		t.Errorf("evicted: %v", h.evicted)
 	}
 }
 
 func TestOpenServiceKnock(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	w.want(v.udp(443, make([]byte, 140)), ReasonNotService) // mode auth takes no knocks
-	v.knocks(alice, "vpn", "")
-	w.want(v.syn(40000, "ssh"), ReasonNoGrant)
-	w.want(v.syn(40000, "vpn"), ReasonOpen)
-	v.enters(40000, "vpn", alice)
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	h.want(peer.udp(443, make([]byte, 140)), ReasonNotService) // mode auth takes no knocks
+	peer.mustKnock(alice, "vpn", "")
+	h.want(peer.syn(40000, "ssh"), ReasonNoGrant)
+	h.want(peer.syn(40000, "vpn"), ReasonOpen)
+	peer.mustEnter(40000, "vpn", alice)
 }
 
 func TestEvictionBacklogOverflow(t *testing.T) {
-	w := newHarness(t, func(o *Options) { o.Limits.HalfOpen = 1 })
-	flood := w.at("198.51.100.1")
+	h := newHarness(t, func(o *Options) { o.Limits.HalfOpen = 1 })
+	flood := h.peer("198.51.100.1")
 	for range evictedBacklog + 100 {
-		if v := w.gate.admit(parsed(flood.syn(1, "web"))); v.Reason != ReasonOpen {
+		if v := h.gate.admit(parsed(flood.syn(1, "web"))); v.Reason != ReasonOpen {
 			t.Fatal(v)
 		}
 		flood.addr = flood.addr.Next()
 	}
-	w.tell()
-	w.check()
-	if len(w.evicted) != evictedBacklog {
-		t.Errorf("%d told", len(w.evicted))
+	h.notifyEvictions()
+	h.check()
+	if len(h.evicted) != evictedBacklog {
+		t.Errorf("%d told", len(h.evicted))
 	}
 }
 

@@ -7,10 +7,10 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// Many connections that begin at once, each with its knock, from one address.
+// Many connections start at once from one address, each with its knock.
 func TestSimultaneousConnectionsAreAdmitted(t *testing.T) {
 	const n = 40
-	for name, order := range map[string]func(w *harness, knock, syn func(i int)){
+	for name, order := range map[string]func(h *harness, knock, syn func(i int)){
 		"all knocks, then all SYNs": func(_ *harness, knock, syn func(int)) {
 			for i := range n {
 				knock(i)
@@ -25,9 +25,9 @@ func TestSimultaneousConnectionsAreAdmitted(t *testing.T) {
 				syn(i)
 			}
 		},
-		"the first knock decided before the SYNs come": func(w *harness, knock, syn func(int)) {
+		"the first knock decided before the SYNs come": func(h *harness, knock, syn func(int)) {
 			knock(0)
-			w.decide()
+			h.decide()
 			for i := 1; i < n; i++ {
 				knock(i)
 			}
@@ -37,29 +37,29 @@ func TestSimultaneousConnectionsAreAdmitted(t *testing.T) {
 		},
 	} {
 		for _, service := range []string{"db", "ssh"} {
-			w := newHarness(t)
-			v := w.at("192.0.2.1")
-			order(w, func(i int) {
-				w.want(v.sealed(alice, service, v.message(sessionID(i))), ReasonKnock)
+			h := newHarness(t)
+			peer := h.peer("192.0.2.1")
+			order(h, func(i int) {
+				h.want(peer.sealKnock(alice, service, peer.message(sessionID(i))), ReasonKnock)
 			}, func(i int) {
-				if got := w.admit(v.syn(40000+uint16(i), service)); got.Action == Drop {
+				if got := h.admit(peer.syn(40000+uint16(i), service)); got.Action == Drop {
 					t.Fatalf("%s: SYN %d: %v", name, i, got.Reason)
 				}
 			})
-			w.decide()
-			w.tell()
-			if len(w.evicted) != 0 {
-				t.Fatalf("%s, %s: %d were evicted", name, service, len(w.evicted))
+			h.decide()
+			h.notifyEvictions()
+			if len(h.evicted) != 0 {
+				t.Fatalf("%s, %s: %d were evicted", name, service, len(h.evicted))
 			}
 			for i := range n {
-				v.handshakes(40000+uint16(i), service)
+				peer.mustHandshake(40000+uint16(i), service)
 				if service == "ssh" {
-					if err := v.authenticates(40000+uint16(i), service, alice, sessionID(i)); err != nil {
+					if err := peer.authenticate(40000+uint16(i), service, alice, sessionID(i)); err != nil {
 						t.Fatalf("%s: connection %d: %v", name, i, err)
 					}
 				}
 			}
-			if s := w.gate.Stats(); s.Flows != n || s.Grants != 0 {
+			if s := h.gate.Stats(); s.Flows != n || s.Grants != 0 {
 				t.Errorf("%s, %s: %d flows, %d grants left", name, service, s.Flows, s.Grants)
 			}
 		}
@@ -67,75 +67,74 @@ func TestSimultaneousConnectionsAreAdmitted(t *testing.T) {
 }
 
 func TestGrantSurvivesFasterConnection(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	w.want(v.knock(alice, "db"), ReasonKnock)
-	w.decide()
-	w.want(v.knock(bob, "db"), ReasonKnock)
-	w.want(v.syn(40000, "db"), ReasonGrant)
-	w.want(v.syn(40001, "db"), ReasonDeferred) // on whose knock else
-	v.handshakes(40000, "db")
-	w.decide()
-	v.handshakes(40001, "db")
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	h.want(peer.knock(alice, "db"), ReasonKnock)
+	h.decide()
+	h.want(peer.knock(bob, "db"), ReasonKnock)
+	h.want(peer.syn(40000, "db"), ReasonGrant)
+	h.want(peer.syn(40001, "db"), ReasonDeferred) // there is no other knock
+	peer.mustHandshake(40000, "db")
+	h.decide()
+	peer.mustHandshake(40001, "db")
 }
 
 func TestDeferredSYNIgnoresLaterKnocks(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
 	for range knock.Batch - 1 {
-		w.want(v.junk(), ReasonKnock)
+		h.want(peer.junk(), ReasonKnock)
 	}
-	w.want(v.knock(alice, "db"), ReasonKnock)
-	w.want(v.syn(40000, "db"), ReasonDeferred)
-	w.want(v.syn(40001, "db"), ReasonDeferred)
+	h.want(peer.knock(alice, "db"), ReasonKnock)
+	h.want(peer.syn(40000, "db"), ReasonDeferred)
+	h.want(peer.syn(40001, "db"), ReasonDeferred)
 	for range knock.Batch {
-		w.want(v.junk(), ReasonKnock)
+		h.want(peer.junk(), ReasonKnock)
 	}
-	w.worker.Step()
-	w.check()
-	if len(w.delivered) != 2 {
-		t.Errorf("%d delivered", len(w.delivered))
+	h.worker.Step()
+	h.check()
+	if len(h.delivered) != 2 {
+		t.Errorf("%d delivered", len(h.delivered))
 	}
 }
 
 func TestNeighborJunkDoesNotBlockClient(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1") // both are behind it
-	v.knocks(alice, "db", "")
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1") // both share this address
+	peer.mustKnock(alice, "db", "")
 	for port := range uint16(ReservationsPerGrant) {
-		w.want(v.syn(1000+port, "db"), ReasonGrant)
+		h.want(peer.syn(1000+port, "db"), ReasonGrant)
 	}
-	w.want(v.junk(), ReasonKnock)
-	w.want(v.syn(40000, "db"), ReasonDeferred)
-	// The junk is not decided in time. The SYN has a right to go in all the
-	// same.
-	w.pass(deferTime)
-	w.sweep()
-	if len(w.delivered) != 1 || w.delivered[0].verdict.Reason != ReasonGrant {
-		t.Fatalf("delivered %+v", w.delivered)
+	h.want(peer.junk(), ReasonKnock)
+	h.want(peer.syn(40000, "db"), ReasonDeferred)
+	// The junk is not decided in time. The SYN must be admitted all the same.
+	h.advance(deferTime)
+	h.sweep()
+	if len(h.delivered) != 1 || h.delivered[0].verdict.Reason != ReasonGrant {
+		t.Fatalf("delivered %+v", h.delivered)
 	}
-	v.enters(40000, "db", alice)
+	peer.mustEnter(40000, "db", alice)
 }
 
 func TestDeferredSYNCounterWraps(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	w.want(v.junk(), ReasonKnock)
-	w.gate.mu.Lock()
-	w.gate.sources.byAddr[packet.AddrFrom(v.addr)].done = 1<<32 - 2
-	w.gate.mu.Unlock()
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	h.want(peer.junk(), ReasonKnock)
+	h.gate.mu.Lock()
+	h.gate.sources.byAddr[packet.AddrFrom(peer.addr)].done = 1<<32 - 2
+	h.gate.mu.Unlock()
 	for range knock.Batch {
-		w.want(v.junk(), ReasonKnock)
+		h.want(peer.junk(), ReasonKnock)
 	}
-	w.want(v.knock(alice, "db"), ReasonKnock)
-	w.want(v.syn(40000, "db"), ReasonDeferred)
-	w.worker.Step()
-	w.check()
-	if len(w.delivered) != 0 || w.count(ReasonDeferTimeout) != 0 {
+	h.want(peer.knock(alice, "db"), ReasonKnock)
+	h.want(peer.syn(40000, "db"), ReasonDeferred)
+	h.worker.Step()
+	h.check()
+	if len(h.delivered) != 0 || h.dropCount(ReasonDeferTimeout) != 0 {
 		t.Fatal("decided before its knock")
 	}
-	w.decide()
-	if len(w.delivered) != 1 {
+	h.decide()
+	if len(h.delivered) != 1 {
 		t.Fatal("not delivered")
 	}
 }

@@ -12,36 +12,36 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// testMTU is the device's in these tests.
+// testMTU is the MTU of the device in these tests.
 const testMTU = 1500
 
 func deviceMTU(o *Options) { o.MTU = testMTU }
 
-// tooBig is a router's word that a packet of ours, quoted, was larger than mtu.
-func (v testPeer) tooBig(mtu uint16, quoted []byte) []byte {
-	m := packettest.ICMP{Src: v.addr, Dst: v.gateway(), Type: 3, Code: 4, Payload: quoted}
-	if v.addr.Is6() {
+// tooBig returns a router's error that the quoted packet was larger than mtu.
+func (peer testPeer) tooBig(mtu uint16, quoted []byte) []byte {
+	m := packettest.ICMP{Src: peer.addr, Dst: peer.gateway(), Type: 3, Code: 4, Payload: quoted}
+	if peer.addr.Is6() {
 		m.Type, m.Code = 2, 0
 	}
 	binary.BigEndian.PutUint16(m.Rest[2:], mtu)
 	return m.Packet()
 }
 
-// floor is the smallest path MTU that is believed in v's family.
-func (v testPeer) floor() int { return minPathMTU(packet.AddrFrom(v.addr)) }
+// minMTU returns the smallest path MTU that is believed in peer's family.
+func (peer testPeer) minMTU() int { return minPathMTU(packet.AddrFrom(peer.addr)) }
 
-// sends has the stack send size bytes at seq in segments of the device's MTU,
-// and returns the length of the packets that they leave in.
-func (v testPeer) sends(port uint16, seq uint32, size int) int {
-	v.w.Helper()
-	b := v.reply(port, "db", packet.ACK, seq, 1001, "")
+// stackSends sends size bytes at seq from the stack, in segments of the
+// device's MTU, and returns the length of the packets that leave.
+func (peer testPeer) stackSends(port uint16, seq uint32, size int) int {
+	peer.h.Helper()
+	b := peer.reply(port, "db", packet.ACK, seq, 1001, "")
 	var p packet.Packet
 	p.DecodeTCP(b)
 	if most := testMTU - p.Payload; size > most {
 		p.Offload.SegmentSize = uint16(most)
 	}
-	if !v.w.gate.Egress(&p, size) {
-		v.w.Fatalf("nothing left")
+	if !peer.h.gate.Egress(&p, size) {
+		peer.h.Fatalf("nothing left")
 	}
 	if s := int(p.Offload.SegmentSize); s > 0 {
 		return p.Payload + min(s, size)
@@ -49,109 +49,111 @@ func (v testPeer) sends(port uint16, seq uint32, size int) int {
 	return p.Payload + size
 }
 
-// quote is the beginning of a segment of v's at seq.
-func (v testPeer) quote(seq uint32) []byte { return v.reply(40000, "db", packet.ACK, seq, 1001, "x") }
+// quote returns the beginning of a segment to peer at seq.
+func (peer testPeer) quote(seq uint32) []byte {
+	return peer.reply(40000, "db", packet.ACK, seq, 1001, "x")
+}
 
 func TestPathMTUClaimNeedsRetransmission(t *testing.T) {
-	everywhere(func(addr string) {
-		w := newHarness(t, deviceMTU)
-		v := w.at(addr)
-		v.session(40000, "db")
-		w.want(v.tcp(40000, "db", packet.ACK, 1001, 5101, ""), ReasonFlow)
-		if n := v.sends(40000, 5101, 9000); n != testMTU {
+	forEachFamily(func(addr string) {
+		h := newHarness(t, deviceMTU)
+		peer := h.peer(addr)
+		peer.establish(40000, "db")
+		h.want(peer.tcp(40000, "db", packet.ACK, 1001, 5101, ""), ReasonFlow)
+		if n := peer.stackSends(40000, 5101, 9000); n != testMTU {
 			t.Errorf("%s: packets of %d bytes to begin with", addr, n)
 		}
-		w.want(v.tooBig(1400, v.quote(5101)), ReasonICMPError)
-		if n := v.sends(40000, 14101, 9000); n != testMTU {
+		h.want(peer.tooBig(1400, peer.quote(5101)), ReasonICMPError)
+		if n := peer.stackSends(40000, 14101, 9000); n != testMTU {
 			t.Errorf("%s: packets of %d bytes: a claim was believed at once", addr, n)
 		}
 		for _, size := range []int{9000, 1420} {
-			if n := v.sends(40000, 5101, size); n != 1400 {
+			if n := peer.stackSends(40000, 5101, size); n != 1400 {
 				t.Errorf("%s: %d bytes are sent again in packets of %d bytes", addr, size, n)
 			}
 		}
-		if n := v.sends(40000, 23101, 9000); n != 1400 {
+		if n := peer.stackSends(40000, 23101, 9000); n != 1400 {
 			t.Errorf("%s: packets of %d bytes for a path of 1400", addr, n)
 		}
-		if n := v.sends(40000, 32101, 100); n > 100+60 {
+		if n := peer.stackSends(40000, 32101, 100); n > 100+60 {
 			t.Errorf("%s: a small packet has become one of %d bytes", addr, n)
 		}
 
-		// It holds for other flows of that address, for ten minutes.
-		v.session(40001, "db")
-		if n := v.sends(40001, 5101, 9000); n != 1400 {
+		// It applies to other flows of that address, for ten minutes.
+		peer.establish(40001, "db")
+		if n := peer.stackSends(40001, 5101, 9000); n != 1400 {
 			t.Errorf("%s: packets of %d bytes in another flow", addr, n)
 		}
-		w.pass(pathMTUTime)
-		if n := v.sends(40000, 40101, 9000); n != 1400 {
+		h.advance(pathMTUTime)
+		if n := peer.stackSends(40000, 40101, 9000); n != 1400 {
 			t.Errorf("%s: packets of %d bytes before the time is over", addr, n)
 		}
-		w.pass(time.Second)
-		if n := v.sends(40000, 49101, 9000); n != testMTU {
+		h.advance(time.Second)
+		if n := peer.stackSends(40000, 49101, 9000); n != testMTU {
 			t.Errorf("%s: packets of %d bytes when the time is over", addr, n)
 		}
 	})
 }
 
 func TestPathMTUClaimEndsWithACK(t *testing.T) {
-	everywhere(func(addr string) {
-		w := newHarness(t, deviceMTU)
-		v := w.at(addr)
-		v.session(40000, "db")
-		v.sends(40000, 5101, 9000)
-		w.want(v.tooBig(1300, v.quote(5101)), ReasonICMPError)
-		w.want(v.tcp(40000, "db", packet.ACK, 1001, 6000, ""), ReasonFlow)
-		if n := v.sends(40000, 6000, 4000); n != testMTU {
+	forEachFamily(func(addr string) {
+		h := newHarness(t, deviceMTU)
+		peer := h.peer(addr)
+		peer.establish(40000, "db")
+		peer.stackSends(40000, 5101, 9000)
+		h.want(peer.tooBig(1300, peer.quote(5101)), ReasonICMPError)
+		h.want(peer.tcp(40000, "db", packet.ACK, 1001, 6000, ""), ReasonFlow)
+		if n := peer.stackSends(40000, 6000, 4000); n != testMTU {
 			t.Errorf("%s: packets of %d bytes", addr, n)
 		}
 	})
 }
 
 func TestGateRefusesIncredibleICMP(t *testing.T) {
-	everywhere(func(addr string) {
-		w := newHarness(t, deviceMTU)
-		v := w.at(addr)
-		v.session(40000, "db")
-		v.sends(40000, 5101, 9000)
-		for _, mtu := range []int{0, 1, 67, 68, 551, v.floor() - 1, testMTU, testMTU + 1, math.MaxUint16} {
-			w.want(v.tooBig(uint16(mtu), v.quote(5101)), ReasonICMP)
+	forEachFamily(func(addr string) {
+		h := newHarness(t, deviceMTU)
+		peer := h.peer(addr)
+		peer.establish(40000, "db")
+		peer.stackSends(40000, 5101, 9000)
+		for _, mtu := range []int{0, 1, 67, 68, 551, peer.minMTU() - 1, testMTU, testMTU + 1, math.MaxUint16} {
+			h.want(peer.tooBig(uint16(mtu), peer.quote(5101)), ReasonICMP)
 		}
 		// Errors without an MTU are soft.
 		for kind := range uint8(16) {
 			for code := range uint8(16) {
-				if v.addr.Is4() && kind == 3 && code == 4 || v.addr.Is6() && kind == 2 {
+				if peer.addr.Is4() && kind == 3 && code == 4 || peer.addr.Is6() && kind == 2 {
 					continue
 				}
-				w.want(packettest.ICMP{Src: v.addr, Dst: v.gateway(), Type: kind, Code: code, Rest: [4]byte{2: 5}, Payload: v.quote(5101)}.Packet(), ReasonICMP)
+				h.want(packettest.ICMP{Src: peer.addr, Dst: peer.gateway(), Type: kind, Code: code, Rest: [4]byte{2: 5}, Payload: peer.quote(5101)}.Packet(), ReasonICMP)
 			}
 		}
-		if n := v.sends(40000, 5101, 9000); n != testMTU {
+		if n := peer.stackSends(40000, 5101, 9000); n != testMTU {
 			t.Errorf("%s: packets of %d bytes", addr, n)
 		}
-		w.want(v.tooBig(uint16(v.floor()), v.quote(5101)), ReasonICMPError)
-		if n := v.sends(40000, 5101, 9000); n != v.floor() {
-			t.Errorf("%s: packets of %d bytes, the floor is %d", addr, n, v.floor())
+		h.want(peer.tooBig(uint16(peer.minMTU()), peer.quote(5101)), ReasonICMPError)
+		if n := peer.stackSends(40000, 5101, 9000); n != peer.minMTU() {
+			t.Errorf("%s: packets of %d bytes, the floor is %d", addr, n, peer.minMTU())
 		}
 	})
 }
 
 // Whatever unauthorized hosts claim, a flow whose segments arrive keeps its
-// size, and none has packets below the floor.
+// size, and none has packets below the minimum.
 func TestPathMTUIgnoresForgedErrors(t *testing.T) {
-	everywhere(func(addr string) {
+	forEachFamily(func(addr string) {
 		rapid.Check(t, func(t *rapid.T) {
-			w := newHarness(t, deviceMTU)
-			v := w.at(addr)
-			v.session(40000, "db")
+			h := newHarness(t, deviceMTU)
+			peer := h.peer(addr)
+			peer.establish(40000, "db")
 			una, nxt, lossy := uint32(5001), uint32(5101), false
 			t.Repeat(map[string]func(*rapid.T){
 				"forge": func(t *rapid.T) {
 					seq := una + uint32(rapid.IntRange(-100, 70_000).Draw(t, "seq"))
-					w.admit(v.tooBig(rapid.Uint16().Draw(t, "mtu"), v.quote(seq)))
+					h.admit(peer.tooBig(rapid.Uint16().Draw(t, "mtu"), peer.quote(seq)))
 				},
 				"send": func(t *rapid.T) {
 					size := rapid.IntRange(1, 60_000).Draw(t, "size")
-					n := v.sends(40000, nxt, size)
+					n := peer.stackSends(40000, nxt, size)
 					nxt += uint32(size)
 					if !lossy && n < min(testMTU, size) {
 						t.Fatalf("%d bytes in packets of %d without a loss", size, n)
@@ -159,7 +161,7 @@ func TestPathMTUIgnoresForgedErrors(t *testing.T) {
 				},
 				"acknowledge": func(t *rapid.T) {
 					una += uint32(rapid.IntRange(0, int(nxt-una)).Draw(t, "bytes"))
-					w.admit(v.tcp(40000, "db", packet.ACK, 1001, una, ""))
+					h.admit(peer.tcp(40000, "db", packet.ACK, 1001, una, ""))
 				},
 				"lose": func(t *rapid.T) {
 					if nxt == una {
@@ -167,12 +169,12 @@ func TestPathMTUIgnoresForgedErrors(t *testing.T) {
 					}
 					lossy = true
 					size := rapid.IntRange(1, int(nxt-una)).Draw(t, "size")
-					if n := v.sends(40000, una, size); n < min(size, v.floor()) || n > testMTU {
+					if n := peer.stackSends(40000, una, size); n < min(size, peer.minMTU()) || n > testMTU {
 						t.Fatalf("%d bytes in packets of %d", size, n)
 					}
 				},
 				"wait": func(t *rapid.T) {
-					w.pass(time.Duration(rapid.IntRange(0, 700).Draw(t, "seconds")) * time.Second)
+					h.advance(time.Duration(rapid.IntRange(0, 700).Draw(t, "seconds")) * time.Second)
 				},
 			})
 		})
@@ -184,38 +186,38 @@ func TestPathMTUBlackHoleDetection(t *testing.T) {
 		"192.0.2.1":   {1500, 1400, 1280, 1024, 552, 552, 552},
 		"2001:db8::1": {1500, 1400, 1280, 1280, 1280},
 	} {
-		w := newHarness(t, deviceMTU)
-		v := w.at(addr)
-		v.session(40000, "db")
-		w.want(v.tcp(40000, "db", packet.ACK, 1001, 5101, ""), ReasonFlow)
-		v.sends(40000, 5101, 20000)
+		h := newHarness(t, deviceMTU)
+		peer := h.peer(addr)
+		peer.establish(40000, "db")
+		h.want(peer.tcp(40000, "db", packet.ACK, 1001, 5101, ""), ReasonFlow)
+		peer.stackSends(40000, 5101, 20000)
 		for i, n := range want {
-			if got := v.sends(40000, 5101, 20000); got != n {
+			if got := peer.stackSends(40000, 5101, 20000); got != n {
 				t.Errorf("%s: sent again for the %d. time in packets of %d bytes, not %d", addr, i+1, got, n)
 			}
 		}
-		// The flow alone is meant, as long as ten minutes.
-		v.session(40001, "db")
-		if n := v.sends(40001, 5101, 9000); n != testMTU {
+		// It applies to this flow only, for ten minutes.
+		peer.establish(40001, "db")
+		if n := peer.stackSends(40001, 5101, 9000); n != testMTU {
 			t.Errorf("%s: another flow has packets of %d bytes", addr, n)
 		}
-		w.pass(pathMTUTime + time.Second)
-		w.want(v.tcp(40000, "db", packet.ACK, 1001, 25101, ""), ReasonFlow)
-		if n := v.sends(40000, 25101, 9000); n != testMTU {
+		h.advance(pathMTUTime + time.Second)
+		h.want(peer.tcp(40000, "db", packet.ACK, 1001, 25101, ""), ReasonFlow)
+		if n := peer.stackSends(40000, 25101, 9000); n != testMTU {
 			t.Errorf("%s: packets of %d bytes when the time is over", addr, n)
 		}
 	}
 }
 
 func TestPathMTUKeepsSizeOnLoss(t *testing.T) {
-	w := newHarness(t, deviceMTU)
-	v := w.at("192.0.2.1")
-	v.session(40000, "db")
+	h := newHarness(t, deviceMTU)
+	peer := h.peer("192.0.2.1")
+	peer.establish(40000, "db")
 	seq := uint32(5101)
 	for range 100 {
-		w.want(v.tcp(40000, "db", packet.ACK, 1001, seq, ""), ReasonFlow)
-		v.sends(40000, seq, 3000)
-		if n := v.sends(40000, seq, 3000); n != testMTU {
+		h.want(peer.tcp(40000, "db", packet.ACK, 1001, seq, ""), ReasonFlow)
+		peer.stackSends(40000, seq, 3000)
+		if n := peer.stackSends(40000, seq, 3000); n != testMTU {
 			t.Fatalf("packets of %d bytes after one loss in each window", n)
 		}
 		seq += 3000
@@ -223,18 +225,18 @@ func TestPathMTUKeepsSizeOnLoss(t *testing.T) {
 }
 
 func TestEgressAllocatesNothingForThePathMTU(t *testing.T) {
-	w := newHarness(t, deviceMTU)
-	v := w.at("192.0.2.1")
-	v.session(40000, "db")
-	b := v.reply(40000, "db", packet.ACK, 5101, 1001, "")
-	icmp := v.tooBig(1400, v.quote(5101))
+	h := newHarness(t, deviceMTU)
+	peer := h.peer("192.0.2.1")
+	peer.establish(40000, "db")
+	b := peer.reply(40000, "db", packet.ACK, 5101, 1001, "")
+	icmp := peer.tooBig(1400, peer.quote(5101))
 	if n := testing.AllocsPerRun(100, func() {
 		var p packet.Packet
 		p.DecodeTCP(b)
-		w.gate.Egress(&p, 9000)
+		h.gate.Egress(&p, 9000)
 		q := packet.Packet{Data: icmp}
 		q.Parse()
-		w.gate.Admit(&q)
+		h.gate.Admit(&q)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

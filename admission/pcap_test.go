@@ -13,14 +13,14 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// captured is a packet from the IP header on, and when it was seen.
+// captured is a packet from the IP header on, and the time of its capture.
 type captured struct {
 	at time.Time
 	b  []byte
 }
 
-// readCapture reads testdata/client.pcap: what a libknock client put on the
-// wire, one knock by each method, then two connections.
+// readCapture reads testdata/client.pcap: the packets of a libknock client, one
+// knock by each method, then two connections.
 func readCapture(t *testing.T) []captured {
 	t.Helper()
 	var all []captured
@@ -30,8 +30,8 @@ func readCapture(t *testing.T) []captured {
 	return all
 }
 
-// to is the packet on its way to a protected address, with right checksums: the
-// capture was made where the kernel leaves them to the hardware.
+// to returns the packet addressed to a protected address, with correct
+// checksums: the capture was made where the kernel leaves them to the hardware.
 func (c *captured) to(dst netip.Addr) []byte {
 	b := slices.Clone(c.b)
 	a := dst.As4()
@@ -55,17 +55,17 @@ func TestGateAcceptsCapturedLibknockClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newHarness(t, func(o *Options) { o.Policy = policy })
-	w.step(packets[0].at.Sub(w.options().Now()))
-	w.turn()
+	h := newHarness(t, func(o *Options) { o.Policy = policy })
+	h.stepWall(packets[0].at.Sub(h.options().Now()))
+	h.rotateTable()
 	var admitted []packet.Tuple
 	for i, c := range packets {
-		w.pass(c.at.Sub(w.options().Now()))
-		w.turn()
+		h.advance(c.at.Sub(h.options().Now()))
+		h.rotateTable()
 		b := c.to(gateway)
 		p := parsed(b)
-		v := w.admit(b)
-		w.decide()
+		v := h.admit(b)
+		h.decide()
 		switch syn := p.Proto == packet.TCP && p.Flags&packet.SYN != 0; {
 		case p.Proto == packet.TCP && p.Flags&packet.RST != 0 && v.Action != Drop:
 			t.Errorf("packet %d, a reset: %v", i, v.Reason)
@@ -77,13 +77,13 @@ func TestGateAcceptsCapturedLibknockClient(t *testing.T) {
 			t.Errorf("packet %d: %v", i, v.Reason)
 		}
 		for _, other := range []string{"10.77.1.1", "10.76.0.1"} { // where nothing is protected
-			if v := w.admit(c.to(netip.MustParseAddr(other))); v.Action != Drop {
+			if v := h.admit(c.to(netip.MustParseAddr(other))); v.Action != Drop {
 				t.Errorf("packet %d to %s: %v", i, other, v.Reason)
 			}
 		}
 	}
 	var methods []string
-	for _, e := range w.events {
+	for _, e := range h.events {
 		switch e.Result {
 		case knock.OK:
 			methods = append(methods, e.Method)
@@ -105,13 +105,13 @@ func TestGateAcceptsCapturedLibknockClient(t *testing.T) {
 	if len(admitted) != 2 {
 		t.Errorf("%d connections", len(admitted))
 	}
-	// Once more, all of it: replays, as far as it opens at all.
-	w.events = nil
+	// Replay all of it: what still opens a service is a replay.
+	h.events = nil
 	for _, c := range packets {
-		w.admit(c.to(gateway))
-		w.decide()
+		h.admit(c.to(gateway))
+		h.decide()
 	}
-	for _, e := range w.events {
+	for _, e := range h.events {
 		if e.Result == knock.OK && e.Method != protocol.MethodTCPSYN { // whose sender may repeat it eight times
 			t.Errorf("again: %+v", e)
 		}

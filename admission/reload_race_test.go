@@ -15,24 +15,24 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// raceTime is how long the packets and the reloads race.
-const raceTime = 2 * time.Second
+// raceDuration is the time during which packets and reloads race.
+const raceDuration = 2 * time.Second
 
-// A gate on real clocks whose policy changes all the time, while flows go on,
-// come and end, knocks are decided and outsiders try.
+// A gate on real clocks changes its policy all the time, while flows continue,
+// start and end, knocks are decided and unauthorized hosts send packets.
 func TestReloadIsAtomic(t *testing.T) {
-	w := newHarness(t, every()) // its clocks stand still; its gate is not used
+	h := newHarness(t, allMethods()) // its clocks stand still; its gate is not used
 	results := make(chan knock.Event, 1)
 	var outsider atomic.Int64
 	g, err := New(Options{
-		Policy: w.gate.Policy(), Store: replay.NewMemoryStore(w.options()), Now: w.options().Now,
+		Policy: h.gate.Policy(), Store: replay.NewMemoryStore(h.options()), Now: h.options().Now,
 		Deliver: func(*packet.Packet, Verdict) {}, Evicted: func(packet.Tuple) {},
 		Knocked: func(e knock.Event) { results <- e },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithTimeout(t.Context(), raceTime)
+	ctx, stop := context.WithTimeout(t.Context(), raceDuration)
 	defer stop()
 	var wg, deciding sync.WaitGroup
 	work, end := context.WithCancel(context.Background())
@@ -50,8 +50,8 @@ func TestReloadIsAtomic(t *testing.T) {
 		return g.Admit(&p)
 	}
 
-	// A flow of alice's to an unchanged service, that never ends.
-	lasting := w.at("192.0.2.9")
+	// A flow of alice to an unchanged service, which never ends.
+	lasting := h.peer("192.0.2.9")
 	if v := admit(lasting.syn(1, "web")); v.Reason != ReasonOpen {
 		t.Fatal(v.Reason)
 	}
@@ -61,7 +61,7 @@ func TestReloadIsAtomic(t *testing.T) {
 	if v := admit(lasting.tcp(1, "web", packet.ACK, 1001, 1, "")); v.Reason != ReasonFlow {
 		t.Fatal(v.Reason)
 	}
-	if err := errors.Join(g.HandshakeDone(lasting.tuple(1, "web")), g.Authenticate(lasting.tuple(1, "web"), alice, "", ok)); err != nil {
+	if err := errors.Join(g.HandshakeDone(lasting.tuple(1, "web")), g.Authenticate(lasting.tuple(1, "web"), alice, "", succeed)); err != nil {
 		t.Fatal(err)
 	}
 	data, reply := lasting.tcp(1, "web", packet.ACK, 1001, 1, "data"), lasting.reply(1, "web", packet.ACK, 1, 1001, "data")
@@ -77,7 +77,7 @@ func TestReloadIsAtomic(t *testing.T) {
 	})
 	// Unauthorized hosts, in the middle of it.
 	junk := [][]byte{
-		w.at("192.0.2.66").syn(1, "db"), w.at("192.0.2.66").syn(1, "ssh"), w.at("192.0.2.66").tcp(1, "db", packet.ACK, 5, 5, "x"),
+		h.peer("192.0.2.66").syn(1, "db"), h.peer("192.0.2.66").syn(1, "ssh"), h.peer("192.0.2.66").tcp(1, "db", packet.ACK, 5, 5, "x"),
 	}
 	going(func(i int) {
 		if v := admit(junk[i%len(junk)]); v.Action != Drop {
@@ -85,23 +85,23 @@ func TestReloadIsAtomic(t *testing.T) {
 		}
 		outsider.Add(1)
 	})
-	// Bob, whose services come and go.
-	bobs := w.at("192.0.2.7")
+	// Bob, whose services are added and removed.
+	bobs := h.peer("192.0.2.7")
 	going(func(i int) {
 		port := uint16(i%5000 + 1)
 		admit(bobs.syn(port, "vpn"))
 		_ = g.HandshakeDone(bobs.tuple(port, "vpn"))
-		_ = g.Authenticate(bobs.tuple(port, "vpn"), bob, "", ok)
+		_ = g.Authenticate(bobs.tuple(port, "vpn"), bob, "", succeed)
 		g.RelayDone(bobs.tuple(port, "vpn"))
 	})
-	// Alice knocks by every method and enters, and no knock may be lost. Real
-	// time stands still for messages, so each needs words of its own.
-	alices := w.at("192.0.2.1")
+	// Alice knocks by every method and connects, and no knock may be lost. The
+	// clock of messages stands still, so each needs a session ID of its own.
+	alices := h.peer("192.0.2.1")
 	entered := 0
 	knocks := func(i int) []byte {
 		switch i % 2 {
 		case 0:
-			return alices.sealed(alice, "db", alices.message(sessionID(i)))
+			return alices.sealKnock(alice, "db", alices.message(sessionID(i)))
 		default:
 			return alices.v2(alice, "db")
 		}
@@ -133,13 +133,13 @@ func TestReloadIsAtomic(t *testing.T) {
 		p := g.Policy()
 		switch i % 4 {
 		case 0:
-			g.SetPolicy(renewed(p, without("bob")))
+			g.SetPolicy(reloadedPolicy(p, removeClient("bob")))
 		case 1:
-			g.SetPolicy(renewed(p, eachService(func(s *policy.Service) { s.Clients = members([]*protocol.Client{alice, bob}) })))
+			g.SetPolicy(reloadedPolicy(p, changeServices(func(s *policy.Service) { s.Clients = policyClients([]*protocol.Client{alice, bob}) })))
 		case 2:
-			g.SetPolicy(renewed(p, removing("vpn", "many")))
+			g.SetPolicy(reloadedPolicy(p, removeServices("vpn", "many")))
 		case 3:
-			g.SetPolicy(renewed(w.gate.Policy(), func(o *policy.Options) { o.After = p }))
+			g.SetPolicy(reloadedPolicy(h.gate.Policy(), func(o *policy.Options) { o.After = p }))
 		}
 		g.SetLimits(Limits{FlowsPerSource: 100000 + i}, Ban{})
 		reloads++
@@ -147,7 +147,7 @@ func TestReloadIsAtomic(t *testing.T) {
 	wg.Wait()
 	end()
 	deciding.Wait()
-	const few = 5 // as many as a machine that is busy with other things does at least
+	const few = 5 // the minimum on a busy machine
 	if entered < few || reloads < few || outsider.Load() < few {
 		t.Errorf("only %d knocks, %d reloads and %d packets of unauthorized hosts", entered, reloads, outsider.Load())
 	}

@@ -13,9 +13,9 @@ import (
 
 func TestReloadAppliesToQueuedKnocks(t *testing.T) {
 	for method, send := range map[string]func(testPeer, *protocol.Client) []byte{
-		"udp":     func(v testPeer, c *protocol.Client) []byte { return v.knock(c, "db") },
-		"udp-v2":  func(v testPeer, c *protocol.Client) []byte { return v.v2(c, "db") },
-		"tcp-syn": func(v testPeer, c *protocol.Client) []byte { return v.synKnock(c, "db", 0) },
+		"udp":     func(peer testPeer, c *protocol.Client) []byte { return peer.knock(c, "db") },
+		"udp-v2":  func(peer testPeer, c *protocol.Client) []byte { return peer.v2(c, "db") },
+		"tcp-syn": func(peer testPeer, c *protocol.Client) []byte { return peer.synKnock(c, "db", 0) },
 	} {
 		for _, c := range []struct {
 			name   string
@@ -23,23 +23,23 @@ func TestReloadAppliesToQueuedKnocks(t *testing.T) {
 			want   knock.Result
 		}{
 			{"nothing", func(*policy.Options) {}, knock.OK},
-			{"another client", without("bob"), knock.OK},
-			{"a service before it", removing("ssh"), knock.OK},
-			{"its client", without("alice"), knock.UnknownClient},
-			{"its service", removing("db"), knock.UnknownClient},
-			{"its secret", keyed("alice", other()), knock.UnknownClient},
-			{"its method", taking(0), knock.UnknownClient},
+			{"another client", removeClient("bob"), knock.OK},
+			{"a service before it", removeServices("ssh"), knock.OK},
+			{"its client", removeClient("alice"), knock.UnknownClient},
+			{"its service", removeServices("db"), knock.UnknownClient},
+			{"its secret", replaceKeys("alice", secondSecret()), knock.UnknownClient},
+			{"its method", withMethods(0), knock.UnknownClient},
 		} {
-			w := newHarness(t, every())
-			v := w.at("192.0.2.1")
-			w.want(send(v, alice), ReasonKnock)
-			w.want(v.syn(40000, "db"), ReasonDeferred)
-			w.reloads(c.change)
-			w.decide()
-			if got := w.lastKnock(); got != c.want {
+			h := newHarness(t, allMethods())
+			peer := h.peer("192.0.2.1")
+			h.want(send(peer, alice), ReasonKnock)
+			h.want(peer.syn(40000, "db"), ReasonDeferred)
+			h.reload(c.change)
+			h.decide()
+			if got := h.lastKnock(); got != c.want {
 				t.Errorf("%s without %s: %v, want %v", method, c.name, got, c.want)
 			}
-			if got := len(w.delivered); (got == 1) != (c.want == knock.OK) {
+			if got := len(h.delivered); (got == 1) != (c.want == knock.OK) {
 				t.Errorf("%s without %s: %d deferred SYNs delivered", method, c.name, got)
 			}
 		}
@@ -47,15 +47,15 @@ func TestReloadAppliesToQueuedKnocks(t *testing.T) {
 }
 
 func TestReloadKeepsSequences(t *testing.T) {
-	w := newHarness(t, every())
-	v := w.at("192.0.2.1")
+	h := newHarness(t, allMethods())
+	peer := h.peer("192.0.2.1")
 	for i := range 2 {
-		w.want(v.synPart(alice, "db", 0, i), ReasonKnockPart)
-		w.reloads(without("bob", "many"))
+		h.want(peer.synPart(alice, "db", 0, i), ReasonKnockPart)
+		h.reload(removeClient("bob", "many"))
 	}
-	w.want(v.synPart(alice, "db", 0, 2), ReasonKnock)
-	w.decide()
-	if got := w.lastKnock(); got != knock.OK {
+	h.want(peer.synPart(alice, "db", 0, 2), ReasonKnock)
+	h.decide()
+	if got := h.lastKnock(); got != knock.OK {
 		t.Errorf("%v", got)
 	}
 }
@@ -63,93 +63,93 @@ func TestReloadKeepsSequences(t *testing.T) {
 // The fields of a SYN knock name no source: the first sender may present them
 // again.
 func TestReloadKeepsSYNKnockClaim(t *testing.T) {
-	w := newHarness(t, every())
-	b := w.at("192.0.2.1").synKnock(alice, "ssh", 0)
-	w.want(b, ReasonKnock)
-	w.decide()
-	w.reloads(without("bob", "many"))
-	w.want(b, ReasonKnock)
-	w.decide()
-	if got := w.lastKnock(); got != knock.OK {
+	h := newHarness(t, allMethods())
+	b := h.peer("192.0.2.1").synKnock(alice, "ssh", 0)
+	h.want(b, ReasonKnock)
+	h.decide()
+	h.reload(removeClient("bob", "many"))
+	h.want(b, ReasonKnock)
+	h.decide()
+	if got := h.lastKnock(); got != knock.OK {
 		t.Errorf("its owner: %v", got)
 	}
-	c := w.at("192.0.2.66").synAs(w.at("192.0.2.1").synFields(alice, "ssh", 0), w.at("192.0.2.1").server("ssh"))
-	w.want(c, ReasonKnock)
-	w.decide()
-	if got := w.lastKnock(); got != knock.Replayed {
+	c := h.peer("192.0.2.66").synAs(h.peer("192.0.2.1").synFields(alice, "ssh", 0), h.peer("192.0.2.1").server("ssh"))
+	h.want(c, ReasonKnock)
+	h.decide()
+	if got := h.lastKnock(); got != knock.Replayed {
 		t.Errorf("another host: %v", got)
 	}
 }
 
 func TestReloadKeepsBansAndBudgets(t *testing.T) {
-	w := newHarness(t, bans)
-	v, known := w.at("192.0.2.1"), w.at("192.0.2.2")
+	h := newHarness(t, withShortBans)
+	peer, known := h.peer("192.0.2.1"), h.peer("192.0.2.2")
 	for range 3 {
-		v.fails(1, "web")
+		peer.failAuth(1, "web")
 	}
 	for range testUnknownBurst {
-		w.want(v.junk(), ReasonKnock)
-		w.decide()
+		h.want(peer.junk(), ReasonKnock)
+		h.decide()
 	}
-	known.knocks(alice, "db", "")
-	w.gate.SetLimits(Limits{}, Ban{After: 3, Within: time.Minute, For: time.Minute})
-	w.reloads(without("bob", "many"))
-	w.want(v.syn(1, "web"), ReasonBanned)
-	w.want(v.junk(), ReasonBudget)
-	if !w.gate.knocks.Known.Known(packet.AddrFrom(known.addr), w.gate.mono()) {
+	known.mustKnock(alice, "db", "")
+	h.gate.SetLimits(Limits{}, Ban{After: 3, Within: time.Minute, For: time.Minute})
+	h.reload(removeClient("bob", "many"))
+	h.want(peer.syn(1, "web"), ReasonBanned)
+	h.want(peer.junk(), ReasonBudget)
+	if !h.gate.knocks.Known.Known(packet.AddrFrom(known.addr), h.gate.mono()) {
 		t.Error("who knocked is forgotten")
 	}
 }
 
 func TestSetLimits(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.begins(alice, "web", 1)
-	w.gate.SetLimits(Limits{FlowsPerSource: 1}, Ban{After: 1, Within: time.Minute, For: time.Minute})
-	w.want(v.syn(2, "web"), ReasonSourceLimit)
-	if !v.lives(1, "web") {
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.mustConnect(alice, "web", 1)
+	h.gate.SetLimits(Limits{FlowsPerSource: 1}, Ban{After: 1, Within: time.Minute, For: time.Minute})
+	h.want(peer.syn(2, "web"), ReasonSourceLimit)
+	if !peer.alive(1, "web") {
 		t.Error("a flow from before is gone")
 	}
-	w.gate.SetLimits(Limits{FlowsPerSource: 2}, Ban{})
-	v.fails(2, "web")
-	w.want(v.syn(3, "web"), ReasonOpen)
+	h.gate.SetLimits(Limits{FlowsPerSource: 2}, Ban{})
+	peer.failAuth(2, "web")
+	h.want(peer.syn(3, "web"), ReasonOpen)
 }
 
 func TestReloadKeepsCookieMode(t *testing.T) {
-	w := newHarness(t, fewHalfOpen)
-	v := w.at("192.0.2.1")
+	h := newHarness(t, fewHalfOpen)
+	peer := h.peer("192.0.2.1")
 	for port := range uint16(5) {
-		w.want(v.syn(1000+port, "web"), ReasonOpen)
+		h.want(peer.syn(1000+port, "web"), ReasonOpen)
 	}
-	w.reloads(without("bob"))
-	w.want(v.tcp(1, "web", 0x10, 1001, 1, ""), ReasonCookie)
+	h.reload(removeClient("bob"))
+	h.want(peer.tcp(1, "web", 0x10, 1001, 1, ""), ReasonCookie)
 }
 
 func TestReloadAddsServiceForAllMethods(t *testing.T) {
-	w := newHarness(t, every(removing("db")))
-	v := w.at("192.0.2.1")
-	before := w.gate.Policy()
-	full := renewed(testPolicy(alice, bob), taking(allFamilies))
-	w.want(v.syn(1, "db"), ReasonNotService)
-	w.gate.SetPolicy(renewed(full, func(o *policy.Options) { o.After, o.Gateway = before, testGateway }))
-	w.check()
+	h := newHarness(t, allMethods(removeServices("db")))
+	peer := h.peer("192.0.2.1")
+	before := h.gate.Policy()
+	full := reloadedPolicy(testPolicy(alice, bob), withMethods(allFamilies))
+	h.want(peer.syn(1, "db"), ReasonNotService)
+	h.gate.SetPolicy(reloadedPolicy(full, func(o *policy.Options) { o.After, o.Gateway = before, testGateway }))
+	h.check()
 	for method, b := range map[string][]byte{
-		"udp": v.knock(alice, "db"), "udp-v2": v.v2(alice, "db"), "tcp-syn": v.synKnock(alice, "db", 0),
+		"udp": peer.knock(alice, "db"), "udp-v2": peer.v2(alice, "db"), "tcp-syn": peer.synKnock(alice, "db", 0),
 	} {
-		w.want(b, ReasonKnock)
-		w.decide()
-		if got := w.lastKnock(); got != knock.OK {
+		h.want(b, ReasonKnock)
+		h.decide()
+		if got := h.lastKnock(); got != knock.OK {
 			t.Errorf("%s: %v", method, got)
 		}
 	}
 }
 
 func TestPolicySharesIdentities(t *testing.T) {
-	w := newHarness(t, every())
-	v := w.at("192.0.2.1")
-	v.begins(alice, "db", 1)
-	old := w.gate.Policy()
-	next := renewed(old)
+	h := newHarness(t, allMethods())
+	peer := h.peer("192.0.2.1")
+	peer.mustConnect(alice, "db", 1)
+	old := h.gate.Policy()
+	next := reloadedPolicy(old)
 	for i, s := range next.Services() {
 		if s == old.Services()[i] {
 			t.Fatal("services are shared")
@@ -165,11 +165,11 @@ func TestPolicySharesIdentities(t *testing.T) {
 }
 
 func TestSetLimitsReplacesBan(t *testing.T) {
-	w := newHarness(t, func(o *Options) { o.Ban = Ban{After: 3, Within: time.Minute, For: time.Minute} })
-	w.gate.SetLimits(Limits{}, Ban{After: 1, Within: time.Minute, For: time.Minute})
-	v := w.at("192.0.2.1")
-	w.want(v.syn(1, "web"), ReasonOpen)
-	v.handshakes(1, "web")
-	w.gate.Failed(v.tuple(1, "web"))
-	w.want(v.syn(2, "web"), ReasonBanned)
+	h := newHarness(t, func(o *Options) { o.Ban = Ban{After: 3, Within: time.Minute, For: time.Minute} })
+	h.gate.SetLimits(Limits{}, Ban{After: 1, Within: time.Minute, For: time.Minute})
+	peer := h.peer("192.0.2.1")
+	h.want(peer.syn(1, "web"), ReasonOpen)
+	peer.mustHandshake(1, "web")
+	h.gate.Failed(peer.tuple(1, "web"))
+	h.want(peer.syn(2, "web"), ReasonBanned)
 }

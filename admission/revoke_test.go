@@ -11,19 +11,21 @@ import (
 )
 
 func TestRevokeTargets(t *testing.T) {
-	everywhere(func(addr string) {
+	forEachFamily(func(addr string) {
 		here := netip.MustParseAddr(addr)
 		elsewhere := here.Next()
 		for _, c := range []struct {
 			name   string
-			target func(v testPeer) Target
+			target func(peer testPeer) Target
 			ends   func(client, service string, from netip.Addr) bool
 		}{
 			{"everything", func(testPeer) Target { return Target{} },
 				func(string, string, netip.Addr) bool { return true }},
 			{"a client", func(testPeer) Target { return Target{Client: "alice"} },
 				func(client, _ string, _ netip.Addr) bool { return client == "alice" }},
-			{"a service", func(v testPeer) Target { return Target{Service: v.w.gate.Policy().Service(v.server("db")).Name} },
+			{"a service", func(peer testPeer) Target {
+				return Target{Service: peer.h.gate.Policy().Service(peer.server("db")).Name}
+			},
 				func(_, service string, _ netip.Addr) bool { return service == "db" }},
 			{"a source", func(testPeer) Target { return Target{Source: netip.PrefixFrom(here, here.BitLen())} },
 				func(_, _ string, from netip.Addr) bool { return from == here }},
@@ -35,29 +37,29 @@ func TestRevokeTargets(t *testing.T) {
 			{"an unauthorized host", func(testPeer) Target { return Target{Client: "mallory"} },
 				func(string, string, netip.Addr) bool { return false }},
 		} {
-			w := newHarness(t)
-			testPeers := []testPeer{w.at(addr), w.at(elsewhere.String())}
+			h := newHarness(t)
+			testPeers := []testPeer{h.peer(addr), h.peer(elsewhere.String())}
 			ports := map[*protocol.Client]uint16{alice: 1000, bob: 2000}
-			for _, v := range testPeers {
+			for _, peer := range testPeers {
 				for client, port := range ports {
-					for _, s := range everyService {
-						v.begins(client, s, port)
+					for _, s := range serviceNames {
+						peer.mustConnect(client, s, port)
 					}
 				}
 			}
-			w.evicted = nil
-			r := w.gate.Revoke(c.target(testPeers[0]))
-			w.check()
+			h.evicted = nil
+			r := h.gate.Revoke(c.target(testPeers[0]))
+			h.check()
 			want := 0
-			for _, v := range testPeers {
+			for _, peer := range testPeers {
 				for client, port := range ports {
-					for _, s := range everyService {
-						over := c.ends(client.ID(), s, v.addr)
+					for _, s := range serviceNames {
+						over := c.ends(client.ID(), s, peer.addr)
 						if over {
 							want++
 						}
-						if v.lives(port, s) == over || slices.Contains(w.evicted, v.tuple(port, s)) != over {
-							t.Errorf("%s: %s's flow to %s from %v: over should be %v", c.name, client.ID(), s, v.addr, over)
+						if peer.alive(port, s) == over || slices.Contains(h.evicted, peer.tuple(port, s)) != over {
+							t.Errorf("%s: %s's flow to %s from %v: over should be %v", c.name, client.ID(), s, peer.addr, over)
 						}
 					}
 				}
@@ -70,81 +72,81 @@ func TestRevokeTargets(t *testing.T) {
 }
 
 func TestRevokedGrantAllowsNewKnock(t *testing.T) {
-	everywhere(func(addr string) {
-		w := newHarness(t)
-		v := w.at(addr)
-		v.knocks(alice, "db", "")
-		v.knocks(bob, "many", "")
-		if r := w.gate.Revoke(Target{Client: "alice"}); r.Grants != 1 || r.Flows != 0 {
+	forEachFamily(func(addr string) {
+		h := newHarness(t)
+		peer := h.peer(addr)
+		peer.mustKnock(alice, "db", "")
+		peer.mustKnock(bob, "many", "")
+		if r := h.gate.Revoke(Target{Client: "alice"}); r.Grants != 1 || r.Flows != 0 {
 			t.Errorf("%+v", r)
 		}
-		w.check()
-		w.want(v.syn(1, "db"), ReasonNoGrant)
-		w.want(v.syn(1, "many"), ReasonGrant)
-		v.knocks(alice, "db", "")
-		w.want(v.syn(2, "db"), ReasonGrant)
+		h.check()
+		h.want(peer.syn(1, "db"), ReasonNoGrant)
+		h.want(peer.syn(1, "many"), ReasonGrant)
+		peer.mustKnock(alice, "db", "")
+		h.want(peer.syn(2, "db"), ReasonGrant)
 	})
 }
 
 func TestRevokeOneFlow(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.knocks(alice, "many", "")
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.mustKnock(alice, "many", "")
 	for _, port := range []uint16{1, 2} {
-		w.want(v.syn(port, "many"), ReasonGrant)
-		v.enters(port, "many", alice)
+		h.want(peer.syn(port, "many"), ReasonGrant)
+		peer.mustEnter(port, "many", alice)
 	}
-	r := w.gate.Revoke(Target{Flow: netip.AddrPortFrom(v.addr, 1)})
-	if r.Flows != 1 || r.Grants != 0 || v.lives(1, "many") || !v.lives(2, "many") {
+	r := h.gate.Revoke(Target{Flow: netip.AddrPortFrom(peer.addr, 1)})
+	if r.Flows != 1 || r.Grants != 0 || peer.alive(1, "many") || !peer.alive(2, "many") {
 		t.Errorf("%+v", r)
 	}
-	w.want(v.syn(3, "many"), ReasonGrant) // the third use
+	h.want(peer.syn(3, "many"), ReasonGrant) // the third use
 }
 
 func TestGrantsListsUnexpired(t *testing.T) {
-	everywhere(func(addr string) {
-		w := newHarness(t)
-		v := w.at(addr)
-		v.knocks(alice, "many", "")
-		w.want(v.syn(1, "many"), ReasonGrant)
-		w.pass(time.Second)
-		got := w.gate.Grants(10)
+	forEachFamily(func(addr string) {
+		h := newHarness(t)
+		peer := h.peer(addr)
+		peer.mustKnock(alice, "many", "")
+		h.want(peer.syn(1, "many"), ReasonGrant)
+		h.advance(time.Second)
+		got := h.gate.Grants(10)
 		want := Grant{
-			Client: "alice", Service: w.gate.Policy().Service(v.server("many")).Name, Source: v.addr,
+			Client: "alice", Service: h.gate.Policy().Service(peer.server("many")).Name, Source: peer.addr,
 			Left: testTTL - time.Second, Uses: 3, Handshakes: 1,
 		}
 		if len(got) != 1 || got[0] != want {
 			t.Errorf("%+v, want %+v", got, want)
 		}
-		if n := len(w.gate.Grants(0)); n != 0 {
+		if n := len(h.gate.Grants(0)); n != 0 {
 			t.Errorf("%d when none was asked for", n)
 		}
-		w.pass(testTTL + testDeadline + time.Second)
-		if got := w.gate.Grants(10); len(got) != 0 && got[0].Handshakes == 0 {
+		h.advance(testTTL + testDeadline + time.Second)
+		if got := h.gate.Grants(10); len(got) != 0 && got[0].Handshakes == 0 {
 			t.Errorf("%+v is over", got)
 		}
 	})
 }
 
 func TestBansListAndUnban(t *testing.T) {
-	everywhere(func(addr string) {
-		w := newHarness(t, bans)
-		v := w.at(addr)
+	forEachFamily(func(addr string) {
+		h := newHarness(t, withShortBans)
+		peer := h.peer(addr)
 		for range 3 {
-			v.fails(1, "web")
+			peer.failAuth(1, "web")
 		}
-		list := w.gate.Bans(10)
-		if len(list) != 1 || !list[0].Source.Contains(v.addr) || list[0].Left <= 0 {
+		list := h.gate.Bans(10)
+		if len(list) != 1 || !list[0].Source.Contains(peer.addr) || list[0].Left <= 0 {
 			t.Fatalf("%+v", list)
 		}
-		w.want(v.syn(1, "web"), ReasonBanned)
-		if n := w.gate.Unban(netip.MustParsePrefix("198.51.100.0/24")); n != 0 {
+		h.want(peer.syn(1, "web"), ReasonBanned)
+		if n := h.gate.Unban(netip.MustParsePrefix("198.51.100.0/24")); n != 0 {
 			t.Errorf("%d others were pardoned", n)
 		}
-		if n := w.gate.Unban(netip.PrefixFrom(v.addr, v.addr.BitLen())); n != 1 || len(w.gate.Bans(10)) != 0 {
+		if n := h.gate.Unban(netip.PrefixFrom(peer.addr, peer.addr.BitLen())); n != 1 || len(h.gate.Bans(10)) != 0 {
 			t.Errorf("%d were pardoned", n)
 		}
-		w.want(v.syn(1, "web"), ReasonOpen)
+		h.want(peer.syn(1, "web"), ReasonOpen)
 	})
 }
 

@@ -12,117 +12,117 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// The numbers of these tests' handshakes: the client's first segment after its
-// SYN (which testPeer.syn sends with 1000), and ours.
+// The numbers of the handshakes in these tests: the client's first segment
+// after its SYN (testPeer.syn sends 1000), and the gateway's.
 const (
 	clientNext = 1001
 	ourISS     = 5000
 )
 
-// answered has a SYN of v admitted to a service, with a grant where it takes
-// one, and the stack answer it.
-func (v testPeer) answered(port uint16, service string) {
-	v.w.Helper()
+// mustGetSYNACK admits a SYN to a service, with a grant where the service
+// requires one, and answers it.
+func (peer testPeer) mustGetSYNACK(port uint16, service string) {
+	peer.h.Helper()
 	if service != "web" {
-		v.knocks(alice, service, "")
+		peer.mustKnock(alice, service, "")
 	}
-	if got := v.w.admit(v.syn(port, service)); got.Action != Pass {
-		v.w.Fatalf("SYN: %v", got.Reason)
+	if got := peer.h.admit(peer.syn(port, service)); got.Action != Pass {
+		peer.h.Fatalf("SYN: %v", got.Reason)
 	}
-	if !v.w.egress(v.reply(port, service, packet.SYN|packet.ACK, ourISS, clientNext, "")) {
-		v.w.Fatalf("no SYN-ACK")
+	if !peer.h.egress(peer.reply(port, service, packet.SYN|packet.ACK, ourISS, clientNext, "")) {
+		peer.h.Fatalf("no SYN-ACK")
 	}
 }
 
 func TestGateDropsACKBeforeSYNACK(t *testing.T) {
-	everywhere(func(addr string) {
+	forEachFamily(func(addr string) {
 		for _, service := range []string{"db", "ssh", "web", "vpn"} {
-			w := newHarness(t)
-			v := w.at(addr)
+			h := newHarness(t)
+			peer := h.peer(addr)
 			if service == "db" || service == "ssh" {
-				v.knocks(alice, service, "")
+				peer.mustKnock(alice, service, "")
 			}
-			w.admit(v.syn(40000, service))
+			h.admit(peer.syn(40000, service))
 			for _, flags := range []uint8{packet.ACK, packet.ACK | packet.PSH, packet.FIN | packet.ACK, packet.RST, packet.RST | packet.ACK, 0, packet.FIN} {
 				for _, ack := range []uint32{0, 1, ourISS + 1} {
-					w.want(v.tcp(40000, service, flags, clientNext, ack, "x"), ReasonOutOfWindow)
+					h.want(peer.tcp(40000, service, flags, clientNext, ack, "x"), ReasonOutOfWindow)
 				}
 			}
-			if w.egress(v.reply(40000, service, packet.ACK, ourISS, clientNext, "data")) {
+			if h.egress(peer.reply(40000, service, packet.ACK, ourISS, clientNext, "data")) {
 				t.Errorf("%s: data leaves before the SYN-ACK", service)
 			}
-			w.want(v.syn(40000, service), ReasonFlow)
+			h.want(peer.syn(40000, service), ReasonFlow)
 		}
 	})
 }
 
 func TestGateTakesOnlyACKOfSYNACKInHandshake(t *testing.T) {
-	everywhere(func(addr string) {
+	forEachFamily(func(addr string) {
 		for _, service := range []string{"db", "ssh", "web", "vpn"} {
-			w := newHarness(t)
-			v := w.at(addr)
-			v.answered(40000, service)
+			h := newHarness(t)
+			peer := h.peer(addr)
+			peer.mustGetSYNACK(40000, service)
 			for _, ack := range []uint32{ourISS, ourISS + 2, ourISS - 1, 0, 1, 0xdeadbeef, ourISS + 1 + 1<<31, math.MaxUint32} {
-				w.want(v.tcp(40000, service, packet.ACK, clientNext, ack, ""), ReasonOutOfWindow)
-				w.want(v.tcp(40000, service, packet.ACK|packet.PSH, clientNext, ack, "POST /EVIL"), ReasonOutOfWindow)
-				w.want(v.tcp(40000, service, packet.ACK|packet.FIN, clientNext, ack, ""), ReasonOutOfWindow)
+				h.want(peer.tcp(40000, service, packet.ACK, clientNext, ack, ""), ReasonOutOfWindow)
+				h.want(peer.tcp(40000, service, packet.ACK|packet.PSH, clientNext, ack, "POST /EVIL"), ReasonOutOfWindow)
+				h.want(peer.tcp(40000, service, packet.ACK|packet.FIN, clientNext, ack, ""), ReasonOutOfWindow)
 			}
-			w.want(v.tcp(40000, service, packet.ACK, clientNext-1, ourISS+1, ""), ReasonOutOfWindow)
-			w.want(v.tcp(40000, service, packet.ACK, clientNext+1<<20, ourISS+1, ""), ReasonOutOfWindow)
-			if err := w.gate.HandshakeDone(v.tuple(40000, service)); !errors.Is(err, ErrFlowClosed) {
+			h.want(peer.tcp(40000, service, packet.ACK, clientNext-1, ourISS+1, ""), ReasonOutOfWindow)
+			h.want(peer.tcp(40000, service, packet.ACK, clientNext+1<<20, ourISS+1, ""), ReasonOutOfWindow)
+			if err := h.gate.HandshakeDone(peer.tuple(40000, service)); !errors.Is(err, ErrFlowClosed) {
 				t.Errorf("%s: completed without an ACK: %v", service, err)
 			}
-			if w.egress(v.reply(40000, service, packet.ACK, ourISS+1, clientNext, "secret")) {
+			if h.egress(peer.reply(40000, service, packet.ACK, ourISS+1, clientNext, "secret")) {
 				t.Errorf("%s: data leaves to an unproven address", service)
 			}
-			// The first that arrives need not be the bare ACK.
-			w.want(v.tcp(40000, service, packet.ACK|packet.PSH, clientNext+7, ourISS+1, "second"), ReasonFlow)
-			w.want(v.tcp(40000, service, packet.ACK, clientNext, ourISS+1, ""), ReasonFlow)
-			v.enters(40000, service, alice)
+			// The first segment that arrives need not be the bare ACK.
+			h.want(peer.tcp(40000, service, packet.ACK|packet.PSH, clientNext+7, ourISS+1, "second"), ReasonFlow)
+			h.want(peer.tcp(40000, service, packet.ACK, clientNext, ourISS+1, ""), ReasonFlow)
+			peer.mustEnter(40000, service, alice)
 		}
 	})
 }
 
 func TestGateTakesOnlyExactRSTInHandshake(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.answered(40000, "db")
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.mustGetSYNACK(40000, "db")
 	for _, seq := range []uint32{clientNext - 1, clientNext + 1, clientNext + 1000, clientNext + math.MaxUint16, 0} {
 		for _, flags := range []uint8{packet.RST, packet.RST | packet.ACK} {
-			w.want(v.tcp(40000, "db", flags, seq, ourISS+1, ""), ReasonOutOfWindow)
+			h.want(peer.tcp(40000, "db", flags, seq, ourISS+1, ""), ReasonOutOfWindow)
 		}
 	}
-	w.want(v.tcp(40000, "db", packet.RST, clientNext, 0, ""), ReasonFlow) // a host that has sent no SYN
+	h.want(peer.tcp(40000, "db", packet.RST, clientNext, 0, ""), ReasonFlow) // a host that has sent no SYN
 }
 
 func TestGateLeavesRSTInWindowToChallenge(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.session(40000, "db") // window 65535
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.establish(40000, "db") // window 65535
 	for seq, want := range map[uint32]Reason{
 		clientNext: ReasonFlow, clientNext + 1000: ReasonFlow, clientNext - 1: ReasonOutOfWindow, clientNext + 1<<20: ReasonOutOfWindow,
 	} {
-		w.want(v.tcp(40000, "db", packet.RST, seq, 0, ""), want)
+		h.want(peer.tcp(40000, "db", packet.RST, seq, 0, ""), want)
 	}
 }
 
 func TestGateDropsSYNThatWouldEndHandshake(t *testing.T) {
 	for _, service := range []string{"db", "web"} {
-		w := newHarness(t)
-		v := w.at("192.0.2.1")
-		v.answered(40000, service)
+		h := newHarness(t)
+		peer := h.peer("192.0.2.1")
+		peer.mustGetSYNACK(40000, service)
 		for _, seq := range []uint32{clientNext, clientNext + 1, clientNext + 30000, clientNext + math.MaxUint16} {
-			w.want(v.tcp(40000, service, packet.SYN, seq, 0, ""), ReasonOutOfWindow)
+			h.want(peer.tcp(40000, service, packet.SYN, seq, 0, ""), ReasonOutOfWindow)
 		}
 		for _, flags := range []uint8{packet.SYN | packet.ACK, packet.SYN | packet.FIN, packet.SYN | packet.RST} {
-			w.want(v.tcp(40000, service, flags, 1000, ourISS+1, ""), ReasonOutOfWindow)
+			h.want(peer.tcp(40000, service, flags, 1000, ourISS+1, ""), ReasonOutOfWindow)
 		}
-		w.want(v.tcp(40000, service, packet.SYN, 999, 0, ""), ReasonFlow) // answered with a challenge ACK
-		if !w.egress(v.reply(40000, service, packet.ACK, ourISS+1, clientNext, "")) {
+		h.want(peer.tcp(40000, service, packet.SYN, 999, 0, ""), ReasonFlow) // answered with a challenge ACK
+		if !h.egress(peer.reply(40000, service, packet.ACK, ourISS+1, clientNext, "")) {
 			t.Error("the challenge ACK is kept back")
 		}
-		w.want(v.tcp(40000, service, packet.ACK, clientNext, ourISS+1, ""), ReasonFlow)
-		v.enters(40000, service, alice)
+		h.want(peer.tcp(40000, service, packet.ACK, clientNext, ourISS+1, ""), ReasonFlow)
+		peer.mustEnter(40000, service, alice)
 	}
 }
 
@@ -131,14 +131,14 @@ func TestGateDropsSYNThatWouldEndHandshake(t *testing.T) {
 func TestGateKeepsHandshakeBesideForgedSYN(t *testing.T) {
 	const forged, forgedISS = 1 << 30, 7777
 	for name, forgedFirst := range map[string]bool{"forged later": false, "forged first": true} {
-		w := newHarness(t)
-		v := w.at("192.0.2.1")
+		h := newHarness(t)
+		peer := h.peer("192.0.2.1")
 		answer := func(seq, iss uint32) {
 			t.Helper()
-			if got := w.admit(v.tcp(40000, "web", packet.SYN, seq, 0, "")); got.Action != Pass {
+			if got := h.admit(peer.tcp(40000, "web", packet.SYN, seq, 0, "")); got.Action != Pass {
 				t.Fatalf("%s: SYN %d: %v", name, seq, got.Reason)
 			}
-			if !w.egress(v.reply(40000, "web", packet.SYN|packet.ACK, iss, seq+1, "")) {
+			if !h.egress(peer.reply(40000, "web", packet.SYN|packet.ACK, iss, seq+1, "")) {
 				t.Fatalf("%s: SYN %d is not answered", name, seq)
 			}
 		}
@@ -149,96 +149,96 @@ func TestGateKeepsHandshakeBesideForgedSYN(t *testing.T) {
 		if !forgedFirst {
 			answer(forged, forgedISS)
 		}
-		w.want(v.tcp(40000, "web", packet.ACK, forged+1, ourISS+1, ""), ReasonOutOfWindow)
-		w.want(v.tcp(40000, "web", packet.ACK, clientNext, forgedISS+1, ""), ReasonOutOfWindow)
-		w.want(v.tcp(40000, "web", packet.ACK, clientNext, ourISS+1, ""), ReasonFlow)
-		v.enters(40000, "web", alice)
-		w.want(v.tcp(40000, "web", packet.ACK, clientNext, ourISS+1, "data"), ReasonFlow)
-		w.want(v.tcp(40000, "web", packet.ACK, forged+1, forgedISS+1, "data"), ReasonOutOfWindow)
+		h.want(peer.tcp(40000, "web", packet.ACK, forged+1, ourISS+1, ""), ReasonOutOfWindow)
+		h.want(peer.tcp(40000, "web", packet.ACK, clientNext, forgedISS+1, ""), ReasonOutOfWindow)
+		h.want(peer.tcp(40000, "web", packet.ACK, clientNext, ourISS+1, ""), ReasonFlow)
+		peer.mustEnter(40000, "web", alice)
+		h.want(peer.tcp(40000, "web", packet.ACK, clientNext, ourISS+1, "data"), ReasonFlow)
+		h.want(peer.tcp(40000, "web", packet.ACK, forged+1, forgedISS+1, "data"), ReasonOutOfWindow)
 	}
 }
 
-// The stack keeps its cookie, and may answer the SYN's retransmission with
-// another number when the flood is over. The client has the first.
+// The stack keeps its cookie, and may answer the retransmitted SYN with another
+// number when the flood is over. The client has the first.
 func TestGateTakesACKOfEitherSYNACK(t *testing.T) {
 	for _, acked := range []uint32{ourISS, 900000} {
-		w := newHarness(t)
-		v := w.at("192.0.2.1")
-		v.answered(40000, "web")
-		w.want(v.syn(40000, "web"), ReasonFlow)
-		if !w.egress(v.reply(40000, "web", packet.SYN|packet.ACK, 900000, clientNext, "")) {
+		h := newHarness(t)
+		peer := h.peer("192.0.2.1")
+		peer.mustGetSYNACK(40000, "web")
+		h.want(peer.syn(40000, "web"), ReasonFlow)
+		if !h.egress(peer.reply(40000, "web", packet.SYN|packet.ACK, 900000, clientNext, "")) {
 			t.Fatal("the second SYN-ACK is kept back")
 		}
-		w.want(v.tcp(40000, "web", packet.ACK, clientNext, acked+1, ""), ReasonFlow)
-		v.enters(40000, "web", alice)
-		w.want(v.tcp(40000, "web", packet.ACK, clientNext, acked+1, "data"), ReasonFlow)
+		h.want(peer.tcp(40000, "web", packet.ACK, clientNext, acked+1, ""), ReasonFlow)
+		peer.mustEnter(40000, "web", alice)
+		h.want(peer.tcp(40000, "web", packet.ACK, clientNext, acked+1, "data"), ReasonFlow)
 	}
 }
 
 func TestGateDropsSYNACKToUnknownSYN(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.answered(40000, "web")
-	if w.egress(v.reply(40000, "web", packet.SYN|packet.ACK, 1, 4242, "")) {
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.mustGetSYNACK(40000, "web")
+	if h.egress(peer.reply(40000, "web", packet.SYN|packet.ACK, 1, 4242, "")) {
 		t.Error("an answer to a SYN that was not admitted leaves")
 	}
-	w.want(v.tcp(40000, "web", packet.ACK, clientNext, ourISS+1, ""), ReasonFlow)
-	v.enters(40000, "web", alice)
-	if w.egress(v.reply(40000, "web", packet.SYN|packet.ACK, 1, clientNext, "")) {
+	h.want(peer.tcp(40000, "web", packet.ACK, clientNext, ourISS+1, ""), ReasonFlow)
+	peer.mustEnter(40000, "web", alice)
+	if h.egress(peer.reply(40000, "web", packet.SYN|packet.ACK, 1, clientNext, "")) {
 		t.Error("another SYN-ACK leaves on a live flow")
 	}
-	if !w.egress(v.reply(40000, "web", packet.SYN|packet.ACK, ourISS, clientNext, "")) {
+	if !h.egress(peer.reply(40000, "web", packet.SYN|packet.ACK, ourISS, clientNext, "")) {
 		t.Error("the SYN-ACK sent again is kept back")
 	}
 }
 
-// RFC 5961, 5: not what was never sent, and nothing long acknowledged. The
+// RFC 5961, 5: neither ACKs of unsent data nor of data long acknowledged. The
 // flow's numbers wrap around.
 func TestGateTakesACKsWithinWindowOnly(t *testing.T) {
 	for _, iss := range []uint32{ourISS, math.MaxUint32 - 100_000, math.MaxUint32, 1<<31 - 1} {
-		w := newHarness(t)
-		v := w.at("192.0.2.1")
-		v.knocks(alice, "db", "")
-		w.want(v.syn(40000, "db"), ReasonGrant)
-		w.egress(v.reply(40000, "db", packet.SYN|packet.ACK, iss, clientNext, ""))
+		h := newHarness(t)
+		peer := h.peer("192.0.2.1")
+		peer.mustKnock(alice, "db", "")
+		h.want(peer.syn(40000, "db"), ReasonGrant)
+		h.egress(peer.reply(40000, "db", packet.SYN|packet.ACK, iss, clientNext, ""))
 		first := iss + 1
-		w.want(v.tcp(40000, "db", packet.ACK, clientNext, first, ""), ReasonFlow)
-		v.enters(40000, "db", alice)
+		h.want(peer.tcp(40000, "db", packet.ACK, clientNext, first, ""), ReasonFlow)
+		peer.mustEnter(40000, "db", alice)
 		const sent = 200_000
 		for n := uint32(0); n < sent; n += 50_000 {
-			w.egress(v.reply(40000, "db", packet.ACK, first+n, clientNext, string(make([]byte, 50_000))))
+			h.egress(peer.reply(40000, "db", packet.ACK, first+n, clientNext, string(make([]byte, 50_000))))
 		}
-		ack := func(n int) []byte { return v.tcp(40000, "db", packet.ACK, clientNext, first+uint32(n), "data") }
-		w.want(ack(sent+1), ReasonOutOfWindow)
-		w.want(ack(1<<31), ReasonOutOfWindow)
-		w.want(ack(sent), ReasonFlow) // all that was in flight, which is what may be late from now on
-		w.want(ack(0), ReasonFlow)
-		w.want(ack(-1), ReasonOutOfWindow)
-		w.want(ack(sent/2), ReasonFlow)
-		w.want(ack(-1<<31), ReasonOutOfWindow)
+		ack := func(n int) []byte { return peer.tcp(40000, "db", packet.ACK, clientNext, first+uint32(n), "data") }
+		h.want(ack(sent+1), ReasonOutOfWindow)
+		h.want(ack(1<<31), ReasonOutOfWindow)
+		h.want(ack(sent), ReasonFlow) // all that was in flight, which is what may be late from now on
+		h.want(ack(0), ReasonFlow)
+		h.want(ack(-1), ReasonOutOfWindow)
+		h.want(ack(sent/2), ReasonFlow)
+		h.want(ack(-1<<31), ReasonOutOfWindow)
 	}
 }
 
 func TestGateTakesWhatWindowAllows(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.knocks(alice, "db", "")
-	w.want(v.syn(40000, "db"), ReasonGrant)
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.mustKnock(alice, "db", "")
+	h.want(peer.syn(40000, "db"), ReasonGrant)
 	announce := func(flags uint8, seq, ack uint32, window uint16, options ...byte) {
 		t.Helper()
-		b := packettest.TCP{Src: v.server("db"), Dst: netip.AddrPortFrom(v.addr, 40000), Flags: flags, Seq: seq, Ack: ack, Window: window, Options: options}.Packet()
-		if !w.egress(b) {
+		b := packettest.TCP{Src: peer.server("db"), Dst: netip.AddrPortFrom(peer.addr, 40000), Flags: flags, Seq: seq, Ack: ack, Window: window, Options: options}.Packet()
+		if !h.egress(b) {
 			t.Fatal("kept back")
 		}
 	}
 	announce(packet.SYN|packet.ACK, ourISS, clientNext, 29200, 2, 4, 5, 180, 1, 3, 3, 7) // scaled by 128 from now on
 	at := func(seq uint32, want Reason) {
 		t.Helper()
-		w.want(v.tcp(40000, "db", packet.ACK, seq, ourISS+1, "x"), want)
+		h.want(peer.tcp(40000, "db", packet.ACK, seq, ourISS+1, "x"), want)
 	}
 	at(clientNext+29202, ReasonOutOfWindow)
 	at(clientNext+29200, ReasonFlow)
-	v.enters(40000, "db", alice)
+	peer.mustEnter(40000, "db", alice)
 	at(clientNext+29202, ReasonOutOfWindow)
 	announce(packet.ACK, ourISS+1, clientNext+100_000, 1000) // 128,000 bytes
 	oldest := uint32(clientNext) + 100_000
@@ -255,74 +255,74 @@ func TestGateTakesWhatWindowAllows(t *testing.T) {
 }
 
 func TestGateDropsSegmentsWithoutACK(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.session(40000, "db")
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.establish(40000, "db")
 	for _, flags := range []uint8{0, packet.FIN, packet.PSH, packet.URG, packet.FIN | packet.PSH | packet.URG, packet.SYN | packet.ACK, packet.SYN | packet.FIN, packet.SYN | packet.RST} {
-		w.want(v.tcp(40000, "db", flags, clientNext, ourISS+1, "x"), ReasonOutOfWindow)
+		h.want(peer.tcp(40000, "db", flags, clientNext, ourISS+1, "x"), ReasonOutOfWindow)
 	}
 }
 
 func TestGateAnswersFINAgainInTIMEWAIT(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.session(40000, "db") // 100 bytes in flight from ourISS+1
-	fin := v.tcp(40000, "db", packet.FIN|packet.ACK, clientNext, ourISS+102, "")
-	w.egress(v.reply(40000, "db", packet.FIN|packet.ACK, ourISS+101, clientNext, ""))
-	w.want(fin, ReasonFlow)
-	w.egress(v.reply(40000, "db", packet.ACK, ourISS+102, clientNext+1, ""))
-	w.stages[v.tuple(40000, "db")] = EndpointTimeWait
-	w.gate.RelayDone(v.tuple(40000, "db"))
-	w.want(fin, ReasonFlow)
-	w.want(v.tcp(40000, "db", packet.FIN|packet.ACK, clientNext, ourISS+103, ""), ReasonOutOfWindow)
-	if !w.egress(v.reply(40000, "db", packet.ACK, ourISS+102, clientNext+1, "")) {
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.establish(40000, "db") // 100 bytes in flight from ourISS+1
+	fin := peer.tcp(40000, "db", packet.FIN|packet.ACK, clientNext, ourISS+102, "")
+	h.egress(peer.reply(40000, "db", packet.FIN|packet.ACK, ourISS+101, clientNext, ""))
+	h.want(fin, ReasonFlow)
+	h.egress(peer.reply(40000, "db", packet.ACK, ourISS+102, clientNext+1, ""))
+	h.closeStates[peer.tuple(40000, "db")] = EndpointTimeWait
+	h.gate.RelayDone(peer.tuple(40000, "db"))
+	h.want(fin, ReasonFlow)
+	h.want(peer.tcp(40000, "db", packet.FIN|packet.ACK, clientNext, ourISS+103, ""), ReasonOutOfWindow)
+	if !h.egress(peer.reply(40000, "db", packet.ACK, ourISS+102, clientNext+1, "")) {
 		t.Error("its answer is kept back")
 	}
 }
 
-// The stack alone can verify a cookie, so a forged ACK must not keep the
-// client's from it.
+// Only the stack can verify a cookie, so a forged ACK must not keep the
+// client's ACK from it.
 func TestGateLeavesCookiesToStack(t *testing.T) {
-	w := newHarness(t, fewHalfOpen, banning)
-	v, flood := w.at("192.0.2.1"), w.at("198.51.100.1")
+	h := newHarness(t, fewHalfOpen, withBans)
+	peer, flood := h.peer("192.0.2.1"), h.peer("198.51.100.1")
 	for port := range uint16(4) {
-		w.want(flood.syn(port+1, "web"), ReasonOpen)
+		h.want(flood.syn(port+1, "web"), ReasonOpen)
 	}
-	w.want(v.tcp(40000, "web", packet.ACK, 1<<30, 1<<30, ""), ReasonCookie) // forged
-	w.want(v.tcp(40000, "web", packet.ACK, clientNext, ourISS+1, ""), ReasonFlow)
-	v.handshakes(40000, "web") // the stack has found a cookie in one of them
-	w.want(v.tcp(40000, "web", packet.ACK, clientNext, ourISS+1, "data"), ReasonFlow)
-	w.egress(v.reply(40000, "web", packet.ACK, ourISS+1, clientNext+4, "")) // it says which
-	w.want(v.tcp(40000, "web", packet.ACK, clientNext+4, ourISS+1, "data"), ReasonFlow)
-	w.want(v.tcp(40000, "web", packet.ACK, 1<<30, 1<<30, "data"), ReasonOutOfWindow)
+	h.want(peer.tcp(40000, "web", packet.ACK, 1<<30, 1<<30, ""), ReasonCookie) // forged
+	h.want(peer.tcp(40000, "web", packet.ACK, clientNext, ourISS+1, ""), ReasonFlow)
+	peer.mustHandshake(40000, "web") // the stack has found a cookie in one of them
+	h.want(peer.tcp(40000, "web", packet.ACK, clientNext, ourISS+1, "data"), ReasonFlow)
+	h.egress(peer.reply(40000, "web", packet.ACK, ourISS+1, clientNext+4, "")) // it says which
+	h.want(peer.tcp(40000, "web", packet.ACK, clientNext+4, ourISS+1, "data"), ReasonFlow)
+	h.want(peer.tcp(40000, "web", packet.ACK, 1<<30, 1<<30, "data"), ReasonOutOfWindow)
 }
 
 func TestGateCountsNothingAgainstUnprovenAddress(t *testing.T) {
-	w := newHarness(t, banning, func(o *Options) { o.Limits.FlowsPerSource = 2 })
-	v := w.at("192.0.2.1")
-	v.answered(1, "web")
+	h := newHarness(t, withBans, func(o *Options) { o.Limits.FlowsPerSource = 2 })
+	peer := h.peer("192.0.2.1")
+	peer.mustGetSYNACK(1, "web")
 	for range 10 {
-		w.gate.Failed(v.tuple(1, "web"))
-		w.gate.Failed(v.tuple(2, "web")) // of no flow
+		h.gate.Failed(peer.tuple(1, "web"))
+		h.gate.Failed(peer.tuple(2, "web")) // of no flow
 	}
-	if n := len(w.gate.Bans(10)); n != 0 {
+	if n := len(h.gate.Bans(10)); n != 0 {
 		t.Errorf("%d bans without a handshake", n)
 	}
 	for port := range uint16(10) {
-		w.want(v.syn(100+port, "web"), ReasonOpen)
-		w.want(v.tcp(100+port, "web", packet.ACK, clientNext, 4711, ""), ReasonOutOfWindow)
+		h.want(peer.syn(100+port, "web"), ReasonOpen)
+		h.want(peer.tcp(100+port, "web", packet.ACK, clientNext, 4711, ""), ReasonOutOfWindow)
 	}
 	for n := range uint16(2) {
-		w.want(v.syn(200+n, "web"), ReasonOpen)
-		v.handshakes(200+n, "web")
+		h.want(peer.syn(200+n, "web"), ReasonOpen)
+		peer.mustHandshake(200+n, "web")
 	}
-	w.want(v.syn(300, "web"), ReasonSourceLimit)
+	h.want(peer.syn(300, "web"), ReasonSourceLimit)
 }
 
 // A capture may have one direction only.
 func TestSimulatorPassesOneDirection(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
 	judge, err := NewSimulator(Options{
 		Policy: testPolicy(alice), Store: replay.NewMemoryStore(replay.Options{}),
 		Deliver: func(*packet.Packet, Verdict) {}, Evicted: func(packet.Tuple) {},
@@ -330,13 +330,13 @@ func TestSimulatorPassesOneDirection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ack := v.tcp(40000, "web", packet.ACK, clientNext, ourISS+1, "data")
-	judge.Admit(parsed(v.syn(40000, "web")))
+	ack := peer.tcp(40000, "web", packet.ACK, clientNext, ourISS+1, "data")
+	judge.Admit(parsed(peer.syn(40000, "web")))
 	if got := judge.Admit(parsed(ack)); got.Action != Pass {
 		t.Errorf("the ACK of a SYN-ACK that the capture has not: %v", got.Reason)
 	}
 	var p packet.Packet
-	p.DecodeTCP(v.reply(40001, "web", packet.SYN|packet.ACK, 1, 1, ""))
+	p.DecodeTCP(peer.reply(40001, "web", packet.SYN|packet.ACK, 1, 1, ""))
 	judge.Egress(&p, 0)
 	if got := judge.Admit(parsed(ack)); got.Reason != ReasonOutOfWindow {
 		t.Errorf("with both directions: %v", got.Reason)
@@ -367,18 +367,17 @@ func TestWindowScaleReadsOptions(t *testing.T) {
 	}
 }
 
-// The half-open flow whose stack has given up is taken over by its client's
-// next SYN.
+// A half-open flow whose stack has given up is reused by its client's next SYN.
 func TestGateTakesNewSYNOfAbandonedHandshake(t *testing.T) {
-	w := newHarness(t)
-	v := w.at("192.0.2.1")
-	v.answered(40000, "web")
-	w.want(v.tcp(40000, "web", packet.RST, clientNext, 0, ""), ReasonFlow)
-	w.pass(time.Minute)
-	w.want(v.tcp(40000, "web", packet.SYN, 1<<31, 0, ""), ReasonFlow)
-	if !w.egress(v.reply(40000, "web", packet.SYN|packet.ACK, 42, 1<<31+1, "")) {
+	h := newHarness(t)
+	peer := h.peer("192.0.2.1")
+	peer.mustGetSYNACK(40000, "web")
+	h.want(peer.tcp(40000, "web", packet.RST, clientNext, 0, ""), ReasonFlow)
+	h.advance(time.Minute)
+	h.want(peer.tcp(40000, "web", packet.SYN, 1<<31, 0, ""), ReasonFlow)
+	if !h.egress(peer.reply(40000, "web", packet.SYN|packet.ACK, 42, 1<<31+1, "")) {
 		t.Fatal("it is not answered")
 	}
-	w.want(v.tcp(40000, "web", packet.ACK, 1<<31+1, 43, ""), ReasonFlow)
-	v.enters(40000, "web", alice)
+	h.want(peer.tcp(40000, "web", packet.ACK, 1<<31+1, 43, ""), ReasonFlow)
+	peer.mustEnter(40000, "web", alice)
 }

@@ -13,114 +13,115 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// all are a valid knock by every method that is computed ahead, each of a
-// client and service of its own.
-func (v testPeer) all(c *protocol.Client, service string) [][]byte {
+// precomputedKnocks returns a valid knock by every method that is computed
+// ahead.
+func (peer testPeer) precomputedKnocks(c *protocol.Client, service string) [][]byte {
 	return [][]byte{
-		v.synKnock(c, service, 0), v.v2(c, service),
-		v.synPart(c, service, 0, 0), v.synPart(c, service, 0, 1), v.synPart(c, service, 0, 2),
+		peer.synKnock(c, service, 0), peer.v2(c, service),
+		peer.synPart(c, service, 0, 0), peer.synPart(c, service, 0, 1), peer.synPart(c, service, 0, 2),
 	}
 }
 
-// wantAll presents what all returned and expects three grants of it.
-func (v testPeer) wantAll(packets [][]byte) {
-	v.w.Helper()
-	had := v.w.grantsOf(v.addr)
+// wantKnocks sends these packets and expects three grants.
+func (peer testPeer) wantKnocks(packets [][]byte) {
+	peer.h.Helper()
+	had := peer.h.grantsOf(peer.addr)
 	for _, b := range packets {
-		v.w.result(b)
+		peer.h.knockResult(b)
 	}
-	v.wantGrants(had + 3)
+	peer.wantGrants(had + 3)
 }
 
 func TestTableFindsKnocksAfterClockJump(t *testing.T) {
-	w := newHarness(t, every())
+	h := newHarness(t, allMethods())
 	jump := []time.Duration{
 		0, time.Second, testWindow, 7 * time.Minute, time.Hour, 127 * testWindow, 128 * testWindow, 129 * testWindow,
 		255 * testWindow, 256 * testWindow, 257 * testWindow, 24 * time.Hour, 1000 * time.Hour,
 	}
 	for i, d := range jump {
 		for _, d := range []time.Duration{d, -2 * d, d + time.Millisecond} {
-			w.step(d)
-			w.turn()
-			w.pass(testTTL + testDeadline + time.Second)
-			w.turn()
-			w.sweep()
-			v := w.at("192.0.2.1").spoofed(i)
-			v.wantAll(v.all(alice, "ssh"))
-			w.pass(testTTL + testDeadline + time.Second)
-			w.sweep()
-			v.wantGrants(0)
-			w.pass(3 * testWindow)
-			w.turn()
+			h.stepWall(d)
+			h.rotateTable()
+			h.advance(testTTL + testDeadline + time.Second)
+			h.rotateTable()
+			h.sweep()
+			peer := h.peer("192.0.2.1").spoofed(i)
+			peer.wantKnocks(peer.precomputedKnocks(alice, "ssh"))
+			h.advance(testTTL + testDeadline + time.Second)
+			h.sweep()
+			peer.wantGrants(0)
+			h.advance(3 * testWindow)
+			h.rotateTable()
 		}
 	}
 }
 
 func TestTableIgnoresOldSlotAfterClockJump(t *testing.T) {
-	// The table has eight bits of a slot's number, and is not rebuilt yet.
+	// The table has eight bits of a slot's number, and has not been rebuilt
+	// yet.
 	for _, slots := range []time.Duration{2, 3, 127, 128, 129, 254, 255, 256, 257, 258, 512, 1 << 16} {
 		for _, sign := range []time.Duration{1, -1} {
-			w := newHarness(t, every())
-			v := w.at("192.0.2.1")
-			packets := v.all(alice, "db")
-			w.step(sign * slots * testWindow)
+			h := newHarness(t, allMethods())
+			peer := h.peer("192.0.2.1")
+			packets := peer.precomputedKnocks(alice, "db")
+			h.stepWall(sign * slots * testWindow)
 			for i, b := range packets {
-				if got := w.admit(b); got.Action != Drop {
+				if got := h.admit(b); got.Action != Drop {
 					t.Errorf("%d slots later, packet %d: %v %v", sign*slots, i, got.Action, got.Reason)
 				}
 			}
-			w.empty()
+			h.wantEmpty()
 		}
 	}
 }
 
 func TestTableHasNextSlots(t *testing.T) {
-	w := newHarness(t, every())
-	v := w.at("192.0.2.1")
+	h := newHarness(t, allMethods())
+	peer := h.peer("192.0.2.1")
 	for range 5 {
 		for _, kind := range []expectedKind{expectSYN, expectV2, expectPart} {
-			w.until(kind, time.Millisecond)
-			w.turn()
-			w.pass(time.Millisecond) // the slot begins, the table is of the one before
-			v.wantAll(v.all(alice, "ssh"))
-			w.pass(testTTL + testDeadline + time.Second)
-			w.sweep()
-			w.pass(2 * testWindow)
-			w.turn()
+			h.advanceToSlot(kind, time.Millisecond)
+			h.rotateTable()
+			h.advance(time.Millisecond) // the slot begins, the table is of the one before
+			peer.wantKnocks(peer.precomputedKnocks(alice, "ssh"))
+			h.advance(testTTL + testDeadline + time.Second)
+			h.sweep()
+			h.advance(2 * testWindow)
+			h.rotateTable()
 		}
 	}
 }
 
 func TestTableIsBuiltWithoutLock(t *testing.T) {
 	const clients = 500
-	w := newHarness(t, every(legacy, having(manyClients(clients)...)))
-	p := w.gate.policy.Load()
+	h := newHarness(t, allMethods(withLegacySequences, withClients(manyClients(clients)...)))
+	p := h.gate.policy.Load()
 	perSlot := p.NumPrecomputed() / policy.SlotsKept
 	if want := len(testServices) - 1; perSlot != want*clients*(1+3+3+1) { // all but the one without knocks
 		t.Fatalf("%d HMACs a slot", perSlot)
 	}
-	ahead := func() int { return int(w.precomputed()) }
+	ahead := func() int { return int(h.precomputed()) }
 	for jump, want := range map[time.Duration]int{testWindow: perSlot, time.Hour: perSlot * policy.SlotsKept} {
-		w.step(jump)
-		// As long as the test holds the lock, the builder does not. So what it
-		// computes meanwhile, which turns out to be all, it computes without.
-		before, old := ahead(), w.gate.knocks.Table()
-		w.gate.mu.Lock()
+		h.stepWall(jump)
+		// As long as the test holds the lock, the builder does not. What it
+		// computes meanwhile, which is all, it computes without the lock.
+		before, old := ahead(), h.gate.knocks.Table()
+		h.gate.mu.Lock()
 		var finished atomic.Bool
 		var run sync.WaitGroup
 		run.Go(func() {
-			w.gate.rotateTable(w.builder)
+			h.gate.rotateTable(h.builder)
 			finished.Store(true)
 		})
 		for ahead() < before+want {
 			runtime.Gosched()
 		}
-		if finished.Load() || w.gate.knocks.Table() != old {
+		if finished.Load() || h.gate.knocks.Table() != old {
 			t.Error("the table was replaced without the lock")
 		}
-		w.gate.mu.Unlock()
+		h.gate.mu.Unlock()
 		run.Wait()
-		if got := ahead() - before; got != want || w.gate.knocks.Table() == old {
+		if got := ahead() - before; got != want || h.gate.knocks.Table() == old {
 			t.Errorf("%d HMACs after %v, want %d", got, jump, want)
 		}
 	}
@@ -128,15 +129,15 @@ func TestTableIsBuiltWithoutLock(t *testing.T) {
 
 func TestTableRotationKeepsMemory(t *testing.T) {
 	const clients = 1000
-	w := newHarness(t, func(o *Options) {
-		every(having(manyClients(clients)...), func(o *policy.Options) {
+	h := newHarness(t, func(o *Options) {
+		allMethods(withClients(manyClients(clients)...), func(o *policy.Options) {
 			o.Services = only(o.Services, "ssh4")
 			o.Sequence.Slot = 10 * testWindow
 		})(o)
 	})
-	p := w.gate.policy.Load()
+	p := h.gate.policy.Load()
 	perSlot := clients * (1 + 3 + 1)
-	size := w.gate.knocks.Table().Size()
+	size := h.gate.knocks.Table().Size()
 	heap := func() uint64 {
 		runtime.GC()
 		var m runtime.MemStats
@@ -146,32 +147,32 @@ func TestTableRotationKeepsMemory(t *testing.T) {
 	day := int(24 * time.Hour / testWindow)
 	var early uint64
 	for turn := range day {
-		w.pass(testWindow)
-		before := w.precomputed()
-		w.gate.rotateTable(w.builder)
-		if got := w.precomputed() - before; got != 2*clients && got != uint64(perSlot) {
+		h.advance(testWindow)
+		before := h.precomputed()
+		h.gate.rotateTable(h.builder)
+		if got := h.precomputed() - before; got != 2*clients && got != uint64(perSlot) {
 			t.Fatalf("turn %d: %d HMACs", turn, got)
 		}
-		w.gate.sweep()
+		h.gate.sweep()
 		if turn%100 != 50 {
 			continue
 		}
 		used := 0
-		for range w.gate.knocks.Table().Fields() {
+		for range h.gate.knocks.Table().Fields() {
 			used++
 		}
-		if used != perSlot*policy.SlotsKept || w.gate.knocks.Table().Size() != size || 2*used > size {
-			t.Fatalf("turn %d: %d of %d cells, want %d of %d", turn, used, w.gate.knocks.Table().Size(), perSlot*policy.SlotsKept, size)
+		if used != perSlot*policy.SlotsKept || h.gate.knocks.Table().Size() != size || 2*used > size {
+			t.Fatalf("turn %d: %d of %d cells, want %d of %d", turn, used, h.gate.knocks.Table().Size(), perSlot*policy.SlotsKept, size)
 		}
 		// A client knocks by every method from time to time.
-		v, c := w.at("192.0.2.1").spoofed(turn), p.Services()[0].Clients[turn%clients].Keys[0].Identity
-		v.wantAll(v.all(c, "ssh"))
-		w.pass(testTTL + testDeadline + time.Second)
-		w.pass(testWindow - testTTL - testDeadline - time.Second)
-		w.gate.rotateTable(w.builder)
-		w.worker.Sweep()
-		w.sweep()
-		w.events = w.events[:0]
+		peer, c := h.peer("192.0.2.1").spoofed(turn), p.Services()[0].Clients[turn%clients].Keys[0].Identity
+		peer.wantKnocks(peer.precomputedKnocks(c, "ssh"))
+		h.advance(testTTL + testDeadline + time.Second)
+		h.advance(testWindow - testTTL - testDeadline - time.Second)
+		h.gate.rotateTable(h.builder)
+		h.worker.Sweep()
+		h.sweep()
+		h.events = h.events[:0]
 		now := heap()
 		if early == 0 {
 			early = now
@@ -180,19 +181,19 @@ func TestTableRotationKeepsMemory(t *testing.T) {
 			t.Errorf("turn %d: %d KiB on the heap, %d early on", turn, now>>10, early>>10)
 		}
 	}
-	w.pass(time.Hour)
-	w.gate.rotateTable(w.builder)
-	w.worker.Sweep()
-	w.sweep()
-	w.empty()
+	h.advance(time.Hour)
+	h.gate.rotateTable(h.builder)
+	h.worker.Sweep()
+	h.sweep()
+	h.wantEmpty()
 }
 
-// only keeps the services of a name.
+// only returns the services with a name.
 func only(all []policy.Service, name string) []policy.Service {
 	return slices.DeleteFunc(all, func(s policy.Service) bool { return s.Name != name })
 }
 
-// manyClients are n clients with one key each.
+// manyClients returns n clients with one key each.
 func manyClients(n int) []*policy.Client {
 	all := make([]*policy.Client, n)
 	for i := range all {

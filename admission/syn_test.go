@@ -14,55 +14,55 @@ import (
 )
 
 func TestSYNKnockAcceptedSlots(t *testing.T) {
-	everywhere(func(addr string) {
+	forEachFamily(func(addr string) {
 		for off := int64(-3); off <= 3; off++ {
-			w := newHarness(t, every())
-			v := w.at(addr)
-			b := v.synKnock(alice, "ssh", off)
+			h := newHarness(t, allMethods())
+			peer := h.peer(addr)
+			b := peer.synKnock(alice, "ssh", off)
 			if off < -1 || off > 1 {
-				w.want(b, ReasonNoGrant) // a SYN like any other
-				w.empty()
+				h.want(b, ReasonNoGrant) // a SYN like any other
+				h.wantEmpty()
 				continue
 			}
-			w.want(b, ReasonKnock)
-			w.decide()
-			if got := w.lastKnock(); got != knock.OK {
+			h.want(b, ReasonKnock)
+			h.decide()
+			if got := h.lastKnock(); got != knock.OK {
 				t.Fatalf("slot %+d: %v", off, got)
 			}
-			if e := w.events[0]; e.Client != "alice" || e.Service != "ssh"+family(v) || e.Method != protocol.MethodTCPSYN {
+			if e := h.events[0]; e.Client != "alice" || e.Service != "ssh"+addressFamily(peer) || e.Method != protocol.MethodTCPSYN {
 				t.Errorf("%+v", e)
 			}
-			w.want(v.spoofed(1).syn(40000, "ssh"), ReasonNoGrant)
-			w.want(v.syn(40000, "ssh"), ReasonGrant)
-			v.enters(40000, "ssh", alice)
+			h.want(peer.spoofed(1).syn(40000, "ssh"), ReasonNoGrant)
+			h.want(peer.syn(40000, "ssh"), ReasonGrant)
+			peer.mustEnter(40000, "ssh", alice)
 		}
 	})
 }
 
 func TestTableFindsSlotsWhenLate(t *testing.T) {
-	w := newHarness(t, every())
-	v := w.at("192.0.2.1")
-	// Made in this slot, it arrives in the next one, and in the one after that,
-	// while nothing has been computed again.
-	b := v.synKnock(alice, "db", 0)
-	w.pass(testWindow)
-	w.want(b, ReasonKnock)
-	w.decide()
-	v.wantGrants(1)
-	w.pass(testWindow)
-	w.want(b, ReasonNoGrant)
-	w.turn()
-	w.want(b, ReasonNoGrant)
-	w.want(v.synKnock(alice, "db", 1), ReasonKnock)
+	h := newHarness(t, allMethods())
+	peer := h.peer("192.0.2.1")
+	// Made in this slot, it arrives in the next one and in the one after, while
+	// the table has not been rebuilt.
+	b := peer.synKnock(alice, "db", 0)
+	h.advance(testWindow)
+	h.want(b, ReasonKnock)
+	h.decide()
+	peer.wantGrants(1)
+	h.advance(testWindow)
+	h.want(b, ReasonNoGrant)
+	h.rotateTable()
+	h.want(b, ReasonNoGrant)
+	h.want(peer.synKnock(alice, "db", 1), ReasonKnock)
 }
 
 func TestSYNKnockNeedsAllFields(t *testing.T) {
-	everywhere(func(addr string) {
-		w := newHarness(t, every())
-		v := w.at(addr)
-		f := v.synFields(alice, "ssh", 0)
+	forEachFamily(func(addr string) {
+		h := newHarness(t, allMethods())
+		peer := h.peer(addr)
+		f := peer.synFields(alice, "ssh", 0)
 		as := func(change func(*packettest.TCP)) []byte {
-			p := v.fieldsAs(f, v.server("ssh"))
+			p := peer.fieldsAs(f, peer.server("ssh"))
 			change(&p)
 			return p.Packet()
 		}
@@ -90,46 +90,46 @@ func TestSYNKnockNeedsAllFields(t *testing.T) {
 			{"with RST", as(func(p *packettest.TCP) { p.Flags |= packet.RST }), ReasonNoFlow},
 			{"with FIN", as(func(p *packettest.TCP) { p.Flags |= packet.FIN }), ReasonNoFlow},
 			{"without SYN", as(func(p *packettest.TCP) { p.Flags = 0 }), ReasonNoFlow},
-			{"to another service", as(func(p *packettest.TCP) { p.Dst = v.server("db") }), ReasonNoGrant},
-			{"to a port without service", as(func(p *packettest.TCP) { p.Dst = netip.AddrPortFrom(v.gateway(), 23) }), ReasonNotService},
-			{"of a client is unknown", v.synKnock(carol, "ssh", 0), ReasonNoGrant},
+			{"to another service", as(func(p *packettest.TCP) { p.Dst = peer.server("db") }), ReasonNoGrant},
+			{"to a port without service", as(func(p *packettest.TCP) { p.Dst = netip.AddrPortFrom(peer.gateway(), 23) }), ReasonNotService},
+			{"of a client is unknown", peer.synKnock(carol, "ssh", 0), ReasonNoGrant},
 			{"with a bad checksum", broken, ReasonMalformed},
 		} {
-			if got := w.admit(c.b); got.Reason != c.want {
+			if got := h.admit(c.b); got.Reason != c.want {
 				t.Errorf("%s: %v, want %v", c.name, got.Reason, c.want)
 			}
 		}
-		w.decide()
-		w.empty()
-		w.want(as(func(p *packettest.TCP) {
+		h.decide()
+		h.wantEmpty()
+		h.want(as(func(p *packettest.TCP) {
 			p.Options = append([]byte{2, 4, 5, 180, 3, 3, 7, 1}, timestamps(f.TSVal)[2:]...)
 			p.Options = append(p.Options, 1, 0)
 		}), ReasonKnock)
-		w.decide()
-		v.wantGrants(1)
+		h.decide()
+		peer.wantGrants(1)
 	})
 }
 
 func TestSYNKnockIsNeverPassed(t *testing.T) {
-	// Not to a service that answers any host either, nor with a grant there.
+	// Nor to an open service, nor with a grant there.
 	for _, service := range []string{"ssh", "db", "vpn"} {
-		w := newHarness(t, every())
-		v := w.at("192.0.2.1")
-		b := v.synKnock(alice, service, 0)
+		h := newHarness(t, allMethods())
+		peer := h.peer("192.0.2.1")
+		b := peer.synKnock(alice, service, 0)
 		for range 5 {
-			w.want(b, ReasonKnock)
-			w.decide()
+			h.want(b, ReasonKnock)
+			h.decide()
 			var p packet.Packet
 			p.Data = b
 			p.Parse()
 			answer := packettest.TCP{
 				Src: p.Tuple.Destination(), Dst: p.Tuple.Source(), Flags: packet.SYN | packet.ACK, Seq: 1, Ack: p.Seq + 1,
 			}
-			if w.egress(answer.Packet()) {
+			if h.egress(answer.Packet()) {
 				t.Fatalf("%s: the knock is answered", service)
 			}
 		}
-		if len(w.delivered) != 0 || w.gate.Stats().Flows != 0 {
+		if len(h.delivered) != 0 || h.gate.Stats().Flows != 0 {
 			t.Errorf("%s: the knock is a connection", service)
 		}
 	}
@@ -137,57 +137,57 @@ func TestSYNKnockIsNeverPassed(t *testing.T) {
 
 func TestSYNKnockReuse(t *testing.T) {
 	for service, most := range map[string]int{"ssh": 1 + knock.MaxReuse, "db": 1} {
-		w := newHarness(t, every())
-		v := w.at("192.0.2.1")
-		b := v.synKnock(alice, service, 0)
+		h := newHarness(t, allMethods())
+		peer := h.peer("192.0.2.1")
+		b := peer.synKnock(alice, service, 0)
 		for i := range 12 {
 			want := knock.OK
 			if i >= most {
 				want = knock.Repeated
 			}
-			if got := w.result(b); got != want {
+			if got := h.knockResult(b); got != want {
 				t.Errorf("%s, time %d: %v, want %v", service, i+1, got, want)
 			}
 		}
-		v.wantGrants(most)
-		// From another port it is the same pair still: a second connection.
-		w.pass(testTTL + testDeadline + time.Second)
-		w.sweep()
-		v.wantGrants(0)
+		peer.wantGrants(most)
+		// From another port it is still the same pair: a second connection.
+		h.advance(testTTL + testDeadline + time.Second)
+		h.sweep()
+		peer.wantGrants(0)
 	}
 }
 
 func TestSYNKnockBindsAddresses(t *testing.T) {
-	everywhere(func(addr string) {
-		w := newHarness(t, every())
-		v := w.at(addr)
-		b := v.synKnock(alice, "ssh", 0)
-		w.want(b, ReasonKnock)
-		thief := v.spoofed(1)
-		w.want(thief.from(b), ReasonKnock) // in the same batch
-		w.decide()
-		if w.events[0].Result != knock.OK || w.events[1].Result != knock.Replayed {
-			t.Fatalf("%+v", w.events)
+	forEachFamily(func(addr string) {
+		h := newHarness(t, allMethods())
+		peer := h.peer(addr)
+		b := peer.synKnock(alice, "ssh", 0)
+		h.want(b, ReasonKnock)
+		thief := peer.spoofed(1)
+		h.want(thief.readdress(b), ReasonKnock) // in the same batch
+		h.decide()
+		if h.events[0].Result != knock.OK || h.events[1].Result != knock.Replayed {
+			t.Fatalf("%+v", h.events)
 		}
 		thief.wantGrants(0)
-		w.want(thief.syn(40000, "ssh"), ReasonNoGrant)
-		other := v.synAs(v.synFields(alice, "ssh", 0), netip.AddrPortFrom(v.gateway().Next(), 22))
-		if got := w.result(other); got != knock.Replayed {
+		h.want(thief.syn(40000, "ssh"), ReasonNoGrant)
+		other := peer.synAs(peer.synFields(alice, "ssh", 0), netip.AddrPortFrom(peer.gateway().Next(), 22))
+		if got := h.knockResult(other); got != knock.Replayed {
 			t.Errorf("to another address: %v", got)
 		}
-		v.wantGrants(1)
-		// For as long as the slot is accepted, and the knock of the next slot
-		// is another.
-		w.pass(testWindow)
-		w.turn()
-		if got := w.result(thief.from(b)); got != knock.Replayed {
+		peer.wantGrants(1)
+		// As long as the slot is accepted; the knock of the next slot is
+		// another one.
+		h.advance(testWindow)
+		h.rotateTable()
+		if got := h.knockResult(thief.readdress(b)); got != knock.Replayed {
 			t.Errorf("a slot later: %v", got)
 		}
-		if got := w.result(thief.synKnock(alice, "ssh", 0)); got != knock.OK {
+		if got := h.knockResult(thief.synKnock(alice, "ssh", 0)); got != knock.OK {
 			t.Errorf("the next slot's: %v", got)
 		}
-		w.pass(testWindow)
-		w.want(thief.from(b), ReasonNoGrant)
+		h.advance(testWindow)
+		h.want(thief.readdress(b), ReasonNoGrant)
 	})
 }
 
@@ -196,25 +196,25 @@ func TestSYNKnockReplayAfterRestart(t *testing.T) {
 	file := func(o *Options) {
 		o.Store, o.Now, o.Mono = openFile(t, dir, clocks.options()), clocks.options().Now, clocks.options().Mono
 	}
-	w := newHarness(t, every(), file)
-	v := w.at("192.0.2.1")
-	single := v.synKnock(alice, "ssh", 0)
-	sequence := [][]byte{v.synPart(alice, "db", 0, 0), v.synPart(alice, "db", 0, 1), v.synPart(alice, "db", 0, 2)}
-	present := func(v testPeer) (one, three knock.Result) {
-		one = v.w.result(v.from(single))
+	h := newHarness(t, allMethods(), file)
+	peer := h.peer("192.0.2.1")
+	single := peer.synKnock(alice, "ssh", 0)
+	sequence := [][]byte{peer.synPart(alice, "db", 0, 0), peer.synPart(alice, "db", 0, 1), peer.synPart(alice, "db", 0, 2)}
+	present := func(peer testPeer) (one, three knock.Result) {
+		one = peer.h.knockResult(peer.readdress(single))
 		for _, b := range sequence {
-			three = v.w.result(v.from(b))
+			three = peer.h.knockResult(peer.readdress(b))
 		}
 		return one, three
 	}
-	if one, three := present(v); one != knock.OK || three != knock.OK {
+	if one, three := present(peer); one != knock.OK || three != knock.OK {
 		t.Fatal(one, three)
 	}
-	_ = w.gate.store.Close()
-	w = newHarness(t, every(), file)
-	// Even its owner's: who that was is not in the store.
+	_ = h.gate.store.Close()
+	h = newHarness(t, allMethods(), file)
+	// Also from its owner: the store does not know the source.
 	for _, addr := range []string{"192.0.2.1", "198.51.100.7"} {
-		if one, three := present(w.at(addr)); one != knock.Replayed || three != knock.Replayed {
+		if one, three := present(h.peer(addr)); one != knock.Replayed || three != knock.Replayed {
 			t.Errorf("%s: %v, %v", addr, one, three)
 		}
 	}
@@ -226,31 +226,31 @@ func TestSYNKnockOutsideSchedule(t *testing.T) {
 		"secret is over": func(c *policy.Client, now time.Time) { c.Keys[0].Until = now },
 		"out of hours":   func(c *policy.Client, _ time.Time) { c.Hours = func(time.Time) bool { return false } },
 	} {
-		w := newHarness(t, every(), func(o *Options) {
+		h := newHarness(t, allMethods(), func(o *Options) {
 			c := policy.NewClient(alice)
 			change(c, o.Now())
-			every(having(c))(o)
+			allMethods(withClients(c))(o)
 		})
-		v := w.at("192.0.2.1")
-		if got := w.result(v.synKnock(alice, "db", 0)); got != knock.OutsideSchedule {
+		peer := h.peer("192.0.2.1")
+		if got := h.knockResult(peer.synKnock(alice, "db", 0)); got != knock.OutsideSchedule {
 			t.Errorf("%s: %v", name, got)
 		}
-		w.empty()
+		h.wantEmpty()
 	}
 }
 
 func TestSYNKnockPerSecret(t *testing.T) {
 	newer := testSecret("alice", 2)
 	c := &policy.Client{ID: "alice", Keys: []policy.Key{{Identity: alice}, {Identity: newer}}}
-	w := newHarness(t, every(having(c)))
-	// Two devices while the secret is being changed.
+	h := newHarness(t, allMethods(withClients(c)))
+	// Two devices, while the secret is being changed.
 	for i, id := range []*protocol.Client{alice, newer} {
-		v := w.at("192.0.2.1").spoofed(i)
-		if got := w.result(v.synKnock(id, "db", 0)); got != knock.OK {
+		peer := h.peer("192.0.2.1").spoofed(i)
+		if got := h.knockResult(peer.synKnock(id, "db", 0)); got != knock.OK {
 			t.Errorf("with secret %d: %v", i+1, got)
 		}
 		for part := range 3 {
-			got, want := w.result(v.synPart(id, "db", 0, part)), knock.Incomplete
+			got, want := h.knockResult(peer.synPart(id, "db", 0, part)), knock.Incomplete
 			if part == 2 {
 				want = knock.OK
 			}
@@ -264,25 +264,25 @@ func TestSYNKnockPerSecret(t *testing.T) {
 func TestSYNKnockWithSharedStore(t *testing.T) {
 	store := replay.NewMemoryStore(newTestClocks().options())
 	share := func(o *Options) { o.Store = store }
-	one, two := newHarness(t, every(), share), newHarness(t, every(), share)
-	b := one.at("192.0.2.1").synKnock(alice, "ssh", 0)
-	if got := one.result(b); got != knock.OK {
+	one, two := newHarness(t, allMethods(), share), newHarness(t, allMethods(), share)
+	b := one.peer("192.0.2.1").synKnock(alice, "ssh", 0)
+	if got := one.knockResult(b); got != knock.OK {
 		t.Fatal(got)
 	}
-	if got := two.result(b); got != knock.Replayed {
+	if got := two.knockResult(b); got != knock.Replayed {
 		t.Errorf("at the other gate: %v", got)
 	}
 }
 
-// family is what the names of services at v's gateway end in.
-func family(v testPeer) string {
-	if v.addr.Is4() {
+// addressFamily returns the suffix of the names of services in peer's family.
+func addressFamily(peer testPeer) string {
+	if peer.addr.Is4() {
 		return "4"
 	}
 	return "6"
 }
 
-// testSecret is a client of the same name with another secret.
+// testSecret returns a client of the same name with another secret.
 func testSecret(id string, n int) *protocol.Client {
 	c, err := protocol.NewClient(id, []byte{byte(n), 15: 1, 31: 0})
 	if err != nil {
@@ -293,17 +293,17 @@ func testSecret(id string, n int) *protocol.Client {
 
 func TestSYNKnockFromFlowPort(t *testing.T) {
 	for _, service := range []string{"db", "vpn"} {
-		w := newHarness(t, every())
-		v := w.at("192.0.2.1")
-		v.knocks(alice, service, "")
-		w.admit(v.syn(40000, service))
-		v.enters(40000, service, alice)
-		p := v.fieldsAs(v.synFields(bob, service, 0), v.server(service))
-		p.Src = netip.AddrPortFrom(v.addr, 40000)
-		if got := w.result(p.Packet()); got != knock.OK {
+		h := newHarness(t, allMethods())
+		peer := h.peer("192.0.2.1")
+		peer.mustKnock(alice, service, "")
+		h.admit(peer.syn(40000, service))
+		peer.mustEnter(40000, service, alice)
+		p := peer.fieldsAs(peer.synFields(bob, service, 0), peer.server(service))
+		p.Src = netip.AddrPortFrom(peer.addr, 40000)
+		if got := h.knockResult(p.Packet()); got != knock.OK {
 			t.Errorf("%s: %v", service, got)
 		}
-		w.want(v.syn(40000, service), ReasonFlow)
-		w.want(v.tcp(40000, service, packet.ACK, 1001, 1, "data"), ReasonFlow)
+		h.want(peer.syn(40000, service), ReasonFlow)
+		h.want(peer.tcp(40000, service, packet.ACK, 1001, 1, "data"), ReasonFlow)
 	}
 }

@@ -7,39 +7,39 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// with is a segment of v's at db with TCP options.
-func (v testPeer) with(flags uint8, seq, ack uint32, options []byte) []byte {
-	s := v.server("db")
+// segment returns a segment of peer to db with TCP options.
+func (peer testPeer) segment(flags uint8, seq, ack uint32, options []byte) []byte {
+	s := peer.server("db")
 	return packettest.TCP{
-		Src: v.tuple(40000, "db").Source(), Dst: s, Flags: flags, Seq: seq, Ack: ack, Options: options,
+		Src: peer.tuple(40000, "db").Source(), Dst: s, Flags: flags, Seq: seq, Ack: ack, Options: options,
 	}.Packet()
 }
 
 func TestGateReportsMissingTimestamp(t *testing.T) {
-	everywhere(func(addr string) {
+	forEachFamily(func(addr string) {
 		for _, agreed := range []bool{true, false} {
-			w := newHarness(t)
-			v := w.at(addr)
-			v.knocks(alice, "db", "")
-			w.want(v.syn(40000, "db"), ReasonGrant)
+			h := newHarness(t)
+			peer := h.peer(addr)
+			peer.mustKnock(alice, "db", "")
+			h.want(peer.syn(40000, "db"), ReasonGrant)
 			var options []byte
 			if agreed {
 				options = []byte{1, 1, 8, 10, 0, 0, 0, 9, 1, 2, 3, 4}
 			}
-			w.egress(packettest.TCP{
-				Src: v.server("db"), Dst: v.tuple(40000, "db").Source(), Flags: packet.SYN | packet.ACK, Seq: 5000, Ack: 1001, Options: options,
+			h.egress(packettest.TCP{
+				Src: peer.server("db"), Dst: peer.tuple(40000, "db").Source(), Flags: packet.SYN | packet.ACK, Seq: 5000, Ack: 1001, Options: options,
 			}.Packet())
-			if r := w.want(v.with(packet.ACK, 1001, 5001, []byte{1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 9}), ReasonFlow); r.Unstamped {
+			if r := h.want(peer.segment(packet.ACK, 1001, 5001, []byte{1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 9}), ReasonFlow); r.Unstamped {
 				t.Errorf("%s: a segment with a timestamp: %+v", addr, r)
 			}
 			for _, options := range [][]byte{nil, {1, 1, 1, 1}, {8, 2, 1, 1}} {
-				r := w.want(v.with(packet.ACK, 1001, 5001, options), ReasonFlow)
+				r := h.want(peer.segment(packet.ACK, 1001, 5001, options), ReasonFlow)
 				if r.Unstamped != agreed || agreed && r.Timestamp != 0x01020304 {
 					t.Errorf("%s, agreed %v: options %v: %+v", addr, agreed, options, r)
 				}
 			}
-			v.enters(40000, "db", alice)
-			if r := w.want(v.with(packet.ACK, 1001, 5001, nil), ReasonFlow); r.Unstamped {
+			peer.mustEnter(40000, "db", alice)
+			if r := h.want(peer.segment(packet.ACK, 1001, 5001, nil), ReasonFlow); r.Unstamped {
 				t.Errorf("%s: a segment after the handshake: %+v", addr, r)
 			}
 		}

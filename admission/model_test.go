@@ -15,14 +15,14 @@ import (
 	"github.com/knockgw/knockgw/protocol"
 )
 
-// model is what a test knows about a gate from outside, without its tables.
+// model is what a test knows of a gate from outside, without its tables.
 type model struct {
 	*harness
 	knocked  map[netip.Addr]bool   // a valid, new knock came from there
-	admitted map[packet.Tuple]bool // some packet was let in that begins a flow
-	entered  map[netip.Addr]int    // flows of its that used up a grant
-	captured [][]byte              // knocks that went over the wire, each of some client
-	checked  int                   // deliveries that were looked at
+	admitted map[packet.Tuple]bool // a packet that begins a flow was admitted
+	entered  map[netip.Addr]int    // flows of the address that used up a grant
+	captured [][]byte              // knocks on the wire, each of some client
+	checked  int                   // checked deliveries
 }
 
 var (
@@ -35,7 +35,7 @@ func modelService(t *rapid.T) string {
 }
 
 func (m *model) randomPeer(t *rapid.T) testPeer {
-	return m.at(rapid.SampledFrom(modelAddrs).Draw(t, "from"))
+	return m.peer(rapid.SampledFrom(modelAddrs).Draw(t, "from"))
 }
 
 // receive admits b and judges the verdict by the model.
@@ -47,15 +47,15 @@ func (m *model) receive(t *rapid.T, b []byte) Verdict {
 		m.admitted[p.Tuple] = true
 	case ReasonFlow:
 		if !m.admitted[p.Tuple] {
-			t.Fatalf("%v belongs to a flow that was never let in", p.Tuple)
+			t.Fatalf("%v belongs to a flow that was never admitted", p.Tuple)
 		}
 	}
-	m.judge(t)
+	m.checkInvariants(t)
 	return v
 }
 
-// judge looks for what must never be, whatever has happened.
-func (m *model) judge(t *rapid.T) {
+// checkInvariants verifies what must hold after any step.
+func (m *model) checkInvariants(t *rapid.T) {
 	for ; m.checked < len(m.delivered); m.checked++ {
 		m.admitted[parsed([]byte(m.delivered[m.checked].data)).Tuple] = true
 	}
@@ -72,22 +72,22 @@ func (m *model) judge(t *rapid.T) {
 			t.Fatalf("%v is in a hidden service and never knocked", tuple)
 		}
 		if !m.admitted[tuple] {
-			t.Fatalf("%v is in the table and was never let in", tuple)
+			t.Fatalf("%v is in the table and was never admitted", tuple)
 		}
 	}
 }
 
 // junk is something from a host without a secret.
 func (m *model) junk(t *rapid.T) {
-	v := m.randomPeer(t)
+	peer := m.randomPeer(t)
 	switch rapid.IntRange(0, 5).Draw(t, "junk") {
 	case 0: // any segment
-		m.receive(t, v.tcp(rapid.SampledFrom(modelPorts).Draw(t, "port"), modelService(t), rapid.Byte().Draw(t, "flags"),
+		m.receive(t, peer.tcp(rapid.SampledFrom(modelPorts).Draw(t, "port"), modelService(t), rapid.Byte().Draw(t, "flags"),
 			rapid.Uint32Range(999, 1002).Draw(t, "seq"), rapid.Uint32Range(0, 3).Draw(t, "ack"), ""))
 	case 1:
-		m.receive(t, v.syn(rapid.SampledFrom(modelPorts).Draw(t, "port"), modelService(t)))
+		m.receive(t, peer.syn(rapid.SampledFrom(modelPorts).Draw(t, "port"), modelService(t)))
 	case 2:
-		m.receive(t, v.udp(testKnockPort, parsed(v.junk()).Data[v.headers():]))
+		m.receive(t, peer.udp(testKnockPort, parsed(peer.junk()).Data[peer.headers():]))
 	case 3: // a knock that was captured, from anywhere, perhaps changed
 		if len(m.captured) == 0 {
 			return
@@ -96,17 +96,17 @@ func (m *model) junk(t *rapid.T) {
 		if rapid.Bool().Draw(t, "tampered") {
 			b[rapid.IntRange(0, len(b)-1).Draw(t, "at")] ^= 1 << rapid.IntRange(0, 7).Draw(t, "bit")
 		}
-		m.receive(t, v.udp(testKnockPort, b))
+		m.receive(t, peer.udp(testKnockPort, b))
 	case 4: // an error about whatever
-		m.receive(t, v.icmpError(m.randomPeer(t).reply(rapid.SampledFrom(modelPorts).Draw(t, "port"), modelService(t), packet.ACK,
+		m.receive(t, peer.icmpError(m.randomPeer(t).reply(rapid.SampledFrom(modelPorts).Draw(t, "port"), modelService(t), packet.ACK,
 			rapid.Uint32Range(0, 200).Draw(t, "seq"), 1001, "x")))
 	case 5: // bytes
 		m.receive(t, rapid.SliceOfN(rapid.Byte(), 0, 80).Draw(t, "bytes"))
 	}
 }
 
-func (v testPeer) headers() int {
-	if v.addr.Is4() {
+func (peer testPeer) headers() int {
+	if peer.addr.Is4() {
 		return 28
 	}
 	return 48
@@ -118,11 +118,11 @@ func (m *model) client(t *rapid.T) {
 	if fast, slow, limit := m.gate.knocks.Queued(); limit-max(fast, slow) < 40 {
 		m.decide() // within the documented limits
 	}
-	v := m.randomPeer(t)
+	peer := m.randomPeer(t)
 	service := rapid.SampledFrom([]string{"ssh", "db", "many"}).Draw(t, "hidden service")
-	knock := v.knock(alice, service)
-	m.knocked[v.addr] = true
-	m.captured = append(m.captured, knock[v.headers():])
+	knock := peer.knock(alice, service)
+	m.knocked[peer.addr] = true
+	m.captured = append(m.captured, knock[peer.headers():])
 	if got := m.receive(t, knock); got.Reason != ReasonKnock {
 		t.Fatalf("a valid knock: %v", got.Reason)
 	}
@@ -132,30 +132,31 @@ func (m *model) client(t *rapid.T) {
 	if rapid.Bool().Draw(t, "decided first") {
 		m.decide()
 	}
-	m.pass(time.Duration(rapid.IntRange(0, 900).Draw(t, "ms")) * time.Millisecond)
+	m.advance(time.Duration(rapid.IntRange(0, 900).Draw(t, "ms")) * time.Millisecond)
 	if rapid.Bool().Draw(t, "swept") {
 		m.sweep()
 	}
 	port := uint16(50000 + m.ids)
 	m.ids++
-	got := m.receive(t, v.syn(port, service))
+	got := m.receive(t, peer.syn(port, service))
 	m.decide()
-	m.judge(t)
-	if got.Action == Drop || !m.admitted[v.tuple(port, service)] {
+	m.checkInvariants(t)
+	if got.Action == Drop || !m.admitted[peer.tuple(port, service)] {
 		t.Fatalf("%v %v after a valid knock for %s", got.Action, got.Reason, service)
 	}
 }
 
-// stack does something that the stack, or what is behind it, may do with a flow.
+// stack does something that the stack, or the server behind it, may do with a
+// flow.
 func (m *model) stack(t *rapid.T) {
-	v := m.randomPeer(t)
+	peer := m.randomPeer(t)
 	port, service := rapid.SampledFrom(append([]uint16{uint16(50000 + m.ids - 1)}, modelPorts...)).Draw(t, "port"), modelService(t)
-	tuple := v.tuple(port, service)
-	m.stages[tuple] = rapid.SampledFrom([]CloseState{EndpointClosed, EndpointTimeWait, EndpointBusy}).Draw(t, "stage")
+	tuple := peer.tuple(port, service)
+	m.closeStates[tuple] = rapid.SampledFrom([]CloseState{EndpointClosed, EndpointTimeWait, EndpointBusy}).Draw(t, "stage")
 	switch rapid.IntRange(0, 4).Draw(t, "does") {
 	case 0:
 		if m.gate.HandshakeDone(tuple) == nil && (service == "db" || service == "many") {
-			m.entered[v.addr]++
+			m.entered[peer.addr]++
 		}
 	case 1:
 		if m.gate.Stats().KnocksQueued > 0 {
@@ -164,14 +165,14 @@ func (m *model) stack(t *rapid.T) {
 		client := rapid.SampledFrom([]*protocol.Client{alice, bob}).Draw(t, "client")
 		claim := rapid.SampledFrom([]error{nil, replay.ErrReplayed}).Draw(t, "claim")
 		if m.gate.Authenticate(tuple, client, "", func() error { return claim }) == nil && service != "web" {
-			m.entered[v.addr]++
+			m.entered[peer.addr]++
 		}
 	case 2:
 		m.gate.RelayDone(tuple)
 	case 3:
 		m.gate.Remove(tuple)
 	case 4:
-		b := v.reply(port, service, rapid.Byte().Draw(t, "flags"), rapid.Uint32Range(0, 200).Draw(t, "seq"), 1001, "data")
+		b := peer.reply(port, service, rapid.Byte().Draw(t, "flags"), rapid.Uint32Range(0, 200).Draw(t, "seq"), 1001, "data")
 		if m.egress(b) && !m.admitted[tuple] {
 			t.Fatalf("a packet gets out to %v, which has no flow", tuple)
 		}
@@ -180,81 +181,82 @@ func (m *model) stack(t *rapid.T) {
 	earned := 0
 	for _, e := range m.events {
 		switch {
-		case e.Result != knock.OK || e.Source != v.addr:
+		case e.Result != knock.OK || e.Source != peer.addr:
 		case strings.HasPrefix(e.Service, "many"):
 			earned += 3
 		default:
 			earned++
 		}
 	}
-	if m.entered[v.addr] > earned {
-		t.Fatalf("%d flows of %v were let in on knocks for %d", m.entered[v.addr], v.addr, earned)
+	if m.entered[peer.addr] > earned {
+		t.Fatalf("%d flows of %v were admitted on knocks for %d", m.entered[peer.addr], peer.addr, earned)
 	}
 }
 
 func newModel(t *rapid.T, change ...func(*Options)) *model {
-	return modelOf(newHarness(t, change...))
+	return newModelOf(newHarness(t, change...))
 }
 
-func modelOf(w *harness) *model {
+func newModelOf(h *harness) *model {
 	return &model{
-		harness: w, knocked: map[netip.Addr]bool{},
+		harness: h, knocked: map[netip.Addr]bool{},
 		admitted: map[packet.Tuple]bool{}, entered: map[netip.Addr]int{},
 	}
 }
 
 func TestGateProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		newModel(t, fewHalfOpen).whateverGoesIn(t)
+		newModel(t, fewHalfOpen).run(t)
 	})
 }
 
 func fewHalfOpen(o *Options) { o.Limits.HalfOpen = 3 }
 
-func (m *model) whateverGoesIn(t *rapid.T) {
+func (m *model) run(t *rapid.T) {
 	t.Repeat(map[string]func(*rapid.T){
 		"junk":   m.junk,
 		"junk 2": m.junk,
 		"client": m.client,
 		"stack":  m.stack,
-		"reload": func(*rapid.T) { m.reloads() },
+		"reload": func(*rapid.T) { m.reload() },
 		"decide": func(*rapid.T) { m.decide() },
 		"sweep":  func(*rapid.T) { m.sweep() },
 		"time passes": func(t *rapid.T) {
-			m.pass(time.Duration(rapid.IntRange(0, 20_000).Draw(t, "ms")) * time.Millisecond)
+			m.advance(time.Duration(rapid.IntRange(0, 20_000).Draw(t, "ms")) * time.Millisecond)
 		},
-		// Ahead only: set back behind a key that was forgotten, it makes the
-		// message fresh again (storekeys.go).
+		// Forward only: behind the time of an expired key the message is fresh
+		// again (storekeys.go).
 		"the clock is set": func(t *rapid.T) {
-			m.step(time.Duration(rapid.IntRange(0, 3600).Draw(t, "s")) * time.Second)
+			m.stepWall(time.Duration(rapid.IntRange(0, 3600).Draw(t, "s")) * time.Second)
 		},
-		"": func(t *rapid.T) { m.judge(t) },
+		"": func(t *rapid.T) { m.checkInvariants(t) },
 	})
-	m.over()
+	m.finish()
 }
 
-// over lets everything come to its end, and wants nothing to be left.
-func (m *model) over() {
+// finish ends all flows and expects no state to be left.
+func (m *model) finish() {
 	m.decide()
-	clear(m.stages)
+	clear(m.closeStates)
 	for t := range m.admitted {
 		if f := m.flow(t); f != nil && f.state == stateAuthorized {
 			m.gate.RelayDone(t)
 		}
 	}
 	for range 3 {
-		m.pass(testTTL + testDeadline + halfOpenTime + 1)
+		m.advance(testTTL + testDeadline + halfOpenTime + 1)
 		m.sweep()
 	}
-	m.empty()
+	m.wantEmpty()
 }
 
-// Without any valid knock nothing hidden opens, however long one tries.
+// Without a valid knock no hidden service opens, whatever is sent.
 func TestHiddenServiceNeedsKnock(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := newModel(t)
 		for _, c := range []*protocol.Client{alice, bob} {
-			// Of last week, and for this service at another gateway's port.
+			// Knocks of last week, and for this service at another gateway's
+			// port.
 			b, err := protocol.AppendKnock(nil, c, 22, &protocol.KnockMessage{Method: "udp", Time: m.wall.Add(-time.Hour).UnixMilli()}, m.random)
 			if err != nil {
 				t.Fatalf("%v", err)
@@ -269,12 +271,12 @@ func TestHiddenServiceNeedsKnock(t *testing.T) {
 			"junk":        m.junk,
 			"decide":      func(*rapid.T) { m.decide() },
 			"sweep":       func(*rapid.T) { m.sweep() },
-			"time passes": func(t *rapid.T) { m.pass(time.Duration(rapid.IntRange(0, 20_000).Draw(t, "ms")) * time.Millisecond) },
-			"":            func(t *rapid.T) { m.judge(t) },
+			"time passes": func(t *rapid.T) { m.advance(time.Duration(rapid.IntRange(0, 20_000).Draw(t, "ms")) * time.Millisecond) },
+			"":            func(t *rapid.T) { m.checkInvariants(t) },
 		})
 		if n := m.gate.Stats().Grants; n != 0 {
 			t.Fatalf("%d grants", n)
 		}
-		m.over()
+		m.finish()
 	})
 }
