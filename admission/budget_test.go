@@ -52,11 +52,11 @@ func (s *flood) step() {
 
 // wait continues the flood until done, for at most limit, and returns the time
 // it took.
-func (s *flood) wait(most time.Duration, done func() bool) (time.Duration, bool) {
+func (s *flood) wait(limit time.Duration, done func() bool) (time.Duration, bool) {
 	start := s.options().Mono()
 	for !done() {
-		if s.options().Mono()-start >= most {
-			return most, false
+		if s.options().Mono()-start >= limit {
+			return limit, false
 		}
 		s.step()
 	}
@@ -105,7 +105,7 @@ func testJunkFlood(t *testing.T, from func(h *harness, n int) testPeer) {
 		t.Errorf("%d known clients refused, the slowest took %v", refused, took[19])
 	}
 	if outsiders == 0 {
-		t.Error("a new client never gets in")
+		t.Error("no new client was admitted")
 	}
 }
 

@@ -127,7 +127,7 @@ func (peer testPeer) synPart(c *protocol.Client, service string, off int64, inde
 	return peer.synAs(f, peer.server(service))
 }
 
-// legacyPart is synPart in the legacy form.
+// legacyPart is synPart in the legacy encoding.
 func (peer testPeer) legacyPart(c *protocol.Client, service string, off int64, index int) []byte {
 	to := peer.server(service)
 	f, port := c.SYNPartLegacy(protocol.NewScratch(), to.Port(), peer.h.slot(expectLegacyPart)+off, index)

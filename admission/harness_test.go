@@ -300,7 +300,7 @@ func (peer testPeer) knock(c *protocol.Client, service string) []byte {
 	return peer.sealKnock(c, service, peer.message(""))
 }
 
-// junk looks like a knock and is no client's.
+// junk returns a datagram that looks like a knock of an unknown client.
 func (peer testPeer) junk() []byte {
 	peer.h.ids++
 	m := peer.message(fmt.Sprintf("junk session no. %8d", peer.h.ids))

@@ -45,7 +45,7 @@ func hiddenService(t *rapid.T) string {
 	return rapid.SampledFrom([]string{"ssh", "db", "many", "vpn"}).Draw(t, "hidden service")
 }
 
-// checkInvariants looks at what was decided: no client is admitted that has not knocked.
+// checkInvariants verifies that only clients that have knocked were admitted.
 func (m *methodModel) checkInvariants(t *rapid.T) {
 	for ; m.judged < len(m.events); m.judged++ {
 		if e := m.events[m.judged]; e.Result == knock.OK {
@@ -70,7 +70,7 @@ func (m *methodModel) receive(peer testPeer, b []byte, renewed bool) Verdict {
 	return m.admit(b)
 }
 
-// junk is anything from a host that has no secret, but has seen every packet.
+// junk sends any packet of a host without a secret that has seen all traffic.
 func (m *methodModel) junk(t *rapid.T) {
 	m.advance(100 * time.Millisecond) // for the budgets
 	peer := m.randomPeer(t)

@@ -77,7 +77,7 @@ func (m *model) checkInvariants(t *rapid.T) {
 	}
 }
 
-// junk is something from a host without a secret.
+// junk sends a packet of a host without a secret.
 func (m *model) junk(t *rapid.T) {
 	peer := m.randomPeer(t)
 	switch rapid.IntRange(0, 5).Draw(t, "junk") {
@@ -112,8 +112,8 @@ func (peer testPeer) headers() int {
 	return 48
 }
 
-// client knocks, another host sends junk, and then its SYN comes. It must get
-// in.
+// client knocks, another host sends junk, and then the SYN arrives. It must be
+// admitted.
 func (m *model) client(t *rapid.T) {
 	if fast, slow, limit := m.gate.knocks.Queued(); limit-max(fast, slow) < 40 {
 		m.decide() // within the documented limits

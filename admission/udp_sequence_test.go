@@ -178,7 +178,7 @@ func TestUDPSequenceLimits(t *testing.T) {
 	if got := begin(peer.spoofed(1), 8); got != knock.Incomplete {
 		t.Errorf("another host's: %v", got)
 	}
-	// Those that are over make room at once, though no sweep has run.
+	// Expired sequences make room at once, even before a sweep.
 	h.advance(policy.DefaultSequenceWindow + time.Second)
 	if got := begin(peer, 9); got != knock.Incomplete {
 		t.Errorf("when the others were over: %v", got)
