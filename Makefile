@@ -95,10 +95,10 @@ examples:
 lint: lint-main lint-examples
 
 lint-main:
-	@nice -n 19 $(GO) run $(GOLANGCI_LINT) run
+	@nice -n 19 $(GO) run $(GOLANGCI_LINT) run --allow-parallel-runners
 
 lint-examples:
-	@cd examples && nice -n 19 $(GO) run $(GOLANGCI_LINT) run
+	@cd examples && nice -n 19 $(GO) run $(GOLANGCI_LINT) run --allow-parallel-runners
 
 fmt:
 	gofmt -l -w .
