@@ -24,14 +24,6 @@ import (
 // the error that wraps it names the Reason.
 var ErrRefused = errors.New("the connection is refused")
 
-// reorderGrace is how long a connection waits for a grant to come. A client
-// sends its knock first, but the two take different paths: the network may
-// reorder them, and the host's stack may have accepted the connection before
-// the knock was read. A SYN that is dropped comes again after a second; a
-// connection that is reset does not. The time is more than networks reorder
-// packets by, and short enough to hold an unauthorized host for.
-const reorderGrace = 250 * time.Millisecond
-
 // AdmitDatagram decides about a datagram that a socket has received, as Admit
 // does; payload is borrowed. A socket rarely knows which of the host's
 // addresses it was sent to: to may be any that the services cover.

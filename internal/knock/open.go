@@ -145,43 +145,6 @@ func (w *Worker) tryV1(knock *protocol.Knock, svc *policy.Service, key *policy.C
 	return true
 }
 
-// validate checks an authentic v1 knock against its service.
-func validate(s *policy.Service, m *protocol.KnockMessage, skew time.Duration, pol *policy.Policy) Result {
-	switch {
-	case !allows(s, m):
-		return MethodRefused
-	case m.Sequence() && int(m.Total) != pol.Sequence().Length:
-		return Malformed
-	case s.SessionRequired && len(m.SessionID) == 0 && s.Authenticates():
-		return NoSession
-	case skew.Abs() > pol.Window():
-		return Stale
-	}
-	return OK
-}
-
-// allows reports whether the service takes the method that a knock names, and
-// the knock has that method's form.
-func allows(s *policy.Service, m *protocol.KnockMessage) bool {
-	switch protocol.MethodFamily(m.Method) {
-	case protocol.MethodUDP:
-		return s.Methods&policy.MethodUDP != 0 && !m.Sequence()
-	case protocol.MethodUDPSeq:
-		return s.Methods&policy.MethodUDPSeq != 0 && m.Sequence()
-	default:
-		return false
-	}
-}
-
-// methodName is what a knock calls its method, if that is an existing name: it
-// may end up in a metric's label.
-func methodName(method string) string {
-	if name, err := protocol.ParseMethod(method); err == nil && name == method {
-		return method
-	}
-	return "other"
-}
-
 // openV2 opens a udp-v2 datagram, whose client the table has named.
 func (w *Worker) openV2(k *Item, a *attempt) {
 	pol := w.p.policy()
