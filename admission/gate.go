@@ -85,6 +85,7 @@ func (o *Options) setDefaults() {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+
 	if o.Mono == nil {
 		start := time.Now()
 		o.Mono = func() time.Duration { return time.Since(start) }
@@ -92,6 +93,7 @@ func (o *Options) setDefaults() {
 	if o.MTU <= 0 {
 		o.MTU = packet.MaxPacket
 	}
+
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

@@ -109,6 +109,7 @@ func (t *sourceTable) peaks(pol *policy.Policy) (m peaks) {
 		}
 		b.yield(t.mu)
 	}
+
 	for _, n := range t.subnets {
 		m.addSubnet(n)
 		b.yield(t.mu)

@@ -182,8 +182,8 @@ func TestListenerRetriesTemporaryErrors(t *testing.T) {
 	})
 }
 
-// On real sockets: whatever an unauthorized host sent, it receives a reset and no
-// byte.
+// On real sockets: whatever an unauthorized host sent, it receives a reset and
+// no byte.
 func TestListenerResetsFailuresAlike(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	alice := identity(t, "alice")

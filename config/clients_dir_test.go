@@ -11,8 +11,8 @@ import (
 // bobFile is a client file.
 const bobFile = "id: bob\nsecret: 0123456789abcdeg\n"
 
-// writeConfigDir writes minimal with a clients_dir and files in it, and returns the
-// path of the configuration.
+// writeConfigDir writes minimal with a clients_dir and files in it, and returns
+// the path of the configuration.
 func writeConfigDir(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()

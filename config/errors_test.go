@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// errorCase is a file and the expected error: line, key, and part of the message.
+// errorCase is a file and the expected error: line, key, and part of the
+// message.
 type errorCase struct {
 	name   string
 	text   string
@@ -72,8 +73,8 @@ func errorCases() []errorCase {
 	)
 }
 
-// manyClients returns a file with n clients, one per line from line 3, followed by
-// a service.
+// manyClients returns a file with n clients, one per line from line 3, followed
+// by a service.
 func manyClients(n int, keys string) string {
 	var b strings.Builder
 	for i := range n {

@@ -36,8 +36,8 @@ const (
 	DefaultBanFor          = time.Hour
 )
 
-// The defaults of the audit log: about 300 MiB, which lasts weeks for an ordinary
-// gateway.
+// The defaults of the audit log: about 300 MiB, which lasts weeks for an
+// ordinary gateway.
 const (
 	DefaultAuditMiB  = 64
 	DefaultAuditKeep = 4

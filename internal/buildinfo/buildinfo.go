@@ -57,6 +57,7 @@ func of(program *debug.BuildInfo, i Info) Info {
 	if program.Main.Version != "" {
 		i.Version = program.Main.Version
 	}
+
 	for _, s := range program.Settings {
 		switch s.Key {
 		case "vcs.revision":

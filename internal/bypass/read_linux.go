@@ -151,6 +151,7 @@ func (s *State) readSettings(*Protected) error {
 				}
 			}
 		})
+
 		switch {
 		case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EAFNOSUPPORT):
 			s.NoSettings = s.NoSettings || family == unix.AF_INET
@@ -184,6 +185,7 @@ func parseRoute(b []byte, family uint8, targets []target) (r Route, ok bool) {
 	if len(b) < unix.SizeofRtMsg {
 		return r, false
 	}
+
 	m := nl.DeserializeRtMsg(b)
 	if m.Family != family || m.Flags&unix.RTM_F_CLONED != 0 {
 		return r, false
@@ -199,6 +201,7 @@ func parseRoute(b []byte, family uint8, targets []target) (r Route, ok bool) {
 	if table, ok := all[unix.RTA_TABLE]; ok {
 		r.Table = number(table)
 	}
+
 	r.Dead = m.Flags&unix.RTNH_F_DEAD != 0
 	r.Gateway = all[unix.RTA_GATEWAY] != nil || all[unix.RTA_VIA] != nil
 	if oif, ok := all[unix.RTA_OIF]; ok {

@@ -10,8 +10,8 @@ import (
 	"github.com/knockgw/knockgw/internal/control"
 )
 
-// reloadStatus reports whether the running gateway applies a change of a client's
-// file. Its values appear in JSON.
+// reloadStatus reports whether the running gateway applies a change of a
+// client's file. Its values appear in JSON.
 type reloadStatus string
 
 const (

@@ -23,15 +23,16 @@
 // # How the tables follow the gate
 //
 // The gate reports each change with its lock held, and the change is a store to
-// memory that the program reads (BPF_F_MMAPABLE): no system call for a flow, and
-// nothing to wait for. An entry is in the table before a packet that needs it can
-// arrive: a flow before its SYN-ACK leaves, a table of expected knocks before the
-// gate uses it. Where a table has no room for an entry, and for a second after
-// the services have changed, every packet passes.
+// memory that the program reads (BPF_F_MMAPABLE): no system call for a flow,
+// and nothing to wait for. An entry is in the table before a packet that needs
+// it can arrive: a flow before its SYN-ACK leaves, a table of expected knocks
+// before the gate uses it. Where a table has no room for an entry, and for a
+// second after the services have changed, every packet passes.
 //
 // A fingerprint is a hash of a key under a secret (SipHash-1-3), computed alike
 // in Go and in the program. It is in one of two buckets of eight, which are a
-// cache line each. An attacker who does not know the secret cannot fill a bucket.
+// cache line each. An attacker who does not know the secret cannot fill a
+// bucket.
 //
 // # Time
 //

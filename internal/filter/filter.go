@@ -13,8 +13,9 @@ var ErrUnsupported = errors.New("the kernel has no packet filters")
 const (
 	// TickInterval is how often Tick must be called.
 	TickInterval = 100 * time.Millisecond
-	// CookieWindow is the minimum for which stray ACKs to open services pass after
-	// CookieMode: as long as the gate takes them for answers to SYN cookies.
+	// CookieWindow is the minimum for which stray ACKs to open services pass
+	// after CookieMode: as long as the gate takes them for answers to SYN
+	// cookies.
 	CookieWindow = time.Minute
 	// markDuration is the minimum for which the SYNs of a source pass after its
 	// knock. By then the gate has read the knock, or the client resends its SYN.

@@ -49,6 +49,7 @@ func (w *Worker) CheckSequences() error {
 		}
 		free[s] = true
 	}
+
 	for key, s := range q.byKey {
 		sources := map[packet.Addr]bool{}
 		for _, p := range s.sources[:s.n] {

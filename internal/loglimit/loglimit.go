@@ -12,8 +12,8 @@ import (
 // happens, too few to fill a disk.
 const PerSecond = 5
 
-// Limiter limits one kind of log line. The zero value is ready to use. Its methods
-// are safe for concurrent use.
+// Limiter limits one kind of log line. The zero value is ready to use. Its
+// methods are safe for concurrent use.
 type Limiter struct {
 	PerSecond int // 0 means the constant PerSecond; must not change after the first Allow
 

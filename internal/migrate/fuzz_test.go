@@ -11,9 +11,9 @@ import (
 	"github.com/knockgw/knockgw/config"
 )
 
-// FuzzConvert converts arbitrary files: each must be an error with the file's name,
-// or a result that the gateway or a client accepts, without secrets in the notes or
-// in a text to print.
+// FuzzConvert converts arbitrary files: each must be an error with the file's
+// name, or a result that the gateway or a client accepts, without secrets in
+// the notes or in a text to print.
 func FuzzConvert(f *testing.F) {
 	files, err := filepath.Glob("testdata/*.in.yaml")
 	if err != nil || len(files) == 0 {

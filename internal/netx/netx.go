@@ -17,7 +17,8 @@ func CloseWrite(c net.Conn) error {
 }
 
 // SetLinger sets what Close does with unsent data, as that of a net.TCPConn: 0
-// resets the connection. It returns errors.ErrUnsupported if c has no such option.
+// resets the connection. It returns errors.ErrUnsupported if c has no such
+// option.
 func SetLinger(c net.Conn, sec int) error {
 	if l, ok := c.(interface{ SetLinger(sec int) error }); ok {
 		return l.SetLinger(sec)

@@ -19,7 +19,8 @@ import (
 	"github.com/knockgw/knockgw/packet"
 )
 
-// trace is the sink of a session that describes the events of one source, or of all.
+// trace is the sink of a session that describes the events of one source, or of
+// all.
 type trace struct {
 	noEvents
 	o       control.TraceOptions

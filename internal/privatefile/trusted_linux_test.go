@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// ownedDirectory returns a directory of another account that contains a link to a directory of root.
+// ownedDirectory returns a directory of another account that contains a link to
+// a directory of root.
 func ownedDirectory(t *testing.T) (dir, link, roots string) {
 	t.Helper()
 	if os.Geteuid() != 0 {

@@ -27,9 +27,9 @@ type Bans[K comparable] struct {
 	sources map[K]*Failures
 }
 
-// NewBans returns an empty Bans that remembers maxSources sources, some 100 bytes each.
-// Failures of further ones are not recorded until old ones are over: a ban saves
-// work, and nothing relies on it.
+// NewBans returns an empty Bans that remembers maxSources sources, some 100
+// bytes each. Failures of further ones are not recorded until old ones are
+// over: a ban saves work, and nothing relies on it.
 func NewBans[K comparable](policy BanPolicy, maxSources int) *Bans[K] {
 	return &Bans[K]{policy: policy, max: maxSources, sources: make(map[K]*Failures)}
 }

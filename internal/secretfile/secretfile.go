@@ -1,6 +1,6 @@
-// Package secretfile reads a file that contains one secret. Every part of knockgw
-// that takes such a file reads it with this package, so that the same file means
-// the same secret to the gateway and to the client.
+// Package secretfile reads a file that contains one secret. Every part of
+// knockgw that takes such a file reads it with this package, so that the same
+// file means the same secret to the gateway and to the client.
 package secretfile
 
 import (

@@ -10,8 +10,9 @@ import (
 // vague matches words that name no actor, and phrases for "reports whether".
 var vague = regexp.MustCompile(`(?i)\b(tells? whether|says? whether|whoever|no` + `body|some` + `body|every` + `body)\b`)
 
-// The actor is the caller, the client, an attacker, another process; a predicate
-// reports whether something holds. (The Unix account 65534 is named by its number.)
+// The actor is the caller, the client, an attacker, another process; a
+// predicate reports whether something holds. (The Unix account 65534 is named
+// by its number.)
 func TestTextsNameTheirActors(t *testing.T) {
 	for _, file := range tracked(t) {
 		if strings.HasSuffix(file, "words_test.go") || strings.Contains(file, "testdata/vectors") || file == "LICENSE" || file == "go.sum" {
