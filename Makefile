@@ -71,14 +71,14 @@ tools:
 	@test/tools.sh $(TOOLS)
 
 unit-tests:
-	@$(GOTEST) -race $$($(GO) list ./... | grep -v /test/)
+	@$(GOTEST) -- -race $$($(GO) list ./... | grep -v /test/)
 
 network-tests:
-	@$(GOTEST) -each netns -parallel 8 -timeout 30m ./test/...
+	@$(GOTEST) -each netns -- -parallel 8 -timeout 30m ./test/...
 
 network-tests-long:
-	@$(GOTEST) -each netns,packages -count 1 -timeout 50m -run "$$(test/long.sh test/netns)" ./test/netns
-	@$(GOTEST) -each packages -count 1 -timeout 30m ./test/packages
+	@$(GOTEST) -each netns,packages -- -count 1 -timeout 50m -run "$$(test/long.sh test/netns)" ./test/netns
+	@$(GOTEST) -each packages -- -count 1 -timeout 30m ./test/packages
 
 # go test -fuzz is content with a target that does not exist, so it is listed first.
 fuzz-target = $(GO) test -list '^$(2)$$' $(1) | grep -qx $(2) && $(FUZZ) -fuzz '^$(2)$$' -fuzztime $(TEST_FUZZTIME) $(1)

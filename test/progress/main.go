@@ -3,7 +3,7 @@
 // since STARTED (seconds since 1970). Tests that were skipped are listed at the
 // end, with their reasons. Output is shown only of what failed.
 //
-//	progress [-each PACKAGE,...] GO-TEST-ARGUMENTS
+//	progress [-each PACKAGE,...] -- GO-TEST-ARGUMENTS
 package main
 
 import (
