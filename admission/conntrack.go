@@ -182,15 +182,22 @@ func (c *conntrack) evict(f *flow) {
 }
 
 // markEstablished notes that f's handshake is done, which proves its address. It
-// reports false where the address has too many such flows. SYNs alone do not
-// count, or an attacker who forges them could lock the address out.
+// reports false where the address has too many such flows; f then only waits for
+// its end, and is not counted. SYNs alone do not count, or an attacker who forges
+// them could lock the address out.
 func (c *conntrack) markEstablished(f *flow) bool {
-	f.state, f.establishedAt = stateEstablished, c.mono()
 	n := f.source.subnet
-	ok := n.admits(!f.open, c.limits.FlowsPerSource)
+	if !n.admits(!f.open, c.limits.FlowsPerSource) {
+		c.releaseQuota(f)
+		f.state = stateClosing // its reset may leave
+		c.setCloseState(f, EndpointBusy)
+		return false
+	}
+
+	f.state, f.establishedAt = stateEstablished, c.mono()
 	*n.count(f)++
 	c.listEstablished(f)
-	return ok
+	return true
 }
 
 // authorize makes f a flow of client, which has authenticated or knocked with

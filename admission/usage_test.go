@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -16,6 +17,35 @@ func (h *harness) usage(of string) Usage {
 	}
 	h.Fatalf("there is no bound of %s", of)
 	return Usage{}
+}
+
+// A handshake that completes beyond the limit is reset by its caller, and is not
+// counted until then.
+func TestUsageStaysWithinSourceLimit(t *testing.T) {
+	forEachFamily(func(addr string) {
+		const limit = 2
+		h := newHarness(t, allMethods(), func(o *Options) { o.Limits.FlowsPerSource = limit })
+		peer := h.peer(addr)
+		for port := range uint16(limit + 2) { // before any of them is counted
+			h.want(peer.syn(port+1, "web"), ReasonOpen)
+		}
+		for port := range uint16(limit) {
+			peer.mustHandshake(port+1, "web")
+		}
+
+		for port := uint16(limit + 1); port <= limit+2; port++ {
+			peer.completeHandshake(port, "web")
+			if err := h.gate.HandshakeDone(peer.tuple(port, "web")); !errors.Is(err, ErrLimitExceeded) {
+				t.Errorf("port %d: %v", port, err)
+			}
+			if u := h.usage("flows_per_source"); u.Used != limit {
+				t.Errorf("%d flows of %d", u.Used, u.Limit)
+			}
+			h.check()
+			h.gate.Remove(peer.tuple(port, "web"))
+			h.check()
+		}
+	})
 }
 
 func TestUsageResourcesAreUnique(t *testing.T) {
