@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/knockgw/knockgw/internal/knock"
+	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/packet"
 )
 
@@ -13,7 +14,7 @@ import (
 //	Admit
 //	  1. a fragment of the source of a flow     held; the whole goes on     admitFragment
 //	  2. headers or checksums invalid           drop
-//	  TCP, admitTCP
+//	  TCP, admitTCP and admitToService
 //	  3. a SYN that matches a precomputed knock queued; source is pending   package knock
 //	  4. a segment of a flow in the table       pass, if its client can     admitSegment
 //	                                            have sent it
@@ -54,7 +55,7 @@ func (g *Gate) admit(p *packet.Packet) Verdict {
 	case packet.TCP:
 		return g.admitTCP(p)
 	case packet.UDP:
-		return knockVerdicts[g.knocks.Datagram(p)]
+		return knockVerdicts[g.knocks.Datagram(p, g.policy.Load())]
 	default:
 		return g.admitICMP(p)
 	}
@@ -70,8 +71,8 @@ var knockVerdicts = [...]Verdict{
 	knock.Queued:       {Action: Hold, Reason: ReasonKnock},
 }
 
-// admitTCP decides about a segment. svc and pol are looked up before the lock is
-// taken, and again if the policy has been replaced in between.
+// admitTCP decides about a segment. Where there is no service, it does not take
+// the lock.
 func (g *Gate) admitTCP(p *packet.Packet) Verdict {
 	pol := g.policy.Load()
 	svc := pol.Lookup(p.Tuple.Dst, p.Tuple.DstPort)
@@ -79,14 +80,20 @@ func (g *Gate) admitTCP(p *packet.Packet) Verdict {
 	if svc == nil && (!syn || !pol.Legacy()) {
 		return Verdict{Reason: ReasonNotService}
 	}
+	return g.admitToService(p, pol, svc, syn)
+}
 
+// admitToService decides about a segment to svc, or about a SYN that may be a
+// part of a sequence in the legacy form where svc is nil. Both are of pol, and
+// looked up again if another policy is in force by now.
+func (g *Gate) admitToService(p *packet.Packet, pol *policy.Policy, svc *policy.Service, syn bool) Verdict {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if cur := g.policy.Load(); cur != pol {
 		pol = cur
 		svc = pol.Lookup(p.Tuple.Dst, p.Tuple.DstPort)
 	}
-	if svc == nil { // a part of a SYN sequence in the legacy form, or nothing
+	if svc == nil {
 		if syn {
 			if m, ok := g.knocks.MatchSYN(p, nil, pol); ok {
 				return knockVerdicts[g.knocks.SYN(p.Tuple, &m)]

@@ -28,10 +28,9 @@ import (
 // in that order and marks the source before it looks at the SYN, so the SYN
 // finds the grant, or the source pending. There is no third case.
 
-// Datagram queues a datagram that is or could be a knock. It does only what
-// needs no key. p is borrowed.
-func (p *Pipeline) Datagram(d *packet.Packet) Answer {
-	pol := p.policy()
+// Datagram queues a datagram that is or could be a knock; pol is the policy in
+// force. It does only what needs no key. d is borrowed.
+func (p *Pipeline) Datagram(d *packet.Packet, pol *policy.Policy) Answer {
 	methods := pol.MethodsAt(d.Tuple.Dst, d.Tuple.DstPort)
 	if methods == 0 {
 		return NotService
