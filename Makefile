@@ -73,8 +73,10 @@ tools:
 unit-tests:
 	@$(GOTEST) -- -race $$($(GO) list ./... | grep -v /test/)
 
+# -count 1: the tests build the program themselves, of which the cache of results
+# knows nothing.
 network-tests:
-	@$(GOTEST) -each netns -- -parallel 8 -timeout 30m ./test/...
+	@$(GOTEST) -each netns -- -count 1 -parallel 8 -timeout 30m ./test/...
 
 network-tests-long:
 	@$(GOTEST) -each netns,packages -- -count 1 -timeout 50m -run "$$(test/long.sh test/netns)" ./test/netns

@@ -38,27 +38,21 @@ import (
 // never blocks, logs or does I/O, and does not keep p. It allocates only to add
 // a flow. Where p was the last missing fragment of an admitted flow's packet,
 // it becomes that packet.
-func (g *Gate) Admit(p *packet.Packet) Verdict {
-	v := g.admit(p)
+func (g *Gate) Admit(p *packet.Packet) (v Verdict) {
+	switch {
+	case p.Reassemblable():
+		v = g.admitFragment(p)
+	case p.DropReason != packet.NotDropped:
+		v = Verdict{Reason: ReasonMalformed}
+	case p.Proto == packet.TCP:
+		v = g.admitTCP(p)
+	case p.Proto == packet.UDP:
+		v = knockVerdicts[g.knocks.Datagram(p, g.policy.Load())]
+	default:
+		v = g.admitICMP(p)
+	}
 	g.stats.count(p, v)
 	return v
-}
-
-func (g *Gate) admit(p *packet.Packet) Verdict {
-	if p.Reassemblable() {
-		return g.admitFragment(p)
-	}
-	if p.DropReason != packet.NotDropped {
-		return Verdict{Reason: ReasonMalformed}
-	}
-	switch p.Proto {
-	case packet.TCP:
-		return g.admitTCP(p)
-	case packet.UDP:
-		return knockVerdicts[g.knocks.Datagram(p, g.policy.Load())]
-	default:
-		return g.admitICMP(p)
-	}
 }
 
 // knockVerdicts are the gate's verdicts by the answers of package knock.

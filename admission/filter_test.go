@@ -290,14 +290,14 @@ func TestFilterLimitsAgreeWithGate(t *testing.T) {
 		peer := testPeer{h, netip.AddrFrom4([4]byte{byte(first), 2, 3, 4})}
 		p := parsed(peer.syn(1000, "web"))
 		if _, drops := h.filter(p.Data); drops != (p.DropReason != packet.NotDropped) {
-			t.Errorf("%v is dropped: %v; it is to be refused for %v", peer.addr, drops, p.DropReason)
+			t.Errorf("%v is dropped: %v; want it refused for %v", peer.addr, drops, p.DropReason)
 		}
 	}
 	for _, a := range []string{"::", "::1", "::2", "1::", "fe80::1", "feff::1", "ff00::", "ff02::1", "fffe::", "::fffe:102:304", "::1:ffff:102:304"} {
 		peer := h.peer(a)
 		p := parsed(peer.syn(1000, "web"))
 		if _, drops := h.filter(p.Data); drops != (p.DropReason != packet.NotDropped) {
-			t.Errorf("%v is dropped: %v; it is to be refused for %v", peer.addr, drops, p.DropReason)
+			t.Errorf("%v is dropped: %v; want it refused for %v", peer.addr, drops, p.DropReason)
 		}
 	}
 }

@@ -128,7 +128,7 @@ func TestEvictionBacklogOverflow(t *testing.T) {
 	h := newHarness(t, func(o *Options) { o.Limits.HalfOpen = 1 })
 	flood := h.peer("198.51.100.1")
 	for range evictedBacklog + 100 {
-		if v := h.gate.admit(parsed(flood.syn(1, "web"))); v.Reason != ReasonOpen {
+		if v := h.gate.Admit(parsed(flood.syn(1, "web"))); v.Reason != ReasonOpen {
 			t.Fatal(v)
 		}
 		flood.addr = flood.addr.Next()

@@ -69,8 +69,8 @@ func (o *operator) text() string {
 	return text
 }
 
-// load has the gateway load a text, by one way or by the other, and returns how
-// many flows that has ended; a text that is to be refused must be.
+// load makes the gateway load a text, by SIGHUP or by the command, and returns
+// how many flows that ended. refused says that the text must be rejected.
 func (o *operator) load(t *testing.T, text string, bySignal, refused bool) (ended int) {
 	t.Helper()
 	o.site.Write(t, text)

@@ -8,10 +8,9 @@
 //
 //	test --Start(task)--> this package's Main, in the network namespace of a host --JSON--> test
 //
-// The sockets are plain blocking ones on threads of their own: between the
-// kernel's wake-up and the next byte is no poller and no scheduler but the
-// kernel's, whose cost would hide part of the difference that is to be
-// measured.
+// The sockets are blocking and on threads of their own: between the kernel's
+// wake-up and the next byte there is no poller and no scheduler but the
+// kernel's. Their cost would hide part of the measured difference.
 package load
 
 import (
