@@ -1,6 +1,6 @@
 package admission
 
-// An Action is what is to be done with a packet.
+// An Action is what the gate does with a packet.
 type Action uint8
 
 // The actions.

@@ -285,3 +285,6 @@ func (th *harness) receiveEnd(s io.Reader, want error) {
 
 // bubble runs f with a fake clock (testing/synctest).
 func bubble(t *testing.T, f func(t *testing.T)) { t.Helper(); synctest.Test(t, f) }
+
+// held waits for the end of ctx, as an operation that gets no answer does.
+func held(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }

@@ -153,7 +153,6 @@ func TestFlowClient(t *testing.T) {
 }
 
 func TestKillInEveryState(t *testing.T) {
-	held := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	for name, c := range map[string]struct {
 		prepare func(th *harness)
 		want    []string

@@ -34,7 +34,6 @@ func TestDrainWaits(t *testing.T) {
 }
 
 func TestDrainResetsRemaining(t *testing.T) {
-	held := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	for name, c := range map[string]struct {
 		prepare func(th *harness)
 		want    []string

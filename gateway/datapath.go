@@ -138,7 +138,7 @@ func flowKey(t packet.Tuple) flows.Key {
 	return flows.Key{Client: t.Source(), Target: t.Destination()}
 }
 
-// plan returns how a flow of a service is to be served.
+// plan returns how to serve a flow of a service.
 func (in *instance) plan(s *service, t packet.Tuple, target netip.AddrPort) *flows.Plan {
 	plan := &flows.Plan{
 		Key: flowKey(t), Service: s.Name,

@@ -69,7 +69,7 @@ type spread struct {
 	High   float64 `json:"high"`
 }
 
-// A goal is what the ratio of a row is to be, or the median of a column.
+// A goal is the required ratio of a row, or the required median of a column.
 type goal struct {
 	Of      string  `json:"of,omitempty"` // the column
 	AtLeast bool    `json:"at_least"`
@@ -143,7 +143,7 @@ func (r *row) add(column string, v float64) {
 	r.Rounds[at] = append(r.Rounds[at], v)
 }
 
-// note says what else is to be known about the row, once.
+// note adds a remark on the row, once.
 func (r *row) note(format string, args ...any) {
 	if n := fmt.Sprintf(format, args...); !slices.Contains(r.Notes, n) {
 		r.Notes = append(r.Notes, n)
