@@ -162,7 +162,7 @@ func TestDeferredSYNAllocatesNothing(t *testing.T) {
 	junk, syn := peer.junk(), peer.syn(1, "db")
 	p := packet.Packet{}
 	one := func() {
-		h.advance(time.Second) // for its budget
+		h.Advance(time.Second) // for its budget
 		for _, b := range [][]byte{junk, syn} {
 			p.Data = b
 			p.Parse()
@@ -196,7 +196,7 @@ func FuzzAdmit(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h.failer = t
 		if n++; n%1000 == 0 {
-			h.advance(halfOpenTime + 1)
+			h.Advance(halfOpenTime + 1)
 			h.sweep()
 		}
 		v := h.admit(b)
@@ -258,7 +258,7 @@ func BenchmarkJunkKnock(b *testing.B) {
 			data, p := h.peer("192.0.2.1").junk(), packet.Packet{}
 			b.ReportAllocs()
 			for b.Loop() {
-				h.advance(time.Second) // for its budget
+				h.Advance(time.Second) // for its budget
 				p.Data = data
 				p.Parse()
 				h.gate.Admit(&p)

@@ -41,12 +41,12 @@ func TestBanAfterFailures(t *testing.T) {
 		if peer.addr.Is6() {
 			h.want(h.peer("2001:db8:0:1::1").syn(10, "web"), ReasonOpen)
 		}
-		h.advance(10*time.Minute - 1)
+		h.Advance(10*time.Minute - 1)
 		h.sweep()
 		h.want(peer.syn(10, "web"), ReasonBanned)
-		h.advance(1)
+		h.Advance(1)
 		h.want(peer.syn(10, "web"), ReasonOpen)
-		h.advance(time.Minute)
+		h.Advance(time.Minute)
 		h.sweep()
 		if n := h.gate.bans.sources.Len(); n != 0 {
 			t.Errorf("%d offenders are remembered", n)
@@ -59,7 +59,7 @@ func TestBanNeedsFailuresWithinTime(t *testing.T) {
 	peer := h.peer("192.0.2.1")
 	for n := range uint16(20) {
 		peer.failAuth(n+1, "web")
-		h.advance(31 * time.Second) // never three within a minute
+		h.Advance(31 * time.Second) // never three within a minute
 		h.sweep()
 	}
 	h.want(peer.syn(100, "web"), ReasonOpen)
@@ -77,7 +77,7 @@ func TestBanNeedsCompletedHandshake(t *testing.T) {
 		h.admit(peer.spoofed(1).readdress(peer.synKnock(alice, "ssh", 0)))
 		h.admit(peer.syn(uint16(n+1), "web"))
 		h.admit(peer.tcp(uint16(n+1), "web", packet.ACK, 1001, 9, "junk"))
-		h.advance(time.Second)
+		h.Advance(time.Second)
 		h.decide()
 	}
 	if n := h.gate.bans.sources.Len(); n != 0 {
@@ -162,7 +162,7 @@ func TestBanTableIsBounded(t *testing.T) {
 	if n := h.gate.bans.sources.Len(); n != maxFailing {
 		t.Errorf("%d offenders", n)
 	}
-	h.advance(2 * time.Minute)
+	h.Advance(2 * time.Minute)
 	for range maxFailing/sweepBatch + 1 {
 		h.gate.bans.sweep()
 	}

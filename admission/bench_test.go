@@ -97,7 +97,7 @@ func BenchmarkKnockJunk(b *testing.B) {
 				i := 0
 				b.ReportAllocs()
 				for b.Loop() {
-					h.advance(time.Second) // for the budgets
+					h.Advance(time.Second) // for the budgets
 					p = packet.Packet{Data: all[i&(len(all)-1)]}
 					p.Parse()
 					h.gate.Admit(&p)
@@ -151,7 +151,7 @@ func BenchmarkKnockValid(b *testing.B) {
 					}
 					start := time.Now()
 					for _, data := range all {
-						h.advance(20 * time.Millisecond) // for the budgets, at 10,000 clients
+						h.Advance(20 * time.Millisecond) // for the budgets, at 10,000 clients
 						p := packet.Packet{Data: data}
 						p.Parse()
 						h.gate.Admit(&p)
@@ -160,7 +160,7 @@ func BenchmarkKnockValid(b *testing.B) {
 						}
 					}
 					spent += time.Since(start)
-					h.advance(2 * testWindow)
+					h.Advance(2 * testWindow)
 					h.gate.rotateTable(h.builder)
 					h.gate.sweep()
 				}
@@ -187,7 +187,7 @@ func BenchmarkKnockTable(b *testing.B) {
 			p := h.gate.policy.Load()
 			for name, jump := range map[string]time.Duration{"turn": testWindow, "whole": time.Hour} {
 				b.Run(fmt.Sprintf("%s/clients=%d/%s", m.method, n, name), func(b *testing.B) {
-					now, old := h.options().Now(), h.gate.knocks.Table()
+					now, old := h.Now(), h.gate.knocks.Table()
 					build := h.gate.knocks.NewBuilder()
 					for b.Loop() {
 						now = now.Add(jump)

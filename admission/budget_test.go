@@ -47,20 +47,20 @@ func (s *flood) step() {
 		}
 		s.worker.Process(k)
 	}
-	s.advance(s.interval)
+	s.Advance(s.interval)
 }
 
 // wait continues the flood until done, for at most limit, and returns the time
 // it took.
 func (s *flood) wait(limit time.Duration, done func() bool) (time.Duration, bool) {
-	start := s.options().Mono()
+	start := s.Mono()
 	for !done() {
-		if s.options().Mono()-start >= limit {
+		if s.Mono()-start >= limit {
 			return limit, false
 		}
 		s.step()
 	}
-	return s.options().Mono() - start, true
+	return s.Mono() - start, true
 }
 
 // knock sends a knock of c from peer during the flood and returns the time it
@@ -88,7 +88,7 @@ func testJunkFlood(t *testing.T, from func(h *harness, n int) testPeer) {
 	for n := range 20 {
 		known := s.peer("192.0.2.1").spoofed(1000000 + n)
 		s.gate.mu.Lock()
-		s.gate.knocks.Known.Record(testAddr(1000000+n), clients[n].ID, s.options().Mono()-30*time.Minute)
+		s.gate.knocks.Known.Record(testAddr(1000000+n), clients[n].ID, s.Mono()-30*time.Minute)
 		s.gate.mu.Unlock()
 		d, ok := s.knock(known, clients[n].Keys[0].Identity)
 		if took = append(took, d); !ok {
@@ -161,7 +161,7 @@ func TestKnownSourcePaysForAllServices(t *testing.T) {
 	for n := range knock.ClientsPerSource + 2 {
 		peer.mustKnock(p.Services()[0].Clients[n].Keys[0].Identity, "ssh", "")
 	}
-	h.advance(10 * time.Second)
+	h.Advance(10 * time.Second)
 	before := h.tried()
 	const junk = 5000
 	refused := 0
@@ -247,7 +247,7 @@ func TestKnocksOfManyClientsBehindNAT(t *testing.T) {
 			if h.grantsOf(peer.addr) != had+1 {
 				t.Fatalf("round %d: person %d is outside", round, n)
 			}
-			h.advance(100 * time.Millisecond)
+			h.Advance(100 * time.Millisecond)
 		}
 	}
 	// The latest clients are found at once.

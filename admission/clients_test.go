@@ -8,6 +8,7 @@ import (
 
 	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/policy"
+	"github.com/knockgw/knockgw/internal/testclock"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -101,12 +102,12 @@ func TestKnockWithSeveralSecrets(t *testing.T) {
 				t.Errorf("%s: %v", method, got)
 			}
 		}
-		h.advance(time.Hour - time.Millisecond)
+		h.Advance(time.Hour - time.Millisecond)
 		h.rotateTable()
 		if got := peer.tryMethod(method, older, "db"); got != knock.OK {
 			t.Errorf("%s, at the last moment: %v", method, got)
 		}
-		h.advance(time.Millisecond)
+		h.Advance(time.Millisecond)
 		if got := peer.spoofed(1).tryMethod(method, older, "many"); got == knock.OK {
 			t.Errorf("%s: the old secret works after its end", method)
 		}
@@ -133,7 +134,7 @@ func TestKnockOutsideSchedule(t *testing.T) {
 			if got := peer.tryMethod(method, alice, "db"); got != knock.OK {
 				t.Errorf("%s, while it may: %v", method, got)
 			}
-			h.advance(time.Minute)
+			h.Advance(time.Minute)
 			h.rotateTable()
 			h.sweep()
 			if got := peer.tryMethod(method, alice, "db"); got != knock.OutsideSchedule && got != knock.UnknownClient {
@@ -187,7 +188,7 @@ func TestGateLimitsGrantsPerClient(t *testing.T) {
 		// A spent grant and an expired one make room.
 		h.want(peer.spoofed(1).syn(1, "db"), ReasonGrant)
 		peer.spoofed(1).mustEnter(1, "db", alice)
-		h.advance(testWindow)
+		h.Advance(testWindow)
 		h.rotateTable()
 		h.sweep()
 		if got := peer.tryMethod(method, alice, "db"); got != knock.OK {
@@ -208,7 +209,7 @@ func TestGrantLimitIgnoresExpired(t *testing.T) {
 		if got := peer.tryMethod("udp-v2", alice, "db"); got != knock.LimitReached {
 			t.Errorf("one too many: %v", got)
 		}
-		h.advance(testTTL + testDeadline + time.Millisecond)
+		h.Advance(testTTL + testDeadline + time.Millisecond)
 	}
 	if n := h.gate.Stats().Grants; n != 1 {
 		t.Errorf("%d grants", n)
@@ -289,7 +290,7 @@ func TestKnockNamesForbiddenClient(t *testing.T) {
 
 func TestKnockNamesExpiredClient(t *testing.T) {
 	for _, method := range []string{"udp", "udp-v2"} {
-		h := newHarness(t, allMethods(withClients(&policy.Client{ID: "alice", Keys: []policy.Key{{Identity: alice}}, Expires: newTestClocks().wall})))
+		h := newHarness(t, allMethods(withClients(&policy.Client{ID: "alice", Keys: []policy.Key{{Identity: alice}}, Expires: testclock.New().Now()})))
 		peer := h.peer("192.0.2.1")
 		if got := peer.tryMethod(method, alice, "ssh"); got != knock.OutsideSchedule || h.events[len(h.events)-1].Client != "alice" {
 			t.Errorf("%s: %v", method, got)

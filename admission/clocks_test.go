@@ -1,43 +1,14 @@
 package admission
 
 import (
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/knockgw/knockgw/internal/replay"
+	"github.com/knockgw/knockgw/internal/testclock"
 )
 
-// testClocks are a wall clock and a monotonic clock that a test moves apart.
-type testClocks struct {
-	mu   sync.Mutex
-	wall time.Time
-	mono time.Duration
-}
-
-func newTestClocks() *testClocks {
-	return &testClocks{wall: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
-}
-
-// advance moves both clocks.
-func (c *testClocks) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.wall, c.mono = c.wall.Add(d), c.mono+d
-}
-
-// stepWall moves the wall clock only.
-func (c *testClocks) stepWall(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.wall = c.wall.Add(d)
-}
-
-func (c *testClocks) options() replay.Options {
-	return replay.Options{
-		Now:  func() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return c.wall },
-		Mono: func() time.Duration { c.mu.Lock(); defer c.mu.Unlock(); return c.mono },
-	}
+func storeOptions(c *testclock.Clocks) replay.Options {
+	return replay.Options{Now: c.Now, Mono: c.Mono}
 }
 
 // openFile opens a store that the test closes at its end. Closing it equals the

@@ -189,17 +189,17 @@ func TestFlowStaysUntilEndpointCloses(t *testing.T) {
 			h.sweep()
 		}
 		if c.sweeps < 0 {
-			h.advance(testTimeWait - 1)
+			h.Advance(testTimeWait - 1)
 			h.sweep()
 			h.want(peer.tcp(40000, "db", packet.ACK, 1001, 5101, ""), ReasonFlow)
-			h.advance(1)
+			h.Advance(1)
 			h.sweep()
 		}
 		h.want(peer.tcp(40000, "db", packet.ACK, 1001, 5101, ""), ReasonNoFlow)
 		if h.egress(peer.reply(40000, "db", packet.RST, 5101, 0, "")) {
 			t.Errorf("%s: answered after its end", c.name)
 		}
-		h.advance(testTTL)
+		h.Advance(testTTL)
 		h.sweep()
 		h.wantEmpty()
 	}
@@ -236,7 +236,7 @@ func TestSYNReusesTimeWait(t *testing.T) {
 			t.Error("the old flow's reset gets out")
 		}
 		peer.mustEnter(40000, service, alice)
-		h.advance(testTimeWait + 1)
+		h.Advance(testTimeWait + 1)
 		h.sweep()
 		h.want(peer.tcp(40000, service, packet.ACK, 100000, 1, ""), ReasonFlow) // the end of the old flow does not end the new one
 	}

@@ -84,7 +84,7 @@ func TestDeferredSYNWithoutGrantIsDropped(t *testing.T) {
 	if got := h.dropCount(ReasonDeferTimeout); got != 1 {
 		t.Errorf("%d counted as dropped", got)
 	}
-	h.advance(testTTL + testDeadline + 1)
+	h.Advance(testTTL + testDeadline + 1)
 	h.sweep()
 	h.wantEmpty()
 }
@@ -96,13 +96,13 @@ func TestDeferredSYNTimesOut(t *testing.T) {
 	peer := h.peer("192.0.2.1")
 	h.want(peer.knock(alice, "db"), ReasonKnock)
 	h.want(peer.syn(40000, "db"), ReasonDeferred)
-	h.advance(deferTime - 1)
+	h.Advance(deferTime - 1)
 	h.want(peer.syn(40001, "db"), ReasonDeferred)
 	h.sweep()
 	if got := h.dropCount(ReasonDeferTimeout); got != 0 {
 		t.Fatalf("%d dropped early", got)
 	}
-	h.advance(1)
+	h.Advance(1)
 	h.sweep()
 	if got := h.dropCount(ReasonDeferTimeout); got != 1 {
 		t.Fatalf("%d dropped", got)

@@ -46,7 +46,7 @@ func newFilteredHarness(t cleanupTB, change ...func(*Options)) (*harness, *filte
 	})...)
 	h.filter = func(b []byte) (string, bool) {
 		h.Helper()
-		front.Until(h.options().Mono())
+		front.Until(h.Mono())
 		reason, drops, err := front.Drops(b)
 		if err != nil {
 			h.Fatalf("%v", err)
@@ -164,7 +164,7 @@ func TestFilterMutatedPackets(t *testing.T) {
 			}
 			h.admit(b)
 			h.decide()
-			h.advance(5 * time.Millisecond)
+			h.Advance(5 * time.Millisecond)
 		}
 		t.Logf("%s: the filter dropped %d of %d", addr, dropped, mutatedPackets)
 	})
@@ -231,15 +231,15 @@ func TestFilterTCPOptions(t *testing.T) {
 				Src: netip.AddrPortFrom(peer.addr, 1000), Dst: peer.server("ssh"), Flags: packet.SYN,
 				Seq: fields.Seq, Window: fields.Window, Options: options[:size],
 			}.Packet()
-			h.advance(2 * time.Second) // no longer marked
-			f.Until(h.options().Mono())
+			h.Advance(2 * time.Second) // no longer marked
+			f.Until(h.Mono())
 			peer.h.gate.mu.Lock()
 			_, expected := h.gate.knocks.MatchSYN(parsed(b), h.gate.Policy().Service(peer.server("ssh")), h.gate.Policy())
 			peer.h.gate.mu.Unlock()
 			if expected {
 				found++
 			}
-			h.stepWall(-2 * time.Second) // but still expected
+			h.StepWall(-2 * time.Second) // but still expected
 			if _, drops := h.filter(b); drops == expected {
 				t.Fatalf("options %x: the filter drops it: %v; expected: %v", options[:size], drops, expected)
 			}
@@ -282,7 +282,7 @@ func TestFilterLimitsAgreeWithGate(t *testing.T) {
 		for port := range uint16(4) {
 			h.want(peer.syn(31000+port, "web"), ReasonOpen)
 		}
-		h.advance(CookieWindow)
+		h.Advance(CookieWindow)
 		h.want(stray, ReasonCookie)
 	})
 	h, _ := newFilteredHarness(t)
@@ -333,13 +333,13 @@ func FuzzFilterEquivalence(f *testing.F) {
 		h.failer = t
 		const remembered = 1000 // packets, after which the harness is reset
 		if n++; n%remembered == 0 {
-			h.advance(halfOpenTime + 1)
+			h.Advance(halfOpenTime + 1)
 			h.rotateTable()
 			h.sweep()
 		}
 		h.admit(b) // which compares
 		h.decide()
 		h.events = nil
-		h.advance(5 * time.Millisecond)
+		h.Advance(5 * time.Millisecond)
 	})
 }

@@ -173,7 +173,7 @@ func TestFragmentedKnocksAndSYNsAreDropped(t *testing.T) {
 		if len(h.events) != 0 || h.gate.knocks.SYNSequences() != 0 || h.gate.Stats().Flows != 1 {
 			t.Errorf("%+v, %d sequences, %d flows", h.events, h.gate.knocks.SYNSequences(), h.gate.Stats().Flows)
 		}
-		h.advance(packet.DefaultTimeout)
+		h.Advance(packet.DefaultTimeout)
 		h.admit(splitFragments(peer.tcp(40000, "many", packet.ACK, 1001, 1, strings.Repeat("x", 64)), 10, 24)[0])
 		if h.heldFragments() != 1 {
 			t.Errorf("%d unfinished packets are kept", h.heldFragments())
@@ -236,7 +236,7 @@ func TestFragmentsAllocateNothing(t *testing.T) {
 			p.Parse()
 			h.gate.Admit(&p)
 		}
-		h.advance(time.Millisecond)
+		h.Advance(time.Millisecond)
 	}); n > 1 { // the slice above
 		t.Errorf("%v allocations", n)
 	}

@@ -40,9 +40,9 @@ func FuzzAdmitEveryMethod(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h.failer = t
 		h.events = h.events[:0]
-		h.advance(50 * time.Millisecond)
+		h.Advance(50 * time.Millisecond)
 		if n++; n%1000 == 0 {
-			h.advance(halfOpenTime + 1)
+			h.Advance(halfOpenTime + 1)
 			h.rotateTable()
 			h.sweep()
 		}

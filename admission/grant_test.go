@@ -33,9 +33,9 @@ func TestGrantExpires(t *testing.T) {
 	h := newHarness(t)
 	peer := h.peer("192.0.2.1")
 	peer.mustKnock(alice, "db", "")
-	h.advance(testTTL)
+	h.Advance(testTTL)
 	h.want(peer.syn(40000, "db"), ReasonGrant)
-	h.advance(1)
+	h.Advance(1)
 	h.sweep()
 	h.want(peer.syn(40001, "db"), ReasonNoGrant)
 	h.want(peer.syn(40000, "db"), ReasonFlow) // a retransmission
@@ -167,7 +167,7 @@ func TestNeighborCannotTakeGrant(t *testing.T) {
 		for port := range uint16(ReservationsPerGrant) {
 			h.want(peer.syn(1000+port, service), ReasonGrant)
 			if service == "ssh" {
-				h.advance(1)
+				h.Advance(1)
 				peer.mustHandshake(1000+port, service)
 			}
 		}
@@ -210,11 +210,11 @@ func TestReservationExpires(t *testing.T) {
 			h := newHarness(t)
 			peer := h.peer("192.0.2.1")
 			peer.mustKnock(alice, service, "")
-			h.advance(testTTL)
+			h.Advance(testTTL)
 			h.want(peer.syn(40000, service), ReasonGrant)
-			h.advance(testDeadline)
+			h.Advance(testDeadline)
 			if c.late {
-				h.advance(1)
+				h.Advance(1)
 			}
 			h.sweep()
 			err := h.gate.HandshakeDone(peer.tuple(40000, service))
@@ -336,10 +336,10 @@ func TestSweepForgetsUntakenFlow(t *testing.T) {
 		if got := h.admit(peer.syn(40000, service)); got.Action != Pass {
 			t.Fatal(got)
 		}
-		h.advance(testTTL + testDeadline + 1)
+		h.Advance(testTTL + testDeadline + 1)
 		h.sweep()
 		h.want(peer.syn(40000, service), ReasonFlow) // its handshake may go on
-		h.advance(halfOpenTime)
+		h.Advance(halfOpenTime)
 		h.sweep()
 		h.want(peer.tcp(40000, service, packet.ACK, 1001, 1, ""), ReasonNoFlow)
 		if len(h.evicted) != 1 {
@@ -361,7 +361,7 @@ func TestSweepForgetsManyGrants(t *testing.T) {
 	}
 	h.gate.mu.Unlock()
 	h.check()
-	h.advance(testTTL + testDeadline + 1)
+	h.Advance(testTTL + testDeadline + 1)
 	h.gate.sweep()
 	h.gate.sweep()
 	h.wantEmpty()

@@ -76,20 +76,20 @@ func (h *harness) rotateTable() {
 
 // slot returns the current slot of a kind of knock.
 func (h *harness) slot(kind expectedKind) int64 {
-	return protocol.Slot(h.options().Now(), slotTime(h.gate.Policy(), kind))
+	return protocol.Slot(h.Now(), slotTime(h.gate.Policy(), kind))
 }
 
 // advanceToSlot moves the clocks until d before the next slot of a kind.
 func (h *harness) advanceToSlot(kind expectedKind, d time.Duration) {
 	h.Helper()
 	length := slotTime(h.gate.Policy(), kind).Truncate(time.Second)
-	now := h.options().Now()
+	now := h.Now()
 	next := time.Unix((h.slot(kind)+1)*int64(length/time.Second), 0)
 	wait := next.Sub(now) - d
 	if wait < 0 {
 		wait += length
 	}
-	h.advance(wait)
+	h.Advance(wait)
 	h.rotateTable()
 }
 
@@ -142,7 +142,7 @@ func (peer testPeer) v2(c *protocol.Client, service string, change ...func(*prot
 func (peer testPeer) v2At(
 	c *protocol.Client, service, gateway string, off int64, change ...func(*protocol.KnockV2Message),
 ) []byte {
-	m := protocol.KnockV2Message{Time: peer.h.options().Now().UnixMilli()}
+	m := protocol.KnockV2Message{Time: peer.h.Now().UnixMilli()}
 	for _, f := range change {
 		f(&m)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
+	"github.com/knockgw/knockgw/internal/testclock"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -28,7 +29,7 @@ type failer interface {
 // every step check verifies the gate's tables.
 type harness struct {
 	failer
-	*testClocks
+	*testclock.Clocks
 	gate        *Gate
 	worker      *knock.Worker
 	builder     *knock.Builder // of the tables of precomputed knocks
@@ -113,8 +114,8 @@ func policyClients(ids []*protocol.Client) []*policy.Client {
 
 func newHarness(f failer, change ...func(*Options)) *harness {
 	f.Helper()
-	h := &harness{failer: f, testClocks: newTestClocks(), closeStates: make(map[packet.Tuple]CloseState), random: rand.NewChaCha8([32]byte{})}
-	now := h.options()
+	h := &harness{failer: f, Clocks: testclock.New(), closeStates: make(map[packet.Tuple]CloseState), random: rand.NewChaCha8([32]byte{})}
+	now := storeOptions(h.Clocks)
 	o := Options{
 		Policy: testPolicy(alice, bob), Store: replay.NewMemoryStore(now), Now: now.Now, Mono: now.Mono,
 		Deliver:    func(p *packet.Packet, v Verdict) { h.delivered = append(h.delivered, delivery{string(p.Data), v}) },
@@ -284,7 +285,7 @@ func (peer testPeer) udp(port uint16, payload []byte) []byte {
 
 // message returns the content of a knock that is valid now.
 func (peer testPeer) message(session string) protocol.KnockMessage {
-	return protocol.KnockMessage{Method: protocol.MethodUDP, Time: peer.h.options().Now().UnixMilli(), SessionID: []byte(session)}
+	return protocol.KnockMessage{Method: protocol.MethodUDP, Time: peer.h.Now().UnixMilli(), SessionID: []byte(session)}
 }
 
 // sealKnock returns a knock of c for a service.

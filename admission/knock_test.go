@@ -9,6 +9,7 @@ import (
 	"github.com/knockgw/knockgw/internal/knock"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
+	"github.com/knockgw/knockgw/internal/testclock"
 	"github.com/knockgw/knockgw/protocol"
 )
 
@@ -112,7 +113,7 @@ func TestKnockWindowIsInclusive(t *testing.T) {
 		peer := h.peer("192.0.2.1")
 		m := peer.message("")
 		m.Time += c.off.Milliseconds()
-		h.stepWall(c.rest)
+		h.StepWall(c.rest)
 		h.want(peer.sealKnock(alice, "db", m), ReasonKnock)
 		h.decide()
 		if got := h.lastKnock(); got != c.want {
@@ -126,7 +127,7 @@ func TestClockStepMovesOnlyWindow(t *testing.T) {
 	peer := h.peer("192.0.2.1")
 	old := peer.knock(alice, "db")
 	peer.mustKnock(alice, "db", "")
-	h.stepWall(time.Hour)
+	h.StepWall(time.Hour)
 	h.want(peer.syn(40000, "db"), ReasonGrant) // a grant lasts by the monotonic clock
 	h.want(old, ReasonKnock)
 	h.decide()
@@ -134,7 +135,7 @@ func TestClockStepMovesOnlyWindow(t *testing.T) {
 		t.Errorf("an hour later by the wall clock: %v", got)
 	}
 	peer.mustKnock(alice, "db", "")
-	h.stepWall(-time.Hour)
+	h.StepWall(-time.Hour)
 	h.want(old, ReasonKnock)
 	h.decide()
 	if got := h.lastKnock(); got != knock.OK {
@@ -166,7 +167,7 @@ func TestKnockIsAcceptedOnce(t *testing.T) {
 	h.want(thief.syn(40000, "db"), ReasonNoGrant)
 	// While it is fresh, whatever the wall clock does.
 	for range 6 {
-		h.advance(10 * time.Second)
+		h.Advance(10 * time.Second)
 		h.sweep()
 		h.want(b, ReasonKnock)
 		h.decide()
@@ -174,7 +175,7 @@ func TestKnockIsAcceptedOnce(t *testing.T) {
 			t.Fatalf("later: %v", got)
 		}
 	}
-	h.stepWall(-time.Minute)
+	h.StepWall(-time.Minute)
 	h.want(b, ReasonKnock)
 	h.decide()
 	if got := h.lastKnock(); got != knock.Replayed {
@@ -184,10 +185,10 @@ func TestKnockIsAcceptedOnce(t *testing.T) {
 
 func TestKnockReplayAfterRestart(t *testing.T) {
 	dir := t.TempDir()
-	clocks := newTestClocks()
+	clocks := testclock.New()
 	file := func(o *Options) {
-		s := openFile(t, dir, clocks.options())
-		o.Store, o.Now, o.Mono = s, clocks.options().Now, clocks.options().Mono
+		s := openFile(t, dir, storeOptions(clocks))
+		o.Store, o.Now, o.Mono = s, clocks.Now, clocks.Mono
 	}
 	h := newHarness(t, file)
 	b := h.peer("192.0.2.1").knock(alice, "db")
@@ -278,7 +279,7 @@ func TestGrantLimits(t *testing.T) {
 	if got := send("192.0.2.3"); got != knock.LimitReached {
 		t.Fatal(got)
 	}
-	h.advance(testTTL + testDeadline + 1)
+	h.Advance(testTTL + testDeadline + 1)
 	h.sweep()
 	h.wantEmpty()
 	if got := send("192.0.2.3"); got != knock.OK {

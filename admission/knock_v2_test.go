@@ -263,7 +263,7 @@ func TestKnockV2CopiesBlockOnlyOriginal(t *testing.T) {
 		t.Errorf("a sequence: %v", got)
 	}
 	// The copied hint works again as soon as the flood is over.
-	h.advance(time.Second)
+	h.Advance(time.Second)
 	if got := h.knockResult(hint); got != knock.OK {
 		t.Errorf("the original: %v", got)
 	}

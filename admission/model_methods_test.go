@@ -12,6 +12,7 @@ import (
 	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
+	"github.com/knockgw/knockgw/internal/testclock"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -72,7 +73,7 @@ func (m *methodModel) receive(peer testPeer, b []byte, renewed bool) Verdict {
 
 // junk sends any packet of a host without a secret that has seen all traffic.
 func (m *methodModel) junk(t *rapid.T) {
-	m.advance(100 * time.Millisecond) // for the budgets
+	m.Advance(100 * time.Millisecond) // for the budgets
 	peer := m.randomPeer(t)
 	switch rapid.IntRange(0, 7).Draw(t, "junk") {
 	case 0:
@@ -126,7 +127,7 @@ var methodNames = []string{"udp", "udp-seq", "tcp-syn", "tcp-syn-seq", "legacy",
 
 // client knocks by any method, with junk in between, and must be admitted.
 func (m *methodModel) client(t *rapid.T) {
-	m.advance(time.Second)
+	m.Advance(time.Second)
 	m.advanceToSlot(expectPart, policy.DefaultSlot-2*time.Second) // not where a slot ends in between
 	peer, c, service := m.randomPeer(t), m.randomClient(t), hiddenService(t)
 	method := rapid.SampledFrom(methodNames).Draw(t, "method")
@@ -172,7 +173,7 @@ func (m *methodModel) partialKnock(t *rapid.T) {
 	for _, b := range all[:rapid.IntRange(1, 2).Draw(t, "parts")] {
 		m.receive(peer, b, false)
 	}
-	m.advance(policy.DefaultSequenceWindow + time.Second)
+	m.Advance(policy.DefaultSequenceWindow + time.Second)
 	m.checkInvariants(t)
 }
 
@@ -203,10 +204,10 @@ func (m *methodModel) stack(t *rapid.T) {
 // advanceTime moves both clocks or one.
 func (m *methodModel) advanceTime(t *rapid.T) {
 	m.decide()
-	m.advance(time.Duration(rapid.IntRange(0, 40_000).Draw(t, "ms")) * time.Millisecond)
+	m.Advance(time.Duration(rapid.IntRange(0, 40_000).Draw(t, "ms")) * time.Millisecond)
 	if rapid.IntRange(0, 4).Draw(t, "set") == 0 {
 		by := rapid.IntRange(-7200, 7200).Draw(t, "by")
-		m.stepWall(time.Duration(by) * time.Second)
+		m.StepWall(time.Duration(by) * time.Second)
 		if by < 0 {
 			m.observed = nil // an expired claim may be fresh again: no store could know
 		}
@@ -240,8 +241,8 @@ func (m *methodModel) run(t *rapid.T) {
 		m.gate.Remove(tuple)
 	}
 	for range 3 {
-		m.advance(2 * knock.KnownTime)
-		m.stepWall(12 * time.Hour) // whatever it was set to
+		m.Advance(2 * knock.KnownTime)
+		m.StepWall(12 * time.Hour) // whatever it was set to
 		m.rotateTable()
 		m.sweep()
 		m.worker.Sweep()
@@ -251,9 +252,9 @@ func (m *methodModel) run(t *rapid.T) {
 
 func TestKnockWithSharedStore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		clocks := newTestClocks()
-		store := replay.NewMemoryStore(clocks.options())
-		share := func(o *Options) { o.Store, o.Now, o.Mono = store, clocks.options().Now, clocks.options().Mono }
+		clocks := testclock.New()
+		store := replay.NewMemoryStore(storeOptions(clocks))
+		share := func(o *Options) { o.Store, o.Now, o.Mono = store, clocks.Now, clocks.Mono }
 		gates := []*harness{newHarness(t, allMethods(withLegacySequences), share), newHarness(t, allMethods(withLegacySequences), share)}
 		accepted := map[string]int{}
 		type sent struct {
@@ -323,7 +324,7 @@ func TestGateWithstandsJunkFlood(t *testing.T) {
 		} {
 			var p packet.Packet
 			one := func() {
-				h.advance(time.Second) // for the budgets
+				h.Advance(time.Second) // for the budgets
 				p = packet.Packet{Data: b}
 				p.Parse()
 				h.gate.Admit(&p)

@@ -132,7 +132,7 @@ func (m *model) client(t *rapid.T) {
 	if rapid.Bool().Draw(t, "decided first") {
 		m.decide()
 	}
-	m.advance(time.Duration(rapid.IntRange(0, 900).Draw(t, "ms")) * time.Millisecond)
+	m.Advance(time.Duration(rapid.IntRange(0, 900).Draw(t, "ms")) * time.Millisecond)
 	if rapid.Bool().Draw(t, "swept") {
 		m.sweep()
 	}
@@ -222,12 +222,12 @@ func (m *model) run(t *rapid.T) {
 		"decide": func(*rapid.T) { m.decide() },
 		"sweep":  func(*rapid.T) { m.sweep() },
 		"time passes": func(t *rapid.T) {
-			m.advance(time.Duration(rapid.IntRange(0, 20_000).Draw(t, "ms")) * time.Millisecond)
+			m.Advance(time.Duration(rapid.IntRange(0, 20_000).Draw(t, "ms")) * time.Millisecond)
 		},
 		// Forward only: behind the time of an expired key the message is fresh
 		// again (storekeys.go).
 		"the clock is set": func(t *rapid.T) {
-			m.stepWall(time.Duration(rapid.IntRange(0, 3600).Draw(t, "s")) * time.Second)
+			m.StepWall(time.Duration(rapid.IntRange(0, 3600).Draw(t, "s")) * time.Second)
 		},
 		"": func(t *rapid.T) { m.checkInvariants(t) },
 	})
@@ -244,7 +244,7 @@ func (m *model) finish() {
 		}
 	}
 	for range 3 {
-		m.advance(testTTL + testDeadline + halfOpenTime + 1)
+		m.Advance(testTTL + testDeadline + halfOpenTime + 1)
 		m.sweep()
 	}
 	m.wantEmpty()
@@ -257,11 +257,11 @@ func TestHiddenServiceNeedsKnock(t *testing.T) {
 		for _, c := range []*protocol.Client{alice, bob} {
 			// Knocks of last week, and for this service at another gateway's
 			// port.
-			b, err := protocol.AppendKnock(nil, c, 22, &protocol.KnockMessage{Method: "udp", Time: m.wall.Add(-time.Hour).UnixMilli()}, m.random)
+			b, err := protocol.AppendKnock(nil, c, 22, &protocol.KnockMessage{Method: "udp", Time: m.Now().Add(-time.Hour).UnixMilli()}, m.random)
 			if err != nil {
 				t.Fatalf("%v", err)
 			}
-			other, err := protocol.AppendKnock(nil, c, 2222, &protocol.KnockMessage{Method: "udp", Time: m.wall.UnixMilli()}, m.random)
+			other, err := protocol.AppendKnock(nil, c, 2222, &protocol.KnockMessage{Method: "udp", Time: m.Now().UnixMilli()}, m.random)
 			if err != nil {
 				t.Fatalf("%v", err)
 			}
@@ -271,7 +271,7 @@ func TestHiddenServiceNeedsKnock(t *testing.T) {
 			"junk":        m.junk,
 			"decide":      func(*rapid.T) { m.decide() },
 			"sweep":       func(*rapid.T) { m.sweep() },
-			"time passes": func(t *rapid.T) { m.advance(time.Duration(rapid.IntRange(0, 20_000).Draw(t, "ms")) * time.Millisecond) },
+			"time passes": func(t *rapid.T) { m.Advance(time.Duration(rapid.IntRange(0, 20_000).Draw(t, "ms")) * time.Millisecond) },
 			"":            func(t *rapid.T) { m.checkInvariants(t) },
 		})
 		if n := m.gate.Stats().Grants; n != 0 {

@@ -73,9 +73,9 @@ func TestSYNCookieOnlyDuringFlood(t *testing.T) {
 	h.want(ack, ReasonFlow)
 	peer.mustEnter(40000, "web", alice)
 
-	h.advance(CookieWindow)
+	h.Advance(CookieWindow)
 	h.want(peer.tcp(40001, "web", packet.ACK, 1001, 555, ""), ReasonCookie)
-	h.advance(1)
+	h.Advance(1)
 	h.want(peer.tcp(40002, "web", packet.ACK, 1001, 555, ""), ReasonNoFlow)
 }
 
@@ -98,14 +98,14 @@ func TestSweepForgetsHalfOpenFlow(t *testing.T) {
 	}
 	peer.mustHandshake(40001, "web")
 	peer.mustEnter(40002, "web", alice)
-	h.advance(openHandshakeTime)
+	h.Advance(openHandshakeTime)
 	h.sweep()
 	h.want(peer.syn(40000, "web"), ReasonFlow)
-	h.advance(1)
+	h.Advance(1)
 	h.sweep()
 	h.want(peer.tcp(40000, "web", packet.ACK, 1001, 1, ""), ReasonNoFlow)
 	h.want(peer.tcp(40001, "web", packet.ACK, 1001, 1, ""), ReasonFlow)
-	h.advance(halfOpenTime - openHandshakeTime)
+	h.Advance(halfOpenTime - openHandshakeTime)
 	h.sweep()
 	h.want(peer.tcp(40001, "web", packet.ACK, 1001, 1, ""), ReasonNoFlow)
 	h.want(peer.tcp(40002, "web", packet.ACK, 1001, 1, ""), ReasonFlow)

@@ -108,7 +108,7 @@ func TestNeighborJunkDoesNotBlockClient(t *testing.T) {
 	h.want(peer.junk(), ReasonKnock)
 	h.want(peer.syn(40000, "db"), ReasonDeferred)
 	// The junk is not decided in time. The SYN must be admitted all the same.
-	h.advance(deferTime)
+	h.Advance(deferTime)
 	h.sweep()
 	if len(h.delivered) != 1 || h.delivered[0].verdict.Reason != ReasonGrant {
 		t.Fatalf("delivered %+v", h.delivered)

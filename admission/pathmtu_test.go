@@ -84,11 +84,11 @@ func TestPathMTUClaimNeedsRetransmission(t *testing.T) {
 		if n := peer.stackSends(40001, 5101, 9000); n != 1400 {
 			t.Errorf("%s: packets of %d bytes in another flow", addr, n)
 		}
-		h.advance(pathMTUTime)
+		h.Advance(pathMTUTime)
 		if n := peer.stackSends(40000, 40101, 9000); n != 1400 {
 			t.Errorf("%s: packets of %d bytes before the time is over", addr, n)
 		}
-		h.advance(time.Second)
+		h.Advance(time.Second)
 		if n := peer.stackSends(40000, 49101, 9000); n != testMTU {
 			t.Errorf("%s: packets of %d bytes when the time is over", addr, n)
 		}
@@ -174,7 +174,7 @@ func TestPathMTUIgnoresForgedErrors(t *testing.T) {
 					}
 				},
 				"wait": func(t *rapid.T) {
-					h.advance(time.Duration(rapid.IntRange(0, 700).Draw(t, "seconds")) * time.Second)
+					h.Advance(time.Duration(rapid.IntRange(0, 700).Draw(t, "seconds")) * time.Second)
 				},
 			})
 		})
@@ -201,7 +201,7 @@ func TestPathMTUBlackHoleDetection(t *testing.T) {
 		if n := peer.stackSends(40001, 5101, 9000); n != testMTU {
 			t.Errorf("%s: another flow has packets of %d bytes", addr, n)
 		}
-		h.advance(pathMTUTime + time.Second)
+		h.Advance(pathMTUTime + time.Second)
 		h.want(peer.tcp(40000, "db", packet.ACK, 1001, 25101, ""), ReasonFlow)
 		if n := peer.stackSends(40000, 25101, 9000); n != testMTU {
 			t.Errorf("%s: packets of %d bytes when the time is over", addr, n)

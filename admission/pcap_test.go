@@ -56,11 +56,11 @@ func TestGateAcceptsCapturedLibknockClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := newHarness(t, func(o *Options) { o.Policy = policy })
-	h.stepWall(packets[0].at.Sub(h.options().Now()))
+	h.StepWall(packets[0].at.Sub(h.Now()))
 	h.rotateTable()
 	var admitted []packet.Tuple
 	for i, c := range packets {
-		h.advance(c.at.Sub(h.options().Now()))
+		h.Advance(c.at.Sub(h.Now()))
 		h.rotateTable()
 		b := c.to(gateway)
 		p := parsed(b)

@@ -57,7 +57,7 @@ func TestOpenServicesShareOfTable(t *testing.T) {
 func TestOpenServiceShareRecovers(t *testing.T) {
 	h := newHarness(t, func(o *Options) { o.Limits.Flows = 128 })
 	h.floodSYNs(1000, "web")
-	h.advance(openHandshakeTime + 1)
+	h.Advance(openHandshakeTime + 1)
 	h.sweep()
 	if b := h.usage("open_service_flows"); b.Used != 0 {
 		t.Errorf("%+v", b)
@@ -220,10 +220,10 @@ func TestGateLimitsHandshakesPerClient(t *testing.T) {
 	if b := h.usage("handshakes_per_client"); b.Used != maxHandshakesPerClient {
 		t.Errorf("%+v", b)
 	}
-	h.advance(testTTL + testDeadline + 1)
+	h.Advance(testTTL + testDeadline + 1)
 	h.sweep() // the grants are over, and the handshakes go on
 	h.check()
-	h.advance(halfOpenTime)
+	h.Advance(halfOpenTime)
 	h.sweep()
 	h.wantEmpty()
 }

@@ -25,7 +25,7 @@ func TestReloadIsAtomic(t *testing.T) {
 	results := make(chan knock.Event, 1)
 	var outsider atomic.Int64
 	g, err := New(Options{
-		Policy: h.gate.Policy(), Store: replay.NewMemoryStore(h.options()), Now: h.options().Now,
+		Policy: h.gate.Policy(), Store: replay.NewMemoryStore(storeOptions(h.Clocks)), Now: h.Now,
 		Deliver: func(*packet.Packet, Verdict) {}, Evicted: func(packet.Tuple) {},
 		Knocked: func(e knock.Event) { results <- e },
 	})

@@ -109,7 +109,7 @@ func TestGrantsListsUnexpired(t *testing.T) {
 		peer := h.peer(addr)
 		peer.mustKnock(alice, "many", "")
 		h.want(peer.syn(1, "many"), ReasonGrant)
-		h.advance(time.Second)
+		h.Advance(time.Second)
 		got := h.gate.Grants(10)
 		want := Grant{
 			Client: "alice", Service: h.gate.Policy().Service(peer.server("many")).Name, Source: peer.addr,
@@ -121,7 +121,7 @@ func TestGrantsListsUnexpired(t *testing.T) {
 		if n := len(h.gate.Grants(0)); n != 0 {
 			t.Errorf("%d when none was asked for", n)
 		}
-		h.advance(testTTL + testDeadline + time.Second)
+		h.Advance(testTTL + testDeadline + time.Second)
 		if got := h.gate.Grants(10); len(got) != 0 && got[0].Handshakes == 0 {
 			t.Errorf("%+v is over", got)
 		}

@@ -37,7 +37,7 @@ func TestRevokedFlowSendsOnlyResets(t *testing.T) {
 		h.gate.Remove(peer.tuple(40000, "db"))
 		peer.establish(40001, "db")
 		h.gate.Revoke(Target{})
-		h.advance(revokeTime + testTimeWait)
+		h.Advance(revokeTime + testTimeWait)
 		h.sweep()
 		h.want(peer.tcp(40001, "db", packet.ACK, 1001, 5101, "data"), ReasonNoFlow)
 		if h.egress(peer.reply(40001, "db", packet.RST|packet.ACK, 5101, 1001, "")) {

@@ -373,7 +373,7 @@ func TestGateTakesNewSYNOfAbandonedHandshake(t *testing.T) {
 	peer := h.peer("192.0.2.1")
 	peer.mustGetSYNACK(40000, "web")
 	h.want(peer.tcp(40000, "web", packet.RST, clientNext, 0, ""), ReasonFlow)
-	h.advance(time.Minute)
+	h.Advance(time.Minute)
 	h.want(peer.tcp(40000, "web", packet.SYN, 1<<31, 0, ""), ReasonFlow)
 	if !h.egress(peer.reply(40000, "web", packet.SYN|packet.ACK, 42, 1<<31+1, "")) {
 		t.Fatal("it is not answered")

@@ -23,7 +23,7 @@ func TestGateEvictsSilentFlowOfClient(t *testing.T) {
 		for port := range uint16(3) {
 			peer.establish(40000+port, "db")
 		}
-		h.advance(silentTime - time.Second)
+		h.Advance(silentTime - time.Second)
 		h.sweep()
 		peer.acknowledge(40000)
 		peer.acknowledge(40002)
@@ -36,7 +36,7 @@ func TestGateEvictsSilentFlowOfClient(t *testing.T) {
 		}
 		h.gate.Remove(peer.tuple(40003, "db"))
 
-		h.advance(2 * time.Second)
+		h.Advance(2 * time.Second)
 		h.sweep()
 		peer.establish(40004, "db")
 		h.notifyEvictions()
@@ -55,10 +55,10 @@ func TestSweepEvictsSilentFlowsWhenFull(t *testing.T) {
 		for port := range uint16(8) {
 			peer.establish(40000+port, "db")
 		}
-		h.advance(silentTime - time.Second)
+		h.Advance(silentTime - time.Second)
 		h.sweep()
 		peer.acknowledge(40000)
-		h.advance(time.Second)
+		h.Advance(time.Second)
 		h.sweep()
 		want := 0
 		if size == 8 {

@@ -46,7 +46,7 @@ func TestEventSkew(t *testing.T) {
 func TestKnockV2SkewIsExact(t *testing.T) {
 	h := newHarness(t, allMethods())
 	peer := h.peer("2001:db8::1")
-	now := h.options().Now()
+	now := h.Now()
 	for off := -2 * testWindow; off <= 2*testWindow; off += 1234 * time.Millisecond {
 		slots := protocol.Slot(now.Add(off), testWindow) - protocol.Slot(now, testWindow)
 		if slots < -1 || slots > 1 {

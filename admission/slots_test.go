@@ -40,17 +40,17 @@ func TestTableFindsKnocksAfterClockJump(t *testing.T) {
 	}
 	for i, d := range jump {
 		for _, d := range []time.Duration{d, -2 * d, d + time.Millisecond} {
-			h.stepWall(d)
+			h.StepWall(d)
 			h.rotateTable()
-			h.advance(testTTL + testDeadline + time.Second)
+			h.Advance(testTTL + testDeadline + time.Second)
 			h.rotateTable()
 			h.sweep()
 			peer := h.peer("192.0.2.1").spoofed(i)
 			peer.wantKnocks(peer.precomputedKnocks(alice, "ssh"))
-			h.advance(testTTL + testDeadline + time.Second)
+			h.Advance(testTTL + testDeadline + time.Second)
 			h.sweep()
 			peer.wantGrants(0)
-			h.advance(3 * testWindow)
+			h.Advance(3 * testWindow)
 			h.rotateTable()
 		}
 	}
@@ -64,7 +64,7 @@ func TestTableIgnoresOldSlotAfterClockJump(t *testing.T) {
 			h := newHarness(t, allMethods())
 			peer := h.peer("192.0.2.1")
 			packets := peer.precomputedKnocks(alice, "db")
-			h.stepWall(sign * slots * testWindow)
+			h.StepWall(sign * slots * testWindow)
 			for i, b := range packets {
 				if got := h.admit(b); got.Action != Drop {
 					t.Errorf("%d slots later, packet %d: %v %v", sign*slots, i, got.Action, got.Reason)
@@ -82,11 +82,11 @@ func TestTableHasNextSlots(t *testing.T) {
 		for _, kind := range []expectedKind{expectSYN, expectV2, expectPart} {
 			h.advanceToSlot(kind, time.Millisecond)
 			h.rotateTable()
-			h.advance(time.Millisecond) // the slot begins, the table is of the one before
+			h.Advance(time.Millisecond) // the slot begins, the table is of the one before
 			peer.wantKnocks(peer.precomputedKnocks(alice, "ssh"))
-			h.advance(testTTL + testDeadline + time.Second)
+			h.Advance(testTTL + testDeadline + time.Second)
 			h.sweep()
-			h.advance(2 * testWindow)
+			h.Advance(2 * testWindow)
 			h.rotateTable()
 		}
 	}
@@ -102,7 +102,7 @@ func TestTableIsBuiltWithoutLock(t *testing.T) {
 	}
 	ahead := func() int { return int(h.precomputed()) }
 	for jump, want := range map[time.Duration]int{testWindow: perSlot, time.Hour: perSlot * policy.SlotsKept} {
-		h.stepWall(jump)
+		h.StepWall(jump)
 		// As long as the test holds the lock, the builder does not. What it
 		// computes meanwhile, which is all, it computes without the lock.
 		before, old := ahead(), h.gate.knocks.Table()
@@ -147,7 +147,7 @@ func TestTableRotationKeepsMemory(t *testing.T) {
 	day := int(24 * time.Hour / testWindow)
 	var early uint64
 	for turn := range day {
-		h.advance(testWindow)
+		h.Advance(testWindow)
 		before := h.precomputed()
 		h.gate.rotateTable(h.builder)
 		if got := h.precomputed() - before; got != 2*clients && got != uint64(perSlot) {
@@ -167,8 +167,8 @@ func TestTableRotationKeepsMemory(t *testing.T) {
 		// A client knocks by every method from time to time.
 		peer, c := h.peer("192.0.2.1").spoofed(turn), p.Services()[0].Clients[turn%clients].Keys[0].Identity
 		peer.wantKnocks(peer.precomputedKnocks(c, "ssh"))
-		h.advance(testTTL + testDeadline + time.Second)
-		h.advance(testWindow - testTTL - testDeadline - time.Second)
+		h.Advance(testTTL + testDeadline + time.Second)
+		h.Advance(testWindow - testTTL - testDeadline - time.Second)
 		h.gate.rotateTable(h.builder)
 		h.worker.Sweep()
 		h.sweep()
@@ -181,7 +181,7 @@ func TestTableRotationKeepsMemory(t *testing.T) {
 			t.Errorf("turn %d: %d KiB on the heap, %d early on", turn, now>>10, early>>10)
 		}
 	}
-	h.advance(time.Hour)
+	h.Advance(time.Hour)
 	h.gate.rotateTable(h.builder)
 	h.worker.Sweep()
 	h.sweep()

@@ -21,7 +21,7 @@ func runGate(t *testing.T, f func(t *testing.T, h *harness)) {
 			var mu sync.Mutex
 			o.Evicted = func(packet.Tuple) { mu.Lock(); defer mu.Unlock() }
 		})
-		h.wall = start // for the messages' times
+		h.StepWall(start.Sub(h.Now())) // for the messages' times
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() {
@@ -168,7 +168,7 @@ func TestGateConcurrentUse(t *testing.T) {
 	run.Wait()
 	h.decide()
 	h.check()
-	h.advance(testTTL + testDeadline + halfOpenTime + 1)
+	h.Advance(testTTL + testDeadline + halfOpenTime + 1)
 	for range 3 {
 		h.sweep()
 	}

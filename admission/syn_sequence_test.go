@@ -28,7 +28,7 @@ func TestSYNSequenceInOrder(t *testing.T) {
 						h.want(b, ReasonKnock)
 						h.want(peer.syn(40000, "ssh"), ReasonDeferred) // the race is not lost
 					}
-					h.advance(80 * time.Millisecond)
+					h.Advance(80 * time.Millisecond)
 				}
 				h.decide()
 				if off < -1 || off > 1 {
@@ -98,7 +98,7 @@ func TestSYNSequenceAcrossSlotsIsIgnored(t *testing.T) {
 	h.advanceToSlot(expectPart, 100*time.Millisecond)
 	h.want(peer.synPart(alice, "db", 0, 0), ReasonKnockPart)
 	h.want(peer.synPart(alice, "db", 0, 1), ReasonKnockPart)
-	h.advance(100 * time.Millisecond)
+	h.Advance(100 * time.Millisecond)
 	h.want(peer.synPart(alice, "db", 0, 2), ReasonKnockPart)
 	h.rotateTable()
 	h.want(peer.synPart(alice, "db", 0, 2), ReasonKnockPart)
@@ -195,7 +195,7 @@ func TestSYNSequenceReplacesIdleSource(t *testing.T) {
 	h.want(peer.synPart(alice, "db", 0, 0), ReasonKnockPart)
 	h.want(peer.synPart(alice, "db", 0, 1), ReasonKnockPart)
 	h.want(peer.synPart(alice, "db", 0, 2), ReasonKnockPart)
-	h.advance(knock.ReservedTime)
+	h.Advance(knock.ReservedTime)
 	for i := range 2 {
 		h.want(peer.synPart(alice, "db", 0, i), ReasonKnockPart)
 	}
@@ -219,7 +219,7 @@ func TestSYNSequencesOfThousands(t *testing.T) {
 			peer := h.peer("192.0.2.1").spoofed(i)
 			h.gate.Admit(parsed(peer.synPart(c.Keys[0].Identity, "db", 0, part)))
 			for h.worker.Step() {
-				h.advance(time.Microsecond)
+				h.Advance(time.Microsecond)
 			}
 		}
 	}
@@ -252,7 +252,7 @@ func TestSYNSequenceExpires(t *testing.T) {
 	peer := h.peer("192.0.2.1")
 	h.want(peer.synPart(alice, "db", 0, 0), ReasonKnockPart)
 	h.want(peer.legacyPart(bob, "db", 0, 0), ReasonKnockPart)
-	h.advance(knock.SlotsAccepted * testWindow)
+	h.Advance(knock.SlotsAccepted * testWindow)
 	h.rotateTable()
 	h.sweep()
 	if n := h.gate.knocks.SYNSequences(); n != 0 {
@@ -317,7 +317,7 @@ func TestLegacyPartAtServicePort(t *testing.T) {
 	// The port of the second part happens to be that of a service: a hidden
 	// one, and an open one.
 	h := newHarness(t)
-	_, port := alice.SYNPartLegacy(protocol.NewScratch(), 22, protocol.Slot(h.options().Now(), testWindow), 1)
+	_, port := alice.SYNPartLegacy(protocol.NewScratch(), 22, protocol.Slot(h.Now(), testWindow), 1)
 	for _, mode := range []policy.Mode{policy.ModeKnock, policy.ModeAuth} {
 		h := newHarness(t, allMethods(withLegacySequences, func(o *policy.Options) {
 			s := o.Services[0]

@@ -9,6 +9,7 @@ import (
 	"github.com/knockgw/knockgw/internal/packettest"
 	"github.com/knockgw/knockgw/internal/policy"
 	"github.com/knockgw/knockgw/internal/replay"
+	"github.com/knockgw/knockgw/internal/testclock"
 	"github.com/knockgw/knockgw/packet"
 	"github.com/knockgw/knockgw/protocol"
 )
@@ -45,11 +46,11 @@ func TestTableFindsSlotsWhenLate(t *testing.T) {
 	// Made in this slot, it arrives in the next one and in the one after, while
 	// the table has not been rebuilt.
 	b := peer.synKnock(alice, "db", 0)
-	h.advance(testWindow)
+	h.Advance(testWindow)
 	h.want(b, ReasonKnock)
 	h.decide()
 	peer.wantGrants(1)
-	h.advance(testWindow)
+	h.Advance(testWindow)
 	h.want(b, ReasonNoGrant)
 	h.rotateTable()
 	h.want(b, ReasonNoGrant)
@@ -151,7 +152,7 @@ func TestSYNKnockReuse(t *testing.T) {
 		}
 		peer.wantGrants(most)
 		// From another port it is still the same pair: a second connection.
-		h.advance(testTTL + testDeadline + time.Second)
+		h.Advance(testTTL + testDeadline + time.Second)
 		h.sweep()
 		peer.wantGrants(0)
 	}
@@ -178,7 +179,7 @@ func TestSYNKnockBindsAddresses(t *testing.T) {
 		peer.wantGrants(1)
 		// As long as the slot is accepted; the knock of the next slot is
 		// another one.
-		h.advance(testWindow)
+		h.Advance(testWindow)
 		h.rotateTable()
 		if got := h.knockResult(thief.readdress(b)); got != knock.Replayed {
 			t.Errorf("a slot later: %v", got)
@@ -186,15 +187,15 @@ func TestSYNKnockBindsAddresses(t *testing.T) {
 		if got := h.knockResult(thief.synKnock(alice, "ssh", 0)); got != knock.OK {
 			t.Errorf("the next slot's: %v", got)
 		}
-		h.advance(testWindow)
+		h.Advance(testWindow)
 		h.want(thief.readdress(b), ReasonNoGrant)
 	})
 }
 
 func TestSYNKnockReplayAfterRestart(t *testing.T) {
-	dir, clocks := t.TempDir(), newTestClocks()
+	dir, clocks := t.TempDir(), testclock.New()
 	file := func(o *Options) {
-		o.Store, o.Now, o.Mono = openFile(t, dir, clocks.options()), clocks.options().Now, clocks.options().Mono
+		o.Store, o.Now, o.Mono = openFile(t, dir, storeOptions(clocks)), clocks.Now, clocks.Mono
 	}
 	h := newHarness(t, allMethods(), file)
 	peer := h.peer("192.0.2.1")
@@ -262,7 +263,7 @@ func TestSYNKnockPerSecret(t *testing.T) {
 }
 
 func TestSYNKnockWithSharedStore(t *testing.T) {
-	store := replay.NewMemoryStore(newTestClocks().options())
+	store := replay.NewMemoryStore(storeOptions(testclock.New()))
 	share := func(o *Options) { o.Store = store }
 	one, two := newHarness(t, allMethods(), share), newHarness(t, allMethods(), share)
 	b := one.peer("192.0.2.1").synKnock(alice, "ssh", 0)

@@ -34,7 +34,7 @@ func TestKnockMethodsHaveOwnBudgets(t *testing.T) {
 			}
 			peer.expireGrants()
 		}
-		h.advance(time.Second / perSecond)
+		h.Advance(time.Second / perSecond)
 	}
 	if got := h.gate.Admit(parsed(peer.synKnock(bob, "db", 0))); got.Reason != ReasonKnock {
 		t.Errorf("tcp-syn: %v", got.Reason)
@@ -91,7 +91,7 @@ func TestJunkAtOpenServiceSparesHidden(t *testing.T) {
 			}
 			knocked++
 		}
-		h.advance(time.Second / junkPerSecond)
+		h.Advance(time.Second / junkPerSecond)
 	}
 	if most := seconds*testHMACRate + testHMACBurst; hmacs > most {
 		t.Errorf("%d HMACs for junk, at most %d are paid for", hmacs, most)
@@ -111,7 +111,7 @@ func TestCandidatesCost(t *testing.T) {
 			if n := testing.AllocsPerRun(100, func() {
 				h.gate.Candidates(peer.tuple(40000, "web"))
 				h.gate.OtherCandidates(peer.tuple(40000, "web"))
-				h.advance(time.Second)
+				h.Advance(time.Second)
 			}); n > most {
 				t.Errorf("%v allocations", n)
 			}

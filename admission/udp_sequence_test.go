@@ -45,7 +45,7 @@ func TestUDPSequenceInAnyOrder(t *testing.T) {
 				if got := h.knockResult(b); got != want {
 					t.Fatalf("%v, part %d: %v, want %v", order, index, got, want)
 				}
-				h.advance(80 * time.Millisecond)
+				h.Advance(80 * time.Millisecond)
 			}
 			peer.wantGrants(1)
 			h.want(peer.syn(40000, "ssh"), ReasonGrant)
@@ -94,11 +94,11 @@ func TestUDPSequenceWindow(t *testing.T) {
 		{"from another address", func(peer testPeer) []byte { return peer.spoofed(1).udpPart(alice, "db", "id", 2, 3) }, knock.Incomplete},
 		{"one that was there", func(peer testPeer) []byte { return peer.udpPart(alice, "db", "id", 1, 3) }, knock.Incomplete},
 		{"just in time", func(peer testPeer) []byte {
-			peer.h.advance(policy.DefaultSequenceWindow)
+			peer.h.Advance(policy.DefaultSequenceWindow)
 			return peer.udpPart(alice, "db", "id", 2, 3)
 		}, knock.OK},
 		{"too late", func(peer testPeer) []byte {
-			peer.h.advance(policy.DefaultSequenceWindow + 1)
+			peer.h.Advance(policy.DefaultSequenceWindow + 1)
 			return peer.udpPart(alice, "db", "id", 2, 3)
 		}, knock.Incomplete},
 		{"by the method of a single knock", func(peer testPeer) []byte {
@@ -164,7 +164,7 @@ func TestUDPSequenceLimits(t *testing.T) {
 	h := newHarness(t, allMethods())
 	peer := h.peer("192.0.2.1")
 	begin := func(peer testPeer, n int) knock.Result {
-		h.advance(5 * time.Millisecond)
+		h.Advance(5 * time.Millisecond)
 		return h.knockResult(peer.udpPart(alice, "db", fmt.Sprint("no. ", n), 0, 3))
 	}
 	for n := range knock.UDPSequencesPerSource {
@@ -179,11 +179,11 @@ func TestUDPSequenceLimits(t *testing.T) {
 		t.Errorf("another host's: %v", got)
 	}
 	// Expired sequences make room at once, even before a sweep.
-	h.advance(policy.DefaultSequenceWindow + time.Second)
+	h.Advance(policy.DefaultSequenceWindow + time.Second)
 	if got := begin(peer, 9); got != knock.Incomplete {
 		t.Errorf("when the others were over: %v", got)
 	}
-	h.advance(time.Minute)
+	h.Advance(time.Minute)
 	h.worker.Sweep()
 	if err := h.worker.CheckEmpty(); err != nil {
 		t.Error(err)
@@ -204,7 +204,7 @@ func TestUDPSequenceFinishedIsFree(t *testing.T) {
 			if got != want {
 				t.Fatalf("no. %d, part %d: %v, want %v", n, i, got, want)
 			}
-			h.advance(10 * time.Millisecond)
+			h.Advance(10 * time.Millisecond)
 		}
 	}
 	peer.wantGrants(30)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/knockgw/knockgw/internal/testclock"
 )
 
 // faultyFile counts writes and fails on demand, after writing a part.
@@ -32,7 +34,7 @@ func (f faultyFile) WriteAt(b []byte, off int64) (int, error) {
 func TestFileStoreWritesOncePerBatch(t *testing.T) {
 	var writes int
 	var fail bool
-	opts := newTestClocks().options()
+	opts := storeOptions(testclock.New())
 	opts.open = func(name string) (segmentFile, error) {
 		f, err := openSegment(name)
 		return faultyFile{f, &writes, &fail}, err
@@ -55,8 +57,8 @@ func TestFileStoreWritesOncePerBatch(t *testing.T) {
 func TestFileStoreWriteErrorKeepsKeyMarked(t *testing.T) {
 	var writes int
 	var fail bool
-	dir, clocks := t.TempDir(), newTestClocks()
-	opts := clocks.options()
+	dir, clocks := t.TempDir(), testclock.New()
+	opts := storeOptions(clocks)
 	opts.open = func(name string) (segmentFile, error) {
 		f, err := openSegment(name)
 		return faultyFile{f, &writes, &fail}, err
@@ -74,14 +76,14 @@ func TestFileStoreWriteErrorKeepsKeyMarked(t *testing.T) {
 	wantErr(t, claimOne(s, knockClaim("alice", 2)), ErrUnrecorded)
 	wantErr(t, claimOne(s, knockClaim("alice", 5)), nil)
 	kill(s)
-	s = openFile(t, dir, clocks.options())
+	s = openFile(t, dir, storeOptions(clocks))
 	wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrReplayed)
 	wantErr(t, claimOne(s, knockClaim("alice", 5)), ErrReplayed)
 }
 
 func TestFileStoreRefusesWithoutSegment(t *testing.T) {
-	dir, clocks := t.TempDir(), newTestClocks()
-	opts := clocks.options()
+	dir, clocks := t.TempDir(), testclock.New()
+	opts := storeOptions(clocks)
 	opts.MaxKeys, opts.MaxPerClient = 10, 10
 	var broken bool
 	opts.open = func(name string) (segmentFile, error) {
@@ -93,13 +95,13 @@ func TestFileStoreRefusesWithoutSegment(t *testing.T) {
 	s := openFile(t, dir, opts)
 	broken = true
 	for n := range uint64(10 * segmentRoom * 10) { // both segments are used again, many times
-		clocks.pass(testLifetime + time.Second)
+		clocks.Advance(testLifetime + time.Second)
 		wantErr(t, claimOne(s, knockClaim("alice", n)), nil)
 	}
-	clocks.step(-24 * time.Hour) // now the keys of both are held
+	clocks.StepWall(-24 * time.Hour) // now the keys of both are held
 	var refused int
 	for n := range uint64(60) {
-		clocks.pass(testLifetime + time.Second)
+		clocks.Advance(testLifetime + time.Second)
 		err := claimOne(s, knockClaim("alice", 1000+n))
 		if errors.Is(err, errFault) && errors.Is(err, ErrUnrecorded) {
 			refused++
@@ -111,14 +113,14 @@ func TestFileStoreRefusesWithoutSegment(t *testing.T) {
 		t.Fatalf("only %d claims refused", refused)
 	}
 	broken = false
-	clocks.pass(testLifetime)
+	clocks.Advance(testLifetime)
 	wantErr(t, claimOne(s, knockClaim("alice", 100)), nil)
 }
 
 // A file of the previous version is read and replaced.
 func TestFileStoreReadsVersion1(t *testing.T) {
-	dir, clocks := t.TempDir(), newTestClocks()
-	s := openFile(t, t.TempDir(), clocks.options())
+	dir, clocks := t.TempDir(), testclock.New()
+	s := openFile(t, t.TempDir(), storeOptions(clocks))
 	claims := []Claim{knockClaim("alice", 1), knockClaim("bob", 2)}
 	for i := range claims {
 		e, err := s.keys.claim(&claims[i], s.opts.instant(), 0)
@@ -134,7 +136,7 @@ func TestFileStoreReadsVersion1(t *testing.T) {
 		}
 	}
 	for range 2 {
-		s = openFile(t, dir, clocks.options())
+		s = openFile(t, dir, storeOptions(clocks))
 		for _, c := range claims {
 			wantErr(t, claimOne(s, c), ErrReplayed)
 		}
@@ -149,8 +151,8 @@ func TestFileStoreReportsReplayOnlyOfGrantedKeys(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var writes int
 		var fail bool
-		clocks := newTestClocks()
-		opts := clocks.options()
+		clocks := testclock.New()
+		opts := storeOptions(clocks)
 		opts.open = func(name string) (segmentFile, error) {
 			f, err := openSegment(name)
 			return faultyFile{f, &writes, &fail}, err
@@ -207,8 +209,8 @@ func (f smallDisk) WriteAt(b []byte, off int64) (int, error) {
 
 func TestFileStoreRunsOnFullDisk(t *testing.T) {
 	var full bool
-	dir, clocks := t.TempDir(), newTestClocks()
-	opts := clocks.options()
+	dir, clocks := t.TempDir(), testclock.New()
+	opts := storeOptions(clocks)
 	opts.open = func(name string) (segmentFile, error) {
 		f, err := openSegment(name)
 		return smallDisk{f, name, &full}, err
@@ -221,7 +223,7 @@ func TestFileStoreRunsOnFullDisk(t *testing.T) {
 			n++
 			wantErr(t, claimOne(s, knockClaim("alice", n)), nil)
 		}
-		clocks.pass(testLifetime / 2)
+		clocks.Advance(testLifetime / 2)
 		if err := s.Writable(); err != nil {
 			t.Fatal("a store that records is not writable: ", err)
 		}
@@ -248,7 +250,7 @@ func TestFileStoreRunsOnFullDisk(t *testing.T) {
 	wantErr(t, err, ErrUnrecorded)
 	wantErr(t, s.Writable(), errFault)
 	for range 4 {
-		clocks.pass(testLifetime + time.Second)
+		clocks.Advance(testLifetime + time.Second)
 		for range 2 * reserve / expireFloor {
 			s.Claim(nil)
 		}

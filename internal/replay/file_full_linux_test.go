@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/knockgw/knockgw/internal/testclock"
 )
 
 // smallTmpfs is a directory of its own file system of so many bytes.
@@ -40,8 +42,8 @@ func fillUp(t *testing.T, dir string) {
 
 func TestFileStoreRunsOnFullFileSystem(t *testing.T) {
 	for size, claims := range map[string]uint64{"16M": 10_000, "1M": 100} {
-		dir, clocks := smallTmpfs(t, size), newTestClocks()
-		s := openFile(t, dir, clocks.options())
+		dir, clocks := smallTmpfs(t, size), testclock.New()
+		s := openFile(t, dir, storeOptions(clocks))
 		fillUp(t, dir)
 		for n := range claims {
 			wantErr(t, claimOne(s, knockClaim("alice", n)), nil)
@@ -50,7 +52,7 @@ func TestFileStoreRunsOnFullFileSystem(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		s = openFile(t, dir, clocks.options())
+		s = openFile(t, dir, storeOptions(clocks))
 		for n := range claims {
 			wantErr(t, claimOne(s, knockClaim("alice", n)), ErrReplayed)
 		}

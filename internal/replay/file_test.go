@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/knockgw/knockgw/internal/testclock"
 )
 
 // openFile opens a store that the test closes at its end.
@@ -32,12 +34,12 @@ func kill(s *FileStore) {
 }
 
 func TestFileStoreSurvivesKill(t *testing.T) {
-	dir, clocks := t.TempDir(), newTestClocks()
-	s := openFile(t, dir, clocks.options())
+	dir, clocks := t.TempDir(), testclock.New()
+	s := openFile(t, dir, storeOptions(clocks))
 	wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
 	for restart := range uint64(5) {
 		kill(s)
-		s = openFile(t, dir, clocks.options())
+		s = openFile(t, dir, storeOptions(clocks))
 		wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrReplayed)
 		wantErr(t, claimOne(s, knockClaim("bob", restart)), nil)
 	}
@@ -47,27 +49,27 @@ func TestFileStoreSurvivesKill(t *testing.T) {
 }
 
 func TestFileStoreRestartsMonotonicLifetime(t *testing.T) {
-	dir, clocks := t.TempDir(), newTestClocks()
-	s := openFile(t, dir, clocks.options())
+	dir, clocks := t.TempDir(), testclock.New()
+	s := openFile(t, dir, storeOptions(clocks))
 	wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
 	kill(s)
-	clocks.step(time.Hour) // while it was down: perhaps an hour, perhaps a wrong clock
-	s = openFile(t, dir, clocks.options())
+	clocks.StepWall(time.Hour) // while it was down: perhaps an hour, perhaps a wrong clock
+	s = openFile(t, dir, storeOptions(clocks))
 	wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrReplayed)
-	clocks.pass(testLifetime + time.Second)
+	clocks.Advance(testLifetime + time.Second)
 	wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
 }
 
 func TestFileStoreLoadsOutdatedKeysUncounted(t *testing.T) {
-	dir, clocks := t.TempDir(), newTestClocks()
-	opts := clocks.options()
+	dir, clocks := t.TempDir(), testclock.New()
+	opts := storeOptions(clocks)
 	opts.MaxKeys, opts.MaxPerClient = 20, 20
 	s := openFile(t, dir, opts)
 	for n := range uint64(10) {
 		wantErr(t, claimOne(s, knockClaim("alice", n)), nil)
 	}
 	kill(s)
-	clocks.step(time.Hour)
+	clocks.StepWall(time.Hour)
 	s = openFile(t, dir, opts)
 	for n := range uint64(10) {
 		wantErr(t, claimOne(s, knockClaim("alice", n)), ErrReplayed)
@@ -95,8 +97,8 @@ func TestFileStoreSkipsDamagedRecords(t *testing.T) {
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
-			dir, clocks := t.TempDir(), newTestClocks()
-			opts := clocks.options()
+			dir, clocks := t.TempDir(), testclock.New()
+			opts := storeOptions(clocks)
 			s := openFile(t, dir, opts)
 			for n := range uint64(4) {
 				wantErr(t, claimOne(s, knockClaim("alice", n)), nil)
@@ -208,11 +210,11 @@ func TestFileStorePermissions(t *testing.T) {
 }
 
 func TestFileStoreRotationBoundsDisk(t *testing.T) {
-	dir, clocks := t.TempDir(), newTestClocks()
-	s := openFile(t, dir, clocks.options())
+	dir, clocks := t.TempDir(), testclock.New()
+	s := openFile(t, dir, storeOptions(clocks))
 	var n uint64
 	for range 600 { // ten lifetimes, ten messages a second
-		clocks.pass(time.Second)
+		clocks.Advance(time.Second)
 		for range 10 {
 			n++
 			wantErr(t, claimOne(s, knockClaim("alice", n)), nil)
@@ -225,24 +227,24 @@ func TestFileStoreRotationBoundsDisk(t *testing.T) {
 		}
 	}
 	kill(s)
-	s = openFile(t, dir, clocks.options())
+	s = openFile(t, dir, storeOptions(clocks))
 	for i := n - 600; i <= n; i++ { // those of the last minute
 		wantErr(t, claimOne(s, knockClaim("alice", i)), ErrReplayed)
 	}
 }
 
 func TestFileStoreRotationKeepsGracedKeys(t *testing.T) {
-	dir, clocks := t.TempDir(), newTestClocks()
-	opts := clocks.options()
+	dir, clocks := t.TempDir(), testclock.New()
+	opts := storeOptions(clocks)
 	opts.MaxKeys, opts.MaxPerClient = 100, 100
 	s := openFile(t, dir, opts)
 	for n := range uint64(40) {
 		wantErr(t, claimOne(s, knockClaim("alice", n)), nil)
 	}
-	clocks.step(-24 * time.Hour)
+	clocks.StepWall(-24 * time.Hour)
 	bound := int64(2 * (segmentRoom*100 + 40 + 1 + 1) * recordSize)
 	for n := range uint64(1500) {
-		clocks.pass(10 * time.Second)
+		clocks.Advance(10 * time.Second)
 		wantErr(t, claimOne(s, knockClaim("bob", n)), nil)
 		if size := diskUse(t, dir); size > bound {
 			t.Fatalf("%d bytes on disk, bound %d", size, bound)

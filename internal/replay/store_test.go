@@ -9,41 +9,13 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/knockgw/knockgw/internal/testclock"
 )
 
 const testLifetime = 61 * time.Second
 
-// testClocks are two clocks that a test moves apart.
-type testClocks struct {
-	mu   sync.Mutex
-	wall time.Time
-	mono time.Duration
-}
-
-func newTestClocks() *testClocks {
-	return &testClocks{wall: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
-}
-
-// pass lets time pass on both.
-func (c *testClocks) pass(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.wall, c.mono = c.wall.Add(d), c.mono+d
-}
-
-// step sets the wall clock.
-func (c *testClocks) step(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.wall = c.wall.Add(d)
-}
-
-func (c *testClocks) options() Options {
-	return Options{
-		Now:  func() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return c.wall },
-		Mono: func() time.Duration { c.mu.Lock(); defer c.mu.Unlock(); return c.mono },
-	}
-}
+func storeOptions(c *testclock.Clocks) Options { return Options{Now: c.Now, Mono: c.Mono} }
 
 func knockClaim(client string, n uint64) Claim {
 	nonce := binary.BigEndian.AppendUint64(make([]byte, 8), n)
@@ -75,7 +47,7 @@ func bothStores(t *testing.T, f func(t *testing.T, open func(Options) Store)) {
 
 func TestStoreGrantsKeyOnce(t *testing.T) {
 	bothStores(t, func(t *testing.T, open func(Options) Store) {
-		s := open(newTestClocks().options())
+		s := open(storeOptions(testclock.New()))
 		wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
 		wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrReplayed)
 		wantErr(t, claimOne(s, knockClaim("alice", 2)), nil)
@@ -97,7 +69,7 @@ func TestStoreSeparatesClientAndNonce(t *testing.T) {
 func TestStoreDetectsReplayWithinBatch(t *testing.T) {
 	bothStores(t, func(t *testing.T, open func(Options) Store) {
 		batch := []Claim{knockClaim("alice", 1), knockClaim("alice", 2), knockClaim("alice", 1)}
-		open(newTestClocks().options()).Claim(batch)
+		open(storeOptions(testclock.New())).Claim(batch)
 		wantErr(t, batch[0].Err, nil)
 		wantErr(t, batch[1].Err, nil)
 		wantErr(t, batch[2].Err, ErrReplayed)
@@ -119,28 +91,28 @@ func TestStoreRefusesInvalidClaim(t *testing.T) {
 func TestStoreExpiresKeysByBothClocks(t *testing.T) {
 	cases := []struct {
 		name  string
-		then  func(*testClocks)
+		then  func(*testclock.Clocks)
 		free  bool
-		later func(*testClocks) // after which it must be free
+		later func(*testclock.Clocks) // after which it must be free
 	}{
-		{"just before its end", func(c *testClocks) { c.pass(testLifetime) }, false,
-			func(c *testClocks) { c.pass(time.Second) }},
-		{"after its end", func(c *testClocks) { c.pass(testLifetime + time.Second) }, true, nil},
-		{"stepped forward", func(c *testClocks) { c.step(time.Hour) }, false,
-			func(c *testClocks) { c.pass(testLifetime + time.Second) }},
-		{"stepped back", func(c *testClocks) { c.step(-time.Hour); c.pass(testLifetime + time.Second) }, false,
-			func(c *testClocks) { c.pass(time.Hour) }},
-		{"stepped there and back", func(c *testClocks) {
-			c.step(time.Hour)
-			c.pass(time.Second)
-			c.step(-time.Hour)
-		}, false, func(c *testClocks) { c.pass(testLifetime + time.Second) }},
+		{"just before its end", func(c *testclock.Clocks) { c.Advance(testLifetime) }, false,
+			func(c *testclock.Clocks) { c.Advance(time.Second) }},
+		{"after its end", func(c *testclock.Clocks) { c.Advance(testLifetime + time.Second) }, true, nil},
+		{"stepped forward", func(c *testclock.Clocks) { c.StepWall(time.Hour) }, false,
+			func(c *testclock.Clocks) { c.Advance(testLifetime + time.Second) }},
+		{"stepped back", func(c *testclock.Clocks) { c.StepWall(-time.Hour); c.Advance(testLifetime + time.Second) }, false,
+			func(c *testclock.Clocks) { c.Advance(time.Hour) }},
+		{"stepped there and back", func(c *testclock.Clocks) {
+			c.StepWall(time.Hour)
+			c.Advance(time.Second)
+			c.StepWall(-time.Hour)
+		}, false, func(c *testclock.Clocks) { c.Advance(testLifetime + time.Second) }},
 	}
 	bothStores(t, func(t *testing.T, open func(Options) Store) {
 		for _, tc := range cases {
 			t.Run(tc.name, func(t *testing.T) {
-				clocks := newTestClocks()
-				s := open(clocks.options())
+				clocks := testclock.New()
+				s := open(storeOptions(clocks))
 				wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
 				tc.then(clocks)
 				if tc.free {
@@ -157,22 +129,22 @@ func TestStoreExpiresKeysByBothClocks(t *testing.T) {
 
 func TestStoreRefusesWhenFull(t *testing.T) {
 	bothStores(t, func(t *testing.T, open func(Options) Store) {
-		clocks := newTestClocks()
-		opts := clocks.options()
+		clocks := testclock.New()
+		opts := storeOptions(clocks)
 		opts.MaxKeys, opts.MaxPerClient = 100, 100
 		s := open(opts)
 		for n := range uint64(100) { // a client each: any client may have one while one is free
 			wantErr(t, claimOne(s, knockClaim(fmt.Sprint(n), n)), nil)
 		}
 		wantErr(t, claimOne(s, knockClaim("alice", 1)), ErrFull)
-		clocks.pass(testLifetime + time.Second)
+		clocks.Advance(testLifetime + time.Second)
 		wantErr(t, claimOne(s, knockClaim("alice", 1)), nil)
 	})
 }
 
 func TestStoreLimitsKeysPerClient(t *testing.T) {
 	bothStores(t, func(t *testing.T, open func(Options) Store) {
-		opts := newTestClocks().options()
+		opts := storeOptions(testclock.New())
 		opts.MaxKeys, opts.MaxPerClient = 1000, 400
 		s := open(opts)
 		fill := func(client string) (got int) {
@@ -198,30 +170,30 @@ func TestStoreLimitsKeysPerClient(t *testing.T) {
 
 func TestStoreDoesNotCountGracedKeys(t *testing.T) {
 	bothStores(t, func(t *testing.T, open func(Options) Store) {
-		clocks := newTestClocks()
-		opts := clocks.options()
+		clocks := testclock.New()
+		opts := storeOptions(clocks)
 		opts.MaxKeys, opts.MaxPerClient = 64, 64
 		s := open(opts)
-		clocks.step(365 * 24 * time.Hour)
+		clocks.StepWall(365 * 24 * time.Hour)
 		for n := range uint64(32) {
 			wantErr(t, claimOne(s, knockClaim("alice", n)), nil)
 		}
 		wantErr(t, claimOne(s, knockClaim("alice", 99)), ErrFull)
-		clocks.step(-365 * 24 * time.Hour)
-		clocks.pass(testLifetime + time.Second)
+		clocks.StepWall(-365 * 24 * time.Hour)
+		clocks.Advance(testLifetime + time.Second)
 		wantErr(t, claimOne(s, knockClaim("alice", 100)), nil)
 		wantErr(t, claimOne(s, knockClaim("alice", 0)), ErrReplayed)
 	})
 }
 
 func TestStoreExpiresBoundedNumberPerCall(t *testing.T) {
-	clocks := newTestClocks()
-	s := NewMemoryStore(clocks.options())
+	clocks := testclock.New()
+	s := NewMemoryStore(storeOptions(clocks))
 	const keys = 10 * keepCapacity
 	for n := range uint64(keys) {
 		wantErr(t, claimOne(s, knockClaim("alice", n)), nil)
 	}
-	clocks.pass(testLifetime + time.Second)
+	clocks.Advance(testLifetime + time.Second)
 	s.Claim(nil)
 	if got := len(s.keys.recorded); got != keys-expireFloor {
 		t.Fatalf("one call left %d of %d keys, want %d", got, keys, keys-expireFloor)
@@ -285,8 +257,8 @@ func TestStoreConcurrentClaims(t *testing.T) {
 // them, and the store agrees with a simple model.
 func TestStoreMatchesModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		clocks := newTestClocks()
-		opts := clocks.options()
+		clocks := testclock.New()
+		opts := storeOptions(clocks)
 		s := NewMemoryStore(opts)
 		type end struct {
 			wall time.Time
@@ -294,12 +266,12 @@ func TestStoreMatchesModel(t *testing.T) {
 		}
 		held := map[uint64]end{}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
-			clocks.pass(time.Duration(rapid.IntRange(0, 90).Draw(t, "pass")) * time.Second)
+			clocks.Advance(time.Duration(rapid.IntRange(0, 90).Draw(t, "pass")) * time.Second)
 			if rapid.IntRange(0, 9).Draw(t, "step?") == 0 {
-				clocks.step(time.Duration(rapid.IntRange(-300, 300).Draw(t, "step")) * time.Second)
+				clocks.StepWall(time.Duration(rapid.IntRange(-300, 300).Draw(t, "step")) * time.Second)
 			}
 			for n, h := range held {
-				if clocks.wall.After(h.wall) && clocks.mono > h.mono {
+				if clocks.Now().After(h.wall) && clocks.Mono() > h.mono {
 					delete(held, n)
 				}
 			}
@@ -308,7 +280,7 @@ func TestStoreMatchesModel(t *testing.T) {
 			if err := claimOne(s, knockClaim("alice", n)); (err == nil) == lives {
 				t.Fatalf("key %d lives: %v, claim: %v", n, lives, err)
 			} else if err == nil {
-				held[n] = end{clocks.wall.Add(testLifetime), clocks.mono + testLifetime}
+				held[n] = end{clocks.Now().Add(testLifetime), clocks.Mono() + testLifetime}
 			}
 		}
 	})
@@ -317,16 +289,16 @@ func TestStoreMatchesModel(t *testing.T) {
 func BenchmarkClaim(b *testing.B) {
 	for _, sort := range []string{"memory", "file"} {
 		b.Run(sort, func(b *testing.B) {
-			clocks := newTestClocks()
-			var s Store = NewMemoryStore(clocks.options())
+			clocks := testclock.New()
+			var s Store = NewMemoryStore(storeOptions(clocks))
 			if sort == "file" {
-				s = openFile(b, b.TempDir(), clocks.options())
+				s = openFile(b, b.TempDir(), storeOptions(clocks))
 			}
 			b.ReportAllocs()
 			var n uint64
 			for b.Loop() {
 				if n++; n%1000 == 0 {
-					clocks.pass(time.Second)
+					clocks.Advance(time.Second)
 				}
 				if err := claimOne(s, knockClaim("alice", n)); err != nil {
 					b.Fatal(err)
